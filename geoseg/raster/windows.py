@@ -1,0 +1,146 @@
+"""Windows and tiles as plain integers: no raster, no CRS, no pixels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from geoseg.errors import UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A rectangle of pixels; rows before columns.
+
+    Integers only, unlike rasterio's: a window of ours never cuts a pixel.
+    """
+
+    row: int
+    """First row; negative when the window sticks out above."""
+    col: int
+    """First column; negative when the window sticks out on the left."""
+    height: int
+    width: int
+
+    def __post_init__(self) -> None:
+        if self.height <= 0 or self.width <= 0:
+            raise UsageError(f"window height and width must be positive, got {self.height} x {self.width}")
+
+    @property
+    def row_stop(self) -> int:
+        """The row after the last."""
+        return self.row + self.height
+
+    @property
+    def col_stop(self) -> int:
+        """The column after the last."""
+        return self.col + self.width
+
+    @property
+    def rows(self) -> slice:
+        """Rows as a slice, for windows that do not stick out."""
+        return slice(self.row, self.row_stop)
+
+    @property
+    def cols(self) -> slice:
+        """Columns as a slice, for windows that do not stick out."""
+        return slice(self.col, self.col_stop)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(height, width)."""
+        return self.height, self.width
+
+    @property
+    def size(self) -> int:
+        """Number of pixels."""
+        return self.height * self.width
+
+    def intersection(self, other: Window) -> Window | None:
+        """Return the pixels in both, or None."""
+        row, col = max(self.row, other.row), max(self.col, other.col)
+        height = min(self.row_stop, other.row_stop) - row
+        width = min(self.col_stop, other.col_stop) - col
+        return Window(row, col, height, width) if height > 0 and width > 0 else None
+
+    def relative_to(self, other: Window) -> Window:
+        """Return the same pixels, counted from the first pixel of `other`."""
+        return Window(self.row - other.row, self.col - other.col, self.height, self.width)
+
+
+def axis_starts(length_px: int, window_px: int, stride_px: int) -> tuple[int, ...]:
+    """Return the first pixel of each window along one axis.
+
+    Windows start at 0 and step by the stride; the last is pushed inward so that it ends with the axis. 110 pixels, window 64,
+    stride 32 give 0, 32, 46. An axis shorter than a window has one window, which sticks out at its end.
+    """
+    last = max(length_px - window_px, 0)
+    return (*range(0, last, stride_px), last)
+
+
+@dataclass(frozen=True)
+class WindowGrid:
+    """The windows a network sees: anchored at the scene's origin, the same whatever the tiles.
+
+    Raises UsageError unless 0 <= overlap_px < window_px and all lengths are positive.
+    """
+
+    height_px: int
+    width_px: int
+    window_px: int
+    overlap_px: int
+
+    def __post_init__(self) -> None:
+        if min(self.height_px, self.width_px, self.window_px) <= 0:
+            raise UsageError(
+                f"a grid needs positive sizes, got a scene of {self.height_px} x {self.width_px} and a window of {self.window_px}"
+            )
+        if not 0 <= self.overlap_px < self.window_px:
+            raise UsageError(f"overlap must be at least 0 and less than the window {self.window_px}, got {self.overlap_px}")
+
+    @property
+    def stride_px(self) -> int:
+        """Pixels from one window to the next."""
+        return self.window_px - self.overlap_px
+
+    @cached_property
+    def row_starts(self) -> tuple[int, ...]:
+        """First row of each row of windows."""
+        return axis_starts(self.height_px, self.window_px, self.stride_px)
+
+    @cached_property
+    def col_starts(self) -> tuple[int, ...]:
+        """First column of each column of windows."""
+        return axis_starts(self.width_px, self.window_px, self.stride_px)
+
+    def __len__(self) -> int:
+        return len(self.row_starts) * len(self.col_starts)
+
+    def rows_touching(self, tile: Window) -> tuple[int, ...]:
+        """Return the indexes into row_starts of the windows that share a row with the tile."""
+        return _touching(self.row_starts, self.window_px, tile.row, tile.row_stop)
+
+    def cols_touching(self, tile: Window) -> tuple[int, ...]:
+        """Return the indexes into col_starts of the windows that share a column with the tile."""
+        return _touching(self.col_starts, self.window_px, tile.col, tile.col_stop)
+
+    def windows_touching(self, tile: Window) -> list[Window]:
+        """Return every window that shares a pixel with the tile, row by row."""
+        return [
+            Window(self.row_starts[row], self.col_starts[col], self.window_px, self.window_px)
+            for row in self.rows_touching(tile)
+            for col in self.cols_touching(tile)
+        ]
+
+
+def _touching(starts: tuple[int, ...], window_px: int, first: int, stop: int) -> tuple[int, ...]:
+    return tuple(i for i, start in enumerate(starts) if start < stop and start + window_px > first)
+
+
+def tiles(height_px: int, width_px: int, tile_height_px: int, tile_width_px: int) -> list[Window]:
+    """Cut a scene into tiles, row by row; the last of each row and column may be smaller."""
+    return [
+        Window(row, col, min(tile_height_px, height_px - row), min(tile_width_px, width_px - col))
+        for row in range(0, height_px, tile_height_px)
+        for col in range(0, width_px, tile_width_px)
+    ]
