@@ -1,0 +1,44 @@
+# `make demo` and `make test` do all their set-up themselves, in .venv. Windows: see README.md.
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALL := $(BIN)/python -m pip install --quiet -c constraints.txt -e ".[cluster,plot]"
+
+.PHONY: demo test lint clean
+
+# A map of the sample scene, and a picture of it.
+demo: .venv/installed
+	@mkdir -p demo_output
+	$(BIN)/geoseg predict sample_data/scene.tif --out demo_output/landcover.tif --overwrite
+	$(BIN)/python -m geoseg.preview sample_data/scene.tif demo_output/landcover.tif demo_output/landcover.png
+	@echo "The map:         demo_output/landcover.tif (opens in QGIS)"
+	@echo "A picture of it: demo_output/landcover.png"
+
+test: .venv/installed-dev
+	$(BIN)/pytest
+
+lint: .venv/installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+clean:
+	rm -rf .venv demo_output dist
+
+# The stamps stand in for what was installed: a second call installs nothing.
+.venv/installed: pyproject.toml constraints.txt | .venv/bin/python
+	@echo "Installing geoseg into .venv; the first time this takes some minutes (torch is large)."
+	$(INSTALL)
+	@touch $@
+
+.venv/installed-dev: pyproject.toml constraints.txt | .venv/bin/python
+	@echo "Installing geoseg and its development tools into .venv; the first time this takes some minutes (torch is large)."
+	$(INSTALL) --group dev
+	@touch .venv/installed $@
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "geoseg needs Python 3.11 or later, $(PYTHON) is not; say which one: make PYTHON=python3.12 demo" >&2; exit 1; }
+	@$(PYTHON) -m venv .venv \
+		|| { rm -rf .venv; echo "$(PYTHON) -m venv failed; Debian and Ubuntu have it in the package python3-venv" >&2; exit 1; }
+	@$(BIN)/python -m pip install --quiet --upgrade -c constraints.txt pip
