@@ -1,0 +1,89 @@
+"""Land-cover maps from georeferenced rasters too big for memory.
+
+>>> import geoseg
+>>> geoseg.predict("scene.tif", "landcover.tif")  # doctest: +SKIP
+
+The names below are loaded on first use: `import geoseg` is quick, and loads neither torch nor GDAL.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from geoseg.version import VERSION
+
+if TYPE_CHECKING:
+    from geoseg import errors
+    from geoseg.facts import info
+    from geoseg.inference.plan import Plan
+    from geoseg.inference.predict import Progress, labels, plan, predict
+    from geoseg.legend import DEEPGLOBE, NODATA, LandCover, Legend
+    from geoseg.model.bundle import ModelBundle, save_bundle
+    from geoseg.model.normalization import Normalization
+    from geoseg.preview.picture import picture
+    from geoseg.raster.geobox import GeoBox
+    from geoseg.raster.scene import Patch, Scene
+    from geoseg.raster.windows import Window
+
+__version__ = VERSION
+
+__all__ = [
+    "DEEPGLOBE",
+    "NODATA",
+    "GeoBox",
+    "LandCover",
+    "Legend",
+    "ModelBundle",
+    "Normalization",
+    "Patch",
+    "Plan",
+    "Progress",
+    "Scene",
+    "Window",
+    "__version__",
+    "errors",
+    "info",
+    "labels",
+    "picture",
+    "plan",
+    "predict",
+    "save_bundle",
+]
+
+_HOME = {
+    "DEEPGLOBE": "geoseg.legend",
+    "GeoBox": "geoseg.raster.geobox",
+    "LandCover": "geoseg.legend",
+    "Legend": "geoseg.legend",
+    "ModelBundle": "geoseg.model.bundle",
+    "NODATA": "geoseg.legend",
+    "Normalization": "geoseg.model.normalization",
+    "Patch": "geoseg.raster.scene",
+    "Plan": "geoseg.inference.plan",
+    "Progress": "geoseg.inference.predict",
+    "Scene": "geoseg.raster.scene",
+    "Window": "geoseg.raster.windows",
+    "info": "geoseg.facts",
+    "labels": "geoseg.inference.predict",
+    "picture": "geoseg.preview.picture",
+    "plan": "geoseg.inference.predict",
+    "predict": "geoseg.inference.predict",
+    "save_bundle": "geoseg.model.bundle",
+}
+"""The module in which each public name lives."""
+
+
+def __getattr__(name: str) -> object:
+    """Load a public name on its first use."""
+    if name == "errors":
+        return import_module("geoseg.errors")
+    if name not in _HOME:
+        raise AttributeError(f"module 'geoseg' has no attribute {name!r}")
+    value: object = getattr(import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,24 @@
+"""`geoseg info`."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+
+@click.command(short_help="What is known of a scene, a map or a model.")
+@click.argument("path")
+@click.option("--json", "as_json", is_flag=True, help="The same as JSON, for programs.")
+def info(path: str, *, as_json: bool) -> None:
+    """Tell what is known of a scene, a map or a model.
+
+    PATH is anything GDAL reads, a .safetensors bundle, or a folder written by save_pretrained;
+    "demo" is the model that comes with geoseg.
+
+    Example: geoseg info landcover.tif
+    """
+    from geoseg.facts import info as look
+
+    found = look(path)
+    click.echo(json.dumps(found.to_json(), indent=2) if as_json else found.describe())

@@ -1,0 +1,152 @@
+"""`geoseg predict`."""
+
+from __future__ import annotations
+
+import json
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+import click
+
+from geoseg.errors import GeosegError
+from geoseg_cli import values
+from geoseg_cli.progress import ProgressBar
+from geoseg_cli.say import say
+
+_PRETRAINED = ("legend", "mean", "std")
+"""Options that complete a folder written by save_pretrained."""
+
+
+@click.command(short_help="A land-cover map from a scene.")
+@click.argument("scene")
+@click.option("--out", "-o", required=True, metavar="TIF", help="The land-cover map: a cloud-optimized GeoTIFF.")
+@click.option(
+    "--model",
+    "-m",
+    metavar="PATH",
+    help="A .safetensors bundle, or a folder written by save_pretrained. [default: the demo model]",
+)
+@click.option(
+    "--bands",
+    type=values.bands,
+    metavar="B,B,B",
+    help="Bands for the model, by number from 1 or by name: 4,3,2. "
+    "[default: by colour interpretation, then by name, else the first]",
+)
+@click.option(
+    "--scale",
+    type=values.scale,
+    metavar="LOW,HIGH",
+    help="Stored values that mean black and white to the model: 0,3000. HIGH alone means 0,HIGH. "
+    "[default: as the model was trained]",
+)
+@click.option("--window", type=int, metavar="PX", help="Side of the squares the network sees. [default: the model's]")
+@click.option(
+    "--overlap",
+    type=int,
+    metavar="PX",
+    help="Pixels that neighbouring windows share. [default: a quarter of the window]",
+)
+@click.option(
+    "--blend",
+    metavar="NAME",
+    help="How overlapping windows are weighted: hann, linear, gaussian, mean or crop. [default: hann]",
+)
+@click.option(
+    "--tile",
+    type=int,
+    metavar="PX",
+    help="Side of the pieces worked on and kept on their own; the map does not depend on it. [default: from memory]",
+)
+@click.option("--batch-size", type=int, metavar="N", help="Windows the network sees at once. [default: from memory]")
+@click.option("--device", metavar="NAME", help="auto, cpu, cuda, cuda:1, mps, onnx or torch-cpu. [default: auto]")
+@click.option("--workers", type=int, metavar="N", help="Tiles worked on at once. [default: from cores and memory]")
+@click.option("--confidence", metavar="TIF", help="Also write the probability of the class chosen, in percent.")
+@click.option(
+    "--probabilities", metavar="TIF", help="Also write the probability of every class, a band each, in percent."
+)
+@click.option(
+    "--legend",
+    metavar="JSON",
+    help='For a save_pretrained folder: a file with [{"code": 0, "name": "water", "color": [0, 0, 255]}, ...].',
+)
+@click.option(
+    "--mean",
+    type=values.numbers,
+    metavar="N,N,N",
+    help="For a save_pretrained folder: the mean of each band, as in training.",
+)
+@click.option(
+    "--std",
+    type=values.numbers,
+    metavar="N,N,N",
+    help="For a save_pretrained folder: the standard deviation of each band, as in training.",
+)
+@click.option(
+    "--overwrite", is_flag=True, help="Replace an existing map, and start an unfinished run with other settings over."
+)
+@click.option("--dry-run", is_flag=True, help="Tell tiles, windows, memory, disk and time; write nothing.")
+@click.option("--json", "as_json", is_flag=True, help="With --dry-run: the same as JSON.")
+@click.option("--quiet", "-q", is_flag=True, help="Only warnings and errors.")
+def predict(scene: str, out: str, *, dry_run: bool, as_json: bool, quiet: bool, **given: Any) -> None:  # noqa: ANN401
+    r"""Write a land-cover map of SCENE, anything GDAL reads: GeoTIFF, VRT, JPEG2000, https://, s3://.
+
+    The map has the scene's own grid. A run that was stopped goes on where it was when the same command is given again.
+
+    \b
+    Example: geoseg predict scene.tif --out landcover.tif --confidence confidence.tif
+    """
+    knobs = {name: value for name, value in given.items() if value is not None}
+    pretrained = {name: knobs.pop(name) for name in _PRETRAINED if name in knobs}
+    if pretrained:
+        knobs["model"] = _complete(knobs.get("model"), **pretrained)
+    if dry_run:
+        from geoseg.inference.predict import plan
+
+        planned = plan(scene, out, **knobs)
+        click.echo(json.dumps(planned.to_json(), indent=2) if as_json else planned.describe())
+    else:
+        _run(scene, out, knobs, quiet=quiet)
+
+
+def _run(scene: str, out: str, knobs: dict[str, Any], *, quiet: bool) -> None:
+    """Predict with a progress bar; an interruption says what is kept."""
+    from geoseg.inference.predict import predict as predict_scene
+
+    with ProgressBar(quiet=quiet) as bar, _termination_interrupts():
+        try:
+            written = predict_scene(scene, out, progress=bar.update, announce=bar.announce, **knobs)
+        except KeyboardInterrupt:
+            raise InterruptedRunError(bar.last.tiles_done if bar.last else 0) from None
+    if not quiet:
+        say(f"wrote {written}{bar.summary}")
+
+
+class InterruptedRunError(GeosegError):
+    """The user, or the system, stopped the run."""
+
+    def __init__(self, tiles_done: int) -> None:
+        super().__init__(f"interrupted; {tiles_done} finished tiles are kept, the same command goes on from there")
+
+
+@contextmanager
+def _termination_interrupts() -> Iterator[None]:
+    """Treat SIGTERM, and Ctrl-Break on Windows, as Ctrl-C."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread may set handlers
+        return
+    signals = [getattr(signal, name) for name in ("SIGTERM", "SIGBREAK") if hasattr(signal, name)]
+    before = [signal.signal(number, _interrupt) for number in signals]
+    try:
+        yield
+    finally:
+        for number, handler in zip(signals, before, strict=True):
+            signal.signal(number, handler)
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
