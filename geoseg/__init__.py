@@ -16,8 +16,8 @@ from geoseg.version import VERSION
 if TYPE_CHECKING:
     from geoseg import errors
     from geoseg.facts import info
-    from geoseg.inference.plan import Plan
-    from geoseg.inference.predict import Progress, labels, plan, predict
+    from geoseg.inference.plan import Plan, plan
+    from geoseg.inference.predict import Progress, labels, predict
     from geoseg.legend import DEEPGLOBE, NODATA, LandCover, Legend
     from geoseg.model.bundle import ModelBundle, save_bundle
     from geoseg.model.normalization import Normalization
@@ -67,7 +67,7 @@ _HOME = {
     "info": "geoseg.facts",
     "labels": "geoseg.inference.predict",
     "picture": "geoseg.preview.picture",
-    "plan": "geoseg.inference.predict",
+    "plan": "geoseg.inference.plan",
     "predict": "geoseg.inference.predict",
     "save_bundle": "geoseg.model.bundle",
 }

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -16,6 +16,9 @@ from geoseg.errors import GeosegError
 from geoseg_cli import values
 from geoseg_cli.progress import ProgressBar
 from geoseg_cli.say import say
+
+if TYPE_CHECKING:
+    from geoseg.model.bundle import ModelBundle
 
 _PRETRAINED = ("legend", "mean", "std")
 """Options that complete a folder written by save_pretrained."""
@@ -100,17 +103,31 @@ def predict(scene: str, out: str, *, dry_run: bool, as_json: bool, quiet: bool, 
     \b
     Example: geoseg predict scene.tif --out landcover.tif --confidence confidence.tif
     """
+    if as_json and not dry_run:
+        raise click.UsageError("--json goes with --dry-run only")
     knobs = {name: value for name, value in given.items() if value is not None}
     pretrained = {name: knobs.pop(name) for name in _PRETRAINED if name in knobs}
     if pretrained:
         knobs["model"] = _complete(knobs.get("model"), **pretrained)
     if dry_run:
-        from geoseg.inference.predict import plan
-
-        planned = plan(scene, out, **knobs)
-        click.echo(json.dumps(planned.to_json(), indent=2) if as_json else planned.describe())
+        _tell_plan(scene, knobs, as_json=as_json)
     else:
         _run(scene, out, knobs, quiet=quiet)
+
+
+def _complete(folder: str | None, **given: Any) -> ModelBundle:  # noqa: ANN401
+    """Return the model of a save_pretrained folder, with what the folder does not say."""
+    raise NotImplementedError
+
+
+def _tell_plan(scene: str, knobs: dict[str, Any], *, as_json: bool) -> None:
+    """Print what would be done."""
+    from geoseg.inference.plan import plan
+
+    wanted = {name: name in knobs for name in ("confidence", "probabilities")}
+    knobs = {name: value for name, value in knobs.items() if name != "overwrite"}
+    planned = plan(scene, **(knobs | wanted))
+    click.echo(json.dumps(planned.to_json(), indent=2) if as_json else planned.describe())
 
 
 def _run(scene: str, out: str, knobs: dict[str, Any], *, quiet: bool) -> None:

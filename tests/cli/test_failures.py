@@ -1,0 +1,158 @@
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any, get_args
+
+import pytest
+from click.testing import Result
+
+import geoseg
+from geoseg import errors
+from geoseg.inference.blend import DEFAULT_BLEND, Blend
+
+Run = Callable[..., Result]
+StandIn = Callable[[Callable[..., Any]], None]
+PREDICT = ("predict", "scene.tif", "--out", "landcover.tif")
+
+
+def raising(error: BaseException) -> Callable[..., Any]:
+    def verb(*_args: Any, **_knobs: Any) -> None:
+        raise error
+
+    return verb
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (errors.UsageError("overlap must be less than the window 512, got 600"), 2),
+        (errors.SceneError("scene.tif: not a raster"), 1),
+        (errors.ModelError("model.pt is a pickle"), 1),
+        (errors.OutputError("landcover.tif exists; add --overwrite"), 1),
+        (errors.LockedError("another run is writing landcover.tif"), 1),
+        (errors.GeosegError("two\n  lines\nbecome one"), 1),
+        (MemoryError(), 1),
+        (RuntimeError("surprise\nof two lines"), 1),
+        (OSError(28, "No space left on device"), 1),
+        (KeyboardInterrupt(), 1),
+    ],
+)
+def test_a_failure_is_one_line_and_its_code(run: Run, stand_in: StandIn, error: BaseException, code: int) -> None:
+    stand_in(raising(error))
+    result = run(*PREDICT)
+    assert result.exit_code == code
+    assert result.stdout == ""
+    assert len(result.stderr.splitlines()) == 1
+    assert result.stderr.startswith("geoseg: error: ")
+    assert " ".join(str(error).split()) in result.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("predict", "scene.tif"),
+        ("predict", "--out", "landcover.tif"),
+        ("predict", "scene.tif", "more.tif", "--out", "landcover.tif"),
+        ("nonsense",),
+        ("predict", "scene.tif", "--out", "landcover.tif", "--nonsense"),
+        ("predict", "scene.tif", "--out", "landcover.tif", "--window", "wide"),
+        ("predict", "scene.tif", "--out", "landcover.tif", "--scale", "1,2,3"),
+        ("predict", "scene.tif", "--out", "landcover.tif", "--scale", "dark,bright"),
+        ("predict", "scene.tif", "--out", "landcover.tif", "--bands", "1,,3"),
+        ("predict", "scene.tif", "--out", "landcover.tif", "--json"),
+        ("info",),
+    ],
+)
+def test_wrong_usage_is_one_line_and_two(run: Run, arguments: tuple[str, ...]) -> None:
+    result = run(*arguments)
+    assert result.exit_code == 2
+    assert len(result.stderr.splitlines()) == 1
+    assert result.stderr.startswith("geoseg: error: ")
+    assert "--help" in result.stderr
+
+
+def test_the_traceback_is_there_for_those_who_ask(run: Run, stand_in: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+    stand_in(raising(RuntimeError("surprise")))
+    assert "GEOSEG_DEBUG=1" in run(*PREDICT).stderr
+    monkeypatch.setenv("GEOSEG_DEBUG", "1")
+    assert "Traceback" in run(*PREDICT).stderr
+
+
+def test_an_interruption_tells_what_is_kept(run: Run, stand_in: StandIn) -> None:
+    def verb(*_args: Any, progress: Callable[[Any], None], **_knobs: Any) -> None:
+        progress(SimpleNamespace(tiles_done=7, tiles_total=9, pixels_done=70, pixels_total=90, seconds=1.0))
+        raise KeyboardInterrupt
+
+    stand_in(verb)
+    result = run(*PREDICT)
+    assert result.exit_code == 1
+    assert "7 finished tiles are kept" in result.stderr
+
+
+def test_warnings_are_lines_and_those_of_others_are_silent(run: Run, stand_in: StandIn) -> None:
+    def verb(*_args: Any, **_knobs: Any) -> str:
+        warnings.warn("darker than\nthe training imagery", errors.UnlikeTrainingWarning, stacklevel=2)
+        warnings.warn("of no use to the reader", UserWarning, stacklevel=2)
+        return "landcover.tif"
+
+    stand_in(verb)
+    result = run(*PREDICT, "--quiet")
+    assert result.exit_code == 0
+    assert result.stderr == "geoseg: warning: darker than the training imagery\n"
+
+
+def test_knobs_not_given_are_left_to_the_library(run: Run, stand_in: StandIn) -> None:
+    seen: dict[str, Any] = {}
+    stand_in(lambda scene, out, **knobs: seen.update(knobs, scene=scene, out=out))
+    assert run(*PREDICT).exit_code == 0
+    assert {name for name, value in seen.items() if value is not None} <= {
+        "announce", "out", "overwrite", "progress", "scene",
+    }  # fmt: skip
+
+
+def test_knobs_given_arrive_as_values(run: Run, stand_in: StandIn) -> None:
+    seen: dict[str, Any] = {}
+    stand_in(lambda _scene, _out, **knobs: seen.update(knobs))
+    result = run(
+        *PREDICT, "--bands", "4,red, green", "--scale", "3000", "--window", "256", "--overlap", "0", "--blend", "mean",
+        "--tile", "2048", "--batch-size", "8", "--device", "cpu", "--workers", "3", "--confidence", "c.tif",
+        "--probabilities", "p.tif", "--overwrite", "--model", "m.safetensors",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.stderr
+    seen.pop("progress")
+    seen.pop("announce")
+    assert seen == {
+        "bands": (4, "red", "green"), "scale": (0.0, 3000.0), "window": 256, "overlap": 0, "blend": "mean",
+        "tile": 2048, "batch_size": 8, "device": "cpu", "workers": 3, "confidence": "c.tif",
+        "probabilities": "p.tif", "overwrite": True, "model": "m.safetensors",
+    }  # fmt: skip
+
+
+def test_a_scale_may_start_below_zero(run: Run, stand_in: StandIn) -> None:
+    seen: dict[str, Any] = {}
+    stand_in(lambda _scene, _out, **knobs: seen.update(knobs))
+    assert run(*PREDICT, "--scale", "-100,3000.5").exit_code == 0
+    assert seen["scale"] == (-100.0, 3000.5)
+
+
+def test_help_names_every_way_to_blend(run: Run) -> None:
+    text = " ".join(run("predict", "--help").stdout.split())
+    assert all(name in text for name in get_args(Blend))
+    assert f"[default: {DEFAULT_BLEND}]" in text
+
+
+def test_help_is_on_stdout(run: Run) -> None:
+    assert run("--help").stdout.startswith("Usage:")
+    assert run("predict", "-h").exit_code == 0
+
+
+def test_no_arguments_is_help_on_stderr(run: Run) -> None:
+    result = run()
+    assert result.exit_code == 2
+    assert "Commands:" in result.stderr
+
+
+def test_version(run: Run) -> None:
+    assert run("--version").stdout.strip() == f"geoseg, version {geoseg.__version__}"
