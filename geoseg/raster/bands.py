@@ -1,0 +1,153 @@
+"""Which bands of a file are the bands a model wants: by colour interpretation, by description, else the first."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from geoseg.errors import SceneError, UsageError
+
+_UNSAID = {"gray", "undefined", "palette", ""}
+_SYNONYMS = {
+    "r": "red",
+    "g": "green",
+    "b": "blue",
+    "n": "nir",
+    "near_infrared": "nir",
+    "nearinfrared": "nir",
+    "near_ir": "nir",
+    "infrared": "nir",
+    "red_edge": "rededge",
+    "panchromatic": "pan",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class BandNames:
+    """What a file says about its bands, in their order; "" where it says nothing."""
+
+    colors: tuple[str, ...]
+    """GDAL's colour interpretation in lower case: red, nir, alpha, undefined..."""
+    descriptions: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.colors)
+
+    def listed(self) -> str:
+        """Return all bands on one line, for an error message."""
+        return ", ".join(
+            f"{index} {color}{f' {text!r}' if text else ''}"
+            for index, (color, text) in enumerate(zip(self.colors, self.descriptions, strict=True), start=1)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class BandChoice:
+    """The bands to read, 1-based, and one line that says why these."""
+
+    indexes: tuple[int, ...]
+    line: str
+
+
+def choose_bands(
+    names: BandNames, bands: Sequence[int | str] | None = None, wanted: Sequence[str] | None = None
+) -> BandChoice:
+    """Choose bands for a model that wants `wanted`, unless the user has said which.
+
+    A band is recognized by its colour interpretation, else by its description; a wanted band that is not recognized
+    takes the next band of which the file says nothing. Alpha is never a band. Raises UsageError for a choice of the
+    user's that is not in the file, SceneError when the file lacks a wanted band.
+    """
+    if bands is not None:
+        return _chosen_by_user(names, bands, wanted)
+    candidates = [index for index, color in enumerate(names.colors, start=1) if color != "alpha"]
+    if not candidates:
+        raise SceneError(f"the only band is alpha; bands: {names.listed()}; give a scene with image bands")
+    if wanted is None:
+        all_of = "all" if len(candidates) == len(names) else "all but alpha"
+        return BandChoice(tuple(candidates), f"bands {_commas(candidates)} ({all_of})")
+    if names.colors[0] == "palette" and len(wanted) > 1:
+        raise SceneError(
+            f"the scene is paletted (one band of colour numbers), the model wants {len(wanted)} bands "
+            f"({', '.join(wanted)}); expand it first: gdal_translate -expand rgb in.tif out.tif"
+        )
+    if len(candidates) < len(wanted):
+        repeated = _commas([candidates[0]] * len(wanted))
+        raise SceneError(
+            f"the model wants {len(wanted)} bands ({', '.join(wanted)}), the scene has {len(candidates)}: "
+            f"{names.listed()}; give another model, or repeat a band with --bands {repeated}"
+        )
+    return _matched(names, candidates, wanted)
+
+
+def _chosen_by_user(names: BandNames, bands: Sequence[int | str], wanted: Sequence[str] | None) -> BandChoice:
+    indexes = tuple(_index(names, band) for band in bands)
+    if not indexes:
+        raise UsageError("--bands is empty; give band numbers from 1, such as 3,2,1, or names")
+    if wanted is not None and len(indexes) != len(wanted):
+        raise UsageError(f"the model wants {len(wanted)} bands ({', '.join(wanted)}), --bands gives {len(indexes)}")
+    return BandChoice(indexes, f"bands {_commas(indexes)} (as given)")
+
+
+def _index(names: BandNames, band: int | str) -> int:
+    if isinstance(band, str) and band.strip().isdecimal():
+        band = int(band)
+    if isinstance(band, int):
+        if not 1 <= band <= len(names):
+            raise UsageError(f"there is no band {band}; the scene has {len(names)}, counted from 1: {names.listed()}")
+        if names.colors[band - 1] == "alpha":
+            raise UsageError(
+                f"band {band} is marked as alpha (transparency); if it is image data, say so in the file: "
+                f"gdal_edit.py -colorinterp_{band} undefined scene.tif"
+            )
+        return band
+    for said in (names.colors, names.descriptions):
+        found = [index for index, text in enumerate(said, start=1) if _plain(text) == _plain(band)]
+        if len(found) == 1 and names.colors[found[0] - 1] != "alpha":
+            return found[0]
+    raise UsageError(f"no band is called {band!r}; the scene has {names.listed()}")
+
+
+def _matched(names: BandNames, candidates: Sequence[int], wanted: Sequence[str]) -> BandChoice:
+    by_color = {_plain(names.colors[index - 1]): index for index in reversed(candidates)}
+    unsaid = [index for index in candidates if names.colors[index - 1] in _UNSAID]
+    by_text = {_plain(names.descriptions[index - 1]): index for index in reversed(unsaid)}
+    found = {name: by_color.get(_plain(name)) or by_text.get(_plain(name)) for name in wanted}
+    taken = {index for index in found.values() if index is not None}
+    if not taken:
+        first = candidates[: len(wanted)]
+        return BandChoice(
+            tuple(first),
+            f"bands {_commas(first)} (the first {len(wanted)}; the file does not name them {', '.join(wanted)})",
+        )
+    nameless = iter([index for index in candidates if index not in taken and _is_nameless(names, index)])
+    indexes = tuple(found[name] or next(nameless, 0) for name in wanted)
+    if 0 in indexes:
+        missing = [name for name, index in zip(wanted, indexes, strict=True) if index == 0]
+        raise SceneError(
+            f"no band is known to be {', '.join(missing)}; the scene has {names.listed()}; "
+            f"choose with --bands, in the order {', '.join(wanted)}"
+        )
+    return BandChoice(indexes, f"bands {_commas(indexes)} ({', '.join(wanted)} by {_reason(wanted, found, by_color)})")
+
+
+def _reason(wanted: Sequence[str], found: dict[str, int | None], by_color: dict[str, int]) -> str:
+    ways = [
+        ("colour interpretation", any(_plain(name) in by_color for name in wanted)),
+        ("description", any(found[name] and _plain(name) not in by_color for name in wanted)),
+        ("order", any(found[name] is None for name in wanted)),
+    ]
+    return " and ".join(way for way, used in ways if used)
+
+
+def _is_nameless(names: BandNames, index: int) -> bool:
+    return names.colors[index - 1] in _UNSAID and _plain(names.descriptions[index - 1]) not in _SYNONYMS.values()
+
+
+def _plain(name: str) -> str:
+    lowered = "_".join(name.lower().replace("-", " ").replace("_", " ").split())
+    return _SYNONYMS.get(lowered, lowered)
+
+
+def _commas(indexes: Sequence[int]) -> str:
+    return ",".join(map(str, indexes))

@@ -1,0 +1,62 @@
+"""GDAL's settings for one thread: a bounded cache, patient requests, no noise on stderr."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import rasterio
+from rasterio._err import CPLE_BaseError
+from rasterio.env import getenv, hasenv
+from rasterio.errors import RasterioError
+
+GDAL_ERRORS = (RasterioError, CPLE_BaseError, OSError, ValueError)
+"""Everything rasterio raises when GDAL fails; some of GDAL's own classes come through undressed."""
+
+CACHE_BYTES = 256 * 1024**2
+"""GDAL's block cache. Unbounded it takes 5 % of the machine: 445 MB were measured on one tall scene."""
+
+_REQUESTS = {
+    "GDAL_HTTP_MAX_RETRY": 4,
+    "GDAL_HTTP_RETRY_DELAY": 0.5,
+    "GDAL_HTTP_CONNECTTIMEOUT": 20,
+    "GDAL_HTTP_TIMEOUT": 120,
+    "GDAL_HTTP_MERGE_CONSECUTIVE_RANGES": "YES",
+    # Not EMPTY_DIR, the usual advice: it hides masks and overviews beside the file, so a scene would get another map
+    # over http than from a disk. TRUE asks for the few names that matter instead of listing the folder.
+    "GDAL_DISABLE_READDIR_ON_OPEN": "TRUE",
+}
+_SCHEMES = "https?|ftp|s3|gs|az|adls|abfss?|oss|swift|webhdfs|hdfs"
+_REMOTE = re.compile(
+    rf"(^|\+)({_SCHEMES})://|/vsi(curl|s3|gs|az|adls|oss|swift|webhdfs|hdfs)(_streaming)?[/?]", re.IGNORECASE
+)
+
+# Without a handler of their own, rasterio's log records of GDAL errors end on stderr; each is raised as well.
+logging.getLogger("rasterio").addHandler(logging.NullHandler())
+
+
+def is_remote(path: str) -> bool:
+    """Say whether GDAL will fetch this path over a network: https://, s3://, /vsicurl/..."""
+    return not path.lstrip().startswith("<") and _REMOTE.search(path) is not None
+
+
+def _options(*, remote: bool) -> dict[str, object]:
+    options: dict[str, object] = {"GDAL_CACHEMAX": CACHE_BYTES}
+    if remote:
+        options |= _REQUESTS
+    # What the user set, in the shell or in a rasterio.Env of their own, is meant.
+    theirs = getenv() if hasenv() else {}
+    return {name: value for name, value in options.items() if name not in os.environ and name not in theirs}
+
+
+@contextmanager
+def raster_environment(*, remote: bool = False) -> Iterator[None]:
+    """Hold GDAL's settings in this thread; cheap (40 microseconds), nests, and yields to what the user has set.
+
+    GDAL keeps settings by thread, so every thread that reads or writes enters its own. `Scene` does so by itself.
+    """
+    with rasterio.Env(**_options(remote=remote)):
+        yield

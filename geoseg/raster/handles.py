@@ -1,0 +1,115 @@
+"""Open datasets, a few for each thread: reopening a scene for every tile cost up to eight times its reading."""
+
+from __future__ import annotations
+
+import os
+import threading
+import warnings
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import rasterio
+from rasterio.errors import NotGeoreferencedWarning
+from rasterio.io import DatasetReader
+
+from geoseg.errors import GeosegError, SceneError
+from geoseg.raster.environment import GDAL_ERRORS, is_remote, raster_environment
+
+_KEPT = 4
+_MESSAGE_CHARACTERS = 240
+_Key = tuple[str, int, int, int]
+_thread = threading.local()
+
+# A scene without a place is allowed and said so in plain words elsewhere; this warning names no file.
+warnings.filterwarnings("ignore", category=NotGeoreferencedWarning, module=r"(geoseg|rasterio)\b")
+
+
+@contextmanager
+def opened(path: str) -> Iterator[DatasetReader]:
+    """Yield this thread's handle of a raster; whatever GDAL complains of inside becomes a SceneError.
+
+    The handle stays open for the next call, unless reading failed or the file has changed since.
+    """
+    key = _key(path)
+    try:
+        with raster_environment(remote=is_remote(path)):
+            yield _handle(key)
+    except GeosegError:
+        raise
+    except GDAL_ERRORS as error:
+        _drop(key)
+        raise SceneError(_complaint(path, error)) from error
+
+
+def close_handles() -> None:
+    """Close what this thread holds open; an open file cannot be replaced on Windows."""
+    for dataset in _kept().values():
+        dataset.close()
+    _kept().clear()
+
+
+def _kept() -> OrderedDict[_Key, DatasetReader]:
+    kept: OrderedDict[_Key, DatasetReader] | None = getattr(_thread, "kept", None)
+    if kept is None:
+        kept = _thread.kept = OrderedDict()
+    return kept
+
+
+def _key(path: str) -> _Key:
+    """Path, process (a fork must not share file offsets with its parent), and what changes when the file does."""
+    try:
+        status = os.stat(path)  # noqa: PTH116 a path may be a URL, which Path would bend
+    except (OSError, ValueError):
+        return path, os.getpid(), -1, -1
+    return path, os.getpid(), status.st_size, status.st_mtime_ns
+
+
+def _handle(key: _Key) -> DatasetReader:
+    kept = _kept()
+    if key in kept:
+        kept.move_to_end(key)
+        return kept[key]
+    dataset = rasterio.open(key[0], sharing=False)
+    kept[key] = dataset
+    while len(kept) > _KEPT:
+        _, oldest = kept.popitem(last=False)
+        oldest.close()
+    return dataset
+
+
+def _drop(key: _Key) -> None:
+    dataset = _kept().pop(key, None)
+    if dataset is not None:
+        dataset.close()
+
+
+def _complaint(path: str, error: BaseException) -> str:
+    shown = path if len(path) <= _MESSAGE_CHARACTERS else f"{path[:_MESSAGE_CHARACTERS]}..."
+    shown = " ".join(shown.split())
+    if not is_remote(path) and "://" not in path and not path.lstrip().startswith(("<", "/vsi")):
+        local = Path(path)
+        if not local.exists() and ":" not in path[2:]:  # NETCDF:file:variable is no file name
+            return f"{shown}: no such file; check the path"
+        if local.is_dir():
+            return f"{shown} is a folder; give a raster in it"
+        if local.is_file() and local.stat().st_size == 0:
+            return f"{shown} is empty (0 bytes); copy it again from where it came"
+    said = root_message(error)
+    if "not recognized as being in a supported" in said:
+        return f"{shown} is not a raster that GDAL knows; give a GeoTIFF, COG, VRT, JPEG2000 or the like"
+    where = (
+        "check the address and the credentials"
+        if is_remote(path)
+        else "it may be cut short or damaged: copy it again, or see what gdalinfo says"
+    )
+    return f"cannot read {shown}: {said}; {where}"
+
+
+def root_message(error: BaseException) -> str:
+    """Return on one line the first error of a chain: rasterio's own says only "see previous exception"."""
+    while (cause := error.__cause__ or error.__context__) is not None:
+        error = cause
+    said = " ".join(str(error).split()).rstrip(".;")
+    return said if len(said) <= _MESSAGE_CHARACTERS else f"{said[:_MESSAGE_CHARACTERS]}..."

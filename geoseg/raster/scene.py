@@ -1,0 +1,235 @@
+"""Any raster that GDAL reads, as a value: a path, never a handle, so it travels to other threads and machines."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rasterio.windows
+from numpy.typing import NDArray
+from rasterio.enums import MaskFlags
+from rasterio.io import DatasetReader
+
+from geoseg.errors import SceneError, UsageError
+from geoseg.raster.bands import BandNames, choose_bands
+from geoseg.raster.environment import is_remote
+from geoseg.raster.geobox import GeoBox, GroundControlPoint
+from geoseg.raster.handles import opened
+from geoseg.raster.identity import digest, file_stamps, files_behind, server_stamp
+from geoseg.raster.statistics import BandStatistics, band_statistics, sample_windows
+from geoseg.raster.windows import Window
+
+OVERVIEW_PX = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Patch:
+    """Pixels read from a scene."""
+
+    data: NDArray[Any]
+    """(band, row, col) in the stored dtype. Invalid pixels hold whatever is stored, never NaN or infinity."""
+    valid: NDArray[np.bool_]
+    """(row, col), True = valid."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """A raster and the bands of it to use. Each thread that reads keeps its own open handle."""
+
+    path: str
+    geobox: GeoBox
+    band_indexes: tuple[int, ...]
+    """1-based, in the order of the model's bands."""
+    band_choice: str
+    """One line that says which bands, and why these."""
+    dtype: str
+    """numpy's name for the stored type of the bands used."""
+    block_shape: tuple[int, int]
+    """(rows, cols) of one stored block."""
+    nodata: float | None = field(compare=False)  # NaN differs from itself
+    count: int
+    descriptions: tuple[str, ...]
+    colors: tuple[str, ...]
+    driver: str
+
+    @classmethod
+    def open(
+        cls,
+        path: str | os.PathLike[str],
+        bands: Sequence[int | str] | None = None,
+        wanted_bands: Sequence[str] | None = None,
+    ) -> Scene:
+        """Describe a raster: a file, a URL, a /vsi path, anything rasterio opens.
+
+        `wanted_bands` are the names of the model's bands; `bands`, 1-based numbers or names, wins over them. Raises
+        SceneError when the raster cannot be read or lacks a band, UsageError when `bands` is not in the file.
+        """
+        path = os.fspath(path)
+        with opened(path) as dataset:
+            return _describe(path, dataset, bands, wanted_bands)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(rows, cols)."""
+        return self.geobox.shape
+
+    def read(self, window: Window) -> Patch:
+        """Read a window, which may stick out on any side: outside is invalid, and 0.
+
+        Valid = GDAL's dataset mask (nodata, alpha, masks) and finite in the bands used. Raises SceneError.
+        """
+        inside = window.intersection(self._whole())
+        if inside is None:
+            return Patch(
+                np.zeros((len(self.band_indexes), *window.shape), self.dtype), np.zeros(window.shape, np.bool_)
+            )
+        with opened(self.path) as dataset:
+            area = _rasterio(inside)
+            data = dataset.read(self.band_indexes, window=area)
+            valid = _dataset_valid(dataset, inside.shape, window=area)
+        patch = _finite(data, valid)
+        return patch if inside == window else _pasted(patch, inside.relative_to(window), window.shape)
+
+    def valid(self, window: Window) -> NDArray[np.bool_]:
+        """Return `read(window).valid`, without reading the bands where they hold only integers."""
+        if np.issubdtype(np.dtype(self.dtype), np.floating):
+            return self.read(window).valid
+        inside = window.intersection(self._whole())
+        valid = np.zeros(window.shape, np.bool_)
+        if inside is not None:
+            with opened(self.path) as dataset:
+                place = inside.relative_to(window)
+                valid[place.rows, place.cols] = _dataset_valid(dataset, inside.shape, window=_rasterio(inside))
+        return valid
+
+    def overview(self, max_px: int = OVERVIEW_PX) -> Patch:
+        """Read the whole scene decimated, its long side at most `max_px`; cheap where the file has overviews."""
+        height, width = self.shape
+        factor = max(1.0, max(self.shape) / max_px)
+        small = max(1, round(height / factor)), max(1, round(width / factor))
+        with opened(self.path) as dataset:
+            data = dataset.read(self.band_indexes, out_shape=(len(self.band_indexes), *small))
+            return _finite(data, _dataset_valid(dataset, small, out_shape=small))
+
+    def statistics(self) -> BandStatistics | None:
+        """Measure the valid pixels of the bands used, from overviews or from blocks spread over the scene.
+
+        None when no pixel is valid.
+        """
+        with opened(self.path) as dataset:
+            has_overviews = bool(dataset.overviews(self.band_indexes[0]))
+        if has_overviews or max(self.shape) <= 2 * OVERVIEW_PX:
+            patch = self.overview()
+            return band_statistics(patch.data[:, patch.valid])
+        samples = []
+        for window, step in sample_windows(self.shape, self.block_shape):
+            patch = self.read(window)
+            samples.append(patch.data[:, ::step, ::step][:, patch.valid[::step, ::step]])
+        return band_statistics(np.concatenate(samples, axis=1))
+
+    def fingerprint(self) -> str:
+        """Return hex that changes whenever the pixels may have changed.
+
+        Local: name, size and time of every file behind the scene. http(s): what the server says. Other places: a
+        decimated read.
+        """
+        profile = repr((self.geobox, self.band_indexes, self.dtype, self.nodata, self.count, self.colors, self.driver))
+        if not is_remote(self.path):
+            return digest([profile, file_stamps(files_behind(self.path))])
+        stamp = server_stamp(self.path)
+        if stamp is not None:
+            return digest([profile, self.path.partition("?")[0], stamp])
+        patch = self.overview()
+        return digest([profile, patch.data.tobytes().hex(), patch.valid.tobytes().hex()])
+
+    def local_files(self) -> list[Path]:
+        """Return every local file behind the scene, a VRT's sources and all sidecars included, resolved."""
+        return [Path(name).resolve() for name in files_behind(self.path) if not is_remote(name) and Path(name).exists()]
+
+    def _whole(self) -> Window:
+        return Window(0, 0, *self.shape)
+
+
+def _describe(
+    path: str, dataset: DatasetReader, bands: Sequence[int | str] | None, wanted: Sequence[str] | None
+) -> Scene:
+    if dataset.count == 0:
+        inside = f": {', '.join(dataset.subdatasets[:4])}" if dataset.subdatasets else ""
+        raise SceneError(f"{path} has no bands of its own; give one of the rasters inside it{inside}")
+    names = BandNames(
+        tuple(color.name.lower() for color in dataset.colorinterp),
+        tuple(" ".join((text or "").split()) for text in dataset.descriptions),
+    )
+    try:
+        choice = choose_bands(names, bands, wanted)
+    except (SceneError, UsageError) as error:
+        raise type(error)(f"{path}: {error}") from None
+    dtypes = {dataset.dtypes[index - 1] for index in choice.indexes}
+    if len(dtypes) > 1:
+        raise SceneError(
+            f"{path}: the bands used must share one type, got {', '.join(sorted(dtypes))}; "
+            "convert with gdal_translate -ot"
+        )
+    dtype = dtypes.pop()
+    if np.issubdtype(np.dtype(dtype), np.complexfloating) or dtype.startswith("complex"):
+        raise SceneError(
+            f"{path} holds complex numbers ({dtype}); give amplitudes, for instance by gdal_calc.py --calc 'abs(A)'"
+        )
+    return Scene(
+        path=path,
+        geobox=_geobox(dataset),
+        band_indexes=choice.indexes,
+        band_choice=choice.line,
+        dtype=dtype,
+        block_shape=dataset.block_shapes[choice.indexes[0] - 1],
+        nodata=dataset.nodatavals[choice.indexes[0] - 1],
+        count=dataset.count,
+        descriptions=names.descriptions,
+        colors=names.colors,
+        driver=dataset.driver,
+    )
+
+
+def _geobox(dataset: DatasetReader) -> GeoBox:
+    gcps, gcp_crs = dataset.gcps
+    points = tuple(GroundControlPoint(point.row, point.col, point.x, point.y, point.z) for point in gcps)
+    return GeoBox(
+        dataset.height,
+        dataset.width,
+        dataset.transform,
+        dataset.crs or None,
+        points,
+        (gcp_crs or None) if points else None,
+        dataset.rpcs,
+    )
+
+
+def _dataset_valid(dataset: DatasetReader, shape: tuple[int, int], **area: object) -> NDArray[np.bool_]:
+    if dataset.mask_flag_enums[0] == [MaskFlags.all_valid]:
+        return np.ones(shape, np.bool_)
+    return np.asarray(dataset.dataset_mask(**area) != 0)
+
+
+def _finite(data: NDArray[Any], valid: NDArray[np.bool_]) -> Patch:
+    if np.issubdtype(data.dtype, np.floating):
+        finite = np.isfinite(data)
+        if not finite.all():
+            data[~finite] = 0
+            valid &= finite.all(axis=0)
+    return Patch(data, valid)
+
+
+def _pasted(patch: Patch, place: Window, shape: tuple[int, int]) -> Patch:
+    data = np.zeros((patch.data.shape[0], *shape), patch.data.dtype)
+    valid = np.zeros(shape, np.bool_)
+    data[:, place.rows, place.cols] = patch.data
+    valid[place.rows, place.cols] = patch.valid
+    return Patch(data, valid)
+
+
+def _rasterio(window: Window) -> rasterio.windows.Window:
+    return rasterio.windows.Window(window.col, window.row, window.width, window.height)
