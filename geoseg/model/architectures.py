@@ -1,0 +1,166 @@
+"""The architectures a bundle may name, and the arguments each takes; no torch here.
+
+The names and arguments are those of segmentation-models-pytorch 0.5 and 0.6 (https://smp.readthedocs.io). An architecture of another
+origin is one more entry of ARCHITECTURES and one more branch in `network.py`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from geoseg.errors import ModelError
+from geoseg.model.arguments import (
+    MAX_CHANNELS,
+    Check,
+    boolean,
+    choice,
+    either,
+    encoder,
+    fraction,
+    integer,
+    integers,
+    optional,
+)
+from geoseg.model.untrusted import one_line
+
+MAX_BANDS = 256
+MAX_CLASSES = 255
+"""255 codes are left beside nodata."""
+
+_CHANNELS = integer(1, MAX_CHANNELS)
+_NORM = either(boolean, choice("batchnorm", "identity", "layernorm", "instancenorm"))
+_INTERPOLATION = choice("nearest", "nearest-exact", "bilinear", "bicubic", "area")
+_UPSAMPLING = integer(1, 32)
+_RATES = integers(8, 1, 128)
+_EVERY = {"encoder_name": encoder, "in_channels": integer(1, MAX_BANDS), "classes": integer(2, MAX_CLASSES)}
+_DEPTH = {"encoder_depth": integer(3, 5)}
+_U = {
+    "decoder_use_norm": _NORM,
+    "decoder_channels": integers(5, 1, MAX_CHANNELS),
+    "decoder_interpolation": _INTERPOLATION,
+}
+_ASPP = {
+    "encoder_output_stride": choice(8, 16),
+    "decoder_channels": _CHANNELS,
+    "decoder_atrous_rates": _RATES,
+    "decoder_aspp_separable": boolean,
+    "decoder_aspp_dropout": fraction,
+    "upsampling": optional(_UPSAMPLING),
+}
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """One kind of network, by its name in segmentation-models-pytorch."""
+
+    name: str
+    checks: Mapping[str, Check]
+    """What each argument may be; any other argument is refused."""
+    depth: int = 5
+    """The encoder's depth where the arguments do not say it."""
+    least_window_px: int = 32
+    """Smaller windows leave nothing to pool."""
+
+    def check(self, arguments: Mapping[str, Any]) -> None:
+        """Raise ModelError unless every argument is known and within bounds, and those without a default are there."""
+        for name, value in arguments.items():
+            if name not in self.checks:
+                known = ", ".join(sorted(self.checks))
+                raise ModelError(f"{self.name} has no argument {one_line(name, 60)!r}; it has {known}")
+            wanted = self.checks[name](value)
+            if wanted:
+                raise ModelError(f"{self.name}: {name} must be {wanted}, got {one_line(repr(value), 80)}")
+        missing = [name for name in _EVERY if name not in arguments]
+        if missing:
+            raise ModelError(f"{self.name} needs the arguments {', '.join(missing)}")
+        channels = arguments.get("decoder_channels")
+        if isinstance(channels, list) and len(channels) != arguments.get("encoder_depth", self.depth):
+            raise ModelError(f"{self.name}: decoder_channels must be as many as encoder_depth, got {len(channels)}")
+
+    def divisor(self, arguments: Mapping[str, Any]) -> int:
+        """Return what a window's size must be a multiple of: the encoder halves it `encoder_depth` times."""
+        patch = re.search(r"patch(\d+)", str(arguments["encoder_name"]))
+        if self.name == "DPT" and patch:  # a vision transformer cuts the window into patches instead
+            return max(int(patch[1]), 1)
+        return int(2 ** arguments.get("encoder_depth", self.depth))
+
+
+ARCHITECTURES: dict[str, Architecture] = {
+    architecture.name: architecture
+    for architecture in (
+        Architecture("Unet", _EVERY | _DEPTH | _U | {"decoder_attention_type": choice(None, "scse")}),
+        Architecture("UnetPlusPlus", _EVERY | _DEPTH | _U | {"decoder_attention_type": choice(None, "scse")}),
+        Architecture("MAnet", _EVERY | _DEPTH | _U | {"decoder_pab_channels": _CHANNELS}),
+        Architecture("Linknet", _EVERY | _DEPTH | {"decoder_use_norm": _NORM}),
+        Architecture(
+            "FPN",
+            _EVERY
+            | _DEPTH
+            | {
+                "decoder_pyramid_channels": _CHANNELS,
+                "decoder_segmentation_channels": _CHANNELS,
+                "decoder_merge_policy": choice("add", "cat"),
+                "decoder_dropout": fraction,
+                "decoder_interpolation": _INTERPOLATION,
+                "upsampling": _UPSAMPLING,
+            },
+        ),
+        Architecture(
+            "PSPNet",
+            _EVERY
+            | _DEPTH
+            | {
+                "psp_out_channels": _CHANNELS,
+                "decoder_use_norm": _NORM,
+                "psp_dropout": fraction,
+                "upsampling": _UPSAMPLING,
+            },
+            depth=3,
+        ),
+        Architecture("DeepLabV3", _EVERY | _DEPTH | _ASPP),
+        Architecture("DeepLabV3Plus", _EVERY | _DEPTH | _ASPP),
+        Architecture(
+            "PAN",
+            _EVERY
+            | _DEPTH
+            | {
+                "encoder_output_stride": choice(16, 32),
+                "decoder_channels": _CHANNELS,
+                "decoder_interpolation": _INTERPOLATION,
+                "upsampling": _UPSAMPLING,
+            },
+            least_window_px=256,
+        ),
+        Architecture(
+            "UPerNet",
+            _EVERY | _DEPTH | {"decoder_channels": _CHANNELS, "decoder_use_norm": _NORM, "upsampling": _UPSAMPLING},
+        ),
+        Architecture(
+            "Segformer", _EVERY | _DEPTH | {"decoder_segmentation_channels": _CHANNELS, "upsampling": _UPSAMPLING}
+        ),
+        Architecture(
+            "DPT",
+            _EVERY
+            | {
+                "encoder_depth": integer(1, 8),
+                "encoder_output_indices": optional(integers(8, -64, 64)),
+                "decoder_readout": choice("ignore", "add", "cat"),
+                "decoder_intermediate_channels": integers(8, 1, MAX_CHANNELS),
+                "decoder_fusion_channels": _CHANNELS,
+            },
+            depth=4,
+        ),
+    )
+}
+"""Every architecture by its name."""
+
+
+def architecture_named(name: object) -> Architecture:
+    """Return an architecture; upper and lower case are one. ModelError, with the names there are, for any other."""
+    for known, architecture in ARCHITECTURES.items():
+        if isinstance(name, str) and name.lower() == known.lower():
+            return architecture
+    raise ModelError(f"unknown architecture {one_line(repr(name), 60)}; geoseg knows {', '.join(ARCHITECTURES)}")

@@ -1,0 +1,140 @@
+"""One `.safetensors` file: weights and all that is needed to use them rightly; never pickle, never code."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from geoseg.errors import ModelError, UsageError
+from geoseg.legend import Legend
+from geoseg.model.card import DEFAULT_WINDOW_PX, OVERLAP_SHARE, ModelCard, frozen_text
+from geoseg.model.header import read_header
+from geoseg.model.mlm import from_mlm, to_mlm
+from geoseg.model.normalization import VALUE_RANGES, Normalization
+from geoseg.model.pretrained import read_config
+from geoseg.model.statistics import BandStatistics
+from geoseg.model.untrusted import parse_json
+
+METADATA_KEY = "geoseg"
+"""The one key of the header's metadata; its text is JSON."""
+DEMO = Path(__file__).with_name("demo.safetensors")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelBundle(ModelCard):
+    """A model card and the file its weights lie in; small, picklable, and torch is not needed to hold one."""
+
+    weights_path: Path
+    """Absolute."""
+    hash: str
+    """sha256 of the file, hexadecimal; for a folder of smp's, of the weights and the card together."""
+    weights_hash: str
+    """sha256 of the file with the weights, hexadecimal."""
+    weights_bytes: int
+
+    @classmethod
+    def open(cls, path: str | Path | None = None) -> ModelBundle:
+        """Open a bundle, without reading its weights into memory; None is the demo model.
+
+        Raises ModelError if the file is no bundle, cut short, or says anything that cannot be right. Nothing in the file is run.
+        """
+        file = DEMO if path is None else Path(path)
+        if file.is_dir():
+            raise UsageError(
+                f"{file} is a folder; one written by smp's save_pretrained also needs --legend, --mean and --std "
+                "(in Python: ModelBundle.from_pretrained)"
+            )
+        if not file.is_file():
+            hint = (
+                "this installation has no demo model; give one with --model"
+                if path is None
+                else "give a .safetensors bundle"
+            )
+            raise ModelError(f"{file} does not exist; {hint}")
+        metadata = read_header(file).metadata
+        if METADATA_KEY not in metadata:
+            raise ModelError(
+                f"{file} holds weights but does not say what they are for; build the network in torch, load them, and call "
+                "geoseg.save_bundle(...)"
+            )
+        source = f"the metadata of {file}"
+        return _with_weights(from_mlm(parse_json(metadata[METADATA_KEY], source), source), file)
+
+    @classmethod
+    def from_pretrained(  # noqa: PLR0913 (a model has this many sides, and smp's folder knows few of them)
+        cls,
+        folder: str | Path,
+        *,
+        legend: Legend | None = None,
+        normalization: Normalization | None = None,
+        output_codes: tuple[int, ...] | None = None,
+        bands: tuple[str, ...] | None = None,
+        dtype: str = "uint8",
+        statistics: BandStatistics | None = None,
+        gsd_m: float | None = None,
+        window_px: int = DEFAULT_WINDOW_PX,
+        overlap_px: int | None = None,
+        temperature: float = 1.0,
+        name: str | None = None,
+    ) -> ModelBundle:
+        """Open a folder written by smp's `save_pretrained` (config.json, model.safetensors); nothing is fetched.
+
+        The folder does not know its legend and normalization: UsageError says which options give them. Bands default to red, green,
+        blue where there are three. ModelError if the folder holds only a pickle, or anything unknown.
+        """
+        folder = Path(folder)
+        architecture, arguments = read_config(folder)
+        if legend is None or normalization is None:
+            raise UsageError(
+                f"{folder} does not say what its {arguments['classes']} classes are, nor how its {arguments['in_channels']} bands "
+                "were normalized; give --legend, --mean and --std"
+            )
+        if bands is None:
+            bands = ("red", "green", "blue")
+        if len(bands) != arguments["in_channels"]:
+            raise UsageError(
+                f"{folder} takes {arguments['in_channels']} bands; name them in order, got {', '.join(bands)}"
+            )
+        card = ModelCard(
+            name=name or folder.resolve().name,
+            architecture=architecture,
+            arguments_text=frozen_text(arguments, "arguments"),
+            legend=legend,
+            output_codes=legend.codes if output_codes is None else output_codes,
+            bands=bands,
+            dtype=dtype,
+            normalization=normalization,
+            statistics=statistics,
+            gsd_m=gsd_m,
+            window_px=window_px,
+            overlap_px=window_px // OVERLAP_SHARE if overlap_px is None else overlap_px,
+            temperature=temperature,
+        )
+        weights = folder / "model.safetensors"
+        read_header(weights)
+        bundle = _with_weights(card, weights)
+        both = f"{bundle.weights_hash}\n{json.dumps(to_mlm(card), sort_keys=True)}"
+        return _with_weights(card, weights, hash=hashlib.sha256(both.encode()).hexdigest())
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the card as plain JSON values, as they stand in the file's header."""
+        return to_mlm(self)
+
+
+def file_hash(path: Path) -> str:
+    """Return the sha256 of a file, hexadecimal; ModelError if it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as fault:
+        raise ModelError(f"{path} cannot be read: {fault.strerror or fault}") from None
+
+
+def _with_weights(card: ModelCard, path: Path, **values: str) -> ModelBundle:
+    digest = file_hash(path)
+    sides = {field.name: getattr(card, field.name) for field in fields(ModelCard)}
+    where = {"weights_path": path.resolve(), "weights_hash": digest, "weights_bytes": path.stat().st_size}
+    return ModelBundle(**sides, **where, **({"hash": digest} | values))

@@ -1,0 +1,154 @@
+"""All that must be known of a model to use it rightly, but not its weights."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from geoseg.errors import UsageError
+from geoseg.legend import Legend
+from geoseg.model.architectures import MAX_BANDS, MAX_CLASSES, architecture_named
+from geoseg.model.normalization import VALUE_RANGES, Normalization
+from geoseg.model.statistics import BandStatistics
+
+DEFAULT_WINDOW_PX = 512
+MAX_WINDOW_PX = 16384
+OVERLAP_SHARE = 4
+"""The overlap is a quarter of the window where nobody says otherwise."""
+_MAX_NAME = 200
+_MAX_TEXT = 2**18
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelCard:
+    """A model's architecture, input, output and origin; checked once, UsageError (ModelError for the architecture) if odd."""
+
+    name: str
+    architecture: str
+    """A key of ARCHITECTURES."""
+    arguments_text: str
+    """The architecture's arguments as JSON text, so that the card is frozen through and through; `.arguments` reads it."""
+    legend: Legend
+    output_codes: tuple[int, ...]
+    """The class code that each output channel means; a model may not know every class of its legend."""
+    bands: tuple[str, ...]
+    """Names of the input bands in order: red, green, blue, nir, ..."""
+    dtype: str
+    """Data type of the imagery the model was trained on."""
+    normalization: Normalization
+    statistics: BandStatistics | None = None
+    """Of the training imagery, in stored units."""
+    gsd_m: float | None = None
+    """Metres a pixel of the training imagery, as the network saw it."""
+    window_px: int = DEFAULT_WINDOW_PX
+    """The window the model likes best: what it was trained on, or near it."""
+    overlap_px: int = DEFAULT_WINDOW_PX // OVERLAP_SHARE
+    temperature: float = 1.0
+    """Logits are divided by it before the softmax (Guo et al. 2017, arXiv 1706.04599)."""
+    provenance_text: str = "{}"
+    """What it was trained on and by what, as JSON text; `.provenance` reads it."""
+    metrics_text: str = "{}"
+    """What it scores, as JSON text; `.metrics` reads it."""
+
+    def __post_init__(self) -> None:
+        architecture_named(self.architecture).check(self.arguments)
+        _check_output(self)
+        _check_input(self)
+        _check_window(self)
+        if not _is_line(self.name):
+            raise UsageError(f"a model's name must be 1 to {_MAX_NAME} characters on one line, got {self.name!r:.80}")
+        if not (math.isfinite(self.temperature) and 1e-3 <= self.temperature <= 1e3):
+            raise UsageError(f"temperature must be 0.001 to 1000, got {self.temperature}")
+        for text in (self.provenance_text, self.metrics_text):
+            if len(text) > _MAX_TEXT or not isinstance(json.loads(text), dict):
+                raise UsageError(
+                    f"provenance and metrics must be objects of at most {_MAX_TEXT} characters, got {text:.80}"
+                )
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """A fresh copy of the architecture's arguments."""
+        return dict(json.loads(self.arguments_text))
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """A fresh copy of what the model was trained on and by what."""
+        return dict(json.loads(self.provenance_text))
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """A fresh copy of what the model scores."""
+        return dict(json.loads(self.metrics_text))
+
+    @property
+    def divisor(self) -> int:
+        """What a window's size must be a multiple of."""
+        return architecture_named(self.architecture).divisor(self.arguments)
+
+
+def frozen_text(value: dict[str, Any] | None, what: str) -> str:
+    """Return plain values as canonical JSON text; UsageError if they are not plain or not finite."""
+    try:
+        return json.dumps(value or {}, sort_keys=True, allow_nan=False, ensure_ascii=True)
+    except (TypeError, ValueError) as fault:
+        raise UsageError(f"{what} must be plain numbers, texts, lists and dicts: {fault}") from None
+
+
+def check_window(window_px: int, divisor: int) -> None:
+    """Raise UsageError, naming the nearest right sizes, unless the window is a positive multiple of the divisor."""
+    if divisor <= window_px <= MAX_WINDOW_PX and window_px % divisor == 0:
+        return
+    below = max(min(window_px, MAX_WINDOW_PX) // divisor * divisor, divisor)
+    above = min(below + divisor, MAX_WINDOW_PX // divisor * divisor)
+    wish = f"{below}" if window_px < divisor or above <= below else f"{below} or {above}"
+    raise UsageError(
+        f"window must be a multiple of {divisor} up to {MAX_WINDOW_PX} for this model, got {window_px}; try {wish}"
+    )
+
+
+def _check_output(card: ModelCard) -> None:
+    classes = card.arguments["classes"]
+    codes = card.output_codes
+    if len(codes) != classes or not 2 <= classes <= MAX_CLASSES:
+        raise UsageError(
+            f"the model has {classes} output channels but {len(codes)} class codes {list(codes)}; each channel needs one"
+        )
+    unknown = sorted(set(codes) - set(card.legend.codes))
+    if unknown or len(set(codes)) != len(codes):
+        raise UsageError(
+            f"output codes must be distinct codes of the legend {list(card.legend.codes)}, got {list(codes)}"
+        )
+    if not all(_is_line(name) for name in card.legend.names):
+        raise UsageError(
+            f"class names must be up to {_MAX_NAME} printable characters, got {list(card.legend.names)!r:.120}"
+        )
+
+
+def _check_input(card: ModelCard) -> None:
+    count = card.arguments["in_channels"]
+    if len(card.bands) != count or not 1 <= count <= MAX_BANDS:
+        raise UsageError(
+            f"the model takes {count} bands but {len(card.bands)} names {list(card.bands)}; each band needs one"
+        )
+    if len(set(card.bands)) != count or not all(_is_line(name) for name in card.bands):
+        raise UsageError(f"band names must be distinct and printable, got {list(card.bands)!r:.120}")
+    if len(card.normalization.mean) != count:
+        raise UsageError(f"the model takes {count} bands but has a mean and std for {len(card.normalization.mean)}")
+    if card.dtype not in VALUE_RANGES:
+        raise UsageError(f"data type must be one of {', '.join(VALUE_RANGES)}, got {card.dtype!r:.40}")
+    if card.statistics is not None and len(card.statistics.mean) != count:
+        raise UsageError(f"the model takes {count} bands but has statistics of {len(card.statistics.mean)}")
+
+
+def _check_window(card: ModelCard) -> None:
+    check_window(card.window_px, card.divisor)
+    if not 0 <= card.overlap_px < card.window_px:
+        raise UsageError(f"overlap must be at least 0 and less than the window {card.window_px}, got {card.overlap_px}")
+    if card.gsd_m is not None and not (math.isfinite(card.gsd_m) and 1e-3 <= card.gsd_m <= 1e5):
+        raise UsageError(f"GSD must be 0.001 to 100000 metres, got {card.gsd_m}")
+
+
+def _is_line(text: str) -> bool:
+    return 0 < len(text) <= _MAX_NAME and text.isprintable() and text.strip() == text

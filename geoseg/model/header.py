@@ -1,0 +1,126 @@
+"""The first bytes of a `.safetensors` file, read and checked by ourselves before any library sees the file.
+
+Format: https://huggingface.co/docs/safetensors: 8 bytes little-endian length, that many bytes of JSON, then the tensors, each at its
+offsets, without holes.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from geoseg.errors import ModelError
+from geoseg.model.foreign import refuse_foreign
+from geoseg.model.untrusted import one_line, parse_json
+
+MAX_HEADER_BYTES = 16 * 2**20
+"""A header of 20,000 tensors is about 3 MB."""
+MAX_TENSORS = 20_000
+MAX_AXES = 8
+MAX_METADATA_BYTES = 2**20
+_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
+
+
+@dataclass(frozen=True, slots=True)
+class TensorEntry:
+    """One tensor as the header announces it."""
+
+    name: str
+    dtype: str
+    """safetensors' name: F32, F16, BF16, I64, ..."""
+    shape: tuple[int, ...]
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return math.prod(self.shape)
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What a `.safetensors` file says about itself; its offsets fit the file."""
+
+    metadata: dict[str, str]
+    tensors: tuple[TensorEntry, ...]
+
+    @property
+    def parameters(self) -> int:
+        """Number of elements in all floating-point tensors."""
+        return sum(tensor.size for tensor in self.tensors if "F" in tensor.dtype)
+
+
+def read_header(path: Path) -> Header:
+    """Return the header of a `.safetensors` file.
+
+    ModelError if the file cannot be read, is of another kind (with the way out for pickles and HDF5), is cut short, or announces
+    anything the file does not hold.
+    """
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            first = file.read(16)
+            refuse_foreign(path, first)
+            length = int.from_bytes(first[:8], "little")
+            if not 2 <= length <= MAX_HEADER_BYTES:
+                raise ModelError(
+                    f"{path} is not a .safetensors file: its header would be {length} bytes, 2 to {MAX_HEADER_BYTES} wanted"
+                )
+            if size < 8 + length:
+                raise ModelError(
+                    f"{path} is cut short: {size} bytes of at least {8 + length}; copy or download it again"
+                )
+            file.seek(8)
+            text = file.read(length)
+    except OSError as fault:
+        raise ModelError(f"{path} cannot be read: {fault.strerror or fault}") from None
+    entries = parse_json(text, f"the header of {path}")
+    if not isinstance(entries, dict):
+        raise ModelError(f"the header of {path} is {type(entries).__name__}, an object wanted")
+    metadata = _metadata(entries.pop("__metadata__", {}), path)
+    return Header(metadata, _tensors(entries, size - 8 - length, path))
+
+
+def _metadata(value: object, path: Path) -> dict[str, str]:
+    if not isinstance(value, dict) or not all(isinstance(text, str) for text in value.values()):
+        raise ModelError(f"the header of {path} has metadata that is not an object of texts")
+    longest = max((len(text) for text in value.values()), default=0)
+    if longest > MAX_METADATA_BYTES:
+        raise ModelError(
+            f"the header of {path} has a metadata text of {longest} characters, at most {MAX_METADATA_BYTES} wanted"
+        )
+    return value
+
+
+def _tensors(entries: dict[str, Any], data_bytes: int, path: Path) -> tuple[TensorEntry, ...]:
+    if not 1 <= len(entries) <= MAX_TENSORS:
+        raise ModelError(f"{path} holds {len(entries)} tensors, 1 to {MAX_TENSORS} wanted")
+    placed = sorted((_tensor(name, entry, path) for name, entry in entries.items()), key=lambda item: item[:2])
+    end = 0
+    for start, stop, tensor in placed:
+        if start != end or stop - start != tensor.size * _BYTES[tensor.dtype]:
+            raise ModelError(
+                f"the header of {path} puts tensor {tensor.name!r} at bytes {start} to {stop}: its shape does not fit"
+            )
+        end = stop
+    if end > data_bytes:
+        raise ModelError(f"{path} is cut short: {data_bytes} bytes of weights of {end}; copy or download it again")
+    if end < data_bytes:
+        raise ModelError(
+            f"{path} holds {data_bytes - end} bytes after its last tensor; it was not written by safetensors"
+        )
+    return tuple(tensor for _, _, tensor in placed)
+
+
+def _tensor(name: str, entry: object, path: Path) -> tuple[int, int, TensorEntry]:
+    match entry:
+        case {"dtype": str(dtype), "shape": list(shape), "data_offsets": [int(start), int(stop)]} if (
+            dtype in _BYTES
+            and len(entry) == 3
+            and len(shape) <= MAX_AXES
+            and all(type(length) is int and length >= 0 for length in shape)
+            and type(start) is type(stop) is int
+        ):
+            return start, stop, TensorEntry(one_line(name), dtype, tuple(shape))
+    raise ModelError(f"the header of {path} describes tensor {one_line(name, 60)!r} wrongly: {one_line(entry, 80)}")

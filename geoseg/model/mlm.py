@@ -1,0 +1,262 @@
+"""A model card as JSON, in the terms of the STAC Machine Learning Model extension 1.4 where it has one.
+
+https://github.com/stac-extensions/mlm: mlm:name, mlm:architecture, mlm:framework, mlm:tasks, mlm:hyperparameters, mlm:input (bands,
+value_scaling), mlm:output (classification:classes); gsd is STAC's own. What it has no term for begins with geoseg.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from geoseg.errors import ModelError, UsageError
+from geoseg.legend import LandCover, Legend
+from geoseg.model.architectures import architecture_named
+from geoseg.model.card import ModelCard, frozen_text
+from geoseg.model.normalization import Normalization
+from geoseg.model.statistics import BandStatistics
+from geoseg.model.untrusted import one_line
+
+FORMAT = 1
+"""Of these JSON texts; a reader refuses a higher one."""
+_TASKS = ["semantic-segmentation"]
+_FRAMEWORK = "PyTorch"
+
+
+def to_mlm(card: ModelCard) -> dict[str, Any]:
+    """Return a card as plain JSON values."""
+    window = card.window_px
+    return {
+        "geoseg:format": FORMAT,
+        "mlm:name": card.name,
+        "mlm:architecture": card.architecture,
+        "mlm:framework": _FRAMEWORK,
+        "mlm:tasks": _TASKS,
+        "mlm:hyperparameters": card.arguments,
+        "mlm:input": [
+            {
+                "name": "image",
+                "bands": list(card.bands),
+                "input": _structure(len(card.bands), window, "channel"),
+                "value_scaling": [
+                    {"type": "z-score", "mean": mean, "stddev": std}
+                    for mean, std in zip(card.normalization.mean, card.normalization.std, strict=True)
+                ],
+            }
+        ],
+        "mlm:output": [
+            {
+                "name": "logits",
+                "tasks": _TASKS,
+                "result": _structure(len(card.output_codes), window, "class"),
+                "classification:classes": [_class_to_mlm(land_cover) for land_cover in card.legend],
+            }
+        ],
+        "gsd": card.gsd_m,
+        "geoseg:output_codes": list(card.output_codes),
+        "geoseg:data_type": card.dtype,
+        "geoseg:value_range": list(card.normalization.value_range),
+        "geoseg:statistics": card.statistics and {key: list(getattr(card.statistics, key)) for key in _STATISTICS},
+        "geoseg:overlap_px": card.overlap_px,
+        "geoseg:temperature": card.temperature,
+        "geoseg:provenance": card.provenance,
+        "geoseg:metrics": card.metrics,
+    }
+
+
+def from_mlm(value: object, source: str) -> ModelCard:
+    """Return the card of untrusted JSON values; ModelError, naming the source, for whatever is missing, unknown or out of bounds."""
+    try:
+        return _card(_Fields(value, source))
+    except UsageError as fault:
+        raise ModelError(f"{source}: {one_line(fault)}") from None
+    except ModelError as fault:
+        raise ModelError(str(fault) if source in str(fault) else f"{source}: {one_line(fault, 300)}") from None
+
+
+class _Fields:
+    """An object of untrusted values; each is taken once, by its type, and none may be left."""
+
+    def __init__(self, value: object, where: str) -> None:
+        if not isinstance(value, dict):
+            raise ModelError(f"{where} must be an object, got {one_line(repr(value), 60)}")
+        self._left = dict(value)
+        self._where = where
+
+    def text(self, name: str) -> str:
+        return str(self._take(name, str))
+
+    def integer(self, name: str) -> int:
+        return int(self._take(name, int))
+
+    def number(self, name: str) -> float:
+        return float(self._take(name, int | float))
+
+    def maybe_number(self, name: str) -> float | None:
+        value = self._take(name, int | float | None)
+        return None if value is None else float(value)
+
+    def object(self, name: str) -> dict[str, Any]:
+        return dict(self._take(name, dict))
+
+    def fields(self, name: str) -> _Fields:
+        return _Fields(self._take(name, dict), f"{self._where}, {name}")
+
+    def only(self, name: str) -> _Fields:
+        """Take a list of one object: geoseg's models have one input and one output."""
+        values = self._take(name, list)
+        if len(values) != 1:
+            raise ModelError(f"{self._where}: {name} must hold one object, got {len(values)}")
+        return _Fields(values[0], f"{self._where}, {name}")
+
+    def texts(self, name: str) -> tuple[str, ...]:
+        return tuple(self._items(name, str))
+
+    def integers(self, name: str) -> tuple[int, ...]:
+        return tuple(self._items(name, int))
+
+    def numbers(self, name: str) -> tuple[float, ...]:
+        return tuple(float(item) for item in self._items(name, int | float))
+
+    def rows(self, name: str) -> list[_Fields]:
+        return [_Fields(item, f"{self._where}, {name}") for item in self._items(name, dict)]
+
+    def maybe(self, name: str) -> bool:
+        """Tell whether the value is there and not null; a null is taken."""
+        if self._left.get(name) is not None:
+            return True
+        self._take(name, None)
+        return False
+
+    def expect(self, name: str, wanted: object) -> None:
+        value = self._left.pop(name, None)
+        if value != wanted:
+            raise ModelError(f"{self._where}: {name} must be {wanted!r}, got {one_line(repr(value), 60)}")
+
+    def finish(self) -> None:
+        """Refuse what nobody asked for: it could not be kept, and a typing mistake would go unnoticed."""
+        if self._left:
+            raise ModelError(f"{self._where} has an unknown field {one_line(next(iter(self._left)), 60)!r}")
+
+    def _items(self, name: str, kind: Any) -> list[Any]:  # noqa: ANN401 (a type or a union of types)
+        values = self._take(name, list)
+        if len(values) > 1024 or not all(_is(item, kind) for item in values):
+            raise ModelError(f"{self._where}: {name} must be a list of {_name(kind)}, got {one_line(repr(values), 60)}")
+        return list(values)
+
+    def _take(self, name: str, kind: Any) -> Any:  # noqa: ANN401 (a type or a union of types)
+        if name not in self._left:
+            raise ModelError(f"{self._where} lacks {name}")
+        value = self._left.pop(name)
+        if not _is(value, kind):
+            raise ModelError(f"{self._where}: {name} must be {_name(kind)}, got {one_line(repr(value), 60)}")
+        return value
+
+
+_STATISTICS = ("mean", "std", "low", "high")
+
+
+def _card(fields: _Fields) -> ModelCard:
+    written = fields.integer("geoseg:format")
+    if written != FORMAT:
+        raise ModelError(f"model format {written} is not known, geoseg reads {FORMAT}; update geoseg")
+    architecture = architecture_named(fields.text("mlm:architecture")).name
+    fields.expect("mlm:framework", _FRAMEWORK)
+    fields.expect("mlm:tasks", _TASKS)
+    bands, window_px, mean, std = _input(fields.only("mlm:input"))
+    codes = fields.integers("geoseg:output_codes")
+    low_high = fields.numbers("geoseg:value_range")
+    card = ModelCard(
+        name=fields.text("mlm:name"),
+        architecture=architecture,
+        arguments_text=frozen_text(fields.object("mlm:hyperparameters"), "arguments"),
+        legend=_output(fields.only("mlm:output"), len(codes), window_px),
+        output_codes=codes,
+        bands=bands,
+        dtype=fields.text("geoseg:data_type"),
+        normalization=Normalization(mean, std, _pair(low_high)),
+        statistics=_statistics(fields.fields("geoseg:statistics")) if fields.maybe("geoseg:statistics") else None,
+        gsd_m=fields.maybe_number("gsd"),
+        window_px=window_px,
+        overlap_px=fields.integer("geoseg:overlap_px"),
+        temperature=fields.number("geoseg:temperature"),
+        provenance_text=frozen_text(fields.object("geoseg:provenance"), "provenance"),
+        metrics_text=frozen_text(fields.object("geoseg:metrics"), "metrics"),
+    )
+    fields.finish()
+    return card
+
+
+def _input(fields: _Fields) -> tuple[tuple[str, ...], int, tuple[float, ...], tuple[float, ...]]:
+    """Return band names, window, mean and std."""
+    fields.expect("name", "image")
+    bands = fields.texts("bands")
+    structure = fields.fields("input")
+    shape = structure.integers("shape")
+    window_px = shape[-1] if shape else 0
+    structure.expect("dim_order", ["batch", "channel", "height", "width"])
+    structure.expect("data_type", "float32")
+    structure.finish()
+    if shape != (-1, len(bands), window_px, window_px):
+        raise ModelError(f"the input's shape must be [-1, {len(bands)}, window, window], got {list(shape)!r:.60}")
+    mean, std = [], []
+    for scaling in fields.rows("value_scaling"):
+        scaling.expect("type", "z-score")
+        mean.append(scaling.number("mean"))
+        std.append(scaling.number("stddev"))
+        scaling.finish()
+    fields.finish()
+    return bands, window_px, tuple(mean), tuple(std)
+
+
+def _output(fields: _Fields, channels: int, window_px: int) -> Legend:
+    fields.expect("name", "logits")
+    fields.expect("tasks", _TASKS)
+    fields.expect("result", _structure(channels, window_px, "class"))
+    classes = [_class(row) for row in fields.rows("classification:classes")]
+    fields.finish()
+    return Legend(tuple(sorted(classes, key=lambda land_cover: land_cover.code)))
+
+
+def _class(fields: _Fields) -> LandCover:
+    code, name, hint = fields.integer("value"), fields.text("name"), fields.text("color_hint")
+    fields.finish()
+    if len(hint) != 6 or not set(hint) <= set("0123456789ABCDEFabcdef"):
+        raise ModelError(f"color_hint must be six hexadecimal digits, got {one_line(repr(hint), 40)}")
+    red, green, blue = bytes.fromhex(hint)
+    return LandCover(code, name, (red, green, blue))
+
+
+def _class_to_mlm(land_cover: LandCover) -> dict[str, Any]:
+    return {"value": land_cover.code, "name": land_cover.name, "color_hint": bytes(land_cover.color).hex().upper()}
+
+
+def _statistics(fields: _Fields) -> BandStatistics:
+    values = {key: fields.numbers(key) for key in _STATISTICS}
+    fields.finish()
+    if len({len(numbers) for numbers in values.values()}) != 1:
+        raise ModelError(
+            f"geoseg:statistics must be equally many numbers each, got {[len(v) for v in values.values()]}"
+        )
+    return BandStatistics(**values)
+
+
+def _structure(channels: int, window_px: int, axis: str) -> dict[str, Any]:
+    return {
+        "shape": [-1, channels, window_px, window_px],
+        "dim_order": ["batch", axis, "height", "width"],
+        "data_type": "float32",
+    }
+
+
+def _pair(values: tuple[float, ...]) -> tuple[float, float]:
+    if len(values) != 2:
+        raise ModelError(f"geoseg:value_range must be two numbers, got {len(values)}")
+    return values[0], values[1]
+
+
+def _is(value: object, kind: Any) -> bool:  # noqa: ANN401 (a type or a union of types)
+    return value is None if kind is None else isinstance(value, kind) and not isinstance(value, bool)
+
+
+def _name(kind: Any) -> str:  # noqa: ANN401 (a type or a union of types)
+    return {dict: "an object", list: "a list", str: "text", int: "an integer", None: "null"}.get(kind, "a number")

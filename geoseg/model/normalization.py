@@ -1,0 +1,68 @@
+"""From stored pixel values to what the network was trained on."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geoseg.errors import UsageError
+
+Scale: TypeAlias = tuple[float, float]
+"""(low, high): the stored values that stand for the lowest and the highest value the model knows."""
+
+VALUE_RANGES: dict[str, Scale] = {
+    "uint8": (0.0, 255.0),
+    "uint16": (0.0, 65535.0),
+    "int16": (-32768.0, 32767.0),
+    "float32": (0.0, 1.0),
+}
+"""Data types a model can be trained on, and the range of their values; float32 means reflectance."""
+
+
+@dataclass(frozen=True, slots=True)
+class Normalization:
+    """Mean and standard deviation of each band, in stored units: the network sees (stored - mean) / std.
+
+    ImageNet's statistics are given for 0 to 1; for uint8 they are 255 times that.
+    """
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    value_range: Scale = VALUE_RANGES["uint8"]
+    """(low, high) of the values the model was trained on; a scene's scale is mapped onto it."""
+
+    def __post_init__(self) -> None:
+        if not self.mean or len(self.mean) != len(self.std):
+            raise UsageError(
+                f"a mean and a std for each band wanted, got {len(self.mean)} means and {len(self.std)} stds"
+            )
+        if not all(math.isfinite(value) for value in (*self.mean, *self.std, *self.value_range)):
+            raise UsageError(
+                f"mean, std and value range must be finite, got {self.mean}, {self.std}, {self.value_range}"
+            )
+        if min(self.std) <= 0:
+            raise UsageError(f"std must be positive, got {self.std}")
+        _refuse_empty_range(self.value_range, "value range")
+
+    def gain_bias(self, scale: Scale | None = None) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return (gain, bias), each (band,) float32: normalized = stored * gain + bias.
+
+        With a scale, stored values from low to high stand for the model's value range; the caller clips them to the scale first.
+        UsageError if the scale is empty.
+        """
+        mean, std = np.asarray(self.mean), np.asarray(self.std)
+        if scale is None:
+            return (1 / std).astype(np.float32), (-mean / std).astype(np.float32)
+        _refuse_empty_range(scale, "scale")
+        stretch = (self.value_range[1] - self.value_range[0]) / (scale[1] - scale[0])
+        offset = self.value_range[0] - scale[0] * stretch
+        return (stretch / std).astype(np.float32), ((offset - mean) / std).astype(np.float32)
+
+
+def _refuse_empty_range(limits: Scale, what: str) -> None:
+    if len(limits) != 2 or not all(math.isfinite(limit) for limit in limits) or limits[0] >= limits[1]:
+        raise UsageError(f"{what} must be two finite numbers, low before high, got {limits}")

@@ -1,0 +1,70 @@
+"""A folder written by segmentation-models-pytorch's `save_pretrained`, read without running anything or asking the network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from geoseg.errors import ModelError
+from geoseg.model.architectures import architecture_named
+from geoseg.model.untrusted import one_line, parse_json
+
+_MAX_CONFIG_BYTES = 2**20
+_PICKLES = ("pytorch_model.bin", "model.pt", "model.pth")
+_ACTIVATIONS = (None, "identity", "softmax", "softmax2d")
+"""geoseg takes logits and softens them itself, so these lose nothing."""
+
+
+def read_config(folder: Path) -> tuple[str, dict[str, Any]]:
+    """Return the architecture's name and arguments.
+
+    ModelError if the folder holds no config.json and model.safetensors, or one that asks for anything unknown.
+    """
+    if not folder.is_dir():
+        raise ModelError(
+            f"{folder} is not a folder; smp's save_pretrained writes one with config.json and model.safetensors"
+        )
+    pickles = [name for name in _PICKLES if (folder / name).is_file()]
+    if not (folder / "model.safetensors").is_file():
+        if pickles:
+            raise ModelError(
+                f"{folder} holds only {pickles[0]}, a pickle, which can run any code when opened; load it yourself in torch with "
+                "weights_only=True and save again with smp's save_pretrained (docs/models.md shows how)"
+            )
+        raise ModelError(
+            f"{folder} holds no model.safetensors; smp's save_pretrained writes config.json and model.safetensors"
+        )
+    config = parse_json(_read(folder / "config.json"), str(folder / "config.json"))
+    if not isinstance(config, dict):
+        raise ModelError(f"{folder / 'config.json'} must be an object, got {one_line(repr(config), 60)}")
+    architecture = architecture_named(config.pop("_model_class", None))
+    arguments = _arguments(config, folder)
+    architecture.check(arguments)
+    return architecture.name, arguments
+
+
+def _read(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            text = file.read(_MAX_CONFIG_BYTES + 1)
+    except OSError as fault:
+        raise ModelError(f"{path} cannot be read: {fault.strerror or fault}") from None
+    if len(text) > _MAX_CONFIG_BYTES:
+        raise ModelError(f"{path} is over {_MAX_CONFIG_BYTES} bytes; smp's are about 1,000")
+    return text
+
+
+def _arguments(config: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Take out what does not shape the network that is run."""
+    config.pop("encoder_weights", None)  # the trained weights lie in the folder
+    activation = config.pop("activation", None)
+    if activation not in _ACTIVATIONS:
+        raise ModelError(
+            f"{folder} has the activation {one_line(repr(activation), 40)}; geoseg needs one class a pixel: none, or softmax"
+        )
+    if config.pop("aux_params", None) is not None:
+        raise ModelError(f"{folder} has a second, classifying head (aux_params); save the network without it")
+    old_norm = config.pop("decoder_use_batchnorm", None)  # before smp 0.5
+    if old_norm is not None:
+        config.setdefault("decoder_use_norm", old_norm)
+    return config

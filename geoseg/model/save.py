@@ -1,0 +1,94 @@
+"""A trained network becomes a bundle."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+
+from geoseg.errors import OutputError
+from geoseg.legend import Legend
+from geoseg.model.architectures import architecture_named
+from geoseg.model.bundle import METADATA_KEY, ModelBundle
+from geoseg.model.card import DEFAULT_WINDOW_PX, OVERLAP_SHARE, ModelCard, frozen_text
+from geoseg.model.header import read_header
+from geoseg.model.mlm import to_mlm
+from geoseg.model.network import check_fit
+from geoseg.model.normalization import Normalization
+from geoseg.model.statistics import BandStatistics
+
+
+def save_bundle(  # noqa: PLR0913 (a model has this many sides)
+    path: str | Path,
+    network: torch.nn.Module | Mapping[str, torch.Tensor],
+    *,
+    architecture: str,
+    arguments: Mapping[str, Any],
+    legend: Legend,
+    normalization: Normalization,
+    output_codes: tuple[int, ...] | None = None,
+    bands: tuple[str, ...] = ("red", "green", "blue"),
+    dtype: str = "uint8",
+    statistics: BandStatistics | None = None,
+    gsd_m: float | None = None,
+    window_px: int = DEFAULT_WINDOW_PX,
+    overlap_px: int | None = None,
+    temperature: float = 1.0,
+    name: str | None = None,
+    provenance: dict[str, Any] | None = None,
+    metrics: dict[str, Any] | None = None,
+) -> ModelBundle:
+    """Write a network, or its state dict, as one `.safetensors` bundle, and return the bundle as read back.
+
+    `architecture` and `arguments` are those of `geoseg.model.network.build`; encoder_weights is no argument of a finished model. The
+    output channels stand for the legend's codes in order unless `output_codes` says otherwise; the overlap is a quarter of the window
+    unless given. The file appears whole or not at all. Raises UsageError for sides that do not fit together, ModelError if the weights
+    are not the architecture's, OutputError if the file cannot be written.
+    """
+    path = Path(path)
+    card = ModelCard(
+        name=name or path.stem,
+        architecture=architecture_named(architecture).name,
+        arguments_text=frozen_text(dict(arguments), "arguments"),
+        legend=legend,
+        output_codes=legend.codes if output_codes is None else tuple(output_codes),
+        bands=tuple(bands),
+        dtype=dtype,
+        normalization=normalization,
+        statistics=statistics,
+        gsd_m=gsd_m,
+        window_px=window_px,
+        overlap_px=window_px // OVERLAP_SHARE if overlap_px is None else overlap_px,
+        temperature=temperature,
+        provenance_text=frozen_text(provenance, "provenance"),
+        metrics_text=frozen_text(metrics, "metrics"),
+    )
+    state = network.state_dict() if isinstance(network, torch.nn.Module) else network
+    # clone: two names of one tensor must become two tensors, which is how safetensors wants them
+    weights = {key: tensor.detach().cpu().contiguous().clone() for key, tensor in state.items()}
+    return _write(path, weights, card)
+
+
+def _write(path: Path, weights: dict[str, torch.Tensor], card: ModelCard) -> ModelBundle:
+    metadata = {METADATA_KEY: json.dumps(to_mlm(card), allow_nan=False)}
+    try:
+        handle, temporary = tempfile.mkstemp(suffix=".safetensors", prefix=f".{path.stem}-", dir=path.parent)
+    except OSError as fault:
+        raise OutputError(f"{path} cannot be written: {fault.strerror or fault}") from None
+    os.close(handle)
+    try:
+        Path(temporary).write_bytes(safetensors.torch.save(weights, metadata))
+        check_fit(card.architecture, card.arguments, read_header(Path(temporary)), card.name)
+        Path(temporary).chmod(0o644)  # mkstemp's own is for the owner alone
+        Path(temporary).replace(path)
+    except OSError as fault:
+        raise OutputError(f"{path} cannot be written: {fault.strerror or fault}") from None
+    finally:
+        Path(temporary).unlink(missing_ok=True)
+    return ModelBundle.open(path)
