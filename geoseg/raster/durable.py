@@ -1,0 +1,101 @@
+"""Files that are whole or not there: written under another name, on the disk for certain, then renamed."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import shutil
+import tempfile
+import uuid
+from pathlib import Path
+
+from geoseg.errors import OutputError
+
+_URL = re.compile(r"^[a-z][a-z0-9+.-]+://|^/vsi", re.IGNORECASE)
+
+
+def write_durably(path: Path, content: bytes) -> None:
+    """Write a file that is whole or absent, even after a power cut. Raises OutputError, as on a full disk."""
+    temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        replace_durably(temporary, path)
+    except OSError as error:
+        raise output_error(path, error) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def replace_durably(source: Path, target: Path) -> None:
+    """Rename a file onto another, and have the folder remember it. Raises OSError."""
+    source.replace(target)
+    sync_folder(target.parent)
+
+
+def sync_file(path: Path) -> None:
+    """Have the disk hold a file that other code has written. Raises OSError."""
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+
+
+def sync_folder(folder: Path) -> None:
+    """Have the disk hold the names in a folder, where the system can do that (Windows cannot open one)."""
+    if os.name == "nt":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network file systems
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def output_error(path: Path, error: BaseException) -> OutputError:
+    """Return the error for a file that could not be written, with the way out."""
+    reason = " ".join((getattr(error, "strerror", None) or str(error)).split())
+    if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "no space left" in reason.lower():
+        return OutputError(f"cannot write {path}: the disk is full; free some space and run the same command again")
+    return OutputError(f"cannot write {path}: {reason}; check the folder and its permissions, or choose another output")
+
+
+def free_space_bytes(folder: Path) -> int:
+    """Return the free space where a folder is, or will be made."""
+    return shutil.disk_usage(_nearest(folder)).free
+
+
+def probe_writable(target: str | os.PathLike[str]) -> Path:
+    """Return the target as a path if a file can be made there, else raise OutputError. Leaves nothing behind."""
+    text = os.fspath(target)
+    if _URL.match(text):
+        raise OutputError(
+            f"cannot write to {text}: outputs are local files; write to a local path and upload the finished map"
+        )
+    path = Path(text)
+    if path.is_dir():
+        raise OutputError(
+            f"cannot write {path}: it is a folder; give the name of a file, such as {path / 'landcover.tif'}"
+        )
+    if path.exists() and not path.is_file():
+        raise OutputError(f"cannot write {path}: it is not a regular file; give another name")
+    folder = _nearest(path.parent)
+    if not folder.is_dir():
+        raise OutputError(f"cannot write {path}: {folder} is a file, not a folder; choose another output")
+    try:
+        with tempfile.TemporaryFile(dir=folder, prefix=".geoseg-"):
+            return path
+    except OSError as error:
+        raise output_error(path, error) from error
+
+
+def _nearest(folder: Path) -> Path:
+    """Return the folder, or the nearest of its parents that exists."""
+    folder = folder.absolute()
+    while not folder.exists() and folder.parent != folder:
+        folder = folder.parent
+    return folder

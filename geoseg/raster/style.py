@@ -1,0 +1,106 @@
+"""What stands beside a map: class names for GDAL (`.aux.xml`) and a style for QGIS (`.qml`)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+from geoseg.legend import Legend
+from geoseg.raster.product import Product
+
+_CONFIDENCE_RAMP = ((0, "#d7191c"), (25, "#fdae61"), (50, "#ffffbf"), (75, "#a6d96a"), (100, "#1a9641"))
+
+
+def names_path(target: Path) -> Path:
+    """Return where GDAL looks for class names: `landcover.tif.aux.xml`."""
+    return target.with_name(f"{target.name}.aux.xml")
+
+
+def style_path(target: Path) -> Path:
+    """Return where QGIS looks for a style: `landcover.qml`."""
+    return target.with_suffix(".qml")
+
+
+def sidecars(target: Path, product: Product) -> Iterator[tuple[Path, bytes | None]]:
+    """Yield each sidecar of a map and what stands in it; None where the product has none and an old one must go."""
+    legend = product.legend
+    yield names_path(target), None if legend is None else _names(legend)
+    yield style_path(target), _palette(legend) if legend else _ramp() if product.name == "confidence" else None
+
+
+def _names(legend: Legend) -> bytes:
+    """Return category names by pixel value: GDAL 3.10 cannot keep them inside a GeoTIFF."""
+    root = ET.Element("PAMDataset")
+    categories = ET.SubElement(ET.SubElement(root, "PAMRasterBand", band="1"), "CategoryNames")
+    by_code = {land_cover.code: land_cover.name for land_cover in legend}
+    for code in range(max(by_code) + 1):
+        ET.SubElement(categories, "Category").text = by_code.get(code, "")
+    return _bytes(root)
+
+
+def _palette(legend: Legend) -> bytes:
+    """Return a paletted renderer with exactly the classes; without it QGIS lists all 256 values."""
+    root, pipe = _qgis()
+    renderer = ET.SubElement(
+        pipe, "rasterrenderer", type="paletted", band="1", opacity="1", alphaBand="-1", nodataColor=""
+    )
+    ET.SubElement(renderer, "rasterTransparency")
+    entries = ET.SubElement(renderer, "colorPalette")
+    for land_cover in legend:
+        ET.SubElement(
+            entries,
+            "paletteEntry",
+            value=str(land_cover.code),
+            color="#{:02x}{:02x}{:02x}".format(*land_cover.color),
+            alpha="255",
+            label=land_cover.name,
+        )
+    return _bytes(_finished(root, pipe))
+
+
+def _ramp() -> bytes:
+    root, pipe = _qgis()
+    renderer = ET.SubElement(
+        pipe,
+        "rasterrenderer",
+        type="singlebandpseudocolor",
+        band="1",
+        opacity="1",
+        alphaBand="-1",
+        nodataColor="",
+        classificationMin="0",
+        classificationMax="100",
+    )
+    ET.SubElement(renderer, "rasterTransparency")
+    shader = ET.SubElement(
+        ET.SubElement(renderer, "rastershader"),
+        "colorrampshader",
+        colorRampType="INTERPOLATED",
+        classificationMode="1",
+        clip="0",
+        minimumValue="0",
+        maximumValue="100",
+    )
+    for percent, color in _CONFIDENCE_RAMP:
+        ET.SubElement(shader, "item", value=str(percent), label=f"{percent} %", color=color, alpha="255")
+    return _bytes(_finished(root, pipe))
+
+
+def _qgis() -> tuple[ET.Element, ET.Element]:
+    root = ET.Element("qgis", version="3.16.0", styleCategories="Symbology", hasScaleBasedVisibilityFlag="0")
+    return root, ET.SubElement(root, "pipe")
+
+
+def _finished(root: ET.Element, pipe: ET.Element) -> ET.Element:
+    ET.SubElement(pipe, "brightnesscontrast", brightness="0", contrast="0", gamma="1")
+    ET.SubElement(pipe, "huesaturation", saturation="0", grayscaleMode="0", colorizeOn="0")
+    ET.SubElement(pipe, "rasterresampler", maxOversampling="2")
+    ET.SubElement(root, "blendMode").text = "0"
+    return root
+
+
+def _bytes(root: ET.Element) -> bytes:
+    ET.indent(root)
+    doctype = "<!DOCTYPE qgis>\n" if root.tag == "qgis" else ""
+    return f"{doctype}{ET.tostring(root, encoding='unicode')}\n".encode()
