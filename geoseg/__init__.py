@@ -15,15 +15,18 @@ from geoseg.version import VERSION
 
 if TYPE_CHECKING:
     from geoseg import errors
-    from geoseg.facts import info
+    from geoseg.facts.info import info
     from geoseg.inference.plan import Plan, plan
-    from geoseg.inference.predict import Progress, labels, predict
+    from geoseg.inference.predict import labels, predict
+    from geoseg.inference.progress import Progress
     from geoseg.legend import DEEPGLOBE, NODATA, LandCover, Legend
-    from geoseg.model.bundle import ModelBundle, save_bundle
+    from geoseg.model.bundle import ModelBundle
     from geoseg.model.normalization import Normalization
+    from geoseg.model.save import save_bundle
     from geoseg.preview.picture import picture
     from geoseg.raster.geobox import GeoBox
     from geoseg.raster.scene import Patch, Scene
+    from geoseg.raster.statistics import BandStatistics
     from geoseg.raster.windows import Window
 
 __version__ = VERSION
@@ -31,6 +34,7 @@ __version__ = VERSION
 __all__ = [
     "DEEPGLOBE",
     "NODATA",
+    "BandStatistics",
     "GeoBox",
     "LandCover",
     "Legend",
@@ -52,6 +56,7 @@ __all__ = [
 ]
 
 _HOME = {
+    "BandStatistics": "geoseg.raster.statistics",
     "DEEPGLOBE": "geoseg.legend",
     "GeoBox": "geoseg.raster.geobox",
     "LandCover": "geoseg.legend",
@@ -61,15 +66,15 @@ _HOME = {
     "Normalization": "geoseg.model.normalization",
     "Patch": "geoseg.raster.scene",
     "Plan": "geoseg.inference.plan",
-    "Progress": "geoseg.inference.predict",
+    "Progress": "geoseg.inference.progress",
     "Scene": "geoseg.raster.scene",
     "Window": "geoseg.raster.windows",
-    "info": "geoseg.facts",
+    "info": "geoseg.facts.info",
     "labels": "geoseg.inference.predict",
     "picture": "geoseg.preview.picture",
     "plan": "geoseg.inference.plan",
     "predict": "geoseg.inference.predict",
-    "save_bundle": "geoseg.model.bundle",
+    "save_bundle": "geoseg.model.save",
 }
 """The module in which each public name lives."""
 

@@ -18,7 +18,7 @@ def info(path: str, *, as_json: bool) -> None:
 
     Example: geoseg info landcover.tif
     """
-    from geoseg.facts import info as look
+    from geoseg.facts.info import info as look
 
     found = look(path)
     click.echo(json.dumps(found.to_json(), indent=2) if as_json else found.describe())

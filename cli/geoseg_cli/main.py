@@ -20,12 +20,13 @@ from geoseg_cli.say import complain, warn_in_one_line
 class OneLineErrors(click.Group):
     """A group whose commands end in one clear line: exit code 2 for usage, 1 for failure, 0 for all else."""
 
-    def main(self, *args: Any, standalone_mode: bool = True, **extra: Any) -> NoReturn:  # noqa: ANN401, ARG002
+    def main(self, *args: Any, **extra: Any) -> NoReturn:  # type: ignore[override]  # noqa: ANN401 - click's own overloads
         """Run the command line and exit."""
+        extra["standalone_mode"] = False
         try:
             with warnings.catch_warnings():
                 warn_in_one_line()
-                code = super().main(*args, standalone_mode=False, **extra)
+                code = super().main(*args, **extra)
         except click.exceptions.NoArgsIsHelpError as error:
             error.show()
             sys.exit(2)

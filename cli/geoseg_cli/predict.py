@@ -14,11 +14,12 @@ import click
 
 from geoseg.errors import GeosegError
 from geoseg_cli import values
+from geoseg_cli.pretrained import complete_model
 from geoseg_cli.progress import ProgressBar
 from geoseg_cli.say import say
 
 if TYPE_CHECKING:
-    from geoseg.model.bundle import ModelBundle
+    from geoseg.inference.progress import Progress
 
 _PRETRAINED = ("legend", "mean", "std")
 """Options that complete a folder written by save_pretrained."""
@@ -81,13 +82,13 @@ _PRETRAINED = ("legend", "mean", "std")
     "--mean",
     type=values.numbers,
     metavar="N,N,N",
-    help="For a save_pretrained folder: the mean of each band, as in training.",
+    help="For a save_pretrained folder: the mean of each band, of values 0 to 255 or 0 to 1.",
 )
 @click.option(
     "--std",
     type=values.numbers,
     metavar="N,N,N",
-    help="For a save_pretrained folder: the standard deviation of each band, as in training.",
+    help="For a save_pretrained folder: the standard deviation of each band, likewise.",
 )
 @click.option(
     "--overwrite", is_flag=True, help="Replace an existing map, and start an unfinished run with other settings over."
@@ -106,18 +107,13 @@ def predict(scene: str, out: str, *, dry_run: bool, as_json: bool, quiet: bool, 
     if as_json and not dry_run:
         raise click.UsageError("--json goes with --dry-run only")
     knobs = {name: value for name, value in given.items() if value is not None}
-    pretrained = {name: knobs.pop(name) for name in _PRETRAINED if name in knobs}
-    if pretrained:
-        knobs["model"] = _complete(knobs.get("model"), **pretrained)
+    pretrained = [knobs.pop(name, None) for name in _PRETRAINED]
+    if any(pretrained):
+        knobs["model"] = complete_model(knobs.get("model"), *pretrained)
     if dry_run:
         _tell_plan(scene, knobs, as_json=as_json)
     else:
         _run(scene, out, knobs, quiet=quiet)
-
-
-def _complete(folder: str | None, **given: Any) -> ModelBundle:  # noqa: ANN401
-    """Return the model of a save_pretrained folder, with what the folder does not say."""
-    raise NotImplementedError
 
 
 def _tell_plan(scene: str, knobs: dict[str, Any], *, as_json: bool) -> None:
@@ -138,7 +134,7 @@ def _run(scene: str, out: str, knobs: dict[str, Any], *, quiet: bool) -> None:
         try:
             written = predict_scene(scene, out, progress=bar.update, announce=bar.announce, **knobs)
         except KeyboardInterrupt:
-            raise InterruptedRunError(bar.last.tiles_done if bar.last else 0) from None
+            raise InterruptedRunError(bar.last) from None
     if not quiet:
         say(f"wrote {written}{bar.summary}")
 
@@ -146,8 +142,9 @@ def _run(scene: str, out: str, knobs: dict[str, Any], *, quiet: bool) -> None:
 class InterruptedRunError(GeosegError):
     """The user, or the system, stopped the run."""
 
-    def __init__(self, tiles_done: int) -> None:
-        super().__init__(f"interrupted; {tiles_done} finished tiles are kept, the same command goes on from there")
+    def __init__(self, last: Progress | None) -> None:
+        count = f"{last.tiles_done} of {last.tiles_total} tiles" if last else "the tiles so far"
+        super().__init__(f"interrupted; {count} are finished and kept, the same command goes on from there")
 
 
 @contextmanager

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from types import SimpleNamespace
 from typing import Any, get_args
 
 import pytest
@@ -11,6 +10,7 @@ from click.testing import Result
 import geoseg
 from geoseg import errors
 from geoseg.inference.blend import DEFAULT_BLEND, Blend
+from geoseg.inference.progress import Progress
 
 Run = Callable[..., Result]
 StandIn = Callable[[Callable[..., Any]], None]
@@ -82,13 +82,13 @@ def test_the_traceback_is_there_for_those_who_ask(run: Run, stand_in: StandIn, m
 
 def test_an_interruption_tells_what_is_kept(run: Run, stand_in: StandIn) -> None:
     def verb(*_args: Any, progress: Callable[[Any], None], **_knobs: Any) -> None:
-        progress(SimpleNamespace(tiles_done=7, tiles_total=9, pixels_done=70, pixels_total=90, seconds=1.0))
+        progress(Progress(7, 9, 70, 90, 30, 1.0))
         raise KeyboardInterrupt
 
     stand_in(verb)
     result = run(*PREDICT)
     assert result.exit_code == 1
-    assert "7 finished tiles are kept" in result.stderr
+    assert "7 of 9 tiles are finished and kept" in result.stderr
 
 
 def test_warnings_are_lines_and_those_of_others_are_silent(run: Run, stand_in: StandIn) -> None:

@@ -1,0 +1,48 @@
+"""What a folder written by smp's save_pretrained does not say, as given on the command line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from geoseg.errors import UsageError
+from geoseg.legend import Legend
+
+if TYPE_CHECKING:
+    from geoseg.model.bundle import ModelBundle
+
+
+def complete_model(
+    folder: str | None,
+    legend: str | None,
+    mean: tuple[float, ...] | None,
+    std: tuple[float, ...] | None,
+) -> ModelBundle:
+    """Return the model of a folder; `legend` is a JSON file, mean and std are of values 0 to 255, or of 0 to 1."""
+    if folder is None or legend is None or mean is None or std is None:
+        raise UsageError(
+            "--legend, --mean and --std go together, and with --model FOLDER as written by save_pretrained"
+        )
+    from geoseg.model.bundle import ModelBundle
+    from geoseg.model.normalization import Normalization
+
+    classes = _read_legend(Path(legend))
+    return ModelBundle.from_pretrained(folder, legend=classes, normalization=Normalization(*_stored_units(mean, std)))
+
+
+def _read_legend(path: Path) -> Legend:
+    try:
+        rows = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"--legend {path} cannot be read: {error.strerror or error}") from None
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"--legend {path} is not JSON: {error}") from None
+    return Legend.from_json(rows)
+
+
+def _stored_units(mean: tuple[float, ...], std: tuple[float, ...]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return mean and std of bytes; where all are at most 1 (ImageNet's 0.485,0.456,0.406) they are of values 0 to 1."""
+    if max(*mean, *std) > 1:
+        return mean, std
+    return tuple(255 * value for value in mean), tuple(255 * value for value in std)

@@ -1,0 +1,33 @@
+"""The verb `info`: facts of whatever a path holds."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from geoseg.facts.facts import Facts
+from geoseg.facts.landcover import map_facts
+from geoseg.facts.model import folder_facts, model_facts
+from geoseg.facts.scene import scene_facts
+from geoseg.model.bundle import ModelBundle
+from geoseg.raster.classes import is_classes
+from geoseg.raster.scene import Scene
+
+_MODEL_SUFFIXES = {".safetensors", ".pt", ".pth", ".ckpt", ".onnx", ".h5", ".keras", ".pkl"}
+DEMO_NAME = "demo"
+
+
+def info(path: str | os.PathLike[str]) -> Facts:
+    """Return what is known of a scene, a map or a model; "demo" is the model that comes with geoseg.
+
+    Raises SceneError or ModelError when it cannot be read. Statistics and shares come from a sample.
+    """
+    name = os.fspath(path)
+    if name == DEMO_NAME and not Path(name).exists():
+        return model_facts(ModelBundle.open())
+    if (Path(name) / "config.json").is_file():
+        return folder_facts(Path(name))
+    if Path(name).suffix.lower() in _MODEL_SUFFIXES:
+        return model_facts(ModelBundle.open(Path(name)))
+    scene = Scene.open(name)
+    return map_facts(scene) if is_classes(scene) else scene_facts(scene)

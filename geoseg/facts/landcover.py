@@ -1,0 +1,41 @@
+"""Facts of a land-cover map: its grid, its classes and about how much of each, and where it comes from."""
+
+from __future__ import annotations
+
+from geoseg.facts.facts import Facts
+from geoseg.facts.scene import grid_lines, grid_values
+from geoseg.legend import Legend
+from geoseg.raster.classes import class_shares, read_legend
+from geoseg.raster.handles import opened
+from geoseg.raster.scene import Scene
+
+_SAMPLE_PX = 1024
+_TAG_PREFIX = "GEOSEG"
+
+
+def map_facts(scene: Scene) -> Facts:
+    """Return the facts of a raster of class codes; shares are of a decimated read. SceneError if it cannot be read."""
+    shares = class_shares(scene, _SAMPLE_PX)
+    legend = read_legend(scene, shares)
+    with opened(scene.path) as dataset:
+        tags = {name: text for name, text in dataset.tags().items() if name.upper().startswith(_TAG_PREFIX)}
+    values = grid_values(scene) | {"classes": _class_values(legend, shares), "provenance": tags}
+    origin = tuple((_label(name), " ".join(text.split())[:120]) for name, text in tags.items())
+    return Facts("map", scene.path, values, (*grid_lines(scene), *_class_lines(legend, shares), *origin))
+
+
+def _label(tag: str) -> str:
+    return tag[len(_TAG_PREFIX) :].strip("_:").lower()
+
+
+def _class_values(legend: Legend | None, shares: dict[int, float]) -> list[dict[str, object]]:
+    if legend is None:
+        return [{"code": code, "share": share} for code, share in shares.items()]
+    return [{**row, "share": shares.get(code, 0.0)} for row, code in zip(legend.to_json(), legend.codes, strict=True)]
+
+
+def _class_lines(legend: Legend | None, shares: dict[int, float]) -> list[tuple[str, str]]:
+    names = {} if legend is None else {land_cover.code: land_cover.name for land_cover in legend}
+    known = [(f"class {code}", f"{name}, about {shares.get(code, 0):.1%}") for code, name in names.items()]
+    others = [(f"code {code}", f"unnamed, about {share:.1%}") for code, share in shares.items() if code not in names]
+    return [*known, *others] or [("pixels", "none valid")]
