@@ -1,0 +1,115 @@
+"""A plan in figures for people: how many tiles and windows, how much memory and disk, how long."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from geoseg.inference.plan import Plan
+from geoseg.raster.windows import Window
+
+_TRIALS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What a plan will take; the time from a few windows scored on the engine it will use."""
+
+    scene: str
+    height_px: int
+    width_px: int
+    gsd_m: float | None
+    bands: str
+    model: str
+    engine: str
+    window_px: int
+    overlap_px: int
+    blend: str
+    batch_size: int
+    tile_height_px: int
+    tile_width_px: int
+    tiles: int
+    windows: int
+    workers: int
+    memory_bytes: int
+    disk_bytes: int
+    seconds: float
+
+    def to_json(self) -> dict[str, object]:
+        """Return plain values by name."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        """Return a few lines to read."""
+        gsd = "unknown pixel size" if self.gsd_m is None else f"{self.gsd_m:.3g} m pixels"
+        rate = self.height_px * self.width_px / 1e6 / max(self.seconds, 1e-9)
+        return "\n".join(
+            (
+                f"scene    {self.scene}: {self.width_px} x {self.height_px} px, {gsd}",
+                f"bands    {self.bands}",
+                f"model    {self.model}",
+                f"engine   {self.engine}",
+                f"windows  {self.windows} of {self.window_px} px, overlap {self.overlap_px} px, blend {self.blend}",
+                f"batch    up to {self.batch_size} windows",
+                f"tiles    {self.tiles} of {self.tile_width_px} x {self.tile_height_px} px, {self.workers} at a time",
+                f"memory   about {_size(self.memory_bytes)}",
+                f"disk     about {_size(self.disk_bytes)}",
+                f"time     about {_duration(self.seconds)} ({rate:.2g} Mpx/s)",
+            )
+        )
+
+
+def estimate(plan: Plan) -> Estimate:
+    """Return the figures of a plan; scores a few windows to know the time, and writes nothing beside the output."""
+    return Estimate(
+        scene=plan.scene.path,
+        height_px=plan.grid.height_px,
+        width_px=plan.grid.width_px,
+        gsd_m=plan.scene.geobox.gsd_m,
+        bands=plan.scene.band_choice,
+        model=plan.bundle.name,
+        engine=plan.engine.describe(),
+        window_px=plan.grid.window_px,
+        overlap_px=plan.grid.overlap_px,
+        blend=plan.mapping.blend,
+        batch_size=plan.mapping.batch_size,
+        tile_height_px=plan.tile_height_px,
+        tile_width_px=plan.tile_width_px,
+        tiles=plan.tile_count,
+        windows=plan.windows_run,
+        workers=plan.workers,
+        memory_bytes=plan.memory_bytes,
+        disk_bytes=plan.disk_bytes,
+        seconds=_seconds(plan),
+    )
+
+
+def _seconds(plan: Plan) -> float:
+    """Return the time of all windows, if each takes as long as the quickest of a few blank ones."""
+    engine, window_px = plan.engine.open(), plan.grid.window_px
+    blank = np.zeros((len(plan.scene.band_indexes), window_px, window_px), plan.scene.dtype)
+    footprint = engine.upload(blank, np.ones((window_px, window_px), np.bool_))
+    quickest = float("inf")
+    for _ in range(_TRIALS):
+        began = time.perf_counter()
+        engine.download(engine.probabilities(footprint, [Window(0, 0, window_px, window_px)], window_px))
+        quickest = min(quickest, time.perf_counter() - began)
+    at_once = plan.workers if plan.engine.on_cpu else 1
+    return quickest * plan.windows_run / at_once
+
+
+def _size(count: float) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} TB"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.2g} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60:02d} min"

@@ -1,0 +1,146 @@
+"""A plan carried out: what is missing is mapped, tile by tile, then put together under the final names."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from geoseg.errors import OutputError, UsageError
+from geoseg.inference.journal import Journal, clear_parts, open_journal
+from geoseg.inference.plan import Plan
+from geoseg.inference.progress import Progress
+from geoseg.inference.run import check_shared_folder, run_tasks, stoppable
+from geoseg.inference.task import TileDone, TileTask
+from geoseg.raster.landcover import assemble, free_space_bytes, probe_writable
+from geoseg.raster.scene import Scene
+
+Report = Callable[[Progress], None]
+Announce = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Targets:
+    """Where each product of a run goes; None = not wanted."""
+
+    labels: Path
+    confidence: Path | None = None
+    probabilities: Path | None = None
+
+    @property
+    def by_product(self) -> dict[str, Path]:
+        """The paths wanted; the land-cover map last: when it stands at its place, all is done."""
+        paths = {"probabilities": self.probabilities, "confidence": self.confidence, "labels": self.labels}
+        return {name: path for name, path in paths.items() if path is not None}
+
+    def check(self, *, overwrite: bool) -> None:
+        """Raise UsageError for two products at one path, OutputError for a path that exists or cannot be written."""
+        paths = list(self.by_product.values())
+        if len({path.resolve() for path in paths}) < len(paths):
+            raise UsageError(f"each product needs a path of its own, got {', '.join(map(str, paths))}")
+        for path in paths:
+            probe_writable(path)
+            if path.exists() and not overwrite:
+                raise OutputError(f"{path} exists; add --overwrite to replace it, or choose another --out")
+
+    def check_inputs(self, scene: Scene, model: Path | None) -> None:
+        """Raise UsageError when a product would replace a file that the run reads."""
+        read = {*scene.local_files(), *([model.resolve()] if model else [])}
+        for path in self.by_product.values():
+            if path.resolve() in read:
+                raise UsageError(f"{path} is read by this run and cannot be its output; choose another --out")
+
+
+def execute(
+    plan: Plan,
+    targets: Targets,
+    *,
+    overwrite: bool = False,
+    progress: Report | None = None,
+    announce: Announce | None = None,
+) -> Path:
+    """Carry a plan out and return the path of the map.
+
+    Holds the output's lock; goes on where an equal run ended; replaces a file only by a finished one. Raises
+    LockedError, ResumeError, OutputError (no space, not writable) or SceneError; the finished tiles are then kept
+    beside the output.
+    """
+    targets.check_inputs(plan.scene, plan.bundle.weights_path)
+    targets.labels.parent.mkdir(parents=True, exist_ok=True)
+    with open_journal(targets.labels, plan.fingerprint(), plan.meaning, start_over=overwrite) as journal:
+        targets.check(overwrite=overwrite)
+        _check_space(plan, journal)
+        _announce(plan, journal, announce or _silence)
+        _map_missing(plan, journal, progress or _silence)
+        _assemble(plan, targets, journal)
+        clear_parts(journal)
+    return targets.labels
+
+
+def _silence(_: object) -> None:
+    return
+
+
+def _check_space(plan: Plan, journal: Journal) -> None:
+    left = plan.disk_bytes * (1 - len(journal.finished) / plan.tile_count / 2)  # parts are half of it
+    free = free_space_bytes(journal.folder)
+    if left > free:
+        raise OutputError(
+            f"this map needs about {left / 1e9:.2f} GB beside its --out, {free / 1e9:.2f} GB are free; "
+            "free some space or choose another disk"
+        )
+
+
+def _announce(plan: Plan, journal: Journal, announce: Announce) -> None:
+    announce(plan.scene.band_choice)
+    announce(plan.engine.describe())
+    if not plan.scene.geobox.has_place:
+        announce("the scene has no place on Earth; the map will have none either")
+    if journal.finished:
+        announce(f"going on with an unfinished map: {len(journal.finished)} of {plan.tile_count} tiles are there")
+
+
+def _map_missing(plan: Plan, journal: Journal, progress: Report) -> None:
+    """Run the tiles that the journal lacks; each is recorded and reported as it comes."""
+    check_shared_folder(journal.folder)
+    began = time.monotonic()
+    pixels_before = sum(plan.tile(index).size for index in journal.finished)
+    pixels_now = 0
+
+    def report() -> None:
+        done, seconds = len(journal.finished), time.monotonic() - began
+        total = plan.grid.height_px * plan.grid.width_px
+        progress(Progress(done, plan.tile_count, pixels_before + pixels_now, total, pixels_now, seconds))
+
+    def finished(tile: TileDone) -> None:
+        nonlocal pixels_now
+        journal.add(tile.index)
+        pixels_now += tile.pixels
+        report()
+
+    report()
+    missing = [index for index in range(plan.tile_count) if index not in journal.finished]
+    with stoppable() as run:
+        run_tasks(TileTask(plan, journal.folder, run), missing, plan.workers, finished)
+
+
+def _assemble(plan: Plan, targets: Targets, journal: Journal) -> None:
+    """Put the parts of each product together; the land-cover map comes last."""
+    tiles = [plan.tile(index) for index in range(plan.tile_count)]
+    products = {product.name: product for product in plan.products}
+    for name, path in targets.by_product.items():
+        assemble(journal.folder, products[name], tiles, plan.scene.geobox, path, _tags(plan))
+
+
+def _tags(plan: Plan) -> dict[str, str]:
+    """Return where the map comes from, as it stands in the file."""
+    tags: dict[str, Any] = {f"GEOSEG_{key.upper()}": value for key, value in plan.meaning.items() if key != "products"}
+    tags["GEOSEG_VERSION"] = tags.pop("GEOSEG_GEOSEG")
+    tags["GEOSEG_MODEL_NAME"] = plan.bundle.name
+    tags["GEOSEG_MODEL_SHA256"] = tags.pop("GEOSEG_MODEL")
+    tags["GEOSEG_SCENE_PATH"] = plan.scene.path
+    tags["GEOSEG_SCENE_FINGERPRINT"] = tags.pop("GEOSEG_SCENE")
+    return {key: value if isinstance(value, str) else json.dumps(value) for key, value in tags.items()}

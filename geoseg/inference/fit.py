@@ -1,0 +1,109 @@
+"""Does the scene suit the model? Refuse what cannot be right, warn of what looks unlike the training data."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+
+from geoseg.errors import SceneError, UnlikeTrainingWarning, UsageError
+from geoseg.model.bundle import ModelBundle
+from geoseg.raster.scene import Scene
+from geoseg.raster.statistics import BandStatistics
+
+GSD_TOLERANCE = 1.5
+"""A scene whose pixels are this many times larger or smaller than those of the training imagery gets a warning."""
+SHIFT_TOLERANCE = 1.5
+"""So does one whose mean lies this many standard deviations of the training imagery away from it ..."""
+CONTRAST_TOLERANCE = 4.0
+"""... or whose standard deviation is this many times larger or smaller."""
+
+
+def check_bands(scene: Scene, bundle: ModelBundle) -> None:
+    """Raise SceneError unless the scene gives one band for each that the model wants."""
+    got, wanted = len(scene.band_indexes), len(bundle.bands)
+    if got != wanted:
+        raise SceneError(
+            f"the model wants {wanted} bands ({', '.join(bundle.bands)}), {scene.path} gives {got}; "
+            f"choose {wanted} of its {scene.count} with --bands, or another --model"
+        )
+
+
+def check_scale(scene: Scene, bundle: ModelBundle, scale: tuple[float, float] | None) -> None:
+    """Raise unless the scene's stored values are in the model's units or a scale brings them there.
+
+    UsageError for a scale that is none; SceneError, with a scale to try, where one is needed.
+    """
+    if scale is not None:
+        low, high = scale
+        if not (np.isfinite(low) and np.isfinite(high) and low < high):
+            raise UsageError(f"scale must be two finite numbers LOW,HIGH with LOW < HIGH, got {low:g},{high:g}")
+        return
+    if scene.dtype == bundle.dtype:
+        return
+    raise SceneError(
+        f"{scene.path} is {scene.dtype}, the model was trained on {bundle.dtype}; give the range of stored values "
+        f"to stretch with --scale LOW,HIGH{_proposal(scene)}"
+    )
+
+
+def warn_if_unlike(scene: Scene, bundle: ModelBundle, scale: tuple[float, float] | None) -> None:
+    """Warn when pixel size, brightness, contrast or band order differ from the training imagery's."""
+    _compare_gsd(scene, bundle)
+    if bundle.statistics is None:
+        return
+    here = scene.statistics()
+    if here is not None:
+        _compare_statistics(_in_model_units(here, bundle, scale), bundle.statistics, scene, bundle)
+
+
+def _proposal(scene: Scene) -> str:
+    statistics = scene.statistics()
+    if statistics is None:
+        return ""
+    return f", for example --scale {min(statistics.low):g},{max(statistics.high):g} (2 and 98 % of its values)"
+
+
+def _compare_gsd(scene: Scene, bundle: ModelBundle) -> None:
+    gsd_m = scene.geobox.gsd_m
+    if gsd_m is None or bundle.gsd_m is None:
+        return
+    if not 1 / GSD_TOLERANCE <= gsd_m / bundle.gsd_m <= GSD_TOLERANCE:
+        message = (
+            f"{scene.path} has pixels of {gsd_m:.3g} m, the model was trained on {bundle.gsd_m:.3g} m; "
+            "expect a poor map, or resample the scene first"
+        )
+        warnings.warn(message, UnlikeTrainingWarning, stacklevel=4)
+
+
+def _in_model_units(here: BandStatistics, bundle: ModelBundle, scale: tuple[float, float] | None) -> BandStatistics:
+    if scale is None:
+        return here
+    low, high = bundle.normalization.value_range
+    factor = (high - low) / (scale[1] - scale[0])
+
+    def convert(values: tuple[float, ...]) -> tuple[float, ...]:
+        return tuple(float(np.clip(low + (value - scale[0]) * factor, low, high)) for value in values)
+
+    std = tuple(value * factor for value in here.std)
+    return BandStatistics(mean=convert(here.mean), std=std, low=convert(here.low), high=convert(here.high))
+
+
+def _compare_statistics(here: BandStatistics, training: BandStatistics, scene: Scene, bundle: ModelBundle) -> None:
+    for name, mean, std, usual_mean, usual_std in zip(
+        bundle.bands, here.mean, here.std, training.mean, training.std, strict=True
+    ):
+        if abs(mean - usual_mean) > SHIFT_TOLERANCE * usual_std:
+            _warn_unlike(scene, f"mean {mean:.4g} in {name}", f"{usual_mean:.4g} ± {usual_std:.4g}")
+            return
+        if not 1 / CONTRAST_TOLERANCE <= max(std, 1e-9) / usual_std <= CONTRAST_TOLERANCE:
+            _warn_unlike(scene, f"standard deviation {std:.4g} in {name}", f"{usual_std:.4g}")
+            return
+
+
+def _warn_unlike(scene: Scene, got: str, usual: str) -> None:
+    message = (
+        f"{scene.path} looks unlike the training imagery ({got}, there {usual}); "
+        "check --scale and --bands, and the map before you trust it"
+    )
+    warnings.warn(message, UnlikeTrainingWarning, stacklevel=5)

@@ -1,0 +1,161 @@
+"""Which tiles of an unfinished map are done: a folder of parts beside the output, its lock and its journal.
+
+`landcover.tif.parts/journal.jsonl` holds one line of JSON for the run (its fingerprint and what it stands for), then
+one line a finished tile. A line is written after the tile's parts are whole on the disk, so a kill at any moment costs
+at most the tiles in work.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from geoseg.errors import LockedError, OutputError, ResumeError
+
+_JOURNAL = "journal.jsonl"
+_LOCK = "lock"
+
+
+def parts_folder(output: Path) -> Path:
+    """Return the folder that holds the unfinished map of an output path."""
+    return output.with_name(output.name + ".parts")
+
+
+class Journal:
+    """The record of one run's finished tiles."""
+
+    def __init__(self, folder: Path, finished: set[int]) -> None:
+        self.folder = folder
+        self.finished = finished
+        """Indexes of the tiles whose parts are whole."""
+
+    def add(self, tile: int) -> None:
+        """Record a finished tile; it is on the disk when this returns."""
+        _append(self.folder / _JOURNAL, {"tile": tile})
+        self.finished.add(tile)
+
+
+@contextmanager
+def open_journal(
+    output: Path, fingerprint: str, meaning: Mapping[str, object], *, start_over: bool
+) -> Iterator[Journal]:
+    """Hold the output's lock and give its journal: the one an equal run left, or a new one.
+
+    Raises LockedError when another run holds the lock, ResumeError when the parts are of a run with another fingerprint
+    (unless `start_over`), OutputError when the folder cannot be written. On leaving, a folder without a finished tile
+    is removed.
+    """
+    folder = parts_folder(output)
+    lock = _claim(folder, output)
+    try:
+        finished = _resume(folder, fingerprint, meaning, start_over=start_over)
+        journal = Journal(folder, finished)
+        try:
+            yield journal
+        finally:
+            if not journal.finished:
+                _clear(folder)
+    finally:
+        _remove_if_idle(folder)
+        lock.release()
+        if os.name == "nt":  # where an open lock cannot be removed
+            _remove_if_idle(folder)
+
+
+def clear_parts(journal: Journal) -> None:
+    """Remove the parts and the journal of a run whose map is finished; the lock goes when the journal is closed."""
+    _clear(journal.folder)
+    journal.finished.clear()
+
+
+def _claim(folder: Path, output: Path) -> FileLock:
+    """Lock the folder; a lock whose file another run removed while we took it locks nothing, so it is taken again."""
+    path = folder / _LOCK
+    try:
+        while True:
+            folder.mkdir(exist_ok=True)
+            path.touch()
+            before = path.stat().st_ino
+            lock = FileLock(path)
+            lock.acquire(timeout=0)
+            if path.exists() and path.stat().st_ino == before:
+                return lock
+            lock.release()
+    except Timeout as error:
+        raise LockedError(f"another run is writing {output}; wait for it, or choose another --out") from error
+    except OSError as error:
+        raise OutputError(f"cannot write beside {output}: {error.strerror}; choose another folder for --out") from error
+
+
+def _resume(folder: Path, fingerprint: str, meaning: Mapping[str, object], *, start_over: bool) -> set[int]:
+    header, finished = _read(folder / _JOURNAL)
+    if header.get("fingerprint") == fingerprint:
+        return finished
+    if header and not start_over:
+        changed = _changed(header.get("meaning"), meaning)
+        raise ResumeError(
+            f"{folder} holds an unfinished map made with other {changed}; repeat that command to finish it, "
+            "or add --overwrite to start over"
+        )
+    _clear(folder)
+    _append(folder / _JOURNAL, {"fingerprint": fingerprint, "meaning": dict(meaning)})
+    return set()
+
+
+def _changed(before: object, now: Mapping[str, object]) -> str:
+    old = before if isinstance(before, dict) else {}
+    plain = json.loads(json.dumps(dict(now)))
+    names = [name for name in plain if old.get(name) != plain[name]]
+    return ", ".join(names) or "parameters"
+
+
+def _read(path: Path) -> tuple[dict[str, object], set[int]]:
+    """Return the header and the finished tiles; a last line cut short by a kill counts for nothing, and is cut off."""
+    try:
+        text = path.read_bytes()
+    except FileNotFoundError:
+        return {}, set()
+    whole = text[: text.rfind(b"\n") + 1]
+    if whole != text:
+        os.truncate(path, len(whole))
+    try:
+        lines = [json.loads(line) for line in whole.splitlines()]
+        return (lines[0], {int(line["tile"]) for line in lines[1:]}) if lines else ({}, set())
+    except (ValueError, KeyError, TypeError):
+        return {"fingerprint": None}, set()
+
+
+def _append(path: Path, line: Mapping[str, object]) -> None:
+    try:
+        with path.open("ab") as journal:
+            journal.write(json.dumps(line).encode() + b"\n")
+            journal.flush()
+            os.fsync(journal.fileno())
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror}; the finished tiles are kept") from error
+
+
+def _clear(folder: Path) -> None:
+    """Remove all but the lock."""
+    for path in folder.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.name != _LOCK:
+            path.unlink()
+
+
+def _remove_if_idle(folder: Path) -> None:
+    """Remove a folder that holds nothing but the lock."""
+    if {path.name for path in folder.iterdir()} - {_LOCK}:
+        return
+    try:
+        (folder / _LOCK).unlink(missing_ok=True)
+        folder.rmdir()
+    except OSError:
+        return

@@ -1,0 +1,144 @@
+"""What will be done, in integers, before a pixel moves: tiles, windows, memory, disk, fingerprint."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from geoseg.inference.tile import Mapping
+from geoseg.inference.tiling import repeated_windows
+from geoseg.model.bundle import ModelBundle
+from geoseg.model.engines import EngineChoice
+from geoseg.raster.landcover import Product, labels, overview_levels
+from geoseg.raster.landcover import confidence as confidence_product
+from geoseg.raster.landcover import probabilities as probabilities_product
+from geoseg.raster.scene import Scene
+from geoseg.raster.windows import Window, WindowGrid
+from geoseg.version import VERSION
+
+_BASELINE_BYTES = 180 << 20  # the interpreter, GDAL with its cache, ONNX Runtime; measured
+_BYTES_A_LABEL = 0.5  # parts and map together, overviews included; measured on land-cover maps, noisy ones included
+_BYTES_A_PERCENT = 1.7  # the same for confidence and probabilities
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One scene, one model, and how the one is brought through the other."""
+
+    bundle: ModelBundle
+    engine: EngineChoice
+    mapping: Mapping
+    tile_height_px: int
+    tile_width_px: int
+    workers: int
+    keep_confidence: bool
+
+    @property
+    def scene(self) -> Scene:
+        """The scene to be mapped."""
+        return self.mapping.scene
+
+    @property
+    def grid(self) -> WindowGrid:
+        """The windows of the scene."""
+        return self.mapping.grid
+
+    @property
+    def products(self) -> tuple[Product, ...]:
+        """The rasters that are written."""
+        legend = self.bundle.legend
+        wanted = [labels(legend)]
+        if self.keep_confidence:
+            wanted.append(confidence_product())
+        if self.mapping.keep_probabilities:
+            names = tuple(legend.by_code(code).name for code in self.mapping.output_codes)
+            wanted.append(probabilities_product(names))
+        return tuple(wanted)
+
+    @property
+    def overview_levels(self) -> int:
+        """How often the map is halved in its overviews."""
+        return overview_levels(self.grid.height_px, self.grid.width_px)
+
+    @property
+    def tile_rows(self) -> int:
+        """Number of rows of tiles."""
+        return math.ceil(self.grid.height_px / self.tile_height_px)
+
+    @property
+    def tile_cols(self) -> int:
+        """Number of columns of tiles."""
+        return math.ceil(self.grid.width_px / self.tile_width_px)
+
+    @property
+    def tile_count(self) -> int:
+        """Number of tiles."""
+        return self.tile_rows * self.tile_cols
+
+    def tile(self, index: int) -> Window:
+        """Return a tile by its place, row by row from 0; the last of a row or column may be smaller."""
+        row = index // self.tile_cols * self.tile_height_px
+        col = index % self.tile_cols * self.tile_width_px
+        return Window(
+            row,
+            col,
+            min(self.tile_height_px, self.grid.height_px - row),
+            min(self.tile_width_px, self.grid.width_px - col),
+        )
+
+    @property
+    def windows_run(self) -> int:
+        """How often the network runs if every window holds a valid pixel; those along tile edges run once a tile."""
+        grid = self.grid
+        rows = repeated_windows(grid.height_px, grid.window_px, grid.stride_px, self.tile_height_px)
+        cols = repeated_windows(grid.width_px, grid.window_px, grid.stride_px, self.tile_width_px)
+        return rows * cols
+
+    @property
+    def memory_bytes(self) -> int:
+        """Estimate of the peak resident memory: a base, and what each worker holds; no term grows with the scene."""
+        return _BASELINE_BYTES + self.workers * self._worker_bytes()
+
+    @property
+    def disk_bytes(self) -> int:
+        """Estimate of the disk that parts and map take together."""
+        percents = int(self.keep_confidence) + len(self.mapping.output_codes) * int(self.mapping.keep_probabilities)
+        pixels = self.grid.height_px * self.grid.width_px
+        return int(pixels * (_BYTES_A_LABEL + _BYTES_A_PERCENT * percents)) + (1 << 20)
+
+    @property
+    def meaning(self) -> dict[str, object]:
+        """All that can change a label, as plain values by name."""
+        mapping = self.mapping
+        return {
+            "scene": mapping.scene.fingerprint(),
+            "model": self.bundle.hash,
+            "engine": self.engine.describe_kind(),
+            "geoseg": VERSION,
+            "bands": list(mapping.scene.band_indexes),
+            "scale": list(self.engine.scale) if self.engine.scale else None,
+            "window": mapping.grid.window_px,
+            "overlap": mapping.grid.overlap_px,
+            "blend": mapping.blend,
+            "tile": [self.tile_height_px, self.tile_width_px],
+            "products": [product.name for product in self.products],
+        }
+
+    def fingerprint(self) -> str:
+        """Return the sha256 of `meaning`, hex: two runs with the same one make the same map."""
+        return hashlib.sha256(json.dumps(self.meaning, sort_keys=True).encode()).hexdigest()
+
+    def _worker_bytes(self) -> int:
+        grid, classes = self.grid, len(self.mapping.output_codes)
+        footprint_px = grid.window_px * (self.tile_width_px + 2 * grid.window_px)
+        band = 4 * classes * grid.window_px * self.tile_width_px
+        patch = footprint_px * (len(self.scene.band_indexes) * np.dtype(self.scene.dtype).itemsize + 1)
+        flush = grid.window_px * self.tile_width_px * 12
+        result = (
+            self.tile_height_px * self.tile_width_px * (3 + (classes * 2 if self.mapping.keep_probabilities else 0))
+        )
+        return band + patch + flush + result + self.engine.memory_bytes(self.mapping.batch_size)

@@ -1,0 +1,136 @@
+"""The verb that makes a plan: every check that needs no pixel of the result happens here."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from typing import TypedDict
+
+import psutil
+
+from geoseg.errors import UsageError
+from geoseg.inference.blend import DEFAULT_BLEND, check_blend
+from geoseg.inference.fit import check_bands, check_scale, warn_if_unlike
+from geoseg.inference.plan import Plan
+from geoseg.inference.tile import Mapping
+from geoseg.inference.tiling import choose_tile, round_tile
+from geoseg.model.bundle import ModelBundle
+from geoseg.model.engines import EngineChoice, choose_engine
+from geoseg.raster.landcover import overview_levels
+from geoseg.raster.scene import Scene
+from geoseg.raster.windows import WindowGrid
+
+DEFAULT_OVERLAP = 0.25
+"""Of the window, where neither the user nor the bundle says otherwise."""
+_GPU_WORKERS = 4  # one scores, the others read, decode, encode and write
+
+
+class Knobs(TypedDict, total=False):
+    """The arguments of `plan` that say how a scene is mapped; `predict` and `labels` pass them on."""
+
+    model: str | os.PathLike[str] | ModelBundle | None
+    bands: Sequence[int | str] | None
+    scale: tuple[float, float] | None
+    window: int | None
+    overlap: int | None
+    blend: str
+    tile: int | None
+    batch_size: int | None
+    device: str
+    workers: int | None
+
+
+def plan(  # noqa: PLR0913 - each keyword is a knob of the command line
+    scene: str | os.PathLike[str] | Scene,
+    *,
+    model: str | os.PathLike[str] | ModelBundle | None = None,
+    bands: Sequence[int | str] | None = None,
+    scale: tuple[float, float] | None = None,
+    window: int | None = None,
+    overlap: int | None = None,
+    blend: str = DEFAULT_BLEND,
+    tile: int | None = None,
+    batch_size: int | None = None,
+    device: str = "auto",
+    workers: int | None = None,
+    confidence: bool = False,
+    probabilities: bool = False,
+) -> Plan:
+    """Plan the map of a scene; nothing is computed or written.
+
+    `window`, `overlap` and `tile` are edges in pixels; `scale` is the range of stored values stretched to the model's.
+    What is left out comes from the model, the scene and the machine. Raises UsageError, SceneError or ModelError when
+    the scene cannot be mapped so; warns when it looks unlike the training imagery.
+    """
+    bundle = model if isinstance(model, ModelBundle) else ModelBundle.open(model)
+    source = scene if isinstance(scene, Scene) else Scene.open(scene, bands=bands, wanted_bands=bundle.bands)
+    check_bands(source, bundle)
+    check_scale(source, bundle, scale)
+    grid = _grid(source, bundle, window, overlap)
+    choice = choose_engine(bundle, device=device, window_px=grid.window_px, scale=scale, threads=1)
+    crew = _crew(choice, workers)
+    tile_height_px, tile_width_px = _tile(source, grid, tile, crew)
+    tiles = math.ceil(grid.height_px / tile_height_px) * math.ceil(grid.width_px / tile_width_px)
+    crew = min(crew, tiles)
+    choice = choice.with_threads(max(1, available_cores() // crew))
+    size = _positive("batch-size", batch_size) if batch_size is not None else choice.default_batch_size
+    mapping = Mapping(source, grid, check_blend(blend), size, bundle.output_codes, probabilities)
+    made = Plan(bundle, choice, mapping, tile_height_px, tile_width_px, crew, confidence)
+    _check_memory(made)
+    warn_if_unlike(source, bundle, scale)
+    return made
+
+
+def _grid(scene: Scene, bundle: ModelBundle, window: int | None, overlap: int | None) -> WindowGrid:
+    window_px = bundle.window_px if window is None else _positive("window", window)
+    if overlap is not None:
+        overlap_px = overlap
+    elif window is None:
+        overlap_px = bundle.overlap_px
+    else:
+        overlap_px = int(window_px * DEFAULT_OVERLAP)
+    height_px, width_px = scene.geobox.shape
+    return WindowGrid(height_px, width_px, window_px, overlap_px)
+
+
+def _crew(choice: EngineChoice, workers: int | None) -> int:
+    """Return how many tiles are worked on at once.
+
+    On a CPU each worker scores its own tile with its share of the cores, so reading and writing hide behind scoring;
+    a GPU is fed by a few.
+    """
+    if workers is not None:
+        return _positive("workers", workers)
+    return available_cores() if choice.on_cpu else min(_GPU_WORKERS, available_cores())
+
+
+def _tile(scene: Scene, grid: WindowGrid, tile: int | None, crew: int) -> tuple[int, int]:
+    align_px = 2 ** overview_levels(grid.height_px, grid.width_px)
+    if tile is None:
+        return choose_tile(grid, scene.block_shape[1], crew, align_px)
+    edge_px = round_tile(_positive("tile", tile), align_px)
+    return edge_px, edge_px
+
+
+def available_cores() -> int:
+    """Return how many CPU cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _check_memory(made: Plan) -> None:
+    free = psutil.virtual_memory().available
+    if made.memory_bytes > free:
+        raise UsageError(
+            f"this plan needs about {made.memory_bytes / 1e9:.1f} GB of memory, {free / 1e9:.1f} GB are free; "
+            f"take a smaller --window (now {made.grid.window_px}), --tile ({made.tile_width_px}), "
+            f"--batch-size ({made.mapping.batch_size}) or --workers ({made.workers})"
+        )
+
+
+def _positive(name: str, value: int) -> int:
+    if value < 1:
+        raise UsageError(f"{name} must be at least 1, got {value}")
+    return value

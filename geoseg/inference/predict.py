@@ -1,0 +1,50 @@
+"""The verb: a scene in, a land-cover map out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Unpack
+
+from geoseg.inference.execute import Targets, execute
+from geoseg.inference.planning import Knobs, plan
+from geoseg.inference.progress import Progress
+from geoseg.raster.scene import Scene
+
+
+def predict(  # noqa: PLR0913 - what is written, how it is told, and the plan's knobs
+    scene: str | os.PathLike[str] | Scene,
+    out: str | os.PathLike[str],
+    *,
+    confidence: str | os.PathLike[str] | None = None,
+    probabilities: str | os.PathLike[str] | None = None,
+    overwrite: bool = False,
+    progress: Callable[[Progress], None] | None = None,
+    announce: Callable[[str], None] | None = None,
+    **knobs: Unpack[Knobs],
+) -> Path:
+    """Map a scene of any size and return the path of the map.
+
+    ```python
+    geoseg.predict("scene.tif", "landcover.tif")
+    ```
+
+    Writes a cloud-optimized GeoTIFF of class codes (255 = nodata) on the scene's own grid; at `confidence` the
+    probability of that class, at `probabilities` that of every class, one band each, both in percent. The knobs are
+    those of `geoseg.plan`: model, bands, scale, window, overlap, blend, tile, batch_size, device, workers.
+
+    A run that was ended goes on when it is called again with the same arguments. `progress` is called after every tile,
+    `announce` with a line on the bands, the engine, a resumed run. Raises a GeosegError; a file already at a path is
+    replaced only by a finished one, and only with `overwrite`.
+    """
+    targets = Targets(
+        labels=Path(out),
+        confidence=None if confidence is None else Path(confidence),
+        probabilities=None if probabilities is None else Path(probabilities),
+    )
+    targets.check(overwrite=overwrite)
+    made = plan(
+        scene, confidence=targets.confidence is not None, probabilities=targets.probabilities is not None, **knobs
+    )
+    return execute(made, targets, overwrite=overwrite, progress=progress, announce=announce)

@@ -1,0 +1,111 @@
+"""Tasks on Dask, one a tile: on threads of this process, or on the cluster of a client that is current."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import dask.threaded
+from dask.base import get_scheduler
+from dask.callbacks import Callback
+
+from geoseg.errors import OutputError
+
+Done = TypeVar("Done")
+
+_stops: dict[str, threading.Event] = {}
+
+
+class StoppedError(Exception):
+    """A tile was given up because its run has ended; nobody sees it but the run."""
+
+
+@contextmanager
+def stoppable() -> Iterator[str]:
+    """Name a run, and end its tasks that still work in this process when it is left."""
+    run = uuid.uuid4().hex
+    _stops[run] = threading.Event()
+    try:
+        yield run
+    finally:
+        _stops.pop(run).set()
+
+
+def checkpoint(run: str) -> Callable[[], None]:
+    """Return a function that raises StoppedError once the run has ended; on another machine it never does."""
+    stop = _stops.get(run)
+
+    def check() -> None:
+        if stop is not None and stop.is_set():
+            raise StoppedError
+
+    return check
+
+
+def run_tasks(
+    task: Callable[[int], Done], indexes: Sequence[int], workers: int, finished: Callable[[Done], None]
+) -> None:
+    """Call `task` with every index, `workers` at a time, and `finished` in this thread with each result as it comes.
+
+    A current Dask client takes the tasks; else the scheduler that Dask is configured with, by default threads. A flat
+    graph of plain tuples: 10^5 tasks are scheduled in seconds, as `delayed` objects they take minutes. What a task or
+    `finished` raises ends the run.
+    """
+    client = current_client()
+    if client is not None:
+        _run_on_cluster(client, task, indexes, finished)
+        return
+    graph = {("tile", index): (task, index) for index in indexes}
+    get = get_scheduler() or dask.threaded.get
+    with Callback(posttask=lambda _key, result, *_: finished(result)):
+        get(graph, list(graph), num_workers=workers)
+
+
+def current_client() -> Any | None:  # noqa: ANN401 - distributed may not be installed
+    """Return the Dask client that is current in this process, if any, without importing distributed."""
+    distributed = sys.modules.get("distributed")
+    if distributed is None:
+        return None
+    try:
+        return distributed.default_client()
+    except ValueError:
+        return None
+
+
+def check_shared_folder(folder: Path) -> None:
+    """Raise OutputError unless every worker of a current client sees this folder."""
+    client = current_client()
+    if client is None:
+        return
+    token = folder / f"probe-{uuid.uuid4().hex}"
+    token.touch()
+    try:
+        blind = [address for address, seen in client.run(token.exists).items() if not seen]
+    finally:
+        token.unlink()
+    if blind:
+        raise OutputError(
+            f"{len(blind)} Dask workers do not see {folder} ({blind[0]} for one); "
+            "choose an --out on a disk that they all share"
+        )
+
+
+def _run_on_cluster(
+    client: Any,  # noqa: ANN401
+    task: Callable[[int], Done],
+    indexes: Sequence[int],
+    finished: Callable[[Done], None],
+) -> None:
+    from distributed import as_completed  # noqa: PLC0415 - an optional dependency, here already
+
+    futures = client.map(task, indexes, pure=False)
+    try:
+        for _, result in as_completed(futures, with_results=True):
+            finished(result)
+    finally:
+        client.cancel(futures)

@@ -1,0 +1,153 @@
+"""One tile: read, score its windows, blend, label; one row of windows after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geoseg.inference.accumulate import RowBand, most_probable, percent
+from geoseg.inference.batch import score
+from geoseg.inference.blend import Blend, axis_weights
+from geoseg.legend import NODATA
+from geoseg.model.engines import Engine
+from geoseg.raster.scene import Patch, Scene
+from geoseg.raster.windows import Window, WindowGrid
+
+
+@dataclass(frozen=True, slots=True)
+class Mapping:
+    """All that decides the label of a pixel, and what to keep of it; picklable."""
+
+    scene: Scene
+    grid: WindowGrid
+    blend: Blend
+    batch_size: int
+    output_codes: tuple[int, ...]
+    """The class code of each channel of the network."""
+    keep_probabilities: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TileMap:
+    """What the network says of one tile; 255 where the scene is not valid."""
+
+    labels: NDArray[np.uint8]
+    """Class codes, (row, col)."""
+    confidence: NDArray[np.uint8]
+    """Probability of that class in percent, (row, col)."""
+    probabilities: NDArray[np.uint8] | None
+    """Probability of every class in percent, (class, row, col), when asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class _WindowRow:
+    """The windows of one row of the grid that touch the tile."""
+
+    index: int
+    """In grid.row_starts."""
+    cols: tuple[int, ...]
+    """Indexes into grid.col_starts."""
+    footprint: Window
+    """All their pixels, in the scene."""
+    finished_row: int
+    """Rows above this one are touched by no later window."""
+
+
+def map_tile(mapping: Mapping, engine: Engine, tile: Window, checkpoint: Callable[[], None] = lambda: None) -> TileMap:
+    """Return the blended map of one tile.
+
+    Every window of the scene's grid that touches the tile is run and summed in the grid's order, so a pixel gets the
+    same sum whatever the tile around it. Windows without a valid pixel are not run. `checkpoint` is called after every
+    window; what it raises ends the tile. Raises SceneError when the scene cannot be read.
+    """
+    result = _empty_map(mapping, engine, tile)
+    band = RowBand(engine, tile, mapping.grid.window_px)
+    for window_row in _window_rows(mapping.grid, tile):
+        patch = mapping.scene.read(window_row.footprint)
+        band.start_row(window_row.footprint.row)
+        for row, col, probabilities in _score_row(mapping, engine, window_row, patch):
+            band.add(probabilities, *_place(mapping, engine, row, col))
+            checkpoint()
+        finished = band.finished(window_row.finished_row)
+        if finished is not None:
+            pixels, probabilities = finished
+            in_patch = pixels.relative_to(window_row.footprint)
+            part = _labelled(mapping, engine, probabilities, patch.valid[in_patch.rows, in_patch.cols])
+            _paste(result, part, pixels.relative_to(tile))
+    return result
+
+
+def _empty_map(mapping: Mapping, engine: Engine, tile: Window) -> TileMap:
+    classes = (engine.classes, *tile.shape)
+    probabilities = np.full(classes, NODATA, np.uint8) if mapping.keep_probabilities else None
+    return TileMap(np.full(tile.shape, NODATA, np.uint8), np.full(tile.shape, NODATA, np.uint8), probabilities)
+
+
+def _window_rows(grid: WindowGrid, tile: Window) -> list[_WindowRow]:
+    indexes, cols = grid.rows_touching(tile), grid.cols_touching(tile)
+    first, last = grid.col_starts[cols[0]], grid.col_starts[cols[-1]]
+    stops = [*(grid.row_starts[index] for index in indexes[1:]), tile.row_stop]
+    return [
+        _WindowRow(
+            index, cols, Window(grid.row_starts[index], first, grid.window_px, last + grid.window_px - first), stop
+        )
+        for index, stop in zip(indexes, stops, strict=True)
+    ]
+
+
+def _score_row(
+    mapping: Mapping, engine: Engine, window_row: _WindowRow, patch: Patch
+) -> Iterator[tuple[int, int, Any]]:
+    """Yield row index, column index and probabilities (class, row, col) of each window that holds a valid pixel."""
+    window_px = mapping.grid.window_px
+    first = window_row.footprint.col
+    windows = {col: Window(0, mapping.grid.col_starts[col] - first, window_px, window_px) for col in window_row.cols}
+    seen = {col: window for col, window in windows.items() if patch.valid[window.rows, window.cols].any()}
+    if seen:
+        footprint = engine.upload(patch.data, patch.valid)
+        scored = score(engine, footprint, list(seen.values()), window_px, mapping.batch_size)
+        for col, probabilities in zip(seen, scored, strict=True):
+            yield window_row.index, col, probabilities
+
+
+def _place(mapping: Mapping, engine: Engine, row: int, col: int) -> tuple[Window, Any, Any]:
+    """Return where a window of the grid lies in the scene, and its weights along rows and columns."""
+    grid = mapping.grid
+    row_weights, col_weights = _weights(engine, grid, mapping.blend)
+    window = Window(grid.row_starts[row], grid.col_starts[col], grid.window_px, grid.window_px)
+    return window, row_weights[row], col_weights[col]
+
+
+@lru_cache(maxsize=4)
+def _weights(engine: Engine, grid: WindowGrid, blend: Blend) -> tuple[Any, Any]:
+    """Return the weights along rows and columns, (window, pixel), where the engine sums."""
+    axes = (grid.row_starts, grid.height_px), (grid.col_starts, grid.width_px)
+    on_host = [axis_weights(starts, length_px, grid.window_px, blend) for starts, length_px in axes]
+    on_device = [engine.zeros(weights.shape) for weights in on_host]
+    for target, weights in zip(on_device, on_host, strict=True):
+        target[...] = engine.xp.asarray(weights)
+    return on_device[0], on_device[1]
+
+
+def _labelled(mapping: Mapping, engine: Engine, probabilities: Any, valid: NDArray[np.bool_]) -> TileMap:  # noqa: ANN401
+    """Turn finished probabilities (class, row, col) into codes and percents."""
+    channel, confidence = most_probable(engine, probabilities)
+    codes = np.asarray(mapping.output_codes, dtype=np.uint8)[channel]
+    percents = engine.download(percent(engine, probabilities)) if mapping.keep_probabilities else None
+    return TileMap(
+        np.where(valid, codes, np.uint8(NODATA)),
+        np.where(valid, confidence, np.uint8(NODATA)),
+        None if percents is None else np.where(valid, percents, np.uint8(NODATA)),
+    )
+
+
+def _paste(result: TileMap, part: TileMap, place: Window) -> None:
+    result.labels[place.rows, place.cols] = part.labels
+    result.confidence[place.rows, place.cols] = part.confidence
+    if result.probabilities is not None:
+        result.probabilities[:, place.rows, place.cols] = part.probabilities

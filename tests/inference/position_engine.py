@@ -1,0 +1,83 @@
+"""A network whose output depends on where in the window a pixel lies, and on its neighbours: every seam shows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from geoseg.model.engines import OutOfMemory
+from numpy.typing import NDArray
+
+from geoseg.raster.windows import Window
+
+CLASSES = 4
+
+
+def window_probabilities(data: NDArray[Any], valid: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Return probabilities (class, row, col) of one window (band, row, col): content, neighbours and position all count."""
+    height, width = valid.shape
+    brightness = np.where(valid, data.astype(np.float32).sum(axis=0), np.float32(0))
+    neighbour = np.roll(brightness, (1, 3), axis=(0, 1))
+    row, col = np.indices((height, width), dtype=np.float32)
+    logits = np.stack(
+        [
+            np.sin(
+                brightness * np.float32(0.01 * (k + 1)) + row * np.float32(0.3 + 0.1 * k) - col * np.float32(0.2 * k)
+            )
+            + np.cos(neighbour * np.float32(0.02) + np.float32(k))
+            for k in range(CLASSES)
+        ]
+    )
+    odds = np.exp(logits * np.float32(2))
+    return np.asarray(odds / odds.sum(axis=0), dtype=np.float32)
+
+
+class PositionEngine:
+    """Stands in for a network; counts what it runs, and may run out of memory above a batch size."""
+
+    name = "position"
+    device = "cpu"
+    precision = "float32"
+    classes = CLASSES
+    xp: ModuleType = np
+
+    def __init__(self, fits: int = 10**9) -> None:
+        self.fits = fits
+        self.batches: list[int] = []
+
+    def upload(self, data: NDArray[Any], valid: NDArray[np.bool_]) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+        return data, valid
+
+    def probabilities(
+        self, footprint: tuple[NDArray[Any], NDArray[np.bool_]], windows: Sequence[Window], window_px: int
+    ) -> NDArray[np.float32]:
+        if len(windows) > self.fits:
+            raise OutOfMemory
+        self.batches.append(len(windows))
+        data, valid = footprint
+        assert all(window.shape == (window_px, window_px) for window in windows)
+        return np.stack([window_probabilities(data[:, w.rows, w.cols], valid[w.rows, w.cols]) for w in windows])
+
+    def zeros(self, shape: tuple[int, ...]) -> NDArray[np.float32]:
+        return np.zeros(shape, np.float32)
+
+    def download(self, array: NDArray[Any]) -> NDArray[Any]:
+        return array
+
+
+@dataclass(frozen=True)
+class PositionChoice:
+    """Opens the stand-in wherever a task runs; picklable like the real choices."""
+
+    window_px: int
+    fits: int = 10**9
+    threads: int = 1
+
+    def open(self) -> PositionEngine:
+        return PositionEngine(self.fits)
+
+    def with_threads(self, threads: int) -> PositionChoice:
+        return replace(self, threads=threads)

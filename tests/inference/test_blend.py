@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+from typing import get_args
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from geoseg.errors import UsageError
+from geoseg.inference.blend import Blend, axis_weights, check_blend, window_profile
+from geoseg.raster.windows import axis_starts
+
+blends = st.sampled_from(get_args(Blend))
+
+
+@given(blends, st.integers(1, 900), st.integers(1, 130), st.data())
+def test_the_weights_of_every_pixel_sum_to_one_on_the_rim_too(
+    blend: Blend, length: int, window: int, data: st.DataObject
+) -> None:
+    starts = axis_starts(length, window, data.draw(st.integers(1, window)))
+    weights = axis_weights(starts, length, window, blend)
+    total = np.zeros(max(length, starts[-1] + window), np.float64)
+    for start, row in zip(starts, weights, strict=True):
+        total[start : start + window] += row
+    np.testing.assert_allclose(total[:length], 1, atol=1e-6)
+    assert not total[length:].any()
+    assert (weights >= 0).all()
+
+
+@given(st.sampled_from(["hann", "linear", "gaussian", "mean"]), st.integers(1, 512))
+def test_a_profile_is_positive_and_symmetric(blend: Blend, window: int) -> None:
+    profile = window_profile(blend, window)
+    assert (profile > 0).all()
+    np.testing.assert_allclose(profile, profile[::-1], atol=1e-12)
+
+
+@pytest.mark.parametrize("blend", ["hann", "linear"])
+def test_weights_change_smoothly_where_a_window_ends(blend: Blend) -> None:
+    weights = axis_weights(axis_starts(2000, 512, 384), 2000, 512, blend)
+    inner = weights[2]
+    assert inner[0] < 0.02
+    assert inner[-1] < 0.02
+    assert np.abs(np.diff(inner)).max() < 0.03
+
+
+def test_crop_gives_each_pixel_to_the_window_whose_centre_is_nearest() -> None:
+    starts = axis_starts(110, 64, 32)
+    weights = axis_weights(starts, 110, 64, "crop")
+    for pixel in range(110):
+        shares = [
+            float(row[pixel - start]) for start, row in zip(starts, weights, strict=True) if 0 <= pixel - start < 64
+        ]
+        distances = [abs(pixel - (start + 31.5)) for start in starts if 0 <= pixel - start < 64]
+        assert shares[int(np.argmin(distances))] == 1
+        assert sum(shares) == 1
+
+
+def test_an_unknown_blend_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(UsageError, match="hann, linear, gaussian, mean, crop, got 'box'"):
+        check_blend("box")

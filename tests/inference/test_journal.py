@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from geoseg.errors import LockedError, OutputError, ResumeError
+from geoseg.inference.journal import clear_parts, open_journal, parts_folder
+
+MEANING = {"scene": "a", "window": 512}
+
+
+def test_finished_tiles_are_there_after_an_interruption(tmp_path: Path) -> None:
+    output = tmp_path / "map.tif"
+
+    def interrupted() -> None:
+        with open_journal(output, "f", MEANING, start_over=False) as journal:
+            journal.add(3)
+            journal.add(1)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    with open_journal(output, "f", MEANING, start_over=False) as journal:
+        assert journal.finished == {1, 3}
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40, deadline=None)
+@given(cut=st.integers(1, 14))
+def test_a_last_line_cut_short_by_a_kill_counts_for_nothing(tmp_path: Path, cut: int) -> None:
+    output = tmp_path / f"map-{cut}.tif"
+    with open_journal(output, "f", MEANING, start_over=True) as journal:
+        journal.add(7)
+        journal.add(8)
+        file = journal.folder / "journal.jsonl"
+        file.write_bytes(file.read_bytes()[:-cut])
+    with open_journal(output, "f", MEANING, start_over=False) as journal:
+        assert journal.finished == ({7} if cut <= len(b'{"tile": 8}\n') else set())
+        journal.add(9)
+    with open_journal(output, "f", MEANING, start_over=False) as journal:
+        assert 9 in journal.finished
+        clear_parts(journal)
+
+
+def test_another_fingerprint_refuses_names_what_changed_and_starts_over_when_told(tmp_path: Path) -> None:
+    output = tmp_path / "map.tif"
+    with open_journal(output, "f", MEANING, start_over=False) as journal:
+        journal.add(0)
+    with (
+        pytest.raises(ResumeError, match=r"made with other window; repeat that command .* or add --overwrite"),
+        open_journal(output, "g", MEANING | {"window": 256}, start_over=False),
+    ):
+        pass
+    assert (parts_folder(output) / "journal.jsonl").exists()
+    with open_journal(output, "g", MEANING | {"window": 256}, start_over=True) as journal:
+        assert journal.finished == set()
+
+
+def test_overwrite_still_resumes_an_equal_run(tmp_path: Path) -> None:
+    output = tmp_path / "map.tif"
+    with open_journal(output, "f", MEANING, start_over=True) as journal:
+        journal.add(5)
+    with open_journal(output, "f", MEANING, start_over=True) as journal:
+        assert journal.finished == {5}
+
+
+def test_a_journal_that_is_none_refuses(tmp_path: Path) -> None:
+    output = tmp_path / "map.tif"
+    folder = parts_folder(output)
+    folder.mkdir()
+    (folder / "journal.jsonl").write_text("this is not ours\n")
+    with pytest.raises(ResumeError), open_journal(output, "f", MEANING, start_over=False):
+        pass
+    assert (folder / "journal.jsonl").read_text() == "this is not ours\n"
+
+
+def test_two_runs_cannot_hold_one_output(tmp_path: Path) -> None:
+    output = tmp_path / "map.tif"
+    with open_journal(output, "f", MEANING, start_over=False) as journal:
+        journal.add(0)
+        with (
+            pytest.raises(LockedError, match="another run is writing"),
+            open_journal(output, "f", MEANING, start_over=True),
+        ):
+            pass
+        assert journal.finished == {0}
+    with open_journal(output, "f", MEANING, start_over=False) as journal:
+        assert journal.finished == {0}
+
+
+def test_nothing_is_left_where_nothing_was_finished(tmp_path: Path) -> None:
+    output = tmp_path / "map.tif"
+    with open_journal(output, "f", MEANING, start_over=False) as journal:
+        assert journal.folder.is_dir()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_clearing_removes_parts_journal_and_folder(tmp_path: Path) -> None:
+    output = tmp_path / "map.tif"
+    with open_journal(output, "f", MEANING, start_over=False) as journal:
+        (journal.folder / "labels").mkdir()
+        (journal.folder / "labels" / "0.tif").write_bytes(b"part")
+        journal.add(0)
+        clear_parts(journal)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_every_line_is_json_that_says_what_it_is(tmp_path: Path) -> None:
+    with open_journal(tmp_path / "map.tif", "f", MEANING, start_over=False) as journal:
+        journal.add(2)
+        lines = [json.loads(line) for line in (journal.folder / "journal.jsonl").read_text().splitlines()]
+    assert lines == [{"fingerprint": "f", "meaning": MEANING}, {"tile": 2}]
+
+
+def test_a_folder_that_cannot_be_made_is_one_clear_error(tmp_path: Path) -> None:
+    (tmp_path / "map.tif.parts").write_text("a file stands where the folder would")
+    with (
+        pytest.raises(OutputError, match="cannot write beside"),
+        open_journal(tmp_path / "map.tif", "f", {}, start_over=False),
+    ):
+        pass

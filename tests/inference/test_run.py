@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import dask
+import pytest
+
+from geoseg.errors import OutputError
+from geoseg.inference.run import StoppedError, check_shared_folder, checkpoint, run_tasks, stoppable
+
+
+def square(index: int) -> int:
+    return index * index
+
+
+def test_every_task_runs_once_and_reports_in_the_calling_thread() -> None:
+    seen: list[int] = []
+    threads: set[int] = set()
+
+    def finished(result: int) -> None:
+        seen.append(result)
+        threads.add(threading.get_ident())
+
+    run_tasks(square, range(200), 3, finished)
+    assert sorted(seen) == [index * index for index in range(200)]
+    assert threads == {threading.get_ident()}
+
+
+def test_no_more_tasks_at_once_than_workers() -> None:
+    lock, now, most = threading.Lock(), 0, 0
+    pause = threading.Event()
+
+    def task(_index: int) -> None:
+        nonlocal now, most
+        with lock:
+            now += 1
+            most = max(most, now)
+        pause.wait(0.01)
+        with lock:
+            now -= 1
+
+    run_tasks(task, range(20), 2, lambda _: None)
+    assert most == 2
+
+
+def test_what_a_task_raises_ends_the_run() -> None:
+    def task(index: int) -> int:
+        if index == 3:
+            raise OutputError("no space")
+        return index
+
+    with pytest.raises(OutputError, match="no space"):
+        run_tasks(task, range(10), 2, lambda _: None)
+
+
+def test_the_configured_dask_scheduler_is_honoured() -> None:
+    names: set[str] = set()
+
+    def task(_index: int) -> None:
+        names.add(threading.current_thread().name)
+
+    with dask.config.set(scheduler="synchronous"):
+        run_tasks(task, range(5), 4, lambda _: None)
+    assert names == {threading.current_thread().name}
+
+
+def test_tasks_of_an_ended_run_stop_at_their_next_checkpoint() -> None:
+    with stoppable() as run:
+        check = checkpoint(run)
+        check()
+    with pytest.raises(StoppedError):
+        check()
+
+
+def test_a_current_client_takes_the_tasks(tmp_path: Path) -> None:
+    distributed = pytest.importorskip("distributed")
+    cluster = distributed.LocalCluster(
+        n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None, protocol="inproc://"
+    )
+    with cluster, distributed.Client(cluster) as client:
+        before = client.run_on_scheduler(lambda dask_scheduler: dask_scheduler.transition_counter)
+        seen: list[int] = []
+        check_shared_folder(tmp_path)
+        run_tasks(square, range(20), 2, seen.append)
+        after = client.run_on_scheduler(lambda dask_scheduler: dask_scheduler.transition_counter)
+    assert sorted(seen) == [index * index for index in range(20)]
+    assert after - before >= 20
+    assert list(tmp_path.iterdir()) == []

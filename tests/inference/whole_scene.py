@@ -1,0 +1,36 @@
+"""The oracle: every window of the grid summed over the whole scene at once, no tiles."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geoseg.inference.blend import Blend, axis_weights
+from geoseg.legend import NODATA
+from geoseg.raster.scene import Scene
+from geoseg.raster.windows import Window, WindowGrid
+from tests.inference.position_engine import CLASSES, window_probabilities
+
+
+def whole_probabilities(scene: Scene, grid: WindowGrid, blend: Blend) -> NDArray[np.float32]:
+    """Return the blended probabilities (class, row, col) of the whole scene."""
+    height = max(grid.height_px, grid.window_px)
+    width = max(grid.width_px, grid.window_px)
+    patch = scene.read(Window(0, 0, height, width))
+    rows = axis_weights(grid.row_starts, grid.height_px, grid.window_px, blend)
+    cols = axis_weights(grid.col_starts, grid.width_px, grid.window_px, blend)
+    sums = np.zeros((CLASSES, height, width), np.float32)
+    for i, row in enumerate(grid.row_starts):
+        for j, col in enumerate(grid.col_starts):
+            place = slice(row, row + grid.window_px), slice(col, col + grid.window_px)
+            scored = window_probabilities(patch.data[:, *place], patch.valid[place])
+            sums[:, *place] += scored * (rows[i][:, None] * cols[j][None, :])
+    return sums[:, : grid.height_px, : grid.width_px]
+
+
+def whole_map(scene: Scene, grid: WindowGrid, blend: Blend, codes: tuple[int, ...]) -> NDArray[np.uint8]:
+    """Return the class codes (row, col) of the whole scene, 255 where it is not valid."""
+    probabilities = whole_probabilities(scene, grid, blend)
+    labels = np.asarray(codes, np.uint8)[probabilities.argmax(axis=0)]
+    valid = scene.valid(Window(0, 0, grid.height_px, grid.width_px))
+    return np.where(valid, labels, np.uint8(NODATA))
