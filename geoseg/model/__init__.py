@@ -1,0 +1,1 @@
+"""A network, and all that is needed to use it rightly."""

@@ -13,10 +13,10 @@ from geoseg.legend import Legend
 from geoseg.model.card import DEFAULT_WINDOW_PX, OVERLAP_SHARE, ModelCard, frozen_text
 from geoseg.model.header import read_header
 from geoseg.model.mlm import from_mlm, to_mlm
-from geoseg.model.normalization import VALUE_RANGES, Normalization
+from geoseg.model.normalization import Normalization
 from geoseg.model.pretrained import read_config
-from geoseg.model.statistics import BandStatistics
 from geoseg.model.untrusted import parse_json
+from geoseg.raster.statistics import BandStatistics
 
 METADATA_KEY = "geoseg"
 """The one key of the header's metadata; its text is JSON."""
@@ -123,6 +123,25 @@ class ModelBundle(ModelCard):
         """Return the card as plain JSON values, as they stand in the file's header."""
         return to_mlm(self)
 
+    def to_text(self) -> str:
+        """Return all of the bundle but the weights as one JSON text, for another process on this machine."""
+        where = {"path": str(self.weights_path), "bytes": self.weights_bytes}
+        return json.dumps({"card": to_mlm(self), "hash": self.hash, "weights_hash": self.weights_hash} | where)
+
+    @classmethod
+    def from_text(cls, text: str) -> ModelBundle:
+        """Return the bundle whose `to_text` this is."""
+        told = json.loads(text)
+        card = from_mlm(told["card"], "the bundle of the other process")
+        sides: dict[str, Any] = {field.name: getattr(card, field.name) for field in fields(ModelCard)}
+        return ModelBundle(
+            **sides,
+            weights_path=Path(told["path"]),
+            weights_hash=told["weights_hash"],
+            weights_bytes=told["bytes"],
+            hash=told["hash"],
+        )
+
 
 def file_hash(path: Path) -> str:
     """Return the sha256 of a file, hexadecimal; ModelError if it cannot be read."""
@@ -133,8 +152,13 @@ def file_hash(path: Path) -> str:
         raise ModelError(f"{path} cannot be read: {fault.strerror or fault}") from None
 
 
-def _with_weights(card: ModelCard, path: Path, **values: str) -> ModelBundle:
+def _with_weights(card: ModelCard, path: Path, **whole: str) -> ModelBundle:
     digest = file_hash(path)
-    sides = {field.name: getattr(card, field.name) for field in fields(ModelCard)}
-    where = {"weights_path": path.resolve(), "weights_hash": digest, "weights_bytes": path.stat().st_size}
-    return ModelBundle(**sides, **where, **({"hash": digest} | values))
+    sides: dict[str, Any] = {field.name: getattr(card, field.name) for field in fields(ModelCard)}
+    return ModelBundle(
+        **sides,
+        weights_path=path.resolve(),
+        weights_hash=digest,
+        weights_bytes=path.stat().st_size,
+        hash=whole.get("hash", digest),
+    )

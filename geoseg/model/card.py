@@ -11,7 +11,7 @@ from geoseg.errors import UsageError
 from geoseg.legend import Legend
 from geoseg.model.architectures import MAX_BANDS, MAX_CLASSES, architecture_named
 from geoseg.model.normalization import VALUE_RANGES, Normalization
-from geoseg.model.statistics import BandStatistics
+from geoseg.raster.statistics import BandStatistics
 
 DEFAULT_WINDOW_PX = 512
 MAX_WINDOW_PX = 16384

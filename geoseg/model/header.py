@@ -116,11 +116,11 @@ def _tensors(entries: dict[str, Any], data_bytes: int, path: Path) -> tuple[Tens
 def _tensor(name: str, entry: object, path: Path) -> tuple[int, int, TensorEntry]:
     match entry:
         case {"dtype": str(dtype), "shape": list(shape), "data_offsets": [int(start), int(stop)]} if (
-            dtype in _BYTES
-            and len(entry) == 3
-            and len(shape) <= MAX_AXES
-            and all(type(length) is int and length >= 0 for length in shape)
-            and type(start) is type(stop) is int
+            dtype in _BYTES and len(entry) == 3 and _is_shape(shape) and type(start) is type(stop) is int
         ):
             return start, stop, TensorEntry(one_line(name), dtype, tuple(shape))
     raise ModelError(f"the header of {path} describes tensor {one_line(name, 60)!r} wrongly: {one_line(entry, 80)}")
+
+
+def _is_shape(lengths: list[object]) -> bool:
+    return len(lengths) <= MAX_AXES and all(type(length) is int and length >= 0 for length in lengths)

@@ -13,8 +13,8 @@ from geoseg.legend import LandCover, Legend
 from geoseg.model.architectures import architecture_named
 from geoseg.model.card import ModelCard, frozen_text
 from geoseg.model.normalization import Normalization
-from geoseg.model.statistics import BandStatistics
 from geoseg.model.untrusted import one_line
+from geoseg.raster.statistics import BandStatistics
 
 FORMAT = 1
 """Of these JSON texts; a reader refuses a higher one."""
@@ -95,7 +95,7 @@ class _Fields:
         value = self._take(name, int | float | None)
         return None if value is None else float(value)
 
-    def object(self, name: str) -> dict[str, Any]:
+    def mapping(self, name: str) -> dict[str, Any]:
         return dict(self._take(name, dict))
 
     def fields(self, name: str) -> _Fields:
@@ -168,7 +168,7 @@ def _card(fields: _Fields) -> ModelCard:
     card = ModelCard(
         name=fields.text("mlm:name"),
         architecture=architecture,
-        arguments_text=frozen_text(fields.object("mlm:hyperparameters"), "arguments"),
+        arguments_text=frozen_text(fields.mapping("mlm:hyperparameters"), "arguments"),
         legend=_output(fields.only("mlm:output"), len(codes), window_px),
         output_codes=codes,
         bands=bands,
@@ -179,8 +179,8 @@ def _card(fields: _Fields) -> ModelCard:
         window_px=window_px,
         overlap_px=fields.integer("geoseg:overlap_px"),
         temperature=fields.number("geoseg:temperature"),
-        provenance_text=frozen_text(fields.object("geoseg:provenance"), "provenance"),
-        metrics_text=frozen_text(fields.object("geoseg:metrics"), "metrics"),
+        provenance_text=frozen_text(fields.mapping("geoseg:provenance"), "provenance"),
+        metrics_text=frozen_text(fields.mapping("geoseg:metrics"), "metrics"),
     )
     fields.finish()
     return card

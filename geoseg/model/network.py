@@ -68,7 +68,7 @@ def load(bundle: ModelBundle) -> torch.nn.Module:
                 f"{bundle.weights_path} holds weights that are not finite, in {one_line(name, 60)}; train again"
             )
     _load_strictly(network, weights, bundle.name)
-    return network.eval().requires_grad_(False)  # noqa: FBT003 (torch's own)
+    return network.eval().requires_grad_(False)
 
 
 def check_fit(architecture: str, arguments: Mapping[str, Any], header: Header, name: str) -> None:

@@ -21,7 +21,7 @@ from geoseg.model.header import read_header
 from geoseg.model.mlm import to_mlm
 from geoseg.model.network import check_fit
 from geoseg.model.normalization import Normalization
-from geoseg.model.statistics import BandStatistics
+from geoseg.raster.statistics import BandStatistics
 
 
 def save_bundle(  # noqa: PLR0913 (a model has this many sides)

@@ -1,0 +1,165 @@
+"""Which engine runs a model here, chosen once and said in words; opened wherever the work is done."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import threading
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from geoseg.errors import GeosegWarning, ModelError, UsageError
+from geoseg.model.bundle import ModelBundle
+from geoseg.model.card import check_window
+from geoseg.model.device import choose_device
+from geoseg.model.engine import Engine, OutOfMemory
+from geoseg.model.exported import Report, discard_export, find_export, make_export
+from geoseg.model.memory import window_bytes
+from geoseg.model.normalization import Scale
+
+__all__ = ["Engine", "EngineChoice", "OutOfMemory", "choose_engine", "open_engine"]
+
+
+@dataclass(frozen=True, slots=True)
+class EngineChoice:
+    """A model, a window and a device; picklable, so that each worker opens its own engine."""
+
+    bundle: ModelBundle
+    window_px: int
+    device: str
+    """onnx, torch-cpu, mps or cuda:N."""
+    scale: Scale | None = None
+    """(low, high) stored values that the model's value range is stretched over."""
+    threads: int = 1
+    """CPU threads within one batch."""
+    onnx_path: Path | None = None
+    """Shipped or exported; None means it is still to be exported."""
+    hardware: str = "the CPU"
+    precision: str = "float32"
+
+    @property
+    def on_cpu(self) -> bool:
+        """Tell whether scoring takes the same cores that read and write."""
+        return self.device in {"onnx", "torch-cpu"}
+
+    def with_threads(self, threads: int) -> EngineChoice:
+        """Return the same choice with another number of CPU threads within one batch."""
+        return replace(self, threads=threads)
+
+    def open(self) -> Engine:
+        """Return this process's engine; opened at the first call."""
+        return open_engine(self)
+
+    def describe(self) -> str:
+        """Return the engine in words: ONNX Runtime 1.31 on the CPU, 2 threads."""
+        package, title = ("onnxruntime", "ONNX Runtime") if self.device == "onnx" else ("torch", "torch")
+        version = ".".join(importlib.metadata.version(package).split(".")[:2])
+        how = f"{self.threads} thread{'s' * (self.threads != 1)}" if self.on_cpu else self.precision
+        return f"{title} {version} on {self.hardware}, {how}"
+
+    def describe_kind(self) -> str:
+        """Return all of the engine that can change a label: its name, version, kind of device and precision."""
+        package = "onnxruntime" if self.device == "onnx" else "torch"
+        kind = "cpu" if self.on_cpu else self.device.partition(":")[0]
+        return f"{package} {importlib.metadata.version(package)} {kind} {self.precision}"
+
+    def memory_bytes(self, batch: int) -> int:
+        """Return an estimate of the main memory that one batch takes, weights aside; on a GPU only what waits to be sent there."""
+        pixels = batch * self.window_px**2
+        if not self.on_cpu:
+            return pixels * 4 * (len(self.bundle.bands) + len(self.bundle.output_codes))
+        return batch * window_bytes(self.bundle, self.window_px)
+
+
+def choose_engine(  # noqa: PLR0913 (two of them are for callers with something to say or to save)
+    bundle: ModelBundle,
+    device: str = "auto",
+    *,
+    window_px: int | None = None,
+    scale: Scale | None = None,
+    threads: int = 1,
+    report: Report | None = None,
+    export: bool = True,
+) -> EngineChoice:
+    """Choose CUDA before MPS before ONNX Runtime on the CPU, or what `device` says.
+
+    For ONNX Runtime the network is exported now if it never was, said to `report` beforehand; with export=False when first opened. A network
+    that cannot be exported runs in torch on the CPU, with a GeosegWarning. UsageError for a device that is not here, a window the network
+    cannot take (the nearest ones are named) and an empty scale.
+    """
+    window_px = bundle.window_px if window_px is None else window_px
+    check_window(window_px, bundle.divisor)
+    bundle.normalization.gain_bias(scale)
+    if threads < 1:
+        raise UsageError(f"threads must be at least 1, got {threads}")
+    choice = EngineChoice(bundle, window_px, choose_device(device), scale, threads)
+    if choice.device != "onnx":
+        return _with_hardware(choice)
+    path = find_export(bundle, window_px)
+    if path is None and export:
+        return _exported(choice, report or _say_nothing)
+    return replace(choice, onnx_path=path)
+
+
+def open_engine(choice: EngineChoice) -> Engine:
+    """Return the engine of a choice; one for each choice and process."""
+    with _opening:
+        if choice not in _open:
+            _open[choice] = _make(choice)
+        return _open[choice]
+
+
+_open: dict[EngineChoice, Engine] = {}
+_opening = threading.Lock()
+
+
+def _make(choice: EngineChoice) -> Engine:
+    if choice.device != "onnx":
+        return _torch_engine(choice)
+    if choice.onnx_path is None or not choice.onnx_path.is_file():  # another machine's cache, or not exported yet
+        found = find_export(choice.bundle, choice.window_px)
+        choice = replace(choice, onnx_path=found) if found else _exported(choice, _say_nothing)
+    if choice.onnx_path is None:
+        return _torch_engine(choice)
+    try:
+        return _onnx_engine(choice, choice.onnx_path)
+    except ModelError:
+        discard_export(choice.onnx_path)
+        choice = _exported(choice, _say_nothing)
+        return _onnx_engine(choice, choice.onnx_path) if choice.onnx_path else _torch_engine(choice)
+
+
+def _exported(choice: EngineChoice, report: Callable[[str], None]) -> EngineChoice:
+    try:
+        return replace(choice, onnx_path=make_export(choice.bundle, choice.window_px, report))
+    except ModelError as fault:
+        warnings.warn(f"{fault}; going on with torch on the CPU, which is slower", GeosegWarning, stacklevel=3)
+        return replace(choice, device="torch-cpu", onnx_path=None)
+
+
+def _onnx_engine(choice: EngineChoice, path: Path) -> Engine:
+    from geoseg.model.onnx_engine import OnnxEngine  # noqa: PLC0415 (a GPU needs no ONNX Runtime)
+
+    return OnnxEngine(path, choice.bundle, choice.window_px, choice.scale, choice.threads)
+
+
+def _torch_engine(choice: EngineChoice) -> Engine:
+    from geoseg.model.torch_engine import TorchEngine  # noqa: PLC0415 (the CPU path never imports torch)
+
+    return TorchEngine(choice.bundle, choice.device, choice.scale, choice.threads)
+
+
+def _with_hardware(choice: EngineChoice) -> EngineChoice:
+    if choice.device == "torch-cpu":
+        return choice
+    import torch  # noqa: PLC0415 (the CPU path never imports torch)
+
+    from geoseg.model.torch_engine import device_name, device_precision  # noqa: PLC0415 (as above)
+
+    device = torch.device(choice.device)
+    return replace(choice, hardware=device_name(device), precision=device_precision(device))
+
+
+def _say_nothing(line: str) -> None:
+    """Take a line for the user when nobody listens."""

@@ -1,0 +1,158 @@
+"""A bundle's network as ONNX, with normalization and softmax inside; run as a program, because torch costs memory to have been here.
+
+    python -m geoseg.model.export BUNDLE WINDOW OUT
+
+Inputs image (n,band,w,w), valid (n,1,w,w; 1 = valid), gain (band,), bias (band,); output probabilities (n,class,w,w); all float32. The
+batch is free, the window fixed.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import warnings
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+
+from geoseg.errors import GeosegError, ModelError
+from geoseg.model.bundle import ModelBundle
+from geoseg.model.card import check_window
+from geoseg.model.exported import METADATA_KEY, export_stamp
+from geoseg.model.network import load
+from geoseg.model.untrusted import one_line
+
+INPUTS = ("image", "valid", "gain", "bias")
+OUTPUT = "probabilities"
+_OPSET = 17
+_TOLERANCE = 1e-4
+
+
+class _Whole(torch.nn.Module):
+    """From stored pixels to probabilities."""
+
+    def __init__(self, network: torch.nn.Module, temperature: float) -> None:
+        super().__init__()
+        self.network = network
+        self.temperature = temperature
+
+    def forward(self, image: torch.Tensor, valid: torch.Tensor, gain: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+        """Invalid pixels become 0, which is the mean of the training imagery."""
+        normalized = image * gain[:, None, None] + bias[:, None, None]
+        logits = self.network(torch.where(valid > 0, normalized, 0.0))
+        return torch.softmax(logits / self.temperature, dim=1)
+
+
+def export_onnx(bundle: ModelBundle, window_px: int, path: str | Path) -> None:
+    """Write the bundle's network as one ONNX file, and prove that it says the same as torch, within 1e-4.
+
+    UsageError for a window that does not fit the network, ModelError if the network cannot be exported.
+    """
+    check_window(window_px, bundle.divisor)
+    whole = _Whole(load(bundle), bundle.temperature).eval()
+    example = _example(bundle, window_px)
+    expected = _try_network(whole, example, bundle, window_px)
+    faults = []
+    for dynamo in (False, True):  # the older exporter is ten times as quick where it works
+        try:
+            _export(whole, example, Path(path), dynamo=dynamo)
+            _stamp(Path(path), export_stamp(bundle, window_px))
+            _prove(Path(path), example, expected)
+        except Exception as fault:  # noqa: BLE001 (exporters raise whatever they like)
+            faults.append(one_line(fault))
+        else:
+            return
+    raise ModelError(f"{bundle.name} cannot be exported to ONNX: {faults[0]}")
+
+
+def _example(bundle: ModelBundle, window_px: int) -> tuple[torch.Tensor, ...]:
+    """Two windows of noise as the model would see it, the second with an invalid half."""
+    random = np.random.default_rng(0)
+    mean, std = np.asarray(bundle.normalization.mean), np.asarray(bundle.normalization.std)
+    noise = random.normal(mean, std, (2, window_px, window_px, len(bundle.bands))).astype(np.float32)
+    valid = np.ones((2, 1, window_px, window_px), np.float32)
+    valid[1, :, : window_px // 2] = 0
+    image = np.ascontiguousarray(noise.transpose(0, 3, 1, 2))
+    return tuple(torch.from_numpy(array) for array in (image, valid, *bundle.normalization.gain_bias()))
+
+
+def _try_network(whole: _Whole, example: tuple[torch.Tensor, ...], bundle: ModelBundle, window_px: int) -> torch.Tensor:
+    try:
+        with torch.no_grad():
+            expected: torch.Tensor = whole(*example)
+    except (RuntimeError, ValueError) as fault:
+        raise ModelError(
+            f"{bundle.name} cannot run on a window of {window_px}: {one_line(fault)}; try another"
+        ) from None
+    wanted = (2, len(bundle.output_codes), window_px, window_px)
+    if tuple(expected.shape) != wanted:
+        raise ModelError(f"{bundle.name} gives {tuple(expected.shape)} for a window of {window_px}, {wanted} wanted")
+    return expected
+
+
+def _export(whole: _Whole, example: tuple[torch.Tensor, ...], path: Path, *, dynamo: bool) -> None:
+    batch = torch.export.Dim("batch")
+    axes: dict[str, object] = (
+        {
+            "dynamic_shapes": {"image": {0: batch}, "valid": {0: batch}, "gain": None, "bias": None},
+            "external_data": False,
+        }
+        if dynamo
+        else {"dynamic_axes": {name: {0: "batch"} for name in ("image", "valid", OUTPUT)}, "opset_version": _OPSET}
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about the older exporter's age, and constants that are meant to be
+        torch.onnx.export(
+            whole,
+            example,
+            path,
+            input_names=list(INPUTS),
+            output_names=[OUTPUT],
+            dynamo=dynamo,
+            verbose=False,
+            **axes,  # type: ignore[arg-type]
+        )
+
+
+def _stamp(path: Path, stamp: dict[str, object]) -> None:
+    model = onnx.load(path)
+    onnx.helper.set_model_props(model, {METADATA_KEY: json.dumps(stamp)})
+    model.doc_string = ""
+    onnx.save(model, path)
+
+
+def _prove(path: Path, example: tuple[torch.Tensor, ...], expected: torch.Tensor) -> None:
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    arrays = [tensor.numpy() for tensor in example]
+    for count in (1, 2):
+        inputs = [array[:count] if index < 2 else array for index, array in enumerate(arrays)]
+        (got,) = session.run([OUTPUT], dict(zip(INPUTS, inputs, strict=True)))
+        off = float(np.abs(got - expected[:count].numpy()).max())
+        if not off <= _TOLERANCE:
+            raise ModelError(f"its probabilities differ by {off:.1e} from torch's, at most {_TOLERANCE} wanted")
+
+
+def main(arguments: list[str]) -> int:
+    """Export as the command line says; `-` takes a bundle as JSON from the standard input."""
+    if len(arguments) != 3 or not arguments[1].isdigit():
+        sys.stderr.write("usage: python -m geoseg.model.export BUNDLE WINDOW OUT\n")
+        return 2
+    source, window_px, path = arguments
+    try:
+        bundle = ModelBundle.from_text(sys.stdin.read()) if source == "-" else ModelBundle.open(source)
+        torch.set_num_threads(max(torch.get_num_threads() // 2, 1))
+        export_onnx(bundle, int(window_px), path)
+    except GeosegError as fault:
+        sys.stderr.write(f"{one_line(fault, 600)}\n")
+        return fault.exit_code
+    except OSError as fault:
+        sys.stderr.write(f"{path} cannot be written: {fault.strerror or fault}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

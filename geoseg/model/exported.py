@@ -1,0 +1,133 @@
+"""The ONNX file of a bundle and a window: shipped beside the bundle, kept from an earlier run, or exported now by another process."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import filelock
+
+from geoseg.errors import ModelError
+from geoseg.model.bundle import ModelBundle
+from geoseg.model.cache import cache_folder
+from geoseg.model.onnx_metadata import read_metadata
+from geoseg.model.untrusted import one_line, parse_json
+
+METADATA_KEY = "geoseg"
+"""In the ONNX file's metadata_props; its text is the stamp as JSON."""
+EXPORT_FORMAT = 1
+"""Of the graph's inputs and outputs."""
+Report = Callable[[str], None]
+"""Takes one line for the user."""
+_EXTRA_BYTES = 32 * 2**20
+_TIMEOUT_S = 900
+_scratch: list[tempfile.TemporaryDirectory[str]] = []
+"""Folders for exports where the cache cannot be written; they go when the process ends."""
+
+
+def export_stamp(bundle: ModelBundle, window_px: int) -> dict[str, object]:
+    """Return what an ONNX file must say of itself to be this bundle's for this window."""
+    return {"bundle": bundle.hash, "window_px": window_px, "format": EXPORT_FORMAT}
+
+
+def find_export(bundle: ModelBundle, window_px: int) -> Path | None:
+    """Return the ONNX file shipped beside the bundle or kept in the cache, if it is this bundle's for this window."""
+    shipped = bundle.weights_path.with_suffix(".onnx")
+    for path in (shipped, _cached_path(bundle, window_px)):
+        if _fits(path, bundle, window_px):
+            return path
+    return None
+
+
+def make_export(bundle: ModelBundle, window_px: int, report: Report) -> Path:
+    """Export now, unless another process just did, and return the file.
+
+    ModelError if the network cannot be exported.
+    """
+    path = _cached_path(bundle, window_px)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(f"{path}.lock")
+        lock.acquire()
+    except OSError:
+        _scratch.append(tempfile.TemporaryDirectory(prefix="geoseg-"))
+        return _export_to(Path(_scratch[-1].name) / path.name, bundle, window_px, report)
+    try:
+        return path if _fits(path, bundle, window_px) else _export_to(path, bundle, window_px, report)
+    finally:
+        lock.release()
+
+
+def discard_export(path: Path) -> None:
+    """Remove a kept file that turned out broken; a shipped one is left alone."""
+    if path.parent == cache_folder():
+        path.unlink(missing_ok=True)
+
+
+def _cached_path(bundle: ModelBundle, window_px: int) -> Path:
+    versions = "-".join(importlib.metadata.version(package) for package in ("torch", "segmentation-models-pytorch"))
+    return cache_folder() / f"{bundle.hash[:32]}-{window_px}-{EXPORT_FORMAT}-{versions.replace('+', '.')}.onnx"
+
+
+def _fits(path: Path, bundle: ModelBundle, window_px: int) -> bool:
+    """Tell whether a file says it is this bundle's; whoever could forge that could forge the bundle beside it too."""
+    try:
+        if path.stat().st_size > bundle.weights_bytes + _EXTRA_BYTES:
+            return False
+        stamp = parse_json(read_metadata(path).get(METADATA_KEY, "null"), str(path))
+    except (OSError, ValueError, ModelError):
+        return False
+    return bool(stamp == export_stamp(bundle, window_px))
+
+
+def _export_to(path: Path, bundle: ModelBundle, window_px: int, report: Report) -> Path:
+    report(f"exporting {bundle.name} to ONNX, once per model and window: 5 to 20 s")
+    handle, temporary = tempfile.mkstemp(suffix=".onnx", prefix=".export-", dir=path.parent)
+    os.close(handle)
+    try:
+        if _is_python():
+            _run(bundle, window_px, temporary)
+        else:  # Python lives inside another program, QGIS for one
+            importlib.import_module("geoseg.model.export").export_onnx(bundle, window_px, temporary)
+        Path(temporary).replace(path)
+    finally:
+        Path(temporary).unlink(missing_ok=True)
+    return path
+
+
+def _run(bundle: ModelBundle, window_px: int, path: str) -> None:
+    # -P and the parent's own path: a torch.py in the working directory is not the torch that is meant
+    command = [sys.executable, "-P", "-m", "geoseg.model.export", "-", str(window_px), path]
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join(folder for folder in sys.path if folder),
+        "HF_HUB_OFFLINE": "1",
+        "PYTHONIOENCODING": "utf-8",
+    }
+    try:
+        done = subprocess.run(  # noqa: S603 (our own program)
+            command,
+            input=bundle.to_text(),
+            env=environment,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=_TIMEOUT_S,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as fault:
+        raise ModelError(f"{bundle.name} cannot be exported to ONNX: {one_line(fault)}") from None
+    if done.returncode != 0:
+        said = [line for line in done.stderr.splitlines() if line.strip()]
+        raise ModelError(
+            one_line(said[-1], 600) if said else f"the export of {bundle.name} ended with {done.returncode}"
+        )
+
+
+def _is_python() -> bool:
+    return Path(sys.executable or "").name.lower().startswith(("python", "pypy"))

@@ -1,0 +1,128 @@
+"""Probabilities from ONNX Runtime on the CPU; torch is not imported."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from geoseg.errors import ModelError
+from geoseg.model.bundle import ModelBundle
+from geoseg.model.engine import OutOfMemory
+from geoseg.model.normalization import Scale
+from geoseg.model.untrusted import one_line
+from geoseg.raster.windows import Window
+
+_SHORT_OF_MEMORY = ("allocat", "bad_alloc", "out of memory")
+
+
+@dataclass(frozen=True, slots=True)
+class Pixels:
+    """A footprint as it was read."""
+
+    data: NDArray[Any]
+    """(band, row, col), stored dtype."""
+    valid: NDArray[np.bool_]
+    """(row, col)."""
+
+
+class OnnxEngine:
+    """One session, used by all threads of the process.
+
+    The same bits for any batch, neighbours and number of threads (proved in tests/model/test_onnx_engine.py). Raises ModelError if the
+    ONNX file is not what `export.py` writes for this bundle and window.
+    """
+
+    name = "onnxruntime"
+    device = "the CPU"
+    precision = "float32"
+    xp: ModuleType = np
+
+    def __init__(self, path: Path, bundle: ModelBundle, window_px: int, scale: Scale | None, threads: int) -> None:
+        self.classes = len(bundle.output_codes)
+        self._bands = len(bundle.bands)
+        self._window_px = window_px
+        self._scale = scale
+        self._gain, self._bias = bundle.normalization.gain_bias(scale)
+        try:
+            # the bytes, not the path: a file in memory has no folder from which it could fetch other files
+            self._session = onnxruntime.InferenceSession(
+                path.read_bytes(), _session_options(threads), providers=_PROVIDERS
+            )
+        except Exception as fault:  # noqa: BLE001 (its errors have no common parent of their own)
+            raise ModelError(f"{path} cannot be loaded by ONNX Runtime: {one_line(fault)}") from None
+        self._check_signature(path)
+
+    def upload(self, data: NDArray[Any], valid: NDArray[np.bool_]) -> Pixels:
+        """Keep pixels (band, row, col) and valid (row, col) where they are."""
+        return Pixels(data, valid)
+
+    def probabilities(self, footprint: Pixels, windows: Sequence[Window], window_px: int) -> NDArray[np.float32]:
+        """Return float32 (n, class, row, col); OutOfMemory if the batch is too large."""
+        if window_px != self._window_px:
+            raise ValueError(f"this engine's windows are {self._window_px}, got {window_px}")
+        try:
+            image, valid = self._cut(footprint, windows)
+            inputs = {"image": image, "valid": valid, "gain": self._gain, "bias": self._bias}
+            (probabilities,) = self._session.run(["probabilities"], inputs)
+        except MemoryError:
+            raise OutOfMemory from None
+        except RuntimeError as fault:  # ONNX Runtime's own faults are children of it
+            if any(word in str(fault).lower() for word in _SHORT_OF_MEMORY):
+                raise OutOfMemory from None
+            raise ModelError(f"ONNX Runtime failed: {one_line(fault)}") from None
+        if probabilities.shape != (len(windows), self.classes, window_px, window_px):  # an exporter may leave it open
+            raise ModelError(f"the ONNX file gives {probabilities.shape} for {len(windows)} windows of {window_px}")
+        return np.asarray(probabilities)
+
+    def zeros(self, shape: tuple[int, ...]) -> NDArray[np.float32]:
+        """Return a float32 array of zeros."""
+        return np.zeros(shape, np.float32)
+
+    def download(self, array: NDArray[Any]) -> NDArray[Any]:
+        """Return the array itself."""
+        return array
+
+    def _cut(self, footprint: Pixels, windows: Sequence[Window]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return image (n, band, row, col) and valid (n, 1, row, col), cut and cast in one pass."""
+        side = self._window_px
+        image = np.empty((len(windows), self._bands, side, side), np.float32)
+        valid = np.empty((len(windows), 1, side, side), np.float32)
+        for index, window in enumerate(windows):
+            image[index] = footprint.data[:, window.rows, window.cols]
+            valid[index, 0] = footprint.valid[window.rows, window.cols]
+        if self._scale is not None:
+            np.clip(image, *self._scale, out=image)
+        return image, valid
+
+    def _check_signature(self, path: Path) -> None:
+        side, bands = self._window_px, self._bands
+        wanted = {"image": [bands, side, side], "valid": [1, side, side], "gain": [], "bias": []}
+        got = {argument.name: argument.shape[1:] for argument in self._session.get_inputs()}
+        outputs = [argument.name for argument in self._session.get_outputs()]
+        if got != wanted or outputs != ["probabilities"]:
+            raise ModelError(f"{path} is not geoseg's export of this model: {one_line((got, outputs))}")
+
+
+_PROVIDERS = [("CPUExecutionProvider", {"arena_extend_strategy": "kSameAsRequested"})]
+"""The arena grows by what is asked for, so the memory stays flat and small."""
+
+
+def _session_options(threads: int) -> onnxruntime.SessionOptions:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+    options.log_severity_level = 3
+    # with the arena a window cost 135 ms of CPU time, without it 160 to 400: the system gave and took every tensor's pages anew
+    options.enable_cpu_mem_arena = True
+    options.enable_mem_pattern = False
+    # spinning threads burn the cores that read and encode other tiles: 230 against 155 ms of CPU time a window
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return options

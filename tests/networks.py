@@ -1,0 +1,63 @@
+"""Small random networks as bundles, for every room's tests: the same bytes for the same arguments."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from geoseg.legend import DEEPGLOBE, Legend
+from geoseg.model.bundle import ModelBundle
+from geoseg.model.export import export_onnx
+from geoseg.model.network import build
+from geoseg.model.normalization import Normalization
+from geoseg.model.save import save_bundle
+
+TINY = {"encoder_name": "timm-mobilenetv3_small_minimal_100", "encoder_depth": 3, "decoder_channels": [16, 8, 8]}
+"""Halves a window three times, so a window is a multiple of 8; 160 kB."""
+RGB = Normalization((118.0, 112.0, 98.0), (54.0, 50.0, 48.0))
+
+
+def random_network(architecture: str, arguments: dict[str, Any], seed: int = 0) -> torch.nn.Module:
+    """Return a network whose classes are mixed and whose batch normalization is not the identity."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = build(architecture, arguments)
+        for module in network.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                torch.nn.init.uniform_(module.running_mean, -0.2, 0.2)
+                torch.nn.init.uniform_(module.running_var, 0.5, 1.5)
+        head = network.segmentation_head[0]
+        torch.nn.init.normal_(head.weight, std=0.5)
+    return network.eval()
+
+
+def tiny_bundle(
+    folder: Path,
+    *,
+    architecture: str = "Unet",
+    arguments: dict[str, Any] | None = None,
+    window_px: int = 64,
+    export: bool = True,
+    seed: int = 0,
+    legend: Legend = DEEPGLOBE,
+    normalization: Normalization = RGB,
+    **card: Any,
+) -> ModelBundle:
+    """Write a bundle into the folder, with its ONNX file beside it unless export is False."""
+    sizes = {"in_channels": len(normalization.mean), "classes": len(card.get("output_codes") or legend)}
+    everything = {**(TINY if arguments is None else arguments), **sizes}
+    bundle = save_bundle(
+        folder / f"{architecture}-{seed}.safetensors",
+        random_network(architecture, everything, seed),
+        architecture=architecture,
+        arguments=everything,
+        legend=legend,
+        normalization=normalization,
+        window_px=window_px,
+        **card,
+    )
+    if export:
+        export_onnx(bundle, window_px, bundle.weights_path.with_suffix(".onnx"))
+    return bundle
