@@ -1,0 +1,167 @@
+"""A landscape: a seed and a size; its pixels are computed when asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import rasterio
+from affine import Affine
+from rasterio.windows import Window as RasterioWindow
+
+from geoseg.errors import OutputError, UsageError
+from geoseg.legend import DEEPGLOBE, NODATA
+from geoseg.raster.windows import Window, tiles
+from geoseg.synthetic import cover as classes
+from geoseg.synthetic.barren import paint_barren
+from geoseg.synthetic.cover import Cover, cover_of
+from geoseg.synthetic.fields import paint_fields
+from geoseg.synthetic.forest import paint_forest
+from geoseg.synthetic.noise import Floats, Mask, fractal_noise, value_noise
+from geoseg.synthetic.paint import blend, lay, lighter, mix
+from geoseg.synthetic.parcels import Parcels, parcels_of
+from geoseg.synthetic.place import Place, draw_place
+from geoseg.synthetic.rangeland import paint_rangeland
+from geoseg.synthetic.sensor import HALO_PX, photograph
+from geoseg.synthetic.terrain import terrain_of
+from geoseg.synthetic.towns import paint_towns
+from geoseg.synthetic.water import paint_water
+
+_BLOCK_PX = 256
+"""Work goes in blocks that fit a processor's cache; their size changes no pixel."""
+_ORIGIN = (400_000.0, 5_000_000.0)
+_CRS = "EPSG:32631"
+
+
+@dataclass(frozen=True, slots=True)
+class Landscape:
+    """A made-up scene of `height_px` x `width_px`; the seed decides the place, and every pixel of it.
+
+    Raises UsageError unless the seed is at least 0 and all sizes are positive.
+    """
+
+    seed: int
+    height_px: int
+    width_px: int
+    gsd_m: float = 0.5
+
+    def __post_init__(self) -> None:
+        if self.seed < 0:
+            raise UsageError(f"a landscape's seed must be 0 or more, got {self.seed}")
+        if min(self.height_px, self.width_px) <= 0 or not 0 < self.gsd_m < float("inf"):
+            raise UsageError(
+                f"a landscape needs positive sizes, got {self.height_px} x {self.width_px} pixels of {self.gsd_m} m"
+            )
+
+    def render(self, window: Window | None = None) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
+        """Return the image (3, row, col) and the codes (row, col) of a window, or of the whole.
+
+        A pixel depends on the seed, the ground sampling distance and its own position only, never on the window. The window
+        may stick out of the landscape: the place goes on beyond it.
+        """
+        window = window or Window(0, 0, self.height_px, self.width_px)
+        place = draw_place(self.seed)
+        image = np.empty((3, *window.shape), np.uint8)
+        codes = np.empty(window.shape, np.uint8)
+        for block in tiles(window.height, window.width, _BLOCK_PX, _BLOCK_PX):
+            here = Window(block.row + window.row, block.col + window.col, block.height, block.width)
+            image[:, block.rows, block.cols], codes[block.rows, block.cols] = _render_block(place, here, self.gsd_m)
+        return image, codes
+
+    @property
+    def transform(self) -> Affine:
+        """Where the landscape lies on Earth: UTM zone 31 north."""
+        return Affine(self.gsd_m, 0, _ORIGIN[0], 0, -self.gsd_m, _ORIGIN[1])
+
+
+def write_landscape(landscape: Landscape, scene_path: Path | str, truth_path: Path | str | None = None) -> None:
+    """Write a landscape as a tiled, compressed GeoTIFF, and its truth as another; memory stays flat.
+
+    Raises OutputError when a file cannot be written.
+    """
+    profile = {
+        "driver": "GTiff",
+        "dtype": "uint8",
+        "height": landscape.height_px,
+        "width": landscape.width_px,
+        "crs": _CRS,
+        "transform": landscape.transform,
+        "tiled": True,
+        "blockxsize": 512,
+        "blockysize": 512,
+        "compress": "deflate",
+        "BIGTIFF": "IF_SAFER",
+    }
+    try:
+        with rasterio.open(
+            scene_path, "w", count=3, predictor=2, photometric="RGB", interleave="pixel", **profile
+        ) as scene:
+            if truth_path is None:
+                _write_blocks(landscape, scene, None)
+                return
+            with rasterio.open(truth_path, "w", count=1, nodata=NODATA, **profile) as truth:
+                truth.write_colormap(1, {land_cover.code: land_cover.color for land_cover in DEEPGLOBE})
+                _write_blocks(landscape, scene, truth)
+    except (rasterio.errors.RasterioError, OSError) as error:
+        raise OutputError(
+            f"cannot write the landscape to {scene_path}: {error}; choose a folder that can be written"
+        ) from error
+
+
+def _write_blocks(
+    landscape: Landscape, scene: rasterio.io.DatasetWriter, truth: rasterio.io.DatasetWriter | None
+) -> None:
+    for block in tiles(landscape.height_px, landscape.width_px, 512, 512):
+        image, codes = landscape.render(block)
+        where = RasterioWindow(block.col, block.row, block.width, block.height)
+        scene.write(image, window=where)
+        if truth is not None:
+            truth.write(codes, 1, window=where)
+
+
+def _render_block(place: Place, window: Window, gsd_m: float) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
+    wide = Window(window.row - HALO_PX, window.col - HALO_PX, window.height + 2 * HALO_PX, window.width + 2 * HALO_PX)
+    y, x = np.meshgrid(
+        np.arange(wide.row, wide.row_stop) * gsd_m, np.arange(wide.col, wide.col_stop) * gsd_m, indexing="ij"
+    )
+    ground = parcels_of(place, x, y)
+    terrain = terrain_of(place, wide, gsd_m)
+    cover = cover_of(place, terrain, ground)
+    paint = _paint(place, ground, cover)
+    inner = cover.codes[HALO_PX:-HALO_PX, HALO_PX:-HALO_PX]
+    return photograph(place, paint, window.row, window.col, terrain.tone), inner
+
+
+def _paint(place: Place, ground: Parcels, cover: Cover) -> Floats:
+    """Paint each class where it is; colours (3, row, col)."""
+    paint = np.zeros((3, *cover.codes.shape), np.float32)
+    painters = {
+        classes.URBAN: lambda land, _: paint_towns(place, land),
+        classes.AGRICULTURE: lambda land, _: paint_fields(place, land),
+        classes.RANGELAND: lambda land, _: paint_rangeland(place, land),
+        classes.FOREST: lambda land, _: paint_forest(place, land),
+        classes.WATER: lambda land, here: paint_water(place, land, cover.depth[here]),
+        classes.BARREN: lambda land, here: paint_barren(place, land, cover.sand[here]),
+        classes.UNKNOWN: lambda land, _: paint_rangeland(place, land),
+    }
+    for code, painter in painters.items():
+        here = cover.codes == code
+        if here.any():
+            paint[:, here] = painter(ground.where(here), here)
+    _paint_roads(place, ground, cover.road, paint)
+    if cover.cloud.any():
+        billow = np.float32(0.9) + np.float32(0.06) * fractal_noise(ground.x_m, ground.y_m, 110.0, 4, place.salt(99))
+        paint = paint + (billow - paint) * cover.cloud
+    return paint
+
+
+def _paint_roads(place: Place, ground: Parcels, road: Mask, paint: Floats) -> None:
+    if not road.any():
+        return
+    land = ground.where(road)
+    paved = (land.border & np.uint32(3)) == 0
+    dust = lighter(blend(place.soil, (0.62, 0.57, 0.48), 0.5), 1.1)
+    color = lay(mix(dust, dust, land.border_m), paved, (0.40, 0.39, 0.38))
+    paint[:, road] = color * (1 + np.float32(0.05) * value_noise(land.x_m, land.y_m, 1.8, place.salt(98)))
