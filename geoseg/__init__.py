@@ -16,8 +16,10 @@ from geoseg.version import VERSION
 if TYPE_CHECKING:
     from geoseg import errors
     from geoseg.facts.info import info
-    from geoseg.inference.plan import Plan, plan
-    from geoseg.inference.predict import labels, predict
+    from geoseg.inference.labels import labels
+    from geoseg.inference.plan import Plan
+    from geoseg.inference.planning import plan
+    from geoseg.inference.predict import predict
     from geoseg.inference.progress import Progress
     from geoseg.legend import DEEPGLOBE, NODATA, LandCover, Legend
     from geoseg.model.bundle import ModelBundle
@@ -70,9 +72,9 @@ _HOME = {
     "Scene": "geoseg.raster.scene",
     "Window": "geoseg.raster.windows",
     "info": "geoseg.facts.info",
-    "labels": "geoseg.inference.predict",
+    "labels": "geoseg.inference.labels",
     "picture": "geoseg.preview.picture",
-    "plan": "geoseg.inference.plan",
+    "plan": "geoseg.inference.planning",
     "predict": "geoseg.inference.predict",
     "save_bundle": "geoseg.model.save",
 }

@@ -20,7 +20,7 @@ from geoseg_cli.say import complain, warn_in_one_line
 class OneLineErrors(click.Group):
     """A group whose commands end in one clear line: exit code 2 for usage, 1 for failure, 0 for all else."""
 
-    def main(self, *args: Any, **extra: Any) -> NoReturn:  # type: ignore[override]  # noqa: ANN401 - click's own overloads
+    def main(self, *args: Any, **extra: Any) -> NoReturn:  # noqa: ANN401 - click's own overloads
         """Run the command line and exit."""
         extra["standalone_mode"] = False
         try:

@@ -118,12 +118,13 @@ def predict(scene: str, out: str, *, dry_run: bool, as_json: bool, quiet: bool, 
 
 def _tell_plan(scene: str, knobs: dict[str, Any], *, as_json: bool) -> None:
     """Print what would be done."""
-    from geoseg.inference.plan import plan
+    from geoseg.inference.estimate import estimate
+    from geoseg.inference.planning import plan
 
     wanted = {name: name in knobs for name in ("confidence", "probabilities")}
     knobs = {name: value for name, value in knobs.items() if name != "overwrite"}
-    planned = plan(scene, **(knobs | wanted))
-    click.echo(json.dumps(planned.to_json(), indent=2) if as_json else planned.describe())
+    figures = estimate(plan(scene, **(knobs | wanted)))
+    click.echo(json.dumps(figures.to_json(), indent=2) if as_json else str(figures))
 
 
 def _run(scene: str, out: str, knobs: dict[str, Any], *, quiet: bool) -> None:

@@ -42,7 +42,7 @@ def _read_legend(path: Path) -> Legend:
 
 
 def _stored_units(mean: tuple[float, ...], std: tuple[float, ...]) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return mean and std of bytes; where all are at most 1 (ImageNet's 0.485,0.456,0.406) they are of values 0 to 1."""
+    """Return mean and std of bytes; where all are at most 1 (ImageNet's 0.485,0.456,0.406) they are of 0 to 1."""
     if max(*mean, *std) > 1:
         return mean, std
     return tuple(255 * value for value in mean), tuple(255 * value for value in std)

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from geoseg.facts.facts import Facts
-from geoseg.facts.landcover import map_facts
+from geoseg.facts.landcover import map_facts, product_facts, provenance
 from geoseg.facts.model import folder_facts, model_facts
 from geoseg.facts.scene import scene_facts
 from geoseg.model.bundle import ModelBundle
@@ -30,4 +30,6 @@ def info(path: str | os.PathLike[str]) -> Facts:
     if Path(name).suffix.lower() in _MODEL_SUFFIXES:
         return model_facts(ModelBundle.open(Path(name)))
     scene = Scene.open(name)
-    return map_facts(scene) if is_classes(scene) else scene_facts(scene)
+    if is_classes(scene):
+        return map_facts(scene)
+    return product_facts(scene) if provenance(scene) else scene_facts(scene)

@@ -3,29 +3,44 @@
 from __future__ import annotations
 
 from geoseg.facts.facts import Facts
-from geoseg.facts.scene import grid_lines, grid_values
+from geoseg.facts.scene import grid_lines, grid_values, scene_facts
 from geoseg.legend import Legend
 from geoseg.raster.classes import class_shares, read_legend
 from geoseg.raster.handles import opened
+from geoseg.raster.landcover import LEGEND_TAG
 from geoseg.raster.scene import Scene
 
 _SAMPLE_PX = 1024
-_TAG_PREFIX = "GEOSEG"
+_TAG_PREFIX = "GEOSEG_"
 
 
 def map_facts(scene: Scene) -> Facts:
     """Return the facts of a raster of class codes; shares are of a decimated read. SceneError if it cannot be read."""
     shares = class_shares(scene, _SAMPLE_PX)
     legend = read_legend(scene, shares)
-    with opened(scene.path) as dataset:
-        tags = {name: text for name, text in dataset.tags().items() if name.upper().startswith(_TAG_PREFIX)}
+    tags = provenance(scene)
     values = grid_values(scene) | {"classes": _class_values(legend, shares), "provenance": tags}
-    origin = tuple((_label(name), " ".join(text.split())[:120]) for name, text in tags.items())
-    return Facts("map", scene.path, values, (*grid_lines(scene), *_class_lines(legend, shares), *origin))
+    return Facts("map", scene.path, values, (*grid_lines(scene), *_class_lines(legend, shares), *_origin(tags)))
+
+
+def product_facts(scene: Scene) -> Facts:
+    """Return the facts of a confidence or probability raster that geoseg wrote."""
+    tags, facts = provenance(scene), scene_facts(scene)
+    return Facts("map", scene.path, facts.values | {"provenance": tags}, (*facts.lines, *_origin(tags)))
+
+
+def provenance(scene: Scene) -> dict[str, str]:
+    """Return what geoseg noted in a raster that it wrote; empty for all others."""
+    with opened(scene.path) as dataset:
+        return {name: text for name, text in dataset.tags().items() if name.startswith(_TAG_PREFIX)}
+
+
+def _origin(tags: dict[str, str]) -> tuple[tuple[str, str], ...]:
+    return tuple((_label(name), " ".join(text.split())[:120]) for name, text in tags.items() if name != LEGEND_TAG)
 
 
 def _label(tag: str) -> str:
-    return tag[len(_TAG_PREFIX) :].strip("_:").lower()
+    return tag.removeprefix(_TAG_PREFIX).replace("_", " ").lower()
 
 
 def _class_values(legend: Legend | None, shares: dict[int, float]) -> list[dict[str, object]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from xml.etree import ElementTree as ET
 
@@ -11,6 +12,7 @@ from rasterio.io import DatasetReader, MemoryFile
 
 from geoseg.legend import NODATA, LandCover, Legend
 from geoseg.raster.handles import opened
+from geoseg.raster.landcover import LEGEND_TAG
 from geoseg.raster.scene import Scene
 
 _GRAY = (128, 128, 128)
@@ -27,9 +29,13 @@ def is_classes(scene: Scene) -> bool:
 def read_legend(scene: Scene, found: Iterable[int] = ()) -> Legend | None:
     """Return the legend of a map; None if there is no class. SceneError if it cannot be read.
 
-    A class is what has a name; in a map without names, each code `found` in its pixels.
+    The tag GEOSEG_LEGEND where there is one; else a class is what has a name; in a map without names, each code `found`
+    in its pixels.
     """
     with opened(scene.path) as dataset:
+        written = _parsed(dataset.tags().get(LEGEND_TAG, ""))
+        if written is not None:
+            return written
         names = _category_names(dataset)
         colors = dataset.colormap(1) if scene.colors == ("palette",) else {}
     codes = [code for code, name in enumerate(names) if name] or sorted(set(found))
@@ -40,6 +46,13 @@ def read_legend(scene: Scene, found: Iterable[int] = ()) -> Legend | None:
     ]
     unique = len({land_cover.name for land_cover in classes}) == len(classes)
     return Legend(tuple(classes)) if classes and unique else None
+
+
+def _parsed(text: str) -> Legend | None:
+    try:
+        return Legend.from_json(json.loads(text))
+    except (ValueError, RecursionError):  # UsageError is a ValueError; somebody else may have edited the tag
+        return None
 
 
 def class_shares(scene: Scene, max_px: int) -> dict[int, float]:

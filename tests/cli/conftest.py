@@ -26,8 +26,8 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[..., Any]], 
     """Return a function that puts a function in the place of the library's verbs."""
 
     def put(verb: Callable[..., Any]) -> None:
-        for name in ("plan", "predict"):
-            module = ModuleType(f"geoseg.inference.{name}")
+        for home, name in (("planning", "plan"), ("predict", "predict")):
+            module = ModuleType(f"geoseg.inference.{home}")
             setattr(module, name, verb)
             monkeypatch.setitem(sys.modules, module.__name__, module)
 
