@@ -59,10 +59,10 @@ class RowBand:
 
 
 def most_probable(engine: Engine, probabilities: Any) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:  # noqa: ANN401
-    """Return the channel of the highest probability and that probability in percent, uint8 (row, col); a tie goes to
-    the first.
+    """Return the channel of the highest probability, and that probability in percent, uint8 (row, col).
 
-    A running maximum over the few classes, nine times as fast as numpy's argmax over the first axis.
+    A tie goes to the first channel. A running maximum over the few classes, nine times as fast as numpy's argmax over
+    the first axis.
     """
     xp = engine.xp
     best = probabilities[0] + 0

@@ -8,7 +8,7 @@ scene as in its middle.
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,8 @@ from geoseg.errors import UsageError
 Blend = Literal["hann", "linear", "gaussian", "mean", "crop"]
 """How windows are weighted.
 
-hann: raised cosine; linear: tent; gaussian: sigma of window/8 (nnU-Net, doi 10.1038/s41592-020-01008-z); mean: all windows alike; crop: the window whose centre is nearest, alone.
+hann: raised cosine; linear: tent; gaussian: sigma of window/8 (nnU-Net, doi 10.1038/s41592-020-01008-z); mean: all
+windows alike; crop: the window whose centre is nearest, alone.
 """
 
 DEFAULT_BLEND: Blend = "hann"
@@ -28,10 +29,9 @@ _GAUSSIAN_FLOOR = 1e-3
 
 def check_blend(blend: str) -> Blend:
     """Return the blend's name; UsageError if there is none such."""
-    for known in get_args(Blend):
-        if blend == known:
-            return known
-    raise UsageError(f"blend must be one of {', '.join(get_args(Blend))}, got {blend!r}")
+    if blend not in get_args(Blend):
+        raise UsageError(f"blend must be one of {', '.join(get_args(Blend))}, got {blend!r}")
+    return cast("Blend", blend)
 
 
 def window_profile(blend: Blend, window_px: int) -> NDArray[np.float64]:

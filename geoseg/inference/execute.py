@@ -16,6 +16,7 @@ from geoseg.inference.progress import Progress
 from geoseg.inference.run import check_shared_folder, run_tasks, stoppable
 from geoseg.inference.task import TileDone, TileTask
 from geoseg.raster.landcover import assemble, free_space_bytes, probe_writable
+from geoseg.raster.product import ProductName
 from geoseg.raster.scene import Scene
 
 Report = Callable[[Progress], None]
@@ -31,9 +32,13 @@ class Targets:
     probabilities: Path | None = None
 
     @property
-    def by_product(self) -> dict[str, Path]:
+    def by_product(self) -> dict[ProductName, Path]:
         """The paths wanted; the land-cover map last: when it stands at its place, all is done."""
-        paths = {"probabilities": self.probabilities, "confidence": self.confidence, "labels": self.labels}
+        paths: dict[ProductName, Path | None] = {
+            "probabilities": self.probabilities,
+            "confidence": self.confidence,
+            "labels": self.labels,
+        }
         return {name: path for name, path in paths.items() if path is not None}
 
     def check(self, *, overwrite: bool) -> None:

@@ -22,7 +22,7 @@ def labels(scene: str | os.PathLike[str] | Scene, **knobs: Unpack[Knobs]) -> das
     Nothing is computed before the array is. The knobs are those of `geoseg.plan`; raises what it raises.
     """
     made = plan(scene, **knobs)
-    return dask.array.map_blocks(
+    lazy: dask.array.Array = dask.array.map_blocks(
         _chunk,
         made=made,
         chunks=(_edges(made.grid.height_px, made.tile_height_px), _edges(made.grid.width_px, made.tile_width_px)),
@@ -30,6 +30,7 @@ def labels(scene: str | os.PathLike[str] | Scene, **knobs: Unpack[Knobs]) -> das
         meta=np.empty((0, 0), np.uint8),
         name=f"labels-{made.fingerprint()}",
     )
+    return lazy
 
 
 def _chunk(made: Plan, block_info: dict[Any, Any] | None = None) -> NDArray[np.uint8]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TypedDict
 
 import psutil
@@ -16,13 +17,14 @@ from geoseg.inference.plan import Plan
 from geoseg.inference.tile import Mapping
 from geoseg.inference.tiling import choose_tile, round_tile
 from geoseg.model.bundle import ModelBundle
+from geoseg.model.card import OVERLAP_SHARE
 from geoseg.model.engines import EngineChoice, choose_engine
 from geoseg.raster.landcover import overview_levels
 from geoseg.raster.scene import Scene
 from geoseg.raster.windows import WindowGrid
 
-DEFAULT_OVERLAP = 0.25
-"""Of the window, where neither the user nor the bundle says otherwise."""
+CPU_BATCH, GPU_BATCH = 1, 16
+"""A CPU gains nothing from larger batches but loses its cache to them (measured); a GPU is idle with small ones."""
 _GPU_WORKERS = 4  # one scores, the others read, decode, encode and write
 
 
@@ -56,25 +58,32 @@ def plan(  # noqa: PLR0913 - each keyword is a knob of the command line
     workers: int | None = None,
     confidence: bool = False,
     probabilities: bool = False,
+    announce: Callable[[str], None] | None = None,
 ) -> Plan:
-    """Plan the map of a scene; nothing is computed or written.
+    """Plan the map of a scene; no tile is computed, nothing is written beside the output.
 
-    `window`, `overlap` and `tile` are edges in pixels; `scale` is the range of stored values stretched to the model's.
-    What is left out comes from the model, the scene and the machine. Raises UsageError, SceneError or ModelError when
-    the scene cannot be mapped so; warns when it looks unlike the training imagery.
+    model: a bundle or its path (default: the demo model). bands: 1-based numbers or names. scale: the range of stored
+    values that is stretched over the model's. window, overlap, tile: edges in pixels. blend: hann, linear, gaussian,
+    mean or crop. batch_size: windows the network sees at once. device: auto, cpu, cuda, cuda:1, mps, onnx or torch-cpu.
+    workers: tiles worked on at once. confidence, probabilities: whether these are wanted. announce: told when something
+    takes long. What is left out comes from the model, the scene and the machine.
+
+    Raises UsageError, SceneError or ModelError when the scene cannot be mapped so; warns when it looks unlike the
+    training imagery.
     """
-    bundle = model if isinstance(model, ModelBundle) else ModelBundle.open(model)
+    bundle = model if isinstance(model, ModelBundle) else ModelBundle.open(None if model is None else Path(model))
     source = scene if isinstance(scene, Scene) else Scene.open(scene, bands=bands, wanted_bands=bundle.bands)
     check_bands(source, bundle)
     check_scale(source, bundle, scale)
     grid = _grid(source, bundle, window, overlap)
-    choice = choose_engine(bundle, device=device, window_px=grid.window_px, scale=scale, threads=1)
+    choice = choose_engine(bundle, device=device, window_px=grid.window_px, scale=scale, report=announce)
     crew = _crew(choice, workers)
     tile_height_px, tile_width_px = _tile(source, grid, tile, crew)
     tiles = math.ceil(grid.height_px / tile_height_px) * math.ceil(grid.width_px / tile_width_px)
     crew = min(crew, tiles)
     choice = choice.with_threads(max(1, available_cores() // crew))
-    size = _positive("batch-size", batch_size) if batch_size is not None else choice.default_batch_size
+    usual = CPU_BATCH if choice.on_cpu else GPU_BATCH
+    size = usual if batch_size is None else _positive("batch-size", batch_size)
     mapping = Mapping(source, grid, check_blend(blend), size, bundle.output_codes, probabilities)
     made = Plan(bundle, choice, mapping, tile_height_px, tile_width_px, crew, confidence)
     _check_memory(made)
@@ -89,7 +98,7 @@ def _grid(scene: Scene, bundle: ModelBundle, window: int | None, overlap: int | 
     elif window is None:
         overlap_px = bundle.overlap_px
     else:
-        overlap_px = int(window_px * DEFAULT_OVERLAP)
+        overlap_px = window_px // OVERLAP_SHARE
     height_px, width_px = scene.geobox.shape
     return WindowGrid(height_px, width_px, window_px, overlap_px)
 

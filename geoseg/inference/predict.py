@@ -45,6 +45,10 @@ def predict(  # noqa: PLR0913 - what is written, how it is told, and the plan's 
     )
     targets.check(overwrite=overwrite)
     made = plan(
-        scene, confidence=targets.confidence is not None, probabilities=targets.probabilities is not None, **knobs
+        scene,
+        confidence=targets.confidence is not None,
+        probabilities=targets.probabilities is not None,
+        announce=announce,
+        **knobs,
     )
     return execute(made, targets, overwrite=overwrite, progress=progress, announce=announce)

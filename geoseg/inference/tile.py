@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -67,11 +66,13 @@ def map_tile(mapping: Mapping, engine: Engine, tile: Window, checkpoint: Callabl
     """
     result = _empty_map(mapping, engine, tile)
     band = RowBand(engine, tile, mapping.grid.window_px)
+    row_weights, col_weights = _weights(engine, mapping.grid, mapping.blend)
     for window_row in _window_rows(mapping.grid, tile):
         patch = mapping.scene.read(window_row.footprint)
         band.start_row(window_row.footprint.row)
-        for row, col, probabilities in _score_row(mapping, engine, window_row, patch):
-            band.add(probabilities, *_place(mapping, engine, row, col))
+        for col, probabilities in _score_row(mapping, engine, window_row, patch):
+            window = mapping.grid.window(window_row.index, col)
+            band.add(probabilities, window, row_weights[window_row.index], col_weights[col])
             checkpoint()
         finished = band.finished(window_row.finished_row)
         if finished is not None:
@@ -100,10 +101,8 @@ def _window_rows(grid: WindowGrid, tile: Window) -> list[_WindowRow]:
     ]
 
 
-def _score_row(
-    mapping: Mapping, engine: Engine, window_row: _WindowRow, patch: Patch
-) -> Iterator[tuple[int, int, Any]]:
-    """Yield row index, column index and probabilities (class, row, col) of each window that holds a valid pixel."""
+def _score_row(mapping: Mapping, engine: Engine, window_row: _WindowRow, patch: Patch) -> Iterator[tuple[int, Any]]:
+    """Yield the column index and the probabilities (class, row, col) of each window that holds a valid pixel."""
     window_px = mapping.grid.window_px
     first = window_row.footprint.col
     windows = {col: Window(0, mapping.grid.col_starts[col] - first, window_px, window_px) for col in window_row.cols}
@@ -111,19 +110,9 @@ def _score_row(
     if seen:
         footprint = engine.upload(patch.data, patch.valid)
         scored = score(engine, footprint, list(seen.values()), window_px, mapping.batch_size)
-        for col, probabilities in zip(seen, scored, strict=True):
-            yield window_row.index, col, probabilities
+        yield from zip(seen, scored, strict=True)
 
 
-def _place(mapping: Mapping, engine: Engine, row: int, col: int) -> tuple[Window, Any, Any]:
-    """Return where a window of the grid lies in the scene, and its weights along rows and columns."""
-    grid = mapping.grid
-    row_weights, col_weights = _weights(engine, grid, mapping.blend)
-    window = Window(grid.row_starts[row], grid.col_starts[col], grid.window_px, grid.window_px)
-    return window, row_weights[row], col_weights[col]
-
-
-@lru_cache(maxsize=4)
 def _weights(engine: Engine, grid: WindowGrid, blend: Blend) -> tuple[Any, Any]:
     """Return the weights along rows and columns, (window, pixel), where the engine sums."""
     axes = (grid.row_starts, grid.height_px), (grid.col_starts, grid.width_px)
@@ -134,7 +123,12 @@ def _weights(engine: Engine, grid: WindowGrid, blend: Blend) -> tuple[Any, Any]:
     return on_device[0], on_device[1]
 
 
-def _labelled(mapping: Mapping, engine: Engine, probabilities: Any, valid: NDArray[np.bool_]) -> TileMap:  # noqa: ANN401
+def _labelled(
+    mapping: Mapping,
+    engine: Engine,
+    probabilities: Any,  # noqa: ANN401 - an engine's own kind of array
+    valid: NDArray[np.bool_],
+) -> TileMap:
     """Turn finished probabilities (class, row, col) into codes and percents."""
     channel, confidence = most_probable(engine, probabilities)
     codes = np.asarray(mapping.output_codes, dtype=np.uint8)[channel]
@@ -149,5 +143,5 @@ def _labelled(mapping: Mapping, engine: Engine, probabilities: Any, valid: NDArr
 def _paste(result: TileMap, part: TileMap, place: Window) -> None:
     result.labels[place.rows, place.cols] = part.labels
     result.confidence[place.rows, place.cols] = part.confidence
-    if result.probabilities is not None:
+    if result.probabilities is not None and part.probabilities is not None:
         result.probabilities[:, place.rows, place.cols] = part.probabilities

@@ -71,8 +71,8 @@ class Window:
 def axis_starts(length_px: int, window_px: int, stride_px: int) -> tuple[int, ...]:
     """Return the first pixel of each window along one axis.
 
-    Windows start at 0 and step by the stride; the last is pushed inward so that it ends with the axis. 110 pixels, window 64,
-    stride 32 give 0, 32, 46. An axis shorter than a window has one window, which sticks out at its end.
+    Windows start at 0 and step by the stride; the last is pushed inward so that it ends with the axis. 110 pixels,
+    window 64, stride 32 give 0, 32, 46. An axis shorter than a window has one window, which sticks out at its end.
     """
     last = max(length_px - window_px, 0)
     return (*range(0, last, stride_px), last)
@@ -93,10 +93,12 @@ class WindowGrid:
     def __post_init__(self) -> None:
         if min(self.height_px, self.width_px, self.window_px) <= 0:
             raise UsageError(
-                f"a grid needs positive sizes, got a scene of {self.height_px} x {self.width_px} and a window of {self.window_px}"
+                f"a grid needs positive sizes, got a scene of {self.height_px} x {self.width_px}, windows of {self.window_px}"
             )
         if not 0 <= self.overlap_px < self.window_px:
-            raise UsageError(f"overlap must be at least 0 and less than the window {self.window_px}, got {self.overlap_px}")
+            raise UsageError(
+                f"overlap must be at least 0 and less than the window {self.window_px}, got {self.overlap_px}"
+            )
 
     @property
     def stride_px(self) -> int:
@@ -116,6 +118,10 @@ class WindowGrid:
     def __len__(self) -> int:
         return len(self.row_starts) * len(self.col_starts)
 
+    def window(self, row: int, col: int) -> Window:
+        """Return the window of a row and a column of the grid, by their indexes into row_starts and col_starts."""
+        return Window(self.row_starts[row], self.col_starts[col], self.window_px, self.window_px)
+
     def rows_touching(self, tile: Window) -> tuple[int, ...]:
         """Return the indexes into row_starts of the windows that share a row with the tile."""
         return _touching(self.row_starts, self.window_px, tile.row, tile.row_stop)
@@ -126,11 +132,7 @@ class WindowGrid:
 
     def windows_touching(self, tile: Window) -> list[Window]:
         """Return every window that shares a pixel with the tile, row by row."""
-        return [
-            Window(self.row_starts[row], self.col_starts[col], self.window_px, self.window_px)
-            for row in self.rows_touching(tile)
-            for col in self.cols_touching(tile)
-        ]
+        return [self.window(row, col) for row in self.rows_touching(tile) for col in self.cols_touching(tile)]
 
 
 def _touching(starts: tuple[int, ...], window_px: int, first: int, stop: int) -> tuple[int, ...]:

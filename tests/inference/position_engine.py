@@ -8,16 +8,16 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
-from geoseg.model.engines import OutOfMemory
 from numpy.typing import NDArray
 
+from geoseg.model.engines import OutOfMemory
 from geoseg.raster.windows import Window
 
 CLASSES = 4
 
 
 def window_probabilities(data: NDArray[Any], valid: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Return probabilities (class, row, col) of one window (band, row, col): content, neighbours and position all count."""
+    """Return probabilities (class, row, col) of one window (band, row, col)."""
     height, width = valid.shape
     brightness = np.where(valid, data.astype(np.float32).sum(axis=0), np.float32(0))
     neighbour = np.roll(brightness, (1, 3), axis=(0, 1))
