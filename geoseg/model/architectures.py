@@ -1,7 +1,7 @@
 """The architectures a bundle may name, and the arguments each takes; no torch here.
 
-The names and arguments are those of segmentation-models-pytorch 0.5 and 0.6 (https://smp.readthedocs.io). An architecture of another
-origin is one more entry of ARCHITECTURES and one more branch in `network.py`.
+The names and arguments are those of segmentation-models-pytorch 0.5 and 0.6 (https://smp.readthedocs.io). An
+architecture of another origin is one more entry of ARCHITECTURES and one more branch in `network.py`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What an architecture may be built with: one small check per argument, so that a hostile header can ask for nothing large or odd."""
+"""What an architecture may be built with: one small check per argument, so that no header can ask for too much."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def either(*checks: Check) -> Check:
 
 
 def encoder(value: object) -> str | None:
-    """Want a plain name: a ':' or '/' would make timm call home. The lists of names are asked when the network is built."""
+    """Want a plain name: a ':' or '/' would make timm call home. Whether it is known is asked when it is built."""
     return (
         None if isinstance(value, str) and _ENCODER.fullmatch(value) else "a name of letters, digits, '_', '-' and '.'"
     )

@@ -39,7 +39,8 @@ class ModelBundle(ModelCard):
     def open(cls, path: str | Path | None = None) -> ModelBundle:
         """Open a bundle, without reading its weights into memory; None is the demo model.
 
-        Raises ModelError if the file is no bundle, cut short, or says anything that cannot be right. Nothing in the file is run.
+        Raises ModelError if the file is no bundle, cut short, or says anything that cannot be right. Nothing in the
+        file is run.
         """
         file = DEMO if path is None else Path(path)
         if file.is_dir():
@@ -57,8 +58,8 @@ class ModelBundle(ModelCard):
         metadata = read_header(file).metadata
         if METADATA_KEY not in metadata:
             raise ModelError(
-                f"{file} holds weights but does not say what they are for; build the network in torch, load them, and call "
-                "geoseg.save_bundle(...)"
+                f"{file} holds weights but does not say what they are for; build the network in torch, load them, "
+                "and call geoseg.save_bundle(...)"
             )
         source = f"the metadata of {file}"
         return _with_weights(from_mlm(parse_json(metadata[METADATA_KEY], source), source), file)
@@ -82,15 +83,15 @@ class ModelBundle(ModelCard):
     ) -> ModelBundle:
         """Open a folder written by smp's `save_pretrained` (config.json, model.safetensors); nothing is fetched.
 
-        The folder does not know its legend and normalization: UsageError says which options give them. Bands default to red, green,
-        blue where there are three. ModelError if the folder holds only a pickle, or anything unknown.
+        The folder does not know its legend and normalization: UsageError says which options give them. Bands default to
+        red, green, blue where there are three. ModelError if the folder holds only a pickle, or anything unknown.
         """
         folder = Path(folder)
         architecture, arguments = read_config(folder)
         if legend is None or normalization is None:
             raise UsageError(
-                f"{folder} does not say what its {arguments['classes']} classes are, nor how its {arguments['in_channels']} bands "
-                "were normalized; give --legend, --mean and --std"
+                f"{folder} does not say what its {arguments['classes']} classes are, nor how its "
+                f"{arguments['in_channels']} bands were normalized; give --legend, --mean and --std"
             )
         if bands is None:
             bands = ("red", "green", "blue")

@@ -23,13 +23,16 @@ _MAX_TEXT = 2**18
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelCard:
-    """A model's architecture, input, output and origin; checked once, UsageError (ModelError for the architecture) if odd."""
+    """A model's architecture, input, output and origin.
+
+    Checked once: UsageError, ModelError for the architecture and its arguments.
+    """
 
     name: str
     architecture: str
     """A key of ARCHITECTURES."""
     arguments_text: str
-    """The architecture's arguments as JSON text, so that the card is frozen through and through; `.arguments` reads it."""
+    """The architecture's arguments as JSON text, so that the whole card is frozen; `.arguments` reads it."""
     legend: Legend
     output_codes: tuple[int, ...]
     """The class code that each output channel means; a model may not know every class of its legend."""
@@ -113,7 +116,7 @@ def _check_output(card: ModelCard) -> None:
     codes = card.output_codes
     if len(codes) != classes or not 2 <= classes <= MAX_CLASSES:
         raise UsageError(
-            f"the model has {classes} output channels but {len(codes)} class codes {list(codes)}; each channel needs one"
+            f"the model has {classes} output channels but {len(codes)} class codes {list(codes)}; give one for each"
         )
     unknown = sorted(set(codes) - set(card.legend.codes))
     if unknown or len(set(codes)) != len(codes):

@@ -31,11 +31,11 @@ class Engine(Protocol):
     """numpy or torch, whichever its arrays belong to."""
 
     def upload(self, data: NDArray[Any], valid: NDArray[np.bool_]) -> Any:  # noqa: ANN401 (an engine's own)
-        """Bring pixels (band, row, col) in the stored dtype, and valid (row, col), to the device; the CPU copies nothing."""
+        """Bring pixels (band, row, col) as stored, and valid (row, col), to the device; the CPU copies nothing."""
         ...
 
     def probabilities(self, footprint: Any, windows: Sequence[Window], window_px: int) -> Any:  # noqa: ANN401 (of xp)
-        """Return float32 (n, class, row, col) of windows that lie inside the footprint; OutOfMemory if they are too many."""
+        """Return float32 (n, class, row, col) of windows inside the footprint; OutOfMemory if they are too many."""
         ...
 
     def zeros(self, shape: tuple[int, ...]) -> Any:  # noqa: ANN401 (of xp)

@@ -65,7 +65,7 @@ class EngineChoice:
         return f"{package} {importlib.metadata.version(package)} {kind} {self.precision}"
 
     def memory_bytes(self, batch: int) -> int:
-        """Return an estimate of the main memory that one batch takes, weights aside; on a GPU only what waits to be sent there."""
+        """Return an estimate of the main memory of one batch, weights aside; on a GPU only what is sent there."""
         pixels = batch * self.window_px**2
         if not self.on_cpu:
             return pixels * 4 * (len(self.bundle.bands) + len(self.bundle.output_codes))
@@ -84,9 +84,9 @@ def choose_engine(  # noqa: PLR0913 (two of them are for callers with something 
 ) -> EngineChoice:
     """Choose CUDA before MPS before ONNX Runtime on the CPU, or what `device` says.
 
-    For ONNX Runtime the network is exported now if it never was, said to `report` beforehand; with export=False when first opened. A network
-    that cannot be exported runs in torch on the CPU, with a GeosegWarning. UsageError for a device that is not here, a window the network
-    cannot take (the nearest ones are named) and an empty scale.
+    For ONNX Runtime the network is exported now if it never was, said to `report` beforehand; with export=False when
+    first opened. A network that cannot be exported runs in torch on the CPU, with a GeosegWarning. UsageError for a
+    device that is not here, a window the network cannot take (the nearest ones are named) and an empty scale.
     """
     window_px = bundle.window_px if window_px is None else window_px
     check_window(window_px, bundle.divisor)

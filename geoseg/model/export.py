@@ -1,9 +1,11 @@
-"""A bundle's network as ONNX, with normalization and softmax inside; run as a program, because torch costs memory to have been here.
+"""A bundle's network as ONNX, with normalization and softmax inside.
+
+A program of its own, because torch costs memory even when it is done:
 
     python -m geoseg.model.export BUNDLE WINDOW OUT
 
-Inputs image (n,band,w,w), valid (n,1,w,w; 1 = valid), gain (band,), bias (band,); output probabilities (n,class,w,w); all float32. The
-batch is free, the window fixed.
+Inputs image (n,band,w,w), valid (n,1,w,w; 1 = valid), gain (band,), bias (band,); output probabilities (n,class,w,w);
+all float32. The batch is free, the window fixed.
 """
 
 from __future__ import annotations

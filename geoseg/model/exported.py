@@ -1,4 +1,4 @@
-"""The ONNX file of a bundle and a window: shipped beside the bundle, kept from an earlier run, or exported now by another process."""
+"""The ONNX file of a bundle and a window: shipped, kept from an earlier run, or exported now by another process."""
 
 from __future__ import annotations
 

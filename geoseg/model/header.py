@@ -1,7 +1,7 @@
 """The first bytes of a `.safetensors` file, read and checked by ourselves before any library sees the file.
 
-Format: https://huggingface.co/docs/safetensors: 8 bytes little-endian length, that many bytes of JSON, then the tensors, each at its
-offsets, without holes.
+Format: https://huggingface.co/docs/safetensors: 8 bytes little-endian length, that many bytes of JSON, then the
+tensors, each at its offsets, without holes.
 """
 
 from __future__ import annotations
@@ -54,8 +54,8 @@ class Header:
 def read_header(path: Path) -> Header:
     """Return the header of a `.safetensors` file.
 
-    ModelError if the file cannot be read, is of another kind (with the way out for pickles and HDF5), is cut short, or announces
-    anything the file does not hold.
+    ModelError if the file cannot be read, is of another kind (with the way out for pickles and HDF5), is cut short, or
+    announces anything the file does not hold.
     """
     try:
         size = path.stat().st_size
@@ -65,7 +65,7 @@ def read_header(path: Path) -> Header:
             length = int.from_bytes(first[:8], "little")
             if not 2 <= length <= MAX_HEADER_BYTES:
                 raise ModelError(
-                    f"{path} is not a .safetensors file: its header would be {length} bytes, 2 to {MAX_HEADER_BYTES} wanted"
+                    f"{path} is not a .safetensors file: a header of {length} bytes, 2 to {MAX_HEADER_BYTES} wanted"
                 )
             if size < 8 + length:
                 raise ModelError(

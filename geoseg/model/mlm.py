@@ -1,7 +1,8 @@
 """A model card as JSON, in the terms of the STAC Machine Learning Model extension 1.4 where it has one.
 
-https://github.com/stac-extensions/mlm: mlm:name, mlm:architecture, mlm:framework, mlm:tasks, mlm:hyperparameters, mlm:input (bands,
-value_scaling), mlm:output (classification:classes); gsd is STAC's own. What it has no term for begins with geoseg.
+https://github.com/stac-extensions/mlm: mlm:name, mlm:architecture, mlm:framework, mlm:tasks, mlm:hyperparameters,
+mlm:input (bands, value_scaling), mlm:output (classification:classes); gsd is STAC's own. What it has no term for begins
+with geoseg.
 """
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ def to_mlm(card: ModelCard) -> dict[str, Any]:
 
 
 def from_mlm(value: object, source: str) -> ModelCard:
-    """Return the card of untrusted JSON values; ModelError, naming the source, for whatever is missing, unknown or out of bounds."""
+    """Return the card of untrusted values; ModelError, naming the source, for what is missing, unknown or wrong."""
     try:
         return _card(_Fields(value, source))
     except UsageError as fault:

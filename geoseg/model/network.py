@@ -36,8 +36,8 @@ _RENAMED = ("timm-regnet", "timm-res2", "timm-resnest", "timm-mobilenetv3", "tim
 def build(architecture: str, arguments: Mapping[str, Any], encoder_weights: str | None = None) -> torch.nn.Module:
     """Return a new network: (n, band, row, col) float32 to logits (n, class, row, col).
 
-    encoder_weights, such as "imagenet", makes smp fetch them, for training; a bundle is always loaded with None. Raises ModelError
-    for an unknown architecture, encoder or argument, and when the weights cannot be fetched.
+    encoder_weights, such as "imagenet", makes smp fetch them, for training; a bundle is always loaded with None. Raises
+    ModelError for an unknown architecture, encoder or argument, and when the weights cannot be fetched.
     """
     kind = architecture_named(architecture)
     kind.check(arguments)
@@ -46,16 +46,17 @@ def build(architecture: str, arguments: Mapping[str, Any], encoder_weights: str 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # the names of encoders outlive smp's taste in them
             network: torch.nn.Module = smp.create_model(kind.name, encoder_weights=encoder_weights, **arguments)
-    except (OSError, RuntimeError, ValueError, TypeError, KeyError, AttributeError, NotImplementedError) as fault:
-        raise ModelError(_why_not_built(kind.name, arguments, encoder_weights, fault)) from fault
+    except Exception as fault:  # noqa: BLE001 (smp, timm and what they fetch with raise whatever they like)
+        raise ModelError(_why_not_built(kind.name, arguments, encoder_weights, fault)) from None
     return network
 
 
 def load(bundle: ModelBundle) -> torch.nn.Module:
     """Return the network of a bundle on the CPU in float32, in evaluation mode, without gradients.
 
-    The network is first built without memory and compared with the file's header, so that a small file cannot ask for a large
-    network. ModelError if the weights do not fit, are not finite, or the file is not the one the bundle was opened from.
+    The network is first built without memory and compared with the file's header, so that a small file cannot ask for a
+    large network. ModelError if the weights do not fit, are not finite, or the file is not the one the bundle was
+    opened from.
     """
     check_fit(bundle.architecture, bundle.arguments, read_header(bundle.weights_path), bundle.name)
     if file_hash(bundle.weights_path) != bundle.weights_hash:
@@ -72,7 +73,7 @@ def load(bundle: ModelBundle) -> torch.nn.Module:
 
 
 def check_fit(architecture: str, arguments: Mapping[str, Any], header: Header, name: str) -> None:
-    """Raise ModelError unless the tensors of a header are exactly those of the architecture; takes no memory for either."""
+    """Raise ModelError unless the tensors of a header are exactly the architecture's; takes no memory for either."""
     try:
         with torch.device("meta"):
             network = build(architecture, arguments)
@@ -115,17 +116,16 @@ def _check_encoder(name: str) -> None:
     if timm_name != name and timm.is_model(timm_name):
         return
     raise ModelError(
-        f"unknown encoder {one_line(name, 60)!r}; smp has {len(smp.encoders.encoders)}, and 'tu-' takes timm's, as tu-resnet18"
+        f"unknown encoder {one_line(name, 60)!r}; smp has {len(smp.encoders.encoders)} (resnet34, ...), "
+        "and 'tu-' takes timm's (tu-convnext_tiny, ...)"
     )
 
 
 def _why_not_built(name: str, arguments: Mapping[str, Any], encoder_weights: str | None, fault: Exception) -> str:
     encoder = arguments["encoder_name"]
-    if encoder_weights is not None and isinstance(
-        fault, OSError
-    ):  # what requests, httpx and huggingface_hub raise offline
+    if encoder_weights is not None:
         return (
-            f"the {encoder_weights} weights of {encoder} could not be fetched: {one_line(fault)}; "
-            "go online once, or start from random weights"
+            f"{name} with the {encoder_weights} weights of {encoder} cannot be built: {one_line(fault)}; fetching them "
+            "needs the network once; without, start from random weights (encoder_weights=None)"
         )
     return f"{name} with encoder {encoder} cannot be built: {one_line(fault)}"

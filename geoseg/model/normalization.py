@@ -51,8 +51,8 @@ class Normalization:
     def gain_bias(self, scale: Scale | None = None) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return (gain, bias), each (band,) float32: normalized = stored * gain + bias.
 
-        With a scale, stored values from low to high stand for the model's value range; the caller clips them to the scale first.
-        UsageError if the scale is empty.
+        With a scale, stored values from low to high stand for the model's value range; the caller clips them to the
+        scale first. UsageError if the scale is empty.
         """
         mean, std = np.asarray(self.mean), np.asarray(self.std)
         if scale is None:

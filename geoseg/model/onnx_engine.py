@@ -35,8 +35,8 @@ class Pixels:
 class OnnxEngine:
     """One session, used by all threads of the process.
 
-    The same bits for any batch, neighbours and number of threads (proved in tests/model/test_onnx_engine.py). Raises ModelError if the
-    ONNX file is not what `export.py` writes for this bundle and window.
+    The same bits for any batch, neighbours and number of threads (proved in tests/model/test_onnx_engine.py). Raises
+    ModelError if the ONNX file is not what `export.py` writes for this bundle and window.
     """
 
     name = "onnxruntime"
@@ -120,7 +120,7 @@ def _session_options(threads: int) -> onnxruntime.SessionOptions:
     options.inter_op_num_threads = 1
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
     options.log_severity_level = 3
-    # with the arena a window cost 135 ms of CPU time, without it 160 to 400: the system gave and took every tensor's pages anew
+    # with the arena a window cost 135 ms of CPU time, without it 160 to 400: every tensor's pages were taken anew
     options.enable_cpu_mem_arena = True
     options.enable_mem_pattern = False
     # spinning threads burn the cores that read and encode other tiles: 230 against 155 ms of CPU time a window

@@ -1,7 +1,7 @@
 """The metadata_props of an ONNX file, read without onnx, which takes longer to import than a small scene takes to map.
 
-A file is one protobuf message, ModelProto (https://github.com/onnx/onnx/blob/main/onnx/onnx.proto): field 14 is metadata_props, with key in
-field 1 and value in field 2. The graph is stepped over.
+A file is one protobuf message, ModelProto (https://github.com/onnx/onnx/blob/main/onnx/onnx.proto): field 14 is
+metadata_props, with key in field 1 and value in field 2. The graph is stepped over.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _EXTERNAL = b"location"
 
 
 def read_metadata(path: Path) -> dict[str, str]:
-    """Return the metadata; ValueError if the file is not ONNX, or keeps weights in other files; OSError if it cannot be read."""
+    """Return the metadata; ValueError if the file is not ONNX or keeps weights elsewhere, OSError if unreadable."""
     message = path.read_bytes()
     if _EXTERNAL in message:
         raise ValueError(f"{path} keeps weights in other files")

@@ -1,4 +1,4 @@
-"""A folder written by segmentation-models-pytorch's `save_pretrained`, read without running anything or asking the network."""
+"""A folder written by segmentation-models-pytorch's `save_pretrained`: nothing is run, nothing is fetched."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def read_config(folder: Path) -> tuple[str, dict[str, Any]]:
     if not (folder / "model.safetensors").is_file():
         if pickles:
             raise ModelError(
-                f"{folder} holds only {pickles[0]}, a pickle, which can run any code when opened; load it yourself in torch with "
-                "weights_only=True and save again with smp's save_pretrained (docs/models.md shows how)"
+                f"{folder} holds only {pickles[0]}, a pickle, which can run any code when opened; load it yourself in "
+                "torch with weights_only=True and save again with smp's save_pretrained (docs/models.md shows how)"
             )
         raise ModelError(
             f"{folder} holds no model.safetensors; smp's save_pretrained writes config.json and model.safetensors"
@@ -60,7 +60,7 @@ def _arguments(config: dict[str, Any], folder: Path) -> dict[str, Any]:
     activation = config.pop("activation", None)
     if activation not in _ACTIVATIONS:
         raise ModelError(
-            f"{folder} has the activation {one_line(repr(activation), 40)}; geoseg needs one class a pixel: none, or softmax"
+            f"{folder} has the activation {one_line(repr(activation), 40)}; geoseg needs one class a pixel: softmax, none"
         )
     if config.pop("aux_params", None) is not None:
         raise ModelError(f"{folder} has a second, classifying head (aux_params); save the network without it")

@@ -46,10 +46,11 @@ def save_bundle(  # noqa: PLR0913 (a model has this many sides)
 ) -> ModelBundle:
     """Write a network, or its state dict, as one `.safetensors` bundle, and return the bundle as read back.
 
-    `architecture` and `arguments` are those of `geoseg.model.network.build`; encoder_weights is no argument of a finished model. The
-    output channels stand for the legend's codes in order unless `output_codes` says otherwise; the overlap is a quarter of the window
-    unless given. The file appears whole or not at all. Raises UsageError for sides that do not fit together, ModelError if the weights
-    are not the architecture's, OutputError if the file cannot be written.
+    `architecture` and `arguments` are those of `geoseg.model.network.build`; encoder_weights is no argument of a
+    finished model. The output channels stand for the legend's codes in order unless `output_codes` says otherwise; the
+    overlap is a quarter of the window unless given. The file appears whole or not at all. Raises UsageError for sides
+    that do not fit together, ModelError if the weights are not the architecture's, OutputError if the file cannot be
+    written.
     """
     path = Path(path)
     card = ModelCard(

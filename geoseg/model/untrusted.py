@@ -18,8 +18,9 @@ MAX_DEPTH = 32
 def parse_json(text: str | bytes, source: str) -> Any:  # noqa: ANN401 (what it is, is for the caller to find out)
     """Return the value of a JSON text.
 
-    Refuses with a ModelError what JSON readers commonly let through: a name twice in one object, NaN and infinities, integers
-    of more than 20 digits, nesting deeper than 32, text that is not UTF-8. `source` names the text in messages.
+    Refuses with a ModelError what JSON readers commonly let through: a name twice in one object, NaN and infinities,
+    integers of more than 20 digits, nesting deeper than 32, text that is not UTF-8. `source` names the text in
+    messages.
     """
     try:
         text = text.decode("utf-8") if isinstance(text, bytes) else text
