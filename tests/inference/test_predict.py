@@ -1,0 +1,295 @@
+"""The verb from end to end, with a small real network on ONNX Runtime."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import dask
+import numpy as np
+import pytest
+import rasterio
+from numpy.typing import NDArray
+from rio_cogeo.cogeo import cog_validate
+
+import geoseg
+from geoseg.errors import LockedError, OutputError, ResumeError, SceneError, UsageError
+from geoseg.inference.estimate import estimate
+from geoseg.inference.journal import open_journal, parts_folder
+from geoseg.inference.progress import Progress
+from geoseg.inference.tile import map_tile
+from geoseg.legend import NODATA
+from geoseg.model.bundle import ModelBundle
+from geoseg.raster.scene import Scene
+from geoseg.raster.windows import Window
+from tests.inference.conftest import MakeScene, random_pixels, write_scene
+from tests.networks import tiny_bundle
+
+HEIGHT, WIDTH = 700, 530
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> ModelBundle:
+    return tiny_bundle(tmp_path_factory.mktemp("model"), window_px=64)
+
+
+@pytest.fixture(scope="module")
+def scene(make_scene: MakeScene) -> Scene:
+    return make_scene(HEIGHT, WIDTH, seed=11)
+
+
+@pytest.fixture(scope="module")
+def whole(scene: Scene, bundle: ModelBundle) -> NDArray[np.uint8]:
+    """The labels with the whole scene as one tile."""
+    made = geoseg.plan(scene, model=bundle, tile=1024, device="onnx")
+    assert made.tile_count == 1
+    return map_tile(made.mapping, made.engine.open(), Window(0, 0, HEIGHT, WIDTH)).labels
+
+
+def read(path: Path) -> NDArray[Any]:
+    with rasterio.open(path) as dataset:
+        pixels: NDArray[Any] = dataset.read()
+        return pixels
+
+
+class Interrupt:
+    """Raises KeyboardInterrupt once a number of tiles are finished."""
+
+    def __init__(self, tiles: int) -> None:
+        self.tiles = tiles
+        self.seen: list[Progress] = []
+
+    def __call__(self, progress: Progress) -> None:
+        self.seen.append(progress)
+        if progress.tiles_done >= self.tiles:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    "knobs",
+    [
+        {"tile": 128, "workers": 1},
+        {"tile": 128, "workers": 3, "batch_size": 5},
+        {"tile": 301, "workers": 2, "batch_size": 2},
+        {"batch_size": 7},
+    ],
+    ids=str,
+)
+def test_labels_do_not_depend_on_tile_workers_or_batch(
+    scene: Scene, bundle: ModelBundle, whole: NDArray[np.uint8], tmp_path: Path, knobs: dict[str, Any]
+) -> None:
+    out = geoseg.predict(scene, tmp_path / "map.tif", model=bundle, device="onnx", **knobs)
+    np.testing.assert_array_equal(read(out)[0], whole)
+
+
+def test_the_map_is_a_valid_cog_on_the_scenes_grid_with_names_colours_and_provenance(
+    scene: Scene, bundle: ModelBundle, tmp_path: Path
+) -> None:
+    out = geoseg.predict(scene, tmp_path / "map.tif", model=bundle, confidence=tmp_path / "c.tif", device="onnx")
+    valid, problems, notes = cog_validate(out, strict=True)
+    assert valid, (problems, notes)
+    with rasterio.open(out) as made, rasterio.open(scene.path) as source:
+        assert (made.shape, made.transform, made.crs) == (source.shape, source.transform, source.crs)
+        assert made.nodata == NODATA
+        assert made.dtypes == ("uint8",)
+        for land_cover in bundle.legend:
+            assert made.colormap(1)[land_cover.code][:3] == land_cover.color
+        tags = made.tags()
+        np.testing.assert_array_equal(made.dataset_mask() != 0, source.dataset_mask() != 0)
+    assert tags["GEOSEG_MODEL_SHA256"] == bundle.hash
+    assert tags["GEOSEG_VERSION"] == geoseg.__version__
+    assert "<Category>water</Category>" in out.with_name("map.tif.aux.xml").read_text()
+    assert 'label="forest_land"' in out.with_name("map.qml").read_text()
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "c.qml",
+        "c.tif",
+        "map.qml",
+        "map.tif",
+        "map.tif.aux.xml",
+    ]
+
+
+def test_confidence_and_probabilities_agree_with_the_labels(scene: Scene, bundle: ModelBundle, tmp_path: Path) -> None:
+    paths = {"confidence": tmp_path / "c.tif", "probabilities": tmp_path / "p.tif"}
+    labels = read(geoseg.predict(scene, tmp_path / "map.tif", model=bundle, tile=256, device="onnx", **paths))[0]
+    percents, confidence = read(paths["probabilities"]), read(paths["confidence"])[0]
+    valid = labels != NODATA
+    codes = np.asarray(bundle.output_codes)
+    np.testing.assert_array_equal(percents.max(axis=0)[valid], confidence[valid])
+    winner = np.searchsorted(codes, labels[valid])
+    np.testing.assert_array_equal(np.take_along_axis(percents[:, valid], winner[None], axis=0)[0], confidence[valid])
+    assert (percents[:, ~valid] == NODATA).all()
+    with rasterio.open(paths["probabilities"]) as dataset:
+        assert dataset.descriptions == bundle.legend.names
+
+
+@pytest.mark.parametrize("stopped_after", [1, 4, 29])
+def test_an_interrupted_run_goes_on_and_makes_the_same_map(
+    scene: Scene, bundle: ModelBundle, whole: NDArray[np.uint8], tmp_path: Path, stopped_after: int
+) -> None:
+    out, knobs = tmp_path / "map.tif", {"model": bundle, "tile": 128, "workers": 2, "device": "onnx"}
+    with pytest.raises(KeyboardInterrupt):
+        geoseg.predict(scene, out, progress=Interrupt(stopped_after), **knobs)
+    assert not out.exists()
+    seen: list[Progress] = []
+    said: list[str] = []
+    geoseg.predict(scene, out, progress=seen.append, announce=said.append, **knobs)
+    assert seen[0].tiles_done >= stopped_after
+    assert seen[-1].tiles_done == seen[-1].tiles_total == 30
+    assert seen[-1].pixels_done == seen[-1].pixels_total == HEIGHT * WIDTH
+    assert any(f"{seen[0].tiles_done} of 30 tiles are there" in line for line in said)
+    np.testing.assert_array_equal(read(out)[0], whole)
+    assert not parts_folder(out).exists()
+
+
+def test_a_run_with_other_knobs_refuses_to_go_on_and_starts_over_when_told(
+    scene: Scene, bundle: ModelBundle, tmp_path: Path
+) -> None:
+    out, knobs = tmp_path / "map.tif", {"model": bundle, "tile": 128, "device": "onnx"}
+    with pytest.raises(KeyboardInterrupt):
+        geoseg.predict(scene, out, progress=Interrupt(2), **knobs)
+    with pytest.raises(ResumeError, match="other blend"):
+        geoseg.predict(scene, out, blend="crop", **knobs)
+    seen: list[Progress] = []
+    geoseg.predict(scene, out, blend="crop", overwrite=True, progress=seen.append, **knobs)
+    assert seen[0].tiles_done == 0
+    assert out.exists()
+
+
+def test_an_existing_map_is_kept_until_the_new_one_is_whole(scene: Scene, bundle: ModelBundle, tmp_path: Path) -> None:
+    out, knobs = tmp_path / "map.tif", {"model": bundle, "tile": 128, "device": "onnx"}
+    out.write_bytes(b"an old map")
+    with pytest.raises(OutputError, match=r"map\.tif exists; add --overwrite"):
+        geoseg.predict(scene, out, **knobs)
+    with pytest.raises(KeyboardInterrupt):
+        geoseg.predict(scene, out, overwrite=True, progress=Interrupt(3), **knobs)
+    assert out.read_bytes() == b"an old map"
+    geoseg.predict(scene, out, overwrite=True, **knobs)
+    assert read(out).shape == (1, HEIGHT, WIDTH)
+
+
+def test_an_output_locked_by_another_run_is_refused(scene: Scene, bundle: ModelBundle, tmp_path: Path) -> None:
+    out = tmp_path / "map.tif"
+    with (
+        open_journal(out, "theirs", {}, start_over=False),
+        pytest.raises(LockedError, match="another run is writing"),
+    ):
+        geoseg.predict(scene, out, model=bundle, device="onnx", overwrite=True)
+
+
+def test_all_nodata_gives_a_valid_all_nodata_map(bundle: ModelBundle, tmp_path: Path) -> None:
+    path = write_scene(tmp_path / "empty.tif", np.zeros((3, 600, 90), np.uint8))
+    out = geoseg.predict(path, tmp_path / "map.tif", model=bundle, device="onnx")
+    assert (read(out) == NODATA).all()
+    assert cog_validate(out, strict=True)[0]
+
+
+def test_products_need_paths_of_their_own_that_no_input_holds(
+    scene: Scene, bundle: ModelBundle, tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError, match="a path of its own"):
+        geoseg.predict(scene, tmp_path / "a.tif", confidence=tmp_path / "x" / ".." / "a.tif", model=bundle)
+    before = Path(scene.path).read_bytes()
+    with pytest.raises(UsageError, match="is read by this run"):
+        geoseg.predict(scene, scene.path, model=bundle, overwrite=True)
+    with pytest.raises(UsageError, match="is read by this run"):
+        geoseg.predict(scene, tmp_path / "a.tif", confidence=bundle.weights_path, model=bundle, overwrite=True)
+    assert Path(scene.path).read_bytes() == before
+
+
+def test_a_stretched_scene_gets_the_map_of_the_stretched_values(bundle: ModelBundle, tmp_path: Path) -> None:
+    """`--scale` equals converting the scene first, as long as the conversion needs no rounding."""
+    pixels = random_pixels(150, 130, seed=3, invalid=0.1)
+    plain = write_scene(tmp_path / "uint8.tif", pixels)
+    stored = np.where(pixels > 0, pixels.astype(np.uint16) * 40 + 1000, 0).astype(np.uint16)
+    stored[:, 40:60, 40:60] = 40_000  # beyond the range: clipped to white
+    scaled = write_scene(tmp_path / "uint16.tif", stored)
+    pixels[:, 40:60, 40:60] = 255
+    plain = write_scene(tmp_path / "uint8.tif", pixels)
+    with pytest.raises(SceneError, match=r"is uint16, the model was trained on uint8; .*--scale \d+,\d+ "):
+        geoseg.plan(scaled, model=bundle)
+    one = geoseg.predict(plain, tmp_path / "a.tif", model=bundle, device="onnx", probabilities=tmp_path / "ap.tif")
+    other = geoseg.predict(
+        scaled,
+        tmp_path / "b.tif",
+        model=bundle,
+        device="onnx",
+        scale=(1000, 1000 + 255 * 40),
+        probabilities=tmp_path / "bp.tif",
+    )
+    agreement = (read(one) == read(other)).mean()
+    assert agreement > 0.999
+    assert np.abs(read(tmp_path / "ap.tif").astype(int) - read(tmp_path / "bp.tif")).max() <= 1
+
+
+def test_the_lazy_array_is_the_map(scene: Scene, bundle: ModelBundle, whole: NDArray[np.uint8]) -> None:
+    lazy = geoseg.labels(scene, model=bundle, tile=200, device="onnx")
+    assert lazy.chunks == ((200, 200, 200, 100), (200, 200, 130))
+    assert lazy.dtype == np.uint8
+    np.testing.assert_array_equal(lazy[190:460, 100:].compute(), whole[190:460, 100:])
+
+
+def test_torch_on_the_cpu_agrees_with_onnx_runtime(
+    scene: Scene, bundle: ModelBundle, whole: NDArray[np.uint8], tmp_path: Path
+) -> None:
+    out = geoseg.predict(scene, tmp_path / "map.tif", model=bundle, device="torch-cpu", tile=256, workers=2)
+    got = read(out)[0]
+    np.testing.assert_array_equal(got == NODATA, whole == NODATA)
+    assert (got == whole).mean() > 0.999
+
+
+def test_a_dry_run_counts_and_writes_nothing(scene: Scene, bundle: ModelBundle, tmp_path: Path) -> None:
+    made = geoseg.plan(scene, model=bundle, tile=256, workers=2, device="onnx")
+    figures = estimate(made)
+    windows = sum(len(made.grid.windows_touching(made.tile(index))) for index in range(made.tile_count))
+    assert (figures.tiles, figures.windows) == (9, windows)
+    assert figures.seconds > 0
+    assert figures.memory_bytes == made.memory_bytes > made.workers * 4 * 7 * 64 * 256
+    assert f"{windows} of 64 px" in str(figures)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_fingerprint_changes_with_what_changes_a_label_alone(scene: Scene, bundle: ModelBundle) -> None:
+    def fingerprint(**knobs: Any) -> str:
+        return geoseg.plan(scene, model=bundle, device="onnx", **({"tile": 256} | knobs)).fingerprint()
+
+    base = fingerprint()
+    assert fingerprint() == base
+    assert fingerprint(workers=1, batch_size=3) == base
+    changed: list[dict[str, Any]] = [
+        {"window": 128},
+        {"overlap": 3},
+        {"blend": "mean"},
+        {"tile": 128},
+        {"scale": (0.0, 255.0)},
+        {"confidence": True},
+    ]
+    others = [fingerprint(**knobs) for knobs in changed] + [
+        geoseg.plan(scene.path, model=bundle, device="onnx", tile=256, bands=[3, 2, 1]).fingerprint()
+    ]
+    assert len({base, *others}) == len(others) + 1
+
+
+@pytest.mark.parametrize("scheduler", ["threads", "synchronous"])
+def test_the_configured_dask_scheduler_makes_the_same_map(
+    scene: Scene, bundle: ModelBundle, whole: NDArray[np.uint8], tmp_path: Path, scheduler: str
+) -> None:
+    with dask.config.set(scheduler=scheduler):
+        out = geoseg.predict(scene, tmp_path / "map.tif", model=bundle, tile=256, device="onnx")
+    np.testing.assert_array_equal(read(out)[0], whole)
+
+
+def test_a_current_dask_client_makes_the_same_map_in_other_processes(
+    scene: Scene, bundle: ModelBundle, whole: NDArray[np.uint8], tmp_path: Path
+) -> None:
+    distributed = pytest.importorskip("distributed")
+    cluster = distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None, host="127.0.0.1"
+    )
+    report: Callable[[Progress], None] = lambda progress: seen.append(progress)  # noqa: E731
+    seen: list[Progress] = []
+    with cluster, distributed.Client(cluster):
+        out = geoseg.predict(scene, tmp_path / "map.tif", model=bundle, tile=256, device="onnx", progress=report)
+    np.testing.assert_array_equal(read(out)[0], whole)
+    assert seen[-1].tiles_done == 9
