@@ -68,7 +68,8 @@ def _draw(natural: NDArray[np.uint8], colored: NDArray[np.uint8], legend: Legend
     figure = Figure(figsize=size, dpi=_DPI, layout="constrained")
     for axes, image in zip(figure.subplots(1, 2), (natural, colored), strict=True):
         axes.imshow(image, interpolation="nearest" if image is colored else "antialiased")
-        axes.set_axis_off()
+        axes.set(xticks=[], yticks=[])
+        axes.spines[:].set_color("gray")  # the edge of a white class on a white page
     swatches = [
         Swatch(facecolor="#" + bytes(c.color).hex(), edgecolor="gray", label=c.name.replace("_", " "))
         for c in legend or ()

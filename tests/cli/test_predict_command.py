@@ -1,0 +1,226 @@
+"""The real command, as a process of its own, on a small random network; then the file it wrote is opened."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+from click.testing import Result
+from numpy.typing import NDArray
+
+import geoseg
+from geoseg.legend import DEEPGLOBE, NODATA
+from tests.networks import RGB, random_network, tiny_bundle
+
+Run = Callable[..., Result]
+Command = Callable[..., "subprocess.CompletedProcess[str]"]
+GEOSEG = [sys.executable, "-m", "geoseg_cli"]
+INTERRUPTED_PX = 1280
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_bundle(tmp_path_factory.mktemp("model"), gsd_m=0.5).weights_path
+
+
+def write_scene(path: Path, height_px: int, width_px: int, count: int = 3) -> Path:
+    pixels = np.random.default_rng(1).normal(110, 50, (count, height_px, width_px)).clip(1, 255).astype(np.uint8)
+    pixels[:, : height_px // 8] = 0
+    grid = {"crs": "EPSG:32631", "transform": rasterio.Affine(0.5, 0, 400_000, 0, -0.5, 5_000_000)}
+    with rasterio.open(
+        path, "w", driver="GTiff", dtype="uint8", count=count, height=height_px, width=width_px, nodata=0, **grid
+    ) as file:
+        file.write(pixels)
+    return path
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Path:
+    return write_scene(tmp_path / "scene.tif", 150, 200)
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> Command:
+    """Return a function that runs `geoseg` as a process in the test's folder."""
+
+    def run_it(*arguments: object) -> subprocess.CompletedProcess[str]:
+        words = [*GEOSEG, *map(str, arguments)]
+        return subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120)
+
+    return run_it
+
+
+def codes(path: Path) -> NDArray[np.uint8]:
+    with rasterio.open(path) as file:
+        pixels: NDArray[np.uint8] = file.read(1)
+    return pixels
+
+
+def failed(result: subprocess.CompletedProcess[str] | Result, code: int, *words: str) -> bool:
+    """Say whether a run ended with this code and a last line that holds all the words, and no traceback."""
+    exit_code = result.returncode if isinstance(result, subprocess.CompletedProcess) else result.exit_code
+    line = result.stderr.splitlines()[-1]
+    assert line.startswith("geoseg: error: ")
+    assert all(word in line for word in words), line
+    return exit_code == code and "Traceback" not in result.stderr
+
+
+def test_the_map_is_what_python_computes(command: Command, tmp_path: Path, scene: Path, model: Path) -> None:
+    done = command("predict", scene, "--out", "map.tif", "--model", model, "--confidence", "sure.tif")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == ""
+    assert "bands 1,2,3" in done.stderr
+    assert "ONNX Runtime" in done.stderr
+    expected = geoseg.labels(scene, model=model).compute()
+    np.testing.assert_array_equal(codes(tmp_path / "map.tif"), expected)
+    np.testing.assert_array_equal(codes(tmp_path / "sure.tif") == NODATA, expected == NODATA)
+    with rasterio.open(tmp_path / "map.tif") as written, rasterio.open(scene) as source:
+        assert (written.shape, written.transform, written.crs) == (source.shape, source.transform, source.crs)
+        assert written.nodata == NODATA
+        assert all(written.colormap(1)[cover.code][:3] == cover.color for cover in DEEPGLOBE)
+
+
+def test_quiet_is_quiet_and_no_torch_is_loaded(tmp_path: Path, scene: Path, model: Path) -> None:
+    program = """
+import sys
+from geoseg_cli.main import geoseg
+try:
+    geoseg.main(sys.argv[1:])
+finally:
+    assert "torch" not in sys.modules
+"""
+    words = ["predict", scene, "--out", tmp_path / "map.tif", "--model", model, "--quiet"]
+    done = subprocess.run(
+        [sys.executable, "-c", program, *map(str, words)], capture_output=True, text=True, check=False, timeout=120
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_a_dry_run_tells_and_writes_nothing(run: Run, tmp_path: Path, scene: Path, model: Path) -> None:
+    before = set(tmp_path.iterdir())
+    words = ("predict", scene, "--out", tmp_path / "map.tif", "--model", model, "--overlap", "32", "--dry-run")
+    told = run(*words)
+    assert told.exit_code == 0, told.stderr
+    figures = json.loads(run(*words, "--json").stdout)
+    assert figures["overlap_px"] == 32
+    assert figures["windows"] >= len(geoseg.plan(scene, model=model, overlap=32).grid)
+    assert f"{figures['windows']} of {figures['window_px']} px" in told.stdout
+    assert set(tmp_path.iterdir()) == before
+
+
+def test_an_existing_file_is_kept_unless_told(run: Run, tmp_path: Path, scene: Path, model: Path) -> None:
+    out = tmp_path / "map.tif"
+    out.write_bytes(b"dear to somebody")
+    words = ("predict", scene, "--out", out, "--model", model)
+    assert failed(run(*words), 1, "map.tif exists", "--overwrite")
+    assert out.read_bytes() == b"dear to somebody"
+    assert run(*words, "--overwrite").exit_code == 0
+    assert codes(out).shape == (150, 200)
+
+
+def test_bad_input_is_one_line(run: Run, tmp_path: Path, scene: Path, model: Path) -> None:
+    out, text = tmp_path / "map.tif", tmp_path / "notes.tif"
+    text.write_text("not a raster")
+    pickle = tmp_path / "weights.pt"
+    pickle.write_bytes(b"\x80\x02}q\x00.")
+    two_bands = write_scene(tmp_path / "two.tif", 64, 64, count=2)
+    cases = [
+        (1, [tmp_path / "gone.tif", "--out", out, "--model", model], ["gone.tif", "no such file"]),
+        (1, [text, "--out", out, "--model", model], ["notes.tif", "not a raster"]),
+        (1, [two_bands, "--out", out, "--model", model], ["3 bands", "2"]),
+        (1, [scene, "--out", out, "--model", pickle], ["weights.pt", "pickle"]),
+        (1, [scene, "--out", out, "--model", tmp_path / "gone.safetensors"], ["gone.safetensors"]),
+        (2, [scene, "--out", out, "--model", model, "--window", "100"], ["window", "100", "96"]),
+        (2, [scene, "--out", out, "--model", model, "--overlap", "64"], ["overlap", "64"]),
+        (2, [scene, "--out", out, "--model", model, "--blend", "nonsense"], ["blend", "hann"]),
+        (2, [scene, "--out", out, "--model", model, "--bands", "1,2,9"], ["band 9"]),
+        (2, [scene, "--out", out, "--model", model, "--scale", "9,3"], ["scale"]),
+        (2, [scene, "--out", out, "--model", model, "--device", "abacus"], ["abacus"]),
+        (2, [scene, "--out", out, "--model", model, "--batch-size", "0"], ["batch-size", "0"]),
+        (2, [scene, "--out", out, "--model", model, "--workers", "0"], ["workers", "0"]),
+        (2, [scene, "--out", out, "--model", model, "--tile", "-1"], ["tile", "-1"]),
+        (2, [scene, "--out", scene, "--model", model, "--overwrite"], ["scene.tif", "--out"]),
+        (2, [scene, "--out", model, "--model", model, "--overwrite"], [model.name, "--out"]),
+        (2, [scene, "--out", out, "--confidence", out, "--model", model], ["a path of its own"]),
+        (2, [scene, "--out", out, "--model", model, "--mean", "0.4,0.4,0.4"], ["--legend", "--std"]),
+    ]
+    kept = {path: path.read_bytes() for path in (scene, model)}
+    for code, words, said in cases:
+        assert failed(run("predict", *words), code, *said), words
+        assert not out.exists(), words
+    assert {path: path.read_bytes() for path in kept} == kept
+    assert not list(tmp_path.glob("*.parts"))
+
+
+def test_a_folder_of_smp_is_completed_on_the_command_line(
+    run: Run, tmp_path: Path, scene: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GEOSEG_CACHE", str(tmp_path / "cache"))
+    sizes = {"encoder_name": "timm-mobilenetv3_small_minimal_100", "encoder_depth": 3, "decoder_channels": [16, 8, 8]}
+    network = random_network("Unet", {**sizes, "in_channels": 3, "classes": 7})
+    network.save_pretrained(tmp_path / "folder")
+    (tmp_path / "legend.json").write_text(json.dumps(DEEPGLOBE.to_json()))
+    mean, std = (",".join(f"{value / 255:.10f}" for value in values) for values in (RGB.mean, RGB.std))
+    words = ("predict", scene, "--out", tmp_path / "map.tif", "--model", tmp_path / "folder", "--device", "torch-cpu")
+    given = ("--legend", tmp_path / "legend.json", "--mean", mean, "--std", std)
+    assert failed(run(*words), 2, "--legend", "--mean")
+    done = run(*words, "--window", "64", *given)
+    assert done.exit_code == 0, done.stderr
+    bundle = tiny_bundle(tmp_path, export=False)
+    expected = geoseg.labels(scene, model=bundle, device="torch-cpu").compute()
+    assert np.mean(codes(tmp_path / "map.tif") == expected) > 0.999
+
+
+@pytest.fixture
+def started(tmp_path: Path, model: Path) -> Iterator[subprocess.Popen[str]]:
+    """Yield a run that has finished some tiles and has many to go."""
+    write_scene(tmp_path / "large.tif", INTERRUPTED_PX, INTERRUPTED_PX)
+    process = subprocess.Popen(
+        [*GEOSEG, *large(model)], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    journal = tmp_path / "map.tif.parts" / "journal.jsonl"
+    until = time.monotonic() + 60
+    while time.monotonic() < until and process.poll() is None:
+        if journal.exists() and journal.read_bytes().count(b"\n") >= 4:
+            break
+        time.sleep(0.02)
+    yield process
+    process.kill()
+    process.communicate()
+
+
+def large(model: Path) -> tuple[str, ...]:
+    return ("predict", "large.tif", "--out", "map.tif", "--model", str(model), "--tile", "256")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no signals to send to a process without a console")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_run_goes_on(
+    started: subprocess.Popen[str], command: Command, tmp_path: Path, model: Path, number: signal.Signals
+) -> None:
+    started.send_signal(number)
+    _, told = started.communicate(timeout=60)
+    assert started.returncode == 1
+    assert "interrupted; " in told.splitlines()[-1]
+    assert "Traceback" not in told
+    assert not (tmp_path / "map.tif").exists()
+    done = command(*large(model))
+    assert done.returncode == 0, done.stderr
+    assert "going on" in done.stderr
+    assert not (tmp_path / "map.tif.parts").exists()
+    expected = geoseg.labels(tmp_path / "large.tif", model=model).compute()
+    np.testing.assert_array_equal(codes(tmp_path / "map.tif"), expected)
+
+
+def test_a_second_run_on_one_output_is_refused(started: subprocess.Popen[str], command: Command, model: Path) -> None:
+    assert failed(command(*large(model)), 1, "another run is writing", "map.tif")
+    assert started.poll() is None
