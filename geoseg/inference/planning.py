@@ -24,7 +24,7 @@ from geoseg.raster.scene import Scene
 from geoseg.raster.windows import WindowGrid
 
 CPU_BATCH, GPU_BATCH = 1, 16
-"""A CPU gains nothing from larger batches but loses its cache to them (measured); a GPU is idle with small ones."""
+"""On a CPU four windows at once took as long a window as one, and 170 MB more (measured); a GPU is idle with few."""
 _GPU_WORKERS = 4  # one scores, the others read, decode, encode and write
 
 

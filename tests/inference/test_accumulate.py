@@ -22,7 +22,7 @@ class TorchEngine(PositionEngine):
         return torch.zeros(shape, dtype=torch.float32)
 
     def download(self, array: Any) -> NDArray[Any]:
-        return array.numpy()
+        return np.asarray(array)
 
 
 def summed(engine: PositionEngine, window_px: int = 6) -> list[tuple[Window, NDArray[np.float32]]]:

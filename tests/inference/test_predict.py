@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -111,7 +110,7 @@ def test_the_map_is_a_valid_cog_on_the_scenes_grid_with_names_colours_and_proven
 
 
 def test_confidence_and_probabilities_agree_with_the_labels(scene: Scene, bundle: ModelBundle, tmp_path: Path) -> None:
-    paths = {"confidence": tmp_path / "c.tif", "probabilities": tmp_path / "p.tif"}
+    paths: dict[str, Any] = {"confidence": tmp_path / "c.tif", "probabilities": tmp_path / "p.tif"}
     labels = read(geoseg.predict(scene, tmp_path / "map.tif", model=bundle, tile=256, device="onnx", **paths))[0]
     percents, confidence = read(paths["probabilities"]), read(paths["confidence"])[0]
     valid = labels != NODATA
@@ -128,7 +127,8 @@ def test_confidence_and_probabilities_agree_with_the_labels(scene: Scene, bundle
 def test_an_interrupted_run_goes_on_and_makes_the_same_map(
     scene: Scene, bundle: ModelBundle, whole: NDArray[np.uint8], tmp_path: Path, stopped_after: int
 ) -> None:
-    out, knobs = tmp_path / "map.tif", {"model": bundle, "tile": 128, "workers": 2, "device": "onnx"}
+    out = tmp_path / "map.tif"
+    knobs: dict[str, Any] = {"model": bundle, "tile": 128, "workers": 2, "device": "onnx"}
     with pytest.raises(KeyboardInterrupt):
         geoseg.predict(scene, out, progress=Interrupt(stopped_after), **knobs)
     assert not out.exists()
@@ -146,7 +146,8 @@ def test_an_interrupted_run_goes_on_and_makes_the_same_map(
 def test_a_run_with_other_knobs_refuses_to_go_on_and_starts_over_when_told(
     scene: Scene, bundle: ModelBundle, tmp_path: Path
 ) -> None:
-    out, knobs = tmp_path / "map.tif", {"model": bundle, "tile": 128, "device": "onnx"}
+    out = tmp_path / "map.tif"
+    knobs: dict[str, Any] = {"model": bundle, "tile": 128, "device": "onnx"}
     with pytest.raises(KeyboardInterrupt):
         geoseg.predict(scene, out, progress=Interrupt(2), **knobs)
     with pytest.raises(ResumeError, match="other blend"):
@@ -158,7 +159,8 @@ def test_a_run_with_other_knobs_refuses_to_go_on_and_starts_over_when_told(
 
 
 def test_an_existing_map_is_kept_until_the_new_one_is_whole(scene: Scene, bundle: ModelBundle, tmp_path: Path) -> None:
-    out, knobs = tmp_path / "map.tif", {"model": bundle, "tile": 128, "device": "onnx"}
+    out = tmp_path / "map.tif"
+    knobs: dict[str, Any] = {"model": bundle, "tile": 128, "device": "onnx"}
     out.write_bytes(b"an old map")
     with pytest.raises(OutputError, match=r"map\.tif exists; add --overwrite"):
         geoseg.predict(scene, out, **knobs)
@@ -287,9 +289,8 @@ def test_a_current_dask_client_makes_the_same_map_in_other_processes(
     cluster = distributed.LocalCluster(
         n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None, host="127.0.0.1"
     )
-    report: Callable[[Progress], None] = lambda progress: seen.append(progress)  # noqa: E731
     seen: list[Progress] = []
     with cluster, distributed.Client(cluster):
-        out = geoseg.predict(scene, tmp_path / "map.tif", model=bundle, tile=256, device="onnx", progress=report)
+        out = geoseg.predict(scene, tmp_path / "map.tif", model=bundle, tile=256, device="onnx", progress=seen.append)
     np.testing.assert_array_equal(read(out)[0], whole)
     assert seen[-1].tiles_done == 9
