@@ -16,7 +16,9 @@ GSD_TOLERANCE = 1.5
 SHIFT_TOLERANCE = 1.5
 """So does one whose mean lies this many standard deviations of the training imagery away from it ..."""
 CONTRAST_TOLERANCE = 4.0
-"""... or whose standard deviation is this many times larger or smaller."""
+"""... or whose standard deviation is this many times larger or smaller ..."""
+REVERSED_TOLERANCE = 0.5
+"""... or whose colour balance is this far off, in the same unit, and fits three times better backwards."""
 
 
 def check_bands(scene: Scene, bundle: ModelBundle) -> None:
@@ -90,20 +92,26 @@ def _in_model_units(here: BandStatistics, bundle: ModelBundle, scale: tuple[floa
 
 
 def _compare_statistics(here: BandStatistics, training: BandStatistics, scene: Scene, bundle: ModelBundle) -> None:
-    for name, mean, std, usual_mean, usual_std in zip(
-        bundle.bands, here.mean, here.std, training.mean, training.std, strict=True
-    ):
+    if _looks_reversed(here, training):
+        _warn_unlike(scene, "its bands would fit better in the opposite order")
+        return
+    usual = zip(bundle.bands, here.mean, here.std, training.mean, training.std, strict=True)
+    for name, mean, std, usual_mean, usual_std in usual:
         if abs(mean - usual_mean) > SHIFT_TOLERANCE * usual_std:
-            _warn_unlike(scene, f"mean {mean:.4g} in {name}", f"{usual_mean:.4g} ± {usual_std:.4g}")
+            _warn_unlike(scene, f"the mean of {name} is {mean:.4g}, there {usual_mean:.4g} ± {usual_std:.4g}")
             return
         if not 1 / CONTRAST_TOLERANCE <= max(std, 1e-9) / usual_std <= CONTRAST_TOLERANCE:
-            _warn_unlike(scene, f"standard deviation {std:.4g} in {name}", f"{usual_std:.4g}")
+            _warn_unlike(scene, f"the standard deviation of {name} is {std:.4g}, there {usual_std:.4g}")
             return
 
 
-def _warn_unlike(scene: Scene, got: str, usual: str) -> None:
-    message = (
-        f"{scene.path} looks unlike the training imagery ({got}, there {usual}); "
-        "check --scale and --bands, and the map before you trust it"
-    )
+def _looks_reversed(here: BandStatistics, training: BandStatistics) -> bool:
+    """Tell whether the colour balance is that of the training imagery read backwards (blue, green, red)."""
+    balance, usual = np.subtract(here.mean, np.mean(here.mean)), np.subtract(training.mean, np.mean(training.mean))
+    distance, reverse = np.abs(balance - usual).max(), np.abs(balance[::-1] - usual).max()
+    return bool(distance > REVERSED_TOLERANCE * np.mean(training.std) and reverse < distance / 3)
+
+
+def _warn_unlike(scene: Scene, how: str) -> None:
+    message = f"{scene.path} looks unlike the training imagery: {how}; check --scale, --bands, and the map"
     warnings.warn(message, UnlikeTrainingWarning, stacklevel=5)
