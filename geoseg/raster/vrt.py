@@ -1,0 +1,108 @@
+"""The text of GDAL virtual rasters (VRT): no pixels, no files.
+
+Format: https://gdal.org/drivers/raster/vrt.html
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from xml.sax.saxutils import escape, quoteattr
+
+from geoseg.legend import NODATA, Legend
+from geoseg.raster.geobox import GeoBox
+from geoseg.raster.product import Product
+from geoseg.raster.windows import Window
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A rectangle of a file beside the VRT, and where its first pixel goes."""
+
+    name: str
+    shape: tuple[int, int]
+    """(rows, cols) of the whole file."""
+    block_px: int
+    part: Window
+    row: int
+    col: int
+
+
+def vrt_lines(
+    shape: tuple[int, int],
+    product: Product,
+    sources: Iterable[Source],
+    head: Iterable[str] = (),
+    overviews: Iterable[str] = (),
+) -> Iterator[str]:
+    """Yield a VRT of `shape` (rows, cols) with the product's bands, each made of the same sources.
+
+    `head` is text from `place_lines` and `metadata_lines`, `overviews` the names of VRTs beside it, largest first.
+    """
+    sources, overviews = tuple(sources), tuple(overviews)
+    yield f'<VRTDataset rasterXSize="{shape[1]}" rasterYSize="{shape[0]}">\n'
+    yield from head
+    for band, description in enumerate(product.bands, start=1):
+        yield f'<VRTRasterBand dataType="Byte" band="{band}" blockXSize="512" blockYSize="512">\n'
+        yield f"<Description>{escape(description)}</Description>\n<NoDataValue>{NODATA}</NoDataValue>\n"
+        yield _colors(product.legend)
+        for source in sources:
+            yield _simple_source(source, band)
+        for name in overviews:
+            yield f"<Overview>{_file(name, band)}</Overview>\n"
+        yield "</VRTRasterBand>\n"
+    yield "</VRTDataset>\n"
+
+
+def place_lines(geobox: GeoBox) -> Iterator[str]:
+    """Yield CRS, transform or ground control points, and RPCs of a VRT."""
+    if geobox.crs is not None:
+        yield f"<SRS>{escape(geobox.crs.to_wkt())}</SRS>\n"
+    if geobox.has_transform:
+        yield f"<GeoTransform>{', '.join(map(repr, geobox.transform.to_gdal()))}</GeoTransform>\n"
+    elif geobox.gcps:
+        crs = "" if geobox.gcp_crs is None else geobox.gcp_crs.to_wkt()
+        yield f"<GCPList Projection={quoteattr(crs)}>\n"
+        for number, point in enumerate(geobox.gcps):
+            yield (
+                f'<GCP Id="{number}" Pixel="{point.col!r}" Line="{point.row!r}" X="{point.x!r}" Y="{point.y!r}" '
+                f'Z="{point.z or 0.0!r}"/>\n'
+            )
+        yield "</GCPList>\n"
+    if geobox.rpcs is not None:
+        yield from metadata_lines(geobox.rpcs.to_gdal(), "RPC")
+
+
+def metadata_lines(tags: Mapping[str, str], domain: str = "") -> Iterator[str]:
+    """Yield the tags of a VRT."""
+    yield f"<Metadata domain={quoteattr(domain)}>\n" if domain else "<Metadata>\n"
+    for key, value in tags.items():
+        yield f"<MDI key={quoteattr(key)}>{escape(str(value))}</MDI>\n"
+    yield "</Metadata>\n"
+
+
+def _simple_source(source: Source, band: int) -> str:
+    part = source.part
+    # The properties save opening every file before the first pixel is read.
+    return (
+        f"<SimpleSource>{_file(source.name, band)}"
+        f'<SourceProperties RasterXSize="{source.shape[1]}" RasterYSize="{source.shape[0]}" DataType="Byte" '
+        f'BlockXSize="{source.block_px}" BlockYSize="{source.block_px}"/>'
+        f'<SrcRect xOff="{part.col}" yOff="{part.row}" xSize="{part.width}" ySize="{part.height}"/>'
+        f'<DstRect xOff="{source.col}" yOff="{source.row}" xSize="{part.width}" ySize="{part.height}"/>'
+        "</SimpleSource>\n"
+    )
+
+
+def _file(name: str, band: int) -> str:
+    return f'<SourceFilename relativeToVRT="1">{escape(name)}</SourceFilename><SourceBand>{band}</SourceBand>'
+
+
+def _colors(legend: Legend | None) -> str:
+    if legend is None:
+        return "<ColorInterp>Gray</ColorInterp>\n"
+    table = [(0, 0, 0, 0)] * (NODATA + 1)
+    for land_cover in legend:
+        table[land_cover.code] = (*land_cover.color, 255)
+    entries = "".join(f'<Entry c1="{r}" c2="{g}" c3="{b}" c4="{a}"/>' for r, g, b, a in table)
+    return f"<ColorInterp>Palette</ColorInterp>\n<ColorTable>{entries}</ColorTable>\n"
