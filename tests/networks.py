@@ -14,7 +14,7 @@ from geoseg.model.network import build
 from geoseg.model.normalization import Normalization
 from geoseg.model.save import save_bundle
 
-TINY = {"encoder_name": "timm-mobilenetv3_small_minimal_100", "encoder_depth": 3, "decoder_channels": [16, 8, 8]}
+TINY = {"encoder_name": "tu-tf_mobilenetv3_small_minimal_100", "encoder_depth": 3, "decoder_channels": [16, 8, 8]}
 """Halves a window three times, so a window is a multiple of 8; 160 kB."""
 RGB = Normalization((118.0, 112.0, 98.0), (54.0, 50.0, 48.0))
 

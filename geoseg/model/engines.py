@@ -106,10 +106,14 @@ def open_engine(choice: EngineChoice) -> Engine:
     """Return the engine of a choice; one for each choice and process."""
     with _opening:
         if choice not in _open:
-            _open[choice] = _make(choice)
+            made = _make(choice)
+            while len(_open) >= _MAX_OPEN:
+                del _open[next(iter(_open))]  # the oldest; whoever still uses it keeps it alive
+            _open[choice] = made
         return _open[choice]
 
 
+_MAX_OPEN = 4
 _open: dict[EngineChoice, Engine] = {}
 _opening = threading.Lock()
 

@@ -115,8 +115,8 @@ def _tensors(entries: dict[str, Any], data_bytes: int, path: Path) -> tuple[Tens
 
 def _tensor(name: str, entry: object, path: Path) -> tuple[int, int, TensorEntry]:
     match entry:
-        case {"dtype": str(dtype), "shape": list(shape), "data_offsets": [int(start), int(stop)]} if (
-            dtype in _BYTES and len(entry) == 3 and _is_shape(shape) and type(start) is type(stop) is int
+        case {"dtype": str(dtype), "shape": list(shape), "data_offsets": [int(start), int(stop)], **rest} if (
+            not rest and dtype in _BYTES and _is_shape(shape) and type(start) is type(stop) is int
         ):
             return start, stop, TensorEntry(one_line(name), dtype, tuple(shape))
     raise ModelError(f"the header of {path} describes tensor {one_line(name, 60)!r} wrongly: {one_line(entry, 80)}")

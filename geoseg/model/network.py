@@ -99,7 +99,9 @@ def check_fit(architecture: str, arguments: Mapping[str, Any], header: Header, n
 
 def _load_strictly(network: torch.nn.Module, weights: dict[str, torch.Tensor], name: str) -> None:
     try:
-        network.load_state_dict(weights, strict=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # that a tensor without memory takes no values
+            network.load_state_dict(weights, strict=True)
     except (RuntimeError, KeyError, ValueError) as fault:
         reason = one_line(str(fault).partition(":\n")[2] or fault)
         raise ModelError(f"the weights of {name} do not fit its architecture: {reason}") from None

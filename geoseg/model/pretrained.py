@@ -59,9 +59,7 @@ def _arguments(config: dict[str, Any], folder: Path) -> dict[str, Any]:
     config.pop("encoder_weights", None)  # the trained weights lie in the folder
     activation = config.pop("activation", None)
     if activation not in _ACTIVATIONS:
-        raise ModelError(
-            f"{folder} has the activation {one_line(repr(activation), 40)}; geoseg needs one class a pixel: softmax, none"
-        )
+        raise ModelError(f"{folder} has the activation {one_line(repr(activation), 40)}; geoseg needs softmax, or none")
     if config.pop("aux_params", None) is not None:
         raise ModelError(f"{folder} has a second, classifying head (aux_params); save the network without it")
     old_norm = config.pop("decoder_use_batchnorm", None)  # before smp 0.5

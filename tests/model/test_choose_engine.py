@@ -1,0 +1,247 @@
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+
+from geoseg.errors import GeosegWarning, ModelError, UsageError
+from geoseg.model import device as device_module
+from geoseg.model import engines, exported
+from geoseg.model.bundle import ModelBundle
+from geoseg.model.engines import choose_engine
+from geoseg.model.export import export_onnx, main
+from geoseg.model.exported import find_export
+from geoseg.model.onnx_metadata import read_metadata
+from geoseg.raster.windows import Window
+from tests.networks import tiny_bundle
+
+
+def _stay() -> bool:
+    return False
+
+
+@pytest.fixture
+def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Export here, which is what happens inside QGIS, and is quicker than another process."""
+    monkeypatch.setattr(exported, "_is_python", _stay)
+
+
+@pytest.fixture
+def bare(tmp_path: Path) -> ModelBundle:
+    """A bundle without an ONNX file."""
+    return tiny_bundle(tmp_path, export=False)
+
+
+def run(choice: engines.EngineChoice, window_px: int = 64) -> np.ndarray[Any, Any]:
+    data = np.random.default_rng(0).integers(0, 256, (3, window_px, window_px), dtype=np.uint8)
+    engine = choice.open()
+    footprint = engine.upload(data, np.ones((window_px, window_px), dtype=bool))
+    return engine.download(engine.probabilities(footprint, [Window(0, 0, window_px, window_px)], window_px))
+
+
+def test_shipped_export_is_used_without_torch(tiny: ModelBundle, cache: Path) -> None:
+    program = (
+        "import sys, numpy as np; from geoseg.model.bundle import ModelBundle;"
+        "from geoseg.model.engines import choose_engine;"
+        "from geoseg.raster.windows import Window;"
+        "choice = choose_engine(ModelBundle.open(sys.argv[1]), report=print); engine = choice.open();"
+        "pixels = engine.upload(np.zeros((3, 64, 64), np.uint8), np.ones((64, 64), bool));"
+        "print(engine.probabilities(pixels, [Window(0, 0, 64, 64)], 64).shape);"
+        "print([name for name in ('torch', 'onnx', 'timm') if name in sys.modules])"
+    )
+    environment = os.environ | {"CUDA_VISIBLE_DEVICES": ""}
+    command = [sys.executable, "-c", program, tiny.weights_path]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    assert done.stdout.splitlines() == ["(1, 7, 64, 64)", "[]"]
+    assert not cache.exists()
+
+
+def test_export_in_another_process_is_said_and_kept(bare: ModelBundle, cache: Path) -> None:
+    said: list[str] = []
+    choice = choose_engine(bare, "cpu", report=said.append)
+    assert said == ["exporting Unet-0 to ONNX, once per model and window: 5 to 20 s"]
+    assert choice.onnx_path is not None
+    assert choice.onnx_path.parent == cache
+    assert choose_engine(bare, "cpu", report=said.append) == choice
+    assert len(said) == 1
+    assert [path.suffix for path in cache.iterdir() if path.suffix != ".lock"] == [".onnx"]
+    np.testing.assert_allclose(run(choice), run(choose_engine(bare, "torch-cpu")), atol=1e-4)
+
+
+@pytest.mark.usefixtures("in_process")
+def test_export_is_for_one_window(tiny: ModelBundle) -> None:
+    assert find_export(tiny, 64) == tiny.weights_path.with_suffix(".onnx")
+    assert find_export(tiny, 72) is None
+    choice = choose_engine(tiny, "cpu", window_px=72)
+    assert choice.onnx_path == find_export(tiny, 72)
+    assert run(choice, 72).shape == (1, 7, 72, 72)
+    with pytest.raises(ValueError, match="windows are 72, got 64"):
+        run(choice, 64)
+
+
+@pytest.mark.usefixtures("in_process")
+def test_without_export_it_is_made_when_opened(bare: ModelBundle, cache: Path) -> None:
+    choice = choose_engine(bare, "cpu", export=False)
+    assert choice.onnx_path is None
+    assert not cache.exists()
+    travelled = pickle.loads(pickle.dumps(choice))  # noqa: S301 (our own bytes)
+    assert run(travelled).shape == (1, 7, 64, 64)
+    assert travelled.open() is choice.open()
+
+
+@pytest.mark.usefixtures("in_process")
+def test_export_of_another_model_is_not_used(tiny: ModelBundle, bare: ModelBundle) -> None:
+    bare.weights_path.with_suffix(".onnx").write_bytes(tiny.weights_path.with_suffix(".onnx").read_bytes())
+    assert bare.hash != tiny.hash
+    assert find_export(bare, 64) is None
+
+
+def test_export_with_weights_in_other_files_is_not_used(bare: ModelBundle) -> None:
+    path = bare.weights_path.with_suffix(".onnx")
+    export_onnx(bare, 64, path)
+    assert find_export(bare, 64) == path
+    model = onnx.load(path)
+    onnx.save(model, path, save_as_external_data=True, location="weights.data", size_threshold=0)
+    assert json.loads({entry.key: entry.value for entry in model.metadata_props}["geoseg"])["bundle"] == bare.hash
+    with pytest.raises(ValueError, match="other files"):
+        read_metadata(path)
+    assert find_export(bare, 64) is None
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff" * 100, b"garbage" * 50, b"\x72\xff\xff\xff\xff\x0f"], ids=repr)
+def test_sibling_that_is_no_onnx_is_not_used(bare: ModelBundle, content: bytes) -> None:
+    bare.weights_path.with_suffix(".onnx").write_bytes(content)
+    assert find_export(bare, 64) is None
+
+
+@pytest.mark.usefixtures("in_process")
+def test_broken_export_in_the_cache_is_made_again(bare: ModelBundle) -> None:
+    choice = choose_engine(bare, "cpu")
+    assert choice.onnx_path is not None
+    whole = choice.onnx_path.read_bytes()
+    model = onnx.ModelProto(ir_version=8)
+    onnx.helper.set_model_props(model, {"geoseg": json.dumps(exported.export_stamp(bare, 64))})
+    choice.onnx_path.write_bytes(model.SerializeToString())
+    assert choose_engine(bare, "cpu") == choice, "it looks right"
+    assert run(choice.with_threads(2)).shape == (1, 7, 64, 64)
+    assert len(choice.onnx_path.read_bytes()) == len(whole)
+
+
+@pytest.mark.usefixtures("in_process")
+def test_cache_that_cannot_be_written_is_no_obstacle(
+    bare: ModelBundle, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("GEOSEG_CACHE", str(tmp_path / "file" / "cache"))
+    assert run(choose_engine(bare, "cpu")).shape == (1, 7, 64, 64)
+
+
+def test_network_that_cannot_be_exported_runs_in_torch(bare: ModelBundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise ModelError("Unet-0 cannot be exported to ONNX: no such operator")
+
+    monkeypatch.setattr(engines, "make_export", fail)
+    with pytest.warns(GeosegWarning, match="no such operator; going on with torch on the CPU"):
+        choice = choose_engine(bare, "cpu")
+    assert choice.device == "torch-cpu"
+    assert choice.on_cpu
+    assert run(choice).shape == (1, 7, 64, 64)
+
+
+@pytest.mark.usefixtures("in_process")
+def test_network_that_cannot_run_on_a_window_says_so(tmp_path: Path) -> None:
+    arguments = {"encoder_name": "tu-tf_mobilenetv3_small_minimal_100"}
+    bundle = tiny_bundle(tmp_path, architecture="PAN", arguments=arguments, export=False)
+    with pytest.raises(ModelError, match="cannot run on a window of 32"):
+        export_onnx(bundle, 32, tmp_path / "x.onnx")
+
+
+@pytest.mark.parametrize(
+    ("window_px", "wish"), [(60, "try 56 or 64"), (1, "try 8"), (0, "try 8"), (-8, "try 8"), (10**9, "try 16384")]
+)
+def test_window_the_network_cannot_take_names_the_nearest(tiny: ModelBundle, window_px: int, wish: str) -> None:
+    with pytest.raises(UsageError, match=wish):
+        choose_engine(tiny, "cpu", window_px=window_px)
+
+
+def test_words_for_engines(tiny: ModelBundle) -> None:
+    choice = choose_engine(tiny, "cpu", threads=2)
+    assert choice.describe().startswith("ONNX Runtime 1.")
+    assert choice.describe().endswith(" on the CPU, 2 threads")
+    assert choice.with_threads(1).describe().endswith(" on the CPU, 1 thread")
+    assert choice.describe_kind() == choice.with_threads(1).describe_kind()
+    assert choice.describe_kind() != choose_engine(tiny, "torch-cpu").describe_kind()
+
+
+@pytest.mark.parametrize(
+    ("wanted", "message"),
+    [("gpu", "device must be one of"), ("cuda:x", "device must be"), ("cuda:-1", "device must be")],
+)
+def test_unknown_device_is_refused(wanted: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        device_module.choose_device(wanted)
+
+
+def test_missing_devices_say_what_was_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device_module, "cuda_devices", lambda: 0)
+    monkeypatch.setattr(device_module, "has_mps", lambda: False)
+    assert device_module.choose_device("auto") == "onnx"
+    with pytest.raises(UsageError, match=r"no NVIDIA GPU or driver was found; use --device cpu"):
+        device_module.choose_device("cuda")
+    with pytest.raises(UsageError, match="needs an Apple silicon Mac"):
+        device_module.choose_device("mps")
+    monkeypatch.setattr(device_module, "cuda_devices", lambda: 2)
+    with pytest.raises(UsageError, match="the NVIDIA driver offers 2, counted from 0"):
+        device_module.choose_device("cuda:2")
+
+
+def test_gpu_goes_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device_module, "cuda_devices", lambda: 2)
+    monkeypatch.setattr(device_module, "_torch_has_cuda", lambda: True)
+    assert device_module.choose_device("auto") == "cuda:0"
+    assert device_module.choose_device("cuda:1") == "cuda:1"
+    monkeypatch.setattr(device_module, "cuda_devices", lambda: 0)
+    monkeypatch.setattr(device_module, "has_mps", lambda: True)
+    assert device_module.choose_device("auto") == "mps"
+
+
+def test_gpu_that_torch_cannot_use_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device_module, "cuda_devices", lambda: 1)
+    monkeypatch.setattr(device_module, "_torch_has_cuda", lambda: False)
+    monkeypatch.setattr(device_module, "has_mps", lambda: False)
+    with pytest.warns(GeosegWarning, match="cannot use it; going on with the CPU"):
+        assert device_module.choose_device("auto") == "onnx"
+    with pytest.raises(UsageError, match="install a torch built for CUDA"):
+        device_module.choose_device("cuda")
+
+
+def test_threads_and_scale_are_checked(tiny: ModelBundle) -> None:
+    with pytest.raises(UsageError, match="threads must be at least 1"):
+        choose_engine(tiny, "cpu", threads=0)
+    with pytest.raises(UsageError, match="low before high"):
+        choose_engine(tiny, "cpu", scale=(5.0, 1.0))
+
+
+def test_larger_windows_and_batches_take_more_memory(tiny: ModelBundle) -> None:
+    small, large = (choose_engine(tiny, "cpu", window_px=side, export=False) for side in (64, 128))
+    assert 0 < small.memory_bytes(1) < small.memory_bytes(2) < large.memory_bytes(2)
+
+
+def test_export_program_fails_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], tiny: ModelBundle
+) -> None:
+    assert main(["only"]) == 2
+    assert capsys.readouterr().err.startswith("usage: ")
+    assert main([str(tmp_path / "nothing"), "64", str(tmp_path / "x.onnx")]) == 1
+    assert "does not exist" in capsys.readouterr().err
+    assert main([str(tiny.weights_path), "63", str(tmp_path / "x.onnx")]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+    assert list(tmp_path.glob("*.onnx")) == []

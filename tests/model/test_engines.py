@@ -1,0 +1,219 @@
+"""Both engines against the oracle: the bare network in torch, fed by numpy."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from geoseg.errors import ModelError
+from geoseg.model.bundle import ModelBundle
+from geoseg.model.engine import Engine, OutOfMemory
+from geoseg.model.engines import choose_engine
+from geoseg.model.network import load
+from geoseg.model.normalization import VALUE_RANGES, Normalization
+from geoseg.raster.windows import Window
+from tests.networks import TINY, tiny_bundle
+
+WINDOW = 64
+FOOTPRINT = (150, 170)
+WINDOWS = [Window(0, 0, WINDOW, WINDOW), Window(86, 106, WINDOW, WINDOW), Window(30, 7, WINDOW, WINDOW)]
+SMALL = {key: value for key, value in TINY.items() if key != "decoder_channels"}
+NETWORKS: dict[str, dict[str, Any]] = {
+    "Unet": TINY,
+    "FPN": {"encoder_name": "mobileone_s0", "decoder_pyramid_channels": 32, "decoder_segmentation_channels": 32},
+    "DeepLabV3Plus": {**SMALL, "encoder_depth": 5, "decoder_channels": 32},
+    "Segformer": {**SMALL, "encoder_name": "tu-resnet10t", "encoder_depth": 4, "decoder_segmentation_channels": 32},
+}
+
+
+@pytest.fixture(scope="module", params=NETWORKS)
+def bundle(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> ModelBundle:
+    folder = tmp_path_factory.mktemp(request.param)
+    return tiny_bundle(folder, architecture=request.param, arguments=NETWORKS[request.param], temperature=1.5)
+
+
+def pixels(dtype: str = "uint8", bands: int = 3, seed: int = 0) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    """Return data (band, row, col) with smooth regions, and valid with a hole and a rim."""
+    random = np.random.default_rng(seed)
+    low, high = VALUE_RANGES[dtype]
+    coarse = random.random((bands, FOOTPRINT[0] // 10 + 1, FOOTPRINT[1] // 10 + 1)).repeat(10, 1).repeat(10, 2)
+    fine = coarse[:, : FOOTPRINT[0], : FOOTPRINT[1]] * 0.8 + random.random((bands, *FOOTPRINT)) * 0.2
+    valid = random.random(FOOTPRINT) > 0.02
+    valid[60:80, 20:60] = False
+    return (low + fine * (high - low)).astype(dtype), valid
+
+
+def oracle(
+    bundle: ModelBundle, data: NDArray[Any], valid: NDArray[np.bool_], scale: tuple[float, float] | None = None
+) -> NDArray[np.float32]:
+    """Return the probabilities of WINDOWS, each window alone, normalized in float64 the long way."""
+    normalization, network = bundle.normalization, load(bundle)
+    values = data.astype(np.float64)
+    if scale:
+        low, high = normalization.value_range
+        values = low + (np.clip(values, *scale) - scale[0]) / (scale[1] - scale[0]) * (high - low)
+    mean, std = (np.asarray(side)[:, None, None] for side in (normalization.mean, normalization.std))
+    image = np.where(valid, (values - mean) / std, 0).astype(np.float32)
+    found = []
+    for window in WINDOWS:
+        with torch.no_grad():
+            logits = network(torch.from_numpy(image[None, :, window.rows, window.cols].copy()))
+        found.append(torch.softmax(logits / bundle.temperature, dim=1)[0].numpy())
+    return np.stack(found)
+
+
+def scores(
+    engine: Engine, data: NDArray[Any], valid: NDArray[np.bool_], windows: list[Window] = WINDOWS
+) -> NDArray[np.float32]:
+    found: NDArray[np.float32] = engine.download(engine.probabilities(engine.upload(data, valid), windows, WINDOW))
+    return found
+
+
+@pytest.mark.parametrize("device", ["onnx", "torch-cpu"])
+def test_probabilities_are_the_networks(bundle: ModelBundle, device: str) -> None:
+    engine = choose_engine(bundle, device).open()
+    data, valid = pixels()
+    found, wanted = scores(engine, data, valid), oracle(bundle, data, valid)
+    assert engine.name == {"onnx": "onnxruntime", "torch-cpu": "torch"}[device]
+    assert found.dtype == np.float32
+    assert found.shape == (3, 7, WINDOW, WINDOW)
+    np.testing.assert_allclose(found, wanted, atol=1e-4)
+    assert len(np.unique(wanted.argmax(axis=1))) > 2, "the oracle says too little"
+
+
+def test_onnx_bits_do_not_depend_on_batch_neighbours_or_threads(bundle: ModelBundle) -> None:
+    data, valid = pixels()
+    one, two = (choose_engine(bundle, "onnx", threads=threads).open() for threads in (1, 2))
+    assert one is not two
+    together = scores(one, data, valid)
+    alone = np.concatenate([scores(one, data, valid, [window]) for window in WINDOWS])
+    reversed_order = scores(one, data, valid, WINDOWS[::-1])[::-1]
+    many = scores(one, data, valid, WINDOWS * 3)[3:6]
+    for other in (alone, reversed_order, many, scores(two, data, valid), scores(two, data, valid, WINDOWS * 2)[:3]):
+        np.testing.assert_array_equal(together, other)
+
+
+def test_onnx_bits_do_not_depend_on_other_callers(tiny: ModelBundle) -> None:
+    engine = choose_engine(tiny, "onnx", threads=2).open()
+    inputs = [pixels(seed=seed) for seed in range(4)]
+    wanted = [scores(engine, *each) for each in inputs]
+    found: list[NDArray[np.float32] | None] = [None] * 16
+
+    def call(index: int) -> None:
+        found[index] = scores(engine, *inputs[index % 4])
+
+    callers = [threading.Thread(target=call, args=(index,)) for index in range(16)]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join()
+    for index, each in enumerate(found):
+        np.testing.assert_array_equal(each, wanted[index % 4])
+
+
+@pytest.mark.parametrize("device", ["onnx", "torch-cpu"])
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16", "float32", "float64", "int8", "uint32"])
+def test_every_dtype_and_scale_is_normalized_alike(tiny: ModelBundle, device: str, dtype: str) -> None:
+    data, valid = pixels(dtype if dtype in VALUE_RANGES else "uint8")
+    data = data.astype(dtype) if dtype != "int8" else (data // 2).astype(dtype)
+    low, high = np.percentile(data, (2, 98))
+    scale = (float(low), float(high))
+    engine = choose_engine(tiny, device, scale=scale).open()
+    np.testing.assert_allclose(scores(engine, data, valid), oracle(tiny, data, valid, scale), atol=1e-4)
+
+
+@pytest.mark.parametrize("device", ["onnx", "torch-cpu"])
+def test_uint16_model_sees_the_upper_half(tmp_path: Path, device: str) -> None:
+    """Values over 32767 are where a careless cast turns negative."""
+    wide = Normalization((30000.0, 31000.0), (9000.0, 8000.0), VALUE_RANGES["uint16"])
+    bundle = tiny_bundle(tmp_path, normalization=wide, bands=("red", "nir"), dtype="uint16")
+    data, valid = pixels("uint16", bands=2)
+    assert data.max() > 2**15
+    np.testing.assert_allclose(
+        scores(choose_engine(bundle, device).open(), data, valid), oracle(bundle, data, valid), atol=1e-4
+    )
+
+
+@pytest.mark.parametrize("device", ["onnx", "torch-cpu"])
+@pytest.mark.parametrize("garbage", [0.0, -3.4e38, 3.4e38])
+def test_what_lies_under_invalid_pixels_changes_nothing(tiny: ModelBundle, device: str, garbage: float) -> None:
+    data, valid = pixels("float32")
+    other = np.where(valid, data, np.float32(garbage))
+    engine = choose_engine(tiny, device).open()
+    np.testing.assert_array_equal(scores(engine, data, valid), scores(engine, other, valid))
+
+
+@pytest.mark.parametrize("device", ["onnx", "torch-cpu"])
+def test_a_view_of_a_larger_array_is_taken(tiny: ModelBundle, device: str) -> None:
+    data, valid = pixels()
+    engine = choose_engine(tiny, device).open()
+    strided = np.asfortranarray(data.repeat(2, axis=2))[:, :, ::2]
+    np.testing.assert_array_equal(scores(engine, strided, valid), scores(engine, data, valid))
+
+
+@pytest.mark.parametrize("device", ["onnx", "torch-cpu"])
+def test_zeros_and_download_are_the_engines(tiny: ModelBundle, device: str) -> None:
+    engine = choose_engine(tiny, device).open()
+    zeros = engine.zeros((2, 3))
+    zeros += 1  # in place, as the accumulator does
+    found = engine.probabilities(engine.upload(*pixels()), WINDOWS[:1], WINDOW)
+    found *= 0.5
+    assert isinstance(zeros, engine.xp.ndarray if engine.xp is np else torch.Tensor)
+    assert engine.download(zeros).tolist() == [[1, 1, 1], [1, 1, 1]]
+    np.testing.assert_allclose(engine.download(found).sum(axis=1), 0.5, atol=1e-5)
+
+
+FAULTS = [
+    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB"),
+    RuntimeError("[enforce fail at alloc_cpu.cpp:117] . DefaultCPUAllocator: can't allocate memory: you tried to"),
+    RuntimeError("MPS backend out of memory"),
+    MemoryError(),
+]
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: type(fault).__name__)
+def test_torch_short_of_memory_is_out_of_memory(
+    tiny: ModelBundle, monkeypatch: pytest.MonkeyPatch, fault: Exception
+) -> None:
+    engine: Any = choose_engine(tiny, "torch-cpu").open()
+
+    def fail(_: object) -> None:
+        raise fault
+
+    monkeypatch.setattr(engine._network, "forward", fail)
+    with pytest.raises(OutOfMemory):
+        scores(engine, *pixels())
+    monkeypatch.undo()
+    assert scores(engine, *pixels()).shape[0] == 3, "the engine works on after it"
+
+
+def test_onnx_short_of_memory_is_out_of_memory(tiny: ModelBundle) -> None:
+    """A batch that no machine holds: 10 million windows."""
+    engine = choose_engine(tiny, "onnx").open()
+    with pytest.raises(OutOfMemory):
+        scores(engine, *pixels(), WINDOWS[:1] * 10**7 * 3)
+    assert scores(engine, *pixels()).shape[0] == 3, "the engine works on after it"
+
+
+def test_onnx_allocation_failure_is_out_of_memory(tiny: ModelBundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine: Any = choose_engine(tiny, "onnx").open()
+
+    class Session:
+        def __init__(self, message: str) -> None:
+            self.message = message
+
+        def run(self, *_: object) -> None:
+            raise RuntimeError(self.message)
+
+    monkeypatch.setattr(engine, "_session", Session("Failed to allocate memory for requested buffer of size 123"))
+    with pytest.raises(OutOfMemory):
+        scores(engine, *pixels())
+    monkeypatch.setattr(engine, "_session", Session("Non-zero status code"))
+    with pytest.raises(ModelError, match="ONNX Runtime failed: Non-zero"):
+        scores(engine, *pixels())

@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import pickle
+import zipfile
+from pathlib import Path
+
+import onnx
+import pytest
+import torch
+
+from geoseg.errors import ModelError
+from geoseg.model.bundle import ModelBundle
+
+WEIGHTS = {"weight": torch.zeros(3)}
+
+
+class Bomb:
+    """Unpickling it leaves a trace."""
+
+    def __init__(self, trace: Path) -> None:
+        self.trace = trace
+
+    def __reduce__(self) -> tuple[object, tuple[object, ...]]:
+        return Path.touch, (self.trace,)
+
+
+@pytest.mark.parametrize("name", ["model.pt", "model.pth", "model.ckpt", "model.bin", "model.safetensors", "model"])
+@pytest.mark.parametrize("zipped", [True, False], ids=["zip", "older"])
+def test_torch_pickle_is_refused_whatever_its_name(tmp_path: Path, name: str, *, zipped: bool) -> None:
+    torch.save(WEIGHTS, tmp_path / name, _use_new_zipfile_serialization=zipped)
+    with pytest.raises(ModelError, match=r"is a pickle.*weights_only=True.*save_bundle"):
+        ModelBundle.open(tmp_path / name)
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_no_pickle_is_ever_run(tmp_path: Path, protocol: int) -> None:
+    file = tmp_path / "model.pkl"
+    file.write_bytes(pickle.dumps(Bomb(tmp_path / "trace"), protocol))
+    with pytest.raises(ModelError, match="is a pickle"):
+        ModelBundle.open(file)
+    assert not (tmp_path / "trace").exists()
+
+
+def test_torch_checkpoint_cut_short_is_still_named(tmp_path: Path) -> None:
+    torch.save(WEIGHTS, tmp_path / "whole.pt")
+    (tmp_path / "cut.pt").write_bytes((tmp_path / "whole.pt").read_bytes()[:300])
+    with pytest.raises(ModelError, match="is a pickle"):
+        ModelBundle.open(tmp_path / "cut.pt")
+
+
+def test_other_files_are_named(tmp_path: Path) -> None:
+    kinds = {
+        "a.h5": (b"\x89HDF\r\n\x1a\n" + bytes(100), "HDF5"),
+        "b.tif": (b"II*\0" + bytes(100), "TIFF raster, not a model"),
+        "c.png": (b"\x89PNG\r\n\x1a\n" + bytes(100), "PNG picture"),
+        "d.safetensors": (b"", "is empty"),
+        "e.safetensors": (b"\x01\x02", "cut short"),
+        "f.txt": (b"weights weights weights", "not a .safetensors file"),
+        "g.onnx": (onnx.ModelProto(ir_version=8, producer_name="a program").SerializeToString(), "ONNX file"),
+    }
+    for name, (content, wanted) in kinds.items():
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(ModelError, match=wanted):
+            ModelBundle.open(tmp_path / name)
+
+
+def test_other_zip_is_no_pickle(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "model.keras", "w") as archive:
+        archive.writestr("config.json", "{}")
+    with pytest.raises(ModelError, match="ZIP archive"):
+        ModelBundle.open(tmp_path / "model.keras")
+
+
+def test_missing_file_and_folder_say_what_to_give(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="does not exist"):
+        ModelBundle.open(tmp_path / "nothing.safetensors")
