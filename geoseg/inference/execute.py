@@ -4,18 +4,27 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from geoseg.errors import OutputError, UsageError
+from geoseg.errors import OutputError, SceneError, UsageError
 from geoseg.inference.journal import Journal, clear_parts, open_journal
 from geoseg.inference.plan import Plan
 from geoseg.inference.progress import Progress
 from geoseg.inference.run import check_shared_folder, run_tasks, stoppable
 from geoseg.inference.task import TileDone, TileTask
-from geoseg.raster.landcover import assemble, free_space_bytes, probe_writable
+from geoseg.raster.environment import is_remote
+from geoseg.raster.landcover import (
+    assemble,
+    files_beside,
+    free_space_bytes,
+    is_foreign_style,
+    part_path,
+    probe_writable,
+    style_path,
+)
 from geoseg.raster.product import ProductName
 from geoseg.raster.scene import Scene
 
@@ -44,19 +53,28 @@ class Targets:
     def check(self, *, overwrite: bool) -> None:
         """Raise UsageError for two products at one path, OutputError for a path that exists or cannot be written."""
         paths = list(self.by_product.values())
-        if len({path.resolve() for path in paths}) < len(paths):
-            raise UsageError(f"each product needs a path of its own, got {', '.join(map(str, paths))}")
         for path in paths:
             probe_writable(path)
             if path.exists() and not overwrite:
                 raise OutputError(f"{path} exists; add --overwrite to replace it, or choose another --out")
+            if is_foreign_style(style_path(path)) and not overwrite:
+                raise OutputError(
+                    f"{style_path(path)} is a style that geoseg has not written; choose another --out, "
+                    "or add --overwrite to replace it"
+                )
+        claimed = [beside.resolve() for path in paths for beside in (path, *files_beside(path))]
+        if len(set(claimed)) < len(claimed):
+            raise UsageError(f"each product needs a name of its own, got {', '.join(map(str, paths))}")
 
     def check_inputs(self, scene: Scene, model: Path | None) -> None:
         """Raise UsageError when a product would replace a file that the run reads."""
         read = {*scene.local_files(), *([model.resolve()] if model else [])}
         for path in self.by_product.values():
-            if path.resolve() in read:
-                raise UsageError(f"{path} is read by this run and cannot be its output; choose another --out")
+            for claimed in (path, *files_beside(path)):
+                if claimed.resolve() in read:
+                    raise UsageError(
+                        f"{claimed} is read by this run and would be replaced by its output; choose another --out"
+                    )
 
 
 def execute(
@@ -74,19 +92,40 @@ def execute(
     beside the output.
     """
     targets.check_inputs(plan.scene, plan.bundle.weights_path)
-    targets.labels.parent.mkdir(parents=True, exist_ok=True)
-    with open_journal(targets.labels, plan.fingerprint(), plan.meaning, start_over=overwrite) as journal:
+    for path in targets.by_product.values():
+        path.parent.mkdir(parents=True, exist_ok=True)
+    meaning = plan.meaning
+    with open_journal(targets.labels, plan.fingerprint(), meaning, start_over=overwrite) as journal:
         targets.check(overwrite=overwrite)
+        _forget_lost_parts(plan, journal)
         _check_space(plan, journal)
         _announce(plan, journal, announce or _silence)
         _map_missing(plan, journal, progress or _silence)
-        _assemble(plan, targets, journal)
+        _check_unchanged(plan, meaning)
+        _assemble(plan, targets, journal, _tags(plan, meaning))
         clear_parts(journal)
     return targets.labels
 
 
 def _silence(_: object) -> None:
     return
+
+
+def _forget_lost_parts(plan: Plan, journal: Journal) -> None:
+    """Make again what somebody removed from the parts, or a run that was killed while it cleaned up."""
+    journal.finished = {
+        index
+        for index in journal.finished
+        if all(part_path(journal.folder, product, index).is_file() for product in plan.products)
+    }
+
+
+def _check_unchanged(plan: Plan, meaning: Mapping[str, object]) -> None:
+    """Raise SceneError when a local scene was replaced under the run: its map would be half old, half new."""
+    if not is_remote(plan.scene.path) and plan.scene.fingerprint() != meaning["scene"]:
+        raise SceneError(
+            f"{plan.scene.path} has changed since the run began; run again with --overwrite when it is complete"
+        )
 
 
 def _check_space(plan: Plan, journal: Journal) -> None:
@@ -132,17 +171,17 @@ def _map_missing(plan: Plan, journal: Journal, progress: Report) -> None:
         run_tasks(TileTask(plan, journal.folder, run), missing, plan.workers, finished)
 
 
-def _assemble(plan: Plan, targets: Targets, journal: Journal) -> None:
+def _assemble(plan: Plan, targets: Targets, journal: Journal, tags: Mapping[str, str]) -> None:
     """Put the parts of each product together; the land-cover map comes last."""
     tiles = [plan.tile(index) for index in range(plan.tile_count)]
     products = {product.name: product for product in plan.products}
     for name, path in targets.by_product.items():
-        assemble(journal.folder, products[name], tiles, plan.scene.geobox, path, _tags(plan))
+        assemble(journal.folder, products[name], tiles, plan.scene.geobox, path, tags)
 
 
-def _tags(plan: Plan) -> dict[str, str]:
+def _tags(plan: Plan, meaning: Mapping[str, object]) -> dict[str, str]:
     """Return where the map comes from, as it stands in the file."""
-    tags: dict[str, Any] = {f"GEOSEG_{key.upper()}": value for key, value in plan.meaning.items() if key != "products"}
+    tags: dict[str, Any] = {f"GEOSEG_{key.upper()}": value for key, value in meaning.items() if key != "products"}
     tags["GEOSEG_VERSION"] = tags.pop("GEOSEG_GEOSEG")
     tags["GEOSEG_MODEL_NAME"] = plan.bundle.name
     tags["GEOSEG_MODEL_SHA256"] = tags.pop("GEOSEG_MODEL")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TypedDict
 
@@ -18,7 +18,7 @@ from geoseg.inference.tile import Mapping
 from geoseg.inference.tiling import choose_tile, round_tile
 from geoseg.model.bundle import ModelBundle
 from geoseg.model.card import OVERLAP_SHARE
-from geoseg.model.engines import EngineChoice, choose_engine
+from geoseg.model.engines import choose_engine
 from geoseg.raster.landcover import overview_levels
 from geoseg.raster.scene import Scene
 from geoseg.raster.windows import WindowGrid
@@ -76,19 +76,36 @@ def plan(  # noqa: PLR0913 - each keyword is a knob of the command line
     check_bands(source, bundle)
     check_scale(source, bundle, scale)
     grid = _grid(source, bundle, window, overlap)
-    choice = choose_engine(bundle, device=device, window_px=grid.window_px, scale=scale, report=announce)
-    crew = _crew(choice, workers)
-    tile_height_px, tile_width_px = _tile(source, grid, tile, crew)
-    tiles = math.ceil(grid.height_px / tile_height_px) * math.ceil(grid.width_px / tile_width_px)
-    crew = min(crew, tiles)
-    choice = choice.with_threads(max(1, available_cores() // crew))
-    usual = CPU_BATCH if choice.on_cpu else GPU_BATCH
+    engine = choose_engine(bundle, device, window_px=grid.window_px, scale=scale, export=False)
+    usual = CPU_BATCH if engine.on_cpu else GPU_BATCH
     size = usual if batch_size is None else _positive("batch-size", batch_size)
     mapping = Mapping(source, grid, check_blend(blend), size, bundle.output_codes, probabilities)
-    made = Plan(bundle, choice, mapping, tile_height_px, tile_width_px, crew, confidence)
-    _check_memory(made)
+    made = _share_out(Plan(bundle, engine, mapping, 0, 0, 0, confidence), tile, workers)
     warn_if_unlike(source, bundle, scale)
-    return made
+    threads = made.engine.threads  # only a plan that fits is worth an export
+    engine = choose_engine(bundle, device, window_px=grid.window_px, scale=scale, threads=threads, report=announce)
+    return replace(made, engine=engine)
+
+
+def _share_out(sketch: Plan, tile: int | None, workers: int | None) -> Plan:
+    """Return the plan with its tiles, workers and threads, as many workers as the memory allows; UsageError if none.
+
+    On a CPU each worker scores its own tile with its share of the cores, so reading and writing hide behind scoring;
+    a GPU is fed by a few.
+    """
+    cores = available_cores()
+    if workers is not None:
+        crews = [_positive("workers", workers)]
+    else:
+        crews = list(range(cores if sketch.engine.on_cpu else min(_GPU_WORKERS, cores), 0, -1))
+    for crew in crews:
+        height_px, width_px = _tile(sketch.scene, sketch.grid, tile, crew)
+        made = replace(sketch, tile_height_px=height_px, tile_width_px=width_px, workers=crew)
+        busy = min(crew, made.tile_count)
+        made = replace(made, workers=busy, engine=made.engine.with_threads(max(1, cores // busy)))
+        if made.memory_bytes <= psutil.virtual_memory().available:
+            return made
+    raise UsageError(_too_large(made))
 
 
 def _grid(scene: Scene, bundle: ModelBundle, window: int | None, overlap: int | None) -> WindowGrid:
@@ -101,17 +118,6 @@ def _grid(scene: Scene, bundle: ModelBundle, window: int | None, overlap: int | 
         overlap_px = window_px // OVERLAP_SHARE
     height_px, width_px = scene.geobox.shape
     return WindowGrid(height_px, width_px, window_px, overlap_px)
-
-
-def _crew(choice: EngineChoice, workers: int | None) -> int:
-    """Return how many tiles are worked on at once.
-
-    On a CPU each worker scores its own tile with its share of the cores, so reading and writing hide behind scoring;
-    a GPU is fed by a few.
-    """
-    if workers is not None:
-        return _positive("workers", workers)
-    return available_cores() if choice.on_cpu else min(_GPU_WORKERS, available_cores())
 
 
 def _tile(scene: Scene, grid: WindowGrid, tile: int | None, crew: int) -> tuple[int, int]:
@@ -129,14 +135,13 @@ def available_cores() -> int:
     return os.cpu_count() or 1
 
 
-def _check_memory(made: Plan) -> None:
+def _too_large(made: Plan) -> str:
     free = psutil.virtual_memory().available
-    if made.memory_bytes > free:
-        raise UsageError(
-            f"this plan needs about {made.memory_bytes / 1e9:.1f} GB of memory, {free / 1e9:.1f} GB are free; "
-            f"take a smaller --window (now {made.grid.window_px}), --tile ({made.tile_width_px}), "
-            f"--batch-size ({made.mapping.batch_size}) or --workers ({made.workers})"
-        )
+    return (
+        f"this plan needs about {made.memory_bytes / 1e9:.1f} GB of memory, {free / 1e9:.1f} GB are free; "
+        f"take a smaller --window (now {made.grid.window_px}), --tile ({made.tile_width_px}), "
+        f"--batch-size ({made.mapping.batch_size}) or --workers ({made.workers})"
+    )
 
 
 def _positive(name: str, value: int) -> int:

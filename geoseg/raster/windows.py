@@ -93,7 +93,7 @@ class WindowGrid:
     def __post_init__(self) -> None:
         if min(self.height_px, self.width_px, self.window_px) <= 0:
             raise UsageError(
-                f"a grid needs positive sizes, got a scene of {self.height_px} x {self.width_px}, windows of {self.window_px}"
+                f"a grid needs positive sizes, got {self.height_px} x {self.width_px} and windows of {self.window_px}"
             )
         if not 0 <= self.overlap_px < self.window_px:
             raise UsageError(
