@@ -55,6 +55,12 @@ class Targets:
         paths = list(self.by_product.values())
         for path in paths:
             probe_writable(path)
+        claimed = [beside.resolve() for path in paths for beside in (path, *files_beside(path))]
+        if len(set(claimed)) < len(claimed):
+            raise UsageError(
+                f"each product needs a path of its own, also without its suffix, got {', '.join(map(str, paths))}"
+            )
+        for path in paths:
             if path.exists() and not overwrite:
                 raise OutputError(f"{path} exists; add --overwrite to replace it, or choose another --out")
             if is_foreign_style(style_path(path)) and not overwrite:
@@ -62,9 +68,6 @@ class Targets:
                     f"{style_path(path)} is a style that geoseg has not written; choose another --out, "
                     "or add --overwrite to replace it"
                 )
-        claimed = [beside.resolve() for path in paths for beside in (path, *files_beside(path))]
-        if len(set(claimed)) < len(claimed):
-            raise UsageError(f"each product needs a name of its own, got {', '.join(map(str, paths))}")
 
     def check_inputs(self, scene: Scene, model: Path | None) -> None:
         """Raise UsageError when a product would replace a file that the run reads."""

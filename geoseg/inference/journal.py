@@ -52,6 +52,8 @@ def open_journal(
     is removed.
     """
     folder = parts_folder(output)
+    if folder.is_dir() and not _is_ours(folder):
+        raise OutputError(f"{folder} is not the folder of an unfinished map; move it, or choose another --out")
     lock = _claim(folder, output)
     try:
         finished = _resume(folder, fingerprint, meaning, start_over=start_over)
@@ -59,7 +61,7 @@ def open_journal(
         try:
             yield journal
         finally:
-            if not journal.finished:
+            if not journal.finished and folder.is_dir():  # somebody may have removed it
                 _clear(folder)
     finally:
         _remove_if_idle(folder)
@@ -72,6 +74,15 @@ def clear_parts(journal: Journal) -> None:
     """Remove the parts and the journal of a run whose map is finished; the lock goes when the journal is closed."""
     _clear(journal.folder)
     journal.finished.clear()
+
+
+def _is_ours(folder: Path) -> bool:
+    """Say whether a folder may be cleared: the first files a run makes in it are the lock, then the journal."""
+    try:
+        names = {path.name for path in folder.iterdir()}
+    except FileNotFoundError:  # another run has just finished with it
+        return True
+    return not names or _LOCK in names or _JOURNAL in names
 
 
 def _claim(folder: Path, output: Path) -> FileLock:
@@ -125,9 +136,9 @@ def _read(path: Path) -> tuple[dict[str, object], set[int]]:
     if whole != text:
         os.truncate(path, len(whole))
     try:
-        lines = [json.loads(line) for line in whole.splitlines()]
+        lines = [dict(json.loads(line)) for line in whole.splitlines()]
         return (lines[0], {int(line["tile"]) for line in lines[1:]}) if lines else ({}, set())
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return {"fingerprint": None}, set()
 
 
@@ -152,9 +163,9 @@ def _clear(folder: Path) -> None:
 
 def _remove_if_idle(folder: Path) -> None:
     """Remove a folder that holds nothing but the lock."""
-    if {path.name for path in folder.iterdir()} - {_LOCK}:
-        return
     try:
+        if {path.name for path in folder.iterdir()} - {_LOCK}:
+            return
         (folder / _LOCK).unlink(missing_ok=True)
         folder.rmdir()
     except OSError:

@@ -15,9 +15,14 @@ from geoseg.errors import OutputError
 _URL = re.compile(r"^[a-z][a-z0-9+.-]+://|^/vsi", re.IGNORECASE)
 
 
-def write_durably(path: Path, content: bytes) -> None:
-    """Write a file that is whole or absent, even after a power cut. Raises OutputError, as on a full disk."""
-    temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp")
+def write_durably(path: Path, content: bytes, workplace: Path | None = None) -> None:
+    """Write a file that is whole or absent, even after a power cut. Raises OutputError, as on a full disk.
+
+    `workplace` is the folder for the unfinished file, where a kill may leave it; by default that of `path`.
+    """
+    temporary = (
+        workplace or path.parent
+    ) / f"{uuid.uuid4().hex}.tmp"  # short: `path` may have the longest name allowed
     try:
         with temporary.open("wb") as file:
             file.write(content)
@@ -31,9 +36,25 @@ def write_durably(path: Path, content: bytes) -> None:
 
 
 def replace_durably(source: Path, target: Path) -> None:
-    """Rename a file onto another, and have the folder remember it. Raises OSError."""
-    source.replace(target)
+    """Rename a file onto another, and have the folder remember it; copy it to another disk first. Raises OSError."""
+    try:
+        source.replace(target)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        _replace_on_other_disk(source, target)
     sync_folder(target.parent)
+
+
+def _replace_on_other_disk(source: Path, target: Path) -> None:
+    temporary = target.with_name(f".geoseg-{uuid.uuid4().hex}.tmp")
+    try:
+        shutil.copyfile(source, temporary)
+        sync_file(temporary)
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
+    source.unlink()
 
 
 def sync_file(path: Path) -> None:
@@ -76,6 +97,7 @@ def probe_writable(target: str | os.PathLike[str]) -> Path:
         raise OutputError(
             f"cannot write to {text}: outputs are local files; write to a local path and upload the finished map"
         )
+    _check_name(text)
     path = Path(text)
     if path.is_dir():
         raise OutputError(
@@ -91,6 +113,18 @@ def probe_writable(target: str | os.PathLike[str]) -> Path:
             return path
     except OSError as error:
         raise output_error(path, error) from error
+
+
+def _check_name(text: str) -> None:
+    """Raise OutputError for a name that the map, or what stands beside it, cannot have."""
+    try:
+        text.encode()
+        os.lstat(f"{text}.aux.xml")
+    except UnicodeEncodeError:
+        raise OutputError(f"cannot write {text!r}: GDAL wants names in UTF-8; choose another output") from None
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise output_error(Path(text), error) from error
 
 
 def _nearest(folder: Path) -> Path:

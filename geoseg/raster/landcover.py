@@ -24,7 +24,7 @@ from geoseg.raster.mosaic import Mosaic
 from geoseg.raster.part import part_path, write_part
 from geoseg.raster.product import Product, confidence, labels, probabilities
 from geoseg.raster.pyramid import overview_levels
-from geoseg.raster.style import sidecars
+from geoseg.raster.style import is_foreign_style, names_path, sidecars, style_path
 from geoseg.raster.windows import Window
 
 __all__ = [
@@ -33,18 +33,26 @@ __all__ = [
     "Product",
     "assemble",
     "confidence",
+    "files_beside",
     "free_space_bytes",
+    "is_foreign_style",
     "labels",
     "overview_levels",
     "part_path",
     "probabilities",
     "probe_writable",
+    "style_path",
     "write_part",
 ]
 
 LEGEND_TAG = "GEOSEG_LEGEND"
 PRODUCT_TAG = "GEOSEG_PRODUCT"
 _OF_THE_OLD_MAP = (".ovr", ".msk")
+
+
+def files_beside(target: Path) -> list[Path]:
+    """Return every path that `assemble` writes or removes beside the map."""
+    return [names_path(target), style_path(target), *(_beside(target, suffix) for suffix in _OF_THE_OLD_MAP)]
 
 
 def assemble(  # noqa: PLR0913, PLR0917 each is a noun the reader expects here
@@ -71,16 +79,20 @@ def assemble(  # noqa: PLR0913, PLR0917 each is a noun the reader expects here
             if content is None:
                 path.unlink(missing_ok=True)
             else:
-                write_durably(path, content)
+                write_durably(path, content, folder)
         replace_durably(whole, target)
         for suffix in _OF_THE_OLD_MAP:
-            target.with_name(target.name + suffix).unlink(missing_ok=True)
+            _beside(target, suffix).unlink(missing_ok=True)
     except OSError as error:
         raise output_error(target, error) from error
     finally:
         mosaic.remove()
         whole.unlink(missing_ok=True)
         whole.with_name(f"{whole.name}.aux.xml").unlink(missing_ok=True)
+
+
+def _beside(target: Path, suffix: str) -> Path:
+    return target.with_name(target.name + suffix)
 
 
 def _with_legend(tags: Mapping[str, str], product: Product) -> dict[str, str]:

@@ -9,6 +9,8 @@ from xml.etree import ElementTree as ET
 from geoseg.legend import Legend
 from geoseg.raster.product import Product
 
+_DOCTYPE = "<!DOCTYPE qgis>\n"  # QGIS itself writes a longer one
+_OURS = _DOCTYPE.encode()
 _CONFIDENCE_RAMP = ((0, "#d7191c"), (25, "#fdae61"), (50, "#ffffbf"), (75, "#a6d96a"), (100, "#1a9641"))
 
 
@@ -20,6 +22,15 @@ def names_path(target: Path) -> Path:
 def style_path(target: Path) -> Path:
     """Return where QGIS looks for a style: `landcover.qml`."""
     return target.with_suffix(".qml")
+
+
+def is_foreign_style(path: Path) -> bool:
+    """Say whether a `.qml` was written by somebody else: QGIS gives one name to the styles of `a.tif` and `a.gpkg`."""
+    try:
+        with path.open("rb") as file:
+            return not file.read(len(_OURS)).startswith(_OURS)
+    except FileNotFoundError:
+        return False
 
 
 def sidecars(target: Path, product: Product) -> Iterator[tuple[Path, bytes | None]]:
@@ -102,5 +113,5 @@ def _finished(root: ET.Element, pipe: ET.Element) -> ET.Element:
 
 def _bytes(root: ET.Element) -> bytes:
     ET.indent(root)
-    doctype = "<!DOCTYPE qgis>\n" if root.tag == "qgis" else ""
+    doctype = _DOCTYPE if root.tag == "qgis" else ""
     return f"{doctype}{ET.tostring(root, encoding='unicode')}\n".encode()
