@@ -69,7 +69,7 @@ class EngineChoice:
         pixels = batch * self.window_px**2
         if not self.on_cpu:
             return pixels * 4 * (len(self.bundle.bands) + len(self.bundle.output_codes))
-        return batch * window_bytes(self.bundle, self.window_px)
+        return batch * window_bytes(self.bundle, self.window_px, torch=self.device == "torch-cpu")
 
 
 def choose_engine(  # noqa: PLR0913 (two of them are for callers with something to say or to save)

@@ -4,8 +4,27 @@ from __future__ import annotations
 
 from geoseg.model.bundle import ModelBundle
 
+_BYTES_A_PIXEL = {
+    "UnetPlusPlus": 1000,
+    "Segformer": 1100,
+    "UPerNet": 1100,
+    "DPT": 2000,
+    "DeepLabV3": 400,
+    "DeepLabV3Plus": 400,
+}
+_BYTES_A_PIXEL_ELSEWHERE = 550
+"""What one more window of 256 x 256 in a batch added to resident memory in ONNX Runtime 1.31, and a fifth more.
 
-def window_bytes(bundle: ModelBundle, window_px: int) -> int:
-    """Return the bytes of input, output and the largest layers alive at once."""
-    pixels = window_px**2
-    return pixels * 4 * (len(bundle.bands) + 1 + 2 * len(bundle.output_codes) + 64)
+Measured bytes a pixel: DeepLabV3+ and MobileNetV3-small 312, DeepLabV3 and ResNet18 235, U-Net and MobileNetV3-small 405,
+U-Net and ResNet34 171, FPN and MobileNetV2 437, U-Net++ and ResNet18 832, SegFormer and MiT-B0 895. DPT and UPerNet are
+guesses.
+"""
+_TORCH_TIMES = 2
+"""torch keeps every layer of a step alive that ONNX Runtime merges."""
+
+
+def window_bytes(bundle: ModelBundle, window_px: int, *, torch: bool) -> int:
+    """Return the bytes that one window takes: input, probabilities, the layers alive at once; weights aside."""
+    ends = 4 * (len(bundle.bands) + 1 + 2 * len(bundle.output_codes))
+    layers = _BYTES_A_PIXEL.get(bundle.architecture, _BYTES_A_PIXEL_ELSEWHERE)
+    return window_px**2 * (ends + layers * (_TORCH_TIMES if torch else 1))
