@@ -57,7 +57,7 @@ class ProgressBar:
         self.last = state
         if self._quiet:
             return
-        if sys.stderr.isatty():
+        if sys.stderr is not None and sys.stderr.isatty():
             self._draw(state)
         elif state.seconds - self._said_s >= _LINE_EVERY_S:
             self._said_s = state.seconds

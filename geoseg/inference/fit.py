@@ -63,7 +63,10 @@ def _proposal(scene: Scene) -> str:
     statistics = scene.statistics()
     if statistics is None:
         return ""
-    return f", for example --scale {min(statistics.low):g},{max(statistics.high):g} (2 and 98 % of its values)"
+    low, high = min(statistics.low), max(statistics.high)
+    if float(f"{low:g}") >= float(f"{high:g}"):
+        return ""
+    return f", for example --scale {low:g},{high:g} (2 and 98 % of its values)"
 
 
 def _compare_gsd(scene: Scene, bundle: ModelBundle) -> None:

@@ -98,8 +98,9 @@ def _share_out(sketch: Plan, tile: int | None, workers: int | None) -> Plan:
         crews = [_positive("workers", workers)]
     else:
         crews = list(range(cores if sketch.engine.on_cpu else min(_GPU_WORKERS, cores), 0, -1))
+    # the tile does not follow the memory that is free just now: a run could not be resumed with another
+    height_px, width_px = _tile(sketch.scene, sketch.grid, tile, crews[0])
     for crew in crews:
-        height_px, width_px = _tile(sketch.scene, sketch.grid, tile, crew)
         made = replace(sketch, tile_height_px=height_px, tile_width_px=width_px, workers=crew)
         busy = min(crew, made.tile_count)
         made = replace(made, workers=busy, engine=made.engine.with_threads(max(1, cores // busy)))
@@ -124,8 +125,9 @@ def _tile(scene: Scene, grid: WindowGrid, tile: int | None, crew: int) -> tuple[
     align_px = 2 ** overview_levels(grid.height_px, grid.width_px)
     if tile is None:
         return choose_tile(grid, scene.block_shape[1], crew, align_px)
-    edge_px = round_tile(_positive("tile", tile), align_px)
-    return edge_px, edge_px
+    edge_px = _positive("tile", tile)
+    height_px, width_px = (round_tile(min(edge_px, length_px), align_px) for length_px in scene.geobox.shape)
+    return height_px, width_px
 
 
 def available_cores() -> int:
