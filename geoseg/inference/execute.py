@@ -102,9 +102,11 @@ def execute(
         targets.check(overwrite=overwrite)
         _forget_lost_parts(plan, journal)
         _check_space(plan, journal)
-        _announce(plan, journal, announce or _silence)
+        say = announce or _silence
+        _announce(plan, journal, say)
         _map_missing(plan, journal, progress or _silence)
         _check_unchanged(plan, meaning)
+        say(f"putting {plan.tile_count} tiles together")
         _assemble(plan, targets, journal, _tags(plan, meaning))
         clear_parts(journal)
     return targets.labels
@@ -142,8 +144,8 @@ def _check_space(plan: Plan, journal: Journal) -> None:
 
 
 def _announce(plan: Plan, journal: Journal, announce: Announce) -> None:
-    announce(plan.scene.band_choice)
-    announce(plan.engine.describe())
+    announce(f"reading {plan.scene.band_choice}")
+    announce(f"scoring with {plan.bundle.name} on {plan.engine.describe()}")
     if not plan.scene.geobox.has_place:
         announce("the scene has no place on Earth; the map will have none either")
     if journal.finished:
