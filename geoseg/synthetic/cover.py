@@ -45,7 +45,7 @@ def cover_of(place: Place, terrain: Terrain, ground: Parcels) -> Cover:
     depth = smooth(0.0, 22.0, -(shore_m + _bank_m(place)))
     canal_m = np.where(canal, ground.border_m, np.float32(99))
     codes = np.where(pond | (canal_m < np.float32(6)) | (shore_m < -_bank_m(place)), WATER, codes)
-    depth = np.where(pond | canal, np.float32(0.6), depth)
+    depth = np.where((pond | canal) & (shore_m > -_bank_m(place)), np.float32(0.6), depth)
     cloud = smooth(place.clouds, place.clouds + 0.12, terrain.cloud)
     codes = np.where(cloud > np.float32(0.5), UNKNOWN, codes)
     return Cover(codes.astype(np.uint8), depth, sand, road & (codes != WATER), cloud)

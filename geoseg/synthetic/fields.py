@@ -75,7 +75,8 @@ def _furrows(field: Words, across: Floats) -> Floats:
     wave = np.float32(8) * phase * (1 - phase) - 1
     lane = across / (np.float32(12) + np.float32(14) * chance(field, 11))
     wheel = (lane - np.floor(lane)) < np.float32(0.045)
-    return wave * strength - np.where(wheel, np.float32(0.1) * chance(field, 12), 0)
+    furrows: Floats = wave * strength - np.where(wheel, np.float32(0.1) * chance(field, 12), np.float32(0))
+    return furrows
 
 
 def _track(place: Place, ground: Parcels, paint: Paint) -> Paint:

@@ -38,7 +38,7 @@ def paint_forest(place: Place, ground: Parcels) -> Paint:
     stand_tone = smooth(-0.7, 0.7, fractal_noise(ground.x_m, ground.y_m, 90.0, 3, place.salt(46)))
     leaf = mix(
         lighter(place.leaf, 0.85),
-        mix(place.leaf, place.grass, np.float32([0.35])),
+        mix(place.leaf, place.grass, np.full(1, 0.35, np.float32)),
         np.float32(0.6) * stand_tone + np.float32(0.3) * tone,
     )
     bright = (
@@ -47,4 +47,5 @@ def paint_forest(place: Place, ground: Parcels) -> Paint:
         + np.float32(0.3) * light
         + np.float32(0.12) * (tone - np.float32(0.5))
     )
-    return leaf * np.clip(bright, np.float32(0.35), np.float32(1.6))
+    canopy: Paint = leaf * np.clip(bright, np.float32(0.35), np.float32(1.6))
+    return canopy

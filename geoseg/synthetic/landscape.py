@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from geoseg.synthetic.cover import Cover, cover_of
 from geoseg.synthetic.fields import paint_fields
 from geoseg.synthetic.forest import paint_forest
 from geoseg.synthetic.noise import Floats, Mask, fractal_noise, value_noise
-from geoseg.synthetic.paint import blend, lay, lighter, mix
+from geoseg.synthetic.paint import Paint, blend, flat, lay, lighter
 from geoseg.synthetic.parcels import Parcels, parcels_of
 from geoseg.synthetic.place import Place, draw_place
 from geoseg.synthetic.rangeland import paint_rangeland
@@ -58,8 +59,8 @@ class Landscape:
     def render(self, window: Window | None = None) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
         """Return the image (3, row, col) and the codes (row, col) of a window, or of the whole.
 
-        A pixel depends on the seed, the ground sampling distance and its own position only, never on the window. The window
-        may stick out of the landscape: the place goes on beyond it.
+        A pixel depends on the seed, the ground sampling distance and its own position only, never on the window. The
+        window may stick out of the landscape: the place goes on beyond it.
         """
         window = window or Window(0, 0, self.height_px, self.width_px)
         place = draw_place(self.seed)
@@ -137,7 +138,7 @@ def _render_block(place: Place, window: Window, gsd_m: float) -> tuple[npt.NDArr
 def _paint(place: Place, ground: Parcels, cover: Cover) -> Floats:
     """Paint each class where it is; colours (3, row, col)."""
     paint = np.zeros((3, *cover.codes.shape), np.float32)
-    painters = {
+    painters: dict[int, Callable[[Parcels, Mask], Paint]] = {
         classes.URBAN: lambda land, _: paint_towns(place, land),
         classes.AGRICULTURE: lambda land, _: paint_fields(place, land),
         classes.RANGELAND: lambda land, _: paint_rangeland(place, land),
@@ -163,5 +164,5 @@ def _paint_roads(place: Place, ground: Parcels, road: Mask, paint: Floats) -> No
     land = ground.where(road)
     paved = (land.border & np.uint32(3)) == 0
     dust = lighter(blend(place.soil, (0.62, 0.57, 0.48), 0.5), 1.1)
-    color = lay(mix(dust, dust, land.border_m), paved, (0.40, 0.39, 0.38))
+    color = lay(flat(dust, paved.size), paved, (0.40, 0.39, 0.38))
     paint[:, road] = color * (1 + np.float32(0.05) * value_noise(land.x_m, land.y_m, 1.8, place.salt(98)))

@@ -1,7 +1,7 @@
 """Randomness that belongs to a place: every value is a pure function of a salt and an absolute position.
 
-All arithmetic is elementwise, on absolute coordinates: no sum over an axis, no sine or exponential on whole arrays (their last
-bit may change with memory layout). So a pixel has the same bits whatever rectangle it is rendered in.
+All arithmetic is elementwise, on absolute coordinates: no sum over an axis, no sine or exponential on whole arrays
+(their last bit may change with memory layout). So a pixel has the same bits whatever rectangle it is rendered in.
 """
 
 from __future__ import annotations
@@ -61,7 +61,8 @@ def chance(words: Words, salt: int) -> Floats:
 def smooth(low: float, high: float, value: Floats) -> Floats:
     """Rise from 0 to 1 between two values, without a kink."""
     ratio = np.clip((value - np.float32(low)) * np.float32(1 / (high - low)), 0, 1)
-    return ratio * ratio * (np.float32(3) - np.float32(2) * ratio)
+    eased: Floats = ratio * ratio * (np.float32(3) - np.float32(2) * ratio)
+    return eased
 
 
 def value_noise(x_m: Metres, y_m: Metres, size_m: float, salt: int) -> Floats:
@@ -78,7 +79,7 @@ def value_noise(x_m: Metres, y_m: Metres, size_m: float, salt: int) -> Floats:
 
 
 def fractal_noise(x_m: Metres, y_m: Metres, size_m: float, octaves: int, salt: int) -> Floats:
-    """Return the sum of noises, each half as wide and half as strong as the one before; standard deviation about 0.4."""
+    """Return the sum of noises, each half as wide and half as strong as the one before; deviation about 0.4."""
     total = value_noise(x_m, y_m, size_m, salt)
     for octave in range(1, octaves):
         total = total + np.float32(0.5**octave) * value_noise(x_m, y_m, size_m * 0.5**octave, salt + 101 * octave)

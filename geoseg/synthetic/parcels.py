@@ -43,7 +43,8 @@ class Parcels:
     def edge_m(self) -> Floats:
         """Metres to the nearest edge of the parcel."""
         along = np.minimum(self.u_m, self.length_m - self.u_m)
-        return np.minimum(along, np.minimum(self.v_m, self.width_m - self.v_m))
+        edge: Floats = np.minimum(along, np.minimum(self.v_m, self.width_m - self.v_m))
+        return edge
 
     def rotate(self, x: float, y: float) -> tuple[Floats, Floats]:
         """Turn one direction on the ground into the parcel's axes (u, v)."""
@@ -56,7 +57,7 @@ def parcels_of(place: Place, x_m: Metres, y_m: Metres) -> Parcels:
     district, border, border_m = _districts(place, x_m, y_m)
     turned = (chance(district, 1) * np.float32(9) - np.float32(4.5)).astype(np.int64)
     crossed = np.where(chance(district, 2) < np.float32(0.25), 7, 0)
-    turn = (place.turn + turned // 2 * 1 + crossed) % 64
+    turn = (place.turn + turned // 2 + crossed) % 64
     cosine, sine = COSINES[turn], SINES[turn]
     u = x_m * cosine + y_m * sine
     v = y_m * cosine - x_m * sine
@@ -92,8 +93,8 @@ def _districts(place: Place, x_m: Metres, y_m: Metres) -> tuple[Words, Words, Fl
     y = y_m / size + 0.04 * value_noise(x_m, y_m, 160.0, place.salt(21))
     near = np.full(x.shape, 99, np.float32)
     next_near, near_x, near_y, next_x, next_y = near + 1, near, near, near, near
-    site = np.zeros(x.shape, np.uint32)
-    next_site = site
+    site: Words = np.zeros(x.shape, np.uint32)
+    next_site: Words = site
     for word, site_x, site_y in _sites(place, x, y):
         dx, dy = (site_x - x).astype(np.float32), (site_y - y).astype(np.float32)
         far = dx * dx + dy * dy
@@ -106,8 +107,9 @@ def _districts(place: Place, x_m: Metres, y_m: Metres) -> tuple[Words, Words, Fl
         site, near = np.where(first, word, site), np.where(first, far, near)
     gap_x, gap_y = next_x - near_x, next_y - near_y
     apart = np.sqrt(gap_x * gap_x + gap_y * gap_y)
-    border_m = (next_near - near) / (np.float32(2) * np.maximum(apart, np.float32(1e-3))) * np.float32(size)
-    return site, site ^ next_site, border_m
+    border_m: Floats = (next_near - near) / (np.float32(2) * np.maximum(apart, np.float32(1e-3))) * np.float32(size)
+    border: Words = np.bitwise_xor(site, next_site)
+    return site, border, border_m
 
 
 def _sites(place: Place, x: Metres, y: Metres) -> list[tuple[np.uint32, np.float64, np.float64]]:

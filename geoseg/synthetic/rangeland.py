@@ -32,6 +32,6 @@ def paint_rangeland(place: Place, ground: Parcels) -> Paint:
         paint = np.where(shadow_at(place, stand, x, y, share), paint * np.float32(0.62), paint)
         light = np.float32(0.85) + np.float32(0.3) * crown.light + np.float32(0.25) * chance(crown.tree, 8)
         paint = np.where(
-            crown.cover, mix(blend(place.leaf, place.grass, 0.25), green, np.float32([0.2])) * light, paint
+            crown.cover, mix(blend(place.leaf, place.grass, 0.25), green, np.full(1, 0.2, np.float32)) * light, paint
         )
     return paint

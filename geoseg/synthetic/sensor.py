@@ -42,7 +42,7 @@ def _blur(paint: Floats, sigma_px: float) -> Floats:
     down = paint[:, :height] * taps[0]
     for step in range(1, taps.size):
         down = down + paint[:, step : step + height] * taps[step]
-    across = down[:, :, :width] * taps[0]
+    across: Floats = down[:, :, :width] * taps[0]
     for step in range(1, taps.size):
         across = across + down[:, :, step : step + width] * taps[step]
     return across

@@ -1,7 +1,7 @@
 """The slow fields of a place: where people farm, build, where woods stand, how far the river is.
 
-They are evaluated on a lattice of every eighth pixel, anchored at the scene's origin, and interpolated: rivers and shores come
-out smooth, at a sixty-fourth of the price.
+They are evaluated on a lattice of every eighth pixel, anchored at the scene's origin, and interpolated: rivers and
+shores come out smooth, at a sixty-fourth of the price.
 """
 
 from __future__ import annotations
@@ -72,7 +72,8 @@ def _river_distance(place: Place, x_m: Metres, y_m: Metres) -> Floats:
     east = (_river_field(place, x_m + 5.0, y_m) - here) / np.float32(5)
     south = (_river_field(place, x_m, y_m + 5.0) - here) / np.float32(5)
     slope = np.sqrt(east * east + south * south)
-    return np.abs(here) / np.maximum(slope, np.float32(2e-4))
+    away_m: Floats = np.abs(here) / np.maximum(slope, np.float32(2e-4))
+    return away_m
 
 
 def _river_field(place: Place, x_m: Metres, y_m: Metres) -> Floats:

@@ -90,8 +90,8 @@ def _roofs(ground: Parcels, quarter: _Quarter, u_m: Floats, v_m: Floats) -> _Roo
     col, row = np.floor(at_u / lot_u), np.floor(at_v / lot_v)
     inside = (col >= 0) & (col < count_u) & (row >= 0) & (row < count_v)
     # an alley behind every second row of lots
-    alley = np.where(row % 2 == 1, np.float32(0.5) + np.float32(2.6) * (1 - quarter.dense), 0)
-    house = scramble((row * 64 + col).astype(np.int32), ground.parcel, 83)
+    alley = (np.float32(0.5) + np.float32(2.6) * (1 - quarter.dense)) * np.mod(row, np.float32(2))
+    house = scramble((row * np.float32(64) + col).astype(np.int32), ground.parcel, 83)
     gap = np.float32(0.03) + np.float32(0.30) * (1 - quarter.dense)
     first_u, last_u = _span(lot_u, gap, house, 1)
     first_v, last_v = _span(lot_v - alley, gap, house, 3)
@@ -163,4 +163,5 @@ def _roof_paint(place: Place, ground: Parcels, roofs: _Roofs, quarter: _Quarter)
     flat_light = np.float32(0.16) * clutter * (np.float32(0.4) + quarter.dense) + np.where(
         roofs.rim_m < np.float32(0.6), np.float32(0.08), 0
     )
-    return paint * (1 + np.where(gable, np.float32(0.2) * facing, flat_light))
+    lit: Paint = paint * (1 + np.where(gable, np.float32(0.2) * facing, flat_light))
+    return lit
