@@ -12,7 +12,7 @@ from pathlib import Path
 
 from geoseg.errors import OutputError
 
-_URL = re.compile(r"^[a-z][a-z0-9+.-]+://|^/vsi", re.IGNORECASE)
+_URL = re.compile(r"^[a-z][a-z0-9+.-]+:/|^/vsi", re.IGNORECASE)  # Path makes one slash of two
 
 
 def write_durably(path: Path, content: bytes, workplace: Path | None = None) -> None:
