@@ -25,6 +25,7 @@ from geoseg.raster.windows import WindowGrid
 
 CPU_BATCH, GPU_BATCH = 1, 16
 """On a CPU four windows at once took as long a window as one, and 170 MB more (measured); a GPU is idle with few."""
+_CPU_WORKERS = 8  # more cores than this work together on a window: each worker holds a tile's rows in memory
 _GPU_WORKERS = 4  # one scores, the others read, decode, encode and write
 
 
@@ -97,7 +98,7 @@ def _share_out(sketch: Plan, tile: int | None, workers: int | None) -> Plan:
     if workers is not None:
         crews = [_positive("workers", workers)]
     else:
-        crews = list(range(cores if sketch.engine.on_cpu else min(_GPU_WORKERS, cores), 0, -1))
+        crews = list(range(min(_CPU_WORKERS if sketch.engine.on_cpu else _GPU_WORKERS, cores), 0, -1))
     # the tile does not follow the memory that is free just now: a run could not be resumed with another
     height_px, width_px = _tile(sketch.scene, sketch.grid, tile, crews[0])
     for crew in crews:
