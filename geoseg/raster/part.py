@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+from affine import Affine
 from rasterio.io import MemoryFile
 from rasterio.windows import Window as RasterioWindow
 
@@ -14,6 +15,9 @@ from geoseg.raster.durable import write_durably
 from geoseg.raster.environment import raster_environment
 from geoseg.raster.product import Product
 from geoseg.raster.pyramid import BLOCK_PX, Pixels, level_windows, pyramid
+
+_ANYWHERE = Affine.scale(2, -2)
+"""Rasterio warns of every file without a transform."""
 
 
 def part_path(folder: Path, product: Product, index: int) -> Path:
@@ -46,6 +50,7 @@ def _encoded(product: Product, pixels: Pixels, levels: int) -> bytes:
         "height": windows[-1].row_stop,
         "width": pixels.shape[2],
         "nodata": NODATA,
+        "transform": _ANYWHERE,
         "tiled": True,
         "blockxsize": BLOCK_PX,
         "blockysize": BLOCK_PX,

@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+import pytest
+
+from geoseg.errors import SceneError, UsageError
+from geoseg.raster.bands import BandNames, choose_bands
+
+RGB = ("red", "green", "blue")
+RGBN = (*RGB, "nir")
+
+
+def named(*colors: str, descriptions: tuple[str, ...] = ()) -> BandNames:
+    return BandNames(colors, descriptions or ("",) * len(colors))
+
+
+@pytest.mark.parametrize(
+    ("names", "wanted", "indexes", "reason"),
+    [
+        (named("red", "green", "blue"), RGB, (1, 2, 3), "colour interpretation"),
+        (named("blue", "green", "red", "alpha"), RGB, (3, 2, 1), "colour interpretation"),
+        (named("red", "green", "blue", "undefined"), RGB, (1, 2, 3), "colour interpretation"),
+        (named("blue", "green", "red", "undefined"), RGBN, (3, 2, 1, 4), "order"),
+        (named("red", "green", "blue", "nir"), RGBN, (1, 2, 3, 4), "colour interpretation"),
+        (
+            named("gray", "undefined", "undefined", descriptions=("Blue", "Green", "RED")),
+            RGB,
+            (3, 2, 1),
+            "by description",
+        ),
+        (named(*["gray"] * 4, descriptions=("Near Infrared", "R", "G", "B")), RGBN, (2, 3, 4, 1), "by description"),
+        (named("gray", "undefined", "undefined", "undefined"), RGB, (1, 2, 3), "the first 3"),
+        (named("alpha", "gray", "undefined", "undefined"), RGB, (2, 3, 4), "the first 3"),
+        (named("palette"), ("index",), (1,), "the first 1"),
+        (named("red", "green", "blue", "alpha"), None, (1, 2, 3), "all but alpha"),
+    ],
+)
+def test_bands_are_matched(
+    names: BandNames, wanted: tuple[str, ...] | None, indexes: tuple[int, ...], reason: str
+) -> None:
+    choice = choose_bands(names, wanted=wanted)
+    assert choice.indexes == indexes
+    assert reason in choice.line
+    assert ",".join(map(str, indexes)) in choice.line
+
+
+@pytest.mark.parametrize(
+    ("bands", "indexes"),
+    [
+        ([3, 2, 1], (3, 2, 1)),
+        (["nir", "red", "green"], (4, 1, 2)),
+        (["1", "1", " 1 "], (1, 1, 1)),
+        (["N", "r", "g"], (4, 1, 2)),
+    ],
+)
+def test_what_the_user_says_wins(bands: list[int | str], indexes: tuple[int, ...]) -> None:
+    assert choose_bands(named("red", "green", "blue", "nir"), bands, RGB).indexes == indexes
+
+
+@pytest.mark.parametrize(
+    ("names", "wanted", "way_out"),
+    [
+        (named("gray"), RGB, "--bands 1,1,1"),
+        (named("palette"), RGB, "-expand rgb"),
+        (named("alpha"), RGB, "image bands"),
+        (named("nir", "red", "green"), RGB, "choose with --bands"),
+    ],
+)
+def test_a_scene_without_the_bands_is_refused_with_a_way_out(
+    names: BandNames, wanted: tuple[str, ...], way_out: str
+) -> None:
+    with pytest.raises(SceneError, match=way_out) as caught:
+        choose_bands(names, wanted=wanted)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("bands", "told"),
+    [([0], "no band 0"), ([5], "no band 5"), ([4], "alpha"), (["swir"], "swir"), ([], "empty"), ([1, 2], "gives 2")],
+)
+def test_a_choice_that_is_not_in_the_file_is_refused(bands: list[int | str], told: str) -> None:
+    with pytest.raises(UsageError, match=told):
+        choose_bands(named("red", "green", "blue", "alpha"), bands, ("a", "b", "c") if told == "gives 2" else None)

@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from geoseg.errors import SceneError
+from geoseg.raster.scene import Scene
+from geoseg.raster.windows import Window
+from tests.raster.conftest import MakeRaster, noise
+
+LAYOUTS = {
+    "plain": {},
+    "deflate": {"compress": "deflate"},
+    "deflate strips": {"compress": "deflate", "tiled": False},
+    "lzw": {"compress": "lzw"},
+    "zstd": {"compress": "zstd"},
+    "packbits": {"compress": "packbits"},
+    "jpeg": {"compress": "jpeg", "photometric": "ycbcr", "interleave": "pixel"},
+}
+
+
+def read_all(path: Path) -> np.ndarray:
+    scene = Scene.open(path)
+    return scene.read(Window(0, 0, *scene.shape)).data
+
+
+def damaged_copy(path: Path, keep: float) -> Path:
+    copy = path.with_name("damaged.tif")
+    content = path.read_bytes()
+    copy.write_bytes(content[: int(len(content) * keep)])
+    return copy
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+@pytest.mark.parametrize("keep", [0.001, 0.3, 0.6, 0.95])
+def test_a_file_cut_short_is_an_error_and_never_a_picture(make_raster: MakeRaster, name: str, keep: float) -> None:
+    layout = {"tiled": True, "blockxsize": 64, "blockysize": 64, **LAYOUTS[name]}
+    if not layout["tiled"]:
+        layout = {"compress": "deflate", "blockysize": 16}
+    path = make_raster(noise(3, 256, 256), **layout)
+    read_all(path)
+    with pytest.raises(SceneError) as caught:
+        read_all(damaged_copy(path, keep))
+    message = str(caught.value)
+    assert "\n" not in message
+    assert "damaged.tif" in message
+    assert len(message) < 600
+
+
+@pytest.mark.parametrize("name", ["deflate", "lzw", "zstd"])
+@pytest.mark.parametrize("seed", range(4))
+def test_flipped_bits_end_in_pixels_or_in_one_line(make_raster: MakeRaster, name: str, seed: int) -> None:
+    path = make_raster(noise(3, 128, 128), tiled=True, blockxsize=64, blockysize=64, **LAYOUTS[name])
+    content = bytearray(path.read_bytes())
+    for position in np.random.default_rng(seed).integers(0, len(content), 40):
+        content[position] ^= 0x5A
+    path.write_bytes(content)
+    message = ""
+    try:
+        shape: tuple[int, ...] = read_all(path).shape
+    except SceneError as error:
+        shape, message = (), str(error)
+    assert len(shape) == 3 or message.count("\n") == 0 < len(message)
+
+
+def test_a_block_never_written_is_nodata_and_no_error(make_raster: MakeRaster) -> None:
+    pixels = np.zeros((1, 128, 128), np.uint8)
+    pixels[:, :64, :64] = 9
+    path = make_raster(pixels, tiled=True, blockxsize=64, blockysize=64, sparse_ok=True, nodata=0)
+    np.testing.assert_array_equal(read_all(path), pixels)
+
+
+def test_what_is_no_raster_is_refused_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "empty.tif").touch()
+    (tmp_path / "text.tif").write_text("not a raster\n")
+    (tmp_path / "lies.vrt").write_text("<VRTDataset rasterXSize='x'>")
+    cases = {
+        "missing.tif": "no such file",
+        "empty.tif": "0 bytes",
+        "text.tif": "not a raster",
+        "lies.vrt": "lies.vrt",
+        ".": "folder",
+    }
+    for name, told in cases.items():
+        with pytest.raises(SceneError, match=told) as caught:
+            Scene.open(tmp_path / name)
+        assert "\n" not in str(caught.value)
+
+
+def test_a_vrt_whose_source_is_gone_is_refused_when_read(shared_data: Path, tmp_path: Path) -> None:
+    path = tmp_path / "alone.vrt"
+    shutil.copy(shared_data / "geotiff_zoo" / "rasterio" / "RGB.byte.gcp.vrt", path)
+    with pytest.raises(SceneError, match=r"alone\.vrt"):
+        read_all(path)
+
+
+def test_gdal_is_quiet_about_it(make_raster: MakeRaster, capfd: pytest.CaptureFixture[str]) -> None:
+    path = make_raster(noise(3, 256, 256), compress="deflate", tiled=True, blockxsize=64, blockysize=64)
+    with pytest.raises(SceneError):
+        read_all(damaged_copy(path, 0.5))
+    assert capfd.readouterr() == ("", "")

@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from geoseg.errors import OutputError
+from geoseg.raster import durable
+from geoseg.raster.durable import free_space_bytes, probe_writable, write_durably
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """Mount a disk of one megabyte; skip where that is not permitted."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    if sys.platform != "linux" or os.geteuid() != 0:
+        pytest.skip("mounting a small disk needs root on Linux")
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", folder], check=False)  # noqa: S607
+    if mounted.returncode != 0:
+        pytest.skip("mounting a small disk is not permitted here")
+    yield folder
+    subprocess.run(["umount", folder], check=True)  # noqa: S607
+
+
+def test_a_full_disk_is_told_and_leaves_the_old_file(small_disk: Path) -> None:
+    path = small_disk / "file"
+    write_durably(path, b"old")
+    with pytest.raises(OutputError, match="disk is full"):
+        write_durably(path, bytes(2_000_000))
+    assert path.read_bytes() == b"old"
+    assert list(small_disk.iterdir()) == [path]
+
+
+def test_a_crash_before_the_rename_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "file"
+    write_durably(path, b"old")
+
+    def crash(*_: object) -> None:
+        raise OSError(errno.EIO, "input/output error")
+
+    monkeypatch.setattr(durable.os, "fsync", crash)
+    with pytest.raises(OutputError, match="input/output error"):
+        write_durably(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_killed_process_leaves_one_whole_file(tmp_path: Path) -> None:
+    program = """
+import pathlib, sys
+from geoseg.raster.durable import write_durably
+path = pathlib.Path(sys.argv[1])
+write_durably(path, bytes([1]) * 300_000)
+print("ready", flush=True)
+for turn in range(1_000_000):
+    write_durably(path, bytes([turn % 2]) * 300_000)
+"""
+    path = tmp_path / "file"
+    for moment in (0.02, 0.05, 0.11):
+        with subprocess.Popen([sys.executable, "-c", program, path], stdout=subprocess.PIPE) as writer:
+            assert writer.stdout is not None
+            assert writer.stdout.readline().strip() == b"ready"
+            time.sleep(moment)
+            writer.kill()
+        assert path.read_bytes() in (bytes(300_000), bytes([1]) * 300_000)
+
+
+def test_a_target_that_can_be_written_is_returned_untouched(tmp_path: Path) -> None:
+    old = tmp_path / "old.tif"
+    old.write_bytes(b"old")
+    assert probe_writable(old) == old
+    assert probe_writable(tmp_path / "not" / "yet" / "there.tif").name == "there.tif"
+    assert old.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [old]
+
+
+@pytest.mark.parametrize("target", ["https://host/a.tif", "s3://bucket/a.tif", "/vsis3/bucket/a.tif", "/vsimem/a.tif"])
+def test_a_remote_target_is_refused(target: str) -> None:
+    with pytest.raises(OutputError, match="local"):
+        probe_writable(target)
+
+
+def test_a_target_that_cannot_be_a_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match="is a folder"):
+        probe_writable(tmp_path)
+    with pytest.raises(OutputError, match="not a folder"):
+        probe_writable(tmp_path / "file" / "a.tif")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
+def test_a_folder_that_takes_no_files_is_refused() -> None:
+    with pytest.raises(OutputError, match=r"cannot write .*a\.tif"):
+        probe_writable("/proc/a.tif")
+
+
+def test_free_space_is_that_of_the_disk_the_folder_will_be_on(small_disk: Path) -> None:
+    assert 0 < free_space_bytes(small_disk / "not" / "yet") <= 2**20

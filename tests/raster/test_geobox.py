@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import pickle
+
+import pytest
+from affine import Affine
+from hypothesis import given
+from hypothesis import strategies as st
+from rasterio.crs import CRS
+from rasterio.rpc import RPC
+
+from geoseg.errors import SceneError
+from geoseg.raster.geobox import GeoBox, GroundControlPoint
+from geoseg.raster.windows import Window
+
+UTM = CRS.from_epsg(32618)
+TRANSFORMS = {
+    "north-up": Affine(0.5, 0, 5e5, 0, -0.5, 4e6),
+    "south-up": Affine(0.5, 0, 5e5, 0, 0.5, 4e6),
+    "rotated": Affine.translation(5e5, 4e6) * Affine.rotation(30) * Affine.scale(0.5, -0.5),
+}
+
+
+@pytest.mark.parametrize("name", TRANSFORMS)
+@given(row=st.integers(-50, 50), col=st.integers(-50, 50))
+def test_a_pixel_stays_in_its_place_when_cropped(name: str, row: int, col: int) -> None:
+    points = (GroundControlPoint(3, 4, 1.0, 2.0),)
+    whole = GeoBox(100, 90, TRANSFORMS[name], UTM, points, UTM)
+    part = whole[Window(row, col, 7, 5)]
+    assert part.shape == (7, 5)
+    assert part.crs == whole.crs
+    assert part.transform * (2, 3) == pytest.approx(whole.transform * (2 + col, 3 + row))
+    assert (part.gcps[0].row + row, part.gcps[0].col + col) == (3, 4)
+
+
+def test_rpcs_move_with_the_window() -> None:
+    rpcs = _rpcs()
+    part = GeoBox(10, 10, Affine.identity(), rpcs=rpcs)[Window(3, 5, 2, 2)]
+    assert part.rpcs is not None
+    assert (part.rpcs.line_off, part.rpcs.samp_off) == (rpcs.line_off - 3, rpcs.samp_off - 5)
+    assert part.has_place
+
+
+@pytest.mark.parametrize("name", TRANSFORMS)
+def test_metres_a_pixel_in_utm(name: str) -> None:
+    assert GeoBox(100, 100, TRANSFORMS[name], UTM).gsd_m == pytest.approx(0.5)
+
+
+def test_metres_a_pixel_where_the_map_lies_about_them() -> None:
+    # At 60 degrees north Web Mercator shows everything twice as large; a minute of latitude is a nautical mile.
+    mercator = GeoBox(2, 2, Affine(1, 0, 0, 0, -1, 8399737.9), CRS.from_epsg(3857))
+    minutes = GeoBox(2, 2, Affine(1 / 60, 0, 0, 0, -1 / 60, 0), CRS.from_epsg(4326))
+    feet = GeoBox(2, 2, Affine(1, 0, 2e6, 0, -1, 5e5), CRS.from_epsg(2263))
+    assert mercator.gsd_m == pytest.approx(0.5, rel=0.005)
+    assert minutes.gsd_m == pytest.approx(1852, rel=0.005)
+    assert feet.gsd_m == pytest.approx(0.3048, rel=0.001)
+
+
+def test_metres_a_pixel_are_unknown_without_a_place() -> None:
+    assert GeoBox(5, 5, Affine(2, 0, 0, 0, -2, 0)).gsd_m is None
+    assert GeoBox(5, 5, Affine.identity(), UTM).gsd_m is None
+    assert not GeoBox(5, 5, Affine.identity(), UTM).has_place
+
+
+def test_control_points_give_metres_a_pixel() -> None:
+    corners = [(0, 0), (0, 100), (100, 0), (100, 100)]
+    points = tuple(GroundControlPoint(row, col, 5e5 + 2 * col, 4e6 - 2 * row) for row, col in corners)
+    box = GeoBox(100, 100, Affine.identity(), None, points, UTM)
+    assert box.gsd_m == pytest.approx(2)
+    assert box.has_place
+
+
+def test_it_is_a_value() -> None:
+    box = GeoBox(5, 5, TRANSFORMS["rotated"], UTM, (GroundControlPoint(0, 0, 1, 2),), UTM, _rpcs())
+    assert pickle.loads(pickle.dumps(box)) == box  # noqa: S301 our own bytes
+    assert hash(box) == hash(pickle.loads(pickle.dumps(box)))  # noqa: S301
+
+
+def test_a_raster_without_pixels_is_refused() -> None:
+    with pytest.raises(SceneError, match="0 rows"):
+        GeoBox(0, 5, Affine.identity())
+
+
+def _rpcs() -> RPC:
+    ones = [1.0] * 20
+    return RPC(100, 50, 45, 0.1, ones, ones, 500, 500, 7, 0.1, ones, ones, 400, 400, None, None)

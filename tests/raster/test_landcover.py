@@ -1,0 +1,241 @@
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+import numpy as np
+import pytest
+import rasterio
+from affine import Affine
+from rasterio.crs import CRS
+from rasterio.rpc import RPC
+from rio_cogeo.cogeo import cog_validate
+
+from geoseg.errors import OutputError, UsageError
+from geoseg.legend import DEEPGLOBE, Legend
+from geoseg.raster import cog, landcover
+from geoseg.raster.geobox import GeoBox, GroundControlPoint
+from geoseg.raster.landcover import Product, assemble, confidence, labels, overview_levels, probabilities, write_part
+from geoseg.raster.pyramid import Pixels, pyramid
+from geoseg.raster.scene import Scene
+from geoseg.raster.windows import tiles
+from tests.raster.conftest import NORTH_UP, UTM
+from tests.raster.test_durable import small_disk  # noqa: F401 a fixture
+
+LABELS = labels(DEEPGLOBE)
+ONES = [1.0] * 20
+RPCS = RPC(100, 50, 45, 0.1, ONES, ONES, 500, 500, 7, 0.1, ONES, ONES, 400, 400, 0.5, 0.25)
+POINTS = tuple(
+    GroundControlPoint(float(row), float(col), 5e5 + col, 4e6 - 2 * row, 30.0)
+    for row, col in itertools.product((0, 99), (0, 99))
+)
+PLACES = {
+    "north-up": {"transform": NORTH_UP, "crs": UTM},
+    "south-up": {"transform": Affine(0.5, 0, 5e5, 0, 0.5, 4e6), "crs": UTM},
+    "rotated": {"transform": Affine.translation(5e5, 4e6) * Affine.rotation(30) * Affine.scale(0.5, -0.5), "crs": UTM},
+    "degrees": {"transform": Affine(1e-5, 0, 13.4, 0, -1e-5, 52.5), "crs": CRS.from_epsg(4326)},
+    "no CRS": {"transform": NORTH_UP},
+    "nowhere": {"transform": Affine.identity()},
+    "points": {"transform": Affine.identity(), "gcps": POINTS, "gcp_crs": UTM},
+    "RPCs": {"transform": Affine.identity(), "rpcs": RPCS},
+}
+
+
+def landscape(bands: int, height: int, width: int, top: int = 7) -> Pixels:
+    """Return patches of classes, with nodata in one corner."""
+    rng = np.random.default_rng(height + width)
+    small = rng.integers(0, top, (bands, height // 9 + 1, width // 9 + 1), np.uint8)
+    pixels = small.repeat(9, 1).repeat(9, 2)[:, :height, :width].copy()
+    pixels[:, : height // 3, : width // 3] = 255
+    return pixels
+
+
+def make_map(
+    folder: Path, product: Product, pixels: Pixels, geobox: GeoBox, tile_px: int, tags: Mapping[str, str] | None = None
+) -> Path:
+    parts = folder / "map.tif.parts"
+    parts.mkdir(exist_ok=True)
+    levels = overview_levels(*geobox.shape)
+    assert tile_px % 2**levels == 0
+    cut = tiles(*geobox.shape, tile_px, tile_px)
+    for index, tile in enumerate(cut):
+        write_part(parts, product, index, pixels[:, tile.rows, tile.cols], levels)
+    assemble(parts, product, cut, geobox, folder / "map.tif", tags or {})
+    return folder / "map.tif"
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "tile_px"), [(1500, 1100, 512), (1025, 2049, 1024), (300, 200, 64), (1, 1, 8)]
+)
+@pytest.mark.parametrize("product", [LABELS, confidence(), probabilities(DEEPGLOBE.names)], ids=lambda it: it.name)
+def test_the_map_and_its_overviews_are_those_of_the_whole(
+    tmp_path: Path, product: Product, height: int, width: int, tile_px: int
+) -> None:
+    pixels = landscape(product.count, height, width, 7 if product.legend else 101)
+    path = make_map(tmp_path, product, pixels, GeoBox(height, width, NORTH_UP, UTM), tile_px)
+    expected = pyramid(pixels, overview_levels(height, width), product.name)
+    with rasterio.open(path) as dataset:
+        np.testing.assert_array_equal(dataset.read(), pixels)
+        assert dataset.nodata == 255
+        assert dataset.descriptions == product.bands
+        assert len(dataset.overviews(1)) == len(expected) - 1
+    for level, overview in enumerate(expected[1:]):
+        with rasterio.open(path, overview_level=level) as dataset:
+            np.testing.assert_array_equal(dataset.read(), overview)
+    assert cog_validate(path, strict=True) == (True, [], [])
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_the_map_lies_where_the_scene_lies(tmp_path: Path, place: str) -> None:
+    geobox = GeoBox(100, 90, **PLACES[place])  # type: ignore[arg-type]
+    path = make_map(tmp_path, LABELS, landscape(1, 100, 90), geobox, 64)
+    assert Scene.open(path).geobox == geobox
+    assert cog_validate(path, strict=True)[0]
+    assert sorted(file.name for file in tmp_path.iterdir()) == [
+        "map.qml",
+        "map.tif",
+        "map.tif.aux.xml",
+        "map.tif.parts",
+    ]
+
+
+def test_the_places_of_real_scenes_survive(shared_data: Path, tmp_path: Path) -> None:
+    for name in (
+        "odc-geo/au-gcp.tif",
+        "odc-geo/au-3577-rotated.tif",
+        "rio-tiler/cog_hirise_mars.tif",
+        "rio-tiler/inverted_lat.tif",
+    ):
+        geobox = Scene.open(shared_data / "geotiff_zoo" / name).geobox
+        path = make_map(tmp_path, LABELS, landscape(1, *geobox.shape), geobox, 512)
+        found = Scene.open(path).geobox
+        assert (found.crs, found.transform, found.gcp_crs, found.gcps) == (
+            geobox.crs,
+            geobox.transform,
+            geobox.gcp_crs,
+            geobox.gcps,
+        ), name
+
+
+def test_colours_names_and_provenance(tmp_path: Path) -> None:
+    tags = {"GEOSEG_VERSION": "0.1", "GEOSEG_MODEL": 'a "name" <&> é'}
+    path = make_map(tmp_path, LABELS, landscape(1, 90, 80), GeoBox(90, 80, NORTH_UP, UTM), 64, tags)
+    with rasterio.open(path) as dataset:
+        colors = dataset.colormap(1)
+        assert {code: colors[code][:3] for code in DEEPGLOBE.codes} == {c.code: c.color for c in DEEPGLOBE}
+        assert tags.items() <= dataset.tags().items()
+        assert Legend.from_json(json.loads(dataset.tags()[landcover.LEGEND_TAG])) == DEEPGLOBE
+    names = ET.parse(f"{path}.aux.xml").iterfind("PAMRasterBand[@band='1']/CategoryNames/Category")  # noqa: S314
+    assert tuple(name.text for name in names) == DEEPGLOBE.names
+    entries = list(ET.parse(path.with_suffix(".qml")).iter("paletteEntry"))  # noqa: S314
+    assert [(int(entry.get("value", "")), entry.get("label"), entry.get("color")) for entry in entries] == [
+        (c.code, c.name, "#{:02x}{:02x}{:02x}".format(*c.color)) for c in DEEPGLOBE
+    ]
+
+
+def test_gdal_reads_the_names(tmp_path: Path) -> None:
+    sparse = Legend(tuple(c for c in DEEPGLOBE if c.code in {1, 4}))
+    path = make_map(tmp_path, labels(sparse), landscape(1, 90, 80), GeoBox(90, 80, NORTH_UP, UTM), 64)
+    copy = tmp_path / "copy.vrt"
+    rasterio.shutil.copy(path, copy, driver="VRT")
+    found = [name.text or "" for name in ET.parse(copy).iter("Category")]  # noqa: S314
+    assert found == ["", "agriculture_land", "", "", "water"]
+
+
+def test_sidecars_of_another_map_do_not_stay(tmp_path: Path) -> None:
+    geobox = GeoBox(90, 80, NORTH_UP, UTM)
+    path = make_map(tmp_path, LABELS, landscape(1, 90, 80), geobox, 64)
+    for suffix in (".ovr", ".msk"):
+        path.with_name(path.name + suffix).write_bytes(b"of an older map")
+    make_map(tmp_path, probabilities(("a", "b")), landscape(2, 90, 80, 101), geobox, 64)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["map.tif", "map.tif.parts"]
+    make_map(tmp_path, confidence(), landscape(1, 90, 80, 101), geobox, 64)
+    ramp = [float(item.get("value", "")) for item in ET.parse(path.with_suffix(".qml")).iter("item")]  # noqa: S314
+    assert (ramp[0], ramp[-1]) == (0, 100)
+
+
+def test_the_bytes_do_not_depend_on_the_tiles(tmp_path: Path) -> None:
+    pixels, geobox = landscape(1, 1300, 700), GeoBox(1300, 700, NORTH_UP, UTM)
+    contents = set()
+    for tile_px in (256, 700, 2048):
+        folder = tmp_path / str(tile_px)
+        folder.mkdir()
+        contents.add(make_map(folder, LABELS, pixels, geobox, tile_px).read_bytes())
+    assert len(contents) == 1
+
+
+def test_many_parts(tmp_path: Path) -> None:
+    pixels, geobox = landscape(1, 320, 320), GeoBox(320, 320, NORTH_UP, UTM)
+    path = make_map(tmp_path, LABELS, pixels, geobox, 16)
+    with rasterio.open(path) as dataset:
+        np.testing.assert_array_equal(dataset.read(), pixels)
+    assert len(list((tmp_path / "map.tif.parts").iterdir())) == 400
+
+
+def test_a_missing_part_is_told_and_the_old_map_stays(tmp_path: Path) -> None:
+    geobox = GeoBox(90, 80, NORTH_UP, UTM)
+    path = make_map(tmp_path, LABELS, landscape(1, 90, 80), geobox, 64)
+    old = path.read_bytes()
+    landcover.part_path(tmp_path / "map.tif.parts", LABELS, 2).unlink()
+    with pytest.raises(OutputError, match=r"1 of 4 tiles .* number 2"):
+        assemble(tmp_path / "map.tif.parts", LABELS, tiles(90, 80, 64, 64), geobox, path, {})
+    assert path.read_bytes() == old
+
+
+def test_a_damaged_part_is_told_and_the_old_map_stays(tmp_path: Path) -> None:
+    geobox = GeoBox(900, 800, NORTH_UP, UTM)
+    path = make_map(tmp_path, LABELS, landscape(1, 900, 800), geobox, 512)
+    old = path.read_bytes()
+    part = landcover.part_path(tmp_path / "map.tif.parts", LABELS, 1)
+    os.truncate(part, part.stat().st_size // 2)
+    with pytest.raises(OutputError) as caught:
+        assemble(tmp_path / "map.tif.parts", LABELS, tiles(900, 800, 512, 512), geobox, path, {})
+    assert "\n" not in str(caught.value)
+    assert path.read_bytes() == old
+    assert not list((tmp_path / "map.tif.parts").glob("*cog*"))
+
+
+def test_pixels_that_are_not_the_products_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="int64"):
+        write_part(tmp_path, LABELS, 0, np.zeros((1, 4, 4), np.int64), 0)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="7 bands"):
+        write_part(tmp_path, probabilities(DEEPGLOBE.names), 0, np.zeros((1, 4, 4), np.uint8), 0)
+
+
+@pytest.mark.parametrize("free_kb", [250, 200, 100, 50, 8])
+def test_a_full_disk_is_told_and_the_old_map_stays(small_disk: Path, free_kb: int) -> None:  # noqa: F811
+    pixels = np.random.default_rng(0).integers(0, 7, (1, 700, 900), np.uint8)
+    geobox = GeoBox(700, 900, NORTH_UP, UTM)
+    cut, parts, target = tiles(700, 900, 512, 512), small_disk / "parts", small_disk / "map.tif"
+    parts.mkdir()
+    target.write_bytes(b"the old map")
+    for index, tile in enumerate(cut):
+        write_part(parts, LABELS, index, pixels[:, tile.rows, tile.cols], 1)
+    free = os.statvfs(small_disk).f_bavail * os.statvfs(small_disk).f_frsize
+    (small_disk / "filler").write_bytes(bytes(max(0, free - free_kb * 1024)))
+    before = sorted(parts.iterdir())
+    with pytest.raises(OutputError) as caught:
+        assemble(parts, LABELS, cut, geobox, target, {})
+    assert "\n" not in str(caught.value)
+    assert target.read_bytes() == b"the old map"
+    assert sorted(parts.iterdir()) == before
+    (small_disk / "filler").unlink()
+    subprocess.run(["mount", "-o", "remount,size=4m", small_disk], check=True)  # noqa: S607
+    assemble(parts, LABELS, cut, geobox, target, {})
+    with rasterio.open(target) as dataset:
+        np.testing.assert_array_equal(dataset.read(), pixels)
+
+
+def test_a_cog_with_a_hole_is_noticed(tmp_path: Path) -> None:
+    path = make_map(tmp_path, LABELS, landscape(1, 1500, 1100), GeoBox(1500, 1100, NORTH_UP, UTM), 512)
+    cog.check_whole(path)
+    content = path.read_bytes()
+    for damaged in (content[:-8], content[: len(content) // 2], content[:-3000] + bytes(3000)):
+        path.write_bytes(damaged)
+        with pytest.raises((*cog.GDAL_ERRORS, OutputError)):
+            cog.check_whole(path)

@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+
+from geoseg.errors import SceneError
+from geoseg.raster.environment import is_remote, raster_environment
+from geoseg.raster.scene import Scene
+from geoseg.raster.windows import Window
+from tests.raster.conftest import MakeRaster, noise
+
+
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Serve the test's folder; return the address."""
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    program = [sys.executable, Path(__file__).with_name("range_server.py"), tmp_path]
+    with subprocess.Popen(program, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        yield process.stdout.readline().strip()
+        process.kill()
+
+
+def ask(address: str) -> bytes:
+    with urllib.request.urlopen(address, timeout=10) as answer:  # noqa: S310 our own server
+        content: bytes = answer.read()
+    return content
+
+
+def test_a_scene_behind_http_is_the_scene_on_disk(server: str, make_raster: MakeRaster) -> None:
+    pixels = noise(3, 1024, 1024)
+    path = make_raster(pixels, tiled=True, blockxsize=128, blockysize=128, compress="deflate")
+    scene = Scene.open(f"{server}/scene.tif", wanted_bands=("red", "green", "blue"))
+    local = Scene.open(path)
+    assert (scene.geobox, scene.dtype, scene.block_shape) == (local.geobox, local.dtype, local.block_shape)
+    window = Window(100, 100, 200, 200)
+    np.testing.assert_array_equal(scene.read(window).data, pixels[:, window.rows, window.cols])
+    assert 0 < json.loads(ask(f"{server}/--seen"))["bytes"] < path.stat().st_size / 3
+
+
+def test_masks_and_overviews_beside_the_file_are_seen_through_http(
+    server: str, shared_data: Path, tmp_path: Path
+) -> None:
+    twins = shared_data / "geotiff_zoo" / "rio-tiler" / "colorado_twins"
+    for file in twins.glob("colorado_extmask.tif*"):
+        shutil.copy(file, tmp_path)
+    scene, local = Scene.open(f"{server}/colorado_extmask.tif"), Scene.open(tmp_path / "colorado_extmask.tif")
+    window = Window(0, 0, *local.shape)
+    assert not local.valid(window).all()
+    np.testing.assert_array_equal(scene.valid(window), local.valid(window))
+
+
+def test_a_busy_server_is_asked_again(server: str, make_raster: MakeRaster) -> None:
+    make_raster(np.ones((1, 9, 9), np.uint8), "busy.tif")
+    ask(f"{server}/--busy/2")
+    scene = Scene.open(f"{server}/busy.tif")
+    assert scene.read(Window(0, 0, 9, 9)).data.all()
+    assert json.loads(ask(f"{server}/--seen"))["busy"] == 0
+
+
+def test_what_the_server_lacks_is_one_line(server: str) -> None:
+    with pytest.raises(SceneError, match=r"nothing\.tif.*check the address") as caught:
+        Scene.open(f"{server}/nothing.tif")
+    assert "\n" not in str(caught.value)
+
+
+def test_the_fingerprint_follows_the_etag(server: str, make_raster: MakeRaster) -> None:
+    make_raster(noise(1, 9, 9), "tagged.tif")
+    scene = Scene.open(f"{server}/tagged.tif")
+    first = scene.fingerprint()
+    assert scene.fingerprint() == first
+    assert scene.local_files() == []
+    make_raster(noise(1, 9, 9, seed=1), "tagged.tif")
+    assert scene.fingerprint() != first
+
+
+@pytest.mark.parametrize(
+    ("path", "remote"),
+    [
+        ("https://host/a.tif", True),
+        ("s3://bucket/a.tif", True),
+        ("/vsicurl/https://host/a.tif", True),
+        ("/vsizip/vsis3/bucket/a.zip/a.tif", True),
+        ("zip+https://host/a.zip!a.tif", True),
+        ("/vsicurl?url=https%3A%2F%2Fhost%2Fa.tif", True),
+        ("a.tif", False),
+        ("C:\\data\\a.tif", False),
+        ("/vsizip/a.zip/a.tif", False),
+        ("zip://a.zip!a.tif", False),
+        ("file:///a.tif", False),
+        ("<VRTDataset>https://host</VRTDataset>", False),
+    ],
+)
+def test_remote_paths_are_told_from_local_ones(path: str, remote: bool) -> None:  # noqa: FBT001
+    assert is_remote(path) == remote
+
+
+def test_settings_of_the_user_are_meant(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GDAL_HTTP_MAX_RETRY", "9")
+    with rasterio.Env(GDAL_HTTP_TIMEOUT=7), raster_environment(remote=True):
+        told = rasterio.env.getenv()
+    assert told["GDAL_HTTP_TIMEOUT"] == 7
+    assert "GDAL_HTTP_MAX_RETRY" not in told
+    assert told["GDAL_DISABLE_READDIR_ON_OPEN"] == "TRUE"

@@ -1,0 +1,214 @@
+from __future__ import annotations
+
+import pickle
+import re
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from rasterio.enums import ColorInterp
+
+from geoseg.errors import SceneError, UsageError
+from geoseg.raster import handles
+from geoseg.raster.scene import Scene
+from geoseg.raster.windows import Window, tiles
+from tests.raster.conftest import MakeRaster, noise
+
+RGB = ("red", "green", "blue")
+ZOO = Path(__file__).parents[3] / "shared" / "data" / "geotiff_zoo"
+ZOO_FILES = sorted(str(path.relative_to(ZOO)) for path in ZOO.rglob("*") if path.is_file()) or ["(absent)"]
+
+
+def whole(scene: Scene) -> Window:
+    return Window(0, 0, *scene.shape)
+
+
+@pytest.mark.parametrize("name", ZOO_FILES)
+def test_every_animal_of_the_zoo_is_read_as_rasterio_reads_it(shared_data: Path, name: str) -> None:
+    path = shared_data / "geotiff_zoo" / name
+    if name == "rasterio/corrupt.tif":
+        with pytest.raises(SceneError, match=re.escape(str(path))) as caught:
+            Scene.open(path).read(Window(0, 0, 1024, 1024))
+        assert "\n" not in str(caught.value)
+        return
+    scene = Scene.open(path)
+    patch = scene.read(whole(scene))
+    with rasterio.open(path) as dataset:
+        data, valid = dataset.read(scene.band_indexes), dataset.dataset_mask() != 0
+        assert scene.geobox.crs == dataset.crs
+        assert scene.geobox.transform == dataset.transform
+    if data.dtype.kind == "f":
+        valid &= np.isfinite(data).all(axis=0)
+        data = np.nan_to_num(data, nan=0, posinf=0, neginf=0)
+    np.testing.assert_array_equal(patch.data, data)
+    np.testing.assert_array_equal(patch.valid, valid)
+    np.testing.assert_array_equal(scene.valid(whole(scene)), valid)
+    assert patch.data.dtype == scene.dtype
+    assert pickle.loads(pickle.dumps(scene)) == scene  # noqa: S301 our own bytes
+
+
+@pytest.mark.parametrize("name", ["cogeo.tif", "RGBA.uint16.tif", "rgb1.tif", "float_raster_with_nodata.tif"])
+def test_any_window_is_the_whole_scene_cropped(shared_data: Path, name: str) -> None:
+    scene = Scene.open(shared_data / "geotiff_zoo" / "rasterio" / name)
+    patch = scene.read(whole(scene))
+    height, width = scene.shape
+    for tile in tiles(height, width, height // 2 + 1, width // 3 + 1):
+        part = scene.read(tile)
+        np.testing.assert_array_equal(part.data, patch.data[:, tile.rows, tile.cols])
+        np.testing.assert_array_equal(part.valid, patch.valid[tile.rows, tile.cols])
+
+
+@pytest.fixture
+def without_zeros(make_raster: MakeRaster) -> tuple[np.ndarray, Scene]:
+    pixels = noise(2, 23, 17) + 1
+    return pixels, Scene.open(make_raster(pixels))
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_a_window_that_sticks_out_is_invalid_and_zero_outside(
+    without_zeros: tuple[np.ndarray, Scene], data: st.DataObject
+) -> None:
+    pixels, scene = without_zeros
+    start = st.integers(-30, 30)
+    window = Window(data.draw(start), data.draw(start), data.draw(st.integers(1, 60)), data.draw(st.integers(1, 60)))
+    padded = np.pad(pixels, ((0, 0), (100, 100), (100, 100)))
+    expected = padded[:, window.row + 100 : window.row_stop + 100, window.col + 100 : window.col_stop + 100]
+    patch = scene.read(window)
+    np.testing.assert_array_equal(patch.data, expected)
+    np.testing.assert_array_equal(patch.valid, (expected != 0).all(axis=0))
+    np.testing.assert_array_equal(scene.valid(window), patch.valid)
+
+
+def test_masks_inside_and_beside_the_file_agree(shared_data: Path) -> None:
+    twins = shared_data / "geotiff_zoo" / "rio-tiler" / "colorado_twins"
+    scenes = {
+        name: Scene.open(twins / f"colorado_{name}.tif", wanted_bands=RGB) for name in ("mask", "extmask", "alpha")
+    }
+    patches = {name: scene.read(whole(scene)) for name, scene in scenes.items()}
+    assert 0 < patches["mask"].valid.mean() < 1
+    np.testing.assert_array_equal(patches["mask"].valid, patches["extmask"].valid)
+    assert scenes["alpha"].band_indexes == (1, 2, 3)
+    with rasterio.open(twins / "colorado_alpha.tif") as dataset:
+        np.testing.assert_array_equal(patches["alpha"].valid, dataset.read(4) != 0)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+def test_a_trace_of_alpha_is_enough_to_be_valid(make_raster: MakeRaster, dtype: str) -> None:
+    pixels = noise(4, 4, 4, dtype=dtype)
+    pixels[3] = np.arange(16).reshape(4, 4)
+    path = make_raster(pixels, photometric="rgb", alpha="yes")
+    scene = Scene.open(path, wanted_bands=RGB)
+    assert scene.band_indexes == (1, 2, 3)
+    np.testing.assert_array_equal(scene.read(whole(scene)).valid, pixels[3] > 0)
+
+
+def test_a_pixel_is_nodata_only_where_all_bands_are(make_raster: MakeRaster) -> None:
+    pixels = np.array([[[0, 0, 1]], [[0, 5, 0]], [[0, 0, 0]]], np.uint8)
+    scene = Scene.open(make_raster(pixels, nodata=0))
+    assert scene.read(whole(scene)).valid.tolist() == [[False, True, True]]
+
+
+def test_nan_and_infinity_are_invalid_in_the_bands_used_only(make_raster: MakeRaster) -> None:
+    pixels = np.ones((2, 1, 4), np.float32)
+    pixels[0, 0, 1], pixels[0, 0, 2], pixels[1, 0, 3] = np.nan, -np.inf, np.nan
+    path = make_raster(pixels)
+    scene = Scene.open(path, bands=[1])
+    patch = scene.read(whole(scene))
+    assert patch.valid.tolist() == [[True, False, False, True]]
+    assert patch.data.tolist() == [[[1, 0, 0, 1]]]
+    assert Scene.open(path).valid(Window(0, 0, 1, 4)).tolist() == [[True, False, False, False]]
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 300), (300, 1)])
+def test_scenes_one_pixel_wide(make_raster: MakeRaster, shape: tuple[int, int]) -> None:
+    scene = Scene.open(make_raster(noise(3, *shape)))
+    assert scene.read(Window(-1, -1, shape[0] + 2, shape[1] + 2)).valid.sum() == shape[0] * shape[1]
+    assert scene.overview(64).valid.all()
+    assert scene.statistics() is not None
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16", "float32", "int32", "uint32", "float64", "int8"])
+def test_pixels_come_as_stored(make_raster: MakeRaster, dtype: str) -> None:
+    pixels = noise(1, 8, 8, dtype=dtype)
+    scene = Scene.open(make_raster(pixels))
+    patch = scene.read(whole(scene))
+    assert patch.data.dtype == np.dtype(dtype)
+    np.testing.assert_array_equal(patch.data, pixels)
+
+
+def test_complex_numbers_are_refused(make_raster: MakeRaster) -> None:
+    with pytest.raises(SceneError, match="complex"):
+        Scene.open(make_raster(np.ones((1, 2, 2), np.complex64)))
+
+
+def test_a_palette_is_refused_by_a_colour_model(make_raster: MakeRaster) -> None:
+    path = make_raster(noise(1, 4, 4))
+    with rasterio.open(path, "r+") as dataset:
+        dataset.colorinterp = [ColorInterp.palette]
+        dataset.write_colormap(1, {0: (255, 0, 0, 255)})
+    with pytest.raises(SceneError, match="gdal_translate -expand rgb"):
+        Scene.open(path, wanted_bands=RGB)
+    assert Scene.open(path).band_indexes == (1,)
+
+
+def test_errors_about_bands_name_the_file(make_raster: MakeRaster) -> None:
+    path = make_raster(noise(1, 4, 4))
+    with pytest.raises(SceneError, match=r"scene\.tif.*1,1,1"):
+        Scene.open(path, wanted_bands=RGB)
+    with pytest.raises(UsageError, match=r"scene\.tif.*no band 7"):
+        Scene.open(path, bands=[7])
+
+
+def test_threads_read_side_by_side(make_raster: MakeRaster) -> None:
+    pixels = noise(3, 300, 200)
+    scene = Scene.open(make_raster(pixels, tiled=True, blockxsize=64, blockysize=64, compress="deflate"))
+    windows = tiles(300, 200, 37, 41) * 3
+    with ThreadPoolExecutor(6) as pool:
+        for window, patch in zip(windows, pool.map(scene.read, windows), strict=True):
+            np.testing.assert_array_equal(patch.data, pixels[:, window.rows, window.cols])
+
+
+def test_a_handle_is_kept_until_the_file_changes(make_raster: MakeRaster) -> None:
+    path = make_raster(np.ones((1, 4, 4), np.uint8))
+    scene = Scene.open(path)
+    with handles.opened(scene.path) as first, handles.opened(scene.path) as second:
+        assert first is second
+    make_raster(np.full((1, 6, 6), 2, np.uint8))
+    assert (Scene.open(path).read(Window(0, 0, 6, 6)).data == 2).all()
+
+
+def test_a_thread_keeps_a_few_handles_only(make_raster: MakeRaster) -> None:
+    scenes = [Scene.open(make_raster(noise(1, 2, 2), f"{number}.tif")) for number in range(9)]
+    assert 0 < len(handles._kept()) < len(scenes)
+    assert all(scene.read(whole(scene)).valid.all() for scene in scenes)
+    handles.close_handles()
+    assert not handles._kept()
+
+
+@pytest.mark.parametrize("layout", [{"tiled": True, "blockxsize": 64, "blockysize": 64}, {"blockysize": 1}])
+def test_statistics_without_overviews_come_near_the_truth(make_raster: MakeRaster, layout: dict[str, object]) -> None:
+    rows = np.linspace(0, 200, 1300)[:, np.newaxis]
+    pixels = np.stack([np.broadcast_to(rows, (1300, 1100)), np.full((1300, 1100), 7.0)]).astype(np.uint8)
+    pixels[:, :, :100] = 255
+    statistics = Scene.open(make_raster(pixels, nodata=255, **layout)).statistics()
+    assert statistics is not None
+    valid = pixels[:, :, 100:].reshape(2, -1)
+    assert statistics.mean == pytest.approx(valid.mean(axis=1), rel=0.05)
+    assert statistics.std == pytest.approx(valid.std(axis=1), rel=0.1)
+    assert statistics.low == pytest.approx(np.percentile(valid, 2, axis=1), abs=12)
+    assert statistics.high == pytest.approx(np.percentile(valid, 98, axis=1), abs=12)
+
+
+def test_a_scene_without_valid_pixels_has_no_statistics(make_raster: MakeRaster) -> None:
+    assert Scene.open(make_raster(np.zeros((1, 20, 20), np.uint8), nodata=0)).statistics() is None
+
+
+def test_an_overview_is_the_scene_decimated(make_raster: MakeRaster) -> None:
+    pixels = np.arange(400, dtype=np.uint16).reshape(1, 20, 20).repeat(4, 1).repeat(4, 2)
+    patch = Scene.open(make_raster(pixels)).overview(20)
+    np.testing.assert_array_equal(patch.data, pixels[:, ::4, ::4])

@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from geoseg.errors import UsageError
+from geoseg.raster.windows import Window, WindowGrid, axis_starts, tiles
+
+lengths = st.integers(1, 90)
+
+
+@st.composite
+def grids(draw: st.DrawFn) -> WindowGrid:
+    window = draw(st.integers(1, 40))
+    return WindowGrid(draw(lengths), draw(lengths), window, draw(st.integers(0, window - 1)))
+
+
+@st.composite
+def windows(draw: st.DrawFn) -> Window:
+    return Window(draw(st.integers(-20, 80)), draw(st.integers(-20, 80)), draw(lengths), draw(lengths))
+
+
+def test_the_worked_example() -> None:
+    assert axis_starts(110, 64, 32) == (0, 32, 46)
+
+
+@given(length=lengths, window=st.integers(1, 40), data=st.data())
+def test_an_axis_is_covered_from_its_first_to_its_last_pixel(length: int, window: int, data: st.DataObject) -> None:
+    stride = data.draw(st.integers(1, window))
+    starts = axis_starts(length, window, stride)
+    covered = np.zeros(max(length, window), bool)
+    for start in starts:
+        covered[start : start + window] = True
+    assert covered.all()
+    assert list(starts) == sorted(set(starts))
+    assert starts[0] == 0
+    assert starts[-1] + window == max(length, window)
+    assert all(later - earlier <= stride for earlier, later in itertools.pairwise(starts))
+
+
+@given(grid=grids(), tile=windows())
+def test_the_windows_touching_a_tile_are_those_that_share_a_pixel_with_it(grid: WindowGrid, tile: Window) -> None:
+    every = [Window(row, col, grid.window_px, grid.window_px) for row in grid.row_starts for col in grid.col_starts]
+    assert grid.windows_touching(tile) == [window for window in every if window.intersection(tile) is not None]
+    assert len(every) == len(grid)
+
+
+@given(height=lengths, width=lengths, tile_height=lengths, tile_width=lengths)
+def test_tiles_cover_each_pixel_once(height: int, width: int, tile_height: int, tile_width: int) -> None:
+    count = np.zeros((height, width), int)
+    for tile in tiles(height, width, tile_height, tile_width):
+        count[tile.rows, tile.cols] += 1
+        assert tile.row_stop <= height
+        assert tile.col_stop <= width
+    assert (count == 1).all()
+
+
+@given(one=windows(), other=windows())
+def test_intersection_is_the_set_of_common_pixels(one: Window, other: Window) -> None:
+    def pixels(window: Window) -> set[tuple[int, int]]:
+        return {(row, col) for row in range(window.row, window.row_stop) for col in range(window.col, window.col_stop)}
+
+    common = one.intersection(other)
+    assert (set() if common is None else pixels(common)) == pixels(one) & pixels(other)
+    assert one.intersection(other) == other.intersection(one)
+
+
+@given(one=windows(), other=windows())
+def test_relative_windows_address_the_same_pixels(one: Window, other: Window) -> None:
+    there = one.relative_to(other)
+    assert (there.row + other.row, there.col + other.col, there.shape) == (one.row, one.col, one.shape)
+
+
+@pytest.mark.parametrize(("height", "width"), [(0, 1), (1, 0), (-1, 5)])
+def test_a_window_without_pixels_is_refused(height: int, width: int) -> None:
+    with pytest.raises(UsageError, match=str(height)):
+        Window(0, 0, height, width)
+
+
+@pytest.mark.parametrize("overlap", [-1, 8, 9])
+def test_an_overlap_that_would_not_advance_is_refused(overlap: int) -> None:
+    with pytest.raises(UsageError, match=str(overlap)):
+        WindowGrid(10, 10, 8, overlap)
