@@ -1,0 +1,143 @@
+"""The bare rate of a network: ONNX Runtime called in a loop on arrays that are ready, nothing read, blended or written.
+
+What it is compared with is the fastest way found, not ours: one caller with all cores or a caller for each core,
+batches of 1, 2 and 4, the session as ONNX Runtime makes it or as geoseg does.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+from report import cores
+
+from geoseg.inference.plan import Plan
+from geoseg.model.onnx_engine import _PROVIDERS, _session_options
+from geoseg.raster.windows import Window
+
+_BATCHES = (1, 2, 4)
+_READY_WINDOWS = 16
+"""More than the processor's cache holds, as in a scene."""
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """A way to call the network on a CPU."""
+
+    callers: int
+    """Python threads that share one session."""
+    threads: int
+    """Threads inside each call."""
+    batch: int
+    as_geoseg: bool
+    """With the options that geoseg sets; else ONNX Runtime's own."""
+
+    def __str__(self) -> str:
+        """Return it in words."""
+        options = "geoseg's" if self.as_geoseg else "default"
+        return f"{self.callers} x {self.threads} threads, batch {self.batch}, {options} options"
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How fast windows were scored."""
+
+    windows_a_second: float
+    cpu_ms_a_window: float
+    """Processor time of all threads; tells more than the clock where the machine is not quiet."""
+
+    def mean_with(self, other: Pace) -> Pace:
+        """Return the pace between two."""
+        return Pace(
+            (self.windows_a_second + other.windows_a_second) / 2, (self.cpu_ms_a_window + other.cpu_ms_a_window) / 2
+        )
+
+
+@dataclass(slots=True)
+class BareNetwork:
+    """A network and arrays for it, ready: windows of the scene, so that the values are real."""
+
+    path: Path
+    inputs: dict[int, list[dict[str, NDArray[Any]]]]
+    """Per batch size, what a call takes."""
+    sessions: dict[tuple[int, bool], onnxruntime.InferenceSession] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, plan: Plan) -> BareNetwork:
+        """Return the network that a plan runs, and windows of its scene; SystemExit if it is not ONNX Runtime's."""
+        if plan.engine.onnx_path is None:
+            raise SystemExit(
+                f"this benchmark is about ONNX Runtime, the plan has {plan.engine.describe()}; use --device cpu"
+            )
+        gain, bias = plan.bundle.normalization.gain_bias(plan.engine.scale)
+        side = plan.grid.window_px
+        every = list(itertools.product(plan.grid.row_starts, plan.grid.col_starts))
+        chosen = every[:: max(1, len(every) // _READY_WINDOWS)][:_READY_WINDOWS]
+        patches = [plan.scene.read(Window(row, col, side, side)) for row, col in chosen]
+        images = np.stack([patch.data for patch in patches]).astype(np.float32)
+        valid = np.stack([patch.valid[None] for patch in patches]).astype(np.float32)
+        inputs = {
+            batch: [
+                {"image": images[at : at + batch], "valid": valid[at : at + batch], "gain": gain, "bias": bias}
+                for at in range(0, len(images) - batch + 1, batch)
+            ]
+            for batch in _BATCHES
+        }
+        return cls(plan.engine.onnx_path, inputs)
+
+    def fastest(self, seconds: float) -> list[tuple[Way, Pace]]:
+        """Return every way with its pace, the fastest first; each is tried for that long."""
+        ways = [
+            Way(callers, threads, batch, as_geoseg)
+            for callers, threads in sorted({(1, cores()), (cores(), 1)})
+            for batch in _BATCHES
+            if self.inputs[batch]
+            for as_geoseg in (False, True)
+        ]
+        return sorted(((way, self.pace(way, seconds)) for way in ways), key=lambda tried: -tried[1].windows_a_second)
+
+    def pace(self, way: Way, seconds: float) -> Pace:
+        """Return the pace when called for about that many seconds after one call to warm up."""
+        session = self._session(way)
+        session.run(None, self.inputs[way.batch][0])
+        began, began_cpu = time.perf_counter(), time.process_time()
+        with ThreadPoolExecutor(way.callers) as pool:
+            windows = sum(pool.map(lambda _: self._loop(session, way.batch, began + seconds), range(way.callers)))
+        cpu_seconds = time.process_time() - began_cpu
+        return Pace(windows / (time.perf_counter() - began), cpu_seconds * 1e3 / windows)
+
+    def _loop(self, session: onnxruntime.InferenceSession, batch: int, end: float) -> int:
+        windows = 0
+        for inputs in _endless(self.inputs[batch]):
+            session.run(None, inputs)
+            windows += batch
+            if time.perf_counter() > end:
+                break
+        return windows
+
+    def _session(self, way: Way) -> onnxruntime.InferenceSession:
+        key = way.threads, way.as_geoseg
+        if key not in self.sessions:
+            options, providers = _options(way)
+            self.sessions[key] = onnxruntime.InferenceSession(self.path, options, providers=providers)
+        return self.sessions[key]
+
+
+def _options(way: Way) -> tuple[onnxruntime.SessionOptions, list[Any]]:
+    if way.as_geoseg:
+        return _session_options(way.threads), list(_PROVIDERS)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = way.threads
+    return options, ["CPUExecutionProvider"]
+
+
+def _endless(inputs: list[dict[str, NDArray[Any]]]) -> Iterator[dict[str, NDArray[Any]]]:
+    return itertools.cycle(inputs)

@@ -1,0 +1,91 @@
+"""A command as a process of its own: how long it took, how much processor and memory."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+if sys.platform != "win32":
+    import resource
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A process that ended well."""
+
+    seconds: float
+    cpu_seconds: float
+    peak_bytes: int
+    """Peak resident memory, of the process or of one it started, whichever is larger."""
+    stdout: str
+
+
+def run(command: Sequence[str], *, for_peak: bool = True) -> Finished:
+    """Run a command and wait; RuntimeError with what it said if it fails.
+
+    On Linux a new process begins with the peak of the one that started it, so the caller must be small: with
+    `for_peak`, RuntimeError if that may have hidden the command's own peak.
+    """
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        began = time.perf_counter()
+        process = subprocess.Popen(command, stdout=out, stderr=err)
+        cpu_seconds, peak_bytes = _wait(process)
+        seconds = time.perf_counter() - began
+        out.seek(0)
+        err.seek(0)
+        if process.returncode:
+            said = err.read().decode(errors="replace")[-2000:]
+            raise RuntimeError(f"{' '.join(command)} ended with {process.returncode}: {said}")
+        if for_peak and peak_bytes <= own_peak_bytes():
+            raise RuntimeError("the benchmark is larger than what it measures; import less into it")
+        return Finished(seconds, cpu_seconds, peak_bytes, out.read().decode())
+
+
+def geoseg_command() -> str:
+    """Return the path of the `geoseg` command that belongs to this Python."""
+    folder = Path(sys.executable).parent
+    for name in ("geoseg", "geoseg.exe"):
+        if (folder / name).is_file():
+            return str(folder / name)
+    raise SystemExit(f"there is no geoseg command in {folder}; run `pip install -e .` with this Python first")
+
+
+def own_peak_bytes() -> int:
+    """Return the peak resident memory of this process; 0 where the system does not say."""
+    if sys.platform == "win32":
+        return 0
+    return _bytes(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+
+
+def _wait(process: subprocess.Popen[bytes]) -> tuple[float, int]:
+    if sys.platform == "win32":
+        return _watch(process)
+    _, status, used = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    return used.ru_utime + used.ru_stime, _bytes(used.ru_maxrss)
+
+
+def _watch(process: subprocess.Popen[bytes]) -> tuple[float, int]:
+    """Windows keeps the peak itself; look at it until the process has ended."""
+    import psutil
+
+    watched, cpu_seconds, peak_bytes = psutil.Process(process.pid), 0.0, 0
+    while process.poll() is None:
+        try:
+            times = watched.cpu_times()
+            cpu_seconds, peak_bytes = times.user + times.system, watched.memory_info().peak_wset
+        except psutil.NoSuchProcess:
+            break
+        time.sleep(0.01)
+    process.wait()
+    return cpu_seconds, peak_bytes
+
+
+def _bytes(maxrss: int) -> int:
+    return maxrss if sys.platform == "darwin" else maxrss * 1024
