@@ -76,7 +76,8 @@ def _arguments() -> argparse.Namespace:
 def _conditions(arguments: argparse.Namespace) -> str:
     return (
         f"Scene {arguments.size} x {arguments.size} (synthetic); DeepLabV3+ on timm-mobilenetv3_small_minimal_100, "
-        f"7 classes, random weights, softmax included; window 512, overlap {OVERLAP_PX}, batch {_BATCH}, {cores()} threads. "
+        f"7 classes, random weights, softmax included; window 512, overlap {OVERLAP_PX}, batch {_BATCH}, {cores()} "
+        "threads. "
         "MONAI and the stage go from the file to labels in memory and take the mean of windows, MONAI's default; geoai "
         "and predict go from file to file and blend as each does by itself."
     )
