@@ -21,8 +21,8 @@ from geoseg.model.untrusted import one_line, parse_json
 
 METADATA_KEY = "geoseg"
 """In the ONNX file's metadata_props; its text is the stamp as JSON."""
-EXPORT_FORMAT = 1
-"""Of the graph's inputs and outputs."""
+EXPORT_FORMAT = 3
+"""Of the graph; files of another one are made anew."""
 Report = Callable[[str], None]
 """Takes one line for the user."""
 _EXTRA_BYTES = 32 * 2**20

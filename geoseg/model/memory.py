@@ -15,9 +15,10 @@ _BYTES_A_PIXEL = {
 _BYTES_A_PIXEL_ELSEWHERE = 550
 """What one more window of 256 x 256 in a batch added to resident memory in ONNX Runtime 1.31, and a fifth more.
 
-Measured bytes a pixel: DeepLabV3+ and MobileNetV3-small 312, DeepLabV3 and ResNet18 235, U-Net and MobileNetV3-small 405,
-U-Net and ResNet34 171, FPN and MobileNetV2 437, U-Net++ and ResNet18 832, SegFormer and MiT-B0 895. DPT and UPerNet are
-guesses.
+Measured bytes a pixel: DeepLabV3+ and MobileNetV3-small 312, DeepLabV3 and ResNet18 235, U-Net and
+MobileNetV3-small 405, U-Net and ResNet34 171, FPN and MobileNetV2 437, U-Net++ and ResNet18 832, SegFormer and
+MiT-B0 895.
+DPT and UPerNet are guesses.
 """
 _TORCH_TIMES = 2
 """torch keeps every layer of a step alive that ONNX Runtime merges."""
