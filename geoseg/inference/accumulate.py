@@ -9,9 +9,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from geoseg.model.engines import Engine
 from geoseg.raster.windows import Window
 
@@ -33,8 +30,9 @@ class RowBand:
         """Move the band down so that it starts at this scene row; take the rows above with `finished` before."""
         kept_px = max(self._row + self._window_px - row, 0)
         if kept_px:
-            kept = self._engine.zeros((self._engine.classes, kept_px, self._tile.width))
-            kept[...] = self._sums[:, self._window_px - kept_px :]
+            kept = self._sums[:, self._window_px - kept_px :]
+            if 2 * kept_px > self._window_px:  # the rows would be overwritten before they are moved
+                kept = kept + 0
             self._sums[:, :kept_px] = kept
         self._sums[:, kept_px:] = 0
         self._row = row
@@ -58,10 +56,10 @@ class RowBand:
         return rows, self._sums[:, first : first + rows.height]
 
 
-def most_probable(engine: Engine, probabilities: Any) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:  # noqa: ANN401
-    """Return the channel of the highest probability, and that probability in percent, uint8 (row, col).
+def most_probable(engine: Engine, probabilities: Any) -> tuple[Any, Any]:  # noqa: ANN401
+    """Return the channel of the highest probability, uint8 (row, col), and that probability, float32 (row, col).
 
-    A tie goes to the first channel. A running maximum over the few classes, nine times as fast as numpy's argmax over
+    A tie goes to the first channel. A running maximum over the few classes is nine times as fast as numpy's argmax over
     the first axis.
     """
     xp = engine.xp
@@ -71,7 +69,7 @@ def most_probable(engine: Engine, probabilities: Any) -> tuple[NDArray[np.uint8]
         higher = (probabilities[index] > best).view(xp.uint8)
         xp.maximum(channel, higher * index, out=channel)  # indexes ascend, so the larger is the later winner
         xp.maximum(best, probabilities[index], out=best)
-    return engine.download(channel), engine.download(percent(engine, best))
+    return channel, best
 
 
 def percent(engine: Engine, probabilities: Any) -> Any:  # noqa: ANN401

@@ -13,9 +13,7 @@ from geoseg.inference.tile import Mapping
 from geoseg.inference.tiling import repeated_windows
 from geoseg.model.bundle import ModelBundle
 from geoseg.model.engines import EngineChoice
-from geoseg.raster.landcover import Product, labels, overview_levels
-from geoseg.raster.landcover import confidence as confidence_product
-from geoseg.raster.landcover import probabilities as probabilities_product
+from geoseg.raster.landcover import Product, confidence, labels, overview_levels, probabilities
 from geoseg.raster.scene import Scene
 from geoseg.raster.windows import Window, WindowGrid
 from geoseg.version import VERSION
@@ -35,7 +33,6 @@ class Plan:
     tile_height_px: int
     tile_width_px: int
     workers: int
-    keep_confidence: bool
 
     @property
     def scene(self) -> Scene:
@@ -51,13 +48,9 @@ class Plan:
     def products(self) -> tuple[Product, ...]:
         """The rasters that are written."""
         legend = self.bundle.legend
-        wanted = [labels(legend)]
-        if self.keep_confidence:
-            wanted.append(confidence_product())
-        if self.mapping.keep_probabilities:
-            names = tuple(legend.by_code(code).name for code in self.mapping.output_codes)
-            wanted.append(probabilities_product(names))
-        return tuple(wanted)
+        names = tuple(legend.by_code(code).name for code in self.mapping.output_codes)
+        every = (labels(legend), confidence(), probabilities(names))
+        return tuple(product for product in every if product.name in self.mapping.keep)
 
     @property
     def overview_levels(self) -> int:
@@ -106,7 +99,7 @@ class Plan:
     @property
     def disk_bytes(self) -> int:
         """Estimate of the disk that parts and map take together."""
-        percents = int(self.keep_confidence) + len(self.mapping.output_codes) * int(self.mapping.keep_probabilities)
+        percents = sum(product.count for product in self.products) - 1
         pixels = self.grid.height_px * self.grid.width_px
         return int(pixels * (_BYTES_A_LABEL + _BYTES_A_PERCENT * percents)) + (1 << 20)
 
@@ -138,7 +131,6 @@ class Plan:
         band = 4 * classes * grid.window_px * self.tile_width_px
         patch = footprint_px * (len(self.scene.band_indexes) * np.dtype(self.scene.dtype).itemsize + 1)
         flush = grid.window_px * self.tile_width_px * 12
-        result = (
-            self.tile_height_px * self.tile_width_px * (3 + (classes * 2 if self.mapping.keep_probabilities else 0))
-        )
+        products = sum(product.count for product in self.products)
+        result = self.tile_height_px * self.tile_width_px * (2 * products + 1)  # as it is, encoded, and its overviews
         return band + patch + flush + result + self.engine.memory_bytes(self.mapping.batch_size)

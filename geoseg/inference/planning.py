@@ -20,6 +20,7 @@ from geoseg.model.bundle import ModelBundle
 from geoseg.model.card import OVERLAP_SHARE
 from geoseg.model.engines import choose_engine
 from geoseg.raster.landcover import overview_levels
+from geoseg.raster.product import ProductName
 from geoseg.raster.scene import Scene
 from geoseg.raster.windows import WindowGrid
 
@@ -80,8 +81,9 @@ def plan(  # noqa: PLR0913 - each keyword is a knob of the command line
     engine = choose_engine(bundle, device, window_px=grid.window_px, scale=scale, export=False)
     usual = CPU_BATCH if engine.on_cpu else GPU_BATCH
     size = usual if batch_size is None else _positive("batch-size", batch_size)
-    mapping = Mapping(source, grid, check_blend(blend), size, bundle.output_codes, probabilities)
-    made = _share_out(Plan(bundle, engine, mapping, 0, 0, 0, confidence), tile, workers)
+    keep = _products(confidence=confidence, probabilities=probabilities)
+    mapping = Mapping(source, grid, check_blend(blend), size, bundle.output_codes, keep)
+    made = _share_out(Plan(bundle, engine, mapping, 0, 0, 0), tile, workers)
     warn_if_unlike(source, bundle, scale)
     threads = made.engine.threads  # only a plan that fits is worth an export
     engine = choose_engine(bundle, device, window_px=grid.window_px, scale=scale, threads=threads, report=announce)
@@ -108,6 +110,11 @@ def _share_out(sketch: Plan, tile: int | None, workers: int | None) -> Plan:
         if made.memory_bytes <= psutil.virtual_memory().available:
             return made
     raise UsageError(_too_large(made))
+
+
+def _products(*, confidence: bool, probabilities: bool) -> tuple[ProductName, ...]:
+    wanted: dict[ProductName, bool] = {"labels": True, "confidence": confidence, "probabilities": probabilities}
+    return tuple(name for name, keep in wanted.items() if keep)
 
 
 def _grid(scene: Scene, bundle: ModelBundle, window: int | None, overlap: int | None) -> WindowGrid:

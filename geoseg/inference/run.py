@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
+import dask.config
 import dask.threaded
 from dask.base import get_scheduler
 from dask.callbacks import Callback
@@ -61,7 +62,9 @@ def run_tasks(
         _run_on_cluster(client, task, indexes, finished)
         return
     graph = {("tile", index): (task, index) for index in indexes}
-    get = get_scheduler() or dask.threaded.get
+    # get_scheduler imports distributed wherever it is installed; ask only if a scheduler was chosen
+    chosen = get_scheduler() if dask.config.get("scheduler", None) else None
+    get = chosen or dask.threaded.get
     with Callback(posttask=lambda _key, result, *_: finished(result)):
         get(graph, list(graph), num_workers=workers)
 

@@ -5,13 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from geoseg.inference.plan import Plan
 from geoseg.inference.run import checkpoint
-from geoseg.inference.tile import TileMap, map_tile
-from geoseg.raster.landcover import Product, write_part
+from geoseg.inference.tile import map_tile
+from geoseg.raster.landcover import write_part
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +34,5 @@ class TileTask:
         tile = self.plan.tile(index)
         mapped = map_tile(self.plan.mapping, self.plan.engine.open(), tile, checkpoint(self.run))
         for product in self.plan.products:
-            write_part(self.folder, product, index, _pixels(mapped, product), self.plan.overview_levels)
+            write_part(self.folder, product, index, mapped[product.name], self.plan.overview_levels)
         return TileDone(index, tile.size)
-
-
-def _pixels(mapped: TileMap, product: Product) -> NDArray[np.uint8]:
-    pixels = {"labels": mapped.labels, "confidence": mapped.confidence, "probabilities": mapped.probabilities}
-    wanted = pixels[product.name]
-    if wanted is None:
-        raise RuntimeError(f"the tile was mapped without its {product.name}")
-    return wanted

@@ -12,8 +12,10 @@ from numpy.typing import NDArray
 from geoseg.inference.accumulate import RowBand, most_probable, percent
 from geoseg.inference.batch import score
 from geoseg.inference.blend import Blend, axis_weights
+from geoseg.inference.rows import read_downwards
 from geoseg.legend import NODATA
 from geoseg.model.engines import Engine
+from geoseg.raster.product import ProductName
 from geoseg.raster.scene import Patch, Scene
 from geoseg.raster.windows import Window, WindowGrid
 
@@ -28,19 +30,16 @@ class Mapping:
     batch_size: int
     output_codes: tuple[int, ...]
     """The class code of each channel of the network."""
-    keep_probabilities: bool = False
+    keep: tuple[ProductName, ...] = ("labels",)
+    """What of a tile is wanted."""
 
 
-@dataclass(frozen=True, slots=True)
-class TileMap:
-    """What the network says of one tile; 255 where the scene is not valid."""
+TileMap = dict[ProductName, NDArray[np.uint8]]
+"""A tile's products; 255 where the scene is not valid.
 
-    labels: NDArray[np.uint8]
-    """Class codes, (row, col)."""
-    confidence: NDArray[np.uint8]
-    """Probability of that class in percent, (row, col)."""
-    probabilities: NDArray[np.uint8] | None
-    """Probability of every class in percent, (class, row, col), when asked for."""
+labels: class codes (row, col). confidence: the probability of that class in percent (row, col). probabilities: that of
+every class in percent (class, row, col).
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +66,9 @@ def map_tile(mapping: Mapping, engine: Engine, tile: Window, checkpoint: Callabl
     result = _empty_map(mapping, engine, tile)
     band = RowBand(engine, tile, mapping.grid.window_px)
     row_weights, col_weights = _weights(engine, mapping.grid, mapping.blend)
-    for window_row in _window_rows(mapping.grid, tile):
-        patch = mapping.scene.read(window_row.footprint)
+    window_rows = _window_rows(mapping.grid, tile)
+    patches = read_downwards(mapping.scene, [window_row.footprint for window_row in window_rows])
+    for window_row, patch in zip(window_rows, patches, strict=True):
         band.start_row(window_row.footprint.row)
         for col, probabilities in _score_row(mapping, engine, window_row, patch):
             window = mapping.grid.window(window_row.index, col)
@@ -77,16 +77,16 @@ def map_tile(mapping: Mapping, engine: Engine, tile: Window, checkpoint: Callabl
         finished = band.finished(window_row.finished_row)
         if finished is not None:
             pixels, probabilities = finished
-            in_patch = pixels.relative_to(window_row.footprint)
+            in_patch, in_tile = pixels.relative_to(window_row.footprint), pixels.relative_to(tile)
             part = _labelled(mapping, engine, probabilities, patch.valid[in_patch.rows, in_patch.cols])
-            _paste(result, part, pixels.relative_to(tile))
+            for name, values in part.items():
+                result[name][..., in_tile.rows, in_tile.cols] = values
     return result
 
 
 def _empty_map(mapping: Mapping, engine: Engine, tile: Window) -> TileMap:
-    classes = (engine.classes, *tile.shape)
-    probabilities = np.full(classes, NODATA, np.uint8) if mapping.keep_probabilities else None
-    return TileMap(np.full(tile.shape, NODATA, np.uint8), np.full(tile.shape, NODATA, np.uint8), probabilities)
+    shapes = dict.fromkeys(mapping.keep, tile.shape) | {"probabilities": (engine.classes, *tile.shape)}
+    return {name: np.full(shapes[name], NODATA, np.uint8) for name in mapping.keep}
 
 
 def _window_rows(grid: WindowGrid, tile: Window) -> list[_WindowRow]:
@@ -129,19 +129,13 @@ def _labelled(
     probabilities: Any,  # noqa: ANN401 - an engine's own kind of array
     valid: NDArray[np.bool_],
 ) -> TileMap:
-    """Turn finished probabilities (class, row, col) into codes and percents."""
-    channel, confidence = most_probable(engine, probabilities)
-    codes = np.asarray(mapping.output_codes, dtype=np.uint8)[channel]
-    percents = engine.download(percent(engine, probabilities)) if mapping.keep_probabilities else None
-    return TileMap(
-        np.where(valid, codes, np.uint8(NODATA)),
-        np.where(valid, confidence, np.uint8(NODATA)),
-        None if percents is None else np.where(valid, percents, np.uint8(NODATA)),
-    )
-
-
-def _paste(result: TileMap, part: TileMap, place: Window) -> None:
-    result.labels[place.rows, place.cols] = part.labels
-    result.confidence[place.rows, place.cols] = part.confidence
-    if result.probabilities is not None and part.probabilities is not None:
-        result.probabilities[:, place.rows, place.cols] = part.probabilities
+    """Turn finished probabilities (class, row, col) into what is wanted of them."""
+    channel, best = most_probable(engine, probabilities)
+    part: TileMap = {}
+    for name in mapping.keep:
+        if name == "labels":
+            pixels = np.asarray(mapping.output_codes, dtype=np.uint8)[engine.download(channel)]
+        else:
+            pixels = engine.download(percent(engine, best if name == "confidence" else probabilities))
+        part[name] = np.where(valid, pixels, np.uint8(NODATA))
+    return part

@@ -1,0 +1,1 @@
+"""Pixels with a place on Earth: windows, scenes, the land-cover raster."""

@@ -27,7 +27,7 @@ def stitched(mapping: Mapping, engine: PositionEngine, tile_height: int, tile_wi
     grid = mapping.grid
     out = np.full((grid.height_px, grid.width_px), 99, np.uint8)
     for tile in reversed(tiles(grid.height_px, grid.width_px, tile_height, tile_width)):
-        out[tile.rows, tile.cols] = map_tile(mapping, engine, tile).labels
+        out[tile.rows, tile.cols] = map_tile(mapping, engine, tile)["labels"]
     return out
 
 
@@ -63,25 +63,25 @@ def test_labels_equal_the_whole_scene_at_once_bit_for_bit(
 def test_confidence_and_probabilities_are_those_of_the_whole_scene_in_percent(make_scene: MakeScene) -> None:
     scene = make_scene(90, 70, seed=5)
     grid = WindowGrid(90, 70, 32, 12)
-    mapping = Mapping(scene, grid, "hann", 4, CODES, keep_probabilities=True)
+    mapping = Mapping(scene, grid, "hann", 4, CODES, ("confidence", "probabilities"))
     expected = whole_probabilities(scene, grid, "hann")
     tile = Window(10, 20, 55, 43)
     got = map_tile(mapping, PositionEngine(), tile)
     valid = scene.valid(tile)
-    assert got.probabilities is not None
+    assert set(got) == {"confidence", "probabilities"}
     percents = np.floor(expected[:, tile.rows, tile.cols] * 100 + 0.5)
-    np.testing.assert_array_equal(got.probabilities[:, valid], percents[:, valid])
-    np.testing.assert_array_equal(got.confidence[valid], percents.max(axis=0)[valid])
-    assert (got.probabilities[:, ~valid] == NODATA).all()
-    assert (got.confidence[~valid] == NODATA).all()
-    assert np.abs(got.probabilities[:, valid].astype(int).sum(axis=0) - 100).max() <= CLASSES / 2
+    np.testing.assert_array_equal(got["probabilities"][:, valid], percents[:, valid])
+    np.testing.assert_array_equal(got["confidence"][valid], percents.max(axis=0)[valid])
+    assert (got["probabilities"][:, ~valid] == NODATA).all()
+    assert (got["confidence"][~valid] == NODATA).all()
+    assert np.abs(got["probabilities"][:, valid].astype(int).sum(axis=0) - 100).max() <= CLASSES / 2
 
 
 def test_windows_without_a_valid_pixel_are_not_run(make_scene: MakeScene) -> None:
     scene = make_scene(128, 128, seed=1, invalid=0.5)
     grid = WindowGrid(128, 128, 16, 0)
     engine = PositionEngine()
-    labels = map_tile(Mapping(scene, grid, "hann", 1, CODES), engine, Window(0, 0, 128, 128)).labels
+    labels = map_tile(Mapping(scene, grid, "hann", 1, CODES), engine, Window(0, 0, 128, 128))["labels"]
     valid = scene.valid(Window(0, 0, 128, 128))
     with_valid = sum(bool(valid[w.rows, w.cols].any()) for w in grid.windows_touching(Window(0, 0, 128, 128)))
     assert sum(engine.batches) == with_valid < len(grid)
@@ -91,7 +91,9 @@ def test_windows_without_a_valid_pixel_are_not_run(make_scene: MakeScene) -> Non
 def test_an_all_invalid_tile_never_reaches_the_network(make_scene: MakeScene) -> None:
     scene = make_scene(64, 64, invalid=0.5)
     engine = PositionEngine()
-    labels = map_tile(Mapping(scene, WindowGrid(64, 64, 16, 0), "hann", 4, CODES), engine, Window(0, 0, 16, 16)).labels
+    labels = map_tile(Mapping(scene, WindowGrid(64, 64, 16, 0), "hann", 4, CODES), engine, Window(0, 0, 16, 16))[
+        "labels"
+    ]
     assert (labels == NODATA).all()
     assert engine.batches == []
 

@@ -43,7 +43,7 @@ def whole(scene: Scene, bundle: ModelBundle) -> NDArray[np.uint8]:
     """The labels with the whole scene as one tile."""
     made = geoseg.plan(scene, model=bundle, tile=1024, device="onnx")
     assert made.tile_count == 1
-    return map_tile(made.mapping, made.engine.open(), Window(0, 0, HEIGHT, WIDTH)).labels
+    return map_tile(made.mapping, made.engine.open(), Window(0, 0, HEIGHT, WIDTH))["labels"]
 
 
 def read(path: Path) -> NDArray[Any]:
