@@ -111,3 +111,22 @@ def test_settings_of_the_user_are_meant(monkeypatch: pytest.MonkeyPatch) -> None
     assert told["GDAL_HTTP_TIMEOUT"] == 7
     assert "GDAL_HTTP_MAX_RETRY" not in told
     assert told["GDAL_DISABLE_READDIR_ON_OPEN"] == "TRUE"
+
+
+def test_s3_paths_are_read_through_gdals_own_client(
+    server: str, make_raster: MakeRaster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pixels = noise(3, 300, 200)
+    (tmp_path / "bucket").mkdir()
+    make_raster(pixels).rename(tmp_path / "bucket" / "scene.tif")
+    for name, value in {
+        "AWS_S3_ENDPOINT": server.removeprefix("http://"),
+        "AWS_HTTPS": "NO",
+        "AWS_VIRTUAL_HOSTING": "FALSE",
+        "AWS_NO_SIGN_REQUEST": "YES",
+    }.items():
+        monkeypatch.setenv(name, value)
+    scene = Scene.open("s3://bucket/scene.tif")
+    np.testing.assert_array_equal(scene.read(Window(0, 0, 300, 200)).data, pixels)
+    assert scene.local_files() == []
+    assert scene.fingerprint() == Scene.open("s3://bucket/scene.tif").fingerprint()

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
+import rasterio.shutil
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rasterio.enums import ColorInterp
@@ -212,3 +213,13 @@ def test_an_overview_is_the_scene_decimated(make_raster: MakeRaster) -> None:
     pixels = np.arange(400, dtype=np.uint16).reshape(1, 20, 20).repeat(4, 1).repeat(4, 2)
     patch = Scene.open(make_raster(pixels)).overview(20)
     np.testing.assert_array_equal(patch.data, pixels[:, ::4, ::4])
+
+
+def test_jpeg2000_reads_as_the_geotiff_it_came_from(make_raster: MakeRaster, tmp_path: Path) -> None:
+    path = make_raster(noise(3, 300, 200))
+    copy = tmp_path / "scene.jp2"
+    rasterio.shutil.copy(path, copy, driver="JP2OpenJPEG", QUALITY="100", REVERSIBLE="YES")
+    scene = Scene.open(copy)
+    window = Window(-10, 20, 290, 200)
+    np.testing.assert_array_equal(scene.read(window).data, Scene.open(path).read(window).data)
+    assert scene.geobox.transform.almost_equals(Scene.open(path).geobox.transform)
