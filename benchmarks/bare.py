@@ -84,9 +84,17 @@ class BareNetwork:
         patches = [plan.scene.read(Window(row, col, side, side)) for row, col in chosen]
         images = np.stack([patch.data for patch in patches]).astype(np.float32)
         valid = np.stack([patch.valid[None] for patch in patches]).astype(np.float32)
+        ones = np.ones((max(_BATCHES), side), np.float32)
         inputs = {
             batch: [
-                {"image": images[at : at + batch], "valid": valid[at : at + batch], "gain": gain, "bias": bias}
+                {
+                    "image": images[at : at + batch],
+                    "valid": valid[at : at + batch],
+                    "gain": gain,
+                    "bias": bias,
+                    "rows": ones[:batch],
+                    "cols": ones[:batch],
+                }
                 for at in range(0, len(images) - batch + 1, batch)
             ]
             for batch in _BATCHES

@@ -54,9 +54,11 @@ def onnx(scene: Path, bundle: Path, labels: Path) -> dict[str, float]:
     windows = _cut(_pixels(scene))
     inputs = [np.stack(windows[at : at + BATCH]).astype(np.float32) for at in range(0, len(windows), BATCH)]
     valid = np.ones((BATCH, 1, WINDOW_PX, WINDOW_PX), np.float32)
+    ones = np.ones((BATCH, WINDOW_PX), np.float32)
 
     def score(image: Any) -> Any:
-        return session.run(None, {"image": image, "valid": valid[: len(image)], "gain": gain, "bias": bias})
+        fixed = {"gain": gain, "bias": bias, "rows": ones[: len(image)], "cols": ones[: len(image)]}
+        return session.run(None, {"image": image, "valid": valid[: len(image)], **fixed})
 
     score(inputs[0])
     return _timed(lambda: list(map(score, inputs)))

@@ -37,15 +37,12 @@ class RowBand:
         self._sums[:, kept_px:] = 0
         self._row = row
 
-    def add(self, probabilities: Any, window: Window, row_weights: Any, col_weights: Any) -> None:  # noqa: ANN401
-        """Add one window's probabilities (class, row, col), which are overwritten, times its weights."""
+    def add(self, weighted: Any, window: Window) -> None:  # noqa: ANN401
+        """Add one window's probabilities (class, row, col), already times their weights."""
         shared = window.intersection(Window(self._row, self._tile.col, self._window_px, self._tile.width))
-        if shared is None:
-            return
-        inside, here = shared.relative_to(window), shared.col - self._tile.col
-        weighted = probabilities[:, :, inside.cols]
-        weighted *= row_weights[:, None] * col_weights[None, inside.cols]
-        self._sums[:, :, here : here + shared.width] += weighted
+        if shared is not None:
+            here = shared.col - self._tile.col
+            self._sums[:, :, here : here + shared.width] += weighted[:, :, shared.relative_to(window).cols]
 
     def finished(self, row_stop: int) -> tuple[Window, Any] | None:
         """Return the tile's finished pixels above a scene row, and their probabilities (class, row, col)."""

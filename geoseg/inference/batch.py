@@ -9,7 +9,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from geoseg.errors import GeosegError, GeosegWarning
-from geoseg.model.engines import Engine, OutOfMemory
+from geoseg.model.engines import Engine, OutOfMemory, Weights
 from geoseg.raster.windows import Window
 
 _fitting: WeakKeyDictionary[Engine, int] = WeakKeyDictionary()
@@ -20,10 +20,10 @@ def score(
     engine: Engine,
     footprint: Any,  # noqa: ANN401 - an engine's own kind of array
     windows: Sequence[Window],
-    window_px: int,
+    weights: Weights,
     batch_size: int,
 ) -> Iterator[Any]:
-    """Yield the probabilities (class, row, col) of each window, in order.
+    """Yield the probabilities (class, row, col) of each window times its weights, in order.
 
     The windows are split into equal batches, none padded. A batch that does not fit the memory is halved, and so are
     all later ones; a single window that does not fit raises GeosegError.
@@ -33,9 +33,9 @@ def score(
         batches = math.ceil((len(windows) - done) / min(batch_size, _fitting.get(engine, batch_size)))
         batch = windows[done : done + math.ceil((len(windows) - done) / batches)]
         try:
-            probabilities = engine.probabilities(footprint, batch, window_px)
+            probabilities = engine.probabilities(footprint, batch, weights[done : done + len(batch)])
         except OutOfMemory:
-            _halve(engine, len(batch), window_px)
+            _halve(engine, len(batch), weights.shape[1])
             continue
         yield from probabilities
         done += len(batch)

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from geoseg.inference.plan import Plan
+from geoseg.model.engines import Weights
 from geoseg.raster.windows import Window
 
 _TRIALS = 3
@@ -91,10 +92,11 @@ def _seconds(plan: Plan) -> float:
     engine, window_px = plan.engine.open(), plan.grid.window_px
     blank = np.zeros((len(plan.scene.band_indexes), window_px, window_px), plan.scene.dtype)
     footprint = engine.upload(blank, np.ones((window_px, window_px), np.bool_))
+    window, ones = Window(0, 0, window_px, window_px), Weights.ones(1, window_px)
     quickest = float("inf")
     for _ in range(_TRIALS):
         began = time.perf_counter()
-        engine.download(engine.probabilities(footprint, [Window(0, 0, window_px, window_px)], window_px))
+        engine.download(engine.probabilities(footprint, [window], ones))
         quickest = min(quickest, time.perf_counter() - began)
     at_once = plan.workers if plan.engine.on_cpu else 1
     return quickest * plan.windows_run / at_once

@@ -14,7 +14,7 @@ from geoseg.inference.batch import score
 from geoseg.inference.blend import Blend, axis_weights
 from geoseg.inference.rows import read_downwards
 from geoseg.legend import NODATA
-from geoseg.model.engines import Engine
+from geoseg.model.engines import Engine, Weights
 from geoseg.raster.product import ProductName
 from geoseg.raster.scene import Patch, Scene
 from geoseg.raster.windows import Window, WindowGrid
@@ -65,14 +65,13 @@ def map_tile(mapping: Mapping, engine: Engine, tile: Window, checkpoint: Callabl
     """
     result = _empty_map(mapping, engine, tile)
     band = RowBand(engine, tile, mapping.grid.window_px)
-    row_weights, col_weights = _weights(engine, mapping.grid, mapping.blend)
+    weights = _grid_weights(mapping)
     window_rows = _window_rows(mapping.grid, tile)
     patches = read_downwards(mapping.scene, [window_row.footprint for window_row in window_rows])
     for window_row, patch in zip(window_rows, patches, strict=True):
         band.start_row(window_row.footprint.row)
-        for col, probabilities in _score_row(mapping, engine, window_row, patch):
-            window = mapping.grid.window(window_row.index, col)
-            band.add(probabilities, window, row_weights[window_row.index], col_weights[col])
+        for col, weighted in _score_row(mapping, engine, window_row, patch, weights):
+            band.add(weighted, mapping.grid.window(window_row.index, col))
             checkpoint()
         finished = band.finished(window_row.finished_row)
         if finished is not None:
@@ -101,26 +100,27 @@ def _window_rows(grid: WindowGrid, tile: Window) -> list[_WindowRow]:
     ]
 
 
-def _score_row(mapping: Mapping, engine: Engine, window_row: _WindowRow, patch: Patch) -> Iterator[tuple[int, Any]]:
-    """Yield the column index and the probabilities (class, row, col) of each window that holds a valid pixel."""
+def _grid_weights(mapping: Mapping) -> Weights:
+    """Return the weights of every row and every column of the grid: (row of the grid, row), (column of it, col)."""
+    grid = mapping.grid
+    return Weights(
+        axis_weights(grid.row_starts, grid.height_px, grid.window_px, mapping.blend),
+        axis_weights(grid.col_starts, grid.width_px, grid.window_px, mapping.blend),
+    )
+
+
+def _score_row(
+    mapping: Mapping, engine: Engine, window_row: _WindowRow, patch: Patch, weights: Weights
+) -> Iterator[tuple[int, Any]]:
+    """Yield column index and weighted probabilities (class, row, col) of each window that holds a valid pixel."""
     window_px = mapping.grid.window_px
     first = window_row.footprint.col
     windows = {col: Window(0, mapping.grid.col_starts[col] - first, window_px, window_px) for col in window_row.cols}
     seen = {col: window for col, window in windows.items() if patch.valid[window.rows, window.cols].any()}
     if seen:
         footprint = engine.upload(patch.data, patch.valid)
-        scored = score(engine, footprint, list(seen.values()), window_px, mapping.batch_size)
-        yield from zip(seen, scored, strict=True)
-
-
-def _weights(engine: Engine, grid: WindowGrid, blend: Blend) -> tuple[Any, Any]:
-    """Return the weights along rows and columns, (window, pixel), where the engine sums."""
-    axes = (grid.row_starts, grid.height_px), (grid.col_starts, grid.width_px)
-    on_host = [axis_weights(starts, length_px, grid.window_px, blend) for starts, length_px in axes]
-    on_device = [engine.zeros(weights.shape) for weights in on_host]
-    for target, weights in zip(on_device, on_host, strict=True):
-        target[...] = engine.xp.asarray(weights)
-    return on_device[0], on_device[1]
+        theirs = Weights(weights.rows[[window_row.index] * len(seen)], weights.cols[list(seen)])
+        yield from zip(seen, score(engine, footprint, list(seen.values()), theirs, mapping.batch_size), strict=True)
 
 
 def _labelled(
@@ -134,8 +134,14 @@ def _labelled(
     part: TileMap = {}
     for name in mapping.keep:
         if name == "labels":
-            pixels = np.asarray(mapping.output_codes, dtype=np.uint8)[engine.download(channel)]
+            pixels = _coded(engine.download(channel), mapping.output_codes)
         else:
             pixels = engine.download(percent(engine, best if name == "confidence" else probabilities))
         part[name] = np.where(valid, pixels, np.uint8(NODATA))
     return part
+
+
+def _coded(channel: NDArray[np.uint8], output_codes: tuple[int, ...]) -> NDArray[np.uint8]:
+    if output_codes == tuple(range(len(output_codes))):
+        return channel  # as most legends are; looking each pixel up would cost a third of the labelling
+    return np.asarray(output_codes, dtype=np.uint8)[channel]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, Protocol
 
@@ -14,6 +15,33 @@ from geoseg.raster.windows import Window
 
 class OutOfMemory(Exception):  # noqa: N818 (it is a condition to act on, and named as the torch one is)
     """The batch did not fit the device; the caller halves it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """What the probabilities of each window of a batch are multiplied by: its row's weight times its column's.
+
+    It costs nothing there: the softmax divides by its sum anyway.
+    """
+
+    rows: NDArray[np.float32]
+    """(n, row)."""
+    cols: NDArray[np.float32]
+    """(n, col)."""
+
+    @classmethod
+    def ones(cls, count: int, window_px: int) -> Weights:
+        """Return weights that change nothing."""
+        return cls(np.ones((count, window_px), np.float32), np.ones((count, window_px), np.float32))
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(n, row, col) of the windows they are for."""
+        return len(self.rows), self.rows.shape[1], self.cols.shape[1]
+
+    def __getitem__(self, batch: slice) -> Weights:
+        """Return the weights of some of the windows."""
+        return Weights(self.rows[batch], self.cols[batch])
 
 
 class Engine(Protocol):
@@ -34,7 +62,7 @@ class Engine(Protocol):
         """Bring pixels (band, row, col) as stored, and valid (row, col), to the device; the CPU copies nothing."""
         ...
 
-    def probabilities(self, footprint: Any, windows: Sequence[Window], window_px: int) -> Any:  # noqa: ANN401 (of xp)
+    def probabilities(self, footprint: Any, windows: Sequence[Window], weights: Weights) -> Any:  # noqa: ANN401 (of xp)
         """Return float32 (n, class, row, col) of windows inside the footprint; OutOfMemory if they are too many."""
         ...
 

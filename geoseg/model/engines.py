@@ -13,12 +13,12 @@ from geoseg.errors import GeosegWarning, ModelError, UsageError
 from geoseg.model.bundle import ModelBundle
 from geoseg.model.card import check_window
 from geoseg.model.device import choose_device
-from geoseg.model.engine import Engine, OutOfMemory
+from geoseg.model.engine import Engine, OutOfMemory, Weights
 from geoseg.model.exported import Report, discard_export, find_export, make_export
 from geoseg.model.memory import window_bytes
 from geoseg.model.normalization import Scale
 
-__all__ = ["Engine", "EngineChoice", "OutOfMemory", "choose_engine", "open_engine"]
+__all__ = ["Engine", "EngineChoice", "OutOfMemory", "Weights", "choose_engine", "open_engine"]
 
 
 @dataclass(frozen=True, slots=True)

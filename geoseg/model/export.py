@@ -4,8 +4,8 @@ A program of its own, because torch costs memory even when it is done:
 
     python -m geoseg.model.export BUNDLE WINDOW OUT
 
-Inputs image (n,band,w,w), valid (n,1,w,w; 1 = valid), gain (band,), bias (band,); output probabilities (n,class,w,w);
-all float32. The batch is free, the window fixed.
+Inputs image (n,band,w,w), valid (n,1,w,w; 1 = valid), gain (band,), bias (band,), rows (n,w), cols (n,w); output
+probabilities (n,class,w,w), each times rows[row] * cols[col]; all float32. The batch is free, the window fixed.
 """
 
 from __future__ import annotations
@@ -30,8 +30,9 @@ from geoseg.model.exported import METADATA_KEY, export_stamp
 from geoseg.model.network import load
 from geoseg.model.untrusted import one_line
 
-INPUTS = ("image", "valid", "gain", "bias")
+INPUTS = ("image", "valid", "gain", "bias", "rows", "cols")
 OUTPUT = "probabilities"
+_BATCHED = ("image", "valid", "rows", "cols")
 _OPSET = 17
 _TOLERANCE = 1e-3
 """A wrong graph is off by far more. Roundings stay below 1e-5 mostly; in random MAnet and PAN they reached 1e-4."""
@@ -45,21 +46,29 @@ class _Whole(torch.nn.Module):
         self.network = network
         self.temperature = temperature
 
-    def forward(self, image: torch.Tensor, valid: torch.Tensor, gain: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+    def forward(  # noqa: PLR0913, PLR0917 (the inputs of the graph)
+        self,
+        image: torch.Tensor,
+        valid: torch.Tensor,
+        gain: torch.Tensor,
+        bias: torch.Tensor,
+        rows: torch.Tensor,
+        cols: torch.Tensor,
+    ) -> torch.Tensor:
         """Invalid pixels become 0, which is the mean of the training imagery."""
         normalized = image * gain[:, None, None] + bias[:, None, None]
         logits = self.network(torch.where(valid > 0, normalized, 0.0))
-        return _softmax(logits * (1 / self.temperature))
+        return _softmax(logits * (1 / self.temperature), rows[:, None, :, None] * cols[:, None, None, :])
 
 
-def _softmax(logits: torch.Tensor) -> torch.Tensor:
-    """Return the softmax over classes, step by step.
+def _softmax(logits: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """Return the softmax over classes times the weights (n, 1, row, col), step by step.
 
     ONNX Runtime's own Softmax over an axis that is not the last took 33 ms a window of 512 with 7 classes, this takes
     4. Its ReduceSum gives other bits in another batch, so the classes are added one by one.
     """
     powers = torch.exp(logits - torch.amax(logits, dim=1, keepdim=True))
-    return powers / functools.reduce(torch.add, torch.split(powers, 1, dim=1))
+    return powers * (weights / functools.reduce(torch.add, torch.split(powers, 1, dim=1)))
 
 
 def export_onnx(bundle: ModelBundle, window_px: int, path: str | Path) -> None:
@@ -92,7 +101,8 @@ def _example(bundle: ModelBundle, window_px: int) -> tuple[torch.Tensor, ...]:
     valid = np.ones((2, 1, window_px, window_px), np.float32)
     valid[1, :, : window_px // 2] = 0
     image = np.ascontiguousarray(noise.transpose(0, 3, 1, 2))
-    return tuple(torch.from_numpy(array) for array in (image, valid, *bundle.normalization.gain_bias()))
+    weights = random.random((2, 2, window_px), dtype=np.float32)
+    return tuple(torch.from_numpy(array) for array in (image, valid, *bundle.normalization.gain_bias(), *weights))
 
 
 def _try_network(whole: _Whole, example: tuple[torch.Tensor, ...], bundle: ModelBundle, window_px: int) -> torch.Tensor:
@@ -113,11 +123,11 @@ def _export(whole: _Whole, example: tuple[torch.Tensor, ...], path: Path, *, dyn
     batch = torch.export.Dim("batch")
     axes: dict[str, object] = (
         {
-            "dynamic_shapes": {"image": {0: batch}, "valid": {0: batch}, "gain": None, "bias": None},
+            "dynamic_shapes": {name: {0: batch} if name in _BATCHED else None for name in INPUTS},
             "external_data": False,
         }
         if dynamo
-        else {"dynamic_axes": {name: {0: "batch"} for name in ("image", "valid", OUTPUT)}, "opset_version": _OPSET}
+        else {"dynamic_axes": {name: {0: "batch"} for name in (*_BATCHED, OUTPUT)}, "opset_version": _OPSET}
     )
     # warnings about the older exporter's age and constants that are meant to be; where it fails it prints the graph
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
@@ -145,8 +155,10 @@ def _prove(path: Path, example: tuple[torch.Tensor, ...], expected: torch.Tensor
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     arrays = [tensor.numpy() for tensor in example]
     for count in (1, 2):
-        inputs = [array[:count] if index < 2 else array for index, array in enumerate(arrays)]
-        (got,) = session.run([OUTPUT], dict(zip(INPUTS, inputs, strict=True)))
+        inputs = {
+            name: array[:count] if name in _BATCHED else array for name, array in zip(INPUTS, arrays, strict=True)
+        }
+        (got,) = session.run([OUTPUT], inputs)
         off = float(np.abs(got - expected[:count].numpy()).max())
         if not off <= _TOLERANCE:
             raise ModelError(f"its probabilities differ by {off:.1e} from torch's, at most {_TOLERANCE} wanted")

@@ -21,7 +21,7 @@ from geoseg.model.untrusted import one_line, parse_json
 
 METADATA_KEY = "geoseg"
 """In the ONNX file's metadata_props; its text is the stamp as JSON."""
-EXPORT_FORMAT = 3
+EXPORT_FORMAT = 4
 """Of the graph; files of another one are made anew."""
 Report = Callable[[str], None]
 """Takes one line for the user."""

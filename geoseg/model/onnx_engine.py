@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from geoseg.errors import ModelError
 from geoseg.model.bundle import ModelBundle
-from geoseg.model.engine import OutOfMemory
+from geoseg.model.engine import OutOfMemory, Weights
 from geoseg.model.normalization import Scale
 from geoseg.model.untrusted import one_line
 from geoseg.raster.windows import Window
@@ -63,13 +63,17 @@ class OnnxEngine:
         """Keep pixels (band, row, col) and valid (row, col) where they are."""
         return Pixels(data, valid)
 
-    def probabilities(self, footprint: Pixels, windows: Sequence[Window], window_px: int) -> NDArray[np.float32]:
-        """Return float32 (n, class, row, col); OutOfMemory if the batch is too large."""
-        if window_px != self._window_px:
-            raise ValueError(f"this engine's windows are {self._window_px}, got {window_px}")
+    def probabilities(self, footprint: Pixels, windows: Sequence[Window], weights: Weights) -> NDArray[np.float32]:
+        """Return float32 (n, class, row, col), times the weights; OutOfMemory if the batch is too large."""
+        side = self._window_px
+        if weights.shape != (len(windows), side, side):
+            raise ValueError(
+                f"this engine's windows are {side}, got weights for {weights.shape}, {len(windows)} windows"
+            )
         try:
             image, valid = self._cut(footprint, windows)
             inputs = {"image": image, "valid": valid, "gain": self._gain, "bias": self._bias}
+            inputs |= {"rows": weights.rows, "cols": weights.cols}
             (probabilities,) = self._session.run(["probabilities"], inputs)
         except MemoryError:
             raise OutOfMemory from None
@@ -77,8 +81,8 @@ class OnnxEngine:
             if any(word in str(fault).lower() for word in _SHORT_OF_MEMORY):
                 raise OutOfMemory from None
             raise ModelError(f"ONNX Runtime failed: {one_line(fault)}") from None
-        if probabilities.shape != (len(windows), self.classes, window_px, window_px):  # an exporter may leave it open
-            raise ModelError(f"the ONNX file gives {probabilities.shape} for {len(windows)} windows of {window_px}")
+        if probabilities.shape != (len(windows), self.classes, side, side):  # an exporter may leave it open
+            raise ModelError(f"the ONNX file gives {probabilities.shape} for {len(windows)} windows of {side}")
         return np.asarray(probabilities)
 
     def zeros(self, shape: tuple[int, ...]) -> NDArray[np.float32]:
@@ -104,6 +108,7 @@ class OnnxEngine:
     def _check_signature(self, path: Path) -> None:
         side, bands = self._window_px, self._bands
         wanted = {"image": [bands, side, side], "valid": [1, side, side], "gain": [], "bias": []}
+        wanted |= {"rows": [side], "cols": [side]}
         got = {argument.name: argument.shape[1:] for argument in self._session.get_inputs()}
         outputs = [argument.name for argument in self._session.get_outputs()]
         if got != wanted or outputs != ["probabilities"]:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from geoseg.errors import ModelError
 from geoseg.model.bundle import ModelBundle
-from geoseg.model.engine import OutOfMemory
+from geoseg.model.engine import OutOfMemory, Weights
 from geoseg.model.network import load
 from geoseg.model.normalization import Scale
 from geoseg.model.untrusted import one_line
@@ -71,18 +71,20 @@ class TorchEngine:
             data = data.astype(np.float32)
         return DevicePixels(self._to_device(data), self._to_device(valid), unsigned)
 
-    def probabilities(self, footprint: DevicePixels, windows: Sequence[Window], window_px: int) -> torch.Tensor:
-        """Return float32 (n, class, row, col) on the device; OutOfMemory if the batch is too large."""
+    def probabilities(self, footprint: DevicePixels, windows: Sequence[Window], weights: Weights) -> torch.Tensor:
+        """Return float32 (n, class, row, col), times the weights, on the device; OutOfMemory if they are too many."""
         # no_grad, not inference_mode: the caller may go on computing with what it gets, in place too
         with _locks[str(self._device)], torch.no_grad(), _memory_faults(self._device):
             image = self._cut(footprint, windows)
             with self._autocast():
                 logits: torch.Tensor = self._network(image)
-            if logits.shape[2:] != (window_px, window_px):
+            if logits.shape[2:] != image.shape[2:]:
                 raise ModelError(
-                    f"the network gives {tuple(logits.shape[2:])} for windows of {window_px}; try another --window"
+                    f"the network gives {tuple(logits.shape[2:])} for windows of {image.shape[2]}; try another --window"
                 )
-            return torch.softmax(logits.float() / self._temperature, dim=1)
+            probabilities = torch.softmax(logits.float() / self._temperature, dim=1)
+            rows, cols = (self._to_device(axis) for axis in (weights.rows, weights.cols))
+            return probabilities.mul_(rows[:, None, :, None] * cols[:, None, None, :])
 
     def zeros(self, shape: tuple[int, ...]) -> torch.Tensor:
         """Return a float32 tensor of zeros on the device."""

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from geoseg.model.engines import OutOfMemory
+from geoseg.model.engines import OutOfMemory, Weights
 from geoseg.raster.windows import Window
 
 CLASSES = 4
@@ -52,14 +52,15 @@ class PositionEngine:
         return data, valid
 
     def probabilities(
-        self, footprint: tuple[NDArray[Any], NDArray[np.bool_]], windows: Sequence[Window], window_px: int
+        self, footprint: tuple[NDArray[Any], NDArray[np.bool_]], windows: Sequence[Window], weights: Weights
     ) -> NDArray[np.float32]:
         if len(windows) > self.fits:
             raise OutOfMemory
         self.batches.append(len(windows))
         data, valid = footprint
-        assert all(window.shape == (window_px, window_px) for window in windows)
-        return np.stack([window_probabilities(data[:, w.rows, w.cols], valid[w.rows, w.cols]) for w in windows])
+        assert {(len(windows), *window.shape) for window in windows} == {weights.shape}
+        scored = np.stack([window_probabilities(data[:, w.rows, w.cols], valid[w.rows, w.cols]) for w in windows])
+        return scored * (weights.rows[:, None, :, None] * weights.cols[:, None, None, :])
 
     def zeros(self, shape: tuple[int, ...]) -> NDArray[np.float32]:
         return np.zeros(shape, np.float32)

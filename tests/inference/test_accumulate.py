@@ -34,11 +34,8 @@ def summed(engine: PositionEngine, window_px: int = 6) -> list[tuple[Window, NDA
     for row, following in zip(starts, [*starts[1:], tile.row_stop], strict=True):
         band.start_row(row)
         for col in (0, 4, 8):
-            scores = engine.zeros((4, window_px, window_px))
-            weights = engine.zeros((2, window_px))
-            scores[...] = engine.xp.asarray(rng.random((4, window_px, window_px), dtype=np.float32))
-            weights[...] = engine.xp.asarray(rng.random((2, window_px), dtype=np.float32))
-            band.add(scores, Window(row, col, window_px, window_px), weights[0], weights[1])
+            weighted = engine.xp.asarray(rng.random((4, window_px, window_px), dtype=np.float32))
+            band.add(weighted, Window(row, col, window_px, window_px))
         finished = band.finished(following)
         if finished is not None:
             taken.append((finished[0], np.array(engine.download(finished[1]))))

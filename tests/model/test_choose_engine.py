@@ -16,7 +16,7 @@ from geoseg.errors import GeosegWarning, ModelError, UsageError
 from geoseg.model import device as device_module
 from geoseg.model import engines, exported
 from geoseg.model.bundle import ModelBundle
-from geoseg.model.engines import choose_engine
+from geoseg.model.engines import Weights, choose_engine
 from geoseg.model.export import export_onnx, main
 from geoseg.model.exported import find_export
 from geoseg.model.onnx_metadata import read_metadata
@@ -44,21 +44,22 @@ def run(choice: engines.EngineChoice, window_px: int = 64) -> np.ndarray[Any, An
     data = np.random.default_rng(0).integers(0, 256, (3, window_px, window_px), dtype=np.uint8)
     engine = choice.open()
     footprint = engine.upload(data, np.ones((window_px, window_px), dtype=bool))
-    return engine.download(engine.probabilities(footprint, [Window(0, 0, window_px, window_px)], window_px))
+    window = Window(0, 0, window_px, window_px)
+    return engine.download(engine.probabilities(footprint, [window], Weights.ones(1, window_px)))
 
 
 def test_shipped_export_is_used_without_torch(tiny: ModelBundle, cache: Path) -> None:
     program = (
         "import sys, numpy as np; from geoseg.model.bundle import ModelBundle;"
-        "from geoseg.model.engines import choose_engine;"
+        "from geoseg.model.engines import Weights, choose_engine;"
         "from geoseg.raster.windows import Window;"
         "choice = choose_engine(ModelBundle.open(sys.argv[1]), report=print); engine = choice.open();"
         "pixels = engine.upload(np.zeros((3, 64, 64), np.uint8), np.ones((64, 64), bool));"
-        "print(engine.probabilities(pixels, [Window(0, 0, 64, 64)], 64).shape);"
+        "print(engine.probabilities(pixels, [Window(0, 0, 64, 64)], Weights.ones(1, 64)).shape);"
         "print([name for name in ('torch', 'onnx', 'timm') if name in sys.modules])"
     )
     environment = os.environ | {"CUDA_VISIBLE_DEVICES": ""}
-    command = [sys.executable, "-c", program, tiny.weights_path]
+    command = [sys.executable, "-c", program, str(tiny.weights_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
     assert done.stdout.splitlines() == ["(1, 7, 64, 64)", "[]"]
     assert not cache.exists()
@@ -83,7 +84,7 @@ def test_export_is_for_one_window(tiny: ModelBundle) -> None:
     choice = choose_engine(tiny, "cpu", window_px=72)
     assert choice.onnx_path == find_export(tiny, 72)
     assert run(choice, 72).shape == (1, 7, 72, 72)
-    with pytest.raises(ValueError, match="windows are 72, got 64"):
+    with pytest.raises(ValueError, match="windows are 72, got weights for"):
         run(choice, 64)
 
 

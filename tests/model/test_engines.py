@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from geoseg.errors import ModelError
 from geoseg.model.bundle import ModelBundle
-from geoseg.model.engine import Engine, OutOfMemory
+from geoseg.model.engine import Engine, OutOfMemory, Weights
 from geoseg.model.engines import choose_engine
 from geoseg.model.network import load
 from geoseg.model.normalization import VALUE_RANGES, Normalization
@@ -71,7 +71,9 @@ def oracle(
 def scores(
     engine: Engine, data: NDArray[Any], valid: NDArray[np.bool_], windows: list[Window] = WINDOWS
 ) -> NDArray[np.float32]:
-    found: NDArray[np.float32] = engine.download(engine.probabilities(engine.upload(data, valid), windows, WINDOW))
+    found: NDArray[np.float32] = engine.download(
+        engine.probabilities(engine.upload(data, valid), windows, Weights.ones(len(windows), WINDOW))
+    )
     return found
 
 
@@ -162,11 +164,26 @@ def test_zeros_and_download_are_the_engines(tiny: ModelBundle, device: str) -> N
     engine = choose_engine(tiny, device).open()
     zeros = engine.zeros((2, 3))
     zeros += 1  # in place, as the accumulator does
-    found = engine.probabilities(engine.upload(*pixels()), WINDOWS[:1], WINDOW)
+    found = engine.probabilities(engine.upload(*pixels()), WINDOWS[:1], Weights.ones(1, WINDOW))
     found *= 0.5
     assert isinstance(zeros, engine.xp.ndarray if engine.xp is np else torch.Tensor)
     assert engine.download(zeros).tolist() == [[1, 1, 1], [1, 1, 1]]
     np.testing.assert_allclose(engine.download(found).sum(axis=1), 0.5, atol=1e-5)
+
+
+@pytest.mark.parametrize("device", ["onnx", "torch-cpu"])
+def test_weights_multiply_the_probabilities_of_their_own_window(tiny: ModelBundle, device: str) -> None:
+    engine = choose_engine(tiny, device).open()
+    data, valid = pixels()
+    random = np.random.default_rng(4)
+    weights = Weights(*random.random((2, len(WINDOWS), WINDOW), dtype=np.float32))
+    found = engine.download(engine.probabilities(engine.upload(data, valid), WINDOWS, weights))
+    plane = weights.rows[:, None, :, None] * weights.cols[:, None, None, :]
+    np.testing.assert_allclose(found, scores(engine, data, valid) * plane, atol=1e-6)
+    for index, window in enumerate(WINDOWS):
+        own = slice(index, index + 1)
+        alone = engine.download(engine.probabilities(engine.upload(data, valid), [window], weights[own]))
+        np.testing.assert_allclose(alone, found[own], atol=0 if device == "onnx" else 1e-5)
 
 
 FAULTS = [

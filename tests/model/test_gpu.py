@@ -11,7 +11,7 @@ import torch
 
 from geoseg.model.bundle import ModelBundle
 from geoseg.model.device import cuda_devices
-from geoseg.model.engines import choose_engine
+from geoseg.model.engines import Weights, choose_engine
 from tests.model.test_engines import FOOTPRINT, WINDOW, WINDOWS, pixels, scores
 from tests.networks import tiny_bundle
 
@@ -70,5 +70,5 @@ def test_footprint_goes_over_as_stored(tiny: ModelBundle) -> None:
     footprint = engine.upload(*pixels("uint16"))
     assert footprint.data.element_size() == 2
     assert footprint.data.is_cuda
-    assert engine.probabilities(footprint, WINDOWS, WINDOW).is_cuda
+    assert engine.probabilities(footprint, WINDOWS, Weights.ones(len(WINDOWS), WINDOW)).is_cuda
     assert tuple(footprint.valid.shape) == FOOTPRINT
