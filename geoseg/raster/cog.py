@@ -33,7 +33,6 @@ _SETTINGS: dict[str, Any] = {
     "GDAL_CACHEMAX": 64 * 1024**2,  # every block is read once
     "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",  # listing the folder for each part took ten times its reading
 }
-_WAY_OUT = "if the disk is full, free some space; the same command goes on from here"
 
 
 def write_cog(source: Path, target: Path) -> None:
@@ -43,7 +42,10 @@ def write_cog(source: Path, target: Path) -> None:
             rasterio.shutil.copy(str(source), str(target), driver="COG", strict=True, **_OPTIONS)
             check_whole(target)
     except (*GDAL_ERRORS, struct.error) as error:
-        raise OutputError(f"cannot write {target}: {root_message(error)}; {_WAY_OUT}") from error
+        raise OutputError(
+            f"cannot write {target}: {root_message(error)}; if the disk is full, free some space and run the same command "
+            f"again; if a part is damaged, remove {target.parent} first"
+        ) from error
 
 
 def check_whole(path: Path) -> None:
