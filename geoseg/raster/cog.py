@@ -43,8 +43,8 @@ def write_cog(source: Path, target: Path) -> None:
             check_whole(target)
     except (*GDAL_ERRORS, struct.error) as error:
         raise OutputError(
-            f"cannot write {target}: {root_message(error)}; if the disk is full, free some space and run the same command "
-            f"again; if a part is damaged, remove {target.parent} first"
+            f"cannot write {target}: {root_message(error)}; if the disk is full, free some space and run the same "
+            f"command again; if a part is damaged, remove {target.parent} first"
         ) from error
 
 
