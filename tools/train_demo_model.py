@@ -16,19 +16,22 @@ import math
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from itertools import count
 from multiprocessing import Pool
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime
 import rasterio
 import segmentation_models_pytorch as smp
 import torch
 from torch.nn import functional
+from torch.utils.data import DataLoader, IterableDataset
 
 from geoseg.legend import DEEPGLOBE, NODATA
+from geoseg.model.bundle import ModelBundle
+from geoseg.model.engines import Weights, choose_engine
 from geoseg.model.export import export_onnx
 from geoseg.model.network import build
 from geoseg.model.normalization import Normalization
@@ -39,7 +42,7 @@ from geoseg.synthetic import Landscape
 
 CLASSES = 6  # "unknown" is not learned: a cloud has no land cover to know
 CHIP_PX = 640
-CROP_PX = 288
+CROPS = ((0.0, 288, 8), (0.3, 416, 4))  # from this share of the steps: pixels, crops in a batch
 WINDOW_PX, OVERLAP_PX = 512, 128
 GSD_M = 0.5
 ARCHITECTURE = "FPN"
@@ -65,13 +68,12 @@ Confusion = npt.NDArray[np.int64]
 class Knobs:
     """What one may want to turn."""
 
-    steps: int = 2000
-    batch: int = 8
+    steps: int = 6400
     peak_rate: float = 3e-3
     weight_decay: float = 0.02
     training_chips: int = 448
     evaluation_chips: int = 150
-    real_share: float = 0.125  # of a batch: labelled NAIP crops
+    real_share: float = 0.1  # of a batch: labelled NAIP crops
     ema_decay: float = 0.997
     seed: int = 1
 
@@ -144,64 +146,88 @@ def read_real_colors(folder: Path, chesapeake: list[Bytes]) -> npt.NDArray[np.fl
 # --- augmentation: geometry by crops, colour by plain arithmetic -----------------------------------------------------
 
 
-def crops(
-    chips: Bytes,
-    real: list[Bytes],
-    colors: npt.NDArray[np.float32],
-    knobs: Knobs,
-    first_step: int,
-) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Yield batches for ever: images (n, 3, row, col) float32 0..255 and codes (n, row, col)."""
-    draw = np.random.default_rng([knobs.seed, first_step])
-    while True:
-        images, labels = [], []
-        for _ in range(knobs.batch):
-            chip = (
-                real[draw.integers(len(real))] if draw.random() < knobs.real_share else chips[draw.integers(len(chips))]
-            )
-            image, codes = _crop(np.asarray(chip), draw)
-            images.append(_recolor(image, colors, draw))
-            labels.append(codes)
-        yield torch.stack(images).contiguous(memory_format=torch.channels_last), torch.stack(labels)
+@dataclass(frozen=True)
+class Crops(IterableDataset[tuple[torch.Tensor, torch.Tensor]]):
+    """Batches for ever: images (n, 3, row, col) float32 0..255 and codes (n, row, col)."""
+
+    chips: Bytes
+    real: list[Bytes]
+    colors: npt.NDArray[np.float32]
+    knobs: Knobs
+    first_step: int
+
+    def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Cut and recolour; runs in a process of its own, beside the training."""
+        torch.set_num_threads(1)
+        draw = np.random.default_rng([self.knobs.seed, self.first_step])
+        for step in count(self.first_step):
+            strength = color_strength(step, self.knobs)
+            size_px, batch = [(size, batch) for share, size, batch in CROPS if share * self.knobs.steps <= step][-1]
+            images, labels = [], []
+            for _ in range(batch):
+                chips = self.real if draw.random() < self.knobs.real_share else self.chips
+                image, codes = _crop(np.asarray(chips[draw.integers(len(chips))]), size_px, draw)
+                images.append(_recolor(image, self.colors, draw, strength))
+                labels.append(codes)
+            yield torch.stack(images), torch.stack(labels)
 
 
-def _crop(chip: Bytes, draw: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-    """Cut a square of random size and bring it to CROP_PX: the ground sampling distance varies from 0.3 to 0.85 m."""
-    side = int(CROP_PX * np.exp(draw.uniform(np.log(0.6), np.log(min(1.7, chip.shape[1] / CROP_PX)))))
+def _crop(chip: Bytes, size_px: int, draw: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+    """Cut a square of random side and bring it to size_px: the ground sampling distance varies from 0.35 to 0.75 m."""
+    side = int(size_px * np.exp(draw.uniform(np.log(0.7), np.log(min(1.5, chip.shape[1] / size_px)))))
     row, col = draw.integers(0, chip.shape[1] - side + 1, 2)
     cut = np.rot90(chip[:, row : row + side, col : col + side], int(draw.integers(4)), axes=(1, 2))
     tensor = torch.from_numpy(np.ascontiguousarray(cut[:, :, :: draw.choice([-1, 1])])).float()[None]
-    size = (CROP_PX, CROP_PX)
-    image = functional.interpolate(tensor[:, :3], size=size, mode="bilinear", antialias=side > CROP_PX)[0]
+    size = (size_px, size_px)
+    image = functional.interpolate(tensor[:, :3], size=size, mode="bilinear", antialias=side > size_px)[0]
     codes = functional.interpolate(tensor[:, 3:], size=size, mode="nearest-exact")[0, 0]
     return image, codes.long()
 
 
-def _recolor(image: torch.Tensor, colors: npt.NDArray[np.float32], draw: np.random.Generator) -> torch.Tensor:
+def color_strength(step: int, knobs: Knobs) -> float:
+    """Return how much colours are changed: wholly at first, less towards the end, so that the network settles."""
+    return 1 - 0.6 * min(max((step / knobs.steps - 0.5) / 0.4, 0), 1)
+
+
+def _recolor(
+    image: torch.Tensor, colors: npt.NDArray[np.float32], draw: np.random.Generator, strength: float
+) -> torch.Tensor:
     """Change light, cast, contrast, saturation and sharpness, as another sensor on another day would."""
-    if draw.random() < 0.25:
-        mean, std = colors[draw.integers(len(colors))]
-        own_mean, own_std = image.mean(dim=(1, 2)), image.std(dim=(1, 2)) + 4
-        share = draw.uniform(0.3, 1.0)
-        gain = 1 + share * (torch.from_numpy(std + 4) / own_std - 1).clamp(-0.6, 1.2)
-        image = (image - own_mean[:, None, None]) * gain[:, None, None] + (
-            own_mean + share * (torch.from_numpy(mean) - own_mean)
-        )[:, None, None]
+    if draw.random() < 0.25 * strength:
+        image = _borrow_colors(image, colors[draw.integers(len(colors))], draw.uniform(0.3, 1.0))
+
+    def factor(spread: float) -> float:
+        return float(np.exp(draw.uniform(-spread, spread) * strength))
+
     grey = image.mean(dim=0, keepdim=True)
-    image = grey + (image - grey) * draw.uniform(0.55, 1.4)
+    image = grey + (image - grey) * factor(0.45)
     middle = image.mean()
-    image = (image - middle) * draw.uniform(0.7, 1.3) + middle * draw.uniform(0.75, 1.3)
-    image = image * torch.from_numpy(draw.uniform(0.92, 1.08, (3, 1, 1)).astype(np.float32)) + draw.uniform(-12, 12)
-    image = 255 * (image.clamp(0, 255) / 255) ** draw.uniform(0.8, 1.25)
-    if draw.random() < 0.35:
-        sigma = draw.uniform(0.4, 1.6)
-        taps = torch.exp(-0.5 * (torch.arange(-4, 5) / sigma) ** 2)
-        taps = (taps / taps.sum()).expand(3, 1, 1, 9)
-        padded = functional.pad(image[None], (4, 4, 4, 4), mode="replicate")
-        image = functional.conv2d(functional.conv2d(padded, taps, groups=3), taps.mT, groups=3)[0]
-    if draw.random() < 0.5:
+    image = (image - middle) * factor(0.3) + middle * factor(0.3)
+    cast = np.exp(draw.uniform(-0.08, 0.08, (3, 1, 1)) * strength).astype(np.float32)
+    image = image * torch.from_numpy(cast) + draw.uniform(-12, 12) * strength
+    image = 255 * (image.clamp(0, 255) / 255) ** factor(0.22)
+    if draw.random() < 0.35 * strength:
+        image = _blurred(image, draw.uniform(0.4, 1.6))
+    if draw.random() < 0.5 * strength:
         image = image + torch.from_numpy(draw.normal(0, draw.uniform(0.5, 7), image.shape).astype(np.float32))
     return image.clamp(0, 255)
+
+
+def _borrow_colors(image: torch.Tensor, real: npt.NDArray[np.float32], share: float) -> torch.Tensor:
+    """Bring mean and spread of each band towards those of a patch of real imagery (mean or std, band)."""
+    mean, std = torch.from_numpy(real)
+    own_mean, own_std = image.mean(dim=(1, 2)), image.std(dim=(1, 2))
+    gain = 1 + share * ((std + 4) / (own_std + 4) - 1).clamp(-0.6, 1.2)
+    shift = own_mean + share * (mean - own_mean)
+    borrowed: torch.Tensor = (image - own_mean[:, None, None]) * gain[:, None, None] + shift[:, None, None]
+    return borrowed
+
+
+def _blurred(image: torch.Tensor, sigma_px: float) -> torch.Tensor:
+    taps = torch.exp(-0.5 * (torch.arange(-4, 5) / sigma_px) ** 2)
+    taps = (taps / taps.sum()).expand(3, 1, 1, 9)
+    padded = functional.pad(image[None], (4, 4, 4, 4), mode="replicate")
+    return functional.conv2d(functional.conv2d(padded, taps, groups=3), taps.mT, groups=3)[0]
 
 
 # --- training --------------------------------------------------------------------------------------------------------
@@ -240,15 +266,17 @@ def train(
         averaged.load_state_dict(saved["averaged"])
         optimizer.load_state_dict(saved["optimizer"])
         step = saved["step"]
-    batches = crops(*imagery, knobs, step)
-    balance = torch.tensor([1.0, 0.8, 1.25, 1.1, 1.2, 1.2])  # rarer classes count a little more
+    batches = iter(DataLoader(Crops(*imagery, knobs, step), batch_size=None, num_workers=1, prefetch_factor=4))
+    balance = torch.tensor([1.0, 0.75, 1.4, 1.0, 1.2, 1.7])  # rarer classes count a little more
     dice = smp.losses.DiceLoss("multiclass", ignore_index=NODATA)
     network.train()
     begin, losses = time.monotonic(), []
     while step < knobs.steps:
         image, codes = next(batches)
         codes = codes[:, 2::4, 2::4]  # the network decides for every fourth pixel, and interpolates between
-        features = network.decoder(network.encoder(standardize(image, statistics)))
+        features = network.decoder(
+            network.encoder(standardize(image.contiguous(memory_format=torch.channels_last), statistics))
+        )
         logits = network.segmentation_head[0](features)  # (n, class, row / 4, col / 4)
         loss = functional.cross_entropy(logits, codes, balance, ignore_index=NODATA, label_smoothing=0.03)
         loss = loss + 0.4 * dice(logits, codes)
@@ -377,22 +405,16 @@ def calibrate(network: Network, chips: Bytes, statistics: BandStatistics) -> flo
 # --- the bundle and its card -----------------------------------------------------------------------------------------
 
 
-def measure_window_s(onnx_path: Path) -> float:
-    """Return the seconds that ONNX Runtime needs for one window on two threads; the best of twenty."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 2
-    session = onnxruntime.InferenceSession(onnx_path, options, providers=["CPUExecutionProvider"])
-    image = np.random.default_rng(0).uniform(0, 255, (1, 3, WINDOW_PX, WINDOW_PX)).astype(np.float32)
-    inputs = {
-        "image": image,
-        "valid": np.ones((1, 1, WINDOW_PX, WINDOW_PX), np.float32),
-        "gain": np.full(3, 1 / 64, np.float32),
-        "bias": np.full(3, -2, np.float32),
-    }
+def measure_window_s(bundle: ModelBundle) -> float:
+    """Return the seconds that geoseg's engine needs for one window on two CPU threads; the best of twenty."""
+    engine = choose_engine(bundle, "onnx", window_px=WINDOW_PX, threads=2).open()
+    pixels = np.random.default_rng(0).integers(0, 256, (3, WINDOW_PX, WINDOW_PX), np.uint8)
+    footprint = engine.upload(pixels, np.ones((WINDOW_PX, WINDOW_PX), np.bool_))
+    even = np.ones((1, WINDOW_PX), np.float32)
     times = []
     for _ in range(20):
         begin = time.monotonic()
-        session.run(None, inputs)
+        engine.probabilities(footprint, [Window(0, 0, WINDOW_PX, WINDOW_PX)], Weights(even, even))
         times.append(time.monotonic() - begin)
     return round(min(times), 4)
 
@@ -407,6 +429,8 @@ class Trained:
     metrics: dict[str, Any]
     """Scores by exam: synthetic, chesapeake, deepglobe."""
     knobs: Knobs
+    note: str
+    """How this very run differed from the plain one, for the card; may be empty."""
 
 
 def save(folder: Path, trained: Trained) -> None:
@@ -443,7 +467,7 @@ def save(folder: Path, trained: Trained) -> None:
     )
     export_onnx(bundle, WINDOW_PX, folder / "demo.onnx")
     facts = {
-        "window_s": measure_window_s(folder / "demo.onnx"),
+        "window_s": measure_window_s(bundle),
         "megabytes": round((folder / "demo.safetensors").stat().st_size / 1e6, 1),
         "parameters": sum(parameter.numel() for parameter in trained.network.parameters()),
     }
@@ -482,8 +506,8 @@ def card_text(trained: Trained, facts: dict[str, Any]) -> str:
             training_chips=knobs.training_chips,
             evaluation_chips=knobs.evaluation_chips,
             steps=knobs.steps,
-            batch=knobs.batch,
-            crop_px=CROP_PX,
+            crops=" and then ".join(f"{batch} crops of {size} x {size}" for _, size, batch in CROPS),
+            note=trained.note,
             window_ms=round(1000 * facts["window_s"]),
             megabytes=facts["megabytes"],
             parameters=f"{facts['parameters'] / 1e6:.2f}",
@@ -512,6 +536,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=Knobs.steps)
     parser.add_argument("--training-chips", type=int, default=Knobs.training_chips)
     parser.add_argument("--evaluation-chips", type=int, default=Knobs.evaluation_chips)
+    parser.add_argument("--note", default="", help="a sentence for the card, about this very run")
     parser.add_argument("--threads", type=int, default=2)
     given = parser.parse_args()
     knobs = Knobs(steps=given.steps, training_chips=given.training_chips, evaluation_chips=given.evaluation_chips)
@@ -531,7 +556,7 @@ def main() -> None:
     network = train(work, network, statistics, knobs, (chips, real, colors))
     temperature = calibrate(network, calibration, statistics)
     metrics = read_or_measure(work / "metrics.json", network, statistics, (evaluation, held_out, given.deepglobe))
-    save(given.out or work, Trained(network, statistics, temperature, metrics, knobs))
+    save(given.out or work, Trained(network, statistics, temperature, metrics, knobs, given.note))
 
 
 def read_or_measure(

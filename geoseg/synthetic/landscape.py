@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +34,7 @@ from geoseg.synthetic.water import paint_water
 
 _BLOCK_PX = 256
 """Work goes in blocks that fit a processor's cache; their size changes no pixel."""
+_FILE_BLOCK_PX = 512
 _ORIGIN = (400_000.0, 5_000_000.0)
 _CRS = "EPSG:32631"
 
@@ -90,8 +93,8 @@ def write_landscape(landscape: Landscape, scene_path: Path | str, truth_path: Pa
         "crs": _CRS,
         "transform": landscape.transform,
         "tiled": True,
-        "blockxsize": 512,
-        "blockysize": 512,
+        "blockxsize": _FILE_BLOCK_PX,
+        "blockysize": _FILE_BLOCK_PX,
         "compress": "deflate",
         "BIGTIFF": "IF_SAFER",
     }
@@ -114,12 +117,17 @@ def write_landscape(landscape: Landscape, scene_path: Path | str, truth_path: Pa
 def _write_blocks(
     landscape: Landscape, scene: rasterio.io.DatasetWriter, truth: rasterio.io.DatasetWriter | None
 ) -> None:
-    for block in tiles(landscape.height_px, landscape.width_px, 512, 512):
-        image, codes = landscape.render(block)
-        where = RasterioWindow(block.col, block.row, block.width, block.height)
-        scene.write(image, window=where)
-        if truth is not None:
-            truth.write(codes, 1, window=where)
+    blocks = tiles(landscape.height_px, landscape.width_px, _FILE_BLOCK_PX, _FILE_BLOCK_PX)
+    workers = os.cpu_count() or 1
+    with ThreadPoolExecutor(workers) as pool:
+        # a few at a time: a pool that is given all keeps all results
+        for first in range(0, len(blocks), 4 * workers):
+            some = blocks[first : first + 4 * workers]
+            for block, (image, codes) in zip(some, pool.map(landscape.render, some), strict=True):
+                where = RasterioWindow(block.col, block.row, block.width, block.height)
+                scene.write(image, window=where)
+                if truth is not None:
+                    truth.write(codes, 1, window=where)
 
 
 def _render_block(place: Place, window: Window, gsd_m: float) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
