@@ -55,6 +55,11 @@ class Scene:
     descriptions: tuple[str, ...]
     colors: tuple[str, ...]
     driver: str
+    chosen: bool
+    """Whether the caller said which bands, by `bands` or by the model's names in `wanted_bands`.
+
+    False for a plain `Scene.open(path)`: it has all bands but alpha, and whoever knows the model may open it anew.
+    """
 
     @classmethod
     def open(
@@ -191,6 +196,7 @@ def _describe(
         descriptions=names.descriptions,
         colors=names.colors,
         driver=dataset.driver,
+        chosen=bands is not None or wanted is not None,
     )
 
 

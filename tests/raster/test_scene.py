@@ -223,3 +223,10 @@ def test_jpeg2000_reads_as_the_geotiff_it_came_from(make_raster: MakeRaster, tmp
     window = Window(-10, 20, 290, 200)
     np.testing.assert_array_equal(scene.read(window).data, Scene.open(path).read(window).data)
     assert scene.geobox.transform.almost_equals(Scene.open(path).geobox.transform)
+
+
+def test_a_scene_remembers_whether_its_bands_were_chosen(make_raster: MakeRaster) -> None:
+    path = make_raster(noise(3, 9, 9))
+    plain, by_model, by_user = Scene.open(path), Scene.open(path, wanted_bands=RGB), Scene.open(path, bands=[1, 2, 3])
+    assert (plain.chosen, by_model.chosen, by_user.chosen) == (False, True, True)
+    assert not pickle.loads(pickle.dumps(plain)).chosen  # noqa: S301 our own bytes
