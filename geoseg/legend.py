@@ -74,7 +74,10 @@ class Legend:
 
     @classmethod
     def from_json(cls, rows: object) -> Legend:
-        """Build a legend from `[{"code": 0, "name": "water", "color": [0, 0, 255]}, ...]`; UsageError for all else."""
+        """Build a legend from `[{"code": 0, "name": "water", "color": [0, 0, 255]}, ...]`, in any order.
+
+        UsageError for all else. The order of the rows is lost: a legend goes by its codes.
+        """
         if not isinstance(rows, list):
             raise UsageError(f"a legend is a list of classes, got {type(rows).__name__}")
         return cls(tuple(sorted((_land_cover(row) for row in rows), key=lambda land_cover: land_cover.code)))

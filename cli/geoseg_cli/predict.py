@@ -109,7 +109,7 @@ def predict(scene: str, out: str, *, dry_run: bool, as_json: bool, quiet: bool, 
     knobs = {name: value for name, value in given.items() if value is not None}
     pretrained = [knobs.pop(name, None) for name in _PRETRAINED]
     if any(pretrained):
-        knobs["model"] = complete_model(knobs.get("model"), *pretrained)
+        knobs["model"] = complete_model(knobs.get("model"), *pretrained, bands=knobs.get("bands"))
     if dry_run:
         _tell_plan(scene, knobs, as_json=as_json)
     else:

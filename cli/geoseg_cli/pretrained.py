@@ -18,8 +18,13 @@ def complete_model(
     legend: str | None,
     mean: tuple[float, ...] | None,
     std: tuple[float, ...] | None,
+    bands: tuple[int | str, ...] | None,
 ) -> ModelBundle:
-    """Return the model of a folder; `legend` is a JSON file, mean and std are of values 0 to 255, or of 0 to 1."""
+    """Return the model of a folder.
+
+    legend: a JSON file, its classes in the order of the output channels. mean, std: of values 0 to 255, or of 0 to 1.
+    bands: those to read; names also name the model's.
+    """
     if folder is None or legend is None or mean is None or std is None:
         raise UsageError(
             "--legend, --mean and --std go together, and with --model FOLDER as written by save_pretrained"
@@ -27,18 +32,28 @@ def complete_model(
     from geoseg.model.bundle import ModelBundle
     from geoseg.model.normalization import Normalization
 
-    classes = _read_legend(Path(legend))
-    return ModelBundle.from_pretrained(folder, legend=classes, normalization=Normalization(*_stored_units(mean, std)))
+    classes, codes = _read_legend(Path(legend))
+    normalization = Normalization(*_stored_units(mean, std))
+    return ModelBundle.from_pretrained(
+        folder, legend=classes, output_codes=codes, normalization=normalization, bands=_names(bands, len(mean))
+    )
 
 
-def _read_legend(path: Path) -> Legend:
+def _names(bands: tuple[int | str, ...] | None, count: int) -> tuple[str, ...] | None:
+    """Return names for the model's bands, None where what is to be read does not give them."""
+    names = tuple(band for band in bands or () if isinstance(band, str))
+    return names if len(set(names)) == len(bands or ()) == count else None
+
+
+def _read_legend(path: Path) -> tuple[Legend, tuple[int, ...]]:
+    """Return the legend, which is sorted by code, and the codes in the order of the file."""
     try:
         rows = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UsageError(f"--legend {path} cannot be read: {error.strerror or error}") from None
     except (ValueError, RecursionError) as error:
         raise UsageError(f"--legend {path} is not JSON: {error}") from None
-    return Legend.from_json(rows)
+    return Legend.from_json(rows), tuple(row["code"] for row in rows)
 
 
 def _stored_units(mean: tuple[float, ...], std: tuple[float, ...]) -> tuple[tuple[float, ...], tuple[float, ...]]:

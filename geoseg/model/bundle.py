@@ -10,7 +10,15 @@ from typing import Any
 
 from geoseg.errors import ModelError, UsageError
 from geoseg.legend import Legend
-from geoseg.model.card import DEFAULT_WINDOW_PX, OVERLAP_SHARE, ModelCard, frozen_text
+from geoseg.model.card import (
+    DEFAULT_BANDS,
+    DEFAULT_DTYPE,
+    DEFAULT_TEMPERATURE,
+    DEFAULT_WINDOW_PX,
+    ModelCard,
+    default_overlap,
+    frozen_text,
+)
 from geoseg.model.header import read_header
 from geoseg.model.mlm import from_mlm, to_mlm
 from geoseg.model.normalization import Normalization
@@ -19,7 +27,7 @@ from geoseg.model.untrusted import parse_json
 from geoseg.raster.statistics import BandStatistics
 
 METADATA_KEY = "geoseg"
-"""The one key of the header's metadata; its text is JSON."""
+"""The one key of the metadata geoseg writes, in a bundle's header and in an ONNX file; its text is JSON."""
 DEMO = Path(__file__).with_name("demo.safetensors")
 
 
@@ -62,7 +70,8 @@ class ModelBundle(ModelCard):
                 "and call geoseg.save_bundle(...)"
             )
         source = f"the metadata of {file}"
-        return _with_weights(from_mlm(parse_json(metadata[METADATA_KEY], source), source), file)
+        card, digest = from_mlm(parse_json(metadata[METADATA_KEY], source), source), file_hash(file)
+        return _with_weights(card, file, digest, digest)
 
     @classmethod
     def from_pretrained(  # noqa: PLR0913 (a model has this many sides, and smp's folder knows few of them)
@@ -73,18 +82,20 @@ class ModelBundle(ModelCard):
         normalization: Normalization | None = None,
         output_codes: tuple[int, ...] | None = None,
         bands: tuple[str, ...] | None = None,
-        dtype: str = "uint8",
+        dtype: str = DEFAULT_DTYPE,
         statistics: BandStatistics | None = None,
         gsd_m: float | None = None,
         window_px: int = DEFAULT_WINDOW_PX,
         overlap_px: int | None = None,
-        temperature: float = 1.0,
+        temperature: float = DEFAULT_TEMPERATURE,
         name: str | None = None,
     ) -> ModelBundle:
         """Open a folder written by smp's `save_pretrained` (config.json, model.safetensors); nothing is fetched.
 
-        The folder does not know its legend and normalization: UsageError says which options give them. Bands default to
-        red, green, blue where there are three. ModelError if the folder holds only a pickle, or anything unknown.
+        The folder does not know its legend and normalization: UsageError says which options give them. The output
+        channels stand for the legend's codes, ascending, unless `output_codes` says otherwise. Bands default to red,
+        green, blue where there are three, else to band_1, band_2, ..., which are a scene's first ones. ModelError if
+        the folder holds only a pickle, or anything unknown.
         """
         folder = Path(folder)
         architecture, arguments = read_config(folder)
@@ -94,11 +105,7 @@ class ModelBundle(ModelCard):
                 f"{arguments['in_channels']} bands were normalized; give --legend, --mean and --std"
             )
         if bands is None:
-            bands = ("red", "green", "blue")
-        if len(bands) != arguments["in_channels"]:
-            raise UsageError(
-                f"{folder} takes {arguments['in_channels']} bands; name them in order, got {', '.join(bands)}"
-            )
+            bands = _usual_bands(arguments["in_channels"])
         card = ModelCard(
             name=name or folder.resolve().name,
             architecture=architecture,
@@ -111,14 +118,14 @@ class ModelBundle(ModelCard):
             statistics=statistics,
             gsd_m=gsd_m,
             window_px=window_px,
-            overlap_px=window_px // OVERLAP_SHARE if overlap_px is None else overlap_px,
+            overlap_px=default_overlap(window_px) if overlap_px is None else overlap_px,
             temperature=temperature,
         )
         weights = folder / "model.safetensors"
         read_header(weights)
-        bundle = _with_weights(card, weights)
-        both = f"{bundle.weights_hash}\n{json.dumps(to_mlm(card), sort_keys=True)}"
-        return _with_weights(card, weights, hash=hashlib.sha256(both.encode()).hexdigest())
+        digest = file_hash(weights)
+        both = f"{digest}\n{json.dumps(to_mlm(card), sort_keys=True)}"
+        return _with_weights(card, weights, digest, hashlib.sha256(both.encode()).hexdigest())
 
     def to_json(self) -> dict[str, Any]:
         """Return the card as plain JSON values, as they stand in the file's header."""
@@ -153,13 +160,17 @@ def file_hash(path: Path) -> str:
         raise ModelError(f"{path} cannot be read: {fault.strerror or fault}") from None
 
 
-def _with_weights(card: ModelCard, path: Path, **whole: str) -> ModelBundle:
-    digest = file_hash(path)
+def _usual_bands(count: int) -> tuple[str, ...]:
+    """Return names for bands of which only the number is known."""
+    return DEFAULT_BANDS if count == len(DEFAULT_BANDS) else tuple(f"band_{n}" for n in range(1, count + 1))
+
+
+def _with_weights(card: ModelCard, path: Path, weights_hash: str, whole_hash: str) -> ModelBundle:
     sides: dict[str, Any] = {field.name: getattr(card, field.name) for field in fields(ModelCard)}
     return ModelBundle(
         **sides,
         weights_path=path.resolve(),
-        weights_hash=digest,
+        weights_hash=weights_hash,
         weights_bytes=path.stat().st_size,
-        hash=whole.get("hash", digest),
+        hash=whole_hash,
     )

@@ -14,11 +14,19 @@ from geoseg.model.normalization import VALUE_RANGES, Normalization
 from geoseg.raster.statistics import BandStatistics
 
 DEFAULT_WINDOW_PX = 512
+DEFAULT_BANDS = ("red", "green", "blue")
+DEFAULT_DTYPE = "uint8"
+DEFAULT_TEMPERATURE = 1.0
 MAX_WINDOW_PX = 16384
 OVERLAP_SHARE = 4
 """The overlap is a quarter of the window where nobody says otherwise."""
 _MAX_NAME = 200
 _MAX_TEXT = 2**18
+
+
+def default_overlap(window_px: int) -> int:
+    """Return the overlap, in pixels, of a window for which nobody says otherwise."""
+    return window_px // OVERLAP_SHARE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,8 +55,8 @@ class ModelCard:
     """Metres a pixel of the training imagery, as the network saw it."""
     window_px: int = DEFAULT_WINDOW_PX
     """The window the model likes best: what it was trained on, or near it."""
-    overlap_px: int = DEFAULT_WINDOW_PX // OVERLAP_SHARE
-    temperature: float = 1.0
+    overlap_px: int = default_overlap(DEFAULT_WINDOW_PX)
+    temperature: float = DEFAULT_TEMPERATURE
     """Logits are divided by it before the softmax (Guo et al. 2017, arXiv 1706.04599)."""
     provenance_text: str = "{}"
     """What it was trained on and by what, as JSON text; `.provenance` reads it."""

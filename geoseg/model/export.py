@@ -24,9 +24,9 @@ import onnxruntime
 import torch
 
 from geoseg.errors import GeosegError, ModelError
-from geoseg.model.bundle import ModelBundle
+from geoseg.model.bundle import METADATA_KEY, ModelBundle
 from geoseg.model.card import check_window
-from geoseg.model.exported import METADATA_KEY, export_stamp
+from geoseg.model.exported import export_stamp
 from geoseg.model.network import load
 from geoseg.model.untrusted import one_line
 

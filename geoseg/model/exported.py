@@ -14,13 +14,11 @@ from pathlib import Path
 import filelock
 
 from geoseg.errors import ModelError
-from geoseg.model.bundle import ModelBundle
+from geoseg.model.bundle import METADATA_KEY, ModelBundle
 from geoseg.model.cache import cache_folder
 from geoseg.model.onnx_metadata import read_metadata
 from geoseg.model.untrusted import one_line, parse_json
 
-METADATA_KEY = "geoseg"
-"""In the ONNX file's metadata_props; its text is the stamp as JSON."""
 EXPORT_FORMAT = 4
 """Of the graph; files of another one are made anew."""
 Report = Callable[[str], None]

@@ -28,6 +28,7 @@ class TensorEntry:
     """One tensor as the header announces it."""
 
     name: str
+    """As it stands there, which may be anything; a message takes `one_line` of it."""
     dtype: str
     """safetensors' name: F32, F16, BF16, I64, ..."""
     shape: tuple[int, ...]
@@ -101,7 +102,8 @@ def _tensors(entries: dict[str, Any], data_bytes: int, path: Path) -> tuple[Tens
     for start, stop, tensor in placed:
         if start != end or stop - start != tensor.size * _BYTES[tensor.dtype]:
             raise ModelError(
-                f"the header of {path} puts tensor {tensor.name!r} at bytes {start} to {stop}: its shape does not fit"
+                f"the header of {path} puts tensor {one_line(tensor.name, 60)!r} at bytes {start} to {stop}: "
+                "its shape does not fit"
             )
         end = stop
     if end > data_bytes:
@@ -118,7 +120,7 @@ def _tensor(name: str, entry: object, path: Path) -> tuple[int, int, TensorEntry
         case {"dtype": str(dtype), "shape": list(shape), "data_offsets": [int(start), int(stop)], **rest} if (
             not rest and dtype in _BYTES and _is_shape(shape) and type(start) is type(stop) is int
         ):
-            return start, stop, TensorEntry(one_line(name), dtype, tuple(shape))
+            return start, stop, TensorEntry(name, dtype, tuple(shape))
     raise ModelError(f"the header of {path} describes tensor {one_line(name, 60)!r} wrongly: {one_line(entry, 80)}")
 
 

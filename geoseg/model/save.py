@@ -16,7 +16,15 @@ from geoseg.errors import OutputError
 from geoseg.legend import Legend
 from geoseg.model.architectures import architecture_named
 from geoseg.model.bundle import METADATA_KEY, ModelBundle
-from geoseg.model.card import DEFAULT_WINDOW_PX, OVERLAP_SHARE, ModelCard, frozen_text
+from geoseg.model.card import (
+    DEFAULT_BANDS,
+    DEFAULT_DTYPE,
+    DEFAULT_TEMPERATURE,
+    DEFAULT_WINDOW_PX,
+    ModelCard,
+    default_overlap,
+    frozen_text,
+)
 from geoseg.model.header import read_header
 from geoseg.model.mlm import to_mlm
 from geoseg.model.network import check_fit
@@ -33,13 +41,13 @@ def save_bundle(  # noqa: PLR0913 (a model has this many sides)
     legend: Legend,
     normalization: Normalization,
     output_codes: tuple[int, ...] | None = None,
-    bands: tuple[str, ...] = ("red", "green", "blue"),
-    dtype: str = "uint8",
+    bands: tuple[str, ...] = DEFAULT_BANDS,
+    dtype: str = DEFAULT_DTYPE,
     statistics: BandStatistics | None = None,
     gsd_m: float | None = None,
     window_px: int = DEFAULT_WINDOW_PX,
     overlap_px: int | None = None,
-    temperature: float = 1.0,
+    temperature: float = DEFAULT_TEMPERATURE,
     name: str | None = None,
     provenance: dict[str, Any] | None = None,
     metrics: dict[str, Any] | None = None,
@@ -65,7 +73,7 @@ def save_bundle(  # noqa: PLR0913 (a model has this many sides)
         statistics=statistics,
         gsd_m=gsd_m,
         window_px=window_px,
-        overlap_px=window_px // OVERLAP_SHARE if overlap_px is None else overlap_px,
+        overlap_px=default_overlap(window_px) if overlap_px is None else overlap_px,
         temperature=temperature,
         provenance_text=frozen_text(provenance, "provenance"),
         metrics_text=frozen_text(metrics, "metrics"),

@@ -181,6 +181,51 @@ def test_a_folder_of_smp_is_completed_on_the_command_line(
 
 
 @pytest.fixture
+def coast(tmp_path: Path) -> Path:
+    """A folder of smp's with four bands and two classes, and a legend whose codes descend with the channels."""
+    sizes = {"encoder_name": "timm-mobilenetv3_small_minimal_100", "encoder_depth": 3, "decoder_channels": [16, 8, 8]}
+    random_network("Unet", {**sizes, "in_channels": 4, "classes": 2}).save_pretrained(tmp_path / "coast")
+    rows = [{"code": 5, "name": "sea", "color": [0, 0, 255]}, {"code": 3, "name": "land", "color": [0, 255, 0]}]
+    (tmp_path / "coast.json").write_text(json.dumps(rows))
+    return tmp_path / "coast"
+
+
+def test_a_legend_goes_by_the_output_channels(run: Run, tmp_path: Path, coast: Path) -> None:
+    """The network's first channel is the file's first class, whatever its code."""
+    scene, out = write_scene(tmp_path / "four.tif", 100, 120, count=4), tmp_path / "map.tif"
+    said = ("--legend", tmp_path / "coast.json", "--mean", "110,110,110,110", "--std", "50,50,50,50")
+    words = ("--model", coast, "--device", "torch-cpu", "--window", "64", *said)
+    done = run("predict", scene, "--out", out, *words)
+    assert done.exit_code == 0, done.stderr
+    assert "bands 1,2,3,4 (the first 4; the file does not name them band_1, band_2, band_3, band_4)" in done.stderr
+    sides = geoseg.Normalization((110.0,) * 4, (50.0,) * 4)
+    legend = geoseg.Legend(tuple(geoseg.LandCover(code, f"class {code}", (0, 0, 0)) for code in (3, 5)))
+    ascending = geoseg.ModelBundle.from_pretrained(coast, legend=legend, normalization=sides)
+    swapped = geoseg.labels(scene, model=ascending, device="torch-cpu", window=64).compute()
+    assert {3, 5} <= set(np.unique(swapped).tolist())
+    expected = np.select([swapped == 3, swapped == 5], [5, 3], NODATA)
+    np.testing.assert_array_equal(codes(out), expected)
+    with rasterio.open(out) as written:
+        assert [written.colormap(1)[code][:3] for code in (5, 3)] == [(0, 0, 255), (0, 255, 0)]
+
+
+@pytest.mark.parametrize(
+    ("bands", "line"),
+    [("4,3,2,1", "bands 4,3,2,1 (as given)"), ("nir,red,green,blue", "bands 4,1,2,3 (as given)")],
+)
+def test_a_folder_of_four_bands_takes_those_given(run: Run, tmp_path: Path, coast: Path, bands: str, line: str) -> None:
+    scene, out = write_scene(tmp_path / "four.tif", 100, 120, count=4), tmp_path / "map.tif"
+    with rasterio.open(scene, "r+") as file:
+        file.descriptions = ("red", "green", "blue", "nir")
+    said = ("--legend", tmp_path / "coast.json", "--mean", "110,110,110,110", "--std", "50,50,50,50")
+    done = run("predict", scene, "--out", out, "--model", coast, "--device", "torch-cpu", "--bands", bands, *said)
+    assert done.exit_code == 0, done.stderr
+    assert line in done.stderr
+    refused = run("predict", scene, "--out", tmp_path / "b.tif", "--model", coast, "--bands", "red,nir", *said)
+    assert failed(refused, 2, "wants 4 bands", "--bands gives 2")
+
+
+@pytest.fixture
 def started(tmp_path: Path, model: Path) -> Iterator[subprocess.Popen[str]]:
     """Yield a run that has finished some tiles and has many to go."""
     write_scene(tmp_path / "large.tif", INTERRUPTED_PX, INTERRUPTED_PX)

@@ -83,6 +83,18 @@ def test_right_header_is_read(tmp_path: Path) -> None:
     assert header.parameters == 6
 
 
+def test_names_are_kept_as_they_stand(tmp_path: Path) -> None:
+    """Two long names that begin alike are two tensors."""
+    names = [f"{'block.' * 40}{end}" for end in ("weight", "bias ")]
+    halves = {
+        name: {"dtype": "F32", "shape": [3], "data_offsets": [at, at + 12]}
+        for name, at in zip(names, (0, 12), strict=True)
+    }
+    file = tmp_path / "model.safetensors"
+    file.write_bytes(safetensors_bytes(halves, b"\0" * 24))
+    assert [tensor.name for tensor in read_header(file).tensors] == names
+
+
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(share=st.floats(0, 1, exclude_max=True))
 def test_file_cut_short_anywhere_is_refused(tiny: ModelBundle, tmp_path: Path, share: float) -> None:

@@ -16,6 +16,7 @@ from geoseg.model.architectures import architecture_named
 from geoseg.model.bundle import ModelBundle
 from geoseg.model.header import read_header
 from geoseg.model.network import check_fit, load
+from geoseg.model.normalization import Normalization
 from tests.networks import RGB
 
 ENCODER = "tu-tf_mobilenetv3_small_minimal_100"
@@ -64,6 +65,17 @@ def test_what_the_folder_does_not_know_is_asked_for(folder: Path) -> None:
         ModelBundle.open(folder)
     with pytest.raises(UsageError, match="7 output channels but 2 class codes"):
         ModelBundle.from_pretrained(folder, legend=Legend(DEEPGLOBE.classes[:2]), normalization=RGB)
+
+
+def test_bands_of_which_only_the_number_is_known_are_numbered(folder: Path) -> None:
+    configure(folder, in_channels=4)
+    normalization = Normalization((100.0,) * 4, (50.0,) * 4)
+    assert ModelBundle.from_pretrained(folder, legend=DEEPGLOBE, normalization=normalization).bands == (
+        "band_1",
+        "band_2",
+        "band_3",
+        "band_4",
+    )
 
 
 @pytest.mark.parametrize("name", smp.MODEL_ARCHITECTURES_MAPPING)
@@ -120,7 +132,7 @@ def test_softmax_at_the_end_loses_nothing(network: Any, folder: Path) -> None:
         ({"in_channels": 10**9}, "in_channels must be an integer 1 to 256"),
         ({"hook": "x"}, "no argument 'hook'"),
         ({"classes": 1}, "classes must be an integer 2 to 255"),
-        ({"in_channels": 4}, "takes 4 bands; name them in order"),
+        ({"in_channels": 4}, "takes 4 bands but has a mean and std for 3"),
     ],
     ids=str,
 )
