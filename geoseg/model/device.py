@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import importlib.metadata
 import platform
 import sys
 import warnings
 
 from geoseg.errors import GeosegWarning, UsageError
+from geoseg.model.untrusted import one_line
 
 DEVICES = ("auto", "cpu", "cuda", "mps", "onnx", "torch-cpu")
 """What a user may ask for, and cuda:0, cuda:1, ...; onnx is another name of cpu."""
@@ -57,12 +59,10 @@ def has_mps() -> bool:
 
 def _best_device() -> str:
     if cuda_devices():
-        if _torch_has_cuda():
+        fault = _cuda_fault(0)
+        if fault is None:
             return "cuda:0"
-        version = importlib.metadata.version("torch")
-        warnings.warn(
-            f"there is an NVIDIA GPU, but torch {version} cannot use it; going on with the CPU", GeosegWarning, 3
-        )
+        _warn_once(f"there is an NVIDIA GPU, but {fault}; going on with the CPU")
     return "mps" if has_mps() else "onnx"
 
 
@@ -71,13 +71,27 @@ def _cuda_device(number: int) -> str:
     if number >= count:
         found = f"the NVIDIA driver offers {count}, counted from 0" if count else "no NVIDIA GPU or driver was found"
         raise UsageError(f"device cuda:{number} is not here: {found}; use --device cpu")
-    if not _torch_has_cuda():
-        version = importlib.metadata.version("torch")
-        raise UsageError(f"torch {version} cannot use the GPU; install a torch built for CUDA, or use --device cpu")
+    fault = _cuda_fault(number)
+    if fault is not None:
+        raise UsageError(f"{fault}; install a torch built for this GPU, or use --device cpu")
     return f"cuda:{number}"
 
 
-def _torch_has_cuda() -> bool:
+def _cuda_fault(number: int) -> str | None:
+    """Return why torch cannot use a GPU, None if it can: it is tried, for a torch may be built for other GPUs."""
     import torch  # noqa: PLC0415 (only where there is a GPU)
 
-    return torch.cuda.is_available()
+    cannot = f"torch {importlib.metadata.version('torch')} cannot use it"
+    if not torch.cuda.is_available():
+        return cannot
+    try:
+        torch.ones(1, device=f"cuda:{number}").add_(1).item()
+    except RuntimeError as fault:
+        return f"{cannot} ({one_line(fault)})"
+    return None
+
+
+@functools.cache
+def _warn_once(message: str) -> None:
+    """Warn; a plan looks for devices twice."""
+    warnings.warn(message, GeosegWarning, stacklevel=4)

@@ -85,7 +85,7 @@ def choose_engine(  # noqa: PLR0913 (two of them are for callers with something 
     """Choose CUDA before MPS before ONNX Runtime on the CPU, or what `device` says.
 
     For ONNX Runtime the network is exported now if it never was, said to `report` beforehand; with export=False when
-    first opened. A network that cannot be exported runs in torch on the CPU, with a GeosegWarning. UsageError for a
+    first opened. A network that cannot be exported now runs in torch on the CPU, with a GeosegWarning. UsageError for a
     device that is not here, a window the network cannot take (the nearest ones are named) and an empty scale.
     """
     window_px = bundle.window_px if window_px is None else window_px
@@ -103,7 +103,10 @@ def choose_engine(  # noqa: PLR0913 (two of them are for callers with something 
 
 
 def open_engine(choice: EngineChoice) -> Engine:
-    """Return the engine of a choice; one for each choice and process."""
+    """Return the engine of a choice; one for each choice and process.
+
+    ModelError if it cannot be opened: what was chosen is what runs, on every machine.
+    """
     with _opening:
         if choice not in _open:
             made = _make(choice)
@@ -121,17 +124,25 @@ _opening = threading.Lock()
 def _make(choice: EngineChoice) -> Engine:
     if choice.device != "onnx":
         return _torch_engine(choice)
-    if choice.onnx_path is None or not choice.onnx_path.is_file():  # another machine's cache, or not exported yet
-        found = find_export(choice.bundle, choice.window_px)
-        choice = replace(choice, onnx_path=found) if found else _exported(choice, _say_nothing)
-    if choice.onnx_path is None:
-        return _torch_engine(choice)
     try:
-        return _onnx_engine(choice, choice.onnx_path)
+        return _chosen_onnx_engine(choice)
+    except ModelError as fault:  # the map says ONNX Runtime, and other workers may have it: torch would be a lie
+        raise ModelError(f"{fault}; ONNX Runtime was chosen beforehand: choose torch with --device torch-cpu") from None
+
+
+def _chosen_onnx_engine(choice: EngineChoice) -> Engine:
+    path = choice.onnx_path
+    if path is None or not path.is_file():  # another machine's cache, or not exported yet
+        path = find_export(choice.bundle, choice.window_px) or _export_now(choice)
+    try:
+        return _onnx_engine(choice, path)
     except ModelError:
-        discard_export(choice.onnx_path)
-        choice = _exported(choice, _say_nothing)
-        return _onnx_engine(choice, choice.onnx_path) if choice.onnx_path else _torch_engine(choice)
+        discard_export(path)
+        return _onnx_engine(choice, _export_now(choice))
+
+
+def _export_now(choice: EngineChoice) -> Path:
+    return make_export(choice.bundle, choice.window_px, _say_nothing)
 
 
 def _exported(choice: EngineChoice, report: Callable[[str], None]) -> EngineChoice:

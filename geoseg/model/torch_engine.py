@@ -23,7 +23,7 @@ from geoseg.model.untrusted import one_line
 from geoseg.raster.windows import Window
 
 _locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
-"""One for each device: one batch at a time, so that its memory is one batch's."""
+"""One for each GPU: one batch at a time, so that its memory is one batch's. On the CPU workers have cores of their own."""
 _SHORT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 
 
@@ -60,24 +60,25 @@ class TorchEngine:
             torch.backends.cudnn.benchmark = True  # every batch but the last has one size
         with _memory_faults(self._device):
             network = load(bundle).to(self._device)
-            self._network = network.to(memory_format=torch.channels_last)
+            self._layout = torch.contiguous_format if self._device.type == "mps" else torch.channels_last
+            self._network = network.to(memory_format=self._layout)
 
     def upload(self, data: NDArray[Any], valid: NDArray[np.bool_]) -> DevicePixels:
-        """Bring pixels (band, row, col) as stored, and valid (row, col), to the device."""
+        """Bring pixels (band, row, col) as stored, and valid (row, col), to the device; OutOfMemory if too many."""
         unsigned = data.dtype == np.uint16
         if unsigned:  # torch knows uint16 but can do little with it
             data = data.view(np.int16)
         elif data.dtype.itemsize > 4 or data.dtype == np.uint32:
             data = data.astype(np.float32)
-        return DevicePixels(self._to_device(data), self._to_device(valid), unsigned)
+        with _memory_faults(self._device):
+            return DevicePixels(self._to_device(data), self._to_device(valid), unsigned)
 
     def probabilities(self, footprint: DevicePixels, windows: Sequence[Window], weights: Weights) -> torch.Tensor:
         """Return float32 (n, class, row, col), times the weights, on the device; OutOfMemory if they are too many."""
         # no_grad, not inference_mode: the caller may go on computing with what it gets, in place too
-        with _locks[str(self._device)], torch.no_grad(), _memory_faults(self._device):
+        with self._turn(), torch.no_grad(), _memory_faults(self._device):
             image = self._cut(footprint, windows)
-            with self._autocast():
-                logits: torch.Tensor = self._network(image)
+            logits = self._logits(image)
             if logits.shape[2:] != image.shape[2:]:
                 raise ModelError(
                     f"the network gives {tuple(logits.shape[2:])} for windows of {image.shape[2]}; try another --window"
@@ -87,13 +88,26 @@ class TorchEngine:
             return probabilities.mul_(rows[:, None, :, None] * cols[:, None, None, :])
 
     def zeros(self, shape: tuple[int, ...]) -> torch.Tensor:
-        """Return a float32 tensor of zeros on the device."""
-        return torch.zeros(shape, dtype=torch.float32, device=self._device)
+        """Return a float32 tensor of zeros on the device; OutOfMemory if it does not fit."""
+        with _memory_faults(self._device):
+            return torch.zeros(shape, dtype=torch.float32, device=self._device)
 
     def download(self, array: torch.Tensor) -> NDArray[Any]:
         """Return a tensor as numpy's array."""
         values: NDArray[Any] = array.cpu().numpy()
         return values
+
+    def _turn(self) -> contextlib.AbstractContextManager[Any]:
+        return contextlib.nullcontext() if self._device.type == "cpu" else _locks[str(self._device)]
+
+    def _logits(self, image: torch.Tensor) -> torch.Tensor:
+        with self._autocast():
+            logits: torch.Tensor = self._network(image)
+        if self.precision == "fp16" and not bool(
+            torch.isfinite(logits).all()
+        ):  # beyond 65504: bf16 and float32 hold it
+            logits = self._network(image)
+        return logits
 
     def _to_device(self, array: NDArray[Any]) -> torch.Tensor:
         tensor = torch.from_numpy(np.ascontiguousarray(array))
@@ -102,7 +116,7 @@ class TorchEngine:
         return tensor.to(self._device)
 
     def _cut(self, footprint: DevicePixels, windows: Sequence[Window]) -> torch.Tensor:
-        """Return the normalized windows (n, band, row, col), float32, channels last."""
+        """Return the normalized windows (n, band, row, col), float32, in the network's memory layout."""
         stored = torch.stack([footprint.data[:, window.rows, window.cols] for window in windows])
         valid = torch.stack([footprint.valid[None, window.rows, window.cols] for window in windows])
         if footprint.unsigned:
@@ -111,7 +125,7 @@ class TorchEngine:
         if self._scale is not None:
             image = image.clamp_(*self._scale)
         image = torch.where(valid, image * self._gain + self._bias, 0.0)
-        return image.contiguous(memory_format=torch.channels_last)
+        return image.contiguous(memory_format=self._layout)
 
     def _autocast(self) -> contextlib.AbstractContextManager[Any]:
         dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.precision)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+import torch
 
 from geoseg.errors import GeosegWarning, ModelError, UsageError
 from geoseg.model import device as device_module
@@ -157,6 +158,18 @@ def test_network_that_cannot_be_exported_runs_in_torch(bare: ModelBundle, monkey
     assert run(choice).shape == (1, 7, 64, 64)
 
 
+def test_what_was_chosen_is_what_runs(bare: ModelBundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that cannot export does not run torch behind a map that says ONNX Runtime."""
+
+    def fail(*_: object) -> None:
+        raise ModelError("Unet-0 cannot be exported to ONNX: no such operator")
+
+    choice = choose_engine(bare, "cpu", export=False)
+    monkeypatch.setattr(engines, "make_export", fail)
+    with pytest.raises(ModelError, match=r"no such operator; ONNX Runtime was chosen .*--device torch-cpu"):
+        choice.open()
+
+
 @pytest.mark.usefixtures("in_process")
 def test_network_that_cannot_run_on_a_window_says_so(tmp_path: Path) -> None:
     arguments = {"encoder_name": "tu-tf_mobilenetv3_small_minimal_100"}
@@ -206,7 +219,7 @@ def test_missing_devices_say_what_was_found(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_gpu_goes_first(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(device_module, "cuda_devices", lambda: 2)
-    monkeypatch.setattr(device_module, "_torch_has_cuda", lambda: True)
+    monkeypatch.setattr(device_module, "_cuda_fault", lambda _: None)
     assert device_module.choose_device("auto") == "cuda:0"
     assert device_module.choose_device("cuda:1") == "cuda:1"
     monkeypatch.setattr(device_module, "cuda_devices", lambda: 0)
@@ -214,13 +227,25 @@ def test_gpu_goes_first(monkeypatch: pytest.MonkeyPatch) -> None:
     assert device_module.choose_device("auto") == "mps"
 
 
-def test_gpu_that_torch_cannot_use_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+NO_KERNEL = RuntimeError("CUDA error: no kernel image is available for execution on the device")
+
+
+@pytest.mark.parametrize(("available", "reason"), [(False, "it;"), (True, r"it \(CUDA error: no kernel image .*\);")])
+def test_gpu_that_torch_cannot_use_is_said_once(
+    monkeypatch: pytest.MonkeyPatch, *, available: bool, reason: str
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise NO_KERNEL
+
+    device_module._warn_once.cache_clear()
     monkeypatch.setattr(device_module, "cuda_devices", lambda: 1)
-    monkeypatch.setattr(device_module, "_torch_has_cuda", lambda: False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: available)
+    monkeypatch.setattr(torch, "ones", fail)
     monkeypatch.setattr(device_module, "has_mps", lambda: False)
-    with pytest.warns(GeosegWarning, match="cannot use it; going on with the CPU"):
-        assert device_module.choose_device("auto") == "onnx"
-    with pytest.raises(UsageError, match="install a torch built for CUDA"):
+    with pytest.warns(GeosegWarning, match=f"cannot use {reason} going on with the CPU") as said:
+        assert [device_module.choose_device("auto") for _ in range(2)] == ["onnx", "onnx"]
+    assert len(said) == 1
+    with pytest.raises(UsageError, match=f"cannot use {reason} install a torch built for this GPU"):
         device_module.choose_device("cuda")
 
 

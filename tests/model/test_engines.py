@@ -210,6 +210,63 @@ def test_torch_short_of_memory_is_out_of_memory(
     assert scores(engine, *pixels()).shape[0] == 3, "the engine works on after it"
 
 
+@pytest.mark.parametrize("fault", FAULTS[:2], ids=lambda fault: type(fault).__name__)
+def test_a_footprint_that_does_not_fit_is_out_of_memory(
+    tiny: ModelBundle, monkeypatch: pytest.MonkeyPatch, fault: Exception
+) -> None:
+    engine = choose_engine(tiny, "torch-cpu").open()
+
+    def fail(*_: object, **__: object) -> None:
+        raise fault
+
+    monkeypatch.setattr(torch, "from_numpy", fail)
+    monkeypatch.setattr(torch, "zeros", fail)
+    with pytest.raises(OutOfMemory):
+        engine.upload(*pixels())
+    with pytest.raises(OutOfMemory):
+        engine.zeros((2, 3))
+
+
+def test_what_half_precision_cannot_hold_is_computed_in_full(
+    tiny: ModelBundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine: Any = choose_engine(tiny, "torch-cpu").open()
+    wanted = scores(engine, *pixels())
+    forward = engine._network.forward
+
+    def overflow(image: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = forward(image)
+        return torch.full_like(logits, torch.inf) if torch.is_autocast_enabled("cpu") else logits
+
+    monkeypatch.setattr(engine._network, "forward", overflow)
+    monkeypatch.setattr(engine, "precision", "fp16")
+    np.testing.assert_allclose(scores(engine, *pixels()), wanted, atol=1e-6)
+
+
+def test_batches_on_the_cpu_run_side_by_side(tiny: ModelBundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both callers are inside the network at once, or the barrier breaks."""
+    engine: Any = choose_engine(tiny, "torch-cpu").open()
+    wanted = scores(engine, *pixels())
+    forward, both = engine._network.forward, threading.Barrier(2, timeout=30)
+    found: list[bool] = []
+
+    def meet(image: torch.Tensor) -> torch.Tensor:
+        both.wait()
+        logits: torch.Tensor = forward(image)
+        return logits
+
+    def call() -> None:
+        found.append(bool(np.allclose(scores(engine, *pixels()), wanted, atol=1e-5)))
+
+    monkeypatch.setattr(engine._network, "forward", meet)
+    callers = [threading.Thread(target=call) for _ in range(2)]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join()
+    assert found == [True, True]
+
+
 def test_onnx_short_of_memory_is_out_of_memory(tiny: ModelBundle) -> None:
     """A batch that no machine holds: 10 million windows."""
     engine = choose_engine(tiny, "onnx").open()
