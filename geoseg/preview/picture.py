@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from geoseg.errors import GeosegError, OutputError
+from geoseg.errors import GeosegError, OutputError, SceneError
 from geoseg.legend import NODATA, Legend
 from geoseg.raster.classes import read_legend
 from geoseg.raster.scene import Patch, Scene
@@ -24,11 +24,16 @@ def picture(
 ) -> Path:
     """Write a PNG of a scene beside its land-cover map and the legend; return its path.
 
-    Both are read decimated, so the size of the scene does not matter. Raises SceneError when one cannot be read,
-    OutputError when the picture cannot be written, GeosegError without matplotlib.
+    Both are read decimated, so the size of the scene does not matter. Raises SceneError when one cannot be read or the
+    map is not of uint8, OutputError when the picture cannot be written, GeosegError without matplotlib.
     """
     source = scene if isinstance(scene, Scene) else Scene.open(scene)
     landcover_map = Scene.open(landcover)
+    if landcover_map.dtype != "uint8":
+        raise SceneError(
+            f"{landcover_map.path} holds {landcover_map.dtype}, a map holds codes 0 to 254 as uint8; "
+            "give one that geoseg predict wrote"
+        )
     codes = landcover_map.overview(PICTURE_PX)
     legend = read_legend(landcover_map, np.unique(codes.data[0][codes.valid]).tolist())
     target = Path(out)
