@@ -23,7 +23,7 @@ from geoseg.model.untrusted import one_line
 from geoseg.raster.windows import Window
 
 _locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
-"""One for each GPU: one batch at a time, so that its memory is one batch's. On the CPU workers have cores of their own."""
+"""One for each GPU: one batch at a time, so that its memory is one batch's. On the CPU nothing need wait."""
 _SHORT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 
 
