@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from urllib.parse import parse_qs
 
 import rasterio
 from rasterio._err import CPLE_BaseError
@@ -37,6 +38,14 @@ _SCHEMES = "https?|ftp|s3|gs|az|adls|abfss?|oss|swift|webhdfs|hdfs"
 _REMOTE = re.compile(
     rf"(^|\+)({_SCHEMES})://|/vsi(curl|s3|gs|az|adls|oss|swift|webhdfs|hdfs)(_streaming)?[/?]", re.IGNORECASE
 )
+_LOCAL = ("file", "zip", "tar", "gzip")
+"""Schemes without server, in whose names ? and # are letters like others."""
+_URL = re.compile(
+    # The user ends at the last @ before a slash, the rest where a query or fragment begins.
+    r"(?P<scheme>(?:\w+:\"?)?[^:?#]*?[a-z][a-z0-9+.-]*)://(?:[^/]*@)?(?P<rest>[^?#]*)",
+    re.IGNORECASE | re.DOTALL,
+)
+_WORD_WITH_URL = re.compile(r"[^\s'\"<>=]*(?:://|/vsicurl\w*\?)[^\s'\"<>]*", re.IGNORECASE)
 
 # Without a handler of their own, rasterio's log records of GDAL errors end on stderr; each is raised as well.
 logging.getLogger("rasterio").addHandler(logging.NullHandler())
@@ -45,6 +54,25 @@ logging.getLogger("rasterio").addHandler(logging.NullHandler())
 def is_remote(path: str) -> bool:
     """Say whether GDAL will fetch this path over a network: https://, s3://, /vsicurl/..."""
     return not path.lstrip().startswith("<") and _REMOTE.search(path) is not None
+
+
+def shown(path: str) -> str:
+    """Return a path as it may be shown or stored: its URLs without query and user, where passwords and tokens stand."""
+    if path.lstrip().startswith("<"):  # a VRT in place of a path
+        return without_secrets(path)
+    if "/vsicurl?" in path or "/vsicurl_streaming?" in path:
+        before, _, options = path.partition("/vsicurl")
+        address = parse_qs(options.partition("?")[2]).get("url", [""])[0]
+        return f"{before}/vsicurl/{shown(address)}"
+    match = _URL.match(path)
+    if match is None or match["scheme"].lower().endswith(_LOCAL):
+        return path
+    return f"{match['scheme']}://{match['rest']}"
+
+
+def without_secrets(text: str) -> str:
+    """Return a text with each of its URLs as `shown` returns it."""
+    return _WORD_WITH_URL.sub(lambda match: shown(match[0]), text)
 
 
 def _options(*, remote: bool) -> dict[str, object]:

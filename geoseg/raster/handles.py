@@ -15,7 +15,8 @@ from rasterio.errors import NotGeoreferencedWarning
 from rasterio.io import DatasetReader
 
 from geoseg.errors import GeosegError, SceneError
-from geoseg.raster.environment import GDAL_ERRORS, is_remote, raster_environment
+from geoseg.raster.environment import GDAL_ERRORS, is_remote, raster_environment, shown, without_secrets
+from geoseg.raster.identity import local_file
 
 _KEPT = 4
 _MESSAGE_CHARACTERS = 240
@@ -60,7 +61,10 @@ def _kept() -> OrderedDict[_Key, DatasetReader]:
 def _key(path: str) -> _Key:
     """Path, process (a fork must not share file offsets with its parent), and what changes when the file does."""
     try:
-        status = os.stat(path)  # noqa: PTH116 a path may be a URL, which Path would bend
+        file = local_file(path)
+        if file is None:
+            return path, os.getpid(), -1, -1
+        status = file.stat()
     except (OSError, ValueError):
         return path, os.getpid(), -1, -1
     return path, os.getpid(), status.st_size, status.st_mtime_ns
@@ -86,30 +90,35 @@ def _drop(key: _Key) -> None:
 
 
 def _complaint(path: str, error: BaseException) -> str:
-    shown = path if len(path) <= _MESSAGE_CHARACTERS else f"{path[:_MESSAGE_CHARACTERS]}..."
-    shown = " ".join(shown.split())
+    name = shown(path)
+    name = name if len(name) <= _MESSAGE_CHARACTERS else f"{name[:_MESSAGE_CHARACTERS]}..."
+    name = " ".join(name.split())
     if not is_remote(path) and "://" not in path and not path.lstrip().startswith(("<", "/vsi")):
         local = Path(path)
         if not local.exists() and ":" not in path[2:]:  # NETCDF:file:variable is no file name
-            return f"{shown}: no such file; check the path"
+            return f"{name}: no such file; check the path"
         if local.is_dir():
-            return f"{shown} is a folder; give a raster in it"
+            return f"{name} is a folder; give a raster in it"
         if local.is_file() and local.stat().st_size == 0:
-            return f"{shown} is empty (0 bytes); copy it again from where it came"
-    said = root_message(error)
+            return f"{name} is empty (0 bytes); copy it again from where it came"
+    said = root_message(error, path)
     if "not recognized as being in a supported" in said:
-        return f"{shown} is not a raster that GDAL knows; give a GeoTIFF, COG, VRT, JPEG2000 or the like"
+        return f"{name} is not a raster that GDAL knows; give a GeoTIFF, COG, VRT, JPEG2000 or the like"
     where = (
         "check the address and the credentials"
         if is_remote(path)
         else "it may be cut short or damaged: copy it again, or see what gdalinfo says"
     )
-    return f"cannot read {shown}: {said}; {where}"
+    return f"cannot read {name}: {said}; {where}"
 
 
-def root_message(error: BaseException) -> str:
-    """Return on one line the first error of a chain: rasterio's own says only "see previous exception"."""
+def root_message(error: BaseException, path: str = "") -> str:
+    """Return on one line the first error of a chain: rasterio's own says only "see previous exception".
+
+    Passwords and tokens in URLs, of which one may be `path`, are left out.
+    """
     while (cause := error.__cause__ or error.__context__) is not None:
         error = cause
-    said = " ".join(str(error).split()).rstrip(".;")
+    said = str(error).replace(path, shown(path)) if path else str(error)
+    said = " ".join(without_secrets(said).split()).rstrip(".;")
     return said if len(said) <= _MESSAGE_CHARACTERS else f"{said[:_MESSAGE_CHARACTERS]}..."

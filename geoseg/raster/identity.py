@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+import http.client
 import json
+import os
+import re
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import rasterio
 
-from geoseg.raster.environment import GDAL_ERRORS, is_remote, raster_environment
+from geoseg.raster.environment import GDAL_ERRORS, is_remote, raster_environment, shown
 
 _HEADERS = ("ETag", "Last-Modified", "Content-Length")
 _TIMEOUT_S = 20
+_REQUESTS_AT_ONCE = 16
+_INSIDE = re.compile(r"(file|(zip|tar|gzip|7z|rar)(\+file)?)://|/vsi(zip|tar|gzip|7z|rar)/", re.IGNORECASE)
 
 
 def files_behind(path: str) -> list[str]:
@@ -38,16 +44,43 @@ def _listed(path: str) -> list[str]:
         return [path]
 
 
-def file_stamps(names: list[str]) -> list[list[object]]:
-    """Return [name, size, mtime_ns] of each local file; [name, None, None] where there is none."""
-    stamps: list[list[object]] = []
-    for name in names:
-        try:
-            status = Path(name).stat()
-            stamps.append([str(Path(name).absolute()), status.st_size, status.st_mtime_ns])
-        except (OSError, ValueError):
-            stamps.append([name, None, None])
-    return stamps
+def local_file(name: str) -> Path | None:
+    """Return the file on a disk that GDAL reads for a name: for `/vsizip/a.zip/b.tif` the archive; None where none is.
+
+    https://gdal.org/user/virtual_file_systems.html
+    """
+    inside = False
+    while match := _INSIDE.match(name):
+        name, inside = name[match.end() :], True
+        if name.startswith("vsi"):  # /vsizip/vsicurl/... does without the second slash
+            name = f"/{name}"
+    if is_remote(name):
+        return None
+    if inside:  # {} may stand around an archive, ! after it
+        name = name.removeprefix("{").replace("}", "").replace("!", "/")
+    while not os.path.isfile(name):  # noqa: PTH113 Path raises for the text of a VRT in place of a name
+        shorter = os.path.dirname(name)  # noqa: PTH120
+        if not inside or shorter in {"", name}:
+            return None
+        name = shorter
+    return Path(name)
+
+
+def stamps(names: list[str]) -> list[list[object]]:
+    """Return what identifies each file: its name, then size and mtime_ns, or what its server says; None if nothing."""
+    with ThreadPoolExecutor(_REQUESTS_AT_ONCE) as pool:
+        return list(pool.map(_stamp, names))
+
+
+def _stamp(name: str) -> list[object]:
+    try:
+        file = local_file(name)
+        if file is not None:
+            status = file.stat()
+            return [name if Path(name) != file else str(file.absolute()), status.st_size, status.st_mtime_ns]
+    except (OSError, ValueError):
+        return [name, None]
+    return [shown(name), server_stamp(name)]
 
 
 def server_stamp(url: str) -> dict[str, str] | None:
@@ -55,11 +88,11 @@ def server_stamp(url: str) -> dict[str, str] | None:
     address = url.removeprefix("/vsicurl/")
     if not address.startswith(("http://", "https://")):
         return None
-    request = urllib.request.Request(address, method="HEAD")  # noqa: S310 http(s) only, as just checked
     try:
+        request = urllib.request.Request(address, method="HEAD")  # noqa: S310 http(s) only, as just checked
         with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as answer:  # noqa: S310
             said = {name: answer.headers[name] for name in _HEADERS if answer.headers[name]}
-    except (OSError, ValueError):
+    except (OSError, ValueError, http.client.HTTPException):  # the last for a user and password in the address
         return None
     return said if said.keys() & {"ETag", "Last-Modified"} else None
 

@@ -16,10 +16,10 @@ from rasterio.io import DatasetReader
 
 from geoseg.errors import SceneError, UsageError
 from geoseg.raster.bands import BandNames, choose_bands
-from geoseg.raster.environment import is_remote
+from geoseg.raster.environment import shown
 from geoseg.raster.geobox import GeoBox, GroundControlPoint
 from geoseg.raster.handles import opened
-from geoseg.raster.identity import digest, file_stamps, files_behind, server_stamp
+from geoseg.raster.identity import digest, files_behind, local_file, stamps
 from geoseg.raster.statistics import BandStatistics, band_statistics, sample_windows
 from geoseg.raster.windows import Window
 
@@ -139,21 +139,20 @@ class Scene:
     def fingerprint(self) -> str:
         """Return hex that changes whenever the pixels may have changed.
 
-        Local: name, size and time of every file behind the scene. http(s): what the server says. Other places: a
-        decimated read.
+        Name, size and time of every file behind the scene, or of the archive it is in; of http(s) what the server says.
+        Where one of them tells nothing, a decimated read besides: it may miss a small change.
         """
         profile = repr((self.geobox, self.band_indexes, self.dtype, self.nodata, self.count, self.colors, self.driver))
-        if not is_remote(self.path):
-            return digest([profile, file_stamps(files_behind(self.path))])
-        stamp = server_stamp(self.path)
-        if stamp is not None:
-            return digest([profile, self.path.partition("?")[0], stamp])
+        found = stamps(files_behind(self.path))
+        if found and all(stamp[-1] is not None for stamp in found):
+            return digest([profile, found])
         patch = self.overview()
-        return digest([profile, patch.data.tobytes().hex(), patch.valid.tobytes().hex()])
+        return digest([profile, found, patch.data.tobytes().hex(), patch.valid.tobytes().hex()])
 
     def local_files(self) -> list[Path]:
-        """Return every local file behind the scene, a VRT's sources and all sidecars included, resolved."""
-        return [Path(name).resolve() for name in files_behind(self.path) if not is_remote(name) and Path(name).exists()]
+        """Return every local file behind the scene, resolved: a VRT's sources, all sidecars, the archive it is in."""
+        files = {file.resolve() for name in files_behind(self.path) if (file := local_file(name)) is not None}
+        return sorted(files)
 
     def _whole(self) -> Window:
         return Window(0, 0, *self.shape)
@@ -163,8 +162,8 @@ def _describe(
     path: str, dataset: DatasetReader, bands: Sequence[int | str] | None, wanted: Sequence[str] | None
 ) -> Scene:
     if dataset.count == 0:
-        inside = f": {', '.join(dataset.subdatasets[:4])}" if dataset.subdatasets else ""
-        raise SceneError(f"{path} has no bands of its own; give one of the rasters inside it{inside}")
+        inside = f": {', '.join(map(shown, dataset.subdatasets[:4]))}" if dataset.subdatasets else ""
+        raise SceneError(f"{shown(path)} has no bands of its own; give one of the rasters inside it{inside}")
     names = BandNames(
         tuple(color.name.lower() for color in dataset.colorinterp),
         tuple(" ".join((text or "").split()) for text in dataset.descriptions),
@@ -172,17 +171,18 @@ def _describe(
     try:
         choice = choose_bands(names, bands, wanted)
     except (SceneError, UsageError) as error:
-        raise type(error)(f"{path}: {error}") from None
+        raise type(error)(f"{shown(path)}: {error}") from None
     dtypes = {dataset.dtypes[index - 1] for index in choice.indexes}
     if len(dtypes) > 1:
         raise SceneError(
-            f"{path}: the bands used must share one type, got {', '.join(sorted(dtypes))}; "
+            f"{shown(path)}: the bands used must share one type, got {', '.join(sorted(dtypes))}; "
             "convert with gdal_translate -ot"
         )
     dtype = dtypes.pop()
     if dtype.startswith("complex"):  # complex_int16 is no dtype of numpy
         raise SceneError(
-            f"{path} holds complex numbers ({dtype}); give amplitudes, for instance by gdal_calc.py --calc 'abs(A)'"
+            f"{shown(path)} holds complex numbers ({dtype}); "
+            "give amplitudes, for instance by gdal_calc.py --calc 'abs(A)'"
         )
     return Scene(
         path=path,

@@ -1,12 +1,18 @@
 from __future__ import annotations
 
+import gzip
 import os
+import shutil
+import tarfile
+import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 import rasterio
 import rasterio.shutil
 
+from geoseg.raster.identity import local_file
 from geoseg.raster.scene import Scene
 from geoseg.raster.windows import Window
 from tests.raster.conftest import MakeRaster, noise
@@ -53,3 +59,67 @@ def test_the_fingerprint_changes_with_a_mask_beside_the_file_and_with_the_bands(
     assert path.with_name("scene.tif.msk").exists()
     seen.add(Scene.open(path).fingerprint())
     assert len(seen) == 3
+
+
+def archive(kind: str, path: Path) -> str:
+    """Pack a file and return the name under which GDAL reads it."""
+    packed = path.with_name(f"packed.{kind}")
+    if kind == "zip":
+        with zipfile.ZipFile(packed, "w") as file:
+            file.write(path, "in/s.tif")
+    elif kind == "tar":
+        with tarfile.open(packed, "w") as tar:
+            tar.add(path, "in/s.tif")
+    else:
+        with path.open("rb") as plain, gzip.open(packed, "wb") as small:
+            shutil.copyfileobj(plain, small)
+        return f"/vsigzip/{packed}"
+    return f"/vsi{kind}/{packed}/in/s.tif"
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar", "gz"])
+def test_another_scene_in_the_archive_is_another_scene(make_raster: MakeRaster, kind: str) -> None:
+    path = make_raster(noise(1, 20, 20))
+    name = archive(kind, path)
+    packed = path.with_name(f"packed.{kind}")
+    os.utime(packed, (0, 0))  # a clock may tick slower than this test
+    before = Scene.open(name).fingerprint()
+    assert Scene.open(name).fingerprint() == before
+    make_raster(noise(1, 20, 20, seed=1))
+    scene = Scene.open(archive(kind, path))
+    np.testing.assert_array_equal(scene.read(Window(0, 0, 20, 20)).data, noise(1, 20, 20, seed=1))
+    assert scene.fingerprint() != before
+    assert scene.local_files() == [packed.resolve()]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "{0}/a.zip",
+        "file://{0}/a.zip",
+        "zip://{0}/a.zip!in/s.tif",
+        "zip+file://{0}/a.zip!/in/s.tif",
+        "/vsizip/{0}/a.zip/in/s.tif",
+        "/vsizip/{{{0}/a.zip}}/in/s.tif",
+        "/vsigzip//vsizip/{0}/a.zip/in/s.tif.gz",
+    ],
+)
+def test_the_file_behind_a_name(tmp_path: Path, name: str) -> None:
+    (tmp_path / "a.zip").touch()
+    assert local_file(name.format(tmp_path)) == tmp_path / "a.zip"
+
+
+@pytest.mark.parametrize("name", ["/vsizip/nothing.zip/s.tif", "/vsizip/vsis3/b/a.zip/s.tif", "<VRTDataset/>", "", "."])
+def test_names_without_a_file(name: str) -> None:
+    assert local_file(name) is None
+
+
+def test_pixels_without_a_file_are_told_apart_by_a_decimated_read(
+    make_raster: MakeRaster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("geoseg.raster.scene.files_behind", lambda _: ["/vsimystery/s.tif"])
+    path = make_raster(noise(1, 20, 20))
+    before = Scene.open(path).fingerprint()
+    assert Scene.open(path).fingerprint() == before
+    make_raster(noise(1, 20, 20, seed=1))
+    assert Scene.open(path).fingerprint() != before

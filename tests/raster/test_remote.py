@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
+import rasterio.shutil
 
 from geoseg.errors import SceneError
-from geoseg.raster.environment import is_remote, raster_environment
+from geoseg.raster.environment import is_remote, raster_environment, shown, without_secrets
 from geoseg.raster.scene import Scene
 from geoseg.raster.windows import Window
 from tests.raster.conftest import MakeRaster, noise
@@ -130,3 +131,48 @@ def test_s3_paths_are_read_through_gdals_own_client(
     np.testing.assert_array_equal(scene.read(Window(0, 0, 300, 200)).data, pixels)
     assert scene.local_files() == []
     assert scene.fingerprint() == Scene.open("s3://bucket/scene.tif").fingerprint()
+
+
+def test_a_vrt_over_http_follows_its_sources(server: str, make_raster: MakeRaster, tmp_path: Path) -> None:
+    source, vrt = make_raster(noise(1, 9, 9), "far.tif"), tmp_path / "near.vrt"
+    rasterio.shutil.copy(source, vrt, driver="VRT")
+    text = vrt.read_text().replace('relativeToVRT="1">', 'relativeToVRT="0">')
+    vrt.write_text(text.replace(">far.tif<", f">/vsicurl/{server}/far.tif<"))
+    first = Scene.open(vrt).fingerprint()
+    assert Scene.open(vrt).fingerprint() == first
+    assert Scene.open(vrt).local_files() == [vrt.resolve()]
+    make_raster(noise(1, 9, 9, seed=1), "far.tif")
+    assert Scene.open(vrt).fingerprint() != first
+
+
+@pytest.mark.parametrize(
+    ("path", "public"),
+    [
+        ("https://user:pass@host:80/a b.tif?X-Sig=secret 2#f", "https://host:80/a b.tif"),
+        ("/vsicurl/https://user:p@ss?@host/a.tif?X-Sig=secret", "/vsicurl/https://host/a.tif"),
+        ("/vsicurl?pc_url_signing=yes&url=https%3A%2F%2Fhost%2Fa.tif%3Fsecret", "/vsicurl/https://host/a.tif"),
+        ("/vsizip//vsicurl/https://u:p@host/a.zip?secret", "/vsizip//vsicurl/https://host/a.zip"),
+        ("zip+https://u:p@host/a.zip?secret!a.tif", "zip+https://host/a.zip"),
+        ("NETCDF:https://u:p@host/a.nc?secret:v", "NETCDF:https://host/a.nc"),
+        ("s3://bucket/a.tif", "s3://bucket/a.tif"),
+        ("/data/what? #1 user@host.tif", "/data/what? #1 user@host.tif"),
+        ("C:\\data\\a#1.tif", "C:\\data\\a#1.tif"),
+        ("file:///data/a#1.tif", "file:///data/a#1.tif"),
+    ],
+)
+def test_paths_are_shown_without_secrets(path: str, public: str) -> None:
+    assert shown(path) == public
+    assert shown(public) == public
+
+
+def test_secrets_are_left_out_of_texts() -> None:
+    vrt = "<VRTDataset><a b='https://u:p@h/a?sig=1'/>/vsicurl/https://h/b.tif?t=2</VRTDataset>"
+    assert shown(vrt) == "<VRTDataset><a b='https://h/a'/>/vsicurl/https://h/b.tif</VRTDataset>"
+    assert without_secrets("no 'https://u:p@h/a?sig=1', sorry?") == "no 'https://h/a', sorry?"
+
+
+def test_errors_hold_no_credentials(server: str) -> None:
+    for path in (f"{server}/nothing.tif?X-Amz-Signature=secret", server.replace("//", "//me:secret@") + "/nothing.tif"):
+        with pytest.raises(SceneError, match=r"nothing\.tif") as caught:
+            Scene.open(path)
+        assert "secret" not in str(caught.value)
