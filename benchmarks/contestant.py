@@ -129,7 +129,7 @@ def stage(scene: Path, bundle: Path, labels: Path) -> dict[str, float]:
 
     def paste(index: int) -> None:
         tile = made.tile(index)
-        result[tile.rows, tile.cols] = map_tile(made.mapping, engine, tile).labels
+        result[tile.rows, tile.cols] = map_tile(made.mapping, engine, tile)["labels"]
 
     times = _timed(lambda: run_tasks(paste, range(made.tile_count), made.workers, lambda _: None))
     np.save(labels, result)

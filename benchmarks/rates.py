@@ -125,7 +125,7 @@ class _TileOnly:
     def __call__(self, index: int) -> int:
         """Return the tile's number of pixels."""
         mapped = map_tile(self._made.mapping, self._engine, self._made.tile(index))  # type: ignore[arg-type]
-        return mapped.labels.size
+        return mapped["labels"].size
 
 
 def _predict(made: Plan, arguments: argparse.Namespace) -> None:
