@@ -30,7 +30,6 @@ _OPTIONS = {
     "BIGTIFF": "IF_SAFER",
 }
 _SETTINGS: dict[str, Any] = {
-    "GDAL_CACHEMAX": 64 * 1024**2,  # every block is read once
     "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",  # listing the folder for each part took ten times its reading
 }
 

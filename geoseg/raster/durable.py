@@ -6,12 +6,25 @@ import errno
 import os
 import re
 import shutil
+import sys
 import tempfile
 import uuid
+from contextlib import suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from geoseg.errors import OutputError
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    _FULL_SYNC = None
+else:
+    # On macOS fsync leaves the bytes in the disk's own cache: https://developer.apple.com/library/archive/documentation/
+    # System/Conceptual/ManPages_iPhoneOS/man2/fsync.2.html
+    _FULL_SYNC = getattr(fcntl, "F_FULLFSYNC", None)
+
+_IGNORES_CASE = os.name == "nt" or sys.platform == "darwin"
 _URL = re.compile(r"^[a-z][a-z0-9+.-]+:/|^/vsi", re.IGNORECASE)  # Path makes one slash of two
 
 
@@ -26,13 +39,13 @@ def write_durably(path: Path, content: bytes, workplace: Path | None = None) -> 
     try:
         with temporary.open("wb") as file:
             file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+            _sync(file)
         replace_durably(temporary, path)
     except OSError as error:
         raise output_error(path, error) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # what hindered the writing hinders this too
+            temporary.unlink(missing_ok=True)
 
 
 def replace_durably(source: Path, target: Path) -> None:
@@ -60,7 +73,18 @@ def _replace_on_other_disk(source: Path, target: Path) -> None:
 def sync_file(path: Path) -> None:
     """Have the disk hold a file that other code has written. Raises OSError."""
     with path.open("rb+") as file:
-        os.fsync(file.fileno())
+        _sync(file)
+
+
+def _sync(file: BinaryIO) -> None:
+    file.flush()
+    if _FULL_SYNC is not None:
+        try:
+            fcntl.fcntl(file.fileno(), _FULL_SYNC)
+        except OSError:  # a file system that lacks it
+            os.fsync(file.fileno())
+        return
+    os.fsync(file.fileno())
 
 
 def sync_folder(folder: Path) -> None:
@@ -77,6 +101,19 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def same_file(first: Path, second: Path) -> bool:
+    """Say whether two paths are one file: by links too, and by letter case where the system does not tell it apart."""
+    try:
+        return first.samefile(second)
+    except OSError:  # one of them is not there yet
+        return _plain(first) == _plain(second)
+
+
+def _plain(path: Path) -> str:
+    text = os.path.realpath(path)
+    return text.casefold() if _IGNORES_CASE else text
+
+
 def output_error(path: Path, error: BaseException) -> OutputError:
     """Return the error for a file that could not be written, with the way out."""
     reason = " ".join((getattr(error, "strerror", None) or str(error)).split())
@@ -86,8 +123,11 @@ def output_error(path: Path, error: BaseException) -> OutputError:
 
 
 def free_space_bytes(folder: Path) -> int:
-    """Return the free space where a folder is, or will be made."""
-    return shutil.disk_usage(_nearest(folder)).free
+    """Return the free space where a folder is, or will be made. Raises OutputError."""
+    try:
+        return shutil.disk_usage(_nearest(folder)).free
+    except OSError as error:
+        raise output_error(folder, error) from error
 
 
 def probe_writable(target: str | os.PathLike[str]) -> Path:
@@ -98,7 +138,13 @@ def probe_writable(target: str | os.PathLike[str]) -> Path:
             f"cannot write to {text}: outputs are local files; write to a local path and upload the finished map"
         )
     _check_name(text)
-    path = Path(text)
+    try:
+        return _probed(Path(text))
+    except OSError as error:  # no right to look into a folder
+        raise output_error(Path(text), error) from error
+
+
+def _probed(path: Path) -> Path:
     if path.is_dir():
         raise OutputError(
             f"cannot write {path}: it is a folder; give the name of a file, such as {path / 'landcover.tif'}"
@@ -108,11 +154,8 @@ def probe_writable(target: str | os.PathLike[str]) -> Path:
     folder = _nearest(path.parent)
     if not folder.is_dir():
         raise OutputError(f"cannot write {path}: {folder} is a file, not a folder; choose another output")
-    try:
-        with tempfile.TemporaryFile(dir=folder, prefix=".geoseg-"):
-            return path
-    except OSError as error:
-        raise output_error(path, error) from error
+    with tempfile.TemporaryFile(dir=folder, prefix=".geoseg-"):
+        return path
 
 
 def _check_name(text: str) -> None:

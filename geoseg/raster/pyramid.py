@@ -5,6 +5,8 @@ So the overviews of tiles, put side by side, are the overviews of the map, whate
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -56,7 +58,7 @@ def pyramid(pixels: Pixels, levels: int, name: ProductName) -> list[Pixels]:
     return found
 
 
-def _halved(pixels: Pixels, halve: object) -> Pixels:
+def _halved(pixels: Pixels, halve: Callable[[Pixels, Pixels, Pixels, Pixels], Pixels]) -> Pixels:
     bands, height, width = pixels.shape
     small = np.empty((bands, halved_px(height, 1), halved_px(width, 1)), np.uint8)
     # A strip at a time: a dozen temporary arrays of a whole level would be larger than the tile.
@@ -65,7 +67,7 @@ def _halved(pixels: Pixels, halve: object) -> Pixels:
         odd = (strip.shape[1] % 2, strip.shape[2] % 2)
         if any(odd):
             strip = np.pad(strip, ((0, 0), (0, odd[0]), (0, odd[1])), constant_values=NODATA)
-        small[:, row : row + _ROWS_AT_ONCE] = halve(  # type: ignore[operator]
+        small[:, row : row + _ROWS_AT_ONCE] = halve(
             strip[:, ::2, ::2], strip[:, ::2, 1::2], strip[:, 1::2, ::2], strip[:, 1::2, 1::2]
         )
     return small

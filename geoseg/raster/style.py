@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -11,6 +11,7 @@ from geoseg.raster.product import Product
 
 _DOCTYPE = "<!DOCTYPE qgis>\n"  # QGIS itself writes a longer one
 _OURS = _DOCTYPE.encode()
+_OUR_NAMES = "geoseg"
 _CONFIDENCE_RAMP = ((0, "#d7191c"), (25, "#fdae61"), (50, "#ffffbf"), (75, "#a6d96a"), (100, "#1a9641"))
 
 
@@ -33,16 +34,32 @@ def is_foreign_style(path: Path) -> bool:
         return False
 
 
-def sidecars(target: Path, product: Product) -> Iterator[tuple[Path, bytes | None]]:
-    """Yield each sidecar of a map and what stands in it; None where the product has none and an old one must go."""
+def is_foreign_names(path: Path) -> bool:
+    """Say whether an `.aux.xml` was written by somebody else; GDAL writes one with the statistics it has measured."""
+    try:
+        with path.open("rb") as file:
+            return not file.read(100).startswith(f"<PAMDataset>\n  <!--{_OUR_NAMES}-->".encode())
+    except FileNotFoundError:
+        return False
+
+
+def sidecars(target: Path, product: Product, place: Sequence[ET.Element] = ()) -> Iterator[tuple[Path, bytes | None]]:
+    """Yield each sidecar of a map and what stands in it; None where the product has none.
+
+    `place` are the elements of GDAL's `.aux.xml` for a CRS that a GeoTIFF cannot hold.
+    """
     legend = product.legend
-    yield names_path(target), None if legend is None else _names(legend)
+    yield names_path(target), _names(legend, place) if legend or place else None
     yield style_path(target), _palette(legend) if legend else _ramp() if product.name == "confidence" else None
 
 
-def _names(legend: Legend) -> bytes:
+def _names(legend: Legend | None, place: Sequence[ET.Element]) -> bytes:
     """Return category names by pixel value: GDAL 3.10 cannot keep them inside a GeoTIFF."""
     root = ET.Element("PAMDataset")
+    root.append(ET.Comment(_OUR_NAMES))
+    root.extend(place)
+    if legend is None:
+        return _bytes(root)
     categories = ET.SubElement(ET.SubElement(root, "PAMRasterBand", band="1"), "CategoryNames")
     by_code = {land_cover.code: land_cover.name for land_cover in legend}
     for code in range(max(by_code) + 1):

@@ -9,7 +9,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from xml.sax.saxutils import escape, quoteattr
 
+from rasterio.crs import CRS
+from rasterio.enums import WktVersion
+
+from geoseg.errors import SceneError
 from geoseg.legend import NODATA, Legend
+from geoseg.raster.environment import GDAL_ERRORS
 from geoseg.raster.geobox import GeoBox
 from geoseg.raster.product import Product
 from geoseg.raster.windows import Window
@@ -54,14 +59,26 @@ def vrt_lines(
     yield "</VRTDataset>\n"
 
 
+def check_place(geobox: GeoBox) -> None:
+    """Raise SceneError for a place that a map cannot keep: said before the work, and not when all tiles are done."""
+    try:
+        for _ in place_lines(geobox):
+            pass
+    except GDAL_ERRORS as error:
+        reason = " ".join(str(error).split())
+        raise SceneError(
+            f"the CRS of the scene cannot be written into a map: {reason}; give it another CRS with gdalwarp -t_srs"
+        ) from error
+
+
 def place_lines(geobox: GeoBox) -> Iterator[str]:
     """Yield CRS, transform or ground control points, and RPCs of a VRT."""
     if geobox.crs is not None:
-        yield f"<SRS>{escape(geobox.crs.to_wkt())}</SRS>\n"
+        yield f"<SRS>{escape(_wkt(geobox.crs))}</SRS>\n"
     if geobox.has_transform:
         yield f"<GeoTransform>{', '.join(map(repr, geobox.transform.to_gdal()))}</GeoTransform>\n"
     elif geobox.gcps:
-        crs = "" if geobox.gcp_crs is None else geobox.gcp_crs.to_wkt()
+        crs = "" if geobox.gcp_crs is None else _wkt(geobox.gcp_crs)
         yield f"<GCPList Projection={quoteattr(crs)}>\n"
         for number, point in enumerate(geobox.gcps):
             yield (
@@ -79,6 +96,12 @@ def metadata_lines(tags: Mapping[str, str], domain: str = "") -> Iterator[str]:
     for key, value in tags.items():
         yield f"<MDI key={quoteattr(key)}>{escape(str(value))}</MDI>\n"
     yield "</Metadata>\n"
+
+
+def _wkt(crs: CRS) -> str:
+    """Return WKT 2 (ISO 19162:2019): WKT 1 has no words for some CRSs. In a VRT x is east in both."""
+    text: str = crs.to_wkt(version=WktVersion.WKT2_2019)
+    return text
 
 
 def _simple_source(source: Source, band: int) -> str:

@@ -12,7 +12,7 @@ import pytest
 
 from geoseg.errors import OutputError
 from geoseg.raster import durable
-from geoseg.raster.durable import free_space_bytes, probe_writable, write_durably
+from geoseg.raster.durable import free_space_bytes, probe_writable, same_file, write_durably
 
 
 @pytest.fixture
@@ -103,3 +103,29 @@ def test_a_folder_that_takes_no_files_is_refused() -> None:
 
 def test_free_space_is_that_of_the_disk_the_folder_will_be_on(small_disk: Path) -> None:
     assert 0 < free_space_bytes(small_disk / "not" / "yet") <= 2**20
+
+
+def test_one_file_under_two_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file, link, other = tmp_path / "a.tif", tmp_path / "b.tif", tmp_path / "c.tif"
+    file.touch()
+    other.touch()
+    link.hardlink_to(file)
+    assert same_file(file, link)
+    assert same_file(file, tmp_path / "x" / ".." / "a.tif")
+    assert not same_file(file, other)
+    absent = tmp_path / "d.tif"
+    assert same_file(absent, tmp_path / "." / "d.tif")
+    assert not same_file(absent, file)
+    monkeypatch.setattr(durable, "_IGNORES_CASE", True)
+    assert same_file(absent, tmp_path / "D.tif")
+    monkeypatch.setattr(durable, "_IGNORES_CASE", False)
+    assert not same_file(absent, tmp_path / "D.tif")
+
+
+def test_the_disks_own_cache_is_flushed_where_fsync_does_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fcntl = pytest.importorskip("fcntl")
+    asked = []
+    monkeypatch.setattr(durable, "_FULL_SYNC", 51)
+    monkeypatch.setattr(fcntl, "fcntl", lambda _, command: asked.append(command))
+    write_durably(tmp_path / "file", b"content")
+    assert asked == [51]

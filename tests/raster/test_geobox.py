@@ -7,10 +7,12 @@ from affine import Affine
 from hypothesis import given
 from hypothesis import strategies as st
 from rasterio.crs import CRS
+from rasterio.errors import CRSError
 from rasterio.rpc import RPC
 
 from geoseg.errors import SceneError
 from geoseg.raster.geobox import GeoBox, GroundControlPoint
+from geoseg.raster.vrt import check_place
 from geoseg.raster.windows import Window
 
 UTM = CRS.from_epsg(32618)
@@ -84,3 +86,15 @@ def test_a_raster_without_pixels_is_refused() -> None:
 def _rpcs() -> RPC:
     ones = [1.0] * 20
     return RPC(100, 50, 45, 0.1, ones, ones, 500, 500, 7, 0.1, ones, ones, 400, 400, None, None)
+
+
+def test_a_place_that_no_map_can_keep_is_told_beforehand(monkeypatch: pytest.MonkeyPatch) -> None:
+    geobox = GeoBox(9, 9, TRANSFORMS["north-up"], UTM)
+    check_place(geobox)
+
+    def fails(*_: object, **__: object) -> str:
+        raise CRSError("no words for it")
+
+    monkeypatch.setattr("geoseg.raster.vrt._wkt", fails)
+    with pytest.raises(SceneError, match=r"no words for it.*gdalwarp"):
+        check_place(geobox)

@@ -20,7 +20,19 @@ from geoseg.errors import OutputError, UsageError
 from geoseg.legend import DEEPGLOBE, Legend
 from geoseg.raster import cog, landcover
 from geoseg.raster.geobox import GeoBox, GroundControlPoint
-from geoseg.raster.landcover import Product, assemble, confidence, labels, overview_levels, probabilities, write_part
+from geoseg.raster.landcover import (
+    Product,
+    assemble,
+    build,
+    built_path,
+    confidence,
+    foreign_beside,
+    labels,
+    overview_levels,
+    place,
+    probabilities,
+    write_part,
+)
 from geoseg.raster.pyramid import Pixels, pyramid
 from geoseg.raster.scene import Scene
 from geoseg.raster.windows import tiles
@@ -39,6 +51,10 @@ PLACES = {
     "south-up": {"transform": Affine(0.5, 0, 5e5, 0, 0.5, 4e6), "crs": UTM},
     "rotated": {"transform": Affine.translation(5e5, 4e6) * Affine.rotation(30) * Affine.scale(0.5, -0.5), "crs": UTM},
     "degrees": {"transform": Affine(1e-5, 0, 13.4, 0, -1e-5, 52.5), "crs": CRS.from_epsg(4326)},
+    "rotated pole": {
+        "transform": Affine(0.1, 0, 13.4, 0, -0.1, 52.5),
+        "crs": CRS.from_string("+proj=ob_tran +o_proj=longlat +o_lon_p=0 +o_lat_p=39.25 +lon_0=18"),
+    },
     "no CRS": {"transform": NORTH_UP},
     "nowhere": {"transform": Affine.identity()},
     "points": {"transform": Affine.identity(), "gcps": POINTS, "gcp_crs": UTM},
@@ -223,7 +239,9 @@ def test_a_full_disk_is_told_and_the_old_map_stays(small_disk: Path, free_kb: in
         assemble(parts, LABELS, cut, geobox, target, {})
     assert "\n" not in str(caught.value)
     assert target.read_bytes() == b"the old map"
-    assert sorted(parts.iterdir()) == before
+    assert [path for path in sorted(parts.iterdir()) if path != built_path(parts, LABELS)] == before
+    if built_path(parts, LABELS).exists():  # only its sidecars had no room
+        cog.check_whole(built_path(parts, LABELS))
     (small_disk / "filler").unlink()
     subprocess.run(["mount", "-o", "remount,size=4m", small_disk], check=True)  # noqa: S607
     assemble(parts, LABELS, cut, geobox, target, {})
@@ -239,3 +257,72 @@ def test_a_cog_with_a_hole_is_noticed(tmp_path: Path) -> None:
         path.write_bytes(damaged)
         with pytest.raises((*cog.GDAL_ERRORS, OutputError)):
             cog.check_whole(path)
+
+
+def built_beside_an_old_map(folder: Path) -> tuple[Path, Path, dict[str, bytes]]:
+    """Return a COG yet to be placed, its target, and the old map there with all that stands beside it."""
+    parts, target = folder / "parts", folder / "map.tif"
+    parts.mkdir()
+    write_part(parts, LABELS, 0, landscape(1, 90, 80), 0)
+    built = build(parts, LABELS, tiles(90, 80, 96, 96), GeoBox(90, 80, NORTH_UP, UTM), {})
+    old = {name: name.encode() for name in ("map.tif", "map.tif.aux.xml", "map.qml", "map.tif.ovr")}
+    for name, content in old.items():
+        (folder / name).write_bytes(content)
+    return built, target, old
+
+
+def files_in(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+
+def test_nothing_appears_before_it_is_placed(tmp_path: Path) -> None:
+    built, target, old = built_beside_an_old_map(tmp_path)
+    assert files_in(tmp_path) == old
+    cog.check_whole(built)
+    content = built.read_bytes()
+    place(built, LABELS, target)
+    assert target.read_bytes() == content
+    assert sorted(files_in(tmp_path)) == ["map.qml", "map.tif", "map.tif.aux.xml"]
+    assert [path.name for path in built.parent.iterdir()] == ["labels_0000000.tif"]
+
+
+@pytest.mark.parametrize("held", ["map.tif", "map.tif.aux.xml", "map.qml", "map.tif.ovr"])
+def test_a_file_that_cannot_be_replaced_leaves_the_old_map_with_its_own_sidecars(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, held: str
+) -> None:
+    built, target, old = built_beside_an_old_map(tmp_path)
+    replace = Path.replace
+
+    def replace_unless_held(source: Path, other: Path) -> Path:
+        if held in {source.name, other.name} and not source.name.startswith("labels.aside"):
+            raise PermissionError(13, "used by another process")
+        return replace(source, other)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", replace_unless_held)
+        with pytest.raises(OutputError, match="used by another process"):
+            place(built, LABELS, target)
+    assert files_in(tmp_path) == old
+    place(built, LABELS, target)
+    with rasterio.open(target) as dataset:
+        np.testing.assert_array_equal(dataset.read(), landscape(1, 90, 80))
+
+
+def test_a_map_is_placed_on_another_disk(small_disk: Path, tmp_path: Path) -> None:  # noqa: F811
+    built, _, old = built_beside_an_old_map(tmp_path)
+    for name, content in old.items():
+        (small_disk / name).write_bytes(content)
+    content = built.read_bytes()
+    place(built, LABELS, small_disk / "map.tif")
+    assert files_in(small_disk)["map.tif"] == content
+    assert sorted(files_in(small_disk)) == ["map.qml", "map.tif", "map.tif.aux.xml"]
+    assert not built.exists()
+
+
+def test_files_of_others_beside_a_target_are_known(tmp_path: Path) -> None:
+    path = make_map(tmp_path, LABELS, landscape(1, 90, 80), GeoBox(90, 80, NORTH_UP, UTM), 64)
+    assert foreign_beside(path) == []
+    theirs = {path.with_name("map.tif.ovr"), path.with_name("map.tif.aux.xml"), path.with_suffix(".qml")}
+    for file in theirs:
+        file.write_text("<PAMDataset>\n</PAMDataset>")
+    assert set(foreign_beside(path)) == theirs
