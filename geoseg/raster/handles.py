@@ -44,13 +44,6 @@ def opened(path: str) -> Iterator[DatasetReader]:
         raise SceneError(_complaint(path, error)) from error
 
 
-def close_handles() -> None:
-    """Close what this thread holds open; an open file cannot be replaced on Windows."""
-    for dataset in _kept().values():
-        dataset.close()
-    _kept().clear()
-
-
 def _kept() -> OrderedDict[_Key, DatasetReader]:
     kept: OrderedDict[_Key, DatasetReader] | None = getattr(_thread, "kept", None)
     if kept is None:

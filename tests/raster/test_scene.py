@@ -187,8 +187,6 @@ def test_a_thread_keeps_a_few_handles_only(make_raster: MakeRaster) -> None:
     scenes = [Scene.open(make_raster(noise(1, 2, 2), f"{number}.tif")) for number in range(9)]
     assert 0 < len(handles._kept()) < len(scenes)
     assert all(scene.read(whole(scene)).valid.all() for scene in scenes)
-    handles.close_handles()
-    assert not handles._kept()
 
 
 @pytest.mark.parametrize("layout", [{"tiled": True, "blockxsize": 64, "blockysize": 64}, {"blockysize": 1}])
