@@ -52,4 +52,4 @@ def _halve(engine: Engine, batch_size: int, window_px: int) -> None:
             f"{engine.device} ran out of memory with {batch_size} windows a batch; going on with {batch_size // 2}"
         )
         warnings.warn(message, GeosegWarning, stacklevel=2)
-    _fitting[engine] = batch_size // 2
+    _fitting[engine] = min(_fitting.get(engine, batch_size), batch_size // 2)

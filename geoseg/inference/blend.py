@@ -8,6 +8,7 @@ scene as in its middle.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, cast, get_args
 
 import numpy as np
@@ -46,28 +47,39 @@ def window_profile(blend: Blend, window_px: int) -> NDArray[np.float64]:
     return np.asarray(1 - np.abs(2 * position - 1))
 
 
-def axis_weights(starts: tuple[int, ...], length_px: int, window_px: int, blend: Blend) -> NDArray[np.float32]:
-    """Return the normalized weights of every window along one axis, float32 (window, pixel in the window).
+def axis_weights(
+    starts: tuple[int, ...], length_px: int, window_px: int, blend: Blend, wanted: Sequence[int] | None = None
+) -> NDArray[np.float32]:
+    """Return the normalized weights of windows along one axis, float32 (window, pixel in the window).
 
-    For each pixel 0 .. length_px - 1 the weights of the windows that cover it sum to one. Pixels beyond the axis weigh
-    nothing.
+    For each pixel 0 .. length_px - 1 the weights of all windows that cover it sum to one. Pixels beyond the axis weigh
+    nothing. `wanted` are consecutive indexes of windows, by default all; the rest of the axis then costs nothing.
     """
+    wanted = range(len(starts)) if wanted is None else wanted
+    first, last = starts[wanted[0]], starts[wanted[-1]]
+    near = [index for index, start in enumerate(starts) if first - window_px < start < last + window_px]
+    origin = starts[near[0]]
+    weights = _near_weights([starts[index] - origin for index in near], window_px, blend)
+    chosen = weights[wanted[0] - near[0] : wanted[-1] - near[0] + 1]
+    inside = np.add.outer([starts[index] for index in wanted], np.arange(window_px)) < length_px
+    return np.where(inside, chosen, 0).astype(np.float32)
+
+
+def _near_weights(starts: list[int], window_px: int, blend: Blend) -> NDArray[np.float64]:
+    """Return the weights of neighbouring windows; those at either end may lack neighbours of their own."""
     profile = window_profile(blend, window_px)
-    padded_px = max(length_px, starts[-1] + window_px)
+    length_px = starts[-1] + window_px
     if blend == "crop":
-        weights = _nearest_centre(starts, padded_px, profile)
-    else:
-        total = np.zeros(padded_px)
-        for start in starts:
-            total[start : start + window_px] += profile
-        weights = np.stack([profile / total[start : start + window_px] for start in starts])
-    inside = np.add.outer(np.asarray(starts), np.arange(window_px)) < length_px
-    return np.where(inside, weights, 0).astype(np.float32)
+        return _nearest_centre(starts, length_px, profile)
+    total = np.zeros(length_px)
+    for start in starts:
+        total[start : start + window_px] += profile
+    return np.stack([profile / total[start : start + window_px] for start in starts])
 
 
-def _nearest_centre(starts: tuple[int, ...], padded_px: int, tent: NDArray[np.float64]) -> NDArray[np.float64]:
-    best = np.zeros(padded_px)
-    owner = np.zeros(padded_px, dtype=np.intp)
+def _nearest_centre(starts: list[int], length_px: int, tent: NDArray[np.float64]) -> NDArray[np.float64]:
+    best = np.zeros(length_px)
+    owner = np.zeros(length_px, dtype=np.intp)
     for index, start in enumerate(starts):
         span = slice(start, start + tent.size)
         nearer = tent > best[span]  # a tie stays with the first window

@@ -9,6 +9,7 @@ import numpy as np
 
 from geoseg.inference.plan import Plan
 from geoseg.model.engines import Weights
+from geoseg.raster.environment import shown
 from geoseg.raster.windows import Window
 
 _TRIALS = 3
@@ -65,7 +66,7 @@ class Estimate:
 def estimate(plan: Plan) -> Estimate:
     """Return the figures of a plan; scores a few windows to know the time, and writes nothing beside the output."""
     return Estimate(
-        scene=plan.scene.path,
+        scene=shown(plan.scene.path),
         height_px=plan.grid.height_px,
         width_px=plan.grid.width_px,
         gsd_m=plan.scene.geobox.gsd_m,

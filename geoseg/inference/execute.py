@@ -4,80 +4,25 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from geoseg.errors import OutputError, SceneError, UsageError
-from geoseg.inference.journal import Journal, clear_parts, open_journal
-from geoseg.inference.plan import Plan
+from geoseg.errors import OutputError, SceneError
+from geoseg.inference.journal import Journal, clear_parts, open_journal, unfinished
+from geoseg.inference.plan import Plan, fingerprint
 from geoseg.inference.progress import Progress
-from geoseg.inference.run import check_shared_folder, run_tasks, stoppable
+from geoseg.inference.run import check_shared, run_tasks, stoppable
+from geoseg.inference.targets import Targets
 from geoseg.inference.task import TileDone, TileTask
-from geoseg.raster.environment import is_remote
-from geoseg.raster.landcover import (
-    assemble,
-    files_beside,
-    free_space_bytes,
-    is_foreign_style,
-    part_path,
-    probe_writable,
-    style_path,
-)
-from geoseg.raster.product import ProductName
-from geoseg.raster.scene import Scene
+from geoseg.raster.durable import output_error
+from geoseg.raster.environment import is_remote, shown
+from geoseg.raster.landcover import Product, build, built_path, free_space_bytes, part_path, place
+from geoseg.raster.vrt import check_place
 
 Report = Callable[[Progress], None]
 Announce = Callable[[str], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Targets:
-    """Where each product of a run goes; None = not wanted."""
-
-    labels: Path
-    confidence: Path | None = None
-    probabilities: Path | None = None
-
-    @property
-    def by_product(self) -> dict[ProductName, Path]:
-        """The paths wanted; the land-cover map last: when it stands at its place, all is done."""
-        paths: dict[ProductName, Path | None] = {
-            "probabilities": self.probabilities,
-            "confidence": self.confidence,
-            "labels": self.labels,
-        }
-        return {name: path for name, path in paths.items() if path is not None}
-
-    def check(self, *, overwrite: bool) -> None:
-        """Raise UsageError for two products at one path, OutputError for a path that exists or cannot be written."""
-        paths = list(self.by_product.values())
-        for path in paths:
-            probe_writable(path)
-        claimed = [beside.resolve() for path in paths for beside in (path, *files_beside(path))]
-        if len(set(claimed)) < len(claimed):
-            raise UsageError(
-                f"each product needs a path of its own, also without its suffix, got {', '.join(map(str, paths))}"
-            )
-        for path in paths:
-            if path.exists() and not overwrite:
-                raise OutputError(f"{path} exists; add --overwrite to replace it, or choose another --out")
-            if is_foreign_style(style_path(path)) and not overwrite:
-                raise OutputError(
-                    f"{style_path(path)} is a style that geoseg has not written; choose another --out, "
-                    "or add --overwrite to replace it"
-                )
-
-    def check_inputs(self, scene: Scene, model: Path | None) -> None:
-        """Raise UsageError when a product would replace a file that the run reads."""
-        read = {*scene.local_files(), *([model.resolve()] if model else [])}
-        for path in self.by_product.values():
-            for claimed in (path, *files_beside(path)):
-                if claimed.resolve() in read:
-                    raise UsageError(
-                        f"{claimed} is read by this run and would be replaced by its output; choose another --out"
-                    )
 
 
 def execute(
@@ -95,19 +40,21 @@ def execute(
     beside the output.
     """
     targets.check_inputs(plan.scene, plan.bundle.weights_path)
-    for path in targets.by_product.values():
-        path.parent.mkdir(parents=True, exist_ok=True)
+    check_place(plan.scene.geobox)
+    plan = _with_tile_of(unfinished(targets.labels), plan)
     meaning = plan.meaning
-    with open_journal(targets.labels, plan.fingerprint(), meaning, start_over=overwrite) as journal:
-        targets.check(overwrite=overwrite)
-        _forget_lost_parts(plan, journal)
-        _check_space(plan, journal)
-        say = announce or _silence
-        _announce(plan, journal, say)
-        _map_missing(plan, journal, progress or _silence)
-        _check_unchanged(plan, meaning)
-        say(f"putting {plan.tile_count} tiles together")
-        _assemble(plan, targets, journal, _tags(plan, meaning))
+    with open_journal(targets.labels, fingerprint(meaning), meaning, start_over=overwrite) as journal:
+        targets.check(overwrite=overwrite, placing=journal.placing)
+        _make_folders(targets)
+        waiting = tuple(product for product in plan.products if not _is_placed(journal, product))
+        if waiting:
+            _forget_lost_parts(journal, waiting)
+            _check_space(plan, journal)
+            _announce(plan, journal, announce or _silence)
+            _map_missing(plan, journal, progress or _silence)
+            _check_unchanged(plan, meaning)
+            (announce or _silence)(f"putting {plan.tile_count} tiles together")
+            _put_together(plan, targets, journal, waiting, _tags(plan, meaning))
         clear_parts(journal)
     return targets.labels
 
@@ -116,12 +63,39 @@ def _silence(_: object) -> None:
     return
 
 
-def _forget_lost_parts(plan: Plan, journal: Journal) -> None:
-    """Make again what somebody removed from the parts, or a run that was killed while it cleaned up."""
+def _with_tile_of(before: Mapping[str, object], plan: Plan) -> Plan:
+    """Return the plan with the tile of an unfinished run that differs in nothing else.
+
+    No label depends on the tile, but the parts do; and the default follows the number of workers, which a second
+    machine, or the user after running out of memory, may change.
+    """
+    match before.get("tile"):
+        case [int(height_px), int(width_px)] if not plan.tile_was_asked:
+            other = replace(plan, tile_height_px=height_px, tile_width_px=width_px)
+            return other if other.meaning == before else plan
+    return plan
+
+
+def _make_folders(targets: Targets) -> None:
+    for path in targets.by_product.values():
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise output_error(path, error) from error
+
+
+def _is_placed(journal: Journal, product: Product) -> bool:
+    """Tell whether an interrupted run has placed a product: it was about to, and nothing is left to be moved."""
+    return product.name in journal.placing and not built_path(journal.parts, product).exists()
+
+
+def _forget_lost_parts(journal: Journal, products: Sequence[Product]) -> None:
+    """Make again what somebody removed from the parts."""
+    whole = [product for product in products if not built_path(journal.parts, product).exists()]
     journal.finished = {
         index
         for index in journal.finished
-        if all(part_path(journal.folder, product, index).is_file() for product in plan.products)
+        if all(part_path(journal.parts, product, index).is_file() for product in whole)
     }
 
 
@@ -129,7 +103,7 @@ def _check_unchanged(plan: Plan, meaning: Mapping[str, object]) -> None:
     """Raise SceneError when a local scene was replaced under the run: its map would be half old, half new."""
     if not is_remote(plan.scene.path) and plan.scene.fingerprint() != meaning["scene"]:
         raise SceneError(
-            f"{plan.scene.path} has changed since the run began; run again with --overwrite when it is complete"
+            f"{shown(plan.scene.path)} has changed since the run began; run again with --overwrite when it is complete"
         )
 
 
@@ -154,7 +128,7 @@ def _announce(plan: Plan, journal: Journal, announce: Announce) -> None:
 
 def _map_missing(plan: Plan, journal: Journal, progress: Report) -> None:
     """Run the tiles that the journal lacks; each is recorded and reported as it comes."""
-    check_shared_folder(journal.folder)
+    check_shared(journal.parts, [*plan.scene.local_files(), plan.bundle.weights_path])
     began = time.monotonic()
     pixels_before = sum(plan.tile(index).size for index in journal.finished)
     pixels_now = 0
@@ -173,15 +147,22 @@ def _map_missing(plan: Plan, journal: Journal, progress: Report) -> None:
     report()
     missing = [index for index in range(plan.tile_count) if index not in journal.finished]
     with stoppable() as run:
-        run_tasks(TileTask(plan, journal.folder, run), missing, plan.workers, finished)
+        run_tasks(TileTask(plan, journal.parts, run), missing, plan.workers, finished)
 
 
-def _assemble(plan: Plan, targets: Targets, journal: Journal, tags: Mapping[str, str]) -> None:
-    """Put the parts of each product together; the land-cover map comes last."""
+def _put_together(
+    plan: Plan, targets: Targets, journal: Journal, products: Sequence[Product], tags: Mapping[str, str]
+) -> None:
+    """Build every product, and only then move them to their places: all of a run appears together."""
     tiles = [plan.tile(index) for index in range(plan.tile_count)]
-    products = {product.name: product for product in plan.products}
+    for product in products:
+        if not built_path(journal.parts, product).exists():
+            build(journal.parts, product, tiles, plan.scene.geobox, tags)
+    by_name = {product.name: product for product in products}
     for name, path in targets.by_product.items():
-        assemble(journal.folder, products[name], tiles, plan.scene.geobox, path, tags)
+        if name in by_name:
+            journal.place(name)
+            place(built_path(journal.parts, by_name[name]), by_name[name], path)
 
 
 def _tags(plan: Plan, meaning: Mapping[str, object]) -> dict[str, str]:
@@ -190,6 +171,6 @@ def _tags(plan: Plan, meaning: Mapping[str, object]) -> dict[str, str]:
     tags["GEOSEG_VERSION"] = tags.pop("GEOSEG_GEOSEG")
     tags["GEOSEG_MODEL_NAME"] = plan.bundle.name
     tags["GEOSEG_MODEL_SHA256"] = tags.pop("GEOSEG_MODEL")
-    tags["GEOSEG_SCENE_PATH"] = plan.scene.path
+    tags["GEOSEG_SCENE_PATH"] = shown(plan.scene.path)
     tags["GEOSEG_SCENE_FINGERPRINT"] = tags.pop("GEOSEG_SCENE")
     return {key: value if isinstance(value, str) else json.dumps(value) for key, value in tags.items()}

@@ -8,6 +8,7 @@ import numpy as np
 
 from geoseg.errors import SceneError, UnlikeTrainingWarning, UsageError
 from geoseg.model.bundle import ModelBundle
+from geoseg.raster.environment import shown
 from geoseg.raster.scene import Scene
 from geoseg.raster.statistics import BandStatistics
 
@@ -26,7 +27,7 @@ def check_bands(scene: Scene, bundle: ModelBundle) -> None:
     got, wanted = len(scene.band_indexes), len(bundle.bands)
     if got != wanted:
         raise SceneError(
-            f"the model wants {wanted} bands ({', '.join(bundle.bands)}), {scene.path} gives {got}; "
+            f"the model wants {wanted} bands ({', '.join(bundle.bands)}), {shown(scene.path)} gives {got}; "
             f"choose {wanted} of its {scene.count} with --bands, or another --model"
         )
 
@@ -44,7 +45,7 @@ def check_scale(scene: Scene, bundle: ModelBundle, scale: tuple[float, float] | 
     if scene.dtype == bundle.dtype:
         return
     raise SceneError(
-        f"{scene.path} is {scene.dtype}, the model was trained on {bundle.dtype}; give the range of stored values "
+        f"{shown(scene.path)} is {scene.dtype}, the model was trained on {bundle.dtype}; give the range of stored values "
         f"to stretch with --scale LOW,HIGH{_proposal(scene)}"
     )
 
@@ -75,7 +76,7 @@ def _compare_gsd(scene: Scene, bundle: ModelBundle) -> None:
         return
     if not 1 / GSD_TOLERANCE <= gsd_m / bundle.gsd_m <= GSD_TOLERANCE:
         message = (
-            f"{scene.path} has pixels of {gsd_m:.3g} m, the model was trained on {bundle.gsd_m:.3g} m; "
+            f"{shown(scene.path)} has pixels of {gsd_m:.3g} m, the model was trained on {bundle.gsd_m:.3g} m; "
             "expect a poor map, or resample the scene first"
         )
         warnings.warn(message, UnlikeTrainingWarning, stacklevel=4)
@@ -116,5 +117,5 @@ def _looks_reversed(here: BandStatistics, training: BandStatistics) -> bool:
 
 
 def _warn_unlike(scene: Scene, how: str) -> None:
-    message = f"{scene.path} looks unlike the training imagery: {how}; check --scale, --bands, and the map"
+    message = f"{shown(scene.path)} looks unlike the training imagery: {how}; check --scale, --bands, and the map"
     warnings.warn(message, UnlikeTrainingWarning, stacklevel=5)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from geoseg.errors import LockedError, OutputError, ResumeError
 
 _JOURNAL = "journal.jsonl"
 _LOCK = "lock"
+_LOCK_TRIES = 20
 
 
 def parts_folder(output: Path) -> Path:
@@ -28,17 +29,34 @@ def parts_folder(output: Path) -> Path:
 
 
 class Journal:
-    """The record of one run's finished tiles."""
+    """The record of what one run has finished."""
 
-    def __init__(self, folder: Path, finished: set[int]) -> None:
+    def __init__(self, folder: Path, fingerprint: str, finished: set[int], placing: set[str]) -> None:
         self.folder = folder
+        self.parts = folder / fingerprint[:16]
+        """Where the parts lie: no late task of an earlier run with other parameters can write there."""
         self.finished = finished
         """Indexes of the tiles whose parts are whole."""
+        self.placing = placing
+        """Names of the products that are whole, and were about to be moved to their final place."""
 
     def add(self, tile: int) -> None:
         """Record a finished tile; it is on the disk when this returns."""
         _append(self.folder / _JOURNAL, {"tile": tile})
         self.finished.add(tile)
+
+    def place(self, product: str) -> None:
+        """Record that a product is about to be moved to its final place."""
+        if product not in self.placing:
+            _append(self.folder / _JOURNAL, {"placing": product})
+            self.placing.add(product)
+
+
+def unfinished(output: Path) -> Mapping[str, object]:
+    """Return what an unfinished run beside an output stands for; empty where there is none."""
+    header, _, _ = _read(parts_folder(output) / _JOURNAL)
+    meaning = header.get("meaning")
+    return meaning if isinstance(meaning, dict) else {}
 
 
 @contextmanager
@@ -56,8 +74,9 @@ def open_journal(
         raise OutputError(f"{folder} is not the folder of an unfinished map; move it, or choose another --out")
     lock = _claim(folder, output)
     try:
-        finished = _resume(folder, fingerprint, meaning, start_over=start_over)
-        journal = Journal(folder, finished)
+        _try(_end_with_a_whole_line, folder / _JOURNAL)
+        journal = _resume(folder, fingerprint, meaning, start_over=start_over)
+        _try(journal.parts.mkdir, exist_ok=True)
         try:
             yield journal
         finally:
@@ -89,25 +108,25 @@ def _claim(folder: Path, output: Path) -> FileLock:
     """Lock the folder; a lock whose file another run removed while we took it locks nothing, so it is taken again."""
     path = folder / _LOCK
     try:
-        while True:
+        for _ in range(_LOCK_TRIES):
             folder.mkdir(exist_ok=True)
-            path.touch()
-            before = path.stat().st_ino
+            before = path.stat().st_ino if path.exists() else None
             lock = FileLock(path)
             lock.acquire(timeout=0)
-            if path.exists() and path.stat().st_ino == before:
+            if path.exists() and before in {None, path.stat().st_ino}:
                 return lock
             lock.release()
+        raise LockedError(f"other runs keep taking and leaving {path}; try again")
     except Timeout as error:
         raise LockedError(f"another run is writing {output}; wait for it, or choose another --out") from error
     except OSError as error:
         raise OutputError(f"cannot write beside {output}: {error.strerror}; choose another folder for --out") from error
 
 
-def _resume(folder: Path, fingerprint: str, meaning: Mapping[str, object], *, start_over: bool) -> set[int]:
-    header, finished = _read(folder / _JOURNAL)
+def _resume(folder: Path, fingerprint: str, meaning: Mapping[str, object], *, start_over: bool) -> Journal:
+    header, finished, placing = _read(folder / _JOURNAL)
     if header.get("fingerprint") == fingerprint:
-        return finished
+        return Journal(folder, fingerprint, finished, placing)
     if header and not start_over:
         changed = _changed(header.get("meaning"), meaning)
         raise ResumeError(
@@ -116,7 +135,7 @@ def _resume(folder: Path, fingerprint: str, meaning: Mapping[str, object], *, st
         )
     _clear(folder)
     _append(folder / _JOURNAL, {"fingerprint": fingerprint, "meaning": dict(meaning)})
-    return set()
+    return Journal(folder, fingerprint, set(), set())
 
 
 def _changed(before: object, now: Mapping[str, object]) -> str:
@@ -126,20 +145,27 @@ def _changed(before: object, now: Mapping[str, object]) -> str:
     return ", ".join(names) or "parameters"
 
 
-def _read(path: Path) -> tuple[dict[str, object], set[int]]:
-    """Return the header and the finished tiles; a last line cut short by a kill counts for nothing, and is cut off."""
+def _read(path: Path) -> tuple[dict[str, object], set[int], set[str]]:
+    """Return the header, the finished tiles, the products being placed; a last line cut short by a kill is no line."""
     try:
         text = path.read_bytes()
     except FileNotFoundError:
-        return {}, set()
-    whole = text[: text.rfind(b"\n") + 1]
-    if whole != text:
-        os.truncate(path, len(whole))
+        return {}, set(), set()
+    except OSError as error:
+        raise OutputError(f"cannot read {path}: {error.strerror}; choose another --out") from error
     try:
-        lines = [dict(json.loads(line)) for line in whole.splitlines()]
-        return (lines[0], {int(line["tile"]) for line in lines[1:]}) if lines else ({}, set())
+        lines = [dict(json.loads(line)) for line in text[: text.rfind(b"\n") + 1].splitlines()]
+        tiles = {int(line["tile"]) for line in lines[1:] if "placing" not in line}
+        return (lines[0] if lines else {}), tiles, {str(line["placing"]) for line in lines[1:] if "placing" in line}
     except (ValueError, KeyError, TypeError, RecursionError):
-        return {"fingerprint": None}, set()
+        return {"fingerprint": None}, set(), set()
+
+
+def _end_with_a_whole_line(path: Path) -> None:
+    """Cut off what a kill left of a line, so that the next one begins on its own."""
+    if path.exists():
+        text = path.read_bytes()
+        os.truncate(path, text.rfind(b"\n") + 1)
 
 
 def _append(path: Path, line: Mapping[str, object]) -> None:
@@ -153,12 +179,22 @@ def _append(path: Path, line: Mapping[str, object]) -> None:
 
 
 def _clear(folder: Path) -> None:
-    """Remove all but the lock."""
-    for path in folder.iterdir():
+    """Remove all but the lock; the journal last, so that a kill meanwhile leaves a folder that says what it is."""
+    for path in sorted(folder.iterdir(), key=lambda path: path.name == _JOURNAL):
         if path.is_dir():
-            shutil.rmtree(path)
+            _try(shutil.rmtree, path)
         elif path.name != _LOCK:
-            path.unlink()
+            _try(path.unlink)
+
+
+def _try(change: Callable[..., object], *arguments: object, **settings: object) -> None:
+    """Call a function that changes the folder; OutputError where the system refuses."""
+    try:
+        change(*arguments, **settings)
+    except OSError as error:
+        raise OutputError(
+            f"cannot change {error.filename}: {error.strerror}; check its permissions, or choose another --out"
+        ) from error
 
 
 def _remove_if_idle(folder: Path) -> None:

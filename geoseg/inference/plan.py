@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections.abc import Mapping as Map
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +14,7 @@ from geoseg.inference.tile import Mapping
 from geoseg.inference.tiling import repeated_windows
 from geoseg.model.bundle import ModelBundle
 from geoseg.model.engines import EngineChoice
+from geoseg.model.exported import EXPORT_FORMAT
 from geoseg.raster.landcover import Product, confidence, labels, overview_levels, probabilities
 from geoseg.raster.scene import Scene
 from geoseg.raster.windows import Window, WindowGrid
@@ -33,6 +35,8 @@ class Plan:
     tile_height_px: int
     tile_width_px: int
     workers: int
+    tile_was_asked: bool = False
+    """The user gave the tile; otherwise an unfinished run's is as good."""
 
     @property
     def scene(self) -> Scene:
@@ -110,7 +114,7 @@ class Plan:
         return {
             "scene": mapping.scene.fingerprint(),
             "model": self.bundle.hash,
-            "engine": self.engine.describe_kind(),
+            "engine": self._engine(),
             "geoseg": VERSION,
             "bands": list(mapping.scene.band_indexes),
             "scale": list(self.engine.scale) if self.engine.scale else None,
@@ -123,7 +127,15 @@ class Plan:
 
     def fingerprint(self) -> str:
         """Return the sha256 of `meaning`, hex: two runs with the same one make the same map."""
-        return hashlib.sha256(json.dumps(self.meaning, sort_keys=True).encode()).hexdigest()
+        return fingerprint(self.meaning)
+
+    def _engine(self) -> str:
+        """Return what of the engine can change a bit: torch's sums depend on the batch, and on a CPU on the threads."""
+        kind = self.engine.describe_kind()
+        if self.engine.device == "onnx":
+            return f"{kind} format {EXPORT_FORMAT}"
+        threads = f" threads {self.engine.threads}" if self.engine.on_cpu else ""
+        return f"{kind} batch {self.mapping.batch_size}{threads}"
 
     def _worker_bytes(self) -> int:
         grid, classes = self.grid, len(self.mapping.output_codes)
@@ -134,3 +146,8 @@ class Plan:
         products = sum(product.count for product in self.products)
         result = self.tile_height_px * self.tile_width_px * (2 * products + 1)  # as it is, encoded, and its overviews
         return band + patch + flush + result + self.engine.memory_bytes(self.mapping.batch_size)
+
+
+def fingerprint(meaning: Map[str, object]) -> str:
+    """Return the sha256 of a plan's meaning, hex."""
+    return hashlib.sha256(json.dumps(meaning, sort_keys=True).encode()).hexdigest()

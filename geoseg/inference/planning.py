@@ -27,6 +27,7 @@ from geoseg.raster.windows import WindowGrid
 CPU_BATCH, GPU_BATCH = 1, 16
 """On a CPU four windows at once took as long a window as one, and 170 MB more (measured); a GPU is idle with few."""
 _CPU_WORKERS = 8  # more cores than this work together on a window: each worker holds a tile's rows in memory
+_CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
 _GPU_WORKERS = 4  # one scores, the others read, decode, encode and write
 
 
@@ -74,7 +75,7 @@ def plan(  # noqa: PLR0913 - each keyword is a knob of the command line
     training imagery.
     """
     bundle = model if isinstance(model, ModelBundle) else ModelBundle.open(None if model is None else Path(model))
-    source = scene if isinstance(scene, Scene) else Scene.open(scene, bands=bands, wanted_bands=bundle.bands)
+    source = _open_scene(scene, bands, bundle)
     check_bands(source, bundle)
     check_scale(source, bundle, scale)
     grid = _grid(source, bundle, window, overlap)
@@ -83,11 +84,21 @@ def plan(  # noqa: PLR0913 - each keyword is a knob of the command line
     size = usual if batch_size is None else _positive("batch-size", batch_size)
     keep = _products(confidence=confidence, probabilities=probabilities)
     mapping = Mapping(source, grid, check_blend(blend), size, bundle.output_codes, keep)
-    made = _share_out(Plan(bundle, engine, mapping, 0, 0, 0), tile, workers)
+    made = _share_out(Plan(bundle, engine, mapping, 0, 0, 0, tile is not None), tile, workers)
     warn_if_unlike(source, bundle, scale)
     threads = made.engine.threads  # only a plan that fits is worth an export
     engine = choose_engine(bundle, device, window_px=grid.window_px, scale=scale, threads=threads, report=announce)
     return replace(made, engine=engine)
+
+
+def _open_scene(scene: str | os.PathLike[str] | Scene, bands: Sequence[int | str] | None, bundle: ModelBundle) -> Scene:
+    """Return the scene with the model's bands; one whose bands the caller chose is taken as it is."""
+    if isinstance(scene, Scene) and scene.chosen and bands is None:
+        return scene
+    path = scene.path if isinstance(scene, Scene) else os.fspath(scene)
+    if Path(path).exists():
+        path = str(Path(path).absolute())  # a worker may run in another folder
+    return Scene.open(path, bands=bands, wanted_bands=bundle.bands)
 
 
 def _share_out(sketch: Plan, tile: int | None, workers: int | None) -> Plan:
@@ -97,17 +108,15 @@ def _share_out(sketch: Plan, tile: int | None, workers: int | None) -> Plan:
     a GPU is fed by a few.
     """
     cores = available_cores()
-    if workers is not None:
-        crews = [_positive("workers", workers)]
-    else:
-        crews = list(range(min(_CPU_WORKERS if sketch.engine.on_cpu else _GPU_WORKERS, cores), 0, -1))
+    usual = _CPU_WORKERS if sketch.engine.on_cpu else 1 if sketch.engine.device == "mps" else _GPU_WORKERS
+    crews = list(range(min(usual, cores), 0, -1)) if workers is None else [_positive("workers", workers)]
     # the tile does not follow the memory that is free just now: a run could not be resumed with another
     height_px, width_px = _tile(sketch.scene, sketch.grid, tile, crews[0])
     for crew in crews:
         made = replace(sketch, tile_height_px=height_px, tile_width_px=width_px, workers=crew)
         busy = min(crew, made.tile_count)
         made = replace(made, workers=busy, engine=made.engine.with_threads(max(1, cores // busy)))
-        if made.memory_bytes <= psutil.virtual_memory().available:
+        if made.memory_bytes <= available_memory_bytes():
             return made
     raise UsageError(_too_large(made))
 
@@ -145,8 +154,20 @@ def available_cores() -> int:
     return os.cpu_count() or 1
 
 
+def available_memory_bytes() -> int:
+    """Return how much memory this process may still take: what is free, and no more than its container's limit.
+
+    Control groups, version 2: https://docs.kernel.org/admin-guide/cgroup-v2.html
+    """
+    free = int(psutil.virtual_memory().available)
+    try:
+        return min(free, int(_CONTAINER_LIMIT.read_text()))
+    except (OSError, ValueError):  # no control group, or no limit ("max")
+        return free
+
+
 def _too_large(made: Plan) -> str:
-    free = psutil.virtual_memory().available
+    free = available_memory_bytes()
     return (
         f"this plan needs about {made.memory_bytes / 1e9:.1f} GB of memory, {free / 1e9:.1f} GB are free; "
         f"take a smaller --window (now {made.grid.window_px}), --tile ({made.tile_width_px}), "

@@ -7,9 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Unpack
 
-from geoseg.inference.execute import Targets, execute
+from geoseg.inference.execute import execute
+from geoseg.inference.journal import unfinished
 from geoseg.inference.planning import Knobs, plan
 from geoseg.inference.progress import Progress
+from geoseg.inference.targets import Targets
 from geoseg.raster.scene import Scene
 
 
@@ -38,12 +40,8 @@ def predict(  # noqa: PLR0913 - what is written, how it is told, and the plan's 
     `announce` with a line on the bands, the engine, a resumed run. Raises a GeosegError; a file already at a path is
     replaced only by a finished one, and only with `overwrite`.
     """
-    targets = Targets(
-        labels=Path(out),
-        confidence=None if confidence is None else Path(confidence),
-        probabilities=None if probabilities is None else Path(probabilities),
-    )
-    targets.check(overwrite=overwrite)
+    targets = Targets.of(out, confidence, probabilities)
+    targets.check(overwrite=overwrite, placing=targets.by_product if unfinished(targets.labels) else ())
     made = plan(
         scene,
         confidence=targets.confidence is not None,

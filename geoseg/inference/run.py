@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,17 +21,26 @@ from geoseg.errors import OutputError
 
 Done = TypeVar("Done")
 
-_stops: dict[str, threading.Event] = {}
-
 
 class StoppedError(Exception):
     """A tile was given up because its run has ended; nobody sees it but the run."""
 
 
+@dataclass(frozen=True, slots=True)
+class Run:
+    """The name of a run, and the process that started it."""
+
+    name: str
+    process: int
+
+
+_stops: dict[Run, threading.Event] = {}
+
+
 @contextmanager
-def stoppable() -> Iterator[str]:
+def stoppable() -> Iterator[Run]:
     """Name a run, and end its tasks that still work in this process when it is left."""
-    run = uuid.uuid4().hex
+    run = Run(uuid.uuid4().hex, os.getpid())
     _stops[run] = threading.Event()
     try:
         yield run
@@ -37,12 +48,13 @@ def stoppable() -> Iterator[str]:
         _stops.pop(run).set()
 
 
-def checkpoint(run: str) -> Callable[[], None]:
-    """Return a function that raises StoppedError once the run has ended; on another machine it never does."""
+def checkpoint(run: Run) -> Callable[[], None]:
+    """Return a function that raises StoppedError once the run has ended; in another process it never does."""
     stop = _stops.get(run)
+    late = stop is None and run.process == os.getpid()
 
     def check() -> None:
-        if stop is not None and stop.is_set():
+        if late or (stop is not None and stop.is_set()):
             raise StoppedError
 
     return check
@@ -80,22 +92,23 @@ def current_client() -> Any | None:  # noqa: ANN401 - distributed may not be ins
         return None
 
 
-def check_shared_folder(folder: Path) -> None:
-    """Raise OutputError unless every worker of a current client sees this folder."""
+def check_shared(folder: Path, files: Sequence[Path]) -> None:
+    """Raise OutputError unless every worker of a current client sees the folder of the parts and the files it reads."""
     client = current_client()
     if client is None:
         return
     token = folder / f"probe-{uuid.uuid4().hex}"
     token.touch()
     try:
-        blind = [address for address, seen in client.run(token.exists).items() if not seen]
+        for path in (token, *files):
+            blind = [address for address, seen in client.run(path.exists).items() if not seen]
+            if blind:
+                shown = folder if path == token else path
+                raise OutputError(
+                    f"{len(blind)} Dask workers do not see {shown} ({blind[0]} for one); put it on a shared disk"
+                )
     finally:
         token.unlink()
-    if blind:
-        raise OutputError(
-            f"{len(blind)} Dask workers do not see {folder} ({blind[0]} for one); "
-            "choose an --out on a disk that they all share"
-        )
 
 
 def _run_on_cluster(

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from geoseg.errors import GeosegError
 from geoseg.inference.plan import Plan
-from geoseg.inference.run import checkpoint
+from geoseg.inference.run import Run, checkpoint
 from geoseg.inference.tile import map_tile
+from geoseg.model.engines import OutOfMemory
 from geoseg.raster.landcover import write_part
 
 
@@ -26,13 +28,20 @@ class TileTask:
     plan: Plan
     folder: Path
     """Where the parts go; every worker sees it."""
-    run: str
-    """The run's name in the process that started it."""
+    run: Run
 
     def __call__(self, index: int) -> TileDone:
         """Map one tile and write its parts, each atomically."""
         tile = self.plan.tile(index)
-        mapped = map_tile(self.plan.mapping, self.plan.engine.open(), tile, checkpoint(self.run))
+        check = checkpoint(self.run)
+        check()
+        try:
+            mapped = map_tile(self.plan.mapping, self.plan.engine.open(), tile, check)
+        except OutOfMemory:
+            raise GeosegError(
+                f"the rows of a tile of {tile.width} x {tile.height} pixels do not fit the device's memory; "
+                "take a smaller --tile, or fewer --workers"
+            ) from None
         for product in self.plan.products:
             write_part(self.folder, product, index, mapped[product.name], self.plan.overview_levels)
         return TileDone(index, tile.size)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -9,12 +10,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from geoseg.errors import SceneError
 from geoseg.inference.accumulate import RowBand, most_probable, percent
 from geoseg.inference.batch import score
 from geoseg.inference.blend import Blend, axis_weights
 from geoseg.inference.rows import read_downwards
 from geoseg.legend import NODATA
 from geoseg.model.engines import Engine, Weights
+from geoseg.raster.environment import shown
 from geoseg.raster.product import ProductName
 from geoseg.raster.scene import Patch, Scene
 from geoseg.raster.windows import Window, WindowGrid
@@ -54,6 +57,8 @@ class _WindowRow:
     """All their pixels, in the scene."""
     finished_row: int
     """Rows above this one are touched by no later window."""
+    weights: Weights
+    """Of each of its windows."""
 
 
 def map_tile(mapping: Mapping, engine: Engine, tile: Window, checkpoint: Callable[[], None] = lambda: None) -> TileMap:
@@ -65,19 +70,19 @@ def map_tile(mapping: Mapping, engine: Engine, tile: Window, checkpoint: Callabl
     """
     result = _empty_map(mapping, engine, tile)
     band = RowBand(engine, tile, mapping.grid.window_px)
-    weights = _grid_weights(mapping)
-    window_rows = _window_rows(mapping.grid, tile)
+    window_rows = _window_rows(mapping, tile)
     patches = read_downwards(mapping.scene, [window_row.footprint for window_row in window_rows])
     for window_row, patch in zip(window_rows, patches, strict=True):
         band.start_row(window_row.footprint.row)
-        for col, weighted in _score_row(mapping, engine, window_row, patch, weights):
+        for col, weighted in _score_row(mapping, engine, window_row, patch):
             band.add(weighted, mapping.grid.window(window_row.index, col))
             checkpoint()
         finished = band.finished(window_row.finished_row)
         if finished is not None:
             pixels, probabilities = finished
             in_patch, in_tile = pixels.relative_to(window_row.footprint), pixels.relative_to(tile)
-            part = _labelled(mapping, engine, probabilities, patch.valid[in_patch.rows, in_patch.cols])
+            valid = patch.valid[in_patch.rows, in_patch.cols]
+            part = _labelled(mapping, engine, probabilities, valid, pixels)
             for name, values in part.items():
                 result[name][..., in_tile.rows, in_tile.cols] = values
     return result
@@ -88,39 +93,35 @@ def _empty_map(mapping: Mapping, engine: Engine, tile: Window) -> TileMap:
     return {name: np.full(shapes[name], NODATA, np.uint8) for name in mapping.keep}
 
 
-def _window_rows(grid: WindowGrid, tile: Window) -> list[_WindowRow]:
-    indexes, cols = grid.rows_touching(tile), grid.cols_touching(tile)
+def _window_rows(mapping: Mapping, tile: Window) -> list[_WindowRow]:
+    grid, blend = mapping.grid, mapping.blend
+    rows, cols = grid.rows_touching(tile), grid.cols_touching(tile)
+    row_weights = axis_weights(grid.row_starts, grid.height_px, grid.window_px, blend, rows)
+    col_weights = axis_weights(grid.col_starts, grid.width_px, grid.window_px, blend, cols)
     first, last = grid.col_starts[cols[0]], grid.col_starts[cols[-1]]
-    stops = [*(grid.row_starts[index] for index in indexes[1:]), tile.row_stop]
+    stops = [*(grid.row_starts[row] for row in rows[1:]), tile.row_stop]
     return [
         _WindowRow(
-            index, cols, Window(grid.row_starts[index], first, grid.window_px, last + grid.window_px - first), stop
+            index=row,
+            cols=cols,
+            footprint=Window(grid.row_starts[row], first, grid.window_px, last + grid.window_px - first),
+            finished_row=stop,
+            weights=Weights(np.tile(row_weight, (len(cols), 1)), col_weights),
         )
-        for index, stop in zip(indexes, stops, strict=True)
+        for row, stop, row_weight in zip(rows, stops, row_weights, strict=True)
     ]
 
 
-def _grid_weights(mapping: Mapping) -> Weights:
-    """Return the weights of every row and every column of the grid: (row of the grid, row), (column of it, col)."""
-    grid = mapping.grid
-    return Weights(
-        axis_weights(grid.row_starts, grid.height_px, grid.window_px, mapping.blend),
-        axis_weights(grid.col_starts, grid.width_px, grid.window_px, mapping.blend),
-    )
-
-
-def _score_row(
-    mapping: Mapping, engine: Engine, window_row: _WindowRow, patch: Patch, weights: Weights
-) -> Iterator[tuple[int, Any]]:
+def _score_row(mapping: Mapping, engine: Engine, window_row: _WindowRow, patch: Patch) -> Iterator[tuple[int, Any]]:
     """Yield column index and weighted probabilities (class, row, col) of each window that holds a valid pixel."""
-    window_px = mapping.grid.window_px
-    first = window_row.footprint.col
-    windows = {col: Window(0, mapping.grid.col_starts[col] - first, window_px, window_px) for col in window_row.cols}
-    seen = {col: window for col, window in windows.items() if patch.valid[window.rows, window.cols].any()}
+    window_px, first = mapping.grid.window_px, window_row.footprint.col
+    windows = [Window(0, mapping.grid.col_starts[col] - first, window_px, window_px) for col in window_row.cols]
+    seen = [place for place, window in enumerate(windows) if patch.valid[window.rows, window.cols].any()]
     if seen:
         footprint = engine.upload(patch.data, patch.valid)
-        theirs = Weights(weights.rows[[window_row.index] * len(seen)], weights.cols[list(seen)])
-        yield from zip(seen, score(engine, footprint, list(seen.values()), theirs, mapping.batch_size), strict=True)
+        weights = Weights(window_row.weights.rows[seen], window_row.weights.cols[seen])
+        scored = score(engine, footprint, [windows[place] for place in seen], weights, mapping.batch_size)
+        yield from zip((window_row.cols[place] for place in seen), scored, strict=True)
 
 
 def _labelled(
@@ -128,9 +129,15 @@ def _labelled(
     engine: Engine,
     probabilities: Any,  # noqa: ANN401 - an engine's own kind of array
     valid: NDArray[np.bool_],
+    place: Window,
 ) -> TileMap:
-    """Turn finished probabilities (class, row, col) into what is wanted of them."""
+    """Turn finished probabilities (class, row, col) into what is wanted of them; SceneError if they are no numbers."""
     channel, best = most_probable(engine, probabilities)
+    if not math.isfinite(float(best.sum())):
+        raise SceneError(
+            f"the network gives no number for some of rows {place.row} to {place.row_stop} of {shown(mapping.scene.path)}; "
+            "are there values beyond all sense? declare them nodata (gdal_edit.py -a_nodata), or give --scale"
+        )
     part: TileMap = {}
     for name in mapping.keep:
         if name == "labels":

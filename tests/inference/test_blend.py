@@ -28,6 +28,17 @@ def test_the_weights_of_every_pixel_sum_to_one_on_the_rim_too(
     assert (weights >= 0).all()
 
 
+@given(blends, st.integers(1, 900), st.integers(1, 90), st.data())
+def test_the_weights_of_some_windows_are_theirs_among_all(
+    blend: Blend, length: int, window: int, data: st.DataObject
+) -> None:
+    starts = axis_starts(length, window, data.draw(st.integers(1, window)))
+    first = data.draw(st.integers(0, len(starts) - 1))
+    wanted = range(first, data.draw(st.integers(first, len(starts) - 1)) + 1)
+    some = axis_weights(starts, length, window, blend, wanted)
+    np.testing.assert_array_equal(some, axis_weights(starts, length, window, blend)[first : wanted.stop])
+
+
 @given(st.sampled_from(["hann", "linear", "gaussian", "mean"]), st.integers(1, 512))
 def test_a_profile_is_positive_and_symmetric(blend: Blend, window: int) -> None:
     profile = window_profile(blend, window)

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from geoseg.errors import LockedError, OutputError, ResumeError
-from geoseg.inference.journal import clear_parts, open_journal, parts_folder
+from geoseg.inference.journal import clear_parts, open_journal, parts_folder, unfinished
 
 MEANING = {"scene": "a", "window": 512}
 
@@ -106,6 +106,35 @@ def test_clearing_removes_parts_journal_and_folder(tmp_path: Path) -> None:
         journal.add(0)
         clear_parts(journal)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_was_about_to_be_placed_is_remembered(tmp_path: Path) -> None:
+    output = tmp_path / "map.tif"
+    with open_journal(output, "f", MEANING, start_over=False) as journal:
+        journal.add(0)
+        journal.place("confidence")
+        journal.place("confidence")
+    with open_journal(output, "f", MEANING, start_over=False) as journal:
+        assert journal.placing == {"confidence"}
+        assert journal.finished == {0}
+        assert (journal.folder / "journal.jsonl").read_text().count("placing") == 1
+
+
+def test_runs_with_other_fingerprints_have_parts_in_other_folders(tmp_path: Path) -> None:
+    output = tmp_path / "map.tif"
+    with open_journal(output, "f", MEANING, start_over=False) as journal:
+        before = journal.parts
+        assert before.is_dir()
+    with open_journal(output, "g", MEANING, start_over=False) as journal:
+        assert journal.parts != before
+        assert not before.exists()
+
+
+def test_what_an_unfinished_run_stands_for_can_be_read(tmp_path: Path) -> None:
+    output = tmp_path / "map.tif"
+    assert unfinished(output) == {}
+    with open_journal(output, "f", MEANING, start_over=False):
+        assert unfinished(output) == MEANING
 
 
 def test_every_line_is_json_that_says_what_it_is(tmp_path: Path) -> None:

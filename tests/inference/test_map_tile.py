@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from geoseg.errors import GeosegError, GeosegWarning
+from geoseg.errors import GeosegError, GeosegWarning, SceneError
 from geoseg.inference.blend import Blend
 from geoseg.inference.tile import Mapping, map_tile
 from geoseg.legend import NODATA
@@ -124,6 +124,18 @@ def test_a_single_window_too_large_for_the_memory_ends_in_one_clear_line(make_sc
         GeosegError, match="one window of 20 x 20 pixels does not fit the memory of cpu; take a smaller"
     ):
         map_tile(mapping, PositionEngine(fits=0), Window(0, 0, 20, 20))
+
+
+def test_scores_that_are_no_numbers_are_an_error_not_a_class(make_scene: MakeScene) -> None:
+    class Overflowing(PositionEngine):
+        def probabilities(self, *arguments: Any) -> NDArray[np.float32]:
+            scores = super().probabilities(*arguments)
+            scores[-1, :, 3, 4] = np.nan
+            return scores
+
+    mapping = Mapping(make_scene(60, 60, invalid=0), WindowGrid(60, 60, 20, 5), "hann", 2, CODES)
+    with pytest.raises(SceneError, match="the network gives no number for some of rows 0 to 15 of .*or give --scale"):
+        map_tile(mapping, Overflowing(), Window(0, 0, 60, 60))
 
 
 def test_what_the_checkpoint_raises_ends_the_tile(make_scene: MakeScene) -> None:

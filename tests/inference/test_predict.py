@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,14 @@ from rio_cogeo.cogeo import cog_validate
 
 import geoseg
 from geoseg.errors import LockedError, OutputError, ResumeError, SceneError, UsageError
+from geoseg.inference import execute
 from geoseg.inference.estimate import estimate
-from geoseg.inference.journal import open_journal, parts_folder
+from geoseg.inference.journal import Journal, open_journal, parts_folder
 from geoseg.inference.progress import Progress
 from geoseg.inference.tile import map_tile
 from geoseg.legend import NODATA
 from geoseg.model.bundle import ModelBundle
+from geoseg.raster.landcover import Product, place
 from geoseg.raster.scene import Scene
 from geoseg.raster.windows import Window
 from tests.inference.conftest import MakeScene, random_pixels, write_scene
@@ -178,6 +181,68 @@ def test_an_output_locked_by_another_run_is_refused(scene: Scene, bundle: ModelB
         pytest.raises(LockedError, match="another run is writing"),
     ):
         geoseg.predict(scene, out, model=bundle, device="onnx", overwrite=True)
+
+
+@pytest.mark.parametrize("moment", ["confidence", "labels", "cleared"])
+def test_a_run_interrupted_while_it_places_its_products_goes_on(
+    scene: Scene,
+    bundle: ModelBundle,
+    whole: NDArray[np.uint8],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    moment: str,
+) -> None:
+    """Some products stand at their places then, and the same command must neither refuse nor lose them."""
+    out, other = tmp_path / "map.tif", tmp_path / "c.tif"
+
+    def run() -> Path:
+        return geoseg.predict(scene, out, confidence=other, model=bundle, tile=256, device="onnx")
+
+    placed: list[str] = []
+
+    def interrupted(built: Path, product: Product, target: Path) -> None:
+        place(built, product, target)
+        placed.append(product.name)
+        if product.name == moment:
+            raise KeyboardInterrupt
+
+    def interrupted_clearing(journal: Journal) -> None:
+        shutil.rmtree(journal.parts)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        if moment == "cleared":
+            patch.setattr(execute, "clear_parts", interrupted_clearing)
+        else:
+            patch.setattr(execute, "place", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run()
+    np.testing.assert_array_equal(read(run())[0], whole)
+    assert read(other).shape == (1, HEIGHT, WIDTH)
+    assert not parts_folder(out).exists()
+
+
+def test_a_run_goes_on_with_the_tile_it_began_with_when_the_workers_change(
+    scene: Scene, bundle: ModelBundle, whole: NDArray[np.uint8], tmp_path: Path
+) -> None:
+    out = tmp_path / "map.tif"
+    tiles = [geoseg.plan(scene, model=bundle, device="onnx", workers=workers).tile_count for workers in (1, 4)]
+    assert tiles[0] != tiles[1]
+    with pytest.raises(KeyboardInterrupt):
+        geoseg.predict(scene, out, model=bundle, device="onnx", workers=4, progress=Interrupt(1))
+    seen: list[Progress] = []
+    geoseg.predict(scene, out, model=bundle, device="onnx", workers=1, progress=seen.append)
+    assert seen[0].tiles_done >= 1
+    assert seen[0].tiles_total == tiles[1]
+    np.testing.assert_array_equal(read(out)[0], whole)
+
+
+def test_a_scene_whose_bands_nobody_chose_gets_the_models(scene: Scene, bundle: ModelBundle) -> None:
+    reversed_bands = geoseg.plan(Scene.open(scene.path), model=bundle, bands=[3, 2, 1])
+    assert reversed_bands.scene.band_indexes == (3, 2, 1)
+    chosen = Scene.open(scene.path, bands=[2, 2, 1])
+    assert geoseg.plan(chosen, model=bundle).scene.band_indexes == (2, 2, 1)
+    assert geoseg.plan(Scene.open(scene.path), model=bundle).scene.band_indexes == (1, 2, 3)
 
 
 def test_all_nodata_gives_a_valid_all_nodata_map(bundle: ModelBundle, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import dask
 import pytest
 
 from geoseg.errors import OutputError
-from geoseg.inference.run import StoppedError, check_shared_folder, checkpoint, run_tasks, stoppable
+from geoseg.inference.run import Run, StoppedError, check_shared, checkpoint, run_tasks, stoppable
 
 
 def square(index: int) -> int:
@@ -73,6 +73,14 @@ def test_tasks_of_an_ended_run_stop_at_their_next_checkpoint() -> None:
         check()
 
 
+def test_a_task_that_begins_after_its_run_has_ended_stops_in_this_process_alone() -> None:
+    with stoppable() as run:
+        pass
+    with pytest.raises(StoppedError):
+        checkpoint(run)()
+    checkpoint(Run(run.name, run.process + 1))()
+
+
 def test_a_current_client_takes_the_tasks(tmp_path: Path) -> None:
     distributed = pytest.importorskip("distributed")
     cluster = distributed.LocalCluster(
@@ -81,7 +89,9 @@ def test_a_current_client_takes_the_tasks(tmp_path: Path) -> None:
     with cluster, distributed.Client(cluster) as client:
         before = client.run_on_scheduler(lambda dask_scheduler: dask_scheduler.transition_counter)
         seen: list[int] = []
-        check_shared_folder(tmp_path)
+        check_shared(tmp_path, [Path(__file__)])
+        with pytest.raises(OutputError, match=r"workers do not see .*missing\.tif"):
+            check_shared(tmp_path, [tmp_path / "missing.tif"])
         run_tasks(square, range(20), 2, seen.append)
         after = client.run_on_scheduler(lambda dask_scheduler: dask_scheduler.transition_counter)
     assert sorted(seen) == [index * index for index in range(20)]
