@@ -53,7 +53,7 @@ _PRETRAINED = ("legend", "mean", "std")
     "--overlap",
     type=int,
     metavar="PX",
-    help="Pixels that neighbouring windows share. [default: a quarter of the window]",
+    help="Pixels that neighbouring windows share. [default: the model's; with --window, a quarter of it]",
 )
 @click.option(
     "--blend",
@@ -64,9 +64,15 @@ _PRETRAINED = ("legend", "mean", "std")
     "--tile",
     type=int,
     metavar="PX",
-    help="Side of the pieces worked on and kept on their own; the map does not depend on it. [default: from memory]",
+    help="Side of the pieces worked on and kept on their own; the map does not depend on it. "
+    "[default: from the file's layout and the cores]",
 )
-@click.option("--batch-size", type=int, metavar="N", help="Windows the network sees at once. [default: from memory]")
+@click.option(
+    "--batch-size",
+    type=int,
+    metavar="N",
+    help="Windows the network sees at once. [default: 1 on a CPU, 16 on a GPU]",
+)
 @click.option("--device", metavar="NAME", help="auto, cpu, cuda, cuda:1, mps, onnx or torch-cpu. [default: auto]")
 @click.option("--workers", type=int, metavar="N", help="Tiles worked on at once. [default: from cores and memory]")
 @click.option("--confidence", metavar="TIF", help="Also write the probability of the class chosen, in percent.")
@@ -76,7 +82,8 @@ _PRETRAINED = ("legend", "mean", "std")
 @click.option(
     "--legend",
     metavar="JSON",
-    help='For a save_pretrained folder: a file with [{"code": 0, "name": "water", "color": [0, 0, 255]}, ...].',
+    help='For a save_pretrained folder: a file with [{"code": 0, "name": "water", "color": [0, 0, 255]}, ...], '
+    "in the order of the output channels.",
 )
 @click.option(
     "--mean",
@@ -97,33 +104,38 @@ _PRETRAINED = ("legend", "mean", "std")
 @click.option("--json", "as_json", is_flag=True, help="With --dry-run: the same as JSON.")
 @click.option("--quiet", "-q", is_flag=True, help="Only warnings and errors.")
 def predict(scene: str, out: str, *, dry_run: bool, as_json: bool, quiet: bool, **given: Any) -> None:  # noqa: ANN401
-    r"""Write a land-cover map of SCENE, anything GDAL reads: GeoTIFF, VRT, JPEG2000, https://, s3://.
+    """Write a land-cover map of SCENE, anything GDAL reads: GeoTIFF, VRT, JPEG2000, https://, s3://.
 
     The map has the scene's own grid. A run that was stopped goes on where it was when the same command is given again.
 
-    \b
-    Example: geoseg predict scene.tif --out landcover.tif --confidence confidence.tif
+    Example: geoseg predict scene.tif --out landcover.tif
     """
     if as_json and not dry_run:
         raise click.UsageError("--json goes with --dry-run only")
     knobs = {name: value for name, value in given.items() if value is not None}
-    pretrained = [knobs.pop(name, None) for name in _PRETRAINED]
-    if any(pretrained):
-        knobs["model"] = complete_model(knobs.get("model"), *pretrained, bands=knobs.get("bands"))
+    legend, mean, std = (knobs.pop(name, None) for name in _PRETRAINED)
+    if legend or mean or std:
+        knobs["model"] = complete_model(knobs.get("model"), legend, mean, std, knobs.get("bands"))
     if dry_run:
-        _tell_plan(scene, knobs, as_json=as_json)
+        _tell_plan(scene, out, knobs, as_json=as_json, quiet=quiet)
     else:
         _run(scene, out, knobs, quiet=quiet)
 
 
-def _tell_plan(scene: str, knobs: dict[str, Any], *, as_json: bool) -> None:
-    """Print what would be done."""
+def _tell_plan(scene: str, out: str, knobs: dict[str, Any], *, as_json: bool, quiet: bool) -> None:
+    """Print what would be done, or fail where the run itself would."""
     from geoseg.inference.estimate import estimate
     from geoseg.inference.planning import plan
+    from geoseg.inference.targets import Targets
 
-    wanted = {name: name in knobs for name in ("confidence", "probabilities")}
-    knobs = {name: value for name, value in knobs.items() if name != "overwrite"}
-    figures = estimate(plan(scene, **(knobs | wanted)))
+    overwrite = knobs.pop("overwrite")
+    products = {name: knobs.pop(name, None) for name in ("confidence", "probabilities")}
+    targets = Targets.of(out, **products)
+    targets.check(overwrite=overwrite)
+    wanted = {name: path is not None for name, path in products.items()}
+    made = plan(scene, announce=None if quiet else say, **(knobs | wanted))
+    targets.check_inputs(made.scene, made.bundle.weights_path)
+    figures = estimate(made)
     click.echo(json.dumps(figures.to_json(), indent=2) if as_json else str(figures))
 
 

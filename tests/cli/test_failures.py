@@ -10,6 +10,7 @@ from click.testing import Result
 import geoseg
 from geoseg import errors
 from geoseg.inference.blend import DEFAULT_BLEND, Blend
+from geoseg.inference.planning import CPU_BATCH, GPU_BATCH
 from geoseg.inference.progress import Progress
 
 Run = Callable[..., Result]
@@ -137,10 +138,11 @@ def test_a_scale_may_start_below_zero(run: Run, stand_in: StandIn) -> None:
     assert seen["scale"] == (-100.0, 3000.5)
 
 
-def test_help_names_every_way_to_blend(run: Run) -> None:
+def test_help_quotes_the_librarys_defaults(run: Run) -> None:
     text = " ".join(run("predict", "--help").stdout.split())
     assert all(name in text for name in get_args(Blend))
     assert f"[default: {DEFAULT_BLEND}]" in text
+    assert f"[default: {CPU_BATCH} on a CPU, {GPU_BATCH} on a GPU]" in text
 
 
 def test_help_is_on_stdout(run: Run) -> None:

@@ -36,9 +36,9 @@ def write_scene(path: Path, height_px: int, width_px: int, count: int = 3) -> Pa
     pixels = np.random.default_rng(1).normal(110, 50, (count, height_px, width_px)).clip(1, 255).astype(np.uint8)
     pixels[:, : height_px // 8] = 0
     grid = {"crs": "EPSG:32631", "transform": rasterio.Affine(0.5, 0, 400_000, 0, -0.5, 5_000_000)}
-    with rasterio.open(
-        path, "w", driver="GTiff", dtype="uint8", count=count, height=height_px, width=width_px, nodata=0, **grid
-    ) as file:
+    colors = {"photometric": "MINISBLACK", "alpha": "NO"} if count == 4 else {}  # GDAL takes a fourth band for alpha
+    shape = {"count": count, "height": height_px, "width": width_px}
+    with rasterio.open(path, "w", driver="GTiff", dtype="uint8", nodata=0, **shape, **grid, **colors) as file:
         file.write(pixels)
     return path
 
@@ -115,6 +115,18 @@ def test_a_dry_run_tells_and_writes_nothing(run: Run, tmp_path: Path, scene: Pat
     assert figures["windows"] >= len(geoseg.plan(scene, model=model, overlap=32).grid)
     assert f"{figures['windows']} of {figures['window_px']} px" in told.stdout
     assert set(tmp_path.iterdir()) == before
+
+
+def test_a_dry_run_fails_where_the_run_would(run: Run, tmp_path: Path, scene: Path, model: Path) -> None:
+    out = tmp_path / "map.tif"
+    out.write_bytes(b"dear to somebody")
+    words = ("predict", scene, "--model", model, "--dry-run", "--out")
+    assert failed(run(*words, out), 1, "map.tif exists", "--overwrite")
+    assert failed(run(*words, tmp_path), 1, "is a folder")
+    assert failed(run(*words, scene, "--overwrite"), 2, "scene.tif", "--out")
+    assert failed(run(*words, tmp_path / "new.tif", "--confidence", out), 1, "map.tif exists")
+    assert run(*words, out, "--overwrite").exit_code == 0
+    assert out.read_bytes() == b"dear to somebody"
 
 
 def test_an_existing_file_is_kept_unless_told(run: Run, tmp_path: Path, scene: Path, model: Path) -> None:
