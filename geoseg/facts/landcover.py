@@ -6,6 +6,7 @@ from geoseg.facts.facts import Facts
 from geoseg.facts.scene import grid_lines, grid_values, scene_facts
 from geoseg.legend import Legend
 from geoseg.raster.classes import class_shares, read_legend
+from geoseg.raster.environment import shown
 from geoseg.raster.handles import opened
 from geoseg.raster.landcover import LEGEND_TAG
 from geoseg.raster.scene import Scene
@@ -20,13 +21,13 @@ def map_facts(scene: Scene) -> Facts:
     legend = read_legend(scene, shares)
     tags = provenance(scene)
     values = grid_values(scene) | {"classes": _class_values(legend, shares), "provenance": tags}
-    return Facts("map", scene.path, values, (*grid_lines(scene), *_class_lines(legend, shares), *_origin(tags)))
+    return Facts("map", shown(scene.path), values, (*grid_lines(scene), *_class_lines(legend, shares), *_origin(tags)))
 
 
 def product_facts(scene: Scene) -> Facts:
     """Return the facts of a confidence or probability raster that geoseg wrote."""
     tags, facts = provenance(scene), scene_facts(scene)
-    return Facts("map", scene.path, facts.values | {"provenance": tags}, (*facts.lines, *_origin(tags)))
+    return Facts("map", shown(scene.path), facts.values | {"provenance": tags}, (*facts.lines, *_origin(tags)))
 
 
 def provenance(scene: Scene) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from geoseg.facts.facts import Facts
+from geoseg.raster.environment import shown
 from geoseg.raster.geobox import GeoBox
 from geoseg.raster.scene import Scene
 from geoseg.raster.statistics import BandStatistics
@@ -12,7 +13,7 @@ def scene_facts(scene: Scene) -> Facts:
     """Return the facts of a scene; its statistics come from overviews or a sample. SceneError if it cannot be read."""
     statistics = scene.statistics()
     values = grid_values(scene) | _band_values(scene, statistics)
-    return Facts("scene", scene.path, values, (*grid_lines(scene), *_band_lines(scene, statistics)))
+    return Facts("scene", shown(scene.path), values, (*grid_lines(scene), *_band_lines(scene, statistics)))
 
 
 def grid_values(scene: Scene) -> dict[str, object]:

@@ -45,8 +45,8 @@ def check_scale(scene: Scene, bundle: ModelBundle, scale: tuple[float, float] | 
     if scene.dtype == bundle.dtype:
         return
     raise SceneError(
-        f"{shown(scene.path)} is {scene.dtype}, the model was trained on {bundle.dtype}; give the range of stored values "
-        f"to stretch with --scale LOW,HIGH{_proposal(scene)}"
+        f"{shown(scene.path)} is {scene.dtype}, the model was trained on {bundle.dtype}; give the range of stored "
+        f"values to stretch with --scale LOW,HIGH{_proposal(scene)}"
     )
 
 
