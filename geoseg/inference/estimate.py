@@ -54,7 +54,7 @@ class Estimate:
                 f"model    {self.model}",
                 f"engine   {self.engine}",
                 f"windows  {self.windows} of {self.window_px} px, overlap {self.overlap_px} px, blend {self.blend}",
-                f"batch    up to {self.batch_size} windows",
+                f"batch    up to {self.batch_size} window{'s' * (self.batch_size != 1)}",
                 f"tiles    {self.tiles} of {self.tile_width_px} x {self.tile_height_px} px, {self.workers} at a time",
                 f"memory   about {_size(self.memory_bytes)}",
                 f"disk     about {_size(self.disk_bytes)}",

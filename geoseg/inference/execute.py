@@ -53,7 +53,9 @@ def execute(
             _announce(plan, journal, announce or _silence)
             _map_missing(plan, journal, progress or _silence)
             _check_unchanged(plan, meaning)
-            (announce or _silence)(f"putting {plan.tile_count} tiles together")
+            (announce or _silence)(
+                f"putting the map together from {plan.tile_count} tile{'s' * (plan.tile_count != 1)}"
+            )
             _put_together(plan, targets, journal, waiting, _tags(plan, meaning))
         clear_parts(journal)
     return targets.labels
