@@ -1,8 +1,9 @@
-"""The sliding band of rows in which window probabilities are summed.
+"""Window probabilities summed where windows overlap, with nothing kept but the overlaps.
 
-Windows come row by row. Once the next row of windows starts below a pixel, that pixel is finished; so the sum needs as
-many rows as a window has, never the whole tile. Written once for numpy and torch arrays: only slicing, in-place sums
-and comparisons.
+Windows come row by row. Of each, the pixels that no later window touches are finished at once, while they are still in
+the processor's cache; what it shares with its right neighbour and with the row of windows below is carried there. So
+the sums need the overlaps of one row of windows, not the tile, and a pixel's summands keep their order. Written once
+for numpy and torch arrays: only slicing and in-place sums.
 """
 
 from __future__ import annotations
@@ -10,47 +11,52 @@ from __future__ import annotations
 from typing import Any
 
 from geoseg.model.engines import Engine
-from geoseg.raster.windows import Window
 
 
-class RowBand:
-    """Sums of weighted probabilities for the rows of one tile that are not finished yet.
+class Overlaps:
+    """Sums of weighted probabilities that wait for a later window, for one tile.
 
-    The buffer is (class, row, col): as wide as the tile, as tall as a window, float32, on the engine's device.
+    Rows and columns are counted from the first pixel of the windows that touch the tile.
     """
 
-    def __init__(self, engine: Engine, tile: Window, window_px: int) -> None:
+    def __init__(self, engine: Engine, width_px: int, window_px: int) -> None:
         self._engine = engine
-        self._tile = tile
+        self._width_px = width_px
         self._window_px = window_px
-        self._row = tile.row - window_px  # scene row of the buffer's first row; nothing summed yet
-        self._sums = engine.zeros((engine.classes, window_px, tile.width))
+        self._above: Any = None  # (class, row, col): from the row of windows above, as wide as all of them
+        self._below: Any = None
+        self._left: Any = None  # (class, row, col): from the window on the left, as tall as a window
 
-    def start_row(self, row: int) -> None:
-        """Move the band down so that it starts at this scene row; take the rows above with `finished` before."""
-        kept_px = max(self._row + self._window_px - row, 0)
-        if kept_px:
-            kept = self._sums[:, self._window_px - kept_px :]
-            if 2 * kept_px > self._window_px:  # the rows would be overwritten before they are moved
-                kept = kept + 0
-            self._sums[:, :kept_px] = kept
-        self._sums[:, kept_px:] = 0
-        self._row = row
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing waits for the next row of windows."""
+        return self._below is None
 
-    def add(self, weighted: Any, window: Window) -> None:  # noqa: ANN401
-        """Add one window's probabilities (class, row, col), already times their weights."""
-        shared = window.intersection(Window(self._row, self._tile.col, self._window_px, self._tile.width))
-        if shared is not None:
-            here = shared.col - self._tile.col
-            self._sums[:, :, here : here + shared.width] += weighted[:, :, shared.relative_to(window).cols]
+    def start_row(self, shared_px: int) -> None:
+        """Go down to the next row of windows, which will share so many pixels with the one below it."""
+        self._above, self._left, self._below = self._below, None, None
+        if shared_px > 0:
+            self._below = self._engine.zeros((self._engine.classes, shared_px, self._width_px))
 
-    def finished(self, row_stop: int) -> tuple[Window, Any] | None:
-        """Return the tile's finished pixels above a scene row, and their probabilities (class, row, col)."""
-        rows = Window(self._row, self._tile.col, row_stop - self._row, self._tile.width).intersection(self._tile)
-        if rows is None:
-            return None
-        first = rows.row - self._row
-        return rows, self._sums[:, first : first + rows.height]
+    def finish(self, weighted: Any, col: int, shared_px: int) -> Any:  # noqa: ANN401
+        """Add what waits for a window to its weighted probabilities (class, row, col), and return its finished part.
+
+        `col` is its first column, `shared_px` how many columns it shares with the next window, 0 for the last. The
+        finished part (class, row, col) begins at its first pixel. The array given is changed.
+        """
+        left_px = 0 if self._left is None else self._left.shape[2]
+        if left_px:
+            weighted[:, :, :left_px] += self._left
+        if self._above is not None:  # the columns on the left have had theirs, through the window there
+            rows = self._above.shape[1]
+            weighted[:, :rows, left_px:] += self._above[:, :, col + left_px : col + self._window_px]
+        own_cols = self._window_px - shared_px
+        self._left = weighted[:, :, own_cols:] if shared_px else None
+        if self._below is None:
+            return weighted[:, :, :own_cols]
+        own_rows = self._window_px - self._below.shape[1]
+        self._below[:, :, col : col + own_cols] = weighted[:, own_rows:, :own_cols]
+        return weighted[:, :own_rows, :own_cols]
 
 
 def most_probable(engine: Engine, probabilities: Any) -> tuple[Any, Any]:  # noqa: ANN401

@@ -140,12 +140,11 @@ class Plan:
     def _worker_bytes(self) -> int:
         grid, classes = self.grid, len(self.mapping.output_codes)
         footprint_px = grid.window_px * (self.tile_width_px + 2 * grid.window_px)
-        band = 4 * classes * grid.window_px * self.tile_width_px
+        overlaps = 4 * classes * (2 * grid.overlap_px * self.tile_width_px + 3 * grid.window_px**2)
         patch = footprint_px * (len(self.scene.band_indexes) * np.dtype(self.scene.dtype).itemsize + 1)
-        flush = grid.window_px * self.tile_width_px * 12
         products = sum(product.count for product in self.products)
         result = self.tile_height_px * self.tile_width_px * (2 * products + 1)  # as it is, encoded, and its overviews
-        return band + patch + flush + result + self.engine.memory_bytes(self.mapping.batch_size)
+        return overlaps + 2 * patch + result + self.engine.memory_bytes(self.mapping.batch_size)
 
 
 def fingerprint(meaning: Map[str, object]) -> str:

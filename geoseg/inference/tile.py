@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoseg.errors import SceneError
-from geoseg.inference.accumulate import RowBand, most_probable, percent
+from geoseg.inference.accumulate import Overlaps, most_probable, percent
 from geoseg.inference.batch import score
 from geoseg.inference.blend import Blend, axis_weights
 from geoseg.inference.rows import read_downwards
@@ -55,8 +56,8 @@ class _WindowRow:
     """Indexes into grid.col_starts."""
     footprint: Window
     """All their pixels, in the scene."""
-    finished_row: int
-    """Rows above this one are touched by no later window."""
+    shared_px: int
+    """How many rows it shares with the next row of windows; 0 for the last."""
     weights: Weights
     """Of each of its windows."""
 
@@ -69,22 +70,21 @@ def map_tile(mapping: Mapping, engine: Engine, tile: Window, checkpoint: Callabl
     window; what it raises ends the tile. Raises SceneError when the scene cannot be read.
     """
     result = _empty_map(mapping, engine, tile)
-    band = RowBand(engine, tile, mapping.grid.window_px)
     window_rows = _window_rows(mapping, tile)
+    overlaps = Overlaps(engine, window_rows[0].footprint.width, mapping.grid.window_px)
     patches = read_downwards(mapping.scene, [window_row.footprint for window_row in window_rows])
     for window_row, patch in zip(window_rows, patches, strict=True):
-        band.start_row(window_row.footprint.row)
-        for col, weighted in _score_row(mapping, engine, window_row, patch):
-            band.add(weighted, mapping.grid.window(window_row.index, col))
+        if overlaps.is_empty and not patch.valid.any():
+            continue
+        overlaps.start_row(window_row.shared_px)
+        for pixels, probabilities in _finished(mapping, engine, overlaps, window_row, patch):
             checkpoint()
-        finished = band.finished(window_row.finished_row)
-        if finished is not None:
-            pixels, probabilities = finished
-            in_patch, in_tile = pixels.relative_to(window_row.footprint), pixels.relative_to(tile)
-            valid = patch.valid[in_patch.rows, in_patch.cols]
-            part = _labelled(mapping, engine, probabilities, valid, pixels)
-            for name, values in part.items():
-                result[name][..., in_tile.rows, in_tile.cols] = values
+            inside = pixels.intersection(tile)
+            if inside is not None:
+                cut, in_patch = inside.relative_to(pixels), inside.relative_to(window_row.footprint)
+                valid = patch.valid[in_patch.rows, in_patch.cols]
+                part = _labelled(mapping, engine, probabilities[:, cut.rows, cut.cols], valid, inside)
+                _paste(result, part, inside.relative_to(tile))
     return result
 
 
@@ -93,35 +93,66 @@ def _empty_map(mapping: Mapping, engine: Engine, tile: Window) -> TileMap:
     return {name: np.full(shapes[name], NODATA, np.uint8) for name in mapping.keep}
 
 
+def _paste(result: TileMap, part: TileMap, place: Window) -> None:
+    for name, pixels in part.items():
+        result[name][..., place.rows, place.cols] = pixels
+
+
 def _window_rows(mapping: Mapping, tile: Window) -> list[_WindowRow]:
     grid, blend = mapping.grid, mapping.blend
     rows, cols = grid.rows_touching(tile), grid.cols_touching(tile)
     row_weights = axis_weights(grid.row_starts, grid.height_px, grid.window_px, blend, rows)
     col_weights = axis_weights(grid.col_starts, grid.width_px, grid.window_px, blend, cols)
     first, last = grid.col_starts[cols[0]], grid.col_starts[cols[-1]]
-    stops = [*(grid.row_starts[row] for row in rows[1:]), tile.row_stop]
+    shared = [grid.row_starts[row] + grid.window_px - grid.row_starts[row + 1] for row in rows[:-1]]
     return [
         _WindowRow(
             index=row,
             cols=cols,
             footprint=Window(grid.row_starts[row], first, grid.window_px, last + grid.window_px - first),
-            finished_row=stop,
+            shared_px=shared_px,
             weights=Weights(np.tile(row_weight, (len(cols), 1)), col_weights),
         )
-        for row, stop, row_weight in zip(rows, stops, row_weights, strict=True)
+        for row, shared_px, row_weight in zip(rows, [*shared, 0], row_weights, strict=True)
     ]
 
 
-def _score_row(mapping: Mapping, engine: Engine, window_row: _WindowRow, patch: Patch) -> Iterator[tuple[int, Any]]:
-    """Yield column index and weighted probabilities (class, row, col) of each window that holds a valid pixel."""
+def _finished(
+    mapping: Mapping, engine: Engine, overlaps: Overlaps, window_row: _WindowRow, patch: Patch
+) -> Iterator[tuple[Window, Any]]:
+    """Yield what one row of windows finishes, pixels of the scene and their probabilities (class, row, col).
+
+    Window by window on a CPU, whose cache still holds them; the whole row at once elsewhere, for few and large calls.
+    """
+    grid, footprint = mapping.grid, window_row.footprint
+    starts = [grid.col_starts[col] for col in window_row.cols]
+    shared = [start + grid.window_px - following for start, following in itertools.pairwise(starts)]
+    blocks = []
+    for start, shared_px, weighted in zip(
+        starts, [*shared, 0], _score_row(mapping, engine, window_row, patch), strict=True
+    ):
+        block = overlaps.finish(weighted, start - footprint.col, shared_px)
+        if engine.xp is np:
+            yield Window(footprint.row, start, *block.shape[1:]), block
+        else:
+            blocks.append(block)
+    if blocks:
+        whole = engine.xp.concatenate(blocks, 2)
+        yield Window(footprint.row, footprint.col, *whole.shape[1:]), whole
+
+
+def _score_row(mapping: Mapping, engine: Engine, window_row: _WindowRow, patch: Patch) -> Iterator[Any]:
+    """Yield the weighted probabilities (class, row, col) of each window; zeros for those without a valid pixel."""
     window_px, first = mapping.grid.window_px, window_row.footprint.col
     windows = [Window(0, mapping.grid.col_starts[col] - first, window_px, window_px) for col in window_row.cols]
     seen = [place for place, window in enumerate(windows) if patch.valid[window.rows, window.cols].any()]
+    scored: Iterator[Any] = iter(())
     if seen:
         footprint = engine.upload(patch.data, patch.valid)
         weights = Weights(window_row.weights.rows[seen], window_row.weights.cols[seen])
         scored = score(engine, footprint, [windows[place] for place in seen], weights, mapping.batch_size)
-        yield from zip((window_row.cols[place] for place in seen), scored, strict=True)
+    for place in range(len(windows)):
+        yield next(scored) if place in seen else engine.zeros((engine.classes, window_px, window_px))
 
 
 def _labelled(

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from geoseg.inference.accumulate import RowBand, most_probable, percent
-from geoseg.raster.windows import Window
+from geoseg.inference.accumulate import Overlaps, most_probable, percent
 from tests.inference.position_engine import PositionEngine
 
 torch = pytest.importorskip("torch")
@@ -25,36 +24,32 @@ class TorchEngine(PositionEngine):
         return np.asarray(array)
 
 
-def summed(engine: PositionEngine, window_px: int = 6) -> list[tuple[Window, NDArray[np.float32]]]:
-    rng = np.random.default_rng(3)
-    tile = Window(4, 3, 13, 9)
-    band = RowBand(engine, tile, window_px)
-    taken = []
-    starts = [0, 4, 8, 11, 14]
-    for row, following in zip(starts, [*starts[1:], tile.row_stop], strict=True):
-        band.start_row(row)
-        for col in (0, 4, 8):
-            weighted = engine.xp.asarray(rng.random((4, window_px, window_px), dtype=np.float32))
-            band.add(weighted, Window(row, col, window_px, window_px))
-        finished = band.finished(following)
-        if finished is not None:
-            taken.append((finished[0], np.array(engine.download(finished[1]))))
-    return taken
+ROWS, COLS, WINDOW = (0, 4, 8, 11), (0, 5, 6, 10), 7  # some pixels lie in nine windows, the last are pushed inward
 
 
-def test_numpy_and_torch_arrays_sum_to_the_same_bits() -> None:
-    ours, theirs = summed(PositionEngine()), summed(TorchEngine())
-    assert [place for place, _ in ours] == [place for place, _ in theirs]
-    for (_, mine), (_, other) in zip(ours, theirs, strict=True):
-        np.testing.assert_array_equal(mine, other)
+def finished_by(engine: PositionEngine, scores: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the sums of windows (row of windows, column, class, row, col), put together from their parts."""
+    overlaps = Overlaps(engine, COLS[-1] + WINDOW, WINDOW)
+    whole = np.full((4, ROWS[-1] + WINDOW, COLS[-1] + WINDOW), np.nan, np.float32)
+    for i, row in enumerate(ROWS):
+        overlaps.start_row(row + WINDOW - ROWS[i + 1] if i + 1 < len(ROWS) else 0)
+        for j, col in enumerate(COLS):
+            shared = col + WINDOW - COLS[j + 1] if j + 1 < len(COLS) else 0
+            part = engine.download(overlaps.finish(engine.xp.asarray(scores[i, j].copy()), col, shared))
+            place = whole[:, row : row + part.shape[1], col : col + part.shape[2]]
+            assert np.isnan(place).all(), "a pixel was finished twice"
+            place[...] = part
+    return whole
 
 
-def test_every_pixel_of_the_tile_is_finished_once() -> None:
-    seen = np.zeros((13, 9), int)
-    for place, _ in summed(PositionEngine()):
-        inside = place.relative_to(Window(4, 3, 13, 9))
-        seen[inside.rows, inside.cols] += 1
-    assert (seen == 1).all()
+@pytest.mark.parametrize("engine", [PositionEngine(), TorchEngine()], ids=["numpy", "torch"])
+def test_sums_are_those_of_all_windows_in_their_order_bit_for_bit(engine: PositionEngine) -> None:
+    scores = np.random.default_rng(3).random((len(ROWS), len(COLS), 4, WINDOW, WINDOW), dtype=np.float32)
+    expected = np.zeros((4, ROWS[-1] + WINDOW, COLS[-1] + WINDOW), np.float32)
+    for i, row in enumerate(ROWS):
+        for j, col in enumerate(COLS):
+            expected[:, row : row + WINDOW, col : col + WINDOW] += scores[i, j]
+    np.testing.assert_array_equal(finished_by(engine, scores), expected)
 
 
 @pytest.mark.parametrize("engine", [PositionEngine(), TorchEngine()], ids=["numpy", "torch"])
