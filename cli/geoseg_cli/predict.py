@@ -134,7 +134,7 @@ def _tell_plan(scene: str, out: str, knobs: dict[str, Any], *, as_json: bool, qu
     targets.check(overwrite=overwrite)
     wanted = {name: path is not None for name, path in products.items()}
     made = plan(scene, announce=None if quiet else say, **(knobs | wanted))
-    targets.check_inputs(made.scene, made.bundle.weights_path)
+    targets.check_inputs([*made.scene.local_files(), made.bundle.weights_path])
     figures = estimate(made)
     click.echo(json.dumps(figures.to_json(), indent=2) if as_json else str(figures))
 

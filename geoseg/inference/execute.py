@@ -39,7 +39,7 @@ def execute(
     LockedError, ResumeError, OutputError (no space, not writable) or SceneError; the finished tiles are then kept
     beside the output.
     """
-    targets.check_inputs(plan.scene, plan.bundle.weights_path)
+    targets.check_inputs([*plan.scene.local_files(), plan.bundle.weights_path])
     check_place(plan.scene.geobox)
     plan = _with_tile_of(unfinished(targets.labels), plan)
     meaning = plan.meaning

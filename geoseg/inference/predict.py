@@ -41,6 +41,7 @@ def predict(  # noqa: PLR0913 - what is written, how it is told, and the plan's 
     replaced only by a finished one, and only with `overwrite`.
     """
     targets = Targets.of(out, confidence, probabilities)
+    targets.check_inputs([Path(scene.path if isinstance(scene, Scene) else scene)])
     targets.check(overwrite=overwrite, placing=targets.by_product if unfinished(targets.labels) else ())
     made = plan(
         scene,

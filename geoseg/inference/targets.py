@@ -12,7 +12,6 @@ from geoseg.inference.journal import parts_folder
 from geoseg.raster.durable import same_file
 from geoseg.raster.landcover import files_beside, foreign_beside, probe_writable
 from geoseg.raster.product import ProductName
-from geoseg.raster.scene import Scene
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +61,8 @@ class Targets:
                     "or add --overwrite to replace it"
                 )
 
-    def check_inputs(self, scene: Scene, model: Path) -> None:
+    def check_inputs(self, read: Collection[Path]) -> None:
         """Raise UsageError when a product would replace a file that the run reads."""
-        read = [*scene.local_files(), model]
         for path in self.by_product.values():
             for claimed in (path, *files_beside(path)):
                 if any(same_file(claimed, file) for file in read):
