@@ -41,11 +41,11 @@ def execute(
     """
     targets.check_inputs([*plan.scene.local_files(), plan.bundle.weights_path])
     check_place(plan.scene.geobox)
+    _make_folders(targets)
     plan = _with_tile_of(unfinished(targets.labels), plan)
     meaning = plan.meaning
     with open_journal(targets.labels, fingerprint(meaning), meaning, start_over=overwrite) as journal:
         targets.check(overwrite=overwrite, placing=journal.placing)
-        _make_folders(targets)
         waiting = tuple(product for product in plan.products if not _is_placed(journal, product))
         if waiting:
             _forget_lost_parts(journal, waiting)

@@ -66,11 +66,10 @@ def test_an_existing_map_stays(predict: Predict, scene: Path) -> None:
 def test_the_scene_is_no_output(
     predict: Predict, scene: Path, monkeypatch: pytest.MonkeyPatch, overwrite: tuple[str, ...]
 ) -> None:
-    code = 2 if overwrite else 1
     monkeypatch.chdir(scene.parent)
     for name in (scene, "scene.tif", "../place/scene.tif"):
-        refused(predict, scene, code, "--out", name, *overwrite)
-        refused(predict, scene, code, "--out", "map.tif", "--confidence", name, *overwrite)
+        refused(predict, scene, 2, "--out", name, *overwrite)
+        refused(predict, scene, 2, "--out", "map.tif", "--confidence", name, *overwrite)
 
 
 @needs_links
