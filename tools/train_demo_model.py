@@ -13,6 +13,7 @@ import argparse
 import copy
 import json
 import math
+import textwrap
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -68,10 +69,10 @@ Confusion = npt.NDArray[np.int64]
 class Knobs:
     """What one may want to turn."""
 
-    steps: int = 6400
+    steps: int = 8600
     peak_rate: float = 3e-3
     weight_decay: float = 0.02
-    training_chips: int = 448
+    training_chips: int = 720
     evaluation_chips: int = 150
     real_share: float = 0.1  # of a batch: labelled NAIP crops
     ema_decay: float = 0.997
@@ -507,7 +508,7 @@ def card_text(trained: Trained, facts: dict[str, Any]) -> str:
             evaluation_chips=knobs.evaluation_chips,
             steps=knobs.steps,
             crops=" and then ".join(f"{batch} crops of {size} x {size}" for _, size, batch in CROPS),
-            note=trained.note,
+            note=textwrap.fill(trained.note, 120),
             window_ms=round(1000 * facts["window_s"]),
             megabytes=facts["megabytes"],
             parameters=f"{facts['parameters'] / 1e6:.2f}",
