@@ -17,7 +17,7 @@ from geoseg.inference.plan import Plan
 from geoseg.inference.tile import Mapping
 from geoseg.inference.tiling import choose_tile, round_tile
 from geoseg.model.bundle import ModelBundle
-from geoseg.model.card import OVERLAP_SHARE
+from geoseg.model.card import default_overlap
 from geoseg.model.engines import choose_engine
 from geoseg.raster.landcover import overview_levels
 from geoseg.raster.product import ProductName
@@ -133,7 +133,7 @@ def _grid(scene: Scene, bundle: ModelBundle, window: int | None, overlap: int | 
     elif window is None:
         overlap_px = bundle.overlap_px
     else:
-        overlap_px = window_px // OVERLAP_SHARE
+        overlap_px = default_overlap(window_px)
     height_px, width_px = scene.geobox.shape
     return WindowGrid(height_px, width_px, window_px, overlap_px)
 

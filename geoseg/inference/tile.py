@@ -50,8 +50,6 @@ every class in percent (class, row, col).
 class _WindowRow:
     """The windows of one row of the grid that touch the tile."""
 
-    index: int
-    """In grid.row_starts."""
     cols: tuple[int, ...]
     """Indexes into grid.col_starts."""
     footprint: Window
@@ -66,8 +64,8 @@ def map_tile(mapping: Mapping, engine: Engine, tile: Window, checkpoint: Callabl
     """Return the blended map of one tile.
 
     Every window of the scene's grid that touches the tile is run and summed in the grid's order, so a pixel gets the
-    same sum whatever the tile around it. Windows without a valid pixel are not run. `checkpoint` is called after every
-    window; what it raises ends the tile. Raises SceneError when the scene cannot be read.
+    same sum whatever the tile around it. Windows without a valid pixel are not run. `checkpoint` is called whenever
+    pixels are finished; what it raises ends the tile. Raises SceneError when the scene cannot be read.
     """
     result = _empty_map(mapping, engine, tile)
     window_rows = _window_rows(mapping, tile)
@@ -107,7 +105,6 @@ def _window_rows(mapping: Mapping, tile: Window) -> list[_WindowRow]:
     shared = [grid.row_starts[row] + grid.window_px - grid.row_starts[row + 1] for row in rows[:-1]]
     return [
         _WindowRow(
-            index=row,
             cols=cols,
             footprint=Window(grid.row_starts[row], first, grid.window_px, last + grid.window_px - first),
             shared_px=shared_px,

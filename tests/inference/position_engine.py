@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import Any
 
@@ -67,18 +66,3 @@ class PositionEngine:
 
     def download(self, array: NDArray[Any]) -> NDArray[Any]:
         return array
-
-
-@dataclass(frozen=True)
-class PositionChoice:
-    """Opens the stand-in wherever a task runs; picklable like the real choices."""
-
-    window_px: int
-    fits: int = 10**9
-    threads: int = 1
-
-    def open(self) -> PositionEngine:
-        return PositionEngine(self.fits)
-
-    def with_threads(self, threads: int) -> PositionChoice:
-        return replace(self, threads=threads)
