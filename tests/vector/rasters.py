@@ -1,4 +1,4 @@
-"""Small rasters of classes that are hard to trace: noise, touching corners, rings, spirals, nodata, and crops of real maps."""
+"""Small rasters of classes that are hard to trace: noise, touching corners, rings, spirals, crops of real maps."""
 
 from __future__ import annotations
 
