@@ -1,0 +1,138 @@
+"""The verb that writes polygons: the format by the file's extension, whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+import uuid
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from rasterio.crs import CRS
+
+from geoseg.errors import OutputError, UsageError
+from geoseg.raster.durable import output_error, probe_writable, replace_durably, sync_file
+from geoseg.vector.flatgeobuf import write_flatgeobuf
+from geoseg.vector.geojson import write_geojson, write_geojson_sequence
+from geoseg.vector.geopackage import write_geopackage
+from geoseg.vector.geoparquet import write_geoparquet
+from geoseg.vector.layer import Layer, Table
+from geoseg.vector.reproject import WGS84, reprojection
+
+Writer = Callable[[Path, Layer, Iterable[Table]], None]
+
+_WRITERS: dict[str, Writer] = {
+    ".gpkg": write_geopackage,
+    ".parquet": write_geoparquet,
+    ".geoparquet": write_geoparquet,
+    ".fgb": write_flatgeobuf,
+    ".geojson": write_geojson,
+    ".json": write_geojson,
+    ".geojsonl": write_geojson_sequence,
+    ".geojsons": write_geojson_sequence,
+    ".geojsonseq": write_geojson_sequence,
+}
+EXTENSIONS = tuple(_WRITERS)
+_GEOJSON = (write_geojson, write_geojson_sequence)
+
+
+def check_target(out: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
+    """Return the target as an absolute path if polygons can be written there, before any work is done.
+
+    UsageError for an extension that names no format; OutputError where no file can be made, one exists and may not be
+    replaced, or another program has the GeoPackage open.
+    """
+    path = Path(out)
+    if path.suffix.lower() not in _WRITERS:
+        raise UsageError(f"{path} names no format of polygons; give it one of the extensions {', '.join(EXTENSIONS)}")
+    path = probe_writable(out).absolute()
+    if path.exists() and not overwrite:
+        raise OutputError(f"{path} exists; add --overwrite to replace it, or choose another --out")
+    _check_closed(path)
+    return path
+
+
+def stored_crs(
+    target: Path, crs: CRS | None, wanted: CRS | None = None, announce: Callable[[str], None] | None = None
+) -> CRS | None:
+    """Return the reference system that a file will have: the one wanted, else the raster's own `crs`.
+
+    GeoJSON is always in WGS 84 (RFC 7946, section 4), which is said aloud. UsageError for a wish that cannot be met.
+    """
+    if wanted is not None and crs is None:
+        raise UsageError(
+            "the raster has no CRS to reproject from; leave out --crs, or give the raster its CRS by gdal_edit.py -a_srs"
+        )
+    if _WRITERS[target.suffix.lower()] not in _GEOJSON:
+        return wanted or crs
+    if wanted is not None and wanted != WGS84:
+        raise UsageError(
+            f"GeoJSON is always in WGS 84 (RFC 7946), got --crs {wanted.to_string()[:80]}; "
+            "leave out --crs, or choose a format such as .gpkg"
+        )
+    _say(announce, target, crs)
+    return None if crs is None else WGS84
+
+
+def _say(announce: Callable[[str], None] | None, target: Path, crs: CRS | None) -> None:
+    if announce is None:
+        return
+    if crs is None:
+        announce(f"{target.name}: GeoJSON means WGS 84, but the raster has no CRS; its own coordinates are written")
+    elif crs != WGS84:
+        announce(f"{target.name}: GeoJSON is in WGS 84 longitude and latitude (RFC 7946); polygons are reprojected")
+
+
+def write(target: Path, layer: Layer, tables: Iterable[Table], *, crs: CRS | None = None) -> None:
+    """Write the features as they come, in batches, and give the file its name only when it is whole and on the disk.
+
+    `target` is from `check_target`; `crs` from `stored_crs`: what the file shall be in, where that is not `layer.crs`.
+    OutputError where the file cannot be written, and whatever the tables raise: then nothing is left, and a file that
+    was there stays as it was.
+    """
+    writer = _WRITERS[target.suffix.lower()]
+    if crs is not None and layer.crs is not None and crs != layer.crs:
+        tables = _reprojected(tables, layer.crs, crs)
+        layer = replace(layer, crs=crs)
+    with _workplace(target) as folder:
+        unfinished = folder / target.name
+        try:
+            writer(unfinished, layer, tables)
+            sync_file(unfinished)
+            _check_closed(target)
+            replace_durably(unfinished, target)
+        except (OSError, sqlite3.Error) as error:
+            raise output_error(target, error) from error
+
+
+def _reprojected(tables: Iterable[Table], source: CRS, target: CRS) -> Iterator[Table]:
+    carry = reprojection(source, target)
+    return (replace(table, polygons=carry(table.polygons)) for table in tables)
+
+
+@contextmanager
+def _workplace(target: Path) -> Iterator[Path]:
+    """Make a folder beside the target for the unfinished file, and whatever a driver puts beside that."""
+    folder = target.parent / f".geoseg-{uuid.uuid4().hex}"
+    try:
+        folder.mkdir(parents=True)
+    except OSError as error:
+        raise output_error(target, error) from error
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _check_closed(target: Path) -> None:
+    """Raise OutputError where SQLite's log lies beside the target: it would be played into the new file."""
+    for ending in ("-wal", "-journal"):
+        beside = target.with_name(target.name + ending)
+        if target.suffix.lower() == ".gpkg" and beside.exists():
+            raise OutputError(
+                f"{target} is open in another program ({beside.name} lies beside it); close it there, "
+                "or choose another --out"
+            )

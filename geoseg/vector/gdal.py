@@ -1,0 +1,83 @@
+"""Features streamed to a file by GDAL, for the formats that it writes best."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from geoseg.raster.durable import output_error
+from geoseg.vector.arrow import GEOMETRY, bounded, record_batch, schema
+from geoseg.vector.layer import Layer, Table
+from geoseg.vector.reproject import wkt
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+def write_gdal(  # noqa: PLR0913 - what GDAL wants to know
+    path: Path,
+    layer: Layer,
+    tables: Iterable[Table],
+    *,
+    driver: str,
+    layer_options: Mapping[str, str],
+    settings: Mapping[str, str] | None = None,
+) -> frozenset[int]:
+    """Write a file by one of GDAL's drivers; return the class codes in it. OutputError, and what the tables raise."""
+    import pyarrow as pa  # noqa: PLC0415 - a format that does without it starts quicker
+    import pyogrio  # noqa: PLC0415 - half a second; the other formats do without it
+
+    flow = _Flow(tables, layer)
+    try:
+        with _settings(settings or {}):
+            pyogrio.write_arrow(
+                pa.RecordBatchReader.from_batches(schema(layer), flow),
+                path,
+                layer=layer.name,
+                driver=driver,
+                geometry_name=GEOMETRY,
+                geometry_type="MultiPolygon" if layer.multi else "Polygon",
+                crs=None if layer.crs is None else wkt(layer.crs),
+                layer_options=dict(layer_options),
+            )
+    except Exception as error:
+        if flow.failure is None:
+            raise output_error(path, error) from error
+    if flow.failure is not None:  # Arrow's C stream knows only a text, or nothing
+        raise flow.failure
+    return frozenset(flow.codes)
+
+
+class _Flow:
+    """The record batches of some tables; remembers what went wrong, and which codes went by."""
+
+    def __init__(self, tables: Iterable[Table], layer: Layer) -> None:
+        self._tables, self._layer = tables, layer
+        self.failure: BaseException | None = None
+        self.codes: set[int] = set()
+
+    def __iter__(self) -> Iterator[pa.RecordBatch]:
+        try:
+            for table in bounded(self._tables, self._layer):
+                self.codes.update(np.unique(table.polygons.codes).tolist())
+                yield record_batch(table, self._layer)
+        except Exception as error:
+            self.failure = error
+            raise
+
+
+@contextmanager
+def _settings(values: Mapping[str, str]) -> Iterator[None]:
+    """Hold settings of pyogrio's GDAL, which are the whole process's, and put back what was there."""
+    import pyogrio  # noqa: PLC0415 - see write_gdal
+
+    before = {name: pyogrio.get_gdal_config_option(name) for name in values}
+    pyogrio.set_gdal_config_options(dict(values))
+    try:
+        yield
+    finally:
+        pyogrio.set_gdal_config_options(before)

@@ -1,0 +1,57 @@
+"""GeoPackage (OGC 12-128r19): one layer, its spatial index, and the style that QGIS opens it with."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable
+from contextlib import closing
+from pathlib import Path
+
+from geoseg.vector.arrow import GEOMETRY
+from geoseg.vector.gdal import write_gdal
+from geoseg.vector.layer import Layer, Table
+from geoseg.vector.symbology import categorized_style
+
+_STYLES = """
+CREATE TABLE layer_styles (
+  id INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL, f_table_catalog TEXT(256), f_table_schema TEXT(256),
+  f_table_name TEXT(256), f_geometry_column TEXT(256), styleName TEXT(30), styleQML TEXT, styleSLD TEXT,
+  useAsDefault BOOLEAN, description TEXT, owner TEXT(30), ui TEXT(30),
+  update_time DATETIME DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ','now'))
+)"""
+"""As QGIS creates it by way of GDAL (qgsogrproviderutils, saveStyle)."""
+_CONTENTS = """
+INSERT INTO gpkg_contents (table_name, data_type, identifier, description, srs_id)
+VALUES ('layer_styles', 'attributes', 'layer_styles', '', 0)"""
+_STYLE = """
+INSERT INTO layer_styles
+  (f_table_catalog, f_table_schema, f_table_name, f_geometry_column, styleName, styleQML, styleSLD, useAsDefault,
+   description, owner)
+VALUES ('', '', ?, ?, ?, ?, '', 1, ?, '')"""
+_SETTINGS = {
+    "OGR_SQLITE_SYNCHRONOUS": "OFF",  # the whole file is synced once, before it gets its name
+    "OGR_SQLITE_JOURNAL": "OFF",  # a file that failed is thrown away
+}
+
+
+def write_geopackage(path: Path, layer: Layer, tables: Iterable[Table]) -> None:
+    """Write a GeoPackage. Raises OutputError, and whatever the tables raise."""
+    codes = write_gdal(
+        path,
+        layer,
+        tables,
+        driver="GPKG",
+        layer_options={
+            "GEOMETRY_NAME": GEOMETRY,
+            "IDENTIFIER": layer.name,
+            "DESCRIPTION": layer.description,
+            "SPATIAL_INDEX": "YES",
+        },
+        settings=_SETTINGS,
+    )
+    style = categorized_style(layer, codes)
+    with closing(sqlite3.connect(path)) as database, database:
+        database.execute("PRAGMA synchronous = OFF")
+        database.execute(_STYLES)
+        database.execute(_CONTENTS)
+        database.execute(_STYLE, (layer.name, GEOMETRY, layer.name[:30], style, layer.description))

@@ -1,0 +1,52 @@
+"""How QGIS draws a layer of polygons: each class in its colour, under its name."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from xml.etree import ElementTree as ET
+
+from geoseg.vector.layer import Layer
+
+_DOCTYPE = "<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>\n"
+_GRAY = (128, 128, 128)
+
+
+def categorized_style(layer: Layer, codes: Collection[int]) -> str:
+    """Return a QML document: the legend's classes, and in gray whichever of the codes the legend lacks."""
+    classes = [(c.code, c.name, c.color) for c in layer.legend or ()]
+    known = {code for code, _, _ in classes}
+    classes += [(code, layer.name_of(code), _GRAY) for code in sorted(set(codes) - known)]
+    root = ET.Element("qgis", version="3.16.0", styleCategories="Symbology")
+    renderer = ET.SubElement(
+        root, "renderer-v2", type="categorizedSymbol", attr="name", symbollevels="0", enableorderby="0", forceraster="0"
+    )
+    categories, symbols = ET.SubElement(renderer, "categories"), ET.SubElement(renderer, "symbols")
+    for number, (_, name, color) in enumerate(classes):
+        ET.SubElement(categories, "category", value=name, label=name, symbol=str(number), render="true", type="string")
+        symbols.append(_fill(number, color))
+    ET.SubElement(root, "blendMode").text = "0"
+    ET.SubElement(root, "layerGeometryType").text = "2"
+    ET.indent(root)
+    return f"{_DOCTYPE}{ET.tostring(root, encoding='unicode')}\n"
+
+
+def _fill(number: int, color: tuple[int, int, int]) -> ET.Element:
+    symbol = ET.Element("symbol", name=str(number), type="fill", alpha="1", clip_to_extent="1", force_rhr="0")
+    fill = ET.SubElement(symbol, "layer", {"class": "SimpleFill", "enabled": "1", "locked": "0", "pass": "0"})
+    text = "{},{},{},255".format(*color)
+    # A hairline of the same colour: without one, the background shows through between neighbours.
+    properties = {
+        "color": text,
+        "style": "solid",
+        "outline_color": text,
+        "outline_style": "solid",
+        "outline_width": "0.1",
+        "outline_width_unit": "MM",
+        "joinstyle": "bevel",
+    }
+    options = ET.SubElement(fill, "Option", type="Map")
+    for key, value in properties.items():
+        ET.SubElement(options, "Option", name=key, type="QString", value=value)
+    for key, value in properties.items():  # QGIS before 3.26 reads these
+        ET.SubElement(fill, "prop", k=key, v=value)
+    return symbol
