@@ -1,0 +1,113 @@
+"""Arcs: the shared borders of regions, from node to node, each kept once for its two neighbours."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from geoseg.vector.spill import room
+
+
+@dataclass(slots=True)
+class Arcs:
+    """Nodes, arcs and their vertices. Slots and quadrants are as in `lattice`; rows and columns are the raster's."""
+
+    node_rows: NDArray[np.int32]
+    node_cols: NDArray[np.int32]
+    edges: NDArray[np.uint8]
+    """(node,) the edges that meet there, bit by bit."""
+    quadrants: NDArray[np.int32]
+    """(4 * node,) regions of the pixels around; -1 for background and for regions that are finished."""
+    starts: NDArray[np.int32]
+    """(arc,) the slot where each begins; -1 - 2 col, -2 - 2 col where it is cut at the bottom, at the top of a strip."""
+    ends: NDArray[np.int32]
+    firsts: NDArray[np.int64]
+    """(arc,) its first vertex; nodes are not among the vertices."""
+    counts: NDArray[np.int32]
+    integrals: NDArray[np.int64]
+    """(arc,) the integral of col * d(row) along it as it was traced."""
+    vertices: NDArray[np.int32]
+    """(vertex, 2) row, col."""
+    settled: NDArray[np.bool_]
+    """(arc,) whether it is whole and generalized."""
+
+    @classmethod
+    def none(cls) -> Self:
+        """Return no arcs: what lies above a raster."""
+        small = np.empty(0, np.int32)
+        long = np.empty(0, np.int64)
+        return cls(
+            small,
+            small,
+            np.empty(0, np.uint8),
+            small,
+            small,
+            small,
+            long,
+            small,
+            long,
+            np.empty((0, 2), np.int32),
+            np.empty(0, np.bool_),
+        )
+
+    @property
+    def whole(self) -> NDArray[np.bool_]:
+        """(arc,) whether both ends are known."""
+        return (self.starts >= 0) & (self.ends >= 0)
+
+    def carry(self, keep: NDArray[np.bool_], budget: int) -> Self:
+        """Return what the next strip needs: the arcs of regions to keep, which are (region,), and those cut at the seam.
+
+        The regions are renumbered without gaps. Vertices beyond `budget` bytes lie on the disk.
+        """
+        numbers = np.full(len(keep) + 1, -1, np.int32)  # the last entry is for -1
+        numbers[:-1][keep] = np.arange(np.count_nonzero(keep), dtype=np.int32)
+        quadrants = numbers[self.quadrants]
+        kept = ~self.whole
+        kept |= quadrants.take(self.starts, mode="clip") >= 0
+        kept |= quadrants.take(self.ends, mode="clip") >= 0
+        arcs = np.flatnonzero(kept)
+        starts, ends = self.starts[arcs], self.ends[arcs]
+        used = np.zeros(len(self.node_rows), np.bool_)
+        used[starts[starts >= 0] >> 2] = True
+        used[ends[ends >= 0] >> 2] = True
+        nodes = np.cumsum(used, dtype=np.int32) - np.int32(1)
+        counts = self.counts[arcs]
+        firsts = np.zeros(len(arcs), np.int64)
+        np.cumsum(counts[:-1], out=firsts[1:])
+        vertices = room((int(counts.sum()), 2), np.int32, budget)
+        _copy(self.vertices, self.firsts[arcs], counts, vertices)
+        return type(self)(
+            self.node_rows[used],
+            self.node_cols[used],
+            self.edges[used],
+            quadrants.reshape(-1, 4)[used].ravel(),
+            _renumbered(starts, nodes),
+            _renumbered(ends, nodes),
+            firsts,
+            counts,
+            self.integrals[arcs],
+            vertices,
+            self.settled[arcs],
+        )
+
+
+def _renumbered(slots: NDArray[np.int32], nodes: NDArray[np.int32]) -> NDArray[np.int32]:
+    """Give slots the new numbers of their nodes; codes of the seam stay."""
+    if not len(nodes):
+        return slots
+    return np.where(slots < 0, slots, 4 * nodes.take(slots >> 2, mode="clip") + (slots & 3)).astype(np.int32)
+
+
+@njit(cache=True, nogil=True)
+def _copy(vertices: Any, firsts: Any, counts: Any, copy: Any) -> None:
+    to = 0
+    for arc in range(len(firsts)):
+        for at in range(firsts[arc], firsts[arc] + counts[arc]):
+            copy[to, 0] = vertices[at, 0]
+            copy[to, 1] = vertices[at, 1]
+            to += 1

@@ -1,0 +1,89 @@
+"""The lattice of pixel corners: where borders run, where three or more meet, and the arcs between such nodes.
+
+A border edge lies between two pixels of different class. Edges of a lattice point are numbered clockwise: N 0, E 1,
+S 2, W 3; the quadrant (pixel) to the left of whoever leaves through an edge has the edge's number: NW 0, NE 1, SE 2,
+SW 3. An edge of a node is a slot, 4 * node + edge.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+NODE = 16
+"""The bit of a lattice point where an arc ends: three or four edges meet, or a border turns on the raster's outline."""
+
+
+def mark_edges(frame: NDArray[Any], *, top: bool, bottom: bool) -> tuple[NDArray[np.uint8], NDArray[np.int32], int]:
+    """Return (row * col of the lattice,) bits of edges and NODE; (row + 1,) offsets of the nodes; the count of turns.
+
+    The lattice has a row above each row of the frame but its first, and a column left of each but its first. `top` and
+    `bottom` say whether its first and last rows are the raster's outline; its sides always are.
+    """
+    rows, cols = frame.shape[0] - 1, frame.shape[1] - 1
+    bits = np.empty(rows * cols, np.uint8)
+    node_rows = np.zeros(rows + 1, np.int32)
+    turns = _mark_edges(frame, bits, node_rows, top, bottom)
+    return bits, node_rows, turns
+
+
+@njit(cache=True, nogil=True)
+def _mark_edges(frame: Any, bits: Any, node_rows: Any, top: bool, bottom: bool) -> int:
+    rows, cols = frame.shape[0] - 1, frame.shape[1] - 1
+    turns = 0
+    for row in range(rows):
+        line = row * cols
+        for col in range(cols):
+            north = np.uint8(frame[row, col] != frame[row, col + 1])
+            east = np.uint8(frame[row, col + 1] != frame[row + 1, col + 1])
+            south = np.uint8(frame[row + 1, col] != frame[row + 1, col + 1])
+            west = np.uint8(frame[row, col] != frame[row + 1, col])
+            node = (north & south & (east | west)) | (east & west & (north | south))
+            bits[line + col] = north | (east << 1) | (south << 2) | (west << 3) | (node << 4)
+        nodes = 0
+        for col in range(cols):
+            bit = bits[line + col]
+            turn = ((bit ^ (bit >> 2)) & 3) != 0 and bit < 16
+            if turn and (col == 0 or col == cols - 1 or (top and row == 0) or (bottom and row == rows - 1)):
+                bits[line + col] = bit | 16
+                nodes += 1
+            else:
+                nodes += bit >> 4
+                turns += turn
+        node_rows[row + 1] = node_rows[row] + nodes
+    return turns
+
+
+@njit(cache=True, nogil=True)
+def find_nodes(
+    bits: Any, node_rows: Any, run_rows: Any, run_cols: Any, run_regions: Any, cols: Any, edges: Any, quadrants: Any
+) -> None:
+    """Fill (node,) lattice columns and edge bits, and (4 * node,) the regions of the four pixels around."""
+    width = len(bits) // (len(node_rows) - 1)
+    for row in range(len(node_rows) - 1):
+        node = node_rows[row]
+        above = run_rows[row]
+        below = run_rows[row + 1]
+        line = row * width
+        col = 0
+        while node < node_rows[row + 1]:
+            if bits[line + col] < 16:
+                col += 1
+                continue
+            cols[node] = col
+            edges[node] = bits[line + col] & 15
+            while above + 1 < run_rows[row + 1] and run_cols[above + 1] <= col:
+                above += 1
+            while below + 1 < run_rows[row + 2] and run_cols[below + 1] <= col:
+                below += 1
+            quadrants[4 * node] = run_regions[above]
+            quadrants[4 * node + 3] = run_regions[below]
+            right = above + (above + 1 < run_rows[row + 1] and run_cols[above + 1] == col + 1)
+            quadrants[4 * node + 1] = run_regions[right]
+            right = below + (below + 1 < run_rows[row + 2] and run_cols[below + 1] == col + 1)
+            quadrants[4 * node + 2] = run_regions[right]
+            node += 1
+            col += 1

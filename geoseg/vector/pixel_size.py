@@ -1,0 +1,121 @@
+"""What a pixel measures on the ground; with it, tolerances and minimum areas in the pixels that kernels count."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geoseg.errors import UsageError
+from geoseg.raster.geobox import GeoBox
+from geoseg.vector.measure import zones_m2
+from geoseg.vector.surface import Surface
+from geoseg.vector.units import Quantity
+
+_Matrix = tuple[float, float, float, float]
+_TOTAL_BITS = 61
+"""A whole raster's weights sum to about 2**61 at most, so that two such sums still fit in int64."""
+_UNREACHED = 1 << 62
+"""A threshold that no region reaches."""
+_NEAR_POLE = math.radians(89.9)
+"""A raster's centre may be a pole, where a step east has no length."""
+_ROUNDING = 1e-9
+"""100 m2 of 0.1 m pixels are 10000 of them, not the 10001 that floating point makes of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class PixelSize:
+    """A step to the next column or row, at the raster's centre."""
+
+    matrix: _Matrix
+    """Takes (col, row) to metres (x, y), row by row; the identity where `in_px`."""
+    in_px: bool
+    """Whether metres are not known, because the raster has no place."""
+
+    @classmethod
+    def of(cls, geobox: GeoBox) -> PixelSize:
+        """Measure a raster's pixel. In a geographic CRS it is that of the middle row: other rows differ."""
+        surface = Surface.of(geobox)
+        if surface.in_px:
+            return cls((1.0, 0.0, 0.0, 1.0), in_px=True)
+        a, b, _, d, e, _ = tuple(geobox.transform)[:6]
+        east, north = surface.matrix[0], surface.matrix[3]
+        if surface.is_ellipsoid:
+            _, y = geobox.transform * (geobox.width_px / 2, geobox.height_px / 2)
+            lat = min(max(y * north, -_NEAR_POLE), _NEAR_POLE)
+            curvature = 1 - surface.eccentricity_sq * math.sin(lat) ** 2
+            across = surface.semi_major_m / math.sqrt(curvature)
+            east, north = east * across * math.cos(lat), north * across * (1 - surface.eccentricity_sq) / curvature
+        return cls((a * east, b * east, d * north, e * north), in_px=False)
+
+    @property
+    def area_m2(self) -> float:
+        """Of one pixel; 1 where `in_px`."""
+        a, b, c, d = self.matrix
+        return abs(a * d - b * c)
+
+
+@dataclass(frozen=True, slots=True)
+class Tolerance:
+    """How far a simplified border may leave the one traced."""
+
+    distance: float
+    matrix: _Matrix
+    """Takes (col, row) to the plane, row by row, in which distances are compared with `distance`."""
+
+    @property
+    def doubled_area_px(self) -> float:
+        """Of the triangle that Visvalingam's method may drop, in pixels: legs as long as the tolerance in the plane."""
+        a, b, c, d = self.matrix
+        return 2 * self.distance**2 / abs(a * d - b * c)
+
+
+def tolerance(simplify: Quantity, geobox: GeoBox) -> Tolerance:
+    """Return a tolerance in metres, or in pixels whatever their size. UsageError for metres without a place."""
+    if simplify.in_px:
+        return Tolerance(simplify.value, (1.0, 0.0, 0.0, 1.0))
+    return Tolerance(simplify.value, _known(PixelSize.of(geobox), simplify).matrix)
+
+
+def sieve_weights(min_area: Quantity, geobox: GeoBox) -> tuple[NDArray[np.int64], int]:
+    """Return the weight of a pixel in each row (row,), and the weight from which a region is large enough.
+
+    Each pixel weighs 1 but where rows differ in area, in a geographic CRS along the parallels: there the weights are
+    their areas on the ellipsoid, in a unit small enough for nine digits and large enough that all pixels together weigh
+    less than 2**62. In a rotated geographic raster all pixels count as the middle one. UsageError for square metres
+    without a place.
+    """
+    ones = np.ones(geobox.height_px, np.int64)
+    if min_area.in_px:
+        return ones, _up(min_area.value)
+    area_m2 = _known(PixelSize.of(geobox), min_area).area_m2
+    surface = Surface.of(geobox)
+    if not surface.is_ellipsoid or geobox.transform.b or geobox.transform.d:
+        return ones, _up(min_area.value / area_m2)
+    rows_m2 = _row_areas_m2(geobox, surface)
+    total_m2 = float(rows_m2.sum()) * geobox.width_px
+    unit_m2 = 2.0 ** math.ceil(math.log2(total_m2) - _TOTAL_BITS)
+    weights = np.maximum(np.rint(rows_m2 / unit_m2), 1).astype(np.int64)
+    return weights, _up(min_area.value / unit_m2)
+
+
+def _row_areas_m2(geobox: GeoBox, surface: Surface) -> NDArray[np.float64]:
+    """Return the area of a pixel in each row of a north-up or south-up geographic raster; 0 beyond a pole."""
+    y = geobox.transform.f + geobox.transform.e * np.arange(geobox.height_px + 1)
+    lat = np.clip(y * surface.matrix[3], -math.pi / 2, math.pi / 2)
+    return np.abs(zones_m2(lat, surface) * geobox.transform.a * surface.matrix[0])
+
+
+def _up(pixels: float) -> int:
+    return min(math.ceil(pixels * (1 - _ROUNDING)), _UNREACHED)
+
+
+def _known(size: PixelSize, wanted: Quantity) -> PixelSize:
+    if size.in_px:
+        raise UsageError(
+            f"{wanted.option} {wanted.value:g} is in metres, but without a CRS the size of a pixel on the ground is "
+            f"not known; give pixels: {wanted.option} {wanted.value:g}px"
+        )
+    return size

@@ -1,0 +1,180 @@
+"""The minimum mapping unit: regions too small to be mapped are given to their neighbours."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from geoseg.vector.neighbours import Neighbours, find_neighbours, number_regions, run_lengths
+
+Strips = Callable[[], Iterator[NDArray[Any]]]
+"""Yields the strips (row, col) of a raster in order, the same ones at each call."""
+
+
+def sieve(  # noqa: PLR0913 - the raster, what weighs, what counts
+    strips: Strips,
+    background: int,
+    cols: int,
+    threshold: int,
+    *,
+    row_weights: NDArray[np.int64] | None = None,
+    side_weights: tuple[int, int] = (1, 1),
+    connectivity: int = 4,
+) -> Strips:
+    """Return the strips of the raster without the regions lighter than the threshold; its own are read at once.
+
+    The lightest region, of equals the one with the first pixel, takes the class of the neighbour with which it shares
+    the longest border, of equals the one with the first pixel; with all regions of that class that it touches it is one
+    region from then on. So until each weighs enough, or has no neighbour: background is none, nor is the outside.
+    Pixels may be given to another class, never to or from the background. The strips' heights change nothing.
+
+    `row_weights` is (row,), what a pixel of each row weighs, at least 1; None for 1. `side_weights` are the lengths of a
+    pixel's side along a row and along a column. With connectivity 8 regions are joined at corners too; a neighbour is
+    still who shares a side. In memory stay 32 bytes a region and 12 a border of a light one while the raster is read,
+    8 more a region while it is settled who goes where, then only the region's class.
+    """
+    neighbours = find_neighbours(strips(), background, cols, threshold, row_weights, side_weights, connectivity)
+    return partial(_rewrite, strips, background, cols, neighbours.rows, _settle(neighbours, threshold))
+
+
+def _rewrite(strips: Strips, background: int, cols: int, rows: int, codes: NDArray[Any]) -> Iterator[NDArray[Any]]:
+    """Yield the strips with the class of each region; `codes` is (region,) by number."""
+    for strip in number_regions(strips(), background, cols):
+        if strip.first_row < rows:  # not the row below the raster
+            here = np.append(codes[strip.numbers], codes.dtype.type(background))  # the last entry is for -1
+            runs = here[strip.regions.run_regions[strip.regions.run_rows[1] :]]
+            pixels = np.repeat(runs, run_lengths(strip.regions, cols))
+            yield pixels.reshape(-1, cols + 2)[:, 1:-1]
+
+
+def _settle(neighbours: Neighbours, threshold: int) -> NDArray[Any]:
+    """Return (region,) the class of each number in the end.
+
+    A region that is given away at least doubles in weight, its neighbour being no lighter. So of the regions that weigh
+    less than twice the lightest, each is given away at its first weight or not at all: sorted once, they need no heap.
+    For the same reason a border is looked at no more often than a weight can be doubled below the threshold.
+    """
+    if not len(neighbours.codes):
+        return neighbours.codes.astype(neighbours.dtype)
+    parents, weights = neighbours.parents, neighbours.weights
+    members = np.arange(len(parents), dtype=np.int32)
+    shared = np.full(len(parents), -1, np.int64)
+    around = np.empty(len(parents), np.int32)
+    if len(neighbours.corners):
+        _join_corners(neighbours.corners, threshold, parents, weights, members)
+    while len(light := np.flatnonzero(weights < threshold)):
+        heard = weights[light]
+        limit = min(2 * int(heard.min()), threshold)
+        turns = light[heard < limit]
+        turns = turns[np.argsort(weights[turns], kind="stable")].astype(np.int32)
+        _give_away(
+            turns,
+            limit,
+            threshold,
+            neighbours.codes,
+            parents,
+            weights,
+            members,
+            neighbours.first_borders,
+            neighbours.border_counts,
+            neighbours.others,
+            neighbours.lengths,
+            shared,
+            around,
+        )
+    while np.any((further := parents[parents]) != parents):
+        parents = further
+    return neighbours.codes[parents].astype(neighbours.dtype)
+
+
+@njit(cache=True, nogil=True)
+def _find(parents: Any, region: int) -> int:
+    while parents[region] != region:
+        parents[region] = parents[parents[region]]
+        region = parents[region]
+    return region
+
+
+@njit(cache=True, nogil=True)
+def _join(region: int, other: int, threshold: int, parents: Any, weights: Any, members: Any) -> int:
+    """Make one region of two; `members` leads around each region's numbers, so two circles become one."""
+    first = min(region, other)
+    second = max(region, other)
+    parents[second] = first
+    weights[first] = min(weights[first] + weights[second], threshold)
+    weights[second] = threshold  # a number given up is never light
+    members[first], members[second] = members[second], members[first]
+    return first
+
+
+@njit(cache=True, nogil=True)
+def _join_corners(corners: Any, threshold: int, parents: Any, weights: Any, members: Any) -> None:
+    for pair in range(len(corners)):
+        region = _find(parents, corners[pair, 0])
+        other = _find(parents, corners[pair, 1])
+        if region != other:
+            _join(region, other, threshold, parents, weights, members)
+
+
+@njit(cache=True, nogil=True)
+def _give_away(
+    turns: Any,
+    limit: int,
+    threshold: int,
+    codes: Any,
+    parents: Any,
+    weights: Any,
+    members: Any,
+    first_borders: Any,
+    border_counts: Any,
+    others: Any,
+    lengths: Any,
+    shared: Any,
+    around: Any,
+) -> None:
+    """Give each region, when its turn comes, to a neighbour, unless it has become as heavy as the limit by then.
+
+    `shared` is (region,) -1, here and afterwards; `around` is room for the neighbours of one region.
+    """
+    for turn in range(len(turns)):
+        region = turns[turn]
+        if weights[region] >= limit:
+            continue
+        count = 0
+        number = region
+        while True:
+            first = first_borders[number]
+            for border in range(first, first + border_counts[number]):
+                other = _find(parents, others[border])
+                others[border] = other
+                if other == region:
+                    continue
+                if shared[other] < 0:
+                    shared[other] = 0
+                    around[count] = other
+                    count += 1
+                shared[other] += lengths[border]
+            number = members[number]
+            if number == region:
+                break
+        chosen = -1
+        longest = 0
+        for other in around[:count]:
+            if shared[other] > longest or (shared[other] == longest and other < chosen):
+                chosen = other
+                longest = shared[other]
+        if chosen < 0:
+            weights[region] = threshold
+            continue
+        code = codes[chosen]
+        for other in around[:count]:
+            if codes[other] == code:
+                region = _join(region, other, threshold, parents, weights, members)
+        codes[region] = code
+        for other in around[:count]:
+            shared[other] = -1
