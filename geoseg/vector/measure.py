@@ -37,7 +37,7 @@ def measure(polygons: Polygons, surface: Surface) -> tuple[NDArray[np.float64], 
 
 
 def zones_m2(lats: NDArray[np.float64], surface: Surface) -> NDArray[np.float64]:
-    """Return the area between each two neighbours (zone + 1,) of parallels of an ellipsoid, for each radian of longitude.
+    """Return the area between neighbours (zone + 1,) of parallels of an ellipsoid, for each radian of longitude.
 
     Latitudes in radians; (zone,), negative where they fall.
     """

@@ -1,0 +1,179 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import shapely
+from affine import Affine
+from hypothesis import given
+from hypothesis import strategies as st
+from pyproj import Geod
+from rasterio.crs import CRS
+
+from geoseg.errors import UsageError
+from geoseg.raster.geobox import GeoBox
+from geoseg.vector.pixel_size import PixelSize, sieve_weights, tolerance
+from geoseg.vector.units import area, length
+
+UTM = GeoBox(100, 90, Affine(0.5, 0, 5e5, 0, -0.5, 4e6), CRS.from_epsg(32618))
+FEET = GeoBox(100, 90, Affine(2, 0, 1e6, 0, -2, 2e5), CRS.from_epsg(2263))
+NOWHERE = GeoBox(100, 90, Affine.identity())
+WORLD = GeoBox(1800, 3600, Affine(0.1, 0, -180, 0, -0.1, 90), CRS.from_epsg(4326))
+
+
+@pytest.mark.parametrize(
+    ("typed", "value", "in_px"),
+    [
+        ("1.5", 1.5, False),
+        ("1.5m", 1.5, False),
+        (" 1.5 M ", 1.5, False),
+        ("1.5px", 1.5, True),
+        (".5 px", 0.5, True),
+        (2, 2, False),
+        (1e-7, 1e-7, False),
+        ("1e3m", 1000, False),
+        ("2km", 2000, False),
+        ("30cm", 0.3, False),
+        (np.float32(1.5), 1.5, False),
+    ],
+)
+def test_lengths(typed: float | str, value: float, in_px: bool) -> None:  # noqa: FBT001 - pytest fills it in
+    said = length(typed)
+    assert said.value == pytest.approx(value)
+    assert said.in_px is in_px
+
+
+@pytest.mark.parametrize(
+    ("typed", "value", "in_px"),
+    [
+        ("100", 100, False),
+        ("100m2", 100, False),
+        ("100 m²", 100, False),
+        ("25px", 25, True),
+        ("0.5ha", 5000, False),
+        ("2 km2", 2e6, False),
+        (0, 0, False),
+    ],
+)
+def test_areas(typed: float | str, value: float, in_px: bool) -> None:  # noqa: FBT001 - pytest fills it in
+    said = area(typed)
+    assert said.value == pytest.approx(value)
+    assert said.in_px is in_px
+
+
+NONSENSE = [
+    "",
+    "m",
+    "px",
+    "nan",
+    "inf",
+    "-1",
+    "-0.1px",
+    "1,5",
+    "1.5 2",
+    "1.5ft",
+    "1e",
+    "0x10",
+    "1e999",
+    "\N{ARABIC-INDIC DIGIT ONE}",
+    "1_0",
+    "2\n3",
+    math.nan,
+    math.inf,
+    -1.0,
+    True,
+]
+
+
+@pytest.mark.parametrize("typed", [*NONSENSE, "1m2", "1ha"])
+def test_lengths_that_are_none(typed: float | str) -> None:
+    with pytest.raises(UsageError, match=r"--simplify") as caught:
+        length(typed)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("typed", [*NONSENSE, "1m", "1m3"])
+def test_areas_that_are_none(typed: float | str) -> None:
+    with pytest.raises(UsageError, match=r"--smallest") as caught:
+        area(typed, "--smallest")
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_pixels_have_the_size_of_their_crs() -> None:
+    assert PixelSize.of(UTM).matrix == pytest.approx((0.5, 0, 0, -0.5))
+    assert PixelSize.of(FEET).matrix == pytest.approx((2 * 1200 / 3937, 0, 0, -2 * 1200 / 3937))
+    assert PixelSize.of(FEET).area_m2 == pytest.approx((2 * 1200 / 3937) ** 2)
+    assert PixelSize.of(NOWHERE).in_px
+
+
+@given(lat=st.floats(-89, 89))
+def test_geographic_pixels_are_measured_at_the_middle(lat: float) -> None:
+    box = GeoBox(11, 21, Affine(1e-4, 0, 7 - 10.5e-4, 0, -2e-4, lat + 5.5 * 2e-4), CRS.from_epsg(4326))
+    a, b, c, d = PixelSize.of(box).matrix
+    geod = Geod(ellps="WGS84")
+    assert a == pytest.approx(geod.inv(7, lat, 7 + 1e-4, lat)[2], rel=1e-6)
+    assert -d == pytest.approx(geod.inv(7, lat - 1e-4, 7, lat + 1e-4)[2], rel=1e-6)
+    assert (b, c) == (0, 0)
+
+
+def test_a_raster_around_a_pole_has_a_size() -> None:
+    polar = GeoBox(20, 360, Affine(1, 0, -180, 0, -1, 100), CRS.from_epsg(4326))
+    assert PixelSize.of(polar).area_m2 > 0
+
+
+def test_rotated_pixels_keep_their_area() -> None:
+    turned = GeoBox(9, 9, Affine.rotation(30) * Affine.scale(3, -2), CRS.from_epsg(32618))
+    assert PixelSize.of(turned).area_m2 == pytest.approx(6)
+
+
+def test_tolerances() -> None:
+    assert tolerance(length("1.5px"), WORLD).doubled_area_px == pytest.approx(2 * 1.5**2)
+    assert tolerance(length("1.5px"), NOWHERE).doubled_area_px == pytest.approx(2 * 1.5**2)
+    assert tolerance(length("1.5m"), UTM).doubled_area_px == pytest.approx(2 * 3**2)
+    metres = tolerance(length(1), FEET)
+    assert (metres.distance, metres.matrix) == (1, PixelSize.of(FEET).matrix)
+
+
+@pytest.mark.parametrize(
+    "box", [NOWHERE, GeoBox(9, 9, Affine(2, 0, 0, 0, -2, 0)), GeoBox(9, 9, Affine.identity(), CRS.from_epsg(32618))]
+)
+def test_metres_without_a_place_are_refused_with_the_way_out(box: GeoBox) -> None:
+    with pytest.raises(UsageError, match=r"give pixels: --simplify 1\.5px"):
+        tolerance(length("1.5"), box)
+    with pytest.raises(UsageError, match=r"give pixels: --min-area 100px"):
+        sieve_weights(area("100"), box)
+    assert sieve_weights(area("100px"), box)[1] == 100
+
+
+@given(pixels=st.integers(0, 10**6), size=st.sampled_from([0.1, 0.3, 0.5, 0.7, 10.0, 30.0]))
+def test_whole_pixels_stay_whole(pixels: int, size: float) -> None:
+    box = GeoBox(4, 5, Affine(size, 0, 5e5, 0, -size, 4e6), CRS.from_epsg(32618))
+    weights, threshold = sieve_weights(area(pixels * (size * size)), box)
+    assert (weights.tolist(), threshold) == ([1, 1, 1, 1], pixels)
+    assert sieve_weights(area((pixels + 0.5) * size * size), box)[1] == pixels + 1
+
+
+def test_rows_of_a_geographic_raster_weigh_what_they_measure() -> None:
+    weights, threshold = sieve_weights(area("3km2"), WORLD)
+    geod = Geod(ellps="WGS84")
+    for row in (0, 1, 450, 899, 1300, 1799):
+        cell = shapely.box(0, 90 - 0.1 * (row + 1), 0.1, 90 - 0.1 * row)
+        area_m2, _ = geod.geometry_area_perimeter(shapely.segmentize(cell, 1e-3))
+        assert weights[row] / threshold == pytest.approx(area_m2 / 3e6, rel=1e-6)
+    assert 2**59 < int(weights.sum()) * WORLD.width_px < 2**62
+
+
+@pytest.mark.parametrize("typed", ["1e300", "1e300px"])
+@pytest.mark.parametrize("box", [UTM, WORLD])
+def test_a_threshold_fits_its_integer(box: GeoBox, typed: str) -> None:
+    weights, threshold = sieve_weights(area(typed), box)
+    assert int(weights.sum()) * box.width_px < threshold < 2**63
+
+
+def test_rotated_geographic_rasters_count_as_the_middle() -> None:
+    turned = GeoBox(
+        9, 9, Affine.translation(10, 50) * Affine.rotation(30) * Affine.scale(1e-4, -1e-4), CRS.from_epsg(4326)
+    )
+    weights, threshold = sieve_weights(area(10 * PixelSize.of(turned).area_m2), turned)
+    assert (set(weights.tolist()), threshold) == ({1}, 10)
