@@ -25,15 +25,24 @@ def measure(polygons: Polygons, surface: Surface) -> tuple[NDArray[np.float64], 
     plane they are the CRS's, in true metres whatever its unit. On an ellipsoid an edge is what is drawn, a straight
     line in longitude and latitude (along a parallel, not the great circle); beyond a pole there is no area.
     """
-    a, b, c, d = surface.matrix
-    area, perimeter = _measure(
-        polygons.features,
-        polygons.polygons,
-        polygons.rings,
-        np.ascontiguousarray(polygons.xy),
-        np.array([a, b, c, d, surface.semi_major_m, surface.eccentricity_sq]),
-    )
-    return area, perimeter
+    count = len(polygons.rings) - 1
+    inside, around = np.empty(count), np.empty(count)
+    numbers = np.array([*surface.matrix, surface.semi_major_m, surface.eccentricity_sq])
+    _measure_rings(_within_poles(np.ascontiguousarray(polygons.xy), surface), polygons.rings, numbers, inside, around)
+    is_hole = np.ones(count, np.bool_)
+    is_hole[polygons.polygons[:-1]] = False
+    rings_of_feature = np.diff(polygons.polygons[polygons.features])
+    feature = np.repeat(np.arange(len(polygons)), rings_of_feature)
+    sums = [np.bincount(feature, values, len(polygons)) for values in (np.where(is_hole, -inside, inside), around)]
+    return sums[0].astype(np.float64), sums[1].astype(np.float64)
+
+
+def _within_poles(xy: NDArray[np.float64], surface: Surface) -> NDArray[np.float64]:
+    """Return vertices as they are, or with what lies beyond a pole on it: half a pixel does in many a world grid."""
+    pole = math.pi / 2 / surface.matrix[3]
+    if not surface.is_ellipsoid or np.abs(xy[:, 1]).max(initial=0.0) <= pole:
+        return xy
+    return np.stack([xy[:, 0], np.clip(xy[:, 1], -pole, pole)], axis=1)
 
 
 def zones_m2(lats: NDArray[np.float64], surface: Surface) -> NDArray[np.float64]:
@@ -46,21 +55,13 @@ def zones_m2(lats: NDArray[np.float64], surface: Surface) -> NDArray[np.float64]
 
 
 @njit(cache=True, nogil=True)
-def _measure(features: Any, polygons: Any, rings: Any, xy: Any, surface: Any) -> Any:  # noqa: ANN401 - numba types them
-    count = len(features) - 1
-    area = np.zeros(count)
-    perimeter = np.zeros(count)
-    for feature in range(count):
-        for polygon in range(features[feature], features[feature + 1]):
-            first = polygons[polygon]
-            for ring in range(first, polygons[polygon + 1]):
-                if surface[4] > 0:
-                    inside, around = _on_ellipsoid(xy, rings[ring], rings[ring + 1], surface)
-                else:
-                    inside, around = _on_plane(xy, rings[ring], rings[ring + 1], surface)
-                area[feature] += inside if ring == first else -inside
-                perimeter[feature] += around
-    return area, perimeter
+def _measure_rings(xy: Any, rings: Any, surface: Any, inside: Any, around: Any) -> None:  # noqa: ANN401 - numba's
+    """Fill in area and perimeter of each ring; `surface` is its matrix, semi-major axis and squared eccentricity."""
+    for ring in range(len(inside)):
+        if surface[4] > 0:
+            inside[ring], around[ring] = _on_ellipsoid(xy, rings[ring], rings[ring + 1], surface)
+        else:
+            inside[ring], around[ring] = _on_plane(xy, rings[ring], rings[ring + 1], surface)
 
 
 @njit(cache=True, nogil=True)
@@ -86,13 +87,11 @@ def _on_ellipsoid(xy: Any, start: int, stop: int, surface: Any) -> tuple[float, 
     parallel (Green's theorem); means and lengths by two Gauss points every 0.01 radians of latitude.
     """
     unit = surface[3]
-    pole = math.pi / 2 / unit
     semi_major, eccentricity_sq = surface[4], surface[5]
-    start_y = min(max(xy[start, 1], -pole), pole)
     inside, around = 0.0, 0.0
-    above = 0.0  # the first vertex; small differences keep their digits
+    origin, above = xy[start, 1] * unit, 0.0  # the first vertex; small differences keep their digits
     for vertex in range(start + 1, stop):
-        next_above = (min(max(xy[vertex, 1], -pole), pole) - start_y) * unit
+        next_above = (xy[vertex, 1] - xy[start, 1]) * unit
         dlon, dlat = (xy[vertex, 0] - xy[vertex - 1, 0]) * unit, next_above - above
         steps = 1 + int(abs(dlat) / _STEP)
         nodes = 1 if dlat == 0 else 2 * steps
@@ -100,8 +99,8 @@ def _on_ellipsoid(xy: Any, start: int, stop: int, surface: Any) -> tuple[float, 
             gauss = 0.5 + (_GAUSS if node % 2 else -_GAUSS)
             at = above + dlat * (node // 2 + gauss) / steps
             if dlon != 0:
-                inside += dlon * _zone(start_y * unit, at, semi_major, eccentricity_sq) / nodes
-            sine = math.sin(start_y * unit + at)
+                inside += dlon * _zone(origin, at, semi_major, eccentricity_sq) / nodes
+            sine = math.sin(origin + at)
             curvature = 1 - eccentricity_sq * sine * sine
             east = dlon * math.sqrt(1 - sine * sine)
             north = dlat * (1 - eccentricity_sq) / curvature
