@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from functools import cache
 from pathlib import Path
 
@@ -229,7 +230,7 @@ def _rows_out(pixels: Classes) -> Classes:
 
 
 def _classes(path: Path) -> Classes:
-    with rasterio.open(path) as dataset:
+    with warnings.catch_warnings(action="ignore"), rasterio.open(path) as dataset:  # pictures lie nowhere
         bands, valid = dataset.read(), dataset.dataset_mask() > 0
     if path.match(_MASKS):  # colours of pure levels: three bits name the class
         red, green, blue = (bands > 127).astype(np.uint8)

@@ -1,3 +1,116 @@
-"""The strip height changes nothing: the same features in the same order, bit for bit."""
+"""The strip height changes nothing: the same features in the same order, bit for bit, however a raster is cut."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from geoseg.vector.polygons import Polygons
+from geoseg.vector.trace import trace_strips
+from tests.vector.rasters import NODATA, Classes, adversarial, any_raster, crowded_raster, real, smooth_noise
+from tests.vector.test_exact import HALF_METRES
+
+HEIGHTS = (1, 2, 3, 7)
+
+
+@pytest.mark.parametrize("name", adversarial())
+def test_hard_rasters_do_not_depend_on_the_strip_height(name: str) -> None:
+    _check(adversarial()[name], HEIGHTS)
+
+
+def test_real_maps_do_not_depend_on_the_strip_height(shared_data: Path) -> None:
+    for crop in real(shared_data).values():
+        _check(crop, (1, 16, 67))
+
+
+@settings(max_examples=200, deadline=None)
+@given(any_raster(), st.data())
+def test_any_cuts_give_the_same(classes: Classes, data: st.DataObject) -> None:
+    inner = st.lists(st.integers(1, max(1, len(classes) - 1)), unique=True, max_size=len(classes) - 1)
+    cuts = sorted(data.draw(inner if len(classes) > 1 else st.just([])))
+    _check_equal(_joined(_traced(np.split(classes, cuts), len(classes))), _joined(_traced([classes], len(classes))))
+
+
+@settings(max_examples=60, deadline=None)
+@given(crowded_raster(), st.integers(1, 9))
+def test_any_noise_gives_the_same(classes: Classes, height: int) -> None:
+    _check(classes, (height,))
+
+
+@pytest.mark.parametrize("options", [{"nodes": True}, {"budget": 0}, {"budget": 4000}], ids=str)
+def test_neither_does_what_depends_on_options(options: dict[str, Any]) -> None:
+    for classes in adversarial().values():
+        _check(classes, (1, 5), **options)
+
+
+def test_what_is_on_the_disk_is_the_same() -> None:
+    classes = adversarial()["double spiral"]
+    _check_equal(
+        _joined(_traced(_cut(classes, 2), len(classes), budget=0)), _joined(_traced(_cut(classes, 2), len(classes)))
+    )
+
+
+def test_what_is_finished_is_handed_on_and_nothing_waits_for_the_end() -> None:
+    classes = smooth_noise((2000, 40), 6, 1.0, 11)
+    read = 0
+
+    def strips() -> Iterator[Classes]:
+        nonlocal read
+        for strip in _cut(classes, 20):
+            read += 1
+            yield strip
+
+    waiting = []
+    handed_on = 0
+    for batch in _traced(strips(), len(classes)):
+        handed_on += int(batch.area_px.sum())
+        waiting.append(read * 20 * 40 - handed_on)
+    assert handed_on == classes.size
+    assert max(waiting) < 120 * 40
+
+
+def _traced(strips: Iterable[Classes], height: int, **options: Any) -> Iterator[Polygons]:
+    return trace_strips(strips, height, NODATA, HALF_METRES, **options)
+
+
+def _cut(classes: Classes, height: int) -> list[Classes]:
+    return [classes[row : row + height] for row in range(0, len(classes), height)]
+
+
+def _check(classes: Classes, heights: Iterable[int], **options: Any) -> None:
+    whole = _joined(_traced([classes], len(classes), **options))
+    assert whole.area_px.sum() == np.count_nonzero(classes != NODATA)
+    for height in heights:
+        _check_equal(_joined(_traced(_cut(classes, height), len(classes), **options)), whole)
+
+
+def _joined(batches: Iterable[Polygons]) -> Polygons:
+    found = list(batches)
+    assert found, "not even an empty batch"
+    return Polygons(
+        np.concatenate([batch.codes for batch in found]),
+        np.concatenate([batch.area_px for batch in found]),
+        _offsets([batch.features for batch in found]),
+        _offsets([batch.polygons for batch in found]),
+        _offsets([batch.rings for batch in found]),
+        np.concatenate([batch.xy for batch in found]),
+    )
+
+
+def _offsets(batches: list[NDArray[np.int64]]) -> NDArray[np.int64]:
+    counts = np.concatenate([np.diff(offsets) for offsets in batches])
+    return np.append(0, np.cumsum(counts))
+
+
+def _check_equal(made: Polygons, whole: Polygons) -> None:
+    for field in ("codes", "area_px", "features", "polygons", "rings", "xy"):
+        one, other = getattr(made, field), getattr(whole, field)
+        assert one.dtype == other.dtype
+        assert np.array_equal(one, other), field
