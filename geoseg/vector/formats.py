@@ -64,7 +64,7 @@ def stored_crs(
     """
     if wanted is not None and crs is None:
         raise UsageError(
-            "the raster has no CRS to reproject from; leave out --crs, or give the raster its CRS by gdal_edit.py -a_srs"
+            "the raster has no CRS to reproject from; leave out --crs, or give the raster one by gdal_edit.py -a_srs"
         )
     if _WRITERS[target.suffix.lower()] not in _GEOJSON:
         return wanted or crs

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
@@ -21,7 +23,7 @@ def wkb_sizes(polygons: Polygons, *, multi: bool) -> NDArray[np.int64]:
     first_ring = polygons.polygons[polygons.features]
     rings, vertices = np.diff(first_ring), np.diff(polygons.rings[first_ring])
     heads = 1 + np.diff(polygons.features) if multi else 1
-    return _HEAD_BYTES * heads + _COUNT_BYTES * rings + _VERTEX_BYTES * vertices
+    return np.asarray(_HEAD_BYTES * heads + _COUNT_BYTES * rings + _VERTEX_BYTES * vertices)
 
 
 def to_wkb(polygons: Polygons, *, multi: bool) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
@@ -35,12 +37,13 @@ def to_wkb(polygons: Polygons, *, multi: bool) -> tuple[NDArray[np.int64], NDArr
     np.cumsum(wkb_sizes(polygons, multi=multi), out=offsets[1:])
     content = np.empty(offsets[-1], np.uint8)
     vertices = np.ascontiguousarray(polygons.xy, "<f8").reshape(-1).view(np.uint8)
-    _fill(polygons.features, polygons.polygons, polygons.rings, vertices, multi, content)
+    _fill((polygons.features, polygons.polygons, polygons.rings), vertices, multi, content)
     return offsets, content
 
 
 @njit(cache=True, nogil=True)
-def _fill(features, polygons, rings, vertices, multi, content):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+def _fill(shape: Any, vertices: Any, multi: bool, content: Any) -> None:  # noqa: ANN401, FBT001 - numba types them
+    features, polygons, rings = shape
     at = 0
     for feature in range(len(features) - 1):
         if multi:
@@ -57,13 +60,13 @@ def _fill(features, polygons, rings, vertices, multi, content):  # type: ignore[
 
 
 @njit(cache=True, nogil=True)
-def _head(content, at, kind, parts):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+def _head(content: Any, at: int, kind: int, parts: int) -> int:  # noqa: ANN401
     content[at] = 1
     return _count(content, _count(content, at + 1, kind), parts)
 
 
 @njit(cache=True, nogil=True)
-def _count(content, at, value):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+def _count(content: Any, at: int, value: int) -> int:  # noqa: ANN401
     for byte in range(_COUNT_BYTES):
         content[at + byte] = (value >> (8 * byte)) & 255
     return at + _COUNT_BYTES
