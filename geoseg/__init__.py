@@ -2,6 +2,7 @@
 
 >>> import geoseg
 >>> geoseg.predict("scene.tif", "landcover.tif")  # doctest: +SKIP
+>>> polygons = geoseg.vectorize("landcover.tif", simplify=1.5)  # doctest: +SKIP
 
 The names below are loaded on first use: `import geoseg` is quick, and loads neither torch nor GDAL.
 """
@@ -20,16 +21,18 @@ if TYPE_CHECKING:
     from geoseg.inference.plan import Plan
     from geoseg.inference.planning import plan
     from geoseg.inference.predict import predict
-    from geoseg.inference.progress import Progress
     from geoseg.legend import DEEPGLOBE, NODATA, LandCover, Legend
     from geoseg.model.bundle import ModelBundle
     from geoseg.model.normalization import Normalization
     from geoseg.model.save import save_bundle
     from geoseg.preview.picture import picture
+    from geoseg.preview.polygons_picture import draw_polygons
+    from geoseg.progress import Progress
     from geoseg.raster.geobox import GeoBox
     from geoseg.raster.scene import Patch, Scene
     from geoseg.raster.statistics import BandStatistics
     from geoseg.raster.windows import Window
+    from geoseg.vector.vectorize import vectorize
 
 __version__ = VERSION
 
@@ -48,6 +51,7 @@ __all__ = [
     "Scene",
     "Window",
     "__version__",
+    "draw_polygons",
     "errors",
     "info",
     "labels",
@@ -55,6 +59,7 @@ __all__ = [
     "plan",
     "predict",
     "save_bundle",
+    "vectorize",
 ]
 
 _HOME = {
@@ -68,15 +73,17 @@ _HOME = {
     "Normalization": "geoseg.model.normalization",
     "Patch": "geoseg.raster.scene",
     "Plan": "geoseg.inference.plan",
-    "Progress": "geoseg.inference.progress",
+    "Progress": "geoseg.progress",
     "Scene": "geoseg.raster.scene",
     "Window": "geoseg.raster.windows",
+    "draw_polygons": "geoseg.preview.polygons_picture",
     "info": "geoseg.facts.info",
     "labels": "geoseg.inference.labels",
     "picture": "geoseg.preview.picture",
     "plan": "geoseg.inference.planning",
     "predict": "geoseg.inference.predict",
     "save_bundle": "geoseg.model.save",
+    "vectorize": "geoseg.vector.vectorize",
 }
 """The module in which each public name lives."""
 

@@ -19,7 +19,7 @@ from geoseg_cli.progress import ProgressBar
 from geoseg_cli.say import say
 
 if TYPE_CHECKING:
-    from geoseg.inference.progress import Progress
+    from geoseg.progress import Progress
 
 _PRETRAINED = ("legend", "mean", "std")
 """Options that complete a folder written by save_pretrained."""
@@ -156,7 +156,7 @@ class InterruptedRunError(GeosegError):
     """The user, or the system, stopped the run."""
 
     def __init__(self, last: Progress | None) -> None:
-        count = f"{last.tiles_done} of {last.tiles_total} tiles" if last else "the tiles so far"
+        count = f"{last.pieces_done} of {last.pieces_total} tiles" if last else "the tiles so far"
         super().__init__(f"interrupted; {count} are finished and kept, the same command goes on from there")
 
 

@@ -11,7 +11,7 @@ from tqdm import tqdm
 from geoseg_cli.say import say
 
 if TYPE_CHECKING:
-    from geoseg.inference.progress import Progress
+    from geoseg.progress import Progress
 
 _LINE_EVERY_S = 30.0
 

@@ -12,10 +12,10 @@ from typing import Any
 from geoseg.errors import OutputError, SceneError
 from geoseg.inference.journal import Journal, clear_parts, open_journal, unfinished
 from geoseg.inference.plan import Plan, fingerprint
-from geoseg.inference.progress import Progress
 from geoseg.inference.run import check_shared, run_tasks, stoppable
 from geoseg.inference.targets import Targets
 from geoseg.inference.task import TileDone, TileTask
+from geoseg.progress import Progress
 from geoseg.raster.durable import output_error
 from geoseg.raster.environment import is_remote, shown
 from geoseg.raster.landcover import Product, build, built_path, free_space_bytes, part_path, place

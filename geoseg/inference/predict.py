@@ -10,8 +10,8 @@ from typing import Unpack
 from geoseg.inference.execute import execute
 from geoseg.inference.journal import unfinished
 from geoseg.inference.planning import Knobs, plan
-from geoseg.inference.progress import Progress
 from geoseg.inference.targets import Targets
+from geoseg.progress import Progress
 from geoseg.raster.scene import Scene
 
 

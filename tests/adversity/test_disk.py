@@ -12,7 +12,7 @@ import pytest
 
 import geoseg
 from geoseg.errors import GeosegError, OutputError
-from geoseg.inference.progress import Progress
+from geoseg.progress import Progress
 from tests.adversity.promises import check_map, files_in
 from tests.adversity.scenes import noise, write_scene
 
@@ -48,7 +48,7 @@ def noisy(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("tiles", [0, 1, 9])
 def test_it_fills_while_tiles_are_written(disk: Path, noisy: Path, model: Path, tiles: int) -> None:
     def full_after(state: Progress) -> None:
-        if state.tiles_done == tiles:
+        if state.pieces_done == tiles:
             fill(disk, 0)
 
     target = disk / "map.tif"
@@ -62,7 +62,7 @@ def test_it_fills_while_tiles_are_written(disk: Path, noisy: Path, model: Path, 
     (disk / "filler").unlink()
     counts: list[int] = []
     geoseg.predict(
-        noisy, target, model=model, tile=64, overwrite=True, progress=lambda state: counts.append(state.tiles_done)
+        noisy, target, model=model, tile=64, overwrite=True, progress=lambda state: counts.append(state.pieces_done)
     )
     assert counts[0] == tiles
     check_map(target, noisy)
@@ -77,7 +77,7 @@ def test_it_fills_while_the_map_is_put_together(disk: Path, noisy: Path, model: 
     for pages in (0, 1, 2, 3, 4, 5, 6, 8, 10, 12, 14, 16, 20, 24, 32, 64):
 
         def full_at_the_end(state: Progress, pages: int = pages) -> None:
-            if state.tiles_done == state.tiles_total:
+            if state.pieces_done == state.pieces_total:
                 fill(disk, pages * PAGE)
 
         (disk / "filler").unlink(missing_ok=True)

@@ -12,7 +12,7 @@ import rasterio
 
 import geoseg
 from geoseg.errors import ResumeError, SceneError
-from geoseg.inference.progress import Progress
+from geoseg.progress import Progress
 from tests.adversity.conftest import Predict
 from tests.adversity.promises import check_refused, files_in
 from tests.adversity.scenes import noise, write_scene
@@ -80,7 +80,7 @@ def test_an_address_where_nobody_listens(predict: Predict, server: Server, folde
 @pytest.mark.parametrize("fault", ["dies", "500", "cut"])
 def test_a_server_that_fails_in_the_middle(server: Server, folder: Path, model: Path, fault: str) -> None:
     def fail(state: Progress) -> None:
-        if state.tiles_done == 3:
+        if state.pieces_done == 3:
             if fault == "dies":
                 server.close()
             else:
@@ -94,14 +94,18 @@ def test_a_server_that_fails_in_the_middle(server: Server, folder: Path, model: 
         server.fault("")
         counts: list[int] = []
         geoseg.predict(
-            server.url, folder / "map.tif", model=model, tile=64, progress=lambda state: counts.append(state.tiles_done)
+            server.url,
+            folder / "map.tif",
+            model=model,
+            tile=64,
+            progress=lambda state: counts.append(state.pieces_done),
         )
         assert counts[0] >= 3
 
 
 def test_another_file_at_the_same_address_does_not_go_on(server: Server, folder: Path, model: Path) -> None:
     def stop(state: Progress) -> None:
-        if state.tiles_done == 2:
+        if state.pieces_done == 2:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

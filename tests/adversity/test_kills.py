@@ -17,8 +17,8 @@ import rasterio
 
 import geoseg
 from geoseg.errors import GeosegError, LockedError, OutputError, ResumeError, SceneError
-from geoseg.inference.progress import Progress
 from geoseg.model.engines import choose_engine
+from geoseg.progress import Progress
 from tests.adversity.conftest import Predict, Start, finish
 from tests.adversity.promises import check_map, check_refused, files_in
 from tests.adversity.scenes import noise, write_scene
@@ -213,7 +213,7 @@ def unfinished(scene: Path, model: Path) -> Path:
     """Return the output of a run that ended after its first tiles."""
 
     def stop(state: Progress) -> None:
-        if state.tiles_done >= 2:
+        if state.pieces_done >= 2:
             raise StopHereError
 
     with pytest.raises(StopHereError):
@@ -260,7 +260,7 @@ def test_a_changed_scene_does_not_go_on(scene: Path, model: Path, unfinished: Pa
 
 def test_a_scene_that_changes_under_the_run_gives_no_map(scene: Path, model: Path) -> None:
     def touch(state: Progress) -> None:
-        if state.tiles_done == 2:
+        if state.pieces_done == 2:
             os.utime(scene, (1e9, 1e9))
 
     with pytest.raises(SceneError, match="has changed since the run began"):
@@ -291,7 +291,7 @@ def test_a_last_line_cut_short_is_not_counted(scene: Path, model: Path, unfinish
     journal = unfinished.with_name("map.tif.parts") / "journal.jsonl"
     journal.write_bytes(journal.read_bytes()[:-cut])
     seen: list[int] = []
-    geoseg.predict(scene, unfinished, model=model, tile=64, progress=lambda state: seen.append(state.tiles_done))
+    geoseg.predict(scene, unfinished, model=model, tile=64, progress=lambda state: seen.append(state.pieces_done))
     assert seen[0] == 1
     check_map(unfinished, scene)
 
@@ -307,7 +307,7 @@ def test_a_damaged_part_makes_no_map(predict: Predict, scene: Path, unfinished: 
 
 def test_parts_that_somebody_removes_meanwhile(scene: Path, model: Path) -> None:
     def remove(state: Progress) -> None:
-        if state.tiles_done == 2:
+        if state.pieces_done == 2:
             shutil.rmtree(scene.parent / "map.tif.parts")
 
     with pytest.raises(GeosegError) as caught:
@@ -322,7 +322,7 @@ def test_the_old_map_stands_until_the_new_one_is_whole(scene: Path, model: Path)
 
     def look(state: Progress) -> None:
         assert target.read_bytes() == b"an old map"
-        if state.tiles_done == state.tiles_total:
+        if state.pieces_done == state.pieces_total:
             raise StopHereError
 
     with pytest.raises(StopHereError):

@@ -11,7 +11,7 @@ import geoseg
 from geoseg import errors
 from geoseg.inference.blend import DEFAULT_BLEND, Blend
 from geoseg.inference.planning import CPU_BATCH, GPU_BATCH
-from geoseg.inference.progress import Progress
+from geoseg.progress import Progress
 
 Run = Callable[..., Result]
 StandIn = Callable[[Callable[..., Any]], None]

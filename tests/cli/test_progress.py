@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from geoseg.inference.progress import Progress
+from geoseg.progress import Progress
 from geoseg_cli.progress import ProgressBar
 
 RESUMED = Progress(2, 10, 2_000_000, 10_000_000, 0, 0.0)

@@ -18,10 +18,10 @@ from geoseg.errors import LockedError, OutputError, ResumeError, SceneError, Usa
 from geoseg.inference import execute
 from geoseg.inference.estimate import estimate
 from geoseg.inference.journal import Journal, open_journal, parts_folder
-from geoseg.inference.progress import Progress
 from geoseg.inference.tile import map_tile
 from geoseg.legend import NODATA
 from geoseg.model.bundle import ModelBundle
+from geoseg.progress import Progress
 from geoseg.raster.landcover import Product, place
 from geoseg.raster.scene import Scene
 from geoseg.raster.windows import Window
@@ -64,7 +64,7 @@ class Interrupt:
 
     def __call__(self, progress: Progress) -> None:
         self.seen.append(progress)
-        if progress.tiles_done >= self.tiles:
+        if progress.pieces_done >= self.tiles:
             raise KeyboardInterrupt
 
 
@@ -138,10 +138,10 @@ def test_an_interrupted_run_goes_on_and_makes_the_same_map(
     seen: list[Progress] = []
     said: list[str] = []
     geoseg.predict(scene, out, progress=seen.append, announce=said.append, **knobs)
-    assert seen[0].tiles_done >= stopped_after
-    assert seen[-1].tiles_done == seen[-1].tiles_total == 30
+    assert seen[0].pieces_done >= stopped_after
+    assert seen[-1].pieces_done == seen[-1].pieces_total == 30
     assert seen[-1].pixels_done == seen[-1].pixels_total == HEIGHT * WIDTH
-    assert any(f"{seen[0].tiles_done} of 30 tiles are there" in line for line in said)
+    assert any(f"{seen[0].pieces_done} of 30 tiles are there" in line for line in said)
     np.testing.assert_array_equal(read(out)[0], whole)
     assert not parts_folder(out).exists()
 
@@ -157,7 +157,7 @@ def test_a_run_with_other_knobs_refuses_to_go_on_and_starts_over_when_told(
         geoseg.predict(scene, out, blend="crop", **knobs)
     seen: list[Progress] = []
     geoseg.predict(scene, out, blend="crop", overwrite=True, progress=seen.append, **knobs)
-    assert seen[0].tiles_done == 0
+    assert seen[0].pieces_done == 0
     assert out.exists()
 
 
@@ -232,8 +232,8 @@ def test_a_run_goes_on_with_the_tile_it_began_with_when_the_workers_change(
         geoseg.predict(scene, out, model=bundle, device="onnx", workers=4, progress=Interrupt(1))
     seen: list[Progress] = []
     geoseg.predict(scene, out, model=bundle, device="onnx", workers=1, progress=seen.append)
-    assert seen[0].tiles_done >= 1
-    assert seen[0].tiles_total == tiles[1]
+    assert seen[0].pieces_done >= 1
+    assert seen[0].pieces_total == tiles[1]
     np.testing.assert_array_equal(read(out)[0], whole)
 
 
@@ -358,4 +358,4 @@ def test_a_current_dask_client_makes_the_same_map_in_other_processes(
     with cluster, distributed.Client(cluster):
         out = geoseg.predict(scene, tmp_path / "map.tif", model=bundle, tile=256, device="onnx", progress=seen.append)
     np.testing.assert_array_equal(read(out)[0], whole)
-    assert seen[-1].tiles_done == 9
+    assert seen[-1].pieces_done == 9

@@ -7,17 +7,19 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """A moment of a run."""
+    """A moment of a run, which is done in pieces: tiles of a scene, strips of a raster."""
 
-    tiles_done: int
-    """Tiles of an earlier, interrupted run included."""
-    tiles_total: int
+    pieces_done: int
+    """Those of an earlier, interrupted run included."""
+    pieces_total: int
     pixels_done: int
     pixels_total: int
     pixels_now: int
     """Pixels finished since this run began."""
     seconds: float
     """Time since this run began."""
+    polygons: int | None = None
+    """Polygons made so far; None of a run that makes none."""
 
     @property
     def megapixels_per_second(self) -> float:
@@ -26,7 +28,7 @@ class Progress:
 
     @property
     def seconds_left(self) -> float | None:
-        """Time to the last tile at this run's rate; None before the first tile."""
+        """Time to the last piece at this run's rate; None before the first piece."""
         if not self.pixels_now:
             return None
         return (self.pixels_total - self.pixels_done) * self.seconds / self.pixels_now
