@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 from geoseg.vector.spill import room
 
 
+_NO_ROW = np.iinfo(np.int64).max
+
+
 @dataclass(slots=True)
 class Arcs:
     """Nodes, arcs and their vertices. Slots and quadrants are as in `lattice`; rows and columns are the raster's."""
@@ -58,6 +61,16 @@ class Arcs:
     def whole(self) -> NDArray[np.bool_]:
         """(arc,) whether both ends are known."""
         return (self.starts >= 0) & (self.ends >= 0)
+
+    @property
+    def first_open_row(self) -> int:
+        """The first row of the lattice that an arc not yet whole has touched; a great number if all are whole."""
+        rows = [_NO_ROW]
+        for arc in np.flatnonzero(~self.whole):
+            at = slice(self.firsts[arc], self.firsts[arc] + self.counts[arc])
+            rows += [int(row) for row in self.vertices[at, 0]]
+            rows += [int(self.node_rows[end >> 2]) for end in (self.starts[arc], self.ends[arc]) if end >= 0]
+        return min(rows)
 
     def carry(self, keep: NDArray[np.bool_], budget: int) -> Self:
         """Return what the next strip needs: the arcs of regions to keep, which are (region,), and those cut at the seam.

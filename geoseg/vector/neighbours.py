@@ -35,6 +35,11 @@ class Numbered:
     dtype: np.dtype[Any]
     """Of the strip."""
 
+    @property
+    def last_row(self) -> int:
+        """The raster's row that is the frame's last: in the last strip the row of background below the raster."""
+        return self.first_row + len(self.regions.run_rows) - 3
+
 
 @dataclass(frozen=True, slots=True)
 class Borders:
@@ -75,7 +80,7 @@ class Neighbours:
 
 
 def number_regions(strips: Iterable[NDArray[Any]], background: int, cols: int) -> Iterator[Numbered]:
-    """Yield the regions of each strip (row, col), and at last those of a row of background below the raster."""
+    """Yield the regions of each strip (row, col); below the last one is a row of background."""
     above = Regions.none(cols)
     numbers_above = np.empty(0, np.int32)
     begun = 0
@@ -111,7 +116,7 @@ def find_neighbours(  # noqa: PLR0913 - the raster, what weighs, what counts
     pending = Borders(np.empty(0, np.int32), np.empty(0, np.int32), np.empty(0, np.int64))
     rows, dtype = 0, np.dtype(np.uint8)
     for strip in number_regions(strips, background, cols):
-        rows, dtype = strip.first_row, strip.dtype
+        rows, dtype = strip.last_row, strip.dtype
         weights = np.minimum(_weigh(strip, cols, row_weights, weights_above), threshold)
         borders = _find_borders(strip, cols, weights < threshold, side_weights, connectivity, pending)
         still_open = strip.regions.open

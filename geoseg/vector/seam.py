@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from numba import njit
 
 
@@ -162,10 +163,9 @@ def _turn(vertices: Any, first: int, stop: int) -> int:
 
 
 @njit(cache=True, nogil=True)
-def loop_quadrants(
-    run_rows: Any, run_cols: Any, run_regions: Any, loops: Any, walked: int, first_row: int, quadrants: Any
-) -> None:
-    """Fill (4 * loop,) the regions around the nodes of rings: those `walked` in the strip first, then those joined."""
+def loop_quadrants(run_rows: Any, run_cols: Any, run_regions: Any, loops: Any, walked: int, first_row: int) -> Any:
+    """Return (4 * loop,) the regions around the nodes of rings: those `walked` in the strip first, then those joined."""
+    quadrants = np.empty(4 * len(loops), np.int32)
     for loop in range(len(loops)):
         if loop < walked:
             row, col = loops[loop, 0] - first_row, loops[loop, 1]
@@ -175,7 +175,6 @@ def loop_quadrants(
             col, right = loops[loop, 2], loops[loop, 3]
             outside = _region_at(run_rows, run_cols, run_regions, 0, col + 1 - right)
             inside = _region_at(run_rows, run_cols, run_regions, 0, col + right)
-        quadrants[4 * loop] = outside
-        quadrants[4 * loop + 1] = outside
-        quadrants[4 * loop + 2] = inside
-        quadrants[4 * loop + 3] = outside
+        for quadrant in range(4):
+            quadrants[4 * loop + quadrant] = inside if quadrant == 2 else outside
+    return quadrants

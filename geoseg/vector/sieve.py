@@ -45,11 +45,10 @@ def sieve(  # noqa: PLR0913 - the raster, what weighs, what counts
 def _rewrite(strips: Strips, background: int, cols: int, rows: int, codes: NDArray[Any]) -> Iterator[NDArray[Any]]:
     """Yield the strips with the class of each region; `codes` is (region,) by number."""
     for strip in number_regions(strips(), background, cols):
-        if strip.first_row < rows:  # not the row below the raster
-            here = np.append(codes[strip.numbers], codes.dtype.type(background))  # the last entry is for -1
-            runs = here[strip.regions.run_regions[strip.regions.run_rows[1] :]]
-            pixels = np.repeat(runs, run_lengths(strip.regions, cols))
-            yield pixels.reshape(-1, cols + 2)[:, 1:-1]
+        here = np.append(codes[strip.numbers], codes.dtype.type(background))  # the last entry is for -1
+        runs = here[strip.regions.run_regions[strip.regions.run_rows[1] :]]
+        pixels = np.repeat(runs, run_lengths(strip.regions, cols)).reshape(-1, cols + 2)
+        yield pixels[: rows - strip.first_row, 1:-1]
 
 
 def _settle(neighbours: Neighbours, threshold: int) -> NDArray[Any]:
@@ -59,19 +58,16 @@ def _settle(neighbours: Neighbours, threshold: int) -> NDArray[Any]:
     less than twice the lightest, each is given away at its first weight or not at all: sorted once, they need no heap.
     For the same reason a border is looked at no more often than a weight can be doubled below the threshold.
     """
-    if not len(neighbours.codes):
-        return neighbours.codes.astype(neighbours.dtype)
     parents, weights = neighbours.parents, neighbours.weights
     members = np.arange(len(parents), dtype=np.int32)
-    shared = np.full(len(parents), -1, np.int64)
-    around = np.empty(len(parents), np.int32)
+    places = np.full(len(parents), -1, np.int32)
+    around, shared = np.empty(len(parents), np.int32), np.empty(len(parents), np.int64)
     if len(neighbours.corners):
         _join_corners(neighbours.corners, threshold, parents, weights, members)
-    while len(light := np.flatnonzero(weights < threshold)):
-        heard = weights[light]
-        limit = min(2 * int(heard.min()), threshold)
-        turns = light[heard < limit]
-        turns = turns[np.argsort(weights[turns], kind="stable")].astype(np.int32)
+    while (lightest := int(np.min(weights, where=weights > 0, initial=threshold))) < threshold:
+        limit = min(2 * lightest, threshold)
+        turns = np.flatnonzero((weights > 0) & (weights < limit)).astype(np.int32)
+        turns = turns[np.argsort(weights[turns], kind="stable")]
         _give_away(
             turns,
             limit,
@@ -84,8 +80,9 @@ def _settle(neighbours: Neighbours, threshold: int) -> NDArray[Any]:
             neighbours.border_counts,
             neighbours.others,
             neighbours.lengths,
-            shared,
+            places,
             around,
+            shared,
         )
     while np.any((further := parents[parents]) != parents):
         parents = further
@@ -106,7 +103,7 @@ def _join(region: int, other: int, threshold: int, parents: Any, weights: Any, m
     first = min(region, other)
     second = max(region, other)
     parents[second] = first
-    weights[first] = min(weights[first] + weights[second], threshold)
+    weights[first] = min(abs(weights[first]) + abs(weights[second]), threshold)
     weights[second] = threshold  # a number given up is never light
     members[first], members[second] = members[second], members[first]
     return first
@@ -134,12 +131,14 @@ def _give_away(
     border_counts: Any,
     others: Any,
     lengths: Any,
-    shared: Any,
+    places: Any,
     around: Any,
+    shared: Any,
 ) -> None:
     """Give each region, when its turn comes, to a neighbour, unless it has become as heavy as the limit by then.
 
-    `shared` is (region,) -1, here and afterwards; `around` is room for the neighbours of one region.
+    `around` and `shared` are room for the neighbours of one region and the borders with them; `places` is (region,)
+    the place of each there, -1 before and afterwards.
     """
     for turn in range(len(turns)):
         region = turns[turn]
@@ -154,27 +153,28 @@ def _give_away(
                 others[border] = other
                 if other == region:
                     continue
-                if shared[other] < 0:
-                    shared[other] = 0
+                if places[other] < 0:
+                    places[other] = count
                     around[count] = other
+                    shared[count] = 0
                     count += 1
-                shared[other] += lengths[border]
+                shared[places[other]] += lengths[border]
             number = members[number]
             if number == region:
                 break
         chosen = -1
         longest = 0
-        for other in around[:count]:
-            if shared[other] > longest or (shared[other] == longest and other < chosen):
-                chosen = other
-                longest = shared[other]
-        if chosen < 0:
-            weights[region] = threshold
-            continue
-        code = codes[chosen]
-        for other in around[:count]:
-            if codes[other] == code:
+        for place in range(count):
+            if shared[place] > longest or (shared[place] == longest and around[place] < chosen):
+                chosen = around[place]
+                longest = shared[place]
+        code = codes[chosen]  # any where none is chosen
+        for place in range(count):
+            other = around[place]
+            places[other] = -1
+            if chosen >= 0 and codes[other] == code:
                 region = _join(region, other, threshold, parents, weights, members)
-        codes[region] = code
-        for other in around[:count]:
-            shared[other] = -1
+        if chosen >= 0:
+            codes[region] = code
+        else:
+            weights[region] = -weights[region]  # set aside, unless it is joined at a corner

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from geoseg.vector.arcs import Arcs
 from geoseg.vector.lattice import find_nodes, mark_edges
+from geoseg.vector.obstacles import Obstacles
 from geoseg.vector.runs import Regions
 from geoseg.vector.seam import join_seam, loop_quadrants, match_seam
 from geoseg.vector.spill import room
@@ -17,64 +18,108 @@ from geoseg.vector.walk import walk_all
 _LOOP_EDGES = np.uint8(6)
 """East and south: a ring without a node gets one at its upper left vertex."""
 
+_Table: TypeAlias = tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]]
+"""starts, ends, firsts, counts, integrals of arcs."""
+
 
 def trace_arcs(
-    frame: NDArray[Any], regions: Regions, above: Arcs, first_row: int, *, bottom: bool, budget: int
+    frame: NDArray[Any],
+    regions: Regions,
+    above: Arcs,
+    first_row: int,
+    *,
+    bottom: bool,
+    budget: int,
+    obstacles: Obstacles | None,
 ) -> Arcs:
     """Return the arcs of a framed strip and those carried from above, joined where the seam had cut them.
 
     `first_row` is the raster's row of the frame's row 1; `bottom` says that the frame ends below the raster. Vertices
-    beyond `budget` bytes lie on the disk.
+    beyond `budget` bytes lie on the disk. The strip's vertices are added to `obstacles`.
     """
-    bits, node_offsets, turns = mark_edges(frame, top=first_row == 0, bottom=bottom)
+    bits, offsets, turns = mark_edges(frame, top=first_row == 0, bottom=bottom)
+    if obstacles is not None:
+        obstacles.add(bits, len(offsets) - 1)
     runs = (regions.run_rows, regions.run_cols, regions.run_regions)
-    nodes, cols = int(node_offsets[-1]), frame.shape[1] - 1
-    node_cols, edges = np.empty(nodes, np.int32), np.empty(nodes, np.uint8)
-    quadrants = np.empty(4 * nodes, np.int32)
-    find_nodes(bits, node_offsets, *runs, node_cols, edges, quadrants)
-
-    carried, base = len(above.starts), len(above.node_rows)
-    most = carried + (int(np.bitwise_count(edges).sum()) + turns) // 2 + 3 * cols
-    starts, ends, counts = (np.empty(most, np.int32) for _ in range(3))
-    firsts, integrals = np.empty(most, np.int64), np.empty(most, np.int64)
-    starts[:carried], ends[:carried], counts[:carried] = above.starts, above.ends, above.counts
-    firsts[:carried], integrals[:carried] = above.firsts, above.integrals
-    cut = int(above.counts[~above.whole].sum())
-    vertices = room((len(above.vertices) + turns + 2 * (cut + turns), 2), np.int32, budget)  # most is never touched
-    vertices[: len(above.vertices)] = above.vertices
-    loops = np.empty((turns // 4 + cols, 4), np.int32)
-    arcs, count, found = walk_all(
-        bits, first_row, node_offsets, node_cols, edges.copy(), base, starts, ends, firsts, counts, integrals, carried,
-        vertices, len(above.vertices), loops,
+    cols, edges, quadrants = _nodes(bits, offsets, runs)
+    width = frame.shape[1] - 1
+    ends_in_strip = int(np.bitwise_count(edges).sum()) + turns // 2 + 2 * width
+    table = _grown(above, ends_in_strip // 2 + 1, width)
+    vertices = _grown_vertices(above, turns, budget)
+    loops = np.empty((turns // 4 + width, 4), np.int32)
+    base = len(above.node_rows)
+    walked, count, found = walk_all(
+        bits, first_row, offsets, cols, edges.copy(), base, *table, len(above.starts), vertices, len(above.vertices), loops
     )  # fmt: skip
-
-    gone = np.zeros(most, np.bool_)
-    upper, lower = np.full(cols, -1, np.int32), np.full(cols, -1, np.int32)
-    match_seam(starts[:arcs], ends[:arcs], carried, upper, lower)
-    pieces = arcs
-    arcs, joined = join_seam(
-        starts, ends, firsts, counts, integrals, vertices, count, carried, upper, lower, gone, arcs,
-        base + nodes + found, loops[found:],
-    )  # fmt: skip
-    loops = loops[: found + joined]
-    loop_corners = np.empty(4 * len(loops), np.int32)
-    loop_quadrants(*runs, loops, found, first_row, loop_corners)
-
-    kept = np.flatnonzero(~gone[:arcs])
-    settled = np.zeros(arcs, np.bool_)
-    settled[:carried] = above.settled
-    rows = np.repeat(np.arange(first_row, first_row + len(node_offsets) - 1, dtype=np.int32), np.diff(node_offsets))
-    renumbered = np.append(regions.carried, np.int32(-1))[above.quadrants]
+    table, settled, found_too = _joined(
+        above, table, walked, vertices, count, width, base + len(cols) + found, loops[found:]
+    )
+    loops = loops[: found + found_too]
+    rows = np.repeat(np.arange(first_row, first_row + len(offsets) - 1, dtype=np.int32), np.diff(offsets))
     return Arcs(
         np.concatenate([above.node_rows, rows, loops[:, 0]]),
-        np.concatenate([above.node_cols, node_cols, loops[:, 1]]),
+        np.concatenate([above.node_cols, cols, loops[:, 1]]),
         np.concatenate([above.edges, edges, np.full(len(loops), _LOOP_EDGES)]),
-        np.concatenate([renumbered, quadrants, loop_corners]),
-        *(
-            (starts[kept], ends[kept], firsts[kept], counts[kept], integrals[kept])
-            if arcs > pieces
-            else (starts[:arcs], ends[:arcs], firsts[:arcs], counts[:arcs], integrals[:arcs])
-        ),
+        np.concatenate([
+            np.append(regions.carried, np.int32(-1))[above.quadrants],
+            quadrants,
+            loop_quadrants(*runs, loops, found, first_row),
+        ]),
+        *table,
         vertices,
-        settled[kept],
+        settled,
+    )  # fmt: skip
+
+
+def _nodes(
+    bits: NDArray[np.uint8], offsets: NDArray[np.int32], runs: tuple[NDArray[Any], ...]
+) -> tuple[NDArray[np.int32], NDArray[np.uint8], NDArray[np.int32]]:
+    count = int(offsets[-1])
+    cols, edges, quadrants = np.empty(count, np.int32), np.empty(count, np.uint8), np.empty(4 * count, np.int32)
+    find_nodes(bits, offsets, *runs, cols, edges, quadrants)
+    return cols, edges, quadrants
+
+
+def _grown(above: Arcs, walked: int, joined: int) -> _Table:
+    """Return the arcs from above with room for those to be walked, and for those to be joined."""
+    carried = above.starts, above.ends, above.firsts, above.counts, above.integrals
+    starts, ends, firsts, counts, integrals = (
+        np.concatenate([column, np.empty(walked + joined, column.dtype)]) for column in carried
     )
+    return starts, ends, firsts, counts, integrals
+
+
+def _grown_vertices(above: Arcs, turns: int, budget: int) -> NDArray[np.int32]:
+    """Return the vertices from above with room for the strip's and, twice over, for those of joined arcs.
+
+    Most of it is never touched, so it costs no memory.
+    """
+    carried = len(above.vertices)
+    cut = int(above.counts[~above.whole].sum())
+    vertices = room((carried + turns + 2 * (cut + turns), 2), np.int32, budget)
+    vertices[:carried] = above.vertices
+    return vertices
+
+
+def _joined(
+    above: Arcs,
+    table: _Table,
+    walked: int,
+    vertices: NDArray[np.int32],
+    count: int,
+    width: int,
+    node: int,
+    loops: NDArray[np.int32],
+) -> tuple[_Table, NDArray[np.bool_], int]:
+    """Join what the seam has cut; return the arcs there are now, which of them are settled, and the count of `loops`."""
+    starts, ends = table[:2]
+    carried = len(above.starts)
+    upper, lower = np.full(width, -1, np.int32), np.full(width, -1, np.int32)
+    match_seam(starts[:walked], ends[:walked], carried, upper, lower)
+    gone = np.zeros(len(starts), np.bool_)
+    arcs, found = join_seam(*table, vertices, count, carried, upper, lower, gone, walked, node, loops)
+    settled = np.zeros(arcs, np.bool_)
+    settled[:carried] = above.settled
+    kept = np.flatnonzero(~gone[:arcs]) if arcs > walked else slice(arcs)
+    starts, ends, firsts, counts, integrals = (column[kept] for column in table)
+    return (starts, ends, firsts, counts, integrals), settled[kept], found

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from geoseg.vector.arcs import Arcs
 from geoseg.vector.frame import framed
+from geoseg.vector.generalize import Generalization, generalize
+from geoseg.vector.obstacles import Obstacles
 from geoseg.vector.polygons import Polygons
 from geoseg.vector.rings import fill_rings, group_rings, link_rings
 from geoseg.vector.runs import Regions, find_regions
@@ -20,13 +22,20 @@ OPEN_BYTES = 512 * 1024**2
 """Open borders beyond this go to the disk."""
 
 
-def trace(classes: NDArray[Any], background: int, transform: Affine, *, nodes: bool = False) -> Polygons:
+def trace(
+    classes: NDArray[Any],
+    background: int,
+    transform: Affine,
+    *,
+    nodes: bool = False,
+    generalization: Generalization | None = None,
+) -> Polygons:
     """Return the polygons of a raster of classes (row, col), uint8 or int32, without `background`.
 
     They are those of gdal_polygonize with 4-connectedness, ordered by last row, then by first pixel. With `nodes`, each
     keeps a vertex where three regions meet, even on a straight side: then they are an edge-matched coverage.
     """
-    batches = trace_strips([classes], len(classes), background, transform, nodes=nodes)
+    batches = trace_strips([classes], len(classes), background, transform, nodes=nodes, generalization=generalization)
     return next(batches)
 
 
@@ -37,20 +46,26 @@ def trace_strips(
     transform: Affine,
     *,
     nodes: bool = False,
+    generalization: Generalization | None = None,
     budget: int = OPEN_BYTES,
 ) -> Iterator[Polygons]:
     """Yield the polygons that end in each strip (row, col), as `trace` would return them for all strips at once."""
     above, arcs = None, Arcs.none()
+    obstacles = Obstacles(budget) if generalization else None
     for first_row, frame in framed(strips, background):
         if above is None:
             above = Regions.none(frame.shape[1])
         regions = find_regions(frame, background, above, first_row)
         bottom = first_row + len(frame) - 1 > height
-        arcs = trace_arcs(frame, regions, arcs, first_row, bottom=bottom, budget=budget)
+        arcs = trace_arcs(frame, regions, arcs, first_row, bottom=bottom, budget=budget, obstacles=obstacles)
+        if generalization and obstacles:
+            generalize(arcs, generalization, obstacles)
         still_open = regions.open
-        yield _polygons(regions, arcs, ~still_open, transform, nodes=nodes)
+        yield _polygons(regions, arcs, ~still_open, transform, nodes=nodes or generalization is not None)
         arcs = arcs.carry(still_open, budget)
         above = regions.carry(still_open)
+        if obstacles:
+            obstacles.forget(min(arcs.first_open_row, first_row + len(frame) - 1))
 
 
 def _polygons(regions: Regions, arcs: Arcs, finished: NDArray[np.bool_], transform: Affine, *, nodes: bool) -> Polygons:
