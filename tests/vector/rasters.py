@@ -27,15 +27,16 @@ _ZOO = ("geotiff_zoo/rasterio/world.byte.tif", "geotiff_zoo/rasterio/RGB.byte.ti
 def noise(shape: tuple[int, int], classes: int, seed: int = 0, nodata: float = 0.0) -> Classes:
     """Return pixels that know nothing of their neighbours; that share of them is nodata."""
     random = np.random.default_rng(seed)
-    drawn = random.integers(0, classes, shape).astype(np.uint8)
-    return np.where(random.random(shape) < nodata, np.uint8(NODATA), drawn)
+    drawn: Classes = random.integers(0, classes, shape).astype(np.uint8)
+    drawn[random.random(shape) < nodata] = NODATA
+    return drawn
 
 
 def smooth_noise(shape: tuple[int, int], classes: int, scale_px: float, seed: int = 0, nodata: float = 0.0) -> Classes:
     """Return blobs about `scale_px` wide; that share of the raster is nodata, in blobs too."""
     random = np.random.default_rng(seed)
     fields = [ndimage.gaussian_filter(random.standard_normal(shape), scale_px) for _ in range(classes + 1)]
-    drawn = np.argmax(fields[:classes], axis=0).astype(np.uint8)
+    drawn: Classes = np.argmax(fields[:classes], axis=0).astype(np.uint8)
     if nodata:
         drawn[fields[-1] <= np.quantile(fields[-1], nodata)] = NODATA
     return drawn
@@ -234,8 +235,9 @@ def _classes(path: Path) -> Classes:
         bands, valid = dataset.read(), dataset.dataset_mask() > 0
     if path.match(_MASKS):  # colours of pure levels: three bits name the class
         red, green, blue = (bands > 127).astype(np.uint8)
-        return 4 * red + 2 * green + blue
-    return np.where(valid, bands[0], np.uint8(NODATA))
+        bands = (4 * red + 2 * green + blue)[np.newaxis]
+    pixels: Classes = np.where(valid, bands[0], np.uint8(NODATA))
+    return pixels
 
 
 def _busiest(pixels: Classes) -> Classes:
@@ -244,7 +246,7 @@ def _busiest(pixels: Classes) -> Classes:
     for row in range(0, max(1, pixels.shape[0] - _CROP_PX + 1), _CROP_PX):
         for col in range(0, max(1, pixels.shape[1] - _CROP_PX + 1), _CROP_PX):
             crop = pixels[row : row + _CROP_PX, col : col + _CROP_PX]
-            borders = np.count_nonzero(np.diff(crop.astype(int), axis=0)) + np.count_nonzero(np.diff(crop.astype(int)))
+            borders = np.count_nonzero(crop[1:] != crop[:-1]) + np.count_nonzero(crop[:, 1:] != crop[:, :-1])
             if borders > most:
-                best, most = crop, borders
+                best, most = crop, int(borders)
     return best.copy()

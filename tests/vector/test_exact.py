@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyogrio
@@ -13,6 +14,7 @@ import rasterio
 import shapely
 from affine import Affine
 from hypothesis import given, settings
+from numpy.typing import NDArray
 
 from geoseg.vector.trace import trace
 from tests.vector.oracle import Features, check_equal, check_orientation, to_features, true_features
@@ -111,7 +113,7 @@ def test_equal_to_gdal_polygonize(tmp_path: Path) -> None:
     assert _multiset(made.codes, made.shapes) == _multiset(codes, shapely.normalize(shapely.from_wkb(theirs)))
 
 
-def _check(classes: np.ndarray, background: int = NODATA) -> None:
+def _check(classes: NDArray[Any], background: int = NODATA) -> None:
     polygons = trace(classes, background, HALF_METRES)
     check_orientation(polygons)
     made = to_features(polygons)
@@ -125,14 +127,15 @@ def _rounded(features: Features, transform: Affine) -> Features:
     """Return the features on the lattice again: no two programs round an inexact transform alike."""
     back = ~transform
 
-    def to_lattice(xy: np.ndarray) -> np.ndarray:
-        cols_rows = xy @ np.array([[back.a, back.d], [back.b, back.e]]) + (back.c, back.f)
+    def to_lattice(xy: NDArray[np.float64]) -> NDArray[np.float64]:
+        cols_rows: NDArray[np.float64] = xy @ np.array([[back.a, back.d], [back.b, back.e]]) + (back.c, back.f)
         assert np.all(abs(cols_rows - np.rint(cols_rows)) < 1e-5)
-        return np.rint(cols_rows)
+        rounded: NDArray[np.float64] = np.rint(cols_rows)
+        return rounded
 
     shapes = shapely.normalize(shapely.transform(features.shapes, to_lattice))
     return Features(features.codes, features.area_px, shapes)
 
 
-def _multiset(codes: np.ndarray, shapes: np.ndarray) -> list[tuple[int, str]]:
+def _multiset(codes: NDArray[Any], shapes: NDArray[Any]) -> list[tuple[int, str]]:
     return sorted(zip(codes.tolist(), shapely.to_wkb(shapes, hex=True).tolist(), strict=True))
