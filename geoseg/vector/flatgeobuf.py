@@ -5,9 +5,8 @@ GDAL keeps a record of a hundred bytes for each feature until the end; here what
 
 from __future__ import annotations
 
-import mmap
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from tempfile import SpooledTemporaryFile
 from typing import IO
@@ -20,18 +19,20 @@ from geoseg.vector.boxes import boxes
 from geoseg.vector.flatgeobuf_features import feature_sizes, to_flatgeobuf
 from geoseg.vector.flatgeobuf_header import header
 from geoseg.vector.layer import Layer, Table, parts
-from geoseg.vector.packed_rtree import NODE, hilbert_keys, level_sizes, parents, upper_levels
+from geoseg.vector.packed_rtree import NODE, NODE_SIZE, hilbert_keys, level_sizes, parents, upper_levels
+from geoseg.vector.pile import Pile
 
 _PART_FEATURES = 16_384
 _PART_BYTES = 8 * 1024**2
 """Small enough for buffers that are used again and again."""
-_SPOOL_BYTES = 128 * 1024**2
+_PILE_BYTES = 128 * 1024**2
 """Features kept in memory until they can be written; what is more goes to a file."""
 _RECORDS_BYTES = 16 * 1024**2
 _GROUP_BYTES = 64 * 1024**2
 _GROUP_FEATURES = 262_144
 """Bounds of what is put in order at once, and of a read of records."""
 _RECORD = np.dtype([("box", "<f8", 4), ("start", "<i8"), ("size", "<u4"), ("key", "<u4")])
+_COPIED_FEATURES = 4096
 _SQUARES = 2**16
 """Cells of the coarse Hilbert curve by which features are grouped."""
 
@@ -43,8 +44,8 @@ def write_flatgeobuf(path: Path, layer: Layer, tables: Iterable[Table]) -> None:
     order in which they came.
     """
     with ExitStack() as stack:
-        features: IO[bytes] = stack.enter_context(SpooledTemporaryFile(_SPOOL_BYTES, dir=path.parent))
-        records: IO[bytes] = stack.enter_context(SpooledTemporaryFile(_RECORDS_BYTES, dir=path.parent))
+        features = stack.enter_context(Pile(path.parent, _PILE_BYTES))
+        records = stack.enter_context(_record_file(path.parent))
         count, extent = _collect(tables, layer, features, records)
         with path.open("wb") as file:
             file.write(header(layer, count, extent))
@@ -53,7 +54,7 @@ def write_flatgeobuf(path: Path, layer: Layer, tables: Iterable[Table]) -> None:
 
 
 def _collect(
-    tables: Iterable[Table], layer: Layer, features: IO[bytes], records: IO[bytes]
+    tables: Iterable[Table], layer: Layer, features: Pile, records: IO[bytes]
 ) -> tuple[int, NDArray[np.float64]]:
     """Put every feature and a record of it on the piles; return how many there are, and their extent."""
     count = start = 0
@@ -64,7 +65,7 @@ def _collect(
             raise too_large(table, int(sizes.argmax()), layer, FEATURE_BYTES)
         for part in parts(table, sizes, _PART_FEATURES, _PART_BYTES):
             offsets, content = to_flatgeobuf(part, layer)
-            features.write(content.data)
+            features.add(content)
             record = np.zeros(len(part), _RECORD)
             record["box"], record["start"], record["size"] = (
                 boxes(part.polygons),
@@ -85,7 +86,7 @@ def _ordered(records: IO[bytes], count: int, extent: NDArray[np.float64], folder
         yield group[np.argsort(group["key"], kind="stable")]
         return
     starts = _group_starts(records, count, extent)
-    with SpooledTemporaryFile(_RECORDS_BYTES, dir=folder) as piles:
+    with _record_file(folder) as piles:
         ends = _deal(records, count, extent, starts, piles)
         for start, end in zip([0, *ends], ends, strict=False):
             group = _read(piles, start, end - start)
@@ -139,7 +140,7 @@ def _keyed(records: NDArray[np.void], extent: NDArray[np.float64]) -> NDArray[np
     return records
 
 
-def _write_in_order(file: IO[bytes], count: int, groups: Iterable[NDArray[np.void]], features: IO[bytes]) -> None:
+def _write_in_order(file: IO[bytes], count: int, groups: Iterable[NDArray[np.void]], features: Pile) -> None:
     """Write index and features: leaves and features as the groups come, the levels above them at the end."""
     sizes = level_sizes(count)
     index = file.tell()
@@ -157,7 +158,7 @@ def _write_in_order(file: IO[bytes], count: int, groups: Iterable[NDArray[np.voi
         at += _copy(features, group, file)
         leaf += leaves.nbytes
         waiting = np.concatenate([waiting, group["box"]])
-        full = len(waiting) // 16 * 16
+        full = len(waiting) // NODE_SIZE * NODE_SIZE
         if full:
             above.append(parents(waiting[:full]))
         waiting = waiting[full:]
@@ -167,25 +168,15 @@ def _write_in_order(file: IO[bytes], count: int, groups: Iterable[NDArray[np.voi
     file.write(upper_levels(np.concatenate(above), count).tobytes())
 
 
-def _copy(features: IO[bytes], group: NDArray[np.void], file: IO[bytes]) -> int:
+def _copy(features: Pile, group: NDArray[np.void], file: IO[bytes]) -> int:
     """Write the features of a group one after the other; return their bytes."""
-    with _view(features) as content:
-        starts = group["start"].tolist()
-        stops = (group["start"] + group["size"]).tolist()
-        for first in range(0, len(starts), 4096):
-            some = zip(starts[first : first + 4096], stops[first : first + 4096], strict=True)
-            file.write(b"".join([content[start:stop] for start, stop in some]))
-    return int(group["size"].sum(dtype=np.int64))
+    sizes = group["size"].astype(np.int64)
+    with features.taken() as taken:
+        for first in range(0, len(group), _COPIED_FEATURES):
+            some = slice(first, first + _COPIED_FEATURES)
+            file.write(taken.joined(group["start"][some], sizes[some]))
+    return int(sizes.sum())
 
 
-@contextmanager
-def _view(features: IO[bytes]) -> Iterator[memoryview]:
-    """Show what was piled up as one stretch of memory, wherever it is."""
-    pile = features._file  # type: ignore[attr-defined]  # noqa: SLF001 - the pile has no name for it
-    if hasattr(pile, "getbuffer"):
-        with pile.getbuffer() as content:
-            yield content
-        return
-    pile.flush()
-    with mmap.mmap(pile.fileno(), 0, access=mmap.ACCESS_READ) as mapped, memoryview(mapped) as content:
-        yield content
+def _record_file(folder: Path) -> IO[bytes]:
+    return SpooledTemporaryFile(_RECORDS_BYTES, dir=str(folder))

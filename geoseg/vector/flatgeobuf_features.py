@@ -86,14 +86,12 @@ def _words(polygons: Polygons, property_sizes: NDArray[np.int64], *, multi: bool
 
 
 @njit(cache=True, nogil=True)
-def _fill(shape: Any, vertices: Any, properties: Any, multi: bool, target: Any) -> None:  # noqa: ANN401, FBT001
-    features, polygons, rings = shape
-    fixed, fixed_sizes, rows, names, name_offsets = properties
+def _fill(shape: Any, vertices: Any, properties: Any, multi: bool, target: Any) -> None:  # noqa: ANN401, FBT001 - numba types them
+    features, _, _ = shape
     words, out, out_bytes = target
     for feature in range(len(features) - 1):
         start = words[feature]
-        size = fixed_sizes[feature] + name_offsets[rows[feature] + 1] - name_offsets[rows[feature]]
-        at = start + 8 + (size + 7) // 8 * 2
+        at = _properties(properties, feature, out, out_bytes, start + _PROPERTIES_AT)
         out[start] = (words[feature + 1] - start) * 4 - 4
         out[start + 1] = 12  # to the table
         out[start + 2] = 8 | 12 << 16  # sizes of the list of fields and of the table
@@ -101,50 +99,67 @@ def _fill(shape: Any, vertices: Any, properties: Any, multi: bool, target: Any) 
         out[start + 4] = 8  # back to the list of fields
         out[start + 5] = (at + (5 if multi else 2) - start - 5) * 4
         out[start + 6] = 4
-        out[start + 7] = size
-        out[at - 2] = out[at - 1] = 0  # what the properties leave of it is padding
-        byte = (start + 8) * 4
-        for place in range(fixed_sizes[feature]):
-            out_bytes[byte + place] = fixed[feature, place]
-        byte += fixed_sizes[feature]
-        for place in range(name_offsets[rows[feature]], name_offsets[rows[feature] + 1]):
-            out_bytes[byte] = names[place]
-            byte += 1
+        if not multi:
+            _polygon(shape, vertices, features[feature], out, at)
+            continue
         parts = features[feature + 1] - features[feature]
+        out[at] = 20 | 8 << 16
+        out[at + 1] = out[at + 2] = out[at + 3] = 0
+        out[at + 4] = 4 << 16  # the eighth field: parts
+        out[at + 5] = 20
+        out[at + 6] = 4
+        out[at + 7] = parts
         entry = at + 8
-        if multi:
-            out[at] = 20 | 8 << 16
-            out[at + 1] = out[at + 2] = out[at + 3] = 0
-            out[at + 4] = 4 << 16  # the eighth field: parts
-            out[at + 5] = 20
-            out[at + 6] = 4
-            out[at + 7] = parts
-            at = entry + parts
-            if parts % 2:
-                out[at] = 0
-                at += 1
-        for polygon in range(features[feature], features[feature + 1]):
-            if multi:
-                out[entry] = (at + 2 - entry) * 4
-                entry += 1
-            first, last = polygons[polygon], polygons[polygon + 1]
-            out[at] = 8 | 12 << 16
-            out[at + 1] = (8 if last - first > 1 else 0) | 4 << 16  # ends, xy
-            out[at + 2] = 8
-            out[at + 4] = 4
-            xy = at + 5
-            if last - first > 1:
-                out[xy] = last - first
-                for ring in range(first, last):
-                    out[xy + 1 + ring - first] = rings[ring + 1] - rings[first]
-                xy += 1 + last - first
-                if (last - first) % 2 == 0:
-                    out[xy] = 0
-                    xy += 1
-            out[at + 3] = (xy - at - 3) * 4
-            count = (rings[last] - rings[first]) * 4
-            out[xy] = count // 2
-            source = rings[first] * 4
-            for word in range(count):
-                out[xy + 1 + word] = vertices[source + word]
-            at = xy + 1 + count
+        at = entry + parts
+        if parts % 2:
+            out[at] = 0
+            at += 1
+        for part in range(parts):
+            out[entry + part] = (at + 2 - entry - part) * 4
+            at = _polygon(shape, vertices, features[feature] + part, out, at)
+
+
+@njit(cache=True, nogil=True)
+def _properties(properties: Any, feature: int, out: Any, out_bytes: Any, at: int) -> Any:  # noqa: ANN401
+    """Write the properties at a word, their size in the word before; return the word after them."""
+    fixed, fixed_sizes, rows, names, name_offsets = properties
+    first, last = name_offsets[rows[feature]], name_offsets[rows[feature] + 1]
+    size = fixed_sizes[feature] + last - first
+    end = at + (size + 7) // 8 * 2
+    out[at - 1] = size
+    out[end - 2] = out[end - 1] = 0  # what the properties leave of it is padding
+    byte = at * 4
+    for place in range(fixed_sizes[feature]):
+        out_bytes[byte + place] = fixed[feature, place]
+    byte += fixed_sizes[feature]
+    for place in range(last - first):
+        out_bytes[byte + place] = names[first + place]
+    return end
+
+
+@njit(cache=True, nogil=True)
+def _polygon(shape: Any, vertices: Any, polygon: int, out: Any, at: int) -> Any:  # noqa: ANN401
+    """Write a polygon's list of fields and table at a word; return the word after it."""
+    _, polygons, rings = shape
+    first, last = polygons[polygon], polygons[polygon + 1]
+    holes = last - first > 1
+    out[at] = 8 | 12 << 16
+    out[at + 1] = (8 if holes else 0) | 4 << 16  # where in the table: ends of rings, coordinates
+    out[at + 2] = 8
+    out[at + 4] = 4
+    xy = at + 5
+    if holes:
+        out[xy] = last - first
+        for ring in range(first, last):
+            out[xy + 1 + ring - first] = rings[ring + 1] - rings[first]
+        xy += 1 + last - first
+        if xy % 2 == 0:
+            out[xy] = 0
+            xy += 1
+    out[at + 3] = (xy - at - 3) * 4
+    count = (rings[last] - rings[first]) * _VERTEX_WORDS
+    out[xy] = count // 2
+    source = rings[first] * _VERTEX_WORDS
+    for word in range(count):
+        out[xy + 1 + word] = vertices[source + word]
+    return xy + 1 + count

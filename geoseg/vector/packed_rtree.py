@@ -1,7 +1,7 @@
 """FlatGeobuf's spatial index: features along a Hilbert curve, boxes of 16, boxes of 16 boxes.
 
-The layout: packedrtree.h of https://github.com/flatgeobuf/flatgeobuf. A node is four float64 (least x, least y, greatest
-x, greatest y) and a uint64: the byte at which a feature begins after the index, or the number of a node's first child.
+The layout: packedrtree.h of https://github.com/flatgeobuf/flatgeobuf. A node is four float64 (least x, least y,
+greatest x, greatest y) and a uint64: the byte after the index at which a feature begins, or a node's first child.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def parents(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def upper_levels(boxes: NDArray[np.float64], features: int) -> NDArray[np.void]:
-    """Return the nodes above the leaves in the order of the file, the root first; `boxes` are those above the leaves."""
+    """Return the nodes above the leaves as they stand in the file, the root first; `boxes` are the lowest of them."""
     sizes = level_sizes(features)
     starts = np.cumsum([0, *sizes[::-1]])[::-1][1:]  # of each level, from the leaves up, in nodes
     levels = []
