@@ -1,9 +1,10 @@
-"""The legend a raster carries, whoever wrote it: names from its categories, colours from its colour table."""
+"""The legend a raster carries, whoever wrote it: in a tag, category names, an attribute table, a colour table."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import numpy as np
@@ -12,7 +13,10 @@ from rasterio.io import DatasetReader, MemoryFile
 
 from geoseg.legend import NODATA, LandCover, Legend
 from geoseg.raster.handles import opened
+from geoseg.raster.identity import local_file
 from geoseg.raster.landcover import LEGEND_TAG
+from geoseg.raster.nomenclature import Color, Nomenclature
+from geoseg.raster.rat import attribute_table, dbf_table
 from geoseg.raster.scene import Scene
 
 _GRAY = (128, 128, 128)
@@ -23,7 +27,7 @@ def is_classes(scene: Scene) -> bool:
     if scene.count != 1 or scene.dtype != "uint8":
         return False
     with opened(scene.path) as dataset:
-        return scene.colors == ("palette",) or any(_category_names(dataset))
+        return scene.colors == ("palette",) or any(_category_names(_band(dataset)))
 
 
 def read_legend(scene: Scene, found: Iterable[int] = ()) -> Legend | None:
@@ -36,7 +40,7 @@ def read_legend(scene: Scene, found: Iterable[int] = ()) -> Legend | None:
         written = _parsed(dataset.tags().get(LEGEND_TAG, ""))
         if written is not None:
             return written
-        names = _category_names(dataset)
+        names = _category_names(_band(dataset))
         colors = dataset.colormap(1) if scene.colors == ("palette",) else {}
     codes = [code for code, name in enumerate(names) if name] or sorted(set(found))
     classes = [
@@ -46,6 +50,41 @@ def read_legend(scene: Scene, found: Iterable[int] = ()) -> Legend | None:
     ]
     unique = len({land_cover.name for land_cover in classes}) == len(classes)
     return Legend(tuple(classes)) if classes and unique else None
+
+
+def read_nomenclature(scene: Scene) -> Nomenclature:
+    """Return what a map of any integers says of its classes; nothing of its nodata. SceneError if it cannot be read.
+
+    Names from the tag GEOSEG_LEGEND, else GDAL's category names, else a raster attribute table (in the file, in its
+    `.aux.xml`, or ESRI's `.vat.dbf` beside it); colours from there, else from a colour table.
+    """
+    with opened(scene.path) as dataset:
+        written = _parsed(dataset.tags().get(LEGEND_TAG, ""))
+        if written is not None:
+            return Nomenclature.from_legend(written)
+        band = _band(dataset)
+        palette = _palette(dataset)
+    names = {code: name for code, name in enumerate(_category_names(band)) if name}
+    named, colors = attribute_table(band)
+    if not named and (beside := _dbf_beside(scene)) is not None:
+        named, colors = dbf_table(beside)
+    known = {code: name for code, name in (names or named).items() if code != scene.nodata}
+    return Nomenclature.from_names(known, palette | colors)
+
+
+def _palette(dataset: DatasetReader) -> dict[int, Color]:
+    try:
+        return {code: color[:3] for code, color in dataset.colormap(1).items()}
+    except ValueError:  # rasterio's way to say that there is none
+        return {}
+
+
+def _dbf_beside(scene: Scene) -> Path | None:
+    file = local_file(scene.path)
+    if file is None:
+        return None
+    tables = (file.with_name(f"{file.name}.vat.dbf"), file.with_suffix(".vat.dbf"))
+    return next((table for table in tables if table.is_file()), None)
 
 
 def _parsed(text: str) -> Legend | None:
@@ -62,10 +101,15 @@ def class_shares(scene: Scene, max_px: int) -> dict[int, float]:
     return {int(code): float(count / counts.sum()) for code, count in zip(codes, counts, strict=True)}
 
 
-def _category_names(dataset: DatasetReader) -> list[str]:
-    """Return GDAL's category names; rasterio does not show them, a VRT of the dataset does, wherever they are kept."""
+def _band(dataset: DatasetReader) -> ET.Element:
+    """Return GDAL's description of the first band; what rasterio does not show, a VRT does, wherever it is kept."""
     with MemoryFile(ext=".vrt") as file:
         rasterio.shutil.copy(dataset, file.name, driver="VRT")
         band = ET.fromstring(file.read()).find("VRTRasterBand")  # noqa: S314 - GDAL has just written it
-    names = None if band is None else band.find("CategoryNames")
+    return ET.Element("VRTRasterBand") if band is None else band
+
+
+def _category_names(band: ET.Element) -> list[str]:
+    """Return GDAL's category names by code, empty for a code without one."""
+    names = band.find("CategoryNames")
     return [] if names is None else [" ".join((entry.text or "").split()) for entry in names]

@@ -21,6 +21,7 @@ _UNREACHED = 1 << 62
 """A threshold that no region reaches."""
 _NEAR_POLE = math.radians(89.9)
 """A raster's centre may be a pole, where a step east has no length."""
+_SQUARE = 1e-3
 _ROUNDING = 1e-9
 """100 m2 of 0.1 m pixels are 10000 of them, not the 10001 that floating point makes of it."""
 
@@ -79,26 +80,38 @@ def tolerance(simplify: Quantity, geobox: GeoBox) -> Tolerance:
     return Tolerance(simplify.value, _known(PixelSize.of(geobox), simplify).matrix)
 
 
-def sieve_weights(min_area: Quantity, geobox: GeoBox) -> tuple[NDArray[np.int64], int]:
+def sieve_weights(min_area: Quantity, geobox: GeoBox) -> tuple[NDArray[np.int64] | None, int]:
     """Return the weight of a pixel in each row (row,), and the weight from which a region is large enough.
 
-    Each pixel weighs 1 but where rows differ in area, in a geographic CRS along the parallels: there the weights are
+    None: each pixel weighs 1. But rows of a geographic CRS differ in area along the parallels: there the weights are
     their areas on the ellipsoid, in a unit small enough for nine digits and large enough that all pixels together weigh
     less than 2**62. In a rotated geographic raster all pixels count as the middle one. UsageError for square metres
     without a place.
     """
-    ones = np.ones(geobox.height_px, np.int64)
     if min_area.in_px:
-        return ones, _up(min_area.value)
+        return None, _up(min_area.value)
     area_m2 = _known(PixelSize.of(geobox), min_area).area_m2
     surface = Surface.of(geobox)
     if not surface.is_ellipsoid or geobox.transform.b or geobox.transform.d:
-        return ones, _up(min_area.value / area_m2)
+        return None, _up(min_area.value / area_m2)
     rows_m2 = _row_areas_m2(geobox, surface)
     total_m2 = float(rows_m2.sum()) * geobox.width_px
     unit_m2 = 2.0 ** math.ceil(math.log2(total_m2) - _TOTAL_BITS)
     weights = np.maximum(np.rint(rows_m2 / unit_m2), 1).astype(np.int64)
     return weights, _up(min_area.value / unit_m2)
+
+
+def side_weights(geobox: GeoBox) -> tuple[int, int]:
+    """Return the lengths of a pixel's side along a row and along a column, in a unit that makes them integers.
+
+    (1, 1) where they are within 0.1 % of each other, or not known: equal borders should be equal.
+    """
+    a, b, c, d = PixelSize.of(geobox).matrix
+    along_row, along_column = math.hypot(a, c), math.hypot(b, d)
+    if abs(along_row - along_column) <= _SQUARE * min(along_row, along_column):
+        return 1, 1
+    unit = min(along_row, along_column) * _SQUARE
+    return round(along_row / unit), round(along_column / unit)
 
 
 def _row_areas_m2(geobox: GeoBox, surface: Surface) -> NDArray[np.float64]:

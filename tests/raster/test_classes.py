@@ -1,0 +1,284 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyogrio
+import pytest
+import rasterio
+import rasterio.shutil
+
+from geoseg.errors import SceneError, UsageError
+from geoseg.legend import DEEPGLOBE
+from geoseg.raster.classes import is_classes, read_legend, read_nomenclature
+from geoseg.raster.legend_file import read_legend_file
+from geoseg.raster.nomenclature import NamedClass, Nomenclature, choose_classes, distinct_color
+from geoseg.raster.scene import Scene
+from tests.raster.conftest import MakeRaster
+
+WORLDCOVER = {10: (0, 100, 0), 20: (255, 187, 34), 80: (0, 100, 200)}
+"""Colours of ESA's map, of which nodata is 0 and whose colour table has no names."""
+TREES = NamedClass(10, "Trees", (0, 100, 0))
+CROPS = NamedClass(300, "Crops, mixed", (200, 100, 0))
+
+
+def pixels(*codes: int, dtype: str = "uint8") -> np.ndarray:
+    """Return (1, 4, 4) of the codes in turn."""
+    return np.resize(np.array(codes, dtype), (1, 4, 4))
+
+
+def nomenclature(path: Path) -> Nomenclature:
+    return read_nomenclature(Scene.open(path))
+
+
+def rat(usages: tuple[int, ...] = (5, 2, 6, 7, 8), scale: float = 1, attributes: str = "") -> str:
+    """Return a PAM file with a table of TREES, CROPS and a nameless row."""
+    titles = zip(("Value", "Kind", "Red", "Green", "Blue"), (0, 2, 1, 1, 1), usages, strict=True)
+    fields = [
+        f'<FieldDefn index="{n}"><Name>{title}</Name><Type>{kind}</Type><Usage>{usage}</Usage></FieldDefn>'
+        for n, (title, kind, usage) in enumerate(titles)
+    ]
+    rows = [(c.code, c.name, *(level * scale for level in c.color)) for c in (TREES, CROPS)] + [(7, "", 0, 0, 0)]
+    cells = ["".join(f"<F>{cell}</F>" for cell in row) for row in rows]
+    body = "".join(fields) + "".join(f'<Row index="{n}">{row}</Row>' for n, row in enumerate(cells))
+    return pam(f"<GDALRasterAttributeTable {attributes}>{body}</GDALRasterAttributeTable>")
+
+
+def pam(band: str) -> str:
+    return f'<PAMDataset><PAMRasterBand band="1">{band}</PAMRasterBand></PAMDataset>'
+
+
+def beside(path: Path, text: str) -> None:
+    path.with_name(f"{path.name}.aux.xml").write_text(text, encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("usages", "scale"), [((5, 2, 6, 7, 8), 1), ((5, 2, 0, 0, 0), 1 / 255), ((0, 0, 0, 0, 0), 1), ((3, 2, 6, 7, 8), 1)]
+)
+def test_an_attribute_table_beside_a_map_names_any_code(
+    make_raster: MakeRaster, usages: tuple[int, ...], scale: float
+) -> None:
+    path = make_raster(pixels(10, 300, dtype="int32"))
+    beside(path, rat(usages, scale))
+    assert nomenclature(path).classes == (TREES, CROPS)
+
+
+def test_an_attribute_table_without_values_counts_its_rows(make_raster: MakeRaster) -> None:
+    path = make_raster(pixels(5, 7))
+    table = rat().replace(
+        "<Name>Value</Name><Type>0</Type><Usage>5</Usage>", "<Name>Histogram</Name><Type>0</Type><Usage>1</Usage>"
+    )
+    beside(path, table.replace("<GDALRasterAttributeTable >", '<GDALRasterAttributeTable Row0Min="5" BinSize="2">'))
+    assert [(c.code, c.name) for c in nomenclature(path)] == [(5, "Trees"), (7, "Crops, mixed")]
+
+
+def test_an_erdas_image_keeps_its_table_inside(make_raster: MakeRaster, tmp_path: Path) -> None:
+    path = make_raster(pixels(10, 300, dtype="uint16"))
+    beside(path, rat())
+    image = tmp_path / "thematic.img"
+    rasterio.shutil.copy(path, image, driver="HFA")
+    image.with_name("thematic.img.aux.xml").unlink(missing_ok=True)
+    assert nomenclature(image).classes == (TREES, CROPS)
+
+
+@pytest.mark.parametrize("name", ["scene.tif.vat.dbf", "scene.vat.dbf"])
+def test_an_esri_table_stands_beside_its_map(make_raster: MakeRaster, name: str) -> None:
+    path = make_raster(pixels(10, 300, dtype="uint16"))
+    rows = pd.DataFrame(
+        {
+            "VALUE": [10, 300],
+            "COUNT": [8.0, 8.0],
+            "CLASS_NAME": ["Trees", "Crops, mixed"],
+            "RED": [0, 200 / 255],
+            "GREEN": [100 / 255] * 2,
+            "BLUE": [0.0, 0.0],
+        }
+    )
+    pyogrio.write_dataframe(rows, path.with_name(name), driver="ESRI Shapefile")
+    assert nomenclature(path).classes == (TREES, CROPS)
+
+
+def test_a_broken_esri_table_is_said(make_raster: MakeRaster) -> None:
+    path = make_raster(pixels(1))
+    path.with_name("scene.tif.vat.dbf").write_bytes(b"no table")
+    with pytest.raises(SceneError, match=r"scene\.tif\.vat\.dbf"):
+        nomenclature(path)
+
+
+def test_a_colour_table_colours_but_names_nothing(make_raster: MakeRaster) -> None:
+    path = make_raster(pixels(0, 10, 20, 80), nodata=0)
+    with rasterio.open(path, "r+") as dataset:
+        dataset.write_colormap(1, WORLDCOVER)
+    known = nomenclature(path)
+    assert len(known) == 0
+    assert known.completed([80, 10]).classes == (
+        NamedClass(10, "class 10", WORLDCOVER[10]),
+        NamedClass(80, "class 80", WORLDCOVER[80]),
+    )
+
+
+def test_category_names_go_without_nodata(make_raster: MakeRaster) -> None:
+    path = make_raster(pixels(0, 1, 2), nodata=0)
+    beside(
+        path,
+        pam("<CategoryNames><Category>none</Category><Category/><Category>water</Category></CategoryNames>"),
+    )
+    scene = Scene.open(path)
+    assert [(c.code, c.name) for c in read_nomenclature(scene)] == [(2, "water")]
+    assert is_classes(scene)
+    legend = read_legend(scene)
+    assert legend is not None
+    assert legend.codes == (2,)
+
+
+def test_our_own_tag_comes_first(make_raster: MakeRaster) -> None:
+    path = make_raster(pixels(0, 6))
+    with rasterio.open(path, "r+") as dataset:
+        dataset.update_tags(GEOSEG_LEGEND=json.dumps(DEEPGLOBE.to_json()))
+    beside(path, rat())
+    assert nomenclature(path) == Nomenclature.from_legend(DEEPGLOBE)
+
+
+def test_a_map_that_says_nothing_has_numbers_and_colours(make_raster: MakeRaster) -> None:
+    known = nomenclature(make_raster(pixels(-3, 100000, dtype="int32")))
+    assert known.of(-3).name == "class -3"
+    colors = {distinct_color(code) for code in range(-5, 250)}
+    assert len(colors) == 255
+
+
+def test_names_may_repeat_but_codes_may_not() -> None:
+    twice = (NamedClass(1, "forest", (0, 0, 0)), NamedClass(2, "forest", (0, 0, 0)))
+    assert choose_classes(Nomenclature(twice), "forest") == {1, 2}
+    with pytest.raises(UsageError, match="code 1 is there twice"):
+        Nomenclature((twice[0], twice[0]))
+
+
+KNOWN = Nomenclature((TREES, NamedClass(11, "water", (0, 0, 255)), NamedClass(12, "Water", (0, 0, 200)), CROPS))
+
+
+@pytest.mark.parametrize(
+    ("wanted", "codes"),
+    [
+        ("Trees,water", {10, 11}),
+        ("trees, Water", {10, 12}),
+        (["WATER"], {11, 12}),
+        ("Crops, mixed", {300}),
+        ("Trees,Crops, mixed,11", {10, 11, 300}),
+        (["Crops, mixed", 10], {10, 300}),
+        ("10,300,", {10, 300}),
+        ("class 77", {77}),
+    ],
+)
+def test_classes_are_chosen_by_name_or_code(wanted: str | list[str | int], codes: set[int]) -> None:
+    assert choose_classes(KNOWN, wanted) == codes
+
+
+@pytest.mark.parametrize(
+    ("wanted", "said"),
+    [
+        ("tree", "no class is called 'tree'; did you mean 'Trees'; the map has Trees \\(10\\), water \\(11\\)"),
+        ("77", "no class is called '77'; the map has Trees"),
+        ("Trees,mixed", "'mixed'"),
+        ("", "names no class"),
+        ([], "names no class"),
+    ],
+)
+def test_unknown_classes_are_refused_with_those_known(wanted: str | list[str], said: str) -> None:
+    with pytest.raises(UsageError, match=said) as caught:
+        choose_classes(KNOWN, wanted)
+    assert "\n" not in str(caught.value)
+
+
+def test_without_names_any_code_will_do_but_no_name() -> None:
+    assert choose_classes(Nomenclature(), ["10", 20]) == {10, 20}
+    with pytest.raises(UsageError, match="give codes such as 10,20"):
+        choose_classes(Nomenclature(), "water")
+
+
+FILES = {
+    "list.json": '[{"code": 300, "name": "Crops, mixed", "color": [200, 100, 0]},'
+    '{"code": 10, "name": "Trees", "color": "#006400"}]',
+    "map.json": '{"10": {"name": "Trees", "color": [0, 100, 0]}, "300": {"name": "Crops, mixed", "color": "c86400"}}',
+    "hex.csv": 'Code,Name,Color\n10,Trees,#006400\n\n300,"Crops, mixed",#C86400\n',
+    "levels.csv": "\ufeffname;value;red;green;blue\r\nTrees;10;0;100;0\r\nCrops, mixed;300;200;100;0\r\n",
+    "tabs.csv": "class\tcode\tr\tg\tb\nTrees\t10\t0\t100\t0\nCrops, mixed\t300\t200\t100\t0",
+    "qgis.qml": "<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>\n"
+    "<qgis><pipe><rasterrenderer type='paletted'><colorPalette>"
+    "<paletteEntry value='10' color='#006400' alpha='255' label='Trees'/>"
+    "<paletteEntry value='300' color='#c86400' label='Crops, mixed'/></colorPalette></rasterrenderer></pipe></qgis>",
+    "qgis.txt": "# QGIS Generated Color Map Export File\nINTERPOLATION:EXACT\n10,0,100,0,255,Trees\n"
+    "300,200,100,0,255,Crops, mixed\n",
+    "gdal.clr": "# comment\nnv 0 0 0 0\n10 0 100 0 Trees\n300\t200 100 0  255 Crops, mixed\n",
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_legend_files(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.write_text(FILES[name], encoding="utf-8", newline="")
+    assert read_legend_file(path).classes == (TREES, CROPS)
+
+
+def test_a_list_of_names_counts_from_zero(tmp_path: Path) -> None:
+    # DeepGlobe's own class_dict.csv.
+    path = tmp_path / "class_dict.csv"
+    path.write_text(
+        "name,r,g,b\n" + "".join(f"{c.name},{','.join(map(str, c.color))}\n" for c in DEEPGLOBE), encoding="utf-8"
+    )
+    assert read_legend_file(path) == Nomenclature(Nomenclature.from_legend(DEEPGLOBE).classes)
+
+
+def test_a_file_of_our_own_legend_comes_back(tmp_path: Path) -> None:
+    path = tmp_path / "legend.JSON"
+    path.write_text(json.dumps(DEEPGLOBE.to_json()), encoding="utf-8")
+    assert read_legend_file(path).classes == Nomenclature.from_legend(DEEPGLOBE).classes
+
+
+def test_classes_without_colours_get_some(tmp_path: Path) -> None:
+    path = tmp_path / "names.json"
+    path.write_text('{"0": "water", "1": "land"}', encoding="utf-8")
+    assert [c.color for c in read_legend_file(path)] == [distinct_color(0), distinct_color(1)]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("a.json", "[\n{]", "line 2 is not JSON"),
+        ("a.json", "[" * 100000, "not JSON"),
+        ("a.json", "3", "list of classes, got int"),
+        ("a.json", "[]", "it holds no class"),
+        ("a.json", '[{"code": 1, "name": "a"}, {"code": 1, "name": "b"}]', "code 1 is there twice"),
+        ("a.json", '[{"code": 1.5, "name": "a"}]', "class 1: the code should be a whole number, got '1.5'"),
+        ("a.json", '[{"code": 1, "name": "a", "color": [1, 2]}]', "class 1: a color is"),
+        ("a.json", '[{"code": 1}]', "class 1 should be like"),
+        ("a.json", '[{"code": 9999999999, "name": "a"}]', "32 bits"),
+        ("a.csv", "", "line 1 should be a heading"),
+        ("a.csv", "10,Trees\n", "line 1 should be a heading"),
+        ("a.csv", "code,name\n1,water\nx,land\n", "line 3: the code should be a whole number, got 'x'"),
+        ("a.csv", "code,name\n1,\n", "line 2: class name must be text"),
+        ("a.csv", "code,name,color\n1,water,blue\n", "line 2: a color is #rrggbb"),
+        ("a.csv", "code,name,red,green,blue\n1,water,0,0,256\n", "line 2: class color must be three levels"),
+        ("a.csv", 'code,name\n1,"water\n', "is not CSV"),
+        ("a.qml", "<qgis>\n<pipe>", "line 2 is not XML"),
+        ("a.qml", "<qgis/>", "no palette"),
+        ("a.clr", "1 2 3\n", "line 1 should be: code red"),
+        ("a.clr", "\n1 a b c water\n", "line 2: a color"),
+        ("a.tif", "", "a legend is a file of type .json, .csv"),
+        ("a.csv", "code,name\n1,\udcff\n", "not UTF-8"),
+    ],
+)
+def test_broken_legend_files_are_refused_in_one_line(tmp_path: Path, name: str, text: str, said: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(text.encode(errors="surrogateescape"))
+    with pytest.raises(UsageError) as caught:
+        read_legend_file(path)
+    assert said in str(caught.value)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_legend_file_is_said(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="No such file"):
+        read_legend_file(tmp_path / "none.csv")
