@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from geoseg.raster.durable import output_error
-from geoseg.vector.arrow import GEOMETRY, bounded, record_batch, schema
+from geoseg.vector.arrow import bounded, record_batch, schema
 from geoseg.vector.layer import Layer, Table
 from geoseg.vector.reproject import wkt
 
@@ -24,6 +24,7 @@ def write_gdal(  # noqa: PLR0913 - what GDAL wants to know
     tables: Iterable[Table],
     *,
     driver: str,
+    dataset_options: Mapping[str, str],
     layer_options: Mapping[str, str],
     settings: Mapping[str, str] | None = None,
 ) -> frozenset[int]:
@@ -39,9 +40,9 @@ def write_gdal(  # noqa: PLR0913 - what GDAL wants to know
                 path,
                 layer=layer.name,
                 driver=driver,
-                geometry_name=GEOMETRY,
                 geometry_type="MultiPolygon" if layer.multi else "Polygon",
                 crs=None if layer.crs is None else wkt(layer.crs),
+                dataset_options=dict(dataset_options),
                 layer_options=dict(layer_options),
             )
     except Exception as error:

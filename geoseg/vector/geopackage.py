@@ -41,6 +41,7 @@ def write_geopackage(path: Path, layer: Layer, tables: Iterable[Table]) -> None:
         layer,
         tables,
         driver="GPKG",
+        dataset_options={"VERSION": "1.3"},  # of 1.4, which brings nothing here, an older GDAL warns
         layer_options={
             "GEOMETRY_NAME": GEOMETRY,
             "IDENTIFIER": layer.name,

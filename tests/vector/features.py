@@ -1,0 +1,85 @@
+"""Features to write: real polygons of a random raster, as shapely's and as flat arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import geopandas
+import numpy as np
+import pyogrio
+import rasterio.features
+import shapely
+from affine import Affine
+from numpy.typing import NDArray
+from rasterio.crs import CRS
+
+from geoseg.legend import LandCover, Legend
+from geoseg.vector.layer import Layer, Table
+from geoseg.vector.polygons import Polygons
+
+UTM = CRS.from_epsg(32631)
+LEGEND = Legend(
+    (
+        LandCover(0, "bâti & <ville>", (0, 255, 255)),
+        LandCover(1, "water", (0, 0, 255)),
+        LandCover(3, "wood", (0, 99, 0)),
+    )
+)
+PLACE = Affine(0.5, 0, 448_000, 0, -0.5, 5_411_000)
+SUFFIXES = (".gpkg", ".parquet", ".geoparquet", ".fgb", ".geojson", ".json", ".geojsonl", ".geojsons", ".geojsonseq")
+
+
+def shapes(seed: int, side_px: int = 24, place: Affine = PLACE) -> tuple[NDArray[Any], NDArray[np.int32]]:
+    """Return (feature,) polygons, many with holes, and their codes 0 to 3, of which the legend lacks 2."""
+    raster = np.random.default_rng(seed).choice(4, (side_px, side_px), p=[0.5, 0.3, 0.15, 0.05]).astype(np.uint8)
+    found = list(rasterio.features.shapes(raster, transform=place))
+    polygons = shapely.orient_polygons([shapely.geometry.shape(shape) for shape, _ in found])
+    return polygons, np.array([code for _, code in found], np.int32)
+
+
+def dissolved(polygons: NDArray[Any], codes: NDArray[np.int32]) -> tuple[NDArray[Any], NDArray[np.int32]]:
+    """Return a multipolygon for each code."""
+    known = np.unique(codes)
+    return np.array([shapely.multipolygons(polygons[codes == code]) for code in known]), known
+
+
+def flat(polygons: NDArray[Any], codes: NDArray[np.int32], confidence: NDArray[np.float64] | None = None) -> Polygons:
+    """Return shapely's polygons, or multipolygons, as flat arrays."""
+    kind, xy, levels = shapely.to_ragged_array(list(polygons))
+    features = levels[2] if kind == shapely.GeometryType.MULTIPOLYGON else np.arange(len(polygons) + 1)
+    area_px = np.round(shapely.area(polygons)).astype(np.int64)
+    return Polygons(
+        codes,
+        area_px,
+        features.astype(np.int64),
+        levels[1].astype(np.int64),
+        levels[0].astype(np.int64),
+        xy,
+        confidence,
+    )
+
+
+def table(polygons: NDArray[Any], codes: NDArray[np.int32], confidence: NDArray[np.float64] | None = None) -> Table:
+    """Return a table with true areas and lengths."""
+    return Table(flat(polygons, codes, confidence), shapely.area(polygons), shapely.length(polygons))
+
+
+def batches(whole: Table, size: int) -> Iterator[Table]:
+    """Cut a table into batches of some features, the first of none."""
+    yield whole.part(0, 0)
+    for start in range(0, len(whole), size):
+        yield whole.part(start, min(start + size, len(whole)))
+
+
+def layer(**changes: Any) -> Layer:
+    return Layer(**({"name": "cover", "crs": UTM, "legend": LEGEND, "description": "A test."} | changes))
+
+
+def read(path: Path) -> geopandas.GeoDataFrame:
+    """Read a file with other people's code: GeoParquet by geopandas, all else by GDAL."""
+    if path.suffix in (".parquet", ".geoparquet"):
+        return geopandas.read_parquet(path)
+    with_layer = {"layer": "cover"} if path.suffix == ".gpkg" else {}
+    return pyogrio.read_dataframe(path, **with_layer)
