@@ -1,4 +1,5 @@
 """The minimum mapping unit: regions too small to be mapped are given to their neighbours."""
+# ruff: noqa: ANN401, C901, PLR0912, PLR0913, PLR0917 - a kernel takes flat arrays, and numba types them
 
 from __future__ import annotations
 
@@ -10,13 +11,14 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from geoseg.vector.neighbours import Neighbours, find_neighbours, number_regions, run_lengths
+from geoseg.vector.neighbours import Neighbours, find_neighbours
+from geoseg.vector.numbered import number_regions, run_lengths
 
 Strips = Callable[[], Iterator[NDArray[Any]]]
 """Yields the strips (row, col) of a raster in order, the same ones at each call."""
 
 
-def sieve(  # noqa: PLR0913 - the raster, what weighs, what counts
+def sieve(
     strips: Strips,
     background: int,
     cols: int,
@@ -33,10 +35,12 @@ def sieve(  # noqa: PLR0913 - the raster, what weighs, what counts
     region from then on. So until each weighs enough, or has no neighbour: background is none, nor is the outside.
     Pixels may be given to another class, never to or from the background. The strips' heights change nothing.
 
-    `row_weights` is (row,), what a pixel of each row weighs, at least 1; None for 1. `side_weights` are the lengths of a
-    pixel's side along a row and along a column. With connectivity 8 regions are joined at corners too; a neighbour is
-    still who shares a side. In memory stay 32 bytes a region and 12 a border of a light one while the raster is read,
-    8 more a region while it is settled who goes where, then only the region's class.
+    `row_weights` is (row,), what a pixel of each row weighs, at least 1; None for 1. `side_weights` are the lengths of
+    a pixel's side along a row and along a column. With connectivity 8 regions are joined at corners too; a neighbour is
+    still who shares a side.
+
+    Memory: 28 bytes a region and 12 a border of a light one while the raster is read, at most twice that while it is
+    settled who goes where, then only the class of each region; nothing that grows with the pixels.
     """
     neighbours = find_neighbours(strips(), background, cols, threshold, row_weights, side_weights, connectivity)
     return partial(_rewrite, strips, background, cols, neighbours.rows, _settle(neighbours, threshold))
@@ -55,8 +59,8 @@ def _settle(neighbours: Neighbours, threshold: int) -> NDArray[Any]:
     """Return (region,) the class of each number in the end.
 
     A region that is given away at least doubles in weight, its neighbour being no lighter. So of the regions that weigh
-    less than twice the lightest, each is given away at its first weight or not at all: sorted once, they need no heap.
-    For the same reason a border is looked at no more often than a weight can be doubled below the threshold.
+    less than twice the lightest, each is given away at the weight it has now or not in this round: sorted once, they
+    need no heap. For the same reason a border is looked at no more often than a weight can be doubled.
     """
     parents, weights = neighbours.parents, neighbours.weights
     members = np.arange(len(parents), dtype=np.int32)
