@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from geoseg.errors import UsageError
 from geoseg.vector.arcs import Arcs
 from geoseg.vector.obstacles import Obstacles
-from geoseg.vector.visvalingam import visvalingam
+from geoseg.vector.visvalingam import queue_of, visvalingam
 
 METHODS = ("visvalingam", "douglas-peucker")
 
@@ -40,8 +40,8 @@ def generalize(arcs: Arcs, how: Generalization, obstacles: Obstacles) -> None:
 def _simplify(arcs: Arcs, how: Generalization, todo: NDArray[np.int64], obstacles: Obstacles) -> None:
     longest = int(arcs.counts[todo].max()) + 2
     borders = (todo, arcs.starts, arcs.ends, arcs.firsts, arcs.counts, arcs.node_rows, arcs.node_cols, arcs.vertices)
-    rows, cols, areas = (np.empty(longest, np.int64) for _ in range(3))
-    links = np.empty((longest, 2), np.int64)
-    heap, order = np.empty(3 * longest, np.int64), np.empty(3 * longest, np.int64)
+    rows, cols = np.empty(longest, np.int64), np.empty(longest, np.int64)
+    links, entries = np.empty((longest, 3), np.int64), np.empty((3 * longest, 2), np.int64)
     limit = int(2 * how.tolerance_px**2)
-    visvalingam(*borders, obstacles.marks, obstacles.first_row, limit, rows, cols, links, areas, heap, order)
+    queues = np.full((queue_of(limit) + 1, 2), -1, np.int64)
+    visvalingam(*borders, obstacles.marks, obstacles.first_row, limit, rows, cols, links, entries, queues)

@@ -17,17 +17,22 @@ NODE = 16
 """The bit of a lattice point where an arc ends: three or four edges meet, or a border turns on the raster's outline."""
 
 
-def mark_edges(frame: NDArray[Any], *, top: bool, bottom: bool) -> tuple[NDArray[np.uint8], NDArray[np.int32], int]:
-    """Return (row * col of the lattice,) bits of edges and NODE; (row + 1,) offsets of the nodes; the count of turns.
+def mark_edges(
+    frame: NDArray[Any], *, top: bool, bottom: bool
+) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.int32], int]:
+    """Return (row * col of the lattice,) bits of edges and NODE; the same eight at once; (row + 1,) offsets of the nodes;
+    and the count of turns.
 
     The lattice has a row above each row of the frame but its first, and a column left of each but its first. `top` and
     `bottom` say whether its first and last rows are the raster's outline; its sides always are.
     """
     rows, cols = frame.shape[0] - 1, frame.shape[1] - 1
-    bits = np.empty(rows * cols, np.uint8)
+    words = np.empty(-(-rows * cols // 8), np.int64)
+    words[-1] = 0
+    bits = words.view(np.uint8)[: rows * cols]
     node_rows = np.zeros(rows + 1, np.int32)
     turns = _mark_edges(frame, bits, node_rows, top, bottom)
-    return bits, node_rows, turns
+    return bits, words, node_rows, turns
 
 
 @njit(cache=True, nogil=True)
@@ -36,45 +41,60 @@ def _mark_edges(frame: Any, bits: Any, node_rows: Any, top: bool, bottom: bool) 
     turns = 0
     for row in range(rows):
         line = row * cols
-        for col in range(cols):
+        for col in range(cols):  # without a branch: eight to sixteen points at once
             north = np.uint8(frame[row, col] != frame[row, col + 1])
             east = np.uint8(frame[row, col + 1] != frame[row + 1, col + 1])
             south = np.uint8(frame[row + 1, col] != frame[row + 1, col + 1])
             west = np.uint8(frame[row, col] != frame[row + 1, col])
             node = (north & south & (east | west)) | (east & west & (north | south))
             bits[line + col] = north | (east << 1) | (south << 2) | (west << 3) | (node << 4)
-        nodes = 0
+        step = 1 if (top and row == 0) or (bottom and row == rows - 1) else max(cols - 1, 1)
+        for col in range(0, cols, step):  # the raster's outline keeps its corners
+            bit = bits[line + col]
+            if bit < 16 and (bit ^ (bit >> 2)) & 3:
+                bits[line + col] = bit | 16
+        nodes = np.int32(0)
+        corners = np.int32(0)
         for col in range(cols):
             bit = bits[line + col]
-            turn = ((bit ^ (bit >> 2)) & 3) != 0 and bit < 16
-            if turn and (col == 0 or col == cols - 1 or (top and row == 0) or (bottom and row == rows - 1)):
-                bits[line + col] = bit | 16
-                nodes += 1
-            else:
-                nodes += bit >> 4
-                turns += turn
+            across = bit ^ (bit >> 2)
+            nodes += np.int32(bit >> 4)
+            corners += np.int32((across | (across >> 1)) & ((bit >> 4) ^ 1) & 1)
         node_rows[row + 1] = node_rows[row] + nodes
+        turns += corners
     return turns
 
 
 @njit(cache=True, nogil=True)
 def find_nodes(
-    bits: Any, node_rows: Any, run_rows: Any, run_cols: Any, run_regions: Any, cols: Any, edges: Any, quadrants: Any
+    bits: Any,
+    words: Any,
+    node_rows: Any,
+    run_rows: Any,
+    run_cols: Any,
+    run_regions: Any,
+    cols: Any,
+    edges: Any,
+    quadrants: Any,
 ) -> None:
     """Fill (node,) lattice columns and edge bits, and (4 * node,) the regions of the four pixels around."""
     width = len(bits) // (len(node_rows) - 1)
-    for row in range(len(node_rows) - 1):
-        node = node_rows[row]
-        above = run_rows[row]
-        below = run_rows[row + 1]
-        line = row * width
-        col = 0
-        while node < node_rows[row + 1]:
-            if bits[line + col] < 16:
-                col += 1
+    node = 0
+    row = 0
+    above, below = run_rows[0], run_rows[1]
+    for word in range(len(words)):
+        if words[word] & 0x1010101010101010 == 0:
+            continue
+        for place in range(8 * word, min(8 * word + 8, len(bits))):
+            if bits[place] < 16:
                 continue
+            if node >= node_rows[row + 1]:
+                while node >= node_rows[row + 1]:
+                    row += 1
+                above, below = run_rows[row], run_rows[row + 1]
+            col = place - row * width
             cols[node] = col
-            edges[node] = bits[line + col] & 15
+            edges[node] = bits[place] & 15
             while above + 1 < run_rows[row + 1] and run_cols[above + 1] <= col:
                 above += 1
             while below + 1 < run_rows[row + 2] and run_cols[below + 1] <= col:
@@ -86,4 +106,3 @@ def find_nodes(
             right = below + (below + 1 < run_rows[row + 2] and run_cols[below + 1] == col + 1)
             quadrants[4 * node + 2] = run_regions[right]
             node += 1
-            col += 1

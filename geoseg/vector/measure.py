@@ -14,8 +14,8 @@ from geoseg.vector.surface import Surface
 
 _STEP = 0.01
 """Radians of latitude along a slanted edge to each two Gauss points: off by 1e-9 of an area at most."""
-_GAUSS = math.sqrt(1 / 12)
-"""How far the two Gauss points of a unit interval are from its middle."""
+_GAUSS = math.sqrt(1 / 3)
+"""How far the two Gauss points of an interval two long are from its middle."""
 
 
 def measure(polygons: Polygons, surface: Surface) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -50,8 +50,10 @@ def zones_m2(lats: NDArray[np.float64], surface: Surface) -> NDArray[np.float64]
 
     Latitudes in radians; (zone,), negative where they fall.
     """
-    heights = zip(lats[:-1].tolist(), np.diff(lats).tolist(), strict=True)
-    return np.array([_zone(lat, height, surface.semi_major_m, surface.eccentricity_sq) for lat, height in heights])
+    half = np.diff(lats) / 2
+    rises = 2 * np.cos(lats[:-1] + half) * np.sin(half)
+    sines = zip(np.sin(lats[:-1]).tolist(), rises.tolist(), strict=True)
+    return np.array([_zone(low, rise, surface.semi_major_m, surface.eccentricity_sq) for low, rise in sines])
 
 
 @njit(cache=True, nogil=True)
@@ -90,34 +92,33 @@ def _on_ellipsoid(xy: Any, start: int, stop: int, surface: Any) -> tuple[float, 
     semi_major, eccentricity_sq = surface[4], surface[5]
     inside, around = 0.0, 0.0
     origin, above = xy[start, 1] * unit, 0.0  # the first vertex; small differences keep their digits
+    low = math.sin(origin)
     for vertex in range(start + 1, stop):
         next_above = (xy[vertex, 1] - xy[start, 1]) * unit
         dlon, dlat = (xy[vertex, 0] - xy[vertex - 1, 0]) * unit, next_above - above
-        steps = 1 + int(abs(dlat) / _STEP)
-        nodes = 1 if dlat == 0 else 2 * steps
+        nodes = 1 if dlat == 0 else 2 + 2 * int(abs(dlat) / _STEP)
+        share = 1 / nodes
         for node in range(nodes):
-            gauss = 0.5 + (_GAUSS if node % 2 else -_GAUSS)
-            at = above + dlat * (node // 2 + gauss) / steps
+            gauss = 1 + (_GAUSS if node % 2 else -_GAUSS)
+            half = (above + dlat * share * (node - node % 2 + gauss)) / 2
+            rise = 2 * math.cos(origin + half) * math.sin(half)
+            sine_sq = (low + rise) * (low + rise)
             if dlon != 0:
-                inside += dlon * _zone(origin, at, semi_major, eccentricity_sq) / nodes
-            sine = math.sin(origin + at)
-            curvature = 1 - eccentricity_sq * sine * sine
-            east = dlon * math.sqrt(1 - sine * sine)
+                inside += dlon * share * _zone(low, rise, semi_major, eccentricity_sq)
+            curvature = 1 - eccentricity_sq * sine_sq
             north = dlat * (1 - eccentricity_sq) / curvature
-            around += semi_major * math.sqrt((east * east + north * north) / curvature) / nodes
+            around += share * semi_major * math.sqrt((dlon * dlon * abs(1 - sine_sq) + north * north) / curvature)
         above = next_above
     return abs(inside), around
 
 
 @njit(cache=True, nogil=True)
-def _zone(lat: float, height: float, semi_major: float, eccentricity_sq: float) -> float:
-    """Return the area from a parallel to another so much higher for each radian of longitude, negative southwards.
+def _zone(low: float, rise: float, semi_major: float, eccentricity_sq: float) -> float:
+    """Return the area from a parallel to another for each radian of longitude, from its sine and how much that rises.
 
     Half of a^2 times the difference of two q of Snyder, Map Projections: A Working Manual (1987), eq. 3-12, written
-    with the difference of the sines so that no digits are lost in narrow zones.
+    with the rise so that no digits are lost in narrow zones; negative southwards.
     """
-    low = math.sin(lat)
-    rise = 2 * math.cos(lat + height / 2) * math.sin(height / 2)
     high = low + rise
     both = eccentricity_sq * low * high
     algebraic = rise * (1 + both) / ((1 - eccentricity_sq * low * low) * (1 - eccentricity_sq * high * high))

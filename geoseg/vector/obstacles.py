@@ -67,37 +67,50 @@ def put(obstacles: Any, row: int, col: int) -> None:
 
 
 @njit(cache=True, nogil=True)
-def is_free(obstacles: Any, unit: int, row_a: int, col_a: int, row_b: int, col_b: int, row_c: int, col_c: int) -> bool:
-    """Say whether a closed triangle, its corners in 1 / `unit` of a pixel, holds no obstacle."""
-    top, bottom = min(row_a, row_b, row_c), max(row_a, row_b, row_c)
-    for row in range(-(-top // unit), bottom // unit + 1):
-        low, high = np.int64(1 << 40), np.int64(-1)
-        for side in range(3):
-            if side == 0:
-                from_row, from_col, to_row, to_col = row_a, col_a, row_b, col_b
-            elif side == 1:
-                from_row, from_col, to_row, to_col = row_b, col_b, row_c, col_c
-            else:
-                from_row, from_col, to_row, to_col = row_c, col_c, row_a, col_a
-            if from_row > to_row:
-                from_row, from_col, to_row, to_col = to_row, to_col, from_row, from_col
-            if row * unit < from_row or row * unit > to_row:
+def is_free(
+    obstacles: Any, unit: int, row_a: int, col_a: int, row_b: int, col_b: int, row_c: int, col_c: int
+) -> bool:
+    """Say whether a closed triangle holds no obstacle; its corners are in 1 / `unit` of a pixel, and not on one line."""
+    turn = (row_b - row_a) * (col_c - col_a) - (col_b - col_a) * (row_c - row_a)
+    if turn < 0:
+        row_b, col_b, row_c, col_c = row_c, col_c, row_b, col_b
+    left, right = min(col_a, col_b, col_c), max(col_a, col_b, col_c)
+    for line in range(-(-min(row_a, row_b, row_c) // unit), max(row_a, row_b, row_c) // unit + 1):
+        row = line * unit
+        low, high = -(-left // unit), right // unit
+        if high - low > 16:
+            low, high = _reach(unit, row, row_a, col_a, row_b, col_b, row_c, col_c)
+        for word in range(low >> 6, (high >> 6) + 1):
+            marks = obstacles[line, word]
+            if marks == 0:
                 continue
-            if from_row == to_row:
-                left, right = min(from_col, to_col), max(from_col, to_col)
-                low = min(low, -(-left // unit))
-                high = max(high, right // unit)
-                continue
-            run = (to_row - from_row) * unit
-            at = from_col * (to_row - from_row) + (to_col - from_col) * (row * unit - from_row)
+            for place in range(max(low, 64 * word), min(high, 64 * word + 63) + 1):
+                col = place * unit
+                if (
+                    (marks >> (place & 63)) & 1
+                    and (row_b - row_a) * (col - col_a) >= (col_b - col_a) * (row - row_a)
+                    and (row_c - row_b) * (col - col_b) >= (col_c - col_b) * (row - row_b)
+                    and (row_a - row_c) * (col - col_c) >= (col_a - col_c) * (row - row_c)
+                ):
+                    return False
+    return True
+
+
+@njit(cache=True, nogil=True)
+def _reach(
+    unit: int, row: int, row_a: int, col_a: int, row_b: int, col_b: int, row_c: int, col_c: int
+) -> tuple[int, int]:
+    """Return the first and last lattice columns that a row has in a triangle; a wide one may be thin."""
+    low, high = np.int64(1 << 40), np.int64(-1)
+    for _ in range(3):
+        row_a, col_a, row_b, col_b, row_c, col_c = row_b, col_b, row_c, col_c, row_a, col_a
+        if row_a == row_b:
+            if row_a == row:
+                low = min(low, -(-min(col_a, col_b) // unit))
+                high = max(high, max(col_a, col_b) // unit)
+        elif min(row_a, row_b) <= row <= max(row_a, row_b):
+            run = abs(row_b - row_a) * unit
+            at = (col_a * (row_b - row_a) + (col_b - col_a) * (row - row_a)) * (1 if row_b > row_a else -1)
             low = min(low, -(-at // run))
             high = max(high, at // run)
-        for word in range(low >> 6, (high >> 6) + 1 if high >= low else low >> 6):
-            marks = obstacles[row, word]
-            if word == low >> 6:
-                marks &= -1 << (low & 63)
-            if word == high >> 6 and (high & 63) < 63:
-                marks &= (1 << ((high & 63) + 1)) - 1
-            if marks != 0:
-                return False
-    return True
+    return low, high

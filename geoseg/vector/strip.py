@@ -37,11 +37,11 @@ def trace_arcs(
     `first_row` is the raster's row of the frame's row 1; `bottom` says that the frame ends below the raster. Vertices
     beyond `budget` bytes lie on the disk. The strip's vertices are added to `obstacles`.
     """
-    bits, offsets, turns = mark_edges(frame, top=first_row == 0, bottom=bottom)
+    bits, words, offsets, turns = mark_edges(frame, top=first_row == 0, bottom=bottom)
     if obstacles is not None:
         obstacles.add(bits, len(offsets) - 1)
     runs = (regions.run_rows, regions.run_cols, regions.run_regions)
-    cols, edges, quadrants = _nodes(bits, offsets, runs)
+    cols, edges, quadrants = _nodes(bits, words, offsets, runs)
     width = frame.shape[1] - 1
     ends_in_strip = int(np.bitwise_count(edges).sum()) + turns // 2 + 2 * width
     table = _grown(above, ends_in_strip // 2 + 1, width)
@@ -49,7 +49,7 @@ def trace_arcs(
     loops = np.empty((turns // 4 + width, 4), np.int32)
     base = len(above.node_rows)
     walked, count, found = walk_all(
-        bits, first_row, offsets, cols, edges.copy(), base, *table, len(above.starts), vertices, len(above.vertices), loops
+        bits, words, first_row, offsets, cols, edges.copy(), base, *table, len(above.starts), vertices, len(above.vertices), loops
     )  # fmt: skip
     table, settled, found_too = _joined(
         above, table, walked, vertices, count, width, base + len(cols) + found, loops[found:]
@@ -72,11 +72,11 @@ def trace_arcs(
 
 
 def _nodes(
-    bits: NDArray[np.uint8], offsets: NDArray[np.int32], runs: tuple[NDArray[Any], ...]
+    bits: NDArray[np.uint8], words: NDArray[np.int64], offsets: NDArray[np.int32], runs: tuple[NDArray[Any], ...]
 ) -> tuple[NDArray[np.int32], NDArray[np.uint8], NDArray[np.int32]]:
     count = int(offsets[-1])
     cols, edges, quadrants = np.empty(count, np.int32), np.empty(count, np.uint8), np.empty(4 * count, np.int32)
-    find_nodes(bits, offsets, *runs, cols, edges, quadrants)
+    find_nodes(bits, words, offsets, *runs, cols, edges, quadrants)
     return cols, edges, quadrants
 
 
@@ -114,6 +114,11 @@ def _joined(
     """Join what the seam has cut; return the arcs there are now, which of them are settled, and the count of `loops`."""
     starts, ends = table[:2]
     carried = len(above.starts)
+    if above.whole.all():  # the seam has cut nothing
+        starts, ends, firsts, counts, integrals = (column[:walked] for column in table)
+        settled = np.zeros(walked, np.bool_)
+        settled[:carried] = True
+        return (starts, ends, firsts, counts, integrals), settled, 0
     upper, lower = np.full(width, -1, np.int32), np.full(width, -1, np.int32)
     match_seam(starts[:walked], ends[:walked], carried, upper, lower)
     gone = np.zeros(len(starts), np.bool_)

@@ -29,15 +29,15 @@ def visvalingam(
     rows: Any,
     cols: Any,
     links: Any,
-    areas: Any,
-    heap: Any,
-    order: Any,
+    entries: Any,
+    queues: Any,
 ) -> None:
     """Simplify the arcs numbered in `todo` where they lie; `limit` is twice the least area that a vertex must span.
 
     Among equal areas those known first go first, so that a staircase loses every other corner. `obstacles` begin at
-    the raster's row `base` and are as before in the end. The last six arrays are room for one arc: (vertices + 2,),
-    `links` with two columns, `heap` and `order` three times as long.
+    the raster's row `base` and are as before in the end. The last five arrays are room: for the longest arc `rows`,
+    `cols` (vertices + 2,), `links` (vertices + 2, 3) to the vertices before and after and to the last entry,
+    `entries` (3 * vertices + 6, 2), each a vertex and the next entry; `queues` (queue_of(limit) + 1, 2) are empty: -1.
     """
     for arc in todo:
         count = counts[arc]
@@ -46,55 +46,79 @@ def visvalingam(
         first, a, b = firsts[arc], starts[arc] >> 2, ends[arc] >> 2
         rows[0], cols[0] = node_rows[a] - base, node_cols[a]
         rows[count + 1], cols[count + 1] = node_rows[b] - base, node_cols[b]
-        for i in range(count):
-            rows[i + 1] = vertices[first + i, 0] - base
-            cols[i + 1] = vertices[first + i, 1]
-        size = 0
+        for i in range(1, count + 1):
+            rows[i] = vertices[first + i - 1, 0] - base
+            cols[i] = vertices[first + i - 1, 1]
         known = 0
+        lowest = len(queues)
         for i in range(1, count + 1):
             links[i, 0] = i - 1
             links[i, 1] = i + 1
-            areas[i] = _twice_area(rows, cols, i - 1, i, i + 1)
-            if areas[i] <= limit:
-                order[known] = i
-                _push(heap, size, areas[i] << 32 | known)
-                size += 1
-                known += 1
+            known, lowest = _enter(rows, cols, links, entries, queues, limit, i, known, lowest)
         left = count
         least = 2 if a == b else 0  # a ring has three corners
-        while size > 0 and left > least:
-            key = heap[0]
-            size -= 1
-            _pop(heap, size)
-            i = order[key & 0xFFFFFFFF]
-            if areas[i] != key >> 32:
+        while lowest < len(queues):
+            entry = queues[lowest, 0]
+            if entry < 0:
+                lowest += 1
+                continue
+            queues[lowest, 0] = entries[entry, 1]
+            i = entries[entry, 0]
+            if links[i, 2] != entry or left == least:
                 continue
             p, q = links[i, 0], links[i, 1]
             if left == 1 and not may_be_straight(rows, cols, count):
-                break
-            if areas[i] > 1 and not _passes(obstacles, rows, cols, p, i, q):
+                continue
+            if lowest > 1 and not _passes(obstacles, rows, cols, p, i, q):
                 continue
             take(obstacles, rows[i], cols[i])
-            areas[i] = -1
             left -= 1
+            links[i, 0] = -1
             links[p, 1] = q
             links[q, 0] = p
-            for j in (p, q):
-                if 0 < j <= count:
-                    areas[j] = _twice_area(rows, cols, links[j, 0], j, links[j, 1])
-                    if areas[j] <= limit:
-                        order[known] = j
-                        _push(heap, size, areas[j] << 32 | known)
-                        size += 1
-                        known += 1
+            if p > 0:
+                known, lowest = _enter(rows, cols, links, entries, queues, limit, p, known, lowest)
+            if q <= count:
+                known, lowest = _enter(rows, cols, links, entries, queues, limit, q, known, lowest)
         at = first
         for i in range(1, count + 1):
             put(obstacles, rows[i], cols[i])
-            if areas[i] >= 0:
+            if links[i, 0] >= 0:
                 vertices[at, 0] = rows[i] + base
                 vertices[at, 1] = cols[i]
                 at += 1
         counts[arc] = left
+
+
+@njit(cache=True, nogil=True)
+def _enter(
+    rows: Any, cols: Any, links: Any, entries: Any, queues: Any, limit: int, i: int, known: int, lowest: int
+) -> tuple[int, int]:
+    """Queue a vertex by its area, in place of any earlier entry; return the count of entries and the lowest queue."""
+    p, q = links[i, 0], links[i, 1]
+    area = abs((rows[i] - rows[p]) * (cols[q] - cols[p]) - (rows[q] - rows[p]) * (cols[i] - cols[p]))
+    if area > limit:
+        links[i, 2] = -1
+        return known, lowest
+    queue = queue_of(area)
+    entries[known, 0] = i
+    entries[known, 1] = -1
+    links[i, 2] = known
+    if queues[queue, 0] < 0:
+        queues[queue, 0] = known
+    else:
+        entries[queues[queue, 1], 1] = known
+    queues[queue, 1] = known
+    return known + 1, min(lowest, queue)
+
+
+@njit(cache=True, nogil=True)
+def queue_of(area: int) -> int:
+    """Return the queue of a doubled area: one for each up to 64, then 32 for each doubling."""
+    coarse = 0
+    while area >> coarse >= 64:
+        coarse += 1
+    return 32 * coarse + (area >> coarse)
 
 
 @njit(cache=True, nogil=True)
@@ -125,34 +149,3 @@ def _passes(obstacles: Any, rows: Any, cols: Any, p: int, i: int, q: int) -> boo
     for j in (p, i, q):
         put(obstacles, rows[j], cols[j])
     return free
-
-
-@njit(cache=True, nogil=True)
-def _twice_area(rows: Any, cols: Any, p: int, i: int, q: int) -> int:
-    return abs((rows[i] - rows[p]) * (cols[q] - cols[p]) - (rows[q] - rows[p]) * (cols[i] - cols[p]))
-
-
-@njit(cache=True, nogil=True)
-def _push(heap: Any, size: int, key: int) -> None:
-    place = size
-    while place > 0 and heap[(place - 1) >> 1] > key:
-        heap[place] = heap[(place - 1) >> 1]
-        place = (place - 1) >> 1
-    heap[place] = key
-
-
-@njit(cache=True, nogil=True)
-def _pop(heap: Any, size: int) -> None:
-    """Take the least away; `size` is what is left. The last key fills the gap from the top down."""
-    key = heap[size]
-    place = 0
-    child = 1
-    while child < size:
-        if child + 1 < size and heap[child + 1] < heap[child]:
-            child += 1
-        if heap[child] >= key:
-            break
-        heap[place] = heap[child]
-        place = child
-        child = 2 * place + 1
-    heap[place] = key

@@ -10,6 +10,7 @@ from numba import njit
 @njit(cache=True, nogil=True)
 def walk_all(
     bits: Any,
+    words: Any,
     first_row: int,
     node_rows: Any,
     node_cols: Any,
@@ -67,21 +68,24 @@ def walk_all(
             counts[arcs] = count - firsts[arcs]
             arcs += 1
     found = 0
-    for place in range(len(bits)):
-        if bits[place] == 0 or bits[place] >= 16:
+    for word in range(len(words)):
+        if words[word] == 0:
             continue
-        bits[place] = 16
-        row, col = place // cols, place % cols
-        loops[found, 0] = first_row + row
-        loops[found, 1] = col
-        node = base + node_rows[rows] + found
-        starts[arcs] = 4 * node + 1
-        ends[arcs] = 4 * node + 2
-        firsts[arcs] = count
-        _, _, _, count, integrals[arcs] = _walk(bits, cols, first_row, row, col, 1, vertices, count)
-        counts[arcs] = count - firsts[arcs]
-        arcs += 1
-        found += 1
+        for place in range(8 * word, min(8 * word + 8, len(bits))):
+            if bits[place] == 0 or bits[place] >= 16:
+                continue
+            bits[place] = 16
+            row, col = place // cols, place % cols
+            loops[found, 0] = first_row + row
+            loops[found, 1] = col
+            node = base + node_rows[rows] + found
+            starts[arcs] = 4 * node + 1
+            ends[arcs] = 4 * node + 2
+            firsts[arcs] = count
+            _, _, _, count, integrals[arcs] = _walk(bits, cols, first_row, row, col, 1, vertices, count)
+            counts[arcs] = count - firsts[arcs]
+            arcs += 1
+            found += 1
     return arcs, count, found
 
 
