@@ -15,6 +15,7 @@ from geoseg.version import VERSION
 from geoseg_cli.info import info
 from geoseg_cli.predict import predict
 from geoseg_cli.say import complain, warn_in_one_line
+from geoseg_cli.vectorize import vectorize
 
 
 class OneLineErrors(click.Group):
@@ -53,7 +54,10 @@ def _report(error: Exception) -> int:
             complain("interrupted", "nothing was written at the output's name")
             return 1
         case MemoryError():
-            complain("error", "out of memory; try a smaller --tile, --batch-size or --workers")
+            complain(
+                "error",
+                "out of memory; close other programs, or with predict try a smaller --tile, --batch-size or --workers",
+            )
             return 1
     complain("error", f"unexpected {type(error).__name__}: {error}" + ("" if debug else "; GEOSEG_DEBUG=1 tells where"))
     return 1
@@ -66,4 +70,5 @@ def geoseg() -> None:
 
 
 geoseg.add_command(predict)
+geoseg.add_command(vectorize)
 geoseg.add_command(info)

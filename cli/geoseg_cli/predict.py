@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import json
-import signal
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from types import FrameType
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from geoseg.errors import GeosegError
 from geoseg_cli import values
+from geoseg_cli.interrupt import InterruptedRunError, termination_interrupts
+from geoseg_cli.polygons import PolygonsAfter
 from geoseg_cli.pretrained import complete_model
 from geoseg_cli.progress import ProgressBar
 from geoseg_cli.say import say
@@ -80,6 +77,24 @@ _PRETRAINED = ("legend", "mean", "std")
     "--probabilities", metavar="TIF", help="Also write the probability of every class, a band each, in percent."
 )
 @click.option(
+    "--polygons",
+    metavar="FILE",
+    help="Then write the map's polygons, as geoseg vectorize does: .gpkg, .parquet, .fgb, .geojson or .geojsonl. "
+    "With --confidence each gets its mean.",
+)
+@click.option(
+    "--min-area",
+    metavar="AREA",
+    help="With --polygons: give regions smaller than this to a neighbour: 100 (m2), 0.5ha, 25px. [default: keep all]",
+)
+@click.option(
+    "--simplify",
+    metavar="LENGTH",
+    help="With --polygons: how far borders may move to need fewer vertices: 1.5 (m), 1.5px. "
+    "[default: every pixel's corner]",
+)
+@click.option("--smooth", is_flag=True, help="With --polygons: round the staircase of the pixels.")
+@click.option(
     "--legend",
     metavar="JSON",
     help='For a save_pretrained folder: a file with [{"code": 0, "name": "water", "color": [0, 0, 255]}, ...], '
@@ -116,10 +131,15 @@ def predict(scene: str, out: str, *, dry_run: bool, as_json: bool, quiet: bool, 
     legend, mean, std = (knobs.pop(name, None) for name in _PRETRAINED)
     if legend or mean or std:
         knobs["model"] = complete_model(knobs.get("model"), legend, mean, std, knobs.get("bands"))
+    polygons = PolygonsAfter.taken_from(knobs)
+    if polygons is not None:
+        polygons.check(scene, [out, *(knobs[name] for name in ("confidence", "probabilities") if name in knobs)])
     if dry_run:
         _tell_plan(scene, out, knobs, as_json=as_json, quiet=quiet)
-    else:
-        _run(scene, out, knobs, quiet=quiet)
+        return
+    written = _run(scene, out, knobs, quiet=quiet)
+    if polygons is not None:
+        polygons.write(written, quiet=quiet)
 
 
 def _tell_plan(scene: str, out: str, knobs: dict[str, Any], *, as_json: bool, quiet: bool) -> None:
@@ -139,41 +159,20 @@ def _tell_plan(scene: str, out: str, knobs: dict[str, Any], *, as_json: bool, qu
     click.echo(json.dumps(figures.to_json(), indent=2) if as_json else str(figures))
 
 
-def _run(scene: str, out: str, knobs: dict[str, Any], *, quiet: bool) -> None:
+def _run(scene: str, out: str, knobs: dict[str, Any], *, quiet: bool) -> Path:
     """Predict with a progress bar; an interruption says what is kept."""
     from geoseg.inference.predict import predict as predict_scene
 
-    with ProgressBar(quiet=quiet) as bar, _termination_interrupts():
+    with ProgressBar(quiet=quiet) as bar, termination_interrupts():
         try:
             written = predict_scene(scene, out, progress=bar.update, announce=bar.announce, **knobs)
         except KeyboardInterrupt:
-            raise InterruptedRunError(bar.last) from None
+            raise InterruptedRunError(_kept(bar.last)) from None
     if not quiet:
         say(f"wrote {written}{bar.summary}")
+    return written
 
 
-class InterruptedRunError(GeosegError):
-    """The user, or the system, stopped the run."""
-
-    def __init__(self, last: Progress | None) -> None:
-        count = f"{last.pieces_done} of {last.pieces_total} tiles" if last else "the tiles so far"
-        super().__init__(f"interrupted; {count} are finished and kept, the same command goes on from there")
-
-
-@contextmanager
-def _termination_interrupts() -> Iterator[None]:
-    """Treat SIGTERM, and Ctrl-Break on Windows, as Ctrl-C."""
-    if threading.current_thread() is not threading.main_thread():
-        yield  # only the main thread may set handlers
-        return
-    signals = [getattr(signal, name) for name in ("SIGTERM", "SIGBREAK") if hasattr(signal, name)]
-    before = [signal.signal(number, _interrupt) for number in signals]
-    try:
-        yield
-    finally:
-        for number, handler in zip(signals, before, strict=True):
-            signal.signal(number, handler)
-
-
-def _interrupt(_number: int, _frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
+def _kept(last: Progress | None) -> str:
+    count = f"{last.pieces_done} of {last.pieces_total} tiles" if last else "the tiles so far"
+    return f"interrupted; {count} are finished and kept, the same command goes on from there"

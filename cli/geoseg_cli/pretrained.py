@@ -32,21 +32,15 @@ def complete_model(
     from geoseg.model.bundle import ModelBundle
     from geoseg.model.normalization import Normalization
 
-    classes, codes = _read_legend(Path(legend))
+    classes, codes = read_legend_file(Path(legend))
     normalization = Normalization(*_stored_units(mean, std))
     return ModelBundle.from_pretrained(
         folder, legend=classes, output_codes=codes, normalization=normalization, bands=_names(bands, len(mean))
     )
 
 
-def _names(bands: tuple[int | str, ...] | None, count: int) -> tuple[str, ...] | None:
-    """Return names for the model's bands, None where what is to be read does not give them."""
-    names = tuple(band for band in bands or () if isinstance(band, str))
-    return names if len(set(names)) == len(bands or ()) == count else None
-
-
-def _read_legend(path: Path) -> tuple[Legend, tuple[int, ...]]:
-    """Return the legend, which is sorted by code, and the codes in the order of the file."""
+def read_legend_file(path: Path) -> tuple[Legend, tuple[int, ...]]:
+    """Return the legend of a JSON file, which is sorted by code, and the codes in the order of the file."""
     try:
         rows = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -54,6 +48,12 @@ def _read_legend(path: Path) -> tuple[Legend, tuple[int, ...]]:
     except (ValueError, RecursionError) as error:
         raise UsageError(f"--legend {path} is not JSON: {error}") from None
     return Legend.from_json(rows), tuple(row["code"] for row in rows)
+
+
+def _names(bands: tuple[int | str, ...] | None, count: int) -> tuple[str, ...] | None:
+    """Return names for the model's bands, None where what is to be read does not give them."""
+    names = tuple(band for band in bands or () if isinstance(band, str))
+    return names if len(set(names)) == len(bands or ()) == count else None
 
 
 def _stored_units(mean: tuple[float, ...], std: tuple[float, ...]) -> tuple[tuple[float, ...], tuple[float, ...]]:

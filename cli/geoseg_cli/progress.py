@@ -41,7 +41,10 @@ class ProgressBar:
         if self.last is None:
             return ""
         state = self.last
-        return f": {state.pixels_now / 1e6:.1f} Mpx in {state.seconds:.1f} s, {state.megapixels_per_second:.2f} Mpx/s"
+        work = f"{state.pixels_now / 1e6:.1f} Mpx in {state.seconds:.1f} s"
+        if state.polygons is None:
+            return f": {work}, {state.megapixels_per_second:.2f} Mpx/s"
+        return f": {_grouped(state.polygons)} polygon{'s' * (state.polygons != 1)}, {work}"
 
     def announce(self, line: str) -> None:
         """Print a line without tearing the bar."""
@@ -80,3 +83,8 @@ def _line(state: Progress) -> str:
     share = state.pixels_done / state.pixels_total
     rate = state.megapixels_per_second
     return f"{share:.0%} of {state.pixels_total / 1e6:.0f} Mpx, {rate:.2f} Mpx/s, {left} left"
+
+
+def _grouped(number: int) -> str:
+    """Return 123456 as `123 456`."""
+    return f"{number:,}".replace(",", " ")

@@ -1,0 +1,121 @@
+"""`geoseg vectorize`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from geoseg.legend import NODATA
+from geoseg_cli import values
+from geoseg_cli.interrupt import InterruptedRunError, termination_interrupts
+from geoseg_cli.pretrained import read_legend_file
+from geoseg_cli.progress import ProgressBar
+from geoseg_cli.say import say
+
+if TYPE_CHECKING:
+    from geoseg.legend import Legend
+
+
+@click.command(short_help="Polygons from a land-cover map.")
+@click.argument("landcover")
+@click.option(
+    "--out",
+    "-o",
+    required=True,
+    metavar="FILE",
+    help="The polygons. The extension says the format: .gpkg (GeoPackage), .parquet (GeoParquet), .fgb (FlatGeobuf), "
+    ".geojson, .geojsonl (one feature a line).",
+)
+@click.option(
+    "--min-area",
+    metavar="AREA",
+    help="Give regions smaller than this to the neighbour with the longest shared border: 100 (m2), 0.5ha, 25px. "
+    "[default: keep all]",
+)
+@click.option(
+    "--simplify",
+    metavar="LENGTH",
+    help="How far borders may move to need fewer vertices: 1.5 (m), 1.5px. Neighbours still meet exactly. "
+    "[default: every pixel's corner]",
+)
+@click.option(
+    "--method", metavar="NAME", help="How to simplify: visvalingam or douglas-peucker. [default: visvalingam]"
+)
+@click.option("--smooth", is_flag=True, help="Round the staircase of the pixels.")
+@click.option(
+    "--connectivity",
+    type=int,
+    metavar="4|8",
+    help="Whether pixels that touch by a side, or also those that touch by a corner, are one region. [default: 4]",
+)
+@click.option(
+    "--classes",
+    type=values.classes,
+    metavar="C,C",
+    help="Only these classes, by name or code: water,urban_land. [default: all]",
+)
+@click.option("--dissolve", is_flag=True, help="One multipolygon for each class.")
+@click.option(
+    "--confidence",
+    metavar="TIF",
+    help="A raster on the same grid, as predict --confidence writes it; each polygon gets its mean.",
+)
+@click.option(
+    "--legend",
+    metavar="JSON",
+    help='Names and colours, where the map has none: a file with [{"code": 0, "name": "water", "color": [0, 0, 255]}, '
+    "...]. [default: the map's own]",
+)
+@click.option("--crs", metavar="CRS", help="Reproject the polygons: EPSG:4326. [default: the map's; WGS 84 in GeoJSON]")
+@click.option("--png", metavar="PNG", help="Also draw the polygons as a map with a legend.")
+@click.option("--overwrite", is_flag=True, help="Replace existing files.")
+@click.option("--quiet", "-q", is_flag=True, help="Only warnings and errors.")
+def vectorize(landcover: str, out: str, *, png: str | None, overwrite: bool, quiet: bool, **given: Any) -> None:  # noqa: ANN401
+    """Write the polygons of LANDCOVER, any raster of classes that GDAL reads.
+
+    No gaps, no overlaps, nothing cut: neighbours share their borders, simplified or not. Each polygon has the code and
+    the name of its class, its area and its perimeter.
+
+    Example: geoseg vectorize landcover.tif --out landcover.gpkg --min-area 100 --simplify 1.5
+    """
+    knobs = {name: value for name, value in given.items() if value not in (None, False)} | {"overwrite": overwrite}
+    if png is None:
+        write_polygons(landcover, out, knobs, quiet=quiet)
+        return
+    from geoseg.preview.polygons_picture import check_picture, draw_polygons
+
+    check_picture(png, overwrite=overwrite, others=[name for name in (landcover, out, knobs.get("confidence")) if name])
+    legend = _legend(landcover, knobs.get("legend"))
+    write_polygons(landcover, out, knobs, quiet=quiet)
+    try:
+        drawn = draw_polygons(out, png, legend=legend)
+    except KeyboardInterrupt:
+        raise InterruptedRunError(f"interrupted; {out} is written, {png} is not") from None
+    if not quiet:
+        say(f"wrote {drawn}")
+
+
+def write_polygons(landcover: str, out: str, knobs: dict[str, Any], *, quiet: bool) -> None:
+    """Vectorize with a progress bar; an interruption says what is kept."""
+    from geoseg.vector.vectorize import vectorize as vectorize_map
+
+    with ProgressBar(quiet=quiet) as bar, termination_interrupts():
+        try:
+            written = vectorize_map(landcover, out, progress=bar.update, announce=bar.announce, **knobs)
+        except KeyboardInterrupt:
+            raise InterruptedRunError(f"interrupted; nothing was written at {out}") from None
+    if not quiet:
+        say(f"wrote {written}{bar.summary}")
+
+
+def _legend(landcover: str, file: str | None) -> Legend | None:
+    """Return the legend that the picture takes its colours from."""
+    from geoseg.raster.classes import read_legend
+    from geoseg.raster.scene import Scene
+
+    if file is not None:
+        return read_legend_file(Path(file))[0]
+    scene = Scene.open(landcover)
+    return read_legend(scene, range(NODATA) if scene.colors == ("palette",) else ())
