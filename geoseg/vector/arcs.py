@@ -22,7 +22,7 @@ class Arcs:
     node_rows: NDArray[np.int32]
     node_cols: NDArray[np.int32]
     edges: NDArray[np.uint8]
-    """(node,) the edges that meet there, bit by bit."""
+    """(node,) the edges that meet there, bit by bit; 16: it is no vertex, for the ring around it has been smoothed."""
     quadrants: NDArray[np.int32]
     """(4 * node,) regions of the pixels around; -1 for background and for regions that are finished."""
     starts: NDArray[np.int32]
@@ -72,6 +72,17 @@ class Arcs:
             rows += [int(self.node_rows[end >> 2]) for end in (self.starts[arc], self.ends[arc]) if end >= 0]
         return min(rows)
 
+    def copy_vertices(
+        self, arcs: NDArray[np.int64], budget: int, more: int = 0
+    ) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+        """Return the vertices of some arcs one behind the other, with room for `more`, and their (arc + 1,) offsets."""
+        counts = self.counts[arcs]
+        offsets = np.zeros(len(arcs) + 1, np.int64)
+        np.cumsum(counts, out=offsets[1:])
+        vertices = room((int(offsets[-1]) + more, 2), np.int32, budget)
+        _copy(self.vertices, self.firsts[arcs], counts, vertices)
+        return vertices, offsets
+
     def carry(self, keep: NDArray[np.bool_], budget: int) -> Self:
         """Return what the next strip needs: the arcs of regions to keep, which are (region,), and those cut at the seam.
 
@@ -89,11 +100,7 @@ class Arcs:
         used[starts[starts >= 0] >> 2] = True
         used[ends[ends >= 0] >> 2] = True
         nodes = np.cumsum(used, dtype=np.int32) - np.int32(1)
-        counts = self.counts[arcs]
-        firsts = np.zeros(len(arcs), np.int64)
-        np.cumsum(counts[:-1], out=firsts[1:])
-        vertices = room((int(counts.sum()), 2), np.int32, budget)
-        _copy(self.vertices, self.firsts[arcs], counts, vertices)
+        vertices, firsts = self.copy_vertices(arcs, budget)
         return type(self)(
             self.node_rows[used],
             self.node_cols[used],
@@ -101,8 +108,8 @@ class Arcs:
             quadrants.reshape(-1, 4)[used].ravel(),
             _renumbered(starts, nodes),
             _renumbered(ends, nodes),
-            firsts,
-            counts,
+            firsts[:-1],
+            self.counts[arcs],
             self.integrals[arcs],
             vertices,
             self.settled[arcs],

@@ -9,7 +9,9 @@ from numpy.typing import NDArray
 
 from geoseg.errors import UsageError
 from geoseg.vector.arcs import Arcs
+from geoseg.vector.douglas_peucker import douglas_peucker
 from geoseg.vector.obstacles import Obstacles
+from geoseg.vector.smooth import UNIT, smooth
 from geoseg.vector.visvalingam import queue_of, visvalingam
 
 METHODS = ("visvalingam", "douglas-peucker")
@@ -28,20 +30,53 @@ class Generalization:
         if self.method not in METHODS:
             raise UsageError(f"unknown method {self.method!r} to simplify; one of {', '.join(METHODS)}")
 
+    @property
+    def unit(self) -> int:
+        """What part of a pixel the vertices of generalized arcs are given in: 1 / unit."""
+        return UNIT if self.smooth else 1
 
-def generalize(arcs: Arcs, how: Generalization, obstacles: Obstacles) -> None:
-    """Generalize, where they lie, the arcs that have become whole."""
+
+def generalize(arcs: Arcs, how: Generalization, obstacles: Obstacles, budget: int) -> None:
+    """Generalize the arcs that have become whole. Vertices beyond `budget` bytes lie on the disk."""
     todo = np.flatnonzero(arcs.whole & ~arcs.settled)
-    if len(todo):
+    traced = arcs.copy_vertices(todo, budget) if how.smooth else None
+    if how.tolerance_px > 0 and len(todo):
         _simplify(arcs, how, todo, obstacles)
+    if traced is not None:
+        _smooth(arcs, todo, *traced, obstacles, budget)
     arcs.settled[todo] = True
 
 
 def _simplify(arcs: Arcs, how: Generalization, todo: NDArray[np.int64], obstacles: Obstacles) -> None:
-    longest = int(arcs.counts[todo].max()) + 2
     borders = (todo, arcs.starts, arcs.ends, arcs.firsts, arcs.counts, arcs.node_rows, arcs.node_cols, arcs.vertices)
+    ground = (obstacles.marks, obstacles.first_row)
+    longest = int(arcs.counts[todo].max()) + 2
     rows, cols = np.empty(longest, np.int64), np.empty(longest, np.int64)
+    if how.method == "douglas-peucker":
+        douglas_peucker(*borders, *ground, how.tolerance_px, rows, cols, np.empty(longest + 2, np.int64))
+        return
     links, entries = np.empty((longest, 3), np.int64), np.empty((3 * longest, 2), np.int64)
     limit = int(2 * how.tolerance_px**2)
     queues = np.full((queue_of(limit) + 1, 2), -1, np.int64)
-    visvalingam(*borders, obstacles.marks, obstacles.first_row, limit, rows, cols, links, entries, queues)
+    visvalingam(*borders, *ground, limit, rows, cols, links, entries, queues)
+
+
+def _smooth(
+    arcs: Arcs,
+    todo: NDArray[np.int64],
+    traced: NDArray[np.int32],
+    traced_firsts: NDArray[np.int64],
+    obstacles: Obstacles,
+    budget: int,
+) -> None:
+    rest = np.setdiff1d(np.arange(len(arcs.starts)), todo, assume_unique=True)
+    longest = int(arcs.counts[todo].max(initial=0)) + 3
+    rows, cols = np.empty(longest, np.int64), np.empty(longest, np.int64)
+    most = 5 * (int(arcs.counts[todo].sum()) + len(todo))
+    vertices = arcs.vertices
+    arcs.vertices, firsts = arcs.copy_vertices(rest, budget, more=most)
+    arcs.firsts[rest] = firsts[:-1]
+    smooth(
+        todo, arcs.starts, arcs.ends, arcs.firsts, arcs.counts, arcs.node_rows, arcs.node_cols, vertices, arcs.edges,
+        traced, traced_firsts, obstacles.marks, obstacles.first_row, rows, cols, arcs.vertices, firsts[-1],
+    )  # fmt: skip

@@ -67,9 +67,7 @@ def put(obstacles: Any, row: int, col: int) -> None:
 
 
 @njit(cache=True, nogil=True)
-def is_free(
-    obstacles: Any, unit: int, row_a: int, col_a: int, row_b: int, col_b: int, row_c: int, col_c: int
-) -> bool:
+def is_free(obstacles: Any, unit: int, row_a: int, col_a: int, row_b: int, col_b: int, row_c: int, col_c: int) -> bool:
     """Say whether a closed triangle holds no obstacle; its corners are in 1 / `unit` of a pixel, and not on one line."""
     turn = (row_b - row_a) * (col_c - col_a) - (col_b - col_a) * (row_c - row_a)
     if turn < 0:

@@ -59,7 +59,7 @@ def link_rings(
             arrival = starts[arc] if half & 1 else ends[arc]
             integral += -integrals[arc] if half & 1 else integrals[arc]
             slot = leave(edges, quadrants, arrival)
-            count += straight or (slot ^ arrival) != 2
+            count += edges[slot >> 2] < 16 and (straight or (slot ^ arrival) != 2)
         ring_features[rings] = features[quadrants[first]]
         ring_slots[rings] = first
         ring_counts[rings] = count
@@ -100,13 +100,14 @@ def fill_rings(
     straight: bool,
     slots: Any,
     rings: Any,
+    unit: int,
     transform: Any,
     backwards: bool,
     xy: Any,
 ) -> None:
     """Write the vertices of rings that begin at `slots` to [rings[i], rings[i + 1]) of `xy`.
 
-    `transform` is (6,) x = t0 col + t1 row + t2, y = t3 col + t4 row + t5; `backwards` turns the rings round.
+    Vertices of arcs are in 1 / `unit` of a pixel, `transform` is (6,) for such: x = t0 col + t1 row + t2, y = t3 col + t4 row + t5; `backwards` turns the rings round.
     """
     for ring in range(len(slots)):
         place = rings[ring + 1] - 1 if backwards else rings[ring]
@@ -129,8 +130,8 @@ def fill_rings(
                 at += to
             arrival = starts[arc] if half & 1 else ends[arc]
             slot = leave(edges, quadrants, arrival)
-            if straight or (slot ^ arrival) != 2:
-                row, col = node_rows[arrival >> 2], node_cols[arrival >> 2]
+            if edges[slot >> 2] < 16 and (straight or (slot ^ arrival) != 2):
+                row, col = unit * node_rows[slot >> 2], unit * node_cols[slot >> 2]
                 xy[place, 0] = transform[0] * col + transform[1] * row + transform[2]
                 xy[place, 1] = transform[3] * col + transform[4] * row + transform[5]
                 place += step

@@ -59,16 +59,19 @@ def trace_strips(
         bottom = first_row + len(frame) - 1 > height
         arcs = trace_arcs(frame, regions, arcs, first_row, bottom=bottom, budget=budget, obstacles=obstacles)
         if generalization and obstacles:
-            generalize(arcs, generalization, obstacles)
+            generalize(arcs, generalization, obstacles, budget)
         still_open = regions.open
-        yield _polygons(regions, arcs, ~still_open, transform, nodes=nodes or generalization is not None)
+        unit = generalization.unit if generalization else 1
+        yield _polygons(regions, arcs, ~still_open, transform, unit, nodes=nodes or generalization is not None)
         arcs = arcs.carry(still_open, budget)
         above = regions.carry(still_open)
         if obstacles:
             obstacles.forget(min(arcs.first_open_row, first_row + len(frame) - 1))
 
 
-def _polygons(regions: Regions, arcs: Arcs, finished: NDArray[np.bool_], transform: Affine, *, nodes: bool) -> Polygons:
+def _polygons(
+    regions: Regions, arcs: Arcs, finished: NDArray[np.bool_], transform: Affine, unit: int, *, nodes: bool
+) -> Polygons:
     order = np.flatnonzero(finished)
     order = order[np.argsort(regions.last_row[order], kind="stable")]
     features = np.full(len(regions), -1, np.int32)
@@ -96,9 +99,11 @@ def _polygons(regions: Regions, arcs: Arcs, finished: NDArray[np.bool_], transfo
     rings = np.zeros(found + 1, np.int64)
     np.cumsum(counts[chosen], out=rings[1:])
     xy = np.empty((rings[-1], 2))
+    a, b, c, d, e, f = transform[:6]
     fill_rings(
         arcs.edges, arcs.quadrants, arcs.node_rows, arcs.node_cols, *borders, arcs.firsts, arcs.counts, arcs.vertices,
-        halves, nodes, slots[chosen], rings, np.array(transform[:6]), transform.determinant > 0, xy,
+        halves, nodes, slots[chosen], rings, unit, np.array([a / unit, b / unit, c, d / unit, e / unit, f]),
+        transform.determinant > 0, xy,
     )  # fmt: skip
     singles = np.arange(len(order) + 1, dtype=np.int64)
     return Polygons(regions.codes[order], regions.area_px[order], singles, polygons, rings, xy)

@@ -1,0 +1,125 @@
+"""Douglas and Peucker's simplification of shared borders, on the lattice of pixel corners.
+
+D. H. Douglas, T. K. Peucker (1973), Algorithms for the reduction of the number of points required to represent
+a digitized line or its caricature, https://doi.org/10.3138/FM57-6770-U75U-7727: a stretch becomes its chord if no
+vertex of it is farther from the chord than the tolerance; else it is split at the farthest.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from numba import njit
+
+from geoseg.vector.obstacles import is_free, put, take
+from geoseg.vector.visvalingam import may_be_straight
+
+
+@njit(cache=True, nogil=True)
+def douglas_peucker(
+    todo: Any,
+    starts: Any,
+    ends: Any,
+    firsts: Any,
+    counts: Any,
+    node_rows: Any,
+    node_cols: Any,
+    vertices: Any,
+    obstacles: Any,
+    base: int,
+    tolerance: float,
+    rows: Any,
+    cols: Any,
+    stops: Any,
+) -> None:
+    """Simplify the arcs numbered in `todo` where they lie; `tolerance` is the greatest distance from a chord in pixels.
+
+    A stretch over which other borders lie is split too, whatever its distance. `obstacles` begin at the raster's row
+    `base` and are as before in the end. The last three arrays are room for the longest arc, (vertices + 2,).
+    """
+    for arc in todo:
+        count = counts[arc]
+        if count == 0:
+            continue
+        first, a, b = firsts[arc], starts[arc] >> 2, ends[arc] >> 2
+        rows[0], cols[0] = node_rows[a] - base, node_cols[a]
+        rows[count + 1], cols[count + 1] = node_rows[b] - base, node_cols[b]
+        for i in range(1, count + 1):
+            rows[i] = vertices[first + i - 1, 0] - base
+            cols[i] = vertices[first + i - 1, 1]
+        size = 1  # of the stack of stops: stretches still to do end there, each begins where the one before it ends
+        stops[0] = count + 1
+        begin = 0
+        if a == b:  # a ring has three corners: two chords from its node, and one of them split
+            far, _ = _farthest(rows, cols, 0, count + 1)
+            before, off_before = _farthest(rows, cols, 0, far)
+            after, off_after = _farthest(rows, cols, far, count + 1)
+            if off_before >= off_after:
+                stops[1], stops[2] = far, before
+            else:
+                stops[1], stops[2] = after, far
+            size = 3
+        at = first
+        while size > 0:
+            end = stops[size - 1]
+            far, off = _farthest(rows, cols, begin, end)
+            if off > tolerance * tolerance or not _may_go(obstacles, rows, cols, begin, end, count):
+                stops[size] = far
+                size += 1
+                continue
+            if end <= count:
+                vertices[at, 0] = rows[end] + base
+                vertices[at, 1] = cols[end]
+                at += 1
+            begin = end
+            size -= 1
+        for i in range(1, count + 1):
+            put(obstacles, rows[i], cols[i])
+        counts[arc] = at - first
+
+
+@njit(cache=True, nogil=True)
+def _farthest(rows: Any, cols: Any, begin: int, end: int) -> tuple[int, float]:
+    """Return the vertex between two that is farthest from their chord, and the square of its distance; -1 if none."""
+    row, col = rows[end] - rows[begin], cols[end] - cols[begin]
+    long = row * row + col * col
+    far, most = -1, -1.0
+    for i in range(begin + 1, end):
+        down, right = rows[i] - rows[begin], cols[i] - cols[begin]
+        along = down * row + right * col
+        if along <= 0:
+            off = float(down * down + right * right)
+        elif along >= long:
+            off = float((down - row) ** 2 + (right - col) ** 2)
+        else:
+            off = float(down * col - right * row) ** 2 / long
+        if off > most:
+            far, most = i, off
+    return far, most
+
+
+@njit(cache=True, nogil=True)
+def _may_go(obstacles: Any, rows: Any, cols: Any, begin: int, end: int, count: int) -> bool:
+    """Say whether all vertices between two may go; if so their obstacles are gone.
+
+    The triangles of the first vertex with each edge of the stretch cover all the ground that the border sweeps.
+    """
+    if end == begin + 1:
+        return True
+    if begin == 0 and end == count + 1 and not may_be_straight(rows, cols, count):
+        return False
+    for i in range(begin, end + 1):
+        take(obstacles, rows[i], cols[i])
+    free = True
+    for i in range(begin + 1, end):
+        twice_area = (rows[i] - rows[begin]) * (cols[i + 1] - cols[begin]) - (rows[i + 1] - rows[begin]) * (
+            cols[i] - cols[begin]
+        )
+        if free and abs(twice_area) > 1:
+            free = is_free(obstacles, 1, rows[begin], cols[begin], rows[i], cols[i], rows[i + 1], cols[i + 1])
+    put(obstacles, rows[begin], cols[begin])
+    put(obstacles, rows[end], cols[end])
+    if not free:
+        for i in range(begin + 1, end):
+            put(obstacles, rows[i], cols[i])
+    return free
