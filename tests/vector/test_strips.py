@@ -12,12 +12,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from geoseg.vector.generalize import Generalization
 from geoseg.vector.polygons import Polygons
 from geoseg.vector.trace import trace_strips
 from tests.vector.rasters import NODATA, Classes, adversarial, any_raster, crowded_raster, real, smooth_noise
 from tests.vector.test_exact import HALF_METRES
 
 HEIGHTS = (1, 2, 3, 7)
+GENERALIZED = [
+    Generalization("visvalingam", 1.5),
+    Generalization("visvalingam", 8.0),
+    Generalization("visvalingam", 1.5, smooth=True),
+    Generalization("douglas-peucker", 1.5),
+    Generalization("douglas-peucker", 6.0, smooth=True),
+]
 
 
 @pytest.mark.parametrize("name", adversarial())
@@ -48,6 +56,18 @@ def test_any_noise_gives_the_same(classes: Classes, height: int) -> None:
 def test_neither_does_what_depends_on_options(options: dict[str, Any]) -> None:
     for classes in adversarial().values():
         _check(classes, (1, 5), **options)
+
+
+@pytest.mark.parametrize("how", GENERALIZED, ids=str)
+def test_neither_do_simpler_borders(how: Generalization) -> None:
+    for classes in adversarial().values():
+        _check(classes, (1, 2, 5), generalization=how)
+
+
+@settings(max_examples=150, deadline=None)
+@given(crowded_raster(24), st.integers(1, 6), st.sampled_from(GENERALIZED))
+def test_any_simpler_noise_is_the_same(classes: Classes, height: int, how: Generalization) -> None:
+    _check(classes, (height,), generalization=how)
 
 
 def test_what_is_on_the_disk_is_the_same() -> None:
