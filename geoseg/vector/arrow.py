@@ -18,7 +18,7 @@ BATCH_FEATURES = 65_536
 BATCH_BYTES = 128 * 1024**2
 """Bounds of one batch: what is in memory twice. A feature that is larger makes a batch of its own."""
 FEATURE_BYTES = 2**31 - 1
-"""Arrow counts the bytes of a batch's geometry in 32 bits, FlatGeobuf and SQLite those of a feature in as many."""
+"""Arrow counts the bytes of a batch's geometry in 32 bits, FlatGeobuf those of a feature in as many."""
 GEOMETRY = "geometry"
 _MARK = {"ARROW:extension:name": "geoarrow.wkb", "ARROW:extension:metadata": "{}"}
 
@@ -37,12 +37,12 @@ def schema(layer: Layer) -> pa.Schema:
     )
 
 
-def bounded(tables: Iterable[Table], layer: Layer) -> Iterator[Table]:
-    """Yield the features in tables of bounded size, in order. OutputError for a feature of 2 GiB."""
+def bounded(tables: Iterable[Table], layer: Layer, feature_bytes: int = FEATURE_BYTES) -> Iterator[Table]:
+    """Yield the features in tables of bounded size, in order. OutputError for a feature of more than some bytes."""
     for table in tables:
         sizes = wkb_sizes(table.polygons, multi=layer.multi)
-        if len(table) and sizes.max() > FEATURE_BYTES:
-            raise too_large(table, int(sizes.argmax()), layer, FEATURE_BYTES)
+        if len(table) and sizes.max() > feature_bytes:
+            raise too_large(table, int(sizes.argmax()), layer, feature_bytes)
         yield from parts(table, sizes, BATCH_FEATURES, BATCH_BYTES)
 
 

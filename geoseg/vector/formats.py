@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 from rasterio.crs import CRS
 
 from geoseg.errors import OutputError, UsageError
@@ -94,11 +95,13 @@ def write(target: Path, layer: Layer, tables: Iterable[Table], *, crs: CRS | Non
     was there stays as it was.
     """
     writer = _WRITERS[target.suffix.lower()]
+    tables = _checked(tables, layer)
     if crs is not None and layer.crs is not None and crs != layer.crs:
         tables = _reprojected(tables, layer.crs, crs)
         layer = replace(layer, crs=crs)
     with _workplace(target) as folder:
-        unfinished = folder / target.name
+        # A plain name: some that a target may have mean more to GDAL.
+        unfinished = folder / f"unfinished{target.suffix.lower()}"
         try:
             writer(unfinished, layer, tables)
             sync_file(unfinished)
@@ -106,6 +109,13 @@ def write(target: Path, layer: Layer, tables: Iterable[Table], *, crs: CRS | Non
             replace_durably(unfinished, target)
         except (OSError, sqlite3.Error) as error:
             raise output_error(target, error) from error
+
+
+def _checked(tables: Iterable[Table], layer: Layer) -> Iterator[Table]:
+    for table in tables:
+        if not layer.multi and np.any(np.diff(table.polygons.features) != 1):
+            raise ValueError("a feature of several polygons, or of none, needs a layer that is multi")
+        yield table
 
 
 def _reprojected(tables: Iterable[Table], source: CRS, target: CRS) -> Iterator[Table]:

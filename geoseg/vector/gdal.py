@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import sys
+
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from geoseg.raster.durable import output_error
+from geoseg.raster.durable import free_space_bytes
 from geoseg.vector.arrow import bounded, record_batch, schema
 from geoseg.vector.layer import Layer, Table
 from geoseg.vector.reproject import wkt
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+_FULL_BYTES = 2**20
+"""So little free space is none: SQLite takes whole pages."""
 
 
 def write_gdal(  # noqa: PLR0913 - what GDAL wants to know
@@ -26,18 +34,22 @@ def write_gdal(  # noqa: PLR0913 - what GDAL wants to know
     driver: str,
     dataset_options: Mapping[str, str],
     layer_options: Mapping[str, str],
+    feature_bytes: int,
     settings: Mapping[str, str] | None = None,
 ) -> frozenset[int]:
-    """Write a file by one of GDAL's drivers; return the class codes in it. OutputError, and what the tables raise."""
+    """Write a file by one of GDAL's drivers; return the class codes in it.
+
+    `feature_bytes` is the most that the driver takes for one. Raises OSError, OutputError, and what the tables raise.
+    """
     import pyarrow as pa  # noqa: PLC0415 - a format that does without it starts quicker
     import pyogrio  # noqa: PLC0415 - half a second; the other formats do without it
 
-    flow = _Flow(tables, layer)
+    flow = _Flow(bounded(tables, layer, feature_bytes), layer)
     try:
-        with _settings(settings or {}):
+        with _settings(settings or {}), _plain(path) as target:
             pyogrio.write_arrow(
                 pa.RecordBatchReader.from_batches(schema(layer), flow),
-                path,
+                target,
                 layer=layer.name,
                 driver=driver,
                 geometry_type="MultiPolygon" if layer.multi else "Polygon",
@@ -47,14 +59,33 @@ def write_gdal(  # noqa: PLR0913 - what GDAL wants to know
             )
     except Exception as error:
         if flow.failure is None:
-            raise output_error(path, error) from error
+            raise _os_error(path.parent, error) from error
     if flow.failure is not None:  # Arrow's C stream knows only a text, or nothing
-        raise flow.failure
+        raise flow.failure from None
     return frozenset(flow.codes)
 
 
+@contextmanager
+def _plain(path: Path) -> Iterator[Path]:
+    """Yield a way to a file that pyogrio does not take for an address: it cuts at a semicolon and an exclamation mark."""
+    if sys.platform == "win32" or not set(";!") & set(str(path)):
+        yield path
+        return
+    with TemporaryDirectory(prefix="geoseg-") as folder:
+        link = Path(folder) / "there"
+        link.symlink_to(path.parent, target_is_directory=True)
+        yield link / path.name
+
+
+def _os_error(folder: Path, error: Exception) -> OSError:
+    """Return what the system would have said. GDAL tells its last trouble, which need not be the first."""
+    if free_space_bytes(folder) < _FULL_BYTES:
+        return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    return OSError(str(error))
+
+
 class _Flow:
-    """The record batches of some tables; remembers what went wrong, and which codes went by."""
+    """The record batches of bounded tables; remembers what went wrong, and which codes went by."""
 
     def __init__(self, tables: Iterable[Table], layer: Layer) -> None:
         self._tables, self._layer = tables, layer
@@ -63,10 +94,10 @@ class _Flow:
 
     def __iter__(self) -> Iterator[pa.RecordBatch]:
         try:
-            for table in bounded(self._tables, self._layer):
+            for table in self._tables:
                 self.codes.update(np.unique(table.polygons.codes).tolist())
                 yield record_batch(table, self._layer)
-        except Exception as error:
+        except BaseException as error:
             self.failure = error
             raise
 

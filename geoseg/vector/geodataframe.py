@@ -43,7 +43,5 @@ def _shapes(polygons: Polygons, *, multi: bool) -> NDArray[np.object_]:
     some = polygons.polygons[polygons.features[0] : polygons.features[-1] + 1]
     rings = polygons.rings[some[0] : some[-1] + 1]
     xy = polygons.xy[rings[0] : rings[-1]]
-    levels = (rings - rings[0], some - some[0])
-    if multi:
-        levels = (*levels, polygons.features - polygons.features[0])
-    return np.asarray(shapely.from_ragged_array(kind, xy, levels), object)
+    levels = [rings - rings[0], some - some[0], polygons.features - polygons.features[0]][: 3 if multi else 2]
+    return np.asarray(shapely.from_ragged_array(kind, xy, tuple(levels)), object)

@@ -28,6 +28,8 @@ INSERT INTO layer_styles
   (f_table_catalog, f_table_schema, f_table_name, f_geometry_column, styleName, styleQML, styleSLD, useAsDefault,
    description, owner)
 VALUES ('', '', ?, ?, ?, ?, '', 1, ?, '')"""
+_BLOB_BYTES = 10**9 - 1000
+"""SQLite takes a billion bytes for a value (https://www.sqlite.org/limits.html); the geometry's header is of them."""
 _SETTINGS = {
     "OGR_SQLITE_SYNCHRONOUS": "OFF",  # the whole file is synced once, before it gets its name
     "OGR_SQLITE_JOURNAL": "OFF",  # a file that failed is thrown away
@@ -48,6 +50,7 @@ def write_geopackage(path: Path, layer: Layer, tables: Iterable[Table]) -> None:
             "DESCRIPTION": layer.description,
             "SPATIAL_INDEX": "YES",
         },
+        feature_bytes=_BLOB_BYTES,
         settings=_SETTINGS,
     )
     style = categorized_style(layer, codes)

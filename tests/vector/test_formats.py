@@ -144,7 +144,9 @@ def test_another_gdal_reads_it_too(tmp_path: Path, suffix: str) -> None:
     given = table(*shapes(7))
     path = tmp_path / f"cover{suffix}"
     _written(path, layer(), given)
-    told = subprocess.run(["ogrinfo", "-al", "-so", path], capture_output=True, text=True, check=True)
+    told = subprocess.run(
+        [str(shutil.which("ogrinfo")), "-al", "-so", path], capture_output=True, text=True, check=True
+    )
     assert f"Feature Count: {len(given)}" in told.stdout
     assert "Geometry: Polygon" in told.stdout
     assert not told.stderr

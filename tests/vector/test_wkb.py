@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 import shapely
@@ -26,7 +28,7 @@ def test_bytes_are_those_of_shapely(seed: int, *, multi: bool) -> None:
 def test_a_single_polygon_may_be_a_multipolygon() -> None:
     polygons, codes = shapes(5)
     offsets, content = to_wkb(flat(polygons, codes), multi=True)
-    read = shapely.from_wkb([content[start:stop].tobytes() for start, stop in zip(offsets, offsets[1:], strict=False)])
+    read = shapely.from_wkb([content[start:stop].tobytes() for start, stop in itertools.pairwise(offsets)])
     assert all(shapely.equals_exact(read, [shapely.multipolygons([one]) for one in polygons]))
 
 
