@@ -98,10 +98,14 @@ def test_more_tolerance_leaves_fewer_vertices(method: Method) -> None:
 
 
 def test_smoothing_takes_the_corners_off() -> None:
-    classes = smooth_noise((120, 120), 4, 5.0, 41)
-    made = _generalized(classes, 1.5, "visvalingam", smooth=True)
-    plain = _generalized(classes, 1.5, "visvalingam")
-    assert _sharp_turns(made.shapes) < _sharp_turns(plain.shapes) / 2
+    classes = np.zeros((40, 50), np.uint8)
+    classes[5:12, 4:20] = 1
+    rows, cols = np.indices(classes.shape)
+    classes[(rows - 25) ** 2 + (cols - 33) ** 2 < 150] = 2
+    sharpest = [_sharpest_turns(_generalized(classes, 1.5, "visvalingam", smooth=smooth)) for smooth in (False, True)]
+    assert max(sharpest[0]) > 85
+    assert len(sharpest[1]) == 2
+    assert max(sharpest[1]) < 45
 
 
 def _generalized(classes: Classes, tolerance_px: float, method: Method, *, smooth: bool = False) -> Features:
@@ -144,12 +148,12 @@ def _vertices(shapes: NDArray[Any]) -> int:
     return int(shapely.get_num_coordinates(shapes).sum())
 
 
-def _sharp_turns(shapes: NDArray[Any]) -> int:
-    """Return how many corners of rings turn by more than 60 degrees."""
-    count = 0
-    for ring in shapely.get_rings(shapes):
-        steps = np.diff(shapely.get_coordinates(ring), axis=0)
+def _sharpest_turns(features: Features) -> list[float]:
+    """Return the greatest turn in degrees of each polygon of a class other than 0."""
+    sharpest = []
+    for shape in features.shapes[features.codes > 0]:
+        steps = np.diff(shapely.get_coordinates(shape.exterior), axis=0)
         angles = np.arctan2(steps[:, 1], steps[:, 0])
         turns = np.angle(np.exp(1j * np.diff(angles, append=angles[:1])))
-        count += int(np.count_nonzero(abs(turns) > np.pi / 3))
-    return count
+        sharpest.append(float(np.degrees(abs(turns).max())))
+    return sharpest
