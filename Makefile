@@ -5,13 +5,16 @@ INSTALL := $(BIN)/python -m pip install --quiet -c constraints.txt -e ".[cluster
 
 .PHONY: demo test lint clean
 
-# A map of the sample scene, and a picture of it.
+# A map of the sample scene, its polygons, and pictures of both.
 demo: .venv/installed
 	@mkdir -p demo_output
 	$(BIN)/geoseg predict sample_data/scene.tif --out demo_output/landcover.tif --overwrite
 	$(BIN)/python -m geoseg.preview sample_data/scene.tif demo_output/landcover.tif demo_output/landcover.png
-	@echo "The map:         demo_output/landcover.tif (opens in QGIS)"
-	@echo "A picture of it: demo_output/landcover.png"
+	$(BIN)/geoseg vectorize demo_output/landcover.tif --out demo_output/landcover.gpkg --min-area 25 --simplify 1 \
+		--png demo_output/polygons.png --overwrite
+	@echo "The map:      demo_output/landcover.tif (opens in QGIS)"
+	@echo "Its polygons: demo_output/landcover.gpkg (likewise)"
+	@echo "Pictures:     demo_output/landcover.png, demo_output/polygons.png"
 
 test: .venv/installed-dev
 	$(BIN)/pytest
