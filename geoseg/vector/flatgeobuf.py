@@ -171,10 +171,9 @@ def _write_in_order(file: IO[bytes], count: int, groups: Iterable[NDArray[np.voi
 def _copy(features: Pile, group: NDArray[np.void], file: IO[bytes]) -> int:
     """Write the features of a group one after the other; return their bytes."""
     sizes = group["size"].astype(np.int64)
-    with features.taken() as taken:
-        for first in range(0, len(group), _COPIED_FEATURES):
-            some = slice(first, first + _COPIED_FEATURES)
-            file.write(taken.joined(group["start"][some], sizes[some]))
+    for first in range(0, len(group), _COPIED_FEATURES):
+        some = slice(first, first + _COPIED_FEATURES)
+        file.write(features.taken(group["start"][some], sizes[some]))
     return int(sizes.sum())
 
 

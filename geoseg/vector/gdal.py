@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import sys
-
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -67,7 +66,7 @@ def write_gdal(  # noqa: PLR0913 - what GDAL wants to know
 
 @contextmanager
 def _plain(path: Path) -> Iterator[Path]:
-    """Yield a way to a file that pyogrio does not take for an address: it cuts at a semicolon and an exclamation mark."""
+    """Yield a way to a file that pyogrio takes as it is: at a semicolon or an exclamation mark it would cut."""
     if sys.platform == "win32" or not set(";!") & set(str(path)):
         yield path
         return

@@ -1,4 +1,4 @@
-"""FlatGeobuf is written by our own code: other people's must read it, and find by its index what they would by looking."""
+"""FlatGeobuf is written by our own code: other people's must read it, and find by its index what looking finds."""
 
 from __future__ import annotations
 
