@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from geoseg.errors import OutputError
+from geoseg.vector.antimeridian import beyond, cut
 from geoseg.vector.geojson_coordinates import LARGEST, to_coordinates
 from geoseg.vector.layer import Layer, Table, parts
+from geoseg.vector.reproject import WGS84
 
 _PART_FEATURES = 16_384
 _PART_VERTICES = 262_144
@@ -50,6 +53,17 @@ def _lines(layer: Layer, tables: Iterable[Table]) -> Iterator[list[bytes]]:
 
 
 def _features(layer: Layer, table: Table) -> list[bytes]:
+    lines = _plain_features(layer, table)
+    if layer.crs != WGS84:  # that of a raster without CRS
+        return lines
+    for feature in np.flatnonzero(beyond(table.polygons)):
+        whole = table.part(feature, feature + 1)
+        parts = replace(whole, polygons=cut(whole.polygons, multi=layer.multi))
+        lines[feature : feature + 1] = _plain_features(replace(layer, multi=True), parts)
+    return lines
+
+
+def _plain_features(layer: Layer, table: Table) -> list[bytes]:
     offsets, text = to_coordinates(table.polygons, multi=layer.multi)
     content, ends = text.tobytes(), offsets.tolist()
     kind = "MultiPolygon" if layer.multi else "Polygon"

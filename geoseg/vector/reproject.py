@@ -12,6 +12,7 @@ from rasterio.crs import CRS
 from rasterio.errors import CRSError
 
 from geoseg.errors import SceneError, UsageError
+from geoseg.vector.antimeridian import unwrapped
 from geoseg.vector.polygons import Polygons
 
 WGS84 = CRS.from_epsg(4326)
@@ -44,7 +45,8 @@ def reprojection(source: CRS, target: CRS) -> Callable[[Polygons], Polygons]:
                 f"the point {place[0]:g}, {place[1]:g} of the raster has no place in {_called(target)}; "
                 "choose another --crs, or cut the raster to the area where it can be used"
             )
-        return _right_handed(replace(polygons, xy=xy))
+        there = replace(polygons, xy=xy)
+        return _right_handed(unwrapped(there) if target.is_geographic else there)
 
     return carried
 
