@@ -30,7 +30,7 @@ import shapely
 
 from geoseg.vector.generalize import Generalization
 from geoseg.vector.polygons import Polygons
-from geoseg.vector.trace import trace
+from geoseg.vector.trace import Tracing, trace
 
 Measured = dict[str, float]
 _TOLERANCE_PX = 1.5
@@ -60,17 +60,17 @@ class _Labels:
             self.nodata = int(dataset.nodata)
         self.gsd_m = self.transform.a
         for generalization in (None, Generalization("visvalingam", _TOLERANCE_PX)):
-            trace(self.pixels[:64, :64], self.nodata, self.transform, generalization=generalization)
+            trace(self.pixels[:64, :64], self.nodata, self.transform, Tracing(generalization=generalization))
 
     def polygons(self) -> Polygons:
         return trace(self.pixels, self.nodata, self.transform)
 
     def coverage(self) -> Polygons:
-        return trace(self.pixels, self.nodata, self.transform, nodes=True)
+        return trace(self.pixels, self.nodata, self.transform, Tracing(nodes=True))
 
     def simplified(self) -> Polygons:
         how = Generalization("visvalingam", _TOLERANCE_PX)
-        return trace(self.pixels, self.nodata, self.transform, generalization=how)
+        return trace(self.pixels, self.nodata, self.transform, Tracing(generalization=how))
 
     def shapes(self) -> list[tuple[dict[str, Any], float]]:
         mask = self.pixels != self.nodata

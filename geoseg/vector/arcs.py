@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from geoseg.vector.spill import room
 
 
-_NO_ROW = np.iinfo(np.int64).max
+_NO_ROW = np.iinfo(np.int32).max
+_ALL_IN_MEMORY = 1 << 62
 
 
 @dataclass(slots=True)
@@ -65,12 +66,10 @@ class Arcs:
     @property
     def first_open_row(self) -> int:
         """The first row of the lattice that an arc not yet whole has touched; a great number if all are whole."""
-        rows = [_NO_ROW]
-        for arc in np.flatnonzero(~self.whole):
-            at = slice(self.firsts[arc], self.firsts[arc] + self.counts[arc])
-            rows += [int(row) for row in self.vertices[at, 0]]
-            rows += [int(self.node_rows[end >> 2]) for end in (self.starts[arc], self.ends[arc]) if end >= 0]
-        return min(rows)
+        cut = np.flatnonzero(~self.whole)
+        ends = np.concatenate([self.starts[cut], self.ends[cut]])
+        rows = [self.node_rows[ends[ends >= 0] >> 2], self.copy_vertices(cut, _ALL_IN_MEMORY)[0][:, 0]]
+        return int(min(column.min(initial=_NO_ROW) for column in rows))
 
     def copy_vertices(
         self, arcs: NDArray[np.int64], budget: int, more: int = 0
@@ -92,8 +91,9 @@ class Arcs:
         numbers[:-1][keep] = np.arange(np.count_nonzero(keep), dtype=np.int32)
         quadrants = numbers[self.quadrants]
         kept = ~self.whole
-        kept |= quadrants.take(self.starts, mode="clip") >= 0
-        kept |= quadrants.take(self.ends, mode="clip") >= 0
+        if len(quadrants):  # else all are cut
+            kept |= quadrants.take(self.starts, mode="clip") >= 0
+            kept |= quadrants.take(self.ends, mode="clip") >= 0
         arcs = np.flatnonzero(kept)
         starts, ends = self.starts[arcs], self.ends[arcs]
         used = np.zeros(len(self.node_rows), np.bool_)

@@ -12,7 +12,6 @@ from typing import Any
 from numba import njit
 
 from geoseg.vector.obstacles import is_free, put, take
-from geoseg.vector.visvalingam import may_be_straight
 
 
 @njit(cache=True, nogil=True)
@@ -27,14 +26,18 @@ def douglas_peucker(
     vertices: Any,
     obstacles: Any,
     base: int,
+    straight: Any,
     tolerance: float,
+    matrix: Any,
     rows: Any,
     cols: Any,
     stops: Any,
 ) -> None:
-    """Simplify the arcs numbered in `todo` where they lie; `tolerance` is the greatest distance from a chord in pixels.
+    """Simplify the arcs numbered in `todo` where they lie; `tolerance` is the greatest distance from a chord, in the
+    plane to which `matrix` takes (col, row), (4,) row by row.
 
-    A stretch over which other borders lie is split too, whatever its distance. `obstacles` begin at the raster's row
+    A stretch over which other borders lie is split too, and an arc that may not be `straight`, (arc,), whatever its
+    distance. `obstacles` begin at the raster's row
     `base` and are as before in the end. The last three arrays are room for the longest arc, (vertices + 2,).
     """
     for arc in todo:
@@ -51,9 +54,9 @@ def douglas_peucker(
         stops[0] = count + 1
         begin = 0
         if a == b:  # a ring has three corners: two chords from its node, and one of them split
-            far, _ = _farthest(rows, cols, 0, count + 1)
-            before, off_before = _farthest(rows, cols, 0, far)
-            after, off_after = _farthest(rows, cols, far, count + 1)
+            far, _ = _farthest(matrix, rows, cols, 0, count + 1)
+            before, off_before = _farthest(matrix, rows, cols, 0, far)
+            after, off_after = _farthest(matrix, rows, cols, far, count + 1)
             if off_before >= off_after:
                 stops[1], stops[2] = far, before
             else:
@@ -62,8 +65,9 @@ def douglas_peucker(
         at = first
         while size > 0:
             end = stops[size - 1]
-            far, off = _farthest(rows, cols, begin, end)
-            if off > tolerance * tolerance or not _may_go(obstacles, rows, cols, begin, end, count):
+            far, off = _farthest(matrix, rows, cols, begin, end)
+            bent = a != b and count > 0 and begin == 0 and end == count + 1 and not straight[arc]
+            if bent or off > tolerance * tolerance or not _may_go(obstacles, rows, cols, begin, end):
                 stops[size] = far
                 size += 1
                 continue
@@ -79,35 +83,34 @@ def douglas_peucker(
 
 
 @njit(cache=True, nogil=True)
-def _farthest(rows: Any, cols: Any, begin: int, end: int) -> tuple[int, float]:
+def _farthest(matrix: Any, rows: Any, cols: Any, begin: int, end: int) -> tuple[int, float]:
     """Return the vertex between two that is farthest from their chord, and the square of its distance; -1 if none."""
-    row, col = rows[end] - rows[begin], cols[end] - cols[begin]
-    long = row * row + col * col
+    x, y = _plane(matrix, rows[end] - rows[begin], cols[end] - cols[begin])
+    long = x * x + y * y
     far, most = -1, -1.0
     for i in range(begin + 1, end):
-        down, right = rows[i] - rows[begin], cols[i] - cols[begin]
-        along = down * row + right * col
-        if along <= 0:
-            off = float(down * down + right * right)
-        elif along >= long:
-            off = float((down - row) ** 2 + (right - col) ** 2)
-        else:
-            off = float(down * col - right * row) ** 2 / long
+        right, up = _plane(matrix, rows[i] - rows[begin], cols[i] - cols[begin])
+        along = min(max((right * x + up * y) / long, 0.0), 1.0) if long > 0 else 0.0
+        off = (right - along * x) ** 2 + (up - along * y) ** 2
         if off > most:
             far, most = i, off
     return far, most
 
 
 @njit(cache=True, nogil=True)
-def _may_go(obstacles: Any, rows: Any, cols: Any, begin: int, end: int, count: int) -> bool:
+def _plane(matrix: Any, down: int, right: int) -> tuple[float, float]:
+    """Return a step on the lattice in the plane of the tolerance."""
+    return matrix[0] * right + matrix[1] * down, matrix[2] * right + matrix[3] * down
+
+
+@njit(cache=True, nogil=True)
+def _may_go(obstacles: Any, rows: Any, cols: Any, begin: int, end: int) -> bool:
     """Say whether all vertices between two may go; if so their obstacles are gone.
 
     The triangles of the first vertex with each edge of the stretch cover all the ground that the border sweeps.
     """
     if end == begin + 1:
         return True
-    if begin == 0 and end == count + 1 and not may_be_straight(rows, cols, count):
-        return False
     for i in range(begin, end + 1):
         take(obstacles, rows[i], cols[i])
     free = True

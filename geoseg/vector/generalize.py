@@ -12,23 +12,33 @@ from geoseg.vector.arcs import Arcs
 from geoseg.vector.douglas_peucker import douglas_peucker
 from geoseg.vector.obstacles import Obstacles
 from geoseg.vector.smooth import UNIT, smooth
+from geoseg.vector.straight import may_be_straight
 from geoseg.vector.visvalingam import queue_of, visvalingam
 
 METHODS = ("visvalingam", "douglas-peucker")
+_ROUNDING = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
 class Generalization:
-    """How borders are simplified, in pixels."""
+    """How borders are simplified."""
 
     method: str = METHODS[0]
-    tolerance_px: float = 0.0
-    """Visvalingam: the side of a square of the least area a vertex must span. Douglas-Peucker: the greatest distance."""
+    distance: float = 0.0
+    """Visvalingam: the side of a square of twice the area a vertex must span. Douglas-Peucker: the greatest distance."""
+    matrix: tuple[float, float, float, float] = (1.0, 0.0, 0.0, 1.0)
+    """Takes (col, row) in pixels to the plane in which `distance` is meant, row by row."""
     smooth: bool = False
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
             raise UsageError(f"unknown method {self.method!r} to simplify; one of {', '.join(METHODS)}")
+
+    @property
+    def doubled_area_px(self) -> int:
+        """Twice the area, in pixels, of the largest triangle that Visvalingam's method drops; an integer, as they are."""
+        a, b, c, d = self.matrix
+        return int(2 * self.distance**2 / abs(a * d - b * c) + _ROUNDING)
 
     @property
     def unit(self) -> int:
@@ -40,7 +50,7 @@ def generalize(arcs: Arcs, how: Generalization, obstacles: Obstacles, budget: in
     """Generalize the arcs that have become whole. Vertices beyond `budget` bytes lie on the disk."""
     todo = np.flatnonzero(arcs.whole & ~arcs.settled)
     traced = arcs.copy_vertices(todo, budget) if how.smooth else None
-    if how.tolerance_px > 0 and len(todo):
+    if how.distance > 0 and len(todo):
         _simplify(arcs, how, todo, obstacles)
     if traced is not None:
         _smooth(arcs, todo, *traced, obstacles, budget)
@@ -49,14 +59,16 @@ def generalize(arcs: Arcs, how: Generalization, obstacles: Obstacles, budget: in
 
 def _simplify(arcs: Arcs, how: Generalization, todo: NDArray[np.int64], obstacles: Obstacles) -> None:
     borders = (todo, arcs.starts, arcs.ends, arcs.firsts, arcs.counts, arcs.node_rows, arcs.node_cols, arcs.vertices)
-    ground = (obstacles.marks, obstacles.first_row)
+    ground = (obstacles.marks, obstacles.first_row, may_be_straight(arcs, todo))
     longest = int(arcs.counts[todo].max()) + 2
     rows, cols = np.empty(longest, np.int64), np.empty(longest, np.int64)
     if how.method == "douglas-peucker":
-        douglas_peucker(*borders, *ground, how.tolerance_px, rows, cols, np.empty(longest + 2, np.int64))
+        douglas_peucker(
+            *borders, *ground, how.distance, np.array(how.matrix), rows, cols, np.empty(longest + 2, np.int64)
+        )
         return
     links, entries = np.empty((longest, 3), np.int64), np.empty((3 * longest, 2), np.int64)
-    limit = int(2 * how.tolerance_px**2)
+    limit = how.doubled_area_px
     queues = np.full((queue_of(limit) + 1, 2), -1, np.int64)
     visvalingam(*borders, *ground, limit, rows, cols, links, entries, queues)
 

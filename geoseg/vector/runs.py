@@ -92,7 +92,7 @@ def find_regions(strip: NDArray[Any], background: int, above: Regions, first_row
     parents = np.empty(len(above) + len(run_cols), np.int32)
     found = _join_runs(strip, background, run_rows, run_cols, run_regions, parents, len(above))
     numbers = parents[:found]
-    count = _number(numbers)
+    count = number(numbers)
     codes = np.empty(count, np.int32)
     area_px = np.zeros(count, np.int64)
     last_row = np.zeros(count, np.int64)
@@ -164,7 +164,7 @@ def _join_runs(
 
 
 @njit(cache=True, nogil=True)
-def _number(parents: Any) -> int:
+def number(parents: Any) -> int:
     """Turn parents into numbers without gaps, in the order of first pixels; a parent is never behind its child."""
     count = 0
     for region in range(len(parents)):

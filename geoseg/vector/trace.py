@@ -1,8 +1,9 @@
-"""The verb of the room's heart: classes in, polygons out, strip by strip or at once."""
+"""Classes in, polygons out: strip by strip, or a whole array at once."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -10,33 +11,45 @@ from affine import Affine
 from numpy.typing import NDArray
 
 from geoseg.vector.arcs import Arcs
+from geoseg.vector.assemble import assemble
 from geoseg.vector.frame import framed
+from geoseg.vector.gather import Corners
 from geoseg.vector.generalize import Generalization, generalize
 from geoseg.vector.obstacles import Obstacles
 from geoseg.vector.polygons import Polygons
-from geoseg.vector.rings import fill_rings, group_rings, link_rings
 from geoseg.vector.runs import Regions, find_regions
 from geoseg.vector.strip import trace_arcs
+from geoseg.vector.zonal import ConfidenceSums
 
 OPEN_BYTES = 512 * 1024**2
 """Open borders beyond this go to the disk."""
 
 
-def trace(
-    classes: NDArray[Any],
-    background: int,
-    transform: Affine,
-    *,
-    nodes: bool = False,
-    generalization: Generalization | None = None,
-) -> Polygons:
+@dataclass(frozen=True, slots=True)
+class Tracing:
+    """What is wanted of the polygons."""
+
+    nodes: bool = False
+    """Whether each keeps a vertex where three regions meet, even on a straight side: an edge-matched coverage."""
+    generalization: Generalization | None = None
+    corners: bool = False
+    """Whether regions that touch at a corner are one feature: 8-connectedness."""
+    codes: frozenset[int] | None = None
+    """The classes wanted; None for all."""
+    budget: int = OPEN_BYTES
+
+    @property
+    def unit(self) -> int:
+        """What part of a pixel the vertices of arcs are given in."""
+        return self.generalization.unit if self.generalization else 1
+
+
+def trace(classes: NDArray[Any], background: int, transform: Affine, tracing: Tracing | None = None) -> Polygons:
     """Return the polygons of a raster of classes (row, col), uint8 or int32, without `background`.
 
-    They are those of gdal_polygonize with 4-connectedness, ordered by last row, then by first pixel. With `nodes`, each
-    keeps a vertex where three regions meet, even on a straight side: then they are an edge-matched coverage.
+    They are those of gdal_polygonize, ordered by last row, then by first pixel.
     """
-    batches = trace_strips([classes], len(classes), background, transform, nodes=nodes, generalization=generalization)
-    return next(batches)
+    return next(trace_strips([classes], len(classes), background, transform, tracing))
 
 
 def trace_strips(
@@ -44,66 +57,46 @@ def trace_strips(
     height: int,
     background: int,
     transform: Affine,
-    *,
-    nodes: bool = False,
-    generalization: Generalization | None = None,
-    budget: int = OPEN_BYTES,
+    tracing: Tracing | None = None,
+    confidences: Iterable[NDArray[np.float32]] | None = None,
 ) -> Iterator[Polygons]:
-    """Yield the polygons that end in each strip (row, col), as `trace` would return them for all strips at once."""
-    above, arcs = None, Arcs.none()
-    obstacles = Obstacles(budget) if generalization else None
+    """Yield the polygons that end in each strip (row, col), as `trace` would return them for all strips at once.
+
+    `height` is that of the raster. `confidences` are strips of the same rows, NaN where there is none.
+    """
+    tracing = tracing or Tracing()
+    regions, arcs = None, Arcs.none()
+    obstacles = Obstacles(tracing.budget) if tracing.generalization else None
+    sums = ConfidenceSums() if confidences is not None else None
+    coming = iter(confidences or ())
+    corners = Corners() if tracing.corners else None
     for first_row, frame in framed(strips, background):
-        if above is None:
-            above = Regions.none(frame.shape[1])
+        above = Regions.none(frame.shape[1]) if regions is None else regions.carry(regions.open)
         regions = find_regions(frame, background, above, first_row)
         bottom = first_row + len(frame) - 1 > height
-        arcs = trace_arcs(frame, regions, arcs, first_row, bottom=bottom, budget=budget, obstacles=obstacles)
-        if generalization and obstacles:
-            generalize(arcs, generalization, obstacles, budget)
+        arcs = trace_arcs(frame, regions, arcs, first_row, bottom=bottom, budget=tracing.budget, obstacles=obstacles)
+        if tracing.generalization and obstacles:
+            generalize(arcs, tracing.generalization, obstacles, tracing.budget)
+        if sums:
+            sums.add(next(coming), regions)
         still_open = regions.open
-        unit = generalization.unit if generalization else 1
-        yield _polygons(regions, arcs, ~still_open, transform, unit, nodes=nodes or generalization is not None)
-        arcs = arcs.carry(still_open, budget)
-        above = regions.carry(still_open)
+        finished = _finished(regions, still_open, tracing.codes)
+        polygons = assemble(
+            regions, arcs, finished, transform, unit=tracing.unit, nodes=tracing.nodes or obstacles is not None
+        )
+        if sums:
+            polygons = replace(polygons, **sums.means(finished))
+            sums.keep(still_open)
+        yield corners.add(polygons, finished, regions, arcs, first_row) if corners else polygons
+        arcs = arcs.carry(still_open, tracing.budget)
         if obstacles:
             obstacles.forget(min(arcs.first_open_row, first_row + len(frame) - 1))
 
 
-def _polygons(
-    regions: Regions, arcs: Arcs, finished: NDArray[np.bool_], transform: Affine, unit: int, *, nodes: bool
-) -> Polygons:
-    order = np.flatnonzero(finished)
-    order = order[np.argsort(regions.last_row[order], kind="stable")]
-    features = np.full(len(regions), -1, np.int32)
-    features[order] = np.arange(len(order), dtype=np.int32)
-    halves = np.full(len(arcs.quadrants), -1, np.int32)
-    numbers = np.arange(len(arcs.starts), dtype=np.int32)
-    whole = slice(None) if arcs.whole.all() else arcs.whole
-    halves[arcs.starts[whole]] = 2 * numbers[whole]
-    halves[arcs.ends[whole]] = 2 * numbers[whole] + 1
-    most = 2 * len(numbers)
-    of, slots, counts, outer = (
-        np.empty(most, np.int32), np.empty(most, np.int32), np.empty(most, np.int64), np.empty(most, np.bool_)
-    )  # fmt: skip
-    borders = (arcs.starts, arcs.ends)
-    found = link_rings(
-        arcs.edges, arcs.quadrants, *borders, arcs.counts, arcs.integrals, halves, features, nodes, of, slots, counts, outer
-    )  # fmt: skip
-    first_nodes = slots[:found] >> 2
-    keys = arcs.node_rows[first_nodes].astype(np.int64) << 32 | arcs.node_cols[first_nodes]
-    by_place = np.argsort(keys, kind="stable")
-    polygons = np.zeros(len(order) + 1, np.int64)
-    by_feature = np.empty(found, np.int64)
-    group_rings(of[by_place], outer[by_place], polygons, by_feature)
-    chosen = by_place[by_feature]
-    rings = np.zeros(found + 1, np.int64)
-    np.cumsum(counts[chosen], out=rings[1:])
-    xy = np.empty((rings[-1], 2))
-    a, b, c, d, e, f = transform[:6]
-    fill_rings(
-        arcs.edges, arcs.quadrants, arcs.node_rows, arcs.node_cols, *borders, arcs.firsts, arcs.counts, arcs.vertices,
-        halves, nodes, slots[chosen], rings, unit, np.array([a / unit, b / unit, c, d / unit, e / unit, f]),
-        transform.determinant > 0, xy,
-    )  # fmt: skip
-    singles = np.arange(len(order) + 1, dtype=np.int64)
-    return Polygons(regions.codes[order], regions.area_px[order], singles, polygons, rings, xy)
+def _finished(regions: Regions, still_open: NDArray[np.bool_], codes: frozenset[int] | None) -> NDArray[np.int64]:
+    """Return the regions wanted that end in a strip, by last row, then by first pixel."""
+    wanted = ~still_open
+    if codes is not None:
+        wanted &= np.isin(regions.codes, sorted(codes))
+    finished = np.flatnonzero(wanted)
+    return finished[np.argsort(regions.last_row[finished], kind="stable")]

@@ -25,6 +25,7 @@ def visvalingam(
     vertices: Any,
     obstacles: Any,
     base: int,
+    straight: Any,
     limit: int,
     rows: Any,
     cols: Any,
@@ -33,6 +34,7 @@ def visvalingam(
     queues: Any,
 ) -> None:
     """Simplify the arcs numbered in `todo` where they lie; `limit` is twice the least area that a vertex must span.
+    An arc that may not be `straight`, (arc,), keeps a vertex.
 
     Among equal areas those known first go first, so that a staircase loses every other corner. `obstacles` begin at
     the raster's row `base` and are as before in the end. The last five arrays are room: for the longest arc `rows`,
@@ -67,7 +69,7 @@ def visvalingam(
             if links[i, 2] != entry or left == least:
                 continue
             p, q = links[i, 0], links[i, 1]
-            if left == 1 and not may_be_straight(rows, cols, count):
+            if left == 1 and not straight[arc]:
                 continue
             if lowest > 1 and not _passes(obstacles, rows, cols, p, i, q):
                 continue
@@ -119,22 +121,6 @@ def queue_of(area: int) -> int:
     while area >> coarse >= 64:
         coarse += 1
     return 32 * coarse + (area >> coarse)
-
-
-@njit(cache=True, nogil=True)
-def may_be_straight(rows: Any, cols: Any, count: int) -> bool:
-    """Say whether an arc may become the straight line between its nodes.
-
-    Two arcs between the same two nodes must not both do so, nor one where the other is straight already. Without
-    a look at the other: only those that lie on the left, and only where no border can be straight by nature.
-    """
-    row, col = rows[count + 1] - rows[0], cols[count + 1] - cols[0]
-    if row == 0 or col == 0:
-        return False
-    for i in range(1, count + 1):
-        if row * (cols[i] - cols[0]) < col * (rows[i] - rows[0]):
-            return False
-    return True
 
 
 @njit(cache=True, nogil=True)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from geoseg.vector.generalize import Generalization
-from geoseg.vector.trace import trace
+from geoseg.vector.trace import Tracing, trace
 from tests.vector.oracle import Features, check_orientation, to_features, true_features
 from tests.vector.rasters import NODATA, Classes, adversarial, any_raster, crowded_raster, real, smooth_noise
 from tests.vector.test_exact import HALF_METRES
@@ -54,7 +54,7 @@ def test_any_noise_stays_a_coverage(classes: Classes, tolerance_px: float, metho
 
 def test_without_simplification_nodes_make_a_coverage() -> None:
     for classes in adversarial().values():
-        made = to_features(trace(classes, NODATA, HALF_METRES, nodes=True))
+        made = to_features(trace(classes, NODATA, HALF_METRES, Tracing(nodes=True)))
         true = true_features(classes, NODATA, HALF_METRES)
         assert shapely.coverage_is_valid(made.shapes)
         assert np.all(shapely.equals(made.shapes, true.shapes))
@@ -109,8 +109,8 @@ def test_smoothing_takes_the_corners_off() -> None:
 
 
 def _generalized(classes: Classes, tolerance_px: float, method: Method, *, smooth: bool = False) -> Features:
-    how = Generalization(method, tolerance_px, smooth)
-    polygons = trace(classes, NODATA, HALF_METRES, generalization=how)
+    how = Generalization(method, tolerance_px, smooth=smooth)
+    polygons = trace(classes, NODATA, HALF_METRES, Tracing(generalization=how))
     check_orientation(polygons)
     return to_features(polygons)
 

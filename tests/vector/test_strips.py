@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from geoseg.vector.generalize import Generalization
 from geoseg.vector.polygons import Polygons
-from geoseg.vector.trace import trace_strips
+from geoseg.vector.trace import Tracing, trace_strips
 from tests.vector.rasters import NODATA, Classes, adversarial, any_raster, crowded_raster, real, smooth_noise
 from tests.vector.test_exact import HALF_METRES
 
@@ -97,7 +97,7 @@ def test_what_is_finished_is_handed_on_and_nothing_waits_for_the_end() -> None:
 
 
 def _traced(strips: Iterable[Classes], height: int, **options: Any) -> Iterator[Polygons]:
-    return trace_strips(strips, height, NODATA, HALF_METRES, **options)
+    return trace_strips(strips, height, NODATA, HALF_METRES, Tracing(**options))
 
 
 def _cut(classes: Classes, height: int) -> list[Classes]:

@@ -1,0 +1,57 @@
+"""How far a run is, strip by strip."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from numpy.typing import NDArray
+
+from geoseg.progress import Progress
+from geoseg.vector.class_raster import ClassRaster
+from geoseg.vector.polygons import Polygons
+
+
+class Meter:
+    """Counts strips as they pass: those read to see what is small, if they are, and those made to polygons."""
+
+    def __init__(self, raster: ClassRaster, report: Callable[[Progress], None] | None, *, sieved: bool) -> None:
+        windows = list(raster.windows())
+        self._sieved = len(windows) if sieved else 0
+        self._windows = 2 * windows if sieved else windows
+        self._pixels_total = sum(window.height * window.width for window in self._windows)
+        self._report = report
+        self._begun_s = time.monotonic()
+        self._strips = self._pixels = self._polygons = 0
+
+    def read(self, strips: Iterable[NDArray[Any]]) -> Iterator[NDArray[Any]]:
+        """Yield the same strips, and report each; not when they are read a second time, to be made to polygons."""
+        for strip in strips:
+            yield strip
+            if self._strips < self._sieved:
+                self._count(0)
+
+    def made(self, batches: Iterable[Polygons]) -> Iterator[Polygons]:
+        """Yield the same batches, one a strip, and report each."""
+        for batch in batches:
+            yield batch
+            self._count(len(batch))
+
+    def _count(self, polygons: int) -> None:
+        window = self._windows[self._strips]
+        self._strips += 1
+        self._pixels += window.height * window.width
+        self._polygons += polygons
+        if self._report is not None:
+            self._report(
+                Progress(
+                    self._strips,
+                    len(self._windows),
+                    self._pixels,
+                    self._pixels_total,
+                    self._pixels,
+                    time.monotonic() - self._begun_s,
+                    self._polygons,
+                )
+            )

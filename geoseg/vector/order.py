@@ -1,0 +1,158 @@
+"""What was asked for, checked before a pixel is read."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from rasterio.crs import CRS
+
+from geoseg.errors import GeosegWarning, OutputError, UsageError
+from geoseg.legend import Legend
+from geoseg.raster.classes import read_nomenclature
+from geoseg.raster.durable import same_file
+from geoseg.raster.environment import GDAL_ERRORS
+from geoseg.raster.geobox import GeoBox
+from geoseg.raster.legend_file import read_legend_file
+from geoseg.raster.nomenclature import Nomenclature, choose_classes
+from geoseg.raster.scene import Scene
+from geoseg.vector import formats
+from geoseg.vector.class_raster import ClassRaster
+from geoseg.vector.generalize import Generalization
+from geoseg.vector.layer import Layer
+from geoseg.vector.pixel_size import sieve_weights, side_weights, tolerance
+from geoseg.vector.surface import Surface, stretch_note
+from geoseg.vector.trace import Tracing
+from geoseg.vector.units import area, length
+from geoseg.vector.zonal import open_confidence
+
+StrPath = str | os.PathLike[str]
+CONNECTIVITIES = (4, 8)
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """Polygons of a raster, as `vectorize` was asked for them."""
+
+    raster: ClassRaster
+    target: Path | None
+    surface: Surface
+    layer: Layer
+    crs: CRS | None
+    """What the polygons shall be in, if not the layer's."""
+    tracing: Tracing
+    sieving: dict[str, Any] | None
+    """What `sieve` is told beside the raster; None for no sieve."""
+    confidence: Scene | None
+    dissolve: bool
+
+    @classmethod
+    def of(  # noqa: PLR0913 - the adverbs of the verb
+        cls,
+        landcover: StrPath,
+        out: StrPath | None,
+        *,
+        simplify: float | str | None,
+        method: str,
+        smooth: bool,
+        min_area: float | str | None,
+        connectivity: int,
+        classes: str | Sequence[str | int] | None,
+        dissolve: bool,
+        confidence: StrPath | None,
+        legend: StrPath | Legend | Nomenclature | None,
+        crs: Any,  # noqa: ANN401
+        overwrite: bool,
+        announce: Callable[[str], None],
+    ) -> Self:
+        """Check everything; raises as `vectorize` does."""
+        if connectivity not in CONNECTIVITIES:
+            raise UsageError(f"connectivity is 4 or 8, got {connectivity!r}")
+        raster = ClassRaster.open(landcover)
+        scene, geobox = raster.scene, raster.scene.geobox
+        sure = None if confidence is None else open_confidence(os.fspath(confidence), geobox)
+        target = None if out is None else formats.check_target(out, overwrite=overwrite)
+        if target is not None:
+            _check_unread(target, [scene, *([sure] if sure else [])], legend)
+        names = _nomenclature(scene, legend)
+        surface = Surface.of(geobox)
+        layer = Layer(
+            name=target.stem if target else Path(scene.path).stem,
+            crs=None if surface.in_px else geobox.crs,
+            legend=names,
+            multi=dissolve or connectivity == 8,
+            confidence=sure is not None,
+        )
+        tracing = Tracing(
+            generalization=_generalization(geobox, simplify, method, smooth=smooth),
+            corners=connectivity == 8 and not dissolve,
+            codes=None if classes is None else choose_classes(names, classes),
+        )
+        sieving = None if min_area is None else _sieving(geobox, min_area, connectivity)
+        wanted = _crs(crs, layer.crs)
+        stored = formats.stored_crs(target, layer.crs, wanted, announce) if target else wanted
+        _note(geobox, surface, announce)
+        return cls(raster, target, surface, layer, stored, tracing, sieving, sure, dissolve)
+
+
+def _check_unread(target: Path, scenes: Sequence[Scene], legend: object) -> None:
+    read = [file for scene in scenes for file in scene.local_files()]
+    read += [Path(legend)] if isinstance(legend, str | os.PathLike) else []
+    if any(same_file(target, file) for file in read):
+        raise OutputError(f"{target} is read by this run and cannot be its output; choose another --out")
+
+
+def _nomenclature(scene: Scene, legend: StrPath | Legend | Nomenclature | None) -> Nomenclature:
+    match legend:
+        case None:
+            return read_nomenclature(scene)
+        case Legend():
+            return Nomenclature.from_legend(legend)
+        case Nomenclature():
+            return legend
+    return read_legend_file(Path(legend))
+
+
+def _generalization(
+    geobox: GeoBox, simplify: float | str | None, method: str, *, smooth: bool
+) -> Generalization | None:
+    allowed = tolerance(length("0px" if simplify is None else simplify), geobox)
+    how = Generalization(method, allowed.distance, allowed.matrix, smooth)
+    return how if how.distance or smooth else None
+
+
+def _sieving(geobox: GeoBox, min_area: float | str, connectivity: int) -> dict[str, Any]:
+    row_weights, threshold = sieve_weights(area(min_area), geobox)
+    return {
+        "threshold": threshold,
+        "row_weights": row_weights,
+        "side_weights": side_weights(geobox),
+        "connectivity": connectivity,
+    }
+
+
+def _crs(crs: Any, own: CRS | None) -> CRS | None:  # noqa: ANN401
+    if crs is None:
+        return None
+    try:
+        wanted = CRS.from_user_input(crs)
+    except GDAL_ERRORS:
+        raise UsageError(f"--crs names no reference system: {crs!r:.80}; give one such as EPSG:4326") from None
+    if own is None:
+        raise UsageError(
+            "the raster has no CRS to reproject from; give it one by gdal_edit.py -a_srs, or leave out --crs"
+        )
+    return wanted
+
+
+def _note(geobox: GeoBox, surface: Surface, announce: Callable[[str], None]) -> None:
+    """Say what the reader of areas should know."""
+    if surface.in_px:
+        announce("the raster has no place on Earth: areas and perimeters are in pixels")
+    note = stretch_note(geobox)
+    if note:
+        warnings.warn(note, GeosegWarning, stacklevel=2)

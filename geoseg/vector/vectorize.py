@@ -1,0 +1,99 @@
+"""The verb: a raster of classes in, polygons out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from geoseg.legend import Legend
+from geoseg.progress import Progress
+from geoseg.raster.nomenclature import Nomenclature
+from geoseg.vector import formats
+from geoseg.vector.ahead import ahead
+from geoseg.vector.gather import dissolve as dissolved
+from geoseg.vector.generalize import METHODS
+from geoseg.vector.geodataframe import to_geodataframe
+from geoseg.vector.layer import Table
+from geoseg.vector.measure import measure
+from geoseg.vector.meter import Meter
+from geoseg.vector.order import Order
+from geoseg.vector.sieve import sieve
+from geoseg.vector.trace import trace_strips
+from geoseg.vector.warm import warm
+from geoseg.vector.zonal import confidence_strips
+
+if TYPE_CHECKING:
+    import geopandas
+
+StrPath = str | os.PathLike[str]
+
+
+def vectorize(  # noqa: PLR0913 - a verb with many adverbs
+    landcover: StrPath,
+    out: StrPath | None = None,
+    *,
+    simplify: float | str | None = None,
+    method: str = METHODS[0],
+    smooth: bool = False,
+    min_area: float | str | None = None,
+    connectivity: int = 4,
+    classes: str | Sequence[str | int] | None = None,
+    dissolve: bool = False,
+    confidence: StrPath | None = None,
+    legend: StrPath | Legend | Nomenclature | None = None,
+    crs: Any = None,  # noqa: ANN401 - whatever rasterio understands
+    overwrite: bool = False,
+    progress: Callable[[Progress], None] | None = None,
+    announce: Callable[[str], None] | None = None,
+) -> Path | geopandas.GeoDataFrame:
+    """Turn a raster of classes, of any size, into polygons without gaps or overlaps.
+
+    They are written to `out` (.gpkg, .parquet, .fgb, .geojson, .geojsonl), whose path is returned; without it a
+    GeoDataFrame is. Columns: code, name, area_m2, perimeter_m, geometry, and with a `confidence` raster on the same
+    grid its mean. Without a CRS area and perimeter are in pixels.
+
+    `simplify` is how far borders may be moved, in metres, or in pixels as "1.5px"; each border is moved once, for both
+    its neighbours; `method` is visvalingam or douglas-peucker. `smooth` rounds the staircase. Regions under `min_area`,
+    in m2, or "0.5ha", "25px", are given to the neighbour with the longest shared border. `connectivity` 8 makes regions
+    that touch at a corner one feature. `classes` are the names or codes to keep, `dissolve` makes one feature of each
+    class. `legend`, a file or a value, takes the place of the names that the raster carries. `crs` is what the polygons
+    are reprojected to.
+
+    Raises UsageError, SceneError or OutputError; then nothing is at `out` that was not there before.
+    """
+    say = announce or _quiet
+    order = Order.of(
+        landcover, out, simplify=simplify, method=method, smooth=smooth, min_area=min_area, connectivity=connectivity,
+        classes=classes, dissolve=dissolve, confidence=confidence, legend=legend, crs=crs, overwrite=overwrite, announce=say,
+    )  # fmt: skip
+    warm(order.raster.dtype, order.tracing, say)
+    tables = _tables(order, progress)
+    if order.target is None:
+        frame = to_geodataframe(tables, order.layer)
+        return frame if order.crs in (None, order.layer.crs) else frame.to_crs(order.crs.to_wkt())
+    formats.write(order.target, order.layer, tables, crs=order.crs)
+    return order.target
+
+
+def _tables(order: Order, progress: Callable[[Progress], None] | None) -> Iterator[Table]:
+    """Read, sieve, trace and measure, each as far ahead of the next as one strip."""
+    raster, geobox = order.raster, order.raster.scene.geobox
+    meter = Meter(raster, progress, sieved=order.sieving is not None)
+    strips = raster.strips
+    if order.sieving is not None:
+        strips = sieve(lambda: meter.read(ahead(raster.strips())), raster.background, geobox.width_px, **order.sieving)
+    confidences = confidence_strips(order.confidence, raster.windows()) if order.confidence else None
+    polygons = trace_strips(
+        ahead(strips()), geobox.height_px, raster.background, geobox.transform, order.tracing, confidences
+    )
+    polygons = meter.made(ahead(polygons))
+    if order.dissolve:
+        polygons = dissolved(polygons, order.tracing.budget)
+    for batch in polygons:
+        yield Table(batch, *measure(batch, order.surface))
+
+
+def _quiet(_line: str) -> None:
+    """Say nothing."""

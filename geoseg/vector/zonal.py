@@ -1,0 +1,95 @@
+"""Zonal statistics: the confidence of each region, added up strip by strip."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from geoseg.errors import SceneError
+from geoseg.raster.environment import shown
+from geoseg.raster.geobox import GeoBox
+from geoseg.raster.scene import Scene
+from geoseg.raster.windows import Window
+from geoseg.vector.runs import Regions
+
+_SAME_PX = 1e-3
+"""Two grids are one if their corners are no farther apart than this."""
+
+
+def open_confidence(path: str, geobox: GeoBox) -> Scene:
+    """Return a raster of confidence. SceneError when it is not on the map's grid, or has several bands."""
+    scene = Scene.open(path)
+    if len(scene.band_indexes) != 1:
+        raise SceneError(f"{shown(path)} has {len(scene.band_indexes)} bands, a raster of confidence has one")
+    theirs = scene.geobox
+    same_place = theirs.crs == geobox.crs or theirs.crs is None or geobox.crs is None
+    if scene.shape != geobox.shape or not same_place or not _same_corners(theirs, geobox):
+        raise SceneError(
+            f"{shown(path)} is on another grid than the map: {scene.shape[0]} x {scene.shape[1]} pixels from "
+            f"{theirs.transform[2]:.8g}, {theirs.transform[5]:.8g}, wanted {geobox.shape[0]} x {geobox.shape[1]} from "
+            f"{geobox.transform[2]:.8g}, {geobox.transform[5]:.8g}; give the one that was predicted with the map"
+        )
+    return scene
+
+
+def _same_corners(theirs: GeoBox, ours: GeoBox) -> bool:
+    corners = [(0, 0), (ours.width_px, 0), (0, ours.height_px), (ours.width_px, ours.height_px)]
+    pixel = abs(ours.transform.determinant) ** 0.5
+    apart = [np.subtract(theirs.transform * corner, ours.transform * corner) for corner in corners]
+    return float(np.max(np.abs(apart))) <= _SAME_PX * pixel
+
+
+def confidence_strips(scene: Scene, windows: Iterator[Window]) -> Iterator[NDArray[np.float32]]:
+    """Yield strips (row, col) of confidence, NaN where it is not valid."""
+    for window in windows:
+        patch = scene.read(window)
+        strip = patch.data[0].astype(np.float32)
+        strip[~patch.valid] = np.nan
+        yield strip
+
+
+@dataclass(slots=True)
+class ConfidenceSums:
+    """What has been added up for each region so far."""
+
+    total: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
+    """(region,)"""
+    count_px: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+    """(region,) pixels that have a confidence."""
+
+    def add(self, strip: NDArray[np.float32], regions: Regions) -> None:
+        """Add a strip; the sums so far are of the regions that `regions.carried` renumbers."""
+        total, count_px = np.zeros(len(regions)), np.zeros(len(regions), np.int64)
+        np.add.at(total, regions.carried, self.total)
+        np.add.at(count_px, regions.carried, self.count_px)
+        _add(strip, regions.run_rows, regions.run_cols, regions.run_regions, total, count_px)
+        self.total, self.count_px = total, count_px
+
+    def means(self, regions: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
+        """Return the mean confidence of some regions, NaN where there is none, and the pixels that have one."""
+        count_px = self.count_px[regions]
+        with np.errstate(invalid="ignore"):
+            return {"confidence": self.total[regions] / count_px, "confidence_px": count_px}
+
+    def keep(self, regions: NDArray[np.bool_]) -> None:
+        """Drop all but some (region,)."""
+        self.total, self.count_px = self.total[regions], self.count_px[regions]
+
+
+@njit(cache=True, nogil=True)
+def _add(strip: Any, run_rows: Any, run_cols: Any, run_regions: Any, total: Any, count_px: Any) -> None:
+    for row in range(strip.shape[0]):
+        for run in range(run_rows[row + 1], run_rows[row + 2]):
+            region = run_regions[run]
+            if region < 0:
+                continue
+            stop = run_cols[run + 1] if run + 1 < run_rows[row + 2] else strip.shape[1] + 2
+            for col in range(run_cols[run] - 1, stop - 1):
+                if not np.isnan(strip[row, col]):
+                    total[region] += strip[row, col]
+                    count_px[region] += 1
