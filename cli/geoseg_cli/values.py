@@ -1,4 +1,4 @@
-"""What people type for bands, classes, scales and lists of numbers, turned into values at the edge."""
+"""What people type for bands, scales and lists of numbers, turned into values at the edge."""
 
 from __future__ import annotations
 
@@ -28,12 +28,4 @@ def bands(text: str) -> tuple[int | str, ...]:
     names = [name.strip() for name in text.split(",")]
     if not all(names):
         raise click.BadParameter(f"expected bands with commas such as 4,3,2 or nir,red,green, got {text!r}")
-    return tuple(int(name) if name.isdecimal() else name for name in names)
-
-
-def classes(text: str) -> tuple[int | str, ...]:
-    """Return the classes of `water,urban_land` or `4,0`: names, or codes, in the order given."""
-    names = [name.strip() for name in text.split(",")]
-    if not all(names):
-        raise click.BadParameter(f"expected classes with commas such as water,urban_land or 4,0, got {text!r}")
     return tuple(int(name) if name.isdecimal() else name for name in names)

@@ -7,15 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from geoseg.legend import NODATA
-from geoseg_cli import values
 from geoseg_cli.interrupt import InterruptedRunError, termination_interrupts
-from geoseg_cli.pretrained import read_legend_file
 from geoseg_cli.progress import ProgressBar
 from geoseg_cli.say import say
 
 if TYPE_CHECKING:
-    from geoseg.legend import Legend
+    from geoseg.raster.nomenclature import Nomenclature
 
 
 @click.command(short_help="Polygons from a land-cover map.")
@@ -52,7 +49,6 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--classes",
-    type=values.classes,
     metavar="C,C",
     help="Only these classes, by name or code: water,urban_land. [default: all]",
 )
@@ -64,7 +60,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--legend",
-    metavar="JSON",
+    metavar="FILE",
     help='Names and colours, where the map has none: a file with [{"code": 0, "name": "water", "color": [0, 0, 255]}, '
     "...]. [default: the map's own]",
 )
@@ -110,12 +106,10 @@ def write_polygons(landcover: str, out: str, knobs: dict[str, Any], *, quiet: bo
         say(f"wrote {written}{bar.summary}")
 
 
-def _legend(landcover: str, file: str | None) -> Legend | None:
+def _legend(landcover: str, file: str | None) -> Nomenclature:
     """Return the legend that the picture takes its colours from."""
-    from geoseg.raster.classes import read_legend
+    from geoseg.raster.classes import read_nomenclature
+    from geoseg.raster.legend_file import read_legend_file
     from geoseg.raster.scene import Scene
 
-    if file is not None:
-        return read_legend_file(Path(file))[0]
-    scene = Scene.open(landcover)
-    return read_legend(scene, range(NODATA) if scene.colors == ("palette",) else ())
+    return read_nomenclature(Scene.open(landcover)) if file is None else read_legend_file(Path(file))

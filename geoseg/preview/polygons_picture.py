@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import colorsys
 import importlib.util
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,6 +15,8 @@ from geoseg.legend import DEEPGLOBE, Legend
 from geoseg.preview.feature_source import Batch, FeatureSource, open_features
 from geoseg.preview.geopackage_style import RGB
 from geoseg.raster.durable import probe_writable, same_file, write_durably
+from geoseg.raster.legend_file import read_legend_file
+from geoseg.raster.nomenclature import Nomenclature, distinct_color
 
 if TYPE_CHECKING:
     import geopandas
@@ -23,22 +24,16 @@ if TYPE_CHECKING:
     from geoseg.preview.canvas import Canvas
     from geoseg.preview.map_page import Entry
 
-_Key = TypeVar("_Key", int, str)
+StrPath = str | os.PathLike[str]
 LONG_SIDE_PX = 1600
 """Of the map; the page is some hundred pixels larger."""
-_SPARE_COLORS = (
-    (141, 211, 199), (190, 186, 218), (251, 128, 114), (128, 177, 211), (253, 180, 98), (179, 222, 105),
-    (252, 205, 229), (188, 128, 189), (204, 235, 197), (255, 237, 111), (166, 118, 29), (117, 112, 179),
-)  # fmt: skip
-"""For classes whose colour nobody told: Set3 of colorbrewer2.org (Cynthia Brewer), and two of its Dark2."""
-_GOLDEN = 0.618034
 
 
 def draw_polygons(
-    polygons: str | os.PathLike[str] | geopandas.GeoDataFrame,
-    out: str | os.PathLike[str],
+    polygons: StrPath | geopandas.GeoDataFrame,
+    out: StrPath,
     *,
-    legend: Legend | None = None,
+    legend: StrPath | Legend | Nomenclature | None = None,
     title: str | None = None,
 ) -> Path:
     """Draw polygons as `geoseg.vectorize` makes them, of any number, as a map in a PNG of about 2000 pixels.
@@ -48,8 +43,8 @@ def draw_polygons(
     ```
 
     Each pixel shows the mix of the classes in it; borders are drawn round what is large enough to be seen. The colours
-    are the legend's, else those of the style inside a GeoPackage, else the DeepGlobe legend's for its names, else some
-    that differ. The title is the file's name where none is given.
+    are those of a legend (a value, or a file as for `vectorize`), else those of the style inside a GeoPackage, else
+    the DeepGlobe legend's for its names, else some that differ. The title is the file's name where none is given.
 
     Raises GeosegError without matplotlib and for what is no file of polygons, UsageError for polygons without the
     columns of `vectorize`, OutputError where the picture cannot be written.
@@ -66,7 +61,7 @@ def draw_polygons(
     return target
 
 
-def check_picture(out: str | os.PathLike[str], *, overwrite: bool, others: Iterable[str] = ()) -> Path:
+def check_picture(out: StrPath, *, overwrite: bool, others: Iterable[str] = ()) -> Path:
     """Return the target of a picture if it can be drawn there, before any work is done.
 
     GeosegError without matplotlib; UsageError for another extension than .png, or for one of the `others`, which the
@@ -93,7 +88,7 @@ def _need_matplotlib() -> None:
 class _Drawing:
     """Goes through the features once: paints them, and counts areas."""
 
-    def __init__(self, source: FeatureSource, legend: Legend | None) -> None:
+    def __init__(self, source: FeatureSource, legend: StrPath | Legend | Nomenclature | None) -> None:
         self.source, self.count = source, 0
         self.canvas: Canvas | None = None
         self._colors = _Colors(source.colors, legend)
@@ -134,26 +129,20 @@ class _Drawing:
 class _Colors:
     """The colour of each class, the same for the whole map."""
 
-    def __init__(self, by_name: dict[str, RGB], legend: Legend | None) -> None:
-        self._by_code = _telling({land_cover.code: land_cover.color for land_cover in legend or ()})
-        self._by_name = {land_cover.name: land_cover.color for land_cover in DEEPGLOBE} | _telling(by_name)
-        self._chosen: dict[int, RGB] = {}
+    def __init__(self, by_name: dict[str, RGB], legend: StrPath | Legend | Nomenclature | None) -> None:
+        self._known = _nomenclature(legend)
+        self._by_name = {land_cover.name: land_cover.color for land_cover in DEEPGLOBE} | by_name
 
     def of(self, code: int, name: str) -> RGB:
-        known = self._by_code.get(code) or self._by_name.get(name)
-        if known is not None:
-            return known
-        return self._chosen.setdefault(code, _spare(len(self._chosen)))
+        if self._known is not None:
+            return self._known.of(code).color
+        return self._by_name.get(name) or distinct_color(code)
 
 
-def _telling(colors: dict[_Key, RGB]) -> dict[_Key, RGB]:
-    """Return the colours, or none where they are all the same: a raster with names alone has only gray."""
-    return colors if len(set(colors.values())) > 1 or len(colors) == 1 else {}
-
-
-def _spare(number: int) -> RGB:
-    """Return one of many colours; each next hue is as far as can be from those before (by the golden section)."""
-    if number < len(_SPARE_COLORS):
-        return _SPARE_COLORS[number]
-    red, green, blue = colorsys.hls_to_rgb(number * _GOLDEN % 1, 0.45 + 0.3 * (number % 2), 0.5)
-    return round(255 * red), round(255 * green), round(255 * blue)
+def _nomenclature(legend: StrPath | Legend | Nomenclature | None) -> Nomenclature | None:
+    match legend:
+        case None | Nomenclature():
+            return legend
+        case Legend():
+            return Nomenclature.from_legend(legend)
+    return read_legend_file(legend)

@@ -98,7 +98,7 @@ def test_knobs_given_arrive_as_values(run: Run, put: Callable[[Verb], None]) -> 
     seen.pop("announce")
     assert seen == {
         "simplify": "1.5px", "method": "douglas-peucker", "smooth": True, "min_area": "0.5ha", "connectivity": 8,
-        "classes": ("water", 0), "dissolve": True, "confidence": "c.tif", "legend": "l.json", "crs": "EPSG:4326",
+        "classes": "water, 0", "dissolve": True, "confidence": "c.tif", "legend": "l.json", "crs": "EPSG:4326",
         "overwrite": True,
     }  # fmt: skip
 
@@ -127,7 +127,6 @@ def test_an_interruption_says_that_nothing_is_there(run: Run, put: Callable[[Ver
         (("vectorize", "landcover.tif"), "--out"),
         (("vectorize", "--out", "landcover.gpkg"), "LANDCOVER"),
         ((*VECTORIZE, "--connectivity", "all"), "all"),
-        ((*VECTORIZE, "--classes", "water,,urban_land"), "water,,urban_land"),
         (("predict", "scene.tif", "--out", "m.tif", "--simplify", "1.5"), "--polygons"),
         (("predict", "scene.tif", "--out", "m.tif", "--min-area", "100"), "--polygons"),
         (("predict", "scene.tif", "--out", "m.tif", "--smooth"), "--polygons"),
@@ -207,8 +206,8 @@ def test_bad_input_is_one_line_and_nothing_is_written(run: Run, tmp_path: Path, 
     three = write_raster(tmp_path / "three.tif", np.stack([codes()] * 3), **UTM)
     other_grid = write_raster(tmp_path / "sure.tif", codes(50, 80), **UTM)
     placeless = write_raster(tmp_path / "placeless.tif", codes(), colors=True)
-    short = tmp_path / "short.tif"
-    short.write_bytes(landcover.read_bytes()[:-2500])
+    short = write_raster(tmp_path / "short.tif", np.random.default_rng(1).integers(0, 6, (500, 500), np.uint8), **UTM)
+    short.write_bytes(short.read_bytes()[:100_000])
     cases: list[tuple[int, list[Any], list[str]]] = [
         (2, [landcover, "-o", tmp_path / "m.shp"], ["m.shp", ".gpkg"]),
         (2, [landcover, "-o", tmp_path / "m"], [".gpkg"]),

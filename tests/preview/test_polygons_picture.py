@@ -8,6 +8,7 @@ from typing import Any
 import geopandas
 import numpy as np
 import pytest
+import rasterio
 import shapely
 from affine import Affine
 from numpy.typing import NDArray
@@ -20,8 +21,7 @@ from geoseg.preview.feature_source import open_features
 from geoseg.preview.geopackage_style import style_colors
 from geoseg.preview.ground import Ground, bar_length_m, vertical_stretch
 from geoseg.preview.polygons_picture import check_picture, draw_polygons
-from geoseg.vector.geopackage import write_geopackage
-from geoseg.vector.layer import Layer
+from geoseg.vector.vectorize import vectorize
 
 image = pytest.importorskip("matplotlib.image", reason="pictures need the extra [plot]")
 Canvas = importlib.import_module("geoseg.preview.canvas").Canvas
@@ -132,9 +132,11 @@ def test_colours_are_those_of_the_legend_given(tmp_path: Path) -> None:
 
 
 def test_colours_of_a_geopackages_style_are_read(tmp_path: Path) -> None:
-
-    write_geopackage(tmp_path / "m.gpkg", Layer("m", CRS.from_epsg(32631), DEEPGLOBE), iter(()))
-    assert style_colors(tmp_path / "m.gpkg") == {cover.name: cover.color for cover in DEEPGLOBE}
+    codes = np.repeat(np.arange(6, dtype=np.uint8), 10).reshape(1, 6, 10)
+    with rasterio.open(tmp_path / "m.tif", "w", driver="GTiff", dtype="uint8", count=1, height=6, width=10) as file:
+        file.write(codes)
+    out = vectorize(tmp_path / "m.tif", tmp_path / "m.gpkg", legend=DEEPGLOBE)
+    assert style_colors(out) == {cover.name: cover.color for cover in DEEPGLOBE if cover.code < 6}
     (tmp_path / "broken.gpkg").write_bytes(b"no database")
     assert style_colors(tmp_path / "broken.gpkg") == {}
 
