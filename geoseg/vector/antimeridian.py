@@ -51,7 +51,11 @@ def cut(polygons: Polygons, *, multi: bool) -> Polygons:
             moved = shapely.transform(inside, lambda xy, turn=turn: xy - (360.0 * turn, 0.0))  # type: ignore[misc]
             parts += [part for part in shapely.get_parts(moved) if part.geom_type == "Polygon"]
         features.append(shapely.multipolygons(shapely.orient_polygons(parts)))
-    # One that is a single polygon would make the first level go.
-    _, xy, (rings, parts_of, owners) = shapely.to_ragged_array(features)
-    levels = {"rings": rings, "polygons": parts_of, "features": owners}
-    return replace(polygons, xy=xy, **{name: level.astype(np.int64) for name, level in levels.items()})
+    _, xy, (rings, parts_of, owners) = shapely.to_ragged_array(np.array(features, object))
+    return replace(
+        polygons,
+        features=owners.astype(np.int64),
+        polygons=parts_of.astype(np.int64),
+        rings=rings.astype(np.int64),
+        xy=xy,
+    )

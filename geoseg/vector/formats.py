@@ -8,7 +8,6 @@ import sqlite3
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +20,7 @@ from geoseg.vector.geojson import write_geojson, write_geojson_sequence
 from geoseg.vector.geopackage import write_geopackage
 from geoseg.vector.geoparquet import write_geoparquet
 from geoseg.vector.layer import Layer, Table
-from geoseg.vector.reproject import WGS84, reprojection
+from geoseg.vector.reproject import WGS84, in_crs
 
 Writer = Callable[[Path, Layer, Iterable[Table]], None]
 
@@ -96,9 +95,7 @@ def write(target: Path, layer: Layer, tables: Iterable[Table], *, crs: CRS | Non
     """
     writer = _WRITERS[target.suffix.lower()]
     tables = _checked(tables, layer)
-    if crs is not None and layer.crs is not None and crs != layer.crs:
-        tables = _reprojected(tables, layer.crs, crs)
-        layer = replace(layer, crs=crs)
+    layer, tables = in_crs(layer, tables, crs)
     with _workplace(target) as folder:
         # A plain name: some that a target may have mean more to GDAL.
         unfinished = folder / f"unfinished{target.suffix.lower()}"
@@ -116,11 +113,6 @@ def _checked(tables: Iterable[Table], layer: Layer) -> Iterator[Table]:
         if not layer.multi and np.any(np.diff(table.polygons.features) != 1):
             raise ValueError("a feature of several polygons, or of none, needs a layer that is multi")
         yield table
-
-
-def _reprojected(tables: Iterable[Table], source: CRS, target: CRS) -> Iterator[Table]:
-    carry = reprojection(source, target)
-    return (replace(table, polygons=carry(table.polygons)) for table in tables)
 
 
 @contextmanager

@@ -7,17 +7,22 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from rasterio.crs import CRS
 
 from geoseg.vector.layer import Layer, Table
-from geoseg.vector.reproject import to_pyproj
+from geoseg.vector.reproject import in_crs, to_pyproj
 from geoseg.vector.shapes import to_shapes
 
 
-def to_geodataframe(tables: Iterable[Table], layer: Layer) -> Any:  # noqa: ANN401 - geopandas has no types
-    """Return all features in the columns that the files have: code, name, area, perimeter, confidence, geometry."""
+def to_geodataframe(tables: Iterable[Table], layer: Layer, *, crs: CRS | None = None) -> Any:  # noqa: ANN401 - geopandas has no types
+    """Return all features in the columns that the files have: code, name, area, perimeter, confidence, geometry.
+
+    `crs` is what they shall be in, where that is not `layer.crs`. Raises what the tables raise.
+    """
     import geopandas  # noqa: PLC0415 - a second; files are written without it
     import pandas as pd  # noqa: PLC0415 - see above
 
+    layer, tables = in_crs(layer, tables, crs)
     tables = list(tables)
     codes = _joined([table.polygons.codes for table in tables], np.int32)
     known, rows = np.unique(codes, return_inverse=True)

@@ -56,7 +56,7 @@ def _features(layer: Layer, table: Table) -> list[bytes]:
     lines = _plain_features(layer, table)
     if layer.crs != WGS84:  # that of a raster without CRS
         return lines
-    for feature in np.flatnonzero(beyond(table.polygons)):
+    for feature in np.flatnonzero(beyond(table.polygons)).tolist():
         whole = table.part(feature, feature + 1)
         parts = replace(whole, polygons=cut(whole.polygons, multi=layer.multi))
         lines[feature : feature + 1] = _plain_features(replace(layer, multi=True), parts)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 from rasterio.crs import CRS
 
-from geoseg.legend import Legend
+from geoseg.raster.nomenclature import Nomenclature
 from geoseg.vector.polygons import Polygons
+from geoseg.version import VERSION
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,13 +21,13 @@ class Layer:
     name: str
     crs: CRS | None
     """Of the coordinates; None where the raster has none."""
-    legend: Legend | None = None
+    legend: Nomenclature = field(default_factory=Nomenclature)
     """Names and colours by code; a code that it lacks is named `class 17`."""
     multi: bool = False
     """Whether features are multipolygons."""
     confidence: bool = False
     """Whether there is a column of confidence."""
-    description: str = ""
+    description: str = f"Polygons of a map of classes, made by geoseg {VERSION}"
     """One sentence for the formats that keep one."""
 
     @property
@@ -38,10 +39,7 @@ class Layer:
 
     def name_of(self, code: int) -> str:
         """Return the name of a class."""
-        for land_cover in self.legend or ():
-            if land_cover.code == code:
-                return land_cover.name
-        return f"class {code}"
+        return self.legend.of(code).name
 
 
 @dataclass(frozen=True, slots=True)

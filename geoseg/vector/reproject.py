@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +13,7 @@ from rasterio.errors import CRSError
 
 from geoseg.errors import SceneError, UsageError
 from geoseg.vector.antimeridian import unwrapped
+from geoseg.vector.layer import Layer, Table
 from geoseg.vector.polygons import Polygons
 
 WGS84 = CRS.from_epsg(4326)
@@ -24,6 +25,17 @@ def parse_crs(text: object) -> CRS:
         return CRS.from_user_input(text)
     except (CRSError, TypeError, ValueError) as error:
         raise UsageError(f"no coordinate reference system is called {text!r}; give one such as EPSG:4326") from error
+
+
+def in_crs(layer: Layer, tables: Iterable[Table], crs: CRS | None) -> tuple[Layer, Iterable[Table]]:
+    """Return layer and tables in another reference system, areas and perimeters as they were; None leaves them alone.
+
+    Raises UsageError and, as tables are taken, SceneError; see `reprojection`.
+    """
+    if crs is None or layer.crs is None or crs == layer.crs:
+        return layer, tables
+    carry = reprojection(layer.crs, crs)
+    return replace(layer, crs=crs), (replace(table, polygons=carry(table.polygons)) for table in tables)
 
 
 def reprojection(source: CRS, target: CRS) -> Callable[[Polygons], Polygons]:

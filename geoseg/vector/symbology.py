@@ -8,22 +8,25 @@ from xml.etree import ElementTree as ET
 from geoseg.vector.layer import Layer
 
 _DOCTYPE = "<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>\n"
-_GRAY = (128, 128, 128)
 
 
 def categorized_style(layer: Layer, codes: Collection[int]) -> str:
-    """Return a QML document: the legend's classes, and in gray whichever of the codes the legend lacks."""
-    classes = [(c.code, c.name, c.color) for c in layer.legend or ()]
-    known = {code for code, _, _ in classes}
-    classes += [(code, layer.name_of(code), _GRAY) for code in sorted(set(codes) - known)]
+    """Return a QML document: a category for each class of the legend, and for whichever of the codes the legend lacks.
+
+    Categories go by code: two classes may share a name.
+    """
     root = ET.Element("qgis", version="3.16.0", styleCategories="Symbology")
     renderer = ET.SubElement(
-        root, "renderer-v2", type="categorizedSymbol", attr="name", symbollevels="0", enableorderby="0", forceraster="0"
+        root, "renderer-v2", type="categorizedSymbol", attr="code", symbollevels="0", enableorderby="0", forceraster="0"
     )
     categories, symbols = ET.SubElement(renderer, "categories"), ET.SubElement(renderer, "symbols")
-    for number, (_, name, color) in enumerate(classes):
-        ET.SubElement(categories, "category", value=name, label=name, symbol=str(number), render="true", type="string")
-        symbols.append(_fill(number, color))
+    classes = layer.legend.completed({*codes, *(named.code for named in layer.legend)})
+    for number, named in enumerate(classes):
+        value, label = str(named.code), named.name
+        ET.SubElement(
+            categories, "category", value=value, label=label, symbol=str(number), render="true", type="integer"
+        )
+        symbols.append(_fill(number, named.color))
     ET.SubElement(root, "blendMode").text = "0"
     ET.SubElement(root, "layerGeometryType").text = "2"
     ET.indent(root)

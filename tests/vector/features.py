@@ -15,16 +15,16 @@ from affine import Affine
 from numpy.typing import NDArray
 from rasterio.crs import CRS
 
-from geoseg.legend import LandCover, Legend
+from geoseg.raster.nomenclature import NamedClass, Nomenclature
 from geoseg.vector.layer import Layer, Table
 from geoseg.vector.polygons import Polygons
 
 UTM = CRS.from_epsg(32631)
-LEGEND = Legend(
+LEGEND = Nomenclature(
     (
-        LandCover(0, "bâti & <ville>", (0, 255, 255)),
-        LandCover(1, "water", (0, 0, 255)),
-        LandCover(3, "wood", (0, 99, 0)),
+        NamedClass(0, "bâti & <ville>", (0, 255, 255)),
+        NamedClass(1, "water", (0, 0, 255)),
+        NamedClass(3, "wood", (0, 99, 0)),
     )
 )
 PLACE = Affine(0.5, 0, 448_000, 0, -0.5, 5_411_000)

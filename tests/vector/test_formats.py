@@ -15,6 +15,7 @@ import shapely
 from rasterio.crs import CRS
 
 from geoseg.errors import OutputError, UsageError
+from geoseg.raster.nomenclature import Nomenclature
 from geoseg.vector.formats import EXTENSIONS, check_target, stored_crs, write
 from geoseg.vector.geodataframe import to_geodataframe
 from geoseg.vector.layer import Layer
@@ -132,7 +133,7 @@ def test_any_crs_comes_back(tmp_path: Path, suffix: str) -> None:
 
 
 def test_names_of_codes_without_legend(tmp_path: Path) -> None:
-    found = _written(tmp_path / "cover.gpkg", layer(legend=None), table(*shapes(6)))
+    found = _written(tmp_path / "cover.gpkg", layer(legend=Nomenclature()), table(*shapes(6)))
     assert set(found.name) == {"class 0", "class 1", "class 2", "class 3"}
     found = _written(tmp_path / "named.fgb", layer(), table(*shapes(6)))
     assert set(found.name) == {"bâti & <ville>", "water", "class 2", "wood"}

@@ -36,7 +36,7 @@ def test_the_style_colours_and_names_every_class(database: sqlite3.Connection) -
     root = ET.fromstring(text)  # noqa: S314 - our own
     renderer = root.find("renderer-v2")
     assert renderer is not None
-    assert (renderer.get("type"), renderer.get("attr")) == ("categorizedSymbol", "name")
+    assert (renderer.get("type"), renderer.get("attr")) == ("categorizedSymbol", "code")
     symbols = {symbol.get("name"): symbol for symbol in renderer.iter("symbol")}
     shown = {}
     for category in renderer.iter("category"):
@@ -48,11 +48,11 @@ def test_the_style_colours_and_names_every_class(database: sqlite3.Connection) -
             {entry.get("k"): entry.get("v") for entry in fill.iter("prop")},
         ]
         assert ways[0]["color"] == ways[1]["color"]
-        shown[category.get("value")] = ways[0]["color"]
-    colors = {cover.name: ",".join(map(str, (*cover.color, 255))) for cover in LEGEND}
-    assert shown == colors | {"class 2": "128,128,128,255"}  # in the features, not in the legend
-    named = {row[0] for row in database.execute("SELECT DISTINCT name FROM cover")}
-    assert named <= set(shown)
+        assert category.get("type") == "integer"
+        shown[int(category.get("value", ""))] = (category.get("label"), ways[0]["color"])
+    expected = {code: LEGEND.of(code) for code in (0, 1, 2, 3)}  # 2 is in the features, not in the legend
+    assert shown == {code: (of.name, ",".join(map(str, (*of.color, 255)))) for code, of in expected.items()}
+    assert {row[0] for row in database.execute("SELECT DISTINCT code FROM cover")} <= set(shown)
 
 
 def test_the_contents_are_registered(database: sqlite3.Connection) -> None:

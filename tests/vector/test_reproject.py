@@ -49,6 +49,9 @@ def test_a_file_in_another_crs(tmp_path: Path, suffix: str) -> None:
     assert found.crs.to_epsg() == 4326
     assert np.allclose(found.total_bounds, expected.total_bounds, rtol=0, atol=1e-12)
     assert sorted(found.area_m2) == sorted(expected.area_m2)  # true areas, not degrees
+    frame = to_geodataframe([given], layer(), crs=CRS.from_epsg(4326))
+    assert sorted(frame.geometry.to_wkb()) == sorted(found.geometry.to_wkb())
+    assert frame.crs.to_epsg() == 4326
 
 
 def test_a_place_that_is_not_in_the_target_is_one_line(tmp_path: Path) -> None:
