@@ -61,8 +61,8 @@ if TYPE_CHECKING:
 @click.option(
     "--legend",
     metavar="FILE",
-    help='Names and colours, where the map has none: a file with [{"code": 0, "name": "water", "color": [0, 0, 255]}, '
-    "...]. [default: the map's own]",
+    help='Names and colours: .json ([{"code": 0, "name": "water", "color": [0, 0, 255]}, ...]), .csv, .qml or .clr. '
+    "[default: the map's own, else its codes]",
 )
 @click.option("--crs", metavar="CRS", help="Reproject the polygons: EPSG:4326. [default: the map's; WGS 84 in GeoJSON]")
 @click.option("--png", metavar="PNG", help="Also draw the polygons as a map with a legend.")

@@ -27,7 +27,7 @@ def _fills(root: ET.Element) -> dict[str, RGB]:
         for option in symbol.iterfind(".//Option[@name='color']")
     }
     categories = root.iterfind(".//category")
-    return {entry.get("value", ""): color for entry in categories if (color := by_symbol.get(entry.get("symbol")))}
+    return {entry.get("label", ""): color for entry in categories if (color := by_symbol.get(entry.get("symbol")))}
 
 
 def _rgb(text: str) -> RGB:
