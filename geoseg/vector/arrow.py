@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from geoseg.errors import OutputError
 from geoseg.vector.layer import Layer, Table, parts
@@ -62,15 +63,43 @@ def record_batch(table: Table, layer: Layer) -> pa.RecordBatch:
     import pyarrow as pa  # noqa: PLC0415 - see schema
 
     offsets, content = to_wkb(table.polygons, multi=layer.multi)
-    geometry = pa.Array.from_buffers(
-        pa.binary(), len(table), [None, pa.py_buffer(offsets.astype(np.int32)), pa.py_buffer(content)]
-    )
-    codes, rows = np.unique(table.polygons.codes, return_inverse=True)
-    names = pa.array([layer.name_of(int(code)) for code in codes], pa.string()).take(pa.array(rows))
-    columns = [pa.array(table.polygons.codes), names]
-    # NaN is no confidence: null in a file.
-    columns += [
-        pa.array(numbers, from_pandas=name == "confidence")
-        for name, numbers in zip(layer.numbers, table.numbers, strict=True)
+    columns = [
+        column(table.polygons.codes, pa.int32()),
+        _names(table, layer),
+        # NaN is no confidence: null in a file.
+        *(
+            column(numbers, pa.float64(), gaps=name == "confidence")
+            for name, numbers in zip(layer.numbers, table.numbers, strict=True)
+        ),
+        _texts(pa.binary(), offsets, content),
     ]
-    return pa.RecordBatch.from_arrays([*columns, geometry], schema=schema(layer))
+    return pa.RecordBatch.from_arrays(columns, schema=schema(layer))
+
+
+def column(values: NDArray[Any], kind: pa.DataType, *, gaps: bool = False) -> pa.Array:
+    """Return an array of numbers as Arrow's, without a copy where it can be; NaN is null if there may be gaps.
+
+    `pyarrow.array` would do it too, and import pandas to see whether the array is one of its own: half a second.
+    """
+    import pyarrow as pa  # noqa: PLC0415 - see schema
+
+    valid = pa.py_buffer(np.packbits(~np.isnan(values), bitorder="little")) if gaps else None
+    numbers = np.ascontiguousarray(values, kind.to_pandas_dtype())  # numpy's, in spite of the name
+    return pa.Array.from_buffers(kind, len(values), [valid, pa.py_buffer(numbers)])
+
+
+def _names(table: Table, layer: Layer) -> pa.Array:
+    import pyarrow as pa  # noqa: PLC0415 - see schema
+
+    codes, rows = np.unique(table.polygons.codes, return_inverse=True)
+    texts = [layer.name_of(int(code)).encode() for code in codes]
+    offsets = np.cumsum([0, *map(len, texts)])
+    names = _texts(pa.string(), offsets, np.frombuffer(b"".join(texts), np.uint8))
+    return pa.DictionaryArray.from_arrays(column(rows.astype(np.int32), pa.int32()), names).dictionary_decode()
+
+
+def _texts(kind: pa.DataType, offsets: NDArray[np.int64], content: NDArray[np.uint8]) -> pa.Array:
+    import pyarrow as pa  # noqa: PLC0415 - see schema
+
+    buffers = [None, pa.py_buffer(offsets.astype(np.int32)), pa.py_buffer(content)]
+    return pa.Array.from_buffers(kind, len(offsets) - 1, buffers)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from geoseg.vector.arrow import BATCH_BYTES, BATCH_FEATURES, GEOMETRY, bounded, record_batch, schema
+from geoseg.vector.arrow import BATCH_BYTES, BATCH_FEATURES, GEOMETRY, bounded, column, record_batch, schema
 from geoseg.vector.boxes import boxes
 from geoseg.vector.layer import Layer, Table
 from geoseg.vector.reproject import to_pyproj
@@ -63,7 +63,7 @@ def _batches(
         extent[:2] = np.minimum(extent[:2], sides[:, :2].min(axis=0))
         extent[2:] = np.maximum(extent[2:], sides[:, 2:].max(axis=0))
         box = pa.StructArray.from_arrays(
-            [pa.array(np.ascontiguousarray(side)) for side in sides.T], fields=list(columns.field(_BOX).type)
+            [column(side, pa.float64()) for side in sides.T], fields=list(columns.field(_BOX).type)
         )
         yield pa.RecordBatch.from_arrays([*record_batch(table, layer).columns, box], schema=columns)
 
@@ -86,7 +86,7 @@ def _row_groups(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
 
 def _metadata(layer: Layer, extent: NDArray[np.float64]) -> dict[str, Any]:
     """Return the file's `geo` entry."""
-    column: dict[str, Any] = {
+    geometry: dict[str, Any] = {
         "encoding": "WKB",
         "geometry_types": ["MultiPolygon" if layer.multi else "Polygon"],
         # Left out, it would mean longitude and latitude.
@@ -96,5 +96,5 @@ def _metadata(layer: Layer, extent: NDArray[np.float64]) -> dict[str, Any]:
         "covering": {"bbox": {side: [_BOX, side] for side in _SIDES}},
     }
     if np.isfinite(extent).all():
-        column["bbox"] = extent.tolist()
-    return {"version": "1.1.0", "primary_column": GEOMETRY, "columns": {GEOMETRY: column}}
+        geometry["bbox"] = extent.tolist()
+    return {"version": "1.1.0", "primary_column": GEOMETRY, "columns": {GEOMETRY: geometry}}

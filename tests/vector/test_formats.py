@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import sys
+import textwrap
 from pathlib import Path
 
 import geopandas
@@ -159,6 +161,28 @@ def test_many_batches_are_one_file(tmp_path: Path) -> None:
         target = check_target(tmp_path / f"cover{suffix}")
         write(target, layer(), batches(given, 7))
         _check_same(read(target), to_geodataframe([given], layer()))
+
+
+def test_a_format_loads_only_what_it_needs(tmp_path: Path) -> None:
+    program = """
+        import sys
+        import numpy as np
+        from geoseg.vector.formats import check_target, write
+        from geoseg.vector.layer import Layer, Table
+        from geoseg.vector.polygons import Polygons
+        level, square = np.array([0, 1]), np.array([[0.0, 0], [1, 0], [1, 1], [0, 1], [0, 0]])
+        polygons = Polygons(np.zeros(1, np.int32), np.ones(1, int), level, level, np.array([0, 5]), square)
+        for suffix in sys.argv[2:]:
+            write(check_target(f"{sys.argv[1]}/cover{suffix}"), Layer("cover", None), [Table(polygons, *np.ones((2, 1)))])
+            print(*[name for name in ("geopandas", "pandas", "pyarrow", "pyogrio", "shapely") if name in sys.modules])
+    """
+    run = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program), str(tmp_path), ".fgb", ".geojson", ".parquet", ".gpkg"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert run.stdout.splitlines() == ["", "", "pyarrow", "geopandas pandas pyarrow pyogrio shapely"]
 
 
 def test_what_cannot_be_a_target(tmp_path: Path) -> None:
