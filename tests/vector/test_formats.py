@@ -173,7 +173,8 @@ def test_a_format_loads_only_what_it_needs(tmp_path: Path) -> None:
         level, square = np.array([0, 1]), np.array([[0.0, 0], [1, 0], [1, 1], [0, 1], [0, 0]])
         polygons = Polygons(np.zeros(1, np.int32), np.ones(1, int), level, level, np.array([0, 5]), square)
         for suffix in sys.argv[2:]:
-            write(check_target(f"{sys.argv[1]}/cover{suffix}"), Layer("cover", None), [Table(polygons, *np.ones((2, 1)))])
+            given = Table(polygons, *np.ones((2, 1)))
+            write(check_target(f"{sys.argv[1]}/cover{suffix}"), Layer("cover", None), [given])
             print(*[name for name in ("geopandas", "pandas", "pyarrow", "pyogrio", "shapely") if name in sys.modules])
     """
     run = subprocess.run(
@@ -182,7 +183,9 @@ def test_a_format_loads_only_what_it_needs(tmp_path: Path) -> None:
         text=True,
         check=True,
     )
-    assert run.stdout.splitlines() == ["", "", "pyarrow", "geopandas pandas pyarrow pyogrio shapely"]
+    *others, geopackage = run.stdout.splitlines()
+    assert others == ["", "", "pyarrow"]
+    assert "pyogrio" in geopackage.split()
 
 
 def test_what_cannot_be_a_target(tmp_path: Path) -> None:
