@@ -110,7 +110,7 @@ def _of_parquet(path: Path) -> FeatureSource:
     import pyarrow.parquet as pq  # noqa: PLC0415 - for pictures only
 
     with pq.ParquetFile(path) as file:
-        names, metadata = file.schema_arrow.names, file.schema_arrow.metadata or {}
+        names, metadata = file.schema_arrow.names, file.metadata.metadata or {}
     area = _area_column(names, str(path))
     geo = json.loads(metadata[b"geo"])
     geometry = geo["primary_column"]

@@ -185,9 +185,10 @@ def test_some_classes_dissolved_and_reprojected(run: Run, tmp_path: Path, landco
     assert written["area_m2"].tolist() == pytest.approx(expected, rel=2e-3)  # UTM's scale at this place
 
 
-def test_the_picture_is_drawn(run: Run, tmp_path: Path, landcover: Path) -> None:
+@pytest.mark.parametrize("name", ["m.fgb", "m.gpkg", "m.parquet"])
+def test_the_picture_is_drawn(run: Run, tmp_path: Path, landcover: Path, name: str) -> None:
     image = pytest.importorskip("matplotlib.image", reason="pictures need the extra [plot]")
-    done = run("vectorize", landcover, "--out", tmp_path / "m.fgb", "--png", tmp_path / "m.png")
+    done = run("vectorize", landcover, "--out", tmp_path / name, "--png", tmp_path / "m.png")
     assert done.exit_code == 0, done.stderr
     assert f"wrote {tmp_path / 'm.png'}" in done.stderr
     levels = np.round(image.imread(tmp_path / "m.png")[..., :3] * 255).astype(int)
