@@ -80,7 +80,7 @@ class Canvas:
 
     def _rings(self, shapes: NDArray[np.object_]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         """Return (vertex, 2) in pixels from the lower left, and (ring + 1,) where each ring begins."""
-        counts = shapely.get_num_coordinates(shapely.get_rings(shapes))
+        counts = shapely.get_num_coordinates(shapely.get_rings(shapely.get_parts(shapes)))
         xy = (shapely.get_coordinates(shapes) - (self._left, self._bottom)) * self._scale
         return xy, np.concatenate([[0], np.cumsum(counts)])
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 Bounds = tuple[float, float, float, float]
 _BATCH_FEATURES = 16_384
+_TEXTS = (".geojson", ".json", ".geojsonl", ".geojsons", ".geojsonseq")
 _AREAS = ("area_m2", "area_px")
 _WHAT = "polygons as geoseg.vectorize makes them have the columns code, name and area_m2 or area_px"
 
@@ -89,7 +90,11 @@ def _of_frame(frame: Any) -> FeatureSource:  # noqa: ANN401 - see above
 def _of_gdal(path: Path) -> FeatureSource:
     import pyogrio  # noqa: PLC0415 - half a second, for pictures only
 
+    if path.suffix.lower() in _TEXTS and not path.stat().st_size:
+        return _empty(path)  # a sequence of no features
     info = pyogrio.read_info(path, force_total_bounds=True)
+    if path.suffix.lower() in _TEXTS and not info["features"]:
+        return _empty(path)  # GeoJSON keeps the columns with the features
     area = _area_column(list(info["fields"]), str(path))
 
     def batches() -> Iterator[Batch]:
@@ -104,6 +109,10 @@ def _of_gdal(path: Path) -> FeatureSource:
     crs = CRS.from_user_input(info["crs"]) if info["crs"] else None
     colors = style_colors(path) if path.suffix.lower() == ".gpkg" else {}
     return FeatureSource(path.stem, crs, _bounds(info["total_bounds"]), area == "area_px", batches, colors)
+
+
+def _empty(path: Path) -> FeatureSource:
+    return FeatureSource(path.stem, CRS.from_epsg(4326), None, in_px=False, batches=lambda: iter(()), colors={})
 
 
 def _of_parquet(path: Path) -> FeatureSource:

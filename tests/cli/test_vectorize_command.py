@@ -199,6 +199,17 @@ def test_the_picture_is_drawn(run: Run, tmp_path: Path, landcover: Path, name: s
             assert found == pytest.approx(share, abs=0.02), cover.name
 
 
+@pytest.mark.parametrize("ending", ["gpkg", "fgb", "parquet", "geojson", "geojsonl"])
+def test_every_format_is_drawn_also_empty_and_dissolved(run: Run, tmp_path: Path, landcover: Path, ending: str) -> None:
+    pytest.importorskip("matplotlib", reason="pictures need the extra [plot]")
+    empty = write_raster(tmp_path / "empty.tif", np.full((20, 30), NODATA, np.uint8), **UTM)
+    for raster, extra in ((empty, ()), (landcover, ("--dissolve",))):
+        picture = raster.with_suffix(".png")
+        done = run("vectorize", raster, "--out", raster.with_suffix(f".{ending}"), "--png", picture, *extra, "--quiet")
+        assert (done.exit_code, done.stderr) == (0, "")
+        assert picture.is_file()
+
+
 def test_bad_input_is_one_line_and_nothing_is_written(run: Run, tmp_path: Path, landcover: Path) -> None:
     out, png, old = tmp_path / "m.gpkg", tmp_path / "m.png", tmp_path / "old.gpkg"
     for path in (old, old.with_suffix(".png"), tmp_path / "file"):

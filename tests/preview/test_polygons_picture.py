@@ -82,6 +82,11 @@ def test_holes_and_bare_ground_stay_bare() -> None:
     assert (ring[[0, 15], :, 3] == 255).all()
 
 
+def test_parts_are_painted_as_if_they_were_features() -> None:
+    frame = frame_of(noise(64, 96))
+    np.testing.assert_allclose(painted(frame.dissolve("code", as_index=False), 24), painted(frame, 24), atol=2)
+
+
 def test_borders_are_drawn_round_what_is_large_alone() -> None:
     codes = np.zeros((64, 64), np.uint8)
     codes[:, 32:] = 4
