@@ -14,13 +14,17 @@ from geoseg.vector.polygons import Polygons
 
 
 class Meter:
-    """Counts strips as they pass: those read to see what is small, if they are, and those made to polygons."""
+    """Counts strips as they pass: those read to see what is small, if they are, and those made to polygons.
+
+    Either pass is half of the work then, so that pixels stay those of the raster.
+    """
 
     def __init__(self, raster: ClassRaster, report: Callable[[Progress], None] | None, *, sieved: bool) -> None:
         windows = list(raster.windows())
         self._sieved = len(windows) if sieved else 0
+        self._pixels_total = sum(window.height * window.width for window in windows)
         self._windows = 2 * windows if sieved else windows
-        self._pixels_total = sum(window.height * window.width for window in self._windows)
+        self._passes = 2 if sieved else 1
         self._report = report
         self._begun_s = time.monotonic()
         self._strips = self._pixels = self._polygons = 0
@@ -43,14 +47,15 @@ class Meter:
         self._strips += 1
         self._pixels += window.height * window.width
         self._polygons += polygons
+        pixels = self._pixels // self._passes
         if self._report is not None:
             self._report(
                 Progress(
                     self._strips,
                     len(self._windows),
-                    self._pixels,
+                    pixels,
                     self._pixels_total,
-                    self._pixels,
+                    pixels,
                     time.monotonic() - self._begun_s,
                     self._polygons,
                 )

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 StrPath = str | os.PathLike[str]
 
 
-def vectorize(  # noqa: PLR0913 - a verb with many adverbs
+def vectorize(
     landcover: StrPath,
     out: StrPath | None = None,
     *,
@@ -43,7 +43,7 @@ def vectorize(  # noqa: PLR0913 - a verb with many adverbs
     dissolve: bool = False,
     confidence: StrPath | None = None,
     legend: StrPath | Legend | Nomenclature | None = None,
-    crs: Any = None,  # noqa: ANN401 - whatever rasterio understands
+    crs: Any = None,
     overwrite: bool = False,
     progress: Callable[[Progress], None] | None = None,
     announce: Callable[[str], None] | None = None,
@@ -66,13 +66,13 @@ def vectorize(  # noqa: PLR0913 - a verb with many adverbs
     say = announce or _quiet
     order = Order.of(
         landcover, out, simplify=simplify, method=method, smooth=smooth, min_area=min_area, connectivity=connectivity,
-        classes=classes, dissolve=dissolve, confidence=confidence, legend=legend, crs=crs, overwrite=overwrite, announce=say,
+        classes=classes, dissolve=dissolve, confidence=confidence, legend=legend, crs=crs, overwrite=overwrite,
+        announce=say,
     )  # fmt: skip
     warm(order.raster.dtype, order.tracing, say)
     tables = _tables(order, progress)
     if order.target is None:
-        frame = to_geodataframe(tables, order.layer)
-        return frame if order.crs in (None, order.layer.crs) else frame.to_crs(order.crs.to_wkt())
+        return to_geodataframe(tables, order.layer, crs=order.crs)
     formats.write(order.target, order.layer, tables, crs=order.crs)
     return order.target
 
