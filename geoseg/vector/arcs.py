@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from geoseg.vector.spill import room
 
-
 _NO_ROW = np.iinfo(np.int32).max
 _ALL_IN_MEMORY = 1 << 62
 
@@ -27,7 +26,7 @@ class Arcs:
     quadrants: NDArray[np.int32]
     """(4 * node,) regions of the pixels around; -1 for background and for regions that are finished."""
     starts: NDArray[np.int32]
-    """(arc,) the slot where each begins; -1 - 2 col, -2 - 2 col where it is cut at the bottom, at the top of a strip."""
+    """(arc,) the slot where each begins; where a strip cuts it, -1 - 2 col at the bottom, -2 - 2 col at the top."""
     ends: NDArray[np.int32]
     firsts: NDArray[np.int64]
     """(arc,) its first vertex; nodes are not among the vertices."""
@@ -83,7 +82,7 @@ class Arcs:
         return vertices, offsets
 
     def carry(self, keep: NDArray[np.bool_], budget: int) -> Self:
-        """Return what the next strip needs: the arcs of regions to keep, which are (region,), and those cut at the seam.
+        """Return what the next strip needs: the arcs of the regions to `keep`, (region,), and those cut at the seam.
 
         The regions are renumbered without gaps. Vertices beyond `budget` bytes lie on the disk.
         """

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 from affine import Affine
 from numpy.typing import NDArray
 
+from geoseg.vector.abreast import abreast, shares
 from geoseg.vector.arcs import Arcs
 from geoseg.vector.polygons import Polygons
 from geoseg.vector.rings import fill_rings, group_rings, link_rings
 from geoseg.vector.runs import Regions
+
+_SHARE = 100_000
+"""Vertices that are worth a thread."""
 
 
 def assemble(
@@ -37,11 +43,19 @@ def assemble(
     np.cumsum(counts[order], out=rings[1:])
     xy = np.empty((rings[-1], 2))
     a, b, c, d, e, f = transform[:6]
-    fill_rings(
+    steps = np.array([a / unit, b / unit, c, d / unit, e / unit, f])
+    borders = (
         arcs.edges, arcs.quadrants, arcs.node_rows, arcs.node_cols, arcs.starts, arcs.ends, arcs.firsts, arcs.counts,
-        arcs.vertices, halves, nodes, slots[order], rings, unit,
-        np.array([a / unit, b / unit, c, d / unit, e / unit, f]), transform.determinant > 0, xy,
+        arcs.vertices, halves, nodes,
     )  # fmt: skip
+    backwards = transform.determinant > 0
+    shared = shares(counts[order], _SHARE)
+    abreast(
+        *(
+            partial(fill_rings, *borders, slots[order[some]], rings[some.start :], unit, steps, backwards, xy)
+            for some in shared
+        )
+    )
     singles = np.arange(len(chosen) + 1, dtype=np.int64)
     return Polygons(regions.codes[chosen], regions.area_px[chosen], singles, polygons, rings, xy)
 

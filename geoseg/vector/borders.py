@@ -1,5 +1,4 @@
 """Where the light regions of a strip meet others, and along how many sides of pixels."""
-# ruff: noqa: ANN401, C901, PLR0913, PLR0917 - a kernel takes flat arrays, and numba types them
 
 from __future__ import annotations
 

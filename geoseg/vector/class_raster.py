@@ -32,7 +32,7 @@ class ClassRaster:
     scene: Scene
     background: int
     dtype: str
-    """Of the strips: uint8 where the stored nodata is one of its values, int16 where bytes need one more, else int32."""
+    """Of the strips: uint8 where the nodata value is a byte, int16 where bytes need one value more, else int32."""
     masked: bool
     """Whether GDAL's mask says more than the nodata value."""
 
@@ -54,8 +54,9 @@ class ClassRaster:
         with opened(scene.path) as dataset:
             flags = dataset.mask_flag_enums[scene.band_indexes[0] - 1]
         masked = MaskFlags.per_dataset in flags or MaskFlags.alpha in flags
-        if scene.dtype == "uint8" and not masked and MaskFlags.nodata in flags and scene.nodata in range(256):
-            return cls(scene, int(scene.nodata), "uint8", masked=False)
+        by_nodata = not masked and MaskFlags.nodata in flags and scene.nodata is not None
+        if by_nodata and scene.dtype == "uint8" and scene.nodata in range(256):
+            return cls(scene, int(scene.nodata or 0), "uint8", masked=False)
         if scene.dtype in ("uint8", "int8"):
             return cls(scene, -1000, "int16", masked=MaskFlags.all_valid not in flags)
         return cls(scene, _INT32.min, "int32", masked=MaskFlags.all_valid not in flags)
@@ -83,15 +84,15 @@ class ClassRaster:
     def _read(self, window: Window) -> NDArray[Any]:
         if self.masked:
             patch = self.scene.read(window)
-            codes = patch.data[0].astype(self.dtype)
+            codes: NDArray[Any] = patch.data[0].astype(self.dtype)
             self._check(patch.data[0], codes, patch.valid)
             codes[~patch.valid] = self.background
             return codes
         with opened(self.scene.path) as dataset:
             data = dataset.read(self.scene.band_indexes[0], window=((window.row, window.row_stop), (0, window.width)))
-        codes = data.astype(self.dtype, copy=False)
-        self._check(data, codes, None)
-        return codes
+        unmasked: NDArray[Any] = data.astype(self.dtype, copy=False)
+        self._check(data, unmasked, None)
+        return unmasked
 
     def _check(self, data: NDArray[Any], codes: NDArray[Any], valid: NDArray[np.bool_] | None) -> None:
         """Raise SceneError for a code that does not fit."""

@@ -33,12 +33,12 @@ def douglas_peucker(
     cols: Any,
     stops: Any,
 ) -> None:
-    """Simplify the arcs numbered in `todo` where they lie; `tolerance` is the greatest distance from a chord, in the
-    plane to which `matrix` takes (col, row), (4,) row by row.
+    """Simplify the arcs numbered in `todo` where they lie; `tolerance` is the greatest distance from a chord.
 
-    A stretch over which other borders lie is split too, and an arc that may not be `straight`, (arc,), whatever its
-    distance. `obstacles` begin at the raster's row
-    `base` and are as before in the end. The last three arrays are room for the longest arc, (vertices + 2,).
+    Distances are in the plane to which `matrix`, (4,) row by row, takes (col, row). A stretch over which other borders
+    lie is split too, and an arc that may not be `straight`, (arc,), whatever its distance. `obstacles` begin at the
+    raster's row `base` and are as before in the end. The last three arrays are room for the longest arc,
+    (vertices + 2,).
     """
     for arc in todo:
         count = counts[arc]

@@ -86,7 +86,7 @@ def _words(polygons: Polygons, property_sizes: NDArray[np.int64], *, multi: bool
 
 
 @njit(cache=True, nogil=True)
-def _fill(shape: Any, vertices: Any, properties: Any, multi: bool, target: Any) -> None:  # noqa: ANN401, FBT001 - numba types them
+def _fill(shape: Any, vertices: Any, properties: Any, multi: bool, target: Any) -> None:  # noqa: FBT001 - numba types them
     features, _, _ = shape
     words, out, out_bytes = target
     for feature in range(len(features) - 1):
@@ -120,7 +120,7 @@ def _fill(shape: Any, vertices: Any, properties: Any, multi: bool, target: Any) 
 
 
 @njit(cache=True, nogil=True)
-def _properties(properties: Any, feature: int, out: Any, out_bytes: Any, at: int) -> Any:  # noqa: ANN401
+def _properties(properties: Any, feature: int, out: Any, out_bytes: Any, at: int) -> Any:
     """Write the properties at a word, their size in the word before; return the word after them."""
     fixed, fixed_sizes, rows, names, name_offsets = properties
     first, last = name_offsets[rows[feature]], name_offsets[rows[feature] + 1]
@@ -138,7 +138,7 @@ def _properties(properties: Any, feature: int, out: Any, out_bytes: Any, at: int
 
 
 @njit(cache=True, nogil=True)
-def _polygon(shape: Any, vertices: Any, polygon: int, out: Any, at: int) -> Any:  # noqa: ANN401
+def _polygon(shape: Any, vertices: Any, polygon: int, out: Any, at: int) -> Any:
     """Write a polygon's list of fields and table at a word; return the word after it."""
     _, polygons, rings = shape
     first, last = polygons[polygon], polygons[polygon + 1]

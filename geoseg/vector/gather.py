@@ -30,9 +30,7 @@ class Corners:
         self._last_rows = np.empty(0, np.int64)
 
     def add(self, batch: Polygons, of: NDArray[np.int64], regions: Regions, arcs: Arcs, first_row: int) -> Polygons:
-        """Take in the polygons that end in a strip, `of` which regions; return the features that do, as `Polygons` are
-        ordered.
-        """
+        """Take in the polygons that end in a strip, `of` which regions; return the features that end in it."""
         groups = self._grouped(regions, _touching(regions, arcs, first_row))
         before, here = groups[: self._count], groups[self._count :]
         still_open = np.zeros(int(groups.max(initial=-1)) + 1, np.bool_)
@@ -64,9 +62,10 @@ def _touching(regions: Regions, arcs: Arcs, first_row: int) -> NDArray[np.int32]
     """Return (pair, 2) the regions of one class that touch at a corner in the strip."""
     crossing = np.flatnonzero((arcs.edges & _CROSSING == _CROSSING) & (arcs.node_rows >= first_row))
     around = arcs.quadrants.reshape(-1, 4)[crossing]
-    pairs = np.concatenate([around[:, [0, 2]], around[:, [1, 3]]])
+    pairs: NDArray[np.int32] = np.concatenate([around[:, [0, 2]], around[:, [1, 3]]])
     pairs = pairs[(pairs >= 0).all(axis=1)]
-    return pairs[regions.codes[pairs[:, 0]] == regions.codes[pairs[:, 1]]]
+    alike: NDArray[np.bool_] = regions.codes[pairs[:, 0]] == regions.codes[pairs[:, 1]]
+    return pairs[alike]
 
 
 @njit(cache=True, nogil=True)

@@ -25,7 +25,7 @@ _FULL_BYTES = 2**20
 """So little free space is none: SQLite takes whole pages."""
 
 
-def write_gdal(  # noqa: PLR0913 - what GDAL wants to know
+def write_gdal(
     path: Path,
     layer: Layer,
     tables: Iterable[Table],

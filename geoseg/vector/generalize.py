@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from geoseg.errors import UsageError
+from geoseg.vector.abreast import abreast, shares
 from geoseg.vector.arcs import Arcs
 from geoseg.vector.douglas_peucker import douglas_peucker
 from geoseg.vector.obstacles import Obstacles
@@ -17,6 +19,8 @@ from geoseg.vector.visvalingam import queue_of, visvalingam
 
 METHODS = ("visvalingam", "douglas-peucker")
 _ROUNDING = 1e-9
+_SHARE = 100_000
+"""Vertices that are worth a thread."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +29,7 @@ class Generalization:
 
     method: str = METHODS[0]
     distance: float = 0.0
-    """Visvalingam: the side of a square of twice the area a vertex must span. Douglas-Peucker: the greatest distance."""
+    """Visvalingam: the root of the least area that a vertex must span. Douglas-Peucker: the greatest distance."""
     matrix: tuple[float, float, float, float] = (1.0, 0.0, 0.0, 1.0)
     """Takes (col, row) in pixels to the plane in which `distance` is meant, row by row."""
     smooth: bool = False
@@ -36,7 +40,7 @@ class Generalization:
 
     @property
     def doubled_area_px(self) -> int:
-        """Twice the area, in pixels, of the largest triangle that Visvalingam's method drops; an integer, as they are."""
+        """Twice the area, in pixels, of the largest triangle that Visvalingam's method drops."""
         a, b, c, d = self.matrix
         return int(2 * self.distance**2 / abs(a * d - b * c) + _ROUNDING)
 
@@ -58,14 +62,33 @@ def generalize(arcs: Arcs, how: Generalization, obstacles: Obstacles, budget: in
 
 
 def _simplify(arcs: Arcs, how: Generalization, todo: NDArray[np.int64], obstacles: Obstacles) -> None:
+    straight = may_be_straight(arcs, todo)
+    shared = shares(arcs.counts[todo], _SHARE)
+    # An arc's own obstacles are away while it is simplified: whoever works beside needs obstacles of their own.
+    marks = [obstacles.marks, *(obstacles.marks.copy() for _ in shared[1:])]
+    abreast(
+        *(
+            partial(_simplify_some, arcs, how, todo[share], straight, own, obstacles.first_row)
+            for share, own in zip(shared, marks, strict=True)
+        )
+    )
+
+
+def _simplify_some(
+    arcs: Arcs,
+    how: Generalization,
+    todo: NDArray[np.int64],
+    straight: NDArray[np.bool_],
+    marks: NDArray[np.int64],
+    first_row: int,
+) -> None:
     borders = (todo, arcs.starts, arcs.ends, arcs.firsts, arcs.counts, arcs.node_rows, arcs.node_cols, arcs.vertices)
-    ground = (obstacles.marks, obstacles.first_row, may_be_straight(arcs, todo))
-    longest = int(arcs.counts[todo].max()) + 2
+    ground = (marks, first_row, straight)
+    longest = int(arcs.counts[todo].max(initial=0)) + 2
     rows, cols = np.empty(longest, np.int64), np.empty(longest, np.int64)
     if how.method == "douglas-peucker":
-        douglas_peucker(
-            *borders, *ground, how.distance, np.array(how.matrix), rows, cols, np.empty(longest + 2, np.int64)
-        )
+        stops = np.empty(longest + 2, np.int64)
+        douglas_peucker(*borders, *ground, how.distance, np.array(how.matrix), rows, cols, stops)
         return
     links, entries = np.empty((longest, 3), np.int64), np.empty((3 * longest, 2), np.int64)
     limit = how.doubled_area_px

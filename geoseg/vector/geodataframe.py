@@ -14,7 +14,7 @@ from geoseg.vector.reproject import in_crs, to_pyproj
 from geoseg.vector.shapes import to_shapes
 
 
-def to_geodataframe(tables: Iterable[Table], layer: Layer, *, crs: CRS | None = None) -> Any:  # noqa: ANN401 - geopandas has no types
+def to_geodataframe(tables: Iterable[Table], layer: Layer, *, crs: CRS | None = None) -> Any:
     """Return all features in the columns that the files have: code, name, area, perimeter, confidence, geometry.
 
     `crs` is what they shall be in, where that is not `layer.crs`. Raises what the tables raise.

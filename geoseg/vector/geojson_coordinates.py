@@ -41,7 +41,7 @@ def to_coordinates(polygons: Polygons, *, multi: bool) -> tuple[NDArray[np.int64
 
 
 @njit(cache=True, nogil=True)
-def _write(shape: Any, xy: Any, multi: bool, offsets: Any, text: Any) -> None:  # noqa: ANN401, FBT001 - numba types them
+def _write(shape: Any, xy: Any, multi: bool, offsets: Any, text: Any) -> None:  # noqa: FBT001 - numba types them
     features, polygons, rings = shape
     at = 0
     for feature in range(len(features) - 1):
@@ -77,7 +77,7 @@ def _write(shape: Any, xy: Any, multi: bool, offsets: Any, text: Any) -> None:  
 
 
 @njit(cache=True, nogil=True)
-def _number(text: Any, at: int, value: float) -> int:  # noqa: ANN401
+def _number(text: Any, at: int, value: float) -> int:
     """Write a number without needless zeros; return where it ends."""
     rounded = np.int64(np.rint(value * _SCALE))
     if rounded < 0:

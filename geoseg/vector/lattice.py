@@ -7,7 +7,8 @@ SW 3. An edge of a node is a slot, 4 * node + edge.
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Self
 
 import numpy as np
 from numba import njit
@@ -17,26 +18,33 @@ NODE = 16
 """The bit of a lattice point where an arc ends: three or four edges meet, or a border turns on the raster's outline."""
 
 
-def mark_edges(
-    frame: NDArray[Any], *, top: bool, bottom: bool
-) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.int32], int]:
-    """Return (row * col of the lattice,) bits of edges and NODE; the same eight at once; (row + 1,) offsets of the nodes;
-    and the count of turns.
+@dataclass(frozen=True, slots=True)
+class Lattice:
+    """The lattice points of a strip: a row above each row of its frame, a column left of each, but for the first."""
 
-    The lattice has a row above each row of the frame but its first, and a column left of each but its first. `top` and
-    `bottom` say whether its first and last rows are the raster's outline; its sides always are.
-    """
-    rows, cols = frame.shape[0] - 1, frame.shape[1] - 1
-    words = np.empty(-(-rows * cols // 8), np.int64)
-    words[-1] = 0
-    bits = words.view(np.uint8)[: rows * cols]
-    node_rows = np.zeros(rows + 1, np.int32)
-    turns = _mark_edges(frame, bits, node_rows, top, bottom)
-    return bits, words, node_rows, turns
+    bits: NDArray[np.uint8]
+    """(row * col,) edges, and NODE."""
+    words: NDArray[np.int64]
+    """The same, eight points at once."""
+    node_offsets: NDArray[np.int32]
+    """(row + 1,) of the nodes."""
+    turns: int
+    """The points that are no nodes, but where a border turns."""
+
+    @classmethod
+    def of(cls, frame: NDArray[Any], *, top: bool, bottom: bool) -> Self:
+        """Mark edges and nodes; `top` and `bottom` say whether the first and last rows are the raster's outline."""
+        rows, cols = frame.shape[0] - 1, frame.shape[1] - 1
+        words = np.empty(-(-rows * cols // 8), np.int64)
+        words[-1] = 0
+        bits = words.view(np.uint8)[: rows * cols]
+        node_offsets = np.zeros(rows + 1, np.int32)
+        turns = _mark_edges(frame, bits, node_offsets, top, bottom)
+        return cls(bits, words, node_offsets, turns)
 
 
 @njit(cache=True, nogil=True)
-def _mark_edges(frame: Any, bits: Any, node_rows: Any, top: bool, bottom: bool) -> int:
+def _mark_edges(frame: Any, bits: Any, node_rows: Any, top: bool, bottom: bool) -> int:  # noqa: FBT001 - a kernel
     rows, cols = frame.shape[0] - 1, frame.shape[1] - 1
     turns = 0
     for row in range(rows):
@@ -61,7 +69,7 @@ def _mark_edges(frame: Any, bits: Any, node_rows: Any, top: bool, bottom: bool) 
             nodes += np.int32(bit >> 4)
             corners += np.int32((across | (across >> 1)) & ((bit >> 4) ^ 1) & 1)
         node_rows[row + 1] = node_rows[row] + nodes
-        turns += corners
+        turns += int(corners)
     return turns
 
 

@@ -57,7 +57,7 @@ def zones_m2(lats: NDArray[np.float64], surface: Surface) -> NDArray[np.float64]
 
 
 @njit(cache=True, nogil=True)
-def _measure_rings(xy: Any, rings: Any, surface: Any, inside: Any, around: Any) -> None:  # noqa: ANN401 - numba's
+def _measure_rings(xy: Any, rings: Any, surface: Any, inside: Any, around: Any) -> None:
     """Fill in area and perimeter of each ring; `surface` is its matrix, semi-major axis and squared eccentricity."""
     for ring in range(len(inside)):
         if surface[4] > 0:
@@ -67,7 +67,7 @@ def _measure_rings(xy: Any, rings: Any, surface: Any, inside: Any, around: Any) 
 
 
 @njit(cache=True, nogil=True)
-def _on_plane(xy: Any, start: int, stop: int, surface: Any) -> tuple[float, float]:  # noqa: ANN401
+def _on_plane(xy: Any, start: int, stop: int, surface: Any) -> tuple[float, float]:
     """Measure a ring by the shoelace formula about its first vertex: far from the origin digits would be lost."""
     doubled, around = 0.0, 0.0
     x, y = 0.0, 0.0
@@ -82,7 +82,7 @@ def _on_plane(xy: Any, start: int, stop: int, surface: Any) -> tuple[float, floa
 
 
 @njit(cache=True, nogil=True)
-def _on_ellipsoid(xy: Any, start: int, stop: int, surface: Any) -> tuple[float, float]:  # noqa: ANN401
+def _on_ellipsoid(xy: Any, start: int, stop: int, surface: Any) -> tuple[float, float]:
     """Measure a ring of straight edges in longitude and latitude.
 
     Its area is the sum over the edges of their longitudes times the mean zone between them and the first vertex's

@@ -40,7 +40,7 @@ class Neighbours:
     """Of the raster."""
 
 
-def find_neighbours(  # noqa: PLR0913, PLR0917 - the raster, what weighs, what counts
+def find_neighbours(
     strips: Iterable[NDArray[Any]],
     background: int,
     cols: int,
@@ -58,7 +58,7 @@ def find_neighbours(  # noqa: PLR0913, PLR0917 - the raster, what weighs, what c
     weights_above = np.empty(0, np.int64)
     above = Borders.none()
     rows, dtype = 0, np.dtype(np.uint8)
-    for strip in number_regions(strips, background, cols):
+    for strip in number_regions(strips, background):
         rows, dtype = strip.last_row, strip.dtype
         weights = np.minimum(_weigh(strip, cols, row_weights, weights_above), threshold)
         borders = find_borders(strip, cols, weights < threshold, side_weights, connectivity, above)

@@ -35,9 +35,9 @@ class Numbered:
         return self.first_row + len(self.regions.run_rows) - 3
 
 
-def number_regions(strips: Iterable[NDArray[Any]], background: int, cols: int) -> Iterator[Numbered]:
+def number_regions(strips: Iterable[NDArray[Any]], background: int) -> Iterator[Numbered]:
     """Yield the regions of each strip (row, col); below the last one is a row of background."""
-    above = Regions.none(cols)
+    above = Regions.none()
     numbers_above = np.empty(0, np.int32)
     begun = 0
     for first_row, frame in framed(strips, background):

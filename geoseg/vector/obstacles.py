@@ -13,6 +13,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from geoseg.vector.lattice import Lattice
 from geoseg.vector.spill import room
 
 
@@ -26,20 +27,30 @@ class Obstacles:
         """(row, word) the lattice points that are turns or nodes, 64 columns a word."""
         self._budget = budget
 
-    def add(self, bits: NDArray[np.uint8], rows: int) -> None:
-        """Add the rows of a strip, whose `bits` are as `mark_edges` returns them."""
-        cols = len(bits) // rows
+    def add(self, marks: NDArray[np.int64]) -> None:
+        """Add the rows of a strip, as `mark_obstacles` returns them."""
         kept = len(self.marks)
-        marks = room((kept + rows, cols // 64 + 1), np.int64, self._budget)
-        if kept:
-            marks[:kept] = self.marks
-        _mark(bits, cols, marks[kept:])
-        self.marks = marks
+        if not kept:
+            self.marks = marks
+            return
+        joined = room((kept + len(marks), marks.shape[1]), np.int64, self._budget)
+        joined[:kept] = self.marks
+        joined[kept:] = marks
+        self.marks = joined
 
     def forget(self, before_row: int) -> None:
         """Drop the rows above a row of the raster."""
         self.marks = self.marks[before_row - self.first_row :]
         self.first_row = before_row
+
+
+def mark_obstacles(lattice: Lattice) -> NDArray[np.int64]:
+    """Return (row, word) the lattice points that are turns or nodes, 64 columns a word."""
+    rows = len(lattice.node_offsets) - 1
+    cols = len(lattice.bits) // rows
+    marks = np.empty((rows, cols // 64 + 1), np.int64)
+    _mark(lattice.bits, cols, marks)
+    return marks
 
 
 @njit(cache=True, nogil=True)
@@ -68,7 +79,7 @@ def put(obstacles: Any, row: int, col: int) -> None:
 
 @njit(cache=True, nogil=True)
 def is_free(obstacles: Any, unit: int, row_a: int, col_a: int, row_b: int, col_b: int, row_c: int, col_c: int) -> bool:
-    """Say whether a closed triangle holds no obstacle; its corners are in 1 / `unit` of a pixel, and not on one line."""
+    """Say whether a closed triangle, its corners in 1 / `unit` of a pixel and not on one line, holds no obstacle."""
     turn = (row_b - row_a) * (col_c - col_a) - (col_b - col_a) * (row_c - row_a)
     if turn < 0:
         row_b, col_b, row_c, col_c = row_c, col_c, row_b, col_b
@@ -99,7 +110,7 @@ def _reach(
     unit: int, row: int, row_a: int, col_a: int, row_b: int, col_b: int, row_c: int, col_c: int
 ) -> tuple[int, int]:
     """Return the first and last lattice columns that a row has in a triangle; a wide one may be thin."""
-    low, high = np.int64(1 << 40), np.int64(-1)
+    low, high = 1 << 40, -1
     for _ in range(3):
         row_a, col_a, row_b, col_b, row_c, col_c = row_b, col_b, row_c, col_c, row_a, col_a
         if row_a == row_b:

@@ -24,7 +24,7 @@ from geoseg.vector import formats
 from geoseg.vector.class_raster import ClassRaster
 from geoseg.vector.generalize import Generalization
 from geoseg.vector.layer import Layer
-from geoseg.vector.pixel_size import sieve_weights, side_weights, tolerance
+from geoseg.vector.pixel_size import side_weights, sieve_weights, tolerance
 from geoseg.vector.surface import Surface, stretch_note
 from geoseg.vector.trace import Tracing
 from geoseg.vector.units import area, length
@@ -51,7 +51,7 @@ class Order:
     dissolve: bool
 
     @classmethod
-    def of(  # noqa: PLR0913 - the adverbs of the verb
+    def of(
         cls,
         landcover: StrPath,
         out: StrPath | None,
@@ -65,7 +65,7 @@ class Order:
         dissolve: bool,
         confidence: StrPath | None,
         legend: StrPath | Legend | Nomenclature | None,
-        crs: Any,  # noqa: ANN401
+        crs: Any,
         overwrite: bool,
         announce: Callable[[str], None],
     ) -> Self:
@@ -135,7 +135,7 @@ def _sieving(geobox: GeoBox, min_area: float | str, connectivity: int) -> dict[s
     }
 
 
-def _crs(crs: Any, own: CRS | None) -> CRS | None:  # noqa: ANN401
+def _crs(crs: Any, own: CRS | None) -> CRS | None:
     if crs is None:
         return None
     try:

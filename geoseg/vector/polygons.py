@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+Number = TypeVar("Number", bound=np.generic)
+
 
 @dataclass(frozen=True, slots=True)
 class Polygons:
-    """Features in GeoArrow's nested layout; entry i of a level owns entries [offsets[i], offsets[i + 1]) of the next."""
+    """Features in GeoArrow's nested layout: entry i of a level owns [offsets[i], offsets[i + 1]) of the next."""
 
     codes: NDArray[np.int32]
     """(feature,) class of each feature."""
@@ -79,6 +81,6 @@ def _joined(levels: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
     return np.concatenate([np.zeros(1, np.int64), *ends])
 
 
-def _all_or_none(columns: Sequence[NDArray[np.generic] | None]) -> NDArray[np.generic] | None:
+def _all_or_none(columns: Sequence[NDArray[Number] | None]) -> NDArray[Number] | None:
     there = [column for column in columns if column is not None]
     return np.concatenate(there) if there else None

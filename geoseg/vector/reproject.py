@@ -63,7 +63,7 @@ def reprojection(source: CRS, target: CRS) -> Callable[[Polygons], Polygons]:
     return carried
 
 
-def _transformer(source: CRS, target: CRS) -> Any:  # noqa: ANN401 - pyproj has no types here
+def _transformer(source: CRS, target: CRS) -> Any:
     import pyproj  # noqa: PLC0415 - a run that stays in the raster's CRS starts quicker
 
     try:
@@ -75,7 +75,7 @@ def _transformer(source: CRS, target: CRS) -> Any:  # noqa: ANN401 - pyproj has 
         ) from error
 
 
-def to_pyproj(crs: CRS) -> Any:  # noqa: ANN401 - see above
+def to_pyproj(crs: CRS) -> Any:
     """Return rasterio's reference system as pyproj's. WKT 2 loses least."""
     import pyproj  # noqa: PLC0415 - see above
 

@@ -33,7 +33,7 @@ def link_rings(
     integrals: Any,
     halves: Any,
     features: Any,
-    straight: bool,
+    straight: bool,  # noqa: FBT001 - a kernel
     ring_features: Any,
     ring_slots: Any,
     ring_counts: Any,
@@ -97,17 +97,18 @@ def fill_rings(
     counts: Any,
     vertices: Any,
     halves: Any,
-    straight: bool,
+    straight: bool,  # noqa: FBT001 - a kernel
     slots: Any,
     rings: Any,
     unit: int,
     transform: Any,
-    backwards: bool,
+    backwards: bool,  # noqa: FBT001
     xy: Any,
 ) -> None:
     """Write the vertices of rings that begin at `slots` to [rings[i], rings[i + 1]) of `xy`.
 
-    Vertices of arcs are in 1 / `unit` of a pixel, `transform` is (6,) for such: x = t0 col + t1 row + t2, y = t3 col + t4 row + t5; `backwards` turns the rings round.
+    Vertices of arcs are in 1 / `unit` of a pixel. `transform` is (6,) for such: x = t0 col + t1 row + t2 and
+    y = t3 col + t4 row + t5. `backwards` turns the rings round.
     """
     for ring in range(len(slots)):
         place = rings[ring + 1] - 1 if backwards else rings[ring]

@@ -34,7 +34,7 @@ class Regions:
     """(region of the strip before,) its number here: two that were apart above may be one now."""
 
     @classmethod
-    def none(cls, cols: int) -> Self:
+    def none(cls) -> Self:
         """Return what lies above the first row of a raster: one run of background."""
         empty = np.empty(0, np.int32)
         return cls(
@@ -77,10 +77,7 @@ class Regions:
 
 
 def find_regions(strip: NDArray[Any], background: int, above: Regions, first_row: int) -> Regions:
-    """Find the regions of a framed strip, whose row 1 is the raster's `first_row`, and join those that go on from above.
-
-    `above` holds the regions still open, numbered as in its last row of runs; its stages are added to.
-    """
+    """Find the regions of a framed strip, whose row 1 is the raster's `first_row`; those open `above` go on in it."""
     top = slice(above.run_rows[-2], above.run_rows[-1])
     carried_runs = above.run_rows[-1] - above.run_rows[-2]
     run_rows = np.empty(len(strip) + 1, np.int32)

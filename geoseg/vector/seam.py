@@ -23,8 +23,9 @@ def _region_at(run_rows: Any, run_cols: Any, run_regions: Any, row: int, col: in
 
 @njit(cache=True, nogil=True)
 def match_seam(starts: Any, ends: Any, carried: int, above: Any, below: Any) -> None:
-    """Note at each lattice column which end (2 * arc for its start, 2 * arc + 1 for its end) meets the seam from above
-    and which from below; `carried` arcs lie above. Both arrays hold -1 where none does.
+    """Note which end meets the seam at each lattice column, from `above` and from `below`; -1 stays where none does.
+
+    The ends of an arc are 2 * arc and 2 * arc + 1. The first `carried` arcs lie above.
     """
     for end in range(2 * len(starts)):
         code = ends[end >> 1] if end & 1 else starts[end >> 1]
@@ -164,7 +165,7 @@ def _turn(vertices: Any, first: int, stop: int) -> int:
 
 @njit(cache=True, nogil=True)
 def loop_quadrants(run_rows: Any, run_cols: Any, run_regions: Any, loops: Any, walked: int, first_row: int) -> Any:
-    """Return (4 * loop,) the regions around the nodes of rings: those `walked` in the strip first, then those joined."""
+    """Return (4 * loop,) the regions around the nodes of rings: of those `walked` first, then of those joined."""
     quadrants = np.empty(4 * len(loops), np.int32)
     for loop in range(len(loops)):
         if loop < walked:

@@ -1,5 +1,4 @@
 """The minimum mapping unit: regions too small to be mapped are given to their neighbours."""
-# ruff: noqa: ANN401, C901, PLR0912, PLR0913, PLR0917 - a kernel takes flat arrays, and numba types them
 
 from __future__ import annotations
 
@@ -48,7 +47,7 @@ def sieve(
 
 def _rewrite(strips: Strips, background: int, cols: int, rows: int, codes: NDArray[Any]) -> Iterator[NDArray[Any]]:
     """Yield the strips with the class of each region; `codes` is (region,) by number."""
-    for strip in number_regions(strips(), background, cols):
+    for strip in number_regions(strips(), background):
         here = np.append(codes[strip.numbers], codes.dtype.type(background))  # the last entry is for -1
         runs = here[strip.regions.run_regions[strip.regions.run_rows[1] :]]
         pixels = np.repeat(runs, run_lengths(strip.regions, cols)).reshape(-1, cols + 2)

@@ -32,13 +32,14 @@ def smooth(
     curves: Any,
     free: int,
 ) -> None:
-    """Write each arc of `todo` anew to `curves` from number `free` on, in UNIT; `firsts` and `counts` become those there.
+    """Write each arc of `todo` anew to `curves` from number `free` on, in UNIT.
 
-    A corner v between edges p v and v q becomes the quadratic curve from one edge's middle to the other's: what Chaikin's
-    corner cutting tends to (G. Chaikin 1974, https://doi.org/10.1016/0146-664X(74)90028-8). Where another border's
-    vertex lies in the triangle cut off, less is cut, or nothing. The arcs' own vertices as they were traced, in
-    [traced_firsts[i], traced_firsts[i + 1]) of `traced`, are no obstacles. Nodes stay, but a ring without nodes is
-    rounded all around, and 16 in `edges` says that its node is no vertex.
+    A corner v between edges p v and v q becomes the quadratic curve from one edge's middle to the other's, what
+    Chaikin's corner cutting tends to (G. Chaikin 1974, https://doi.org/10.1016/0146-664X(74)90028-8). `firsts` and
+    `counts` become those in `curves`. Where another border's vertex lies in the triangle cut off, less is cut, or
+    nothing. The arcs' own vertices as they were traced, in [traced_firsts[i], traced_firsts[i + 1]) of `traced`, are
+    no obstacles. Nodes stay, but a ring without nodes is rounded all around, and 16 in `edges` says that its node is
+    no vertex.
     """
     for k in range(len(todo)):
         arc = todo[k]

@@ -8,8 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoseg.vector.arcs import Arcs
-from geoseg.vector.lattice import find_nodes, mark_edges
-from geoseg.vector.obstacles import Obstacles
+from geoseg.vector.lattice import Lattice, find_nodes
 from geoseg.vector.runs import Regions
 from geoseg.vector.seam import join_seam, loop_quadrants, match_seam
 from geoseg.vector.spill import room
@@ -20,36 +19,27 @@ _LOOP_EDGES = np.uint8(6)
 
 _Table: TypeAlias = tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]]
 """starts, ends, firsts, counts, integrals of arcs."""
+_Runs: TypeAlias = tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]]
 
 
-def trace_arcs(
-    frame: NDArray[Any],
-    regions: Regions,
-    above: Arcs,
-    first_row: int,
-    *,
-    bottom: bool,
-    budget: int,
-    obstacles: Obstacles | None,
-) -> Arcs:
-    """Return the arcs of a framed strip and those carried from above, joined where the seam had cut them.
+def trace_arcs(lattice: Lattice, regions: Regions, above: Arcs, first_row: int, *, budget: int) -> Arcs:
+    """Return the arcs of a strip and those carried from above, joined where the seam had cut them.
 
-    `first_row` is the raster's row of the frame's row 1; `bottom` says that the frame ends below the raster. Vertices
-    beyond `budget` bytes lie on the disk. The strip's vertices are added to `obstacles`.
+    `first_row` is the raster's row of the lattice's first. Vertices beyond `budget` bytes lie on the disk. The lattice
+    is used up.
     """
-    bits, words, offsets, turns = mark_edges(frame, top=first_row == 0, bottom=bottom)
-    if obstacles is not None:
-        obstacles.add(bits, len(offsets) - 1)
+    bits, words, offsets, turns = lattice.bits, lattice.words, lattice.node_offsets, lattice.turns
     runs = (regions.run_rows, regions.run_cols, regions.run_regions)
     cols, edges, quadrants = _nodes(bits, words, offsets, runs)
-    width = frame.shape[1] - 1
+    width = len(bits) // (len(offsets) - 1)
     ends_in_strip = int(np.bitwise_count(edges).sum()) + turns // 2 + 2 * width
     table = _grown(above, ends_in_strip // 2 + 1, width)
     vertices = _grown_vertices(above, turns, budget)
     loops = np.empty((turns // 4 + width, 4), np.int32)
     base = len(above.node_rows)
     walked, count, found = walk_all(
-        bits, words, first_row, offsets, cols, edges.copy(), base, *table, len(above.starts), vertices, len(above.vertices), loops
+        bits, words, first_row, offsets, cols, edges.copy(), base, *table, len(above.starts), vertices,
+        len(above.vertices), loops,
     )  # fmt: skip
     table, settled, found_too = _joined(
         above, table, walked, vertices, count, width, base + len(cols) + found, loops[found:]
@@ -72,7 +62,7 @@ def trace_arcs(
 
 
 def _nodes(
-    bits: NDArray[np.uint8], words: NDArray[np.int64], offsets: NDArray[np.int32], runs: tuple[NDArray[Any], ...]
+    bits: NDArray[np.uint8], words: NDArray[np.int64], offsets: NDArray[np.int32], runs: _Runs
 ) -> tuple[NDArray[np.int32], NDArray[np.uint8], NDArray[np.int32]]:
     count = int(offsets[-1])
     cols, edges, quadrants = np.empty(count, np.int32), np.empty(count, np.uint8), np.empty(4 * count, np.int32)
@@ -111,7 +101,7 @@ def _joined(
     node: int,
     loops: NDArray[np.int32],
 ) -> tuple[_Table, NDArray[np.bool_], int]:
-    """Join what the seam has cut; return the arcs there are now, which of them are settled, and the count of `loops`."""
+    """Join what the seam has cut; return all arcs, which of them are settled, and the count of `loops`."""
     starts, ends = table[:2]
     carried = len(above.starts)
     if above.whole.all():  # the seam has cut nothing

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 from affine import Affine
 from numpy.typing import NDArray
 
+from geoseg.vector.abreast import abreast
+from geoseg.vector.ahead import ahead
 from geoseg.vector.arcs import Arcs
 from geoseg.vector.assemble import assemble
 from geoseg.vector.frame import framed
 from geoseg.vector.gather import Corners
 from geoseg.vector.generalize import Generalization, generalize
-from geoseg.vector.obstacles import Obstacles
+from geoseg.vector.lattice import Lattice
+from geoseg.vector.obstacles import Obstacles, mark_obstacles
 from geoseg.vector.polygons import Polygons
 from geoseg.vector.runs import Regions, find_regions
 from geoseg.vector.strip import trace_arcs
@@ -65,32 +69,44 @@ def trace_strips(
     `height` is that of the raster. `confidences` are strips of the same rows, NaN where there is none.
     """
     tracing = tracing or Tracing()
-    regions, arcs = None, Arcs.none()
-    obstacles = Obstacles(tracing.budget) if tracing.generalization else None
+    arcs = Arcs.none()
+    generalization = tracing.generalization
+    obstacles = Obstacles(tracing.budget)
     sums = ConfidenceSums() if confidences is not None else None
     coming = iter(confidences or ())
     corners = Corners() if tracing.corners else None
-    for first_row, frame in framed(strips, background):
-        above = Regions.none(frame.shape[1]) if regions is None else regions.carry(regions.open)
-        regions = find_regions(frame, background, above, first_row)
-        bottom = first_row + len(frame) - 1 > height
-        arcs = trace_arcs(frame, regions, arcs, first_row, bottom=bottom, budget=tracing.budget, obstacles=obstacles)
-        if tracing.generalization and obstacles:
-            generalize(arcs, tracing.generalization, obstacles, tracing.budget)
+    for first_row, regions, lattice, marks in ahead(_prepared(strips, height, background, tracing)):
+        arcs = trace_arcs(lattice, regions, arcs, first_row, budget=tracing.budget)
+        if generalization and marks is not None:
+            obstacles.add(marks)
+            generalize(arcs, generalization, obstacles, tracing.budget)
+            obstacles.forget(min(arcs.first_open_row, first_row + len(marks)))
         if sums:
             sums.add(next(coming), regions)
         still_open = regions.open
         finished = _finished(regions, still_open, tracing.codes)
-        polygons = assemble(
-            regions, arcs, finished, transform, unit=tracing.unit, nodes=tracing.nodes or obstacles is not None
-        )
+        nodes = tracing.nodes or generalization is not None
+        polygons = assemble(regions, arcs, finished, transform, unit=tracing.unit, nodes=nodes)
         if sums:
             polygons = replace(polygons, **sums.means(finished))
             sums.keep(still_open)
         yield corners.add(polygons, finished, regions, arcs, first_row) if corners else polygons
         arcs = arcs.carry(still_open, tracing.budget)
-        if obstacles:
-            obstacles.forget(min(arcs.first_open_row, first_row + len(frame) - 1))
+
+
+def _prepared(
+    strips: Iterable[NDArray[Any]], height: int, background: int, tracing: Tracing
+) -> Iterator[tuple[int, Regions, Lattice, NDArray[np.int64] | None]]:
+    """Yield what needs no arcs: the raster's row of each strip, its regions, its lattice, its obstacles if needed."""
+    regions: Regions | None = None
+    for first_row, frame in framed(strips, background):
+        above = Regions.none() if regions is None else regions.carry(regions.open)
+        bottom = first_row + len(frame) - 1 > height
+        regions, lattice = abreast(
+            partial(find_regions, frame, background, above, first_row),
+            partial(Lattice.of, frame, top=first_row == 0, bottom=bottom),
+        )
+        yield first_row, regions, lattice, mark_obstacles(lattice) if tracing.generalization else None
 
 
 def _finished(regions: Regions, still_open: NDArray[np.bool_], codes: frozenset[int] | None) -> NDArray[np.int64]:

@@ -34,23 +34,20 @@ def visvalingam(
     queues: Any,
 ) -> None:
     """Simplify the arcs numbered in `todo` where they lie; `limit` is twice the least area that a vertex must span.
-    An arc that may not be `straight`, (arc,), keeps a vertex.
 
-    Among equal areas those known first go first, so that a staircase loses every other corner. `obstacles` begin at
-    the raster's row `base` and are as before in the end. The last five arrays are room: for the longest arc `rows`,
-    `cols` (vertices + 2,), `links` (vertices + 2, 3) to the vertices before and after and to the last entry,
-    `entries` (3 * vertices + 6, 2), each a vertex and the next entry; `queues` (queue_of(limit) + 1, 2) are empty: -1.
+    Among equal areas those known first go first, so that a staircase loses every other corner. An arc that may not be
+    `straight`, (arc,), keeps a vertex. `obstacles` begin at the raster's row `base` and are as before in the end. The
+    last five arrays are room: for the longest arc `rows`, `cols` (vertices + 2,), `links` (vertices + 2, 3) to the
+    vertices before and after and to the last entry, `entries` (3 * vertices + 6, 2), each a vertex and the next
+    entry; `queues` (queue_of(limit) + 1, 2) are empty: -1.
     """
     for arc in todo:
-        count = counts[arc]
-        if count == 0:
+        if counts[arc] == 0:
             continue
-        first, a, b = firsts[arc], starts[arc] >> 2, ends[arc] >> 2
+        first, last, a, b = firsts[arc], firsts[arc] + counts[arc], starts[arc] >> 2, ends[arc] >> 2
         rows[0], cols[0] = node_rows[a] - base, node_cols[a]
+        count = _without_steps(vertices, first, last, node_rows[b], node_cols[b], obstacles, base, limit, rows, cols)
         rows[count + 1], cols[count + 1] = node_rows[b] - base, node_cols[b]
-        for i in range(1, count + 1):
-            rows[i] = vertices[first + i - 1, 0] - base
-            cols[i] = vertices[first + i - 1, 1]
         known = 0
         lowest = len(queues)
         for i in range(1, count + 1):
@@ -58,7 +55,7 @@ def visvalingam(
             links[i, 1] = i + 1
             known, lowest = _enter(rows, cols, links, entries, queues, limit, i, known, lowest)
         left = count
-        least = 2 if a == b else 0  # a ring has three corners
+        least = 2 if a == b else 0 if straight[arc] else 1  # a ring has three corners
         while lowest < len(queues):
             entry = queues[lowest, 0]
             if entry < 0:
@@ -69,9 +66,7 @@ def visvalingam(
             if links[i, 2] != entry or left == least:
                 continue
             p, q = links[i, 0], links[i, 1]
-            if left == 1 and not straight[arc]:
-                continue
-            if lowest > 1 and not _passes(obstacles, rows, cols, p, i, q):
+            if lowest > 1 and not _passes(obstacles, lowest, rows, cols, p, i, q):
                 continue
             take(obstacles, rows[i], cols[i])
             left -= 1
@@ -82,14 +77,64 @@ def visvalingam(
                 known, lowest = _enter(rows, cols, links, entries, queues, limit, p, known, lowest)
             if q <= count:
                 known, lowest = _enter(rows, cols, links, entries, queues, limit, q, known, lowest)
+        for at in range(first, last):
+            put(obstacles, vertices[at, 0] - base, vertices[at, 1])
         at = first
         for i in range(1, count + 1):
-            put(obstacles, rows[i], cols[i])
             if links[i, 0] >= 0:
                 vertices[at, 0] = rows[i] + base
                 vertices[at, 1] = cols[i]
                 at += 1
         counts[arc] = left
+
+
+@njit(cache=True, nogil=True)
+def _without_steps(
+    vertices: Any,
+    first: int,
+    last: int,
+    end_row: int,
+    end_col: int,
+    obstacles: Any,
+    base: int,
+    limit: int,
+    rows: Any,
+    cols: Any,
+) -> int:
+    """Copy an arc's vertices behind its node, but not every other corner of staircases of one-pixel steps; count them.
+
+    Nor what is then in the middle of a line. These are the first to go, and need no queue: their triangles hold no
+    lattice point but their corners.
+    """
+    count = 0
+    left = last - first
+    before_row, before_col = rows[0], cols[0]
+    stepped = limit < 1
+    for at in range(first, last):
+        row, col = vertices[at, 0] - base, vertices[at, 1]
+        after_row = (vertices[at + 1, 0] if at + 1 < last else end_row) - base
+        after_col = vertices[at + 1, 1] if at + 1 < last else end_col
+        steps = abs(row - before_row) + abs(col - before_col) + abs(after_row - row) + abs(after_col - col)
+        before_row, before_col = row, col
+        if steps == 2 and not stepped and left > 3:
+            stepped = True
+            left -= 1
+            take(obstacles, row, col)
+            continue
+        stepped = limit < 1
+        while (
+            count > 0
+            and left > 3
+            and (rows[count] - rows[count - 1]) * (col - cols[count])
+            == (cols[count] - cols[count - 1]) * (row - rows[count])
+        ):
+            take(obstacles, rows[count], cols[count])
+            count -= 1
+            left -= 1
+        count += 1
+        rows[count] = row
+        cols[count] = col
+    return count
 
 
 @njit(cache=True, nogil=True)
@@ -124,11 +169,15 @@ def queue_of(area: int) -> int:
 
 
 @njit(cache=True, nogil=True)
-def _passes(obstacles: Any, rows: Any, cols: Any, p: int, i: int, q: int) -> bool:
+def _passes(obstacles: Any, twice_area: int, rows: Any, cols: Any, p: int, i: int, q: int) -> bool:
     """Say whether vertex i may go: its triangle, but for its corners, holds no obstacle.
 
-    A triangle of area 1/2 or 0 is not asked: it holds no lattice point but its corners, or no ground.
+    The two sides that are border now are known to hold none. By Pick's theorem a triangle of area 1/2 holds no lattice
+    point but its corners, and one of area 1 just one more, on a side: then only the middle of p q is asked.
     """
+    if twice_area == 2:
+        row, col = rows[p] + rows[q], cols[p] + cols[q]
+        return (row | col) & 1 != 0 or not (obstacles[row >> 1, col >> 7] >> ((col >> 1) & 63)) & 1
     for j in (p, i, q):
         take(obstacles, rows[j], cols[j])
     free = is_free(obstacles, 1, rows[p], cols[p], rows[i], cols[i], rows[q], cols[q])

@@ -42,7 +42,7 @@ def to_wkb(polygons: Polygons, *, multi: bool) -> tuple[NDArray[np.int64], NDArr
 
 
 @njit(cache=True, nogil=True)
-def _fill(shape: Any, vertices: Any, multi: bool, content: Any) -> None:  # noqa: ANN401, FBT001 - numba types them
+def _fill(shape: Any, vertices: Any, multi: bool, content: Any) -> None:  # noqa: FBT001 - numba types them
     features, polygons, rings = shape
     at = 0
     for feature in range(len(features) - 1):
@@ -60,13 +60,13 @@ def _fill(shape: Any, vertices: Any, multi: bool, content: Any) -> None:  # noqa
 
 
 @njit(cache=True, nogil=True)
-def _head(content: Any, at: int, kind: int, parts: int) -> int:  # noqa: ANN401
+def _head(content: Any, at: int, kind: int, parts: int) -> int:
     content[at] = 1
     return _count(content, _count(content, at + 1, kind), parts)
 
 
 @njit(cache=True, nogil=True)
-def _count(content: Any, at: int, value: int) -> int:  # noqa: ANN401
+def _count(content: Any, at: int, value: int) -> int:
     for byte in range(_COUNT_BYTES):
         content[at + byte] = (value >> (8 * byte)) & 255
     return at + _COUNT_BYTES

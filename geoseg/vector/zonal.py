@@ -41,7 +41,7 @@ def _same_corners(theirs: GeoBox, ours: GeoBox) -> bool:
     corners = [(0, 0), (ours.width_px, 0), (0, ours.height_px), (ours.width_px, ours.height_px)]
     pixel = abs(ours.transform.determinant) ** 0.5
     apart = [np.subtract(theirs.transform * corner, ours.transform * corner) for corner in corners]
-    return float(np.max(np.abs(apart))) <= _SAME_PX * pixel
+    return bool(np.max(np.abs(apart)) <= _SAME_PX * pixel)
 
 
 def confidence_strips(scene: Scene, windows: Iterator[Window]) -> Iterator[NDArray[np.float32]]:
