@@ -6,11 +6,11 @@ import sys
 from types import TracebackType
 from typing import TYPE_CHECKING, NoReturn, Self
 
-from tqdm import tqdm
-
 from geoseg_cli.say import say
 
 if TYPE_CHECKING:
+    from tqdm import tqdm
+
     from geoseg.progress import Progress
 
 _LINE_EVERY_S = 30.0
@@ -67,6 +67,8 @@ class ProgressBar:
             say(_line(state))
 
     def _draw(self, state: Progress) -> None:
+        from tqdm import tqdm
+
         if self._bar is None:
             self._bar = tqdm(
                 total=state.pixels_total,
@@ -79,6 +81,8 @@ class ProgressBar:
 
 
 def _line(state: Progress) -> str:
+    from tqdm import tqdm
+
     left = "?" if state.seconds_left is None else tqdm.format_interval(state.seconds_left)
     share = state.pixels_done / state.pixels_total
     rate = state.megapixels_per_second

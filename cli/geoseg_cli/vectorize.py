@@ -9,6 +9,7 @@ import click
 
 from geoseg_cli.interrupt import InterruptedRunError, termination_interrupts
 from geoseg_cli.progress import ProgressBar
+from geoseg_cli.quick import quick_start
 from geoseg_cli.say import say
 
 if TYPE_CHECKING:
@@ -95,8 +96,11 @@ def vectorize(landcover: str, out: str, *, png: str | None, overwrite: bool, qui
 
 def write_polygons(landcover: str, out: str, knobs: dict[str, Any], *, quiet: bool) -> None:
     """Vectorize with a progress bar; an interruption says what is kept."""
-    from geoseg.vector.vectorize import vectorize as vectorize_map
+    with quick_start():
+        from geoseg.vector.vectorize import vectorize as vectorize_map
+        from geoseg.vector.warm import load_compiler
 
+        load_compiler()
     with ProgressBar(quiet=quiet) as bar, termination_interrupts():
         try:
             written = vectorize_map(landcover, out, progress=bar.update, announce=bar.announce, **knobs)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from rasterio.enums import MaskFlags
 
 from geoseg.errors import SceneError
-from geoseg.raster.environment import shown
+from geoseg.raster.environment import is_remote, shown
 from geoseg.raster.handles import opened
 from geoseg.raster.scene import Scene
 from geoseg.raster.windows import Window
@@ -35,12 +35,14 @@ class ClassRaster:
     """Of the strips: uint8 where the nodata value is a byte, int16 where bytes need one value more, else int32."""
     masked: bool
     """Whether GDAL's mask says more than the nodata value."""
+    stamp: str
+    """The local file's fingerprint when it was opened; empty for one that is far away."""
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> Self:
         """Describe a raster of classes. SceneError when it cannot be read, has several bands, or holds no integers."""
         scene = Scene.open(path)
-        name = shown(scene.path)
+        name, stamp = shown(scene.path), "" if is_remote(scene.path) else scene.fingerprint()
         if len(scene.band_indexes) != 1:
             raise SceneError(
                 f"{name} has {len(scene.band_indexes)} bands, a map of classes has one; "
@@ -56,10 +58,10 @@ class ClassRaster:
         masked = MaskFlags.per_dataset in flags or MaskFlags.alpha in flags
         by_nodata = not masked and MaskFlags.nodata in flags and scene.nodata is not None
         if by_nodata and scene.dtype == "uint8" and scene.nodata in range(256):
-            return cls(scene, int(scene.nodata or 0), "uint8", masked=False)
+            return cls(scene, int(scene.nodata or 0), "uint8", masked=False, stamp=stamp)
         if scene.dtype in ("uint8", "int8"):
-            return cls(scene, -1000, "int16", masked=MaskFlags.all_valid not in flags)
-        return cls(scene, _INT32.min, "int32", masked=MaskFlags.all_valid not in flags)
+            return cls(scene, -1000, "int16", masked=MaskFlags.all_valid not in flags, stamp=stamp)
+        return cls(scene, _INT32.min, "int32", masked=MaskFlags.all_valid not in flags, stamp=stamp)
 
     @property
     def strip_rows(self) -> int:
@@ -81,9 +83,16 @@ class ClassRaster:
         for window in self.windows():
             yield self._read(window)
 
+    def check_unchanged(self) -> None:
+        """Raise SceneError when a local file was replaced under the run: its polygons would be half old, half new."""
+        if self.stamp and self.scene.fingerprint() != self.stamp:
+            raise changed(self.scene)
+
     def _read(self, window: Window) -> NDArray[Any]:
         if self.masked:
             patch = self.scene.read(window)
+            if patch.valid.shape != window.shape:
+                raise changed(self.scene)
             codes: NDArray[Any] = patch.data[0].astype(self.dtype)
             self._check(patch.data[0], codes, patch.valid)
             codes[~patch.valid] = self.background
@@ -105,3 +114,8 @@ class ClassRaster:
                 f"{shown(self.scene.path)} holds the code {data[wrong][0]}, codes are integers from {-_INT32.max} to "
                 f"{_INT32.max}; renumber its classes"
             )
+
+
+def changed(scene: Scene) -> SceneError:
+    """Return the error for a raster that is another than the one opened."""
+    return SceneError(f"{shown(scene.path)} has changed since the run began; run again when it is complete")

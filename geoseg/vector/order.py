@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
+import re
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,11 +13,11 @@ from typing import Any, Self
 
 from rasterio.crs import CRS
 
-from geoseg.errors import GeosegWarning, OutputError, UsageError
+from geoseg.errors import GeosegWarning, OutputError, SceneError, UsageError
 from geoseg.legend import Legend
 from geoseg.raster.classes import read_nomenclature
 from geoseg.raster.durable import same_file
-from geoseg.raster.environment import GDAL_ERRORS
+from geoseg.raster.environment import GDAL_ERRORS, shown
 from geoseg.raster.geobox import GeoBox
 from geoseg.raster.legend_file import read_legend_file
 from geoseg.raster.nomenclature import Nomenclature, choose_classes
@@ -32,6 +34,10 @@ from geoseg.vector.zonal import open_confidence
 
 StrPath = str | os.PathLike[str]
 CONNECTIVITIES = (4, 8)
+_NO_LAYER = re.compile(r"[^\w]|gpkg|sqlite_|layer_styles$", re.IGNORECASE)
+"""Layers that GeoPackage, GDAL's driver for it, SQLite or QGIS keep to themselves."""
+_ULPS = 16
+"""Steps between neighbouring numbers that a pixel's side spans at least."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +86,9 @@ class Order:
             _check_unread(target, [scene, *([sure] if sure else [])], legend)
         names = _nomenclature(scene, legend)
         surface = Surface.of(geobox)
+        _check_places(scene)
         layer = Layer(
-            name=target.stem if target else Path(scene.path).stem,
+            name=_layer_name((target or Path(scene.path)).stem),
             crs=None if surface.in_px else geobox.crs,
             legend=names,
             multi=dissolve or connectivity == 8,
@@ -97,6 +104,23 @@ class Order:
         stored = formats.stored_crs(target, layer.crs, wanted, announce) if target else wanted
         _note(geobox, surface, announce)
         return cls(raster, target, surface, layer, stored, tracing, sieving, sure, dissolve)
+
+
+def _layer_name(stem: str) -> str:
+    """Return a file's name as one that a layer may have."""
+    return f"_{stem}" if _NO_LAYER.match(stem) else stem
+
+
+def _check_places(scene: Scene) -> None:
+    """Refuse pixels too small for their place: corners that are one number make polygons of no area."""
+    a, b, c, d, e, f = scene.geobox.transform[:6]
+    width, height = scene.geobox.width_px, scene.geobox.height_px
+    steps = (math.ulp(abs(c) + abs(a * width) + abs(b * height)), math.ulp(abs(f) + abs(d * width) + abs(e * height)))
+    if max(abs(a), abs(b)) < _ULPS * steps[0] or max(abs(d), abs(e)) < _ULPS * steps[1]:
+        raise SceneError(
+            f"{shown(scene.path)} has pixels too small to be told apart at {c:.8g}, {f:.8g}, got the transform "
+            f"{scene.geobox.transform[:6]}; see what gdalinfo says"
+        )
 
 
 def _check_unread(target: Path, scenes: Sequence[Scene], legend: object) -> None:
@@ -121,8 +145,14 @@ def _generalization(
     geobox: GeoBox, simplify: float | str | None, method: str, *, smooth: bool
 ) -> Generalization | None:
     allowed = tolerance(length("0px" if simplify is None else simplify), geobox)
-    how = Generalization(method, allowed.distance, allowed.matrix, smooth)
+    how = Generalization(method, min(allowed.distance, _reach(allowed, geobox)), allowed.matrix, smooth)
     return how if how.distance or smooth else None
+
+
+def _reach(allowed: Tolerance, geobox: GeoBox) -> float:
+    """Return a distance that no border can be moved beyond: 1e300 px squared is no number."""
+    a, b, c, d = allowed.matrix
+    return geobox.width_px * math.hypot(a, c) + geobox.height_px * math.hypot(b, d)
 
 
 def _sieving(geobox: GeoBox, min_area: float | str, connectivity: int) -> dict[str, Any]:

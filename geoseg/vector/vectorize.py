@@ -93,6 +93,7 @@ def _tables(order: Order, progress: Callable[[Progress], None] | None) -> Iterat
         polygons = dissolved(polygons, order.tracing.budget)
     for batch in polygons:
         yield Table(batch, *measure(batch, order.surface))
+    raster.check_unchanged()
 
 
 def _quiet(_line: str) -> None:

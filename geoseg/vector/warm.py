@@ -7,6 +7,7 @@ from threading import Timer
 
 import numpy as np
 from affine import Affine
+from numba.core.registry import cpu_target
 
 from geoseg.vector.measure import measure
 from geoseg.vector.surface import Surface
@@ -14,6 +15,12 @@ from geoseg.vector.trace import Tracing, trace
 
 _LOADED_S = 1.5
 """Loading takes less than this, compiling more."""
+
+
+def load_compiler() -> None:
+    """Load what numba loads when the first kernel is called, whichever that is."""
+    cpu_target.typing_context.refresh()
+    cpu_target.target_context.refresh()
 
 
 def warm(dtype: str, tracing: Tracing, announce: Callable[[str], None]) -> None:

@@ -15,6 +15,7 @@ from geoseg.raster.environment import shown
 from geoseg.raster.geobox import GeoBox
 from geoseg.raster.scene import Scene
 from geoseg.raster.windows import Window
+from geoseg.vector.class_raster import changed
 from geoseg.vector.runs import Regions
 
 _SAME_PX = 1e-3
@@ -40,7 +41,7 @@ def open_confidence(path: str, geobox: GeoBox) -> Scene:
 def _same_corners(theirs: GeoBox, ours: GeoBox) -> bool:
     corners = [(0, 0), (ours.width_px, 0), (0, ours.height_px), (ours.width_px, ours.height_px)]
     pixel = abs(ours.transform.determinant) ** 0.5
-    apart = [np.subtract(theirs.transform * corner, ours.transform * corner) for corner in corners]
+    apart = [np.subtract(theirs.transform @ corner, ours.transform @ corner) for corner in corners]
     return bool(np.max(np.abs(apart)) <= _SAME_PX * pixel)
 
 
@@ -48,6 +49,8 @@ def confidence_strips(scene: Scene, windows: Iterator[Window]) -> Iterator[NDArr
     """Yield strips (row, col) of confidence, NaN where it is not valid."""
     for window in windows:
         patch = scene.read(window)
+        if patch.valid.shape != window.shape:
+            raise changed(scene)
         strip = patch.data[0].astype(np.float32)
         strip[~patch.valid] = np.nan
         yield strip
