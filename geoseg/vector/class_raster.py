@@ -99,6 +99,8 @@ class ClassRaster:
             return codes
         with opened(self.scene.path) as dataset:
             data = dataset.read(self.scene.band_indexes[0], window=((window.row, window.row_stop), (0, window.width)))
+        if data.shape != window.shape:
+            raise changed(self.scene)
         unmasked: NDArray[Any] = data.astype(self.dtype, copy=False)
         self._check(data, unmasked, None)
         return unmasked

@@ -26,7 +26,7 @@ from geoseg.vector import formats
 from geoseg.vector.class_raster import ClassRaster
 from geoseg.vector.generalize import Generalization
 from geoseg.vector.layer import Layer
-from geoseg.vector.pixel_size import side_weights, sieve_weights, tolerance
+from geoseg.vector.pixel_size import Tolerance, side_weights, sieve_weights, tolerance
 from geoseg.vector.surface import Surface, stretch_note
 from geoseg.vector.trace import Tracing
 from geoseg.vector.units import area, length
