@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from numba import njit
 
 from geoseg.vector.obstacles import is_free, put, take
@@ -119,7 +120,7 @@ def _may_go(obstacles: Any, rows: Any, cols: Any, begin: int, end: int) -> bool:
             cols[i] - cols[begin]
         )
         if free and abs(twice_area) > 1:
-            free = is_free(obstacles, 1, rows[begin], cols[begin], rows[i], cols[i], rows[i + 1], cols[i + 1])
+            free = is_free(obstacles, np.int64(1), rows[begin], cols[begin], rows[i], cols[i], rows[i + 1], cols[i + 1])
     put(obstacles, rows[begin], cols[begin])
     put(obstacles, rows[end], cols[end])
     if not free:

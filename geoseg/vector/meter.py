@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from geoseg.progress import Progress
 from geoseg.vector.class_raster import ClassRaster
+from geoseg.vector.layer import Table
 from geoseg.vector.polygons import Polygons
 
 
@@ -34,19 +35,22 @@ class Meter:
         for strip in strips:
             yield strip
             if self._strips < self._sieved:
-                self._count(0)
+                self._count()
 
     def made(self, batches: Iterable[Polygons]) -> Iterator[Polygons]:
         """Yield the same batches, one a strip, and report each."""
         for batch in batches:
             yield batch
-            self._count(len(batch))
+            self._count()
 
-    def _count(self, polygons: int) -> None:
-        window = self._windows[self._strips]
-        self._strips += 1
-        self._pixels += window.height * window.width
-        self._polygons += polygons
+    def written(self, tables: Iterable[Table]) -> Iterator[Table]:
+        """Yield the same tables, and count their features."""
+        for table in tables:
+            self._polygons += len(table)
+            yield table
+
+    def report(self) -> None:
+        """Report where the run is."""
         pixels = self._pixels // self._passes
         if self._report is not None:
             self._report(
@@ -60,3 +64,9 @@ class Meter:
                     self._polygons,
                 )
             )
+
+    def _count(self) -> None:
+        window = self._windows[self._strips]
+        self._strips += 1
+        self._pixels += window.height * window.width
+        self.report()

@@ -81,7 +81,7 @@ def find_regions(strip: NDArray[Any], background: int, above: Regions, first_row
     top = slice(above.run_rows[-2], above.run_rows[-1])
     carried_runs = above.run_rows[-1] - above.run_rows[-2]
     run_rows = np.empty(len(strip) + 1, np.int32)
-    _count_runs(strip, carried_runs, run_rows)
+    count_runs(strip, carried_runs, run_rows)
     run_cols = np.empty(run_rows[-1], np.int32)
     run_regions = np.empty(run_rows[-1], np.int32)
     run_cols[:carried_runs] = above.run_cols[top]
@@ -102,7 +102,8 @@ def find_regions(strip: NDArray[Any], background: int, above: Regions, first_row
 
 
 @njit(cache=True, nogil=True)
-def _count_runs(strip: Any, carried_runs: int, run_rows: Any) -> None:
+def count_runs(strip: Any, carried_runs: int, run_rows: Any) -> None:
+    """Fill (row + 1,) offsets of the runs: those carried in row 0, then those of each row of the frame."""
     run_rows[0] = 0
     run_rows[1] = carried_runs
     for row in range(1, strip.shape[0]):

@@ -169,13 +169,13 @@ def loop_quadrants(run_rows: Any, run_cols: Any, run_regions: Any, loops: Any, w
     quadrants = np.empty(4 * len(loops), np.int32)
     for loop in range(len(loops)):
         if loop < walked:
-            row, col = loops[loop, 0] - first_row, loops[loop, 1]
+            row, col = np.int64(loops[loop, 0] - first_row), np.int64(loops[loop, 1])
             outside = _region_at(run_rows, run_cols, run_regions, row, col)
             inside = _region_at(run_rows, run_cols, run_regions, row + 1, col + 1)
         else:
-            col, right = loops[loop, 2], loops[loop, 3]
-            outside = _region_at(run_rows, run_cols, run_regions, 0, col + 1 - right)
-            inside = _region_at(run_rows, run_cols, run_regions, 0, col + right)
+            row, col, right = np.int64(0), np.int64(loops[loop, 2]), np.int64(loops[loop, 3])
+            outside = _region_at(run_rows, run_cols, run_regions, row, col + 1 - right)
+            inside = _region_at(run_rows, run_cols, run_regions, row, col + right)
         for quadrant in range(4):
             quadrants[4 * loop + quadrant] = inside if quadrant == 2 else outside
     return quadrants

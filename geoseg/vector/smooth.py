@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from numba import njit
 
 from geoseg.vector.obstacles import is_free, put, take
@@ -46,7 +47,7 @@ def smooth(
         count = counts[arc]
         a, b = starts[arc] >> 2, ends[arc] >> 2
         for i in range(traced_firsts[k], traced_firsts[k + 1]):
-            take(obstacles, traced[i, 0] - base, traced[i, 1])
+            take(obstacles, traced[i, 0] - base, np.int64(traced[i, 1]))
         rows[0], cols[0] = node_rows[a] - base, node_cols[a]
         for i in range(1, count + 1):
             rows[i] = vertices[firsts[arc] + i - 1, 0] - base
@@ -64,7 +65,7 @@ def smooth(
         for i in range(first, free):
             curves[i, 0] += UNIT * base
         for i in range(traced_firsts[k], traced_firsts[k + 1]):
-            put(obstacles, traced[i, 0] - base, traced[i, 1])
+            put(obstacles, traced[i, 0] - base, np.int64(traced[i, 1]))
         firsts[arc] = first
         counts[arc] = free - first
 
@@ -81,7 +82,7 @@ def _round(obstacles: Any, rows: Any, cols: Any, i: int, curves: Any, first: int
     take(obstacles, row, col)
     while cut > 0 and not is_free(
         obstacles,
-        8,
+        np.int64(8),
         8 * row,
         8 * col,
         8 * row + cut * up,

@@ -69,18 +69,21 @@ def vectorize(
         classes=classes, dissolve=dissolve, confidence=confidence, legend=legend, crs=crs, overwrite=overwrite,
         announce=say,
     )  # fmt: skip
-    warm(order.raster.dtype, order.tracing, say)
-    tables = _tables(order, progress)
+    warm(order.raster.dtype, order.tracing, order.target, say)
+    meter = Meter(order.raster, progress, sieved=order.sieving is not None)
+    tables = meter.written(_tables(order, meter))
     if order.target is None:
-        return to_geodataframe(tables, order.layer, crs=order.crs)
+        frame = to_geodataframe(tables, order.layer, crs=order.crs)
+        meter.report()
+        return frame
     formats.write(order.target, order.layer, tables, crs=order.crs)
+    meter.report()  # the file's index may have taken a while
     return order.target
 
 
-def _tables(order: Order, progress: Callable[[Progress], None] | None) -> Iterator[Table]:
+def _tables(order: Order, meter: Meter) -> Iterator[Table]:
     """Read, sieve, trace and measure, each as far ahead of the next as one strip."""
     raster, geobox = order.raster, order.raster.scene.geobox
-    meter = Meter(raster, progress, sieved=order.sieving is not None)
     strips = raster.strips
     if order.sieving is not None:
         strips = sieve(lambda: meter.read(ahead(raster.strips())), raster.background, geobox.width_px, **order.sieving)

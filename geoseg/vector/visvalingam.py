@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from numba import njit
 
 from geoseg.vector.obstacles import is_free, put, take
@@ -48,7 +49,7 @@ def visvalingam(
         rows[0], cols[0] = node_rows[a] - base, node_cols[a]
         count = _without_steps(vertices, first, last, node_rows[b], node_cols[b], obstacles, base, limit, rows, cols)
         rows[count + 1], cols[count + 1] = node_rows[b] - base, node_cols[b]
-        known = 0
+        known = np.int64(0)  # no literal: it would be compiled twice
         lowest = len(queues)
         for i in range(1, count + 1):
             links[i, 0] = i - 1
@@ -78,7 +79,7 @@ def visvalingam(
             if q <= count:
                 known, lowest = _enter(rows, cols, links, entries, queues, limit, q, known, lowest)
         for at in range(first, last):
-            put(obstacles, vertices[at, 0] - base, vertices[at, 1])
+            put(obstacles, vertices[at, 0] - base, np.int64(vertices[at, 1]))
         at = first
         for i in range(1, count + 1):
             if links[i, 0] >= 0:
@@ -111,7 +112,7 @@ def _without_steps(
     before_row, before_col = rows[0], cols[0]
     stepped = limit < 1
     for at in range(first, last):
-        row, col = vertices[at, 0] - base, vertices[at, 1]
+        row, col = vertices[at, 0] - base, np.int64(vertices[at, 1])
         after_row = (vertices[at + 1, 0] if at + 1 < last else end_row) - base
         after_col = vertices[at + 1, 1] if at + 1 < last else end_col
         steps = abs(row - before_row) + abs(col - before_col) + abs(after_row - row) + abs(after_col - col)
@@ -180,7 +181,7 @@ def _passes(obstacles: Any, twice_area: int, rows: Any, cols: Any, p: int, i: in
         return (row | col) & 1 != 0 or not (obstacles[row >> 1, col >> 7] >> ((col >> 1) & 63)) & 1
     for j in (p, i, q):
         take(obstacles, rows[j], cols[j])
-    free = is_free(obstacles, 1, rows[p], cols[p], rows[i], cols[i], rows[q], cols[q])
+    free = is_free(obstacles, np.int64(1), rows[p], cols[p], rows[i], cols[i], rows[q], cols[q])
     for j in (p, i, q):
         put(obstacles, rows[j], cols[j])
     return free

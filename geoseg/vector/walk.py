@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from numba import njit
+
+# A kernel is compiled anew for each literal number it is called with, and for each type of integer.
+_NORTH, _EAST, _SOUTH = np.int64(0), np.int64(1), np.int64(2)
+_ABOVE = np.int64(-1)
 
 
 @njit(cache=True, nogil=True)
@@ -39,7 +44,7 @@ def walk_all(
         if bits[col] & 1:
             starts[arcs] = -2 - 2 * col
             firsts[arcs] = count
-            row, out, edge, count, integral = _walk(bits, cols, first_row, -1, col, 2, vertices, count)
+            row, out, edge, count, integral = _walk(bits, cols, first_row, _ABOVE, col, _SOUTH, vertices, count)
             ends[arcs] = _end(node_rows, node_cols, node_edges, base, row, out, edge)
             counts[arcs] = count - firsts[arcs]
             integrals[arcs] = integral - col + (out if row < 0 else 0)  # an edge at the seam is counted above it
@@ -53,7 +58,7 @@ def walk_all(
                 starts[arcs] = 4 * (base + node) + edge
                 firsts[arcs] = count
                 row, out, last, count, integrals[arcs] = _walk(
-                    bits, cols, first_row, node_row, node_cols[node], edge, vertices, count
+                    bits, cols, first_row, node_row, np.int64(node_cols[node]), edge, vertices, count
                 )
                 ends[arcs] = _end(node_rows, node_cols, node_edges, base, row, out, last)
                 counts[arcs] = count - firsts[arcs]
@@ -63,7 +68,7 @@ def walk_all(
         if bit & 4 and bit < 16:
             starts[arcs] = -1 - 2 * col
             firsts[arcs] = count
-            row, out, edge, count, integrals[arcs] = _walk(bits, cols, first_row, rows, col, 0, vertices, count)
+            row, out, edge, count, integrals[arcs] = _walk(bits, cols, first_row, rows, col, _NORTH, vertices, count)
             ends[arcs] = -1 - 2 * out
             counts[arcs] = count - firsts[arcs]
             arcs += 1
@@ -82,7 +87,7 @@ def walk_all(
             starts[arcs] = 4 * node + 1
             ends[arcs] = 4 * node + 2
             firsts[arcs] = count
-            _, _, _, count, integrals[arcs] = _walk(bits, cols, first_row, row, col, 1, vertices, count)
+            _, _, _, count, integrals[arcs] = _walk(bits, cols, first_row, row, col, _EAST, vertices, count)
             counts[arcs] = count - firsts[arcs]
             arcs += 1
             found += 1

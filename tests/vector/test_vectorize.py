@@ -538,7 +538,7 @@ def test_progress_adds_up(write: Write, tmp_path: Path, monkeypatch: pytest.Monk
     assert last.polygons == len(frame)
     assert (last.pieces_done, last.pixels_done) == (last.pieces_total, last.pixels_total)
     assert last.pixels_total == last.pixels_now == 50 * 40
-    assert [state.pieces_done for state in states] == list(range(1, last.pieces_total + 1))
+    assert [state.pieces_done for state in states] == [*range(1, last.pieces_total + 1), last.pieces_total]
     for column in ("pixels_done", "polygons", "seconds"):
         values = [getattr(state, column) for state in states]
         assert values == sorted(values)
