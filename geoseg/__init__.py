@@ -3,6 +3,7 @@
 >>> import geoseg
 >>> geoseg.predict("scene.tif", "landcover.tif")  # doctest: +SKIP
 >>> polygons = geoseg.vectorize("landcover.tif", simplify=1.5)  # doctest: +SKIP
+>>> geoseg.evaluate("landcover.tif", "reference.tif").metrics.miou  # doctest: +SKIP
 
 The names below are loaded on first use: `import geoseg` is quick, and loads neither torch nor GDAL.
 """
@@ -16,6 +17,10 @@ from geoseg.version import VERSION
 
 if TYPE_CHECKING:
     from geoseg import errors
+    from geoseg.evaluation.confusion import ConfusionMatrix
+    from geoseg.evaluation.evaluate import evaluate
+    from geoseg.evaluation.evaluation import Evaluation
+    from geoseg.evaluation.metrics import Metrics
     from geoseg.facts.info import info
     from geoseg.inference.labels import labels
     from geoseg.inference.plan import Plan
@@ -40,9 +45,12 @@ __all__ = [
     "DEEPGLOBE",
     "NODATA",
     "BandStatistics",
+    "ConfusionMatrix",
+    "Evaluation",
     "GeoBox",
     "LandCover",
     "Legend",
+    "Metrics",
     "ModelBundle",
     "Normalization",
     "Patch",
@@ -53,6 +61,7 @@ __all__ = [
     "__version__",
     "draw_polygons",
     "errors",
+    "evaluate",
     "info",
     "labels",
     "picture",
@@ -64,10 +73,13 @@ __all__ = [
 
 _HOME = {
     "BandStatistics": "geoseg.raster.statistics",
+    "ConfusionMatrix": "geoseg.evaluation.confusion",
     "DEEPGLOBE": "geoseg.legend",
+    "Evaluation": "geoseg.evaluation.evaluation",
     "GeoBox": "geoseg.raster.geobox",
     "LandCover": "geoseg.legend",
     "Legend": "geoseg.legend",
+    "Metrics": "geoseg.evaluation.metrics",
     "ModelBundle": "geoseg.model.bundle",
     "NODATA": "geoseg.legend",
     "Normalization": "geoseg.model.normalization",
@@ -77,6 +89,7 @@ _HOME = {
     "Scene": "geoseg.raster.scene",
     "Window": "geoseg.raster.windows",
     "draw_polygons": "geoseg.preview.polygons_picture",
+    "evaluate": "geoseg.evaluation.evaluate",
     "info": "geoseg.facts.info",
     "labels": "geoseg.inference.labels",
     "picture": "geoseg.preview.picture",

@@ -12,6 +12,7 @@ import click
 
 from geoseg.errors import GeosegError
 from geoseg.version import VERSION
+from geoseg_cli.evaluate import evaluate
 from geoseg_cli.info import info
 from geoseg_cli.predict import predict
 from geoseg_cli.say import complain, warn_in_one_line
@@ -71,4 +72,5 @@ def geoseg() -> None:
 
 geoseg.add_command(predict)
 geoseg.add_command(vectorize)
+geoseg.add_command(evaluate)
 geoseg.add_command(info)

@@ -1,0 +1,204 @@
+"""Areas corrected for a map's errors, with their 95 % confidence intervals.
+
+Olofsson et al. 2014, Good practices for estimating area and assessing accuracy of land change
+(10.1016/j.rse.2014.02.015), eq. 1 to 11: the classes of the map are strata, the reference is a sample of each, and its
+shares are weighted by how much of the map each stratum covers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geoseg.errors import UsageError
+from geoseg.evaluation.confusion import ConfusionMatrix
+from geoseg.evaluation.metrics import plain
+
+_Z = 1.96
+"""Standard errors to each side of an estimate that hold the truth 95 times in 100; the paper's figure."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClassArea:
+    """How much of one class there is. Areas are in m2, or in pixels where the map has no place."""
+
+    code: int
+    name: str
+    sample: int
+    """Pixels or points of the reference that lie on the class in the map."""
+    mapped: float
+    """What the map shows."""
+    area: float
+    """Corrected for the map's errors (eq. 2, 9)."""
+    standard_error: float
+    """Of the area (eq. 10, 11); nan where it cannot be known."""
+    users: float
+    """User's accuracy, by area (eq. 2)."""
+    users_error: float
+    """Its standard error (eq. 6)."""
+    producers: float
+    """Producer's accuracy, by area (eq. 3)."""
+    producers_error: float
+    """Its standard error (eq. 7)."""
+
+    @property
+    def margin(self) -> float:
+        """Half the width of the area's 95 % confidence interval."""
+        return _Z * self.standard_error
+
+    @property
+    def low(self) -> float:
+        """Where the interval begins; no area is less than nothing."""
+        return math.nan if math.isnan(self.margin) else max(0.0, self.area - self.margin)
+
+    @property
+    def high(self) -> float:
+        """Where the interval ends."""
+        return self.area + self.margin
+
+
+@dataclass(frozen=True, slots=True)
+class Areas:
+    """The areas of all classes, and the map's accuracy by area."""
+
+    classes: tuple[ClassArea, ...]
+    unit: str
+    """m2 or px."""
+    total: float
+    """Of the classes that have a reference."""
+    overall: float
+    """Overall accuracy, by area (eq. 1)."""
+    overall_error: float
+    """Its standard error (eq. 5)."""
+    notes: tuple[str, ...] = ()
+
+    @classmethod
+    def of(
+        cls,
+        sample: ConfusionMatrix,
+        mapped: NDArray[np.float64],
+        *,
+        unit: str = "m2",
+        weights: NDArray[np.float64] | None = None,
+        population: NDArray[np.int64] | None = None,
+    ) -> Self:
+        """Estimate areas from a sample of the reference and what the map shows of each class (class,).
+
+        `weights` (reference, map) stand in for the sample's counts where its pixels differ in area. `population`
+        (class,) are the map's pixels, where the sample was drawn of them without replacement: the more of them are in
+        it, the less is left to chance (Cochran 1977, Sampling Techniques, eq. 5.14), and nothing of a census. A class
+        of the map without reference cannot be corrected and is left out, with a note. UsageError where none has any.
+        """
+        counts = sample.counts.T.astype(float)
+        drawn = counts.sum(axis=1)
+        strata = (drawn > 0) & (mapped > 0)
+        if not strata.any():
+            raise UsageError("areas need a reference on the map's classes, got none; give more of it")
+        total = float(mapped[strata].sum())
+        weight = np.where(strata, mapped, 0) / total
+        shares = _rows(counts if weights is None else weights.T)
+        missed = np.ones(len(drawn)) if population is None else 1 - drawn / np.maximum(population, drawn)
+        figures = _Estimate(weight, shares, _spread(shares, drawn, missed, strata))
+        classes = tuple(
+            ClassArea(code, name, int(drawn[i]), float(mapped[i]), *figures.of_class(i, total))
+            for i, (code, name) in enumerate(sample)
+        )
+        notes = _notes(sample, mapped, drawn, missed)
+        return cls(classes, unit, total, float(weight @ shares.diagonal()), figures.overall_error(), notes)
+
+    def only(self, codes: Iterable[int]) -> Self:
+        """Return the areas of some classes; what is said of the whole map stays."""
+        wanted = set(codes)
+        return replace(self, classes=tuple(each for each in self.classes if each.code in wanted))
+
+    def to_json(self) -> dict[str, object]:
+        """Return plain values; None stands for nan."""
+        return {
+            "method": "Olofsson et al. 2014, 10.1016/j.rse.2014.02.015",
+            "unit": self.unit,
+            "total": self.total,
+            "overall_accuracy": plain(self.overall),
+            "overall_accuracy_standard_error": plain(self.overall_error),
+            "classes": [
+                {
+                    "code": each.code,
+                    "name": each.name,
+                    "sample": each.sample,
+                    "mapped": plain(each.mapped),
+                    "area": plain(each.area),
+                    "area_standard_error": plain(each.standard_error),
+                    "area_low_95": plain(each.low),
+                    "area_high_95": plain(each.high),
+                    "users_accuracy": plain(each.users),
+                    "users_accuracy_standard_error": plain(each.users_error),
+                    "producers_accuracy": plain(each.producers),
+                    "producers_accuracy_standard_error": plain(each.producers_error),
+                }
+                for each in self.classes
+            ],
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class _Estimate:
+    weight: NDArray[np.float64]
+    """(stratum,) share of the map."""
+    shares: NDArray[np.float64]
+    """(stratum, reference) of the sample of each stratum; rows without sample are 0."""
+    variance: NDArray[np.float64]
+    """(stratum, reference) of those shares."""
+
+    def of_class(self, i: int, total: float) -> tuple[float, ...]:
+        """Return area and error, user's accuracy and error, producer's accuracy and error."""
+        share = float(self.weight @ self.shares[:, i])
+        error = math.sqrt(float(self.weight**2 @ self.variance[:, i]))
+        sampled = bool(self.shares[i].any()) and self.weight[i] > 0
+        users, users_error = (self.shares[i, i], math.sqrt(self.variance[i, i])) if sampled else (math.nan, math.nan)
+        if not share:
+            return 0.0, error * total, float(users), users_error, math.nan, math.nan
+        producers = float(self.weight[i] * self.shares[i, i]) / share
+        terms = self.weight**2 * self.variance[:, i]
+        own, theirs = terms[i], terms.sum() - terms[i]
+        producers_error = math.sqrt(max(0.0, (1 - producers) ** 2 * own + producers**2 * theirs)) / share
+        return share * total, error * total, float(users), users_error, producers, producers_error
+
+    def overall_error(self) -> float:
+        return math.sqrt(float(self.weight**2 @ self.variance.diagonal()))
+
+
+def _rows(counts: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return counts as shares of their rows, 0 in empty ones."""
+    sums = counts.sum(axis=1, keepdims=True)
+    shares: NDArray[np.float64] = np.divide(counts, sums, out=np.zeros_like(counts), where=sums > 0)
+    return shares
+
+
+def _spread(
+    shares: NDArray[np.float64], drawn: NDArray[np.float64], missed: NDArray[np.float64], strata: NDArray[np.bool_]
+) -> NDArray[np.float64]:
+    """Return the variance of each share; nan in a stratum with a sample of one, unless that is all there is of it."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        spread = missed[:, None] * shares * (1 - shares) / (drawn - 1)[:, None]
+    spread[~strata | (missed == 0)] = 0
+    return spread
+
+
+def _notes(
+    sample: ConfusionMatrix, mapped: NDArray[np.float64], drawn: NDArray[np.float64], missed: NDArray[np.float64]
+) -> tuple[str, ...]:
+    bare = [
+        f"{name} ({area / mapped.sum():.2%} of the map)"
+        for (_, name), area, n in zip(sample, mapped, drawn, strict=True)
+        if area and not n
+    ]
+    single = [
+        name for (_, name), area, n, some in zip(sample, mapped, drawn, missed, strict=True) if area and n == 1 and some
+    ]
+    notes = [f"no reference lies on {', '.join(bare)}: areas are of the rest of the map"] if bare else []
+    notes += [f"one sample alone lies on {', '.join(single)}: no interval can be known"] if single else []
+    return tuple(notes)

@@ -1,0 +1,128 @@
+"""Whether a map is as often right as its confidence says."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geoseg.errors import SceneError, UsageError
+from geoseg.evaluation.metrics import plain
+
+BINS = 10
+"""Bins of the reliability table: a tenth of confidence each."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Calibration:
+    """A reliability table: pixels by confidence, and how many of them are right. Empty at first; added to.
+
+    Bins are of equal width and closed above, as in Guo et al. 2017 (arXiv 1706.04599, eq. 3): of ten bins the first is
+    0 to 0.1, the second above 0.1 to 0.2.
+    """
+
+    count_px: NDArray[np.int64]
+    """(bin,)"""
+    right_px: NDArray[np.int64]
+    """(bin,)"""
+    confidence_sum: NDArray[np.float64]
+    """(bin,)"""
+
+    @classmethod
+    def empty(cls, bins: int = BINS) -> Self:
+        """Return a table without a pixel."""
+        return cls(np.zeros(bins, np.int64), np.zeros(bins, np.int64), np.zeros(bins))
+
+    @classmethod
+    def from_arrays(cls, confidence: NDArray[Any], right: NDArray[np.bool_], bins: int = BINS) -> Self:
+        """Count pixels (pixel,) by confidence 0 to 1. UsageError for one outside."""
+        if len(confidence) and not (confidence.min() >= 0 and confidence.max() <= 1):
+            raise UsageError(f"confidence is 0 to 1, got {confidence.min():g} to {confidence.max():g}")
+        # A little less, so that 0.3 as float32 or as 30 / 100 is in the bin that ends with 0.3.
+        places = np.clip(np.ceil(confidence * bins - 1e-6).astype(np.int64) - 1, 0, bins - 1)
+        sums = np.bincount(places, weights=confidence, minlength=bins).astype(np.float64)
+        return cls(np.bincount(places, minlength=bins), np.bincount(places[right], minlength=bins), sums)
+
+    @classmethod
+    def of_stored(cls, stored: NDArray[Any], right: NDArray[np.bool_], name: str) -> Self:
+        """Count pixels (pixel,) as a raster stores their confidence: integers are percent, as predict writes them.
+
+        SceneError, naming the raster, for values outside.
+        """
+        is_percent = stored.dtype.kind in "iu"
+        if len(stored) and not (stored.min() >= 0 and stored.max() <= (100 if is_percent else 1)):
+            wanted = "integers are percent, 0 to 100" if is_percent else "floating point is 0 to 1"
+            raise SceneError(f"{name} holds {stored.min():g} to {stored.max():g}; confidence in {wanted}")
+        if not is_percent:
+            return cls.from_arrays(stored.astype(np.float64), right)
+        counts = np.bincount(stored.astype(np.intp) + 101 * right, minlength=202).reshape(2, 101)
+        return cls.from_percent(counts.sum(axis=0), counts[1])
+
+    @classmethod
+    def from_percent(cls, count_px: NDArray[np.int64], right_px: NDArray[np.int64], bins: int = BINS) -> Self:
+        """Build the table from pixels by percent (101,), and from those of them that are right."""
+        percent = np.arange(101)
+        places = np.maximum(-(-percent * bins // 100) - 1, 0)
+        table = cls.empty(bins)
+        np.add.at(table.count_px, places, count_px)
+        np.add.at(table.right_px, places, right_px)
+        np.add.at(table.confidence_sum, places, count_px * percent / 100)
+        return table
+
+    def merge(self, other: Calibration) -> Self:
+        """Return the sum of two tables."""
+        return type(self)(
+            self.count_px + other.count_px,
+            self.right_px + other.right_px,
+            self.confidence_sum + other.confidence_sum,
+        )
+
+    @property
+    def pixels(self) -> int:
+        """All pixels counted."""
+        return int(self.count_px.sum())
+
+    @property
+    def accuracy(self) -> NDArray[np.float64]:
+        """How many pixels of each bin are right (bin,), nan for an empty one."""
+        return self._mean(self.right_px)
+
+    @property
+    def confidence(self) -> NDArray[np.float64]:
+        """The mean confidence in each bin (bin,), nan for an empty one."""
+        return self._mean(self.confidence_sum)
+
+    @property
+    def error(self) -> float:
+        """The expected calibration error (Guo et al. 2017, eq. 3): the mean gap, each bin by its pixels."""
+        if not self.pixels:
+            return math.nan
+        return float(np.abs(self.right_px - self.confidence_sum).sum() / self.pixels)
+
+    def to_json(self) -> dict[str, object]:
+        """Return plain values."""
+        edges = np.linspace(0, 1, len(self.count_px) + 1)
+        return {
+            "expected_calibration_error": plain(self.error),
+            "pixels": self.pixels,
+            "reliability": [
+                {
+                    "above": round(float(low), 6),
+                    "up_to": round(float(high), 6),
+                    "pixels": int(pixels),
+                    "confidence": plain(float(confidence)),
+                    "accuracy": plain(float(accuracy)),
+                }
+                for low, high, pixels, confidence, accuracy in zip(
+                    edges[:-1], edges[1:], self.count_px, self.confidence, self.accuracy, strict=True
+                )
+            ],
+        }
+
+    def _mean(self, sums: NDArray[Any]) -> NDArray[np.float64]:
+        out = np.full(len(self.count_px), np.nan)
+        mean: NDArray[np.float64] = np.divide(sums, self.count_px, out=out, where=self.count_px > 0)
+        return mean

@@ -1,0 +1,249 @@
+"""The verb: a map, and what is true."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+
+from geoseg.errors import GeosegWarning, SceneError, UsageError
+from geoseg.evaluation.areas import Areas
+from geoseg.evaluation.calibration import Calibration
+from geoseg.evaluation.confusion import ConfusionMatrix
+from geoseg.evaluation.count import Pair, count
+from geoseg.evaluation.evaluation import Evaluation, LeftOut
+from geoseg.evaluation.ground import Ground
+from geoseg.evaluation.matching import Classes, Matching
+from geoseg.evaluation.placing import place
+from geoseg.evaluation.report import check_folder, write_report
+from geoseg.evaluation.sample import Sample
+from geoseg.evaluation.tally import NONE, Tally
+from geoseg.legend import Legend
+from geoseg.progress import Progress
+from geoseg.raster.classes import read_nomenclature
+from geoseg.raster.environment import shown
+from geoseg.raster.legend_file import read_legend_file
+from geoseg.raster.nomenclature import Nomenclature, choose_classes
+from geoseg.vector.class_raster import ClassRaster
+from geoseg.vector.surface import stretch_note
+from geoseg.vector.zonal import open_confidence
+
+StrPath = str | os.PathLike[str]
+Names = StrPath | Legend | Nomenclature
+Says = Callable[[str], None]
+
+_CLUSTERED = (
+    "the reference's pixels are neighbours, no random sample: the intervals are narrower than the truth; "
+    "a stratified random sample of points (--sample) has honest ones"
+)
+
+
+def evaluate(  # noqa: PLR0913 - the knobs of the verb
+    landcover: StrPath,
+    reference: StrPath | None = None,
+    report: StrPath | None = None,
+    *,
+    areas: bool = False,
+    sample: StrPath | None = None,
+    column: str | None = None,
+    classes: str | Sequence[str | int] | None = None,
+    ignore: str | Sequence[str | int] | None = None,
+    legend: Names | None = None,
+    reference_legend: Names | None = None,
+    confidence: StrPath | None = None,
+    overwrite: bool = False,
+    threads: int | None = None,
+    progress: Callable[[Progress], None] | None = None,
+    announce: Says | None = None,
+) -> Evaluation:
+    """Compare a map with a reference raster, or with a sample of points, and return all figures.
+
+    `reference`: a raster of classes on any grid; on another than the map's it is warped by nearest neighbour as it is
+    read. Classes are matched by name where both have names, else by code; `legend` names those of the map (and of a
+    reference that has no names), `reference_legend` those of the reference. Nodata and the classes to `ignore`, by
+    name or code, of either never count. `classes`: only these have figures, all others are one. `confidence`: a raster
+    on the map's grid, for the calibration error.
+
+    `areas`: each class's area with its 95 % confidence interval, corrected for the map's errors (Olofsson et al.
+    2014), from the reference or, if given, from `sample`: points with a `column` of classes, drawn at random from
+    each class of the map. Without a reference the sample is all that counts.
+
+    `report`: a folder to be made, with metrics.json, classes.csv, confusion.csv, report.md and confusion.png; one
+    that holds anything is refused without `overwrite`. Both rasters are read once, tile by tile, on `threads`.
+    `progress` is called after each tile, `announce` with lines for the user.
+
+    Raises UsageError for options that cannot be right and legends that do not match, SceneError for files that cannot
+    be read or compared, OutputError when the report cannot be written.
+    """
+    say = announce or (lambda _line: None)
+    _check(reference, sample, column, confidence, areas=areas)
+    target = None if report is None else check_folder(report, overwrite=overwrite)
+    points = None if sample is None else Sample.read(sample, column)
+    run = _Run.of(landcover, reference, points, legend, reference_legend, ignore, confidence, say, areas=areas)
+    tally, calibration = run.count(threads, progress)
+    found = run.evaluation(tally, calibration, classes, say)
+    if target is not None:
+        write_report(found, target, overwrite=overwrite, announce=say)
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """What is compared, opened and checked."""
+
+    pair: Pair
+    reference: str
+    points: Sample | None
+    ground: Ground | None
+    """None where no areas are wanted."""
+    notes: tuple[str, ...]
+
+    @classmethod
+    def of(  # noqa: PLR0913, PLR0917 - the knobs of the verb
+        cls,
+        landcover: StrPath,
+        reference: StrPath | None,
+        points: Sample | None,
+        legend: Names | None,
+        reference_legend: Names | None,
+        ignore: str | Sequence[str | int] | None,
+        confidence: StrPath | None,
+        say: Says,
+        *,
+        areas: bool,
+    ) -> Self:
+        mapped = ClassRaster.open(landcover)
+        truth = None if reference is None else ClassRaster.open(reference)
+        ours = _named(legend, mapped)
+        own = Nomenclature() if truth is None else read_nomenclature(truth.scene)
+        theirs = own if reference_legend is None else _named(reference_legend, mapped)
+        matching = Matching.of(ours, theirs, ignore)
+        placed = None if truth is None else place(truth, mapped.scene.geobox)
+        sure = None if confidence is None else open_confidence(os.fspath(confidence), mapped.scene.geobox)
+        ground = Ground.of(mapped.scene.geobox) if areas else None
+        stretched = stretch_note(mapped.scene.geobox) if areas else None
+        if stretched:
+            warnings.warn(stretched, GeosegWarning, stacklevel=4)
+        notes = tuple(note for note in (placed and placed.note, matching.note, stretched) if note)
+        for note in notes:
+            if note != stretched:
+                say(note)
+        pair = Pair(mapped, placed, matching, sure, ground.rows if ground else None)
+        name = points.path if points and not truth else truth.scene.path if truth else ""
+        return cls(pair, shown(name), points, ground, notes)
+
+    def count(
+        self, threads: int | None, progress: Callable[[Progress], None] | None
+    ) -> tuple[Tally, Calibration | None]:
+        """Count the rasters, where anything is wanted of them."""
+        if self.pair.reference is None and self.ground is None:
+            return Tally(), None
+        return count(self.pair, threads=threads, progress=progress)
+
+    def evaluation(
+        self,
+        tally: Tally,
+        calibration: Calibration | None,
+        classes: str | Sequence[str | int] | None,
+        say: Says,
+    ) -> Evaluation:
+        """Return the figures of what was counted."""
+        matching = self.pair.matching
+        points = None if self.points is None else self.points.tally(self.pair.mapped, matching.reference_names)
+        whole = Tally(Counter(tally.pixels), tally.areas)
+        if points is not None:  # a class that only points have is one too
+            whole.add(Tally(Counter(dict.fromkeys(points.pixels, 0))))
+        places = matching.classes(whole)
+        counted = points if self.pair.reference is None and points is not None else tally
+        matrix, left_out = _matrix(counted, matching, places), _left_out(counted, matching)
+        if not matrix.total_px:
+            raise SceneError(
+                f"nothing to compare: {left_out.no_map} without a class in the map, {left_out.no_reference} without "
+                f"one in the reference, {left_out.ignored} ignored; check that the two overlap"
+            )
+        chosen = None if classes is None else _chosen(matrix, classes)
+        areas = None if self.ground is None else self._areas(self.ground, tally, points, places)
+        notes = self.notes
+        if areas is not None and points is None and any(each.standard_error > 0 for each in areas.classes):
+            notes = (*notes, _CLUSTERED)
+        found = Evaluation.of(
+            shown(self.pair.mapped.scene.path),
+            self.reference,
+            matrix if chosen is None else matrix.only(chosen),
+            left_out=left_out,
+            unit="points" if counted is points else "pixels",
+            areas=areas if areas is None or chosen is None else areas.only(chosen),
+            calibration=calibration,
+            notes=notes,
+        )
+        for note in found.notes[len(self.notes) :]:
+            say(note)
+        return found
+
+    def _areas(self, ground: Ground, tally: Tally, points: Tally | None, places: Classes) -> Areas:
+        matching = self.pair.matching
+        mapped = places.map_sums(ground.by_map_code(tally))
+        if points is not None:
+            return Areas.of(_matrix(points, matching, places), mapped, unit=ground.unit)
+        weights = np.zeros((len(places.codes),) * 2)
+        for (theirs, ours), area in ground.by_pair(tally).items():
+            if matching.counts(theirs, ours):
+                weights[places.of_reference[theirs], places.of_map[ours]] += area
+        population = places.map_sums({code: float(px) for code, px in tally.by_map_code().items()}).astype(np.int64)
+        sample = _matrix(tally, matching, places)
+        return Areas.of(sample, mapped, unit=ground.unit, weights=weights, population=population)
+
+
+def _check(
+    reference: StrPath | None, sample: StrPath | None, column: str | None, confidence: StrPath | None, *, areas: bool
+) -> None:
+    if reference is None and sample is None:
+        raise UsageError("a map is evaluated against a reference raster or a --sample of points, got neither")
+    if sample is not None and reference is not None and not areas:
+        raise UsageError("--sample beside a reference raster is for areas; add --areas, or leave one of the two out")
+    if column is not None and sample is None:
+        raise UsageError("--column is one of a --sample; add the sample, or leave it out")
+    if confidence is not None and reference is None:
+        raise UsageError("--confidence needs a reference raster to be judged by, a sample is too small; add one")
+
+
+def _named(legend: Names | None, raster: ClassRaster) -> Nomenclature:
+    match legend:
+        case None:
+            return read_nomenclature(raster.scene)
+        case Legend():
+            return Nomenclature.from_legend(legend)
+        case Nomenclature():
+            return legend
+    return read_legend_file(Path(legend))
+
+
+def _matrix(tally: Tally, matching: Matching, places: Classes) -> ConfusionMatrix:
+    matrix = ConfusionMatrix.empty(places.codes, places.names)
+    for (theirs, ours), pixels in tally.pixels.items():
+        if matching.counts(theirs, ours):
+            matrix.counts[places.of_reference[theirs], places.of_map[ours]] += pixels
+    return matrix
+
+
+def _left_out(tally: Tally, matching: Matching) -> LeftOut:
+    found = LeftOut()
+    for (theirs, ours), pixels in tally.pixels.items():
+        if ours == NONE:
+            found = replace(found, no_map=found.no_map + pixels)
+        elif theirs == NONE:
+            found = replace(found, no_reference=found.no_reference + pixels)
+        elif not matching.counts(theirs, ours):
+            found = replace(found, ignored=found.ignored + pixels)
+    return found
+
+
+def _chosen(matrix: ConfusionMatrix, classes: str | Sequence[str | int]) -> frozenset[int]:
+    names = dict(matrix)
+    return choose_classes(Nomenclature.from_names(names, {}).completed(names), classes)

@@ -1,0 +1,91 @@
+"""What an evaluation found, as one value: for scripts, for the report, for the command line."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from geoseg.evaluation.areas import Areas
+from geoseg.evaluation.calibration import Calibration
+from geoseg.evaluation.confusion import ConfusionMatrix
+from geoseg.evaluation.metrics import Metrics
+from geoseg.version import VERSION
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """Pixels, or points of a sample, that do not count."""
+
+    no_map: int = 0
+    """The map has no class there: nodata, masked, outside of it."""
+    no_reference: int = 0
+    """The map has a class there, the reference has none."""
+    ignored: int = 0
+    """Both have a class, and one of them is to be ignored."""
+
+    @property
+    def total(self) -> int:
+        """All of them."""
+        return self.no_map + self.no_reference + self.ignored
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """How good a map, or a model, is."""
+
+    subject: str
+    """The map, or the model."""
+    reference: str
+    """What it was compared with."""
+    matrix: ConfusionMatrix
+    metrics: Metrics
+    left_out: LeftOut = LeftOut()
+    unit: str = "pixels"
+    """What was counted: pixels, or points."""
+    areas: Areas | None = None
+    calibration: Calibration | None = None
+    notes: tuple[str, ...] = ()
+    """Lines that a reader of the figures should know."""
+
+    @classmethod
+    def of(  # noqa: PLR0913 - the parts of the value
+        cls,
+        subject: str,
+        reference: str,
+        matrix: ConfusionMatrix,
+        *,
+        left_out: LeftOut | None = None,
+        unit: str = "pixels",
+        areas: Areas | None = None,
+        calibration: Calibration | None = None,
+        notes: tuple[str, ...] = (),
+    ) -> Evaluation:
+        """Return the evaluation that a matrix makes, its figures worked out, with the notes of all parts."""
+        metrics = Metrics.of(matrix)
+        said = (*notes, *metrics.notes, *(areas.notes if areas else ()))
+        return cls(subject, reference, matrix, metrics, left_out or LeftOut(), unit, areas, calibration, said)
+
+    def to_json(self) -> dict[str, object]:
+        """Return plain values: what stands in metrics.json."""
+        found: dict[str, object] = {
+            "geoseg": VERSION,
+            "map": self.subject,
+            "reference": self.reference,
+            "counted": self.unit,
+            "left_out": {
+                "map_without_class": self.left_out.no_map,
+                "reference_without_class": self.left_out.no_reference,
+                "ignored": self.left_out.ignored,
+            },
+            **self.metrics.to_json(),
+            "confusion": {
+                "codes": list(self.matrix.codes),
+                "names": list(self.matrix.names),
+                "rows_are": "reference",
+                "counts": self.matrix.counts.tolist(),
+            },
+        }
+        if self.calibration is not None:
+            found["calibration"] = self.calibration.to_json()
+        if self.areas is not None:
+            found["areas"] = self.areas.to_json()
+        return found | {"notes": list(self.notes)}

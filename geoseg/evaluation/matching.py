@@ -1,0 +1,179 @@
+"""Which codes of a map and of its reference are one class: by name where both have names, else by code."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+
+from geoseg.errors import UsageError
+from geoseg.evaluation.tally import NONE, Tally
+from geoseg.raster.nomenclature import Nomenclature
+
+_SHOWN = 12
+_WHOLE = re.compile(r"[-+]?\d+", re.ASCII)
+_BETWEEN = re.compile(r"[\s_\-]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Matching:
+    """What the classes of a map and of its reference are called."""
+
+    map_names: Nomenclature
+    reference_names: Nomenclature
+    by_name: bool
+    ignored_in_map: frozenset[int] = frozenset()
+    ignored_in_reference: frozenset[int] = frozenset()
+
+    @classmethod
+    def of(
+        cls, map_names: Nomenclature, reference_names: Nomenclature, ignore: str | Sequence[str | int] | None
+    ) -> Self:
+        """Match two nomenclatures, of which either may be empty. UsageError where they share no name.
+
+        `ignore`: classes that never count, by name or by code; text may hold several, between commas.
+        """
+        by_name = bool(len(map_names) and len(reference_names))
+        if not by_name:
+            map_names = reference_names = map_names if len(map_names) else reference_names
+        elif not _keys(map_names) & _keys(reference_names):
+            raise UsageError(
+                f"the legends share no class: the map has {listed(map_names)}, the reference has "
+                f"{listed(reference_names)}; say which is which with --legend and --reference-legend"
+            )
+        plain = cls(map_names, reference_names, by_name)
+        words = [] if ignore is None else list(_words(ignore, plain))
+        codes = [plain._ignored(word) for word in words]
+        return cls(
+            map_names,
+            reference_names,
+            by_name,
+            frozenset(code for ours, _ in codes for code in ours),
+            frozenset(code for _, theirs in codes for code in theirs),
+        )
+
+    @property
+    def note(self) -> str | None:
+        """One line where the legends differ; None where they agree."""
+        if not self.by_name:
+            return None
+        ours, theirs = _keys(self.map_names), _keys(self.reference_names)
+        only_map = [named.name for named in self.map_names if key(named.name) not in theirs]
+        only_reference = [named.name for named in self.reference_names if key(named.name) not in ours]
+        parts = [
+            f"only the {which} has {', '.join(names)}"
+            for which, names in (("map", only_map), ("reference", only_reference))
+            if names
+        ]
+        return None if not parts else f"the legends differ, pixels of these are errors: {'; '.join(parts)}"
+
+    def same(self, reference_code: int, map_code: int) -> bool:
+        """Say whether two codes are one class."""
+        return self._key(self.reference_names, reference_code) == self._key(self.map_names, map_code)
+
+    def counts(self, reference_code: int, map_code: int) -> bool:
+        """Say whether a pixel of these codes is counted."""
+        there = NONE not in (reference_code, map_code)
+        return there and reference_code not in self.ignored_in_reference and map_code not in self.ignored_in_map
+
+    def classes(self, tally: Tally) -> Classes:
+        """Return the map's classes, named or found, then those that only the reference has, if found."""
+        found = sorted({code for _, code in tally.pixels} - {NONE} - self.ignored_in_map)
+        named = [each.code for each in self.map_names if each.code not in self.ignored_in_map]
+        theirs = sorted({code for code, _ in tally.pixels} - {NONE} - self.ignored_in_reference)
+        places: dict[object, int] = {}
+        codes: list[int] = []
+        names: list[str] = []
+        of_map = self._put(sorted({*named, *found}), self.map_names, places, codes, names)
+        of_reference = self._put(theirs, self.reference_names, places, codes, names)
+        return Classes(tuple(codes), tuple(names), of_map, of_reference)
+
+    def _put(
+        self,
+        wanted: Iterable[int],
+        known: Nomenclature,
+        places: dict[object, int],
+        codes: list[int],
+        names: list[str],
+    ) -> dict[int, int]:
+        """Add classes that are not there yet; return the place of each code."""
+        of_code = {}
+        for code in wanted:
+            which = self._key(known, code)
+            if which not in places:
+                places[which] = len(codes)
+                # A class of the reference alone may have a code that is another class in the map.
+                codes.append(code if code not in codes else max(codes) + 1)
+                names.append(known.of(code).name)
+            of_code[code] = places[which]
+        return of_code
+
+    def _key(self, known: Nomenclature, code: int) -> object:
+        return key(known.of(code).name) if self.by_name else code
+
+    def _ignored(self, word: str | int) -> tuple[set[int], set[int]]:
+        """Return the codes that a name or code to ignore has in map and reference."""
+        text = str(word).strip()
+        ours = {each.code for each in self.map_names if key(each.name) == key(text)}
+        theirs = {each.code for each in self.reference_names if key(each.name) == key(text)}
+        if ours or theirs:
+            return ours, theirs
+        if not _WHOLE.fullmatch(text):
+            raise UsageError(
+                f"--ignore: no class is called {text!r:.80}; the map has {listed(self.map_names)}, the reference "
+                f"{listed(self.reference_names)}"
+            )
+        code = int(text)
+        named = [{each.code for each in names} for names in (self.map_names, self.reference_names)]
+        if self.by_name and all(code in codes for codes in named) and not self.same(code, code):
+            raise UsageError(
+                f"--ignore {code}: that is {self.map_names.of(code).name} in the map and "
+                f"{self.reference_names.of(code).name} in the reference; give the name"
+            )
+        return {code}, {code}
+
+
+@dataclass(frozen=True, slots=True)
+class Classes:
+    """The classes of an evaluation, and the place among them of each code."""
+
+    codes: tuple[int, ...]
+    names: tuple[str, ...]
+    of_map: dict[int, int]
+    of_reference: dict[int, int]
+
+    def map_sums(self, sums: dict[int, float]) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+        """Return what was summed by the map's codes, by class (class,); codes that are ignored are gone."""
+        out = np.zeros(len(self.codes))
+        for code, value in sums.items():
+            if code in self.of_map:
+                out[self.of_map[code]] += value
+        return out
+
+
+def key(name: str) -> str:
+    """Return what two spellings of a name share: `Urban land` and `urban_land` are one class."""
+    return _BETWEEN.sub(" ", name.strip()).casefold()
+
+
+def listed(names: Nomenclature) -> str:
+    """Return the classes of a nomenclature for a message."""
+    shown = ", ".join(f"{named.name} ({named.code})" for named in names.classes[:_SHOWN])
+    return (shown or "no names") + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
+
+
+def _keys(names: Nomenclature) -> set[str]:
+    return {key(named.name) for named in names}
+
+
+def _words(ignore: str | Sequence[str | int], known: Matching) -> Iterator[str | int]:
+    """Yield the names and codes; names may hold commas, so text that is a name as a whole is one."""
+    names = _keys(known.map_names) | _keys(known.reference_names)
+    for word in [ignore] if isinstance(ignore, str | int) else ignore:
+        if isinstance(word, int) or key(word) in names:
+            yield word
+        else:
+            yield from (part for part in word.split(",") if part.strip())

@@ -1,0 +1,61 @@
+"""The confusion matrix as a picture: shades are shares of the reference, numbers are pixels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from geoseg.errors import GeosegError
+from geoseg.evaluation.confusion import ConfusionMatrix
+
+_DPI = 120
+_CELL_IN = 0.95
+"""Inches a cell; smaller where there are many."""
+_MOST_IN = 24.0
+_LEGIBLE = 25
+"""Classes up to which numbers can be read."""
+_DARK = 0.55
+
+
+def draw_matrix(matrix: ConfusionMatrix, target: Path, unit: str = "pixels") -> None:
+    """Write a PNG. Raises GeosegError without matplotlib, OSError where the file cannot be written."""
+    try:
+        from matplotlib.figure import Figure  # noqa: PLC0415 - the extra [plot]
+    except ImportError:
+        raise GeosegError("confusion.png needs matplotlib; pip install 'geoseg[plot]'") from None
+    counts = matrix.counts.astype(float)
+    sums = counts.sum(axis=1, keepdims=True)
+    shares = np.divide(counts, sums, out=np.full_like(counts, np.nan), where=sums > 0)
+    side = min(_MOST_IN, max(4.5, _CELL_IN * len(counts) + 1.8))
+    figure = Figure(figsize=(side + 1.0, side), dpi=_DPI, layout="constrained")
+    axes = figure.subplots()
+    axes.set_facecolor("0.93")  # a class without reference has no shares
+    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    labels = [name.replace("_", " ") for name in matrix.names]
+    ticks = range(len(labels))
+    axes.set_xticks(ticks, labels, rotation=40, ha="right", rotation_mode="anchor")
+    axes.set_yticks(ticks, labels)
+    axes.set(xlabel="map", ylabel="reference")
+    axes.spines[:].set_visible(False)
+    axes.set_xticks(np.arange(1, len(labels)) - 0.5, minor=True)
+    axes.set_yticks(np.arange(1, len(labels)) - 0.5, minor=True)
+    axes.grid(which="minor", color="white", linewidth=1.5)
+    axes.tick_params(which="both", length=0)
+    if len(labels) <= _LEGIBLE:
+        for row, col in np.ndindex(counts.shape):
+            share = shares[row, col]
+            text = f"{_short(float(counts[row, col]))}\n{share:.1%}" if counts[row, col] else "0"
+            axes.text(col, row, text, ha="center", va="center", fontsize=8, color="white" if share > _DARK else "0.2")
+    bar = figure.colorbar(image, ax=axes, shrink=0.8, label=f"share of the reference's {unit}")
+    bar.ax.yaxis.set_major_formatter(lambda share, _place: f"{share:.0%}")
+    bar.outline.set_visible(False)
+    figure.savefig(target, format="png")
+
+
+def _short(count: float) -> str:
+    """Return 1234567 as 1.23M."""
+    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if count >= size:
+            return f"{count / size:.3g}{letter}" if count < 999.5 * size else f"{count / size:.0f}{letter}"
+    return f"{count:.0f}"

@@ -1,0 +1,169 @@
+"""A reference raster as the map's grid sees it: moved by whole pixels, or warped by nearest neighbour."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import rasterio
+from affine import Affine
+from numpy.typing import NDArray
+from rasterio.enums import Resampling
+from rasterio.vrt import WarpedVRT
+from rasterio.warp import transform as transform_points
+
+from geoseg.errors import SceneError
+from geoseg.evaluation.tally import Codes
+from geoseg.raster.environment import GDAL_ERRORS, shown
+from geoseg.raster.geobox import GeoBox
+from geoseg.raster.handles import opened
+from geoseg.raster.windows import Window
+from geoseg.vector.class_raster import ClassRaster
+
+Points = NDArray[np.float64]
+"""(point,)"""
+
+_SAME_PX = 0.01
+"""Grids whose pixels are no farther apart than this are one."""
+_WARP_PX = 0.01
+"""How far GDAL may place a pixel from where it belongs, for speed."""
+_EDGE_POINTS = 21
+
+
+@dataclass(frozen=True, slots=True)
+class Shifted:
+    """A raster whose pixels are the map's, counted from another first pixel."""
+
+    raster: ClassRaster
+    rows: int
+    """From the raster's first row to the map's."""
+    cols: int
+    note: str | None = None
+
+    def read(self, window: Window) -> Codes:
+        """Return the codes in a window of the map. SceneError where the file is damaged."""
+        place = Window(window.row + self.rows, window.col + self.cols, window.height, window.width)
+        scene = self.raster.scene
+        inside = place.row >= 0 and place.col >= 0 and place.row_stop <= scene.shape[0]
+        if self.raster.masked or not inside or place.col_stop > scene.shape[1] or scene.dtype != "uint8":
+            patch = scene.read(place)
+            return Codes(patch.data[0], patch.valid, None)
+        with opened(scene.path) as dataset:
+            area = ((place.row, place.row_stop), (place.col, place.col_stop))
+            data = dataset.read(scene.band_indexes[0], window=area)
+        nodata = self.raster.background
+        return Codes(data, None, nodata if nodata >= 0 else None)
+
+
+@dataclass(frozen=True, slots=True)
+class Warped:
+    """A raster on another grid than the map."""
+
+    raster: ClassRaster
+    grid: GeoBox
+    """The map's."""
+    note: str | None = None
+
+    def read(self, window: Window) -> Codes:
+        """Return the codes in a window of the map, each of the pixel in which the map's pixel has its middle."""
+        grid, index = self.grid[window], self.raster.scene.band_indexes[0]
+        with (
+            opened(self.raster.scene.path) as dataset,
+            WarpedVRT(
+                dataset,
+                crs=grid.crs,
+                transform=grid.transform,
+                height=grid.height_px,
+                width=grid.width_px,
+                resampling=Resampling.nearest,
+                tolerance=_WARP_PX,
+                add_alpha=not self._has_alpha(dataset),
+            ) as warped,
+        ):
+            return Codes(warped.read(index), warped.read(warped.count) != 0, None)
+
+    @staticmethod
+    def _has_alpha(dataset: rasterio.io.DatasetReader) -> bool:
+        return bool(dataset.colorinterp[-1] == rasterio.enums.ColorInterp.alpha)
+
+
+def place(reference: ClassRaster, grid: GeoBox) -> Shifted | Warped:
+    """Return how a reference lies on the map's grid; its note says so where it is not plain.
+
+    SceneError where the two do not overlap, or have no place in common.
+    """
+    theirs, name = reference.scene.geobox, shown(reference.scene.path)
+    if not (_is_placed(theirs) and _is_placed(grid)):
+        if theirs.shape != grid.shape:
+            raise SceneError(
+                f"{name} is {theirs.height_px} x {theirs.width_px} pixels, the map {grid.height_px} x "
+                f"{grid.width_px}, and not both have a CRS and a transform to be laid upon each other by; "
+                "georeference them (gdalwarp for ground control points)"
+            )
+        note = None if theirs == grid else f"{name} is compared pixel by pixel: not both rasters have a place"
+        return Shifted(reference, 0, 0, note)
+    shift = _shift(theirs, grid) if theirs.crs == grid.crs else None
+    if shift is None:
+        return _warped(reference, grid)
+    there = Window(shift[0], shift[1], *grid.shape).intersection(Window(0, 0, *theirs.shape))
+    if there is None:
+        raise _apart(name)
+    return Shifted(reference, *shift)
+
+
+def _is_placed(geobox: GeoBox) -> bool:
+    return geobox.crs is not None and geobox.has_transform and not geobox.transform.is_degenerate
+
+
+def _shift(theirs: GeoBox, grid: GeoBox) -> tuple[int, int] | None:
+    """Return the rows and columns from the first pixel of theirs to that of the grid, if they are whole."""
+    ours_in_theirs = ~theirs.transform * grid.transform
+    col, row = ours_in_theirs.c, ours_in_theirs.f
+    if not (math.isfinite(col) and math.isfinite(row)):
+        return None
+    whole = Affine.translation(round(col), round(row))
+    height, width = grid.shape
+    corners = [(0, 0), (width, 0), (0, height), (width, height)]
+    apart = [np.abs(np.subtract(ours_in_theirs * corner, whole * corner)).max() for corner in corners]
+    return (round(row), round(col)) if max(apart) <= _SAME_PX else None
+
+
+def _warped(reference: ClassRaster, grid: GeoBox) -> Warped:
+    theirs, name = reference.scene.geobox, shown(reference.scene.path)
+    if not _overlap(theirs, grid, name):
+        raise _apart(name)
+    where = "another grid" if theirs.crs == grid.crs else f"another grid, in {_called(theirs)}"
+    return Warped(reference, grid, f"{name} is on {where}: warped onto the map's by nearest neighbour, as it is read")
+
+
+def _overlap(theirs: GeoBox, grid: GeoBox, name: str) -> bool:
+    """Say whether a raster's frame, brought to the grid, meets it."""
+    steps = np.linspace(0, 1, _EDGE_POINTS)
+    cols, rows = (axis.ravel() for axis in np.meshgrid(steps * theirs.width_px, steps * theirs.height_px))
+    x, y = _moved(theirs.transform, cols, rows)
+    try:
+        found = transform_points(theirs.crs, grid.crs, x.tolist(), y.tolist())
+    except GDAL_ERRORS as error:
+        raise SceneError(
+            f"cannot bring {name} from {_called(theirs)} to {_called(grid)}: {' '.join(str(error).split()):.160}"
+        ) from None
+    cols, rows = _moved(~grid.transform, np.array(found[0]), np.array(found[1]))
+    known = np.isfinite(cols) & np.isfinite(rows)
+    if not known.any():
+        return False
+    cols, rows = cols[known], rows[known]
+    return bool(cols.min() < grid.width_px and cols.max() > 0 and rows.min() < grid.height_px and rows.max() > 0)
+
+
+def _moved(transform: Affine, x: Points, y: Points) -> tuple[Points, Points]:
+    a, b, c, d, e, f = transform[:6]
+    return a * x + b * y + c, d * x + e * y + f
+
+
+def _called(geobox: GeoBox) -> str:
+    return f"{geobox.crs.to_string():.60}" if geobox.crs else "no CRS"
+
+
+def _apart(name: str) -> SceneError:
+    return SceneError(f"{name} and the map do not overlap; check their CRS and place with geoseg info")

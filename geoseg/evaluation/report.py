@@ -1,0 +1,148 @@
+"""The report: a folder that is there as a whole, or not at all."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+from geoseg.errors import GeosegError, OutputError
+from geoseg.evaluation.areas import Areas
+from geoseg.evaluation.calibration import Calibration
+from geoseg.evaluation.evaluation import Evaluation
+from geoseg.evaluation.markdown import to_markdown
+from geoseg.evaluation.matrix_picture import draw_matrix
+from geoseg.raster.durable import output_error, probe_writable, sync_folder, write_durably
+
+FILES = ("metrics.json", "classes.csv", "confusion.csv", "report.md", "confusion.png", "areas.csv", "calibration.csv")
+"""What a report may hold; all else in the folder is somebody else's."""
+
+
+def check_folder(folder: str | os.PathLike[str], *, overwrite: bool) -> Path:
+    """Return the folder of a report if it can be made. Raises OutputError, as for one that holds anything."""
+    path = Path(probe_writable(Path(folder) / FILES[0])).parent
+    path = path.resolve() if path.is_symlink() else path
+    try:
+        held = sorted(entry.name for entry in path.iterdir()) if path.is_dir() else []
+    except OSError as error:
+        raise output_error(path, error) from error
+    if held and not overwrite:
+        raise OutputError(
+            f"{path} holds {', '.join(held[:3])}{' and more' if len(held) > 3 else ''}; "
+            "choose another --report, or replace an older report with --overwrite"
+        )
+    blocked = next((name for name in FILES if (path / name).is_dir()), None)
+    if blocked:
+        raise OutputError(f"{path / blocked} is a folder, where the report has a file; choose another --report")
+    return path
+
+
+def write_report(
+    found: Evaluation,
+    folder: str | os.PathLike[str],
+    *,
+    overwrite: bool = False,
+    announce: Callable[[str], None] = lambda _line: None,
+) -> Path:
+    """Write metrics.json, classes.csv, confusion.csv, report.md, confusion.png, and areas.csv or calibration.csv.
+
+    The folder appears with all of them. With `overwrite` one that is there is replaced as a whole; files in it that are
+    no report's are kept. Without matplotlib there is no picture, and `announce` says so. Raises OutputError.
+    """
+    target = check_folder(folder, overwrite=overwrite)
+    made = target.with_name(f".geoseg-{uuid.uuid4().hex}")
+    try:
+        made.mkdir(parents=True)
+        for name, text in _texts(found).items():
+            write_durably(made / name, text.encode())
+        _draw(found, made / "confusion.png", announce)
+        sync_folder(made)
+        _put(made, target)
+    except OSError as error:
+        raise output_error(target, error) from error
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
+    return target
+
+
+def _draw(found: Evaluation, target: Path, announce: Callable[[str], None]) -> None:
+    """Draw the matrix; without matplotlib say so and go on, for all else of a report does without."""
+    try:
+        draw_matrix(found.matrix, target, found.unit)
+    except GeosegError as error:
+        announce(str(error))
+
+
+def _put(made: Path, target: Path) -> None:
+    """Rename the finished folder to its place; what was there before is moved away first, and what is not ours back."""
+    if not target.exists():
+        made.rename(target)
+        sync_folder(target.parent)
+        return
+    before = target.with_name(f".geoseg-{uuid.uuid4().hex}")
+    target.rename(before)
+    try:
+        made.rename(target)
+    except OSError:
+        before.rename(target)
+        raise
+    for entry in before.iterdir():
+        if entry.name not in FILES:
+            entry.rename(target / entry.name)
+    sync_folder(target.parent)
+    shutil.rmtree(before, ignore_errors=True)
+
+
+def _texts(found: Evaluation) -> dict[str, str]:
+    texts = {
+        "metrics.json": json.dumps(found.to_json(), indent=2, ensure_ascii=False, allow_nan=False) + "\n",
+        "classes.csv": _classes(found),
+        "confusion.csv": _confusion(found),
+        "report.md": to_markdown(found),
+    }
+    if found.areas is not None:
+        texts["areas.csv"] = _areas(found.areas)
+    if found.calibration is not None:
+        texts["calibration.csv"] = _calibration(found.calibration)
+    return texts
+
+
+def _classes(found: Evaluation) -> str:
+    names = ("code", "name", "reference_px", "map_px", "iou", "precision", "recall", "f1")
+    return _csv(names, ([getattr(each, name) for name in names] for each in found.metrics.classes))
+
+
+def _confusion(found: Evaluation) -> str:
+    matrix = found.matrix
+    rows = ([code, name, *row] for (code, name), row in zip(matrix, matrix.counts.tolist(), strict=True))
+    return _csv(("reference_code", "reference", *(f"map {name}" for name in matrix.names)), rows)
+
+
+def _areas(areas: Areas) -> str:
+    names = (
+        "code", "name", "sample", "mapped", "area", "standard_error", "low", "high", "users", "users_error",
+        "producers", "producers_error",
+    )  # fmt: skip
+    unit = {name: f"{name}_{areas.unit}" for name in ("mapped", "area", "standard_error", "low", "high")}
+    rows = ([getattr(each, name) for name in names] for each in areas.classes)
+    return _csv([unit.get(name, name) for name in names], rows)
+
+
+def _calibration(calibration: Calibration) -> str:
+    bins = len(calibration.count_px)
+    columns = calibration.count_px, calibration.right_px, calibration.confidence, calibration.accuracy
+    rows = ([i / bins, (i + 1) / bins, *row] for i, row in enumerate(zip(*map(list, columns), strict=True)))
+    return _csv(("above", "up_to", "pixels", "right", "confidence", "accuracy"), rows)
+
+
+def _csv(heading: Iterable[str], rows: Iterable[Sequence[object]]) -> str:
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(heading)
+    writer.writerows(rows)
+    return file.getvalue()
