@@ -16,6 +16,7 @@ from geoseg.vector.runs import Regions, number
 from geoseg.vector.spill import room
 
 _CROSSING = 15
+_SHARE_VERTICES = 500_000
 
 
 class Corners:
@@ -116,7 +117,21 @@ def dissolve(batches: Iterable[Polygons], budget: int) -> Iterator[Polygons]:
             xy[:] = batch.xy
             batch = replace(batch, xy=xy)  # noqa: PLW2901 - the same batch, elsewhere
         kept.append(batch)
-    for code in np.unique(np.concatenate([batch.codes for batch in kept])) if kept else ():
-        of_class = [batch.take(np.flatnonzero(batch.codes == code)) for batch in kept]
-        polygons = Polygons.concatenate(of_class)
-        yield merged(polygons, np.zeros(len(polygons), np.int64))
+    for codes in _shares(kept):
+        of_classes = [
+            batch.take(np.flatnonzero((batch.codes >= codes[0]) & (batch.codes <= codes[-1]))) for batch in kept
+        ]
+        polygons = Polygons.concatenate(of_classes)
+        if len(codes) > 1:
+            polygons = polygons.take(np.argsort(polygons.codes, kind="stable"))
+        yield merged(polygons, np.searchsorted(codes, polygons.codes))
+
+
+def _shares(batches: list[Polygons]) -> list[NDArray[np.int32]]:
+    """Return the codes in shares of few vertices; one that has many is a share of its own: soil maps have 65,000."""
+    if not batches:
+        return []
+    codes, of = np.unique(np.concatenate([batch.codes for batch in batches]), return_inverse=True)
+    vertices = np.concatenate([np.diff(batch.rings[batch.polygons[batch.features]]) for batch in batches])
+    shares = np.cumsum(np.bincount(of, vertices)) // _SHARE_VERTICES
+    return np.split(codes, np.flatnonzero(np.diff(shares)) + 1)

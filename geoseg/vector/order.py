@@ -55,6 +55,13 @@ class Order:
     """What `sieve` is told beside the raster; None for no sieve."""
     confidence: Scene | None
     dissolve: bool
+    overwrite: bool
+
+    def check_unchanged(self) -> None:
+        """Raise SceneError when the raster was replaced under the run, OutputError when a file came to the target."""
+        self.raster.check_unchanged()
+        if self.target is not None:
+            formats.check_target(self.target, overwrite=self.overwrite)
 
     @classmethod
     def of(
@@ -103,7 +110,7 @@ class Order:
         wanted = _crs(crs, layer.crs)
         stored = formats.stored_crs(target, layer.crs, wanted, announce) if target else wanted
         _note(geobox, surface, announce)
-        return cls(raster, target, surface, layer, stored, tracing, sieving, sure, dissolve)
+        return cls(raster, target, surface, layer, stored, tracing, sieving, sure, dissolve, overwrite)
 
 
 def _layer_name(stem: str) -> str:

@@ -96,7 +96,7 @@ def _tables(order: Order, meter: Meter) -> Iterator[Table]:
         polygons = dissolved(polygons, order.tracing.budget)
     for batch in polygons:
         yield Table(batch, *measure(batch, order.surface))
-    raster.check_unchanged()
+    order.check_unchanged()
 
 
 def _quiet(_line: str) -> None:

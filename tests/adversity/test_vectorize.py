@@ -609,7 +609,15 @@ def test_what_the_callback_raises_comes_out_and_leaves_nothing(
     assert not unfinished(folder)
 
 
-def test_a_file_put_there_meanwhile(folder: Path, cover: Path) -> None:
+def test_a_file_that_came_meanwhile_stays(folder: Path, cover: Path) -> None:
+    target = folder / "cover.gpkg"
+    with pytest.raises(OutputError, match="add --overwrite"):
+        traced(cover, target, progress=lambda _state: target.write_bytes(b"theirs"))
+    assert target.read_bytes() == b"theirs"
+    assert not unfinished(folder)
+
+
+def test_a_log_put_there_meanwhile(folder: Path, cover: Path) -> None:
     target = folder / "cover.gpkg"
 
     def put(_state: Progress) -> None:

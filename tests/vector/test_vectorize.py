@@ -25,7 +25,7 @@ from geoseg.errors import GeosegWarning, SceneError
 from geoseg.legend import DEEPGLOBE, LandCover, Legend
 from geoseg.progress import Progress
 from geoseg.raster.nomenclature import NamedClass, Nomenclature
-from geoseg.vector import class_raster
+from geoseg.vector import class_raster, gather
 from tests.vector.features import SUFFIXES, read
 from tests.vector.oracle import Features, check_equal, regions, sieved, true_features
 from tests.vector.rasters import NODATA, adversarial, checkerboard, noise, real, smooth_noise
@@ -173,6 +173,18 @@ def test_dissolved_is_geopandas_dissolve(write: Write, connectivity: int) -> Non
     assert shapely.equals(frame.geometry, expected.geometry).all()
     np.testing.assert_allclose(frame.area_m2, expected.area_m2)
     np.testing.assert_allclose(frame.perimeter_m, expected.perimeter_m)
+
+
+def test_many_classes_dissolve_as_few_do(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    codes = np.array([-(2**31) + 1, -7, -1, 0, 1, 2, 250, 2**31 - 1], np.int32)
+    path = write(codes[noise((60, 50), len(codes))], nodata=None, blockysize=1)
+    monkeypatch.setattr(class_raster, "STRIP_PX", 9 * 50)
+    together = vectorize(path, dissolve=True, confidence=path)
+    assert together.code.tolist() == codes.tolist()
+    np.testing.assert_allclose(together.confidence, codes.astype(np.float32))
+    for vertices in (1, 2000):
+        monkeypatch.setattr(gather, "_SHARE_VERTICES", vertices)
+        check_same(vectorize(path, dissolve=True, confidence=path), together)
 
 
 CONFIDENCES: dict[str, dict[str, Any]] = {
