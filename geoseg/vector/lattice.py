@@ -74,43 +74,31 @@ def _mark_edges(frame: Any, bits: Any, node_rows: Any, top: bool, bottom: bool) 
 
 
 @njit(cache=True, nogil=True)
-def find_nodes(
-    bits: Any,
-    words: Any,
-    node_rows: Any,
-    run_rows: Any,
-    run_cols: Any,
-    run_regions: Any,
-    cols: Any,
-    edges: Any,
-    quadrants: Any,
-) -> None:
-    """Fill (node,) lattice columns and edge bits, and (4 * node,) the regions of the four pixels around."""
-    width = len(bits) // (len(node_rows) - 1)
+def list_nodes(bits: Any, words: Any, width: int, cols: Any, edges: Any) -> None:
+    """Fill (node,) lattice columns and edge bits."""
     node = 0
-    row = 0
-    above, below = run_rows[0], run_rows[1]
     for word in range(len(words)):
         if words[word] & 0x1010101010101010 == 0:
             continue
         for place in range(8 * word, min(8 * word + 8, len(bits))):
-            if bits[place] < 16:
-                continue
-            if node >= node_rows[row + 1]:
-                while node >= node_rows[row + 1]:
-                    row += 1
-                above, below = run_rows[row], run_rows[row + 1]
-            col = place - row * width
-            cols[node] = col
-            edges[node] = bits[place] & 15
-            while above + 1 < run_rows[row + 1] and run_cols[above + 1] <= col:
-                above += 1
-            while below + 1 < run_rows[row + 2] and run_cols[below + 1] <= col:
-                below += 1
-            quadrants[4 * node] = run_regions[above]
-            quadrants[4 * node + 3] = run_regions[below]
-            right = above + (above + 1 < run_rows[row + 1] and run_cols[above + 1] == col + 1)
-            quadrants[4 * node + 1] = run_regions[right]
-            right = below + (below + 1 < run_rows[row + 2] and run_cols[below + 1] == col + 1)
-            quadrants[4 * node + 2] = run_regions[right]
-            node += 1
+            if bits[place] >= 16:
+                cols[node] = place % width
+                edges[node] = bits[place] & 15
+                node += 1
+
+
+@njit(cache=True, nogil=True)
+def node_quadrants(
+    node_offsets: Any, cols: Any, run_rows: Any, run_cols: Any, run_regions: Any, quadrants: Any
+) -> None:
+    """Fill (4 * node,) the regions of the four pixels around."""
+    for row in range(len(node_offsets) - 1):
+        for side in range(2):  # the pixels above, then those below
+            run = run_rows[row + side]
+            stop = run_rows[row + side + 1]
+            for node in range(node_offsets[row], node_offsets[row + 1]):
+                while run + 1 < stop and run_cols[run + 1] <= cols[node]:
+                    run += 1
+                right = run + (run + 1 < stop and run_cols[run + 1] == cols[node] + 1)
+                quadrants[4 * node + 3 * side] = run_regions[run]
+                quadrants[4 * node + 1 + side] = run_regions[right]

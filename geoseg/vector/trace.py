@@ -18,11 +18,10 @@ from geoseg.vector.assemble import assemble
 from geoseg.vector.frame import framed
 from geoseg.vector.gather import Corners
 from geoseg.vector.generalize import Generalization, generalize
-from geoseg.vector.lattice import Lattice
-from geoseg.vector.obstacles import Obstacles, mark_obstacles
+from geoseg.vector.obstacles import Obstacles
 from geoseg.vector.polygons import Polygons
 from geoseg.vector.runs import Regions, find_regions
-from geoseg.vector.strip import trace_arcs
+from geoseg.vector.strip import Strip, join_strip, walk_strip
 from geoseg.vector.zonal import ConfidenceSums
 
 OPEN_BYTES = 512 * 1024**2
@@ -75,12 +74,12 @@ def trace_strips(
     sums = ConfidenceSums() if confidences is not None else None
     coming = iter(confidences or ())
     corners = Corners() if tracing.corners else None
-    for first_row, regions, lattice, marks in ahead(_prepared(strips, height, background, tracing)):
-        arcs = trace_arcs(lattice, regions, arcs, first_row, budget=tracing.budget)
-        if generalization and marks is not None:
-            obstacles.add(marks)
+    for regions, strip in ahead(_walked(strips, height, background, tracing)):
+        arcs = join_strip(strip, regions, arcs, tracing.budget)
+        if generalization and strip.obstacles is not None:
+            obstacles.add(strip.obstacles)
             generalize(arcs, generalization, obstacles, tracing.budget)
-            obstacles.forget(min(arcs.first_open_row, first_row + len(marks)))
+            obstacles.forget(min(arcs.first_open_row, strip.first_row + len(strip.obstacles)))
         if sums:
             sums.add(next(coming), regions)
         still_open = regions.open
@@ -90,23 +89,24 @@ def trace_strips(
         if sums:
             polygons = replace(polygons, **sums.means(finished))
             sums.keep(still_open)
-        yield corners.add(polygons, finished, regions, arcs, first_row) if corners else polygons
+        yield corners.add(polygons, finished, regions, arcs, strip.first_row) if corners else polygons
         arcs = arcs.carry(still_open, tracing.budget)
 
 
-def _prepared(
+def _walked(
     strips: Iterable[NDArray[Any]], height: int, background: int, tracing: Tracing
-) -> Iterator[tuple[int, Regions, Lattice, NDArray[np.int64] | None]]:
-    """Yield what needs no arcs: the raster's row of each strip, its regions, its lattice, its obstacles if needed."""
+) -> Iterator[tuple[Regions, Strip]]:
+    """Yield the regions of each strip, joined to those above, and its borders, not joined yet."""
     regions: Regions | None = None
     for first_row, frame in framed(strips, background):
         above = Regions.none() if regions is None else regions.carry(regions.open)
-        bottom = first_row + len(frame) - 1 > height
-        regions, lattice = abreast(
+        top, bottom = first_row == 0, first_row + len(frame) - 1 > height
+        marked = tracing.generalization is not None
+        regions, strip = abreast(
             partial(find_regions, frame, background, above, first_row),
-            partial(Lattice.of, frame, top=first_row == 0, bottom=bottom),
+            partial(walk_strip, frame, first_row, top=top, bottom=bottom, obstacles=marked),
         )
-        yield first_row, regions, lattice, mark_obstacles(lattice) if tracing.generalization else None
+        yield regions, strip
 
 
 def _finished(regions: Regions, still_open: NDArray[np.bool_], codes: frozenset[int] | None) -> NDArray[np.int64]:

@@ -20,32 +20,30 @@ def walk_all(
     node_rows: Any,
     node_cols: Any,
     node_edges: Any,
-    base: int,
     starts: Any,
     ends: Any,
     firsts: Any,
     counts: Any,
     integrals: Any,
-    arcs: int,
     vertices: Any,
-    count: int,
     loops: Any,
-) -> tuple[int, int, int]:
-    """Walk every border of a strip, whose nodes are numbered from `base`; erase `bits` and `node_edges`.
+) -> tuple[int, int]:
+    """Walk every border of a strip; erase `bits` and `node_edges`. Return the counts of arcs and of loops.
 
-    Append to the arcs from number `arcs` on, to the vertices from number `count` on; return both counts, and that of
-    the loops. An arc that leaves the strip at lattice column c has -1 - 2 c at the bottom, -2 - 2 c at the top in place
-    of a slot. A ring without a node gets one, numbered after the others, at its upper left vertex; it goes east from
-    there. `loops` takes its (row, col).
+    `node_rows` are (row + 1,) offsets of the nodes. An arc that leaves the strip at lattice column c has -1 - 2 c at
+    the bottom, -2 - 2 c at the top in place of a slot. A ring without a node gets one, numbered after the others, at
+    its upper left vertex; it goes east from there. `loops` takes its (row, col).
     """
     rows = len(node_rows) - 1
     cols = len(bits) // rows
+    arcs = 0
+    count = np.int64(0)
     for col in range(cols):  # what comes in from above
         if bits[col] & 1:
             starts[arcs] = -2 - 2 * col
             firsts[arcs] = count
             row, out, edge, count, integral = _walk(bits, cols, first_row, _ABOVE, col, _SOUTH, vertices, count)
-            ends[arcs] = _end(node_rows, node_cols, node_edges, base, row, out, edge)
+            ends[arcs] = _end(node_rows, node_cols, node_edges, row, out, edge)
             counts[arcs] = count - firsts[arcs]
             integrals[arcs] = integral - col + (out if row < 0 else 0)  # an edge at the seam is counted above it
             arcs += 1
@@ -55,12 +53,12 @@ def walk_all(
                 if not (node_edges[node] >> edge) & 1:
                     continue
                 node_edges[node] &= ~(1 << edge)
-                starts[arcs] = 4 * (base + node) + edge
+                starts[arcs] = 4 * node + edge
                 firsts[arcs] = count
                 row, out, last, count, integrals[arcs] = _walk(
                     bits, cols, first_row, node_row, np.int64(node_cols[node]), edge, vertices, count
                 )
-                ends[arcs] = _end(node_rows, node_cols, node_edges, base, row, out, last)
+                ends[arcs] = _end(node_rows, node_cols, node_edges, row, out, last)
                 counts[arcs] = count - firsts[arcs]
                 arcs += 1
     for col in range(cols):  # from the bottom to the bottom
@@ -83,7 +81,7 @@ def walk_all(
             row, col = place // cols, place % cols
             loops[found, 0] = first_row + row
             loops[found, 1] = col
-            node = base + node_rows[rows] + found
+            node = node_rows[rows] + found
             starts[arcs] = 4 * node + 1
             ends[arcs] = 4 * node + 2
             firsts[arcs] = count
@@ -91,7 +89,7 @@ def walk_all(
             counts[arcs] = count - firsts[arcs]
             arcs += 1
             found += 1
-    return arcs, count, found
+    return arcs, found
 
 
 @njit(cache=True, nogil=True)
@@ -135,7 +133,7 @@ def _walk(
 
 
 @njit(cache=True, nogil=True)
-def _end(node_rows: Any, node_cols: Any, node_edges: Any, base: int, row: int, col: int, edge: int) -> int:
+def _end(node_rows: Any, node_cols: Any, node_edges: Any, row: int, col: int, edge: int) -> int:
     """Return the slot into which a walk came, and mark it as used; or the code of its column at the seam."""
     if row < 0:
         return -2 - 2 * col
@@ -149,4 +147,4 @@ def _end(node_rows: Any, node_cols: Any, node_edges: Any, base: int, row: int, c
         else:
             high = middle
     node_edges[low] &= ~(1 << (edge ^ 2))
-    return int(4 * (base + low) + (edge ^ 2))
+    return int(4 * low + (edge ^ 2))
