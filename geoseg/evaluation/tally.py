@@ -17,6 +17,9 @@ NONE = -(2**31)
 MOST_CODES = 1024
 """Codes of one raster; a raster that has more shows no classes."""
 
+_INVALID = 256
+"""Where a table of pairs of bytes counts what is not valid."""
+_ONE = np.ones(1, np.bool_)
 _LANES = 2
 """Tables that take turns: one cell would wait for its own last sum."""
 
@@ -84,8 +87,7 @@ def tally(
 
     `names` of reference and map, for the message of the SceneError where they hold no classes.
     """
-    plain = row_areas is None and reference is not None
-    if plain and _is_bytes(mapped) and reference is not None and _is_bytes(reference):
+    if row_areas is None and reference is not None and reference.data.dtype == mapped.data.dtype == np.uint8:
         return _bytes_tally(reference, mapped)
     columns, map_codes = mapped.indexed(names[1])
     if reference is None:
@@ -102,15 +104,16 @@ def tally(
     return _named(pixels, areas, reference_codes, map_codes)
 
 
-def _is_bytes(codes: Codes) -> bool:
-    return codes.data.dtype == np.uint8 and codes.valid is None
-
-
 def _bytes_tally(reference: Codes, mapped: Codes) -> Tally:
-    table = np.zeros((_LANES, 256 * 256), np.int64)
-    _count_bytes(np.ascontiguousarray(reference.data).ravel(), np.ascontiguousarray(mapped.data).ravel(), table)
-    codes = [np.where(np.arange(256) == each.nodata, NONE, np.arange(256)) for each in (reference, mapped)]
-    return _named(table.sum(axis=0).reshape(256, 256), None, *codes)
+    """Count pairs of bytes in a table of all that there can be; masked rasters need room for what is not valid."""
+    pair = reference, mapped
+    values = np.arange(_INVALID if all(each.valid is None for each in pair) else _INVALID + 1)
+    table = np.zeros((_LANES, len(values), len(values)), np.int64)
+    rows, cols = (np.ascontiguousarray(each.data).ravel() for each in pair)
+    in_reference, in_map = (_ONE if each.valid is None else each.valid.ravel() for each in pair)
+    _count_bytes(rows, cols, in_reference, in_map, table)
+    codes = [np.where((values == each.nodata) | (values >= _INVALID), NONE, values) for each in pair]
+    return _named(table.sum(axis=0), None, *codes)
 
 
 def _named(
@@ -129,11 +132,14 @@ def _named(
 
 
 @njit(cache=True, nogil=True)
-def _count_bytes(reference: Any, mapped: Any, table: Any) -> None:  # noqa: ANN401 - numba types the arrays
-    pairs = len(reference) // 2
-    for pair in range(pairs):
-        first = 2 * pair
-        table[0, (np.int64(reference[first]) << 8) | np.int64(mapped[first])] += 1
-        table[1, (np.int64(reference[first + 1]) << 8) | np.int64(mapped[first + 1])] += 1
-    for last in range(2 * pairs, len(reference)):
-        table[0, (np.int64(reference[last]) << 8) | np.int64(mapped[last])] += 1
+def _count_bytes(reference: Any, mapped: Any, in_reference: Any, in_map: Any, table: Any) -> None:  # noqa: ANN401
+    """Add each pixel to the table (lane, reference, map); a mask of one pixel says that all are valid."""
+    all_reference, all_map = len(in_reference) == 1, len(in_map) == 1
+    if all_reference and all_map:
+        for pixel in range(len(reference)):
+            table[pixel & 1, reference[pixel], mapped[pixel]] += 1
+        return
+    for pixel in range(len(reference)):
+        row = np.int64(reference[pixel]) if all_reference or in_reference[pixel] else np.int64(_INVALID)
+        col = np.int64(mapped[pixel]) if all_map or in_map[pixel] else np.int64(_INVALID)
+        table[pixel & 1, row, col] += 1
