@@ -124,7 +124,7 @@ def _ground_m(crs: CRS, transform: Affine, row: float, col: float) -> float | No
     Metres a degree on the WGS 84 ellipsoid: the usual series in cos(2 lat). None where WGS 84 cannot be reached
     (other bodies).
     """
-    corners = [transform * corner for corner in ((col, row), (col + 1, row), (col, row + 1))]
+    corners = [transform @ corner for corner in ((col, row), (col + 1, row), (col, row + 1))]
     xs, ys = [x for x, _ in corners], [y for _, y in corners]
     if not crs.is_geographic:
         try:

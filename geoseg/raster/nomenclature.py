@@ -5,6 +5,7 @@ from __future__ import annotations
 import colorsys
 import difflib
 import re
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -62,9 +63,9 @@ class Nomenclature:
 
     def of(self, code: int) -> NamedClass:
         """Return the class of a pixel value: as named, else `class 17` in the palette's or a colour of its own."""
-        for named in self.classes:
-            if named.code == code:
-                return named
+        place = bisect_left(self.classes, code, key=lambda named: named.code)
+        if place < len(self.classes) and self.classes[place].code == code:
+            return self.classes[place]
         return NamedClass(code, f"class {code}", self.palette.get(code) or distinct_color(code))
 
     def completed(self, codes: Iterable[int]) -> Nomenclature:

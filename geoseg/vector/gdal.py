@@ -44,10 +44,12 @@ def write_gdal(
     import pyogrio  # noqa: PLC0415 - half a second; the other formats do without it
 
     flow = _Flow(bounded(tables, layer, feature_bytes), layer)
+    batches = iter(flow)
+    next(batches)  # an interruption from here on is caught within it, not lost in Arrow's C stream
     try:
         with _settings(settings or {}), _plain(path) as target:
             pyogrio.write_arrow(
-                pa.RecordBatchReader.from_batches(schema(layer), flow),
+                pa.RecordBatchReader.from_batches(schema(layer), batches),
                 target,
                 layer=layer.name,
                 driver=driver,
@@ -91,8 +93,9 @@ class _Flow:
         self.failure: BaseException | None = None
         self.codes: set[int] = set()
 
-    def __iter__(self) -> Iterator[pa.RecordBatch]:
+    def __iter__(self) -> Iterator[pa.RecordBatch | None]:
         try:
+            yield None  # see above
             for table in self._tables:
                 self.codes.update(np.unique(table.polygons.codes).tolist())
                 yield record_batch(table, self._layer)

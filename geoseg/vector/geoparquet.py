@@ -25,18 +25,23 @@ _COMPRESSION = "zstd"
 
 def write_geoparquet(path: Path, layer: Layer, tables: Iterable[Table]) -> None:
     """Write GeoParquet, a row group for 65,536 features or 128 MiB. Raises OSError, and whatever the tables raise."""
-    import pyarrow.parquet as pq  # noqa: PLC0415 - a format that does without Arrow starts quicker
+    import pyarrow as pa  # noqa: PLC0415 - a format that does without Arrow starts quicker
+    import pyarrow.parquet as pq  # noqa: PLC0415 - see above
 
     columns = _columns(layer)
     plain = [name for name in columns.names if name not in (GEOMETRY, _BOX)]
     extent = np.array([np.inf, np.inf, -np.inf, -np.inf])
-    with pq.ParquetWriter(
-        path,
-        columns,
-        compression=_COMPRESSION,
-        use_dictionary=["code", "name"],
-        write_statistics=[*plain, *(f"{_BOX}.{side}" for side in _SIDES)],
-    ) as writer:
+    # Our own handle: the writer keeps its file open where closing fails, as on a full disk.
+    with (
+        pa.OSFile(str(path), "wb") as file,
+        pq.ParquetWriter(
+            file,
+            columns,
+            compression=_COMPRESSION,
+            use_dictionary=["code", "name"],
+            write_statistics=[*plain, *(f"{_BOX}.{side}" for side in _SIDES)],
+        ) as writer,
+    ):
         for group in _row_groups(_batches(tables, layer, columns, extent)):
             writer.write_table(group)
         writer.add_key_value_metadata({"geo": json.dumps(_metadata(layer, extent))})

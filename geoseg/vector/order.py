@@ -74,7 +74,7 @@ class Order:
         smooth: bool,
         min_area: float | str | None,
         connectivity: int,
-        classes: str | Sequence[str | int] | None,
+        classes: str | int | Sequence[str | int] | None,
         dissolve: bool,
         confidence: StrPath | None,
         legend: StrPath | Legend | Nomenclature | None,
@@ -104,7 +104,9 @@ class Order:
         tracing = Tracing(
             generalization=_generalization(geobox, simplify, method, smooth=smooth),
             corners=connectivity == 8 and not dissolve,
-            codes=None if classes is None else choose_classes(names, classes),
+            codes=None
+            if classes is None
+            else choose_classes(names, [classes] if isinstance(classes, int) else classes),
         )
         sieving = None if min_area is None else _sieving(geobox, min_area, connectivity)
         wanted = _crs(crs, layer.crs)

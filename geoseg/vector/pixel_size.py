@@ -44,7 +44,7 @@ class PixelSize:
         a, b, _, d, e, _ = tuple(geobox.transform)[:6]
         east, north = surface.matrix[0], surface.matrix[3]
         if surface.is_ellipsoid:
-            _, y = geobox.transform * (geobox.width_px / 2, geobox.height_px / 2)
+            _, y = geobox.transform @ (geobox.width_px / 2, geobox.height_px / 2)
             lat = min(max(y * north, -_NEAR_POLE), _NEAR_POLE)
             curvature = 1 - surface.eccentricity_sq * math.sin(lat) ** 2
             across = surface.semi_major_m / math.sqrt(curvature)

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from geoseg.errors import OutputError
+
+
+def _reserve(file: IO[bytes], size_bytes: int) -> None:
+    """Have the disk give the room now: a mapped file that does not get it later ends the process, not the run."""
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(file.fileno(), 0, size_bytes)
+    else:
+        file.truncate(size_bytes)
 
 
 def room(shape: tuple[int, ...], dtype: DTypeLike, budget: int) -> NDArray[Any]:
@@ -21,7 +30,7 @@ def room(shape: tuple[int, ...], dtype: DTypeLike, budget: int) -> NDArray[Any]:
         return np.empty(shape, dtype)
     try:
         with tempfile.TemporaryFile(prefix="geoseg-") as file:
-            file.truncate(size)
+            _reserve(file, size)
             mapped = np.memmap(file, dtype, "r+", shape=shape)
     except OSError as error:
         raise OutputError(

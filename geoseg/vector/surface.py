@@ -66,7 +66,7 @@ def _ellipsoid(crs: CRS) -> tuple[float, float]:
 
 def _check_latitudes(geobox: GeoBox, unit: float) -> None:
     """Refuse metres under a geographic CRS, a common mistake that would make every area 0."""
-    corners = [geobox.transform * (col, row) for col in (0, geobox.width_px) for row in (0, geobox.height_px)]
+    corners = [geobox.transform @ (col, row) for col in (0, geobox.width_px) for row in (0, geobox.height_px)]
     nearest = min((lat for _, lat in corners), key=abs)
     if abs(nearest) * unit > math.pi / 2 and len({lat > 0 for _, lat in corners}) == 1:
         raise SceneError(

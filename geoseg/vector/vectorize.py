@@ -39,7 +39,7 @@ def vectorize(
     smooth: bool = False,
     min_area: float | str | None = None,
     connectivity: int = 4,
-    classes: str | Sequence[str | int] | None = None,
+    classes: str | int | Sequence[str | int] | None = None,
     dissolve: bool = False,
     confidence: StrPath | None = None,
     legend: StrPath | Legend | Nomenclature | None = None,
