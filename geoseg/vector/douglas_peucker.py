@@ -54,15 +54,14 @@ def douglas_peucker(
         size = 1  # of the stack of stops: stretches still to do end there, each begins where the one before it ends
         stops[0] = count + 1
         begin = 0
-        if a == b:  # a ring has three corners: two chords from its node, and one of them split
+        if a == b:  # a ring has four corners where it can: a pixel stays a square
             far, _ = _farthest(matrix, rows, cols, 0, count + 1)
-            before, off_before = _farthest(matrix, rows, cols, 0, far)
-            after, off_after = _farthest(matrix, rows, cols, far, count + 1)
-            if off_before >= off_after:
-                stops[1], stops[2] = far, before
-            else:
-                stops[1], stops[2] = after, far
-            size = 3
+            before, _ = _farthest(matrix, rows, cols, 0, far)
+            after, _ = _farthest(matrix, rows, cols, far, count + 1)
+            for corner in (after, far, before):
+                if corner > 0:
+                    stops[size] = corner
+                    size += 1
         at = first
         while size > 0:
             end = stops[size - 1]

@@ -56,7 +56,7 @@ def visvalingam(
             links[i, 1] = i + 1
             known, lowest = _enter(rows, cols, links, entries, queues, limit, i, known, lowest)
         left = count
-        least = 2 if a == b else 0 if straight[arc] else 1  # a ring has three corners
+        least = 3 if a == b else 0 if straight[arc] else 1  # a ring has four corners: a pixel stays a square
         while lowest < len(queues):
             entry = queues[lowest, 0]
             if entry < 0:
