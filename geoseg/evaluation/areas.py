@@ -102,7 +102,7 @@ class Areas:
         total = float(mapped[strata].sum())
         weight = np.where(strata, mapped, 0) / total
         shares = _rows(counts if weights is None else weights.T)
-        missed = np.ones(len(drawn)) if population is None else 1 - drawn / np.maximum(population, drawn)
+        missed = np.ones(len(drawn)) if population is None else 1 - drawn / np.maximum(np.maximum(population, drawn), 1)
         figures = _Estimate(weight, shares, _spread(shares, drawn, missed, strata))
         classes = tuple(
             ClassArea(code, name, int(drawn[i]), float(mapped[i]), *figures.of_class(i, total))

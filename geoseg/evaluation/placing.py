@@ -118,14 +118,14 @@ def _is_placed(geobox: GeoBox) -> bool:
 
 def _shift(theirs: GeoBox, grid: GeoBox) -> tuple[int, int] | None:
     """Return the rows and columns from the first pixel of theirs to that of the grid, if they are whole."""
-    ours_in_theirs = ~theirs.transform * grid.transform
+    ours_in_theirs = ~theirs.transform @ grid.transform
     col, row = ours_in_theirs.c, ours_in_theirs.f
     if not (math.isfinite(col) and math.isfinite(row)):
         return None
     whole = Affine.translation(round(col), round(row))
     height, width = grid.shape
     corners = [(0, 0), (width, 0), (0, height), (width, height)]
-    apart = [np.abs(np.subtract(ours_in_theirs * corner, whole * corner)).max() for corner in corners]
+    apart = [np.abs(np.subtract(ours_in_theirs @ corner, whole @ corner)).max() for corner in corners]
     return (round(row), round(col)) if max(apart) <= _SAME_PX else None
 
 

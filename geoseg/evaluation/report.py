@@ -17,7 +17,7 @@ from geoseg.evaluation.calibration import Calibration
 from geoseg.evaluation.evaluation import Evaluation
 from geoseg.evaluation.markdown import to_markdown
 from geoseg.evaluation.matrix_picture import draw_matrix
-from geoseg.raster.durable import output_error, probe_writable, sync_folder, write_durably
+from geoseg.raster.durable import output_error, probe_writable, replace_durably, sync_folder, write_durably
 
 FILES = ("metrics.json", "classes.csv", "confusion.csv", "report.md", "confusion.png", "areas.csv", "calibration.csv")
 """What a report may hold; all else in the folder is somebody else's."""
@@ -26,7 +26,7 @@ FILES = ("metrics.json", "classes.csv", "confusion.csv", "report.md", "confusion
 def check_folder(folder: str | os.PathLike[str], *, overwrite: bool) -> Path:
     """Return the folder of a report if it can be made. Raises OutputError, as for one that holds anything."""
     path = Path(probe_writable(Path(folder) / FILES[0])).parent
-    path = path.resolve() if path.is_symlink() else path
+    path = path.resolve() if path.is_symlink() else path.absolute()
     try:
         held = sorted(entry.name for entry in path.iterdir()) if path.is_dir() else []
     except OSError as error:
@@ -51,8 +51,9 @@ def write_report(
 ) -> Path:
     """Write metrics.json, classes.csv, confusion.csv, report.md, confusion.png, and areas.csv or calibration.csv.
 
-    The folder appears with all of them. With `overwrite` one that is there is replaced as a whole; files in it that are
-    no report's are kept. Without matplotlib there is no picture, and `announce` says so. Raises OutputError.
+    The folder appears with all of them. With `overwrite` an older report is replaced as a whole; in a folder that holds
+    other files too these are kept, and the report's replaced one by one. Without matplotlib there is no
+    picture, and `announce` says so. Raises OutputError.
     """
     target = check_folder(folder, overwrite=overwrite)
     made = target.with_name(f".geoseg-{uuid.uuid4().hex}")
@@ -79,11 +80,24 @@ def _draw(found: Evaluation, target: Path, announce: Callable[[str], None]) -> N
 
 
 def _put(made: Path, target: Path) -> None:
-    """Rename the finished folder to its place; what was there before is moved away first, and what is not ours back."""
+    """Rename the finished folder to its place; the older report is moved away first.
+
+    Among other people's files the report's are replaced one by one, each whole: theirs are never moved.
+    """
     if not target.exists():
         made.rename(target)
-        sync_folder(target.parent)
-        return
+    elif any(entry.name not in FILES for entry in target.iterdir()):
+        for name in FILES:
+            if (made / name).exists():
+                replace_durably(made / name, target / name)
+            else:
+                (target / name).unlink(missing_ok=True)
+    else:
+        _swap(made, target)
+    sync_folder(target.parent)
+
+
+def _swap(made: Path, target: Path) -> None:
     before = target.with_name(f".geoseg-{uuid.uuid4().hex}")
     target.rename(before)
     try:
@@ -91,10 +105,6 @@ def _put(made: Path, target: Path) -> None:
     except OSError:
         before.rename(target)
         raise
-    for entry in before.iterdir():
-        if entry.name not in FILES:
-            entry.rename(target / entry.name)
-    sync_folder(target.parent)
     shutil.rmtree(before, ignore_errors=True)
 
 

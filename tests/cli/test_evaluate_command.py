@@ -1,0 +1,124 @@
+"""`geoseg evaluate`: what is typed arrives, what is found is said, what is wrong is one line."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import Result
+
+import geoseg
+from geoseg.evaluation.confusion import ConfusionMatrix
+from geoseg.evaluation.evaluation import Evaluation
+from geoseg.legend import DEEPGLOBE
+from tests.evaluation.rasters import UTM, patches, write, wrong
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def seen(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Put a stand-in in the place of the verb; return what it was given."""
+    given: dict[str, Any] = {}
+    pixels = np.arange(7, dtype=np.uint8)
+
+    def verb(landcover: str, reference: str | None, **knobs: Any) -> Evaluation:
+        given.update(knobs, landcover=landcover, reference=reference)
+        return Evaluation.of(landcover, "truth", ConfusionMatrix.from_arrays(pixels, pixels, DEEPGLOBE))
+
+    module = ModuleType("geoseg.evaluation.evaluate")
+    module.evaluate = verb  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    return given
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> tuple[Path, Path]:
+    truth = patches(0, 60, 80)
+    return (
+        write(tmp_path / "map.tif", wrong(1, truth), legend=DEEPGLOBE, **UTM),
+        write(tmp_path / "truth.tif", truth, legend=DEEPGLOBE, **UTM),
+    )
+
+
+def test_knobs_not_given_are_left_to_the_library(run: Run, seen: dict[str, Any]) -> None:
+    result = run("evaluate", "map.tif", "truth.tif")
+    assert result.exit_code == 0, result.stderr
+    assert set(seen) == {"landcover", "reference", "progress", "announce"}
+
+
+def test_knobs_given_arrive(run: Run, seen: dict[str, Any]) -> None:
+    result = run(
+        "evaluate", "map.tif", "truth.tif", "--report", "report", "--areas", "--sample", "points.gpkg", "--column",
+        "class", "--classes", "water,0", "--ignore", "unknown,9", "--ignore", "Developed, Open Space", "--legend",
+        "l.csv", "--reference-legend", "r.csv", "--confidence", "c.tif", "--overwrite",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.stderr
+    seen.pop("progress")
+    seen.pop("announce")
+    assert seen == {
+        "landcover": "map.tif", "reference": "truth.tif", "report": "report", "areas": True, "sample": "points.gpkg",
+        "column": "class", "classes": "water,0", "ignore": ("unknown,9", "Developed, Open Space"), "legend": "l.csv",
+        "reference_legend": "r.csv", "confidence": "c.tif", "overwrite": True,
+    }  # fmt: skip
+
+
+def test_the_table_goes_to_stdout(run: Run, pair: tuple[Path, Path], tmp_path: Path) -> None:
+    result = run("evaluate", *pair, "--report", tmp_path / "report")
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout == (tmp_path / "report" / "report.md").read_text()
+    assert f"wrote {tmp_path / 'report'}: 0.0 Mpx in" in result.stderr
+
+
+def test_json_is_all_there_is_on_stdout(run: Run, pair: tuple[Path, Path]) -> None:
+    result = run("evaluate", *pair, "--json", "--areas")
+    found = geoseg.evaluate(*pair, areas=True)
+    assert json.loads(result.stdout) == found.to_json()
+
+
+def test_quiet_says_nothing(run: Run, pair: tuple[Path, Path], tmp_path: Path) -> None:
+    result = run("evaluate", *pair, "--quiet", "--report", tmp_path / "report")
+    assert (result.exit_code, result.output) == (0, "")
+    assert (tmp_path / "report" / "metrics.json").exists()
+
+
+def test_an_interruption_says_that_nothing_is_there(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def verb(*_args: Any, **_knobs: Any) -> None:
+        raise KeyboardInterrupt
+
+    module = ModuleType("geoseg.evaluation.evaluate")
+    module.evaluate = verb  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    result = run("evaluate", "map.tif", "truth.tif", "--report", "report")
+    assert result.exit_code == 1
+    assert result.stderr == "geoseg: error: interrupted; no report was written\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (("nothing.tif", "truth.tif"), 1, "nothing.tif: no such file"),
+        (("map.tif",), 2, "got neither"),
+        (("map.tif", "truth.tif", "--classes", "sea"), 2, "no class is called 'sea'"),
+        (("map.tif", "truth.tif", "--report", "map.tif"), 1, "cannot write map.tif"),
+        (("map.tif", "truth.tif", "--sample", "points.csv", "--areas"), 1, "points.csv: no such file"),
+        (("map.tif", "truth.tif", "--legend", "none.csv"), 2, "--legend none.csv cannot be read"),
+        (("map.tif", "truth.tif", "--nonsense"), 2, "No such option"),
+    ],
+)
+@pytest.mark.usefixtures("pair")
+def test_failures_are_one_line(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], code: int, words: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = run("evaluate", *arguments)
+    assert result.exit_code == code
+    assert result.stderr.startswith("geoseg: error: ")
+    assert result.stderr.count("\n") == 1
+    assert words in result.stderr

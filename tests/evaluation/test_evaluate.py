@@ -1,0 +1,417 @@
+"""The verb: any grids, any codes, nodata, tiles; against numpy, rasterio, scikit-learn and pyproj."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rasterio
+from affine import Affine
+from numpy.typing import NDArray
+from pyproj import Geod
+from rasterio.warp import Resampling, reproject
+from sklearn.metrics import confusion_matrix
+
+import geoseg
+from geoseg.errors import GeosegWarning, SceneError, UsageError
+from geoseg.evaluation import count
+from geoseg.evaluation.evaluate import evaluate
+from geoseg.legend import DEEPGLOBE, LandCover, Legend
+from tests.evaluation.rasters import NODATA, UTM, patches, write, wrong
+
+Pixels = NDArray[Any]
+SHAPE = (150, 210)
+
+
+@pytest.fixture
+def small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(count, "_TILE_PX", 64 * 64)
+
+
+def both(tmp_path: Path, mapped: Pixels, reference: Pixels, **options: Any) -> tuple[Path, Path]:
+    return (
+        write(tmp_path / "map.tif", mapped, **{**UTM, **options}),
+        write(tmp_path / "reference.tif", reference, **{**UTM, **options}),
+    )
+
+
+def counts(reference: Pixels, mapped: Pixels, valid: Pixels | None = None, codes: Any = None) -> Pixels:
+    there = np.ones(mapped.shape, bool) if valid is None else valid
+    codes = sorted(set(np.unique(mapped[there])) | set(np.unique(reference[there]))) if codes is None else codes
+    found: Pixels = confusion_matrix(reference[there], mapped[there], labels=codes)
+    return found
+
+
+@pytest.mark.usefixtures("small_tiles")
+@pytest.mark.parametrize("blocks", [{}, {"tiled": True, "blockxsize": 32, "blockysize": 16}])
+def test_nodata_of_either_never_counts_and_is_said(tmp_path: Path, blocks: dict[str, Any]) -> None:
+    reference = patches(0, *SHAPE)
+    mapped = wrong(1, reference)
+    mapped[:5], reference[:, :7] = NODATA, NODATA
+    found = evaluate(*both(tmp_path, mapped, reference, **blocks))
+    valid = (mapped != NODATA) & (reference != NODATA)
+    np.testing.assert_array_equal(found.matrix.counts, counts(reference, mapped, valid))
+    assert found.left_out.no_map == (mapped == NODATA).sum()
+    assert found.left_out.no_reference == ((mapped != NODATA) & (reference == NODATA)).sum()
+    assert found.metrics.pixels + found.left_out.total == mapped.size
+
+
+@pytest.mark.parametrize("dtype", ["int16", "uint16", "int32", "uint8"])
+def test_any_integers(tmp_path: Path, dtype: str) -> None:
+    codes = {"int16": (-5, 111, 312, 999), "uint16": (1, 300, 60_000, 7), "int32": (-70_000, 5, 9, 1 << 20)}
+    chosen = np.array(codes.get(dtype, (0, 1, 128, 254)))
+    reference = chosen[patches(2, *SHAPE)].astype(dtype)
+    mapped = chosen[wrong(3, patches(2, *SHAPE))].astype(dtype)
+    found = evaluate(*both(tmp_path, mapped, reference, nodata=None))
+    assert found.matrix.codes == tuple(sorted(chosen.tolist()))
+    np.testing.assert_array_equal(found.matrix.counts, counts(reference, mapped))
+
+
+def test_masks_beside_the_nodata_value(tmp_path: Path) -> None:
+    reference = patches(4, *SHAPE)
+    mapped = wrong(5, reference)
+    paths = both(tmp_path, mapped, reference, nodata=None)
+    masked = np.random.default_rng(6).random(SHAPE) < 0.3
+    for path, mask in zip(paths, (~masked, np.fliplr(~masked)), strict=True):
+        with rasterio.open(path, "r+") as file:
+            file.write_mask(mask)
+    found = evaluate(*paths)
+    np.testing.assert_array_equal(found.matrix.counts, counts(reference, mapped, ~masked & np.fliplr(~masked)))
+
+
+@pytest.mark.usefixtures("small_tiles")
+@pytest.mark.parametrize(("rows", "cols"), [(0, 0), (13, -20), (-30, 41)])
+def test_a_reference_moved_by_whole_pixels_is_read_and_not_warped(tmp_path: Path, rows: int, cols: int) -> None:
+    truth = patches(7, 400, 400)
+    mapped = wrong(8, truth[100 : 100 + SHAPE[0], 100 : 100 + SHAPE[1]])
+    there = truth[100 + rows : 200 + rows, 100 + cols : 220 + cols]
+    moved = UTM["transform"] @ Affine.translation(cols, rows)
+    first = write(tmp_path / "map.tif", mapped, **UTM)
+    second = write(tmp_path / "reference.tif", there, **{**UTM, "transform": moved}, nodata=None)
+    said: list[str] = []
+    found = evaluate(first, second, announce=said.append)
+    laid = np.full(SHAPE, 99, np.uint8)
+    top, left = max(rows, 0), max(cols, 0)
+    part = there[top - rows : SHAPE[0] - rows, left - cols : SHAPE[1] - cols]
+    laid[top : top + part.shape[0], left : left + part.shape[1]] = part
+    np.testing.assert_array_equal(found.matrix.counts, counts(laid, mapped, laid != 99))
+    assert found.left_out.no_reference == (laid == 99).sum()
+    assert not said
+
+
+@pytest.mark.usefixtures("small_tiles")
+@pytest.mark.parametrize("nodata", [NODATA, None])
+@pytest.mark.parametrize(
+    ("crs", "transform"),
+    [
+        ("EPSG:32631", Affine(7, 0, 400_100, 0, -7, 4_999_900)),
+        ("EPSG:4326", Affine(0.0001, 0, 1.745, 0, -0.0001, 45.145)),
+        ("EPSG:3857", Affine(12, 4, 191_900, 4, -12, 5_644_600)),
+    ],
+)
+def test_another_grid_is_warped_by_nearest_neighbour(
+    tmp_path: Path, crs: str, transform: Affine, nodata: int | None
+) -> None:
+    truth = patches(9, 260, 260, side=13)
+    if nodata is not None:
+        truth[40:60] = nodata
+    reference = write(tmp_path / "reference.tif", truth, crs=crs, transform=transform, nodata=nodata)
+    laid = np.full(SHAPE, 99, np.uint8)
+    place = {"src_transform": transform, "src_crs": crs, "dst_transform": UTM["transform"], "dst_crs": UTM["crs"]}
+    options = {"resampling": Resampling.nearest, "src_nodata": nodata, "dst_nodata": 99, "init_dest_nodata": True}
+    reproject(truth, laid, **place, **options, tolerance=0)
+    mapped = wrong(10, np.where(laid == 99, 0, laid))
+    said: list[str] = []
+    found = evaluate(write(tmp_path / "map.tif", mapped, **UTM), reference, announce=said.append)
+    wanted = counts(laid, mapped, laid != 99, found.matrix.codes)
+    assert 0 < (laid != 99).sum() < laid.size
+    assert np.abs(found.matrix.counts - wanted).sum() <= 0.002 * laid.size
+    assert "nearest neighbour" in said[0]
+    assert (crs in said[0]) == (crs != "EPSG:32631")
+    assert said[0] in found.notes
+
+
+def test_neither_tiles_nor_threads_change_anything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reference = patches(11, *SHAPE)
+    place = {"crs": "EPSG:4326", "transform": Affine(0.001, 0, 5, 0, -0.002, 60)}
+    paths = both(tmp_path, wrong(12, reference), reference, **place, tiled=True, blockxsize=16, blockysize=16)
+    found = []
+    for tile_px in (16 * 16, 48 * 48, 2**21):
+        monkeypatch.setattr(count, "_TILE_PX", tile_px)
+        found += [evaluate(*paths, areas=True, threads=threads) for threads in (1, 3)]
+    assert all(each.matrix == found[0].matrix for each in found)
+    for one, other in zip(found[::2], found[1::2], strict=True):
+        assert one.areas == other.areas
+    for each in found:
+        assert each.areas is not None
+        assert found[0].areas is not None
+        wanted = [area.area for area in found[0].areas.classes]
+        np.testing.assert_allclose([area.area for area in each.areas.classes], wanted, rtol=1e-12)
+
+
+def legend(*names: str, start: int = 0) -> Legend:
+    return Legend(tuple(LandCover(start + i, name, (i, i, i)) for i, name in enumerate(names)))
+
+
+def test_classes_are_matched_by_name_where_both_have_names(tmp_path: Path) -> None:
+    truth = patches(13, *SHAPE, codes=(0, 1, 2))
+    guess = wrong(14, truth)
+    mapped = write(tmp_path / "map.tif", guess, legend=legend("water", "forest land", "Urban"), **UTM)
+    ours_in_theirs = np.array([12, 10, 11], np.uint8)
+    theirs = legend("forest_land", "urban", "WATER", start=10)
+    reference = write(tmp_path / "reference.tif", ours_in_theirs[truth], legend=theirs, **UTM)
+    found = evaluate(mapped, reference)
+    assert found.matrix.names == ("water", "forest land", "Urban")
+    np.testing.assert_array_equal(found.matrix.counts, counts(truth, guess))
+
+
+def test_a_class_that_only_one_of_them_has_is_an_error_and_said(tmp_path: Path) -> None:
+    truth = patches(15, *SHAPE, codes=(0, 1, 2))
+    mapped = write(tmp_path / "map.tif", np.minimum(truth, 1), legend=legend("water", "forest"), **UTM)
+    theirs = legend("forest", "water", "bog")  # 0 and 1 the other way round; code 2 is bog
+    swapped = np.array([1, 0, 2], np.uint8)[truth]
+    reference = write(tmp_path / "reference.tif", swapped, legend=theirs, **UTM)
+    said: list[str] = []
+    found = evaluate(mapped, reference, announce=said.append)
+    assert dict(found.matrix) == {0: "water", 1: "forest", 2: "bog"}
+    assert found.metrics.classes[2].iou == 0
+    assert found.matrix.counts[2].tolist() == [0, (truth == 2).sum(), 0]
+    assert said == ["the legends differ, pixels of these are errors: only the reference has bog"]
+    without = evaluate(mapped, reference, ignore="bog")
+    assert without.metrics.overall_accuracy == 1
+    assert without.left_out.ignored == (truth == 2).sum()
+
+
+def test_a_code_without_name_is_a_class_of_its_own_raster(tmp_path: Path) -> None:
+    truth = patches(16, *SHAPE, codes=(0, 1))
+    mapped = write(tmp_path / "map.tif", truth, legend=legend("water", "forest"), **UTM)
+    shifted = np.where(truth == 0, 1, 7).astype(np.uint8)  # water is 1, and 7 has no name
+    reference = write(tmp_path / "reference.tif", shifted, legend=legend("bog", "water"), **UTM)
+    found = evaluate(mapped, reference)
+    assert found.matrix.names == ("water", "forest", "class 7")
+    assert found.matrix.counts.tolist() == [[(truth == 0).sum(), 0, 0], [0, 0, 0], [0, (truth == 1).sum(), 0]]
+
+
+def test_legends_given_in_files(tmp_path: Path) -> None:
+    truth = patches(17, *SHAPE, codes=(0, 1, 2))
+    paths = both(tmp_path, wrong(18, truth), np.array([30, 10, 20], np.uint8)[truth])
+    ours, theirs = tmp_path / "ours.csv", tmp_path / "theirs.csv"
+    ours.write_text("code,name\n0,water\n1,forest\n2,town\n")
+    theirs.write_text("code,name\n10,forest\n20,town\n30,water\n")
+    found = evaluate(*paths, legend=ours, reference_legend=theirs)
+    np.testing.assert_array_equal(found.matrix.counts, counts(truth, wrong(18, truth)))
+    assert found.matrix.names == ("water", "forest", "town")
+    by_code = evaluate(*paths, legend=ours)
+    assert by_code.metrics.overall_accuracy == 0
+    assert by_code.matrix.names == ("water", "forest", "town", "class 10", "class 20", "class 30")
+
+
+def test_legends_without_a_class_in_common_are_refused(tmp_path: Path) -> None:
+    truth = patches(19, *SHAPE, codes=(0, 1))
+    mapped = write(tmp_path / "map.tif", truth, legend=legend("water", "forest"), **UTM)
+    reference = write(tmp_path / "reference.tif", truth, legend=legend("eau", "bois"), **UTM)
+    with pytest.raises(
+        UsageError, match=r"share no class: the map has water \(0\), forest \(1\), the reference has eau"
+    ):
+        evaluate(mapped, reference)
+
+
+def test_ignored_by_code_and_by_name(tmp_path: Path) -> None:
+    truth = patches(20, *SHAPE, codes=(0, 1, 6))
+    guess = wrong(21, truth)
+    paths = (
+        write(tmp_path / "map.tif", guess, legend=DEEPGLOBE, **UTM),
+        write(tmp_path / "reference.tif", truth, legend=DEEPGLOBE, **UTM),
+    )
+    kept = (truth != 6) & (guess != 6)
+    for ignore in ("unknown", "6", ["Unknown"], [6]):
+        found = evaluate(*paths, ignore=ignore)
+        np.testing.assert_array_equal(found.matrix.counts, counts(truth, guess, kept, range(6)))
+        assert found.left_out.ignored == (~kept).sum()
+    with pytest.raises(UsageError, match="--ignore: no class is called 'bog'"):
+        evaluate(*paths, ignore="bog")
+
+
+def test_a_code_to_ignore_that_is_two_classes_is_refused(tmp_path: Path) -> None:
+    truth = patches(22, *SHAPE, codes=(0, 1))
+    mapped = write(tmp_path / "map.tif", truth, legend=legend("water", "forest"), **UTM)
+    reference = write(tmp_path / "reference.tif", truth, legend=legend("forest", "water"), **UTM)
+    with pytest.raises(UsageError, match="--ignore 0: that is water in the map and forest in the reference"):
+        evaluate(mapped, reference, ignore="0")
+
+
+def test_some_classes_alone(tmp_path: Path) -> None:
+    truth = patches(23, *SHAPE)
+    guess = wrong(24, truth)
+    paths = (write(tmp_path / "map.tif", guess, legend=DEEPGLOBE, **UTM), write(tmp_path / "ref.tif", truth, **UTM))
+    whole = evaluate(*paths, areas=True)
+    found = evaluate(*paths, classes="rangeland,0", areas=True)
+    assert found.matrix.names == ("urban_land", "rangeland", "other classes")
+    assert found.metrics.classes[1].iou == whole.metrics.classes[2].iou
+    assert found.areas is not None
+    assert whole.areas is not None
+    assert found.areas.classes == (whole.areas.classes[0], whole.areas.classes[2])
+    with pytest.raises(UsageError, match="did you mean 'water'"):
+        evaluate(*paths, classes="watr")
+
+
+def test_confidence(tmp_path: Path) -> None:
+    truth = patches(25, *SHAPE)
+    guess = wrong(26, truth)
+    percent = np.random.default_rng(27).integers(40, 101, SHAPE).astype(np.uint8)
+    percent[:9], truth[:, :3] = NODATA, NODATA
+    paths = both(tmp_path, guess, truth)
+    found = evaluate(*paths, confidence=write(tmp_path / "c.tif", percent, **UTM))
+    counted = (percent != NODATA) & (truth != NODATA)
+    bins = np.ceil(percent[counted] / 10).astype(int) - 1
+    right = (truth == guess)[counted]
+    error = sum(
+        abs(right[bins == i].mean() - percent[counted][bins == i].mean() / 100) * (bins == i).mean()
+        for i in np.unique(bins)
+    )
+    assert found.calibration is not None
+    assert found.calibration.pixels == counted.sum()
+    assert found.calibration.error == pytest.approx(error)
+    fractions = np.where(percent == NODATA, np.nan, percent / 100).astype(np.float32)
+    again = evaluate(*paths, confidence=write(tmp_path / "f.tif", fractions, nodata=np.nan, **UTM))
+    assert again.calibration is not None
+    assert again.calibration.error == pytest.approx(error, abs=1e-6)
+    with pytest.raises(SceneError, match="another grid"):
+        evaluate(*paths, confidence=write(tmp_path / "g.tif", percent[1:], **UTM))
+
+
+def test_areas_of_a_census_are_those_on_the_ellipsoid(tmp_path: Path) -> None:
+    truth = patches(28, 40, 30, codes=(0, 1, 2))
+    transform = Affine(0.5, 0, -3, 0, -0.5, 62)
+    paths = both(tmp_path, wrong(29, truth), truth, crs="EPSG:4326", transform=transform)
+    found = evaluate(*paths, areas=True)
+    geod = Geod(ellps="WGS84")
+    rows = []
+    for row in range(40):
+        top, bottom = 62 - 0.5 * row, 61.5 - 0.5 * row
+        # parallels are no great circles: many short steps
+        lons = np.linspace(0, 0.5, 400)
+        ring = [*zip(lons, np.full(400, bottom), strict=True), *zip(lons[::-1], np.full(400, top), strict=True)]
+        rows.append(abs(geod.polygon_area_perimeter(*zip(*ring, strict=True))[0]))
+    weights = np.repeat(np.array(rows)[:, None], 30, axis=1)
+    assert found.areas is not None
+    for each in found.areas.classes:
+        assert each.area == pytest.approx(weights[truth == each.code].sum(), rel=1e-7)
+        assert each.mapped == pytest.approx(weights[wrong(29, truth) == each.code].sum(), rel=1e-7)
+        assert each.standard_error == 0
+    assert found.areas.total == pytest.approx(weights.sum(), rel=1e-7)
+
+
+def test_areas_from_half_the_map_are_of_the_whole(tmp_path: Path) -> None:
+    truth = patches(30, *SHAPE, codes=(0, 1, 2), side=3)
+    guess = wrong(31, truth, 0.3)
+    sample = np.where(np.random.default_rng(32).random(SHAPE) < 0.5, truth, NODATA).astype(np.uint8)
+    said: list[str] = []
+    found = evaluate(*both(tmp_path, guess, sample), areas=True, announce=said.append)
+    assert found.areas is not None
+    assert found.areas.total == truth.size * 100
+    for each in found.areas.classes:
+        assert each.low <= (truth == each.code).sum() * 100 <= each.high
+        assert each.mapped == (guess == each.code).sum() * 100
+    assert any("no random sample" in line for line in said)
+
+
+def test_areas_without_a_place_are_in_pixels(tmp_path: Path) -> None:
+    truth = patches(33, *SHAPE)
+    paths = write(tmp_path / "a.tif", truth), write(tmp_path / "b.tif", truth)
+    found = evaluate(*paths, areas=True)
+    assert found.areas is not None
+    assert found.areas.unit == "px"
+    assert [each.area for each in found.areas.classes] == np.bincount(truth.ravel()).tolist()
+
+
+def test_web_mercator_is_warned_of(tmp_path: Path) -> None:
+    truth = patches(34, *SHAPE)
+    place = {"crs": "EPSG:3857", "transform": Affine(10, 0, 0, 0, -10, 8_000_000)}
+    with pytest.warns(GeosegWarning, match="equal-area"):
+        evaluate(*both(tmp_path, truth, truth, **place), areas=True)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"transform": Affine(10, 0, 900_000, 0, -10, 5_000_000)}, "do not overlap"),
+        ({"crs": "EPSG:32655"}, "do not overlap"),
+        ({"crs": None, "transform": Affine.identity(), "pixels": patches(0, 9, 9)}, "georeference them"),
+        ({"pixels": np.zeros((2, *SHAPE), np.uint8)}, "has 2 bands"),
+        ({"pixels": np.zeros(SHAPE, np.float32)}, "holds float32"),
+        ({"pixels": np.full(SHAPE, NODATA, np.uint8)}, "nothing to compare"),
+        ({"pixels": np.arange(SHAPE[0] * SHAPE[1]).reshape(SHAPE).astype(np.int32)}, "more than 1024 codes"),
+    ],
+)
+def test_rasters_that_cannot_be_compared(tmp_path: Path, change: dict[str, Any], words: str) -> None:
+    mapped = write(tmp_path / "map.tif", patches(0, *SHAPE), **UTM)
+    pixels = change.pop("pixels", patches(0, *SHAPE))
+    reference = write(tmp_path / "reference.tif", pixels, **{**UTM, **change})
+    with pytest.raises(SceneError, match=words) as caught:
+        evaluate(mapped, reference, tmp_path / "report")
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "report").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"reference": None}, "got neither"),
+        ({"sample": "points.csv"}, "add --areas"),
+        ({"column": "class"}, "--column is one of a --sample"),
+        ({"reference": None, "sample": "points.csv", "confidence": "c.tif"}, "--confidence needs a reference"),
+    ],
+)
+def test_options_that_cannot_be_right(options: dict[str, Any], words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        evaluate("map.tif", **{"reference": "reference.tif", **options})
+
+
+def test_a_damaged_tile_is_one_line(tmp_path: Path) -> None:
+    truth = patches(35, 512, 512)
+    mapped, reference = both(tmp_path, truth, truth, tiled=True, blockxsize=64, blockysize=64, compress="deflate")
+    content = bytearray(reference.read_bytes())
+    content[len(content) // 2 :] = b"\xff" * (len(content) - len(content) // 2)
+    reference.write_bytes(content)
+    with pytest.raises(SceneError, match=r"cannot read .*reference.tif") as caught:
+        evaluate(mapped, reference)
+    assert "\n" not in str(caught.value)
+
+
+def test_progress_ends_with_all_pixels(tmp_path: Path) -> None:
+    truth = patches(36, *SHAPE)
+    seen: list[geoseg.Progress] = []
+    evaluate(*both(tmp_path, truth, truth), progress=seen.append)
+    assert (seen[-1].pixels_done, seen[-1].pieces_done) == (truth.size, seen[-1].pieces_total)
+
+
+def test_neither_torch_nor_matplotlib_is_loaded(tmp_path: Path) -> None:
+    truth = patches(37, *SHAPE)
+    paths = both(tmp_path, truth, truth)
+    program = (
+        "import sys, geoseg; geoseg.evaluate(*sys.argv[1:]); "
+        "print([name for name in ('torch', 'matplotlib', 'pandas', 'sklearn') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", program, *map(str, paths)], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_the_map_of_a_real_reference(shared_data: Path, tmp_path: Path) -> None:
+    """Prove that one's own truth, as an image without place, is right everywhere."""
+    masks = sorted((shared_data / "deepglobe").rglob("*_mask.png"))
+    if not masks:
+        pytest.skip("no DeepGlobe masks here")
+    with rasterio.open(masks[0]) as file:
+        colors = file.read()[:, ::4, ::4]
+    codes = np.full(colors.shape[1:], NODATA, np.uint8)
+    for cover in DEEPGLOBE:
+        codes[np.all(colors == np.array(cover.color)[:, None, None], axis=0)] = cover.code
+    path = write(tmp_path / "truth.tif", codes, legend=DEEPGLOBE)
+    found = evaluate(path, path)
+    assert found.metrics.overall_accuracy == 1
+    assert found.matrix.map_px.tolist() == [(codes == code).sum() for code in range(7)]

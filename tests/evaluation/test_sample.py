@@ -1,0 +1,192 @@
+"""Points with the truth: where they are found, what they are called, what they say of areas."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import geopandas
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from pyproj import Transformer
+
+from geoseg.errors import SceneError, UsageError
+from geoseg.evaluation.areas import Areas
+from geoseg.evaluation.confusion import ConfusionMatrix
+from geoseg.evaluation.evaluate import evaluate
+from geoseg.legend import DEEPGLOBE
+from tests.evaluation.rasters import NODATA, UTM, patches, write, wrong
+
+SHAPE = (300, 200)
+CODES = (0, 1, 2, 3)
+
+
+@pytest.fixture
+def truth() -> NDArray[np.uint8]:
+    return patches(0, *SHAPE, codes=CODES, side=5)
+
+
+@pytest.fixture
+def guess(truth: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    guess = wrong(1, truth, 0.25)
+    guess[:3] = NODATA
+    return guess
+
+
+@pytest.fixture
+def landcover(tmp_path: Path, guess: NDArray[np.uint8]) -> Path:
+    return write(tmp_path / "landcover.tif", guess, legend=DEEPGLOBE, tiled=True, blockxsize=64, blockysize=64, **UTM)
+
+
+def drawn(guess: NDArray[np.uint8], each: int = 60) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return rows and columns of a stratified random sample."""
+    rng = np.random.default_rng(2)
+    places = [rng.choice(np.flatnonzero(guess == code), each, replace=False) for code in CODES]
+    return np.divmod(np.concatenate(places), SHAPE[1])
+
+
+def points(rows: NDArray[Any], cols: NDArray[Any], labels: list[Any]) -> geopandas.GeoDataFrame:
+    x, y = 400_000 + 10 * (cols + 0.3), 5_000_000 - 10 * (rows + 0.8)
+    return geopandas.GeoDataFrame({"class": labels}, geometry=geopandas.points_from_xy(x, y), crs="EPSG:32631")
+
+
+def wanted(
+    truth: NDArray[np.uint8], guess: NDArray[np.uint8], rows: NDArray[Any], cols: NDArray[Any]
+) -> tuple[ConfusionMatrix, Areas]:
+    matrix = ConfusionMatrix.from_arrays(truth[rows, cols], guess[rows, cols], DEEPGLOBE)
+    return matrix, Areas.of(matrix, np.bincount(guess[guess != NODATA], minlength=7) * 100.0)
+
+
+@pytest.mark.parametrize("form", ["x,y", "lon,lat", ".gpkg", ".geojson", ".gpkg in degrees"])
+@pytest.mark.parametrize("by", ["name", "code"])
+def test_a_sample_in_any_form(
+    tmp_path: Path, truth: NDArray[np.uint8], guess: NDArray[np.uint8], landcover: Path, form: str, by: str
+) -> None:
+    rows, cols = drawn(guess)
+    codes = truth[rows, cols].tolist()
+    labels = codes if by == "code" else [DEEPGLOBE.names[code].replace("_", " ").title() for code in codes]
+    frame = points(rows, cols, labels)
+    if form.startswith("."):
+        path = tmp_path / f"sample{form.split(maxsplit=1)[0]}"
+        in_degrees = form != ".gpkg"
+        (frame.to_crs("EPSG:4326") if in_degrees else frame).to_file(path)
+    else:
+        path = tmp_path / "sample.csv"
+        x, y = frame.geometry.x.to_numpy(), frame.geometry.y.to_numpy()
+        if form == "lon,lat":
+            x, y = Transformer.from_crs("EPSG:32631", "EPSG:4326", always_xy=True).transform(x, y)
+        lines = [
+            f"{i},{a!r},{b!r},{label}"
+            for i, (a, b, label) in enumerate(zip(x.tolist(), y.tolist(), labels, strict=True))
+        ]
+        path.write_text("\n".join([f"id,{form},class", *lines]))
+    found = evaluate(landcover, sample=path, column="class", areas=True)
+    matrix, areas = wanted(truth, guess, rows, cols)
+    np.testing.assert_array_equal(found.matrix.counts, matrix.counts)
+    assert found.areas is not None
+    assert found.areas.classes == areas.classes
+    assert (found.unit, found.metrics.pixels, found.reference) == ("points", 240, str(path))
+    inside = [each.low <= (truth[3:] == each.code).sum() * 100 <= each.high for each in found.areas.classes[:4]]
+    assert sum(inside) >= 3
+
+
+def test_a_sample_without_areas_does_not_read_the_map(
+    tmp_path: Path, truth: NDArray[np.uint8], guess: NDArray[np.uint8], landcover: Path
+) -> None:
+    rows, cols = drawn(guess)
+    points(rows, cols, truth[rows, cols].tolist()).to_file(tmp_path / "sample.gpkg")
+    seen: list[Any] = []
+    found = evaluate(landcover, sample=tmp_path / "sample.gpkg", progress=seen.append)
+    assert (found.areas, seen) == (None, [])
+    assert found.matrix == wanted(truth, guess, rows, cols)[0]
+
+
+def test_a_reference_has_the_figures_and_the_sample_the_areas(
+    tmp_path: Path, truth: NDArray[np.uint8], guess: NDArray[np.uint8], landcover: Path
+) -> None:
+    rows, cols = drawn(guess)
+    points(rows, cols, truth[rows, cols].tolist()).to_file(tmp_path / "sample.gpkg")
+    reference = write(tmp_path / "reference.tif", truth, legend=DEEPGLOBE, **UTM)
+    found = evaluate(landcover, reference, sample=tmp_path / "sample.gpkg", areas=True)
+    assert found.metrics.pixels == (guess != NODATA).sum()
+    assert found.areas is not None
+    assert found.areas.classes == wanted(truth, guess, rows, cols)[1].classes
+
+
+def test_points_where_the_map_has_nothing_are_left_out_and_counted(
+    tmp_path: Path, truth: NDArray[np.uint8], guess: NDArray[np.uint8], landcover: Path
+) -> None:
+    rows, cols = drawn(guess)
+    rows, cols = np.append(rows, [0, 1, -5, 100, 700]), np.append(cols, [0, 9, 5, 5000, 3])
+    labels = [*truth[rows[:-5], cols[:-5]].tolist(), 0, 1, 2, 3, 0]
+    points(rows, cols, labels).to_file(tmp_path / "sample.gpkg")
+    found = evaluate(landcover, sample=tmp_path / "sample.gpkg")
+    assert (found.metrics.pixels, found.left_out.no_map) == (240, 5)
+
+
+CSV = "x,y,class\n400005,4999905,water\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (CSV.replace("water", "watr"), "no class is called 'watr'; known are urban_land"),
+        (CSV.replace("water", ""), "point 1 has no class in the column class"),
+        (CSV.replace("400005", "west"), "point 1 is no number, got 'west'"),
+        (CSV.replace("x,y", "a,b"), "no columns x and y, or lon and lat"),
+        (CSV.replace("class", "kind"), "has no column 'class', it has kind"),
+        ("x,y,class\n", "holds no point"),
+        ("", "no columns x and y"),
+        (CSV.replace("400005", "0"), "nothing to compare"),
+        (CSV.replace("400005", "nan"), "nothing to compare"),
+    ],
+)
+def test_samples_that_cannot_be_used(tmp_path: Path, landcover: Path, text: str, words: str) -> None:
+    path = tmp_path / "sample.csv"
+    path.write_text(text)
+    with pytest.raises((SceneError, UsageError), match=words) as caught:
+        evaluate(landcover, sample=path, column="class")
+    assert "\n" not in str(caught.value)
+
+
+def test_the_column_must_be_told_where_there_are_several(tmp_path: Path, landcover: Path) -> None:
+    path = tmp_path / "sample.csv"
+    path.write_text("x,y,id,class\n400005,4999905,1,water\n")
+    with pytest.raises(
+        UsageError, match="says not which column holds the class, it has id, class; name it with --colu"
+    ):
+        evaluate(landcover, sample=path)
+
+
+def test_a_file_without_points(tmp_path: Path, landcover: Path) -> None:
+    with pytest.raises(SceneError, match="no such file"):
+        evaluate(landcover, sample=tmp_path / "none.gpkg")
+    (tmp_path / "text.gpkg").write_text("no database")
+    with pytest.raises(SceneError, match="cannot read points"):
+        evaluate(landcover, sample=tmp_path / "text.gpkg")
+    frame = points(np.array([5]), np.array([5]), ["water"])
+    frame.set_geometry(frame.buffer(9)).to_file(tmp_path / "areas.gpkg")
+    with pytest.raises(SceneError, match="other things than points"):
+        evaluate(landcover, sample=tmp_path / "areas.gpkg")
+
+
+def test_a_map_without_names_wants_codes(tmp_path: Path, guess: NDArray[np.uint8]) -> None:
+    plain = write(tmp_path / "plain.tif", guess, **UTM)
+    path = tmp_path / "sample.csv"
+    path.write_text(CSV)
+    with pytest.raises(UsageError, match="known are no names"):
+        evaluate(plain, sample=path)
+    path.write_text(CSV.replace("water", "4.0"))
+    assert evaluate(plain, sample=path).matrix.reference_px.sum() == 1
+
+
+def test_ignored_classes_are_no_part_of_the_areas(
+    tmp_path: Path, truth: NDArray[np.uint8], guess: NDArray[np.uint8], landcover: Path
+) -> None:
+    rows, cols = drawn(guess)
+    points(rows, cols, truth[rows, cols].tolist()).to_file(tmp_path / "sample.gpkg")
+    found = evaluate(landcover, sample=tmp_path / "sample.gpkg", areas=True, ignore="rangeland")
+    assert found.areas is not None
+    assert [each.code for each in found.areas.classes] == [0, 1, 3, 4, 5, 6]
+    assert found.areas.total == np.isin(guess, (0, 1, 3)).sum() * 100
