@@ -138,6 +138,7 @@ def _write(raster: Path, folder: Path, rounds: int) -> Measured:
     measured: Measured = {}
     for suffix, driver in (("fgb", "FlatGeobuf"), ("gpkg", "GPKG")):
         ours, theirs = folder / f"ours.{suffix}", folder / f"theirs.{suffix}"
+        vectorize(raster, ours, overwrite=True)  # warm
         command = ["gdal_polygonize.py", str(raster), "-q", "-f", driver, str(theirs), "polygons", "code"]
         measured |= _take_turns(
             {

@@ -153,6 +153,7 @@ def _write(bench: _Bench) -> None:
 
 
 def _command(bench: _Bench) -> None:
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # else each process would compile its modules again
     for raster in bench.maps:
         path = scene(bench.folder, raster)
         for suffix, driver in _DRIVERS.items():
