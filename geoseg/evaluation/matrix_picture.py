@@ -10,8 +10,8 @@ from geoseg.errors import GeosegError
 from geoseg.evaluation.confusion import ConfusionMatrix
 
 _DPI = 120
-_CELL_IN = 0.95
-"""Inches a cell; smaller where there are many."""
+_CELL_IN, _SMALL_CELL_IN = 0.95, 0.35
+"""Inches a cell with numbers, and without."""
 _MOST_IN = 24.0
 _LEGIBLE = 25
 """Classes up to which numbers can be read."""
@@ -27,7 +27,8 @@ def draw_matrix(matrix: ConfusionMatrix, target: Path, unit: str = "pixels") -> 
     counts = matrix.counts.astype(float)
     sums = counts.sum(axis=1, keepdims=True)
     shares = np.divide(counts, sums, out=np.full_like(counts, np.nan), where=sums > 0)
-    side = min(_MOST_IN, max(4.5, _CELL_IN * len(counts) + 1.8))
+    cell = _CELL_IN if len(counts) <= _LEGIBLE else _SMALL_CELL_IN
+    side = min(_MOST_IN, max(4.5, cell * len(counts) + 1.8))
     figure = Figure(figsize=(side + 1.0, side), dpi=_DPI, layout="constrained")
     axes = figure.subplots()
     axes.set_facecolor("0.93")  # a class without reference has no shares
@@ -46,8 +47,8 @@ def draw_matrix(matrix: ConfusionMatrix, target: Path, unit: str = "pixels") -> 
         for row, col in np.ndindex(counts.shape):
             share = shares[row, col]
             text = f"{_short(float(counts[row, col]))}\n{share:.1%}" if counts[row, col] else "0"
-            axes.text(col, row, text, ha="center", va="center", fontsize=8, color="white" if share > _DARK else "0.2")
-    bar = figure.colorbar(image, ax=axes, shrink=0.8, label=f"share of the reference's {unit}")
+            axes.text(col, row, text, ha="center", va="center", fontsize=9, color="white" if share > _DARK else "0.2")
+    bar = figure.colorbar(image, ax=axes, shrink=0.8, aspect=30, pad=0.02, label=f"share of the reference's {unit}")
     bar.ax.yaxis.set_major_formatter(lambda share, _place: f"{share:.0%}")
     bar.outline.set_visible(False)
     figure.savefig(target, format="png")

@@ -20,8 +20,8 @@ MOST_CODES = 1024
 _INVALID = 256
 """Where a table of pairs of bytes counts what is not valid."""
 _ONE = np.ones(1, np.bool_)
-_LANES = 2
-"""Tables that take turns: one cell would wait for its own last sum."""
+_LANES = 4
+"""Tables that take turns: in one alone a cell would wait for its own last sum, and maps repeat themselves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +87,8 @@ def tally(
 
     `names` of reference and map, for the message of the SceneError where they hold no classes.
     """
-    if row_areas is None and reference is not None and reference.data.dtype == mapped.data.dtype == np.uint8:
-        return _bytes_tally(reference, mapped)
+    if reference is not None and reference.data.dtype == mapped.data.dtype == np.uint8:
+        return _bytes_tally(reference, mapped, row_areas)
     columns, map_codes = mapped.indexed(names[1])
     if reference is None:
         cells, reference_codes = columns, np.array([NONE])
@@ -104,16 +104,24 @@ def tally(
     return _named(pixels, areas, reference_codes, map_codes)
 
 
-def _bytes_tally(reference: Codes, mapped: Codes) -> Tally:
+def _bytes_tally(reference: Codes, mapped: Codes, row_areas: NDArray[np.float64] | None) -> Tally:
     """Count pairs of bytes in a table of all that there can be; masked rasters need room for what is not valid."""
     pair = reference, mapped
     values = np.arange(_INVALID if all(each.valid is None for each in pair) else _INVALID + 1)
-    table = np.zeros((_LANES, len(values), len(values)), np.int64)
+    table = np.zeros((_LANES, len(values), len(values)), np.uint32)
     rows, cols = (np.ascontiguousarray(each.data).ravel() for each in pair)
     in_reference, in_map = (_ONE if each.valid is None else each.valid.ravel() for each in pair)
     _count_bytes(rows, cols, in_reference, in_map, table)
+    pixels, areas = table.sum(axis=0, dtype=np.int64), None
+    if row_areas is not None:
+        found = np.flatnonzero(pixels)
+        places, of_found = np.zeros(pixels.shape, np.int32), np.zeros(len(found))
+        places.flat[found] = np.arange(len(found))
+        _weigh_bytes(rows, cols, in_reference, in_map, places, row_areas, of_found)
+        areas = np.zeros(pixels.shape)
+        areas.flat[found] = of_found
     codes = [np.where((values == each.nodata) | (values >= _INVALID), NONE, values) for each in pair]
-    return _named(table.sum(axis=0), None, *codes)
+    return _named(pixels, areas, *codes)
 
 
 def _named(
@@ -123,7 +131,8 @@ def _named(
     map_codes: NDArray[np.int64],
 ) -> Tally:
     counted = Tally()
-    for row, col in zip(*np.nonzero(pixels), strict=True):
+    for cell in np.flatnonzero(pixels):
+        row, col = divmod(int(cell), pixels.shape[1])
         pair = int(reference_codes[row]), int(map_codes[col])
         counted.pixels[pair] += int(pixels[row, col])
         if areas is not None:
@@ -135,11 +144,36 @@ def _named(
 def _count_bytes(reference: Any, mapped: Any, in_reference: Any, in_map: Any, table: Any) -> None:  # noqa: ANN401
     """Add each pixel to the table (lane, reference, map); a mask of one pixel says that all are valid."""
     all_reference, all_map = len(in_reference) == 1, len(in_map) == 1
+    one = np.uint32(1)
     if all_reference and all_map:
         for pixel in range(len(reference)):
-            table[pixel & 1, reference[pixel], mapped[pixel]] += 1
+            table[pixel & 3, reference[pixel], mapped[pixel]] += one
         return
     for pixel in range(len(reference)):
         row = np.int64(reference[pixel]) if all_reference or in_reference[pixel] else np.int64(_INVALID)
         col = np.int64(mapped[pixel]) if all_map or in_map[pixel] else np.int64(_INVALID)
-        table[pixel & 1, row, col] += 1
+        table[pixel & 3, row, col] += one
+
+
+@njit(cache=True, nogil=True)
+def _weigh_bytes(  # noqa: PLR0913, PLR0917 - a kernel takes flat arrays
+    reference: Any,  # noqa: ANN401
+    mapped: Any,  # noqa: ANN401
+    in_reference: Any,  # noqa: ANN401
+    in_map: Any,  # noqa: ANN401
+    places: Any,  # noqa: ANN401
+    row_areas: Any,  # noqa: ANN401
+    areas: Any,  # noqa: ANN401
+) -> None:
+    """Add the area of each pixel to that of its pair, of which `places` (reference, map) says where it stands."""
+    all_reference, all_map = len(in_reference) == 1, len(in_map) == 1
+    width = len(reference) // len(row_areas)
+    counts = np.empty(len(areas), np.int64)
+    for line in range(len(row_areas)):
+        counts[:] = 0
+        for pixel in range(line * width, (line + 1) * width):
+            row = np.int64(reference[pixel]) if all_reference or in_reference[pixel] else np.int64(_INVALID)
+            col = np.int64(mapped[pixel]) if all_map or in_map[pixel] else np.int64(_INVALID)
+            counts[places[row, col]] += 1
+        for place in range(len(areas)):
+            areas[place] += counts[place] * row_areas[line]

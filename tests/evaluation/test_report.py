@@ -88,7 +88,7 @@ def test_the_picture_is_one(tmp_path: Path, classes: int) -> None:
     pixels = imread(folder / "confusion.png")
     assert min(pixels.shape[:2]) > 400
     assert max(pixels.shape[:2]) < 4000
-    assert len(np.unique(pixels.reshape(-1, pixels.shape[2]), axis=0)) > 10
+    assert len(np.unique(pixels[::5, ::5, 0])) > 10
 
 
 def test_a_folder_that_holds_anything_is_refused(tmp_path: Path, found: Evaluation) -> None:
