@@ -170,7 +170,8 @@ def _weigh_bytes(  # noqa: PLR0913, PLR0917 - a kernel takes flat arrays
     width = len(reference) // len(row_areas)
     counts = np.empty(len(areas), np.int64)
     for line in range(len(row_areas)):
-        counts[:] = 0
+        for place in range(len(areas)):
+            counts[place] = 0
         for pixel in range(line * width, (line + 1) * width):
             row = np.int64(reference[pixel]) if all_reference or in_reference[pixel] else np.int64(_INVALID)
             col = np.int64(mapped[pixel]) if all_map or in_map[pixel] else np.int64(_INVALID)
