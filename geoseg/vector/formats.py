@@ -56,9 +56,9 @@ def check_target(out: str | os.PathLike[str], *, overwrite: bool = False) -> Pat
 
 
 def stored_crs(
-    target: Path, crs: CRS | None, wanted: CRS | None = None, announce: Callable[[str], None] | None = None
+    target: Path | None, crs: CRS | None, wanted: CRS | None = None, announce: Callable[[str], None] | None = None
 ) -> CRS | None:
-    """Return the reference system that a file will have: the one wanted, else the raster's own `crs`.
+    """Return the reference system that a file, or None for a frame, will have: the one wanted, else the raster's `crs`.
 
     GeoJSON is always in WGS 84 (RFC 7946, section 4), which is said aloud. UsageError for a wish that cannot be met.
     """
@@ -66,7 +66,7 @@ def stored_crs(
         raise UsageError(
             "the raster has no CRS to reproject from; leave out --crs, or give the raster one by gdal_edit.py -a_srs"
         )
-    if _WRITERS[target.suffix.lower()] not in _GEOJSON:
+    if target is None or _WRITERS[target.suffix.lower()] not in _GEOJSON:
         return wanted or crs
     if wanted is not None and wanted != WGS84:
         raise UsageError(

@@ -17,7 +17,7 @@ from geoseg.errors import GeosegWarning, OutputError, SceneError, UsageError
 from geoseg.legend import Legend
 from geoseg.raster.classes import read_nomenclature
 from geoseg.raster.durable import same_file
-from geoseg.raster.environment import GDAL_ERRORS, shown
+from geoseg.raster.environment import shown
 from geoseg.raster.geobox import GeoBox
 from geoseg.raster.legend_file import read_legend_file
 from geoseg.raster.nomenclature import Nomenclature, choose_classes
@@ -27,6 +27,7 @@ from geoseg.vector.class_raster import ClassRaster
 from geoseg.vector.generalize import Generalization
 from geoseg.vector.layer import Layer
 from geoseg.vector.pixel_size import Tolerance, side_weights, sieve_weights, tolerance
+from geoseg.vector.reproject import parse_crs
 from geoseg.vector.surface import Surface, stretch_note
 from geoseg.vector.trace import Tracing
 from geoseg.vector.units import area, length
@@ -109,8 +110,7 @@ class Order:
             else choose_classes(names, [classes] if isinstance(classes, int) else classes),
         )
         sieving = None if min_area is None else _sieving(geobox, min_area, connectivity)
-        wanted = _crs(crs, layer.crs)
-        stored = formats.stored_crs(target, layer.crs, wanted, announce) if target else wanted
+        stored = formats.stored_crs(target, layer.crs, None if crs is None else parse_crs(crs), announce)
         _note(geobox, surface, announce)
         return cls(raster, target, surface, layer, stored, tracing, sieving, sure, dissolve, overwrite)
 
@@ -172,20 +172,6 @@ def _sieving(geobox: GeoBox, min_area: float | str, connectivity: int) -> dict[s
         "side_weights": side_weights(geobox),
         "connectivity": connectivity,
     }
-
-
-def _crs(crs: Any, own: CRS | None) -> CRS | None:
-    if crs is None:
-        return None
-    try:
-        wanted = CRS.from_user_input(crs)
-    except GDAL_ERRORS:
-        raise UsageError(f"--crs names no reference system: {crs!r:.80}; give one such as EPSG:4326") from None
-    if own is None:
-        raise UsageError(
-            "the raster has no CRS to reproject from; give it one by gdal_edit.py -a_srs, or leave out --crs"
-        )
-    return wanted
 
 
 def _note(geobox: GeoBox, surface: Surface, announce: Callable[[str], None]) -> None:

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from rasterio.crs import CRS
-from rasterio.errors import CRSError
 
 from geoseg.errors import SceneError, UsageError
+from geoseg.raster.environment import GDAL_ERRORS
 from geoseg.vector.antimeridian import unwrapped
 from geoseg.vector.layer import Layer, Table
 from geoseg.vector.polygons import Polygons
@@ -20,11 +20,17 @@ WGS84 = CRS.from_epsg(4326)
 
 
 def parse_crs(text: object) -> CRS:
-    """Return the reference system a user names: `EPSG:4326`, WKT, a PROJ string. UsageError if there is none such."""
+    """Return the reference system a user names: `EPSG:4326`, WKT, a PROJ string.
+
+    UsageError if there is none such, or none for maps: one of heights only, or of x, y, z from the Earth's centre.
+    """
     try:
-        return CRS.from_user_input(text)
-    except (CRSError, TypeError, ValueError) as error:
-        raise UsageError(f"no coordinate reference system is called {text!r}; give one such as EPSG:4326") from error
+        crs = CRS.from_user_input(text)
+    except (*GDAL_ERRORS, TypeError):
+        raise UsageError(f"--crs names no reference system: {text!r:.80}; give one such as EPSG:4326") from None
+    if not (crs.is_geographic or crs.is_projected):
+        raise UsageError(f"--crs is neither geographic nor projected: {text!r:.80}; give one such as EPSG:4326")
+    return crs
 
 
 def in_crs(layer: Layer, tables: Iterable[Table], crs: CRS | None) -> tuple[Layer, Iterable[Table]]:
