@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
 from math import isqrt
@@ -95,12 +96,13 @@ def count(
     began, done_px, done = time.perf_counter(), 0, 0
     windows = pair.tiles()
     pixels = pair.mapped.scene.shape[0] * pair.mapped.scene.shape[1]
-    for window, (counted, calibration) in _in_order(pair, windows, threads or _threads()):
-        total.add(counted)
-        table = table if table is None or calibration is None else table.merge(calibration)
-        done, done_px = done + 1, done_px + window.size
-        if progress is not None:
-            progress(Progress(done, len(windows), done_px, pixels, done_px, time.perf_counter() - began))
+    with closing(_in_order(pair, windows, threads or _threads())) as coming:
+        for window, (counted, calibration) in coming:
+            total.add(counted)
+            table = table if table is None or calibration is None else table.merge(calibration)
+            done, done_px = done + 1, done_px + window.size
+            if progress is not None:
+                progress(Progress(done, len(windows), done_px, pixels, done_px, time.perf_counter() - began))
     for raster in (pair.mapped, *([pair.reference.raster] if pair.reference else [])):
         raster.check_unchanged()
     return total, table
@@ -108,7 +110,7 @@ def count(
 
 def _in_order(
     pair: Pair, windows: list[Window], threads: int
-) -> Iterator[tuple[Window, tuple[Tally, Calibration | None]]]:
+) -> Generator[tuple[Window, tuple[Tally, Calibration | None]]]:
     """Yield each window and what was counted in it, with few windows under way at a time."""
     coming = iter(windows)
     under_way: deque[tuple[Window, Future[tuple[Tally, Calibration | None]]]] = deque()

@@ -42,6 +42,10 @@ _CLUSTERED = (
     "the reference's pixels are neighbours, no random sample: the intervals are narrower than the truth; "
     "a stratified random sample of points (--sample) has honest ones"
 )
+_ALIKE = (
+    "points count alike in the matrix and its figures, whatever share of the map each class covers; "
+    "accuracies by area, with their errors, come with --areas"
+)
 
 
 def evaluate(  # noqa: PLR0913 - the knobs of the verb
@@ -170,6 +174,8 @@ class _Run:
         chosen = None if classes is None else _chosen(matrix, classes)
         areas = None if self.ground is None else self._areas(self.ground, tally, points, places)
         notes = self.notes
+        if counted is points:
+            notes = (*notes, _ALIKE)
         if areas is not None and points is None and any(each.standard_error > 0 for each in areas.classes):
             notes = (*notes, _CLUSTERED)
         found = Evaluation.of(
@@ -225,11 +231,11 @@ def _named(legend: Names | None, raster: ClassRaster) -> Nomenclature:
 
 
 def _matrix(tally: Tally, matching: Matching, places: Classes) -> ConfusionMatrix:
-    matrix = ConfusionMatrix.empty(places.codes, places.names)
+    counts = np.zeros((len(places.codes),) * 2, np.int64)
     for (theirs, ours), pixels in tally.pixels.items():
         if matching.counts(theirs, ours):
-            matrix.counts[places.of_reference[theirs], places.of_map[ours]] += pixels
-    return matrix
+            counts[places.of_reference[theirs], places.of_map[ours]] += pixels
+    return ConfusionMatrix(places.codes, places.names, counts)
 
 
 def _left_out(tally: Tally, matching: Matching) -> LeftOut:

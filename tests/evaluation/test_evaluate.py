@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,17 @@ def test_any_integers(tmp_path: Path, dtype: str) -> None:
     found = evaluate(*both(tmp_path, mapped, reference, nodata=None))
     assert found.matrix.codes == tuple(sorted(chosen.tolist()))
     np.testing.assert_array_equal(found.matrix.counts, counts(reference, mapped))
+
+
+@pytest.mark.parametrize("nodata", [-9999, None, 300])
+def test_small_codes_in_wide_types(tmp_path: Path, nodata: int | None) -> None:
+    reference = patches(2, *SHAPE).astype(np.int16)
+    mapped = wrong(3, patches(2, *SHAPE)).astype(np.int32)
+    if nodata is not None:
+        reference[:9], mapped[:, :9] = nodata, nodata
+    found = evaluate(*both(tmp_path, mapped, reference, nodata=nodata))
+    valid = (mapped != nodata) & (reference != nodata) if nodata is not None else None
+    np.testing.assert_array_equal(found.matrix.counts, counts(reference, mapped, valid))
 
 
 def test_masks_beside_the_nodata_value(tmp_path: Path) -> None:
@@ -388,6 +400,18 @@ def test_progress_ends_with_all_pixels(tmp_path: Path) -> None:
     seen: list[geoseg.Progress] = []
     evaluate(*both(tmp_path, truth, truth), progress=seen.append)
     assert (seen[-1].pixels_done, seen[-1].pieces_done) == (truth.size, seen[-1].pieces_total)
+
+
+def test_a_run_that_is_stopped_stops_its_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(count, "_TILE_PX", 16 * 210)
+    truth = patches(38, 900, 210)
+
+    def stop(_state: geoseg.Progress) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(*both(tmp_path, truth, truth), progress=stop)
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("geoseg-evaluate")]
 
 
 def test_neither_torch_nor_matplotlib_is_loaded(tmp_path: Path) -> None:

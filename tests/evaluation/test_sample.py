@@ -99,6 +99,7 @@ def test_a_sample_without_areas_does_not_read_the_map(
     seen: list[Any] = []
     found = evaluate(landcover, sample=tmp_path / "sample.gpkg", progress=seen.append)
     assert (found.areas, seen) == (None, [])
+    assert "points count alike" in found.notes[0]
     assert found.matrix == wanted(truth, guess, rows, cols)[0]
 
 
