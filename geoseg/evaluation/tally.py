@@ -96,9 +96,10 @@ def tally(
 
     `names` of reference and map, for the message of the SceneError where they hold no classes.
     """
-    pair = None if reference is None else (reference.as_bytes(), mapped.as_bytes())
-    if pair is not None and pair[0] is not None and pair[1] is not None:
-        return _bytes_tally(*pair, row_areas)
+    theirs = None if reference is None else reference.as_bytes()
+    ours = None if theirs is None else mapped.as_bytes()
+    if theirs is not None and ours is not None:
+        return _bytes_tally(theirs, ours, row_areas)
     columns, map_codes = mapped.indexed(names[1])
     if reference is None:
         cells, reference_codes = columns, np.array([NONE])
