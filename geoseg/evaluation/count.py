@@ -24,7 +24,8 @@ from geoseg.raster.scene import Scene
 from geoseg.raster.windows import Window, tiles
 from geoseg.vector.class_raster import ClassRaster
 
-_TILE_PX = 2 * 1024**2
+_TILE_PX = 4 * 1024**2
+"""Pixels of a tile of bytes. Where each pixel takes 64 bits on the way to being counted, a quarter."""
 _TALLEST_PX = 16 * _TILE_PX
 """A tile of whole blocks larger than this is cut, though each part decodes all of it."""
 _MOST_THREADS = 8
@@ -62,10 +63,12 @@ class Pair:
         if isinstance(self.reference, Shifted):
             shapes.append(self.reference.raster.scene.block_shape)
         rows, cols = (max(sides) for sides in zip(*shapes, strict=True))
-        cols = width if cols >= width else min(width, max(1, isqrt(_TILE_PX) // cols) * cols)
-        rows = max(1, _TILE_PX // cols // rows) * rows
+        plain = self.confidence is None and self.mapped.scene.dtype == "uint8"
+        wanted_px = _TILE_PX if plain else _TILE_PX // 4
+        cols = width if cols >= width else min(width, max(1, isqrt(wanted_px) // cols) * cols)
+        rows = max(1, wanted_px // cols // rows) * rows
         if rows * cols > _TALLEST_PX:
-            rows = max(1, _TILE_PX // cols)
+            rows = max(1, wanted_px // cols)
         return tiles(height, width, min(rows, height), cols)
 
     @property
