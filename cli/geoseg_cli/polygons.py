@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -60,5 +62,12 @@ class PolygonsAfter:
         try:
             write_polygons(str(landcover), self.target, self.knobs, quiet=quiet)
         except GeosegError as error:
-            way_on = f"the map is finished, go on by geoseg vectorize {landcover} --out {self.target}"
+            words = ["geoseg", "vectorize", str(landcover), "--out", self.target, *self._options()]
+            way_on = f"the map is finished, go on by {shlex.join(words)}"
             raise type(error)(f"{error}; {way_on}") from error
+
+    def _options(self) -> Iterator[str]:
+        for name, value in self.knobs.items():
+            if value is not False:
+                yield f"--{name.replace('_', '-')}"
+                yield from () if value is True else (str(value),)
