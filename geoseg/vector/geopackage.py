@@ -55,6 +55,8 @@ def write_geopackage(path: Path, layer: Layer, tables: Iterable[Table]) -> None:
         settings=_SETTINGS,
     )
     style = categorized_style(layer, codes)
+    if style is None:
+        return
     with closing(sqlite3.connect(path)) as database, database:
         database.execute("PRAGMA synchronous = OFF")
         database.execute(_STYLES)

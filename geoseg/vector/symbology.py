@@ -10,18 +10,27 @@ from geoseg.vector.layer import Layer
 _DOCTYPE = "<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>\n"
 
 
-def categorized_style(layer: Layer, codes: Collection[int]) -> str:
+MOST_CATEGORIES = 4096
+"""More, as a raster of parcel or segment numbers has them, no one tells apart: QGIS opens slowly, memory goes."""
+
+
+def categorized_style(layer: Layer, codes: Collection[int]) -> str | None:
     """Return a QML document: a category for each class of the legend, and for whichever of the codes the legend lacks.
 
-    Categories go by code: two classes may share a name.
+    Where these are more than MOST_CATEGORIES, only for the codes; None where they alone are more. Categories go by
+    code: two classes may share a name.
     """
+    shown = {*codes, *(named.code for named in layer.legend)}
+    if len(shown) > MOST_CATEGORIES:
+        shown = set(codes)
+    if len(shown) > MOST_CATEGORIES:
+        return None
     root = ET.Element("qgis", version="3.16.0", styleCategories="Symbology")
     renderer = ET.SubElement(
         root, "renderer-v2", type="categorizedSymbol", attr="code", symbollevels="0", enableorderby="0", forceraster="0"
     )
     categories, symbols = ET.SubElement(renderer, "categories"), ET.SubElement(renderer, "symbols")
-    classes = layer.legend.completed({*codes, *(named.code for named in layer.legend)})
-    for number, named in enumerate(classes):
+    for number, named in enumerate(layer.legend.completed(shown)):
         value, label = str(named.code), named.name
         ET.SubElement(
             categories, "category", value=value, label=label, symbol=str(number), render="true", type="integer"

@@ -11,6 +11,8 @@ from xml.etree import ElementTree as ET
 import pyogrio
 import pytest
 
+from geoseg.preview.geopackage_style import style_colors
+from geoseg.vector import symbology
 from geoseg.vector.formats import check_target, write
 from tests.vector.features import LEGEND, UTM, layer, shapes, table
 
@@ -53,6 +55,22 @@ def test_the_style_colours_and_names_every_class(database: sqlite3.Connection) -
     expected = {code: LEGEND.of(code) for code in (0, 1, 2, 3)}  # 2 is in the features, not in the legend
     assert shown == {code: (of.name, ",".join(map(str, (*of.color, 255)))) for code, of in expected.items()}
     assert {row[0] for row in database.execute("SELECT DISTINCT code FROM cover")} <= set(shown)
+
+
+def test_more_classes_than_anyone_tells_apart_have_no_style(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kind, given = layer(), table(*shapes(1)).part(0, 1)
+    present = set(given.polygons.codes.tolist())
+    assert len(present | {named.code for named in LEGEND}) > len(present)
+    shown = []
+    for most in (len(present), len(present) - 1):
+        monkeypatch.setattr(symbology, "MOST_CATEGORIES", most)
+        target = check_target(tmp_path / f"{most}.gpkg")
+        write(target, kind, [given])
+        shown.append(style_colors(target))
+        assert pyogrio.read_info(target, layer=kind.name)["features"] == len(given)
+    assert set(shown[0]) == {LEGEND.of(code).name for code in present}
+    assert shown[1] == {}
+    assert pyogrio.list_layers(target)[:, 0].tolist() == [kind.name]
 
 
 def test_the_contents_are_registered(database: sqlite3.Connection) -> None:
