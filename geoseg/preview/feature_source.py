@@ -92,13 +92,15 @@ def _of_gdal(path: Path) -> FeatureSource:
 
     if path.suffix.lower() in _TEXTS and not path.stat().st_size:
         return _empty(path)  # a sequence of no features
-    info = pyogrio.read_info(path, force_total_bounds=True)
+    info = pyogrio.read_info(path, layer=0, force_total_bounds=True)  # the next one is the style
     if path.suffix.lower() in _TEXTS and not info["features"]:
         return _empty(path)  # GeoJSON keeps the columns with the features
     area = _area_column(list(info["fields"]), str(path))
 
     def batches() -> Iterator[Batch]:
-        with pyogrio.open_arrow(path, columns=["code", "name", area], batch_size=_BATCH_FEATURES, use_pyarrow=True) as (
+        with pyogrio.open_arrow(
+            path, layer=0, columns=["code", "name", area], batch_size=_BATCH_FEATURES, use_pyarrow=True
+        ) as (
             meta,
             reader,
         ):
