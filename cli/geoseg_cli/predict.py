@@ -90,7 +90,7 @@ _PRETRAINED = ("legend", "mean", "std")
 @click.option(
     "--simplify",
     metavar="LENGTH",
-    help="With --polygons: how far borders may move to need fewer vertices: 1.5 (m), 1.5px. "
+    help="With --polygons: about how far borders may move to need fewer vertices: 1.5 (m), 1.5px. "
     "[default: every pixel's corner]",
 )
 @click.option("--smooth", is_flag=True, help="With --polygons: round the staircase of the pixels.")

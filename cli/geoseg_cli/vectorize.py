@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 @click.option(
     "--simplify",
     metavar="LENGTH",
-    help="How far borders may move to need fewer vertices: 1.5 (m), 1.5px. Neighbours still meet exactly. "
+    help="About how far borders may move to need fewer vertices: 1.5 (m), 1.5px. Neighbours still meet exactly. "
     "[default: every pixel's corner]",
 )
 @click.option(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
@@ -81,10 +82,11 @@ class Arcs:
         _copy(self.vertices, self.firsts[arcs], counts, vertices)
         return vertices, offsets
 
-    def carry(self, keep: NDArray[np.bool_], budget: int) -> Self:
+    def carry(self, keep: NDArray[np.bool_], away: NDArray[np.bool_], budget: int) -> Self:
         """Return what the next strip needs: the arcs of the regions to `keep`, (region,), and those cut at the seam.
 
-        The regions are renumbered without gaps. Vertices beyond `budget` bytes lie on the disk.
+        But not those that are put `away`, (arc,). The regions are renumbered without gaps. Vertices beyond `budget`
+        bytes lie on the disk.
         """
         numbers = np.full(len(keep) + 1, -1, np.int32)  # the last entry is for -1
         numbers[:-1][keep] = np.arange(np.count_nonzero(keep), dtype=np.int32)
@@ -93,7 +95,10 @@ class Arcs:
         if len(quadrants):  # else all are cut
             kept |= quadrants.take(self.starts, mode="clip") >= 0
             kept |= quadrants.take(self.ends, mode="clip") >= 0
-        arcs = np.flatnonzero(kept)
+        return replace(self, quadrants=quadrants).chosen(np.flatnonzero(kept & ~away), budget)
+
+    def chosen(self, arcs: NDArray[np.int64], budget: int) -> Self:
+        """Return some of the arcs, and their nodes only. Vertices beyond `budget` bytes lie on the disk."""
         starts, ends = self.starts[arcs], self.ends[arcs]
         used = np.zeros(len(self.node_rows), np.bool_)
         used[starts[starts >= 0] >> 2] = True
@@ -104,7 +109,7 @@ class Arcs:
             self.node_rows[used],
             self.node_cols[used],
             self.edges[used],
-            quadrants.reshape(-1, 4)[used].ravel(),
+            self.quadrants.reshape(-1, 4)[used].ravel(),
             _renumbered(starts, nodes),
             _renumbered(ends, nodes),
             firsts[:-1],
@@ -113,6 +118,40 @@ class Arcs:
             vertices,
             self.settled[arcs],
         )
+
+
+def stacked(parts: Sequence[NDArray[np.int32]], more: int, budget: int) -> NDArray[np.int32]:
+    """Return (vertex, 2) the parts one behind the other, with room for more; beyond `budget` bytes on the disk."""
+    whole = room((sum(map(len, parts)) + more, 2), np.int32, budget)
+    at = 0
+    for part in parts:
+        whole[at : at + len(part)] = part
+        at += len(part)
+    return whole
+
+
+def united(parts: Sequence[Arcs], budget: int) -> Arcs:
+    """Return the arcs of all parts; nodes that are at one place become one, in the order of their places."""
+    keys = np.concatenate([part.node_rows.astype(np.int64) << 32 | part.node_cols for part in parts])
+    _, firsts, nodes = np.unique(keys, return_index=True, return_inverse=True)
+    quadrants = np.full((len(firsts), 4), -1, np.int32)
+    np.maximum.at(quadrants, nodes, np.concatenate([part.quadrants for part in parts]).reshape(-1, 4))
+    bases = np.cumsum([0, *(len(part.node_rows) for part in parts)])
+    begins = np.cumsum([0, *(len(part.vertices) for part in parts)])
+    numbers = [nodes[base:].astype(np.int32) for base in bases[:-1]]
+    return Arcs(
+        np.concatenate([part.node_rows for part in parts])[firsts],
+        np.concatenate([part.node_cols for part in parts])[firsts],
+        np.concatenate([part.edges for part in parts])[firsts],
+        quadrants.ravel(),
+        np.concatenate([_renumbered(part.starts, own) for part, own in zip(parts, numbers, strict=True)]),
+        np.concatenate([_renumbered(part.ends, own) for part, own in zip(parts, numbers, strict=True)]),
+        np.concatenate([part.firsts + begin for part, begin in zip(parts, begins[:-1], strict=True)]),
+        np.concatenate([part.counts for part in parts]),
+        np.concatenate([part.integrals for part in parts]),
+        stacked([part.vertices for part in parts], 0, budget),
+        np.concatenate([part.settled for part in parts]),
+    )
 
 
 def _renumbered(slots: NDArray[np.int32], nodes: NDArray[np.int32]) -> NDArray[np.int32]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,36 +19,68 @@ _CROSSING = 15
 _SHARE_VERTICES = 500_000
 
 
+@dataclass(slots=True)
+class _Waiting:
+    """The polygons of one strip that wait for others."""
+
+    polygons: Polygons
+    groups: NDArray[np.int32]
+    """(feature,) the group of each; -1 for those that have gone."""
+    last_rows: NDArray[np.int64]
+
+
 class Corners:
     """8-connectedness: polygons wait until no region that touches them at a corner, or through others, is open."""
 
-    def __init__(self) -> None:
+    def __init__(self, budget: int) -> None:
+        self._budget = budget
         self._groups = np.empty(0, np.int32)
         """(open region,) its group; groups are in the order of their first pixels."""
         self._count = 0
-        self._waiting: Polygons | None = None
-        self._waiting_groups = np.empty(0, np.int32)
-        self._last_rows = np.empty(0, np.int64)
+        self._waiting: list[_Waiting] = []
 
     def add(self, batch: Polygons, of: NDArray[np.int64], regions: Regions, arcs: Arcs, first_row: int) -> Polygons:
         """Take in the polygons that end in a strip, `of` which regions; return the features that end in it."""
         groups = self._grouped(regions, _touching(regions, arcs, first_row))
-        before, here = groups[: self._count], groups[self._count :]
+        here = groups[self._count :]
         still_open = np.zeros(int(groups.max(initial=-1)) + 1, np.bool_)
         still_open[here[regions.open]] = True
-        last_rows = np.concatenate([self._last_rows, regions.last_row[of]])
-        members = np.concatenate([before[self._waiting_groups], here[of]]).astype(np.int64)
-        polygons = batch if self._waiting is None else Polygons.concatenate([self._waiting, batch])
-        waits = still_open[members]
+        for waiting in self._waiting:
+            there = waiting.groups >= 0
+            waiting.groups[there] = groups[waiting.groups[there]]
+        self._waiting.append(_Waiting(batch, here[of], regions.last_row[of]))
+        done, members, last_rows = self._taken(still_open)
         numbers = np.cumsum(still_open, dtype=np.int32) - np.int32(1)
         self._groups, self._count = numbers[here[regions.open]], int(np.count_nonzero(still_open))
-        self._waiting, self._waiting_groups = polygons.take(np.flatnonzero(waits)), numbers[members[waits]]
-        self._last_rows = last_rows[waits]
-        done = np.flatnonzero(~waits)
+        for waiting in self._waiting:
+            there = waiting.groups >= 0
+            waiting.groups[there] = numbers[waiting.groups[there]]
         ends = np.zeros(len(still_open), np.int64)
-        np.maximum.at(ends, members[done], last_rows[done])
-        order = done[np.lexsort((members[done], ends[members[done]]))]
-        return merged(polygons.take(order), members[order])
+        np.maximum.at(ends, members, last_rows)
+        order = np.lexsort((members, ends[members]))
+        return merged(done.take(order), members[order])
+
+    def _taken(self, still_open: NDArray[np.bool_]) -> tuple[Polygons, NDArray[np.int64], NDArray[np.int64]]:
+        """Take out the polygons of groups that have ended, with their groups and last rows, in the order they came."""
+        taken = []
+        for waiting in self._waiting:
+            ended = np.flatnonzero((waiting.groups >= 0) & ~still_open[waiting.groups])
+            taken.append((waiting.polygons.take(ended), waiting.groups[ended], waiting.last_rows[ended]))
+            waiting.groups[ended] = -1
+        self._waiting = [left for waiting in self._waiting if (left := self._left(waiting)) is not None]
+        polygons, groups, last_rows = zip(*taken, strict=True)
+        return Polygons.concatenate(polygons), np.concatenate(groups).astype(np.int64), np.concatenate(last_rows)
+
+    def _left(self, waiting: _Waiting) -> _Waiting | None:
+        """Return what still waits, without what has gone where that is most; None where nothing does."""
+        left = np.flatnonzero(waiting.groups >= 0)
+        if not len(left):
+            return None
+        if 2 * len(left) < len(waiting.groups):
+            polygons = waiting.polygons.take(left)
+            waiting = _Waiting(polygons, waiting.groups[left], waiting.last_rows[left])
+        size = sum(other.polygons.xy.nbytes for other in self._waiting)
+        return replace(waiting, polygons=_on_disk(waiting.polygons)) if size > self._budget else waiting
 
     def _grouped(self, regions: Regions, pairs: NDArray[np.int32]) -> NDArray[np.int32]:
         """Return (group before, then region,) the groups now."""
@@ -101,6 +133,15 @@ def merged(polygons: Polygons, members: NDArray[np.int64]) -> Polygons:
     )
 
 
+def _on_disk(polygons: Polygons) -> Polygons:
+    """Return the same polygons, their vertices in a temporary file."""
+    if isinstance(polygons.xy.base, np.memmap):
+        return polygons
+    xy = room(polygons.xy.shape, polygons.xy.dtype, 0)
+    xy[:] = polygons.xy
+    return replace(polygons, xy=xy)
+
+
 def dissolve(batches: Iterable[Polygons], budget: int) -> Iterator[Polygons]:
     """Yield one feature for each class, ascending by code, when all polygons are there.
 
@@ -113,9 +154,7 @@ def dissolve(batches: Iterable[Polygons], budget: int) -> Iterator[Polygons]:
             continue
         size += batch.xy.nbytes
         if size > budget:
-            xy = room(batch.xy.shape, batch.xy.dtype, 0)
-            xy[:] = batch.xy
-            batch = replace(batch, xy=xy)  # noqa: PLW2901 - the same batch, elsewhere
+            batch = _on_disk(batch)  # noqa: PLW2901 - the same batch, elsewhere
         kept.append(batch)
     for codes in _shares(kept):
         of_classes = [

@@ -69,12 +69,14 @@ class Table:
         """Return some of the features, without a copy."""
         polygons = self.polygons
         confidence = None if polygons.confidence is None else polygons.confidence[start:stop]
+        pixels = None if polygons.confidence_px is None else polygons.confidence_px[start:stop]
         some = replace(
             polygons,
             codes=polygons.codes[start:stop],
             area_px=polygons.area_px[start:stop],
             features=polygons.features[start : stop + 1],
             confidence=confidence,
+            confidence_px=pixels,
         )
         return Table(some, self.area[start:stop], self.perimeter[start:stop])
 

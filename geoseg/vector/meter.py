@@ -30,6 +30,11 @@ class Meter:
         self._begun_s = time.monotonic()
         self._strips = self._pixels = self._polygons = 0
 
+    @property
+    def polygons(self) -> int:
+        """Features so far."""
+        return self._polygons
+
     def read(self, strips: Iterable[NDArray[Any]]) -> Iterator[NDArray[Any]]:
         """Yield the same strips, and report each; not when they are read a second time, to be made to polygons."""
         for strip in strips:

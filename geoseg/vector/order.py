@@ -103,6 +103,7 @@ class Order:
             confidence=sure is not None,
         )
         tracing = Tracing(
+            nodes=simplify is not None,
             generalization=_generalization(geobox, simplify, method, smooth=smooth),
             corners=connectivity == 8 and not dissolve,
             codes=None
@@ -154,7 +155,7 @@ def _generalization(
     geobox: GeoBox, simplify: float | str | None, method: str, *, smooth: bool
 ) -> Generalization | None:
     allowed = tolerance(length("0px" if simplify is None else simplify), geobox)
-    how = Generalization(method, min(allowed.distance, _reach(allowed, geobox)), allowed.matrix, smooth)
+    how = Generalization(method.casefold(), min(allowed.distance, _reach(allowed, geobox)), allowed.matrix, smooth)
     return how if how.distance or smooth else None
 
 
@@ -177,7 +178,9 @@ def _sieving(geobox: GeoBox, min_area: float | str, connectivity: int) -> dict[s
 def _note(geobox: GeoBox, surface: Surface, announce: Callable[[str], None]) -> None:
     """Say what the reader of areas should know."""
     if surface.in_px:
-        announce("the raster has no place on Earth: areas and perimeters are in pixels")
+        why = "is placed by control points, not by a transform" if geobox.gcps else "has no place on Earth"
+        way_out = "; for metres, warp it first by gdalwarp" if geobox.gcps else ""
+        announce(f"the raster {why}: coordinates, areas and perimeters are in pixels{way_out}")
     note = stretch_note(geobox)
     if note:
         warnings.warn(note, GeosegWarning, stacklevel=2)

@@ -66,12 +66,6 @@ class Tolerance:
     matrix: _Matrix
     """Takes (col, row) to the plane, row by row, in which distances are compared with `distance`."""
 
-    @property
-    def doubled_area_px(self) -> float:
-        """Of the triangle that Visvalingam's method may drop, in pixels: legs as long as the tolerance in the plane."""
-        a, b, c, d = self.matrix
-        return 2 * self.distance**2 / abs(a * d - b * c)
-
 
 def tolerance(simplify: Quantity, geobox: GeoBox) -> Tolerance:
     """Return a tolerance in metres, or in pixels whatever their size. UsageError for metres without a place."""

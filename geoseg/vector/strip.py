@@ -8,12 +8,11 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from geoseg.vector.arcs import Arcs
+from geoseg.vector.arcs import Arcs, stacked
 from geoseg.vector.lattice import Lattice, list_nodes, node_quadrants
 from geoseg.vector.obstacles import mark_obstacles
 from geoseg.vector.runs import Regions
 from geoseg.vector.seam import join_seam, loop_quadrants, match_seam
-from geoseg.vector.spill import room
 from geoseg.vector.walk import walk_all
 
 _Runs: TypeAlias = tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]]
@@ -98,7 +97,7 @@ def _joined(above: Arcs, walked: Arcs, width: int, runs: _Runs, budget: int) -> 
     carried, nodes = len(above.starts), len(above.node_rows) + len(walked.node_rows)
     pieces = carried + len(walked.starts)
     cut = int(above.counts[~above.whole].sum()) + int(walked.counts[~walked.whole].sum())
-    vertices = _stacked([above.vertices, walked.vertices], 2 * cut, budget)  # twice: a ring is turned as well
+    vertices = stacked([above.vertices, walked.vertices], 2 * cut, budget)  # twice: a ring is turned as well
     free = len(vertices) - 2 * cut
     room_for_joined = np.empty(width if cut or not above.whole.all() else 0, np.int32)
     slots = 4 * len(above.node_rows)
@@ -134,13 +133,3 @@ def _joined(above: Arcs, walked: Arcs, width: int, runs: _Runs, budget: int) -> 
         vertices,
         np.concatenate([above.settled, np.zeros(arcs - carried, np.bool_)])[kept],
     )
-
-
-def _stacked(parts: list[NDArray[np.int32]], more: int, budget: int) -> NDArray[np.int32]:
-    """Return (vertex, 2) the parts one behind the other, with room for more; beyond `budget` bytes on the disk."""
-    stacked = room((sum(map(len, parts)) + more, 2), np.int32, budget)
-    at = 0
-    for part in parts:
-        stacked[at : at + len(part)] = part
-        at += len(part)
-    return stacked

@@ -21,6 +21,7 @@ from geoseg.vector.generalize import Generalization, generalize
 from geoseg.vector.obstacles import Obstacles
 from geoseg.vector.polygons import Polygons
 from geoseg.vector.runs import Regions, find_regions
+from geoseg.vector.shelf import Shelf
 from geoseg.vector.strip import Strip, join_strip, walk_strip
 from geoseg.vector.zonal import ConfidenceSums
 
@@ -68,12 +69,12 @@ def trace_strips(
     `height` is that of the raster. `confidences` are strips of the same rows, NaN where there is none.
     """
     tracing = tracing or Tracing()
-    arcs = Arcs.none()
+    arcs, shelf = Arcs.none(), Shelf(tracing.budget)
     generalization = tracing.generalization
     obstacles = Obstacles(tracing.budget)
     sums = ConfidenceSums() if confidences is not None else None
     coming = iter(confidences or ())
-    corners = Corners() if tracing.corners else None
+    corners = Corners(tracing.budget) if tracing.corners else None
     for regions, strip in ahead(_walked(strips, height, background, tracing)):
         arcs = join_strip(strip, regions, arcs, tracing.budget)
         if generalization and strip.obstacles is not None:
@@ -83,6 +84,7 @@ def trace_strips(
         if sums:
             sums.add(next(coming), regions)
         still_open = regions.open
+        arcs = shelf.give_back(arcs, regions, still_open)
         finished = _finished(regions, still_open, tracing.codes)
         nodes = tracing.nodes or generalization is not None
         polygons = assemble(regions, arcs, finished, transform, unit=tracing.unit, nodes=nodes)
@@ -90,7 +92,7 @@ def trace_strips(
             polygons = replace(polygons, **sums.means(finished))
             sums.keep(still_open)
         yield corners.add(polygons, finished, regions, arcs, strip.first_row) if corners else polygons
-        arcs = arcs.carry(still_open, tracing.budget)
+        arcs = arcs.carry(still_open, shelf.put_away(arcs, regions, still_open), tracing.budget)
 
 
 def _walked(

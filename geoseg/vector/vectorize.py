@@ -54,7 +54,7 @@ def vectorize(
     GeoDataFrame is. Columns: code, name, area_m2, perimeter_m, geometry, and with a `confidence` raster on the same
     grid its mean. Without a CRS area and perimeter are in pixels.
 
-    `simplify` is how far borders may be moved, in metres, or in pixels as "1.5px"; each border is moved once, for both
+    `simplify` is about how far borders may be moved, in metres, or in pixels as "1.5px"; each is moved once, for both
     its neighbours; `method` is visvalingam or douglas-peucker. `smooth` rounds the staircase. Regions under `min_area`,
     in m2, or "0.5ha", "25px", are given to the neighbour with the longest shared border. `connectivity` 8 makes regions
     that touch at a corner one feature. `classes` are the names or codes to keep, `dissolve` makes one feature of each
@@ -78,6 +78,8 @@ def vectorize(
         return frame
     formats.write(order.target, order.layer, tables, crs=order.crs)
     meter.report()  # the file's index may have taken a while
+    if not meter.polygons:
+        say(f"{order.target.name} holds no polygon: no pixel is valid{' and of a class asked for' if classes else ''}")
     return order.target
 
 

@@ -26,7 +26,10 @@ def open_confidence(path: str, geobox: GeoBox) -> Scene:
     """Return a raster of confidence. SceneError when it is not on the map's grid, or has several bands."""
     scene = Scene.open(path)
     if len(scene.band_indexes) != 1:
-        raise SceneError(f"{shown(path)} has {len(scene.band_indexes)} bands, a raster of confidence has one")
+        raise SceneError(
+            f"{shown(path)} has {len(scene.band_indexes)} bands, a raster of confidence has one; "
+            "take one out by gdal_translate -b 1"
+        )
     theirs = scene.geobox
     if theirs.crs and geobox.crs and theirs.crs != geobox.crs:
         raise SceneError(

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from geoseg.vector import shelf
 from geoseg.vector.generalize import Generalization
 from geoseg.vector.polygons import Polygons
 from geoseg.vector.trace import Tracing, trace_strips
@@ -68,6 +69,32 @@ def test_neither_do_simpler_borders(how: Generalization) -> None:
 @given(crowded_raster(24), st.integers(1, 6), st.sampled_from(GENERALIZED))
 def test_any_simpler_noise_is_the_same(classes: Classes, height: int, how: Generalization) -> None:
     _check(classes, (height,), generalization=how)
+
+
+@pytest.mark.parametrize("how", [None, *GENERALIZED], ids=str)
+def test_neither_does_what_is_put_away(how: Generalization | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shelf, "LEAST_ARCS", 1)
+    for classes in adversarial().values():
+        _check(classes, (1, 3), generalization=how)
+    for seed in range(8):
+        _check(smooth_noise((40, 24), 2, seed), (1, 2, 5), generalization=how)
+
+
+def test_arcs_of_a_region_that_stays_open_are_put_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shelf, "LEAST_ARCS", 1)
+    sea = np.zeros((60, 9), np.uint8)
+    sea[1::3, 1::3] = 1
+    held = []
+    put_away = shelf.Shelf.put_away
+
+    def spy(self: shelf.Shelf, arcs: Any, *rest: Any) -> Any:
+        held.append(len(arcs.starts))
+        return put_away(self, arcs, *rest)
+
+    monkeypatch.setattr(shelf.Shelf, "put_away", spy)
+    _joined(_traced(_cut(sea, 3), len(sea)))
+    assert max(held[:-1]) < 20  # of 60 islets, each with an arc of its own
+    assert held[-1] > 60
 
 
 def test_what_is_on_the_disk_is_the_same() -> None:

@@ -13,6 +13,7 @@ from rasterio.crs import CRS
 
 from geoseg.errors import UsageError
 from geoseg.raster.geobox import GeoBox
+from geoseg.vector.generalize import Generalization
 from geoseg.vector.pixel_size import PixelSize, side_weights, sieve_weights, tolerance
 from geoseg.vector.units import area, length
 
@@ -128,9 +129,10 @@ def test_rotated_pixels_keep_their_area() -> None:
 
 
 def test_tolerances() -> None:
-    assert tolerance(length("1.5px"), WORLD).doubled_area_px == pytest.approx(2 * 1.5**2)
-    assert tolerance(length("1.5px"), NOWHERE).doubled_area_px == pytest.approx(2 * 1.5**2)
-    assert tolerance(length("1.5m"), UTM).doubled_area_px == pytest.approx(2 * 3**2)
+    assert tolerance(length("1.5px"), WORLD).matrix == (1.0, 0.0, 0.0, 1.0)
+    assert tolerance(length("1.5px"), NOWHERE).distance == 1.5
+    metres = tolerance(length("1.5m"), UTM)
+    assert Generalization(distance=metres.distance, matrix=metres.matrix).doubled_area_px == 2 * 3**2
     metres = tolerance(length(1), FEET)
     assert (metres.distance, metres.matrix) == (1, PixelSize.of(FEET).matrix)
 
