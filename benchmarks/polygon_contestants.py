@@ -186,10 +186,15 @@ def _to_shapely(made: Polygons) -> npt.NDArray[np.object_]:
 
 
 def _take_turns(contestants: dict[str, Callable[[], object]], rounds: int) -> Measured:
-    """Return the median seconds of each; what a contestant made is thrown away outside its time."""
+    """Return the median seconds of each; what a contestant made is thrown away outside its time.
+
+    Each turn has a run that does not count: after a contestant that fills the memory with small objects the next one
+    waits for pages, on a virtual machine longer than its own work takes.
+    """
     seconds: dict[str, list[float]] = {name: [] for name in contestants}
     for _ in range(rounds):
         for name, contestant in contestants.items():
+            contestant()
             gc.collect()
             began = time.perf_counter()
             made = contestant()

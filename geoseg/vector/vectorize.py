@@ -69,7 +69,7 @@ def vectorize(
         classes=classes, dissolve=dissolve, confidence=confidence, legend=legend, crs=crs, overwrite=overwrite,
         announce=say,
     )  # fmt: skip
-    warm(order.raster.dtype, order.tracing, order.target, say)
+    warm(order.raster.dtype, order.tracing, order.target, say, sieved=order.sieving is not None)
     meter = Meter(order.raster, progress, sieved=order.sieving is not None)
     tables = meter.written(_tables(order, meter))
     if order.target is None:

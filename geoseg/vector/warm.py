@@ -23,6 +23,7 @@ from geoseg.vector.measure import measure
 from geoseg.vector.obstacles import Obstacles
 from geoseg.vector.polygons import Polygons
 from geoseg.vector.runs import count_runs
+from geoseg.vector.sieve import sieve
 from geoseg.vector.surface import Surface
 from geoseg.vector.trace import Tracing, trace
 
@@ -37,7 +38,9 @@ def load_compiler() -> None:
     cpu_target.target_context.refresh()
 
 
-def warm(dtype: str, tracing: Tracing, target: Path | None, announce: Callable[[str], None]) -> None:
+def warm(
+    dtype: str, tracing: Tracing, target: Path | None, announce: Callable[[str], None], *, sieved: bool = False
+) -> None:
     """Have all kernels ready that a run needs; where they must be compiled, say so and do it in two processes.
 
     numba compiles one kernel at a time in a process.
@@ -47,6 +50,8 @@ def warm(dtype: str, tracing: Tracing, target: Path | None, announce: Callable[[
         if not _is_known(count_runs):
             with _other_process(tracing.generalization, target):
                 trace(pixels, 0, Affine.identity())
+                if sieved:
+                    sieve(lambda: iter([pixels]), 0, pixels.shape[1], 2)
         trace(pixels, 0, Affine.identity(), tracing)
 
 
