@@ -151,7 +151,7 @@ def test_no_class_at_all(refused: Callable[..., str]) -> None:
     assert "names no class" in refused(2, "--classes", "")
 
 
-@pytest.mark.parametrize("method", ["Visvalingam", "", "douglas_peucker"])
+@pytest.mark.parametrize("method", ["visvalingham", "", "douglas_peucker"])
 def test_an_unknown_method_without_simplification(refused: Callable[..., str], method: str) -> None:
     assert "douglas-peucker" in refused(2, "--method", method)
 
