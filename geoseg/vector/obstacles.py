@@ -48,21 +48,24 @@ def mark_obstacles(lattice: Lattice) -> NDArray[np.int64]:
     """Return (row, word) the lattice points that are turns or nodes, 64 columns a word."""
     rows = len(lattice.node_offsets) - 1
     cols = len(lattice.bits) // rows
-    marks = np.empty((rows, cols // 64 + 1), np.int64)
-    _mark(lattice.bits, cols, marks)
+    marks = np.zeros((rows, cols // 64 + 1), np.int64)
+    _mark(lattice.bits, lattice.words, cols, marks)
     return marks
 
 
 @njit(cache=True, nogil=True)
-def _mark(bits: Any, cols: int, obstacles: Any) -> None:
-    for row in range(len(obstacles)):
-        for word in range(obstacles.shape[1]):
-            marks = 0
-            for col in range(64 * word, min(64 * word + 64, cols)):
-                bit = bits[row * cols + col]
-                if bit >= 16 or (bit ^ (bit >> 2)) & 3:
-                    marks |= 1 << (col & 63)
-            obstacles[row, word] = marks
+def _mark(bits: Any, words: Any, cols: int, obstacles: Any) -> None:
+    row = 0
+    for word in range(len(words)):
+        if words[word] == 0:  # eight points without a border
+            continue
+        for place in range(8 * word, min(8 * word + 8, len(bits))):
+            bit = bits[place]
+            if bit >= 16 or (bit ^ (bit >> 2)) & 3:
+                while place >= (row + 1) * cols:
+                    row += 1
+                col = place - row * cols
+                obstacles[row, col >> 6] |= 1 << (col & 63)
 
 
 @njit(cache=True, nogil=True)
