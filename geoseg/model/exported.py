@@ -6,7 +6,6 @@ import importlib
 import importlib.metadata
 import os
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +13,7 @@ from pathlib import Path
 import filelock
 
 from geoseg.errors import ModelError
+from geoseg.interpreter import is_python, python_command, python_environment
 from geoseg.model.bundle import METADATA_KEY, ModelBundle
 from geoseg.model.cache import cache_folder
 from geoseg.model.onnx_metadata import read_metadata
@@ -89,7 +89,7 @@ def _export_to(path: Path, bundle: ModelBundle, window_px: int, report: Report) 
     handle, temporary = tempfile.mkstemp(suffix=".onnx", prefix=".export-", dir=path.parent)
     os.close(handle)
     try:
-        if _is_python():
+        if is_python():
             _run(bundle, window_px, temporary)
         else:  # Python lives inside another program, QGIS for one
             importlib.import_module("geoseg.model.export").export_onnx(bundle, window_px, temporary)
@@ -100,13 +100,8 @@ def _export_to(path: Path, bundle: ModelBundle, window_px: int, report: Report) 
 
 
 def _run(bundle: ModelBundle, window_px: int, path: str) -> None:
-    # -P and the parent's own path: a torch.py in the working directory is not the torch that is meant
-    command = [sys.executable, "-P", "-m", "geoseg.model.export", "-", str(window_px), path]
-    environment = os.environ | {
-        "PYTHONPATH": os.pathsep.join(folder for folder in sys.path if folder),
-        "HF_HUB_OFFLINE": "1",
-        "PYTHONIOENCODING": "utf-8",
-    }
+    command = python_command("geoseg.model.export", "-", str(window_px), path)
+    environment = python_environment() | {"HF_HUB_OFFLINE": "1", "PYTHONIOENCODING": "utf-8"}
     try:
         done = subprocess.run(  # noqa: S603 (our own program)
             command,
@@ -125,7 +120,3 @@ def _run(bundle: ModelBundle, window_px: int, path: str) -> None:
         raise ModelError(
             one_line(said[-1], 600) if said else f"the export of {bundle.name} ended with {done.returncode}"
         )
-
-
-def _is_python() -> bool:
-    return Path(sys.executable or "").name.lower().startswith(("python", "pypy"))

@@ -15,6 +15,7 @@ import numpy as np
 from affine import Affine
 from numba.core.registry import cpu_target
 
+from geoseg.interpreter import is_python, python_command, python_environment
 from geoseg.vector import formats
 from geoseg.vector.arcs import Arcs
 from geoseg.vector.generalize import METHODS, Generalization, generalize
@@ -47,7 +48,7 @@ def warm(
     """
     pixels = np.arange(4, dtype=dtype).reshape(2, 2)
     with _said(announce):
-        if not _is_known(count_runs):
+        if is_python() and not _is_known(count_runs):
             with _other_process(tracing.generalization, target):
                 trace(pixels, 0, Affine.identity())
                 if sieved:
@@ -96,9 +97,16 @@ def _other_process(generalization: Generalization | None, target: Path | None) -
     wanted = [target.suffix if target else ""]
     if generalization:
         wanted += [generalization.method, *(["smooth"] if generalization.smooth else [])]
-    process = subprocess.Popen(  # noqa: S603 - this Python, our own module
-        [sys.executable, "-m", "geoseg.vector.warm", *wanted], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+    try:
+        process = subprocess.Popen(  # noqa: S603 - this Python, our own module
+            python_command("geoseg.vector.warm", *wanted),
+            env=python_environment(),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+    except OSError:
+        yield
+        return
     try:
         yield
         process.wait()

@@ -32,7 +32,7 @@ def _stay() -> bool:
 @pytest.fixture
 def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Export here, which is what happens inside QGIS, and is quicker than another process."""
-    monkeypatch.setattr(exported, "_is_python", _stay)
+    monkeypatch.setattr(exported, "is_python", _stay)
 
 
 @pytest.fixture
