@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 MOST = 4
 """More share one memory than it feeds."""
+_SHARE = 100_000
+"""Vertices that are worth a thread."""
 
 
 def abreast(*tasks: Callable[[], Any]) -> list[Any]:
@@ -23,13 +25,13 @@ def abreast(*tasks: Callable[[], Any]) -> list[Any]:
     return [future.result() for future in waiting] + [last]
 
 
-def shares(weights: NDArray[Any], least: int) -> list[slice]:
-    """Cut entries into stretches of about equal weight, one for each core, but none much lighter than `least`."""
-    ends = np.cumsum(weights)
+def shares(vertices: NDArray[Any]) -> list[slice]:
+    """Cut entries into stretches of about as many vertices, one for each core where they are worth it."""
+    ends = np.cumsum(vertices)
     total = int(ends[-1]) if len(ends) else 0
-    count = max(1, min(MOST, os.cpu_count() or 1, total // least))
+    count = max(1, min(MOST, os.cpu_count() or 1, total // _SHARE))
     cuts = np.searchsorted(ends, [total * share // count for share in range(1, count)], side="left").tolist()
-    bounds = [0, *cuts, len(weights)]
+    bounds = [0, *cuts, len(vertices)]
     return [slice(begin, end) for begin, end in pairwise(bounds)]
 
 

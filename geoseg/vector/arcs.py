@@ -64,11 +64,26 @@ class Arcs:
         return (self.starts >= 0) & (self.ends >= 0)
 
     @property
+    def halves(self) -> NDArray[np.int32]:
+        """(slot,) 2 * arc where a whole arc starts, 2 * arc + 1 where it ends, -1 elsewhere."""
+        halves = np.full(len(self.quadrants), -1, np.int32)
+        whole = np.flatnonzero(self.whole).astype(np.int32)
+        halves[self.starts[whole]] = 2 * whole
+        halves[self.ends[whole]] = 2 * whole + 1
+        return halves
+
+    @property
+    def cut_nodes(self) -> NDArray[np.int32]:
+        """The nodes of arcs that are not yet whole; some more than once."""
+        cut = ~self.whole
+        ends = np.concatenate([self.starts[cut], self.ends[cut]])
+        return ends[ends >= 0] >> 2
+
+    @property
     def first_open_row(self) -> int:
         """The first row of the lattice that an arc not yet whole has touched; a great number if all are whole."""
         cut = np.flatnonzero(~self.whole)
-        ends = np.concatenate([self.starts[cut], self.ends[cut]])
-        rows = [self.node_rows[ends[ends >= 0] >> 2], self.copy_vertices(cut, _ALL_IN_MEMORY)[0][:, 0]]
+        rows = [self.node_rows[self.cut_nodes], self.copy_vertices(cut, _ALL_IN_MEMORY)[0][:, 0]]
         return int(min(column.min(initial=_NO_ROW) for column in rows))
 
     def copy_vertices(

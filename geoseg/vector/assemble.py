@@ -14,9 +14,6 @@ from geoseg.vector.polygons import Polygons
 from geoseg.vector.rings import fill_rings, group_rings, link_rings
 from geoseg.vector.runs import Regions
 
-_SHARE = 100_000
-"""Vertices that are worth a thread."""
-
 
 def assemble(
     regions: Regions, arcs: Arcs, chosen: NDArray[np.int64], transform: Affine, *, unit: int = 1, nodes: bool = False
@@ -27,7 +24,7 @@ def assemble(
     """
     features = np.full(len(regions), -1, np.int32)
     features[chosen] = np.arange(len(chosen), dtype=np.int32)
-    halves = _halves(arcs)
+    halves = arcs.halves
     most = 2 * len(arcs.starts)
     of, slots = np.empty(most, np.int32), np.empty(most, np.int32)
     counts, outer = np.empty(most, np.int64), np.empty(most, np.bool_)
@@ -49,7 +46,7 @@ def assemble(
         arcs.vertices, halves, nodes,
     )  # fmt: skip
     backwards = transform.determinant > 0
-    shared = shares(counts[order], _SHARE)
+    shared = shares(counts[order])
     abreast(
         *(
             partial(fill_rings, *borders, slots[order[some]], rings[some.start :], unit, steps, backwards, xy)
@@ -58,15 +55,6 @@ def assemble(
     )
     singles = np.arange(len(chosen) + 1, dtype=np.int64)
     return Polygons(regions.codes[chosen], regions.area_px[chosen], singles, polygons, rings, xy)
-
-
-def _halves(arcs: Arcs) -> NDArray[np.int32]:
-    """Return (slot,) 2 * arc where a whole arc starts, 2 * arc + 1 where it ends, -1 elsewhere."""
-    halves = np.full(len(arcs.quadrants), -1, np.int32)
-    whole = np.flatnonzero(arcs.whole).astype(np.int32)
-    halves[arcs.starts[whole]] = 2 * whole
-    halves[arcs.ends[whole]] = 2 * whole + 1
-    return halves
 
 
 def _by_place(arcs: Arcs, slots: NDArray[np.int32]) -> NDArray[np.int64]:

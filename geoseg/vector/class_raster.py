@@ -23,6 +23,8 @@ _TALLEST_PX = 16 * STRIP_PX
 """A row of blocks larger than this is read in parts, though each part decodes all of it."""
 
 _INT32 = np.iinfo(np.int32)
+_NO_BYTE = -1000
+"""What neither an unsigned nor a signed byte holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +62,7 @@ class ClassRaster:
         if by_nodata and scene.dtype == "uint8" and scene.nodata in range(256):
             return cls(scene, int(scene.nodata or 0), "uint8", masked=False, stamp=stamp)
         if scene.dtype in ("uint8", "int8"):
-            return cls(scene, -1000, "int16", masked=MaskFlags.all_valid not in flags, stamp=stamp)
+            return cls(scene, _NO_BYTE, "int16", masked=MaskFlags.all_valid not in flags, stamp=stamp)
         return cls(scene, _INT32.min, "int32", masked=MaskFlags.all_valid not in flags, stamp=stamp)
 
     @property

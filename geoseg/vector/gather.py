@@ -28,6 +28,11 @@ class _Waiting:
     """(feature,) the group of each; -1 for those that have gone."""
     last_rows: NDArray[np.int64]
 
+    def renumber(self, numbers: NDArray[np.int32]) -> None:
+        """Give the groups, (group,), other numbers."""
+        there = self.groups >= 0
+        self.groups[there] = numbers[self.groups[there]]
+
 
 class Corners:
     """8-connectedness: polygons wait until no region that touches them at a corner, or through others, is open."""
@@ -46,15 +51,13 @@ class Corners:
         still_open = np.zeros(int(groups.max(initial=-1)) + 1, np.bool_)
         still_open[here[regions.open]] = True
         for waiting in self._waiting:
-            there = waiting.groups >= 0
-            waiting.groups[there] = groups[waiting.groups[there]]
+            waiting.renumber(groups)
         self._waiting.append(_Waiting(batch, here[of], regions.last_row[of]))
         done, members, last_rows = self._taken(still_open)
         numbers = np.cumsum(still_open, dtype=np.int32) - np.int32(1)
         self._groups, self._count = numbers[here[regions.open]], int(np.count_nonzero(still_open))
         for waiting in self._waiting:
-            there = waiting.groups >= 0
-            waiting.groups[there] = numbers[waiting.groups[there]]
+            waiting.renumber(numbers)
         ends = np.zeros(len(still_open), np.int64)
         np.maximum.at(ends, members, last_rows)
         order = np.lexsort((members, ends[members]))
@@ -67,20 +70,11 @@ class Corners:
             ended = np.flatnonzero((waiting.groups >= 0) & ~still_open[waiting.groups])
             taken.append((waiting.polygons.take(ended), waiting.groups[ended], waiting.last_rows[ended]))
             waiting.groups[ended] = -1
-        self._waiting = [left for waiting in self._waiting if (left := self._left(waiting)) is not None]
+        size = sum(waiting.polygons.xy.nbytes for waiting in self._waiting)
+        left = (_left(waiting, on_disk=size > self._budget) for waiting in self._waiting)
+        self._waiting = [waiting for waiting in left if waiting is not None]
         polygons, groups, last_rows = zip(*taken, strict=True)
         return Polygons.concatenate(polygons), np.concatenate(groups).astype(np.int64), np.concatenate(last_rows)
-
-    def _left(self, waiting: _Waiting) -> _Waiting | None:
-        """Return what still waits, without what has gone where that is most; None where nothing does."""
-        left = np.flatnonzero(waiting.groups >= 0)
-        if not len(left):
-            return None
-        if 2 * len(left) < len(waiting.groups):
-            polygons = waiting.polygons.take(left)
-            waiting = _Waiting(polygons, waiting.groups[left], waiting.last_rows[left])
-        size = sum(other.polygons.xy.nbytes for other in self._waiting)
-        return replace(waiting, polygons=_on_disk(waiting.polygons)) if size > self._budget else waiting
 
     def _grouped(self, regions: Regions, pairs: NDArray[np.int32]) -> NDArray[np.int32]:
         """Return (group before, then region,) the groups now."""
@@ -89,6 +83,16 @@ class Corners:
         _unite(parents, self._count + pairs[:, 0], self._count + pairs[:, 1])
         number(parents)
         return parents
+
+
+def _left(waiting: _Waiting, *, on_disk: bool) -> _Waiting | None:
+    """Return what still waits, without what has gone where that is most; None where nothing does."""
+    left = np.flatnonzero(waiting.groups >= 0)
+    if not len(left):
+        return None
+    if 2 * len(left) < len(waiting.groups):
+        waiting = _Waiting(waiting.polygons.take(left), waiting.groups[left], waiting.last_rows[left])
+    return replace(waiting, polygons=_on_disk(waiting.polygons)) if on_disk else waiting
 
 
 def _touching(regions: Regions, arcs: Arcs, first_row: int) -> NDArray[np.int32]:

@@ -19,8 +19,6 @@ from geoseg.vector.visvalingam import queue_of, visvalingam
 
 METHODS = ("visvalingam", "douglas-peucker")
 _ROUNDING = 1e-9
-_SHARE = 100_000
-"""Vertices that are worth a thread."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +61,7 @@ def generalize(arcs: Arcs, how: Generalization, obstacles: Obstacles, budget: in
 
 def _simplify(arcs: Arcs, how: Generalization, todo: NDArray[np.int64], obstacles: Obstacles) -> None:
     straight = may_be_straight(arcs, todo)
-    shared = shares(arcs.counts[todo], _SHARE)
+    shared = shares(arcs.counts[todo])
     # An arc's own obstacles are away while it is simplified: whoever works beside needs obstacles of their own.
     marks = [obstacles.marks, *(obstacles.marks.copy() for _ in shared[1:])]
     abreast(

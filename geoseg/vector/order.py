@@ -28,6 +28,7 @@ from geoseg.vector.generalize import Generalization
 from geoseg.vector.layer import Layer
 from geoseg.vector.pixel_size import Tolerance, side_weights, sieve_weights, tolerance
 from geoseg.vector.reproject import parse_crs
+from geoseg.vector.smooth import LONGEST_PX
 from geoseg.vector.surface import Surface, stretch_note
 from geoseg.vector.trace import Tracing
 from geoseg.vector.units import area, length
@@ -154,6 +155,11 @@ def _nomenclature(scene: Scene, legend: StrPath | Legend | Nomenclature | None) 
 def _generalization(
     geobox: GeoBox, simplify: float | str | None, method: str, *, smooth: bool
 ) -> Generalization | None:
+    if smooth and max(geobox.shape) > LONGEST_PX:
+        raise UsageError(
+            f"--smooth takes rasters of at most {LONGEST_PX} rows and columns, got {geobox.shape[0]} x "
+            f"{geobox.shape[1]}; leave it out, or cut the raster by gdal_translate -srcwin"
+        )
     allowed = tolerance(length("0px" if simplify is None else simplify), geobox)
     how = Generalization(method.casefold(), min(allowed.distance, _reach(allowed, geobox)), allowed.matrix, smooth)
     return how if how.distance or smooth else None

@@ -97,8 +97,6 @@ class Shelf:
 
 def _at_cut_node(arcs: Arcs) -> NDArray[np.bool_]:
     """Return (arc,) whether a node of each has an arc that is cut at the seam."""
-    cut = np.flatnonzero(~arcs.whole)
-    ends = np.concatenate([arcs.starts[cut], arcs.ends[cut]])
     nodes = np.zeros(len(arcs.node_rows), np.bool_)
-    nodes[ends[ends >= 0] >> 2] = True
+    nodes[arcs.cut_nodes] = True
     return nodes.take(arcs.starts >> 2, mode="clip") | nodes.take(arcs.ends >> 2, mode="clip")

@@ -11,6 +11,8 @@ from geoseg.vector.obstacles import is_free, put, take
 
 UNIT = 128
 """Smoothed vertices are in 1 / UNIT of a pixel: integers still, so the same on every machine."""
+LONGEST_PX = (2**31 - 1) // UNIT
+"""Rows and columns of a raster in which such vertices fit 32 bits."""
 
 
 @njit(cache=True, nogil=True)

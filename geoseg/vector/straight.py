@@ -19,14 +19,10 @@ def may_be_straight(arcs: Arcs, todo: NDArray[np.int64]) -> NDArray[np.bool_]:
     reaches further than any that is, and none is forgotten while the region between is open. Arcs that border the
     background may not, for there a twin might be forgotten.
     """
-    whole = np.flatnonzero(arcs.whole)
-    halves = np.full(len(arcs.quadrants), -1, np.int64)
-    halves[arcs.starts[whole]] = 2 * whole
-    halves[arcs.ends[whole]] = 2 * whole + 1
     depths = np.full(len(arcs.starts), -1, np.int32)  # those generalized before are whole since an earlier strip
     straight = np.zeros(len(arcs.starts), np.bool_)
     _fill_depths(todo, arcs.starts, arcs.ends, arcs.firsts, arcs.counts, arcs.node_rows, arcs.vertices, depths)
-    _mark_straight(todo, arcs.starts, arcs.ends, arcs.counts, arcs.edges, arcs.quadrants, halves, depths, straight)
+    _mark_straight(todo, arcs.starts, arcs.ends, arcs.counts, arcs.edges, arcs.quadrants, arcs.halves, depths, straight)
     return straight
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +17,7 @@ from geoseg.vector.geodataframe import to_geodataframe
 from geoseg.vector.layer import Table
 from geoseg.vector.measure import measure
 from geoseg.vector.meter import Meter
-from geoseg.vector.order import Order
+from geoseg.vector.order import Order, StrPath
 from geoseg.vector.sieve import sieve
 from geoseg.vector.trace import trace_strips
 from geoseg.vector.warm import warm
@@ -26,8 +25,6 @@ from geoseg.vector.zonal import confidence_strips
 
 if TYPE_CHECKING:
     import geopandas
-
-StrPath = str | os.PathLike[str]
 
 
 def vectorize(

@@ -21,11 +21,12 @@ from rasterio.enums import ColorInterp
 from rasterio.errors import NotGeoreferencedWarning
 
 import geoseg
-from geoseg.errors import GeosegWarning, SceneError
+from geoseg.errors import GeosegWarning, SceneError, UsageError
 from geoseg.legend import DEEPGLOBE, LandCover, Legend
 from geoseg.progress import Progress
 from geoseg.raster.nomenclature import NamedClass, Nomenclature
-from geoseg.vector import class_raster, gather
+from geoseg.vector import class_raster, gather, order
+from geoseg.vector.smooth import LONGEST_PX, UNIT
 from tests.vector.features import SUFFIXES, read
 from tests.vector.oracle import Features, check_equal, regions, sieved, true_features
 from tests.vector.rasters import NODATA, adversarial, checkerboard, noise, real, smooth_noise
@@ -604,3 +605,12 @@ def test_a_class_that_is_not_there_is_no_feature(write: Write, tmp_path: Path) -
     path = write(checkerboard((6, 6), 1))
     assert len(vectorize(path, classes="77")) == 0
     assert len(read(vectorize(path, tmp_path / "cover.gpkg", classes="77", dissolve=True))) == 0
+
+
+def test_smoothing_refuses_what_does_not_fit_its_integers(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(noise((4, 40), 3))
+    monkeypatch.setattr(order, "LONGEST_PX", 39)
+    with pytest.raises(UsageError, match="at most 39 rows and columns, got 4 x 40; leave it out"):
+        vectorize(path, smooth=True)
+    assert len(vectorize(path)) > 1
+    assert LONGEST_PX * UNIT < 2**31 <= (LONGEST_PX + 1) * UNIT
