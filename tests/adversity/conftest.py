@@ -3,7 +3,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -71,3 +71,14 @@ def finish(process: subprocess.Popen[str]) -> Outcome:
     """Wait for a process and return how it ended."""
     out, err = process.communicate(timeout=120)
     return Outcome(process.returncode, out or "", err or "")
+
+
+@pytest.fixture
+def stop_all() -> Iterator[list[subprocess.Popen[str]]]:
+    """Return a list of processes that are ended with the test."""
+    started: list[subprocess.Popen[str]] = []
+    yield started
+    for process in started:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -75,17 +75,6 @@ def until(condition: Callable[[], bool], process: subprocess.Popen[str]) -> bool
 def tiles_done(folder: Path) -> int:
     journal = folder / "map.tif.parts" / "journal.jsonl"
     return journal.read_bytes().count(b'{"tile"') if journal.exists() else 0
-
-
-@pytest.fixture
-def stop_all() -> Iterator[list[subprocess.Popen[str]]]:
-    """Return a list of processes that are ended with the test."""
-    started: list[subprocess.Popen[str]] = []
-    yield started
-    for process in started:
-        if process.poll() is None:
-            process.kill()
-        process.communicate()
 
 
 @needs_posix

@@ -450,17 +450,6 @@ def start(*arguments: object, **popen: Any) -> subprocess.Popen[str]:
     return subprocess.Popen(words, **(settings | popen))
 
 
-@pytest.fixture
-def stop_all() -> Iterator[list[subprocess.Popen[str]]]:
-    """Return a list of processes that are ended with the test."""
-    started: list[subprocess.Popen[str]] = []
-    yield started
-    for process in started:
-        if process.poll() is None:
-            process.kill()
-        process.communicate()
-
-
 def unfinished(folder: Path) -> list[Path]:
     return [path for path in folder.glob(".geoseg-*") if path.is_dir()]
 
