@@ -1,7 +1,7 @@
 # `make demo` and `make test` do all their set-up themselves, in .venv. Windows: see README.md.
 PYTHON ?= python3
 BIN := .venv/bin
-INSTALL := $(BIN)/python -m pip install --quiet -c constraints.txt -e ".[cluster,plot]"
+INSTALL := $(BIN)/python -m pip install --quiet -c constraints.txt -e ".[cluster,plot,train]"
 
 .PHONY: demo test lint clean
 

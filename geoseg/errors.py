@@ -22,6 +22,10 @@ class ModelError(GeosegError):
     """A model file that cannot be read, is not safe, or does not suit the request."""
 
 
+class TrainingError(GeosegError):
+    """A training that cannot begin, or cannot go on; what was learnt is kept."""
+
+
 class OutputError(GeosegError):
     """A target that exists, cannot be written, or does not fit on the disk."""
 

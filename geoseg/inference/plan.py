@@ -31,7 +31,7 @@ class Plan:
 
     bundle: ModelBundle
     engine: EngineChoice
-    mapping: Mapping
+    mapping: Mapping[Scene]
     tile_height_px: int
     tile_width_px: int
     workers: int

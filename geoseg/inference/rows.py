@@ -3,14 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import Protocol
 
 import numpy as np
 
-from geoseg.raster.scene import Patch, Scene
+from geoseg.raster.scene import Patch
 from geoseg.raster.windows import Window
 
 
-def read_downwards(scene: Scene, footprints: Iterable[Window]) -> Iterator[Patch]:
+class Readable(Protocol):
+    """What can be mapped: a Scene, or a scene that training keeps decoded."""
+
+    @property
+    def path(self) -> str:
+        """Its name in messages."""
+        ...
+
+    def read(self, window: Window) -> Patch:
+        """Read a window, which may stick out: outside is invalid."""
+        ...
+
+
+def read_downwards(scene: Readable, footprints: Iterable[Window]) -> Iterator[Patch]:
     """Yield the pixels of footprints of equal columns that follow one another downwards and may overlap.
 
     What two of them share is kept, not read again: some formats (PNG, JPEG) can only be read from the top. Raises
@@ -23,7 +37,7 @@ def read_downwards(scene: Scene, footprints: Iterable[Window]) -> Iterator[Patch
         yield patch
 
 
-def _continue(scene: Scene, footprint: Window, above: Window, patch: Patch) -> Patch:
+def _continue(scene: Readable, footprint: Window, above: Window, patch: Patch) -> Patch:
     shared_px = above.row_stop - footprint.row
     if shared_px <= 0:
         return scene.read(footprint)

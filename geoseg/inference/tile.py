@@ -6,7 +6,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,20 +15,22 @@ from geoseg.errors import SceneError
 from geoseg.inference.accumulate import Overlaps, most_probable, percent
 from geoseg.inference.batch import score
 from geoseg.inference.blend import Blend, axis_weights
-from geoseg.inference.rows import read_downwards
+from geoseg.inference.rows import Readable, read_downwards
 from geoseg.legend import NODATA
 from geoseg.model.engines import Engine, Weights
 from geoseg.raster.environment import shown
 from geoseg.raster.product import ProductName
-from geoseg.raster.scene import Patch, Scene
+from geoseg.raster.scene import Patch
 from geoseg.raster.windows import Window, WindowGrid
+
+Source_co = TypeVar("Source_co", bound=Readable, covariant=True)
 
 
 @dataclass(frozen=True, slots=True)
-class Mapping:
+class Mapping(Generic[Source_co]):
     """All that decides the label of a pixel, and what to keep of it; picklable."""
 
-    scene: Scene
+    scene: Source_co
     grid: WindowGrid
     blend: Blend
     batch_size: int
@@ -60,14 +62,30 @@ class _WindowRow:
     """Of each of its windows."""
 
 
-def map_tile(mapping: Mapping, engine: Engine, tile: Window, checkpoint: Callable[[], None] = lambda: None) -> TileMap:
+def map_tile(
+    mapping: Mapping[Readable], engine: Engine, tile: Window, checkpoint: Callable[[], None] = lambda: None
+) -> TileMap:
     """Return the blended map of one tile.
 
-    Every window of the scene's grid that touches the tile is run and summed in the grid's order, so a pixel gets the
-    same sum whatever the tile around it. Windows without a valid pixel are not run. `checkpoint` is called whenever
-    pixels are finished; what it raises ends the tile. Raises SceneError when the scene cannot be read.
+    `checkpoint` is called whenever pixels are finished; what it raises ends the tile. Raises SceneError when the scene
+    cannot be read.
     """
     result = _empty_map(mapping, engine, tile)
+    for inside, probabilities, valid in blended(mapping, engine, tile, checkpoint):
+        _paste(result, _labelled(mapping, engine, probabilities, valid, inside), inside.relative_to(tile))
+    return result
+
+
+def blended(
+    mapping: Mapping[Readable], engine: Engine, tile: Window, checkpoint: Callable[[], None] = lambda: None
+) -> Iterator[tuple[Window, Any, NDArray[np.bool_]]]:
+    """Yield finished pixels of a tile: where in the scene, their probabilities (class, row, col), valid (row, col).
+
+    Every window of the scene's grid that touches the tile is run and summed in the grid's order, so a pixel gets the
+    same sum whatever the tile around it. Windows without a valid pixel are not run, and where a whole row of them has
+    none nothing is yielded. `checkpoint` is called whenever pixels are finished. Raises SceneError when the scene
+    cannot be read.
+    """
     window_rows = _window_rows(mapping, tile)
     overlaps = Overlaps(engine, window_rows[0].footprint.width, mapping.grid.window_px)
     patches = read_downwards(mapping.scene, [window_row.footprint for window_row in window_rows])
@@ -80,13 +98,10 @@ def map_tile(mapping: Mapping, engine: Engine, tile: Window, checkpoint: Callabl
             inside = pixels.intersection(tile)
             if inside is not None:
                 cut, in_patch = inside.relative_to(pixels), inside.relative_to(window_row.footprint)
-                valid = patch.valid[in_patch.rows, in_patch.cols]
-                part = _labelled(mapping, engine, probabilities[:, cut.rows, cut.cols], valid, inside)
-                _paste(result, part, inside.relative_to(tile))
-    return result
+                yield inside, probabilities[:, cut.rows, cut.cols], patch.valid[in_patch.rows, in_patch.cols]
 
 
-def _empty_map(mapping: Mapping, engine: Engine, tile: Window) -> TileMap:
+def _empty_map(mapping: Mapping[Readable], engine: Engine, tile: Window) -> TileMap:
     shapes = dict.fromkeys(mapping.keep, tile.shape) | {"probabilities": (engine.classes, *tile.shape)}
     return {name: np.full(shapes[name], NODATA, np.uint8) for name in mapping.keep}
 
@@ -96,7 +111,7 @@ def _paste(result: TileMap, part: TileMap, place: Window) -> None:
         result[name][..., place.rows, place.cols] = pixels
 
 
-def _window_rows(mapping: Mapping, tile: Window) -> list[_WindowRow]:
+def _window_rows(mapping: Mapping[Readable], tile: Window) -> list[_WindowRow]:
     grid, blend = mapping.grid, mapping.blend
     rows, cols = grid.rows_touching(tile), grid.cols_touching(tile)
     row_weights = axis_weights(grid.row_starts, grid.height_px, grid.window_px, blend, rows)
@@ -115,7 +130,7 @@ def _window_rows(mapping: Mapping, tile: Window) -> list[_WindowRow]:
 
 
 def _finished(
-    mapping: Mapping, engine: Engine, overlaps: Overlaps, window_row: _WindowRow, patch: Patch
+    mapping: Mapping[Readable], engine: Engine, overlaps: Overlaps, window_row: _WindowRow, patch: Patch
 ) -> Iterator[tuple[Window, Any]]:
     """Yield what one row of windows finishes, pixels of the scene and their probabilities (class, row, col).
 
@@ -138,7 +153,7 @@ def _finished(
         yield Window(footprint.row, footprint.col, *whole.shape[1:]), whole
 
 
-def _score_row(mapping: Mapping, engine: Engine, window_row: _WindowRow, patch: Patch) -> Iterator[Any]:
+def _score_row(mapping: Mapping[Readable], engine: Engine, window_row: _WindowRow, patch: Patch) -> Iterator[Any]:
     """Yield the weighted probabilities (class, row, col) of each window; zeros for those without a valid pixel."""
     window_px, first = mapping.grid.window_px, window_row.footprint.col
     windows = [Window(0, mapping.grid.col_starts[col] - first, window_px, window_px) for col in window_row.cols]
@@ -153,7 +168,7 @@ def _score_row(mapping: Mapping, engine: Engine, window_row: _WindowRow, patch: 
 
 
 def _labelled(
-    mapping: Mapping,
+    mapping: Mapping[Readable],
     engine: Engine,
     probabilities: Any,  # noqa: ANN401 - an engine's own kind of array
     valid: NDArray[np.bool_],

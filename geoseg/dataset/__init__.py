@@ -1,0 +1,1 @@
+"""Labelled scenes: what a network learns from, and is examined on."""
