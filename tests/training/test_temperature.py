@@ -1,0 +1,83 @@
+"""The temperature is the one that maximizes the likelihood, whatever the logits."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from scipy.optimize import minimize_scalar
+
+from geoseg.errors import UsageError
+from geoseg.training.temperature import HIGHEST, LOWEST, fit_temperature, negative_log_likelihood
+
+Drawn = tuple[NDArray[np.float32], NDArray[np.int64]]
+
+
+def drawn(seed: int, temperature: float, pixels: int = 20000, classes: int = 6) -> Drawn:
+    """Return logits that are `temperature` times too sure of targets drawn from them."""
+    rng = np.random.default_rng(seed)
+    honest = rng.normal(0, 2, (pixels, classes))
+    likely = np.exp(honest) / np.exp(honest).sum(axis=1, keepdims=True)
+    targets = (likely.cumsum(axis=1) > rng.random((pixels, 1))).argmax(axis=1)
+    return (honest * temperature).astype(np.float32), targets.astype(np.int64)
+
+
+@pytest.mark.parametrize("temperature", [0.2, 0.7, 1.0, 2.5, 8.0])
+def test_a_known_temperature_is_found(temperature: float) -> None:
+    assert fit_temperature(*drawn(0, temperature)) == pytest.approx(temperature, rel=0.03)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 10**6), st.floats(0.1, 10), st.floats(0, 0.9))
+def test_scipy_finds_nothing_better(seed: int, temperature: float, noise: float) -> None:
+    logits, targets = drawn(seed, temperature, 300, 4)
+    rng = np.random.default_rng(seed)
+    targets = np.where(rng.random(len(targets)) < noise, rng.integers(0, 4, len(targets)), targets)
+    found = fit_temperature(logits, targets)
+    likelihood = negative_log_likelihood(logits, targets, found)
+    assert likelihood <= negative_log_likelihood(logits, targets) + 1e-12
+    best = minimize_scalar(
+        lambda inverse: negative_log_likelihood(logits, targets, 1 / inverse),
+        bounds=(1 / HIGHEST, 1 / LOWEST), method="bounded", options={"xatol": 1e-10},
+    )  # fmt: skip
+    assert likelihood <= best.fun + 1e-9
+
+
+def test_torch_and_numpy_agree_and_the_likelihood_is_torchs() -> None:
+    logits, targets = drawn(1, 3.0, 500)
+    tensors = torch.from_numpy(logits), torch.from_numpy(targets)
+    assert fit_temperature(*tensors) == fit_temperature(logits, targets)
+    wanted = torch.nn.functional.cross_entropy(tensors[0].double() / 1.7, tensors[1]).item()
+    assert negative_log_likelihood(logits, targets, 1.7) == pytest.approx(wanted, rel=1e-12)
+
+
+def test_ignored_pixels_and_logits_without_a_number_do_not_count() -> None:
+    logits, targets = drawn(2, 2.0, 400)
+    alone = fit_temperature(logits[:200], targets[:200])
+    ignored = targets.copy()
+    ignored[200:300] = 255
+    logits[300:, 0] = np.nan
+    assert fit_temperature(logits, ignored) == alone
+
+
+def test_limits() -> None:
+    sure = np.array([[9, 0], [0, 9]] * 10, np.float32)
+    assert fit_temperature(sure, np.tile([0, 1], 10)) == LOWEST
+    assert fit_temperature(sure, np.tile([1, 0], 10)) == HIGHEST
+    assert fit_temperature(sure, np.full(20, 255)) == 1
+
+
+def test_no_likelihood_of_huge_logits_is_lost() -> None:
+    logits, targets = drawn(3, 1.0, 2000)
+    assert fit_temperature(logits * np.float32(15), targets) == pytest.approx(15 * fit_temperature(logits, targets))
+
+
+@pytest.mark.parametrize(
+    ("logits", "targets"), [(np.zeros((2, 3)), [0, 3]), (np.zeros((2, 3)), [0]), (np.zeros(2), [0, 1])]
+)
+def test_what_does_not_belong_together(logits: NDArray[np.float32], targets: list[int]) -> None:
+    with pytest.raises(UsageError):
+        fit_temperature(logits, np.array(targets))
