@@ -93,6 +93,16 @@ class ConfusionMatrix:
         keep = [place for place, code in enumerate(self.codes) if code not in dropped]
         return self._chosen(keep, self.counts[np.ix_(keep, keep)])
 
+    def ignoring(self, codes: Iterable[int]) -> Self:
+        """Return the matrix without the pixels that are of some classes in the reference; all classes stay.
+
+        A pixel that only the map gives one of them stays an error of its class in the reference.
+        """
+        dropped = set(codes)
+        counts = self.counts.copy()
+        counts[[place for place, code in enumerate(self.codes) if code in dropped]] = 0
+        return type(self)(self.codes, self.names, counts)
+
     def only(self, codes: Iterable[int]) -> Self:
         """Return the matrix of some classes, all others made one. No pixel is lost: what was an error stays one."""
         wanted = set(codes)

@@ -6,7 +6,7 @@ import os
 import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
@@ -17,13 +17,15 @@ from geoseg.evaluation.areas import Areas
 from geoseg.evaluation.calibration import Calibration
 from geoseg.evaluation.confusion import ConfusionMatrix
 from geoseg.evaluation.count import Pair, count
-from geoseg.evaluation.evaluation import Evaluation, LeftOut
+from geoseg.evaluation.evaluation import Evaluation
 from geoseg.evaluation.ground import Ground
 from geoseg.evaluation.matching import Classes, Matching
 from geoseg.evaluation.placing import place
 from geoseg.evaluation.report import check_folder, write_report
 from geoseg.evaluation.sample import Sample
-from geoseg.evaluation.tally import NONE, Tally
+from geoseg.evaluation.tabulate import confusion
+from geoseg.evaluation.tabulate import left_out as uncounted
+from geoseg.evaluation.tally import Tally
 from geoseg.legend import Legend
 from geoseg.progress import Progress
 from geoseg.raster.classes import read_nomenclature
@@ -165,7 +167,7 @@ class _Run:
             whole.add(Tally(Counter(dict.fromkeys(points.pixels, 0))))
         places = matching.classes(whole)
         counted = points if self.pair.reference is None and points is not None else tally
-        matrix, left_out = _matrix(counted, matching, places), _left_out(counted, matching)
+        matrix, left_out = confusion(counted, matching, places), uncounted(counted, matching)
         if not matrix.total_px:
             raise SceneError(
                 f"nothing to compare: {left_out.no_map} without a class in the map, {left_out.no_reference} without "
@@ -196,13 +198,13 @@ class _Run:
         matching = self.pair.matching
         mapped = places.map_sums(ground.by_map_code(tally))
         if points is not None:
-            return Areas.of(_matrix(points, matching, places), mapped, unit=ground.unit)
+            return Areas.of(confusion(points, matching, places), mapped, unit=ground.unit)
         weights = np.zeros((len(places.codes),) * 2)
         for (theirs, ours), area in ground.by_pair(tally).items():
             if matching.counts(theirs, ours):
                 weights[places.of_reference[theirs], places.of_map[ours]] += area
         population = places.map_sums({code: float(px) for code, px in tally.by_map_code().items()}).astype(np.int64)
-        sample = _matrix(tally, matching, places)
+        sample = confusion(tally, matching, places)
         return Areas.of(sample, mapped, unit=ground.unit, weights=weights, population=population)
 
 
@@ -228,26 +230,6 @@ def _named(legend: Names | None, raster: ClassRaster) -> Nomenclature:
         case Nomenclature():
             return legend
     return read_legend_file(Path(legend))
-
-
-def _matrix(tally: Tally, matching: Matching, places: Classes) -> ConfusionMatrix:
-    counts = np.zeros((len(places.codes),) * 2, np.int64)
-    for (theirs, ours), pixels in tally.pixels.items():
-        if matching.counts(theirs, ours):
-            counts[places.of_reference[theirs], places.of_map[ours]] += pixels
-    return ConfusionMatrix(places.codes, places.names, counts)
-
-
-def _left_out(tally: Tally, matching: Matching) -> LeftOut:
-    found = LeftOut()
-    for (theirs, ours), pixels in tally.pixels.items():
-        if ours == NONE:
-            found = replace(found, no_map=found.no_map + pixels)
-        elif theirs == NONE:
-            found = replace(found, no_reference=found.no_reference + pixels)
-        elif not matching.counts(theirs, ours):
-            found = replace(found, ignored=found.ignored + pixels)
-    return found
 
 
 def _chosen(matrix: ConfusionMatrix, classes: str | Sequence[str | int]) -> frozenset[int]:

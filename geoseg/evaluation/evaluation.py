@@ -7,8 +7,11 @@ from dataclasses import dataclass
 from geoseg.evaluation.areas import Areas
 from geoseg.evaluation.calibration import Calibration
 from geoseg.evaluation.confusion import ConfusionMatrix
-from geoseg.evaluation.metrics import Metrics
+from geoseg.evaluation.metrics import Metrics, plain
 from geoseg.version import VERSION
+
+PUBLISHED = "pixels that are `unknown` in the reference never count; the mean is over the other classes"
+"""DeepGlobe's protocol (Demir et al. 2018, arXiv 1805.06561, section 3.3, and its leader board)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +67,15 @@ class Evaluation:
         said = (*notes, *metrics.notes, *(areas.notes if areas else ()))
         return cls(subject, reference, matrix, metrics, left_out or LeftOut(), unit, areas, calibration, said)
 
+    @property
+    def published(self) -> Metrics:
+        """The figures of DeepGlobe's published protocol: pixels that are `unknown` in the reference never count.
+
+        Its figure is `miou_without_unknown`. The same as `metrics` where no class is called unknown.
+        """
+        unknown = [each.code for each in self.metrics.classes if each.is_unknown]
+        return Metrics.of(self.matrix.ignoring(unknown)) if unknown else self.metrics
+
     def to_json(self) -> dict[str, object]:
         """Return plain values: what stands in metrics.json."""
         found: dict[str, object] = {
@@ -77,6 +89,7 @@ class Evaluation:
                 "ignored": self.left_out.ignored,
             },
             **self.metrics.to_json(),
+            "published_protocol": _published(self.published),
             "confusion": {
                 "codes": list(self.matrix.codes),
                 "names": list(self.matrix.names),
@@ -89,3 +102,14 @@ class Evaluation:
         if self.areas is not None:
             found["areas"] = self.areas.to_json()
         return found | {"notes": list(self.notes)}
+
+
+def _published(metrics: Metrics) -> dict[str, object]:
+    return {
+        "is": PUBLISHED,
+        "miou": plain(metrics.miou_without_unknown),
+        "overall_accuracy": plain(metrics.overall_accuracy),
+        "kappa": plain(metrics.kappa),
+        "pixels": metrics.pixels,
+        "iou": {each.name: plain(each.iou) for each in metrics.classes if not each.is_unknown},
+    }

@@ -40,6 +40,9 @@ def summary(found: Evaluation) -> Iterator[str]:
         ("overall accuracy", number(metrics.overall_accuracy)),
         ("Cohen's kappa", number(metrics.kappa)),
     ]
+    if any(each.is_unknown for each in metrics.classes):
+        name = "mIoU, published protocol (`unknown` in the reference never counts)"
+        rows.insert(0, (name, number(found.published.miou_without_unknown)))
     if found.calibration is not None:
         rows.append(("expected calibration error", number(found.calibration.error)))
     rows.append((f"{found.unit} counted", grouped(metrics.pixels)))
