@@ -1,0 +1,186 @@
+"""The verb: a batch of crops, each changed in its own way, all of it decided by one generator."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import fields
+from typing import TypeAlias, TypeVar
+
+import torch
+from torch import Tensor
+
+from geoseg.errors import UsageError
+from geoseg.legend import NODATA
+from geoseg.training.augment_draw import (
+    ELASTIC_LIMIT,
+    Chosen,
+    choose,
+    draw_elements,
+    draw_tint,
+    draw_warp,
+    own_generator,
+    uniform,
+)
+from geoseg.training.augmentation import Augmentation
+from geoseg.training.blur import gaussian_blur, motion_blur
+from geoseg.training.color import Tint, add_noise, recolor
+from geoseg.training.dihedral import turn_each
+from geoseg.training.grid_dropout import grid_dropped
+from geoseg.training.warp import Warp, reach, sample, source_px
+
+Crops: TypeAlias = tuple[Tensor, Tensor, Tensor]
+"""Image float32 (n,band,row,col), valid bool (n,row,col), codes uint8 (n,row,col)."""
+
+_WARPS = ("shift-scale-rotate", "optical-distortion", "grid-distortion", "elastic-distortion")
+_Drawn = TypeVar("_Drawn", Warp, Tint)
+
+
+def augment(  # noqa: PLR0913 (three tensors make one batch of crops)
+    image: Tensor,
+    valid: Tensor,
+    codes: Tensor,
+    how: Augmentation,
+    generator: torch.Generator,
+    *,
+    bands: Sequence[str],
+    out_px: int | tuple[int, int] | None = None,
+) -> Crops:
+    """Return the crops augmented, as new tensors on the same device.
+
+    image: float32 (n,band,row,col), 0 to 1 of the value range; valid: bool (n,row,col), True = valid; codes: uint8
+    (n,row,col), 255 = ignore; bands: their names. out_px (one number, or rows and columns; default: the crops' size) is
+    the size wanted, the centre of the crops: in what surrounds it rotations and shifts find real pixels (`context_px`).
+
+    Every pixel that a warp invents, and every invalid one, gets code 255 and is invalid. Grid dropout makes pixels
+    invalid, but keeps their codes unless told otherwise: the network has to guess them from around.
+    Deterministic for a seeded generator; one of the CPU is best, then a GPU need not be waited for.
+    UsageError for crops that do not fit together, or an output larger than they are.
+    """
+    wanted = _wanted_px(image, how, out_px)
+    _refuse_misfits(image, valid, codes, bands)
+    with torch.no_grad():
+        chosen = choose(how, len(image), generator)
+        crops = _warped((image, valid, codes.masked_fill(~valid, NODATA)), wanted, how, chosen, generator)
+        crops = _turned(crops, chosen, generator)
+        seen = _seen(crops[0], crops[1], how, chosen, bands, generator)
+        return _dropped((seen, *crops[1:]), how, chosen, generator)
+
+
+def context_px(how: Augmentation, out_px: int) -> int:
+    """Return how wide crops must be for every warp to find real pixels; out_px where nothing is warped."""
+    if not any(how.operation(name) for name in _WARPS):
+        return out_px
+    place = "shift-scale-rotate"
+    factor = reach(
+        how.setting(place, "degrees"),
+        how.setting(place, "scale"),
+        2 * how.setting(place, "shift"),
+        how.setting("optical-distortion", "bend"),
+        2 * ELASTIC_LIMIT * how.setting("elastic-distortion", "displacement"),
+    )
+    return math.ceil(out_px * factor) + 2
+
+
+def _warped(
+    crops: Crops, wanted: tuple[int, int], how: Augmentation, chosen: Chosen, generator: torch.Generator
+) -> Crops:
+    """Return the centres of the crops, those with a warp sampled; the others pixel by pixel as they were."""
+    size = crops[1].shape[-2:]
+    top, left = ((have - want) // 2 for have, want in zip(size, wanted, strict=True))
+    image, valid, codes = (part[..., top : top + wanted[0], left : left + wanted[1]].clone() for part in crops)
+    warps = {name: chosen[name] for name in _WARPS if name in chosen}
+    which = _samples(torch.stack(list(warps.values())).any(dim=0)) if warps else torch.empty(0)
+    if len(which):
+        warp = draw_warp(how, {name: mask[which] for name, mask in warps.items()}, generator)
+        index = which.to(image.device)
+        source = source_px(_on(warp, image.device), wanted, (size[0], size[1]))
+        image[index], valid[index], codes[index] = sample(*(part[index] for part in crops), source)
+    return image, valid, codes
+
+
+def _turned(crops: Crops, chosen: Chosen, generator: torch.Generator) -> Crops:
+    elements = draw_elements(chosen, len(crops[0]), generator)
+    if not elements.any():
+        return crops
+    image, valid, codes = (turn_each(part, elements) for part in crops)
+    return image, valid, codes
+
+
+def _seen(  # noqa: PLR0913, PLR0917 (private: what `augment` knows)
+    image: Tensor, valid: Tensor, how: Augmentation, chosen: Chosen, bands: Sequence[str], generator: torch.Generator
+) -> Tensor:
+    """Return the image in other light, through other optics, with noise: in this order, as it happens outside."""
+    for name in ("color", "motion-blur", "gaussian-blur", "noise"):
+        which = _samples(chosen[name]) if name in chosen else torch.empty(0)
+        count, device = len(which), image.device
+        if not count:
+            continue
+        index = which.to(device)
+        pixels, mask = image[index], valid[index]
+        if name == "color":
+            tint = draw_tint(how, count, len(bands), generator)
+            pixels = recolor(pixels, mask, _on(tint, device), bands)
+        elif name == "motion-blur":
+            longest = how.setting(name, "length_px")
+            length = uniform(generator, (count,), min(3, longest), longest).to(device)
+            pixels = motion_blur(pixels, mask, length, uniform(generator, (count,), 0, math.pi).to(device), longest)
+        elif name == "gaussian-blur":
+            longest = how.setting(name, "sigma_px")
+            pixels = gaussian_blur(pixels, mask, uniform(generator, (count,), 0.1, longest).to(device), longest)
+        else:
+            level = uniform(generator, (count,), 0, how.setting(name, "level")).to(device)
+            pixels = add_noise(pixels, mask, level, own_generator(generator, device))
+        image[index] = pixels
+    return image
+
+
+def _dropped(crops: Crops, how: Augmentation, chosen: Chosen, generator: torch.Generator) -> Crops:
+    image, valid, codes = crops
+    operation = how.operation("grid-dropout")
+    which = _samples(chosen["grid-dropout"]) if operation else torch.empty(0)
+    if operation is None or not len(which):
+        return crops
+    device, size = image.device, (valid.shape[-2], valid.shape[-1])
+    cells = uniform(generator, (len(which),), 2, operation["cells"]).to(device)
+    offset = uniform(generator, (len(which), 2)).to(device)
+    index = which.to(device)
+    dropped = grid_dropped(size, cells, operation["ratio"], offset)
+    valid[index] = valid[index] & ~dropped
+    if operation["drop_codes"]:
+        codes[index] = codes[index].masked_fill(dropped, NODATA)
+    return image, valid, codes
+
+
+def _samples(mask: Tensor) -> Tensor:
+    return mask.nonzero().flatten()
+
+
+def _on(drawn: _Drawn, device: torch.device) -> _Drawn:
+    return type(drawn)(**{field.name: getattr(drawn, field.name).to(device) for field in fields(drawn)})
+
+
+def _wanted_px(image: Tensor, how: Augmentation, out_px: int | tuple[int, int] | None) -> tuple[int, int]:
+    have = (int(image.shape[-2]), int(image.shape[-1]))
+    wanted = have if out_px is None else (out_px, out_px) if isinstance(out_px, int) else out_px
+    if not all(1 <= want <= size for want, size in zip(wanted, have, strict=True)):
+        raise UsageError(
+            f"augmented crops cannot be {wanted} px (rows, columns), the crops given are {have}; cut wider"
+        )
+    if how.wants_square and wanted[0] != wanted[1]:
+        raise UsageError(
+            f"rot90 and transpose want square crops, got {wanted} px (rows, columns); cut squares, or leave both out"
+        )
+    return wanted
+
+
+def _refuse_misfits(image: Tensor, valid: Tensor, codes: Tensor, bands: Sequence[str]) -> None:
+    types = (image.dtype, valid.dtype, codes.dtype)
+    if types != (torch.float32, torch.bool, torch.uint8):
+        raise UsageError(f"crops are float32, bool and uint8 (image, valid, codes), got {types}")
+    shape = (len(image), *image.shape[-2:])
+    if image.ndim != 4 or valid.shape != shape or codes.shape != shape or image.shape[1] != len(bands):
+        shapes = ", ".join(str(tuple(part.shape)) for part in (image, valid, codes))
+        raise UsageError(
+            f"crops are an image (n,band,row,col), valid and codes (n,row,col), got {shapes} and {len(bands)} band names"
+        )

@@ -1,0 +1,185 @@
+"""What a network is punished for: cross-entropy, Dice, focal, Lovász, and sums of them.
+
+Written here on torch rather than taken from smp 0.6: its Dice divides by all classes although absent ones count
+nothing, its focal loss is NaN and its Lovász an empty tensor where no pixel is labelled, its cross-entropy divides by
+ignored pixels and takes no class weights; they are the oracles of the tests where they are right.
+All compute in float32 whatever the network's precision, and are 0 (with a gradient of 0) where nothing is labelled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import log_softmax
+
+from geoseg.errors import UsageError
+from geoseg.legend import NODATA
+
+_TINY = 1e-12
+
+
+class Loss(nn.Module):
+    """A loss of logits (n,class,row,col) and targets int64 (n,row,col): channel numbers, `ignore` counts nothing.
+
+    With weights, a pixel counts as much as its class in the losses of pixels (cross-entropy, focal), and a class as
+    much as its weight in the losses of classes (Dice, Lovász); a class of weight 0 is no aim.
+    """
+
+    def __init__(self, weights: Sequence[float] | None, ignore: int) -> None:
+        super().__init__()
+        self.ignore = ignore
+        self.weights: Tensor | None
+        self.register_buffer("weights", None if weights is None else torch.tensor(weights), persistent=False)
+
+    def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Return the loss, a float32 scalar."""
+        with torch.autocast(logits.device.type, enabled=False):
+            labelled = targets != self.ignore
+            scores = log_softmax(logits.float(), dim=1)
+            return self.of(scores, targets.masked_fill(~labelled, 0), labelled)
+
+    def of(self, scores: Tensor, targets: Tensor, labelled: Tensor) -> Tensor:
+        """Return the loss of log-probabilities, with channel 0 as the target wherever nothing is labelled."""
+        raise NotImplementedError
+
+    def _mean_of_pixels(self, losses: Tensor, targets: Tensor, labelled: Tensor) -> Tensor:
+        weights = labelled.to(losses.dtype) if self.weights is None else self.weights[targets] * labelled
+        return (losses * weights).sum() / weights.sum().clamp_min(_TINY)
+
+    def _mean_of_classes(self, losses: Tensor, present: Tensor) -> Tensor:
+        weights = present.to(losses.dtype) if self.weights is None else self.weights * present
+        return (losses * weights).sum() / weights.sum().clamp_min(_TINY)
+
+
+class CrossEntropy(Loss):
+    """-log of the probability of the true class; `smoothing` of each pixel's truth is shared out among all classes."""
+
+    def __init__(self, weights: Sequence[float] | None, ignore: int, smoothing: float = 0) -> None:
+        super().__init__(weights, ignore)
+        self.smoothing = _within("smoothing", smoothing, 0, 0.99)
+
+    def of(self, scores: Tensor, targets: Tensor, labelled: Tensor) -> Tensor:
+        """Return the mean over the labelled pixels, each weighed by its true class (torch weighs the shares too)."""
+        losses = -scores.gather(1, targets[:, None])[:, 0]
+        if self.smoothing:
+            losses = (1 - self.smoothing) * losses - self.smoothing * scores.mean(dim=1)
+        return self._mean_of_pixels(losses, targets, labelled)
+
+
+class Focal(Loss):
+    """Cross-entropy times (1 - probability of the true class)^gamma (Lin et al. 2017, arXiv 1708.02002, equation 4)."""
+
+    def __init__(self, weights: Sequence[float] | None, ignore: int, gamma: float = 2) -> None:
+        super().__init__(weights, ignore)
+        self.gamma = _within("gamma", gamma, 0, 10)
+
+    def of(self, scores: Tensor, targets: Tensor, labelled: Tensor) -> Tensor:
+        """Return the mean over the labelled pixels."""
+        true = scores.gather(1, targets[:, None])[:, 0]
+        missed = (-torch.expm1(true)).clamp_min(1e-7)  # a power below 1 has no slope at 0
+        return self._mean_of_pixels(-true * missed**self.gamma, targets, labelled)
+
+
+class Dice(Loss):
+    """1 - 2 |A and B| / (|A| + |B|), softly, over the batch (Milletari et al. 2016, arXiv 1606.04797, without squares)."""
+
+    def of(self, scores: Tensor, targets: Tensor, labelled: Tensor) -> Tensor:
+        """Return the mean over the classes that are present in the targets."""
+        truth = _truth(targets, labelled, scores.shape[1])
+        shares = scores.exp() * labelled[:, None]
+        both, found, true = (part.sum(dim=(0, 2, 3)) for part in (shares * truth, shares, truth.to(scores.dtype)))
+        return self._mean_of_classes(1 - 2 * both / (found + true).clamp_min(_TINY), true > 0)
+
+
+class Lovasz(Loss):
+    """The Lovász extension of the Jaccard loss (Berman et al. 2018, arXiv 1705.08790, algorithm 1), over the batch."""
+
+    def of(self, scores: Tensor, targets: Tensor, labelled: Tensor) -> Tensor:
+        """Return the mean over the classes that are present in the targets."""
+        shares = scores.exp()
+        truth = _truth(targets, labelled, scores.shape[1])
+        losses = [_lovasz(shares[:, number], truth[:, number], labelled) for number in range(scores.shape[1])]
+        return self._mean_of_classes(torch.stack(losses), truth.any(dim=3).any(dim=2).any(dim=0))
+
+
+class Sum(nn.Module):
+    """Losses of the same logits and targets, each times its factor."""
+
+    def __init__(self, factors: Sequence[float], losses: Sequence[Loss]) -> None:
+        super().__init__()
+        self.factors = tuple(factors)
+        self.losses = nn.ModuleList(losses)
+
+    def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Return the sum, a float32 scalar."""
+        parts = [factor * loss(logits, targets) for factor, loss in zip(self.factors, self.losses, strict=True)]
+        return torch.stack(parts).sum()
+
+
+LOSSES: dict[str, type[Loss]] = {"cross-entropy": CrossEntropy, "dice": Dice, "focal": Focal, "lovasz": Lovasz}
+_SETTINGS = {"cross-entropy": "smoothing", "focal": "gamma"}
+
+
+def loss_of(text: str, weights: Sequence[float] | None = None, *, ignore: int = NODATA) -> nn.Module:
+    """Return the loss of a text such as "cross-entropy", "cross-entropy:smoothing=0.1 + 0.5 dice" or "focal:gamma=2".
+
+    It takes logits (n,class,row,col) of any float type and targets int64 (n,row,col), and returns a float32 scalar.
+    weights: one per class, 0 or more. UsageError for a text or weights that cannot be meant.
+    """
+    _refuse_weights(weights)
+    terms = [_term(term.strip(), text) for term in text.split("+")]
+    losses = [LOSSES[name](weights, ignore, **settings) for _, name, settings in terms]
+    return Sum([factor for factor, _, _ in terms], losses)
+
+
+def _term(term: str, text: str) -> tuple[float, str, dict[str, float]]:
+    named, _, said = term.partition(":")
+    factor, _, name = named.strip().rpartition(" ")
+    if name not in LOSSES:
+        raise UsageError(f"unknown loss {name!r} in {text!r}; geoseg knows {', '.join(LOSSES)}, and sums: a + 0.5 b")
+    key, _, value = (part.strip() for part in said.partition("="))
+    if said and _SETTINGS.get(name) != key:
+        has = f"it has {_SETTINGS[name]}" if name in _SETTINGS else "it has none"
+        raise UsageError(f"loss {name} has no setting {key!r}; {has}")
+    settings = {key: _number(value, text)} if said else {}
+    return _within("factor", _number(factor.strip(" *") or "1", text), 0, 1e6), name, settings
+
+
+def _number(text: str, whole: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise UsageError(
+            f"{text!r} in the loss {whole!r} is no number; write it as 'cross-entropy + 0.5 dice'"
+        ) from None
+
+
+def _within(what: str, value: float, low: float, high: float) -> float:
+    if not low <= value <= high:
+        raise UsageError(f"{what} of a loss must be {low:g} to {high:g}, got {value:g}")
+    return value
+
+
+def _refuse_weights(weights: Sequence[float] | None) -> None:
+    if weights is not None and (
+        not weights or not all(0 <= weight < float("inf") for weight in weights) or not any(weights)
+    ):
+        raise UsageError(f"class weights must be numbers of 0 or more, one at least above 0, got {tuple(weights)}")
+
+
+def _truth(targets: Tensor, labelled: Tensor, classes: int) -> Tensor:
+    """Return bool (n,class,row,col): where each class is the true one."""
+    numbers = torch.arange(classes, device=targets.device)[:, None, None]
+    return (targets[:, None] == numbers) & labelled[:, None]
+
+
+def _lovasz(shares: Tensor, truth: Tensor, labelled: Tensor) -> Tensor:
+    """Return the loss of one class; pixels without a label have error 0: they sort last and weigh nothing."""
+    errors = ((truth.to(shares.dtype) - shares).abs() * labelled).flatten()
+    falling, order = errors.sort(descending=True)
+    true = truth.flatten()[order].double()  # counts beyond 2^24 are not exact in float32
+    union = true.sum() + (1 - true).cumsum(0)
+    jaccard = 1 - (true.sum() - true.cumsum(0)) / union.clamp_min(1)
+    return falling @ torch.diff(jaccard, prepend=jaccard.new_zeros(1)).to(falling.dtype)
