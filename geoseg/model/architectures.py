@@ -1,13 +1,14 @@
 """The architectures a bundle may name, and the arguments each takes; no torch here.
 
-The names and arguments are those of segmentation-models-pytorch 0.5 and 0.6 (https://smp.readthedocs.io). An
-architecture of another origin is one more entry of ARCHITECTURES and one more branch in `network.py`.
+The names and arguments are those of segmentation-models-pytorch 0.5 and 0.6 (https://smp.readthedocs.io), but for FCN,
+SegNet and the plain U-Net, which are geoseg's own, and for `norm` and `aux_head`. A new architecture is one more entry
+of ARCHITECTURES and one more in `network.py`.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,13 +30,21 @@ from geoseg.model.untrusted import one_line
 MAX_BANDS = 256
 MAX_CLASSES = 255
 """255 codes are left beside nodata."""
+PLAIN_UNET_DEPTH = 4
+PLAIN_UNET_CHANNELS = 64
 
 _CHANNELS = integer(1, MAX_CHANNELS)
 _NORM = either(boolean, choice("batchnorm", "identity", "layernorm", "instancenorm"))
 _INTERPOLATION = choice("nearest", "nearest-exact", "bilinear", "bicubic", "area")
 _UPSAMPLING = integer(1, 32)
 _RATES = integers(8, 1, 128)
-_EVERY = {"encoder_name": encoder, "in_channels": integer(1, MAX_BANDS), "classes": integer(2, MAX_CLASSES)}
+_SIZES = {
+    "in_channels": integer(1, MAX_BANDS),
+    "classes": integer(2, MAX_CLASSES),
+    "norm": choice("batch", "group"),
+}
+"""`norm`: group puts group normalization in place of every batch normalization, see batch_norm.py."""
+_EVERY = {"encoder_name": encoder} | _SIZES
 _DEPTH = {"encoder_depth": integer(3, 5)}
 _U = {
     "decoder_use_norm": _NORM,
@@ -49,12 +58,30 @@ _ASPP = {
     "decoder_aspp_separable": boolean,
     "decoder_aspp_dropout": fraction,
     "upsampling": optional(_UPSAMPLING),
+    "aux_head": boolean,
 }
+_FCN = {"decoder_channels": optional(_CHANNELS), "decoder_dropout": fraction}
+
+
+def _one_width_a_level(arguments: Mapping[str, Any], depth: int) -> str | None:
+    """Want as many widths as levels, where a list of them is given."""
+    channels = arguments.get("decoder_channels")
+    if not isinstance(channels, list) or len(channels) == arguments.get("encoder_depth", depth):
+        return None
+    return f"decoder_channels must be as many as encoder_depth, got {len(channels)}"
+
+
+def _deepest_width(arguments: Mapping[str, Any], depth: int) -> str | None:
+    """Want a plain U-Net whose deepest level is no wider than anything else may be."""
+    widest = arguments.get("channels", PLAIN_UNET_CHANNELS) * 2 ** arguments.get("depth", depth)
+    if widest <= MAX_CHANNELS:
+        return None
+    return f"channels times 2**depth must be at most {MAX_CHANNELS}, got {widest}"
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """One kind of network, by its name in segmentation-models-pytorch."""
+    """One kind of network, by its name."""
 
     name: str
     checks: Mapping[str, Check]
@@ -63,6 +90,10 @@ class Architecture:
     """The encoder's depth where the arguments do not say it."""
     least_window_px: int = 32
     """Smaller windows leave nothing to pool."""
+    needed: tuple[str, ...] = ("encoder_name", "in_channels", "classes")
+    """The arguments without a default."""
+    agree: Callable[[Mapping[str, Any], int], str | None] = _one_width_a_level
+    """Takes the arguments and the usual depth; returns what is wanted where two arguments do not go together."""
 
     def check(self, arguments: Mapping[str, Any]) -> None:
         """Raise ModelError unless every argument is known and within bounds, and those without a default are there."""
@@ -73,19 +104,19 @@ class Architecture:
             wanted = self.checks[name](value)
             if wanted:
                 raise ModelError(f"{self.name}: {name} must be {wanted}, got {one_line(repr(value), 80)}")
-        missing = [name for name in _EVERY if name not in arguments]
+        missing = [name for name in self.needed if name not in arguments]
         if missing:
             raise ModelError(f"{self.name} needs the arguments {', '.join(missing)}")
-        channels = arguments.get("decoder_channels")
-        if isinstance(channels, list) and len(channels) != arguments.get("encoder_depth", self.depth):
-            raise ModelError(f"{self.name}: decoder_channels must be as many as encoder_depth, got {len(channels)}")
+        wanted = self.agree(arguments, self.depth)
+        if wanted:
+            raise ModelError(f"{self.name}: {wanted}")
 
     def divisor(self, arguments: Mapping[str, Any]) -> int:
-        """Return what a window's size must be a multiple of: the encoder halves it `encoder_depth` times."""
-        patch = re.search(r"patch(\d+)", str(arguments["encoder_name"]))
+        """Return what a window's size must be a multiple of: the network halves it `depth` times."""
+        patch = re.search(r"patch(\d+)", str(arguments.get("encoder_name")))
         if self.name == "DPT" and patch:  # a vision transformer cuts the window into patches instead
             return max(int(patch[1]), 1)
-        return int(2 ** arguments.get("encoder_depth", self.depth))
+        return int(2 ** arguments.get("encoder_depth", arguments.get("depth", self.depth)))
 
 
 ARCHITECTURES: dict[str, Architecture] = {
@@ -152,6 +183,28 @@ ARCHITECTURES: dict[str, Architecture] = {
                 "decoder_fusion_channels": _CHANNELS,
             },
             depth=4,
+        ),
+        Architecture("FCN32s", _EVERY | _FCN),
+        Architecture("FCN16s", _EVERY | _FCN),
+        Architecture("FCN8s", _EVERY | _FCN),
+        Architecture(
+            "SegNet",
+            _SIZES | {"encoder_name": choice("vgg11_bn", "vgg13_bn", "vgg16_bn", "vgg19_bn")},
+            needed=("in_channels", "classes"),
+        ),
+        Architecture(
+            "PlainUnet",
+            _SIZES
+            | {
+                "depth": integer(1, 7),
+                "channels": integer(1, 1024),
+                "batch_norm": boolean,
+                "dropout": fraction,
+                "skip": boolean,
+            },
+            depth=PLAIN_UNET_DEPTH,
+            needed=("in_channels", "classes"),
+            agree=_deepest_width,
         ),
     )
 }

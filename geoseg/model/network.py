@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import safetensors.torch
 import segmentation_models_pytorch as smp
-import timm
 import torch
 
 from geoseg.errors import ModelError
 from geoseg.model.architectures import architecture_named
+from geoseg.model.auxiliary import DeepLabV3Auxiliary, DeepLabV3PlusAuxiliary
+from geoseg.model.batch_norm import replace_batch_norm
 from geoseg.model.bundle import ModelBundle, file_hash
+from geoseg.model.encoders import check_encoder, fetchable
+from geoseg.model.fcn import FCN
 from geoseg.model.header import Header, read_header
+from geoseg.model.plain_unet import PlainUnet
+from geoseg.model.segnet import SEGNET_ENCODER, SegNet
 from geoseg.model.untrusted import one_line
 
 _DTYPES = {
@@ -29,26 +35,60 @@ _DTYPES = {
     "U8": torch.uint8,
     "BOOL": torch.bool,
 }
-_RENAMED = ("timm-regnet", "timm-res2", "timm-resnest", "timm-mobilenetv3", "timm-gernet")
-"""smp's older names for encoders that it takes from timm."""
+_Maker = Callable[..., torch.nn.Module]
+_OWN: dict[str, _Maker] = {
+    "FCN32s": functools.partial(FCN, stride=32),
+    "FCN16s": functools.partial(FCN, stride=16),
+    "FCN8s": functools.partial(FCN, stride=8),
+    "SegNet": SegNet,
+    "PlainUnet": PlainUnet,
+}
+_WITH_AUX_HEAD: dict[str, _Maker] = {"DeepLabV3": DeepLabV3Auxiliary, "DeepLabV3Plus": DeepLabV3PlusAuxiliary}
 
 
 def build(architecture: str, arguments: Mapping[str, Any], encoder_weights: str | None = None) -> torch.nn.Module:
     """Return a new network: (n, band, row, col) float32 to logits (n, class, row, col).
 
-    encoder_weights, such as "imagenet", makes smp fetch them, for training; a bundle is always loaded with None. Raises
-    ModelError for an unknown architecture, encoder or argument, and when the weights cannot be fetched.
+    With the argument aux_head it returns (logits, auxiliary logits) while it trains. encoder_weights, one of
+    `encoder_weights_of(encoder)`, makes smp fetch them, for training; a bundle is always loaded with None, and then
+    nothing is fetched. Raises ModelError for an unknown architecture, encoder, argument or name of weights, and when
+    the weights cannot be fetched.
     """
     kind = architecture_named(architecture)
     kind.check(arguments)
-    _check_encoder(arguments["encoder_name"])
+    make, others = _maker(kind.name, arguments)
+    others |= _fetching(kind.name, others, encoder_weights)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # the names of encoders outlive smp's taste in them
-            network: torch.nn.Module = smp.create_model(kind.name, encoder_weights=encoder_weights, **arguments)
+            network = make(**others)
+    except ModelError:
+        raise
     except Exception as fault:  # noqa: BLE001 (smp, timm and what they fetch with raise whatever they like)
         raise ModelError(_why_not_built(kind.name, arguments, encoder_weights, fault)) from None
+    if arguments.get("norm") == "group":
+        replace_batch_norm(network)
     return network
+
+
+def _maker(name: str, arguments: Mapping[str, Any]) -> tuple[_Maker, dict[str, Any]]:
+    """Return what makes a network and the arguments it takes."""
+    others = {key: value for key, value in arguments.items() if key not in {"norm", "aux_head"}}
+    if arguments.get("aux_head"):
+        return _WITH_AUX_HEAD[name], others
+    return _OWN.get(name, functools.partial(smp.create_model, name)), others
+
+
+def _fetching(name: str, arguments: Mapping[str, Any], weights: str | None) -> dict[str, Any]:
+    """Return encoder_name and encoder_weights as the maker wants them."""
+    if "depth" in architecture_named(name).checks:
+        if weights is not None:
+            raise ModelError(f"{name} has no encoder to fetch {one_line(weights, 40)} weights for; leave them out")
+        return {}
+    encoder = arguments.get("encoder_name", SEGNET_ENCODER)
+    check_encoder(encoder)
+    encoder, fetched = fetchable(encoder, weights)
+    return {"encoder_name": encoder, "encoder_weights": fetched}
 
 
 def load(bundle: ModelBundle) -> torch.nn.Module:
@@ -74,15 +114,7 @@ def load(bundle: ModelBundle) -> torch.nn.Module:
 
 def check_fit(architecture: str, arguments: Mapping[str, Any], header: Header, name: str) -> None:
     """Raise ModelError unless the tensors of a header are exactly the architecture's; takes no memory for either."""
-    try:
-        with torch.device("meta"):
-            network = build(architecture, arguments)
-    except ModelError as fault:
-        if "meta tensors" not in str(fault) or arguments["encoder_name"] not in smp.encoders.encoders:
-            raise
-        network = build(
-            architecture, arguments
-        )  # smp's mit_b0 to b5 cannot be built without memory; 82 million weights at most
+    network = _without_memory(architecture, arguments)
     shapes = {
         tensor.name: torch.empty(tensor.shape, dtype=_DTYPES[tensor.dtype], device="meta") for tensor in header.tensors
     }
@@ -94,7 +126,25 @@ def check_fit(architecture: str, arguments: Mapping[str, Any], header: Header, n
     ]
     if mixed:
         raise ModelError(f"the weights of {name} are no {architecture}: {one_line(mixed[0], 60)} has another data type")
-    _load_strictly(network.to("meta"), shapes, name)
+    _load_strictly(network, shapes, name)
+
+
+def parameter_shapes(architecture: str, arguments: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    """Return the shape of every tensor of an architecture's state dict by its name; takes no memory for them."""
+    state = _without_memory(architecture, arguments).state_dict()
+    return {key: tuple(tensor.shape) for key, tensor in state.items()}
+
+
+def _without_memory(architecture: str, arguments: Mapping[str, Any]) -> torch.nn.Module:
+    try:
+        with torch.device("meta"):
+            network = build(architecture, arguments)
+    except ModelError as fault:
+        if "meta tensors" not in str(fault) or arguments.get("encoder_name") not in smp.encoders.encoders:
+            raise
+        # smp's mit_b0 to b5 cannot be built without memory; 82 million weights at most
+        network = build(architecture, arguments)
+    return network.to("meta")
 
 
 def _load_strictly(network: torch.nn.Module, weights: dict[str, torch.Tensor], name: str) -> None:
@@ -107,27 +157,11 @@ def _load_strictly(network: torch.nn.Module, weights: dict[str, torch.Tensor], n
         raise ModelError(f"the weights of {name} do not fit its architecture: {reason}") from None
 
 
-def _check_encoder(name: str) -> None:
-    """Only names of smp's own list, and for 'tu-' of timm's; neither ever asks the network."""
-    if name in smp.encoders.encoders:
-        return
-    timm_name = name.removeprefix("tu-")
-    if name.startswith(_RENAMED):
-        timm_name = name.removeprefix("timm-")
-        timm_name = f"tf_{timm_name}" if timm_name.startswith("mobilenetv3") else timm_name
-    if timm_name != name and timm.is_model(timm_name):
-        return
-    raise ModelError(
-        f"unknown encoder {one_line(name, 60)!r}; smp has {len(smp.encoders.encoders)} (resnet34, ...), "
-        "and 'tu-' takes timm's (tu-convnext_tiny, ...)"
-    )
-
-
 def _why_not_built(name: str, arguments: Mapping[str, Any], encoder_weights: str | None, fault: Exception) -> str:
-    encoder = arguments["encoder_name"]
+    encoder = arguments.get("encoder_name")
     if encoder_weights is not None:
         return (
             f"{name} with the {encoder_weights} weights of {encoder} cannot be built: {one_line(fault)}; fetching them "
-            "needs the network once; without, start from random weights (encoder_weights=None)"
+            "needs the network once; without, start from random weights (encoder_weights none) or from a bundle"
         )
-    return f"{name} with encoder {encoder} cannot be built: {one_line(fault)}"
+    return f"{name}{f' with encoder {encoder}' if encoder else ''} cannot be built: {one_line(fault)}"

@@ -1,0 +1,69 @@
+"""Encoders by name: those of smp's own list, and for 'tu-' of timm's; asking never calls home."""
+
+from __future__ import annotations
+
+import segmentation_models_pytorch as smp
+import timm
+
+from geoseg.errors import ModelError
+from geoseg.model.untrusted import one_line
+
+_RENAMED = ("timm-regnet", "timm-res2", "timm-resnest", "timm-mobilenetv3", "timm-gernet")
+"""smp's older names for encoders that it takes from timm."""
+_USUAL = "imagenet"
+
+
+def check_encoder(name: str) -> None:
+    """Raise ModelError for an encoder that neither smp nor timm knows."""
+    if name in smp.encoders.encoders:
+        return
+    timm_name = _timm_name(name)
+    if timm_name is not None and timm.is_model(timm_name):
+        return
+    raise ModelError(
+        f"unknown encoder {one_line(name, 60)!r}; smp has {len(smp.encoders.encoders)} (resnet34, ...), "
+        "and 'tu-' takes timm's (tu-convnext_tiny, ...)"
+    )
+
+
+def encoder_weights_of(name: str) -> tuple[str, ...]:
+    """Return the names of the weights that can be fetched for an encoder: imagenet, noisy-student, ssl, ...
+
+    For timm's encoders these are its tags, such as a1_in1k, and "imagenet" stands for the one timm takes by default.
+    Empty if there are none. ModelError for an unknown encoder.
+    """
+    check_encoder(name)
+    timm_name = _timm_name(name)
+    if timm_name is None:
+        return tuple(smp.encoders.encoders[name]["pretrained_settings"])
+    if not timm.models.is_model_pretrained(timm_name):
+        return ()
+    if "." in timm_name:
+        return (_USUAL,)
+    tags = (tagged.partition(".")[2] for tagged in timm.list_pretrained(f"{timm_name}.*"))
+    return (_USUAL, *(tag for tag in tags if tag))
+
+
+def fetchable(name: str, weights: str | None) -> tuple[str, str | bool | None]:
+    """Return encoder and weights as smp wants them; ModelError, with the weights there are, for any other."""
+    if weights is None:
+        return name, None
+    known = encoder_weights_of(name)
+    if weights not in known:
+        raise ModelError(
+            f"encoder {name} has no weights {one_line(repr(weights), 40)}; there are {', '.join(known) or 'none'}; "
+            "or start from random weights (encoder_weights none) or from a bundle"
+        )
+    if _timm_name(name) is None:
+        return name, weights
+    return name if weights == _USUAL else f"{name}.{weights}", True
+
+
+def _timm_name(name: str) -> str | None:
+    """Return timm's name of an encoder that smp takes from timm, None for smp's own."""
+    if name.startswith("tu-"):
+        return name.removeprefix("tu-")
+    if name.startswith(_RENAMED):
+        timm_name = name.removeprefix("timm-")
+        return f"tf_{timm_name}" if timm_name.startswith("mobilenetv3") else timm_name
+    return None

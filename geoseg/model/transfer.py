@@ -1,0 +1,185 @@
+"""A new network begins with what a finished model knows, though its classes or bands are others."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from geoseg.errors import ModelError
+from geoseg.legend import Legend
+from geoseg.model.bundle import ModelBundle
+from geoseg.model.network import load, parameter_shapes
+
+_HEADS = ("segmentation_head", "skip_heads")
+"""Parts that mean nothing without the decoder before them."""
+_STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
+"""Of batch normalization; group normalization has none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Transferred:
+    """What a network took from a bundle; its str is one line for people."""
+
+    source: str
+    taken: tuple[str, ...]
+    """Parts of the network: encoder, decoder, segmentation_head, ..."""
+    left: tuple[str, ...]
+    """Parts that begin at random."""
+    classes: tuple[str, ...]
+    """Names of the classes whose output channels were taken."""
+    new_classes: tuple[str, ...]
+    """Names of those that begin at random."""
+    bands: tuple[str, ...]
+    """Names of the bands whose input channels were taken."""
+    new_bands: tuple[str, ...]
+    """Names of those that begin with the mean of the bundle's bands."""
+
+    def __str__(self) -> str:
+        sides = [f"{', '.join(self.taken)} from {self.source}"]
+        sides += [f"classes {', '.join(self.classes)}"] if self.classes else []
+        sides += [f"bands {', '.join(self.bands)}"] if self.bands else []
+        new = [*self.left, *(f"class {name}" for name in self.new_classes)]
+        text = f"taken: {'; '.join(sides)}; new: {', '.join(new) or 'nothing'}"
+        return text + (f"; mean of the bands: {', '.join(self.new_bands)}" if self.new_bands else "")
+
+
+def transfer(
+    bundle: ModelBundle,
+    network: torch.nn.Module,
+    *,
+    legend: Legend,
+    output_codes: tuple[int, ...],
+    bands: tuple[str, ...],
+) -> Transferred:
+    """Copy the weights of a bundle into a new network wherever they mean the same.
+
+    The encoder must be the bundle's. Every other part (decoder, segmentation_head, ...) is taken whole if it is alike
+    and left as it is otherwise; a head goes with its decoder. `legend`, `output_codes` and `bands` say what the
+    network's own channels mean: an output channel is taken where both have a class of that name, an input channel where
+    both have a band of that name, and a band that the bundle lacks begins with the mean of those it has. Upper and
+    lower case are one. ModelError, with the network as it was, if the encoder is another.
+    """
+    old = load(bundle).state_dict()
+    new = network.state_dict()
+    channels = _channels(bundle, legend, output_codes, bands)
+    axes = _axes(bundle, len(output_codes), len(bands))
+    parts = tuple(name for name, _ in network.named_children() if _keys(new, name))
+    alike = [part for part in parts if _alike(part, old, new, axes)]
+    if "encoder" not in alike:
+        raise ModelError(
+            f"nothing of {bundle.name}, {bundle.architecture} on {bundle.arguments.get('encoder_name', 'no encoder')}, "
+            "fits the new network: its encoder is another; choose the same architecture and encoder, or start afresh"
+        )
+    decoded_alike = "decoder" in alike or not (_keys(old, "decoder") or _keys(new, "decoder"))
+    taken = tuple(part for part in alike if part not in _HEADS or decoded_alike)
+    with torch.no_grad():
+        for part in taken:
+            for key in _keys(new, part):
+                if key in old:
+                    _copy(old[key], new[key], axes.get(key), channels)
+    return _told(bundle, parts, taken, channels, legend, output_codes, bands)
+
+
+@dataclass(frozen=True, slots=True)
+class _Channels:
+    """For each new channel the bundle's, None where it has none."""
+
+    classes: tuple[int | None, ...]
+    bands: tuple[int | None, ...]
+
+
+def _channels(bundle: ModelBundle, legend: Legend, codes: tuple[int, ...], bands: tuple[str, ...]) -> _Channels:
+    old_classes = [bundle.legend.by_code(code).name.casefold() for code in bundle.output_codes]
+    old_bands = [band.casefold() for band in bundle.bands]
+    return _Channels(
+        tuple(_index(old_classes, legend.by_code(code).name) for code in codes),
+        tuple(_index(old_bands, band) for band in bands),
+    )
+
+
+def _index(names: list[str], name: str) -> int | None:
+    return names.index(name.casefold()) if name.casefold() in names else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Axis:
+    """The axis of a tensor along which the classes or the bands lie, and how many the new network has."""
+
+    number: int
+    of_classes: bool
+    length: int
+
+
+def _axes(bundle: ModelBundle, classes: int, bands: int) -> dict[str, _Axis]:
+    """Return the tensors with an axis of classes or bands: those that change when there is one more of them."""
+    plain = parameter_shapes(bundle.architecture, bundle.arguments)
+    found = {}
+    for name, length in (("classes", classes), ("in_channels", bands)):
+        more: Mapping[str, Any] = bundle.arguments | {name: bundle.arguments[name] + 1}
+        for key, shape in parameter_shapes(bundle.architecture, more).items():
+            for number, (before, after) in enumerate(zip(plain[key], shape, strict=True)):
+                if before != after:
+                    found[key] = _Axis(number, name == "classes", length)
+    return found
+
+
+def _keys(state: Mapping[str, torch.Tensor], part: str) -> list[str]:
+    return [key for key in state if key.startswith(f"{part}.")]
+
+
+def _alike(
+    part: str, old: Mapping[str, torch.Tensor], new: Mapping[str, torch.Tensor], axes: Mapping[str, _Axis]
+) -> bool:
+    """Tell whether a part has the same tensors in both, running statistics aside, and the new sizes where said."""
+    shapes = {}
+    for key in _keys(old, part):
+        shape = list(old[key].shape)
+        if key in axes:
+            shape[axes[key].number] = axes[key].length
+        shapes[key] = tuple(shape)
+    wanted = {key: tuple(new[key].shape) for key in _keys(new, part)}
+    return _lasting(shapes) == _lasting(wanted)
+
+
+def _lasting(shapes: dict[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+    return {key: shape for key, shape in shapes.items() if not key.endswith(_STATISTICS)}
+
+
+def _copy(old: torch.Tensor, new: torch.Tensor, axis: _Axis | None, channels: _Channels) -> None:
+    if axis is None:
+        new.copy_(old)
+        return
+    for index, source in enumerate(channels.classes if axis.of_classes else channels.bands):
+        if source is not None:
+            new.select(axis.number, index).copy_(old.select(axis.number, source))
+        elif not axis.of_classes:
+            new.select(axis.number, index).copy_(old.mean(axis.number))
+
+
+def _told(  # noqa: PLR0913, PLR0917 (what was taken has this many sides)
+    bundle: ModelBundle,
+    parts: tuple[str, ...],
+    taken: tuple[str, ...],
+    channels: _Channels,
+    legend: Legend,
+    codes: tuple[int, ...],
+    bands: tuple[str, ...],
+) -> Transferred:
+    names = [legend.by_code(code).name for code in codes]
+    with_head = "segmentation_head" in taken
+    classes = tuple(
+        name for name, source in zip(names, channels.classes, strict=True) if with_head and source is not None
+    )
+    matched = tuple(band for band, source in zip(bands, channels.bands, strict=True) if source is not None)
+    return Transferred(
+        source=bundle.name,
+        taken=taken,
+        left=tuple(part for part in parts if part not in taken),
+        classes=classes,
+        new_classes=tuple(name for name in names if with_head and name not in classes),
+        bands=matched,
+        new_bands=tuple(band for band in bands if band not in matched),
+    )
