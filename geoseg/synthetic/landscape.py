@@ -35,6 +35,8 @@ from geoseg.synthetic.water import paint_water
 _BLOCK_PX = 256
 """Work goes in blocks that fit a processor's cache; their size changes no pixel."""
 _FILE_BLOCK_PX = 512
+_SHADE_M = 9.0
+"""As far as woods throw their shadow."""
 _ORIGIN = (400_000.0, 5_000_000.0)
 _CRS = "EPSG:32631"
 
@@ -131,7 +133,9 @@ def _write_blocks(
 
 
 def _render_block(place: Place, window: Window, gsd_m: float) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
-    wide = Window(window.row - HALO_PX, window.col - HALO_PX, window.height + 2 * HALO_PX, window.width + 2 * HALO_PX)
+    shade_px = int(np.ceil(_SHADE_M / gsd_m))
+    halo_px = HALO_PX + shade_px
+    wide = Window(window.row - halo_px, window.col - halo_px, window.height + 2 * halo_px, window.width + 2 * halo_px)
     y, x = np.meshgrid(
         np.arange(wide.row, wide.row_stop) * gsd_m, np.arange(wide.col, wide.col_stop) * gsd_m, indexing="ij"
     )
@@ -139,8 +143,13 @@ def _render_block(place: Place, window: Window, gsd_m: float) -> tuple[npt.NDArr
     terrain = terrain_of(place, wide, gsd_m)
     cover = cover_of(place, terrain, ground)
     paint = _paint(place, ground, cover)
-    inner = cover.codes[HALO_PX:-HALO_PX, HALO_PX:-HALO_PX]
-    return photograph(place, paint, window.row, window.col, terrain.tone), inner
+    if place.relief:
+        hilly = (cover.codes != classes.WATER) & (cover.codes != classes.URBAN) & (cover.codes != classes.UNKNOWN)
+        paint = paint * (1 + np.float32(place.relief) * np.clip(terrain.slope, -0.6, 0.6) * hilly)
+    kept = slice(shade_px, -shade_px)
+    paint = paint[:, kept, kept] * _woodland_shade(place, cover, gsd_m, shade_px)
+    inner = cover.codes[halo_px:-halo_px, halo_px:-halo_px]
+    return photograph(place, paint, window.row, window.col, terrain.tone[kept, kept]), inner
 
 
 def _paint(place: Place, ground: Parcels, cover: Cover) -> Floats:
@@ -164,6 +173,20 @@ def _paint(place: Place, ground: Parcels, cover: Cover) -> Floats:
         billow = np.float32(0.9) + np.float32(0.06) * fractal_noise(ground.x_m, ground.y_m, 110.0, 4, place.salt(99))
         paint = paint + (billow - paint) * cover.cloud
     return paint
+
+
+def _woodland_shade(place: Place, cover: Cover, gsd_m: float, shade_px: int) -> Floats:
+    """Return how much light reaches the ground beside woods: 1, or less in the shadow of the last trees."""
+    height, width = (size - 2 * shade_px for size in cover.codes.shape)
+    inner = cover.codes[shade_px : shade_px + height, shade_px : shade_px + width]
+    wood = cover.codes == classes.FOREST
+    shaded = np.zeros(inner.shape, np.bool_)
+    length_m = min(_SHADE_M, 8.0 * place.shadow_ratio * place.crown_scale)
+    for away_m in np.arange(1.0, length_m, 1.5):
+        down = shade_px + round(away_m * place.sun[1] / gsd_m)
+        across = shade_px + round(away_m * place.sun[0] / gsd_m)
+        shaded |= wood[down : down + height, across : across + width]
+    return np.where(shaded & (inner != classes.FOREST) & (inner != classes.UNKNOWN), np.float32(0.55), np.float32(1))
 
 
 def _paint_roads(place: Place, ground: Parcels, road: Mask, paint: Floats) -> None:

@@ -16,6 +16,10 @@ _SOILS: tuple[Color, ...] = (
     (0.60, 0.52, 0.40),
     (0.40, 0.33, 0.26),
     (0.52, 0.47, 0.40),
+    (0.58, 0.33, 0.21),  # laterite
+    (0.66, 0.60, 0.51),
+    (0.30, 0.27, 0.24),  # black cotton soil
+    (0.47, 0.45, 0.41),
 )
 _GRASSES: tuple[Color, ...] = (
     (0.37, 0.38, 0.24),
@@ -24,14 +28,24 @@ _GRASSES: tuple[Color, ...] = (
     (0.40, 0.35, 0.26),
     (0.30, 0.36, 0.22),
     (0.46, 0.43, 0.30),
+    (0.30, 0.42, 0.22),
+    (0.40, 0.50, 0.34),
+    (0.52, 0.48, 0.36),
 )
+_STRAWS: tuple[Color, ...] = ((0.62, 0.56, 0.40), (0.55, 0.47, 0.33), (0.66, 0.62, 0.50), (0.52, 0.48, 0.38))
 _LEAVES: tuple[Color, ...] = (
     (0.15, 0.25, 0.14),
     (0.20, 0.29, 0.17),
     (0.13, 0.22, 0.16),
     (0.24, 0.29, 0.16),
     (0.11, 0.20, 0.11),
+    (0.26, 0.37, 0.21),
+    (0.31, 0.37, 0.24),
+    (0.19, 0.29, 0.29),
+    (0.35, 0.33, 0.26),  # leafless
 )
+_AUTUMNS: tuple[Color, ...] = ((0.52, 0.43, 0.22), (0.46, 0.38, 0.29), (0.50, 0.33, 0.24), (0.42, 0.44, 0.24))
+_ROCKS: tuple[Color, ...] = ((0.52, 0.51, 0.49), (0.64, 0.60, 0.53), (0.42, 0.40, 0.38), (0.72, 0.69, 0.62))
 _WATERS: tuple[Color, ...] = (
     (0.12, 0.17, 0.18),
     (0.20, 0.29, 0.26),
@@ -40,6 +54,9 @@ _WATERS: tuple[Color, ...] = (
     (0.37, 0.36, 0.29),
     (0.10, 0.15, 0.13),
     (0.16, 0.22, 0.28),
+    (0.24, 0.32, 0.20),
+    (0.52, 0.47, 0.37),
+    (0.36, 0.46, 0.44),
 )
 
 
@@ -90,6 +107,36 @@ class Place:
     """Standard deviation of the camera noise, 0 to 255."""
     clouds: float
     """Cloud level; above 2 there are none."""
+    straw: Color
+    """Dry grass and ripe grain."""
+    rock: Color
+    autumn_leaf: Color
+    autumn: float
+    """Share of the trees that have turned."""
+    dryness: float
+    """How much of the grass has dried."""
+    crown_scale: float
+    """Size of tree crowns, 1 as usual."""
+    canopy_light: float
+    canopy_gaps: float
+    """Share of the canopy that shows the ground."""
+    plantations: float
+    """Chance that a wooded parcel was planted in rows."""
+    pasture: float
+    """Chance that a parcel of grass is fenced and even."""
+    savanna: float
+    """How many trees stand in the grass."""
+    flooded: float
+    """Chance that a field stands under water."""
+    pivots: float
+    """Chance that a large parcel is watered in a circle."""
+    mottle: float
+    """How unevenly crops grow."""
+    industry: float
+    """Chance that a built-up parcel holds halls."""
+    town_trees: float
+    relief: float
+    """How strongly slopes are lit; 0 on a plain."""
 
     @property
     def has_sea(self) -> bool:
@@ -115,7 +162,8 @@ def draw_place(seed: int) -> Place:
     """Return the place of a seed; seeds give plains, deltas, hills, towns, dry lands and coasts in turn of chance."""
     draw = np.random.default_rng([seed, 20181])
     character = draw.choice(
-        ["plain", "town", "wood", "dry", "delta", "coast", "mixed"], p=[0.15, 0.15, 0.15, 0.17, 0.12, 0.08, 0.18]
+        ["plain", "town", "wood", "dry", "delta", "coast", "mixed", "range"],
+        p=[0.15, 0.11, 0.13, 0.15, 0.11, 0.08, 0.14, 0.13],
     )
     levels = {
         "plain": (-0.65, 0.8, 0.4, 0.9, 1.0),
@@ -125,11 +173,13 @@ def draw_place(seed: int) -> Place:
         "delta": (-0.3, 0.65, 0.25, 0.7, 0.55),
         "coast": (0.05, 0.5, 0.0, 0.4, 0.9),
         "mixed": (0.15, 0.4, 0.05, 0.35, 0.75),
+        "range": (0.3, 0.75, 0.35, 0.6, 0.9),
     }[str(character)]
     farm, town, wood, bare, lake = (float(level + draw.normal(0, 0.12)) for level in levels)
     angle = draw.uniform(0, 2 * np.pi)
-    elevation = draw.uniform(np.radians(32), np.radians(65))
+    elevation = draw.uniform(np.radians(28), np.radians(68))
     warmth = draw.normal(0, 0.05)
+    exposure = float(np.exp(draw.normal(0, 0.1)))
     return Place(
         seed=seed,
         soil=_vary(draw, _SOILS, 0.04),
@@ -146,7 +196,7 @@ def draw_place(seed: int) -> Place:
         hamlets=float(draw.choice([0.0, 0.015, 0.05])),
         ponds=float(draw.uniform(0.03, 0.2)) if character == "delta" else float(draw.choice([0.0, 0.01])),
         canals=float(draw.choice([0.0, 0.0, 0.12, 0.3])),
-        parcel_m=float(np.exp(draw.uniform(np.log(38), np.log(150)))),
+        parcel_m=float(np.exp(draw.uniform(np.log(22), np.log(190)))),
         aspect=float(draw.uniform(1.0, 3.2)),
         turn=int(draw.integers(64)),
         orchards=float(draw.choice([0.0, 0.08, 0.3], p=[0.5, 0.3, 0.2])),
@@ -156,17 +206,34 @@ def draw_place(seed: int) -> Place:
         roof_warmth=float(0.9 * draw.uniform(0, 1) ** 2.5),
         sun=(float(np.cos(angle)), float(np.sin(angle))),
         shadow_ratio=float(1 / np.tan(elevation)),
-        haze=float(draw.uniform(0.0, 0.28)),
+        haze=float(0.42 * draw.uniform(0, 1) ** 1.4),
         gain=(
-            float(1 + warmth + draw.normal(0, 0.02)),
-            float(1 + draw.normal(0, 0.03)),
-            float(1 - warmth + draw.normal(0, 0.03)),
+            exposure * float(1 + warmth + draw.normal(0, 0.02)),
+            exposure * float(1 + draw.normal(0, 0.03)),
+            exposure * float(1 - warmth + draw.normal(0, 0.03)),
         ),
         haze_color=(float(draw.uniform(0.42, 0.6)), float(draw.uniform(0.45, 0.62)), float(draw.uniform(0.45, 0.65))),
-        contrast=float(draw.uniform(0.75, 1.25)),
-        blur_px=float(draw.uniform(0.45, 1.15)),
-        grain=float(draw.uniform(0.6, 3.2)),
+        contrast=float(draw.uniform(0.72, 1.32)),
+        blur_px=float(draw.uniform(0.45, 1.5)),
+        grain=float(draw.uniform(0.6, 4.0)),
         clouds=float(draw.uniform(0.3, 0.7)) if draw.uniform() < 0.15 else 9.0,
+        straw=_vary(draw, _STRAWS, 0.04),
+        rock=_vary(draw, _ROCKS, 0.05),
+        autumn_leaf=_vary(draw, _AUTUMNS, 0.03),
+        autumn=float(draw.choice([0.0, 0.0, draw.uniform(0.05, 0.3), draw.uniform(0.3, 1.0)])),
+        dryness=float(draw.uniform(0, 1)),
+        crown_scale=float(np.exp(draw.uniform(np.log(0.75), np.log(1.5)))),
+        canopy_light=float(draw.uniform(0.85, 1.55)),
+        canopy_gaps=float(0.5 * draw.uniform(0, 1) ** 2),
+        plantations=float(draw.choice([0.0, 0.1, 0.4], p=[0.5, 0.35, 0.15])),
+        pasture=float(draw.choice([0.0, 0.3, 0.8])),
+        savanna=float(draw.uniform(0, 1) ** 2),
+        flooded=float(draw.choice([0.0, 0.04, 0.3], p=[0.6, 0.25, 0.15])),
+        pivots=float(draw.choice([0.0, 0.5], p=[0.8, 0.2])),
+        mottle=float(draw.uniform(0.0, 1.0)),
+        industry=float(draw.choice([0.02, 0.08, 0.3])),
+        town_trees=float(draw.uniform(0.2, 1.0)),
+        relief=float(draw.choice([0.0, draw.uniform(0.1, 0.5), draw.uniform(0.5, 0.8)], p=[0.4, 0.4, 0.2])),
     )
 
 

@@ -8,7 +8,7 @@ import numpy.typing as npt
 from geoseg.synthetic.noise import Floats, scramble
 from geoseg.synthetic.place import Place
 
-HALO_PX = 3
+HALO_PX = 4
 """Pixels around a window that its blur needs."""
 
 
@@ -35,7 +35,7 @@ def photograph(place: Place, paint: Floats, row: int, col: int, tone: Floats) ->
 
 
 def _blur(paint: Floats, sigma_px: float) -> Floats:
-    """Blur by a Gaussian of seven taps, summed in one order, so that the bits do not depend on the window."""
+    """Blur by a Gaussian of nine taps, summed in one order, so that the bits do not depend on the window."""
     taps = np.exp(-0.5 * (np.arange(-HALO_PX, HALO_PX + 1) / sigma_px) ** 2)
     taps = (taps / taps.sum()).astype(np.float32)
     height, width = paint.shape[1] - 2 * HALO_PX, paint.shape[2] - 2 * HALO_PX

@@ -32,6 +32,8 @@ class Terrain:
     cloud: Floats
     tone: Floats
     """Slow drift of brightness, -1 to 1."""
+    slope: Floats
+    """How steeply the ground falls towards the sun; deviation about 0.4 in hills."""
 
 
 def terrain_of(place: Place, window: Window, gsd_m: float) -> Terrain:
@@ -55,6 +57,7 @@ def terrain_of(place: Place, window: Window, gsd_m: float) -> Terrain:
         bank=spread(fractal_noise(x, y, 300.0, 3, place.salt(5))),
         cloud=spread(fractal_noise(x, y, 800.0, 6, place.salt(6)) if place.has_clouds else nothing),
         tone=spread(fractal_noise(x, y, 900.0, 2, place.salt(7))),
+        slope=spread(_slope(place, x, y) if place.relief else nothing),
     )
 
 
@@ -74,6 +77,13 @@ def _river_distance(place: Place, x_m: Metres, y_m: Metres) -> Floats:
     slope = np.sqrt(east * east + south * south)
     away_m: Floats = np.abs(here) / np.maximum(slope, np.float32(2e-4))
     return away_m
+
+
+def _slope(place: Place, x_m: Metres, y_m: Metres) -> Floats:
+    here = fractal_noise(x_m, y_m, 360.0, 4, place.salt(13))
+    sunward = fractal_noise(x_m + 24.0 * place.sun[0], y_m + 24.0 * place.sun[1], 360.0, 4, place.salt(13))
+    fall: Floats = np.float32(2.2) * (here - sunward)
+    return fall
 
 
 def _river_field(place: Place, x_m: Metres, y_m: Metres) -> Floats:

@@ -55,7 +55,8 @@ def paint_towns(place: Place, ground: Parcels) -> Paint:
     paint = _yards(place, ground, quarter)
     street = ground.edge_m < quarter.street_m
     paint = lay(paint, street, _street(place, ground))
-    share = np.float32(0.6) * (1 - np.float32(0.85) * quarter.dense) * np.where(street, np.float32(0.25), np.float32(1))
+    open_ground = np.float32(place.town_trees) * (1 - np.float32(0.85) * quarter.dense)
+    share = open_ground * np.where(street, np.float32(0.25), np.float32(1))
     crown = crowns_at(place, _TREES, ground.x_m, ground.y_m, share)
     paint = np.where(shadow_at(place, _TREES, ground.x_m, ground.y_m, share), paint * np.float32(0.6), paint)
     paint = np.where(_shadow(place, ground, quarter), paint * np.float32(0.45), paint)
@@ -69,10 +70,10 @@ def _quarter(place: Place, ground: Parcels) -> _Quarter:
     dense = np.clip(
         np.float32(place.town_density) + old + np.float32(0.25) * (chance(ground.parcel, 30) - np.float32(0.5)), 0, 1
     )
-    hall = chance(ground.parcel, 31) < np.float32(0.08)
+    hall = chance(ground.parcel, 31) < np.float32(place.industry)
     lot = np.float32(22) - np.float32(12.5) * dense + np.float32(4) * chance(ground.district, 32)
     return _Quarter(
-        lot_m=np.where(hall, np.float32(46), lot),
+        lot_m=np.where(hall, np.float32(38) + np.float32(45) * chance(ground.parcel, 37), lot),
         street_m=np.float32(2.2)
         + np.float32(2.6) * chance(ground.district, 33) * (np.float32(1.2) - np.float32(0.7) * dense),
         dense=dense,

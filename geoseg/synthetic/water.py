@@ -17,5 +17,7 @@ def paint_water(place: Place, ground: Parcels, depth: Floats) -> Paint:
     paint = mix(place.water, blend(place.water, place.soil, 0.3), silt)
     paint = mix(blend(place.water, place.soil, 0.45), paint, np.float32(0.45) + np.float32(0.55) * depth)
     paint = mix(paint, lighter(place.water, 0.85), np.float32(0.4) * depth)
+    weeds = smooth(0.25, 0.5, fractal_noise(x, y, 130.0, 4, place.salt(63))) * (1 - depth)
+    paint = mix(paint, blend(place.water, place.grass, 0.6), np.float32(place.dryness < 0.4) * weeds)
     ripples = value_noise(x + 0.6 * y, 0.35 * y, 2.6, place.salt(62)) * (np.float32(0.5) + silt)
     return paint * (1 + np.float32(0.022) * ripples)
