@@ -1,0 +1,257 @@
+"""A model examined on a data set: mapped as `predict` maps, counted in one matrix over the whole set."""
+
+from __future__ import annotations
+
+import os
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from geoseg.dataset.area import Area
+from geoseg.dataset.dataset import Dataset
+from geoseg.dataset.prepared import PreparedScene, prepare
+from geoseg.errors import GeosegWarning, SceneError
+from geoseg.evaluation.confusion import ConfusionMatrix
+from geoseg.evaluation.evaluation import Evaluation
+from geoseg.evaluation.labelled import Counter, Found, Labelled, Pixels
+from geoseg.evaluation.matching import Matching
+from geoseg.evaluation.origin import Origin, overlap_note
+from geoseg.evaluation.parts import DEFAULT_PART, choose_areas
+from geoseg.evaluation.suits import (
+    check_not_normalized,
+    check_type,
+    choose_bands,
+    match_legends,
+    normalization_note,
+)
+from geoseg.evaluation.symmetries import SymmetricEngine, check_symmetries
+from geoseg.evaluation.tabulate import confusion, left_out
+from geoseg.inference.blend import DEFAULT_BLEND, check_blend
+from geoseg.inference.planning import CPU_BATCH, GPU_BATCH, available_cores
+from geoseg.inference.run import checkpoint, stoppable
+from geoseg.model.bundle import ModelBundle
+from geoseg.model.cache import cache_folder
+from geoseg.model.card import default_overlap
+from geoseg.model.engines import Engine, EngineChoice, choose_engine
+from geoseg.model.normalization import Scale
+from geoseg.progress import Progress
+from geoseg.raster.statistics import BandStatistics, band_statistics
+from geoseg.raster.windows import Window
+
+Says = Callable[[str], None]
+
+GSD_TRIFLE = 0.02
+"""Pixels that differ from the model's by no more than this share are taken as they are."""
+_WORKERS = 4
+_SAMPLED, _SAMPLE_PX = 16, 256
+"""Scenes, and pixels along each side of their middle, that tell what the data are like."""
+
+
+def examine(  # noqa: PLR0913 - the knobs of the verb
+    bundle: ModelBundle | str | os.PathLike[str],
+    dataset: Dataset,
+    part: str | Sequence[Area] = DEFAULT_PART,
+    *,
+    rule: str | None = None,
+    device: str = "auto",
+    batch_size: int | None = None,
+    window: int | None = None,
+    overlap: int | None = None,
+    blend: str = DEFAULT_BLEND,
+    tta: int = 1,
+    scale: Scale | None = None,
+    ignore: str | Sequence[str | int] | None = None,
+    cache: str | os.PathLike[str] | None = None,
+    progress: Callable[[Progress], None] | None = None,
+    announce: Says | None = None,
+) -> Evaluation:
+    """Map the scenes of a part with a model and compare them with their labels, all in one matrix.
+
+    `part`: train, valid, test, all, or areas; which scenes that is, `rule` says, else the split recorded in the
+    model, else the one that training would make. Each scene is seen by the network at the model's own resolution,
+    in windows that are blended, as `predict` does; then its map is brought to the pixels of the labels by nearest
+    neighbour and counted there. Classes are matched by name. `tta`: mean over 1, 2, 4 or 8 symmetries of the square.
+    `cache`: where decoded scenes are kept. The other knobs are those of `plan`.
+
+    Warns where the model has learnt from these scenes. Raises UsageError for options that cannot be right and legends
+    that share no class, SceneError for data that do not suit the model or cannot be read, ModelError for a model that
+    cannot be opened.
+    """
+    say = announce or (lambda _line: None)
+    model = bundle if isinstance(bundle, ModelBundle) else ModelBundle.open(Path(bundle))
+    matching = match_legends(model, dataset.legend, dataset.name, ignore)
+    bands = choose_bands(model, dataset.bands, dataset.name)
+    check_type(model, dataset.dtype, dataset.name, scale)
+    check_symmetries(tta)
+    areas, how = _areas(model, dataset, part, rule)
+    notes = [how, *_notes(model, dataset, areas, part, matching)]
+    for line in notes:
+        say(line)
+    counter = _counter(model, matching, window, overlap, blend)
+    scenes = _prepared(model, dataset, areas, bands, Path(cache) if cache else cache_folder() / "datasets", notes, say)
+    if scale is None:
+        _check_values(scenes, model, dataset.name)
+    choice, workers = _engine(model, counter.window_px, device, scale, say)
+    size = batch_size or (CPU_BATCH if choice.on_cpu else GPU_BATCH)
+    found = _count_all(scenes, counter.with_batch(size), choice, tta, workers, progress)
+    return _evaluation(model, dataset, found, matching, part, len(scenes), notes)
+
+
+def _areas(
+    model: ModelBundle, dataset: Dataset, part: str | Sequence[Area], rule: str | None
+) -> tuple[tuple[Area, ...], str]:
+    if isinstance(part, str):
+        areas, how = choose_areas(Origin.of(model), dataset, part, rule)
+    else:
+        areas, how = tuple(part), "areas as given"
+    scenes = len({area.pair_id for area in areas})
+    return areas, f"examined on {scenes} scene{'s' * (scenes != 1)} of {dataset.name}: {how}"
+
+
+def _notes(
+    model: ModelBundle, dataset: Dataset, areas: Sequence[Area], part: str | Sequence[Area], matching: Matching
+) -> Iterator[str]:
+    """Yield what a reader of the figures should know beforehand; what spoils them is warned of."""
+    spoilt = overlap_note(Origin.of(model), dataset, areas, model.name)
+    for line, is_wanted in ((spoilt, part in ("train", "valid")), (normalization_note(model), False)):
+        if line:
+            yield line
+            if not is_wanted:
+                warnings.warn(line, GeosegWarning, stacklevel=4)
+    if matching.note:
+        yield matching.note
+    unlearnt = [named.name for named in matching.map_names if named.code not in model.output_codes]
+    if unlearnt:
+        yield f"{model.name} never says {', '.join(unlearnt)}: it has no channel for it"
+
+
+def _counter(model: ModelBundle, matching: Matching, window: int | None, overlap: int | None, blend: str) -> Counter:
+    window_px = model.window_px if window is None else window
+    usual = model.overlap_px if window is None else default_overlap(window_px)
+    overlap_px = usual if overlap is None else overlap
+    return Counter(window_px, overlap_px, check_blend(blend), CPU_BATCH, model.output_codes, matching, model.name)
+
+
+def _prepared(  # noqa: PLR0913, PLR0917 - one step of the verb
+    model: ModelBundle,
+    dataset: Dataset,
+    areas: tuple[Area, ...],
+    bands: tuple[int, ...] | None,
+    folder: Path,
+    notes: list[str],
+    say: Says,
+) -> list[Labelled]:
+    """Return the scenes at the labels' resolution, and at the model's where that is another."""
+    native = prepare(dataset, areas, folder)
+    gsd_m, sizes = model.gsd_m, {scene.id: scene.gsd_m for scene in native}
+    seen: dict[str, PreparedScene] = {scene.id: scene for scene in native}
+    if gsd_m is None or any(size is None for size in sizes.values()):
+        which = model.name if gsd_m is None else dataset.name
+        notes.append(f"{which} does not say how large its pixels are: scenes are mapped pixel by pixel, as they are")
+        say(notes[-1])
+    elif any(size and abs(size / gsd_m - 1) > GSD_TRIFLE for size in sizes.values()):
+        notes.append(f"mapped at {gsd_m:.3g} m pixels, the model's; counted at those of the labels ({_range(sizes)})")
+        say(notes[-1])
+        seen = {scene.id: scene for scene in prepare(dataset, areas, folder, gsd_m=gsd_m)}
+    return [Labelled(scene, Pixels(seen[scene.id], bands), seen[scene.id].shape) for scene in native]
+
+
+def _range(sizes: dict[str, float | None]) -> str:
+    known = sorted({f"{size:.3g}" for size in sizes.values() if size}, key=float)
+    return f"{known[0]} m" if len(known) == 1 else f"{known[0]} to {known[-1]} m"
+
+
+def _check_values(scenes: Sequence[Labelled], model: ModelBundle, name: str) -> None:
+    found = statistics_of(scenes)
+    if found is None:
+        raise SceneError(f"{name}: no pixel of these scenes is valid; nothing can be mapped")
+    check_not_normalized(found, model, name)
+
+
+def statistics_of(scenes: Sequence[Labelled]) -> BandStatistics | None:
+    """Measure the middle of some of the scenes; None where nothing is valid there."""
+    samples = []
+    for scene in scenes[:: max(1, len(scenes) // _SAMPLED)]:
+        height, width = (min(side, _SAMPLE_PX) for side in scene.image_shape)
+        row, col = (scene.image_shape[0] - height) // 2, (scene.image_shape[1] - width) // 2
+        patch = scene.image.read(Window(row, col, height, width))
+        samples.append(patch.data[:, patch.valid])
+    return band_statistics(np.concatenate(samples, axis=1))
+
+
+def _engine(
+    model: ModelBundle, window_px: int, device: str, scale: Scale | None, say: Says
+) -> tuple[EngineChoice, int]:
+    """Return the engine and how many tiles are worked on at once; on a CPU they share the cores."""
+    cores = available_cores()
+    sketch = choose_engine(model, device, window_px=window_px, scale=scale, export=False)
+    workers = min(_WORKERS, cores)
+    threads = max(1, cores // workers)
+    if sketch.device == "torch-cpu":  # torch has one number of threads for the whole process
+        workers, threads = 1, cores
+    choice = choose_engine(model, device, window_px=window_px, scale=scale, threads=threads, report=say)
+    say(f"scoring with {model.name} on {choice.describe()}")
+    return choice, workers
+
+
+def _count_all(  # noqa: PLR0913, PLR0917 - one step of the verb
+    scenes: Sequence[Labelled],
+    counter: Counter,
+    choice: EngineChoice,
+    tta: int,
+    workers: int,
+    progress: Callable[[Progress], None] | None,
+) -> Found:
+    """Count every tile of every scene, a few at a time."""
+    tiles = [(scene, tile) for scene in scenes for tile in scene.tiles()]
+    opened = choice.open()
+    engine: Engine = opened if tta == 1 else SymmetricEngine(opened, tta)
+    total, done_px, began = Found(), 0, time.perf_counter()
+    all_px = sum(tile.size for _, tile in tiles)
+    with stoppable() as run, ThreadPoolExecutor(workers, "geoseg-examine") as pool:
+        check = checkpoint(run)
+        try:
+            found = pool.map(lambda one: counter.count(one[0], engine, one[1], check), tiles)
+            for done, ((_, tile), counted) in enumerate(zip(tiles, found, strict=True), start=1):
+                total, done_px = total.merge(counted), done_px + tile.size
+                if progress is not None:
+                    progress(Progress(done, len(tiles), done_px, all_px, done_px, time.perf_counter() - began))
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+    return total
+
+
+def _evaluation(  # noqa: PLR0913, PLR0917 - one step of the verb
+    model: ModelBundle,
+    dataset: Dataset,
+    found: Found,
+    matching: Matching,
+    part: str | Sequence[Area],
+    scenes: int,
+    notes: Sequence[str],
+) -> Evaluation:
+    matrix = confusion(found.tally, matching, matching.classes(found.tally))
+    if not matrix.total_px:
+        raise SceneError(f"no pixel of these scenes of {dataset.name} has a label that counts; nothing can be judged")
+    name = part if isinstance(part, str) else "areas"
+    return Evaluation.of(
+        model.name,
+        f"{dataset.name}, {name} ({scenes} scene{'s' * (scenes != 1)})",
+        matrix,
+        left_out=left_out(found.tally, matching),
+        calibration=found.calibration,
+        notes=(*notes, *_missing(matrix)),
+    )
+
+
+def _missing(matrix: ConfusionMatrix) -> Iterator[str]:
+    """Yield a line on classes that the labels lack but the map has."""
+    pairs = zip(matrix.names, matrix.reference_px, matrix.map_px, strict=True)
+    lacking = [name for name, theirs, ours in pairs if ours and not theirs]
+    if lacking:
+        verb = "has" if len(lacking) == 1 else "have"
+        yield f"{', '.join(lacking)} {verb} no pixel in these labels: an IoU of 0 says nothing of how well it is found"

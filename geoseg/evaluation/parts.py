@@ -1,0 +1,47 @@
+"""Which scenes, or parts of scenes, a model is examined on."""
+
+from __future__ import annotations
+
+from geoseg.dataset.area import PARTS, Area
+from geoseg.dataset.dataset import Dataset
+from geoseg.dataset.split import Split, split
+from geoseg.errors import UsageError
+from geoseg.evaluation.origin import Origin
+
+DEFAULT_PART = "test"
+
+
+def choose_areas(
+    origin: Origin, dataset: Dataset, part: str = DEFAULT_PART, rule: str | None = None
+) -> tuple[tuple[Area, ...], str]:
+    """Return the areas of a part, train, valid, test or all, and a few words on how they were chosen.
+
+    By the rule given; else as the model's training recorded it, if the data set has the scenes of that part; else all
+    scenes, if all are of that part of the published split; else as training would split the data set. UsageError for
+    another part, and for one without a scene.
+    """
+    if part == "all":
+        return _whole(dataset), "all scenes"
+    if part not in PARTS:
+        raise UsageError(f"--split is train, valid, test or all, got {part!r}")
+    if rule is None and origin.fits(dataset, part):
+        return origin.parts[part], f"{part} as the training split it{f' ({origin.rule})' if origin.rule else ''}"
+    published = dataset.published_split
+    if rule is None and published is not None and all(published.part_of(pair.id) == part for pair in dataset.pairs):
+        return _whole(dataset), f"{part} of the published split"
+    made = split(dataset, rule)
+    areas = made.part(part)
+    if not areas:
+        raise UsageError(
+            f"no scene of {dataset.name} is in the part {part} by the rule {made.name} ({_sizes(made)}); "
+            "choose another --split, or another --split-rule such as random:0.8"
+        )
+    return areas, f"{part} by the rule {made.name}"
+
+
+def _whole(dataset: Dataset) -> tuple[Area, ...]:
+    return tuple(Area(pair.id) for pair in dataset.pairs)
+
+
+def _sizes(made: Split) -> str:
+    return ", ".join(f"{len(made.part(part))} in {part}" for part in PARTS)

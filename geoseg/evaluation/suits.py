@@ -1,0 +1,93 @@
+"""Does a data set suit a model? Refuse what cannot be right before a pixel is mapped."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from geoseg.errors import SceneError, UsageError
+from geoseg.evaluation.matching import Matching, listed
+from geoseg.legend import Legend
+from geoseg.model.card import ModelCard
+from geoseg.model.normalization import Scale
+from geoseg.raster.nomenclature import Nomenclature
+from geoseg.raster.statistics import BandStatistics
+
+_UNIT = 1.5
+"""Values up to here may be those of 0 to 1, with some overshoot ..."""
+_WIDE = 100.0
+"""... where the model knows values up to here or beyond."""
+
+
+def match_legends(
+    card: ModelCard, legend: Legend, name: str, ignore: str | Sequence[str | int] | None = None
+) -> Matching:
+    """Match the classes of a model and of a data set by name. UsageError where they share none."""
+    ours, theirs = Nomenclature.from_legend(card.legend), Nomenclature.from_legend(legend)
+    try:
+        return Matching.of(ours, theirs, ignore)
+    except UsageError as error:
+        if "share no class" not in str(error):
+            raise
+        raise UsageError(
+            f"{card.name} knows {listed(ours)}, {name} has {listed(theirs)}: no class of the same name; "
+            "rename the data set's with --legend, or take another model"
+        ) from None
+
+
+def choose_bands(card: ModelCard, bands: Sequence[str], name: str) -> tuple[int, ...] | None:
+    """Return which of the data set's bands, from 0, the model wants; None for all as they are.
+
+    By name; where none has a name that the model knows, in order if there are as many. SceneError where one is missing.
+    """
+    plain = [band.strip().casefold() for band in bands]
+    wanted = [band.strip().casefold() for band in card.bands]
+    missing = [band for band in wanted if band not in plain]
+    if not missing:
+        places = tuple(plain.index(band) for band in wanted)
+        return None if places == tuple(range(len(plain))) else places
+    if len(missing) == len(wanted) == len(plain):
+        return None
+    raise SceneError(
+        f"{card.name} wants the bands {', '.join(card.bands)}; {name} lacks {', '.join(missing)}, "
+        f"it has {', '.join(bands)}; choose {len(wanted)} with --bands, or take another model"
+    )
+
+
+def check_type(card: ModelCard, dtype: str, name: str, scale: Scale | None) -> None:
+    """Raise SceneError unless the data are of the model's type, or a scale brings them there."""
+    if scale is None and dtype != card.dtype:
+        raise SceneError(
+            f"{name} holds {dtype}, {card.name} was trained on {card.dtype}; give the range of stored values to "
+            f"stretch with --scale LOW,HIGH{' (values from 0 to 1: --scale 0,1)' if 'float' in dtype else ''}"
+        )
+
+
+def check_not_normalized(statistics: BandStatistics, card: ModelCard, name: str) -> None:
+    """Raise SceneError for data that look normalized already: the model would do it a second time."""
+    low, high = card.normalization.value_range
+    if high >= _WIDE and max(statistics.high) <= _UNIT:
+        raise SceneError(
+            f"{name} looks divided by {high:g} already: its values end at {max(statistics.high):.3g}, {card.name} "
+            f"knows {low:g} to {high:g} and normalizes by itself; give the imagery as stored, or --scale 0,1"
+        )
+    if min(statistics.mean) < low or (min(statistics.low) < low and max(map(abs, statistics.mean)) < _UNIT):
+        raise SceneError(
+            f"{name} looks normalized already: mean {_numbers(statistics.mean)} and standard deviation "
+            f"{_numbers(statistics.std)} where {card.name} knows {low:g} to {high:g} and normalizes by itself; "
+            "give the imagery as stored"
+        )
+
+
+def normalization_note(card: ModelCard) -> str | None:
+    """Return a line where a model's own mean and std seem to be for 0 to 1, its values being larger; else None."""
+    high, mean = card.normalization.value_range[1], card.normalization.mean
+    if high >= _WIDE and max(mean) <= _UNIT and max(card.normalization.std) <= _UNIT:
+        return (
+            f"the normalization of {card.name} is that of values from 0 to 1 (mean {_numbers(mean)}), its imagery goes "
+            f"to {high:g}: unless it was trained so, its mean and std must be {high:g} times as large"
+        )
+    return None
+
+
+def _numbers(values: Sequence[float]) -> str:
+    return ", ".join(f"{value:.3g}" for value in values)
