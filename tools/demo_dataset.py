@@ -4,8 +4,9 @@
 
 Writes georeferenced pairs, `images/NAME.tif` and `labels/NAME.tif`, of 0.5 m: DeepGlobe's classes, 255 where none is
 known. `split.csv` (id,part) says what trains, validates and tests, `split_synthetic.csv` the same without NAIP;
-`test_synthetic.csv` and `test_naip.csv` hold the two exams apart. Files that are there are kept, so a stopped run goes on with the same command. DeepGlobe imagery has no
-part in it. Where the chips lie on Earth is made up: each has a square of its own, so that none overlaps another.
+`test_synthetic.csv` and `test_naip.csv` hold the two exams apart. Files that are there are kept, so a stopped run goes
+on with the same command. DeepGlobe imagery has no part in it. Where the chips lie on Earth is made up: each has a
+square of its own, so that none overlaps another.
 """
 
 from __future__ import annotations
