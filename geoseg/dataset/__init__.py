@@ -1,1 +1,1 @@
-"""Labelled scenes: what a network learns from, and is examined on."""
+"""Imagery with labels: what a network learns from, and what it is judged by."""

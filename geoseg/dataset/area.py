@@ -1,0 +1,22 @@
+"""A scene of a data set, or a window of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from geoseg.raster.windows import Window
+
+PARTS = ("train", "valid", "test")
+
+
+@dataclass(frozen=True, slots=True)
+class Area:
+    """What belongs to a part of a split."""
+
+    pair_id: str
+    window: Window | None = None
+    """In the scene's own pixels, inside it; None for the whole scene."""
+
+    def order(self) -> tuple[str, int, int]:
+        """Return what areas are sorted by."""
+        return (self.pair_id, -1, -1) if self.window is None else (self.pair_id, self.window.row, self.window.col)

@@ -1,0 +1,69 @@
+"""Where crops are taken from: by place, and if wanted more often where rare classes are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geoseg.dataset.prepared_scene import CELL_PX, PreparedScene
+from geoseg.errors import SceneError, UsageError
+from geoseg.raster.windows import Window
+
+
+class CropSampler:
+    """Draws a labelled pixel, and around it a crop that is pushed into its scene.
+
+    At rare = 0 each labelled pixel of the areas is drawn as often as any other; at rare = 1 each class is, however
+    small; between them a share `rare` of the draws goes by class. Raises SceneError when no pixel has a label.
+    """
+
+    def __init__(self, scenes: Sequence[PreparedScene], crop_px: int, rare: float = 0.0) -> None:
+        """Count what there is. UsageError for a crop without pixels or a share that is none."""
+        if crop_px < 1:
+            raise UsageError(f"a crop has at least 1 pixel a side, got {crop_px}")
+        if not 0 <= rare <= 1:
+            raise UsageError(f"the share of crops drawn by class is from 0 to 1, got {rare}")
+        self.scenes = tuple(scenes)
+        self.crop_px = crop_px
+        self._codes = np.array(sorted({code for scene in scenes for code in scene.class_codes}), np.int64)
+        pixels = np.zeros((len(self._codes), len(self.scenes)))
+        for place, scene in enumerate(self.scenes):
+            for code, count in scene.class_px.items():
+                pixels[np.searchsorted(self._codes, code), place] = count
+        total = pixels.sum(axis=1)
+        if not total.sum():
+            raise SceneError("no pixel to learn from: none has a label in the areas chosen; check labels and split")
+        weights = (1 - rare) * total / total.sum() + rare * (total > 0) / np.count_nonzero(total)
+        self._by_class = np.cumsum(weights)
+        self._by_scene = np.cumsum(pixels, axis=1)
+
+    def draw(self, generator: np.random.Generator) -> tuple[int, Window]:
+        """Return the place of a scene in `scenes`, and a window of it with at least one labelled pixel."""
+        chosen = _pick(self._by_class, generator)
+        place = _pick(self._by_scene[chosen], generator)
+        scene, code = self.scenes[place], int(self._codes[chosen])
+        cells = scene.cells[scene.class_codes.index(code)]
+        cell_row, cell_col = divmod(_pick(np.cumsum(cells, dtype=np.int64), generator), cells.shape[1])
+        cell = Window(cell_row * CELL_PX, cell_col * CELL_PX, CELL_PX, CELL_PX)
+        found = np.flatnonzero(scene.codes(cell) == code)
+        row, col = divmod(int(found[generator.integers(len(found))]), CELL_PX)
+        height, width = scene.shape
+        return place, Window(
+            _pushed(cell.row + row, height, self.crop_px),
+            _pushed(cell.col + col, width, self.crop_px),
+            self.crop_px,
+            self.crop_px,
+        )
+
+
+def _pick(sums: NDArray[np.generic], generator: np.random.Generator) -> int:
+    """Return an index, as likely as its share of the running sums."""
+    return int(np.searchsorted(sums, generator.random() * float(sums[-1]), side="right"))  # type: ignore[call-overload]
+
+
+def _pushed(at: int, length_px: int, crop_px: int) -> int:
+    """Return the first pixel of a crop around one: inside where the scene is large enough, else spread around it."""
+    start = at - crop_px // 2
+    return max(min(start, length_px - crop_px), 0) if length_px >= crop_px else (length_px - crop_px) // 2

@@ -1,0 +1,152 @@
+"""A folder of imagery with labels, as a value."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal
+
+from geoseg.dataset.deepglobe import find_deepglobe, is_deepglobe
+from geoseg.dataset.found import Found, Wishes
+from geoseg.dataset.legends import GivenLegend, given_legend
+from geoseg.dataset.pair import Pair
+from geoseg.dataset.pairs import find_pairs
+from geoseg.dataset.published import Published, published_split
+from geoseg.errors import SceneError, UsageError
+from geoseg.legend import Legend
+from geoseg.raster.environment import shown
+from geoseg.raster.identity import digest
+from geoseg.raster.scene import Scene
+
+DEFAULT_TOLERANCE = 0.001
+"""Share of a mask's pixels in colours that no class has, which is ignored instead of refused."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """Scenes with labels that share their legend, bands and type."""
+
+    name: str
+    root: str
+    legend: Legend
+    pairs: tuple[Pair, ...]
+    """Ascending by id."""
+    bands: tuple[str, ...]
+    dtype: str
+    gsd_m: float | None
+    """The same for all pairs, or the median of theirs; None where one has none."""
+    kind: Literal["deepglobe", "pairs"]
+    notes: tuple[str, ...] = ()
+    """What the user should know: images left out, and why."""
+
+    def __post_init__(self) -> None:
+        ids = [pair.id for pair in self.pairs]
+        if not ids:
+            raise SceneError(f"{shown(self.root)} holds no pair of imagery and labels")
+        if ids != sorted(set(ids)):
+            twice = next((name for name in ids if ids.count(name) > 1), "")
+            raise SceneError(f"{shown(self.root)}: the id {twice!r} is there twice; give each scene a name of its own")
+
+    @property
+    def digest(self) -> str:
+        """Hex of what pixels and labels are, by the content of the files: a copy elsewhere has the same."""
+        return _digest(self)
+
+    @property
+    def published_split(self) -> Published | None:
+        """The split that others publish figures for, if the data set has one."""
+        return published_split() if self.kind == "deepglobe" else None
+
+    def pair(self, pair_id: str) -> Pair:
+        """Return a pair by its id; UsageError if there is none."""
+        found = next((pair for pair in self.pairs if pair.id == pair_id), None)
+        if found is None:
+            raise UsageError(f"{self.name} has no scene {pair_id!r}")
+        return found
+
+
+def open_dataset(  # noqa: PLR0913 - each keyword is a knob of the command line
+    path: str | os.PathLike[str],
+    *,
+    legend: GivenLegend | None = None,
+    bands: Sequence[int | str] | None = None,
+    gsd_m: float | None = None,
+    labels: str | os.PathLike[str] | None = None,
+    column: str | None = None,
+    tolerance: float = DEFAULT_TOLERANCE,
+) -> Dataset:
+    """Find scenes and their labels; only the heads of the files are read.
+
+    `path`: a folder in the DeepGlobe 2018 layout; or one with images/ and labels/ of equal names, or with
+    `NAME_image.tif` and `NAME_label.tif`; a CSV with the columns scene, labels and perhaps split; a folder of scenes or
+    one scene, with `labels` of its own: a raster of codes, a picture of the legend's colours, or polygons whose `column`
+    holds the class. `legend`: classes, or a file of them; by default what the labels themselves say, DeepGlobe's for
+    its layout. `gsd_m`: of scenes that do not say. `tolerance`: the share of a mask's pixels that may hold a colour or
+    code without class and is then ignored.
+
+    Raises SceneError for files that are missing, cannot be read or do not fit each other, UsageError for options that
+    cannot be right.
+    """
+    if not 0 <= tolerance <= 1:
+        raise UsageError(f"tolerance is a share from 0 to 1, got {tolerance}")
+    if gsd_m is not None and not 0 < gsd_m < float("inf"):
+        raise UsageError(f"GSD is in metres and more than 0, got {gsd_m}")
+    root = os.fspath(path)
+    if "://" not in root and not root.startswith("/vsi") and not Path(root).exists():
+        raise SceneError(f"{shown(root)}: no such file or folder; check the path of the data set")
+    wishes = Wishes(
+        None if legend is None else given_legend(legend),
+        None if bands is None else tuple(bands),
+        gsd_m,
+        None if labels is None else os.fspath(labels),
+        column,
+        tolerance,
+    )
+    deepglobe = labels is None and is_deepglobe(root)
+    return _dataset(root, find_deepglobe(root, wishes) if deepglobe else find_pairs(root, wishes), deepglobe=deepglobe)
+
+
+def _dataset(root: str, found: Found, *, deepglobe: bool) -> Dataset:
+    pairs = tuple(sorted(found.pairs, key=lambda pair: pair.id))
+    if not pairs:
+        raise SceneError(f"{shown(root)} holds no pair of imagery and labels")
+    first = pairs[0].scene
+    for pair in pairs:
+        _check_alike(pair.scene, first)
+    sizes = [pair.gsd_m for pair in pairs]
+    known = sorted(size for size in sizes if size is not None)
+    gsd_m = known[len(known) // 2] if len(known) == len(sizes) else None
+    name = Path(root).absolute().name or shown(root)
+    kind: Literal["deepglobe", "pairs"] = "deepglobe" if deepglobe else "pairs"
+    return Dataset(name, root, found.legend, pairs, _bands(first), first.dtype, gsd_m, kind, found.notes)
+
+
+def _check_alike(scene: Scene, first: Scene) -> None:
+    if len(scene.band_indexes) != len(first.band_indexes):
+        raise SceneError(
+            f"{shown(scene.path)} has {len(scene.band_indexes)} bands, {shown(first.path)} has "
+            f"{len(first.band_indexes)}; choose the same of all with --bands"
+        )
+    if scene.dtype != first.dtype:
+        raise SceneError(
+            f"{shown(scene.path)} holds {scene.dtype}, {shown(first.path)} {first.dtype}; "
+            "convert them to one type with gdal_translate -ot"
+        )
+
+
+def _bands(scene: Scene) -> tuple[str, ...]:
+    """Return names that differ: what the file says of each band, else its number."""
+    names: list[str] = []
+    for index in scene.band_indexes:
+        color, text = scene.colors[index - 1], scene.descriptions[index - 1]
+        name = color if color not in {"gray", "undefined", "palette", ""} else text
+        names.append(name if name and name not in names else f"band_{index}")
+    return tuple(names)
+
+
+@lru_cache(maxsize=4)
+def _digest(dataset: Dataset) -> str:
+    return digest([dataset.legend.to_json(), dataset.gsd_m, [pair.content() for pair in dataset.pairs]])

@@ -1,0 +1,58 @@
+"""What a layout is searched with, and what was found in it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TypeVar
+
+from geoseg.dataset.pair import Pair
+from geoseg.legend import Legend
+
+_NAMES_SHOWN = 5
+_THREADS = 4
+PART_NAMES = {"train": "train", "training": "train", "valid": "valid", "val": "valid", "validation": "valid"} | {
+    "test": "test",
+    "testing": "test",
+}
+"""What people call the parts of a data set."""
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What the caller said of a data set."""
+
+    legend: Legend | None
+    bands: tuple[int | str, ...] | None
+    gsd_m: float | None
+    labels: str | None
+    column: str | None
+    tolerance: float
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The pairs of a layout."""
+
+    pairs: tuple[Pair, ...]
+    legend: Legend
+    notes: tuple[str, ...]
+
+
+def listed(names: Iterable[str]) -> str:
+    """Return the first names and how many more there are."""
+    names = sorted(names)
+    more = f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""
+    return ", ".join(names[:_NAMES_SHOWN]) + more
+
+
+def each(work: Callable[[T], R], items: Sequence[T]) -> list[R]:
+    """Do something with every item on a few threads; the first error of the first item that has one is raised."""
+    if len(items) < _THREADS:
+        return [work(item) for item in items]
+    with ThreadPoolExecutor(_THREADS, thread_name_prefix="geoseg-dataset") as pool:
+        return list(pool.map(work, items))

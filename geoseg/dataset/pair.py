@@ -1,0 +1,140 @@
+"""A scene and its labels: one example to learn from or to be judged by."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geoseg.dataset.color_mask import ColorMask
+from geoseg.dataset.decoded import Decoded, Strays
+from geoseg.dataset.label_polygons import LabelPolygons
+from geoseg.dataset.label_raster import LabelRaster
+from geoseg.legend import NODATA
+from geoseg.raster.environment import shown
+from geoseg.raster.identity import digest, files_behind, local_file, stamps
+from geoseg.raster.scene import Scene
+from geoseg.raster.windows import Window
+
+Labels = ColorMask | LabelRaster | LabelPolygons
+
+_STRIP_PX = 4 * 1024**2
+_SAMPLE_BYTES = 16 * 1024**2
+"""Of a file larger than three times this, its first, middle and last bytes stand for all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Imagery and labels. Both are paths, so it travels to other processes."""
+
+    id: str
+    scene: Scene
+    labels: Labels
+    gsd_m: float | None
+    part: str | None = None
+    """train, valid or test where the layout says so."""
+
+    @property
+    def whole(self) -> Window:
+        """The window of the whole scene."""
+        return Window(0, 0, *self.scene.shape)
+
+    @property
+    def labels_path(self) -> str:
+        """The file that holds the labels."""
+        return self.labels.path if isinstance(self.labels, LabelPolygons) else self.labels.scene.path
+
+    def decode(self, window: Window) -> Decoded:
+        """Return the labels in a window inside the scene, whether the scene is valid there or not. SceneError."""
+        return self.labels.decode(self.scene.geobox, window)
+
+    def strips(self) -> list[Window]:
+        """Return windows that cover the scene from its top, whole rows of its blocks, a few megapixels each."""
+        height, width = self.scene.shape
+        block = self.scene.block_shape[0]
+        rows = max(1, _STRIP_PX // width)
+        rows = rows if block * width > 4 * _STRIP_PX else max(1, rows // block) * block
+        return [Window(row, 0, min(rows, height - row), width) for row in range(0, height, rows)]
+
+    def judge(self, strays: Strays) -> str | None:
+        """Return a line about pixels that the legend does not know, if any; SceneError when they are too many."""
+        tolerance = 1.0 if isinstance(self.labels, LabelPolygons) else self.labels.tolerance
+        return strays.judge(shown(self.labels_path), tolerance)
+
+    def stamp(self) -> str:
+        """Return hex that changes whenever imagery or labels may have: by name, size and time of all files behind."""
+        if isinstance(self.labels, LabelPolygons):
+            labels = [stamps([self.labels.path]), self.labels.column, self.labels.codes]
+        else:
+            labels = [self.labels.scene.fingerprint(), repr(_meaning(self.labels))]
+        return digest([self.scene.fingerprint(), labels])
+
+    def content(self) -> str:
+        """Return hex of what the files hold, wherever and whenever they were copied. SceneError if they are gone."""
+        sources = [_content_of(self.scene), repr(self.scene.band_indexes), repr(_meaning(self.labels))]
+        labels = self.labels
+        sources.append(_file_digest(labels.path) if isinstance(labels, LabelPolygons) else _content_of(labels.scene))
+        return digest([self.id, *sources])
+
+
+def reference_codes(pair: Pair, window: Window) -> NDArray[np.uint8]:
+    """Return the class codes (row, col) in a window of the scene's own grid, which may stick out.
+
+    255 where there is no label, where the scene is not valid, and outside of it. SceneError where a file is damaged,
+    or holds more than a tolerated share of colours or codes that are not of the legend: all of it is looked at once.
+    """
+    check_labels(pair)
+    codes = np.full(window.shape, NODATA, np.uint8)
+    inside = window.intersection(pair.whole)
+    if inside is not None:
+        found = pair.decode(inside).codes
+        found[~pair.scene.valid(inside)] = NODATA
+        place = inside.relative_to(window)
+        codes[place.rows, place.cols] = found
+    return codes
+
+
+@lru_cache(maxsize=4096)
+def check_labels(pair: Pair) -> str | None:
+    """Look at all labels of a pair; return a line if some are ignored, SceneError when those are too many."""
+    if isinstance(pair.labels, LabelPolygons):
+        return None
+    strays = Strays()
+    for window in pair.strips():
+        strays += pair.decode(window).strays
+    return pair.judge(strays)
+
+
+def _meaning(labels: Labels) -> object:
+    match labels:
+        case ColorMask():
+            return labels.legend, labels.tolerance
+        case LabelRaster():
+            return labels.codes, labels.tolerance
+        case LabelPolygons():
+            return labels.column, labels.codes
+
+
+def _content_of(scene: Scene) -> str:
+    found = [local_file(name) for name in files_behind(scene.path)]
+    if any(file is None for file in found):
+        return scene.fingerprint()
+    return digest([_file_digest(str(file)) for file in found])
+
+
+def _file_digest(path: str) -> str:
+    file = Path(path)
+    size = file.stat().st_size
+    hashed = hashlib.sha256(str(size).encode())
+    with file.open("rb") as opened:
+        if size <= 3 * _SAMPLE_BYTES:
+            hashed.update(opened.read())
+        else:
+            for start in (0, (size - _SAMPLE_BYTES) // 2, size - _SAMPLE_BYTES):
+                opened.seek(start)
+                hashed.update(opened.read(_SAMPLE_BYTES))
+    return hashed.hexdigest()

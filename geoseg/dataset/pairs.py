@@ -1,0 +1,257 @@
+"""Georeferenced scenes and their labels: in two folders, in one by their names, in a table, or one of each."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from geoseg.dataset.color_mask import ColorMask
+from geoseg.dataset.found import PART_NAMES, Found, Wishes, each, listed
+from geoseg.dataset.label_polygons import LabelPolygons, check_place, column_of, is_polygon_file, values_of
+from geoseg.dataset.label_raster import LabelRaster, check_codes
+from geoseg.dataset.label_raster import check_place as check_grid
+from geoseg.dataset.legends import codes_of, codes_of_values, given_legend, merged, own_legend
+from geoseg.dataset.pair import Labels, Pair
+from geoseg.errors import SceneError, UsageError
+from geoseg.legend import NODATA, Legend
+from geoseg.raster.classes import read_nomenclature
+from geoseg.raster.environment import shown
+from geoseg.raster.handles import opened
+from geoseg.raster.nomenclature import Nomenclature
+from geoseg.raster.scene import Scene
+from geoseg.raster.windows import tiles
+
+_IMAGE_FOLDERS = ("images", "image", "scenes", "imgs", "img", "sat")
+_LABEL_FOLDERS = ("labels", "label", "masks", "mask", "gt")
+_IMAGE_ENDS = ("_image", "_img", "_sat", "_scene", "_rgb")
+_LABEL_ENDS = ("_labels", "_label", "_mask", "_lbl", "_gt", "_classes", "_landcover")
+_RASTERS = (".tif", ".tiff", ".vrt", ".jp2", ".png", ".jpg", ".jpeg", ".img", ".bsq", ".bil")
+_TABLES = (".csv", ".tsv")
+_SCAN_PX = 2048
+_MOST_CODES = 1000
+_CLASSES = "class_dict.csv"
+
+
+@dataclass(frozen=True, slots=True)
+class _Match:
+    """A scene's file and its labels' file."""
+
+    id: str
+    scene: str
+    labels: str
+    part: str | None = None
+
+
+def find_pairs(root: str, wishes: Wishes) -> Found:
+    """Return the pairs of any layout but DeepGlobe's. SceneError and UsageError as `open_dataset` says."""
+    matches = _matches(root, wishes.labels)
+    if not matches:
+        raise SceneError(
+            f"{shown(root)} holds no imagery with labels; wanted: NNN_sat.jpg and NNN_mask.png, images/ and labels/ of "
+            "equal names, NAME_image.tif and NAME_label.tif, or a CSV with the columns scene and labels"
+        )
+    scenes = each(lambda match: Scene.open(match.scene, bands=wishes.bands), matches)
+    given = wishes.legend or _beside(root)
+    labels, legend = _labels(matches, scenes, wishes, given)
+    gsds = [wishes.gsd_m or scene.geobox.gsd_m for scene in scenes]
+    pairs = [
+        Pair(match.id, scene, label, gsd_m, match.part)
+        for match, scene, label, gsd_m in zip(matches, scenes, labels, gsds, strict=True)
+    ]
+    return Found(tuple(pairs), legend, ())
+
+
+def _matches(root: str, labels: str | None) -> list[_Match]:
+    folder = Path(root)
+    if root.lower().endswith(_TABLES):
+        if labels is not None:
+            raise UsageError(f"{root} names the labels of each scene; leave --labels out")
+        return _from_table(folder)
+    if not folder.is_dir():
+        if labels is None:
+            raise UsageError(f"{shown(root)} is one scene; name its labels with --labels, a raster or polygons")
+        return [_Match(Path(root).stem, root, labels)]
+    if labels is not None:
+        return _with_labels(folder, Path(labels))
+    parts = [(path, PART_NAMES.get(path.name.casefold())) for path in sorted(folder.iterdir()) if path.is_dir()]
+    places = [(folder, None), *((path, part) for path, part in parts if part is not None)]
+    return [match for place, part in places for match in _in_folder(place, part)]
+
+
+def _in_folder(folder: Path, part: str | None) -> list[_Match]:
+    images, labels = _subfolder(folder, _IMAGE_FOLDERS), _subfolder(folder, _LABEL_FOLDERS)
+    if images is not None and labels is not None:
+        return _joined(folder, _rasters(images), _rasters(labels, polygons=True), part)
+    files = _rasters(folder)
+    marked = {path: path.stem.casefold() for path in files}
+    return _joined(
+        folder,
+        [path for path, stem in marked.items() if stem.endswith(_IMAGE_ENDS)],
+        [path for path, stem in marked.items() if stem.endswith(_LABEL_ENDS)],
+        part,
+    )
+
+
+def _with_labels(folder: Path, labels: Path) -> list[_Match]:
+    images = _rasters(_subfolder(folder, _IMAGE_FOLDERS) or folder)
+    if labels.is_dir():
+        return _joined(folder, images, _rasters(labels, polygons=True), None)
+    return [_Match(path.stem, str(path), str(labels)) for path in images if path.absolute() != labels.absolute()]
+
+
+def _joined(folder: Path, images: Sequence[Path], labels: Sequence[Path], part: str | None) -> list[_Match]:
+    by_id = [_by_id(paths, ends) for paths, ends in ((images, _IMAGE_ENDS), (labels, _LABEL_ENDS))]
+    if images and not labels:
+        raise SceneError(f"{folder}: {len(images)} scenes and no labels; add them, or name them with --labels")
+    for there, lacking, what in ((*by_id, "labels"), (*reversed(by_id), "a scene")):
+        if alone := there.keys() - lacking.keys():
+            raise SceneError(f"{folder}: {len(alone)} of {len(there)} without {what}: {listed(alone)}; add or remove")
+    return [_Match(name, str(path), str(by_id[1][name]), part) for name, path in sorted(by_id[0].items())]
+
+
+def _by_id(paths: Sequence[Path], ends: tuple[str, ...]) -> dict[str, Path]:
+    found: dict[str, Path] = {}
+    for path in paths:
+        end = next((end for end in ends if path.stem.casefold().endswith(end)), "")
+        name = path.stem[: -len(end)] if end else path.stem
+        if name in found:
+            raise SceneError(f"{path} and {found[name].name} have one id {name!r}; keep one of them")
+        found[name] = path
+    return found
+
+
+def _from_table(file: Path) -> list[_Match]:
+    try:
+        lines = file.read_bytes().decode("utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SceneError(f"cannot read {file}: {error}") from None
+    heading = lines[0] if lines else ""
+    rows = csv.DictReader(lines, delimiter=max(",;\t", key=heading.count), skipinitialspace=True)
+    titles = {title.strip().casefold(): title for title in rows.fieldnames or ()}
+    if "scene" not in titles or "labels" not in titles:
+        raise SceneError(f"{file}: the heading needs the columns scene and labels, got {heading!r:.80}")
+    found = []
+    for number, row in enumerate(rows, start=2):
+        cells = {name: (row.get(title) or "").strip() for name, title in titles.items()}
+        if not any(cells.values()):
+            continue
+        if not cells["scene"] or not cells["labels"]:
+            raise SceneError(
+                f"{file}, line {number}: a scene and its labels are wanted, got {','.join(cells.values())!r:.80}"
+            )
+        part = cells.get("split", "").casefold()
+        if part and part not in PART_NAMES:
+            raise SceneError(f"{file}, line {number}: split is train, valid or test, got {part!r:.40}")
+        scene, labels = (_beside_table(file, cells[name]) for name in ("scene", "labels"))
+        found.append(_Match(cells.get("id") or Path(scene).stem, scene, labels, PART_NAMES.get(part)))
+    return found
+
+
+def _beside_table(file: Path, name: str) -> str:
+    return name if "://" in name or name.startswith("/vsi") else str(file.parent / name)
+
+
+def _subfolder(folder: Path, names: tuple[str, ...]) -> Path | None:
+    return next((path for name in names if (path := folder / name).is_dir()), None)
+
+
+def _rasters(folder: Path, *, polygons: bool = False) -> list[Path]:
+    return [
+        path
+        for path in sorted(folder.iterdir())
+        if path.is_file()
+        and (path.suffix.casefold() in _RASTERS or (polygons and is_polygon_file(path.name)))
+        and not path.name.startswith(".")
+    ]
+
+
+def _beside(root: str) -> Legend | None:
+    file = Path(root) / _CLASSES
+    return given_legend(file) if file.is_file() else None
+
+
+def _labels(
+    matches: Sequence[_Match], scenes: Sequence[Scene], wishes: Wishes, legend: Legend | None
+) -> tuple[list[Labels], Legend]:
+    """Return the labels of each scene, which are all of one kind, and their legend."""
+    files = [match.labels for match in matches]
+    are_polygons = [is_polygon_file(file) for file in files]
+    if all(are_polygons):
+        return _polygons(files, scenes, wishes, legend)
+    if any(are_polygons):
+        raise SceneError(
+            f"labels are polygons or rasters, not both: {listed({files[0], files[are_polygons.index(True)]})}"
+        )
+    if wishes.column is not None:
+        raise UsageError("--column is one of polygons; leave it out for label rasters")
+    if all(each(_is_picture, files)):
+        if legend is None:
+            raise UsageError(f"{shown(files[0])} is a picture; say which colour is which class with --legend")
+        given = legend
+        return each(
+            lambda place: ColorMask.open(files[place], given, wishes.tolerance, scenes[place].geobox),
+            range(len(files)),
+        ), legend
+    return _rasters_of(files, scenes, wishes, legend)
+
+
+def _is_picture(file: str) -> bool:
+    with opened(file) as dataset:
+        return dataset.count >= 3 and dataset.dtypes[0] == "uint8"
+
+
+def _rasters_of(
+    files: Sequence[str], scenes: Sequence[Scene], wishes: Wishes, legend: Legend | None
+) -> tuple[list[Labels], Legend]:
+    rasters = each(Scene.open, files)
+    for raster, scene in zip(rasters, scenes, strict=True):
+        check_codes(raster)
+        check_grid(raster, scene.geobox)
+    said = each(read_nomenclature, rasters)
+    if legend is None:
+        known = merged((shown(file), one) for file, one in zip(files, said, strict=True))
+        codes = {} if known.classes else {code for found in each(_codes_in, rasters) for code in found}
+        legend, ours = own_legend(known if known.classes else Nomenclature().completed(codes))
+        recodings = [ours] * len(files)
+    else:
+        recodings = [codes_of(one, legend) for one in said]
+    return [
+        LabelRaster(raster, tuple(sorted(recoding.items())), wishes.tolerance)
+        for raster, recoding in zip(rasters, recodings, strict=True)
+    ], legend
+
+
+def _codes_in(raster: Scene) -> frozenset[int]:
+    """Return all codes of a raster that names none of them; all of it is read. SceneError if it holds no classes."""
+    found: set[int] = set()
+    for window in tiles(*raster.shape, _SCAN_PX, _SCAN_PX):
+        patch = raster.read(window)
+        found.update(np.unique(patch.data[0][patch.valid]).tolist())
+        if len(found) > _MOST_CODES:
+            raise SceneError(f"{shown(raster.path)} holds more than {_MOST_CODES} values; a map of classes has few")
+    found.discard(NODATA)
+    if not found:
+        raise SceneError(f"{shown(raster.path)} holds no label: all of it is nodata")
+    return frozenset(found)
+
+
+def _polygons(
+    files: Sequence[str], scenes: Sequence[Scene], wishes: Wishes, legend: Legend | None
+) -> tuple[list[Labels], Legend]:
+    columns = {file: column_of(file, wishes.column) for file in dict.fromkeys(files)}
+    read = {file: values_of(file, column) for file, column in columns.items()}
+    values = sorted({value for found, _ in read.values() for value in found})
+    where = f"{shown(files[0])}, column {columns[files[0]]}"
+    legend, codes = codes_of_values(values, legend, where)
+    labels: list[Labels] = []
+    for file, scene in zip(files, scenes, strict=True):
+        found, crs_wkt = read[file]
+        check_place(file, crs_wkt, scene.geobox, scene.path)
+        pairs = tuple((value, codes[value]) for value in found)
+        labels.append(LabelPolygons(os.fspath(file), columns[file], pairs, crs_wkt))
+    return labels, legend

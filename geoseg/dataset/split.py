@@ -1,0 +1,224 @@
+"""Which part of a data set is learnt from, which chooses the model, and which judges it."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from geoseg.dataset.area import PARTS, Area
+from geoseg.dataset.blocks import hold_out_blocks
+from geoseg.dataset.dataset import Dataset
+from geoseg.dataset.found import listed
+from geoseg.dataset.split_file import read_split_file
+from geoseg.errors import UsageError
+from geoseg.raster.identity import digest
+
+DEFAULT_VALID_SHARE = 0.5
+"""Of what a rule holds out, the share that validates; the rest tests."""
+_RANDOM, _BLOCKS = "random:0.8", "blocks:0.2"
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Three parts that share no pixel. What was chosen on `valid` is judged on `test`.
+
+    UsageError when two parts overlap, or nothing trains.
+    """
+
+    name: str
+    train: tuple[Area, ...]
+    valid: tuple[Area, ...]
+    test: tuple[Area, ...]
+
+    def __post_init__(self) -> None:
+        if not (self.train or self.valid or self.test):
+            raise UsageError(f"the split {self.name} holds nothing")
+        _check_apart(self)
+
+    @property
+    def digest(self) -> str:
+        """Hex of what is in which part."""
+        return digest([self.part_json(part) for part in PARTS])
+
+    def part(self, name: str) -> tuple[Area, ...]:
+        """Return a part by its name; UsageError if there is none such."""
+        if name not in PARTS:
+            raise UsageError(f"a split has the parts {', '.join(PARTS)}, got {name!r}")
+        areas: tuple[Area, ...] = getattr(self, name)
+        return areas
+
+    def part_json(self, name: str) -> list[Any]:
+        """Return a part as plain values: ids, or [id, row, col, height, width]."""
+        return [
+            area.pair_id
+            if (window := area.window) is None
+            else [area.pair_id, window.row, window.col, window.height, window.width]
+            for area in self.part(name)
+        ]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values that `split` takes back as a .json file."""
+        return {"name": self.name, **{part: self.part_json(part) for part in PARTS}}
+
+
+def default_rule(dataset: Dataset) -> tuple[str, str]:
+    """Return the rule for a data set of which the caller said none, and why, on one line."""
+    if _has_folders(dataset):
+        return "folders", "its folders or its table say which scenes train, validate and test"
+    if dataset.published_split is not None:
+        complaint = _published_complaint(dataset)
+        if complaint is None:
+            return "published", "all parts of the published split are there"
+        return _RANDOM if len(dataset.pairs) > 1 else _BLOCKS, f"not the published split: {complaint}"
+    if any(pair.scene.geobox.has_place for pair in dataset.pairs) or len(dataset.pairs) == 1:
+        return _BLOCKS, "blocks apart in space, so that neighbours do not leak"
+    return _RANDOM, "scenes without a place, drawn at random"
+
+
+def split(
+    dataset: Dataset, rule: str | None = None, *, seed: int = 0, valid_share: float = DEFAULT_VALID_SHARE
+) -> Split:
+    """Divide a data set by a rule; by default `default_rule(dataset)`.
+
+    `published`: DeepGlobe's 454, 207 and 142 images. `random:0.8`: 80 % of the scenes train. `blocks:0.2`: blocks of
+    the scenes with 20 % of the labelled pixels are held out, with a margin around them that no part has. Of what these
+    two hold out, `valid_share` validates and the rest tests. `folders`: as train/, valid/ and test/ or the table's
+    column split say. `all`: all scenes train. Else a file of ids (.txt, .csv: `id,part` on each line; .json:
+    `{"train": [...], "valid": [...], "test": [...]}`). The same seed and scenes give the same split, in any order.
+
+    UsageError for a rule that is none, or cannot be followed with these scenes.
+    """
+    if not 0 < valid_share <= 1:
+        raise UsageError(
+            f"the share of what is held out that validates must be more than 0 and at most 1, got {valid_share}"
+        )
+    rule = default_rule(dataset)[0] if rule is None else rule.strip()
+    name, _, number = rule.partition(":")
+    match name:
+        case "published" if not number:
+            return _by_part(dataset, rule, _published(dataset))
+        case "folders" if not number:
+            return _by_part(dataset, rule, _folders(dataset))
+        case "all" if not number:
+            return Split(rule, tuple(Area(pair.id) for pair in dataset.pairs), (), ())
+        case "random" if number:
+            return _by_part(dataset, rule, _random(dataset, _share(rule, number), seed, valid_share))
+        case "blocks" if number:
+            return Split(rule, *hold_out_blocks(dataset, _share(rule, number), seed, valid_share))
+    if not Path(rule).is_file():
+        raise UsageError(
+            f"--split {rule!r:.80} is no rule and no file; give published, random:0.8, blocks:0.2, folders, all, "
+            "or a file of ids"
+        )
+    return _from_file(dataset, rule)
+
+
+def _share(rule: str, number: str) -> float:
+    try:
+        share = float(number)
+    except ValueError:
+        share = -1.0
+    if not 0 < share < 1:
+        raise UsageError(f"--split {rule}: the share must be between 0 and 1, got {number!r:.40}")
+    return share
+
+
+def _published_complaint(dataset: Dataset) -> str | None:
+    published = dataset.published_split
+    if published is None:
+        return "it is one of DeepGlobe's images"
+    parts = {pair.id: published.part_of(pair.id) for pair in dataset.pairs}
+    strangers = [name for name, part in parts.items() if part is None]
+    if strangers:
+        return f"{len(strangers)} of {len(parts)} scenes are not in it: {listed(strangers)}"
+    sizes = {part: (sum(found == part for found in parts.values()), len(getattr(published, part))) for part in PARTS}
+    if all(there for there, _ in sizes.values()):
+        return None
+    return "of its parts there are " + ", ".join(f"{there} of {all_} {part}" for part, (there, all_) in sizes.items())
+
+
+def _published(dataset: Dataset) -> Mapping[str, str]:
+    complaint = _published_complaint(dataset)
+    published = dataset.published_split
+    if complaint is not None or published is None:
+        raise UsageError(f"--split published: {complaint}; take {default_rule(dataset)[0]} or a file of ids")
+    return {pair.id: part for pair in dataset.pairs if (part := published.part_of(pair.id)) is not None}
+
+
+def _has_folders(dataset: Dataset) -> bool:
+    return {"train", "valid"} <= {pair.part for pair in dataset.pairs} and all(pair.part for pair in dataset.pairs)
+
+
+def _folders(dataset: Dataset) -> Mapping[str, str]:
+    if not _has_folders(dataset):
+        raise UsageError(
+            "--split folders: scenes with labels are wanted in train/ and valid/ (and test/), or in a column split; "
+            f"take {default_rule(dataset)[0]} or a file of ids"
+        )
+    return {pair.id: pair.part for pair in dataset.pairs if pair.part is not None}
+
+
+def _random(dataset: Dataset, share: float, seed: int, valid_share: float) -> Mapping[str, str]:
+    ids = [pair.id for pair in dataset.pairs]
+    if len(ids) < 2:
+        raise UsageError("one scene cannot be divided at random; take --split blocks:0.2")
+    random.Random(f"geoseg {seed}").shuffle(ids)  # noqa: S311 - not a secret; text seeds alike on every platform
+    held = min(max(1, round(len(ids) * (1 - share))), len(ids) - 1)
+    if len(ids) >= 3 and valid_share < 1:
+        held = max(2, held)
+    valid = held if valid_share == 1 else min(max(1, round(held * valid_share)), max(1, held - 1))
+    train = len(ids) - held
+    return {
+        name: "train" if place < train else "valid" if place < train + valid else "test"
+        for place, name in enumerate(ids)
+    }
+
+
+def _by_part(dataset: Dataset, name: str, parts: Mapping[str, str]) -> Split:
+    areas = {part: tuple(Area(pair.id) for pair in dataset.pairs if parts.get(pair.id) == part) for part in PARTS}
+    return Split(name, areas["train"], areas["valid"], areas["test"])
+
+
+def _from_file(dataset: Dataset, path: str) -> Split:
+    parts = read_split_file(path)
+    known = {pair.id: pair for pair in dataset.pairs}
+    areas = [area for found in parts.values() for area in found]
+    if strangers := sorted({area.pair_id for area in areas} - known.keys()):
+        raise UsageError(f"--split {path}: {len(strangers)} ids are not in {dataset.name}: {listed(strangers)}")
+    for area in areas:
+        inside = None if area.window is None else area.window.intersection(known[area.pair_id].whole)
+        if inside != area.window:
+            raise UsageError(f"--split {path}: {area.window} is not inside {area.pair_id}")
+    return Split(os.fspath(path), *(tuple(sorted(parts[part], key=Area.order)) for part in PARTS))
+
+
+def _check_apart(made: Split) -> None:
+    """Raise UsageError when a pixel is in two parts, or twice in one."""
+    by_pair: dict[str, list[tuple[str, Area]]] = defaultdict(list)
+    for part in PARTS:
+        for area in made.part(part):
+            by_pair[area.pair_id].append((part, area))
+    overlaps = [pair_id for pair_id, areas in by_pair.items() if _overlap(areas)]
+    if overlaps:
+        first = by_pair[overlaps[0]]
+        parts = dict.fromkeys(part for part, _ in first)
+        where = " and ".join(parts) if len(parts) > 1 else f"{first[0][0]}, twice,"
+        raise UsageError(
+            f"the split {made.name} overlaps: {listed(overlaps)} in {where}; each scene belongs to one part only"
+        )
+
+
+def _overlap(areas: Sequence[tuple[str, Area]]) -> bool:
+    if len(areas) < 2:
+        return False
+    windows = [area.window for _, area in areas]
+    return any(one is None or other is None or one.intersection(other) is not None for one, other in _couples(windows))
+
+
+def _couples(items: Sequence[Any]) -> Iterable[tuple[Any, Any]]:
+    return ((one, other) for place, one in enumerate(items) for other in items[place + 1 :])
