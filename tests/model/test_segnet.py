@@ -1,0 +1,52 @@
+"""Pooling by places against torch's pooling by indices."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.nn import functional
+
+from geoseg.model.network import build
+from geoseg.model.segnet import pool, unpool
+
+
+@pytest.mark.parametrize("equal", [False, True], ids=["all differ", "many are equal"])
+def test_places_are_those_of_torch(equal: bool) -> None:  # noqa: FBT001 (a parameter of a test)
+    generator = torch.Generator().manual_seed(3)
+    values = torch.rand(2, 5, 12, 8, generator=generator)
+    values = (values * 3).floor() if equal else values
+    maxima, places = pool(values)
+    wanted, indices = functional.max_pool2d(values, 2, return_indices=True)
+    assert torch.equal(maxima, wanted)
+    assert torch.equal(places.sum(dim=2), torch.ones_like(wanted, dtype=torch.int64))
+    others = torch.rand(maxima.shape, generator=generator)
+    assert torch.equal(unpool(others, places), functional.max_unpool2d(others, indices, 2))
+
+
+def test_gradients_are_those_of_torch() -> None:
+    generator = torch.Generator().manual_seed(4)
+    values = torch.rand(1, 3, 8, 8, generator=generator)
+    factor = torch.rand(1, 3, 8, 8, generator=generator)
+    ours, torchs = values.clone().requires_grad_(), values.clone().requires_grad_()
+    maxima, places = pool(ours)
+    (unpool(maxima * 2, places) * factor).sum().backward()
+    wanted, indices = functional.max_pool2d(torchs, 2, return_indices=True)
+    (functional.max_unpool2d(wanted * 2, indices, 2) * factor).sum().backward()
+    assert ours.grad is not None
+    assert torchs.grad is not None
+    torch.testing.assert_close(ours.grad, torchs.grad)
+
+
+def test_mirror_has_the_convolutions_of_the_vgg() -> None:
+    """Thirteen of the encoder, and thirteen of the decoder with the classifier: the paper's figure 2."""
+    with torch.device("meta"):
+        network = build("SegNet", {"in_channels": 4, "classes": 7})
+
+    def convolutions(part: torch.nn.Module) -> list[tuple[int, int]]:
+        return [(m.in_channels, m.out_channels) for m in part.modules() if isinstance(m, torch.nn.Conv2d)]
+
+    down = convolutions(network.get_submodule("encoder"))
+    up = convolutions(network.get_submodule("decoder")) + convolutions(network.get_submodule("segmentation_head"))
+    assert len(down) == 13
+    assert [(after, before) for before, after in reversed(down[1:])] == up[:-1]
+    assert up[-1] == (64, 7)
