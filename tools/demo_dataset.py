@@ -208,6 +208,8 @@ def main() -> None:
         (given.folder / room).mkdir(parents=True, exist_ok=True)
     write_splits(given.folder, chips)
     begin = time.monotonic()
+    # the exams first: a run that was stopped can still be trained on
+    chips.sort(key=lambda chip: chip.part == "train" and chip.naip is None)
     with Pool(given.processes) as pool:
         for done, _ in enumerate(pool.imap(_make, [(chip, given.folder) for chip in chips], chunksize=4), 1):
             if done % 100 == 0 or done == len(chips):
