@@ -95,7 +95,10 @@ def _warped(
         warp = draw_warp(how, {name: mask[which] for name, mask in warps.items()}, generator)
         index = which.to(image.device)
         source = source_px(_on(warp, image.device), wanted, (size[0], size[1]))
-        image[index], valid[index], codes[index] = sample(*(part[index] for part in crops), source)
+        wide_image, wide_valid, wide_codes = (part.index_select(0, index) for part in crops)
+        found = sample(wide_image, wide_valid, wide_codes, source)
+        for part, new in zip((image, valid, codes), found, strict=True):
+            part.index_copy_(0, index, new)
     return image, valid, codes
 
 
@@ -117,7 +120,7 @@ def _seen(  # noqa: PLR0913, PLR0917 (private: what `augment` knows)
         if not count:
             continue
         index = which.to(device)
-        pixels, mask = image[index], valid[index]
+        pixels, mask = image.index_select(0, index), valid.index_select(0, index)
         if name == "color":
             tint = draw_tint(how, count, len(bands), generator)
             pixels = recolor(pixels, mask, _on(tint, device), bands)
@@ -131,7 +134,7 @@ def _seen(  # noqa: PLR0913, PLR0917 (private: what `augment` knows)
         else:
             level = uniform(generator, (count,), 0, how.setting(name, "level")).to(device)
             pixels = add_noise(pixels, mask, level, own_generator(generator, device))
-        image[index] = pixels
+        image.index_copy_(0, index, pixels)
     return image
 
 
@@ -182,5 +185,5 @@ def _refuse_misfits(image: Tensor, valid: Tensor, codes: Tensor, bands: Sequence
     if image.ndim != 4 or valid.shape != shape or codes.shape != shape or image.shape[1] != len(bands):
         shapes = ", ".join(str(tuple(part.shape)) for part in (image, valid, codes))
         raise UsageError(
-            f"crops are an image (n,band,row,col), valid and codes (n,row,col), got {shapes} and {len(bands)} band names"
+            f"crops are an image (n,band,row,col), valid and codes (n,row,col), got {shapes}; {len(bands)} bands"
         )

@@ -1,4 +1,4 @@
-"""What chance decides: which crops have which operations, and how strong. Drawn on the generator's device, kept on the CPU."""
+"""What chance decides: which crops have which operations, and how strong; kept on the CPU."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ ELASTIC_LIMIT = 2.5
 
 
 def choose(how: Augmentation, count: int, generator: torch.Generator) -> Chosen:
-    """Return which of `count` samples have which operation: each step by its probability, then one of its operations."""
-    chosen = {}
+    """Return which of `count` samples have which operation: each step for itself, then one of its operations."""
+    chosen: Chosen = {}
     for step in how.steps:
         done = uniform(generator, (count,)) < step.probability
         which = (uniform(generator, (count,)) * len(step.operations)).long()
@@ -93,7 +93,7 @@ def normal(generator: torch.Generator, shape: tuple[int, ...]) -> Tensor:
 
 
 def own_generator(generator: torch.Generator, device: torch.device) -> torch.Generator:
-    """Return a generator on a device, seeded by the next number of another: many numbers are drawn where they are used."""
+    """Return a generator on a device, seeded by the next number of another: for many numbers, where they are used."""
     seed = torch.randint(2**62, (1,), generator=generator, device=generator.device)
     return torch.Generator(device).manual_seed(int(seed))
 

@@ -12,9 +12,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import conv2d
 
+from geoseg.training.weighed import unweigh, weigh
+
 
 def gaussian_blur(image: Tensor, valid: Tensor, sigma_px: Tensor, longest_px: float) -> Tensor:
-    """Return the image (n,band,row,col) blurred by a Gaussian of sigma_px (n,) <= longest_px, cut at 3 of the longest."""
+    """Return the image (n,band,row,col) blurred by a Gaussian of sigma_px (n,) up to longest_px."""
     reach = math.ceil(3 * longest_px)
     away = torch.arange(-reach, reach + 1, device=image.device)
     line = torch.exp(-away.square() / (2 * sigma_px[:, None].square()))
@@ -37,11 +39,10 @@ def motion_blur(image: Tensor, valid: Tensor, length_px: Tensor, radians: Tensor
 def _weighed(image: Tensor, valid: Tensor, kernels: list[Tensor]) -> Tensor:
     """Convolve with each kernel (n,row,col) in turn; invalid pixels and what lies outside weigh nothing and stay."""
     count, bands = image.shape[:2]
-    mask = valid[:, None]
-    pixels = torch.cat((image.masked_fill(~mask, 0), mask.to(image.dtype)), dim=1).flatten(0, 1)[None]
+    pixels = weigh(image, valid).flatten(0, 1)[None]
     for kernel in kernels:
         height, width = kernel.shape[1:]
         weights = kernel[:, None].repeat_interleave(bands + 1, dim=0)
         pixels = conv2d(pixels, weights, padding=(height // 2, width // 2), groups=len(weights))
-    mixed = pixels[0].unflatten(0, (count, bands + 1))
-    return torch.where(mask, mixed[:, :-1] / mixed[:, -1:].clamp_min(1e-6), image)
+    mixed = pixels[0].view(count, bands + 1, *image.shape[2:])
+    return torch.where(valid[:, None], unweigh(mixed, 1e-6), image)

@@ -33,10 +33,8 @@ def turn(pixels: Tensor, element: int) -> Tensor:
 
 
 def turn_each(pixels: Tensor, elements: Tensor) -> Tensor:
-    """Return (n, ..., row, col) pixels, sample i turned by elements[i] (on the CPU); square where any is turned by 90°."""
+    """Return (n, ..., row, col) pixels, sample i by elements[i] (on the CPU); square where any is transposed."""
     result = torch.empty_like(pixels)
-    for element in range(ELEMENTS):
-        chosen = (elements == element).nonzero().flatten().to(pixels.device)
-        if len(chosen):
-            result[chosen] = turn(pixels[chosen], element)
+    for number, element in enumerate(elements.tolist()):
+        result[number] = turn(pixels[number], element)
     return result

@@ -9,7 +9,7 @@ from torch import Tensor
 def grid_dropped(out_px: tuple[int, int], cells: Tensor, ratio: float, offset: Tensor) -> Tensor:
     """Return bool (n,row,col), True = dropped: in each of `cells` (n,) cells a side, a square of `ratio` of its side.
 
-    The offset (n,2) moves the grid right and down by shares of a cell. Cells are square: `cells` fit in the longer side.
+    The offset (n,2) moves the grid right and down by shares of a cell. `cells` fit in the longer side.
     """
     rows, cols = out_px
     cell_px = max(rows, cols) / cells

@@ -83,7 +83,7 @@ class Focal(Loss):
 
 
 class Dice(Loss):
-    """1 - 2 |A and B| / (|A| + |B|), softly, over the batch (Milletari et al. 2016, arXiv 1606.04797, without squares)."""
+    """1 - 2 |A and B| / (|A| + |B|), softly, over the batch (Milletari et al. 2016, arXiv 1606.04797; no squares)."""
 
     def of(self, scores: Tensor, targets: Tensor, labelled: Tensor) -> Tensor:
         """Return the mean over the classes that are present in the targets."""

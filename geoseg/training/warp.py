@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn.functional import grid_sample
 
 from geoseg.legend import NODATA
+from geoseg.training.weighed import unweigh, weigh
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -65,11 +66,10 @@ def sample(image: Tensor, valid: Tensor, codes: Tensor, source: Tensor) -> tuple
     kept = inside & valid.flatten(1).gather(1, index).view_as(inside)
     found = codes.flatten(1).gather(1, index).view_as(inside).masked_fill(~kept, NODATA)
     size = torch.tensor([max(width - 1, 1), max(height - 1, 1)], device=source.device)
-    weighed = torch.cat((image.masked_fill(~valid[:, None], 0), valid[:, None].to(image.dtype)), dim=1)
-    mixed = grid_sample(weighed, source * (2 / size) - 1, mode="bilinear", padding_mode="zeros", align_corners=True)
+    at = source * (2 / size) - 1
+    mixed = grid_sample(weigh(image, valid), at, mode="bilinear", padding_mode="zeros", align_corners=True)
     # The nearest pixel alone weighs a quarter or more, so this divides by nothing small.
-    colors = mixed[:, :-1] / mixed[:, -1:].clamp_min(0.125)
-    return colors.masked_fill(~kept[:, None], 0), kept, found
+    return unweigh(mixed, 0.125).masked_fill_(~kept[:, None], 0), kept, found
 
 
 def _stretched(widths: Tensor, at: Tensor) -> Tensor:
@@ -93,7 +93,7 @@ def _displacement(control: Tensor, out_px: tuple[int, int]) -> Tensor:
 
 
 def _spline(size: int, knots: int, device: torch.device) -> Tensor:
-    """Return (size,knots): the weights of each knot along a side, by cubic B-splines, the first and last knot at the ends."""
+    """Return (size,knots): cubic B-spline weights of knots along a side, the first and the last at its ends."""
     at = torch.linspace(0, knots - 1, size, device=device)
     away = (at[:, None] - torch.arange(-1, knots + 1, device=device)).abs()
     near, far = 2 / 3 - away.square() + away**3 / 2, (2 - away).clamp_min(0) ** 3 / 6
