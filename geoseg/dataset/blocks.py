@@ -1,11 +1,207 @@
-"""Blocks held out of scenes, apart in space from what trains."""
+"""Blocks held out of scenes, apart in space from what trains.
+
+Near pixels are alike: a model judged on the neighbours of its training pixels looks better than it is (Roberts et al.
+2017, 10.1111/ecog.02881). So blocks are cut from the ground and not from files: scenes of one place share them.
+"""
 
 from __future__ import annotations
 
+import math
+import random
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+
 from geoseg.dataset.area import Area
+from geoseg.dataset.dataset import Dataset
+from geoseg.dataset.plane import Box, OnPlane, grown, on_planes
+from geoseg.dataset.rectangles import covered
 from geoseg.errors import UsageError
+from geoseg.legend import NODATA
+from geoseg.raster.windows import Window
+
+BLOCKS = 64
+"""About so many blocks are made of all the ground."""
+GAP_SHARE = 1 / 8
+"""The margin around a block that is held out, of its edge."""
+_LEAST_PX = 16
+_TRIES = 300
+
+Cell = tuple[str, int, int]
+"""A plane, and the row and column of a block on it."""
+Areas = tuple[Area, ...]
 
 
-def hold_out_blocks(dataset: object, share: float, seed: int, valid_share: float) -> tuple[tuple[Area, ...], ...]:
-    """Stub."""
-    raise UsageError("blocks")
+def hold_out_blocks(dataset: Dataset, share: float, seed: int, valid_share: float) -> tuple[Areas, Areas, Areas]:
+    """Return what trains, validates and tests: disjoint windows, no two parts nearer than the margin on the ground.
+
+    Blocks with about `share` of the labelled pixels are held out, of which `valid_share` validates and the rest tests:
+    of many drawings by chance the one whose classes are most like those of all. Blocks without labels are never held
+    out. UsageError when fewer than two (three with a test part) blocks have labels.
+    """
+    places = on_planes(dataset.pairs)
+    lattice = _Lattice.of(places)
+    blocks = [(place, lattice.windows(place)) for place in places]
+    counts = _counts(blocks)
+    labelled = {cell: count for cell, count in counts.items() if count.any()}
+    needed = 2 if valid_share == 1 else 3
+    if len(labelled) < needed:
+        raise UsageError(
+            f"--split blocks: {len(labelled)} blocks of the ground have labels, at least {needed} are wanted; "
+            "label more of the scenes, or take --split all"
+        )
+    chance = random.Random(f"geoseg {seed}")  # noqa: S311 - not a secret
+    held = _chosen(labelled, share, chance, least=needed - 1)
+    test = frozenset[Cell]()
+    if valid_share < 1:
+        test = _chosen({cell: labelled[cell] for cell in sorted(held)}, 1 - valid_share, chance, least=1)
+    return _areas(lattice, blocks, held - test, test)
+
+
+@dataclass(frozen=True, slots=True)
+class _Lattice:
+    """Squares that cover each plane, from the least corner of its scenes."""
+
+    edge: Mapping[str, float]
+    corner: Mapping[str, tuple[float, float]]
+
+    @classmethod
+    def of(cls, places: Sequence[OnPlane]) -> _Lattice:
+        boxes: dict[str, list[Box]] = defaultdict(list)
+        for place in places:
+            boxes[place.name].append(place.box(place.pair.whole))
+        px = {place.name: place.px for place in places}
+        ground = {name: shapely.union_all([shapely.box(*box) for box in found]).area for name, found in boxes.items()}
+        total_px = sum(area / px[name] ** 2 for name, area in ground.items())
+        edge_px = max(math.sqrt(total_px / BLOCKS), _LEAST_PX)
+        return cls(
+            {name: edge_px * size for name, size in px.items()},
+            {name: (min(box[0] for box in found), min(box[1] for box in found)) for name, found in boxes.items()},
+        )
+
+    def gap(self, plane: str) -> float:
+        """Return the margin in units of the plane."""
+        return self.edge[plane] * GAP_SHARE
+
+    def windows(self, place: OnPlane) -> dict[Cell, Window]:
+        """Return the window of the scene in each block that it shares ground with."""
+        edge, (x, y) = self.edge[place.name], self.corner[place.name]
+        left, low, right, high = place.box(place.pair.whole)
+        cols = range(math.floor((left - x) / edge), math.ceil((right - x) / edge))
+        rows = range(math.floor((low - y) / edge), math.ceil((high - y) / edge))
+        found = {}
+        for row in rows:
+            for col in cols:
+                box = x + col * edge, y + row * edge, x + (col + 1) * edge, y + (row + 1) * edge
+                window = _window(*map(round, place.frame(box)))
+                inside = None if window is None else window.intersection(place.pair.whole)
+                if inside is not None:
+                    found[place.name, row, col] = inside
+        return found
+
+
+def _counts(blocks: Sequence[tuple[OnPlane, Mapping[Cell, Window]]]) -> dict[Cell, NDArray[np.int64]]:
+    """Return (code,) pixels of each class in each block, over all scenes; every label is read once."""
+    counts: dict[Cell, NDArray[np.int64]] = defaultdict(lambda: np.zeros(NODATA, np.int64))
+    for place, windows in blocks:
+        for strip in place.pair.strips():
+            codes = place.pair.decode(strip).codes
+            codes[~place.pair.scene.valid(strip)] = NODATA
+            for cell, window in windows.items():
+                inside = window.intersection(strip)
+                if inside is not None:
+                    at = inside.relative_to(strip)
+                    counts[cell] += np.bincount(codes[at.rows, at.cols].ravel(), minlength=256)[:NODATA]
+    return counts
+
+
+def _chosen(
+    counts: Mapping[Cell, NDArray[np.int64]], share: float, chance: random.Random, *, least: int
+) -> frozenset[Cell]:
+    """Return some of the blocks, never all: of many drawings the one whose classes are most like those of all."""
+    cells = sorted(counts)
+    table = np.array([counts[cell] for cell in cells], np.float64)
+    total = table.sum(axis=0)
+    there = total > 0
+    best, chosen = math.inf, frozenset[Cell]()
+    for _ in range(_TRIES):
+        order = list(range(len(cells)))
+        chance.shuffle(order)
+        sums = table[order].sum(axis=1).cumsum()
+        count = int(np.abs(sums - share * total.sum()).argmin()) + 1
+        count = min(max(count, least), len(cells) - 1)
+        held = table[order[:count]].sum(axis=0)
+        lost = np.count_nonzero(held[there] == total[there])  # classes that nothing would train
+        unlike = np.abs(held / held.sum() - total / total.sum()).sum()
+        score = lost + unlike + abs(held.sum() / total.sum() - share)
+        if score < best:
+            best, chosen = score, frozenset(cells[place] for place in order[:count])
+    return chosen
+
+
+def _areas(
+    lattice: _Lattice,
+    blocks: Sequence[tuple[OnPlane, Mapping[Cell, Window]]],
+    valid: frozenset[Cell],
+    test: frozenset[Cell],
+) -> tuple[Areas, Areas, Areas]:
+    """Return the areas: the blocks of test; those of valid without the margins of test; all else without both's."""
+    tested = {place.pair.id: covered(_of(windows, test)) for place, windows in blocks}
+    test_margins = _Margins.of(lattice, [(place, tested[place.pair.id]) for place, _ in blocks])
+    validated = {
+        place.pair.id: covered(_of(windows, valid), test_margins.in_pixels(place)) for place, windows in blocks
+    }
+    valid_margins = _Margins.of(lattice, [(place, validated[place.pair.id]) for place, _ in blocks])
+    trained = {
+        place.pair.id: covered([place.pair.whole], (*test_margins.in_pixels(place), *valid_margins.in_pixels(place)))
+        for place, _ in blocks
+    }
+    train, validation, testing = (
+        tuple(Area(name, window) for name, windows in part.items() for window in windows)
+        for part in (trained, validated, tested)
+    )
+    if not train or not validation:
+        raise UsageError("--split blocks: the margins leave nothing over; take a smaller share, or --split random:0.8")
+    return train, validation, testing
+
+
+@dataclass(frozen=True, slots=True)
+class _Margins:
+    """Held-out windows with the margins around them, plane by plane."""
+
+    boxes: Mapping[str, list[Box]]
+    trees: Mapping[str, shapely.STRtree]
+
+    @classmethod
+    def of(cls, lattice: _Lattice, held: Sequence[tuple[OnPlane, Sequence[Window]]]) -> _Margins:
+        boxes: dict[str, list[Box]] = defaultdict(list)
+        for place, windows in held:
+            boxes[place.name] += [grown(place.box(window), lattice.gap(place.name)) for window in windows]
+        return cls(
+            boxes, {name: shapely.STRtree([shapely.box(*box) for box in found]) for name, found in boxes.items()}
+        )
+
+    def in_pixels(self, place: OnPlane) -> list[Window]:
+        """Return those that lie in a scene, in its pixels, none too small."""
+        if not self.boxes.get(place.name):
+            return []
+        near = np.sort(self.trees[place.name].query(shapely.box(*place.box(place.pair.whole))))
+        frames = [place.frame(self.boxes[place.name][i]) for i in near]
+        windows = [
+            _window(math.floor(left), math.floor(low), math.ceil(right), math.ceil(high))
+            for left, low, right, high in frames
+        ]
+        found = [window.intersection(place.pair.whole) for window in windows if window is not None]
+        return [window for window in found if window is not None]
+
+
+def _of(windows: Mapping[Cell, Window], cells: frozenset[Cell]) -> list[Window]:
+    return [window for cell, window in windows.items() if cell in cells]
+
+
+def _window(left: int, top: int, right: int, bottom: int) -> Window | None:
+    return Window(top, left, bottom - top, right - left) if bottom > top and right > left else None

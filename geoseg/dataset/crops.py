@@ -60,7 +60,7 @@ class CropSampler:
 
 def _pick(sums: NDArray[np.generic], generator: np.random.Generator) -> int:
     """Return an index, as likely as its share of the running sums."""
-    return int(np.searchsorted(sums, generator.random() * float(sums[-1]), side="right"))  # type: ignore[call-overload]
+    return int(np.searchsorted(sums, generator.random() * float(sums[-1]), side="right"))
 
 
 def _pushed(at: int, length_px: int, crop_px: int) -> int:

@@ -82,10 +82,10 @@ def open_dataset(  # noqa: PLR0913 - each keyword is a knob of the command line
 
     `path`: a folder in the DeepGlobe 2018 layout; or one with images/ and labels/ of equal names, or with
     `NAME_image.tif` and `NAME_label.tif`; a CSV with the columns scene, labels and perhaps split; a folder of scenes or
-    one scene, with `labels` of its own: a raster of codes, a picture of the legend's colours, or polygons whose `column`
-    holds the class. `legend`: classes, or a file of them; by default what the labels themselves say, DeepGlobe's for
-    its layout. `gsd_m`: of scenes that do not say. `tolerance`: the share of a mask's pixels that may hold a colour or
-    code without class and is then ignored.
+    one scene, with `labels` of its own: a raster of codes, a picture of the legend's colours, or polygons whose
+    `column` holds the class. `legend`: classes, or a file of them; by default what the labels themselves say, and
+    DeepGlobe's for its layout. `gsd_m`: metres a pixel, whatever the scenes say. `tolerance`: the share of a mask's
+    pixels that may hold a colour or code without class and is then ignored.
 
     Raises SceneError for files that are missing, cannot be read or do not fit each other, UsageError for options that
     cannot be right.

@@ -60,11 +60,12 @@ def find_deepglobe(root: str, wishes: Wishes) -> Found:
         raise SceneError(f"{root} holds images but no mask (NNN_mask.png); labels are needed to train or to evaluate")
     legend = wishes.legend or _legend(folder)
     items = sorted(pairs.items())
-    opened = each(lambda item: _pair(item[0], *item[1], legend, wishes), items)
+    opened = each(lambda item: _pair(item[0], item[1], legend, wishes), items)
     return Found(tuple(opened), legend, tuple(notes))
 
 
-def _pair(name: str, image: Path, mask: Path, part: str | None, legend: Legend, wishes: Wishes) -> Pair:
+def _pair(name: str, files: tuple[Path, Path, str | None], legend: Legend, wishes: Wishes) -> Pair:
+    image, mask, part = files
     wanted = ("red", "green", "blue") if wishes.bands is None else None
     scene = Scene.open(str(image), bands=wishes.bands, wanted_bands=wanted)
     labels = ColorMask.open(str(mask), legend, wishes.tolerance, scene.geobox)
@@ -88,7 +89,7 @@ def _folders(root: Path) -> list[_Folder]:
         match = _FILE.fullmatch(path.name)
         if match is None:
             continue
-        part = None if path.parent == root else PART_NAMES[path.parent.name.casefold()]
+        part = None if path.parent == root else _part_of(path.parent)
         found = folders.setdefault(path.parent, _Folder(path.parent, part))
         files = found.images if match["kind"].casefold() == "sat" else found.masks
         if other := files.get(match["id"]):
@@ -99,10 +100,15 @@ def _folders(root: Path) -> list[_Folder]:
 
 def _files(root: Path) -> Iterator[Path]:
     for path in sorted(root.iterdir()):
-        if path.is_dir() and path.name.casefold() in PART_NAMES:
+        if path.is_dir() and _part_of(path) is not None:
             yield from sorted(file for file in path.iterdir() if file.is_file())
         elif path.is_file():
             yield path
+
+
+def _part_of(folder: Path) -> str | None:
+    """Return the part that a folder holds by its name; the challenge's own are land-train, land-valid, land-test."""
+    return PART_NAMES.get(folder.name.casefold().removeprefix("land-").removeprefix("land_"))
 
 
 def _legend(folder: Path) -> Legend:

@@ -105,13 +105,13 @@ def _with_labels(folder: Path, labels: Path) -> list[_Match]:
 
 
 def _joined(folder: Path, images: Sequence[Path], labels: Sequence[Path], part: str | None) -> list[_Match]:
-    by_id = [_by_id(paths, ends) for paths, ends in ((images, _IMAGE_ENDS), (labels, _LABEL_ENDS))]
+    scenes_by_id, labels_by_id = _by_id(images, _IMAGE_ENDS), _by_id(labels, _LABEL_ENDS)
     if images and not labels:
         raise SceneError(f"{folder}: {len(images)} scenes and no labels; add them, or name them with --labels")
-    for there, lacking, what in ((*by_id, "labels"), (*reversed(by_id), "a scene")):
+    for there, lacking, what in ((scenes_by_id, labels_by_id, "labels"), (labels_by_id, scenes_by_id, "a scene")):
         if alone := there.keys() - lacking.keys():
             raise SceneError(f"{folder}: {len(alone)} of {len(there)} without {what}: {listed(alone)}; add or remove")
-    return [_Match(name, str(path), str(by_id[1][name]), part) for name, path in sorted(by_id[0].items())]
+    return [_Match(name, str(path), str(labels_by_id[name]), part) for name, path in sorted(scenes_by_id.items())]
 
 
 def _by_id(paths: Sequence[Path], ends: tuple[str, ...]) -> dict[str, Path]:
@@ -202,7 +202,7 @@ def _labels(
 
 def _is_picture(file: str) -> bool:
     with opened(file) as dataset:
-        return dataset.count >= 3 and dataset.dtypes[0] == "uint8"
+        return bool(dataset.count >= 3 and dataset.dtypes[0] == "uint8")
 
 
 def _rasters_of(

@@ -2,48 +2,29 @@
 
 from __future__ import annotations
 
-import json
-import math
-import shutil
 import threading
 import time
-import uuid
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import filelock
 import numpy as np
-from numpy.typing import NDArray
 
 from geoseg.dataset.area import Area
 from geoseg.dataset.dataset import Dataset
-from geoseg.dataset.decoded import Strays
-from geoseg.dataset.npy import NpyWriter, write_npy
-from geoseg.dataset.pair import Pair
-from geoseg.dataset.prepared_scene import CELL_PX, CODES, IMAGE, VALID, PreparedScene, count_cells
-from geoseg.dataset.resample import Axis, resample_codes, resample_image
-from geoseg.errors import SceneError, UsageError
-from geoseg.legend import NODATA
+from geoseg.dataset.prepare_scene import STRIP_PX, Task, joined, make, said_of
+from geoseg.dataset.prepared_scene import CELL_PX, CELLS, PreparedScene, count_cells
+from geoseg.dataset.resample import Axis
+from geoseg.errors import OutputError, UsageError
 from geoseg.progress import Progress
-from geoseg.raster.durable import free_space_bytes, output_error, sync_folder, write_durably
-from geoseg.raster.environment import raster_environment, shown
-from geoseg.raster.identity import digest
-from geoseg.raster.scene import Patch
+from geoseg.raster.durable import free_space_bytes
 from geoseg.raster.windows import Window
 
 __all__ = ["PreparedScene", "prepare"]
 
-_VERSION = 1
-"""Of the files; another begins anew."""
 _THREADS = 2
-_STRIP_PX = 4 * 1024**2
-"""Old pixels of a strip."""
-_CELLS, _META = "cells.npy", "scene.json"
 
 
 def prepare(  # noqa: PLR0913 - each keyword is a knob
@@ -72,7 +53,7 @@ def prepare(  # noqa: PLR0913 - each keyword is a knob
     pairs = {pair.id: pair for pair in dataset.pairs}
     if strangers := windows.keys() - pairs.keys():
         raise UsageError(f"{dataset.name} has no scene {min(strangers)!r}")
-    tasks = [_Task.of(pairs[name], Path(folder), gsd_m, size_px) for name in sorted(windows)]
+    tasks = [Task.of(pairs[name], Path(folder), gsd_m, size_px) for name in sorted(windows)]
     _check_space(tasks, Path(folder))
     for place, note in _run(tasks, progress):
         if note and announce:
@@ -80,84 +61,14 @@ def prepare(  # noqa: PLR0913 - each keyword is a knob
     return tuple(_opened(task, windows[task.pair.id]) for task in tasks)
 
 
-@dataclass(frozen=True, slots=True)
-class _Task:
-    """One scene to be prepared."""
-
-    pair: Pair
-    folder: Path
-    """Where it will be."""
-    rows: Axis
-    cols: Axis
-    gsd_m: float | None
-
-    @classmethod
-    def of(cls, pair: Pair, folder: Path, gsd_m: float | None, size_px: int | None) -> _Task:
-        height, width = pair.scene.shape
-        factor = _factor(pair, gsd_m, size_px)
-        rows, cols = Axis(height, max(1, round(height * factor))), Axis(width, max(1, round(width * factor)))
-        after = gsd_m
-        if gsd_m is None and pair.gsd_m is not None:
-            after = pair.gsd_m * math.sqrt(height * width / (rows.new_length * cols.new_length))
-        key = digest([_VERSION, pair.stamp(), rows.new_length, cols.new_length])[:32]
-        return cls(pair, folder / key, rows, cols, after)
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        return self.rows.new_length, self.cols.new_length
-
-    @property
-    def is_done(self) -> bool:
-        return (self.folder / _META).is_file()
-
-    @property
-    def size_bytes(self) -> int:
-        """The most that the files take."""
-        scene = self.pair.scene
-        return self.shape[0] * self.shape[1] * (len(scene.band_indexes) * np.dtype(scene.dtype).itemsize + 2)
-
-
-def _factor(pair: Pair, gsd_m: float | None, size_px: int | None) -> float:
-    if gsd_m is not None and size_px is not None:
-        raise UsageError("a resolution in metres or a size in pixels, not both")
-    if size_px is not None:
-        if size_px < 1:
-            raise UsageError(f"the long side must be at least 1 pixel, got {size_px}")
-        return size_px / max(pair.scene.shape)
-    if gsd_m is None:
-        return 1.0
-    if not 0 < gsd_m < math.inf:
-        raise UsageError(f"the resolution is in metres a pixel and more than 0, got {gsd_m}")
-    if pair.gsd_m is None:
-        raise UsageError(f"{shown(pair.scene.path)} does not say how large its pixels are; say it with --gsd")
-    factor = pair.gsd_m / gsd_m
-    return 1.0 if abs(factor - 1) * max(pair.scene.shape) < 0.5 else factor
-
-
-def _check_space(tasks: Iterable[_Task], folder: Path) -> None:
-    wanted = sum(task.size_bytes for task in tasks if not task.is_done)
-    free = free_space_bytes(folder) if wanted else wanted
-    if wanted > free:
-        raise _too_full(folder, wanted, free)
-
-
-def _too_full(folder: Path, wanted: int, free: int) -> Exception:
-    from geoseg.errors import OutputError
-
-    return OutputError(
-        f"the decoded scenes need {wanted / 1e9:.1f} GB in {folder}, {free / 1e9:.1f} GB are free; free some space, "
-        "set GEOSEG_CACHE to a folder on another disk, or train at a coarser resolution"
-    )
-
-
-def _run(tasks: Sequence[_Task], progress: Callable[[Progress], None] | None) -> list[tuple[int, str | None]]:
+def _run(tasks: Sequence[Task], progress: Callable[[Progress], None] | None) -> list[tuple[int, str | None]]:
     """Make what is missing, a scene on each thread; the first error ends it, and what was made is kept."""
     sizes = [task.shape[0] * task.shape[1] for task in tasks]
     began, done_px, now_px, done = time.perf_counter(), 0, 0, 0
     notes: list[tuple[int, str | None]] = []
     stop = threading.Event()
     with ThreadPoolExecutor(_THREADS, thread_name_prefix="geoseg-prepare") as pool:
-        futures = {pool.submit(_make, task, stop): place for place, task in enumerate(tasks)}
+        futures = {pool.submit(make, task, stop): place for place, task in enumerate(tasks)}
         try:
             for future in as_completed(futures):
                 place = futures[future]
@@ -173,121 +84,22 @@ def _run(tasks: Sequence[_Task], progress: Callable[[Progress], None] | None) ->
     return sorted(notes)
 
 
-class _Stopped(Exception):  # noqa: N818 - nobody sees it
-    """Another scene failed."""
+def _check_space(tasks: Iterable[Task], folder: Path) -> None:
+    wanted = sum(task.size_bytes for task in tasks if not task.is_done)
+    free = free_space_bytes(folder) if wanted else wanted
+    if wanted > free:
+        raise _too_full(folder, wanted, free)
 
 
-def _make(task: _Task, stop: threading.Event) -> tuple[bool, str | None]:
-    """Return whether the scene had to be made, and what is to be said of it."""
-    if not task.is_done:
-        try:
-            task.folder.parent.mkdir(parents=True, exist_ok=True)
-            with filelock.FileLock(task.folder.with_suffix(".lock")):
-                if not task.is_done:
-                    _write(task, stop)
-                    return True, _meta(task).get("note")
-        except OSError as error:
-            raise output_error(task.folder, error) from error
-    return False, _meta(task).get("note")
+def _too_full(folder: Path, wanted: int, free: int) -> OutputError:
+    return OutputError(
+        f"the decoded scenes need {wanted / 1e9:.1f} GB in {folder}, {free / 1e9:.1f} GB are free; free some space, "
+        "set GEOSEG_CACHE to a folder on another disk, or train at a coarser resolution"
+    )
 
 
-def _meta(task: _Task) -> dict[str, Any]:
-    try:
-        value: dict[str, Any] = json.loads((task.folder / _META).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise SceneError(f"cannot read {task.folder / _META}: {error}; remove that folder and run again") from None
-    return value
-
-
-def _write(task: _Task, stop: threading.Event) -> None:
-    """Write a scene's files into a folder that gets its name when all is on the disk. The lock is held."""
-    for left in task.folder.parent.glob(f".{task.folder.name}.*.tmp"):  # by a run that was killed
-        shutil.rmtree(left, ignore_errors=True)
-    if task.folder.exists():  # without its description: no rename of ours left it so
-        shutil.rmtree(task.folder)
-    temporary = task.folder.with_name(f".{task.folder.name}.{uuid.uuid4().hex[:8]}.tmp")
-    temporary.mkdir()
-    try:
-        meta = _fill(task, temporary, stop)
-        write_durably(temporary / _META, json.dumps(meta).encode())
-        sync_folder(temporary)
-        temporary.rename(task.folder)
-        sync_folder(task.folder.parent)
-    finally:
-        with suppress(OSError):
-            shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _fill(task: _Task, folder: Path, stop: threading.Event) -> dict[str, Any]:
-    scene, shape = task.pair.scene, task.shape
-    strays, all_valid = Strays(), True
-    counted: list[tuple[NDArray[np.int64], NDArray[np.uint16]]] = []
-    with (
-        NpyWriter(folder / IMAGE, (len(scene.band_indexes), *shape), scene.dtype) as image,
-        NpyWriter(folder / CODES, (1, *shape), "uint8", squeeze=True) as labels,
-        NpyWriter(folder / VALID, (1, *shape), "bool", squeeze=True) as valid,
-    ):
-        for start, stop_row in _strips(task):
-            if stop.is_set():
-                raise _Stopped
-            patch, codes, found = _strip(task, start, stop_row)
-            strays += found
-            all_valid = all_valid and bool(patch.valid.all())
-            image.write(patch.data, start)
-            labels.write(codes[None], start)
-            valid.write(patch.valid[None], start)
-            counted.append(count_cells(codes))
-    if all_valid:
-        (folder / VALID).unlink()
-    note = task.pair.judge(strays)
-    class_codes, cells = _joined(counted)
-    write_npy(folder / _CELLS, cells)
-    return {"all_valid": all_valid, "classes": class_codes, "note": note}
-
-
-def _strips(task: _Task) -> list[tuple[int, int]]:
-    """Return new rows, first and after the last, of each strip: whole cells, a few megapixels of the old scene."""
-    block = task.pair.scene.block_shape[0]
-    old = max(1, _STRIP_PX // task.cols.length)
-    old = old if block * task.cols.length > 4 * _STRIP_PX else max(1, old // block) * block
-    new = max(1, round(old * task.rows.new_length / task.rows.length / CELL_PX)) * CELL_PX
-    height = task.rows.new_length
-    return [(start, min(start + new, height)) for start in range(0, height, new)]
-
-
-def _strip(task: _Task, start: int, stop: int) -> tuple[Patch, NDArray[np.uint8], Strays]:
-    rows, cols = task.rows, task.cols
-    same = rows.length == rows.new_length and cols.length == cols.new_length
-    first, after = (start, stop) if same else rows.source(start, stop)
-    window = Window(first, 0, after - first, cols.length)
-    with raster_environment(GDAL_ERROR_ON_LIBJPEG_WARNING="TRUE"):  # a cut JPEG is grey from there on
-        patch, decoded = task.pair.scene.read(window), task.pair.decode(window)
-    codes = decoded.codes
-    if not patch.valid.all():
-        codes[~patch.valid] = NODATA
-    if same:
-        return patch, codes, decoded.strays
-    patch = resample_image(patch, rows, cols, start, stop)
-    codes = resample_codes(codes, rows, cols, start, stop)
-    codes[~patch.valid] = NODATA
-    return patch, codes, decoded.strays
-
-
-def _joined(
-    counted: Sequence[tuple[NDArray[np.int64], NDArray[np.uint16]]],
-) -> tuple[list[int], NDArray[np.uint16]]:
-    """Return all codes of strips from top to bottom, and their counts in one grid."""
-    classes = sorted({int(code) for codes, _ in counted for code in codes})
-    strips = []
-    for codes, counts in counted:
-        strip = np.zeros((len(classes), *counts.shape[1:]), np.uint16)
-        strip[[classes.index(code) for code in codes]] = counts
-        strips.append(strip)
-    return classes, np.concatenate(strips, axis=1)
-
-
-def _opened(task: _Task, windows: Sequence[Window | None]) -> PreparedScene:
-    meta, whole = _meta(task), Window(0, 0, *task.shape)
+def _opened(task: Task, windows: Sequence[Window | None]) -> PreparedScene:
+    meta, whole = said_of(task), Window(0, 0, *task.shape)
     scene = task.pair.scene
     prepared = PreparedScene(
         id=task.pair.id,
@@ -299,7 +111,7 @@ def _opened(task: _Task, windows: Sequence[Window | None]) -> PreparedScene:
         all_valid=meta["all_valid"],
         areas=(whole,),
         class_codes=tuple(meta["classes"]),
-        cells=np.load(task.folder / _CELLS),
+        cells=np.load(task.folder / CELLS),
     )
     if None in windows or task.pair.whole in windows:
         return prepared
@@ -307,7 +119,7 @@ def _opened(task: _Task, windows: Sequence[Window | None]) -> PreparedScene:
     return _within(prepared, tuple(inside))
 
 
-def _scaled(task: _Task, window: Window) -> Window | None:
+def _scaled(task: Task, window: Window) -> Window | None:
     """Return the new pixels that lie wholly in a window of the old; None if there are none."""
     row, row_stop = _inner(window.row, window.row_stop, task.rows)
     col, col_stop = _inner(window.col, window.col_stop, task.cols)
@@ -322,9 +134,8 @@ def _within(prepared: PreparedScene, areas: tuple[Window, ...]) -> PreparedScene
     """Return the scene with only some areas, their pixels counted."""
     cut = replace(prepared, areas=areas)
     height, width = prepared.shape
-    counted = []
-    rows = max(1, _STRIP_PX // width // CELL_PX) * CELL_PX
-    for row in range(0, height, rows):
-        counted.append(count_cells(cut.codes(Window(row, 0, min(rows, height - row), width))))
-    classes, cells = _joined(counted)
+    rows = max(1, STRIP_PX // width // CELL_PX) * CELL_PX
+    strips = [Window(row, 0, min(rows, height - row), width) for row in range(0, height, rows)]
+    counted = [count_cells(cut.codes(strip)) for strip in strips]
+    classes, cells = joined(counted)
     return replace(cut, class_codes=tuple(classes), cells=cells)

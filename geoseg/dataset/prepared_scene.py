@@ -16,7 +16,7 @@ from geoseg.raster.windows import Window
 
 CELL_PX = 64
 """Edge of a cell of the coarse grid of counts; the last of a row or column may be smaller."""
-IMAGE, CODES, VALID = "image.npy", "codes.npy", "valid.npy"
+IMAGE, CODES, VALID, CELLS = "image.npy", "codes.npy", "valid.npy", "cells.npy"
 _KEPT_MAPS = 256
 """Each holds a file descriptor, of which a process has about a thousand."""
 

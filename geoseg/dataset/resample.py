@@ -50,7 +50,8 @@ class Axis:
         there = np.take(sums, whole, axis=axis).astype(np.float64)
         cut = np.take(values, np.minimum(whole, values.shape[axis] - 1), axis=axis)
         there += cut * _along(part, axis, values.ndim)
-        return np.diff(there, axis=axis) / ratio
+        means: Floats = np.diff(there, axis=axis) / ratio
+        return means
 
     def interpolated(self, values: NDArray[Any], axis: int, start: int, stop: int) -> Floats:
         """Return linear interpolations at the centres of new pixels; the outermost pixels go on to the edge."""

@@ -17,7 +17,7 @@ _TILE_PX = 256
 
 
 def band_statistics_of(scenes: Sequence[PreparedScene]) -> BandStatistics:
-    """Measure the valid pixels in the areas, every n-th of each row and column where there are many. SceneError if none."""
+    """Measure the valid pixels in the areas; of many, every n-th row and column. SceneError if none is valid."""
     total = sum(area.size for scene in scenes for area in scene.areas)
     step = max(1, round((total / _SAMPLES) ** 0.5))
     samples = []
