@@ -6,10 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from geoseg.errors import GeosegError
 from geoseg.evaluation.confusion import ConfusionMatrix
+from geoseg.evaluation.plotting import new_figure
 
-_DPI = 120
 _CELL_IN, _SMALL_CELL_IN = 0.95, 0.35
 """Inches a cell with numbers, and without."""
 _MOST_IN = 24.0
@@ -20,16 +19,12 @@ _DARK = 0.55
 
 def draw_matrix(matrix: ConfusionMatrix, target: Path, unit: str = "pixels") -> None:
     """Write a PNG. Raises GeosegError without matplotlib, OSError where the file cannot be written."""
-    try:
-        from matplotlib.figure import Figure  # noqa: PLC0415 - the extra [plot]
-    except ImportError:
-        raise GeosegError("confusion.png needs matplotlib; pip install 'geoseg[plot]'") from None
     counts = matrix.counts.astype(float)
     sums = counts.sum(axis=1, keepdims=True)
     shares = np.divide(counts, sums, out=np.full_like(counts, np.nan), where=sums > 0)
     cell = _CELL_IN if len(counts) <= _LEGIBLE else _SMALL_CELL_IN
     side = min(_MOST_IN, max(4.5, cell * len(counts) + 1.8))
-    figure = Figure(figsize=(side + 1.0, side), dpi=_DPI, layout="constrained")
+    figure = new_figure(target.name, (side + 1.0, side))
     axes = figure.subplots()
     axes.set_facecolor("0.93")  # a class without reference has no shares
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)

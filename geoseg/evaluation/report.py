@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from geoseg.errors import GeosegError, OutputError
@@ -20,7 +20,13 @@ from geoseg.evaluation.matrix_picture import draw_matrix
 from geoseg.raster.durable import output_error, probe_writable, replace_durably, sync_folder, write_durably
 
 FILES = ("metrics.json", "classes.csv", "confusion.csv", "report.md", "confusion.png", "areas.csv", "calibration.csv")
-"""What a report may hold; all else in the folder is somebody else's."""
+"""What a report may hold."""
+EXTRAS = ("calibration.png", "history.csv", "curves.png", "worst")
+"""What one of a model may hold besides, the last a folder; all else in a report's folder is somebody else's."""
+_OURS = (*FILES, *EXTRAS)
+
+Draw = Callable[[Path], None]
+"""Writes a file at a path; may raise GeosegError where something it needs is not installed."""
 
 
 def check_folder(folder: str | os.PathLike[str], *, overwrite: bool) -> Path:
@@ -36,7 +42,7 @@ def check_folder(folder: str | os.PathLike[str], *, overwrite: bool) -> Path:
             f"{path} holds {', '.join(held[:3])}{' and more' if len(held) > 3 else ''}; "
             "choose another --report, or replace an older report with --overwrite"
         )
-    blocked = next((name for name in FILES if (path / name).is_dir()), None)
+    blocked = next((name for name in (*FILES, *EXTRAS[:-1]) if (path / name).is_dir()), None)
     if blocked:
         raise OutputError(f"{path / blocked} is a folder, where the report has a file; choose another --report")
     return path
@@ -47,22 +53,21 @@ def write_report(
     folder: str | os.PathLike[str],
     *,
     overwrite: bool = False,
+    extras: Mapping[str, str | Draw] | None = None,
     announce: Callable[[str], None] = lambda _line: None,
 ) -> Path:
     """Write metrics.json, classes.csv, confusion.csv, report.md, confusion.png, and areas.csv or calibration.csv.
 
     The folder appears with all of them. With `overwrite` an older report is replaced as a whole; in a folder that holds
-    other files too these are kept, and the report's replaced one by one. Without matplotlib there is no
-    picture, and `announce` says so. Raises OutputError.
+    other files too these are kept, and the report's replaced one by one. `extras`: further files by name, of those in
+    EXTRAS, or in place of one of FILES: their text, or what draws them. Without matplotlib there are no
+    pictures, and `announce` says so. Raises OutputError.
     """
     target = check_folder(folder, overwrite=overwrite)
     made = target.with_name(f".geoseg-{uuid.uuid4().hex}")
     try:
         made.mkdir(parents=True)
-        for name, text in _texts(found).items():
-            write_durably(made / name, text.encode())
-        _draw(found, made / "confusion.png", announce)
-        sync_folder(made)
+        _fill(made, {**_files(found), **(extras or {})}, announce)
         _put(made, target)
     except OSError as error:
         raise output_error(target, error) from error
@@ -71,12 +76,24 @@ def write_report(
     return target
 
 
-def _draw(found: Evaluation, target: Path, announce: Callable[[str], None]) -> None:
-    """Draw the matrix; without matplotlib say so and go on, for all else of a report does without."""
-    try:
-        draw_matrix(found.matrix, target, found.unit)
-    except GeosegError as error:
-        announce(str(error))
+def _fill(folder: Path, files: Mapping[str, str | Draw], announce: Callable[[str], None]) -> None:
+    """Write the files; without matplotlib say so and go on, for all else of a report does without."""
+    undrawn: list[str] = []
+    for name, content in files.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        if isinstance(content, str):
+            write_durably(folder / name, content.encode())
+            continue
+        try:
+            content(folder / name)
+        except GeosegError as error:
+            undrawn.append(str(error))
+    if undrawn:
+        others = len(undrawn) - 1
+        announce(undrawn[0].replace(" needs ", f" and {others} more need ", 1) if others else undrawn[0])
+    for inner in {(folder / name).parent for name in files}:
+        if inner.is_dir():
+            sync_folder(inner)
 
 
 def _put(made: Path, target: Path) -> None:
@@ -86,8 +103,10 @@ def _put(made: Path, target: Path) -> None:
     """
     if not target.exists():
         made.rename(target)
-    elif any(entry.name not in FILES for entry in target.iterdir()):
-        for name in FILES:
+    elif any(entry.name not in _OURS for entry in target.iterdir()):
+        for name in _OURS:
+            if (target / name).is_dir() and not (target / name).is_symlink():
+                shutil.rmtree(target / name)
             if (made / name).exists():
                 replace_durably(made / name, target / name)
             else:
@@ -108,18 +127,19 @@ def _swap(made: Path, target: Path) -> None:
     shutil.rmtree(before, ignore_errors=True)
 
 
-def _texts(found: Evaluation) -> dict[str, str]:
-    texts = {
+def _files(found: Evaluation) -> dict[str, str | Draw]:
+    files: dict[str, str | Draw] = {
         "metrics.json": json.dumps(found.to_json(), indent=2, ensure_ascii=False, allow_nan=False) + "\n",
         "classes.csv": _classes(found),
         "confusion.csv": _confusion(found),
         "report.md": to_markdown(found),
+        "confusion.png": lambda path: draw_matrix(found.matrix, path, found.unit),
     }
     if found.areas is not None:
-        texts["areas.csv"] = _areas(found.areas)
+        files["areas.csv"] = _areas(found.areas)
     if found.calibration is not None:
-        texts["calibration.csv"] = _calibration(found.calibration)
-    return texts
+        files["calibration.csv"] = _calibration(found.calibration)
+    return files
 
 
 def _classes(found: Evaluation) -> str:

@@ -47,8 +47,8 @@ class EpochRow:
         }
 
 
-def write_history(path: Path, rows: Iterable[EpochRow]) -> None:
-    """Write rows as CSV, a line an epoch, a column a class. Raises OutputError; an older file stays until then."""
+def to_csv(rows: Iterable[EpochRow]) -> str:
+    """Return rows as CSV, a line an epoch, a column a class."""
     rows = list(rows)
     classes = list(dict.fromkeys(name for row in rows for name in row.iou))
     file = io.StringIO()
@@ -56,7 +56,12 @@ def write_history(path: Path, rows: Iterable[EpochRow]) -> None:
     writer.writerow([*_FIELDS, *(f"{_IOU}{name}" for name in classes)])
     for row in rows:
         writer.writerow([*(getattr(row, name) for name in _FIELDS), *(row.iou.get(name, math.nan) for name in classes)])
-    write_durably(path, file.getvalue().encode())
+    return file.getvalue()
+
+
+def write_history(path: Path, rows: Iterable[EpochRow]) -> None:
+    """Write rows as CSV. Raises OutputError; the file that was there stays until the new one is whole."""
+    write_durably(path, to_csv(rows).encode())
 
 
 def read_history(path: Path) -> tuple[EpochRow, ...]:

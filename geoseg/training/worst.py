@@ -1,0 +1,151 @@
+"""The crops that a network gets most wrong, class by class, gathered while it is validated."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geoseg.legend import NODATA, Legend
+from geoseg.raster.scene import Patch
+from geoseg.raster.windows import Window, tiles
+
+KEPT = 6
+CROP_PX = 256
+LEAST_SHARE = 0.03
+"""Of a whole crop: a class with fewer pixels in it is no example of how that class looks."""
+_SHOWN_BANDS = 3
+
+
+class Seen(Protocol):
+    """A scene that crops are cut from; what `geoseg.dataset.prepared` keeps of a pair is one."""
+
+    @property
+    def id(self) -> str:
+        """Its name."""
+        ...
+
+    def read(self, window: Window) -> Patch:
+        """Read a window."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class WorstCrop:
+    """A crop in which many pixels of one class are taken for another."""
+
+    scene: str
+    window: Window
+    code: int
+    """The class."""
+    class_px: int
+    """Its pixels in the reference."""
+    wrong_px: int
+    """Those of them that the network gives another class."""
+    mostly: int
+    """The class it gives most of these."""
+    image: NDArray[Any]
+    """(band, row, col): the first three bands, or the first alone, as stored."""
+    valid: NDArray[np.bool_]
+    """(row, col), True = valid."""
+    reference: NDArray[np.uint8]
+    """(row, col) codes, 255 = none."""
+    predicted: NDArray[np.uint8]
+    """(row, col) codes."""
+
+    @property
+    def share(self) -> float:
+        """How much of the class is wrong here."""
+        return self.wrong_px / self.class_px
+
+
+class WorstCrops:
+    """The few worst crops of each class so far; never more than `keep` of a class are held."""
+
+    def __init__(self, legend: Legend, *, keep: int = KEPT, crop_px: int = CROP_PX) -> None:
+        self.legend = legend
+        self._keep = keep
+        self._crop_px = crop_px
+        self._least_px = max(1, round(LEAST_SHARE * crop_px**2))
+        self._worst: dict[int, list[WorstCrop]] = {code: [] for code in legend.codes}
+
+    def see(self, scene: Seen, window: Window, reference: NDArray[np.uint8], predicted: NDArray[np.uint8]) -> None:
+        """Look at a window of a scene: codes of the reference, 255 = none, and of the network, each (row, col).
+
+        It is cut into crops; the image of one is read only where it is among the worst.
+        """
+        for cell in self._cells(window.shape):
+            theirs, ours = reference[cell.rows, cell.cols], predicted[cell.rows, cell.cols]
+            counts = np.bincount(theirs.ravel().astype(np.intp) * 256 + ours.ravel(), minlength=256**2)
+            counts = counts.reshape(256, 256)
+            for code in np.flatnonzero(counts.sum(axis=1) >= self._least_px).tolist():
+                if code in self._worst:
+                    place = Window(window.row + cell.row, window.col + cell.col, cell.height, cell.width)
+                    self._consider(scene, place, code, counts[code], theirs, ours)
+
+    def of(self, code: int) -> tuple[WorstCrop, ...]:
+        """Return the crops of a class, the worst first; none where every pixel of it is right."""
+        return tuple(self._worst[code])
+
+    def __iter__(self) -> Iterator[tuple[int, tuple[WorstCrop, ...]]]:
+        """Yield the code and the crops of each class that has any."""
+        return ((code, tuple(crops)) for code, crops in self._worst.items() if crops)
+
+    def _cells(self, shape: tuple[int, int]) -> list[Window]:
+        """Cut a window evenly into crops of at most the wanted size."""
+        height, width = (math.ceil(side / math.ceil(side / self._crop_px)) for side in shape)
+        return tiles(shape[0], shape[1], height, width)
+
+    def _consider(  # noqa: PLR0913, PLR0917 - the sides of one crop
+        self,
+        scene: Seen,
+        place: Window,
+        code: int,
+        given: NDArray[np.int64],
+        reference: NDArray[np.uint8],
+        predicted: NDArray[np.uint8],
+    ) -> None:
+        """Keep a crop whose class was given the codes (256,) if it is among the worst."""
+        class_px = int(given.sum())
+        wrong = given.copy()
+        wrong[code] = 0
+        wrong_px = int(wrong.sum())
+        kept = self._worst[code]
+        if not wrong_px or (len(kept) == self._keep and (wrong_px / class_px, wrong_px) <= _rank(kept[-1])):
+            return
+        patch = scene.read(place)
+        bands = _SHOWN_BANDS if len(patch.data) >= _SHOWN_BANDS else 1
+        crop = WorstCrop(
+            scene.id, place, code, class_px, wrong_px, int(wrong.argmax()),
+            patch.data[:bands].copy(), patch.valid.copy(), reference.copy(), predicted.copy(),
+        )  # fmt: skip
+        kept.append(crop)
+        kept.sort(key=_rank, reverse=True)
+        del kept[self._keep :]
+
+
+def _rank(crop: WorstCrop) -> tuple[float, int]:
+    return crop.share, crop.wrong_px
+
+
+def colored(codes: NDArray[np.uint8], legend: Legend) -> NDArray[np.uint8]:
+    """Return codes (row, col) in the legend's colours (row, col, 3); what is no class is grey."""
+    table = np.full((NODATA + 1, 3), 225, np.uint8)
+    for land_cover in legend:
+        table[land_cover.code] = land_cover.color
+    pixels: NDArray[np.uint8] = table[codes]
+    return pixels
+
+
+def natural(crop: WorstCrop, stretch: tuple[float, float]) -> NDArray[np.uint8]:
+    """Return the image (row, col, 3), `stretch` its darkest and lightest stored value; what is not valid is grey."""
+    low, high = stretch
+    bands = crop.image if len(crop.image) == _SHOWN_BANDS else crop.image[[0, 0, 0]]
+    light = np.clip((bands.astype(np.float32) - low) / max(high - low, 1e-9), 0, 1)
+    pixels: NDArray[np.uint8] = (light * 255 + 0.5).astype(np.uint8).transpose(1, 2, 0)
+    pixels[~crop.valid] = 225
+    return pixels
