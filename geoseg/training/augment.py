@@ -52,7 +52,8 @@ def augment(  # noqa: PLR0913 (three tensors make one batch of crops)
     (n,row,col), 255 = ignore; bands: their names. out_px (one number, or rows and columns; default: the crops' size) is
     the size wanted, the centre of the crops: in what surrounds it rotations and shifts find real pixels (`context_px`).
 
-    Every pixel that a warp invents, and every invalid one, gets code 255 and is invalid. Grid dropout makes pixels
+    Every pixel that a warp invents, and every invalid one, gets code 255 and is invalid; its value is finite, even
+    where it was NaN, and means nothing. Grid dropout makes pixels
     invalid, but keeps their codes unless told otherwise: the network has to guess them from around.
     Deterministic for a seeded generator; one of the CPU is best, then a GPU need not be waited for.
     UsageError for crops that do not fit together, or an output larger than they are.
@@ -61,7 +62,7 @@ def augment(  # noqa: PLR0913 (three tensors make one batch of crops)
     _refuse_misfits(image, valid, codes, bands)
     with torch.no_grad():
         chosen = choose(how, len(image), generator)
-        crops = _warped((image, valid, codes.masked_fill(~valid, NODATA)), wanted, how, chosen, generator)
+        crops = _warped((image, valid, codes), wanted, how, chosen, generator)
         crops = _turned(crops, chosen, generator)
         seen = _seen(crops[0], crops[1], how, chosen, bands, generator)
         return _dropped((seen, *crops[1:]), how, chosen, generator)
@@ -88,7 +89,8 @@ def _warped(
     """Return the centres of the crops, those with a warp sampled; the others pixel by pixel as they were."""
     size = crops[1].shape[-2:]
     top, left = ((have - want) // 2 for have, want in zip(size, wanted, strict=True))
-    image, valid, codes = (part[..., top : top + wanted[0], left : left + wanted[1]].clone() for part in crops)
+    image, valid, codes = (part[..., top : top + wanted[0], left : left + wanted[1]] for part in crops)
+    image, valid, codes = image.masked_fill(~valid[:, None], 0), valid.clone(), codes.masked_fill(~valid, NODATA)
     warps = {name: chosen[name] for name in _WARPS if name in chosen}
     which = _samples(torch.stack(list(warps.values())).any(dim=0)) if warps else torch.empty(0)
     if len(which):

@@ -11,9 +11,10 @@ PRESETS: dict[str, str] = {
     "none": "",
     # The eight symmetries of the square: land cover seen from above has no up.
     "flips": _FLIPS,
-    "default": f"{_FLIPS},shift-scale-rotate:0.3:degrees=30,color:0.5,gaussian-blur/noise:0.1",
+    # No shift: crops are drawn at random places anyway.
+    "default": f"{_FLIPS},shift-scale-rotate:0.3:shift=0:degrees=30,color:0.5,gaussian-blur/noise:0.1",
     "strong": (
-        f"{_FLIPS},shift-scale-rotate:0.5:scale=0.3,optical-distortion/grid-distortion/elastic-distortion:0.3,"
+        f"{_FLIPS},shift-scale-rotate:0.5:shift=0:scale=0.3,optical-distortion/grid-distortion/elastic-distortion:0.3,"
         "color:0.8:brightness=0.4:contrast=0.4:gamma=0.4:saturation=0.4:hue_degrees=20:gain=0.1,"
         "motion-blur/gaussian-blur:0.2,noise:0.2,grid-dropout:0.1"
     ),

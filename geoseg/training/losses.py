@@ -136,7 +136,7 @@ def loss_of(text: str, weights: Sequence[float] | None = None, *, ignore: int = 
 
 def _term(term: str, text: str) -> tuple[float, str, dict[str, float]]:
     named, _, said = term.partition(":")
-    factor, _, name = named.strip().rpartition(" ")
+    factor, _, name = named.replace("*", " ").strip().rpartition(" ")
     if name not in LOSSES:
         raise UsageError(f"unknown loss {name!r} in {text!r}; geoseg knows {', '.join(LOSSES)}, and sums: a + 0.5 b")
     key, _, value = (part.strip() for part in said.partition("="))
@@ -144,7 +144,7 @@ def _term(term: str, text: str) -> tuple[float, str, dict[str, float]]:
         has = f"it has {_SETTINGS[name]}" if name in _SETTINGS else "it has none"
         raise UsageError(f"loss {name} has no setting {key!r}; {has}")
     settings = {key: _number(value, text)} if said else {}
-    return _within("factor", _number(factor.strip(" *") or "1", text), 0, 1e6), name, settings
+    return _within("factor", _number(factor.strip() or "1", text), 0, 1e6), name, settings
 
 
 def _number(text: str, whole: str) -> float:
