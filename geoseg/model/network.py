@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import warnings
 from collections.abc import Callable, Mapping
@@ -18,6 +19,7 @@ from geoseg.model.batch_norm import replace_batch_norm
 from geoseg.model.bundle import ModelBundle, file_hash
 from geoseg.model.encoders import check_encoder, fetchable
 from geoseg.model.fcn import FCN
+from geoseg.model.fetching import fetching
 from geoseg.model.header import Header, read_header
 from geoseg.model.plain_unet import PlainUnet
 from geoseg.model.segnet import SEGNET_ENCODER, SegNet
@@ -59,13 +61,13 @@ def build(architecture: str, arguments: Mapping[str, Any], encoder_weights: str 
     make, others = _maker(kind.name, arguments)
     others |= _fetching(kind.name, others, encoder_weights)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), fetching() if encoder_weights else contextlib.nullcontext():
             warnings.simplefilter("ignore", DeprecationWarning)  # the names of encoders outlive smp's taste in them
             network = make(**others)
     except ModelError:
         raise
     except Exception as fault:  # noqa: BLE001 (smp, timm and what they fetch with raise whatever they like)
-        raise ModelError(_why_not_built(kind.name, arguments, encoder_weights, fault)) from None
+        raise ModelError(_why_not_built(kind.name, others, encoder_weights, fault)) from None
     if arguments.get("norm") == "group":
         replace_batch_norm(network)
     return network
@@ -81,7 +83,7 @@ def _maker(name: str, arguments: Mapping[str, Any]) -> tuple[_Maker, dict[str, A
 
 def _fetching(name: str, arguments: Mapping[str, Any], weights: str | None) -> dict[str, Any]:
     """Return encoder_name and encoder_weights as the maker wants them."""
-    if "depth" in architecture_named(name).checks:
+    if "encoder_name" not in architecture_named(name).checks:
         if weights is not None:
             raise ModelError(f"{name} has no encoder to fetch {one_line(weights, 40)} weights for; leave them out")
         return {}

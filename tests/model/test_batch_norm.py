@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from timm.layers import BatchNormAct2d
+from timm.layers.norm_act import BatchNormAct2d
 
 from geoseg.model.batch_norm import freeze_batch_norm, replace_batch_norm
 from geoseg.model.network import build

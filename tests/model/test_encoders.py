@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
+import time
+import urllib.request
 from typing import Any
 
 import pytest
 import segmentation_models_pytorch as smp
 import torch
+from huggingface_hub import constants
 
 from geoseg.errors import ModelError
 from geoseg.model import network as network_room
@@ -57,22 +62,39 @@ def test_every_encoder_of_smp_has_weights_and_a_name() -> None:
     ],
 )
 def test_weights_that_cannot_be_had_are_one_clear_line(
-    monkeypatch: pytest.MonkeyPatch, architecture: str, arguments: dict[str, Any], weights: str, wanted: str
+    architecture: str, arguments: dict[str, Any], weights: str, wanted: str
 ) -> None:
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(ModelError, match=wanted) as refusal:
         build(architecture, {**arguments, **SIZES}, encoder_weights=weights)
     assert str(refusal.value).isprintable()
 
 
+def test_unknown_host_is_one_line_at_once(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    def unknown(*_: object) -> None:
+        raise OSError("name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    monkeypatch.setattr(urllib.request, "getproxies", dict)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", "nowhere")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    before = time.monotonic()
+    with pytest.raises(ModelError, match=r"weights of vgg11_bn .*not kept on this machine and .* cannot be reached"):
+        build("SegNet", {"encoder_name": "vgg11_bn", **SIZES}, encoder_weights="imagenet")
+    assert time.monotonic() - before < 10
+    assert caplog.records == []
+    assert constants.HF_HUB_OFFLINE is False
+
+
 def test_weights_reach_smp_by_their_name(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[dict[str, Any]] = []
+
+    monkeypatch.setattr(network_room, "fetching", contextlib.nullcontext)
 
     def create(name: str, **arguments: Any) -> torch.nn.Module:
         asked.append({"name": name, **arguments})
         return torch.nn.Identity()
 
-    monkeypatch.setattr(network_room.smp, "create_model", create)
+    monkeypatch.setattr(smp, "create_model", create)
     build("Unet", {"encoder_name": "timm-efficientnet-b0", **SIZES}, encoder_weights="noisy-student")
     build("Unet", {"encoder_name": "timm-efficientnet-b0", **SIZES})
     assert asked[0]["encoder_weights"] == "noisy-student"

@@ -26,7 +26,7 @@ def bilinear(scores: torch.Tensor, times: int) -> torch.Tensor:
 def score(convolution: Any, features: torch.Tensor) -> torch.Tensor:
     """Return a 1 x 1 convolution as a product of matrices."""
     product = torch.einsum("kc,ncyx->nkyx", convolution.weight[:, :, 0, 0], features)
-    return product + convolution.bias[None, :, None, None]
+    return torch.add(product, convolution.bias[None, :, None, None])
 
 
 @pytest.mark.parametrize("stride", [32, 16, 8])
