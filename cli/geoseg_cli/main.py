@@ -16,6 +16,7 @@ from geoseg_cli.evaluate import evaluate
 from geoseg_cli.info import info
 from geoseg_cli.predict import predict
 from geoseg_cli.say import complain, warn_in_one_line
+from geoseg_cli.train import train
 from geoseg_cli.vectorize import vectorize
 
 
@@ -72,5 +73,6 @@ def geoseg() -> None:
 
 geoseg.add_command(predict)
 geoseg.add_command(vectorize)
+geoseg.add_command(train)
 geoseg.add_command(evaluate)
 geoseg.add_command(info)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,19 +19,22 @@ class CropSampler:
     small; between them a share `rare` of the draws goes by class. Raises SceneError when no pixel has a label.
     """
 
-    def __init__(self, scenes: Sequence[PreparedScene], crop_px: int, rare: float = 0.0) -> None:
-        """Count what there is. UsageError for a crop without pixels or a share that is none."""
+    def __init__(
+        self, scenes: Sequence[PreparedScene], crop_px: int, rare: float = 0.0, codes: Collection[int] | None = None
+    ) -> None:
+        """Count what there is of some classes, by default of all. UsageError for a crop or a share that cannot be."""
         if crop_px < 1:
             raise UsageError(f"a crop has at least 1 pixel a side, got {crop_px}")
         if not 0 <= rare <= 1:
             raise UsageError(f"the share of crops drawn by class is from 0 to 1, got {rare}")
         self.scenes = tuple(scenes)
         self.crop_px = crop_px
-        self._codes = np.array(sorted({code for scene in scenes for code in scene.class_codes}), np.int64)
+        found = {code for scene in scenes for code in scene.class_codes if codes is None or code in codes}
+        self._codes = np.array(sorted(found), np.int64)
         pixels = np.zeros((len(self._codes), len(self.scenes)))
         for place, scene in enumerate(self.scenes):
-            for code, count in scene.class_px.items():
-                pixels[np.searchsorted(self._codes, code), place] = count
+            for code in found & scene.class_px.keys():
+                pixels[np.searchsorted(self._codes, code), place] = scene.class_px[code]
         total = pixels.sum(axis=1)
         if not total.sum():
             raise SceneError("no pixel to learn from: none has a label in the areas chosen; check labels and split")

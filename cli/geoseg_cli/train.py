@@ -1,0 +1,88 @@
+"""`geoseg train`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from geoseg_cli import values
+from geoseg_cli.groups import GroupedCommand, grouped
+from geoseg_cli.interrupt import InterruptedRunError, termination_interrupts
+from geoseg_cli.knobs import read_knobs, recipe_options
+from geoseg_cli.say import say
+from geoseg_cli.training_bar import TrainingBar
+
+_IN, _RUN = "The data", "The run"
+
+
+def _list_recipes(context: click.Context, _parameter: click.Parameter, wanted: bool) -> None:  # noqa: FBT001 - click's
+    """Print the named recipes and end."""
+    if not wanted or context.resilient_parsing:
+        return
+    from geoseg.training.recipes import RECIPES
+
+    for named in RECIPES.values():
+        click.echo(f"{named.name}\n    {named.source}\n    data: {named.data}\n    figure: {named.figure}")
+    context.exit()
+
+
+@click.command(cls=GroupedCommand, short_help="Labelled scenes in, a model out.")
+@click.argument("data")
+@grouped(_RUN)("--out", "-o", required=True, metavar="FILE", help="The bundle to write: model.safetensors.")
+@grouped(_RUN)("--recipe", metavar="NAME", help="A named recipe to start from. [default: default]")
+@grouped(_RUN)(
+    "--recipes", is_flag=True, is_eager=True, expose_value=False, callback=_list_recipes,
+    help="List the named recipes, their source, data and figure, and end.",
+)  # fmt: skip
+@grouped(_RUN)("--report", metavar="FOLDER", help="Write curves, figures and the worst crops there.")
+@grouped(_RUN)("--device", metavar="NAME", help="auto, cpu, mps, cuda or cuda:N. [default: auto]")
+@grouped(_RUN)("--devices", type=click.IntRange(min=1), metavar="N", help="So many devices at once. [default: 1]")
+@grouped(_RUN)("--threads", type=click.IntRange(min=1), metavar="N", help="Threads of the CPU. [default: all cores]")
+@grouped(_RUN)("--checkpoint-every", "checkpoint_minutes", type=float, metavar="MINUTES",
+               help="Minutes a crash may cost within an epoch. [default: 5]")  # fmt: skip
+@grouped(_RUN)("--wandb", is_flag=True, help="Log to Weights & Biases too.")
+@grouped(_RUN)("--overwrite", is_flag=True, help="Replace an existing bundle, or a training of another kind.")
+@grouped(_RUN)("--quiet", "-q", is_flag=True, help="Only warnings and errors.")
+@grouped(_IN)("--labels", metavar="PATH", help="Labels of the scene or folder DATA: a raster, polygons, or a folder.")
+@grouped(_IN)("--column", metavar="NAME", help="Column of the polygons that holds the class.")
+@grouped(_IN)("--legend", metavar="FILE", help="The classes: .csv, .json, .qml or .clr. [default: what labels say]")
+@grouped(_IN)("--bands", metavar="B,B,B", type=values.bands, help="Bands to use, by number or name. [default: all]")
+@grouped(_IN)("--data-gsd", "data_gsd_m", type=float, metavar="METRES", help="Pixel size of scenes that do not say.")
+@grouped(_IN)("--tolerance", type=float, metavar="SHARE",
+              help="Share of a mask's pixels that may be of no class, and are ignored. [default: 0.001]")  # fmt: skip
+@grouped(_IN)(
+    "--split", "split_rule", metavar="RULE",
+    help="published, random:0.8, blocks:0.2, folders, all, or a file of ids. [default: what suits the data]",
+)  # fmt: skip
+@grouped(_IN)("--cache", metavar="FOLDER", help="Where scenes are kept decoded. [default: the user's cache]")
+@recipe_options
+def train(data: str, *, out: str, quiet: bool, **given: Any) -> None:  # noqa: ANN401 - as many types as options
+    """Train a network on the labelled scenes DATA and write it as one file.
+
+    DATA is a folder in the DeepGlobe layout (NNN_sat.jpg, NNN_mask.png), one with images/ and labels/, a CSV with the
+    columns scene and labels, or one scene with --labels. The same command after a crash goes on where it stopped.
+
+    Example: geoseg train deepglobe/ --out model.safetensors --report report/
+    """
+    from geoseg_cli.extras import needs_training
+
+    needs_training()
+    from geoseg.training.recipe import Recipe
+    from geoseg.training.recipes import recipe_named
+    from geoseg.training.train import train as learn
+
+    knobs = read_knobs(given)
+    settings = {name: value for name, value in given.items() if value not in {None, False}}
+    recipe = Recipe.from_json(knobs, recipe_named(settings.pop("recipe", "default")))
+    with TrainingBar(quiet=quiet) as bar, termination_interrupts():
+        try:
+            learn(
+                data, out, recipe=recipe, progress=bar.update, decoding=bar.decoding, announce=bar.announce, **settings
+            )
+        except KeyboardInterrupt:
+            raise InterruptedRunError(
+                f"interrupted{bar.kept}; the same command goes on from the last checkpoint"
+            ) from None
+    if not quiet:
+        say(f"wrote {out}{bar.summary}")

@@ -1,0 +1,48 @@
+"""How many crops fit: an estimate from what one crop leaves behind for the backward pass."""
+
+from __future__ import annotations
+
+import psutil
+import torch
+
+from geoseg.training.plan import TrainingPlan
+
+_SHARE = 0.6
+"""Of the free memory: the allocator, gradients and the system want some."""
+MOST_CPU, MOST_GPU = 8, 64
+"""Larger batches learn no faster a crop; on a CPU a step then only lasts longer."""
+
+
+def batch_size(plan: TrainingPlan, network: torch.nn.Module, device: str) -> int:
+    """Return how many crops a batch may have, a power of two.
+
+    One crop is run on the CPU and the tensors that its backward pass would need are summed. (A search that doubles the
+    batch until memory ends would, on a CPU, end the machine's memory.)
+    """
+    crop_bytes = _saved_bytes(plan, network)
+    if device.startswith("cuda"):
+        free, most = torch.cuda.mem_get_info(torch.device(device if ":" in device else "cuda:0"))[0], MOST_GPU
+    else:
+        free, most = psutil.virtual_memory().available, MOST_CPU
+    fixed = 4 * sum(parameter.nbytes for parameter in network.parameters())  # gradients, two moments, the average
+    fitting = max(1, min(most, int((_SHARE * free - fixed) // crop_bytes)))
+    return 1 << (fitting.bit_length() - 1)
+
+
+def _saved_bytes(plan: TrainingPlan, network: torch.nn.Module) -> int:
+    sizes: dict[int, int] = {}
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        sizes[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    crop_px = plan.recipe.crop_px
+    image = torch.zeros(1, len(plan.bands), crop_px, crop_px)
+    state = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        answer = network(torch.cat([image, image]))  # batch norm wants more than one value a channel
+    del answer
+    network.load_state_dict(state)  # its running statistics saw nothing
+    weights = {parameter.untyped_storage().data_ptr() for parameter in network.parameters()}
+    return max(1, sum(size for place, size in sizes.items() if place not in weights) // 2)

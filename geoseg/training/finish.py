@@ -1,0 +1,180 @@
+"""A run's last hour: the best weights, honest confidence, the bundle, the report."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from geoseg.dataset.prepared import PreparedScene
+from geoseg.evaluation.evaluation import Evaluation
+from geoseg.model.bundle import ModelBundle
+from geoseg.model.save import save_bundle
+from geoseg.raster.windows import Window, WindowGrid
+from geoseg.training.checkpoint import load_state
+from geoseg.training.folder import RunFolder
+from geoseg.training.learner import Learner
+from geoseg.training.live_engine import LiveEngine
+from geoseg.training.plan import TrainingPlan
+from geoseg.training.report import write_training_report
+from geoseg.training.temperature import fit_temperature
+from geoseg.training.validate import Scores, score_scene
+from geoseg.training.worst import WorstCrops
+
+_SAMPLE_PX = 400_000
+"""Pixels that fit the temperature: one number needs no more."""
+_STEP_PX = 8
+"""Neighbours say the same: every eighth pixel of a window."""
+Says = Callable[[str], None]
+
+
+def finish(  # noqa: PLR0913 - a run, and where all of it goes
+    learner: Learner, folder: RunFolder, target: Path, report: Path | None, *, overwrite: bool, say: Says
+) -> ModelBundle:
+    """Write the bundle of the best epoch, and the report if one is wanted.
+
+    Raises OutputError: the checkpoints stay then, and the same call writes the bundle.
+    """
+    plan = learner.plan
+    _take_best(learner, folder)
+    network = learner.kept.eval()
+    temperature = _temperature(plan, network)
+    worst = WorstCrops(plan.legend)
+    found = _judged(plan, network, temperature, worst, target.name)
+    bundle = _save(learner, network, temperature, found, target)
+    if found is not None and found.calibration is not None:
+        say(
+            f"epoch {learner.course.best_epoch + 1} is the best: mIoU {found.metrics.miou:.4f} on validation, "
+            f"confidence off by {found.calibration.error:.3f} at temperature {temperature:.2f}"
+        )
+    if report is not None and found is not None:
+        _report(learner, found, worst, report, overwrite=overwrite, say=say)
+    elif report is not None:
+        say("nothing was validated, so there is no report; `geoseg evaluate` judges the bundle on a data set")
+    return bundle
+
+
+def _report(  # noqa: PLR0913 - see `finish`
+    learner: Learner, found: Evaluation, worst: WorstCrops, folder: Path, *, overwrite: bool, say: Says
+) -> None:
+    plan = learner.plan
+    split = plan.data["split"]
+    data = {
+        "data set": plan.data["name"],
+        "split": f"{split['name']}: {len(plan.train)} scenes train, {len(plan.valid)} validate",
+        "digests": f"data set {plan.data['digest'][:16]}, split {split['digest'][:16]}",
+        "pixels": f"{plan.gsd_m:g} m" if plan.gsd_m else "of unknown size",
+    }
+    write_training_report(
+        folder,
+        learner.course.rows,
+        found,
+        worst,
+        json.dumps(plan.recipe.to_json(), indent=1),
+        data=data,
+        stretch=plan.stretch,
+        overwrite=overwrite,
+        announce=say,
+    )
+
+
+def _take_best(learner: Learner, folder: RunFolder) -> None:
+    """Load the weights of the best epoch; where none was validated the last ones stay."""
+    state = load_state(folder.best)
+    if state is not None:
+        learner.kept.load_state_dict(state["weights"])
+
+
+@torch.no_grad()
+def _temperature(plan: TrainingPlan, network: torch.nn.Module) -> float:
+    """Return the temperature that fits validation; 1 where there is none."""
+    logits, targets = sample_logits(plan, network)
+    return fit_temperature(logits, targets) if len(targets) else 1.0
+
+
+def sample_logits(plan: TrainingPlan, network: torch.nn.Module) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return logits (pixel, class) and channel numbers (pixel,) of pixels spread over the validation areas."""
+    windows = [
+        (scene, window) for scene in plan.valid for area in scene.areas for window in _windows(plan, scene.shape, area)
+    ]
+    share = (plan.window_px // _STEP_PX) ** 2
+    every = max(1, len(windows) * share // _SAMPLE_PX)
+    channels = np.full(256, 255, np.int64)
+    channels[list(plan.output_codes)] = np.arange(len(plan.output_codes))
+    found = [_sampled(plan, network, scene, window, channels) for scene, window in windows[::every]]
+    if not found:
+        return torch.empty(0, len(plan.output_codes)), torch.empty(0, dtype=torch.int64)
+    logits, targets = zip(*found, strict=True)
+    return torch.cat(logits), torch.cat(targets)
+
+
+def _windows(plan: TrainingPlan, shape: tuple[int, int], area: Window) -> list[Window]:
+    """Return windows as predict cuts them, without overlap, that touch an area."""
+    return WindowGrid(*shape, plan.window_px, 0).windows_touching(area)
+
+
+def _sampled(
+    plan: TrainingPlan,
+    network: torch.nn.Module,
+    scene: PreparedScene,
+    window: Window,
+    channels: np.ndarray[Any, Any],
+) -> tuple[torch.Tensor, torch.Tensor]:
+    patch = scene.read(window)
+    device = next(network.parameters()).device
+    gain, bias = (torch.from_numpy(values)[:, None, None] for values in plan.normalization.gain_bias())
+    image = torch.where(torch.from_numpy(patch.valid), torch.from_numpy(patch.data).float() * gain + bias, 0.0)
+    with torch.no_grad():
+        logits = network(image[None].to(device, memory_format=torch.channels_last))[0].float().cpu()
+    targets = torch.from_numpy(channels[scene.codes(window)])
+    thin = slice(_STEP_PX // 2, None, _STEP_PX)
+    flat, wanted = logits[:, thin, thin].flatten(1).T, targets[thin, thin].flatten()
+    return flat[wanted < 255], wanted[wanted < 255]
+
+
+def _judged(
+    plan: TrainingPlan, network: torch.nn.Module, temperature: float, worst: WorstCrops, name: str
+) -> Evaluation | None:
+    """Return the figures on validation with the confidence that the bundle will have; None without validation."""
+    if not plan.valid:
+        return None
+    engine = LiveEngine(network, plan.normalization, len(plan.output_codes), temperature)
+    scores = Scores.empty(plan.legend, plan.output_codes)
+    for scene in plan.valid:
+        scores = scores.merge(score_scene(plan, engine, scene, worst.see))
+    return Evaluation.of(name, f"validation of {plan.data['name']}", scores.matrix, calibration=scores.calibration)
+
+
+def _save(
+    learner: Learner, network: torch.nn.Module, temperature: float, found: Evaluation | None, target: Path
+) -> ModelBundle:
+    plan, course = learner.plan, learner.course
+    return save_bundle(
+        target,
+        network,
+        architecture=plan.architecture,
+        arguments=plan.arguments,
+        legend=plan.legend,
+        output_codes=plan.output_codes,
+        bands=plan.bands,
+        dtype=plan.dtype,
+        normalization=plan.normalization,
+        statistics=plan.statistics,
+        gsd_m=plan.gsd_m,
+        window_px=plan.window_px,
+        overlap_px=plan.overlap_px,
+        temperature=min(max(temperature, 0.05), 20.0),
+        provenance={
+            "recipe": plan.recipe.to_json(),
+            "data": plan.data,
+            "batch_size": plan.batch_size,
+            "batches": course.batches,
+            "lr": learner.lr,
+            "epoch": course.best_epoch + 1 if course.best_epoch >= 0 else course.epochs,
+        },
+        metrics={} if found is None else {"validation": found.metrics.to_json()},
+    )

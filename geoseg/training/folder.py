@@ -1,0 +1,115 @@
+"""The folder of a run, beside the bundle it will become: its lock, what it stands for, its checkpoints and logs."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from geoseg.errors import LockedError, OutputError, ResumeError
+from geoseg.raster.durable import output_error, write_durably
+
+_RUN = "run.json"
+_LOCK = "lock"
+
+
+@dataclass(frozen=True, slots=True)
+class RunFolder:
+    """Where a run lies."""
+
+    path: Path
+
+    @property
+    def last(self) -> Path:
+        """The checkpoint to go on from."""
+        return self.path / "last.ckpt"
+
+    @property
+    def best(self) -> Path:
+        """The weights of the best epoch."""
+        return self.path / "best.ckpt"
+
+    @property
+    def history(self) -> Path:
+        """One line an epoch."""
+        return self.path / "history.csv"
+
+    def finish(self) -> None:
+        """Remove the checkpoints of a run whose bundle is written; its logs stay. Raises OutputError."""
+        try:
+            for file in (self.last, self.best, self.path / _RUN):
+                file.unlink(missing_ok=True)
+        except OSError as fault:
+            raise output_error(self.path, fault) from fault
+
+
+def run_folder(output: Path) -> Path:
+    """Return the folder of the run of an output."""
+    return output.with_name(output.name + ".training")
+
+
+@contextmanager
+def open_folder(output: Path, meaning: Mapping[str, object], *, start_over: bool) -> Iterator[RunFolder]:
+    """Hold the lock of an output's run and give its folder: an equal run's, to go on in, or an empty one.
+
+    Raises LockedError when another run holds it, ResumeError, naming what differs, when a run with another `meaning`
+    lies there (unless `start_over`), OutputError when it cannot be written.
+    """
+    folder = RunFolder(run_folder(output))
+    lock = FileLock(folder.path / _LOCK)
+    try:
+        folder.path.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise LockedError(f"another run is training {output}; wait for it, or choose another --out") from None
+    except OSError as fault:
+        raise output_error(folder.path, fault) from fault
+    try:
+        _take_up(folder, meaning, start_over=start_over)
+        yield folder
+    finally:
+        lock.release()
+
+
+def _take_up(folder: RunFolder, meaning: Mapping[str, object], *, start_over: bool) -> None:
+    before = _read(folder.path / _RUN)
+    now = json.loads(json.dumps(dict(meaning)))
+    if before == now:
+        return
+    if before is not None and folder.last.exists() and not start_over:
+        changed = sorted(name for name in {*before, *now} if before.get(name) != now.get(name))
+        raise ResumeError(
+            f"{folder.path} holds an unfinished training with other {', '.join(changed)}; repeat that command to go "
+            "on, or add --overwrite to start over"
+        )
+    _clear(folder.path)
+    write_durably(folder.path / _RUN, (json.dumps(now, indent=1) + "\n").encode())
+
+
+def _read(path: Path) -> dict[str, object] | None:
+    try:
+        told = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as fault:
+        raise ResumeError(f"{path} cannot be read ({fault}); add --overwrite to start over") from None
+    return told if isinstance(told, dict) else {}
+
+
+def _clear(folder: Path) -> None:
+    """Remove what runs have left, but the lock."""
+    try:
+        for entry in folder.iterdir():
+            if entry.name == _LOCK:
+                continue
+            if entry.is_dir() and not entry.is_symlink():
+                shutil.rmtree(entry)
+            else:
+                entry.unlink()
+    except OSError as fault:
+        raise OutputError(f"{folder} cannot be cleared: {fault.strerror}; remove it, or choose another --out") from None

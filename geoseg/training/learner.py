@@ -1,0 +1,323 @@
+"""The network as it learns: one batch, one validation, what is remembered between them. Lightning runs the loop."""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import lightning.pytorch as pl
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from geoseg.dataset.crops import CropSampler
+from geoseg.dataset.prepared import PreparedScene
+from geoseg.errors import TrainingError
+from geoseg.evaluation.metrics import Metrics
+from geoseg.legend import NODATA
+from geoseg.raster.windows import Window
+from geoseg.training.augment import augment, context_px
+from geoseg.training.augmentation_text import augmentation_of
+from geoseg.training.average import average_into, average_of
+from geoseg.training.feed import Batch, Feed
+from geoseg.training.history import EpochRow
+from geoseg.training.live_engine import LiveEngine
+from geoseg.training.losses import loss_of
+from geoseg.training.optimizer import optimizer_of
+from geoseg.training.plan import TrainingPlan
+from geoseg.training.schedule import rate
+from geoseg.training.validate import Scores, score_scene
+
+_AUXILIARY = 0.4
+"""What an auxiliary head's loss counts (Zhao et al. 2017, arXiv 1612.01105, section 3.2)."""
+_SMOOTHING = 0.95
+"""Of the loss that is shown: the weight of what was."""
+
+
+@dataclass(slots=True)
+class Course:
+    """How far a run is; what a checkpoint holds beside tensors."""
+
+    batches: int = 0
+    """Done, of all epochs."""
+    epochs: int = 0
+    """Whole ones, validation included."""
+    best: float = -math.inf
+    """The best mIoU on validation."""
+    best_epoch: int = -1
+    loss_sum: float = 0.0
+    """Of the batches of the epoch that is not yet whole."""
+    shown_loss: float = math.nan
+    """The smoothed one."""
+    rows: tuple[EpochRow, ...] = ()
+
+    def add_loss(self, value: float) -> None:
+        """Count the loss of one more batch."""
+        self.loss_sum += value
+        first = math.isnan(self.shown_loss)
+        self.shown_loss = value if first else _SMOOTHING * self.shown_loss + (1 - _SMOOTHING) * value
+
+    def to_text(self) -> str:
+        """Return the course as JSON text."""
+        plain = {name: getattr(self, name) for name in self.__slots__ if name != "rows"}
+        return json.dumps(plain | {"rows": [row.to_json() for row in self.rows]})
+
+    @classmethod
+    def from_text(cls, text: str) -> Self:
+        """Return the course whose `to_text` this is."""
+        told = json.loads(text)
+        rows = tuple(_row(row) for row in told.pop("rows"))
+        return cls(**told, rows=rows)
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """Who is told what happens; every part may do nothing."""
+
+    batch: Callable[[Course, float], None] = lambda *_: None
+    """After each batch: the course and the learning rate."""
+    epoch: Callable[[EpochRow], None] = lambda _row: None
+    keep: Callable[[Learner], None] = lambda _learner: None
+    """Write a checkpoint."""
+    keep_best: Callable[[Learner], None] = lambda _learner: None
+    due: Callable[[], bool] = lambda: False
+    """Whether a checkpoint is due within an epoch."""
+    seen: Callable[[PreparedScene, Window, NDArray[np.uint8], NDArray[np.uint8]], None] = lambda *_: None
+    """Of validation: a scene, a window, the codes of the reference and of the network."""
+
+
+class Learner(pl.LightningModule):
+    """A network, its running average and the optimizer's state, and the loop's hooks in the order they are called."""
+
+    _channels: torch.Tensor
+    _gain: torch.Tensor
+    _bias: torch.Tensor
+
+    def __init__(self, plan: TrainingPlan, network: torch.nn.Module, lr: float, listener: Listener) -> None:
+        super().__init__()
+        self.plan = plan
+        self.lr = lr
+        self.network = network.to(memory_format=torch.channels_last)
+        self.averaged = average_of(network) if plan.recipe.average else None
+        self.course = Course()
+        self._listener = listener
+        self._loss = loss_of(plan.recipe.loss, plan.class_weights)
+        self._how = augmentation_of(plan.recipe.augmentation)
+        self._sampler = CropSampler(plan.train, plan.recipe.crop_px, plan.recipe.rare, plan.output_codes)
+        self._resumed: dict[str, Any] | None = None
+        self._scores: Scores | None = None
+        self._value = math.nan
+        self._begun_s = time.monotonic()
+        self.feed: Feed | None = None
+        channels = torch.full((256,), NODATA, dtype=torch.int64)
+        channels[torch.tensor(plan.output_codes)] = torch.arange(len(plan.output_codes))
+        self.register_buffer("_channels", channels, persistent=False)
+        gain, bias = plan.normalization.gain_bias()
+        low, high = plan.stretch
+        # from 0..1 of the stretch, where colours are changed, to what the network sees
+        self.register_buffer("_gain", torch.from_numpy(gain * (high - low))[:, None, None], persistent=False)
+        self.register_buffer("_bias", torch.from_numpy(gain * low + bias)[:, None, None], persistent=False)
+
+    @property
+    def kept(self) -> torch.nn.Module:
+        """The network that is validated and kept: the running average where there is one."""
+        return self.network if self.averaged is None else self.averaged
+
+    def state(self) -> dict[str, Any]:
+        """Return all that a run needs to go on, for `save_state`."""
+        optimizer = self.trainer.optimizers[0].state_dict()
+        return {
+            "course": self.course.to_text(),
+            "lr": self.lr,
+            "network": self.network.state_dict(),
+            "averaged": {} if self.averaged is None else self.averaged.state_dict(),
+            "optimizer": optimizer,
+        }
+
+    def go_on_from(self, state: dict[str, Any]) -> None:
+        """Take up what `state` returned; the optimizer's part when it is made."""
+        self.course = Course.from_text(state["course"])
+        self.network.load_state_dict(state["network"])
+        if self.averaged is not None:
+            self.averaged.load_state_dict(state["averaged"])
+        self._resumed = state["optimizer"]
+
+    # --- what Lightning asks for
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Make the optimizer, with the moments it had."""
+        optimizer = optimizer_of(self.plan.recipe, self.network, self.lr)
+        if self._resumed is not None:
+            optimizer.load_state_dict(self._resumed)
+            self._resumed = None
+        return optimizer
+
+    def train_dataloader(self) -> Feed:
+        """Read what is left of the epoch."""
+        self.feed = self._feed(self.course.batches, (self.course.epochs + 1) * self.plan.batches)
+        return self.feed
+
+    def val_dataloader(self) -> Sequence[int]:
+        """List the scenes that this device validates."""
+        return range(self.global_rank, len(self.plan.valid), self.trainer.world_size)
+
+    def on_train_epoch_start(self) -> None:
+        """Start the epoch's clock."""
+        self._scores, self._begun_s = None, time.monotonic()
+
+    def on_train_batch_start(self, batch: Batch, _index: int) -> None:
+        """Set the rate and the seed: both depend on the number of the batch alone."""
+        step = batch.number // self.plan.recipe.accumulate
+        lr = rate(self.plan.recipe, self.lr, step, self.plan.steps, self.plan.epoch_steps)
+        for group in self.trainer.optimizers[0].param_groups:
+            group["lr"] = lr
+        torch.manual_seed(_mixed(self.plan.recipe.seed, batch.number, self.global_rank))
+
+    def training_step(self, batch: Batch, _index: int) -> torch.Tensor:
+        """Return the loss of a batch. Raises TrainingError, before any weight is touched, if it is no number."""
+        image, targets = self.seen_by_network(batch)
+        loss = self.loss(self.network(image), targets)
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            raise TrainingError(
+                f"the loss is {value} at batch {batch.number % self.plan.batches} of epoch {self.course.epochs} "
+                f"({'; '.join(batch.places[:2])}{'; ...' * (len(batch.places) > 2)}); the weights before it are kept. "
+                "A smaller --lr, a --clip of 1 or --precision 32 may cure it; look at these places for values beyond "
+                "all sense"
+            )
+        self._value = value
+        return loss
+
+    def on_train_batch_end(self, _outputs: object, batch: Batch, _index: int) -> None:
+        """Average the weights, tell, and keep what is due."""
+        self.course.batches = batch.number + 1
+        within = self.course.batches % self.plan.batches
+        stepped = within % self.plan.recipe.accumulate == 0 or within == 0
+        if self.averaged is not None and stepped:
+            average_into(self.averaged, self.network, self.plan.recipe.average, self.course.batches)
+        self.course.add_loss(self._value)
+        lr = self.trainer.optimizers[0].param_groups[0]["lr"]
+        self.log("smoothed_loss", self.course.shown_loss, rank_zero_only=True)
+        self.log("lr", lr, rank_zero_only=True)
+        if self.global_rank == 0:
+            self._listener.batch(self.course, lr)
+            if stepped and within and self._listener.due():
+                self._listener.keep(self)
+
+    def validation_step(self, index: int, _batch: int) -> None:
+        """Map one scene with the weights that would be kept, where the epoch is one to be validated."""
+        epoch = self.course.epochs + 1
+        if epoch % self.plan.recipe.valid_every and epoch != self.plan.recipe.epochs:
+            return
+        engine = LiveEngine(self.kept.eval(), self.plan.normalization, len(self.plan.output_codes))
+        scores = score_scene(self.plan, engine, self.plan.valid[index], self._listener.seen)
+        self._scores = scores if self._scores is None else self._scores.merge(scores)
+
+    def on_train_epoch_end(self) -> None:
+        """Close the epoch: its row, the best weights, the checkpoint, and whether to stop early."""
+        scores = summed(self._scores, self)
+        row = self._row(scores)
+        self.course.epochs += 1
+        self.course.loss_sum = 0.0
+        self.course.rows = (*self.course.rows, row)
+        better = scores is not None and row.miou > self.course.best
+        if better:
+            self.course.best, self.course.best_epoch = row.miou, row.epoch
+        self._log(row)
+        if self.global_rank == 0:
+            if better:
+                self._listener.keep_best(self)
+            self._listener.keep(self)
+            self._listener.epoch(row)
+        patience = self.plan.recipe.patience
+        if patience is not None and self.course.best_epoch >= 0 and row.epoch - self.course.best_epoch >= patience:
+            self.trainer.should_stop = True
+
+    # --- parts of these
+
+    def batch(self, number: int) -> Batch:
+        """Draw one batch of the training."""
+        return self._feed(number, number + 1).draw(number)
+
+    def loss(self, answer: Any, targets: torch.Tensor) -> torch.Tensor:  # noqa: ANN401 - logits, or those of two heads
+        """Return the loss of what the network answers, logits (n,class,row,col), with an auxiliary head a pair."""
+        logits, *auxiliary = answer if isinstance(answer, tuple) else (answer,)
+        loss: torch.Tensor = self._loss(logits.float(), targets)
+        for further in auxiliary:
+            loss = loss + _AUXILIARY * self._loss(further.float(), targets)
+        return loss
+
+    def _feed(self, first: int, stop: int) -> Feed:
+        read_px = context_px(self._how, self.plan.recipe.crop_px)
+        margin_px = (read_px - self.plan.recipe.crop_px + 1) // 2
+        return Feed(self.plan, self._sampler, margin_px, first, stop, self.global_rank)
+
+    def seen_by_network(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the augmented, normalized image (n,band,row,col) and the channel numbers (n,row,col), 255 = ignore."""
+        low, high = self.plan.stretch
+        image = (batch.image.float() - low) / (high - low)
+        generator = torch.Generator().manual_seed(_mixed(self.plan.recipe.seed, batch.number, self.global_rank))
+        image, valid, codes = augment(
+            image,
+            batch.valid,
+            batch.codes,
+            self._how,
+            generator,
+            bands=self.plan.bands,
+            out_px=self.plan.recipe.crop_px,
+        )
+        normalized = torch.where(valid[:, None], image * self._gain + self._bias, 0.0)
+        return normalized.contiguous(memory_format=torch.channels_last), self._channels[codes.long()]
+
+    def _row(self, scores: Scores | None) -> EpochRow:
+        iou: dict[str, float] = {}
+        loss = miou = math.nan
+        if scores is not None and scores.matrix.total_px:
+            metrics = Metrics.of(scores.matrix)
+            iou = {each.name: each.iou for each in metrics.classes}
+            loss, miou = scores.loss, metrics.miou
+        return EpochRow(
+            epoch=self.course.epochs,
+            step=math.ceil(self.course.batches / self.plan.recipe.accumulate),
+            train_loss=self.course.loss_sum / self.plan.batches,
+            valid_loss=loss,
+            miou=miou,
+            iou=iou,
+            lr=self.trainer.optimizers[0].param_groups[0]["lr"],
+            seconds=time.monotonic() - self._begun_s,
+        )
+
+    def _log(self, row: EpochRow) -> None:
+        figures = {"train_loss": row.train_loss, "valid_loss": row.valid_loss, "miou": row.miou}
+        figures |= {f"iou/{name}": value for name, value in row.iou.items()}
+        for logger in self.trainer.loggers:
+            logger.log_metrics(
+                {name: value for name, value in figures.items() if not math.isnan(value)}, self.trainer.global_step
+            )
+
+
+def summed(scores: Scores | None, learner: Learner) -> Scores | None:
+    """Return the sum of what all devices counted; None where none did."""
+    parts: list[Scores | None] = [scores]
+    if learner.trainer.world_size > 1:
+        parts = [None] * learner.trainer.world_size
+        torch.distributed.all_gather_object(parts, scores)
+    counted = [part for part in parts if part is not None]
+    return functools.reduce(Scores.merge, counted) if counted else None
+
+
+def _mixed(*numbers: int) -> int:
+    """Return one seed of several numbers."""
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+def _row(told: dict[str, Any]) -> EpochRow:
+    numbers: dict[str, Any] = {
+        name: math.nan if value is None else value for name, value in told.items() if name != "iou"
+    }
+    return EpochRow(**numbers, iou={name: math.nan if iou is None else iou for name, iou in told["iou"].items()})

@@ -1,0 +1,217 @@
+"""Every knob of a training as one value."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, Self, get_args, get_type_hints
+
+from geoseg.errors import UsageError
+from geoseg.model.card import frozen_text
+
+OPTIMIZERS = ("adam", "adamw", "rmsprop", "sgd")
+SCHEDULES = ("constant", "step", "multi-step", "cyclic", "exp-range", "one-cycle", "cosine")
+NORMS = ("batch", "group", "frozen")
+NORMALIZATIONS = ("auto", "dataset", "imagenet", "model")
+PRECISIONS = ("auto", "32", "bf16", "16")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """The knobs of a training; the values here are the recipe `default`, and docs/recipes.md has their reasons.
+
+    Raises UsageError for a knob out of its range.
+    """
+
+    # --- the network
+    architecture: str = "FPN"
+    encoder: str | None = "timm-mobilenetv3_small_100"
+    """None: the architecture has none, or its own."""
+    arguments_text: str = '{"decoder_pyramid_channels": 64, "decoder_segmentation_channels": 32}'
+    """Further arguments of the architecture, as JSON text."""
+    encoder_weights: str | None = None
+    """Pretrained weights of the encoder, fetched once: imagenet, noisy-student, ..."""
+    init: str | None = "demo"
+    """A bundle to start from: "demo" is the one geoseg ships; of another architecture nothing is taken."""
+    norm: str = "batch"
+    """batch; group: in its place, for batches of one to four; frozen: batch norm as it was pretrained."""
+
+    # --- what it sees
+    gsd_m: float | None = 1.0
+    """Imagery is resampled to so many metres a pixel; None: as it is."""
+    size_px: int | None = None
+    """The long side of each scene is resampled to so many pixels; gsd_m does not count then."""
+    crop_px: int = 384
+    rare: float = 0.5
+    """0: each pixel is as likely in a crop; 1: each class is as likely in a crop's centre."""
+    augmentation: str = "default"
+    """Operations and their probabilities; see `geoseg.training.augmentation`."""
+    normalization: str = "auto"
+    """dataset: mean and std of the training scenes; imagenet: those its weights want; model: those of `init`; auto."""
+    ignore: tuple[str, ...] = ("unknown",)
+    """Classes that are not learnt and never count."""
+
+    # --- how it learns
+    loss: str = "cross-entropy + 0.5 dice"
+    """A sum of losses; see `geoseg.training.losses`."""
+    weights: str = "none"
+    """Of the classes in the loss: none, auto, or numbers in the order of the legend."""
+    optimizer: str = "adamw"
+    lr: float | None = 1e-3
+    """None: found by a sweep before the training."""
+    weight_decay: float = 0.01
+    momentum: float = 0.9
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
+    amsgrad: bool = False
+    schedule: str = "cosine"
+    warmup: float = 0.05
+    """Share of all steps in which the rate rises; of the schedules cosine and one-cycle."""
+    step_epochs: int = 10
+    """Epochs between the steps of `step`, and of half a cycle of `cyclic` and `exp-range`."""
+    milestones: tuple[int, ...] = ()
+    """Epochs at which `multi-step` steps."""
+    gamma: float = 0.1
+    """A step's factor; of `exp-range` the factor of each further cycle."""
+    floor: float = 0.0
+    """The lowest rate of cosine, one-cycle and the cycles, as a share of lr."""
+    batch_size: int | None = 8
+    """None: as many as the memory holds, by an estimate."""
+    accumulate: int = 1
+    """Batches whose gradients are added for one step."""
+    epochs: int = 40
+    batches: int | None = None
+    """Batches of an epoch; None: as many as show each training pixel about once."""
+    clip: float = 2.0
+    """The largest norm of the gradients; 0: no limit."""
+    average: float = 0.99
+    """Decay a step of the running average of the weights, which is what is validated and kept; 0: none."""
+    precision: str = "auto"
+    """auto: bf16 where the device has it, else 32 bits."""
+    patience: int | None = None
+    """Epochs without a better mIoU after which to stop; None: never."""
+    valid_every: int = 1
+    """Epochs from one validation to the next."""
+    seed: int = 21
+
+    # --- what is kept
+    window_px: int | None = None
+    """Of the bundle; None: 512, or the crop where that is larger."""
+
+    def __post_init__(self) -> None:
+        for name, choices in (
+            ("optimizer", OPTIMIZERS),
+            ("schedule", SCHEDULES),
+            ("norm", NORMS),
+            ("normalization", NORMALIZATIONS),
+            ("precision", PRECISIONS),
+        ):
+            if getattr(self, name) not in choices:
+                raise UsageError(f"{_said(name)} must be one of {', '.join(choices)}, got {getattr(self, name)!r}")
+        for name, (low, high) in _RANGES.items():
+            value = getattr(self, name)
+            numbers = value if isinstance(value, tuple) else () if value is None else (value,)
+            if not all(math.isfinite(number) and low <= number <= high for number in numbers):
+                raise UsageError(f"{_said(name)} must be {low:g} to {high:g}, got {value}")
+        if not isinstance(self.arguments, dict):
+            raise UsageError(f"the architecture's arguments are a JSON object, got {self.arguments_text:.80}")
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """A fresh copy of the architecture's arguments but the encoder."""
+        try:
+            arguments: dict[str, Any] = json.loads(self.arguments_text)
+        except ValueError as fault:
+            raise UsageError(
+                f"the architecture's arguments are a JSON object, got {self.arguments_text:.80}: {fault}"
+            ) from None
+        return arguments
+
+    def changed(self, **knobs: Any) -> Self:  # noqa: ANN401 - as many types as knobs
+        """Return the recipe with other knobs; UsageError, with the names there are, for one it has not."""
+        unknown = sorted(set(knobs) - set(KNOBS))
+        if unknown:
+            raise UsageError(f"a recipe has no knob {unknown[0]!r}; it has {', '.join(KNOBS)}")
+        return replace(self, **knobs)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values."""
+        plain = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+        return plain | {"arguments": self.arguments} if plain.pop("arguments_text") else plain
+
+    @classmethod
+    def from_json(cls, plain: dict[str, Any], base: Recipe | None = None) -> Recipe:
+        """Return `base` (the defaults) with the knobs given as plain values; UsageError for what is none."""
+        knobs = dict(plain)
+        if "arguments" in knobs:
+            knobs["arguments_text"] = frozen_text(knobs.pop("arguments"), "arguments")
+        return (base or cls()).changed(**{name: _typed(name, value) for name, value in knobs.items()})
+
+    def meaning(self) -> dict[str, Any]:
+        """Return plain values that differ whenever the weights would.
+
+        The batch may be cut into smaller ones whose gradients are added: a run that did not fit can so go on.
+        """
+        plain = self.to_json()
+        accumulate = plain.pop("accumulate")
+        if self.batch_size is not None:
+            plain["batch_size"] = self.batch_size * accumulate
+        return plain
+
+
+KNOBS = tuple(field.name for field in fields(Recipe))
+_RANGES = {
+    "gsd_m": (1e-3, 1e5),
+    "size_px": (16, 1_000_000),
+    "crop_px": (16, 16_384),
+    "rare": (0, 1),
+    "lr": (1e-9, 100),
+    "weight_decay": (0, 10),
+    "momentum": (0, 0.9999),
+    "betas": (0, 0.99999),
+    "eps": (1e-16, 1),
+    "warmup": (0, 0.9),
+    "step_epochs": (1, 100_000),
+    "milestones": (1, 1_000_000),
+    "gamma": (1e-6, 1),
+    "floor": (0, 1),
+    "batch_size": (1, 65_536),
+    "accumulate": (1, 65_536),
+    "epochs": (1, 1_000_000),
+    "batches": (1, 10_000_000),
+    "clip": (0, 1e9),
+    "average": (0, 0.99999),
+    "patience": (1, 1_000_000),
+    "valid_every": (1, 1_000_000),
+    "seed": (0, 2**31 - 1),
+    "window_px": (16, 16_384),
+}
+
+
+def _typed(name: str, value: object) -> Any:  # noqa: ANN401 - as many types as knobs
+    """Return a plain value as its knob holds it; UsageError if that is another type."""
+    if name not in KNOBS:
+        return value  # `changed` says which there are
+    wanted = get_type_hints(Recipe)[name]
+    kinds = get_args(wanted) or (wanted,)
+    if isinstance(value, list) and any(str(kind).startswith("tuple") for kind in (wanted, *kinds)):
+        return tuple(value)
+    if value is None and type(None) in kinds:
+        return None
+    if isinstance(value, int) and not isinstance(value, bool) and float in kinds:
+        return float(value)
+    if isinstance(value, tuple) or type(value) in kinds:
+        return value
+    raise UsageError(f"{_said(name)} must be {' or '.join(_kind(kind) for kind in kinds)}, got {value!r:.60}")
+
+
+def _kind(kind: object) -> str:
+    return "null" if kind is type(None) else getattr(kind, "__name__", str(kind))
+
+
+def _said(name: str) -> str:
+    """Return a knob as the command line writes it."""
+    return {"gsd_m": "gsd", "size_px": "size", "crop_px": "crop", "window_px": "window"}.get(
+        name, name.replace("_", "-")
+    )

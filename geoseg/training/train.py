@@ -1,0 +1,198 @@
+"""The verb: labelled scenes in, a bundle out."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from geoseg.dataset.dataset import DEFAULT_TOLERANCE, Dataset, open_dataset
+from geoseg.dataset.split import split
+from geoseg.errors import OutputError
+from geoseg.evaluation.report import check_folder
+from geoseg.legend import Legend
+from geoseg.model.bundle import ModelBundle
+from geoseg.model.cache import cache_folder
+from geoseg.model.device import choose_device
+from geoseg.progress import Progress
+from geoseg.raster.durable import probe_writable
+from geoseg.training.batch_size import batch_size
+from geoseg.training.checkpoint import load_state, save_state
+from geoseg.training.finish import finish
+from geoseg.training.fit import fit
+from geoseg.training.folder import RunFolder, open_folder
+from geoseg.training.history import write_history
+from geoseg.training.learner import Course, Learner, Listener
+from geoseg.training.plan import TrainingPlan
+from geoseg.training.planning import plan_training
+from geoseg.training.recipe import Recipe
+from geoseg.training.recipes import recipe_named
+from geoseg.training.start import start_network
+from geoseg.training.sweep import sweep
+from geoseg.training.table import Table
+from geoseg.training.told import TrainingProgress
+
+StrPath = str | os.PathLike[str]
+Says = Callable[[str], None]
+DEFAULT_CHECKPOINT_MINUTES = 5.0
+
+
+def train(  # noqa: PLR0913 - the knobs of the verb
+    data: StrPath | Dataset,
+    out: StrPath,
+    report: StrPath | None = None,
+    *,
+    recipe: str | Recipe = "default",
+    labels: StrPath | None = None,
+    column: str | None = None,
+    legend: StrPath | Legend | None = None,
+    bands: Sequence[int | str] | None = None,
+    data_gsd_m: float | None = None,
+    tolerance: float = DEFAULT_TOLERANCE,
+    split_rule: str | None = None,
+    cache: StrPath | None = None,
+    device: str = "auto",
+    devices: int = 1,
+    threads: int | None = None,
+    checkpoint_minutes: float = DEFAULT_CHECKPOINT_MINUTES,
+    wandb: bool = False,
+    overwrite: bool = False,
+    progress: Callable[[TrainingProgress], None] | None = None,
+    decoding: Callable[[Progress], None] | None = None,
+    announce: Says | None = None,
+    **knobs: Any,  # noqa: ANN401 - those of a recipe
+) -> ModelBundle:
+    """Train a network on labelled scenes and write it as a bundle; the same call after a crash goes on.
+
+    `data`: what `open_dataset` takes, with `labels`, `column`, `legend`, `bands`, `data_gsd_m`, `tolerance`; or an open
+    one. `split_rule`: see `split`. `recipe` and any knob of `Recipe` say what is learnt and how. Scenes are decoded
+    once to `cache`. Beside `out` a folder `OUT.training` holds checkpoints, written after each epoch and every
+    `checkpoint_minutes`, a history and TensorBoard's logs; the checkpoints go when the bundle is there. The weights of
+    the best epoch on validation are kept, with the temperature that makes their confidence honest there. `report`: a
+    folder to be made, with curves, figures and the crops that are most wrong.
+
+    `device`: auto, cpu, mps, cuda or cuda:N; `devices`: so many of them; `threads`: of the CPU. `progress` is called
+    after each batch, `decoding` while scenes are decoded, `announce` with lines for the user.
+
+    Raises UsageError, SceneError, ModelError, OutputError for what cannot be right; TrainingError when the loss is no
+    number or a batch does not fit, ResumeError when an unfinished training of another kind lies beside `out`.
+    """
+    say = announce or (lambda _line: None)
+    target = _check_target(out, overwrite=overwrite)
+    folder_of_report = None if report is None else check_folder(report, overwrite=overwrite)
+    chosen = (recipe if isinstance(recipe, Recipe) else recipe_named(recipe)).changed(**knobs)
+    where = _device(device)
+    if threads is not None:
+        torch.set_num_threads(threads)
+    dataset = data if isinstance(data, Dataset) else open_dataset(
+        data, legend=legend, bands=bands, gsd_m=data_gsd_m, labels=labels, column=column, tolerance=tolerance
+    )  # fmt: skip
+    for note in dataset.notes:
+        say(note)
+    parts = split(dataset, split_rule, seed=chosen.seed)
+    say(
+        f"{dataset.name}: {len(parts.train)} to train on, {len(parts.valid)} to validate, {len(parts.test)} kept apart "
+        f"({parts.name})"
+    )
+    meaning = {**chosen.meaning(), "data set": dataset.digest, "split": parts.digest}
+    with open_folder(target, meaning, start_over=overwrite) as folder:
+        stored = Path(cache) if cache is not None else cache_folder() / "scenes"
+        plan = plan_training(dataset, parts, chosen, stored, say, progress=decoding)
+        network = start_network(plan, say)
+        plan = _sized(plan, network, where, say)
+        run = _Run(plan, folder, checkpoint_minutes, progress, say)
+        learner = run.learner(network, where)
+        fit(learner, where, devices, folder.path, wandb=wandb)
+        bundle = finish(learner, folder, target, folder_of_report, overwrite=overwrite, say=say)
+        folder.finish()
+    return bundle
+
+
+def _check_target(out: StrPath, *, overwrite: bool) -> Path:
+    path = probe_writable(out)
+    if path.suffix != ".safetensors":
+        raise OutputError(
+            f"a bundle is a .safetensors file, got {path}; name it {path.with_suffix('.safetensors').name}"
+        )
+    if path.exists() and not overwrite:
+        raise OutputError(f"{path} exists; choose another --out, or replace it with --overwrite")
+    return path
+
+
+def _device(wanted: str) -> str:
+    """Return cpu, mps or cuda:N for what the user asked; ONNX Runtime does not learn."""
+    found = choose_device(wanted)
+    return "cpu" if found in {"onnx", "torch-cpu"} else found
+
+
+def _sized(plan: TrainingPlan, network: torch.nn.Module, device: str, say: Says) -> TrainingPlan:
+    """Return the plan with the batch that was asked for, or as large a one as is likely to fit."""
+    if plan.recipe.batch_size is not None:
+        return plan
+    size = batch_size(plan, network, device)
+    batches = plan.recipe.batches or max(1, round(plan.batches * plan.batch_size / size))
+    say(f"batches of {size} crops should fit the memory")
+    return replace(plan, batch_size=size, batches=batches)
+
+
+class _Run:
+    """One run: what it keeps, and whom it tells."""
+
+    def __init__(
+        self,
+        plan: TrainingPlan,
+        folder: RunFolder,
+        checkpoint_minutes: float,
+        progress: Callable[[TrainingProgress], None] | None,
+        say: Says,
+    ) -> None:
+        self._plan = plan
+        self._folder = folder
+        self._every_s = 60 * checkpoint_minutes
+        self._progress = progress
+        self._say = say
+        self._table = Table(plan)
+        self._kept_s = self._begun_s = time.monotonic()
+        self._begun_at = 0
+
+    def learner(self, network: torch.nn.Module, device: str) -> Learner:
+        """Return the learner at its beginning, or where an equal run stopped."""
+        state = load_state(self._folder.last)
+        listener = Listener(batch=self._tell, epoch=self._row, keep=self._keep, keep_best=self._best, due=self._due)
+        learner = Learner(self._plan, network, state["lr"] if state else self._plan.recipe.lr or 0.0, listener)
+        if state is not None:
+            learner.go_on_from(state)
+            self._begun_at = learner.course.batches
+            self._say(f"goes on at batch {learner.course.batches} of {self._plan.total_batches}")
+        elif self._plan.recipe.lr is None:
+            learner.lr = sweep(learner, device)
+            self._say(f"learning rate {learner.lr:g}, where the loss falls steepest")
+        for line in self._table.heading():
+            self._say(line)
+        for row in learner.course.rows:
+            self._say(self._table.line(row))
+        return learner
+
+    def _tell(self, course: Course, lr: float) -> None:
+        if self._progress is not None:
+            seconds = time.monotonic() - self._begun_s
+            self._progress(TrainingProgress.of(self._plan, course, lr, seconds, self._begun_at))
+
+    def _row(self, row: Any) -> None:  # noqa: ANN401 - an EpochRow
+        self._say(self._table.line(row))
+
+    def _due(self) -> bool:
+        return time.monotonic() - self._kept_s >= self._every_s
+
+    def _keep(self, learner: Learner) -> None:
+        save_state(self._folder.last, learner.state())
+        write_history(self._folder.history, learner.course.rows)
+        self._kept_s = time.monotonic()
+
+    def _best(self, learner: Learner) -> None:
+        save_state(self._folder.best, {"weights": learner.kept.state_dict(), "course": learner.course.to_text()})

@@ -1,0 +1,111 @@
+"""How well the network does on scenes it does not learn from: whole scenes, stitched as predict does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geoseg.dataset.prepared import PreparedScene
+from geoseg.evaluation.calibration import Calibration
+from geoseg.evaluation.confusion import ConfusionMatrix
+from geoseg.inference.accumulate import most_probable
+from geoseg.inference.blend import DEFAULT_BLEND
+from geoseg.inference.tile import Mapping, blended
+from geoseg.legend import Legend
+from geoseg.model.engines import Engine
+from geoseg.raster.scene import Patch
+from geoseg.raster.windows import Window, WindowGrid
+from geoseg.training.plan import TrainingPlan
+
+_LEAST_PROBABILITY = 1e-7
+"""Where the network is wholly sure and wrong: the loss stays finite."""
+
+Seen = Callable[[PreparedScene, Window, NDArray[np.uint8], NDArray[np.uint8]], None]
+"""Called with a scene, a window of it, the codes of the reference and of the network, each (row, col)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """Counts over scenes; they are added, never averaged."""
+
+    matrix: ConfusionMatrix
+    calibration: Calibration = field(default_factory=Calibration.empty)
+    loss_sum: float = 0.0
+    """Negative log-likelihood of all pixels."""
+
+    @classmethod
+    def empty(cls, legend: Legend, output_codes: tuple[int, ...]) -> Self:
+        """Return scores without a pixel, of the classes that are learnt."""
+        return cls(ConfusionMatrix.of_legend(legend).without(set(legend.codes) - set(output_codes)))
+
+    def merge(self, other: Scores) -> Self:
+        """Return the sum of two."""
+        return type(self)(
+            self.matrix.merge(other.matrix),
+            self.calibration.merge(other.calibration),
+            self.loss_sum + other.loss_sum,
+        )
+
+    @property
+    def loss(self) -> float:
+        """The mean cross-entropy of a pixel."""
+        return self.loss_sum / self.matrix.total_px if self.matrix.total_px else float("nan")
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """A prepared scene as what can be mapped."""
+
+    scene: PreparedScene
+
+    @property
+    def path(self) -> str:
+        return self.scene.id
+
+    def read(self, window: Window) -> Patch:
+        return self.scene.read(window)
+
+
+def score_scene(
+    plan: TrainingPlan, engine: Engine, scene: PreparedScene, seen: Seen = lambda *_: None, *, batch_size: int = 4
+) -> Scores:
+    """Map the areas of a scene and count every pixel whose class is learnt. Raises SceneError."""
+    scores = Scores.empty(plan.legend, plan.output_codes)
+    grid = WindowGrid(*scene.shape, plan.window_px, plan.overlap_px)
+    mapping = Mapping(_Source(scene), grid, DEFAULT_BLEND, batch_size, plan.output_codes)
+    for area in scene.areas:
+        for window, probabilities, valid in blended(mapping, engine, area):
+            counted, predicted = _count(plan, engine, scene.codes(window), probabilities, valid)
+            scores = scores.merge(counted)
+            seen(scene, window, scene.codes(window), predicted)
+    return scores
+
+
+def _count(
+    plan: TrainingPlan,
+    engine: Engine,
+    codes: NDArray[np.uint8],
+    probabilities: Any,  # noqa: ANN401 - an engine's own kind of array
+    valid: NDArray[np.bool_],
+) -> tuple[Scores, NDArray[np.uint8]]:
+    """Return the scores of some pixels, and the codes (row, col) that the network gives them."""
+    channel, best = (engine.download(part) for part in most_probable(engine, probabilities))
+    learnt = np.asarray(plan.output_codes, np.uint8)
+    predicted = learnt[channel]
+    counted = valid & np.isin(codes, learnt)
+    if not counted.any():
+        return Scores.empty(plan.legend, plan.output_codes), predicted
+    truth = codes[counted]
+    channels = np.zeros(256, np.int64)
+    channels[learnt] = np.arange(len(learnt))
+    of_truth = engine.download(probabilities)[:, counted][channels[truth], np.arange(len(truth))]
+    confidence = np.clip(best[counted].astype(np.float64), 0, 1)  # sums of weights end a hair above 1
+    return Scores(
+        Scores.empty(plan.legend, plan.output_codes).matrix.add(truth, predicted[counted]),
+        Calibration.from_arrays(confidence, predicted[counted] == truth),
+        float(-np.log(np.maximum(of_truth, _LEAST_PROBABILITY, dtype=np.float64)).sum()),
+    ), predicted
