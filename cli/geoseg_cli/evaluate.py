@@ -7,13 +7,14 @@ from typing import Any
 
 import click
 
+from geoseg_cli import values
 from geoseg_cli.interrupt import InterruptedRunError, termination_interrupts
 from geoseg_cli.progress import ProgressBar
 from geoseg_cli.quick import quick_start
 from geoseg_cli.say import say
 
 
-@click.command(short_help="How good a map is, against what is true.")
+@click.command(short_help="How good a map, or a model, is, against what is true.")
 @click.argument("landcover")
 @click.argument("reference", required=False)
 @click.option(
@@ -36,7 +37,8 @@ from geoseg_cli.say import say
 @click.option(
     "--column",
     metavar="NAME",
-    help="The sample's column that holds the class, by name or code. [default: the only one]",
+    help="The column that holds the class, by name or code: the sample's, or that of polygons of a data set. "
+    "[default: the only one]",
 )
 @click.option(
     "--classes",
@@ -52,8 +54,8 @@ from geoseg_cli.say import say
 @click.option(
     "--legend",
     metavar="FILE",
-    help="Names of the map's codes (and of the reference's, if it has none): .json, .csv, .qml or .clr. "
-    "[default: the map's own]",
+    help="Names of the map's codes (and of the reference's, if it has none), or the classes of a data set: "
+    ".json, .csv, .qml or .clr. [default: their own]",
 )
 @click.option("--reference-legend", metavar="FILE", help="Names of the reference's codes. [default: its own]")
 @click.option(
@@ -61,16 +63,55 @@ from geoseg_cli.say import say
     metavar="TIF",
     help="A raster on the map's grid, as predict --confidence writes it: for the calibration error.",
 )
+@click.option("--split", metavar="PART", help="Of a data set: test, train, valid or all. [default: test]")
+@click.option(
+    "--split-rule",
+    metavar="RULE",
+    help="How it is split: published, random:0.8, blocks:0.2, folders, or a file of ids. "
+    "[default: as the model's training did, else as training would]",
+)
+@click.option(
+    "--labels",
+    metavar="PATH",
+    help="Labels of a data set that lie elsewhere: a raster of classes, a picture of their colours, or polygons.",
+)
+@click.option(
+    "--bands",
+    type=values.bands,
+    metavar="B,B,B",
+    help="Bands of a data set for the model, by number from 1 or by name. [default: by name, else in order]",
+)
+@click.option(
+    "--scale",
+    type=values.scale,
+    metavar="LOW,HIGH",
+    help="Stored values of a data set that mean black and white to the model. [default: as the model was trained]",
+)
+@click.option("--gsd", "gsd_m", type=float, metavar="M", help="Metres a pixel of scenes that do not say.")
+@click.option("--tolerance", type=float, metavar="SHARE", help="Stray colours that are ignored. [default: 0.001]")
+@click.option("--window", type=int, metavar="PX", help="Side of the squares the network sees. [default: the model's]")
+@click.option(
+    "--overlap", type=int, metavar="PX", help="Pixels that neighbouring windows share. [default: the model's]"
+)
+@click.option("--blend", metavar="NAME", help="How windows are weighted: hann, linear, gaussian, mean or crop.")
+@click.option("--tta", type=int, metavar="N", help="Mean over 1, 2, 4 or 8 symmetries of the square. [default: 1]")
+@click.option("--batch-size", type=int, metavar="N", help="Windows the network sees at once.")
+@click.option("--device", metavar="NAME", help="auto, cpu, cuda, cuda:1, mps, onnx or torch-cpu. [default: auto]")
 @click.option("--json", "as_json", is_flag=True, help="Print all figures as JSON, for programs.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing report.")
 @click.option("--quiet", "-q", is_flag=True, help="No report on the screen; only warnings and errors.")
 def evaluate(landcover: str, reference: str | None, *, as_json: bool, quiet: bool, **given: Any) -> None:  # noqa: ANN401
-    """Compare the map LANDCOVER with the raster REFERENCE, or with a --sample of points.
+    r"""Compare the map LANDCOVER with the raster REFERENCE, or with a --sample of points.
 
     REFERENCE may have any grid, CRS and codes: it is warped by nearest neighbour, and its classes are matched by name
     where both rasters have names, else by code. Nodata of either never counts.
 
-    Example: geoseg evaluate landcover.tif reference.tif --report report/ --areas
+    Or examine a model: LANDCOVER is a .safetensors bundle and REFERENCE a data set, such as a folder in the DeepGlobe
+    layout or one with images/ and labels/. Its scenes are mapped as geoseg predict maps them.
+
+    \b
+    Examples: geoseg evaluate landcover.tif reference.tif --report report/ --areas
+              geoseg evaluate model.safetensors deepglobe/ --split test --report report/
     """
     knobs = {name: value for name, value in given.items() if value not in (None, False, ())}
     with quick_start():

@@ -24,8 +24,8 @@ def draw_calibration(calibration: Calibration, target: Path) -> None:
     above.bar(middles[filled], right, width * 0.94, color=_RIGHT, label="how often right", zorder=2)
     above.plot(sure, right, "o", color="0.15", markersize=4, zorder=4)
     above.bar(
-        middles[filled], sure - right, width * 0.94, bottom=right, color=_SURE, alpha=0.28, hatch="//",
-        edgecolor=_SURE, linewidth=0, label="gap to its confidence", zorder=1.5,
+        middles[filled], sure - right, width * 0.94, bottom=right, color=_SURE, alpha=0.4, hatch="//",
+        edgecolor=_SURE, linewidth=0, label="gap to its confidence", zorder=2.5,
     )  # fmt: skip
     above.set(xlim=(0, 1), ylim=(0, 1), ylabel="share of pixels that are right")
     above.set_title(f"expected calibration error {calibration.error:.3f}", fontsize=11, loc="left")

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import warnings
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Any, Self, Unpack
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from geoseg.evaluation.count import Pair, count
 from geoseg.evaluation.evaluation import Evaluation
 from geoseg.evaluation.ground import Ground
 from geoseg.evaluation.matching import Classes, Matching
+from geoseg.evaluation.model_knobs import ModelKnobs, is_model
 from geoseg.evaluation.placing import place
 from geoseg.evaluation.report import check_folder, write_report
 from geoseg.evaluation.sample import Sample
@@ -36,6 +37,10 @@ from geoseg.vector.class_raster import ClassRaster
 from geoseg.vector.surface import stretch_note
 from geoseg.vector.zonal import open_confidence
 
+if TYPE_CHECKING:
+    from geoseg.dataset.dataset import Dataset
+    from geoseg.model.bundle import ModelBundle
+
 StrPath = str | os.PathLike[str]
 Names = StrPath | Legend | Nomenclature
 Says = Callable[[str], None]
@@ -51,8 +56,8 @@ _ALIKE = (
 
 
 def evaluate(  # noqa: PLR0913 - the knobs of the verb
-    landcover: StrPath,
-    reference: StrPath | None = None,
+    landcover: StrPath | ModelBundle,
+    reference: StrPath | Dataset | None = None,
     report: StrPath | None = None,
     *,
     areas: bool = False,
@@ -67,8 +72,13 @@ def evaluate(  # noqa: PLR0913 - the knobs of the verb
     threads: int | None = None,
     progress: Callable[[Progress], None] | None = None,
     announce: Says | None = None,
+    **knobs: Unpack[ModelKnobs],
 ) -> Evaluation:
     """Compare a map with a reference raster, or with a sample of points, and return all figures.
+
+    Where the first is a model (a bundle or its path) and the second a data set (or its path), the scenes of a `split`
+    are mapped as `predict` maps them and compared with their labels; then `report`, `ignore`, `legend` and `column`
+    (those of the labels) and the ModelKnobs count. All else is of two rasters.
 
     `reference`: a raster of classes on any grid; on another than the map's it is warped by nearest neighbour as it is
     read. Classes are matched by name where both have names, else by code; `legend` names those of the map (and of a
@@ -88,6 +98,16 @@ def evaluate(  # noqa: PLR0913 - the knobs of the verb
     be read or compared, OutputError when the report cannot be written.
     """
     say = announce or (lambda _line: None)
+    if unknown := set(knobs) - set(ModelKnobs.__annotations__):
+        raise TypeError(f"evaluate() got an unexpected keyword argument {min(unknown)!r}")
+    if not isinstance(landcover, str | os.PathLike) or is_model(landcover):
+        of_maps = {"areas": areas or None, "sample": sample, "classes": classes, "confidence": confidence}
+        _refuse(of_maps | {"reference_legend": reference_legend, "threads": threads}, "maps", "the first is a model")
+        shared = {"report": report, "ignore": ignore, "legend": legend, "column": column, "overwrite": overwrite}
+        return _examine(landcover, reference, {**shared, "progress": progress, "announce": announce, **knobs})
+    _refuse(knobs, "models", f"{landcover} is no .safetensors bundle")
+    if not isinstance(reference, str | os.PathLike | None):
+        raise UsageError("a map is evaluated against a raster, got a data set; give its label raster")
     _check(reference, sample, column, confidence, areas=areas)
     target = None if report is None else check_folder(report, overwrite=overwrite)
     points = None if sample is None else Sample.read(sample, column)
@@ -206,6 +226,24 @@ class _Run:
         population = places.map_sums({code: float(px) for code, px in tally.by_map_code().items()}).astype(np.int64)
         sample = confusion(tally, matching, places)
         return Areas.of(sample, mapped, unit=ground.unit, weights=weights, population=population)
+
+
+def _examine(model: object, data: object, knobs: dict[str, Any]) -> Evaluation:
+    """Evaluate a model; without data there is nothing to do it on."""
+    if data is None:
+        raise UsageError("a model is evaluated on a data set; give its folder after the model")
+    # two rasters need neither Dask nor an engine, and a command lives a second
+    from geoseg.evaluation.model_verb import evaluate_model  # noqa: PLC0415
+
+    return evaluate_model(model, data, **knobs)  # type: ignore[arg-type] # checked where they are used
+
+
+def _refuse(given: Mapping[str, object], whose: str, why: str) -> None:
+    """Raise UsageError for options of the other kind of evaluation."""
+    names = [f"--{name.replace('_', '-')}" for name, value in given.items() if value is not None]
+    if names:
+        verb = "is" if len(names) == 1 else "are"
+        raise UsageError(f"{', '.join(names)} {verb} for {whose}, and {why}; leave it out")
 
 
 def _check(

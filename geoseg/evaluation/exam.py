@@ -61,7 +61,7 @@ def examine(  # noqa: PLR0913 - the knobs of the verb
     batch_size: int | None = None,
     window: int | None = None,
     overlap: int | None = None,
-    blend: str = DEFAULT_BLEND,
+    blend: str | None = None,
     tta: int = 1,
     scale: Scale | None = None,
     ignore: str | Sequence[str | int] | None = None,
@@ -129,11 +129,15 @@ def _notes(
         yield f"{model.name} never says {', '.join(unlearnt)}: it has no channel for it"
 
 
-def _counter(model: ModelBundle, matching: Matching, window: int | None, overlap: int | None, blend: str) -> Counter:
+def _counter(
+    model: ModelBundle, matching: Matching, window: int | None, overlap: int | None, blend: str | None
+) -> Counter:
     window_px = model.window_px if window is None else window
     usual = model.overlap_px if window is None else default_overlap(window_px)
     overlap_px = usual if overlap is None else overlap
-    return Counter(window_px, overlap_px, check_blend(blend), CPU_BATCH, model.output_codes, matching, model.name)
+    return Counter(
+        window_px, overlap_px, check_blend(blend or DEFAULT_BLEND), CPU_BATCH, model.output_codes, matching, model.name
+    )
 
 
 def _prepared(  # noqa: PLR0913, PLR0917 - one step of the verb

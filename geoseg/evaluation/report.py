@@ -92,8 +92,10 @@ def _fill(folder: Path, files: Mapping[str, str | Draw], announce: Callable[[str
         others = len(undrawn) - 1
         announce(undrawn[0].replace(" needs ", f" and {others} more need ", 1) if others else undrawn[0])
     for inner in {(folder / name).parent for name in files}:
-        if inner.is_dir():
+        if any(inner.iterdir()):
             sync_folder(inner)
+        else:  # nothing was drawn there
+            inner.rmdir()
 
 
 def _put(made: Path, target: Path) -> None:

@@ -58,11 +58,9 @@ def _mark_best(axes: Any, history: Sequence[EpochRow]) -> None:  # noqa: ANN401 
     if best is None or math.isnan(best.miou):
         return
     axes.plot(best.epoch + 1, best.miou, "o", color=_LIGHT, markersize=8, fillstyle="none", markeredgewidth=2)
-    late = best.epoch + 1 > (history[0].epoch + history[-1].epoch + 2) / 2
-    axes.annotate(
-        f"best: {best.miou:.4f}, epoch {best.epoch + 1}", (best.epoch + 1, best.miou),
-        xytext=(-8 if late else 8, -16), textcoords="offset points", ha="right" if late else "left",
-        fontsize=9, color=_LIGHT,
+    axes.text(
+        0.98, 0.05, f"best: {best.miou:.4f}, epoch {best.epoch + 1}", transform=axes.transAxes, ha="right",
+        fontsize=10, color=_LIGHT,
     )  # fmt: skip
 
 

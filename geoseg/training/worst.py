@@ -16,7 +16,7 @@ from geoseg.raster.windows import Window, tiles
 
 KEPT = 6
 CROP_PX = 256
-LEAST_SHARE = 0.03
+LEAST_SHARE = 0.08
 """Of a whole crop: a class with fewer pixels in it is no example of how that class looks."""
 _SHOWN_BANDS = 3
 

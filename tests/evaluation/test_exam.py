@@ -1,0 +1,332 @@
+"""An examination counts what predict would map, every pixel of the labels once, and says what spoils it."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rasterio
+from affine import Affine
+from numpy.typing import NDArray
+from sklearn.metrics import confusion_matrix, jaccard_score
+
+import geoseg
+from geoseg.dataset.area import Area
+from geoseg.dataset.dataset import Dataset, open_dataset
+from geoseg.dataset.prepared import prepare
+from geoseg.dataset.split import split
+from geoseg.errors import GeosegWarning, SceneError, UsageError
+from geoseg.evaluation import labelled
+from geoseg.evaluation.calibration import Calibration
+from geoseg.evaluation.exam import examine
+from geoseg.evaluation.origin import Origin, to_provenance
+from geoseg.evaluation.parts import choose_areas
+from geoseg.legend import DEEPGLOBE, LandCover, Legend
+from geoseg.model.bundle import ModelBundle
+from geoseg.model.normalization import Normalization
+from geoseg.raster.windows import Window
+from tests.evaluation.rasters import patches, write
+from tests.networks import tiny_bundle
+
+SHAPES = {"a": (150, 170), "b": (96, 203), "c": (64, 70), "d": (200, 64)}
+CODES = (0, 1, 2, 3, 4, 5, 6)
+WINDOW = 64
+
+
+def placed(number: int, size_m: float = 10) -> dict[str, Any]:
+    return {"crs": "EPSG:32631", "transform": Affine(size_m, 0, 400_000 + 5000 * number, 0, -size_m, 5_000_000)}
+
+
+def imagery(seed: int, shape: tuple[int, int]) -> NDArray[np.uint8]:
+    bands = [patches(seed * 3 + band, *shape, codes=tuple(range(20, 240)), side=11) for band in range(3)]
+    noise = np.random.default_rng(seed).integers(-15, 16, (3, *shape))
+    return np.clip(np.stack(bands).astype(int) + noise, 1, 255).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write four scenes; one has pixels without imagery, all have some without label."""
+    root = tmp_path_factory.mktemp("pairs")
+    for part in ("images", "labels"):
+        (root / part).mkdir()
+    for number, (name, shape) in enumerate(SHAPES.items()):
+        pixels = imagery(number, shape)
+        if name == "a":
+            pixels[:, :30, :40] = 0
+        truth = patches(50 + number, *shape, codes=CODES, side=9)
+        truth[:, -5:] = 255
+        write(root / "images" / f"{name}.tif", pixels, nodata=0, photometric="RGB", **placed(number))
+        write(root / "labels" / f"{name}.tif", truth, legend=DEEPGLOBE, **placed(number))
+    return root
+
+
+@pytest.fixture(scope="module")
+def data(folder: Path) -> Dataset:
+    return open_dataset(folder)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> ModelBundle:
+    return tiny_bundle(tmp_path_factory.mktemp("model"), window_px=WINDOW, overlap_px=16, gsd_m=10.0)
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+Pixels = tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8]]
+
+
+def predicted(dataset: Dataset, model: ModelBundle, folder: Path) -> dict[str, Pixels]:
+    """Return reference, map and confidence of whole scenes, by the verb predict."""
+    found = {}
+    for pair in dataset.pairs:
+        out, sure = folder / f"{pair.id}.tif", folder / f"{pair.id}-sure.tif"
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", GeosegWarning)
+            geoseg.predict(pair.scene.path, out, model=model, confidence=sure, device="cpu", overwrite=True)
+        arrays = []
+        for path in (pair.labels_path, out, sure):
+            with rasterio.open(path) as file:
+                arrays.append(file.read(1))
+        found[pair.id] = (arrays[0], arrays[1], arrays[2])
+    return found
+
+
+@pytest.fixture(scope="module")
+def maps(data: Dataset, model: ModelBundle, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Pixels]:
+    return predicted(data, model, tmp_path_factory.mktemp("maps"))
+
+
+def counted(maps: dict[str, Pixels], ids: str = "abcd") -> Pixels:
+    """Return the pixels (pixel,) that have both label and map."""
+    flat = [np.concatenate([maps[name][part].ravel() for name in ids]) for part in range(3)]
+    there = (flat[0] != 255) & (flat[1] != 255)
+    return flat[0][there], flat[1][there], flat[2][there]
+
+
+def test_all_scenes_are_counted_as_predict_maps_them(
+    data: Dataset, model: ModelBundle, cache: Path, maps: dict[str, Pixels]
+) -> None:
+    found = examine(model, data, "all", device="cpu", cache=cache)
+    truth, mapped, sure = counted(maps)
+    assert np.array_equal(found.matrix.counts, confusion_matrix(truth, mapped, labels=CODES))
+    assert found.metrics.miou == pytest.approx(jaccard_score(truth, mapped, labels=CODES, average="macro"))
+    wanted = Calibration.of_stored(sure, truth == mapped, "sure")
+    assert found.calibration is not None
+    assert np.array_equal(found.calibration.count_px, wanted.count_px)
+    assert np.array_equal(found.calibration.right_px, wanted.right_px)
+    labels = np.concatenate([maps[name][0].ravel() for name in "abcd"])
+    assert found.left_out.total == labels.size - truth.size
+
+
+def test_two_protocols(data: Dataset, model: ModelBundle, cache: Path, maps: dict[str, Pixels]) -> None:
+    found = examine(model, data, "all", device="cpu", cache=cache)
+    truth, mapped, _ = counted(maps)
+    known = truth != 6
+    published = jaccard_score(truth[known], mapped[known], labels=CODES[:6], average="macro")
+    assert found.published.miou_without_unknown == pytest.approx(published)
+    assert found.published.pixels == known.sum()
+    told = json.loads(json.dumps(found.to_json()))
+    assert told["published_protocol"]["miou"] == pytest.approx(published)
+    assert told["miou_all_classes"] == pytest.approx(jaccard_score(truth, mapped, labels=CODES, average="macro"))
+    assert set(told["published_protocol"]["iou"]) == set(DEEPGLOBE.names[:6])
+
+
+def test_tiles_change_nothing(data: Dataset, model: ModelBundle, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = examine(model, data, "all", device="cpu", cache=cache)
+    monkeypatch.setattr(labelled, "_TILE_PX", 37)
+    pieces: list[int] = []
+    cut = examine(model, data, "all", device="cpu", cache=cache, progress=lambda seen: pieces.append(seen.pieces_done))
+    assert cut.matrix == whole.matrix
+    assert cut.to_json() == whole.to_json()
+    assert pieces == list(range(1, len(pieces) + 1))
+    assert len(pieces) > 40
+
+
+def test_only_the_areas_count(data: Dataset, model: ModelBundle, cache: Path, maps: dict[str, Pixels]) -> None:
+    windows = [Window(10, 20, 50, 61), Window(100, 3, 40, 90)]
+    areas = [*(Area("a", window) for window in windows), Area("c")]
+    found = examine(model, data, areas, device="cpu", cache=cache)
+    part = {str(place): tuple(each[w.rows, w.cols] for each in maps["a"]) for place, w in enumerate(windows)}
+    truth, mapped, _ = counted({**part, "c": maps["c"]}, "01c")  # type: ignore[dict-item]
+    assert np.array_equal(found.matrix.counts, confusion_matrix(truth, mapped, labels=CODES))
+
+
+@pytest.mark.parametrize("gsd_m", [23.0, 6.0])
+def test_the_network_sees_its_own_resolution_and_the_labels_are_counted_at_theirs(
+    data: Dataset, model: ModelBundle, cache: Path, tmp_path: Path, gsd_m: float
+) -> None:
+    other = replace(model, gsd_m=gsd_m)
+    found = examine(other, data, [Area("b"), Area("d")], device="cpu", cache=cache)
+    assert any(f"mapped at {gsd_m:.3g} m" in note and "(10 m)" in note for note in found.notes)
+    truths, maps = [], []
+    for scene in prepare(data, [Area("b"), Area("d")], cache, gsd_m=gsd_m):
+        patch = scene.read(Window(0, 0, *scene.shape))
+        path = write(tmp_path / f"{scene.id}.tif", patch.data, nodata=None, photometric="RGB", **placed(0, gsd_m))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", GeosegWarning)
+            geoseg.predict(path, tmp_path / f"{scene.id}-map.tif", model=other, device="cpu")
+        with rasterio.open(tmp_path / f"{scene.id}-map.tif") as file:
+            coarse = file.read(1)
+        height, width = SHAPES[scene.id]
+        rows = np.floor((np.arange(height) + 0.5) / height * coarse.shape[0]).astype(int)
+        cols = np.floor((np.arange(width) + 0.5) / width * coarse.shape[1]).astype(int)
+        maps.append(coarse[np.ix_(rows, cols)].ravel())
+        with rasterio.open(data.pair(scene.id).labels_path) as file:
+            truths.append(file.read(1).ravel())
+    truth, mapped = np.concatenate(truths), np.concatenate(maps)
+    there = (truth != 255) & (mapped != 255)
+    assert np.array_equal(found.matrix.counts, confusion_matrix(truth[there], mapped[there], labels=CODES))
+
+
+def test_bands_are_found_by_name(data: Dataset, model: ModelBundle, cache: Path, maps: dict[str, Pixels]) -> None:
+    turned = replace(model, bands=("blue", "green", "red"))
+    backwards = open_dataset(data.root, bands=[3, 2, 1])
+    assert backwards.bands == turned.bands
+    same = examine(model, backwards, "all", device="cpu", cache=cache)
+    truth, mapped, _ = counted(maps)
+    assert np.array_equal(same.matrix.counts, confusion_matrix(truth, mapped, labels=CODES))
+    with pytest.raises(SceneError, match="lacks nir, it has red, green, blue"):
+        examine(replace(model, bands=("nir", "green", "red")), data, "all", cache=cache)
+
+
+def test_classes_are_matched_by_name(data: Dataset, cache: Path, maps: dict[str, Pixels], model: ModelBundle) -> None:
+    legend = Legend(
+        tuple(LandCover(60 - each.code, each.name.replace("_", " "), each.color) for each in DEEPGLOBE)[::-1]
+    )
+    codes = tuple(60 - code for code in CODES)
+    other = replace(model, legend=legend, output_codes=codes)
+    found = examine(other, data, "all", device="cpu", cache=cache)
+    truth, mapped, _ = counted(maps)
+    order = [54 + place for place in range(7)]
+    assert found.matrix.codes == tuple(order)
+    wanted = confusion_matrix(60 - truth.astype(int), 60 - mapped.astype(int), labels=order)
+    assert np.array_equal(found.matrix.counts, wanted)
+    strange = Legend(tuple(LandCover(code, f"kind {code}", (code, 0, 0)) for code in CODES))
+    with pytest.raises(UsageError, match="no class of the same name"):
+        examine(replace(model, legend=strange), data, "all", cache=cache)
+
+
+def test_a_class_without_a_channel_is_counted_and_said(data: Dataset, cache: Path, tmp_path: Path) -> None:
+    six = tiny_bundle(tmp_path, window_px=WINDOW, overlap_px=16, gsd_m=10.0, output_codes=CODES[:6])
+    found = examine(six, data, "all", device="cpu", cache=cache)
+    assert any("never says unknown" in note for note in found.notes)
+    assert found.metrics.classes[6].iou == 0
+    assert found.matrix.reference_px[6] > 0
+    assert found.calibration is not None
+    assert found.calibration.pixels == found.published.pixels  # no confidence is asked of what cannot be said
+
+
+def test_data_that_are_normalized_already(folder: Path, model: ModelBundle, cache: Path, tmp_path: Path) -> None:
+    for part in ("images", "labels"):
+        (tmp_path / part).mkdir()
+    with rasterio.open(folder / "images" / "b.tif") as file:
+        pixels = file.read()
+    with rasterio.open(folder / "labels" / "b.tif") as file:
+        write(tmp_path / "labels" / "b.tif", file.read(1), legend=DEEPGLOBE, **placed(1))
+    write(tmp_path / "images" / "b.tif", pixels // 128, nodata=None, photometric="RGB", **placed(1))
+    with pytest.raises(SceneError, match="looks divided by 255 already"):
+        examine(model, open_dataset(tmp_path), "all", cache=cache)
+    unit = (pixels / 255).astype(np.float32)
+    write(tmp_path / "images" / "b.tif", unit, nodata=None, photometric="RGB", **placed(1))
+    with pytest.raises(SceneError, match=r"holds float32.*--scale 0,1"):
+        examine(model, open_dataset(tmp_path), "all", cache=cache)
+    plain = replace(model, dtype="float32", normalization=Normalization((0.5,) * 3, (0.2,) * 3, (0.0, 1.0)))
+    write(tmp_path / "images" / "b.tif", (unit - 0.5) / 0.2, nodata=None, photometric="RGB", **placed(1))
+    with pytest.raises(SceneError, match="looks normalized already"):
+        examine(plain, open_dataset(tmp_path), "all", cache=cache)
+
+
+def test_a_scale_brings_other_units_to_the_models(
+    folder: Path, data: Dataset, model: ModelBundle, cache: Path, tmp_path: Path
+) -> None:
+    for part in ("images", "labels"):
+        (tmp_path / part).mkdir()
+    with rasterio.open(folder / "images" / "b.tif") as file:
+        write(
+            tmp_path / "images" / "b.tif", file.read().astype(np.uint16) * 10, nodata=0, photometric="RGB", **placed(1)
+        )
+    with rasterio.open(folder / "labels" / "b.tif") as file:
+        write(tmp_path / "labels" / "b.tif", file.read(1), legend=DEEPGLOBE, **placed(1))
+    wide = examine(model, open_dataset(tmp_path), "all", device="cpu", cache=cache, scale=(0, 2550))
+    plain = examine(model, data, [Area("b")], device="cpu", cache=cache)
+    assert np.abs(wide.matrix.counts - plain.matrix.counts).sum() <= 0.001 * plain.matrix.total_px
+
+
+def test_the_models_own_mean_for_other_values(data: Dataset, model: ModelBundle, cache: Path) -> None:
+    imagenet = replace(model, normalization=Normalization((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+    with pytest.warns(GeosegWarning, match="must be 255 times as large"):
+        examine(imagenet, data, [Area("c")], device="torch-cpu", cache=cache)
+
+
+def remembering(model: ModelBundle, dataset: Dataset, rule: str) -> ModelBundle:
+    made = split(dataset, rule)
+    return replace(model, provenance_text=json.dumps({"data": to_provenance(dataset, made)}))
+
+
+def test_a_model_that_has_seen_the_scenes(data: Dataset, model: ModelBundle, cache: Path, tmp_path: Path) -> None:
+    ids = tmp_path / "ids.csv"
+    ids.write_text("id,part\na,train\nb,train\nc,valid\nd,test\n")
+    known = remembering(model, data, str(ids))
+    found = examine(known, data, device="cpu", cache=cache)  # what it has not seen, without being told
+    assert found.reference.endswith("test (1 scene)")
+    alone = examine(model, data, [Area("d")], device="cpu", cache=cache)
+    assert found.matrix == alone.matrix
+    with pytest.warns(GeosegWarning, match=r"was trained on 2 of these 4 scenes \(a, b\)"):
+        examine(known, data, "all", device="cpu", cache=cache)
+    with pytest.warns(GeosegWarning, match=r"were chosen on 1 of these 2 scenes \(c\)"):
+        examine(known, data, [Area("c"), Area("d")], device="cpu", cache=cache)
+    asked = examine(known, data, "train", device="cpu", cache=cache)  # no warning: that is what was wanted
+    assert any("was trained on 2 of these 2" in note for note in asked.notes)
+
+
+def test_blocks_of_one_scene_are_told_apart(data: Dataset, model: ModelBundle) -> None:
+    known = {"train": [["a", 0, 0, 50, 170]], "valid": [], "test": [["a", 60, 0, 50, 170]]}
+    origin = Origin.of(replace(model, provenance_text=json.dumps({"data": {"split": known}})))
+    assert origin.seen(data, [Area("a", Window(60, 0, 50, 170))], "train") == []
+    assert origin.seen(data, [Area("a", Window(49, 0, 50, 170))], "train") == ["a"]
+    assert origin.seen(data, [Area("a")], "train") == ["a"]
+    areas, how = choose_areas(origin, data, "test")
+    assert areas == (Area("a", Window(60, 0, 50, 170)),)
+    assert "as the training split it" in how
+
+
+def test_scenes_of_one_name_in_two_data_sets_are_not_one(
+    data: Dataset, model: ModelBundle, tmp_path: Path, folder: Path
+) -> None:
+    origin = Origin.of(remembering(model, data, "all"))
+    assert origin.seen(data, [Area("b")], "train") == ["b"]
+    for part in ("images", "labels"):
+        (tmp_path / part).mkdir()
+        (tmp_path / part / "b.tif").write_bytes((folder / part / "d.tif").read_bytes())
+    assert origin.seen(open_dataset(tmp_path), [Area("b")], "train") == []
+
+
+@pytest.mark.parametrize(
+    "provenance",
+    [{}, {"data": 3}, {"data": {"split": []}}, {"data": {"split": {"train": [3, ["a", 1], None, ["a", 0, 0, -1, 4]]}}}],
+)
+def test_what_a_foreign_model_says_of_its_data(data: Dataset, model: ModelBundle, provenance: dict[str, Any]) -> None:
+    origin = Origin.of(replace(model, provenance_text=json.dumps(provenance)))
+    assert origin.seen(data, [Area("a")], "train") == []
+    assert not origin.fits(data, "train")
+
+
+def test_parts(data: Dataset) -> None:
+    nothing = Origin({}, {})
+    every, how = choose_areas(nothing, data, "all")
+    assert ([area.pair_id for area in every], how) == (list("abcd"), "all scenes")
+    drawn, how = choose_areas(nothing, data, "test", "random:0.5")
+    assert drawn == split(data, "random:0.5").test
+    assert "random:0.5" in how
+    with pytest.raises(UsageError, match="train, valid, test or all, got 'tset'"):
+        choose_areas(nothing, data, "tset")
+    with pytest.raises(UsageError, match="in the part test by the rule all"):
+        choose_areas(nothing, data, "test", "all")
