@@ -32,6 +32,9 @@ from geoseg.training.warp import Warp, reach, sample, source_px
 Crops: TypeAlias = tuple[Tensor, Tensor, Tensor]
 """Image float32 (n,band,row,col), valid bool (n,row,col), codes uint8 (n,row,col)."""
 
+WIDEST = 1.25
+"""Crops are read at most so much wider than wanted: 1.6 times the pixels, and what warps still invent is rare."""
+
 _WARPS = ("shift-scale-rotate", "optical-distortion", "grid-distortion", "elastic-distortion")
 _Drawn = TypeVar("_Drawn", Warp, Tint)
 
@@ -68,8 +71,11 @@ def augment(  # noqa: PLR0913 (three tensors make one batch of crops)
         return _dropped((seen, *crops[1:]), how, chosen, generator)
 
 
-def context_px(how: Augmentation, out_px: int) -> int:
-    """Return how wide crops must be for every warp to find real pixels; out_px where nothing is warped."""
+def context_px(how: Augmentation, out_px: int, widest: float = WIDEST) -> int:
+    """Return how wide crops should be for warps to find real pixels: at most `widest` times out_px.
+
+    out_px where nothing is warped. With widest=math.inf no warp ever reads outside.
+    """
     if not any(how.operation(name) for name in _WARPS):
         return out_px
     place = "shift-scale-rotate"
@@ -80,7 +86,7 @@ def context_px(how: Augmentation, out_px: int) -> int:
         how.setting("optical-distortion", "bend"),
         2 * ELASTIC_LIMIT * how.setting("elastic-distortion", "displacement"),
     )
-    return math.ceil(out_px * factor) + 2
+    return math.ceil(out_px * min(factor, widest)) + 2
 
 
 def _warped(

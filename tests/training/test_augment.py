@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -144,9 +146,9 @@ def test_each_step_is_drawn_for_itself_and_one_of_is_one_of() -> None:
 
 
 @pytest.mark.parametrize("text", [*WARPS.values(), "default", ",".join(f"{name}:1" for name in WARPS)])
-def test_with_its_context_no_warp_invents_anything(text: str) -> None:
+def test_with_all_its_context_no_warp_invents_anything(text: str) -> None:
     how = augmentation_of(text)
-    image, _, codes = crops(count=40, size=context_px(how, OUT))
+    image, _, codes = crops(count=40, size=context_px(how, OUT, widest=math.inf))
     _, seen, labels = augment(
         image, torch.ones_like(codes, dtype=torch.bool), codes, how, seeded(), bands=RGB, out_px=OUT
     )
@@ -156,6 +158,7 @@ def test_with_its_context_no_warp_invents_anything(text: str) -> None:
 
 def test_context_is_nothing_where_nothing_is_warped() -> None:
     assert context_px(augmentation_of("flips,color,grid-dropout"), 416) == 416
+    assert context_px(augmentation_of("strong"), 400, widest=1.5) == 602
 
 
 @pytest.mark.parametrize("drop", [0, 1])

@@ -23,9 +23,9 @@ def test_an_augmentation_survives_json_text_and_pickle(text: str) -> None:
 
 def test_json_holds_every_setting_so_that_new_defaults_change_no_old_recipe() -> None:
     (step,) = augmentation_of("color:hue_degrees=3").to_json()
-    (operation,) = step["operations"]  # type: ignore[misc]
-    assert set(operation["settings"]) == set(OPERATIONS["color"][1])
-    assert operation["settings"]["hue_degrees"] == 3
+    settings = {setting: strength.default for setting, strength in OPERATIONS["color"][1].items()}
+    wanted = {"name": "color", "settings": settings | {"hue_degrees": 3}}
+    assert step == {"probability": OPERATIONS["color"][0], "operations": [wanted]}
 
 
 def test_what_is_not_said_is_the_default() -> None:

@@ -128,7 +128,7 @@ def test_a_batch_without_a_labelled_pixel_gives_zero_and_a_gradient_of_zero(
 ) -> None:
     logits, targets = batch(ignored=1.1)
     loss = loss_of(name, weights)(logits, targets)
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()
     assert loss.item() == 0
     assert logits.grad is not None
     assert (logits.grad == 0).all()
@@ -142,9 +142,18 @@ def test_half_precision_is_computed_in_float32(name: str, kind: torch.dtype) -> 
     targets = torch.randint(0, CLASSES, (2, 200, 200), generator=generator)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         loss = loss_of(name)(logits, targets)
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()
     assert loss.dtype == torch.float32
     torch.testing.assert_close(loss, loss_of(name)(logits.detach().float(), targets))
+    assert logits.grad is not None
+    assert logits.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("name", [*LOSSES, "focal:gamma=0.5", SUM])
+def test_a_perfect_answer_has_a_finite_gradient(name: str) -> None:
+    logits = torch.zeros(1, CLASSES, 4, 4)
+    logits[:, 0] = 1e4
+    loss_of(name)(logits.requires_grad_(), torch.zeros(1, 4, 4, dtype=torch.int64)).backward()
     assert logits.grad is not None
     assert logits.grad.isfinite().all()
 

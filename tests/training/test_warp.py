@@ -27,7 +27,8 @@ def rest(count: int = 1, knots: int = 2, cells: int = 1) -> dict[str, torch.Tens
 
 
 def sources(out: tuple[int, int] = (ROWS, COLS), big: tuple[int, int] | None = None, **drawn: torch.Tensor) -> NDArray:  # type: ignore[type-arg]
-    return source_px(Warp(**(rest() | drawn)), out, big or out)[0].double().numpy()
+    found: torch.Tensor = source_px(Warp(**(rest() | drawn)), out, big or out)[0]
+    return np.array(found, dtype=np.float64)
 
 
 def centres(rows: int, cols: int) -> NDArray[np.float64]:
@@ -139,8 +140,8 @@ def test_any_sequence_of_flips_turns_and_transposes_is_one_of_eight(
     wanted = wanted[:, ::-1] if columns else wanted
     wanted = np.rot90(wanted, quarters)
     wanted = wanted.T if transposed else wanted
-    flags = (torch.tensor([bool(flag)]) for flag in (rows, columns))
-    (element,) = compose(*flags, torch.tensor([quarters]), torch.tensor([bool(transposed)])).tolist()
+    vertical, horizontal, swapped = (torch.tensor([bool(flag)]) for flag in (rows, columns, transposed))
+    (element,) = compose(vertical, horizontal, torch.tensor([quarters]), swapped).tolist()
     np.testing.assert_array_equal(turn(torch.from_numpy(pixels), element), wanted)
 
 
