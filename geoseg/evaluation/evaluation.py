@@ -11,7 +11,7 @@ from geoseg.evaluation.metrics import Metrics, plain
 from geoseg.version import VERSION
 
 PUBLISHED = "pixels that are `unknown` in the reference never count; the mean is over the other classes"
-"""DeepGlobe's protocol (Demir et al. 2018, arXiv 1805.06561, section 3.3, and its leader board)."""
+"""DeepGlobe's protocol (Demir et al. 2018, arXiv 1805.06561, and its leader board)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from geoseg.evaluation.confusion import ConfusionMatrix
 from geoseg.evaluation.evaluation import Evaluation
 from geoseg.evaluation.labelled import Counter, Found, Labelled, Pixels
 from geoseg.evaluation.matching import Matching
+from geoseg.evaluation.metrics import constant_map
 from geoseg.evaluation.origin import Origin, overlap_note
 from geoseg.evaluation.parts import DEFAULT_PART, choose_areas
 from geoseg.evaluation.suits import (
@@ -35,7 +36,7 @@ from geoseg.inference.planning import CPU_BATCH, GPU_BATCH, available_cores
 from geoseg.inference.run import checkpoint, stoppable
 from geoseg.model.bundle import ModelBundle
 from geoseg.model.cache import cache_folder
-from geoseg.model.card import default_overlap
+from geoseg.model.card import check_window, default_overlap
 from geoseg.model.engines import Engine, EngineChoice, choose_engine
 from geoseg.model.normalization import Scale
 from geoseg.progress import Progress
@@ -133,6 +134,7 @@ def _counter(
     model: ModelBundle, matching: Matching, window: int | None, overlap: int | None, blend: str | None
 ) -> Counter:
     window_px = model.window_px if window is None else window
+    check_window(window_px, model.divisor)
     usual = model.overlap_px if window is None else default_overlap(window_px)
     overlap_px = usual if overlap is None else overlap
     return Counter(
@@ -253,9 +255,12 @@ def _evaluation(  # noqa: PLR0913, PLR0917 - one step of the verb
 
 
 def _missing(matrix: ConfusionMatrix) -> Iterator[str]:
-    """Yield a line on classes that the labels lack but the map has."""
+    """Yield lines on classes that the labels lack but the map has, and on what no skill at all would get."""
     pairs = zip(matrix.names, matrix.reference_px, matrix.map_px, strict=True)
     lacking = [name for name, theirs, ours in pairs if ours and not theirs]
     if lacking:
         verb = "has" if len(lacking) == 1 else "have"
         yield f"{', '.join(lacking)} {verb} no pixel in these labels: an IoU of 0 says nothing of how well it is found"
+    constant = constant_map(matrix)
+    if constant is not None:
+        yield f"a map that says {constant[0]} everywhere would get {constant[1]:.4f} by the published protocol"

@@ -115,6 +115,21 @@ class Metrics:
         }
 
 
+def constant_map(matrix: ConfusionMatrix) -> tuple[str, float] | None:
+    """Return the class that a map of one class does best to show, and its mIoU; pixels that are unknown never count.
+
+    None where no pixel counts. What a map has learnt is what it gets beyond this.
+    """
+    pixels = {
+        name: int(px) for name, px in zip(matrix.names, matrix.reference_px, strict=True) if name.casefold() != UNKNOWN
+    }
+    total, there = sum(pixels.values()), sum(px > 0 for px in pixels.values())
+    if not total:
+        return None
+    name = max(pixels, key=lambda each: pixels[each])
+    return name, pixels[name] / total / there
+
+
 def plain(number: float) -> float | None:
     """Return a number as JSON can hold it: None for nan."""
     return number if math.isfinite(number) else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -16,8 +17,10 @@ from click.testing import Result
 import geoseg
 from geoseg.evaluation.confusion import ConfusionMatrix
 from geoseg.evaluation.evaluation import Evaluation
+from geoseg.evaluation.model_knobs import ModelKnobs
 from geoseg.legend import DEEPGLOBE
 from tests.evaluation.rasters import UTM, patches, write, wrong
+from tests.networks import tiny_bundle
 
 Run = Callable[..., Result]
 
@@ -122,3 +125,95 @@ def test_failures_are_one_line(
     assert result.stderr.startswith("geoseg: error: ")
     assert result.stderr.count("\n") == 1
     assert words in result.stderr
+
+
+@pytest.fixture
+def examined(tmp_path: Path) -> tuple[Path, Path]:
+    """Write a model and a data set of two scenes."""
+    data = tmp_path / "data"
+    for number, name in enumerate(("a", "b")):
+        truth, pixels = patches(number, 70, 90), np.random.default_rng(number).integers(1, 256, (3, 70, 90), np.uint8)
+        for part in ("images", "labels"):
+            (data / part).mkdir(parents=True, exist_ok=True)
+        write(data / "images" / f"{name}.tif", pixels, nodata=None, photometric="RGB", **UTM)
+        write(data / "labels" / f"{name}.tif", truth, legend=DEEPGLOBE, **UTM)
+    return tiny_bundle(tmp_path, window_px=64, gsd_m=10.0).weights_path, data
+
+
+def test_a_model_and_a_data_set(
+    run: Run, examined: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GEOSEG_CACHE", str(tmp_path / "cache"))
+    report = tmp_path / "report"
+    result = run("evaluate", *examined, "--split", "all", "--device", "cpu", "--json", "--report", report)
+    assert result.exit_code == 0, result.stderr
+    found = geoseg.evaluate(*examined, split="all", device="cpu")
+    assert json.loads(result.stdout) == found.to_json()
+    assert found.metrics.pixels == 2 * 70 * 90
+    assert "examined on 2 scenes of data: all scenes" in result.stderr
+    assert {path.name for path in report.iterdir()} == {
+        "metrics.json", "classes.csv", "confusion.csv", "calibration.csv", "report.md", "confusion.png",
+        "calibration.png",
+    }  # fmt: skip
+
+
+def test_knobs_of_a_model_arrive(run: Run, seen: dict[str, Any]) -> None:
+    result = run(
+        "evaluate", "model.safetensors", "data", "--split", "valid", "--split-rule", "random:0.8", "--labels", "l.gpkg",
+        "--bands", "3,2,red", "--scale", "0,3000", "--gsd", "0.5", "--tolerance", "0.01", "--window", "64", "--overlap",
+        "8", "--blend", "mean", "--tta", "4", "--batch-size", "2", "--device", "onnx",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.stderr
+    seen.pop("progress")
+    seen.pop("announce")
+    assert seen == {
+        "landcover": "model.safetensors", "reference": "data", "split": "valid", "split_rule": "random:0.8",
+        "labels": "l.gpkg", "bands": (3, 2, "red"), "scale": (0, 3000), "gsd_m": 0.5, "tolerance": 0.01, "window": 64,
+        "overlap": 8, "blend": "mean", "tta": 4, "batch_size": 2, "device": "onnx",
+    }  # fmt: skip
+    known = set(ModelKnobs.__annotations__) - {"cache"}
+    assert known <= set(seen)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (("{model}",), 2, "a model is evaluated on a data set; give its folder"),
+        (("{model}", "{data}", "--areas"), 2, "--areas is for maps"),
+        (
+            ("{model}", "{data}", "--classes", "water", "--confidence", "c.tif"),
+            2,
+            "--classes, --confidence are for maps",
+        ),
+        (("map.tif", "truth.tif", "--split", "all"), 2, "--split is for models"),
+        (("{model}", "{data}", "--split", "tset"), 2, "train, valid, test or all, got 'tset'"),
+        (("{model}", "{data}", "--split", "all", "--tta", "3"), 2, "--tta is 1, 2, 4 or 8"),
+        (("{model}", "{data}", "--split", "all", "--blend", "soft"), 2, "blend must be one of"),
+        (("{model}", "{data}", "--split", "all", "--window", "63"), 2, "window must be a multiple of 8"),
+        (("{model}", "nowhere", "--split", "all"), 1, "nowhere: no such file or folder"),
+        (("none.safetensors", "{data}"), 1, "none.safetensors does not exist"),
+        (("{data}/labels/a.tif.safetensors", "{data}"), 1, "does not exist"),
+    ],
+)
+def test_failures_of_a_model_are_one_line(
+    run: Run,
+    examined: tuple[Path, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: tuple[str, ...],
+    code: int,
+    words: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GEOSEG_CACHE", str(tmp_path / "cache"))
+    result = run("evaluate", *(word.format(model=examined[0], data=examined[1]) for word in arguments), "--quiet")
+    assert result.exit_code == code, result.output
+    assert result.stderr.startswith("geoseg: error: ")
+    assert result.stderr.count("\n") == 1
+    assert words in result.stderr
+
+
+def test_two_rasters_need_no_engine() -> None:
+    program = "import sys, geoseg.evaluation.evaluate; print({'torch', 'onnxruntime', 'dask'} & set(sys.modules))"
+    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert told.stdout.strip() == "set()"

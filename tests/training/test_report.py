@@ -170,7 +170,7 @@ def test_the_folder_holds_everything(tmp_path: Path, evaluation: Evaluation, wor
     for name in pictures:
         pixels = imread(folder / name)
         assert 300 < min(pixels.shape[:2]) <= max(pixels.shape[:2]) < 4000
-        assert len(np.unique(pixels[..., :3].reshape(-1, 3), axis=0)) > 10
+        assert len(np.unique(pixels[::3, ::3, :3].sum(axis=2))) > 10
     assert all(same(one, other) for one, other in zip(read_history(folder / "history.csv"), rows, strict=True))
     page = (folder / "report.md").read_text()
     best = max(rows, key=lambda row: row.miou)
@@ -187,7 +187,8 @@ def test_the_folder_holds_everything(tmp_path: Path, evaluation: Evaluation, wor
 def test_the_sheet_shows_the_legends_colours(tmp_path: Path, evaluation: Evaluation, worst: WorstCrops) -> None:
     folder = write_training_report(tmp_path / "report", epochs(2), evaluation, worst)
     pixels = (imread(folder / "worst" / "rangeland.png")[..., :3] * 255).round().astype(int)
-    there = {tuple(color) for color in np.unique(pixels.reshape(-1, 3), axis=0).tolist()}
+    packed = np.unique(pixels @ [65536, 256, 1])
+    there = {(color >> 16, color >> 8 & 255, color & 255) for color in packed.tolist()}
     shown = {code for crop in worst.of(2) for code in (*crop.reference.flat, *crop.predicted.flat) if code != 255}
     assert {DEEPGLOBE.by_code(int(code)).color for code in shown} <= there
     assert np.array_equal(colored(np.array([[2, 255]], np.uint8), DEEPGLOBE)[0], [(255, 0, 255), (225, 225, 225)])
