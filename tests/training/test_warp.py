@@ -26,9 +26,11 @@ def rest(count: int = 1, knots: int = 2, cells: int = 1) -> dict[str, torch.Tens
     }
 
 
-def sources(out: tuple[int, int] = (ROWS, COLS), big: tuple[int, int] | None = None, **drawn: torch.Tensor) -> NDArray:  # type: ignore[type-arg]
-    found: torch.Tensor = source_px(Warp(**(rest() | drawn)), out, big or out)[0]
-    return np.array(found, dtype=np.float64)
+def sources(
+    out: tuple[int, int] = (ROWS, COLS), big: tuple[int, int] | None = None, **drawn: torch.Tensor
+) -> NDArray[np.float64]:
+    found: NDArray[np.float64] = np.array(source_px(Warp(**(rest() | drawn)), out, big or out)[0], dtype=np.float64)
+    return found
 
 
 def centres(rows: int, cols: int) -> NDArray[np.float64]:
