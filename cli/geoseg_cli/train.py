@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import click
@@ -68,6 +69,8 @@ def train(data: str, *, out: str, quiet: bool, **given: Any) -> None:  # noqa: A
     from geoseg_cli.extras import needs_training
 
     needs_training()
+    # Threads that wait by spinning are a little quicker alone; beside any other program a step took ten times as long.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from geoseg.training.recipe import Recipe
     from geoseg.training.recipes import recipe_named
     from geoseg.training.train import train as learn

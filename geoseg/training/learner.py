@@ -7,7 +7,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import lightning.pytorch as pl
@@ -45,6 +45,12 @@ class Course:
 
     batches: int = 0
     """Done, of all epochs."""
+    batch_size: int = 0
+    """Of these; 0: none is done."""
+    accumulate: int = 1
+    """How many of them a step takes."""
+    epoch_batches: int = 0
+    """How many of them an epoch has."""
     epochs: int = 0
     """Whole ones, validation included."""
     best: float = -math.inf
@@ -61,6 +67,18 @@ class Course:
         self.loss_sum += value
         first = math.isnan(self.shown_loss)
         self.shown_loss = value if first else _SMOOTHING * self.shown_loss + (1 - _SMOOTHING) * value
+
+    def recounted(self, plan: TrainingPlan) -> Self:
+        """Return the same course in the batches of a plan whose steps are as large, of more or fewer batches each."""
+        if self.epoch_batches in {0, plan.batches} and self.accumulate == plan.recipe.accumulate:
+            return self
+        within = self.batches - self.epochs * self.epoch_batches
+        now_within = within // self.accumulate * plan.recipe.accumulate
+        return replace(
+            self,
+            batches=self.epochs * plan.batches + now_within,
+            loss_sum=self.loss_sum * now_within / max(1, within),
+        )
 
     def to_text(self) -> str:
         """Return the course as JSON text."""
@@ -87,6 +105,8 @@ class Listener:
     keep_best: Callable[[Learner], None] = lambda _learner: None
     due: Callable[[], bool] = lambda: False
     """Whether a checkpoint is due within an epoch."""
+    stop: Callable[[], bool] = lambda: False
+    """Whether the run is to end after this batch."""
     seen: Callable[[PreparedScene, Window, NDArray[np.uint8], NDArray[np.uint8]], None] = lambda *_: None
     """Of validation: a scene, a window, the codes of the reference and of the network."""
 
@@ -112,6 +132,7 @@ class Learner(pl.LightningModule):
         self._resumed: dict[str, Any] | None = None
         self._scores: Scores | None = None
         self._value = math.nan
+        self._batch: Batch | None = None
         self._begun_s = time.monotonic()
         self.feed: Feed | None = None
         channels = torch.full((256,), NODATA, dtype=torch.int64)
@@ -141,7 +162,7 @@ class Learner(pl.LightningModule):
 
     def go_on_from(self, state: dict[str, Any]) -> None:
         """Take up what `state` returned; the optimizer's part when it is made."""
-        self.course = Course.from_text(state["course"])
+        self.course = Course.from_text(state["course"]).recounted(self.plan)
         self.network.load_state_dict(state["network"])
         if self.averaged is not None:
             self.averaged.load_state_dict(state["averaged"])
@@ -172,8 +193,7 @@ class Learner(pl.LightningModule):
 
     def on_train_batch_start(self, batch: Batch, _index: int) -> None:
         """Set the rate and the seed: both depend on the number of the batch alone."""
-        step = batch.number // self.plan.recipe.accumulate
-        lr = rate(self.plan.recipe, self.lr, step, self.plan.steps, self.plan.epoch_steps)
+        lr = rate(self.plan.recipe, self.lr, self.plan.step_of(batch.number), self.plan.steps, self.plan.epoch_steps)
         for group in self.trainer.optimizers[0].param_groups:
             group["lr"] = lr
         torch.manual_seed(_mixed(self.plan.recipe.seed, batch.number, self.global_rank))
@@ -184,30 +204,38 @@ class Learner(pl.LightningModule):
         loss = self.loss(self.network(image), targets)
         value = float(loss.detach())
         if not math.isfinite(value):
-            raise TrainingError(
-                f"the loss is {value} at batch {batch.number % self.plan.batches} of epoch {self.course.epochs} "
-                f"({'; '.join(batch.places[:2])}{'; ...' * (len(batch.places) > 2)}); the weights before it are kept. "
-                "A smaller --lr, a --clip of 1 or --precision 32 may cure it; look at these places for values beyond "
-                "all sense"
-            )
-        self._value = value
+            raise self._senseless(f"the loss is {value}", batch)
+        self._value, self._batch = value, batch
         return loss
+
+    def on_before_optimizer_step(self, _optimizer: object) -> None:
+        """Raise TrainingError, before any weight is touched, if a finite loss has gradients that are no numbers."""
+        if self.trainer.precision == "16-mixed":
+            return  # its scaler looks for them, and leaves such steps out
+        gradients = [each.grad for each in self.network.parameters() if each.grad is not None]
+        if self._batch is not None and not torch.stack(torch._foreach_norm(gradients)).isfinite().all():
+            raise self._senseless("a gradient is no number", self._batch)
 
     def on_train_batch_end(self, _outputs: object, batch: Batch, _index: int) -> None:
         """Average the weights, tell, and keep what is due."""
         self.course.batches = batch.number + 1
+        self.course.batch_size, self.course.epoch_batches = self.plan.batch_size, self.plan.batches
+        self.course.accumulate = self.plan.recipe.accumulate
         within = self.course.batches % self.plan.batches
-        stepped = within % self.plan.recipe.accumulate == 0 or within == 0
+        stepped = within % self.plan.recipe.accumulate == 0
         if self.averaged is not None and stepped:
-            average_into(self.averaged, self.network, self.plan.recipe.average, self.course.batches)
+            step = self.plan.step_of(batch.number) + 1
+            average_into(self.averaged, self.network, self.plan.recipe.average, step)
         self.course.add_loss(self._value)
         lr = self.trainer.optimizers[0].param_groups[0]["lr"]
         self.log("smoothed_loss", self.course.shown_loss, rank_zero_only=True)
         self.log("lr", lr, rank_zero_only=True)
         if self.global_rank == 0:
             self._listener.batch(self.course, lr)
-            if stepped and within and self._listener.due():
+            if stepped and within and (self._listener.due() or self._listener.stop()):
                 self._listener.keep(self)
+                if self._listener.stop():
+                    raise KeyboardInterrupt
 
     def validation_step(self, index: int, _batch: int) -> None:
         """Map one scene with the weights that would be kept, where the epoch is one to be validated."""
@@ -234,11 +262,27 @@ class Learner(pl.LightningModule):
                 self._listener.keep_best(self)
             self._listener.keep(self)
             self._listener.epoch(row)
-        patience = self.plan.recipe.patience
-        if patience is not None and self.course.best_epoch >= 0 and row.epoch - self.course.best_epoch >= patience:
+            if self._listener.stop():
+                raise KeyboardInterrupt
+        if self.is_over:
             self.trainer.should_stop = True
 
     # --- parts of these
+
+    @property
+    def is_over(self) -> bool:
+        """Whether no epoch is left, or patience has ended."""
+        recipe, course = self.plan.recipe, self.course
+        waited = course.epochs - 1 - course.best_epoch if course.best_epoch >= 0 else 0
+        return course.epochs >= recipe.epochs or (recipe.patience is not None and waited >= recipe.patience)
+
+    def _senseless(self, what: str, batch: Batch) -> TrainingError:
+        return TrainingError(
+            f"{what} at batch {batch.number % self.plan.batches + 1} of {self.plan.batches} of epoch "
+            f"{self.course.epochs + 1} ({'; '.join(batch.places[:2])}{'; ...' * (len(batch.places) > 2)}); the weights "
+            "before it are kept. A smaller --lr, a --clip of 1 or --precision 32 may cure it; look at these places for "
+            "values beyond all sense"
+        )
 
     def batch(self, number: int) -> Batch:
         """Draw one batch of the training."""
@@ -283,7 +327,7 @@ class Learner(pl.LightningModule):
             loss, miou = scores.loss, metrics.miou
         return EpochRow(
             epoch=self.course.epochs,
-            step=math.ceil(self.course.batches / self.plan.recipe.accumulate),
+            step=(self.course.epochs + 1) * self.plan.epoch_steps,
             train_loss=self.course.loss_sum / self.plan.batches,
             valid_loss=loss,
             miou=miou,

@@ -33,6 +33,7 @@ from geoseg.training.planning import plan_training
 from geoseg.training.recipe import Recipe
 from geoseg.training.recipes import recipe_named
 from geoseg.training.start import start_network
+from geoseg.training.stop import Stop, polite_stop
 from geoseg.training.sweep import sweep
 from geoseg.training.table import Table
 from geoseg.training.told import TrainingProgress
@@ -107,7 +108,8 @@ def train(  # noqa: PLR0913 - the knobs of the verb
         plan = _sized(plan, network, where, say)
         run = _Run(plan, folder, checkpoint_minutes, progress, say)
         learner = run.learner(network, where)
-        fit(learner, where, devices, folder.path, wandb=wandb)
+        with polite_stop(say) as run.stop:
+            fit(learner, where, devices, folder.path, wandb=wandb)
         bundle = finish(learner, folder, target, folder_of_report, overwrite=overwrite, say=say)
         folder.finish()
     return bundle
@@ -151,6 +153,8 @@ class _Run:
         progress: Callable[[TrainingProgress], None] | None,
         say: Says,
     ) -> None:
+        self.stop = Stop()
+        """Whether the user wants the run to end."""
         self._plan = plan
         self._folder = folder
         self._every_s = 60 * checkpoint_minutes
@@ -163,7 +167,14 @@ class _Run:
     def learner(self, network: torch.nn.Module, device: str) -> Learner:
         """Return the learner at its beginning, or where an equal run stopped."""
         state = load_state(self._folder.last)
-        listener = Listener(batch=self._tell, epoch=self._row, keep=self._keep, keep_best=self._best, due=self._due)
+        listener = Listener(
+            batch=self._tell,
+            epoch=self._row,
+            keep=self._keep,
+            keep_best=self._best,
+            due=self._due,
+            stop=lambda: self.stop.requested,
+        )
         learner = Learner(self._plan, network, state["lr"] if state else self._plan.recipe.lr or 0.0, listener)
         if state is not None:
             learner.go_on_from(state)
