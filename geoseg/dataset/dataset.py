@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from geoseg.dataset.deepglobe import find_deepglobe, is_deepglobe
-from geoseg.dataset.found import Found, Wishes
+from geoseg.dataset.found import Found, Wishes, each
 from geoseg.dataset.legends import GivenLegend, given_legend
 from geoseg.dataset.pair import Pair
 from geoseg.dataset.pairs import find_pairs
@@ -18,7 +18,7 @@ from geoseg.dataset.published import Published, published_split
 from geoseg.errors import SceneError, UsageError
 from geoseg.legend import Legend
 from geoseg.raster.environment import shown
-from geoseg.raster.identity import digest
+from geoseg.raster.identity import digest, stamps
 from geoseg.raster.scene import Scene
 
 DEFAULT_TOLERANCE = 0.001
@@ -53,7 +53,8 @@ class Dataset:
     @property
     def digest(self) -> str:
         """Hex of what pixels and labels are, by the content of the files: a copy elsewhere has the same."""
-        return _digest(self)
+        files = [*(pair.scene.path for pair in self.pairs), *(pair.labels_path for pair in self.pairs)]
+        return _digest(self, repr(stamps(files)))
 
     @property
     def published_split(self) -> Published | None:
@@ -148,5 +149,6 @@ def _bands(scene: Scene) -> tuple[str, ...]:
 
 
 @lru_cache(maxsize=4)
-def _digest(dataset: Dataset) -> str:
-    return digest([dataset.legend.to_json(), dataset.gsd_m, [pair.content() for pair in dataset.pairs]])
+def _digest(dataset: Dataset, _stamps: str) -> str:
+    """Return the digest, kept as long as the files are those it was made of."""
+    return digest([dataset.legend.to_json(), dataset.gsd_m, each(Pair.content, dataset.pairs)])

@@ -98,11 +98,14 @@ def reference_codes(pair: Pair, window: Window) -> NDArray[np.uint8]:
     return codes
 
 
-@lru_cache(maxsize=4096)
 def check_labels(pair: Pair) -> str | None:
     """Look at all labels of a pair; return a line if some are ignored, SceneError when those are too many."""
-    if isinstance(pair.labels, LabelPolygons):
-        return None
+    return None if isinstance(pair.labels, LabelPolygons) else _checked(pair, repr(stamps([pair.labels_path])))
+
+
+@lru_cache(maxsize=4096)
+def _checked(pair: Pair, _stamp: str) -> str | None:
+    """Return what `check_labels` does; of the same file once."""
     strays = Strays()
     for window in pair.strips():
         strays += pair.decode(window).strays

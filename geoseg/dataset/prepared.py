@@ -14,6 +14,7 @@ import numpy as np
 
 from geoseg.dataset.area import Area
 from geoseg.dataset.dataset import Dataset
+from geoseg.dataset.found import each
 from geoseg.dataset.prepare_scene import STRIP_PX, Task, joined, make, said_of
 from geoseg.dataset.prepared_scene import CELL_PX, CELLS, PreparedScene, count_cells
 from geoseg.dataset.resample import Axis
@@ -53,7 +54,7 @@ def prepare(  # noqa: PLR0913 - each keyword is a knob
     pairs = {pair.id: pair for pair in dataset.pairs}
     if strangers := windows.keys() - pairs.keys():
         raise UsageError(f"{dataset.name} has no scene {min(strangers)!r}")
-    tasks = [Task.of(pairs[name], Path(folder), gsd_m, size_px) for name in sorted(windows)]
+    tasks = each(lambda name: Task.of(pairs[name], Path(folder), gsd_m, size_px), sorted(windows))
     _check_space(tasks, Path(folder))
     for place, note in _run(tasks, progress):
         if note and announce:

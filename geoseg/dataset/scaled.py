@@ -23,6 +23,7 @@ from geoseg.raster.identity import digest
 from geoseg.raster.scene import Scene
 from geoseg.raster.vrt import place_lines
 
+_BLOCK_PX = 512
 _TYPES = {
     "uint8": "Byte",
     "int8": "Int8",
@@ -51,43 +52,66 @@ def scaled(scene: Scene, factor: float, folder: Path) -> Scene:
     if shape == scene.shape:
         return scene
     path = folder / f"{digest([scene.path, scene.band_indexes])[:16]}_{shape[0]}x{shape[1]}.vrt"
-    resampling = "average" if factor < 1 else "bilinear"
-    write_durably(path, "".join(_lines(scene, _place(scene.geobox, shape), resampling)).encode())
+    algorithm = "Average" if factor < 1 else "Bilinear"
+    write_durably(path, "".join(_lines(scene, _place(scene.geobox, shape), algorithm)).encode())
     return Scene.open(str(path), bands=range(1, len(scene.band_indexes) + 1))
 
 
-def _lines(scene: Scene, place: GeoBox, resampling: str) -> Iterator[str]:
+def _lines(scene: Scene, place: GeoBox, algorithm: str) -> Iterator[str]:
+    """Yield a warped VRT whose transformer knows pixels only: the place is for those who read it."""
     with opened(scene.path) as dataset:
         flags = dataset.mask_flag_enums[scene.band_indexes[0] - 1]
-    by_nodata = MaskFlags.nodata in flags
-    yield f'<VRTDataset rasterXSize="{place.width_px}" rasterYSize="{place.height_px}">\n'
+    nodata = scene.nodata if MaskFlags.nodata in flags else None
+    masked = nodata is None and MaskFlags.all_valid not in flags
+    bands = len(scene.band_indexes)
+    yield f'<VRTDataset rasterXSize="{place.width_px}" rasterYSize="{place.height_px}" subClass="VRTWarpedDataset">\n'
     yield from place_lines(place)
     for band, index in enumerate(scene.band_indexes, start=1):
-        yield f'<VRTRasterBand dataType="{_TYPES[scene.dtype]}" band="{band}">\n'
-        yield f"<Description>{escape(scene.descriptions[index - 1])}</Description>\n"
-        yield f"<ColorInterp>{_color(scene.colors[index - 1])}</ColorInterp>\n"
-        if by_nodata and scene.nodata is not None:
-            yield f"<NoDataValue>{scene.nodata!r}</NoDataValue>\n"
-        yield _source(scene, place.shape, str(index), resampling, nodata=scene.nodata if by_nodata else None)
-        yield "</VRTRasterBand>\n"
-    if not by_nodata and MaskFlags.all_valid not in flags:
-        yield '<MaskBand><VRTRasterBand dataType="Byte">\n'
-        yield _source(scene, place.shape, f"mask,{scene.band_indexes[0]}", "nearest", nodata=None)
-        yield "</VRTRasterBand></MaskBand>\n"
-    yield "</VRTDataset>\n"
+        yield f'<VRTRasterBand dataType="{_TYPES[scene.dtype]}" band="{band}" subClass="VRTWarpedRasterBand">'
+        yield f"<Description>{escape(scene.descriptions[index - 1])}</Description>"
+        yield "" if nodata is None else f"<NoDataValue>{nodata!r}</NoDataValue>"
+        yield f"<ColorInterp>{_color(scene.colors[index - 1])}</ColorInterp></VRTRasterBand>\n"
+    if masked:
+        yield f'<VRTRasterBand dataType="{_TYPES[scene.dtype]}" band="{bands + 1}" subClass="VRTWarpedRasterBand">'
+        yield "<ColorInterp>Alpha</ColorInterp></VRTRasterBand>\n"
+    yield f"<BlockXSize>{_BLOCK_PX}</BlockXSize><BlockYSize>{_BLOCK_PX}</BlockYSize>\n<GDALWarpOptions>"
+    yield f"<ResampleAlg>{algorithm}</ResampleAlg>"
+    yield f'<Option name="INIT_DEST">{"0" if nodata is None else "NO_DATA"}</Option>'
+    yield '<Option name="UNIFIED_SRC_NODATA">YES</Option>'
+    yield f'<SourceDataset relativeToVRT="0">{escape(_file(scene.path))}</SourceDataset>\n'
+    yield _transformer(scene.shape, place.shape)
+    yield "<BandList>"
+    for band, index in enumerate(scene.band_indexes, start=1):
+        yield f'<BandMapping src="{index}" dst="{band}">{_nodata(nodata)}</BandMapping>'
+    yield "</BandList>\n"
+    if masked:
+        alphas = [place for place, color in enumerate(scene.colors, start=1) if color == "alpha"]
+        yield f"<SrcAlphaBand>{alphas[0]}</SrcAlphaBand>" if alphas else ""
+        yield f"<DstAlphaBand>{bands + 1}</DstAlphaBand>"
+    yield "</GDALWarpOptions>\n</VRTDataset>\n"
 
 
-def _source(scene: Scene, shape: tuple[int, int], band: str, resampling: str, *, nodata: float | None) -> str:
-    height, width = scene.shape
-    kind = "SimpleSource" if nodata is None else "ComplexSource"
-    file = scene.path if "://" in scene.path or scene.path.startswith("/vsi") else str(Path(scene.path).absolute())
+def _transformer(shape: tuple[int, int], new_shape: tuple[int, int]) -> str:
+    down, across = shape[0] / new_shape[0], shape[1] / new_shape[1]
     return (
-        f'<{kind} resampling="{resampling}"><SourceFilename relativeToVRT="0">{escape(file)}</SourceFilename>'
-        f"<SourceBand>{band}</SourceBand>"
-        f'<SrcRect xOff="0" yOff="0" xSize="{width}" ySize="{height}"/>'
-        f'<DstRect xOff="0" yOff="0" xSize="{shape[1]}" ySize="{shape[0]}"/>'
-        f"{'' if nodata is None else f'<NODATA>{nodata!r}</NODATA>'}</{kind}>\n"
+        "<Transformer><GenImgProjTransformer>"
+        "<SrcGeoTransform>0,1,0,0,0,1</SrcGeoTransform><SrcInvGeoTransform>0,1,0,0,0,1</SrcInvGeoTransform>"
+        f"<DstGeoTransform>0,{across!r},0,0,0,{down!r}</DstGeoTransform>"
+        f"<DstInvGeoTransform>0,{1 / across!r},0,0,0,{1 / down!r}</DstInvGeoTransform>"
+        "</GenImgProjTransformer></Transformer>\n"
     )
+
+
+def _nodata(nodata: float | None) -> str:
+    if nodata is None:
+        return ""
+    return "".join(
+        f"<{end}NoDataReal>{nodata!r}</{end}NoDataReal><{end}NoDataImag>0</{end}NoDataImag>" for end in ("Src", "Dst")
+    )
+
+
+def _file(path: str) -> str:
+    return path if "://" in path or path.startswith("/vsi") else str(Path(path).absolute())
 
 
 def _color(name: str) -> str:

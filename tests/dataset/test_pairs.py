@@ -1,0 +1,292 @@
+"""Georeferenced pairs: labels of any grid or polygons, seen through the grid of their scene."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyogrio
+import pytest
+import rasterio.features
+import shapely
+from affine import Affine
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pyproj import Transformer
+from rasterio.crs import CRS
+from rasterio.enums import Resampling
+from rasterio.warp import reproject
+
+from geoseg.dataset.dataset import open_dataset
+from geoseg.dataset.label_polygons import LabelPolygons
+from geoseg.dataset.pair import Pair, reference_codes
+from geoseg.errors import SceneError, UsageError
+from geoseg.legend import LandCover, Legend
+from geoseg.raster.scene import Scene
+from geoseg.raster.windows import Window
+
+from .conftest import NORTH_UP, UTM, noise, patchwork, write_raster
+
+MakePair = Callable[..., np.ndarray]
+SHAPE = (60, 70)
+
+
+def _scene(folder: Path, shape: tuple[int, int] = SHAPE, **profile: object) -> Path:
+    return write_raster(folder / "scene.tif", noise(2, *shape, dtype="uint16", high=4000), **profile)
+
+
+def test_folders_of_images_and_labels(tmp_path: Path, make_pair: MakePair) -> None:
+    expected = {name: make_pair(name, seed=seed) for seed, name in enumerate("ba")}
+    dataset = open_dataset(tmp_path)
+    assert [pair.id for pair in dataset.pairs] == ["a", "b"]
+    assert (dataset.dtype, dataset.gsd_m, dataset.legend.codes) == ("uint16", 10.0, (1, 2, 3))
+    for pair in dataset.pairs:
+        assert np.array_equal(reference_codes(pair, pair.whole), expected[pair.id])
+
+
+def test_one_folder_with_names_that_say_what_is_what(tmp_path: Path) -> None:
+    for name in ("north", "south"):
+        write_raster(tmp_path / f"{name}_image.tif", noise(3, *SHAPE))
+        write_raster(tmp_path / f"{name}_label.tif", patchwork(SHAPE, 2)[None])
+    assert [pair.id for pair in open_dataset(tmp_path).pairs] == ["north", "south"]
+
+
+def test_a_table_of_scenes_labels_and_parts(tmp_path: Path, make_pair: MakePair) -> None:
+    for name in ("a", "b"):
+        make_pair(name)
+    table = tmp_path / "pairs.csv"
+    table.write_text("scene,labels,split\nimages/a.tif,labels/a.tif,train\nimages/b.tif,labels/b.tif,val\n")
+    assert [(pair.id, pair.part) for pair in open_dataset(table).pairs] == [("a", "train"), ("b", "valid")]
+    table.write_text("image,labels\na,b\n")
+    with pytest.raises(SceneError, match="columns scene and labels"):
+        open_dataset(table)
+
+
+@pytest.mark.parametrize("crs", [UTM, CRS.from_epsg(4326), CRS.from_epsg(32617)])
+def test_labels_on_another_grid_are_those_of_gdals_warp(tmp_path: Path, crs: CRS) -> None:
+    from rasterio.warp import calculate_default_transform  # noqa: PLC0415
+
+    scene = _scene(tmp_path)
+    bounds = rasterio.transform.array_bounds(*SHAPE, NORTH_UP)
+    transform, width, height = calculate_default_transform(UTM, crs, SHAPE[1], SHAPE[0], *bounds, resolution=None)
+    transform @= Affine.translation(0.3, 0.4) @ Affine.scale(0.7)
+    labels = patchwork((height, width), 4)
+    write_raster(tmp_path / "truth.tif", labels[None], crs=crs, transform=transform, nodata=0)
+    pair = open_dataset(scene, labels=tmp_path / "truth.tif").pairs[0]
+    expected = np.full(SHAPE, 255, np.uint8)
+    reproject(
+        np.where(labels == 0, 255, labels).astype(np.uint8),
+        expected,
+        src_transform=transform,
+        src_crs=crs,
+        dst_transform=NORTH_UP,
+        dst_crs=UTM,
+        src_nodata=255,
+        dst_nodata=255,
+        resampling=Resampling.nearest,
+    )
+    found = reference_codes(pair, pair.whole)
+    assert (found == expected).mean() > 0.999  # a pixel on a border may fall to either side
+    assert len(np.unique(found)) == 4
+    window = Window(13, 17, 30, 25)
+    assert np.array_equal(reference_codes(pair, window), found[window.rows, window.cols])
+
+
+def test_labels_shifted_by_whole_pixels_are_taken_as_they_are(tmp_path: Path) -> None:
+    scene, labels = _scene(tmp_path), patchwork((40, 50), 5)
+    write_raster(tmp_path / "truth.tif", labels[None], transform=NORTH_UP @ Affine.translation(-7, 9))
+    pair = open_dataset(scene, labels=tmp_path / "truth.tif").pairs[0]
+    expected = np.full(SHAPE, 255, np.uint8)
+    expected[9:49, :43] = labels[:, 7:]
+    assert np.array_equal(reference_codes(pair, pair.whole), expected)
+
+
+def test_invalid_pixels_of_scene_or_labels_never_count(tmp_path: Path) -> None:
+    data = noise(2, *SHAPE, dtype="float32")
+    data[1, 3, 4] = np.nan
+    data[:, 10:20, 10:20] = -9999
+    write_raster(tmp_path / "scene.tif", data.astype("float32"), nodata=-9999)
+    labels = patchwork(SHAPE, 3) + 1
+    labels[30:, 5] = 9
+    write_raster(tmp_path / "truth.tif", labels[None], nodata=9)
+    pair = open_dataset(tmp_path / "scene.tif", labels=tmp_path / "truth.tif").pairs[0]
+    expected = labels.copy()
+    expected[3, 4] = expected[10:20, 10:20] = expected[30:, 5] = 255
+    assert np.array_equal(reference_codes(pair, pair.whole), expected)
+
+
+def test_codes_that_do_not_fit_a_byte_are_renumbered_in_order(tmp_path: Path) -> None:
+    scene = _scene(tmp_path)
+    corine = np.array([111, 312, 523], np.int32)
+    write_raster(tmp_path / "truth.tif", corine[patchwork(SHAPE, 3)][None])
+    dataset = open_dataset(scene, labels=tmp_path / "truth.tif")
+    assert dataset.legend.names == ("class 111", "class 312", "class 523")
+    pair = dataset.pairs[0]
+    assert np.array_equal(reference_codes(pair, pair.whole), patchwork(SHAPE, 3))
+
+
+def test_a_legend_is_met_by_the_names_that_labels_bring(tmp_path: Path) -> None:
+    scene, labels = _scene(tmp_path), patchwork(SHAPE, 2)
+    path = write_raster(tmp_path / "truth.tif", labels[None])
+    (tmp_path / "truth.tif.aux.xml").write_text(
+        "<PAMDataset><PAMRasterBand band='1'><CategoryNames><Category>Water</Category><Category>Forest-land</Category>"
+        "</CategoryNames></PAMRasterBand></PAMDataset>"
+    )
+    legend = Legend((LandCover(3, "forest_land", (0, 255, 0)), LandCover(4, "water", (0, 0, 255))))
+    pair = open_dataset(scene, labels=path, legend=legend).pairs[0]
+    assert np.array_equal(reference_codes(pair, pair.whole), np.where(labels == 0, 4, 3))
+
+
+def test_codes_outside_of_the_legend_are_refused(tmp_path: Path) -> None:
+    scene = _scene(tmp_path)
+    path = write_raster(tmp_path / "truth.tif", patchwork(SHAPE, 4)[None])
+    legend = Legend((LandCover(0, "a", (0, 0, 1)), LandCover(1, "b", (0, 0, 2)), LandCover(2, "c", (0, 0, 3))))
+    pair = open_dataset(scene, labels=path, legend=legend).pairs[0]
+    with pytest.raises(SceneError, match=r"hold code 3, not of the legend"):
+        reference_codes(pair, pair.whole)
+
+
+@pytest.mark.parametrize("crs", ["EPSG:32618", "EPSG:4326"])
+def test_polygons_are_burned_as_rasterio_burns_them_at_once(tmp_path: Path, crs: str) -> None:
+    scene = _scene(tmp_path)
+    rng = np.random.default_rng(3)
+    xy = np.array([NORTH_UP @ (c, r) for c, r in rng.uniform(-5, 75, (25, 2))])
+    shapes = [shapely.Point(*point).buffer(rng.uniform(20, 120)) for point in xy]
+    names = [("crop", "wood", "wet")[i % 3] for i in range(25)]
+    moved = Transformer.from_crs(UTM, crs, always_xy=True)
+    stored = shapely.transform(np.array(shapes), lambda p: np.column_stack(moved.transform(p[:, 0], p[:, 1])))
+    pyogrio.raw.write(
+        tmp_path / "fields.gpkg",
+        geometry=shapely.to_wkb(stored),
+        field_data=[np.array(names, object)],
+        fields=["cover"],
+        crs=crs,
+        geometry_type="Polygon",
+        driver="GPKG",
+    )
+    dataset = open_dataset(scene, labels=tmp_path / "fields.gpkg")
+    assert dataset.legend.names == ("crop", "wet", "wood")
+    code = {"crop": 0, "wet": 1, "wood": 2}
+    burned = [(shape, code[name]) for shape, name in zip(shapes, names, strict=True)]
+    expected = rasterio.features.rasterize(burned, SHAPE, fill=255, transform=NORTH_UP, dtype="uint8")
+    pair = dataset.pairs[0]
+    found = reference_codes(pair, pair.whole)
+    assert (found == expected).mean() == 1.0 if crs == "EPSG:32618" else (found == expected).mean() > 0.998
+    for window in (Window(0, 0, 7, 70), Window(21, 33, 18, 9), Window(55, 60, 10, 20)):
+        part = reference_codes(pair, window)
+        inside = found[window.rows, window.cols]
+        assert np.array_equal(part[: inside.shape[0], : inside.shape[1]], inside)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 50), st.integers(0, 60), st.integers(1, 12), st.integers(1, 12))
+def test_a_window_of_polygons_is_that_window_of_the_whole(row: int, col: int, height: int, width: int) -> None:
+    pair = _polygon_pair()
+    window = Window(row, col, min(height, SHAPE[0] - row), min(width, SHAPE[1] - col))
+    whole = pair.decode(pair.whole).codes
+    assert np.array_equal(pair.decode(window).codes, whole[window.rows, window.cols])
+
+
+_made: dict[str, Pair] = {}
+
+
+def _polygon_pair() -> Pair:
+    if not _made:
+        import tempfile  # noqa: PLC0415
+
+        folder = Path(tempfile.mkdtemp())
+        scene = Scene.open(str(_scene(folder)))
+        rng = np.random.default_rng(1)
+        shapes = [shapely.Point(*(NORTH_UP @ tuple(p))).buffer(150) for p in rng.uniform(0, 60, (8, 2))]
+        path = folder / "fields.fgb"
+        pyogrio.raw.write(
+            path,
+            geometry=shapely.to_wkb(np.array(shapes)),
+            field_data=[np.arange(8) % 3],
+            fields=["code"],
+            crs="EPSG:32618",
+            geometry_type="Polygon",
+            driver="FlatGeobuf",
+        )
+        labels = LabelPolygons(str(path), "code", (("0", 0), ("1", 1), ("2", 2)), UTM.to_wkt())
+        _made["pair"] = Pair("p", scene, labels, 10.0)
+    return _made["pair"]
+
+
+def test_polygons_that_say_too_little_get_one_clear_line(tmp_path: Path) -> None:
+    scene = _scene(tmp_path)
+    path = tmp_path / "fields.geojson"
+    fields = [np.array(["x", "y"], object), np.array([1, 2])]
+    pyogrio.raw.write(
+        path,
+        geometry=shapely.to_wkb(np.array([shapely.box(0, 0, 1, 1)] * 2)),
+        field_data=fields,
+        fields=["cover", "code"],
+        crs="EPSG:4326",
+        geometry_type="Polygon",
+        driver="GeoJSON",
+    )
+    with pytest.raises(UsageError, match="says not which column holds the class, it has cover, code"):
+        open_dataset(scene, labels=path)
+    with pytest.raises(UsageError, match="has no column 'kind'"):
+        open_dataset(scene, labels=path, column="kind")
+    legend = Legend((LandCover(0, "x", (0, 0, 1)),))
+    with pytest.raises(UsageError, match="'y' is no class of the legend"):
+        open_dataset(scene, labels=path, column="cover", legend=legend)
+    path.write_text("{")
+    with pytest.raises(SceneError, match="cannot read polygons"):
+        open_dataset(scene, labels=path)
+    flat = write_raster(tmp_path / "flat.png", noise(1, 20, 20))
+    path.write_text('{"type": "FeatureCollection", "features": []}')
+    with pytest.raises((SceneError, UsageError), match="fields.geojson"):
+        open_dataset(flat, labels=path, column="cover")
+
+
+def test_pairs_that_do_not_fit_get_one_clear_line(tmp_path: Path, make_pair: MakePair) -> None:
+    make_pair("a")
+    make_pair("b")
+    (tmp_path / "labels" / "b.tif").unlink()
+    with pytest.raises(SceneError, match="1 of 2 without labels: b"):
+        open_dataset(tmp_path)
+    write_raster(tmp_path / "labels" / "b.tif", noise(1, 128, 160, dtype="float32"))
+    with pytest.raises(SceneError, match="labels are one band of integers"):
+        open_dataset(tmp_path)
+    write_raster(tmp_path / "labels" / "b.tif", noise(1, 128, 160, dtype="uint16", high=60000))
+    with pytest.raises(SceneError, match="more than 1000 values"):
+        open_dataset(tmp_path)
+    make_pair("b")
+    write_raster(tmp_path / "images" / "b.tif", noise(3, 128, 160, dtype="uint16"))
+    with pytest.raises(SceneError, match="3 bands"):
+        open_dataset(tmp_path)
+    write_raster(tmp_path / "images" / "b.tif", noise(4, 128, 160, dtype="int16"))
+    with pytest.raises(SceneError, match="holds int16, .* uint16"):
+        open_dataset(tmp_path)
+    with pytest.raises(UsageError, match="name its labels with --labels"):
+        open_dataset(tmp_path / "images" / "a.tif")
+
+
+def test_scenes_without_a_place_need_labels_of_their_size(tmp_path: Path) -> None:
+    scene = write_raster(tmp_path / "scene.png", noise(3, 30, 40))
+    labels = write_raster(tmp_path / "truth.png", patchwork((30, 40), 3)[None])
+    pair = open_dataset(scene, labels=labels).pairs[0]
+    assert pair.gsd_m is None
+    assert np.array_equal(reference_codes(pair, pair.whole), patchwork((30, 40), 3))
+    write_raster(labels, patchwork((30, 41), 3)[None])
+    with pytest.raises(SceneError, match="is 30 x 41 pixels, its scene 30 x 40"):
+        open_dataset(scene, labels=labels)
+
+
+def test_pictures_need_a_legend_and_lack_no_class_of_it_silently(tmp_path: Path) -> None:
+    scene = _scene(tmp_path)
+    colors = np.array([[0, 0, 9], [0, 9, 0]], np.uint8)
+    labels = write_raster(tmp_path / "truth.tif", colors[patchwork(SHAPE, 2)].transpose(2, 0, 1))
+    with pytest.raises(UsageError, match="say which colour is which class with --legend"):
+        open_dataset(scene, labels=labels)
+    legend = Legend((LandCover(0, "a", (0, 0, 9)), LandCover(1, "b", (0, 9, 0))))
+    pair = open_dataset(scene, labels=labels, legend=legend).pairs[0]
+    assert np.array_equal(reference_codes(pair, pair.whole), patchwork(SHAPE, 2))
+    other = Legend((LandCover(0, "a", (0, 0, 9)), LandCover(1, "b", (0, 9, 1))))
+    wrong = open_dataset(scene, labels=labels, legend=other).pairs[0]
+    with pytest.raises(SceneError, match=r"hold rgb\(0,9,0\), not of the legend"):
+        reference_codes(wrong, wrong.whole)

@@ -1,0 +1,329 @@
+"""Decoded scenes: the same bits as a direct read, whole or not there, and at another resolution what numpy says."""
+
+from __future__ import annotations
+
+import errno
+import os
+import pickle
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from geoseg.dataset import npy, prepared
+from geoseg.dataset.area import Area
+from geoseg.dataset.dataset import open_dataset
+from geoseg.dataset.pair import reference_codes
+from geoseg.dataset.prepared import PreparedScene, prepare
+from geoseg.dataset.resample import Axis, resample_codes, resample_image
+from geoseg.dataset.split import split
+from geoseg.dataset.statistics import band_statistics_of, class_px_of
+from geoseg.errors import OutputError, SceneError, UsageError
+from geoseg.progress import Progress
+from geoseg.raster.scene import Patch
+from geoseg.raster.windows import Window
+
+from .conftest import COLORS, MakeTile, noise, patchwork, write_raster
+
+MakePair = Callable[..., np.ndarray]
+
+
+def _all(folder: Path, cache: Path, **how: Any) -> tuple[PreparedScene, ...]:
+    dataset = open_dataset(folder)
+    return prepare(dataset, split(dataset, "all").train, cache, **how)
+
+
+def test_what_is_prepared_is_what_the_files_hold(tmp_path: Path, make_pair: MakePair) -> None:
+    make_pair("a", (150, 170))
+    data = noise(4, 128, 160, dtype="uint16", seed=5, high=4000)
+    data[:, 30:50, :40] = 0
+    make_pair("b", seed=1)
+    write_raster(tmp_path / "images" / "b.tif", data, nodata=0)
+    dataset = open_dataset(tmp_path)
+    for pair, scene in zip(dataset.pairs, _all(tmp_path, tmp_path / "cache"), strict=True):
+        assert (scene.id, scene.shape, scene.gsd_m) == (pair.id, pair.scene.shape, 10.0)
+        for window in (pair.whole, Window(-5, 100, 60, 90), Window(20, 20, 1, 1), Window(900, 0, 4, 4)):
+            mine, direct = scene.read(window), pair.scene.read(window)
+            assert np.array_equal(mine.data, direct.data)
+            assert mine.data.dtype == direct.data.dtype
+            assert np.array_equal(mine.valid, direct.valid)
+            assert np.array_equal(scene.codes(window), reference_codes(pair, window))
+        codes = reference_codes(pair, pair.whole)
+        found, counts = np.unique(codes[codes != 255], return_counts=True)
+        assert scene.class_px == dict(zip(found.tolist(), counts.tolist(), strict=True))
+
+
+def test_a_real_tile_is_prepared_bit_for_bit(shared_data: Path, tmp_path: Path) -> None:
+    dataset = open_dataset(shared_data / "deepglobe")
+    pair = dataset.pair("119")
+    (scene,) = prepare(dataset, [Area("119")], tmp_path)
+    assert np.array_equal(scene.read(pair.whole).data, pair.scene.read(pair.whole).data)
+    assert np.array_equal(scene.codes(pair.whole), reference_codes(pair, pair.whole))
+    (small,) = prepare(dataset, [Area("119")], tmp_path, size_px=512)
+    assert small.shape == (512, 512)
+    assert small.gsd_m == pytest.approx(2448 / 512 * 0.5)
+
+
+def test_areas_hide_all_else(tmp_path: Path, make_pair: MakePair) -> None:
+    labels = make_pair("a")
+    dataset = open_dataset(tmp_path)
+    windows = (Window(3, 5, 70, 30), Window(80, 90, 40, 70))
+    (scene,) = prepare(dataset, [Area("a", window) for window in windows], tmp_path / "cache")
+    expected = np.full(labels.shape, 255, np.uint8)
+    for window in windows:
+        expected[window.rows, window.cols] = labels[window.rows, window.cols]
+    assert np.array_equal(scene.codes(Window(0, 0, *labels.shape)), expected)
+    counts = np.bincount(expected.ravel(), minlength=256)[:255]
+    assert scene.class_px == {code: int(counts[code]) for code in np.flatnonzero(counts)}
+    assert class_px_of([scene, scene]) == {code: 2 * pixels for code, pixels in scene.class_px.items()}
+    (half,) = prepare(dataset, [Area("a", windows[0])], tmp_path / "cache", gsd_m=20.0)
+    assert half.areas == (Window(2, 3, 34, 14),)
+
+
+def test_statistics_are_those_of_all_valid_pixels(tmp_path: Path, make_pair: MakePair) -> None:
+    for seed, name in enumerate("ab"):
+        make_pair(name, seed=seed)
+    scenes = _all(tmp_path, tmp_path / "cache")
+    pixels = np.concatenate([scene.read(Window(0, 0, *scene.shape)).data.reshape(4, -1) for scene in scenes], axis=1)
+    found = band_statistics_of(scenes)
+    assert found.mean == pytest.approx(pixels.mean(axis=1))
+    assert found.std == pytest.approx(pixels.std(axis=1))
+    assert found.high == pytest.approx(np.percentile(pixels, 98, axis=1))
+
+
+def test_a_prepared_scene_travels_as_a_path(tmp_path: Path, make_pair: MakePair) -> None:
+    make_pair("a")
+    (scene,) = _all(tmp_path, tmp_path / "cache")
+    scene.read(Window(0, 0, 9, 9))
+    sent = pickle.dumps(scene)
+    assert len(sent) < 4000
+    assert np.array_equal(pickle.loads(sent).codes(Window(0, 0, 9, 9)), scene.codes(Window(0, 0, 9, 9)))  # noqa: S301
+
+
+def test_what_is_there_is_not_decoded_again_and_what_changed_is(
+    tmp_path: Path, make_pair: MakePair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_pair("a")
+    make_pair("b")
+    cache, moments = tmp_path / "cache", []
+    first = _all(tmp_path, cache, progress=moments.append)
+    assert [moment.pieces_done for moment in moments] == [1, 2]
+    assert moments[-1].pixels_now == moments[-1].pixels_total == 2 * 128 * 160
+    make_pair("b", seed=9)
+    again: list[Progress] = []
+    second = _all(tmp_path, cache, progress=again.append)
+    assert again[-1].pixels_now == 128 * 160
+    assert second[0].folder == first[0].folder
+    assert second[1].folder != first[1].folder
+    monkeypatch.setattr("geoseg.dataset.prepare_scene._write", None)
+    assert _all(tmp_path, cache) == second
+
+
+_KILLED = """
+import os, signal, sys
+from geoseg.dataset import prepare_scene, prepared
+from geoseg.dataset.dataset import open_dataset
+from geoseg.dataset.split import split
+from pathlib import Path
+
+whole, prepared._THREADS, count = prepare_scene._strip, 1, 0
+prepare_scene.STRIP_PX = 64 * 160
+
+def strip(*arguments):
+    global count
+    count += 1
+    if count == int(sys.argv[3]):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return whole(*arguments)
+
+prepare_scene._strip = strip
+dataset = open_dataset(sys.argv[1])
+prepared.prepare(dataset, split(dataset, "all").train, Path(sys.argv[2]))
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there is no SIGKILL")
+def test_a_kill_leaves_nothing_wrong(tmp_path: Path, make_pair: MakePair) -> None:
+    for seed, name in enumerate("ab"):
+        make_pair(name, seed=seed)
+    cache = tmp_path / "cache"
+    command = [sys.executable, "-c", _KILLED, str(tmp_path), str(cache)]
+    for strip in (2, 4):  # in the middle of the first scene, then of the second
+        done = subprocess.run([*command, str(strip)], check=False, capture_output=True)
+        assert done.returncode == -9, done.stderr
+    assert len(list(cache.glob(".*.tmp"))) == 1
+    dataset = open_dataset(tmp_path)
+    for pair, scene in zip(dataset.pairs, _all(tmp_path, cache), strict=True):
+        assert np.array_equal(scene.read(pair.whole).data, pair.scene.read(pair.whole).data)
+        assert np.array_equal(scene.codes(pair.whole), reference_codes(pair, pair.whole))
+    assert not list(cache.glob(".*.tmp"))
+
+
+_WHOLE = _KILLED.replace("int(sys.argv[3])", "None")
+
+
+def test_two_processes_may_prepare_at_once(tmp_path: Path, make_pair: MakePair) -> None:
+    for seed, name in enumerate("abc"):
+        make_pair(name, (300, 160), seed=seed)
+    cache = tmp_path / "cache"
+    command = [sys.executable, "-c", _WHOLE, str(tmp_path), str(cache)]
+    processes = [subprocess.Popen(command, stderr=subprocess.PIPE) for _ in range(2)]
+    for process in processes:
+        _, said = process.communicate(timeout=60)
+        assert process.returncode == 0, said
+    scenes = _all(tmp_path, cache)
+    assert {Path(scene.folder) for scene in scenes} == {path for path in cache.iterdir() if path.is_dir()}
+    for pair, scene in zip(open_dataset(tmp_path).pairs, scenes, strict=True):
+        assert np.array_equal(scene.read(pair.whole).data, pair.scene.read(pair.whole).data)
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing(
+    tmp_path: Path, make_pair: MakePair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_pair("a")
+    cache = tmp_path / "cache"
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(npy.NpyWriter, "write", full)
+        with pytest.raises(OutputError, match="the disk is full"):
+            _all(tmp_path, cache)
+        assert [path.suffix for path in cache.iterdir()] == [".lock"]
+    with monkeypatch.context() as patch:
+        patch.setattr(prepared, "free_space_bytes", lambda _folder: 1000)
+        with pytest.raises(OutputError, match="need .* GB in .*, 0.0 GB are free"):
+            _all(tmp_path, cache)
+    assert len(_all(tmp_path, cache)) == 1
+
+
+def test_damaged_images_are_one_line_and_the_others_stay(tmp_path: Path, make_tile: MakeTile) -> None:
+    for name in ("1", "2"):
+        make_tile(tmp_path, name, (400, 300))
+    whole = (tmp_path / "2_sat.jpg").read_bytes()
+    (tmp_path / "2_sat.jpg").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(SceneError, match="2_sat.jpg") as caught:
+        _all(tmp_path, tmp_path / "cache")
+    assert "\n" not in str(caught.value)
+    assert not list((tmp_path / "cache").glob(".*.tmp"))
+    (tmp_path / "2_sat.jpg").write_bytes(whole)
+    mask = (tmp_path / "1_mask.png").read_bytes()
+    (tmp_path / "1_mask.png").write_bytes(mask[: len(mask) // 2])
+    with pytest.raises(SceneError, match="1_mask.png"):
+        _all(tmp_path, tmp_path / "cache")
+
+
+def test_stray_colours_are_counted_said_and_refused(tmp_path: Path, make_tile: MakeTile) -> None:
+    codes = make_tile(tmp_path, "7")
+    picture = COLORS[codes].transpose(2, 0, 1).copy()
+    picture[:, 0, :5] = 99
+    write_raster(tmp_path / "7_mask.png", picture)
+    said: list[str] = []
+    for _ in range(2):
+        (scene,) = _all(tmp_path, tmp_path / "cache", announce=said.append)
+    assert sum(scene.class_px.values()) == codes.size - 5
+    assert len(said) == 2
+    assert "5 pixels (0.07%) hold rgb(99,99,99)" in said[0]
+    picture[:, 0, :9] = 98
+    write_raster(tmp_path / "7_mask.png", picture)
+    with pytest.raises(SceneError, match=r"9 pixels \(0.12%\)"):
+        _all(tmp_path, tmp_path / "cache")
+
+
+def test_options_that_cannot_be_right(tmp_path: Path, make_tile: MakeTile, make_pair: MakePair) -> None:
+    make_pair("a")
+    dataset = open_dataset(tmp_path)
+    for how, message in (
+        ({"gsd_m": 1.0, "size_px": 4}, "not both"),
+        ({"gsd_m": 0.0}, "more than 0"),
+        ({"size_px": 0}, "at least 1 pixel"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            prepare(dataset, [Area("a")], tmp_path / "cache", **how)
+    with pytest.raises(UsageError, match="no scene 'z'"):
+        prepare(dataset, [Area("z")], tmp_path / "cache")
+    write_raster(tmp_path / "s.png", noise(3, 20, 20))
+    flat = write_raster(tmp_path / "t.png", patchwork((20, 20), 2)[None])
+    with pytest.raises(UsageError, match="say it with --gsd"):
+        _ = prepare(
+            (other := open_dataset(tmp_path / "s.png", labels=flat)),
+            split(other, "all").train,
+            tmp_path / "cache",
+            gsd_m=2.0,
+        )
+    make_tile(tmp_path / "d", "1")
+
+
+def _overlaps(length: int, new_length: int) -> np.ndarray:
+    """Return (new, old): how much of each old pixel lies in each new one, in shares of the new."""
+    edges = np.arange(new_length + 1) * length / new_length
+    old = np.arange(length)
+    inside = np.minimum(edges[1:, None], old + 1) - np.maximum(edges[:-1, None], old)
+    return inside.clip(0) * new_length / length
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(2, 40), st.integers(2, 40), st.data())
+def test_shrinking_averages_images_and_takes_the_majority_of_classes(height: int, width: int, data: Any) -> None:
+    rows = Axis(height, data.draw(st.integers(1, height - 1)))
+    cols = Axis(width, data.draw(st.integers(1, width - 1)))
+    rng = np.random.default_rng(height * 100 + width)
+    image = rng.integers(0, 1000, (2, height, width)).astype(np.float32)
+    valid = rng.random((height, width)) < 0.8
+    down, across = _overlaps(height, rows.new_length), _overlaps(width, cols.new_length)
+    start = data.draw(st.integers(0, rows.new_length - 1))
+    stop = data.draw(st.integers(start + 1, rows.new_length))
+    first, after = rows.source(start, stop)
+
+    patch = resample_image(Patch(image[:, first:after], valid[first:after]), rows, cols, start, stop)
+    share = (down @ valid @ across.T)[start:stop]
+    sums = np.stack([down @ (band * valid) @ across.T for band in image])[:, start:stop]
+    known = share > 1e-6
+    assert patch.data[:, known] == pytest.approx((sums / np.where(known, share, 1))[:, known], rel=1e-4, abs=1e-3)
+    sure = abs(share - 0.5) > 1e-6
+    assert np.array_equal(patch.valid[sure], share[sure] >= 0.5)
+
+    codes = rng.choice(np.array([0, 1, 4, 255], np.uint8), (height, width))
+    found = resample_codes(codes[first:after], rows, cols, start, stop)
+    shares = {code: (down @ (codes == code) @ across.T)[start:stop] for code in (0, 1, 4, 255)}
+    for place in np.ndindex(found.shape):
+        mine = {code: table[place] for code, table in shares.items()}
+        ignored = mine.pop(255)
+        if found[place] == 255:
+            assert ignored > 0.5 - 1e-6
+        else:
+            assert ignored < 0.5 + 1e-6
+            assert mine[int(found[place])] >= max(mine.values()) - 1e-6
+
+
+def test_growing_interpolates_images_and_invents_no_class() -> None:
+    rows, cols = Axis(4, 12), Axis(5, 10)
+    ramp = np.arange(5, dtype=np.float32)[None, None, :].repeat(4, axis=1)
+    patch = resample_image(Patch(ramp, np.ones((4, 5), bool)), rows, cols, 0, 12)
+    expected = ((np.arange(10) + 0.5) / 2 - 0.5).clip(0, 4)
+    assert patch.data[0] == pytest.approx(np.tile(expected, (12, 1)))
+    codes = patchwork((4, 5), 3, patch_px=1)
+    grown = resample_codes(codes, rows, cols, 0, 12)
+    assert np.array_equal(grown, codes.repeat(3, axis=0).repeat(2, axis=1))
+
+
+def test_the_height_of_strips_does_not_matter(
+    tmp_path: Path, make_pair: MakePair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_pair("a", (700, 300))
+    whole = Window(0, 0, 253, 108)
+    (first,) = _all(tmp_path, tmp_path / "one", gsd_m=27.7)
+    monkeypatch.setattr("geoseg.dataset.prepare_scene.STRIP_PX", 300 * 80)
+    (second,) = _all(tmp_path, tmp_path / "two", gsd_m=27.7)
+    assert first.shape == whole.shape
+    assert first.gsd_m == 27.7
+    assert np.array_equal(first.read(whole).data, second.read(whole).data)
+    assert np.array_equal(first.codes(whole), second.codes(whole))
+    assert np.array_equal(first.cells, second.cells)
