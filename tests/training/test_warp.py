@@ -29,7 +29,7 @@ def rest(count: int = 1, knots: int = 2, cells: int = 1) -> dict[str, torch.Tens
 def sources(
     out: tuple[int, int] = (ROWS, COLS), big: tuple[int, int] | None = None, **drawn: torch.Tensor
 ) -> NDArray[np.float64]:
-    found: NDArray[np.float64] = np.array(source_px(Warp(**(rest() | drawn)), out, big or out)[0], dtype=np.float64)
+    found: NDArray[np.float64] = source_px(Warp(**(rest() | drawn)), out, big or out)[0].double().numpy()
     return found
 
 
@@ -41,7 +41,9 @@ def centres(rows: int, cols: int) -> NDArray[np.float64]:
 
 
 def in_px(points: NDArray[np.float64], out: tuple[int, int], big: tuple[int, int]) -> NDArray[np.float64]:
-    return points * min(out) / 2 + np.array([(big[1] - 1) / 2, (big[0] - 1) / 2])
+    centre = np.array([(big[1] - 1) / 2, (big[0] - 1) / 2])
+    moved: NDArray[np.float64] = points * min(out) / 2 + centre
+    return moved
 
 
 def test_at_rest_every_pixel_comes_from_its_own_place() -> None:
