@@ -39,7 +39,7 @@ def load_state(path: Path) -> dict[str, Any] | None:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as fault:  # noqa: BLE001 - a damaged archive raises whatever it likes
         raise ResumeError(
-            f"{path} is damaged and cannot be gone on from ({type(fault).__name__}); --overwrite starts over"
+            f"{path} is damaged and cannot be gone on from ({type(fault).__name__}); remove {path.parent} to start over"
         ) from None
     return state
 

@@ -29,12 +29,11 @@ def fit(learner: Learner, device: str, devices: int, folder: Path, *, wandb: boo
     `device`: cpu, mps, cuda or cuda:N; `devices`: how many of them. Raises TrainingError when the loss is no number or
     a batch does not fit, whatever the learner's listener raises, KeyboardInterrupt.
     """
-    left = learner.plan.recipe.epochs - learner.course.epochs
-    if left <= 0:
+    if learner.is_over:
         return
     with _quiet(), _interruptible():
         trainer = pl.Trainer(
-            max_epochs=left,
+            max_epochs=learner.plan.recipe.epochs - learner.course.epochs,
             logger=loggers(folder, learner.plan.recipe, wandb=wandb),
             **hardware(device, devices, learner.plan.recipe),
             accumulate_grad_batches=learner.plan.recipe.accumulate,
@@ -133,7 +132,10 @@ def _memory(learner: Learner, device: str) -> Iterator[None]:
             raise
         size, accumulate = learner.plan.batch_size, learner.plan.recipe.accumulate
         smaller = max(1, size // 2)
-        way = f"--batch-size {smaller} --accumulate {accumulate * size // smaller}" if size > 1 else "a smaller --crop"
+        times = size // smaller
+        way = f"--batch-size {smaller} --accumulate {accumulate * times}" if size > 1 else "a smaller --crop"
+        if size > 1 and learner.plan.recipe.batches:
+            way += f" --batches {learner.plan.batches * times}"
         raise TrainingError(
             f"a batch of {size} crops of {learner.plan.recipe.crop_px} px does not fit the memory of {device} "
             f"({one_line(fault, 120)}); give {way}: the run goes on from its last checkpoint"

@@ -39,6 +39,12 @@ class RunFolder:
         """One line an epoch."""
         return self.path / "history.csv"
 
+    def settle(self, **known: object) -> None:
+        """Remember what of the run's meaning was found out after it began. Raises OutputError."""
+        before = _read(self.path / _RUN) or {}
+        if before | known != before:
+            _write(self.path / _RUN, before | known)
+
     def finish(self) -> None:
         """Remove the checkpoints of a run whose bundle is written; its logs stay. Raises OutputError."""
         try:
@@ -54,8 +60,12 @@ def run_folder(output: Path) -> Path:
 
 
 @contextmanager
-def open_folder(output: Path, meaning: Mapping[str, object], *, start_over: bool) -> Iterator[RunFolder]:
+def open_folder(
+    output: Path, meaning: Mapping[str, object], *, start_over: bool, free: tuple[str, ...] = ()
+) -> Iterator[RunFolder]:
     """Hold the lock of an output's run and give its folder: an equal run's, to go on in, or an empty one.
+
+    What is named in `free` may be as it was.
 
     Raises LockedError when another run holds it, ResumeError, naming what differs, when a run with another `meaning`
     lies there (unless `start_over`), OutputError when it cannot be written.
@@ -70,16 +80,16 @@ def open_folder(output: Path, meaning: Mapping[str, object], *, start_over: bool
     except OSError as fault:
         raise output_error(folder.path, fault) from fault
     try:
-        _take_up(folder, meaning, start_over=start_over)
+        _take_up(folder, meaning, start_over=start_over, free=free)
         yield folder
     finally:
         lock.release()
 
 
-def _take_up(folder: RunFolder, meaning: Mapping[str, object], *, start_over: bool) -> None:
-    before = _read(folder.path / _RUN)
+def _take_up(folder: RunFolder, meaning: Mapping[str, object], *, start_over: bool, free: tuple[str, ...]) -> None:
+    before = _read(folder.path / _RUN, start_over=start_over)
     now = json.loads(json.dumps(dict(meaning)))
-    if before == now:
+    if before is not None and before | {name: now[name] for name in free} == now:
         return
     if before is not None and folder.last.exists() and not start_over:
         changed = sorted(name for name in {*before, *now} if before.get(name) != now.get(name))
@@ -88,15 +98,21 @@ def _take_up(folder: RunFolder, meaning: Mapping[str, object], *, start_over: bo
             "on, or add --overwrite to start over"
         )
     _clear(folder.path)
-    write_durably(folder.path / _RUN, (json.dumps(now, indent=1) + "\n").encode())
+    _write(folder.path / _RUN, now)
 
 
-def _read(path: Path) -> dict[str, object] | None:
+def _write(path: Path, meaning: dict[str, object]) -> None:
+    write_durably(path, (json.dumps(meaning, indent=1) + "\n").encode())
+
+
+def _read(path: Path, *, start_over: bool = False) -> dict[str, object] | None:
     try:
         told = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as fault:
+        if start_over:
+            return None
         raise ResumeError(f"{path} cannot be read ({fault}); add --overwrite to start over") from None
     return told if isinstance(told, dict) else {}
 

@@ -63,3 +63,8 @@ class TrainingPlan:
     def steps(self) -> int:
         """Steps of the optimizer in all."""
         return self.epoch_steps * self.recipe.epochs
+
+    def step_of(self, batch: int) -> int:
+        """Return the step, from 0, that the gradients of a batch, from 0, go into; an epoch's last may have fewer."""
+        epoch, within = divmod(batch, self.batches)
+        return epoch * self.epoch_steps + within // self.recipe.accumulate

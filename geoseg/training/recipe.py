@@ -152,11 +152,14 @@ class Recipe:
         """Return plain values that differ whenever the weights would.
 
         The batch may be cut into smaller ones whose gradients are added: a run that did not fit can so go on.
+        `batch_size` is here that of a step, and `batches` are an epoch's steps.
         """
         plain = self.to_json()
         accumulate = plain.pop("accumulate")
         if self.batch_size is not None:
             plain["batch_size"] = self.batch_size * accumulate
+        if self.batches is not None:
+            plain["batches"] = math.ceil(self.batches / accumulate)
         return plain
 
 

@@ -30,6 +30,7 @@ def sweep(learner: Learner, device: str) -> float:
     optimizer = optimizer_of(learner.plan.recipe, network, LOWEST)
     rates = np.geomspace(LOWEST, HIGHEST, STEPS)
     losses: list[float] = []
+    torch.manual_seed(learner.plan.recipe.seed)
     smoothed = None
     for number, rate in enumerate(rates):
         batch = learner.batch(number)
@@ -52,7 +53,8 @@ def steepest(rates: np.ndarray[tuple[int], np.dtype[np.float64]], losses: list[f
 
 
 def _step(learner: Learner, network: torch.nn.Module, optimizer: torch.optim.Optimizer, batch: Batch) -> float:
-    image, targets = learner.seen_by_network(batch)
+    device = next(network.parameters()).device
+    image, targets = (part.to(device) for part in learner.seen_by_network(batch))
     loss = learner.loss(network(image), targets)
     optimizer.zero_grad()
     loss.backward()  # type: ignore[no-untyped-call]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -101,16 +102,19 @@ def train(  # noqa: PLR0913 - the knobs of the verb
         f"({parts.name})"
     )
     meaning = {**chosen.meaning(), "data set": dataset.digest, "split": parts.digest}
-    with open_folder(target, meaning, start_over=overwrite) as folder:
+    free = ("batch_size",) if chosen.batch_size is None else ()  # what was found to fit holds for the whole run
+    with open_folder(target, meaning, start_over=overwrite, free=free) as folder:
         stored = Path(cache) if cache is not None else cache_folder() / "scenes"
         plan = plan_training(dataset, parts, chosen, stored, say, progress=decoding)
         network = start_network(plan, say)
-        plan = _sized(plan, network, where, say)
+        state = load_state(folder.last)
+        plan = _sized(plan, network, where, state, say)
+        folder.settle(batch_size=plan.batch_size * chosen.accumulate)
         run = _Run(plan, folder, checkpoint_minutes, progress, say)
-        learner = run.learner(network, where)
+        learner = run.learner(network, where, state)
         with polite_stop(say) as run.stop:
             fit(learner, where, devices, folder.path, wandb=wandb)
-        bundle = finish(learner, folder, target, folder_of_report, overwrite=overwrite, say=say)
+        bundle = finish(learner.to(where), folder, target, folder_of_report, overwrite=overwrite, say=say)
         folder.finish()
     return bundle
 
@@ -132,12 +136,15 @@ def _device(wanted: str) -> str:
     return "cpu" if found in {"onnx", "torch-cpu"} else found
 
 
-def _sized(plan: TrainingPlan, network: torch.nn.Module, device: str, say: Says) -> TrainingPlan:
-    """Return the plan with the batch that was asked for, or as large a one as is likely to fit."""
+def _sized(
+    plan: TrainingPlan, network: torch.nn.Module, device: str, state: dict[str, Any] | None, say: Says
+) -> TrainingPlan:
+    """Return the plan with the batch that was asked for, or that the run had, or as large a one as is likely to fit."""
     if plan.recipe.batch_size is not None:
         return plan
-    size = batch_size(plan, network, device)
-    batches = plan.recipe.batches or max(1, round(plan.batches * plan.batch_size / size))
+    before = Course.from_text(state["course"]) if state else Course()
+    size = before.batch_size * before.accumulate // plan.recipe.accumulate or batch_size(plan, network, device)
+    batches = plan.recipe.batches or math.ceil(plan.batches / size)
     say(f"batches of {size} crops should fit the memory")
     return replace(plan, batch_size=size, batches=batches)
 
@@ -164,9 +171,8 @@ class _Run:
         self._kept_s = self._begun_s = time.monotonic()
         self._begun_at = 0
 
-    def learner(self, network: torch.nn.Module, device: str) -> Learner:
-        """Return the learner at its beginning, or where an equal run stopped."""
-        state = load_state(self._folder.last)
+    def learner(self, network: torch.nn.Module, device: str, state: dict[str, Any] | None) -> Learner:
+        """Return the learner at its beginning, or in the state where an equal run stopped."""
         listener = Listener(
             batch=self._tell,
             epoch=self._row,
