@@ -6,7 +6,7 @@ import os
 import random
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from geoseg.dataset.area import PARTS, Area
 from geoseg.dataset.blocks import hold_out_blocks
 from geoseg.dataset.dataset import Dataset
 from geoseg.dataset.found import listed
-from geoseg.dataset.split_file import read_split_file
+from geoseg.dataset.split_file import id_of, read_split_file
 from geoseg.errors import UsageError
 from geoseg.raster.identity import digest
 
@@ -185,8 +185,11 @@ def _by_part(dataset: Dataset, name: str, parts: Mapping[str, str]) -> Split:
 
 
 def _from_file(dataset: Dataset, path: str) -> Split:
-    parts = read_split_file(path)
     known = {pair.id: pair for pair in dataset.pairs}
+    parts = {
+        part: [area if area.pair_id in known else replace(area, pair_id=id_of(area.pair_id)) for area in found]
+        for part, found in read_split_file(path).items()
+    }
     areas = [area for found in parts.values() for area in found]
     if strangers := sorted({area.pair_id for area in areas} - known.keys()):
         raise UsageError(f"--split {path}: {len(strangers)} ids are not in {dataset.name}: {listed(strangers)}")

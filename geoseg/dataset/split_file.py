@@ -23,7 +23,7 @@ def read_split_file(path: str | os.PathLike[str]) -> Mapping[str, tuple[Area, ..
     """Return the areas of train, valid and test. UsageError with the line where the file cannot be right.
 
     .json: `{"train": [...], "valid": [...], "test": [...]}` of ids, or of [id, row, col, height, width]. All else is
-    text, a line for each scene: `id,part`. File names stand for ids. A table may have a heading with id and split.
+    text, a line for each scene: `id,part`. A table may have a heading with id and split.
     """
     file = Path(path)
     try:
@@ -59,7 +59,7 @@ def _from_json(text: str) -> dict[str, list[Area]]:
 def _area(entry: object) -> Area:
     match entry:
         case str(name):
-            return Area(_id(name))
+            return Area(name.strip())
         case int(number) if not isinstance(number, bool):
             return Area(str(number))
         case [str(name), int(row), int(col), int(height), int(width)]:
@@ -82,7 +82,7 @@ def _from_lines(text: str) -> dict[str, list[Area]]:
     for row in rows:
         if len(row) <= max(at_id, at_part):
             raise UsageError(f"a line is `id,part` with train, valid or test, got {','.join(row)!r:.80}")
-        found[_part(row[at_part], row[at_id])].append(Area(_id(row[at_id])))
+        found[_part(row[at_part], row[at_id])].append(Area(row[at_id]))
     return found
 
 
@@ -93,5 +93,6 @@ def _part(name: str, where: str) -> str:
     return part
 
 
-def _id(name: str) -> str:
+def id_of(name: str) -> str:
+    """Return the id in the name of a scene's or mask's file."""
     return _ENDS.sub("", name.strip().replace("\\", "/").rpartition("/")[2])

@@ -239,7 +239,7 @@ def test_polygons_that_say_too_little_get_one_clear_line(tmp_path: Path) -> None
         open_dataset(scene, labels=path)
     flat = write_raster(tmp_path / "flat.png", noise(1, 20, 20))
     path.write_text('{"type": "FeatureCollection", "features": []}')
-    with pytest.raises((SceneError, UsageError), match="fields.geojson"):
+    with pytest.raises((SceneError, UsageError), match=r"fields.geojson"):
         open_dataset(flat, labels=path, column="cover")
 
 
@@ -260,7 +260,7 @@ def test_pairs_that_do_not_fit_get_one_clear_line(tmp_path: Path, make_pair: Mak
     with pytest.raises(SceneError, match="3 bands"):
         open_dataset(tmp_path)
     write_raster(tmp_path / "images" / "b.tif", noise(4, 128, 160, dtype="int16"))
-    with pytest.raises(SceneError, match="holds int16, .* uint16"):
+    with pytest.raises(SceneError, match=r"holds int16, .* uint16"):
         open_dataset(tmp_path)
     with pytest.raises(UsageError, match="name its labels with --labels"):
         open_dataset(tmp_path / "images" / "a.tif")

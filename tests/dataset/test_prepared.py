@@ -199,7 +199,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(
         assert [path.suffix for path in cache.iterdir()] == [".lock"]
     with monkeypatch.context() as patch:
         patch.setattr(prepared, "free_space_bytes", lambda _folder: 1000)
-        with pytest.raises(OutputError, match="need .* GB in .*, 0.0 GB are free"):
+        with pytest.raises(OutputError, match=r"need .* GB in .*, 0.0 GB are free"):
             _all(tmp_path, cache)
     assert len(_all(tmp_path, cache)) == 1
 
@@ -209,14 +209,14 @@ def test_damaged_images_are_one_line_and_the_others_stay(tmp_path: Path, make_ti
         make_tile(tmp_path, name, (400, 300))
     whole = (tmp_path / "2_sat.jpg").read_bytes()
     (tmp_path / "2_sat.jpg").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(SceneError, match="2_sat.jpg") as caught:
+    with pytest.raises(SceneError, match=r"2_sat.jpg") as caught:
         _all(tmp_path, tmp_path / "cache")
     assert "\n" not in str(caught.value)
     assert not list((tmp_path / "cache").glob(".*.tmp"))
     (tmp_path / "2_sat.jpg").write_bytes(whole)
     mask = (tmp_path / "1_mask.png").read_bytes()
     (tmp_path / "1_mask.png").write_bytes(mask[: len(mask) // 2])
-    with pytest.raises(SceneError, match="1_mask.png"):
+    with pytest.raises(SceneError, match=r"1_mask.png"):
         _all(tmp_path, tmp_path / "cache")
 
 
