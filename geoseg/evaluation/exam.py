@@ -9,19 +9,17 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import numpy as np
-
 from geoseg.dataset.area import Area
 from geoseg.dataset.dataset import Dataset
-from geoseg.dataset.prepared import PreparedScene, prepare
-from geoseg.errors import GeosegWarning, SceneError
+from geoseg.errors import GeosegWarning, SceneError, UsageError
 from geoseg.evaluation.confusion import ConfusionMatrix
 from geoseg.evaluation.evaluation import Evaluation
-from geoseg.evaluation.labelled import Counter, Found, Labelled, Pixels
+from geoseg.evaluation.labelled import Counter, Found, Labelled
 from geoseg.evaluation.matching import Matching
 from geoseg.evaluation.metrics import constant_map
 from geoseg.evaluation.origin import Origin, overlap_note
 from geoseg.evaluation.parts import DEFAULT_PART, choose_areas
+from geoseg.evaluation.resolutions import prepare_both, statistics_of
 from geoseg.evaluation.suits import (
     check_not_normalized,
     check_type,
@@ -40,16 +38,11 @@ from geoseg.model.card import check_window, default_overlap
 from geoseg.model.engines import Engine, EngineChoice, choose_engine
 from geoseg.model.normalization import Scale
 from geoseg.progress import Progress
-from geoseg.raster.statistics import BandStatistics, band_statistics
 from geoseg.raster.windows import Window
 
 Says = Callable[[str], None]
 
-GSD_TRIFLE = 0.02
-"""Pixels that differ from the model's by no more than this share are taken as they are."""
 _WORKERS = 4
-_SAMPLED, _SAMPLE_PX = 16, 256
-"""Scenes, and pixels along each side of their middle, that tell what the data are like."""
 
 
 def examine(  # noqa: PLR0913 - the knobs of the verb
@@ -88,17 +81,22 @@ def examine(  # noqa: PLR0913 - the knobs of the verb
     bands = choose_bands(model, dataset.bands, dataset.name)
     check_type(model, dataset.dtype, dataset.name, scale)
     check_symmetries(tta)
+    if batch_size is not None and batch_size < 1:
+        raise UsageError(f"batch-size must be at least 1, got {batch_size}")
     areas, how = _areas(model, dataset, part, rule)
     notes = [how, *_notes(model, dataset, areas, part, matching)]
     for line in notes:
         say(line)
     counter = _counter(model, matching, window, overlap, blend)
-    scenes = _prepared(model, dataset, areas, bands, Path(cache) if cache else cache_folder() / "datasets", notes, say)
+    folder = Path(cache) if cache else cache_folder() / "datasets"
+    scenes, lines = prepare_both(dataset, areas, folder, model, bands, say)
+    notes += lines
     if scale is None:
         _check_values(scenes, model, dataset.name)
-    choice, workers = _engine(model, counter.window_px, device, scale, say)
+    tiles = [(scene, tile) for scene in scenes for tile in scene.tiles()]
+    choice, workers = _engine(model, counter.window_px, device, scale, say, len(tiles))
     size = batch_size or (CPU_BATCH if choice.on_cpu else GPU_BATCH)
-    found = _count_all(scenes, counter.with_batch(size), choice, tta, workers, progress)
+    found = _count_all(tiles, counter.with_batch(size), choice, tta, workers, progress)
     return _evaluation(model, dataset, found, matching, part, len(scenes), notes)
 
 
@@ -142,35 +140,6 @@ def _counter(
     )
 
 
-def _prepared(  # noqa: PLR0913, PLR0917 - one step of the verb
-    model: ModelBundle,
-    dataset: Dataset,
-    areas: tuple[Area, ...],
-    bands: tuple[int, ...] | None,
-    folder: Path,
-    notes: list[str],
-    say: Says,
-) -> list[Labelled]:
-    """Return the scenes at the labels' resolution, and at the model's where that is another."""
-    native = prepare(dataset, areas, folder)
-    gsd_m, sizes = model.gsd_m, {scene.id: scene.gsd_m for scene in native}
-    seen: dict[str, PreparedScene] = {scene.id: scene for scene in native}
-    if gsd_m is None or any(size is None for size in sizes.values()):
-        which = model.name if gsd_m is None else dataset.name
-        notes.append(f"{which} does not say how large its pixels are: scenes are mapped pixel by pixel, as they are")
-        say(notes[-1])
-    elif any(size and abs(size / gsd_m - 1) > GSD_TRIFLE for size in sizes.values()):
-        notes.append(f"mapped at {gsd_m:.3g} m pixels, the model's; counted at those of the labels ({_range(sizes)})")
-        say(notes[-1])
-        seen = {scene.id: scene for scene in prepare(dataset, areas, folder, gsd_m=gsd_m)}
-    return [Labelled(scene, Pixels(seen[scene.id], bands), seen[scene.id].shape) for scene in native]
-
-
-def _range(sizes: dict[str, float | None]) -> str:
-    known = sorted({f"{size:.3g}" for size in sizes.values() if size}, key=float)
-    return f"{known[0]} m" if len(known) == 1 else f"{known[0]} to {known[-1]} m"
-
-
 def _check_values(scenes: Sequence[Labelled], model: ModelBundle, name: str) -> None:
     found = statistics_of(scenes)
     if found is None:
@@ -178,24 +147,13 @@ def _check_values(scenes: Sequence[Labelled], model: ModelBundle, name: str) -> 
     check_not_normalized(found, model, name)
 
 
-def statistics_of(scenes: Sequence[Labelled]) -> BandStatistics | None:
-    """Measure the middle of some of the scenes; None where nothing is valid there."""
-    samples = []
-    for scene in scenes[:: max(1, len(scenes) // _SAMPLED)]:
-        height, width = (min(side, _SAMPLE_PX) for side in scene.image_shape)
-        row, col = (scene.image_shape[0] - height) // 2, (scene.image_shape[1] - width) // 2
-        patch = scene.image.read(Window(row, col, height, width))
-        samples.append(patch.data[:, patch.valid])
-    return band_statistics(np.concatenate(samples, axis=1))
-
-
-def _engine(
-    model: ModelBundle, window_px: int, device: str, scale: Scale | None, say: Says
+def _engine(  # noqa: PLR0913, PLR0917 - one step of the verb
+    model: ModelBundle, window_px: int, device: str, scale: Scale | None, say: Says, tiles: int
 ) -> tuple[EngineChoice, int]:
     """Return the engine and how many tiles are worked on at once; on a CPU they share the cores."""
     cores = available_cores()
     sketch = choose_engine(model, device, window_px=window_px, scale=scale, export=False)
-    workers = min(_WORKERS, cores)
+    workers = max(1, min(_WORKERS, cores, tiles))
     threads = max(1, cores // workers)
     if sketch.device == "torch-cpu":  # torch has one number of threads for the whole process
         workers, threads = 1, cores
@@ -205,7 +163,7 @@ def _engine(
 
 
 def _count_all(  # noqa: PLR0913, PLR0917 - one step of the verb
-    scenes: Sequence[Labelled],
+    tiles: Sequence[tuple[Labelled, Window]],
     counter: Counter,
     choice: EngineChoice,
     tta: int,
@@ -213,12 +171,11 @@ def _count_all(  # noqa: PLR0913, PLR0917 - one step of the verb
     progress: Callable[[Progress], None] | None,
 ) -> Found:
     """Count every tile of every scene, a few at a time."""
-    tiles = [(scene, tile) for scene in scenes for tile in scene.tiles()]
     opened = choice.open()
     engine: Engine = opened if tta == 1 else SymmetricEngine(opened, tta)
     total, done_px, began = Found(), 0, time.perf_counter()
     all_px = sum(tile.size for _, tile in tiles)
-    with stoppable() as run, ThreadPoolExecutor(workers, "geoseg-examine") as pool:
+    with ThreadPoolExecutor(workers, "geoseg-examine") as pool, stoppable() as run:
         check = checkpoint(run)
         try:
             found = pool.map(lambda one: counter.count(one[0], engine, one[1], check), tiles)

@@ -189,6 +189,7 @@ def test_knobs_of_a_model_arrive(run: Run, seen: dict[str, Any]) -> None:
         (("{model}", "{data}", "--split", "tset"), 2, "train, valid, test or all, got 'tset'"),
         (("{model}", "{data}", "--split", "all", "--tta", "3"), 2, "--tta is 1, 2, 4 or 8"),
         (("{model}", "{data}", "--split", "all", "--blend", "soft"), 2, "blend must be one of"),
+        (("{model}", "{data}", "--split", "all", "--batch-size", "0"), 2, "batch-size must be at least 1, got 0"),
         (("{model}", "{data}", "--split", "all", "--window", "63"), 2, "window must be a multiple of 8"),
         (("{model}", "nowhere", "--split", "all"), 1, "nowhere: no such file or folder"),
         (("none.safetensors", "{data}"), 1, "none.safetensors does not exist"),

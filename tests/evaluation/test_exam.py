@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -336,3 +337,36 @@ def test_parts(data: Dataset) -> None:
         choose_areas(nothing, data, "tset")
     with pytest.raises(UsageError, match="in the part test by the rule all"):
         choose_areas(nothing, data, "test", "all")
+
+
+def test_classes_that_the_labels_lack_are_said(data: Dataset, model: ModelBundle, cache: Path) -> None:
+    small = [Area("b", Window(0, 0, 9, 9))]  # one patch, so one class
+    found = examine(model, data, small, device="cpu", cache=cache)
+    there = np.flatnonzero(found.matrix.reference_px)
+    invented = np.flatnonzero((found.matrix.reference_px == 0) & (found.matrix.map_px > 0))
+    assert len(there) == 1
+    names = ", ".join(found.matrix.names[place] for place in invented)
+    assert any(note.startswith(f"{names} ha") and "no pixel in these labels" in note for note in found.notes)
+
+
+def test_the_verb_takes_values_too(data: Dataset, model: ModelBundle, cache: Path) -> None:
+    found = geoseg.evaluate(model, data, split="all", device="cpu", cache=cache, ignore="unknown,water")
+    wanted = examine(model, data, "all", device="cpu", cache=cache).matrix.without([4, 6])
+    assert found.matrix == wanted
+    with pytest.raises(TypeError, match="unexpected keyword argument 'spilt'"):
+        geoseg.evaluate(model, data, spilt="all")  # type: ignore[call-arg]
+
+
+def test_symmetries_are_averaged(data: Dataset, model: ModelBundle, cache: Path) -> None:
+    plain, mean = (examine(model, data, [Area("d")], device="cpu", cache=cache, tta=count) for count in (1, 8))
+    assert mean.matrix.total_px == plain.matrix.total_px
+    assert mean.matrix != plain.matrix
+
+
+def test_a_run_that_is_stopped_ends_soon(data: Dataset, model: ModelBundle, cache: Path) -> None:
+    def stop(_seen: object) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        examine(model, data, "all", device="cpu", cache=cache, progress=stop)
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("geoseg-examine")]
