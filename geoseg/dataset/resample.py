@@ -42,7 +42,7 @@ class Axis:
         edges = np.clip(edges, 0, values.shape[axis])
         whole = np.floor(edges + 1e-9).astype(np.int64)
         part = np.clip(edges - whole, 0, 1)
-        exact = np.float64 if np.issubdtype(values.dtype, np.floating) else np.int64
+        exact = _sum_type(values.dtype, self.length)
         sums = np.zeros([n + (i == axis) for i, n in enumerate(values.shape)], exact)
         behind = [slice(None)] * values.ndim
         behind[axis] = slice(1, None)
@@ -109,6 +109,13 @@ def resample_codes(codes: NDArray[np.uint8], rows: Axis, cols: Axis, start: int,
     if NODATA in present:
         best[_both((codes == NODATA).view(np.uint8), rows, cols, start, stop) > 0.5 + 1e-9] = NODATA
     return best
+
+
+def _sum_type(dtype: np.dtype[Any], length: int) -> type[np.number[Any]]:
+    """Return the smallest type that holds sums along a side exactly; of real numbers as exactly as there is one."""
+    if np.issubdtype(dtype, np.floating):
+        return np.float64
+    return np.int32 if dtype.itemsize == 1 and length < 2**23 else np.int64
 
 
 def _both(values: NDArray[Any], rows: Axis, cols: Axis, start: int, stop: int) -> Floats:
