@@ -4,6 +4,7 @@
 >>> geoseg.predict("scene.tif", "landcover.tif")  # doctest: +SKIP
 >>> polygons = geoseg.vectorize("landcover.tif", simplify=1.5)  # doctest: +SKIP
 >>> geoseg.evaluate("landcover.tif", "reference.tif").metrics.miou  # doctest: +SKIP
+>>> geoseg.train("deepglobe/", "model.safetensors", epochs=40)  # doctest: +SKIP
 
 The names below are loaded on first use: `import geoseg` is quick, and loads neither torch nor GDAL.
 """
@@ -17,6 +18,8 @@ from geoseg.version import VERSION
 
 if TYPE_CHECKING:
     from geoseg import errors
+    from geoseg.dataset.dataset import Dataset, open_dataset
+    from geoseg.dataset.split import Split, split
     from geoseg.evaluation.confusion import ConfusionMatrix
     from geoseg.evaluation.evaluate import evaluate
     from geoseg.evaluation.evaluation import Evaluation
@@ -37,6 +40,8 @@ if TYPE_CHECKING:
     from geoseg.raster.scene import Patch, Scene
     from geoseg.raster.statistics import BandStatistics
     from geoseg.raster.windows import Window
+    from geoseg.training.recipe import Recipe
+    from geoseg.training.train import train
     from geoseg.vector.vectorize import vectorize
 
 __version__ = VERSION
@@ -46,6 +51,7 @@ __all__ = [
     "NODATA",
     "BandStatistics",
     "ConfusionMatrix",
+    "Dataset",
     "Evaluation",
     "GeoBox",
     "LandCover",
@@ -56,7 +62,9 @@ __all__ = [
     "Patch",
     "Plan",
     "Progress",
+    "Recipe",
     "Scene",
+    "Split",
     "Window",
     "__version__",
     "draw_polygons",
@@ -64,10 +72,13 @@ __all__ = [
     "evaluate",
     "info",
     "labels",
+    "open_dataset",
     "picture",
     "plan",
     "predict",
     "save_bundle",
+    "split",
+    "train",
     "vectorize",
 ]
 
@@ -75,6 +86,7 @@ _HOME = {
     "BandStatistics": "geoseg.raster.statistics",
     "ConfusionMatrix": "geoseg.evaluation.confusion",
     "DEEPGLOBE": "geoseg.legend",
+    "Dataset": "geoseg.dataset.dataset",
     "Evaluation": "geoseg.evaluation.evaluation",
     "GeoBox": "geoseg.raster.geobox",
     "LandCover": "geoseg.legend",
@@ -86,16 +98,21 @@ _HOME = {
     "Patch": "geoseg.raster.scene",
     "Plan": "geoseg.inference.plan",
     "Progress": "geoseg.progress",
+    "Recipe": "geoseg.training.recipe",
     "Scene": "geoseg.raster.scene",
+    "Split": "geoseg.dataset.split",
     "Window": "geoseg.raster.windows",
     "draw_polygons": "geoseg.preview.polygons_picture",
     "evaluate": "geoseg.evaluation.evaluate",
     "info": "geoseg.facts.info",
     "labels": "geoseg.inference.labels",
+    "open_dataset": "geoseg.dataset.dataset",
     "picture": "geoseg.preview.picture",
     "plan": "geoseg.inference.planning",
     "predict": "geoseg.inference.predict",
     "save_bundle": "geoseg.model.save",
+    "split": "geoseg.dataset.split",
+    "train": "geoseg.training.train",
     "vectorize": "geoseg.vector.vectorize",
 }
 """The module in which each public name lives."""

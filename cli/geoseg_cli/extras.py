@@ -9,6 +9,6 @@ from geoseg.errors import UsageError
 
 def needs_training() -> None:
     """Raise UsageError, with the way out, where training's libraries are not installed."""
-    missing = [name for name in ("lightning", "kornia", "tensorboard") if importlib.util.find_spec(name) is None]
+    missing = [name for name in ("lightning", "tensorboard") if importlib.util.find_spec(name) is None]
     if missing:
         raise UsageError(f"training needs {', '.join(missing)}; pip install 'geoseg[train]'")
