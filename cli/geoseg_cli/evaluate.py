@@ -113,7 +113,7 @@ def evaluate(landcover: str, reference: str | None, *, as_json: bool, quiet: boo
     Examples: geoseg evaluate landcover.tif reference.tif --report report/ --areas
               geoseg evaluate model.safetensors deepglobe/ --split test --report report/
     """
-    knobs = {name: value for name, value in given.items() if value not in (None, False, ())}
+    knobs = {name: value for name, value in given.items() if value is not None and value is not False and value != ()}
     with quick_start():
         from geoseg.evaluation.evaluate import evaluate as compare
         from geoseg.evaluation.markdown import to_markdown

@@ -88,7 +88,7 @@ def examine(  # noqa: PLR0913 - the knobs of the verb
     for line in notes:
         say(line)
     counter = _counter(model, matching, window, overlap, blend)
-    folder = Path(cache) if cache else cache_folder() / "datasets"
+    folder = Path(cache) if cache else cache_folder() / "scenes"
     scenes, lines = prepare_both(dataset, areas, folder, model, bands, say)
     notes += lines
     if scale is None:

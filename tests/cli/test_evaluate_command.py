@@ -161,7 +161,7 @@ def test_knobs_of_a_model_arrive(run: Run, seen: dict[str, Any]) -> None:
     result = run(
         "evaluate", "model.safetensors", "data", "--split", "valid", "--split-rule", "random:0.8", "--labels", "l.gpkg",
         "--bands", "3,2,red", "--scale", "0,3000", "--gsd", "0.5", "--tolerance", "0.01", "--window", "64", "--overlap",
-        "8", "--blend", "mean", "--tta", "4", "--batch-size", "2", "--device", "onnx",
+        "0", "--blend", "mean", "--tta", "4", "--batch-size", "2", "--device", "onnx",
     )  # fmt: skip
     assert result.exit_code == 0, result.stderr
     seen.pop("progress")
@@ -169,7 +169,7 @@ def test_knobs_of_a_model_arrive(run: Run, seen: dict[str, Any]) -> None:
     assert seen == {
         "landcover": "model.safetensors", "reference": "data", "split": "valid", "split_rule": "random:0.8",
         "labels": "l.gpkg", "bands": (3, 2, "red"), "scale": (0, 3000), "gsd_m": 0.5, "tolerance": 0.01, "window": 64,
-        "overlap": 8, "blend": "mean", "tta": 4, "batch_size": 2, "device": "onnx",
+        "overlap": 0, "blend": "mean", "tta": 4, "batch_size": 2, "device": "onnx",
     }  # fmt: skip
     known = set(ModelKnobs.__annotations__) - {"cache"}
     assert known <= set(seen)
