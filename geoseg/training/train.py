@@ -96,11 +96,7 @@ def train(  # noqa: PLR0913 - the knobs of the verb
     )  # fmt: skip
     for note in dataset.notes:
         say(note)
-    parts = split(dataset, split_rule, seed=chosen.seed)
-    say(
-        f"{dataset.name}: {len(parts.train)} to train on, {len(parts.valid)} to validate, {len(parts.test)} kept apart "
-        f"({parts.name})"
-    )
+    parts = _split(dataset, split_rule, chosen.seed, say)
     meaning = {**chosen.meaning(), "data set": dataset.digest, "split": parts.digest}
     free = ("batch_size",) if chosen.batch_size is None else ()  # what was found to fit holds for the whole run
     with open_folder(target, meaning, start_over=overwrite, free=free) as folder:
@@ -128,6 +124,18 @@ def _check_target(out: StrPath, *, overwrite: bool) -> Path:
     if path.exists() and not overwrite:
         raise OutputError(f"{path} exists; choose another --out, or replace it with --overwrite")
     return path
+
+
+def _split(dataset: Dataset, rule: str | None, seed: int, say: Says) -> Split:
+    """Divide the data set, and say how and why."""
+    rule, why = (rule, "") if rule is not None else default_rule(dataset)
+    parts = split(dataset, rule, seed=seed)
+    train, valid, test = (
+        f"{len(areas)} area{'s' * (len(areas) != 1)} to {purpose}"
+        for areas, purpose in ((parts.train, "train on"), (parts.valid, "validate"), (parts.test, "keep apart"))
+    )
+    say(f"{dataset.name}: {train}, {valid}, {test} (split {parts.name}{why and ': '}{why})")
+    return parts
 
 
 def _device(wanted: str) -> str:
