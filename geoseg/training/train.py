@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from geoseg.dataset.dataset import DEFAULT_TOLERANCE, Dataset, open_dataset
-from geoseg.dataset.split import split
+from geoseg.dataset.split import Split, default_rule, split
 from geoseg.errors import OutputError
 from geoseg.evaluation.report import check_folder
 from geoseg.legend import Legend
