@@ -101,7 +101,7 @@ from geoseg_cli.say import say
 @click.option("--overwrite", is_flag=True, help="Replace an existing report.")
 @click.option("--quiet", "-q", is_flag=True, help="No report on the screen; only warnings and errors.")
 def evaluate(landcover: str, reference: str | None, *, as_json: bool, quiet: bool, **given: Any) -> None:  # noqa: ANN401
-    r"""Compare the map LANDCOVER with the raster REFERENCE, or with a --sample of points.
+    """Compare the map LANDCOVER with the raster REFERENCE, or with a --sample of points.
 
     REFERENCE may have any grid, CRS and codes: it is warped by nearest neighbour, and its classes are matched by name
     where both rasters have names, else by code. Nodata of either never counts.
@@ -109,9 +109,9 @@ def evaluate(landcover: str, reference: str | None, *, as_json: bool, quiet: boo
     Or examine a model: LANDCOVER is a .safetensors bundle and REFERENCE a data set, such as a folder in the DeepGlobe
     layout or one with images/ and labels/. Its scenes are mapped as geoseg predict maps them.
 
-    \b
-    Examples: geoseg evaluate landcover.tif reference.tif --report report/ --areas
-              geoseg evaluate model.safetensors deepglobe/ --split test --report report/
+    Example: geoseg evaluate landcover.tif reference.tif --report report/ --areas
+
+    Example: geoseg evaluate model.safetensors deepglobe/ --split test --report report/
     """
     knobs = {name: value for name, value in given.items() if value is not None and value is not False and value != ()}
     with quick_start():

@@ -29,7 +29,10 @@ def choose_areas(
     published = dataset.published_split
     if rule is None and published is not None and all(published.part_of(pair.id) == part for pair in dataset.pairs):
         return _whole(dataset), f"{part} of the published split"
-    made = split(dataset, rule)
+    try:
+        made = split(dataset, rule)
+    except UsageError as error:  # what is --split of a training is a rule here
+        raise UsageError(str(error).replace("--split ", "--split-rule ")) from None
     areas = made.part(part)
     if not areas:
         raise UsageError(

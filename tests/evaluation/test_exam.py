@@ -335,6 +335,8 @@ def test_parts(data: Dataset) -> None:
     assert "random:0.5" in how
     with pytest.raises(UsageError, match="train, valid, test or all, got 'tset'"):
         choose_areas(nothing, data, "tset")
+    with pytest.raises(UsageError, match="--split-rule published: "):
+        choose_areas(nothing, data, "test", "published")
     with pytest.raises(UsageError, match="in the part test by the rule all"):
         choose_areas(nothing, data, "test", "all")
 
