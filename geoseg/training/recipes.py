@@ -93,7 +93,7 @@ RECIPES: dict[str, NamedRecipe] = {
                 loss="cross-entropy:smoothing=0.03 + 0.5 dice",
                 lr=2e-3,
                 weight_decay=0.02,
-                epochs=24,
+                epochs=16,
                 batches=200,
                 average=0.997,
                 valid_every=3,
