@@ -29,6 +29,7 @@ from geoseg.training.fit import fit
 from geoseg.training.folder import RunFolder, open_folder
 from geoseg.training.history import write_history
 from geoseg.training.learner import Course, Learner, Listener
+from geoseg.training.pictures import Pictures
 from geoseg.training.plan import TrainingPlan
 from geoseg.training.planning import plan_training
 from geoseg.training.recipe import Recipe
@@ -176,6 +177,7 @@ class _Run:
         self._progress = progress
         self._say = say
         self._table = Table(plan)
+        self._pictures = Pictures(plan)
         self._kept_s = self._begun_s = time.monotonic()
         self._begun_at = 0
 
@@ -188,6 +190,7 @@ class _Run:
             keep_best=self._best,
             due=self._due,
             stop=lambda: self.stop.requested,
+            seen=self._pictures.see,
         )
         learner = Learner(self._plan, network, state["lr"] if state else self._plan.recipe.lr or 0.0, listener)
         if state is not None:
@@ -217,6 +220,8 @@ class _Run:
     def _keep(self, learner: Learner) -> None:
         save_state(self._folder.last, learner.state())
         write_history(self._folder.history, learner.course.rows)
+        if learner.course.batches % self._plan.batches == 0:
+            self._pictures.log(learner)
         self._kept_s = time.monotonic()
 
     def _best(self, learner: Learner) -> None:
