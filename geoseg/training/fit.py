@@ -15,9 +15,11 @@ import lightning.pytorch as pl
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 
 from geoseg.errors import TrainingError, UsageError
+from geoseg.model.device import cuda_devices
 from geoseg.model.untrusted import one_line
 from geoseg.training.learner import Learner
 from geoseg.training.recipe import Recipe
+from geoseg.training.several import heard
 
 _SHORT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 _TALKATIVE = ("lightning.pytorch", "lightning.fabric", "lightning_utilities")
@@ -46,7 +48,7 @@ def fit(learner: Learner, device: str, devices: int, folder: Path, *, wandb: boo
             enable_model_summary=False,
             log_every_n_steps=10,
         )
-        with _memory(learner, device):
+        with _memory(learner, device), heard(learner) if devices > 1 else contextlib.nullcontext():
             trainer.fit(learner)
 
 
@@ -56,11 +58,14 @@ def hardware(device: str, devices: int, recipe: Recipe) -> dict[str, Any]:
     if kind == "cpu" and recipe.precision == "16":
         raise UsageError("precision 16 needs a GPU; take bf16 or 32")
     where: dict[str, Any] = {"accelerator": "gpu" if kind == "cuda" else kind, "devices": devices}
-    if number:
-        where["devices"] = [int(number)]
     if devices > 1:
+        there = {"cuda": cuda_devices(), "mps": 1}.get(kind, devices)
+        if devices > there:
+            raise UsageError(f"{devices} devices were asked for, {there} of kind {kind} found; give --devices {there}")
         # spawn: other processes load the same learner; a command line that started it is not run again
-        where["strategy"] = "ddp_spawn"
+        where["strategy"] = "ddp_spawn_find_unused_parameters_true"
+    elif number:
+        where["devices"] = [int(number)]
     return where | {"precision": _precision(kind, recipe.precision)}
 
 
@@ -131,7 +136,7 @@ def _memory(learner: Learner, device: str) -> Iterator[None]:
         if not isinstance(fault, MemoryError) and not any(word in str(fault).lower() for word in _SHORT_OF_MEMORY):
             raise
         size, accumulate = learner.plan.batch_size, learner.plan.recipe.accumulate
-        smaller = max(1, size // 2)
+        smaller = next((part for part in range(size // 2, 0, -1) if size % part == 0), 1)
         times = size // smaller
         way = f"--batch-size {smaller} --accumulate {accumulate * times}" if size > 1 else "a smaller --crop"
         if size > 1 and learner.plan.recipe.batches:

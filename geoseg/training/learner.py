@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import math
+import signal
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -93,21 +94,29 @@ class Course:
         return cls(**told, rows=rows)
 
 
+def _nothing(*_: object) -> None:
+    pass
+
+
+def _never() -> bool:
+    return False
+
+
 @dataclass(frozen=True, slots=True)
 class Listener:
-    """Who is told what happens; every part may do nothing."""
+    """Who is told what happens; every part may do nothing. Told by the first of several devices alone."""
 
-    batch: Callable[[Course, float], None] = lambda *_: None
+    batch: Callable[[Course, float], None] = _nothing
     """After each batch: the course and the learning rate."""
-    epoch: Callable[[EpochRow], None] = lambda _row: None
-    keep: Callable[[Learner], None] = lambda _learner: None
+    epoch: Callable[[EpochRow], None] = _nothing
+    keep: Callable[[Learner], None] = _nothing
     """Write a checkpoint."""
-    keep_best: Callable[[Learner], None] = lambda _learner: None
-    due: Callable[[], bool] = lambda: False
+    keep_best: Callable[[Learner], None] = _nothing
+    due: Callable[[], bool] = _never
     """Whether a checkpoint is due within an epoch."""
-    stop: Callable[[], bool] = lambda: False
+    stop: Callable[[], bool] = _never
     """Whether the run is to end after this batch."""
-    seen: Callable[[PreparedScene, Window, NDArray[np.uint8], NDArray[np.uint8]], None] = lambda *_: None
+    seen: Callable[[PreparedScene, Window, NDArray[np.uint8], NDArray[np.uint8]], None] = _nothing
     """Of validation: a scene, a window, the codes of the reference and of the network."""
 
 
@@ -125,7 +134,7 @@ class Learner(pl.LightningModule):
         self.network = network.to(memory_format=torch.channels_last)
         self.averaged = average_of(network) if plan.recipe.average else None
         self.course = Course()
-        self._listener = listener
+        self.listener = listener
         self._loss = loss_of(plan.recipe.loss, plan.class_weights)
         self._how = augmentation_of(plan.recipe.augmentation)
         self._sampler = CropSampler(plan.train, plan.recipe.crop_px, plan.recipe.rare, plan.output_codes)
@@ -178,14 +187,20 @@ class Learner(pl.LightningModule):
             self._resumed = None
         return optimizer
 
+    def on_fit_start(self) -> None:
+        """Leave Ctrl-C to the process that started this one."""
+        if self.trainer.world_size > 1:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+
     def train_dataloader(self) -> Feed:
         """Read what is left of the epoch."""
         self.feed = self._feed(self.course.batches, (self.course.epochs + 1) * self.plan.batches)
         return self.feed
 
     def val_dataloader(self) -> Sequence[int]:
-        """List the scenes that this device validates."""
-        return range(self.global_rank, len(self.plan.valid), self.trainer.world_size)
+        """List the scenes that this device validates, as many on each: those beyond the last are none."""
+        world, scenes = self.trainer.world_size, len(self.plan.valid)
+        return range(self.global_rank, -(-scenes // world) * world, world)
 
     def on_train_epoch_start(self) -> None:
         """Start the epoch's clock."""
@@ -213,7 +228,7 @@ class Learner(pl.LightningModule):
         if self.trainer.precision == "16-mixed":
             return  # its scaler looks for them, and leaves such steps out
         gradients = [each.grad for each in self.network.parameters() if each.grad is not None]
-        if self._batch is not None and not torch.stack(torch._foreach_norm(gradients)).isfinite().all():
+        if self._batch is not None and not torch.nn.utils.get_total_norm(gradients).isfinite():
             raise self._senseless("a gradient is no number", self._batch)
 
     def on_train_batch_end(self, _outputs: object, batch: Batch, _index: int) -> None:
@@ -231,19 +246,20 @@ class Learner(pl.LightningModule):
         self.log("smoothed_loss", self.course.shown_loss, rank_zero_only=True)
         self.log("lr", lr, rank_zero_only=True)
         if self.global_rank == 0:
-            self._listener.batch(self.course, lr)
-            if stepped and within and (self._listener.due() or self._listener.stop()):
-                self._listener.keep(self)
-                if self._listener.stop():
-                    raise KeyboardInterrupt
+            self.listener.batch(self.course, lr)
+            if stepped and within and (self.listener.due() or self.listener.stop()):
+                self.listener.keep(self)
+                if self.listener.stop():
+                    raise self._stopped()
 
     def validation_step(self, index: int, _batch: int) -> None:
         """Map one scene with the weights that would be kept, where the epoch is one to be validated."""
         epoch = self.course.epochs + 1
-        if epoch % self.plan.recipe.valid_every and epoch != self.plan.recipe.epochs:
+        is_due = epoch % self.plan.recipe.valid_every == 0 or epoch == self.plan.recipe.epochs
+        if not is_due or index >= len(self.plan.valid):
             return
         engine = LiveEngine(self.kept.eval(), self.plan.normalization, len(self.plan.output_codes))
-        scores = score_scene(self.plan, engine, self.plan.valid[index], self._listener.seen)
+        scores = score_scene(self.plan, engine, self.plan.valid[index], self.listener.seen)
         self._scores = scores if self._scores is None else self._scores.merge(scores)
 
     def on_train_epoch_end(self) -> None:
@@ -259,11 +275,11 @@ class Learner(pl.LightningModule):
         self._log(row)
         if self.global_rank == 0:
             if better:
-                self._listener.keep_best(self)
-            self._listener.keep(self)
-            self._listener.epoch(row)
-            if self._listener.stop():
-                raise KeyboardInterrupt
+                self.listener.keep_best(self)
+            self.listener.keep(self)
+            self.listener.epoch(row)
+            if self.listener.stop():
+                raise self._stopped()
         if self.is_over:
             self.trainer.should_stop = True
 
@@ -275,6 +291,10 @@ class Learner(pl.LightningModule):
         recipe, course = self.plan.recipe, self.course
         waited = course.epochs - 1 - course.best_epoch if course.best_epoch >= 0 else 0
         return course.epochs >= recipe.epochs or (recipe.patience is not None and waited >= recipe.patience)
+
+    def _stopped(self) -> BaseException:
+        """Return what ends the run; of several processes one that ends so in silence would leave the others waiting."""
+        return KeyboardInterrupt() if self.trainer.world_size == 1 else TrainingError("stopped")
 
     def _senseless(self, what: str, batch: Batch) -> TrainingError:
         return TrainingError(

@@ -26,14 +26,15 @@ def sweep(learner: Learner, device: str) -> float:
     A copy of the network learns for at most STEPS batches while the rate rises by equal factors; the learner is left
     as it was.
     """
-    network = copy.deepcopy(learner.network).to(device).train()
+    learner.to(device)
+    network = copy.deepcopy(learner.network).train()
     optimizer = optimizer_of(learner.plan.recipe, network, LOWEST)
     rates = np.geomspace(LOWEST, HIGHEST, STEPS)
     losses: list[float] = []
     torch.manual_seed(learner.plan.recipe.seed)
     smoothed = None
     for number, rate in enumerate(rates):
-        batch = learner.batch(number)
+        batch = learner.transfer_batch_to_device(learner.batch(number), learner.device, 0)
         for group in optimizer.param_groups:
             group["lr"] = float(rate)
         value = _step(learner, network, optimizer, batch)
@@ -41,6 +42,7 @@ def sweep(learner: Learner, device: str) -> float:
         if not math.isfinite(value) or (losses and smoothed > _DIVERGED * min(losses)):
             break
         losses.append(smoothed)
+    learner.cpu()
     return steepest(rates[: len(losses)], losses)
 
 
@@ -53,8 +55,7 @@ def steepest(rates: np.ndarray[tuple[int], np.dtype[np.float64]], losses: list[f
 
 
 def _step(learner: Learner, network: torch.nn.Module, optimizer: torch.optim.Optimizer, batch: Batch) -> float:
-    device = next(network.parameters()).device
-    image, targets = (part.to(device) for part in learner.seen_by_network(batch))
+    image, targets = learner.seen_by_network(batch)
     loss = learner.loss(network(image), targets)
     optimizer.zero_grad()
     loss.backward()  # type: ignore[no-untyped-call]

@@ -23,13 +23,12 @@ from geoseg.model.device import choose_device
 from geoseg.progress import Progress
 from geoseg.raster.durable import probe_writable
 from geoseg.training.batch_size import batch_size
-from geoseg.training.checkpoint import load_state, save_state
+from geoseg.training.checkpoint import load_state
 from geoseg.training.finish import finish
 from geoseg.training.fit import fit
-from geoseg.training.folder import RunFolder, open_folder
-from geoseg.training.history import write_history
+from geoseg.training.folder import open_folder
+from geoseg.training.keeper import Keeper
 from geoseg.training.learner import Course, Learner, Listener
-from geoseg.training.pictures import Pictures
 from geoseg.training.plan import TrainingPlan
 from geoseg.training.planning import plan_training
 from geoseg.training.recipe import Recipe
@@ -107,10 +106,12 @@ def train(  # noqa: PLR0913 - the knobs of the verb
         state = load_state(folder.last)
         plan = _sized(plan, network, where, state, say)
         folder.settle(batch_size=plan.batch_size * chosen.accumulate)
-        run = _Run(plan, folder, checkpoint_minutes, progress, say)
+        run = _Run(plan, Keeper(plan, folder, checkpoint_minutes), progress, say)
         learner = run.learner(network, where, state)
         with polite_stop(say) as run.stop:
             fit(learner, where, devices, folder.path, wandb=wandb)
+        if devices > 1:  # what other processes learnt is in their checkpoint
+            learner.go_on_from(load_state(folder.last) or {})
         bundle = finish(learner.to(where), folder, target, folder_of_report, overwrite=overwrite, say=say)
         folder.finish()
     return bundle
@@ -164,21 +165,18 @@ class _Run:
     def __init__(
         self,
         plan: TrainingPlan,
-        folder: RunFolder,
-        checkpoint_minutes: float,
+        keeper: Keeper,
         progress: Callable[[TrainingProgress], None] | None,
         say: Says,
     ) -> None:
         self.stop = Stop()
         """Whether the user wants the run to end."""
         self._plan = plan
-        self._folder = folder
-        self._every_s = 60 * checkpoint_minutes
+        self._keeper = keeper
         self._progress = progress
         self._say = say
         self._table = Table(plan)
-        self._pictures = Pictures(plan)
-        self._kept_s = self._begun_s = time.monotonic()
+        self._begun_s = time.monotonic()
         self._begun_at = 0
 
     def learner(self, network: torch.nn.Module, device: str, state: dict[str, Any] | None) -> Learner:
@@ -186,11 +184,11 @@ class _Run:
         listener = Listener(
             batch=self._tell,
             epoch=self._row,
-            keep=self._keep,
-            keep_best=self._best,
-            due=self._due,
+            keep=self._keeper.keep,
+            keep_best=self._keeper.keep_best,
+            due=self._keeper.due,
             stop=lambda: self.stop.requested,
-            seen=self._pictures.see,
+            seen=self._keeper.see,
         )
         learner = Learner(self._plan, network, state["lr"] if state else self._plan.recipe.lr or 0.0, listener)
         if state is not None:
@@ -213,16 +211,3 @@ class _Run:
 
     def _row(self, row: Any) -> None:  # noqa: ANN401 - an EpochRow
         self._say(self._table.line(row))
-
-    def _due(self) -> bool:
-        return time.monotonic() - self._kept_s >= self._every_s
-
-    def _keep(self, learner: Learner) -> None:
-        save_state(self._folder.last, learner.state())
-        write_history(self._folder.history, learner.course.rows)
-        if learner.course.batches % self._plan.batches == 0:
-            self._pictures.log(learner)
-        self._kept_s = time.monotonic()
-
-    def _best(self, learner: Learner) -> None:
-        save_state(self._folder.best, {"weights": learner.kept.state_dict(), "course": learner.course.to_text()})

@@ -1,0 +1,497 @@
+"""Trainings: the same weights bit for bit from the same seed, and from a run that was stopped and went on."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import geoseg.training.train
+from geoseg.errors import LockedError, OutputError, ResumeError, SceneError, TrainingError, UsageError
+from geoseg.model.bundle import ModelBundle
+from geoseg.training.checkpoint import load_state
+from geoseg.training.folder import open_folder
+from geoseg.training.history import read_history
+from geoseg.training.learner import Course, Learner
+from geoseg.training.told import TrainingProgress
+from tests.training.tiny import TINY, learn, same, weights, write_data
+
+VARIANTS = {
+    "average and dropout": TINY,
+    "without an average": replace(TINY, average=0.0, clip=0.0),
+    "steps of two batches, an odd epoch": replace(TINY, batches=5, accumulate=2),
+    "rmsprop, cyclic rate": replace(TINY, optimizer="rmsprop", schedule="cyclic", step_epochs=1, floor=0.1, lr=1e-3),
+    "adam, amsgrad, group norm": replace(TINY, optimizer="adam", amsgrad=True, norm="group"),
+    "sgd, a rate that is found": replace(TINY, optimizer="sgd", lr=None),
+}
+
+
+class StopHereError(Exception):
+    """Raised by a test in the place of a power cut."""
+
+
+def stop_after(batches: int) -> Callable[[TrainingProgress], None]:
+    def stop(state: TrainingProgress) -> None:
+        if state.batches_done >= batches:
+            raise StopHereError
+
+    return stop
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Return a function that trains a variant without a stop, once, and returns its bundle."""
+    folder, made = tmp_path_factory.mktemp("whole"), dict[str, Path]()
+
+    def train(name: str) -> Path:
+        if name not in made:
+            made[name] = folder / f"{len(made)}.safetensors"
+            learn(data, made[name], VARIANTS[name])
+        return made[name]
+
+    return train
+
+
+def test_the_same_seed_gives_the_same_weights(data: Path, tmp_path: Path, uninterrupted: Callable[[str], Path]) -> None:
+    first = uninterrupted("average and dropout")
+    again = learn(data, tmp_path / "again.safetensors", checkpoint_minutes=60)  # checkpoints change nothing
+    assert same(again, weights(first))
+    one, two = (ModelBundle.open(path) for path in (first, tmp_path / "again.safetensors"))
+    assert one.temperature == two.temperature
+    other = learn(data, tmp_path / "other.safetensors", replace(TINY, seed=22))
+    assert not same(other, again)
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_a_run_that_fails_within_an_epoch_goes_on(
+    data: Path, tmp_path: Path, uninterrupted: Callable[[str], Path], name: str
+) -> None:
+    recipe, out = VARIANTS[name], tmp_path / "model.safetensors"
+    total = (recipe.batches or 0) * recipe.epochs
+    for batches in (2, total // 2 + 2):
+        with pytest.raises(StopHereError):
+            learn(data, out, recipe, progress=stop_after(batches))
+        assert not out.exists()
+    seen: list[int] = []
+    found = learn(data, out, recipe, progress=lambda state: seen.append(state.batches_done))
+    assert total // 2 < seen[0]  # the first epoch was not lost
+    assert seen == list(range(seen[0], total + 1))
+    assert same(found, weights(uninterrupted(name)))
+
+
+def test_without_frequent_checkpoints_at_most_an_epoch_is_lost(
+    data: Path, tmp_path: Path, uninterrupted: Callable[[str], Path]
+) -> None:
+    out = tmp_path / "model.safetensors"
+    with pytest.raises(StopHereError):
+        learn(data, out, progress=stop_after(5), checkpoint_minutes=60)
+    seen: list[int] = []
+    found = learn(data, out, progress=lambda state: seen.append(state.batches_done), checkpoint_minutes=60)
+    assert seen == [4, 5, 6]
+    assert same(found, weights(uninterrupted("average and dropout")))
+    assert [path.name for path in tmp_path.glob("model.safetensors.training/*.ckpt")] == []  # they made way
+    rows = read_history(out.with_name("model.safetensors.training") / "history.csv")
+    assert [(row.epoch, row.step) for row in rows] == [(0, 3), (1, 6)]
+
+
+def test_steps_of_two_batches_end_with_their_epoch(data: Path, tmp_path: Path) -> None:
+    """Five batches are three steps: rates and rows count them so, and a checkpoint lies only between steps."""
+    recipe, out = replace(TINY, batches=5, accumulate=2, schedule="cosine", warmup=0.0), tmp_path / "m.safetensors"
+    told: list[tuple[int, float]] = []
+    kept: list[int] = []
+
+    def see(state: TrainingProgress) -> None:
+        told.append((state.batches_done, state.lr))
+        before = load_state(out.with_name("m.safetensors.training") / "last.ckpt")
+        kept.append(Course.from_text(before["course"]).batches if before else 0)
+
+    learn(data, out, recipe, progress=see)
+    steps = [0, 0, 1, 1, 2, 3, 3, 4, 4, 5]
+    wanted = [0.01 * 0.5 * (1 + np.cos(np.pi * step / 6)) for step in steps]
+    assert [lr for _, lr in told] == pytest.approx(wanted)
+    assert kept == [0, 0, 2, 2, 4, 5, 5, 7, 7, 9]
+    assert [row.step for row in read_history(out.with_name("m.safetensors.training") / "history.csv")] == [3, 6]
+
+
+SCRIPT = """
+    import sys
+    from pathlib import Path
+    from geoseg.training.recipe import Recipe
+    from tests.training.tiny import TINY, learn
+    data, out, slow = Path(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3])
+    import time
+    learn(data, out, TINY, progress=lambda state: (print(state.batches_done, flush=True), time.sleep(slow)))
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL")
+def test_a_killed_run_goes_on(data: Path, tmp_path: Path, uninterrupted: Callable[[str], Path]) -> None:
+    batch, out = 4, tmp_path / "model.safetensors"
+    command = [sys.executable, "-c", textwrap.dedent(SCRIPT), str(data), str(out), "0.2"]
+    root = Path(__file__).parents[2]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(root), *filter(None, sys.path)])}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment, cwd=root) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if int(line) >= batch:
+                break
+        time.sleep(0.05)
+        process.send_signal(signal.SIGKILL)
+    assert process.returncode == -signal.SIGKILL
+    seen: list[int] = []
+    found = learn(data, out, progress=lambda state: seen.append(state.batches_done))
+    assert seen[0] in {batch, batch + 1}
+    assert same(found, weights(uninterrupted("average and dropout")))
+
+
+# --- going on with something else
+
+
+@pytest.fixture
+def stopped(data: Path, tmp_path: Path) -> Path:
+    """Return the output of a run that stopped after its fourth batch."""
+    out = tmp_path / "model.safetensors"
+    with pytest.raises(StopHereError):
+        learn(data, out, progress=stop_after(5))
+    return out
+
+
+@pytest.mark.parametrize(
+    ("knobs", "named"),
+    [
+        ({"lr": 0.02}, "lr"),
+        ({"seed": 3}, "seed"),
+        ({"batch_size": 4}, "batch_size"),
+        ({"batches": 6}, "batches"),
+        ({"accumulate": 2, "batches": 6}, "batch_size"),
+        ({"epochs": 3}, "epochs"),
+        ({"arguments_text": '{"depth": 3, "channels": 8}'}, "arguments"),
+        ({"loss": "dice", "crop_px": 32}, "crop_px, loss"),
+    ],
+)
+def test_another_recipe_does_not_go_on(data: Path, stopped: Path, knobs: dict[str, Any], named: str) -> None:
+    folder = stopped.with_name(f"{stopped.name}.training")
+    before = (folder / "last.ckpt").read_bytes()
+    with pytest.raises(ResumeError, match=f"other {named}; .*--overwrite"):
+        learn(data, stopped, replace(TINY, **knobs))
+    assert (folder / "last.ckpt").read_bytes() == before
+    assert not stopped.exists()
+
+
+def test_other_data_or_another_split_do_not_go_on(data: Path, stopped: Path, tmp_path: Path) -> None:
+    with pytest.raises(ResumeError, match="other split"):
+        learn(data, stopped, split_rule="random:0.5")
+    other = write_data(tmp_path / "data", seed=1)
+    with pytest.raises(ResumeError, match="other data set"):
+        learn(other, stopped)
+    copy = tmp_path / "copy" / "data"
+    shutil.copytree(data, copy)
+    learn(copy, stopped)  # the same pixels elsewhere are the same
+
+
+def test_overwrite_starts_over(data: Path, stopped: Path, tmp_path: Path) -> None:
+    seen: list[int] = []
+    found = learn(
+        data, stopped, replace(TINY, lr=0.02), overwrite=True, progress=lambda state: seen.append(state.batches_done)
+    )
+    assert seen == [1, 2, 3, 4, 5, 6]
+    assert same(found, learn(data, tmp_path / "fresh.safetensors", replace(TINY, lr=0.02)))
+
+
+def test_a_batch_may_be_cut_in_two(data: Path, stopped: Path) -> None:
+    """The course counts batches: after 4 of 6 of two crops, 8 of 12 of one are done."""
+    seen: list[tuple[int, int]] = []
+    recipe = replace(TINY, batch_size=1, accumulate=2, batches=6)
+    learn(data, stopped, recipe, progress=lambda state: seen.append((state.batches_done, state.batches_total)))
+    assert seen == [(done, 12) for done in (9, 10, 11, 12)]
+    rows = read_history(stopped.with_name(f"{stopped.name}.training") / "history.csv")
+    assert [row.step for row in rows] == [3, 6]
+
+
+def test_batches_by_themselves_may_be_cut_in_two(data: Path, tmp_path: Path) -> None:
+    """Without a number of batches an epoch has as many as show each pixel once; their steps stay as many."""
+    out, whole = tmp_path / "model.safetensors", replace(TINY, batches=None, epochs=2)
+    totals: list[int] = []
+
+    def stop(state: TrainingProgress) -> None:
+        totals.append(state.batches_total)
+        if state.batches_done == 8:
+            raise StopHereError
+
+    with pytest.raises(StopHereError):
+        learn(data, out, whole, progress=stop)
+    seen: list[tuple[int, int]] = []
+    recipe = replace(whole, batch_size=1, accumulate=2)
+    learn(data, out, recipe, progress=lambda state: seen.append((state.batches_done, state.batches_total)))
+    assert totals[-1] == 12  # 3 x 128 x 128 pixels in batches of 2 x 64 x 64
+    assert seen[0] == (15, 24)
+    assert seen[-1] == (24, 24)
+
+
+def test_a_batch_size_that_was_found_stays(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out, recipe = tmp_path / "model.safetensors", replace(TINY, batch_size=None)
+    monkeypatch.setattr(geoseg.training.train, "batch_size", lambda *_: 4)
+    with pytest.raises(StopHereError):
+        learn(data, out, recipe, progress=stop_after(2))
+    monkeypatch.setattr(geoseg.training.train, "batch_size", lambda *_: 1)  # another program takes the memory
+    with pytest.raises(StopHereError):
+        learn(data, out, recipe, progress=stop_after(4))
+    with pytest.raises(ResumeError, match="batch_size"):
+        learn(data, out, replace(TINY, batch_size=2))
+    learn(data, out, replace(TINY, batch_size=2, accumulate=2, batches=6))  # what a message on full memory says
+    assert ModelBundle.open(out).provenance["batch_size"] == 2
+
+
+# --- what goes wrong
+
+
+def break_loss(monkeypatch: pytest.MonkeyPatch, at: int, kind: str) -> None:
+    """Have the batch of a number give a loss, or only gradients, that are no numbers."""
+    loss = Learner.loss
+    counter = itertools.count()
+
+    def broken(learner: Learner, answer: Any, targets: torch.Tensor) -> torch.Tensor:
+        value = loss(learner, answer, targets)
+        if next(counter) != at:
+            return value
+        return value * float("nan") if kind == "loss" else value + torch.sqrt(0 * value)
+
+    monkeypatch.setattr(Learner, "loss", broken)
+
+
+@pytest.mark.parametrize("kind", ["loss", "gradient"])
+@pytest.mark.parametrize("minutes", [0.0, 60.0])
+def test_a_loss_that_is_no_number_ends_the_run(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, minutes: float
+) -> None:
+    out = tmp_path / "model.safetensors"
+    folder = out.with_name("model.safetensors.training")
+    with monkeypatch.context() as patched:
+        break_loss(patched, 4, kind)
+        with pytest.raises(TrainingError, match=r"at batch 2 of 3 of epoch 2 \(\d at row -?\d+, col -?\d+; \d at"):
+            learn(data, out, checkpoint_minutes=minutes)
+    assert not out.exists()
+    state = load_state(folder / "last.ckpt")
+    assert state is not None
+    assert Course.from_text(state["course"]).batches == (4 if minutes == 0 else 3)
+    assert all(tensor.isfinite().all() for part in ("network", "averaged") for tensor in state[part].values())
+    assert same(learn(data, out), learn(data, tmp_path / "other.safetensors"))  # nothing of it is left
+
+
+def test_a_rate_beyond_all_sense_ends_the_run(data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "model.safetensors"
+    recipe = replace(
+        TINY, optimizer="sgd", lr=100.0, clip=0.0, epochs=40, schedule="constant", momentum=0.99,
+        arguments_text='{"depth": 1, "channels": 4, "batch_norm": false}', average=0.0, valid_every=40,
+    )  # fmt: skip
+    with pytest.raises(TrainingError, match=r"(loss is (nan|inf)|no number) at batch \d of 3 of epoch .*smaller --lr"):
+        learn(data, out, recipe, checkpoint_minutes=60)
+    assert not out.exists()
+
+
+def test_a_full_disk_at_a_checkpoint(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "model.safetensors"
+    folder = out.with_name("model.safetensors.training")
+    for fault, at in ((OSError(28, "No space left on device"), 2), (RuntimeError("PytorchStreamWriter failed"), 4)):
+        save, counter = torch.save, itertools.count(1)
+
+        def full(
+            state: object, path: Path, fault: Exception = fault, counter: Any = counter, at: int = at, save: Any = save
+        ) -> None:
+            if next(counter) == at:
+                path.write_bytes(b"half")
+                raise fault
+            save(state, path)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(torch, "save", full)
+            with pytest.raises(OutputError, match="the disk is full") as caught:
+                learn(data, out)
+        assert "\n" not in str(caught.value)
+        assert not list(folder.glob("*.tmp"))
+        assert not out.exists()
+        state = load_state(folder / "last.ckpt")
+        assert state is not None
+    assert same(learn(data, out), learn(data, tmp_path / "other.safetensors"))
+
+
+def test_a_full_disk_at_the_bundle(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "model.safetensors"
+    fsync = os.fsync
+
+    def full(descriptor: int) -> None:
+        if not out.with_name("model.safetensors.training").joinpath("last.ckpt").exists():
+            fsync(descriptor)
+            return
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(StopHereError):
+        learn(data, out, progress=stop_after(6))
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", full)
+        with pytest.raises(OutputError, match="disk is full"):
+            learn(data, out)
+    assert not out.exists()
+    assert same(learn(data, out), learn(data, tmp_path / "other.safetensors"))
+
+
+@pytest.mark.parametrize("fault", [torch.OutOfMemoryError("CUDA out of memory. Tried"), MemoryError()])
+@pytest.mark.parametrize(
+    ("knobs", "way"),
+    [
+        ({"batches": None}, "--batch-size 1 --accumulate 2: "),
+        ({}, "--batch-size 1 --accumulate 2 --batches 6: "),
+        ({"batch_size": 6, "accumulate": 3}, "--batch-size 3 --accumulate 6 --batches 6: "),
+        ({"batch_size": 5}, "--batch-size 1 --accumulate 5 --batches 15: "),
+        ({"batch_size": 1}, "a smaller --crop"),
+    ],
+)
+def test_a_batch_that_does_not_fit_says_what_does(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: Exception, knobs: dict[str, Any], way: str
+) -> None:
+    def full(*_: object) -> torch.Tensor:
+        raise fault
+
+    monkeypatch.setattr(Learner, "loss", full)
+    with pytest.raises(TrainingError, match=f"does not fit the memory of cpu .*{way}"):
+        learn(data, tmp_path / "model.safetensors", replace(TINY, **knobs))
+
+
+@pytest.mark.parametrize("content", [b"", b"\0" * 400, b"PK\x03\x04", None])
+def test_a_damaged_checkpoint_is_said(data: Path, stopped: Path, content: bytes | None) -> None:
+    last = stopped.with_name(f"{stopped.name}.training") / "last.ckpt"
+    last.write_bytes(last.read_bytes()[:-1000] if content is None else content)
+    with pytest.raises(ResumeError, match=r"last\.ckpt is damaged .* remove .*\.training to start over"):
+        learn(data, stopped)
+    shutil.rmtree(last.parent)
+    assert same(learn(data, stopped), learn(data, stopped.with_name("other.safetensors")))
+
+
+def test_a_damaged_run_file_is_said(data: Path, stopped: Path) -> None:
+    stopped.with_name(f"{stopped.name}.training").joinpath("run.json").write_bytes(b"{")
+    with pytest.raises(ResumeError, match="cannot be read .*--overwrite"):
+        learn(data, stopped)
+    learn(data, stopped, overwrite=True)
+    assert stopped.exists()
+
+
+def test_two_runs_on_one_output(data: Path, stopped: Path) -> None:
+    meaning = {"recipe": "another"}
+    with (
+        open_folder(stopped.with_name("locked.safetensors"), meaning, start_over=False),
+        pytest.raises(LockedError, match="another run is training"),
+    ):
+        learn(data, stopped.with_name("locked.safetensors"), overwrite=True)
+
+
+def refuse(*_: object, **__: object) -> None:
+    pytest.fail("work was begun")
+
+
+def test_outputs_are_refused_before_any_work(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(geoseg.training.train, "open_dataset", refuse)
+    out = tmp_path / "model.safetensors"
+    out.write_bytes(b"an old model")
+    with pytest.raises(OutputError, match="exists; choose another --out, or replace it with --overwrite"):
+        learn(data, out)
+    assert out.read_bytes() == b"an old model"
+    with pytest.raises(OutputError, match=r"name it model\.safetensors"):
+        learn(data, tmp_path / "model.pt")
+    report = tmp_path / "report"
+    report.mkdir()
+    (report / "mine.txt").write_text("stays")
+    with pytest.raises(OutputError, match="report"):
+        learn(data, tmp_path / "new.safetensors", report=report)
+    assert not (tmp_path / "new.safetensors.training").exists()
+
+
+def test_an_old_bundle_stays_until_the_new_one_is_whole(data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "model.safetensors"
+    out.write_bytes(b"an old model")
+    with pytest.raises(StopHereError):
+        learn(data, out, overwrite=True, progress=stop_after(6))
+    assert out.read_bytes() == b"an old model"
+    seen: list[int] = []
+    learn(data, out, overwrite=True, progress=lambda state: seen.append(state.batches_done))
+    assert seen == [6]  # the same command went on, it did not start over
+    assert ModelBundle.open(out)
+
+
+# --- what a training says and leaves
+
+
+def test_patience_ends_a_run_and_stays_ended(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out, recipe = tmp_path / "model.safetensors", replace(TINY, lr=1e-9, epochs=9, patience=2, average=0.0)
+    lines: list[str] = []
+    with monkeypatch.context() as patched:
+        patched.setattr(geoseg.training.train, "finish", _stop)
+        with pytest.raises(StopHereError):
+            learn(data, out, recipe)
+    seen: list[int] = []
+    learn(data, out, recipe, progress=lambda state: seen.append(state.batches_done), announce=lines.append)
+    assert seen == []
+    rows = read_history(out.with_name("model.safetensors.training") / "history.csv")
+    best = max(rows, key=lambda row: row.miou)
+    assert len(rows) == best.epoch + 3 < 9
+
+
+def _stop(*_: object, **__: object) -> None:
+    raise StopHereError
+
+
+def test_the_best_epoch_is_kept_and_its_figures_are_those_of_the_table(data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "model.safetensors"
+    lines: list[str] = []
+    learn(data, out, replace(TINY, epochs=4), report=tmp_path / "report", announce=lines.append)
+    card = ModelBundle.open(out)
+    rows = read_history(out.with_name("model.safetensors.training") / "history.csv")
+    best = max(rows, key=lambda row: row.miou)
+    assert card.provenance["epoch"] == best.epoch + 1
+    assert card.metrics["validation"]["miou_without_unknown"] == pytest.approx(best.miou, abs=1e-12)
+    table = [line.split() for line in lines if "/4 " in line]
+    assert [float(cells[3]) for cells in table] == pytest.approx([row.miou for row in rows], abs=5e-4)
+    assert {"report.md", "history.csv", "confusion.png", "curves.png"} <= {
+        path.name for path in (tmp_path / "report").iterdir()
+    }
+    assert rows[-1].train_loss < rows[0].train_loss
+    assert list((out.with_name("model.safetensors.training") / "tensorboard").rglob("events.*"))
+    assert list((out.with_name("model.safetensors.training") / "csv").rglob("metrics.csv"))
+
+
+def test_all_scenes_may_train(data: Path, tmp_path: Path) -> None:
+    lines: list[str] = []
+    learn(data, tmp_path / "m.safetensors", split_rule="all", report=tmp_path / "report", announce=lines.append)
+    card = ModelBundle.open(tmp_path / "m.safetensors")
+    assert card.temperature == 1
+    assert card.provenance["epoch"] == 2
+    assert card.metrics == {}
+    assert any("nothing was validated" in line for line in lines)
+
+
+def test_the_recipe_is_in_the_bundle_and_its_knobs_are_checked(data: Path, tmp_path: Path) -> None:
+    learn(data, tmp_path / "m.safetensors", "default", **vars_of(TINY))
+    told = ModelBundle.open(tmp_path / "m.safetensors").provenance["recipe"]
+    assert told == TINY.to_json()
+    with pytest.raises(UsageError, match="no knob 'rate'"):
+        learn(data, tmp_path / "n.safetensors", "default", rate=1)
+    with pytest.raises(UsageError, match="unknown recipe 'best'"):
+        learn(data, tmp_path / "n.safetensors", "best")
+    with pytest.raises(SceneError, match="no such file"):
+        learn(data / "nowhere", tmp_path / "n.safetensors")
+
+
+def vars_of(recipe: Any) -> dict[str, Any]:
+    return {name: getattr(recipe, name) for name in recipe.__slots__}
