@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet -c constraints.txt -e ".[cluster,plot,train]"
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint clean demo-model
 
 # A map of the sample scene, its polygons, and pictures of both.
 demo: .venv/installed
@@ -18,6 +18,13 @@ demo: .venv/installed
 
 test: .venv/installed-dev
 	$(BIN)/pytest
+
+# The shipped model, made again: hours on two cores; a stopped run goes on. DEEPGLOBE, its foreign exam, may be left out.
+demo-model: .venv/installed
+	@[ -n "$(NAIP)" ] && [ -n "$(WORK)" ] \
+		|| { echo "say where things are: make demo-model NAIP=FOLDER WORK=FOLDER [DEEPGLOBE=FOLDER]" >&2; exit 2; }
+	$(BIN)/python tools/demo_model.py "$(WORK)" --naip "$(NAIP)" $(if $(DEEPGLOBE),--deepglobe "$(DEEPGLOBE)") \
+		--out geoseg/model --pictures docs/pictures $(DEMO_MODEL)
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .

@@ -38,6 +38,10 @@ KNOWN = 6
 """Classes learned; "unknown" is not: a cloud has no land cover to know."""
 FIRST_SEEDS = {"train": 10_000, "valid": 500_000, "test": 950_000}
 """Ranges that do not meet."""
+COUNTS = {"train": 1000, "valid": 60, "test": 120}
+"""Landscapes of each part."""
+SIZE_PX = 640
+"""Side of a landscape's chip."""
 PLACE_PX = 8000
 """A chip is cut somewhere in a square of this size."""
 LOOKS = 3
@@ -190,30 +194,40 @@ def _make(job: tuple[Chip, Path]) -> None:
     make(*job)
 
 
-def main() -> None:
-    """Make every pair that is not there, then the splits."""
-    parser = argparse.ArgumentParser(description="Make the data set of geoseg's demo model.")
-    parser.add_argument("folder", type=Path, help="where the data set shall lie; outside the repository")
-    parser.add_argument("--naip", type=Path, required=True, help="folder with chesapeake_wv")
-    parser.add_argument("--chips", type=int, default=1000, help="landscapes to train on [default: 1000]")
-    parser.add_argument("--valid-chips", type=int, default=60, help="landscapes to validate on [default: 60]")
-    parser.add_argument("--test-chips", type=int, default=120, help="landscapes of the exam [default: 120]")
-    parser.add_argument("--size-px", type=int, default=640, help="side of a landscape [default: 640]")
-    parser.add_argument("--processes", type=int, default=2)
-    given = parser.parse_args()
-    chips = plan(
-        given.naip, {"train": given.chips, "valid": given.valid_chips, "test": given.test_chips}, given.size_px
-    )
+def make_dataset(
+    folder: Path, naip: Path, counts: dict[str, int] = COUNTS, size_px: int = SIZE_PX, processes: int = 2
+) -> None:
+    """Write the splits, and every pair that is not there; `counts`: landscapes of each part."""
+    chips = plan(naip, counts, size_px)
     for room in ("images", "labels"):
-        (given.folder / room).mkdir(parents=True, exist_ok=True)
-    write_splits(given.folder, chips)
+        (folder / room).mkdir(parents=True, exist_ok=True)
+    write_splits(folder, chips)
     begin = time.monotonic()
     # the exams first: a run that was stopped can still be trained on
     chips.sort(key=lambda chip: chip.part == "train" and chip.naip is None)
-    with Pool(given.processes) as pool:
-        for done, _ in enumerate(pool.imap(_make, [(chip, given.folder) for chip in chips], chunksize=4), 1):
+    with Pool(processes) as pool:
+        for done, _ in enumerate(pool.imap(_make, [(chip, folder) for chip in chips], chunksize=4), 1):
             if done % 100 == 0 or done == len(chips):
                 print(f"{done} of {len(chips)} pairs, {time.monotonic() - begin:.0f} s", flush=True)
+
+
+def main() -> None:
+    """Make the data set as the command line says."""
+    parser = argparse.ArgumentParser(description="Make the data set of geoseg's demo model.")
+    parser.add_argument("folder", type=Path, help="where the data set shall lie; outside the repository")
+    parser.add_argument("--naip", type=Path, required=True, help="folder with chesapeake_wv")
+    for option, part, purpose in (
+        ("--chips", "train", "train on"),
+        ("--valid-chips", "valid", "validate on"),
+        ("--test-chips", "test", "be examined on"),
+    ):
+        count = COUNTS[part]
+        parser.add_argument(option, type=int, default=count, help=f"landscapes to {purpose} [default: {count}]")
+    parser.add_argument("--size-px", type=int, default=SIZE_PX, help=f"side of a landscape [default: {SIZE_PX}]")
+    parser.add_argument("--processes", type=int, default=2)
+    given = parser.parse_args()
+    counts = {"train": given.chips, "valid": given.valid_chips, "test": given.test_chips}
+    make_dataset(given.folder, given.naip, counts, given.size_px, given.processes)
 
 
 if __name__ == "__main__":
