@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from geoseg.dataset.dataset import Dataset
+from geoseg.evaluation.calibration import Calibration
 from geoseg.evaluation.confusion import ConfusionMatrix
 from geoseg.evaluation.evaluation import Evaluation
 from geoseg.evaluation.exam import examine
@@ -36,10 +37,18 @@ def figures_of(found: Evaluation) -> dict[str, Any]:
         "classes_in_mean": len(occurring),
         "accuracy": round(found.metrics.overall_accuracy, 4),
         "iou": {name: None if value is None else round(value, 4) for name, value in iou.items()},
-        "calibration_error": None if found.calibration is None else round(found.calibration.error, 4),
+        **confidence_of(found.calibration),
         "pixels": found.matrix.total_px,
         "constant": constant_of(found.matrix),
     }
+
+
+def confidence_of(table: Calibration | None) -> dict[str, float]:
+    """Return how sure the model was on average, and the expected calibration error; nothing where nobody asked."""
+    if table is None or not table.pixels:
+        return {}
+    mean = float(table.confidence_sum.sum()) / table.pixels
+    return {"mean_confidence": round(mean, 4), "calibration_error": round(table.error, 4)}
 
 
 def iou_by_name(matrix: ConfusionMatrix) -> dict[str, float | None]:
