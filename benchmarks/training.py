@@ -43,7 +43,7 @@ def main() -> int:
     """Measure, print, and return 1 if a figure was missed."""
     arguments = _arguments()
     size_px = 512 if arguments.quick else TILE_PX
-    data = _tiles(arguments.work, size_px)
+    data = make_tiles(arguments.work, size_px)
     small = "Small tiles, which say nothing; " if arguments.quick else ""
     report = Report("Training", f"{small}{arguments.batches} batches; validation the best of {arguments.rounds}.")
     plan = _plan(data, arguments.work, arguments.device, arguments.batches)
@@ -67,7 +67,8 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _tiles(work: Path, size_px: int) -> Path:
+def make_tiles(work: Path, size_px: int) -> Path:
+    """Render the tiles that are not there yet, and return the folder of the data set."""
     folder = work / f"tiles{size_px}"
     for part in ("images", "labels"):
         (folder / part).mkdir(parents=True, exist_ok=True)
