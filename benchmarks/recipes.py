@@ -36,9 +36,7 @@ def main() -> int:
     for name in names:
         first, last, seconds, classes = _try(arguments, data, name)
         report.add(recipe=name, loss_first=first, loss_last=last, seconds_a_batch=seconds, classes_mapped=classes)
-        report.figure(
-            f"{name}: loss of the second epoch, times that of the first", last / first, wanted=1.0, at_least=False
-        )
+        report.figure(f"{name}: second epoch's loss, times the first's", last / first, wanted=1.0, at_least=False)
     return report.publish(arguments.json)
 
 
