@@ -33,8 +33,10 @@ if TYPE_CHECKING:
     from geoseg.model.bundle import ModelBundle
     from geoseg.model.normalization import Normalization
     from geoseg.model.save import save_bundle
+    from geoseg.preview.page_file import Page
     from geoseg.preview.picture import picture
     from geoseg.preview.polygons_picture import draw_polygons
+    from geoseg.preview.preview import preview
     from geoseg.progress import Progress
     from geoseg.raster.geobox import GeoBox
     from geoseg.raster.scene import Patch, Scene
@@ -59,6 +61,7 @@ __all__ = [
     "Metrics",
     "ModelBundle",
     "Normalization",
+    "Page",
     "Patch",
     "Plan",
     "Progress",
@@ -76,6 +79,7 @@ __all__ = [
     "picture",
     "plan",
     "predict",
+    "preview",
     "save_bundle",
     "split",
     "train",
@@ -95,6 +99,7 @@ _HOME = {
     "ModelBundle": "geoseg.model.bundle",
     "NODATA": "geoseg.legend",
     "Normalization": "geoseg.model.normalization",
+    "Page": "geoseg.preview.page_file",
     "Patch": "geoseg.raster.scene",
     "Plan": "geoseg.inference.plan",
     "Progress": "geoseg.progress",
@@ -110,6 +115,7 @@ _HOME = {
     "picture": "geoseg.preview.picture",
     "plan": "geoseg.inference.planning",
     "predict": "geoseg.inference.predict",
+    "preview": "geoseg.preview.preview",
     "save_bundle": "geoseg.model.save",
     "split": "geoseg.dataset.split",
     "train": "geoseg.training.train",

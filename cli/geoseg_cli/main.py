@@ -15,6 +15,7 @@ from geoseg.version import VERSION
 from geoseg_cli.evaluate import evaluate
 from geoseg_cli.info import info
 from geoseg_cli.predict import predict
+from geoseg_cli.preview import preview
 from geoseg_cli.say import complain, warn_in_one_line
 from geoseg_cli.train import train
 from geoseg_cli.vectorize import vectorize
@@ -75,4 +76,5 @@ geoseg.add_command(predict)
 geoseg.add_command(vectorize)
 geoseg.add_command(train)
 geoseg.add_command(evaluate)
+geoseg.add_command(preview)
 geoseg.add_command(info)

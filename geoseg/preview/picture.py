@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from pathlib import Path
 
@@ -9,8 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoseg.errors import GeosegError, OutputError, SceneError
-from geoseg.legend import NODATA, Legend
+from geoseg.legend import NODATA, LandCover, Legend
+from geoseg.preview.colour_blind import check_palette, colour_blind_legend
 from geoseg.raster.classes import read_legend
+from geoseg.raster.durable import write_durably
+from geoseg.raster.legend_file import read_legend_file
 from geoseg.raster.scene import Patch, Scene
 
 PICTURE_PX = 1000
@@ -20,13 +24,21 @@ _UNNAMED = (128, 128, 128)
 
 
 def picture(
-    scene: str | os.PathLike[str] | Scene, landcover: str | os.PathLike[str], out: str | os.PathLike[str]
+    scene: str | os.PathLike[str] | Scene,
+    landcover: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    legend: str | os.PathLike[str] | None = None,
+    palette: str | None = None,
 ) -> Path:
     """Write a PNG of a scene beside its land-cover map and the legend; return its path.
 
-    Both are read decimated, so the size of the scene does not matter. Raises SceneError when one cannot be read or the
-    map is not of uint8, OutputError when the picture cannot be written, GeosegError without matplotlib.
+    Both are read decimated, so the size of the scene does not matter. `legend` is a file of names and colours;
+    `palette` is "own" or "colour-blind". Raises SceneError when a raster cannot be read or the map is not of uint8,
+    UsageError for an unknown palette or a legend that cannot be right, OutputError when the picture cannot be written,
+    GeosegError without matplotlib.
     """
+    safe = check_palette(palette) == "colour-blind"
     source = scene if isinstance(scene, Scene) else Scene.open(scene)
     landcover_map = Scene.open(landcover)
     if landcover_map.dtype != "uint8":
@@ -35,10 +47,19 @@ def picture(
             "give one that geoseg predict wrote"
         )
     codes = landcover_map.overview(PICTURE_PX)
-    legend = read_legend(landcover_map, np.unique(codes.data[0][codes.valid]).tolist())
+    classes = _legend(landcover_map, np.unique(codes.data[0][codes.valid]).tolist(), legend)
+    if safe and classes is not None:
+        classes = colour_blind_legend(classes)
     target = Path(out)
-    _draw(_natural(source.overview(PICTURE_PX), source), _colored(codes, legend), legend, target)
+    _draw(_natural(source.overview(PICTURE_PX), source), _colored(codes, classes), classes, target)
     return target
+
+
+def _legend(landcover: Scene, found: list[int], file: str | os.PathLike[str] | None) -> Legend | None:
+    if file is None:
+        return read_legend(landcover, found)
+    named = [known for known in read_legend_file(file).completed(found) if 0 <= known.code < NODATA]
+    return Legend(tuple(LandCover(known.code, known.name, known.color) for known in named)) if named else None
 
 
 def _natural(patch: Patch, scene: Scene) -> NDArray[np.uint8]:
@@ -81,7 +102,9 @@ def _draw(natural: NDArray[np.uint8], colored: NDArray[np.uint8], legend: Legend
     ]
     if swatches:
         figure.legend(handles=swatches, loc="outside lower center", ncols=min(len(swatches), 7), frameon=False)
+    content = io.BytesIO()
     try:
-        figure.savefig(target)
+        figure.savefig(content, format=target.suffix[1:].lower() or "png")
     except (OSError, ValueError) as error:
         raise OutputError(f"cannot write {target}: {error}; choose another place for the picture") from None
+    write_durably(target, content.getvalue())

@@ -1,0 +1,111 @@
+"""`geoseg preview`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from geoseg_cli.interrupt import InterruptedRunError, termination_interrupts
+from geoseg_cli.say import say
+
+PICTURE_SUFFIX = ".png"
+
+
+@click.command(short_help="A page or a picture to look at.")
+@click.argument("landcover")
+@click.option("--scene", metavar="TIF", help="The imagery under the map, to compare by a swipe line.")
+@click.option(
+    "--out",
+    "-o",
+    required=True,
+    metavar="FILE",
+    help="A page (.html): one file, no network, no server. Or a picture (.png) of scene and map side by side.",
+)
+@click.option("--confidence", metavar="TIF", help="A raster as predict --confidence writes it, as a layer of the page.")
+@click.option("--polygons", metavar="FILE", help="Polygons as vectorize writes them, drawn on the page.")
+@click.option(
+    "--legend",
+    metavar="FILE",
+    help="Names and colours: .json, .csv, .qml or .clr. [default: the map's own, else its codes]",
+)
+@click.option(
+    "--palette",
+    metavar="NAME",
+    help="own, or colour-blind: colours that colour-blind people tell apart. [default: own]",
+)
+@click.option(
+    "--max-mb", type=float, metavar="MB", help="The page's size; more of it means deeper zooms. [default: 15]"
+)
+@click.option("--overwrite", is_flag=True, help="Replace an existing file.")
+@click.option("--quiet", "-q", is_flag=True, help="Only warnings and errors.")
+def preview(  # noqa: PLR0913 - one a knob
+    landcover: str,
+    *,
+    out: str,
+    scene: str | None,
+    confidence: str | None,
+    polygons: str | None,
+    legend: str | None,
+    palette: str | None,
+    max_mb: float | None,
+    overwrite: bool,
+    quiet: bool,
+) -> None:
+    """Show LANDCOVER, a map of any size, as a page to look at and to send.
+
+    Pan and zoom, swipe between scene and map, switch classes on and off, read coordinates and areas.
+
+    Example: geoseg preview landcover.tif --scene scene.tif --out map.html
+    """
+    with termination_interrupts():
+        try:
+            if Path(out).suffix.lower() == PICTURE_SUFFIX:
+                _refuse_for_picture(confidence=confidence, polygons=polygons, max_mb=max_mb)
+                written = _picture(landcover, scene, out, legend, palette, overwrite=overwrite)
+            else:
+                written = _page(
+                    landcover,
+                    scene,
+                    out,
+                    overwrite=overwrite,
+                    confidence=confidence,
+                    polygons=polygons,
+                    legend=legend,
+                    palette=palette,
+                    max_mb=max_mb,
+                )
+        except KeyboardInterrupt:
+            raise InterruptedRunError(f"interrupted; nothing was written at {out}") from None
+    if not quiet:
+        say(f"wrote {written}, {_size(written)}")
+
+
+def _page(landcover: str, scene: str | None, out: str, *, overwrite: bool, **given: str | float | None) -> Path:
+    from geoseg.preview.preview import preview as show
+
+    knobs = {name: value for name, value in given.items() if value is not None}
+    return show(landcover, scene, out=out, overwrite=overwrite, **knobs).path or Path(out)  # type: ignore[arg-type]
+
+
+def _picture(  # noqa: PLR0913 - one a knob
+    landcover: str, scene: str | None, out: str, legend: str | None, palette: str | None, *, overwrite: bool
+) -> Path:
+    from geoseg.preview.page_file import check_target
+    from geoseg.preview.picture import picture
+
+    if scene is None:
+        raise click.UsageError("a picture shows scene and map side by side: add --scene, or give a page (.html)")
+    check_target(out, overwrite=overwrite)
+    return picture(scene, landcover, out, legend=legend, palette=palette)
+
+
+def _refuse_for_picture(**given: object) -> None:
+    named = [f"--{name.replace('_', '-')}" for name, value in given.items() if value is not None]
+    if named:
+        raise click.UsageError(f"{' and '.join(named)} belong to a page, not to a picture; give --out map.html")
+
+
+def _size(path: Path) -> str:
+    size = path.stat().st_size
+    return f"{size / 1e6:.1f} MB" if size >= 1e5 else f"{size / 1e3:.0f} kB"

@@ -1,0 +1,383 @@
+"use strict";
+(() => {
+  const data = JSON.parse(document.getElementById("data").textContent);
+  const byId = (id) => document.getElementById(id);
+  const NODATA = 255;
+  const UNNAMED = [128, 128, 128];
+  const tilePx = data.tilePx;
+  const [firstZoom, lastZoom, nativeZoom] = data.zooms;
+  const [left, bottom, right, top] = data.bounds;
+  const hasScene = Boolean(data.layers.scene);
+  const hasConfidence = Boolean(data.layers.confidence);
+  const hidden = new Set();
+  const byCode = new Map(data.classes.map((land) => [land.code, land]));
+  let palette = data.palette;
+  let shown = "classes";
+
+  // --- Places -------------------------------------------------------------------------------------------------
+  const crs = data.earth ? L.CRS.EPSG3857 : L.CRS.Simple;
+  const toLatLng = (x, y) => (data.earth ? crs.unproject(L.point(x, y)) : L.latLng(y, x));
+  const toXY = (latlng) => (data.earth ? crs.project(latlng) : L.point(latlng.lng, latlng.lat));
+  const bounds = L.latLngBounds(toLatLng(left, bottom), toLatLng(right, top));
+
+  const map = L.map("map", {
+    crs, attributionControl: false, zoomSnap: 0.25, zoomDelta: 1, wheelPxPerZoomLevel: 90, zoomControl: false,
+    minZoom: firstZoom - 3, maxZoom: nativeZoom + 4, maxBounds: bounds.pad(1), maxBoundsViscosity: 0.6,
+    preferCanvas: true,
+  });
+  L.control.zoom({ zoomInText: "+", zoomOutText: "\u2212" }).addTo(map);
+  map.createPane("scene").style.zIndex = 200;
+  map.createPane("cover").style.zIndex = 300;
+  map.fitBounds(bounds, { animate: false, padding: [12, 12] });
+
+  // --- Tiles --------------------------------------------------------------------------------------------------
+  const bytesOf = (text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+  const inflate = async (text) => {
+    const stream = new Blob([bytesOf(text)]).stream().pipeThrough(new DecompressionStream("deflate"));
+    return new Uint8Array(await new Response(stream).arrayBuffer());
+  };
+  const tileOptions = (pane) => ({
+    pane, bounds, tileSize: tilePx, minNativeZoom: firstZoom, maxNativeZoom: lastZoom,
+    minZoom: firstZoom - 3, maxZoom: nativeZoom + 4, noWrap: true, keepBuffer: 1,
+  });
+  const keyOf = (coords) => `${coords.z}/${coords.x}/${coords.y}`;
+
+  const SceneLayer = L.GridLayer.extend({
+    createTile(coords, done) {
+      const text = data.layers.scene[keyOf(coords)];
+      const image = document.createElement("img");
+      image.alt = "";
+      if (!text) { setTimeout(() => done(null, image)); return image; }
+      image.onload = () => done(null, image);
+      image.onerror = () => done(new Error("tile"), image);
+      image.src = `data:${data.sceneType};base64,${text}`;
+      return image;
+    },
+  });
+
+  // Codes come as bytes, not as a picture: exact in every browser, and a class is switched off by one table.
+  const CodeLayer = L.GridLayer.extend({
+    initialize(name, table, options) {
+      L.GridLayer.prototype.initialize.call(this, options);
+      this._name = name;
+      this._table = table;
+      this._painted = new Map();
+      this.on("tileunload", (event) => this._painted.delete(keyOf(event.coords)));
+    },
+    createTile(coords, done) {
+      const canvas = document.createElement("canvas");
+      canvas.width = canvas.height = tilePx;
+      canvas.className = "crisp";
+      const text = data.layers[this._name][keyOf(coords)];
+      if (!text) { setTimeout(() => done(null, canvas)); return canvas; }
+      inflate(text).then((codes) => {
+        this._painted.set(keyOf(coords), { canvas, codes });
+        paint(canvas, codes, this._table());
+        done(null, canvas);
+      }).catch((error) => done(error, canvas));
+      return canvas;
+    },
+    repaint() {
+      const table = this._table();
+      for (const { canvas, codes } of this._painted.values()) paint(canvas, codes, table);
+    },
+    valueAt(latlng) {
+      for (let zoom = lastZoom; zoom >= firstZoom; zoom--) {
+        const point = crs.latLngToPoint(latlng, zoom).floor();
+        const [x, y] = [Math.floor(point.x / tilePx), Math.floor(point.y / tilePx)];
+        const tile = this._painted.get(`${zoom}/${x}/${y}`);
+        if (tile) return tile.codes[(point.y - y * tilePx) * tilePx + point.x - x * tilePx];
+      }
+      return NODATA;
+    },
+  });
+
+  const littleEndian = new Uint8Array(new Uint32Array([1]).buffer)[0] === 1;
+  const packed = ([red, green, blue], alpha) => (littleEndian
+    ? ((alpha << 24) | (blue << 16) | (green << 8) | red) >>> 0
+    : ((red << 24) | (green << 16) | (blue << 8) | alpha) >>> 0);
+  function paint(canvas, codes, table) {
+    const context = canvas.getContext("2d");
+    const image = context.createImageData(tilePx, tilePx);
+    const pixels = new Uint32Array(image.data.buffer);
+    for (let i = 0; i < codes.length; i++) pixels[i] = table[codes[i]];
+    context.putImageData(image, 0, 0);
+  }
+
+  const colorOf = (land) => (palette === "colour-blind" ? land.safe : land.own);
+  function classTable() {
+    const table = new Uint32Array(256).fill(packed(UNNAMED, 255));
+    for (const land of data.classes) table[land.code] = hidden.has(land.code) ? 0 : packed(colorOf(land), 255);
+    table[NODATA] = 0;
+    return table;
+  }
+  // From dark purple (unsure) through teal to light yellow (sure): even in lightness, for every eye (viridis).
+  const RAMP = [[68, 1, 84], [71, 44, 122], [59, 81, 139], [44, 113, 142], [33, 144, 141], [39, 173, 129], [92, 200, 99], [170, 220, 50], [253, 231, 37]];
+  function rampColor(share) {
+    const place = Math.min(Math.max(share, 0), 1) * (RAMP.length - 1);
+    const low = Math.min(Math.floor(place), RAMP.length - 2);
+    return RAMP[low].map((level, i) => Math.round(level + (RAMP[low + 1][i] - level) * (place - low)));
+  }
+  function confidenceTable() {
+    const table = new Uint32Array(256);
+    for (let percent = 0; percent <= 100; percent++) table[percent] = packed(rampColor(percent / 100), 255);
+    return table;
+  }
+
+  if (hasScene) new SceneLayer(tileOptions("scene")).addTo(map);
+  const classLayer = new CodeLayer("classes", classTable, tileOptions("cover")).addTo(map);
+  const confidenceLayer = hasConfidence ? new CodeLayer("confidence", confidenceTable, tileOptions("cover")) : null;
+
+  // --- Polygons -----------------------------------------------------------------------------------------------
+  const outlines = L.layerGroup();
+  const outlineOf = [];
+  function popup(name, area) {
+    const box = document.createElement("div");
+    box.append(Object.assign(document.createElement("strong"), { textContent: name.replaceAll("_", " ") }));
+    box.append(Object.assign(document.createElement("p"), { textContent: area }));
+    return box;
+  }
+  function buildOutlines() {
+    const { step, names, shapes, inPx } = data.polygons;
+    const renderer = L.canvas({ padding: 0.2 });
+    for (const [code, name, area, ...rings] of shapes) {
+      const places = rings.map((ring) => {
+        const out = [];
+        for (let i = 0, x = 0, y = 0; i < ring.length; i += 2) {
+          x += ring[i]; y += ring[i + 1];
+          out.push(toLatLng(left + x * step, top - y * step));
+        }
+        return out;
+      });
+      const shape = L.polygon(places, {
+        renderer, color: "#14181c", weight: 1, opacity: 0.8, fill: true, fillOpacity: 0, smoothFactor: 0.6,
+      });
+      shape.bindPopup(() => popup(names[name], amount(area, inPx)));
+      outlineOf.push([code, shape]);
+    }
+  }
+  function showOutlines() {
+    for (const [code, shape] of outlineOf) {
+      if (hidden.has(code)) outlines.removeLayer(shape); else if (!outlines.hasLayer(shape)) outlines.addLayer(shape);
+    }
+  }
+  if (data.polygons) {
+    buildOutlines();
+    showOutlines();
+    outlines.addTo(map);
+    byId("outlines-row").hidden = false;
+    byId("outlines-name").textContent = `${grouped(data.polygons.count)} polygon${data.polygons.count === 1 ? "" : "s"}`;
+    byId("outlines").addEventListener("change", (event) => {
+      if (event.target.checked) outlines.addTo(map); else outlines.remove();
+    });
+  }
+
+  // --- Swipe and opacity --------------------------------------------------------------------------------------
+  const stage = byId("stage");
+  const swipe = byId("swipe");
+  const cover = map.getPane("cover");
+  let swiped = 50; // percent of the width that shows the scene
+  function clip() {
+    if (!hasScene) return;
+    const size = map.getSize();
+    const from = map.containerPointToLayerPoint([0, 0]);
+    const x = (size.x * swiped) / 100;
+    // The pane has no size of its own: `clip` reckons from its origin, where clip-path would reckon from its box.
+    cover.style.clip = `rect(${from.y}px, ${from.x + size.x}px, ${from.y + size.y}px, ${from.x + x}px)`;
+    swipe.style.left = `${x}px`;
+    byId("left-side").style.right = `${size.x - x + 12}px`;
+    byId("right-side").style.left = `${x + 12}px`;
+    byId("left-side").hidden = x < 110;
+    byId("right-side").hidden = size.x - x < 130;
+  }
+  function setSwipe(percent) {
+    swiped = Math.min(100, Math.max(0, percent));
+    swipe.setAttribute("aria-valuenow", String(Math.round(swiped)));
+    swipe.setAttribute("aria-valuetext", `${Math.round(swiped)} % scene, ${100 - Math.round(swiped)} % land cover`);
+    clip();
+  }
+  if (hasScene) {
+    swipe.hidden = false;
+    byId("left-side").textContent = "Scene";
+    byId("right-side").textContent = "Land cover";
+    L.DomEvent.disableClickPropagation(swipe);
+    const drag = (event) => {
+      const box = stage.getBoundingClientRect();
+      setSwipe(((event.clientX - box.left) / box.width) * 100);
+    };
+    swipe.addEventListener("pointerdown", (event) => {
+      swipe.setPointerCapture(event.pointerId);
+      swipe.focus({ preventScroll: true });
+      event.preventDefault();
+    });
+    swipe.addEventListener("pointermove", (event) => { if (swipe.hasPointerCapture(event.pointerId)) drag(event); });
+    swipe.addEventListener("keydown", (event) => {
+      const steps = { ArrowLeft: -2, ArrowDown: -2, ArrowRight: 2, ArrowUp: 2, PageUp: 10, PageDown: -10, Home: -100, End: 100 };
+      if (!(event.key in steps)) return;
+      setSwipe(swiped + steps[event.key]);
+      event.preventDefault();
+    });
+    map.on("move zoom resize viewreset zoomend", clip);
+    setSwipe(50);
+  }
+  byId("opacity").addEventListener("input", (event) => { cover.style.opacity = String(event.target.value / 100); });
+
+  // --- Legend -------------------------------------------------------------------------------------------------
+  function grouped(number) {
+    return String(number).replace(/\B(?=(\d{3})+(?!\d))/g, "\u202f");
+  }
+  function amount(area, inPx) {
+    if (inPx) return `${grouped(Math.round(area))} px`;
+    const [unit, size] = area >= 1e6 ? ["km\u00b2", 1e6] : area >= 1e4 ? ["ha", 1e4] : ["m\u00b2", 1];
+    const value = area / size;
+    const digits = value >= 100 || (unit === "m\u00b2" && value >= 10) ? 0 : value >= 1 ? 1 : 2;
+    const [whole, rest] = value.toFixed(digits).split(".");
+    return `${grouped(whole)}${rest ? `.${rest}` : ""} ${unit}`;
+  }
+  const share = (part) => (part > 0 && part < 0.0005 ? "< 0.1 %" : `${(part * 100).toFixed(1)} %`);
+  const hex = (color) => `#${color.map((level) => level.toString(16).padStart(2, "0")).join("")}`;
+  const element = (name, properties = {}, ...children) => {
+    const made = Object.assign(document.createElement(name), properties);
+    made.append(...children);
+    return made;
+  };
+  const total = data.classes.reduce((sum, land) => sum + land.area, 0);
+  const most = Math.max(...data.classes.map((land) => land.area), 0) || 1;
+  const rows = new Map();
+
+  function legendRow(land) {
+    const box = element("input", { type: "checkbox", checked: true });
+    box.addEventListener("change", () => { setHidden(land.code, !box.checked); refresh(); });
+    const bar = element("i");
+    bar.style.width = `${(100 * land.area) / most}%`;
+    const row = element("tr", {},
+      element("th", { scope: "row" }, element("label", {}, box, element("span", { textContent: land.name }))),
+      element("td", { textContent: amount(land.area, data.inPx) }),
+      element("td", { className: "share", textContent: share(land.area / (total || 1)) }));
+    const track = element("div", { className: "bar" }, bar);
+    const below = element("tr", { className: "bars" }, element("td", { colSpan: 3 }, track));
+    below.setAttribute("aria-hidden", "true");
+    rows.set(land.code, { row, below, box, bar });
+    return [row, below];
+  }
+  function setHidden(code, hide) {
+    if (hide) hidden.add(code); else hidden.delete(code);
+  }
+  function refresh() {
+    for (const [code, { row, below, box, bar }] of rows) {
+      const color = colorOf(byCode.get(code));
+      const light = (color[0] * 299 + color[1] * 587 + color[2] * 114) / 1000 > 150;
+      box.checked = !hidden.has(code);
+      box.style.setProperty("--swatch", hex(color));
+      box.style.setProperty("--tick", light ? "#000" : "#fff");
+      bar.style.background = hex(color);
+      row.classList.toggle("off", hidden.has(code));
+      below.classList.toggle("off", hidden.has(code));
+    }
+    classLayer.repaint();
+    showOutlines();
+  }
+  byId("classes").append(...[...data.classes].sort((a, b) => b.area - a.area).flatMap(legendRow));
+  byId("total").textContent = amount(total, data.inPx);
+  byId("all").addEventListener("click", () => { hidden.clear(); refresh(); });
+  byId("none").addEventListener("click", () => { for (const land of data.classes) hidden.add(land.code); refresh(); });
+  byId("palette").value = palette;
+  byId("palette").addEventListener("change", (event) => { palette = event.target.value; refresh(); });
+
+  // --- Confidence ---------------------------------------------------------------------------------------------
+  if (hasConfidence) {
+    byId("show").hidden = false;
+    byId("ramp-bar").style.background = `linear-gradient(90deg, ${RAMP.map(hex).join(", ")})`;
+    byId("show").addEventListener("change", (event) => {
+      shown = event.target.value;
+      const [on, off] = shown === "confidence" ? [confidenceLayer, classLayer] : [classLayer, confidenceLayer];
+      off.remove();
+      on.addTo(map);
+      byId("ramp").hidden = shown !== "confidence";
+      if (hasScene) byId("right-side").textContent = shown === "confidence" ? "Confidence" : "Land cover";
+    });
+  }
+
+  // --- Coordinates, scale -------------------------------------------------------------------------------------
+  function own(x, y) {
+    const { degree, x: forX, y: forY, decimals } = data.coordinates;
+    const u = (2 * (x - left)) / (right - left) - 1;
+    const v = (2 * (y - bottom)) / (top - bottom) - 1;
+    let [sumX, sumY, term] = [0, 0, 0];
+    for (let i = 0; i <= degree; i++) {
+      for (let j = 0; j <= degree - i; j++, term++) {
+        const value = u ** i * v ** j;
+        sumX += forX[term] * value;
+        sumY += forY[term] * value;
+      }
+    }
+    return [sumX.toFixed(decimals), sumY.toFixed(decimals)];
+  }
+  const degrees = (value, [positive, negative]) => `${Math.abs(value).toFixed(5)}\u00b0\u202f${value < 0 ? negative : positive}`;
+  function placeText(latlng) {
+    const point = toXY(latlng);
+    const inside = point.x >= left && point.x <= right && point.y >= bottom && point.y <= top;
+    const texts = [];
+    if (data.coordinates && inside) texts.push(`${data.coordinates.label} \u2002${own(point.x, point.y).join(", ")}`);
+    if (data.earth) texts.push(`${degrees(latlng.lat, "NS")}, ${degrees(latlng.lng, "EW")}`);
+    else if (inside) texts.push(`row ${Math.floor(-point.y)}, column ${Math.floor(point.x)}`);
+    return texts.join("  \u00b7  ");
+  }
+  function underText(latlng) {
+    const active = shown === "confidence" ? confidenceLayer : classLayer;
+    const value = active.valueAt(latlng);
+    if (value === NODATA) return "";
+    if (shown === "confidence") return `about ${value} % sure`;
+    return byCode.has(value) ? byCode.get(value).name : `class ${value}`;
+  }
+  function read(latlng) {
+    byId("place").textContent = placeText(latlng);
+    byId("under").textContent = underText(latlng);
+  }
+  byId("place").textContent = "Point at the map, or tap it, to read coordinates.";
+  map.on("mousemove click", (event) => read(event.latlng));
+  map.on("keyup moveend", () => { if (document.activeElement === map.getContainer()) read(map.getCenter()); });
+
+  const scale = element("div", { className: "scale" });
+  const scaleControl = L.control({ position: "bottomleft" });
+  scaleControl.onAdd = () => scale;
+  scaleControl.addTo(map);
+  function drawScale() {
+    const middle = map.getSize().divideBy(2);
+    const ends = [middle, middle.add([130, 0])].map((point) => map.containerPointToLatLng(point));
+    const known = data.earth || data.metresPerPx;
+    const length = data.earth ? map.distance(...ends) : (ends[1].lng - ends[0].lng) * (data.metresPerPx || 1);
+    if (!(length > 0)) return;
+    const power = 10 ** Math.floor(Math.log10(length));
+    const round = [5, 2, 1].map((step) => step * power).find((step) => step <= length * 1.0001);
+    const [unit, size] = !known ? ["px", 1] : round >= 1000 ? ["km", 1000] : round >= 1 ? ["m", 1] : ["cm", 0.01];
+    scale.style.width = `${(130 * round) / length}px`;
+    scale.textContent = `${+(round / size).toPrecision(2)} ${unit}`;
+  }
+  map.on("move zoomend resize", drawScale);
+  drawScale();
+
+  // --- The rest -----------------------------------------------------------------------------------------------
+  byId("facts").textContent = data.facts;
+  const notes = [];
+  if (data.countedStep > 1) notes.push(`Areas are estimated from an overview: one pixel in ${data.countedStep} along each side.`);
+  if (lastZoom < nativeZoom) {
+    notes.push(`Shown at 1 : ${2 ** (nativeZoom - lastZoom)} of full resolution to keep this page small.`);
+  }
+  if (!data.earth) notes.push("Shown as its own pixels: this map has no place that Web Mercator can show.");
+  notes.push(`Made with geoseg ${data.version}; map by Leaflet.`);
+  byId("notes").append(...notes.map((text) => element("p", { textContent: text })));
+  if (!data.classes.length) {
+    byId("message").hidden = false;
+    byId("message").textContent = "No pixel of this map holds a class: it is all nodata.";
+    byId("legend").hidden = true;
+  }
+  if (typeof DecompressionStream === "undefined") {
+    byId("message").hidden = false;
+    byId("message").textContent = "This browser is too old for this page; one from 2023 or later shows it.";
+  }
+  refresh();
+  new ResizeObserver(() => map.invalidateSize({ animate: false })).observe(stage);
+  document.documentElement.dataset.ready = "yes";
+  globalThis.geosegPage = { map, classLayer, setSwipe, toXY, toLatLng, placeText, underText };
+})();

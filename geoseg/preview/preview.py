@@ -1,0 +1,252 @@
+"""The verb: a land-cover map, beside its scene, as one page to look at and to send."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from rasterio.enums import Resampling
+
+from geoseg.errors import SceneError, UsageError
+from geoseg.legend import Legend
+from geoseg.preview.colour_blind import check_palette, colour_blind_colors
+from geoseg.preview.coordinates import polynomial
+from geoseg.preview.feature_source import FeatureSource, open_features
+from geoseg.preview.frame import TILE_PX, Frame
+from geoseg.preview.outlines import outlines
+from geoseg.preview.page_file import Page, build_page, check_target, shell_bytes
+from geoseg.preview.shrunk import Shrunk
+from geoseg.preview.tally import Tally
+from geoseg.preview.tiles import (
+    Layer,
+    Natural,
+    encode_codes,
+    encode_confidence,
+    fill,
+    picture_type,
+)
+from geoseg.preview.warped import codes_of, place_in
+from geoseg.raster.classes import read_nomenclature
+from geoseg.raster.environment import shown
+from geoseg.raster.legend_file import read_legend_file
+from geoseg.raster.nomenclature import Nomenclature
+from geoseg.raster.scene import Patch, Scene
+from geoseg.version import VERSION
+
+if TYPE_CHECKING:
+    import geopandas
+
+StrPath = str | os.PathLike[str]
+PAGE_MB = 15.0
+"""A mail's encoding makes 20 MB of it, which most servers take."""
+INLINE_MB = 4.0
+"""In a notebook, which keeps it."""
+_FOR_POLYGONS = 0.2
+"""At most this share of the page is polygons."""
+_RGB = ("red", "green", "blue")
+
+
+def preview(  # noqa: PLR0913 - each is a noun of the page
+    landcover: StrPath,
+    scene: StrPath | Scene | None = None,
+    *,
+    out: StrPath | None = None,
+    confidence: StrPath | None = None,
+    polygons: StrPath | geopandas.GeoDataFrame | None = None,
+    legend: StrPath | Legend | Nomenclature | None = None,
+    palette: str | None = None,
+    max_mb: float | None = None,
+    overwrite: bool = False,
+) -> Page:
+    """Show a land-cover map, over its scene if there is one, as one page that needs no network and no server.
+
+    ```python
+    geoseg.preview("landcover.tif", "scene.tif", out="map.html")
+    geoseg.preview("landcover.tif", "scene.tif")  # in a notebook, in place
+    ```
+
+    The page is a slippy map in Web Mercator, north up (a map without a place on Earth is shown as its pixels): swipe,
+    opacity, classes switched on and off, area by class, coordinates under the pointer. It goes as deep as `max_mb`
+    allows: 15, or 4 where there is no `out`. `palette` is "own" or "colour-blind"; the reader can change it. `polygons`
+    is what `geoseg.vectorize` wrote or returned; `legend` a legend, or a file of names and colours.
+
+    Reads through overviews, so memory does not grow with the map; maps of more than 100 million pixels are counted in
+    an overview. Raises SceneError for rasters that cannot be read or laid on the map, UsageError for unknown names,
+    GeosegError for polygons that do not fit, OutputError where the page cannot be written.
+    """
+    chosen = check_palette(palette)
+    budget = _budget_bytes(max_mb, inline=out is None)
+    target = None if out is None else _page_target(out, overwrite=overwrite)
+    sources = _Sources.open(landcover, scene, confidence)
+    known = _nomenclature(legend, sources.landcover)
+    source = None if polygons is None else open_features(polygons)
+    data = _data(sources, known, source, budget - shell_bytes())
+    page = build_page(_title(sources.landcover), {**data, "palette": chosen})
+    return page if target is None else replace(page, path=page.save(target, overwrite=overwrite))
+
+
+def _budget_bytes(max_mb: float | None, *, inline: bool) -> int:
+    wanted = max_mb if max_mb is not None else INLINE_MB if inline else PAGE_MB
+    if not 0.5 <= wanted <= 500:
+        raise UsageError(f"max_mb must be 0.5 to 500 megabytes, got {wanted:g}; the default is {PAGE_MB:g}")
+    return round(wanted * 1e6)
+
+
+def _page_target(out: StrPath, *, overwrite: bool) -> Path:
+    path = Path(out)
+    if path.suffix.lower() not in {".html", ".htm"}:
+        raise UsageError(f"{path} is no name of a page; give it the extension .html (geoseg.picture writes PNG)")
+    return check_target(path, overwrite=overwrite)
+
+
+def _nomenclature(legend: StrPath | Legend | Nomenclature | None, landcover: Scene) -> Nomenclature:
+    match legend:
+        case None:
+            return read_nomenclature(landcover)
+        case Nomenclature():
+            return legend
+        case Legend():
+            return Nomenclature.from_legend(legend)
+    return read_legend_file(Path(legend))
+
+
+def _title(landcover: Scene) -> str:
+    return Path(shown(landcover.path)).stem or "Land cover"
+
+
+@dataclass(frozen=True, slots=True)
+class _Sources:
+    """The rasters of a page."""
+
+    landcover: Scene
+    scene: Scene | None
+    confidence: Scene | None
+
+    @classmethod
+    def open(cls, landcover: StrPath, scene: StrPath | Scene | None, confidence: StrPath | None) -> _Sources:
+        return cls(
+            codes_of(Scene.open(landcover)),
+            None if scene is None else scene if isinstance(scene, Scene) else _natural_scene(scene),
+            None if confidence is None else _confidence(confidence),
+        )
+
+
+def _natural_scene(path: StrPath) -> Scene:
+    """Open a scene with its red, green and blue; whatever it has first where it has none of that name."""
+    scene = Scene.open(path)
+    return Scene.open(path, wanted_bands=_RGB) if len(scene.band_indexes) >= 3 else scene
+
+
+def _confidence(path: StrPath) -> Scene:
+    found = Scene.open(path)
+    if found.dtype != "uint8":
+        raise SceneError(
+            f"{shown(found.path)} holds {found.dtype}, confidence is percent as uint8; "
+            "give what geoseg predict --confidence wrote"
+        )
+    return replace(found, band_indexes=found.band_indexes[:1])
+
+
+@dataclass(slots=True)
+class _Codes:
+    """Encodes a map's tiles, and remembers which codes there are: a sample for areas may miss a rare one."""
+
+    seen: set[int] = field(default_factory=set)
+
+    def __call__(self, patch: Patch) -> bytes:
+        self.seen.update(np.unique(patch.data[0][patch.valid]).tolist())
+        return encode_codes(patch)
+
+
+def _data(sources: _Sources, known: Nomenclature, polygons: FeatureSource | None, budget: int) -> dict[str, object]:
+    """Return what the page's program is given."""
+    landcover, frame, codes = sources.landcover, Frame.of(sources.landcover), _Codes()
+    with ExitStack() as stack:
+        layers = _layers(sources, frame, codes, stack)
+        for_polygons = 0 if polygons is None else round(budget * _FOR_POLYGONS)
+        levels = fill(layers, frame, budget - for_polygons)
+        tally = Tally.of(layers[0].source)
+    _check_overlap(sources, layers)
+    own = polynomial(frame, landcover.geobox)
+    return {
+        "facts": _facts(landcover),
+        "earth": frame.is_earth,
+        "bounds": frame.bounds,
+        "zooms": [levels.first, levels.last, frame.native_zoom],
+        "tilePx": TILE_PX,
+        "metresPerPx": landcover.geobox.gsd_m,
+        "classes": _classes(known, tally, codes.seen),
+        "inPx": tally.in_px,
+        "countedStep": round(tally.step, 1),
+        "coordinates": None if own is None else own.to_json(),
+        "polygons": None
+        if polygons is None
+        else outlines(polygons, frame, landcover.geobox, levels.last, for_polygons).to_json(),
+        "sceneType": picture_type(),
+        "sceneName": None if sources.scene is None else _title(sources.scene),
+        "layers": {layer.name: layer.tiles for layer in layers},
+        "version": VERSION,
+    }
+
+
+def _layers(sources: _Sources, frame: Frame, codes: _Codes, stack: ExitStack) -> list[Layer]:
+    """Return the layers, the map first; copies that they need last as long as the stack."""
+    wanted: list[tuple[str, Scene, Resampling, Callable[[Patch], bytes]]] = [
+        ("classes", sources.landcover, Resampling.nearest, codes)
+    ]
+    statistics = None if sources.scene is None else sources.scene.statistics()
+    if sources.scene is not None and statistics is not None:
+        natural = Natural(min(statistics.low[:3]), max(statistics.high[:3]))
+        shown_bands = replace(sources.scene, band_indexes=sources.scene.band_indexes[:3])
+        wanted.append(("scene", shown_bands, Resampling.bilinear, natural))
+    if sources.confidence is not None:
+        wanted.append(("confidence", sources.confidence, Resampling.nearest, encode_confidence))
+    return [
+        Layer(
+            name,
+            stack.enter_context(Shrunk(scene, how if how is Resampling.nearest else Resampling.average)),
+            place_in(frame, sources.landcover, scene),
+            how,
+            encode,
+        )
+        for name, scene, how, encode in wanted
+    ]
+
+
+def _check_overlap(sources: _Sources, layers: Sequence[Layer]) -> None:
+    for layer in layers[1:]:
+        if not layer.tiles:
+            raise SceneError(
+                f"no valid pixel of {shown(layer.source.scene.path)} lies on {shown(sources.landcover.path)}; "
+                f"give the {layer.name} of this map"
+            )
+
+
+def _facts(landcover: Scene) -> str:
+    box = landcover.geobox
+    crs = box.crs if box.has_transform else box.gcp_crs
+    authority = None if crs is None else crs.to_authority()
+    place = "no CRS" if crs is None else ":".join(authority) if authority else "own CRS"
+    size = f"{box.width_px:,} \u00d7 {box.height_px:,} px".replace(",", "\u202f")
+    return " · ".join([size, *([] if box.gsd_m is None else [f"{box.gsd_m:.3g} m"]), place])
+
+
+def _classes(known: Nomenclature, tally: Tally, seen: set[int]) -> list[dict[str, object]]:
+    """Return the classes that occur, by code."""
+    found = [known.of(code) for code in sorted(seen | set(tally.areas))]
+    safe = colour_blind_colors([named.name for named in found])
+    return [
+        {
+            "code": named.code,
+            "name": named.name.replace("_", " "),
+            "own": named.color,
+            "safe": color,
+            "area": tally.areas.get(named.code, 0.0),
+        }
+        for named, color in zip(found, safe, strict=True)
+    ]

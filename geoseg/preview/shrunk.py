@@ -1,0 +1,141 @@
+"""A raster at the size that is needed: by its overviews, or by one decimated copy where a huge one has none."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import rasterio
+from rasterio.enums import MaskFlags, Resampling
+from rasterio.io import DatasetReader
+from rasterio.windows import Window as Area
+
+from geoseg.errors import SceneError
+from geoseg.raster.environment import GDAL_ERRORS, is_remote, raster_environment, shown
+from geoseg.raster.handles import opened, root_message
+from geoseg.raster.scene import Scene
+
+COPY_PX = 8192
+"""The long side of the copy of a raster without overviews."""
+_COPY_ROWS = 256
+_NEAR = 1.1
+"""An overview this much coarser than wanted will do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """One size in which the raster can be opened."""
+
+    factor: float
+    """How much coarser than the raster itself."""
+    path: str
+    overview: int | None
+    """Of the file at `path`; None is the file itself."""
+
+
+class Shrunk:
+    """A context: the copy, if one is needed, is made on entering and removed on leaving."""
+
+    def __init__(self, scene: Scene, resampling: Resampling) -> None:
+        """Look at the sizes a raster has. `resampling` is how a copy of it is made."""
+        self.scene, self.resampling = scene, resampling
+        self.sizes = _sizes(scene)
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+
+    def __enter__(self) -> Self:
+        long_side = max(self.scene.shape)
+        if long_side / self.sizes[-1].factor > 2 * COPY_PX:
+            self._folder = tempfile.TemporaryDirectory(prefix="geoseg-")
+            try:
+                path = _copy(self.scene, Path(self._folder.name) / "copy.tif", self.resampling)
+            except BaseException:
+                self._folder.cleanup()
+                raise
+            self.sizes = sorted([*self.sizes, *_sizes(path, long_side)], key=lambda size: size.factor)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._folder is not None:
+            self._folder.cleanup()
+
+    @contextmanager
+    def at(self, factor: float) -> Iterator[tuple[DatasetReader, float]]:
+        """Yield the smallest that is about as fine as wanted, and how much coarser than the raster it is."""
+        size = max((size for size in self.sizes if size.factor <= factor * _NEAR), key=lambda size: size.factor)
+        options = {} if size.overview is None else {"OVERVIEW_LEVEL": size.overview}
+        try:
+            with (
+                raster_environment(remote=is_remote(size.path)),
+                rasterio.open(size.path, sharing=False, **options) as dataset,
+            ):
+                yield dataset, size.factor
+        except GDAL_ERRORS as error:
+            raise SceneError(
+                f"cannot read {shown(self.scene.path)}: {root_message(error, size.path)}; it may be cut short or "
+                "damaged: see what gdalinfo says"
+            ) from error
+
+
+def _sizes(raster: Scene | str, long_side: int | None = None) -> list[Size]:
+    """Return the sizes in which a file can be opened, the finest first."""
+    path = raster if isinstance(raster, str) else raster.path
+    with opened(path) as dataset:
+        own = (long_side or max(dataset.shape)) / max(dataset.shape)
+        found = dataset.overviews(1)
+    return [Size(own, path, None), *(Size(own * factor, path, level) for level, factor in enumerate(found))]
+
+
+def _copy(scene: Scene, path: Path, resampling: Resampling) -> str:
+    """Write a raster decimated, strip by strip, each read once."""
+    factor = max(scene.shape) / COPY_PX
+    rows, cols = (max(1, round(side / factor)) for side in scene.shape)
+    with opened(scene.path) as dataset:
+        step_row, step_col = dataset.height / rows, dataset.width / cols
+        profile = {
+            "driver": "GTiff",
+            "dtype": dataset.dtypes[0],
+            "count": dataset.count,
+            "height": rows,
+            "width": cols,
+            "nodata": dataset.nodata,
+            "tiled": True,
+            "compress": "lzw",
+            "BIGTIFF": "IF_SAFER",
+        }
+        masked = MaskFlags.per_dataset in dataset.mask_flag_enums[0]
+        with raster_environment(GDAL_TIFF_INTERNAL_MASK=True), rasterio.open(path, "w", **profile) as copy:
+            _place_copy(dataset, copy, step_row, step_col)
+            for top in range(0, rows, _COPY_ROWS):
+                count = min(_COPY_ROWS, rows - top)
+                read = {
+                    "window": Area(0, top * step_row, dataset.width, count * step_row),
+                    "out_shape": (dataset.count, count, cols),
+                }
+                place = Area(0, top, cols, count)
+                copy.write(dataset.read(resampling=resampling, **read), window=place)
+                if masked:
+                    read["out_shape"] = (count, cols)
+                    copy.write_mask(dataset.dataset_mask(**read), window=place)
+            copy.colorinterp = dataset.colorinterp
+    with raster_environment(), rasterio.open(path, "r+") as copy:
+        copy.build_overviews([2, 4, 8, 16], resampling)
+    return str(path)
+
+
+def _place_copy(dataset: DatasetReader, copy: rasterio.io.DatasetWriter, step_row: float, step_col: float) -> None:
+    points, crs = dataset.gcps
+    if points:
+        for point in points:
+            point.row, point.col = point.row / step_row, point.col / step_col
+        copy.gcps = (points, crs)
+        return
+    if dataset.crs is not None:
+        copy.crs = dataset.crs
+    copy.transform = dataset.transform @ dataset.transform.scale(step_col, step_row)

@@ -1,0 +1,51 @@
+"""How much of each class a map has: all its pixels where they are not too many, else an even sample of them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+
+from geoseg.legend import NODATA
+from geoseg.preview.shrunk import Shrunk
+from geoseg.raster.windows import Window
+
+COUNTED_PX = 100_000_000
+"""Maps of more pixels are counted in an overview."""
+_STRIPS = 64
+_STRIP_PX = 8_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """Areas by code, the nodata left out."""
+
+    areas: dict[int, float]
+    """m2 on the ground, or pixels where `in_px`."""
+    in_px: bool
+    step: float
+    """One pixel in so many rows and columns was counted; 1 is all of them."""
+
+    @classmethod
+    def of(cls, landcover: Shrunk) -> Self:
+        """Count a map's codes, strip by strip: a pixel's area differs from north to south."""
+        scene = landcover.scene
+        rows, cols = scene.shape
+        thinned = max(1.0, math.sqrt(rows * cols / COUNTED_PX))
+        sums = np.zeros(NODATA + 1)
+        in_px = scene.geobox.gsd_m is None
+        with landcover.at(thinned if thinned == 1.0 else thinned * 2) as (dataset, factor):
+            step_row, step_col = rows / dataset.height, cols / dataset.width
+            height = max(1, min(math.ceil(dataset.height / _STRIPS), _STRIP_PX // dataset.width))
+            for top in range(0, dataset.height, height):
+                count = min(height, dataset.height - top)
+                area = ((top, top + count), (0, dataset.width))
+                codes = dataset.read(scene.band_indexes[0], window=area)
+                valid = dataset.dataset_mask(window=area) != 0
+                strip = Window(round(top * step_row), 0, max(1, round(count * step_row)), cols)
+                pixel = 1.0 if in_px else (scene.geobox[strip].gsd_m or 0.0) ** 2
+                sums += np.bincount(codes[valid], minlength=NODATA + 1) * (pixel * step_row * step_col)
+        sums[NODATA] = 0
+        return cls({int(code): float(sums[code]) for code in np.flatnonzero(sums)}, in_px, factor)

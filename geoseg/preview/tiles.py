@@ -1,0 +1,134 @@
+"""Levels of tiles as bytes for a page: as deep as a budget allows."""
+
+from __future__ import annotations
+
+import base64
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import rasterio
+from numpy.typing import NDArray
+from rasterio.enums import Resampling
+from rasterio.io import MemoryFile
+
+from geoseg.legend import NODATA
+from geoseg.preview.frame import Frame, Tile
+from geoseg.preview.shrunk import Shrunk
+from geoseg.preview.warped import Place, read_tiles
+from geoseg.raster.environment import raster_environment
+from geoseg.raster.scene import Patch
+
+QUALITY = 72
+"""Of pictures, 1 to 100."""
+_PERCENT_STEP = 4
+"""Confidence is shown in steps of so many percent: finer ones cost bytes, and nobody sees them."""
+_GROWTH = 2.6
+"""A level has about four times the bytes of the one before, and seldom less than so many times."""
+
+
+@dataclass(slots=True)
+class Layer:
+    """Something to show: where it is read, and how its tiles become bytes."""
+
+    name: str
+    source: Shrunk
+    place: Place
+    resampling: Resampling
+    encode: Callable[[Patch], bytes]
+    tiles: dict[str, str] = field(default_factory=dict)
+    """Base64 by "zoom/column/row"; a tile without a valid pixel is left out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Levels:
+    """How deep the tiles go."""
+
+    first: int
+    last: int
+
+
+def fill(layers: Sequence[Layer], frame: Frame, budget_bytes: int) -> Levels:
+    """Fill layers with tiles from the coarsest level on, until the budget or the map's own pixels are reached."""
+    spent = grown = 0
+    last = frame.first_zoom - 1
+    for zoom in range(frame.first_zoom, frame.native_zoom + 1):
+        if spent + grown * _GROWTH > budget_bytes and last >= frame.first_zoom:
+            break
+        level = _level(layers, frame, zoom, budget_bytes - spent if last >= frame.first_zoom else None)
+        if level is None:
+            break
+        for layer, tiles in zip(layers, level, strict=True):
+            layer.tiles.update(tiles)
+        grown = sum(len(text) for tiles in level for text in tiles.values())
+        spent, last = spent + grown, zoom
+    return Levels(frame.first_zoom, last)
+
+
+def _level(layers: Sequence[Layer], frame: Frame, zoom: int, budget_bytes: int | None) -> list[dict[str, str]] | None:
+    """Return the tiles of one level, by layer; None if they are too many for the budget."""
+    level: list[dict[str, str]] = []
+    spent = 0
+    for layer in layers:
+        tiles: dict[str, str] = {}
+        for key, text in _encoded(layer, frame, zoom):
+            tiles[key] = text
+            spent += len(text)
+            if budget_bytes is not None and spent > budget_bytes:
+                return None
+        level.append(tiles)
+    return level
+
+
+def _encoded(layer: Layer, frame: Frame, zoom: int) -> Iterator[tuple[str, str]]:
+    for tile, patch in read_tiles(layer.source, layer.place, frame, frame.tiles(zoom), layer.resampling):
+        yield _key(tile), base64.b64encode(layer.encode(patch)).decode()
+
+
+def _key(tile: Tile) -> str:
+    return "/".join(map(str, tile))
+
+
+def encode_codes(patch: Patch) -> bytes:
+    """Return the codes of a tile, row by row, as a zlib stream (RFC 1950); 255 where there is none."""
+    return zlib.compress(np.where(patch.valid, patch.data[0], NODATA).astype(np.uint8).tobytes(), 9)
+
+
+def encode_confidence(patch: Patch) -> bytes:
+    """Return percent like codes, in coarse steps."""
+    percent = np.minimum(patch.data[0], 100) // _PERCENT_STEP * _PERCENT_STEP
+    return zlib.compress(np.where(patch.valid, percent, NODATA).astype(np.uint8).tobytes(), 9)
+
+
+@dataclass(frozen=True, slots=True)
+class Natural:
+    """A scene as a picture: three bands stretched alike, so that colours stay; transparent where it is invalid."""
+
+    low: float
+    high: float
+
+    def __call__(self, patch: Patch) -> bytes:
+        """Return WebP, or PNG where this GDAL cannot write that."""
+        bands = patch.data[:3] if len(patch.data) >= 3 else patch.data[[0, 0, 0]]
+        light = np.clip((bands.astype(np.float32) - self.low) / max(self.high - self.low, 1e-9), 0, 1)
+        image = np.concatenate([(light * 255).astype(np.uint8), patch.valid[None].astype(np.uint8) * 255])
+        image[:3, ~patch.valid] = 0
+        return encode_picture(image if not patch.valid.all() else image[:3])
+
+
+def picture_type() -> str:
+    """Return the media type of `encode_picture`."""
+    with raster_environment() as _, rasterio.Env() as environment:
+        return "image/webp" if "WEBP" in environment.drivers() else "image/png"
+
+
+def encode_picture(image: NDArray[np.uint8]) -> bytes:
+    """Return (band, row, col) of three or four bands as a picture of the media type `picture_type`."""
+    count, rows, cols = image.shape
+    profile = {"width": cols, "height": rows, "count": count, "dtype": "uint8"}
+    profile |= {"driver": "WEBP", "QUALITY": QUALITY} if picture_type() == "image/webp" else {"driver": "PNG"}
+    with raster_environment(GDAL_PAM_ENABLED=False), MemoryFile() as file:
+        with file.open(**profile) as picture:
+            picture.write(image)
+        return bytes(file.read())
