@@ -40,7 +40,7 @@ def _list_recipes(context: click.Context, _parameter: click.Parameter, wanted: b
 @grouped(_RUN)("--device", metavar="NAME", help="auto, cpu, mps, cuda or cuda:N. [default: auto]")
 @grouped(_RUN)("--devices", type=click.IntRange(min=1), metavar="N", help="So many devices at once. [default: 1]")
 @grouped(_RUN)("--threads", type=click.IntRange(min=1), metavar="N", help="Threads of the CPU. [default: all cores]")
-@grouped(_RUN)("--checkpoint-every", "checkpoint_minutes", type=float, metavar="MINUTES",
+@grouped(_RUN)("--checkpoint-every", "checkpoint_minutes", type=click.FloatRange(min=0), metavar="MINUTES",
                help="Minutes a crash may cost within an epoch. [default: 5]")  # fmt: skip
 @grouped(_RUN)("--wandb", is_flag=True, help="Log to Weights & Biases too.")
 @grouped(_RUN)("--overwrite", is_flag=True, help="Replace an existing bundle, or a training of another kind.")
@@ -76,7 +76,7 @@ def train(data: str, *, out: str, quiet: bool, **given: Any) -> None:  # noqa: A
     from geoseg.training.train import train as learn
 
     knobs = read_knobs(given)
-    settings = {name: value for name, value in given.items() if value not in {None, False}}
+    settings = {name: value for name, value in given.items() if value is not None and value is not False}
     recipe = Recipe.from_json(knobs, recipe_named(settings.pop("recipe", "default")))
     with TrainingBar(quiet=quiet) as bar, termination_interrupts():
         try:

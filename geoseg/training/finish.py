@@ -48,8 +48,8 @@ def finish(  # noqa: PLR0913 - a run, and where all of it goes
     bundle = _save(learner, network, temperature, found, target)
     if found is not None and found.calibration is not None:
         say(
-            f"epoch {learner.course.best_epoch + 1} is the best: mIoU {found.metrics.miou:.4f} on validation, "
-            f"confidence off by {found.calibration.error:.3f} at temperature {temperature:.2f}"
+            f"epoch {learner.course.best_epoch + 1} is the best: mIoU {found.metrics.miou_without_unknown:.4f} on "
+            f"validation, confidence off by {found.calibration.error:.3f} at temperature {temperature:.2f}"
         )
     if report is not None and found is not None:
         _report(learner, found, worst, report, overwrite=overwrite, say=say)

@@ -344,7 +344,7 @@ class Learner(pl.LightningModule):
         if scores is not None and scores.matrix.total_px:
             metrics = Metrics.of(scores.matrix)
             iou = {each.name: each.iou for each in metrics.classes}
-            loss, miou = scores.loss, metrics.miou
+            loss, miou = scores.loss, metrics.miou_without_unknown
         return EpochRow(
             epoch=self.course.epochs,
             step=(self.course.epochs + 1) * self.plan.epoch_steps,

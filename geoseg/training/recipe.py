@@ -114,6 +114,10 @@ class Recipe:
             numbers = value if isinstance(value, tuple) else () if value is None else (value,)
             if not all(math.isfinite(number) and low <= number <= high for number in numbers):
                 raise UsageError(f"{_said(name)} must be {low:g} to {high:g}, got {value}")
+        if len(self.betas) != 2:
+            raise UsageError(f"betas must be two numbers, got {', '.join(map(str, self.betas))}")
+        if self.schedule == "multi-step" and not self.milestones:
+            raise UsageError("schedule multi-step needs milestones, the epochs at which it steps; give --milestones")
         if not isinstance(self.arguments, dict):
             raise UsageError(f"the architecture's arguments are a JSON object, got {self.arguments_text:.80}")
 

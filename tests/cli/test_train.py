@@ -1,0 +1,237 @@
+"""`geoseg train`: its options, its lines, its errors."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from click.testing import CliRunner
+
+import geoseg.training.train
+from geoseg.model.bundle import ModelBundle
+from geoseg.training.recipe import KNOBS, Recipe
+from geoseg.training.recipes import RECIPES
+from geoseg_cli.knobs import read_knobs, recipe_options
+from geoseg_cli.main import geoseg as command
+from geoseg_cli.train import train
+from tests.cli.conftest import Run
+from tests.training.tiny import TINY, write_data
+
+SMALL = (
+    "--architecture", "PlainUnet", "--encoder", "none", "--arguments", '{"depth": 2, "channels": 8}', "--init", "none",
+    "--gsd", "none", "--crop", 64, "--window", 64, "--lr", 0.01, "--batch-size", 2, "--batches", 3, "--epochs", 2,
+    "--device", "cpu", "--threads", 1,
+)  # fmt: skip
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    return write_data(tmp_path / "data")
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Return what the library's verb was called with, in the place of a training."""
+    told: dict[str, Any] = {}
+
+    def verb(data: str, out: str, **settings: Any) -> None:
+        told.update(settings, data=data, out=out)
+
+    monkeypatch.setattr(geoseg.training.train, "train", verb)
+    return told
+
+
+def knobs_of(*arguments: object) -> dict[str, Any]:
+    """Return the plain knobs that options give."""
+    told: dict[str, Any] = {}
+
+    @click.command()
+    @recipe_options
+    def catch(**given: Any) -> None:
+        told.update(read_knobs(given))
+
+    result = CliRunner().invoke(catch, [str(argument) for argument in arguments], standalone_mode=False)
+    if result.exception is not None:
+        raise result.exception
+    return told
+
+
+def test_every_knob_has_an_option() -> None:
+    names = {parameter.name for parameter in train.params}
+    assert {name.removesuffix("_text") for name in KNOBS} <= names
+
+
+def test_options_give_every_knob_a_value_of_its_type() -> None:
+    """One value for each knob, another than its default: what arrives is a recipe with exactly these."""
+    wanted = Recipe(
+        architecture="Unet", encoder="resnet18", arguments_text='{"decoder_channels": [8, 8, 8, 8, 8]}',
+        encoder_weights="imagenet", init="mine.safetensors", norm="group", gsd_m=2.0, size_px=700, crop_px=256,
+        rare=0.25, augmentation="strong", normalization="dataset", ignore=("water", "barren_land"), loss="dice",
+        weights="auto", optimizer="sgd", lr=0.5, weight_decay=0.1, momentum=0.5, betas=(0.8, 0.9), eps=1e-4,
+        amsgrad=True, schedule="multi-step", warmup=0.2, step_epochs=7, milestones=(3, 9), gamma=0.7, floor=0.3,
+        batch_size=3, accumulate=4, epochs=11, batches=17, clip=1.5, average=0.5, precision="bf16", patience=6,
+        valid_every=2, seed=5, window_px=768,
+    )  # fmt: skip
+    plain = wanted.to_json()
+    assert not [name for name in KNOBS if getattr(wanted, name) == getattr(Recipe(), name)]
+    arguments: list[object] = []
+    flags = {parameter.name: parameter.opts[0] for parameter in train.params}
+    for name, value in plain.items():
+        if isinstance(value, bool):
+            arguments.append(flags[name])
+            continue
+        text = '{"decoder_channels": [8, 8, 8, 8, 8]}' if isinstance(value, dict) else str(value)
+        arguments += [flags[name], ",".join(map(str, value)) if isinstance(value, list) else text]
+    assert Recipe.from_json(knobs_of(*arguments)) == wanted
+
+
+@pytest.mark.parametrize(
+    ("flag", "word", "name"),
+    [
+        ("--encoder", "none", "encoder"), ("--encoder-weights", "none", "encoder_weights"), ("--init", "none", "init"),
+        ("--gsd", "none", "gsd_m"), ("--size", "none", "size_px"), ("--lr", "auto", "lr"),
+        ("--batch-size", "auto", "batch_size"), ("--batches", "auto", "batches"), ("--patience", "none", "patience"),
+        ("--window", "none", "window_px"),
+    ],
+)  # fmt: skip
+def test_words_stand_for_nothing(flag: str, word: str, name: str) -> None:
+    assert knobs_of(flag, word) == {name: None}
+    base = Recipe(size_px=9999, batches=3, patience=3, window_px=64, encoder_weights="imagenet")
+    assert getattr(Recipe.from_json(knobs_of(flag, word), base), name) is None
+
+
+def test_no_option_is_no_knob() -> None:
+    assert knobs_of() == {}
+    assert knobs_of("--ignore", "none") == {"ignore": []}
+    assert knobs_of("--no-amsgrad") == {"amsgrad": False}
+
+
+def test_settings_arrive(run: Run, asked: dict[str, Any]) -> None:
+    result = run(
+        "train", "scenes", "--out", "m.safetensors", "--recipe", "unet-adamw", "--report", "r", "--split", "random:0.7",
+        "--bands", "4,3,2", "--data-gsd", 3, "--tolerance", 0, "--checkpoint-every", 0, "--devices", 2, "--overwrite",
+        "--epochs", 3, "--labels", "l.tif", "--legend", "c.csv", "--cache", "c",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.stderr
+    recipe = asked.pop("recipe")
+    assert recipe == RECIPES["unet-adamw"].recipe.changed(epochs=3)
+    for name in ("progress", "decoding", "announce"):
+        assert callable(asked.pop(name))
+    assert asked == {
+        "data": "scenes", "out": "m.safetensors", "report": "r", "split_rule": "random:0.7", "bands": (4, 3, 2),
+        "data_gsd_m": 3.0, "tolerance": 0.0, "checkpoint_minutes": 0.0, "devices": 2, "overwrite": True,
+        "labels": "l.tif", "legend": "c.csv", "cache": "c",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--recipe", "best"], "unknown recipe 'best'; geoseg has default, "),
+        (["--optimizer", "lion"], "optimizer must be one of adam, adamw, rmsprop, sgd, got 'lion'"),
+        (["--lr", "much"], "wanted a number or auto, got 'much'"),
+        (["--lr", "-1"], "lr must be"),
+        (["--crop", "0"], "crop must be 16 to 16384, got 0"),
+        (["--betas", "0.9"], "betas"),
+        (["--betas", "a,b"], "numbers between commas"),
+        (["--milestones", "1.5"], "numbers between commas"),
+        (["--arguments", "[1]"], "a JSON object"),
+        (["--arguments", '{"depht": 2}', "--architecture", "PlainUnet", "--encoder", "none"], "no argument 'depht'"),
+        (["--architecture", "Unett"], "unknown architecture 'Unett'"),
+        (["--augmentation", "spin"], "unknown augmentation 'spin'"),
+        (["--loss", "l2"], "l2"),
+        (["--weights", "1,2"], "a weight for each of the 6 classes"),
+        (["--split", "random:2"], "random:2"),
+        (["--schedule", "multi-step"], "milestones"),
+        (["--devices", "0"], "--devices"),
+        (["--device", "tpu"], "device must be one of"),
+        (["--precision", "16"], "precision 16 needs a GPU"),
+        (["--wandb"], "pip install wandb"),
+        (["--normalization", "model", "--init", "none"], "--normalization model needs --init"),
+        (["--crop", "50"], "50"),
+        (["--checkpoint-every", "-1"], "--checkpoint-every"),
+        ([], "--out"),
+    ],
+)  # fmt: skip
+def test_options_that_cannot_be_are_one_line(run: Run, data: Path, arguments: list[str], said: str) -> None:
+    out = data.parent / "m.safetensors"
+    given = ["--out", out, *arguments] if arguments else []
+    result = run("train", data, "--cache", data.parent / "cache", "--device", "cpu", *given, "--quiet")
+    assert result.exit_code == (1 if "argument" in said or "architecture" in said else 2), result.stderr
+    assert said in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+    assert result.stderr.startswith("geoseg: error: ")
+    assert "unexpected" not in result.stderr
+    assert not out.exists()
+
+
+def test_a_training_from_the_command_line(run: Run, data: Path, tmp_path: Path) -> None:
+    out, report = tmp_path / "m.safetensors", tmp_path / "report"
+    result = run("train", data, "--out", out, "--report", report, "--cache", tmp_path / "cache", *SMALL)
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout == ""
+    lines = result.stderr.splitlines()
+    heading = next(line for line in lines if line.lstrip().startswith("epoch ") and "mIoU" in line)
+    assert heading.split() == [
+        "epoch", "train", "valid", "mIoU", "urban", "agricultur", "rangeland", "forest", "water", "barren",
+    ]  # fmt: skip
+    rows = [line.split() for line in lines if line.split()[:1] in (["1/2"], ["2/2"])]
+    assert [len(row) for row in rows] == [10, 10]
+    assert len({len(line) for line in lines if "/2 " in line or line == heading}) == 1
+    assert lines[-1].startswith(f"wrote {out}: 6 batches")
+    assert (report / "report.md").exists()
+    assert ModelBundle.open(out).provenance["recipe"]["epochs"] == TINY.epochs
+    again = run("train", data, "--out", out, *SMALL)
+    assert (again.exit_code, again.stderr) == (
+        1,
+        f"geoseg: error: {out} exists; choose another --out, or replace it with --overwrite\n",
+    )
+
+
+def test_quiet_says_nothing(run: Run, data: Path, tmp_path: Path) -> None:
+    result = run("train", data, "--out", tmp_path / "m.safetensors", "--cache", tmp_path / "c", "--quiet", *SMALL)
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "", "")
+
+
+def test_recipes_are_listed_with_source_data_and_figure(run: Run) -> None:
+    result = run("train", "--recipes")
+    assert result.exit_code == 0
+    lines = result.stdout.splitlines()
+    for name, named in RECIPES.items():
+        at = lines.index(name)
+        assert lines[at + 1 : at + 4] == [
+            f"    {named.source}", f"    data: {named.data}", f"    figure: {named.figure}",
+        ]  # fmt: skip
+
+
+@pytest.mark.parametrize("missing", ["lightning", "tensorboard"])
+def test_what_is_not_installed_is_said(run: Run, monkeypatch: pytest.MonkeyPatch, missing: str) -> None:
+    find: Callable[..., Any] = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == missing else find(name, *rest))
+    result = run("train", "data", "--out", "m.safetensors")
+    assert result.exit_code == 2
+    assert result.stderr == f"geoseg: error: training needs {missing}; pip install 'geoseg[train]'\n"
+
+
+@pytest.mark.parametrize("option", ["--help", "--recipes"])
+def test_help_loads_no_network(option: str) -> None:
+    code = (
+        "import sys; from click.testing import CliRunner; from geoseg_cli.main import geoseg; "
+        f"assert CliRunner().invoke(geoseg, ['train', {option!r}]).exit_code == 0; "
+        "print([name for name in ('torch', 'lightning', 'kornia', 'smp', 'rasterio') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_help_has_every_option_under_a_heading() -> None:
+    text = CliRunner().invoke(command, ["train", "--help"]).output
+    for heading in ("The run:", "The data:", "The network:", "What it sees:", "How it learns:", "What is kept:"):
+        assert heading in text
+    assert all(parameter.opts[0] in text for parameter in train.params if isinstance(parameter, click.Option))

@@ -1,0 +1,79 @@
+"""Every named recipe builds its network, learns, and writes a bundle that predicts."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+import torch
+
+import geoseg
+from geoseg.errors import UsageError
+from geoseg.model.bundle import ModelBundle
+from geoseg.model.network import build
+from geoseg.training.history import read_history
+from geoseg.training.recipe import Recipe
+from geoseg.training.recipes import RECIPES, recipe_named
+from tests.training.tiny import learn, tiny_plan
+
+WANTED = {
+    "default", "unet-rmsprop", "unet-adamw", "unet-resnet34-weighted", "fcn16s-vgg16", "segnet", "deeplabv3-resnet50",
+    "deeplabv3-resnet101", "deeplabv3plus-resnet50", "deeplabv3plus-resnet101", "deeplabv3plus-resnext50",
+    "deeplabv3plus-se_resnext50", "unet-efficientnet-b0", "unet-efficientnet-b4", "unet-plain", "fcn32s-resnet",
+    "unet-resnet",
+}  # fmt: skip
+SMALLEST = {
+    "resnet34": "resnet18", "resnet50": "resnet18", "resnet101": "resnet18", "vgg16": "vgg11", "vgg16_bn": "vgg11_bn",
+    "efficientnet-b4": "efficientnet-b0",
+}  # fmt: skip
+"""Of the same family: what is learnt with in these tests, for their time."""
+
+
+def short(recipe: Recipe) -> Recipe:
+    """Return a recipe of few small batches, without the network's pretrained weights, at a rate that shows at once."""
+    return replace(
+        recipe, encoder_weights=None, gsd_m=None, size_px=None, crop_px=64, window_px=64, batch_size=2, batches=4,
+        epochs=2, lr=2e-3, schedule="constant", valid_every=2, precision="32",
+    )  # fmt: skip
+
+
+def test_all_recipes_are_there() -> None:
+    assert RECIPES.keys() >= WANTED
+    assert all(each.source and each.data and each.figure for each in RECIPES.values())
+    assert recipe_named("default") == Recipe()
+    with pytest.raises(UsageError, match=r"unknown recipe 'unet'; geoseg has default, "):
+        recipe_named("unet")
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_is_planned_and_its_network_is_there(data: Path, name: str) -> None:
+    """Its very architecture, encoder and arguments, without memory for weights."""
+    recipe = recipe_named(name)
+    plan = tiny_plan(data, replace(recipe, size_px=None, gsd_m=None))
+    with torch.device("meta"):
+        network = build(plan.architecture, plan.arguments)
+        logits = network.eval()(torch.zeros(1, 3, 64, 64))
+    assert logits.shape == (1, len(plan.output_codes), 64, 64)
+    assert plan.architecture == recipe.architecture
+    assert plan.arguments.get("encoder_name") == recipe.encoder
+    assert Recipe.from_json(recipe.to_json()) == recipe
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_learns_and_its_bundle_predicts(data: Path, tmp_path: Path, name: str) -> None:
+    recipe = short(recipe_named(name))
+    smaller = replace(recipe, encoder=SMALLEST.get(recipe.encoder or "", recipe.encoder))
+    out = tmp_path / "model.safetensors"
+    learn(data, out, smaller, checkpoint_minutes=60)
+    first, last = read_history(out.with_name("model.safetensors.training") / "history.csv")
+    assert last.train_loss < first.train_loss
+    bundle = ModelBundle.open(out)
+    assert bundle.provenance["recipe"] == smaller.to_json()
+    geoseg.predict(data / "valid" / "3_sat.jpg", tmp_path / "map.tif", model=out, device="torch-cpu")
+    with rasterio.open(tmp_path / "map.tif") as land_cover:
+        found = land_cover.read(1)
+    assert found.shape == (128, 128)
+    assert set(np.unique(found).tolist()) <= set(bundle.output_codes)

@@ -1,0 +1,163 @@
+"""Validation against windows run and blended by hand, and scikit-learn."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from sklearn.metrics import confusion_matrix, jaccard_score, log_loss
+
+from geoseg.evaluation.metrics import Metrics
+from geoseg.inference.blend import DEFAULT_BLEND, axis_weights
+from geoseg.raster.windows import Window, WindowGrid
+from geoseg.training.finish import sample_logits
+from geoseg.training.learner import Learner
+from geoseg.training.live_engine import LiveEngine
+from geoseg.training.plan import TrainingPlan
+from geoseg.training.validate import Scores, score_scene
+from tests.training.tiny import TINY, tiny_learner, tiny_plan, write_data
+
+WILD = replace(TINY, augmentation="strong", ignore=("unknown", "forest_land"))
+
+
+@pytest.fixture(scope="module")
+def learner(data: Path) -> Learner:
+    """Return a network that is as good as random, and sure of itself."""
+    made = tiny_learner(data, WILD)
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(5)
+        made.network.segmentation_head[0].weight.normal_(std=1.0)  # type: ignore[index]
+    return made
+
+
+def by_hand(plan: TrainingPlan, network: torch.nn.Module) -> NDArray[np.float64]:
+    """Return the probabilities (class, row, col) of the validation scene: each window by itself, then blended."""
+    scene = plan.valid[0]
+    grid = WindowGrid(*scene.shape, plan.window_px, plan.overlap_px)
+    rows = axis_weights(grid.row_starts, scene.shape[0], plan.window_px, DEFAULT_BLEND)
+    cols = axis_weights(grid.col_starts, scene.shape[1], plan.window_px, DEFAULT_BLEND)
+    mean, std = (np.array(each)[:, None, None] for each in (plan.normalization.mean, plan.normalization.std))
+    total = np.zeros((len(plan.output_codes), *scene.shape))
+    for row_weight, row in zip(rows, grid.row_starts, strict=True):
+        for col_weight, col in zip(cols, grid.col_starts, strict=True):
+            patch = scene.read(Window(row, col, plan.window_px, plan.window_px))
+            seen = np.where(patch.valid, (patch.data - mean) / std, 0).astype(np.float32)
+            with torch.no_grad():
+                found = network(torch.from_numpy(seen)[None])[0].softmax(0).numpy()
+            total[:, row : row + plan.window_px, col : col + plan.window_px] += found * np.outer(row_weight, col_weight)
+    return total
+
+
+def engine_of(learner: Learner) -> LiveEngine:
+    return LiveEngine(learner.network.eval(), learner.plan.normalization, len(learner.plan.output_codes))
+
+
+def test_a_scene_scores_what_its_whole_map_does(learner: Learner) -> None:
+    plan = learner.plan
+    scores = score_scene(plan, engine_of(learner), plan.valid[0])
+    probabilities = by_hand(plan, learner.network)
+    codes = plan.valid[0].codes(Window(0, 0, *plan.valid[0].shape))
+    learnt = np.isin(codes, plan.output_codes)
+    assert 0 < np.count_nonzero(~learnt) < codes.size  # forest is ignored
+    truth, predicted = codes[learnt], np.array(plan.output_codes)[probabilities.argmax(0)][learnt]
+    labels = list(plan.output_codes)
+    wanted = confusion_matrix(truth, predicted, labels=labels)
+    assert np.abs(scores.matrix.counts - wanted).sum() <= 4  # ties of float32
+    assert scores.matrix.total_px == np.count_nonzero(learnt)
+    of_learnt = probabilities[:, learnt].T
+    of_learnt /= of_learnt.sum(1, keepdims=True)
+    assert scores.loss == pytest.approx(log_loss(truth, of_learnt, labels=labels), rel=1e-4)
+    confident = of_learnt.max(1)
+    assert scores.calibration.pixels == len(truth)
+    assert scores.calibration.error >= abs(confident.mean() - (truth == predicted).mean()) - 1e-3
+
+
+def test_only_areas_count(learner: Learner) -> None:
+    plan, areas = learner.plan, (Window(3, 10, 40, 50), Window(70, 5, 33, 111))
+    scene = replace(plan.valid[0], areas=areas)
+    seen: list[Window] = []
+
+    def see(_scene: object, window: Window, reference: NDArray[Any], predicted: NDArray[Any]) -> None:
+        assert reference.shape == predicted.shape == window.shape
+        seen.append(window)
+
+    scores = score_scene(plan, engine_of(learner), scene, see)
+    probabilities = by_hand(plan, learner.network)
+    inside = np.zeros(scene.shape, np.bool_)
+    for area in areas:
+        inside[area.rows, area.cols] = True
+    codes = plan.valid[0].codes(Window(0, 0, *scene.shape))
+    inside &= np.isin(codes, plan.output_codes)
+    predicted = np.array(plan.output_codes)[probabilities.argmax(0)]
+    wanted = confusion_matrix(codes[inside], predicted[inside], labels=list(plan.output_codes))
+    assert np.abs(scores.matrix.counts - wanted).sum() <= 2
+    assert sum(window.height * window.width for window in seen) == 40 * 50 + 33 * 111
+
+
+def test_the_mean_is_of_the_whole_set(tmp_path: Path) -> None:
+    """Two scenes with different classes: the mIoU is that of all pixels, not the mean of the scenes'."""
+    data = write_data(tmp_path / "data", scenes=3)
+    plan = tiny_plan(data)
+    made = tiny_learner(data)
+    scenes = (plan.valid[0], replace(plan.train[0], areas=(Window(0, 0, 16, 48),)))
+    parts = [score_scene(plan, engine_of(made), scene) for scene in scenes]
+    pooled = Scores.merge(*parts)
+    engine, truth, predicted = engine_of(made), list[NDArray[Any]](), list[NDArray[Any]]()
+    for scene in scenes:
+        score_scene(
+            plan,
+            engine,
+            scene,
+            lambda _s, _w, codes, found: (truth.append(codes.ravel()), predicted.append(found.ravel())),
+        )
+    every, found = np.concatenate(truth), np.concatenate(predicted)
+    labels = sorted(set(every.tolist()) - {255})
+    wanted = jaccard_score(every, found, labels=labels, average="macro", zero_division=0)
+    assert Metrics.of(pooled.matrix).miou == pytest.approx(wanted)
+    means = [Metrics.of(part.matrix).miou for part in parts]
+    assert abs(sum(means) / 2 - wanted) > 1e-3
+    weight = [part.matrix.total_px for part in parts]
+    assert pooled.loss == pytest.approx(np.average([part.loss for part in parts], weights=weight))
+
+
+def test_validation_is_never_augmented(learner: Learner, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        pytest.fail("validation was augmented")
+
+    engine = LiveEngine(learner.kept.eval(), learner.plan.normalization, len(learner.plan.output_codes))
+    first = score_scene(learner.plan, engine, learner.plan.valid[0])
+    monkeypatch.setattr("geoseg.training.learner.augment", refuse)
+    monkeypatch.setattr(Learner, "seen_by_network", refuse)
+    learner.validation_step(0, 0)
+    again = learner._scores
+    assert again is not None
+    assert (again.matrix.counts == first.matrix.counts).all()
+
+
+def test_the_temperature_is_fitted_on_pixels_of_validation(learner: Learner) -> None:
+    plan = learner.plan
+    logits, targets = sample_logits(plan, learner.network.eval())
+    scene = plan.valid[0]
+    codes = scene.codes(Window(0, 0, *scene.shape))[4::8, 4::8]
+    wanted = np.isin(codes, plan.output_codes)
+    assert len(targets) == np.count_nonzero(wanted)
+    found = np.bincount(np.array(plan.output_codes)[targets.numpy()], minlength=8)
+    assert (found == np.bincount(codes[wanted], minlength=8)).all()
+    patch = scene.read(Window(0, 0, plan.window_px, plan.window_px))
+    mean, std = (np.array(each)[:, None, None] for each in (plan.normalization.mean, plan.normalization.std))
+    with torch.no_grad():
+        first = learner.network(torch.from_numpy(((patch.data - mean) / std).astype(np.float32))[None])[0]
+    thin = first[:, 4::8, 4::8].flatten(1).T[torch.from_numpy(wanted[:8, :8].ravel())]
+    torch.testing.assert_close(logits[: len(thin)], thin, rtol=1e-4, atol=1e-4)
+
+
+def test_scores_without_a_pixel_have_no_loss(learner: Learner) -> None:
+    nothing = Scores.empty(learner.plan.legend, learner.plan.output_codes)
+    assert math.isnan(nothing.loss)
+    assert nothing.matrix.total_px == 0
