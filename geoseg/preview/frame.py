@@ -58,9 +58,10 @@ class Frame:
     @classmethod
     def _with(cls, *, is_earth: bool, bounds: Bounds, native_px: float) -> Self:
         coarsest = _unit_at_zero(is_earth=is_earth)
-        native = min(_DEEPEST_ZOOM, math.ceil(math.log2(coarsest / native_px) - _ENLARGED))
         longest = max(bounds[2] - bounds[0], bounds[3] - bounds[1])
-        return cls(is_earth, bounds, native, min(native, math.floor(math.log2(coarsest * TILE_PX / longest))))
+        first = min(_DEEPEST_ZOOM, math.floor(math.log2(coarsest * TILE_PX / longest)))
+        native = min(_DEEPEST_ZOOM, math.ceil(math.log2(coarsest / native_px) - _ENLARGED))
+        return cls(is_earth, bounds, max(native, first), first)  # a map of few pixels is enlarged
 
     def unit_per_px(self, zoom: int) -> float:
         """Return the side of a tile's pixel."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -21,7 +22,7 @@ from geoseg.preview.frame import TILE_PX, Frame
 from geoseg.preview.outlines import outlines
 from geoseg.preview.page_file import Page, build_page, check_target, shell_bytes
 from geoseg.preview.shrunk import Shrunk
-from geoseg.preview.tally import Tally
+from geoseg.preview.tally import Tally, typical_gsd_m
 from geoseg.preview.tiles import (
     Layer,
     Natural,
@@ -33,6 +34,7 @@ from geoseg.preview.tiles import (
 from geoseg.preview.warped import codes_of, place_in
 from geoseg.raster.classes import read_nomenclature
 from geoseg.raster.environment import shown
+from geoseg.raster.geobox import GeoBox
 from geoseg.raster.legend_file import read_legend_file
 from geoseg.raster.nomenclature import Nomenclature
 from geoseg.raster.scene import Patch, Scene
@@ -179,7 +181,7 @@ def _data(sources: _Sources, known: Nomenclature, polygons: FeatureSource | None
         "bounds": frame.bounds,
         "zooms": [levels.first, levels.last, frame.native_zoom],
         "tilePx": TILE_PX,
-        "metresPerPx": landcover.geobox.gsd_m,
+        "metresPerPx": typical_gsd_m(landcover.geobox),
         "classes": _classes(known, tally, codes.seen),
         "inPx": tally.in_px,
         "countedStep": round(tally.step, 1),
@@ -233,7 +235,17 @@ def _facts(landcover: Scene) -> str:
     authority = None if crs is None else crs.to_authority()
     place = "no CRS" if crs is None else ":".join(authority) if authority else "own CRS"
     size = f"{box.width_px:,} \u00d7 {box.height_px:,} px".replace(",", "\u202f")
-    return " · ".join([size, *([] if box.gsd_m is None else [f"{box.gsd_m:.3g} m"]), place])
+    return " · ".join([size, *_pixel(box), place])
+
+
+def _pixel(box: GeoBox) -> list[str]:
+    """Return what a pixel measures, as people say it."""
+    gsd_m = typical_gsd_m(box)
+    if gsd_m is None:
+        return []
+    if box.crs is not None and box.crs.is_geographic and box.has_transform:
+        return [f"{math.sqrt(abs(box.transform.determinant)) * math.degrees(box.crs.units_factor[1]):.3g}°"]
+    return [f"{gsd_m / 1000:.3g} km" if gsd_m >= 1000 else f"{gsd_m:.3g} m"]
 
 
 def _classes(known: Nomenclature, tally: Tally, seen: set[int]) -> list[dict[str, object]]:

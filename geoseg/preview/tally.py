@@ -10,6 +10,7 @@ import numpy as np
 
 from geoseg.legend import NODATA
 from geoseg.preview.shrunk import Shrunk
+from geoseg.raster.geobox import GeoBox
 from geoseg.raster.windows import Window
 
 COUNTED_PX = 100_000_000
@@ -45,7 +46,16 @@ class Tally:
                 codes = dataset.read(scene.band_indexes[0], window=area)
                 valid = dataset.dataset_mask(window=area) != 0
                 strip = Window(round(top * step_row), 0, max(1, round(count * step_row)), cols)
-                pixel = 1.0 if in_px else (scene.geobox[strip].gsd_m or 0.0) ** 2
+                pixel = 1.0 if in_px else (typical_gsd_m(scene.geobox[strip]) or 0.0) ** 2
                 sums += np.bincount(codes[valid], minlength=NODATA + 1) * (pixel * step_row * step_col)
         sums[NODATA] = 0
         return cls({int(code): float(sums[code]) for code in np.flatnonzero(sums)}, in_px, factor)
+
+
+def typical_gsd_m(box: GeoBox) -> float | None:
+    """Return metres a pixel on the ground, from five places: the centre alone may be a pole, where none can be told."""
+    height, width = max(1, box.height_px // 2), max(1, box.width_px // 2)
+    corners = [(row, col) for row in (0, box.height_px - height) for col in (0, box.width_px - width)]
+    parts = [box, *(box[Window(row, col, height, width)] for row, col in corners)]
+    found = [gsd_m for part in parts if (gsd_m := part.gsd_m) is not None]
+    return float(np.median(found)) if found else None

@@ -24,8 +24,8 @@ QUALITY = 72
 """Of pictures, 1 to 100."""
 _PERCENT_STEP = 4
 """Confidence is shown in steps of so many percent: finer ones cost bytes, and nobody sees them."""
-_GROWTH = 2.6
-"""A level has about four times the bytes of the one before, and seldom less than so many times."""
+_SAMPLED_TILES = 24
+"""So many tiles, spread over a level, say how large all will be."""
 
 
 @dataclass(slots=True)
@@ -51,19 +51,29 @@ class Levels:
 
 def fill(layers: Sequence[Layer], frame: Frame, budget_bytes: int) -> Levels:
     """Fill layers with tiles from the coarsest level on, until the budget or the map's own pixels are reached."""
-    spent = grown = 0
-    last = frame.first_zoom - 1
+    spent, last = 0, frame.first_zoom
     for zoom in range(frame.first_zoom, frame.native_zoom + 1):
-        if spent + grown * _GROWTH > budget_bytes and last >= frame.first_zoom:
+        left = None if zoom == frame.first_zoom else budget_bytes - spent  # a page without a map is of no use
+        if left is not None and _estimated(layers, frame, zoom) > left:
             break
-        level = _level(layers, frame, zoom, budget_bytes - spent if last >= frame.first_zoom else None)
+        level = _level(layers, frame, zoom, left)
         if level is None:
             break
         for layer, tiles in zip(layers, level, strict=True):
             layer.tiles.update(tiles)
-        grown = sum(len(text) for tiles in level for text in tiles.values())
-        spent, last = spent + grown, zoom
+        spent, last = spent + sum(len(text) for tiles in level for text in tiles.values()), zoom
     return Levels(frame.first_zoom, last)
+
+
+def _estimated(layers: Sequence[Layer], frame: Frame, zoom: int) -> float:
+    """Return about how many characters a level will have; 0 where it is so small that one may as well see."""
+    tiles = frame.tiles(zoom)
+    if len(tiles) < 2 * _SAMPLED_TILES:
+        return 0.0
+    places = np.linspace(0, len(tiles) - 1, _SAMPLED_TILES).round().astype(int)
+    sample = [tiles[place] for place in places.tolist()]
+    size = sum(len(text) for layer in layers for _, text in _encoded(layer, frame, sample))
+    return size * len(tiles) / len(sample)
 
 
 def _level(layers: Sequence[Layer], frame: Frame, zoom: int, budget_bytes: int | None) -> list[dict[str, str]] | None:
@@ -72,7 +82,7 @@ def _level(layers: Sequence[Layer], frame: Frame, zoom: int, budget_bytes: int |
     spent = 0
     for layer in layers:
         tiles: dict[str, str] = {}
-        for key, text in _encoded(layer, frame, zoom):
+        for key, text in _encoded(layer, frame, frame.tiles(zoom)):
             tiles[key] = text
             spent += len(text)
             if budget_bytes is not None and spent > budget_bytes:
@@ -81,8 +91,8 @@ def _level(layers: Sequence[Layer], frame: Frame, zoom: int, budget_bytes: int |
     return level
 
 
-def _encoded(layer: Layer, frame: Frame, zoom: int) -> Iterator[tuple[str, str]]:
-    for tile, patch in read_tiles(layer.source, layer.place, frame, frame.tiles(zoom), layer.resampling):
+def _encoded(layer: Layer, frame: Frame, tiles: Sequence[Tile]) -> Iterator[tuple[str, str]]:
+    for tile, patch in read_tiles(layer.source, layer.place, frame, tiles, layer.resampling):
         yield _key(tile), base64.b64encode(layer.encode(patch)).decode()
 
 

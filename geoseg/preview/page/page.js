@@ -42,12 +42,20 @@
   });
   const keyOf = (coords) => `${coords.z}/${coords.x}/${coords.y}`;
 
-  const SceneLayer = L.GridLayer.extend({
+  // Half a pixel of overlap: at zooms between two levels the ground would shine through the seams.
+  const Tiles = L.GridLayer.extend({
+    _initTile(tile) {
+      L.GridLayer.prototype._initTile.call(this, tile);
+      tile.style.width = tile.style.height = `${tilePx * 1.001}px`;
+    },
+  });
+
+  const SceneLayer = Tiles.extend({
     createTile(coords, done) {
       const text = data.layers.scene[keyOf(coords)];
+      if (!text) { const none = document.createElement("div"); setTimeout(() => done(null, none)); return none; }
       const image = document.createElement("img");
       image.alt = "";
-      if (!text) { setTimeout(() => done(null, image)); return image; }
       image.onload = () => done(null, image);
       image.onerror = () => done(new Error("tile"), image);
       image.src = `data:${data.sceneType};base64,${text}`;
@@ -56,7 +64,7 @@
   });
 
   // Codes come as bytes, not as a picture: exact in every browser, and a class is switched off by one table.
-  const CodeLayer = L.GridLayer.extend({
+  const CodeLayer = Tiles.extend({
     initialize(name, table, options) {
       L.GridLayer.prototype.initialize.call(this, options);
       this._name = name;
@@ -321,7 +329,7 @@
     if (data.coordinates && inside) texts.push(`${data.coordinates.label} \u2002${own(point.x, point.y).join(", ")}`);
     if (data.earth) texts.push(`${degrees(latlng.lat, "NS")}, ${degrees(latlng.lng, "EW")}`);
     else if (inside) texts.push(`row ${Math.floor(-point.y)}, column ${Math.floor(point.x)}`);
-    return texts.join("  \u00b7  ");
+    return texts.map((text) => text.replaceAll(" ", "\u00a0")).join(" \u00b7 ");
   }
   function underText(latlng) {
     const active = shown === "confidence" ? confidenceLayer : classLayer;
