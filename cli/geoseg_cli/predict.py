@@ -58,6 +58,14 @@ _PRETRAINED = ("legend", "mean", "std")
     help="How overlapping windows are weighted: hann, linear, gaussian, mean or crop. [default: hann]",
 )
 @click.option(
+    "--resolution",
+    type=values.resolution,
+    metavar="WHICH",
+    help="Pixels to work on and to write: scene, its own; model, as large as those the model was trained on; "
+    "or metres: 2. [default: scene]",
+)
+@click.option("--tta", type=int, metavar="N", help="Mean over 1, 2, 4 or 8 symmetries of the square. [default: 1]")
+@click.option(
     "--tile",
     type=int,
     metavar="PX",
@@ -121,7 +129,8 @@ _PRETRAINED = ("legend", "mean", "std")
 def predict(scene: str, out: str, *, dry_run: bool, as_json: bool, quiet: bool, **given: Any) -> None:  # noqa: ANN401
     """Write a land-cover map of SCENE, anything GDAL reads: GeoTIFF, VRT, JPEG2000, https://, s3://.
 
-    The map has the scene's own grid. A run that was stopped goes on where it was when the same command is given again.
+    The map has the scene's own grid, unless --resolution says otherwise. A run that was stopped goes on where it was
+    when the same command is given again.
 
     Example: geoseg predict scene.tif --out landcover.tif
     """
@@ -154,7 +163,7 @@ def _tell_plan(scene: str, out: str, knobs: dict[str, Any], *, as_json: bool, qu
     targets.check(overwrite=overwrite)
     wanted = {name: path is not None for name, path in products.items()}
     made = plan(scene, announce=None if quiet else say, **(knobs | wanted))
-    targets.check_inputs([*made.scene.local_files(), made.bundle.weights_path])
+    targets.check_inputs([*made.source.local_files(), made.bundle.weights_path])
     figures = estimate(made)
     click.echo(json.dumps(figures.to_json(), indent=2) if as_json else str(figures))
 

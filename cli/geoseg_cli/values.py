@@ -23,6 +23,14 @@ def scale(text: str) -> tuple[float, float]:
     raise click.BadParameter(f"expected LOW,HIGH or HIGH, such as 200,3000 or 3000, got {text!r}")
 
 
+def resolution(text: str) -> str | float:
+    """Return `scene` or `model` as it is, and `0.5` as a number of metres."""
+    try:
+        return text if text in {"scene", "model"} else float(text)
+    except ValueError:
+        raise click.BadParameter(f"expected scene, model or metres such as 0.5, got {text!r}") from None
+
+
 def bands(text: str) -> tuple[int | str, ...]:
     """Return the bands of `4,3,2` or `nir,red,green`: numbers from 1 on, or names, in the order given."""
     names = [name.strip() for name in text.split(",")]

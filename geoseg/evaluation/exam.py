@@ -27,15 +27,15 @@ from geoseg.evaluation.suits import (
     match_legends,
     normalization_note,
 )
-from geoseg.evaluation.symmetries import SymmetricEngine, check_symmetries
 from geoseg.evaluation.tabulate import confusion, left_out
 from geoseg.inference.blend import DEFAULT_BLEND, check_blend
 from geoseg.inference.planning import CPU_BATCH, GPU_BATCH, available_cores
 from geoseg.inference.run import checkpoint, stoppable
+from geoseg.inference.symmetries import check_symmetries, symmetric
 from geoseg.model.bundle import ModelBundle
 from geoseg.model.cache import cache_folder
 from geoseg.model.card import check_window, default_overlap
-from geoseg.model.engines import Engine, EngineChoice, choose_engine
+from geoseg.model.engines import EngineChoice, choose_engine
 from geoseg.model.normalization import Scale
 from geoseg.progress import Progress
 from geoseg.raster.windows import Window
@@ -172,7 +172,7 @@ def _count_all(  # noqa: PLR0913, PLR0917 - one step of the verb
 ) -> Found:
     """Count every tile of every scene, a few at a time."""
     opened = choice.open()
-    engine: Engine = opened if tta == 1 else SymmetricEngine(opened, tta)
+    engine = symmetric(opened, tta)
     total, done_px, began = Found(), 0, time.perf_counter()
     all_px = sum(tile.size for _, tile in tiles)
     with ThreadPoolExecutor(workers, "geoseg-examine") as pool, stoppable() as run:

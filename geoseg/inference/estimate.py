@@ -21,14 +21,17 @@ class Estimate:
 
     scene: str
     height_px: int
+    """Of the map, as width_px and gsd_m."""
     width_px: int
     gsd_m: float | None
+    scene_gsd_m: float | None
     bands: str
     model: str
     engine: str
     window_px: int
     overlap_px: int
     blend: str
+    tta: int
     batch_size: int
     tile_height_px: int
     tile_width_px: int
@@ -46,6 +49,9 @@ class Estimate:
     def __str__(self) -> str:
         """Return a few lines to read."""
         gsd = "unknown pixel size" if self.gsd_m is None else f"{self.gsd_m:.3g} m pixels"
+        if self.gsd_m is not None and self.gsd_m != self.scene_gsd_m:
+            gsd += f", resampled from {self.scene_gsd_m:.3g} m"
+        how = f"blend {self.blend}" + (f", each in {self.tta} ways" if self.tta > 1 else "")
         rate = self.height_px * self.width_px / 1e6 / max(self.seconds, 1e-9)
         return "\n".join(
             (
@@ -53,7 +59,7 @@ class Estimate:
                 f"bands    {self.bands}",
                 f"model    {self.model}",
                 f"engine   {self.engine}",
-                f"windows  {self.windows} of {self.window_px} px, overlap {self.overlap_px} px, blend {self.blend}",
+                f"windows  {self.windows} of {self.window_px} px, overlap {self.overlap_px} px, {how}",
                 f"batch    up to {self.batch_size} window{'s' * (self.batch_size != 1)}",
                 f"tiles    {self.tiles} of {self.tile_width_px} x {self.tile_height_px} px, {self.workers} at a time",
                 f"memory   about {_size(self.memory_bytes)}",
@@ -66,16 +72,18 @@ class Estimate:
 def estimate(plan: Plan) -> Estimate:
     """Return the figures of a plan; scores a few windows to know the time, and writes nothing beside the output."""
     return Estimate(
-        scene=shown(plan.scene.path),
+        scene=shown(plan.source.path),
         height_px=plan.grid.height_px,
         width_px=plan.grid.width_px,
         gsd_m=plan.scene.geobox.gsd_m,
-        bands=plan.scene.band_choice,
+        scene_gsd_m=plan.source.geobox.gsd_m,
+        bands=plan.source.band_choice,
         model=plan.bundle.name,
         engine=plan.engine.describe(),
         window_px=plan.grid.window_px,
         overlap_px=plan.grid.overlap_px,
         blend=plan.mapping.blend,
+        tta=plan.tta,
         batch_size=plan.mapping.batch_size,
         tile_height_px=plan.tile_height_px,
         tile_width_px=plan.tile_width_px,
@@ -90,7 +98,7 @@ def estimate(plan: Plan) -> Estimate:
 
 def _seconds(plan: Plan) -> float:
     """Return the time of all windows, if each takes as long as the quickest of a few blank ones."""
-    engine, window_px = plan.engine.open(), plan.grid.window_px
+    engine, window_px = plan.open_engine(), plan.grid.window_px
     blank = np.zeros((len(plan.scene.band_indexes), window_px, window_px), plan.scene.dtype)
     footprint = engine.upload(blank, np.ones((window_px, window_px), np.bool_))
     window, ones = Window(0, 0, window_px, window_px), Weights.ones(1, window_px)

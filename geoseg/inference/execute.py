@@ -39,7 +39,7 @@ def execute(
     LockedError, ResumeError, OutputError (no space, not writable) or SceneError; the finished tiles are then kept
     beside the output.
     """
-    targets.check_inputs([*plan.scene.local_files(), plan.bundle.weights_path])
+    targets.check_inputs([*plan.source.local_files(), plan.bundle.weights_path])
     check_place(plan.scene.geobox)
     _make_folders(targets)
     plan = _with_tile_of(unfinished(targets.labels), plan)
@@ -103,9 +103,9 @@ def _forget_lost_parts(journal: Journal, products: Sequence[Product]) -> None:
 
 def _check_unchanged(plan: Plan, meaning: Mapping[str, object]) -> None:
     """Raise SceneError when a local scene was replaced under the run: its map would be half old, half new."""
-    if not is_remote(plan.scene.path) and plan.scene.fingerprint() != meaning["scene"]:
+    if not is_remote(plan.source.path) and plan.source.fingerprint() != meaning["scene"]:
         raise SceneError(
-            f"{shown(plan.scene.path)} has changed since the run began; run again with --overwrite when it is complete"
+            f"{shown(plan.source.path)} has changed since the run began; run again with --overwrite when it is complete"
         )
 
 
@@ -120,7 +120,10 @@ def _check_space(plan: Plan, journal: Journal) -> None:
 
 
 def _announce(plan: Plan, journal: Journal, announce: Announce) -> None:
-    announce(f"reading {plan.scene.band_choice}")
+    announce(f"reading {plan.source.band_choice}")
+    if plan.is_resampled:
+        gsd_m, own_gsd_m = plan.scene.geobox.gsd_m, plan.source.geobox.gsd_m
+        announce(f"working on pixels of {gsd_m:.3g} m, the scene's are {own_gsd_m:.3g} m")
     announce(f"scoring with {plan.bundle.name} on {plan.engine.describe()}")
     if not plan.scene.geobox.has_place:
         announce("the scene has no place on Earth; the map will have none either")
@@ -130,7 +133,7 @@ def _announce(plan: Plan, journal: Journal, announce: Announce) -> None:
 
 def _map_missing(plan: Plan, journal: Journal, progress: Report) -> None:
     """Run the tiles that the journal lacks; each is recorded and reported as it comes."""
-    check_shared(journal.parts, [*plan.scene.local_files(), plan.bundle.weights_path])
+    check_shared(journal.parts, [*plan.source.local_files(), plan.bundle.weights_path])
     began = time.monotonic()
     pixels_before = sum(plan.tile(index).size for index in journal.finished)
     pixels_now = 0
@@ -173,6 +176,6 @@ def _tags(plan: Plan, meaning: Mapping[str, object]) -> dict[str, str]:
     tags["GEOSEG_VERSION"] = tags.pop("GEOSEG_GEOSEG")
     tags["GEOSEG_MODEL_NAME"] = plan.bundle.name
     tags["GEOSEG_MODEL_SHA256"] = tags.pop("GEOSEG_MODEL")
-    tags["GEOSEG_SCENE_PATH"] = shown(plan.scene.path)
+    tags["GEOSEG_SCENE_PATH"] = shown(plan.source.path)
     tags["GEOSEG_SCENE_FINGERPRINT"] = tags.pop("GEOSEG_SCENE")
     return {key: value if isinstance(value, str) else json.dumps(value) for key, value in tags.items()}

@@ -37,7 +37,7 @@ def _chunk(made: Plan, block_info: dict[Any, Any] | None = None) -> NDArray[np.u
     if block_info is None:
         raise RuntimeError("Dask did not say which chunk to compute")
     (row, row_stop), (col, col_stop) = block_info[None]["array-location"]
-    return map_tile(made.mapping, made.engine.open(), Window(row, col, row_stop - row, col_stop - col))["labels"]
+    return map_tile(made.mapping, made.open_engine(), Window(row, col, row_stop - row, col_stop - col))["labels"]
 
 
 def _edges(length_px: int, tile_px: int) -> tuple[int, ...]:

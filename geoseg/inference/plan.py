@@ -7,13 +7,15 @@ import json
 import math
 from collections.abc import Mapping as Map
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
+from geoseg.inference.symmetries import symmetric
 from geoseg.inference.tile import Mapping
 from geoseg.inference.tiling import repeated_windows
 from geoseg.model.bundle import ModelBundle
-from geoseg.model.engines import EngineChoice
+from geoseg.model.engines import Engine, EngineChoice
 from geoseg.model.exported import EXPORT_FORMAT
 from geoseg.raster.landcover import Product, confidence, labels, overview_levels, probabilities
 from geoseg.raster.scene import Scene
@@ -29,19 +31,32 @@ _BYTES_A_PERCENT = 1.7  # the same for confidence and probabilities
 class Plan:
     """One scene, one model, and how the one is brought through the other."""
 
+    source: Scene
+    """The scene as it is given."""
     bundle: ModelBundle
     engine: EngineChoice
     mapping: Mapping[Scene]
     tile_height_px: int
     tile_width_px: int
     workers: int
+    tta: int = 1
+    """In how many ways each window is turned and mirrored."""
     tile_was_asked: bool = False
     """The user gave the tile; otherwise an unfinished run's is as good."""
 
     @property
     def scene(self) -> Scene:
-        """The scene to be mapped."""
+        """The scene as it is mapped: at the resolution asked for, on the map's own grid."""
         return self.mapping.scene
+
+    @property
+    def is_resampled(self) -> bool:
+        """Whether the map has another grid than the scene."""
+        return self.scene != self.source
+
+    def open_engine(self) -> Engine:
+        """Return this process's engine, which asks the network for every window in all the ways wanted."""
+        return self.engine.open() if self.tta == 1 else _open_symmetric(self.engine, self.tta)
 
     @property
     def grid(self) -> WindowGrid:
@@ -112,15 +127,17 @@ class Plan:
         """All that can change a label, as plain values by name."""
         mapping = self.mapping
         return {
-            "scene": mapping.scene.fingerprint(),
+            "scene": self.source.fingerprint(),
             "model": self.bundle.hash,
             "engine": self._engine(),
             "geoseg": VERSION,
-            "bands": list(mapping.scene.band_indexes),
+            "bands": list(self.source.band_indexes),
             "scale": list(self.engine.scale) if self.engine.scale else None,
             "window": mapping.grid.window_px,
             "overlap": mapping.grid.overlap_px,
             "blend": mapping.blend,
+            "tta": self.tta,
+            "resolution": self.scene.geobox.gsd_m if self.is_resampled else None,
             "tile": [self.tile_height_px, self.tile_width_px],
             "products": [product.name for product in self.products],
         }
@@ -141,10 +158,29 @@ class Plan:
         grid, classes = self.grid, len(self.mapping.output_codes)
         footprint_px = grid.window_px * (self.tile_width_px + 2 * grid.window_px)
         overlaps = 4 * classes * (2 * grid.overlap_px * self.tile_width_px + 3 * grid.window_px**2)
-        patch = footprint_px * (len(self.scene.band_indexes) * np.dtype(self.scene.dtype).itemsize + 1)
+        bytes_a_pixel = len(self.scene.band_indexes) * np.dtype(self.scene.dtype).itemsize + 1
+        patch = footprint_px * bytes_a_pixel
         products = sum(product.count for product in self.products)
         result = self.tile_height_px * self.tile_width_px * (2 * products + 1)  # as it is, encoded, and its overviews
-        return overlaps + 2 * patch + result + self.engine.memory_bytes(self.mapping.batch_size)
+        resampling = self._source_px_a_block() * (bytes_a_pixel + 8)  # as stored, and its weights
+        scoring = self.engine.memory_bytes(self.mapping.batch_size)
+        if self.tta > 1:
+            turned = 4 * classes * self.mapping.batch_size * grid.window_px**2  # a sum, and one more way turned back
+            scoring += 2 * turned + self.tta * patch
+        return overlaps + 2 * patch + result + resampling + scoring
+
+    def _source_px_a_block(self) -> int:
+        """Return how many of the scene's own pixels are held to resample one block."""
+        if not self.is_resampled:
+            return 0
+        shrunk = math.prod(self.source.shape) / math.prod(self.scene.shape)
+        return math.ceil(math.prod(self.scene.block_shape) * shrunk)
+
+
+@lru_cache(maxsize=4)
+def _open_symmetric(engine: EngineChoice, tta: int) -> Engine:
+    """Return the same engine each time: what was learned of its memory need not be learned again for every tile."""
+    return symmetric(engine.open(), tta)
 
 
 def fingerprint(meaning: Map[str, object]) -> str:

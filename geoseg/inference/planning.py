@@ -14,6 +14,8 @@ from geoseg.errors import UsageError
 from geoseg.inference.blend import DEFAULT_BLEND, check_blend
 from geoseg.inference.fit import check_bands, check_scale, warn_if_unlike
 from geoseg.inference.plan import Plan
+from geoseg.inference.resolution import DEFAULT_RESOLUTION, Resolution, at_resolution
+from geoseg.inference.symmetries import check_symmetries
 from geoseg.inference.tile import Mapping
 from geoseg.inference.tiling import choose_tile, round_tile
 from geoseg.model.bundle import ModelBundle
@@ -40,6 +42,8 @@ class Knobs(TypedDict, total=False):
     window: int | None
     overlap: int | None
     blend: str
+    tta: int
+    resolution: Resolution
     tile: int | None
     batch_size: int | None
     device: str
@@ -55,6 +59,8 @@ def plan(  # noqa: PLR0913 - each keyword is a knob of the command line
     window: int | None = None,
     overlap: int | None = None,
     blend: str = DEFAULT_BLEND,
+    tta: int = 1,
+    resolution: Resolution = DEFAULT_RESOLUTION,
     tile: int | None = None,
     batch_size: int | None = None,
     device: str = "auto",
@@ -67,9 +73,12 @@ def plan(  # noqa: PLR0913 - each keyword is a knob of the command line
 
     model: a bundle or its path (default: the demo model). bands: 1-based numbers or names. scale: the range of stored
     values that is stretched over the model's. window, overlap, tile: edges in pixels. blend: hann, linear, gaussian,
-    mean or crop. batch_size: windows the network sees at once. device: auto, cpu, cuda, cuda:1, mps, onnx or torch-cpu.
-    workers: tiles worked on at once. confidence, probabilities: whether these are wanted. announce: told when something
-    takes long. What is left out comes from the model, the scene and the machine.
+    mean or crop. tta: the mean over 1, 2, 4 or 8 symmetries of the square, in as many times the time. resolution:
+    "scene" for a map on the scene's own grid, "model" for one of the pixel size that the model was trained on, or
+    metres a pixel; the scene is resampled as it is read. batch_size: windows the network sees at once. device: auto,
+    cpu, cuda, cuda:1, mps, onnx or torch-cpu. workers: tiles worked on at once. confidence, probabilities: whether
+    these are wanted. announce: told when something takes long. What is left out comes from the model, the scene and the
+    machine.
 
     Raises UsageError, SceneError or ModelError when the scene cannot be mapped so; warns when it looks unlike the
     training imagery.
@@ -78,14 +87,16 @@ def plan(  # noqa: PLR0913 - each keyword is a knob of the command line
     source = _open_scene(scene, bands, bundle)
     check_bands(source, bundle)
     check_scale(source, bundle, scale)
-    grid = _grid(source, bundle, window, overlap)
+    seen = at_resolution(source, bundle, resolution)
+    grid = _grid(seen, bundle, window, overlap)
     engine = choose_engine(bundle, device, window_px=grid.window_px, scale=scale, export=False)
     usual = CPU_BATCH if engine.on_cpu else GPU_BATCH
     size = usual if batch_size is None else _positive("batch-size", batch_size)
     keep = _products(confidence=confidence, probabilities=probabilities)
-    mapping = Mapping(source, grid, check_blend(blend), size, bundle.output_codes, keep)
-    made = _share_out(Plan(bundle, engine, mapping, 0, 0, 0, tile is not None), tile, workers)
-    warn_if_unlike(source, bundle, scale)
+    mapping = Mapping(seen, grid, check_blend(blend), size, bundle.output_codes, keep)
+    sketch = Plan(source, bundle, engine, mapping, 0, 0, 0, check_symmetries(tta), tile is not None)
+    made = _share_out(sketch, tile, workers)
+    warn_if_unlike(seen, bundle, scale)
     threads = made.engine.threads  # only a plan that fits is worth an export
     engine = choose_engine(bundle, device, window_px=grid.window_px, scale=scale, threads=threads, report=announce)
     return replace(made, engine=engine)
@@ -96,7 +107,7 @@ def _open_scene(scene: str | os.PathLike[str] | Scene, bands: Sequence[int | str
     if isinstance(scene, Scene) and scene.chosen and bands is None:
         return scene
     path = scene.path if isinstance(scene, Scene) else os.fspath(scene)
-    if Path(path).exists():
+    if os.path.exists(path):  # noqa: PTH110 - Path raises for the text of a VRT in place of a name
         path = str(Path(path).absolute())  # a worker may run in another folder
     return Scene.open(path, bands=bands, wanted_bands=bundle.bands)
 

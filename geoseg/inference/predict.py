@@ -32,9 +32,10 @@ def predict(  # noqa: PLR0913 - what is written, how it is told, and the plan's 
     geoseg.predict("scene.tif", "landcover.tif")
     ```
 
-    Writes a cloud-optimized GeoTIFF of class codes (255 = nodata) on the scene's own grid; at `confidence` the
-    probability of that class, at `probabilities` that of every class, one band each, both in percent. The knobs are
-    those of `geoseg.plan`: model, bands, scale, window, overlap, blend, tile, batch_size, device, workers.
+    Writes a cloud-optimized GeoTIFF of class codes (255 = nodata) on the scene's own grid, or on that of `resolution`;
+    at `confidence` the probability of that class, at `probabilities` that of every class, one band each, both in
+    percent. The knobs are those of `geoseg.plan`: model, bands, scale, window, overlap, blend, tta, resolution, tile,
+    batch_size, device, workers.
 
     A run that was ended goes on when it is called again with the same arguments. `progress` is called after every tile,
     `announce` with a line on the bands, the engine, a resumed run. Raises a GeosegError; a file already at a path is

@@ -36,7 +36,7 @@ class TileTask:
         check = checkpoint(self.run)
         check()
         try:
-            mapped = map_tile(self.plan.mapping, self.plan.engine.open(), tile, check)
+            mapped = map_tile(self.plan.mapping, self.plan.open_engine(), tile, check)
         except OutOfMemory:
             raise GeosegError(
                 f"the rows of a tile of {tile.width} x {tile.height} pixels do not fit the device's memory; "

@@ -7,6 +7,8 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
+from html import unescape
 from urllib.parse import parse_qs
 
 import rasterio
@@ -45,6 +47,7 @@ _URL = re.compile(
     r"(?P<scheme>(?:\w+:\"?)?[^:?#]*?[a-z][a-z0-9+.-]*)://(?:[^/]*@)?(?P<rest>[^?#]*)",
     re.IGNORECASE | re.DOTALL,
 )
+_VRT_SOURCE = re.compile(r"<Source(?:Dataset|Filename)\b[^>]*>([^<]+)<")
 _WORD_WITH_URL = re.compile(r"[^\s'\"<>=]*(?:://|/vsicurl\w*\?)[^\s'\"<>]*", re.IGNORECASE)
 
 # Without a handler of their own, rasterio's log records of GDAL errors end on stderr; each is raised as well.
@@ -53,13 +56,33 @@ logging.getLogger("rasterio").addHandler(logging.NullHandler())
 
 def is_remote(path: str) -> bool:
     """Say whether GDAL will fetch this path over a network: https://, s3://, /vsicurl/..."""
-    return not path.lstrip().startswith("<") and _REMOTE.search(path) is not None
+    if is_vrt_text(path):
+        return any(map(is_remote, vrt_sources(path)))
+    return _REMOTE.search(path) is not None
+
+
+def is_vrt_text(path: str) -> bool:
+    """Say whether a path is none but the text of a VRT, which GDAL takes in its place."""
+    return path.lstrip().startswith("<")
+
+
+@lru_cache(maxsize=16)
+def vrt_sources(path: str) -> tuple[str, ...]:
+    """Return the rasters that the text of a VRT in place of a path reads, each once; none for a path."""
+    if not is_vrt_text(path):
+        return ()
+    return tuple(dict.fromkeys(unescape(name) for name in _VRT_SOURCE.findall(path)))
 
 
 def shown(path: str) -> str:
-    """Return a path as it may be shown or stored: its URLs without query and user, where passwords and tokens stand."""
-    if path.lstrip().startswith("<"):  # a VRT in place of a path
-        return without_secrets(path)
+    """Return a path as it may be shown or stored: its URLs without query and user, where passwords and tokens stand.
+
+    The text of a VRT in place of a path is shown as what it reads.
+    """
+    if is_vrt_text(path):
+        names = vrt_sources(path)
+        more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+        return f"{shown(names[0])}{more}" if names else without_secrets(path)
     if "/vsicurl?" in path or "/vsicurl_streaming?" in path:
         before, _, options = path.partition("/vsicurl")
         address = parse_qs(options.partition("?")[2]).get("url", [""])[0]

@@ -15,12 +15,20 @@ from rasterio.errors import NotGeoreferencedWarning
 from rasterio.io import DatasetReader
 
 from geoseg.errors import GeosegError, SceneError
-from geoseg.raster.environment import GDAL_ERRORS, is_remote, raster_environment, shown, without_secrets
+from geoseg.raster.environment import (
+    GDAL_ERRORS,
+    is_remote,
+    is_vrt_text,
+    raster_environment,
+    shown,
+    vrt_sources,
+    without_secrets,
+)
 from geoseg.raster.identity import local_file
 
 _KEPT = 4
 _MESSAGE_CHARACTERS = 240
-_Key = tuple[str, int, int, int]
+_Key = tuple[str, int, tuple[tuple[int, int], ...]]
 _thread = threading.local()
 
 # A scene without a place is allowed and said so in plain words elsewhere; this warning names no file.
@@ -52,15 +60,19 @@ def _kept() -> OrderedDict[_Key, DatasetReader]:
 
 
 def _key(path: str) -> _Key:
-    """Path, process (a fork must not share file offsets with its parent), and what changes when the file does."""
+    """Path, process (a fork must not share file offsets with its parent), and what changes when a file does."""
+    return path, os.getpid(), tuple(map(_stamp, vrt_sources(path) or (path,)))
+
+
+def _stamp(path: str) -> tuple[int, int]:
     try:
         file = local_file(path)
         if file is None:
-            return path, os.getpid(), -1, -1
+            return -1, -1
         status = file.stat()
     except (OSError, ValueError):
-        return path, os.getpid(), -1, -1
-    return path, os.getpid(), status.st_size, status.st_mtime_ns
+        return -1, -1
+    return status.st_size, status.st_mtime_ns
 
 
 def _handle(key: _Key) -> DatasetReader:
@@ -86,7 +98,7 @@ def _complaint(path: str, error: BaseException) -> str:
     name = shown(path)
     name = name if len(name) <= _MESSAGE_CHARACTERS else f"{name[:_MESSAGE_CHARACTERS]}..."
     name = " ".join(name.split())
-    if not is_remote(path) and "://" not in path and not path.lstrip().startswith(("<", "/vsi")):
+    if not is_remote(path) and "://" not in path and not is_vrt_text(path) and not path.lstrip().startswith("/vsi"):
         local = Path(path)
         if not local.exists() and ":" not in path[2:]:  # NETCDF:file:variable is no file name
             return f"{name}: no such file; check the path"

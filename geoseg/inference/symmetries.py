@@ -1,4 +1,4 @@
-"""Test-time symmetries: the mean of what a network says of a window turned and mirrored, as an engine of its own."""
+"""Test-time augmentation: the mean of what a network says of a window turned and mirrored, as an engine of its own."""
 
 from __future__ import annotations
 
@@ -56,6 +56,14 @@ _TURNS = tuple(_Turn(*flags) for flags in (
     (False, False, False), (False, False, True), (False, True, False), (False, True, True),
     (True, False, False), (True, False, True), (True, True, False), (True, True, True),
 ))  # fmt: skip
+
+
+def symmetric(engine: Engine, count: int) -> Engine:
+    """Return an engine that asks another for every window in so many ways; at 1 that one itself.
+
+    UsageError for another count than 1, 2, 4 or 8.
+    """
+    return engine if check_symmetries(count) == 1 else SymmetricEngine(engine, count)
 
 
 class SymmetricEngine:

@@ -1,29 +1,31 @@
 """A scene at another resolution, without a pixel of it in memory: a virtual raster that GDAL resamples as it is read.
 
+GDAL takes the text of a VRT in place of a path, so there is no file to place, to share with workers, or to clean up.
 Format: https://gdal.org/drivers/raster/vrt.html
 """
 
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from xml.sax.saxutils import escape
 
 from affine import Affine
+from rasterio._path import _parse_path, _vsi_path
 from rasterio.enums import MaskFlags
 from rasterio.rpc import RPC
 
 from geoseg.errors import UsageError
-from geoseg.raster.durable import write_durably
 from geoseg.raster.geobox import GeoBox
 from geoseg.raster.handles import opened
-from geoseg.raster.identity import digest
 from geoseg.raster.scene import Scene
 from geoseg.raster.vrt import place_lines
 
-_BLOCK_PX = 512
+_BLOCK_SHAPE = 128, 512
+"""(rows, cols) resampled at a time. A reader that goes down the scene row by row meets few of them twice."""
+_MOST_PX = 2**31 - 1  # an edge of a raster in GDAL
 _TYPES = {
     "uint8": "Byte",
     "int8": "Int8",
@@ -38,23 +40,23 @@ _TYPES = {
 }
 
 
-def scaled(scene: Scene, factor: float, folder: Path) -> Scene:
-    """Return a scene whose sides are `factor` times as many pixels, of the same bands and place; written to `folder`.
+def scaled(scene: Scene, factor: float) -> Scene:
+    """Return a scene whose sides are `factor` times as many pixels, of the same bands and place.
 
-    Below 1 its pixels are means of the old, above 1 interpolated linearly. Only valid pixels count. The file holds no
-    pixels: the scene must stay where it is. At factor 1, the scene itself. UsageError for a factor that leaves
-    nothing, OutputError when the folder cannot be written.
+    Below 1 its pixels are means of the old, above 1 interpolated linearly. Only valid pixels count. It holds no pixels:
+    the scene must stay where it is. At factor 1, the scene itself. UsageError for a factor out of all reason.
     """
     height, width = scene.shape
     if not (math.isfinite(factor) and factor > 0):
         raise UsageError(f"the factor of a resolution must be more than 0, got {factor}")
+    if max(height, width) * factor > _MOST_PX:
+        raise UsageError(f"a scene of {width} x {height} pixels cannot have {factor:g} times as many a side")
     shape = max(1, round(height * factor)), max(1, round(width * factor))
     if shape == scene.shape:
         return scene
-    path = folder / f"{digest([scene.path, scene.band_indexes])[:16]}_{shape[0]}x{shape[1]}.vrt"
     algorithm = "Average" if factor < 1 else "Bilinear"
-    write_durably(path, "".join(_lines(scene, _place(scene.geobox, shape), algorithm)).encode())
-    return Scene.open(str(path), bands=range(1, len(scene.band_indexes) + 1))
+    text = "".join(_lines(scene, _place(scene.geobox, shape), algorithm))
+    return Scene.open(text, bands=range(1, len(scene.band_indexes) + 1))
 
 
 def _lines(scene: Scene, place: GeoBox, algorithm: str) -> Iterator[str]:
@@ -74,7 +76,8 @@ def _lines(scene: Scene, place: GeoBox, algorithm: str) -> Iterator[str]:
     if masked:
         yield f'<VRTRasterBand dataType="{_TYPES[scene.dtype]}" band="{bands + 1}" subClass="VRTWarpedRasterBand">'
         yield "<ColorInterp>Alpha</ColorInterp></VRTRasterBand>\n"
-    yield f"<BlockXSize>{_BLOCK_PX}</BlockXSize><BlockYSize>{_BLOCK_PX}</BlockYSize>\n<GDALWarpOptions>"
+    block_rows, block_cols = _block_shape(scene, place.width_px)
+    yield f"<BlockXSize>{block_cols}</BlockXSize><BlockYSize>{block_rows}</BlockYSize>\n<GDALWarpOptions>"
     yield f"<ResampleAlg>{algorithm}</ResampleAlg>"
     yield f'<Option name="INIT_DEST">{"0" if nodata is None else "NO_DATA"}</Option>'
     yield '<Option name="UNIFIED_SRC_NODATA">YES</Option>'
@@ -111,7 +114,17 @@ def _nodata(nodata: float | None) -> str:
 
 
 def _file(path: str) -> str:
-    return path if "://" in path or path.startswith("/vsi") else str(Path(path).absolute())
+    """Return GDAL's name of what rasterio opens by that path, whatever folder the reader runs in."""
+    name: str = _vsi_path(_parse_path(path))
+    return os.path.abspath(name) if os.path.exists(name) else name  # noqa: PTH100, PTH110 Path raises for VRT texts
+
+
+def _block_shape(scene: Scene, width_px: int) -> tuple[int, int]:
+    """Return blocks as wide as the scene where it is stored in strips: narrow ones would decode a strip many times."""
+    rows, cols = _BLOCK_SHAPE
+    if scene.block_shape[1] < scene.shape[1]:
+        return rows, cols
+    return max(1, min(rows, rows * cols // width_px)), width_px
 
 
 def _color(name: str) -> str:

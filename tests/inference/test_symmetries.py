@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from geoseg.errors import UsageError
-from geoseg.evaluation.symmetries import SymmetricEngine
+from geoseg.inference.symmetries import SymmetricEngine
 from geoseg.model.engines import Weights, choose_engine
 from geoseg.raster.windows import Window
 from tests.networks import tiny_bundle
