@@ -117,6 +117,20 @@ def test_a_dry_run_tells_and_writes_nothing(run: Run, tmp_path: Path, scene: Pat
     assert set(tmp_path.iterdir()) == before
 
 
+def test_resolution_and_symmetries_are_pythons(run: Run, tmp_path: Path, scene: Path, model: Path) -> None:
+    words = ("predict", scene, "--out", tmp_path / "map.tif", "--model", model, "--resolution", "0.7", "--tta", "2")
+    figures = json.loads(run(*words, "--dry-run", "--json").stdout)
+    assert (figures["height_px"], figures["width_px"], figures["tta"]) == (107, 143, 2)
+    done = run(*words)
+    assert done.exit_code == 0, done.stderr
+    assert "working on pixels of 0.7 m, the scene's are 0.5 m" in done.stderr
+    expected = geoseg.labels(scene, model=model, resolution=0.7, tta=2).compute()
+    np.testing.assert_array_equal(codes(tmp_path / "map.tif"), expected)
+    same = run(*words[:-4], "--resolution", "model", "--overwrite")
+    assert same.exit_code == 0, same.stderr
+    assert codes(tmp_path / "map.tif").shape == (150, 200)
+
+
 def test_a_dry_run_fails_where_the_run_would(run: Run, tmp_path: Path, scene: Path, model: Path) -> None:
     out = tmp_path / "map.tif"
     out.write_bytes(b"dear to somebody")
@@ -156,6 +170,9 @@ def test_bad_input_is_one_line(run: Run, tmp_path: Path, scene: Path, model: Pat
         (2, [scene, "--out", out, "--model", model, "--blend", "nonsense"], ["blend", "hann"]),
         (2, [scene, "--out", out, "--model", model, "--bands", "1,2,9"], ["band 9"]),
         (2, [scene, "--out", out, "--model", model, "--scale", "9,3"], ["scale"]),
+        (2, [scene, "--out", out, "--model", model, "--resolution", "fine"], ["--resolution", "model", "fine"]),
+        (2, [scene, "--out", out, "--model", model, "--resolution", "0"], ["resolution", "model", "0"]),
+        (2, [scene, "--out", out, "--model", model, "--tta", "3"], ["--tta", "3", "8"]),
         (2, [scene, "--out", out, "--model", model, "--device", "abacus"], ["abacus"]),
         (2, [scene, "--out", out, "--model", model, "--batch-size", "0"], ["batch-size", "0"]),
         (2, [scene, "--out", out, "--model", model, "--workers", "0"], ["workers", "0"]),

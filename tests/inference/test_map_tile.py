@@ -23,7 +23,7 @@ from tests.inference.whole_scene import whole_map, whole_probabilities
 CODES = (0, 3, 7, 254)
 
 
-def stitched(mapping: Mapping, engine: PositionEngine, tile_height: int, tile_width: int) -> NDArray[np.uint8]:
+def stitched(mapping: Mapping[Scene], engine: PositionEngine, tile_height: int, tile_width: int) -> NDArray[np.uint8]:
     grid = mapping.grid
     out = np.full((grid.height_px, grid.width_px), 99, np.uint8)
     for tile in reversed(tiles(grid.height_px, grid.width_px, tile_height, tile_width)):

@@ -331,6 +331,8 @@ def test_the_fingerprint_changes_with_what_changes_a_label_alone(scene: Scene, b
         {"tile": 128},
         {"scale": (0.0, 255.0)},
         {"confidence": True},
+        {"tta": 2},
+        {"resolution": 1.0},
     ]
     others = [fingerprint(**knobs) for knobs in changed] + [
         geoseg.plan(scene.path, model=bundle, device="onnx", tile=256, bands=[3, 2, 1]).fingerprint()
@@ -357,5 +359,8 @@ def test_a_current_dask_client_makes_the_same_map_in_other_processes(
     seen: list[Progress] = []
     with cluster, distributed.Client(cluster):
         out = geoseg.predict(scene, tmp_path / "map.tif", model=bundle, tile=256, device="onnx", progress=seen.append)
+        knobs: dict[str, Any] = {"model": bundle, "device": "onnx", "resolution": 1.0, "tta": 2}
+        coarse = geoseg.predict(scene, tmp_path / "coarse.tif", tile=256, **knobs)
     np.testing.assert_array_equal(read(out)[0], whole)
     assert seen[-1].pieces_done == 9
+    np.testing.assert_array_equal(read(coarse)[0], geoseg.labels(scene, **knobs).compute(scheduler="synchronous"))

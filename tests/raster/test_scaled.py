@@ -15,7 +15,7 @@ from rasterio.control import GroundControlPoint
 from rasterio.transform import array_bounds
 
 from geoseg.errors import SceneError, UsageError
-from geoseg.raster.environment import shown
+from geoseg.raster.environment import is_remote, shown
 from geoseg.raster.scaled import scaled
 from geoseg.raster.scene import Scene
 from geoseg.raster.windows import Window
@@ -139,3 +139,14 @@ def test_it_needs_no_file_travels_and_sees_what_becomes_of_the_scene(
     (tmp_path / "a scene & more.tif").unlink()
     with pytest.raises(SceneError, match=r"cannot read .*a scene & more\.tif"):
         small.read(whole)
+
+
+def test_the_text_of_a_vrt_is_shown_as_what_it_reads_without_secrets() -> None:
+    source = (
+        '<VRTDataset><SourceDataset relativeToVRT="0">/vsicurl/https://me@h.org/a&amp;b.tif?token=1</SourceDataset>'
+    )
+    assert shown(source) == "/vsicurl/https://h.org/a&b.tif"
+    assert is_remote(source)
+    mosaic = "<VRTDataset>" + "".join(f"<SourceFilename>{name}.tif</SourceFilename>" for name in "abba")
+    assert shown(mosaic) == "a.tif and 1 more"
+    assert not is_remote(mosaic)
