@@ -76,8 +76,8 @@ def _compare_gsd(scene: Scene, bundle: ModelBundle) -> None:
         return
     if not 1 / GSD_TOLERANCE <= gsd_m / bundle.gsd_m <= GSD_TOLERANCE:
         message = (
-            f"{shown(scene.path)} has pixels of {gsd_m:.3g} m, the model was trained on {bundle.gsd_m:.3g} m; "
-            "expect a poor map, or work on the model's pixels with --resolution model"
+            f"{shown(scene.path)} is mapped with pixels of {gsd_m:.3g} m, the model was trained on {bundle.gsd_m:.3g} m"
+            "; expect a poor map, or work on the model's pixels with --resolution model"
         )
         warnings.warn(message, UnlikeTrainingWarning, stacklevel=4)
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from xml.sax.saxutils import escape
 
+import numpy as np
 from affine import Affine
 from rasterio._path import _parse_path, _vsi_path
 from rasterio.enums import MaskFlags
@@ -43,8 +44,9 @@ _TYPES = {
 def scaled(scene: Scene, factor: float) -> Scene:
     """Return a scene whose sides are `factor` times as many pixels, of the same bands and place.
 
-    Below 1 its pixels are means of the old, above 1 interpolated linearly. Only valid pixels count. It holds no pixels:
-    the scene must stay where it is. At factor 1, the scene itself. UsageError for a factor out of all reason.
+    Below 1 its pixels are means of the old, above 1 interpolated linearly. Only valid pixels count; a NaN in a
+    file that declares another nodata makes every mean it is part of invalid. It holds no pixels: the scene must stay
+    where it is. At factor 1, the scene itself. UsageError for a factor out of all reason.
     """
     height, width = scene.shape
     if not (math.isfinite(factor) and factor > 0):
@@ -65,6 +67,8 @@ def _lines(scene: Scene, place: GeoBox, algorithm: str) -> Iterator[str]:
         flags = dataset.mask_flag_enums[scene.band_indexes[0] - 1]
     nodata = scene.nodata if MaskFlags.nodata in flags else None
     masked = nodata is None and MaskFlags.all_valid not in flags
+    if nodata is None and not masked and np.issubdtype(np.dtype(scene.dtype), np.floating):
+        nodata = math.nan  # never valid, so no part of a mean
     bands = len(scene.band_indexes)
     yield f'<VRTDataset rasterXSize="{place.width_px}" rasterYSize="{place.height_px}" subClass="VRTWarpedDataset">\n'
     yield from place_lines(place)

@@ -87,6 +87,14 @@ def test_masks_stay_and_no_invalid_pixel_colours_its_neighbours(tmp_path: Path) 
     assert (patch.data[0][patch.valid] == 200).all()
 
 
+def test_numbers_that_are_none_are_no_part_of_a_mean(tmp_path: Path) -> None:
+    data = np.full((2, 16, 16), 5, np.float32)
+    data[:, 1, 1] = data[:, 4:8, 4:8] = np.nan
+    patch = scaled(Scene.open(write(tmp_path / "scene.tif", data)), 0.25).read(Window(0, 0, 4, 4))
+    assert patch.valid.tolist() == [[(row, col) != (1, 1) for col in range(4)] for row in range(4)]
+    assert (patch.data[:, patch.valid] == 5).all()
+
+
 def test_growing_keeps_the_extent_and_one_is_the_scene_itself(tmp_path: Path) -> None:
     scene = Scene.open(write(tmp_path / "scene.tif", noise(1, 30, 40, dtype="float32")))
     large = scaled(scene, 2.0)
