@@ -12,13 +12,14 @@ import os
 import select
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-PATIENCE_S = 90.0
+PATIENCE_S = 30.0
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 
 
@@ -62,8 +63,9 @@ class Browser:
         line, self._rest = self._rest.split(b"\0", 1)
         return dict(json.loads(line))
 
-    def events(self, method: str) -> list[dict[str, Any]]:
-        return [event["params"] for event in self._events if event.get("method") == method]
+    def events(self, session: str, method: str) -> list[dict[str, Any]]:
+        told = [event for event in self._events if event.get("sessionId") == session]
+        return [event["params"] for event in told if event.get("method") == method]
 
 
 class Tab:
@@ -119,19 +121,34 @@ class Tab:
         for kind in ("keyDown", "keyUp"):
             self.send("Input.dispatchKeyEvent", type=kind, key=key, code=key)
 
-    def mouse(self, kind: str, x: float, y: float) -> None:
-        buttons = {"button": "left", "clickCount": 1, "buttons": 1} if kind != "mouseMoved" else {}
-        self.send("Input.dispatchMouseEvent", type=kind, x=x, y=y, **buttons)
+    def drag(self, *places: tuple[float, float]) -> None:
+        """Press at the first place, move to the others, let go; of one place, click it."""
+        self._mouse("mouseMoved", places[0], held=False)
+        self._mouse("mousePressed", places[0], held=True)
+        for place in places[1:]:
+            self._mouse("mouseMoved", place, held=True)
+        self._mouse("mouseReleased", places[-1], held=False)
+
+    def hover(self, place: tuple[float, float]) -> None:
+        self._mouse("mouseMoved", place, held=False)
+
+    def _mouse(self, kind: str, place: tuple[float, float], *, held: bool) -> None:
+        button = "none" if kind == "mouseMoved" and not held else "left"
+        event = {"type": kind, "x": place[0], "y": place[1], "button": button, "buttons": int(held), "clickCount": 1}
+        self.send("Input.dispatchMouseEvent", **event)
+
+    def events(self, method: str) -> list[dict[str, Any]]:
+        return self.browser.events(self.session, method)
 
     def complaints(self) -> list[str]:
-        thrown = [event["exceptionDetails"]["text"] for event in self.browser.events("Runtime.exceptionThrown")]
-        logged = [event["entry"]["text"] for event in self.browser.events("Log.entryAdded")]
-        said = [str(event["args"]) for event in self.browser.events("Runtime.consoleAPICalled")]
+        thrown = [event["exceptionDetails"]["text"] for event in self.events("Runtime.exceptionThrown")]
+        logged = [event["entry"]["text"] for event in self.events("Log.entryAdded")]
+        said = [str(event["args"]) for event in self.events("Runtime.consoleAPICalled")]
         return thrown + logged + said
 
     def requests(self) -> list[str]:
         """Return every address asked for but the page itself and what is inside it."""
-        asked = [event["request"]["url"] for event in self.browser.events("Network.requestWillBeSent")]
+        asked = [event["request"]["url"] for event in self.events("Network.requestWillBeSent")]
         return [url for url in asked if not url.startswith(("file:", "data:"))]
 
 
@@ -140,15 +157,19 @@ def browsing(program: str, folder: Path) -> Iterator[Browser]:
     """Start a browser without a window; it ends with the context."""
     to_browser, writing = os.pipe()
     reading, from_browser = os.pipe()
-    # The protocol's pipes are descriptors 3 and 4 of the browser.
-    command = f'exec "$0" "$@" 3<&{to_browser} 4>&{from_browser}'
+    # The protocol's pipes are descriptors 3 and 4 of the browser; either may be in use for the other.
+    command = (
+        "import os, sys; high = [os.dup2(int(pipe), 60 + i) for i, pipe in enumerate(sys.argv[1:3])]; "
+        "[os.dup2(pipe, 3 + i) for i, pipe in enumerate(high)]; os.closerange(5, 64); "
+        "os.execv(sys.argv[3], sys.argv[3:])"
+    )
     flags = [
         "--headless=new", "--remote-debugging-pipe", "--no-sandbox", "--disable-gpu", "--hide-scrollbars",
         "--disable-dev-shm-usage", "--no-first-run", "--disable-background-networking", "--force-color-profile=srgb",
         f"--user-data-dir={folder}",
     ]  # fmt: skip
     with subprocess.Popen(
-        ["/bin/sh", "-c", command, program, *flags],
+        [sys.executable, "-c", command, str(to_browser), str(from_browser), program, *flags],
         pass_fds=(to_browser, from_browser),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

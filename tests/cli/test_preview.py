@@ -1,0 +1,75 @@
+"""`geoseg preview`, the real thing on small maps."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import Result
+
+from tests.preview.maps import UTM, blocks, write_map, write_scene
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def landcover(tmp_path: Path) -> Path:
+    return write_map(tmp_path / "landcover.tif", blocks(), **UTM)
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Path:
+    return write_scene(tmp_path / "scene.tif", **UTM)
+
+
+def test_a_page_is_written_and_said(run: Run, tmp_path: Path, landcover: Path, scene: Path) -> None:
+    out = tmp_path / "map.html"
+    done = run("preview", landcover, "--scene", scene, "--out", out)
+    assert done.exit_code == 0
+    assert done.stdout == ""
+    assert done.stderr.startswith(f"wrote {out}, 0.")
+    assert out.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
+
+
+@pytest.mark.skipif(importlib.util.find_spec("matplotlib") is None, reason="pictures need the extra [plot]")
+def test_a_picture_is_written_in_the_palette_asked_for(run: Run, tmp_path: Path, landcover: Path, scene: Path) -> None:
+    own, safe = tmp_path / "own.png", tmp_path / "safe.png"
+    assert run("preview", landcover, "--scene", scene, "--out", own, "-q").stderr == ""
+    assert run("preview", landcover, "--scene", scene, "--out", safe, "--palette", "color-blind").exit_code == 0
+    assert own.read_bytes()[:8] == safe.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+    assert own.read_bytes() != safe.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["--out", "map.png"], 2, "add --scene"),
+        (["--out", "map.png", "--scene", "scene.tif", "--confidence", "c.tif"], 2, "--confidence belong to a page"),
+        (["--out", "map.pdf"], 2, "map.pdf is no name of a page"),
+        (["--out", "map.html", "--palette", "pink"], 2, "one of own, colour-blind"),
+        (["--out", "map.html", "--legend", "no.csv"], 2, "no.csv"),
+        (["--out", "there.html"], 1, "there.html exists; add --overwrite"),
+        (["--out", "gone/map.html"], 1, "there is no folder gone"),
+        (["--out", "map.html", "--scene", "no.tif"], 1, "no.tif: no such file"),
+        ([], 2, "Missing option '--out'"),
+    ],
+)
+def test_a_mistake_is_one_line(
+    run: Run, monkeypatch: pytest.MonkeyPatch, landcover: Path, scene: Path, arguments: list[str], code: int, said: str
+) -> None:
+    monkeypatch.chdir(landcover.parent)
+    Path("there.html").write_text("mine", encoding="utf-8")
+    done = run("preview", landcover.name, *arguments)
+    assert (done.exit_code, done.stdout) == (code, "")
+    assert said in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert sorted(file.name for file in Path().iterdir()) == [landcover.name, scene.name, "there.html"]
+    assert Path("there.html").read_text(encoding="utf-8") == "mine"
+
+
+def test_the_help_has_an_example(run: Run) -> None:
+    assert "geoseg preview landcover.tif --scene scene.tif --out map.html" in " ".join(
+        run("preview", "-h").stdout.split()
+    )

@@ -1,0 +1,275 @@
+"""The page in a real browser, without a window; skipped where no Chromium is (Debian: apt-get install chromium)."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import geopandas
+import numpy as np
+import pyproj
+import pytest
+from numpy.typing import NDArray
+from rasterio.io import MemoryFile
+from shapely.geometry import box as rectangle
+
+from geoseg.preview.preview import preview
+from tests.preview.browser import Browser, Tab, browsing, find_browser
+from tests.preview.maps import COLOR_OF, NASTY, ROTATED, SCENE_COLOR, UTM, blocks, write_map, write_scene
+
+PROGRAM = find_browser()
+pytestmark = [
+    pytest.mark.skipif(PROGRAM is None, reason="no Chromium here (Debian: apt-get install chromium)"),
+    pytest.mark.skipif(sys.platform == "win32", reason="the browser is driven over POSIX pipes"),
+]
+SIZES = [(1280, 800), (375, 740)]
+GROUND = (238, 240, 242)
+MIDDLES = [(row, col) for row in (8, 24, 56, 88) for col in (8, 40, 72, 120)]
+"""Middles of blocks: (row, col) of the map."""
+Open = Callable[..., Tab]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    assert PROGRAM is not None
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder, browsing(PROGRAM, Path(folder)) as found:
+        yield found
+
+
+@pytest.fixture
+def show(browser: Browser, tmp_path: Path) -> Open:
+    """Return a function that shows a map in a tab."""
+
+    def show(landcover: Path, scene: Path | None = None, size: tuple[int, int] = SIZES[0], **knobs: Any) -> Tab:
+        out = tmp_path / "map.html"
+        preview(landcover, scene, out=out, overwrite=True, **knobs)
+        return Tab(browser, out, *size)
+
+    return show
+
+
+def pixels(tab: Tab) -> NDArray[np.uint8]:
+    """Return (row, col, 3) of what is on the screen."""
+    with MemoryFile(tab.picture()) as file, file.open() as picture:
+        return np.moveaxis(picture.read()[:3], 0, -1)
+
+
+def on_screen(tab: Tab, place: dict[str, Any], row: float, col: float) -> tuple[int, int]:
+    """Return (x, y) of a map's pixel, by pyproj."""
+    lon, lat = pyproj.Transformer.from_crs(place["crs"], 4326, always_xy=True).transform(
+        *(place["transform"] @ (col, row))
+    )
+    x, y = tab.run(f"(p => [p.x, p.y])(geosegPage.map.latLngToContainerPoint([{lat}, {lon}]))")
+    return round(x), round(y)
+
+
+def color_at(tab: Tab, place: dict[str, Any], row: float, col: float) -> tuple[int, ...]:
+    x, y = on_screen(tab, place, row, col)
+    return tuple(pixels(tab)[y, x].tolist())
+
+
+def click(tab: Tab, selector: str) -> None:
+    tab.run(f"document.querySelector({selector!r}).click()")
+    tab.settle()
+
+
+def choose(tab: Tab, name: str, value: str, event: str) -> None:
+    told = f"it.value = {value!r}; it.dispatchEvent(new Event({event!r}, {{bubbles: true}}))"
+    tab.run(f"(it => {{ {told}; }})(document.getElementById({name!r}))")
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("place", [UTM, ROTATED])
+def test_each_place_has_the_colour_of_its_class(
+    show: Open, tmp_path: Path, place: dict[str, Any], size: tuple[int, int]
+) -> None:
+    codes = blocks()
+    tab = show(write_map(tmp_path / "m.tif", codes, **place), size=size)
+    image = pixels(tab)
+    for row, col in MIDDLES:
+        x, y = on_screen(tab, place, row, col)
+        assert tuple(image[y, x].tolist()) == COLOR_OF[int(codes[row, col])]
+    x, y = on_screen(tab, place, 99, 124)
+    assert tuple(image[y, x].tolist()) == GROUND
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_it_asks_for_nothing_complains_of_nothing_and_fits(show: Open, tmp_path: Path, size: tuple[int, int]) -> None:
+    path, scene = write_map(tmp_path / "m.tif", blocks(), **UTM), write_scene(tmp_path / "s.tif", **UTM)
+    tab = show(path, scene, size)
+    tab.run("geosegPage.map.zoomIn(2, {animate: false}); 1")
+    tab.settle()
+    assert tab.complaints() == []
+    assert tab.requests() == []
+    assert tab.events("Page.javascriptDialogOpening") == []
+    assert tab.run("document.documentElement.scrollWidth") == size[0]
+    boxes = tab.run(
+        "['stage', 'panel', 'readout'].map(id => { const b = document.getElementById(id).getBoundingClientRect();"
+        "return [b.left, b.top, b.right, b.bottom]; })"
+    )
+    for number, (left, top, right, bottom) in enumerate(boxes):
+        assert 0 <= left < right <= size[0]
+        assert 0 <= top < bottom <= size[1]
+        for other in boxes[number + 1 :]:
+            assert right <= other[0] or other[2] <= left or bottom <= other[1] or other[3] <= top
+    assert boxes[0][2] - boxes[0][0] >= 0.7 * size[0]
+    assert boxes[0][3] - boxes[0][1] >= 0.45 * size[1]
+
+
+def test_the_policy_forbids_what_a_page_may_not_do(show: Open, tmp_path: Path) -> None:
+    tab = show(write_map(tmp_path / "m.tif", blocks(), **UTM))
+    assert tab.run("fetch('http://127.0.0.1:9/').then(() => 'sent', (error) => error.name)") == "TypeError"
+    tab.run("document.body.append(Object.assign(document.createElement('script'), {textContent: 'window.ran = 1'}))")
+    assert tab.run("typeof window.ran") == "undefined"
+    assert tab.requests() == []
+    assert any("Content Security Policy" in text for text in tab.complaints())
+
+
+def test_the_swipe_moves_by_keys_and_by_hand(show: Open, tmp_path: Path) -> None:
+    codes = blocks()
+    tab = show(write_map(tmp_path / "m.tif", codes, **UTM), write_scene(tmp_path / "s.tif", **UTM))
+    left, right = (56, 40), (56, 88)
+    assert np.allclose(color_at(tab, UTM, *left), SCENE_COLOR, atol=12)
+    assert color_at(tab, UTM, *right) == COLOR_OF[int(codes[right])]
+    tab.run("document.getElementById('swipe').focus()")
+    tab.key("Home")
+    assert color_at(tab, UTM, *left) == COLOR_OF[int(codes[left])]
+    assert tab.run("document.getElementById('swipe').getAttribute('aria-valuenow')") == "0"
+    tab.key("ArrowRight")
+    assert tab.run("document.getElementById('swipe').getAttribute('aria-valuenow')") == "2"
+    width, height = tab.run("(s => [s.clientWidth, s.clientHeight])(document.getElementById('stage'))")
+    tab.drag(*((part * width, height / 2) for part in (0.02, 0.5, 0.99)))
+    assert tab.run("document.getElementById('swipe').getAttribute('aria-valuenow')") == "99"
+    assert np.allclose(color_at(tab, UTM, *right), SCENE_COLOR, atol=12)
+    tab.run("geosegPage.map.panBy([40, 0], {animate: false}); geosegPage.setSwipe(0); 1")
+    tab.settle()
+    assert color_at(tab, UTM, *right) == COLOR_OF[int(codes[right])]
+
+
+def test_opacity_mixes_map_and_scene(show: Open, tmp_path: Path) -> None:
+    codes = blocks()
+    tab = show(write_map(tmp_path / "m.tif", codes, **UTM), write_scene(tmp_path / "s.tif", **UTM))
+    choose(tab, "opacity", "50", "input")
+    mixed = np.mean([SCENE_COLOR, COLOR_OF[int(codes[56, 88])]], axis=0)
+    assert np.allclose(color_at(tab, UTM, 56, 88), mixed, atol=10)
+
+
+def test_a_class_is_switched_off_and_on_by_keys(show: Open, tmp_path: Path) -> None:
+    codes = blocks()
+    tab = show(write_map(tmp_path / "m.tif", codes, **UTM))
+    water = next(spot for spot in MIDDLES if codes[spot] == 0)
+    other = next(spot for spot in MIDDLES if codes[spot] == 1)
+    name = "[...document.querySelectorAll('tbody label')].find(label => label.textContent === 'water')"
+    tab.run(f"{name}.control.focus()")
+    tab.key(" ")
+    assert color_at(tab, UTM, *water) == GROUND
+    assert color_at(tab, UTM, *other) == COLOR_OF[1]
+    click(tab, "#none")
+    assert color_at(tab, UTM, *other) == GROUND
+    click(tab, "#all")
+    assert color_at(tab, UTM, *water) == COLOR_OF[0]
+    assert tab.run(f"{name}.control.checked") is True
+
+
+def test_nasty_names_are_shown_as_they_are(show: Open, tmp_path: Path) -> None:
+    frame = geopandas.GeoDataFrame(
+        {"code": [1], "name": [NASTY], "area_m2": [9_216_00.0]},
+        geometry=[rectangle(500_000, 5_200_000 - 960, 501_280, 5_200_000)],
+        crs=UTM["crs"],
+    )
+    tab = show(write_map(tmp_path / "m.tif", blocks(), **UTM), polygons=frame)
+    names = tab.run("[...document.querySelectorAll('tbody label')].map(label => label.textContent)")
+    assert sorted(names) == sorted(["water", NASTY, "urban land"])
+    tab.drag(on_screen(tab, UTM, 48, 64))
+    tab.until("document.querySelector('.leaflet-popup strong') !== null")
+    assert tab.run("document.querySelector('.leaflet-popup strong').textContent") == NASTY
+    assert tab.events("Page.javascriptDialogOpening") == []
+
+
+def test_the_pointer_reads_coordinates_and_class(show: Open, tmp_path: Path) -> None:
+    codes = blocks()
+    tab = show(write_map(tmp_path / "m.tif", codes, **UTM))
+    tab.hover(on_screen(tab, UTM, 56, 72))
+    place, under = tab.run("['place', 'under'].map(id => document.getElementById(id).textContent)")
+    assert under == {0: "water", 1: NASTY, 2: "urban land"}[int(codes[56, 72])]
+    numbers = place.replace("\u00a0", " ").split("\u2002")[1].split(" \u00b7 ")
+    wanted = UTM["transform"] @ (72, 56)
+    step = 1280 / tab.run("document.getElementById('stage').clientWidth") * 2  # two screen pixels, in metres
+    assert [float(number) for number in numbers[0].split(", ")] == pytest.approx(wanted, abs=step)
+    lon, lat = pyproj.Transformer.from_crs(32633, 4326, always_xy=True).transform(*wanted)
+    read_lat, read_lon = (float(number.split("\u00b0")[0]) for number in numbers[1].split(", "))
+    assert (read_lon, read_lat) == pytest.approx((lon, lat), abs=5e-5)
+
+
+def test_the_scale_bar_is_true(show: Open, tmp_path: Path) -> None:
+    tab = show(write_map(tmp_path / "m.tif", blocks(), **UTM))
+    (left, _), (right, _) = on_screen(tab, UTM, 48, 14), on_screen(tab, UTM, 48, 114)
+    text, width = tab.run("(s => [s.textContent, parseFloat(s.style.width)])(document.querySelector('.scale'))")
+    length_m = float(text.split()[0]) * {"m": 1, "km": 1000}[text.split()[1]]
+    assert length_m == pytest.approx(width * 1000 / (right - left), rel=0.02)
+
+
+def test_confidence_and_colours_can_be_chosen(show: Open, tmp_path: Path) -> None:
+    codes = blocks()
+    percent = np.full(codes.shape, 100, np.uint8)
+    percent[:, :64] = 0
+    path = write_map(tmp_path / "m.tif", codes, **UTM)
+    tab = show(path, confidence=write_map(tmp_path / "c.tif", percent, legend=False, **UTM), palette="colour-blind")
+    spot = next(spot for spot in MIDDLES if codes[spot] == 0)
+    assert color_at(tab, UTM, *spot) == (0, 114, 178)
+    choose(tab, "palette", "own", "change")
+    assert color_at(tab, UTM, *spot) == COLOR_OF[0]
+    click(tab, "input[value=confidence]")
+    assert color_at(tab, UTM, 56, 40) == (68, 1, 84)
+    assert color_at(tab, UTM, 56, 88) == (253, 231, 37)
+    click(tab, "input[value=classes]")
+    assert color_at(tab, UTM, *spot) == COLOR_OF[0]
+
+
+def test_a_map_without_a_place_is_shown_as_pixels(show: Open, tmp_path: Path) -> None:
+    codes = blocks()
+    tab = show(write_map(tmp_path / "m.tif", codes))
+    x, y = tab.run("(p => [p.x, p.y])(geosegPage.map.latLngToContainerPoint([-56.5, 72.5]))")
+    assert tuple(pixels(tab)[round(y), round(x)].tolist()) == COLOR_OF[int(codes[56, 72])]
+    tab.hover((x, y))
+    assert tab.run("document.getElementById('place').textContent").replace("\u00a0", " ") == "row 56, column 72"
+    assert tab.run("document.querySelector('.scale').textContent").endswith(" px")
+
+
+def test_a_map_of_nodata_says_so(show: Open, tmp_path: Path) -> None:
+    tab = show(write_map(tmp_path / "m.tif", np.full((40, 40), 255, np.uint8), **UTM))
+    assert tab.run("document.getElementById('message').textContent").startswith("No pixel of this map holds a class")
+    assert tab.complaints() == []
+
+
+def test_everything_has_a_name_for_those_who_do_not_see_it(show: Open, tmp_path: Path) -> None:
+    path = write_map(tmp_path / "m.tif", blocks(), **UTM)
+    tab = show(path, write_scene(tmp_path / "s.tif", **UTM))
+    tree = tab.send("Accessibility.getFullAXTree")["nodes"]
+    wanted = {"slider", "checkbox", "button", "combobox", "radio", "table"}
+    found = [
+        (node["role"]["value"].lower(), node.get("name", {}).get("value", ""))
+        for node in tree
+        if not node.get("ignored") and node.get("role", {}).get("value", "").lower() in wanted
+    ]
+    assert {role for role, _ in found} >= {"slider", "checkbox", "button", "combobox", "table"}
+    assert all(name for _, name in found), found
+
+
+def test_a_notebook_shows_it_in_its_frame(browser: Browser, tmp_path: Path) -> None:
+    codes = blocks()
+    page = preview(write_map(tmp_path / "m.tif", codes, **UTM))
+    outer = tmp_path / "notebook.html"
+    outer.write_text(
+        f'<!DOCTYPE html><html data-ready="yes"><body>{page._repr_html_()}</body></html>', encoding="utf-8"
+    )
+    tab = Tab(browser, outer, 1280, 800)
+    for _ in range(100):
+        if np.all(pixels(tab) == COLOR_OF[0], axis=-1).sum() > 10_000:
+            break
+        tab.run("new Promise(done => setTimeout(done, 100))")
+    assert np.all(pixels(tab) == COLOR_OF[0], axis=-1).sum() > 10_000
+    assert tab.complaints() == []

@@ -1,0 +1,318 @@
+"""What a page holds, against numpy, pyproj and rasterio."""
+
+from __future__ import annotations
+
+import base64
+import html
+import json
+import math
+import subprocess
+import sys
+import tempfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+import geopandas
+import numpy as np
+import pyproj
+import pytest
+import rasterio
+from affine import Affine
+from numpy.typing import NDArray
+from rasterio.enums import Resampling
+from shapely.geometry import box as rectangle
+
+import geoseg
+from geoseg import errors
+from geoseg.legend import DEEPGLOBE
+from geoseg.preview import shrunk, tally
+from geoseg.preview.colour_blind import as_seen, colour_blind_colors
+from geoseg.preview.frame import TILE_PX, Frame
+from geoseg.preview.page_file import Page, json_in_html
+from geoseg.preview.preview import preview
+from geoseg.preview.shrunk import Shrunk
+from geoseg.preview.tally import Tally
+from geoseg.raster.scene import Scene
+from tests.preview.maps import NASTY, ROTATED, UTM, blocks, write_map, write_scene
+
+HALF_WORLD = math.pi * 6_378_137
+
+
+def data_of(page: Page) -> dict[str, Any]:
+    start = page.html.index('id="data">') + len('id="data">')
+    found: dict[str, Any] = json.loads(page.html[start : page.html.index("</script>", start)])
+    return found
+
+
+def codes_of(text: str) -> NDArray[np.uint8]:
+    return np.frombuffer(zlib.decompress(base64.b64decode(text)), np.uint8).reshape(TILE_PX, TILE_PX)
+
+
+def deepest(data: dict[str, Any]) -> dict[tuple[int, int], NDArray[np.uint8]]:
+    zoom = str(data["zooms"][1])
+    keys = [key.split("/") for key in data["layers"]["classes"]]
+    return {(int(x), int(y)): codes_of(data["layers"]["classes"][f"{z}/{x}/{y}"]) for z, x, y in keys if z == zoom}
+
+
+@pytest.mark.parametrize("place", [UTM, ROTATED, {"crs": "EPSG:4326", "transform": Affine(1e-4, 0, 15, 0, -1e-4, 47)}])
+def test_every_tile_pixel_has_the_code_of_its_place(tmp_path: Path, place: dict[str, Any]) -> None:
+    codes = blocks()
+    data = data_of(preview(write_map(tmp_path / "m.tif", codes, **place)))
+    to_map = pyproj.Transformer.from_crs(3857, place["crs"], always_xy=True)
+    side = 2 * HALF_WORLD / (256 * 2 ** data["zooms"][1])
+    seen = np.zeros(codes.shape, bool)
+    for (x, y), tile in deepest(data).items():
+        rows, cols = np.mgrid[:TILE_PX, :TILE_PX] + 0.5
+        place_x = -HALF_WORLD + (x * TILE_PX + cols) * side
+        place_y = HALF_WORLD - (y * TILE_PX + rows) * side
+        map_x, map_y = to_map.transform(place_x, place_y)
+        a, b, c, d, e, f = tuple(~place["transform"])[:6]
+        col, row = a * map_x + b * map_y + c, d * map_x + e * map_y + f
+        clear = (abs(col - np.rint(col)) > 0.2) & (abs(row - np.rint(row)) > 0.2)  # GDAL warps to an eighth of a pixel
+        inside = clear & (col > 0) & (col < codes.shape[1]) & (row > 0) & (row < codes.shape[0])
+        i, j = row[inside].astype(int), col[inside].astype(int)
+        np.testing.assert_array_equal(tile[inside], codes[i, j])
+        seen[i, j] = True
+        outside = (col < -0.2) | (col > codes.shape[1] + 0.2) | (row < -0.2) | (row > codes.shape[0] + 0.2)
+        assert (tile[outside] == 255).all()
+    assert seen.mean() > 0.3
+
+
+def test_a_map_without_a_place_is_its_pixels(tmp_path: Path) -> None:
+    codes = blocks(700, 900)
+    data = data_of(preview(write_map(tmp_path / "m.tif", codes)))
+    assert data["earth"] is False
+    assert data["inPx"] is True
+    whole = np.full((2 * TILE_PX, 2 * TILE_PX), 255, np.uint8)
+    for (x, y), tile in deepest(data).items():
+        whole[y * TILE_PX : (y + 1) * TILE_PX, x * TILE_PX : (x + 1) * TILE_PX] = tile
+    np.testing.assert_array_equal(whole[:700, :900], codes)
+    assert (whole[700:] == 255).all()
+
+
+def test_areas_are_the_pixels_times_their_size(tmp_path: Path) -> None:
+    codes = blocks()
+    codes[:5] = 255
+    data = data_of(preview(write_map(tmp_path / "m.tif", codes, **UTM)))
+    wanted = {int(code): float(n * 100) for code, n in zip(*np.unique(codes[5:], return_counts=True), strict=True)}
+    assert {row["code"]: row["area"] for row in data["classes"]} == pytest.approx(wanted)
+
+
+def test_the_world_has_the_area_of_the_earth(tmp_path: Path) -> None:
+    globe = write_map(tmp_path / "m.tif", blocks(180, 360), crs="EPSG:4326", transform=Affine(1, 0, -180, 0, -1, 90))
+    data = data_of(preview(globe))
+    assert data["earth"] is True
+    assert sum(row["area"] for row in data["classes"]) == pytest.approx(510_065_600e6, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        {"crs": "EPSG:3995", "transform": Affine(1000, 0, -64_000, 0, -1000, 48_000)},  # the north pole
+        {"crs": "EPSG:32601", "transform": Affine(1000, 0, 230_000, 0, -1000, 5_200_000)},  # the antimeridian
+    ],
+)
+def test_where_mercator_ends_or_tears_a_map_is_its_pixels(tmp_path: Path, place: dict[str, Any]) -> None:
+    data = data_of(preview(write_map(tmp_path / "m.tif", blocks(), **place)))
+    assert data["earth"] is False
+    assert data["coordinates"]["label"] == place["crs"]
+    assert data["metresPerPx"] == pytest.approx(1000, rel=0.1)
+
+
+@pytest.mark.parametrize("place", [UTM, ROTATED, {"crs": "EPSG:3035", "transform": Affine(100, 0, 4e6, 0, -100, 3e6)}])
+def test_coordinates_are_those_of_pyproj(tmp_path: Path, place: dict[str, Any]) -> None:
+    data = data_of(preview(write_map(tmp_path / "m.tif", blocks(960, 1280), **place)))
+    left, bottom, right, top = data["bounds"]
+    to_map = pyproj.Transformer.from_crs(3857, place["crs"], always_xy=True)
+    terms = data["coordinates"]
+    pixel = math.sqrt(abs(place["transform"].determinant))
+    for u, v in np.random.default_rng(0).uniform(-1, 1, (50, 2)).tolist():
+        powers = [u**i * v**j for i in range(terms["degree"] + 1) for j in range(terms["degree"] + 1 - i)]
+        wanted = to_map.transform(left + (u + 1) / 2 * (right - left), bottom + (v + 1) / 2 * (top - bottom))
+        assert np.dot(terms["x"], powers) == pytest.approx(wanted[0], abs=0.1 * pixel)
+        assert np.dot(terms["y"], powers) == pytest.approx(wanted[1], abs=0.1 * pixel)
+
+
+def test_a_page_is_no_larger_than_asked_and_goes_deeper_with_more(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 3, (3000, 3000), np.uint8)
+    path = write_map(tmp_path / "m.tif", noise, **UTM)
+    small, large = (preview(path, max_mb=size) for size in (0.6, 3))
+    assert small.size_bytes <= 600_000
+    assert large.size_bytes <= 3_000_000
+    assert data_of(small)["zooms"][1] < data_of(large)["zooms"][1] <= data_of(large)["zooms"][2]
+
+
+def test_a_huge_map_without_overviews_is_copied_once_and_the_copy_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shrunk, "COPY_PX", 128)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
+    codes = blocks(1024, 1024, 64)
+    codes[:64] = 255
+    scene = Scene.open(write_map(tmp_path / "m.tif", codes, **UTM))
+    with Shrunk(scene, Resampling.nearest) as source:
+        with source.at(8) as (dataset, factor):
+            assert factor == 8
+            np.testing.assert_array_equal(dataset.read(1), codes[4::8, 4::8])
+            assert dataset.transform @ (128, 128) == pytest.approx(UTM["transform"] @ (1024, 1024))
+        with source.at(1) as (dataset, factor):
+            assert (factor, dataset.shape) == (1, codes.shape)
+    assert not list((tmp_path / "temporary").iterdir())
+
+
+def test_a_map_of_many_pixels_is_counted_in_an_overview(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tally, "COUNTED_PX", 128 * 128)
+    path = write_map(tmp_path / "m.tif", blocks(1024, 1024, 64), tiled=True, blockxsize=256, blockysize=256, **UTM)
+    with rasterio.open(path, "r+") as file:
+        file.build_overviews([2, 4, 8], Resampling.nearest)
+    with Shrunk(Scene.open(path), Resampling.nearest) as source:
+        found = Tally.of(source)
+    assert found.step > 1
+    assert sum(found.areas.values()) == pytest.approx(1024 * 1024 * 100)
+
+
+def test_names_are_text(tmp_path: Path) -> None:
+    page = preview(write_map(tmp_path / "m.tif", blocks(), **UTM))
+    assert "<script>alert" not in page.html
+    assert NASTY.replace("_", " ") in [row["name"] for row in data_of(page)["classes"]]
+
+
+def test_json_in_a_page_comes_back_and_holds_no_tag() -> None:
+    value = {"a": ["<!--", "</script>", "&amp;", "\u2028", "é\n"], "b": 1.5}
+    text = json_in_html(value)
+    assert json.loads(text) == value
+    assert not set(text) & set("<>&\u2028")
+
+
+def test_the_file_name_is_text_in_the_title(tmp_path: Path) -> None:
+    page = preview(write_map(tmp_path / "<b>&.tif", blocks(), **UTM))
+    assert "<title>&lt;b&gt;&amp;</title>" in page.html
+
+
+def test_a_notebook_gets_the_very_page_in_a_frame(tmp_path: Path) -> None:
+    page = preview(write_map(tmp_path / "m.tif", blocks(), **UTM))
+    frame = page._repr_html_()
+    inner = frame.split('srcdoc="', 1)[1].split('"', 1)[0]
+    assert html.unescape(inner) == page.html
+    assert 'sandbox="allow-scripts"' in frame
+
+
+def test_an_existing_page_stays_unless_told(tmp_path: Path) -> None:
+    out = tmp_path / "map.html"
+    out.write_text("mine")
+    path = write_map(tmp_path / "m.tif", blocks(), **UTM)
+    with pytest.raises(errors.OutputError, match=r"map\.html exists; add --overwrite"):
+        preview(path, out=out)
+    assert out.read_text() == "mine"
+    assert preview(path, out=out, overwrite=True).path == out
+    assert out.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["m.tif", "map.html"]
+
+
+def test_what_cannot_be_shown_is_said_in_one_line(tmp_path: Path) -> None:
+    good = write_map(tmp_path / "m.tif", blocks(), **UTM)
+    other_place: dict[str, Any] = {"crs": "EPSG:32633", "transform": Affine(10, 0, 700_000, 0, -10, 5_200_000)}
+    away = write_scene(tmp_path / "away.tif", **other_place)
+    tall = write_scene(tmp_path / "tall.tif", (100, 20))
+    heights = write_map(tmp_path / "h.tif", blocks().astype(np.int16), legend=False, **UTM)
+    cases: list[tuple[dict[str, Any], type[errors.GeosegError], str]] = [
+        ({"landcover": good, "scene": away}, errors.SceneError, r"no valid pixel of .*away\.tif lies on"),
+        ({"landcover": good, "scene": tall}, errors.SceneError, r"tall\.tif cannot be laid on .*m\.tif"),
+        ({"landcover": heights}, errors.SceneError, r"h\.tif holds int16.*gdal_translate"),
+        ({"landcover": good, "confidence": heights}, errors.SceneError, r"confidence is percent as uint8"),
+        ({"landcover": good, "palette": "pink"}, errors.UsageError, r"one of own, colour-blind, got 'pink'"),
+        ({"landcover": good, "max_mb": 0.1}, errors.UsageError, r"max_mb must be 0\.5 to 500"),
+        ({"landcover": good, "out": tmp_path / "m.pdf"}, errors.UsageError, r"extension \.html"),
+        ({"landcover": good, "out": tmp_path / "gone" / "m.html"}, errors.OutputError, r"there is no folder"),
+        ({"landcover": tmp_path / "no.tif"}, errors.SceneError, r"no such file"),
+        ({"landcover": good, "polygons": tmp_path / "no.gpkg"}, errors.GeosegError, r"no such file"),
+    ]
+    for knobs, kind, said in cases:
+        with pytest.raises(kind, match=said) as caught:
+            preview(**knobs)
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("codes", "names"),
+    [
+        (np.full((40, 50), 255, np.uint8), 0),
+        (np.array([[2]], np.uint8), 1),
+        (np.arange(255, dtype=np.uint8).reshape(15, 17), 255),
+    ],
+)
+def test_odd_maps_are_pages_too(tmp_path: Path, codes: NDArray[np.uint8], names: int) -> None:
+    data = data_of(preview(write_map(tmp_path / "m.tif", codes, legend=names < 255, **UTM)))
+    assert len(data["classes"]) == names
+    assert len({tuple(row["safe"]) for row in data["classes"]}) == names
+
+
+def test_a_scene_that_is_all_nodata_leaves_the_map_alone(tmp_path: Path) -> None:
+    scene = tmp_path / "s.tif"
+    with rasterio.open(
+        scene, "w", driver="GTiff", dtype="uint8", count=3, height=96, width=128, nodata=0, **UTM
+    ) as file:
+        file.write(np.zeros((3, 96, 128), np.uint8))
+    assert "scene" not in data_of(preview(write_map(tmp_path / "m.tif", blocks(), **UTM), scene))["layers"]
+
+
+def test_polygons_lie_where_they_were(tmp_path: Path) -> None:
+    x, y = UTM["transform"] @ (32, 48)
+    shapes = [rectangle(x, y - 160, x + 320, y), rectangle(x + 600, y - 160, x + 640, y)]
+    frame = geopandas.GeoDataFrame(
+        {"code": [1, 2], "name": [NASTY, "urban_land"], "area_m2": [51_200.0, 6_400.0]}, geometry=shapes, crs=UTM["crs"]
+    )
+    path = write_map(tmp_path / "m.tif", blocks(), **UTM)
+    data = data_of(preview(path, polygons=frame))
+    found = data["polygons"]
+    assert (found["count"], len(found["shapes"])) == (2, 2)
+    to_map = pyproj.Transformer.from_crs(3857, UTM["crs"], always_xy=True)
+    code, name, area, ring = found["shapes"][0]
+    assert (code, found["names"][name], area) == (1, NASTY, 51_200)
+    steps = np.cumsum(np.reshape(ring, (-1, 2)), axis=0) * found["step"]
+    corners = np.array(to_map.transform(data["bounds"][0] + steps[:, 0], data["bounds"][3] - steps[:, 1])).T
+    wanted = np.array(shapes[0].exterior.coords[:-1])
+    assert max(np.linalg.norm(wanted - corner, axis=1).min() for corner in corners) < 5
+    assert len(corners) == 4
+    with pytest.raises(errors.GeosegError, match=r"no polygon of .* lies on the map"):
+        preview(path, polygons=frame.translate(1e6).to_frame("geometry").join(frame[["code", "name", "area_m2"]]))
+
+
+def test_colour_blind_people_tell_the_classes_apart() -> None:
+    def least_difference(colors: list[tuple[int, int, int]]) -> float:
+        seen = as_seen(np.array(colors))
+        apart = np.linalg.norm(seen[:, :, None] - seen[:, None], axis=-1)
+        return float(apart[:, ~np.eye(len(colors), dtype=bool)].min())
+
+    own = [land_cover.color for land_cover in DEEPGLOBE]
+    safe = colour_blind_colors(DEEPGLOBE.names)
+    assert least_difference(safe) > max(12, 1.5 * least_difference(own))
+    assert safe[DEEPGLOBE.names.index("water")] == (0, 114, 178)
+    assert len(set(colour_blind_colors([f"class {n}" for n in range(255)]))) == 255
+
+
+def test_gray_is_alike_to_every_eye() -> None:
+    seen = as_seen(np.array([[128, 128, 128], [0, 0, 0], [255, 255, 255]]))
+    np.testing.assert_allclose(seen, np.broadcast_to(seen[:1], seen.shape), atol=1.5)
+    np.testing.assert_allclose(seen[0, :, 0], [53.585, 0, 100], atol=0.01)  # lightness by the CIE's definition
+
+
+@pytest.mark.parametrize("first", ["geoseg.preview", "geoseg.picture", "geoseg.vectorize"])
+def test_the_verb_can_be_called_whatever_came_first_and_without_torch(tmp_path: Path, first: str) -> None:
+    path = write_map(tmp_path / "m.tif", blocks(), **UTM)
+    program = f"import sys, geoseg; {first}; print(geoseg.preview({str(path)!r}).title, 'torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["m", "False"]
+
+
+def test_it_is_a_public_name() -> None:
+    assert {"preview", "Page"} <= set(geoseg.__all__)
+
+
+def test_frames_cut_the_plane_without_a_gap() -> None:
+    frame = Frame(is_earth=False, bounds=(0, -700, 900, 0), native_zoom=0, first_zoom=-1)
+    assert frame.tiles(0) == [(0, 0, 0), (0, 1, 0), (0, 0, 1), (0, 1, 1)]
+    assert frame.tiles(-1) == [(-1, 0, 0)]
+    assert frame.transform((0, 1, 1)) @ (0, 0) == (512, -512)
