@@ -78,6 +78,12 @@ class ModelCard:
                     f"provenance and metrics must be objects of at most {_MAX_TEXT} characters, got {text:.80}"
                 )
 
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows."""
+        from geoseg.model.bundle_card import bundle_card  # noqa: PLC0415 - only a notebook needs it
+
+        return bundle_card(self)
+
     @property
     def arguments(self) -> dict[str, Any]:
         """A fresh copy of the architecture's arguments."""

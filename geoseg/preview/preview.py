@@ -24,6 +24,7 @@ from geoseg.preview.page_file import Page, build_page, check_target, shell_bytes
 from geoseg.preview.shrunk import Shrunk
 from geoseg.preview.tally import Tally, typical_gsd_m
 from geoseg.preview.tiles import (
+    ROUGH_QUALITY,
     Layer,
     Natural,
     encode_codes,
@@ -171,7 +172,7 @@ def _data(sources: _Sources, known: Nomenclature, polygons: FeatureSource | None
     with ExitStack() as stack:
         layers = _layers(sources, frame, codes, stack)
         for_polygons = 0 if polygons is None else round(budget * _FOR_POLYGONS)
-        levels = fill(layers, frame, budget - for_polygons)
+        fill(layers, frame, budget - for_polygons)
         tally = Tally.of(layers[0].source)
     _check_overlap(sources, layers)
     own = polynomial(frame, landcover.geobox)
@@ -179,7 +180,8 @@ def _data(sources: _Sources, known: Nomenclature, polygons: FeatureSource | None
         "facts": _facts(landcover),
         "earth": frame.is_earth,
         "bounds": frame.bounds,
-        "zooms": [levels.first, levels.last, frame.native_zoom],
+        "zooms": [frame.first_zoom, layers[0].last_zoom, frame.native_zoom],
+        "lastZooms": {layer.name: layer.last_zoom for layer in layers},
         "tilePx": TILE_PX,
         "metresPerPx": typical_gsd_m(landcover.geobox),
         "classes": _classes(known, tally, codes.seen),
@@ -188,7 +190,7 @@ def _data(sources: _Sources, known: Nomenclature, polygons: FeatureSource | None
         "coordinates": None if own is None else own.to_json(),
         "polygons": None
         if polygons is None
-        else outlines(polygons, frame, landcover.geobox, levels.last, for_polygons).to_json(),
+        else outlines(polygons, frame, landcover.geobox, layers[0].last_zoom, for_polygons).to_json(),
         "sceneType": picture_type(),
         "sceneName": None if sources.scene is None else _title(sources.scene),
         "layers": {layer.name: layer.tiles for layer in layers},
@@ -198,16 +200,16 @@ def _data(sources: _Sources, known: Nomenclature, polygons: FeatureSource | None
 
 def _layers(sources: _Sources, frame: Frame, codes: _Codes, stack: ExitStack) -> list[Layer]:
     """Return the layers, the map first; copies that they need last as long as the stack."""
-    wanted: list[tuple[str, Scene, Resampling, Callable[[Patch], bytes]]] = [
-        ("classes", sources.landcover, Resampling.nearest, codes)
+    wanted: list[tuple[str, Scene, Resampling, Callable[[Patch], bytes], Callable[[Patch], bytes] | None]] = [
+        ("classes", sources.landcover, Resampling.nearest, codes, None)
     ]
+    if sources.confidence is not None:
+        wanted.append(("confidence", sources.confidence, Resampling.nearest, encode_confidence, None))
     statistics = None if sources.scene is None else sources.scene.statistics()
     if sources.scene is not None and statistics is not None:
         natural = Natural(min(statistics.low[:3]), max(statistics.high[:3]))
         shown_bands = replace(sources.scene, band_indexes=sources.scene.band_indexes[:3])
-        wanted.append(("scene", shown_bands, Resampling.bilinear, natural))
-    if sources.confidence is not None:
-        wanted.append(("confidence", sources.confidence, Resampling.nearest, encode_confidence))
+        wanted.append(("scene", shown_bands, Resampling.bilinear, natural, replace(natural, quality=ROUGH_QUALITY)))
     return [
         Layer(
             name,
@@ -215,8 +217,9 @@ def _layers(sources: _Sources, frame: Frame, codes: _Codes, stack: ExitStack) ->
             place_in(frame, sources.landcover, scene),
             how,
             encode,
+            rough,
         )
-        for name, scene, how, encode in wanted
+        for name, scene, how, encode, rough in wanted
     ]
 
 

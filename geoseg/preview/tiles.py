@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import rasterio
@@ -20,8 +20,8 @@ from geoseg.preview.warped import Place, read_tiles
 from geoseg.raster.environment import raster_environment
 from geoseg.raster.scene import Patch
 
-QUALITY = 72
-"""Of pictures, 1 to 100."""
+QUALITY, ROUGH_QUALITY = 72, 40
+"""Of pictures, 1 to 100; and of the deepest level where it fits no other way."""
 _PERCENT_STEP = 4
 """Confidence is shown in steps of so many percent: finer ones cost bytes, and nobody sees them."""
 _SAMPLED_TILES = 24
@@ -37,32 +37,40 @@ class Layer:
     place: Place
     resampling: Resampling
     encode: Callable[[Patch], bytes]
+    rough: Callable[[Patch], bytes] | None = None
+    """Encodes in fewer bytes, if that can be done."""
     tiles: dict[str, str] = field(default_factory=dict)
     """Base64 by "zoom/column/row"; a tile without a valid pixel is left out."""
+    last_zoom: int = 0
+    """The deepest that there are tiles of."""
 
 
-@dataclass(frozen=True, slots=True)
-class Levels:
-    """How deep the tiles go."""
+def fill(layers: Sequence[Layer], frame: Frame, budget_bytes: int) -> None:
+    """Fill layers with tiles from the coarsest level on, until the budget or the map's own pixels are reached.
 
-    first: int
-    last: int
-
-
-def fill(layers: Sequence[Layer], frame: Frame, budget_bytes: int) -> Levels:
-    """Fill layers with tiles from the coarsest level on, until the budget or the map's own pixels are reached."""
-    spent, last = 0, frame.first_zoom
+    Where a level does not fit, the last layers stop first: the first goes deepest.
+    """
+    spent, deeper = 0, list(layers)
     for zoom in range(frame.first_zoom, frame.native_zoom + 1):
         left = None if zoom == frame.first_zoom else budget_bytes - spent  # a page without a map is of no use
-        if left is not None and _estimated(layers, frame, zoom) > left:
+        while deeper and (level := _fitting(deeper, frame, zoom, left)) is None:
+            deeper.pop()
+        if not deeper or level is None:
             break
-        level = _level(layers, frame, zoom, left)
-        if level is None:
-            break
-        for layer, tiles in zip(layers, level, strict=True):
+        for layer, tiles in zip(deeper, level, strict=True):
             layer.tiles.update(tiles)
-        spent, last = spent + sum(len(text) for tiles in level for text in tiles.values()), zoom
-    return Levels(frame.first_zoom, last)
+            layer.last_zoom = zoom
+        spent += sum(len(text) for tiles in level for text in tiles.values())
+
+
+def _fitting(layers: Sequence[Layer], frame: Frame, zoom: int, left: int | None) -> list[dict[str, str]] | None:
+    """Return the tiles of one level, by layer, rough if they must be; None if they do not fit."""
+    for tried in (layers, [replace(layer, encode=layer.rough or layer.encode) for layer in layers]):
+        if left is None or _estimated(tried, frame, zoom) <= left:
+            level = _level(tried, frame, zoom, left)
+            if level is not None:
+                return level
+    return None
 
 
 def _estimated(layers: Sequence[Layer], frame: Frame, zoom: int) -> float:
@@ -117,14 +125,17 @@ class Natural:
 
     low: float
     high: float
+    quality: int = QUALITY
 
     def __call__(self, patch: Patch) -> bytes:
         """Return WebP, or PNG where this GDAL cannot write that."""
         bands = patch.data[:3] if len(patch.data) >= 3 else patch.data[[0, 0, 0]]
         light = np.clip((bands.astype(np.float32) - self.low) / max(self.high - self.low, 1e-9), 0, 1)
         image = np.concatenate([(light * 255).astype(np.uint8), patch.valid[None].astype(np.uint8) * 255])
-        image[:3, ~patch.valid] = 0
-        return encode_picture(image if not patch.valid.all() else image[:3])
+        if patch.valid.all():
+            return encode_picture(image[:3], self.quality)
+        image[:3, ~patch.valid] = image[:3, patch.valid].mean(axis=1, keepdims=True)  # black would bleed over the rim
+        return encode_picture(image, self.quality)
 
 
 def picture_type() -> str:
@@ -133,11 +144,11 @@ def picture_type() -> str:
         return "image/webp" if "WEBP" in environment.drivers() else "image/png"
 
 
-def encode_picture(image: NDArray[np.uint8]) -> bytes:
+def encode_picture(image: NDArray[np.uint8], quality: int = QUALITY) -> bytes:
     """Return (band, row, col) of three or four bands as a picture of the media type `picture_type`."""
     count, rows, cols = image.shape
     profile = {"width": cols, "height": rows, "count": count, "dtype": "uint8"}
-    profile |= {"driver": "WEBP", "QUALITY": QUALITY} if picture_type() == "image/webp" else {"driver": "PNG"}
+    profile |= {"driver": "WEBP", "QUALITY": quality} if picture_type() == "image/webp" else {"driver": "PNG"}
     with raster_environment(GDAL_PAM_ENABLED=False), MemoryFile() as file:
         with file.open(**profile) as picture:
             picture.write(image)

@@ -154,6 +154,12 @@ class Scene:
         files = {file.resolve() for name in files_behind(self.path) if (file := local_file(name)) is not None}
         return sorted(files)
 
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows."""
+        from geoseg.raster.scene_card import scene_card  # noqa: PLC0415 - only a notebook needs it
+
+        return scene_card(self)
+
     def _whole(self) -> Window:
         return Window(0, 0, *self.shape)
 

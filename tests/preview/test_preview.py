@@ -135,7 +135,7 @@ def test_coordinates_are_those_of_pyproj(tmp_path: Path, place: dict[str, Any]) 
 
 
 def test_a_page_is_no_larger_than_asked_and_goes_deeper_with_more(tmp_path: Path) -> None:
-    noise = np.random.default_rng(0).integers(0, 3, (3000, 3000), np.uint8)
+    noise = np.random.default_rng(0).integers(0, 3, (1600, 1600), np.uint8)
     path = write_map(tmp_path / "m.tif", noise, **UTM)
     small, large = (preview(path, max_mb=size) for size in (0.6, 3))
     assert small.size_bytes <= 600_000
@@ -316,3 +316,18 @@ def test_frames_cut_the_plane_without_a_gap() -> None:
     assert frame.tiles(0) == [(0, 0, 0), (0, 1, 0), (0, 0, 1), (0, 1, 1)]
     assert frame.tiles(-1) == [(-1, 0, 0)]
     assert frame.transform((0, 1, 1)) @ (0, 0) == (512, -512)
+
+
+def test_where_both_do_not_fit_the_map_goes_deeper_than_the_scene(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (3, 1600, 1600), np.uint8)
+    path, scene = write_map(tmp_path / "m.tif", blocks(1600, 1600, 50), **UTM), tmp_path / "s.tif"
+    with rasterio.open(
+        scene, "w", driver="GTiff", dtype="uint8", count=3, height=1600, width=1600, photometric="rgb", **UTM
+    ) as file:
+        file.write(noise)
+    page = preview(path, scene, max_mb=0.6)
+    data = data_of(page)
+    assert page.size_bytes <= 600_000
+    assert data["lastZooms"]["scene"] < data["lastZooms"]["classes"] == data["zooms"][2]
+    deepest_of_scene = max(int(key.split("/")[0]) for key in data["layers"]["scene"])
+    assert deepest_of_scene == data["lastZooms"]["scene"]

@@ -36,8 +36,8 @@
     const stream = new Blob([bytesOf(text)]).stream().pipeThrough(new DecompressionStream("deflate"));
     return new Uint8Array(await new Response(stream).arrayBuffer());
   };
-  const tileOptions = (pane) => ({
-    pane, bounds, tileSize: tilePx, minNativeZoom: firstZoom, maxNativeZoom: lastZoom,
+  const tileOptions = (pane, name) => ({
+    pane, bounds, tileSize: tilePx, minNativeZoom: firstZoom, maxNativeZoom: data.lastZooms[name],
     minZoom: firstZoom - 3, maxZoom: nativeZoom + 4, noWrap: true, keepBuffer: 1,
   });
   const keyOf = (coords) => `${coords.z}/${coords.x}/${coords.y}`;
@@ -132,9 +132,9 @@
     return table;
   }
 
-  if (hasScene) new SceneLayer(tileOptions("scene")).addTo(map);
-  const classLayer = new CodeLayer("classes", classTable, tileOptions("cover")).addTo(map);
-  const confidenceLayer = hasConfidence ? new CodeLayer("confidence", confidenceTable, tileOptions("cover")) : null;
+  if (hasScene) new SceneLayer(tileOptions("scene", "scene")).addTo(map);
+  const classLayer = new CodeLayer("classes", classTable, tileOptions("cover", "classes")).addTo(map);
+  const confidenceLayer = hasConfidence ? new CodeLayer("confidence", confidenceTable, tileOptions("cover", "confidence")) : null;
 
   // --- Polygons -----------------------------------------------------------------------------------------------
   const outlines = L.layerGroup();
@@ -370,7 +370,10 @@
   const notes = [];
   if (data.countedStep > 1) notes.push(`Areas are estimated from an overview: one pixel in ${data.countedStep} along each side.`);
   if (lastZoom < nativeZoom) {
-    notes.push(`Shown at 1 : ${2 ** (nativeZoom - lastZoom)} of full resolution to keep this page small.`);
+    notes.push(`The map is shown at 1 : ${2 ** (nativeZoom - lastZoom)} of full resolution to keep this page small.`);
+  }
+  if (hasScene && data.lastZooms.scene < lastZoom) {
+    notes.push(`The scene is shown at 1 : ${2 ** (nativeZoom - data.lastZooms.scene)}.`);
   }
   if (!data.earth) notes.push("Shown as its own pixels: this map has no place that Web Mercator can show.");
   notes.push(`Made with geoseg ${data.version}; map by Leaflet.`);

@@ -1,0 +1,79 @@
+"""A scene as a notebook shows it: what it is, and a small picture; a map of classes in its colours."""
+
+from __future__ import annotations
+
+import base64
+import html
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from rasterio.io import MemoryFile
+
+from geoseg.errors import GeosegError
+from geoseg.raster.classes import is_classes, read_nomenclature
+from geoseg.raster.environment import raster_environment, shown
+from geoseg.raster.scene import Patch, Scene
+
+THUMBNAIL_PX = 240
+_NODATA = 255
+_CELL = 'style="text-align:left;padding:1px 12px 1px 0"'
+
+
+def scene_card(scene: Scene) -> str:
+    """Return HTML that needs nothing else. A raster that cannot be read any more has no picture."""
+    return f'<div style="display:flex;gap:16px;align-items:flex-start">{_thumbnail(scene)}{table(_rows(scene))}</div>'
+
+
+def table(rows: Iterable[tuple[str, str]]) -> str:
+    """Return two columns of text, which stays text."""
+    lines = (
+        f"<tr><th {_CELL} scope='row'>{html.escape(name)}</th><td {_CELL}>{html.escape(said)}</td></tr>"
+        for name, said in rows
+    )
+    return f"<table>{''.join(lines)}</table>"
+
+
+def _rows(scene: Scene) -> list[tuple[str, str]]:
+    box = scene.geobox
+    crs = box.crs or box.gcp_crs
+    return [
+        ("scene", Path(shown(scene.path)).name),
+        ("size", f"{box.height_px} rows, {box.width_px} columns"),
+        ("pixel", "unknown size" if box.gsd_m is None else f"{box.gsd_m:.3g} m"),
+        ("CRS", "none" if crs is None else crs.to_string()[:80]),
+        ("bands", f"{len(scene.band_indexes)} of {scene.count}, {scene.dtype}"),
+        ("nodata", "none" if scene.nodata is None else f"{scene.nodata:g}"),
+    ]
+
+
+def _thumbnail(scene: Scene) -> str:
+    try:
+        patch = scene.overview(THUMBNAIL_PX)
+        image = _colored(scene, patch) if is_classes(scene) else _natural(scene, patch)
+    except GeosegError:
+        return ""
+    profile = {"driver": "PNG", "dtype": "uint8", "count": 4, "height": image.shape[1], "width": image.shape[2]}
+    with raster_environment(GDAL_PAM_ENABLED=False), MemoryFile() as file:
+        with file.open(**profile) as picture:
+            picture.write(image)
+        text = base64.b64encode(file.read()).decode()
+    return f'<img alt="" src="data:image/png;base64,{text}">'
+
+
+def _natural(scene: Scene, patch: Patch) -> NDArray[np.uint8]:
+    """Return (4, row, col): three bands stretched alike."""
+    bands = patch.data[:3] if len(patch.data) >= 3 else patch.data[[0, 0, 0]]
+    statistics = scene.statistics()
+    low, high = (0.0, 1.0) if statistics is None else (min(statistics.low[:3]), max(statistics.high[:3]))
+    light = np.clip((bands.astype(np.float32) - low) / max(high - low, 1e-9), 0, 1) * 255
+    return np.concatenate([light.astype(np.uint8), patch.valid[None].astype(np.uint8) * 255])
+
+
+def _colored(scene: Scene, patch: Patch) -> NDArray[np.uint8]:
+    """Return (4, row, col): each class in its colour."""
+    known = read_nomenclature(scene)
+    lookup = np.array([(*known.of(code).color, 255) for code in range(_NODATA)] + [(0, 0, 0, 0)], np.uint8)
+    codes = np.where(patch.valid, patch.data[0], _NODATA)
+    return np.ascontiguousarray(np.moveaxis(lookup[codes], -1, 0))
