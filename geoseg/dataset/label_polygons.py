@@ -7,6 +7,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,16 @@ from geoseg.raster.geobox import GeoBox
 from geoseg.raster.windows import Window
 
 _SUFFIXES = (".gpkg", ".geojson", ".json", ".shp", ".fgb", ".parquet", ".kml", ".gml", ".sqlite", ".geojsonl")
+_BESIDE = {
+    ".shp": (".dbf", ".shx", ".prj", ".cpg"),
+    ".gml": (".gfs", ".xsd"),
+    ".gpkg": (".gpkg-wal",),
+    ".sqlite": (".sqlite-wal",),
+}
+"""Endings of the other files that GDAL reads for a layer; a database's last changes may still be in its log.
+
+https://gdal.org/drivers/vector/shapefile.html, https://sqlite.org/walformat.html
+"""
 _PYOGRIO_ERRORS = (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError, pyogrio.errors.CRSError, ValueError)
 
 
@@ -63,6 +74,16 @@ class _Shapes:
 def is_polygon_file(path: str) -> bool:
     """Say whether a name is one of a file of features."""
     return path.lower().endswith(_SUFFIXES)
+
+
+def files_of(path: str) -> list[str]:
+    """Return the files that hold a layer: of a Shapefile the classes and the CRS lie beside the polygons."""
+    file = Path(path)
+    beside = _BESIDE.get(file.suffix.casefold(), ())
+    if not beside or not file.parent.is_dir():
+        return [path]
+    others = (other for other in file.parent.iterdir() if other.stem == file.stem)
+    return [path, *sorted(str(other) for other in others if other.suffix.casefold() in beside)]
 
 
 def column_of(path: str, column: str | None) -> str:
@@ -128,16 +149,22 @@ def _unreadable(path: str, error: BaseException) -> SceneError:
     return SceneError(f"cannot read polygons from {shown(path)}: {' '.join(str(error).split()):.160}; check the file")
 
 
-def _stamp(path: str) -> tuple[int, int]:
+def _stamp(path: str) -> tuple[tuple[int, int], ...]:
+    return tuple(_size_and_time(name) for name in files_of(path))
+
+
+def _size_and_time(name: str) -> tuple[int, int]:
     try:
-        status = os.stat(path)  # noqa: PTH116 - /vsi paths are no paths
+        status = os.stat(name)  # noqa: PTH116 - /vsi paths are no paths
     except OSError:
         return -1, -1
     return status.st_size, status.st_mtime_ns
 
 
 @lru_cache(maxsize=2)
-def _shapes(path: str, _stamp: tuple[int, int], column: str, theirs: str | None, ours: str | None) -> _Shapes:
+def _shapes(
+    path: str, _stamp: tuple[tuple[int, int], ...], column: str, theirs: str | None, ours: str | None
+) -> _Shapes:
     """Return all features, brought to the scene's CRS: they are read once for all windows."""
     _, wkb, fields = _read(path, column)
     geometries = shapely.from_wkb(wkb)

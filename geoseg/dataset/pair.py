@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from geoseg.dataset.color_mask import ColorMask
 from geoseg.dataset.decoded import Decoded, Strays
-from geoseg.dataset.label_polygons import LabelPolygons
+from geoseg.dataset.label_polygons import LabelPolygons, files_of
 from geoseg.dataset.label_raster import LabelRaster
+from geoseg.errors import SceneError
 from geoseg.legend import NODATA
 from geoseg.raster.environment import shown
 from geoseg.raster.identity import digest, files_behind, local_file, stamps
@@ -25,6 +26,7 @@ Labels = ColorMask | LabelRaster | LabelPolygons
 _STRIP_PX = 4 * 1024**2
 _SAMPLE_BYTES = 16 * 1024**2
 """Of a file larger than three times this, its first, middle and last bytes stand for all."""
+_SIDECARS = (".aux.xml", ".ovr", ".msk")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,12 @@ class Pair:
     def whole(self) -> Window:
         """The window of the whole scene."""
         return Window(0, 0, *self.scene.shape)
+
+    @property
+    def files(self) -> list[str]:
+        """The files of imagery and labels, the imagery's first."""
+        polygons = isinstance(self.labels, LabelPolygons)
+        return [self.scene.path, *(files_of(self.labels_path) if polygons else [self.labels_path])]
 
     @property
     def labels_path(self) -> str:
@@ -68,16 +76,28 @@ class Pair:
     def stamp(self) -> str:
         """Return hex that changes whenever imagery or labels may have: by name, size and time of all files behind."""
         if isinstance(self.labels, LabelPolygons):
-            labels = [stamps([self.labels.path]), self.labels.column, self.labels.codes]
+            labels = [stamps(files_of(self.labels.path)), self.labels.column, self.labels.codes]
         else:
             labels = [self.labels.scene.fingerprint(), repr(_meaning(self.labels))]
         return digest([self.scene.fingerprint(), labels])
+
+    def image_digest(self) -> str:
+        """Return hex of the bytes of the imagery alone: the same whatever its labels, and however it is opened.
+
+        Of a VRT its text and its sources; sidecars, which GDAL may write at any time, do not count. SceneError.
+        """
+        path = self.scene.path
+        files = files_behind(path) if path.lower().endswith(".vrt") else [path]
+        return digest([_file_digest(name) for name in files if not name.lower().endswith(_SIDECARS)])
 
     def content(self) -> str:
         """Return hex of what the files hold, wherever and whenever they were copied. SceneError if they are gone."""
         sources = [_content_of(self.scene), repr(self.scene.band_indexes), repr(_meaning(self.labels))]
         labels = self.labels
-        sources.append(_file_digest(labels.path) if isinstance(labels, LabelPolygons) else _content_of(labels.scene))
+        if isinstance(labels, LabelPolygons):
+            sources += [_file_digest(name) for name in files_of(labels.path)]
+        else:
+            sources.append(_content_of(labels.scene))
         return digest([self.id, *sources])
 
 
@@ -123,14 +143,24 @@ def _meaning(labels: Labels) -> object:
 
 
 def _content_of(scene: Scene) -> str:
-    found = [local_file(name) for name in files_behind(scene.path)]
-    if any(file is None for file in found):
+    names = files_behind(scene.path)
+    if any(local_file(name) is None for name in names):
         return scene.fingerprint()
-    return digest([_file_digest(str(file)) for file in found])
+    return digest([_file_digest(name) for name in names])
 
 
-def _file_digest(path: str) -> str:
-    file = Path(path)
+def _file_digest(name: str) -> str:
+    """Return hex of a file's bytes, of an archive's that it is in, or of what its server says. SceneError."""
+    file = local_file(name)
+    if file is None and "://" not in name and not name.startswith("/vsi"):
+        raise SceneError(f"{shown(name)}: no such file; it was there when the data set was opened")
+    try:
+        return digest(stamps([name])) if file is None else _hashed(file)
+    except OSError as error:
+        raise SceneError(f"cannot read {shown(name)}: {error.strerror or error}") from None
+
+
+def _hashed(file: Path) -> str:
     size = file.stat().st_size
     hashed = hashlib.sha256(str(size).encode())
     with file.open("rb") as opened:

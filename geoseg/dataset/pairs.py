@@ -77,7 +77,7 @@ def _matches(root: str, labels: str | None) -> list[_Match]:
             raise UsageError(f"{shown(root)} is one scene; name its labels with --labels, a raster or polygons")
         return [_Match(Path(root).stem, root, labels)]
     if labels is not None:
-        return _with_labels(folder, Path(labels))
+        return _with_labels(folder, labels)
     parts = [(path, PART_NAMES.get(path.name.casefold())) for path in sorted(folder.iterdir()) if path.is_dir()]
     places = [(folder, None), *((path, part) for path, part in parts if part is not None)]
     return [match for place, part in places for match in _in_folder(place, part)]
@@ -97,11 +97,12 @@ def _in_folder(folder: Path, part: str | None) -> list[_Match]:
     )
 
 
-def _with_labels(folder: Path, labels: Path) -> list[_Match]:
+def _with_labels(folder: Path, labels: str) -> list[_Match]:
     images = _rasters(_subfolder(folder, _IMAGE_FOLDERS) or folder)
-    if labels.is_dir():
-        return _joined(folder, images, _rasters(labels, polygons=True), None)
-    return [_Match(path.stem, str(path), str(labels)) for path in images if path.absolute() != labels.absolute()]
+    file = Path(labels)  # of an address it is none, but then nothing is there either
+    if file.is_dir():
+        return _joined(folder, images, _rasters(file, polygons=True), None)
+    return [_Match(path.stem, str(path), labels) for path in images if path.absolute() != file.absolute()]
 
 
 def _joined(folder: Path, images: Sequence[Path], labels: Sequence[Path], part: str | None) -> list[_Match]:

@@ -20,6 +20,8 @@ from geoseg.raster.identity import digest
 
 DEFAULT_VALID_SHARE = 0.5
 """Of what a rule holds out, the share that validates; the rest tests."""
+DEFAULT_SEED = 21
+"""Of all that is drawn, in training and in judging: so both divide a data set alike."""
 _RANDOM, _BLOCKS = "random:0.8", "blocks:0.2"
 
 
@@ -34,6 +36,9 @@ class Split:
     train: tuple[Area, ...]
     valid: tuple[Area, ...]
     test: tuple[Area, ...]
+    seed: int | None = None
+    """With which its rule was followed; None where it was not made by a rule."""
+    valid_share: float | None = None
 
     def __post_init__(self) -> None:
         if not (self.train or self.valid or self.test):
@@ -81,7 +86,11 @@ def default_rule(dataset: Dataset) -> tuple[str, str]:
 
 
 def split(
-    dataset: Dataset, rule: str | None = None, *, seed: int = 0, valid_share: float = DEFAULT_VALID_SHARE
+    dataset: Dataset,
+    rule: str | None = None,
+    *,
+    seed: int = DEFAULT_SEED,
+    valid_share: float = DEFAULT_VALID_SHARE,
 ) -> Split:
     """Divide a data set by a rule; by default `default_rule(dataset)`.
 
@@ -98,6 +107,10 @@ def split(
             f"the share of what is held out that validates must be more than 0 and at most 1, got {valid_share}"
         )
     rule = default_rule(dataset)[0] if rule is None else rule.strip()
+    return replace(_by_rule(dataset, rule, seed, valid_share), seed=seed, valid_share=valid_share)
+
+
+def _by_rule(dataset: Dataset, rule: str, seed: int, valid_share: float) -> Split:
     name, _, number = rule.partition(":")
     match name:
         case "published" if not number:
@@ -197,7 +210,8 @@ def _from_file(dataset: Dataset, path: str) -> Split:
         inside = None if area.window is None else area.window.intersection(known[area.pair_id].whole)
         if inside != area.window:
             raise UsageError(f"--split {path}: {area.window} is not inside {area.pair_id}")
-    return Split(os.fspath(path), *(tuple(sorted(parts[part], key=Area.order)) for part in PARTS))
+    train, valid, test = (tuple(sorted(parts[part], key=Area.order)) for part in PARTS)
+    return Split(os.fspath(path), train, valid, test)
 
 
 def _check_apart(made: Split) -> None:

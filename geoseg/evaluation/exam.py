@@ -83,8 +83,9 @@ def examine(  # noqa: PLR0913 - the knobs of the verb
     check_symmetries(tta)
     if batch_size is not None and batch_size < 1:
         raise UsageError(f"batch-size must be at least 1, got {batch_size}")
-    areas, how = _areas(model, dataset, part, rule)
-    notes = [how, *_notes(model, dataset, areas, part, matching)]
+    origin = Origin.of(model).on(dataset, rule)
+    areas, how = _areas(origin, dataset, part, rule)
+    notes = [how, *_notes(model, overlap_note(origin, dataset, areas, model.name), part, matching)]
     for line in notes:
         say(line)
     counter = _counter(model, matching, window, overlap, blend)
@@ -101,21 +102,18 @@ def examine(  # noqa: PLR0913 - the knobs of the verb
 
 
 def _areas(
-    model: ModelBundle, dataset: Dataset, part: str | Sequence[Area], rule: str | None
+    origin: Origin, dataset: Dataset, part: str | Sequence[Area], rule: str | None
 ) -> tuple[tuple[Area, ...], str]:
     if isinstance(part, str):
-        areas, how = choose_areas(Origin.of(model), dataset, part, rule)
+        areas, how = choose_areas(origin, dataset, part, rule)
     else:
         areas, how = tuple(part), "areas as given"
     scenes = len({area.pair_id for area in areas})
     return areas, f"examined on {scenes} scene{'s' * (scenes != 1)} of {dataset.name}: {how}"
 
 
-def _notes(
-    model: ModelBundle, dataset: Dataset, areas: Sequence[Area], part: str | Sequence[Area], matching: Matching
-) -> Iterator[str]:
+def _notes(model: ModelBundle, spoilt: str | None, part: str | Sequence[Area], matching: Matching) -> Iterator[str]:
     """Yield what a reader of the figures should know beforehand; what spoils them is warned of."""
-    spoilt = overlap_note(Origin.of(model), dataset, areas, model.name)
     for line, is_wanted in ((spoilt, part in ("train", "valid")), (normalization_note(model), False)):
         if line:
             yield line

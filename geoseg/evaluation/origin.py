@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import json
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Self
+from dataclasses import dataclass, replace
+from typing import Any, Self, TypeVar
 
 from geoseg.dataset.area import PARTS, Area
 from geoseg.dataset.dataset import Dataset
-from geoseg.dataset.split import Split
+from geoseg.dataset.split import DEFAULT_SEED, DEFAULT_VALID_SHARE, Split, split
+from geoseg.errors import UsageError
 from geoseg.model.card import ModelCard
 from geoseg.raster.windows import Window
 
+_N = TypeVar("_N", int, float)
 _SHOWN = 6
 _DIGITS = 16
 """Of a digest: enough to tell scenes apart, and a bundle with a thousand of them stays small."""
+_MOST_TEXT = 150_000
+"""Characters of what a bundle says of its data; its header has bounds."""
+_RULES = ("published", "folders", "all", "random", "blocks")
+"""What a split can be made again by; a file named in somebody's bundle is not opened."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,23 +32,53 @@ class Origin:
     parts: Mapping[str, tuple[Area, ...]]
     """Of train, valid and test."""
     digests: Mapping[str, str]
-    """What the pairs hold, by id; tells scenes of one name in two data sets apart."""
+    """What the imagery holds, by id of its pair; tells scenes of one name in two data sets apart."""
     rule: str = ""
+    seed: int = DEFAULT_SEED
+    valid_share: float = DEFAULT_VALID_SHARE
+    split_digest: str = ""
 
     @classmethod
     def of(cls, card: ModelCard) -> Self:
-        """Read a model's provenance: `data` with `split` (`name`, and a list for each part) and `digests` (by id).
+        """Read a model's provenance: `data` with `split` and `images` (digests by id).
 
-        An area of a part is an id, or `[id, row, col, height, width]`, as a Split writes them. What is not of that form
-        says nothing: a bundle is untrusted, and may come from elsewhere.
+        `split` has a `name`, which is its rule, `seed`, `valid_share`, `digest`, and a list for each part. An area of a
+        part is an id, or `[id, row, col, height, width]`, as a Split writes them. What is not of that form says
+        nothing: a bundle is untrusted, and may come from elsewhere.
         """
         data = card.provenance.get("data")
-        split = data.get("split") if isinstance(data, dict) else None
-        if not isinstance(data, dict) or not isinstance(split, dict):
+        made = data.get("split") if isinstance(data, dict) else None
+        if not isinstance(data, dict) or not isinstance(made, dict):
             return cls({}, {})
-        digests = data.get("digests")
-        known = {str(key): str(value) for key, value in digests.items()} if isinstance(digests, dict) else {}
-        return cls({part: _areas(split.get(part)) for part in PARTS}, known, str(split.get("name") or ""))
+        images, share = data.get("images"), _number(made.get("valid_share"), float, DEFAULT_VALID_SHARE)
+        return cls(
+            {part: _areas(made.get(part)) for part in PARTS},
+            {str(key): str(value) for key, value in images.items()} if isinstance(images, dict) else {},
+            str(made.get("name") or ""),
+            _number(made.get("seed"), int, DEFAULT_SEED),
+            share if 0 < share <= 1 else DEFAULT_VALID_SHARE,
+            str(made.get("digest") or ""),
+        )
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether the model was trained by a split whose scenes are not known."""
+        return bool(self.split_digest) and not any(self.parts.values())
+
+    def on(self, dataset: Dataset, rule: str | None = None) -> Origin:
+        """Return the origin with its parts made again, if they were not recorded and this data set has the scenes.
+
+        By the rule recorded, or one given, which may be a file; the digest that was recorded says if it is that split.
+        """
+        recorded = self.rule if self.rule.partition(":")[0] in _RULES else None
+        wanted = recorded if rule is None else rule
+        if not self.is_lost or wanted is None:
+            return self
+        try:
+            made = split(dataset, wanted, seed=self.seed, valid_share=self.valid_share)
+        except UsageError:
+            return self
+        return replace(self, parts={part: made.part(part) for part in PARTS}) if self._is(made) else self
 
     def fits(self, dataset: Dataset, part: str) -> bool:
         """Say whether the data set has every scene of a part that is recorded, and they are the same."""
@@ -50,23 +88,29 @@ class Origin:
 
     def seen(self, dataset: Dataset, areas: Sequence[Area], part: str) -> list[str]:
         """Return the ids of those areas that share a pixel with a part that is recorded."""
-        recorded = self.parts.get(part, ())
-        return sorted(
-            {
-                area.pair_id
-                for area in areas
-                if any(_overlap(area, other) for other in recorded) and self._same(dataset, [area])
-            }
-        )
+        recorded = defaultdict(list)
+        for area in self.parts.get(part, ()):
+            recorded[area.pair_id].append(area)
+        shared = [area for area in areas if any(_overlap(area, other) for other in recorded[area.pair_id])]
+        return sorted({area.pair_id for area in shared if self._same(dataset, [area])})
+
+    def _is(self, made: Split) -> bool:
+        return made.digest == self.split_digest
 
     def _same(self, dataset: Dataset, areas: Sequence[Area]) -> bool:
         """Say whether scenes hold what the model saw under their names, as far as it says."""
         ids = {area.pair_id for area in areas} & set(self.digests)
-        return all(dataset.pair(pair_id).content().startswith(self.digests[pair_id]) for pair_id in ids)
+        return all(dataset.pair(pair_id).image_digest().startswith(self.digests[pair_id]) for pair_id in ids)
 
 
 def overlap_note(origin: Origin, dataset: Dataset, areas: Sequence[Area], model: str) -> str | None:
     """Return a line where the model has seen what it is to be examined on; None where it has not, or does not say."""
+    if origin.is_lost:
+        return (
+            f"{model} does not list the scenes it was trained on, and its split ({origin.rule}, seed {origin.seed}) is "
+            f"not one of {dataset.name} as it is here: some of these scenes may be among them, and the figures say "
+            "how well it remembers those; give the --split-rule and all scenes of the training, or other scenes"
+        )
     scenes = {area.pair_id for area in areas}
     learnt = origin.seen(dataset, areas, "train")
     if learnt:
@@ -84,14 +128,27 @@ def overlap_note(origin: Origin, dataset: Dataset, areas: Sequence[Area], model:
 
 
 def to_provenance(dataset: Dataset, made: Split) -> dict[str, Any]:
-    """Return what a bundle records as `data` of its provenance, as `Origin.of` reads it."""
-    ids = sorted({area.pair_id for part in PARTS for area in made.part(part)})
-    return {
-        "name": dataset.name,
-        "digest": dataset.digest,
-        "split": {**made.to_json(), "digest": made.digest},
-        "digests": {pair_id: dataset.pair(pair_id).content()[:_DIGITS] for pair_id in ids},
-    }
+    """Return what a bundle records as `data` of its provenance, as `Origin.of` reads it.
+
+    Of very many scenes first what each holds is left out, then which they are: then rule and seed make the split again.
+    """
+    how = {"name": made.name, "seed": made.seed, "valid_share": made.valid_share, "digest": made.digest}
+    least = {"name": dataset.name, "digest": dataset.digest, "split": how}
+    with_parts = {**least, "split": {**made.to_json(), **how}}
+    if not _fits(with_parts):
+        return least
+    ids = {area.pair_id for part in PARTS for area in made.part(part)}
+    images = {pair.id: pair.image_digest()[:_DIGITS] for pair in dataset.pairs if pair.id in ids}
+    told = {**with_parts, "images": images}
+    return told if _fits(told) else with_parts
+
+
+def _fits(told: dict[str, Any]) -> bool:
+    return len(json.dumps(told)) <= _MOST_TEXT
+
+
+def _number(value: object, kind: type[_N], default: _N) -> _N:
+    return value if isinstance(value, kind) and not isinstance(value, bool) else default
 
 
 def _areas(rows: object) -> tuple[Area, ...]:

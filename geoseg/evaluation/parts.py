@@ -17,8 +17,8 @@ def choose_areas(
     """Return the areas of a part, train, valid, test or all, and a few words on how they were chosen.
 
     By the rule given; else as the model's training recorded it, if the data set has the scenes of that part; else all
-    scenes, if all are of that part of the published split; else as training would split the data set. UsageError for
-    another part, and for one without a scene.
+    scenes, if all are of that part of the published split; else as training would split the data set. Rules draw with
+    the seed of the model's training, if it says it. UsageError for another part, and for one without a scene.
     """
     if part == "all":
         return _whole(dataset), "all scenes"
@@ -30,7 +30,7 @@ def choose_areas(
     if rule is None and published is not None and all(published.part_of(pair.id) == part for pair in dataset.pairs):
         return _whole(dataset), f"{part} of the published split"
     try:
-        made = split(dataset, rule)
+        made = split(dataset, rule, seed=origin.seed, valid_share=origin.valid_share)
     except UsageError as error:  # what is --split of a training is a rule here
         raise UsageError(str(error).replace("--split ", "--split-rule ")) from None
     areas = made.part(part)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyogrio
@@ -18,7 +20,7 @@ from rasterio.crs import CRS
 from rasterio.enums import Resampling
 from rasterio.warp import reproject
 
-from geoseg.dataset.dataset import open_dataset
+from geoseg.dataset.dataset import Dataset, open_dataset
 from geoseg.dataset.label_polygons import LabelPolygons
 from geoseg.dataset.pair import Pair, reference_codes
 from geoseg.errors import SceneError, UsageError
@@ -32,7 +34,7 @@ MakePair = Callable[..., np.ndarray]
 SHAPE = (60, 70)
 
 
-def _scene(folder: Path, shape: tuple[int, int] = SHAPE, **profile: object) -> Path:
+def _scene(folder: Path, shape: tuple[int, int] = SHAPE, **profile: Any) -> Path:
     return write_raster(folder / "scene.tif", noise(2, *shape, dtype="uint16", high=4000), **profile)
 
 
@@ -177,6 +179,75 @@ def test_polygons_are_burned_as_rasterio_burns_them_at_once(tmp_path: Path, crs:
         part = reference_codes(pair, window)
         inside = found[window.rows, window.cols]
         assert np.array_equal(part[: inside.shape[0], : inside.shape[1]], inside)
+
+
+def _square(path: Path, name: str) -> Path:
+    """Write one polygon over most of the scene."""
+    driver = {".shp": "ESRI Shapefile", ".gpkg": "GPKG"}[path.suffix]
+    shape = shapely.box(*(NORTH_UP @ (0, 50)), *(NORTH_UP @ (60, 0)))
+    pyogrio.raw.write(
+        path,
+        geometry=shapely.to_wkb(np.array([shape])),
+        field_data=[np.array([name], object)],
+        fields=["cover"],
+        crs="EPSG:32618",
+        geometry_type="Polygon",
+        driver=driver,
+    )
+    return path
+
+
+def test_all_files_of_a_shapefile_tell_its_state(tmp_path: Path) -> None:
+    scene = _scene(tmp_path)
+    path = _square(tmp_path / "fields.shp", "crop")
+    legend = Legend((LandCover(0, "crop", (0, 255, 0)), LandCover(1, "wood", (0, 0, 255))))
+    (tmp_path / "other").mkdir()
+    classes = _square(tmp_path / "other" / "fields.shp", "wood").with_suffix(".dbf").read_bytes()
+
+    def opened() -> Dataset:
+        return open_dataset(scene, labels=path, legend=legend)
+
+    dataset = opened()
+    before = dataset.digest, dataset.pairs[0].stamp(), dataset.pairs[0].content()
+    assert opened().digest == before[0]
+    shapes = path.read_bytes()
+    path.with_suffix(".dbf").write_bytes(classes)  # the class alone, not the polygon
+    assert path.read_bytes() == shapes
+    after = opened()
+    for one, other in zip((after.digest, after.pairs[0].stamp(), after.pairs[0].content()), before, strict=True):
+        assert one != other
+    assert dataset.pairs[0].image_digest() == after.pairs[0].image_digest()
+    assert np.unique(reference_codes(after.pairs[0], after.pairs[0].whole)).tolist() == [1, 255]
+
+
+def test_what_the_files_of_polygons_hold_is_hashed_wherever_they_are(tmp_path: Path) -> None:
+    scene = _scene(tmp_path)
+    path = _square(tmp_path / "fields.gpkg", "crop")
+    with zipfile.ZipFile(tmp_path / "fields.zip", "w") as archive:
+        archive.write(path, "fields.gpkg")
+    within = f"/vsizip/{tmp_path}/fields.zip/fields.gpkg"
+    pair = open_dataset(scene, labels=within).pairs[0]
+    before = pair.content()
+    assert len(before) == 64
+    with zipfile.ZipFile(tmp_path / "fields.zip", "w") as archive:
+        archive.write(_square(tmp_path / "fields2.gpkg", "wood"), "fields.gpkg")
+    assert pair.content() != before
+    local = open_dataset(scene, labels=path).pairs[0]
+    path.unlink()
+    with pytest.raises(SceneError, match=r"fields.gpkg: no such file"):
+        local.content()
+
+
+def test_polygons_of_a_server_are_told_apart_by_what_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = {"ETag": "one"}
+    monkeypatch.setattr("geoseg.raster.identity.server_stamp", lambda _url: dict(said))
+    labels = LabelPolygons("https://example.org/fields.gpkg", "cover", (("crop", 0),), UTM.to_wkt())
+    pair = Pair("p", Scene.open(str(_scene(tmp_path))), labels, 10.0)
+    before = pair.content(), pair.stamp()
+    assert (pair.content(), pair.stamp()) == before
+    said["ETag"] = "two"
+    assert pair.content() != before[0]
+    assert pair.stamp() != before[1]
 
 
 @settings(max_examples=25, deadline=None)

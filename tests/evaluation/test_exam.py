@@ -316,6 +316,76 @@ def test_scenes_of_one_name_in_two_data_sets_are_not_one(
     assert origin.seen(open_dataset(tmp_path), [Area("b")], "train") == []
 
 
+@pytest.mark.parametrize("how", [{"bands": [2]}, {"tolerance": 0.5}, {"legend": DEEPGLOBE}])
+def test_scenes_are_the_same_however_they_are_opened(
+    data: Dataset, model: ModelBundle, folder: Path, how: dict[str, Any]
+) -> None:
+    origin = Origin.of(remembering(model, data, "all"))
+    assert origin.digests
+    other = open_dataset(folder, **how)
+    assert origin.seen(other, [Area("b")], "train") == ["b"]
+    assert origin.fits(other, "train")
+
+
+def test_labels_and_sidecars_make_no_other_scene(
+    data: Dataset, model: ModelBundle, tmp_path: Path, folder: Path
+) -> None:
+    origin = Origin.of(remembering(model, data, "all"))
+    for part in ("images", "labels"):
+        (tmp_path / part).mkdir()
+    (tmp_path / "images" / "b.tif").write_bytes((folder / "images" / "b.tif").read_bytes())
+    (tmp_path / "images" / "b.tif.aux.xml").write_text("<PAMDataset></PAMDataset>")
+    write(tmp_path / "labels" / "b.tif", np.zeros(SHAPES["b"], np.uint8), legend=DEEPGLOBE, **placed(1))
+    assert origin.seen(open_dataset(tmp_path), [Area("b")], "train") == ["b"]
+
+
+def test_the_split_of_the_training_is_that_of_the_evaluation(data: Dataset, model: ModelBundle) -> None:
+    seed = next(
+        seed for seed in range(99) if split(data, "random:0.5", seed=seed).test != split(data, "random:0.5").test
+    )
+    made = split(data, "random:0.5", seed=seed)
+    origin = Origin.of(replace(model, provenance_text=json.dumps({"data": to_provenance(data, made)})))
+    assert choose_areas(origin, data, "test", "random:0.5")[0] == made.test
+    assert choose_areas(Origin({}, {}), data, "test", "random:0.5")[0] == split(data, "random:0.5").test
+
+
+def test_of_very_many_scenes_the_split_is_made_again(
+    data: Dataset, model: ModelBundle, cache: Path, tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = split(data, "random:0.5", seed=3)
+    full = to_provenance(data, made)
+    sizes = len(json.dumps(full)), len(json.dumps({**full, "images": {}}))
+    monkeypatch.setattr("geoseg.evaluation.origin._MOST_TEXT", sizes[1])
+    named = to_provenance(data, made)
+    assert "images" not in named  # the digests go first
+    assert named["split"] == full["split"]
+    monkeypatch.setattr("geoseg.evaluation.origin._MOST_TEXT", 10)
+    least = replace(model, provenance_text=json.dumps({"data": to_provenance(data, made)}))
+    assert not any(Origin.of(least).parts.values())
+    assert Origin.of(least).on(data).parts == {part: made.part(part) for part in ("train", "valid", "test")}
+    with pytest.warns(GeosegWarning, match="was trained on 2 of these 4 scenes"):
+        examine(least, data, "all", device="torch-cpu", cache=cache)
+    assert choose_areas(Origin.of(least).on(data), data, "test")[0] == made.test
+
+    for part in ("images", "labels"):  # one scene less: what was drawn cannot be drawn again
+        (tmp_path / part).mkdir()
+        for name in "acd":
+            (tmp_path / part / f"{name}.tif").write_bytes((folder / part / f"{name}.tif").read_bytes())
+    with pytest.warns(GeosegWarning, match="does not list the scenes it was trained on"):
+        examine(least, open_dataset(tmp_path), "all", device="torch-cpu", cache=cache)
+
+
+def test_a_split_by_a_file_is_known_again_when_the_file_is_given(
+    data: Dataset, model: ModelBundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("geoseg.evaluation.origin._MOST_TEXT", 10)
+    ids = tmp_path / "ids.csv"
+    ids.write_text("id,part\na,train\nb,train\nc,valid\nd,test\n")
+    origin = Origin.of(remembering(model, data, str(ids)))
+    assert origin.on(data).is_lost  # a bundle does not say which files are opened
+    assert origin.on(data, str(ids)).seen(data, [Area("a"), Area("d")], "train") == ["a"]
+
+
 @pytest.mark.parametrize(
     "provenance",
     [{}, {"data": 3}, {"data": {"split": []}}, {"data": {"split": {"train": [3, ["a", 1], None, ["a", 0, 0, -1, 4]]}}}],
@@ -324,6 +394,14 @@ def test_what_a_foreign_model_says_of_its_data(data: Dataset, model: ModelBundle
     origin = Origin.of(replace(model, provenance_text=json.dumps(provenance)))
     assert origin.seen(data, [Area("a")], "train") == []
     assert not origin.fits(data, "train")
+    assert not origin.is_lost
+
+
+@pytest.mark.parametrize("share", [-1, 0, float("inf"), "half", True, None])
+def test_a_foreign_share_that_cannot_be_right_is_none(data: Dataset, model: ModelBundle, share: object) -> None:
+    made = {"name": "random:0.5", "seed": "x", "valid_share": share, "train": ["a"]}
+    origin = Origin.of(replace(model, provenance_text=json.dumps({"data": {"split": made}})))
+    assert choose_areas(origin, data, "test", "random:0.5")[0] == split(data, "random:0.5").test
 
 
 def test_parts(data: Dataset) -> None:
