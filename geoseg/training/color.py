@@ -32,13 +32,15 @@ class Tint:
 
 
 def recolor(image: Tensor, valid: Tensor, tint: Tint, bands: Sequence[str]) -> Tensor:
-    """Return the image (n,band,row,col) in other colours; nothing goes below 0, nor above 1 if nothing was.
+    """Return the image (n,band,row,col) in other colours; nothing goes below 0, nor above 1, if nothing was.
 
     Contrast is about the mean of the valid pixels (all bands together), gamma bends the tones about it. Saturation
-    and hue need bands named red, green and blue; other bands, and other images, keep theirs.
+    and hue need bands named red, green and blue; other bands, and other images, keep theirs. In a crop with values
+    below 0 all is counted from the least of them: dark pixels are learnt from as they will be mapped.
     """
-    mean = _mean(image, valid)
-    top = image.flatten(1).amax(dim=1).clamp_min(1)
+    floor = _floor(image)
+    mean = _mean(image, valid) - floor
+    top = image.flatten(1).amax(dim=1).clamp_min(1) - floor
     gain = tint.brightness[:, None] * tint.gains
     mix = torch.diag_embed(tint.contrast[:, None] * gain)
     bias = ((1 - tint.contrast) * mean)[:, None] * gain
@@ -48,18 +50,19 @@ def recolor(image: Tensor, valid: Tensor, tint: Tint, bands: Sequence[str]) -> T
         index = torch.tensor(rgb, device=image.device)
         turn[:, index[:, None], index] = _hue_and_saturation(tint.hue, tint.saturation)
         mix, bias = turn @ mix, (turn @ bias[..., None])[..., 0]
+    bias = bias - floor[:, None] * mix.sum(dim=2)
     pivot = (mean * tint.brightness).clamp_min(1e-6)[:, None, None]
     pixels = torch.baddbmm(bias[..., None] / pivot, mix / pivot, image.flatten(2))
     # In place: fresh memory costs more than the arithmetic. A power this way is three times as fast as pow.
     pixels.clamp_min_(0).log2_().mul_(tint.gamma[:, None, None]).exp2_()
-    return pixels.mul_(pivot).clamp_(max=top[:, None, None]).view_as(image)
+    return pixels.mul_(pivot).clamp_(max=top[:, None, None]).add_(floor[:, None, None]).view_as(image)
 
 
 def add_noise(image: Tensor, valid: Tensor, level: Tensor, generator: torch.Generator) -> Tensor:
     """Return the image with Gaussian noise, its standard deviation `level` (n,) times the mean of the valid pixels."""
     deviation = (level * _mean(image, valid))[:, None, None, None]
     noise = torch.randn(image.shape, generator=generator, device=image.device, dtype=image.dtype)
-    return noise.mul_(deviation).add_(image).clamp_min_(0)
+    return noise.mul_(deviation).add_(image).clamp_(min=_floor(image)[:, None, None, None])
 
 
 def rgb_positions(bands: Sequence[str]) -> tuple[int, int, int] | None:
@@ -67,6 +70,11 @@ def rgb_positions(bands: Sequence[str]) -> tuple[int, int, int] | None:
     plain = [band.strip().lower() for band in bands]
     red, green, blue = (plain.index(name) if name in plain else -1 for name in ("red", "green", "blue"))
     return None if min(red, green, blue) < 0 else (red, green, blue)
+
+
+def _floor(image: Tensor) -> Tensor:
+    """Return (n,): the least value, 0 where none is below it."""
+    return image.flatten(1).amin(dim=1).clamp_max(0)
 
 
 def _mean(image: Tensor, valid: Tensor) -> Tensor:

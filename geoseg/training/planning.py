@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -13,25 +12,28 @@ from geoseg.dataset.prepared import PreparedScene, prepare
 from geoseg.dataset.split import Split
 from geoseg.dataset.statistics import band_statistics_of, class_px_of
 from geoseg.errors import SceneError, UsageError
+from geoseg.evaluation.metrics import UNKNOWN
 from geoseg.evaluation.origin import to_provenance
 from geoseg.legend import Legend
 from geoseg.model.architectures import architecture_named
 from geoseg.model.bundle import ModelBundle
 from geoseg.model.card import DEFAULT_BANDS, DEFAULT_WINDOW_PX, check_window
+from geoseg.model.encoders import fetchable
 from geoseg.model.normalization import VALUE_RANGES, Normalization
 from geoseg.progress import Progress
 from geoseg.raster.statistics import BandStatistics
+from geoseg.training.augmentation_text import augmentation_of
 from geoseg.training.class_weights import class_weights
+from geoseg.training.losses import loss_of
 from geoseg.training.plan import TrainingPlan
 from geoseg.training.recipe import Recipe
+from geoseg.training.resolution import resolution
 from geoseg.training.start import init_bundle
 
 _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Of red, green, blue from 0 to 1 (torchvision's models, https://pytorch.org/vision/stable/models.html)."""
 _ALREADY_NORMALIZED = 0.5
 """Floating-point bands with a mean nearer to 0 than this, and values on both sides, are somebody's normalized ones."""
-_MOST_PROVENANCE = 150_000
-"""Characters; a bundle's header has bounds."""
 Says = Callable[[str], None]
 
 
@@ -46,63 +48,80 @@ def plan_training(  # noqa: PLR0913 - a data set, its parts, a recipe, and who i
 ) -> TrainingPlan:
     """Decode the scenes once into the cache, and decide all that can be decided before the first step.
 
-    Raises UsageError for a recipe that does not fit the data, SceneError for data that cannot be learnt from,
-    OutputError where the cache cannot be written.
+    What pixels need not be known for is checked before they are decoded. Raises UsageError for a recipe that does not
+    fit the data, ModelError for a network that cannot be, SceneError for data that cannot be learnt from, OutputError
+    where the cache cannot be written.
     """
     if not parts.train:
         raise UsageError(f"the split {parts.name} has no scene to train on; see --split")
-    gsd_m = _finer_only(dataset, recipe, say)
+    codes = _codes(dataset, recipe, say)
+    arguments = _arguments(recipe, len(dataset.bands), len(codes))
+    architecture = architecture_named(recipe.architecture).name
+    _check_texts(recipe, arguments, len(codes))
+    bundle = init_bundle(recipe, architecture, arguments, say)
+    kind = _kind_of_normalization(recipe, dataset, bundle)
+    gsd_m = resolution(dataset, parts, recipe, say)
     train = prepare(dataset, parts.train, cache, gsd_m=gsd_m, size_px=recipe.size_px, progress=progress, announce=say)
     valid = prepare(dataset, parts.valid, cache, gsd_m=gsd_m, size_px=recipe.size_px, progress=progress, announce=say)
     train_px = class_px_of(train)
-    codes, weights = _learnt(dataset, recipe, train_px, class_px_of(valid), say)
+    _say_absent(dataset, codes, train_px, class_px_of(valid), say)
     statistics = _measured(train)
-    bundle = init_bundle(recipe.init)
-    arguments = _arguments(recipe, len(dataset.bands), len(codes))
-    seen_m = train[0].gsd_m
     return TrainingPlan(
         recipe=recipe,
-        architecture=architecture_named(recipe.architecture).name,
+        architecture=architecture,
         arguments=arguments,
         legend=dataset.legend,
         output_codes=codes,
         bands=_bands(dataset),
         dtype=dataset.dtype,
-        normalization=_normalization(recipe, dataset, statistics, bundle),
+        normalization=_normalization(kind, dataset, statistics, bundle),
         statistics=statistics,
         stretch=_stretch(dataset.dtype, statistics),
-        class_weights=weights,
+        class_weights=class_weights(recipe.weights, [train_px.get(code, 0) for code in codes]),
         train=train,
         valid=valid,
-        gsd_m=seen_m,
-        window_px=_window_px(recipe, arguments),
+        gsd_m=train[0].gsd_m,
+        window_px=_window_px(recipe, arguments, max(max(scene.shape) for scene in (*train, *valid))),
         batch_size=recipe.batch_size or 1,
         batches=recipe.batches or _batches(recipe, sum(train_px.values()), recipe.batch_size or 1),
-        data=_provenance(dataset, parts),
+        data=to_provenance(dataset, parts),
     )
 
 
-def _finer_only(dataset: Dataset, recipe: Recipe, say: Says) -> float | None:
-    """Return the GSD to resample to: never finer than the imagery, for no detail comes of it."""
-    if recipe.size_px is not None or recipe.gsd_m is None:
-        return None
-    if dataset.gsd_m is None:
-        say("the imagery does not say how large its pixels are; it is learnt from as it is")
-        return None
-    if recipe.gsd_m < dataset.gsd_m * 1.01:
-        return None
-    say(f"imagery of {dataset.gsd_m:g} m is resampled to {recipe.gsd_m:g} m")
-    return recipe.gsd_m
-
-
-def _learnt(
-    dataset: Dataset, recipe: Recipe, train_px: dict[int, int], valid_px: dict[int, int], say: Says
-) -> tuple[tuple[int, ...], tuple[float, ...] | None]:
-    """Return the codes to be learnt and their weights in the loss; say which classes cannot be."""
-    ignored = _ignored_codes(dataset.legend, recipe)
+def _codes(dataset: Dataset, recipe: Recipe, say: Says) -> tuple[int, ...]:
+    """Return the codes to be learnt."""
+    ignored = _ignored_codes(dataset.legend, recipe, say)
     codes = tuple(code for code in dataset.legend.codes if code not in ignored)
     if len(codes) < 2:
         raise UsageError(f"two classes or more are wanted to tell apart, {len(codes)} left of {dataset.legend.names}")
+    return codes
+
+
+def _ignored_codes(legend: Legend, recipe: Recipe, say: Says) -> set[int]:
+    """Return the codes of the classes to ignore; say which are none, but for `unknown`, which recipes name anyway."""
+    by_name = {land_cover.name.casefold(): land_cover.code for land_cover in legend}
+    absent = [name for name in recipe.ignore if name.casefold() not in by_name and name.casefold() != UNKNOWN]
+    if absent:
+        say(f"no class is named {', '.join(absent)}, so none is ignored for it; there are {', '.join(legend.names)}")
+    return {by_name[name.casefold()] for name in recipe.ignore if name.casefold() in by_name}
+
+
+def _check_texts(recipe: Recipe, arguments: dict[str, Any], classes: int) -> None:
+    """Raise UsageError or ModelError for a knob that cannot be, before hours are spent on pixels."""
+    loss_of(recipe.loss, class_weights(recipe.weights, [1] * classes))
+    augmentation_of(recipe.augmentation)
+    divisor = architecture_named(recipe.architecture).divisor(arguments)
+    for size_px in (recipe.crop_px, recipe.window_px):
+        if size_px is not None:
+            check_window(size_px, divisor)
+    if recipe.encoder_weights is not None and recipe.encoder is not None:
+        fetchable(recipe.encoder, recipe.encoder_weights)
+
+
+def _say_absent(
+    dataset: Dataset, codes: tuple[int, ...], train_px: dict[int, int], valid_px: dict[int, int], say: Says
+) -> None:
+    """Say which classes cannot be learnt, or judged. Raises SceneError where none can be learnt."""
     absent = [dataset.legend.by_code(code).name for code in codes if not train_px.get(code)]
     if len(absent) == len(codes):
         raise SceneError(f"no training pixel of {dataset.name} has a class that is to be learnt; look at its labels")
@@ -111,13 +130,6 @@ def _learnt(
     unjudged = [dataset.legend.by_code(code).name for code in codes if valid_px and not valid_px.get(code)]
     if unjudged:
         say(f"no validation pixel is {', '.join(unjudged)}: mIoU is the mean of the other classes")
-    return codes, class_weights(recipe.weights, [train_px.get(code, 0) for code in codes])
-
-
-def _ignored_codes(legend: Legend, recipe: Recipe) -> set[int]:
-    """Return the codes of the classes to ignore; a name that the legend lacks is no fault: recipes name `unknown`."""
-    wanted = {name.casefold() for name in recipe.ignore}
-    return {land_cover.code for land_cover in legend if land_cover.name.casefold() in wanted}
 
 
 def _measured(train: tuple[PreparedScene, ...]) -> BandStatistics:
@@ -150,28 +162,34 @@ def _bands(dataset: Dataset) -> tuple[str, ...]:
     return DEFAULT_BANDS if nameless and len(dataset.bands) == len(DEFAULT_BANDS) else dataset.bands
 
 
-def _normalization(
-    recipe: Recipe, dataset: Dataset, statistics: BandStatistics, bundle: ModelBundle | None
-) -> Normalization:
-    """Return how stored values become the network's; UsageError where that would be done twice."""
+def _kind_of_normalization(recipe: Recipe, dataset: Dataset, bundle: ModelBundle | None) -> str:
+    """Return dataset, imagenet or model: whose means and deviations the network sees. UsageError for a misfit."""
     if dataset.dtype not in VALUE_RANGES:
         raise UsageError(
             f"{dataset.dtype} imagery cannot be learnt from; convert it to one of {', '.join(VALUE_RANGES)}"
         )
-    _refuse_normalized(dataset, statistics)
-    kind = recipe.normalization
     fits = bundle is not None and bundle.dtype == dataset.dtype and bundle.bands == _bands(dataset)
-    pretrained = recipe.encoder_weights is not None and dataset.dtype == "uint8" and len(statistics.mean) == 3
-    if kind == "auto":
-        kind = "model" if fits else "imagenet" if pretrained else "dataset"
-    if kind == "model":
-        if bundle is None or not fits:
-            raise UsageError("--normalization model needs --init with a model of the same bands and data type")
+    if recipe.normalization == "model" and not fits:
+        raise UsageError("--normalization model needs --init with a model of the same encoder, bands and data type")
+    if recipe.normalization == "imagenet" and len(dataset.bands) != len(_IMAGENET_MEAN):
+        raise UsageError(f"--normalization imagenet is for three bands, got {len(dataset.bands)}; take dataset")
+    if recipe.normalization != "auto":
+        return recipe.normalization
+    if bundle is not None:  # whose encoder is taken, whatever the weights it had
+        return "model" if fits else "dataset"
+    pretrained = recipe.encoder_weights is not None and dataset.dtype == "uint8"
+    return "imagenet" if pretrained and len(dataset.bands) == len(_IMAGENET_MEAN) else "dataset"
+
+
+def _normalization(
+    kind: str, dataset: Dataset, statistics: BandStatistics, bundle: ModelBundle | None
+) -> Normalization:
+    """Return how stored values become the network's; UsageError where that would be done twice."""
+    _refuse_normalized(dataset, statistics)
+    if kind == "model" and bundle is not None:
         return bundle.normalization
     low, high = VALUE_RANGES[dataset.dtype]
     if kind == "imagenet":
-        if len(statistics.mean) != 3:
-            raise UsageError(f"--normalization imagenet is for three bands, got {len(statistics.mean)}; take dataset")
         mean, std = (
             tuple(low + value * (high - low) for value in _IMAGENET_MEAN),
             tuple(value * (high - low) for value in _IMAGENET_STD),
@@ -203,23 +221,13 @@ def _stretch(dtype: str, statistics: BandStatistics) -> tuple[float, float]:
     return (low, high) if low < high else (low, low + 1)
 
 
-def _window_px(recipe: Recipe, arguments: dict[str, Any]) -> int:
-    """Return the bundle's window: that wanted, or the usual one where crops are not larger."""
+def _window_px(recipe: Recipe, arguments: dict[str, Any], longest_px: int) -> int:
+    """Return the bundle's window: that wanted, or the usual one, less where every scene is smaller than it."""
     divisor = architecture_named(recipe.architecture).divisor(arguments)
-    check_window(recipe.crop_px, divisor)
-    wanted = recipe.window_px or max(recipe.crop_px, DEFAULT_WINDOW_PX // divisor * divisor)
-    check_window(wanted, divisor)
-    return wanted
+    usual = min(DEFAULT_WINDOW_PX // divisor, math.ceil(longest_px / divisor)) * divisor
+    return recipe.window_px or max(recipe.crop_px, usual)
 
 
 def _batches(recipe: Recipe, labelled_px: int, size: int) -> int:
     """Return the batches that show each labelled pixel about once."""
     return max(1, math.ceil(labelled_px / (size * recipe.crop_px**2)))
-
-
-def _provenance(dataset: Dataset, parts: Split) -> dict[str, Any]:
-    """Return what the bundle says of its data; of very many scenes only how they were divided."""
-    told = to_provenance(dataset, parts)
-    if len(json.dumps(told)) > _MOST_PROVENANCE:
-        return {"name": dataset.name, "digest": dataset.digest, "split": {"name": parts.name, "digest": parts.digest}}
-    return told

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, Self, get_args, get_type_hints
+from numbers import Integral, Real
+from types import NoneType
+from typing import Any, Self, get_args, get_origin, get_type_hints
 
 from geoseg.errors import UsageError
+from geoseg.model.architectures import architecture_named
 from geoseg.model.card import frozen_text
 
 OPTIMIZERS = ("adam", "adamw", "rmsprop", "sgd")
@@ -21,7 +25,7 @@ PRECISIONS = ("auto", "32", "bf16", "16")
 class Recipe:
     """The knobs of a training; the values here are the recipe `default`, and docs/recipes.md has their reasons.
 
-    Raises UsageError for a knob out of its range.
+    Raises UsageError for a knob of another type or out of its range.
     """
 
     # --- the network
@@ -56,7 +60,7 @@ class Recipe:
     loss: str = "cross-entropy + 0.5 dice"
     """A sum of losses; see `geoseg.training.losses`."""
     weights: str = "none"
-    """Of the classes in the loss: none, auto, or numbers in the order of the legend."""
+    """Of the classes in the loss: none, auto, or numbers in the order of the legend, without those of `ignore`."""
     optimizer: str = "adamw"
     lr: float | None = 1e-3
     """None: found by a sweep before the training."""
@@ -97,9 +101,11 @@ class Recipe:
 
     # --- what is kept
     window_px: int | None = None
-    """Of the bundle; None: 512, or the crop where that is larger."""
+    """Of the bundle; None: 512, less where every scene is smaller, but never less than the crop."""
 
     def __post_init__(self) -> None:
+        for name in KNOBS:
+            object.__setattr__(self, name, _typed(name, getattr(self, name)))
         for name, choices in (
             ("optimizer", OPTIMIZERS),
             ("schedule", SCHEDULES),
@@ -133,11 +139,26 @@ class Recipe:
         return arguments
 
     def changed(self, **knobs: Any) -> Self:  # noqa: ANN401 - as many types as knobs
-        """Return the recipe with other knobs; UsageError, with the names there are, for one it has not."""
+        """Return the recipe with other knobs; `arguments` may be given as an object.
+
+        Another architecture takes its own defaults for the arguments that are not given with it, and no encoder where
+        it has none. Raises UsageError, with the names there are, for a knob it has not, ModelError for an unknown
+        architecture.
+        """
+        if "arguments" in knobs:
+            knobs["arguments_text"] = frozen_text(knobs.pop("arguments"), "arguments")
         unknown = sorted(set(knobs) - set(KNOBS))
         if unknown:
             raise UsageError(f"a recipe has no knob {unknown[0]!r}; it has {', '.join(KNOBS)}")
-        return replace(self, **knobs)
+        return replace(self, **(self._forgotten(knobs.get("architecture")) | knobs))
+
+    def _forgotten(self, architecture: str | None) -> dict[str, Any]:
+        """Return the knobs that mean nothing to another architecture, as it has them."""
+        if architecture is None or architecture_named(architecture) is architecture_named(self.architecture):
+            return {}
+        wanted = architecture_named(architecture).checks.get("encoder_name")
+        is_taken = wanted is not None and wanted(self.encoder) is None
+        return {"arguments_text": "{}", "encoder": self.encoder if is_taken else None}
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values."""
@@ -147,10 +168,7 @@ class Recipe:
     @classmethod
     def from_json(cls, plain: dict[str, Any], base: Recipe | None = None) -> Recipe:
         """Return `base` (the defaults) with the knobs given as plain values; UsageError for what is none."""
-        knobs = dict(plain)
-        if "arguments" in knobs:
-            knobs["arguments_text"] = frozen_text(knobs.pop("arguments"), "arguments")
-        return (base or cls()).changed(**{name: _typed(name, value) for name, value in knobs.items()})
+        return (base or cls()).changed(**plain)
 
     def meaning(self) -> dict[str, Any]:
         """Return plain values that differ whenever the weights would.
@@ -196,25 +214,43 @@ _RANGES = {
 }
 
 
+@functools.cache
+def _hints() -> dict[str, Any]:
+    return get_type_hints(Recipe)
+
+
 def _typed(name: str, value: object) -> Any:  # noqa: ANN401 - as many types as knobs
-    """Return a plain value as its knob holds it; UsageError if that is another type."""
-    if name not in KNOBS:
-        return value  # `changed` says which there are
-    wanted = get_type_hints(Recipe)[name]
-    kinds = get_args(wanted) or (wanted,)
-    if isinstance(value, list) and any(str(kind).startswith("tuple") for kind in (wanted, *kinds)):
-        return tuple(value)
-    if value is None and type(None) in kinds:
+    """Return a value as its knob holds it, a list as a tuple, numpy's numbers as Python's; UsageError for others."""
+    kinds = _kinds(_hints()[name])
+    for kind in kinds:
+        found = _as(kind, value)
+        if found is not None:
+            return found
+    if value is None and NoneType in kinds:
         return None
-    if isinstance(value, int) and not isinstance(value, bool) and float in kinds:
-        return float(value)
-    if isinstance(value, tuple) or type(value) in kinds:
-        return value
     raise UsageError(f"{_said(name)} must be {' or '.join(_kind(kind) for kind in kinds)}, got {value!r:.60}")
 
 
-def _kind(kind: object) -> str:
-    return "null" if kind is type(None) else getattr(kind, "__name__", str(kind))
+def _kinds(hint: Any) -> tuple[Any, ...]:  # noqa: ANN401 - a type as Python writes it
+    return (hint,) if get_origin(hint) is tuple else get_args(hint) or (hint,)
+
+
+def _as(kind: Any, value: object) -> Any:  # noqa: ANN401 - a type, and what it holds
+    """Return a value as one kind of knob holds it; None if it is of another."""
+    if get_origin(kind) is tuple:
+        items = [_as(get_args(kind)[0], item) for item in value] if isinstance(value, list | tuple) else [None]
+        return None if None in items else tuple(items)
+    if isinstance(value, bool | str):
+        return value if isinstance(value, kind) and kind in {bool, str} else None
+    if kind is int:
+        return int(value) if isinstance(value, Integral) else None
+    return float(value) if kind is float and isinstance(value, Real) else None
+
+
+def _kind(kind: Any) -> str:  # noqa: ANN401 - a type as Python writes it
+    if get_origin(kind) is tuple:
+        return f"a list of {get_args(kind)[0].__name__}"
+    return "null" if kind is NoneType else str(kind.__name__)
 
 
 def _said(name: str) -> str:

@@ -2,44 +2,102 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 
-from geoseg.errors import ModelError
+from geoseg.errors import ModelError, UsageError
 from geoseg.model.batch_norm import freeze_batch_norm
 from geoseg.model.bundle import ModelBundle
-from geoseg.model.network import build
+from geoseg.model.network import build, parameter_shapes
 from geoseg.model.transfer import transfer
 from geoseg.training.plan import TrainingPlan
+from geoseg.training.recipe import Recipe
 
 DEMO = "demo"
 """The name of the shipped model in `Recipe.init`."""
+_STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
+"""Of batch normalization; group normalization has none."""
 
 
 def start_network(plan: TrainingPlan, say: Callable[[str], None]) -> torch.nn.Module:
     """Return a new network in training mode; the seed decides what is random.
 
-    Raises ModelError when pretrained weights cannot be fetched, or a bundle has another encoder; the shipped model,
-    which nobody need have asked for, is then left out.
+    Raises ModelError when pretrained weights cannot be fetched or a bundle has another encoder, UsageError when batch
+    normalization is to be frozen where none is pretrained.
     """
     recipe = plan.recipe
+    bundle = init_bundle(recipe, plan.architecture, plan.arguments)
     torch.manual_seed(recipe.seed)
     network = build(plan.architecture, plan.arguments, recipe.encoder_weights)
-    if recipe.init is not None:
-        bundle = ModelBundle.open(None if recipe.init == DEMO else recipe.init)
-        try:
-            taken = transfer(bundle, network, legend=plan.legend, output_codes=plan.output_codes, bands=plan.bands)
-            say(f"begins with {taken}")
-        except ModelError as fault:
-            if recipe.init != DEMO:
-                raise
-            say(f"begins without the shipped model: {fault}")
+    pretrained = {"encoder"} if recipe.encoder_weights is not None else set[str]()
+    if bundle is not None:
+        taken = transfer(bundle, network, legend=plan.legend, output_codes=plan.output_codes, bands=plan.bands)
+        say(f"begins with {taken}")
+        pretrained = set(taken.taken)
     if recipe.norm == "frozen":
-        freeze_batch_norm(network)
+        _freeze(network, pretrained)
     return network.train()
 
 
-def init_bundle(init: str | None) -> ModelBundle | None:
-    """Return the bundle that `Recipe.init` names. Raises ModelError if it is none."""
-    return None if init is None else ModelBundle.open(None if init == DEMO else init)
+def init_bundle(
+    recipe: Recipe, architecture: str, arguments: Mapping[str, Any], say: Callable[[str], None] = lambda _line: None
+) -> ModelBundle | None:
+    """Return the bundle to begin with; None, and a line that says why, where the shipped model does not suit.
+
+    Nobody need have asked for the shipped one: an encoder with weights of its own keeps them, another one has no use
+    for its. Raises ModelError for a file that is no bundle, or whose encoder is another; UsageError for batch
+    normalization that is to be frozen where none is pretrained.
+    """
+    bundle = _suitable(recipe, architecture, arguments, say)
+    has_statistics = bundle is not None and bundle.arguments.get("norm") != "group"
+    if recipe.norm == "frozen" and not has_statistics and (bundle is not None or recipe.encoder_weights is None):
+        raise _nothing_to_freeze()
+    return bundle
+
+
+def _suitable(
+    recipe: Recipe, architecture: str, arguments: Mapping[str, Any], say: Callable[[str], None]
+) -> ModelBundle | None:
+    if recipe.init is None:
+        return None
+    if recipe.init == DEMO and recipe.encoder_weights is not None:
+        say(f"begins without the shipped model: the encoder has weights of its own, {recipe.encoder_weights}")
+        return None
+    bundle = ModelBundle.open(None if recipe.init == DEMO else recipe.init)
+    if _has_encoder(bundle, architecture, arguments):
+        return bundle
+    other = f"{bundle.architecture} on {bundle.arguments.get('encoder_name', 'no encoder')}"
+    if recipe.init == DEMO:
+        say(f"begins without the shipped model, {other}: the encoder is another")
+        return None
+    raise ModelError(
+        f"nothing of {bundle.name}, {other}, fits the new network: its encoder is another; choose the same "
+        "--architecture and --encoder, or start afresh with --init none"
+    )
+
+
+def _has_encoder(bundle: ModelBundle, architecture: str, arguments: Mapping[str, Any]) -> bool:
+    """Tell whether a bundle's encoder, on as many bands, is that of an architecture."""
+    of_bundle = bundle.arguments | {"in_channels": arguments["in_channels"]}
+    theirs, ours = _encoder(bundle.architecture, of_bundle), _encoder(architecture, arguments)
+    return bool(ours) and theirs == ours
+
+
+def _encoder(architecture: str, arguments: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    shapes = parameter_shapes(architecture, arguments)
+    return {key: shape for key, shape in shapes.items() if key.startswith("encoder.") and not key.endswith(_STATISTICS)}
+
+
+def _freeze(network: torch.nn.Module, pretrained: set[str]) -> None:
+    """Freeze the batch normalization of the parts that came pretrained: of others the statistics mean nothing."""
+    if not sum(freeze_batch_norm(part) for name, part in network.named_children() if name in pretrained):
+        raise _nothing_to_freeze()
+
+
+def _nothing_to_freeze() -> UsageError:
+    return UsageError(
+        "--norm frozen keeps pretrained batch norm as it is, and there is none; give --encoder-weights imagenet, or "
+        "--init with a model of the same encoder, or --norm batch"
+    )

@@ -101,6 +101,20 @@ def test_nothing_leaves_the_range_of_values() -> None:
     torch.testing.assert_close(recolored(clouds, tint()), clouds)
 
 
+def test_values_below_zero_are_kept() -> None:
+    """What is darker than most of the data, or radar's decibels, is learnt from as it will be mapped."""
+    dark = photo() - 0.35
+    torch.testing.assert_close(recolored(dark, tint()), dark)
+    floor, mean = dark.amin(dim=(1, 2, 3), keepdim=True), dark.mean(dim=(1, 2, 3), keepdim=True)
+    torch.testing.assert_close(recolored(dark, tint(brightness=1.2)), floor + 1.2 * (dark - floor))
+    torch.testing.assert_close(recolored(dark, tint(contrast=0.7)), mean + 0.7 * (dark - mean))
+    bent = recolored(dark, tint(gamma=1.3, saturation=1.2, hue=0.2, brightness=0.8))
+    assert (bent < 0).float().mean() > 0.5
+    assert (bent >= floor - 1e-6).all()
+    faint = torch.full((COUNT,), 1e-4)
+    torch.testing.assert_close(add_noise(dark, all_valid(dark), faint, torch.Generator()), dark, atol=1e-3, rtol=0)
+
+
 def test_invalid_pixels_do_not_count_in_the_mean() -> None:
     image = photo()
     valid = torch.rand(COUNT, *image.shape[2:], generator=torch.Generator().manual_seed(4)) < 0.6

@@ -1,0 +1,128 @@
+"""A recipe as one value: what its knobs may hold, how it is written and read, and which runs are the same run."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from geoseg.errors import ModelError, UsageError
+from geoseg.model.architectures import ARCHITECTURES, architecture_named
+from geoseg.training.recipe import _RANGES, KNOBS, NORMS, OPTIMIZERS, SCHEDULES, Recipe
+
+LISTS = {"betas": 2, "milestones": 1}
+
+
+def filled(name: str, value: Any) -> Any:
+    """Return a value as its knob takes it: a list where it is one."""
+    return (value,) * LISTS[name] if name in LISTS else value
+
+
+@pytest.mark.parametrize("name", _RANGES)
+def test_a_number_out_of_its_range_is_refused(name: str) -> None:
+    low, high = _RANGES[name]
+    for bound, beyond in ((low, low - 1), (high, high + 1)):
+        whole = isinstance(getattr(Recipe(), name), int) or name in {"size_px", "milestones", "batches", "patience"}
+        kind = int if whole or name == "window_px" else float
+        kept = getattr(Recipe().changed(**{name: filled(name, kind(bound))}), name)
+        assert kept == filled(name, kind(bound))
+        with pytest.raises(UsageError, match=r"must be .* to "):
+            Recipe().changed(**{name: filled(name, kind(beyond))})
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "wanted"),
+    [
+        ("ignore", "unknown", "ignore must be a list of str, got 'unknown'"),
+        ("ignore", (6,), "ignore must be a list of str"),
+        ("milestones", [2.5], "milestones must be a list of int"),
+        ("betas", ("a", "b"), "betas must be a list of float"),
+        ("crop_px", 384.0, "crop must be int, got 384.0"),
+        ("crop_px", "384", "crop must be int, got '384'"),
+        ("seed", True, "seed must be int, got True"),
+        ("lr", True, "lr must be float or null, got True"),
+        ("lr", "auto", "lr must be float or null, got 'auto'"),
+        ("epochs", None, "epochs must be int, got None"),
+        ("amsgrad", 1, "amsgrad must be bool, got 1"),
+        ("arguments_text", "[]", "arguments are a JSON object"),
+        ("arguments_text", "{", "arguments are a JSON object"),
+        ("momentumm", 0.9, "a recipe has no knob 'momentumm'; it has architecture, "),
+    ],
+)
+def test_a_value_of_another_type_is_refused_in_words(name: str, value: object, wanted: str) -> None:
+    with pytest.raises(UsageError, match=wanted.replace("(", r"\(")):
+        Recipe().changed(**{name: value})
+    if name in KNOBS:
+        with pytest.raises(UsageError):
+            Recipe(**{name: value})  # type: ignore[arg-type]
+
+
+def test_numbers_and_lists_become_the_knobs_own() -> None:
+    recipe = Recipe().changed(
+        lr=np.float32(0.5), epochs=np.int64(3), clip=1, ignore=["Unknown"], betas=[0, 0.5], gsd_m=2
+    )
+    assert (recipe.lr, recipe.epochs, recipe.clip, recipe.ignore, recipe.betas) == (0.5, 3, 1.0, ("Unknown",), (0, 0.5))
+    assert [type(each) for each in (recipe.lr, recipe.epochs, recipe.clip, recipe.gsd_m)] == [float, int, float, float]
+    assert Recipe.from_json(json.loads(json.dumps(recipe.to_json()))) == recipe
+
+
+KNOBS_DRAWN = st.fixed_dictionaries(
+    {},
+    optional={
+        "optimizer": st.sampled_from(OPTIMIZERS),
+        "schedule": st.sampled_from([each for each in SCHEDULES if each != "multi-step"]),
+        "norm": st.sampled_from(NORMS),
+        "lr": st.none() | st.floats(1e-9, 100),
+        "weight_decay": st.integers(0, 10),
+        "batch_size": st.none() | st.integers(1, 64),
+        "milestones": st.lists(st.integers(1, 50), max_size=3),
+        "ignore": st.lists(st.text(max_size=5), max_size=3),
+        "encoder": st.none() | st.sampled_from(["resnet34", "tu-convnext_tiny"]),
+        "arguments": st.dictionaries(st.text(max_size=5), st.integers() | st.lists(st.booleans()), max_size=2),
+        "amsgrad": st.booleans(),
+    },
+)
+
+
+@given(KNOBS_DRAWN)
+def test_a_recipe_survives_json(knobs: dict[str, Any]) -> None:
+    recipe = Recipe().changed(**knobs)
+    plain = json.loads(json.dumps(recipe.to_json()))
+    assert Recipe.from_json(plain) == recipe
+    assert Recipe.from_json(plain, Recipe(epochs=7, architecture="Unet", arguments_text="{}")) == recipe
+    assert recipe.arguments == knobs.get("arguments", Recipe().arguments)
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_another_architecture_forgets_what_is_not_its_own(name: str) -> None:
+    """What it is given with it stays, and so does all when it is the same one."""
+    recipe = Recipe(architecture="FPN", encoder="resnet34", arguments_text='{"decoder_pyramid_channels": 64}')
+    changed = recipe.changed(architecture=name.lower())
+    if name == "FPN":
+        assert (changed.encoder, changed.arguments) == (recipe.encoder, recipe.arguments)
+    else:
+        sizes = {"in_channels": 3, "classes": 6}
+        encoder = {} if changed.encoder is None else {"encoder_name": changed.encoder}
+        architecture_named(name).check(changed.arguments | sizes | encoder)
+    given_too = recipe.changed(architecture=name, encoder="vgg11_bn", arguments={"classes": 3})
+    assert (given_too.encoder, given_too.arguments) == ("vgg11_bn", {"classes": 3})
+
+
+def test_an_unknown_architecture_is_refused() -> None:
+    with pytest.raises(ModelError, match="unknown architecture 'Unett'; geoseg knows Unet, "):
+        Recipe().changed(architecture="Unett")
+
+
+def test_the_meaning_is_that_of_steps() -> None:
+    """A batch may be cut into smaller ones; every other knob makes other weights."""
+    recipe = Recipe(batch_size=8, batches=10)
+    assert Recipe(batch_size=2, accumulate=4, batches=40).meaning() == recipe.meaning()
+    assert Recipe(batch_size=4, accumulate=4, batches=40).meaning() != recipe.meaning()
+    others = {"lr": 2e-3, "seed": 1, "norm": "group", "arguments": {}, "window_px": 64, "batches": 11, "ignore": ()}
+    meanings = [recipe.changed(**{name: value}).meaning() for name, value in others.items()]
+    assert recipe.meaning() not in meanings
+    assert len({json.dumps(each) for each in meanings}) == len(others)
