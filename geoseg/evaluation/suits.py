@@ -16,6 +16,8 @@ _UNIT = 1.5
 """Values up to here may be those of 0 to 1, with some overshoot ..."""
 _WIDE = 100.0
 """... where the model knows values up to here or beyond."""
+_SPREAD = 0.5
+"""Standardized bands have means nearer to 0 than this, and standard deviations beyond."""
 
 
 def match_legends(
@@ -65,17 +67,45 @@ def check_type(card: ModelCard, dtype: str, name: str, scale: Scale | None) -> N
 def check_not_normalized(statistics: BandStatistics, card: ModelCard, name: str) -> None:
     """Raise SceneError for data that look normalized already: the model would do it a second time."""
     low, high = card.normalization.value_range
-    if high >= _WIDE and max(statistics.high) <= _UNIT:
+    known_to = high if card.statistics is None else max(card.statistics.high)
+    if high >= _WIDE and known_to > _UNIT and max(statistics.high) <= _UNIT:
         raise SceneError(
             f"{name} looks divided by {high:g} already: its values end at {max(statistics.high):.3g}, {card.name} "
             f"knows {low:g} to {high:g} and normalizes by itself; give the imagery as stored, or --scale 0,1"
         )
-    if min(statistics.mean) < low or (min(statistics.low) < low and max(map(abs, statistics.mean)) < _UNIT):
+    if "float" in card.dtype and _disagrees(statistics, card):
         raise SceneError(
             f"{name} looks normalized already: mean {_numbers(statistics.mean)} and standard deviation "
-            f"{_numbers(statistics.std)} where {card.name} knows {low:g} to {high:g} and normalizes by itself; "
+            f"{_numbers(statistics.std)} where {card.name} knows {_numbers(card.normalization.mean)} and "
+            f"{_numbers(card.normalization.std)} and normalizes by itself; "
             "give the imagery as stored"
         )
+
+
+def looks_normalized(statistics: BandStatistics) -> bool:
+    """Say whether bands are centred on 0 and scatter like standardized ones; reflectance just below 0 does not."""
+    centred = all(abs(mean) < _SPREAD for mean in statistics.mean)
+    both_sides = all(low < 0 < high for low, high in zip(statistics.low, statistics.high, strict=True))
+    return centred and both_sides and max(statistics.std) > _SPREAD
+
+
+def _disagrees(found: BandStatistics, card: ModelCard) -> bool:
+    """Say whether values are another kind than those a model was trained on: standardized, or far below all of them."""
+    known = card.statistics or _presumed(card)
+    if looks_normalized(found) and not looks_normalized(known):
+        return True
+    least = card.normalization.value_range[0] - _SPREAD
+    bands = zip(found.low, known.low, known.std, strict=True)
+    return any(low >= least and here < low - max(_SPREAD, std) for here, low, std in bands)
+
+
+def _presumed(card: ModelCard) -> BandStatistics:
+    """Return what mean and std say of the imagery of a model that says no more: two deviations, in its range."""
+    mean, std, (least, most) = card.normalization.mean, card.normalization.std, card.normalization.value_range
+    bands = list(zip(mean, std, strict=True))
+    low = tuple(max(m - 2 * s, least) if m >= least else m - 2 * s for m, s in bands)
+    high = tuple(min(m + 2 * s, most) if m <= most else m + 2 * s for m, s in bands)
+    return BandStatistics(mean, std, low, high)
 
 
 def normalization_note(card: ModelCard) -> str | None:

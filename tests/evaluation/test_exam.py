@@ -27,9 +27,11 @@ from geoseg.evaluation.calibration import Calibration
 from geoseg.evaluation.exam import examine
 from geoseg.evaluation.origin import Origin, to_provenance
 from geoseg.evaluation.parts import choose_areas
+from geoseg.evaluation.suits import check_not_normalized
 from geoseg.legend import DEEPGLOBE, LandCover, Legend
 from geoseg.model.bundle import ModelBundle
-from geoseg.model.normalization import Normalization
+from geoseg.model.normalization import VALUE_RANGES, Normalization
+from geoseg.raster.statistics import BandStatistics, band_statistics
 from geoseg.raster.windows import Window
 from tests.evaluation.rasters import patches, write
 from tests.networks import tiny_bundle
@@ -249,6 +251,68 @@ def test_data_that_are_normalized_already(folder: Path, model: ModelBundle, cach
     write(tmp_path / "images" / "b.tif", (unit - 0.5) / 0.2, nodata=None, photometric="RGB", **placed(1))
     with pytest.raises(SceneError, match="looks normalized already"):
         examine(plain, open_dataset(tmp_path), "all", cache=cache)
+
+
+def measured(pixels: NDArray[Any]) -> BandStatistics:
+    found = band_statistics(pixels.reshape(pixels.shape[0], -1))
+    assert found is not None
+    return found
+
+
+def learnt_from(model: ModelBundle, pixels: NDArray[Any], dtype: str = "float32") -> ModelBundle:
+    """Return the model as training on these pixels would have made it."""
+    statistics = measured(pixels)
+    how = Normalization(statistics.mean, statistics.std, VALUE_RANGES[dtype])
+    return replace(model, dtype=dtype, normalization=how, statistics=statistics)
+
+
+def drawn(mean: float, std: float, seed: int = 0) -> NDArray[np.float32]:
+    return np.random.default_rng(seed).normal(mean, std, (3, 4000)).astype(np.float32)
+
+
+REFLECTANCE, DECIBEL, HEIGHT = (0.05, 0.04), (-11.0, 5.0), (1.2, 3.0)
+
+
+@pytest.mark.parametrize("kind", [REFLECTANCE, DECIBEL, HEIGHT, (60.0, 40.0)])
+def test_what_training_takes_evaluation_takes(model: ModelBundle, kind: tuple[float, float]) -> None:
+    known = learnt_from(model, drawn(*kind))
+    assert min(measured(drawn(*kind)).low) < 0
+    for mean, std in ((kind[0], kind[1]), (kind[0] - kind[1] / 8, kind[1] * 1.3), (kind[0], kind[1] / 2)):
+        check_not_normalized(measured(drawn(mean, std, seed=1)), known, "data")
+    if kind != HEIGHT:  # a model that does not tell more than how it normalizes
+        check_not_normalized(measured(drawn(*kind, seed=1)), replace(known, statistics=None), "data")
+
+
+@pytest.mark.parametrize("kind", [REFLECTANCE, DECIBEL, (0.4, 0.2), (60.0, 40.0)])
+def test_what_was_normalized_before_is_refused(model: ModelBundle, kind: tuple[float, float]) -> None:
+    known = learnt_from(model, drawn(*kind))
+    for card in (known, replace(known, statistics=None)):
+        for mean in (0.0, 0.2, -0.4):
+            with pytest.raises(SceneError, match="looks normalized already"):
+                check_not_normalized(measured(drawn(mean, 1.0)), card, "data")
+    if kind[0] in (REFLECTANCE[0], 0.4):
+        for mean in (0.9, -0.9, DECIBEL[0]):  # bright, dark, another unit
+            with pytest.raises(SceneError, match="looks normalized already"):
+                check_not_normalized(measured(drawn(mean, 1.0)), known, "data")
+
+
+def test_values_of_0_and_1_suit_a_model_of_values_of_0_and_1(model: ModelBundle) -> None:
+    bits = np.random.default_rng(0).integers(0, 2, (3, 4000)).astype(np.uint16)
+    check_not_normalized(measured(bits), learnt_from(model, bits, "uint16"), "data")
+    with pytest.raises(SceneError, match="looks divided by 65535 already"):
+        check_not_normalized(measured(bits), learnt_from(model, bits * np.uint16(900), "uint16"), "data")
+
+
+def test_float_imagery_is_examined_as_it_was_learnt(
+    folder: Path, model: ModelBundle, cache: Path, tmp_path: Path
+) -> None:
+    for part in ("images", "labels"):
+        (tmp_path / part).mkdir()
+    (tmp_path / "labels" / "b.tif").write_bytes((folder / "labels" / "b.tif").read_bytes())
+    decibel = np.random.default_rng(3).normal(*DECIBEL, (3, *SHAPES["b"])).astype(np.float32)
+    write(tmp_path / "images" / "b.tif", decibel, nodata=None, photometric="RGB", **placed(1))
+    found = examine(learnt_from(model, decibel), open_dataset(tmp_path), "all", device="torch-cpu", cache=cache)
+    assert found.matrix.total_px > 0
 
 
 def test_a_scale_brings_other_units_to_the_models(
