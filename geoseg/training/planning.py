@@ -19,6 +19,7 @@ from geoseg.model.architectures import architecture_named
 from geoseg.model.bundle import ModelBundle
 from geoseg.model.card import DEFAULT_BANDS, DEFAULT_WINDOW_PX, check_window
 from geoseg.model.encoders import fetchable
+from geoseg.model.network import parameter_shapes
 from geoseg.model.normalization import VALUE_RANGES, Normalization
 from geoseg.progress import Progress
 from geoseg.raster.statistics import BandStatistics
@@ -57,7 +58,7 @@ def plan_training(  # noqa: PLR0913 - a data set, its parts, a recipe, and who i
     codes = _codes(dataset, recipe, say)
     arguments = _arguments(recipe, len(dataset.bands), len(codes))
     architecture = architecture_named(recipe.architecture).name
-    _check_texts(recipe, arguments, len(codes))
+    _check_recipe(recipe, architecture, arguments)
     bundle = init_bundle(recipe, architecture, arguments, say)
     kind = _kind_of_normalization(recipe, dataset, bundle)
     gsd_m = resolution(dataset, parts, recipe, say)
@@ -106,16 +107,21 @@ def _ignored_codes(legend: Legend, recipe: Recipe, say: Says) -> set[int]:
     return {by_name[name.casefold()] for name in recipe.ignore if name.casefold() in by_name}
 
 
-def _check_texts(recipe: Recipe, arguments: dict[str, Any], classes: int) -> None:
+def _check_recipe(recipe: Recipe, architecture: str, arguments: dict[str, Any]) -> None:
     """Raise UsageError or ModelError for a knob that cannot be, before hours are spent on pixels."""
-    loss_of(recipe.loss, class_weights(recipe.weights, [1] * classes))
+    loss_of(recipe.loss, class_weights(recipe.weights, [1] * arguments["classes"]))
     augmentation_of(recipe.augmentation)
-    divisor = architecture_named(recipe.architecture).divisor(arguments)
+    parameter_shapes(architecture, arguments)  # builds it, without memory
+    divisor = architecture_named(architecture).divisor(arguments)
     for size_px in (recipe.crop_px, recipe.window_px):
         if size_px is not None:
             check_window(size_px, divisor)
-    if recipe.encoder_weights is not None and recipe.encoder is not None:
+    if recipe.encoder is not None:
         fetchable(recipe.encoder, recipe.encoder_weights)
+    elif recipe.encoder_weights is not None and "encoder_name" not in architecture_named(architecture).checks:
+        raise UsageError(
+            f"{architecture} has no encoder that --encoder-weights {recipe.encoder_weights} are for; give none"
+        )
 
 
 def _say_absent(

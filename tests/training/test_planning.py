@@ -9,14 +9,39 @@ from typing import Any
 import numpy as np
 import pytest
 import rasterio
+from rasterio.transform import from_origin
 
 from geoseg.dataset.dataset import open_dataset
 from geoseg.dataset.split import split
-from geoseg.errors import SceneError, UsageError
+from geoseg.errors import GeosegError, SceneError, UsageError
+from geoseg.training.plan import TrainingPlan
 from geoseg.training.planning import plan_training
 from geoseg.training.recipe import Recipe
 from geoseg.training.train import train
 from tests.training.tiny import TINY, tiny_plan, write_data
+
+
+def write_scenes(folder: Path, *scenes: tuple[int, float | None]) -> Path:
+    """Write pairs of so many pixels a side, of so many metres a pixel; None: they do not say."""
+    draw = np.random.default_rng(0)
+    for place in ("images", "labels"):
+        (folder / place).mkdir(parents=True)
+    for number, (side_px, gsd_m) in enumerate(scenes):
+        shape: dict[str, Any] = {"height": side_px, "width": side_px, "driver": "GTiff", "dtype": "uint8"}
+        if gsd_m is not None:
+            shape |= {"crs": "EPSG:32632", "transform": from_origin(5e5 + 1e4 * number, 5e6, gsd_m, gsd_m)}
+        with rasterio.open(folder / "images" / f"{number}.tif", "w", count=3, **shape) as image:
+            image.write(draw.integers(0, 256, (3, side_px, side_px)).astype(np.uint8))
+        with rasterio.open(folder / "labels" / f"{number}.tif", "w", count=1, **shape) as labels:
+            labels.write(draw.integers(1, 3, (1, side_px, side_px)).astype(np.uint8))
+    return folder
+
+
+def planned(data: Path, **knobs: Any) -> tuple[TrainingPlan, list[str]]:
+    """Return the plan of a training on all of the data, and what was said."""
+    dataset, lines = open_dataset(data), list[str]()
+    cache = data.parent / f"{data.name}.cache"
+    return plan_training(dataset, split(dataset, "all"), TINY.changed(**knobs), cache, lines.append), lines
 
 
 def write_floats(folder: Path, *, mean: float, std: float) -> Path:
@@ -74,3 +99,99 @@ def test_an_epoch_shows_each_pixel_about_once(data: Path, size: int, accumulate:
 def test_knobs_that_cannot_be_are_refused(knobs: dict[str, Any]) -> None:
     with pytest.raises(UsageError):
         Recipe(**knobs)
+
+
+@pytest.mark.parametrize(
+    "knobs",
+    [
+        {"loss": "cross-entropie"},
+        {"augmentation": "hflop"},
+        {"weights": "1,2"},
+        {"weights": "-1,1,1,1,1,1"},
+        {"crop_px": 63},
+        {"window_px": 127},
+        {"arguments": {"depth": 99}},
+        {"architecture": "Unet", "encoder": "resnet35"},
+        {"architecture": "Unet", "encoder": "resnet18", "encoder_weights": "imagenette"},
+        {"architecture": "DeepLabV3", "encoder": "vgg11"},  # which cannot be dilated
+        {"encoder_weights": "imagenet"},
+        {"normalization": "model"},
+        {"norm": "frozen"},
+        {"init": "absent.safetensors"},
+        {"ignore": ("urban_land", "agriculture_land", "rangeland", "forest_land", "water", "unknown")},
+    ],
+)
+def test_knobs_that_cannot_be_are_refused_before_a_scene_is_decoded(
+    data: Path, tmp_path: Path, knobs: dict[str, Any]
+) -> None:
+    dataset = open_dataset(data)
+    with pytest.raises(GeosegError):
+        plan_training(dataset, split(dataset), TINY.changed(**knobs), tmp_path / "cache", lambda _line: None)
+    assert not (tmp_path / "cache").exists()
+
+
+def test_a_name_to_ignore_that_no_class_has_is_said(data: Path) -> None:
+    plan, lines = planned(data, ignore=["Unknown", "watr", "Forest_Land"])
+    told = [line for line in lines if "no class is named" in line]
+    assert told == [f"no class is named watr, so none is ignored for it; there are {', '.join(plan.legend.names)}"]
+    assert [plan.legend.by_code(code).name for code in plan.output_codes] == [
+        "urban_land", "agriculture_land", "rangeland", "water", "barren_land"
+    ]  # fmt: skip
+    assert not any("no class is named" in line for line in planned(data)[1])
+
+
+@pytest.mark.parametrize(
+    ("gsds", "wanted", "gsd_m"),
+    [
+        ((0.5, 0.5), None, 0.5),
+        ((0.5, 0.505), None, 0.5),
+        ((0.5, 1.0), None, 1.0),
+        ((1.0, 0.5, 0.5), 0.8, 1.0),  # finer than the coarsest is not to be had
+        ((0.5, 1.0), 2.0, 2.0),
+        ((0.5, 0.5), 0.25, 0.5),
+        ((None, None), 2.0, None),
+    ],
+)
+def test_all_scenes_are_learnt_from_at_one_pixel_size(
+    tmp_path: Path, gsds: tuple[float | None, ...], wanted: float | None, gsd_m: float | None
+) -> None:
+    plan, lines = planned(write_scenes(tmp_path / "data", *((128, each) for each in gsds)), gsd_m=wanted, crop_px=32)
+    assert plan.gsd_m == gsd_m
+    for scene, before in zip(plan.train, gsds, strict=True):
+        assert gsd_m is None or scene.gsd_m == pytest.approx(gsd_m, rel=0.02)
+        assert scene.shape[0] == 128 if gsd_m is None or before is None else round(128 * before / gsd_m)
+    is_resampled = any(scene.shape != (128, 128) for scene in plan.train)
+    assert any("is resampled to" in line for line in lines) == is_resampled
+
+
+@pytest.mark.parametrize(
+    ("scenes", "knobs", "message"),
+    [
+        ([(64, None), (64, None)], {"size_px": 32}, "--size 32 changes .* say the pixel size with --data-gsd"),
+        ([(64, 0.5), (64, 1.0)], {"size_px": 32}, "--size 32 makes pixels of 1 m of 0 and of 2 m of 1; .* --gsd 2"),
+        ([(64, 0.5), (64, None)], {}, "1 does not say how large its pixels are.*--data-gsd"),
+    ],
+)
+def test_pixels_of_several_sizes_or_none_are_refused(
+    tmp_path: Path, scenes: list[tuple[int, float | None]], knobs: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        planned(write_scenes(tmp_path / "data", *scenes), crop_px=16, **knobs)
+
+
+def test_a_size_in_pixels_makes_one_in_metres(tmp_path: Path) -> None:
+    data = write_scenes(tmp_path / "data", (64, 0.5), (128, 0.25))
+    assert [scene.gsd_m for scene in planned(data, size_px=32, crop_px=16)[0].train] == [1.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("sides", "crop_px", "window_px"),
+    [((100, 70), 64, 100), ((101, 70), 64, 104), ((64, 64), 96, 96), ((600, 64), 64, 512)],
+)
+def test_the_window_is_no_larger_than_any_scene(
+    tmp_path: Path, sides: tuple[int, ...], crop_px: int, window_px: int
+) -> None:
+    """But never smaller than the crops, and whole for a network that halves it twice."""
+    data = write_scenes(tmp_path / "data", *((side, 0.5) for side in sides))
+    assert planned(data, crop_px=crop_px, window_px=None)[0].window_px == window_px
+    assert planned(data, crop_px=crop_px, window_px=80)[0].window_px == 80

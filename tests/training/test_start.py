@@ -1,0 +1,116 @@
+"""What a network begins with: nothing, the shipped model where it suits, a bundle; and what of it may be frozen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from geoseg.dataset.dataset import open_dataset
+from geoseg.dataset.split import split
+from geoseg.errors import ModelError, UsageError
+from geoseg.model.bundle import ModelBundle
+from geoseg.model.network import build
+from geoseg.training.plan import TrainingPlan
+from geoseg.training.planning import plan_training
+from geoseg.training.recipe import Recipe
+from geoseg.training.start import start_network
+from tests.training.tiny import TINY, learn
+
+DEMO = ModelBundle.open(None)
+_OWN = {"encoder_name", "in_channels", "classes"}
+SHIPPED = Recipe(
+    architecture=DEMO.architecture, encoder=DEMO.arguments["encoder_name"], gsd_m=None, crop_px=64
+).changed(arguments={name: value for name, value in DEMO.arguments.items() if name not in _OWN})
+"""A network like the shipped one."""
+Planned = Callable[[Recipe], tuple[TrainingPlan, list[str]]]
+
+
+@pytest.fixture
+def planned(data: Path) -> Planned:
+    """Return how a recipe is planned, and what is said of it."""
+    dataset = open_dataset(data)
+
+    def plan(recipe: Recipe) -> tuple[TrainingPlan, list[str]]:
+        lines = list[str]()
+        return plan_training(dataset, split(dataset), recipe, data.parent / "cache", lines.append), lines
+
+    return plan
+
+
+@pytest.fixture
+def offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave pretrained weights of encoders where they are."""
+    monkeypatch.setattr("geoseg.training.start.build", lambda name, arguments, _weights: build(name, arguments))
+
+
+def frozen(network: torch.nn.Module) -> dict[str, bool]:
+    """Return, of each part with batch normalization, whether it is frozen."""
+    found = {}
+    for name, part in network.named_children():
+        norms = [each for each in part.modules() if isinstance(each, torch.nn.BatchNorm2d)]
+        if norms:
+            found[name] = not any(parameter.requires_grad for norm in norms for parameter in norm.parameters())
+    return found
+
+
+def test_the_shipped_model_is_begun_with_and_its_normalization_kept(planned: Planned) -> None:
+    plan, lines = planned(SHIPPED)
+    assert plan.normalization == DEMO.normalization
+    start_network(plan, lines.append)
+    assert [line.startswith("begins with taken: encoder, decoder") for line in lines if "begins" in line] == [True]
+
+
+@pytest.mark.parametrize(
+    ("knobs", "said", "mean"),
+    [
+        ({"architecture": "Unet", "encoder": "resnet18", "encoder_weights": "imagenet"}, "weights of its own", 123.675),
+        ({"architecture": "Unet", "encoder": "resnet18"}, "the encoder is another", None),
+        ({"architecture": "PlainUnet", "arguments": {"depth": 2, "channels": 4}}, "the encoder is another", None),
+    ],
+)
+@pytest.mark.usefixtures("offline")
+def test_a_shipped_model_that_does_not_suit_is_left_out_with_its_normalization(
+    planned: Planned, knobs: dict[str, Any], said: str, mean: float | None
+) -> None:
+    plan, lines = planned(SHIPPED.changed(**knobs))
+    start_network(plan, lines.append)
+    told = [line for line in lines if "begins" in line]
+    assert len(told) == 1
+    assert told[0].startswith("begins without the shipped model")
+    assert said in told[0]
+    assert plan.normalization.mean[0] == pytest.approx(mean or plan.statistics.mean[0])
+
+
+def test_a_bundle_with_another_encoder_is_refused(data: Path, planned: Planned, tmp_path: Path) -> None:
+    learn(data, tmp_path / "m.safetensors", TINY.changed(epochs=1))
+    other = TINY.changed(init=str(tmp_path / "m.safetensors"), arguments={"depth": 1, "channels": 8})
+    with pytest.raises(ModelError, match=r"nothing of .* PlainUnet on no encoder, fits the new network"):
+        planned(other)
+
+
+def test_only_what_came_pretrained_is_frozen(planned: Planned) -> None:
+    """A decoder that begins at random has no statistics worth keeping."""
+    shared = SHIPPED.changed(architecture="Unet", norm="frozen")
+    plan, lines = planned(shared)
+    assert frozen(start_network(plan, lines.append)) == {"encoder": True, "decoder": False}
+    assert "taken: encoder from" in lines[-1]
+
+
+def test_a_network_taken_whole_is_frozen_whole(data: Path, planned: Planned, tmp_path: Path) -> None:
+    learn(data, tmp_path / "m.safetensors", TINY.changed(epochs=1))
+    plan, _ = planned(TINY.changed(init=str(tmp_path / "m.safetensors"), norm="frozen"))
+    assert frozen(start_network(plan, lambda _line: None)) == {"encoder": True, "decoder": True}
+
+
+@pytest.mark.usefixtures("offline")
+def test_an_encoder_with_fetched_weights_is_frozen(planned: Planned) -> None:
+    recipe = TINY.changed(architecture="Unet", encoder="resnet18", encoder_weights="imagenet", norm="frozen")
+    plan, _ = planned(recipe)
+    assert frozen(start_network(plan, lambda _line: None)) == {"encoder": True, "decoder": False}
+    without_any, _ = planned(recipe.changed(encoder="vgg11"))
+    with pytest.raises(UsageError, match="--norm frozen keeps pretrained batch norm as it is, and there is none"):
+        start_network(without_any, lambda _line: None)
