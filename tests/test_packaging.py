@@ -48,7 +48,7 @@ def test_public_names_resolve(name: str) -> None:
 
 
 def test_public_names_are_not_shadowed_by_modules() -> None:
-    """`import geoseg.x` sets the attribute x: a verb of that name would become a module (preview is one that is called)."""
+    """`import geoseg.x` sets the attribute x: a verb so named becomes a module (preview can be called)."""
     modules = {path.stem for path in (ROOT / "geoseg").iterdir() if path.suffix == ".py" or path.is_dir()}
     assert modules & set(geoseg.__all__) == {"errors", "preview"}
 
