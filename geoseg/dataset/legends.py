@@ -14,6 +14,7 @@ from geoseg.raster.nomenclature import Nomenclature, distinct_color
 
 GivenLegend = Legend | Nomenclature | str | os.PathLike[str]
 
+_SHOWN = 6
 _WHOLE = re.compile(r"[-+]?\d+", re.ASCII)
 
 
@@ -68,10 +69,26 @@ def own_legend(known: Nomenclature) -> tuple[Legend, dict[int, int]]:
 
 
 def codes_of(known: Nomenclature, legend: Legend) -> dict[int, int]:
-    """Return theirs -> our codes: by name where the labels name classes of the legend, else by code."""
+    """Return theirs -> our codes: by name where the labels name classes of the legend; where no name is one, by code.
+
+    `unmatched_note` says so if the labels have names.
+    """
     by_name = {_key(land_cover.name): land_cover.code for land_cover in legend}
     named = {theirs.code: by_name[_key(theirs.name)] for theirs in known if _key(theirs.name) in by_name}
     return named or {code: code for code in legend.codes}
+
+
+def unmatched_note(known: Nomenclature, legend: Legend, where: str) -> str | None:
+    """Return a line where labels name their classes, but none as the legend does; None where they have no names."""
+    ours = {_key(land_cover.name) for land_cover in legend}
+    names = [named.name for named in known if _key(named.name) != f"class {named.code}"]
+    if not names or any(_key(named.name) in ours for named in known):
+        return None
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return (
+        f"{where} names {', '.join(names[:_SHOWN])}{more}, the legend none of them: its classes are matched by code; "
+        "rename those of the --legend if that is not meant"
+    )
 
 
 def codes_of_values(values: Sequence[str], legend: Legend | None, where: str) -> tuple[Legend, Mapping[str, int]]:

@@ -8,23 +8,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
+from geoseg.dataset.codes_in import classes_in, undeclared_note
 from geoseg.dataset.color_mask import ColorMask
 from geoseg.dataset.found import PART_NAMES, Found, Wishes, each, listed
 from geoseg.dataset.label_polygons import LabelPolygons, check_place, column_of, is_polygon_file, values_of
 from geoseg.dataset.label_raster import LabelRaster, check_codes
 from geoseg.dataset.label_raster import check_place as check_grid
-from geoseg.dataset.legends import codes_of, codes_of_values, given_legend, merged, own_legend
+from geoseg.dataset.legends import codes_of, codes_of_values, given_legend, merged, own_legend, unmatched_note
 from geoseg.dataset.pair import Labels, Pair
 from geoseg.errors import SceneError, UsageError
-from geoseg.legend import NODATA, Legend
+from geoseg.legend import Legend
 from geoseg.raster.classes import read_nomenclature
 from geoseg.raster.environment import shown
 from geoseg.raster.handles import opened
 from geoseg.raster.nomenclature import Nomenclature
 from geoseg.raster.scene import Scene
-from geoseg.raster.windows import tiles
 
 _IMAGE_FOLDERS = ("images", "image", "scenes", "imgs", "img", "sat")
 _LABEL_FOLDERS = ("labels", "label", "masks", "mask", "gt")
@@ -32,8 +30,6 @@ _IMAGE_ENDS = ("_image", "_img", "_sat", "_scene", "_rgb")
 _LABEL_ENDS = ("_labels", "_label", "_mask", "_lbl", "_gt", "_classes", "_landcover")
 _RASTERS = (".tif", ".tiff", ".vrt", ".jp2", ".png", ".jpg", ".jpeg", ".img", ".bsq", ".bil")
 _TABLES = (".csv", ".tsv")
-_SCAN_PX = 2048
-_MOST_CODES = 1000
 _CLASSES = "class_dict.csv"
 
 
@@ -57,13 +53,13 @@ def find_pairs(root: str, wishes: Wishes) -> Found:
         )
     scenes = each(lambda match: Scene.open(match.scene, bands=wishes.bands), matches)
     given = wishes.legend or _beside(root)
-    labels, legend = _labels(matches, scenes, wishes, given)
+    labels, legend, notes = _labels(matches, scenes, wishes, given)
     gsds = [wishes.gsd_m or scene.geobox.gsd_m for scene in scenes]
     pairs = [
         Pair(match.id, scene, label, gsd_m, match.part)
         for match, scene, label, gsd_m in zip(matches, scenes, labels, gsds, strict=True)
     ]
-    return Found(tuple(pairs), legend, ())
+    return Found(tuple(pairs), legend, notes)
 
 
 def _matches(root: str, labels: str | None) -> list[_Match]:
@@ -178,12 +174,12 @@ def _beside(root: str) -> Legend | None:
 
 def _labels(
     matches: Sequence[_Match], scenes: Sequence[Scene], wishes: Wishes, legend: Legend | None
-) -> tuple[list[Labels], Legend]:
-    """Return the labels of each scene, which are all of one kind, and their legend."""
+) -> tuple[list[Labels], Legend, tuple[str, ...]]:
+    """Return the labels of each scene, which are all of one kind, their legend, and what is to be said of them."""
     files = [match.labels for match in matches]
     are_polygons = [is_polygon_file(file) for file in files]
     if all(are_polygons):
-        return _polygons(files, scenes, wishes, legend)
+        return (*_polygons(files, scenes, wishes, legend), ())
     if any(are_polygons):
         raise SceneError(
             f"labels are polygons or rasters, not both: {listed({files[0], files[are_polygons.index(True)]})}"
@@ -194,10 +190,14 @@ def _labels(
         if legend is None:
             raise UsageError(f"{shown(files[0])} is a picture; say which colour is which class with --legend")
         given = legend
-        return each(
-            lambda place: ColorMask.open(files[place], given, wishes.tolerance, scenes[place].geobox),
-            range(len(files)),
-        ), legend
+        return (
+            each(
+                lambda place: ColorMask.open(files[place], given, wishes.tolerance, scenes[place].geobox),
+                range(len(files)),
+            ),
+            legend,
+            (),
+        )
     return _rasters_of(files, scenes, wishes, legend)
 
 
@@ -208,7 +208,7 @@ def _is_picture(file: str) -> bool:
 
 def _rasters_of(
     files: Sequence[str], scenes: Sequence[Scene], wishes: Wishes, legend: Legend | None
-) -> tuple[list[Labels], Legend]:
+) -> tuple[list[Labels], Legend, tuple[str, ...]]:
     rasters = each(Scene.open, files)
     for raster, scene in zip(rasters, scenes, strict=True):
         check_codes(raster)
@@ -216,29 +216,21 @@ def _rasters_of(
     said = each(read_nomenclature, rasters)
     if legend is None:
         known = merged((shown(file), one) for file, one in zip(files, said, strict=True))
-        codes = {} if known.classes else {code for found in each(_codes_in, rasters) for code in found}
-        legend, ours = own_legend(known if known.classes else Nomenclature().completed(codes))
+        legend, ours = own_legend(known if known.classes else Nomenclature().completed(classes_in(rasters)))
         recodings = [ours] * len(files)
+        notes = []
     else:
         recodings = [codes_of(one, legend) for one in said]
-    return [
-        LabelRaster(raster, tuple(sorted(recoding.items())), wishes.tolerance)
-        for raster, recoding in zip(rasters, recodings, strict=True)
-    ], legend
-
-
-def _codes_in(raster: Scene) -> frozenset[int]:
-    """Return all codes of a raster that names none of them; all of it is read. SceneError if it holds no classes."""
-    found: set[int] = set()
-    for window in tiles(*raster.shape, _SCAN_PX, _SCAN_PX):
-        patch = raster.read(window)
-        found.update(np.unique(patch.data[0][patch.valid]).tolist())
-        if len(found) > _MOST_CODES:
-            raise SceneError(f"{shown(raster.path)} holds more than {_MOST_CODES} values; a map of classes has few")
-    found.discard(NODATA)
-    if not found:
-        raise SceneError(f"{shown(raster.path)} holds no label: all of it is nodata")
-    return frozenset(found)
+        notes = [unmatched_note(one, legend, shown(file)) for file, one in zip(files, said, strict=True)][:1]
+    notes.append(undeclared_note(rasters, recodings))
+    return (
+        [
+            LabelRaster(raster, tuple(sorted(recoding.items())), wishes.tolerance)
+            for raster, recoding in zip(rasters, recodings, strict=True)
+        ],
+        legend,
+        tuple(note for note in notes if note),
+    )
 
 
 def _polygons(

@@ -128,6 +128,62 @@ def test_codes_that_do_not_fit_a_byte_are_renumbered_in_order(tmp_path: Path) ->
     assert np.array_equal(reference_codes(pair, pair.whole), patchwork(SHAPE, 3))
 
 
+def test_a_mask_of_0_and_255_has_two_classes(tmp_path: Path) -> None:
+    scene, truth = _scene(tmp_path), patchwork(SHAPE, 2)
+    path = write_raster(tmp_path / "truth.tif", truth[None] * np.uint8(255))
+    dataset = open_dataset(scene, labels=path)
+    assert dataset.legend.names == ("class 0", "class 255")
+    assert np.array_equal(reference_codes(dataset.pairs[0], dataset.pairs[0].whole), truth)
+    assert dataset.notes == ()
+    write_raster(path, truth[None] * np.uint8(255), nodata=255)  # declared: no class
+    assert open_dataset(scene, labels=path).legend.names == ("class 0",)
+    write_raster(path, np.full((1, *SHAPE), 255, np.uint8))
+    with pytest.raises(SceneError, match="holds no label but 255"):
+        open_dataset(scene, labels=path)
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_255_among_classes_is_no_label_and_said(tmp_path: Path, *, named: bool) -> None:
+    scene, truth = _scene(tmp_path), patchwork(SHAPE, 3)
+    truth[truth == 2] = 255
+    path = write_raster(tmp_path / "truth.tif", truth[None])
+    legend = Legend((LandCover(0, "a", (0, 0, 1)), LandCover(1, "b", (0, 0, 2)))) if named else None
+    dataset = open_dataset(scene, labels=path, legend=legend)
+    assert dataset.legend.codes == (0, 1)
+    assert np.array_equal(reference_codes(dataset.pairs[0], dataset.pairs[0].whole), truth)
+    assert len(dataset.notes) == 1
+    assert "holds 255 and does not declare it nodata" in dataset.notes[0]
+    write_raster(path, truth[None], nodata=255)
+    assert open_dataset(scene, labels=path, legend=legend).notes == ()
+
+
+def test_255_among_codes_beyond_a_byte_is_a_class(tmp_path: Path) -> None:
+    codes = np.array([7, 255, 300], np.uint16)
+    path = write_raster(tmp_path / "truth.tif", codes[patchwork(SHAPE, 3)][None])
+    dataset = open_dataset(_scene(tmp_path), labels=path)
+    assert dataset.legend.names == ("class 7", "class 255", "class 300")
+    pair = dataset.pairs[0]
+    assert np.array_equal(reference_codes(pair, pair.whole), patchwork(SHAPE, 3))
+
+
+def test_names_that_the_legend_lacks_are_said_where_codes_are_matched(tmp_path: Path) -> None:
+    scene = _scene(tmp_path)
+    path = write_raster(tmp_path / "truth.tif", patchwork(SHAPE, 2)[None])
+    (tmp_path / "truth.tif.aux.xml").write_text(
+        "<PAMDataset><PAMRasterBand band='1'><CategoryNames><Category>Water</Category><Category>Wood</Category>"
+        "</CategoryNames></PAMRasterBand></PAMDataset>"
+    )
+    colors = [(0, 0, 1), (0, 0, 2)]
+    for names, is_said in ((("lake", "forest"), True), (("forest", "water"), False)):
+        legend = Legend(tuple(LandCover(code, name, colors[code]) for code, name in enumerate(names)))
+        notes = open_dataset(scene, labels=path, legend=legend).notes
+        assert any(
+            "names Water, Wood, the legend none of them: its classes are matched by code" in x for x in notes
+        ) is (is_said)
+    plain = write_raster(tmp_path / "plain.tif", patchwork(SHAPE, 2)[None])
+    assert open_dataset(scene, labels=plain, legend=legend).notes == ()
+
+
 def test_a_legend_is_met_by_the_names_that_labels_bring(tmp_path: Path) -> None:
     scene, labels = _scene(tmp_path), patchwork(SHAPE, 2)
     path = write_raster(tmp_path / "truth.tif", labels[None])
