@@ -26,7 +26,8 @@ from geoseg.dataset.split import split
 from geoseg.raster.windows import Window, WindowGrid
 from geoseg.synthetic import Landscape, write_landscape
 from geoseg.training.fit import fit
-from geoseg.training.learner import Learner, Listener
+from geoseg.training.learner import Learner
+from geoseg.training.listener import Listener
 from geoseg.training.live_engine import LiveEngine
 from geoseg.training.plan import TrainingPlan
 from geoseg.training.planning import plan_training
@@ -102,7 +103,7 @@ def _waiting(report: Report, learner: Learner, device: str) -> float:
         moments.append((time.perf_counter(), waited))
 
     valid, learner.plan = learner.plan.valid, _without_validation(learner.plan)
-    learner._listener = Listener(batch=note)  # noqa: SLF001 - a benchmark may listen in
+    learner.listener = Listener(batch=note)
     with tempfile.TemporaryDirectory() as folder:
         fit(learner, device, 1, Path(folder))
     learner.plan = _with_validation(learner.plan, valid)

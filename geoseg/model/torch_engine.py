@@ -24,7 +24,8 @@ from geoseg.raster.windows import Window
 
 _locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
 """One for each GPU: one batch at a time, so that its memory is one batch's. On the CPU nothing need wait."""
-_SHORT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
+SHORT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
+"""One of these is in what torch says then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +157,7 @@ def _memory_faults(device: torch.device) -> Iterator[None]:
     except MemoryError:
         raise OutOfMemory from None
     except RuntimeError as fault:  # torch.OutOfMemoryError is a child of it
-        if not any(word in str(fault).lower() for word in _SHORT_OF_MEMORY):
+        if not any(word in str(fault).lower() for word in SHORT_OF_MEMORY):
             raise ModelError(f"torch failed on {device}: {one_line(fault)}") from None
         if device.type == "cuda":
             torch.cuda.empty_cache()

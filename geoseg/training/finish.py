@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 
 from geoseg.dataset.prepared import PreparedScene
@@ -16,13 +14,15 @@ from geoseg.model.bundle import ModelBundle
 from geoseg.model.save import save_bundle
 from geoseg.raster.windows import Window, WindowGrid
 from geoseg.training.checkpoint import load_state
-from geoseg.training.folder import RunFolder
+from geoseg.training.faults import judging_faults
+from geoseg.training.folder import INIT_WEIGHTS, RunFolder
 from geoseg.training.learner import Learner
 from geoseg.training.live_engine import LiveEngine
+from geoseg.training.network_input import channel_table, normalized
 from geoseg.training.plan import TrainingPlan
 from geoseg.training.report import write_training_report
 from geoseg.training.temperature import fit_temperature
-from geoseg.training.validate import Scores, score_scene
+from geoseg.training.validate import Scores, judged_miou, score_scene
 from geoseg.training.worst import WorstCrops
 
 _SAMPLE_PX = 400_000
@@ -42,13 +42,14 @@ def finish(  # noqa: PLR0913 - a run, and where all of it goes
     plan = learner.plan
     _take_best(learner, folder)
     network = learner.kept.eval()
-    temperature = _temperature(plan, network)
     worst = WorstCrops(plan.legend)
-    found = _judged(plan, network, temperature, worst, target.name)
-    bundle = _save(learner, network, temperature, found, target)
+    with judging_faults(plan, str(learner.device)):
+        temperature = _temperature(plan, network)
+        found = _judged(plan, network, temperature, worst, target.name)
+    bundle = _save(learner, network, temperature, found, target, folder.known.get(INIT_WEIGHTS))
     if found is not None and found.calibration is not None:
         say(
-            f"epoch {learner.course.best_epoch + 1} is the best: mIoU {found.metrics.miou_without_unknown:.4f} on "
+            f"epoch {learner.course.best_epoch + 1} is the best: mIoU {judged_miou(found.matrix):.4f} on "
             f"validation, confidence off by {found.calibration.error:.3f} at temperature {temperature:.2f}"
         )
     if report is not None and found is not None:
@@ -98,39 +99,32 @@ def _temperature(plan: TrainingPlan, network: torch.nn.Module) -> float:
 
 def sample_logits(plan: TrainingPlan, network: torch.nn.Module) -> tuple[torch.Tensor, torch.Tensor]:
     """Return logits (pixel, class) and channel numbers (pixel,) of pixels spread over the validation areas."""
-    windows = [
-        (scene, window) for scene in plan.valid for area in scene.areas for window in _windows(plan, scene.shape, area)
-    ]
+    windows = [(scene, window) for scene in plan.valid for window in _windows(plan, scene)]
     share = (plan.window_px // _STEP_PX) ** 2
     every = max(1, len(windows) * share // _SAMPLE_PX)
-    channels = np.full(256, 255, np.int64)
-    channels[list(plan.output_codes)] = np.arange(len(plan.output_codes))
-    found = [_sampled(plan, network, scene, window, channels) for scene, window in windows[::every]]
+    found = [_sampled(plan, network, scene, window) for scene, window in windows[::every]]
     if not found:
         return torch.empty(0, len(plan.output_codes)), torch.empty(0, dtype=torch.int64)
     logits, targets = zip(*found, strict=True)
     return torch.cat(logits), torch.cat(targets)
 
 
-def _windows(plan: TrainingPlan, shape: tuple[int, int], area: Window) -> list[Window]:
-    """Return windows as predict cuts them, without overlap, that touch an area."""
-    return WindowGrid(*shape, plan.window_px, 0).windows_touching(area)
+def _windows(plan: TrainingPlan, scene: PreparedScene) -> list[Window]:
+    """Return windows as predict cuts them, without overlap, that touch an area; one that touches two, once."""
+    grid = WindowGrid(*scene.shape, plan.window_px, 0)
+    return list(dict.fromkeys(window for area in scene.areas for window in grid.windows_touching(area)))
 
 
 def _sampled(
-    plan: TrainingPlan,
-    network: torch.nn.Module,
-    scene: PreparedScene,
-    window: Window,
-    channels: np.ndarray[Any, Any],
+    plan: TrainingPlan, network: torch.nn.Module, scene: PreparedScene, window: Window
 ) -> tuple[torch.Tensor, torch.Tensor]:
     patch = scene.read(window)
     device = next(network.parameters()).device
     gain, bias = (torch.from_numpy(values)[:, None, None] for values in plan.normalization.gain_bias())
-    image = torch.where(torch.from_numpy(patch.valid), torch.from_numpy(patch.data).float() * gain + bias, 0.0)
+    image = normalized(torch.from_numpy(patch.data[None]).float(), torch.from_numpy(patch.valid[None]), gain, bias)
     with torch.no_grad():
-        logits = network(image[None].to(device, memory_format=torch.channels_last))[0].float().cpu()
-    targets = torch.from_numpy(channels[scene.codes(window)])
+        logits = network(image.to(device))[0].float().cpu()
+    targets = torch.from_numpy(channel_table(plan.output_codes)[scene.codes(window)])
     thin = slice(_STEP_PX // 2, None, _STEP_PX)
     flat, wanted = logits[:, thin, thin].flatten(1).T, targets[thin, thin].flatten()
     return flat[wanted < 255], wanted[wanted < 255]
@@ -149,8 +143,13 @@ def _judged(
     return Evaluation.of(name, f"validation of {plan.data['name']}", scores.matrix, calibration=scores.calibration)
 
 
-def _save(
-    learner: Learner, network: torch.nn.Module, temperature: float, found: Evaluation | None, target: Path
+def _save(  # noqa: PLR0913, PLR0917 - the sides of a bundle
+    learner: Learner,
+    network: torch.nn.Module,
+    temperature: float,
+    found: Evaluation | None,
+    target: Path,
+    init_weights: object,
 ) -> ModelBundle:
     plan, course = learner.plan, learner.course
     return save_bundle(
@@ -167,10 +166,11 @@ def _save(
         gsd_m=plan.gsd_m,
         window_px=plan.window_px,
         overlap_px=plan.overlap_px,
-        temperature=min(max(temperature, 0.05), 20.0),
+        temperature=temperature,
         provenance={
             "recipe": plan.recipe.to_json(),
             "data": plan.data,
+            **({} if init_weights is None else {"init_weights_hash": init_weights}),
             "batch_size": plan.batch_size,
             "batches": course.batches,
             "lr": learner.lr,

@@ -14,14 +14,13 @@ from typing import Any
 import lightning.pytorch as pl
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 
-from geoseg.errors import TrainingError, UsageError
+from geoseg.errors import UsageError
 from geoseg.model.device import cuda_devices
-from geoseg.model.untrusted import one_line
+from geoseg.training.faults import learning_faults
 from geoseg.training.learner import Learner
 from geoseg.training.recipe import Recipe
 from geoseg.training.several import heard
 
-_SHORT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 _TALKATIVE = ("lightning.pytorch", "lightning.fabric", "lightning_utilities")
 
 
@@ -36,7 +35,7 @@ def fit(learner: Learner, device: str, devices: int, folder: Path, *, wandb: boo
     with _quiet(), _interruptible():
         trainer = pl.Trainer(
             max_epochs=learner.plan.recipe.epochs - learner.course.epochs,
-            logger=loggers(folder, learner.plan.recipe, wandb=wandb),
+            logger=loggers(folder, learner.plan.recipe, learner.plan.step_of(learner.course.batches), wandb=wandb),
             **hardware(device, devices, learner.plan.recipe),
             accumulate_grad_batches=learner.plan.recipe.accumulate,
             gradient_clip_val=learner.plan.recipe.clip or None,
@@ -46,19 +45,23 @@ def fit(learner: Learner, device: str, devices: int, folder: Path, *, wandb: boo
             enable_checkpointing=False,
             enable_progress_bar=False,
             enable_model_summary=False,
-            log_every_n_steps=10,
         )
-        with _memory(learner, device), heard(learner) if devices > 1 else contextlib.nullcontext():
+        with learning_faults(learner.plan, device), heard(learner) if devices > 1 else contextlib.nullcontext():
             trainer.fit(learner)
 
 
 def hardware(device: str, devices: int, recipe: Recipe) -> dict[str, Any]:
-    """Return Lightning's arguments for the device and the precision. Raises UsageError for a pair that cannot be."""
+    """Return Lightning's arguments for the device and the precision. Raises UsageError for what cannot be."""
     kind, _, number = device.partition(":")
     if kind == "cpu" and recipe.precision == "16":
         raise UsageError("precision 16 needs a GPU; take bf16 or 32")
     where: dict[str, Any] = {"accelerator": "gpu" if kind == "cuda" else kind, "devices": devices}
     if devices > 1:
+        if int(number or 0):
+            raise UsageError(
+                f"{devices} devices are the first {devices}, got device {device}; leave --device out, and choose among "
+                "GPUs by CUDA_VISIBLE_DEVICES"
+            )
         there = {"cuda": cuda_devices(), "mps": 1}.get(kind, devices)
         if devices > there:
             raise UsageError(f"{devices} devices were asked for, {there} of kind {kind} found; give --devices {there}")
@@ -69,19 +72,20 @@ def hardware(device: str, devices: int, recipe: Recipe) -> dict[str, Any]:
     return where | {"precision": _precision(kind, recipe.precision)}
 
 
-def loggers(folder: Path, recipe: Recipe, *, wandb: bool) -> list[Logger]:
-    """Return where figures go: CSV and TensorBoard always, Weights & Biases if asked. UsageError if it is missing."""
+def loggers(folder: Path, recipe: Recipe, step: int, *, wandb: bool) -> list[Logger]:
+    """Return where the figures of the steps after `step` go: CSV and TensorBoard always, Weights & Biases if asked.
+
+    A run that goes on has a CSV of its own beside that of the run before, which Lightning's logger would delete;
+    TensorBoard hides what was logged of steps that are made again.
+    """
     found: list[Logger] = [
-        CSVLogger(folder, name="csv", version=""),
-        TensorBoardLogger(folder, name="tensorboard", version=""),
+        CSVLogger(folder, name="csv", version=f"from_step_{step}" if step else ""),
+        TensorBoardLogger(folder, name="tensorboard", version="", purge_step=step + 1 if step else None),
     ]
     if wandb:
-        try:
-            from lightning.pytorch.loggers import WandbLogger  # noqa: PLC0415 - an extra of an extra
+        from lightning.pytorch.loggers import WandbLogger  # noqa: PLC0415 - an extra of an extra
 
-            found.append(WandbLogger(project="geoseg", save_dir=folder, config=recipe.to_json()))
-        except ModuleNotFoundError:
-            raise UsageError("--wandb needs Weights & Biases; pip install wandb, or leave it out") from None
+        found.append(WandbLogger(project="geoseg", save_dir=folder, config=recipe.to_json()))
     return found
 
 
@@ -125,23 +129,3 @@ def _interruptible() -> Iterator[None]:
     finally:
         if main and handler is not None:
             signal.signal(signal.SIGINT, handler)
-
-
-@contextlib.contextmanager
-def _memory(learner: Learner, device: str) -> Iterator[None]:
-    """Say what to do about a batch that does not fit."""
-    try:
-        yield
-    except (RuntimeError, MemoryError) as fault:
-        if not isinstance(fault, MemoryError) and not any(word in str(fault).lower() for word in _SHORT_OF_MEMORY):
-            raise
-        size, accumulate = learner.plan.batch_size, learner.plan.recipe.accumulate
-        smaller = next((part for part in range(size // 2, 0, -1) if size % part == 0), 1)
-        times = size // smaller
-        way = f"--batch-size {smaller} --accumulate {accumulate * times}" if size > 1 else "a smaller --crop"
-        if size > 1 and learner.plan.recipe.batches:
-            way += f" --batches {learner.plan.batches * times}"
-        raise TrainingError(
-            f"a batch of {size} crops of {learner.plan.recipe.crop_px} px does not fit the memory of {device} "
-            f"({one_line(fault, 120)}); give {way}: the run goes on from its last checkpoint"
-        ) from None

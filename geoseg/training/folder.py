@@ -16,6 +16,10 @@ from geoseg.raster.durable import output_error, write_durably
 
 _RUN = "run.json"
 _LOCK = "lock"
+DEVICES, INIT_WEIGHTS = "devices", "init weights"
+"""Of a run's meaning: how many devices, and the hash of the weights of the bundle that it began with."""
+_LATER = (DEVICES, INIT_WEIGHTS)
+"""What the first runs did not note of themselves: one that lacks it goes on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +43,14 @@ class RunFolder:
         """One line an epoch."""
         return self.path / "history.csv"
 
+    @property
+    def known(self) -> dict[str, object]:
+        """What the run noted of its meaning. Raises ResumeError where that cannot be read."""
+        return _read(self.path / _RUN) or {}
+
     def settle(self, **known: object) -> None:
         """Remember what of the run's meaning was found out after it began. Raises OutputError."""
-        before = _read(self.path / _RUN) or {}
+        before = self.known
         if before | known != before:
             _write(self.path / _RUN, before | known)
 
@@ -89,6 +98,8 @@ def open_folder(
 def _take_up(folder: RunFolder, meaning: Mapping[str, object], *, start_over: bool, free: tuple[str, ...]) -> None:
     before = _read(folder.path / _RUN, start_over=start_over)
     now = json.loads(json.dumps(dict(meaning)))
+    if before is not None:
+        before |= {name: now[name] for name in _LATER if name in now and name not in before}
     if before is not None and before | {name: now[name] for name in free} == now:
         return
     if before is not None and folder.last.exists() and not start_over:

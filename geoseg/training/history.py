@@ -8,6 +8,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Self
 
 from geoseg.errors import SceneError
 from geoseg.evaluation.metrics import plain
@@ -46,6 +47,13 @@ class EpochRow:
             "iou": {name: plain(float(value)) for name, value in self.iou.items()},
         }
 
+    @classmethod
+    def from_json(cls, told: Mapping[str, Any]) -> Self:
+        """Return the row whose `to_json` this is."""
+        numbers = {name: _number(value) for name, value in told.items() if name in _FIELDS[2:]}
+        iou = {name: _number(value) for name, value in told["iou"].items()}
+        return cls(told["epoch"], told["step"], iou=iou, **numbers)
+
 
 def to_csv(rows: Iterable[EpochRow]) -> str:
     """Return rows as CSV, a line an epoch, a column a class."""
@@ -77,13 +85,6 @@ def read_history(path: Path) -> tuple[EpochRow, ...]:
         ) from None
 
 
-def add_epoch(path: Path, row: EpochRow) -> tuple[EpochRow, ...]:
-    """Put an epoch's row into the file and return all rows; those from that epoch on, of a run that was killed, go."""
-    rows = (*(before for before in read_history(path) if before.epoch < row.epoch), row)
-    write_history(path, rows)
-    return rows
-
-
 def best_epoch(rows: Sequence[EpochRow]) -> EpochRow | None:
     """Return the row with the highest mIoU; where there is none the lowest loss; None of no row."""
     for name, sign in (("miou", 1.0), ("valid_loss", -1.0), ("train_loss", -1.0)):
@@ -91,6 +92,10 @@ def best_epoch(rows: Sequence[EpochRow]) -> EpochRow | None:
         if measured:
             return max(measured, key=lambda row: sign * float(getattr(row, name)))
     return rows[-1] if rows else None
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else value
 
 
 def _row(cells: Mapping[str, str]) -> EpochRow:

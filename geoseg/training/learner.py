@@ -3,121 +3,39 @@
 from __future__ import annotations
 
 import functools
-import json
 import math
 import signal
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Self
+from collections.abc import Sequence
+from typing import Any
 
 import lightning.pytorch as pl
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from geoseg.dataset.crops import CropSampler
-from geoseg.dataset.prepared import PreparedScene
 from geoseg.errors import TrainingError
 from geoseg.evaluation.metrics import Metrics
-from geoseg.legend import NODATA
-from geoseg.raster.windows import Window
 from geoseg.training.augment import augment, context_px
 from geoseg.training.augmentation_text import augmentation_of
 from geoseg.training.average import average_into, average_of
+from geoseg.training.course import Course
+from geoseg.training.faults import judging_faults
 from geoseg.training.feed import Batch, Feed
 from geoseg.training.history import EpochRow
+from geoseg.training.listener import Listener
 from geoseg.training.live_engine import LiveEngine
 from geoseg.training.losses import loss_of
+from geoseg.training.network_input import channel_table, normalized
 from geoseg.training.optimizer import optimizer_of
 from geoseg.training.plan import TrainingPlan
 from geoseg.training.schedule import rate
-from geoseg.training.validate import Scores, score_scene
+from geoseg.training.validate import Scores, judged_miou, score_scene
 
 _AUXILIARY = 0.4
 """What an auxiliary head's loss counts (Zhao et al. 2017, arXiv 1612.01105, section 3.2)."""
-_SMOOTHING = 0.95
-"""Of the loss that is shown: the weight of what was."""
-
-
-@dataclass(slots=True)
-class Course:
-    """How far a run is; what a checkpoint holds beside tensors."""
-
-    batches: int = 0
-    """Done, of all epochs."""
-    batch_size: int = 0
-    """Of these; 0: none is done."""
-    accumulate: int = 1
-    """How many of them a step takes."""
-    epoch_batches: int = 0
-    """How many of them an epoch has."""
-    epochs: int = 0
-    """Whole ones, validation included."""
-    best: float = -math.inf
-    """The best mIoU on validation."""
-    best_epoch: int = -1
-    loss_sum: float = 0.0
-    """Of the batches of the epoch that is not yet whole."""
-    shown_loss: float = math.nan
-    """The smoothed one."""
-    rows: tuple[EpochRow, ...] = ()
-
-    def add_loss(self, value: float) -> None:
-        """Count the loss of one more batch."""
-        self.loss_sum += value
-        first = math.isnan(self.shown_loss)
-        self.shown_loss = value if first else _SMOOTHING * self.shown_loss + (1 - _SMOOTHING) * value
-
-    def recounted(self, plan: TrainingPlan) -> Self:
-        """Return the same course in the batches of a plan whose steps are as large, of more or fewer batches each."""
-        if self.epoch_batches in {0, plan.batches} and self.accumulate == plan.recipe.accumulate:
-            return self
-        within = self.batches - self.epochs * self.epoch_batches
-        now_within = within // self.accumulate * plan.recipe.accumulate
-        return replace(
-            self,
-            batches=self.epochs * plan.batches + now_within,
-            loss_sum=self.loss_sum * now_within / max(1, within),
-        )
-
-    def to_text(self) -> str:
-        """Return the course as JSON text."""
-        plain = {name: getattr(self, name) for name in self.__slots__ if name != "rows"}
-        return json.dumps(plain | {"rows": [row.to_json() for row in self.rows]})
-
-    @classmethod
-    def from_text(cls, text: str) -> Self:
-        """Return the course whose `to_text` this is."""
-        told = json.loads(text)
-        rows = tuple(_row(row) for row in told.pop("rows"))
-        return cls(**told, rows=rows)
-
-
-def _nothing(*_: object) -> None:
-    pass
-
-
-def _never() -> bool:
-    return False
-
-
-@dataclass(frozen=True, slots=True)
-class Listener:
-    """Who is told what happens; every part may do nothing. Told by the first of several devices alone."""
-
-    batch: Callable[[Course, float], None] = _nothing
-    """After each batch: the course and the learning rate."""
-    epoch: Callable[[EpochRow], None] = _nothing
-    keep: Callable[[Learner], None] = _nothing
-    """Write a checkpoint."""
-    keep_best: Callable[[Learner], None] = _nothing
-    due: Callable[[], bool] = _never
-    """Whether a checkpoint is due within an epoch."""
-    stop: Callable[[], bool] = _never
-    """Whether the run is to end after this batch."""
-    seen: Callable[[PreparedScene, Window, NDArray[np.uint8], NDArray[np.uint8]], None] = _nothing
-    """Of validation: a scene, a window, the codes of the reference and of the network."""
+_LOG_EVERY = 10
+"""Steps."""
 
 
 class Learner(pl.LightningModule):
@@ -144,9 +62,7 @@ class Learner(pl.LightningModule):
         self._batch: Batch | None = None
         self._begun_s = time.monotonic()
         self.feed: Feed | None = None
-        channels = torch.full((256,), NODATA, dtype=torch.int64)
-        channels[torch.tensor(plan.output_codes)] = torch.arange(len(plan.output_codes))
-        self.register_buffer("_channels", channels, persistent=False)
+        self.register_buffer("_channels", torch.from_numpy(channel_table(plan.output_codes)), persistent=False)
         gain, bias = plan.normalization.gain_bias()
         low, high = plan.stretch
         # from 0..1 of the stretch, where colours are changed, to what the network sees
@@ -167,15 +83,16 @@ class Learner(pl.LightningModule):
             "network": self.network.state_dict(),
             "averaged": {} if self.averaged is None else self.averaged.state_dict(),
             "optimizer": optimizer,
+            "scaler": self.trainer.precision_plugin.state_dict(),
         }
 
     def go_on_from(self, state: dict[str, Any]) -> None:
-        """Take up what `state` returned; the optimizer's part when it is made."""
+        """Take up what `state` returned; the optimizer's part, and the scaler's of 16 bits, when they are made."""
         self.course = Course.from_text(state["course"]).recounted(self.plan)
         self.network.load_state_dict(state["network"])
         if self.averaged is not None:
             self.averaged.load_state_dict(state["averaged"])
-        self._resumed = state["optimizer"]
+        self._resumed = state
 
     # --- what Lightning asks for
 
@@ -183,7 +100,9 @@ class Learner(pl.LightningModule):
         """Make the optimizer, with the moments it had."""
         optimizer = optimizer_of(self.plan.recipe, self.network, self.lr)
         if self._resumed is not None:
-            optimizer.load_state_dict(self._resumed)
+            optimizer.load_state_dict(self._resumed["optimizer"])
+            if self._resumed.get("scaler"):  # older checkpoints lack it
+                self.trainer.precision_plugin.load_state_dict(self._resumed["scaler"])
             self._resumed = None
         return optimizer
 
@@ -203,8 +122,8 @@ class Learner(pl.LightningModule):
         return range(self.global_rank, -(-scenes // world) * world, world)
 
     def on_train_epoch_start(self) -> None:
-        """Start the epoch's clock."""
-        self._scores, self._begun_s = None, time.monotonic()
+        """Start the epoch's clock, with what a run before has spent on this epoch."""
+        self._scores, self._begun_s = None, time.monotonic() - self.course.epoch_s
 
     def on_train_batch_start(self, batch: Batch, _index: int) -> None:
         """Set the rate and the seed: both depend on the number of the batch alone."""
@@ -239,12 +158,13 @@ class Learner(pl.LightningModule):
         within = self.course.batches % self.plan.batches
         stepped = within % self.plan.recipe.accumulate == 0
         if self.averaged is not None and stepped:
-            step = self.plan.step_of(batch.number) + 1
-            average_into(self.averaged, self.network, self.plan.recipe.average, step)
-        self.course.add_loss(self._value)
+            average_into(self.averaged, self.network, self.plan.recipe.average, self.plan.step_of(batch.number) + 1)
+        self.course.add_loss(self._mean(self._value))
+        self.course.epoch_s = time.monotonic() - self._begun_s
         lr = self.trainer.optimizers[0].param_groups[0]["lr"]
-        self.log("smoothed_loss", self.course.shown_loss, rank_zero_only=True)
-        self.log("lr", lr, rank_zero_only=True)
+        step = self.plan.step_of(batch.number) + 1
+        if stepped and step % _LOG_EVERY == 0:
+            self._log({"smoothed_loss": self.course.shown_loss, "lr": lr}, step)
         if self.global_rank == 0:
             self.listener.batch(self.course, lr)
             if stepped and within and (self.listener.due() or self.listener.stop()):
@@ -259,20 +179,16 @@ class Learner(pl.LightningModule):
         if not is_due or index >= len(self.plan.valid):
             return
         engine = LiveEngine(self.kept.eval(), self.plan.normalization, len(self.plan.output_codes))
-        scores = score_scene(self.plan, engine, self.plan.valid[index], self.listener.seen)
+        with judging_faults(self.plan, str(self.device)):
+            scores = score_scene(self.plan, engine, self.plan.valid[index], self.listener.seen)
         self._scores = scores if self._scores is None else self._scores.merge(scores)
 
     def on_train_epoch_end(self) -> None:
         """Close the epoch: its row, the best weights, the checkpoint, and whether to stop early."""
-        scores = summed(self._scores, self)
-        row = self._row(scores)
-        self.course.epochs += 1
-        self.course.loss_sum = 0.0
-        self.course.rows = (*self.course.rows, row)
-        better = scores is not None and row.miou > self.course.best
-        if better:
-            self.course.best, self.course.best_epoch = row.miou, row.epoch
-        self._log(row)
+        row = self._row(summed(self._scores, self))
+        better = self.course.close_epoch(row)
+        figures = {"train_loss": row.train_loss, "valid_loss": row.valid_loss, "miou": row.miou}
+        self._log(figures | {f"iou/{name}": value for name, value in row.iou.items()}, row.step)
         if self.global_rank == 0:
             if better:
                 self.listener.keep_best(self)
@@ -335,16 +251,15 @@ class Learner(pl.LightningModule):
             bands=self.plan.bands,
             out_px=self.plan.recipe.crop_px,
         )
-        normalized = torch.where(valid[:, None], image * self._gain + self._bias, 0.0)
-        return normalized.contiguous(memory_format=torch.channels_last), self._channels[codes.long()]
+        return normalized(image, valid, self._gain, self._bias), self._channels[codes.long()]
 
     def _row(self, scores: Scores | None) -> EpochRow:
         iou: dict[str, float] = {}
         loss = miou = math.nan
         if scores is not None and scores.matrix.total_px:
-            metrics = Metrics.of(scores.matrix)
-            iou = {each.name: each.iou for each in metrics.classes}
-            loss, miou = scores.loss, metrics.miou_without_unknown
+            classes = Metrics.of(scores.matrix).classes
+            iou = {each.name: each.iou if each.reference_px else math.nan for each in classes}
+            loss, miou = scores.loss, judged_miou(scores.matrix)
         return EpochRow(
             epoch=self.course.epochs,
             step=(self.course.epochs + 1) * self.plan.epoch_steps,
@@ -356,13 +271,17 @@ class Learner(pl.LightningModule):
             seconds=time.monotonic() - self._begun_s,
         )
 
-    def _log(self, row: EpochRow) -> None:
-        figures = {"train_loss": row.train_loss, "valid_loss": row.valid_loss, "miou": row.miou}
-        figures |= {f"iou/{name}": value for name, value in row.iou.items()}
+    def _mean(self, value: float) -> float:
+        """Return the mean of what each device has."""
+        if self.trainer.world_size == 1:
+            return value
+        return float(self.trainer.strategy.reduce(torch.tensor(value, device=self.device), reduce_op="mean"))
+
+    def _log(self, figures: dict[str, float], step: int) -> None:
+        """Hand figures to the loggers, by the steps of the whole training: Lightning counts those of this run."""
         for logger in self.trainer.loggers:
-            logger.log_metrics(
-                {name: value for name, value in figures.items() if not math.isnan(value)}, self.trainer.global_step
-            )
+            logger.log_metrics({name: value for name, value in figures.items() if not math.isnan(value)}, step)
+            logger.save()  # a kill loses none
 
 
 def summed(scores: Scores | None, learner: Learner) -> Scores | None:
@@ -378,10 +297,3 @@ def summed(scores: Scores | None, learner: Learner) -> Scores | None:
 def _mixed(*numbers: int) -> int:
     """Return one seed of several numbers."""
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))
-
-
-def _row(told: dict[str, Any]) -> EpochRow:
-    numbers: dict[str, Any] = {
-        name: math.nan if value is None else value for name, value in told.items() if name != "iou"
-    }
-    return EpochRow(**numbers, iou={name: math.nan if iou is None else iou for name, iou in told["iou"].items()})

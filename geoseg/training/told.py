@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Self
 
-from geoseg.training.learner import Course
+from geoseg.training.course import Course
 from geoseg.training.plan import TrainingPlan
 
 

@@ -24,16 +24,20 @@ from geoseg.progress import Progress
 from geoseg.raster.durable import probe_writable
 from geoseg.training.batch_size import batch_size
 from geoseg.training.checkpoint import load_state
+from geoseg.training.course import Course
+from geoseg.training.faults import learning_faults
 from geoseg.training.finish import finish
 from geoseg.training.fit import fit
-from geoseg.training.folder import open_folder
+from geoseg.training.folder import DEVICES, INIT_WEIGHTS, open_folder
 from geoseg.training.keeper import Keeper
-from geoseg.training.learner import Course, Learner, Listener
+from geoseg.training.learner import Learner
+from geoseg.training.listener import Listener
 from geoseg.training.plan import TrainingPlan
 from geoseg.training.planning import plan_training
 from geoseg.training.recipe import Recipe
 from geoseg.training.recipes import recipe_named
-from geoseg.training.start import start_network
+from geoseg.training.runnable import check_runnable
+from geoseg.training.start import DEMO, start_network
 from geoseg.training.stop import Stop, polite_stop
 from geoseg.training.sweep import sweep
 from geoseg.training.table import Table
@@ -89,6 +93,7 @@ def train(  # noqa: PLR0913 - the knobs of the verb
     folder_of_report = None if report is None else check_folder(report, overwrite=overwrite)
     chosen = (recipe if isinstance(recipe, Recipe) else recipe_named(recipe)).changed(**knobs)
     where = _device(device)
+    check_runnable(chosen, where, devices, wandb=wandb)
     if threads is not None:
         torch.set_num_threads(threads)
     dataset = data if isinstance(data, Dataset) else open_dataset(
@@ -97,14 +102,14 @@ def train(  # noqa: PLR0913 - the knobs of the verb
     for note in dataset.notes:
         say(note)
     parts = _split(dataset, split_rule, chosen.seed, say)
-    meaning = {**chosen.meaning(), "data set": dataset.digest, "split": parts.digest}
+    meaning = _meaning(chosen, dataset, parts, devices)
     free = ("batch_size",) if chosen.batch_size is None else ()  # what was found to fit holds for the whole run
     with open_folder(target, meaning, start_over=overwrite, free=free) as folder:
         stored = Path(cache) if cache is not None else cache_folder() / "scenes"
         plan = plan_training(dataset, parts, chosen, stored, say, progress=decoding)
         network = start_network(plan, say)
         state = load_state(folder.last)
-        plan = _sized(plan, network, where, state, say)
+        plan = _sized(plan, network, where, devices, state, say)
         folder.settle(batch_size=plan.batch_size * chosen.accumulate)
         run = _Run(plan, Keeper(plan, folder, checkpoint_minutes), progress, say)
         learner = run.learner(network, where, state)
@@ -115,6 +120,18 @@ def train(  # noqa: PLR0913 - the knobs of the verb
         bundle = finish(learner.to(where), folder, target, folder_of_report, overwrite=overwrite, say=say)
         folder.finish()
     return bundle
+
+
+def _meaning(recipe: Recipe, dataset: Dataset, parts: Split, devices: int) -> dict[str, object]:
+    """Return plain values that differ whenever the weights would: each device draws crops of its own."""
+    begun = None if recipe.init is None else ModelBundle.open(None if recipe.init == DEMO else recipe.init)
+    return {
+        **recipe.meaning(),
+        "data set": dataset.digest,
+        "split": parts.digest,
+        DEVICES: devices,
+        INIT_WEIGHTS: None if begun is None else begun.weights_hash,
+    }
 
 
 def _check_target(out: StrPath, *, overwrite: bool) -> Path:
@@ -146,15 +163,23 @@ def _device(wanted: str) -> str:
     return "cpu" if found in {"onnx", "torch-cpu"} else found
 
 
-def _sized(
-    plan: TrainingPlan, network: torch.nn.Module, device: str, state: dict[str, Any] | None, say: Says
+def _sized(  # noqa: PLR0913, PLR0917 - what decides it
+    plan: TrainingPlan,
+    network: torch.nn.Module,
+    device: str,
+    devices: int,
+    state: dict[str, Any] | None,
+    say: Says,
 ) -> TrainingPlan:
-    """Return the plan with the batch that was asked for, or that the run had, or as large a one as is likely to fit."""
+    """Return the plan with the batch that was asked for, or that the run had, or as large a one as is likely to fit.
+
+    An epoch without a number of batches shows each pixel about once, whatever the devices: each has its share of it.
+    """
     if plan.recipe.batch_size is not None:
-        return plan
+        return replace(plan, batches=plan.recipe.batches or math.ceil(plan.batches / devices))
     before = Course.from_text(state["course"]) if state else Course()
     size = before.batch_size * before.accumulate // plan.recipe.accumulate or batch_size(plan, network, device)
-    batches = plan.recipe.batches or math.ceil(plan.batches / size)
+    batches = plan.recipe.batches or math.ceil(plan.batches / (size * devices))
     say(f"batches of {size} crops should fit the memory")
     return replace(plan, batch_size=size, batches=batches)
 
@@ -196,7 +221,8 @@ class _Run:
             self._begun_at = learner.course.batches
             self._say(f"goes on at batch {learner.course.batches} of {self._plan.total_batches}")
         elif self._plan.recipe.lr is None:
-            learner.lr = sweep(learner, device)
+            with learning_faults(self._plan, device):
+                learner.lr = sweep(learner, device)
             self._say(f"learning rate {learner.lr:g}, where the loss falls steepest")
         for line in self._table.heading():
             self._say(line)

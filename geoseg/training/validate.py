@@ -12,17 +12,22 @@ from numpy.typing import NDArray
 from geoseg.dataset.prepared import PreparedScene
 from geoseg.evaluation.calibration import Calibration
 from geoseg.evaluation.confusion import ConfusionMatrix
+from geoseg.evaluation.metrics import Metrics
 from geoseg.inference.accumulate import most_probable
 from geoseg.inference.blend import DEFAULT_BLEND
 from geoseg.inference.tile import Mapping, blended
 from geoseg.legend import Legend
 from geoseg.model.engines import Engine
 from geoseg.raster.scene import Patch
-from geoseg.raster.windows import Window, WindowGrid
+from geoseg.raster.windows import Window, WindowGrid, tiles
+from geoseg.training.network_input import channel_table
 from geoseg.training.plan import TrainingPlan
 
 _LEAST_PROBABILITY = 1e-7
 """Where the network is wholly sure and wrong: the loss stays finite."""
+
+TILE_PX = 4096
+"""Edge of what is mapped at a time: the rows of windows of a wide scene would not fit the memory."""
 
 Seen = Callable[[PreparedScene, Window, NDArray[np.uint8], NDArray[np.uint8]], None]
 """Called with a scene, a window of it, the codes of the reference and of the network, each (row, col)."""
@@ -77,12 +82,30 @@ def score_scene(
     scores = Scores.empty(plan.legend, plan.output_codes)
     grid = WindowGrid(*scene.shape, plan.window_px, plan.overlap_px)
     mapping = Mapping(_Source(scene), grid, DEFAULT_BLEND, batch_size, plan.output_codes)
-    for area in scene.areas:
-        for window, probabilities, valid in blended(mapping, engine, area):
-            counted, predicted = _count(plan, engine, scene.codes(window), probabilities, valid)
+    for tile in (tile for area in scene.areas for tile in _tiles(area)):
+        for window, probabilities, valid in blended(mapping, engine, tile):
+            codes = scene.codes(window)
+            counted, predicted = _count(plan, engine, codes, probabilities, valid)
             scores = scores.merge(counted)
-            seen(scene, window, scene.codes(window), predicted)
+            seen(scene, window, codes, predicted)
     return scores
+
+
+def judged_miou(matrix: ConfusionMatrix) -> float:
+    """Return the mean IoU of the classes that the reference has, but `unknown`; nan where it has none.
+
+    A class that is only on the map has an IoU of 0: one stray pixel of it would take a whole share off the mean of a
+    small validation part, and choose another epoch.
+    """
+    judged = [each.iou for each in Metrics.of(matrix).classes if each.reference_px and not each.is_unknown]
+    return sum(judged) / len(judged) if judged else float("nan")
+
+
+def _tiles(area: Window) -> list[Window]:
+    return [
+        Window(area.row + tile.row, area.col + tile.col, tile.height, tile.width)
+        for tile in tiles(area.height, area.width, TILE_PX, TILE_PX)
+    ]
 
 
 def _count(
@@ -100,9 +123,8 @@ def _count(
     if not counted.any():
         return Scores.empty(plan.legend, plan.output_codes), predicted
     truth = codes[counted]
-    channels = np.zeros(256, np.int64)
-    channels[learnt] = np.arange(len(learnt))
-    of_truth = engine.download(probabilities)[:, counted][channels[truth], np.arange(len(truth))]
+    channels = channel_table(plan.output_codes)[truth]
+    of_truth = engine.download(probabilities)[:, counted][channels, np.arange(len(truth))]
     confidence = np.clip(best[counted].astype(np.float64), 0, 1)  # sums of weights end a hair above 1
     return Scores(
         Scores.empty(plan.legend, plan.output_codes).matrix.add(truth, predicted[counted]),

@@ -21,7 +21,7 @@ from geoseg.evaluation.evaluation import Evaluation
 from geoseg.legend import DEEPGLOBE, LandCover, Legend
 from geoseg.raster.scene import Patch
 from geoseg.raster.windows import Window, tiles
-from geoseg.training.history import EpochRow, add_epoch, best_epoch, read_history, write_history
+from geoseg.training.history import EpochRow, best_epoch, read_history, write_history
 from geoseg.training.report import write_training_report
 from geoseg.training.worst import LEAST_SHARE, WorstCrops, colored
 from tests.evaluation.rasters import patches, wrong
@@ -69,13 +69,11 @@ def test_a_history_is_read_as_it_was_written(
     assert all(same(one, other) for one, other in zip(read_history(path), rows, strict=True))
 
 
-def test_a_run_that_goes_on_writes_its_epochs_anew(tmp_path: Path) -> None:
+def test_a_history_replaces_the_one_before_and_a_damaged_one_is_said(tmp_path: Path) -> None:
     path, rows = tmp_path / "history.csv", epochs(5)
-    for row in rows:
-        add_epoch(path, row)
+    write_history(path, rows)
     again = EpochRow(3, 99, 0.1, 0.2, 0.9)
-    found = add_epoch(path, again)
-    assert [row.epoch for row in found] == [0, 1, 2, 3]
+    write_history(path, [*rows[:3], again])
     assert [row.epoch for row in read_history(path)] == [0, 1, 2, 3]
     assert same(read_history(path)[3], EpochRow(3, 99, 0.1, 0.2, 0.9, dict.fromkeys(DEEPGLOBE.names, math.nan)))
     assert [entry.name for entry in tmp_path.iterdir()] == ["history.csv"]

@@ -23,9 +23,10 @@ import geoseg.training.train
 from geoseg.errors import LockedError, OutputError, ResumeError, SceneError, TrainingError, UsageError
 from geoseg.model.bundle import ModelBundle
 from geoseg.training.checkpoint import load_state
+from geoseg.training.course import Course
 from geoseg.training.folder import open_folder
 from geoseg.training.history import read_history
-from geoseg.training.learner import Course, Learner
+from geoseg.training.learner import Learner
 from geoseg.training.told import TrainingProgress
 from tests.training.tiny import TINY, learn, same, weights, write_data
 

@@ -14,7 +14,8 @@ from safetensors.torch import load_file
 from geoseg.dataset.dataset import open_dataset
 from geoseg.dataset.split import split
 from geoseg.legend import DEEPGLOBE
-from geoseg.training.learner import Learner, Listener
+from geoseg.training.learner import Learner
+from geoseg.training.listener import Listener
 from geoseg.training.plan import TrainingPlan
 from geoseg.training.planning import plan_training
 from geoseg.training.recipe import Recipe

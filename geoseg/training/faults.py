@@ -1,0 +1,68 @@
+"""What torch says when a step cannot be computed, in words that name a way out."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+from geoseg.errors import TrainingError
+from geoseg.model.engine import OutOfMemory
+from geoseg.model.torch_engine import SHORT_OF_MEMORY
+from geoseg.model.untrusted import one_line
+from geoseg.training.plan import TrainingPlan
+
+_ONE_VALUE = "more than 1 value per channel"
+"""Of torch's batch normalization (torch/nn/functional.py, _verify_batch_size)."""
+
+
+@contextlib.contextmanager
+def learning_faults(plan: TrainingPlan, device: str) -> Iterator[None]:
+    """Raise TrainingError for a batch that does not fit the memory, or is too small for batch normalization."""
+    try:
+        yield
+    except (RuntimeError, ValueError, MemoryError) as fault:
+        if _is_short_of_memory(fault):
+            raise _batch_too_large(plan, device, fault) from None
+        if _ONE_VALUE in str(fault):
+            raise _batch_too_small(plan) from None
+        raise
+
+
+@contextlib.contextmanager
+def judging_faults(plan: TrainingPlan, device: str) -> Iterator[None]:
+    """Raise TrainingError where the memory does not hold what validation needs at once."""
+    try:
+        yield
+    except (OutOfMemory, RuntimeError, MemoryError) as fault:
+        if not isinstance(fault, OutOfMemory) and not _is_short_of_memory(fault):
+            raise
+        raise TrainingError(
+            f"windows of {plan.window_px} px, which validation maps, do not fit the memory of {device}; stop what else "
+            "uses it and run the same command again, which goes on from the last checkpoint, or start over with "
+            "--overwrite and a smaller --window"
+        ) from None
+
+
+def _is_short_of_memory(fault: Exception) -> bool:
+    return isinstance(fault, MemoryError) or any(word in str(fault).lower() for word in SHORT_OF_MEMORY)
+
+
+def _batch_too_large(plan: TrainingPlan, device: str, fault: Exception) -> TrainingError:
+    size, accumulate = plan.batch_size, plan.recipe.accumulate
+    smaller = next((part for part in range(size // 2, 0, -1) if size % part == 0), 1)
+    times = size // smaller
+    way = f"--batch-size {smaller} --accumulate {accumulate * times}" if size > 1 else "a smaller --crop"
+    if size > 1 and plan.recipe.batches:
+        way += f" --batches {plan.batches * times}"
+    return TrainingError(
+        f"a batch of {size} crops of {plan.recipe.crop_px} px does not fit the memory of {device} "
+        f"({one_line(fault, 120)}); give {way}: the run goes on from its last checkpoint"
+    )
+
+
+def _batch_too_small(plan: TrainingPlan) -> TrainingError:
+    return TrainingError(
+        f"{plan.architecture} has a batch normalization that sees one value a channel in a batch of {plan.batch_size} "
+        f"crop{'s' * (plan.batch_size != 1)} of {plan.recipe.crop_px} px, and cannot normalize it; give --norm group, "
+        "or --batch-size 2"
+    )
