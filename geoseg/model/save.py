@@ -29,6 +29,7 @@ from geoseg.model.header import read_header
 from geoseg.model.mlm import to_mlm
 from geoseg.model.network import check_fit
 from geoseg.model.normalization import Normalization
+from geoseg.raster.durable import output_error, replace_durably, sync_file
 from geoseg.raster.statistics import BandStatistics
 
 
@@ -95,9 +96,10 @@ def _write(path: Path, weights: dict[str, torch.Tensor], card: ModelCard) -> Mod
         Path(temporary).write_bytes(safetensors.torch.save(weights, metadata))
         check_fit(card.architecture, card.arguments, read_header(Path(temporary)), card.name)
         Path(temporary).chmod(0o644)  # mkstemp's own is for the owner alone
-        Path(temporary).replace(path)
+        sync_file(Path(temporary))  # what it was made from, as a training's checkpoints, goes as soon as it is there
+        replace_durably(Path(temporary), path)
     except OSError as fault:
-        raise OutputError(f"{path} cannot be written: {fault.strerror or fault}") from None
+        raise output_error(path, fault) from None
     finally:
         Path(temporary).unlink(missing_ok=True)
     return ModelBundle.open(path)
