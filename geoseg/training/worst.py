@@ -17,7 +17,7 @@ from geoseg.raster.windows import Window, tiles
 KEPT = 6
 CROP_PX = 256
 LEAST_SHARE = 0.08
-"""Of a whole crop: a class with fewer pixels in it is no example of how that class looks."""
+"""Of a crop: a class with fewer pixels in it is no example of how that class looks."""
 _SHOWN_BANDS = 3
 
 
@@ -70,7 +70,6 @@ class WorstCrops:
         self.legend = legend
         self._keep = keep
         self._crop_px = crop_px
-        self._least_px = max(1, round(LEAST_SHARE * crop_px**2))
         self._worst: dict[int, list[WorstCrop]] = {code: [] for code in legend.codes}
 
     def see(self, scene: Seen, window: Window, reference: NDArray[np.uint8], predicted: NDArray[np.uint8]) -> None:
@@ -82,7 +81,8 @@ class WorstCrops:
             theirs, ours = reference[cell.rows, cell.cols], predicted[cell.rows, cell.cols]
             counts = np.bincount(theirs.ravel().astype(np.intp) * 256 + ours.ravel(), minlength=256**2)
             counts = counts.reshape(256, 256)
-            for code in np.flatnonzero(counts.sum(axis=1) >= self._least_px).tolist():
+            least_px = max(1, round(LEAST_SHARE * cell.size))
+            for code in np.flatnonzero(counts.sum(axis=1) >= least_px).tolist():
                 if code in self._worst:
                     place = Window(window.row + cell.row, window.col + cell.col, cell.height, cell.width)
                     self._consider(scene, place, code, counts[code], theirs, ours)
