@@ -1,12 +1,12 @@
-"""The eight symmetries of the square, as exact permutations of pixels."""
+"""The eight symmetries of the square, as exact permutations of pixels.
+
+Element e of 0 to 7: transposed if e & 4, then turned over left-right if e & 1, then top-bottom if e & 2.
+"""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
-
-ELEMENTS = 8
-"""Element e: transposed if e & 4, then turned over left-right if e & 1, then top-bottom if e & 2."""
 
 
 def compose(rows: Tensor, columns: Tensor, quarters: Tensor, transposes: Tensor) -> Tensor:

@@ -50,19 +50,6 @@ def fit_temperature(logits: Numbers, targets: Codes, ignore: int = 255) -> float
     return 1 / inverse
 
 
-def negative_log_likelihood(logits: Numbers, targets: Codes, temperature: float = 1.0, ignore: int = 255) -> float:
-    """Return the mean over the pixels of -log softmax(logits / temperature)[target]; nan without a pixel."""
-    scores, places = _checked(logits, targets, ignore)
-    if not len(places):
-        return math.nan
-    total = 0.0
-    for first in range(0, len(places), _CHUNK):
-        scaled = scores[first : first + _CHUNK].double() / temperature
-        at_target = scaled.gather(1, places[first : first + _CHUNK, None])[:, 0]
-        total += float((scaled.logsumexp(1) - at_target).sum())
-    return total / len(places)
-
-
 def _checked(logits: Numbers, targets: Codes, ignore: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the pixels that count: logits (pixel, class) and targets (pixel,)."""
     scores, places = torch.as_tensor(logits).detach(), torch.as_tensor(targets).long()
