@@ -12,10 +12,10 @@ from geoseg.training.average import average_into, average_of
 def network(seed: int) -> torch.nn.Module:
     """Return one with weights, running statistics and a counter."""
     torch.manual_seed(seed)
-    made = torch.nn.Sequential(torch.nn.Conv2d(2, 3, 3), torch.nn.BatchNorm2d(3))
-    made[1].running_mean.normal_()
-    made[1].num_batches_tracked.fill_(seed)
-    return made
+    norm = torch.nn.BatchNorm2d(3)
+    for name, tensor in norm.named_buffers():
+        tensor.fill_(seed) if name == "num_batches_tracked" else tensor.normal_()
+    return torch.nn.Sequential(torch.nn.Conv2d(2, 3, 3), norm)
 
 
 @pytest.mark.parametrize("decay", [0.5, 0.9, 0.99])
