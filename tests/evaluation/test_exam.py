@@ -33,6 +33,7 @@ from geoseg.model.bundle import ModelBundle
 from geoseg.model.normalization import VALUE_RANGES, Normalization
 from geoseg.raster.statistics import BandStatistics, band_statistics
 from geoseg.raster.windows import Window
+from geoseg.training.recipe import Recipe
 from tests.evaluation.rasters import patches, write
 from tests.networks import tiny_bundle
 
@@ -411,6 +412,10 @@ def test_the_split_of_the_training_is_that_of_the_evaluation(data: Dataset, mode
     origin = Origin.of(replace(model, provenance_text=json.dumps({"data": to_provenance(data, made)})))
     assert choose_areas(origin, data, "test", "random:0.5")[0] == made.test
     assert choose_areas(Origin({}, {}), data, "test", "random:0.5")[0] == split(data, "random:0.5").test
+
+
+def test_training_and_evaluation_have_one_seed(data: Dataset) -> None:
+    assert split(data, "random:0.5", seed=Recipe().seed) == split(data, "random:0.5")
 
 
 def test_of_very_many_scenes_the_split_is_made_again(
