@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import itertools
+import json
 import os
 import shutil
 import signal
@@ -18,13 +20,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import geoseg.training.train
 from geoseg.errors import LockedError, OutputError, ResumeError, SceneError, TrainingError, UsageError
 from geoseg.model.bundle import ModelBundle
-from geoseg.training.checkpoint import load_state
+from geoseg.training.checkpoint import load_state, save_state
 from geoseg.training.course import Course
-from geoseg.training.folder import open_folder
+from geoseg.training.folder import RunFolder, open_folder
 from geoseg.training.history import read_history
 from geoseg.training.learner import Learner
 from geoseg.training.told import TrainingProgress
@@ -256,6 +259,45 @@ def test_a_batch_size_that_was_found_stays(data: Path, tmp_path: Path, monkeypat
     assert ModelBundle.open(out).provenance["batch_size"] == 2
 
 
+def test_another_count_of_devices_does_not_go_on(data: Path, stopped: Path) -> None:
+    """Each device draws crops of its own, so the weights would be others."""
+    with pytest.raises(ResumeError, match="other devices; "):
+        learn(data, stopped, devices=2)
+
+
+def test_a_run_that_began_with_other_weights_does_not_go_on(data: Path, tmp_path: Path) -> None:
+    """The same name may be another file by now."""
+    first, out = tmp_path / "first.safetensors", tmp_path / "model.safetensors"
+    learn(data, first)
+    recipe = replace(TINY, init=str(first))
+    with pytest.raises(StopHereError):
+        learn(data, out, recipe, progress=stop_after(5))
+    before = first.read_bytes()
+    learn(data, first, replace(TINY, seed=3), overwrite=True)
+    with pytest.raises(ResumeError, match="other init weights; "):
+        learn(data, out, recipe)
+    first.write_bytes(before)
+    learn(data, out, recipe)
+    begun = ModelBundle.open(first)
+    assert ModelBundle.open(out).provenance["init_weights_hash"] == begun.weights_hash
+
+
+def test_a_run_of_before_goes_on(data: Path, stopped: Path, uninterrupted: Callable[[str], Path]) -> None:
+    """Neither its notes nor its checkpoint have what was added since."""
+    folder = stopped.with_name(f"{stopped.name}.training")
+    notes = json.loads((folder / "run.json").read_text())
+    for name in ("devices", "init weights"):
+        del notes[name]
+    (folder / "run.json").write_text(json.dumps(notes))
+    state = load_state(folder / "last.ckpt")
+    assert state is not None
+    course = json.loads(state["course"])
+    del state["scaler"], course["epoch_s"]
+    save_state(folder / "last.ckpt", {**state, "course": json.dumps(course)})
+    assert same(learn(data, stopped), weights(uninterrupted("average and dropout")))
+    assert "init_weights_hash" not in ModelBundle.open(stopped).provenance
+
+
 # --- what goes wrong
 
 
@@ -371,6 +413,28 @@ def test_a_batch_that_does_not_fit_says_what_does(
         learn(data, tmp_path / "model.safetensors", replace(TINY, **knobs))
 
 
+def test_a_sweep_that_does_not_fit_says_what_does(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> torch.Tensor:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried")
+
+    monkeypatch.setattr(Learner, "loss", full)
+    with pytest.raises(TrainingError, match=r"does not fit the memory of cpu .*--batch-size 1"):
+        learn(data, tmp_path / "model.safetensors", replace(TINY, lr=None))
+
+
+@pytest.mark.parametrize("lr", [0.01, None])
+def test_one_crop_is_too_few_for_some_batch_norms(data: Path, tmp_path: Path, lr: float | None) -> None:
+    """PAN's decoder pools a crop to one pixel; a sweep meets that first."""
+    recipe = replace(
+        TINY, architecture="PAN", encoder="resnet18", arguments_text="{}", batch_size=1, lr=lr, crop_px=128,
+        window_px=128,
+    )  # fmt: skip
+    with pytest.raises(
+        TrainingError, match=r"PAN has a batch norm.* one value .*of 1 crop .*--norm group, or --batch-"
+    ):
+        learn(data, tmp_path / "model.safetensors", recipe)
+
+
 @pytest.mark.parametrize("content", [b"", b"\0" * 400, b"PK\x03\x04", None])
 def test_a_damaged_checkpoint_is_said(data: Path, stopped: Path, content: bytes | None) -> None:
     last = stopped.with_name(f"{stopped.name}.training") / "last.ckpt"
@@ -431,7 +495,64 @@ def test_an_old_bundle_stays_until_the_new_one_is_whole(data: Path, tmp_path: Pa
     assert ModelBundle.open(out)
 
 
+def test_the_bundle_is_on_the_disk_before_the_checkpoints_go(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "model.safetensors"
+    synced = list[int]()
+    fsync, finish = os.fsync, RunFolder.finish
+
+    def note(descriptor: int) -> None:
+        fsync(descriptor)
+        synced.append(os.fstat(descriptor).st_ino)
+
+    def look(folder: RunFolder) -> None:
+        assert out.stat().st_ino in synced
+        assert synced.index(out.stat().st_ino) < len(synced) - 1  # and then its folder, which has its name
+        assert folder.last.exists()
+        finish(folder)
+
+    monkeypatch.setattr(os, "fsync", note)
+    monkeypatch.setattr(RunFolder, "finish", look)
+    learn(data, out)
+    assert not out.with_name("model.safetensors.training").joinpath("last.ckpt").exists()
+
+
 # --- what a training says and leaves
+
+
+def test_the_logs_of_a_run_that_goes_on_stay(data: Path, tmp_path: Path) -> None:
+    """Figures are counted by the steps of the whole training; those of a run before are not deleted."""
+    out, recipe = tmp_path / "model.safetensors", replace(TINY, epochs=6)
+    for batches in (11, 16):  # within the fourth epoch and the sixth; steps 10 and 15 are kept
+        with pytest.raises(StopHereError):
+            learn(data, out, recipe, progress=stop_after(batches))
+    learn(data, out, recipe)
+    logs = out.with_name("model.safetensors.training")
+    files = sorted(logs.joinpath("csv").rglob("metrics.csv"), key=lambda path: path.stat().st_mtime)
+    assert [path.parent.name for path in files] == ["csv", "from_step_10", "from_step_15"]
+    rows = [list(csv.DictReader(path.read_text().splitlines())) for path in files]
+    assert [[int(row["step"]) for row in part] for part in rows] == [[3, 6, 9, 10], [12, 15], [18]]
+    assert rows[0][3]["lr"]
+    epochs = read_history(logs / "history.csv")
+    assert [float(row["train_loss"]) for part in rows for row in part if row["train_loss"]] == pytest.approx(
+        [row.train_loss for row in epochs]
+    )
+    events = EventAccumulator(str(logs / "tensorboard"))
+    events.Reload()
+    assert [event.step for event in events.Scalars("train_loss")] == [3, 6, 9, 12, 15, 18]
+
+
+def test_an_epochs_time_includes_that_before_a_stop(data: Path, stopped: Path) -> None:
+    last = stopped.with_name(f"{stopped.name}.training") / "last.ckpt"
+    state = load_state(last)
+    assert state is not None
+    course = json.loads(state["course"])
+    assert 0 < course["epoch_s"] < 100  # that of the first batch of the second epoch
+    save_state(last, {**state, "course": json.dumps(course | {"epoch_s": 1000.0})})
+    learn(data, stopped)
+    first, second = read_history(last.parent / "history.csv")
+    assert first.seconds < 1000 < second.seconds < 1100
 
 
 def test_patience_ends_a_run_and_stays_ended(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

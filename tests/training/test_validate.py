@@ -13,14 +13,18 @@ import torch
 from numpy.typing import NDArray
 from sklearn.metrics import confusion_matrix, jaccard_score, log_loss
 
+from geoseg.errors import TrainingError
+from geoseg.evaluation.confusion import ConfusionMatrix
 from geoseg.evaluation.metrics import Metrics
 from geoseg.inference.blend import DEFAULT_BLEND, axis_weights
+from geoseg.legend import DEEPGLOBE
+from geoseg.model.engine import OutOfMemory
 from geoseg.raster.windows import Window, WindowGrid
 from geoseg.training.finish import sample_logits
 from geoseg.training.learner import Learner
 from geoseg.training.live_engine import LiveEngine
 from geoseg.training.plan import TrainingPlan
-from geoseg.training.validate import Scores, score_scene
+from geoseg.training.validate import Scores, judged_miou, score_scene
 from tests.training.tiny import TINY, tiny_learner, tiny_plan, write_data
 
 WILD = replace(TINY, augmentation="strong", ignore=("unknown", "forest_land"))
@@ -161,3 +165,59 @@ def test_scores_without_a_pixel_have_no_loss(learner: Learner) -> None:
     nothing = Scores.empty(learner.plan.legend, learner.plan.output_codes)
     assert math.isnan(nothing.loss)
     assert nothing.matrix.total_px == 0
+
+
+def test_a_class_that_the_reference_lacks_is_no_part_of_the_mean() -> None:
+    """One invented pixel of it would take a whole share off the mean, and so choose the epoch."""
+    draw = np.random.default_rng(0)
+    truth = draw.integers(0, 3, 1000).astype(np.uint8)
+    found = np.where(draw.random(1000) < 0.7, truth, 2).astype(np.uint8)
+    clean = judged_miou(ConfusionMatrix.from_arrays(truth, found, DEEPGLOBE))
+    assert clean == pytest.approx(jaccard_score(truth, found, average="macro"))
+    found[0] = 5
+    invented = judged_miou(ConfusionMatrix.from_arrays(truth, found, DEEPGLOBE))
+    assert invented == pytest.approx(jaccard_score(truth, found, labels=[0, 1, 2], average="macro"))
+    assert abs(invented - clean) < 0.01
+    assert math.isnan(judged_miou(ConfusionMatrix.of_legend(DEEPGLOBE)))
+
+
+def test_unknown_is_no_part_of_the_mean() -> None:
+    truth = np.repeat(np.array([0, 6], np.uint8), 50)
+    assert DEEPGLOBE.by_code(6).name == "unknown"
+    assert judged_miou(ConfusionMatrix.from_arrays(truth, np.zeros_like(truth), DEEPGLOBE)) == 0.5
+
+
+@pytest.mark.parametrize("tile_px", [32, 57])
+def test_large_areas_are_mapped_in_parts(learner: Learner, monkeypatch: pytest.MonkeyPatch, tile_px: int) -> None:
+    plan = learner.plan
+    scene = replace(plan.valid[0], areas=(Window(3, 10, 125, 118),))
+    whole = score_scene(plan, engine_of(learner), scene)
+    monkeypatch.setattr("geoseg.training.validate.TILE_PX", tile_px)
+    seen: list[Window] = []
+    parts = score_scene(plan, engine_of(learner), scene, lambda _s, window, _r, _p: seen.append(window))
+    assert (parts.matrix.counts == whole.matrix.counts).all()
+    assert parts.loss == pytest.approx(whole.loss)
+    assert max(max(window.shape) for window in seen) <= tile_px
+    assert sum(window.height * window.width for window in seen) == 125 * 118
+
+
+def test_a_window_that_touches_two_areas_is_sampled_once(learner: Learner) -> None:
+    scene = learner.plan.valid[0]
+    halves = tuple(Window(row, 0, 32, scene.shape[1]) for row in range(0, scene.shape[0], 32))
+    parted = replace(learner.plan, valid=(replace(scene, areas=halves),))
+    logits, targets = sample_logits(parted, learner.network.eval())
+    wanted, wanted_targets = sample_logits(learner.plan, learner.network.eval())
+    assert torch.equal(targets, wanted_targets)
+    torch.testing.assert_close(logits, wanted)
+
+
+@pytest.mark.parametrize("fault", [OutOfMemory(), MemoryError(), RuntimeError("CUDA out of memory")])
+def test_validation_that_does_not_fit_says_what_to_do(
+    learner: Learner, monkeypatch: pytest.MonkeyPatch, fault: Exception
+) -> None:
+    def full(*_: object) -> None:
+        raise fault
+
+    monkeypatch.setattr("geoseg.training.learner.score_scene", full)
+    with pytest.raises(TrainingError, match=r"windows of 64 px, .*do not fit the memory of cpu; .*smaller --window"):
+        learner.validation_step(0, 0)
