@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
 import click
+
+_EXAMPLE = "Example: "
 
 
 class GroupedOption(click.Option):
@@ -16,7 +19,31 @@ class GroupedOption(click.Option):
         self.heading = heading
 
 
-class GroupedCommand(click.Command):
+class ExampleCommand(click.Command):
+    """A command with paragraphs that begin with `Example: ` in its docstring: each is one line, to be copied."""
+
+    @property
+    def examples(self) -> list[str]:
+        """The commands in the docstring."""
+        return [" ".join(text.removeprefix(_EXAMPLE).split()) for text in self._paragraphs() if _is_example(text)]
+
+    def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's
+        """Write the docstring, its examples last."""
+        for text in self._paragraphs():
+            if not _is_example(text):
+                formatter.write_paragraph()
+                with formatter.indentation():
+                    formatter.write_text(text)
+        if self.examples:
+            with formatter.section("Examples" if len(self.examples) > 1 else "Example"):
+                for example in self.examples:
+                    formatter.write(f"{'':{formatter.current_indent}}{example}\n")
+
+    def _paragraphs(self) -> list[str]:
+        return [text for text in inspect.cleandoc(self.help or "").split("\n\n") if text]
+
+
+class GroupedCommand(ExampleCommand):
     """A command whose help shows its options under their headings, in the order in which these first occur."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -40,3 +67,7 @@ def grouped(heading: str) -> Callable[..., Callable[[Any], Any]]:
         return click.option(*declarations, cls=GroupedOption, heading=heading, **settings)
 
     return option
+
+
+def _is_example(paragraph: str) -> bool:
+    return paragraph.startswith(_EXAMPLE)

@@ -6,10 +6,12 @@ import json
 
 import click
 
+from geoseg_cli.groups import GroupedCommand, grouped
 
-@click.command(short_help="What is known of a scene, a map or a model.")
+
+@click.command(cls=GroupedCommand, short_help="What is known of a scene, a map or a model.")
 @click.argument("path")
-@click.option("--json", "as_json", is_flag=True, help="The same as JSON, for programs.")
+@grouped("What is told")("--json", "as_json", is_flag=True, help="The same as JSON, for programs.")
 def info(path: str, *, as_json: bool) -> None:
     """Tell what is known of a scene, a map or a model.
 

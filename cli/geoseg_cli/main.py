@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import sys
 import traceback
@@ -11,17 +12,29 @@ from typing import Any, NoReturn
 import click
 
 from geoseg.errors import GeosegError
-from geoseg.version import VERSION
+from geoseg_cli.doctor import doctor
 from geoseg_cli.evaluate import evaluate
+from geoseg_cli.groups import ExampleCommand
 from geoseg_cli.info import info
 from geoseg_cli.predict import predict
 from geoseg_cli.preview import preview
 from geoseg_cli.say import complain, warn_in_one_line
 from geoseg_cli.train import train
 from geoseg_cli.vectorize import vectorize
+from geoseg_cli.version import print_version
+
+_EXIT_CODES = """\b
+Exit codes:
+  0  done
+  1  failure: a file that cannot be read or written, a model that does not suit, an interruption
+  2  wrong usage: an option or an argument that cannot be right
+
+Errors are one line on stderr, and so is progress, a bar only on a terminal; what was asked for is on stdout. No
+colours are used. GEOSEG_DEBUG=1 adds tracebacks, GEOSEG_CACHE names the folder of the cache.
+"""
 
 
-class OneLineErrors(click.Group):
+class OneLineErrors(ExampleCommand, click.Group):
     """A group whose commands end in one clear line: exit code 2 for usage, 1 for failure, 0 for all else."""
 
     def main(self, *args: Any, **extra: Any) -> NoReturn:  # noqa: ANN401 - click's own overloads
@@ -37,6 +50,16 @@ class OneLineErrors(click.Group):
         except Exception as error:  # noqa: BLE001 - the last stop for everything
             sys.exit(_report(error))
         sys.exit(code if isinstance(code, int) else 0)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Return the command of a name; of one that is nearly a command's say which, in every version of click."""
+        if self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
+            near = difflib.get_close_matches(args[0], self.commands, n=1)
+            meant = f"did you mean {near[0]}?" if near else f"there are {', '.join(self.commands)}"
+            ctx.fail(f"no such command {args[0]!r} ({meant})")
+        return super().resolve_command(ctx, args)
 
 
 def _report(error: Exception) -> int:
@@ -66,15 +89,25 @@ def _report(error: Exception) -> int:
     return 1
 
 
-@click.group(cls=OneLineErrors, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(VERSION, prog_name="geoseg")
+@click.group(
+    cls=OneLineErrors,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog=_EXIT_CODES,
+)
+@click.option(
+    "--version", is_flag=True, is_eager=True, expose_value=False, callback=print_version,
+    help="Versions of geoseg, GDAL and torch, and the device; then end.",
+)  # fmt: skip
 def geoseg() -> None:
-    """Land-cover maps from georeferenced rasters too big for memory."""
+    """Land-cover maps from georeferenced rasters too big for memory.
+
+    Example: geoseg predict scene.tif --out landcover.tif
+
+    Example: geoseg vectorize landcover.tif --out landcover.gpkg --min-area 100 --simplify 1.5
+
+    Example: geoseg preview landcover.tif --scene scene.tif --out map.html
+    """
 
 
-geoseg.add_command(predict)
-geoseg.add_command(vectorize)
-geoseg.add_command(train)
-geoseg.add_command(evaluate)
-geoseg.add_command(preview)
-geoseg.add_command(info)
+for command in (predict, vectorize, train, evaluate, preview, info, doctor):
+    geoseg.add_command(command)

@@ -7,7 +7,6 @@ from typing import Any, get_args
 import pytest
 from click.testing import Result
 
-import geoseg
 from geoseg import errors
 from geoseg.inference.blend import DEFAULT_BLEND, Blend
 from geoseg.inference.planning import CPU_BATCH, GPU_BATCH
@@ -156,5 +155,10 @@ def test_no_arguments_is_help_on_stderr(run: Run) -> None:
     assert "Commands:" in result.stderr
 
 
-def test_version(run: Run) -> None:
-    assert run("--version").stdout.strip() == f"geoseg, version {geoseg.__version__}"
+def test_a_command_that_is_nearly_one(run: Run) -> None:
+    assert "no such command 'predct' (did you mean predict?); see geoseg --help" in run("predct").stderr
+    assert "there are predict, vectorize" in run("zzz").stderr
+
+
+def test_an_option_that_is_nearly_one(run: Run) -> None:
+    assert "--window" in run(*PREDICT, "--widnow", "3").stderr
