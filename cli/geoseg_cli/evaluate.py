@@ -8,98 +8,103 @@ from typing import Any
 import click
 
 from geoseg_cli import values
+from geoseg_cli.groups import GroupedCommand, grouped
 from geoseg_cli.interrupt import InterruptedRunError, termination_interrupts
 from geoseg_cli.progress import ProgressBar
 from geoseg_cli.quick import quick_start
 from geoseg_cli.say import say
 
+_TOLD, _NAMES, _DATA, _MODEL = "What is told", "How classes are named", "A data set", "A model"
 
-@click.command(short_help="How good a map, or a model, is, against what is true.")
+
+@click.command(cls=GroupedCommand, short_help="How good a map, or a model, is, against what is true.")
 @click.argument("landcover")
 @click.argument("reference", required=False)
-@click.option(
+@grouped(_TOLD)(
     "--report",
     "-o",
     metavar="FOLDER",
     help="Write metrics.json, classes.csv, confusion.csv, report.md and confusion.png there. [default: only print]",
 )
-@click.option(
+@grouped(_TOLD)(
     "--areas",
     is_flag=True,
     help="Each class's area with its 95 % confidence interval, corrected for the map's errors (Olofsson et al. 2014).",
 )
-@click.option(
+@grouped(_TOLD)(
     "--sample",
     metavar="FILE",
     help="Points with the true class, drawn at random from each class of the map: anything with points that GDAL "
     "reads, or a .csv with x and y (the map's CRS) or lon and lat.",
 )
-@click.option(
-    "--column",
-    metavar="NAME",
-    help="The column that holds the class, by name or code: the sample's, or that of polygons of a data set. "
-    "[default: the only one]",
-)
-@click.option(
+@grouped(_TOLD)(
     "--classes",
     metavar="C,C",
     help="Figures of these classes alone, by name or code; all others are one. [default: all]",
 )
-@click.option(
+@grouped(_TOLD)(
     "--ignore",
     metavar="C,C",
     multiple=True,
     help="Classes of the map or the reference that never count, by name or code: unknown,0.",
 )
-@click.option(
+@grouped(_TOLD)(
+    "--confidence",
+    metavar="TIF",
+    help="A raster on the map's grid, as predict --confidence writes it: for the calibration error.",
+)
+@grouped(_TOLD)("--json", "as_json", is_flag=True, help="Print all figures as JSON, for programs.")
+@grouped(_TOLD)("--overwrite", is_flag=True, help="Replace an existing report.")
+@grouped(_TOLD)("--quiet", "-q", is_flag=True, help="No report on the screen; only warnings and errors.")
+@grouped(_NAMES)(
     "--legend",
     metavar="FILE",
     help="Names of the map's codes (and of the reference's, if it has none), or the classes of a data set: "
     ".json, .csv, .qml or .clr. [default: their own]",
 )
-@click.option("--reference-legend", metavar="FILE", help="Names of the reference's codes. [default: its own]")
-@click.option(
-    "--confidence",
-    metavar="TIF",
-    help="A raster on the map's grid, as predict --confidence writes it: for the calibration error.",
+@grouped(_NAMES)("--reference-legend", metavar="FILE", help="Names of the reference's codes. [default: its own]")
+@grouped(_NAMES)(
+    "--column",
+    metavar="NAME",
+    help="The column that holds the class, by name or code: the sample's, or that of polygons of a data set. "
+    "[default: the only one]",
 )
-@click.option("--split", metavar="PART", help="Of a data set: test, train, valid or all. [default: test]")
-@click.option(
+@grouped(_DATA)("--split", metavar="PART", help="Of a data set: test, train, valid or all. [default: test]")
+@grouped(_DATA)(
     "--split-rule",
     metavar="RULE",
     help="How it is split: published, random:0.8, blocks:0.2, folders, or a file of ids. "
     "[default: as the model's training did, else as training would]",
 )
-@click.option(
+@grouped(_DATA)(
     "--labels",
     metavar="PATH",
     help="Labels of a data set that lie elsewhere: a raster of classes, a picture of their colours, or polygons.",
 )
-@click.option(
+@grouped(_DATA)(
     "--bands",
     type=values.bands,
     metavar="B,B,B",
     help="Bands of a data set for the model, by number from 1 or by name. [default: by name, else in order]",
 )
-@click.option(
+@grouped(_DATA)(
     "--scale",
     type=values.scale,
     metavar="LOW,HIGH",
     help="Stored values of a data set that mean black and white to the model. [default: as the model was trained]",
 )
-@click.option("--gsd", "gsd_m", type=float, metavar="M", help="Metres a pixel of scenes that do not say.")
-@click.option("--tolerance", type=float, metavar="SHARE", help="Stray colours that are ignored. [default: 0.001]")
-@click.option("--window", type=int, metavar="PX", help="Side of the squares the network sees. [default: the model's]")
-@click.option(
+@grouped(_DATA)("--gsd", "gsd_m", type=float, metavar="M", help="Metres a pixel of scenes that do not say.")
+@grouped(_DATA)("--tolerance", type=float, metavar="SHARE", help="Stray colours that are ignored. [default: 0.001]")
+@grouped(_MODEL)(
+    "--window", type=int, metavar="PX", help="Side of the squares the network sees. [default: the model's]"
+)
+@grouped(_MODEL)(
     "--overlap", type=int, metavar="PX", help="Pixels that neighbouring windows share. [default: the model's]"
 )
-@click.option("--blend", metavar="NAME", help="How windows are weighted: hann, linear, gaussian, mean or crop.")
-@click.option("--tta", type=int, metavar="N", help="Mean over 1, 2, 4 or 8 symmetries of the square. [default: 1]")
-@click.option("--batch-size", type=int, metavar="N", help="Windows the network sees at once.")
-@click.option("--device", metavar="NAME", help="auto, cpu, cuda, cuda:1, mps, onnx or torch-cpu. [default: auto]")
-@click.option("--json", "as_json", is_flag=True, help="Print all figures as JSON, for programs.")
-@click.option("--overwrite", is_flag=True, help="Replace an existing report.")
-@click.option("--quiet", "-q", is_flag=True, help="No report on the screen; only warnings and errors.")
+@grouped(_MODEL)("--blend", metavar="NAME", help="How windows are weighted: hann, linear, gaussian, mean or crop.")
+@grouped(_MODEL)("--tta", type=int, metavar="N", help="Mean over 1, 2, 4 or 8 symmetries of the square. [default: 1]")
+@grouped(_MODEL)("--batch-size", type=int, metavar="N", help="Windows the network sees at once.")
+@grouped(_MODEL)("--device", metavar="NAME", help="auto, cpu, cuda, cuda:1, mps, onnx or torch-cpu. [default: auto]")
 def evaluate(landcover: str, reference: str | None, *, as_json: bool, quiet: bool, **given: Any) -> None:  # noqa: ANN401
     """Compare the map LANDCOVER with the raster REFERENCE, or with a --sample of points.
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from geoseg_cli import values
+from geoseg_cli.groups import GroupedCommand, grouped
 from geoseg_cli.interrupt import InterruptedRunError, termination_interrupts
 from geoseg_cli.polygons import PolygonsAfter
 from geoseg_cli.pretrained import complete_model
@@ -22,110 +23,115 @@ _PRETRAINED = ("legend", "mean", "std")
 """Options that complete a folder written by save_pretrained."""
 
 
-@click.command(short_help="A land-cover map from a scene.")
+_READ, _MODEL, _WRITTEN, _RUN = "What is read", "The model", "What is written", "The run"
+
+
+@click.command(cls=GroupedCommand, short_help="A land-cover map from a scene.")
 @click.argument("scene")
-@click.option("--out", "-o", required=True, metavar="TIF", help="The land-cover map: a cloud-optimized GeoTIFF.")
-@click.option(
-    "--model",
-    "-m",
-    metavar="PATH",
-    help="A .safetensors bundle, or a folder written by save_pretrained. [default: the demo model]",
-)
-@click.option(
+@grouped(_READ)(
     "--bands",
     type=values.bands,
     metavar="B,B,B",
     help="Bands for the model, by number from 1 or by name: 4,3,2. "
     "[default: by colour interpretation, then by name, else the first]",
 )
-@click.option(
+@grouped(_READ)(
     "--scale",
     type=values.scale,
     metavar="LOW,HIGH",
     help="Stored values that mean black and white to the model: 0,3000. HIGH alone means 0,HIGH. "
     "[default: as the model was trained]",
 )
-@click.option("--window", type=int, metavar="PX", help="Side of the squares the network sees. [default: the model's]")
-@click.option(
-    "--overlap",
-    type=int,
-    metavar="PX",
-    help="Pixels that neighbouring windows share. [default: the model's; with --window, a quarter of it]",
-)
-@click.option(
-    "--blend",
-    metavar="NAME",
-    help="How overlapping windows are weighted: hann, linear, gaussian, mean or crop. [default: hann]",
-)
-@click.option(
+@grouped(_READ)(
     "--resolution",
     type=values.resolution,
     metavar="WHICH",
     help="Pixels to work on and to write: scene, its own; model, as large as those the model was trained on; "
     "or metres: 2. [default: scene]",
 )
-@click.option("--tta", type=int, metavar="N", help="Mean over 1, 2, 4 or 8 symmetries of the square. [default: 1]")
-@click.option(
+@grouped(_MODEL)(
+    "--model",
+    "-m",
+    metavar="PATH",
+    help="A .safetensors bundle, or a folder written by save_pretrained. [default: the demo model]",
+)
+@grouped(_MODEL)(
+    "--window", type=int, metavar="PX", help="Side of the squares the network sees. [default: the model's]"
+)
+@grouped(_MODEL)(
+    "--overlap",
+    type=int,
+    metavar="PX",
+    help="Pixels that neighbouring windows share. [default: the model's; with --window, a quarter of it]",
+)
+@grouped(_MODEL)(
+    "--blend",
+    metavar="NAME",
+    help="How overlapping windows are weighted: hann, linear, gaussian, mean or crop. [default: hann]",
+)
+@grouped(_MODEL)("--tta", type=int, metavar="N", help="Mean over 1, 2, 4 or 8 symmetries of the square. [default: 1]")
+@grouped(_MODEL)(
+    "--legend",
+    metavar="JSON",
+    help='For a save_pretrained folder: a file with [{"code": 0, "name": "water", "color": [0, 0, 255]}, ...], '
+    "in the order of the output channels.",
+)
+@grouped(_MODEL)(
+    "--mean",
+    type=values.numbers,
+    metavar="N,N,N",
+    help="For a save_pretrained folder: the mean of each band, of values 0 to 255 or 0 to 1.",
+)
+@grouped(_MODEL)(
+    "--std",
+    type=values.numbers,
+    metavar="N,N,N",
+    help="For a save_pretrained folder: the standard deviation of each band, likewise.",
+)
+@grouped(_WRITTEN)("--out", "-o", required=True, metavar="TIF", help="The land-cover map: a cloud-optimized GeoTIFF.")
+@grouped(_WRITTEN)("--confidence", metavar="TIF", help="Also write the probability of the class chosen, in percent.")
+@grouped(_WRITTEN)(
+    "--probabilities", metavar="TIF", help="Also write the probability of every class, a band each, in percent."
+)
+@grouped(_WRITTEN)(
+    "--polygons",
+    metavar="FILE",
+    help="Then write the map's polygons, as geoseg vectorize does: .gpkg, .parquet, .fgb, .geojson or .geojsonl. "
+    "With --confidence each gets its mean.",
+)
+@grouped(_WRITTEN)(
+    "--min-area",
+    metavar="AREA",
+    help="With --polygons: give regions smaller than this to a neighbour: 100 (m2), 0.5ha, 25px. [default: keep all]",
+)
+@grouped(_WRITTEN)(
+    "--simplify",
+    metavar="LENGTH",
+    help="With --polygons: about how far borders may move to need fewer vertices: 1.5 (m), 1.5px. "
+    "[default: every pixel's corner]",
+)
+@grouped(_WRITTEN)("--smooth", is_flag=True, help="With --polygons: round the staircase of the pixels.")
+@grouped(_WRITTEN)(
+    "--overwrite", is_flag=True, help="Replace an existing map, and start an unfinished run with other settings over."
+)
+@grouped(_RUN)(
     "--tile",
     type=int,
     metavar="PX",
     help="Side of the pieces worked on and kept on their own; the map does not depend on it. "
     "[default: from the file's layout and the cores]",
 )
-@click.option(
+@grouped(_RUN)(
     "--batch-size",
     type=int,
     metavar="N",
     help="Windows the network sees at once. [default: 1 on a CPU, 16 on a GPU]",
 )
-@click.option("--device", metavar="NAME", help="auto, cpu, cuda, cuda:1, mps, onnx or torch-cpu. [default: auto]")
-@click.option("--workers", type=int, metavar="N", help="Tiles worked on at once. [default: from cores and memory]")
-@click.option("--confidence", metavar="TIF", help="Also write the probability of the class chosen, in percent.")
-@click.option(
-    "--probabilities", metavar="TIF", help="Also write the probability of every class, a band each, in percent."
-)
-@click.option(
-    "--polygons",
-    metavar="FILE",
-    help="Then write the map's polygons, as geoseg vectorize does: .gpkg, .parquet, .fgb, .geojson or .geojsonl. "
-    "With --confidence each gets its mean.",
-)
-@click.option(
-    "--min-area",
-    metavar="AREA",
-    help="With --polygons: give regions smaller than this to a neighbour: 100 (m2), 0.5ha, 25px. [default: keep all]",
-)
-@click.option(
-    "--simplify",
-    metavar="LENGTH",
-    help="With --polygons: about how far borders may move to need fewer vertices: 1.5 (m), 1.5px. "
-    "[default: every pixel's corner]",
-)
-@click.option("--smooth", is_flag=True, help="With --polygons: round the staircase of the pixels.")
-@click.option(
-    "--legend",
-    metavar="JSON",
-    help='For a save_pretrained folder: a file with [{"code": 0, "name": "water", "color": [0, 0, 255]}, ...], '
-    "in the order of the output channels.",
-)
-@click.option(
-    "--mean",
-    type=values.numbers,
-    metavar="N,N,N",
-    help="For a save_pretrained folder: the mean of each band, of values 0 to 255 or 0 to 1.",
-)
-@click.option(
-    "--std",
-    type=values.numbers,
-    metavar="N,N,N",
-    help="For a save_pretrained folder: the standard deviation of each band, likewise.",
-)
-@click.option(
-    "--overwrite", is_flag=True, help="Replace an existing map, and start an unfinished run with other settings over."
-)
-@click.option("--dry-run", is_flag=True, help="Tell tiles, windows, memory, disk and time; write nothing.")
-@click.option("--json", "as_json", is_flag=True, help="With --dry-run: the same as JSON.")
-@click.option("--quiet", "-q", is_flag=True, help="Only warnings and errors.")
+@grouped(_RUN)("--device", metavar="NAME", help="auto, cpu, cuda, cuda:1, mps, onnx or torch-cpu. [default: auto]")
+@grouped(_RUN)("--workers", type=int, metavar="N", help="Tiles worked on at once. [default: from cores and memory]")
+@grouped(_RUN)("--dry-run", is_flag=True, help="Tell tiles, windows, memory, disk and time; write nothing.")
+@grouped(_RUN)("--json", "as_json", is_flag=True, help="With --dry-run: the same as JSON.")
+@grouped(_RUN)("--quiet", "-q", is_flag=True, help="Only warnings and errors.")
 def predict(scene: str, out: str, *, dry_run: bool, as_json: bool, quiet: bool, **given: Any) -> None:  # noqa: ANN401
     """Write a land-cover map of SCENE, anything GDAL reads: GeoTIFF, VRT, JPEG2000, https://, s3://.
 

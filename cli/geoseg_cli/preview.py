@@ -6,39 +6,45 @@ from pathlib import Path
 
 import click
 
+from geoseg_cli.groups import GroupedCommand, grouped
 from geoseg_cli.interrupt import InterruptedRunError, termination_interrupts
 from geoseg_cli.say import say
 
 PICTURE_SUFFIX = ".png"
 
 
-@click.command(short_help="A page or a picture to look at.")
+_WRITTEN, _SHOWN = "What is written", "What is shown"
+
+
+@click.command(cls=GroupedCommand, short_help="A page or a picture to look at.")
 @click.argument("landcover")
-@click.option("--scene", metavar="TIF", help="The imagery under the map, to compare by a swipe line.")
-@click.option(
+@grouped(_WRITTEN)(
     "--out",
     "-o",
     required=True,
     metavar="FILE",
     help="A page (.html): one file, no network, no server. Or a picture (.png) of scene and map side by side.",
 )
-@click.option("--confidence", metavar="TIF", help="A raster as predict --confidence writes it, as a layer of the page.")
-@click.option("--polygons", metavar="FILE", help="Polygons as vectorize writes them, drawn on the page.")
-@click.option(
+@grouped(_WRITTEN)(
+    "--max-mb", type=float, metavar="MB", help="The page's size; more of it means deeper zooms. [default: 15]"
+)
+@grouped(_WRITTEN)("--overwrite", is_flag=True, help="Replace an existing file.")
+@grouped(_WRITTEN)("--quiet", "-q", is_flag=True, help="Only warnings and errors.")
+@grouped(_SHOWN)("--scene", metavar="TIF", help="The imagery under the map, to compare by a swipe line.")
+@grouped(_SHOWN)(
+    "--confidence", metavar="TIF", help="A raster as predict --confidence writes it, as a layer of the page."
+)
+@grouped(_SHOWN)("--polygons", metavar="FILE", help="Polygons as vectorize writes them, drawn on the page.")
+@grouped(_SHOWN)(
     "--legend",
     metavar="FILE",
     help="Names and colours: .json, .csv, .qml or .clr. [default: the map's own, else its codes]",
 )
-@click.option(
+@grouped(_SHOWN)(
     "--palette",
     metavar="NAME",
     help="own, or colour-blind: colours that colour-blind people tell apart. [default: own]",
 )
-@click.option(
-    "--max-mb", type=float, metavar="MB", help="The page's size; more of it means deeper zooms. [default: 15]"
-)
-@click.option("--overwrite", is_flag=True, help="Replace an existing file.")
-@click.option("--quiet", "-q", is_flag=True, help="Only warnings and errors.")
 def preview(  # noqa: PLR0913 - one a knob
     landcover: str,
     *,

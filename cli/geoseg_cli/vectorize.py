@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from geoseg_cli.groups import GroupedCommand, grouped
 from geoseg_cli.interrupt import InterruptedRunError, termination_interrupts
 from geoseg_cli.progress import ProgressBar
 from geoseg_cli.quick import quick_start
@@ -16,9 +17,12 @@ if TYPE_CHECKING:
     from geoseg.raster.nomenclature import Nomenclature
 
 
-@click.command(short_help="Polygons from a land-cover map.")
+_WRITTEN, _BORDERS, _RUN = "What is written", "The borders", "The run"
+
+
+@click.command(cls=GroupedCommand, short_help="Polygons from a land-cover map.")
 @click.argument("landcover")
-@click.option(
+@grouped(_WRITTEN)(
     "--out",
     "-o",
     required=True,
@@ -26,49 +30,51 @@ if TYPE_CHECKING:
     help="The polygons. The extension says the format: .gpkg (GeoPackage), .parquet (GeoParquet), .fgb (FlatGeobuf), "
     ".geojson, .geojsonl (one feature a line).",
 )
-@click.option(
-    "--min-area",
-    metavar="AREA",
-    help="Give regions smaller than this to the neighbour with the longest shared border: 100 (m2), 0.5ha, 25px. "
-    "[default: keep all]",
+@grouped(_WRITTEN)("--png", metavar="PNG", help="Also draw the polygons as a map with a legend.")
+@grouped(_WRITTEN)(
+    "--crs", metavar="CRS", help="Reproject the polygons: EPSG:4326. [default: the map's; WGS 84 in GeoJSON]"
 )
-@click.option(
-    "--simplify",
-    metavar="LENGTH",
-    help="About how far borders may move to need fewer vertices: 1.5 (m), 1.5px. Neighbours still meet exactly. "
-    "[default: every pixel's corner]",
-)
-@click.option(
-    "--method", metavar="NAME", help="How to simplify: visvalingam or douglas-peucker. [default: visvalingam]"
-)
-@click.option("--smooth", is_flag=True, help="Round the staircase of the pixels.")
-@click.option(
-    "--connectivity",
-    type=int,
-    metavar="4|8",
-    help="Whether pixels that touch by a side, or also those that touch by a corner, are one region. [default: 4]",
-)
-@click.option(
+@grouped(_WRITTEN)("--dissolve", is_flag=True, help="One multipolygon for each class.")
+@grouped(_WRITTEN)(
     "--classes",
     metavar="C,C",
     help="Only these classes, by name or code: water,urban_land. [default: all]",
 )
-@click.option("--dissolve", is_flag=True, help="One multipolygon for each class.")
-@click.option(
+@grouped(_WRITTEN)(
     "--confidence",
     metavar="TIF",
     help="A raster on the same grid, as predict --confidence writes it; each polygon gets its mean.",
 )
-@click.option(
+@grouped(_WRITTEN)(
     "--legend",
     metavar="FILE",
     help='Names and colours: .json ([{"code": 0, "name": "water", "color": [0, 0, 255]}, ...]), .csv, .qml or .clr. '
     "[default: the map's own, else its codes]",
 )
-@click.option("--crs", metavar="CRS", help="Reproject the polygons: EPSG:4326. [default: the map's; WGS 84 in GeoJSON]")
-@click.option("--png", metavar="PNG", help="Also draw the polygons as a map with a legend.")
-@click.option("--overwrite", is_flag=True, help="Replace existing files.")
-@click.option("--quiet", "-q", is_flag=True, help="Only warnings and errors.")
+@grouped(_WRITTEN)("--overwrite", is_flag=True, help="Replace existing files.")
+@grouped(_BORDERS)(
+    "--min-area",
+    metavar="AREA",
+    help="Give regions smaller than this to the neighbour with the longest shared border: 100 (m2), 0.5ha, 25px. "
+    "[default: keep all]",
+)
+@grouped(_BORDERS)(
+    "--simplify",
+    metavar="LENGTH",
+    help="About how far borders may move to need fewer vertices: 1.5 (m), 1.5px. Neighbours still meet exactly. "
+    "[default: every pixel's corner]",
+)
+@grouped(_BORDERS)(
+    "--method", metavar="NAME", help="How to simplify: visvalingam or douglas-peucker. [default: visvalingam]"
+)
+@grouped(_BORDERS)("--smooth", is_flag=True, help="Round the staircase of the pixels.")
+@grouped(_BORDERS)(
+    "--connectivity",
+    type=int,
+    metavar="4|8",
+    help="Whether pixels that touch by a side, or also those that touch by a corner, are one region. [default: 4]",
+)
+@grouped(_RUN)("--quiet", "-q", is_flag=True, help="Only warnings and errors.")
 def vectorize(landcover: str, out: str, *, png: str | None, overwrite: bool, quiet: bool, **given: Any) -> None:  # noqa: ANN401
     """Write the polygons of LANDCOVER, any raster of classes that GDAL reads.
 
