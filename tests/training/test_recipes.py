@@ -37,7 +37,7 @@ def short(recipe: Recipe) -> Recipe:
     arguments = recipe.arguments | ({"channels": 8} if recipe.architecture == "PlainUnet" else {})
     return recipe.changed(
         encoder=SMALLEST.get(recipe.encoder or "", recipe.encoder), arguments=arguments, encoder_weights=None,
-        gsd_m=None, size_px=None, crop_px=64, window_px=64, batch_size=2, batches=4, epochs=2, lr=1e-3,
+        gsd_m=None, size_px=None, crop_px=64, window_px=64, batch_size=2, batches=8, epochs=2, lr=2e-3,
         schedule="constant", valid_every=2, precision="32",
     )  # fmt: skip
 
