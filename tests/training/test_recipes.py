@@ -26,7 +26,8 @@ WANTED = {
     "unet-resnet",
 }  # fmt: skip
 SMALLEST = {
-    "resnet34": "resnet18", "resnet50": "resnet18", "resnet101": "resnet18", "vgg16": "vgg11", "vgg16_bn": "vgg11_bn",
+    "resnet34": "timm-mobilenetv3_small_100", "resnet50": "resnet18", "resnet101": "resnet18", "vgg16": "vgg11",
+    "vgg16_bn": "vgg11_bn",
     "efficientnet-b4": "efficientnet-b0", "resnext50_32x4d": "resnet18", "se_resnext50_32x4d": "resnet18",
 }  # fmt: skip
 """What is learnt with in these tests in place of a recipe's own encoder, for their time; that it builds is tested."""
