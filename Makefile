@@ -3,18 +3,21 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet -c constraints.txt -e ".[cluster,plot,train]"
 
-.PHONY: demo test lint clean demo-model
+.PHONY: demo test lint docs picture clean demo-model
 
-# A map of the sample scene, its polygons, and pictures of both.
+# A map of the sample scene, its polygons, pictures of both, and a page to look at and to send.
 demo: .venv/installed
 	@mkdir -p demo_output
 	$(BIN)/geoseg predict sample_data/scene.tif --out demo_output/landcover.tif --overwrite
 	$(BIN)/python -m geoseg.preview sample_data/scene.tif demo_output/landcover.tif demo_output/landcover.png
 	$(BIN)/geoseg vectorize demo_output/landcover.tif --out demo_output/landcover.gpkg --min-area 25 --simplify 1 \
 		--png demo_output/polygons.png --overwrite
+	$(BIN)/geoseg preview demo_output/landcover.tif --scene sample_data/scene.tif \
+		--polygons demo_output/landcover.gpkg --out demo_output/map.html --overwrite
 	@echo "The map:      demo_output/landcover.tif (opens in QGIS)"
 	@echo "Its polygons: demo_output/landcover.gpkg (likewise)"
 	@echo "Pictures:     demo_output/landcover.png, demo_output/polygons.png"
+	@echo "Look at it:   demo_output/map.html (opens in any browser; one file, to be sent as it is)"
 
 test: .venv/installed-dev
 	$(BIN)/pytest
@@ -26,6 +29,16 @@ demo-model: .venv/installed
 	$(BIN)/python tools/demo_model.py "$(WORK)" --naip "$(NAIP)" $(if $(DEEPGLOBE),--deepglobe "$(DEEPGLOBE)") \
 		--out geoseg/model --pictures docs/pictures $(DEMO_MODEL)
 
+# The pages of docs/ and the API reference, in build/docs; a warning is an error.
+docs: .venv/installed-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+	@echo "The docs: build/docs/index.html"
+
+# The picture and the drawings of README and docs, anew.
+picture: .venv/installed
+	$(BIN)/python tools/readme_picture.py
+	$(BIN)/python tools/drawings.py
+
 lint: .venv/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -33,7 +46,7 @@ lint: .venv/installed-dev
 	$(BIN)/lint-imports
 
 clean:
-	rm -rf .venv demo_output dist
+	rm -rf .venv build demo_output dist
 
 # The stamps stand in for what was installed: a second call installs nothing.
 .venv/installed: pyproject.toml constraints.txt | .venv/bin/python
@@ -44,6 +57,11 @@ clean:
 .venv/installed-dev: pyproject.toml constraints.txt | .venv/bin/python
 	@echo "Installing geoseg and its development tools into .venv; the first time this takes some minutes (torch is large)."
 	$(INSTALL) --group dev
+	@touch .venv/installed $@
+
+.venv/installed-docs: pyproject.toml constraints.txt | .venv/bin/python
+	@echo "Installing geoseg and the tools for its docs into .venv; the first time this takes some minutes (torch is large)."
+	$(INSTALL) --group docs
 	@touch .venv/installed $@
 
 .venv/bin/python:

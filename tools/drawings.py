@@ -50,7 +50,7 @@ def tiling() -> str:
         path(f"M{right + tile[0]} {top}V{top + high}M{right} {top + tile[1]}H{right + wide}", stroke=INK, dash="5 4"),
         rect(right, top + tile[1], *tile, fill=ORANGE, opacity=0.22, stroke=ORANGE, width=2.5),
         text(right, top - 14, "four tiles, and the windows that one of them runs", bold=True),
-        text(right + 8, top + high - 10, "kept: what lies inside the tile", fill=ORANGE, bold=True, size=12),
+        text(right + 8, top + high - 10, "kept: what lies inside", fill=ORANGE, bold=True, size=12),
     ]
     return page(930, 340, parts, "Windows overlap on a grid of the scene; a tile runs every window that touches it.")
 
