@@ -499,16 +499,19 @@ def test_the_bundle_is_on_the_disk_before_the_checkpoints_go(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "model.safetensors"
-    synced = list[int]()
+    synced = list[tuple[int, int]]()
     fsync, finish = os.fsync, RunFolder.finish
+
+    def of(status: os.stat_result) -> tuple[int, int]:
+        return status.st_ino, status.st_size  # a file that is gone leaves its number to another
 
     def note(descriptor: int) -> None:
         fsync(descriptor)
-        synced.append(os.fstat(descriptor).st_ino)
+        synced.append(of(os.fstat(descriptor)))
 
     def look(folder: RunFolder) -> None:
-        assert out.stat().st_ino in synced
-        assert synced.index(out.stat().st_ino) < len(synced) - 1  # and then its folder, which has its name
+        assert of(out.stat()) in synced
+        assert synced.index(of(out.stat())) < len(synced) - 1  # and then its folder, which has its name
         assert folder.last.exists()
         finish(folder)
 
@@ -541,6 +544,16 @@ def test_the_logs_of_a_run_that_goes_on_stay(data: Path, tmp_path: Path) -> None
     events = EventAccumulator(str(logs / "tensorboard"))
     events.Reload()
     assert [event.step for event in events.Scalars("train_loss")] == [3, 6, 9, 12, 15, 18]
+
+
+def test_steps_that_are_made_again_are_shown_once(data: Path, tmp_path: Path) -> None:
+    out, recipe = tmp_path / "model.safetensors", replace(TINY, epochs=4)
+    with pytest.raises(StopHereError):
+        learn(data, out, recipe, progress=stop_after(11), checkpoint_minutes=60)  # step 9 is kept, the tenth logged
+    learn(data, out, recipe, checkpoint_minutes=60)
+    events = EventAccumulator(str(out.with_name("model.safetensors.training") / "tensorboard"))
+    events.Reload()
+    assert [event.step for event in events.Scalars("smoothed_loss")] == [10]
 
 
 def test_an_epochs_time_includes_that_before_a_stop(data: Path, stopped: Path) -> None:
