@@ -69,7 +69,12 @@ _TOLD, _NAMES, _DATA, _MODEL = "What is told", "How classes are named", "A data 
     help="The column that holds the class, by name or code: the sample's, or that of polygons of a data set. "
     "[default: the only one]",
 )
-@grouped(_DATA)("--split", metavar="PART", help="Of a data set: test, train, valid or all. [default: test]")
+@grouped(_DATA)(
+    "--split",
+    type=values.word(*values.PARTS),
+    metavar="PART",
+    help="Of a data set: test, train, valid or all. [default: test]",
+)
 @grouped(_DATA)(
     "--split-rule",
     metavar="RULE",
@@ -101,10 +106,20 @@ _TOLD, _NAMES, _DATA, _MODEL = "What is told", "How classes are named", "A data 
 @grouped(_MODEL)(
     "--overlap", type=int, metavar="PX", help="Pixels that neighbouring windows share. [default: the model's]"
 )
-@grouped(_MODEL)("--blend", metavar="NAME", help="How windows are weighted: hann, linear, gaussian, mean or crop.")
+@grouped(_MODEL)(
+    "--blend",
+    type=values.word(*values.BLENDS),
+    metavar="NAME",
+    help="How windows are weighted: hann, linear, gaussian, mean or crop.",
+)
 @grouped(_MODEL)("--tta", type=int, metavar="N", help="Mean over 1, 2, 4 or 8 symmetries of the square. [default: 1]")
 @grouped(_MODEL)("--batch-size", type=int, metavar="N", help="Windows the network sees at once.")
-@grouped(_MODEL)("--device", metavar="NAME", help="auto, cpu, cuda, cuda:1, mps, onnx or torch-cpu. [default: auto]")
+@grouped(_MODEL)(
+    "--device",
+    type=values.word(*values.DEVICES),
+    metavar="NAME",
+    help="auto, cpu, cuda, cuda:1, mps, onnx or torch-cpu. [default: auto]",
+)
 def evaluate(landcover: str, reference: str | None, *, as_json: bool, quiet: bool, **given: Any) -> None:  # noqa: ANN401
     """Compare the map LANDCOVER with the raster REFERENCE, or with a --sample of points.
 

@@ -51,7 +51,7 @@ class GroupedCommand(ExampleCommand):
         groups: dict[str, list[tuple[str, str]]] = {}
         for parameter in self.get_params(ctx):
             record = parameter.get_help_record(ctx)
-            if record is not None:
+            if record is not None and isinstance(parameter, click.Option):
                 groups.setdefault(getattr(parameter, "heading", ""), []).append(record)
         last = groups.pop("", [])
         for heading, records in [*groups.items(), ("Other", last)]:

@@ -36,6 +36,14 @@ _READ, _MODEL, _WRITTEN, _RUN = "What is read", "The model", "What is written", 
     "[default: by colour interpretation, then by name, else the first]",
 )
 @grouped(_READ)(
+    "--bbox",
+    type=values.box,
+    metavar="W,S,E,N",
+    help="Only the pixels that this box touches, in the scene's CRS: 400000,4999000,401000,5000000. The map is of that "
+    "size, on the scene's pixels. [default: the whole scene]",
+)
+@grouped(_READ)("--bbox-crs", metavar="CRS", help="The CRS of --bbox, where it is another: EPSG:4326.")
+@grouped(_READ)(
     "--scale",
     type=values.scale,
     metavar="LOW,HIGH",
@@ -66,6 +74,7 @@ _READ, _MODEL, _WRITTEN, _RUN = "What is read", "The model", "What is written", 
 )
 @grouped(_MODEL)(
     "--blend",
+    type=values.word(*values.BLENDS),
     metavar="NAME",
     help="How overlapping windows are weighted: hann, linear, gaussian, mean or crop. [default: hann]",
 )
@@ -112,6 +121,15 @@ _READ, _MODEL, _WRITTEN, _RUN = "What is read", "The model", "What is written", 
 )
 @grouped(_WRITTEN)("--smooth", is_flag=True, help="With --polygons: round the staircase of the pixels.")
 @grouped(_WRITTEN)(
+    "--co",
+    "creation_options",
+    type=values.creation_option,
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="How the rasters are stored, as GDAL says it: COMPRESS, LEVEL, PREDICTOR, BLOCKSIZE, BIGTIFF, NUM_THREADS; "
+    "may be given again. [default: COMPRESS=DEFLATE, BLOCKSIZE=512]",
+)
+@grouped(_WRITTEN)(
     "--overwrite", is_flag=True, help="Replace an existing map, and start an unfinished run with other settings over."
 )
 @grouped(_RUN)(
@@ -127,7 +145,12 @@ _READ, _MODEL, _WRITTEN, _RUN = "What is read", "The model", "What is written", 
     metavar="N",
     help="Windows the network sees at once. [default: 1 on a CPU, 16 on a GPU]",
 )
-@grouped(_RUN)("--device", metavar="NAME", help="auto, cpu, cuda, cuda:1, mps, onnx or torch-cpu. [default: auto]")
+@grouped(_RUN)(
+    "--device",
+    type=values.word(*values.DEVICES),
+    metavar="NAME",
+    help="auto, cpu, cuda, cuda:1, mps, onnx or torch-cpu. [default: auto]",
+)
 @grouped(_RUN)("--workers", type=int, metavar="N", help="Tiles worked on at once. [default: from cores and memory]")
 @grouped(_RUN)("--dry-run", is_flag=True, help="Tell tiles, windows, memory, disk and time; write nothing.")
 @grouped(_RUN)("--json", "as_json", is_flag=True, help="With --dry-run: the same as JSON.")
@@ -139,10 +162,15 @@ def predict(scene: str, out: str, *, dry_run: bool, as_json: bool, quiet: bool, 
     when the same command is given again.
 
     Example: geoseg predict scene.tif --out landcover.tif
+
+    Example: geoseg predict scene.tif --out centre.tif --bbox 7.41,43.72,7.44,43.75 --bbox-crs EPSG:4326
     """
     if as_json and not dry_run:
         raise click.UsageError("--json goes with --dry-run only")
-    knobs = {name: value for name, value in given.items() if value is not None}
+    knobs = {name: value for name, value in given.items() if value not in (None, ())}
+    if "creation_options" in knobs:
+        knobs["creation_options"] = dict(knobs["creation_options"])
+    scene = _cropped(scene, knobs.pop("bbox", None), knobs.pop("bbox_crs", None))
     legend, mean, std = (knobs.pop(name, None) for name in _PRETRAINED)
     if legend or mean or std:
         knobs["model"] = complete_model(knobs.get("model"), legend, mean, std, knobs.get("bands"))
@@ -157,13 +185,27 @@ def predict(scene: str, out: str, *, dry_run: bool, as_json: bool, quiet: bool, 
         polygons.write(written, quiet=quiet)
 
 
+def _cropped(scene: str, bbox: tuple[float, float, float, float] | None, crs: str | None) -> str:
+    """Return what GDAL opens as the part of the scene in a box."""
+    if bbox is None:
+        if crs is not None:
+            raise click.UsageError("--bbox-crs is about a box; add --bbox W,S,E,N, or leave it out")
+        return scene
+    from geoseg.raster.crop import crop
+    from geoseg.raster.scene import Scene
+
+    return crop(Scene.open(scene), bbox, crs).path
+
+
 def _tell_plan(scene: str, out: str, knobs: dict[str, Any], *, as_json: bool, quiet: bool) -> None:
     """Print what would be done, or fail where the run itself would."""
     from geoseg.inference.estimate import estimate
     from geoseg.inference.planning import plan
     from geoseg.inference.targets import Targets
+    from geoseg.raster.creation import creation_options
 
     overwrite = knobs.pop("overwrite")
+    creation_options(knobs.pop("creation_options", {}))
     products = {name: knobs.pop(name, None) for name in ("confidence", "probabilities")}
     targets = Targets.of(out, **products)
     targets.check(overwrite=overwrite)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from geoseg_cli import values
 from geoseg_cli.groups import GroupedCommand, grouped
 from geoseg_cli.interrupt import InterruptedRunError, termination_interrupts
 from geoseg_cli.say import say
@@ -42,6 +43,7 @@ _WRITTEN, _SHOWN = "What is written", "What is shown"
 )
 @grouped(_SHOWN)(
     "--palette",
+    type=values.word(*values.PALETTES),
     metavar="NAME",
     help="own, or colour-blind: colours that colour-blind people tell apart. [default: own]",
 )

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Callable
+
 import click
+
+BLENDS = ("hann", "linear", "gaussian", "mean", "crop")
+DEVICES = ("auto", "cpu", "cuda", "mps", "onnx", "torch-cpu")
+METHODS = ("visvalingam", "douglas-peucker")
+PALETTES = ("own", "colour-blind", "color-blind")
+PARTS = ("test", "train", "valid", "all")
 
 
 def numbers(text: str) -> tuple[float, ...]:
@@ -37,3 +46,34 @@ def bands(text: str) -> tuple[int | str, ...]:
     if not all(names):
         raise click.BadParameter(f"expected bands with commas such as 4,3,2 or nir,red,green, got {text!r}")
     return tuple(int(name) if name.isdecimal() else name for name in names)
+
+
+def word(*words: str) -> Callable[[str], str]:
+    """Return a function that refuses what is nearly one of some words, and leaves all else to the library to judge.
+
+    The words stand here, and a test compares them with the library's, so that no help text waits for its imports.
+    """
+
+    def name(text: str) -> str:
+        near = difflib.get_close_matches(text.lower(), words, n=1)
+        if near and text.partition(":")[0] not in words:  # cuda:1 is one of cuda
+            raise click.BadParameter(f"there is no {text!r}, did you mean {near[0]}?")
+        return text
+
+    return name
+
+
+def creation_option(text: str) -> tuple[str, str]:
+    """Return the name, in capitals, and the value of `KEY=VALUE`, as gdal_translate -co takes it."""
+    key, sign, value = text.partition("=")
+    if not (key.strip() and sign and value.strip()):
+        raise click.BadParameter(f"expected KEY=VALUE such as COMPRESS=ZSTD, got {text!r}")
+    return key.strip().upper(), value.strip()
+
+
+def box(text: str) -> tuple[float, float, float, float]:
+    """Return (west, south, east, north) of `W,S,E,N`."""
+    match numbers(text):
+        case (west, south, east, north):
+            return west, south, east, north
+    raise click.BadParameter(f"expected W,S,E,N such as 400000,4999000,401000,5000000, got {text!r}")

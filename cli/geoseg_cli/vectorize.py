@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from geoseg_cli import values
 from geoseg_cli.groups import GroupedCommand, grouped
 from geoseg_cli.interrupt import InterruptedRunError, termination_interrupts
 from geoseg_cli.progress import ProgressBar
@@ -65,7 +66,10 @@ _WRITTEN, _BORDERS, _RUN = "What is written", "The borders", "The run"
     "[default: every pixel's corner]",
 )
 @grouped(_BORDERS)(
-    "--method", metavar="NAME", help="How to simplify: visvalingam or douglas-peucker. [default: visvalingam]"
+    "--method",
+    type=values.word(*values.METHODS),
+    metavar="NAME",
+    help="How to simplify: visvalingam or douglas-peucker. [default: visvalingam]",
 )
 @grouped(_BORDERS)("--smooth", is_flag=True, help="Round the staircase of the pixels.")
 @grouped(_BORDERS)(

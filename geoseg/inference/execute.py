@@ -16,6 +16,7 @@ from geoseg.inference.run import check_shared, run_tasks, stoppable
 from geoseg.inference.targets import Targets
 from geoseg.inference.task import TileDone, TileTask
 from geoseg.progress import Progress
+from geoseg.raster.creation import DEFAULTS
 from geoseg.raster.durable import output_error
 from geoseg.raster.environment import is_remote, shown
 from geoseg.raster.landcover import Product, build, built_path, free_space_bytes, part_path, place
@@ -25,19 +26,20 @@ Report = Callable[[Progress], None]
 Announce = Callable[[str], None]
 
 
-def execute(
+def execute(  # noqa: PLR0913 - what is written, how, and how it is told
     plan: Plan,
     targets: Targets,
     *,
     overwrite: bool = False,
+    storage: Mapping[str, str] = DEFAULTS,
     progress: Report | None = None,
     announce: Announce | None = None,
 ) -> Path:
     """Carry a plan out and return the path of the map.
 
-    Holds the output's lock; goes on where an equal run ended; replaces a file only by a finished one. Raises
-    LockedError, ResumeError, OutputError (no space, not writable) or SceneError; the finished tiles are then kept
-    beside the output.
+    Holds the output's lock; goes on where an equal run ended; replaces a file only by a finished one. `storage` is
+    what `creation_options` returns. Raises LockedError, ResumeError, OutputError (no space, not writable) or
+    SceneError; the finished tiles are then kept beside the output.
     """
     targets.check_inputs([*plan.source.local_files(), plan.bundle.weights_path])
     check_place(plan.scene.geobox)
@@ -56,7 +58,7 @@ def execute(
             (announce or _silence)(
                 f"putting the map together from {plan.tile_count} tile{'s' * (plan.tile_count != 1)}"
             )
-            _put_together(plan, targets, journal, waiting, _tags(plan, meaning))
+            _put_together(plan, targets, journal, waiting, _tags(plan, meaning), storage)
         clear_parts(journal)
     return targets.labels
 
@@ -155,14 +157,19 @@ def _map_missing(plan: Plan, journal: Journal, progress: Report) -> None:
         run_tasks(TileTask(plan, journal.parts, run), missing, plan.workers, finished)
 
 
-def _put_together(
-    plan: Plan, targets: Targets, journal: Journal, products: Sequence[Product], tags: Mapping[str, str]
+def _put_together(  # noqa: PLR0913, PLR0917 each is a noun the reader expects here
+    plan: Plan,
+    targets: Targets,
+    journal: Journal,
+    products: Sequence[Product],
+    tags: Mapping[str, str],
+    storage: Mapping[str, str],
 ) -> None:
     """Build every product, and only then move them to their places: all of a run appears together."""
     tiles = [plan.tile(index) for index in range(plan.tile_count)]
     for product in products:
         if not built_path(journal.parts, product).exists():
-            build(journal.parts, product, tiles, plan.scene.geobox, tags)
+            build(journal.parts, product, tiles, plan.scene.geobox, tags, storage)
     by_name = {product.name: product for product in products}
     for name, path in targets.by_product.items():
         if name in by_name:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Unpack
 
@@ -12,6 +12,7 @@ from geoseg.inference.journal import unfinished
 from geoseg.inference.planning import Knobs, plan
 from geoseg.inference.targets import Targets
 from geoseg.progress import Progress
+from geoseg.raster.creation import creation_options as checked
 from geoseg.raster.scene import Scene
 
 
@@ -22,6 +23,7 @@ def predict(  # noqa: PLR0913 - what is written, how it is told, and the plan's 
     confidence: str | os.PathLike[str] | None = None,
     probabilities: str | os.PathLike[str] | None = None,
     overwrite: bool = False,
+    creation_options: Mapping[str, str] | None = None,
     progress: Callable[[Progress], None] | None = None,
     announce: Callable[[str], None] | None = None,
     **knobs: Unpack[Knobs],
@@ -37,10 +39,14 @@ def predict(  # noqa: PLR0913 - what is written, how it is told, and the plan's 
     percent. The knobs are those of `geoseg.plan`: model, bands, scale, window, overlap, blend, tta, resolution, tile,
     batch_size, device, workers.
 
+    `creation_options` are GDAL's, and say how the rasters are stored: {"COMPRESS": "ZSTD", "BLOCKSIZE": "256"}; those
+    that might change a label are refused.
+
     A run that was ended goes on when it is called again with the same arguments. `progress` is called after every tile,
     `announce` with a line on the bands, the engine, a resumed run. Raises a GeosegError; a file already at a path is
     replaced only by a finished one, and only with `overwrite`.
     """
+    storage = checked(creation_options or {})
     targets = Targets.of(out, confidence, probabilities)
     targets.check_inputs([Path(scene.path if isinstance(scene, Scene) else scene)])
     targets.check(overwrite=overwrite, placing=targets.by_product if unfinished(targets.labels) else ())
@@ -51,4 +57,4 @@ def predict(  # noqa: PLR0913 - what is written, how it is told, and the plan's 
         announce=announce,
         **knobs,
     )
-    return execute(made, targets, overwrite=overwrite, progress=progress, announce=announce)
+    return execute(made, targets, overwrite=overwrite, storage=storage, progress=progress, announce=announce)

@@ -6,6 +6,7 @@ Format: https://gdal.org/drivers/raster/cog.html
 from __future__ import annotations
 
 import struct
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,30 +16,27 @@ from rasterio.io import DatasetReader
 from rasterio.windows import Window
 
 from geoseg.errors import OutputError
+from geoseg.raster.creation import DEFAULTS
 from geoseg.raster.environment import GDAL_ERRORS, raster_environment
 from geoseg.raster.handles import root_message
 from geoseg.raster.tiff import tile_extents
 from geoseg.raster.windows import tiles
 
-_BLOCK_PX = 512
-_OPTIONS = {
-    "BLOCKSIZE": str(_BLOCK_PX),
-    "COMPRESS": "DEFLATE",
-    "LEVEL": "5",  # measured on labels, 16384 x 16384: level 6 takes three times as long for 12 % less
-    "OVERVIEWS": "FORCE_USE_EXISTING",
-    "NUM_THREADS": "ALL_CPUS",
-    "BIGTIFF": "IF_SAFER",
-}
+_READ_PX = 512
+_OPTIONS = {"OVERVIEWS": "FORCE_USE_EXISTING"}
 _SETTINGS: dict[str, Any] = {
     "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",  # listing the folder for each part took ten times its reading
 }
 
 
-def write_cog(source: Path, target: Path) -> None:
-    """Copy a raster and its overviews into a COG. Raises OutputError unless every block of it is in the file."""
+def write_cog(source: Path, target: Path, storage: Mapping[str, str] = DEFAULTS) -> None:
+    """Copy a raster and its overviews into a COG. Raises OutputError unless every block of it is in the file.
+
+    `storage` is what `creation_options` returns.
+    """
     try:
         with raster_environment(**_SETTINGS):
-            rasterio.shutil.copy(str(source), str(target), driver="COG", strict=True, **_OPTIONS)
+            rasterio.shutil.copy(str(source), str(target), driver="COG", strict=True, **storage, **_OPTIONS)
             check_whole(target)
     except (*GDAL_ERRORS, struct.error) as error:
         raise OutputError(
@@ -67,5 +65,5 @@ def check_whole(path: Path) -> None:
 
 
 def _decode(dataset: DatasetReader) -> None:
-    for window in tiles(dataset.height, dataset.width, _BLOCK_PX, 16 * _BLOCK_PX):
+    for window in tiles(dataset.height, dataset.width, _READ_PX, 16 * _READ_PX):
         dataset.read(window=Window(window.col, window.row, window.width, window.height))

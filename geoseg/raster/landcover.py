@@ -13,6 +13,7 @@ from xml.etree import ElementTree as ET
 
 from geoseg.errors import OutputError
 from geoseg.raster.cog import write_cog
+from geoseg.raster.creation import DEFAULTS
 from geoseg.raster.durable import (
     free_space_bytes,
     output_error,
@@ -87,13 +88,20 @@ def assemble(  # noqa: PLR0913, PLR0917 each is a noun the reader expects here
     place(build(folder, product, tiles, geobox, tags), product, target)
 
 
-def build(folder: Path, product: Product, tiles: Sequence[Window], geobox: GeoBox, tags: Mapping[str, str]) -> Path:
+def build(  # noqa: PLR0913, PLR0917 each is a noun the reader expects here
+    folder: Path,
+    product: Product,
+    tiles: Sequence[Window],
+    geobox: GeoBox,
+    tags: Mapping[str, str],
+    storage: Mapping[str, str] = DEFAULTS,
+) -> Path:
     """Make one COG of the parts in a folder, and return it; `tiles[i]` is the place of part i in the map.
 
     The COG is written and checked in the folder under another name, and renamed to `built_path` when it is whole on the
     disk; one that stands there already is made anew. Every tile starts at a multiple of 2**overview_levels. Labels
-    carry their legend in the colour table and the tag GEOSEG_LEGEND. Raises OutputError (missing parts, full disk); the
-    parts stay in any case.
+    carry their legend in the colour table and the tag GEOSEG_LEGEND. `storage` is what `creation_options` returns.
+    Raises OutputError (missing parts, full disk); the parts stay in any case.
     """
     mosaic = Mosaic(folder, product, tuple(tiles), geobox)
     missing = mosaic.missing()
@@ -107,7 +115,7 @@ def build(folder: Path, product: Product, tiles: Sequence[Window], geobox: GeoBo
         try:
             built.unlink(missing_ok=True)
             names_path(built).unlink(missing_ok=True)
-            write_cog(mosaic.write(_with_legend(tags, product)), unfinished)
+            write_cog(mosaic.write(_with_legend(tags, product)), unfinished, storage)
             sync_file(unfinished)
             if names_path(unfinished).exists():
                 replace_durably(names_path(unfinished), names_path(built))

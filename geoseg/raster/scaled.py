@@ -27,7 +27,7 @@ from geoseg.raster.vrt import place_lines
 _BLOCK_SHAPE = 128, 512
 """(rows, cols) resampled at a time. A reader that goes down the scene row by row meets few of them twice."""
 _MOST_PX = 2**31 - 1  # an edge of a raster in GDAL
-_TYPES = {
+TYPES = {
     "uint8": "Byte",
     "int8": "Int8",
     "uint16": "UInt16",
@@ -39,6 +39,7 @@ _TYPES = {
     "float32": "Float32",
     "float64": "Float64",
 }
+"""GDAL's names of numpy's types."""
 
 
 def scaled(scene: Scene, factor: float) -> Scene:
@@ -73,19 +74,19 @@ def _lines(scene: Scene, place: GeoBox, algorithm: str) -> Iterator[str]:
     yield f'<VRTDataset rasterXSize="{place.width_px}" rasterYSize="{place.height_px}" subClass="VRTWarpedDataset">\n'
     yield from place_lines(place)
     for band, index in enumerate(scene.band_indexes, start=1):
-        yield f'<VRTRasterBand dataType="{_TYPES[scene.dtype]}" band="{band}" subClass="VRTWarpedRasterBand">'
+        yield f'<VRTRasterBand dataType="{TYPES[scene.dtype]}" band="{band}" subClass="VRTWarpedRasterBand">'
         yield f"<Description>{escape(scene.descriptions[index - 1])}</Description>"
         yield "" if nodata is None else f"<NoDataValue>{nodata!r}</NoDataValue>"
-        yield f"<ColorInterp>{_color(scene.colors[index - 1])}</ColorInterp></VRTRasterBand>\n"
+        yield f"<ColorInterp>{color_name(scene.colors[index - 1])}</ColorInterp></VRTRasterBand>\n"
     if masked:
-        yield f'<VRTRasterBand dataType="{_TYPES[scene.dtype]}" band="{bands + 1}" subClass="VRTWarpedRasterBand">'
+        yield f'<VRTRasterBand dataType="{TYPES[scene.dtype]}" band="{bands + 1}" subClass="VRTWarpedRasterBand">'
         yield "<ColorInterp>Alpha</ColorInterp></VRTRasterBand>\n"
     block_rows, block_cols = _block_shape(scene, place.width_px)
     yield f"<BlockXSize>{block_cols}</BlockXSize><BlockYSize>{block_rows}</BlockYSize>\n<GDALWarpOptions>"
     yield f"<ResampleAlg>{algorithm}</ResampleAlg>"
     yield f'<Option name="INIT_DEST">{"0" if nodata is None else "NO_DATA"}</Option>'
     yield '<Option name="UNIFIED_SRC_NODATA">YES</Option>'
-    yield f'<SourceDataset relativeToVRT="0">{escape(_file(scene.path))}</SourceDataset>\n'
+    yield f'<SourceDataset relativeToVRT="0">{escape(file_name(scene.path))}</SourceDataset>\n'
     yield _transformer(scene.shape, place.shape)
     yield "<BandList>"
     for band, index in enumerate(scene.band_indexes, start=1):
@@ -117,7 +118,7 @@ def _nodata(nodata: float | None) -> str:
     )
 
 
-def _file(path: str) -> str:
+def file_name(path: str) -> str:
     """Return GDAL's name of what rasterio opens by that path, whatever folder the reader runs in."""
     name: str = _vsi_path(_parse_path(path))
     return os.path.abspath(name) if os.path.exists(name) else name  # noqa: PTH100, PTH110 Path raises for VRT texts
@@ -131,7 +132,8 @@ def _block_shape(scene: Scene, width_px: int) -> tuple[int, int]:
     return max(1, min(rows, rows * cols // width_px)), width_px
 
 
-def _color(name: str) -> str:
+def color_name(name: str) -> str:
+    """Return GDAL's word for the colour of a band as a scene names it."""
     return {"": "Undefined", "nir": "NIR", "rededge": "RedEdge"}.get(name, name.capitalize())
 
 

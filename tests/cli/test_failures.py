@@ -10,7 +10,11 @@ from click.testing import Result
 from geoseg import errors
 from geoseg.inference.blend import DEFAULT_BLEND, Blend
 from geoseg.inference.planning import CPU_BATCH, GPU_BATCH
+from geoseg.model.device import DEVICES
+from geoseg.preview import colour_blind
 from geoseg.progress import Progress
+from geoseg.vector.generalize import METHODS
+from geoseg_cli import values
 
 Run = Callable[..., Result]
 StandIn = Callable[[Callable[..., Any]], None]
@@ -128,6 +132,51 @@ def test_knobs_given_arrive_as_values(run: Run, stand_in: StandIn) -> None:
         "tile": 2048, "batch_size": 8, "device": "cpu", "workers": 3, "confidence": "c.tif",
         "probabilities": "p.tif", "overwrite": True, "model": "m.safetensors",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [
+        (("predict", "s.tif", "-o", "m.tif", "--blend", "hannn"), "hann"),
+        (("predict", "s.tif", "-o", "m.tif", "--blend", "Gaussian"), "gaussian"),
+        (("predict", "s.tif", "-o", "m.tif", "--device", "cdua"), "cuda"),
+        (("vectorize", "m.tif", "-o", "m.gpkg", "--method", "douglas-puecker"), "douglas-peucker"),
+        (("preview", "m.tif", "-o", "m.html", "--palette", "colorblind"), "color-blind"),
+        (("evaluate", "m.safetensors", "data", "--split", "tset"), "test"),
+    ],
+)
+def test_a_word_that_is_nearly_one(run: Run, words: tuple[str, ...], meant: str) -> None:
+    result = run(*words)
+    assert result.exit_code == 2
+    assert f"there is no '{words[-1]}', did you mean {meant}?" in result.stderr
+    assert words[-2] in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_the_words_are_the_librarys() -> None:
+    assert set(values.BLENDS) == set(get_args(Blend))
+    assert set(values.DEVICES) == set(DEVICES)
+    assert set(values.METHODS) == set(METHODS)
+    assert {colour_blind.check_palette(name) for name in values.PALETTES} == set(get_args(colour_blind.PaletteName))
+
+
+@pytest.mark.parametrize("name", ["cuda:1", "nothing-like-it", "onnx"])
+def test_other_words_are_for_the_library_to_judge(run: Run, stand_in: StandIn, name: str) -> None:
+    seen: dict[str, Any] = {}
+    stand_in(lambda _scene, _out, **knobs: seen.update(knobs))
+    assert run(*PREDICT, "--device", name).exit_code == 0
+    assert seen["device"] == name
+
+
+def test_creation_options_arrive_by_name(run: Run, stand_in: StandIn) -> None:
+    seen: dict[str, Any] = {}
+    stand_in(lambda _scene, _out, **knobs: seen.update(knobs))
+    assert run(*PREDICT, "--co", "compress=ZSTD", "--co", "LEVEL=9").exit_code == 0
+    assert seen["creation_options"] == {"COMPRESS": "ZSTD", "LEVEL": "9"}
+    for wrong in ("COMPRESS", "=ZSTD", "COMPRESS="):
+        refused = run(*PREDICT, "--co", wrong)
+        assert refused.exit_code == 2
+        assert "expected KEY=VALUE such as COMPRESS=ZSTD" in refused.stderr
 
 
 def test_a_scale_may_start_below_zero(run: Run, stand_in: StandIn) -> None:

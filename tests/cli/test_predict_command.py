@@ -131,6 +131,49 @@ def test_resolution_and_symmetries_are_pythons(run: Run, tmp_path: Path, scene: 
     assert codes(tmp_path / "map.tif").shape == (150, 200)
 
 
+def test_storage_is_as_asked_and_the_map_the_same(run: Run, tmp_path: Path, scene: Path, model: Path) -> None:
+    words = ("predict", scene, "--model", model, "--device", "cpu", "--quiet", "--out")
+    assert run(*words, tmp_path / "usual.tif").exit_code == 0
+    stored = ("--co", "compress=zstd", "--co", "blocksize=128", "--confidence", tmp_path / "sure.tif")
+    assert run(*words, tmp_path / "other.tif", *stored).exit_code == 0
+    np.testing.assert_array_equal(codes(tmp_path / "other.tif"), codes(tmp_path / "usual.tif"))
+    for name in ("other.tif", "sure.tif"):
+        with rasterio.open(tmp_path / name) as file:
+            assert (file.profile["compress"], file.block_shapes) == ("zstd", [(128, 128)])
+    refused = ("predict", scene, "--model", model, "--out", tmp_path / "third.tif", "--co", "COMPRESS=JPEG")
+    for more in ((), ("--dry-run",)):
+        assert failed(run(*refused, *more), 2, "COMPRESS must be one of DEFLATE", "got 'JPEG'")
+    assert not list(tmp_path.glob("third*"))
+
+
+def test_a_box_is_mapped_on_the_scenes_pixels(run: Run, tmp_path: Path, scene: Path, model: Path) -> None:
+    words = ("predict", scene, "--model", model, "--device", "cpu", "--out", tmp_path / "part.tif")
+    box = ("--bbox", "400010,4999945,400060,4999985")  # columns 20 to 120, rows 30 to 110
+    done = run(*words, *box, "--polygons", tmp_path / "part.gpkg")
+    assert done.exit_code == 0, done.stderr
+    with rasterio.open(tmp_path / "part.tif") as part, rasterio.open(scene) as whole:
+        assert part.shape == (80, 100)
+        assert part.transform == whole.transform @ rasterio.Affine.translation(20, 30)
+        assert part.tags()["GEOSEG_SCENE_PATH"] == str(scene)
+        pixels = whole.read(window=((30, 110), (20, 120)))
+        profile = {**whole.profile, "height": 80, "width": 100, "transform": part.transform}
+    with rasterio.open(tmp_path / "cut.tif", "w", **profile) as cut:
+        cut.write(pixels)
+    expected = geoseg.labels(tmp_path / "cut.tif", model=model, device="cpu").compute()
+    np.testing.assert_array_equal(codes(tmp_path / "part.tif"), expected)
+    assert (tmp_path / "part.gpkg").exists()
+
+
+def test_a_box_is_refused_in_one_line(run: Run, tmp_path: Path, scene: Path, model: Path) -> None:
+    words = ("predict", scene, "--model", model, "--out", tmp_path / "part.tif")
+    assert failed(run(*words, "--bbox", "1,2,3"), 2, "expected W,S,E,N")
+    assert failed(run(*words, "--bbox", "0,0,1,1"), 2, "lies beside", "scene.tif", "--bbox-crs")
+    assert failed(run(*words, "--bbox-crs", "EPSG:4326"), 2, "add --bbox W,S,E,N")
+    replaced = ("predict", scene, "--model", model, "--overwrite", "--bbox", "400010,4999945,400060,4999985", "--out")
+    assert failed(run(*replaced, scene), 2, "is read by this run")
+    assert not list(tmp_path.glob("part*"))
+
+
 def test_a_dry_run_fails_where_the_run_would(run: Run, tmp_path: Path, scene: Path, model: Path) -> None:
     out = tmp_path / "map.tif"
     out.write_bytes(b"dear to somebody")

@@ -1,0 +1,94 @@
+"""What the command line says of itself."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable
+
+import click
+import pyogrio
+import pytest
+import rasterio
+from click.testing import Result
+
+import geoseg
+from geoseg_cli.groups import GroupedCommand
+from geoseg_cli.main import geoseg as command_line
+
+Run = Callable[..., Result]
+COMMANDS = sorted(command_line.commands)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_each_help_text_has_examples_that_can_be_copied(run: Run, name: str) -> None:
+    command = command_line.commands[name]
+    assert isinstance(command, GroupedCommand)
+    assert command.examples
+    lines = [line.strip() for line in run(name, "--help").stdout.splitlines()]
+    for example in command.examples:
+        assert example in lines  # on one line
+        program, subcommand, *words = shlex.split(example)
+        assert (program, subcommand) == ("geoseg", name)
+        with command.make_context(name, words):  # raises where an option is no more
+            pass
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_option_stands_under_a_heading(run: Run, name: str) -> None:
+    text = run(name, "--help").stdout
+    assert "\nOptions:" not in text
+    other = text.partition("\nOther:\n")[2]
+    assert re.findall(r"--[a-z-]+", other) == ["--help"]
+
+
+def test_exit_codes_are_told(run: Run) -> None:
+    codes = dict(re.findall(r"^ +([0-9])  (\w+)", run("--help").stdout, flags=re.MULTILINE))
+    assert codes == {"0": "done", "1": "failure", "2": "wrong"}
+
+
+def test_the_version_is_followed_by_those_of_what_matters(run: Run) -> None:
+    done = run("--version")
+    first, *others = done.stdout.splitlines()
+    assert done.exit_code == 0
+    assert first == f"geoseg, version {geoseg.__version__}"
+    told = "\n".join(others)
+    assert rasterio.__gdal_version__ in told
+    assert pyogrio.__gdal_version_string__ in told
+    assert f"torch {importlib.metadata.version('torch')}" in told
+    assert platform.python_version() in told
+    assert others[-1].startswith("device ")
+
+
+def test_the_version_loads_no_torch() -> None:
+    program = """import sys
+from click.testing import CliRunner
+from geoseg_cli.main import geoseg
+from geoseg.model.device import cuda_devices
+assert CliRunner().invoke(geoseg, ["--version"]).exit_code == 0
+assert "torch" not in sys.modules"""
+    subprocess.run([sys.executable, "-P", "-c", program], check=True)
+
+
+def test_no_help_text_uses_colours(run: Run) -> None:
+    for words in ([], *([name] for name in COMMANDS)):
+        assert "\x1b" not in run(*words, "--help").stdout
+
+
+def test_examples_are_paragraphs_of_the_docstring() -> None:
+    @click.command(cls=GroupedCommand)
+    def tell() -> None:
+        """Tell.
+
+        Example: geoseg tell --long
+        option
+
+        Example: geoseg tell
+        """
+
+    assert isinstance(tell, GroupedCommand)
+    assert tell.examples == ["geoseg tell --long option", "geoseg tell"]
