@@ -36,7 +36,7 @@ _OPTIONS: tuple[tuple[str, str, str, Any, str], ...] = (
     (_NETWORK, "--arguments", "arguments", str, "Further arguments of the architecture, as a JSON object."),
     (_NETWORK, "--encoder-weights", "encoder_weights", str, "imagenet, noisy-student, ... (fetched once) or none."),
     (_NETWORK, "--init", "init", str, "A bundle to start from, `demo` for the one geoseg ships, or none."),
-    (_NETWORK, "--norm", "norm", str, "batch, group (for batches of one to four) or frozen."),
+    (_NETWORK, "--norm", "norm", str, "auto, batch, group (for batches of one to four) or frozen."),
     (_DATA, "--gsd", "gsd_m", NumberOr("none", float), "Metres a pixel to resample to; finer imagery is averaged."),
     (_DATA, "--size", "size_px", NumberOr("none", int), "Pixels to resize the long side of each scene to."),
     (_DATA, "--crop", "crop_px", int, "Pixels a side of a crop."),

@@ -158,7 +158,8 @@ class Learner(pl.LightningModule):
         within = self.course.batches % self.plan.batches
         stepped = within % self.plan.recipe.accumulate == 0
         if self.averaged is not None and stepped:
-            average_into(self.averaged, self.network, self.plan.recipe.average, self.plan.step_of(batch.number) + 1)
+            decay, step = self.plan.recipe.average, self.plan.step_of(batch.number) + 1
+            average_into(self.averaged, self.network, decay, step, began_well=self.plan.from_bundle)
         self.course.add_loss(self._mean(self._value))
         self.course.epoch_s = time.monotonic() - self._begun_s
         lr = self.trainer.optimizers[0].param_groups[0]["lr"]

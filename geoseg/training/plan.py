@@ -41,6 +41,8 @@ class TrainingPlan:
     batch_size: int
     batches: int
     """Of one epoch."""
+    from_bundle: bool
+    """Whether the network begins with what a bundle knows."""
     data: dict[str, Any]
     """The data set and its split, for the bundle's provenance."""
 

@@ -14,6 +14,7 @@ from geoseg.dataset.statistics import band_statistics_of, class_px_of
 from geoseg.errors import SceneError, UsageError
 from geoseg.evaluation.metrics import UNKNOWN
 from geoseg.evaluation.origin import to_provenance
+from geoseg.evaluation.suits import looks_normalized
 from geoseg.legend import Legend
 from geoseg.model.architectures import architecture_named
 from geoseg.model.bundle import ModelBundle
@@ -33,8 +34,6 @@ from geoseg.training.start import init_bundle
 
 _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Of red, green, blue from 0 to 1 (torchvision's models, https://pytorch.org/vision/stable/models.html)."""
-_ALREADY_NORMALIZED = 0.5
-"""Floating-point bands with a mean nearer to 0 than this, and values on both sides, are somebody's normalized ones."""
 Says = Callable[[str], None]
 
 
@@ -85,6 +84,7 @@ def plan_training(  # noqa: PLR0913 - a data set, its parts, a recipe, and who i
         window_px=_window_px(recipe, arguments, max(max(scene.shape) for scene in (*train, *valid))),
         batch_size=recipe.batch_size or 1,
         batches=recipe.batches or _batches(recipe, sum(train_px.values()), recipe.batch_size or 1),
+        from_bundle=bundle is not None,
         data=to_provenance(dataset, parts),
     )
 
@@ -206,9 +206,7 @@ def _normalization(
 
 def _refuse_normalized(dataset: Dataset, statistics: BandStatistics) -> None:
     """Refuse imagery that somebody has normalized: a second time makes another image of it."""
-    centred = all(abs(mean) < _ALREADY_NORMALIZED for mean in statistics.mean)
-    both_sides = all(low < 0 < high for low, high in zip(statistics.low, statistics.high, strict=True))
-    if dataset.dtype == "float32" and centred and both_sides and max(statistics.std) > _ALREADY_NORMALIZED:
+    if dataset.dtype == "float32" and looks_normalized(statistics):
         raise UsageError(
             f"the imagery looks normalized already (means {_brief(statistics.mean)}, stds {_brief(statistics.std)}); "
             "give the values as they were measured: geoseg normalizes, and so does every map made with the model"

@@ -10,13 +10,14 @@ from numbers import Integral, Real
 from types import NoneType
 from typing import Any, Self, get_args, get_origin, get_type_hints
 
+from geoseg.dataset.split import DEFAULT_SEED
 from geoseg.errors import UsageError
 from geoseg.model.architectures import architecture_named
 from geoseg.model.card import frozen_text
 
 OPTIMIZERS = ("adam", "adamw", "rmsprop", "sgd")
 SCHEDULES = ("constant", "step", "multi-step", "cyclic", "exp-range", "one-cycle", "cosine")
-NORMS = ("batch", "group", "frozen")
+NORMS = ("auto", "batch", "group", "frozen")
 NORMALIZATIONS = ("auto", "dataset", "imagenet", "model")
 PRECISIONS = ("auto", "32", "bf16", "16")
 
@@ -38,8 +39,9 @@ class Recipe:
     """Pretrained weights of the encoder, fetched once: imagenet, noisy-student, ..."""
     init: str | None = "demo"
     """A bundle to start from: "demo" is the one geoseg ships; of another architecture nothing is taken."""
-    norm: str = "batch"
-    """batch; group: in its place, for batches of one to four; frozen: batch norm as it was pretrained."""
+    norm: str = "auto"
+    """batch; group: in its place, for batches of one to four; frozen: batch norm as it was pretrained; auto: frozen
+    where the network begins with a bundle, whose statistics a few scenes would only narrow, else batch."""
 
     # --- what it sees
     gsd_m: float | None = 1.0
@@ -97,7 +99,7 @@ class Recipe:
     """Epochs without a better mIoU after which to stop; None: never."""
     valid_every: int = 1
     """Epochs from one validation to the next."""
-    seed: int = 21
+    seed: int = DEFAULT_SEED
 
     # --- what is kept
     window_px: int | None = None

@@ -36,7 +36,7 @@ def start_network(plan: TrainingPlan, say: Callable[[str], None]) -> torch.nn.Mo
         taken = transfer(bundle, network, legend=plan.legend, output_codes=plan.output_codes, bands=plan.bands)
         say(f"begins with {taken}")
         pretrained = set(taken.taken)
-    if recipe.norm == "frozen":
+    if recipe.norm == "frozen" or (recipe.norm == "auto" and bundle is not None and has_batch_norm(bundle)):
         _freeze(network, pretrained)
     return network.train()
 
@@ -51,10 +51,15 @@ def init_bundle(
     normalization that is to be frozen where none is pretrained.
     """
     bundle = _suitable(recipe, architecture, arguments, say)
-    has_statistics = bundle is not None and bundle.arguments.get("norm") != "group"
+    has_statistics = bundle is not None and has_batch_norm(bundle)
     if recipe.norm == "frozen" and not has_statistics and (bundle is not None or recipe.encoder_weights is None):
         raise _nothing_to_freeze()
     return bundle
+
+
+def has_batch_norm(bundle: ModelBundle) -> bool:
+    """Tell whether a bundle's norm layers hold statistics of what it was trained on."""
+    return bundle.arguments.get("norm") != "group"
 
 
 def _suitable(
