@@ -1,0 +1,148 @@
+from __future__ import annotations
+
+import re
+import shutil
+import tomllib
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from geoseg_cli.main import geoseg
+from tests.docs import world
+from tests.docs.blocks import BLOCKS, PAGES, ROOT, commands_of
+
+COMMANDS = {
+    " ".join(words[1:]): (block.place, words[1:])
+    for block in BLOCKS
+    if block.language == "sh"
+    for words in commands_of(block)
+    if words[0] == "geoseg"
+}
+"""Each once, with the first place where it stands."""
+
+ONLY_PARSED = {
+    "train": "a training takes minutes",
+    "folder/": "needs a folder that save_pretrained wrote; tests/model/test_pretrained.py runs it",
+}
+OUTPUTS = {
+    "predict": ("--out", "--confidence", "--probabilities", "--polygons"),
+    "vectorize": ("--out", "--png"),
+    "preview": ("--out",),
+    "evaluate": ("--report",),
+    "info": (),
+}
+FIRST_SCREEN = next(block for block in BLOCKS if block.page == "README.md")
+
+
+def parse(words: list[str]) -> None:
+    """Have click read a command line, every option and type of it, without running it."""
+    with geoseg.make_context("geoseg", list(words)) as context:
+        name, command, rest = geoseg.resolve_command(context, [*context._protected_args, *context.args])
+        assert command is not None
+        assert name is not None
+        command.make_context(name, rest, parent=context).close()
+
+
+@pytest.mark.parametrize("line", COMMANDS, ids=[place for place, _ in COMMANDS.values()])
+def test_commands_run(line: str, folder: Path) -> None:
+    words = COMMANDS[line][1]
+    parse(words)
+    if any(mark in words for mark in ONLY_PARSED):
+        return
+    if "--scale" in words:
+        world.write_16_bit(folder / "scene.tif")
+    made = [Path(words[at + 1]) for at, word in enumerate(words) if word in OUTPUTS[words[0]]]
+    for path in made:
+        path.unlink(missing_ok=True)
+    done = CliRunner().invoke(geoseg, words)
+    assert done.exit_code == 0, done.output
+    if "--dry-run" not in words:
+        assert [path for path in made if not path.exists()] == []
+
+
+def test_the_first_screen_runs_in_its_order_in_a_fresh_clone(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clone = folder.parent / "clone"
+    shutil.copytree(folder / "sample_data", clone / "sample_data")
+    monkeypatch.chdir(clone)
+    for words in commands_of(FIRST_SCREEN):
+        assert words[0] == "geoseg"
+        done = CliRunner().invoke(geoseg, words[1:])
+        assert done.exit_code == 0, done.output
+    assert {"landcover.tif", "landcover.gpkg", "map.html"} <= {path.name for path in Path().iterdir()}
+
+
+OTHERS = {
+    (place, tuple(words))
+    for block in BLOCKS
+    if block.language == "sh"
+    for words in commands_of(block)
+    if words[0] != "geoseg"
+    for place in [block.place]
+}
+
+
+@pytest.mark.parametrize(("place", "words"), sorted(OTHERS))
+def test_other_programs_find_what_they_name(place: str, words: tuple[str, ...]) -> None:
+    match words:
+        case ["make", *targets]:
+            rules = set(re.findall(r"^([\w.-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+            assert [target for target in targets if "=" not in target and target not in rules] == []
+        case [("pip" | "pip3"), "install", *_]:
+            extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"][
+                "optional-dependencies"
+            ]
+            named = [
+                extra for word in words for group in re.findall(r"\[([\w,]+)\]", word) for extra in group.split(",")
+            ]
+            assert [extra for extra in named if extra not in extras] == []
+        case [("python" | "py"), "-m", "venv", _] | ["git", "clone", *_] | ["cd", _] | ["source", _]:
+            pass
+        case ["rio", command, *_]:
+            from rasterio.rio.main import main_group  # noqa: PLC0415
+
+            assert command in main_group.commands
+        case [(".ci/run"), *_]:
+            assert (ROOT / words[0]).is_file()
+        case _:
+            pytest.fail(f"{place} runs {words[0]}, which no test knows; teach this one how to check it")
+
+
+def test_nodata_is_said_by_rio_and_obeyed(folder: Path) -> None:
+    """The answer of the FAQ on black borders."""
+    import rasterio  # noqa: PLC0415
+    from rasterio.rio.main import main_group  # noqa: PLC0415
+
+    with rasterio.open("scene.tif", "r+") as file:
+        data = file.read()
+        data[:, :40] = 0
+        file.write(data)
+    block = next(block for block in BLOCKS if "rio edit-info" in block.code)
+    first, second = commands_of(block)
+    assert CliRunner().invoke(main_group, first[1:]).exit_code == 0
+    assert CliRunner().invoke(geoseg, second[1:]).exit_code == 0
+    with rasterio.open(folder / "landcover.tif") as file:
+        codes = file.read(1)
+    assert (codes[:40] == 255).all()
+    assert (codes[40:] != 255).any()
+
+
+FOREIGN = {"--group", "--logdir"}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_options_that_are_spoken_of_exist(page: Path) -> None:
+    known = {
+        name
+        for command in geoseg.commands.values()
+        for parameter in command.params
+        if isinstance(parameter, click.Option)
+        for name in (*parameter.opts, *parameter.secondary_opts)
+    } | {"--help", "--version"}
+    spoken = {
+        option
+        for code in re.findall(r"`([^`\n]+)`", page.read_text(encoding="utf-8"))
+        for option in re.findall(r"(?<![\w-])--[a-z][a-z-]*", code)
+    }
+    assert spoken - known - FOREIGN == set()

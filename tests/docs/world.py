@@ -1,0 +1,124 @@
+"""A folder in which the commands of the docs find every file that they name, each of a few thousand pixels."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import geopandas
+import numpy as np
+import rasterio
+from numpy.typing import NDArray
+from rasterio.enums import ColorInterp
+from rasterio.shutil import copy as copy_raster
+from rasterio.windows import Window, bounds
+from shapely.geometry import Point, box
+
+import geoseg
+
+ROOT = Path(__file__).parents[2]
+SCENE, TRUTH = ROOT / "sample_data" / "scene.tif", ROOT / "sample_data" / "truth.tif"
+WINDOW = Window(2300, 250, 192, 160)
+"""Of the sample scene: a place with several classes."""
+_WATER = geoseg.DEEPGLOBE.codes[geoseg.DEEPGLOBE.names.index("water")]
+
+
+def build(folder: Path) -> None:
+    """Write everything into a folder."""
+    (folder / "sample_data").mkdir(parents=True)
+    with rasterio.open(SCENE) as file:
+        image, crs, place = file.read(window=WINDOW), file.crs, file.window_transform(WINDOW)
+        edges = bounds(WINDOW, file.transform)
+    with rasterio.open(TRUTH) as file:
+        codes = file.read(1, window=WINDOW)
+    georeferenced: dict[str, Any] = {"crs": crs, "transform": place}
+    write(folder / "scene.tif", image, **georeferenced)
+    write(folder / "mosaic.vrt.tif", image, **georeferenced)
+    copy_raster(folder / "mosaic.vrt.tif", folder / "mosaic.vrt", driver="VRT")
+    shutil.copy(folder / "scene.tif", folder / "sample_data" / "scene.tif")
+    write_classes(folder / "landcover.tif", codes, georeferenced)
+    write_classes(folder / "reference.tif", np.roll(codes, 3, axis=1), georeferenced)
+    write(folder / "confidence.tif", (codes[None] * 10 + 30).astype(np.uint8), nodata=255, **georeferenced)
+    write(folder / "nlcd_2021.tif", (21 + codes[None] % 4).astype(np.uint8), nodata=250, **georeferenced)
+    with rasterio.open(folder / "nlcd_2021.tif", "r+") as file:
+        file.update_tags(GEOSEG_LEGEND=json.dumps(_nlcd()))
+    with rasterio.open(
+        folder / "ESA_WorldCover_10m_2021_v200_N45E006_Map.tif", "w", driver="GTiff", dtype="uint8", count=1,
+        height=codes.shape[0], width=codes.shape[1], nodata=0, **georeferenced,
+    ) as file:  # fmt: skip
+        file.write(np.where(codes == _WATER, 80, 40).astype(np.uint8), 1)
+    (folder / "worldcover.csv").write_text("code,name,color\n80,water,#0064c8\n40,agriculture_land,#f096ff\n")
+    geoseg.vectorize(folder / "landcover.tif", folder / "landcover.gpkg")
+    geoseg.vectorize(folder / "landcover.tif", folder / "landcover.parquet")
+    _write_points(folder / "points.gpkg", codes, place, crs)
+    fields = geopandas.GeoDataFrame(
+        {"crop": ["agriculture_land"], "landuse": ["field"]}, geometry=[box(*edges)], crs=crs
+    )
+    fields.to_file(folder / "fields.gpkg")
+    fields.to_file(folder / "parcels.gpkg")
+    (folder / "crops.csv").write_text("code,name\n1,agriculture_land\n3,forest_land\n")
+    write_deepglobe(folder / "deepglobe", image, codes)
+    shutil.copytree(folder / "deepglobe", folder / "my_labels")
+    (folder / "scenes").mkdir()
+    shutil.copy(folder / "scene.tif", folder / "scenes")
+    for suffix in (".safetensors", ".onnx"):
+        shutil.copy(ROOT / "geoseg" / "model" / f"demo{suffix}", folder / f"model{suffix}")
+
+
+def write(path: Path, data: NDArray[Any], **profile: Any) -> None:
+    """Write (band, row, col) as a GeoTIFF."""
+    shape = {"count": data.shape[0], "height": data.shape[1], "width": data.shape[2]}
+    with rasterio.open(path, "w", driver="GTiff", dtype=data.dtype, **shape, **profile) as file:
+        file.write(data)
+        if data.shape[0] == 3:
+            file.colorinterp = (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
+
+
+def write_16_bit(path: Path) -> None:
+    """Put a scene of four bands of uint16 in the place of one of three bands of uint8."""
+    with rasterio.open(path) as file:
+        image, profile = file.read().astype(np.uint16) * 11, {"crs": file.crs, "transform": file.transform}
+    path.unlink()
+    write(path, np.concatenate([image[::-1], image[:1]]), **profile)
+
+
+def write_classes(path: Path, codes: NDArray[np.uint8], place: dict[str, Any]) -> None:
+    """Write a map with the DeepGlobe legend in its tags."""
+    write(path, codes[None], nodata=geoseg.NODATA, **place)
+    with rasterio.open(path, "r+") as file:
+        file.update_tags(GEOSEG_LEGEND=json.dumps(geoseg.DEEPGLOBE.to_json()))
+
+
+def write_deepglobe(folder: Path, image: NDArray[np.uint8], codes: NDArray[np.uint8]) -> None:
+    """Write six pairs in the DeepGlobe layout."""
+    folder.mkdir()
+    colors = np.zeros((256, 3), np.uint8)
+    for known in geoseg.DEEPGLOBE:
+        colors[known.code] = known.color
+    mask = np.moveaxis(colors[codes], -1, 0)
+    for number in range(6):
+        for kind, driver, data in (("sat.jpg", "JPEG", image), ("mask.png", "PNG", mask)):
+            part = np.ascontiguousarray(np.roll(data, number * 16, axis=2)[:, :96, :96])
+            with rasterio.open(
+                folder / f"{number + 1}_{kind}", "w", driver=driver, dtype="uint8", count=3, height=96, width=96
+            ) as file:
+                file.write(part)
+
+
+def _write_points(path: Path, codes: NDArray[np.uint8], place: Any, crs: Any) -> None:
+    rows, cols = np.mgrid[4:160:12, 4:192:12]
+    points = [Point(*(place @ (col + 0.5, row + 0.5))) for row, col in zip(rows.ravel(), cols.ravel(), strict=True)]
+    classes = [geoseg.DEEPGLOBE.by_code(int(code)).name for code in codes[rows.ravel(), cols.ravel()]]
+    geopandas.GeoDataFrame({"class": classes}, geometry=points, crs=crs).to_file(path)
+
+
+def _nlcd() -> list[dict[str, Any]]:
+    names = (
+        "Developed, Open Space",
+        "Developed, Low Intensity",
+        "Developed, Medium Intensity",
+        "Developed, High Intensity",
+    )
+    return [{"code": 21 + number, "name": name, "color": [200, 40 * number, 0]} for number, name in enumerate(names)]
