@@ -57,14 +57,18 @@ class PolygonsAfter:
         if "min_area" in self.knobs:
             sieve_weights(area(self.knobs["min_area"]), source.geobox)
 
-    def write(self, landcover: Path, *, quiet: bool) -> None:
-        """Make them. The map is there: whatever happens, the message says so, and how to go on without a second run."""
+    def write(self, landcover: Path, *, quiet: bool) -> dict[str, Any]:
+        """Make them, and return their path and number.
+
+        The map is there: whatever happens, the message says so, and how to go on without a second run.
+        """
         try:
-            write_polygons(str(landcover), self.target, self.knobs, quiet=quiet)
+            made = write_polygons(str(landcover), self.target, self.knobs, quiet=quiet)
         except GeosegError as error:
             words = ["geoseg", "vectorize", str(landcover), "--out", self.target, *self._options()]
             way_on = f"the map is finished, go on by {shlex.join(words)}"
             raise type(error)(f"{error}; {way_on}") from error
+        return {"polygons": self.target, "polygon_count": made.get("polygons")}
 
     def _options(self) -> Iterator[str]:
         for name, value in self.knobs.items():

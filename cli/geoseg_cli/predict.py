@@ -153,7 +153,9 @@ _READ, _MODEL, _WRITTEN, _RUN = "What is read", "The model", "What is written", 
 )
 @grouped(_RUN)("--workers", type=int, metavar="N", help="Tiles worked on at once. [default: from cores and memory]")
 @grouped(_RUN)("--dry-run", is_flag=True, help="Tell tiles, windows, memory, disk and time; write nothing.")
-@grouped(_RUN)("--json", "as_json", is_flag=True, help="With --dry-run: the same as JSON.")
+@grouped(_RUN)(
+    "--json", "as_json", is_flag=True, help="Print what was written, or with --dry-run what would be done, as JSON."
+)
 @grouped(_RUN)("--quiet", "-q", is_flag=True, help="Only warnings and errors.")
 def predict(scene: str, out: str, *, dry_run: bool, as_json: bool, quiet: bool, **given: Any) -> None:  # noqa: ANN401
     """Write a land-cover map of SCENE, anything GDAL reads: GeoTIFF, VRT, JPEG2000, https://, s3://.
@@ -165,8 +167,6 @@ def predict(scene: str, out: str, *, dry_run: bool, as_json: bool, quiet: bool, 
 
     Example: geoseg predict scene.tif --out centre.tif --bbox 7.41,43.72,7.44,43.75 --bbox-crs EPSG:4326
     """
-    if as_json and not dry_run:
-        raise click.UsageError("--json goes with --dry-run only")
     knobs = {name: value for name, value in given.items() if value not in (None, ())}
     if "creation_options" in knobs:
         knobs["creation_options"] = dict(knobs["creation_options"])
@@ -180,9 +180,12 @@ def predict(scene: str, out: str, *, dry_run: bool, as_json: bool, quiet: bool, 
     if dry_run:
         _tell_plan(scene, out, knobs, as_json=as_json, quiet=quiet)
         return
-    written = _run(scene, out, knobs, quiet=quiet)
+    written, figures = _run(scene, out, knobs, quiet=quiet)
     if polygons is not None:
-        polygons.write(written, quiet=quiet)
+        figures |= polygons.write(written, quiet=quiet)
+    if as_json:
+        others = {name: knobs[name] for name in ("confidence", "probabilities") if name in knobs}
+        click.echo(json.dumps({"labels": str(written)} | others | figures, indent=2))
 
 
 def _cropped(scene: str, bbox: tuple[float, float, float, float] | None, crs: str | None) -> str:
@@ -216,7 +219,7 @@ def _tell_plan(scene: str, out: str, knobs: dict[str, Any], *, as_json: bool, qu
     click.echo(json.dumps(figures.to_json(), indent=2) if as_json else str(figures))
 
 
-def _run(scene: str, out: str, knobs: dict[str, Any], *, quiet: bool) -> Path:
+def _run(scene: str, out: str, knobs: dict[str, Any], *, quiet: bool) -> tuple[Path, dict[str, Any]]:
     """Predict with a progress bar; an interruption says what is kept."""
     from geoseg.inference.predict import predict as predict_scene
 
@@ -227,7 +230,7 @@ def _run(scene: str, out: str, knobs: dict[str, Any], *, quiet: bool) -> Path:
             raise InterruptedRunError(_kept(bar.last)) from None
     if not quiet:
         say(f"wrote {written}{bar.summary}")
-    return written
+    return written, bar.figures
 
 
 def _kept(last: Progress | None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import click
@@ -30,6 +31,7 @@ _WRITTEN, _SHOWN = "What is written", "What is shown"
     "--max-mb", type=float, metavar="MB", help="The page's size; more of it means deeper zooms. [default: 15]"
 )
 @grouped(_WRITTEN)("--overwrite", is_flag=True, help="Replace an existing file.")
+@grouped(_WRITTEN)("--json", "as_json", is_flag=True, help="Print what was written as JSON, for programs.")
 @grouped(_WRITTEN)("--quiet", "-q", is_flag=True, help="Only warnings and errors.")
 @grouped(_SHOWN)("--scene", metavar="TIF", help="The imagery under the map, to compare by a swipe line.")
 @grouped(_SHOWN)(
@@ -58,6 +60,7 @@ def preview(  # noqa: PLR0913 - one a knob
     palette: str | None,
     max_mb: float | None,
     overwrite: bool,
+    as_json: bool,
     quiet: bool,
 ) -> None:
     """Show LANDCOVER, a map of any size, as a page to look at and to send.
@@ -87,6 +90,8 @@ def preview(  # noqa: PLR0913 - one a knob
             raise InterruptedRunError(f"interrupted; nothing was written at {out}") from None
     if not quiet:
         say(f"wrote {written}, {_size(written)}")
+    if as_json:
+        click.echo(json.dumps({"path": str(written), "bytes": written.stat().st_size}, indent=2))
 
 
 def _page(landcover: str, scene: str | None, out: str, *, overwrite: bool, **given: str | float | None) -> Path:

@@ -36,6 +36,14 @@ class ProgressBar:
             self._bar.close()
 
     @property
+    def figures(self) -> dict[str, int | float]:
+        """What was done, for programs."""
+        if self.last is None:
+            return {}
+        work: dict[str, int | float] = {"pixels": self.last.pixels_now, "seconds": round(self.last.seconds, 3)}
+        return work if self.last.polygons is None else {"polygons": self.last.polygons} | work
+
+    @property
     def summary(self) -> str:
         """What was done, to stand behind the name of what was written."""
         if self.last is None:

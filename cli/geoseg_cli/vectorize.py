@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -78,8 +79,18 @@ _WRITTEN, _BORDERS, _RUN = "What is written", "The borders", "The run"
     metavar="4|8",
     help="Whether pixels that touch by a side, or also those that touch by a corner, are one region. [default: 4]",
 )
+@grouped(_RUN)("--json", "as_json", is_flag=True, help="Print what was written as JSON, for programs.")
 @grouped(_RUN)("--quiet", "-q", is_flag=True, help="Only warnings and errors.")
-def vectorize(landcover: str, out: str, *, png: str | None, overwrite: bool, quiet: bool, **given: Any) -> None:  # noqa: ANN401
+def vectorize(  # noqa: PLR0913 - what is written and told, and the knobs
+    landcover: str,
+    out: str,
+    *,
+    png: str | None,
+    overwrite: bool,
+    as_json: bool,
+    quiet: bool,
+    **given: Any,  # noqa: ANN401
+) -> None:
     """Write the polygons of LANDCOVER, any raster of classes that GDAL reads.
 
     No gaps, no overlaps, nothing cut: neighbours share their borders, simplified or not. Each polygon has the code and
@@ -88,24 +99,38 @@ def vectorize(landcover: str, out: str, *, png: str | None, overwrite: bool, qui
     Example: geoseg vectorize landcover.tif --out landcover.gpkg --min-area 100 --simplify 1.5
     """
     knobs = {name: value for name, value in given.items() if value not in (None, False)} | {"overwrite": overwrite}
-    if png is None:
+    figures = (
         write_polygons(landcover, out, knobs, quiet=quiet)
-        return
+        if png is None
+        else _write_and_draw(landcover, out, png, knobs, quiet=quiet)
+    )
+    if as_json:
+        pictures = {} if png is None else {"png": png}
+        click.echo(json.dumps({"path": out} | pictures | figures, indent=2))
+
+
+def _write_and_draw(
+    landcover: str, out: str, png: str, knobs: dict[str, Any], *, quiet: bool
+) -> dict[str, int | float]:
+    """Write the polygons, and draw them; whether they can be drawn is asked first."""
     from geoseg.preview.polygons_picture import check_picture, draw_polygons
 
-    check_picture(png, overwrite=overwrite, others=[name for name in (landcover, out, knobs.get("confidence")) if name])
+    check_picture(
+        png, overwrite=knobs["overwrite"], others=[name for name in (landcover, out, knobs.get("confidence")) if name]
+    )
     legend = _legend(landcover, knobs.get("legend"))
-    write_polygons(landcover, out, knobs, quiet=quiet)
+    figures = write_polygons(landcover, out, knobs, quiet=quiet)
     try:
         drawn = draw_polygons(out, png, legend=legend)
     except KeyboardInterrupt:
         raise InterruptedRunError(f"interrupted; {out} is written, {png} is not") from None
     if not quiet:
         say(f"wrote {drawn}")
+    return figures
 
 
-def write_polygons(landcover: str, out: str, knobs: dict[str, Any], *, quiet: bool) -> None:
-    """Vectorize with a progress bar; an interruption says what is kept."""
+def write_polygons(landcover: str, out: str, knobs: dict[str, Any], *, quiet: bool) -> dict[str, int | float]:
+    """Vectorize with a progress bar, and return its figures; an interruption says what is kept."""
     with quick_start():
         from geoseg.vector.vectorize import vectorize as vectorize_map
         from geoseg.vector.warm import load_compiler
@@ -118,6 +143,7 @@ def write_polygons(landcover: str, out: str, knobs: dict[str, Any], *, quiet: bo
             raise InterruptedRunError(f"interrupted; nothing was written at {out}") from None
     if not quiet:
         say(f"wrote {written}{bar.summary}")
+    return bar.figures
 
 
 def _legend(landcover: str, file: str | None) -> Nomenclature:

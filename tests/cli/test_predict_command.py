@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
+import pyogrio
 import pytest
 import rasterio
 from click.testing import Result
@@ -149,8 +150,12 @@ def test_storage_is_as_asked_and_the_map_the_same(run: Run, tmp_path: Path, scen
 def test_a_box_is_mapped_on_the_scenes_pixels(run: Run, tmp_path: Path, scene: Path, model: Path) -> None:
     words = ("predict", scene, "--model", model, "--device", "cpu", "--out", tmp_path / "part.tif")
     box = ("--bbox", "400010,4999945,400060,4999985")  # columns 20 to 120, rows 30 to 110
-    done = run(*words, *box, "--polygons", tmp_path / "part.gpkg")
+    done = run(*words, *box, "--polygons", tmp_path / "part.gpkg", "--json")
     assert done.exit_code == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert (told["labels"], told["polygons"]) == (str(tmp_path / "part.tif"), str(tmp_path / "part.gpkg"))
+    assert (told["pixels"], told["seconds"] >= 0) == (80 * 100, True)
+    assert told["polygon_count"] == pyogrio.read_info(tmp_path / "part.gpkg")["features"]
     with rasterio.open(tmp_path / "part.tif") as part, rasterio.open(scene) as whole:
         assert part.shape == (80, 100)
         assert part.transform == whole.transform @ rasterio.Affine.translation(20, 30)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -31,6 +32,13 @@ def test_a_page_is_written_and_said(run: Run, tmp_path: Path, landcover: Path, s
     assert done.stdout == ""
     assert done.stderr.startswith(f"wrote {out}, 0.")
     assert out.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
+
+
+def test_json_tells_what_was_written(run: Run, tmp_path: Path, landcover: Path) -> None:
+    out = tmp_path / "map.html"
+    done = run("preview", landcover, "--out", out, "--json", "--quiet")
+    assert json.loads(done.stdout) == {"path": str(out), "bytes": out.stat().st_size}
+    assert done.stderr == ""
 
 
 @pytest.mark.skipif(importlib.util.find_spec("matplotlib") is None, reason="pictures need the extra [plot]")

@@ -6,6 +6,7 @@ import pytest
 
 from geoseg.progress import Progress
 from geoseg_cli.progress import ProgressBar
+from geoseg_cli.say import complain
 
 RESUMED = Progress(2, 10, 2_000_000, 10_000_000, 0, 0.0)
 HALF = Progress(5, 10, 5_000_000, 10_000_000, 3_000_000, 30.0)
@@ -35,6 +36,27 @@ def test_on_a_terminal_a_bar(capsys: pytest.CaptureFixture[str], monkeypatch: py
     assert "20%" in said
     assert "10.0M/10.0M" in said
     assert "put together" in said
+
+
+@pytest.mark.parametrize("no_color", [None, "1"])
+def test_no_colours_with_or_without_no_color(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, no_color: str | None
+) -> None:
+    """https://no-color.org: there are none to be left out."""
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setenv("TERM", "xterm-256color")
+    if no_color is None:
+        monkeypatch.delenv("NO_COLOR", raising=False)
+    else:
+        monkeypatch.setenv("NO_COLOR", no_color)
+    with ProgressBar(quiet=False) as bar:
+        for state in (RESUMED, HALF, DONE):
+            bar.update(state)
+        bar.announce("put together")
+    complain("error", "no colours")
+    said = capsys.readouterr().err
+    assert "no colours" in said
+    assert "\x1b" not in said
 
 
 def test_quiet_says_nothing(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

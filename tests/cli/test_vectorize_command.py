@@ -113,6 +113,17 @@ def test_what_was_done_is_said(run: Run, put: Callable[[Verb], None]) -> None:
     assert run(*VECTORIZE, "--quiet").stderr == ""
 
 
+def test_json_tells_what_was_done(run: Run, put: Callable[[Verb], None]) -> None:
+    def verb(_landcover: str, out: str, *, progress: Callable[[Progress], None], **_knobs: Any) -> str:
+        progress(Progress(2, 2, 400, 400, 400, 1.25, 17))
+        return out
+
+    put(verb)
+    done = run(*VECTORIZE, "--json", "--quiet")
+    assert done.exit_code == 0, done.stderr
+    assert json.loads(done.stdout) == {"path": "landcover.gpkg", "polygons": 17, "pixels": 400, "seconds": 1.25}
+
+
 def test_an_interruption_says_that_nothing_is_there(run: Run, put: Callable[[Verb], None]) -> None:
     def verb(*_args: Any, **_knobs: Any) -> None:
         raise KeyboardInterrupt
