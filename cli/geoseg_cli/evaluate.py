@@ -71,7 +71,7 @@ _TOLD, _NAMES, _DATA, _MODEL = "What is told", "How classes are named", "A data 
 )
 @grouped(_DATA)(
     "--split",
-    type=values.word(*values.PARTS),
+    type=values.word("split", *values.PARTS),
     metavar="PART",
     help="Of a data set: test, train, valid or all. [default: test]",
 )
@@ -108,7 +108,7 @@ _TOLD, _NAMES, _DATA, _MODEL = "What is told", "How classes are named", "A data 
 )
 @grouped(_MODEL)(
     "--blend",
-    type=values.word(*values.BLENDS),
+    type=values.word("blend", *values.BLENDS),
     metavar="NAME",
     help="How windows are weighted: hann, linear, gaussian, mean or crop.",
 )
@@ -116,7 +116,7 @@ _TOLD, _NAMES, _DATA, _MODEL = "What is told", "How classes are named", "A data 
 @grouped(_MODEL)("--batch-size", type=int, metavar="N", help="Windows the network sees at once.")
 @grouped(_MODEL)(
     "--device",
-    type=values.word(*values.DEVICES),
+    type=values.word("device", *values.DEVICES),
     metavar="NAME",
     help="auto, cpu, cuda, cuda:1, mps, onnx or torch-cpu. [default: auto]",
 )

@@ -74,7 +74,7 @@ _READ, _MODEL, _WRITTEN, _RUN = "What is read", "The model", "What is written", 
 )
 @grouped(_MODEL)(
     "--blend",
-    type=values.word(*values.BLENDS),
+    type=values.word("blend", *values.BLENDS),
     metavar="NAME",
     help="How overlapping windows are weighted: hann, linear, gaussian, mean or crop. [default: hann]",
 )
@@ -147,7 +147,7 @@ _READ, _MODEL, _WRITTEN, _RUN = "What is read", "The model", "What is written", 
 )
 @grouped(_RUN)(
     "--device",
-    type=values.word(*values.DEVICES),
+    type=values.word("device", *values.DEVICES),
     metavar="NAME",
     help="auto, cpu, cuda, cuda:1, mps, onnx or torch-cpu. [default: auto]",
 )

@@ -45,7 +45,7 @@ _WRITTEN, _SHOWN = "What is written", "What is shown"
 )
 @grouped(_SHOWN)(
     "--palette",
-    type=values.word(*values.PALETTES),
+    type=values.word("palette", *values.PALETTES),
     metavar="NAME",
     help="own, or colour-blind: colours that colour-blind people tell apart. [default: own]",
 )

@@ -48,7 +48,7 @@ def bands(text: str) -> tuple[int | str, ...]:
     return tuple(int(name) if name.isdecimal() else name for name in names)
 
 
-def word(*words: str) -> Callable[[str], str]:
+def word(knob: str, *words: str) -> Callable[[str], str]:
     """Return a function that refuses what is nearly one of some words, and leaves all else to the library to judge.
 
     The words stand here, and a test compares them with the library's, so that no help text waits for its imports.
@@ -57,7 +57,8 @@ def word(*words: str) -> Callable[[str], str]:
     def name(text: str) -> str:
         near = difflib.get_close_matches(text.lower(), words, n=1)
         if near and text.partition(":")[0] not in words:  # cuda:1 is one of cuda
-            raise click.BadParameter(f"there is no {text!r}, did you mean {near[0]}?")
+            wanted = ", ".join(words)
+            raise click.BadParameter(f"{knob} must be one of {wanted}, got {text!r:.40} (did you mean {near[0]}?)")
         return text
 
     return name

@@ -68,7 +68,7 @@ _WRITTEN, _BORDERS, _RUN = "What is written", "The borders", "The run"
 )
 @grouped(_BORDERS)(
     "--method",
-    type=values.word(*values.METHODS),
+    type=values.word("method", *values.METHODS),
     metavar="NAME",
     help="How to simplify: visvalingam or douglas-peucker. [default: visvalingam]",
 )

@@ -147,7 +147,7 @@ def test_knobs_given_arrive_as_values(run: Run, stand_in: StandIn) -> None:
 def test_a_word_that_is_nearly_one(run: Run, words: tuple[str, ...], meant: str) -> None:
     result = run(*words)
     assert result.exit_code == 2
-    assert f"there is no '{words[-1]}', did you mean {meant}?" in result.stderr
+    assert f"got '{words[-1]}' (did you mean {meant}?)" in result.stderr
     assert words[-2] in result.stderr
     assert len(result.stderr.splitlines()) == 1
 
