@@ -35,6 +35,8 @@ def build(folder: Path) -> None:
         codes = file.read(1, window=WINDOW)
     georeferenced: dict[str, Any] = {"crs": crs, "transform": place}
     write(folder / "scene.tif", image, **georeferenced)
+    shutil.copy(folder / "scene.tif", folder / "landsat.tif")
+    write_16_bit(folder / "landsat.tif")
     write(folder / "mosaic.vrt.tif", image, **georeferenced)
     copy_raster(folder / "mosaic.vrt.tif", folder / "mosaic.vrt", driver="VRT")
     shutil.copy(folder / "scene.tif", folder / "sample_data" / "scene.tif")
