@@ -31,7 +31,7 @@ class Recipe:
 
     # --- the network
     architecture: str = "FPN"
-    encoder: str | None = "timm-mobilenetv3_small_100"
+    encoder: str | None = "tu-mobilenetv4_conv_small"
     """None: the architecture has none, or its own."""
     arguments_text: str = '{"decoder_pyramid_channels": 64, "decoder_segmentation_channels": 32}'
     """Further arguments of the architecture, as JSON text."""
@@ -48,10 +48,10 @@ class Recipe:
     """Imagery is resampled to so many metres a pixel; None: as it is."""
     size_px: int | None = None
     """The long side of each scene is resampled to so many pixels; gsd_m does not count then."""
-    crop_px: int = 384
+    crop_px: int = 320
     rare: float = 0.5
     """0: each pixel is as likely in a crop; 1: each class is as likely in a crop's centre."""
-    augmentation: str = "default"
+    augmentation: str = "strong"
     """Operations and their probabilities; see `geoseg.training.augmentation`."""
     normalization: str = "auto"
     """dataset: mean and std of the training scenes; imagenet: those its weights want; model: those of `init`; auto."""
@@ -64,7 +64,7 @@ class Recipe:
     weights: str = "none"
     """Of the classes in the loss: none, auto, or numbers in the order of the legend, without those of `ignore`."""
     optimizer: str = "adamw"
-    lr: float | None = 1e-3
+    lr: float | None = 1e-4
     """None: found by a sweep before the training."""
     weight_decay: float = 0.01
     momentum: float = 0.9
@@ -86,7 +86,7 @@ class Recipe:
     """None: as many as the memory holds, by an estimate."""
     accumulate: int = 1
     """Batches whose gradients are added for one step."""
-    epochs: int = 40
+    epochs: int = 12
     batches: int | None = None
     """Batches of an epoch; None: as many as show each training pixel about once."""
     clip: float = 2.0

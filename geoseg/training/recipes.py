@@ -48,6 +48,7 @@ def _plain(**knobs: object) -> Recipe:
         average=0.0,
         clip=0.0,
         crop_px=512,
+        epochs=40,
     )
     return afresh.changed(**knobs)
 
@@ -84,16 +85,15 @@ RECIPES: dict[str, NamedRecipe] = {
         NamedRecipe(
             "demo",
             Recipe(
-                encoder="tu-mobilenetv4_conv_small",
                 init=None,
                 gsd_m=None,
                 crop_px=288,
                 rare=0.3,
                 augmentation=_SENSORS,
                 loss="cross-entropy:smoothing=0.03 + 0.5 dice",
-                lr=2e-3,
+                lr=3e-3,
                 weight_decay=0.02,
-                epochs=16,
+                epochs=8,
                 batches=200,
                 average=0.997,
                 valid_every=3,
