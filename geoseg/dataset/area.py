@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from geoseg.raster.windows import Window
 
 PARTS = ("train", "valid", "test")
+DEFAULT_SEED = 21
+"""Of all that is drawn, in training and in judging: so both divide a data set alike."""
 
 
 @dataclass(frozen=True, slots=True)

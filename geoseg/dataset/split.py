@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from geoseg.dataset.area import PARTS, Area
+from geoseg.dataset.area import DEFAULT_SEED, PARTS, Area
 from geoseg.dataset.blocks import hold_out_blocks
 from geoseg.dataset.dataset import Dataset
 from geoseg.dataset.found import listed
@@ -20,8 +20,6 @@ from geoseg.raster.identity import digest
 
 DEFAULT_VALID_SHARE = 0.5
 """Of what a rule holds out, the share that validates; the rest tests."""
-DEFAULT_SEED = 21
-"""Of all that is drawn, in training and in judging: so both divide a data set alike."""
 _RANDOM, _BLOCKS = "random:0.8", "blocks:0.2"
 
 

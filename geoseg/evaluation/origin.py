@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self, TypeVar
 
-from geoseg.dataset.area import PARTS, Area
+from geoseg.dataset.area import DEFAULT_SEED, PARTS, Area
 from geoseg.dataset.dataset import Dataset
-from geoseg.dataset.split import DEFAULT_SEED, DEFAULT_VALID_SHARE, Split, split
+from geoseg.dataset.split import DEFAULT_VALID_SHARE, Split, split
 from geoseg.errors import UsageError
 from geoseg.model.card import ModelCard
 from geoseg.raster.windows import Window

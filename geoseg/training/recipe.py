@@ -10,7 +10,7 @@ from numbers import Integral, Real
 from types import NoneType
 from typing import Any, Self, get_args, get_origin, get_type_hints
 
-from geoseg.dataset.split import DEFAULT_SEED
+from geoseg.dataset.area import DEFAULT_SEED
 from geoseg.errors import UsageError
 from geoseg.model.architectures import architecture_named
 from geoseg.model.card import frozen_text
