@@ -32,7 +32,7 @@ class NumberOr(click.ParamType[Any]):
 
 _OPTIONS: tuple[tuple[str, str, str, Any, str], ...] = (
     (_NETWORK, "--architecture", "architecture", str, "Unet, FPN, DeepLabV3Plus, FCN8s, SegNet, PlainUnet, ..."),
-    (_NETWORK, "--encoder", "encoder", str, "resnet34, tu-mobilenetv4_conv_small, tu-convnext_tiny, ... or none."),
+    (_NETWORK, "--encoder", "encoder", str, "resnet34, timm-mobilenetv3_small_100, tu-convnext_tiny, ... or none."),
     (_NETWORK, "--arguments", "arguments", str, "Further arguments of the architecture, as a JSON object."),
     (_NETWORK, "--encoder-weights", "encoder_weights", str, "imagenet, noisy-student, ... (fetched once) or none."),
     (_NETWORK, "--init", "init", str, "A bundle to start from, `demo` for the one geoseg ships, or none."),

@@ -31,7 +31,7 @@ class Recipe:
 
     # --- the network
     architecture: str = "FPN"
-    encoder: str | None = "tu-mobilenetv4_conv_small"
+    encoder: str | None = "timm-mobilenetv3_small_100"
     """None: the architecture has none, or its own."""
     arguments_text: str = '{"decoder_pyramid_channels": 64, "decoder_segmentation_channels": 32}'
     """Further arguments of the architecture, as JSON text."""
