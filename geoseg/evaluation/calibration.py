@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
 from geoseg.errors import SceneError, UsageError
@@ -14,6 +15,13 @@ from geoseg.evaluation.metrics import plain
 
 BINS = 10
 """Bins of the reliability table: a tenth of confidence each."""
+
+
+@njit(cache=True, nogil=True)
+def bin_of(confidence: float, bins: int) -> int:
+    """Return the bin of a confidence of 0 to 1."""
+    # A little less, so that 0.3 as float32 or as 30 / 100 is in the bin that ends with 0.3.
+    return min(max(math.ceil(confidence * bins - 1e-6) - 1, 0), bins - 1)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,8 +49,7 @@ class Calibration:
         """Count pixels (pixel,) by confidence 0 to 1. UsageError for one outside."""
         if len(confidence) and not (confidence.min() >= 0 and confidence.max() <= 1):
             raise UsageError(f"confidence is 0 to 1, got {confidence.min():g} to {confidence.max():g}")
-        # A little less, so that 0.3 as float32 or as 30 / 100 is in the bin that ends with 0.3.
-        places = np.clip(np.ceil(confidence * bins - 1e-6).astype(np.int64) - 1, 0, bins - 1)
+        places = _bins_of(confidence, bins)
         sums = np.bincount(places, weights=confidence, minlength=bins).astype(np.float64)
         return cls(np.bincount(places, minlength=bins), np.bincount(places[right], minlength=bins), sums)
 
@@ -126,3 +133,11 @@ class Calibration:
         out = np.full(len(self.count_px), np.nan)
         mean: NDArray[np.float64] = np.divide(sums, self.count_px, out=out, where=self.count_px > 0)
         return mean
+
+
+@njit(cache=True, nogil=True)
+def _bins_of(confidence: Any, bins: int) -> Any:  # noqa: ANN401
+    places = np.empty(len(confidence), np.int64)
+    for pixel in range(len(confidence)):
+        places[pixel] = bin_of(confidence[pixel], bins)
+    return places

@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from geoseg.dataset.prepared import PreparedScene
+from geoseg.errors import TrainingError
 from geoseg.evaluation.calibration import Calibration
 from geoseg.evaluation.confusion import ConfusionMatrix
 from geoseg.evaluation.metrics import Metrics
-from geoseg.inference.accumulate import most_probable
 from geoseg.inference.blend import DEFAULT_BLEND
 from geoseg.inference.tile import Mapping, blended
-from geoseg.legend import Legend
+from geoseg.legend import NODATA, Legend
 from geoseg.model.engines import Engine
 from geoseg.raster.scene import Patch
 from geoseg.raster.windows import Window, WindowGrid, tiles
+from geoseg.training.count import count
 from geoseg.training.network_input import channel_table
 from geoseg.training.plan import TrainingPlan
-
-_LEAST_PROBABILITY = 1e-7
-"""Where the network is wholly sure and wrong: the loss stays finite."""
 
 TILE_PX = 4096
 """Edge of what is mapped at a time: the rows of windows of a wide scene would not fit the memory."""
@@ -78,7 +77,10 @@ class _Source:
 def score_scene(
     plan: TrainingPlan, engine: Engine, scene: PreparedScene, seen: Seen = lambda *_: None, *, batch_size: int = 4
 ) -> Scores:
-    """Map the areas of a scene and count every pixel whose class is learnt. Raises SceneError."""
+    """Map the areas of a scene and count every pixel whose class is learnt.
+
+    Raises SceneError where the scene cannot be read, TrainingError where the network gives no number.
+    """
     scores = Scores.empty(plan.legend, plan.output_codes)
     grid = WindowGrid(*scene.shape, plan.window_px, plan.overlap_px)
     mapping = Mapping(_Source(scene), grid, DEFAULT_BLEND, batch_size, plan.output_codes)
@@ -86,6 +88,11 @@ def score_scene(
         for window, probabilities, valid in blended(mapping, engine, tile):
             codes = scene.codes(window)
             counted, predicted = _count(plan, engine, codes, probabilities, valid)
+            if math.isnan(counted.loss_sum):
+                raise TrainingError(
+                    f"the network gives no number for some of {scene.id}, which validates; the weights before this "
+                    "epoch are kept. A smaller --lr or a --clip of 1 may cure it"
+                )
             scores = scores.merge(counted)
             seen(scene, window, codes, predicted)
     return scores
@@ -116,18 +123,12 @@ def _count(
     valid: NDArray[np.bool_],
 ) -> tuple[Scores, NDArray[np.uint8]]:
     """Return the scores of some pixels, and the codes (row, col) that the network gives them."""
-    channel, best = (engine.download(part) for part in most_probable(engine, probabilities))
-    learnt = np.asarray(plan.output_codes, np.uint8)
-    predicted = learnt[channel]
-    counted = valid & np.isin(codes, learnt)
-    if not counted.any():
-        return Scores.empty(plan.legend, plan.output_codes), predicted
-    truth = codes[counted]
-    channels = channel_table(plan.output_codes)[truth]
-    of_truth = engine.download(probabilities)[:, counted][channels, np.arange(len(truth))]
-    confidence = np.clip(best[counted].astype(np.float64), 0, 1)  # sums of weights end a hair above 1
-    return Scores(
-        Scores.empty(plan.legend, plan.output_codes).matrix.add(truth, predicted[counted]),
-        Calibration.from_arrays(confidence, predicted[counted] == truth),
-        float(-np.log(np.maximum(of_truth, _LEAST_PROBABILITY, dtype=np.float64)).sum()),
-    ), predicted
+    truth = channel_table(plan.output_codes).astype(np.uint8)[codes]
+    truth[~valid] = NODATA
+    found = count(engine.download(probabilities), truth)
+    empty = Scores.empty(plan.legend, plan.output_codes)
+    # the matrix has the legend's order, the network's channels may have another
+    order = [plan.output_codes.index(code) for code in empty.matrix.codes]
+    matrix = replace(empty.matrix, counts=found.pixels[np.ix_(order, order)])
+    predicted = np.asarray(plan.output_codes, np.uint8)[found.channel]
+    return Scores(matrix, found.calibration, found.loss_sum), predicted
