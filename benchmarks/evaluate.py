@@ -119,10 +119,10 @@ def _rates(mapped: str, reference: str, rounds: int) -> dict[str, float]:
     from geoseg.evaluation.evaluate import evaluate
     from geoseg.evaluation.matching import Matching
     from geoseg.evaluation.placing import place
+    from geoseg.raster.class_raster import ClassRaster
     from geoseg.raster.handles import opened
     from geoseg.raster.nomenclature import Nomenclature
     from geoseg.raster.windows import Window
-    from geoseg.vector.class_raster import ClassRaster
 
     raster = ClassRaster.open(mapped)
     matching = Matching.of(Nomenclature(), Nomenclature(), None)

@@ -2,28 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
-from affine import Affine
-from numpy.typing import NDArray
-from rasterio.enums import ColorInterp, Resampling
-from rasterio.vrt import WarpedVRT
 
 from geoseg.dataset.decoded import Decoded, Strays, some
 from geoseg.errors import SceneError
 from geoseg.legend import NODATA
+from geoseg.raster.aligned import is_placed, warped, whole_shift
 from geoseg.raster.environment import shown
 from geoseg.raster.geobox import GeoBox
-from geoseg.raster.handles import opened
 from geoseg.raster.scene import Patch, Scene
 from geoseg.raster.windows import Window
-
-_SAME_PX = 0.01
-"""Grids whose pixels are no farther apart than this are one."""
-_WARP_PX = 0.01
-"""How far GDAL may place a pixel from where it belongs, for speed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +54,7 @@ def check_codes(scene: Scene) -> None:
 
 def check_place(labels: Scene, grid: GeoBox) -> None:
     """Raise SceneError unless labels can be laid upon a scene's grid: by their places, or pixel by pixel."""
-    if _is_placed(labels.geobox) and _is_placed(grid):
+    if is_placed(labels.geobox) and is_placed(grid):
         return
     if labels.shape != grid.shape:
         raise SceneError(
@@ -77,43 +67,10 @@ def check_place(labels: Scene, grid: GeoBox) -> None:
 def read_on(labels: Scene, grid: GeoBox, window: Window) -> Patch:
     """Read a window of a grid from a raster on another; where that has no pixel, nothing is valid. SceneError."""
     theirs = labels.geobox
-    if theirs == grid or not (_is_placed(theirs) and _is_placed(grid)):
+    if theirs == grid or not (is_placed(theirs) and is_placed(grid)):
         check_place(labels, grid)
         return labels.read(window)
-    shift = _shift(theirs, grid) if theirs.crs == grid.crs else None
+    shift = whole_shift(theirs, grid)
     if shift is not None:
         return labels.read(Window(window.row + shift[0], window.col + shift[1], window.height, window.width))
-    return _warped(labels, grid[window])
-
-
-def _is_placed(geobox: GeoBox) -> bool:
-    return geobox.crs is not None and geobox.has_transform and not geobox.transform.is_degenerate
-
-
-def _shift(theirs: GeoBox, grid: GeoBox) -> tuple[int, int] | None:
-    """Return the rows and columns from the first pixel of theirs to that of the grid, if they are whole."""
-    there = ~theirs.transform @ grid.transform
-    if not (math.isfinite(there.c) and math.isfinite(there.f)):
-        return None
-    whole = Affine.translation(round(there.c), round(there.f))
-    height, width = grid.shape
-    corners = [(0, 0), (width, 0), (0, height), (width, height)]
-    apart = [np.abs(np.subtract(there @ corner, whole @ corner)).max() for corner in corners]
-    return (round(there.f), round(there.c)) if max(apart) <= _SAME_PX else None
-
-
-def _warped(labels: Scene, place: GeoBox) -> Patch:
-    with opened(labels.path) as dataset:
-        has_alpha = dataset.colorinterp[-1] == ColorInterp.alpha
-        with WarpedVRT(
-            dataset,
-            crs=place.crs,
-            transform=place.transform,
-            height=place.height_px,
-            width=place.width_px,
-            resampling=Resampling.nearest,
-            tolerance=_WARP_PX,
-            add_alpha=not has_alpha,
-        ) as warped:
-            data: NDArray[np.integer] = warped.read([labels.band_indexes[0]])
-            return Patch(data, warped.read(warped.count) != 0)
+    return warped(labels, grid[window])

@@ -19,10 +19,10 @@ from geoseg.evaluation.matching import Matching
 from geoseg.evaluation.placing import Shifted, Warped
 from geoseg.evaluation.tally import Codes, Tally, tally
 from geoseg.progress import Progress
+from geoseg.raster.class_raster import ClassRaster
 from geoseg.raster.environment import shown
 from geoseg.raster.scene import Scene
 from geoseg.raster.windows import Window, tiles
-from geoseg.vector.class_raster import ClassRaster
 
 _TILE_PX = 4 * 1024**2
 """Pixels of a tile of bytes. Where each pixel takes 64 bits on the way to being counted, a quarter."""

@@ -29,12 +29,12 @@ from geoseg.evaluation.tabulate import left_out as uncounted
 from geoseg.evaluation.tally import Tally
 from geoseg.legend import Legend
 from geoseg.progress import Progress
+from geoseg.raster.class_raster import ClassRaster
 from geoseg.raster.classes import read_nomenclature
 from geoseg.raster.environment import shown
 from geoseg.raster.legend_file import read_legend_file
 from geoseg.raster.nomenclature import Nomenclature, choose_classes
-from geoseg.vector.class_raster import ClassRaster
-from geoseg.vector.surface import stretch_note
+from geoseg.raster.surface import stretch_note
 from geoseg.vector.zonal import open_confidence
 
 if TYPE_CHECKING:

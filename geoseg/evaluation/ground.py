@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Self
 
@@ -11,9 +10,8 @@ from numpy.typing import NDArray
 
 from geoseg.evaluation.tally import Tally
 from geoseg.raster.geobox import GeoBox
-from geoseg.vector.measure import zones_m2
-from geoseg.vector.pixel_size import PixelSize
-from geoseg.vector.surface import Surface
+from geoseg.raster.surface import Surface
+from geoseg.vector.pixel_size import PixelSize, row_areas_m2
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +33,9 @@ class Ground:
         """
         surface, size = Surface.of(geobox), PixelSize.of(geobox)
         unit = "px" if surface.in_px else "m2"
-        transform = geobox.transform
-        if not surface.is_ellipsoid or transform.b or transform.d:
+        if not surface.is_ellipsoid or geobox.transform.b or geobox.transform.d:
             return cls(unit, size.area_m2, None)
-        y = transform.f + transform.e * np.arange(geobox.height_px + 1)
-        lats = np.clip(y * surface.matrix[3], -math.pi / 2, math.pi / 2)
-        return cls(unit, size.area_m2, np.abs(zones_m2(lats, surface) * transform.a * surface.matrix[0]))
+        return cls(unit, size.area_m2, row_areas_m2(geobox, surface))
 
     def by_pair(self, tally: Tally) -> dict[tuple[int, int], float]:
         """Return the area by code in the reference and in the map."""

@@ -2,32 +2,25 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
-import rasterio
 from affine import Affine
 from numpy.typing import NDArray
-from rasterio.enums import Resampling
-from rasterio.vrt import WarpedVRT
 from rasterio.warp import transform as transform_points
 
 from geoseg.errors import SceneError
 from geoseg.evaluation.tally import Codes
+from geoseg.raster.aligned import is_placed, warped, whole_shift
+from geoseg.raster.class_raster import ClassRaster
 from geoseg.raster.environment import GDAL_ERRORS, shown
 from geoseg.raster.geobox import GeoBox
 from geoseg.raster.handles import opened
 from geoseg.raster.windows import Window
-from geoseg.vector.class_raster import ClassRaster
 
 Points = NDArray[np.float64]
 """(point,)"""
 
-_SAME_PX = 0.01
-"""Grids whose pixels are no farther apart than this are one."""
-_WARP_PX = 0.01
-"""How far GDAL may place a pixel from where it belongs, for speed."""
 _EDGE_POINTS = 21
 
 
@@ -67,25 +60,8 @@ class Warped:
 
     def read(self, window: Window) -> Codes:
         """Return the codes in a window of the map, each of the pixel in which the map's pixel has its middle."""
-        grid, index = self.grid[window], self.raster.scene.band_indexes[0]
-        with (
-            opened(self.raster.scene.path) as dataset,
-            WarpedVRT(
-                dataset,
-                crs=grid.crs,
-                transform=grid.transform,
-                height=grid.height_px,
-                width=grid.width_px,
-                resampling=Resampling.nearest,
-                tolerance=_WARP_PX,
-                add_alpha=not self._has_alpha(dataset),
-            ) as warped,
-        ):
-            return Codes(warped.read(index), warped.read(warped.count) != 0, None)
-
-    @staticmethod
-    def _has_alpha(dataset: rasterio.io.DatasetReader) -> bool:
-        return bool(dataset.colorinterp[-1] == rasterio.enums.ColorInterp.alpha)
+        patch = warped(self.raster.scene, self.grid[window])
+        return Codes(patch.data[0], patch.valid, None)
 
 
 def place(reference: ClassRaster, grid: GeoBox) -> Shifted | Warped:
@@ -94,7 +70,7 @@ def place(reference: ClassRaster, grid: GeoBox) -> Shifted | Warped:
     SceneError where the two do not overlap, or have no place in common.
     """
     theirs, name = reference.scene.geobox, shown(reference.scene.path)
-    if not (_is_placed(theirs) and _is_placed(grid)):
+    if not (is_placed(theirs) and is_placed(grid)):
         if theirs.shape != grid.shape:
             raise SceneError(
                 f"{name} is {theirs.height_px} x {theirs.width_px} pixels, the map {grid.height_px} x "
@@ -103,30 +79,13 @@ def place(reference: ClassRaster, grid: GeoBox) -> Shifted | Warped:
             )
         note = None if theirs == grid else f"{name} is compared pixel by pixel: not both rasters have a place"
         return Shifted(reference, 0, 0, note)
-    shift = _shift(theirs, grid) if theirs.crs == grid.crs else None
+    shift = whole_shift(theirs, grid)
     if shift is None:
         return _warped(reference, grid)
     there = Window(shift[0], shift[1], *grid.shape).intersection(Window(0, 0, *theirs.shape))
     if there is None:
         raise _apart(name)
     return Shifted(reference, *shift)
-
-
-def _is_placed(geobox: GeoBox) -> bool:
-    return geobox.crs is not None and geobox.has_transform and not geobox.transform.is_degenerate
-
-
-def _shift(theirs: GeoBox, grid: GeoBox) -> tuple[int, int] | None:
-    """Return the rows and columns from the first pixel of theirs to that of the grid, if they are whole."""
-    ours_in_theirs = ~theirs.transform @ grid.transform
-    col, row = ours_in_theirs.c, ours_in_theirs.f
-    if not (math.isfinite(col) and math.isfinite(row)):
-        return None
-    whole = Affine.translation(round(col), round(row))
-    height, width = grid.shape
-    corners = [(0, 0), (width, 0), (0, height), (width, height)]
-    apart = [np.abs(np.subtract(ours_in_theirs @ corner, whole @ corner)).max() for corner in corners]
-    return (round(row), round(col)) if max(apart) <= _SAME_PX else None
 
 
 def _warped(reference: ClassRaster, grid: GeoBox) -> Warped:

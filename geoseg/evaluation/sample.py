@@ -20,10 +20,10 @@ from geoseg.errors import SceneError, UsageError
 from geoseg.evaluation.matching import key, listed
 from geoseg.evaluation.placing import Shifted
 from geoseg.evaluation.tally import NONE, Tally
+from geoseg.raster.class_raster import ClassRaster
 from geoseg.raster.environment import GDAL_ERRORS, shown
 from geoseg.raster.nomenclature import Nomenclature
 from geoseg.raster.windows import Window
-from geoseg.vector.class_raster import ClassRaster
 
 _DEGREES = (("lon", "lat"), ("longitude", "latitude"), ("long", "lat"))
 _PLANE = (("x", "y"), ("easting", "northing"), ("e", "n"))

@@ -9,8 +9,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from geoseg.raster.surface import Surface
 from geoseg.vector.polygons import Polygons
-from geoseg.vector.surface import Surface
 
 _STEP = 0.01
 """Radians of latitude along a slanted edge to each two Gauss points: off by 1e-9 of an area at most."""

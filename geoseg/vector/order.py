@@ -15,6 +15,7 @@ from rasterio.crs import CRS
 
 from geoseg.errors import GeosegWarning, OutputError, SceneError, UsageError
 from geoseg.legend import Legend
+from geoseg.raster.class_raster import ClassRaster
 from geoseg.raster.classes import read_nomenclature
 from geoseg.raster.durable import same_file
 from geoseg.raster.environment import shown
@@ -22,14 +23,13 @@ from geoseg.raster.geobox import GeoBox
 from geoseg.raster.legend_file import read_legend_file
 from geoseg.raster.nomenclature import Nomenclature, choose_classes
 from geoseg.raster.scene import Scene
+from geoseg.raster.surface import Surface, stretch_note
 from geoseg.vector import formats
-from geoseg.vector.class_raster import ClassRaster
 from geoseg.vector.generalize import Generalization
 from geoseg.vector.layer import Layer
 from geoseg.vector.pixel_size import Tolerance, side_weights, sieve_weights, tolerance
 from geoseg.vector.reproject import parse_crs
 from geoseg.vector.smooth import LONGEST_PX
-from geoseg.vector.surface import Surface, stretch_note
 from geoseg.vector.trace import Tracing
 from geoseg.vector.units import area, length
 from geoseg.vector.zonal import open_confidence

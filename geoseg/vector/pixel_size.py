@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from geoseg.errors import UsageError
 from geoseg.raster.geobox import GeoBox
+from geoseg.raster.surface import Surface
 from geoseg.vector.measure import zones_m2
-from geoseg.vector.surface import Surface
 from geoseg.vector.units import Quantity
 
 _Matrix = tuple[float, float, float, float]
@@ -88,7 +88,7 @@ def sieve_weights(min_area: Quantity, geobox: GeoBox) -> tuple[NDArray[np.int64]
     surface = Surface.of(geobox)
     if not surface.is_ellipsoid or geobox.transform.b or geobox.transform.d:
         return None, _up(min_area.value / area_m2)
-    rows_m2 = _row_areas_m2(geobox, surface)
+    rows_m2 = row_areas_m2(geobox, surface)
     total_m2 = float(rows_m2.sum()) * geobox.width_px
     unit_m2 = 2.0 ** math.ceil(math.log2(total_m2) - _TOTAL_BITS)
     weights = np.maximum(np.rint(rows_m2 / unit_m2), 1).astype(np.int64)
@@ -108,8 +108,8 @@ def side_weights(geobox: GeoBox) -> tuple[int, int]:
     return round(along_row / unit), round(along_column / unit)
 
 
-def _row_areas_m2(geobox: GeoBox, surface: Surface) -> NDArray[np.float64]:
-    """Return the area of a pixel in each row of a north-up or south-up geographic raster; 0 beyond a pole."""
+def row_areas_m2(geobox: GeoBox, surface: Surface) -> NDArray[np.float64]:
+    """Return the area of a pixel in each row (row,) of a north-up or south-up geographic raster; 0 beyond a pole."""
     y = geobox.transform.f + geobox.transform.e * np.arange(geobox.height_px + 1)
     lat = np.clip(y * surface.matrix[3], -math.pi / 2, math.pi / 2)
     return np.abs(zones_m2(lat, surface) * geobox.transform.a * surface.matrix[0])

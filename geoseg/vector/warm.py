@@ -16,6 +16,7 @@ from affine import Affine
 from numba.core.registry import cpu_target
 
 from geoseg.interpreter import is_python, python_command, python_environment
+from geoseg.raster.surface import Surface
 from geoseg.vector import formats
 from geoseg.vector.arcs import Arcs
 from geoseg.vector.generalize import METHODS, Generalization, generalize
@@ -25,7 +26,6 @@ from geoseg.vector.obstacles import Obstacles
 from geoseg.vector.polygons import Polygons
 from geoseg.vector.runs import count_runs
 from geoseg.vector.sieve import sieve
-from geoseg.vector.surface import Surface
 from geoseg.vector.trace import Tracing, trace
 
 _LOADED_S = 1.5

@@ -11,11 +11,11 @@ from numba import njit
 from numpy.typing import NDArray
 
 from geoseg.errors import SceneError
+from geoseg.raster.class_raster import changed
 from geoseg.raster.environment import shown
 from geoseg.raster.geobox import GeoBox
 from geoseg.raster.scene import Scene
 from geoseg.raster.windows import Window
-from geoseg.vector.class_raster import changed
 from geoseg.vector.runs import Regions
 
 _SAME_PX = 1e-3

@@ -1,0 +1,62 @@
+"""A raster as another grid sees it: moved by whole pixels, or warped by nearest neighbour."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from affine import Affine
+from rasterio.enums import ColorInterp, Resampling
+from rasterio.vrt import WarpedVRT
+
+from geoseg.raster.geobox import GeoBox
+from geoseg.raster.handles import opened
+from geoseg.raster.scene import Patch, Scene
+
+_SAME_PX = 0.01
+"""Grids whose pixels are no farther apart than this are one."""
+_WARP_PX = 0.01
+"""How far GDAL may place a pixel from where it belongs, for speed."""
+
+
+def is_placed(geobox: GeoBox) -> bool:
+    """Say whether a grid has a CRS and a transform, so that others can be laid upon it."""
+    return geobox.crs is not None and geobox.has_transform and not geobox.transform.is_degenerate
+
+
+def whole_shift(theirs: GeoBox, grid: GeoBox) -> tuple[int, int] | None:
+    """Return the rows and columns from the first pixel of theirs to that of the grid.
+
+    None where these are not whole, pixels differ in size or direction, or the two are in different CRS.
+    """
+    if theirs.crs != grid.crs:
+        return None
+    there = ~theirs.transform @ grid.transform
+    if not (math.isfinite(there.c) and math.isfinite(there.f)):
+        return None
+    whole = Affine.translation(round(there.c), round(there.f))
+    height, width = grid.shape
+    corners = [(0, 0), (width, 0), (0, height), (width, height)]
+    apart = [np.abs(np.subtract(there @ corner, whole @ corner)).max() for corner in corners]
+    return (round(there.f), round(there.c)) if max(apart) <= _SAME_PX else None
+
+
+def warped(scene: Scene, grid: GeoBox) -> Patch:
+    """Read the first of a scene's bands on another grid: each pixel is the one in which its middle lies.
+
+    Both must be placed. Where the scene has no pixel, nothing is valid. SceneError where the file is damaged.
+    """
+    with (
+        opened(scene.path) as dataset,
+        WarpedVRT(
+            dataset,
+            crs=grid.crs,
+            transform=grid.transform,
+            height=grid.height_px,
+            width=grid.width_px,
+            resampling=Resampling.nearest,
+            tolerance=_WARP_PX,
+            add_alpha=dataset.colorinterp[-1] != ColorInterp.alpha,
+        ) as on_grid,
+    ):
+        return Patch(on_grid.read([scene.band_indexes[0]]), on_grid.read(on_grid.count) != 0)
