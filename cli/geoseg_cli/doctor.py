@@ -6,11 +6,12 @@ import json
 
 import click
 
-from geoseg_cli.groups import GroupedCommand, grouped
+from geoseg_cli import options
+from geoseg_cli.groups import GroupedCommand
 
 
 @click.command(cls=GroupedCommand, short_help="What this machine is fit for, and how to mend it.")
-@grouped("What is told")("--json", "as_json", is_flag=True, help="The same as JSON, for programs.")
+@options.as_json("What is told", "The same as JSON, for programs.")
 def doctor(*, as_json: bool) -> int:
     """Look at GDAL, PROJ, torch, GPU, memory, disks and the optional parts, and say how to mend what is not fit.
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from geoseg_cli import values
+from geoseg_cli import options, values
 from geoseg_cli.groups import GroupedCommand, grouped
 from geoseg_cli.interrupt import InterruptedRunError, termination_interrupts
 from geoseg_cli.progress import ProgressBar
@@ -53,9 +53,9 @@ _TOLD, _NAMES, _DATA, _MODEL = "What is told", "How classes are named", "A data 
     metavar="TIF",
     help="A raster on the map's grid, as predict --confidence writes it: for the calibration error.",
 )
-@grouped(_TOLD)("--json", "as_json", is_flag=True, help="Print all figures as JSON, for programs.")
-@grouped(_TOLD)("--overwrite", is_flag=True, help="Replace an existing report.")
-@grouped(_TOLD)("--quiet", "-q", is_flag=True, help="No report on the screen; only warnings and errors.")
+@options.as_json(_TOLD, "Print all figures as JSON, for programs.")
+@options.overwrite(_TOLD, "Replace an existing report.")
+@options.quiet(_TOLD, "No report on the screen; only warnings and errors.")
 @grouped(_NAMES)(
     "--legend",
     metavar="FILE",
@@ -86,40 +86,20 @@ _TOLD, _NAMES, _DATA, _MODEL = "What is told", "How classes are named", "A data 
     metavar="PATH",
     help="Labels of a data set that lie elsewhere: a raster of classes, a picture of their colours, or polygons.",
 )
-@grouped(_DATA)(
-    "--bands",
-    type=values.bands,
-    metavar="B,B,B",
-    help="Bands of a data set for the model, by number from 1 or by name. [default: by name, else in order]",
+@options.bands(
+    _DATA, "Bands of a data set for the model, by number from 1 or by name. [default: by name, else in order]"
 )
-@grouped(_DATA)(
-    "--scale",
-    type=values.scale,
-    metavar="LOW,HIGH",
-    help="Stored values of a data set that mean black and white to the model. [default: as the model was trained]",
+@options.scale(
+    _DATA, "Stored values of a data set that mean black and white to the model. [default: as the model was trained]"
 )
 @grouped(_DATA)("--gsd", "gsd_m", type=float, metavar="M", help="Metres a pixel of scenes that do not say.")
 @grouped(_DATA)("--tolerance", type=float, metavar="SHARE", help="Stray colours that are ignored. [default: 0.001]")
-@grouped(_MODEL)(
-    "--window", type=int, metavar="PX", help="Side of the squares the network sees. [default: the model's]"
-)
-@grouped(_MODEL)(
-    "--overlap", type=int, metavar="PX", help="Pixels that neighbouring windows share. [default: the model's]"
-)
-@grouped(_MODEL)(
-    "--blend",
-    type=values.word("blend", *values.BLENDS),
-    metavar="NAME",
-    help="How windows are weighted: hann, linear, gaussian, mean or crop.",
-)
-@grouped(_MODEL)("--tta", type=int, metavar="N", help="Mean over 1, 2, 4 or 8 symmetries of the square. [default: 1]")
-@grouped(_MODEL)("--batch-size", type=int, metavar="N", help="Windows the network sees at once.")
-@grouped(_MODEL)(
-    "--device",
-    type=values.word("device", *values.DEVICES),
-    metavar="NAME",
-    help="auto, cpu, cuda, cuda:1, mps, onnx or torch-cpu. [default: auto]",
-)
+@options.window(_MODEL)
+@options.overlap(_MODEL, "the model's")
+@options.blend(_MODEL, "How windows are weighted: hann, linear, gaussian, mean or crop.")
+@options.tta(_MODEL)
+@options.batch_size(_MODEL, "Windows the network sees at once.")
+@options.device(_MODEL)
 def evaluate(landcover: str, reference: str | None, *, as_json: bool, quiet: bool, **given: Any) -> None:  # noqa: ANN401
     """Compare the map LANDCOVER with the raster REFERENCE, or with a --sample of points.
 

@@ -6,12 +6,13 @@ import json
 
 import click
 
-from geoseg_cli.groups import GroupedCommand, grouped
+from geoseg_cli import options
+from geoseg_cli.groups import GroupedCommand
 
 
 @click.command(cls=GroupedCommand, short_help="What is known of a scene, a map or a model.")
 @click.argument("path")
-@grouped("What is told")("--json", "as_json", is_flag=True, help="The same as JSON, for programs.")
+@options.as_json("What is told", "The same as JSON, for programs.")
 def info(path: str, *, as_json: bool) -> None:
     """Tell what is known of a scene, a map or a model.
 

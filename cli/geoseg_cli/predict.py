@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from geoseg_cli import values
+from geoseg_cli import options, values
 from geoseg_cli.groups import GroupedCommand, grouped
 from geoseg_cli.interrupt import InterruptedRunError, termination_interrupts
 from geoseg_cli.polygons import PolygonsAfter
@@ -28,11 +28,9 @@ _READ, _MODEL, _WRITTEN, _RUN = "What is read", "The model", "What is written", 
 
 @click.command(cls=GroupedCommand, short_help="A land-cover map from a scene.")
 @click.argument("scene")
-@grouped(_READ)(
-    "--bands",
-    type=values.bands,
-    metavar="B,B,B",
-    help="Bands for the model, by number from 1 or by name: 4,3,2. "
+@options.bands(
+    _READ,
+    "Bands for the model, by number from 1 or by name: 4,3,2. "
     "[default: by colour interpretation, then by name, else the first]",
 )
 @grouped(_READ)(
@@ -43,11 +41,9 @@ _READ, _MODEL, _WRITTEN, _RUN = "What is read", "The model", "What is written", 
     "size, on the scene's pixels. [default: the whole scene]",
 )
 @grouped(_READ)("--bbox-crs", metavar="CRS", help="The CRS of --bbox, where it is another: EPSG:4326.")
-@grouped(_READ)(
-    "--scale",
-    type=values.scale,
-    metavar="LOW,HIGH",
-    help="Stored values that mean black and white to the model: 0,3000. HIGH alone means 0,HIGH. "
+@options.scale(
+    _READ,
+    "Stored values that mean black and white to the model: 0,3000. HIGH alone means 0,HIGH. "
     "[default: as the model was trained]",
 )
 @grouped(_READ)(
@@ -63,22 +59,10 @@ _READ, _MODEL, _WRITTEN, _RUN = "What is read", "The model", "What is written", 
     metavar="PATH",
     help="A .safetensors bundle, or a folder written by save_pretrained. [default: the demo model]",
 )
-@grouped(_MODEL)(
-    "--window", type=int, metavar="PX", help="Side of the squares the network sees. [default: the model's]"
-)
-@grouped(_MODEL)(
-    "--overlap",
-    type=int,
-    metavar="PX",
-    help="Pixels that neighbouring windows share. [default: the model's; with --window, a quarter of it]",
-)
-@grouped(_MODEL)(
-    "--blend",
-    type=values.word("blend", *values.BLENDS),
-    metavar="NAME",
-    help="How overlapping windows are weighted: hann, linear, gaussian, mean or crop. [default: hann]",
-)
-@grouped(_MODEL)("--tta", type=int, metavar="N", help="Mean over 1, 2, 4 or 8 symmetries of the square. [default: 1]")
+@options.window(_MODEL)
+@options.overlap(_MODEL, "the model's; with --window, a quarter of it")
+@options.blend(_MODEL, "How overlapping windows are weighted: hann, linear, gaussian, mean or crop. [default: hann]")
+@options.tta(_MODEL)
 @grouped(_MODEL)(
     "--legend",
     metavar="JSON",
@@ -97,7 +81,7 @@ _READ, _MODEL, _WRITTEN, _RUN = "What is read", "The model", "What is written", 
     metavar="N,N,N",
     help="For a save_pretrained folder: the standard deviation of each band, likewise.",
 )
-@grouped(_WRITTEN)("--out", "-o", required=True, metavar="TIF", help="The land-cover map: a cloud-optimized GeoTIFF.")
+@options.out(_WRITTEN, "The land-cover map: a cloud-optimized GeoTIFF.", metavar="TIF")
 @grouped(_WRITTEN)("--confidence", metavar="TIF", help="Also write the probability of the class chosen, in percent.")
 @grouped(_WRITTEN)(
     "--probabilities", metavar="TIF", help="Also write the probability of every class, a band each, in percent."
@@ -129,9 +113,7 @@ _READ, _MODEL, _WRITTEN, _RUN = "What is read", "The model", "What is written", 
     help="How the rasters are stored, as GDAL says it: COMPRESS, LEVEL, PREDICTOR, BLOCKSIZE, BIGTIFF, NUM_THREADS; "
     "may be given again. [default: COMPRESS=DEFLATE, BLOCKSIZE=512]",
 )
-@grouped(_WRITTEN)(
-    "--overwrite", is_flag=True, help="Replace an existing map, and start an unfinished run with other settings over."
-)
+@options.overwrite(_WRITTEN, "Replace an existing map, and start an unfinished run with other settings over.")
 @grouped(_RUN)(
     "--tile",
     type=int,
@@ -139,24 +121,12 @@ _READ, _MODEL, _WRITTEN, _RUN = "What is read", "The model", "What is written", 
     help="Side of the pieces worked on and kept on their own; the map does not depend on it. "
     "[default: from the file's layout and the cores]",
 )
-@grouped(_RUN)(
-    "--batch-size",
-    type=int,
-    metavar="N",
-    help="Windows the network sees at once. [default: 1 on a CPU, 16 on a GPU]",
-)
-@grouped(_RUN)(
-    "--device",
-    type=values.word("device", *values.DEVICES),
-    metavar="NAME",
-    help="auto, cpu, cuda, cuda:1, mps, onnx or torch-cpu. [default: auto]",
-)
+@options.batch_size(_RUN, "Windows the network sees at once. [default: 1 on a CPU, 16 on a GPU]")
+@options.device(_RUN)
 @grouped(_RUN)("--workers", type=int, metavar="N", help="Tiles worked on at once. [default: from cores and memory]")
 @grouped(_RUN)("--dry-run", is_flag=True, help="Tell tiles, windows, memory, disk and time; write nothing.")
-@grouped(_RUN)(
-    "--json", "as_json", is_flag=True, help="Print what was written, or with --dry-run what would be done, as JSON."
-)
-@grouped(_RUN)("--quiet", "-q", is_flag=True, help="Only warnings and errors.")
+@options.as_json(_RUN, "Print what was written, or with --dry-run what would be done, as JSON.")
+@options.quiet(_RUN)
 def predict(scene: str, out: str, *, dry_run: bool, as_json: bool, quiet: bool, **given: Any) -> None:  # noqa: ANN401
     """Write a land-cover map of SCENE, anything GDAL reads: GeoTIFF, VRT, JPEG2000, https://, s3://.
 

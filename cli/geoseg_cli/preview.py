@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from geoseg_cli import values
+from geoseg_cli import options, values
 from geoseg_cli.groups import GroupedCommand, grouped
 from geoseg_cli.interrupt import InterruptedRunError, termination_interrupts
 from geoseg_cli.say import say
@@ -20,19 +20,15 @@ _WRITTEN, _SHOWN = "What is written", "What is shown"
 
 @click.command(cls=GroupedCommand, short_help="A page or a picture to look at.")
 @click.argument("landcover")
-@grouped(_WRITTEN)(
-    "--out",
-    "-o",
-    required=True,
-    metavar="FILE",
-    help="A page (.html): one file, no network, no server. Or a picture (.png) of scene and map side by side.",
+@options.out(
+    _WRITTEN, "A page (.html): one file, no network, no server. Or a picture (.png) of scene and map side by side."
 )
 @grouped(_WRITTEN)(
     "--max-mb", type=float, metavar="MB", help="The page's size; more of it means deeper zooms. [default: 15]"
 )
-@grouped(_WRITTEN)("--overwrite", is_flag=True, help="Replace an existing file.")
-@grouped(_WRITTEN)("--json", "as_json", is_flag=True, help="Print what was written as JSON, for programs.")
-@grouped(_WRITTEN)("--quiet", "-q", is_flag=True, help="Only warnings and errors.")
+@options.overwrite(_WRITTEN, "Replace an existing file.")
+@options.as_json(_WRITTEN)
+@options.quiet(_WRITTEN)
 @grouped(_SHOWN)("--scene", metavar="TIF", help="The imagery under the map, to compare by a swipe line.")
 @grouped(_SHOWN)(
     "--confidence", metavar="TIF", help="A raster as predict --confidence writes it, as a layer of the page."

@@ -1,12 +1,10 @@
-"""How far a run is: a bar on a terminal, a line now and then elsewhere."""
+"""How far a run over pixels is."""
 
 from __future__ import annotations
 
-import sys
-from types import TracebackType
-from typing import TYPE_CHECKING, NoReturn, Self
+from typing import TYPE_CHECKING, NoReturn
 
-from geoseg_cli.say import say
+from geoseg_cli.bar import Bar, time_text
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -16,24 +14,11 @@ if TYPE_CHECKING:
 _LINE_EVERY_S = 30.0
 
 
-class ProgressBar:
+class ProgressBar(Bar["Progress"]):
     """Megapixels a second and the time left, on stderr; nothing when quiet."""
 
     def __init__(self, *, quiet: bool) -> None:
-        self.last: Progress | None = None
-        """The latest state; None before the first."""
-        self._quiet = quiet
-        self._bar: tqdm[NoReturn] | None = None
-        self._said_s = 0.0
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._bar is not None:
-            self._bar.close()
+        super().__init__(quiet=quiet, line_every_s=_LINE_EVERY_S)
 
     @property
     def figures(self) -> dict[str, int | float]:
@@ -54,47 +39,25 @@ class ProgressBar:
             return f": {work}, {state.megapixels_per_second:.2f} Mpx/s"
         return f": {_grouped(state.polygons)} polygon{'s' * (state.polygons != 1)}, {work}"
 
-    def announce(self, line: str) -> None:
-        """Print a line without tearing the bar."""
-        if self._quiet:
-            return
-        if self._bar is None:
-            say(line)
-        else:
-            self._bar.write(line, file=sys.stderr)
-
-    def update(self, state: Progress) -> None:
-        """Show the state."""
-        self.last = state
-        if self._quiet:
-            return
-        if sys.stderr is not None and sys.stderr.isatty():
-            self._draw(state)
-        elif state.seconds - self._said_s >= _LINE_EVERY_S:
-            self._said_s = state.seconds
-            say(_line(state))
-
-    def _draw(self, state: Progress) -> None:
+    def _begin(self, state: Progress) -> tqdm[NoReturn]:
         from tqdm import tqdm
 
-        if self._bar is None:
-            self._bar = tqdm(
-                total=state.pixels_total,
-                initial=state.pixels_done - state.pixels_now,
-                unit="px",
-                unit_scale=True,
-                dynamic_ncols=True,
-            )
-        self._bar.update(state.pixels_done - self._bar.n)
+        return tqdm(
+            total=state.pixels_total,
+            initial=state.pixels_done - state.pixels_now,
+            unit="px",
+            unit_scale=True,
+            dynamic_ncols=True,
+        )
 
+    def _move(self, bar: tqdm[NoReturn], state: Progress) -> None:
+        bar.update(state.pixels_done - bar.n)
 
-def _line(state: Progress) -> str:
-    from tqdm import tqdm
-
-    left = "?" if state.seconds_left is None else tqdm.format_interval(state.seconds_left)
-    share = state.pixels_done / state.pixels_total
-    rate = state.megapixels_per_second
-    return f"{share:.0%} of {state.pixels_total / 1e6:.0f} Mpx, {rate:.2f} Mpx/s, {left} left"
+    def _line(self, state: Progress) -> str:
+        left = "?" if state.seconds_left is None else time_text(state.seconds_left)
+        share = state.pixels_done / state.pixels_total
+        rate = state.megapixels_per_second
+        return f"{share:.0%} of {state.pixels_total / 1e6:.0f} Mpx, {rate:.2f} Mpx/s, {left} left"
 
 
 def _grouped(number: int) -> str:

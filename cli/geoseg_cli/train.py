@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from geoseg_cli import values
+from geoseg_cli import options
 from geoseg_cli.groups import GroupedCommand, grouped
 from geoseg_cli.interrupt import InterruptedRunError, termination_interrupts
 from geoseg_cli.knobs import read_knobs, recipe_options
@@ -30,7 +30,7 @@ def _list_recipes(context: click.Context, _parameter: click.Parameter, wanted: b
 
 @click.command(cls=GroupedCommand, short_help="Labelled scenes in, a model out.")
 @click.argument("data")
-@grouped(_RUN)("--out", "-o", required=True, metavar="FILE", help="The bundle to write: model.safetensors.")
+@options.out(_RUN, "The bundle to write: model.safetensors.")
 @grouped(_RUN)("--recipe", metavar="NAME", help="A named recipe to start from. [default: default]")
 @grouped(_RUN)(
     "--recipes", is_flag=True, is_eager=True, expose_value=False, callback=_list_recipes,
@@ -43,12 +43,12 @@ def _list_recipes(context: click.Context, _parameter: click.Parameter, wanted: b
 @grouped(_RUN)("--checkpoint-every", "checkpoint_minutes", type=click.FloatRange(min=0), metavar="MINUTES",
                help="Minutes a crash may cost within an epoch. [default: 5]")  # fmt: skip
 @grouped(_RUN)("--wandb", is_flag=True, help="Log to Weights & Biases too.")
-@grouped(_RUN)("--overwrite", is_flag=True, help="Replace an existing bundle, or a training of another kind.")
-@grouped(_RUN)("--quiet", "-q", is_flag=True, help="Only warnings and errors.")
+@options.overwrite(_RUN, "Replace an existing bundle, or a training of another kind.")
+@options.quiet(_RUN)
 @grouped(_IN)("--labels", metavar="PATH", help="Labels of the scene or folder DATA: a raster, polygons, or a folder.")
 @grouped(_IN)("--column", metavar="NAME", help="Column of the polygons that holds the class.")
 @grouped(_IN)("--legend", metavar="FILE", help="The classes: .csv, .json, .qml or .clr. [default: what labels say]")
-@grouped(_IN)("--bands", metavar="B,B,B", type=values.bands, help="Bands to use, by number or name. [default: all]")
+@options.bands(_IN, "Bands to use, by number or name. [default: all]")
 @grouped(_IN)("--data-gsd", "data_gsd_m", type=float, metavar="METRES", help="Pixel size of scenes that do not say.")
 @grouped(_IN)("--tolerance", type=float, metavar="SHARE",
               help="Share of a mask's pixels that may be of no class, and are ignored. [default: 0.001]")  # fmt: skip

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from geoseg_cli import values
+from geoseg_cli import options, values
 from geoseg_cli.groups import GroupedCommand, grouped
 from geoseg_cli.interrupt import InterruptedRunError, termination_interrupts
 from geoseg_cli.progress import ProgressBar
@@ -24,12 +24,9 @@ _WRITTEN, _BORDERS, _RUN = "What is written", "The borders", "The run"
 
 @click.command(cls=GroupedCommand, short_help="Polygons from a land-cover map.")
 @click.argument("landcover")
-@grouped(_WRITTEN)(
-    "--out",
-    "-o",
-    required=True,
-    metavar="FILE",
-    help="The polygons. The extension says the format: .gpkg (GeoPackage), .parquet (GeoParquet), .fgb (FlatGeobuf), "
+@options.out(
+    _WRITTEN,
+    "The polygons. The extension says the format: .gpkg (GeoPackage), .parquet (GeoParquet), .fgb (FlatGeobuf), "
     ".geojson, .geojsonl (one feature a line).",
 )
 @grouped(_WRITTEN)("--png", metavar="PNG", help="Also draw the polygons as a map with a legend.")
@@ -53,7 +50,7 @@ _WRITTEN, _BORDERS, _RUN = "What is written", "The borders", "The run"
     help='Names and colours: .json ([{"code": 0, "name": "water", "color": [0, 0, 255]}, ...]), .csv, .qml or .clr. '
     "[default: the map's own, else its codes]",
 )
-@grouped(_WRITTEN)("--overwrite", is_flag=True, help="Replace existing files.")
+@options.overwrite(_WRITTEN, "Replace existing files.")
 @grouped(_BORDERS)(
     "--min-area",
     metavar="AREA",
@@ -79,8 +76,8 @@ _WRITTEN, _BORDERS, _RUN = "What is written", "The borders", "The run"
     metavar="4|8",
     help="Whether pixels that touch by a side, or also those that touch by a corner, are one region. [default: 4]",
 )
-@grouped(_RUN)("--json", "as_json", is_flag=True, help="Print what was written as JSON, for programs.")
-@grouped(_RUN)("--quiet", "-q", is_flag=True, help="Only warnings and errors.")
+@options.as_json(_RUN)
+@options.quiet(_RUN)
 def vectorize(  # noqa: PLR0913 - what is written and told, and the knobs
     landcover: str,
     out: str,

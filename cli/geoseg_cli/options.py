@@ -1,0 +1,75 @@
+"""Options that mean the same in several commands, defined once; a command says the heading."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from geoseg_cli import values
+from geoseg_cli.groups import grouped
+
+Decorator = Callable[[Any], Any]
+
+
+def quiet(heading: str, text: str = "Only warnings and errors.") -> Decorator:
+    """Return --quiet."""
+    return grouped(heading)("--quiet", "-q", is_flag=True, help=text)
+
+
+def as_json(heading: str, text: str = "Print what was written as JSON, for programs.") -> Decorator:
+    """Return --json, which arrives as `as_json`."""
+    return grouped(heading)("--json", "as_json", is_flag=True, help=text)
+
+
+def overwrite(heading: str, text: str) -> Decorator:
+    """Return --overwrite."""
+    return grouped(heading)("--overwrite", is_flag=True, help=text)
+
+
+def out(heading: str, text: str, metavar: str = "FILE") -> Decorator:
+    """Return --out, without which there is no run."""
+    return grouped(heading)("--out", "-o", required=True, metavar=metavar, help=text)
+
+
+def bands(heading: str, text: str) -> Decorator:
+    """Return --bands: numbers and names."""
+    return grouped(heading)("--bands", type=values.bands, metavar="B,B,B", help=text)
+
+
+def scale(heading: str, text: str) -> Decorator:
+    """Return --scale: two values."""
+    return grouped(heading)("--scale", type=values.scale, metavar="LOW,HIGH", help=text)
+
+
+def window(heading: str) -> Decorator:
+    """Return --window, of a network that maps."""
+    text = "Side of the squares the network sees. [default: the model's]"
+    return grouped(heading)("--window", type=int, metavar="PX", help=text)
+
+
+def overlap(heading: str, default: str) -> Decorator:
+    """Return --overlap, of a network that maps."""
+    text = f"Pixels that neighbouring windows share. [default: {default}]"
+    return grouped(heading)("--overlap", type=int, metavar="PX", help=text)
+
+
+def blend(heading: str, text: str) -> Decorator:
+    """Return --blend, one of a few words."""
+    return grouped(heading)("--blend", type=values.word("blend", *values.BLENDS), metavar="NAME", help=text)
+
+
+def tta(heading: str) -> Decorator:
+    """Return --tta."""
+    text = "Mean over 1, 2, 4 or 8 symmetries of the square. [default: 1]"
+    return grouped(heading)("--tta", type=int, metavar="N", help=text)
+
+
+def batch_size(heading: str, text: str) -> Decorator:
+    """Return --batch-size, of a network that maps."""
+    return grouped(heading)("--batch-size", type=int, metavar="N", help=text)
+
+
+def device(heading: str) -> Decorator:
+    """Return --device, of a network that maps."""
+    text = "auto, cpu, cuda, cuda:1, mps, onnx or torch-cpu. [default: auto]"
+    return grouped(heading)("--device", type=values.word("device", *values.DEVICES), metavar="NAME", help=text)
