@@ -24,8 +24,9 @@ import geoseg
 from geoseg.errors import GeosegWarning, SceneError, UsageError
 from geoseg.legend import DEEPGLOBE, LandCover, Legend
 from geoseg.progress import Progress
+from geoseg.raster import class_raster
 from geoseg.raster.nomenclature import NamedClass, Nomenclature
-from geoseg.vector import class_raster, gather, order
+from geoseg.vector import gather, order
 from geoseg.vector.smooth import LONGEST_PX, UNIT
 from tests.vector.features import SUFFIXES, read
 from tests.vector.oracle import Features, check_equal, regions, sieved, true_features
