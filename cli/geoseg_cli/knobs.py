@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from geoseg_cli.groups import grouped
+from geoseg_cli.training_words import KNOWN, word
 
 _NETWORK, _DATA, _LEARNING, _KEPT = "The network", "What it sees", "How it learns", "What is kept"
 
@@ -76,7 +77,7 @@ _OPTIONS: tuple[tuple[str, str, str, Any, str], ...] = (
 def recipe_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add an option for every knob of a recipe."""
     for heading, flag, name, kind, text in reversed(_OPTIONS):
-        settings: dict[str, Any] = {"type": kind} if kind is not bool else {}
+        settings: dict[str, Any] = {"type": word(name) if name in KNOWN else kind} if kind is not bool else {}
         metavar = None if kind is bool else _metavar(kind)
         command = grouped(heading)(flag, name, default=None, help=text, metavar=metavar, **settings)(command)
     return command

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from geoseg_cli import options
+from geoseg_cli import options, values
 from geoseg_cli.groups import GroupedCommand, grouped
 from geoseg_cli.interrupt import InterruptedRunError, termination_interrupts
 from geoseg_cli.knobs import read_knobs, recipe_options
 from geoseg_cli.say import say
 from geoseg_cli.training_bar import TrainingBar
+from geoseg_cli.training_words import word
+
+if TYPE_CHECKING:
+    from geoseg.model.bundle import ModelBundle
 
 _IN, _RUN = "The data", "The run"
 
@@ -31,19 +36,21 @@ def _list_recipes(context: click.Context, _parameter: click.Parameter, wanted: b
 @click.command(cls=GroupedCommand, short_help="Labelled scenes in, a model out.")
 @click.argument("data")
 @options.out(_RUN, "The bundle to write: model.safetensors.")
-@grouped(_RUN)("--recipe", metavar="NAME", help="A named recipe to start from. [default: default]")
+@grouped(_RUN)("--recipe", type=word("recipe"), metavar="NAME", help="A named recipe to start from. [default: default]")
 @grouped(_RUN)(
     "--recipes", is_flag=True, is_eager=True, expose_value=False, callback=_list_recipes,
     help="List the named recipes, their source, data and figure, and end.",
 )  # fmt: skip
 @grouped(_RUN)("--report", metavar="FOLDER", help="Write curves, figures and the worst crops there.")
-@grouped(_RUN)("--device", metavar="NAME", help="auto, cpu, mps, cuda or cuda:N. [default: auto]")
+@grouped(_RUN)("--device", type=values.word("device", *values.DEVICES_THAT_LEARN), metavar="NAME",
+               help="auto, cpu, mps, cuda or cuda:N. [default: auto]")  # fmt: skip
 @grouped(_RUN)("--devices", type=click.IntRange(min=1), metavar="N", help="So many devices at once. [default: 1]")
 @grouped(_RUN)("--threads", type=click.IntRange(min=1), metavar="N", help="Threads of the CPU. [default: all cores]")
 @grouped(_RUN)("--checkpoint-every", "checkpoint_minutes", type=click.FloatRange(min=0), metavar="MINUTES",
                help="Minutes a crash may cost within an epoch. [default: 5]")  # fmt: skip
 @grouped(_RUN)("--wandb", is_flag=True, help="Log to Weights & Biases too.")
 @options.overwrite(_RUN, "Replace an existing bundle, or a training of another kind.")
+@options.as_json(_RUN)
 @options.quiet(_RUN)
 @grouped(_IN)("--labels", metavar="PATH", help="Labels of the scene or folder DATA: a raster, polygons, or a folder.")
 @grouped(_IN)("--column", metavar="NAME", help="Column of the polygons that holds the class.")
@@ -58,7 +65,7 @@ def _list_recipes(context: click.Context, _parameter: click.Parameter, wanted: b
 )  # fmt: skip
 @grouped(_IN)("--cache", metavar="FOLDER", help="Where scenes are kept decoded. [default: the user's cache]")
 @recipe_options
-def train(data: str, *, out: str, quiet: bool, **given: Any) -> None:  # noqa: ANN401 - as many types as options
+def train(data: str, *, out: str, as_json: bool, quiet: bool, **given: Any) -> None:  # noqa: ANN401 - many types
     """Train a network on the labelled scenes DATA and write it as one file.
 
     DATA is a folder in the DeepGlobe layout (NNN_sat.jpg, NNN_mask.png), one with images/ and labels/, a CSV with the
@@ -80,7 +87,7 @@ def train(data: str, *, out: str, quiet: bool, **given: Any) -> None:  # noqa: A
     recipe = Recipe.from_json(knobs, recipe_named(settings.pop("recipe", "default")))
     with TrainingBar(quiet=quiet) as bar, termination_interrupts():
         try:
-            learn(
+            bundle = learn(
                 data, out, recipe=recipe, progress=bar.update, decoding=bar.decoding, announce=bar.announce, **settings
             )
         except KeyboardInterrupt:
@@ -89,3 +96,18 @@ def train(data: str, *, out: str, quiet: bool, **given: Any) -> None:  # noqa: A
             ) from None
     if not quiet:
         say(f"wrote {out}{bar.summary}")
+    if as_json:
+        report = {name: settings[name] for name in ("report",) if name in settings}
+        click.echo(json.dumps({"path": out} | report | _figures(bundle) | bar.figures, indent=2))
+
+
+def _figures(bundle: ModelBundle) -> dict[str, Any]:
+    """Return what is known of a model that was just trained; without validation there is no mIoU."""
+    validation = bundle.metrics.get("validation", {})
+    return {
+        "best_epoch": bundle.provenance["epoch"],
+        "batches": bundle.provenance["batches"],
+        "miou": validation.get("miou_without_unknown"),
+        "temperature": bundle.temperature,
+        "metrics": bundle.metrics,
+    }

@@ -31,6 +31,11 @@ class TrainingBar(Bar["TrainingProgress"]):
         return f": {self.last.batches_done} batches, this run {time_text(self.last.seconds)}"
 
     @property
+    def figures(self) -> dict[str, int | float]:
+        """What was done, for programs; nothing where no batch was left to do."""
+        return {} if self.last is None else {"epochs": self.last.epoch, "seconds": round(self.last.seconds, 3)}
+
+    @property
     def kept(self) -> str:
         """Where an interrupted run stands."""
         return "" if self.last is None else f" at batch {self.last.batches_done} of {self.last.batches_total}"

@@ -9,6 +9,7 @@ import click
 
 BLENDS = ("hann", "linear", "gaussian", "mean", "crop")
 DEVICES = ("auto", "cpu", "cuda", "mps", "onnx", "torch-cpu")
+DEVICES_THAT_LEARN = ("auto", "cpu", "cuda", "mps")
 METHODS = ("visvalingam", "douglas-peucker")
 PALETTES = ("own", "colour-blind", "color-blind")
 PARTS = ("test", "train", "valid", "all")
@@ -55,10 +56,11 @@ def word(knob: str, *words: str) -> Callable[[str], str]:
     """
 
     def name(text: str) -> str:
-        near = difflib.get_close_matches(text.lower(), words, n=1)
+        in_small = {known.lower(): known for known in words}
+        near = difflib.get_close_matches(text.lower(), in_small, n=1)
         if near and text.partition(":")[0] not in words:  # cuda:1 is one of cuda
-            wanted = ", ".join(words)
-            raise click.BadParameter(f"{knob} must be one of {wanted}, got {text!r:.40} (did you mean {near[0]}?)")
+            wanted, meant = ", ".join(words), in_small[near[0]]
+            raise click.BadParameter(f"{knob} must be one of {wanted}, got {text!r:.40} (did you mean {meant}?)")
         return text
 
     return name

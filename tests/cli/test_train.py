@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,11 +16,13 @@ from click.testing import CliRunner
 
 import geoseg.training.train
 from geoseg.model.bundle import ModelBundle
+from geoseg.training import losses
 from geoseg.training.recipe import KNOBS, Recipe
 from geoseg.training.recipes import RECIPES
 from geoseg_cli.knobs import read_knobs, recipe_options
 from geoseg_cli.main import geoseg as command
 from geoseg_cli.train import train
+from geoseg_cli.training_words import KNOWN, LOSSES
 from tests.cli.conftest import Run
 from tests.training.tiny import TINY, write_data
 
@@ -143,7 +146,7 @@ def test_settings_arrive(run: Run, asked: dict[str, Any]) -> None:
         (["--milestones", "1.5"], "numbers between commas"),
         (["--arguments", "[1]"], "a JSON object"),
         (["--arguments", '{"depht": 2}', "--architecture", "PlainUnet", "--encoder", "none"], "no argument 'depht'"),
-        (["--architecture", "Unett"], "unknown architecture 'Unett'"),
+        (["--architecture", "Hourglass"], "unknown architecture 'Hourglass'"),
         (["--augmentation", "spin"], "unknown augmentation 'spin'"),
         (["--loss", "l2"], "l2"),
         (["--weights", "1,2"], "a weight for each of the 6 classes"),
@@ -169,6 +172,76 @@ def test_options_that_cannot_be_are_one_line(run: Run, data: Path, arguments: li
     assert result.stderr.startswith("geoseg: error: ")
     assert "unexpected" not in result.stderr
     assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "meant"),
+    [
+        (("--recipe", "defualt"), "default"),
+        (("--recipe", "unet_adamw"), "unet-adamw"),
+        (("--architecture", "Unett"), "Unet"),
+        (("--architecture", "deeplab-v3-plus"), "DeepLabV3Plus"),
+        (("--loss", "cross_entropy"), "cross-entropy"),
+        (("--loss", "0.5 cross-entropy:smoothing=0.1 + 2*dise"), "dice"),
+        (("--schedule", "cosin"), "cosine"),
+        (("--schedule", "One-Cycle"), "one-cycle"),
+        (("--optimizer", "adma"), "adam"),
+        (("--norm", "grop"), "group"),
+        (("--normalization", "data-set"), "dataset"),
+        (("--precision", "bf-16"), "bf16"),
+        (("--augmentation", "hflip:0.5,color/gausian-blur:0.2"), "gaussian-blur"),
+        (("--augmentation", "stronger"), "strong"),
+        (("--device", "cdua"), "cuda"),
+    ],
+)
+def test_a_word_that_is_nearly_one_is_refused_before_the_data(run: Run, arguments: tuple[str, str], meant: str) -> None:
+    result = run("train", "no-such-folder", "--out", "m.safetensors", *arguments)
+    assert result.exit_code == 2
+    assert f"(did you mean {meant}?)" in result.stderr
+    assert f"'{arguments[0]}'" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--architecture", "deeplabv3plus"), ("--loss", "1e-1 dice+.5 lovasz + focal:gamma=2"), ("--device", "cuda:1"),
+        ("--augmentation", "flips,shift-scale-rotate:0.5:degrees=20,motion-blur/gaussian-blur:0.3"),
+    ],
+)  # fmt: skip
+def test_words_as_the_library_reads_them_pass(run: Run, asked: dict[str, Any], arguments: tuple[str, str]) -> None:
+    result = run("train", "scenes", "--out", "m.safetensors", *arguments)
+    assert result.exit_code == 0, result.stderr
+    assert asked["device"] == "cuda:1" if "--device" in arguments else arguments[1] in str(asked["recipe"])
+
+
+def test_the_words_are_the_librarys() -> None:
+    assert set(LOSSES) == set(losses.LOSSES)
+    assert all(find() for find in KNOWN.values())
+    assert set(KNOWN) - {"recipe"} <= set(KNOBS)
+
+
+def test_json_tells_what_came_of_it(run: Run, data: Path, tmp_path: Path) -> None:
+    out, report = tmp_path / "m.safetensors", tmp_path / "report"
+    done = run("train", data, "--out", out, "--report", report, "--cache", tmp_path / "c", "--json", "--quiet", *SMALL)
+    assert (done.exit_code, done.stderr) == (0, "")
+    told, bundle = json.loads(done.stdout), ModelBundle.open(out)
+    figures = json.loads((report / "metrics.json").read_text())
+    assert told.pop("seconds") > 0
+    assert told == {
+        "path": str(out), "report": str(report), "best_epoch": bundle.provenance["epoch"], "epochs": TINY.epochs,
+        "batches": 6, "miou": figures["miou_without_unknown"], "temperature": bundle.temperature,
+        "metrics": bundle.metrics,
+    }  # fmt: skip
+
+
+def test_json_of_a_training_without_validation(run: Run, data: Path, tmp_path: Path) -> None:
+    words = ("--split", "all", "--cache", tmp_path / "c", "--json", "--quiet", *SMALL)
+    done = run("train", data, "--out", tmp_path / "m.safetensors", *words)
+    assert done.exit_code == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert (told["miou"], told["temperature"], told["metrics"]) == (None, 1.0, {})
+    assert "report" not in told
 
 
 def test_a_training_from_the_command_line(run: Run, data: Path, tmp_path: Path) -> None:
