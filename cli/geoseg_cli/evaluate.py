@@ -71,7 +71,7 @@ _TOLD, _NAMES, _DATA, _MODEL = "What is told", "How classes are named", "A data 
 )
 @grouped(_DATA)(
     "--split",
-    type=values.word("split", *values.PARTS),
+    type=values.one_of("split", values.PARTS, "; how the data set is split is said by --split-rule"),
     metavar="PART",
     help="Of a data set: test, train, valid or all. [default: test]",
 )

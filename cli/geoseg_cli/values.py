@@ -66,6 +66,18 @@ def word(knob: str, *words: str) -> Callable[[str], str]:
     return name
 
 
+def one_of(knob: str, words: tuple[str, ...], otherwise: str = "") -> Callable[[str], str]:
+    """Return a function that takes some words and refuses all others; `otherwise` is the way out for these."""
+    nearly = word(knob, *words)
+
+    def name(text: str) -> str:
+        if nearly(text) not in words:
+            raise click.BadParameter(f"{knob} must be one of {', '.join(words)}, got {text!r:.40}{otherwise}")
+        return text
+
+    return name
+
+
 def creation_option(text: str) -> tuple[str, str]:
     """Return the name, in capitals, and the value of `KEY=VALUE`, as gdal_translate -co takes it."""
     key, sign, value = text.partition("=")

@@ -15,10 +15,13 @@ import pytest
 from click.testing import Result
 
 import geoseg
+from geoseg.dataset.area import PARTS
 from geoseg.evaluation.confusion import ConfusionMatrix
 from geoseg.evaluation.evaluation import Evaluation
 from geoseg.evaluation.model_knobs import ModelKnobs
+from geoseg.evaluation.parts import DEFAULT_PART
 from geoseg.legend import DEEPGLOBE
+from geoseg_cli import values
 from tests.evaluation.rasters import UTM, patches, write, wrong
 from tests.networks import tiny_bundle
 
@@ -212,6 +215,21 @@ def test_failures_of_a_model_are_one_line(
     assert result.stderr.startswith("geoseg: error: ")
     assert result.stderr.count("\n") == 1
     assert words in result.stderr
+
+
+@pytest.mark.parametrize("word", ["nonsense", "random:0.8", "published", "Test", "test:1", ""])
+def test_a_part_that_is_none_is_refused_before_the_data(run: Run, seen: dict[str, Any], word: str) -> None:
+    result = run("evaluate", "model.safetensors", "data", "--split", word)
+    assert (result.exit_code, seen) == (2, {})
+    assert "split must be one of test, train, valid, all, got" in result.stderr
+    assert ("(did you mean test?)" in result.stderr) == (word == "Test")
+    assert ("--split-rule" in result.stderr) == (word != "Test")
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_the_parts_are_the_librarys() -> None:
+    assert values.PARTS[0] == DEFAULT_PART
+    assert set(values.PARTS) == {*PARTS, "all"}
 
 
 def test_two_rasters_need_no_engine() -> None:
