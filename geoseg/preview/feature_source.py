@@ -66,7 +66,7 @@ def open_features(polygons: Any) -> FeatureSource:  # noqa: ANN401 - a path, or 
     except (OSError, RuntimeError, KeyError, TypeError, ValueError) as error:
         if isinstance(error, GeosegError):
             raise
-        reason = " ".join(str(error).split())
+        reason = " ".join(str(error).split()).split("; ")[0].rstrip(".;")
         raise GeosegError(
             f"{path} cannot be read as polygons: {reason}; give one that geoseg vectorize wrote"
         ) from error

@@ -3,24 +3,38 @@
 from __future__ import annotations
 
 import io
+import math
 import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from geoseg.errors import GeosegError, OutputError, SceneError
-from geoseg.legend import NODATA, LandCover, Legend
-from geoseg.preview.colour_blind import check_palette, colour_blind_legend
-from geoseg.raster.classes import read_legend
+from geoseg.errors import GeosegError, OutputError
+from geoseg.legend import NODATA
+from geoseg.preview.colour_blind import check_palette, colour_blind_colors
+from geoseg.preview.slots import Slots
+from geoseg.preview.warped import natural_scene, read_beside
+from geoseg.raster.class_raster import ClassRaster
+from geoseg.raster.classes import read_nomenclature
 from geoseg.raster.durable import write_durably
+from geoseg.raster.environment import shown
 from geoseg.raster.legend_file import read_legend_file
+from geoseg.raster.nomenclature import Color, NamedClass, Nomenclature
 from geoseg.raster.scene import Patch, Scene
 
 PICTURE_PX = 1000
 """The long side of each of the two images."""
 _DPI = 100
-_UNNAMED = (128, 128, 128)
+_MOST_ENTRIES, _MOST_COLUMNS, _LETTERS = 41, 7, 30
+"""Of the legend."""
+_ROW_IN, _SWATCH_IN, _LETTER_IN = 0.22, 0.55, 0.085
+"""About how large its parts are."""
+_NARROWEST_IN = 5.0
+Entry = tuple[str, Color | None]
+"""A line of the legend, and its colour if it is a class."""
 
 
 def picture(
@@ -33,33 +47,51 @@ def picture(
 ) -> Path:
     """Write a PNG of a scene beside its land-cover map and the legend; return its path.
 
-    Both are read decimated, so the size of the scene does not matter. `legend` is a file of names and colours;
-    `palette` is "own" or "colour-blind". Raises SceneError when a raster cannot be read or the map is not of uint8,
-    UsageError for an unknown palette or a legend that cannot be right, OutputError when the picture cannot be written,
-    GeosegError without matplotlib.
+    Both are read decimated, so the size of the scene does not matter; of a larger scene the map's part is shown.
+    `legend` is a file of names and colours; `palette` is "own" or "colour-blind". Raises SceneError when a raster
+    cannot be read, the map is no map of classes or the scene another's, UsageError for an unknown palette or a legend
+    that cannot be right, OutputError when the picture cannot be written, GeosegError without matplotlib.
     """
     safe = check_palette(palette) == "colour-blind"
-    source = scene if isinstance(scene, Scene) else Scene.open(scene)
-    landcover_map = Scene.open(landcover)
-    if landcover_map.dtype != "uint8":
-        raise SceneError(
-            f"{landcover_map.path} holds {landcover_map.dtype}, a map holds codes 0 to 254 as uint8; "
-            "give one that geoseg predict wrote"
-        )
-    codes = landcover_map.overview(PICTURE_PX)
-    classes = _legend(landcover_map, np.unique(codes.data[0][codes.valid]).tolist(), legend)
-    if safe and classes is not None:
-        classes = colour_blind_legend(classes)
+    source = scene if isinstance(scene, Scene) else natural_scene(scene)
+    landcover_map = ClassRaster.open(landcover).scene
+    known = read_nomenclature(landcover_map) if legend is None else read_legend_file(legend)
+    patch, slots = landcover_map.overview(PICTURE_PX), Slots(shown(landcover_map.path))
+    codes = slots.of(patch.data[0], patch.valid)
+    classes = _classes(known.completed(slots.codes), safe=safe)
+    colored = _colored(codes, {slots[named.code]: named.color for named in classes})
+    pixels = np.bincount(codes.ravel(), minlength=NODATA + 1)
+    entries = _entries(classes, {named.code: int(pixels[slots[named.code]]) for named in classes})
     target = Path(out)
-    _draw(_natural(source.overview(PICTURE_PX), source), _colored(codes, classes), classes, target)
+    _draw(_natural(read_beside(source, landcover_map, PICTURE_PX), source), colored, entries, target)
     return target
 
 
-def _legend(landcover: Scene, found: list[int], file: str | os.PathLike[str] | None) -> Legend | None:
-    if file is None:
-        return read_legend(landcover, found)
-    named = [known for known in read_legend_file(file).completed(found) if 0 <= known.code < NODATA]
-    return Legend(tuple(LandCover(known.code, known.name, known.color) for known in named)) if named else None
+def _classes(found: Nomenclature, *, safe: bool) -> list[NamedClass]:
+    """Return the classes of a map by code, in their own colours or in those that all people tell apart."""
+    if not safe:
+        return list(found)
+    colors = colour_blind_colors([named.name for named in found])
+    return [replace(named, color=color) for named, color in zip(found, colors, strict=True)]
+
+
+def _entries(classes: Sequence[NamedClass], pixels: Mapping[int, int]) -> list[Entry]:
+    """Return what the legend says, by code; where classes are many, the largest and how many others there are."""
+    most = sorted(classes, key=lambda named: -pixels[named.code])[:_MOST_ENTRIES]
+    entries: list[Entry] = [(_fitting(named.name), named.color) for named in sorted(most, key=lambda named: named.code)]
+    others = len(classes) - len(most)
+    return [*entries, (f"and {others} more", None)] if others else entries
+
+
+def _fitting(name: str) -> str:
+    text = name.replace("_", " ")
+    return text if len(text) <= _LETTERS else f"{text[: _LETTERS - 1].rstrip()}…"
+
+
+def _columns(entries: Sequence[Entry], wide_in: float) -> int:
+    longest = max((len(text) for text, _ in entries), default=0)
+    fitting = int(wide_in / (_SWATCH_IN + _LETTER_IN * longest))
+    return max(1, min(len(entries), _MOST_COLUMNS, fitting))
 
 
 def _natural(patch: Patch, scene: Scene) -> NDArray[np.uint8]:
@@ -73,16 +105,15 @@ def _natural(patch: Patch, scene: Scene) -> NDArray[np.uint8]:
     return np.dstack([*(light * 255).astype(np.uint8), patch.valid.astype(np.uint8) * 255])
 
 
-def _colored(codes: Patch, legend: Legend | None) -> NDArray[np.uint8]:
-    """Return (row, col, 4) in the legend's colours; nodata is transparent."""
-    table = np.full((NODATA + 1, 4), (*_UNNAMED, 255), np.uint8)
-    for land_cover in legend or ():
-        table[land_cover.code, :3] = land_cover.color
-    table[NODATA] = 0
-    return np.where(codes.valid[..., None], table[codes.data[0]], 0).astype(np.uint8)
+def _colored(codes: NDArray[np.uint8], colors: Mapping[int, Color]) -> NDArray[np.uint8]:
+    """Return (row, col, 4) in the colours of the codes; nodata is transparent."""
+    table = np.zeros((NODATA + 1, 4), np.uint8)
+    for code, color in colors.items():
+        table[code] = (*color, 255)
+    return table[codes]
 
 
-def _draw(natural: NDArray[np.uint8], colored: NDArray[np.uint8], legend: Legend | None, target: Path) -> None:
+def _draw(natural: NDArray[np.uint8], colored: NDArray[np.uint8], entries: Sequence[Entry], target: Path) -> None:
     try:
         from matplotlib.figure import Figure  # noqa: PLC0415 - the extra [plot]
         from matplotlib.patches import Patch as Swatch  # noqa: PLC0415
@@ -90,18 +121,25 @@ def _draw(natural: NDArray[np.uint8], colored: NDArray[np.uint8], legend: Legend
         raise GeosegError("pictures need matplotlib; pip install matplotlib") from None
     height, width = natural.shape[:2]
     across = 2 * width / height > 1.5
-    size = (12, 12 * height / width / 2 + 1) if across else (12 * width / height + 1, 12)
-    figure = Figure(figsize=size, dpi=_DPI, layout="constrained")
+    tall_in = max(_NARROWEST_IN, 12 * width / height + 1)
+    wide_in, high_in = (12.0, 12 * height / width / 2) if across else (tall_in, 11.0)
+    columns = _columns(entries, wide_in)
+    legend_in = max(1.0, _ROW_IN * math.ceil(len(entries) / columns) + 0.4)
+    figure = Figure(figsize=(wide_in, high_in + legend_in), dpi=_DPI, layout="constrained")
     for axes, image in zip(figure.subplots(1, 2), (natural, colored), strict=True):
         axes.imshow(image, interpolation="nearest" if image is colored else "antialiased")
         axes.set(xticks=[], yticks=[])
         axes.spines[:].set_color("gray")  # the edge of a white class on a white page
     swatches = [
-        Swatch(facecolor="#" + bytes(c.color).hex(), edgecolor="gray", label=c.name.replace("_", " "))
-        for c in legend or ()
+        Swatch(label=text, fill=False, linewidth=0)
+        if color is None
+        else Swatch(label=text, facecolor="#" + bytes(color).hex(), edgecolor="gray")
+        for text, color in entries
     ]
     if swatches:
-        figure.legend(handles=swatches, loc="outside lower center", ncols=min(len(swatches), 7), frameon=False)
+        legend = figure.legend(handles=swatches, loc="outside lower center", ncols=columns, frameon=False)
+        for text in legend.get_texts():
+            text.set_parse_math(False)  # a dollar sign is a dollar sign
     content = io.BytesIO()
     try:
         figure.savefig(content, format=target.suffix[1:].lower() or "png")

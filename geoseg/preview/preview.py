@@ -6,11 +6,11 @@ import math
 import os
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 from rasterio.enums import Resampling
 
 from geoseg.errors import SceneError, UsageError
@@ -22,6 +22,7 @@ from geoseg.preview.frame import TILE_PX, Frame
 from geoseg.preview.outlines import outlines
 from geoseg.preview.page_file import Page, build_page, check_target, shell_bytes
 from geoseg.preview.shrunk import Shrunk
+from geoseg.preview.slots import Slots
 from geoseg.preview.tally import Tally, typical_gsd_m
 from geoseg.preview.tiles import (
     ROUGH_QUALITY,
@@ -32,7 +33,8 @@ from geoseg.preview.tiles import (
     fill,
     picture_type,
 )
-from geoseg.preview.warped import codes_of, place_in
+from geoseg.preview.warped import natural_scene, place_in
+from geoseg.raster.class_raster import ClassRaster
 from geoseg.raster.classes import read_nomenclature
 from geoseg.raster.environment import shown
 from geoseg.raster.geobox import GeoBox
@@ -51,7 +53,6 @@ INLINE_MB = 4.0
 """In a notebook, which keeps it."""
 _FOR_POLYGONS = 0.2
 """At most this share of the page is polygons."""
-_RGB = ("red", "green", "blue")
 
 
 def preview(  # noqa: PLR0913 - each is a noun of the page
@@ -133,16 +134,10 @@ class _Sources:
     @classmethod
     def open(cls, landcover: StrPath, scene: StrPath | Scene | None, confidence: StrPath | None) -> _Sources:
         return cls(
-            codes_of(Scene.open(landcover)),
-            None if scene is None else scene if isinstance(scene, Scene) else _natural_scene(scene),
+            ClassRaster.open(landcover).scene,
+            None if scene is None else scene if isinstance(scene, Scene) else natural_scene(scene),
             None if confidence is None else _confidence(confidence),
         )
-
-
-def _natural_scene(path: StrPath) -> Scene:
-    """Open a scene with its red, green and blue; whatever it has first where it has none of that name."""
-    scene = Scene.open(path)
-    return Scene.open(path, wanted_bands=_RGB) if len(scene.band_indexes) >= 3 else scene
 
 
 def _confidence(path: StrPath) -> Scene:
@@ -155,25 +150,15 @@ def _confidence(path: StrPath) -> Scene:
     return replace(found, band_indexes=found.band_indexes[:1])
 
 
-@dataclass(slots=True)
-class _Codes:
-    """Encodes a map's tiles, and remembers which codes there are: a sample for areas may miss a rare one."""
-
-    seen: set[int] = field(default_factory=set)
-
-    def __call__(self, patch: Patch) -> bytes:
-        self.seen.update(np.unique(patch.data[0][patch.valid]).tolist())
-        return encode_codes(patch)
-
-
 def _data(sources: _Sources, known: Nomenclature, polygons: FeatureSource | None, budget: int) -> dict[str, object]:
     """Return what the page's program is given."""
-    landcover, frame, codes = sources.landcover, Frame.of(sources.landcover), _Codes()
+    landcover, frame = sources.landcover, Frame.of(sources.landcover)
+    slots = Slots(shown(landcover.path))
     with ExitStack() as stack:
-        layers = _layers(sources, frame, codes, stack)
+        layers = _layers(sources, frame, slots, stack)
         for_polygons = 0 if polygons is None else round(budget * _FOR_POLYGONS)
         fill(layers, frame, budget - for_polygons)
-        tally = Tally.of(layers[0].source)
+        tally = Tally.of(layers[0].source, slots)
     _check_overlap(sources, layers)
     own = polynomial(frame, landcover.geobox)
     return {
@@ -184,7 +169,7 @@ def _data(sources: _Sources, known: Nomenclature, polygons: FeatureSource | None
         "lastZooms": {layer.name: layer.last_zoom for layer in layers},
         "tilePx": TILE_PX,
         "metresPerPx": typical_gsd_m(landcover.geobox),
-        "classes": _classes(known, tally, codes.seen),
+        "classes": _classes(known, tally, slots),
         "inPx": tally.in_px,
         "countedStep": round(tally.step, 1),
         "coordinates": None if own is None else own.to_json(),
@@ -198,10 +183,10 @@ def _data(sources: _Sources, known: Nomenclature, polygons: FeatureSource | None
     }
 
 
-def _layers(sources: _Sources, frame: Frame, codes: _Codes, stack: ExitStack) -> list[Layer]:
+def _layers(sources: _Sources, frame: Frame, slots: Slots, stack: ExitStack) -> list[Layer]:
     """Return the layers, the map first; copies that they need last as long as the stack."""
     wanted: list[tuple[str, Scene, Resampling, Callable[[Patch], bytes], Callable[[Patch], bytes] | None]] = [
-        ("classes", sources.landcover, Resampling.nearest, codes, None)
+        ("classes", sources.landcover, Resampling.nearest, partial(encode_codes, slots=slots), None)
     ]
     if sources.confidence is not None:
         wanted.append(("confidence", sources.confidence, Resampling.nearest, encode_confidence, None))
@@ -251,13 +236,14 @@ def _pixel(box: GeoBox) -> list[str]:
     return [f"{gsd_m / 1000:.3g} km" if gsd_m >= 1000 else f"{gsd_m:.3g} m"]
 
 
-def _classes(known: Nomenclature, tally: Tally, seen: set[int]) -> list[dict[str, object]]:
-    """Return the classes that occur, by code."""
-    found = [known.of(code) for code in sorted(seen | set(tally.areas))]
+def _classes(known: Nomenclature, tally: Tally, slots: Slots) -> list[dict[str, object]]:
+    """Return the classes that occur, by code; a sample for areas may have missed a rare one."""
+    found = [known.of(code) for code in sorted(slots.codes)]
     safe = colour_blind_colors([named.name for named in found])
     return [
         {
             "code": named.code,
+            "slot": slots[named.code],
             "name": named.name.replace("_", " "),
             "own": named.color,
             "safe": color,

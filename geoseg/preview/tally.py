@@ -10,6 +10,7 @@ import numpy as np
 
 from geoseg.legend import NODATA
 from geoseg.preview.shrunk import Shrunk
+from geoseg.preview.slots import Slots
 from geoseg.raster.geobox import GeoBox
 from geoseg.raster.windows import Window
 
@@ -30,7 +31,7 @@ class Tally:
     """One pixel in so many rows and columns was counted; 1 is all of them."""
 
     @classmethod
-    def of(cls, landcover: Shrunk) -> Self:
+    def of(cls, landcover: Shrunk, slots: Slots) -> Self:
         """Count a map's codes, strip by strip: a pixel's area differs from north to south."""
         scene = landcover.scene
         rows, cols = scene.shape
@@ -47,9 +48,10 @@ class Tally:
                 valid = dataset.dataset_mask(window=area) != 0
                 strip = Window(round(top * step_row), 0, max(1, round(count * step_row)), cols)
                 pixel = 1.0 if in_px else (typical_gsd_m(scene.geobox[strip]) or 0.0) ** 2
-                sums += np.bincount(codes[valid], minlength=NODATA + 1) * (pixel * step_row * step_col)
-        sums[NODATA] = 0
-        return cls({int(code): float(sums[code]) for code in np.flatnonzero(sums)}, in_px, factor)
+                counts = np.bincount(slots.of(codes, valid).ravel(), minlength=NODATA + 1)
+                sums += counts * (pixel * step_row * step_col)
+        areas = {code: float(sums[slots[code]]) for code in sorted(slots.codes)}
+        return cls({code: area for code, area in areas.items() if area}, in_px, factor)
 
 
 def typical_gsd_m(box: GeoBox) -> float | None:

@@ -16,6 +16,7 @@ from rasterio.io import MemoryFile
 from geoseg.legend import NODATA
 from geoseg.preview.frame import Frame, Tile
 from geoseg.preview.shrunk import Shrunk
+from geoseg.preview.slots import Slots
 from geoseg.preview.warped import Place, read_tiles
 from geoseg.raster.environment import raster_environment
 from geoseg.raster.scene import Patch
@@ -108,9 +109,9 @@ def _key(tile: Tile) -> str:
     return "/".join(map(str, tile))
 
 
-def encode_codes(patch: Patch) -> bytes:
-    """Return the codes of a tile, row by row, as a zlib stream (RFC 1950); 255 where there is none."""
-    return zlib.compress(np.where(patch.valid, patch.data[0], NODATA).astype(np.uint8).tobytes(), 9)
+def encode_codes(patch: Patch, slots: Slots) -> bytes:
+    """Return the codes of a tile as bytes, row by row, as a zlib stream (RFC 1950); 255 where there is none."""
+    return zlib.compress(slots.of(patch.data[0], patch.valid).tobytes(), 9)
 
 
 def encode_confidence(patch: Patch) -> bytes:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from affine import Affine
+from numpy.typing import NDArray
 from rasterio.enums import ColorInterp, Resampling
 from rasterio.io import DatasetReader
 from rasterio.vrt import WarpedVRT
@@ -16,9 +19,11 @@ from rasterio.windows import Window as Area
 from geoseg.errors import SceneError
 from geoseg.preview.frame import TILE_PX, Frame, Tile
 from geoseg.preview.shrunk import Shrunk
+from geoseg.raster.aligned import is_placed, whole_shift
 from geoseg.raster.environment import shown
 from geoseg.raster.scene import Patch, Scene
 
+_RGB = ("red", "green", "blue")
 _ALIKE = 0.01
 """Pictures without a place lie on one another if their sides have the same ratio, but for so much."""
 
@@ -82,13 +87,49 @@ def read_tiles(
         with WarpedVRT(dataset, **how) as warped:
             for tile in wanted:
                 area = Area((tile[1] - first_col) * TILE_PX, (tile[2] - first_row) * TILE_PX, TILE_PX, TILE_PX)
-                valid = warped.dataset_mask(window=area) != 0
-                if not valid.any():
-                    continue
                 data = warped.read(list(source.scene.band_indexes), window=area)
-                if np.issubdtype(data.dtype, np.floating):
-                    valid &= np.isfinite(data).all(axis=0)
-                yield tile, Patch(np.where(np.isfinite(data), data, 0).astype(data.dtype), valid)
+                valid = _valid(warped, data, area)
+                if valid.any():
+                    yield tile, Patch(np.where(np.isfinite(data), data, 0).astype(data.dtype), valid)
+
+
+def natural_scene(path: str | os.PathLike[str]) -> Scene:
+    """Open a scene with its red, green and blue; whatever it has first where it has none of that name."""
+    scene = Scene.open(path)
+    return Scene.open(path, wanted_bands=_RGB) if len(scene.band_indexes) >= 3 else scene
+
+
+def read_beside(scene: Scene, landcover: Scene, max_px: int) -> Patch:
+    """Read the part of a scene that a map shows, decimated, its long side at most `max_px`.
+
+    Without a place it is the whole scene. SceneError where the two do not lie on one another.
+    """
+    if not (is_placed(scene.geobox) and is_placed(landcover.geobox)):
+        _check_sides(landcover, scene)
+        return scene.overview(max_px)
+    if scene.shape == landcover.shape and whole_shift(scene.geobox, landcover.geobox) == (0, 0):
+        return scene.overview(max_px)
+    factor = max(1.0, max(landcover.shape) / max_px)
+    rows, cols = (max(1, round(side / factor)) for side in landcover.shape)
+    box, place = landcover.geobox, Affine.scale(landcover.shape[1] / cols, landcover.shape[0] / rows)
+    coarser = factor * (box.gsd_m or 1.0) / (scene.geobox.gsd_m or 1.0)
+    with Shrunk(scene, Resampling.average) as source, source.at(max(1.0, coarser)) as (dataset, size):
+        how = {
+            "crs": box.crs,
+            "transform": box.transform @ place,
+            "width": cols,
+            "height": rows,
+            "resampling": Resampling.average if coarser / size > 1.5 else Resampling.bilinear,
+            **_masking(dataset, scene),
+        }
+        with WarpedVRT(dataset, **how) as warped:
+            data = warped.read(list(scene.band_indexes))
+            valid = _valid(warped, data, Area(0, 0, cols, rows))
+    if not valid.any():
+        raise SceneError(
+            f"no valid pixel of {shown(scene.path)} lies on {shown(landcover.path)}; give the scene of this map"
+        )
+    return Patch(np.where(np.isfinite(data), data, 0).astype(data.dtype), valid)
 
 
 def _unit_per_px(source: Shrunk, place: Place, frame: Frame) -> float:
@@ -123,16 +164,28 @@ def _source_place(dataset: DatasetReader, source: Shrunk, place: Place, frame: F
 
 
 def _masking(dataset: DatasetReader, scene: Scene) -> dict[str, object]:
+    """Return how the warper marks what is not valid, also beyond the raster's edge."""
     if scene.nodata is not None:
         return {"src_nodata": scene.nodata, "nodata": scene.nodata}
-    return {} if ColorInterp.alpha in dataset.colorinterp else {"add_alpha": True}
+    if ColorInterp.alpha in dataset.colorinterp:
+        return {}
+    # rasterio takes an alpha band of other types for opaque wherever it is
+    return {"add_alpha": True} if scene.dtype in {"uint8", "uint16"} else {"nodata": _filler(np.dtype(scene.dtype))}
 
 
-def codes_of(scene: Scene) -> Scene:
-    """Return a map with its first band alone; SceneError if that does not hold codes."""
-    if scene.dtype != "uint8":
-        raise SceneError(
-            f"{shown(scene.path)} holds {scene.dtype}, a map holds codes 0 to 254 as uint8; "
-            "give one that geoseg predict wrote, or convert it with gdal_translate -ot Byte"
-        )
-    return replace(scene, band_indexes=scene.band_indexes[:1])
+def _filler(dtype: np.dtype[Any]) -> float:
+    """Return a value that no raster without a nodata value has reason to hold, and a float64 holds exactly."""
+    if dtype.kind == "f":
+        return math.nan
+    if dtype.kind == "u":
+        return float(2 ** (8 * dtype.itemsize) - 1) if dtype.itemsize < 8 else 2.0**63
+    return float(np.iinfo(dtype).min)
+
+
+def _valid(warped: WarpedVRT, data: NDArray[Any], area: Area) -> NDArray[np.bool_]:
+    valid: NDArray[np.bool_] = warped.dataset_mask(window=area) != 0
+    if data.dtype.kind == "f":
+        valid &= np.isfinite(data).all(axis=0)
+    if data.dtype in {np.dtype("int64"), np.dtype("uint64")} and warped.nodata is not None:
+        valid &= (data != data.dtype.type(warped.nodata)).all(axis=0)  # whose nodata value the mask leaves out
+    return valid

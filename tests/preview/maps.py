@@ -30,7 +30,8 @@ def blocks(rows: int = 96, cols: int = 128, side: int = 16) -> NDArray[np.uint8]
 
 
 def write_map(path: Path, codes: NDArray[Any], *, legend: bool = True, **place: Any) -> Path:
-    profile = {"driver": "GTiff", "dtype": codes.dtype, "count": 1, "nodata": 255} | place
+    nodata = 255 if codes.dtype.kind == "f" or np.iinfo(codes.dtype).max >= 255 else None
+    profile = {"driver": "GTiff", "dtype": codes.dtype, "count": 1, "nodata": nodata} | place
     with rasterio.open(path, "w", height=codes.shape[0], width=codes.shape[1], **profile) as file:
         file.write(codes, 1)
         if legend:

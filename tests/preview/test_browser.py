@@ -174,6 +174,25 @@ def test_a_class_is_switched_off_and_on_by_keys(show: Open, tmp_path: Path) -> N
     assert tab.run(f"{name}.control.checked") is True
 
 
+def test_codes_that_no_byte_holds_are_shown_and_switched(show: Open, tmp_path: Path) -> None:
+    codes = np.array([-5, 111, 523], np.int16)[blocks()]
+    names = tmp_path / "names.csv"
+    names.write_text("code,name,color\n-5,mires,#2040c0\n111,towns,#c04020\n523,sea,#20c040\n")
+    colors = {-5: (32, 64, 192), 111: (192, 64, 32), 523: (32, 192, 64)}
+    tab = show(write_map(tmp_path / "m.tif", codes, legend=False, **UTM, nodata=-9999), legend=names)
+    image = pixels(tab)
+    for row, col in MIDDLES:
+        x, y = on_screen(tab, UTM, row, col)
+        assert tuple(image[y, x].tolist()) == colors[int(codes[row, col])]
+    sea, town = (next(spot for spot in MIDDLES if codes[spot] == code) for code in (523, 111))
+    tab.hover(on_screen(tab, UTM, *sea))
+    assert tab.run("document.getElementById('under').textContent") == "sea"
+    tab.run("[...document.querySelectorAll('tbody label')].find(it => it.textContent === 'sea').control.click()")
+    tab.settle()
+    assert color_at(tab, UTM, *sea) == GROUND
+    assert color_at(tab, UTM, *town) == colors[111]
+
+
 def test_nasty_names_are_shown_as_they_are(show: Open, tmp_path: Path) -> None:
     frame = geopandas.GeoDataFrame(
         {"code": [1], "name": [NASTY], "area_m2": [9_216_00.0]},

@@ -21,6 +21,7 @@ import rasterio
 from affine import Affine
 from numpy.typing import NDArray
 from rasterio.enums import Resampling
+from rasterio.io import MemoryFile
 from shapely.geometry import box as rectangle
 
 import geoseg
@@ -32,6 +33,7 @@ from geoseg.preview.frame import TILE_PX, Frame
 from geoseg.preview.page_file import Page, json_in_html
 from geoseg.preview.preview import preview
 from geoseg.preview.shrunk import Shrunk
+from geoseg.preview.slots import Slots
 from geoseg.preview.tally import Tally
 from geoseg.raster.scene import Scene
 from tests.preview.maps import NASTY, ROTATED, UTM, blocks, write_map, write_scene
@@ -168,7 +170,7 @@ def test_a_map_of_many_pixels_is_counted_in_an_overview(tmp_path: Path, monkeypa
     with rasterio.open(path, "r+") as file:
         file.build_overviews([2, 4, 8], Resampling.nearest)
     with Shrunk(Scene.open(path), Resampling.nearest) as source:
-        found = Tally.of(source)
+        found = Tally.of(source, Slots("m.tif"))
     assert found.step > 1
     assert sum(found.areas.values()) == pytest.approx(1024 * 1024 * 100)
 
@@ -216,11 +218,17 @@ def test_what_cannot_be_shown_is_said_in_one_line(tmp_path: Path) -> None:
     other_place: dict[str, Any] = {"crs": "EPSG:32633", "transform": Affine(10, 0, 700_000, 0, -10, 5_200_000)}
     away = write_scene(tmp_path / "away.tif", **other_place)
     tall = write_scene(tmp_path / "tall.tif", (100, 20))
-    heights = write_map(tmp_path / "h.tif", blocks().astype(np.int16), legend=False, **UTM)
+    heights = write_map(tmp_path / "h.tif", blocks().astype(np.float32), legend=False, **UTM)
+    many = write_map(tmp_path / "n.tif", np.arange(96 * 128, dtype=np.int16).reshape(96, 128), legend=False, **UTM)
+    far = write_map(tmp_path / "f.tif", np.full((9, 9), 2**31, np.uint32), legend=False, **UTM)
+    natural = write_scene(tmp_path / "natural.tif", **UTM)
     cases: list[tuple[dict[str, Any], type[errors.GeosegError], str]] = [
         ({"landcover": good, "scene": away}, errors.SceneError, r"no valid pixel of .*away\.tif lies on"),
         ({"landcover": good, "scene": tall}, errors.SceneError, r"tall\.tif cannot be laid on .*m\.tif"),
-        ({"landcover": heights}, errors.SceneError, r"h\.tif holds int16.*gdal_translate"),
+        ({"landcover": heights}, errors.SceneError, r"h\.tif holds float32.*gdal_translate"),
+        ({"landcover": many}, errors.SceneError, r"n\.tif holds more than 255 codes.*is it a map of classes"),
+        ({"landcover": far}, errors.SceneError, r"f\.tif holds the code 2147483648.*renumber"),
+        ({"landcover": natural}, errors.SceneError, r"natural\.tif has 3 bands, a map of classes has one"),
         ({"landcover": good, "confidence": heights}, errors.SceneError, r"confidence is percent as uint8"),
         ({"landcover": good, "palette": "pink"}, errors.UsageError, r"one of own, colour-blind, got 'pink'"),
         ({"landcover": good, "max_mb": 0.1}, errors.UsageError, r"max_mb must be 0\.5 to 500"),
@@ -247,6 +255,49 @@ def test_odd_maps_are_pages_too(tmp_path: Path, codes: NDArray[np.uint8], names:
     data = data_of(preview(write_map(tmp_path / "m.tif", codes, legend=names < 255, **UTM)))
     assert len(data["classes"]) == names
     assert len({tuple(row["safe"]) for row in data["classes"]}) == names
+
+
+@pytest.mark.parametrize("dtype", ["int8", "int16", "uint16", "int32", "uint32", "int64"])
+@pytest.mark.parametrize("nodata", [99, None])
+def test_codes_of_any_integers_are_shown(tmp_path: Path, dtype: str, nodata: int | None) -> None:
+    whole = np.iinfo(dtype)
+    wanted = np.array([max(whole.min, -5), 99, min(whole.max, 41_000)], dtype)  # 99 is a class where it is not nodata
+    codes = wanted[blocks()]
+    data = data_of(preview(write_map(tmp_path / "m.tif", codes, legend=False, **UTM, nodata=nodata)))
+    areas = {code: float((codes == code).sum() * 100) for code in sorted(wanted.tolist()) if code != nodata}
+    assert {row["code"]: row["area"] for row in data["classes"]} == pytest.approx(areas)
+    assert [row["name"] for row in data["classes"]] == [f"class {code}" for code in areas]
+    code_of = {row["slot"]: row["code"] for row in data["classes"]}
+    assert len(code_of) == len(areas)
+    slots, counts = np.unique(np.concatenate([tile.ravel() for tile in deepest(data).values()]), return_counts=True)
+    seen = {code_of[slot]: float(n) for slot, n in zip(slots.tolist(), counts.tolist(), strict=True) if slot != 255}
+    scale = sum(areas.values()) / sum(seen.values())
+    assert {code: n * scale for code, n in seen.items()} == pytest.approx(areas, rel=0.05)
+
+
+def test_beyond_its_edge_a_scene_of_any_numbers_is_transparent(tmp_path: Path) -> None:
+    landcover = write_map(tmp_path / "m.tif", blocks(), **UTM)
+    corner: dict[str, Any] = {"crs": UTM["crs"], "transform": UTM["transform"] @ Affine.translation(64, 48)}
+    for dtype in ("uint8", "uint16", "int16", "int32", "float32"):
+        scene = write_map(tmp_path / f"{dtype}.tif", blocks(48, 64).astype(dtype), legend=False, **corner, nodata=None)
+        tiles = data_of(preview(landcover, scene))["layers"]["scene"].values()
+        opaque = 0
+        for text in tiles:
+            with MemoryFile(base64.b64decode(text)) as file, file.open() as picture:
+                opaque += int((picture.read(4) > 0).sum()) if picture.count == 4 else TILE_PX**2
+        with_codes = sum(
+            int((codes_of(text) != 255).sum()) for text in data_of(preview(landcover))["layers"]["classes"].values()
+        )
+        assert opaque == pytest.approx(with_codes / 4, rel=0.05), dtype
+
+
+def test_255_is_a_class_where_it_is_not_nodata(tmp_path: Path) -> None:
+    codes = np.where(blocks() == 1, 255, blocks()).astype(np.uint8)
+    data = data_of(preview(write_map(tmp_path / "m.tif", codes, legend=False, **UTM, nodata=None)))
+    slots = {row["code"]: row["slot"] for row in data["classes"]}
+    assert slots == {0: 0, 2: 2, 255: slots[255]}
+    assert slots[255] != 255
+    assert {row["code"]: row["area"] for row in data["classes"]}[255] == (codes == 255).sum() * 100
 
 
 def test_a_scene_that_is_all_nodata_leaves_the_map_alone(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@
   const hasConfidence = Boolean(data.layers.confidence);
   const hidden = new Set();
   const byCode = new Map(data.classes.map((land) => [land.code, land]));
+  const bySlot = new Map(data.classes.map((land) => [land.slot, land])); // what tiles hold: a byte for each code
   let palette = data.palette;
   let shown = "classes";
 
@@ -115,7 +116,7 @@
   const colorOf = (land) => (palette === "colour-blind" ? land.safe : land.own);
   function classTable() {
     const table = new Uint32Array(256).fill(packed(UNNAMED, 255));
-    for (const land of data.classes) table[land.code] = hidden.has(land.code) ? 0 : packed(colorOf(land), 255);
+    for (const land of data.classes) table[land.slot] = hidden.has(land.code) ? 0 : packed(colorOf(land), 255);
     table[NODATA] = 0;
     return table;
   }
@@ -336,7 +337,7 @@
     const value = active.valueAt(latlng);
     if (value === NODATA) return "";
     if (shown === "confidence") return `about ${value} % sure`;
-    return byCode.has(value) ? byCode.get(value).name : `class ${value}`;
+    return bySlot.get(value).name;
   }
   function read(latlng) {
     byId("place").textContent = placeText(latlng);
