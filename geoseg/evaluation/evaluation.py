@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from geoseg.evaluation.areas import Areas
 from geoseg.evaluation.calibration import Calibration
 from geoseg.evaluation.confusion import ConfusionMatrix
 from geoseg.evaluation.metrics import Metrics, plain
+from geoseg.evaluation.worst import WorstCrops
 from geoseg.version import VERSION
 
 PUBLISHED = "pixels that are `unknown` in the reference never count; the mean is over the other classes"
@@ -48,6 +49,8 @@ class Evaluation:
     calibration: Calibration | None = None
     notes: tuple[str, ...] = ()
     """Lines that a reader of the figures should know."""
+    worst: WorstCrops | None = field(default=None, compare=False, repr=False)
+    """Of a model, where they were asked for: the crops that it gets most wrong."""
 
     @classmethod
     def of(  # noqa: PLR0913 - the parts of the value
@@ -61,11 +64,12 @@ class Evaluation:
         areas: Areas | None = None,
         calibration: Calibration | None = None,
         notes: tuple[str, ...] = (),
+        worst: WorstCrops | None = None,
     ) -> Evaluation:
         """Return the evaluation that a matrix makes, its figures worked out, with the notes of all parts."""
         metrics = Metrics.of(matrix)
         said = (*notes, *metrics.notes, *(areas.notes if areas else ()))
-        return cls(subject, reference, matrix, metrics, left_out or LeftOut(), unit, areas, calibration, said)
+        return cls(subject, reference, matrix, metrics, left_out or LeftOut(), unit, areas, calibration, said, worst)
 
     @property
     def published(self) -> Metrics:

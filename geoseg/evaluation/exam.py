@@ -7,11 +7,13 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 from geoseg.dataset.area import Area
 from geoseg.dataset.dataset import Dataset
 from geoseg.errors import GeosegWarning, SceneError, UsageError
+from geoseg.evaluation.common_codes import CommonCodes
 from geoseg.evaluation.confusion import ConfusionMatrix
 from geoseg.evaluation.evaluation import Evaluation
 from geoseg.evaluation.labelled import Counter, Found, Labelled
@@ -60,6 +62,7 @@ def examine(  # noqa: PLR0913 - the knobs of the verb
     scale: Scale | None = None,
     ignore: str | Sequence[str | int] | None = None,
     cache: str | os.PathLike[str] | None = None,
+    worst: bool = False,
     progress: Callable[[Progress], None] | None = None,
     announce: Says | None = None,
 ) -> Evaluation:
@@ -69,7 +72,8 @@ def examine(  # noqa: PLR0913 - the knobs of the verb
     model, else the one that training would make. Each scene is seen by the network at the model's own resolution,
     in windows that are blended, as `predict` does; then its map is brought to the pixels of the labels by nearest
     neighbour and counted there. Classes are matched by name. `tta`: mean over 1, 2, 4 or 8 symmetries of the square.
-    `cache`: where decoded scenes are kept. The other knobs are those of `plan`.
+    `cache`: where decoded scenes are kept. `worst`: the crops that the model gets most wrong are gathered too, class by
+    class. The other knobs are those of `plan`.
 
     Warns where the model has learnt from these scenes. Raises UsageError for options that cannot be right and legends
     that share no class, SceneError for data that do not suit the model or cannot be read, ModelError for a model that
@@ -89,6 +93,8 @@ def examine(  # noqa: PLR0913 - the knobs of the verb
     for line in notes:
         say(line)
     counter = _counter(model, matching, window, overlap, blend)
+    if worst:
+        counter = replace(counter, common=CommonCodes.between(dataset.legend, model.legend, matching))
     folder = Path(cache) if cache else cache_folder() / "scenes"
     scenes, lines = prepare_both(dataset, areas, folder, model, bands, say)
     notes += lines
@@ -206,6 +212,7 @@ def _evaluation(  # noqa: PLR0913, PLR0917 - one step of the verb
         left_out=left_out(found.tally, matching),
         calibration=found.calibration,
         notes=(*notes, *_missing(matrix)),
+        worst=found.worst,
     )
 
 

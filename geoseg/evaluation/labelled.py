@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 
 from geoseg.errors import GeosegError
 from geoseg.evaluation.calibration import Calibration
+from geoseg.evaluation.common_codes import CommonCodes
 from geoseg.evaluation.matching import Matching
 from geoseg.evaluation.tally import Codes, Tally, tally
+from geoseg.evaluation.worst import WorstCrops
 from geoseg.inference.blend import Blend
-from geoseg.inference.rows import Readable
 from geoseg.inference.tile import Mapping, map_tile
 from geoseg.legend import NODATA
 from geoseg.model.engines import Engine, OutOfMemory
@@ -64,6 +65,11 @@ class Pixels:
     """From 0, in the model's order; None for all as they are."""
 
     @property
+    def id(self) -> str:
+        """Its name."""
+        return self.scene.id
+
+    @property
     def path(self) -> str:
         """Its name in messages."""
         return self.scene.id
@@ -81,12 +87,15 @@ class Found:
     tally: Tally = field(default_factory=Tally)
     percent_px: NDArray[np.int64] = field(default_factory=lambda: np.zeros((2, _PERCENTS), np.int64))
     """(wrong or right, percent of confidence)"""
+    worst: WorstCrops | None = None
+    """None where they are not wanted."""
 
     def merge(self, other: Found) -> Self:
         """Return the sum of two."""
         both = Tally(self.tally.pixels.copy())
         both.add(other.tally)
-        return type(self)(both, self.percent_px + other.percent_px)
+        worst = self.worst.merge(other.worst) if self.worst and other.worst else self.worst or other.worst
+        return type(self)(both, self.percent_px + other.percent_px, worst)
 
     @property
     def calibration(self) -> Calibration:
@@ -100,9 +109,14 @@ class Labelled:
 
     reference: Reference
     """At its own resolution: what is counted."""
-    image: Readable
+    image: Pixels
     """At the model's resolution: what the network sees. Both show the same ground."""
     image_shape: tuple[int, int]
+
+    @property
+    def shown(self) -> Pixels:
+        """What a picture shows: the pixels of the reference, in the model's bands."""
+        return Pixels(self.reference, self.image.bands)
 
     def tiles(self) -> list[Window]:
         """Return the pieces of the reference to count; each of its pixels in one of them at most."""
@@ -137,6 +151,8 @@ class Counter:
     output_codes: tuple[int, ...]
     matching: Matching
     model: str
+    common: CommonCodes | None = None
+    """What the worst crops are gathered by; None where they are not wanted."""
 
     def with_batch(self, batch_size: int) -> Counter:
         """Return the same with another number of windows at once."""
@@ -166,7 +182,18 @@ class Counter:
             labels, confidence = labels[at], confidence[at]
         names = scene.reference.id, self.model
         counted = tally(Codes(truth, None, NODATA), Codes(labels, None, NODATA), None, names)
-        return Found(counted, self._percents(truth, labels, confidence, counted))
+        return Found(
+            counted, self._percents(truth, labels, confidence, counted), self._worst(scene, tile, truth, labels)
+        )
+
+    def _worst(
+        self, scene: Labelled, tile: Window, truth: NDArray[np.uint8], labels: NDArray[np.uint8]
+    ) -> WorstCrops | None:
+        if self.common is None:
+            return None
+        worst = WorstCrops(self.common.legend)
+        worst.see(scene.shown, tile, *self.common.of(truth, labels))
+        return worst
 
     def _percents(
         self, truth: NDArray[np.uint8], labels: NDArray[np.uint8], confidence: NDArray[np.uint8], counted: Tally

@@ -4,28 +4,51 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
 
 from geoseg.evaluation.areas import Areas
 from geoseg.evaluation.calibration import Calibration
 from geoseg.evaluation.confusion import ConfusionMatrix
 from geoseg.evaluation.evaluation import Evaluation
+from geoseg.evaluation.worst_picture import WORST
 
 _WIDEST = 30
 """Classes that a confusion matrix on a page may have; confusion.csv has them all."""
 _M2_OF_HA = 1e4
 
 
-def to_markdown(found: Evaluation) -> str:
-    """Return the report: figures, classes, areas, calibration, confusion matrix, notes."""
+@dataclass(frozen=True, slots=True)
+class Pictures:
+    """The pictures beside a page."""
+
+    names: tuple[str, ...] = ()
+    """Of those that were drawn."""
+    lacking: str | None = None
+    """One line on those that were not."""
+
+    def shown(self, name: str) -> list[str]:
+        """Return the lines that show a picture; none where it was not drawn."""
+        return ["", f"![{PurePosixPath(name).stem.replace('_', ' ')}]({name})"] if name in self.names else []
+
+
+_NO_PICTURES = Pictures()
+
+
+def to_markdown(found: Evaluation, pictures: Pictures = _NO_PICTURES) -> str:
+    """Return the report: figures, classes, areas, calibration, confusion matrix, worst crops, notes."""
     lines = [f"# {_cell(found.subject)} against {_cell(found.reference)}", "", *summary(found), "", *_classes(found)]
     if found.areas is not None:
         lines += ["", *_areas(found.areas)]
     if found.calibration is not None:
-        lines += ["", *_calibration(found.calibration)]
+        lines += ["", *_calibration(found.calibration), *pictures.shown("calibration.png")]
     if len(found.matrix.codes) <= _WIDEST:
         lines += ["", *_confusion(found.matrix)]
-    if found.notes:
-        lines += ["", "## Notes", "", *(f"- {note}" for note in found.notes)]
+    lines += pictures.shown("confusion.png")
+    lines += _worst(pictures)
+    notes = [*found.notes, *([pictures.lacking] if pictures.lacking else [])]
+    if notes:
+        lines += ["", "## Notes", "", *(f"- {note}" for note in notes)]
     return "\n".join(lines) + "\n"
 
 
@@ -66,6 +89,15 @@ def table(heading: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str
     yield f"| --- |{' ---: |' * (len(heading) - 1)}"
     for row in rows:
         yield f"| {' | '.join(map(_cell, row))} |"
+
+
+def _worst(pictures: Pictures) -> Iterator[str]:
+    sheets = [name for name in pictures.names if name.startswith(WORST)]
+    if sheets:
+        yield from ("", "## Where it fails", "")
+        yield "The crops of each class in which the largest share of its pixels is taken for another."
+    for name in sheets:
+        yield from pictures.shown(name)
 
 
 def _left_out(found: Evaluation) -> str:

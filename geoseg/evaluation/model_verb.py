@@ -57,6 +57,7 @@ def evaluate_model(  # noqa: PLR0913 - the knobs of the verb
         scale=knobs.get("scale"),
         ignore=ignore,
         cache=knobs.get("cache"),
+        worst=target is not None,
         progress=progress,
         announce=say,
     )

@@ -15,8 +15,9 @@ from geoseg.errors import GeosegError, OutputError
 from geoseg.evaluation.areas import Areas
 from geoseg.evaluation.calibration import Calibration
 from geoseg.evaluation.evaluation import Evaluation
-from geoseg.evaluation.markdown import to_markdown
+from geoseg.evaluation.markdown import Pictures, to_markdown
 from geoseg.evaluation.matrix_picture import draw_matrix
+from geoseg.evaluation.worst_picture import sheets
 from geoseg.raster.durable import output_error, probe_writable, replace_durably, sync_folder, write_durably
 
 FILES = ("metrics.json", "classes.csv", "confusion.csv", "report.md", "confusion.png", "areas.csv", "calibration.csv")
@@ -27,6 +28,8 @@ _OURS = (*FILES, *EXTRAS)
 
 Draw = Callable[[Path], None]
 """Writes a file at a path; may raise GeosegError where something it needs is not installed."""
+Page = Callable[[Pictures], str]
+"""The text of report.md, which shows the pictures that there are."""
 
 
 def check_folder(folder: str | os.PathLike[str], *, overwrite: bool) -> Path:
@@ -48,26 +51,33 @@ def check_folder(folder: str | os.PathLike[str], *, overwrite: bool) -> Path:
     return path
 
 
-def write_report(
+def write_report(  # noqa: PLR0913 - the parts of a report
     found: Evaluation,
     folder: str | os.PathLike[str],
     *,
     overwrite: bool = False,
     extras: Mapping[str, str | Draw] | None = None,
+    page: Page | None = None,
     announce: Callable[[str], None] = lambda _line: None,
 ) -> Path:
     """Write metrics.json, classes.csv, confusion.csv, report.md, confusion.png, and areas.csv or calibration.csv.
 
-    The folder appears with all of them. With `overwrite` an older report is replaced as a whole; in a folder that holds
-    other files too these are kept, and the report's replaced one by one. `extras`: further files by name, of those in
-    EXTRAS, or in place of one of FILES: their text, or what draws them. Without matplotlib there are no
-    pictures, and `announce` says so. Raises OutputError.
+    Where the worst crops are known, worst/ has a sheet of them for each class. The folder appears with all of them.
+    With `overwrite` an older report is replaced as a whole; in a folder that holds other files too these are kept, and
+    the report's replaced one by one. `extras`: further files by name, of those in EXTRAS: their text, or what draws
+    them. `page` makes report.md, by default `to_markdown`. Without matplotlib there are no pictures; `announce` and a
+    note in report.md say so. Raises OutputError.
     """
     target = check_folder(folder, overwrite=overwrite)
     made = target.with_name(f".geoseg-{uuid.uuid4().hex}")
     try:
         made.mkdir(parents=True)
-        _fill(made, {**_files(found), **(extras or {})}, announce)
+        pictures = _fill(made, {**_files(found), **(extras or {})})
+        if pictures.lacking:
+            announce(pictures.lacking)
+        text = to_markdown(found, pictures) if page is None else page(pictures)
+        write_durably(made / "report.md", text.encode())
+        sync_folder(made)
         _put(made, target)
     except OSError as error:
         raise output_error(target, error) from error
@@ -76,8 +86,9 @@ def write_report(
     return target
 
 
-def _fill(folder: Path, files: Mapping[str, str | Draw], announce: Callable[[str], None]) -> None:
-    """Write the files; without matplotlib say so and go on, for all else of a report does without."""
+def _fill(folder: Path, files: Mapping[str, str | Draw]) -> Pictures:
+    """Write the files; without matplotlib go on, for all else of a report does without."""
+    drawn: list[str] = []
     undrawn: list[str] = []
     for name, content in files.items():
         (folder / name).parent.mkdir(exist_ok=True)
@@ -86,16 +97,20 @@ def _fill(folder: Path, files: Mapping[str, str | Draw], announce: Callable[[str
             continue
         try:
             content(folder / name)
+            drawn.append(name)
         except GeosegError as error:
             undrawn.append(str(error))
-    if undrawn:
-        others = len(undrawn) - 1
-        announce(undrawn[0].replace(" needs ", f" and {others} more need ", 1) if others else undrawn[0])
-    for inner in {(folder / name).parent for name in files}:
+    for inner in {(folder / name).parent for name in files} - {folder}:
         if any(inner.iterdir()):
             sync_folder(inner)
         else:  # nothing was drawn there
             inner.rmdir()
+    return Pictures(tuple(drawn), _lacking(undrawn))
+
+
+def _lacking(undrawn: Sequence[str]) -> str | None:
+    others = len(undrawn) - 1
+    return undrawn[0].replace(" needs ", f" and {others} more need ", 1) if others > 0 else next(iter(undrawn), None)
 
 
 def _put(made: Path, target: Path) -> None:
@@ -134,13 +149,14 @@ def _files(found: Evaluation) -> dict[str, str | Draw]:
         "metrics.json": json.dumps(found.to_json(), indent=2, ensure_ascii=False, allow_nan=False) + "\n",
         "classes.csv": _classes(found),
         "confusion.csv": _confusion(found),
-        "report.md": to_markdown(found),
         "confusion.png": lambda path: draw_matrix(found.matrix, path, found.unit),
     }
     if found.areas is not None:
         files["areas.csv"] = _areas(found.areas)
     if found.calibration is not None:
         files["calibration.csv"] = _calibration(found.calibration)
+    if found.worst is not None:
+        files |= sheets(found.worst)
     return files
 
 

@@ -10,6 +10,7 @@ import torch
 
 from geoseg.dataset.prepared import PreparedScene
 from geoseg.evaluation.evaluation import Evaluation
+from geoseg.evaluation.worst import WorstCrops
 from geoseg.model.bundle import ModelBundle
 from geoseg.model.save import save_bundle
 from geoseg.raster.windows import Window, WindowGrid
@@ -23,7 +24,6 @@ from geoseg.training.plan import TrainingPlan
 from geoseg.training.report import write_training_report
 from geoseg.training.temperature import fit_temperature
 from geoseg.training.validate import Scores, judged_miou, score_scene
-from geoseg.training.worst import WorstCrops
 
 _SAMPLE_PX = 400_000
 """Pixels that fit the temperature: one number needs no more."""
@@ -42,10 +42,9 @@ def finish(  # noqa: PLR0913 - a run, and where all of it goes
     plan = learner.plan
     _take_best(learner, folder)
     network = learner.kept.eval()
-    worst = WorstCrops(plan.legend)
     with judging_faults(plan, str(learner.device)):
         temperature = _temperature(plan, network)
-        found = _judged(plan, network, temperature, worst, target.name)
+        found = _judged(plan, network, temperature, target.name)
     bundle = _save(learner, network, temperature, found, target, folder.known.get(INIT_WEIGHTS))
     if found is not None and found.calibration is not None:
         say(
@@ -53,15 +52,13 @@ def finish(  # noqa: PLR0913 - a run, and where all of it goes
             f"validation, confidence off by {found.calibration.error:.3f} at temperature {temperature:.2f}"
         )
     if report is not None and found is not None:
-        _report(learner, found, worst, report, overwrite=overwrite, say=say)
+        _report(learner, found, report, overwrite=overwrite, say=say)
     elif report is not None:
         say("nothing was validated, so there is no report; `geoseg evaluate` judges the bundle on a data set")
     return bundle
 
 
-def _report(  # noqa: PLR0913 - see `finish`
-    learner: Learner, found: Evaluation, worst: WorstCrops, folder: Path, *, overwrite: bool, say: Says
-) -> None:
+def _report(learner: Learner, found: Evaluation, folder: Path, *, overwrite: bool, say: Says) -> None:
     plan = learner.plan
     split = plan.data["split"]
     data = {
@@ -74,10 +71,8 @@ def _report(  # noqa: PLR0913 - see `finish`
         folder,
         learner.course.rows,
         found,
-        worst,
         json.dumps(plan.recipe.to_json(), indent=1),
         data=data,
-        stretch=plan.stretch,
         overwrite=overwrite,
         announce=say,
     )
@@ -130,17 +125,16 @@ def _sampled(
     return flat[wanted < 255], wanted[wanted < 255]
 
 
-def _judged(
-    plan: TrainingPlan, network: torch.nn.Module, temperature: float, worst: WorstCrops, name: str
-) -> Evaluation | None:
+def _judged(plan: TrainingPlan, network: torch.nn.Module, temperature: float, name: str) -> Evaluation | None:
     """Return the figures on validation with the confidence that the bundle will have; None without validation."""
     if not plan.valid:
         return None
     engine = LiveEngine(network, plan.normalization, len(plan.output_codes), temperature)
-    scores = Scores.empty(plan.legend, plan.output_codes)
+    scores, worst = Scores.empty(plan.legend, plan.output_codes), WorstCrops(plan.legend, stretch=plan.stretch)
     for scene in plan.valid:
         scores = scores.merge(score_scene(plan, engine, scene, worst.see))
-    return Evaluation.of(name, f"validation of {plan.data['name']}", scores.matrix, calibration=scores.calibration)
+    where = f"validation of {plan.data['name']}"
+    return Evaluation.of(name, where, scores.matrix, calibration=scores.calibration, worst=worst)
 
 
 def _save(  # noqa: PLR0913, PLR0917 - the sides of a bundle

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import time
-from typing import Any
 
 import numpy as np
 from lightning.pytorch.loggers import TensorBoardLogger
 from numpy.typing import NDArray
 
 from geoseg.dataset.prepared import PreparedScene
+from geoseg.evaluation.worst import colored, natural
 from geoseg.raster.windows import Window
 from geoseg.training.learner import Learner
 from geoseg.training.plan import TrainingPlan
-from geoseg.training.worst import colored
 
 EVERY_EPOCHS, SCENES, SIDE_PX = 5, 4, 256
 SHARE = 0.05
@@ -38,9 +37,9 @@ class Pictures:
         begin = time.monotonic()
         cut = Window(0, 0, min(SIDE_PX, window.height), min(SIDE_PX, window.width))
         patch = scene.read(Window(window.row, window.col, cut.height, cut.width))
-        natural = self._natural(patch.data, patch.valid)
+        image = natural(patch.data, patch.valid, self._plan.stretch)
         shown = [colored(codes[cut.rows, cut.cols], self._plan.legend) for codes in (reference, predicted)]
-        self._rows[scene.id] = np.concatenate([natural, *shown], axis=1)
+        self._rows[scene.id] = np.concatenate([image, *shown], axis=1)
         self._spent_s += time.monotonic() - begin
 
     def log(self, learner: Learner) -> None:
@@ -57,9 +56,3 @@ class Pictures:
 
     def _has_time(self) -> bool:
         return self._spent_s <= SHARE * (time.monotonic() - self._begun_s)
-
-    def _natural(self, data: NDArray[Any], valid: NDArray[np.bool_]) -> NDArray[np.uint8]:
-        low, high = self._plan.stretch
-        bands = data[:3] if len(data) >= 3 else data[[0, 0, 0]]
-        light = np.clip((bands.astype(np.float32) - low) / (high - low), 0, 1) * valid
-        return np.asarray((light * 255 + 0.5).transpose(1, 2, 0), np.uint8)

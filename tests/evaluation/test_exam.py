@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import threading
 import warnings
 from dataclasses import replace
@@ -24,13 +25,17 @@ from geoseg.dataset.split import split
 from geoseg.errors import GeosegWarning, SceneError, UsageError
 from geoseg.evaluation import labelled
 from geoseg.evaluation.calibration import Calibration
+from geoseg.evaluation.common_codes import CommonCodes
 from geoseg.evaluation.exam import examine
+from geoseg.evaluation.matching import Matching
 from geoseg.evaluation.origin import Origin, to_provenance
 from geoseg.evaluation.parts import choose_areas
 from geoseg.evaluation.suits import check_not_normalized
+from geoseg.evaluation.worst import WorstCrops
 from geoseg.legend import DEEPGLOBE, LandCover, Legend
 from geoseg.model.bundle import ModelBundle
 from geoseg.model.normalization import VALUE_RANGES, Normalization
+from geoseg.raster.nomenclature import Nomenclature
 from geoseg.raster.statistics import BandStatistics, band_statistics
 from geoseg.raster.windows import Window
 from geoseg.training.recipe import Recipe
@@ -519,3 +524,61 @@ def test_a_run_that_is_stopped_ends_soon(data: Dataset, model: ModelBundle, cach
     with pytest.raises(KeyboardInterrupt):
         examine(model, data, "all", device="cpu", cache=cache, progress=stop)
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("geoseg-examine")]
+
+
+def test_the_worst_crops_are_those_of_predicts_maps(
+    data: Dataset, model: ModelBundle, cache: Path, maps: dict[str, Pixels]
+) -> None:
+    turned = replace(  # other codes than the reference's
+        model,
+        legend=Legend(tuple(LandCover(60 - each.code, each.name, each.color) for each in DEEPGLOBE)[::-1]),
+        output_codes=tuple(60 - code for code in CODES),
+    )
+    found = examine(turned, data, "all", device="cpu", cache=cache, worst=True, ignore="water").worst
+    wanted = WorstCrops(DEEPGLOBE)
+    for pair in data.pairs:
+        truth, mapped, _ = (part.copy() for part in maps[pair.id])
+        truth[(mapped == 255) | (mapped == 4) | (truth == 4)] = 255
+        seen = prepare(data, [Area(pair.id)], cache)[0]
+        wanted.see(seen, Window(0, 0, *truth.shape), truth, mapped)
+    assert found is not None
+    assert found.legend == DEEPGLOBE
+    assert sum(len(crops) for _, crops in wanted) > 10
+    for code in CODES:
+        assert [(crop.scene, crop.window, crop.wrong_px, crop.mostly) for crop in found.of(code)] == [
+            (crop.scene, crop.window, crop.wrong_px, crop.mostly) for crop in wanted.of(code)
+        ]
+        for ours, theirs in zip(found.of(code), wanted.of(code), strict=True):
+            assert np.array_equal(ours.image, theirs.image)
+            assert np.array_equal(ours.predicted, theirs.predicted)
+    assert examine(model, data, [Area("c")], device="cpu", cache=cache).worst is None
+
+
+def test_a_class_that_only_the_map_has_gets_a_code_of_its_own() -> None:
+    ours = Legend((LandCover(0, "Water", (0, 0, 9)), LandCover(1, "snow", (9, 9, 9)), LandCover(2, "town", (9, 0, 0))))
+    theirs = Legend((LandCover(1, "town", (1, 0, 0)), LandCover(7, "water", (0, 0, 1)), LandCover(8, "bog", (1, 1, 0))))
+    names = Nomenclature.from_legend(ours), Nomenclature.from_legend(theirs)
+    common = CommonCodes.between(theirs, ours, Matching.of(*names, "bog"))
+    assert [(each.code, each.name) for each in common.legend] == [(0, "snow"), (1, "town"), (7, "water"), (8, "bog")]
+    truth, labels = (np.array([codes], np.uint8) for codes in ((7, 1, 8, 255, 7), (0, 1, 2, 2, 255)))
+    assert [codes.tolist() for codes in common.of(truth, labels)] == [[[7, 1, 255, 255, 255]], [[7, 0, 1, 1, 255]]]
+
+
+def test_the_report_of_an_examination_shows_the_worst_crops(
+    data: Dataset, model: ModelBundle, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    knobs: dict[str, Any] = {"split": "all", "device": "cpu", "cache": cache}
+    found = geoseg.evaluate(model, data, tmp_path / "report", **knobs)
+    assert found.worst is not None
+    sheets = {f"worst/{DEEPGLOBE.by_code(code).name}.png" for code, _ in found.worst}
+    assert len(sheets) > 3
+    page = (tmp_path / "report" / "report.md").read_text()
+    linked = {part.split(")")[0] for part in page.split("](")[1:]}
+    assert linked == {"confusion.png", "calibration.png", *sheets}
+    assert all((tmp_path / "report" / name).stat().st_size > 1000 for name in linked)
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    geoseg.evaluate(model, data, tmp_path / "plain", **knobs)
+    page = (tmp_path / "plain" / "report.md").read_text()
+    assert "](" not in page
+    assert "need matplotlib" in page.split("## Notes")[1]
+    assert not (tmp_path / "plain" / "worst").exists()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import math
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,12 +19,12 @@ from geoseg.errors import OutputError, SceneError
 from geoseg.evaluation.calibration import Calibration
 from geoseg.evaluation.confusion import ConfusionMatrix
 from geoseg.evaluation.evaluation import Evaluation
+from geoseg.evaluation.worst import LEAST_SHARE, WorstCrops, colored
 from geoseg.legend import DEEPGLOBE, LandCover, Legend
 from geoseg.raster.scene import Patch
 from geoseg.raster.windows import Window, tiles
 from geoseg.training.history import EpochRow, best_epoch, read_history, write_history
 from geoseg.training.report import write_training_report
-from geoseg.training.worst import LEAST_SHARE, WorstCrops, colored
 from tests.evaluation.rasters import patches, wrong
 
 
@@ -158,7 +159,7 @@ def worst() -> WorstCrops:
 def test_the_folder_holds_everything(tmp_path: Path, evaluation: Evaluation, worst: WorstCrops) -> None:
     rows = epochs(30)
     folder = write_training_report(
-        tmp_path / "report", rows, evaluation, worst, '{"lr": 0.001}', data={"split": "random:0.8"}
+        tmp_path / "report", rows, replace(evaluation, worst=worst), '{"lr": 0.001}', data={"split": "random:0.8"}
     )
     pictures = {"curves.png", "confusion.png", "calibration.png", "worst/rangeland.png"}
     files = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
@@ -183,7 +184,7 @@ def test_the_folder_holds_everything(tmp_path: Path, evaluation: Evaluation, wor
 
 
 def test_the_sheet_shows_the_legends_colours(tmp_path: Path, evaluation: Evaluation, worst: WorstCrops) -> None:
-    folder = write_training_report(tmp_path / "report", epochs(2), evaluation, worst)
+    folder = write_training_report(tmp_path / "report", epochs(2), replace(evaluation, worst=worst))
     pixels = (imread(folder / "worst" / "rangeland.png")[..., :3] * 255).round().astype(int)
     packed = np.unique(pixels @ [65536, 256, 1])
     there = {(color >> 16, color >> 8 & 255, color & 255) for color in packed.tolist()}
@@ -195,15 +196,15 @@ def test_the_sheet_shows_the_legends_colours(tmp_path: Path, evaluation: Evaluat
 def test_an_older_report_is_replaced_and_other_files_are_kept(
     tmp_path: Path, evaluation: Evaluation, worst: WorstCrops
 ) -> None:
-    folder = write_training_report(tmp_path / "report", epochs(2), evaluation, worst)
+    folder = write_training_report(tmp_path / "report", epochs(2), replace(evaluation, worst=worst))
     with pytest.raises(OutputError, match="holds"):
-        write_training_report(folder, epochs(2), evaluation, worst)
+        write_training_report(folder, epochs(2), replace(evaluation, worst=worst))
     (folder / "mine.txt").write_text("mine")
-    write_training_report(folder, [], evaluation, None, overwrite=True)
+    write_training_report(folder, [], evaluation, overwrite=True)
     left = {path.name for path in folder.iterdir()}
     assert {"mine.txt", "report.md", "history.csv"} <= left
     assert not {"worst", "curves.png"} & left
-    write_training_report(folder, epochs(1), evaluation, worst, overwrite=True)
+    write_training_report(folder, epochs(1), replace(evaluation, worst=worst), overwrite=True)
     assert (folder / "worst" / "rangeland.png").exists()
 
 
@@ -212,11 +213,16 @@ def test_without_matplotlib_one_line_says_so(
 ) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     said: list[str] = []
-    folder = write_training_report(tmp_path / "report", epochs(2), evaluation, worst, announce=said.append)
+    folder = write_training_report(
+        tmp_path / "report", epochs(2), replace(evaluation, worst=worst), announce=said.append
+    )
     assert said == ["confusion.png and 3 more need matplotlib; pip install 'geoseg[plot]'"]
     assert not list(folder.rglob("*.png"))
     assert not (folder / "worst").exists()
     assert (folder / "history.csv").exists()
+    page = (folder / "report.md").read_text()
+    assert "](" not in page  # what was not drawn is not linked
+    assert f"- {said[0]}" in page.split("## Notes")[1]
 
 
 def test_names_of_classes_become_names_of_files(tmp_path: Path, evaluation: Evaluation) -> None:
@@ -224,7 +230,7 @@ def test_names_of_classes_become_names_of_files(tmp_path: Path, evaluation: Eval
     worst = WorstCrops(legend, crop_px=32)
     truth = np.repeat(np.arange(3, dtype=np.uint8), 32 * 11).reshape(33, 32)
     worst.see(Scene("s", (33, 32)), Window(0, 0, 33, 32), truth, (truth + 1) % 3)
-    folder = write_training_report(tmp_path / "report", [], evaluation, worst)
+    folder = write_training_report(tmp_path / "report", [], replace(evaluation, worst=worst))
     assert sorted(path.name for path in (folder / "worst").iterdir()) == ["___c.png", "a_b_0.png", "a_b_2.png"]
 
 
@@ -233,5 +239,5 @@ def test_one_band_is_grey_and_one_epoch_is_a_dot(tmp_path: Path, evaluation: Eva
     truth = np.zeros((32, 32), np.uint8)
     worst.see(Scene("s", (32, 32), bands=1), Window(0, 0, 32, 32), truth, truth + 1)
     assert worst.of(0)[0].image.shape == (1, 32, 32)
-    folder = write_training_report(tmp_path / "report", epochs(1), evaluation, worst)
+    folder = write_training_report(tmp_path / "report", epochs(1), replace(evaluation, worst=worst))
     assert imread(folder / "curves.png").std() > 0

@@ -1,18 +1,22 @@
-"""The worst crops of one class as a sheet: image, reference and prediction side by side, in the legend's colours."""
+"""The worst crops as a sheet a class: image, reference and prediction side by side, in the legend's colours."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from geoseg.evaluation.matching import key
 from geoseg.evaluation.plotting import new_figure
+from geoseg.evaluation.worst import WorstCrop, WorstCrops, colored, natural
 from geoseg.legend import Legend
-from geoseg.training.worst import WorstCrop, colored, natural
 
+WORST = "worst/"
+"""The folder of the sheets in a report."""
 _ACROSS = 2
 """Crops beside each other, three pictures each."""
 _SIDE_IN = 1.9
@@ -21,12 +25,26 @@ _LEGEND_IN = 0.55
 _TITLES = ("image", "reference", "prediction")
 
 
-def draw_worst(
-    crops: Sequence[WorstCrop], legend: Legend, target: Path, stretch: tuple[float, float] | None = None
-) -> None:
+def sheets(worst: WorstCrops) -> dict[str, Callable[[Path], None]]:
+    """Return what draws the sheet of each class, by its file in a report."""
+    return {
+        _file_of(worst.legend, code): partial(_draw, crops=crops, legend=worst.legend, stretch=worst.stretch)
+        for code, crops in worst
+    }
+
+
+def _file_of(legend: Legend, code: int) -> str:
+    """Return the name of a class's sheet: its own, of letters that every system takes."""
+    name = key(legend.by_code(code).name)
+    plain = "".join(letter if letter.isalnum() else "_" for letter in name)
+    alone = sum(key(each.name) == name for each in legend) == 1
+    return f"{WORST}{plain[:60]}{'' if alone else f'_{code}'}.png"
+
+
+def _draw(target: Path, crops: Sequence[WorstCrop], legend: Legend, stretch: tuple[float, float] | None) -> None:
     """Write the sheet of one class as a PNG. GeosegError without matplotlib, OSError where it cannot be written.
 
-    `stretch`: the darkest and the lightest stored value of the images; by default what 2 and 98 % of them are below.
+    Without a stretch the darkest and the lightest value are those that 2 and 98 % of the images are below.
     """
     across = min(_ACROSS, len(crops))
     down = math.ceil(len(crops) / across)
@@ -39,7 +57,11 @@ def draw_worst(
         row, col = divmod(place, across)
         top = height - 0.55 - row * (_SIDE_IN + _CAPTION_IN) - _SIDE_IN
         left = 0.15 + col * (3 * _SIDE_IN + gap)
-        pictures = natural(crop, shades), colored(crop.reference, legend), colored(crop.predicted, legend)
+        pictures = (
+            natural(crop.image, crop.valid, shades),
+            colored(crop.reference, legend),
+            colored(crop.predicted, legend),
+        )
         for part, pixels in enumerate(pictures):
             _show(
                 figure, pixels, ((left + part * _SIDE_IN) / width, top / height), (_SIDE_IN / width, _SIDE_IN / height)

@@ -1,11 +1,11 @@
-"""The crops that a network gets most wrong, class by class, gathered while it is validated."""
+"""The crops that a network gets most wrong, class by class, gathered while it is judged."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,8 @@ CROP_PX = 256
 LEAST_SHARE = 0.08
 """Of a crop: a class with fewer pixels in it is no example of how that class looks."""
 _SHOWN_BANDS = 3
+_NONE = 225
+"""The grey of what is no class, or not valid."""
 
 
 class Seen(Protocol):
@@ -66,8 +68,17 @@ class WorstCrop:
 class WorstCrops:
     """The few worst crops of each class so far; never more than `keep` of a class are held."""
 
-    def __init__(self, legend: Legend, *, keep: int = KEPT, crop_px: int = CROP_PX) -> None:
+    def __init__(
+        self,
+        legend: Legend,
+        *,
+        keep: int = KEPT,
+        crop_px: int = CROP_PX,
+        stretch: tuple[float, float] | None = None,
+    ) -> None:
+        """Begin without a crop. `stretch`: the darkest and lightest stored value of the imagery, for its pictures."""
         self.legend = legend
+        self.stretch = stretch
         self._keep = keep
         self._crop_px = crop_px
         self._worst: dict[int, list[WorstCrop]] = {code: [] for code in legend.codes}
@@ -87,9 +98,24 @@ class WorstCrops:
                     place = Window(window.row + cell.row, window.col + cell.col, cell.height, cell.width)
                     self._consider(scene, place, code, counts[code], theirs, ours)
 
+    def take(self, crop: WorstCrop) -> None:
+        """Keep a crop if it is among the worst of its class; of equals the first that came."""
+        kept = self._worst[crop.code]
+        kept.append(crop)
+        kept.sort(key=_rank, reverse=True)
+        del kept[self._keep :]
+
     def of(self, code: int) -> tuple[WorstCrop, ...]:
         """Return the crops of a class, the worst first; none where every pixel of it is right."""
         return tuple(self._worst[code])
+
+    def merge(self, other: WorstCrops) -> Self:
+        """Return the worst of two that have the same legend; among equals those of the first."""
+        both = type(self)(self.legend, keep=self._keep, crop_px=self._crop_px, stretch=self.stretch)
+        for _, crops in (*self, *other):
+            for crop in crops:
+                both.take(crop)
+        return both
 
     def __iter__(self) -> Iterator[tuple[int, tuple[WorstCrop, ...]]]:
         """Yield the code and the crops of each class that has any."""
@@ -119,13 +145,12 @@ class WorstCrops:
             return
         patch = scene.read(place)
         bands = _SHOWN_BANDS if len(patch.data) >= _SHOWN_BANDS else 1
-        crop = WorstCrop(
-            scene.id, place, code, class_px, wrong_px, int(wrong.argmax()),
-            patch.data[:bands].copy(), patch.valid.copy(), reference.copy(), predicted.copy(),
+        self.take(
+            WorstCrop(
+                scene.id, place, code, class_px, wrong_px, int(wrong.argmax()),
+                patch.data[:bands].copy(), patch.valid.copy(), reference.copy(), predicted.copy(),
+            )
         )  # fmt: skip
-        kept.append(crop)
-        kept.sort(key=_rank, reverse=True)
-        del kept[self._keep :]
 
 
 def _rank(crop: WorstCrop) -> tuple[float, int]:
@@ -134,18 +159,21 @@ def _rank(crop: WorstCrop) -> tuple[float, int]:
 
 def colored(codes: NDArray[np.uint8], legend: Legend) -> NDArray[np.uint8]:
     """Return codes (row, col) in the legend's colours (row, col, 3); what is no class is grey."""
-    table = np.full((NODATA + 1, 3), 225, np.uint8)
+    table = np.full((NODATA + 1, 3), _NONE, np.uint8)
     for land_cover in legend:
         table[land_cover.code] = land_cover.color
     pixels: NDArray[np.uint8] = table[codes]
     return pixels
 
 
-def natural(crop: WorstCrop, stretch: tuple[float, float]) -> NDArray[np.uint8]:
-    """Return the image (row, col, 3), `stretch` its darkest and lightest stored value; what is not valid is grey."""
+def natural(data: NDArray[Any], valid: NDArray[np.bool_], stretch: tuple[float, float]) -> NDArray[np.uint8]:
+    """Return imagery (band, row, col) as a picture (row, col, 3): its first three bands, or the first alone as grey.
+
+    `stretch`: the darkest and the lightest stored value; what is not valid (row, col) is grey.
+    """
+    bands = data[:_SHOWN_BANDS] if len(data) >= _SHOWN_BANDS else data[[0, 0, 0]]
     low, high = stretch
-    bands = crop.image if len(crop.image) == _SHOWN_BANDS else crop.image[[0, 0, 0]]
     light = np.clip((bands.astype(np.float32) - low) / max(high - low, 1e-9), 0, 1)
     pixels: NDArray[np.uint8] = (light * 255 + 0.5).astype(np.uint8).transpose(1, 2, 0)
-    pixels[~crop.valid] = 225
+    pixels[~valid] = _NONE
     return pixels

@@ -1,0 +1,53 @@
+"""The worst crops: of scenes that are smaller than a crop, and of several gatherings together."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from geoseg.evaluation.worst import CROP_PX, LEAST_SHARE, WorstCrops
+from geoseg.legend import DEEPGLOBE
+from geoseg.raster.scene import Patch
+from geoseg.raster.windows import Window
+
+
+class Chip:
+    """A small scene."""
+
+    id = "chip"
+
+    def read(self, window: Window) -> Patch:
+        return Patch(np.zeros((3, *window.shape), np.uint8), np.ones(window.shape, np.bool_))
+
+
+def test_a_scene_smaller_than_a_crop_shows_its_mistakes() -> None:
+    side = 64
+    assert side**2 < LEAST_SHARE * CROP_PX**2  # not one class of it could have that many
+    reference: Any = np.zeros((side, side), np.uint8)
+    reference[:8] = 1  # an eighth of it
+    reference[8, :20] = 2  # too few to be an example
+    worst = WorstCrops(DEEPGLOBE)
+    worst.see(Chip(), Window(0, 0, side, side), reference, np.full_like(reference, 3))
+    assert {code for code, _ in worst} == {0, 1}
+    assert [(crop.class_px, crop.wrong_px) for crop in worst.of(1)] == [(8 * side, 8 * side)]
+
+
+def test_what_was_gathered_apart_is_what_would_have_been_gathered_together() -> None:
+    rng = np.random.default_rng(3)
+    seen = [
+        (Window(row, 0, 64, 128), *(rng.choice(4, (64, 128), p=[0.4, 0.3, 0.2, 0.1]).astype(np.uint8) for _ in "rp"))
+        for row in range(0, 640, 64)
+    ]
+    seen += seen[:2]  # equals: those that came first stay
+    together, apart = (WorstCrops(DEEPGLOBE, keep=3, crop_px=16) for _ in range(2))
+    for window, reference, predicted in seen:
+        together.see(Chip(), window, reference, predicted)
+        one = WorstCrops(DEEPGLOBE, keep=3, crop_px=16)
+        one.see(Chip(), window, reference, predicted)
+        apart = apart.merge(one)
+    for code in range(4):
+        assert [(crop.window, crop.wrong_px) for crop in apart.of(code)] == [
+            (crop.window, crop.wrong_px) for crop in together.of(code)
+        ]
+        assert len(together.of(code)) == 3
