@@ -101,7 +101,7 @@ class Tab:
         while not self.run(condition):
             if time.monotonic() > end:
                 raise TimeoutError(condition)
-            time.sleep(0.1)
+            time.sleep(0.01)
 
     def settle(self) -> None:
         """Wait until no tile is on its way and none fades in, and the next frame is drawn."""
