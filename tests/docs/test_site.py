@@ -86,6 +86,11 @@ def test_drawings_are_those_of_their_program(tmp_path: Path, monkeypatch: pytest
     assert {path.name: path.read_bytes() for path in (tmp_path / "pictures").glob("*.svg")} == before
 
 
+def test_ci_has_the_tools_of_the_site_before_the_tests_that_need_them() -> None:
+    steps = re.findall(r"^step make (\w+)", (ROOT / ".ci" / "run").read_text(encoding="utf-8"), re.MULTILINE)
+    assert steps.index("docs") < steps.index("test")
+
+
 @pytest.mark.skipif(importlib.util.find_spec("mkdocs") is None, reason="MkDocs is in the dependency group docs")
 def test_the_site_is_built_without_a_warning_and_asks_nobody(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path / "site")]
