@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from geoseg.evaluation.evaluate import evaluate
     from geoseg.evaluation.evaluation import Evaluation
     from geoseg.evaluation.metrics import Metrics
+    from geoseg.facts.doctor import doctor
     from geoseg.facts.info import info
     from geoseg.inference.labels import labels
     from geoseg.inference.plan import Plan
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from geoseg.preview.polygons_picture import draw_polygons
     from geoseg.preview.preview import preview
     from geoseg.progress import Progress
+    from geoseg.raster.crop import crop
     from geoseg.raster.geobox import GeoBox
     from geoseg.raster.scene import Patch, Scene
     from geoseg.raster.statistics import BandStatistics
@@ -70,6 +72,8 @@ __all__ = [
     "Split",
     "Window",
     "__version__",
+    "crop",
+    "doctor",
     "draw_polygons",
     "errors",
     "evaluate",
@@ -107,6 +111,8 @@ _HOME = {
     "Scene": "geoseg.raster.scene",
     "Split": "geoseg.dataset.split",
     "Window": "geoseg.raster.windows",
+    "crop": "geoseg.raster.crop",
+    "doctor": "geoseg.facts.doctor",
     "draw_polygons": "geoseg.preview.polygons_picture",
     "evaluate": "geoseg.evaluation.evaluate",
     "info": "geoseg.facts.info",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -67,6 +68,16 @@ class Legend:
             if land_cover.code == code:
                 return land_cover
         raise UsageError(f"no class has code {code}; the legend has {list(self.codes)}")
+
+    def by_name(self, name: str) -> LandCover:
+        """Return the class of a name; UsageError, with the name that may be meant, if there is none."""
+        for land_cover in self.classes:
+            if land_cover.name == name:
+                return land_cover
+        small = {known.casefold(): known for known in self.names}
+        near = difflib.get_close_matches(str(name).casefold(), small, n=1)
+        meant = f" (did you mean {small[near[0]]!r}?)" if near else ""
+        raise UsageError(f"no class is called {name!r:.80}{meant}; the legend has {', '.join(self.names)}")
 
     def to_json(self) -> list[dict[str, object]]:
         """Return plain values, as they stand in a bundle or in a file given to `--legend`."""

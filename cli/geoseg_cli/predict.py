@@ -140,7 +140,6 @@ def predict(scene: str, out: str, *, dry_run: bool, as_json: bool, quiet: bool, 
     knobs = {name: value for name, value in given.items() if value not in (None, ())}
     if "creation_options" in knobs:
         knobs["creation_options"] = dict(knobs["creation_options"])
-    scene = _cropped(scene, knobs.pop("bbox", None), knobs.pop("bbox_crs", None))
     legend, mean, std = (knobs.pop(name, None) for name in _PRETRAINED)
     if legend or mean or std:
         knobs["model"] = complete_model(knobs.get("model"), legend, mean, std, knobs.get("bands"))
@@ -156,18 +155,6 @@ def predict(scene: str, out: str, *, dry_run: bool, as_json: bool, quiet: bool, 
     if as_json:
         others = {name: knobs[name] for name in ("confidence", "probabilities") if name in knobs}
         click.echo(json.dumps({"labels": str(written)} | others | figures, indent=2))
-
-
-def _cropped(scene: str, bbox: tuple[float, float, float, float] | None, crs: str | None) -> str:
-    """Return what GDAL opens as the part of the scene in a box."""
-    if bbox is None:
-        if crs is not None:
-            raise click.UsageError("--bbox-crs is about a box; add --bbox W,S,E,N, or leave it out")
-        return scene
-    from geoseg.raster.crop import crop
-    from geoseg.raster.scene import Scene
-
-    return crop(Scene.open(scene), bbox, crs).path
 
 
 def _tell_plan(scene: str, out: str, knobs: dict[str, Any], *, as_json: bool, quiet: bool) -> None:

@@ -60,6 +60,9 @@ class Diagnosis:
         """Whether geoseg can work here."""
         return all(finding.state != "broken" for finding in self.findings)
 
+    def __str__(self) -> str:
+        return self.describe()
+
     def to_json(self) -> dict[str, object]:
         """Return plain values."""
         return {"usable": self.usable, "findings": [asdict(finding) for finding in self.findings]}
@@ -77,7 +80,12 @@ class Diagnosis:
 
 
 def doctor() -> Diagnosis:
-    """Look at the libraries, the devices, memory and disks; a few seconds, nothing is kept."""
+    """Look at the libraries, the devices, memory and disks; a few seconds, nothing is kept.
+
+    Returns the findings in order, each with a name, a state (fit, unfit, broken), a text and, where it is not fit, a
+    remedy. `usable` says whether geoseg can work here, `describe()` is what `geoseg doctor` prints, `to_json()` what
+    it prints with `--json`.
+    """
     return Diagnosis(tuple(finding for check in _CHECKS for finding in _safely(check)))
 
 

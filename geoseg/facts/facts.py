@@ -18,6 +18,9 @@ class Facts:
     lines: tuple[tuple[str, str], ...]
     """The same in words: label and text."""
 
+    def __str__(self) -> str:
+        return self.describe()
+
     def to_json(self) -> dict[str, object]:
         """Return plain values that strict JSON can hold: NaN and infinities become texts."""
         return {"kind": self.kind, "path": self.path} | {name: _finite(value) for name, value in self.values.items()}

@@ -21,6 +21,7 @@ from geoseg.inference.tiling import choose_tile, round_tile
 from geoseg.model.bundle import ModelBundle
 from geoseg.model.card import default_overlap
 from geoseg.model.engines import choose_engine
+from geoseg.raster.crop import Box, crop
 from geoseg.raster.landcover import overview_levels
 from geoseg.raster.product import ProductName
 from geoseg.raster.scene import Scene
@@ -38,6 +39,8 @@ class Knobs(TypedDict, total=False):
 
     model: str | os.PathLike[str] | ModelBundle | None
     bands: Sequence[int | str] | None
+    bbox: Box | None
+    bbox_crs: str | None
     scale: tuple[float, float] | None
     window: int | None
     overlap: int | None
@@ -55,6 +58,8 @@ def plan(  # noqa: PLR0913 - each keyword is a knob of the command line
     *,
     model: str | os.PathLike[str] | ModelBundle | None = None,
     bands: Sequence[int | str] | None = None,
+    bbox: Box | None = None,
+    bbox_crs: str | None = None,
     scale: tuple[float, float] | None = None,
     window: int | None = None,
     overlap: int | None = None,
@@ -71,20 +76,21 @@ def plan(  # noqa: PLR0913 - each keyword is a knob of the command line
 ) -> Plan:
     """Plan the map of a scene; no tile is computed, nothing is written beside the output.
 
-    model: a bundle or its path (default: the demo model). bands: 1-based numbers or names. scale: the range of stored
-    values that is stretched over the model's. window, overlap, tile: edges in pixels. blend: hann, linear, gaussian,
-    mean or crop. tta: the mean over 1, 2, 4 or 8 symmetries of the square, in as many times the time. resolution:
-    "scene" for a map on the scene's own grid, "model" for one of the pixel size that the model was trained on, or
-    metres a pixel; the scene is resampled as it is read. batch_size: windows the network sees at once. device: auto,
-    cpu, cuda, cuda:1, mps, onnx or torch-cpu. workers: tiles worked on at once. confidence, probabilities: whether
-    these are wanted. announce: told when something takes long. What is left out comes from the model, the scene and the
-    machine.
+    model: a bundle or its path (default: the demo model). bands: 1-based numbers or names. bbox: west, south, east,
+    north, in the scene's CRS or in `bbox_crs`: only the pixels that this box touches, as `geoseg.crop` cuts them.
+    scale: the range of stored values that is stretched over the model's. window, overlap, tile: edges in pixels. blend:
+    hann, linear, gaussian, mean or crop. tta: the mean over 1, 2, 4 or 8 symmetries of the square, in as many times the
+    time. resolution: "scene" for a map on the scene's own grid, "model" for one of the pixel size that the model was
+    trained on, or metres a pixel; the scene is resampled as it is read. batch_size: windows the network sees at once.
+    device: auto, cpu, cuda, cuda:1, mps, onnx or torch-cpu. workers: tiles worked on at once. confidence,
+    probabilities: whether these are wanted. announce: told when something takes long. What is left out comes from the
+    model, the scene and the machine.
 
     Raises UsageError, SceneError or ModelError when the scene cannot be mapped so; warns when it looks unlike the
     training imagery.
     """
     bundle = model if isinstance(model, ModelBundle) else ModelBundle.open(None if model is None else Path(model))
-    source = _open_scene(scene, bands, bundle)
+    source = _open_scene(_part(scene, bbox, bbox_crs), bands, bundle)
     check_bands(source, bundle)
     check_scale(source, bundle, scale)
     seen = at_resolution(source, bundle, resolution)
@@ -100,6 +106,14 @@ def plan(  # noqa: PLR0913 - each keyword is a knob of the command line
     threads = made.engine.threads  # only a plan that fits is worth an export
     engine = choose_engine(bundle, device, window_px=grid.window_px, scale=scale, threads=threads, report=announce)
     return replace(made, engine=engine)
+
+
+def _part(scene: str | os.PathLike[str] | Scene, bbox: Box | None, crs: str | None) -> str | os.PathLike[str] | Scene:
+    if bbox is not None:
+        return crop(scene, bbox, crs)
+    if crs is not None:
+        raise UsageError("--bbox-crs is about a box; add --bbox W,S,E,N, or leave it out")
+    return scene
 
 
 def _open_scene(scene: str | os.PathLike[str] | Scene, bands: Sequence[int | str] | None, bundle: ModelBundle) -> Scene:

@@ -36,8 +36,8 @@ def predict(  # noqa: PLR0913 - what is written, how it is told, and the plan's 
 
     Writes a cloud-optimized GeoTIFF of class codes (255 = nodata) on the scene's own grid, or on that of `resolution`;
     at `confidence` the probability of that class, at `probabilities` that of every class, one band each, both in
-    percent. The knobs are those of `geoseg.plan`: model, bands, scale, window, overlap, blend, tta, resolution, tile,
-    batch_size, device, workers.
+    percent. The knobs are those of `geoseg.plan`: model, bands, bbox, bbox_crs, scale, window, overlap, blend, tta,
+    resolution, tile, batch_size, device, workers.
 
     `creation_options` are GDAL's, and say how the rasters are stored: {"COMPRESS": "ZSTD", "BLOCKSIZE": "256"}; those
     that might change a label are refused.

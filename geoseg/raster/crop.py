@@ -6,6 +6,7 @@ Format: https://gdal.org/drivers/raster/vrt.html
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator
 from xml.sax.saxutils import escape
 
@@ -29,16 +30,18 @@ Box = tuple[float, float, float, float]
 """West, south, east, north, as in RFC 7946, section 5."""
 
 
-def crop(scene: Scene, bbox: Box, crs: str | None = None) -> Scene:
+def crop(scene: str | os.PathLike[str] | Scene, bbox: Box, crs: str | None = None) -> Scene:
     """Return the part of a scene that holds a box: every pixel that the box touches, on the scene's own grid.
 
-    The box is in the scene's CRS, or in `crs` (EPSG:4326: longitudes and latitudes). It may reach over the scene's
-    edges. The part holds no pixels: the scene must stay where it is. It is a scene in every respect, so the windows of
-    a network begin at its corner, and see nothing outside of it: within a window of its edges, and by the place of the
-    windows, labels may differ from those of the whole scene's map.
+    The box is west, south, east, north, in the scene's CRS, or in `crs` (EPSG:4326: longitudes and latitudes). It may
+    reach over the scene's edges. The part holds no pixels: the scene must stay where it is. It is a scene in every
+    respect, so the windows of a network begin at its corner, and see nothing outside of it: within a window of its
+    edges, and by the place of the windows, labels may differ from those of the whole scene's map.
 
-    Raises UsageError for a box that is none or lies beside the scene, SceneError for a scene without a grid in a CRS.
+    Raises UsageError for a box that is none or lies beside the scene, SceneError for a scene that cannot be read, or
+    without a grid in a CRS.
     """
+    scene = scene if isinstance(scene, Scene) else Scene.open(scene)
     window = _window(scene, _box_in_crs(scene, bbox, crs))
     with opened(scene.path) as dataset:
         text = "".join(_lines(scene, dataset, window))
@@ -46,8 +49,7 @@ def crop(scene: Scene, bbox: Box, crs: str | None = None) -> Scene:
 
 
 def _box_in_crs(scene: Scene, bbox: Box, crs: str | None) -> Box:
-    west, south, east, north = bbox
-    if not (all(map(math.isfinite, bbox)) and west < east and south < north):
+    if len(bbox) != 4 or not all(map(math.isfinite, bbox)) or bbox[0] >= bbox[2] or bbox[1] >= bbox[3]:
         raise UsageError(f"bbox must be W,S,E,N with W < E and S < N, got {','.join(f'{edge:g}' for edge in bbox)}")
     box = scene.geobox
     if not box.has_transform or (crs is not None and box.crs is None):

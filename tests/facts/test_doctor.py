@@ -49,6 +49,7 @@ def test_this_machine_can_run_geoseg() -> None:
     assert diagnosis.usable
     assert all(finding.remedy for finding in diagnosis.findings if finding.state != "fit")
     assert json.loads(json.dumps(diagnosis.to_json()))["usable"] is True
+    assert str(diagnosis) == diagnosis.describe()
     assert all(finding.text in diagnosis.describe() for finding in diagnosis.findings)
 
 

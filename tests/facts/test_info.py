@@ -153,3 +153,4 @@ def test_every_real_raster_is_described(shared_data: Path) -> None:
         else:
             assert strict(facts.to_json())["path"] == str(path)
             assert facts.describe().count("\n") == len(facts.lines)
+            assert str(facts) == facts.describe()

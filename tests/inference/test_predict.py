@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import rasterio
 from numpy.typing import NDArray
+from rasterio.warp import transform_bounds
 from rio_cogeo.cogeo import cog_validate
 
 import geoseg
@@ -364,3 +365,46 @@ def test_a_current_dask_client_makes_the_same_map_in_other_processes(
     np.testing.assert_array_equal(read(out)[0], whole)
     assert seen[-1].pieces_done == 9
     np.testing.assert_array_equal(read(coarse)[0], geoseg.labels(scene, **knobs).compute(scheduler="synchronous"))
+
+
+BOX = (500_010.0, 5_399_800.0, 500_110.5, 5_399_950.0)
+"""Columns 20 to 221, rows 100 to 400 of 0.5 m."""
+INSIDE = (slice(100, 400), slice(20, 221))
+
+
+def test_a_box_is_mapped_as_the_same_pixels_cut_out(scene: Scene, bundle: ModelBundle, tmp_path: Path) -> None:
+    knobs: dict[str, Any] = {"model": bundle, "device": "onnx"}
+    cut = write_scene(tmp_path / "cut.tif", read(Path(scene.path))[:, *INSIDE])
+    expected = geoseg.labels(cut, **knobs).compute()
+    for source in (scene, scene.path, Scene.open(scene.path, bands=[1, 2, 3])):
+        np.testing.assert_array_equal(geoseg.labels(source, bbox=BOX, **knobs).compute(), expected)
+    out = geoseg.predict(scene, tmp_path / "map.tif", bbox=BOX, **knobs)
+    np.testing.assert_array_equal(read(out)[0], expected)
+    with rasterio.open(out) as made, rasterio.open(scene.path) as whole:
+        assert made.transform == whole.transform @ rasterio.Affine.translation(20, 100)
+        assert made.crs == whole.crs
+
+
+def test_a_box_in_another_crs_is_brought_to_the_scenes(scene: Scene, bundle: ModelBundle) -> None:
+    degrees = transform_bounds("EPSG:32631", "EPSG:4326", *BOX)
+    made = geoseg.plan(scene, model=bundle, bbox=degrees, bbox_crs="EPSG:4326", device="onnx")
+    assert made.scene.geobox == geoseg.crop(scene, degrees, "EPSG:4326").geobox
+    left, top = made.scene.geobox.transform @ (0, 0)
+    right, bottom = made.scene.geobox.transform @ made.scene.shape[::-1]
+    for edge, wanted in zip((left, bottom, right, top), BOX, strict=True):
+        assert edge == pytest.approx(wanted, abs=1)
+
+
+def test_a_box_that_cannot_be_is_refused_and_its_scene_not_replaced(
+    scene: Scene, bundle: ModelBundle, tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError, match="--bbox-crs is about a box"):
+        geoseg.predict(scene, tmp_path / "map.tif", model=bundle, bbox_crs="EPSG:4326")
+    with pytest.raises(UsageError, match="lies beside"):
+        geoseg.predict(scene, tmp_path / "map.tif", model=bundle, bbox=(0, 0, 1, 1))
+    assert not list(tmp_path.iterdir())
+    own = Path(shutil.copy(scene.path, tmp_path / "own.tif"))
+    before = own.read_bytes()
+    with pytest.raises(UsageError, match="is read by this run"):
+        geoseg.predict(own, own, model=bundle, bbox=BOX, overwrite=True)
+    assert own.read_bytes() == before

@@ -112,6 +112,13 @@ def test_a_part_can_be_brought_to_another_resolution(tmp_path: Path) -> None:
     assert np.abs(half.read(Window(0, 0, 30, 20)).data - means).max() <= 0.51
 
 
+def test_a_path_will_do(tmp_path: Path) -> None:
+    path = write(tmp_path / "scene.tif")
+    assert crop(path, BOX) == crop(str(path), BOX) == crop(Scene.open(path), BOX)
+    with pytest.raises(SceneError, match="no such file"):
+        crop(tmp_path / "gone.tif", BOX)
+
+
 def test_a_part_of_a_part(tmp_path: Path) -> None:
     whole = Scene.open(write(tmp_path / "scene.tif"))
     assert_same_part(crop(crop(whole, (400_000, 4_999_950, 400_040, 5_000_000)), BOX), whole)
@@ -132,6 +139,8 @@ def test_a_changed_file_changes_the_fingerprint_and_so_does_the_box(tmp_path: Pa
     [
         ((3, 2, 1, 4), None, "W < E and S < N, got 3,2,1,4"),
         ((1, 2, 3, float("nan")), None, "W < E and S < N"),
+        ((1, 2, 3), None, "W,S,E,N with W < E and S < N, got 1,2,3"),
+        ((1, 2, 1, 4), None, "got 1,2,1,4"),
         ((0, 0, 1, 1), None, "which reaches from W,S,E,N 400000,4999940,400080,5000000"),
         ((0, 0, 1, 1), "EPSG:4326", "lies beside"),
         ((0, 0, 1, 1), "nonsense", "a bbox in 'nonsense' cannot be brought"),

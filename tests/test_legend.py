@@ -1,0 +1,45 @@
+"""Classes and legends: what is found, and what is refused."""
+
+from __future__ import annotations
+
+import pytest
+
+from geoseg.errors import UsageError
+from geoseg.legend import DEEPGLOBE, LandCover, Legend
+
+COAST = Legend((LandCover(3, "Sea", (0, 0, 255)), LandCover(9, "Dunes & beach", (255, 255, 0))))
+
+
+@pytest.mark.parametrize("legend", [DEEPGLOBE, COAST])
+def test_a_class_is_found_by_code_and_by_name(legend: Legend) -> None:
+    assert [legend.by_code(code) for code in legend.codes] == list(legend)
+    assert [legend.by_name(name) for name in legend.names] == list(legend)
+
+
+@pytest.mark.parametrize(
+    ("legend", "name", "meant"),
+    [
+        (DEEPGLOBE, "forrest_land", "forest_land"),
+        (DEEPGLOBE, "Water", "water"),
+        (DEEPGLOBE, "urban land", "urban_land"),
+        (COAST, "sea", "Sea"),
+        (COAST, "dunes and beach", "Dunes & beach"),
+    ],
+)
+def test_a_name_that_is_nearly_one_is_refused_with_the_one_meant(legend: Legend, name: str, meant: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        legend.by_name(name)
+    names = ", ".join(legend.names)
+    assert str(caught.value) == f"no class is called {name!r} (did you mean {meant!r}?); the legend has {names}"
+
+
+@pytest.mark.parametrize("name", ["lava", "", 3])
+def test_a_name_like_none_is_refused_with_all_there_are(name: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        COAST.by_name(name)
+    assert str(caught.value) == f"no class is called {name!r}; the legend has Sea, Dunes & beach"
+
+
+def test_a_code_of_no_class_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"no class has code 0; the legend has \[3, 9\]"):
+        COAST.by_code(0)
