@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from affine import Affine
@@ -19,6 +20,9 @@ from geoseg.raster.windows import Window
 _WGS84 = CRS.from_epsg(4326)
 _DISTORTION = 1.02
 """UTM stretches by less than 0.1 %; from here on (Web Mercator) the ground is measured instead of the map."""
+_EQUATOR_M = 6_378_137.0
+_ECCENTRICITY_2 = (2 - 1 / 298.257223563) / 298.257223563
+_ROUNDING_DEGREES = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +79,7 @@ class GeoBox:
     def gsd_m(self) -> float | None:
         """Metres a pixel on the ground, the root of the pixel's area at the centre; None where it is not known.
 
-        Degrees, and maps that stretch by more than 2 % (Web Mercator), are measured on the sphere or ellipsoid.
+        Degrees, and maps that stretch by more than 2 % (Web Mercator), are measured on the WGS 84 ellipsoid.
         """
         crs, transform = self._mapping()
         if crs is None or transform is None or transform.is_degenerate:
@@ -97,7 +101,7 @@ class GeoBox:
         """Return the place of a window, which may stick out."""
         gcps = tuple(replace(point, row=point.row - window.row, col=point.col - window.col) for point in self.gcps)
         transform = (
-            self.transform * Affine.translation(window.col, window.row) if self.has_transform else self.transform
+            self.transform @ Affine.translation(window.col, window.row) if self.has_transform else self.transform
         )
         return replace(
             self,
@@ -119,23 +123,36 @@ def _moved(rpcs: RPC | None, window: Window) -> RPC | None:
 
 
 def _ground_m(crs: CRS, transform: Affine, row: float, col: float) -> float | None:
-    """Root of the area of the pixel at (row, col), from the longitudes and latitudes of three of its corners.
+    """Root of the area of the pixel whose middle is (row, col), from where the middles of its four edges are in space.
 
-    Metres a degree on the WGS 84 ellipsoid: the usual series in cos(2 lat). None where WGS 84 cannot be reached
-    (other bodies).
+    So it holds where meridians meet, and where longitudes begin anew. None where WGS 84 cannot be reached (other
+    bodies), and where a pixel of degrees reaches over a pole.
     """
-    corners = [transform @ corner for corner in ((col, row), (col + 1, row), (col, row + 1))]
-    xs, ys = [x for x, _ in corners], [y for _, y in corners]
+    edges = [transform @ edge for edge in ((col - 0.5, row), (col + 0.5, row), (col, row - 0.5), (col, row + 0.5))]
+    lons, lats = [x for x, _ in edges], [y for _, y in edges]
     if not crs.is_geographic:
         try:
             with raster_environment():
-                xs, ys = transform_points(crs, _WGS84, xs, ys)
+                lons, lats = transform_points(crs, _WGS84, lons, lats)
         except GDAL_ERRORS:
             return None
-    if not all(map(math.isfinite, (*xs, *ys))) or abs(ys[0]) > 90:
+    if not all(map(math.isfinite, (*lons, *lats))) or max(map(abs, lats)) > 90 + _ROUNDING_DEGREES:
         return None
-    lat = math.radians(ys[0])
-    a_degree_up = 111132.954 - 559.822 * math.cos(2 * lat) + 1.175 * math.cos(4 * lat)
-    a_degree_across = 111412.84 * math.cos(lat) - 93.5 * math.cos(3 * lat) + 0.118 * math.cos(5 * lat)
-    area_degrees = abs((xs[1] - xs[0]) * (ys[2] - ys[0]) - (xs[2] - xs[0]) * (ys[1] - ys[0]))
-    return math.sqrt(area_degrees * a_degree_up * abs(a_degree_across)) or None
+    left, right, top, bottom = map(_in_space, lons, lats)
+    across, down = ([b - a for a, b in zip(*ends, strict=True)] for ends in ((left, right), (top, bottom)))
+    return math.sqrt(math.hypot(*_cross(across, down))) or None
+
+
+def _in_space(lon: float, lat: float) -> tuple[float, float, float]:
+    """Return metres from the middle of the WGS 84 ellipsoid: EPSG guidance note 7-2, method 9602."""
+    along, up = math.radians(lon), math.radians(lat)
+    to_axis_m = _EQUATOR_M / math.sqrt(1 - _ECCENTRICITY_2 * math.sin(up) ** 2)
+    return (
+        to_axis_m * math.cos(up) * math.cos(along),
+        to_axis_m * math.cos(up) * math.sin(along),
+        to_axis_m * (1 - _ECCENTRICITY_2) * math.sin(up),
+    )
+
+
+def _cross(a: Sequence[float], b: Sequence[float]) -> tuple[float, float, float]:
+    return a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]

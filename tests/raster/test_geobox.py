@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import math
 import pickle
+import warnings
 
 import pytest
 from affine import Affine
 from hypothesis import given
 from hypothesis import strategies as st
+from pyproj import Geod, Transformer
 from rasterio.crs import CRS
 from rasterio.errors import CRSError
 from rasterio.rpc import RPC
@@ -19,7 +22,7 @@ UTM = CRS.from_epsg(32618)
 TRANSFORMS = {
     "north-up": Affine(0.5, 0, 5e5, 0, -0.5, 4e6),
     "south-up": Affine(0.5, 0, 5e5, 0, 0.5, 4e6),
-    "rotated": Affine.translation(5e5, 4e6) * Affine.rotation(30) * Affine.scale(0.5, -0.5),
+    "rotated": Affine.translation(5e5, 4e6) @ Affine.rotation(30) @ Affine.scale(0.5, -0.5),
 }
 
 
@@ -31,7 +34,7 @@ def test_a_pixel_stays_in_its_place_when_cropped(name: str, row: int, col: int) 
     part = whole[Window(row, col, 7, 5)]
     assert part.shape == (7, 5)
     assert part.crs == whole.crs
-    assert part.transform * (2, 3) == pytest.approx(whole.transform * (2 + col, 3 + row))
+    assert part.transform @ (2, 3) == pytest.approx(whole.transform @ (2 + col, 3 + row))
     assert (part.gcps[0].row + row, part.gcps[0].col + col) == (3, 4)
 
 
@@ -56,6 +59,53 @@ def test_metres_a_pixel_where_the_map_lies_about_them() -> None:
     assert mercator.gsd_m == pytest.approx(0.5, rel=0.005)
     assert minutes.gsd_m == pytest.approx(1852, rel=0.005)
     assert feet.gsd_m == pytest.approx(0.3048, rel=0.001)
+
+
+def geodesic_m(box: GeoBox) -> float:
+    """Return the root of the area of the pixel in the middle, as pyproj measures it on the ellipsoid."""
+    row, col = (length // 2 for length in box.shape)
+    corners = [box.transform @ corner for corner in ((col, row), (col + 1, row), (col + 1, row + 1), (col, row + 1))]
+    into = Transformer.from_crs(box.crs, 4326, always_xy=True)
+    lons, lats = into.transform(*zip(*corners, strict=True))
+    return math.sqrt(abs(Geod(ellps="WGS84").polygon_area_perimeter(lons, lats)[0]))
+
+
+@given(lat=st.floats(-89.9, 89.9), lon=st.floats(-180, 180), size=st.floats(1e-6, 1e-3))
+def test_pixels_of_degrees_are_measured_on_the_ellipsoid(lat: float, lon: float, size: float) -> None:
+    box = GeoBox(3, 5, Affine(size, 0, lon, 0, -size, lat), CRS.from_epsg(4326))
+    assert box.gsd_m == pytest.approx(geodesic_m(box), rel=1e-3)
+
+
+@pytest.mark.parametrize("size", [1e-3, 1e-2, 0.1])
+@pytest.mark.parametrize("pole", [1, -1])
+def test_pixels_of_degrees_at_a_pole(size: float, pole: int) -> None:
+    """The last pixel before it is a triangle; beyond it there is nothing to measure."""
+    crs, down = CRS.from_epsg(4326), Affine(size, 0, 20, 0, -pole * size, pole * 90)
+    last, before = GeoBox(1, 1, down, crs), GeoBox(3, 3, down, crs)
+    assert last.gsd_m == pytest.approx(geodesic_m(last), rel=1e-3)
+    assert before.gsd_m == pytest.approx(geodesic_m(before), rel=1e-3)
+    assert GeoBox(2, 2, down @ Affine.translation(0, -1), crs).gsd_m is None
+    assert GeoBox(9, 9, down @ Affine.translation(0, -9), crs).gsd_m is None
+
+
+@pytest.mark.parametrize("epsg", [3413, 3031, 3995, 3832])
+@pytest.mark.parametrize("shape", [(1, 1), (2, 2), (5, 8)])
+def test_maps_of_the_poles_and_of_the_date_line(epsg: int, shape: tuple[int, int]) -> None:
+    """Of their middles: a pole, which each longitude meets, or the line beyond which longitudes begin anew."""
+    x = Transformer.from_crs(4326, epsg, always_xy=True).transform(180, 0)[0] if epsg == 3832 else 0.0
+    rows, cols = shape
+    box = GeoBox(rows, cols, Affine(30, 0, x - 15 * cols, 0, -30, 15 * rows), CRS.from_epsg(epsg))
+    ground = geodesic_m(box)
+    wanted = 30 if max(30 / ground, ground / 30) <= 1.02 else ground
+    assert box.gsd_m == pytest.approx(wanted, rel=1e-4)
+    assert box[Window(0, 0, 1, 1)].gsd_m == pytest.approx(box.gsd_m, rel=1e-5)
+
+
+def test_a_place_is_found_without_what_affine_deprecates() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        part = GeoBox(100, 90, TRANSFORMS["rotated"], UTM)[Window(3, 4, 7, 5)]
+        assert part.gsd_m == pytest.approx(0.5)
 
 
 def test_metres_a_pixel_are_unknown_without_a_place() -> None:
