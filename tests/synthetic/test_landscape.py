@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 
 from geoseg.errors import OutputError, UsageError
 from geoseg.legend import DEEPGLOBE
+from geoseg.raster.classes import read_legend
+from geoseg.raster.scene import Scene
 from geoseg.raster.windows import Window
 from geoseg.synthetic import Landscape, write_landscape
 
@@ -127,3 +129,9 @@ def test_the_sample_scene_is_what_its_program_makes() -> None:
         # JPEG keeps the picture, not the bits
         assert np.abs(scene.read(window=where).astype(np.int16) - image).mean() < 8
         assert scene.transform == truth.transform == Landscape(63, 1, 1).transform
+
+
+def test_the_sample_truth_names_its_classes_as_maps_do() -> None:
+    folder = Path(__file__).parents[2] / "sample_data"
+    assert read_legend(Scene.open(folder / "truth.tif")) == DEEPGLOBE
+    assert (folder / "truth.tif").stat().st_size < 100_000
