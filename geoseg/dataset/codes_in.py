@@ -26,7 +26,8 @@ def classes_in(rasters: Sequence[Scene]) -> frozenset[int]:
     By habit 255 is no label even where no file declares it nodata. It is a class where else only one would be left, as
     of a mask of 0 and 255, and among codes that do not fit a byte anyway.
     """
-    found = frozenset(code for codes in each(_codes_in, rasters) for code in codes)
+    files = list({raster.path: raster for raster in rasters}.values())  # one may hold the labels of many scenes
+    found = frozenset(code for codes in each(_codes_in, files) for code in codes)
     others = found - {NODATA}
     if not others:
         raise SceneError(f"{shown(rasters[0].path)} holds no label but 255, which stands for none; look at the labels")

@@ -89,7 +89,7 @@ def files_of(path: str) -> list[str]:
 def column_of(path: str, column: str | None) -> str:
     """Return the column that holds the class: the one named, or the only one. SceneError or UsageError if unclear."""
     try:
-        columns = [str(name) for name in pyogrio.read_info(path)["fields"]]
+        columns = [str(name) for name in pyogrio.read_info(path, layer=_layer_of(path))["fields"]]
     except _PYOGRIO_ERRORS as error:
         raise _unreadable(path, error) from None
     if column is None and len(columns) == 1:
@@ -127,12 +127,17 @@ def as_text(value: object) -> str:
 
 def _read(path: str, column: str) -> tuple[dict[str, Any], NDArray[Any], Sequence[Any]]:
     try:
-        meta, _, geometries, fields = pyogrio.raw.read(path, columns=[column], force_2d=True)
+        meta, _, geometries, fields = pyogrio.raw.read(path, _layer_of(path), columns=[column], force_2d=True)
     except _PYOGRIO_ERRORS as error:
         raise _unreadable(path, error) from None
     if not len(fields) or geometries is None or not len(geometries):
         raise SceneError(f"{shown(path)} holds no polygon with a column {column!r}; give polygons of the classes")
     return meta, geometries, fields[0]
+
+
+def _layer_of(path: str) -> str | int:
+    """Return the first layer with geometry: a GeoPackage with its style, as geoseg writes it, has a table besides."""
+    return next((str(name) for name, kind in pyogrio.list_layers(path) if kind), 0)
 
 
 def _wkt(path: str, crs: str | None) -> str | None:

@@ -20,6 +20,7 @@ from geoseg.errors import SceneError, UsageError
 from geoseg.legend import Legend
 from geoseg.raster.classes import read_nomenclature
 from geoseg.raster.environment import shown
+from geoseg.raster.geobox import GeoBox
 from geoseg.raster.handles import opened
 from geoseg.raster.nomenclature import Nomenclature
 from geoseg.raster.scene import Scene
@@ -186,42 +187,59 @@ def _labels(
         )
     if wishes.column is not None:
         raise UsageError("--column is one of polygons; leave it out for label rasters")
-    if all(each(_is_picture, files)):
-        if legend is None:
-            raise UsageError(f"{shown(files[0])} is a picture; say which colour is which class with --legend")
-        given = legend
-        return (
-            each(
-                lambda place: ColorMask.open(files[place], given, wishes.tolerance, scenes[place].geobox),
-                range(len(files)),
-            ),
-            legend,
-            (),
+    looked = each(lambda place: _look(files[place], scenes[place].geobox, legend, wishes.tolerance), range(len(files)))
+    rasters = [found for found in looked if isinstance(found, _Codes)]
+    if not rasters:
+        return (*_masks(files, looked, legend), ())
+    if len(rasters) < len(looked):
+        picture = files[next(place for place, found in enumerate(looked) if not isinstance(found, _Codes))]
+        raise SceneError(
+            f"labels are pictures of colours or rasters of codes, not both: {shown(picture)} is a picture, "
+            f"{shown(rasters[0].raster.path)} holds codes; bring them to one kind"
         )
-    return _rasters_of(files, scenes, wishes, legend)
+    return _coded(rasters, wishes, legend)
 
 
-def _is_picture(file: str) -> bool:
+@dataclass(frozen=True, slots=True)
+class _Codes:
+    """A label raster, and what it says of its classes."""
+
+    raster: Scene
+    said: Nomenclature
+
+
+def _look(file: str, grid: GeoBox, legend: Legend | None, tolerance: float) -> ColorMask | _Codes | None:
+    """Return what a label raster is; None for a picture without a legend to read it by. All that opens it is here."""
     with opened(file) as dataset:
-        return bool(dataset.count >= 3 and dataset.dtypes[0] == "uint8")
+        is_picture = dataset.count >= 3 and dataset.dtypes[0] == "uint8"
+    if is_picture:
+        return None if legend is None else ColorMask.open(file, legend, tolerance, grid)
+    raster = Scene.open(file)
+    check_codes(raster)
+    check_grid(raster, grid)
+    return _Codes(raster, read_nomenclature(raster))
 
 
-def _rasters_of(
-    files: Sequence[str], scenes: Sequence[Scene], wishes: Wishes, legend: Legend | None
-) -> tuple[list[Labels], Legend, tuple[str, ...]]:
-    rasters = each(Scene.open, files)
-    for raster, scene in zip(rasters, scenes, strict=True):
-        check_codes(raster)
-        check_grid(raster, scene.geobox)
-    said = each(read_nomenclature, rasters)
+def _masks(
+    files: Sequence[str], looked: Sequence[ColorMask | _Codes | None], legend: Legend | None
+) -> tuple[list[Labels], Legend]:
     if legend is None:
-        known = merged((shown(file), one) for file, one in zip(files, said, strict=True))
+        raise UsageError(f"{shown(files[0])} is a picture; say which colour is which class with --legend")
+    return [mask for mask in looked if isinstance(mask, ColorMask)], legend
+
+
+def _coded(
+    found: Sequence[_Codes], wishes: Wishes, legend: Legend | None
+) -> tuple[list[Labels], Legend, tuple[str, ...]]:
+    rasters, said = [one.raster for one in found], [one.said for one in found]
+    if legend is None:
+        known = merged((shown(raster.path), one) for raster, one in zip(rasters, said, strict=True))
         legend, ours = own_legend(known if known.classes else Nomenclature().completed(classes_in(rasters)))
-        recodings = [ours] * len(files)
+        recodings = [ours] * len(found)
         notes = []
     else:
         recodings = [codes_of(one, legend) for one in said]
-        notes = [unmatched_note(one, legend, shown(file)) for file, one in zip(files, said, strict=True)][:1]
+        notes = [unmatched_note(said[0], legend, shown(rasters[0].path))]
     notes.append(undeclared_note(rasters, recodings))
     return (
         [

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 from pathlib import Path
+from weakref import WeakKeyDictionary
 from xml.etree import ElementTree as ET
 
 import numpy as np
@@ -20,6 +22,9 @@ from geoseg.raster.rat import attribute_table, dbf_table
 from geoseg.raster.scene import Scene
 
 _GRAY = (128, 128, 128)
+_COLOR_TABLE = re.compile(rb"<ColorTable>.*?</ColorTable>", re.DOTALL)
+_bands: WeakKeyDictionary[DatasetReader, ET.Element] = WeakKeyDictionary()
+"""What GDAL says of the files that are open: several ask for it in turn."""
 
 
 def is_classes(scene: Scene) -> bool:
@@ -102,11 +107,18 @@ def class_shares(scene: Scene, max_px: int) -> dict[int, float]:
 
 
 def _band(dataset: DatasetReader) -> ET.Element:
-    """Return GDAL's description of the first band; what rasterio does not show, a VRT does, wherever it is kept."""
-    with MemoryFile(ext=".vrt") as file:
-        rasterio.shutil.copy(dataset, file.name, driver="VRT")
-        band = ET.fromstring(file.read()).find("VRTRasterBand")  # noqa: S314 - GDAL has just written it
-    return ET.Element("VRTRasterBand") if band is None else band
+    """Return GDAL's description of the first band; what rasterio does not show, a VRT does, wherever it is kept.
+
+    Without its colour table, which rasterio does show.
+    """
+    band = _bands.get(dataset)
+    if band is None:
+        with MemoryFile(ext=".vrt") as file:
+            rasterio.shutil.copy(dataset, file.name, driver="VRT")
+            text = _COLOR_TABLE.sub(b"", file.read())
+        found = ET.fromstring(text).find("VRTRasterBand")  # noqa: S314 - GDAL has just written it
+        band = _bands[dataset] = ET.Element("VRTRasterBand") if found is None else found
+    return band
 
 
 def _category_names(band: ET.Element) -> list[str]:

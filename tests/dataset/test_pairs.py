@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ from rasterio.crs import CRS
 from rasterio.enums import Resampling
 from rasterio.warp import reproject
 
+import geoseg
+from geoseg.dataset import codes_in
 from geoseg.dataset.dataset import Dataset, open_dataset
 from geoseg.dataset.label_polygons import LabelPolygons
 from geoseg.dataset.pair import Pair, reference_codes
@@ -417,3 +420,67 @@ def test_pictures_need_a_legend_and_lack_no_class_of_it_silently(tmp_path: Path)
     wrong = open_dataset(scene, labels=labels, legend=other).pairs[0]
     with pytest.raises(SceneError, match=r"hold rgb\(0,9,0\), not of the legend"):
         reference_codes(wrong, wrong.whole)
+
+
+def test_labels_of_one_folder_are_of_one_kind(tmp_path: Path, make_pair: MakePair) -> None:
+    make_pair("a")
+    make_pair("b")
+    legend = Legend((LandCover(1, "a", (0, 0, 9)), LandCover(2, "b", (0, 9, 0)), LandCover(3, "c", (9, 0, 0))))
+    colors = np.array([[0, 0, 0], [0, 0, 9], [0, 9, 0], [9, 0, 0]], np.uint8)
+    write_raster(tmp_path / "labels" / "b.tif", colors[patchwork((128, 160), 3) + 1].transpose(2, 0, 1))
+    for choice in (legend, None):
+        with pytest.raises(SceneError, match=r"not both: .*b.tif is a picture, .*a.tif holds codes"):
+            open_dataset(tmp_path, legend=choice)
+    write_raster(tmp_path / "labels" / "a.tif", colors[patchwork((128, 160), 3) + 1].transpose(2, 0, 1))
+    assert len(open_dataset(tmp_path, legend=legend).pairs) == 2
+
+
+@pytest.mark.parametrize("named", [True, False])
+@pytest.mark.parametrize("pairs", [3, 20])
+def test_every_file_is_opened_once_for_what_its_head_says(
+    tmp_path: Path, make_pair: MakePair, monkeypatch: pytest.MonkeyPatch, pairs: int, *, named: bool
+) -> None:
+    for number in range(pairs):
+        make_pair(f"s{number}")
+    opened: Counter[str] = Counter()
+    really = rasterio.open
+
+    def counting(path: str, *args: Any, **knobs: Any) -> Any:
+        opened[Path(path).name if "labels" in str(path) else "scene"] += 1
+        return really(path, *args, **knobs)
+
+    monkeypatch.setattr(rasterio, "open", counting)
+    legend = Legend(tuple(LandCover(code, f"class {code}", (code, 0, 0)) for code in (1, 2, 3))) if named else None
+    open_dataset(tmp_path, legend=legend)
+    assert opened.pop("scene") == pairs
+    assert set(opened) == {f"s{number}.tif" for number in range(pairs)}
+    # without names all of each is read besides, and a few are sampled; files that are many do not stay open meanwhile
+    assert max(opened.values()) <= (1 if named and pairs == 3 else 2 if named else 3)
+    assert sum(opened.values()) <= (pairs + 10 if named else 2 * pairs + 10)
+
+
+def test_one_raster_with_the_labels_of_many_scenes_is_read_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(5):
+        place = NORTH_UP @ Affine.translation(0, number)
+        write_raster(tmp_path / "images" / f"s{number}.tif", noise(3, *SHAPE), transform=place)
+    labels = write_raster(tmp_path / "truth.tif", patchwork((80, 80), 3)[None])
+    scanned = []
+    really = codes_in._codes_in
+    monkeypatch.setattr(codes_in, "_codes_in", lambda raster: scanned.append(raster.path) or really(raster))
+    dataset = open_dataset(tmp_path, labels=labels)
+    assert (len(dataset.pairs), dataset.legend.codes) == (5, (0, 1, 2))
+    assert scanned == [str(labels)]
+
+
+def test_our_own_geopackage_is_labels_without_a_warning(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+    codes = patchwork(SHAPE, 3)
+    scene = _scene(tmp_path)
+    write_raster(tmp_path / "map.tif", codes[None], nodata=255)
+    geoseg.vectorize(tmp_path / "map.tif", tmp_path / "map.gpkg")
+    assert "layer_styles" in {name for name, _ in pyogrio.list_layers(tmp_path / "map.gpkg")}
+    recwarn.clear()
+    pair = open_dataset(scene, labels=tmp_path / "map.gpkg", column="code").pairs[0]
+    assert np.array_equal(reference_codes(pair, pair.whole), codes)
+    assert [str(warning.message) for warning in recwarn] == []

@@ -282,3 +282,21 @@ def test_broken_legend_files_are_refused_in_one_line(tmp_path: Path, name: str, 
 def test_a_missing_legend_file_is_said(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="No such file"):
         read_legend_file(tmp_path / "none.csv")
+
+
+def test_a_file_that_is_open_is_described_once(make_raster: MakeRaster, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = make_raster(pixels(10, 20))
+    beside(path, pam("<CategoryNames>" + "<Category></Category>" * 10 + "<Category>Trees</Category></CategoryNames>"))
+    copies = []
+    really = rasterio.shutil.copy
+    monkeypatch.setattr(rasterio.shutil, "copy", lambda *args, **knobs: copies.append(args) or really(*args, **knobs))
+    scene = Scene.open(path)
+    assert is_classes(scene)
+    legend = read_legend(scene)
+    assert legend is not None
+    assert [named.name for named in nomenclature(path)] == list(legend.names) == ["Trees"]
+    assert len(copies) == 1
+    rewritten = make_raster(pixels(10, 20, 20))
+    assert rewritten == path
+    path.with_name(f"{path.name}.aux.xml").unlink(missing_ok=True)
+    assert list(nomenclature(path)) == []
