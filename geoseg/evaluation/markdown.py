@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 
 from geoseg.evaluation.areas import Areas
 from geoseg.evaluation.calibration import Calibration
-from geoseg.evaluation.confusion import ConfusionMatrix
+from geoseg.evaluation.confusion import OTHERS, ConfusionMatrix
 from geoseg.evaluation.evaluation import Evaluation
 from geoseg.evaluation.worst_picture import WORST
 
@@ -55,7 +55,7 @@ def to_markdown(found: Evaluation, pictures: Pictures = _NO_PICTURES) -> str:
 def summary(found: Evaluation) -> Iterator[str]:
     """Yield the table of the figures for the whole."""
     metrics = found.metrics
-    named = [each for each in metrics.classes if not math.isnan(each.iou)]
+    named = [each for each in metrics.classes if not math.isnan(each.iou) and each.name != OTHERS]
     known = sum(not each.is_unknown for each in named)
     rows = [
         (f"mIoU without `unknown` ({known} classes)", number(metrics.miou_without_unknown)),

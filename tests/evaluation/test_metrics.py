@@ -14,6 +14,7 @@ from sklearn import metrics as sk
 
 from geoseg.errors import UsageError
 from geoseg.evaluation.confusion import OTHERS, ConfusionMatrix
+from geoseg.evaluation.evaluation import Evaluation
 from geoseg.evaluation.metrics import Metrics
 from geoseg.legend import DEEPGLOBE, LandCover, Legend
 
@@ -60,6 +61,21 @@ def test_unknown_is_left_out_of_one_mean_and_not_of_the_other() -> None:
     assert found.miou_without_unknown == pytest.approx(iou[:6].mean())
     assert found.miou == pytest.approx(iou.mean())
     assert found.miou != pytest.approx(found.miou_without_unknown)
+
+
+def test_a_class_that_only_the_map_has_counts_in_every_mean_as_scikit_learn_counts_it() -> None:
+    truth, guess = labels(2, [0, 1, 2, 6], 3000)
+    guess[:40] = 5  # in no pixel of the reference; 3 and 4 are in neither
+    found = Evaluation.of("a", "b", ConfusionMatrix.from_arrays(truth, guess, DEEPGLOBE))
+    known = truth != 6
+    assert found.metrics.classes[5].iou == 0
+    assert found.metrics.miou == pytest.approx(sk.jaccard_score(truth, guess, average="macro"))
+    assert found.metrics.miou_without_unknown == pytest.approx(
+        sk.jaccard_score(truth, guess, labels=[0, 1, 2, 5], average="macro")
+    )
+    assert found.published.miou_without_unknown == pytest.approx(
+        sk.jaccard_score(truth[known], guess[known], labels=[0, 1, 2, 5], average="macro")
+    )
 
 
 def test_a_class_without_a_pixel_is_nan_and_in_no_mean() -> None:

@@ -79,6 +79,14 @@ def test_the_page_is_markdown(found: Evaluation) -> None:
     assert widths == {7}
 
 
+def test_the_page_says_of_how_many_classes_a_mean_is(found: Evaluation) -> None:
+    some = Evaluation.of("map", "truth", found.matrix.only([1, 3]))
+    assert some.metrics.miou == (some.metrics.classes[0].iou + some.metrics.classes[1].iou) / 2  # not the others' too
+    page = to_markdown(some)
+    assert f"| mIoU of all classes (2) | {some.metrics.miou:.4f} |" in page
+    assert "| mIoU without `unknown` (2 classes) |" in page
+
+
 @pytest.mark.parametrize("classes", [1, 7, 40])
 def test_the_picture_is_one(tmp_path: Path, classes: int) -> None:
     counts = np.random.default_rng(1).integers(0, 10**7, (classes, classes))
