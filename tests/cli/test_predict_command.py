@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyogrio
@@ -243,7 +244,7 @@ def test_a_folder_of_smp_is_completed_on_the_command_line(
 ) -> None:
     monkeypatch.setenv("GEOSEG_CACHE", str(tmp_path / "cache"))
     sizes = {"encoder_name": "timm-mobilenetv3_small_minimal_100", "encoder_depth": 3, "decoder_channels": [16, 8, 8]}
-    network = random_network("Unet", {**sizes, "in_channels": 3, "classes": 7})
+    network: Any = random_network("Unet", {**sizes, "in_channels": 3, "classes": 7})
     network.save_pretrained(tmp_path / "folder")
     (tmp_path / "legend.json").write_text(json.dumps(DEEPGLOBE.to_json()))
     mean, std = (",".join(f"{value / 255:.10f}" for value in values) for values in (RGB.mean, RGB.std))
@@ -261,7 +262,8 @@ def test_a_folder_of_smp_is_completed_on_the_command_line(
 def coast(tmp_path: Path) -> Path:
     """A folder of smp's with four bands and two classes, and a legend whose codes descend with the channels."""
     sizes = {"encoder_name": "timm-mobilenetv3_small_minimal_100", "encoder_depth": 3, "decoder_channels": [16, 8, 8]}
-    random_network("Unet", {**sizes, "in_channels": 4, "classes": 2}).save_pretrained(tmp_path / "coast")
+    network: Any = random_network("Unet", {**sizes, "in_channels": 4, "classes": 2})
+    network.save_pretrained(tmp_path / "coast")
     rows = [{"code": 5, "name": "sea", "color": [0, 0, 255]}, {"code": 3, "name": "land", "color": [0, 255, 0]}]
     (tmp_path / "coast.json").write_text(json.dumps(rows))
     return tmp_path / "coast"

@@ -29,7 +29,7 @@ from tests.networks import tiny_bundle
 Run = Callable[..., Result]
 Verb = Callable[..., Any]
 VECTORIZE = ("vectorize", "landcover.tif", "--out", "landcover.gpkg")
-UTM = {"crs": "EPSG:32631", "transform": Affine(10, 0, 400_000, 0, -10, 5_000_000)}
+UTM: dict[str, Any] = {"crs": "EPSG:32631", "transform": Affine(10, 0, 400_000, 0, -10, 5_000_000)}
 
 
 @pytest.fixture
@@ -174,7 +174,8 @@ def test_the_file_is_what_python_returns(run: Run, tmp_path: Path, landcover: Pa
     done = run("vectorize", landcover, "--out", out, "--min-area", "25px", "--simplify", "15")
     assert done.exit_code == 0, done.stderr
     assert done.stdout == ""
-    written, expected = geopandas.read_file(out), geoseg.vectorize(landcover, min_area="25px", simplify=15)
+    written = geopandas.read_file(out)
+    expected: Any = geoseg.vectorize(landcover, min_area="25px", simplify=15)
     assert f"wrote {out}: {len(expected)} polygons" in done.stderr
     assert list(written.columns) == ["code", "name", "area_m2", "perimeter_m", "geometry"]
     assert written.crs == expected.crs
@@ -299,7 +300,7 @@ def test_predict_makes_the_polygons_in_one_go(run: Run, tmp_path: Path, scene: P
     assert f"wrote {out}" in done.stderr
     assert f"wrote {polygons}: " in done.stderr
     written = geopandas.read_file(polygons)
-    expected = geoseg.vectorize(out, confidence=sure, min_area="9px", simplify=0.5)
+    expected: Any = geoseg.vectorize(out, confidence=sure, min_area="9px", simplify=0.5)
     assert written["area_m2"].tolist() == expected["area_m2"].tolist()
     assert written["confidence"].tolist() == expected["confidence"].tolist()
     assert 0 < written["confidence"].min() <= written["confidence"].max() <= 100

@@ -48,7 +48,7 @@ def our_map(tmp_path: Path, codes: NDArray[np.uint8]) -> Path:
     folder.mkdir()
     product = labels(DEEPGLOBE)
     write_part(folder, product, 0, codes, overview_levels(*codes.shape))
-    box = GeoBox(*codes.shape, TRANSFORM, rasterio.crs.CRS.from_epsg(32631))
+    box = GeoBox(codes.shape[0], codes.shape[1], TRANSFORM, rasterio.crs.CRS.from_epsg(32631))
     assemble(folder, product, [Window(0, 0, *codes.shape)], box, tmp_path / "map.tif", {"GEOSEG_VERSION": "0.1"})
     return tmp_path / "map.tif"
 

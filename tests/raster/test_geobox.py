@@ -66,7 +66,7 @@ def geodesic_m(box: GeoBox) -> float:
     row, col = (length // 2 for length in box.shape)
     corners = [box.transform @ corner for corner in ((col, row), (col + 1, row), (col + 1, row + 1), (col, row + 1))]
     into = Transformer.from_crs(box.crs, 4326, always_xy=True)
-    lons, lats = into.transform(*zip(*corners, strict=True))
+    lons, lats = into.transform([x for x, _ in corners], [y for _, y in corners])
     return math.sqrt(abs(Geod(ellps="WGS84").polygon_area_perimeter(lons, lats)[0]))
 
 
