@@ -50,6 +50,19 @@ class Dataset:
             twice = next((name for name in ids if ids.count(name) > 1), "")
             raise SceneError(f"{shown(self.root)}: the id {twice!r} is there twice; give each scene a name of its own")
 
+    def __repr__(self) -> str:
+        size = "pixels of unknown size" if self.gsd_m is None else f"{self.gsd_m:.3g} m"
+        return (
+            f"Dataset({self.name!r}, {len(self.pairs)} scene{'s' * (len(self.pairs) != 1)}, "
+            f"{', '.join(self.bands)} {self.dtype}, {size}, {len(self.legend)} classes)"
+        )
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows."""
+        from geoseg.dataset.cards import dataset_card  # noqa: PLC0415 - only a notebook needs it
+
+        return dataset_card(self)
+
     @property
     def digest(self) -> str:
         """Hex of what pixels and labels are, by the content of the files: a copy elsewhere has the same."""

@@ -43,6 +43,23 @@ class Split:
             raise UsageError(f"the split {self.name} holds nothing")
         _check_apart(self)
 
+    def __repr__(self) -> str:
+        return f"Split({self.name!r}, {', '.join(f'{part}: {self.size_of(part)}' for part in PARTS)})"
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows."""
+        from geoseg.dataset.cards import split_card  # noqa: PLC0415 - only a notebook needs it
+
+        return split_card(self)
+
+    def size_of(self, name: str) -> str:
+        """Return how much a part holds, in words."""
+        whole = [area.pair_id for area in self.part(name) if area.window is None]
+        cut = [area.pair_id for area in self.part(name) if area.window is not None]
+        said = [_counted(len(whole), "scene")] if whole else []
+        said += [f"{_counted(len(cut), 'window')} of {_counted(len(set(cut)), 'scene')}"] if cut else []
+        return " and ".join(said) or "nothing"
+
     @property
     def digest(self) -> str:
         """Hex of what is in which part."""
@@ -159,6 +176,10 @@ def _published(dataset: Dataset) -> Mapping[str, str]:
     if complaint is not None or published is None:
         raise UsageError(f"--split published: {complaint}; take {default_rule(dataset)[0]} or a file of ids")
     return {pair.id: part for pair in dataset.pairs if (part := published.part_of(pair.id)) is not None}
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}{'s' * (number != 1)}"
 
 
 def _has_folders(dataset: Dataset) -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,8 +19,17 @@ from geoseg.errors import UsageError
 from geoseg.evaluation.confusion import ConfusionMatrix
 from geoseg.evaluation.metrics import plain
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 _Z = 1.96
 """Standard errors to each side of an estimate that hold the truth 95 times in 100; the paper's figure."""
+M2_OF_HA = 1e4
+_COLUMNS = {
+    "code": False, "name": False, "sample": False, "mapped": True, "area": True, "standard_error": True, "low": True,
+    "high": True, "users": False, "users_error": False, "producers": False, "producers_error": False,
+}  # fmt: skip
+"""Of a table of areas, and whether they are in units of area."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +124,29 @@ class Areas:
         """Return the areas of some classes; what is said of the whole map stays."""
         wanted = set(codes)
         return replace(self, classes=tuple(each for each in self.classes if each.code in wanted))
+
+    def __repr__(self) -> str:
+        total = f"{self.total / M2_OF_HA:.6g} ha" if self.unit == "m2" else f"{self.total:.6g} {self.unit}"
+        overall = f"{self.overall:.3f} ± {self.overall_error:.3f}"
+        return f"Areas({len(self.classes)} classes, {total}, overall accuracy {overall})"
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows."""
+        from geoseg.evaluation.areas_card import areas_card  # noqa: PLC0415 - only a notebook needs it
+
+        return areas_card(self)
+
+    def table(self) -> tuple[list[str], list[list[object]]]:
+        """Return a heading, with units, and a row for each class: what stands in areas.csv."""
+        heading = [f"{name}_{self.unit}" if in_units else name for name, in_units in _COLUMNS.items()]
+        return heading, [[getattr(each, name) for name in _COLUMNS] for each in self.classes]
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return `table` as a DataFrame; what cannot be known is nan."""
+        import pandas as pd  # noqa: PLC0415 - half a second that few need
+
+        heading, rows = self.table()
+        return pd.DataFrame(rows, columns=heading)
 
     def to_json(self) -> dict[str, object]:
         """Return plain values; None stands for nan."""

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from geoseg.evaluation.areas import Areas
+from geoseg.evaluation.areas import M2_OF_HA, Areas
 from geoseg.evaluation.calibration import Calibration
 from geoseg.evaluation.confusion import OTHERS, ConfusionMatrix
 from geoseg.evaluation.evaluation import Evaluation
@@ -15,7 +15,6 @@ from geoseg.evaluation.worst_picture import WORST
 
 _WIDEST = 30
 """Classes that a confusion matrix on a page may have; confusion.csv has them all."""
-_M2_OF_HA = 1e4
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,27 +132,28 @@ def _classes(found: Evaluation) -> Iterator[str]:
 
 
 def _areas(areas: Areas) -> Iterator[str]:
-    in_ha = areas.unit == "m2"
-    unit, size = ("ha", _M2_OF_HA) if in_ha else (areas.unit, 1.0)
     yield from ("## Areas, corrected for the map's errors (Olofsson et al. 2014)", "")
     overall = f"{number(areas.overall)} ± {number(areas.overall_error)}"
     yield from (f"Overall accuracy by area {overall}; ± are standard errors of accuracies.", "")
+    yield from table(*areas_in_words(areas))
+
+
+def areas_in_words(areas: Areas) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Return the heading and the rows of a table of areas for people."""
+    unit, size = ("ha", M2_OF_HA) if areas.unit == "m2" else (areas.unit, 1.0)
     heading = ("class", f"mapped, {unit}", f"area, {unit}", "95 % interval", "user's", "producer's", "sample")
-    yield from table(
-        heading,
+    return heading, [
         (
-            (
-                f"{each.name} ({each.code})",
-                _size(each.mapped / size),
-                _size(each.area / size),
-                f"{_size(each.low / size)} to {_size(each.high / size)}",
-                f"{number(each.users)} ± {number(each.users_error)}",
-                f"{number(each.producers)} ± {number(each.producers_error)}",
-                grouped(each.sample),
-            )
-            for each in areas.classes
-        ),
-    )
+            f"{each.name} ({each.code})",
+            _size(each.mapped / size),
+            _size(each.area / size),
+            f"{_size(each.low / size)} to {_size(each.high / size)}",
+            f"{number(each.users)} ± {number(each.users_error)}",
+            f"{number(each.producers)} ± {number(each.producers_error)}",
+            grouped(each.sample),
+        )
+        for each in areas.classes
+    ]
 
 
 def _calibration(calibration: Calibration) -> Iterator[str]:

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from geoseg.errors import GeosegError, OutputError
-from geoseg.evaluation.areas import Areas
 from geoseg.evaluation.calibration import Calibration
 from geoseg.evaluation.evaluation import Evaluation
 from geoseg.evaluation.markdown import Pictures, to_markdown
@@ -152,7 +151,7 @@ def _files(found: Evaluation) -> dict[str, str | Draw]:
         "confusion.png": lambda path: draw_matrix(found.matrix, path, found.unit),
     }
     if found.areas is not None:
-        files["areas.csv"] = _areas(found.areas)
+        files["areas.csv"] = _csv(*found.areas.table())
     if found.calibration is not None:
         files["calibration.csv"] = _calibration(found.calibration)
     if found.worst is not None:
@@ -169,16 +168,6 @@ def _confusion(found: Evaluation) -> str:
     matrix = found.matrix
     rows = ([code, name, *row] for (code, name), row in zip(matrix, matrix.counts.tolist(), strict=True))
     return _csv(("reference_code", "reference", *(f"map {name}" for name in matrix.names)), rows)
-
-
-def _areas(areas: Areas) -> str:
-    names = (
-        "code", "name", "sample", "mapped", "area", "standard_error", "low", "high", "users", "users_error",
-        "producers", "producers_error",
-    )  # fmt: skip
-    unit = {name: f"{name}_{areas.unit}" for name in ("mapped", "area", "standard_error", "low", "high")}
-    rows = ([getattr(each, name) for name in names] for each in areas.classes)
-    return _csv([unit.get(name, name) for name in names], rows)
 
 
 def _calibration(calibration: Calibration) -> str:

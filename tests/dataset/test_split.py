@@ -269,3 +269,28 @@ def test_blocks_need_labels_in_more_than_one_place(tmp_path: Path) -> None:
     truth = write_raster(tmp_path / "truth.tif", labels, nodata=0)
     with pytest.raises(UsageError, match="1 blocks of the ground have labels, at least 3 are wanted"):
         split(open_dataset(scene, labels=truth), "blocks:0.2")
+
+
+def test_a_notebook_shows_data_set_and_split_as_text_in_few_lines(tmp_path: Path, make_tile: MakeTile) -> None:
+    folder = tmp_path / "<b>tiles"
+    for part, names in (("train", "abc"), ("valid", "d")):
+        (folder / part).mkdir(parents=True)
+        for name in names:
+            make_tile(folder / part, name, (96, 80 if name != "c" else 112))
+    dataset = open_dataset(folder)
+    parts = split(dataset)
+    assert repr(dataset) == "Dataset('<b>tiles', 4 scenes, red, green, blue uint8, 0.5 m, 7 classes)"
+    assert repr(parts) == "Split('folders', train: 3 scenes, valid: 1 scene, test: nothing)"
+    card = dataset._repr_html_()
+    for said in ("4 (train: 3, valid: 1)", "96 rows, 80 columns to 96 rows, 112 columns", "0.5 m", "&lt;b&gt;tiles"):
+        assert f">{said}</td>" in card
+    assert all(f"#{bytes(one.color).hex()}" in card for one in dataset.legend)
+    assert "<b>" not in card
+    assert ">3 scenes</td>" in parts._repr_html_()
+
+
+def test_a_part_of_windows_says_how_many() -> None:
+    places = tuple(Area(name, Window(0, 64 * place, 32, 32)) for name in "ab" for place in range(3))
+    made = Split("mine", places[:4], (Area("c"), Area("d", Window(0, 0, 9, 9))), ())
+    said = "train: 4 windows of 2 scenes, valid: 1 scene and 1 window of 1 scene, test: nothing"
+    assert repr(made) == f"Split('mine', {said})"

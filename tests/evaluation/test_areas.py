@@ -152,3 +152,21 @@ def test_no_area_is_less_than_nothing() -> None:
 def test_nothing_to_estimate_from_is_refused() -> None:
     with pytest.raises(UsageError, match="areas need a reference"):
         Areas.of(sampled(np.zeros((2, 2), int)), np.ones(2))
+
+
+def test_areas_as_a_frame_and_in_a_notebook() -> None:
+    counts = np.array([[60, 5], [4, 31]])
+    found = Areas.of(sampled(counts, ("<wood>", "bog")), np.array([7e6, 3e6]))
+    frame = found.to_frame()
+    assert frame["area_m2"].tolist() == [each.area for each in found.classes]
+    assert frame["high_m2"].tolist() == [each.high for each in found.classes]
+    assert frame.set_index("name").loc["bog", "users"] == found.classes[1].users
+    assert frame["area_m2"].sum() == pytest.approx(1e7)
+    assert frame.dtypes[["code", "sample"]].tolist() == [np.int64, np.int64]
+    assert repr(found) == f"Areas(2 classes, 1000 ha, overall accuracy {found.overall:.3f} ± {found.overall_error:.3f})"
+    card = found._repr_html_()
+    assert "&lt;wood&gt; (0)" in card
+    assert "<wood>" not in card
+    in_px = Areas.of(sampled(counts), np.array([70.0, 30.0]), unit="px")
+    assert "area_px" in in_px.to_frame().columns
+    assert repr(in_px).startswith("Areas(2 classes, 100 px,")
