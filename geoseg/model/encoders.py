@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+
 import segmentation_models_pytorch as smp
 import timm
 
@@ -20,8 +22,11 @@ def check_encoder(name: str) -> None:
     timm_name = _timm_name(name)
     if timm_name is not None and timm.is_model(timm_name):
         return
+    known = [*smp.encoders.encoders, *(f"tu-{model}" for model in timm.list_models())]
+    near = difflib.get_close_matches(name.casefold(), known, n=1)
+    meant = f"did you mean {near[0]!r}? " if near else ""
     raise ModelError(
-        f"unknown encoder {one_line(name, 60)!r}; smp has {len(smp.encoders.encoders)} (resnet34, ...), "
+        f"unknown encoder {one_line(name, 60)!r}; {meant}smp has {len(smp.encoders.encoders)} (resnet34, ...), "
         "and 'tu-' takes timm's (tu-convnext_tiny, ...)"
     )
 

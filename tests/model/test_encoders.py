@@ -99,3 +99,23 @@ def test_weights_reach_smp_by_their_name(monkeypatch: pytest.MonkeyPatch) -> Non
     build("Unet", {"encoder_name": "timm-efficientnet-b0", **SIZES})
     assert asked[0]["encoder_weights"] == "noisy-student"
     assert asked[1]["encoder_weights"] is None
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("resnet3", "resnet3"),
+        ("ResNet34", "resnet34"),
+        ("tu-convnext_tinny", "tu-convnext_tiny"),
+        ("mitt_b0", "mit_b0"),
+    ],
+)
+def test_a_word_that_is_nearly_an_encoder_is_answered_with_it(typed: str, meant: str) -> None:
+    with pytest.raises(ModelError, match=rf"did you mean '{meant}"):
+        encoder_weights_of(typed)
+
+
+def test_a_word_unlike_any_encoder_is_answered_with_none() -> None:
+    with pytest.raises(ModelError) as fault:
+        encoder_weights_of("zzzzzzzzzzzz")
+    assert "did you mean" not in str(fault.value)
