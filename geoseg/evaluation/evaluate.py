@@ -31,11 +31,11 @@ from geoseg.legend import Legend
 from geoseg.progress import Progress
 from geoseg.raster.class_raster import ClassRaster
 from geoseg.raster.classes import read_nomenclature
+from geoseg.raster.confidence import open_confidence
 from geoseg.raster.environment import shown
 from geoseg.raster.legend_file import read_legend_file
 from geoseg.raster.nomenclature import Nomenclature, choose_classes
 from geoseg.raster.surface import stretch_note
-from geoseg.vector.zonal import open_confidence
 
 if TYPE_CHECKING:
     from geoseg.dataset.dataset import Dataset

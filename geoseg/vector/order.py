@@ -17,6 +17,7 @@ from geoseg.errors import GeosegWarning, OutputError, SceneError, UsageError
 from geoseg.legend import Legend
 from geoseg.raster.class_raster import ClassRaster
 from geoseg.raster.classes import read_nomenclature
+from geoseg.raster.confidence import open_confidence
 from geoseg.raster.durable import same_file
 from geoseg.raster.environment import shown
 from geoseg.raster.geobox import GeoBox
@@ -32,7 +33,6 @@ from geoseg.vector.reproject import parse_crs
 from geoseg.vector.smooth import LONGEST_PX
 from geoseg.vector.trace import Tracing
 from geoseg.vector.units import area, length
-from geoseg.vector.zonal import open_confidence
 
 StrPath = str | os.PathLike[str]
 CONNECTIVITIES = (4, 8)
