@@ -16,6 +16,7 @@ from geoseg.raster.windows import Window
 
 COUNTED_PX = 100_000_000
 """Maps of more pixels are counted in an overview."""
+_EVEN = 1e-9
 _STRIPS = 64
 _STRIP_PX = 8_000_000
 
@@ -37,7 +38,7 @@ class Tally:
         rows, cols = scene.shape
         thinned = max(1.0, math.sqrt(rows * cols / COUNTED_PX))
         sums = np.zeros(NODATA + 1)
-        in_px = scene.geobox.gsd_m is None
+        in_px, even_gsd_m = scene.geobox.gsd_m is None, _even_gsd_m(scene.geobox)
         with landcover.at(thinned if thinned == 1.0 else thinned * 2) as (dataset, factor):
             step_row, step_col = rows / dataset.height, cols / dataset.width
             height = max(1, min(math.ceil(dataset.height / _STRIPS), _STRIP_PX // dataset.width))
@@ -47,7 +48,7 @@ class Tally:
                 codes = dataset.read(scene.band_indexes[0], window=area)
                 valid = dataset.dataset_mask(window=area) != 0
                 strip = Window(round(top * step_row), 0, max(1, round(count * step_row)), cols)
-                pixel = 1.0 if in_px else (typical_gsd_m(scene.geobox[strip]) or 0.0) ** 2
+                pixel = 1.0 if in_px else (even_gsd_m or typical_gsd_m(scene.geobox[strip]) or 0.0) ** 2
                 counts = np.bincount(slots.of(codes, valid).ravel(), minlength=NODATA + 1)
                 sums += counts * (pixel * step_row * step_col)
         areas = {code: float(sums[slots[code]]) for code in sorted(slots.codes)}
@@ -56,8 +57,20 @@ class Tally:
 
 def typical_gsd_m(box: GeoBox) -> float | None:
     """Return metres a pixel on the ground, from five places: the centre alone may be a pole, where none can be told."""
-    height, width = max(1, box.height_px // 2), max(1, box.width_px // 2)
-    corners = [(row, col) for row in (0, box.height_px - height) for col in (0, box.width_px - width)]
-    parts = [box, *(box[Window(row, col, height, width)] for row, col in corners)]
-    found = [gsd_m for part in parts if (gsd_m := part.gsd_m) is not None]
+    found = [gsd_m for gsd_m in _gsds_m(box, 2) if gsd_m is not None]
     return float(np.median(found)) if found else None
+
+
+def _even_gsd_m(box: GeoBox) -> float | None:
+    """Return metres a pixel where they are the same all over the map; None where they are not, or not known."""
+    found = [*_gsds_m(box, 2), *_gsds_m(box, 64)]
+    if any(gsd_m is None or abs(gsd_m / (found[0] or 1.0) - 1) > _EVEN for gsd_m in found):
+        return None
+    return found[0]
+
+
+def _gsds_m(box: GeoBox, share: int) -> list[float | None]:
+    """Return metres a pixel in the middle of the map, and of four parts of that share of a side in its corners."""
+    height, width = max(1, box.height_px // share), max(1, box.width_px // share)
+    corners = [(row, col) for row in (0, box.height_px - height) for col in (0, box.width_px - width)]
+    return [part.gsd_m for part in (box, *(box[Window(row, col, height, width)] for row, col in corners))]

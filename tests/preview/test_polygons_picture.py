@@ -111,18 +111,17 @@ def test_every_format_gives_the_same_picture(tmp_path: Path) -> None:
         draw_polygons(tmp_path / f"map.{ending}", tmp_path / f"{ending}.png", title="one")
         for ending in ("gpkg", "fgb", "parquet")
     ]
-    first, *others = (image.imread(path) for path in pictures)
+    assert len({path.read_bytes() for path in pictures}) == 1
+    first = image.imread(pictures[0])
     assert max(first.shape) > 1600
-    for other in others:
-        np.testing.assert_array_equal(first, other)
     geographic = image.imread(draw_polygons(tmp_path / "map.geojsonl", tmp_path / "seq.png", title="one"))
     assert shares(geographic) == pytest.approx(shares(first), rel=0.05)
 
 
 def shares(pixels: NDArray[np.floating[Any]]) -> dict[bytes, float]:
     """Return how often each pure colour of the legend is there; white is the page."""
-    levels = np.round(pixels[..., :3] * 255).astype(np.uint8)
-    counts = {cover.name: float((levels == cover.color).all(axis=-1).sum()) for cover in DEEPGLOBE}
+    levels = np.round(pixels[..., :3] * 255).astype(np.int32) @ np.array([1 << 16, 1 << 8, 1], np.int32)
+    counts = {cover.name: float((levels == int.from_bytes(bytes(cover.color), "big")).sum()) for cover in DEEPGLOBE}
     return {
         name.encode(): count / counts["water"]
         for name, count in counts.items()
