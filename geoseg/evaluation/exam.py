@@ -13,7 +13,6 @@ from pathlib import Path
 from geoseg.dataset.area import Area
 from geoseg.dataset.dataset import Dataset
 from geoseg.errors import GeosegWarning, SceneError, UsageError
-from geoseg.evaluation.common_codes import CommonCodes
 from geoseg.evaluation.confusion import ConfusionMatrix
 from geoseg.evaluation.evaluation import Evaluation
 from geoseg.evaluation.labelled import Counter, Found, Labelled
@@ -22,6 +21,7 @@ from geoseg.evaluation.metrics import constant_map
 from geoseg.evaluation.origin import Origin, overlap_note
 from geoseg.evaluation.parts import DEFAULT_PART, choose_areas
 from geoseg.evaluation.resolutions import prepare_both, statistics_of
+from geoseg.evaluation.shared_codes import SharedCodes
 from geoseg.evaluation.suits import (
     check_not_normalized,
     check_type,
@@ -94,7 +94,7 @@ def examine(  # noqa: PLR0913 - the knobs of the verb
         say(line)
     counter = _counter(model, matching, window, overlap, blend)
     if worst:
-        counter = replace(counter, common=CommonCodes.between(dataset.legend, model.legend, matching))
+        counter = replace(counter, shared=SharedCodes.between(dataset.legend, model.legend, matching))
     folder = Path(cache) if cache else cache_folder() / "scenes"
     scenes, lines = prepare_both(dataset, areas, folder, model, bands, say)
     notes += lines

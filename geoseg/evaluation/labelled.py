@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from geoseg.errors import GeosegError
 from geoseg.evaluation.calibration import Calibration
-from geoseg.evaluation.common_codes import CommonCodes
 from geoseg.evaluation.matching import Matching
+from geoseg.evaluation.shared_codes import SharedCodes
 from geoseg.evaluation.tally import Codes, Tally, tally
 from geoseg.evaluation.worst import WorstCrops
 from geoseg.inference.blend import Blend
@@ -151,7 +151,7 @@ class Counter:
     output_codes: tuple[int, ...]
     matching: Matching
     model: str
-    common: CommonCodes | None = None
+    shared: SharedCodes | None = None
     """What the worst crops are gathered by; None where they are not wanted."""
 
     def with_batch(self, batch_size: int) -> Counter:
@@ -189,10 +189,10 @@ class Counter:
     def _worst(
         self, scene: Labelled, tile: Window, truth: NDArray[np.uint8], labels: NDArray[np.uint8]
     ) -> WorstCrops | None:
-        if self.common is None:
+        if self.shared is None:
             return None
-        worst = WorstCrops(self.common.legend)
-        worst.see(scene.shown, tile, *self.common.of(truth, labels))
+        worst = WorstCrops(self.shared.legend)
+        worst.see(scene.shown, tile, *self.shared.of(truth, labels))
         return worst
 
     def _percents(

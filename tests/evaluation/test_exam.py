@@ -25,11 +25,11 @@ from geoseg.dataset.split import split
 from geoseg.errors import GeosegWarning, SceneError, UsageError
 from geoseg.evaluation import labelled
 from geoseg.evaluation.calibration import Calibration
-from geoseg.evaluation.common_codes import CommonCodes
 from geoseg.evaluation.exam import examine
 from geoseg.evaluation.matching import Matching
 from geoseg.evaluation.origin import Origin, to_provenance
 from geoseg.evaluation.parts import choose_areas
+from geoseg.evaluation.shared_codes import SharedCodes
 from geoseg.evaluation.suits import check_not_normalized
 from geoseg.evaluation.worst import WorstCrops
 from geoseg.legend import DEEPGLOBE, LandCover, Legend
@@ -558,10 +558,10 @@ def test_a_class_that_only_the_map_has_gets_a_code_of_its_own() -> None:
     ours = Legend((LandCover(0, "Water", (0, 0, 9)), LandCover(1, "snow", (9, 9, 9)), LandCover(2, "town", (9, 0, 0))))
     theirs = Legend((LandCover(1, "town", (1, 0, 0)), LandCover(7, "water", (0, 0, 1)), LandCover(8, "bog", (1, 1, 0))))
     names = Nomenclature.from_legend(ours), Nomenclature.from_legend(theirs)
-    common = CommonCodes.between(theirs, ours, Matching.of(*names, "bog"))
-    assert [(each.code, each.name) for each in common.legend] == [(0, "snow"), (1, "town"), (7, "water"), (8, "bog")]
+    shared = SharedCodes.between(theirs, ours, Matching.of(*names, "bog"))
+    assert [(each.code, each.name) for each in shared.legend] == [(0, "snow"), (1, "town"), (7, "water"), (8, "bog")]
     truth, labels = (np.array([codes], np.uint8) for codes in ((7, 1, 8, 255, 7), (0, 1, 2, 2, 255)))
-    assert [codes.tolist() for codes in common.of(truth, labels)] == [[[7, 1, 255, 255, 255]], [[7, 0, 1, 1, 255]]]
+    assert [codes.tolist() for codes in shared.of(truth, labels)] == [[[7, 1, 255, 255, 255]], [[7, 0, 1, 1, 255]]]
 
 
 def test_the_report_of_an_examination_shows_the_worst_crops(

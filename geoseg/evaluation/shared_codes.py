@@ -13,7 +13,7 @@ from geoseg.legend import NODATA, LandCover, Legend
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class CommonCodes:
+class SharedCodes:
     """The reference's codes, and for classes that only the map has codes that the reference leaves free."""
 
     legend: Legend
