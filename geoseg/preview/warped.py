@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,7 +43,7 @@ def place_in(frame: Frame, landcover: Scene, other: Scene) -> Place:
     """Return how a raster lies with a map; the map itself too. SceneError where that cannot be known."""
     mine, its = landcover.geobox, other.geobox
     if frame.is_earth:
-        if its.has_place:
+        if is_placed(its) or its.gcps:
             return Place()
         _check_sides(landcover, other)
         return Place(of=landcover)
@@ -71,8 +72,11 @@ def read_tiles(
         return
     zoom = wanted[0][0]
     factor = frame.unit_per_px(zoom) / _unit_per_px(source, place, frame)
-    with source.at(max(1.0, factor)) as (dataset, size):
+    with ExitStack() as stack:
+        dataset, size = stack.enter_context(source.at(max(1.0, factor)))
         rest = Resampling.average if resampling is not Resampling.nearest and factor / size > 1.5 else resampling
+        if place.transform is None and place.of is None and not is_placed(source.scene.geobox):
+            dataset = stack.enter_context(_straightened(dataset, source.scene, frame, rest))
         first_col, first_row = min(tile[1] for tile in wanted), min(tile[2] for tile in wanted)
         last_col, last_row = max(tile[1] for tile in wanted), max(tile[2] for tile in wanted)
         how = {
@@ -84,13 +88,13 @@ def read_tiles(
             **_source_place(dataset, source, place, frame),
             **_masking(dataset, source.scene),
         }
-        with WarpedVRT(dataset, **how) as warped:
-            for tile in wanted:
-                area = Area((tile[1] - first_col) * TILE_PX, (tile[2] - first_row) * TILE_PX, TILE_PX, TILE_PX)
-                data = warped.read(list(source.scene.band_indexes), window=area)
-                valid = _valid(warped, data, area)
-                if valid.any():
-                    yield tile, Patch(np.where(np.isfinite(data), data, 0).astype(data.dtype), valid)
+        warped = stack.enter_context(WarpedVRT(dataset, **how))
+        for tile in wanted:
+            area = Area((tile[1] - first_col) * TILE_PX, (tile[2] - first_row) * TILE_PX, TILE_PX, TILE_PX)
+            data = warped.read(list(source.scene.band_indexes), window=area)
+            valid = _valid(warped, data, area)
+            if valid.any():
+                yield tile, Patch(np.where(np.isfinite(data), data, 0).astype(data.dtype), valid)
 
 
 def natural_scene(path: str | os.PathLike[str]) -> Scene:
@@ -157,16 +161,24 @@ def _source_place(dataset: DatasetReader, source: Shrunk, place: Place, frame: F
             )
         scale = Affine.scale(box.width_px / cols, box.height_px / rows)
         return {"src_crs": box.crs, "src_transform": box.transform @ scale @ to_full}
-    box = source.scene.geobox
-    if box.gcps and not (box.crs is not None and box.has_transform):
-        return {"src_crs": box.gcp_crs}
     return {}
+
+
+def _straightened(dataset: DatasetReader, scene: Scene, frame: Frame, resampling: Resampling) -> WarpedVRT:
+    """Return a view that has its place by a transform, not by control points.
+
+    Asked for a grid of ours, rasterio forgets them and takes rows and columns for coordinates.
+    """
+    return WarpedVRT(
+        dataset, crs=frame.crs, src_crs=scene.geobox.gcp_crs, resampling=resampling, **_masking(dataset, scene)
+    )
 
 
 def _masking(dataset: DatasetReader, scene: Scene) -> dict[str, object]:
     """Return how the warper marks what is not valid, also beyond the raster's edge."""
-    if scene.nodata is not None:
-        return {"src_nodata": scene.nodata, "nodata": scene.nodata}
+    nodata = dataset.nodata if isinstance(dataset, WarpedVRT) else scene.nodata
+    if nodata is not None:
+        return {"src_nodata": nodata, "nodata": nodata}
     if ColorInterp.alpha in dataset.colorinterp:
         return {}
     # rasterio takes an alpha band of other types for opaque wherever it is

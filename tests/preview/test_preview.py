@@ -20,6 +20,8 @@ import pytest
 import rasterio
 from affine import Affine
 from numpy.typing import NDArray
+from rasterio.control import GroundControlPoint
+from rasterio.crs import CRS
 from rasterio.enums import Resampling
 from rasterio.io import MemoryFile
 from shapely.geometry import box as rectangle
@@ -289,6 +291,40 @@ def test_beyond_its_edge_a_scene_of_any_numbers_is_transparent(tmp_path: Path) -
             int((codes_of(text) != 255).sum()) for text in data_of(preview(landcover))["layers"]["classes"].values()
         )
         assert opaque == pytest.approx(with_codes / 4, rel=0.05), dtype
+
+
+@pytest.mark.parametrize(("dtype", "nodata"), [("uint8", 255), ("uint8", None), ("int16", None)])
+def test_control_points_place_a_map_as_a_transform_does(tmp_path: Path, dtype: str, nodata: int | None) -> None:
+    codes, place = blocks(320, 480, 40).astype(dtype), ROTATED["transform"]
+    points = [GroundControlPoint(row, col, *(place @ (col, row))) for row in (0, 160, 320) for col in (0, 240, 480)]
+    by_transform = write_map(tmp_path / "t.tif", codes, legend=False, **ROTATED, nodata=nodata)
+    by_points = write_map(tmp_path / "p.tif", codes, legend=False, nodata=nodata)
+    with rasterio.open(by_points, "r+") as file:
+        file.gcps = (points, CRS.from_string(ROTATED["crs"]))
+        file.build_overviews([2, 4], Resampling.nearest)
+    wanted, found = (data_of(preview(path)) for path in (by_transform, by_points))
+    assert found["earth"] is True
+    assert found["bounds"] == pytest.approx(wanted["bounds"], abs=20)
+    assert {row["code"]: row["area"] for row in found["classes"]} == pytest.approx(
+        {row["code"]: row["area"] for row in wanted["classes"]}, rel=1e-3
+    )
+    tiles = wanted["layers"]["classes"]
+    assert len({key.split("/")[0] for key in tiles}) > 1  # coarser levels are read from the overviews
+    assert found["layers"]["classes"].keys() == tiles.keys()
+    for key, text in tiles.items():
+        assert (codes_of(found["layers"]["classes"][key]) == codes_of(text)).mean() > 0.95
+
+
+def test_confidence_by_control_points_lies_on_a_map_by_transform(tmp_path: Path) -> None:
+    codes, place = blocks(320, 480, 40), ROTATED["transform"]
+    points = [GroundControlPoint(row, col, *(place @ (col, row))) for row in (0, 160, 320) for col in (0, 240, 480)]
+    confidence = write_map(tmp_path / "c.tif", codes * 40, legend=False)
+    with rasterio.open(confidence, "r+") as file:
+        file.gcps = (points, CRS.from_string(ROTATED["crs"]))
+    layers = data_of(preview(write_map(tmp_path / "t.tif", codes, **ROTATED), confidence=confidence))["layers"]
+    for key, text in layers["classes"].items():
+        percent, mapped = codes_of(layers["confidence"][key]), codes_of(text)
+        assert (np.where(mapped == 255, 255, mapped * 40) == percent).mean() > 0.97
 
 
 def test_255_is_a_class_where_it_is_not_nodata(tmp_path: Path) -> None:
