@@ -26,6 +26,8 @@ from geoseg.model.engines import Weights, choose_engine
 from geoseg.model.network import load
 from geoseg.raster.windows import Window
 
+FIRST_NAME = "first_demo.safetensors"
+"""What tools/demo_model.py calls the first demo model."""
 TEMPLATE = Path(__file__).with_name("demo_card.md")
 COMMAND = "make demo-model NAIP=NAIP DEEPGLOBE=DEEPGLOBE WORK=WORK"
 WIDTH = 120
@@ -72,6 +74,7 @@ def write_card(  # noqa: PLR0913 - what it tells, and where it goes
         window_ms=round(1000 * window_s),
         training_chips=len(rows_of(data / "split_synthetic.csv", "train")),
         evaluation_chips=len(rows_of(data / "test_synthetic.csv", "test")),
+        start=fill(start_of(bundle)),
         training=fill(training_of(bundle)),
         note=fill(note),
         table=table_of(bundle),
@@ -101,6 +104,19 @@ def measure_window_s(bundle: ModelBundle) -> float:
 
 
 # --- words and tables ------------------------------------------------------------------------------------------------
+
+
+def start_of(bundle: ModelBundle) -> str:
+    """Return what the training began with."""
+    init = bundle.provenance["recipe"]["init"]
+    if init is None:
+        return "It began with random weights."
+    if init != FIRST_NAME:
+        return f"It began with the weights of `{init}`."
+    return (
+        "It began with the weights of the first demo model (8600 batches from random weights, 720 simpler landscapes "
+        "and the same NAIP chips). The program that made it, the model and its card are in this repository's history."
+    )
 
 
 def training_of(bundle: ModelBundle) -> str:

@@ -4,14 +4,17 @@
 
 Five stages: the data set (tools/demo_dataset.py), the training (recipe `demo`), the exams, the bundle with what the
 exams found, the card with its pictures. What is done is kept in WORK, so a stopped run goes on with the same command.
-DeepGlobe is an exam only: neither the training nor any choice sees it. `--model` takes a finished training instead of
-the first two stages, with `--data` its data set. `--quick` runs all stages on a toy, to try the program.
+The training begins with the first demo model, which lies in this repository's history, as does the program that made
+it from random weights; `--start` takes another. DeepGlobe is an exam only: the training does not see it. `--model`
+takes a finished training instead of the first two stages, with `--data` its data set. `--quick` runs all stages on a
+toy, to try the program.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import safetensors.torch
-from demo_card import measure_window_s, write_card
+from demo_card import FIRST_NAME, measure_window_s, write_card
 from demo_dataset import COUNTS, SIZE_PX, make_dataset
 from demo_exam import examine_as
 
@@ -33,6 +36,8 @@ from geoseg.training.recipes import recipe_named
 
 WINDOW_PX, OVERLAP_PX = 512, 128
 PROGRAM = "tools/demo_model.py"
+FIRST = "0b76a5684d02cfe024258e8768757b7ae4035a02"
+"""The first demo model by git's name for its content, which is the same in every clone."""
 TOY_COUNTS = {"train": 8, "valid": 2, "test": 3}
 TOY_SIZE_PX = 320
 TOY_KNOBS = {"epochs": 1, "batches": 4, "valid_every": 1, "batch_size": 2, "crop_px": 96}
@@ -46,6 +51,7 @@ class Request:
     naip: Path | None
     deepglobe: Path | None
     model: Path | None
+    start: Path | None
     data: Path
     out: Path
     pictures: Path
@@ -73,6 +79,7 @@ def read_request() -> Request:
     parser.add_argument("--naip", type=Path, help="folder with chesapeake_wv; to make the data set")
     parser.add_argument("--deepglobe", type=Path, help="folder of NNN_sat.jpg and NNN_mask.png, for the exam only")
     parser.add_argument("--model", type=Path, help="a finished training of the recipe demo, instead of a new one")
+    parser.add_argument("--start", type=Path, help="the bundle to begin with [default: the first demo model]")
     parser.add_argument("--data", type=Path, help="the data set [default: WORK/data]")
     parser.add_argument("--out", type=Path, help="folder of the finished model and card [default: WORK/model]")
     parser.add_argument("--pictures", type=Path, help="folder of the card's pictures [default: WORK/pictures]")
@@ -98,7 +105,7 @@ def train(asked: Request) -> ModelBundle:
     if asked.naip is not None:
         counts, size_px = (TOY_COUNTS, TOY_SIZE_PX) if asked.quick else (COUNTS, SIZE_PX)
         make_dataset(asked.data, asked.naip, counts, size_px, available_cores())
-    recipe = recipe_named("demo")
+    recipe = recipe_named("demo").changed(init=str(asked.start or first_demo(asked.work)))
     return geoseg.train(
         asked.data,
         target,
@@ -108,6 +115,23 @@ def train(asked: Request) -> ModelBundle:
         cache=asked.work / "cache",
         announce=say,
     )
+
+
+def first_demo(work: Path) -> Path:
+    """Return the first demo model, taken from the repository's history."""
+    target = work / FIRST_NAME
+    if not target.exists():
+        found = subprocess.run(
+            ["git", "cat-file", "blob", FIRST],  # noqa: S607 - the git of whoever cloned the repository
+            cwd=Path(__file__).parent, capture_output=True, check=False,
+        )  # fmt: skip
+        if found.returncode:
+            raise SystemExit(
+                f"the first demo model is not in this folder's history ({found.stderr.decode().strip()}); clone the "
+                "repository whole, or say what to begin with: --start BUNDLE"
+            )
+        target.write_bytes(found.stdout)
+    return target
 
 
 # --- the exams -------------------------------------------------------------------------------------------------------
@@ -172,11 +196,14 @@ def finish(asked: Request, trained: ModelBundle, metrics: dict[str, Any]) -> Mod
 
 def provenance_of(trained: ModelBundle) -> dict[str, Any]:
     """Return what training recorded, and by what program; no folder of this machine is named."""
-    data = dict(trained.provenance.get("data", {}))
+    recipe, data = dict(trained.provenance["recipe"]), dict(trained.provenance.get("data", {}))
+    if recipe["init"] is not None:
+        recipe["init"] = Path(recipe["init"]).name
     if "split" in data:
         data["split"] = {**data["split"], "name": Path(data["split"]["name"]).name}
     return {
         **trained.provenance,
+        "recipe": recipe,
         "data": data,
         "program": PROGRAM,
         "trained": trained.hash,

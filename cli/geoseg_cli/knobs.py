@@ -66,6 +66,7 @@ _OPTIONS: tuple[tuple[str, str, str, Any, str], ...] = (
     (_LEARNING, "--batches", "batches", NumberOr("auto", int), "Batches of an epoch; auto: all pixels about once."),
     (_LEARNING, "--clip", "clip", float, "Largest norm of the gradients; 0: no limit."),
     (_LEARNING, "--average", "average", float, "Decay of the running average of the weights; 0: none."),
+    (_LEARNING, "--start-share", "start_share", float, "How much of the finished weights are those of --init."),
     (_LEARNING, "--precision", "precision", str, "auto, 32, bf16 or 16."),
     (_LEARNING, "--patience", "patience", NumberOr("none", int), "Stop after so many epochs without a better mIoU."),
     (_LEARNING, "--valid-every", "valid_every", int, "Epochs from one validation to the next."),

@@ -13,7 +13,7 @@ from geoseg.legend import Legend
 from geoseg.model.bundle import ModelBundle
 from geoseg.model.network import load, parameter_shapes
 
-_HEADS = ("segmentation_head", "skip_heads")
+HEADS = ("segmentation_head", "skip_heads")
 """Parts that mean nothing without the decoder before them."""
 _STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 """Of batch normalization; group normalization has none."""
@@ -74,7 +74,7 @@ def transfer(
             "fits the new network: its encoder is another; choose the same architecture and encoder, or start afresh"
         )
     decoded_alike = "decoder" in alike or not (_keys(old, "decoder") or _keys(new, "decoder"))
-    taken = tuple(part for part in alike if part not in _HEADS or decoded_alike)
+    taken = tuple(part for part in alike if part not in HEADS or decoded_alike)
     with torch.no_grad():
         for part in taken:
             for key in _keys(new, part):

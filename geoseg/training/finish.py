@@ -22,6 +22,7 @@ from geoseg.training.live_engine import LiveEngine
 from geoseg.training.network_input import channel_table, normalized
 from geoseg.training.plan import TrainingPlan
 from geoseg.training.report import write_training_report
+from geoseg.training.start import bring_back
 from geoseg.training.temperature import fit_temperature
 from geoseg.training.validate import Scores, judged_miou, score_scene
 
@@ -42,6 +43,8 @@ def finish(  # noqa: PLR0913 - a run, and where all of it goes
     plan = learner.plan
     _take_best(learner, folder)
     network = learner.kept.eval()
+    if bring_back(plan, network):
+        say(f"the weights are brought back towards those they began with, {plan.recipe.start_share:.0%} of the way")
     with judging_faults(plan, str(learner.device)):
         temperature = _temperature(plan, network)
         found = _judged(plan, network, temperature, target.name)

@@ -93,6 +93,8 @@ class Recipe:
     """The largest norm of the gradients; 0: no limit."""
     average: float = 0.99
     """Decay a step of the running average of the weights, which is what is validated and kept; 0: none."""
+    start_share: float = 0.5
+    """How much of the finished weights are those of `init`, 0: none; nothing where the network begins without."""
     precision: str = "auto"
     """auto: bf16 where the device has it, else 32 bits."""
     patience: int | None = None
@@ -209,6 +211,7 @@ _RANGES = {
     "batches": (1, 10_000_000),
     "clip": (0, 1e9),
     "average": (0, 0.99999),
+    "start_share": (0, 0.95),
     "patience": (1, 1_000_000),
     "valid_every": (1, 1_000_000),
     "seed": (0, 2**31 - 1),

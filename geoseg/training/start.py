@@ -11,7 +11,7 @@ from geoseg.errors import ModelError, UsageError
 from geoseg.model.batch_norm import freeze_batch_norm
 from geoseg.model.bundle import ModelBundle
 from geoseg.model.network import build, parameter_shapes
-from geoseg.model.transfer import transfer
+from geoseg.model.transfer import HEADS, Transferred, transfer
 from geoseg.training.plan import TrainingPlan
 from geoseg.training.recipe import Recipe
 
@@ -28,17 +28,44 @@ def start_network(plan: TrainingPlan, say: Callable[[str], None]) -> torch.nn.Mo
     normalization is to be frozen where none is pretrained.
     """
     recipe = plan.recipe
-    bundle = init_bundle(recipe, plan.architecture, plan.arguments)
-    torch.manual_seed(recipe.seed)
-    network = build(plan.architecture, plan.arguments, recipe.encoder_weights)
+    network, bundle, taken = _begun(plan)
     pretrained = {"encoder"} if recipe.encoder_weights is not None else set[str]()
-    if bundle is not None:
-        taken = transfer(bundle, network, legend=plan.legend, output_codes=plan.output_codes, bands=plan.bands)
+    if taken is not None:
         say(f"begins with {taken}")
         pretrained = set(taken.taken)
     if recipe.norm == "frozen" or (recipe.norm == "auto" and bundle is not None and has_batch_norm(bundle)):
         _freeze(network, pretrained)
     return network.train()
+
+
+@torch.no_grad()
+def bring_back(plan: TrainingPlan, network: torch.nn.Module) -> bool:
+    """Mix what a network has learnt with what it began with, `start_share` of that; tell whether there was any.
+
+    Between the weights before and after fine-tuning lie those that do better on what neither saw (Wortsman et al. 2022,
+    arXiv 2109.01903). Parts of which the bundle had nothing, and a head with classes it did not know, stay as learnt.
+    """
+    if not (plan.recipe.start_share and plan.from_bundle):
+        return False
+    began, _, taken = _begun(plan)
+    parts = () if taken is None else (part for part in taken.taken if not (taken.new_classes and part in HEADS))
+    old, new = began.state_dict(), network.state_dict()
+    keys = [key for part in parts for key in new if key.startswith(f"{part}.") and new[key].is_floating_point()]
+    for key in keys:
+        new[key].lerp_(old[key].to(new[key]), plan.recipe.start_share)
+    return bool(keys)
+
+
+def _begun(plan: TrainingPlan) -> tuple[torch.nn.Module, ModelBundle | None, Transferred | None]:
+    """Return the network as it begins, the bundle it begins with, and what it took from that."""
+    recipe = plan.recipe
+    bundle = init_bundle(recipe, plan.architecture, plan.arguments)
+    torch.manual_seed(recipe.seed)
+    network = build(plan.architecture, plan.arguments, recipe.encoder_weights)
+    if bundle is None:
+        return network, None, None
+    taken = transfer(bundle, network, legend=plan.legend, output_codes=plan.output_codes, bands=plan.bands)
+    return network, bundle, taken
 
 
 def init_bundle(

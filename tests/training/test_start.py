@@ -17,7 +17,7 @@ from geoseg.model.network import build
 from geoseg.training.plan import TrainingPlan
 from geoseg.training.planning import plan_training
 from geoseg.training.recipe import Recipe
-from geoseg.training.start import start_network
+from geoseg.training.start import bring_back, start_network
 from tests.training.tiny import TINY, learn
 
 DEMO = ModelBundle.open(None)
@@ -114,3 +114,66 @@ def test_an_encoder_with_fetched_weights_is_frozen(planned: Planned) -> None:
     without_any, _ = planned(recipe.changed(encoder="vgg11"))
     with pytest.raises(UsageError, match="--norm frozen keeps pretrained batch norm as it is, and there is none"):
         start_network(without_any, lambda _line: None)
+
+
+def learnt_like(network: torch.nn.Module) -> torch.nn.Module:
+    """Return the network with every weight and statistic moved."""
+    with torch.no_grad():
+        for tensor in network.state_dict().values():
+            tensor.add_(1)
+    return network
+
+
+@pytest.mark.parametrize("share", [0.25, 0.5])
+def test_weights_come_back_towards_those_they_began_with(planned: Planned, share: float) -> None:
+    plan, lines = planned(SHIPPED.changed(start_share=share))
+    began = {key: tensor.double() for key, tensor in start_network(plan, lines.append).state_dict().items()}
+    network = learnt_like(start_network(plan, lines.append))
+    counters = {key: tensor.clone() for key, tensor in network.state_dict().items() if not tensor.is_floating_point()}
+    assert bring_back(plan, network)
+    found = network.state_dict()
+    for key in found.keys() - counters.keys():
+        torch.testing.assert_close(found[key].double(), began[key] + (1 - share), rtol=1e-5, atol=1e-5)
+    assert counters
+    assert all(torch.equal(found[key], tensor) for key, tensor in counters.items())
+
+
+def test_what_began_at_random_stays_as_it_was_learnt(planned: Planned) -> None:
+    """Another decoder, and the head behind it; and a head with a class that the bundle does not know."""
+    other, lines = planned(SHIPPED.changed(architecture="Unet", start_share=0.5))
+    network = learnt_like(start_network(other, lines.append))
+    before = {key: tensor.clone() for key, tensor in network.state_dict().items()}
+    assert bring_back(other, network)
+    moved = {
+        key.partition(".")[0] for key, tensor in network.state_dict().items() if not torch.equal(tensor, before[key])
+    }
+    assert moved == {"encoder"}
+    wider, lines = planned(SHIPPED.changed(ignore=(), start_share=0.5))
+    assert "unknown" in {wider.legend.by_code(code).name for code in wider.output_codes}
+    network = learnt_like(start_network(wider, lines.append))
+    before = {key: tensor.clone() for key, tensor in network.state_dict().items()}
+    assert bring_back(wider, network)
+    moved = {
+        key.partition(".")[0] for key, tensor in network.state_dict().items() if not torch.equal(tensor, before[key])
+    }
+    assert moved == {"encoder", "decoder"}
+
+
+def test_a_network_that_began_at_random_does_not_come_back(planned: Planned) -> None:
+    plan, lines = planned(TINY.changed(start_share=0.5))
+    network = start_network(plan, lines.append)
+    before = {key: tensor.clone() for key, tensor in network.state_dict().items()}
+    assert not bring_back(plan, network)
+    assert all(torch.equal(tensor, before[key]) for key, tensor in network.state_dict().items())
+
+
+def test_a_finished_training_has_come_back(data: Path, tmp_path: Path) -> None:
+    start = tmp_path / "start.safetensors"
+    began = learn(data, start, TINY.changed(epochs=1))
+    onwards = TINY.changed(init=str(start), norm="batch", seed=3)
+    learnt = learn(data, tmp_path / "on.safetensors", onwards.changed(start_share=0.0))
+    half = learn(data, tmp_path / "half.safetensors", onwards.changed(start_share=0.5))
+    assert not all(torch.equal(learnt[key], began[key]) for key in began)
+    for key in began:
+        if began[key].is_floating_point():
+            torch.testing.assert_close(half[key], (began[key] + learnt[key]) / 2, rtol=1e-4, atol=1e-5)
