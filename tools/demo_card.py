@@ -43,8 +43,7 @@ PICTURES = {
 """Never DeepGlobe: its terms forbid copying."""
 DEEPGLOBE_TEXT = """\
 - **DeepGlobe, nine pairs**: a foreign exam. The network has never seen a DeepGlobe image or label; the pairs were
-  predicted at their own 0.5 m without any adaptation, and took no part in choosing anything, nor were they looked at
-  when the landscapes were made."""
+  predicted at their own 0.5 m without any adaptation, nor were they looked at when the landscapes were made."""
 SHOWN = 4
 SIDE_PX = 220
 MOST_BYTES = 300_000
@@ -128,8 +127,14 @@ def training_of(bundle: ModelBundle) -> str:
         f"Recipe `demo` of `geoseg train`: {batches} batches of {size} crops of {crop} x {crop} pixels, "
         f"{recipe['optimizer']} with a rate of up to {told['lr']:g}, {recipe['loss']}; crops are turned, scaled, "
         "recoloured and blurred as another sensor on another day would see them. The weights are a running average, "
-        f"those of epoch {told['epoch']} of {recipe['epochs']}, the best on {validated(bundle)}."
+        f"those of epoch {told['epoch']} of {recipe['epochs']}, the best on {validated(bundle)}{brought_back(recipe)}."
     )
+
+
+def brought_back(recipe: dict[str, Any]) -> str:
+    """Return how much of what the training began with is in the weights."""
+    share = recipe["start_share"] if recipe["init"] is not None else 0
+    return f", and {share:.0%} of what it began with (Wortsman et al. 2022, arXiv 2109.01903)" if share else ""
 
 
 def validated(bundle: ModelBundle) -> str:

@@ -101,7 +101,7 @@ RECIPES: dict[str, NamedRecipe] = {
             ),
             "geoseg: how the shipped model was trained, from the one before it (tools/demo_model.py)",
             "landscapes made up by tools/demo_dataset.py, and a few NAIP chips",
-            "FIGURE",
+            "mIoU 0.726 on 120 landscapes of other seeds, 0.367 on nine DeepGlobe tiles it never saw; see its card",
         ),
         NamedRecipe(
             "unet-rmsprop",

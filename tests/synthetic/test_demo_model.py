@@ -88,6 +88,15 @@ def test_the_bundle_names_no_folder_of_the_machine_it_was_made_on(demo: ModelBun
     assert not re.search(r'"/|[A-Z]:\\\\|/(tmp|home|root|work)/', text)
 
 
+def test_the_card_says_what_the_training_began_with(demo: ModelBundle) -> None:
+    recipe = demo.provenance["recipe"]
+    assert recipe["init"] == "first_demo.safetensors"
+    assert len(demo.provenance["init_weights_hash"]) == 64
+    card = " ".join(CARD.read_text(encoding="utf-8").split())
+    assert "began with the weights of the first demo model" in card
+    assert f"{recipe['start_share']:.0%} of what it began with" in card
+
+
 @pytest.fixture(scope="module")
 def exam() -> Iterator[ModuleType]:
     spec = importlib.util.spec_from_file_location("demo_exam", ROOT / "tools" / "demo_exam.py")
