@@ -44,7 +44,7 @@ class Recipe:
     where the network begins with a bundle, whose statistics a few scenes would only narrow, else batch."""
 
     # --- what it sees
-    gsd_m: float | None = 1.0
+    gsd_m: float | None = 0.5
     """Imagery is resampled to so many metres a pixel; None: as it is."""
     size_px: int | None = None
     """The long side of each scene is resampled to so many pixels; gsd_m does not count then."""
@@ -86,7 +86,7 @@ class Recipe:
     """None: as many as the memory holds, by an estimate."""
     accumulate: int = 1
     """Batches whose gradients are added for one step."""
-    epochs: int = 12
+    epochs: int = 3
     batches: int | None = None
     """Batches of an epoch; None: as many as show each training pixel about once."""
     clip: float = 2.0

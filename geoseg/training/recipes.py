@@ -95,6 +95,7 @@ RECIPES: dict[str, NamedRecipe] = {
                 loss="cross-entropy:smoothing=0.03 + 0.5 dice",
                 lr=1e-3,
                 weight_decay=0.02,
+                epochs=12,
                 batches=200,
                 average=0.997,
                 valid_every=3,

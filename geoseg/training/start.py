@@ -17,6 +17,8 @@ from geoseg.training.recipe import Recipe
 
 DEMO = "demo"
 """The name of the shipped model in `Recipe.init`."""
+_GENTLE = 2e-4
+"""A rate at which weights that begin at random have hardly moved after some hundred batches."""
 _STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 """Of batch normalization; group normalization has none."""
 
@@ -32,6 +34,8 @@ def start_network(plan: TrainingPlan, say: Callable[[str], None]) -> torch.nn.Mo
     pretrained = {"encoder"} if recipe.encoder_weights is not None else set[str]()
     if taken is not None:
         say(f"begins with {taken}")
+        if taken.new_classes and recipe.lr is not None and recipe.lr <= _GENTLE:
+            say(f"new classes learn slowly at --lr {recipe.lr:g}, which suits known ones; try --lr 1e-3 --epochs 40")
         pretrained = set(taken.taken)
     if recipe.norm == "frozen" or (recipe.norm == "auto" and bundle is not None and has_batch_norm(bundle)):
         _freeze(network, pretrained)
