@@ -81,7 +81,7 @@ RECIPES: dict[str, NamedRecipe] = {
             Recipe(),
             "geoseg; docs/recipes.md has the reasons, docs/results.md the measurements",
             "DeepGlobe 2018, nine tiles in three folds",
-            "see docs/results.md",
+            "mIoU 0.358 over six classes, each tile mapped by a network that did not see it",
         ),
         NamedRecipe(
             "demo",
