@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import html
-
 from geoseg.model.card import ModelCard
+from geoseg.raster.legend_card import legend_card
 from geoseg.raster.scene_card import table
-
-_SWATCH = "display:inline-block;width:12px;height:12px;border:1px solid #888;margin-right:5px;vertical-align:-2px"
 
 
 def bundle_card(card: ModelCard) -> str:
@@ -19,11 +16,5 @@ def bundle_card(card: ModelCard) -> str:
         ("pixel", "unknown size" if card.gsd_m is None else f"{card.gsd_m:.3g} m"),
         ("window", f"{card.window_px} px, overlap {card.overlap_px} px"),
     ]
-    classes = "".join(
-        '<span style="margin-right:14px;white-space:nowrap">'
-        f'<i style="{_SWATCH};background:#{bytes(known.color).hex()}"></i>'
-        f"{html.escape(known.name.replace('_', ' '))}</span> "
-        for known in card.legend
-        if known.code in card.output_codes
-    )
+    classes = legend_card(known for known in card.legend if known.code in card.output_codes)
     return f"<div>{table(rows)}<p>{classes}</p></div>"
