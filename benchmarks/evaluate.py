@@ -129,7 +129,7 @@ def _rates(mapped: str, reference: str, rounds: int) -> dict[str, float]:
     windows = Pair(raster, place(ClassRaster.open(reference), raster.scene.geobox), matching).tiles()
     moved = Path(mapped).with_suffix(".moved.vrt")
     with rasterio.open(reference) as dataset:
-        text = rasterio_vrt(reference, dataset.shape, dataset.transform * Affine.translation(0.3, 0.3))
+        text = rasterio_vrt(reference, dataset.shape, dataset.transform @ Affine.translation(0.3, 0.3))
     moved.write_text(text, encoding="utf-8")
 
     def read(window: Window) -> int:

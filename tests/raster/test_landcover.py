@@ -49,7 +49,7 @@ POINTS = tuple(
 PLACES = {
     "north-up": {"transform": NORTH_UP, "crs": UTM},
     "south-up": {"transform": Affine(0.5, 0, 5e5, 0, 0.5, 4e6), "crs": UTM},
-    "rotated": {"transform": Affine.translation(5e5, 4e6) * Affine.rotation(30) * Affine.scale(0.5, -0.5), "crs": UTM},
+    "rotated": {"transform": Affine.translation(5e5, 4e6) @ Affine.rotation(30) @ Affine.scale(0.5, -0.5), "crs": UTM},
     "degrees": {"transform": Affine(1e-5, 0, 13.4, 0, -1e-5, 52.5), "crs": CRS.from_epsg(4326)},
     "rotated pole": {
         "transform": Affine(0.1, 0, 13.4, 0, -0.1, 52.5),

@@ -176,7 +176,7 @@ def test_no_polygons_have_no_measures() -> None:
         Affine.identity(),
         Affine(100, 0, 0, 0, 100, 0),
         Affine(0.5, 0, 7, 0, -2, 9),
-        Affine.rotation(30) * Affine.scale(3, -2),
+        Affine.rotation(30) @ Affine.scale(3, -2),
     ],
 )
 def test_without_a_place_pixels_are_counted(transform: Affine) -> None:

@@ -124,7 +124,7 @@ def test_a_raster_around_a_pole_has_a_size() -> None:
 
 
 def test_rotated_pixels_keep_their_area() -> None:
-    turned = GeoBox(9, 9, Affine.rotation(30) * Affine.scale(3, -2), CRS.from_epsg(32618))
+    turned = GeoBox(9, 9, Affine.rotation(30) @ Affine.scale(3, -2), CRS.from_epsg(32618))
     assert PixelSize.of(turned).area_m2 == pytest.approx(6)
 
 
@@ -177,7 +177,7 @@ def test_a_threshold_fits_its_integer(box: GeoBox, typed: str) -> None:
 
 def test_rotated_geographic_rasters_count_as_the_middle() -> None:
     turned = GeoBox(
-        9, 9, Affine.translation(10, 50) * Affine.rotation(30) * Affine.scale(1e-4, -1e-4), CRS.from_epsg(4326)
+        9, 9, Affine.translation(10, 50) @ Affine.rotation(30) @ Affine.scale(1e-4, -1e-4), CRS.from_epsg(4326)
     )
     weights, threshold = sieve_weights(area(10 * PixelSize.of(turned).area_m2), turned)
     assert (weights, threshold) == (None, 10)
