@@ -305,7 +305,7 @@ def test_reprojected_is_geopandas_to_crs(write: Write, tmp_path: Path, crs: str)
 
 
 def test_what_cannot_be_reprojected_is_refused_without_a_file_too(write: Write) -> None:
-    far = write(noise((4, 4), 2), crs="EPSG:3857", transform=Affine(1e6, 0, 0, 0, -1e6, 1e6))
+    far = write(noise((4, 4), 2), crs="EPSG:3857", transform=Affine(1e6, 0, 0, 0, -1e6, 5e6))
     with pytest.warns(GeosegWarning), pytest.raises(SceneError, match="no place in"):
         vectorize(far, crs="+proj=geos +h=35785831 +lon_0=180")
 
