@@ -20,7 +20,7 @@ demo: .venv/installed
 	@echo "Look at it:   demo_output/map.html (opens in any browser; one file, to be sent as it is)"
 
 test: .venv/installed-dev
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadfile
 
 # The shipped model, made again: hours on two cores; a stopped run goes on. DEEPGLOBE, its foreign exam, may be left out.
 demo-model: .venv/installed

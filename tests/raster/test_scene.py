@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import pickle
 import re
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +21,8 @@ from geoseg.raster.windows import Window, tiles
 from tests.raster.conftest import MakeRaster, noise
 
 RGB = ("red", "green", "blue")
-ZOO = Path(__file__).parents[3] / "shared" / "data" / "geotiff_zoo"
+SHARED_DATA = Path(os.environ.get("GEOSEG_SHARED_DATA", Path(__file__).parents[3] / "shared" / "data"))
+ZOO = SHARED_DATA / "geotiff_zoo"
 ZOO_FILES = sorted(str(path.relative_to(ZOO)) for path in ZOO.rglob("*") if path.is_file()) or ["(absent)"]
 
 
