@@ -78,8 +78,8 @@ def test_options_give_every_knob_a_value_of_its_type() -> None:
         rare=0.25, augmentation="flips", normalization="dataset", ignore=("water", "barren_land"), loss="dice",
         weights="auto", optimizer="sgd", lr=0.5, weight_decay=0.1, momentum=0.5, betas=(0.8, 0.9), eps=1e-4,
         amsgrad=True, schedule="multi-step", warmup=0.2, step_epochs=7, milestones=(3, 9), gamma=0.7, floor=0.3,
-        batch_size=3, accumulate=4, epochs=11, batches=17, clip=1.5, average=0.5, start_share=0.25, precision="bf16", patience=6,
-        valid_every=2, seed=5, window_px=768,
+        batch_size=3, accumulate=4, epochs=11, batches=17, clip=1.5, average=0.5, start_share=0.25, precision="bf16",
+        patience=6, valid_every=2, seed=5, window_px=768,
     )  # fmt: skip
     plain = wanted.to_json()
     assert not [name for name in KNOBS if getattr(wanted, name) == getattr(Recipe(), name)]
