@@ -59,6 +59,7 @@ def _try(arguments: argparse.Namespace, data: Path, name: str) -> tuple[float, f
         data,
         out,
         recipe=name,
+        legend=geoseg.DEEPGLOBE,
         split_rule="all",
         cache=arguments.work / "cache",
         device=arguments.device,

@@ -25,6 +25,7 @@ from report import Report
 
 from geoseg.dataset.dataset import open_dataset
 from geoseg.dataset.split import split
+from geoseg.legend import DEEPGLOBE
 from geoseg.raster.windows import Window, WindowGrid
 from geoseg.synthetic import Landscape, write_landscape
 from geoseg.training.fit import fit
@@ -89,7 +90,7 @@ def make_tiles(work: Path, size_px: int) -> Path:
 
 
 def _learner(data: Path, arguments: argparse.Namespace, recipe: Recipe) -> Learner:
-    dataset = open_dataset(data)
+    dataset = open_dataset(data, legend=DEEPGLOBE)
     ids = [pair.id for pair in dataset.pairs]
     parts = arguments.work / "split.csv"
     lines = [f"{name},{'valid' if name == ids[0] else 'train'}" for name in ids]
