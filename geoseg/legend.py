@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from geoseg.errors import UsageError
+from geoseg.nearest import nearest
 
 NODATA = 255
 """The value of every pixel without a class. Class 0 is a class."""
@@ -74,9 +74,8 @@ class Legend:
         for land_cover in self.classes:
             if land_cover.name == name:
                 return land_cover
-        small = {known.casefold(): known for known in self.names}
-        near = difflib.get_close_matches(str(name).casefold(), small, n=1)
-        meant = f" (did you mean {small[near[0]]!r}?)" if near else ""
+        near = nearest(str(name), self.names)
+        meant = "" if near is None else f" (did you mean {near!r}?)"
         raise UsageError(f"no class is called {name!r:.80}{meant}; the legend has {', '.join(self.names)}")
 
     def to_json(self) -> list[dict[str, object]]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 
 import click
+
+from geoseg.nearest import nearest
 
 BLENDS = ("hann", "linear", "gaussian", "mean", "crop")
 DEVICES = ("auto", "cpu", "cuda", "mps", "onnx", "torch-cpu")
@@ -56,11 +57,10 @@ def word(knob: str, *words: str) -> Callable[[str], str]:
     """
 
     def name(text: str) -> str:
-        in_small = {known.lower(): known for known in words}
-        near = difflib.get_close_matches(text.lower(), in_small, n=1)
-        if near and text.partition(":")[0] not in words:  # cuda:1 is one of cuda
-            wanted, meant = ", ".join(words), in_small[near[0]]
-            raise click.BadParameter(f"{knob} must be one of {wanted}, got {text!r:.40} (did you mean {meant}?)")
+        near = nearest(text, words)
+        if near is not None and text.partition(":")[0] not in words:  # cuda:1 is one of cuda
+            wanted = ", ".join(words)
+            raise click.BadParameter(f"{knob} must be one of {wanted}, got {text!r:.40} (did you mean {near}?)")
         return text
 
     return name

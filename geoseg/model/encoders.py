@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
-
 import segmentation_models_pytorch as smp
 import timm
 
 from geoseg.errors import ModelError
 from geoseg.model.untrusted import one_line
+from geoseg.nearest import nearest
 
 _RENAMED = ("timm-regnet", "timm-res2", "timm-resnest", "timm-mobilenetv3", "timm-gernet")
 """smp's older names for encoders that it takes from timm."""
@@ -23,8 +22,8 @@ def check_encoder(name: str) -> None:
     if timm_name is not None and timm.is_model(timm_name):
         return
     known = [*smp.encoders.encoders, *(f"tu-{model}" for model in timm.list_models())]
-    near = difflib.get_close_matches(name.casefold(), known, n=1)
-    meant = f"did you mean {near[0]!r}? " if near else ""
+    near = nearest(name, known)
+    meant = "" if near is None else f"did you mean {near!r}? "
     raise ModelError(
         f"unknown encoder {one_line(name, 60)!r}; {meant}smp has {len(smp.encoders.encoders)} (resnet34, ...), "
         "and 'tu-' takes timm's (tu-convnext_tiny, ...)"

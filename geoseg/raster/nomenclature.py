@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import colorsys
-import difflib
 import re
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -11,6 +10,7 @@ from dataclasses import dataclass, field
 
 from geoseg.errors import UsageError
 from geoseg.legend import Legend
+from geoseg.nearest import nearest
 
 Color = tuple[int, int, int]
 """Red, green, blue, 0 to 255."""
@@ -133,9 +133,8 @@ def _matches(known: Nomenclature, text: str) -> list[int]:
 
 
 def _unknown(known: Nomenclature, word: str) -> UsageError:
-    near = difflib.get_close_matches(word.casefold(), [named.name.casefold() for named in known], n=1)
-    names = [named.name for named in known if near and named.name.casefold() == near[0]]
-    meant = f"; did you mean {names[0]!r}" if names else ""
+    near = nearest(word, (named.name for named in known))
+    meant = "" if near is None else f"; did you mean {near!r}"
     return UsageError(f"--classes: no class is called {word!r:.80}{meant}; {_known(known)}")
 
 
