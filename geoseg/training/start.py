@@ -18,7 +18,7 @@ from geoseg.training.recipe import Recipe
 DEMO = "demo"
 """The name of the shipped model in `Recipe.init`."""
 _GENTLE = 2e-4
-"""A rate at which weights that begin at random have hardly moved after some hundred batches."""
+"""Rates up to this are meant for weights that know their classes, as those of the recipe `default`."""
 _STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 """Of batch normalization; group normalization has none."""
 
