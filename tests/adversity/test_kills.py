@@ -91,11 +91,11 @@ def test_killed_at_random_moments(
         time.sleep(chance.uniform(0.2, 1.0) * seconds)
         process.kill()
         process.communicate()
-        if process.returncode == 0:
+        if target.exists():  # the kill came when the map was in its place: at most its parts were still to be removed
+            shutil.rmtree(folder / "map.tif.parts", ignore_errors=True)
             break
         assert tiles_done(folder) >= before  # nothing finished is lost
         before = tiles_done(folder)
-        assert not target.exists()
         left = {name for name in files_in(folder) if ".parts/" not in name}
         assert left - {"map.qml", "map.tif.aux.xml"} == {"neighbour.txt", "scene.tif"}  # whole sidecars come first
     else:
