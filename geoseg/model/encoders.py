@@ -13,6 +13,14 @@ _RENAMED = ("timm-regnet", "timm-res2", "timm-resnest", "timm-mobilenetv3", "tim
 """smp's older names for encoders that it takes from timm."""
 _USUAL = "imagenet"
 
+Scaling = tuple[tuple[float, ...], tuple[float, ...]]
+"""Mean and standard deviation of red, green and blue, each from 0 to 1."""
+IMAGENET: Scaling = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+"""Of nearly all weights (https://pytorch.org/vision/stable/models.html)."""
+_HALF: Scaling = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
+_DPN: Scaling = (124 / 255, 117 / 255, 104 / 255), (1 / (0.0167 * 255),) * 3
+_HALVED = ("inception", "xception", "timm-tf_efficientnet_lite")
+
 
 def check_encoder(name: str) -> None:
     """Raise ModelError for an encoder that neither smp nor timm knows."""
@@ -61,6 +69,21 @@ def fetchable(name: str, weights: str | None) -> tuple[str, str | bool | None]:
     if _timm_name(name) is None:
         return name, weights
     return name if weights == _USUAL else f"{name}.{weights}", True
+
+
+def scaling_of(name: str, weights: str) -> Scaling:
+    """Return how pictures were scaled for an encoder when its pretrained weights learnt. ModelError as `fetchable`.
+
+    timm says it of its own. smp keeps it beside the weights since 0.5, to be fetched; here it stands as smp 0.4 had it.
+    """
+    encoder, _ = fetchable(name, weights)
+    timm_name = _timm_name(encoder)
+    if timm_name is not None:
+        pretrained = timm.get_pretrained_cfg(timm_name)
+        return (pretrained.mean, pretrained.std) if pretrained is not None else IMAGENET
+    if weights == "advprop" or name.startswith(_HALVED):
+        return _HALF
+    return _DPN if name.startswith("dpn") else IMAGENET
 
 
 def _timm_name(name: str) -> str | None:

@@ -19,7 +19,7 @@ from geoseg.legend import Legend
 from geoseg.model.architectures import architecture_named
 from geoseg.model.bundle import ModelBundle
 from geoseg.model.card import DEFAULT_BANDS, DEFAULT_WINDOW_PX, check_window
-from geoseg.model.encoders import fetchable
+from geoseg.model.encoders import IMAGENET, fetchable, scaling_of
 from geoseg.model.network import parameter_shapes
 from geoseg.model.normalization import VALUE_RANGES, Normalization
 from geoseg.progress import Progress
@@ -32,8 +32,6 @@ from geoseg.training.recipe import Recipe
 from geoseg.training.resolution import resolution
 from geoseg.training.start import init_bundle
 
-_IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-"""Of red, green, blue from 0 to 1 (torchvision's models, https://pytorch.org/vision/stable/models.html)."""
 Says = Callable[[str], None]
 
 
@@ -74,7 +72,7 @@ def plan_training(  # noqa: PLR0913 - a data set, its parts, a recipe, and who i
         output_codes=codes,
         bands=_bands(dataset),
         dtype=dataset.dtype,
-        normalization=_normalization(kind, dataset, statistics, bundle),
+        normalization=_normalization(kind, dataset, recipe, statistics, bundle),
         statistics=statistics,
         stretch=_stretch(dataset.dtype, statistics),
         class_weights=class_weights(recipe.weights, [train_px.get(code, 0) for code in codes]),
@@ -177,18 +175,18 @@ def _kind_of_normalization(recipe: Recipe, dataset: Dataset, bundle: ModelBundle
     fits = bundle is not None and bundle.dtype == dataset.dtype and bundle.bands == _bands(dataset)
     if recipe.normalization == "model" and not fits:
         raise UsageError("--normalization model needs --init with a model of the same encoder, bands and data type")
-    if recipe.normalization == "imagenet" and len(dataset.bands) != len(_IMAGENET_MEAN):
+    if recipe.normalization == "imagenet" and len(dataset.bands) != len(DEFAULT_BANDS):
         raise UsageError(f"--normalization imagenet is for three bands, got {len(dataset.bands)}; take dataset")
     if recipe.normalization != "auto":
         return recipe.normalization
     if bundle is not None:  # whose encoder is taken, whatever the weights it had
         return "model" if fits else "dataset"
     pretrained = recipe.encoder_weights is not None and dataset.dtype == "uint8"
-    return "imagenet" if pretrained and len(dataset.bands) == len(_IMAGENET_MEAN) else "dataset"
+    return "imagenet" if pretrained and len(dataset.bands) == len(DEFAULT_BANDS) else "dataset"
 
 
 def _normalization(
-    kind: str, dataset: Dataset, statistics: BandStatistics, bundle: ModelBundle | None
+    kind: str, dataset: Dataset, recipe: Recipe, statistics: BandStatistics, bundle: ModelBundle | None
 ) -> Normalization:
     """Return how stored values become the network's; UsageError where that would be done twice."""
     _refuse_normalized(dataset, statistics)
@@ -196,11 +194,10 @@ def _normalization(
         return bundle.normalization
     low, high = VALUE_RANGES[dataset.dtype]
     if kind == "imagenet":
-        mean, std = (
-            tuple(low + value * (high - low) for value in _IMAGENET_MEAN),
-            tuple(value * (high - low) for value in _IMAGENET_STD),
-        )
-        return Normalization(mean, std, (low, high))
+        encoder, weights = recipe.encoder, recipe.encoder_weights
+        mean, std = scaling_of(encoder, weights) if encoder and weights else IMAGENET
+        stored = tuple(low + value * (high - low) for value in mean), tuple(value * (high - low) for value in std)
+        return Normalization(*stored, (low, high))
     return Normalization(statistics.mean, statistics.std, (low, high))
 
 

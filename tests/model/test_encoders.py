@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 import segmentation_models_pytorch as smp
+import timm
 import torch
 from huggingface_hub import constants
 
 from geoseg.errors import ModelError
 from geoseg.model import network as network_room
-from geoseg.model.encoders import encoder_weights_of, fetchable
+from geoseg.model.encoders import IMAGENET, encoder_weights_of, fetchable, scaling_of
 from geoseg.model.network import build
 
 SIZES = {"in_channels": 3, "classes": 7}
@@ -47,6 +48,38 @@ def test_weights_of_timm_are_its_tags() -> None:
 
 def test_every_encoder_of_smp_has_weights_and_a_name() -> None:
     assert all(encoder_weights_of(name) for name in smp.encoders.encoders)
+
+
+@pytest.mark.parametrize(
+    ("encoder", "weights", "mean"),
+    [
+        ("resnet34", "imagenet", 0.485),
+        ("timm-efficientnet-b4", "noisy-student", 0.485),
+        ("timm-efficientnet-b4", "advprop", 0.5),
+        ("timm-tf_efficientnet_lite0", "imagenet", 0.5),
+        ("inceptionv4", "imagenet", 0.5),
+        ("xception", "imagenet", 0.5),
+        ("dpn68", "imagenet", 124 / 255),
+    ],
+)
+def test_pictures_are_scaled_as_smps_weights_learnt_them(encoder: str, weights: str, mean: float) -> None:
+    assert scaling_of(encoder, weights)[0][0] == mean
+
+
+@pytest.mark.parametrize("name", ["mobilenetv3_small_100", "regnetx_002", "resnest14d"])
+def test_pictures_are_scaled_as_timms_weights_learnt_them(name: str) -> None:
+    """smp takes these from timm, MobileNetV3 as TensorFlow trained it."""
+    tag = f"tf_{name}" if name.startswith("mobilenet") else name
+    config = timm.create_model(tag).pretrained_cfg
+    for encoder in (f"timm-{name}", f"tu-{tag}"):
+        assert scaling_of(encoder, "imagenet") == (config["mean"], config["std"])
+
+
+def test_a_tag_of_timm_has_its_own_scaling() -> None:
+    assert scaling_of("tu-tf_efficientnet_b0", "ap_in1k")[0] == (0.5, 0.5, 0.5)
+    assert scaling_of("tu-tf_efficientnet_b0", "aa_in1k") == IMAGENET
+    with pytest.raises(ModelError, match="has no weights 'ap_in2k'"):
+        scaling_of("tu-tf_efficientnet_b0", "ap_in2k")
 
 
 @pytest.mark.parametrize(

@@ -68,6 +68,7 @@ def test_the_shipped_model_is_begun_with_and_its_normalization_kept(planned: Pla
     ("knobs", "said", "mean"),
     [
         ({"architecture": "Unet", "encoder": "resnet18", "encoder_weights": "imagenet"}, "weights of its own", 123.675),
+        ({"encoder": "timm-tf_efficientnet_lite0", "encoder_weights": "imagenet"}, "weights of its own", 127.5),
         ({"architecture": "Unet", "encoder": "resnet18"}, "the encoder is another", None),
         ({"architecture": "PlainUnet", "arguments": {"depth": 2, "channels": 4}}, "the encoder is another", None),
     ],
