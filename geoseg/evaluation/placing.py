@@ -75,7 +75,7 @@ def place(reference: ClassRaster, grid: GeoBox) -> Shifted | Warped:
             raise SceneError(
                 f"{name} is {theirs.height_px} x {theirs.width_px} pixels, the map {grid.height_px} x "
                 f"{grid.width_px}, and not both have a CRS and a transform to be laid upon each other by; "
-                "georeference them (gdalwarp for ground control points)"
+                f"{_way_out(theirs, grid)}"
             )
         note = None if theirs == grid else f"{name} is compared pixel by pixel: not both rasters have a place"
         return Shifted(reference, 0, 0, note)
@@ -86,6 +86,13 @@ def place(reference: ClassRaster, grid: GeoBox) -> Shifted | Warped:
     if there is None:
         raise _apart(name)
     return Shifted(reference, *shift)
+
+
+def _way_out(theirs: GeoBox, grid: GeoBox) -> str:
+    for whose, fault in (("reference", theirs.gcp_fault), ("map", grid.gcp_fault)):
+        if fault:
+            return f"the {whose}'s {fault}"
+    return "georeference them (gdalwarp for ground control points)"
 
 
 def _warped(reference: ClassRaster, grid: GeoBox) -> Warped:

@@ -38,16 +38,18 @@ def grid_lines(scene: Scene) -> tuple[tuple[str, str], ...]:
     """Return size, storage and place in words."""
     box = scene.geobox
     rows, cols = scene.block_shape
+    fault = box.gcp_fault
     return (
         ("size", f"{box.height_px} rows x {box.width_px} columns, {box.height_px * box.width_px / 1e6:.1f} Mpx"),
         ("stored", f"{scene.driver}, {scene.dtype}, blocks of {rows} x {cols}"),
         ("nodata", "none" if scene.nodata is None else f"{scene.nodata:g}"),
         ("place", _place(box)),
+        *([("", fault)] if fault else []),
     )
 
 
 def _place(box: GeoBox) -> str:
-    if not box.has_place:
+    if not (box.has_place or box.gcps):
         return "unknown: no CRS, ground control points or RPCs"
     ways = []
     if box.crs is not None:
@@ -55,7 +57,7 @@ def _place(box: GeoBox) -> str:
         kind = "projected CRS" if box.crs.is_projected else "geographic CRS"
         ways.append(name if name.startswith("EPSG:") else kind)
     if box.gcps:
-        ways.append(f"{len(box.gcps)} ground control points")
+        ways.append(f"{len(box.gcps)} ground control point{'s' * (len(box.gcps) != 1)}")
     if box.rpcs is not None:
         ways.append("RPCs")
     size = "unknown pixel size" if box.gsd_m is None else f"{box.gsd_m:.4g} m a pixel"

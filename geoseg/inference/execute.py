@@ -127,7 +127,9 @@ def _announce(plan: Plan, journal: Journal, announce: Announce) -> None:
         gsd_m, own_gsd_m = plan.scene.geobox.gsd_m, plan.source.geobox.gsd_m
         announce(f"working on pixels of {gsd_m:.3g} m, the scene's are {own_gsd_m:.3g} m")
     announce(f"scoring with {plan.bundle.name} on {plan.engine.describe()}")
-    if not plan.scene.geobox.has_place:
+    if fault := plan.source.geobox.gcp_fault:
+        announce(f"the map will have no place, as the scene has none: its {fault}")
+    elif not plan.scene.geobox.has_place:
         announce("the scene has no place on Earth; the map will have none either")
     if journal.finished:
         announce(f"going on with an unfinished map: {len(journal.finished)} of {plan.tile_count} tiles are there")

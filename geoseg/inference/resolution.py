@@ -29,9 +29,11 @@ def at_resolution(scene: Scene, bundle: ModelBundle, resolution: Resolution) -> 
     wanted_m = _wanted_m(bundle, resolution)
     gsd_m = scene.geobox.gsd_m
     if gsd_m is None:
+        fault = scene.geobox.gcp_fault
+        way_out = f"its {fault}" if fault else "give it its place (gdal_edit.py -a_srs -a_ullr)"
         raise SceneError(
-            f"the pixel size of {shown(scene.path)} is not known, so it cannot be brought to {wanted_m:g} m; give it "
-            "its place (gdal_edit.py -a_srs -a_ullr), or leave --resolution out"
+            f"the pixel size of {shown(scene.path)} is not known, so it cannot be brought to {wanted_m:g} m; "
+            f"{way_out}, or leave --resolution out"
         )
     factor = gsd_m / wanted_m
     return scene if 1 / SAME <= factor <= SAME else scaled(scene, factor)

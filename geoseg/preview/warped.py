@@ -43,7 +43,7 @@ def place_in(frame: Frame, landcover: Scene, other: Scene) -> Place:
     """Return how a raster lies with a map; the map itself too. SceneError where that cannot be known."""
     mine, its = landcover.geobox, other.geobox
     if frame.is_earth:
-        if is_placed(its) or its.gcps:
+        if is_placed(its) or (its.gcps and its.gcp_fault is None):
             return Place()
         _check_sides(landcover, other)
         return Place(of=landcover)

@@ -6,7 +6,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+import numpy as np
 from affine import Affine
+from numpy.typing import NDArray
 from rasterio import control
 from rasterio.crs import CRS
 from rasterio.rpc import RPC
@@ -23,6 +25,11 @@ _DISTORTION = 1.02
 _EQUATOR_M = 6_378_137.0
 _ECCENTRICITY_2 = (2 - 1 / 298.257223563) / 298.257223563
 _ROUNDING_DEGREES = 1e-9
+_ON_A_LINE = 1e-9
+"""Points whose scatter across their line is this share of that along it lie on it, but for the rounding of floats."""
+_WAY_OUT = (
+    "give it 3 or more that span an area (gdal_translate -gcp COLUMN ROW X Y), or its corners (gdal_translate -a_ullr)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +80,17 @@ class GeoBox:
     @property
     def has_place(self) -> bool:
         """Whether the pixels can be found on Earth (or another body): a CRS with a transform, GCPs, or RPCs."""
-        return (self.crs is not None and self.has_transform) or bool(self.gcps) or self.rpcs is not None
+        by_gcps = bool(self.gcps) and self.gcp_fault is None
+        return (self.crs is not None and self.has_transform) or by_gcps or self.rpcs is not None
+
+    @property
+    def gcp_fault(self) -> str | None:
+        """One line, with the way out, on why the GCPs cannot place the pixels; None where they can, or are not wanted.
+
+        They are not where there are none, or a transform and a CRS win over them.
+        """
+        fault = None if self.crs is not None and self.has_transform else _gcp_fault(self.gcps)
+        return fault and f"{_counted(self.gcps)} cannot place it: {fault}; {_WAY_OUT}"
 
     @property
     def gsd_m(self) -> float | None:
@@ -93,7 +110,7 @@ class GeoBox:
     def _mapping(self) -> tuple[CRS | None, Affine | None]:
         if self.crs is not None and self.has_transform:
             return self.crs, self.transform
-        if self.gcp_crs is not None and len(self.gcps) >= 3:
+        if self.gcp_crs is not None and self.gcps and self.gcp_fault is None:
             return self.gcp_crs, from_gcps([point.to_rasterio() for point in self.gcps])
         return None, None
 
@@ -111,6 +128,46 @@ class GeoBox:
             gcps=gcps,
             rpcs=_moved(self.rpcs, window),
         )
+
+
+def _counted(points: Sequence[GroundControlPoint]) -> str:
+    return f"{len(points)} ground control point{'s' * (len(points) != 1)}"
+
+
+def _gcp_fault(points: Sequence[GroundControlPoint]) -> str | None:
+    """Return why no affine transform follows from points; two, as GDAL has it, are corners of a north-up raster.
+
+    To be asked before GDAL, of which rasterio returns whatever was in memory where the points give no transform.
+    """
+    if not points:
+        return None
+    sides = {
+        "pixels": np.array([(point.col, point.row) for point in points]),
+        "places": np.array([(point.x, point.y) for point in points]),
+    }
+    if not all(np.isfinite(side).all() for side in sides.values()):
+        return "some of their numbers are not finite"
+    if len(points) == 1:
+        return "one alone says neither how large a pixel is nor how the raster is turned"
+    faults = ((what, _spread_fault(side)) for what, side in sides.items())
+    return next((f"their {what} {fault}" for what, fault in faults if fault), None)
+
+
+def _spread_fault(points: NDArray[np.float64]) -> str | None:
+    """Return why points (point, axis) span no area."""
+    spread = np.ptp(points, axis=0)
+    if not spread.any():
+        return "are all the same"
+    if spread.all() and (len(points) == 2 or not _on_a_line(points)):
+        return None
+    return "are alike along one axis" if len(points) == 2 else "all lie on one line"
+
+
+def _on_a_line(points: NDArray[np.float64]) -> bool:
+    """Say whether points (point, axis), which differ along both axes, lie on one line."""
+    scaled = (points - points.mean(axis=0)) / np.ptp(points, axis=0)
+    along, across = np.linalg.svd(scaled, compute_uv=False)[:2]
+    return bool(across <= _ON_A_LINE * along)
 
 
 def _moved(rpcs: RPC | None, window: Window) -> RPC | None:

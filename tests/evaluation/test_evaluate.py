@@ -14,6 +14,7 @@ import rasterio
 from affine import Affine
 from numpy.typing import NDArray
 from pyproj import Geod
+from rasterio.control import GroundControlPoint
 from rasterio.warp import Resampling, reproject
 from sklearn.metrics import confusion_matrix
 
@@ -368,6 +369,15 @@ def test_rasters_that_cannot_be_compared(tmp_path: Path, change: dict[str, Any],
         evaluate(mapped, reference, tmp_path / "report")
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "report").exists()
+
+
+@pytest.mark.parametrize("whose", ["map", "reference"])
+def test_points_that_cannot_place_a_raster_are_said(tmp_path: Path, whose: str) -> None:
+    placed, bare = write(tmp_path / "placed.tif", patches(0, *SHAPE), **UTM), tmp_path / "bare.tif"
+    points = [GroundControlPoint(10, col, 400_000 + col, 5e6) for col in (0, 10, 20)]
+    write(bare, patches(0, 9, 9), gcps=points, crs=UTM["crs"])
+    with pytest.raises(SceneError, match=f"; the {whose}'s 3 ground control points cannot place it: their pixels all"):
+        evaluate(*((bare, placed) if whose == "map" else (placed, bare)))
 
 
 @pytest.mark.parametrize(

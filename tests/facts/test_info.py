@@ -9,6 +9,7 @@ import pytest
 import rasterio
 from affine import Affine
 from numpy.typing import NDArray
+from rasterio.control import GroundControlPoint
 
 from geoseg import errors
 from geoseg.facts.info import info
@@ -51,6 +52,18 @@ def our_map(tmp_path: Path, codes: NDArray[np.uint8]) -> Path:
     box = GeoBox(codes.shape[0], codes.shape[1], TRANSFORM, rasterio.crs.CRS.from_epsg(32631))
     assemble(folder, product, [Window(0, 0, *codes.shape)], box, tmp_path / "map.tif", {"GEOSEG_VERSION": "0.1"})
     return tmp_path / "map.tif"
+
+
+def test_points_that_cannot_place_a_scene_are_said(tmp_path: Path) -> None:
+    path, grid = tmp_path / "scene.tif", {"driver": "GTiff", "height": 50, "width": 60, "count": 1, "dtype": "uint8"}
+    on_a_row = [GroundControlPoint(0, col, 400_000 + col / 2, 5e6) for col in (0, 20, 40)]
+    with rasterio.open(path, "w", **grid, gcps=on_a_row, crs="EPSG:32631") as file:
+        file.write(np.ones((1, 50, 60), np.uint8))
+    facts = info(path)
+    values = strict(facts.to_json())
+    assert (values["gcps"], values["gsd_m"]) == (3, None)
+    assert "3 ground control points; unknown pixel size" in facts.describe()
+    assert "3 ground control points cannot place it: their pixels all lie on one line; give it" in facts.describe()
 
 
 def test_a_scene_is_described_as_rasterio_sees_it(tmp_path: Path) -> None:

@@ -174,6 +174,24 @@ def test_ground_control_points_go_with_the_map(bundle: ModelBundle, tmp_path: Pa
         assert [(point.row, point.col) for point in points] == [(0, 0), (0, 50), (100, 0), (100, 50)]
 
 
+def test_points_that_cannot_place_the_scene_are_said_and_go_with_the_map(bundle: ModelBundle, tmp_path: Path) -> None:
+    path, points = tmp_path / "scene.tif", [GroundControlPoint(t, t, 5e5 + t / 2, 5.4e6 - t / 2) for t in (0, 50, 100)]
+    shape = {"count": 3, "height": 120, "width": 130, "dtype": "uint8"}
+    with rasterio.open(path, "w", driver="GTiff", gcps=points, crs="EPSG:32631", **shape) as file:
+        file.write(random_pixels(120, 130, seed=1, invalid=0))
+    words = "3 ground control points cannot place it: their pixels all lie on one line; give it 3 or more"
+    with pytest.raises(SceneError, match=f"the pixel size of .*scene.tif is not known.*its {words}"):
+        geoseg.predict(path, tmp_path / "map.tif", model=bundle, resolution="model", device="onnx")
+    told: list[str] = []
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        geoseg.predict(path, tmp_path / "map.tif", model=bundle, device="onnx", announce=told.append)
+    assert any(f"the map will have no place, as the scene has none: its {words}" in line for line in told)
+    assert not [one for one in warned if " m, the model was trained on" in str(one.message)]
+    with rasterio.open(tmp_path / "map.tif") as written:
+        assert [(point.row, point.col) for point in written.gcps[0]] == [(0, 0), (50, 50), (100, 100)]
+
+
 def test_a_dry_run_speaks_of_the_maps_grid(scene: Scene, bundle: ModelBundle) -> None:
     figures = estimate(geoseg.plan(scene, model=bundle, device="onnx", resolution="model"))
     assert (figures.height_px, figures.width_px) == (281, 204)

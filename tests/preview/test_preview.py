@@ -327,6 +327,19 @@ def test_confidence_by_control_points_lies_on_a_map_by_transform(tmp_path: Path)
         assert (np.where(mapped == 255, 255, mapped * 40) == percent).mean() > 0.97
 
 
+@pytest.mark.parametrize("which", ["map", "scene", "both"])
+def test_control_points_on_one_line_place_nothing_and_break_nothing(tmp_path: Path, which: str) -> None:
+    points = [GroundControlPoint(0, col, 400_000 + col / 2, 5e6) for col in (0, 48, 96)]
+    landcover = write_map(tmp_path / "m.tif", blocks(), **(ROTATED if which == "scene" else {}))
+    scene = write_scene(tmp_path / "s.tif", **(ROTATED if which == "map" else {}))
+    for path in {"map": [landcover], "scene": [scene], "both": [landcover, scene]}[which]:
+        with rasterio.open(path, "r+") as file:
+            file.gcps = (points, CRS.from_string(ROTATED["crs"]))
+    data = data_of(preview(landcover, scene))
+    assert data["earth"] is (which == "scene")
+    assert data["layers"]["scene"].keys() == data["layers"]["classes"].keys()
+
+
 def test_255_is_a_class_where_it_is_not_nodata(tmp_path: Path) -> None:
     codes = np.where(blocks() == 1, 255, blocks()).astype(np.uint8)
     data = data_of(preview(write_map(tmp_path / "m.tif", codes, legend=False, **UTM, nodata=None)))

@@ -2,8 +2,11 @@ from __future__ import annotations
 
 import math
 import pickle
+import re
 import warnings
+from collections.abc import Sequence
 
+import numpy as np
 import pytest
 from affine import Affine
 from hypothesis import given
@@ -11,9 +14,12 @@ from hypothesis import strategies as st
 from pyproj import Geod, Transformer
 from rasterio.crs import CRS
 from rasterio.errors import CRSError
+from rasterio.io import MemoryFile
 from rasterio.rpc import RPC
+from rasterio.vrt import WarpedVRT
 
 from geoseg.errors import SceneError
+from geoseg.raster.environment import GDAL_ERRORS
 from geoseg.raster.geobox import GeoBox, GroundControlPoint
 from geoseg.raster.vrt import check_place
 from geoseg.raster.windows import Window
@@ -148,3 +154,97 @@ def test_a_place_that_no_map_can_keep_is_told_beforehand(monkeypatch: pytest.Mon
     monkeypatch.setattr("geoseg.raster.vrt._wkt", fails)
     with pytest.raises(SceneError, match=r"no words for it.*gdalwarp"):
         check_place(geobox)
+
+
+def by_points(pixels: Sequence[tuple[float, float]], transform: Affine = TRANSFORMS["rotated"]) -> GeoBox:
+    """Return a raster placed by the (row, col) of its points, which lie where a transform puts them."""
+    points = (GroundControlPoint(row, col, *(transform @ (col, row))) for row, col in pixels)
+    return GeoBox(100, 90, Affine.identity(), None, tuple(points), UTM)
+
+
+def gdal_places(box: GeoBox) -> bool:
+    """Say whether GDAL finds the place of a raster by its points alone."""
+    points = [point.to_rasterio() for point in box.gcps]
+    shape = {"height": box.height_px, "width": box.width_px, "count": 1, "dtype": "uint8"}
+    with MemoryFile() as memory:
+        with memory.open(driver="GTiff", **shape, gcps=points, crs=box.gcp_crs) as file:
+            file.write(np.ones((1, *box.shape), np.uint8))
+        with memory.open() as file:
+            try:
+                with WarpedVRT(file, crs="EPSG:3857", src_crs=box.gcp_crs) as warped:
+                    return bool(warped.read().any())
+            except GDAL_ERRORS:
+                return False
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 100), st.integers(0, 90)), min_size=3, max_size=9, unique=True),
+    st.sampled_from(sorted(TRANSFORMS)),
+)
+def test_points_that_span_an_area_say_how_large_a_pixel_is(pixels: list[tuple[int, int]], name: str) -> None:
+    box = by_points(pixels, TRANSFORMS[name])
+    spread = [(r - pixels[0][0], c - pixels[0][1]) for r, c in pixels]
+    on_a_line = all(a * d == b * c for a, b in spread for c, d in spread)
+    assert (box.gcp_fault is not None) == on_a_line
+    assert box.has_place is not on_a_line
+    assert box.gsd_m is None if on_a_line else box.gsd_m == pytest.approx(0.5, rel=1e-4)
+
+
+UNSOLVABLE = {
+    "alone": ([(3, 4)], "1 ground control point cannot place it: one alone says neither"),
+    "two": ([(0, 0), (0, 90)], "2 ground control points cannot place it: their pixels are alike along one axis"),
+    "row": ([(50, col) for col in range(0, 90, 20)], "5 ground .* all lie on one line"),
+    "diagonal": ([(side, side) for side in range(0, 90, 20)], "5 ground .* all lie on one line"),
+    "same": ([(10, 10)] * 4, "4 ground .* their pixels are all the same"),
+}
+
+
+@pytest.mark.parametrize(("pixels", "words"), UNSOLVABLE.values(), ids=UNSOLVABLE)
+def test_points_that_place_nothing_are_told_apart_from_a_damaged_file(
+    pixels: list[tuple[float, float]], words: str
+) -> None:
+    box = by_points(pixels, TRANSFORMS["north-up"])
+    assert not gdal_places(box)
+    assert not box.has_place
+    assert box.gsd_m is None
+    assert box.gcp_fault is not None
+    assert re.match(
+        f"{words}.*; give it 3 or more that span an area \\(gdal_translate -gcp .*-a_ullr\\)$", box.gcp_fault
+    )
+
+
+def test_places_that_place_nothing() -> None:
+    corners = [(row, col) for row in (0, 100) for col in (0, 90)]
+    at_one_place = [GroundControlPoint(row, col, 5e5, 4e6) for row, col in corners]
+    on_a_line = [GroundControlPoint(row, col, 5e5 + col, 4e6 - col) for row, col in corners]
+    unknown = [GroundControlPoint(row, col, math.nan, 4e6) for row, col in corners]
+    said = ("places are all the same", "places all lie on one line", "numbers are not finite")
+    for points, words in zip((at_one_place, on_a_line, unknown), said, strict=True):
+        box = GeoBox(100, 90, Affine.identity(), None, tuple(points), UTM)
+        assert not gdal_places(box)
+        assert words in str(box.gcp_fault)
+        assert (box.has_place, box.gsd_m) == (False, None)
+
+
+def test_a_line_is_one_for_all_the_rounding_of_its_numbers() -> None:
+    along = np.random.default_rng(3).random(6) * 90
+    for x, y, unit in ((5e5, 4e6, 0.3333), (3.0, 48.0, 1e-5)):
+        points = [GroundControlPoint(0.37 * t + 3, t, x + unit * t, y - unit * (0.37 * t + 3)) for t in along.tolist()]
+        box = GeoBox(100, 90, Affine.identity(), None, tuple(points), UTM)
+        assert "all lie on one line" in str(box.gcp_fault)
+        bent = (*points, GroundControlPoint(0, 90, x + unit * 90, y))
+        assert GeoBox(100, 90, Affine.identity(), None, bent, UTM).gcp_fault is None
+
+
+def test_two_corners_place_a_north_up_raster_as_gdal_has_it() -> None:
+    box = by_points([(0, 0), (100, 90)], TRANSFORMS["north-up"])
+    assert gdal_places(box)
+    assert box.has_place
+    assert box.gsd_m == pytest.approx(0.5, rel=1e-4)
+
+
+def test_points_are_not_asked_where_a_transform_is() -> None:
+    line = by_points(UNSOLVABLE["row"][0]).gcps
+    box = GeoBox(100, 90, TRANSFORMS["north-up"], UTM, line, UTM)
+    assert box.gcp_fault is None
+    assert box.gsd_m == pytest.approx(0.5)
