@@ -16,11 +16,15 @@ from geoseg.dataset.dataset import Dataset
 from geoseg.dataset.found import listed
 from geoseg.dataset.split_file import id_of, read_split_file
 from geoseg.errors import UsageError
+from geoseg.nearest import nearest
 from geoseg.raster.identity import digest
 
 DEFAULT_VALID_SHARE = 0.5
 """Of what a rule holds out, the share that validates; the rest tests."""
 _RANDOM, _BLOCKS = "random:0.8", "blocks:0.2"
+_WORDS = ("published", "folders", "all")
+_SHARES = {"random": _RANDOM, "blocks": _BLOCKS}
+"""Rules that take a share, with the usual one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +130,7 @@ def split(
 
 
 def _by_rule(dataset: Dataset, rule: str, seed: int, valid_share: float) -> Split:
+    check_rule(rule)
     name, _, number = rule.partition(":")
     match name:
         case "published" if not number:
@@ -138,12 +143,21 @@ def _by_rule(dataset: Dataset, rule: str, seed: int, valid_share: float) -> Spli
             return _by_part(dataset, rule, _random(dataset, _share(rule, number), seed, valid_share))
         case "blocks" if number:
             return Split(rule, *hold_out_blocks(dataset, _share(rule, number), seed, valid_share))
-    if not Path(rule).is_file():
-        raise UsageError(
-            f"--split {rule!r:.80} is no rule and no file; give published, random:0.8, blocks:0.2, folders, all, "
-            "or a file of ids"
-        )
     return _from_file(dataset, rule)
+
+
+def check_rule(rule: str) -> None:
+    """Raise UsageError for a rule that is none, whatever the scenes: no file either, or a share out of bounds."""
+    name, _, number = rule.strip().partition(":")
+    if name in _SHARES and number:
+        _share(rule, number)
+    elif (name not in _WORDS or number) and not Path(rule.strip()).is_file():
+        near = nearest(name, (*_WORDS, *_SHARES))
+        meant = f"{near}:{number}" if near in _SHARES and number else _SHARES.get(near or "", near)
+        raise UsageError(
+            f"--split {rule!r:.80} is no rule and no file{f' (did you mean {meant}?)' if meant else ''}; "
+            "give published, random:0.8, blocks:0.2, folders, all, or a file of ids"
+        )
 
 
 def _share(rule: str, number: str) -> float:

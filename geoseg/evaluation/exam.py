@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import TypedDict, Unpack
 
 from geoseg.dataset.area import Area
 from geoseg.dataset.dataset import Dataset
@@ -19,7 +20,7 @@ from geoseg.evaluation.labelled import Counter, Found, Labelled
 from geoseg.evaluation.matching import Matching
 from geoseg.evaluation.metrics import constant_map
 from geoseg.evaluation.origin import Origin, overlap_note
-from geoseg.evaluation.parts import DEFAULT_PART, choose_areas
+from geoseg.evaluation.parts import DEFAULT_PART, check_part, choose_areas
 from geoseg.evaluation.resolutions import prepare_both, statistics_of
 from geoseg.evaluation.shared_codes import SharedCodes
 from geoseg.evaluation.suits import (
@@ -30,21 +31,35 @@ from geoseg.evaluation.suits import (
     normalization_note,
 )
 from geoseg.evaluation.tabulate import confusion, left_out
-from geoseg.inference.blend import DEFAULT_BLEND, check_blend
+from geoseg.inference.blend import DEFAULT_BLEND, Blend, check_blend
 from geoseg.inference.planning import CPU_BATCH, GPU_BATCH, available_cores
 from geoseg.inference.run import checkpoint, stoppable
 from geoseg.inference.symmetries import check_symmetries, symmetric
 from geoseg.model.bundle import ModelBundle
 from geoseg.model.cache import cache_folder
 from geoseg.model.card import check_window, default_overlap
+from geoseg.model.device import choose_device
 from geoseg.model.engines import EngineChoice, choose_engine
 from geoseg.model.normalization import Scale
 from geoseg.progress import Progress
-from geoseg.raster.windows import Window
+from geoseg.raster.windows import Window, WindowGrid
 
 Says = Callable[[str], None]
 
 _WORKERS = 4
+
+
+class Manner(TypedDict, total=False):
+    """The arguments of `examine` that can be judged before the data set is looked for."""
+
+    rule: str | None
+    device: str
+    batch_size: int | None
+    window: int | None
+    overlap: int | None
+    blend: str | None
+    tta: int
+    scale: Scale | None
 
 
 def examine(  # noqa: PLR0913 - the knobs of the verb
@@ -81,12 +96,21 @@ def examine(  # noqa: PLR0913 - the knobs of the verb
     """
     say = announce or (lambda _line: None)
     model = bundle if isinstance(bundle, ModelBundle) else ModelBundle.open(Path(bundle))
+    check_manner(
+        model,
+        part,
+        rule=rule,
+        device=device,
+        batch_size=batch_size,
+        window=window,
+        overlap=overlap,
+        blend=blend,
+        tta=tta,
+        scale=scale,
+    )
     matching = match_legends(model, dataset.legend, dataset.name, ignore)
     bands = choose_bands(model, dataset.bands, dataset.name)
     check_type(model, dataset.dtype, dataset.name, scale)
-    check_symmetries(tta)
-    if batch_size is not None and batch_size < 1:
-        raise UsageError(f"batch-size must be at least 1, got {batch_size}")
     origin = Origin.of(model).on(dataset, rule)
     areas, how = _areas(origin, dataset, part, rule)
     notes = [how, *_notes(model, overlap_note(origin, dataset, areas, model.name), part, matching)]
@@ -105,6 +129,19 @@ def examine(  # noqa: PLR0913 - the knobs of the verb
     size = batch_size or (CPU_BATCH if choice.on_cpu else GPU_BATCH)
     found = _count_all(tiles, counter.with_batch(size), choice, tta, workers, progress)
     return _evaluation(model, dataset, found, matching, part, len(scenes), notes)
+
+
+def check_manner(model: ModelBundle, part: str | Sequence[Area] = DEFAULT_PART, **manner: Unpack[Manner]) -> None:
+    """Raise UsageError for what cannot be right with this model, whatever the data set: before that is looked for."""
+    if isinstance(part, str) or not isinstance(part, Sequence):
+        check_part(part, manner.get("rule"))
+    check_symmetries(manner.get("tta", 1))
+    batch_size = manner.get("batch_size")
+    if batch_size is not None and batch_size < 1:
+        raise UsageError(f"batch-size must be at least 1, got {batch_size}")
+    _windows(model, manner.get("window"), manner.get("overlap"), manner.get("blend"))
+    model.normalization.gain_bias(manner.get("scale"))
+    choose_device(manner.get("device", "auto"))
 
 
 def _areas(
@@ -132,16 +169,20 @@ def _notes(model: ModelBundle, spoilt: str | None, part: str | Sequence[Area], m
         yield f"{model.name} never says {', '.join(unlearnt)}: it has no channel for it"
 
 
-def _counter(
-    model: ModelBundle, matching: Matching, window: int | None, overlap: int | None, blend: str | None
-) -> Counter:
+def _windows(model: ModelBundle, window: int | None, overlap: int | None, blend: str | None) -> tuple[int, int, Blend]:
+    """Return the window, the overlap and the blend; UsageError where they cannot be right."""
     window_px = model.window_px if window is None else window
     check_window(window_px, model.divisor)
     usual = model.overlap_px if window is None else default_overlap(window_px)
-    overlap_px = usual if overlap is None else overlap
-    return Counter(
-        window_px, overlap_px, check_blend(blend or DEFAULT_BLEND), CPU_BATCH, model.output_codes, matching, model.name
-    )
+    grid = WindowGrid(window_px, window_px, window_px, usual if overlap is None else overlap)
+    return grid.window_px, grid.overlap_px, check_blend(blend or DEFAULT_BLEND)
+
+
+def _counter(
+    model: ModelBundle, matching: Matching, window: int | None, overlap: int | None, blend: str | None
+) -> Counter:
+    how = _windows(model, window, overlap, blend)
+    return Counter(*how, CPU_BATCH, model.output_codes, matching, model.name)
 
 
 def _check_values(scenes: Sequence[Labelled], model: ModelBundle, name: str) -> None:

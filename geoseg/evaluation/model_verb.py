@@ -11,7 +11,7 @@ from geoseg.dataset.dataset import DEFAULT_TOLERANCE, Dataset, open_dataset
 from geoseg.dataset.legends import GivenLegend
 from geoseg.evaluation.calibration_picture import draw_calibration
 from geoseg.evaluation.evaluation import Evaluation
-from geoseg.evaluation.exam import examine
+from geoseg.evaluation.exam import Manner, check_manner, examine
 from geoseg.evaluation.model_knobs import ModelKnobs
 from geoseg.evaluation.parts import DEFAULT_PART
 from geoseg.evaluation.report import check_folder, write_report
@@ -40,21 +40,26 @@ def evaluate_model(  # noqa: PLR0913 - the knobs of the verb
     say = announce or (lambda _line: None)
     target = None if report is None else check_folder(report, overwrite=overwrite)
     bundle = model if isinstance(model, ModelBundle) else ModelBundle.open(Path(model))
+    part = knobs.get("split", DEFAULT_PART)
+    manner: Manner = {
+        "rule": knobs.get("split_rule"),
+        "device": knobs.get("device", "auto"),
+        "batch_size": knobs.get("batch_size"),
+        "window": knobs.get("window"),
+        "overlap": knobs.get("overlap"),
+        "blend": knobs.get("blend"),
+        "tta": knobs.get("tta", 1),
+        "scale": knobs.get("scale"),
+    }
+    check_manner(bundle, part, **manner)
     dataset = data if isinstance(data, Dataset) else _opened(data, legend, column, knobs)
     for note in dataset.notes:
         say(note)
     found = examine(
         bundle,
         dataset,
-        knobs.get("split", DEFAULT_PART),
-        rule=knobs.get("split_rule"),
-        device=knobs.get("device", "auto"),
-        batch_size=knobs.get("batch_size"),
-        window=knobs.get("window"),
-        overlap=knobs.get("overlap"),
-        blend=knobs.get("blend"),
-        tta=knobs.get("tta", 1),
-        scale=knobs.get("scale"),
+        part,
+        **manner,
         ignore=ignore,
         cache=knobs.get("cache"),
         worst=target is not None,

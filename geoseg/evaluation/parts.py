@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from geoseg.dataset.area import PARTS, Area
 from geoseg.dataset.dataset import Dataset
-from geoseg.dataset.split import Split, split
+from geoseg.dataset.split import Split, check_rule, split
 from geoseg.errors import UsageError
 from geoseg.evaluation.origin import Origin
+from geoseg.nearest import nearest
 
 DEFAULT_PART = "test"
 
@@ -20,10 +21,9 @@ def choose_areas(
     scenes, if all are of that part of the published split; else as training would split the data set. Rules draw with
     the seed of the model's training, if it says it. UsageError for another part, and for one without a scene.
     """
+    check_part(part)
     if part == "all":
         return _whole(dataset), "all scenes"
-    if part not in PARTS:
-        raise UsageError(f"--split is train, valid, test or all, got {part!r}")
     if rule is None and origin.fits(dataset, part):
         return origin.parts[part], f"{part} as the training split it{f' ({origin.rule})' if origin.rule else ''}"
     published = dataset.published_split
@@ -31,8 +31,8 @@ def choose_areas(
         return _whole(dataset), f"{part} of the published split"
     try:
         made = split(dataset, rule, seed=origin.seed, valid_share=origin.valid_share)
-    except UsageError as error:  # what is --split of a training is a rule here
-        raise UsageError(str(error).replace("--split ", "--split-rule ")) from None
+    except UsageError as error:
+        raise _of_a_rule(error) from None
     areas = made.part(part)
     if not areas:
         raise UsageError(
@@ -40,6 +40,24 @@ def choose_areas(
             "choose another --split, or another --split-rule such as random:0.8"
         )
     return areas, f"{part} by the rule {made.name}"
+
+
+def check_part(part: str, rule: str | None = None) -> None:
+    """Raise UsageError for a part, or a rule, that is none, whatever the data set."""
+    if part not in (*PARTS, "all"):
+        near = nearest(str(part), (*PARTS, "all"))
+        way_out = f" (did you mean {near}?)" if near else "; how the data set is split is said by --split-rule"
+        raise UsageError(f"--split is train, valid, test or all, got {part!r:.40}{way_out}")
+    if rule is not None:
+        try:
+            check_rule(rule)
+        except UsageError as error:
+            raise _of_a_rule(error) from None
+
+
+def _of_a_rule(error: UsageError) -> UsageError:
+    """Return a complaint on what is --split of a training, and a rule here."""
+    return UsageError(str(error).replace("--split ", "--split-rule "))
 
 
 def _whole(dataset: Dataset) -> tuple[Area, ...]:

@@ -21,7 +21,7 @@ from geoseg.dataset.dataset import Dataset, open_dataset
 from geoseg.dataset.pair import Pair, reference_codes
 from geoseg.dataset.published import published_split
 from geoseg.dataset.rectangles import covered
-from geoseg.dataset.split import Split, default_rule, split
+from geoseg.dataset.split import Split, check_rule, default_rule, split
 from geoseg.errors import UsageError
 from geoseg.raster.windows import Window
 
@@ -150,6 +150,15 @@ def test_bad_rules_get_one_clear_line(model_dataset: Dataset, rule: str) -> None
     with pytest.raises(UsageError, match=r"--split") as caught:
         split(_with_ids(model_dataset, ["a", "b"]), rule)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("rule", "meant"),
+    [("randon:0.7", "random:0.7"), ("Random", "random:0.8"), ("block:x", "blocks:x"), ("publisht", "published")],
+)
+def test_a_rule_that_is_nearly_one_is_named_without_a_data_set(rule: str, meant: str) -> None:
+    with pytest.raises(UsageError, match=rf"is no rule and no file \(did you mean {meant}\?\); give published"):
+        check_rule(rule)
 
 
 def test_folders_are_the_default_where_all_have_masks(tmp_path: Path, make_tile: MakeTile) -> None:

@@ -511,6 +511,43 @@ def test_the_verb_takes_values_too(data: Dataset, model: ModelBundle, cache: Pat
         geoseg.evaluate(model, data, spilt="all")  # type: ignore[call-arg]
 
 
+@pytest.mark.parametrize(
+    ("knobs", "words"),
+    [
+        (
+            {"split": "nonsense"},
+            "--split is train, valid, test or all, got 'nonsense'; how the data set is split is said",
+        ),
+        ({"split": "Test"}, "got 'Test' \\(did you mean test\\?\\)"),
+        ({"split": None}, "got None"),
+        (
+            {"split_rule": "randon:0.7"},
+            "--split-rule 'randon:0.7' is no rule and no file \\(did you mean random:0.7\\?\\)",
+        ),
+        ({"split_rule": "random:1.5"}, "--split-rule random:1.5: the share must be between 0 and 1"),
+        ({"split_rule": "nowhere.txt"}, "'nowhere.txt' is no rule and no file; give published"),
+        ({"tta": 3}, "--tta is 1, 2, 4 or 8 symmetries of the square, got 3"),
+        ({"device": "gpu"}, "device must be one of .*got 'gpu'"),
+        ({"device": "cuda:99"}, "device cuda:99 is not here"),
+        ({"batch_size": 0}, "batch-size must be at least 1"),
+        ({"window": 63}, "window must be a multiple of 8"),
+        ({"overlap": 64}, "overlap must be at least 0 and less than the window 64, got 64"),
+        ({"overlap": -1}, "overlap must be at least 0"),
+        ({"blend": "soft"}, "blend must be one of"),
+        ({"scale": (3000, 0)}, "scale must be two finite numbers"),
+        ({"tolerance": 2}, "tolerance is a share"),
+        ({"gsd_m": -1}, "GSD is in metres"),
+    ],
+)
+def test_what_cannot_be_right_is_refused_before_the_data_set_is_looked_for(
+    model: ModelBundle, tmp_path: Path, knobs: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(UsageError, match=words):
+        geoseg.evaluate(model, tmp_path / "nowhere", **knobs)
+    with pytest.raises(SceneError, match="no such file or folder"):
+        geoseg.evaluate(model, tmp_path / "nowhere")
+
+
 def test_symmetries_are_averaged(data: Dataset, model: ModelBundle, cache: Path) -> None:
     plain, mean = (examine(model, data, [Area("d")], device="cpu", cache=cache, tta=count) for count in (1, 8))
     assert mean.matrix.total_px == plain.matrix.total_px
