@@ -51,7 +51,7 @@ _CLUSTERED = (
 )
 _ALIKE = (
     "points count alike in the matrix and its figures, whatever share of the map each class covers; "
-    "accuracies by area, with their errors, come with --areas"
+    "accuracies by area, with their errors,"
 )
 
 
@@ -197,7 +197,10 @@ class _Run:
         areas = None if self.ground is None else self._areas(self.ground, tally, points, places)
         notes = self.notes
         if counted is points:
-            notes = (*notes, _ALIKE)
+            where = "come with --areas" if areas is None else "stand with the areas"
+            notes = (*notes, f"{_ALIKE} {where}")
+        elif self.points is not None:
+            notes = (*notes, f"the areas are from the sample {shown(self.points.path)}, all else from the reference")
         if areas is not None and points is None and any(each.standard_error > 0 for each in areas.classes):
             notes = (*notes, _CLUSTERED)
         found = Evaluation.of(

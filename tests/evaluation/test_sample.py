@@ -87,6 +87,9 @@ def test_a_sample_in_any_form(
     assert found.areas is not None
     assert found.areas.classes == areas.classes
     assert (found.unit, found.metrics.pixels, found.reference) == ("points", 240, str(path))
+    assert [note.partition("; ")[2] for note in found.notes] == [
+        "accuracies by area, with their errors, stand with the areas"
+    ]
     inside = [each.low <= (truth[3:] == each.code).sum() * 100 <= each.high for each in found.areas.classes[:4]]
     assert sum(inside) >= 3
 
@@ -99,7 +102,9 @@ def test_a_sample_without_areas_does_not_read_the_map(
     seen: list[Any] = []
     found = evaluate(landcover, sample=tmp_path / "sample.gpkg", progress=seen.append)
     assert (found.areas, seen) == (None, [])
-    assert "points count alike" in found.notes[0]
+    assert [note.partition("; ")[2] for note in found.notes] == [
+        "accuracies by area, with their errors, come with --areas"
+    ]
     assert found.matrix == wanted(truth, guess, rows, cols)[0]
 
 
@@ -109,7 +114,12 @@ def test_a_reference_has_the_figures_and_the_sample_the_areas(
     rows, cols = drawn(guess)
     points(rows, cols, truth[rows, cols].tolist()).to_file(tmp_path / "sample.gpkg")
     reference = write(tmp_path / "reference.tif", truth, legend=DEEPGLOBE, **UTM)
-    found = evaluate(landcover, reference, sample=tmp_path / "sample.gpkg", areas=True)
+    told: list[str] = []
+    found = evaluate(landcover, reference, sample=tmp_path / "sample.gpkg", areas=True, announce=told.append)
+    where = f"the areas are from the sample {tmp_path / 'sample.gpkg'}, all else from the reference"
+    assert where in told
+    assert where in found.notes
+    assert not any("--areas" in line for line in told)
     assert found.metrics.pixels == (guess != NODATA).sum()
     assert found.areas is not None
     assert found.areas.classes == wanted(truth, guess, rows, cols)[1].classes
