@@ -38,6 +38,7 @@ from geoseg.raster.class_raster import ClassRaster
 from geoseg.raster.classes import read_nomenclature
 from geoseg.raster.environment import shown
 from geoseg.raster.geobox import GeoBox
+from geoseg.raster.handles import opened
 from geoseg.raster.legend_file import read_legend_file
 from geoseg.raster.nomenclature import Nomenclature
 from geoseg.raster.scene import Patch, Scene
@@ -53,6 +54,8 @@ INLINE_MB = 4.0
 """In a notebook, which keeps it."""
 _FOR_POLYGONS = 0.2
 """At most this share of the page is polygons."""
+_MODEL_TAG, _MOST_LETTERS = "GEOSEG_MODEL_NAME", 100
+"""What `predict` notes in a map, and how much of it is shown."""
 
 
 def preview(  # noqa: PLR0913 - each is a noun of the page
@@ -104,7 +107,9 @@ def _budget_bytes(max_mb: float | None, *, inline: bool) -> int:
 def _page_target(out: StrPath, *, overwrite: bool) -> Path:
     path = Path(out)
     if path.suffix.lower() not in {".html", ".htm"}:
-        raise UsageError(f"{path} is no name of a page; give it the extension .html (geoseg.picture writes PNG)")
+        raise UsageError(
+            f"{path} is no name of a page; give it the extension .html, or .png for a picture (geoseg.picture)"
+        )
     return check_target(path, overwrite=overwrite)
 
 
@@ -142,12 +147,20 @@ class _Sources:
 
 def _confidence(path: StrPath) -> Scene:
     found = Scene.open(path)
-    if found.dtype != "uint8":
+    bands = len(found.band_indexes)
+    if found.dtype != "uint8" or bands != 1:
         raise SceneError(
-            f"{shown(found.path)} holds {found.dtype}, confidence is percent as uint8; "
-            "give what geoseg predict --confidence wrote"
+            f"{shown(found.path)} has {bands} band{'s' * (bands != 1)} of {found.dtype}, confidence is percent as "
+            "uint8 in one; give what geoseg predict --confidence wrote"
         )
-    return replace(found, band_indexes=found.band_indexes[:1])
+    return found
+
+
+def _model_name(landcover: Scene) -> str | None:
+    """Return the model that a map of geoseg's own says it is by."""
+    with opened(landcover.path) as dataset:
+        name = dataset.tags().get(_MODEL_TAG)
+    return name[:_MOST_LETTERS] if name else None
 
 
 def _data(sources: _Sources, known: Nomenclature, polygons: FeatureSource | None, budget: int) -> dict[str, object]:
@@ -177,6 +190,7 @@ def _data(sources: _Sources, known: Nomenclature, polygons: FeatureSource | None
         if polygons is None
         else outlines(polygons, frame, landcover.geobox, layers[0].last_zoom, for_polygons).to_json(),
         "sceneType": picture_type(),
+        "model": _model_name(landcover),
         "sceneName": None if sources.scene is None else _title(sources.scene),
         "layers": {layer.name: layer.tiles for layer in layers},
         "version": VERSION,

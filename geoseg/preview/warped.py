@@ -89,10 +89,13 @@ def read_tiles(
             **_masking(dataset, source.scene),
         }
         warped = stack.enter_context(WarpedVRT(dataset, **how))
+        nearest = stack.enter_context(WarpedVRT(dataset, **{**how, "resampling": Resampling.nearest}))
         for tile in wanted:
             area = Area((tile[1] - first_col) * TILE_PX, (tile[2] - first_row) * TILE_PX, TILE_PX, TILE_PX)
             data = warped.read(list(source.scene.band_indexes), window=area)
             valid = _valid(warped, data, area)
+            if rest is Resampling.average and valid.any() and not valid.all():
+                valid &= ~_rim(valid) | (nearest.dataset_mask(window=area) != 0)
             if valid.any():
                 yield tile, Patch(np.where(np.isfinite(data), data, 0).astype(data.dtype), valid)
 
@@ -192,6 +195,15 @@ def _filler(dtype: np.dtype[Any]) -> float:
     if dtype.kind == "u":
         return float(2 ** (8 * dtype.itemsize) - 1) if dtype.itemsize < 8 else 2.0**63
     return float(np.iinfo(dtype).min)
+
+
+def _rim(valid: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return the valid pixels beside invalid ones. A mean makes all that it touches valid, and so stands out there."""
+    rows, cols = valid.shape
+    around = np.pad(valid, 1, constant_values=True)
+    beside = [around[row : row + rows, col : col + cols] for row in range(3) for col in range(3)]
+    rim: NDArray[np.bool_] = valid & ~np.logical_and.reduce(beside)
+    return rim
 
 
 def _valid(warped: WarpedVRT, data: NDArray[Any], area: Area) -> NDArray[np.bool_]:

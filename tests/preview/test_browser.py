@@ -92,7 +92,7 @@ def test_each_place_has_the_colour_of_its_class(
     for row, col in MIDDLES:
         x, y = on_screen(tab, place, row, col)
         assert tuple(image[y, x].tolist()) == COLOR_OF[int(codes[row, col])]
-    x, y = on_screen(tab, place, 99, 124)
+    x, y = on_screen(tab, place, 99, 64)  # below the map, beside the buttons
     assert tuple(image[y, x].tolist()) == GROUND
 
 
@@ -262,6 +262,83 @@ def test_a_map_of_nodata_says_so(show: Open, tmp_path: Path) -> None:
     tab = show(write_map(tmp_path / "m.tif", np.full((40, 40), 255, np.uint8), **UTM))
     assert tab.run("document.getElementById('message').textContent").startswith("No pixel of this map holds a class")
     assert tab.complaints() == []
+
+
+def test_the_whole_map_comes_back_by_a_button(show: Open, tmp_path: Path) -> None:
+    tab = show(write_map(tmp_path / "m.tif", blocks(), **UTM))
+    place = "(m => [m.getCenter().lat, m.getCenter().lng, m.getZoom()])(geosegPage.map)"
+    before = tab.run(place)
+    tab.run("geosegPage.map.setView([0, 0], 9, {animate: false}); 1")
+    tab.run("document.querySelector('.whole').focus()")
+    tab.key("Enter")
+    tab.settle()
+    assert tab.run(place) == pytest.approx(before)
+    sides = tab.run(
+        "(b => [b.getNorthWest(), b.getSouthEast()].map(it => geosegPage.map.latLngToContainerPoint(it)))"
+        "(L.latLngBounds(geosegPage.toLatLng(...geosegPage.bounds.slice(0, 2)), "
+        "geosegPage.toLatLng(...geosegPage.bounds.slice(2)))).map(it => [it.x, it.y])"
+    )
+    width, height = tab.run("(s => [s.clientWidth, s.clientHeight])(document.getElementById('stage'))")
+    (left, top), (right, bottom) = sides
+    assert 0 <= left < right <= width
+    assert 0 <= top < bottom <= height
+    assert right - left > width - 40 or bottom - top > height - 40
+
+
+def test_a_dark_screen_gets_a_dark_page_with_the_map_as_it_is(show: Open, tmp_path: Path) -> None:
+    codes = blocks()
+    tab = show(write_map(tmp_path / "m.tif", codes, **UTM))
+    for scheme, is_dark in (("light", False), ("dark", True)):
+        tab.send("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+        tab.settle()
+        ink, card = tab.run(
+            "(s => [s.color, s.backgroundColor])(getComputedStyle(document.body))"
+            ".map(color => color.match(/[0-9]+/g).slice(0, 3).map(Number))"
+        )
+        assert (sum(card) < sum(ink)) is is_dark
+        assert abs(sum(card) - sum(ink)) > 450
+        assert color_at(tab, UTM, 56, 72) == COLOR_OF[int(codes[56, 72])]
+
+
+def test_the_total_is_in_the_unit_of_the_largest_class(show: Open, tmp_path: Path) -> None:
+    tab = show(write_map(tmp_path / "m.tif", np.add.outer(np.arange(96) // 16, np.arange(128) * 0) % 3, **UTM))
+    areas = tab.run(
+        "[...document.querySelectorAll('#classes tr:not(.bars) td:nth-child(2)'), document.getElementById('total')]"
+        ".map(it => it.textContent)"
+    )
+    assert {text.split(" ")[1] for text in areas} == {"ha"}
+    numbers = [float(text.split(" ")[0]) for text in areas]
+    assert numbers[-1] == pytest.approx(96 * 128 * 100 / 1e4, rel=0.01)
+    assert sum(numbers[:-1]) == pytest.approx(numbers[-1], rel=0.01)
+
+
+def test_a_very_long_name_leaves_room_for_the_others(show: Open, tmp_path: Path) -> None:
+    names = tmp_path / "names.csv"
+    names.write_text(f"code,name,color\n0,{'x' * 300},#2040c0\n1,{'long words ' * 30},#c04020\n2,sea,#20c040\n")
+    tab = show(write_map(tmp_path / "m.tif", blocks(), legend=False, **UTM), legend=names)
+    heights, titles = tab.run(
+        "(all => [all.map(it => it.getBoundingClientRect().height), all.map(it => it.title.length)])"
+        "([...document.querySelectorAll('tbody label')])"
+    )
+    assert max(heights) < 80
+    assert max(titles) >= 300
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_what_stands_on_the_map_keeps_apart(show: Open, tmp_path: Path, size: tuple[int, int]) -> None:
+    tab = show(write_map(tmp_path / "m.tif", blocks(), **UTM), write_scene(tmp_path / "s.tif", **UTM), size)
+    for percent in (0, 5, 10, 20, 50, 80, 95, 100):
+        boxes = tab.run(
+            f"geosegPage.setSwipe({percent}); ['.leaflet-bar', '.scale', '#left-side', '#right-side']"
+            ".map(it => document.querySelector(it).getBoundingClientRect())"
+            ".map(it => [it.left, it.top, it.right, it.bottom])"
+        )
+        seen = [box for box in boxes if box[0] < box[2]]
+        assert len(seen) >= 3
+        for number, (left, top, right, bottom) in enumerate(seen):
+            assert 0 <= left < right <= size[0], percent
+            for other in seen[number + 1 :]:
+                assert right <= other[0] or other[2] <= left or bottom <= other[1] or other[3] <= top, percent
 
 
 def test_everything_has_a_name_for_those_who_do_not_see_it(show: Open, tmp_path: Path) -> None:

@@ -232,6 +232,7 @@ def test_what_cannot_be_shown_is_said_in_one_line(tmp_path: Path) -> None:
         ({"landcover": far}, errors.SceneError, r"f\.tif holds the code 2147483648.*renumber"),
         ({"landcover": natural}, errors.SceneError, r"natural\.tif has 3 bands, a map of classes has one"),
         ({"landcover": good, "confidence": heights}, errors.SceneError, r"confidence is percent as uint8"),
+        ({"landcover": good, "confidence": natural}, errors.SceneError, r"natural\.tif has 3 bands of uint8.* in one"),
         ({"landcover": good, "palette": "pink"}, errors.UsageError, r"one of own, colour-blind, got 'pink'"),
         ({"landcover": good, "max_mb": 0.1}, errors.UsageError, r"max_mb must be 0\.5 to 500"),
         ({"landcover": good, "out": tmp_path / "m.pdf"}, errors.UsageError, r"extension \.html"),
@@ -325,6 +326,37 @@ def test_confidence_by_control_points_lies_on_a_map_by_transform(tmp_path: Path)
     for key, text in layers["classes"].items():
         percent, mapped = codes_of(layers["confidence"][key]), codes_of(text)
         assert (np.where(mapped == 255, 255, mapped * 40) == percent).mean() > 0.97
+
+
+@pytest.mark.parametrize("place", [UTM, ROTATED])
+def test_a_scene_ends_where_its_map_does_at_every_zoom(tmp_path: Path, place: dict[str, Any]) -> None:
+    shape = (1400, 1200)
+    path, scene = (
+        write_map(tmp_path / "m.tif", blocks(*shape), **place),
+        write_scene(tmp_path / "s.tif", shape, **place),
+    )
+    data = data_of(preview(path, scene))
+    layers = data["layers"]
+    assert data["zooms"][1] - data["zooms"][0] >= 2
+    transparent = 0
+    for key, text in layers["classes"].items():
+        with MemoryFile(base64.b64decode(layers["scene"][key])) as file, file.open() as picture:
+            valid = picture.read(4) != 0 if picture.count == 4 else np.ones((TILE_PX, TILE_PX), bool)
+        mapped = codes_of(text) != 255
+        assert not (valid & ~mapped).any()
+        assert np.count_nonzero(mapped & ~valid) <= 0.005 * np.count_nonzero(mapped)  # an eighth of a pixel
+        transparent += int(np.count_nonzero(~valid))
+    assert transparent > 0
+
+
+def test_a_page_names_the_model_of_its_map(tmp_path: Path) -> None:
+    path = write_map(tmp_path / "m.tif", blocks(), **UTM)
+    assert data_of(preview(path))["model"] is None
+    with rasterio.open(path, "r+") as file:
+        file.update_tags(GEOSEG_MODEL_NAME=NASTY)
+    page = preview(path)
+    assert data_of(page)["model"] == NASTY
+    assert NASTY not in page.html
 
 
 @pytest.mark.parametrize("which", ["map", "scene", "both"])

@@ -26,10 +26,22 @@
     minZoom: firstZoom - 3, maxZoom: nativeZoom + 4, maxBounds: bounds.pad(1), maxBoundsViscosity: 0.6,
     preferCanvas: true,
   });
-  L.control.zoom({ zoomInText: "+", zoomOutText: "\u2212" }).addTo(map);
+  const zooms = L.control.zoom({ position: "bottomright", zoomInText: "+", zoomOutText: "\u2212" }).addTo(map);
+  const whole = Object.assign(document.createElement("a"), { className: "whole", href: "#", title: "Show the whole map" });
+  whole.setAttribute("role", "button");
+  whole.setAttribute("aria-label", whole.title);
+  L.DomEvent.on(whole, "click", (event) => { L.DomEvent.stop(event); showWhole(); });
+  L.DomEvent.disableClickPropagation(whole);
+  zooms.getContainer().append(whole);
   map.createPane("scene").style.zIndex = 200;
   map.createPane("cover").style.zIndex = 300;
-  map.fitBounds(bounds, { animate: false, padding: [12, 12] });
+  function showWhole() {
+    const snap = map.options.zoomSnap;
+    map.options.zoomSnap = 0; // as large as it fits
+    map.fitBounds(bounds, { animate: false, padding: [16, 16] });
+    map.options.zoomSnap = snap;
+  }
+  showWhole();
 
   // --- Tiles --------------------------------------------------------------------------------------------------
   const bytesOf = (text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
@@ -196,7 +208,7 @@
     swipe.style.left = `${x}px`;
     byId("left-side").style.right = `${size.x - x + 12}px`;
     byId("right-side").style.left = `${x + 12}px`;
-    byId("left-side").hidden = x < 110;
+    byId("left-side").hidden = x < 90;
     byId("right-side").hidden = size.x - x < 130;
   }
   function setSwipe(percent) {
@@ -235,9 +247,9 @@
   function grouped(number) {
     return String(number).replace(/\B(?=(\d{3})+(?!\d))/g, "\u202f");
   }
-  function amount(area, inPx) {
+  function amount(area, inPx, like = area) { // in the unit that suits `like`
     if (inPx) return `${grouped(Math.round(area))} px`;
-    const [unit, size] = area >= 1e6 ? ["km\u00b2", 1e6] : area >= 1e4 ? ["ha", 1e4] : ["m\u00b2", 1];
+    const [unit, size] = like >= 1e6 ? ["km\u00b2", 1e6] : like >= 1e4 ? ["ha", 1e4] : ["m\u00b2", 1];
     const value = area / size;
     const digits = value >= 100 || (unit === "m\u00b2" && value >= 10) ? 0 : value >= 1 ? 1 : 2;
     const [whole, rest] = value.toFixed(digits).split(".");
@@ -260,7 +272,7 @@
     const bar = element("i");
     bar.style.width = `${(100 * land.area) / most}%`;
     const row = element("tr", {},
-      element("th", { scope: "row" }, element("label", {}, box, element("span", { textContent: land.name }))),
+      element("th", { scope: "row" }, element("label", { title: land.name }, box, element("span", { textContent: land.name }))),
       element("td", { textContent: amount(land.area, data.inPx) }),
       element("td", { className: "share", textContent: share(land.area / (total || 1)) }));
     const track = element("div", { className: "bar" }, bar);
@@ -287,7 +299,7 @@
     showOutlines();
   }
   byId("classes").append(...[...data.classes].sort((a, b) => b.area - a.area).flatMap(legendRow));
-  byId("total").textContent = amount(total, data.inPx);
+  byId("total").textContent = amount(total, data.inPx, most);
   byId("all").addEventListener("click", () => { hidden.clear(); refresh(); });
   byId("none").addEventListener("click", () => { for (const land of data.classes) hidden.add(land.code); refresh(); });
   byId("palette").value = palette;
@@ -377,6 +389,8 @@
     notes.push(`The scene is shown at 1 : ${2 ** (nativeZoom - data.lastZooms.scene)}.`);
   }
   if (!data.earth) notes.push("Shown as its own pixels: this map has no place that Web Mercator can show.");
+  const origins = [["Scene", data.sceneName], ["Model", data.model]].filter(([, name]) => name);
+  if (origins.length) notes.push(origins.map(([kind, name]) => `${kind}: ${name}`).join(" \u00b7 "));
   notes.push(`Made with geoseg ${data.version}; map by Leaflet.`);
   byId("notes").append(...notes.map((text) => element("p", { textContent: text })));
   if (!data.classes.length) {
@@ -391,5 +405,5 @@
   refresh();
   new ResizeObserver(() => map.invalidateSize({ animate: false })).observe(stage);
   document.documentElement.dataset.ready = "yes";
-  globalThis.geosegPage = { map, classLayer, setSwipe, toXY, toLatLng, placeText, underText };
+  globalThis.geosegPage = { map, bounds: data.bounds, classLayer, setSwipe, toXY, toLatLng, placeText, underText };
 })();
