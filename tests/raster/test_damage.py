@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from geoseg.errors import SceneError
 from geoseg.raster.scene import Scene
@@ -48,6 +49,22 @@ def test_a_file_cut_short_is_an_error_and_never_a_picture(make_raster: MakeRaste
     assert "\n" not in message
     assert "damaged.tif" in message
     assert len(message) < 600
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg"])
+@pytest.mark.parametrize("shape", [(3, 64, 48), (1, 64, 48), (3, 700, 600)])
+@pytest.mark.parametrize("keep", [0.3, 0.6, 0.95])
+def test_a_picture_cut_short_is_an_error_too(
+    tmp_path: Path, suffix: str, shape: tuple[int, int, int], keep: float
+) -> None:
+    path = tmp_path / f"whole{suffix}"
+    Image.fromarray(noise(*shape).transpose(1, 2, 0).squeeze()).save(path)
+    assert read_all(path).shape == shape
+    content = path.read_bytes()
+    damaged = path.with_name(f"damaged{suffix}")
+    damaged.write_bytes(content[: int(len(content) * keep)])
+    with pytest.raises(SceneError, match=f"cannot read .*damaged{suffix}: .*cut short or damaged"):
+        read_all(damaged)
 
 
 @pytest.mark.parametrize("name", ["deflate", "lzw", "zstd"])
