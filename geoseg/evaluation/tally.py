@@ -19,9 +19,13 @@ MOST_CODES = 1024
 
 _INVALID = 256
 """Where a table of pairs of bytes counts what is not valid."""
-_ONE = np.ones(1, np.bool_)
+_ALL_VALID = np.empty(0, np.bool_)
 _LANES = 4
-"""Tables that take turns: in one alone a cell would wait for its own last sum, and maps repeat themselves."""
+"""Counters of a cell, side by side, that take turns: one alone would wait for its own last sum, as maps repeat."""
+_TWOS = 2**16
+_EACH = 0x0101010101010101
+"""One in each of eight bytes."""
+_ONES, _LOW_BITS, _TOP_BITS, _UPPER_HALVES = (np.uint64(byte * _EACH) for byte in (0x01, 0x7F, 0x80, 0xF0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,64 +110,59 @@ def tally(
     else:
         rows, reference_codes = reference.indexed(names[0])
         cells = rows * len(map_codes) + columns
-    shape = len(reference_codes), len(map_codes)
-    pixels = np.bincount(cells, minlength=shape[0] * shape[1]).reshape(shape)
+    pixels = np.bincount(cells)
+    found = np.flatnonzero(pixels)
     areas: NDArray[np.float64] | None = None
     if row_areas is not None:
         weights = np.repeat(row_areas, mapped.data.shape[1])
-        areas = np.bincount(cells, weights, minlength=shape[0] * shape[1]).astype(np.float64).reshape(shape)
-    return _named(pixels, areas, reference_codes, map_codes)
+        areas = np.bincount(cells, weights).astype(np.float64)[found]
+    return _named(found, pixels[found], areas, reference_codes, map_codes)
 
 
 def _bytes_tally(reference: Codes, mapped: Codes, row_areas: NDArray[np.float64] | None) -> Tally:
     """Count pairs of bytes in a table of all that there can be; masked rasters need room for what is not valid."""
     pair = reference, mapped
     values = np.arange(_INVALID if all(each.valid is None for each in pair) else _INVALID + 1)
-    table = np.zeros((_LANES, len(values), len(values)), np.uint32)
+    table = np.zeros(len(values) ** 2 * _LANES, np.uint32)
     rows, cols = (np.ascontiguousarray(each.data).ravel() for each in pair)
-    in_reference, in_map = (_ONE if each.valid is None else each.valid.ravel() for each in pair)
-    _count_bytes(rows, cols, in_reference, in_map, table)
-    pixels, areas = table.sum(axis=0, dtype=np.int64), None
-    if row_areas is not None:
-        found = np.flatnonzero(pixels)
-        places, of_found = np.zeros(pixels.shape, np.int32), np.zeros(len(found))
-        places.flat[found] = np.arange(len(found))
-        _weigh_bytes(rows, cols, in_reference, in_map, places, row_areas, of_found)
-        areas = np.zeros(pixels.shape)
-        areas.flat[found] = of_found
-    codes = [np.where((values == each.nodata) | (values >= _INVALID), NONE, values) for each in pair]
-    return _named(pixels, areas, *codes)
+    in_reference, in_map = (_ALL_VALID if each.valid is None else each.valid.ravel() for each in pair)
+    found, pixels = _count_bytes(rows, cols, in_reference, in_map, table)
+    areas = None if row_areas is None else _weigh_bytes(rows, cols, in_reference, in_map, row_areas, found, table)
+    codes = [np.where((values == each.nodata) | (values == _INVALID), NONE, values) for each in pair]
+    return _named(found, pixels, areas, *codes)
 
 
 def _named(
+    found: NDArray[np.intp],
     pixels: NDArray[np.int64],
     areas: NDArray[np.float64] | None,
     reference_codes: NDArray[np.int64],
     map_codes: NDArray[np.int64],
 ) -> Tally:
+    """Return what was counted of the cells found in a table (reference, map), with the codes of its rows and cols."""
+    rows, cols = np.divmod(found, len(map_codes))
+    pairs = list(zip(reference_codes[rows].tolist(), map_codes[cols].tolist(), strict=True))
     counted = Tally()
-    for cell in np.flatnonzero(pixels):
-        row, col = divmod(int(cell), pixels.shape[1])
-        pair = int(reference_codes[row]), int(map_codes[col])
-        counted.pixels[pair] += int(pixels[row, col])
-        if areas is not None:
-            counted.areas[pair] = counted.areas.get(pair, 0.0) + float(areas[row, col])
+    for pair, number in zip(pairs, pixels.tolist(), strict=True):
+        counted.pixels[pair] += number
+    if areas is not None:
+        for pair, area in zip(pairs, areas.tolist(), strict=True):
+            counted.areas[pair] = counted.areas.get(pair, 0.0) + area
     return counted
 
 
 @njit(cache=True, nogil=True)
-def _count_bytes(reference: Any, mapped: Any, in_reference: Any, in_map: Any, table: Any) -> None:  # noqa: ANN401
-    """Add each pixel to the table (lane, reference, map); a mask of one pixel says that all are valid."""
-    all_reference, all_map = len(in_reference) == 1, len(in_map) == 1
-    one = np.uint32(1)
-    if all_reference and all_map:
-        for pixel in range(len(reference)):
-            table[pixel & 3, reference[pixel], mapped[pixel]] += one
-        return
-    for pixel in range(len(reference)):
-        row = np.int64(reference[pixel]) if all_reference or in_reference[pixel] else np.int64(_INVALID)
-        col = np.int64(mapped[pixel]) if all_map or in_map[pixel] else np.int64(_INVALID)
-        table[pixel & 3, row, col] += one
+def _count_bytes(reference: Any, mapped: Any, in_reference: Any, in_map: Any, table: Any) -> Any:  # noqa: ANN401
+    """Return the cells of the table that have pixels, and how many; the table is left as it came, all zeros."""
+    counted = 0 if len(in_reference) or len(in_map) else _add_eights(reference, mapped, table)
+    _add(reference[counted:], mapped[counted:], in_reference, in_map, table)
+    sums = np.zeros(len(table) // _LANES, np.int64)
+    for cell in range(len(sums)):
+        sums[cell] = _sum(table, cell)
+    found = np.flatnonzero(sums)
+    for each in found:
+        table[each * _LANES : (each + 1) * _LANES] = 0
+    return found, sums[found]
 
 
 @njit(cache=True, nogil=True)
@@ -172,20 +171,77 @@ def _weigh_bytes(  # noqa: PLR0913, PLR0917 - a kernel takes flat arrays
     mapped: Any,  # noqa: ANN401
     in_reference: Any,  # noqa: ANN401
     in_map: Any,  # noqa: ANN401
-    places: Any,  # noqa: ANN401
     row_areas: Any,  # noqa: ANN401
-    areas: Any,  # noqa: ANN401
-) -> None:
-    """Add the area of each pixel to that of its pair, of which `places` (reference, map) says where it stands."""
-    all_reference, all_map = len(in_reference) == 1, len(in_map) == 1
+    found: Any,  # noqa: ANN401
+    table: Any,  # noqa: ANN401
+) -> Any:  # noqa: ANN401
+    """Return the areas of the cells found, added row by row; the table comes and is left all zeros."""
+    areas = np.zeros(len(found))
     width = len(reference) // len(row_areas)
-    counts = np.empty(len(areas), np.int64)
-    for line in range(len(row_areas)):
-        for place in range(len(areas)):
-            counts[place] = 0
-        for pixel in range(line * width, (line + 1) * width):
-            row = np.int64(reference[pixel]) if all_reference or in_reference[pixel] else np.int64(_INVALID)
-            col = np.int64(mapped[pixel]) if all_map or in_map[pixel] else np.int64(_INVALID)
-            counts[places[row, col]] += 1
-        for place in range(len(areas)):
-            areas[place] += counts[place] * row_areas[line]
+    for row in range(len(row_areas)):
+        line = slice(row * width, (row + 1) * width)
+        _add(reference[line], mapped[line], in_reference[line], in_map[line], table)
+        for index, cell in enumerate(found):
+            pixels = _sum(table, cell)
+            if pixels:
+                areas[index] += pixels * row_areas[row]
+                table[cell * _LANES : (cell + 1) * _LANES] = 0
+    return areas
+
+
+@njit(cache=True, nogil=True)
+def _add(reference: Any, mapped: Any, in_reference: Any, in_map: Any, table: Any) -> None:  # noqa: ANN401
+    """Add each pixel to its cell of the table, flat (reference, map, lane); an empty mask says that all are valid."""
+    one = np.uint32(1)
+    if not len(in_reference) and not len(in_map):
+        for pixel in range(len(reference)):
+            table[reference[pixel] * (_INVALID * _LANES) + mapped[pixel] * _LANES + pixel % _LANES] += one
+        return
+    for pixel in range(len(reference)):
+        row, col = np.intp(reference[pixel]), np.intp(mapped[pixel])
+        if len(in_reference) and not in_reference[pixel]:
+            row = np.intp(_INVALID)
+        if len(in_map) and not in_map[pixel]:
+            col = np.intp(_INVALID)
+        table[(row * (_INVALID + 1) + col) * _LANES + pixel % _LANES] += one
+
+
+@njit(cache=True, nogil=True)
+def _add_eights(reference: Any, mapped: Any, table: Any) -> int:  # noqa: ANN401
+    """Add valid pixels eight at a time, as long as their codes are 0 to 14 or 255; return how many were added.
+
+    One more than such a code is four bits, a pair eight: two pixels are one cell of a table of 2**16.
+    """
+    whole = len(reference) // 8 * 8
+    theirs, ours = reference[:whole].view(np.uint64), mapped[:whole].view(np.uint64)
+    twos, one = np.zeros(_TWOS * _LANES, np.uint32), np.uint32(1)
+    added = 0
+    for eight in range(len(theirs)):
+        rows, cols = _and_one(theirs[eight]), _and_one(ours[eight])
+        if (rows | cols) & _UPPER_HALVES:
+            break
+        pairs = rows << np.uint64(4) | cols
+        for lane in range(_LANES):
+            twos[np.intp((pairs >> np.uint64(16 * lane)) % np.uint64(_TWOS)) * _LANES + lane] += one
+        added += 8
+    for two in range(_TWOS):
+        pixels = _sum(twos, two)
+        if pixels:
+            for pair in (two >> 8, two & 255):
+                row, col = ((pair >> 4) - 1) & 255, ((pair & 15) - 1) & 255
+                table[(row * _INVALID + col) * _LANES] += np.uint32(pixels)
+    return added
+
+
+@njit(cache=True, nogil=True)
+def _and_one(eight: Any) -> Any:  # noqa: ANN401
+    """Add one to each of eight bytes; 255 becomes 0."""
+    return ((eight & _LOW_BITS) + _ONES) ^ (eight & _TOP_BITS)
+
+
+@njit(cache=True, nogil=True)
+def _sum(table: Any, cell: int) -> int:  # noqa: ANN401
+    pixels = 0
+    for lane in range(_LANES):
+        pixels += table[cell * _LANES + lane]
+    return pixels
