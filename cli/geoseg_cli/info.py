@@ -16,7 +16,7 @@ from geoseg_cli.groups import GroupedCommand
 def info(path: str, *, as_json: bool) -> None:
     """Tell what is known of a scene, a map or a model.
 
-    PATH is anything GDAL reads, a .safetensors bundle, or a folder written by save_pretrained;
+    PATH is any raster that GDAL reads, a .safetensors bundle, or a folder written by save_pretrained;
     "demo" is the model that comes with geoseg.
 
     Example: geoseg info landcover.tif

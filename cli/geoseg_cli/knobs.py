@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
 import click
 
-from geoseg_cli.groups import grouped
+from geoseg_cli.groups import GroupedOption
 from geoseg_cli.training_words import KNOWN, word
 
 _NETWORK, _DATA, _LEARNING, _KEPT = "The network", "What it sees", "How it learns", "What is kept"
@@ -18,19 +19,47 @@ class NumberOr(click.ParamType[Any]):
 
     def __init__(self, word: str, kind: type[int | float]) -> None:
         self.name = f"{'N' if kind is int else 'X'}|{word}"
-        self._word = word
+        self.word = word
         self._kind = kind
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:  # noqa: ANN401
         """Return the number, or the word itself: None is what click gives for an option that was not."""
-        if value == self._word:
+        if value == self.word:
             return value
         try:
             return self._kind(value)
         except (TypeError, ValueError):
-            self.fail(f"wanted a number or {self._word}, got {value!r}", param, ctx)
+            self.fail(f"wanted a number or {self.word}, got {value!r}", param, ctx)
 
 
+class KnobOption(GroupedOption):
+    """An option whose default is that of the recipe `default`, asked for only when the help text is."""
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        """Return the option and its text, with the default."""
+        from geoseg.training.recipe import Recipe
+
+        record = super().get_help_record(ctx)
+        default = getattr(Recipe(), self.name or "", _UNSAID)
+        if record is None or default is _UNSAID or default == ():
+            return record
+        return record[0], f"{record[1]} [default: {self._in_words(default)}]"
+
+    def _in_words(self, default: Any) -> str:  # noqa: ANN401 - as many types as knobs
+        match default:
+            case bool():
+                return "on" if default else "off"
+            case None:
+                return self.type.word if isinstance(self.type, NumberOr) else "none"
+            case tuple():
+                return ",".join(map(str, default))
+            case dict():
+                return json.dumps(default)
+        return f"{default:g}" if isinstance(default, float) else str(default)
+
+
+_UNSAID = object()
+"""Of a knob that the recipe has under another name."""
 _OPTIONS: tuple[tuple[str, str, str, Any, str], ...] = (
     (_NETWORK, "--architecture", "architecture", str, "Unet, FPN, DeepLabV3Plus, FCN8s, SegNet, PlainUnet, ..."),
     (_NETWORK, "--encoder", "encoder", str, "resnet34, timm-mobilenetv3_small_100, tu-convnext_tiny, ... or none."),
@@ -71,7 +100,13 @@ _OPTIONS: tuple[tuple[str, str, str, Any, str], ...] = (
     (_LEARNING, "--patience", "patience", NumberOr("none", int), "Stop after so many epochs without a better mIoU."),
     (_LEARNING, "--valid-every", "valid_every", int, "Epochs from one validation to the next."),
     (_LEARNING, "--seed", "seed", int, "The seed of all that is random."),
-    (_KEPT, "--window", "window_px", NumberOr("none", int), "Window of the bundle, in pixels."),
+    (
+        _KEPT,
+        "--window",
+        "window_px",
+        NumberOr("none", int),
+        "Of the bundle, in pixels; none: 512, less where scenes are smaller.",
+    ),
 )
 
 
@@ -80,7 +115,8 @@ def recipe_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for heading, flag, name, kind, text in reversed(_OPTIONS):
         settings: dict[str, Any] = {"type": word(name) if name in KNOWN else kind} if kind is not bool else {}
         metavar = None if kind is bool else _metavar(kind)
-        command = grouped(heading)(flag, name, default=None, help=text, metavar=metavar, **settings)(command)
+        how = {"default": None, "help": text, "metavar": metavar, **settings}
+        command = click.option(flag, name, cls=KnobOption, heading=heading, **how)(command)
     return command
 
 
@@ -124,8 +160,6 @@ def _number(name: str, text: str, kind: type[int | float]) -> int | float:
 
 
 def _object(text: str) -> dict[str, Any]:
-    import json
-
     try:
         value = json.loads(text)
     except ValueError:

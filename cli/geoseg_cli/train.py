@@ -36,7 +36,12 @@ def _list_recipes(context: click.Context, _parameter: click.Parameter, wanted: b
 @click.command(cls=GroupedCommand, short_help="Labelled scenes in, a model out.")
 @click.argument("data")
 @options.out(_RUN, "The bundle to write: model.safetensors.")
-@grouped(_RUN)("--recipe", type=word("recipe"), metavar="NAME", help="A named recipe to start from. [default: default]")
+@grouped(_RUN)(
+    "--recipe",
+    type=word("recipe"),
+    metavar="NAME",
+    help="A named recipe to start from. [default: the one called default]",
+)
 @grouped(_RUN)(
     "--recipes", is_flag=True, is_eager=True, expose_value=False, callback=_list_recipes,
     help="List the named recipes, their source, data and figure, and end.",
@@ -70,6 +75,8 @@ def train(data: str, *, out: str, as_json: bool, quiet: bool, **given: Any) -> N
 
     DATA is a folder in the DeepGlobe layout (NNN_sat.jpg, NNN_mask.png), one with images/ and labels/, a CSV with the
     columns scene and labels, or one scene with --labels. The same command after a crash goes on where it stopped.
+
+    The defaults told from "The network" on are those of the recipe `default`; with --recipe, those of that recipe.
 
     Example: geoseg train deepglobe/ --out model.safetensors --report report/
     """

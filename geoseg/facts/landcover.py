@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from geoseg.facts.facts import Facts
 from geoseg.facts.scene import grid_lines, grid_values, scene_facts
 from geoseg.legend import Legend
@@ -37,7 +39,21 @@ def provenance(scene: Scene) -> dict[str, str]:
 
 
 def _origin(tags: dict[str, str]) -> tuple[tuple[str, str], ...]:
-    return tuple((_label(name), " ".join(text.split())[:120]) for name, text in tags.items() if name != LEGEND_TAG)
+    """Return what was noted, in words; what was left to geoseg (null) is in the JSON."""
+    lines = [(_label(name), _in_words(text)) for name, text in tags.items() if name != LEGEND_TAG]
+    return tuple((label, text) for label, text in lines if text)
+
+
+def _in_words(text: str) -> str:
+    """Return a tag's text on one line; a JSON list without its brackets, null as nothing."""
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError:
+        value = text
+    if value is None:
+        return ""
+    words = ", ".join(map(str, value)) if isinstance(value, list) else text
+    return " ".join(words.split())[:120]
 
 
 def _label(tag: str) -> str:

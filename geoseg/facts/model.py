@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,9 @@ from geoseg.facts.facts import Facts
 from geoseg.model.bundle import ModelBundle
 from geoseg.model.header import read_header
 from geoseg.model.pretrained import read_config
+
+_SHA256 = re.compile(r"\b[0-9a-f]{64}\b")
+"""Its first 16 letters are enough for people."""
 
 
 def model_facts(bundle: ModelBundle) -> Facts:
@@ -77,7 +81,8 @@ def _lines(bundle: ModelBundle, parameters: int) -> Iterator[tuple[str, str]]:
 def _plain(values: dict[str, object]) -> Iterator[tuple[str, str]]:
     """Yield what fits on a line; the rest is in the JSON."""
     for name, value in values.items():
+        label = name.replace("_", " ")
         if isinstance(value, float):
-            yield name, f"{value:.4g}"
+            yield label, f"{value:.4g}"
         elif isinstance(value, str | int):
-            yield name, str(value)
+            yield label, _SHA256.sub(lambda digest: digest[0][:16], str(value))

@@ -40,7 +40,7 @@ def grid_lines(scene: Scene) -> tuple[tuple[str, str], ...]:
     rows, cols = scene.block_shape
     fault = box.gcp_fault
     return (
-        ("size", f"{box.height_px} rows x {box.width_px} columns, {box.height_px * box.width_px / 1e6:.1f} Mpx"),
+        ("size", f"{_count(box.height_px, 'row')} x {_count(box.width_px, 'column')}, {_pixels(box)}"),
         ("stored", f"{scene.driver}, {scene.dtype}, blocks of {rows} x {cols}"),
         ("nodata", "none" if scene.nodata is None else f"{scene.nodata:g}"),
         ("place", _place(box)),
@@ -60,8 +60,22 @@ def _place(box: GeoBox) -> str:
         ways.append(f"{len(box.gcps)} ground control point{'s' * (len(box.gcps) != 1)}")
     if box.rpcs is not None:
         ways.append("RPCs")
-    size = "unknown pixel size" if box.gsd_m is None else f"{box.gsd_m:.4g} m a pixel"
-    return f"{', '.join(ways)}; {size}"
+    return f"{', '.join(ways)}; {_pixel_size(box.gsd_m)}"
+
+
+def _pixel_size(gsd_m: float | None) -> str:
+    if gsd_m is None:
+        return "unknown pixel size"
+    return f"{gsd_m / 1000:.4g} km a pixel" if gsd_m >= 1000 else f"{gsd_m:.4g} m a pixel"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' * (number != 1)}"
+
+
+def _pixels(box: GeoBox) -> str:
+    pixels = box.height_px * box.width_px
+    return f"{pixels / 1e6:.1f} Mpx" if pixels >= 100_000 else f"{pixels} px"
 
 
 def _band_values(scene: Scene, statistics: BandStatistics | None) -> dict[str, object]:

@@ -9,6 +9,13 @@ from typing import Any
 
 
 class _Verb(ModuleType):
+    @property
+    def __doc__(self) -> str | None:  # type: ignore[override]
+        """What is told of the verb: `help(geoseg.preview)` and `geoseg.preview?` ask for it."""
+        from geoseg.preview.preview import preview  # noqa: PLC0415 - on its first use
+
+        return preview.__doc__
+
     def __call__(self, *given: Any, **knobs: Any) -> Any:  # noqa: ANN401 - see geoseg.preview.preview
         from geoseg.preview.preview import preview  # noqa: PLC0415 - on its first use
 

@@ -32,6 +32,7 @@ _MOST_ENTRIES, _MOST_COLUMNS, _LETTERS = 41, 7, 30
 """Of the legend."""
 _ROW_IN, _SWATCH_IN, _LETTER_IN = 0.22, 0.55, 0.085
 """About how large its parts are."""
+_AIR_IN = 0.25
 _NARROWEST_IN = 5.0
 Entry = tuple[str, Color | None]
 """A line of the legend, and its colour if it is a class."""
@@ -124,7 +125,7 @@ def _draw(natural: NDArray[np.uint8], colored: NDArray[np.uint8], entries: Seque
     tall_in = max(_NARROWEST_IN, 12 * width / height + 1)
     wide_in, high_in = (12.0, 12 * height / width / 2) if across else (tall_in, 11.0)
     columns = _columns(entries, wide_in)
-    legend_in = max(1.0, _ROW_IN * math.ceil(len(entries) / columns) + 0.4)
+    legend_in = _ROW_IN * math.ceil(len(entries) / columns) + _AIR_IN
     figure = Figure(figsize=(wide_in, high_in + legend_in), dpi=_DPI, layout="constrained")
     for axes, image in zip(figure.subplots(1, 2), (natural, colored), strict=True):
         axes.imshow(image, interpolation="nearest" if image is colored else "antialiased")

@@ -17,7 +17,9 @@ import rasterio
 from click.testing import Result
 
 import geoseg
+from geoseg.training.recipe import Recipe
 from geoseg_cli.groups import GroupedCommand
+from geoseg_cli.knobs import KnobOption, read_knobs
 from geoseg_cli.main import geoseg as command_line
 
 Run = Callable[..., Result]
@@ -44,6 +46,35 @@ def test_every_option_stands_under_a_heading(run: Run, name: str) -> None:
     assert "\nOptions:" not in text
     other = text.partition("\nOther:\n")[2]
     assert re.findall(r"--[a-z-]+", other) == ["--help"]
+
+
+def test_the_help_of_train_has_the_defaults_of_the_recipe() -> None:
+    """Each default, given as an option, is read back as the recipe's own value."""
+    recipe, train, told = Recipe(), command_line.commands["train"], 0
+    knobs = [parameter for parameter in train.params if isinstance(parameter, KnobOption)]
+    for knob in knobs:
+        record = knob.get_help_record(click.Context(train))
+        assert record is not None
+        default = re.search(r" \[default: (.*)\]$", record[1])
+        if default is None:
+            assert getattr(recipe, str(knob.name)) == ()
+            continue
+        told += 1
+        if knob.is_flag:
+            assert default[1] == ("on" if getattr(recipe, str(knob.name)) else "off")
+            continue
+        with train.make_context("train", ["data", "--out", "m.safetensors", knob.opts[0], default[1]]) as context:
+            assert Recipe.from_json(read_knobs(dict(context.params))) == recipe
+    assert told >= len(knobs) - 1 > 30
+
+
+def test_the_help_of_train_loads_no_torch() -> None:
+    program = """import sys
+from click.testing import CliRunner
+from geoseg_cli.main import geoseg
+assert CliRunner().invoke(geoseg, ["train", "--help"]).exit_code == 0
+assert "torch" not in sys.modules"""
+    subprocess.run([sys.executable, "-P", "-c", program], check=True)
 
 
 def test_exit_codes_are_told(run: Run) -> None:

@@ -100,6 +100,17 @@ def test_our_map_tells_its_classes_shares_and_origin(our_map: Path) -> None:
     assert "urban_land, about 80.0%" in info(our_map).describe()
 
 
+def test_what_is_told_to_people_is_in_words(tmp_path: Path, our_map: Path) -> None:
+    with rasterio.open(our_map, "r+", IGNORE_COG_LAYOUT_BREAK="YES") as file:
+        file.update_tags(GEOSEG_TILE="[1024, 3072]", GEOSEG_SCALE="null", GEOSEG_BLEND="hann")
+    told = dict(info(our_map).lines)
+    assert (told["tile"], told["blend"]) == ("1024, 3072", "hann")
+    assert "scale" not in told
+    assert strict(info(our_map).to_json())["provenance"]["GEOSEG_SCALE"] == "null"
+    one = write(tmp_path / "one.tif", np.ones((1, 1, 1), np.uint8))
+    assert dict(info(one).lines)["size"] == "1 row x 1 column, 1 px"
+
+
 def test_a_map_without_our_tags_is_known_by_its_names(tmp_path: Path, codes: NDArray[np.uint8]) -> None:
     path = write(tmp_path / "theirs.tif", codes[np.newaxis], nodata=NODATA)
     assert info(path).kind == "scene"

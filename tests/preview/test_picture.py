@@ -48,6 +48,16 @@ def test_the_map_is_shown_in_its_own_colours(tmp_path: Path, code: int) -> None:
     assert found.keys().isdisjoint({color[:3] for other, color in COLORS.items() if other != code})
 
 
+def test_a_picture_has_no_empty_bands_above_and_below(tmp_path: Path) -> None:
+    out = picture(
+        write_scene(tmp_path / "s.tif", **UTM), write_map(tmp_path / "m.tif", blocks(), **UTM), tmp_path / "p.png"
+    )
+    levels = image.imread(out)[..., :3]
+    rows = np.flatnonzero((levels < 0.99).any(axis=(1, 2)))
+    assert rows[0] < 25
+    assert rows[-1] > len(levels) - 25
+
+
 def test_of_a_scene_of_another_extent_the_maps_part_is_shown(tmp_path: Path) -> None:
     """A scene twice as large in each direction, on another grid: one quarter of it is the map's."""
     quarters = np.kron(np.array([[40, 90], [140, 190]], np.uint8), np.ones((90, 150), np.uint8))

@@ -439,6 +439,13 @@ def test_the_verb_can_be_called_whatever_came_first_and_without_torch(tmp_path: 
     assert done.stdout.split() == ["m", "False"]
 
 
+def test_help_is_that_of_the_verb_whatever_came_first() -> None:
+    for first in ("geoseg.preview", "geoseg.picture"):
+        program = f"import inspect, geoseg; {first}; print(inspect.getdoc(geoseg.preview).split(',')[0])"
+        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+        assert done.stdout.strip() == "Show a land-cover map"
+
+
 def test_it_is_a_public_name() -> None:
     assert {"preview", "Page"} <= set(geoseg.__all__)
 
