@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from geoseg.progress import Progress
 
 _LINE_EVERY_S = 30.0
+_FEW_PX = 100_000
+"""Fewer are not told in megapixels, nor how many of them a second."""
 
 
 class ProgressBar(Bar["Progress"]):
@@ -34,7 +36,9 @@ class ProgressBar(Bar["Progress"]):
         if self.last is None:
             return ""
         state = self.last
-        work = f"{state.pixels_now / 1e6:.1f} Mpx in {state.seconds:.1f} s"
+        work = f"{_pixels(state.pixels_now)} in {state.seconds:.1f} s"
+        if state.polygons is None and state.pixels_now < _FEW_PX:
+            return f": {work}"
         if state.polygons is None:
             return f": {work}, {state.megapixels_per_second:.2f} Mpx/s"
         return f": {_grouped(state.polygons)} polygon{'s' * (state.polygons != 1)}, {work}"
@@ -58,6 +62,10 @@ class ProgressBar(Bar["Progress"]):
         share = state.pixels_done / state.pixels_total
         rate = state.megapixels_per_second
         return f"{share:.0%} of {state.pixels_total / 1e6:.0f} Mpx, {rate:.2f} Mpx/s, {left} left"
+
+
+def _pixels(number: int) -> str:
+    return f"{_grouped(number)} px" if number < _FEW_PX else f"{number / 1e6:.1f} Mpx"
 
 
 def _grouped(number: int) -> str:

@@ -81,7 +81,7 @@ def test_the_table_goes_to_stdout(run: Run, pair: tuple[Path, Path], tmp_path: P
     assert result.exit_code == 0, result.stderr
     page = (tmp_path / "report" / "report.md").read_text()
     assert result.stdout == re.sub(r"\n\n!\[[^\n]+\.png\)(?=\n)", "", page)
-    assert f"wrote {tmp_path / 'report'}: 0.0 Mpx in" in result.stderr
+    assert f"wrote {tmp_path / 'report'}: 4 800 px in" in result.stderr
 
 
 def test_json_is_all_there_is_on_stdout(run: Run, pair: tuple[Path, Path]) -> None:

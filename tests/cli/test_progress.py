@@ -73,3 +73,9 @@ def test_the_summary_counts_this_run_only() -> None:
         assert bar.summary == ""
         bar.update(DONE)
     assert bar.summary == ": 8.0 Mpx in 80.0 s, 0.10 Mpx/s"
+
+
+def test_the_summary_of_few_pixels_is_in_pixels() -> None:
+    with ProgressBar(quiet=True) as bar:
+        bar.update(Progress(1, 1, 8_366, 8_366, 8_366, 0.2))
+    assert bar.summary == ": 8 366 px in 0.2 s"
