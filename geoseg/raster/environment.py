@@ -26,7 +26,7 @@ A row of windows is read once and then kept by the caller, so the cache need onl
 6 MB for a tile of a tiled file, 100 MB for one 32k wide in which a few blocks would be decoded twice.
 """
 
-_HONEST = {"GDAL_PNG_WHOLE_IMAGE_OPTIM": "NO"}
+_HONEST: dict[str, object] = {"GDAL_PNG_WHOLE_IMAGE_OPTIM": "NO"}
 """GDAL 3.10's quick way to read a whole PNG takes one that is cut short for whole, and gives what was in memory.
 
 The other way takes 30 ms longer for 18 million values.
@@ -105,7 +105,7 @@ def without_secrets(text: str) -> str:
 
 
 def _options(*, remote: bool) -> dict[str, object]:
-    options: dict[str, object] = {"GDAL_CACHEMAX": CACHE_BYTES} | _HONEST
+    options = _HONEST | {"GDAL_CACHEMAX": CACHE_BYTES}
     if remote:
         options |= _REQUESTS
     # What the user set, in the shell or in a rasterio.Env of their own, is meant.
