@@ -49,7 +49,7 @@ class Finding:
     """What to do; empty where all is well."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Diagnosis:
     """All that was looked at, in order."""
 
@@ -60,7 +60,7 @@ class Diagnosis:
         """Whether geoseg can work here."""
         return all(finding.state != "broken" for finding in self.findings)
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         return self.describe()
 
     def to_json(self) -> dict[str, object]:

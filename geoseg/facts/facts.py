@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Facts:
     """What is known of one thing."""
 
@@ -18,7 +18,7 @@ class Facts:
     lines: tuple[tuple[str, str], ...]
     """The same in words: label and text."""
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         return self.describe()
 
     def to_json(self) -> dict[str, object]:

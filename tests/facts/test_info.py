@@ -140,6 +140,7 @@ def test_a_tag_that_somebody_broke_is_no_legend(tmp_path: Path, codes: NDArray[n
 
 
 def test_the_demo_model_tells_what_it_takes() -> None:
+    assert repr(info("demo")) == info("demo").describe()  # what a shell shows
     facts = strict(info("demo").to_json())
     assert facts["kind"] == "model"
     assert facts["bands"] == ["red", "green", "blue"]

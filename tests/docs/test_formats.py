@@ -1,0 +1,21 @@
+"""The formats as docs/ specifies them, against files that were just written."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import rasterio
+
+import geoseg
+from tests.docs.blocks import ROOT
+
+
+def test_every_tag_of_a_map_is_in_its_specification(folder: Path) -> None:
+    geoseg.predict("scene.tif", "fresh.tif", bbox=(1.7430, 45.1448, 1.7436, 45.1452), bbox_crs="EPSG:4326")
+    with rasterio.open(folder / "fresh.tif") as landcover:
+        written = {name for name in landcover.tags() if name.startswith("GEOSEG_")}
+    rows = re.findall(
+        r"^\| (`GEOSEG_.*?) \|", (ROOT / "docs" / "landcover.md").read_text(encoding="utf-8"), re.MULTILINE
+    )
+    assert {name for row in rows for name in re.findall(r"`(\w+)`", row)} == written
