@@ -60,6 +60,7 @@ class Learner(pl.LightningModule):
         self._scores: Scores | None = None
         self._value = math.nan
         self._batch: Batch | None = None
+        self._kept_at = 0
         self._begun_s = time.monotonic()
         self.feed: Feed | None = None
         self.register_buffer("_channels", torch.from_numpy(channel_table(plan.output_codes)), persistent=False)
@@ -92,7 +93,7 @@ class Learner(pl.LightningModule):
         self.network.load_state_dict(state["network"])
         if self.averaged is not None:
             self.averaged.load_state_dict(state["averaged"])
-        self._resumed = state
+        self._resumed, self._kept_at = state, self.course.batches
 
     # --- what Lightning asks for
 
@@ -170,6 +171,7 @@ class Learner(pl.LightningModule):
             self.listener.batch(self.course, lr)
             if stepped and within and (self.listener.due() or self.listener.stop()):
                 self.listener.keep(self)
+                self._kept_at = self.course.batches
                 if self.listener.stop():
                     raise self._stopped()
 
@@ -194,6 +196,7 @@ class Learner(pl.LightningModule):
             if better:
                 self.listener.keep_best(self)
             self.listener.keep(self)
+            self._kept_at = self.course.batches
             self.listener.epoch(row)
             if self.listener.stop():
                 raise self._stopped()
@@ -214,10 +217,13 @@ class Learner(pl.LightningModule):
         return KeyboardInterrupt() if self.trainer.world_size == 1 else TrainingError("stopped")
 
     def _senseless(self, what: str, batch: Batch) -> TrainingError:
+        kept = (
+            f"the checkpoint after {self._kept_at} batches is kept" if self._kept_at else "there is no checkpoint yet"
+        )
         return TrainingError(
             f"{what} at batch {batch.number % self.plan.batches + 1} of {self.plan.batches} of epoch "
-            f"{self.course.epochs + 1} ({'; '.join(batch.places[:2])}{'; ...' * (len(batch.places) > 2)}); the weights "
-            "before it are kept. A smaller --lr, a --clip of 1 or --precision 32 may cure it; look at these places for "
+            f"{self.course.epochs + 1} ({'; '.join(batch.places[:2])}{'; ...' * (len(batch.places) > 2)}); {kept}. "
+            "A smaller --lr, a --clip of 1 or --precision 32 may cure it; look at these places for "
             "values beyond all sense"
         )
 

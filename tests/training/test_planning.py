@@ -130,6 +130,13 @@ def test_knobs_that_cannot_be_are_refused_before_a_scene_is_decoded(
     assert not (tmp_path / "cache").exists()
 
 
+@pytest.mark.parametrize(("knob", "size"), [("crop", 63), ("window", 127)])
+def test_a_size_that_cannot_be_is_called_by_its_name(data: Path, tmp_path: Path, knob: str, size: int) -> None:
+    dataset, recipe = open_dataset(data), TINY.changed(**{f"{knob}_px": size})
+    with pytest.raises(UsageError, match=f"^{knob} must be a multiple of .* for this model, got {size}; try"):
+        plan_training(dataset, split(dataset), recipe, tmp_path / "cache", lambda _line: None)
+
+
 def test_a_name_to_ignore_that_no_class_has_is_said(data: Path) -> None:
     plan, lines = planned(data, ignore=["Unknown", "watr", "Forest_Land"])
     told = [line for line in lines if "no class is named" in line]

@@ -324,8 +324,11 @@ def test_a_loss_that_is_no_number_ends_the_run(
     folder = out.with_name("model.safetensors.training")
     with monkeypatch.context() as patched:
         break_loss(patched, 4, kind)
-        with pytest.raises(TrainingError, match=r"at batch 2 of 3 of epoch 2 \(\d at row -?\d+, col -?\d+; \d at"):
+        with pytest.raises(
+            TrainingError, match=r"at batch 2 of 3 of epoch 2 \(\d at row -?\d+, col -?\d+; \d at"
+        ) as said:
             learn(data, out, checkpoint_minutes=minutes)
+    assert f"; the checkpoint after {4 if minutes == 0 else 3} batches is kept. A smaller --lr" in str(said.value)
     assert not out.exists()
     state = load_state(folder / "last.ckpt")
     assert state is not None
@@ -334,7 +337,7 @@ def test_a_loss_that_is_no_number_ends_the_run(
     assert same(learn(data, out), learn(data, tmp_path / "other.safetensors"))  # nothing of it is left
 
 
-def test_a_rate_beyond_all_sense_ends_the_run(data: Path, tmp_path: Path) -> None:
+def test_a_rate_beyond_all_sense_ends_the_run(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "model.safetensors"
     recipe = replace(
         TINY, optimizer="sgd", lr=100.0, clip=0.0, epochs=40, schedule="constant", momentum=0.99,
@@ -342,6 +345,11 @@ def test_a_rate_beyond_all_sense_ends_the_run(data: Path, tmp_path: Path) -> Non
     )  # fmt: skip
     with pytest.raises(TrainingError, match=r"(loss is (nan|inf)|no number) at batch \d of 3 of epoch .*smaller --lr"):
         learn(data, out, recipe, checkpoint_minutes=60)
+    with monkeypatch.context() as patched:
+        break_loss(patched, 1, "loss")
+        with pytest.raises(TrainingError, match=r"batch 2 of 3 of epoch 1 .*; there is no checkpoint yet\. A smaller"):
+            learn(data, tmp_path / "other.safetensors", checkpoint_minutes=60)
+    assert load_state(tmp_path / "other.safetensors.training" / "last.ckpt") is None
     assert not out.exists()
 
 
