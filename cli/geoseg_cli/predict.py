@@ -145,7 +145,7 @@ def predict(scene: str, out: str, *, dry_run: bool, as_json: bool, quiet: bool, 
         knobs["model"] = complete_model(knobs.get("model"), legend, mean, std, knobs.get("bands"))
     polygons = PolygonsAfter.taken_from(knobs)
     if polygons is not None:
-        polygons.check(scene, [out, *(knobs[name] for name in ("confidence", "probabilities") if name in knobs)])
+        polygons.check(scene, [out, *_others(knobs).values()])
     if dry_run:
         _tell_plan(scene, out, knobs, as_json=as_json, quiet=quiet)
         return
@@ -153,8 +153,7 @@ def predict(scene: str, out: str, *, dry_run: bool, as_json: bool, quiet: bool, 
     if polygons is not None:
         figures |= polygons.write(written, quiet=quiet)
     if as_json:
-        others = {name: knobs[name] for name in ("confidence", "probabilities") if name in knobs}
-        click.echo(json.dumps({"labels": str(written)} | others | figures, indent=2))
+        click.echo(json.dumps({"labels": str(written)} | _others(knobs) | figures, indent=2))
 
 
 def _tell_plan(scene: str, out: str, knobs: dict[str, Any], *, as_json: bool, quiet: bool) -> None:
@@ -186,8 +185,13 @@ def _run(scene: str, out: str, knobs: dict[str, Any], *, quiet: bool) -> tuple[P
         except KeyboardInterrupt:
             raise InterruptedRunError(_kept(bar.last)) from None
     if not quiet:
-        say(f"wrote {written}{bar.summary}")
+        say(f"wrote {' and '.join([out, *_others(knobs).values()])}{bar.summary}")
     return written, bar.figures
+
+
+def _others(knobs: dict[str, Any]) -> dict[str, str]:
+    """Return the rasters that are written beside the map."""
+    return {name: knobs[name] for name in ("confidence", "probabilities") if name in knobs}
 
 
 def _kept(last: Progress | None) -> str:

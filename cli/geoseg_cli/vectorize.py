@@ -135,11 +135,11 @@ def write_polygons(landcover: str, out: str, knobs: dict[str, Any], *, quiet: bo
         load_compiler()
     with ProgressBar(quiet=quiet) as bar, termination_interrupts():
         try:
-            written = vectorize_map(landcover, out, progress=bar.update, announce=bar.announce, **knobs)
+            vectorize_map(landcover, out, progress=bar.update, announce=bar.announce, **knobs)
         except KeyboardInterrupt:
             raise InterruptedRunError(f"interrupted; nothing was written at {out}") from None
     if not quiet:
-        say(f"wrote {written}{bar.summary}")
+        say(f"wrote {out}{bar.summary}")
     return bar.figures
 
 

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 import geoseg
 from geoseg.legend import DEEPGLOBE, NODATA
 from tests.networks import RGB, random_network, tiny_bundle
+from tests.paused import program
 
 Run = Callable[..., Result]
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -82,6 +83,7 @@ def test_the_map_is_what_python_computes(command: Command, tmp_path: Path, scene
     assert done.stdout == ""
     assert "bands 1,2,3" in done.stderr
     assert "ONNX Runtime" in done.stderr
+    assert "\nwrote map.tif and sure.tif: " in done.stderr
     expected = geoseg.labels(scene, model=model).compute()
     np.testing.assert_array_equal(codes(tmp_path / "map.tif"), expected)
     np.testing.assert_array_equal(codes(tmp_path / "sure.tif") == NODATA, expected == NODATA)
@@ -306,17 +308,22 @@ def test_a_folder_of_four_bands_takes_those_given(run: Run, tmp_path: Path, coas
 
 @pytest.fixture
 def started(tmp_path: Path, model: Path) -> Iterator[subprocess.Popen[str]]:
-    """Yield a run that has finished some tiles and has many to go."""
+    """Yield a run that has finished some tiles, has many to go, and waits."""
     write_scene(tmp_path / "large.tif", INTERRUPTED_PX, INTERRUPTED_PX)
     process = subprocess.Popen(
-        [*GEOSEG, *large(model)], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [*program("tile", tmp_path / "never"), *large(model)],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     journal = tmp_path / "map.tif.parts" / "journal.jsonl"
-    until = time.monotonic() + 60
-    while time.monotonic() < until and process.poll() is None:
-        if journal.exists() and journal.read_bytes().count(b"\n") >= 4:
+    until = time.monotonic() + 120
+    while not (there := journal.exists() and journal.read_bytes().count(b"\n") >= 4):
+        if time.monotonic() > until or process.poll() is not None:
             break
         time.sleep(0.02)
+    assert there
     yield process
     process.kill()
     process.communicate()
@@ -332,7 +339,7 @@ def test_a_stopped_run_goes_on(
     started: subprocess.Popen[str], command: Command, tmp_path: Path, model: Path, number: signal.Signals
 ) -> None:
     started.send_signal(number)
-    _, told = started.communicate(timeout=60)
+    _, told = started.communicate(timeout=120)
     assert started.returncode == 1
     assert "interrupted; " in told.splitlines()[-1]
     assert "Traceback" not in told
