@@ -191,7 +191,7 @@ def _data(sources: _Sources, known: Nomenclature, polygons: FeatureSource | None
         else outlines(polygons, frame, landcover.geobox, layers[0].last_zoom, for_polygons).to_json(),
         "sceneType": picture_type(),
         "model": _model_name(landcover),
-        "sceneName": None if sources.scene is None else _title(sources.scene),
+        "sceneName": None if sources.scene is None else Path(shown(sources.scene.path)).name,
         "layers": {layer.name: layer.tiles for layer in layers},
         "version": VERSION,
     }

@@ -349,9 +349,10 @@ def test_a_scene_ends_where_its_map_does_at_every_zoom(tmp_path: Path, place: di
     assert transparent > 0
 
 
-def test_a_page_names_the_model_of_its_map(tmp_path: Path) -> None:
+def test_a_page_names_the_scene_and_the_model_of_its_map(tmp_path: Path) -> None:
     path = write_map(tmp_path / "m.tif", blocks(), **UTM)
-    assert data_of(preview(path))["model"] is None
+    found = data_of(preview(path, write_scene(tmp_path / "s.tif", **UTM)))
+    assert (found["model"], found["sceneName"]) == (None, "s.tif")
     with rasterio.open(path, "r+") as file:
         file.update_tags(GEOSEG_MODEL_NAME=NASTY)
     page = preview(path)
