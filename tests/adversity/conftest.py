@@ -3,7 +3,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,9 +59,11 @@ def predict(model: Path, capfd: pytest.CaptureFixture[str]) -> Predict:
 def start(model: Path) -> Start:
     """Return a function that starts `geoseg predict --quiet` as a process of its own."""
 
-    def run(*arguments: object, env: dict[str, str] | None = None, **popen: Any) -> subprocess.Popen[str]:
+    def run(
+        *arguments: object, env: dict[str, str] | None = None, program: Sequence[str] = GEOSEG, **popen: Any
+    ) -> subprocess.Popen[str]:
         settings = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        command = [*GEOSEG, "predict", "--model", str(model), "--quiet", *map(str, arguments)]
+        command = [*program, "predict", "--model", str(model), "--quiet", *map(str, arguments)]
         return subprocess.Popen(command, env=os.environ | (env or {}), **(settings | popen))
 
     return run

@@ -22,6 +22,7 @@ from geoseg.progress import Progress
 from tests.adversity.conftest import Predict, Start, finish
 from tests.adversity.promises import check_map, check_refused, files_in
 from tests.adversity.scenes import noise, write_scene
+from tests.paused import program
 
 TILES = ("--tile", "64", "--workers", "2")
 needs_posix = pytest.mark.skipif(os.name == "nt", reason="Windows has neither SIGKILL nor SIGINT for a child")
@@ -31,6 +32,12 @@ needs_posix = pytest.mark.skipif(os.name == "nt", reason="Windows has neither SI
 def big(folder: Path) -> Path:
     """Return a scene of about 140 tiles."""
     return write_scene(folder / "scene.tif", noise(640, 900))
+
+
+@pytest.fixture
+def go(tmp_path: Path) -> Path:
+    """Return the file that a paused run waits for."""
+    return tmp_path / "go"
 
 
 @pytest.fixture(scope="module")
@@ -110,11 +117,12 @@ def test_killed_while_the_map_is_put_together(
     folder: Path,
     big: Path,
     whole: tuple[bytes, float],
+    go: Path,
     stop_all: list[subprocess.Popen[str]],
 ) -> None:
     target = folder / "map.tif"
     target.write_bytes(b"an old map")
-    process = start(big, "--out", target, "--overwrite", *TILES)
+    process = start(big, "--out", target, "--overwrite", *TILES, program=program("assembly", go))
     stop_all.append(process)
     assert until(lambda: any((folder / "map.tif.parts").rglob("labels.*.tif")), process)
     process.kill()
@@ -128,16 +136,17 @@ def test_killed_while_the_map_is_put_together(
 
 @needs_posix
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("moment", ["first tile", "assembly"])
+@pytest.mark.parametrize("moment", ["tile", "assembly"])
 def test_interrupted(
     start: Start,
     folder: Path,
     big: Path,
+    go: Path,
     stop_all: list[subprocess.Popen[str]],
     number: signal.Signals,
     moment: str,
 ) -> None:
-    process = start(big, "--out", folder / "map.tif", *TILES)
+    process = start(big, "--out", folder / "map.tif", *TILES, program=program(moment, go))
     stop_all.append(process)
     before = {"scene.tif": big.read_bytes()}
     parts = folder / "map.tif.parts"
@@ -173,15 +182,17 @@ def test_interrupted_early(
 
 
 def test_two_runs_on_one_output(
-    start: Start, folder: Path, big: Path, whole: tuple[bytes, float], stop_all: list[subprocess.Popen[str]]
+    start: Start, folder: Path, big: Path, whole: tuple[bytes, float], go: Path, stop_all: list[subprocess.Popen[str]]
 ) -> None:
-    first = start(big, "--out", folder / "map.tif", *TILES)
+    first = start(big, "--out", folder / "map.tif", *TILES, program=program("tile", go))
     stop_all.append(first)
     assert until(lambda: tiles_done(folder) > 0, first)
     with pytest.raises(LockedError, match="another run is writing"):
         geoseg.predict(big, folder / "map.tif", model=_model_of(first), tile=64)
     with pytest.raises(LockedError):
         geoseg.predict(big, folder / "map.tif", model=_model_of(first), tile=64, overwrite=True)
+    assert first.poll() is None
+    go.touch()  # now it goes on
     outcome = finish(first)
     assert (outcome.code, outcome.stderr) == (0, "")
     check_same(folder / "map.tif", whole[0])

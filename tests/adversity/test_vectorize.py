@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ from tests.adversity.conftest import finish
 from tests.adversity.damage import damaged
 from tests.adversity.promises import Outcome, check_refused, files_in
 from tests.adversity.scenes import write_scene
+from tests.paused import program
 
 LAYOUTS: dict[str, dict[str, Any]] = {
     "plain": {},
@@ -443,9 +444,11 @@ def big(folder: Path) -> Path:
     return write_map(folder / "big.tif", pixels)
 
 
-def start(*arguments: object, **popen: Any) -> subprocess.Popen[str]:
+def start(
+    *arguments: object, program: Sequence[str] = (sys.executable, "-c", PROGRAM), **popen: Any
+) -> subprocess.Popen[str]:
     """Start `geoseg vectorize --quiet` as a process of its own, with small strips."""
-    words = [sys.executable, "-c", PROGRAM, "vectorize", "--quiet", *map(str, arguments)]
+    words = [*program, "vectorize", "--quiet", *map(str, arguments)]
     settings = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     return subprocess.Popen(words, **(settings | popen))
 
@@ -472,7 +475,7 @@ def test_stopped_in_the_midst(
     target = folder / f"cover{suffix}"
     target.write_bytes(b"precious")
     before = files_in(folder)
-    process = start(big, "--out", target, "--overwrite")
+    process = start(big, "--out", target, "--overwrite", program=program("polygons", folder.parent / "never"))
     stop_all.append(process)
     assert wait_for(lambda: any(any(place.iterdir()) for place in unfinished(folder)), process)
     process.send_signal(number)

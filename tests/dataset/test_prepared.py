@@ -175,7 +175,7 @@ def test_two_processes_may_prepare_at_once(tmp_path: Path, make_pair: MakePair) 
     command = [sys.executable, "-c", _WHOLE, str(tmp_path), str(cache)]
     processes = [subprocess.Popen(command, stderr=subprocess.PIPE) for _ in range(2)]
     for process in processes:
-        _, said = process.communicate(timeout=60)
+        _, said = process.communicate(timeout=200)
         assert process.returncode == 0, said
     scenes = _all(tmp_path, cache)
     assert {Path(scene.folder) for scene in scenes} == {path for path in cache.iterdir() if path.is_dir()}

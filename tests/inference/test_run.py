@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import threading
 from pathlib import Path
 
@@ -29,13 +30,15 @@ def test_every_task_runs_once_and_reports_in_the_calling_thread() -> None:
 
 def test_no_more_tasks_at_once_than_workers() -> None:
     lock, now, most = threading.Lock(), 0, 0
-    pause = threading.Event()
+    pause, both, began = threading.Event(), threading.Barrier(2), itertools.count()
 
     def task(_index: int) -> None:
         nonlocal now, most
         with lock:
             now += 1
             most = max(most, now)
+        if next(began) < 2:  # the first two meet, however long the second thread takes to start
+            both.wait(120)
         pause.wait(0.01)
         with lock:
             now -= 1

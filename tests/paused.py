@@ -1,0 +1,55 @@
+"""Run `geoseg` up to a moment and wait there for a file: python paused.py MOMENT FILE ARGUMENTS...
+
+So a test that looks for the moment finds it, however busy the machine is; signals end the wait as they end the work.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from geoseg.inference.journal import Journal
+from geoseg.raster import class_raster, landcover
+from geoseg.vector import formats
+from geoseg_cli.main import geoseg
+
+PATIENCE_S = 200
+"""Then it goes on, and the test fails: whoever was to come did not."""
+TILES = 3
+MOMENTS: dict[str, tuple[Any, str]] = {
+    "tile": (Journal, "add"),  # some tiles are finished
+    "assembly": (landcover, "sync_file"),  # the map is written, and has not its name yet
+    "polygons": (formats, "sync_file"),  # likewise
+}
+
+
+def program(moment: str, go: Path) -> list[str]:
+    """Return the start of a command that waits at a moment until the file `go` is there."""
+    return [sys.executable, "-P", os.fspath(__file__), moment, os.fspath(go)]
+
+
+def _waiting(work: Callable[..., Any], turn: int, go: Path) -> Callable[..., Any]:
+    turns = itertools.count(1)
+
+    def waits(*arguments: Any) -> Any:
+        done = work(*arguments)
+        if next(turns) == turn:
+            until = time.monotonic() + PATIENCE_S
+            while not go.exists() and time.monotonic() < until:
+                time.sleep(0.01)
+        return done
+
+    return waits
+
+
+if __name__ == "__main__":
+    place, name = MOMENTS[sys.argv[1]]
+    setattr(place, name, _waiting(getattr(place, name), TILES if sys.argv[1] == "tile" else 1, Path(sys.argv[2])))
+    if sys.argv[1] == "polygons":
+        class_raster.STRIP_PX = 65536
+    geoseg(sys.argv[3:], prog_name="geoseg")
