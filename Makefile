@@ -9,7 +9,7 @@ INSTALL := $(BIN)/python -m pip install --quiet -c constraints.txt -e ".[cluster
 demo: .venv/installed
 	@mkdir -p demo_output
 	$(BIN)/geoseg predict sample_data/scene.tif --out demo_output/landcover.tif --overwrite
-	$(BIN)/python -m geoseg.preview sample_data/scene.tif demo_output/landcover.tif demo_output/landcover.png
+	$(BIN)/geoseg preview demo_output/landcover.tif --scene sample_data/scene.tif --out demo_output/landcover.png --overwrite
 	$(BIN)/geoseg vectorize demo_output/landcover.tif --out demo_output/landcover.gpkg --min-area 25 --simplify 1 \
 		--png demo_output/polygons.png --overwrite
 	$(BIN)/geoseg preview demo_output/landcover.tif --scene sample_data/scene.tif \

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from geoseg.errors import UsageError
@@ -58,9 +58,9 @@ class ModelCard:
     overlap_px: int = default_overlap(DEFAULT_WINDOW_PX)
     temperature: float = DEFAULT_TEMPERATURE
     """Logits are divided by it before the softmax (Guo et al. 2017, arXiv 1706.04599)."""
-    provenance_text: str = "{}"
+    provenance_text: str = field(default="{}", repr=False)
     """What it was trained on and by what, as JSON text; `.provenance` reads it."""
-    metrics_text: str = "{}"
+    metrics_text: str = field(default="{}", repr=False)
     """What it scores, as JSON text; `.metrics` reads it."""
 
     def __post_init__(self) -> None:

@@ -6,11 +6,12 @@ import html
 from collections.abc import Iterable
 
 from geoseg.legend import LandCover
+from geoseg.raster.nomenclature import NamedClass
 
 _SWATCH = "display:inline-block;width:12px;height:12px;border:1px solid #888;margin-right:5px;vertical-align:-2px"
 
 
-def legend_card(classes: Iterable[LandCover]) -> str:
+def legend_card(classes: Iterable[LandCover | NamedClass]) -> str:
     """Return HTML that needs nothing else, in one line that may be broken between classes."""
     return "".join(
         '<span style="margin-right:14px;white-space:nowrap">'

@@ -14,16 +14,31 @@ from rasterio.io import MemoryFile
 from geoseg.errors import GeosegError
 from geoseg.raster.classes import is_classes, read_nomenclature
 from geoseg.raster.environment import raster_environment, shown
+from geoseg.raster.legend_card import legend_card
 from geoseg.raster.scene import Patch, Scene
 
 THUMBNAIL_PX = 240
 _NODATA = 255
+_MOST_CLASSES = 24
 _CELL = 'style="text-align:left;padding:1px 12px 1px 0"'
 
 
 def scene_card(scene: Scene) -> str:
     """Return HTML that needs nothing else. A raster that cannot be read any more has no picture."""
-    return f'<div style="display:flex;gap:16px;align-items:flex-start">{_thumbnail(scene)}{table(_rows(scene))}</div>'
+    try:
+        is_map = is_classes(scene)
+        picture, codes = _thumbnail(scene, is_map=is_map)
+        classes = _classes(scene, codes) if is_map else ""
+    except GeosegError:
+        is_map, picture, classes = False, "", ""
+    facts = table(_rows(scene, "map" if is_map else "scene"))
+    return f'<div style="display:flex;gap:16px;align-items:flex-start">{picture}<div>{facts}{classes}</div></div>'
+
+
+def _classes(scene: Scene, codes: list[int]) -> str:
+    known = list(read_nomenclature(scene).completed(codes))
+    more = f"and {len(known) - _MOST_CLASSES} more" if len(known) > _MOST_CLASSES else ""
+    return legend_card(known[:_MOST_CLASSES]) + more
 
 
 def table(rows: Iterable[tuple[str, str]]) -> str:
@@ -35,11 +50,11 @@ def table(rows: Iterable[tuple[str, str]]) -> str:
     return f"<table>{''.join(lines)}</table>"
 
 
-def _rows(scene: Scene) -> list[tuple[str, str]]:
+def _rows(scene: Scene, kind: str) -> list[tuple[str, str]]:
     box = scene.geobox
     crs = box.crs or box.gcp_crs
     return [
-        ("scene", Path(shown(scene.path)).name),
+        (kind, Path(shown(scene.path)).name),
         ("size", f"{box.height_px} rows, {box.width_px} columns"),
         ("pixel", "unknown size" if box.gsd_m is None else f"{box.gsd_m:.3g} m"),
         ("CRS", "none" if crs is None else crs.to_string()[:80]),
@@ -48,18 +63,17 @@ def _rows(scene: Scene) -> list[tuple[str, str]]:
     ]
 
 
-def _thumbnail(scene: Scene) -> str:
-    try:
-        patch = scene.overview(THUMBNAIL_PX)
-        image = _colored(scene, patch) if is_classes(scene) else _natural(scene, patch)
-    except GeosegError:
-        return ""
+def _thumbnail(scene: Scene, *, is_map: bool) -> tuple[str, list[int]]:
+    """Return a picture, and the codes of a map that are in it."""
+    patch = scene.overview(THUMBNAIL_PX)
+    image = _colored(scene, patch) if is_map else _natural(scene, patch)
+    codes = np.unique(patch.data[0][patch.valid]).tolist() if is_map else []
     profile = {"driver": "PNG", "dtype": "uint8", "count": 4, "height": image.shape[1], "width": image.shape[2]}
     with raster_environment(GDAL_PAM_ENABLED=False), MemoryFile() as file:
         with file.open(**profile) as picture:
             picture.write(image)
         text = base64.b64encode(file.read()).decode()
-    return f'<img alt="" src="data:image/png;base64,{text}">'
+    return f'<img alt="" src="data:image/png;base64,{text}">', codes
 
 
 def _natural(scene: Scene, patch: Patch) -> NDArray[np.uint8]:

@@ -46,3 +46,20 @@ def test_a_model_shows_its_classes_as_text() -> None:
     card = replace(ModelBundle.open(), name="<script>alert(1)</script>")._repr_html_()
     assert "<script" not in card
     assert all(name.replace("_", " ") in card for name in DEEPGLOBE.names[:5])
+
+
+def test_a_map_names_its_classes_as_text_and_says_that_it_is_one(tmp_path: Path) -> None:
+    codes = np.minimum(blocks(), 1)
+    path = write_map(tmp_path / "m.tif", codes, photometric="palette", **UTM)
+    card = Scene.open(path)._repr_html_()
+    assert ">map</th>" in card
+    assert ">scene</th>" not in card
+    assert "water" in card
+    assert "&lt;/script&gt;" in card
+    assert "<script" not in card
+    assert "urban land" not in card  # which is in the legend, and nowhere in the map
+
+
+def test_a_model_and_a_plan_are_short_in_a_shell() -> None:
+    """The demo model's provenance alone is a hundred thousand letters long."""
+    assert len(repr(ModelBundle.open())) < 3000
