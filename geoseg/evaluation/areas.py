@@ -233,4 +233,6 @@ def _notes(
     ]
     notes = [f"no reference lies on {', '.join(bare)}: areas are of the rest of the map"] if bare else []
     notes += [f"one sample alone lies on {', '.join(single)}: no interval can be known"] if single else []
+    if not bare and not missed[drawn > 0].any():
+        notes += ["the reference is a census of the map: nothing is left to chance; its own errors are not in ±"]
     return tuple(notes)

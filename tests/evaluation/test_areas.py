@@ -115,6 +115,7 @@ def test_a_census_has_the_references_areas_and_no_doubt() -> None:
     np.testing.assert_allclose([each.area for each in found.classes], counts.sum(axis=0) * 2.0)
     assert all(each.standard_error == 0 and each.producers_error == 0 for each in found.classes)
     assert found.overall_error == 0
+    assert [note for note in found.notes if "a census of the map" in note]
 
 
 def test_half_a_census_leaves_less_to_chance_than_a_sample_of_few() -> None:
@@ -123,6 +124,7 @@ def test_half_a_census_leaves_less_to_chance_than_a_sample_of_few() -> None:
     for few, many in zip(alone.classes, half.classes, strict=True):
         assert many.standard_error == pytest.approx(few.standard_error * math.sqrt(0.5))
         assert many.area == few.area
+    assert not half.notes
 
 
 def test_a_class_without_reference_is_left_out_and_said() -> None:
