@@ -16,6 +16,7 @@ from geoseg_cli.doctor import doctor
 from geoseg_cli.evaluate import evaluate
 from geoseg_cli.groups import ExampleCommand
 from geoseg_cli.info import info
+from geoseg_cli.interrupt import interrupts_between_imports
 from geoseg_cli.predict import predict
 from geoseg_cli.preview import preview
 from geoseg_cli.say import complain, warn_in_one_line
@@ -41,7 +42,7 @@ class OneLineErrors(ExampleCommand, click.Group):
         """Run the command line and exit."""
         extra["standalone_mode"] = False
         try:
-            with warnings.catch_warnings():
+            with warnings.catch_warnings(), interrupts_between_imports():
                 warn_in_one_line()
                 code = super().main(*args, **extra)
         except click.exceptions.NoArgsIsHelpError as error:
