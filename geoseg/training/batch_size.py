@@ -5,19 +5,23 @@ from __future__ import annotations
 import psutil
 import torch
 
+from geoseg.model.architectures import architecture_named
+from geoseg.training.faults import batch_too_large
 from geoseg.training.plan import TrainingPlan
 
 _SHARE = 0.6
 """Of the free memory: the allocator, gradients and the system want some."""
 MOST_CPU, MOST_GPU = 8, 64
 """Larger batches learn no faster a crop; on a CPU a step then only lasts longer."""
+_PROBE_PX = 256
+"""Larger crops are reckoned from one of about this size: what is kept grows with the pixels, or faster."""
 
 
 def batch_size(plan: TrainingPlan, network: torch.nn.Module, device: str) -> int:
     """Return how many crops a batch may have, a power of two.
 
-    One crop is run on the CPU and the tensors that its backward pass would need are summed. (A search that doubles the
-    batch until memory ends would, on a CPU, end the machine's memory.)
+    A small crop is run on the CPU and the tensors that its backward pass would need are summed. (A search that doubles
+    the batch until memory ends would, on a CPU, end the machine's memory.)
     """
     crop_bytes = _saved_bytes(plan, network)
     if device.startswith("cuda"):
@@ -29,7 +33,21 @@ def batch_size(plan: TrainingPlan, network: torch.nn.Module, device: str) -> int
     return 1 << (fitting.bit_length() - 1)
 
 
+def check_fits(plan: TrainingPlan, network: torch.nn.Module, device: str) -> None:
+    """Raise TrainingError for a batch that surely does not fit a CPU's memory: the system would end it without a word.
+
+    What the backward pass needs is only a part of a step's memory. A GPU says itself when its own is short.
+    """
+    if device != "cpu":
+        return
+    wanted = plan.batch_size * _saved_bytes(plan, network)
+    free = psutil.virtual_memory().available + psutil.swap_memory().free
+    if wanted > free:
+        raise batch_too_large(plan, device, f"it wants more than {wanted / 1e9:.3g} GB, {free / 1e9:.3g} GB are free")
+
+
 def _saved_bytes(plan: TrainingPlan, network: torch.nn.Module) -> int:
+    """Return how many bytes of one crop wait for the backward pass."""
     sizes: dict[int, int] = {}
 
     def pack(tensor: torch.Tensor) -> torch.Tensor:
@@ -37,12 +55,14 @@ def _saved_bytes(plan: TrainingPlan, network: torch.nn.Module) -> int:
         sizes[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    crop_px = plan.recipe.crop_px
-    image = torch.zeros(1, len(plan.bands), crop_px, crop_px)
+    step_px = architecture_named(plan.architecture).divisor(plan.arguments)
+    probe_px = min(plan.recipe.crop_px, -(-_PROBE_PX // step_px) * step_px)
+    image = torch.zeros(1, len(plan.bands), probe_px, probe_px)
     state = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         answer = network(torch.cat([image, image]))  # batch norm wants more than one value a channel
     del answer
     network.load_state_dict(state)  # its running statistics saw nothing
     weights = {parameter.untyped_storage().data_ptr() for parameter in network.parameters()}
-    return max(1, sum(size for place, size in sizes.items() if place not in weights) // 2)
+    saved = sum(size for place, size in sizes.items() if place not in weights) / 2
+    return max(1, int(saved * (plan.recipe.crop_px / probe_px) ** 2))

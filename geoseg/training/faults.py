@@ -22,7 +22,7 @@ def learning_faults(plan: TrainingPlan, device: str) -> Iterator[None]:
         yield
     except (RuntimeError, ValueError, MemoryError) as fault:
         if _is_short_of_memory(fault):
-            raise _batch_too_large(plan, device, fault) from None
+            raise batch_too_large(plan, device, one_line(fault, 120)) from None
         if _ONE_VALUE in str(fault):
             raise _batch_too_small(plan) from None
         raise
@@ -47,7 +47,8 @@ def _is_short_of_memory(fault: Exception) -> bool:
     return isinstance(fault, MemoryError) or any(word in str(fault).lower() for word in SHORT_OF_MEMORY)
 
 
-def _batch_too_large(plan: TrainingPlan, device: str, fault: Exception) -> TrainingError:
+def batch_too_large(plan: TrainingPlan, device: str, why: str) -> TrainingError:
+    """Return the error that says so, with the sizes to give instead."""
     size, accumulate = plan.batch_size, plan.recipe.accumulate
     smaller = next((part for part in range(size // 2, 0, -1) if size % part == 0), 1)
     times = size // smaller
@@ -56,7 +57,7 @@ def _batch_too_large(plan: TrainingPlan, device: str, fault: Exception) -> Train
         way += f" --batches {plan.batches * times}"
     return TrainingError(
         f"a batch of {size} crops of {plan.recipe.crop_px} px does not fit the memory of {device} "
-        f"({one_line(fault, 120)}); give {way}: the run goes on from its last checkpoint"
+        f"({why}); give {way}: the run goes on from its last checkpoint"
     )
 
 

@@ -22,7 +22,7 @@ from geoseg.model.cache import cache_folder
 from geoseg.model.device import choose_device
 from geoseg.progress import Progress
 from geoseg.raster.durable import probe_writable
-from geoseg.training.batch_size import batch_size
+from geoseg.training.batch_size import batch_size, check_fits
 from geoseg.training.checkpoint import load_state
 from geoseg.training.course import Course
 from geoseg.training.faults import learning_faults
@@ -110,6 +110,7 @@ def train(  # noqa: PLR0913 - the knobs of the verb
         network = start_network(plan, say)
         state = load_state(folder.last)
         plan = _sized(plan, network, where, devices, state, say)
+        check_fits(plan, network, where)
         folder.settle(batch_size=plan.batch_size * chosen.accumulate)
         run = _Run(plan, Keeper(plan, folder, checkpoint_minutes), progress, say)
         learner = run.learner(network, where, state)

@@ -9,10 +9,12 @@ from pathlib import Path
 import psutil
 import pytest
 
-from geoseg.training.batch_size import MOST_CPU, batch_size
-from tests.training.tiny import TINY, same, tiny_learner
+from geoseg.errors import TrainingError
+from geoseg.training.batch_size import MOST_CPU, batch_size, check_fits
+from tests.training.tiny import TINY, learn, same, tiny_learner
 
 Memory = namedtuple("Memory", ["available"])  # noqa: PYI024 - as psutil's
+Swap = namedtuple("Swap", ["free"])  # noqa: PYI024 - likewise
 
 
 def test_it_is_a_power_of_two_that_grows_with_the_memory(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -35,3 +37,30 @@ def test_larger_crops_are_fewer(data: Path, monkeypatch: pytest.MonkeyPatch) -> 
     small, large = (tiny_learner(data, replace(TINY, crop_px=side, window_px=128)) for side in (64, 128))
     small_size, large_size = (batch_size(each.plan, each.network, "cpu") for each in (small, large))
     assert small_size in {2 * large_size, 4 * large_size, 8 * large_size}
+
+
+def test_a_batch_beyond_all_memory_is_refused_before_the_system_ends_the_run(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: Memory(1 << 20))
+    monkeypatch.setattr(psutil, "swap_memory", lambda: Swap(1 << 20))
+    recipe = replace(TINY, batch_size=64, accumulate=1)
+    with pytest.raises(TrainingError, match=r"64 crops .* memory of cpu \(it wants more than .* 0.0021 GB are free\)"):
+        learn(data, tmp_path / "model.safetensors", recipe)
+    learner = tiny_learner(data, recipe)
+    monkeypatch.setattr(psutil, "swap_memory", lambda: Swap(1 << 40))
+    check_fits(learner.plan, learner.network, "cpu")  # slow, but it fits
+
+
+def test_what_a_large_crop_keeps_is_reckoned_from_a_small_one(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: Memory(0))
+    monkeypatch.setattr(psutil, "swap_memory", lambda: Swap(0))
+    learner = tiny_learner(data, replace(TINY, crop_px=128, window_px=128, batch_size=1000))
+    said = []
+    for probe_px in (128, 64):
+        monkeypatch.setattr("geoseg.training.batch_size._PROBE_PX", probe_px)
+        with pytest.raises(TrainingError) as fault:
+            check_fits(learner.plan, learner.network, "cpu")
+        said.append(float(str(fault.value).split("more than ")[1].split()[0]))
+    assert said == pytest.approx([said[0]] * 2, rel=0.05)
+    assert said[0] > 0.1
