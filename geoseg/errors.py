@@ -26,6 +26,10 @@ class TrainingError(GeosegError):
     """A training that cannot begin, or cannot go on; what was learnt is kept."""
 
 
+class DivergedError(TrainingError):
+    """A loss, or an answer of the network that learns, that is no number."""
+
+
 class OutputError(GeosegError):
     """A target that exists, cannot be written, or does not fit on the disk."""
 

@@ -61,6 +61,20 @@ def finish(  # noqa: PLR0913 - a run, and where all of it goes
     return bundle
 
 
+def keep_learnt(learner: Learner, folder: RunFolder) -> Path | None:
+    """Write what a run that cannot go on had learnt, as a bundle: its best epoch, else its last checkpoint.
+
+    None where there is no checkpoint yet. Raises OutputError.
+    """
+    state = load_state(folder.last)
+    if state is None:
+        return None
+    learner.go_on_from(state)
+    _take_best(learner, folder)
+    _save(learner, learner.kept.eval(), 1.0, None, folder.kept, folder.known.get(INIT_WEIGHTS))
+    return folder.kept
+
+
 def _report(learner: Learner, found: Evaluation, folder: Path, *, overwrite: bool, say: Says) -> None:
     plan = learner.plan
     split = plan.data["split"]

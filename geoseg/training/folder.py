@@ -39,6 +39,11 @@ class RunFolder:
         return self.path / "best.ckpt"
 
     @property
+    def kept(self) -> Path:
+        """The bundle of what a run had learnt when its loss was no number; the next run may begin with it."""
+        return self.path / "kept.safetensors"
+
+    @property
     def history(self) -> Path:
         """One line an epoch."""
         return self.path / "history.csv"
@@ -108,7 +113,7 @@ def _take_up(folder: RunFolder, meaning: Mapping[str, object], *, start_over: bo
             f"{folder.path} holds an unfinished training with other {', '.join(changed)}; repeat that command to go "
             "on, or add --overwrite to start over"
         )
-    _clear(folder.path)
+    _clear(folder)
     _write(folder.path / _RUN, now)
 
 
@@ -128,15 +133,17 @@ def _read(path: Path, *, start_over: bool = False) -> dict[str, object] | None:
     return told if isinstance(told, dict) else {}
 
 
-def _clear(folder: Path) -> None:
-    """Remove what runs have left, but the lock."""
+def _clear(folder: RunFolder) -> None:
+    """Remove what runs have left, but the lock, and what was learnt: the run that starts over may begin with it."""
     try:
-        for entry in folder.iterdir():
-            if entry.name == _LOCK:
+        for entry in folder.path.iterdir():
+            if entry.name == _LOCK or entry == folder.kept:
                 continue
             if entry.is_dir() and not entry.is_symlink():
                 shutil.rmtree(entry)
             else:
                 entry.unlink()
     except OSError as fault:
-        raise OutputError(f"{folder} cannot be cleared: {fault.strerror}; remove it, or choose another --out") from None
+        raise OutputError(
+            f"{folder.path} cannot be cleared: {fault.strerror}; remove it, or choose another --out"
+        ) from None

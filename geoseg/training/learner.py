@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from geoseg.dataset.crops import CropSampler
-from geoseg.errors import TrainingError
+from geoseg.errors import DivergedError, TrainingError
 from geoseg.evaluation.metrics import Metrics
 from geoseg.training.augment import augment, context_px
 from geoseg.training.augmentation_text import augmentation_of
@@ -60,7 +60,6 @@ class Learner(pl.LightningModule):
         self._scores: Scores | None = None
         self._value = math.nan
         self._batch: Batch | None = None
-        self._kept_at = 0
         self._begun_s = time.monotonic()
         self.feed: Feed | None = None
         self.register_buffer("_channels", torch.from_numpy(channel_table(plan.output_codes)), persistent=False)
@@ -93,7 +92,7 @@ class Learner(pl.LightningModule):
         self.network.load_state_dict(state["network"])
         if self.averaged is not None:
             self.averaged.load_state_dict(state["averaged"])
-        self._resumed, self._kept_at = state, self.course.batches
+        self._resumed = state
 
     # --- what Lightning asks for
 
@@ -134,7 +133,7 @@ class Learner(pl.LightningModule):
         torch.manual_seed(_mixed(self.plan.recipe.seed, batch.number, self.global_rank))
 
     def training_step(self, batch: Batch, _index: int) -> torch.Tensor:
-        """Return the loss of a batch. Raises TrainingError, before any weight is touched, if it is no number."""
+        """Return the loss of a batch. Raises DivergedError, before any weight is touched, if it is no number."""
         image, targets = self.seen_by_network(batch)
         loss = self.loss(self.network(image), targets)
         value = float(loss.detach())
@@ -144,7 +143,7 @@ class Learner(pl.LightningModule):
         return loss
 
     def on_before_optimizer_step(self, _optimizer: object) -> None:
-        """Raise TrainingError, before any weight is touched, if a finite loss has gradients that are no numbers."""
+        """Raise DivergedError, before any weight is touched, if a finite loss has gradients that are no numbers."""
         if self.trainer.precision == "16-mixed":
             return  # its scaler looks for them, and leaves such steps out
         gradients = [each.grad for each in self.network.parameters() if each.grad is not None]
@@ -171,7 +170,6 @@ class Learner(pl.LightningModule):
             self.listener.batch(self.course, lr)
             if stepped and within and (self.listener.due() or self.listener.stop()):
                 self.listener.keep(self)
-                self._kept_at = self.course.batches
                 if self.listener.stop():
                     raise self._stopped()
 
@@ -196,7 +194,6 @@ class Learner(pl.LightningModule):
             if better:
                 self.listener.keep_best(self)
             self.listener.keep(self)
-            self._kept_at = self.course.batches
             self.listener.epoch(row)
             if self.listener.stop():
                 raise self._stopped()
@@ -216,15 +213,12 @@ class Learner(pl.LightningModule):
         """Return what ends the run; of several processes one that ends so in silence would leave the others waiting."""
         return KeyboardInterrupt() if self.trainer.world_size == 1 else TrainingError("stopped")
 
-    def _senseless(self, what: str, batch: Batch) -> TrainingError:
-        kept = (
-            f"the checkpoint after {self._kept_at} batches is kept" if self._kept_at else "there is no checkpoint yet"
-        )
-        return TrainingError(
+    def _senseless(self, what: str, batch: Batch) -> DivergedError:
+        return DivergedError(
             f"{what} at batch {batch.number % self.plan.batches + 1} of {self.plan.batches} of epoch "
-            f"{self.course.epochs + 1} ({'; '.join(batch.places[:2])}{'; ...' * (len(batch.places) > 2)}); {kept}. "
-            "A smaller --lr, a --clip of 1 or --precision 32 may cure it; look at these places for "
-            "values beyond all sense"
+            f"{self.course.epochs + 1} ({'; '.join(batch.places[:2])}{'; ...' * (len(batch.places) > 2)}). "
+            "A smaller --lr, a --clip of 1 or --precision 32 may cure it; look at these places for values beyond all "
+            "sense"
         )
 
     def batch(self, number: int) -> Batch:

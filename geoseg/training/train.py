@@ -14,7 +14,7 @@ import torch
 
 from geoseg.dataset.dataset import DEFAULT_TOLERANCE, Dataset, open_dataset
 from geoseg.dataset.split import Split, default_rule, split
-from geoseg.errors import OutputError
+from geoseg.errors import DivergedError, OutputError
 from geoseg.evaluation.report import check_folder
 from geoseg.legend import Legend
 from geoseg.model.bundle import ModelBundle
@@ -26,9 +26,9 @@ from geoseg.training.batch_size import batch_size, check_fits
 from geoseg.training.checkpoint import load_state
 from geoseg.training.course import Course
 from geoseg.training.faults import learning_faults
-from geoseg.training.finish import finish
+from geoseg.training.finish import finish, keep_learnt
 from geoseg.training.fit import fit
-from geoseg.training.folder import DEVICES, INIT_WEIGHTS, open_folder
+from geoseg.training.folder import DEVICES, INIT_WEIGHTS, RunFolder, open_folder
 from geoseg.training.keeper import Keeper
 from geoseg.training.learner import Learner
 from geoseg.training.listener import Listener
@@ -85,8 +85,9 @@ def train(  # noqa: PLR0913 - the knobs of the verb
     `device`: auto, cpu, mps, cuda or cuda:N; `devices`: so many of them; `threads`: of the CPU. `progress` is called
     after each batch, `decoding` while scenes are decoded, `announce` with lines for the user.
 
-    Raises UsageError, SceneError, ModelError, OutputError for what cannot be right; TrainingError when the loss is no
-    number or a batch does not fit, ResumeError when an unfinished training of another kind lies beside `out`.
+    Raises UsageError, SceneError, ModelError, OutputError for what cannot be right; DivergedError when the loss is no
+    number, TrainingError when a batch does not fit, ResumeError when an unfinished training of another kind lies beside
+    `out`.
     """
     say = announce or (lambda _line: None)
     target = _check_target(out, overwrite=overwrite)
@@ -115,9 +116,7 @@ def train(  # noqa: PLR0913 - the knobs of the verb
         run = _Run(plan, Keeper(plan, folder, checkpoint_minutes), progress, say)
         learner = run.learner(network, where, state)
         with polite_stop(say) as run.stop:
-            fit(learner, where, devices, folder.path, wandb=wandb)
-        if devices > 1:  # what other processes learnt is in their checkpoint
-            learner.go_on_from(load_state(folder.last) or {})
+            _learn(learner, where, devices, folder, wandb=wandb)
         bundle = finish(learner.to(where), folder, target, folder_of_report, overwrite=overwrite, say=say)
         folder.finish()
     return bundle
@@ -183,6 +182,23 @@ def _sized(  # noqa: PLR0913, PLR0917 - what decides it
     batches = plan.recipe.batches or math.ceil(plan.batches / (size * devices))
     say(f"batches of {size} crops should fit the memory")
     return replace(plan, batch_size=size, batches=batches)
+
+
+def _learn(learner: Learner, device: str, devices: int, folder: RunFolder, *, wandb: bool) -> None:
+    """Run the epochs that are left. A run that diverges raises DivergedError, which says where what it learnt is kept.
+
+    The same command would only diverge again: its batches are the same.
+    """
+    try:
+        fit(learner, device, devices, folder.path, wandb=wandb)
+    except DivergedError as fault:
+        kept = keep_learnt(learner, folder)
+        said = "nothing was learnt before it" if kept is None else (
+            f"what {learner.course.batches} batches taught is kept as a model: begin with it, --init {kept} --overwrite"
+        )  # fmt: skip
+        raise DivergedError(f"{fault}; {said}") from None
+    if devices > 1:  # what other processes learnt is in their checkpoint
+        learner.go_on_from(load_state(folder.last) or {})
 
 
 class _Run:

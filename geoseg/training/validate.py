@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoseg.dataset.prepared import PreparedScene
-from geoseg.errors import TrainingError
+from geoseg.errors import DivergedError
 from geoseg.evaluation.calibration import Calibration
 from geoseg.evaluation.confusion import ConfusionMatrix
 from geoseg.evaluation.metrics import Metrics
@@ -79,7 +79,7 @@ def score_scene(
 ) -> Scores:
     """Map the areas of a scene and count every pixel whose class is learnt.
 
-    Raises SceneError where the scene cannot be read, TrainingError where the network gives no number.
+    Raises SceneError where the scene cannot be read, DivergedError where the network gives no number.
     """
     scores = Scores.empty(plan.legend, plan.output_codes)
     grid = WindowGrid(*scene.shape, plan.window_px, plan.overlap_px)
@@ -89,9 +89,9 @@ def score_scene(
             codes = scene.codes(window)
             counted, predicted = _count(plan, engine, codes, probabilities, valid)
             if math.isnan(counted.loss_sum):
-                raise TrainingError(
-                    f"the network gives no number for some of {scene.id}, which validates; the weights before this "
-                    "epoch are kept. A smaller --lr or a --clip of 1 may cure it"
+                raise DivergedError(
+                    f"the network gives no number for some of {scene.id}, which validates. A smaller --lr or a --clip "
+                    "of 1 may cure it"
                 )
             scores = scores.merge(counted)
             seen(scene, window, codes, predicted)

@@ -22,7 +22,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import geoseg.training.train
-from geoseg.errors import LockedError, OutputError, ResumeError, SceneError, TrainingError, UsageError
+from geoseg.errors import DivergedError, LockedError, OutputError, ResumeError, SceneError, TrainingError, UsageError
 from geoseg.model.bundle import ModelBundle
 from geoseg.training.checkpoint import load_state, save_state
 from geoseg.training.course import Course
@@ -329,12 +329,15 @@ def test_a_loss_that_is_no_number_ends_the_run(
             TrainingError, match=r"at batch 2 of 3 of epoch 2 \(\d at row -?\d+, col -?\d+; \d at"
         ) as said:
             learn(data, out, checkpoint_minutes=minutes)
-    assert f"; the checkpoint after {4 if minutes == 0 else 3} batches is kept. A smaller --lr" in str(said.value)
+    learnt = folder / "kept.safetensors"
+    assert f"; what {4 if minutes == 0 else 3} batches taught is kept as a model" in str(said.value)
+    assert f"--init {learnt} --overwrite" in str(said.value)
     assert not out.exists()
     state = load_state(folder / "last.ckpt")
     assert state is not None
     assert Course.from_text(state["course"]).batches == (4 if minutes == 0 else 3)
     assert all(tensor.isfinite().all() for part in ("network", "averaged") for tensor in state[part].values())
+    assert same(weights(learnt), (load_state(folder / "best.ckpt") or {})["weights"])
     assert same(learn(data, out), learn(data, tmp_path / "other.safetensors"))  # nothing of it is left
 
 
@@ -348,10 +351,30 @@ def test_a_rate_beyond_all_sense_ends_the_run(data: Path, tmp_path: Path, monkey
         learn(data, out, recipe, checkpoint_minutes=60)
     with monkeypatch.context() as patched:
         break_loss(patched, 1, "loss")
-        with pytest.raises(TrainingError, match=r"batch 2 of 3 of epoch 1 .*; there is no checkpoint yet\. A smaller"):
+        with pytest.raises(DivergedError, match=r"batch 2 of 3 of epoch 1 .*A smaller .*; nothing was learnt"):
             learn(data, tmp_path / "other.safetensors", checkpoint_minutes=60)
-    assert load_state(tmp_path / "other.safetensors.training" / "last.ckpt") is None
+    assert not (tmp_path / "other.safetensors.training" / "kept.safetensors").exists()
     assert not out.exists()
+
+
+def test_a_run_begins_with_what_one_that_diverged_had_learnt(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the place of that run, which is started over: its other files go, and what it begins with stays."""
+    out = tmp_path / "model.safetensors"
+    with monkeypatch.context() as patched:
+        break_loss(patched, 4, "loss")
+        with pytest.raises(DivergedError):
+            learn(data, out)
+    learnt = out.with_name("model.safetensors.training") / "kept.safetensors"
+    before, gentler = learnt.read_bytes(), replace(TINY, lr=1e-4, init=str(learnt))
+    with pytest.raises(ResumeError, match=r"other .*lr"):
+        learn(data, out, gentler)
+    lines: list[str] = []
+    learn(data, out, gentler, overwrite=True, announce=lines.append)
+    assert [line for line in lines if "begins with taken: " in line and "from kept" in line]
+    assert learnt.read_bytes() == before
+    assert ModelBundle.open(out).provenance["init_weights_hash"] == ModelBundle.open(learnt).weights_hash
 
 
 def test_a_full_disk_at_a_checkpoint(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

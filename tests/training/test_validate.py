@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from sklearn.metrics import confusion_matrix, jaccard_score, log_loss
 
-from geoseg.errors import TrainingError
+from geoseg.errors import DivergedError, TrainingError
 from geoseg.evaluation.confusion import ConfusionMatrix
 from geoseg.evaluation.metrics import Metrics
 from geoseg.inference.blend import DEFAULT_BLEND, axis_weights
@@ -226,5 +226,5 @@ def test_validation_that_does_not_fit_says_what_to_do(
 def test_a_network_that_gives_no_number_ends_the_training(learner: Learner) -> None:
     engine = engine_of(learner)
     engine._bias = torch.full_like(engine._bias, math.nan)
-    with pytest.raises(TrainingError, match=r"gives no number for some of .*which validates"):
+    with pytest.raises(DivergedError, match=r"gives no number for some of .*which validates"):
         score_scene(learner.plan, engine, learner.plan.valid[0])
