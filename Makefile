@@ -34,10 +34,11 @@ docs: .venv/installed-docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 	@echo "The docs: build/docs/index.html"
 
-# The picture and the drawings of README and docs, anew.
+# The pictures and the drawings of README and docs, anew; that of the page needs a browser.
 picture: .venv/installed
 	$(BIN)/python tools/readme_picture.py
 	$(BIN)/python tools/drawings.py
+	$(BIN)/python tools/page_picture.py
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .
