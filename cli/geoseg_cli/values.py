@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 
 import click
@@ -87,8 +88,8 @@ def creation_option(text: str) -> tuple[str, str]:
 
 
 def box(text: str) -> tuple[float, float, float, float]:
-    """Return (west, south, east, north) of `W,S,E,N`."""
-    match numbers(text):
-        case (west, south, east, north):
-            return west, south, east, north
+    """Return (west, south, east, north) of `W,S,E,N`, or as rio has it: `W S E N`, `[W, S, E, N]`."""
+    with contextlib.suppress(ValueError):
+        west, south, east, north = map(float, text.strip("[] ").replace(",", " ").split())
+        return west, south, east, north
     raise click.BadParameter(f"expected W,S,E,N such as 400000,4999000,401000,5000000, got {text!r}")

@@ -21,6 +21,8 @@ from geoseg.errors import LockedError, OutputError, ResumeError
 _JOURNAL = "journal.jsonl"
 _LOCK = "lock"
 _LOCK_TRIES = 20
+_SHORT = 40
+"""Letters of a value that is shown."""
 
 
 def parts_folder(output: Path) -> Path:
@@ -141,8 +143,14 @@ def _resume(folder: Path, fingerprint: str, meaning: Mapping[str, object], *, st
 def _changed(before: object, now: Mapping[str, object]) -> str:
     old = before if isinstance(before, dict) else {}
     plain = json.loads(json.dumps(dict(now)))
-    names = [name for name in plain if old.get(name) != plain[name]]
-    return ", ".join(names) or "parameters"
+    said = [_told(name, old.get(name), value) for name, value in plain.items() if old.get(name) != value]
+    return ", ".join(said) or "parameters"
+
+
+def _told(name: str, before: object, now: object) -> str:
+    """Return a parameter's name, with its values where they are short: hashes say nothing."""
+    values = [f"{value:.4g}" if isinstance(value, float) else json.dumps(value) for value in (before, now)]
+    return name if max(map(len, values)) > _SHORT else f"{name} ({values[0]} before, {values[1]} now)"
 
 
 def _read(path: Path) -> tuple[dict[str, object], set[int], set[str]]:

@@ -61,7 +61,7 @@ def check_target(path: str | os.PathLike[str], *, overwrite: bool) -> Path:
             f"cannot write {target}: there is no folder {target.parent}; make it, or choose another --out"
         )
     if target.exists() and not overwrite:
-        raise OutputError(f"{target} exists; add --overwrite (overwrite=True) to replace it, or choose another name")
+        raise OutputError(f"{target} exists; add --overwrite to replace it, or choose another --out")
     return target
 
 

@@ -174,7 +174,10 @@ def test_a_box_is_mapped_on_the_scenes_pixels(run: Run, tmp_path: Path, scene: P
 
 def test_a_box_is_refused_in_one_line(run: Run, tmp_path: Path, scene: Path, model: Path) -> None:
     words = ("predict", scene, "--model", model, "--out", tmp_path / "part.tif")
-    assert failed(run(*words, "--bbox", "1,2,3"), 2, "expected W,S,E,N")
+    for wrong in ("1,2,3", "1,2,3,x", "1 2 3 4 5"):
+        assert failed(run(*words, "--bbox", wrong), 2, "expected W,S,E,N", repr(wrong))
+    for written in ("0 0 1 1", "[0, 0, 1, 1]"):  # as rio takes it
+        assert failed(run(*words, "--bbox", written), 2, "lies beside")
     assert failed(run(*words, "--bbox", "0,0,1,1"), 2, "lies beside", "scene.tif", "--bbox-crs")
     assert failed(run(*words, "--bbox-crs", "EPSG:4326"), 2, "add --bbox W,S,E,N")
     replaced = ("predict", scene, "--model", model, "--overwrite", "--bbox", "400010,4999945,400060,4999985", "--out")

@@ -50,7 +50,9 @@ def test_another_fingerprint_refuses_names_what_changed_and_starts_over_when_tol
     with open_journal(output, "f", MEANING, start_over=False) as journal:
         journal.add(0)
     with (
-        pytest.raises(ResumeError, match=r"made with other window; repeat that command .* or add --overwrite"),
+        pytest.raises(
+            ResumeError, match=r"other window \(512 before, 256 now\); repeat that command .* or add --overwrite"
+        ),
         open_journal(output, "g", MEANING | {"window": 256}, start_over=False),
     ):
         pass
