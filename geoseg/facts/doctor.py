@@ -1,6 +1,7 @@
 """The verb `doctor`: whether this machine can do what geoseg does, and how to mend what is not fit.
 
-Nothing is imported at the top that may be what is broken, and torch only where there is a GPU to try.
+Nothing is imported at the top that may be what is broken; torch is tried in a process of its own, and is imported here
+only where there is a GPU to try.
 """
 
 from __future__ import annotations
@@ -15,68 +16,30 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from geoseg.errors import GeosegError
+from geoseg.facts.diagnosis import Diagnosis, Finding
+from geoseg.facts.torch_try import broken_import
 from geoseg.model.cache import CACHE_VARIABLE, cache_folder
 from geoseg.model.device import choose_device, cuda_devices, has_mps
 from geoseg.version import VERSION
-
-State = Literal["fit", "unfit", "broken"]
-"""unfit: geoseg works, but for what the text names. broken: it does not."""
 
 RASTER_DRIVERS = ("GTiff", "COG", "VRT")
 VECTOR_DRIVERS = ("GPKG", "FlatGeobuf", "GeoJSON")
 """What GDAL must be able to write; GeoParquet is written by pyarrow."""
 _EXTENSIONS = ("numpy", "shapely", "pyarrow", "numba", "onnxruntime")
 """Compiled libraries that every run needs, and that fail to load rather than to install."""
+_NETWORK_LIBRARIES = ("torch", "torchvision")
+"""What networks are built with; torchvision comes with timm, and is of one release with torch."""
+_TORCH_REMEDY = (
+    "install torch and torchvision of one release together, such as the pair of constraints.txt, by the line that "
+    "https://pytorch.org/get-started gives"
+)
 _SCARCE_BYTES = 10**9
 _REINSTALL = "pip install --force-reinstall {}"
 _EXTRA = re.compile(r"""^(?P<package>[\w.-]+).*;.*\bextra\s*==\s*['"](?P<extra>[\w-]+)['"]""")
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing that was looked at."""
-
-    name: str
-    """A key that stays the same from version to version."""
-    state: State
-    text: str
-    remedy: str = ""
-    """What to do; empty where all is well."""
-
-
-@dataclass(frozen=True, slots=True, repr=False)
-class Diagnosis:
-    """All that was looked at, in order."""
-
-    findings: tuple[Finding, ...]
-
-    @property
-    def usable(self) -> bool:
-        """Whether geoseg can work here."""
-        return all(finding.state != "broken" for finding in self.findings)
-
-    def __repr__(self) -> str:
-        return self.describe()
-
-    def to_json(self) -> dict[str, object]:
-        """Return plain values."""
-        return {"usable": self.usable, "findings": [asdict(finding) for finding in self.findings]}
-
-    def describe(self) -> str:
-        """Return a line for each finding, and one below it for each remedy."""
-        width = max(len(finding.name) for finding in self.findings)
-        lines = []
-        for finding in self.findings:
-            mark = {"fit": "ok    ", "unfit": "note  ", "broken": "BROKEN"}[finding.state]
-            lines.append(f"{mark}  {finding.name:<{width}}  {finding.text}")
-            if finding.remedy:
-                lines.append(f"{'':<{8 + width}}  -> {finding.remedy}")
-        return "\n".join(lines)
 
 
 def doctor() -> Diagnosis:
@@ -143,8 +106,13 @@ def _torch() -> Iterator[Finding]:
     if version == "not installed":
         text, remedy = "not installed: models cannot be trained or exported, and no GPU is used", "pip install torch"
         yield Finding("torch", "broken", text, remedy)
-    else:
-        yield Finding("torch", "fit", version)
+        return
+    broken = broken_import(_NETWORK_LIBRARIES)
+    for name in _NETWORK_LIBRARIES:
+        if broken is not None and broken.module == name:
+            yield Finding(name, "broken", f"{version_of(name)}, cannot be loaded: {broken.cause}", _TORCH_REMEDY)
+            return
+        yield Finding(name, "fit", version_of(name))
 
 
 def _gdal() -> Iterator[Finding]:

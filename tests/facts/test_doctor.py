@@ -18,7 +18,8 @@ import rasterio
 
 from geoseg.errors import UsageError
 from geoseg.facts import doctor as room
-from geoseg.facts.doctor import Finding, doctor
+from geoseg.facts.diagnosis import Finding
+from geoseg.facts.doctor import doctor
 from geoseg.model.device import cuda_devices
 
 Break = Callable[..., None]
@@ -26,6 +27,13 @@ Break = Callable[..., None]
 
 def found(name: str) -> list[Finding]:
     return [finding for finding in doctor().findings if finding.name == name]
+
+
+@pytest.fixture(autouse=True)
+def _torch_is_not_tried(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+    """Seconds for each look; test_doctor_torch tries it, and so does what is about this machine."""
+    if request.function is not test_this_machine_can_run_geoseg:
+        monkeypatch.setattr(room, "broken_import", lambda _modules: None)
 
 
 @pytest.fixture
