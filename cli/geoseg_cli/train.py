@@ -79,6 +79,8 @@ def train(data: str, *, out: str, as_json: bool, quiet: bool, **given: Any) -> N
     The defaults told from "The network" on are those of the recipe `default`; with --recipe, those of that recipe.
 
     Example: geoseg train deepglobe/ --out model.safetensors --report report/
+
+    Example: geoseg train scenes/ --labels parcels.gpkg --column landuse --out model.safetensors
     """
     from geoseg_cli.extras import needs_training
 
