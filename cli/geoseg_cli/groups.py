@@ -8,7 +8,22 @@ from typing import Any
 
 import click
 
+from geoseg.nearest import nearest
+
 _EXAMPLE = "Example: "
+_SYNONYMS = {
+    "--aoi": "--bbox",
+    "--bounds": "--bbox",
+    "--extent": "--bbox",
+    "--force": "--overwrite",
+    "--gpu": "--device",
+    "--jobs": "--workers",
+    "--learning-rate": "--lr",
+    "--output": "--out",
+    "--threads": "--workers",
+    "--weights": "--model",
+}
+"""What other programs call an option, where a command has the one meant; those that look alike need no entry."""
 
 
 class GroupedOption(click.Option):
@@ -39,6 +54,16 @@ class ExampleCommand(click.Command):
                 for example in self.examples:
                     formatter.write(f"{'':{formatter.current_indent}}{example}\n")
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the arguments; of an option that there is not, say the one that was probably meant, if any."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            known = [name for option in self.get_params(ctx) for name in (*option.opts, *option.secondary_opts)]
+            meant = _meant(error.option_name, [name for name in known if name.startswith("--")])
+            text = f"no such option {error.option_name!r}" + (f" (did you mean {meant}?)" if meant else "")
+            raise click.NoSuchOption(error.option_name, text, ctx=ctx) from None
+
     def _paragraphs(self) -> list[str]:
         return [text for text in inspect.cleandoc(self.help or "").split("\n\n") if text]
 
@@ -67,6 +92,16 @@ def grouped(heading: str) -> Callable[..., Callable[[Any], Any]]:
         return click.option(*declarations, cls=GroupedOption, heading=heading, **settings)
 
     return option
+
+
+def _meant(name: str, known: list[str]) -> str | None:
+    """Return the option that one was probably meant to be; the dashes, which all share, make none alike."""
+    name = name.replace("_", "-")
+    synonym = _SYNONYMS.get(name)
+    if synonym in known:
+        return synonym
+    near = nearest(name.lstrip("-"), [each.lstrip("-") for each in known])
+    return None if near is None else f"--{near}"
 
 
 def _is_example(paragraph: str) -> bool:

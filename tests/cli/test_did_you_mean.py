@@ -1,0 +1,70 @@
+"""Of an option that there is not, the one that was meant: one, or none."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable
+
+import click
+import pytest
+from click.testing import Result
+
+from geoseg_cli.groups import _SYNONYMS
+from geoseg_cli.main import geoseg as command_line
+
+Run = Callable[..., Result]
+PREDICT = ("predict", "scene.tif", "--out", "map.tif")
+
+
+def options_of(command: click.Command) -> set[str]:
+    parameters = command.get_params(click.Context(command))
+    return {name for each in parameters for name in (*each.opts, *each.secondary_opts) if name.startswith("--")}
+
+
+def meant(result: Result) -> str | None:
+    """Return what the one line of a refusal suggests; there is never a second suggestion."""
+    assert result.exit_code == 2
+    (line,) = result.stderr.splitlines()
+    found = re.fullmatch(r"geoseg: error: no such option '[^']+'(?: \(did you mean (--[a-z-]+)\?\))?; see .*", line)
+    assert found, line
+    return found[1]
+
+
+@pytest.mark.parametrize(
+    ("option", "wanted"),
+    [
+        ("--overlaps", "--overlap"), ("--widnow", "--window"), ("--Window", "--window"),
+        ("--batch_size=3", "--batch-size"), ("--overwrit", "--overwrite"), ("--bounds", "--bbox"), ("--extent", "--bbox"), ("--output", "--out"),
+        ("--zzzz", None), ("--zzzz-zzzz", None), ("-x", None),
+    ],
+)  # fmt: skip
+def test_the_option_that_was_meant(run: Run, option: str, wanted: str | None) -> None:
+    assert meant(run(*PREDICT, option)) == wanted
+
+
+def test_the_other_half_of_a_switch_is_an_option_too(run: Run) -> None:
+    assert meant(run("train", "data", "--out", "m.safetensors", "--no-amsgra")) == "--no-amsgrad"
+    assert meant(run("--verison")) == "--version"  # of the program itself
+
+
+@pytest.mark.parametrize("name", sorted(command_line.commands))
+def test_an_option_with_a_letter_too_many_is_known_again(run: Run, name: str) -> None:
+    options = options_of(command_line.commands[name])
+    for option in options - {"--help"}:
+        if f"{option}s" not in options:
+            near = difflib.get_close_matches(f"{option}s"[2:], [each[2:] for each in options], n=1)
+            assert meant(run(name, "x", f"{option}s")) == f"--{near[0]}"
+
+
+def test_synonyms_are_of_options_that_there_are(run: Run) -> None:
+    known = {name: options_of(command) for name, command in command_line.commands.items()}
+    for synonym, option in _SYNONYMS.items():
+        having = [name for name, options in known.items() if option in options and synonym not in options]
+        assert having, synonym
+        for name in having:
+            assert meant(run(name, "x", synonym)) == option
+
+
+def test_a_synonym_is_not_said_where_its_option_is_not(run: Run) -> None:
+    assert meant(run("vectorize", "map.tif", "--out", "map.gpkg", "--bounds", "1,2,3,4")) is None
