@@ -35,7 +35,8 @@ def meant(result: Result) -> str | None:
     ("option", "wanted"),
     [
         ("--overlaps", "--overlap"), ("--widnow", "--window"), ("--Window", "--window"),
-        ("--batch_size=3", "--batch-size"), ("--overwrit", "--overwrite"), ("--bounds", "--bbox"), ("--extent", "--bbox"), ("--output", "--out"),
+        ("--batch_size=3", "--batch-size"), ("--overwrit", "--overwrite"),
+        ("--bounds", "--bbox"), ("--extent", "--bbox"), ("--output", "--out"),
         ("--zzzz", None), ("--zzzz-zzzz", None), ("-x", None),
     ],
 )  # fmt: skip
