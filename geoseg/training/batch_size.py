@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import psutil
 import torch
 
+from geoseg.inference.planning import available_memory_bytes
 from geoseg.model.architectures import architecture_named
 from geoseg.training.faults import batch_too_large
 from geoseg.training.plan import TrainingPlan
@@ -14,7 +14,9 @@ _SHARE = 0.6
 MOST_CPU, MOST_GPU = 8, 64
 """Larger batches learn no faster a crop; on a CPU a step then only lasts longer."""
 _PROBE_PX = 256
-"""Larger crops are reckoned from one of about this size: what is kept grows with the pixels, or faster."""
+"""Larger crops are reckoned from one of about this size: most of what is kept grows with the pixels, or faster."""
+_SURELY = 0.5
+"""Of that estimate: some of it does not grow, and bf16 keeps half."""
 
 
 def batch_size(plan: TrainingPlan, network: torch.nn.Module, device: str) -> int:
@@ -27,7 +29,7 @@ def batch_size(plan: TrainingPlan, network: torch.nn.Module, device: str) -> int
     if device.startswith("cuda"):
         free, most = torch.cuda.mem_get_info(torch.device(device if ":" in device else "cuda:0"))[0], MOST_GPU
     else:
-        free, most = psutil.virtual_memory().available, MOST_CPU
+        free, most = available_memory_bytes(), MOST_CPU
     fixed = 4 * sum(parameter.nbytes for parameter in network.parameters())  # gradients, two moments, the average
     fitting = max(1, min(most, int((_SHARE * free - fixed) // crop_bytes)))
     return 1 << (fitting.bit_length() - 1)
@@ -36,18 +38,30 @@ def batch_size(plan: TrainingPlan, network: torch.nn.Module, device: str) -> int
 def check_fits(plan: TrainingPlan, network: torch.nn.Module, device: str) -> None:
     """Raise TrainingError for a batch that surely does not fit a CPU's memory: the system would end it without a word.
 
-    What the backward pass needs is only a part of a step's memory. A GPU says itself when its own is short.
+    A GPU says itself when its own is short.
     """
     if device != "cpu":
         return
-    wanted = plan.batch_size * _saved_bytes(plan, network)
-    free = psutil.virtual_memory().available + psutil.swap_memory().free
-    if wanted > free:
-        raise batch_too_large(plan, device, f"it wants more than {wanted / 1e9:.3g} GB, {free / 1e9:.3g} GB are free")
+    crop_bytes, free = _saved_bytes(plan, network), available_memory_bytes()
+    if _SURELY * plan.batch_size * crop_bytes > free:
+        why = f"it wants about {plan.batch_size * crop_bytes / 1e9:.3g} GB, {free / 1e9:.3g} GB are free"
+        raise batch_too_large(plan, device, why, fitting=int(_SHARE * free // crop_bytes))
 
 
 def _saved_bytes(plan: TrainingPlan, network: torch.nn.Module) -> int:
-    """Return how many bytes of one crop wait for the backward pass."""
+    """Return about how many bytes of one crop wait for the backward pass."""
+    step_px = architecture_named(plan.architecture).divisor(plan.arguments)
+    probe_px = min(plan.recipe.crop_px, -(-_PROBE_PX // step_px) * step_px)
+    try:
+        saved = _saved_by(network, len(plan.bands), probe_px)
+    except (RuntimeError, AssertionError, ValueError):  # a network for one size alone
+        probe_px = plan.recipe.crop_px
+        saved = _saved_by(network, len(plan.bands), probe_px)
+    return max(1, int(saved * (plan.recipe.crop_px / probe_px) ** 2))
+
+
+def _saved_by(network: torch.nn.Module, bands: int, crop_px: int) -> float:
+    """Return how many bytes of one crop wait for the backward pass, by running two."""
     sizes: dict[int, int] = {}
 
     def pack(tensor: torch.Tensor) -> torch.Tensor:
@@ -55,14 +69,13 @@ def _saved_bytes(plan: TrainingPlan, network: torch.nn.Module) -> int:
         sizes[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    step_px = architecture_named(plan.architecture).divisor(plan.arguments)
-    probe_px = min(plan.recipe.crop_px, -(-_PROBE_PX // step_px) * step_px)
-    image = torch.zeros(1, len(plan.bands), probe_px, probe_px)
+    images = torch.zeros(2, bands, crop_px, crop_px)  # batch norm wants more than one value a channel
     state = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        answer = network(torch.cat([image, image]))  # batch norm wants more than one value a channel
-    del answer
-    network.load_state_dict(state)  # its running statistics saw nothing
+    try:
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            answer = network(images)
+        del answer
+    finally:
+        network.load_state_dict(state)  # its running statistics saw nothing
     weights = {parameter.untyped_storage().data_ptr() for parameter in network.parameters()}
-    saved = sum(size for place, size in sizes.items() if place not in weights) / 2
-    return max(1, int(saved * (plan.recipe.crop_px / probe_px) ** 2))
+    return sum(size for place, size in sizes.items() if place not in weights) / 2

@@ -47,17 +47,19 @@ def _is_short_of_memory(fault: Exception) -> bool:
     return isinstance(fault, MemoryError) or any(word in str(fault).lower() for word in SHORT_OF_MEMORY)
 
 
-def batch_too_large(plan: TrainingPlan, device: str, why: str) -> TrainingError:
-    """Return the error that says so, with the sizes to give instead."""
+def batch_too_large(plan: TrainingPlan, device: str, why: str, fitting: int | None = None) -> TrainingError:
+    """Return the error that says so, with what to give instead: half as many crops, or so many as are `fitting`."""
     size, accumulate = plan.batch_size, plan.recipe.accumulate
-    smaller = next((part for part in range(size // 2, 0, -1) if size % part == 0), 1)
-    times = size // smaller
-    way = f"--batch-size {smaller} --accumulate {accumulate * times}" if size > 1 else "a smaller --crop"
-    if size > 1 and plan.recipe.batches:
-        way += f" --batches {plan.batches * times}"
+    most = size // 2 if fitting is None else min(fitting, size // 2)
+    smaller = next((part for part in range(most, 0, -1) if size % part == 0), None)
+    way = "a smaller --crop (with --overwrite, where the run has begun: it would be another)"
+    if smaller is not None:
+        times = size // smaller
+        way = f"--batch-size {smaller} --accumulate {accumulate * times}"
+        way += f" --batches {plan.batches * times}" if plan.recipe.batches else ""
+        way += ": the run goes on from its last checkpoint"
     return TrainingError(
-        f"a batch of {size} crops of {plan.recipe.crop_px} px does not fit the memory of {device} "
-        f"({why}); give {way}: the run goes on from its last checkpoint"
+        f"a batch of {size} crops of {plan.recipe.crop_px} px does not fit the memory of {device} ({why}); give {way}"
     )
 
 

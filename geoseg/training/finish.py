@@ -15,6 +15,7 @@ from geoseg.model.bundle import ModelBundle
 from geoseg.model.save import save_bundle
 from geoseg.raster.windows import Window, WindowGrid
 from geoseg.training.checkpoint import load_state
+from geoseg.training.course import Course
 from geoseg.training.faults import judging_faults
 from geoseg.training.folder import INIT_WEIGHTS, RunFolder
 from geoseg.training.learner import Learner
@@ -61,18 +62,26 @@ def finish(  # noqa: PLR0913 - a run, and where all of it goes
     return bundle
 
 
-def keep_learnt(learner: Learner, folder: RunFolder) -> Path | None:
-    """Write what a run that cannot go on had learnt, as a bundle: its best epoch, else its last checkpoint.
+def keep_learnt(learner: Learner, folder: RunFolder, *, here: bool) -> str | None:
+    """Write what a run that cannot go on had learnt as a bundle, and return what of it that is; None where nothing is.
 
-    None where there is no checkpoint yet. Raises OutputError.
+    The best epoch; where none was validated what the learner has, if it learnt `here` and its numbers are numbers, else
+    the last checkpoint. Raises OutputError.
     """
-    state = load_state(folder.last)
-    if state is None:
+    best = load_state(folder.best)
+    if best is not None:
+        learner.kept.load_state_dict(best["weights"])
+        learner.course = Course.from_text(best["course"])
+    elif not (here and all(tensor.isfinite().all() for tensor in learner.kept.state_dict().values())):
+        state = load_state(folder.last)
+        if state is None:
+            return None
+        learner.go_on_from(state)
+    if not learner.course.batches:
         return None
-    learner.go_on_from(state)
-    _take_best(learner, folder)
     _save(learner, learner.kept.eval(), 1.0, None, folder.kept, folder.known.get(INIT_WEIGHTS))
-    return folder.kept
+    batches = learner.course.batches
+    return f"the best epoch, {learner.course.best_epoch + 1}," if best else f"what {batches} batches taught"
 
 
 def _report(learner: Learner, found: Evaluation, folder: Path, *, overwrite: bool, say: Says) -> None:

@@ -192,13 +192,19 @@ def _learn(learner: Learner, device: str, devices: int, folder: RunFolder, *, wa
     try:
         fit(learner, device, devices, folder.path, wandb=wandb)
     except DivergedError as fault:
-        kept = keep_learnt(learner, folder)
-        said = "nothing was learnt before it" if kept is None else (
-            f"what {learner.course.batches} batches taught is kept as a model: begin with it, --init {kept} --overwrite"
-        )  # fmt: skip
-        raise DivergedError(f"{fault}; {said}") from None
+        raise DivergedError(f"{fault}; {_kept(learner, folder, devices)}") from None
     if devices > 1:  # what other processes learnt is in their checkpoint
         learner.go_on_from(load_state(folder.last) or {})
+
+
+def _kept(learner: Learner, folder: RunFolder, devices: int) -> str:
+    try:
+        what = keep_learnt(learner, folder, here=devices == 1)
+    except OutputError as fault:
+        return f"what was learnt could not be kept: {fault}"
+    if what is None:
+        return "nothing was learnt before it"
+    return f"{what} is kept as a model: begin with it, --init {folder.kept} --overwrite"
 
 
 class _Run:

@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections import namedtuple
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
+import torch
 
 from geoseg.errors import TrainingError
 from geoseg.training.batch_size import MOST_CPU, batch_size, check_fits
+from geoseg.training.learner import Learner
 from tests.training.tiny import TINY, learn, same, tiny_learner
 
 Memory = namedtuple("Memory", ["available"])  # noqa: PYI024 - as psutil's
-Swap = namedtuple("Swap", ["free"])  # noqa: PYI024 - likewise
 
 
 def test_it_is_a_power_of_two_that_grows_with_the_memory(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -42,25 +44,55 @@ def test_larger_crops_are_fewer(data: Path, monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_batch_beyond_all_memory_is_refused_before_the_system_ends_the_run(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(psutil, "virtual_memory", lambda: Memory(1 << 20))
-    monkeypatch.setattr(psutil, "swap_memory", lambda: Swap(1 << 20))
-    recipe = replace(TINY, batch_size=64, accumulate=1)
-    with pytest.raises(TrainingError, match=r"64 crops .* memory of cpu \(it wants more than .* 0.0021 GB are free\)"):
+    recipe = replace(TINY, batch_size=64)
+    wanted = wanted_gb(tiny_learner(data, recipe), monkeypatch)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: Memory(int(wanted * 1e9 / 8)))
+    with pytest.raises(
+        TrainingError, match=r"64 crops .* of cpu \(it wants about .*\); give --batch-size 4 --accumulate 16 "
+    ):
         learn(data, tmp_path / "model.safetensors", recipe)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: Memory(1))
+    with pytest.raises(TrainingError, match=r"give a smaller --crop \(with --overwrite"):
+        learn(data, tmp_path / "model.safetensors", recipe)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: Memory(int(wanted * 1e9 * 0.6)))
     learner = tiny_learner(data, recipe)
-    monkeypatch.setattr(psutil, "swap_memory", lambda: Swap(1 << 40))
-    check_fits(learner.plan, learner.network, "cpu")  # slow, but it fits
+    check_fits(learner.plan, learner.network, "cpu")  # it may fit: the estimate is one
 
 
 def test_what_a_large_crop_keeps_is_reckoned_from_a_small_one(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(psutil, "virtual_memory", lambda: Memory(0))
-    monkeypatch.setattr(psutil, "swap_memory", lambda: Swap(0))
     learner = tiny_learner(data, replace(TINY, crop_px=128, window_px=128, batch_size=1000))
     said = []
     for probe_px in (128, 64):
         monkeypatch.setattr("geoseg.training.batch_size._PROBE_PX", probe_px)
-        with pytest.raises(TrainingError) as fault:
-            check_fits(learner.plan, learner.network, "cpu")
-        said.append(float(str(fault.value).split("more than ")[1].split()[0]))
+        said.append(wanted_gb(learner, monkeypatch))
     assert said == pytest.approx([said[0]] * 2, rel=0.05)
     assert said[0] > 0.1
+
+
+@pytest.mark.parametrize("fault", [RuntimeError, AssertionError, ValueError])
+def test_a_network_for_one_size_alone_is_reckoned_from_that(
+    data: Path, monkeypatch: pytest.MonkeyPatch, fault: type[Exception]
+) -> None:
+    learner = tiny_learner(data, replace(TINY, crop_px=128, window_px=128, batch_size=1000))
+    whole = wanted_gb(learner, monkeypatch)
+    monkeypatch.setattr("geoseg.training.batch_size._PROBE_PX", 64)
+    forward = learner.network.forward
+
+    def picky(image: torch.Tensor) -> Any:
+        if image.shape[-1] != 128:
+            raise fault("height (64) must be divisible by window (128)")
+        return forward(image)
+
+    monkeypatch.setattr(learner.network, "forward", picky)
+    before = {name: tensor.clone() for name, tensor in learner.network.state_dict().items()}
+    assert wanted_gb(learner, monkeypatch) == whole
+    assert same(learner.network.state_dict(), before)
+
+
+def wanted_gb(learner: Learner, monkeypatch: pytest.MonkeyPatch) -> float:
+    """Return how much a batch is said to want where there is no memory."""
+    with monkeypatch.context() as patched:
+        patched.setattr(psutil, "virtual_memory", lambda: Memory(0))
+        with pytest.raises(TrainingError) as fault:
+            check_fits(learner.plan, learner.network, "cpu")
+    return float(str(fault.value).split("wants about ")[1].split()[0])

@@ -28,6 +28,7 @@ from geoseg.training.checkpoint import load_state, save_state
 from geoseg.training.course import Course
 from geoseg.training.folder import RunFolder, open_folder
 from geoseg.training.history import read_history
+from geoseg.training.keeper import Keeper
 from geoseg.training.learner import Learner
 from geoseg.training.told import TrainingProgress
 from tests.training.tiny import TINY, learn, same, weights, write_data
@@ -330,7 +331,7 @@ def test_a_loss_that_is_no_number_ends_the_run(
         ) as said:
             learn(data, out, checkpoint_minutes=minutes)
     learnt = folder / "kept.safetensors"
-    assert f"; what {4 if minutes == 0 else 3} batches taught is kept as a model" in str(said.value)
+    assert "; the best epoch, 1, is kept as a model: begin with it" in str(said.value)
     assert f"--init {learnt} --overwrite" in str(said.value)
     assert not out.exists()
     state = load_state(folder / "last.ckpt")
@@ -350,11 +351,35 @@ def test_a_rate_beyond_all_sense_ends_the_run(data: Path, tmp_path: Path, monkey
     with pytest.raises(TrainingError, match=r"(loss is (nan|inf)|no number) at batch \d of 3 of epoch .*smaller --lr"):
         learn(data, out, recipe, checkpoint_minutes=60)
     with monkeypatch.context() as patched:
-        break_loss(patched, 1, "loss")
-        with pytest.raises(DivergedError, match=r"batch 2 of 3 of epoch 1 .*A smaller .*; nothing was learnt"):
+        break_loss(patched, 0, "loss")
+        with pytest.raises(DivergedError, match=r"batch 1 of 3 of epoch 1 .*A smaller .*; nothing was learnt"):
             learn(data, tmp_path / "other.safetensors", checkpoint_minutes=60)
     assert not (tmp_path / "other.safetensors.training" / "kept.safetensors").exists()
     assert not out.exists()
+
+
+@pytest.mark.parametrize("average", [0.0, 0.99])
+def test_no_batch_is_lost_to_a_loss_that_is_no_number(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, average: float
+) -> None:
+    """Where no epoch was validated, the weights before the batch: those of a run that ends there."""
+    recipe = replace(TINY, average=average, schedule="constant", epochs=2, batches=3)
+    with monkeypatch.context() as patched:
+        break_loss(patched, 2, "loss")
+        with pytest.raises(DivergedError, match="; what 2 batches taught is kept"):
+            learn(data, tmp_path / "model.safetensors", recipe, checkpoint_minutes=60, split_rule="all")
+    kept = weights(tmp_path / "model.safetensors.training" / "kept.safetensors")
+    seen: list[dict[str, torch.Tensor]] = []
+    monkeypatch.setattr(Keeper, "due", lambda _keeper: True)
+    monkeypatch.setattr(Keeper, "keep", lambda _keeper, learner: seen.append(cloned(learner.kept.state_dict())))
+    learn(data, tmp_path / "other.safetensors", recipe, checkpoint_minutes=0, split_rule="all")
+    trained = {name for name, tensor in kept.items() if tensor.is_floating_point() and "running" not in name}
+    assert trained
+    assert all(kept[name].equal(seen[1][name]) for name in trained)
+
+
+def cloned(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name: tensor.clone() for name, tensor in state.items()}
 
 
 def test_a_run_begins_with_what_one_that_diverged_had_learnt(
