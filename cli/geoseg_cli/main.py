@@ -86,8 +86,16 @@ def _report(error: Exception) -> int:
                 "out of memory; close other programs, or with predict try a smaller --tile, --batch-size or --workers",
             )
             return 1
+        case _ if _is_interrupt(error):
+            complain("interrupted", "nothing was written at the output's name")
+            return 1
     complain("error", f"unexpected {type(error).__name__}: {error}" + ("" if debug else "; GEOSEG_DEBUG=1 tells where"))
     return 1
+
+
+def _is_interrupt(error: BaseException | None) -> bool:
+    """Tell whether Ctrl-C is behind an error: while a class is made Python 3.11 turns it into a RuntimeError."""
+    return error is not None and (isinstance(error, KeyboardInterrupt) or _is_interrupt(error.__cause__))
 
 
 @click.group(

@@ -141,7 +141,7 @@ def refused(vectorize: Vectorize, cover: Path) -> Callable[..., str]:
         ("--classes ,", "names no class"),
         ("--legend no.json", "no.json cannot be read"),
         ("--legend legend.doc", "a legend is a file of type"),
-        ("--no-such-option", "No such option"),
+        ("--no-such-option", "no such option"),
     ],
 )
 def test_an_option_that_cannot_be_right(refused: Callable[..., str], options: str, says: str) -> None:

@@ -117,7 +117,7 @@ def test_an_interruption_says_that_nothing_is_there(run: Run, monkeypatch: pytes
         (("map.tif", "truth.tif", "--report", "map.tif"), 1, "cannot write map.tif"),
         (("map.tif", "truth.tif", "--sample", "points.csv", "--areas"), 1, "points.csv: no such file"),
         (("map.tif", "truth.tif", "--legend", "none.csv"), 2, "--legend none.csv cannot be read"),
-        (("map.tif", "truth.tif", "--nonsense"), 2, "No such option"),
+        (("map.tif", "truth.tif", "--nonsense"), 2, "no such option"),
     ],
 )
 @pytest.mark.usefixtures("pair")

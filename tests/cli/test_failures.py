@@ -94,6 +94,17 @@ def test_an_interruption_tells_what_is_kept(run: Run, stand_in: StandIn) -> None
     assert "7 of 9 tiles are finished and kept" in result.stderr
 
 
+def test_an_interruption_in_disguise_is_one(run: Run, stand_in: StandIn) -> None:
+    """Where a class is being made, as in imports, Ctrl-C may arrive as another error's cause."""
+
+    def verb(*_args: Any, **_knobs: Any) -> None:
+        raise RuntimeError("Error calling __set_name__ on 'Field' instance") from KeyboardInterrupt()
+
+    stand_in(verb)
+    result = run(*PREDICT)
+    assert (result.exit_code, result.stderr) == (1, "geoseg: interrupted: nothing was written at the output's name\n")
+
+
 def test_warnings_are_lines_and_those_of_others_are_silent(run: Run, stand_in: StandIn) -> None:
     def verb(*_args: Any, **_knobs: Any) -> str:
         warnings.warn("darker than\nthe training imagery", errors.UnlikeTrainingWarning, stacklevel=2)
