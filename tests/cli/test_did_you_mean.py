@@ -18,7 +18,7 @@ PREDICT = ("predict", "scene.tif", "--out", "map.tif")
 
 
 def options_of(command: click.Command) -> set[str]:
-    parameters = command.get_params(click.Context(command))
+    parameters = command.get_params(click.Context(command, help_option_names=["-h", "--help"]))
     return {name for each in parameters for name in (*each.opts, *each.secondary_opts) if name.startswith("--")}
 
 

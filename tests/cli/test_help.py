@@ -25,6 +25,9 @@ from geoseg_cli.main import geoseg as command_line
 Run = Callable[..., Result]
 COMMANDS = sorted(command_line.commands)
 
+HELP = ["-h", "--help"]
+"""As the group has them: a command keeps those of the first context that it sees."""
+
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_each_help_text_has_examples_that_can_be_copied(run: Run, name: str) -> None:
@@ -36,7 +39,7 @@ def test_each_help_text_has_examples_that_can_be_copied(run: Run, name: str) -> 
         assert example in lines  # on one line
         program, subcommand, *words = shlex.split(example)
         assert (program, subcommand) == ("geoseg", name)
-        with command.make_context(name, words):  # raises where an option is no more
+        with command.make_context(name, words, help_option_names=HELP):  # raises where an option is no more
             pass
 
 
@@ -53,7 +56,7 @@ def test_the_help_of_train_has_the_defaults_of_the_recipe() -> None:
     recipe, train, told = Recipe(), command_line.commands["train"], 0
     knobs = [parameter for parameter in train.params if isinstance(parameter, KnobOption)]
     for knob in knobs:
-        record = knob.get_help_record(click.Context(train))
+        record = knob.get_help_record(click.Context(train, help_option_names=HELP))
         assert record is not None
         default = re.search(r" \[default: (.*)\]$", record[1])
         if default is None:
@@ -63,7 +66,8 @@ def test_the_help_of_train_has_the_defaults_of_the_recipe() -> None:
         if knob.is_flag:
             assert default[1] == ("on" if getattr(recipe, str(knob.name)) else "off")
             continue
-        with train.make_context("train", ["data", "--out", "m.safetensors", knob.opts[0], default[1]]) as context:
+        words = ["data", "--out", "m.safetensors", knob.opts[0], default[1]]
+        with train.make_context("train", words, help_option_names=HELP) as context:
             assert Recipe.from_json(read_knobs(dict(context.params))) == recipe
     assert told >= len(knobs) - 1 > 30
 
