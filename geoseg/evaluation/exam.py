@@ -49,7 +49,7 @@ Says = Callable[[str], None]
 _WORKERS = 4
 
 
-class Manner(TypedDict, total=False):
+class Manner(TypedDict):
     """The arguments of `examine` that can be judged before the data set is looked for."""
 
     rule: str | None
@@ -131,17 +131,17 @@ def examine(  # noqa: PLR0913 - the knobs of the verb
     return _evaluation(model, dataset, found, matching, part, len(scenes), notes)
 
 
-def check_manner(model: ModelBundle, part: str | Sequence[Area] = DEFAULT_PART, **manner: Unpack[Manner]) -> None:
+def check_manner(model: ModelBundle, part: str | Sequence[Area], **manner: Unpack[Manner]) -> None:
     """Raise UsageError for what cannot be right with this model, whatever the data set: before that is looked for."""
     if isinstance(part, str) or not isinstance(part, Sequence):
-        check_part(part, manner.get("rule"))
-    check_symmetries(manner.get("tta", 1))
-    batch_size = manner.get("batch_size")
+        check_part(part, manner["rule"])
+    check_symmetries(manner["tta"])
+    batch_size = manner["batch_size"]
     if batch_size is not None and batch_size < 1:
         raise UsageError(f"batch-size must be at least 1, got {batch_size}")
-    _windows(model, manner.get("window"), manner.get("overlap"), manner.get("blend"))
-    model.normalization.gain_bias(manner.get("scale"))
-    choose_device(manner.get("device", "auto"))
+    _windows(model, manner["window"], manner["overlap"], manner["blend"])
+    model.normalization.gain_bias(manner["scale"])
+    choose_device(manner["device"])
 
 
 def _areas(

@@ -113,15 +113,18 @@ def frozen_text(value: dict[str, Any] | None, what: str) -> str:
         raise UsageError(f"{what} must be plain numbers, texts, lists and dicts: {fault}") from None
 
 
-def check_window(window_px: int, divisor: int) -> None:
-    """Raise UsageError, naming the nearest right sizes, unless the window is a positive multiple of the divisor."""
+def check_window(window_px: int, divisor: int, name: str = "window") -> None:
+    """Raise UsageError, naming the nearest right sizes, unless the window is a positive multiple of the divisor.
+
+    `name`: what the caller's window is called.
+    """
     if divisor <= window_px <= MAX_WINDOW_PX and window_px % divisor == 0:
         return
     below = max(min(window_px, MAX_WINDOW_PX) // divisor * divisor, divisor)
     above = min(below + divisor, MAX_WINDOW_PX // divisor * divisor)
     wish = f"{below}" if window_px < divisor or above <= below else f"{below} or {above}"
     raise UsageError(
-        f"window must be a multiple of {divisor} up to {MAX_WINDOW_PX} for this model, got {window_px}; try {wish}"
+        f"{name} must be a multiple of {divisor} up to {MAX_WINDOW_PX} for this model, got {window_px}; try {wish}"
     )
 
 

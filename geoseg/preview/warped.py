@@ -89,12 +89,14 @@ def read_tiles(
             **_masking(dataset, source.scene),
         }
         warped = stack.enter_context(WarpedVRT(dataset, **how))
-        nearest = stack.enter_context(WarpedVRT(dataset, **{**how, "resampling": Resampling.nearest}))
+        nearest = None
+        if rest is Resampling.average:
+            nearest = stack.enter_context(WarpedVRT(dataset, **{**how, "resampling": Resampling.nearest}))
         for tile in wanted:
             area = Area((tile[1] - first_col) * TILE_PX, (tile[2] - first_row) * TILE_PX, TILE_PX, TILE_PX)
             data = warped.read(list(source.scene.band_indexes), window=area)
             valid = _valid(warped, data, area)
-            if rest is Resampling.average and valid.any() and not valid.all():
+            if nearest is not None and valid.any() and not valid.all():
                 valid &= ~_rim(valid) | (nearest.dataset_mask(window=area) != 0)
             if valid.any():
                 yield tile, Patch(np.where(np.isfinite(data), data, 0).astype(data.dtype), valid)

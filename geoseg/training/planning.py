@@ -113,20 +113,13 @@ def _check_recipe(recipe: Recipe, architecture: str, arguments: dict[str, Any]) 
     divisor = architecture_named(architecture).divisor(arguments)
     for name, size_px in (("crop", recipe.crop_px), ("window", recipe.window_px)):
         if size_px is not None:
-            _check_size(name, size_px, divisor)
+            check_window(size_px, divisor, name)
     if recipe.encoder is not None:
         fetchable(recipe.encoder, recipe.encoder_weights)
     elif recipe.encoder_weights is not None and "encoder_name" not in architecture_named(architecture).checks:
         raise UsageError(
             f"{architecture} has no encoder that --encoder-weights {recipe.encoder_weights} are for; give none"
         )
-
-
-def _check_size(name: str, size_px: int, divisor: int) -> None:
-    try:
-        check_window(size_px, divisor)
-    except UsageError as error:
-        raise UsageError(str(error).replace("window", name, 1)) from None
 
 
 def _say_absent(
