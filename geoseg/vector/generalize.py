@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import partial
 
@@ -19,6 +20,8 @@ from geoseg.vector.visvalingam import queue_of, visvalingam
 
 METHODS = ("visvalingam", "douglas-peucker")
 _ROUNDING = 1e-9
+_LEAST_OFF_PX = 0.2**0.5
+"""How far the vertices of a staircase of two steps, the flattest there is, lie from the line between its ends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,15 @@ class Generalization:
         """Twice the area, in pixels, of the largest triangle that Visvalingam's method drops."""
         a, b, c, d = self.matrix
         return int(2 * self.distance**2 / abs(a * d - b * c) + _ROUNDING)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no vertex of any arc may go: the distance is too small for the lattice of pixels."""
+        if self.method == METHODS[0]:
+            return self.doubled_area_px < 1
+        a, b, c, d = self.matrix
+        least = min(math.hypot(a, c), math.hypot(b, d), math.sqrt(abs(a * d - b * c)))
+        return self.distance < _LEAST_OFF_PX * least
 
     @property
     def unit(self) -> int:

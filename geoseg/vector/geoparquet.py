@@ -40,6 +40,8 @@ def write_geoparquet(path: Path, layer: Layer, tables: Iterable[Table]) -> None:
             compression=_COMPRESSION,
             use_dictionary=["code", "name"],
             write_statistics=[*plain, *(f"{_BOX}.{side}" for side in _SIDES)],
+            # Readers take the metadata of a stored schema for the file's: `geo`, known last, would not be among them.
+            store_schema=False,
         ) as writer,
     ):
         for group in _row_groups(_batches(tables, layer, columns, extent)):

@@ -28,7 +28,7 @@ from geoseg.raster.surface import Surface, stretch_note
 from geoseg.vector import formats
 from geoseg.vector.generalize import Generalization
 from geoseg.vector.layer import Layer
-from geoseg.vector.pixel_size import Tolerance, side_weights, sieve_weights, tolerance
+from geoseg.vector.pixel_size import Tolerance, idle_note, side_weights, sieve_weights, tolerance
 from geoseg.vector.reproject import parse_crs
 from geoseg.vector.smooth import LONGEST_PX
 from geoseg.vector.trace import Tracing
@@ -160,8 +160,12 @@ def _generalization(
             f"--smooth takes rasters of at most {LONGEST_PX} rows and columns, got {geobox.shape[0]} x "
             f"{geobox.shape[1]}; leave it out, or cut the raster by gdal_translate -srcwin"
         )
-    allowed = tolerance(length("0px" if simplify is None else simplify), geobox)
+    wanted = length("0px" if simplify is None else simplify)
+    allowed = tolerance(wanted, geobox)
     how = Generalization(method.casefold(), min(allowed.distance, _reach(allowed, geobox)), allowed.matrix, smooth)
+    if how.is_idle and wanted.value > 0:
+        note = idle_note(wanted, geobox, "no border is moved by so little", 1.5, "m")
+        warnings.warn(note, GeosegWarning, stacklevel=2)
     return how if how.distance or smooth else None
 
 
@@ -172,7 +176,11 @@ def _reach(allowed: Tolerance, geobox: GeoBox) -> float:
 
 
 def _sieving(geobox: GeoBox, min_area: float | str, connectivity: int) -> dict[str, Any]:
-    row_weights, threshold = sieve_weights(area(min_area), geobox)
+    wanted = area(min_area)
+    row_weights, threshold = sieve_weights(wanted, geobox)
+    if wanted.value > 0 and threshold <= (1 if row_weights is None else row_weights.min()):
+        note = idle_note(wanted, geobox, "no region is smaller than a pixel", 25, "m2")
+        warnings.warn(note, GeosegWarning, stacklevel=2)
     return {
         "threshold": threshold,
         "row_weights": row_weights,

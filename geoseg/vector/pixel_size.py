@@ -121,8 +121,20 @@ def _up(pixels: float) -> int:
 
 def _known(size: PixelSize, wanted: Quantity) -> PixelSize:
     if size.in_px:
+        bare = not wanted.unit
+        way_out = f": {wanted.option} {wanted.typed}px" if bare else f", a number and px, for {wanted.option}"
         raise UsageError(
-            f"{wanted.option} {wanted.value:g} is in metres, but without a CRS the size of a pixel on the ground is "
-            f"not known; give pixels: {wanted.option} {wanted.value:g}px"
+            f"{wanted.option} {wanted.typed} is {'in metres' if bare else 'on the ground'}, but without a CRS the size "
+            f"of a pixel on the ground is not known; give pixels{way_out}"
         )
     return size
+
+
+def idle_note(wanted: Quantity, geobox: GeoBox, effect: str, enough_px: float, unit: str) -> str:
+    """Return one line on a length or an area too small to do anything: what it is in pixels, and what would do."""
+    size = PixelSize.of(geobox)
+    pixel = size.area_m2 if unit == "m2" else math.sqrt(size.area_m2)
+    name = wanted.option.removeprefix("--").replace("-", "_")
+    meant = "" if wanted.in_px else f" ({wanted.value:.3g} {unit}) is {wanted.value / pixel:.2g} of a pixel"
+    enough = f"{enough_px:g}px" if size.in_px else f"{enough_px:g}px, {enough_px * pixel:.3g} {unit} here"
+    return f"{name} {wanted.typed}{meant}: {effect}; give some pixels ({enough}), or leave it out"

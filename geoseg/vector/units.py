@@ -23,6 +23,10 @@ class Quantity:
     in_px: bool = False
     option: str = "this"
     """How the user calls it, for messages: "--simplify"."""
+    typed: str = ""
+    """What the user gave: "0.5ha"."""
+    unit: str = ""
+    """The unit in that, if there is one."""
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.value) and self.value >= 0):
@@ -45,4 +49,5 @@ def _quantity(typed: float | str, option: str, units: dict[str, float], wanted: 
     if parts is None or (unit != "px" and unit not in units):
         raise UsageError(f"{option} wants {wanted}; got {str(typed)!r:.40}")
     in_px = unit == "px"
-    return Quantity(float(parts[1]) * (1.0 if in_px else units[unit]), in_px, option)
+    factor = 1.0 if in_px else units[unit]
+    return Quantity(float(parts[1]) * factor, in_px, option, str(typed).strip(), unit)

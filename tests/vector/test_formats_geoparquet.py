@@ -8,6 +8,7 @@ from typing import Any
 
 import geopandas
 import numpy as np
+import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 import pyproj
 import pytest
@@ -33,6 +34,17 @@ def test_the_metadata_follows_the_rules(tmp_path: Path) -> None:
     assert column["covering"] == {"bbox": {side: ["bbox", side] for side in ("xmin", "ymin", "xmax", "ymax")}}
     assert column["bbox"] == [448_000, 5_410_988, 448_012, 5_411_000]
     assert pyproj.CRS.from_json_dict(column["crs"]).to_epsg() == 32631
+
+
+def test_the_metadata_are_those_of_the_arrow_schema_too(tmp_path: Path) -> None:
+    path = _written(tmp_path, table(*shapes(1)))
+    assert json.loads((pq.read_schema(path).metadata or {})[b"geo"]) == _geo(path)
+    assert json.loads(pads.dataset(path).schema.metadata[b"geo"]) == _geo(path)
+    found = pq.read_schema(path)
+    assert [(field.name, field.nullable) for field in found] == [
+        (name, False) for name in ("code", "name", "area_m2", "perimeter_m", "geometry", "bbox")
+    ]
+    assert geopandas.read_parquet(path).area_m2.sum() == pytest.approx(shapely.area(shapes(1)[0]).sum())
 
 
 def test_multipolygons_and_no_crs_are_told(tmp_path: Path) -> None:

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
+import rasterio
 import shapely
 from affine import Affine
 from hypothesis import given
@@ -11,11 +13,13 @@ from hypothesis import strategies as st
 from pyproj import Geod
 from rasterio.crs import CRS
 
-from geoseg.errors import UsageError
+from geoseg.errors import GeosegWarning, UsageError
 from geoseg.raster.geobox import GeoBox
 from geoseg.vector.generalize import Generalization
 from geoseg.vector.pixel_size import PixelSize, side_weights, sieve_weights, tolerance
+from geoseg.vector.trace import Tracing, trace
 from geoseg.vector.units import area, length
+from geoseg.vector.vectorize import vectorize
 
 UTM = GeoBox(100, 90, Affine(0.5, 0, 5e5, 0, -0.5, 4e6), CRS.from_epsg(32618))
 FEET = GeoBox(100, 90, Affine(2, 0, 1e6, 0, -2, 2e5), CRS.from_epsg(2263))
@@ -146,6 +150,9 @@ def test_metres_without_a_place_are_refused_with_the_way_out(box: GeoBox) -> Non
     with pytest.raises(UsageError, match=r"give pixels: --min-area 100px"):
         sieve_weights(area("100"), box)
     assert sieve_weights(area("100px"), box)[1] == 100
+    for typed in ("0.5ha", "2 km2", "100m²"):  # told as they were typed, not in another unit
+        with pytest.raises(UsageError, match=rf"--min-area {typed} is on the ground.* give pixels, a number and px"):
+            sieve_weights(area(typed), box)
 
 
 @given(pixels=st.integers(0, 10**6), size=st.sampled_from([0.1, 0.3, 0.5, 0.7, 10.0, 30.0]))
@@ -190,3 +197,58 @@ def test_sides_of_pixels() -> None:
     north = GeoBox(10, 10, Affine(1e-3, 0, 7, 0, -1e-3, 60.005), CRS.from_epsg(4326))
     along_row, along_column = side_weights(north)
     assert along_row / along_column == pytest.approx(0.5, rel=0.01)
+
+
+_FINE = GeoBox(24, 24, Affine(1e-4, 0, 7, 0, -1e-4, 46), CRS.from_epsg(4326))
+
+
+@pytest.mark.parametrize("box", [UTM, FEET, _FINE, NOWHERE])
+@pytest.mark.parametrize("method", ["visvalingam", "douglas-peucker"])
+@pytest.mark.parametrize("share", [1e-6, 0.3, 0.44, 0.5, 0.7, 0.72, 1.5])
+def test_a_tolerance_is_idle_where_it_drops_no_vertex(box: GeoBox, method: str, share: float) -> None:
+    classes = np.random.default_rng(5).integers(0, 2, (24, 24)).astype(np.uint8)
+    classes[np.triu_indices(24)] = 0  # long staircases beside the noise
+    wanted = length(f"{share}px" if box is NOWHERE else share * math.sqrt(PixelSize.of(box).area_m2))
+    allowed = tolerance(wanted, box)
+    how = Generalization(method, allowed.distance, allowed.matrix)
+    kept = [len(trace(classes, 255, Affine.identity(), Tracing(True, one)).xy) for one in (how, Generalization())]
+    if how.is_idle:
+        assert kept[0] == kept[1]
+    elif box is not _FINE:  # whose pixels are 7.7 m by 11.1 m: what is idle there is bounded, not known
+        assert kept[0] < kept[1]
+
+
+@pytest.mark.parametrize(
+    ("box", "typed", "said"),
+    [
+        (_FINE, 0.0001, r"0.0001 \(0.0001 m\) is 1.\de-05 of a pixel.*1.5px, 13.\d m here"),
+        (UTM, "10cm", r"10cm \(0.1 m\) is 0.2 of a pixel.*0.75 m here"),
+        (UTM, "0.1px", r"0.1px: no border .*0.75 m here"),
+        (NOWHERE, "0.1px", r"0.1px: no border .*\(1.5px\)"),
+    ],
+)
+def test_a_length_too_small_is_told(tmp_path: Path, box: GeoBox, typed: float | str, said: str) -> None:
+    path = _raster(tmp_path, box)
+    with pytest.warns(GeosegWarning, match=f"simplify {said}"):
+        vectorize(path, simplify=typed)
+
+
+@pytest.mark.parametrize("typed", ["0.1m2", "0.25m2", "1px"])
+def test_an_area_too_small_is_told(tmp_path: Path, typed: str) -> None:
+    with pytest.warns(GeosegWarning, match=rf"min_area {typed}.*no region is smaller.*25px, 6.25 m2 here"):
+        vectorize(_raster(tmp_path, UTM), min_area=typed)
+
+
+@pytest.mark.filterwarnings("error")
+def test_what_is_large_enough_is_not_warned_of(tmp_path: Path) -> None:
+    vectorize(_raster(tmp_path, UTM), simplify=0, min_area=0)
+    vectorize(tmp_path / "map.tif", simplify="0.8px", min_area="2px")
+
+
+def _raster(folder: Path, box: GeoBox) -> Path:
+    path = folder / "map.tif"
+    with rasterio.open(
+        path, "w", driver="GTiff", width=4, height=4, count=1, dtype="uint8", crs=box.crs, transform=box.transform
+    ) as dataset:
+        dataset.write(np.eye(4, dtype=np.uint8), 1)
+    return path
