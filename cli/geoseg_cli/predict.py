@@ -53,6 +53,13 @@ _READ, _MODEL, _WRITTEN, _RUN = "What is read", "The model", "What is written", 
     help="Pixels to work on and to write: scene, its own; model, as large as those the model was trained on; "
     "or metres: 2. [default: scene]",
 )
+@grouped(_READ)(
+    "--network-resolution",
+    type=values.network_resolution,
+    metavar="WHICH",
+    help="Pixels that the network sees: auto, means of the model's size where the map's are finer by more than a "
+    "third; scene, the map's own; or metres: 1. The map keeps its pixels. [default: auto]",
+)
 @grouped(_MODEL)(
     "--model",
     "-m",

@@ -43,6 +43,14 @@ def resolution(text: str) -> str | float:
         raise click.BadParameter(f"expected scene, model or metres such as 0.5, got {text!r}") from None
 
 
+def network_resolution(text: str) -> str | float:
+    """Return `auto` or `scene` as it is, and `1` as a number of metres."""
+    try:
+        return text if text in {"auto", "scene"} else float(text)
+    except ValueError:
+        raise click.BadParameter(f"expected auto, scene or metres such as 1, got {text!r}") from None
+
+
 def bands(text: str) -> tuple[int | str, ...]:
     """Return the bands of `4,3,2` or `nir,red,green`: numbers from 1 on, or names, in the order given."""
     names = [name.strip() for name in text.split(",")]

@@ -25,10 +25,13 @@ class Estimate:
     width_px: int
     gsd_m: float | None
     scene_gsd_m: float | None
+    network_gsd_m: float | None
+    """Of the pixels that the network sees."""
     bands: str
     model: str
     engine: str
     window_px: int
+    """As the network sees it, as overlap_px."""
     overlap_px: int
     blend: str
     tta: int
@@ -51,6 +54,9 @@ class Estimate:
         gsd = "unknown pixel size" if self.gsd_m is None else f"{self.gsd_m:.3g} m pixels"
         if self.gsd_m is not None and self.gsd_m != self.scene_gsd_m:
             gsd += f", resampled from {self.scene_gsd_m:.3g} m"
+        seen = ""
+        if self.network_gsd_m != self.gsd_m:
+            seen = f" of {self.network_gsd_m:.3g} m, means of the map's"
         how = f"blend {self.blend}" + (f", each in {self.tta} ways" if self.tta > 1 else "")
         rate = self.height_px * self.width_px / 1e6 / max(self.seconds, 1e-9)
         return "\n".join(
@@ -59,7 +65,7 @@ class Estimate:
                 f"bands    {self.bands}",
                 f"model    {self.model}",
                 f"engine   {self.engine}",
-                f"windows  {self.windows} of {self.window_px} px, overlap {self.overlap_px} px, {how}",
+                f"windows  {self.windows} of {self.window_px} px{seen}, overlap {self.overlap_px} px, {how}",
                 f"batch    up to {self.batch_size} window{'s' * (self.batch_size != 1)}",
                 f"tiles    {self.tiles} of {self.tile_width_px} x {self.tile_height_px} px, {self.workers} at a time",
                 f"memory   about {_size(self.memory_bytes)}",
@@ -71,17 +77,19 @@ class Estimate:
 
 def estimate(plan: Plan) -> Estimate:
     """Return the figures of a plan; scores a few windows to know the time, and writes nothing beside the output."""
+    gsd_m = plan.scene.geobox.gsd_m
     return Estimate(
         scene=shown(plan.source.path),
         height_px=plan.grid.height_px,
         width_px=plan.grid.width_px,
-        gsd_m=plan.scene.geobox.gsd_m,
+        gsd_m=gsd_m,
         scene_gsd_m=plan.source.geobox.gsd_m,
+        network_gsd_m=None if gsd_m is None else gsd_m * plan.network_factor,
         bands=plan.source.band_choice,
         model=plan.bundle.name,
         engine=plan.engine.describe(),
-        window_px=plan.grid.window_px,
-        overlap_px=plan.grid.overlap_px,
+        window_px=plan.engine.window_px,
+        overlap_px=round(plan.grid.overlap_px / plan.network_factor),
         blend=plan.mapping.blend,
         tta=plan.tta,
         batch_size=plan.mapping.batch_size,

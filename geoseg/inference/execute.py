@@ -126,6 +126,11 @@ def _announce(plan: Plan, journal: Journal, announce: Announce) -> None:
     if plan.is_resampled:
         gsd_m, own_gsd_m = plan.scene.geobox.gsd_m, plan.source.geobox.gsd_m
         announce(f"working on pixels of {gsd_m:.3g} m, the scene's are {own_gsd_m:.3g} m")
+    if plan.network_factor > 1 and (gsd_m := plan.scene.geobox.gsd_m) is not None:
+        announce(
+            f"the network sees pixels of {gsd_m * plan.network_factor:.3g} m, as it was trained; "
+            f"the map keeps {gsd_m:.3g} m"
+        )
     announce(f"scoring with {plan.bundle.name} on {plan.engine.describe()}")
     if fault := plan.source.geobox.gcp_fault:
         announce(f"the map will have no place, as the scene has none: its {fault}")

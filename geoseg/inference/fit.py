@@ -50,9 +50,12 @@ def check_scale(scene: Scene, bundle: ModelBundle, scale: tuple[float, float] | 
     )
 
 
-def warn_if_unlike(scene: Scene, bundle: ModelBundle, scale: tuple[float, float] | None) -> None:
-    """Warn when pixel size, brightness, contrast or band order differ from the training imagery's."""
-    _compare_gsd(scene, bundle)
+def warn_if_unlike(scene: Scene, bundle: ModelBundle, scale: tuple[float, float] | None, factor: float = 1) -> None:
+    """Warn when pixel size, brightness, contrast or band order differ from the training imagery's.
+
+    `factor`: how many of the scene's pixels lie along one that the network sees.
+    """
+    _compare_gsd(scene, bundle, factor)
     if bundle.statistics is None:
         return
     here = scene.statistics()
@@ -70,14 +73,15 @@ def _proposal(scene: Scene) -> str:
     return f", for example --scale {low:g},{high:g} (2 and 98 % of its values)"
 
 
-def _compare_gsd(scene: Scene, bundle: ModelBundle) -> None:
+def _compare_gsd(scene: Scene, bundle: ModelBundle, factor: float) -> None:
     gsd_m = scene.geobox.gsd_m
     if gsd_m is None or bundle.gsd_m is None:
         return
-    if not 1 / GSD_TOLERANCE <= gsd_m / bundle.gsd_m <= GSD_TOLERANCE:
+    seen_m = gsd_m * factor
+    if not 1 / GSD_TOLERANCE <= seen_m / bundle.gsd_m <= GSD_TOLERANCE:
         message = (
-            f"{shown(scene.path)} is mapped with pixels of {gsd_m:.3g} m, the model was trained on {bundle.gsd_m:.3g} m"
-            "; expect a poor map, or work on the model's pixels with --resolution model"
+            f"{shown(scene.path)} is mapped with pixels of {seen_m:.3g} m, the model was trained on "
+            f"{bundle.gsd_m:.3g} m; expect a poor map, or work on the model's pixels with --resolution model"
         )
         warnings.warn(message, UnlikeTrainingWarning, stacklevel=4)
 

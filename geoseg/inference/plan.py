@@ -56,7 +56,14 @@ class Plan:
 
     def open_engine(self) -> Engine:
         """Return this process's engine, which asks the network for every window in all the ways wanted."""
-        return self.engine.open() if self.tta == 1 else _open_symmetric(self.engine, self.tta)
+        if self.tta == 1 and self.network_factor == 1:
+            return self.engine.open()
+        return _open_around(self.engine, self.grid.window_px, self.tta)
+
+    @property
+    def network_factor(self) -> float:
+        """How many of the map's pixels lie along one that the network sees; 1 where it sees the map's own."""
+        return self.grid.window_px / self.engine.window_px
 
     @property
     def grid(self) -> WindowGrid:
@@ -138,6 +145,7 @@ class Plan:
             "blend": mapping.blend,
             "tta": self.tta,
             "resolution": self.scene.geobox.gsd_m if self.is_resampled else None,
+            "network_window": self.engine.window_px,
             "tile": [self.tile_height_px, self.tile_width_px],
             "products": [product.name for product in self.products],
         }
@@ -164,6 +172,10 @@ class Plan:
         result = self.tile_height_px * self.tile_width_px * (2 * products + 1)  # as it is, encoded, and its overviews
         resampling = self._source_px_a_block() * (bytes_a_pixel + 8)  # as stored, and its weights
         scoring = self.engine.memory_bytes(self.mapping.batch_size)
+        if self.network_factor > 1:  # the means that the network sees, and what it says of them interpolated
+            bands = len(self.scene.band_indexes)
+            seen = 5 * bands * self.engine.window_px**2 + 4 * classes * grid.window_px**2
+            scoring += self.mapping.batch_size * seen
         if self.tta > 1:
             turned = 4 * classes * self.mapping.batch_size * grid.window_px**2  # a sum, and one more way turned back
             scoring += 2 * turned + self.tta * patch
@@ -178,9 +190,14 @@ class Plan:
 
 
 @lru_cache(maxsize=4)
-def _open_symmetric(engine: EngineChoice, tta: int) -> Engine:
+def _open_around(choice: EngineChoice, window_px: int, tta: int) -> Engine:
     """Return the same engine each time: what was learned of its memory need not be learned again for every tile."""
-    return symmetric(engine.open(), tta)
+    engine = choice.open()
+    if window_px != choice.window_px:
+        from geoseg.inference.coarse import CoarseEngine  # noqa: PLC0415 - its kernels take half a second to load
+
+        engine = CoarseEngine(engine, window_px, choice.window_px)
+    return symmetric(engine, tta)
 
 
 def fingerprint(meaning: Map[str, object]) -> str:

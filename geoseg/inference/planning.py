@@ -14,7 +14,15 @@ from geoseg.errors import UsageError
 from geoseg.inference.blend import DEFAULT_BLEND, check_blend
 from geoseg.inference.fit import check_bands, check_scale, warn_if_unlike
 from geoseg.inference.plan import Plan
-from geoseg.inference.resolution import DEFAULT_RESOLUTION, Resolution, at_resolution
+from geoseg.inference.resolution import (
+    DEFAULT_NETWORK_RESOLUTION,
+    DEFAULT_RESOLUTION,
+    NetworkResolution,
+    Resolution,
+    at_resolution,
+    network_factor,
+    network_window,
+)
 from geoseg.inference.symmetries import check_symmetries
 from geoseg.inference.tile import Mapping
 from geoseg.inference.tiling import choose_tile, round_tile
@@ -47,6 +55,7 @@ class Knobs(TypedDict, total=False):
     blend: str
     tta: int
     resolution: Resolution
+    network_resolution: NetworkResolution
     tile: int | None
     batch_size: int | None
     device: str
@@ -66,6 +75,7 @@ def plan(  # noqa: PLR0913 - each keyword is a knob of the command line
     blend: str = DEFAULT_BLEND,
     tta: int = 1,
     resolution: Resolution = DEFAULT_RESOLUTION,
+    network_resolution: NetworkResolution = DEFAULT_NETWORK_RESOLUTION,
     tile: int | None = None,
     batch_size: int | None = None,
     device: str = "auto",
@@ -81,10 +91,12 @@ def plan(  # noqa: PLR0913 - each keyword is a knob of the command line
     scale: the range of stored values that is stretched over the model's. window, overlap, tile: edges in pixels. blend:
     hann, linear, gaussian, mean or crop. tta: the mean over 1, 2, 4 or 8 symmetries of the square, in as many times the
     time. resolution: "scene" for a map on the scene's own grid, "model" for one of the pixel size that the model was
-    trained on, or metres a pixel; the scene is resampled as it is read. batch_size: windows the network sees at once.
-    device: auto, cpu, cuda, cuda:1, mps, onnx or torch-cpu. workers: tiles worked on at once. confidence,
-    probabilities: whether these are wanted. announce: told when something takes long. What is left out comes from the
-    model, the scene and the machine.
+    trained on, or metres a pixel; the scene is resampled as it is read. network_resolution: "auto" shows the network
+    means of pixels that are finer than the model's by more than a third, and interpolates its probabilities back;
+    "scene" shows it the map's own pixels, metres a pixel others that are larger. Windows and overlaps are counted in
+    the pixels that it sees. batch_size: windows the network sees at once. device: auto, cpu, cuda, cuda:1, mps, onnx or
+    torch-cpu. workers: tiles worked on at once. confidence, probabilities: whether these are wanted. announce: told
+    when something takes long. What is left out comes from the model, the scene and the machine.
 
     Raises UsageError, SceneError or ModelError when the scene cannot be mapped so; warns when it looks unlike the
     training imagery.
@@ -94,17 +106,19 @@ def plan(  # noqa: PLR0913 - each keyword is a knob of the command line
     check_bands(source, bundle)
     check_scale(source, bundle, scale)
     seen = at_resolution(source, bundle, resolution)
-    grid = _grid(seen, bundle, window, overlap)
-    engine = choose_engine(bundle, device, window_px=grid.window_px, scale=scale, export=False)
+    factor = network_factor(seen, bundle, network_resolution)
+    window_px, overlap_px = _windows(bundle, window, overlap, factor)
+    grid = WindowGrid(*seen.geobox.shape, round(window_px * factor), round(overlap_px * factor))
+    engine = choose_engine(bundle, device, window_px=window_px, scale=scale, export=False)
     usual = CPU_BATCH if engine.on_cpu else GPU_BATCH
     size = usual if batch_size is None else _positive("batch-size", batch_size)
     keep = _products(confidence=confidence, probabilities=probabilities)
     mapping = Mapping(seen, grid, check_blend(blend), size, bundle.output_codes, keep)
     sketch = Plan(source, bundle, engine, mapping, 0, 0, 0, check_symmetries(tta), tile is not None)
     made = _share_out(sketch, tile, workers)
-    warn_if_unlike(seen, bundle, scale)
+    warn_if_unlike(seen, bundle, scale, factor)
     threads = made.engine.threads  # only a plan that fits is worth an export
-    engine = choose_engine(bundle, device, window_px=grid.window_px, scale=scale, threads=threads, report=announce)
+    engine = choose_engine(bundle, device, window_px=window_px, scale=scale, threads=threads, report=announce)
     return replace(made, engine=engine)
 
 
@@ -151,16 +165,16 @@ def _products(*, confidence: bool, probabilities: bool) -> tuple[ProductName, ..
     return tuple(name for name, keep in wanted.items() if keep)
 
 
-def _grid(scene: Scene, bundle: ModelBundle, window: int | None, overlap: int | None) -> WindowGrid:
-    window_px = bundle.window_px if window is None else _positive("window", window)
-    if overlap is not None:
-        overlap_px = overlap
-    elif window is None:
-        overlap_px = bundle.overlap_px
+def _windows(bundle: ModelBundle, window: int | None, overlap: int | None, factor: float) -> tuple[int, int]:
+    """Return the window and the overlap in pixels that the network sees, `factor` of the map's along each."""
+    if window is None:
+        window_px = network_window(bundle.window_px, bundle.divisor, factor)
     else:
-        overlap_px = default_overlap(window_px)
-    height_px, width_px = scene.geobox.shape
-    return WindowGrid(height_px, width_px, window_px, overlap_px)
+        window_px = _positive("window", window)
+    if overlap is not None:
+        return window_px, WindowGrid(window_px, window_px, window_px, overlap).overlap_px  # which refuses a bad one
+    usual = bundle.overlap_px if window_px == bundle.window_px and window is None else default_overlap(window_px)
+    return window_px, usual
 
 
 def _tile(scene: Scene, grid: WindowGrid, tile: int | None, crew: int) -> tuple[int, int]:

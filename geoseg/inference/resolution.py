@@ -1,4 +1,4 @@
-"""At which pixel size a scene is mapped: its own, the model's, or one that is asked for."""
+"""At which pixel size a scene is mapped, and at which one the network sees it."""
 
 from __future__ import annotations
 
@@ -16,6 +16,19 @@ Resolution = Literal["scene", "model"] | float
 DEFAULT_RESOLUTION: Resolution = "scene"
 SAME = 1.01
 """Pixel sizes no further apart than this are one: to resample costs sharpness, and gains nothing."""
+NetworkResolution = Literal["auto", "scene"] | float
+"""What the network sees: the map's pixels, or means of them, in metres a pixel.
+
+auto: of the model's pixel size, where the map's is finer by more than a third.
+"""
+DEFAULT_NETWORK_RESOLUTION: NetworkResolution = "auto"
+FINER = 4 / 3
+"""A map whose pixels are this many times smaller than the model's shows it pixels of its own size."""
+_WIDEST_PX = 2560
+"""A window of fine pixels is made no wider, since its probabilities are held: the network sees less of the ground."""
+
+_LEAST_PX = 128
+"""But no less than this, where it usually sees more: a pixel is told by what is around it."""
 
 
 def at_resolution(scene: Scene, bundle: ModelBundle, resolution: Resolution) -> Scene:
@@ -49,3 +62,40 @@ def _wanted_m(bundle: ModelBundle, resolution: Resolution) -> float:
     if isinstance(resolution, str) or not (math.isfinite(resolution) and resolution > 0):
         raise UsageError(f"resolution is scene, model, or metres a pixel, more than 0; got {resolution}")
     return float(resolution)
+
+
+def network_factor(scene: Scene, bundle: ModelBundle, resolution: NetworkResolution) -> float:
+    """Return how many of the scene's pixels, as it is mapped, lie along one that the network sees; at least 1.
+
+    UsageError for a resolution that is none, or is finer than the scene's; SceneError where metres are asked of a scene
+    whose pixel size is not known.
+    """
+    own_m = scene.geobox.gsd_m
+    if resolution == "auto":
+        factor = 1.0 if own_m is None or bundle.gsd_m is None else bundle.gsd_m / own_m
+        return factor if factor > FINER else 1.0
+    if resolution == "scene":
+        return 1.0
+    if isinstance(resolution, str) or not (math.isfinite(resolution) and resolution > 0):
+        raise UsageError(f"network_resolution is auto, scene, or metres a pixel, more than 0; got {resolution}")
+    if own_m is None:
+        raise SceneError(
+            f"the pixel size of {shown(scene.path)} is not known, so the network cannot see it at {resolution:g} m; "
+            "give the scene its place, or leave network_resolution out"
+        )
+    if resolution * SAME < own_m:
+        raise UsageError(
+            f"network_resolution {resolution:g} m is finer than the map's pixels of {own_m:.3g} m; "
+            f"give {own_m:.3g} or more, or a finer resolution for the map"
+        )
+    return resolution / own_m if resolution / own_m > SAME else 1.0
+
+
+def network_window(window_px: int, divisor: int, factor: float) -> int:
+    """Return how many pixels a side the network sees of a window that has `factor` times as many of the scene's.
+
+    Fewer than usual where that would be too many; a multiple of the divisor.
+    """
+    if window_px * factor <= _WIDEST_PX:
+        return window_px
+    return min(window_px, max(1, int(_WIDEST_PX / factor) // divisor, math.ceil(_LEAST_PX / divisor)) * divisor)

@@ -129,10 +129,11 @@ def test_a_pixel_size_as_good_as_the_scenes_leaves_it_as_it_is(scene: Scene, bun
 def test_the_warning_of_another_pixel_size_names_the_way_out(make_scene: MakeScene, bundle: ModelBundle) -> None:
     scene = make_scene(100, 100, seed=1)
     with pytest.warns(UnlikeTrainingWarning, match=r"pixels of 0\.5 m, .* on 1\.3 m; .*--resolution model"):
-        geoseg.plan(scene, model=bundle, device="onnx")
+        geoseg.plan(scene, model=bundle, device="onnx", network_resolution="scene")
     with warnings.catch_warnings():
         warnings.simplefilter("error", UnlikeTrainingWarning)
         geoseg.plan(scene, model=bundle, device="onnx", resolution="model")
+        geoseg.plan(scene, model=bundle, device="onnx")
 
 
 def test_an_unknown_pixel_size_is_one_clear_error(bundle: ModelBundle, tmp_path: Path) -> None:
