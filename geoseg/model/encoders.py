@@ -17,7 +17,8 @@ Scaling = tuple[tuple[float, ...], tuple[float, ...]]
 """Mean and standard deviation of red, green and blue, each from 0 to 1."""
 IMAGENET: Scaling = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Of nearly all weights (https://pytorch.org/vision/stable/models.html)."""
-_HALF: Scaling = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
+HALF: Scaling = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
+"""Of networks by the Inception family's habit: values from -1 to 1."""
 _DPN: Scaling = (124 / 255, 117 / 255, 104 / 255), (1 / (0.0167 * 255),) * 3
 _HALVED = ("inception", "xception", "timm-tf_efficientnet_lite")
 
@@ -26,7 +27,7 @@ def check_encoder(name: str) -> None:
     """Raise ModelError for an encoder that neither smp nor timm knows."""
     if name in smp.encoders.encoders:
         return
-    timm_name = _timm_name(name)
+    timm_name = timm_name_of(name)
     if timm_name is not None and timm.is_model(timm_name):
         return
     known = [*smp.encoders.encoders, *(f"tu-{model}" for model in timm.list_models())]
@@ -45,7 +46,7 @@ def encoder_weights_of(name: str) -> tuple[str, ...]:
     Empty if there are none. ModelError for an unknown encoder.
     """
     check_encoder(name)
-    timm_name = _timm_name(name)
+    timm_name = timm_name_of(name)
     if timm_name is None:
         return tuple(smp.encoders.encoders[name]["pretrained_settings"])
     if not timm.models.is_model_pretrained(timm_name):
@@ -64,29 +65,31 @@ def fetchable(name: str, weights: str | None) -> tuple[str, str | bool | None]:
     if weights not in known:
         raise ModelError(
             f"encoder {name} has no weights {one_line(repr(weights), 40)}; there are {', '.join(known) or 'none'}; "
-            "or start from random weights (encoder_weights none) or from a bundle"
+            "or give a file of weights, or start from random weights (encoder_weights none) or from a bundle"
         )
-    if _timm_name(name) is None:
+    if timm_name_of(name) is None:
         return name, weights
     return name if weights == _USUAL else f"{name}.{weights}", True
 
 
-def scaling_of(name: str, weights: str) -> Scaling:
+def scaling_of(name: str, weights: str | None) -> Scaling:
     """Return how pictures were scaled for an encoder when its pretrained weights learnt. ModelError as `fetchable`.
+
+    None: weights of which nothing but the encoder is known; the usual ones are meant.
 
     timm says it of its own. smp keeps it beside the weights since 0.5, to be fetched; here it stands as smp 0.4 had it.
     """
     encoder, _ = fetchable(name, weights)
-    timm_name = _timm_name(encoder)
+    timm_name = timm_name_of(encoder)
     if timm_name is not None:
         pretrained = timm.get_pretrained_cfg(timm_name)
         return (pretrained.mean, pretrained.std) if pretrained is not None else IMAGENET
     if weights == "advprop" or name.startswith(_HALVED):
-        return _HALF
+        return HALF
     return _DPN if name.startswith("dpn") else IMAGENET
 
 
-def _timm_name(name: str) -> str | None:
+def timm_name_of(name: str) -> str | None:
     """Return timm's name of an encoder that smp takes from timm, None for smp's own."""
     if name.startswith("tu-"):
         return name.removeprefix("tu-")

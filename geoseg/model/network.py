@@ -6,6 +6,7 @@ import contextlib
 import functools
 import warnings
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import safetensors.torch
@@ -17,6 +18,7 @@ from geoseg.model.architectures import architecture_named
 from geoseg.model.auxiliary import DeepLabV3Auxiliary, DeepLabV3PlusAuxiliary
 from geoseg.model.batch_norm import replace_batch_norm
 from geoseg.model.bundle import ModelBundle, file_hash
+from geoseg.model.encoder_file import is_file, take_weights
 from geoseg.model.encoders import check_encoder, fetchable
 from geoseg.model.fcn import FCN
 from geoseg.model.fetching import fetching
@@ -52,25 +54,37 @@ def build(architecture: str, arguments: Mapping[str, Any], encoder_weights: str 
     """Return a new network: (n, band, row, col) float32 to logits (n, class, row, col).
 
     With the argument aux_head it returns (logits, auxiliary logits) while it trains. encoder_weights, one of
-    `encoder_weights_of(encoder)`, makes smp fetch them, for training; a bundle is always loaded with None, and then
-    nothing is fetched. Raises ModelError for an unknown architecture, encoder, argument or name of weights, and when
-    the weights cannot be fetched.
+    `encoder_weights_of(encoder)`, makes smp fetch them, for training; a file of weights is read instead (see
+    `encoder_file.take_weights`). A bundle is always loaded with None, and then nothing is fetched. Raises ModelError
+    for an unknown architecture, encoder, argument or name of weights, when the weights cannot be fetched, and for a
+    file of other weights.
     """
     kind = architecture_named(architecture)
     kind.check(arguments)
     make, others = _maker(kind.name, arguments)
     others |= _fetching(kind.name, others, encoder_weights)
     try:
-        with warnings.catch_warnings(), fetching() if encoder_weights else contextlib.nullcontext():
+        with warnings.catch_warnings(), fetching() if others.get("encoder_weights") else contextlib.nullcontext():
             warnings.simplefilter("ignore", DeprecationWarning)  # the names of encoders outlive smp's taste in them
             network = make(**others)
     except ModelError:
         raise
     except Exception as fault:  # noqa: BLE001 (smp, timm and what they fetch with raise whatever they like)
         raise ModelError(_why_not_built(kind.name, others, encoder_weights, fault)) from None
+    if encoder_weights is not None and is_file(encoder_weights):
+        _take_file(network, arguments, encoder_weights)
     if arguments.get("norm") == "group":
         replace_batch_norm(network)
     return network
+
+
+def _take_file(network: torch.nn.Module, arguments: Mapping[str, Any], file: str) -> None:
+    take_weights(network.get_submodule("encoder"), _encoder_of(arguments), Path(file), arguments["in_channels"])
+
+
+def _encoder_of(arguments: Mapping[str, Any]) -> str:
+    """Return the name of the encoder of an architecture that has one."""
+    return str(arguments.get("encoder_name", SEGNET_ENCODER))
 
 
 def _maker(name: str, arguments: Mapping[str, Any]) -> tuple[_Maker, dict[str, Any]]:
@@ -87,9 +101,9 @@ def _fetching(name: str, arguments: Mapping[str, Any], weights: str | None) -> d
         if weights is not None:
             raise ModelError(f"{name} has no encoder to fetch {one_line(weights, 40)} weights for; leave them out")
         return {}
-    encoder = arguments.get("encoder_name", SEGNET_ENCODER)
+    encoder = _encoder_of(arguments)
     check_encoder(encoder)
-    encoder, fetched = fetchable(encoder, weights)
+    encoder, fetched = fetchable(encoder, None if weights is not None and is_file(weights) else weights)
     return {"encoder_name": encoder, "encoder_weights": fetched}
 
 
@@ -129,6 +143,13 @@ def check_fit(architecture: str, arguments: Mapping[str, Any], header: Header, n
     if mixed:
         raise ModelError(f"the weights of {name} are no {architecture}: {one_line(mixed[0], 60)} has another data type")
     _load_strictly(network, shapes, name)
+
+
+def check_encoder_weights(architecture: str, arguments: Mapping[str, Any], weights: str | None) -> None:
+    """Raise ModelError for names of weights that the encoder has not, and for a file of other weights."""
+    _fetching(architecture_named(architecture).name, arguments, weights)
+    if weights is not None and is_file(weights):
+        _take_file(_without_memory(architecture, arguments), arguments, weights)
 
 
 def parameter_shapes(architecture: str, arguments: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -17,7 +18,7 @@ from geoseg.raster.windows import Window, WindowGrid
 from geoseg.training.checkpoint import load_state
 from geoseg.training.course import Course
 from geoseg.training.faults import judging_faults
-from geoseg.training.folder import INIT_WEIGHTS, RunFolder
+from geoseg.training.folder import ENCODER_WEIGHTS, INIT_WEIGHTS, RunFolder
 from geoseg.training.learner import Learner
 from geoseg.training.live_engine import LiveEngine
 from geoseg.training.network_input import channel_table, normalized
@@ -49,14 +50,14 @@ def finish(  # noqa: PLR0913 - a run, and where all of it goes
     with judging_faults(plan, str(learner.device)):
         temperature = _temperature(plan, network)
         found = _judged(plan, network, temperature, target.name)
-    bundle = _save(learner, network, temperature, found, target, folder.known.get(INIT_WEIGHTS))
+    bundle = _save(learner, network, temperature, found, target, folder.known)
     if found is not None and found.calibration is not None:
         say(
             f"epoch {learner.course.best_epoch + 1} is the best: mIoU {judged_miou(found.matrix):.4f} on "
             f"validation, confidence off by {found.calibration.error:.3f} at temperature {temperature:.2f}"
         )
     if report is not None and found is not None:
-        _report(learner, found, report, overwrite=overwrite, say=say)
+        _report(learner, found, report, folder.known, overwrite=overwrite, say=say)
     elif report is not None:
         say("nothing was validated, so there is no report; `geoseg evaluate` judges the bundle on a data set")
     return bundle
@@ -79,12 +80,14 @@ def keep_learnt(learner: Learner, folder: RunFolder, *, here: bool) -> str | Non
         learner.go_on_from(state)
     if not learner.course.batches:
         return None
-    _save(learner, learner.kept.eval(), 1.0, None, folder.kept, folder.known.get(INIT_WEIGHTS))
+    _save(learner, learner.kept.eval(), 1.0, None, folder.kept, folder.known)
     batches = learner.course.batches
     return f"the best epoch, {learner.course.best_epoch + 1}," if best else f"what {batches} batches taught"
 
 
-def _report(learner: Learner, found: Evaluation, folder: Path, *, overwrite: bool, say: Says) -> None:
+def _report(  # noqa: PLR0913 - a run, and where its report goes
+    learner: Learner, found: Evaluation, folder: Path, known: Mapping[str, object], *, overwrite: bool, say: Says
+) -> None:
     plan = learner.plan
     split = plan.data["split"]
     data = {
@@ -97,11 +100,16 @@ def _report(learner: Learner, found: Evaluation, folder: Path, *, overwrite: boo
         folder,
         learner.course.rows,
         found,
-        json.dumps(plan.recipe.to_json(), indent=1),
+        json.dumps(_told(plan, known), indent=1),
         data=data,
         overwrite=overwrite,
         announce=say,
     )
+
+
+def _told(plan: TrainingPlan, known: Mapping[str, object]) -> dict[str, Any]:
+    """Return the recipe as plain values; a file of weights by its name and hash, for its path is this machine's."""
+    return plan.recipe.to_json() | {key: known[key] for key in (ENCODER_WEIGHTS,) if key in known}
 
 
 def _take_best(learner: Learner, folder: RunFolder) -> None:
@@ -169,9 +177,10 @@ def _save(  # noqa: PLR0913, PLR0917 - the sides of a bundle
     temperature: float,
     found: Evaluation | None,
     target: Path,
-    init_weights: object,
+    known: Mapping[str, object],
 ) -> ModelBundle:
     plan, course = learner.plan, learner.course
+    init_weights = known.get(INIT_WEIGHTS)
     return save_bundle(
         target,
         network,
@@ -188,7 +197,7 @@ def _save(  # noqa: PLR0913, PLR0917 - the sides of a bundle
         overlap_px=plan.overlap_px,
         temperature=temperature,
         provenance={
-            "recipe": plan.recipe.to_json(),
+            "recipe": _told(plan, known),
             "data": plan.data,
             **({} if init_weights is None else {"init_weights_hash": init_weights}),
             "batch_size": plan.batch_size,

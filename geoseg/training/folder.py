@@ -18,6 +18,8 @@ _RUN = "run.json"
 _LOCK = "lock"
 DEVICES, INIT_WEIGHTS = "devices", "init weights"
 """Of a run's meaning: how many devices, and the hash of the weights of the bundle that it began with."""
+ENCODER_WEIGHTS = "encoder_weights"
+"""Of a run's meaning, as in its recipe; a file by its name and hash."""
 _LATER = (DEVICES, INIT_WEIGHTS)
 """What the first runs did not note of themselves: one that lacks it goes on."""
 

@@ -19,8 +19,9 @@ from geoseg.legend import Legend
 from geoseg.model.architectures import architecture_named
 from geoseg.model.bundle import ModelBundle
 from geoseg.model.card import DEFAULT_BANDS, DEFAULT_WINDOW_PX, check_window
-from geoseg.model.encoders import IMAGENET, fetchable, scaling_of
-from geoseg.model.network import parameter_shapes
+from geoseg.model.encoder_file import is_file
+from geoseg.model.encoders import HALF, IMAGENET, Scaling, scaling_of
+from geoseg.model.network import check_encoder_weights, parameter_shapes
 from geoseg.model.normalization import VALUE_RANGES, Normalization
 from geoseg.progress import Progress
 from geoseg.raster.statistics import BandStatistics
@@ -114,12 +115,11 @@ def _check_recipe(recipe: Recipe, architecture: str, arguments: dict[str, Any]) 
     for name, size_px in (("crop", recipe.crop_px), ("window", recipe.window_px)):
         if size_px is not None:
             check_window(size_px, divisor, name)
-    if recipe.encoder is not None:
-        fetchable(recipe.encoder, recipe.encoder_weights)
-    elif recipe.encoder_weights is not None and "encoder_name" not in architecture_named(architecture).checks:
+    if recipe.encoder_weights is not None and "encoder_name" not in architecture_named(architecture).checks:
         raise UsageError(
-            f"{architecture} has no encoder that --encoder-weights {recipe.encoder_weights} are for; give none"
+            f"{architecture} has no encoder that encoder weights {recipe.encoder_weights} are for; give none"
         )
+    check_encoder_weights(architecture, arguments, recipe.encoder_weights)
 
 
 def _say_absent(
@@ -167,7 +167,10 @@ def _bands(dataset: Dataset) -> tuple[str, ...]:
 
 
 def _kind_of_normalization(recipe: Recipe, dataset: Dataset, bundle: ModelBundle | None) -> str:
-    """Return dataset, imagenet or model: whose means and deviations the network sees. UsageError for a misfit."""
+    """Return dataset, pretrained, model, or what was told: whose means and deviations the network sees.
+
+    Raises UsageError for a misfit.
+    """
     if dataset.dtype not in VALUE_RANGES:
         raise UsageError(
             f"{dataset.dtype} imagery cannot be learnt from; convert it to one of {', '.join(VALUE_RANGES)}"
@@ -175,14 +178,15 @@ def _kind_of_normalization(recipe: Recipe, dataset: Dataset, bundle: ModelBundle
     fits = bundle is not None and bundle.dtype == dataset.dtype and bundle.bands == _bands(dataset)
     if recipe.normalization == "model" and not fits:
         raise UsageError("--normalization model needs --init with a model of the same encoder, bands and data type")
-    if recipe.normalization == "imagenet" and len(dataset.bands) != len(DEFAULT_BANDS):
-        raise UsageError(f"--normalization imagenet is for three bands, got {len(dataset.bands)}; take dataset")
+    wanted = len(recipe.scaling[0]) if recipe.scaling is not None else len(DEFAULT_BANDS)
+    if (recipe.normalization == "imagenet" or recipe.scaling is not None) and len(dataset.bands) != wanted:
+        raise UsageError(f"normalization {recipe.normalization} is for {wanted} bands, got {len(dataset.bands)}")
     if recipe.normalization != "auto":
         return recipe.normalization
     if bundle is not None:  # whose encoder is taken, whatever the weights it had
         return "model" if fits else "dataset"
     pretrained = recipe.encoder_weights is not None and dataset.dtype == "uint8"
-    return "imagenet" if pretrained and len(dataset.bands) == len(DEFAULT_BANDS) else "dataset"
+    return "pretrained" if pretrained and len(dataset.bands) == len(DEFAULT_BANDS) else "dataset"
 
 
 def _normalization(
@@ -193,12 +197,24 @@ def _normalization(
     if kind == "model" and bundle is not None:
         return bundle.normalization
     low, high = VALUE_RANGES[dataset.dtype]
-    if kind == "imagenet":
-        encoder, weights = recipe.encoder, recipe.encoder_weights
-        mean, std = scaling_of(encoder, weights) if encoder and weights else IMAGENET
-        stored = tuple(low + value * (high - low) for value in mean), tuple(value * (high - low) for value in std)
-        return Normalization(*stored, (low, high))
-    return Normalization(statistics.mean, statistics.std, (low, high))
+    if kind == "dataset":
+        return Normalization(statistics.mean, statistics.std, (low, high))
+    mean, std = recipe.scaling or _scaling(kind, recipe, len(dataset.bands))
+    if max(*mean, *std) <= 1:
+        mean, std = tuple(low + value * (high - low) for value in mean), tuple(value * (high - low) for value in std)
+    return Normalization(mean, std, (low, high))
+
+
+def _scaling(kind: str, recipe: Recipe, bands: int) -> Scaling:
+    """Return the mean and deviation, of 0 to 1, of each band that encoder weights expect, or that have a name."""
+    encoder, weights = recipe.encoder, recipe.encoder_weights
+    if kind == "inception":
+        return HALF[0][:1] * bands, HALF[1][:1] * bands
+    if encoder is None or weights is None:
+        return IMAGENET
+    if is_file(weights):  # which does not say it: those of the encoder's usual weights, unless told
+        return IMAGENET if kind == "imagenet" else scaling_of(encoder, None)
+    return scaling_of(encoder, weights)
 
 
 def _refuse_normalized(dataset: Dataset, statistics: BandStatistics) -> None:

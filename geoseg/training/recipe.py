@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import math
+import os
 from dataclasses import asdict, dataclass, fields, replace
 from numbers import Integral, Real
 from types import NoneType
@@ -18,7 +19,7 @@ from geoseg.model.card import frozen_text
 OPTIMIZERS = ("adam", "adamw", "rmsprop", "sgd")
 SCHEDULES = ("constant", "step", "multi-step", "cyclic", "exp-range", "one-cycle", "cosine")
 NORMS = ("auto", "batch", "group", "frozen")
-NORMALIZATIONS = ("auto", "dataset", "imagenet", "model")
+NORMALIZATIONS = ("auto", "dataset", "imagenet", "inception", "model")
 PRECISIONS = ("auto", "32", "bf16", "16")
 
 
@@ -36,7 +37,7 @@ class Recipe:
     arguments_text: str = '{"decoder_pyramid_channels": 64, "decoder_segmentation_channels": 32}'
     """Further arguments of the architecture, as JSON text."""
     encoder_weights: str | None = None
-    """Pretrained weights of the encoder, fetched once: imagenet, noisy-student, ..."""
+    """Pretrained weights of the encoder, fetched once: imagenet, noisy-student, ...; or a file of them."""
     init: str | None = "demo"
     """A bundle to start from: "demo" is the one geoseg ships; of another architecture nothing is taken."""
     norm: str = "auto"
@@ -54,7 +55,8 @@ class Recipe:
     augmentation: str = "strong"
     """Operations and their probabilities; see `geoseg.training.augmentation`."""
     normalization: str = "auto"
-    """dataset: mean and std of the training scenes; imagenet: those its weights want; model: those of `init`; auto."""
+    """dataset: mean and std of the training scenes; imagenet: those its weights want, or ImageNet's; inception: 0.5
+    and 0.5; model: those of `init`; MEANS/STDS, a number a band: "0.48,0.46,0.41/0.23,0.22,0.23"; auto."""
     ignore: tuple[str, ...] = ("unknown",)
     """Classes that are not learnt and never count."""
 
@@ -117,7 +119,7 @@ class Recipe:
             ("normalization", NORMALIZATIONS),
             ("precision", PRECISIONS),
         ):
-            if getattr(self, name) not in choices:
+            if getattr(self, name) not in choices and not (name == "normalization" and self.scaling is not None):
                 raise UsageError(f"{_said(name)} must be one of {', '.join(choices)}, got {getattr(self, name)!r}")
         for name, (low, high) in _RANGES.items():
             value = getattr(self, name)
@@ -130,6 +132,25 @@ class Recipe:
             raise UsageError("schedule multi-step needs milestones, the epochs at which it steps; give --milestones")
         if not isinstance(self.arguments, dict):
             raise UsageError(f"the architecture's arguments are a JSON object, got {self.arguments_text:.80}")
+
+    @property
+    def scaling(self) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+        """Mean and std of each band where `normalization` tells them, of 0 to 1 or of stored values; else None."""
+        mean, slash, std = self.normalization.partition("/")
+        if not slash:
+            return None
+        try:
+            told = tuple(float(value) for value in mean.split(",")), tuple(float(value) for value in std.split(","))
+        except ValueError:
+            told = (), ()
+        if not told[0] or len(told[0]) != len(told[1]) or not all(map(math.isfinite, (*told[0], *told[1]))):
+            raise UsageError(
+                f"normalization must be as many means as stds, MEANS/STDS, got {self.normalization!r:.80}; for three "
+                "bands 0.485,0.456,0.406/0.229,0.224,0.225"
+            )
+        if min(told[1]) <= 0:
+            raise UsageError(f"normalization must have stds over 0, got {self.normalization!r:.80}")
+        return told
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -245,6 +266,8 @@ def _as(kind: Any, value: object) -> Any:  # noqa: ANN401 - a type, and what it 
     if get_origin(kind) is tuple:
         items = [_as(get_args(kind)[0], item) for item in value] if isinstance(value, list | tuple) else [None]
         return None if None in items else tuple(items)
+    if kind is str and isinstance(value, os.PathLike):
+        return os.fspath(value)
     if isinstance(value, bool | str):
         return value if isinstance(value, kind) and kind in {bool, str} else None
     if kind is int:

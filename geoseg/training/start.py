@@ -10,6 +10,7 @@ import torch
 from geoseg.errors import ModelError, UsageError
 from geoseg.model.batch_norm import freeze_batch_norm
 from geoseg.model.bundle import ModelBundle
+from geoseg.model.encoder_file import is_file, told
 from geoseg.model.network import build, parameter_shapes
 from geoseg.model.transfer import HEADS, Transferred, transfer
 from geoseg.training.plan import TrainingPlan
@@ -31,6 +32,8 @@ def start_network(plan: TrainingPlan, say: Callable[[str], None]) -> torch.nn.Mo
     """
     recipe = plan.recipe
     network, bundle, taken = _begun(plan)
+    if recipe.encoder_weights is not None and bundle is None and is_file(recipe.encoder_weights):
+        say(f"the encoder begins with the weights {told(recipe.encoder_weights)}")
     pretrained = {"encoder"} if recipe.encoder_weights is not None else set[str]()
     if taken is not None:
         say(f"begins with {taken}")
@@ -65,9 +68,9 @@ def _begun(plan: TrainingPlan) -> tuple[torch.nn.Module, ModelBundle | None, Tra
     recipe = plan.recipe
     bundle = init_bundle(recipe, plan.architecture, plan.arguments)
     torch.manual_seed(recipe.seed)
-    network = build(plan.architecture, plan.arguments, recipe.encoder_weights)
     if bundle is None:
-        return network, None, None
+        return build(plan.architecture, plan.arguments, recipe.encoder_weights), None, None
+    network = build(plan.architecture, plan.arguments, None)  # its encoder is the bundle's
     taken = transfer(bundle, network, legend=plan.legend, output_codes=plan.output_codes, bands=plan.bands)
     return network, bundle, taken
 
@@ -103,6 +106,8 @@ def _suitable(
         return None
     bundle = ModelBundle.open(None if recipe.init == DEMO else recipe.init)
     if _has_encoder(bundle, architecture, arguments):
+        if recipe.encoder_weights is not None:
+            say(f"begins with {bundle.name}, so the encoder weights {recipe.encoder_weights} are left out")
         return bundle
     other = f"{bundle.architecture} on {bundle.arguments.get('encoder_name', 'no encoder')}"
     if recipe.init == DEMO:

@@ -20,6 +20,7 @@ from geoseg.legend import Legend
 from geoseg.model.bundle import ModelBundle
 from geoseg.model.cache import cache_folder
 from geoseg.model.device import choose_device
+from geoseg.model.encoder_file import told
 from geoseg.progress import Progress
 from geoseg.raster.durable import probe_writable
 from geoseg.training.batch_size import batch_size, check_fits
@@ -28,7 +29,7 @@ from geoseg.training.course import Course
 from geoseg.training.faults import learning_faults
 from geoseg.training.finish import finish, keep_learnt
 from geoseg.training.fit import fit
-from geoseg.training.folder import DEVICES, INIT_WEIGHTS, RunFolder, open_folder
+from geoseg.training.folder import DEVICES, ENCODER_WEIGHTS, INIT_WEIGHTS, RunFolder, open_folder
 from geoseg.training.keeper import Keeper
 from geoseg.training.learner import Learner
 from geoseg.training.listener import Listener
@@ -127,6 +128,7 @@ def _meaning(recipe: Recipe, dataset: Dataset, parts: Split, devices: int) -> di
     begun = None if recipe.init is None else ModelBundle.open(None if recipe.init == DEMO else recipe.init)
     return {
         **recipe.meaning(),
+        ENCODER_WEIGHTS: told(recipe.encoder_weights),
         "data set": dataset.digest,
         "split": parts.digest,
         DEVICES: devices,

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import timm
 import torch
+from safetensors.torch import save_file
 
 from geoseg.dataset.dataset import open_dataset
 from geoseg.dataset.split import split
@@ -185,3 +188,61 @@ def test_classes_that_are_new_want_another_rate(planned: Planned, knobs: dict[st
     plan, lines = planned(SHIPPED.changed(**({"ignore": ()} | knobs)))
     start_network(plan, lines.append)
     assert any("--lr 1e-3 --epochs 40" in line for line in lines) is is_told
+
+
+def lite0(folder: Path) -> Path:
+    """Return a file of weights of timm's network."""
+    network = timm.create_model("tf_efficientnet_lite0")
+    state = {key: torch.ones_like(tensor) for key, tensor in network.state_dict().items()}
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file(state, folder / "lite0.safetensors")
+    return folder / "lite0.safetensors"
+
+
+LITE0 = {"architecture": "FPN", "encoder": "timm-tf_efficientnet_lite0", "init": "demo", "crop_px": 64}
+
+
+@pytest.mark.parametrize(
+    ("normalization", "mean", "std"),
+    [
+        ("auto", 127.5, 127.5),
+        ("imagenet", 123.675, 58.395),
+        ("inception", 127.5, 127.5),
+        ("0.1,0.2,0.3/0.5,0.6,0.7", 25.5, 127.5),
+        ("100,90,80/40,41,42", 100, 40),
+    ],
+)
+def test_an_encoder_begins_with_a_files_weights_and_sees_what_they_saw(
+    planned: Planned, tmp_path: Path, normalization: str, mean: float, std: float
+) -> None:
+    recipe = TINY.changed(**LITE0, encoder_weights=lite0(tmp_path), normalization=normalization, norm="frozen")
+    plan, lines = planned(recipe)
+    assert (plan.normalization.mean[0], plan.normalization.std[0]) == (pytest.approx(mean), pytest.approx(std))
+    network = start_network(plan, lines.append)
+    assert frozen(network) == {"encoder": True}
+    assert all(bool((tensor == 1).all()) for tensor in network.get_submodule("encoder").state_dict().values())
+    assert [line for line in lines if line.startswith("the encoder begins with the weights lite0.safetensors sha256:")]
+
+
+def test_a_files_weights_are_refused_before_pixels_are_read(data: Path, tmp_path: Path) -> None:
+    wrong = TINY.changed(**LITE0 | {"encoder": "resnet18"}, encoder_weights=str(lite0(tmp_path)))
+    with pytest.raises(ModelError, match="is not of the encoder resnet18"):
+        learn(data, tmp_path / "m.safetensors", wrong, cache=tmp_path / "cache")
+    assert not (tmp_path / "cache").exists()
+
+
+@pytest.mark.parametrize("wrong", ["0.5/0.5,0.5", "0.5,0.5,0.5/0,1,1", "a/b", "nan/1", "/"])
+def test_a_normalization_of_numbers_is_one_mean_and_one_positive_std_a_band(wrong: str) -> None:
+    with pytest.raises(UsageError, match="normalization must"):
+        Recipe(normalization=wrong)
+
+
+def test_a_bundle_keeps_the_name_and_hash_of_a_files_weights(data: Path, tmp_path: Path) -> None:
+    """Moved elsewhere the file is the same one; other weights under its name are not."""
+    here = lite0(tmp_path / "here")
+    recipe = TINY.changed(**LITE0, encoder_weights=str(here), epochs=1, batches=1)
+    out = tmp_path / "m.safetensors"
+    learn(data, out, recipe)
+    kept = ModelBundle.open(out).provenance["recipe"]["encoder_weights"]
+    assert kept == f"lite0.safetensors sha256:{hashlib.sha256(here.read_bytes()).hexdigest()}"
+    assert str(tmp_path) not in ModelBundle.open(out).provenance_text

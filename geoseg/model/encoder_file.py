@@ -1,0 +1,223 @@
+"""Pretrained weights of an encoder from a file on this machine, under whoever's names; nothing in it is run."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import re
+import warnings
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import timm
+import torch
+
+from geoseg.errors import ModelError
+from geoseg.model.bundle import file_hash
+from geoseg.model.encoders import timm_name_of
+from geoseg.model.header import read_header
+from geoseg.model.untrusted import one_line
+
+Weights = Mapping[str, torch.Tensor]
+_KINDS = ".safetensors, or .pth, .pt or .bin as torch.save writes them"
+_NESTED = 3
+"""Dicts in dicts that are looked through: {"state_dict": {"model": ...}}."""
+_COUNTER = "num_batches_tracked"
+_COMPUTED = (_COUNTER, "relative_position_index", "attn_mask", "total_ops", "total_params")
+"""What older libraries kept beside the weights, and newer ones compute."""
+
+
+def is_file(weights: str) -> bool:
+    """Tell whether encoder weights are a file: names of weights have no dot and no slash."""
+    return "." in weights or "/" in weights or os.sep in weights
+
+
+def told(weights: str | None) -> str | None:
+    """Return encoder weights as they are written down: a file by its name and hash, wherever it lies."""
+    if weights is None or not is_file(weights):
+        return weights
+    return f"{Path(weights).name} sha256:{file_hash(Path(weights))}"
+
+
+def take_weights(encoder: torch.nn.Module, name: str, path: Path, bands: int) -> None:
+    """Copy the weights of a file into an encoder of so many bands; on the meta device only see whether they fit.
+
+    Names may be timm's, torchvision's or smp's, behind any prefix (`module.`, `encoder.model.`), in a dict in a dict
+    (`state_dict`). Classifier heads and pooling are left out. The first convolution is adapted to the bands as smp and
+    timm do. ModelError if the file cannot be read, holds more than tensors, or is of another encoder: then the first
+    tensor that differs is named.
+    """
+    own = encoder.state_dict()
+    found, places = _best(_read(path), own, name, path)
+    taken = {}
+    for key, place in places.items():
+        taken[key] = _adapted(found[place], own[key], bands)
+    odd = _first_odd(own, taken) or _first_extra(own, found, places, name)
+    if odd:
+        raise ModelError(f"{path} is not of the encoder {one_line(name, 60)}: {odd}; give weights of {name}")
+    for key, tensor in taken.items():
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise ModelError(f"{path} holds weights that are not finite, in {one_line(key, 60)}; get it again")
+    with torch.no_grad():
+        for key, tensor in taken.items():
+            own[key].copy_(tensor)
+
+
+def _read(path: Path) -> Any:  # noqa: ANN401 - whatever torch.save was given
+    """Return what a file holds."""
+    try:
+        with path.open("rb") as file:
+            first = file.read(16)
+    except OSError as fault:
+        raise ModelError(f"encoder weights {path} cannot be read: {fault.strerror or fault}") from None
+    if first[8:9] == b"{":
+        read_header(path)
+        return safetensors.torch.load_file(path)
+    if first.startswith((b"PK\x03\x04", b"\x80")):
+        return _unpickled(path)
+    raise ModelError(f"{path} holds no weights{'' if first else ', it is empty'}; wanted is {_KINDS}")
+
+
+def _unpickled(path: Path) -> Any:  # noqa: ANN401 - whatever torch.save was given
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except MemoryError:
+        raise
+    except Exception as fault:  # noqa: BLE001 (of damaged bytes torch raises whatever it likes)
+        text = str(fault)
+        code = re.search(r"GLOBAL (\S+)", text)
+        if code or (isinstance(fault, pickle.UnpicklingError) and "nsupported" in text) or "TorchScript" in text:
+            what = f" ({one_line(code[1], 60)})" if code else ""
+            raise ModelError(
+                f"{path} holds more than tensors{what}, and to load that could run code; keep the tensors alone where "
+                "you trust the file: torch.save(network.state_dict(), path)"
+            ) from None
+        raise ModelError(f"{path} is cut short or damaged, or no file of weights; wanted is {_KINDS}") from None
+
+
+def _best(content: object, own: Weights, name: str, path: Path) -> tuple[Weights, dict[str, str]]:
+    """Return the dict of tensors that has most of the encoder's names, and the name there of each of them."""
+    candidates = list(_dicts(content, _NESTED))
+    if not candidates:
+        raise ModelError(f"{path} holds no tensors by name; wanted is a state dict, in {_KINDS}")
+    found, places = max(((each, _places(each, own)) for each in candidates), key=lambda pair: len(pair[1]))
+    if not places:
+        theirs, ours = one_line(next(iter(found)), 60), next(iter(own))
+        raise ModelError(
+            f"{path} is not of the encoder {one_line(name, 60)}: it names its tensors otherwise ({theirs}, ...; wanted "
+            f"is {ours}, ...); give weights as timm, torchvision or smp name them"
+        )
+    return found, places
+
+
+def _dicts(value: object, depth: int) -> Iterator[Weights]:
+    """Yield every dict with tensors in it."""
+    if not isinstance(value, Mapping):
+        return
+    tensors = {str(key): item for key, item in value.items() if isinstance(item, torch.Tensor)}
+    if tensors:
+        yield tensors
+    for item in value.values() if depth else ():
+        yield from _dicts(item, depth - 1)
+
+
+def _places(found: Weights, own: Weights) -> dict[str, str]:
+    """Return, of each tensor of the encoder that a dict has, its name there: behind the prefix that most have.
+
+    timm joins names with underscores where it gives features (`stages_0.blocks`), so dots and underscores are one.
+    """
+    plain_own = {_plain(key): key for key in _without_wrapper(own)}
+    wrapper = _wrapper(own)
+    plain_found = {_plain(key): key for key in found}
+    votes = Counter(key[:start] for key in plain_found for start in _starts(key) if key[start:] in plain_own)
+    if not votes:
+        return {}
+    prefix = max(votes, key=lambda text: (votes[text], -len(text)))
+    return {
+        wrapper + key: plain_found[prefix + plain] for plain, key in plain_own.items() if prefix + plain in plain_found
+    }
+
+
+def _plain(key: str) -> str:
+    return key.replace(".", "_")
+
+
+def _starts(key: str) -> Iterator[int]:
+    """Yield where the part after a prefix may begin."""
+    yield 0
+    yield from (place + 1 for place, letter in enumerate(key) if letter == "_")
+
+
+def _wrapper(own: Weights) -> str:
+    """Return what smp puts before timm's names: `model.`, once or more."""
+    wrapper = ""
+    while all(key.startswith(f"{wrapper}model.") for key in own):
+        wrapper += "model."
+    return wrapper
+
+
+def _without_wrapper(own: Weights) -> list[str]:
+    wrapper = _wrapper(own)
+    return [key.removeprefix(wrapper) for key in own]
+
+
+def _adapted(tensor: torch.Tensor, own: torch.Tensor, bands: int) -> torch.Tensor:
+    """Return a first convolution (out, band, row, col) for another number of bands, by smp's rule; others as they are.
+
+    One band takes the sum of all; more than there are take them in turn, scaled so that the sum stays.
+    """
+    shape, wanted = tuple(tensor.shape), tuple(own.shape)
+    is_first = (
+        len(shape) == len(wanted) == 4
+        and wanted[1] == bands
+        and shape[1]
+        and shape[:1] + shape[2:] == (wanted[:1] + wanted[2:])
+    )
+    if not is_first or shape[1] == bands:
+        return tensor
+    if bands == 1:
+        return tensor.sum(1, keepdim=True)
+    return tensor[:, [band % shape[1] for band in range(bands)]] * (shape[1] / bands)
+
+
+def _first_odd(own: Weights, taken: Weights) -> str | None:
+    """Return in words the first tensor that a file lacks or has in another shape."""
+    lacking = [key for key in own if key not in taken and not key.endswith(_COUNTER)]
+    for key, tensor in own.items():
+        if key in lacking:
+            return f"it lacks {key}" + (f" and {len(lacking) - 1} more" if len(lacking) > 1 else "")
+        if key in taken and taken[key].shape != tensor.shape:
+            return f"{key} is {tuple(taken[key].shape)}, wanted {tuple(tensor.shape)}"
+    return None
+
+
+def _first_extra(own: Weights, found: Weights, places: Mapping[str, str], name: str) -> str | None:
+    """Return in words the first tensor of a part of the encoder that the encoder has not: it is a deeper one's."""
+    key, place = next(iter(places.items()))
+    prefix = place[: len(place) - len(key.removeprefix(_wrapper(own)))]
+    parts = {_part(each) for each in _without_wrapper(own)}
+    known = set(places.values()) | {prefix + each for each in _whole(name)}
+    for each in found:
+        rest = each.removeprefix(prefix)
+        if each.startswith(prefix) and each not in known and _part(rest) in parts and not each.endswith(_COMPUTED):
+            return f"it has {one_line(rest, 60)} too"
+    return None
+
+
+def _part(key: str) -> str:
+    """Return the outermost part of a name, without timm's number: stages of stages_0.blocks.1.weight."""
+    return re.sub(r"_\d+$", "", key.partition(".")[0])
+
+
+def _whole(name: str) -> list[str]:
+    """Return the names of timm's whole network, where the encoder is a part of one."""
+    timm_name = timm_name_of(name)
+    if timm_name is None:
+        return []
+    with torch.device("meta"):
+        return list(timm.create_model(timm_name, pretrained=False).state_dict())
