@@ -69,6 +69,10 @@ _TOLD, _NAMES, _DATA, _MODEL = "What is told", "How classes are named", "A data 
     help="The column that holds the class, by name or code: the sample's, or that of polygons of a data set. "
     "[default: the only one]",
 )
+@options.layer(
+    _NAMES,
+    "The layer of that file, or several with commas, or all, where several could be meant. [default: the only one]",
+)
 @grouped(_DATA)(
     "--split",
     type=values.one_of("split", values.PARTS, "; how the data set is split is said by --split-rule"),

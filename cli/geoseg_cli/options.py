@@ -31,6 +31,11 @@ def out(heading: str, text: str, metavar: str = "FILE") -> Decorator:
     return grouped(heading)("--out", "-o", required=True, metavar=metavar, help=text)
 
 
+def layer(heading: str, text: str) -> Decorator:
+    """Return --layer, of a source of features that has several."""
+    return grouped(heading)("--layer", metavar="NAME", help=text)
+
+
 def bands(heading: str, text: str) -> Decorator:
     """Return --bands: numbers and names."""
     return grouped(heading)("--bands", type=values.bands, metavar="B,B,B", help=text)

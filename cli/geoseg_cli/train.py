@@ -59,6 +59,7 @@ def _list_recipes(context: click.Context, _parameter: click.Parameter, wanted: b
 @options.quiet(_RUN)
 @grouped(_IN)("--labels", metavar="PATH", help="Labels of the scene or folder DATA: a raster, polygons, or a folder.")
 @grouped(_IN)("--column", metavar="NAME", help="Column of the polygons that holds the class.")
+@options.layer(_IN, "Layer of the polygons, or several with commas, or all, where several layers hold some.")
 @grouped(_IN)("--legend", metavar="FILE", help="The classes: .csv, .json, .qml or .clr. [default: what labels say]")
 @options.bands(_IN, "Bands to use, by number or name. [default: all]")
 @grouped(_IN)("--data-gsd", "data_gsd_m", type=float, metavar="METRES", help="Pixel size of scenes that do not say.")

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from geoseg.dataset.deepglobe import find_deepglobe, is_deepglobe
 from geoseg.dataset.found import Found, Wishes, each
+from geoseg.dataset.layers import Wanted
 from geoseg.dataset.legends import GivenLegend, given_legend
 from geoseg.dataset.pair import Pair
 from geoseg.dataset.pairs import find_pairs
@@ -20,6 +21,9 @@ from geoseg.legend import Legend
 from geoseg.raster.environment import shown
 from geoseg.raster.identity import digest, stamps
 from geoseg.raster.scene import Scene
+
+if TYPE_CHECKING:
+    import geopandas
 
 DEFAULT_TOLERANCE = 0.001
 """Share of a mask's pixels in colours that no class has, which is ignored instead of refused."""
@@ -87,8 +91,9 @@ def open_dataset(  # noqa: PLR0913 - each keyword is a knob of the command line
     legend: GivenLegend | None = None,
     bands: Sequence[int | str] | None = None,
     gsd_m: float | None = None,
-    labels: str | os.PathLike[str] | None = None,
+    labels: str | os.PathLike[str] | geopandas.GeoDataFrame | None = None,
     column: str | None = None,
+    layer: Wanted = None,
     tolerance: float = DEFAULT_TOLERANCE,
 ) -> Dataset:
     """Find scenes and their labels; only the heads of the files are read.
@@ -96,9 +101,10 @@ def open_dataset(  # noqa: PLR0913 - each keyword is a knob of the command line
     `path`: a folder in the DeepGlobe 2018 layout; or one with images/ and labels/ of equal names, or with
     `NAME_image.tif` and `NAME_label.tif`; a CSV with the columns scene, labels and perhaps split; a folder of scenes or
     one scene, with `labels` of its own: a raster of codes, a picture of the legend's colours, or polygons whose
-    `column` holds the class. `legend`: classes, or a file of them; by default what the labels themselves say, and
-    DeepGlobe's for its layout. `gsd_m`: metres a pixel, whatever the scenes say. `tolerance`: the share of a mask's
-    pixels that may hold a colour or code without class and is then ignored.
+    `column` holds the class: a GeoDataFrame, or anything GDAL or pyarrow reads, of which `layer` names the layer, or
+    layers, where several hold polygons. `legend`: classes, or a file of them; by default what the labels themselves
+    say, and DeepGlobe's for its layout. `gsd_m`: metres a pixel, whatever the scenes say. `tolerance`: the share of a
+    mask's pixels that may hold a colour or code without class and is then ignored.
 
     Raises SceneError for files that are missing, cannot be read or do not fit each other, UsageError for options that
     cannot be right.
@@ -114,9 +120,10 @@ def open_dataset(  # noqa: PLR0913 - each keyword is a knob of the command line
         None if legend is None else given_legend(legend),
         None if bands is None else tuple(bands),
         gsd_m,
-        None if labels is None else os.fspath(labels),
+        os.fspath(labels) if isinstance(labels, os.PathLike) else labels,
         column,
         tolerance,
+        layer,
     )
     deepglobe = labels is None and is_deepglobe(root)
     return _dataset(root, find_deepglobe(root, wishes) if deepglobe else find_pairs(root, wishes), deepglobe=deepglobe)

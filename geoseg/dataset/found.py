@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
+from geoseg.dataset.layers import Wanted
 from geoseg.dataset.pair import Pair
 from geoseg.legend import Legend
 from geoseg.raster.environment import raster_environment
@@ -30,9 +31,11 @@ class Wishes:
     legend: Legend | None
     bands: tuple[int | str, ...] | None
     gsd_m: float | None
-    labels: str | None
+    labels: Any
+    """A path, or a GeoDataFrame; None where the layout says where they are."""
     column: str | None
     tolerance: float
+    layer: Wanted = None
 
 
 @dataclass(frozen=True, slots=True)

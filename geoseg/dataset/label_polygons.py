@@ -2,47 +2,37 @@
 
 from __future__ import annotations
 
-import math
-import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from functools import lru_cache
-from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
-import pyogrio
 import rasterio.features
 import shapely
 from numpy.typing import NDArray
 from rasterio.crs import CRS
 
 from geoseg.dataset.decoded import Decoded, Strays
-from geoseg.errors import SceneError, UsageError
+from geoseg.dataset.features import Features, FeatureTable, reprojected
+from geoseg.errors import SceneError
 from geoseg.legend import NODATA
 from geoseg.raster.environment import shown
 from geoseg.raster.geobox import GeoBox
 from geoseg.raster.windows import Window
 
-_SUFFIXES = (".gpkg", ".geojson", ".json", ".shp", ".fgb", ".parquet", ".kml", ".gml", ".sqlite", ".geojsonl")
-_BESIDE = {
-    ".shp": (".dbf", ".shx", ".prj", ".cpg"),
-    ".gml": (".gfs", ".xsd"),
-    ".gpkg": (".gpkg-wal",),
-    ".sqlite": (".sqlite-wal",),
-}
-"""Endings of the other files that GDAL reads for a layer; a database's last changes may still be in its log.
-
-https://gdal.org/drivers/vector/shapefile.html, https://sqlite.org/walformat.html
-"""
-_PYOGRIO_ERRORS = (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError, pyogrio.errors.CRSError, ValueError)
+_NAMES = {0: "point", 1: "line", 2: "line", 4: "point", 5: "line", 7: "empty or null geometry"}
+"""What messages call shapely's types that are no polygons; a collection without parts is empty."""
+_COLLECTION, _POLYGONS = 7, (3, 6)
+_EDGE_POINTS = 21
 
 
 @dataclass(frozen=True, slots=True)
 class LabelPolygons:
-    """A layer of polygons. A pixel has the class of the polygon that holds its centre; of several, of the last."""
+    """Layers of polygons. A pixel has the class of the polygon that holds its centre; of several, of the last."""
 
-    path: str
+    source: FeatureTable
     column: str
     codes: tuple[tuple[str, int], ...]
     """(value of the column as text, code in the legend); polygons of other values are not labels."""
@@ -51,152 +41,145 @@ class LabelPolygons:
     def decode(self, grid: GeoBox, window: Window) -> Decoded:
         """Return the codes in a window of a scene's grid. SceneError when the file cannot be read or brought there."""
         codes = np.full(window.shape, NODATA, np.uint8)
-        crs_wkt = None if grid.crs is None else grid.crs.to_wkt()
-        shapes = _shapes(self.path, _stamp(self.path), self.column, self.crs_wkt, crs_wkt)
-        place = grid[window]
-        corners = [(0, 0), (window.width, 0), (0, window.height), (window.width, window.height)]
-        frame = shapely.MultiPoint([place.transform @ corner for corner in corners]).envelope
         by_value = dict(self.codes)
-        near = np.sort(shapes.tree.query(frame))
-        burned = [(shapes.geometries[i], by_value[shapes.values[i]]) for i in near if shapes.values[i] in by_value]
+        near = placed(self.source, self.column, grid).near(grid[window])
+        burned = [(shape, by_value[value]) for shape, value in near if value in by_value]
         if burned:
-            rasterio.features.rasterize(burned, out=codes, transform=place.transform)
+            rasterio.features.rasterize(burned, out=codes, transform=grid[window].transform)
         return Decoded(codes, Strays(0, window.size))
 
 
 @dataclass(frozen=True, slots=True)
-class _Shapes:
+class Polygons:
+    """The polygons of a source, those inside of collections among them, in its order."""
+
+    name: str
+    column: str
     geometries: NDArray[Any]
+    """(polygon,) shapely's polygons and multipolygons."""
     values: tuple[str, ...]
-    tree: shapely.STRtree
+    """(polygon,) text of the column; empty where there is none."""
+    crs_wkt: str | None
+    tree: shapely.STRtree = field(compare=False, repr=False)
+    others: tuple[tuple[str, int], ...] = ()
+    """(what it is, how many): what the source holds besides, which cannot be a label."""
+
+    @classmethod
+    def of(cls, features: Features, name: str, column: str) -> Self:
+        """Sort out the polygons of what was read. SceneError where there is none."""
+        shapes, owners, others = _unpacked(features.geometries)
+        if not len(shapes):
+            held = f": it has {_counted(others)}" if others else ""
+            raise SceneError(f"{name} holds no polygon{held}; labels are polygons, buffer points and lines first")
+        values = tuple(features.values[owner] for owner in owners)
+        return cls(name, column, shapes, values, features.crs_wkt, shapely.STRtree(shapes), tuple(others.items()))
+
+    def near(self, place: GeoBox) -> list[tuple[Any, str]]:
+        """Return the polygons whose bounds meet those of a grid in their CRS, with their values, in order."""
+        found = np.sort(self.tree.query(_frame(place).envelope))
+        return [(self.geometries[i], self.values[i]) for i in found]
+
+    def note(self, grids: Iterable[GeoBox]) -> str | None:
+        """Return a line on what is no label: other geometries, and polygons without class or beside all grids."""
+        said = []
+        if self.others:
+            said.append(f"{_counted(Counter(dict(self.others)))} cannot be labels, only polygons can")
+        if lacking := self.values.count(""):
+            said.append(f"{_number(lacking, 'polygon')} without a class in {self.column}")
+        if beside := self._beside(grids):
+            said.append(f"{_number(beside, 'polygon')} beside the imagery")
+        return f"{self.name}: {'; '.join(said)}; left out" if said else None
+
+    def _beside(self, grids: Iterable[GeoBox]) -> int:
+        meets = np.zeros(len(self.geometries), bool)
+        for grid in grids:
+            frame = _frame_in(grid, self.crs_wkt)
+            if frame is None:
+                return 0  # nobody can say: the frame reaches to where this CRS does not
+            meets[self.tree.query(frame, predicate="intersects")] = True
+        return int(np.count_nonzero(~meets))
 
 
-def is_polygon_file(path: str) -> bool:
-    """Say whether a name is one of a file of features."""
-    return path.lower().endswith(_SUFFIXES)
+def read_polygons(source: FeatureTable, column: str) -> Polygons:
+    """Read the polygons of a source, in its own CRS. SceneError where it cannot be read, or holds none."""
+    return _polygons(source, source.stamp, column)
 
 
-def files_of(path: str) -> list[str]:
-    """Return the files that hold a layer: of a Shapefile the classes and the CRS lie beside the polygons."""
-    file = Path(path)
-    beside = _BESIDE.get(file.suffix.casefold(), ())
-    if not beside or not file.parent.is_dir():
-        return [path]
-    others = (other for other in file.parent.iterdir() if other.stem == file.stem)
-    return [path, *sorted(str(other) for other in others if other.suffix.casefold() in beside)]
+def placed(source: FeatureTable, column: str, grid: GeoBox) -> Polygons:
+    """Return the polygons of a source in the CRS of a grid: they are read and moved once for all windows."""
+    return _placed(source, source.stamp, column, None if grid.crs is None else grid.crs.to_wkt())
 
 
-def column_of(path: str, column: str | None) -> str:
-    """Return the column that holds the class: the one named, or the only one. SceneError or UsageError if unclear."""
-    try:
-        columns = [str(name) for name in pyogrio.read_info(path, layer=_layer_of(path))["fields"]]
-    except _PYOGRIO_ERRORS as error:
-        raise _unreadable(path, error) from None
-    if column is None and len(columns) == 1:
-        return columns[0]
-    if column in columns:
-        return str(column)
-    fault = "says not which column holds the class" if column is None else f"has no column {column!r}"
-    raise UsageError(f"{shown(path)} {fault}, it has {', '.join(columns) or 'none'}; name it with --column")
-
-
-def values_of(path: str, column: str) -> tuple[tuple[str, ...], str | None]:
-    """Return the distinct values of a column as text, in order, and the CRS as WKT. SceneError."""
-    meta, _, fields = _read(path, column)
-    found = {text for value in fields if (text := as_text(value))}
-    return tuple(sorted(found)), _wkt(path, meta["crs"])
-
-
-def check_place(path: str, crs_wkt: str | None, grid: GeoBox, scene: str) -> None:
+def check_place(source: FeatureTable, crs_wkt: str | None, grid: GeoBox, scene: str) -> None:
     """Raise SceneError unless polygons can be burned into a grid."""
     if not grid.has_transform or grid.transform.is_degenerate or (grid.crs is None) != (crs_wkt is None):
         raise SceneError(
-            f"{shown(path)} cannot be laid upon {shown(scene)}: both need a CRS, and the scene a transform; "
+            f"{source.name} cannot be laid upon {shown(scene)}: both need a CRS, and the scene a transform; "
             "georeference it (gdalwarp for ground control points), or assign the CRS"
         )
 
 
-def as_text(value: object) -> str:
-    """Return a cell as text: 3.0 is "3", what is missing is empty."""
-    if value is None or (isinstance(value, float | np.floating) and math.isnan(float(value))):
-        return ""
-    if isinstance(value, float | np.floating) and float(value).is_integer():
-        return str(int(value))
-    return " ".join(str(value).split())
-
-
-def _read(path: str, column: str) -> tuple[dict[str, Any], NDArray[Any], Sequence[Any]]:
-    try:
-        meta, _, geometries, fields = pyogrio.raw.read(path, _layer_of(path), columns=[column], force_2d=True)
-    except _PYOGRIO_ERRORS as error:
-        raise _unreadable(path, error) from None
-    if not len(fields) or geometries is None or not len(geometries):
-        raise SceneError(f"{shown(path)} holds no polygon with a column {column!r}; give polygons of the classes")
-    return meta, geometries, fields[0]
-
-
-def _layer_of(path: str) -> str | int:
-    """Return the first layer with geometry: a GeoPackage with its style, as geoseg writes it, has a table besides."""
-    return next((str(name) for name, kind in pyogrio.list_layers(path) if kind), 0)
-
-
-def _wkt(path: str, crs: str | None) -> str | None:
-    if not crs:
-        return None
-    try:
-        wkt: str = CRS.from_string(crs).to_wkt()
-    except (ValueError, rasterio.errors.CRSError) as error:
-        raise _unreadable(path, error) from None
-    return wkt
-
-
-def _unreadable(path: str, error: BaseException) -> SceneError:
-    return SceneError(f"cannot read polygons from {shown(path)}: {' '.join(str(error).split()):.160}; check the file")
-
-
-def _stamp(path: str) -> tuple[tuple[int, int], ...]:
-    return tuple(_size_and_time(name) for name in files_of(path))
-
-
-def _size_and_time(name: str) -> tuple[int, int]:
-    try:
-        status = os.stat(name)  # noqa: PTH116 - /vsi paths are no paths
-    except OSError:
-        return -1, -1
-    return status.st_size, status.st_mtime_ns
+@lru_cache(maxsize=2)
+def _polygons(source: FeatureTable, _stamp: object, column: str) -> Polygons:
+    return Polygons.of(source.read(column), source.name, column)
 
 
 @lru_cache(maxsize=2)
-def _shapes(
-    path: str, _stamp: tuple[tuple[int, int], ...], column: str, theirs: str | None, ours: str | None
-) -> _Shapes:
-    """Return all features, brought to the scene's CRS: they are read once for all windows."""
-    _, wkb, fields = _read(path, column)
-    geometries = shapely.from_wkb(wkb)
-    if theirs is not None and ours is not None and theirs != ours:
-        geometries = _reprojected(path, geometries, theirs, ours)
-    is_area = np.isin(shapely.get_type_id(geometries), (3, 6)) & ~shapely.is_empty(geometries)
-    if not is_area.any():
-        raise SceneError(f"{shown(path)} holds no polygon; labels are polygons, buffer points and lines first")
-    values = tuple(as_text(value) for value, keep in zip(fields, is_area, strict=True) if keep)
-    kept = geometries[is_area]
-    return _Shapes(kept, values, shapely.STRtree(kept))
+def _placed(source: FeatureTable, stamp: object, column: str, ours: str | None) -> Polygons:
+    found = _polygons(source, stamp, column)
+    if found.crs_wkt is None or ours is None or found.crs_wkt == ours:
+        return found
+    moved = reprojected(found.geometries, found.crs_wkt, ours, source.name)
+    return Polygons(found.name, column, moved, found.values, ours, shapely.STRtree(moved), found.others)
 
 
-def _reprojected(path: str, geometries: NDArray[Any], theirs: str, ours: str) -> NDArray[Any]:
-    from pyproj import Transformer  # noqa: PLC0415 - a tenth of a second that most runs do not need
-    from pyproj.exceptions import ProjError  # noqa: PLC0415
+def _unpacked(geometries: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.intp], Counter[str]]:
+    """Return the polygons, also those of collections in collections, whose each is, and what else there is."""
+    shapes, owners = np.asarray(geometries, object), np.arange(len(geometries))
+    while (packed := (shapely.get_type_id(shapes) == _COLLECTION) & ~shapely.is_empty(shapes)).any():
+        parts, whose = shapely.get_parts(shapes[packed], return_index=True)
+        # A part stands where its collection stood: of polygons that overlap the last counts.
+        shapes = np.concatenate([shapes[~packed], parts])
+        owners = np.concatenate([owners[~packed], owners[packed][whose]])
+        order = np.argsort(owners, kind="stable")
+        shapes, owners = shapes[order], owners[order]
+    nothing = shapely.is_missing(shapes) | shapely.is_empty(shapes)
+    types = shapely.get_type_id(shapes)
+    is_area = np.isin(types, _POLYGONS) & ~nothing
+    others: Counter[str] = Counter()
+    for kind, void in zip(types[~is_area].tolist(), nothing[~is_area].tolist(), strict=True):
+        others[_NAMES[_COLLECTION] if void else _NAMES.get(kind, "surface of another kind")] += 1
+    return shapes[is_area], owners[is_area], others
 
+
+def _counted(others: Counter[str]) -> str:
+    return ", ".join(_number(count, what) for what, count in sorted(others.items()))
+
+
+def _number(count: int, what: str) -> str:
+    if count == 1:
+        return f"1 {what}"
+    if what.endswith("geometry"):
+        return f"{count} {what.removesuffix('y')}ies"
+    return f"{count} {what}s"
+
+
+def _frame(grid: GeoBox) -> shapely.MultiPoint:
+    corners = [(0, 0), (grid.width_px, 0), (0, grid.height_px), (grid.width_px, grid.height_px)]
+    return shapely.MultiPoint([grid.transform @ corner for corner in corners])
+
+
+def _frame_in(grid: GeoBox, crs_wkt: str | None) -> shapely.Polygon | None:
+    """Return the outline of a grid in a CRS; None where it has none there."""
+    steps = np.linspace(0, 1, _EDGE_POINTS)[:-1]
+    zeros, ones = np.zeros_like(steps), np.ones_like(steps)
+    cols = np.concatenate([steps, ones, 1 - steps, zeros]) * grid.width_px
+    rows = np.concatenate([zeros, steps, ones, 1 - steps]) * grid.height_px
+    frame = shapely.Polygon([grid.transform @ corner for corner in zip(cols.tolist(), rows.tolist(), strict=True)])
     try:
-        transformer = Transformer.from_crs(theirs, ours, always_xy=True)
-        moved: NDArray[Any] = shapely.transform(
-            geometries, lambda xy: np.column_stack(transformer.transform(xy[:, 0], xy[:, 1]))
-        )
-    except ProjError as error:
-        raise SceneError(
-            f"cannot bring {shown(path)} to the scene's CRS: {' '.join(str(error).split()):.160}"
-        ) from None
-    finite = shapely.is_valid_input(moved) & np.isfinite(shapely.bounds(moved)).all(axis=1)
-    if not finite.all():
-        raise SceneError(f"{shown(path)}: {np.count_nonzero(~finite)} polygons cannot be brought to the scene's CRS")
-    return moved
+        ours = None if grid.crs is None else grid.crs.to_wkt()
+        moved = reprojected(np.array([frame], object), ours, crs_wkt, "the scene")[0]
+    except SceneError:
+        return None
+    spans_world = crs_wkt is not None and CRS.from_wkt(crs_wkt).is_geographic and np.ptp(moved.bounds[::2]) > 180
+    return None if spans_world or not moved.is_valid else moved

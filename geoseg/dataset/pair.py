@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from geoseg.dataset.color_mask import ColorMask
 from geoseg.dataset.decoded import Decoded, Strays
-from geoseg.dataset.label_polygons import LabelPolygons, files_of
+from geoseg.dataset.features import FeatureFile, FeatureFrame, FeatureTable
+from geoseg.dataset.label_polygons import LabelPolygons
 from geoseg.dataset.label_raster import LabelRaster
 from geoseg.errors import SceneError
 from geoseg.legend import NODATA
@@ -48,13 +49,15 @@ class Pair:
     @property
     def files(self) -> list[str]:
         """The files of imagery and labels, the imagery's first."""
-        polygons = isinstance(self.labels, LabelPolygons)
-        return [self.scene.path, *(files_of(self.labels_path) if polygons else [self.labels_path])]
+        labels = self.labels
+        return [self.scene.path, *(labels.source.files if isinstance(labels, LabelPolygons) else [labels.scene.path])]
 
     @property
     def labels_path(self) -> str:
-        """The file that holds the labels."""
-        return self.labels.path if isinstance(self.labels, LabelPolygons) else self.labels.scene.path
+        """The file that holds the labels; of a GeoDataFrame how messages call it."""
+        if not isinstance(self.labels, LabelPolygons):
+            return self.labels.scene.path
+        return self.labels.source.path if isinstance(self.labels.source, FeatureFile) else self.labels.source.name
 
     def decode(self, window: Window) -> Decoded:
         """Return the labels in a window inside the scene, whether the scene is valid there or not. SceneError."""
@@ -76,7 +79,7 @@ class Pair:
     def stamp(self) -> str:
         """Return hex that changes whenever imagery or labels may have: by name, size and time of all files behind."""
         if isinstance(self.labels, LabelPolygons):
-            labels = [stamps(files_of(self.labels.path)), self.labels.column, self.labels.codes]
+            labels = [_state(self.labels.source), repr(_meaning(self.labels))]
         else:
             labels = [self.labels.scene.fingerprint(), repr(_meaning(self.labels))]
         return digest([self.scene.fingerprint(), labels])
@@ -95,7 +98,7 @@ class Pair:
         sources = [_content_of(self.scene), repr(self.scene.band_indexes), repr(_meaning(self.labels))]
         labels = self.labels
         if isinstance(labels, LabelPolygons):
-            sources += [_file_digest(name) for name in files_of(labels.path)]
+            sources += [_file_digest(name) for name in labels.source.files] or [repr(_state(labels.source))]
         else:
             sources.append(_content_of(labels.scene))
         return digest([self.id, *sources])
@@ -139,7 +142,15 @@ def _meaning(labels: Labels) -> object:
         case LabelRaster():
             return labels.codes, labels.tolerance
         case LabelPolygons():
-            return labels.column, labels.codes
+            layers = labels.source.layers if isinstance(labels.source, FeatureFile) else ()
+            return labels.column, labels.codes, layers
+
+
+def _state(source: FeatureTable) -> object:
+    """Return what tells one state of polygons from another: the files behind them, else what they hold."""
+    if isinstance(source, FeatureFrame):
+        return source.stamp
+    return stamps(source.files) or source.path
 
 
 def _content_of(scene: Scene) -> str:

@@ -7,11 +7,21 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from geoseg.dataset.codes_in import classes_in, undeclared_note
 from geoseg.dataset.color_mask import ColorMask
+from geoseg.dataset.features import (
+    FEATURE_ENDS,
+    FeatureTable,
+    column_of,
+    find_features,
+    is_data_folder,
+    is_features,
+    is_frame,
+)
 from geoseg.dataset.found import PART_NAMES, Found, Wishes, each, listed
-from geoseg.dataset.label_polygons import LabelPolygons, check_place, column_of, is_polygon_file, values_of
+from geoseg.dataset.label_polygons import LabelPolygons, check_place, read_polygons
 from geoseg.dataset.label_raster import LabelRaster, check_codes
 from geoseg.dataset.label_raster import check_place as check_grid
 from geoseg.dataset.legends import codes_of, codes_of_values, given_legend, merged, own_legend, unmatched_note
@@ -40,7 +50,8 @@ class _Match:
 
     id: str
     scene: str
-    labels: str
+    labels: Any
+    """A path, or a GeoDataFrame."""
     part: str | None = None
 
 
@@ -63,7 +74,7 @@ def find_pairs(root: str, wishes: Wishes) -> Found:
     return Found(tuple(pairs), legend, notes)
 
 
-def _matches(root: str, labels: str | None) -> list[_Match]:
+def _matches(root: str, labels: Any) -> list[_Match]:  # noqa: ANN401 - a path, or a GeoDataFrame, which is heavy to name
     folder = Path(root)
     if root.lower().endswith(_TABLES):
         if labels is not None:
@@ -94,10 +105,12 @@ def _in_folder(folder: Path, part: str | None) -> list[_Match]:
     )
 
 
-def _with_labels(folder: Path, labels: str) -> list[_Match]:
+def _with_labels(folder: Path, labels: Any) -> list[_Match]:  # noqa: ANN401 - as above
     images = _rasters(_subfolder(folder, _IMAGE_FOLDERS) or folder)
+    if is_frame(labels):
+        return [_Match(path.stem, str(path), labels) for path in images]
     file = Path(labels)  # of an address it is none, but then nothing is there either
-    if file.is_dir():
+    if file.is_dir() and not is_data_folder(file):
         return _joined(folder, images, _rasters(file, polygons=True), None)
     return [_Match(path.stem, str(path), labels) for path in images if path.absolute() != file.absolute()]
 
@@ -115,12 +128,18 @@ def _joined(folder: Path, images: Sequence[Path], labels: Sequence[Path], part: 
 def _by_id(paths: Sequence[Path], ends: tuple[str, ...]) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for path in paths:
-        end = next((end for end in ends if path.stem.casefold().endswith(end)), "")
-        name = path.stem[: -len(end)] if end else path.stem
+        stem = _stem(path)
+        end = next((end for end in ends if stem.casefold().endswith(end)), "")
+        name = stem[: -len(end)] if end else stem
         if name in found:
             raise SceneError(f"{path} and {found[name].name} have one id {name!r}; keep one of them")
         found[name] = path
     return found
+
+
+def _stem(path: Path) -> str:
+    """Return a name without its ending, which of a compressed file is two."""
+    return path.stem.rpartition(".")[0] if path.name.casefold().endswith((".geojson.gz", ".geojsonl.gz")) else path.stem
 
 
 def _from_table(file: Path) -> list[_Match]:
@@ -162,9 +181,11 @@ def _rasters(folder: Path, *, polygons: bool = False) -> list[Path]:
     return [
         path
         for path in sorted(folder.iterdir())
-        if path.is_file()
-        and (path.suffix.casefold() in _RASTERS or (polygons and is_polygon_file(path.name)))
-        and not path.name.startswith(".")
+        if not path.name.startswith(".")
+        and (
+            (path.is_file() and path.suffix.casefold() in _RASTERS)
+            or (polygons and path.name.casefold().endswith(FEATURE_ENDS) and (path.is_file() or is_data_folder(path)))
+        )
     ]
 
 
@@ -178,15 +199,17 @@ def _labels(
 ) -> tuple[list[Labels], Legend, tuple[str, ...]]:
     """Return the labels of each scene, which are all of one kind, their legend, and what is to be said of them."""
     files = [match.labels for match in matches]
-    are_polygons = [is_polygon_file(file) for file in files]
+    are_polygons = each(is_features, files)
     if all(are_polygons):
-        return (*_polygons(files, scenes, wishes, legend), ())
+        return _polygons(files, scenes, wishes, legend)
     if any(are_polygons):
         raise SceneError(
             f"labels are polygons or rasters, not both: {listed({files[0], files[are_polygons.index(True)]})}"
         )
     if wishes.column is not None:
         raise UsageError("--column is one of polygons; leave it out for label rasters")
+    if wishes.layer is not None:
+        raise UsageError("layer is one of polygons; leave it out for label rasters")
     looked = each(lambda place: _look(files[place], scenes[place].geobox, legend, wishes.tolerance), range(len(files)))
     rasters = [found for found in looked if isinstance(found, _Codes)]
     if not rasters:
@@ -252,17 +275,32 @@ def _coded(
 
 
 def _polygons(
-    files: Sequence[str], scenes: Sequence[Scene], wishes: Wishes, legend: Legend | None
-) -> tuple[list[Labels], Legend]:
-    columns = {file: column_of(file, wishes.column) for file in dict.fromkeys(files)}
-    read = {file: values_of(file, column) for file, column in columns.items()}
-    values = sorted({value for found, _ in read.values() for value in found})
-    where = f"{shown(files[0])}, column {columns[files[0]]}"
-    legend, codes = codes_of_values(values, legend, where)
+    files: Sequence[Any], scenes: Sequence[Scene], wishes: Wishes, legend: Legend | None
+) -> tuple[list[Labels], Legend, tuple[str, ...]]:
+    places: dict[str, list[GeoBox]] = {}
+    for file, scene in zip(files, scenes, strict=True):
+        places.setdefault(_key(file), []).append(scene.geobox)
+    sources: dict[str, FeatureTable] = {}
+    columns, values, crs, notes = {}, {}, {}, []
+    for file in {_key(file): file for file in files}.values():
+        name = _key(file)
+        sources[name] = find_features(file, "polygons", "labels", wishes.layer)
+        columns[name] = column_of(sources[name], wishes.column)
+        found = read_polygons(sources[name], columns[name])
+        values[name], crs[name] = sorted(set(found.values) - {""}), found.crs_wkt
+        notes += [sources[name].note, found.note(places[name])]
+    every = sorted({value for found in values.values() for value in found})
+    first = _key(files[0])
+    legend, codes = codes_of_values(every, legend, f"{sources[first].name}, column {columns[first]}")
     labels: list[Labels] = []
     for file, scene in zip(files, scenes, strict=True):
-        found, crs_wkt = read[file]
-        check_place(file, crs_wkt, scene.geobox, scene.path)
-        pairs = tuple((value, codes[value]) for value in found)
-        labels.append(LabelPolygons(os.fspath(file), columns[file], pairs, crs_wkt))
-    return labels, legend
+        name = _key(file)
+        check_place(sources[name], crs[name], scene.geobox, scene.path)
+        pairs = tuple((value, codes[value]) for value in values[name])
+        labels.append(LabelPolygons(sources[name], columns[name], pairs, crs[name]))
+    return labels, legend, tuple(note for note in notes if note)
+
+
+def _key(labels: object) -> str:
+    """Return what tells one source of polygons from another."""
+    return os.fspath(labels) if isinstance(labels, str | os.PathLike) else f"frame {id(labels)}"

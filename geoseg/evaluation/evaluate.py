@@ -39,6 +39,7 @@ from geoseg.raster.surface import stretch_note
 
 if TYPE_CHECKING:
     from geoseg.dataset.dataset import Dataset
+    from geoseg.dataset.layers import Wanted
     from geoseg.model.bundle import ModelBundle
 
 StrPath = str | os.PathLike[str]
@@ -63,6 +64,7 @@ def evaluate(  # noqa: PLR0913 - the knobs of the verb
     areas: bool = False,
     sample: StrPath | None = None,
     column: str | None = None,
+    layer: Wanted = None,
     classes: str | Sequence[str | int] | None = None,
     ignore: str | Sequence[str | int] | None = None,
     legend: Names | None = None,
@@ -103,7 +105,8 @@ def evaluate(  # noqa: PLR0913 - the knobs of the verb
     if not isinstance(landcover, str | os.PathLike) or is_model(landcover):
         of_maps = {"areas": areas or None, "sample": sample, "classes": classes, "confidence": confidence}
         _refuse(of_maps | {"reference_legend": reference_legend, "threads": threads}, "maps", "the first is a model")
-        shared = {"report": report, "ignore": ignore, "legend": legend, "column": column, "overwrite": overwrite}
+        shared = {"report": report, "ignore": ignore, "legend": legend, "column": column, "layer": layer}
+        shared["overwrite"] = overwrite
         return _examine(landcover, reference, {**shared, "progress": progress, "announce": announce, **knobs})
     _refuse(knobs, "models", f"{landcover} is no .safetensors bundle")
     if not isinstance(reference, str | os.PathLike | None):

@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TypedDict
+from typing import TYPE_CHECKING, TypedDict
+
+if TYPE_CHECKING:
+    import geopandas
 
 
 class ModelKnobs(TypedDict, total=False):
@@ -19,7 +22,7 @@ class ModelKnobs(TypedDict, total=False):
     """Of the scenes, from 1 or by name, in the model's order."""
     gsd_m: float
     """Of scenes that do not say."""
-    labels: str | os.PathLike[str]
+    labels: str | os.PathLike[str] | geopandas.GeoDataFrame
     """Of scenes whose labels lie elsewhere."""
     tolerance: float
     """Share of a label image's pixels that may have a colour without class."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Unpack
 
 from geoseg.dataset.dataset import DEFAULT_TOLERANCE, Dataset, open_dataset
+from geoseg.dataset.layers import Wanted
 from geoseg.dataset.legends import GivenLegend
 from geoseg.evaluation.calibration_picture import draw_calibration
 from geoseg.evaluation.evaluation import Evaluation
@@ -27,6 +28,7 @@ def evaluate_model(  # noqa: PLR0913 - the knobs of the verb
     ignore: str | Sequence[str | int] | None = None,
     legend: GivenLegend | None = None,
     column: str | None = None,
+    layer: Wanted = None,
     overwrite: bool = False,
     progress: Callable[[Progress], None] | None = None,
     announce: Callable[[str], None] | None = None,
@@ -34,8 +36,8 @@ def evaluate_model(  # noqa: PLR0913 - the knobs of the verb
 ) -> Evaluation:
     """Examine a model on a data set and return all figures; with `report` write them into a folder.
 
-    `legend`, `column`, and of the knobs `labels`, `gsd_m` and `tolerance` are those of `open_dataset`, `split` and
-    `split_rule` the part and the rule of `examine`, all others its own. Raises what they raise, and OutputError.
+    `legend`, `column`, `layer`, and of the knobs `labels`, `gsd_m` and `tolerance` are those of `open_dataset`, `split`
+    and `split_rule` the part and the rule of `examine`, all others its own. Raises what they raise, and OutputError.
     """
     say = announce or (lambda _line: None)
     target = None if report is None else check_folder(report, overwrite=overwrite)
@@ -52,7 +54,7 @@ def evaluate_model(  # noqa: PLR0913 - the knobs of the verb
         "scale": knobs.get("scale"),
     }
     check_manner(bundle, part, **manner)
-    dataset = data if isinstance(data, Dataset) else _opened(data, legend, column, knobs)
+    dataset = data if isinstance(data, Dataset) else _opened(data, legend, column, layer, knobs)
     for note in dataset.notes:
         say(note)
     found = examine(
@@ -77,6 +79,7 @@ def _opened(
     data: str | os.PathLike[str],
     legend: GivenLegend | None,
     column: str | None,
+    layer: Wanted,
     knobs: ModelKnobs,
 ) -> Dataset:
     """Open the data set with the bands that the user chose, else with all."""
@@ -87,5 +90,6 @@ def _opened(
         gsd_m=knobs.get("gsd_m"),
         labels=knobs.get("labels"),
         column=column,
+        layer=layer,
         tolerance=knobs.get("tolerance", DEFAULT_TOLERANCE),
     )

@@ -8,11 +8,12 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from geoseg.dataset.dataset import DEFAULT_TOLERANCE, Dataset, open_dataset
+from geoseg.dataset.layers import Wanted
 from geoseg.dataset.split import Split, default_rule, split
 from geoseg.errors import DivergedError, OutputError
 from geoseg.evaluation.report import check_folder
@@ -44,6 +45,9 @@ from geoseg.training.sweep import sweep
 from geoseg.training.table import Table
 from geoseg.training.told import TrainingProgress
 
+if TYPE_CHECKING:
+    import geopandas
+
 StrPath = str | os.PathLike[str]
 Says = Callable[[str], None]
 DEFAULT_CHECKPOINT_MINUTES = 5.0
@@ -55,8 +59,9 @@ def train(  # noqa: PLR0913 - the knobs of the verb
     report: StrPath | None = None,
     *,
     recipe: str | Recipe = "default",
-    labels: StrPath | None = None,
+    labels: StrPath | geopandas.GeoDataFrame | None = None,
     column: str | None = None,
+    layer: Wanted = None,
     legend: StrPath | Legend | None = None,
     bands: Sequence[int | str] | None = None,
     data_gsd_m: float | None = None,
@@ -76,9 +81,9 @@ def train(  # noqa: PLR0913 - the knobs of the verb
 ) -> ModelBundle:
     """Train a network on labelled scenes and write it as a bundle; the same call after a crash goes on.
 
-    `data`: what `open_dataset` takes, with `labels`, `column`, `legend`, `bands`, `data_gsd_m`, `tolerance`; or an open
-    one. `split_rule`: see `split`. `recipe` and any knob of `Recipe` say what is learnt and how. Scenes are decoded
-    once to `cache`. Beside `out` a folder `OUT.training` holds checkpoints, written after each epoch and every
+    `data`: what `open_dataset` takes, with `labels`, `column`, `layer`, `legend`, `bands`, `data_gsd_m`, `tolerance`;
+    or an open one. `split_rule`: see `split`. `recipe` and any knob of `Recipe` say what is learnt and how. Scenes are
+    decoded once to `cache`. Beside `out` a folder `OUT.training` holds checkpoints, written after each epoch and every
     `checkpoint_minutes`, a history and TensorBoard's logs; the checkpoints go when the bundle is there. The weights of
     the best epoch on validation are kept, with the temperature that makes their confidence honest there. `report`: a
     folder to be made, with curves, figures and the crops that are most wrong.
@@ -99,7 +104,8 @@ def train(  # noqa: PLR0913 - the knobs of the verb
     if threads is not None:
         torch.set_num_threads(threads)
     dataset = data if isinstance(data, Dataset) else open_dataset(
-        data, legend=legend, bands=bands, gsd_m=data_gsd_m, labels=labels, column=column, tolerance=tolerance
+        data, legend=legend, bands=bands, gsd_m=data_gsd_m, labels=labels, column=column, layer=layer,
+        tolerance=tolerance,
     )  # fmt: skip
     for note in dataset.notes:
         say(note)

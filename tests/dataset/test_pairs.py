@@ -24,6 +24,7 @@ from rasterio.warp import reproject
 import geoseg
 from geoseg.dataset import codes_in
 from geoseg.dataset.dataset import Dataset, open_dataset
+from geoseg.dataset.features import FeatureFile
 from geoseg.dataset.label_polygons import LabelPolygons
 from geoseg.dataset.pair import Pair, reference_codes
 from geoseg.errors import SceneError, UsageError
@@ -300,7 +301,9 @@ def test_what_the_files_of_polygons_hold_is_hashed_wherever_they_are(tmp_path: P
 def test_polygons_of_a_server_are_told_apart_by_what_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     said = {"ETag": "one"}
     monkeypatch.setattr("geoseg.raster.identity.server_stamp", lambda _url: dict(said))
-    labels = LabelPolygons("https://example.org/fields.gpkg", "cover", (("crop", 0),), UTM.to_wkt())
+    labels = LabelPolygons(
+        FeatureFile("https://example.org/fields.gpkg", ("fields",)), "cover", (("crop", 0),), UTM.to_wkt()
+    )
     pair = Pair("p", Scene.open(str(_scene(tmp_path))), labels, 10.0)
     before = pair.content(), pair.stamp()
     assert (pair.content(), pair.stamp()) == before
@@ -339,7 +342,9 @@ def _polygon_pair() -> Pair:
             geometry_type="Polygon",
             driver="FlatGeobuf",
         )
-        labels = LabelPolygons(str(path), "code", (("0", 0), ("1", 1), ("2", 2)), UTM.to_wkt())
+        labels = LabelPolygons(
+            FeatureFile(str(path), ("fields",)), "code", (("0", 0), ("1", 1), ("2", 2)), UTM.to_wkt()
+        )
         _made["pair"] = Pair("p", scene, labels, 10.0)
     return _made["pair"]
 

@@ -1,0 +1,417 @@
+"""Features that users bring: layers of anything that GDAL or pyarrow reads, or a GeoDataFrame.
+
+What a file is, its readers say: a list of endings would know only those that somebody thought of.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import re
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import pyogrio
+import rasterio
+import shapely
+from numpy.typing import NDArray
+from rasterio.crs import CRS
+
+from geoseg.dataset.layers import GEOMETRY_READERS, Kind, Layers, Wanted, choose_layers, listed_layers
+from geoseg.errors import SceneError, UsageError
+from geoseg.raster.environment import GDAL_ERRORS, is_remote, shown
+
+FEATURE_ENDS = (
+    *(".gpkg", ".geojson", ".json", ".shp", ".fgb", ".parquet", ".geoparquet", ".kml", ".kmz", ".gml", ".sqlite"),
+    *(".geojsonl", ".geojsons", ".geojsonseq", ".geojsonl.gz", ".geojson.gz", ".tab", ".mif", ".shz", ".gdb"),
+)
+"""Endings by which a folder of labels is searched; a source that is named is asked what it is."""
+_RASTER_ENDS = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".jp2", ".img", ".bsq", ".bil")
+"""Nobody's endings of features: of a thousand masks none need be opened twice to know."""
+_BESIDE = {
+    ".shp": (".dbf", ".shx", ".prj", ".cpg"),
+    ".tab": (".dat", ".map", ".id", ".ind"),
+    ".mif": (".mid",),
+    ".gml": (".gfs", ".xsd"),
+    ".gpkg": (".gpkg-wal",),
+    ".sqlite": (".sqlite-wal",),
+}
+"""Endings of the other files that GDAL reads for a layer; a database's last changes may still be in its log.
+
+https://gdal.org/drivers/vector/shapefile.html, https://sqlite.org/walformat.html
+"""
+_FOLDERS_OF_FILES = ("ESRI Shapefile", "MapInfo File", "CSV", "OGR_GMT", "Selafin")
+"""Drivers that take any folder of their files for a data set; others have a folder of their own (.gdb)."""
+_CONNECTION = re.compile(r"\w{2,}:(?!\\)", re.ASCII)
+"""`PG:dbname=...`, `https://...`; a drive of Windows has one letter."""
+_PARQUET, _GZIP = b"PAR1", b"\x1f\x8b"
+_OF_QGIS = ("layername", "layerid", "geometrytype", "uniquegeometrytype")
+_IN_ARCHIVE = (".shp", ".gpkg", ".geojson", ".gml", ".kml", ".fgb", ".tab", ".mif", ".json", ".gdb")
+_READ_ERRORS = (*GEOMETRY_READERS, OSError, ValueError, TypeError, KeyError, shapely.errors.ShapelyError)
+
+
+@dataclass(frozen=True, slots=True)
+class Features:
+    """Geometries and one column of them, in the order of the source."""
+
+    geometries: NDArray[Any]
+    """(feature,) shapely's; None where one has none."""
+    values: tuple[str, ...]
+    """(feature,) as text; empty where one has none."""
+    crs_wkt: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureFile:
+    """One layer of a file, a folder or a database, or several that are read as one."""
+
+    path: str
+    """As it was given, without a layer."""
+    layers: Layers = ()
+    """None of GeoParquet, which has no layers."""
+
+    @property
+    def name(self) -> str:
+        """How messages call it."""
+        return shown(self.path)
+
+    @property
+    def note(self) -> str | None:
+        """A line where several layers are read as one."""
+        if len(self.layers) < 2:
+            return None
+        return f"{self.name}: its layers {', '.join(self.layers)} are read as one; name one with layer for less"
+
+    @property
+    def files(self) -> list[str]:
+        """The files that hold it: beside a Shapefile lie its classes and its CRS. Of a connection to a database none.
+
+        An address is one, of which its server can be asked.
+        """
+        path = self.path
+        folder = Path(path)
+        if _is_connection(path) and "://" not in path:
+            return []
+        if folder.is_dir():
+            return sorted(str(file) for file in folder.rglob("*") if file.is_file())
+        beside = _BESIDE.get(folder.suffix.casefold(), ())
+        if not beside or not folder.parent.is_dir():
+            return [path]
+        others = (other for other in folder.parent.iterdir() if other.stem == folder.stem)
+        return [path, *sorted(str(other) for other in others if other.suffix.casefold() in beside)]
+
+    @property
+    def stamp(self) -> tuple[object, ...]:
+        """What differs whenever the source may have changed on a disk."""
+        return tuple(_size_and_time(name) for name in self.files)
+
+    def columns(self) -> list[str]:
+        """Return the columns that all of its layers have. SceneError when it cannot be read."""
+        try:
+            if _is_parquet(self.path):
+                return _parquet_columns(self.path)
+            name = _gdal_name(self.path)
+            each = [[str(title) for title in pyogrio.read_info(name, layer=layer)["fields"]] for layer in self.layers]
+        except _READ_ERRORS as error:
+            raise unreadable(self.path, error) from None
+        return [title for title in each[0] if all(title in others for others in each)]
+
+    def read(self, column: str) -> Features:
+        """Return all features with one column, in the CRS of the first layer. SceneError when they cannot be read."""
+        try:
+            parts = [_parquet(self.path, column)] if _is_parquet(self.path) else self._layers(column)
+        except _READ_ERRORS as error:
+            raise unreadable(self.path, error) from None
+        first = parts[0].crs_wkt
+        if any((part.crs_wkt is None) != (first is None) for part in parts):
+            raise SceneError(f"{self.name}: of its layers {', '.join(self.layers)} some have no CRS; assign it")
+        return Features(
+            np.concatenate([reprojected(part.geometries, part.crs_wkt, first, self.name) for part in parts]),
+            tuple(value for part in parts for value in part.values),
+            first,
+        )
+
+    def _layers(self, column: str) -> list[Features]:
+        name, parts = _gdal_name(self.path), []
+        for layer in self.layers:
+            meta, _, wkb, fields = pyogrio.raw.read(name, layer, columns=[column], force_2d=True)
+            geometries = np.empty(0, object) if wkb is None else shapely.from_wkb(wkb)
+            values = tuple(map(as_text, fields[0])) if len(fields) else ("",) * len(geometries)
+            parts.append(Features(geometries, values, _wkt(meta["crs"])))
+        return parts
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureFrame:
+    """A GeoDataFrame, as a value: two that hold the same are equal."""
+
+    stamp: str
+    crs_wkt: str | None
+    geometries: NDArray[Any] = field(compare=False, repr=False)
+    table: Mapping[str, tuple[str, ...]] = field(compare=False, repr=False)
+    name: str = "the GeoDataFrame"
+    note: None = None
+
+    @classmethod
+    def of(cls, frame: Any) -> Self:  # noqa: ANN401 - a GeoDataFrame, which is heavy to name
+        """Take a GeoDataFrame's geometries and columns. UsageError where it has no geometry."""
+        try:
+            geometry = frame.geometry
+        except AttributeError:
+            raise UsageError(
+                "the GeoDataFrame has no geometry column that is active; name it with set_geometry"
+            ) from None
+        crs_wkt = None if frame.crs is None else CRS.from_wkt(frame.crs.to_wkt()).to_wkt()
+        geometries = shapely.force_2d(np.asarray(geometry.array, object))
+        table = {
+            str(title): tuple(map(as_text, frame[title].tolist())) for title in frame.columns if title != geometry.name
+        }
+        hashed = hashlib.sha256(json.dumps([crs_wkt, table]).encode())
+        for wkb in shapely.to_wkb(geometries):
+            hashed.update(wkb or b"none")
+        return cls(hashed.hexdigest(), crs_wkt, geometries, table)
+
+    @property
+    def files(self) -> list[str]:
+        """The files that hold it: none."""
+        return []
+
+    def columns(self) -> list[str]:
+        """Return its columns but that of the geometry."""
+        return list(self.table)
+
+    def read(self, column: str) -> Features:
+        """Return all features with one column."""
+        return Features(self.geometries, self.table[column], self.crs_wkt)
+
+
+FeatureTable = FeatureFile | FeatureFrame
+
+
+def is_features(given: object) -> bool:
+    """Say whether a source holds features and no raster, by what its readers say of it."""
+    if not isinstance(given, str | os.PathLike):
+        return is_frame(given)
+    path, layer = _split(os.fspath(given))
+    if layer is not None:
+        return True
+    if path.lower().endswith(_RASTER_ENDS):
+        return False
+    if _is_parquet(path):
+        return True
+    if any(kind for _, kind in listed_layers(_gdal_name(path))):
+        return True
+    return path.lower().endswith(FEATURE_ENDS) and not _is_raster(path)  # for the better of two messages
+
+
+def is_frame(given: object) -> bool:
+    """Say whether a value is a GeoDataFrame, without an import of geopandas."""
+    return any(kind.__name__ == "GeoDataFrame" for kind in type(given).__mro__)
+
+
+def is_data_folder(path: Path) -> bool:
+    """Say whether a folder is one data set of features (.gdb), and not merely a place where files of them lie."""
+    if not path.is_dir():
+        return False
+    layers = listed_layers(str(path))
+    if not layers:
+        return path.suffix.casefold() == ".gdb"
+    return pyogrio.read_info(str(path), layer=layers[0][0]).get("driver") not in _FOLDERS_OF_FILES
+
+
+def find_features(given: object, kind: Kind, what: str, layer: Wanted = None) -> FeatureTable:
+    """Return a source of features with the layers that are to be read.
+
+    `given`: a path, which may end in QGIS's `|layername=NAME`, or a GeoDataFrame. `what` it is to the caller, for
+    messages. `layer`: a name, several, or "all"; None where one layer alone holds geometries of that kind. SceneError
+    for what is not there or cannot be read, UsageError where it is not clear which layer is meant.
+    """
+    if not isinstance(given, str | os.PathLike):
+        if layer is not None:
+            raise UsageError(f"layer is one of a file, the {what} are a GeoDataFrame; leave it out")
+        return FeatureFrame.of(given)
+    path, own = _split(os.fspath(given))
+    _check_there(path, what)
+    if _is_parquet(path):
+        chosen = layer if own is None else own
+        if chosen not in (None, Path(path).stem, "all", 0):
+            raise UsageError(f"{shown(path)} has one layer, {Path(path).stem}, got layer {chosen!r}; leave it out")
+        return FeatureFile(path)
+    name = _gdal_name(path)
+    try:
+        return FeatureFile(path, choose_layers(name, shown(path), kind, layer if own is None else own))
+    except GEOMETRY_READERS as error:
+        if Path(path).is_dir():
+            raise SceneError(
+                f"{shown(path)} is a folder, and no data set that GDAL reads as {kind}; give the file of the {what}"
+            ) from None
+        raise unreadable(path, error, kind) from None
+
+
+def column_of(source: FeatureTable, column: str | None) -> str:
+    """Return the column that holds the class: the one named, or the only one. SceneError or UsageError if unclear."""
+    columns = source.columns()
+    if column is None and len(columns) == 1:
+        return columns[0]
+    if column in columns:
+        return str(column)
+    fault = "says not which column holds the class" if column is None else f"has no column {column!r}"
+    raise UsageError(f"{source.name} {fault}, it has {', '.join(columns) or 'none'}; name it with --column")
+
+
+def as_text(value: object) -> str:
+    """Return a cell as text: 3.0 is "3", what is missing is empty."""
+    if value is None or type(value).__name__ in {"NAType", "NaTType"}:
+        return ""
+    if isinstance(value, float | np.floating):
+        number = float(value)
+        if math.isnan(number):
+            return ""
+        if number.is_integer():
+            return str(int(number))
+    return " ".join(str(value).split())
+
+
+def reprojected(geometries: NDArray[Any], theirs: str | None, ours: str | None, name: str) -> NDArray[Any]:
+    """Return geometries brought from one CRS to another. SceneError where one cannot be."""
+    if theirs is None or ours is None or theirs == ours or not len(geometries):
+        return geometries
+    from pyproj import Transformer  # noqa: PLC0415 - a tenth of a second that most runs do not need
+    from pyproj.exceptions import ProjError  # noqa: PLC0415
+
+    try:
+        transformer = Transformer.from_crs(theirs, ours, always_xy=True)
+        moved: NDArray[Any] = shapely.transform(
+            geometries, lambda xy: np.column_stack(transformer.transform(xy[:, 0], xy[:, 1]))
+        )
+    except ProjError as error:
+        raise SceneError(f"cannot bring {name} to the scene's CRS: {' '.join(str(error).split()):.160}") from None
+    there = ~(shapely.is_missing(moved) | shapely.is_empty(moved))
+    lost = there & ~(shapely.is_valid_input(moved) & np.isfinite(shapely.bounds(moved)).all(axis=1))
+    if lost.any():
+        raise SceneError(f"{name}: {np.count_nonzero(lost)} geometries cannot be brought to the scene's CRS")
+    return moved
+
+
+def unreadable(path: str, error: BaseException, kind: Kind = "polygons") -> SceneError:
+    """Return the error for a source that its reader refuses."""
+    reason = " ".join(str(error).split()).split("; It might help")[0]
+    return SceneError(f"cannot read {kind} from {shown(path)}: {reason:.160}; check the file")
+
+
+def _split(given: str) -> tuple[str, str | int | None]:
+    """Return a path and the layer that QGIS's spelling adds to it. UsageError for what else it may add."""
+    if "|" not in given or Path(given).exists():
+        return given, None
+    path, *options = given.split("|")
+    said = dict(option.partition("=")[::2] for option in options)
+    by_name = {title.casefold(): value for title, value in said.items()}
+    if unknown := set(by_name) - set(_OF_QGIS):
+        raise UsageError(f"{shown(given)}: {min(unknown)} cannot be taken; save the features that you mean to a file")
+    if "layername" in by_name:
+        return path, by_name["layername"]
+    number = by_name.get("layerid", "0")
+    if not number.isdecimal():
+        raise UsageError(f"{shown(given)}: layerid is a number from 0, got {number!r}")
+    return path, int(number)
+
+
+def _check_there(path: str, what: str) -> None:
+    if _is_connection(path) or path.startswith("/vsi") or path.lstrip().startswith(("{", "<")):
+        return
+    if not Path(path).exists():
+        raise SceneError(f"{shown(path)}: no such file; check the path of the {what}")
+
+
+def _is_connection(path: str) -> bool:
+    return _CONNECTION.match(path) is not None
+
+
+def _begins(path: str, letters: bytes) -> bool:
+    try:
+        with Path(path).open("rb") as file:
+            return file.read(len(letters)) == letters
+    except (OSError, ValueError):
+        return False
+
+
+def _is_parquet(path: str) -> bool:
+    if not Path(path).is_dir():
+        return _begins(path, _PARQUET) or (is_remote(path) and path.lower().endswith((".parquet", ".geoparquet")))
+    parts = [file for file in Path(path).rglob("*") if file.is_file() and not file.name.startswith(("_", "."))]
+    return bool(parts) and all(_begins(str(part), _PARQUET) for part in parts)
+
+
+def _is_raster(path: str) -> bool:
+    try:
+        with rasterio.open(path) as dataset:
+            return bool(dataset.count)
+    except GDAL_ERRORS:
+        return False
+
+
+def _gdal_name(path: str) -> str:
+    """Return what GDAL is to be given: it looks into a compressed file, and into a folder of an archive, if told to."""
+    if _begins(path, _GZIP):
+        return f"/vsigzip/{path}"
+    if path.lower().endswith(".zip") and Path(path).is_file() and not listed_layers(path):
+        return _in_archive(path) or path
+    return path
+
+
+def _in_archive(path: str) -> str | None:
+    """Return the folder, or the file, of an archive that holds features below its top."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = [name for name in archive.namelist() if not name.startswith("__MACOSX")]
+    except (OSError, zipfile.BadZipFile):
+        return None
+    found = [name for name in members if name.lower().rstrip("/").endswith(_IN_ARCHIVE)]
+    folders = {name.rstrip("/").rpartition("/")[0] for name in found if name.lower().endswith(".shp")}
+    names = [*sorted(folders), *found]
+    return next((full for name in names if listed_layers(full := f"/vsizip/{path}/{name}".rstrip("/"))), None)
+
+
+def _parquet_columns(path: str) -> list[str]:
+    import pyarrow as pa  # noqa: PLC0415 - half a second that other files do not need
+    import pyarrow.dataset as ds  # noqa: PLC0415
+
+    schema = ds.dataset(path, format="parquet").schema
+    geometry = _geometry_column(path)
+    nested = (pa.types.is_struct, pa.types.is_list, pa.types.is_map, pa.types.is_binary)
+    return [each.name for each in schema if each.name != geometry and not any(test(each.type) for test in nested)]
+
+
+def _geometry_column(path: str) -> str:
+    import pyarrow.parquet as pq  # noqa: PLC0415 - half a second that other files do not need
+
+    part = next(file for file in Path(path).rglob("*.parquet")) if Path(path).is_dir() else path
+    geo = json.loads((pq.read_metadata(part).metadata or {}).get(b"geo", b"{}"))
+    if "primary_column" not in geo:
+        raise ValueError("it is Parquet without geometries; write it with geopandas.to_parquet or geoseg vectorize")
+    return str(geo["primary_column"])
+
+
+def _parquet(path: str, column: str) -> Features:
+    import geopandas  # noqa: PLC0415 - half a second that other files do not need
+
+    frame = FeatureFrame.of(geopandas.read_parquet(path, columns=[column, _geometry_column(path)]))
+    return frame.read(column)
+
+
+def _wkt(crs: str | None) -> str | None:
+    return CRS.from_user_input(crs).to_wkt() if crs else None
+
+
+def _size_and_time(name: str) -> tuple[int, int]:
+    try:
+        status = os.stat(name)  # noqa: PTH116 - /vsi paths are no paths
+    except OSError:
+        return -1, -1
+    return status.st_size, status.st_mtime_ns

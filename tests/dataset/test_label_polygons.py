@@ -1,0 +1,316 @@
+"""Polygons that users bring as labels: from any driver, layer and kind of geometry, burned as rasterio burns them."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import pickle
+import shutil
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import geopandas
+import numpy as np
+import pandas as pd
+import pyogrio
+import pytest
+import rasterio.features
+import shapely
+from numpy.typing import NDArray
+
+import geoseg
+from geoseg.dataset.dataset import Dataset, open_dataset
+from geoseg.dataset.features import is_features
+from geoseg.dataset.pair import reference_codes
+from geoseg.errors import SceneError, UsageError
+
+from .conftest import NORTH_UP, UTM, noise, write_raster
+
+SHAPE = (40, 50)
+NAMES = ("crop", "wood", "wet")
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Path:
+    return write_raster(tmp_path / "scene.tif", noise(2, *SHAPE))
+
+
+def box(col: float, row: float, width: float = 6, height: float = 8) -> shapely.Polygon:
+    """Return a rectangle of pixels of the scene."""
+    return shapely.box(*(NORTH_UP @ (col, row + height)), *(NORTH_UP @ (col + width, row)))
+
+
+def frame(geometries: list[Any], names: list[Any], crs: Any = UTM) -> geopandas.GeoDataFrame:
+    return geopandas.GeoDataFrame({"cover": names}, geometry=geometries, crs=UTM.to_wkt()).to_crs(crs)
+
+
+def fields() -> geopandas.GeoDataFrame:
+    return frame([box(2 + 8 * i, 3 + 4 * i) for i in range(5)], [NAMES[i % 3] for i in range(5)])
+
+
+def burned(shapes: list[Any], codes: list[int]) -> NDArray[np.uint8]:
+    pairs = list(zip(shapes, codes, strict=True))
+    return rasterio.features.rasterize(pairs, SHAPE, fill=255, transform=NORTH_UP, dtype="uint8")
+
+
+def expected() -> NDArray[np.uint8]:
+    """Codes are those of the names in their order: crop, wet, wood."""
+    return burned(list(fields().geometry), [(0, 2, 1)[i % 3] for i in range(5)])
+
+
+def codes(dataset: Dataset) -> NDArray[np.uint8]:
+    pair = dataset.pairs[0]
+    return reference_codes(pair, pair.whole)
+
+
+def plain(name: str, driver: str | None = None, crs: Any = UTM) -> Callable[[Path], str]:
+    def write(folder: Path) -> str:
+        fields().to_crs(crs).to_file(folder / name, driver=driver)
+        return str(folder / name)
+
+    return write
+
+
+def parquet(name: str) -> Callable[[Path], str]:
+    def write(folder: Path) -> str:
+        fields().to_parquet(folder / name)
+        return str(folder / name)
+
+    return write
+
+
+def gzipped(name: str, driver: str) -> Callable[[Path], str]:
+    def write(folder: Path) -> str:
+        path = Path(plain(name, driver, "EPSG:4326")(folder))
+        (folder / f"{name}.gz").write_bytes(gzip.compress(path.read_bytes()))
+        path.unlink()
+        return str(folder / f"{name}.gz")
+
+    return write
+
+
+def zipped(inside: str, given: str = "fields.zip", member: str = "") -> Callable[[Path], str]:
+    def write(folder: Path) -> str:
+        (folder / "parts").mkdir()
+        fields().to_file(folder / "parts" / "fields.shp")
+        with zipfile.ZipFile(folder / "fields.zip", "w") as archive:
+            for part in sorted((folder / "parts").iterdir()):
+                archive.write(part, f"{inside}{part.name}")
+        return given.replace("FOLDER", str(folder)) if "FOLDER" in given else f"{folder}/{given}{member}"
+
+    return write
+
+
+def text_of_points(folder: Path) -> str:
+    table = fields()
+    lines = [f'{name},"{shape.wkt}"' for name, shape in zip(table["cover"], table.geometry, strict=True)]
+    (folder / "fields.csv").write_text("\n".join(["cover,WKT", *lines]))
+    return str(folder / "fields.csv")
+
+
+WAYS = {
+    "gpkg": plain("fields.gpkg"),
+    "gdb": plain("fields.gdb", "OpenFileGDB"),
+    "tab": plain("fields.tab", "MapInfo File"),
+    "mif": plain("fields.mif", "MapInfo File"),
+    "shp": plain("fields.shp"),
+    "shz": plain("fields.shz", "ESRI Shapefile"),
+    "fgb": plain("fields.fgb"),
+    "gml": plain("fields.gml", "GML"),
+    "sqlite": plain("fields.sqlite", "SQLite"),
+    "json": plain("fields.json", "GeoJSON", "EPSG:4326"),
+    "geojsons": plain("fields.geojsons", "GeoJSONSeq", "EPSG:4326"),
+    "geojsonl.gz": gzipped("fields.geojsonl", "GeoJSONSeq"),
+    "geojson.gz": gzipped("fields.geojson", "GeoJSON"),
+    "kml": plain("fields.kml", "LIBKML", "EPSG:4326"),
+    "kmz": plain("fields.kmz", "LIBKML", "EPSG:4326"),
+    "parquet": parquet("fields.parquet"),
+    "parquet of any name": parquet("fields.data"),
+    "gpkg of any name": lambda folder: shutil.move(plain("fields.gpkg")(folder), folder / "fields.data"),
+    "zip": zipped(""),
+    "zip of a folder": zipped("in it/"),
+    "vsizip": zipped("", "/vsizip/FOLDER/fields.zip"),
+    "file in a zip": zipped("in it/", "/vsizip/FOLDER/fields.zip/in it/fields.shp"),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_labels_from_whatever_holds_polygons(tmp_path: Path, scene: Path, way: str) -> None:
+    source = WAYS[way](tmp_path)
+    assert is_features(source)
+    dataset = open_dataset(scene, labels=source, column="cover")
+    assert dataset.notes == ()
+    found = codes(dataset)
+    assert (found == expected()).mean() > 0.995  # corners in degrees round
+    if way not in {"json", "geojsons", "geojsonl.gz", "geojson.gz", "kml", "kmz"}:
+        assert np.array_equal(found, expected())
+    pair = dataset.pairs[0]
+    assert len(pair.content()) == len(pair.stamp()) == 64
+    assert pickle.loads(pickle.dumps(pair)) == pair  # noqa: S301 - it travels to other processes
+
+
+def test_labels_as_wkt_in_a_table_and_as_geodataframe(tmp_path: Path, scene: Path) -> None:
+    with pytest.raises(SceneError, match="both need a CRS"):
+        open_dataset(scene, labels=text_of_points(tmp_path), column="cover")
+    given = fields().to_crs("EPSG:32618")
+    dataset = open_dataset(scene, labels=given, column="cover")
+    assert np.array_equal(codes(dataset), expected())
+    again = open_dataset(scene, labels=given.copy(), column="cover")
+    assert (again.digest, again.pairs[0].stamp()) == (dataset.digest, dataset.pairs[0].stamp())
+    other = open_dataset(scene, labels=given.assign(cover=["crop"] * 5), column="cover")
+    assert other.pairs[0].content() != dataset.pairs[0].content()
+    assert other.pairs[0].stamp() != dataset.pairs[0].stamp()
+    assert pickle.loads(pickle.dumps(dataset.pairs[0])) == dataset.pairs[0]  # noqa: S301 - see above
+    with pytest.raises(UsageError, match="layer is one of a file"):
+        open_dataset(scene, labels=given, column="cover", layer="fields")
+
+
+def test_our_own_geoparquet_is_labels(tmp_path: Path, scene: Path) -> None:
+    drawn = np.where(expected() == 255, 7, expected())
+    write_raster(tmp_path / "map.tif", drawn[None])
+    geoseg.vectorize(tmp_path / "map.tif", tmp_path / "map.parquet")
+    assert np.array_equal(codes(open_dataset(scene, labels=tmp_path / "map.parquet", column="code")), drawn)
+
+
+def test_polygons_in_collections_count_and_what_is_no_label_is_said(tmp_path: Path, scene: Path) -> None:
+    line = shapely.LineString([NORTH_UP @ (0, 0), NORTH_UP @ (9, 9)])
+    point = shapely.Point(*(NORTH_UP @ (3, 3)))
+    empty = shapely.GeometryCollection()
+    deep = shapely.GeometryCollection([shapely.GeometryCollection([line, box(20, 20)]), box(30, 20)])
+    table = [
+        (shapely.GeometryCollection([box(1, 1), line, point]), "crop"),
+        (deep, "wood"),
+        (shapely.MultiPolygon([box(1, 20), box(10, 20)]), "wet"),
+        (box(5, 3), "wet"),  # the later one has what both hold
+        (line, "crop"),
+        (shapely.MultiPoint([point, point]), "crop"),
+        (empty, "crop"),
+        (shapely.Polygon(), "crop"),
+        (None, "crop"),
+        (box(40, 30), None),
+        (box(900, 900), "crop"),
+        (box(900, 950), "wood"),
+    ]
+    shapes, names = zip(*table, strict=True)
+    frame(list(shapes), list(names)).to_file(tmp_path / "mixed.gpkg")
+    dataset = open_dataset(scene, labels=tmp_path / "mixed.gpkg", column="cover")
+    oracle = burned([box(1, 1), box(20, 20), box(30, 20), box(1, 20), box(10, 20), box(5, 3)], [0, 2, 2, 1, 1, 1])
+    assert np.array_equal(codes(dataset), oracle)
+    assert len(dataset.notes) == 1
+    assert dataset.notes[0].removeprefix(f"{tmp_path}{os.sep}") == (
+        "mixed.gpkg: 3 empty or null geometries, 3 lines, 2 points cannot be labels, only polygons can; "
+        "1 polygon without a class in cover; 2 polygons beside the imagery; left out"
+    )
+
+
+@pytest.mark.parametrize("crs", ["EPSG:32618", "EPSG:4326", "EPSG:3857", "EPSG:3035"])
+def test_polygons_beside_all_scenes_are_counted_once(tmp_path: Path, crs: str) -> None:
+    for number in (0, 1):
+        place = NORTH_UP @ NORTH_UP.translation(100 * number, 0)
+        write_raster(tmp_path / "images" / f"s{number}.tif", noise(3, *SHAPE), transform=place)
+    places = [(5, 5), (105, 5), (70, 5), (5, 60), (-30, 5)]
+    frame([box(*place) for place in places], ["crop", "wood", "wet", "crop", "crop"], crs).to_file(
+        tmp_path / "truth.gpkg"
+    )
+    dataset = open_dataset(tmp_path, labels=tmp_path / "truth.gpkg")
+    assert dataset.notes == (f"{tmp_path / 'truth.gpkg'}: 3 polygons beside the imagery; left out",)
+
+
+@pytest.mark.parametrize("shapes", ["lines", "points", "nothing"])
+def test_a_source_without_polygons_says_what_it_holds(tmp_path: Path, scene: Path, shapes: str) -> None:
+    made = {
+        "lines": [shapely.LineString([(0, 0), (1, 1)])] * 3,
+        "points": [shapely.Point(0, 0)] * 3,
+        "nothing": [None] * 3,
+    }[shapes]
+    frame(made, ["a"] * 3).to_file(
+        tmp_path / "other.gpkg", **({"geometry_type": "Unknown"} if shapes == "nothing" else {})
+    )
+    with pytest.raises(SceneError, match=r"holds no polygon: it has 3 (lines|points|empty or null geometries)"):
+        open_dataset(scene, labels=tmp_path / "other.gpkg")
+
+
+@pytest.mark.parametrize("driver", ["GPKG", "OpenFileGDB", "SQLite", "LIBKML"])
+def test_of_several_layers_of_polygons_one_is_named(tmp_path: Path, scene: Path, driver: str) -> None:
+    end = {"GPKG": "gpkg", "OpenFileGDB": "gdb", "SQLite": "sqlite", "LIBKML": "kml"}[driver]
+    path = tmp_path / f"land.{end}"
+    parts = {"north": (box(2, 2), "crop"), "south": (box(20, 20), "wood")}
+    crs = "EPSG:4326" if end == "kml" else UTM
+    for layer, (shape, name) in parts.items():
+        frame([shape], [name], crs).to_file(
+            path, driver=driver, layer=layer, **({"mode": "a"} if path.exists() else {})
+        )
+    roads = frame([shapely.LineString([NORTH_UP @ (0, 0), NORTH_UP @ (9, 9)])], ["road"], crs)
+    roads.to_file(path, driver=driver, layer="roads", mode="a")
+    if driver == "LIBKML":  # its layers are folders
+        every = open_dataset(scene, labels=path, column="cover")
+        assert every.notes == (f"{path}: its layers north, south are read as one; name one with layer for less",)
+        assert every.legend.names == ("crop", "wood")
+    else:
+        with pytest.raises(UsageError, match=r"land\.\w+ has 2 layers of polygons: north, south; name one with layer"):
+            open_dataset(scene, labels=path, column="cover")
+    for layer, (shape, name) in parts.items():
+        for given in ({"labels": path, "layer": layer}, {"labels": f"{path}|layername={layer}"}):
+            dataset = open_dataset(scene, column="cover", **given)
+            assert dataset.legend.names == (name,)
+            assert np.array_equal(codes(dataset), burned([shape], [0]))
+    every = burned([shape for shape, _ in parts.values()], [0, 1])
+    for several in ("north,south", ["north", "south"], "all"):
+        dataset = open_dataset(scene, labels=path, column="cover", layer=several)
+        assert np.array_equal(codes(dataset), every)
+    with pytest.raises(UsageError, match="has no layer 'east', it has north, south, roads"):
+        open_dataset(scene, labels=path, column="cover", layer="east")
+    with pytest.raises(SceneError, match="holds no polygon: it has 1 line"):
+        open_dataset(scene, labels=path, column="cover", layer="roads")
+
+
+def test_layers_of_other_geometry_need_no_name(tmp_path: Path, scene: Path) -> None:
+    path = tmp_path / "land.gpkg"
+    frame([shapely.Point(0, 0)], ["spring"]).to_file(path, layer="a springs")
+    fields().to_file(path, layer="fields", mode="a")
+    pyogrio.write_dataframe(pd.DataFrame({"cover": ["x"]}), path, layer="notes", append=True)
+    assert np.array_equal(codes(open_dataset(scene, labels=path)), expected())
+    assert np.array_equal(codes(open_dataset(scene, labels=f"{path}|layerid=1")), expected())
+    with pytest.raises(UsageError, match="subset cannot be taken"):
+        open_dataset(scene, labels=f"{path}|layername=fields|subset=cover = 'crop'")
+
+
+def test_a_folder_of_geoparquet_parts_is_one_source(tmp_path: Path, scene: Path) -> None:
+    (tmp_path / "parts").mkdir()
+    for number in (0, 1):
+        fields()[number::2].to_parquet(tmp_path / "parts" / f"{number}.parquet")
+    assert np.array_equal(codes(open_dataset(scene, labels=tmp_path / "parts")), expected())
+
+
+def test_a_folder_of_labels_in_many_formats(tmp_path: Path) -> None:
+    for number, way in enumerate(("gpkg", "gdb", "tab", "parquet", "geojsonl.gz")):
+        write_raster(tmp_path / "images" / f"s{number}.tif", noise(3, *SHAPE))
+        (tmp_path / f"{number}").mkdir()
+        made = Path(WAYS[way](tmp_path / f"{number}"))
+        (tmp_path / "labels").mkdir(exist_ok=True)
+        for part in made.parent.iterdir():
+            shutil.move(part, tmp_path / "labels" / part.name.replace("fields", f"s{number}"))
+    dataset = open_dataset(tmp_path, column="cover")
+    assert [pair.id for pair in dataset.pairs] == [f"s{number}" for number in range(5)]
+    for pair in dataset.pairs:
+        assert (reference_codes(pair, pair.whole) == expected()).mean() > 0.995
+
+
+def test_what_is_not_there_or_no_data_set_gets_its_own_line(tmp_path: Path, scene: Path) -> None:
+    (tmp_path / "empty.gdb").mkdir()
+    for name, words in (
+        ("none.gpkg", "none.gpkg: no such file; check the path of the labels"),
+        ("none.gdb", "none.gdb: no such file"),
+        ("none.gpkg|layername=a", "none.gpkg: no such file"),
+        ("empty.gdb", "is a folder, and no data set that GDAL reads as polygons"),
+    ):
+        with pytest.raises(SceneError, match=words) as caught:
+            open_dataset(scene, labels=tmp_path / name)
+        assert "\n" not in str(caught.value)
+    pd.DataFrame({"cover": ["x"]}).to_parquet(tmp_path / "table.parquet")
+    with pytest.raises(SceneError, match="Parquet without geometries"):
+        open_dataset(scene, labels=tmp_path / "table.parquet")
+    with pytest.raises(UsageError, match="layer is one of polygons"):
+        open_dataset(scene, labels=write_raster(tmp_path / "codes.tif", noise(1, *SHAPE)[:1] % 3), layer="x")
