@@ -55,8 +55,8 @@ def choose_bands(
     """Choose bands for a model that wants `wanted`, unless the user has said which.
 
     A band is recognized by its colour interpretation, else by its description; a wanted band that is not recognized
-    takes the next band of which the file says nothing. Alpha is never a band. Raises UsageError for a choice of the
-    user's that is not in the file, SceneError when the file lacks a wanted band.
+    takes the next band of which the file says nothing. Alpha is a band only where `bands` has its number. Raises
+    UsageError for a choice of the user's that is not in the file, SceneError when the file lacks a wanted band.
     """
     if bands is not None:
         return _chosen_by_user(names, bands, wanted)
@@ -86,7 +86,9 @@ def _chosen_by_user(names: BandNames, bands: Sequence[int | str], wanted: Sequen
         raise UsageError("--bands is empty; give band numbers from 1, such as 3,2,1, or names")
     if wanted is not None and len(indexes) != len(wanted):
         raise UsageError(f"the model wants {len(wanted)} bands ({', '.join(wanted)}), --bands gives {len(indexes)}")
-    return BandChoice(indexes, f"bands {_commas(indexes)} (as given)")
+    alphas = [index for index in dict.fromkeys(indexes) if names.colors[index - 1] == "alpha"]
+    more = f"; {_commas(alphas)}, marked as alpha, is image data here and hides no pixel" if alphas else ""
+    return BandChoice(indexes, f"bands {_commas(indexes)} (as given{more})")
 
 
 def _index(names: BandNames, band: int | str) -> int:
@@ -95,11 +97,6 @@ def _index(names: BandNames, band: int | str) -> int:
     if isinstance(band, int):
         if not 1 <= band <= len(names):
             raise UsageError(f"there is no band {band}; the scene has {len(names)}, counted from 1: {names.listed()}")
-        if names.colors[band - 1] == "alpha":
-            raise UsageError(
-                f"band {band} is marked as alpha (transparency); if it is image data, say so in the file: "
-                f"gdal_edit.py -colorinterp_{band} undefined scene.tif"
-            )
         return band
     for said in (names.colors, names.descriptions):
         found = [index for index, text in enumerate(said, start=1) if _plain(text) == _plain(band)]

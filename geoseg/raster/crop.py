@@ -11,16 +11,14 @@ from collections.abc import Iterator
 from xml.sax.saxutils import escape
 
 from rasterio.crs import CRS
-from rasterio.enums import MaskFlags
 from rasterio.io import DatasetReader
 from rasterio.warp import transform_bounds
 
 from geoseg.errors import SceneError, UsageError
 from geoseg.raster.environment import GDAL_ERRORS, raster_environment, shown
 from geoseg.raster.handles import opened
-from geoseg.raster.scaled import TYPES, color_name, file_name
 from geoseg.raster.scene import Scene
-from geoseg.raster.vrt import place_lines
+from geoseg.raster.vrt import TYPES, color_name, file_name, metadata_lines, place_lines
 from geoseg.raster.windows import Window
 
 _SLIVER_PX = 1e-3
@@ -99,18 +97,23 @@ def _lines(scene: Scene, dataset: DatasetReader, window: Window) -> Iterator[str
     yield from place_lines(scene.geobox[window])
     rows, cols = scene.block_shape
     block = f'blockXSize="{min(cols, window.width)}" blockYSize="{min(rows, window.height)}"'
+    if "NODATA_VALUES" in dataset.tags():
+        yield from metadata_lines({"NODATA_VALUES": dataset.tags()["NODATA_VALUES"]})
     for band in dataset.indexes:
-        nodata = dataset.nodatavals[band - 1]
+        nodata, flags = dataset.nodatavals[band - 1], dataset.mask_flag_enums[band - 1]
         yield f'<VRTRasterBand dataType="{TYPES[dataset.dtypes[band - 1]]}" band="{band}" {block}>'
         yield f"<Description>{escape(dataset.descriptions[band - 1] or '')}</Description>"
         yield "" if nodata is None else f"<NoDataValue>{nodata!r}</NoDataValue>"
         yield f"<ColorInterp>{color_name(scene.colors[band - 1])}</ColorInterp>"
-        yield f"{_source(scene, window, str(band))}</VRTRasterBand>\n"
-    flags = dataset.mask_flag_enums[0]
-    if MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags:
-        mask = _source(scene, window, "mask,1")
-        yield f'<MaskBand><VRTRasterBand dataType="Byte">{mask}</VRTRasterBand></MaskBand>\n'
+        yield f"{_source(scene, window, str(band))}{'' if flags else _mask(scene, window, band)}</VRTRasterBand>\n"
+    if scene.validity.has_mask:
+        yield _mask(scene, window, scene.validity.bands[0])
     yield "</VRTDataset>\n"
+
+
+def _mask(scene: Scene, window: Window, band: int) -> str:
+    source = _source(scene, window, f"mask,{band}")
+    return f'<MaskBand><VRTRasterBand dataType="Byte">{source}</VRTRasterBand></MaskBand>\n'
 
 
 def _source(scene: Scene, window: Window, band: str) -> str:

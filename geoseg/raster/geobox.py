@@ -130,6 +130,30 @@ class GeoBox:
         )
 
 
+def place_at(geobox: GeoBox, shape: tuple[int, int]) -> GeoBox:
+    """Return the same extent in another number of (rows, cols)."""
+    down, across = geobox.height_px / shape[0], geobox.width_px / shape[1]
+    return replace(
+        geobox,
+        height_px=shape[0],
+        width_px=shape[1],
+        transform=geobox.transform @ Affine.scale(across, down) if geobox.has_transform else geobox.transform,
+        gcps=tuple(replace(point, row=point.row / down, col=point.col / across) for point in geobox.gcps),
+        rpcs=_scaled_rpcs(geobox.rpcs, down, across),
+    )
+
+
+def _scaled_rpcs(rpcs: RPC | None, down: float, across: float) -> RPC | None:
+    """Return RPCs for larger pixels; their offsets count from the centre of the first pixel."""
+    if rpcs is None:
+        return None
+    values = dict(rpcs.to_dict())
+    for offset, scale, factor in (("line_off", "line_scale", down), ("samp_off", "samp_scale", across)):
+        values[offset] = (values[offset] + 0.5) / factor - 0.5
+        values[scale] /= factor
+    return RPC(**values)
+
+
 def _counted(points: Sequence[GroundControlPoint]) -> str:
     return f"{len(points)} ground control point{'s' * (len(points) != 1)}"
 

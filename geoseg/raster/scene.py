@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import rasterio.windows
 from numpy.typing import NDArray
-from rasterio.enums import MaskFlags
 from rasterio.io import DatasetReader
 
 from geoseg.errors import SceneError, UsageError
@@ -21,6 +20,7 @@ from geoseg.raster.geobox import GeoBox, GroundControlPoint
 from geoseg.raster.handles import opened
 from geoseg.raster.identity import digest, files_behind, local_file, stamps
 from geoseg.raster.statistics import BandStatistics, band_statistics, sample_windows
+from geoseg.raster.validity import Validity
 from geoseg.raster.windows import Window
 
 OVERVIEW_PX = 512
@@ -55,6 +55,8 @@ class Scene:
     descriptions: tuple[str, ...]
     colors: tuple[str, ...]
     driver: str
+    validity: Validity
+    """What hides pixels."""
     chosen: bool
     """Whether the caller said which bands, by `bands` or by the model's names in `wanted_bands`.
 
@@ -85,7 +87,8 @@ class Scene:
     def read(self, window: Window) -> Patch:
         """Read a window, which may stick out on any side: outside is invalid, and 0.
 
-        Valid = GDAL's dataset mask (nodata, alpha, masks) and finite in the bands used. Raises SceneError.
+        Invalid is what is nodata in all bands used, transparent, masked, or not finite in a band used. Raises
+        SceneError.
         """
         inside = window.intersection(self._whole())
         if inside is None:
@@ -93,22 +96,17 @@ class Scene:
                 np.zeros((len(self.band_indexes), *window.shape), self.dtype), np.zeros(window.shape, np.bool_)
             )
         with opened(self.path) as dataset:
-            area = _rasterio(inside)
-            data = dataset.read(self.band_indexes, window=area)
-            valid = _dataset_valid(dataset, inside.shape, window=area)
-        patch = _finite(data, valid)
+            patch = Patch(*self.validity.read(dataset, _rasterio(inside)))
         return patch if inside == window else _pasted(patch, inside.relative_to(window), window.shape)
 
     def valid(self, window: Window) -> NDArray[np.bool_]:
-        """Return `read(window).valid`, without reading the bands where they hold only integers."""
-        if np.issubdtype(np.dtype(self.dtype), np.floating):
-            return self.read(window).valid
+        """Return `read(window).valid`; of bands of integers no more is read than says it."""
         inside = window.intersection(self._whole())
         valid = np.zeros(window.shape, np.bool_)
         if inside is not None:
             with opened(self.path) as dataset:
                 place = inside.relative_to(window)
-                valid[place.rows, place.cols] = _dataset_valid(dataset, inside.shape, window=_rasterio(inside))
+                valid[place.rows, place.cols] = self.validity.judge(dataset, inside.shape, _rasterio(inside))
         return valid
 
     def overview(self, max_px: int = OVERVIEW_PX) -> Patch:
@@ -117,8 +115,7 @@ class Scene:
         factor = max(1.0, max(self.shape) / max_px)
         small = max(1, round(height / factor)), max(1, round(width / factor))
         with opened(self.path) as dataset:
-            data = dataset.read(self.band_indexes, out_shape=(len(self.band_indexes), *small))
-            return _finite(data, _dataset_valid(dataset, small, out_shape=small))
+            return Patch(*self.validity.read(dataset, shape=small))
 
     def statistics(self) -> BandStatistics | None:
         """Measure the valid pixels of the bands used, from overviews or from blocks spread over the scene.
@@ -142,7 +139,7 @@ class Scene:
         Name, size and time of every file behind the scene, or of the archive it is in; of http(s) what the server says.
         Where one of them tells nothing, a decimated read besides: it may miss a small change.
         """
-        profile = repr((self.geobox, self.band_indexes, self.dtype, self.nodata, self.count, self.colors, self.driver))
+        profile = repr((self.geobox, self.validity, self.nodata, self.count, self.colors, self.driver))
         found = stamps(files_behind(self.path))
         if found and all(stamp[-1] is not None for stamp in found):
             return digest([profile, found])
@@ -202,6 +199,7 @@ def _describe(
         descriptions=names.descriptions,
         colors=names.colors,
         driver=dataset.driver,
+        validity=Validity.of(dataset, choice.indexes, dtype),
         chosen=bands is not None or wanted is not None,
     )
 
@@ -218,21 +216,6 @@ def _geobox(dataset: DatasetReader) -> GeoBox:
         (gcp_crs or None) if points else None,
         dataset.rpcs,
     )
-
-
-def _dataset_valid(dataset: DatasetReader, shape: tuple[int, int], **area: object) -> NDArray[np.bool_]:
-    if dataset.mask_flag_enums[0] == [MaskFlags.all_valid]:
-        return np.ones(shape, np.bool_)
-    return np.asarray(dataset.dataset_mask(**area) != 0)
-
-
-def _finite(data: NDArray[Any], valid: NDArray[np.bool_]) -> Patch:
-    if np.issubdtype(data.dtype, np.floating):
-        finite = np.isfinite(data)
-        if not finite.all():
-            data[~finite] = 0
-            valid &= finite.all(axis=0)
-    return Patch(data, valid)
 
 
 def _pasted(patch: Patch, place: Window, shape: tuple[int, int]) -> Patch:

@@ -5,10 +5,12 @@ Format: https://gdal.org/drivers/raster/vrt.html
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from xml.sax.saxutils import escape, quoteattr
 
+from rasterio._path import _parse_path, _vsi_path
 from rasterio.crs import CRS
 from rasterio.enums import WktVersion
 
@@ -18,6 +20,20 @@ from geoseg.raster.environment import GDAL_ERRORS
 from geoseg.raster.geobox import GeoBox
 from geoseg.raster.product import Product
 from geoseg.raster.windows import Window
+
+TYPES = {
+    "uint8": "Byte",
+    "int8": "Int8",
+    "uint16": "UInt16",
+    "int16": "Int16",
+    "uint32": "UInt32",
+    "int32": "Int32",
+    "uint64": "UInt64",
+    "int64": "Int64",
+    "float32": "Float32",
+    "float64": "Float64",
+}
+"""GDAL's names of numpy's types."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +112,22 @@ def metadata_lines(tags: Mapping[str, str], domain: str = "") -> Iterator[str]:
     for key, value in tags.items():
         yield f"<MDI key={quoteattr(key)}>{escape(str(value))}</MDI>\n"
     yield "</Metadata>\n"
+
+
+def file_name(path: str) -> str:
+    """Return GDAL's name of what rasterio opens by that path, whatever folder the reader runs in."""
+    name: str = _vsi_path(_parse_path(path))
+    return os.path.abspath(name) if os.path.exists(name) else name  # noqa: PTH100, PTH110 Path raises for VRT texts
+
+
+def color_name(name: str) -> str:
+    """Return GDAL's word for the colour of a band as a scene names it."""
+    return {"": "Undefined", "nir": "NIR", "rededge": "RedEdge"}.get(name, name.capitalize())
+
+
+def data_color(name: str) -> str:
+    """Return GDAL's word for the colour of a band that is image data, and so hides nothing."""
+    return color_name("" if name == "alpha" else name)
 
 
 def _wkt(crs: CRS) -> str:

@@ -73,9 +73,24 @@ def test_a_scene_without_the_bands_is_refused_with_a_way_out(
     assert "\n" not in str(caught.value)
 
 
+def test_an_alpha_asked_for_by_its_number_is_image_data_and_that_is_said() -> None:
+    names = named("red", "green", "blue", "alpha")
+    choice = choose_bands(names, [4, "1", 2], RGB)
+    assert choice.indexes == (4, 1, 2)
+    assert "4, marked as alpha, is image data" in choice.line
+    assert "alpha" not in choose_bands(names, [1, 2, 3]).line
+
+
 @pytest.mark.parametrize(
     ("bands", "told"),
-    [([0], "no band 0"), ([5], "no band 5"), ([4], "alpha"), (["swir"], "swir"), ([], "empty"), ([1, 2], "gives 2")],
+    [
+        ([0], "no band 0"),
+        ([5], "no band 5"),
+        (["alpha"], "no band is called 'alpha'"),
+        (["swir"], "swir"),
+        ([], "empty"),
+        ([1, 2], "gives 2"),
+    ],
 )
 def test_a_choice_that_is_not_in_the_file_is_refused(bands: list[int | str], told: str) -> None:
     with pytest.raises(UsageError, match=told):
