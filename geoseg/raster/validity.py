@@ -41,13 +41,17 @@ class Validity:
     @classmethod
     def of(cls, dataset: DatasetReader, bands: Sequence[int], dtype: str) -> Self:
         """Describe what hides pixels of an open raster. `dtype` is that of the bands in use."""
-        flags = dataset.mask_flag_enums
         colors = enumerate(dataset.colorinterp, start=1)
+        nodata: list[float | None] = list(dataset.nodatavals)
+        flags = dataset.mask_flag_enums  # last: an error of GDAL's search for masks would be the next call's
+        if {MaskFlags.per_dataset, MaskFlags.nodata} <= set(flags[0]):
+            # https://gdal.org/development/rfc/rfc15_nodatabitmask.html
+            nodata = [float(word) for word in dataset.tags()["NODATA_VALUES"].split()]
         own = tuple(band for band in bands if not flags[band - 1])
         return cls(
             tuple(bands),
             dtype,
-            _nodata(dataset, bands, np.dtype(dtype)),
+            _all_stored([nodata[band - 1] for band in bands], np.dtype(dtype)),
             tuple(band for band, color in colors if color == ColorInterp.alpha and band not in bands),
             set(flags[bands[0] - 1]) == _REAL_MASK,
             own if len(own) == len(bands) else (),
@@ -147,15 +151,10 @@ def _equals(band: NDArray[Any], nodata: float) -> NDArray[np.bool_]:
     return near
 
 
-def _nodata(dataset: DatasetReader, bands: Sequence[int], dtype: np.dtype[Any]) -> tuple[float | int, ...] | None:
-    """Return the nodata values that pixels can have; numbers that are not finite are never valid anyhow."""
-    said: list[float | None] = list(dataset.nodatavals)
-    if {MaskFlags.per_dataset, MaskFlags.nodata} <= set(dataset.mask_flag_enums[0]):
-        # https://gdal.org/development/rfc/rfc15_nodatabitmask.html
-        said = [float(word) for word in dataset.tags()["NODATA_VALUES"].split()]
-    values = [_stored(said[band - 1], dtype) for band in bands]
-    found = tuple(value for value in values if value is not None)
-    return found if len(found) == len(values) else None
+def _all_stored(nodata: Sequence[float | None], dtype: np.dtype[Any]) -> tuple[float | int, ...] | None:
+    """Return nodata values if each is one that pixels can have; numbers that are not finite are never valid anyhow."""
+    found = tuple(value for value in (_stored(value, dtype) for value in nodata) if value is not None)
+    return found if len(found) == len(nodata) else None
 
 
 def _stored(nodata: float | None, dtype: np.dtype[Any]) -> float | int | None:
