@@ -16,7 +16,7 @@ from geoseg.raster.geobox import GeoBox
 
 _DEGREES = (1, 3, 5, 7, 9)
 _NODES = 24
-_GOOD_PX = 0.05
+_GOOD_PX = 0.01
 """Of the map's pixel: a polynomial this good is good enough."""
 _USABLE_PX = 0.6
 Values = NDArray[np.float64]

@@ -18,6 +18,8 @@ from geoseg.raster.handles import opened
 from geoseg.raster.scene import Scene
 
 TILE_PX = 512
+SIDE_PX = TILE_PX + 1
+"""Of a tile's picture: it repeats the first row and column of the next tiles, so that no gap shows between two."""
 _HALF_WORLD = 20_037_508.342789244
 """Web Mercator's x of 180 degrees east, in its metres."""
 _HIGHEST_LAT = 85.05
@@ -25,6 +27,8 @@ _DEEPEST_ZOOM = 26
 _MERCATOR, _WGS84 = CRS.from_epsg(3857), CRS.from_epsg(4326)
 _ENLARGED = 0.3
 """A level may be this much (of a doubling) coarser than the map's pixels and still be its last."""
+_EACH_SEEN = 0.15
+"""A level must be this much finer for each of the map's pixels to be in it, also where north is a little tilted."""
 
 Bounds = tuple[float, float, float, float]
 Tile = tuple[int, int, int]
@@ -42,6 +46,8 @@ class Frame:
     """The zoom whose pixels are about the map's own."""
     first_zoom: int
     """The deepest zoom at which the map is no larger than one tile's side."""
+    exact_zoom: int
+    """The zoom whose pixels leave none of the map's own out: the native one, or the next."""
     crs: CRS = _MERCATOR
     """Of the tiles; on the plane it is only a name for the warper."""
 
@@ -60,8 +66,12 @@ class Frame:
         coarsest = _unit_at_zero(is_earth=is_earth)
         longest = max(bounds[2] - bounds[0], bounds[3] - bounds[1])
         first = min(_DEEPEST_ZOOM, math.floor(math.log2(coarsest * TILE_PX / longest)))
-        native = min(_DEEPEST_ZOOM, math.ceil(math.log2(coarsest / native_px) - _ENLARGED))
-        return cls(is_earth, bounds, max(native, first), first)  # a map of few pixels is enlarged
+        doublings, finer = math.log2(coarsest / native_px), _EACH_SEEN if is_earth else 0.0
+        native, exact = (
+            max(first, min(_DEEPEST_ZOOM, math.ceil(doublings + more)))  # a map of few pixels is enlarged
+            for more in (-_ENLARGED, finer)
+        )
+        return cls(is_earth, bounds, native, first, exact)
 
     def unit_per_px(self, zoom: int) -> float:
         """Return the side of a tile's pixel."""

@@ -15,11 +15,11 @@ from geoseg.preview.frame import Frame
 from geoseg.raster.environment import GDAL_ERRORS
 from geoseg.raster.geobox import GeoBox
 
-_STEPS_PER_PX = 8
-"""Coordinates are integers of an eighth of a pixel of the deepest tiles."""
-_FINEST_PX = 0.35
+_STEPS_PER_PX = 64
+"""Coordinates are integers of such a part of a pixel of the deepest tiles: these can be enlarged 16 times."""
+_FINEST_PX = 0.1
 _LEAST_AREA_PX = 1.0
-_BYTES_PER_VERTEX = 8
+_BYTES_PER_VERTEX = 10
 _MOST_VERTICES = 400_000
 """What a phone still draws."""
 

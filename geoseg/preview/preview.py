@@ -18,7 +18,7 @@ from geoseg.legend import Legend
 from geoseg.preview.colour_blind import check_palette, colour_blind_colors
 from geoseg.preview.coordinates import polynomial
 from geoseg.preview.feature_source import FeatureSource, open_features
-from geoseg.preview.frame import TILE_PX, Frame
+from geoseg.preview.frame import SIDE_PX, TILE_PX, Frame
 from geoseg.preview.outlines import outlines
 from geoseg.preview.page_file import Page, build_page, check_target, shell_bytes
 from geoseg.preview.shrunk import Shrunk
@@ -181,11 +181,13 @@ def _data(sources: _Sources, known: Nomenclature, polygons: FeatureSource | None
         "zooms": [frame.first_zoom, layers[0].last_zoom, frame.native_zoom],
         "lastZooms": {layer.name: layer.last_zoom for layer in layers},
         "tilePx": TILE_PX,
+        "sidePx": SIDE_PX,
         "metresPerPx": typical_gsd_m(landcover.geobox),
         "classes": _classes(known, tally, slots),
         "inPx": tally.in_px,
         "countedStep": round(tally.step, 1),
         "coordinates": None if own is None else own.to_json(),
+        "pixels": _pixels(landcover, layers) if own is not None and frame.is_earth else None,
         "polygons": None
         if polygons is None
         else outlines(polygons, frame, landcover.geobox, layers[0].last_zoom, for_polygons).to_json(),
@@ -217,9 +219,27 @@ def _layers(sources: _Sources, frame: Frame, slots: Slots, stack: ExitStack) -> 
             how,
             encode,
             rough,
+            is_exact=how is Resampling.nearest and _shares_pixels(scene, sources.landcover),
         )
         for name, scene, how, encode, rough in wanted
     ]
+
+
+def _shares_pixels(one: Scene, other: Scene) -> bool:
+    return (one.shape, one.geobox.transform, one.geobox.crs) == (
+        other.shape,
+        other.geobox.transform,
+        other.geobox.crs,
+    )
+
+
+def _pixels(landcover: Scene, layers: Sequence[Layer]) -> dict[str, object]:
+    """Return what takes the map's own coordinates to its columns and rows, and the layers that share these."""
+    return {
+        "transform": tuple(~landcover.geobox.transform)[:6],
+        "shape": landcover.shape,
+        "layers": [layer.name for layer in layers if layer.is_exact],
+    }
 
 
 def _check_overlap(sources: _Sources, layers: Sequence[Layer]) -> None:

@@ -40,6 +40,8 @@ class Layer:
     encode: Callable[[Patch], bytes]
     rough: Callable[[Patch], bytes] | None = None
     """Encodes in fewer bytes, if that can be done."""
+    is_exact: bool = False
+    """It goes on until no pixel of the map is left out."""
     tiles: dict[str, str] = field(default_factory=dict)
     """Base64 by "zoom/column/row"; a tile without a valid pixel is left out."""
     last_zoom: int = 0
@@ -52,7 +54,8 @@ def fill(layers: Sequence[Layer], frame: Frame, budget_bytes: int) -> None:
     Where a level does not fit, the last layers stop first: the first goes deepest.
     """
     spent, deeper = 0, list(layers)
-    for zoom in range(frame.first_zoom, frame.native_zoom + 1):
+    for zoom in range(frame.first_zoom, frame.exact_zoom + 1):
+        deeper = [layer for layer in deeper if layer.is_exact or zoom <= frame.native_zoom]
         left = None if zoom == frame.first_zoom else budget_bytes - spent  # a page without a map is of no use
         while deeper and (level := _fitting(deeper, frame, zoom, left)) is None:
             deeper.pop()

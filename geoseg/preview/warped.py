@@ -18,7 +18,7 @@ from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window as Area
 
 from geoseg.errors import SceneError
-from geoseg.preview.frame import TILE_PX, Frame, Tile
+from geoseg.preview.frame import SIDE_PX, TILE_PX, Frame, Tile
 from geoseg.preview.shrunk import Shrunk
 from geoseg.raster.aligned import is_placed, whole_shift
 from geoseg.raster.environment import shown
@@ -66,7 +66,10 @@ def _check_sides(landcover: Scene, other: Scene) -> None:
 def read_tiles(
     source: Shrunk, place: Place, frame: Frame, tiles: Iterable[Tile], resampling: Resampling
 ) -> Iterator[tuple[Tile, Patch]]:
-    """Yield tiles of one zoom with their pixels, where any is valid; in between, overviews are resampled as told."""
+    """Yield tiles of one zoom with their pixels, where any is valid; in between, overviews are resampled as told.
+
+    A patch has `SIDE_PX` rows and columns.
+    """
     wanted = list(tiles)
     if not wanted:
         return
@@ -82,8 +85,8 @@ def read_tiles(
         how = {
             "crs": frame.crs,
             "transform": frame.transform((zoom, first_col, first_row)),
-            "width": (last_col - first_col + 1) * TILE_PX,
-            "height": (last_row - first_row + 1) * TILE_PX,
+            "width": (last_col - first_col) * TILE_PX + SIDE_PX,
+            "height": (last_row - first_row) * TILE_PX + SIDE_PX,
             "resampling": rest,
             **_source_place(dataset, source, place, frame),
             **_masking(dataset, source.scene),
@@ -93,12 +96,12 @@ def read_tiles(
         if rest is Resampling.average:
             nearest = stack.enter_context(WarpedVRT(dataset, **{**how, "resampling": Resampling.nearest}))
         for tile in wanted:
-            area = Area((tile[1] - first_col) * TILE_PX, (tile[2] - first_row) * TILE_PX, TILE_PX, TILE_PX)
+            area = Area((tile[1] - first_col) * TILE_PX, (tile[2] - first_row) * TILE_PX, SIDE_PX, SIDE_PX)
             data = warped.read(list(source.scene.band_indexes), window=area)
             valid = _valid(warped, data, area)
             if nearest is not None and valid.any() and not valid.all():
                 valid &= ~_rim(valid) | (nearest.dataset_mask(window=area) != 0)
-            if valid.any():
+            if valid[:TILE_PX, :TILE_PX].any():
                 yield tile, Patch(np.where(np.isfinite(data), data, 0).astype(data.dtype), valid)
 
 

@@ -85,10 +85,10 @@ class Tab:
     def send(self, method: str, **parameters: Any) -> dict[str, Any]:
         return self.browser.send(method, self.session, **parameters)
 
-    def size(self, width: int, height: int) -> None:
-        self.send(
-            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600
-        )
+    def size(self, width: int, height: int, ratio: float = 1) -> None:
+        """Set the window in CSS pixels, and the screen's pixels to one of them."""
+        told = {"width": width, "height": height, "deviceScaleFactor": ratio, "mobile": width < 600}
+        self.send("Emulation.setDeviceMetricsOverride", **told)
 
     def run(self, program: str) -> Any:
         answer = self.send("Runtime.evaluate", expression=program, awaitPromise=True, returnByValue=True)

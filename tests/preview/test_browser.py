@@ -12,9 +12,12 @@ import geopandas
 import numpy as np
 import pyproj
 import pytest
+from affine import Affine
 from numpy.typing import NDArray
+from rasterio.features import shapes
 from rasterio.io import MemoryFile
 from shapely.geometry import box as rectangle
+from shapely.geometry import shape
 
 from geoseg.preview.preview import preview
 from tests.preview.browser import Browser, Tab, browsing, find_browser
@@ -69,6 +72,133 @@ def on_screen(tab: Tab, place: dict[str, Any], row: float, col: float) -> tuple[
 def color_at(tab: Tab, place: dict[str, Any], row: float, col: float) -> tuple[int, ...]:
     x, y = on_screen(tab, place, row, col)
     return tuple(pixels(tab)[y, x].tolist())
+
+
+PLACES: dict[str, dict[str, Any]] = {
+    "utm": UTM,
+    "rotated": ROTATED,
+    "degrees": {"crs": "EPSG:4326", "transform": Affine(1e-4, 0, 15, 0, -7e-5, 47)},
+    "polar": {"crs": "EPSG:3413", "transform": Affine(25, 0, -400_000, 0, -25, -1_200_000)},
+    "pixels": {},
+}
+LOOKS = [(-0.25, 1), (0, 2), (1.25, 1.5), (4, 2)]
+"""Zooms from the map's own pixels on, and the screen's pixels to a CSS pixel."""
+
+
+class View:
+    """Where each pixel of the screen lies in a map, by the page's own coordinates and pyproj."""
+
+    def __init__(self, tab: Tab, place: dict[str, Any], zoom: float, ratio: float) -> None:
+        tab.size(760, 420, ratio)
+        tab.run(f"geosegPage.map.setView(geosegPage.map.getCenter(), {zoom}, {{animate: false}}); 1")
+        tab.settle()
+        self.image, self.ratio, self._place = pixels(tab), ratio, place
+        (self._left, self._top), (right, bottom), (self.width, self.height) = tab.run(
+            "(s => [[0, 0], [s.clientWidth, s.clientHeight]]"
+            ".map(it => geosegPage.toXY(geosegPage.map.containerPointToLatLng(it))).map(it => [it.x, it.y])"
+            ".concat([[s.clientWidth, s.clientHeight]]))(document.getElementById('stage'))"
+        )
+        self.step = (right - self._left) / self.width / ratio
+        """The page's units to a pixel of the screen."""
+        assert (self._top - bottom) / self.height / ratio == pytest.approx(self.step, rel=1e-6)
+
+    def rows_cols(self, x_px: NDArray[Any], y_px: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Return fractional rows and columns of the map at places of the screen, in its pixels."""
+        x, y = self._left + x_px * self.step, self._top - y_px * self.step
+        if not self._place:
+            return -y, x
+        x, y = pyproj.Transformer.from_crs(3857, self._place["crs"], always_xy=True).transform(x, y)
+        a, b, c, d, e, f = tuple(~self._place["transform"])[:6]
+        return d * x + e * y + f, a * x + b * y + c
+
+    def seen(self, count: int = 40_000) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+        """Return places of the screen, x and y of pixels' middles, and which of the three classes is seen there."""
+        random, rim = np.random.default_rng(5), 40 * self.ratio  # beside the scale and the buttons
+        x = random.integers(rim, self.width * self.ratio - 3 * rim, count)
+        y = random.integers(rim, self.height * self.ratio - 3 * rim, count)
+        colors = np.array([COLOR_OF[code] for code in range(3)], int)
+        return x + 0.5, y + 0.5, np.abs(self.image[y, x, None].astype(int) - colors).sum(axis=-1).argmin(axis=-1)
+
+    def truth(self, codes: NDArray[np.uint8], x: NDArray[Any], y: NDArray[Any]) -> NDArray[np.uint8]:
+        """Return the code at places of the screen; 255 beyond the map."""
+        row, col = (np.floor(it).astype(int) for it in self.rows_cols(x, y))
+        inside = (row >= 0) & (row < codes.shape[0]) & (col >= 0) & (col < codes.shape[1])
+        return np.where(inside, codes[np.where(inside, row, 0), np.where(inside, col, 0)], np.uint8(255))
+
+    def shift_px(self, codes: NDArray[np.uint8], reach_px: float) -> tuple[float, float]:
+        """Return how far right and down of the truth the class layer stands, in pixels of the screen.
+
+        The share of equal pixels falls evenly with the distance from the true shift, on both sides of it.
+        """
+        x, y, seen = self.seen()
+
+        def equal(dx: float, dy: float) -> float:
+            truth = self.truth(codes, x - dx, y - dy)
+            return float((truth == seen)[truth != 255].mean())
+
+        def center(dx: float, dy: float) -> float:
+            far, near, right, farther = (equal(dx * step, dy * step) for step in (-2, -1, 1, 2))
+            return (right - near) / ((right - farther) + (near - far)) * reach_px
+
+        return center(reach_px, 0), center(0, reach_px)
+
+
+def native_zoom(tab: Tab) -> int:
+    return int(tab.run("geosegPage.map.getMaxZoom() - 4"))
+
+
+@pytest.mark.parametrize("name", PLACES)
+def test_each_pixel_of_the_map_stands_where_the_page_says(show: Open, tmp_path: Path, name: str) -> None:
+    place, codes = PLACES[name], squares(5)
+    tab = show(write_map(tmp_path / "m.tif", codes, **place))
+    for deeper, ratio in LOOKS:
+        view = View(tab, place, native_zoom(tab) + deeper, ratio)
+        if deeper < 2:  # else too few borders are seen for a mean
+            assert max(map(abs, view.shift_px(codes, 2 * ratio))) < 0.5, (deeper, ratio)
+        x, y, seen = view.seen()
+        around = [view.truth(codes, x + dx, y + dy) for dx in (-ratio, ratio) for dy in (-ratio, ratio)]
+        clear = np.logical_and.reduce([around[0] == it for it in around]) & (around[0] != 255)
+        assert (seen == around[0])[clear].mean() > 0.9995, (deeper, ratio)
+        assert clear.mean() > 0.1
+
+
+@pytest.mark.parametrize("name", ["utm", "degrees", "pixels"])
+def test_polygons_lie_on_the_edges_of_the_pixels(show: Open, tmp_path: Path, name: str) -> None:
+    place, codes = PLACES[name], squares(8)
+    found = list(shapes(codes, transform=place.get("transform", Affine.identity())))
+    frame = geopandas.GeoDataFrame(
+        {"code": [code for _, code in found], "name": "x", "area_px": 1.0},
+        geometry=[shape(outline) for outline, _ in found],
+        crs=place.get("crs"),
+    )
+    tab = show(write_map(tmp_path / "m.tif", codes, **place), polygons=frame)
+    for deeper, ratio in ((1.25, 1), (4, 1), (4, 2)):
+        view = View(tab, place, native_zoom(tab) + deeper, ratio)
+        x, y, _ = view.seen()
+        dark = view.image[y.astype(int), x.astype(int)].max(axis=-1) < 90
+        around = [view.truth(codes, x + dx, y + dy) for dx in (-ratio, ratio) for dy in (-ratio, ratio)]
+        on_edge = ~np.logical_and.reduce([around[0] == it for it in around])
+        assert dark.sum() > 50
+        assert on_edge[dark].all(), (deeper, ratio)
+        assert dark[on_edge].mean() > 0.25  # a line is a pixel wide, and two are looked at on both sides
+
+
+@pytest.mark.parametrize("name", ["utm", "pixels"])
+def test_no_gap_shows_between_tiles(show: Open, tmp_path: Path, name: str) -> None:
+    place, codes = PLACES[name], np.zeros((1000, 1100), np.uint8)
+    tab = show(write_map(tmp_path / "m.tif", codes, **place), write_scene(tmp_path / "s.tif", codes.shape, **place))
+    tab.run("geosegPage.setSwipe(0); 1")
+    for deeper, ratio in ((-0.25, 1), (0.5, 1.5), (1.25, 1)):
+        view = View(tab, place, native_zoom(tab) + deeper, ratio)
+        rim = round(60 * ratio)
+        inner = view.image[rim : round(view.height * ratio) - rim, rim : round(view.width * ratio) - 2 * rim]
+        assert (inner == COLOR_OF[0]).all(), (deeper, ratio)
+
+
+def squares(side: int) -> NDArray[np.uint8]:
+    """Return 360 x 480 codes of 0, 1, 2 in squares, at random."""
+    found = np.random.default_rng(3).integers(0, 3, (360 // side, 480 // side))
+    return np.kron(found, np.ones((side, side), int)).astype(np.uint8)
 
 
 def click(tab: Tab, selector: str) -> None:

@@ -31,7 +31,7 @@ from geoseg import errors
 from geoseg.legend import DEEPGLOBE
 from geoseg.preview import shrunk, tally
 from geoseg.preview.colour_blind import as_seen, colour_blind_colors
-from geoseg.preview.frame import TILE_PX, Frame
+from geoseg.preview.frame import SIDE_PX, TILE_PX, Frame
 from geoseg.preview.page_file import Page, json_in_html
 from geoseg.preview.preview import preview
 from geoseg.preview.shrunk import Shrunk
@@ -50,7 +50,7 @@ def data_of(page: Page) -> dict[str, Any]:
 
 
 def codes_of(text: str) -> NDArray[np.uint8]:
-    return np.frombuffer(zlib.decompress(base64.b64decode(text)), np.uint8).reshape(TILE_PX, TILE_PX)
+    return np.frombuffer(zlib.decompress(base64.b64decode(text)), np.uint8).reshape(SIDE_PX, SIDE_PX)
 
 
 def deepest(data: dict[str, Any]) -> dict[tuple[int, int], NDArray[np.uint8]]:
@@ -67,7 +67,7 @@ def test_every_tile_pixel_has_the_code_of_its_place(tmp_path: Path, place: dict[
     side = 2 * HALF_WORLD / (256 * 2 ** data["zooms"][1])
     seen = np.zeros(codes.shape, bool)
     for (x, y), tile in deepest(data).items():
-        rows, cols = np.mgrid[:TILE_PX, :TILE_PX] + 0.5
+        rows, cols = np.mgrid[:SIDE_PX, :SIDE_PX] + 0.5
         place_x = -HALF_WORLD + (x * TILE_PX + cols) * side
         place_y = HALF_WORLD - (y * TILE_PX + rows) * side
         map_x, map_y = to_map.transform(place_x, place_y)
@@ -90,9 +90,24 @@ def test_a_map_without_a_place_is_its_pixels(tmp_path: Path) -> None:
     assert data["inPx"] is True
     whole = np.full((2 * TILE_PX, 2 * TILE_PX), 255, np.uint8)
     for (x, y), tile in deepest(data).items():
-        whole[y * TILE_PX : (y + 1) * TILE_PX, x * TILE_PX : (x + 1) * TILE_PX] = tile
+        whole[y * TILE_PX : (y + 1) * TILE_PX, x * TILE_PX : (x + 1) * TILE_PX] = tile[:TILE_PX, :TILE_PX]
     np.testing.assert_array_equal(whole[:700, :900], codes)
     assert (whole[700:] == 255).all()
+
+
+def test_a_tile_repeats_the_first_pixels_of_its_neighbors(tmp_path: Path) -> None:
+    tiles = deepest(data_of(preview(write_map(tmp_path / "m.tif", blocks(1100, 1200), **ROTATED))))
+    pairs = 0
+    for (x, y), tile in tiles.items():
+        for beside, mine, its in (
+            ((x + 1, y), tile[:TILE_PX, TILE_PX], np.s_[:TILE_PX, 0]),
+            ((x, y + 1), tile[TILE_PX, :TILE_PX], np.s_[0, :TILE_PX]),
+            ((x + 1, y + 1), tile[TILE_PX, TILE_PX], np.s_[0, 0]),
+        ):
+            if beside in tiles:
+                np.testing.assert_array_equal(mine, tiles[beside][its])
+                pairs += 1
+    assert pairs > 4
 
 
 def test_areas_are_the_pixels_times_their_size(tmp_path: Path) -> None:
@@ -287,7 +302,7 @@ def test_beyond_its_edge_a_scene_of_any_numbers_is_transparent(tmp_path: Path) -
         opaque = 0
         for text in tiles:
             with MemoryFile(base64.b64decode(text)) as file, file.open() as picture:
-                opaque += int((picture.read(4) > 0).sum()) if picture.count == 4 else TILE_PX**2
+                opaque += int((picture.read(4) > 0).sum()) if picture.count == 4 else SIDE_PX**2
         with_codes = sum(
             int((codes_of(text) != 255).sum()) for text in data_of(preview(landcover))["layers"]["classes"].values()
         )
@@ -341,7 +356,7 @@ def test_a_scene_ends_where_its_map_does_at_every_zoom(tmp_path: Path, place: di
     transparent = 0
     for key, text in layers["classes"].items():
         with MemoryFile(base64.b64decode(layers["scene"][key])) as file, file.open() as picture:
-            valid = picture.read(4) != 0 if picture.count == 4 else np.ones((TILE_PX, TILE_PX), bool)
+            valid = picture.read(4) != 0 if picture.count == 4 else np.ones((SIDE_PX, SIDE_PX), bool)
         mapped = codes_of(text) != 255
         assert not (valid & ~mapped).any()
         assert np.count_nonzero(mapped & ~valid) <= 0.005 * np.count_nonzero(mapped)  # an eighth of a pixel
@@ -452,7 +467,7 @@ def test_it_is_a_public_name() -> None:
 
 
 def test_frames_cut_the_plane_without_a_gap() -> None:
-    frame = Frame(is_earth=False, bounds=(0, -700, 900, 0), native_zoom=0, first_zoom=-1)
+    frame = Frame(is_earth=False, bounds=(0, -700, 900, 0), native_zoom=0, first_zoom=-1, exact_zoom=0)
     assert frame.tiles(0) == [(0, 0, 0), (0, 1, 0), (0, 0, 1), (0, 1, 1)]
     assert frame.tiles(-1) == [(-1, 0, 0)]
     assert frame.transform((0, 1, 1)) @ (0, 0) == (512, -512)

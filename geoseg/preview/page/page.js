@@ -4,7 +4,7 @@
   const byId = (id) => document.getElementById(id);
   const NODATA = 255;
   const UNNAMED = [128, 128, 128];
-  const tilePx = data.tilePx;
+  const { tilePx, sidePx } = data; // a tile's share of the ground, and its picture, which shows some of the next ones too
   const [firstZoom, lastZoom, nativeZoom] = data.zooms;
   const [left, bottom, right, top] = data.bounds;
   const hasScene = Boolean(data.layers.scene);
@@ -49,17 +49,26 @@
     const stream = new Blob([bytesOf(text)]).stream().pipeThrough(new DecompressionStream("deflate"));
     return new Uint8Array(await new Response(stream).arrayBuffer());
   };
+  const maxZoom = nativeZoom + 4;
+  // Tiles of the map's own pixels are enlarged here, pixel by pixel; others are stretched.
+  const isExact = (name) => Boolean(data.pixels) && data.pixels.layers.includes(name) && data.lastZooms[name] >= nativeZoom;
   const tileOptions = (pane, name) => ({
-    pane, bounds, tileSize: tilePx, minNativeZoom: firstZoom, maxNativeZoom: data.lastZooms[name],
-    minZoom: firstZoom - 3, maxZoom: nativeZoom + 4, noWrap: true, keepBuffer: 1,
+    pane, bounds, tileSize: tilePx, minNativeZoom: firstZoom, maxNativeZoom: isExact(name) ? maxZoom : data.lastZooms[name],
+    minZoom: firstZoom - 3, maxZoom, noWrap: true, keepBuffer: 1,
   });
   const keyOf = (coords) => `${coords.z}/${coords.x}/${coords.y}`;
 
-  // Half a pixel of overlap: at zooms between two levels the ground would shine through the seams.
+  // A tile repeats the first pixels of its neighbors: at zooms between two levels the ground would shine through
+  // the seams. Its level stands where it belongs: Leaflet would move it to whole screen pixels.
   const Tiles = L.GridLayer.extend({
     _initTile(tile) {
       L.GridLayer.prototype._initTile.call(this, tile);
-      tile.style.width = tile.style.height = `${tilePx * 1.001}px`;
+      tile.style.width = tile.style.height = `${sidePx}px`;
+    },
+    _setZoomTransform(level, center, zoom) {
+      const scale = this._map.getZoomScale(zoom, level.zoom);
+      const corner = level.origin.multiplyBy(scale).subtract(this._map._getNewPixelOrigin(center, zoom));
+      L.DomUtil.setTransform(level.el, corner, scale);
     },
   });
 
@@ -87,31 +96,97 @@
     },
     createTile(coords, done) {
       const canvas = document.createElement("canvas");
-      canvas.width = canvas.height = tilePx;
+      canvas.width = canvas.height = sidePx;
       canvas.className = "crisp";
-      const text = data.layers[this._name][keyOf(coords)];
-      if (!text) { setTimeout(() => done(null, canvas)); return canvas; }
-      inflate(text).then((codes) => {
+      this._codes(coords).then((codes) => {
+        if (!codes) { done(null, canvas); return; }
         this._painted.set(keyOf(coords), { canvas, codes });
         paint(canvas, codes, this._table());
         done(null, canvas);
       }).catch((error) => done(error, canvas));
       return canvas;
     },
+    async _codes(coords) {
+      if (coords.z > data.lastZooms[this._name]) return enlarged(this._name, coords);
+      const text = data.layers[this._name][keyOf(coords)];
+      return text ? inflate(text) : null;
+    },
     repaint() {
       const table = this._table();
       for (const { canvas, codes } of this._painted.values()) paint(canvas, codes, table);
     },
     valueAt(latlng) {
-      for (let zoom = lastZoom; zoom >= firstZoom; zoom--) {
+      for (let zoom = maxZoom; zoom >= firstZoom; zoom--) {
         const point = crs.latLngToPoint(latlng, zoom).floor();
         const [x, y] = [Math.floor(point.x / tilePx), Math.floor(point.y / tilePx)];
         const tile = this._painted.get(`${zoom}/${x}/${y}`);
-        if (tile) return tile.codes[(point.y - y * tilePx) * tilePx + point.x - x * tilePx];
+        if (tile) return tile.codes[(point.y - y * tilePx) * sidePx + point.x - x * tilePx];
       }
       return NODATA;
     },
   });
+
+  // The deepest tiles hold the map's pixels, warped: on the screen a pixel of the map would end up to half a tile's
+  // pixel away from its edge, which is much when enlarged. So each place is given the class at the middle of its pixel.
+  const kept = new Map(); // codes of the deepest tiles, those used last at the end
+  async function deepest(name, x, y) {
+    const key = `${name}/${data.lastZooms[name]}/${x}/${y}`;
+    const text = data.layers[name][key.slice(name.length + 1)];
+    const codes = kept.get(key) || (text ? inflate(text) : Promise.resolve(null));
+    kept.delete(key);
+    kept.set(key, codes);
+    if (kept.size > 24) kept.delete(kept.keys().next().value);
+    return codes;
+  }
+  function mapPixel(x, y) { // (column, row) of the map, from places of the deepest tiles' plane
+    const [a, b, c, d, e, f] = data.pixels.transform;
+    const [mapX, mapY] = own(x, y);
+    return [a * mapX + b * mapY + c, d * mapX + e * mapY + f];
+  }
+  async function enlarged(name, coords) {
+    const zoom = data.lastZooms[name];
+    const scale = 2 ** (coords.z - zoom);
+    const [fromX, fromY, side] = [coords.x * tilePx / scale, coords.y * tilePx / scale, sidePx / scale]; // pixels of that zoom
+    const [firstX, firstY] = [Math.floor((fromX - 2) / tilePx), Math.floor((fromY - 2) / tilePx)];
+    const [lastX, lastY] = [Math.floor((fromX + side + 2) / tilePx), Math.floor((fromY + side + 2) / tilePx)];
+    const across = lastX - firstX + 1;
+    const tiles = await Promise.all(Array.from({ length: across * (lastY - firstY + 1) }, (_, i) => (
+      deepest(name, firstX + (i % across), firstY + Math.floor(i / across)))));
+    if (!tiles.some(Boolean)) return null;
+    const at = (x, y) => {
+      const place = crs.transformation.untransform(L.point(x, y), crs.scale(zoom));
+      return mapPixel(place.x, place.y);
+    };
+    const [west, east] = [at(fromX, fromY + side / 2), at(fromX + side, fromY + side / 2)];
+    const [north, south] = [at(fromX + side / 2, fromY), at(fromX + side / 2, fromY + side)];
+    const [colX, rowX, colY, rowY] = [east[0] - west[0], east[1] - west[1], south[0] - north[0], south[1] - north[1]];
+    const unit = side / (colX * rowY - colY * rowX); // back from a step in columns and rows
+    const [xCol, xRow, yCol, yRow] = [rowY * unit, -colY * unit, -rowX * unit, colX * unit];
+    const codes = new Uint8Array(sidePx * sidePx).fill(NODATA);
+    const CELL = 27; // 513 = 19 x 27: straight within so many pixels
+    for (let top = 0; top < sidePx; top += CELL) {
+      for (let begin = 0; begin < sidePx; begin += CELL) {
+        const corners = [[0, 0], [CELL, 0], [0, CELL], [CELL, CELL]].map(([x, y]) => at(fromX + (begin + x) / scale, fromY + (top + y) / scale));
+        for (let j = 0; j < CELL; j++) {
+          const v = (j + 0.5) / CELL;
+          const [leftCol, leftRow] = [0, 1].map((axis) => corners[0][axis] + v * (corners[2][axis] - corners[0][axis]));
+          const [rightCol, rightRow] = [0, 1].map((axis) => corners[1][axis] + v * (corners[3][axis] - corners[1][axis]));
+          for (let i = 0; i < CELL; i++) {
+            const u = (i + 0.5) / CELL;
+            const [col, row] = [leftCol + u * (rightCol - leftCol), leftRow + u * (rightRow - leftRow)];
+            const [toCol, toRow] = [Math.floor(col) + 0.5 - col, Math.floor(row) + 0.5 - row];
+            if (row < 0 || col < 0 || row >= data.pixels.shape[0] || col >= data.pixels.shape[1]) continue;
+            const x = Math.floor(fromX + (begin + i + 0.5) / scale + xCol * toCol + xRow * toRow) - firstX * tilePx;
+            const y = Math.floor(fromY + (top + j + 0.5) / scale + yCol * toCol + yRow * toRow) - firstY * tilePx;
+            const [tileX, tileY] = [Math.floor(x / tilePx), Math.floor(y / tilePx)];
+            const tile = tiles[tileY * across + tileX];
+            if (tile) codes[(top + j) * sidePx + begin + i] = tile[(y - tileY * tilePx) * sidePx + x - tileX * tilePx];
+          }
+        }
+      }
+    }
+    return codes;
+  }
 
   const littleEndian = new Uint8Array(new Uint32Array([1]).buffer)[0] === 1;
   const packed = ([red, green, blue], alpha) => (littleEndian
@@ -119,7 +194,7 @@
     : ((red << 24) | (green << 16) | (blue << 8) | alpha) >>> 0);
   function paint(canvas, codes, table) {
     const context = canvas.getContext("2d");
-    const image = context.createImageData(tilePx, tilePx);
+    const image = context.createImageData(sidePx, sidePx);
     const pixels = new Uint32Array(image.data.buffer);
     for (let i = 0; i < codes.length; i++) pixels[i] = table[codes[i]];
     context.putImageData(image, 0, 0);
@@ -158,6 +233,19 @@
     box.append(Object.assign(document.createElement("p"), { textContent: area }));
     return box;
   }
+  // Vertices at fractions of a screen pixel: Leaflet would round them away from the edges that they follow.
+  const Outline = L.Polygon.extend({
+    _projectLatlngs(latlngs, rings, bounds) {
+      if (!(latlngs[0] instanceof L.LatLng)) {
+        for (const ring of latlngs) this._projectLatlngs(ring, rings, bounds);
+        return;
+      }
+      const origin = this._map.getPixelOrigin();
+      const ring = latlngs.map((latlng) => this._map.project(latlng).subtract(origin));
+      for (const point of ring) bounds.extend(point);
+      rings.push(ring);
+    },
+  });
   function buildOutlines() {
     const { step, names, shapes, inPx } = data.polygons;
     const renderer = L.canvas({ padding: 0.2 });
@@ -170,8 +258,8 @@
         }
         return out;
       });
-      const shape = L.polygon(places, {
-        renderer, color: "#14181c", weight: 1, opacity: 0.8, fill: true, fillOpacity: 0, smoothFactor: 0.6,
+      const shape = new Outline(places, {
+        renderer, color: "#14181c", weight: 1, opacity: 0.8, fill: true, fillOpacity: 0, smoothFactor: 0.4,
       });
       shape.bindPopup(() => popup(names[name], amount(area, inPx)));
       outlineOf.push([code, shape]);
@@ -321,7 +409,7 @@
 
   // --- Coordinates, scale -------------------------------------------------------------------------------------
   function own(x, y) {
-    const { degree, x: forX, y: forY, decimals } = data.coordinates;
+    const { degree, x: forX, y: forY } = data.coordinates;
     const u = (2 * (x - left)) / (right - left) - 1;
     const v = (2 * (y - bottom)) / (top - bottom) - 1;
     let [sumX, sumY, term] = [0, 0, 0];
@@ -332,14 +420,14 @@
         sumY += forY[term] * value;
       }
     }
-    return [sumX.toFixed(decimals), sumY.toFixed(decimals)];
+    return [sumX, sumY];
   }
   const degrees = (value, [positive, negative]) => `${Math.abs(value).toFixed(5)}\u00b0\u202f${value < 0 ? negative : positive}`;
   function placeText(latlng) {
     const point = toXY(latlng);
     const inside = point.x >= left && point.x <= right && point.y >= bottom && point.y <= top;
     const texts = [];
-    if (data.coordinates && inside) texts.push(`${data.coordinates.label} \u2002${own(point.x, point.y).join(", ")}`);
+    if (data.coordinates && inside) texts.push(`${data.coordinates.label} \u2002${own(point.x, point.y).map((value) => value.toFixed(data.coordinates.decimals)).join(", ")}`);
     if (data.earth) texts.push(`${degrees(latlng.lat, "NS")}, ${degrees(latlng.lng, "EW")}`);
     else if (inside) texts.push(`row ${Math.floor(-point.y)}, column ${Math.floor(point.x)}`);
     return texts.map((text) => text.replaceAll(" ", "\u00a0")).join(" \u00b7 ");
@@ -385,7 +473,7 @@
   if (lastZoom < nativeZoom) {
     notes.push(`The map is shown at 1 : ${2 ** (nativeZoom - lastZoom)} of full resolution to keep this page small.`);
   }
-  if (hasScene && data.lastZooms.scene < lastZoom) {
+  if (hasScene && data.lastZooms.scene < Math.min(lastZoom, nativeZoom)) {
     notes.push(`The scene is shown at 1 : ${2 ** (nativeZoom - data.lastZooms.scene)}.`);
   }
   if (!data.earth) notes.push("Shown as its own pixels: this map has no place that Web Mercator can show.");
