@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -145,8 +144,7 @@ def write_polygons(landcover: str, out: str, knobs: dict[str, Any], *, quiet: bo
 
 def _legend(landcover: str, file: str | None) -> Nomenclature:
     """Return the legend that the picture takes its colours from."""
-    from geoseg.raster.classes import read_nomenclature
-    from geoseg.raster.legend_file import read_legend_file
-    from geoseg.raster.scene import Scene
+    from geoseg.raster.class_raster import ClassRaster
+    from geoseg.raster.legend_file import given_names
 
-    return read_nomenclature(Scene.open(landcover)) if file is None else read_legend_file(Path(file))
+    return given_names(file) or ClassRaster.open(landcover).names

@@ -9,6 +9,7 @@ import numpy as np
 from geoseg.dataset.found import each
 from geoseg.errors import SceneError
 from geoseg.legend import NODATA
+from geoseg.raster.class_raster import whole_numbers
 from geoseg.raster.environment import shown
 from geoseg.raster.scene import Scene
 from geoseg.raster.statistics import sample_windows
@@ -53,7 +54,7 @@ def undeclared_note(rasters: Sequence[Scene], recodings: Sequence[Mapping[int, i
 def _codes_in(raster: Scene) -> frozenset[int]:
     found: set[int] = set()
     for window in tiles(*raster.shape, _SCAN_PX, _SCAN_PX):
-        patch = raster.read(window)
+        patch = whole_numbers(raster.read(window), shown(raster.path))
         found.update(np.unique(patch.data[0][patch.valid]).tolist())
         if len(found) > _MOST_CODES:
             raise SceneError(f"{shown(raster.path)} holds more than {_MOST_CODES} values; a map of classes has few")
@@ -63,7 +64,7 @@ def _codes_in(raster: Scene) -> frozenset[int]:
 
 
 def _holds_nodata(raster: Scene) -> bool:
-    if raster.nodata == NODATA or np.iinfo(raster.dtype).max < NODATA:
+    if raster.nodata == NODATA or raster.dtype == "int8":
         return False
     patches = (raster.read(window) for window, _ in sample_windows(raster.shape, raster.block_shape))
     return any(bool(((patch.data[0] == NODATA) & patch.valid).any()) for patch in patches)

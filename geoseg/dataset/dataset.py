@@ -21,12 +21,10 @@ from geoseg.legend import Legend
 from geoseg.raster.environment import shown
 from geoseg.raster.identity import digest, stamps
 from geoseg.raster.scene import Scene
+from geoseg.raster.strays import DEFAULT_TOLERANCE
 
 if TYPE_CHECKING:
     import geopandas
-
-DEFAULT_TOLERANCE = 0.001
-"""Share of a mask's pixels in colours that no class has, which is ignored instead of refused."""
 
 
 @dataclass(frozen=True, slots=True)

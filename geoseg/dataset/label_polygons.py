@@ -14,12 +14,13 @@ import shapely
 from numpy.typing import NDArray
 from rasterio.crs import CRS
 
-from geoseg.dataset.decoded import Decoded, Strays
+from geoseg.dataset.decoded import Decoded
 from geoseg.dataset.features import Features, FeatureTable, reprojected
 from geoseg.errors import SceneError
 from geoseg.legend import NODATA
 from geoseg.raster.environment import shown
 from geoseg.raster.geobox import GeoBox
+from geoseg.raster.strays import Strays
 from geoseg.raster.windows import Window
 
 _NAMES = {0: "point", 1: "line", 2: "line", 4: "point", 5: "line", 7: "empty or null geometry"}

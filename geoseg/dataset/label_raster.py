@@ -6,19 +6,21 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from geoseg.dataset.decoded import Decoded, Strays, some
+from geoseg.dataset.decoded import Decoded
 from geoseg.errors import SceneError
 from geoseg.legend import NODATA
 from geoseg.raster.aligned import is_placed, warped, whole_shift
+from geoseg.raster.class_raster import whole_numbers
 from geoseg.raster.environment import shown
 from geoseg.raster.geobox import GeoBox
 from geoseg.raster.scene import Patch, Scene
+from geoseg.raster.strays import Strays, some
 from geoseg.raster.windows import Window
 
 
 @dataclass(frozen=True, slots=True)
 class LabelRaster:
-    """One band of integers."""
+    """One band of whole numbers."""
 
     scene: Scene
     codes: tuple[tuple[int, int], ...]
@@ -31,7 +33,7 @@ class LabelRaster:
 
         SceneError where the file is damaged, or the two have no place in common to be laid upon each other by.
         """
-        patch = read_on(self.scene, grid, window)
+        patch = whole_numbers(read_on(self.scene, grid, window), shown(self.scene.path))
         stored, known = patch.data[0], np.array([theirs for theirs, _ in self.codes])
         ours = np.array([code for _, code in self.codes], np.uint8)
         at = np.searchsorted(known, stored).clip(max=len(known) - 1)
@@ -44,11 +46,11 @@ class LabelRaster:
 
 
 def check_codes(scene: Scene) -> None:
-    """Raise SceneError unless a raster is one band of integers."""
-    if len(scene.band_indexes) != 1 or np.dtype(scene.dtype).kind not in "iu":
+    """Raise SceneError unless a raster is one band of numbers; that floats are whole is seen when they are read."""
+    if len(scene.band_indexes) != 1 or np.dtype(scene.dtype).kind not in "iuf":
         raise SceneError(
             f"{shown(scene.path)} has {len(scene.band_indexes)} band(s) of {scene.dtype}; labels are one band of "
-            "integers, or a picture in the colours of a --legend"
+            "whole numbers, or a picture in the colors of a legend"
         )
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoseg.dataset.color_mask import ColorMask
-from geoseg.dataset.decoded import Decoded, Strays
+from geoseg.dataset.decoded import Decoded
 from geoseg.dataset.features import FeatureFile, FeatureFrame, FeatureTable
 from geoseg.dataset.label_polygons import LabelPolygons
 from geoseg.dataset.label_raster import LabelRaster
@@ -20,6 +20,7 @@ from geoseg.legend import NODATA
 from geoseg.raster.environment import shown
 from geoseg.raster.identity import digest, files_behind, local_file, stamps
 from geoseg.raster.scene import Scene
+from geoseg.raster.strays import Strays
 from geoseg.raster.windows import Window
 
 Labels = ColorMask | LabelRaster | LabelPolygons
@@ -138,7 +139,8 @@ def _checked(pair: Pair, _stamp: str) -> str | None:
 def _meaning(labels: Labels) -> object:
     match labels:
         case ColorMask():
-            return labels.legend, labels.tolerance
+            meaning = labels.legend, labels.tolerance
+            return meaning if labels.palette is None else (*meaning, labels.palette)
         case LabelRaster():
             return labels.codes, labels.tolerance
         case LabelPolygons():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,8 +28,9 @@ from geoseg.dataset.label_raster import check_place as check_grid
 from geoseg.dataset.legends import codes_of, codes_of_values, given_legend, merged, own_legend, unmatched_note
 from geoseg.dataset.pair import Labels, Pair
 from geoseg.errors import SceneError, UsageError
-from geoseg.legend import Legend
+from geoseg.legend import DEEPGLOBE, Legend
 from geoseg.raster.classes import read_nomenclature
+from geoseg.raster.color_codes import Palette, Reading, indexes_in, is_plain, palette_of, reading, written
 from geoseg.raster.environment import shown
 from geoseg.raster.geobox import GeoBox
 from geoseg.raster.handles import opened
@@ -211,16 +213,7 @@ def _labels(
     if wishes.layer is not None:
         raise UsageError("layer is one of polygons; leave it out for label rasters")
     looked = each(lambda place: _look(files[place], scenes[place].geobox, legend, wishes.tolerance), range(len(files)))
-    rasters = [found for found in looked if isinstance(found, _Codes)]
-    if not rasters:
-        return (*_masks(files, looked, legend), ())
-    if len(rasters) < len(looked):
-        picture = files[next(place for place, found in enumerate(looked) if not isinstance(found, _Codes))]
-        raise SceneError(
-            f"labels are pictures of colours or rasters of codes, not both: {shown(picture)} is a picture, "
-            f"{shown(rasters[0].raster.path)} holds codes; bring them to one kind"
-        )
-    return _coded(rasters, wishes, legend)
+    return _rasters_of(files, scenes, looked, wishes, legend)
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,26 +222,104 @@ class _Codes:
 
     raster: Scene
     said: Nomenclature
+    palette: Palette | None
 
 
 def _look(file: str, grid: GeoBox, legend: Legend | None, tolerance: float) -> ColorMask | _Codes | None:
     """Return what a label raster is; None for a picture without a legend to read it by. All that opens it is here."""
     with opened(file) as dataset:
         is_picture = dataset.count >= 3 and dataset.dtypes[0] == "uint8"
+        palette = palette_of(dataset)
     if is_picture:
         return None if legend is None else ColorMask.open(file, legend, tolerance, grid)
     raster = Scene.open(file)
     check_codes(raster)
     check_grid(raster, grid)
-    return _Codes(raster, read_nomenclature(raster))
+    return _Codes(raster, read_nomenclature(raster), palette)
 
 
-def _masks(
-    files: Sequence[str], looked: Sequence[ColorMask | _Codes | None], legend: Legend | None
-) -> tuple[list[Labels], Legend]:
+def _rasters_of(
+    files: Sequence[str],
+    scenes: Sequence[Scene],
+    looked: Sequence[ColorMask | _Codes | None],
+    wishes: Wishes,
+    legend: Legend | None,
+) -> tuple[list[Labels], Legend, tuple[str, ...]]:
+    """Return labels that are pictures, rasters of codes and palettes in any mixture, each read as what it is."""
+    if None in looked:
+        raise UsageError(
+            f"{shown(files[looked.index(None)])} is a picture; say which color is which class with a legend"
+        )
+    notes: list[str] = []
     if legend is None:
-        raise UsageError(f"{shown(files[0])} is a picture; say which colour is which class with --legend")
-    return [mask for mask in looked if isinstance(mask, ColorMask)], legend
+        _check_palettes([found for found in looked if isinstance(found, _Codes)])
+    else:
+        looked, notes = _by_palette(looked, scenes, legend, wishes.tolerance)
+    coded = [found for found in looked if isinstance(found, _Codes)]
+    if not coded:
+        return [mask for mask in looked if isinstance(mask, ColorMask)], legend or DEEPGLOBE, tuple(notes)
+    rasters, legend, more = _coded(coded, wishes, legend)
+    read = iter(rasters)
+    labels = [found if isinstance(found, ColorMask) else next(read) for found in looked]
+    return labels, legend, (*notes, *more)
+
+
+def _by_palette(
+    looked: Sequence[ColorMask | _Codes | None], scenes: Sequence[Scene], legend: Legend, tolerance: float
+) -> tuple[list[ColorMask | _Codes | None], list[str]]:
+    """Return what was looked at, palettes that hold the legend's colors as pictures, and what is to be said of it.
+
+    Files with one palette are of one kind: what any of them holds counts for all.
+    """
+    unsaid = {
+        place: (found.palette, found.raster)
+        for place, found in enumerate(looked)
+        if isinstance(found, _Codes)
+        and found.palette is not None
+        and not is_plain(found.palette, legend)
+        and not _names_classes_of(found.said, legend)
+    }
+    used: dict[Palette, Counter[int]] = {}
+    counted = each(lambda place: indexes_in(unsaid[place][1]), list(unsaid))
+    for (palette, _), counts in zip(unsaid.values(), counted, strict=True):
+        used.setdefault(palette, Counter()).update(counts)
+    meant = {palette: reading(palette, counts, legend, tolerance) for palette, counts in used.items()}
+    read = list(looked)
+    for place, (palette, raster) in unsaid.items():
+        if meant[palette] is Reading.COLORS:
+            read[place] = ColorMask.open(raster.path, legend, tolerance, scenes[place].geobox)
+    found = Counter(meant[palette] for palette, _ in unsaid.values())
+    notes = {
+        Reading.COLORS: "by the colors of the palette, which are the legend's",
+        Reading.CODES: "by the indexes: the palette holds other colors than the legend's",
+    }
+    return read, [f"{_files(found[how])} read {note}" for how, note in notes.items() if found[how]]
+
+
+def _files(count: int) -> str:
+    return "1 label raster with a palette is" if count == 1 else f"{count} label rasters with a palette are"
+
+
+def _check_palettes(found: Sequence[_Codes]) -> None:
+    """Raise UsageError where palettes call one index two colors, and nothing says what the indexes are."""
+    unsaid = [one for one in found if one.palette is not None and not one.said.classes]
+    if len({one.palette for one in unsaid}) < 2:
+        return
+    colors: dict[int, tuple[int, Scene]] = {}
+    for one, counts in zip(unsaid, each(lambda one: indexes_in(one.raster), unsaid), strict=True):
+        for index in counts:
+            color = (one.palette or ())[index]
+            known, first = colors.setdefault(index, (color, one.raster))
+            if known != color:
+                raise UsageError(
+                    f"the palettes of the labels differ: index {index} is {written(known)} in {shown(first.path)}, "
+                    f"{written(color)} in {shown(one.raster.path)}; say which color is which class with a legend"
+                )
+
+
+def _names_classes_of(said: Nomenclature, legend: Legend) -> bool:
+    """Say whether a raster names its classes as the legend does: then nothing is left to its palette."""
+    return bool(said.classes) and unmatched_note(said, legend, "") is None
 
 
 def _coded(
@@ -257,7 +328,8 @@ def _coded(
     rasters, said = [one.raster for one in found], [one.said for one in found]
     if legend is None:
         known = merged((shown(raster.path), one) for raster, one in zip(rasters, said, strict=True))
-        legend, ours = own_legend(known if known.classes else Nomenclature().completed(classes_in(rasters)))
+        known = known if known.classes else _unnamed(said).completed(classes_in(rasters))
+        legend, ours = own_legend(known)
         recodings = [ours] * len(found)
         notes = []
     else:
@@ -272,6 +344,12 @@ def _coded(
         legend,
         tuple(note for note in notes if note),
     )
+
+
+def _unnamed(said: Sequence[Nomenclature]) -> Nomenclature:
+    """Return the colors of labels without names, where their palettes agree."""
+    first = said[0].palette
+    return Nomenclature(palette=first if all(one.palette == first for one in said) else {})
 
 
 def _polygons(

@@ -17,7 +17,6 @@ import filelock
 import numpy as np
 from numpy.typing import NDArray
 
-from geoseg.dataset.decoded import Strays
 from geoseg.dataset.npy import NpyWriter, write_npy
 from geoseg.dataset.pair import Pair
 from geoseg.dataset.prepared_scene import CELL_PX, CELLS, CODES, IMAGE, VALID, count_cells
@@ -28,6 +27,7 @@ from geoseg.raster.durable import output_error, sync_folder, write_durably
 from geoseg.raster.environment import raster_environment, shown
 from geoseg.raster.identity import digest
 from geoseg.raster.scene import Patch
+from geoseg.raster.strays import Strays
 from geoseg.raster.windows import Window
 
 STRIP_PX = 4 * 1024**2

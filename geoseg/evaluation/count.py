@@ -63,7 +63,8 @@ class Pair:
         if isinstance(self.reference, Shifted):
             shapes.append(self.reference.raster.scene.block_shape)
         rows, cols = (max(sides) for sides in zip(*shapes, strict=True))
-        plain = self.confidence is None and self.mapped.scene.dtype == "uint8"
+        colored = self.mapped.colors or (self.reference and self.reference.raster.colors)
+        plain = self.confidence is None and self.mapped.scene.dtype == "uint8" and not colored
         wanted_px = _TILE_PX if plain else _TILE_PX // 4
         cols = width if cols >= width else min(width, max(1, isqrt(wanted_px) // cols) * cols)
         rows = max(1, wanted_px // cols // rows) * rows

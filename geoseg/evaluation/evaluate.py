@@ -7,7 +7,6 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
 import numpy as np
@@ -31,10 +30,12 @@ from geoseg.legend import Legend
 from geoseg.progress import Progress
 from geoseg.raster.class_raster import ClassRaster
 from geoseg.raster.classes import read_nomenclature
+from geoseg.raster.color_codes import used_colors
 from geoseg.raster.confidence import open_confidence
 from geoseg.raster.environment import shown
-from geoseg.raster.legend_file import read_legend_file
+from geoseg.raster.legend_file import given_names
 from geoseg.raster.nomenclature import Nomenclature, choose_classes
+from geoseg.raster.scene import Scene
 from geoseg.raster.surface import stretch_note
 
 if TYPE_CHECKING:
@@ -147,11 +148,7 @@ class _Run:
         *,
         areas: bool,
     ) -> Self:
-        mapped = ClassRaster.open(landcover)
-        truth = None if reference is None else ClassRaster.open(reference)
-        ours = _named(legend, mapped)
-        own = Nomenclature() if truth is None else read_nomenclature(truth.scene)
-        theirs = own if reference_legend is None else _named(reference_legend, mapped)
+        mapped, ours, truth, theirs = _opened(landcover, reference, legend, reference_legend)
         matching = Matching.of(ours, theirs, ignore)
         placed = None if truth is None else place(truth, mapped.scene.geobox)
         sure = None if confidence is None else open_confidence(os.fspath(confidence), mapped.scene.geobox)
@@ -159,7 +156,8 @@ class _Run:
         stretched = stretch_note(mapped.scene.geobox) if areas else None
         if stretched:
             warnings.warn(stretched, GeosegWarning, stacklevel=4)
-        notes = tuple(note for note in (placed and placed.note, matching.note, stretched) if note)
+        read = mapped.note, truth and truth.note
+        notes = tuple(note for note in (*read, placed and placed.note, matching.note, stretched) if note)
         for note in notes:
             if note != stretched:
                 say(note)
@@ -265,15 +263,21 @@ def _check(
         raise UsageError("--confidence needs a reference raster to be judged by, a sample is too small; add one")
 
 
-def _named(legend: Names | None, raster: ClassRaster) -> Nomenclature:
-    match legend:
-        case None:
-            return read_nomenclature(raster.scene)
-        case Legend():
-            return Nomenclature.from_legend(legend)
-        case Nomenclature():
-            return legend
-    return read_legend_file(Path(legend))
+def _opened(
+    landcover: StrPath, reference: StrPath | None, legend: Names | None, reference_legend: Names | None
+) -> tuple[ClassRaster, Nomenclature, ClassRaster | None, Nomenclature]:
+    """Return a map and its reference, each with its names. Colors of either are read by the legend of the other.
+
+    Where neither has names, two palettes are matched by their colors.
+    """
+    given, given_theirs = given_names(legend), given_names(reference_legend)
+    own = Nomenclature() if reference is None else read_nomenclature(Scene.open(reference))
+    mapped = ClassRaster.open(landcover, given or given_theirs or own)
+    ours = mapped.names if given is None else given
+    if reference is None:
+        return mapped, ours, None, own if given_theirs is None else given_theirs
+    truth = ClassRaster.open(reference, given_theirs or ours or used_colors(mapped.scene))
+    return mapped, ours, truth, truth.names if given_theirs is None else given_theirs
 
 
 def _chosen(matrix: ConfusionMatrix, classes: str | Sequence[str | int]) -> frozenset[int]:

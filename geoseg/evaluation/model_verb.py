@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Unpack
 
-from geoseg.dataset.dataset import DEFAULT_TOLERANCE, Dataset, open_dataset
+from geoseg.dataset.dataset import Dataset, open_dataset
 from geoseg.dataset.layers import Wanted
 from geoseg.dataset.legends import GivenLegend
 from geoseg.evaluation.calibration_picture import draw_calibration
@@ -18,6 +18,7 @@ from geoseg.evaluation.parts import DEFAULT_PART
 from geoseg.evaluation.report import check_folder, write_report
 from geoseg.model.bundle import ModelBundle
 from geoseg.progress import Progress
+from geoseg.raster.strays import DEFAULT_TOLERANCE
 
 
 def evaluate_model(  # noqa: PLR0913 - the knobs of the verb

@@ -40,7 +40,7 @@ class Shifted:
         scene = self.raster.scene
         inside = place.row >= 0 and place.col >= 0 and place.row_stop <= scene.shape[0]
         if self.raster.masked or not inside or place.col_stop > scene.shape[1] or scene.dtype != "uint8":
-            patch = scene.read(place)
+            patch = self.raster.decoded(scene.read(place))
             return Codes(patch.data[0], patch.valid, None)
         with opened(scene.path) as dataset:
             area = ((place.row, place.row_stop), (place.col, place.col_stop))
@@ -60,7 +60,7 @@ class Warped:
 
     def read(self, window: Window) -> Codes:
         """Return the codes in a window of the map, each of the pixel in which the map's pixel has its middle."""
-        patch = warped(self.raster.scene, self.grid[window])
+        patch = self.raster.decoded(warped(self.raster.scene, self.grid[window]))
         return Codes(patch.data[0], patch.valid, None)
 
 

@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 from geoseg.errors import GeosegError, OutputError
 from geoseg.legend import NODATA
 from geoseg.preview.colour_blind import check_palette, colour_blind_colors
+from geoseg.preview.shrunk import plain_codes
 from geoseg.preview.slots import Slots
 from geoseg.preview.warped import natural_scene, read_beside
 from geoseg.raster.class_raster import ClassRaster
-from geoseg.raster.classes import read_nomenclature
 from geoseg.raster.durable import write_durably
 from geoseg.raster.environment import shown
-from geoseg.raster.legend_file import read_legend_file
+from geoseg.raster.legend_file import given_names
 from geoseg.raster.nomenclature import Color, NamedClass, Nomenclature
 from geoseg.raster.scene import Patch, Scene
 
@@ -55,9 +55,11 @@ def picture(
     """
     safe = check_palette(palette) == "colour-blind"
     source = scene if isinstance(scene, Scene) else natural_scene(scene)
-    landcover_map = ClassRaster.open(landcover).scene
-    known = read_nomenclature(landcover_map) if legend is None else read_legend_file(legend)
-    patch, slots = landcover_map.overview(PICTURE_PX), Slots(shown(landcover_map.path))
+    given = given_names(legend)
+    raster = ClassRaster.open(landcover, given)
+    known, landcover_map = raster.names if given is None else given, raster.scene
+    with plain_codes(raster) as plain:
+        patch, slots = plain.overview(PICTURE_PX), Slots(shown(landcover_map.path))
     codes = slots.of(patch.data[0], patch.valid)
     classes = _classes(known.completed(slots.codes), safe=safe)
     colored = _colored(codes, {slots[named.code]: named.color for named in classes})

@@ -21,7 +21,7 @@ from geoseg.preview.feature_source import FeatureSource, open_features
 from geoseg.preview.frame import SIDE_PX, TILE_PX, Frame
 from geoseg.preview.outlines import outlines
 from geoseg.preview.page_file import Page, build_page, check_target, shell_bytes
-from geoseg.preview.shrunk import Shrunk
+from geoseg.preview.shrunk import Shrunk, plain_codes
 from geoseg.preview.slots import Slots
 from geoseg.preview.tally import Tally, typical_gsd_m
 from geoseg.preview.tiles import (
@@ -35,11 +35,10 @@ from geoseg.preview.tiles import (
 )
 from geoseg.preview.warped import natural_scene, place_in
 from geoseg.raster.class_raster import ClassRaster
-from geoseg.raster.classes import read_nomenclature
 from geoseg.raster.environment import shown
 from geoseg.raster.geobox import GeoBox
 from geoseg.raster.handles import opened
-from geoseg.raster.legend_file import read_legend_file
+from geoseg.raster.legend_file import given_names
 from geoseg.raster.nomenclature import Nomenclature
 from geoseg.raster.scene import Patch, Scene
 from geoseg.version import VERSION
@@ -89,10 +88,10 @@ def preview(  # noqa: PLR0913 - each is a noun of the page
     chosen = check_palette(palette)
     budget = _budget_bytes(max_mb, inline=out is None)
     target = None if out is None else _page_target(out, overwrite=overwrite)
-    sources = _Sources.open(landcover, scene, confidence)
-    known = _nomenclature(legend, sources.landcover)
+    given = given_names(legend)
+    sources = _Sources.open(landcover, given, scene, confidence)
     source = None if polygons is None else open_features(polygons)
-    data = _data(sources, known, source, budget - shell_bytes())
+    data = _data(sources, sources.classes.names if given is None else given, source, budget - shell_bytes())
     page = build_page(_title(sources.landcover), {**data, "palette": chosen})
     return page if target is None else replace(page, path=page.save(target, overwrite=overwrite))
 
@@ -113,17 +112,6 @@ def _page_target(out: StrPath, *, overwrite: bool) -> Path:
     return check_target(path, overwrite=overwrite)
 
 
-def _nomenclature(legend: StrPath | Legend | Nomenclature | None, landcover: Scene) -> Nomenclature:
-    match legend:
-        case None:
-            return read_nomenclature(landcover)
-        case Nomenclature():
-            return legend
-        case Legend():
-            return Nomenclature.from_legend(legend)
-    return read_legend_file(Path(legend))
-
-
 def _title(landcover: Scene) -> str:
     return Path(shown(landcover.path)).stem or "Land cover"
 
@@ -132,14 +120,25 @@ def _title(landcover: Scene) -> str:
 class _Sources:
     """The rasters of a page."""
 
-    landcover: Scene
+    classes: ClassRaster
     scene: Scene | None
     confidence: Scene | None
 
+    @property
+    def landcover(self) -> Scene:
+        """The map as it is stored."""
+        return self.classes.scene
+
     @classmethod
-    def open(cls, landcover: StrPath, scene: StrPath | Scene | None, confidence: StrPath | None) -> _Sources:
+    def open(
+        cls,
+        landcover: StrPath,
+        legend: Nomenclature | None,
+        scene: StrPath | Scene | None,
+        confidence: StrPath | None,
+    ) -> _Sources:
         return cls(
-            ClassRaster.open(landcover).scene,
+            ClassRaster.open(landcover, legend),
             None if scene is None else scene if isinstance(scene, Scene) else natural_scene(scene),
             None if confidence is None else _confidence(confidence),
         )
@@ -202,7 +201,13 @@ def _data(sources: _Sources, known: Nomenclature, polygons: FeatureSource | None
 def _layers(sources: _Sources, frame: Frame, slots: Slots, stack: ExitStack) -> list[Layer]:
     """Return the layers, the map first; copies that they need last as long as the stack."""
     wanted: list[tuple[str, Scene, Resampling, Callable[[Patch], bytes], Callable[[Patch], bytes] | None]] = [
-        ("classes", sources.landcover, Resampling.nearest, partial(encode_codes, slots=slots), None)
+        (
+            "classes",
+            stack.enter_context(plain_codes(sources.classes)),
+            Resampling.nearest,
+            partial(encode_codes, slots=slots),
+            None,
+        )
     ]
     if sources.confidence is not None:
         wanted.append(("confidence", sources.confidence, Resampling.nearest, encode_confidence, None))

@@ -10,12 +10,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import numpy as np
 import rasterio
 from rasterio.enums import MaskFlags, Resampling
 from rasterio.io import DatasetReader
 from rasterio.windows import Window as Area
 
 from geoseg.errors import SceneError
+from geoseg.raster.class_raster import ClassRaster
 from geoseg.raster.environment import GDAL_ERRORS, is_remote, raster_environment, shown
 from geoseg.raster.handles import opened, root_message
 from geoseg.raster.scene import Scene
@@ -81,6 +83,37 @@ class Shrunk:
                 f"cannot read {shown(self.scene.path)}: {root_message(error, size.path)}; it may be cut short or "
                 "damaged: see what gdalinfo says"
             ) from error
+
+
+@contextmanager
+def plain_codes(raster: ClassRaster) -> Iterator[Scene]:
+    """Yield a raster of classes as integers that GDAL can resample; a copy, for a while, where it holds anything else.
+
+    Colors and floats are decoded at full size: overviews may have mixed them. SceneError as its strips raise.
+    """
+    scene = raster.scene
+    if raster.colors is None and np.dtype(scene.dtype).kind in "iu":
+        yield scene
+        return
+    with tempfile.TemporaryDirectory(prefix="geoseg-", ignore_cleanup_errors=True) as folder:
+        path = str(Path(folder) / "codes.tif")
+        profile = {
+            "driver": "GTiff",
+            "dtype": raster.dtype,
+            "count": 1,
+            "height": scene.shape[0],
+            "width": scene.shape[1],
+            "nodata": raster.background,
+            "tiled": True,
+            "compress": "lzw",
+            "BIGTIFF": "IF_SAFER",
+        }
+        with raster_environment(), rasterio.open(path, "w", **profile) as copy:
+            with opened(scene.path) as dataset:
+                _place_copy(dataset, copy, 1, 1)
+            for window, strip in zip(raster.windows(), raster.strips(), strict=True):
+                copy.write(strip, 1, window=Area(window.col, window.row, window.width, window.height))
+        yield Scene.open(path)
 
 
 def _sizes(raster: Scene | str, long_side: int | None = None) -> list[Size]:

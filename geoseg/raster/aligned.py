@@ -42,7 +42,7 @@ def whole_shift(theirs: GeoBox, grid: GeoBox) -> tuple[int, int] | None:
 
 
 def warped(scene: Scene, grid: GeoBox) -> Patch:
-    """Read the first of a scene's bands on another grid: each pixel is the one in which its middle lies.
+    """Read a scene's bands on another grid: each pixel is the one in which its middle lies.
 
     Both must be placed. Where the scene has no pixel, nothing is valid. SceneError where the file is damaged.
     """
@@ -59,4 +59,4 @@ def warped(scene: Scene, grid: GeoBox) -> Patch:
             add_alpha=dataset.colorinterp[-1] != ColorInterp.alpha,
         ) as on_grid,
     ):
-        return Patch(on_grid.read([scene.band_indexes[0]]), on_grid.read(on_grid.count) != 0)
+        return Patch(on_grid.read(list(scene.band_indexes)), on_grid.read(on_grid.count) != 0)

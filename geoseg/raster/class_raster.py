@@ -1,10 +1,10 @@
-"""A raster of classes, read strip by strip: geoseg's own map, or anybody's."""
+"""A raster of classes, read strip by strip: geoseg's own map, or anybody's; of integers, whole floats or colors."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 import numpy as np
@@ -12,9 +12,22 @@ from numpy.typing import NDArray
 from rasterio.enums import MaskFlags
 
 from geoseg.errors import SceneError
+from geoseg.legend import DEEPGLOBE
+from geoseg.raster.classes import read_nomenclature
+from geoseg.raster.color_codes import (
+    ColorCodes,
+    Reading,
+    check_colors,
+    indexes_in,
+    is_plain,
+    palette_of,
+    reading,
+)
 from geoseg.raster.environment import is_remote, shown
 from geoseg.raster.handles import opened
-from geoseg.raster.scene import Scene
+from geoseg.raster.nomenclature import Nomenclature
+from geoseg.raster.scene import Patch, Scene
+from geoseg.raster.strays import DEFAULT_TOLERANCE
 from geoseg.raster.windows import Window
 
 STRIP_PX = 4 * 1024**2
@@ -25,45 +38,79 @@ _TALLEST_PX = 16 * STRIP_PX
 _INT32 = np.iinfo(np.int32)
 _NO_BYTE = -1000
 """What neither an unsigned nor a signed byte holds."""
+_NO_CODE = 1e38
+"""Floats beyond it are what ESRI's programs write where there is nothing, whether the file declares it or not."""
 
 
 @dataclass(frozen=True, slots=True)
 class ClassRaster:
-    """One band of integers. Strips hold `background` where a pixel is not valid."""
+    """Classes, one a pixel. Strips hold `background` where a pixel is not valid."""
 
     scene: Scene
     background: int
     dtype: str
     """Of the strips: uint8 where the nodata value is a byte, int16 where bytes need one value more, else int32."""
     masked: bool
-    """Whether GDAL's mask says more than the nodata value."""
+    """Whether a pixel's code or validity is more than the stored value and the nodata value tell."""
     stamp: str
     """The local file's fingerprint when it was opened; empty for one that is far away."""
+    colors: ColorCodes | None = None
+    """What the colors of a picture or a palette stand for; None where numbers are the codes."""
+    names: Nomenclature = field(default_factory=Nomenclature)
+    """What the raster says of its classes, or the legend whose colors it is read by."""
+    note: str | None = None
+    """A line for the user about how the raster is read, where that is not plain."""
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str]) -> Self:
-        """Describe a raster of classes. SceneError when it cannot be read, has several bands, or holds no integers."""
+    def open(cls, path: str | os.PathLike[str], legend: Nomenclature | None = None) -> Self:
+        """Describe a raster of classes: integers, whole numbers stored as floats, or a legend's colors.
+
+        Three bands of bytes are a picture in the colors of the `legend`, else of what the file itself says, else of
+        DeepGlobe's classes. Indexes of a palette are colors where the palette of those in use is the legend's; of a
+        file that names its classes they are codes. SceneError when it cannot be read, or is none of these.
+        """
         scene = Scene.open(path)
-        name, stamp = shown(scene.path), "" if is_remote(scene.path) else scene.fingerprint()
-        if len(scene.band_indexes) != 1:
+        stamp = "" if is_remote(scene.path) else scene.fingerprint()
+        bands, kind = len(scene.band_indexes), np.dtype(scene.dtype).kind
+        if bands == 3 and scene.dtype == "uint8":
+            return cls._colored(scene, stamp, legend or read_nomenclature(scene) or Nomenclature.from_legend(DEEPGLOBE))
+        if bands != 1:
             raise SceneError(
-                f"{name} has {len(scene.band_indexes)} bands, a map of classes has one; "
-                "take one out by gdal_translate -b 1, or predict a map from imagery first"
+                f"{shown(scene.path)} has {bands} bands of {scene.dtype}; a map of classes has one, or is a picture "
+                "(red, green and blue of uint8) in the colors of a legend; predict a map from imagery first"
             )
-        if np.dtype(scene.dtype).kind not in "iu":
-            raise SceneError(
-                f"{name} holds {scene.dtype}, a map of classes holds integers; "
-                "classify it first, or convert it by gdal_translate -ot Byte if its values are whole"
-            )
+        if kind not in "iuf":
+            raise SceneError(f"{shown(scene.path)} holds {scene.dtype}, a map of classes holds whole numbers")
+        names, note = read_nomenclature(scene), None
         with opened(scene.path) as dataset:
             flags = dataset.mask_flag_enums[scene.band_indexes[0] - 1]
+            palette = palette_of(dataset)
+        if palette is not None and legend and not names.classes and not is_plain(palette, legend):
+            meant = reading(palette, indexes_in(scene), legend, DEFAULT_TOLERANCE)
+            if meant is Reading.COLORS:
+                return cls._colored(scene, stamp, legend)
+            if meant is Reading.CODES:
+                note = f"{shown(scene.path)} has a palette in other colors than the legend's: its indexes are the codes"
+        if kind == "f":
+            return cls(scene, _INT32.min, "int32", masked=True, stamp=stamp, names=names)
         masked = MaskFlags.per_dataset in flags or MaskFlags.alpha in flags
         by_nodata = not masked and MaskFlags.nodata in flags and scene.nodata is not None
         if by_nodata and scene.dtype == "uint8" and scene.nodata in range(256):
-            return cls(scene, int(scene.nodata or 0), "uint8", masked=False, stamp=stamp)
-        if scene.dtype in ("uint8", "int8"):
-            return cls(scene, _NO_BYTE, "int16", masked=MaskFlags.all_valid not in flags, stamp=stamp)
-        return cls(scene, _INT32.min, "int32", masked=MaskFlags.all_valid not in flags, stamp=stamp)
+            return cls(scene, int(scene.nodata or 0), "uint8", masked=False, stamp=stamp, names=names, note=note)
+        background, dtype = (_NO_BYTE, "int16") if scene.dtype in ("uint8", "int8") else (_INT32.min, "int32")
+        partly = MaskFlags.all_valid not in flags
+        return cls(scene, background, dtype, masked=partly, stamp=stamp, names=names, note=note)
+
+    @classmethod
+    def _colored(cls, scene: Scene, stamp: str, legend: Nomenclature) -> Self:
+        """Describe a raster whose colors are the legend's. SceneError where they are not: all of it is looked at."""
+        with opened(scene.path) as dataset:
+            palette = palette_of(dataset) if len(scene.band_indexes) == 1 else None
+        colors = ColorCodes.of(legend, palette)
+        strays = check_colors(scene, colors, legend, DEFAULT_TOLERANCE)
+        how = f"{shown(scene.path)} is read by {'the colors of its palette' if palette else 'its colors'}"
+        note = f"{how}; {strays}" if strays else how
+        return cls(scene, _INT32.min, "int32", masked=True, stamp=stamp, colors=colors, names=legend, note=note)
 
     @property
     def strip_rows(self) -> int:
@@ -90,9 +137,16 @@ class ClassRaster:
         if self.stamp and self.scene.fingerprint() != self.stamp:
             raise changed(self.scene)
 
+    def decoded(self, patch: Patch) -> Patch:
+        """Return the codes (1, row, col) of what is stored. SceneError for floats that are no whole numbers."""
+        if self.colors is not None:
+            found = self.colors.read(patch)
+            return Patch(found.codes[None], found.known)
+        return whole_numbers(patch, shown(self.scene.path))
+
     def _read(self, window: Window) -> NDArray[Any]:
         if self.masked:
-            patch = self.scene.read(window)
+            patch = self.decoded(self.scene.read(window))
             if patch.valid.shape != window.shape:
                 raise changed(self.scene)
             codes: NDArray[Any] = patch.data[0].astype(self.dtype)
@@ -118,6 +172,27 @@ class ClassRaster:
                 f"{shown(self.scene.path)} holds the code {data[wrong][0]}, codes are integers from {-_INT32.max} to "
                 f"{_INT32.max}; renumber its classes"
             )
+
+
+def whole_numbers(patch: Patch, name: str) -> Patch:
+    """Return a patch of codes in which floats have become integers; of integers the same patch.
+
+    NaN, infinity and what ESRI's programs write for nothing (-3.4e38) are not valid. SceneError, naming the raster,
+    for a number that is not whole, or does not fit 32 bits.
+    """
+    if patch.data.dtype.kind != "f":
+        return patch
+    # in twice the digits: float16 and float32 do not hold the largest integer of 32 bits
+    stored = patch.data.astype(np.float64)
+    valid = patch.valid & (np.abs(stored) < _NO_CODE).all(axis=0)
+    stored[:, ~valid] = 0
+    wrong = stored[(stored != np.round(stored)) | (np.abs(stored) > _INT32.max)]
+    if wrong.size:
+        raise SceneError(
+            f"{name} holds {wrong[0]:.9g}, codes of classes are whole numbers from {-_INT32.max} to {_INT32.max}; "
+            "give a map of classes, not of heights, indexes or probabilities"
+        )
+    return Patch(stored.astype(np.int32), valid)
 
 
 def changed(scene: Scene) -> SceneError:

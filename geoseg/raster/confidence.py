@@ -19,7 +19,7 @@ def open_confidence(path: str, geobox: GeoBox) -> Scene:
     if len(scene.band_indexes) != 1:
         raise SceneError(
             f"{shown(path)} has {len(scene.band_indexes)} bands, a raster of confidence has one; "
-            "take one out by gdal_translate -b 1"
+            "give the one that was predicted with the map"
         )
     theirs = scene.geobox
     if theirs.crs and geobox.crs and theirs.crs != geobox.crs:

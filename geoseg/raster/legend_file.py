@@ -11,6 +11,7 @@ from pathlib import Path
 from xml.etree import ElementTree as ET
 
 from geoseg.errors import UsageError
+from geoseg.legend import Legend
 from geoseg.raster.nomenclature import Color, NamedClass, Nomenclature, distinct_color
 
 _CODES = ("code", "value", "id", "gridcode")
@@ -18,6 +19,19 @@ _NAMES = ("name", "class_name", "label", "class", "description")
 _COLORS = ("color", "colour", "hex")
 _LEVELS = (("red", "r"), ("green", "g"), ("blue", "b"))
 _HEX = re.compile(r"#?([0-9a-f]{6})", re.IGNORECASE)
+
+
+GivenNames = Legend | Nomenclature | str | os.PathLike[str]
+
+
+def given_names(legend: GivenNames | None) -> Nomenclature | None:
+    """Return the classes given as a value or as a file, None where none were. UsageError as `read_legend_file`."""
+    match legend:
+        case None | Nomenclature():
+            return legend
+        case Legend():
+            return Nomenclature.from_legend(legend)
+    return read_legend_file(legend)
 
 
 def read_legend_file(path: str | os.PathLike[str]) -> Nomenclature:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from geoseg.dataset.dataset import DEFAULT_TOLERANCE, Dataset, open_dataset
+from geoseg.dataset.dataset import Dataset, open_dataset
 from geoseg.dataset.layers import Wanted
 from geoseg.dataset.split import Split, default_rule, split
 from geoseg.errors import DivergedError, OutputError
@@ -24,6 +24,7 @@ from geoseg.model.device import choose_device
 from geoseg.model.encoder_file import told
 from geoseg.progress import Progress
 from geoseg.raster.durable import probe_writable
+from geoseg.raster.strays import DEFAULT_TOLERANCE
 from geoseg.training.batch_size import batch_size, check_fits
 from geoseg.training.checkpoint import load_state
 from geoseg.training.course import Course

@@ -16,12 +16,11 @@ from rasterio.crs import CRS
 from geoseg.errors import GeosegWarning, OutputError, SceneError, UsageError
 from geoseg.legend import Legend
 from geoseg.raster.class_raster import ClassRaster
-from geoseg.raster.classes import read_nomenclature
 from geoseg.raster.confidence import open_confidence
 from geoseg.raster.durable import same_file
 from geoseg.raster.environment import shown
 from geoseg.raster.geobox import GeoBox
-from geoseg.raster.legend_file import read_legend_file
+from geoseg.raster.legend_file import given_names
 from geoseg.raster.nomenclature import Nomenclature, choose_classes
 from geoseg.raster.scene import Scene
 from geoseg.raster.surface import Surface, stretch_note
@@ -87,13 +86,14 @@ class Order:
         """Check everything; raises as `vectorize` does."""
         if connectivity not in CONNECTIVITIES:
             raise UsageError(f"connectivity is 4 or 8, got {connectivity!r}")
-        raster = ClassRaster.open(landcover)
+        given = given_names(legend)
+        raster = ClassRaster.open(landcover, given)
         scene, geobox = raster.scene, raster.scene.geobox
         sure = None if confidence is None else open_confidence(os.fspath(confidence), geobox)
         target = None if out is None else formats.check_target(out, overwrite=overwrite)
         if target is not None:
             _check_unread(target, [scene, *([sure] if sure else [])], legend)
-        names = _nomenclature(scene, legend)
+        names = raster.names if given is None else given
         surface = Surface.of(geobox)
         _check_places(scene)
         layer = Layer(
@@ -113,6 +113,8 @@ class Order:
         )
         sieving = None if min_area is None else _sieving(geobox, min_area, connectivity)
         stored = formats.stored_crs(target, layer.crs, None if crs is None else parse_crs(crs), announce)
+        if raster.note:
+            announce(raster.note)
         _note(geobox, surface, announce)
         return cls(raster, target, surface, layer, stored, tracing, sieving, sure, dissolve, overwrite)
 
@@ -139,17 +141,6 @@ def _check_unread(target: Path, scenes: Sequence[Scene], legend: object) -> None
     read += [Path(legend)] if isinstance(legend, str | os.PathLike) else []
     if any(same_file(target, file) for file in read):
         raise OutputError(f"{target} is read by this run and cannot be its output; choose another --out")
-
-
-def _nomenclature(scene: Scene, legend: StrPath | Legend | Nomenclature | None) -> Nomenclature:
-    match legend:
-        case None:
-            return read_nomenclature(scene)
-        case Legend():
-            return Nomenclature.from_legend(legend)
-        case Nomenclature():
-            return legend
-    return read_legend_file(Path(legend))
 
 
 def _generalization(

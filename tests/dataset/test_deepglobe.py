@@ -171,12 +171,12 @@ def test_masks_that_cannot_be_masks_get_one_clear_line(tmp_path: Path, make_tile
     with pytest.raises(SceneError, match="is 95 x 80 pixels, its scene 96 x 80"):
         open_dataset(tmp_path)
     write_raster(tmp_path / "7_mask.png", codes[None])
-    with pytest.raises(SceneError, match=r"has 1 band\(s\), a mask of colours has red, green and blue"):
+    with pytest.raises(SceneError, match=r"has 1 band\(s\), a mask of colors has red, green and blue"):
         open_dataset(tmp_path)
     (tmp_path / "7_mask.png").write_bytes(b"")
     with pytest.raises(SceneError, match="empty"):
         open_dataset(tmp_path)
     twins = Legend((LandCover(0, "a", (1, 1, 1)), LandCover(1, "b", (1, 1, 1))))
     make_tile(tmp_path, "7")
-    with pytest.raises(UsageError, match="a and b share the colour"):
+    with pytest.raises(UsageError, match="a and b share the color"):
         open_dataset(tmp_path, legend=twins)

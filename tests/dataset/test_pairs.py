@@ -16,6 +16,7 @@ import shapely
 from affine import Affine
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from pyproj import Transformer
 from rasterio.crs import CRS
 from rasterio.enums import Resampling
@@ -384,8 +385,11 @@ def test_pairs_that_do_not_fit_get_one_clear_line(tmp_path: Path, make_pair: Mak
     (tmp_path / "labels" / "b.tif").unlink()
     with pytest.raises(SceneError, match="1 of 2 without labels: b"):
         open_dataset(tmp_path)
-    write_raster(tmp_path / "labels" / "b.tif", noise(1, 128, 160, dtype="float32"))
-    with pytest.raises(SceneError, match="labels are one band of integers"):
+    write_raster(tmp_path / "labels" / "b.tif", noise(1, 128, 160, dtype="float32") + np.float32(0.25))
+    with pytest.raises(SceneError, match=r"b\.tif holds \d+\.25, codes of classes are whole numbers"):
+        open_dataset(tmp_path)
+    write_raster(tmp_path / "labels" / "b.tif", noise(2, 128, 160))
+    with pytest.raises(SceneError, match="labels are one band of whole numbers"):
         open_dataset(tmp_path)
     write_raster(tmp_path / "labels" / "b.tif", noise(1, 128, 160, dtype="uint16", high=60000))
     with pytest.raises(SceneError, match="more than 1000 values"):
@@ -416,7 +420,7 @@ def test_pictures_need_a_legend_and_lack_no_class_of_it_silently(tmp_path: Path)
     scene = _scene(tmp_path)
     colors = np.array([[0, 0, 9], [0, 9, 0]], np.uint8)
     labels = write_raster(tmp_path / "truth.tif", colors[patchwork(SHAPE, 2)].transpose(2, 0, 1))
-    with pytest.raises(UsageError, match="say which colour is which class with --legend"):
+    with pytest.raises(UsageError, match="say which color is which class with a legend"):
         open_dataset(scene, labels=labels)
     legend = Legend((LandCover(0, "a", (0, 0, 9)), LandCover(1, "b", (0, 9, 0))))
     pair = open_dataset(scene, labels=labels, legend=legend).pairs[0]
@@ -427,17 +431,165 @@ def test_pictures_need_a_legend_and_lack_no_class_of_it_silently(tmp_path: Path)
         reference_codes(wrong, wrong.whole)
 
 
-def test_labels_of_one_folder_are_of_one_kind(tmp_path: Path, make_pair: MakePair) -> None:
-    make_pair("a")
-    make_pair("b")
-    legend = Legend((LandCover(1, "a", (0, 0, 9)), LandCover(2, "b", (0, 9, 0)), LandCover(3, "c", (9, 0, 0))))
-    colors = np.array([[0, 0, 0], [0, 0, 9], [0, 9, 0], [9, 0, 0]], np.uint8)
-    write_raster(tmp_path / "labels" / "b.tif", colors[patchwork((128, 160), 3) + 1].transpose(2, 0, 1))
-    for choice in (legend, None):
-        with pytest.raises(SceneError, match=r"not both: .*b.tif is a picture, .*a.tif holds codes"):
-            open_dataset(tmp_path, legend=choice)
-    write_raster(tmp_path / "labels" / "a.tif", colors[patchwork((128, 160), 3) + 1].transpose(2, 0, 1))
-    assert len(open_dataset(tmp_path, legend=legend).pairs) == 2
+LEGEND = Legend(
+    (
+        LandCover(0, "urban", (0, 255, 255)),
+        LandCover(1, "crops", (255, 255, 0)),
+        LandCover(2, "forest", (0, 255, 0)),
+        LandCover(3, "water", (0, 0, 255)),
+        LandCover(4, "unknown", (0, 0, 0)),
+    )
+)
+LEGEND_COLORS = np.array([land_cover.color for land_cover in LEGEND], np.uint8)
+
+
+def _written_as(path: Path, codes: np.ndarray, kind: str) -> None:
+    """Write labels by the legend's codes as people keep them."""
+    height, width = codes.shape
+    rgb = LEGEND_COLORS[codes]
+    match kind:
+        case "rgb" | "rgba" | "small rgb":
+            bands = rgb.transpose(2, 0, 1)
+            if kind == "rgba":
+                bands = np.concatenate([bands, np.full((1, height, width), 255, np.uint8)])
+            write_raster(path, np.ascontiguousarray(bands), photometric="RGB")
+        case "codes":
+            write_raster(path, codes[None])
+        case "float32" | "float64":
+            write_raster(path, codes[None].astype(kind), nodata=-9999)
+        case "own palette" | "other palette":  # indexes are codes; the colors are the legend's, or any
+            colors = LEGEND_COLORS if kind == "own palette" else LEGEND_COLORS // 2 + 40
+            _with_palette(path, codes, {code: tuple(color) for code, color in enumerate(colors.tolist())})
+        case "shuffled palette":
+            indexes = (codes + 2) % 5
+            colors = {(code + 2) % 5: tuple(color) for code, color in enumerate(LEGEND_COLORS.tolist())}
+            _with_palette(path, indexes, {**colors, 9: (7, 7, 7)})
+        case _:  # by the library that most masks are written by; it chooses a palette for each file
+            picture = Image.fromarray(rgb)
+            colors = len(np.unique(codes))
+            few = picture.quantize(colors) if kind == "quantized" else picture.convert("P", palette=1, colors=colors)
+            few.save(path.with_suffix(".png"), bits=4 if kind == "4 bits" else 8)
+
+
+def _with_palette(path: Path, indexes: np.ndarray, colors: dict[int, tuple[int, ...]]) -> None:
+    write_raster(path, indexes[None].astype(np.uint8), photometric="PALETTE")
+    with rasterio.open(path, "r+") as dataset:
+        dataset.write_colormap(1, {index: (*color[:3], 255) for index, color in colors.items()})
+
+
+_KINDS = [
+    "rgb",
+    "rgba",
+    "codes",
+    "float32",
+    "float64",
+    "own palette",
+    "other palette",
+    "shuffled palette",
+    "adaptive",
+    "quantized",
+    "4 bits",
+]
+
+
+@pytest.mark.parametrize("kinds", [*([kind] for kind in _KINDS), _KINDS], ids=lambda kinds: "+".join(kinds)[:30])
+def test_labels_of_any_kind_and_any_mixture_are_the_same_labels(tmp_path: Path, kinds: list[str]) -> None:
+    (tmp_path / "labels").mkdir()
+    truth = {}
+    for number, kind in enumerate(kinds * (2 if len(kinds) == 1 else 1)):
+        truth[f"s{number}"] = codes = patchwork((40, 48), 4 + number % 2, seed=number)
+        write_raster(tmp_path / "images" / f"s{number}.png", noise(3, 40, 48, seed=number))
+        _written_as(tmp_path / "labels" / f"s{number}.tif", codes, kind)
+    dataset = open_dataset(tmp_path, legend=LEGEND)
+    for pair in dataset.pairs:
+        assert np.array_equal(reference_codes(pair, pair.whole), truth[pair.id]), kinds
+    read = Counter(how for note in dataset.notes for how in ("colors of the palette", "the indexes") if how in note)
+    by_colors = {"shuffled palette", "adaptive", "quantized", "4 bits"} & set(kinds)
+    assert read == Counter({"colors of the palette": bool(by_colors), "the indexes": "other palette" in kinds})
+
+
+def test_only_colors_that_pixels_have_decide_how_a_palette_is_read(tmp_path: Path) -> None:
+    scene, codes = _scene(tmp_path), patchwork(SHAPE, 3)
+    unused = {number: tuple(color) for number, color in enumerate(LEGEND_COLORS.tolist(), start=100)}
+    _with_palette(tmp_path / "truth.tif", codes, {0: (9, 1, 1), 1: (1, 9, 1), 2: (1, 1, 9), **unused})
+    pair = open_dataset(scene, labels=tmp_path / "truth.tif", legend=LEGEND).pairs[0]
+    assert np.array_equal(reference_codes(pair, pair.whole), codes)
+    strange = {number: (number, 77, 77) for number in range(100, 140)}
+    by_color = {0: (0, 0, 255), 1: (0, 255, 0), 2: (0, 0, 0)}
+    _with_palette(tmp_path / "truth.tif", codes, {**by_color, **strange})
+    pair = open_dataset(scene, labels=tmp_path / "truth.tif", legend=LEGEND).pairs[0]
+    assert np.array_equal(reference_codes(pair, pair.whole), np.array([3, 2, 4])[codes])
+
+
+def test_files_of_one_palette_are_read_alike(tmp_path: Path) -> None:
+    palette = {0: (0, 0, 0), 1: (128, 0, 0), 2: (0, 128, 0)}  # VOC's: black is the legend's color by chance
+    for name, codes in (("a", np.zeros(SHAPE, np.uint8)), ("b", patchwork(SHAPE, 3))):
+        write_raster(tmp_path / "images" / f"{name}.tif", noise(2, *SHAPE))
+        _with_palette(tmp_path / "labels" / f"{name}.tif", codes, palette)
+    for pair in open_dataset(tmp_path, legend=LEGEND).pairs:
+        expected = np.zeros(SHAPE) if pair.id == "a" else patchwork(SHAPE, 3)
+        assert np.array_equal(reference_codes(pair, pair.whole), expected)
+
+
+def test_transparent_entries_of_a_palette_are_no_label(tmp_path: Path) -> None:
+    scene = write_raster(tmp_path / "scene.png", noise(3, *SHAPE))
+    codes = patchwork(SHAPE, 4)
+    picture = Image.fromarray(codes).convert("P")
+    picture.putpalette([level for color in LEGEND_COLORS[[3, 2, 1, 0]].tolist() for level in color])
+    picture.save(tmp_path / "truth.png", transparency=bytes([255, 0, 255, 0]))
+    pair = open_dataset(scene, labels=tmp_path / "truth.png", legend=LEGEND).pairs[0]
+    assert np.array_equal(reference_codes(pair, pair.whole), np.array([3, 255, 1, 255])[codes])
+
+
+def test_a_smoothed_palette_is_refused_with_the_reason(tmp_path: Path) -> None:
+    scene = write_raster(tmp_path / "scene.png", noise(3, *SHAPE))
+    smooth = Image.fromarray(LEGEND_COLORS[patchwork(SHAPE, 4)]).resize((69, 59), Image.Resampling.BILINEAR)
+    smooth.resize(SHAPE[::-1], Image.Resampling.BILINEAR).quantize(64).save(tmp_path / "truth.png")
+    pair = open_dataset(scene, labels=tmp_path / "truth.png", legend=LEGEND).pairs[0]
+    with pytest.raises(SceneError, match=r"hold rgb\(.*, not of the legend; .*interpolation"):
+        reference_codes(pair, pair.whole)
+
+
+def test_palettes_that_contradict_each_other_need_a_legend(tmp_path: Path) -> None:
+    for name, color in (("a", (0, 0, 255)), ("b", (0, 255, 0))):
+        write_raster(tmp_path / "images" / f"{name}.tif", noise(2, *SHAPE))
+        _with_palette(tmp_path / "labels" / f"{name}.tif", patchwork(SHAPE, 2), {0: color, 1: (9, 9, 9)})
+    with pytest.raises(
+        UsageError, match=r"index 0 is rgb\(0,0,255\) in .*a\.tif, rgb\(0,255,0\) in .*b\.tif; .* legend"
+    ):
+        open_dataset(tmp_path)
+    _with_palette(tmp_path / "labels" / "b.tif", patchwork(SHAPE, 2), {0: (0, 0, 255), 1: (9, 9, 9)})
+    assert [each.color for each in open_dataset(tmp_path).legend] == [(0, 0, 255), (9, 9, 9)]
+
+
+def test_a_picture_on_another_grid_is_laid_upon_the_scene(tmp_path: Path) -> None:
+    scene, codes = _scene(tmp_path), patchwork((80, 90), 5)
+    place = {"transform": NORTH_UP @ Affine.translation(-8, -6), "photometric": "RGB"}
+    write_raster(tmp_path / "shifted.tif", LEGEND_COLORS[codes].transpose(2, 0, 1), **place)
+    finer = {"transform": NORTH_UP @ Affine.scale(0.5), "photometric": "RGB", "nodata": 0}
+    fine = np.kron(codes[:60, :70], np.ones((2, 2), np.uint8))
+    write_raster(tmp_path / "finer.tif", LEGEND_COLORS[fine].transpose(2, 0, 1), **finer)
+    for name, expected in (("shifted", codes[6:66, 8:78]), ("finer", np.where(codes == 4, 255, codes)[:60, :70])):
+        pair = open_dataset(scene, labels=tmp_path / f"{name}.tif", legend=LEGEND).pairs[0]
+        assert np.array_equal(reference_codes(pair, pair.whole), expected), name
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("nodata", [-9999, np.nan, -3.4028234663852886e38, None])
+def test_whole_floats_are_the_codes(tmp_path: Path, dtype: str, nodata: float | None) -> None:
+    scene, codes = _scene(tmp_path), patchwork(SHAPE, 4)
+    stored = codes.astype(dtype)
+    hole = np.nan if nodata is None else nodata
+    stored[:20, :20] = hole
+    write_raster(tmp_path / "truth.tif", stored[None], nodata=nodata)
+    dataset = open_dataset(scene, labels=tmp_path / "truth.tif")
+    expected = codes.copy()
+    expected[:20, :20] = 255
+    pair = dataset.pairs[0]
+    assert dataset.legend.codes == (0, 1, 2, 3)
+    assert np.array_equal(reference_codes(pair, pair.whole), expected)
+    given = open_dataset(scene, labels=tmp_path / "truth.tif", legend=LEGEND)
+    assert np.array_equal(reference_codes(given.pairs[0], pair.whole), expected)
 
 
 @pytest.mark.parametrize("named", [True, False])

@@ -39,3 +39,37 @@ def wrong(seed: int, pixels: NDArray[np.uint8], share: float = 0.2) -> NDArray[n
     """Return pixels of which some are of another class."""
     rng = np.random.default_rng(seed)
     return np.where(rng.random(pixels.shape) < share, rng.permutation(pixels.ravel()).reshape(pixels.shape), pixels)
+
+
+def colored(path: Path, codes: NDArray[np.uint8], legend: Legend, kind: str, **profile: Any) -> Path:
+    """Write codes as the colors of a legend: "rgb", "rgba" (255 is transparent), or "palette" with indexes of its own.
+
+    255 is nodata.
+    """
+    colors = np.zeros((256, 3), np.uint8)
+    colors[list(legend.codes)] = [land_cover.color for land_cover in legend]
+    valid = codes != NODATA
+    if kind == "palette":
+        order = [land_cover.code for land_cover in reversed(legend.classes)]
+        place = np.zeros(256, np.uint8)
+        place[order] = np.arange(len(order))
+        write(path, np.where(valid, place[codes], np.uint8(200)), nodata=200, photometric="PALETTE", **profile)
+        with rasterio.open(path, "r+") as file:
+            file.write_colormap(1, {index: (*legend.by_code(code).color, 255) for index, code in enumerate(order)})
+        return path
+    bands = np.concatenate([colors[codes].transpose(2, 0, 1), np.where(valid, 255, 0).astype(np.uint8)[None]])
+    bands = bands if kind == "rgba" else bands[:3]
+    alpha = {"ALPHA": "YES"} if kind == "rgba" else {}
+    return write(path, np.ascontiguousarray(bands), nodata=None, photometric="RGB", **alpha, **profile)
+
+
+def as_floats(path: Path, codes: NDArray[np.uint8], dtype: str, hole: float, *, declared: bool = True) -> Path:
+    """Write codes as floats; 255 is what a hole holds."""
+    stored = codes.astype(dtype)
+    stored[codes == NODATA] = hole
+    return write(path, stored, nodata=hole if declared else None, **UTM)
+
+
+HOLES = [(-9999.0, True), (float("nan"), True), (float("nan"), False), (float(np.finfo("float32").min), True)]
+HOLES += [(float(np.finfo("float32").min), False)]
+"""What is nothing in a raster of floats, and whether the file says so."""

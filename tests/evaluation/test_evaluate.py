@@ -23,7 +23,7 @@ from geoseg.errors import GeosegWarning, SceneError, UsageError
 from geoseg.evaluation import count
 from geoseg.evaluation.evaluate import evaluate
 from geoseg.legend import DEEPGLOBE, LandCover, Legend
-from tests.evaluation.rasters import NODATA, UTM, patches, write, wrong
+from tests.evaluation.rasters import HOLES, NODATA, UTM, as_floats, colored, patches, write, wrong
 
 Pixels = NDArray[Any]
 SHAPE = (150, 210)
@@ -82,6 +82,85 @@ def test_small_codes_in_wide_types(tmp_path: Path, nodata: int | None) -> None:
     found = evaluate(*both(tmp_path, mapped, reference, nodata=nodata))
     valid = (mapped != nodata) & (reference != nodata) if nodata is not None else None
     np.testing.assert_array_equal(found.matrix.counts, counts(reference, mapped, valid))
+
+
+@pytest.mark.usefixtures("small_tiles")
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(("hole", "declared"), HOLES)
+def test_whole_floats_count_as_their_integers(tmp_path: Path, dtype: str, hole: float, *, declared: bool) -> None:
+    reference = patches(1, *SHAPE, codes=(0, 1, 2, 3, NODATA))
+    mapped = wrong(2, patches(1, *SHAPE, codes=(0, 1, 2, NODATA)))
+    expected = evaluate(*both(tmp_path, mapped, reference)).matrix
+    ours = as_floats(tmp_path / "ours.tif", mapped, dtype, hole, declared=declared)
+    theirs = as_floats(tmp_path / "theirs.tif", reference, dtype, hole, declared=declared)
+    for pair in ((ours, tmp_path / "reference.tif"), (tmp_path / "map.tif", theirs), (ours, theirs)):
+        found = evaluate(*pair).matrix
+        assert found.names == expected.names
+        assert np.array_equal(found.counts, expected.counts)
+
+
+@pytest.mark.parametrize("moved", [0, 3, 0.5])
+def test_whole_floats_on_another_grid(tmp_path: Path, moved: float) -> None:
+    mapped, reference = patches(0, *SHAPE), patches(1, *SHAPE, codes=(0, 1, 2, NODATA))
+    there = {**UTM, "transform": UTM["transform"] @ Affine.translation(moved, moved) @ Affine.scale(1, 1 + moved / 9)}
+    stored = np.where(reference == NODATA, np.float32(np.nan), reference.astype(np.float32))
+    expected = evaluate(
+        write(tmp_path / "map.tif", mapped, **UTM), write(tmp_path / "bytes.tif", reference, **there)
+    ).matrix
+    found = evaluate(tmp_path / "map.tif", write(tmp_path / "floats.tif", stored, nodata=None, **there)).matrix
+    assert np.array_equal(found.counts, expected.counts)
+
+
+@pytest.mark.usefixtures("small_tiles")
+@pytest.mark.parametrize("moved", [0, 5, 0.5])
+@pytest.mark.parametrize("kind", ["rgb", "rgba", "palette"])
+def test_colors_of_the_legend_count_as_its_codes(tmp_path: Path, kind: str, moved: float) -> None:
+    codes = DEEPGLOBE.codes if kind == "rgb" else (*DEEPGLOBE.codes, NODATA)
+    reference = patches(1, *SHAPE, codes=codes)
+    mapped = wrong(2, patches(1, *SHAPE, codes=(0, 1, 2, 3, 4, 5)))
+    there = {**UTM, "transform": UTM["transform"] @ Affine.translation(moved, -moved)}
+    ours = write(tmp_path / "map.tif", mapped, legend=DEEPGLOBE, **UTM)
+    truth = write(tmp_path / "truth.tif", reference, legend=DEEPGLOBE, **there)
+    expected = evaluate(ours, truth).matrix
+    picture = colored(tmp_path / "picture.tif", reference, DEEPGLOBE, kind, **there)
+    said: list[str] = []
+    found = evaluate(ours, picture, announce=said.append).matrix
+    assert (found.names, found.counts.tolist()) == (expected.names, expected.counts.tolist())
+    assert any(line.endswith(("by its colors", "by the colors of its palette")) for line in said)
+    # the map is the picture, and names come from the reference
+    turned, back = evaluate(truth, ours).matrix, evaluate(picture, ours).matrix
+    assert (back.names, back.counts.tolist()) == (turned.names, turned.counts.tolist())
+
+
+def test_two_palettes_without_names_are_matched_by_their_colors(tmp_path: Path) -> None:
+    codes = patches(1, *SHAPE, codes=(0, 1, 2))
+    two = Legend(DEEPGLOBE.classes[:3])
+    turned = Legend(tuple(LandCover(2 - each.code, each.name, each.color) for each in reversed(two.classes)))
+    ours = colored(tmp_path / "ours.tif", codes, two, "palette", **UTM)
+    theirs = colored(tmp_path / "theirs.tif", 2 - codes, turned, "palette", **UTM)
+    with rasterio.open(ours) as a, rasterio.open(theirs) as b:
+        assert not np.array_equal(a.read(), b.read())
+    assert evaluate(ours, theirs).metrics.overall_accuracy == 1
+
+
+def test_a_palette_in_other_colors_is_its_indexes_and_said(tmp_path: Path) -> None:
+    codes = patches(1, *SHAPE, codes=(0, 1, 2))
+    gray = Legend(tuple(LandCover(2 - code, f"g{code}", (50 + code,) * 3) for code in (2, 1, 0)))
+    ours = write(tmp_path / "map.tif", codes, legend=DEEPGLOBE, **UTM)
+    theirs = colored(tmp_path / "theirs.tif", 2 - codes, gray, "palette", **UTM)
+    said: list[str] = []
+    assert evaluate(ours, theirs, announce=said.append).metrics.overall_accuracy == 1
+    assert any("its indexes are the codes" in line for line in said)
+
+
+def test_a_picture_in_other_colors_is_refused_with_some_of_them(tmp_path: Path) -> None:
+    ours = write(tmp_path / "map.tif", patches(1, *SHAPE), legend=DEEPGLOBE, **UTM)
+    other = Legend(tuple(LandCover(code, f"c{code}", (9, code, 7)) for code in range(4)))
+    picture = colored(tmp_path / "picture.tif", patches(1, *SHAPE), other, "rgb", **UTM)
+    with pytest.raises(SceneError, match=r"such as rgb\(9,\d,7\).*wanted are urban_land rgb\(0,255,255\)") as caught:
+        evaluate(ours, picture)
+    assert "gdal_translate" not in str(caught.value)
+    assert evaluate(ours, picture, reference_legend=other, legend=other).metrics.overall_accuracy == 1
 
 
 def test_masks_beside_the_nodata_value(tmp_path: Path) -> None:
@@ -356,7 +435,7 @@ def test_web_mercator_is_warned_of(tmp_path: Path) -> None:
         ({"crs": "EPSG:32655"}, "do not overlap"),
         ({"crs": None, "transform": Affine.identity(), "pixels": patches(0, 9, 9)}, "georeference them"),
         ({"pixels": np.zeros((2, *SHAPE), np.uint8)}, "has 2 bands"),
-        ({"pixels": np.zeros(SHAPE, np.float32)}, "holds float32"),
+        ({"pixels": np.full(SHAPE, 0.5, np.float32)}, "holds 0.5, codes of classes are whole"),
         ({"pixels": np.full(SHAPE, NODATA, np.uint8)}, "nothing to compare"),
         ({"pixels": np.arange(SHAPE[0] * SHAPE[1]).reshape(SHAPE).astype(np.int32)}, "more than 1024 codes"),
     ],

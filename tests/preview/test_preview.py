@@ -38,6 +38,7 @@ from geoseg.preview.shrunk import Shrunk
 from geoseg.preview.slots import Slots
 from geoseg.preview.tally import Tally
 from geoseg.raster.scene import Scene
+from tests.evaluation.rasters import as_floats, colored
 from tests.preview.maps import NASTY, ROTATED, UTM, blocks, write_map, write_scene
 
 HALF_WORLD = math.pi * 6_378_137
@@ -218,6 +219,23 @@ def test_a_notebook_gets_the_very_page_in_a_frame(tmp_path: Path) -> None:
     assert 'sandbox="allow-scripts"' in frame
 
 
+@pytest.mark.parametrize("kind", ["rgb", "rgba", "palette", "float32", "float64"])
+def test_a_map_in_colors_or_floats_is_the_page_of_its_codes(tmp_path: Path, kind: str) -> None:
+    codes = blocks()
+    codes[:8] = 255 if kind != "rgb" else 0
+    plain = data_of(preview(write_map(tmp_path / "m.tif", codes, legend=False, **UTM), legend=DEEPGLOBE))
+    other = tmp_path / "other.tif"
+    if kind.startswith("float"):
+        as_floats(other, codes, kind, np.nan)
+        with rasterio.open(other, "r+") as file:
+            file.crs, file.transform = UTM["crs"], UTM["transform"]
+    else:
+        colored(other, codes, DEEPGLOBE, kind, **UTM)
+    found = data_of(preview(other, legend=DEEPGLOBE))
+    for name in ("bounds", "zooms", "classes", "layers", "countedStep"):
+        assert found[name] == plain[name], name
+
+
 def test_an_existing_page_stays_unless_told(tmp_path: Path) -> None:
     out = tmp_path / "map.html"
     out.write_text("mine")
@@ -235,17 +253,17 @@ def test_what_cannot_be_shown_is_said_in_one_line(tmp_path: Path) -> None:
     other_place: dict[str, Any] = {"crs": "EPSG:32633", "transform": Affine(10, 0, 700_000, 0, -10, 5_200_000)}
     away = write_scene(tmp_path / "away.tif", **other_place)
     tall = write_scene(tmp_path / "tall.tif", (100, 20))
-    heights = write_map(tmp_path / "h.tif", blocks().astype(np.float32), legend=False, **UTM)
+    heights = write_map(tmp_path / "h.tif", blocks().astype(np.float32) + 0.5, legend=False, **UTM)
     many = write_map(tmp_path / "n.tif", np.arange(96 * 128, dtype=np.int16).reshape(96, 128), legend=False, **UTM)
     far = write_map(tmp_path / "f.tif", np.full((9, 9), 2**31, np.uint32), legend=False, **UTM)
     natural = write_scene(tmp_path / "natural.tif", **UTM)
     cases: list[tuple[dict[str, Any], type[errors.GeosegError], str]] = [
         ({"landcover": good, "scene": away}, errors.SceneError, r"no valid pixel of .*away\.tif lies on"),
         ({"landcover": good, "scene": tall}, errors.SceneError, r"tall\.tif cannot be laid on .*m\.tif"),
-        ({"landcover": heights}, errors.SceneError, r"h\.tif holds float32.*gdal_translate"),
+        ({"landcover": heights}, errors.SceneError, r"h\.tif holds \d\.5, codes of classes are whole"),
         ({"landcover": many}, errors.SceneError, r"n\.tif holds more than 255 codes.*is it a map of classes"),
         ({"landcover": far}, errors.SceneError, r"f\.tif holds the code 2147483648.*renumber"),
-        ({"landcover": natural}, errors.SceneError, r"natural\.tif has 3 bands, a map of classes has one"),
+        ({"landcover": natural}, errors.SceneError, r"natural\.tif is a picture.* of imagery predict"),
         ({"landcover": good, "confidence": heights}, errors.SceneError, r"confidence is percent as uint8"),
         ({"landcover": good, "confidence": natural}, errors.SceneError, r"natural\.tif has 3 bands of uint8.* in one"),
         ({"landcover": good, "palette": "pink"}, errors.UsageError, r"one of own, colour-blind, got 'pink'"),

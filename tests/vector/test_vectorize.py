@@ -28,6 +28,7 @@ from geoseg.raster import class_raster
 from geoseg.raster.nomenclature import NamedClass, Nomenclature
 from geoseg.vector import gather, order
 from geoseg.vector.smooth import LONGEST_PX, UNIT
+from tests.evaluation.rasters import colored
 from tests.vector.features import SUFFIXES, read
 from tests.vector.oracle import Features, check_equal, regions, sieved, true_features
 from tests.vector.rasters import NODATA, adversarial, checkerboard, noise, real, smooth_noise
@@ -363,6 +364,47 @@ def true_features_of(codes: NDArray[np.int64], background: int) -> Features:
     return Features(known[true.codes], true.area_px, true.shapes)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("hole", [-9999.0, np.nan, float(np.finfo("float32").min), np.inf])
+@pytest.mark.parametrize("declared", [True, False])
+def test_whole_floats(write: Write, dtype: str, hole: float, *, declared: bool) -> None:
+    codes = np.where(np.random.default_rng(3).random((21, 18)) < 0.3, -1, noise((21, 18), 3, 1).astype(int))
+    codes[codes == 2] = 2**24 - 1 if dtype == "float32" else 2**31 - 1
+    stored = codes.astype(dtype)
+    nothing = codes == -1
+    if hole == -9999 and not declared:
+        hole = np.nan
+    stored[nothing] = hole
+    frame = vectorize(write(stored, nodata=hole if declared and np.isfinite(hole) else None))
+    background = -(2**40)
+    check_equal(features(frame), true_features_of(np.where(nothing, background, codes), background))
+
+
+@pytest.mark.parametrize("value", [0.5, 2.0**31, -(2.0**31), 1e20, 2.0000002])
+def test_floats_that_are_no_codes_are_refused(write: Write, tmp_path: Path, value: float) -> None:
+    pixels = np.zeros((9, 9), "float32")
+    pixels[7, 7] = value
+    with pytest.raises(SceneError, match=r"codes of classes are whole numbers") as caught:
+        vectorize(write(pixels, nodata=None), tmp_path / "cover.gpkg")
+    assert "\n" not in str(caught.value)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["cover.tif"]
+
+
+@pytest.mark.parametrize("legend", [None, Legend(tuple(LandCover(9 + c, f"c{c}", (c, 0, 9)) for c in range(4)))])
+@pytest.mark.parametrize("kind", ["rgb", "rgba", "palette"])
+def test_colors_of_a_legend(write: Write, tmp_path: Path, kind: str, legend: Legend | None) -> None:
+    known = legend or DEEPGLOBE
+    classes = noise((21, 18), 4, 1) + known.codes[0]
+    classes[:3] = NODATA if kind != "rgb" else classes[3]
+    plain = vectorize(write(classes), legend=known)
+    picture = colored(tmp_path / "picture.tif", classes, known, kind, crs="EPSG:32631", transform=HALF_METRES)
+    said: list[str] = []
+    # the palette of a map alone says no names
+    given = known if kind == "palette" else legend
+    check_same(vectorize(picture, legend=given, announce=said.append), plain)
+    assert sum("is read by " in line for line in said) == 1
+
+
 @pytest.mark.parametrize(
     ("dtype", "code"), [("uint32", 2**31), ("int64", -(2**31)), ("uint64", 2**63), ("int32", -(2**31))]
 )
@@ -438,8 +480,11 @@ def test_the_whole_zoo(shared_data: Path, recwarn: pytest.WarningsRecorder) -> N
     for path in sorted(path for path in zoo.rglob("*") if path.is_file()):
         with rasterio.open(path) as dataset:
             maps = dataset.count == 1 and np.issubdtype(np.dtype(dataset.dtypes[0]), np.integer)
+            stored = dataset.read(1, masked=True).compressed() if dataset.count == 1 and not maps else np.array([0.5])
+        if np.array_equal(stored, np.round(stored)):
+            continue  # floats that are whole
         if not maps:
-            with pytest.raises(SceneError, match=r"band|integers"):
+            with pytest.raises(SceneError, match=r"bands of|whole numbers|colors of no class|cut short"):
                 vectorize(path)
             refused += 1
             continue

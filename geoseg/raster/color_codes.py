@@ -1,0 +1,226 @@
+"""Rasters whose classes are colors: three bands of a picture, or one band with a palette."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+from rasterio.io import DatasetReader
+
+from geoseg.errors import SceneError, UsageError
+from geoseg.legend import NODATA, LandCover
+from geoseg.raster.environment import shown
+from geoseg.raster.handles import opened
+from geoseg.raster.nomenclature import Color, NamedClass, Nomenclature
+from geoseg.raster.scene import Patch, Scene
+from geoseg.raster.statistics import sample_windows
+from geoseg.raster.strays import Strays, some
+from geoseg.raster.windows import tiles
+
+CLEAR, _NO_COLOR = -1, -2
+"""In a palette: an index that is transparent, one that has no color."""
+_SCAN_PX = 2048
+_NAMES_SHOWN = 4
+_SOMETHING_ELSE = 0.5
+"""Share of the pixels of a sample that is enough to refuse a picture."""
+
+Key = int
+"""A color in one number: red * 65536 + green * 256 + blue."""
+Palette = tuple[Key, ...]
+"""(256,) the key of each index; CLEAR where it is transparent."""
+
+
+def key(color: Color) -> Key:
+    """Return a color in one number."""
+    red, green, blue = color
+    return red << 16 | green << 8 | blue
+
+
+def written(color: Key) -> str:
+    """Return a color as messages show it."""
+    return f"rgb({color >> 16},{color >> 8 & 255},{color & 255})" if color >= 0 else "no color"
+
+
+@dataclass(frozen=True, slots=True)
+class ColorCodes:
+    """Which color stands for which code."""
+
+    codes: tuple[tuple[Key, int], ...]
+    """Ascending by key, each color once."""
+    palette: Palette | None = None
+    """Of a raster of indexes; None where three bands hold red, green and blue."""
+
+    @classmethod
+    def of(cls, legend: Iterable[LandCover | NamedClass], palette: Palette | None = None) -> ColorCodes:
+        """Take the colors of a legend. UsageError when two classes share one: a picture could not tell them apart."""
+        owners: dict[Color, LandCover | NamedClass] = {}
+        for each in legend:
+            other = owners.setdefault(each.color, each)
+            if other is not each:
+                raise UsageError(f"{other.name} and {each.name} share the color {each.color}; give each its own")
+        return cls(tuple(sorted((key(color), each.code) for color, each in owners.items())), palette)
+
+    def read(self, patch: Patch) -> ColoredPatch:
+        """Return the codes of a patch of bytes, of three bands or of indexes."""
+        if self.palette is None:
+            red, green, blue = (band.astype(np.uint32) for band in patch.data)
+            keys = (red << 16 | green << 8 | blue).astype(np.int32)
+        else:
+            keys = np.array(self.palette, np.int32)[patch.data[0]]
+        places = _places(tuple(color for color, _ in self.codes))[keys]  # CLEAR and _NO_COLOR are its last two
+        codes = np.array([*(code for _, code in self.codes), 0], np.int32)[places]
+        known = places != len(self.codes)
+        valid = patch.valid & (keys != CLEAR)
+        return ColoredPatch(codes, known & valid, ~known & valid, keys)
+
+
+@dataclass(frozen=True, slots=True)
+class ColoredPatch:
+    """What the colors of a patch are; each (row, col)."""
+
+    codes: NDArray[np.int32]
+    """Any number where `known` is False."""
+    known: NDArray[np.bool_]
+    is_stray: NDArray[np.bool_]
+    """Valid, and in a color that no class has."""
+    keys: NDArray[np.int32]
+
+    @property
+    def strays(self) -> Strays:
+        """How many pixels have a color of no class."""
+        pixels = int(np.count_nonzero(self.is_stray))
+        colors = tuple(map(written, some(self.keys[self.is_stray]))) if pixels else ()
+        return Strays(pixels, self.keys.size, colors)
+
+
+@lru_cache(maxsize=2)
+def _places(colors: tuple[Key, ...]) -> NDArray[np.uint8] | NDArray[np.uint16]:
+    """Return (2^24 + 2,) the place of each key in a list of colors, its length for all others; little is looked at."""
+    table: NDArray[np.uint8] | NDArray[np.uint16] = np.full(
+        (1 << 24) + 2, len(colors), "uint8" if len(colors) <= NODATA else "uint16"
+    )
+    table[list(colors)] = np.arange(len(colors))
+    table.flags.writeable = False
+    return table
+
+
+def palette_of(dataset: DatasetReader) -> Palette | None:
+    """Return the palette of a raster of one band of bytes; None where it has none."""
+    if dataset.dtypes[0] != "uint8" or dataset.colorinterp[0].name != "palette":
+        return None
+    colors = [_NO_COLOR] * (NODATA + 1)
+    for index, (red, green, blue, *alpha) in dataset.colormap(1).items():
+        if 0 <= index <= NODATA:
+            colors[index] = CLEAR if alpha and alpha[0] == 0 else key((red, green, blue))
+    return tuple(colors)
+
+
+def indexes_in(scene: Scene) -> Counter[int]:
+    """Return how many valid pixels have each index; all of the raster is read. SceneError where it is damaged."""
+    counts = np.zeros(NODATA + 1, np.int64)
+    for window in tiles(*scene.shape, _SCAN_PX, _SCAN_PX):
+        patch = scene.read(window)
+        counts += np.bincount(patch.data[0][patch.valid], minlength=NODATA + 1)
+    return Counter({int(index): int(counts[index]) for index in np.flatnonzero(counts)})
+
+
+def used_colors(scene: Scene) -> Nomenclature | None:
+    """Return the indexes of a palette as classes in their colors, but for those that share one; None without any."""
+    with opened(scene.path) as dataset:
+        palette = palette_of(dataset) if scene.count == 1 else None
+    if palette is None:
+        return None
+    used = [index for index in indexes_in(scene) if palette[index] >= 0]
+    shared = Counter(palette[index] for index in used)
+    colors = {index: _color(palette[index]) for index in used if shared[palette[index]] == 1}
+    return Nomenclature.from_names({index: f"class {index}" for index in colors}, colors) if colors else None
+
+
+def is_plain(palette: Palette, legend: Iterable[LandCover | NamedClass]) -> bool:
+    """Say whether colors and indexes tell the same, whatever a raster holds: no color of a class has another index."""
+    codes = _codes_by_color(legend)
+    return all(codes.get(color, index) == index for index, color in enumerate(palette))
+
+
+class Reading(Enum):
+    """What the indexes of a palette are."""
+
+    COLORS = "its colors"
+    CODES = "its indexes"
+    EITHER = "either"
+    """The same codes."""
+
+
+def reading(
+    palette: Palette, used: Mapping[int, int], legend: Iterable[LandCover | NamedClass], tolerance: float
+) -> Reading:
+    """Say whether the indexes of a palette stand for their colors, or are the codes themselves.
+
+    `used` are the pixels of each index: entries of a palette that no pixel has say nothing. Indexes stand for colors
+    where these are the legend's (but for a tolerated share of pixels). Where only a part of the pixels has colors of
+    the legend, they are colors too, to be refused for the rest, unless the indexes are codes and those colors may be
+    chance: one alone, as black for the first index, or less than half of the pixels.
+    """
+    codes = _codes_by_color(legend)
+    shown_px = {index: pixels for index, pixels in used.items() if palette[index] != CLEAR}
+    colored = {index: pixels for index, pixels in shown_px.items() if palette[index] in codes}
+    total, colored_px = sum(shown_px.values()), sum(colored.values())
+    are_colors = bool(colored) and colored_px >= (1 - tolerance) * total
+    if all(codes[palette[index]] == index for index in colored):
+        clear = len(shown_px) < len(used)  # which has no label where colors count
+        return Reading.COLORS if are_colors and clear else Reading.EITHER if are_colors else Reading.CODES
+    if are_colors:
+        return Reading.COLORS
+    known = {*codes.values(), NODATA}
+    are_codes = sum(pixels for index, pixels in used.items() if index in known) >= (1 - tolerance) * sum(used.values())
+    by_chance = len(colored) == 1 or colored_px < total / 2
+    return Reading.CODES if are_codes and by_chance else Reading.COLORS
+
+
+def _color(color: Key) -> Color:
+    return color >> 16, color >> 8 & 255, color & 255
+
+
+def _codes_by_color(legend: Iterable[LandCover | NamedClass]) -> dict[Key, int]:
+    """Return key -> code; a color that two classes share is none."""
+    classes = list(legend)
+    shared = Counter(key(each.color) for each in classes)
+    return {key(each.color): each.code for each in classes if shared[key(each.color)] == 1}
+
+
+def strays_of(scene: Scene, codes: ColorCodes) -> Strays:
+    """Return the pixels of a raster in colors of no class. SceneError where it is damaged.
+
+    All of it is read, unless a sample of it is enough to see that it shows something else.
+    """
+    sample = Strays()
+    for window, step in sample_windows(scene.shape, scene.block_shape):
+        patch = scene.read(window)
+        sample += codes.read(Patch(patch.data[:, ::step, ::step], patch.valid[::step, ::step])).strays
+    if sample.share > _SOMETHING_ELSE:
+        return sample
+    strays = Strays()
+    for window in tiles(*scene.shape, _SCAN_PX, _SCAN_PX):
+        strays += codes.read(scene.read(window)).strays
+    return strays
+
+
+def check_colors(
+    scene: Scene, codes: ColorCodes, legend: Iterable[LandCover | NamedClass], tolerance: float
+) -> str | None:
+    """Return a line about colors of no class, if there are some; SceneError, with those wanted, for more than few."""
+    strays = strays_of(scene, codes)
+    if strays.share > tolerance:
+        names = [f"{each.name} {written(key(each.color))}" for each in legend]
+        more = f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""
+        raise SceneError(
+            f"{shown(scene.path)} is a picture, {strays.share:.1%} of it in colors of no class, such as "
+            f"{', '.join(strays.examples)}; wanted are {', '.join(names[:_NAMES_SHOWN])}{more}: give the legend that "
+            "has its colors (JPEG and interpolation mix them); of imagery predict a map first"
+        )
+    return strays.judge(shown(scene.path), tolerance)
