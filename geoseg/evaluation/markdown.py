@@ -28,7 +28,7 @@ class Pictures:
 
     def shown(self, name: str) -> list[str]:
         """Return the lines that show a picture; none where it was not drawn."""
-        return ["", f"![{PurePosixPath(name).stem.replace('_', ' ')}]({name})"] if name in self.names else []
+        return ["", f"![{PurePosixPath(name).stem}]({name})"] if name in self.names else []
 
 
 _NO_PICTURES = Pictures()

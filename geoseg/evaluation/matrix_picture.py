@@ -28,10 +28,10 @@ def draw_matrix(matrix: ConfusionMatrix, target: Path, unit: str = "pixels") -> 
     axes = figure.subplots()
     axes.set_facecolor("0.93")  # a class without reference has no shares
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    labels = [name.replace("_", " ") for name in matrix.names]
+    labels = list(matrix.names)
     ticks = range(len(labels))
-    axes.set_xticks(ticks, labels, rotation=40, ha="right", rotation_mode="anchor")
-    axes.set_yticks(ticks, labels)
+    axes.set_xticks(ticks, labels, rotation=40, ha="right", rotation_mode="anchor", parse_math=False)
+    axes.set_yticks(ticks, labels, parse_math=False)
     axes.set(xlabel="map", ylabel="reference")
     axes.spines[:].set_visible(False)
     axes.set_xticks(np.arange(1, len(labels)) - 0.5, minor=True)

@@ -71,9 +71,25 @@ def _draw(target: Path, crops: Sequence[WorstCrop], legend: Legend, stretch: tup
                     (left + (part + 0.5) * _SIDE_IN) / width, (height - 0.5) / height, _TITLES[part],
                     ha="center", va="bottom", fontsize=9, color="0.35",
                 )  # fmt: skip
-        figure.text(left / width, (top - 0.08) / height, _caption(crop, legend), va="top", fontsize=8, color="0.2")
-    name = legend.by_code(crops[0].code).name.replace("_", " ")
-    figure.text(0.15 / width, (height - 0.1) / height, f"worst of {name}", va="top", fontsize=12, weight="bold")
+        figure.text(
+            left / width,
+            (top - 0.08) / height,
+            _caption(crop, legend),
+            va="top",
+            fontsize=8,
+            color="0.2",
+            parse_math=False,
+        )
+    name = legend.by_code(crops[0].code).name
+    figure.text(
+        0.15 / width,
+        (height - 0.1) / height,
+        f"worst of {name}",
+        va="top",
+        fontsize=12,
+        weight="bold",
+        parse_math=False,
+    )
     _explain(figure, crops, legend)
     figure.savefig(target, format="png")
 
@@ -88,7 +104,7 @@ def _show(figure: Any, pixels: Any, corner: tuple[float, float], size: tuple[flo
 
 
 def _caption(crop: WorstCrop, legend: Legend) -> str:
-    names = {land_cover.code: land_cover.name.replace("_", " ") for land_cover in legend}
+    names = {land_cover.code: land_cover.name for land_cover in legend}
     mostly = names.get(crop.mostly, f"class {crop.mostly}")
     thousands = f"{crop.class_px:,}".replace(",", " ")
     return (
@@ -102,15 +118,16 @@ def _explain(figure: Any, crops: Sequence[WorstCrop], legend: Legend) -> None:  
     from matplotlib.patches import Patch as Swatch  # noqa: PLC0415 - the extra [plot]
 
     there = set().union(*(np.unique(codes).tolist() for crop in crops for codes in (crop.reference, crop.predicted)))
+    named = [each for each in legend if each.code in there]
     swatches = [
-        Swatch(facecolor="#{:02x}{:02x}{:02x}".format(*each.color), edgecolor="0.5", linewidth=0.5,
-               label=each.name.replace("_", " "))
-        for each in legend if each.code in there
-    ]  # fmt: skip
-    figure.legend(
+        Swatch(facecolor=f"#{bytes(each.color).hex()}", edgecolor="0.5", linewidth=0.5, label="class") for each in named
+    ]
+    made = figure.legend(
         handles=swatches, loc="lower center", ncols=min(len(swatches), 8), frameon=False, fontsize=8,
         handlelength=1.2, columnspacing=1.2,
     )  # fmt: skip
+    for text, each in zip(made.get_texts(), named, strict=True):
+        text.set(text=each.name, parse_math=False)  # a label with a leading _ would be left out
 
 
 def _stretch(crops: Sequence[WorstCrop]) -> tuple[float, float]:

@@ -87,8 +87,7 @@ def _entries(classes: Sequence[NamedClass], pixels: Mapping[int, int]) -> list[E
 
 
 def _fitting(name: str) -> str:
-    text = name.replace("_", " ")
-    return text if len(text) <= _LETTERS else f"{text[: _LETTERS - 1].rstrip()}…"
+    return name if len(name) <= _LETTERS else f"{name[: _LETTERS - 1].rstrip()}…"
 
 
 def _columns(entries: Sequence[Entry], wide_in: float) -> int:
@@ -134,15 +133,15 @@ def _draw(natural: NDArray[np.uint8], colored: NDArray[np.uint8], entries: Seque
         axes.set(xticks=[], yticks=[])
         axes.spines[:].set_color("gray")  # the edge of a white class on a white page
     swatches = [
-        Swatch(label=text, fill=False, linewidth=0)
+        Swatch(label="class", fill=False, linewidth=0)
         if color is None
-        else Swatch(label=text, facecolor="#" + bytes(color).hex(), edgecolor="gray")
-        for text, color in entries
+        else Swatch(label="class", facecolor="#" + bytes(color).hex(), edgecolor="gray")
+        for _, color in entries
     ]
     if swatches:
         legend = figure.legend(handles=swatches, loc="outside lower center", ncols=columns, frameon=False)
-        for text in legend.get_texts():
-            text.set_parse_math(False)  # a dollar sign is a dollar sign
+        for text, (name, _) in zip(legend.get_texts(), entries, strict=True):
+            text.set(text=name, parse_math=False)  # a dollar sign is one; a label with a leading _ would be left out
     content = io.BytesIO()
     try:
         figure.savefig(content, format=target.suffix[1:].lower() or "png")

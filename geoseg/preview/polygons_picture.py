@@ -121,7 +121,7 @@ class _Drawing:
         from geoseg.preview.map_page import Entry  # noqa: PLC0415 - matplotlib is an extra
 
         return [
-            Entry(self._names[code].replace("_", " "), self._colors.of(code, self._names[code]), self._areas[code])
+            Entry(self._names[code], self._colors.of(code, self._names[code]), self._areas[code])
             for code in sorted(self._names)
         ]
 

@@ -283,7 +283,7 @@ def _classes(known: Nomenclature, tally: Tally, slots: Slots) -> list[dict[str, 
         {
             "code": named.code,
             "slot": slots[named.code],
-            "name": named.name.replace("_", " "),
+            "name": named.name,
             "own": named.color,
             "safe": color,
             "area": tally.areas.get(named.code, 0.0),

@@ -16,6 +16,6 @@ def legend_card(classes: Iterable[LandCover | NamedClass]) -> str:
     return "".join(
         '<span style="margin-right:14px;white-space:nowrap">'
         f'<i style="{_SWATCH};background:#{bytes(known.color).hex()}"></i>'
-        f"{html.escape(known.name.replace('_', ' '))}</span> "
+        f"{html.escape(known.name)}</span> "
         for known in classes
     )

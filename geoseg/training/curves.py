@@ -75,13 +75,13 @@ def _draw_classes(axes: Any, epochs: list[int], history: Sequence[EpochRow], leg
         _line(axes, epochs, values, color, name)
         last = next((value for value in reversed(values) if math.isfinite(value)), math.nan)
         if math.isfinite(last):
-            ends.append((last, name.replace("_", " "), color))
+            ends.append((last, name, color))
     ends.sort()
     least = 0.075 * (max((end for end, *_ in ends), default=0.0) or 1.0)
     for height, (_, name, color) in zip(_apart([end for end, *_ in ends], least), ends, strict=True):
         axes.annotate(
             name, (1.01, height), xycoords=("axes fraction", "data"), va="center", fontsize=8.5, color=color,
-            annotation_clip=False,
+            annotation_clip=False, parse_math=False,
         )  # fmt: skip
 
 

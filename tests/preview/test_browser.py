@@ -331,7 +331,7 @@ def test_nasty_names_are_shown_as_they_are(show: Open, tmp_path: Path) -> None:
     )
     tab = show(write_map(tmp_path / "m.tif", blocks(), **UTM), polygons=frame)
     names = tab.run("[...document.querySelectorAll('tbody label')].map(label => label.textContent)")
-    assert sorted(names) == sorted(["water", NASTY, "urban land"])
+    assert sorted(names) == sorted(["water", NASTY, "urban_land"])
     tab.drag(on_screen(tab, UTM, 48, 64))
     tab.until("document.querySelector('.leaflet-popup strong') !== null")
     assert tab.run("document.querySelector('.leaflet-popup strong').textContent") == NASTY
@@ -343,7 +343,7 @@ def test_the_pointer_reads_coordinates_and_class(show: Open, tmp_path: Path) -> 
     tab = show(write_map(tmp_path / "m.tif", codes, **UTM))
     tab.hover(on_screen(tab, UTM, 56, 72))
     place, under = tab.run("['place', 'under'].map(id => document.getElementById(id).textContent)")
-    assert under == {0: "water", 1: NASTY, 2: "urban land"}[int(codes[56, 72])]
+    assert under == {0: "water", 1: NASTY, 2: "urban_land"}[int(codes[56, 72])]
     numbers = place.replace("\u00a0", " ").split("\u2002")[1].split(" \u00b7 ")
     wanted = UTM["transform"] @ (72, 56)
     step = 1280 / tab.run("document.getElementById('stage').clientWidth") * 2  # two screen pixels, in metres

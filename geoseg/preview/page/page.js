@@ -229,7 +229,7 @@
   const outlineOf = [];
   function popup(name, area) {
     const box = document.createElement("div");
-    box.append(Object.assign(document.createElement("strong"), { textContent: name.replaceAll("_", " ") }));
+    box.append(Object.assign(document.createElement("strong"), { textContent: name }));
     box.append(Object.assign(document.createElement("p"), { textContent: area }));
     return box;
   }
