@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -12,7 +12,7 @@ from typing import Self
 
 import numpy as np
 import rasterio
-from rasterio.enums import MaskFlags, Resampling
+from rasterio.enums import ColorInterp, Resampling
 from rasterio.io import DatasetReader
 from rasterio.windows import Window as Area
 
@@ -20,6 +20,8 @@ from geoseg.errors import SceneError
 from geoseg.raster.class_raster import ClassRaster
 from geoseg.raster.environment import GDAL_ERRORS, is_remote, raster_environment, shown
 from geoseg.raster.handles import opened, root_message
+from geoseg.raster.masked import is_as_stored, masked
+from geoseg.raster.scaled import scaled
 from geoseg.raster.scene import Scene
 
 COPY_PX = 8192
@@ -69,14 +71,19 @@ class Shrunk:
 
     @contextmanager
     def at(self, factor: float) -> Iterator[tuple[DatasetReader, float]]:
-        """Yield the smallest that is about as fine as wanted, and how much coarser than the raster it is."""
+        """Yield the smallest that is about as fine as wanted, and how much coarser than the raster it is.
+
+        Its first bands are those in use, in their order. What hides their pixels is one nodata value, or an alpha after
+        them.
+        """
         size = max((size for size in self.sizes if size.factor <= factor * _NEAR), key=lambda size: size.factor)
         options = {} if size.overview is None else {"OVERVIEW_LEVEL": size.overview}
         try:
-            with (
-                raster_environment(remote=is_remote(size.path)),
-                rasterio.open(size.path, sharing=False, **options) as dataset,
-            ):
+            with raster_environment(remote=is_remote(size.path)), ExitStack() as stack:
+                dataset = stack.enter_context(rasterio.open(size.path, sharing=False, **options))
+                if size.path == self.scene.path and not is_as_stored(self.scene):
+                    view = masked(self.scene, size.overview, dataset.shape)
+                    dataset = stack.enter_context(rasterio.open(view, sharing=False))
                 yield dataset, size.factor
         except GDAL_ERRORS as error:
             raise SceneError(
@@ -126,40 +133,45 @@ def _sizes(raster: Scene | str, long_side: int | None = None) -> list[Size]:
 
 
 def _copy(scene: Scene, path: Path, resampling: Resampling) -> str:
-    """Write a raster decimated, strip by strip, each read once."""
+    """Write the bands in use decimated, and an alpha where one is needed, strip by strip, each read once."""
     factor = max(scene.shape) / COPY_PX
     rows, cols = (max(1, round(side / factor)) for side in scene.shape)
-    with opened(scene.path) as dataset:
+    validity = scene.validity
+    view = scene.path if is_as_stored(scene) else masked(scene)
+    if not validity.is_plain and resampling is not Resampling.nearest:
+        view = scaled(scene, (rows / scene.shape[0], cols / scene.shape[1])).path  # means of valid pixels alone
+    with opened(view) as dataset:
         step_row, step_col = dataset.height / rows, dataset.width / cols
         profile = {
             "driver": "GTiff",
-            "dtype": dataset.dtypes[0],
+            "dtype": scene.dtype,
             "count": dataset.count,
             "height": rows,
             "width": cols,
-            "nodata": dataset.nodata,
+            "nodata": validity.nodata[0] if validity.is_plain and validity.nodata else None,
             "tiled": True,
             "compress": "lzw",
             "BIGTIFF": "IF_SAFER",
         }
-        masked = MaskFlags.per_dataset in dataset.mask_flag_enums[0]
-        with raster_environment(GDAL_TIFF_INTERNAL_MASK=True), rasterio.open(path, "w", **profile) as copy:
+        with raster_environment(), rasterio.open(path, "w", **profile) as copy:
             _place_copy(dataset, copy, step_row, step_col)
+            copy.colorinterp = dataset.colorinterp
             for top in range(0, rows, _COPY_ROWS):
                 count = min(_COPY_ROWS, rows - top)
-                read = {
-                    "window": Area(0, top * step_row, dataset.width, count * step_row),
-                    "out_shape": (dataset.count, count, cols),
-                }
-                place = Area(0, top, cols, count)
-                copy.write(dataset.read(resampling=resampling, **read), window=place)
-                if masked:
-                    read["out_shape"] = (count, cols)
-                    copy.write_mask(dataset.dataset_mask(**read), window=place)
-            copy.colorinterp = dataset.colorinterp
+                area = Area(0, top * step_row, dataset.width, count * step_row)
+                for band in dataset.indexes:
+                    pixels = dataset.read(band, window=area, out_shape=(count, cols), resampling=resampling)
+                    if dataset.colorinterp[band - 1] == ColorInterp.alpha:
+                        pixels = np.where(pixels != 0, opaque(scene.dtype), 0)
+                    copy.write(pixels.astype(scene.dtype), band, window=Area(0, top, cols, count))
     with raster_environment(), rasterio.open(path, "r+") as copy:
-        copy.build_overviews([2, 4, 8, 16], resampling)
+        copy.build_overviews([level for level in (2, 4, 8, 16) if level <= max(rows, cols)], resampling)
     return str(path)
+
+
+def opaque(dtype: str) -> int:
+    """Return what GDAL's warper takes for wholly opaque in an alpha of that type."""
+    return {"uint16": 65535, "int16": 32767, "int8": 127}.get(dtype, 255)
 
 
 def _place_copy(dataset: DatasetReader, copy: rasterio.io.DatasetWriter, step_row: float, step_col: float) -> None:

@@ -45,11 +45,11 @@ class Tally:
             for top in range(0, dataset.height, height):
                 count = min(height, dataset.height - top)
                 area = ((top, top + count), (0, dataset.width))
-                codes = dataset.read(scene.band_indexes[0], window=area)
-                valid = dataset.dataset_mask(window=area) != 0
+                codes = dataset.read(1, window=area)
+                valid = dataset.dataset_mask(window=area) if dataset.count == 1 else dataset.read(2, window=area)
                 strip = Window(round(top * step_row), 0, max(1, round(count * step_row)), cols)
                 pixel = 1.0 if in_px else (even_gsd_m or typical_gsd_m(scene.geobox[strip]) or 0.0) ** 2
-                counts = np.bincount(slots.of(codes, valid).ravel(), minlength=NODATA + 1)
+                counts = np.bincount(slots.of(codes, valid != 0).ravel(), minlength=NODATA + 1)
                 sums += counts * (pixel * step_row * step_col)
         areas = {code: float(sums[slots[code]]) for code in sorted(slots.codes)}
         return cls({code: area for code, area in areas.items() if area}, in_px, factor)

@@ -97,10 +97,10 @@ def read_tiles(
             nearest = stack.enter_context(WarpedVRT(dataset, **{**how, "resampling": Resampling.nearest}))
         for tile in wanted:
             area = Area((tile[1] - first_col) * TILE_PX, (tile[2] - first_row) * TILE_PX, SIDE_PX, SIDE_PX)
-            data = warped.read(list(source.scene.band_indexes), window=area)
+            data = warped.read(_bands(source.scene), window=area)
             valid = _valid(warped, data, area)
             if nearest is not None and valid.any() and not valid.all():
-                valid &= ~_rim(valid) | (nearest.dataset_mask(window=area) != 0)
+                valid &= ~_rim(valid) | _unmasked(nearest, area)
             if valid[:TILE_PX, :TILE_PX].any():
                 yield tile, Patch(np.where(np.isfinite(data), data, 0).astype(data.dtype), valid)
 
@@ -135,7 +135,7 @@ def read_beside(scene: Scene, landcover: Scene, max_px: int) -> Patch:
             **_masking(dataset, scene),
         }
         with WarpedVRT(dataset, **how) as warped:
-            data = warped.read(list(scene.band_indexes))
+            data = warped.read(_bands(scene))
             valid = _valid(warped, data, Area(0, 0, cols, rows))
     if not valid.any():
         raise SceneError(
@@ -184,13 +184,18 @@ def _straightened(dataset: DatasetReader, scene: Scene, frame: Frame, resampling
 
 def _masking(dataset: DatasetReader, scene: Scene) -> dict[str, object]:
     """Return how the warper marks what is not valid, also beyond the raster's edge."""
-    nodata = dataset.nodata if isinstance(dataset, WarpedVRT) else scene.nodata
-    if nodata is not None:
-        return {"src_nodata": nodata, "nodata": nodata}
     if ColorInterp.alpha in dataset.colorinterp:
         return {}
+    nodata = dataset.nodata if isinstance(dataset, WarpedVRT) else (scene.validity.nodata or (None,))[0]
+    if nodata is not None:
+        return {"src_nodata": nodata, "nodata": nodata}
     # rasterio takes an alpha band of other types for opaque wherever it is
     return {"add_alpha": True} if scene.dtype in {"uint8", "uint16"} else {"nodata": _filler(np.dtype(scene.dtype))}
+
+
+def _bands(scene: Scene) -> list[int]:
+    """Return the bands in use as they are numbered in what `Shrunk` opens."""
+    return list(range(1, len(scene.band_indexes) + 1))
 
 
 def _filler(dtype: np.dtype[Any]) -> float:
@@ -211,8 +216,14 @@ def _rim(valid: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return rim
 
 
+def _unmasked(warped: WarpedVRT, area: Area) -> NDArray[np.bool_]:
+    if warped.colorinterp[-1] == ColorInterp.alpha:  # which GDAL's own mask knows in few types only
+        return np.asarray(warped.read(warped.count, window=area) != 0)
+    return np.asarray(warped.dataset_mask(window=area) != 0)
+
+
 def _valid(warped: WarpedVRT, data: NDArray[Any], area: Area) -> NDArray[np.bool_]:
-    valid: NDArray[np.bool_] = warped.dataset_mask(window=area) != 0
+    valid = _unmasked(warped, area)
     if data.dtype.kind == "f":
         valid &= np.isfinite(data).all(axis=0)
     if data.dtype in {np.dtype("int64"), np.dtype("uint64")} and warped.nodata is not None:

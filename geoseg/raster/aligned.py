@@ -11,6 +11,7 @@ from rasterio.vrt import WarpedVRT
 
 from geoseg.raster.geobox import GeoBox
 from geoseg.raster.handles import opened
+from geoseg.raster.masked import is_as_stored, masked
 from geoseg.raster.scene import Patch, Scene
 
 _SAME_PX = 0.01
@@ -47,7 +48,7 @@ def warped(scene: Scene, grid: GeoBox) -> Patch:
     Both must be placed. Where the scene has no pixel, nothing is valid. SceneError where the file is damaged.
     """
     with (
-        opened(scene.path) as dataset,
+        opened(scene.path if is_as_stored(scene) else masked(scene)) as dataset,
         WarpedVRT(
             dataset,
             crs=grid.crs,
@@ -59,4 +60,5 @@ def warped(scene: Scene, grid: GeoBox) -> Patch:
             add_alpha=dataset.colorinterp[-1] != ColorInterp.alpha,
         ) as on_grid,
     ):
-        return Patch(on_grid.read(list(scene.band_indexes)), on_grid.read(on_grid.count) != 0)
+        bands = list(range(1, len(scene.band_indexes) + 1))
+        return Patch(on_grid.read(bands), on_grid.read(on_grid.count) != 0)

@@ -34,6 +34,11 @@ def masked(scene: Scene, overview: int | None = None, shape: tuple[int, int] | N
     return "".join(_lines(scene, place, overview))
 
 
+def is_as_stored(scene: Scene) -> bool:
+    """Say whether GDAL itself reads the bands in use, in their order and with what hides them: no VRT is needed."""
+    return scene.validity.is_plain and scene.band_indexes == tuple(range(1, scene.count + 1))
+
+
 def _lines(scene: Scene, place: GeoBox, overview: int | None) -> Iterator[str]:
     validity = scene.validity
     nodata = validity.nodata[0] if validity.is_plain and validity.nodata else None

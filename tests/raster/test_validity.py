@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,11 @@ import numpy as np
 import pytest
 import rasterio
 import rasterio.shutil
+from affine import Affine
 from numpy.typing import NDArray
 from rasterio.enums import ColorInterp
 
+from geoseg.raster.aligned import warped
 from geoseg.raster.crop import crop
 from geoseg.raster.masked import masked
 from geoseg.raster.scaled import scaled
@@ -80,6 +82,10 @@ def kinds() -> Iterator[Any]:
         yield Kind("uint16", 4, nodata=0, bands=(1, 2, 3), colors=(*rgb, fourth))
     yield Kind("uint8", 5, nodata=0, bands=(1, 2, 3), colors=(*rgb, UNDEFINED, UNDEFINED))
     yield Kind("uint8", 4, alphas=(4,), nodata=0, bands=(3, 2, 1), colors=(*rgb, ColorInterp.alpha))
+
+
+def name_of(kind: Kind) -> str:
+    return f"{kind.dtype}-{kind.count}-a{kind.alphas}-n{kind.nodata}-{kind.mask}-{kind.bands}"
 
 
 KINDS = list(dict.fromkeys(kinds()))
@@ -154,9 +160,7 @@ READERS: dict[str, Callable[[Scene], NDArray[np.bool_]]] = {
 }
 
 
-@pytest.mark.parametrize(
-    "kind", KINDS, ids=lambda kind: f"{kind.dtype}-{kind.count}-a{kind.alphas}-n{kind.nodata}-{kind.mask}-{kind.bands}"
-)
+@pytest.mark.parametrize("kind", KINDS, ids=name_of)
 def test_all_that_reads_a_scene_agrees_with_its_bands_on_what_is_valid(tmp_path: Path, kind: Kind) -> None:
     path, expected = write(kind, tmp_path / "scene.tif")
     scene = Scene.open(path, bands=kind.bands)
@@ -264,3 +268,13 @@ def test_an_alpha_that_is_asked_for_is_data_for_all_that_reads_it(tmp_path: Path
     assert_all_agree(scene, np.ones(SHAPE, np.bool_))
     np.testing.assert_array_equal(crop(scene, (0, 0, 1e9, 1e9)).read(Window(0, 0, *SHAPE)).data[0] == 0, squares(3))
     assert_all_agree(Scene.open(path, bands=[1, 2]), ~squares(3))
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=name_of)
+def test_another_grid_sees_the_same(tmp_path: Path, kind: Kind) -> None:
+    path, expected = write(kind, tmp_path / "scene.tif")
+    scene = Scene.open(path, bands=kind.bands)
+    shifted = replace(scene.geobox, transform=NORTH_UP @ Affine.translation(0.2, -0.2))
+    patch = warped(scene, shifted)
+    np.testing.assert_array_equal(patch.valid[1:-1, 1:-1], expected[1:-1, 1:-1])
+    np.testing.assert_array_equal(patch.data[0][patch.valid], scene.read(Window(0, 0, *SHAPE)).data[0][patch.valid])
