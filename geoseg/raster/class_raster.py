@@ -9,7 +9,6 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from rasterio.enums import MaskFlags
 
 from geoseg.errors import SceneError
 from geoseg.legend import DEEPGLOBE
@@ -83,7 +82,6 @@ class ClassRaster:
             raise SceneError(f"{shown(scene.path)} holds {scene.dtype}, a map of classes holds whole numbers")
         names, note = read_nomenclature(scene), None
         with opened(scene.path) as dataset:
-            flags = dataset.mask_flag_enums[scene.band_indexes[0] - 1]
             palette = palette_of(dataset)
         if palette is not None and legend and not names.classes and not is_plain(palette, legend):
             meant = reading(palette, indexes_in(scene), legend, DEFAULT_TOLERANCE)
@@ -93,12 +91,11 @@ class ClassRaster:
                 note = f"{shown(scene.path)} has a palette in other colors than the legend's: its indexes are the codes"
         if kind == "f":
             return cls(scene, _INT32.min, "int32", masked=True, stamp=stamp, names=names)
-        masked = MaskFlags.per_dataset in flags or MaskFlags.alpha in flags
-        by_nodata = not masked and MaskFlags.nodata in flags and scene.nodata is not None
-        if by_nodata and scene.dtype == "uint8" and scene.nodata in range(256):
-            return cls(scene, int(scene.nodata or 0), "uint8", masked=False, stamp=stamp, names=names, note=note)
+        validity = scene.validity
+        if validity.is_by_value and validity.nodata is not None and scene.dtype == "uint8":
+            return cls(scene, int(validity.nodata[0]), "uint8", masked=False, stamp=stamp, names=names, note=note)
         background, dtype = (_NO_BYTE, "int16") if scene.dtype in ("uint8", "int8") else (_INT32.min, "int32")
-        partly = MaskFlags.all_valid not in flags
+        partly = validity.nodata is not None or not validity.is_by_value
         return cls(scene, background, dtype, masked=partly, stamp=stamp, names=names, note=note)
 
     @classmethod

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from rasterio.enums import ColorInterp
 
 from geoseg.raster.aligned import warped
+from geoseg.raster.class_raster import ClassRaster
 from geoseg.raster.crop import crop
 from geoseg.raster.masked import masked
 from geoseg.raster.scaled import scaled
@@ -278,3 +279,14 @@ def test_another_grid_sees_the_same(tmp_path: Path, kind: Kind) -> None:
     patch = warped(scene, shifted)
     np.testing.assert_array_equal(patch.valid[1:-1, 1:-1], expected[1:-1, 1:-1])
     np.testing.assert_array_equal(patch.data[0][patch.valid], scene.read(Window(0, 0, *SHAPE)).data[0][patch.valid])
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "int32", "float32"])
+def test_a_transparent_pixel_of_a_map_has_no_class(tmp_path: Path, dtype: str) -> None:
+    codes = np.where(squares(1), 3, 50)
+    path = write_bands(tmp_path / "map.tif", codes.astype(dtype), np.where(squares(3), 0, 1).astype(dtype))
+    with rasterio.open(path, "r+") as file:
+        file.colorinterp = [ColorInterp.gray, ColorInterp.alpha]
+    raster = ClassRaster.open(path)
+    strips = np.concatenate(list(raster.strips()))
+    np.testing.assert_array_equal(strips, np.where(squares(3), raster.background, codes))
