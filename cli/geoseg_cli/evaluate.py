@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from geoseg_cli import options, values
-from geoseg_cli.groups import GroupedCommand, grouped
+from geoseg_cli.groups import GroupedCommand, grouped, path_argument
 from geoseg_cli.interrupt import InterruptedRunError, termination_interrupts
 from geoseg_cli.progress import ProgressBar
 from geoseg_cli.quick import quick_start
@@ -18,8 +18,8 @@ _TOLD, _NAMES, _DATA, _MODEL = "What is told", "How classes are named", "A data 
 
 
 @click.command(cls=GroupedCommand, short_help="How good a map, or a model, is, against what is true.")
-@click.argument("landcover")
-@click.argument("reference", required=False)
+@path_argument("landcover")
+@path_argument("reference", required=False)
 @grouped(_TOLD)(
     "--report",
     "-o",
@@ -100,7 +100,7 @@ _TOLD, _NAMES, _DATA, _MODEL = "What is told", "How classes are named", "A data 
 @grouped(_DATA)("--tolerance", type=float, metavar="SHARE", help="Stray colours that are ignored. [default: 0.001]")
 @options.window(_MODEL)
 @options.overlap(_MODEL, "the model's")
-@options.blend(_MODEL, "How windows are weighted: hann, linear, gaussian, mean or crop.")
+@options.blend(_MODEL, "How windows are weighted")
 @options.tta(_MODEL)
 @options.batch_size(_MODEL, "Windows the network sees at once.")
 @options.device(_MODEL)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from geoseg.nearest import nearest
 
@@ -26,12 +27,36 @@ _SYNONYMS = {
 """What other programs call an option, where a command has the one meant; those that look alike need no entry."""
 
 
-class GroupedOption(click.Option):
-    """An option that stands under a heading."""
+_FILES, _FOLDERS = frozenset({"FILE", "TIF", "PNG", "JSON", "PATH"}), frozenset({"FOLDER"})
+"""What stands for a path in a help text."""
 
-    def __init__(self, *declarations: Any, heading: str, **settings: Any) -> None:  # noqa: ANN401 - click's own
+
+class GroupedOption(click.Option):
+    """An option that stands under a heading, and completes its words and paths in a shell."""
+
+    def __init__(self, *declarations: Any, heading: str, words: tuple[str, ...] = (), **settings: Any) -> None:  # noqa: ANN401 - click's own
         super().__init__(*declarations, **settings)
-        self.heading = heading
+        self.heading, self._words = heading, words
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Return the words that begin so, or leave paths to the shell; the type's own completion if it is neither."""
+        if self.metavar in _FILES | _FOLDERS:
+            return complete_path(ctx, self, incomplete)
+        known = self._words or getattr(getattr(self.type, "func", None), "words", ())
+        words = known() if callable(known) else known
+        found = [CompletionItem(word) for word in words if word.startswith(incomplete)]
+        return found or super().shell_complete(ctx, incomplete)
+
+
+def complete_path(_ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Leave the completion of a file's, or a folder's, name to the shell."""
+    kind = "dir" if getattr(parameter, "metavar", None) in _FOLDERS else "file"
+    return [CompletionItem(incomplete, type=kind)]
+
+
+def path_argument(name: str, **settings: Any) -> Callable[[Any], Any]:  # noqa: ANN401 - click's own
+    """Return click's `argument` for a path, which a shell completes."""
+    return click.argument(name, shell_complete=complete_path, **settings)
 
 
 class ExampleCommand(click.Command):

@@ -104,7 +104,7 @@ def _is_interrupt(error: BaseException | None) -> bool:
     epilog=_EXIT_CODES,
 )
 @click.option(
-    "--version", is_flag=True, is_eager=True, expose_value=False, callback=print_version,
+    "--version", "-V", is_flag=True, is_eager=True, expose_value=False, callback=print_version,
     help="Versions of geoseg, GDAL and torch, and the device; then end.",
 )  # fmt: skip
 def geoseg() -> None:

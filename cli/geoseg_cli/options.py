@@ -59,14 +59,15 @@ def overlap(heading: str, default: str) -> Decorator:
 
 
 def blend(heading: str, text: str) -> Decorator:
-    """Return --blend, one of a few words."""
+    """Return --blend, one of a few words, which the help lists after a text."""
+    text = f"{text}: {values.listed(values.BLENDS)}. [default: hann]"
     return grouped(heading)("--blend", type=values.word("blend", *values.BLENDS), metavar="NAME", help=text)
 
 
 def tta(heading: str) -> Decorator:
     """Return --tta."""
     text = "Mean over 1, 2, 4 or 8 symmetries of the square. [default: 1]"
-    return grouped(heading)("--tta", type=int, metavar="N", help=text)
+    return grouped(heading)("--tta", type=int, metavar="N", words=("1", "2", "4", "8"), help=text)
 
 
 def batch_size(heading: str, text: str) -> Decorator:

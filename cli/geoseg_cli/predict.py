@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from geoseg_cli import options, values
-from geoseg_cli.groups import GroupedCommand, grouped
+from geoseg_cli.groups import GroupedCommand, grouped, path_argument
 from geoseg_cli.interrupt import InterruptedRunError, termination_interrupts
 from geoseg_cli.polygons import PolygonsAfter
 from geoseg_cli.pretrained import complete_model
@@ -27,7 +27,7 @@ _READ, _MODEL, _WRITTEN, _RUN = "What is read", "The model", "What is written", 
 
 
 @click.command(cls=GroupedCommand, short_help="A land-cover map from a scene.")
-@click.argument("scene")
+@path_argument("scene")
 @options.bands(
     _READ,
     "Bands for the model, by number from 1 or by name: 4,3,2. "
@@ -68,7 +68,7 @@ _READ, _MODEL, _WRITTEN, _RUN = "What is read", "The model", "What is written", 
 )
 @options.window(_MODEL)
 @options.overlap(_MODEL, "the model's; with --window, a quarter of it")
-@options.blend(_MODEL, "How overlapping windows are weighted: hann, linear, gaussian, mean or crop. [default: hann]")
+@options.blend(_MODEL, "How overlapping windows are weighted")
 @options.tta(_MODEL)
 @grouped(_MODEL)(
     "--legend",

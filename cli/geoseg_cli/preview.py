@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from geoseg_cli import options, values
-from geoseg_cli.groups import GroupedCommand, grouped
+from geoseg_cli.groups import GroupedCommand, grouped, path_argument
 from geoseg_cli.interrupt import InterruptedRunError, termination_interrupts
 from geoseg_cli.say import say
 
@@ -19,7 +19,7 @@ _WRITTEN, _SHOWN = "What is written", "What is shown"
 
 
 @click.command(cls=GroupedCommand, short_help="A page or a picture to look at.")
-@click.argument("landcover")
+@path_argument("landcover")
 @options.out(
     _WRITTEN, "A page (.html): one file, no network, no server. Or a picture (.png) of scene and map side by side."
 )

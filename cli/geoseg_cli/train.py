@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from geoseg_cli import options, values
-from geoseg_cli.groups import GroupedCommand, grouped
+from geoseg_cli.groups import GroupedCommand, grouped, path_argument
 from geoseg_cli.interrupt import InterruptedRunError, termination_interrupts
 from geoseg_cli.knobs import read_knobs, recipe_options
 from geoseg_cli.say import say
@@ -34,7 +34,7 @@ def _list_recipes(context: click.Context, _parameter: click.Parameter, wanted: b
 
 
 @click.command(cls=GroupedCommand, short_help="Labelled scenes in, a model out.")
-@click.argument("data")
+@path_argument("data")
 @options.out(_RUN, "The bundle to write: model.safetensors.")
 @grouped(_RUN)(
     "--recipe",

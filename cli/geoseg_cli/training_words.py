@@ -31,6 +31,7 @@ def word(knob: str) -> Callable[[str], str]:
                 check(term)
         return text
 
+    name.words = KNOWN[knob]  # type: ignore[attr-defined]  # asked for when a shell completes one
     return name
 
 

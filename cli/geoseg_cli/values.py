@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import click
 
@@ -27,14 +28,34 @@ def numbers(text: str) -> tuple[float, ...]:
 
 def scale(text: str) -> tuple[float, float]:
     """Return (low, high) of `LOW,HIGH`, or of `HIGH` alone, which means `0,HIGH`."""
-    match numbers(text):
-        case (low, high):
-            return low, high
-        case (high,):
-            return 0.0, high
+    with contextlib.suppress(ValueError):
+        match [float(number) for number in text.split(",")]:
+            case [low, high]:
+                return low, high
+            case [high]:
+                return 0.0, high
     raise click.BadParameter(f"expected LOW,HIGH or HIGH, such as 200,3000 or 3000, got {text!r}")
 
 
+_Type = TypeVar("_Type", bound=Callable[..., Any])
+
+
+def completed_by(*words: str) -> Callable[[_Type], _Type]:
+    """Return what notes on a type the words that a shell completes."""
+
+    def noted(kind: _Type) -> _Type:
+        kind.words = words  # type: ignore[attr-defined]
+        return kind
+
+    return noted
+
+
+def listed(words: Sequence[str]) -> str:
+    """Return `a, b or c`."""
+    return f"{', '.join(words[:-1])} or {words[-1]}"
+
+
+@completed_by("scene", "model")
 def resolution(text: str) -> str | float:
     """Return `scene` or `model` as it is, and `0.5` as a number of metres."""
     try:
@@ -43,6 +64,7 @@ def resolution(text: str) -> str | float:
         raise click.BadParameter(f"expected scene, model or metres such as 0.5, got {text!r}") from None
 
 
+@completed_by("auto", "scene")
 def network_resolution(text: str) -> str | float:
     """Return `auto` or `scene` as it is, and `1` as a number of metres."""
     try:
@@ -65,6 +87,7 @@ def word(knob: str, *words: str) -> Callable[[str], str]:
     The words stand here, and a test compares them with the library's, so that no help text waits for its imports.
     """
 
+    @completed_by(*words)
     def name(text: str) -> str:
         near = nearest(text, words)
         if near is not None and text.partition(":")[0] not in words:  # cuda:1 is one of cuda
@@ -79,6 +102,7 @@ def one_of(knob: str, words: tuple[str, ...], otherwise: str = "") -> Callable[[
     """Return a function that takes some words and refuses all others; `otherwise` is the way out for these."""
     nearly = word(knob, *words)
 
+    @completed_by(*words)
     def name(text: str) -> str:
         if nearly(text) not in words:
             raise click.BadParameter(f"{knob} must be one of {', '.join(words)}, got {text!r:.40}{otherwise}")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from geoseg_cli import options, values
-from geoseg_cli.groups import GroupedCommand, grouped
+from geoseg_cli.groups import GroupedCommand, grouped, path_argument
 from geoseg_cli.interrupt import InterruptedRunError, termination_interrupts
 from geoseg_cli.progress import ProgressBar
 from geoseg_cli.quick import quick_start
@@ -22,7 +22,7 @@ _WRITTEN, _BORDERS, _RUN = "What is written", "The borders", "The run"
 
 
 @click.command(cls=GroupedCommand, short_help="Polygons from a land-cover map.")
-@click.argument("landcover")
+@path_argument("landcover")
 @options.out(
     _WRITTEN,
     "The polygons. The extension says the format: .gpkg (GeoPackage), .parquet (GeoParquet), .fgb (FlatGeobuf), "
@@ -73,6 +73,7 @@ _WRITTEN, _BORDERS, _RUN = "What is written", "The borders", "The run"
     "--connectivity",
     type=int,
     metavar="4|8",
+    words=("4", "8"),
     help="Whether pixels that touch by a side, or also those that touch by a corner, are one region. [default: 4]",
 )
 @options.as_json(_RUN)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import platform
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from typing import get_args
 
 import click
 import pyogrio
@@ -17,6 +20,8 @@ import rasterio
 from click.testing import Result
 
 import geoseg
+from geoseg.inference.blend import Blend
+from geoseg.model.device import DEVICES
 from geoseg.training.recipe import Recipe
 from geoseg_cli.groups import GroupedCommand
 from geoseg_cli.knobs import KnobOption, read_knobs
@@ -88,6 +93,7 @@ def test_exit_codes_are_told(run: Run) -> None:
 
 def test_the_version_is_followed_by_those_of_what_matters(run: Run) -> None:
     done = run("--version")
+    assert run("-V").stdout == done.stdout
     first, *others = done.stdout.splitlines()
     assert done.exit_code == 0
     assert first == f"geoseg, version {geoseg.__version__}"
@@ -127,3 +133,68 @@ def test_examples_are_paragraphs_of_the_docstring() -> None:
 
     assert isinstance(tell, GroupedCommand)
     assert tell.examples == ["geoseg tell --long option", "geoseg tell"]
+
+
+def completed(*words: str) -> list[tuple[str, str]]:
+    """Return what a shell is told of the last word: (type, value), by click's protocol for zsh."""
+    environment = os.environ | {
+        "_GEOSEG_COMPLETE": "zsh_complete", "COMP_WORDS": shlex.join(["geoseg", *words]), "COMP_CWORD": str(len(words)),
+    }  # fmt: skip
+    program = [sys.executable, "-c", "from geoseg_cli.main import geoseg; geoseg(prog_name='geoseg')"]
+    lines = subprocess.run(program, env=environment, check=True, capture_output=True, text=True).stdout.splitlines()
+    return list(zip(lines[::3], lines[1::3], strict=True))
+
+
+def test_a_shell_completes_commands_words_and_paths() -> None:
+    assert completed("pred") == [("plain", "predict")]
+    assert completed("predict", "sc") == [("file", "sc")]
+    assert completed("predict", "scene.tif", "--blend", "") == [("plain", name) for name in get_args(Blend)]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_each_path_and_each_word_of_a_command_is_completed(name: str) -> None:
+    command = command_line.commands[name]
+    context = click.Context(command, info_name=name)
+    for parameter in command.params:
+        found = [(item.type, item.value) for item in parameter.shell_complete(context, "")]
+        if isinstance(parameter, click.Argument) or parameter.metavar in {"FILE", "TIF", "PNG", "JSON", "PATH"}:
+            assert found == [("file", "")], parameter.name
+        elif parameter.metavar == "FOLDER":
+            assert found == [("dir", "")], parameter.name
+        elif (words := getattr(getattr(parameter.type, "func", None), "words", None)) is not None:
+            assert [kind for kind, _ in found] == ["plain"] * len(found)
+            assert {value for _, value in found} == set(words() if callable(words) else words)
+            for _, word in found:
+                assert isinstance(parameter.type, click.types.FuncParamType)
+                parameter.type.func(word)  # none is offered that is then refused
+
+
+def test_devices_resolutions_and_symmetries_are_words_of_predict() -> None:
+    predict = command_line.commands["predict"]
+    words = {
+        str(option.name): {item.value for item in option.shell_complete(click.Context(predict), "")}
+        for option in predict.params
+    }
+    assert words["device"] == set(DEVICES)
+    assert words["resolution"] == {"scene", "model"}
+    assert words["tta"] == {"1", "2", "4", "8"}
+
+
+def test_completion_loads_neither_torch_nor_gdal() -> None:
+    program = """import sys, click
+from geoseg_cli.main import geoseg
+for command in geoseg.commands.values():
+    for parameter in command.params:
+        parameter.shell_complete(click.Context(command), "")
+assert not {"torch", "rasterio", "pyogrio"} & set(sys.modules), sys.modules.keys() & {"torch", "rasterio"}"""
+    subprocess.run([sys.executable, "-P", "-c", program], check=True)
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_a_shell_is_told_how_to_complete(shell: str) -> None:
+    if shell == "bash" and shutil.which("bash") is None:
+        pytest.skip("click asks bash for its version")
+    program = [sys.executable, "-c", "from geoseg_cli.main import geoseg; geoseg(prog_name='geoseg')"]
+    environment = os.environ | {"_GEOSEG_COMPLETE": f"{shell}_source"}
+    script = subprocess.run(program, env=environment, check=True, capture_output=True, text=True).stdout
+    assert f"_GEOSEG_COMPLETE={shell}_complete" in script
