@@ -28,7 +28,7 @@ from demo_exam import examine_as
 
 import geoseg
 from geoseg.dataset.dataset import open_dataset
-from geoseg.inference.planning import available_cores
+from geoseg.machine import available_cores
 from geoseg.model.bundle import ModelBundle
 from geoseg.model.export import export_onnx
 from geoseg.model.exported import find_export

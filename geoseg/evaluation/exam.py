@@ -32,9 +32,10 @@ from geoseg.evaluation.suits import (
 )
 from geoseg.evaluation.tabulate import confusion, left_out
 from geoseg.inference.blend import DEFAULT_BLEND, Blend, check_blend
-from geoseg.inference.planning import CPU_BATCH, GPU_BATCH, available_cores
+from geoseg.inference.planning import CPU_BATCH, GPU_BATCH
 from geoseg.inference.run import checkpoint, stoppable
 from geoseg.inference.symmetries import check_symmetries, symmetric
+from geoseg.machine import available_cores
 from geoseg.model.bundle import ModelBundle
 from geoseg.model.cache import cache_folder
 from geoseg.model.card import check_window, default_overlap

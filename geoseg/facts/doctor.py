@@ -193,8 +193,8 @@ def _why_no_gpu() -> str:
 
 
 def _machine() -> Iterator[Finding]:
-    planning = importlib.import_module("geoseg.inference.planning")  # late: it loads what may be broken
-    cores, free = planning.available_cores(), planning.available_memory_bytes()
+    machine = importlib.import_module("geoseg.machine")  # late: it loads psutil, which may be broken
+    cores, free = machine.available_cores(), machine.available_memory_bytes()
     yield Finding("cores", "fit", f"{cores} of {os.cpu_count()}")
     total = int(importlib.import_module("psutil").virtual_memory().total)
     text = f"{_size(free)} free of {_size(total)}"

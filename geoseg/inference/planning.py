@@ -8,8 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypedDict
 
-import psutil
-
 from geoseg.errors import UsageError
 from geoseg.inference.blend import DEFAULT_BLEND, check_blend
 from geoseg.inference.fit import check_bands, check_scale, warn_if_unlike
@@ -26,6 +24,7 @@ from geoseg.inference.resolution import (
 from geoseg.inference.symmetries import check_symmetries
 from geoseg.inference.tile import Mapping
 from geoseg.inference.tiling import choose_tile, round_tile
+from geoseg.machine import available_cores, available_memory_bytes
 from geoseg.model.bundle import ModelBundle
 from geoseg.model.card import default_overlap
 from geoseg.model.engines import choose_engine
@@ -38,7 +37,6 @@ from geoseg.raster.windows import WindowGrid
 CPU_BATCH, GPU_BATCH = 1, 16
 """On a CPU four windows at once took as long a window as one, and 170 MB more (measured); a GPU is idle with few."""
 _CPU_WORKERS = 8  # more cores than this work together on a window: each worker holds a tile's rows in memory
-_CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
 _GPU_WORKERS = 4  # one scores, the others read, decode, encode and write
 
 
@@ -184,25 +182,6 @@ def _tile(scene: Scene, grid: WindowGrid, tile: int | None, crew: int) -> tuple[
     edge_px = _positive("tile", tile)
     height_px, width_px = (round_tile(min(edge_px, length_px), align_px) for length_px in scene.geobox.shape)
     return height_px, width_px
-
-
-def available_cores() -> int:
-    """Return how many CPU cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def available_memory_bytes() -> int:
-    """Return how much memory this process may still take: what is free, and no more than its container's limit.
-
-    Control groups, version 2: https://docs.kernel.org/admin-guide/cgroup-v2.html
-    """
-    free = int(psutil.virtual_memory().available)
-    try:
-        return min(free, int(_CONTAINER_LIMIT.read_text()))
-    except (OSError, ValueError):  # no control group, or no limit ("max")
-        return free
 
 
 def _too_large(made: Plan) -> str:

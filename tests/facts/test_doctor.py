@@ -6,9 +6,11 @@ import importlib
 import importlib.metadata
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from types import ModuleType
 
@@ -59,6 +61,25 @@ def test_this_machine_can_run_geoseg() -> None:
     assert json.loads(json.dumps(diagnosis.to_json()))["usable"] is True
     assert str(diagnosis) == diagnosis.describe()
     assert all(finding.text in diagnosis.describe() for finding in diagnosis.findings)
+
+
+def test_a_foreign_projection_database_breaks_nothing_else(tmp_path: Path) -> None:
+    """Whether geoseg can work with one or not: memory and disks have nothing to do with it."""
+    with closing(sqlite3.connect(tmp_path / "proj.db")) as database:
+        database.execute("CREATE TABLE metadata (key TEXT, value TEXT)")
+        for part, number in (("MAJOR", 1), ("MINOR", 0)):
+            database.execute("INSERT INTO metadata VALUES (?, ?)", (f"DATABASE.LAYOUT.VERSION.{part}", str(number)))
+        database.commit()
+    program = "import json; from geoseg.facts.doctor import doctor; print(json.dumps(doctor().to_json()))"
+    environment = os.environ | {"PROJ_LIB": str(tmp_path), "PROJ_DATA": str(tmp_path)}
+    run = subprocess.run(
+        [sys.executable, "-P", "-c", program], env=environment, check=True, capture_output=True, text=True
+    )
+    told = json.loads(run.stdout)
+    findings = {finding["name"]: finding["state"] for finding in told["findings"]}
+    assert {name for name, state in findings.items() if state == "broken"} <= {"proj"}
+    assert {"cores", "memory"} <= findings.keys()
+    assert told["usable"] is (findings["proj"] != "broken")
 
 
 def test_versions_are_those_that_run() -> None:
