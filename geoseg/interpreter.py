@@ -1,10 +1,30 @@
-"""This Python again, for work that is better done in a process of its own."""
+"""This process and others like it: forks, and Pythons started for work that is better done apart."""
 
 from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
+
+
+def in_every_fork(forget: Callable[[], None]) -> None:
+    """Call a function in every fork of this process, before anything else runs there.
+
+    A fork has its parent's objects and one thread: pools wait there for threads that do not exist, and locks that
+    other threads held stay locked.
+    """
+    if hasattr(os, "register_at_fork"):  # Windows has no forks
+        os.register_at_fork(after_in_child=forget)
+
+
+_fork_ids: set[int] = set()
+in_every_fork(lambda: _fork_ids.add(os.getpid()))
+
+
+def is_fork() -> bool:
+    """Say whether this process is a fork of one in which geoseg was imported."""
+    return os.getpid() in _fork_ids
 
 
 def is_python() -> bool:

@@ -17,6 +17,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from geoseg.errors import LockedError, OutputError, ResumeError
+from geoseg.raster.durable import append_durably, sync_folder
 
 _JOURNAL = "journal.jsonl"
 _LOCK = "lock"
@@ -79,6 +80,7 @@ def open_journal(
         _try(_end_with_a_whole_line, folder / _JOURNAL)
         journal = _resume(folder, fingerprint, meaning, start_over=start_over)
         _try(journal.parts.mkdir, exist_ok=True)
+        _try(_remember_names, folder)
         try:
             yield journal
         finally:
@@ -169,6 +171,12 @@ def _read(path: Path) -> tuple[dict[str, object], set[int], set[str]]:
         return {"fingerprint": None}, set(), set()
 
 
+def _remember_names(folder: Path) -> None:
+    """Have the disk hold the names of the folder and of what is in it: a journal that a power cut hides is none."""
+    sync_folder(folder)
+    sync_folder(folder.parent)
+
+
 def _end_with_a_whole_line(path: Path) -> None:
     """Cut off what a kill left of a line, so that the next one begins on its own."""
     if path.exists():
@@ -178,10 +186,7 @@ def _end_with_a_whole_line(path: Path) -> None:
 
 def _append(path: Path, line: Mapping[str, object]) -> None:
     try:
-        with path.open("ab") as journal:
-            journal.write(json.dumps(line).encode() + b"\n")
-            journal.flush()
-            os.fsync(journal.fileno())
+        append_durably(path, json.dumps(line).encode() + b"\n")
     except OSError as error:
         raise OutputError(f"cannot write {path}: {error.strerror}; the finished tiles are kept") from error
 

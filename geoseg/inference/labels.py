@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+import threading
 from typing import Any, Unpack
 
 import dask.array
+import dask.threaded
 import numpy as np
 from numpy.typing import NDArray
 
 from geoseg.inference.plan import Plan
 from geoseg.inference.planning import Knobs, plan
 from geoseg.inference.tile import map_tile
+from geoseg.interpreter import in_every_fork
 from geoseg.raster.scene import Scene
 from geoseg.raster.windows import Window
 
@@ -42,3 +45,13 @@ def _chunk(made: Plan, block_info: dict[Any, Any] | None = None) -> NDArray[np.u
 
 def _edges(length_px: int, tile_px: int) -> tuple[int, ...]:
     return tuple(min(tile_px, length_px - start) for start in range(0, length_px, tile_px))
+
+
+def _without_dask_threads() -> None:
+    """Have Dask start threads of its own in a fork: `compute` would wait for those of the parent."""
+    dask.threaded.default_pool = None
+    dask.threaded.pools.clear()
+    dask.threaded.pools_lock = threading.Lock()
+
+
+in_every_fork(_without_dask_threads)

@@ -14,6 +14,7 @@ import numpy as np
 from geoseg.inference.symmetries import symmetric
 from geoseg.inference.tile import Mapping
 from geoseg.inference.tiling import repeated_windows
+from geoseg.interpreter import in_every_fork
 from geoseg.model.bundle import ModelBundle
 from geoseg.model.engines import Engine, EngineChoice
 from geoseg.model.exported import EXPORT_FORMAT
@@ -198,6 +199,9 @@ def _open_around(choice: EngineChoice, window_px: int, tta: int) -> Engine:
 
         engine = CoarseEngine(engine, window_px, choice.window_px)
     return symmetric(engine, tta)
+
+
+in_every_fork(_open_symmetric.cache_clear)
 
 
 def fingerprint(meaning: Map[str, object]) -> str:

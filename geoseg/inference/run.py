@@ -7,6 +7,7 @@ import sys
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,18 +68,26 @@ def run_tasks(
 
     A current Dask client takes the tasks; else the scheduler that Dask is configured with, by default threads. A flat
     graph of plain tuples: 10^5 tasks are scheduled in seconds, as `delayed` objects they take minutes. What a task or
-    `finished` raises ends the run.
+    `finished` raises ends the run. Runs in several threads of one process know nothing of each other.
     """
     client = current_client()
     if client is not None:
         _run_on_cluster(client, task, indexes, finished)
         return
     graph = {("tile", index): (task, index) for index in indexes}
+    # given, not registered: what is registered is told of the tasks of whichever run of the process looks first
+    ours = (None, None, None, lambda _key, result, *_: finished(result), None)
+    callbacks = [*Callback.active, ours]
     # get_scheduler imports distributed wherever it is installed; ask only if a scheduler was chosen
     chosen = get_scheduler() if dask.config.get("scheduler", None) else None
-    get = chosen or dask.threaded.get
-    with Callback(posttask=lambda _key, result, *_: finished(result)):
-        get(graph, list(graph), num_workers=workers)
+    if chosen is not None or dask.config.get("pool", None) is not None:
+        (chosen or dask.threaded.get)(graph, list(graph), num_workers=workers, callbacks=callbacks)
+        return
+    pool = ThreadPoolExecutor(workers, "geoseg-tiles")  # Dask's own outlive the run: a fork would wait for them
+    try:
+        dask.threaded.get(graph, list(graph), pool=pool, callbacks=callbacks)
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def current_client() -> Any | None:  # noqa: ANN401 - distributed may not be installed

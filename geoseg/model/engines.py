@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import importlib.metadata
 import threading
 import warnings
@@ -10,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from geoseg.errors import GeosegWarning, ModelError, UsageError
+from geoseg.interpreter import in_every_fork
 from geoseg.model.bundle import ModelBundle
 from geoseg.model.card import check_window
 from geoseg.model.device import choose_device
@@ -119,6 +121,18 @@ def open_engine(choice: EngineChoice) -> Engine:
 _MAX_OPEN = 4
 _open: dict[EngineChoice, Engine] = {}
 _opening = threading.Lock()
+
+
+def _open_anew() -> None:
+    """Leave the parent's engines alone in a fork: to use or to destroy one waits for threads that only it has."""
+    global _opening  # noqa: PLW0603 - another thread of the parent may hold the lock
+    _opening = threading.Lock()
+    kept = dict(_open)
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(kept))  # for ever: Python destroys what it can when it ends
+    _open.clear()
+
+
+in_every_fork(_open_anew)
 
 
 def _make(choice: EngineChoice) -> Engine:

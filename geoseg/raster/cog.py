@@ -17,7 +17,7 @@ from rasterio.windows import Window
 
 from geoseg.errors import OutputError
 from geoseg.raster.creation import DEFAULTS
-from geoseg.raster.environment import GDAL_ERRORS, raster_environment
+from geoseg.raster.environment import GDAL_ERRORS, gdal_threads, raster_environment
 from geoseg.raster.handles import root_message
 from geoseg.raster.tiff import tile_extents
 from geoseg.raster.windows import tiles
@@ -36,13 +36,18 @@ def write_cog(source: Path, target: Path, storage: Mapping[str, str] = DEFAULTS)
     """
     try:
         with raster_environment(**_SETTINGS):
-            rasterio.shutil.copy(str(source), str(target), driver="COG", strict=True, **storage, **_OPTIONS)
+            rasterio.shutil.copy(str(source), str(target), driver="COG", strict=True, **_storage(storage), **_OPTIONS)
             check_whole(target)
     except (*GDAL_ERRORS, struct.error) as error:
         raise OutputError(
             f"cannot write {target}: {root_message(error)}; if the disk is full, free some space and run the same "
             f"command again; if a part is damaged, remove {target.parent} first"
         ) from error
+
+
+def _storage(asked: Mapping[str, str]) -> dict[str, str]:
+    """Return creation options with no more threads than GDAL may have here."""
+    return {**asked, "NUM_THREADS": "1"} if gdal_threads() == "1" else dict(asked)
 
 
 def check_whole(path: Path) -> None:
@@ -56,11 +61,11 @@ def check_whole(path: Path) -> None:
             raise OSError("some blocks are missing")
         if int((offsets + counts).max()) > size:
             raise OSError("the file ends too early")
-    with rasterio.open(path, num_threads="ALL_CPUS") as dataset:
+    with rasterio.open(path, num_threads=gdal_threads()) as dataset:
         levels = len(dataset.overviews(1))
         _decode(dataset)
     for level in range(levels):
-        with rasterio.open(path, overview_level=level, num_threads="ALL_CPUS") as dataset:
+        with rasterio.open(path, overview_level=level, num_threads=gdal_threads()) as dataset:
             _decode(dataset)
 
 

@@ -10,8 +10,8 @@ import sys
 import tempfile
 import uuid
 from contextlib import suppress
+from io import BufferedIOBase
 from pathlib import Path
-from typing import BinaryIO
 
 from geoseg.errors import OutputError
 
@@ -48,6 +48,16 @@ def write_durably(path: Path, content: bytes, workplace: Path | None = None) -> 
             temporary.unlink(missing_ok=True)
 
 
+def append_durably(path: Path, line: bytes) -> None:
+    """Add a line to a file, made where it is missing; both are on the disk when this returns. Raises OSError."""
+    is_new = not path.exists()
+    with path.open("ab") as file:
+        file.write(line)
+        _sync(file)
+    if is_new:
+        sync_folder(path.parent)
+
+
 def replace_durably(source: Path, target: Path) -> None:
     """Rename a file onto another, and have the folder remember it; copy it to another disk first. Raises OSError."""
     try:
@@ -76,7 +86,7 @@ def sync_file(path: Path) -> None:
         _sync(file)
 
 
-def _sync(file: BinaryIO) -> None:
+def _sync(file: BufferedIOBase) -> None:
     file.flush()
     if _FULL_SYNC is not None:
         try:

@@ -16,6 +16,8 @@ from rasterio._err import CPLE_BaseError
 from rasterio.env import getenv, hasenv
 from rasterio.errors import RasterioError
 
+from geoseg.interpreter import is_fork
+
 GDAL_ERRORS = (RasterioError, CPLE_BaseError, OSError, ValueError)
 """Everything rasterio raises when GDAL fails; some of GDAL's own classes come through undressed."""
 
@@ -42,6 +44,8 @@ _REQUESTS = {
     # over http than from a disk. TRUE asks for the few names that matter instead of listing the folder.
     "GDAL_DISABLE_READDIR_ON_OPEN": "TRUE",
 }
+_ONE_THREAD = dict.fromkeys(("GDAL_NUM_THREADS", "VRT_NUM_THREADS", "GTI_NUM_THREADS"), 1)
+"""GDAL has one pool of threads for everything; in a fork it waits for those of the parent."""
 _SCHEMES = "https?|ftp|s3|gs|az|adls|abfss?|oss|swift|webhdfs|hdfs"
 _REMOTE = re.compile(
     rf"(^|\+)({_SCHEMES})://|/vsi(curl|s3|gs|az|adls|oss|swift|webhdfs|hdfs)(_streaming)?[/?]", re.IGNORECASE
@@ -110,7 +114,13 @@ def _options(*, remote: bool) -> dict[str, object]:
         options |= _REQUESTS
     # What the user set, in the shell or in a rasterio.Env of their own, is meant.
     theirs = getenv() if hasenv() else {}
-    return {name: value for name, value in options.items() if name not in os.environ and name not in theirs}
+    meant = {name: value for name, value in options.items() if name not in os.environ and name not in theirs}
+    return meant | _ONE_THREAD if is_fork() else meant
+
+
+def gdal_threads() -> str:
+    """Return the number of threads for what GDAL does with an option of its own for them."""
+    return "1" if is_fork() else "ALL_CPUS"
 
 
 @contextmanager

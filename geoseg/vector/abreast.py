@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from geoseg.interpreter import in_every_fork
+
 MOST = 4
 """More share one memory than it feeds."""
 _SHARE = 100_000
@@ -38,3 +40,6 @@ def shares(vertices: NDArray[Any]) -> list[slice]:
 @cache
 def _pool() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(MOST - 1, thread_name_prefix="geoseg-kernels")
+
+
+in_every_fork(_pool.cache_clear)

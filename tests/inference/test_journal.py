@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 
 from geoseg.errors import LockedError, OutputError, ResumeError
 from geoseg.inference.journal import clear_parts, open_journal, parts_folder, unfinished
+from geoseg.raster import durable
 
 MEANING = {"scene": "a", "window": 512}
 
@@ -153,3 +155,25 @@ def test_a_folder_that_cannot_be_made_is_one_clear_error(tmp_path: Path) -> None
         open_journal(tmp_path / "map.tif", "f", {}, start_over=False),
     ):
         pass
+
+
+def test_a_line_is_on_the_disk_when_it_is_added(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last sync of the journal sees all of it; the folders that hold its name were synced before."""
+    monkeypatch.setattr(durable, "_FULL_SYNC", None)
+    synced: list[tuple[int, int]] = []
+    fsync = os.fsync
+
+    def recorded(descriptor: int) -> None:
+        fsync(descriptor)
+        status = os.fstat(descriptor)
+        synced.append((status.st_ino, status.st_size))
+
+    monkeypatch.setattr(os, "fsync", recorded)
+    with open_journal(tmp_path / "map.tif", "f", MEANING, start_over=False) as journal:
+        if os.name != "nt":
+            assert {tmp_path.stat().st_ino, journal.folder.stat().st_ino} <= {file for file, _ in synced}
+        for add in (lambda: journal.add(3), lambda: journal.place("labels"), lambda: journal.add(4)):
+            synced.clear()
+            add()
+            status = (journal.folder / "journal.jsonl").stat()
+            assert (status.st_ino, status.st_size) in synced

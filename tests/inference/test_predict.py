@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import threading
+from collections import defaultdict
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +27,7 @@ from geoseg.inference.tile import map_tile
 from geoseg.legend import NODATA
 from geoseg.model.bundle import ModelBundle
 from geoseg.progress import Progress
+from geoseg.raster import durable
 from geoseg.raster.landcover import Product, place
 from geoseg.raster.scene import Scene
 from geoseg.raster.windows import Window
@@ -184,27 +189,32 @@ def test_an_output_locked_by_another_run_is_refused(scene: Scene, bundle: ModelB
         geoseg.predict(scene, out, model=bundle, device="onnx", overwrite=True)
 
 
-@pytest.mark.parametrize("moment", ["confidence", "labels", "cleared"])
+@pytest.mark.parametrize("moment", ["before confidence", "confidence", "before labels", "labels", "cleared"])
+@pytest.mark.parametrize("old", [False, True], ids=["no map before", "a map before"])
 def test_a_run_interrupted_while_it_places_its_products_goes_on(
     scene: Scene,
     bundle: ModelBundle,
     whole: NDArray[np.uint8],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
+    *,
+    old: bool,
     moment: str,
 ) -> None:
     """Some products stand at their places then, and the same command must neither refuse nor lose them."""
     out, other = tmp_path / "map.tif", tmp_path / "c.tif"
+    if old:
+        for path in (out, other):
+            write_scene(path, np.full((1, 8, 8), 77, np.uint8))
 
     def run() -> Path:
-        return geoseg.predict(scene, out, confidence=other, model=bundle, tile=256, device="onnx")
-
-    placed: list[str] = []
+        return geoseg.predict(scene, out, confidence=other, model=bundle, tile=256, device="onnx", overwrite=old)
 
     def interrupted(built: Path, product: Product, target: Path) -> None:
+        if moment == f"before {product.name}":
+            raise KeyboardInterrupt
         place(built, product, target)
-        placed.append(product.name)
-        if product.name == moment:
+        if moment == product.name:
             raise KeyboardInterrupt
 
     def interrupted_clearing(journal: Journal) -> None:
@@ -221,6 +231,82 @@ def test_a_run_interrupted_while_it_places_its_products_goes_on(
     np.testing.assert_array_equal(read(run())[0], whole)
     assert read(other).shape == (1, HEIGHT, WIDTH)
     assert not parts_folder(out).exists()
+
+
+@pytest.mark.parametrize("lost", [["labels"], ["confidence"], ["probabilities"], ["labels", "probabilities"]], ids=str)
+def test_a_tile_that_lost_a_part_of_any_product_is_made_again(
+    scene: Scene, bundle: ModelBundle, whole: NDArray[np.uint8], tmp_path: Path, lost: list[str]
+) -> None:
+    out, others = tmp_path / "map.tif", {name: tmp_path / f"{name}.tif" for name in ("confidence", "probabilities")}
+    knobs: dict[str, Any] = {"model": bundle, "tile": 256, "workers": 1, "device": "onnx", **others}
+    with pytest.raises(KeyboardInterrupt):
+        geoseg.predict(scene, out, progress=Interrupt(4), **knobs)
+    for number, name in enumerate(lost):
+        part = sorted(parts_folder(out).glob(f"*/{name}_*.tif"))[number]
+        part.unlink()
+    seen: list[Progress] = []
+    geoseg.predict(scene, out, progress=seen.append, **knobs)
+    assert seen[0].pieces_done == 4 - len(lost)
+    np.testing.assert_array_equal(read(out)[0], whole)
+    assert read(others["probabilities"]).shape == (len(bundle.output_codes), HEIGHT, WIDTH)
+
+
+def test_a_tile_is_recorded_after_all_of_its_parts_are_on_the_disk(
+    scene: Scene, bundle: ModelBundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A part is on the disk when it was synced, and its folder was synced after it got its name."""
+    monkeypatch.setattr(durable, "_FULL_SYNC", None)
+    events: list[tuple[str, int]] = []
+    fsync, add, tiles = os.fsync, Journal.add, []
+
+    def recorded_sync(descriptor: int) -> None:
+        fsync(descriptor)
+        events.append(("sync", os.fstat(descriptor).st_ino))
+
+    def recorded_add(journal: Journal, tile: int) -> None:
+        parts = sorted(journal.parts.glob(f"*_{tile:07d}.tif"))
+        for part in parts:
+            assert ("sync", part.stat().st_ino) in events
+            if os.name != "nt":
+                after = events[events.index(("sync", part.stat().st_ino)) :]
+                assert ("sync", journal.parts.stat().st_ino) in after
+        tiles.append(len(parts))
+        add(journal, tile)
+
+    monkeypatch.setattr(os, "fsync", recorded_sync)
+    monkeypatch.setattr(Journal, "add", recorded_add)
+    knobs: dict[str, Any] = {"model": bundle, "tile": 256, "workers": 2, "device": "onnx"}
+    geoseg.predict(scene, tmp_path / "map.tif", confidence=tmp_path / "c.tif", **knobs)
+    assert tiles == [2] * 9
+
+
+@pytest.mark.parametrize("runs", [2, 4])
+def test_predictions_in_several_threads_keep_to_their_own_journals(
+    make_scene: MakeScene, bundle: ModelBundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, runs: int
+) -> None:
+    scenes = [make_scene(130 + 64 * number, 200, seed=number) for number in range(runs)]
+    knobs: dict[str, Any] = {"model": bundle, "tile": 64, "workers": 2, "device": "onnx"}
+    plans = [geoseg.plan(scene, **knobs) for scene in scenes]
+    recorded: dict[Path, list[int]] = defaultdict(list)
+    begun, add = threading.Barrier(runs), Journal.add
+
+    def recorded_add(journal: Journal, tile: int) -> None:
+        if journal.folder not in recorded:
+            recorded[journal.folder] = []
+            begun.wait(120)  # every run has a tile behind it and tiles before it
+        recorded[journal.folder].append(tile)
+        assert (journal.parts / f"labels_{tile:07d}.tif").is_file()
+        add(journal, tile)
+
+    monkeypatch.setattr(Journal, "add", recorded_add)
+    outs = [tmp_path / f"{number}.tif" for number in range(runs)]
+    with ThreadPoolExecutor(runs) as pool:
+        waiting = [pool.submit(geoseg.predict, scene, out, **knobs) for scene, out in zip(scenes, outs, strict=True)]
+        for done in waiting:
+            done.result(300)
+    for scene, out, made in zip(scenes, outs, plans, strict=True):
+        assert sorted(recorded[parts_folder(out)]) == list(range(made.tile_count))
+        np.testing.assert_array_equal(read(out)[0], geoseg.labels(scene, **knobs).compute(scheduler="synchronous"))
 
 
 def test_a_run_goes_on_with_the_tile_it_began_with_when_the_workers_change(

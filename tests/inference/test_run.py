@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import itertools
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import dask
 import pytest
+from dask.callbacks import Callback
 
 from geoseg.errors import OutputError
 from geoseg.inference.run import Run, StoppedError, check_shared, checkpoint, run_tasks, stoppable
@@ -100,3 +102,32 @@ def test_a_current_client_takes_the_tasks(tmp_path: Path) -> None:
     assert sorted(seen) == [index * index for index in range(20)]
     assert after - before >= 20
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("scheduler", [None, "threads"])
+def test_runs_in_several_threads_hear_of_their_own_tasks_alone(scheduler: str | None) -> None:
+    """Dask's callbacks are of the whole process. Every run has a task in work until all runs have."""
+    runs, meet = 4, threading.Barrier(4)
+    heard: list[list[tuple[int, int]]] = [[] for _ in range(runs)]
+
+    def work(run: int) -> None:
+        def task(index: int) -> tuple[int, int]:
+            if index == run:  # another place for each: some begin late, some end early
+                meet.wait(60)
+            return run, index
+
+        run_tasks(task, range(20), 2, heard[run].append)
+
+    with dask.config.set(scheduler=scheduler), ThreadPoolExecutor(runs) as pool:
+        for done in [pool.submit(work, run) for run in range(runs)]:
+            done.result(60)
+    for run, results in enumerate(heard):
+        assert sorted(results) == [(run, index) for index in range(20)]
+
+
+def test_what_the_user_registered_with_dask_is_told_of_every_task() -> None:
+    keys: list[object] = []
+    with Callback(posttask=lambda key, *_: keys.append(key)):
+        run_tasks(square, range(10), 2, lambda _: None)
+        run_tasks(square, range(10), 2, lambda _: None)
+    assert len(keys) == 20
