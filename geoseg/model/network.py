@@ -14,6 +14,7 @@ import segmentation_models_pytorch as smp
 import torch
 
 from geoseg.errors import ModelError
+from geoseg.interpreter import is_fork
 from geoseg.model.architectures import architecture_named
 from geoseg.model.auxiliary import DeepLabV3Auxiliary, DeepLabV3PlusAuxiliary
 from geoseg.model.batch_norm import replace_batch_norm
@@ -105,6 +106,16 @@ def _fetching(name: str, arguments: Mapping[str, Any], weights: str | None) -> d
     check_encoder(encoder)
     encoder, fetched = fetchable(encoder, None if weights is not None and is_file(weights) else weights)
     return {"encoder_name": encoder, "encoder_weights": fetched}
+
+
+def use_threads(threads: int | None) -> None:
+    """Set the number of torch's CPU threads, None for its own choice; in a fork it is one.
+
+    OpenMP would wait there for the threads of the parent.
+    """
+    wanted = 1 if is_fork() else threads
+    if wanted is not None:
+        torch.set_num_threads(wanted)
 
 
 def load(bundle: ModelBundle) -> torch.nn.Module:

@@ -15,15 +15,17 @@ import torch
 from numpy.typing import NDArray
 
 from geoseg.errors import ModelError
+from geoseg.interpreter import in_every_fork
 from geoseg.model.bundle import ModelBundle
 from geoseg.model.engine import OutOfMemory, Weights
-from geoseg.model.network import load
+from geoseg.model.network import load, use_threads
 from geoseg.model.normalization import Scale
 from geoseg.model.untrusted import one_line
 from geoseg.raster.windows import Window
 
 _locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
 """One for each GPU: one batch at a time, so that its memory is one batch's. On the CPU nothing need wait."""
+in_every_fork(_locks.clear)
 SHORT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 """One of these is in what torch says then."""
 
@@ -56,7 +58,7 @@ class TorchEngine:
         gain, bias = (torch.from_numpy(values)[:, None, None] for values in bundle.normalization.gain_bias(scale))
         self._gain, self._bias = gain.to(self._device), bias.to(self._device)
         if self._device.type == "cpu":
-            torch.set_num_threads(threads)
+            use_threads(threads)
         if self._device.type == "cuda":
             torch.backends.cudnn.benchmark = True  # every batch but the last has one size
         with _memory_faults(self._device):

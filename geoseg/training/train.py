@@ -22,6 +22,7 @@ from geoseg.model.bundle import ModelBundle
 from geoseg.model.cache import cache_folder
 from geoseg.model.device import choose_device
 from geoseg.model.encoder_file import told
+from geoseg.model.network import use_threads
 from geoseg.progress import Progress
 from geoseg.raster.durable import probe_writable
 from geoseg.raster.strays import DEFAULT_TOLERANCE
@@ -102,8 +103,7 @@ def train(  # noqa: PLR0913 - the knobs of the verb
     chosen = (recipe if isinstance(recipe, Recipe) else recipe_named(recipe)).changed(**knobs)
     where = _device(device)
     check_runnable(chosen, where, devices, wandb=wandb)
-    if threads is not None:
-        torch.set_num_threads(threads)
+    use_threads(threads)
     dataset = data if isinstance(data, Dataset) else open_dataset(
         data, legend=legend, bands=bands, gsd_m=data_gsd_m, labels=labels, column=column, layer=layer,
         tolerance=tolerance,
