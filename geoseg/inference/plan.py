@@ -201,7 +201,7 @@ def _open_around(choice: EngineChoice, window_px: int, tta: int) -> Engine:
     return symmetric(engine, tta)
 
 
-in_every_fork(_open_symmetric.cache_clear)
+in_every_fork(_open_around.cache_clear)
 
 
 def fingerprint(meaning: Map[str, object]) -> str:
