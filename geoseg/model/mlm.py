@@ -1,4 +1,4 @@
-"""A model card as JSON, in the terms of the STAC Machine Learning Model extension 1.4 where it has one.
+"""A model card as JSON, in the terms of the STAC Machine Learning Model extension (1.4 and 1.5) where it has one.
 
 https://github.com/stac-extensions/mlm: mlm:name, mlm:architecture, mlm:framework, mlm:tasks, mlm:hyperparameters,
 mlm:input (bands, value_scaling), mlm:output (classification:classes); gsd is STAC's own. What it has no term for begins
@@ -17,8 +17,10 @@ from geoseg.model.normalization import Normalization
 from geoseg.model.untrusted import one_line
 from geoseg.raster.statistics import BandStatistics
 
-FORMAT = 1
+FORMAT = 2
 """Of these JSON texts; a reader refuses a higher one."""
+_BAND_AXIS = {1: "channel", 2: "bands"}
+"""What the axis of the bands is called, by format; classes have a description from 2 on: MLM asks for both."""
 _TASKS = ["semantic-segmentation"]
 _FRAMEWORK = "PyTorch"
 
@@ -37,7 +39,7 @@ def to_mlm(card: ModelCard) -> dict[str, Any]:
             {
                 "name": "image",
                 "bands": list(card.bands),
-                "input": _structure(len(card.bands), window, "channel"),
+                "input": _structure(len(card.bands), window, _BAND_AXIS[FORMAT]),
                 "value_scaling": [
                     {"type": "z-score", "mean": mean, "stddev": std}
                     for mean, std in zip(card.normalization.mean, card.normalization.std, strict=True)
@@ -158,19 +160,19 @@ _STATISTICS = ("mean", "std", "low", "high")
 
 def _card(fields: _Fields) -> ModelCard:
     written = fields.integer("geoseg:format")
-    if written != FORMAT:
-        raise ModelError(f"model format {written} is not known, geoseg reads {FORMAT}; update geoseg")
+    if written not in _BAND_AXIS:
+        raise ModelError(f"model format {written} is not known, geoseg reads up to {FORMAT}; update geoseg")
     architecture = architecture_named(fields.text("mlm:architecture")).name
     fields.expect("mlm:framework", _FRAMEWORK)
     fields.expect("mlm:tasks", _TASKS)
-    bands, window_px, mean, std = _input(fields.only("mlm:input"))
+    bands, window_px, mean, std = _input(fields.only("mlm:input"), written)
     codes = fields.integers("geoseg:output_codes")
     low_high = fields.numbers("geoseg:value_range")
     card = ModelCard(
         name=fields.text("mlm:name"),
         architecture=architecture,
         arguments_text=frozen_text(fields.mapping("mlm:hyperparameters"), "arguments"),
-        legend=_output(fields.only("mlm:output"), len(codes), window_px),
+        legend=_output(fields.only("mlm:output"), len(codes), window_px, written),
         output_codes=codes,
         bands=bands,
         dtype=fields.text("geoseg:data_type"),
@@ -187,14 +189,14 @@ def _card(fields: _Fields) -> ModelCard:
     return card
 
 
-def _input(fields: _Fields) -> tuple[tuple[str, ...], int, tuple[float, ...], tuple[float, ...]]:
+def _input(fields: _Fields, written: int) -> tuple[tuple[str, ...], int, tuple[float, ...], tuple[float, ...]]:
     """Return band names, window, mean and std."""
     fields.expect("name", "image")
     bands = fields.texts("bands")
     structure = fields.fields("input")
     shape = structure.integers("shape")
     window_px = shape[-1] if shape else 0
-    structure.expect("dim_order", ["batch", "channel", "height", "width"])
+    structure.expect("dim_order", ["batch", _BAND_AXIS[written], "height", "width"])
     structure.expect("data_type", "float32")
     structure.finish()
     if shape != (-1, len(bands), window_px, window_px):
@@ -209,17 +211,19 @@ def _input(fields: _Fields) -> tuple[tuple[str, ...], int, tuple[float, ...], tu
     return bands, window_px, tuple(mean), tuple(std)
 
 
-def _output(fields: _Fields, channels: int, window_px: int) -> Legend:
+def _output(fields: _Fields, channels: int, window_px: int, written: int) -> Legend:
     fields.expect("name", "logits")
     fields.expect("tasks", _TASKS)
     fields.expect("result", _structure(channels, window_px, "class"))
-    classes = [_class(row) for row in fields.rows("classification:classes")]
+    classes = [_class(row, written) for row in fields.rows("classification:classes")]
     fields.finish()
     return Legend(tuple(sorted(classes, key=lambda land_cover: land_cover.code)))
 
 
-def _class(fields: _Fields) -> LandCover:
+def _class(fields: _Fields, written: int) -> LandCover:
     code, name, hint = fields.integer("value"), fields.text("name"), fields.text("color_hint")
+    if written > 1:
+        fields.text("description")  # for other programs; geoseg shows names
     fields.finish()
     if len(hint) != 6 or not set(hint) <= set("0123456789ABCDEFabcdef"):
         raise ModelError(f"color_hint must be six hexadecimal digits, got {one_line(repr(hint), 40)}")
@@ -228,7 +232,8 @@ def _class(fields: _Fields) -> LandCover:
 
 
 def _class_to_mlm(land_cover: LandCover) -> dict[str, Any]:
-    return {"value": land_cover.code, "name": land_cover.name, "color_hint": bytes(land_cover.color).hex().upper()}
+    name, hint = land_cover.name, bytes(land_cover.color).hex().upper()
+    return {"value": land_cover.code, "name": name, "description": name, "color_hint": hint}
 
 
 def _statistics(fields: _Fields) -> BandStatistics:

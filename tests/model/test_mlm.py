@@ -63,6 +63,24 @@ def test_what_is_written_is_read() -> None:
     assert from_mlm(json.loads(json.dumps(to_mlm(CARD))), SOURCE) == CARD
 
 
+def test_a_header_of_the_first_format_is_read() -> None:
+    old = to_mlm(CARD)
+    old["geoseg:format"] = 1
+    old["mlm:input"][0]["input"]["dim_order"] = ["batch", "channel", "height", "width"]
+    for row in old["mlm:output"][0]["classification:classes"]:
+        del row["description"]
+    assert from_mlm(json.loads(json.dumps(old)), SOURCE) == CARD
+
+
+def test_what_the_extension_asks_for_is_there() -> None:
+    """MLM 1.5: bands are an axis where there are bands; classification 1.1: value and description of each class."""
+    (image,), (logits,) = (to_mlm(CARD)[key] for key in ("mlm:input", "mlm:output"))
+    assert "bands" in image["input"]["dim_order"]
+    assert len(image["input"]["shape"]) == len(image["input"]["dim_order"]) == 4
+    assert all(isinstance(row["value"], int) and row["description"] for row in logits["classification:classes"])
+    assert len(image["value_scaling"]) == len(image["bands"])
+
+
 def test_without_what_may_be_unknown() -> None:
     bare = changed(("gsd",), None)
     bare["geoseg:statistics"] = None
@@ -111,7 +129,7 @@ def test_nothing_may_be_missing_or_added() -> None:
 
 WRONG: dict[str, tuple[tuple[str | int, ...], object, str]] = {
     "architecture": (("mlm:architecture",), "os.system", "unknown architecture 'os.system'; geoseg knows Unet"),
-    "newer format": (("geoseg:format",), 2, "update geoseg"),
+    "newer format": (("geoseg:format",), 3, "update geoseg"),
     "other framework": (("mlm:framework",), "TensorFlow", "must be 'PyTorch'"),
     "hub encoder": (
         ("mlm:hyperparameters", "encoder_name"),
@@ -133,6 +151,7 @@ WRONG: dict[str, tuple[tuple[str | int, ...], object, str]] = {
     "nodata as a class": (("mlm:output", 0, "classification:classes", 0, "value"), 255, "255 is nodata"),
     "control letters": (("mlm:output", 0, "classification:classes", 0, "name"), "water\x1b[31m", "class name"),
     "right-to-left override": (("mlm:output", 0, "classification:classes", 0, "name"), "water\u202e", "printable"),
+    "description": (("mlm:output", 0, "classification:classes", 0, "description"), 7, "must be text"),
     "color": (("mlm:output", 0, "classification:classes", 0, "color_hint"), "red", "six hexadecimal digits"),
     "zero std": (("mlm:input", 0, "value_scaling", 0, "stddev"), 0, "std must be positive"),
     "min-max": (("mlm:input", 0, "value_scaling", 0, "type"), "min-max", "must be 'z-score'"),
