@@ -10,7 +10,7 @@ from pathlib import Path
 from geoseg.errors import SceneError, UsageError
 from geoseg.legend import NODATA, LandCover, Legend
 from geoseg.raster.legend_file import read_legend_file
-from geoseg.raster.nomenclature import Nomenclature, distinct_color
+from geoseg.raster.nomenclature import NamedClass, Nomenclature, distinct_color, name_key
 
 GivenLegend = Legend | Nomenclature | str | os.PathLike[str]
 
@@ -22,14 +22,27 @@ def given_legend(given: GivenLegend) -> Legend:
     """Return a legend that is given as classes or as a file. UsageError when it cannot be one of ours."""
     match given:
         case Legend():
-            return given
+            return _told_apart(given)
         case Nomenclature():
-            return Legend(tuple(LandCover(named.code, named.name, named.color) for named in given))
+            return _told_apart(Legend(tuple(LandCover(named.code, named.name, named.color) for named in given)))
     try:
         return given_legend(read_legend_file(Path(given)))
     except UsageError as error:
         text = str(error)
         raise UsageError(text if text.startswith("--legend") else f"--legend {os.fspath(given)}: {text}") from None
+
+
+def _told_apart(legend: Legend) -> Legend:
+    """Return a legend of which no two names are one. UsageError."""
+    by_name: dict[str, LandCover] = {}
+    for land_cover in legend:
+        other = by_name.setdefault(name_key(land_cover.name), land_cover)
+        if other is not land_cover:
+            raise UsageError(
+                f"{other.name} ({other.code}) and {land_cover.name} ({land_cover.code}) are one name: case, spaces, _ "
+                "and - tell no classes apart; rename one, or give both one code"
+            )
+    return legend
 
 
 def merged(said: Iterable[tuple[str, Nomenclature]]) -> Nomenclature:
@@ -39,33 +52,48 @@ def merged(said: Iterable[tuple[str, Nomenclature]]) -> Nomenclature:
     for file, nomenclature in said:
         for named in nomenclature:
             known = names.setdefault(named.code, named.name)
-            if _key(known) != _key(named.name):
+            if name_key(known) != name_key(named.name):
                 raise SceneError(f"{file} calls code {named.code} {named.name!r}, others {known!r}; give a --legend")
             palette.setdefault(named.code, named.color)
     return Nomenclature.from_names(names, palette)
 
 
 def own_legend(known: Nomenclature) -> tuple[Legend, dict[int, int]]:
-    """Return the legend of labels that bring their own, and theirs -> our codes: the same where they fit a byte."""
-    codes = [named.code for named in known]
+    """Return the legend of labels that bring their own, and theirs -> our codes: the same where they fit a byte.
+
+    Codes whose names are one but for their spelling are one class, the first of them: `alike_note` says so.
+    """
+    first = _first_of_name(known)
+    codes = sorted(named.code for named in first.values())
     if len(codes) > NODATA:
-        raise UsageError(f"the labels hold {len(codes)} codes, a legend at most {NODATA}; give the classes as --legend")
+        raise UsageError(f"the labels hold {len(codes)} codes, a legend at most {NODATA}; give the classes as a legend")
     fits = all(0 <= code < NODATA for code in codes)
     ours = {code: code if fits else place for place, code in enumerate(codes)}
-    names = [named.name for named in known]
+    classes = sorted(first.values(), key=lambda named: named.code)
     return (
-        Legend(
-            tuple(
-                LandCover(
-                    ours[named.code],
-                    named.name if names.count(named.name) == 1 else f"{named.name} {named.code}",
-                    named.color,
-                )
-                for named in known
-            )
-        ),
-        ours,
+        Legend(tuple(LandCover(ours[named.code], named.name, named.color) for named in classes)),
+        {named.code: ours[first[name_key(named.name)].code] for named in known},
     )
+
+
+def alike_note(spellings: Iterable[str]) -> str | None:
+    """Return a line where several of a labels' own names are one class; None where each is one of its own."""
+    groups: dict[str, list[str]] = {}
+    for name in spellings:
+        groups.setdefault(name_key(name), []).append(name)
+    alike = [group for group in groups.values() if len(group) > 1]
+    if not alike:
+        return None
+    shown = "; ".join(" = ".join(group[:_SHOWN]) for group in alike[:_SHOWN])
+    return f"names that differ in nothing but case, spaces, _ or - are one class: {shown}"
+
+
+def _first_of_name(known: Nomenclature) -> dict[str, NamedClass]:
+    """Return the class of the lowest code that has each name."""
+    first: dict[str, NamedClass] = {}
+    for named in known:
+        first.setdefault(name_key(named.name), named)
+    return first
 
 
 def codes_of(known: Nomenclature, legend: Legend) -> dict[int, int]:
@@ -73,16 +101,16 @@ def codes_of(known: Nomenclature, legend: Legend) -> dict[int, int]:
 
     `unmatched_note` says so if the labels have names.
     """
-    by_name = {_key(land_cover.name): land_cover.code for land_cover in legend}
-    named = {theirs.code: by_name[_key(theirs.name)] for theirs in known if _key(theirs.name) in by_name}
+    by_name = {name_key(land_cover.name): land_cover.code for land_cover in legend}
+    named = {theirs.code: by_name[name_key(theirs.name)] for theirs in known if name_key(theirs.name) in by_name}
     return named or {code: code for code in legend.codes}
 
 
 def unmatched_note(known: Nomenclature, legend: Legend, where: str) -> str | None:
     """Return a line where labels name their classes, but none as the legend does; None where they have no names."""
-    ours = {_key(land_cover.name) for land_cover in legend}
-    names = [named.name for named in known if _key(named.name) != f"class {named.code}"]
-    if not names or any(_key(named.name) in ours for named in known):
+    ours = {name_key(land_cover.name) for land_cover in legend}
+    names = [named.name for named in known if name_key(named.name) != f"class {named.code}"]
+    if not names or any(name_key(named.name) in ours for named in known):
         return None
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     return (
@@ -99,11 +127,11 @@ def codes_of_values(values: Sequence[str], legend: Legend | None, where: str) ->
     """
     if legend is None:
         return _legend_of_values(values, where)
-    by_name = {_key(land_cover.name): land_cover.code for land_cover in legend}
+    by_name = {name_key(land_cover.name): land_cover.code for land_cover in legend}
     codes = set(legend.codes)
     found = {}
     for value in values:
-        code = by_name.get(_key(value), int(value) if _WHOLE.fullmatch(value) else None)
+        code = by_name.get(name_key(value), int(value) if _WHOLE.fullmatch(value) else None)
         if code not in codes:
             raise UsageError(
                 f"{where}: {value!r:.60} is no class of the legend, which has "
@@ -122,9 +150,9 @@ def _legend_of_values(values: Sequence[str], where: str) -> tuple[Legend, Mappin
         codes = {value: int(value) for value in values}
         legend, ours = own_legend(Nomenclature().completed(codes.values()))
         return legend, {value: ours[code] for value, code in codes.items()}
-    found = {value: code for code, value in enumerate(sorted(values))}
-    return Legend(tuple(LandCover(code, value, distinct_color(code)) for value, code in found.items())), found
-
-
-def _key(name: str) -> str:
-    return " ".join(name.casefold().replace("_", " ").replace("-", " ").split())
+    spelled: dict[str, str] = {}
+    for value in sorted(values):
+        spelled.setdefault(name_key(value), value)
+    codes = {name: code for code, name in enumerate(spelled)}
+    classes = tuple(LandCover(codes[name], value, distinct_color(codes[name])) for name, value in spelled.items())
+    return Legend(classes), {value: codes[name_key(value)] for value in values}

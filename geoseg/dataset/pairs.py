@@ -25,7 +25,15 @@ from geoseg.dataset.found import PART_NAMES, Found, Wishes, each, listed
 from geoseg.dataset.label_polygons import LabelPolygons, check_place, read_polygons
 from geoseg.dataset.label_raster import LabelRaster, check_codes
 from geoseg.dataset.label_raster import check_place as check_grid
-from geoseg.dataset.legends import codes_of, codes_of_values, given_legend, merged, own_legend, unmatched_note
+from geoseg.dataset.legends import (
+    alike_note,
+    codes_of,
+    codes_of_values,
+    given_legend,
+    merged,
+    own_legend,
+    unmatched_note,
+)
 from geoseg.dataset.pair import Labels, Pair
 from geoseg.errors import SceneError, UsageError
 from geoseg.legend import DEEPGLOBE, Legend
@@ -331,7 +339,7 @@ def _coded(
         known = known if known.classes else _unnamed(said).completed(classes_in(rasters))
         legend, ours = own_legend(known)
         recodings = [ours] * len(found)
-        notes = []
+        notes = [alike_note(named.name for named in known)]
     else:
         recodings = [codes_of(one, legend) for one in said]
         notes = [unmatched_note(said[0], legend, shown(rasters[0].path))]
@@ -368,6 +376,8 @@ def _polygons(
         values[name], crs[name] = sorted(set(found.values) - {""}), found.crs_wkt
         notes += [sources[name].note, found.note(places[name])]
     every = sorted({value for found in values.values() for value in found})
+    if legend is None:
+        notes.append(alike_note(every))
     first = _key(files[0])
     legend, codes = codes_of_values(every, legend, f"{sources[first].name}, column {columns[first]}")
     labels: list[Labels] = []

@@ -11,11 +11,12 @@ import numpy as np
 
 from geoseg.errors import UsageError
 from geoseg.evaluation.tally import NONE, Tally
-from geoseg.raster.nomenclature import Nomenclature
+from geoseg.raster.nomenclature import Nomenclature, name_key
 
 _SHOWN = 12
 _WHOLE = re.compile(r"[-+]?\d+", re.ASCII)
-_BETWEEN = re.compile(r"[\s_\-]+")
+key = name_key
+"""What two spellings of a name share."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,11 +153,6 @@ class Classes:
             if code in self.of_map:
                 out[self.of_map[code]] += value
         return out
-
-
-def key(name: str) -> str:
-    """Return what two spellings of a name share: `Urban land` and `urban_land` are one class."""
-    return _BETWEEN.sub(" ", name.strip()).casefold()
 
 
 def listed(names: Nomenclature) -> str:

@@ -12,6 +12,7 @@ from geoseg.errors import ModelError
 from geoseg.legend import Legend
 from geoseg.model.bundle import ModelBundle
 from geoseg.model.network import load, parameter_shapes
+from geoseg.raster.nomenclature import name_key
 
 HEADS = ("segmentation_head", "skip_heads")
 """Parts that mean nothing without the decoder before them."""
@@ -92,10 +93,10 @@ class _Channels:
 
 
 def _channels(bundle: ModelBundle, legend: Legend, codes: tuple[int, ...], bands: tuple[str, ...]) -> _Channels:
-    old_classes = [bundle.legend.by_code(code).name.casefold() for code in bundle.output_codes]
+    old_classes = [name_key(bundle.legend.by_code(code).name) for code in bundle.output_codes]
     old_bands = [band.casefold() for band in bundle.bands]
     return _Channels(
-        tuple(_index(old_classes, legend.by_code(code).name) for code in codes),
+        tuple(_index(old_classes, name_key(legend.by_code(code).name)) for code in codes),
         tuple(_index(old_bands, band) for band in bands),
     )
 

@@ -18,7 +18,11 @@ _CODES = ("code", "value", "id", "gridcode")
 _NAMES = ("name", "class_name", "label", "class", "description")
 _COLORS = ("color", "colour", "hex")
 _LEVELS = (("red", "r"), ("green", "g"), ("blue", "b"))
-_HEX = re.compile(r"#?([0-9a-f]{6})", re.IGNORECASE)
+_HEX = re.compile(r"#?([0-9a-f]{6})(?:[0-9a-f]{2})?|#([0-9a-f]{3})", re.IGNORECASE)
+_THREE = re.compile(
+    r"(?:rgba?)?\s*[(\[]?\s*(\d+)[,;\s]+(\d+)[,;\s]+(\d+)(?:[,;\s]+[\d.]+)?\s*[)\]]?", re.IGNORECASE | re.ASCII
+)
+"""Three levels in one cell, as `255,0,0`, `255 0 0`, `(255, 0, 0)`, `rgb(255,0,0)`; a fourth is how opaque it is."""
 
 
 GivenNames = Legend | Nomenclature | str | os.PathLike[str]
@@ -38,9 +42,10 @@ def read_legend_file(path: str | os.PathLike[str]) -> Nomenclature:
     """Return the classes in a legend file, by its extension; UsageError with the line where it cannot be right.
 
     .json: `[{"code": 0, "name": "water", "color": [0, 0, 255]}, ...]` or `{"0": "water", ...}`. .csv (also with ; or
-    tabs): a heading with code, name and, if any, color (`#0000ff`) or red, green and blue; without code (DeepGlobe's
+    tabs): a heading with code, name and, if any, color or red, green and blue; without code (DeepGlobe's
     class_dict.csv) the rows are codes 0, 1, 2. .qml: a QGIS style with a palette. .clr, .txt: `code red green blue
-    [alpha] [name]` a line, as GDAL and QGIS write them. Classes without colours get some.
+    [alpha] [name]` a line, as GDAL and QGIS write them. A color is `#0000ff`, `"0,0,255"` or `rgb(0,0,255)`; classes
+    without one get some.
     """
     file = Path(path)
     reader = _READERS.get(file.suffix.lower())
@@ -149,12 +154,13 @@ def _color(color: str | list[str]) -> Color | None:
     if isinstance(color, str):
         if not color.strip():
             return None
-        digits = _HEX.fullmatch(color.strip())
-        levels = [*bytes.fromhex(digits[1])] if digits else []
+        digits, three = _HEX.fullmatch(color.strip()), _THREE.fullmatch(color.strip())
+        hexes = "" if digits is None else digits[1] or "".join(digit * 2 for digit in digits[2])
+        levels = [*bytes.fromhex(hexes)] if hexes else [int(level) for level in three.groups()] if three else []
     else:
         levels = [int(level) for level in color if re.fullmatch(r"\s*\d{1,3}\s*", level, re.ASCII)]
     if len(levels) != 3:
-        raise UsageError(f"a color is #rrggbb or three levels 0 to 255, got {color!r:.60}")
+        raise UsageError(f'a color is #rrggbb or three levels from 0 to 255 as "255,0,0", got {color!r:.60}')
     return levels[0], levels[1], levels[2]
 
 

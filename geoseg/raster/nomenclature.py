@@ -86,6 +86,11 @@ class Nomenclature:
         )
 
 
+def name_key(name: str) -> str:
+    """Return what spellings of one class share: `Urban land`, `urban_land` and `URBAN-LAND` are one everywhere."""
+    return " ".join(name.casefold().replace("_", " ").replace("-", " ").split())
+
+
 def distinct_color(code: int) -> Color:
     """Return a colour that tells a class from those of the codes around it."""
     red, green, blue = colorsys.hsv_to_rgb(code * _GOLDEN % 1, 0.5 + 0.15 * (code % 3), 0.9)
@@ -93,7 +98,7 @@ def distinct_color(code: int) -> Color:
 
 
 def choose_classes(known: Nomenclature, wanted: str | Sequence[str | int]) -> frozenset[int]:
-    """Return the codes of the classes wanted by name (in any case) or code; text may hold several, between commas.
+    """Return the codes of the classes wanted by name (in any spelling) or code; text may hold several, between commas.
 
     In a map without names any code will do; in others a code without a name is called `class 17`. UsageError for a
     name or code that the map lacks, with the nearest and all names known.
@@ -121,7 +126,7 @@ def _codes(known: Nomenclature, word: str | int) -> Iterator[int]:
 
 def _matches(known: Nomenclature, text: str) -> list[int]:
     exact = [named.code for named in known if named.name == text]
-    alike = exact or [named.code for named in known if named.name.casefold() == text.casefold()]
+    alike = exact or [named.code for named in known if name_key(named.name) == name_key(text)]
     if alike:
         return alike
     unnamed = _UNNAMED.fullmatch(text.casefold())

@@ -24,6 +24,7 @@ from geoseg.model.encoders import HALF, IMAGENET, Scaling, scaling_of
 from geoseg.model.network import check_encoder_weights, parameter_shapes
 from geoseg.model.normalization import VALUE_RANGES, Normalization
 from geoseg.progress import Progress
+from geoseg.raster.nomenclature import name_key
 from geoseg.raster.statistics import BandStatistics
 from geoseg.training.augmentation_text import augmentation_of
 from geoseg.training.class_weights import class_weights
@@ -99,11 +100,11 @@ def _codes(dataset: Dataset, recipe: Recipe, say: Says) -> tuple[int, ...]:
 
 def _ignored_codes(legend: Legend, recipe: Recipe, say: Says) -> set[int]:
     """Return the codes of the classes to ignore; say which are none, but for `unknown`, which recipes name anyway."""
-    by_name = {land_cover.name.casefold(): land_cover.code for land_cover in legend}
-    absent = [name for name in recipe.ignore if name.casefold() not in by_name and name.casefold() != UNKNOWN]
+    by_name = {name_key(land_cover.name): land_cover.code for land_cover in legend}
+    absent = [name for name in recipe.ignore if name_key(name) not in by_name and name_key(name) != UNKNOWN]
     if absent:
         say(f"no class is named {', '.join(absent)}, so none is ignored for it; there are {', '.join(legend.names)}")
-    return {by_name[name.casefold()] for name in recipe.ignore if name.casefold() in by_name}
+    return {by_name[name_key(name)] for name in recipe.ignore if name_key(name) in by_name}
 
 
 def _check_recipe(recipe: Recipe, architecture: str, arguments: dict[str, Any]) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import geopandas
 import numpy as np
 import pyogrio
 import pytest
@@ -548,6 +549,53 @@ def test_a_smoothed_palette_is_refused_with_the_reason(tmp_path: Path) -> None:
     pair = open_dataset(scene, labels=tmp_path / "truth.png", legend=LEGEND).pairs[0]
     with pytest.raises(SceneError, match=r"hold rgb\(.*, not of the legend; .*interpolation"):
         reference_codes(pair, pair.whole)
+
+
+def test_names_that_differ_in_spelling_are_one_class_in_training_as_in_figures(tmp_path: Path) -> None:
+    """What `evaluate` says of two rasters, of which one spells each class otherwise, is what training learns."""
+    names = {1: "Forest", 2: "forest", 3: "Urban land", 4: "urban_LAND", 5: "water"}
+    codes = patchwork(SHAPE, 5) + 1
+    rows = "".join(f"<Category>{names.get(code, '')}</Category>" for code in range(6))
+    write_raster(tmp_path / "truth.tif", codes[None])
+    (tmp_path / "truth.tif.aux.xml").write_text(
+        f'<PAMDataset><PAMRasterBand band="1"><CategoryNames>{rows}</CategoryNames></PAMRasterBand></PAMDataset>'
+    )
+    dataset = open_dataset(_scene(tmp_path), labels=tmp_path / "truth.tif")
+    assert [(each.code, each.name) for each in dataset.legend] == [(1, "Forest"), (3, "Urban land"), (5, "water")]
+    expected = np.array([255, 1, 1, 3, 3, 5])[codes]
+    assert np.array_equal(reference_codes(dataset.pairs[0], dataset.pairs[0].whole), expected)
+    assert any("Forest = forest; Urban land = urban_LAND" in note for note in dataset.notes)
+    assert geoseg.evaluate(tmp_path / "truth.tif", tmp_path / "truth.tif").matrix.names == dataset.legend.names
+
+    write_raster(tmp_path / "wide.tif", (codes.astype(np.int16) + 300)[None])
+    (tmp_path / "wide.tif.aux.xml").write_text(
+        '<PAMDataset><PAMRasterBand band="1"><GDALRasterAttributeTable><FieldDefn index="0"><Name>Value</Name>'
+        '<Type>0</Type><Usage>5</Usage></FieldDefn><FieldDefn index="1"><Name>Class</Name><Type>2</Type>'
+        "<Usage>2</Usage></FieldDefn>"
+        + "".join(f'<Row index="{code - 1}"><F>{code + 300}</F><F>{name}</F></Row>' for code, name in names.items())
+        + "</GDALRasterAttributeTable></PAMRasterBand></PAMDataset>"
+    )
+    wide = open_dataset(_scene(tmp_path), labels=tmp_path / "wide.tif")
+    assert wide.legend.names == dataset.legend.names
+    found = reference_codes(wide.pairs[0], wide.pairs[0].whole)
+    assert np.array_equal(found, np.array([255, 0, 0, 1, 1, 2])[codes])
+
+
+def test_values_of_polygons_that_differ_in_spelling_are_one_class(tmp_path: Path) -> None:
+    boxes = [shapely.box(5e5 + 100 * col, 4e6 - 600, 5e5 + 100 * (col + 1), 4e6) for col in range(7)]
+    kinds = ["Forest", "forest", "FOREST ", "urban-land", "Urban land", "water", None]
+    geopandas.GeoDataFrame({"kind": kinds}, geometry=boxes, crs=UTM).to_file(tmp_path / "kinds.gpkg")
+    dataset = open_dataset(_scene(tmp_path), labels=tmp_path / "kinds.gpkg", column="kind")
+    assert [name.casefold().strip() for name in dataset.legend.names] == ["forest", "urban land", "water"]
+    found = reference_codes(dataset.pairs[0], dataset.pairs[0].whole)
+    assert found[0, ::10].tolist() == [0, 0, 0, 1, 1, 2, 255]
+    assert any("are one class: " in note for note in dataset.notes)
+
+
+def test_a_legend_whose_names_are_one_is_refused(tmp_path: Path) -> None:
+    twins = Legend((LandCover(1, "Forest", (0, 0, 9)), LandCover(2, "forest", (0, 9, 0))))
+    with pytest.raises(UsageError, match=r"Forest \(1\) and forest \(2\) are one name"):
+        open_dataset(_scene(tmp_path), labels=write_raster(tmp_path / "t.tif", patchwork(SHAPE, 2)[None]), legend=twins)
 
 
 def test_palettes_that_contradict_each_other_need_a_legend(tmp_path: Path) -> None:

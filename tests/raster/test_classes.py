@@ -279,6 +279,30 @@ def test_broken_legend_files_are_refused_in_one_line(tmp_path: Path, name: str, 
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "color", ["#c86400", "c86400", "#C86400FF", "200,100,0", "200, 100, 0", "200 100 0", "(200, 100, 0)"]
+)
+@pytest.mark.parametrize("form", ["{}", "rgb({})", "rgba({},255)", "[{}]"])
+def test_a_color_may_be_written_in_any_usual_way(tmp_path: Path, color: str, form: str) -> None:
+    if form != "{}" and not color[-1].isdigit():
+        form = "{}"
+    if form != "{}" and "6" in color:
+        form = "{}"
+    written = form.format(color)
+    (tmp_path / "a.csv").write_text(f'code,name,color\n300,"Crops, mixed","{written}"\n')
+    (tmp_path / "b.csv").write_text(f'code;name;color\n300;Crops, mixed;"{written}"\n')
+    (tmp_path / "a.json").write_text(json.dumps([{"code": 300, "name": "Crops, mixed", "color": written}]))
+    for name in ("a.csv", "b.csv", "a.json"):
+        assert read_legend_file(tmp_path / name).classes == (CROPS,), (name, written)
+
+
+@pytest.mark.parametrize("color", ["255,0", "255,0,0,0,0", "rgb(300,0,0)", "1,2,x", "#12345", "0.1,0.2,0.3"])
+def test_colors_that_cannot_be_are_refused_with_what_is_wanted(tmp_path: Path, color: str) -> None:
+    (tmp_path / "a.csv").write_text(f'code,name,color\n1,water,"{color}"\n')
+    with pytest.raises(UsageError, match=r"line 2: (a color is #rrggbb or .*255,0,0|class color must be)"):
+        read_legend_file(tmp_path / "a.csv")
+
+
 def test_a_missing_legend_file_is_said(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="No such file"):
         read_legend_file(tmp_path / "none.csv")

@@ -14,6 +14,7 @@ from rasterio.transform import from_origin
 from geoseg.dataset.dataset import open_dataset
 from geoseg.dataset.split import split
 from geoseg.errors import GeosegError, SceneError, UsageError
+from geoseg.legend import LandCover, Legend
 from geoseg.training.plan import TrainingPlan
 from geoseg.training.planning import plan_training
 from geoseg.training.recipe import Recipe
@@ -68,6 +69,27 @@ def test_a_class_without_a_pixel_is_said(tmp_path: Path) -> None:
     dataset = open_dataset(data)
     plan_training(dataset, split(dataset), TINY, tmp_path / "cache", lines.append)
     assert any(line.startswith("no training pixel is water, barren_land") for line in lines)
+
+
+def test_weights_are_those_of_the_output_channels(tmp_path: Path) -> None:
+    """The data lack one class and have one that is ignored: each weight is still its own channel's."""
+    shares = {11: 1, 12: 40, 30: 0, 31: 7, 50: 90, 200: 3}  # pixels in thousands, by code
+    labels = np.repeat(list(shares), np.array(list(shares.values())) * 64).astype(np.uint8)
+    labels = np.random.default_rng(0).permutation(labels).reshape(64, -1)
+    for place, bands in (("images", np.stack([labels] * 3) + 1), ("labels", labels[None])):
+        (tmp_path / "data" / place).mkdir(parents=True)
+        profile = {"driver": "GTiff", "dtype": "uint8", "height": 64, "width": labels.shape[1], "count": len(bands)}
+        with rasterio.open(tmp_path / "data" / place / "a.tif", "w", **profile) as file:
+            file.write(bands)
+    legend = Legend(tuple(LandCover(code, f"c{code}", (code, 0, 0)) for code in shares))
+    dataset = open_dataset(tmp_path / "data", legend=legend)
+    recipe = TINY.changed(weights="auto", ignore=("c12", "unknown"))
+    plan = plan_training(dataset, split(dataset, "all"), recipe, tmp_path / "cache", lambda _line: None)
+    assert plan.output_codes == (11, 30, 31, 50, 200)
+    middle = np.median([1, 7, 90, 3])
+    expected = [np.clip(middle / shares[code], 0.1, 10) if shares[code] else 0.0 for code in plan.output_codes]
+    assert len(set(expected)) == len(expected)
+    assert plan.class_weights == pytest.approx(expected)
 
 
 def test_nothing_to_learn_is_refused(tmp_path: Path) -> None:
