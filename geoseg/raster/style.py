@@ -1,4 +1,4 @@
-"""What stands beside a map: class names for GDAL (`.aux.xml`) and a style for QGIS (`.qml`)."""
+"""What stands beside a map: class names and colors for GDAL (`.aux.xml`) and a style for QGIS (`.qml`)."""
 
 from __future__ import annotations
 
@@ -13,6 +13,15 @@ _DOCTYPE = "<!DOCTYPE qgis>\n"  # QGIS itself writes a longer one
 _OURS = _DOCTYPE.encode()
 _OUR_NAMES = "geoseg"
 _CONFIDENCE_RAMP = ((0, "#d7191c"), (25, "#fdae61"), (50, "#ffffbf"), (75, "#a6d96a"), (100, "#1a9641"))
+_INTEGER, _TEXT = 0, 2
+_COLUMNS = (
+    ("Value", _INTEGER, 5),
+    ("Class", _TEXT, 2),
+    ("Red", _INTEGER, 6),
+    ("Green", _INTEGER, 7),
+    ("Blue", _INTEGER, 8),
+)
+"""Title, GDALRATFieldType, GDALRATFieldUsage (GFU_MinMax, GFU_Name, GFU_Red ...) of the attribute table."""
 
 
 def names_path(target: Path) -> Path:
@@ -50,21 +59,40 @@ def sidecars(target: Path, product: Product, place: Sequence[ET.Element] = ()) -
     """
     legend = product.legend
     yield names_path(target), _names(legend, place) if legend or place else None
-    yield style_path(target), _palette(legend) if legend else _ramp() if product.name == "confidence" else None
+    yield style_path(target), _palette(legend) if legend else _composite() if product.count >= 3 else _ramp()
 
 
 def _names(legend: Legend | None, place: Sequence[ET.Element]) -> bytes:
-    """Return category names by pixel value: GDAL 3.10 cannot keep them inside a GeoTIFF."""
+    """Return category names by pixel value and an attribute table: GDAL 3.10 cannot keep them inside a GeoTIFF."""
     root = ET.Element("PAMDataset")
     root.append(ET.Comment(_OUR_NAMES))
     root.extend(place)
     if legend is None:
         return _bytes(root)
-    categories = ET.SubElement(ET.SubElement(root, "PAMRasterBand", band="1"), "CategoryNames")
+    band = ET.SubElement(root, "PAMRasterBand", band="1")
+    categories = ET.SubElement(band, "CategoryNames")
     by_code = {land_cover.code: land_cover.name for land_cover in legend}
     for code in range(max(by_code) + 1):
         ET.SubElement(categories, "Category").text = by_code.get(code, "")
+    band.append(_attribute_table(legend))
     return _bytes(root)
+
+
+def _attribute_table(legend: Legend) -> ET.Element:
+    """Return names and colors as QGIS 3.30, terra and GeoServer look for them.
+
+    https://gdal.org/user/raster_data_model.html#raster-attribute-table
+    """
+    table = ET.Element("GDALRasterAttributeTable", tableType="thematic")
+    for number, (title, kind, usage) in enumerate(_COLUMNS):
+        column = ET.SubElement(table, "FieldDefn", index=str(number))
+        for name, value in (("Name", title), ("Type", str(kind)), ("Usage", str(usage))):
+            ET.SubElement(column, name).text = value
+    for number, land_cover in enumerate(legend):
+        row = ET.SubElement(table, "Row", index=str(number))
+        for cell in (land_cover.code, land_cover.name, *land_cover.color):
+            ET.SubElement(row, "F").text = str(cell)
+    return table
 
 
 def _palette(legend: Legend) -> bytes:
@@ -112,6 +140,29 @@ def _ramp() -> bytes:
     )
     for percent, color in _CONFIDENCE_RAMP:
         ET.SubElement(shader, "item", value=str(percent), label=f"{percent} %", color=color, alpha="255")
+    return _bytes(_finished(root, pipe))
+
+
+def _composite() -> bytes:
+    """Return the first three bands as red, green and blue from 0 to 100 percent: of 255 they would be nearly black."""
+    root, pipe = _qgis()
+    renderer = ET.SubElement(
+        pipe,
+        "rasterrenderer",
+        type="multibandcolor",
+        redBand="1",
+        greenBand="2",
+        blueBand="3",
+        opacity="1",
+        alphaBand="-1",
+        nodataColor="",
+    )
+    ET.SubElement(renderer, "rasterTransparency")
+    ET.SubElement(ET.SubElement(renderer, "minMaxOrigin"), "limits").text = "None"
+    for color in ("red", "green", "blue"):
+        stretch = ET.SubElement(renderer, f"{color}ContrastEnhancement")
+        for name, value in (("minValue", "0"), ("maxValue", "100"), ("algorithm", "StretchToMinimumMaximum")):
+            ET.SubElement(stretch, name).text = value
     return _bytes(_finished(root, pipe))
 
 

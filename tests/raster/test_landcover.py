@@ -3,6 +3,8 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import re
+import shutil
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,8 +19,9 @@ from rasterio.rpc import RPC
 from rio_cogeo.cogeo import cog_validate
 
 from geoseg.errors import OutputError, UsageError
-from geoseg.legend import DEEPGLOBE, Legend
+from geoseg.legend import DEEPGLOBE, LandCover, Legend
 from geoseg.raster import cog, landcover
+from geoseg.raster.classes import read_nomenclature
 from geoseg.raster.geobox import GeoBox, GroundControlPoint
 from geoseg.raster.landcover import (
     Product,
@@ -163,13 +166,64 @@ def test_gdal_reads_the_names(tmp_path: Path) -> None:
     assert found == ["", "agriculture_land", "", "", "water"]
 
 
+def test_gdal_reads_the_attribute_table(tmp_path: Path) -> None:
+    """By names and usages that QGIS, terra and GeoServer look for (GDALRATFieldUsage)."""
+    wild = LandCover(200, "<wild> & é", (1, 2, 3))
+    legend = Legend((*(c for c in DEEPGLOBE if c.code in {1, 4}), wild))
+    path = make_map(tmp_path, labels(legend), landscape(1, 90, 80), GeoBox(90, 80, NORTH_UP, UTM), 64)
+    copy = tmp_path / "copy.vrt"
+    rasterio.shutil.copy(path, copy, driver="VRT")  # GDAL writes what it has understood
+    table = next(ET.parse(copy).iter("GDALRasterAttributeTable"))  # noqa: S314
+    assert table.get("tableType") == "thematic"
+    columns = [tuple(column.findtext(name) for name in ("Name", "Type", "Usage")) for column in table.iter("FieldDefn")]
+    min_max, name, red = 5, 2, 6
+    assert columns == [
+        ("Value", "0", str(min_max)),
+        ("Class", "2", str(name)),
+        *((color, "0", str(red + place)) for place, color in enumerate(("Red", "Green", "Blue"))),
+    ]
+    rows = [tuple(cell.text for cell in row.iter("F")) for row in table.iter("Row")]
+    assert rows == [(str(c.code), c.name, *map(str, c.color)) for c in legend]
+    with rasterio.open(path, "r+", IGNORE_COG_LAYOUT_BREAK="YES") as dataset:
+        dataset.update_tags(GEOSEG_LEGEND="")
+    sidecar = path.with_name("map.tif.aux.xml")
+    sidecar.write_text(re.sub(r"<CategoryNames>.*</CategoryNames>", "", sidecar.read_text("utf-8"), flags=re.DOTALL))
+    found = read_nomenclature(Scene.open(path))
+    assert [(c.code, c.name, c.color) for c in found] == [(c.code, c.name, c.color) for c in legend]
+
+
+@pytest.mark.skipif(shutil.which("gdalinfo") is None, reason="GDAL's programs are not installed")
+def test_gdalinfo_shows_the_attribute_table(tmp_path: Path) -> None:
+    path = make_map(tmp_path, LABELS, landscape(1, 90, 80), GeoBox(90, 80, NORTH_UP, UTM), 64)
+    shown = subprocess.run(["gdalinfo", "-json", str(path)], capture_output=True, check=True, text=True)  # noqa: S607
+    rows = json.loads(shown.stdout)["rat"]["row"]
+    assert [row["f"] for row in rows] == [[c.code, c.name, *c.color] for c in DEEPGLOBE]
+
+
+@pytest.mark.parametrize("bands", [1, 2, 3, 7])
+def test_probabilities_open_from_0_to_100_percent(tmp_path: Path, bands: int) -> None:
+    product = probabilities(tuple("abcdefg"[:bands]))
+    path = make_map(tmp_path, product, landscape(bands, 90, 80, 101), GeoBox(90, 80, NORTH_UP, UTM), 64)
+    renderer = next(ET.parse(path.with_suffix(".qml")).iter("rasterrenderer"))  # noqa: S314
+    if bands < 3:
+        values = [float(item.get("value", "")) for item in renderer.iter("item")]
+        assert (renderer.get("band"), values[0], values[-1]) == ("1", 0, 100)
+        return
+    assert [renderer.get(f"{color}Band") for color in ("red", "green", "blue")] == ["1", "2", "3"]
+    for color in ("red", "green", "blue"):
+        stretch = renderer.find(f"{color}ContrastEnhancement")
+        assert stretch is not None
+        assert (stretch.findtext("minValue"), stretch.findtext("maxValue")) == ("0", "100")
+
+
 def test_sidecars_of_another_map_do_not_stay(tmp_path: Path) -> None:
     geobox = GeoBox(90, 80, NORTH_UP, UTM)
     path = make_map(tmp_path, LABELS, landscape(1, 90, 80), geobox, 64)
     for suffix in (".ovr", ".msk"):
         path.with_name(path.name + suffix).write_bytes(b"of an older map")
     make_map(tmp_path, probabilities(("a", "b")), landscape(2, 90, 80, 101), geobox, 64)
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["map.tif", "map.tif.parts"]
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["map.qml", "map.tif", "map.tif.parts"]
+    assert "paletteEntry" not in path.with_suffix(".qml").read_text()
     make_map(tmp_path, confidence(), landscape(1, 90, 80, 101), geobox, 64)
     ramp = [float(item.get("value", "")) for item in ET.parse(path.with_suffix(".qml")).iter("item")]  # noqa: S314
     assert (ramp[0], ramp[-1]) == (0, 100)
