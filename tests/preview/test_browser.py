@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import re
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -499,3 +501,82 @@ def test_a_notebook_shows_it_in_its_frame(browser: Browser, tmp_path: Path) -> N
         tab.run("new Promise(done => setTimeout(done, 100))")
     assert np.all(pixels(tab) == COLOR_OF[0], axis=-1).sum() > 10_000
     assert tab.complaints() == []
+
+
+CONTRAST = """
+(name => {
+  const light = text => { const [r, g, b] = text.match(/[0-9.]+/g).slice(0, 3).map(level => level / 255)
+      .map(level => level <= 0.03928 ? level / 12.92 : ((level + 0.055) / 1.055) ** 2.4);
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b + 0.05; };
+  const ground = light(getComputedStyle(document.body).backgroundColor);
+  return [...document.querySelectorAll(name)].map(it => light(getComputedStyle(it).color))
+    .map(ink => Math.max(ink, ground) / Math.min(ink, ground));
+})
+"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_what_is_switched_off_can_be_read(show: Open, tmp_path: Path, scheme: str) -> None:
+    """WCAG 2.2, 1.4.3: 4.5 to 1."""
+    tab = show(write_map(tmp_path / "m.tif", blocks(), **UTM))
+    tab.send("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+    click(tab, "#none")
+    found = tab.run(f"{CONTRAST}('tr.off th span, tr.off td')")
+    assert len(found) >= 9
+    assert min(found) >= 4.5
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_what_is_tapped_is_large_enough(show: Open, tmp_path: Path, size: tuple[int, int]) -> None:
+    """WCAG 2.2, 2.5.8: 24 by 24."""
+    frame = geopandas.GeoDataFrame(
+        {"code": [1], "name": ["a_very_long_name_of_a_class" * 2], "area_m2": [921_600.0]},
+        geometry=[rectangle(500_000, 5_200_000 - 960, 501_280, 5_200_000)],
+        crs=UTM["crs"],
+    )
+    path = write_map(tmp_path / "m.tif", blocks(), **UTM)
+    tab = show(path, write_scene(tmp_path / "s.tif", **UTM), size, polygons=frame, confidence=path)
+    sides = tab.run(
+        "[...document.querySelectorAll('input:not([type=range]), button, select, .leaflet-bar a, #grip')]"
+        ".map(it => it.getBoundingClientRect()).filter(it => it.width).flatMap(it => [it.width, it.height])"
+    )
+    assert len(sides) > 20
+    assert min(sides) >= 24
+    tab.run("geosegPage.setSwipe(0); 1")
+    tab.drag(on_screen(tab, UTM, 48, 64))
+    tab.until("document.querySelector('.leaflet-popup strong') !== null")
+    name, cross = tab.run(
+        "['.leaflet-popup strong', '.leaflet-popup-close-button']"
+        ".map(it => document.querySelector(it).getBoundingClientRect()).map(it => [it.left, it.right])"
+    )
+    assert name[1] <= cross[0]
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_paper_has_the_whole_map_and_its_legend(show: Open, tmp_path: Path, size: tuple[int, int]) -> None:
+    tab = show(write_map(tmp_path / "m.tif", blocks(), **UTM), write_scene(tmp_path / "s.tif", **UTM), size)
+    before = tab.run("geosegPage.map.getSize().x")
+    tab.send("Emulation.setEmulatedMedia", media="print")
+    tab.send("Emulation.setDeviceMetricsOverride", width=718, height=1000, deviceScaleFactor=1, mobile=False)
+    tab.settle()
+    assert tab.run("geosegPage.map.getSize().x") == before  # nothing is laid out again
+    left, top, right, bottom = tab.run(
+        "(b => [b.left, b.top, b.right, b.bottom])(document.getElementById('stage').getBoundingClientRect())"
+    )
+    assert (left, top) == (0, 0)
+    assert right <= 718
+    assert bottom <= 640
+    assert bottom > 200
+    hidden = tab.run(
+        "['#controls', '#swipe', '#readout', '.leaflet-control-zoom']"
+        ".map(it => getComputedStyle(document.querySelector(it)).display)"
+    )
+    assert set(hidden) == {"none"}
+    last, total = tab.run(
+        "['#classes tr:last-child', '#total'].map(it => document.querySelector(it).getBoundingClientRect().bottom)"
+    )
+    assert bottom < last < total < 1000
+    pdf = base64.b64decode(
+        tab.send("Page.printToPDF", printBackground=True, paperWidth=8.27, paperHeight=11.69)["data"]
+    )
+    assert len(re.findall(rb"/Type */Page\b", pdf)) == 1

@@ -262,6 +262,7 @@
         renderer, color: "#14181c", weight: 1, opacity: 0.8, fill: true, fillOpacity: 0, smoothFactor: 0.4,
       });
       shape.bindPopup(() => popup(names[name], amount(area, inPx)));
+      shape.on("popupopen popupclose", (event) => shape.setStyle({ weight: event.type === "popupopen" ? 3 : 1 }));
       outlineOf.push([code, shape]);
     }
   }
@@ -491,7 +492,18 @@
     byId("message").textContent = "This browser is too old for this page; one from 2023 or later shows it.";
   }
   refresh();
-  new ResizeObserver(() => map.invalidateSize({ animate: false })).observe(stage);
+  const PAPER = [700, 620]; // pixels of a portrait page that the map may have, A4 or letter
+  function resized() {
+    const { clientWidth: width, clientHeight: height } = stage;
+    if (matchMedia("print").matches || !width || !height) return;
+    map.invalidateSize({ animate: false });
+    const fitting = Math.min(1, PAPER[0] / width, PAPER[1] / height);
+    for (const [name, value] of [["--stage-width", `${width}px`], ["--stage-height", `${height}px`], ["--print-zoom", fitting]]) {
+      stage.style.setProperty(name, value);
+    }
+  }
+  new ResizeObserver(resized).observe(stage);
+  resized();
   document.documentElement.dataset.ready = "yes";
   globalThis.geosegPage = { map, bounds: data.bounds, classLayer, setSwipe, toXY, toLatLng, placeText, underText };
 })();
