@@ -44,6 +44,8 @@ class OneLineErrors(ExampleCommand, click.Group):
         try:
             with warnings.catch_warnings(), interrupts_between_imports():
                 warn_in_one_line()
+                if os.environ.get("GDAL_DRIVER_PATH"):
+                    _leave_foreign_plugins()
                 code = super().main(*args, **extra)
         except click.exceptions.NoArgsIsHelpError as error:
             error.show()
@@ -61,6 +63,13 @@ class OneLineErrors(ExampleCommand, click.Group):
             meant = f"did you mean {near[0]}?" if near else f"there are {', '.join(self.commands)}"
             ctx.fail(f"no such command {args[0]!r} ({meant})")
         return super().resolve_command(ctx, args)
+
+
+def _leave_foreign_plugins() -> None:
+    """Have no copy of GDAL load another's plugins: this process is geoseg's own."""
+    from geoseg.raster.own_data import leave_foreign_plugins
+
+    leave_foreign_plugins()
 
 
 def _report(error: Exception) -> int:

@@ -142,6 +142,8 @@ def _vector_drivers() -> set[str]:
 
 def _proj() -> Iterator[Finding]:
     """Ask for a CRS that only PROJ's database knows: variables set for another PROJ are the usual trouble."""
+    own_data = importlib.import_module("geoseg.raster.own_data")  # as every verb does, before PROJ is asked
+    foreign = own_data.use_own_proj_data()
     asks: dict[str, Callable[[], Any]] = {
         "rasters": lambda: importlib.import_module("rasterio.crs").CRS.from_epsg(32631),
         "polygons": lambda: importlib.import_module("pyproj").CRS.from_epsg(32631),
@@ -156,7 +158,8 @@ def _proj() -> Iterator[Finding]:
             remedy = f"unset {' and '.join(names)}" if names else _REINSTALL.format("rasterio pyproj")
             yield Finding("proj", "broken", f"no CRS is known ({what}): {_line(error)}", remedy)
     if not broken:
-        yield Finding("proj", "fit", f"{importlib.import_module('pyproj').proj_version_str}, its database is there")
+        text = f"{importlib.import_module('pyproj').proj_version_str}, its database is there"
+        yield Finding("proj", "fit", f"{text}; {foreign}" if foreign else text)
 
 
 def _gpu() -> Iterator[Finding]:

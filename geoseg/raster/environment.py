@@ -13,10 +13,11 @@ from urllib.parse import parse_qs
 
 import rasterio
 from rasterio._err import CPLE_BaseError
-from rasterio.env import getenv, hasenv
+from rasterio.env import getenv, hasenv, setenv
 from rasterio.errors import RasterioError
 
 from geoseg.interpreter import is_fork
+from geoseg.raster.own_data import own_gdal_options
 
 GDAL_ERRORS = (RasterioError, CPLE_BaseError, OSError, ValueError)
 """Everything rasterio raises when GDAL fails; some of GDAL's own classes come through undressed."""
@@ -131,4 +132,7 @@ def raster_environment(*, remote: bool = False, **settings: object) -> Iterator[
     `settings` are GDAL's, and win.
     """
     with rasterio.Env(**{**_options(remote=remote), **settings}):
+        own = own_gdal_options()
+        if own:  # on entering, rasterio takes the environment's for meant
+            setenv(**own)
         yield

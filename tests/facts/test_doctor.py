@@ -131,7 +131,7 @@ def test_a_driver_that_is_missing_is_named(
     assert not any(name in finding.text for name in kept)
 
 
-def test_another_programs_proj_is_found_and_the_variable_named(tmp_path: Path) -> None:
+def test_another_programs_proj_is_told_and_not_used(tmp_path: Path) -> None:
     program = """import json
 from geoseg.facts.doctor import doctor
 print(json.dumps(doctor().to_json()))"""
@@ -141,9 +141,9 @@ print(json.dumps(doctor().to_json()))"""
     )
     told = json.loads(done.stdout.splitlines()[-1])
     rows = [row for row in told["findings"] if row["name"] == "proj"]
-    assert not told["usable"]
-    assert {row["state"] for row in rows} == {"broken"}
-    assert all(row["remedy"] == "unset PROJ_DATA and PROJ_LIB" for row in rows)
+    assert [row["state"] for row in rows] == ["fit"]
+    assert f"PROJ_DATA={tmp_path} is not of the PROJ that geoseg uses" in rows[0]["text"]
+    assert done.stderr.count("is not of the PROJ") == 1
 
 
 def test_a_gpu_that_torch_cannot_use_is_told_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
