@@ -66,12 +66,11 @@ _TOLD, _NAMES, _DATA, _MODEL = "What is told", "How classes are named", "A data 
 @grouped(_NAMES)(
     "--column",
     metavar="NAME",
-    help="The column that holds the class, by name or code: the sample's, or that of polygons of a data set. "
-    "[default: the only one]",
+    help="The column that holds the class, by name or code: of the sample, or of polygons. [default: the only one]",
 )
 @options.layer(
     _NAMES,
-    "The layer of that file, or several with commas, or all, where several could be meant. [default: the only one]",
+    "The layer of the sample or the polygons, or several with commas, or all. [default: the only one]",
 )
 @grouped(_DATA)(
     "--split",
@@ -105,15 +104,18 @@ _TOLD, _NAMES, _DATA, _MODEL = "What is told", "How classes are named", "A data 
 @options.batch_size(_MODEL, "Windows the network sees at once.")
 @options.device(_MODEL)
 def evaluate(landcover: str, reference: str | None, *, as_json: bool, quiet: bool, **given: Any) -> None:  # noqa: ANN401
-    """Compare the map LANDCOVER with the raster REFERENCE, or with a --sample of points.
+    """Compare the map LANDCOVER with REFERENCE, a raster or polygons, or with a --sample of points.
 
-    REFERENCE may have any grid, CRS and codes: it is warped by nearest neighbour, and its classes are matched by name
-    where both rasters have names, else by code. Nodata of either never counts.
+    A raster may have any grid, CRS and codes: it is warped by nearest neighbour, and its classes are matched by name
+    where both rasters have names, else by code. Nodata of either never counts. Polygons have their class in a
+    --column; pixels whose middle lies in none do not count.
 
     Or examine a model: LANDCOVER is a .safetensors bundle and REFERENCE a data set, such as a folder in the DeepGlobe
     layout or one with images/ and labels/. Its scenes are mapped as geoseg predict maps them.
 
     Example: geoseg evaluate landcover.tif reference.tif --report report/ --areas
+
+    Example: geoseg evaluate landcover.tif parcels.gpkg --column landuse
 
     Example: geoseg evaluate model.safetensors deepglobe/ --split test --report report/
     """

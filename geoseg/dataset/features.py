@@ -11,7 +11,7 @@ import math
 import os
 import re
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -23,6 +23,7 @@ import shapely
 from numpy.typing import NDArray
 from rasterio.crs import CRS
 
+from geoseg.dataset.given import is_frame, looks_raster
 from geoseg.dataset.layers import GEOMETRY_READERS, Kind, Layers, Wanted, choose_layers, listed_layers
 from geoseg.errors import SceneError, UsageError
 from geoseg.raster.environment import GDAL_ERRORS, is_remote, shown
@@ -32,8 +33,6 @@ FEATURE_ENDS = (
     *(".geojsonl", ".geojsons", ".geojsonseq", ".geojsonl.gz", ".geojson.gz", ".tab", ".mif", ".shz", ".gdb"),
 )
 """Endings by which a folder of labels is searched; a source that is named is asked what it is."""
-_RASTER_ENDS = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".jp2", ".img", ".bsq", ".bil")
-"""Nobody's endings of features: of a thousand masks none need be opened twice to know."""
 _BESIDE = {
     ".shp": (".dbf", ".shx", ".prj", ".cpg"),
     ".tab": (".dat", ".map", ".id", ".ind"),
@@ -201,18 +200,13 @@ def is_features(given: object) -> bool:
     path, layer = _split(os.fspath(given))
     if layer is not None:
         return True
-    if path.lower().endswith(_RASTER_ENDS):
+    if looks_raster(path):
         return False
     if _is_parquet(path):
         return True
     if any(kind for _, kind in listed_layers(_gdal_name(path))):
         return True
     return path.lower().endswith(FEATURE_ENDS) and not _is_raster(path)  # for the better of two messages
-
-
-def is_frame(given: object) -> bool:
-    """Say whether a value is a GeoDataFrame, without an import of geopandas."""
-    return any(kind.__name__ == "GeoDataFrame" for kind in type(given).__mro__)
 
 
 def is_data_folder(path: Path) -> bool:
@@ -256,13 +250,17 @@ def find_features(given: object, kind: Kind, what: str, layer: Wanted = None) ->
 
 def column_of(source: FeatureTable, column: str | None) -> str:
     """Return the column that holds the class: the one named, or the only one. SceneError or UsageError if unclear."""
-    columns = source.columns()
+    return choose_column(source.columns(), column, source.name)
+
+
+def choose_column(columns: Sequence[str], column: str | None, name: str) -> str:
+    """Return the column named, or the only one. UsageError if unclear."""
     if column is None and len(columns) == 1:
         return columns[0]
     if column in columns:
         return str(column)
     fault = "says not which column holds the class" if column is None else f"has no column {column!r}"
-    raise UsageError(f"{source.name} {fault}, it has {', '.join(columns) or 'none'}; name it with --column")
+    raise UsageError(f"{name} {fault}, it has {', '.join(columns) or 'none'}; name it with --column")
 
 
 def as_text(value: object) -> str:

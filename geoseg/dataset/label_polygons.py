@@ -71,7 +71,7 @@ class Polygons:
         shapes, owners, others = _unpacked(features.geometries)
         if not len(shapes):
             held = f": it has {_counted(others)}" if others else ""
-            raise SceneError(f"{name} holds no polygon{held}; labels are polygons, buffer points and lines first")
+            raise SceneError(f"{name} holds no polygon{held}; give polygons, points and lines can be buffered")
         values = tuple(features.values[owner] for owner in owners)
         return cls(name, column, shapes, values, features.crs_wkt, shapely.STRtree(shapes), tuple(others.items()))
 
@@ -80,23 +80,27 @@ class Polygons:
         found = np.sort(self.tree.query(_frame(place).envelope))
         return [(self.geometries[i], self.values[i]) for i in found]
 
-    def note(self, grids: Iterable[GeoBox]) -> str | None:
-        """Return a line on what is no label: other geometries, and polygons without class or beside all grids."""
+    def note(self, grids: Iterable[GeoBox], what: str = "labels", where: str = "the imagery") -> str | None:
+        """Return a line on what cannot be used: other geometries, and polygons without class or beside all grids.
+
+        `what` polygons are to the caller, and `where` they should lie.
+        """
         said = []
         if self.others:
-            said.append(f"{_counted(Counter(dict(self.others)))} cannot be labels, only polygons can")
+            said.append(f"{_counted(Counter(dict(self.others)))} cannot be {what}, only polygons can")
         if lacking := self.values.count(""):
             said.append(f"{_number(lacking, 'polygon')} without a class in {self.column}")
-        if beside := self._beside(grids):
-            said.append(f"{_number(beside, 'polygon')} beside the imagery")
+        if beside := self.beside(grids):
+            said.append(f"{_number(beside, 'polygon')} beside {where}")
         return f"{self.name}: {'; '.join(said)}; left out" if said else None
 
-    def _beside(self, grids: Iterable[GeoBox]) -> int:
+    def beside(self, grids: Iterable[GeoBox]) -> int:
+        """Return how many polygons lie on none of the grids; 0 where nobody can say."""
         meets = np.zeros(len(self.geometries), bool)
         for grid in grids:
             frame = _frame_in(grid, self.crs_wkt)
             if frame is None:
-                return 0  # nobody can say: the frame reaches to where this CRS does not
+                return 0  # the frame reaches to where this CRS does not
             meets[self.tree.query(frame, predicate="intersects")] = True
         return int(np.count_nonzero(~meets))
 

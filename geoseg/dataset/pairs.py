@@ -19,9 +19,9 @@ from geoseg.dataset.features import (
     find_features,
     is_data_folder,
     is_features,
-    is_frame,
 )
 from geoseg.dataset.found import PART_NAMES, Found, Wishes, each, listed
+from geoseg.dataset.given import is_frame
 from geoseg.dataset.label_polygons import LabelPolygons, check_place, read_polygons
 from geoseg.dataset.label_raster import LabelRaster, check_codes
 from geoseg.dataset.label_raster import check_place as check_grid

@@ -11,6 +11,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
 from math import isqrt
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -23,6 +24,9 @@ from geoseg.raster.class_raster import ClassRaster
 from geoseg.raster.environment import shown
 from geoseg.raster.scene import Scene
 from geoseg.raster.windows import Window, tiles
+
+if TYPE_CHECKING:
+    from geoseg.evaluation.burned import Burned
 
 _TILE_PX = 4 * 1024**2
 """Pixels of a tile of bytes. Where each pixel takes 64 bits on the way to being counted, a quarter."""
@@ -38,7 +42,7 @@ class Pair:
     """A map, and what it is compared with."""
 
     mapped: ClassRaster
-    reference: Shifted | Warped | None
+    reference: Shifted | Warped | Burned | None
     """None to count the map alone."""
     matching: Matching
     confidence: Scene | None = None
@@ -50,8 +54,9 @@ class Pair:
         mapped = Shifted(self.mapped, 0, 0).read(window)
         reference = None if self.reference is None else self.reference.read(window)
         areas = None if self.row_areas is None else self.row_areas[window.rows]
-        names = shown((self.reference.raster if self.reference else self.mapped).scene.path), self._name
+        names = self.reference.name if self.reference else self._name, self._name
         counted = tally(reference, mapped, areas, names)
+        counted.contested = 0 if reference is None else reference.contested
         if self.confidence is None or reference is None:
             return counted, None
         return counted, self._calibration(self.confidence, window, reference, mapped)
@@ -63,8 +68,8 @@ class Pair:
         if isinstance(self.reference, Shifted):
             shapes.append(self.reference.raster.scene.block_shape)
         rows, cols = (max(sides) for sides in zip(*shapes, strict=True))
-        colored = self.mapped.colors or (self.reference and self.reference.raster.colors)
-        plain = self.confidence is None and self.mapped.scene.dtype == "uint8" and not colored
+        plain = self.confidence is None and self.mapped.scene.dtype == "uint8" and not self.mapped.colors
+        plain = plain and (self.reference is None or self.reference.is_plain)
         wanted_px = _TILE_PX if plain else _TILE_PX // 4
         cols = width if cols >= width else min(width, max(1, isqrt(wanted_px) // cols) * cols)
         rows = max(1, wanted_px // cols // rows) * rows
@@ -107,8 +112,8 @@ def count(
             done, done_px = done + 1, done_px + window.size
             if progress is not None:
                 progress(Progress(done, len(windows), done_px, pixels, done_px, time.perf_counter() - began))
-    for raster in (pair.mapped, *([pair.reference.raster] if pair.reference else [])):
-        raster.check_unchanged()
+    for each in (pair.mapped, *([pair.reference] if pair.reference else [])):
+        each.check_unchanged()
     return total, table
 
 

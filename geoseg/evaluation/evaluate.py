@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import warnings
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
 import numpy as np
 
+from geoseg.dataset.given import is_frame, looks_raster
 from geoseg.errors import GeosegWarning, SceneError, UsageError
 from geoseg.evaluation.areas import Areas
 from geoseg.evaluation.calibration import Calibration
@@ -20,7 +21,7 @@ from geoseg.evaluation.evaluation import Evaluation
 from geoseg.evaluation.ground import Ground
 from geoseg.evaluation.matching import Classes, Matching
 from geoseg.evaluation.model_knobs import ModelKnobs, is_model
-from geoseg.evaluation.placing import place
+from geoseg.evaluation.placing import Shifted, Warped, place
 from geoseg.evaluation.report import check_folder, write_report
 from geoseg.evaluation.sample import Sample
 from geoseg.evaluation.tabulate import confusion
@@ -39,8 +40,11 @@ from geoseg.raster.scene import Scene
 from geoseg.raster.surface import stretch_note
 
 if TYPE_CHECKING:
+    import geopandas
+
     from geoseg.dataset.dataset import Dataset
     from geoseg.dataset.layers import Wanted
+    from geoseg.evaluation.burned import Burned
     from geoseg.model.bundle import ModelBundle
 
 StrPath = str | os.PathLike[str]
@@ -59,11 +63,11 @@ _ALIKE = (
 
 def evaluate(  # noqa: PLR0913 - the knobs of the verb
     landcover: StrPath | ModelBundle,
-    reference: StrPath | Dataset | None = None,
+    reference: StrPath | Dataset | geopandas.GeoDataFrame | None = None,
     report: StrPath | None = None,
     *,
     areas: bool = False,
-    sample: StrPath | None = None,
+    sample: StrPath | geopandas.GeoDataFrame | None = None,
     column: str | None = None,
     layer: Wanted = None,
     classes: str | Sequence[str | int] | None = None,
@@ -77,11 +81,11 @@ def evaluate(  # noqa: PLR0913 - the knobs of the verb
     announce: Says | None = None,
     **knobs: Unpack[ModelKnobs],
 ) -> Evaluation:
-    """Compare a map with a reference raster, or with a sample of points, and return all figures.
+    """Compare a map with a reference raster or polygons, or with a sample of points, and return all figures.
 
     Where the first is a model (a bundle or its path) and the second a data set (or its path), the scenes of a `split`
-    are mapped as `predict` maps them and compared with their labels; then `report`, `ignore`, `legend` and `column`
-    (those of the labels) and the ModelKnobs count. All else is of two rasters.
+    are mapped as `predict` maps them and compared with their labels; then `report`, `ignore`, `legend`, `column` and
+    `layer` (those of the labels) and the ModelKnobs count. All else is of maps.
 
     `reference`: a raster of classes on any grid; on another than the map's it is warped by nearest neighbour as it is
     read. Classes are matched by name where both have names, else by code; `legend` names those of the map (and of a
@@ -89,9 +93,14 @@ def evaluate(  # noqa: PLR0913 - the knobs of the verb
     name or code, of either never count. `classes`: only these have figures, all others are one. `confidence`: a raster
     on the map's grid, for the calibration error.
 
+    A reference may be polygons too: a GeoDataFrame, or anything that GDAL or pyarrow reads, whose `column` holds the
+    class by name or code. A pixel has the class of the polygon that holds its middle, of several that of the last, and
+    a note says how many pixels have several; pixels of no polygon do not count. `layer` names the layer, or layers,
+    where several hold polygons, or points of the `sample`.
+
     `areas`: each class's area with its 95 % confidence interval, corrected for the map's errors (Olofsson et al.
-    2014), from the reference or, if given, from `sample`: points with a `column` of classes, drawn at random from
-    each class of the map. Without a reference the sample is all that counts.
+    2014), from the reference or, if given, from `sample`: points (a file, or a GeoDataFrame) with a `column` of
+    classes, drawn at random from each class of the map. Without a reference the sample is all that counts.
 
     `report`: a folder to be made, with metrics.json, classes.csv, confusion.csv, report.md and confusion.png; one
     that holds anything is refused without `overwrite`. Both rasters are read once, tile by tile, on `threads`.
@@ -110,17 +119,32 @@ def evaluate(  # noqa: PLR0913 - the knobs of the verb
         shared["overwrite"] = overwrite
         return _examine(landcover, reference, {**shared, "progress": progress, "announce": announce, **knobs})
     _refuse(knobs, "models", f"{landcover} is no .safetensors bundle")
-    if not isinstance(reference, str | os.PathLike | None):
-        raise UsageError("a map is evaluated against a raster, got a data set; give its label raster")
-    _check(reference, sample, column, confidence, areas=areas)
+    if not (reference is None or isinstance(reference, str | os.PathLike) or is_frame(reference)):
+        raise UsageError(
+            f"a map is evaluated against a raster or polygons, got a {type(reference).__name__}; give the file of the "
+            "truth (of a data set its label raster)"
+        )
+    truth = _Truth(reference, column, layer, polygons=_are_polygons(reference))
+    _check(truth, sample, confidence, areas=areas)
     target = None if report is None else check_folder(report, overwrite=overwrite)
-    points = None if sample is None else Sample.read(sample, column)
-    run = _Run.of(landcover, reference, points, legend, reference_legend, ignore, confidence, say, areas=areas)
+    points = None if sample is None else Sample.read(sample, column, layer)
+    run = _Run.of(landcover, truth, points, legend, reference_legend, ignore, confidence, say, areas=areas)
     tally, calibration = run.count(threads, progress)
     found = run.evaluation(tally, calibration, classes, say)
     if target is not None:
         write_report(found, target, overwrite=overwrite, announce=say)
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Truth:
+    """The reference as it was given."""
+
+    given: Any
+    """A path, a GeoDataFrame, or None."""
+    column: str | None
+    layer: Wanted
+    polygons: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +162,7 @@ class _Run:
     def of(  # noqa: PLR0913, PLR0917 - the knobs of the verb
         cls,
         landcover: StrPath,
-        reference: StrPath | None,
+        truth: _Truth,
         points: Sample | None,
         legend: Names | None,
         reference_legend: Names | None,
@@ -148,22 +172,21 @@ class _Run:
         *,
         areas: bool,
     ) -> Self:
-        mapped, ours, truth, theirs = _opened(landcover, reference, legend, reference_legend)
+        mapped, ours, placed, theirs = _opened(landcover, truth, legend, reference_legend)
         matching = Matching.of(ours, theirs, ignore)
-        placed = None if truth is None else place(truth, mapped.scene.geobox)
         sure = None if confidence is None else open_confidence(os.fspath(confidence), mapped.scene.geobox)
         ground = Ground.of(mapped.scene.geobox) if areas else None
         stretched = stretch_note(mapped.scene.geobox) if areas else None
         if stretched:
             warnings.warn(stretched, GeosegWarning, stacklevel=4)
-        read = mapped.note, truth and truth.note
-        notes = tuple(note for note in (*read, placed and placed.note, matching.note, stretched) if note)
+        said = (*_read_notes(mapped, placed), *(points.notes if points else ()))
+        notes = tuple(note for note in (*said, placed and placed.note, matching.note, stretched) if note)
         for note in notes:
             if note != stretched:
                 say(note)
         pair = Pair(mapped, placed, matching, sure, ground.rows if ground else None)
-        name = points.path if points and not truth else truth.scene.path if truth else ""
-        return cls(pair, shown(name), points, ground, notes)
+        name = placed.name if placed else shown(points.path) if points else ""
+        return cls(pair, name, points, ground, notes)
 
     def count(
         self, threads: int | None, progress: Callable[[Progress], None] | None
@@ -197,6 +220,8 @@ class _Run:
         chosen = None if classes is None else _chosen(matrix, classes)
         areas = None if self.ground is None else self._areas(self.ground, tally, points, places)
         notes = self.notes
+        if tally.contested:
+            notes = (*notes, _contested(tally, self.reference))
         if counted is points:
             where = "come with --areas" if areas is None else "stand with the areas"
             notes = (*notes, f"{_ALIKE} {where}")
@@ -250,34 +275,67 @@ def _refuse(given: Mapping[str, object], whose: str, why: str) -> None:
         raise UsageError(f"{', '.join(names)} {verb} for {whose}, and {why}; leave it out")
 
 
-def _check(
-    reference: StrPath | None, sample: StrPath | None, column: str | None, confidence: StrPath | None, *, areas: bool
-) -> None:
+def _check(truth: _Truth, sample: object, confidence: StrPath | None, *, areas: bool) -> None:
+    reference = truth.given
     if reference is None and sample is None:
         raise UsageError("a map is evaluated against a reference raster or a --sample of points, got neither")
     if sample is not None and reference is not None and not areas:
         raise UsageError("--sample beside a reference raster is for areas; add --areas, or leave one of the two out")
-    if column is not None and sample is None:
-        raise UsageError("--column is one of a --sample; add the sample, or leave it out")
+    for name, value in (("column", truth.column), ("layer", truth.layer)):
+        if value is not None and sample is None and not truth.polygons:
+            raise UsageError(f"{name} is one of a sample, or of polygons; leave it out for a reference raster")
     if confidence is not None and reference is None:
         raise UsageError("--confidence needs a reference raster to be judged by, a sample is too small; add one")
 
 
 def _opened(
-    landcover: StrPath, reference: StrPath | None, legend: Names | None, reference_legend: Names | None
-) -> tuple[ClassRaster, Nomenclature, ClassRaster | None, Nomenclature]:
+    landcover: StrPath, reference: _Truth, legend: Names | None, reference_legend: Names | None
+) -> tuple[ClassRaster, Nomenclature, Shifted | Warped | Burned | None, Nomenclature]:
     """Return a map and its reference, each with its names. Colors of either are read by the legend of the other.
 
     Where neither has names, two palettes are matched by their colors.
     """
     given, given_theirs = given_names(legend), given_names(reference_legend)
-    own = Nomenclature() if reference is None else read_nomenclature(Scene.open(reference))
+    is_raster = reference.given is not None and not reference.polygons
+    own = read_nomenclature(Scene.open(reference.given)) if is_raster else Nomenclature()
     mapped = ClassRaster.open(landcover, given or given_theirs or own)
     ours = mapped.names if given is None else given
-    if reference is None:
+    grid = mapped.scene.geobox
+    if is_raster:
+        truth = ClassRaster.open(reference.given, given_theirs or ours or used_colors(mapped.scene))
+        return mapped, ours, place(truth, grid), truth.names if given_theirs is None else given_theirs
+    if reference.given is None:
         return mapped, ours, None, own if given_theirs is None else given_theirs
-    truth = ClassRaster.open(reference, given_theirs or ours or used_colors(mapped.scene))
-    return mapped, ours, truth, truth.names if given_theirs is None else given_theirs
+    from geoseg.evaluation.burned import Burned  # noqa: PLC0415 - see `_are_polygons`
+
+    burned = Burned.open(
+        reference.given, reference.column, reference.layer, grid, mapped.scene.path, ours, given_theirs
+    )
+    return mapped, ours, burned, burned.names
+
+
+def _read_notes(mapped: ClassRaster, placed: Shifted | Warped | Burned | None) -> Iterator[str | None]:
+    """Yield how the codes of map and reference were read, where that is not plain."""
+    yield mapped.note
+    if isinstance(placed, Shifted | Warped):
+        yield placed.raster.note
+
+
+def _are_polygons(reference: object) -> bool:
+    """Say whether a reference is polygons; of rasters without loading what reads those."""
+    if reference is None or looks_raster(reference):
+        return False
+    from geoseg.dataset.features import is_features  # noqa: PLC0415 - half a second that two rasters do not need
+
+    return is_features(reference)
+
+
+def _contested(tally: Tally, name: str) -> str:
+    share = tally.contested / sum(tally.pixels.values())
+    return (
+        f"{name}: {tally.contested} pixels ({share:.2%} of the map) lie in polygons of different classes; there the "
+        "last polygon counts"
+    )
 
 
 def _chosen(matrix: ConfusionMatrix, classes: str | Sequence[str | int]) -> frozenset[int]:

@@ -34,6 +34,20 @@ class Shifted:
     cols: int
     note: str | None = None
 
+    @property
+    def name(self) -> str:
+        """How messages call it."""
+        return shown(self.raster.scene.path)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether its codes are read as they are counted, not from colors."""
+        return not self.raster.colors
+
+    def check_unchanged(self) -> None:
+        """Raise SceneError when the file was replaced under the run."""
+        self.raster.check_unchanged()
+
     def read(self, window: Window) -> Codes:
         """Return the codes in a window of the map. SceneError where the file is damaged."""
         place = Window(window.row + self.rows, window.col + self.cols, window.height, window.width)
@@ -57,6 +71,20 @@ class Warped:
     grid: GeoBox
     """The map's."""
     note: str | None = None
+
+    @property
+    def name(self) -> str:
+        """How messages call it."""
+        return shown(self.raster.scene.path)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether its codes are read as they are counted, not from colors."""
+        return not self.raster.colors
+
+    def check_unchanged(self) -> None:
+        """Raise SceneError when the file was replaced under the run."""
+        self.raster.check_unchanged()
 
     def read(self, window: Window) -> Codes:
         """Return the codes in a window of the map, each of the pixel in which the map's pixel has its middle."""

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import csv
-import math
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from rasterio.crs import CRS
 from rasterio.warp import transform as transform_points
 
+from geoseg.dataset.given import is_frame
 from geoseg.errors import SceneError, UsageError
 from geoseg.evaluation.matching import key, listed
 from geoseg.evaluation.placing import Shifted
@@ -25,9 +25,16 @@ from geoseg.raster.environment import GDAL_ERRORS, shown
 from geoseg.raster.nomenclature import Nomenclature
 from geoseg.raster.windows import Window
 
+if TYPE_CHECKING:
+    from geoseg.dataset.layers import Wanted
+
 _DEGREES = (("lon", "lat"), ("longitude", "latitude"), ("long", "lat"))
 _PLANE = (("x", "y"), ("easting", "northing"), ("e", "n"))
 _CSV = (".csv", ".tsv", ".txt")
+_WKT = "wkt"
+"""The column from which GDAL reads geometries of any kind."""
+_OF_PARTS = (4, 5, 6, 7)
+"""shapely's types from MultiPoint to GeometryCollection."""
 _WHOLE = re.compile(r"([-+]?\d+)(?:\.0*)?", re.ASCII)
 _WGS84 = "EPSG:4326"
 
@@ -45,24 +52,31 @@ class Sample:
     labels: tuple[str, ...]
     """Name or code of each point's class."""
 
+    notes: tuple[str, ...] = ()
+    """What the user should know of them."""
+
     @classmethod
-    def read(cls, path: str | os.PathLike[str], column: str | None = None) -> Self:
+    def read(cls, given: Any, column: str | None = None, layer: Wanted = None) -> Self:  # noqa: ANN401 - see below
         """Read points and the column that holds their class. SceneError or UsageError says what is wrong with them.
 
-        A CSV has a heading with x and y in the map's CRS, or with lon and lat in WGS 84.
+        `given`: a path, or a GeoDataFrame, which is heavy to name. A CSV has a heading with x and y in the map's CRS,
+        or with lon and lat in WGS 84. `layer`: the one of a source that has several layers of points. Points without
+        coordinates or geometry are left out; a note counts them, and those at one place.
         """
-        name = os.fspath(path)
-        if not Path(name).is_file():
-            raise SceneError(f"{shown(name)}: no such file; check the path of --sample")
-        x, y, crs, table = _from_csv(Path(name)) if name.lower().endswith(_CSV) else _from_layer(name)
-        chosen = _column(table, column, name)
-        labels = tuple(_label(value) for value in table[chosen])
-        if not labels:
-            raise SceneError(f"{name} holds no point; give a sample of the truth")
-        for number, label in enumerate(labels, start=1):
+        rows = _from_csv(Path(given)) if _is_csv(given) else None
+        rows = _from_features(given, column, layer) if rows is None else rows.with_column(column)
+        there = np.isfinite(rows.x) & np.isfinite(rows.y)
+        if not there.any():
+            held = f": {len(there)} have no coordinates" if len(there) else ""
+            raise SceneError(f"{rows.name} holds no point{held}; give a sample of the truth")
+        for number, label in zip(np.flatnonzero(there) + 1, rows.labels(there), strict=True):
             if not label:
-                raise SceneError(f"{name}: point {number} has no class in the column {chosen}; fill it in or drop it")
-        return cls(name, x, y, crs, labels)
+                raise SceneError(
+                    f"{rows.name}: point {number} has no class in the column {rows.column}; fill it in or drop it"
+                )
+        x, y = rows.x[there], rows.y[there]
+        notes = _notes(rows.name, int(np.count_nonzero(~there)), x, y)
+        return cls(rows.name, x, y, rows.crs, rows.labels(there), notes)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -121,10 +135,56 @@ class Sample:
         return tuple(np.where(there, np.floor(axis), -1).astype(np.int64) for axis in (rows, cols))  # type: ignore[return-value]
 
 
-_Read = tuple[NDArray[np.float64], NDArray[np.float64], CRS | None, dict[str, Sequence[Any]]]
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """What stands in a source, as it stands there."""
+
+    name: str
+    x: NDArray[np.float64]
+    """(row,) nan where there is none."""
+    y: NDArray[np.float64]
+    crs: CRS | None
+    table: dict[str, Sequence[str]]
+    column: str = ""
+
+    def with_column(self, column: str | None) -> _Rows:
+        """Return the same with the column that holds the class. UsageError if that is unclear."""
+        from geoseg.dataset.features import choose_column  # noqa: PLC0415 - most runs have no points
+
+        return replace(self, column=choose_column(list(self.table), column, self.name))
+
+    def labels(self, there: NDArray[np.bool_]) -> tuple[str, ...]:
+        """Return the class of the rows that are there."""
+        return tuple(cell for cell, keep in zip(self.table[self.column], there, strict=True) if keep)
 
 
-def _from_csv(path: Path) -> _Read:
+def _notes(name: str, lacking: int, x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[str, ...]:
+    notes = []
+    if lacking:
+        notes.append(f"{name}: {_points(lacking)} without coordinates, left out")
+    _, first = np.unique(np.column_stack([x, y]), axis=0, return_index=True)
+    if again := len(x) - len(first):
+        notes.append(
+            f"{name}: {_points(again)} where another point is, and {'counts' if again == 1 else 'count'} too; "
+            "drop what was observed once"
+        )
+    return tuple(notes)
+
+
+def _points(count: int) -> str:
+    return f"{count} point{'s' * (count != 1)}"
+
+
+def _is_csv(given: object) -> bool:
+    if not isinstance(given, str | os.PathLike) or not os.fspath(given).lower().endswith(_CSV):
+        return False
+    if not Path(given).is_file():
+        raise SceneError(f"{shown(os.fspath(given))}: no such file; check the path of the sample")
+    return True
+
+
+def _from_csv(path: Path) -> _Rows | None:
+    """Return the rows of a CSV; None where its places do not stand in two columns, but in one that GDAL reads."""
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
@@ -140,46 +200,56 @@ def _from_csv(path: Path) -> _Read:
         for first, second in pairs:
             if first in known and second in known:
                 x, y = (_numbers(table.pop(known[title]), f"{path}, {known[title]}") for title in (first, second))
-                return x, y, crs, {**table}
+                return _Rows(str(path), x, y, crs, {**table})
+    if _WKT in known:
+        return None
     raise SceneError(f"{path} has no columns x and y, or lon and lat, in its heading, got {heading!r:.60}; add them")
 
 
 def _numbers(cells: Sequence[str], where: str) -> NDArray[np.float64]:
-    numbers = np.empty(len(cells))
+    numbers = np.full(len(cells), np.nan)
     for i, cell in enumerate(cells):
         try:
-            numbers[i] = float(cell)
+            numbers[i] = float(cell) if cell else np.nan
         except ValueError:
             raise SceneError(f"{where}: point {i + 1} is no number, got {cell!r:.40}") from None
     return numbers
 
 
-def _from_layer(path: str) -> _Read:
-    import pyogrio  # noqa: PLC0415 - a quarter of a second that most runs do not need
+def _from_features(given: Any, column: str | None, layer: Wanted) -> _Rows:  # noqa: ANN401 - a path, or a GeoDataFrame
+    from geoseg.dataset.features import column_of, find_features  # noqa: PLC0415 - most runs have no points
 
-    try:
-        frame = pyogrio.read_dataframe(path)
-    except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError, ValueError) as error:
-        raise SceneError(f"cannot read points from {shown(path)}: {' '.join(str(error).split()):.160}") from None
-    if not hasattr(frame, "geometry") or not (frame.geometry.geom_type == "Point").all():
-        raise SceneError(f"{shown(path)} holds other things than points; give one point for each place of the sample")
-    crs = None if frame.crs is None else CRS.from_wkt(frame.crs.to_wkt())
-    table = {str(title): frame[title].tolist() for title in frame.columns if title != frame.geometry.name}
-    return frame.geometry.x.to_numpy(), frame.geometry.y.to_numpy(), crs, table
-
-
-def _column(table: dict[str, Sequence[Any]], column: str | None, path: str) -> str:
-    if column is None and len(table) == 1:
-        return next(iter(table))
-    if column in table:
-        return str(column)
-    have = ", ".join(table) or "no column"
-    fault = "says not which column holds the class" if column is None else f"has no column {column!r}"
-    raise UsageError(f"{shown(path)} {fault}, it has {have}; name it with --column")
+    if not isinstance(given, str | os.PathLike) and not is_frame(given):
+        raise UsageError(f"a sample is a file of points or a GeoDataFrame, got {type(given).__name__}; give one")
+    source = find_features(given, "points", "sample", layer)
+    title = column_of(source, column)
+    found = source.read(title)
+    x, y = _places(found.geometries, source.name)
+    crs = None if found.crs_wkt is None else CRS.from_wkt(found.crs_wkt)
+    return _Rows(source.name, x, y, crs, {title: found.values}, title)
 
 
-def _label(value: object) -> str:
-    """Return a cell as text; empty for what pandas calls missing."""
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return ""
-    return str(value).strip()
+def _places(geometries: NDArray[Any], name: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return x and y (feature,), nan where there is no geometry. SceneError for other things than one point each."""
+    import shapely  # noqa: PLC0415 - most runs have no points
+
+    x, y = np.full((2, len(geometries)), np.nan)
+    parts, owners = np.asarray(geometries, object), np.arange(len(geometries))
+    while np.isin(shapely.get_type_id(parts), _OF_PARTS).any():
+        parts, whose = shapely.get_parts(parts, return_index=True)
+        owners = owners[whose]
+    there = ~(shapely.is_missing(parts) | shapely.is_empty(parts))
+    parts, owners = parts[there], owners[there]
+    others = np.count_nonzero(shapely.get_type_id(parts))
+    if others:
+        raise SceneError(
+            f"{name} holds other things than points, {others} of {len(parts)}; give one point for each place of the "
+            "sample (polygons of the truth are no sample: give them as the reference)"
+        )
+    if several := np.flatnonzero(np.bincount(owners, minlength=1) > 1).tolist():
+        raise SceneError(
+            f"{name}: {len(several)} of {len(geometries)} features hold several points each, the first is feature "
+            f"{several[0] + 1}; points drawn together are no random sample: split them if each was drawn on its own"
+        )
+    x[owners], y[owners] = shapely.get_x(parts), shapely.get_y(parts)
+    return x, y

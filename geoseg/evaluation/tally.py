@@ -37,6 +37,8 @@ class Codes:
     valid: NDArray[np.bool_] | None
     """(row, col), True = valid; None where only `nodata` tells."""
     nodata: int | None
+    contested: int = 0
+    """Pixels of which the source says several classes."""
 
     def as_bytes(self) -> Codes | None:
         """Return the same as bytes, which are quicker; None where a code is none."""
@@ -78,10 +80,13 @@ class Tally:
     """By code in the reference and in the map."""
     areas: dict[tuple[int, int], float] = field(default_factory=dict)
     """In m2, likewise; empty where all pixels are of one area."""
+    contested: int = 0
+    """Pixels of which the reference says several classes."""
 
     def add(self, other: Tally) -> None:
         """Add another tally."""
         self.pixels.update(other.pixels)
+        self.contested += other.contested
         for pair, area in other.areas.items():
             self.areas[pair] = self.areas.get(pair, 0.0) + area
 

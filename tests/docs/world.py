@@ -56,7 +56,7 @@ def build(folder: Path) -> None:
     geoseg.vectorize(folder / "landcover.tif", folder / "landcover.parquet")
     _write_points(folder / "points.gpkg", codes, place, crs)
     fields = geopandas.GeoDataFrame(
-        {"crop": ["agriculture_land"], "landuse": ["field"]}, geometry=[box(*edges)], crs=crs
+        {"crop": ["agriculture_land"], "landuse": ["Agriculture land"]}, geometry=[box(*edges)], crs=crs
     )
     fields.to_file(folder / "fields.gpkg")
     fields.to_file(folder / "parcels.gpkg")

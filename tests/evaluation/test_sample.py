@@ -7,7 +7,9 @@ from typing import Any
 
 import geopandas
 import numpy as np
+import pandas as pd
 import pytest
+import shapely
 from numpy.typing import NDArray
 from pyproj import Transformer
 
@@ -148,7 +150,7 @@ CSV = "x,y,class\n400005,4999905,water\n"
         ("x,y,class\n", "holds no point"),
         ("", "no columns x and y"),
         (CSV.replace("400005", "0"), "nothing to compare"),
-        (CSV.replace("400005", "nan"), "nothing to compare"),
+        (CSV.replace("400005", "nan"), "holds no point: 1 have no coordinates"),
     ],
 )
 def test_samples_that_cannot_be_used(tmp_path: Path, landcover: Path, text: str, words: str) -> None:
@@ -199,3 +201,106 @@ def test_ignored_classes_are_no_part_of_the_areas(
     assert found.areas is not None
     assert [each.code for each in found.areas.classes] == [0, 1, 3, 4, 5, 6]
     assert found.areas.total == np.isin(guess, (0, 1, 3)).sum() * 100
+
+
+FORMS = {
+    "sample.parquet": None,
+    "sample.gdb": "OpenFileGDB",
+    "sample.fgb": "FlatGeobuf",
+    "sample.shp": "ESRI Shapefile",
+    "sample.tab": "MapInfo File",
+    "sample.gml": "GML",
+    "sample.sqlite": "SQLite",
+    "sample.kml": "LIBKML",
+    "sample.geojsonl": "GeoJSONSeq",
+    "frame": None,
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("packed", ["point", "multipoint", "collection"])
+def test_points_from_whatever_holds_them_alone_or_in_a_shell(
+    tmp_path: Path, truth: NDArray[np.uint8], guess: NDArray[np.uint8], landcover: Path, form: str, packed: str
+) -> None:
+    if packed == "collection" and form in {"sample.shp", "sample.tab", "sample.gdb"}:
+        pytest.skip("it has no geometry collections")
+    rows, cols = drawn(guess)
+    shell = {"point": lambda each: each, "multipoint": lambda each: shapely.MultiPoint([each])}.get(
+        packed, lambda each: shapely.GeometryCollection([shapely.MultiPoint([each])])
+    )
+    frame = points(rows, cols, truth[rows, cols].tolist())
+    frame = frame.set_geometry([shell(each) for each in frame.geometry], crs=frame.crs)
+    given: Any = frame
+    if form == "sample.parquet":
+        given = tmp_path / form
+        frame.to_parquet(given)
+    elif form != "frame":
+        given = tmp_path / form
+        (frame.to_crs("EPSG:4326") if form.endswith((".kml", ".geojsonl")) else frame).to_file(
+            given, driver=FORMS[form]
+        )
+    found = evaluate(landcover, sample=given, column="class")
+    np.testing.assert_array_equal(found.matrix.counts, wanted(truth, guess, rows, cols)[0].counts)
+    assert len(found.notes) == 2 or not found.notes[0].startswith(str(given))
+
+
+def test_points_without_a_place_and_points_at_one_place_are_counted_and_said(
+    tmp_path: Path, truth: NDArray[np.uint8], guess: NDArray[np.uint8], landcover: Path
+) -> None:
+    rows, cols = drawn(guess)
+    rows, cols = np.append(rows, rows[:2]), np.append(cols, cols[:2])
+    frame = points(rows, cols, truth[rows, cols].tolist())
+    matrix = wanted(truth, guess, rows, cols)[0]
+    nowhere = geopandas.GeoDataFrame({"class": [0, 1, 2]}, geometry=[None, shapely.Point(), None], crs=frame.crs)
+    holed = pd.concat([nowhere[:2], frame, nowhere[2:]], ignore_index=True)
+    holed.to_file(tmp_path / "sample.gpkg")
+    lines = [f"{p.x!r},{p.y!r},{code}" for p, code in zip(frame.geometry, frame["class"], strict=True)]
+    lines = [",,0", f"{frame.geometry[0].x},,1", *lines, "nan,4999905,2"]
+    (tmp_path / "sample.csv").write_text("\n".join(["x,y,class", *lines]))
+    for given in (tmp_path / "sample.gpkg", tmp_path / "sample.csv", holed):
+        told: list[str] = []
+        found = evaluate(landcover, sample=given, announce=told.append)
+        assert found.matrix == matrix
+        name = "the GeoDataFrame" if given is holed else str(given)
+        lines = [
+            f"{name}: 3 points without coordinates, left out",
+            f"{name}: 2 points where another point is, and count too; drop what was observed once",
+        ]
+        assert list(found.notes[:2]) == lines
+        assert told[:2] == lines
+
+
+def test_points_drawn_together_are_refused(tmp_path: Path, landcover: Path) -> None:
+    frame = points(np.array([5, 6, 7]), np.array([5, 6, 7]), ["water"] * 3)
+    shapes = [frame.geometry[0], shapely.MultiPoint(list(frame.geometry[1:])), frame.geometry[2]]
+    frame.set_geometry(shapes, crs=frame.crs).to_file(tmp_path / "sample.gpkg")
+    with pytest.raises(SceneError, match="1 of 3 features hold several points each, the first is feature 2;"):
+        evaluate(landcover, sample=tmp_path / "sample.gpkg")
+
+
+def test_a_sample_in_one_of_several_layers(tmp_path: Path, landcover: Path) -> None:
+    path = tmp_path / "sample.gpkg"
+    one, two = (points(np.array([row] * row), np.arange(row), ["water"] * row) for row in (5, 9))
+    one.to_file(path, layer="first")
+    one.set_geometry(one.buffer(5)).to_file(path, layer="plots", mode="a")
+    assert evaluate(landcover, sample=path).matrix.total_px == 5
+    two.to_file(path, layer="second", mode="a")
+    with pytest.raises(UsageError, match="has 2 layers of points: first, second; name one with layer"):
+        evaluate(landcover, sample=path)
+    assert evaluate(landcover, sample=path, layer="second").matrix.total_px == 9
+    assert evaluate(landcover, sample=f"{path}|layername=second").matrix.total_px == 9
+    assert evaluate(landcover, sample=path, layer=["first", "second"]).matrix.total_px == 14
+
+
+def test_a_table_with_wkt_is_a_sample(tmp_path: Path, landcover: Path) -> None:
+    path = tmp_path / "sample.csv"
+    path.write_text("class,WKT\nwater,POINT (400005 4999905)\nwater,POINT (400105 4999905)\n")
+    assert evaluate(landcover, sample=path, column="class").matrix.total_px == 2
+
+
+def test_a_folder_that_is_no_data_set(tmp_path: Path, landcover: Path) -> None:
+    (tmp_path / "points").mkdir()
+    with pytest.raises(SceneError, match="is a folder, and no data set that GDAL reads as points"):
+        evaluate(landcover, sample=tmp_path / "points")
+    with pytest.raises(UsageError, match="a sample is a file of points or a GeoDataFrame, got ndarray"):
+        evaluate(landcover, sample=np.zeros((3, 2)))  # type: ignore[arg-type]

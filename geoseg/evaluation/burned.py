@@ -1,0 +1,161 @@
+"""Polygons of the truth as the map's grid sees them: burned by pixel centres, window by window."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+import rasterio.features
+from numpy.typing import NDArray
+
+from geoseg.dataset.features import FeatureTable, column_of, find_features
+from geoseg.dataset.label_polygons import check_place, placed, read_polygons
+from geoseg.dataset.layers import Wanted
+from geoseg.errors import SceneError, UsageError
+from geoseg.evaluation.matching import key, listed
+from geoseg.evaluation.tally import NONE, Codes
+from geoseg.raster.geobox import GeoBox
+from geoseg.raster.nomenclature import Nomenclature
+from geoseg.raster.windows import Window
+
+_WHOLE = re.compile(r"[-+]?\d+", re.ASCII)
+_SHOWN = 6
+_NO_BYTE = 255
+"""Where bytes have no code."""
+
+
+@dataclass(frozen=True, slots=True)
+class Burned:
+    """A reference of polygons. A pixel has the class of the polygon that holds its middle; of several, of the last."""
+
+    source: FeatureTable
+    column: str
+    codes: tuple[tuple[str, int], ...]
+    """(value of the column as text, code)."""
+    names: Nomenclature
+    """Of the codes; empty where the values are codes that the map's legend names."""
+    grid: GeoBox
+    """The map's."""
+    stamp: object
+    """Of the source when it was opened."""
+    notes: tuple[str, ...] = ()
+
+    @classmethod
+    def open(  # noqa: PLR0913, PLR0917 - what polygons and a map are
+        cls,
+        given: Any,  # noqa: ANN401 - a path, or a GeoDataFrame, which is heavy to name
+        column: str | None,
+        layer: Wanted,
+        grid: GeoBox,
+        map_path: str,
+        map_names: Nomenclature,
+        reference_names: Nomenclature | None,
+    ) -> Self:
+        """Read polygons and find the code of each value of their column.
+
+        SceneError where they cannot be read or do not lie on the map, UsageError for a column, a layer or a class that
+        is not clear.
+        """
+        source = find_features(given, "polygons", "reference", layer)
+        title = column_of(source, column)
+        found = read_polygons(source, title)
+        check_place(source, found.crs_wkt, grid, map_path)
+        if found.beside([grid]) == len(found.geometries):
+            raise SceneError(f"{source.name} and the map do not overlap; check their CRS and place")
+        values = sorted(set(found.values) - {""})
+        names, codes = _classes(values, map_names, reference_names, f"{source.name}, column {title}")
+        placed(source, title, grid)  # once, before threads ask for it
+        notes = (source.note, found.note([grid], "reference", "the map"))
+        return cls(source, title, codes, names, grid, source.stamp, tuple(note for note in notes if note))
+
+    @property
+    def name(self) -> str:
+        """How messages call it."""
+        return self.source.name
+
+    @property
+    def note(self) -> str | None:
+        """One line on what is not plain; None where all is."""
+        return "; ".join(self.notes) or None
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether its codes are bytes, which are counted as they are."""
+        return all(0 <= code < _NO_BYTE for _, code in self.codes)
+
+    def check_unchanged(self) -> None:
+        """Raise SceneError when the source was replaced under the run."""
+        if self.source.stamp != self.stamp:
+            raise SceneError(f"{self.name} has changed since the run began; run again when it is complete")
+
+    def read(self, window: Window) -> Codes:
+        """Return the codes in a window of the map; NONE where no polygon is."""
+        place, by_value = self.grid[window], dict(self.codes)
+        near = placed(self.source, self.column, self.grid).near(place)
+        shapes = [(shape, by_value[value]) for shape, value in near if value in by_value]
+        none = _NO_BYTE if self.is_plain else NONE
+        codes = np.full(window.shape, none, np.uint8 if self.is_plain else np.int32)
+        if shapes:
+            rasterio.features.rasterize(shapes, out=codes, transform=place.transform)
+        return Codes(codes, None, none, _contested(shapes, place))
+
+
+def _contested(shapes: list[tuple[Any, int]], place: GeoBox) -> int:
+    """Return how many pixels lie in polygons of several classes."""
+    classes = sorted({code for _, code in shapes})
+    if len(classes) < 2:
+        return 0
+    seen, several = np.zeros(place.shape, bool), np.zeros(place.shape, bool)
+    for wanted in classes:
+        mine: NDArray[np.uint8] = rasterio.features.rasterize(
+            [shape for shape, code in shapes if code == wanted], place.shape, transform=place.transform, dtype="uint8"
+        )
+        several |= seen & (mine != 0)
+        seen |= mine != 0
+    return int(np.count_nonzero(several))
+
+
+def _classes(
+    values: list[str], map_names: Nomenclature, reference_names: Nomenclature | None, where: str
+) -> tuple[Nomenclature, tuple[tuple[str, int], ...]]:
+    """Return the names of the reference's codes and the code of each value, as label rasters are matched.
+
+    Names are those of the legend that is given, else the map's and what the map lacks; whole numbers are codes.
+    """
+    if not values:
+        raise SceneError(f"{where}: no polygon has a class; fill in the column")
+    if all(_WHOLE.fullmatch(value) for value in values):
+        names = reference_names or Nomenclature()
+        return names, tuple((value, _fitting(int(value), where)) for value in values)
+    known = map_names if reference_names is None else reference_names
+    if not len(known):
+        raise UsageError(
+            f"{where} names {', '.join(values[:_SHOWN])}, the map has no names; name its codes with legend, or give "
+            "polygons with its codes"
+        )
+    by_key = {key(named.name): named.code for named in known}
+    new: dict[str, int] = {}
+    codes = {}
+    for value in values:
+        code = by_key.get(key(value))
+        if code is None and _WHOLE.fullmatch(value) and int(value) in {named.code for named in known}:
+            code = int(value)
+        if code is None and reference_names is not None:
+            raise UsageError(f"{where}: no class is called {value!r:.80}; the legend has {listed(known)}")
+        codes[value] = new.setdefault(key(value), known.classes[-1].code + 1 + len(new)) if code is None else code
+    if len(set(codes.values()) - set(new.values())) == 0:
+        raise UsageError(
+            f"{where} shares no class with the map: it has {', '.join(values[:_SHOWN])}, the map {listed(known)}; say "
+            "which is which with reference_legend"
+        )
+    first = {code: value for value, code in reversed(codes.items()) if code in new.values()}
+    every = {named.code: named.name for named in known} | first
+    return Nomenclature.from_names(every, known.palette), tuple(codes.items())
+
+
+def _fitting(code: int, where: str) -> int:
+    if not abs(code) < -NONE:
+        raise UsageError(f"{where}: class code {code} does not fit 32 bits")
+    return code

@@ -1,0 +1,219 @@
+"""Polygons as the reference of a map: the figures are those of a reference raster into which rasterio burns them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import geopandas
+import numpy as np
+import pandas as pd
+import pytest
+import rasterio.features
+import shapely
+from numpy.typing import NDArray
+
+import geoseg
+from geoseg.errors import SceneError, UsageError
+from geoseg.evaluation.count import Pair
+from geoseg.evaluation.evaluate import evaluate
+from geoseg.legend import DEEPGLOBE
+from geoseg.raster.nomenclature import Nomenclature
+from tests.evaluation.rasters import NODATA, UTM, patches, write, wrong
+
+SHAPE = (300, 200)
+CODES = (0, 1, 2, 3)
+
+
+@pytest.fixture
+def guess() -> NDArray[np.uint8]:
+    guess = wrong(1, patches(0, *SHAPE, codes=CODES, side=25), 0.2)
+    guess[:3] = NODATA
+    return guess
+
+
+@pytest.fixture
+def landcover(tmp_path: Path, guess: NDArray[np.uint8]) -> Path:
+    return write(tmp_path / "landcover.tif", guess, legend=DEEPGLOBE, tiled=True, blockxsize=64, blockysize=64, **UTM)
+
+
+@pytest.fixture
+def small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let seams go through the polygons."""
+    monkeypatch.setattr("geoseg.evaluation.count._TILE_PX", 64 * 64)
+    assert Pair.tiles
+
+
+def parcels(seed: int = 4, *, apart: bool = True) -> geopandas.GeoDataFrame:
+    """Return crooked polygons with a class; half of the ground is in none of them."""
+    rng = np.random.default_rng(seed)
+    shapes, codes = [], []
+    for row in range(12, 300, 40):
+        for col in range(12, 200, 40):
+            spread = 15 if apart else 32
+            angles = np.sort(rng.uniform(0, 2 * np.pi, 7))
+            xy = np.column_stack([col + spread * np.cos(angles), row + spread * np.sin(angles)])
+            shapes.append(shapely.Polygon([UTM["transform"] @ tuple(point) for point in xy]))
+            codes.append(int(rng.choice(CODES)))
+    names = [DEEPGLOBE.by_code(code).name.replace("_", " ").title() for code in codes]
+    return geopandas.GeoDataFrame({"landuse": names, "code": codes}, geometry=shapes, crs=UTM["crs"])
+
+
+def burned(path: Path, frame: geopandas.GeoDataFrame, **legend: Any) -> Path:
+    pairs = list(zip(frame.to_crs(UTM["crs"]).geometry, frame["code"], strict=True))
+    codes = rasterio.features.rasterize(pairs, SHAPE, fill=NODATA, transform=UTM["transform"], dtype="uint8")
+    return write(path, codes, **legend, **UTM)
+
+
+@pytest.mark.parametrize("column", ["landuse", "code"])
+@pytest.mark.parametrize("form", ["parcels.gpkg", "parcels.parquet", "parcels.gdb", "frame"])
+@pytest.mark.usefixtures("small_tiles")
+def test_polygons_score_as_the_raster_that_they_burn(tmp_path: Path, landcover: Path, form: str, column: str) -> None:
+    frame = parcels()
+    given: Any = frame
+    if form != "frame":
+        given = tmp_path / form
+        if form.endswith("parquet"):
+            frame.to_parquet(given)
+        else:
+            frame.to_file(given, driver={"gpkg": "GPKG", "gdb": "OpenFileGDB"}[form.rpartition(".")[2]])
+    confidence = write(tmp_path / "sure.tif", patches(9, *SHAPE, codes=(40, 70, 90)), **UTM)
+    knobs: dict[str, Any] = {"areas": True, "confidence": confidence, "ignore": "rangeland"}
+    oracle = evaluate(landcover, burned(tmp_path / "truth.tif", frame, legend=DEEPGLOBE), **knobs)
+    found = evaluate(landcover, given, column=column, report=tmp_path / "report", **knobs)
+    assert found.matrix == oracle.matrix
+    assert found.areas == oracle.areas
+    assert found.calibration is not None
+    assert oracle.calibration is not None
+    np.testing.assert_array_equal(found.calibration.count_px, oracle.calibration.count_px)
+    np.testing.assert_array_equal(found.calibration.right_px, oracle.calibration.right_px)
+    np.testing.assert_allclose(found.calibration.confidence_sum, oracle.calibration.confidence_sum)
+    assert found.left_out == oracle.left_out
+    assert found.notes == oracle.notes
+    assert found.reference == (str(given) if form != "frame" else "the GeoDataFrame")
+    assert found.left_out.no_reference > 10_000
+    assert (tmp_path / "report" / "report.md").exists()
+
+
+@pytest.mark.parametrize("crs", ["EPSG:4326", "EPSG:3857", "EPSG:3035"])
+def test_polygons_in_another_crs_are_brought_to_the_map(tmp_path: Path, landcover: Path, crs: str) -> None:
+    parcels().to_crs(crs).to_file(tmp_path / "parcels.gpkg")
+    oracle = evaluate(landcover, burned(tmp_path / "truth.tif", parcels(), legend=DEEPGLOBE))
+    found = evaluate(landcover, tmp_path / "parcels.gpkg", column="landuse")
+    assert np.abs(found.matrix.counts - oracle.matrix.counts).max() <= 2  # pixels whose middle is on an edge
+    assert found.notes == oracle.notes
+
+
+@pytest.mark.usefixtures("small_tiles")
+@pytest.mark.parametrize("threads", [1, 3])
+def test_where_polygons_disagree_the_last_counts_and_it_is_said(tmp_path: Path, landcover: Path, threads: int) -> None:
+    frame = parcels(apart=False)
+    told: list[str] = []
+    found = evaluate(landcover, frame, column="code", threads=threads, announce=told.append)
+    oracle = evaluate(landcover, burned(tmp_path / "truth.tif", frame, legend=DEEPGLOBE))
+    assert found.matrix == oracle.matrix
+    layers = np.array(
+        [
+            rasterio.features.rasterize(frame.geometry[frame["code"] == code], SHAPE, transform=UTM["transform"])
+            for code in CODES
+        ]
+    )
+    contested = int(np.count_nonzero(layers.astype(bool).sum(axis=0) > 1))
+    assert contested > 1000
+    share = f"{contested} pixels ({contested / 60000:.2%} of the map)"
+    line = f"the GeoDataFrame: {share} lie in polygons of different classes"
+    assert [note.partition(";")[0] for note in found.notes if "different" in note] == [line]
+    assert any(each.startswith(line) for each in told)
+
+
+def test_what_is_no_truth_is_counted_and_said(tmp_path: Path, landcover: Path) -> None:
+    frame = parcels()
+    inside = frame.geometry[0]
+    more = geopandas.GeoDataFrame(
+        {"landuse": ["water", "water", None, "water"], "code": [4, 4, None, 4]},
+        geometry=[inside.centroid, None, inside.buffer(-20), shapely.box(0, 0, 1, 1)],
+        crs=frame.crs,
+    )
+    packed = frame.set_geometry([shapely.GeometryCollection([shape, shape.centroid]) for shape in frame.geometry])
+    pd.concat([packed, more]).to_file(tmp_path / "mixed.gpkg")
+    found = evaluate(landcover, tmp_path / "mixed.gpkg", column="landuse")
+    assert found.matrix == evaluate(landcover, frame, column="landuse").matrix
+    assert found.notes[0].partition(": ")[2] == (
+        f"1 empty or null geometry, {len(frame) + 1} points cannot be reference, only polygons can; "
+        "1 polygon without a class in landuse; 1 polygon beside the map; left out"
+    )
+
+
+def test_classes_of_polygons_are_matched_as_those_of_rasters(landcover: Path) -> None:
+    frame = parcels().assign(landuse=lambda table: [f"kind {code}" for code in table["code"]])
+    with pytest.raises(UsageError, match=r"shares no class with the map: it has kind 0, .*reference_legend"):
+        evaluate(landcover, frame, column="landuse")
+    theirs = Nomenclature.from_names({10 + code: DEEPGLOBE.by_code(code).name for code in CODES}, {})
+    coded = parcels().assign(code=lambda table: table["code"] + 10)
+    wanted = evaluate(landcover, parcels(), column="landuse").matrix
+    assert evaluate(landcover, coded, column="code", reference_legend=theirs).matrix == wanted
+    assert evaluate(landcover, parcels(), column="landuse", reference_legend=theirs).matrix == wanted
+    with pytest.raises(UsageError, match="no class is called 'kind 0'; the legend has urban_land"):
+        evaluate(landcover, frame, column="landuse", reference_legend=theirs)
+    odd = parcels()
+    odd.loc[odd.index[:3], "landuse"] = "glacier"
+    found = evaluate(landcover, odd, column="landuse")
+    assert "glacier" in found.matrix.names
+    assert any("only the reference has glacier" in note for note in found.notes)
+    assert found.metrics.pixels == wanted.total_px
+
+
+def test_a_map_without_names_wants_codes(tmp_path: Path, guess: NDArray[np.uint8]) -> None:
+    plain = write(tmp_path / "plain.tif", guess, **UTM)
+    with pytest.raises(UsageError, match="the map has no names; name its codes with legend"):
+        evaluate(plain, parcels(), column="landuse")
+    oracle = evaluate(plain, burned(tmp_path / "truth.tif", parcels()))
+    assert evaluate(plain, parcels(), column="code").matrix == oracle.matrix
+    assert evaluate(plain, parcels(), column="landuse", legend=DEEPGLOBE).metrics.pixels == oracle.metrics.pixels
+
+
+def test_our_own_polygons_are_a_perfect_reference_of_their_map(tmp_path: Path, landcover: Path) -> None:
+    for name in ("map.gpkg", "map.parquet", "map.geojson"):
+        geoseg.vectorize(landcover, tmp_path / name)
+        for column in ("name", "code"):
+            found = evaluate(landcover, tmp_path / name, column=column)
+            assert found.metrics.overall_accuracy == (1.0 if name != "map.geojson" else pytest.approx(1.0, abs=1e-3))
+
+
+def test_polygons_that_cannot_be_used(tmp_path: Path, landcover: Path) -> None:
+    path = tmp_path / "parcels.gpkg"
+    parcels().to_file(path, layer="old")
+    parcels(5).to_file(path, layer="new", mode="a")
+    with pytest.raises(UsageError, match=r"has 2 layers of polygons: old, new"):
+        evaluate(landcover, path, column="code")
+    wanted = evaluate(landcover, parcels(5), column="code").matrix
+    assert evaluate(landcover, path, column="code", layer="new").matrix == wanted
+    assert evaluate(landcover, f"{path}|layername=new", column="code").matrix == wanted
+    with pytest.raises(UsageError, match="says not which column holds the class, it has landuse, code"):
+        evaluate(landcover, path, layer="old")
+    with pytest.raises(SceneError, match="and the map do not overlap"):
+        evaluate(landcover, parcels().translate(1e6).to_frame("geometry").assign(code=1), column="code")
+    with pytest.raises(SceneError, match=r"none.gpkg: no such file; check the path of the reference"):
+        evaluate(landcover, tmp_path / "none.gpkg", column="code")
+    with pytest.raises(SceneError, match="both need a CRS"):
+        evaluate(landcover, parcels().set_crs(None, allow_override=True), column="code")
+    with pytest.raises(SceneError, match="no polygon has a class"):
+        evaluate(landcover, parcels().assign(landuse=None), column="landuse")
+    reference = burned(tmp_path / "truth.tif", parcels(), legend=DEEPGLOBE)
+    for knob in ("column", "layer"):
+        with pytest.raises(UsageError, match=f"{knob} is one of a sample, or of polygons"):
+            evaluate(landcover, reference, **{knob: "code"})  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="a raster or polygons, got a list"):
+        evaluate(landcover, [1, 2])  # type: ignore[arg-type]
+
+
+def test_polygons_replaced_under_the_run(tmp_path: Path, landcover: Path) -> None:
+    path = tmp_path / "parcels.fgb"
+    parcels().to_file(path)
+
+    def replace(_state: object) -> None:
+        path.unlink(missing_ok=True)
+        parcels(7)[:20].to_file(path)
+
+    with pytest.raises(SceneError, match="has changed since the run began"):
+        evaluate(landcover, path, column="code", progress=replace)
