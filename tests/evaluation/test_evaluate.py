@@ -464,7 +464,7 @@ def test_points_that_cannot_place_a_raster_are_said(tmp_path: Path, whose: str) 
     [
         ({"reference": None}, "got neither"),
         ({"sample": "points.csv"}, "add --areas"),
-        ({"column": "class"}, "--column is one of a --sample"),
+        ({"column": "class"}, "column is one of a sample, or of polygons"),
         ({"reference": None, "sample": "points.csv", "confidence": "c.tif"}, "--confidence needs a reference"),
     ],
 )
