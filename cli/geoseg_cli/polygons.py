@@ -11,7 +11,7 @@ from typing import Any, Self
 from geoseg.errors import GeosegError, UsageError
 from geoseg_cli.vectorize import write_polygons
 
-_KNOBS = ("min_area", "simplify", "smooth")
+_KNOBS = ("layer", "min_area", "simplify", "smooth")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +40,13 @@ class PolygonsAfter:
         from geoseg.raster.durable import same_file
         from geoseg.raster.scene import Scene
         from geoseg.vector.formats import check_target
+        from geoseg.vector.order import layer_name
         from geoseg.vector.pixel_size import sieve_weights, tolerance
         from geoseg.vector.units import area, length
 
+        layer = layer_name(products[0], self.target, self.knobs.get("layer"))
         try:
-            target = check_target(self.target, overwrite=self.knobs["overwrite"])
+            target = check_target(self.target, overwrite=self.knobs["overwrite"], layer=layer)
         except GeosegError as error:
             raise type(error)(str(error).replace("--out", "--polygons")) from None
         source = Scene.open(scene)

@@ -100,6 +100,12 @@ _READ, _MODEL, _WRITTEN, _RUN = "What is read", "The model", "What is written", 
     "With --confidence each gets its mean.",
 )
 @grouped(_WRITTEN)(
+    "--layer",
+    metavar="NAME",
+    help="With --polygons: the layer to write in a GeoPackage; one that exists keeps its other layers. "
+    "[default: the map's name]",
+)
+@grouped(_WRITTEN)(
     "--min-area",
     metavar="AREA",
     help="With --polygons: give regions smaller than this to a neighbour: 100 (m2), 0.5ha, 25px. [default: keep all]",

@@ -28,6 +28,11 @@ _WRITTEN, _BORDERS, _RUN = "What is written", "The borders", "The run"
     "The polygons. The extension says the format: .gpkg (GeoPackage), .parquet (GeoParquet), .fgb (FlatGeobuf), "
     ".geojson, .geojsonl (one feature a line).",
 )
+@grouped(_WRITTEN)(
+    "--layer",
+    metavar="NAME",
+    help="The layer to write in a GeoPackage; one that exists keeps its other layers. [default: the map's name]",
+)
 @grouped(_WRITTEN)("--png", metavar="PNG", help="Also draw the polygons as a map with a legend.")
 @grouped(_WRITTEN)(
     "--crs", metavar="CRS", help="Reproject the polygons: EPSG:4326. [default: the map's; WGS 84 in GeoJSON]"
@@ -49,7 +54,7 @@ _WRITTEN, _BORDERS, _RUN = "What is written", "The borders", "The run"
     help='Names and colours: .json ([{"code": 0, "name": "water", "color": [0, 0, 255]}, ...]), .csv, .qml or .clr. '
     "[default: the map's own, else its codes]",
 )
-@options.overwrite(_WRITTEN, "Replace existing files.")
+@options.overwrite(_WRITTEN, "Replace existing files; of a GeoPackage, the layer alone.")
 @grouped(_BORDERS)(
     "--min-area",
     metavar="AREA",
@@ -118,7 +123,7 @@ def _write_and_draw(
     legend = _legend(landcover, knobs.get("legend"))
     figures = write_polygons(landcover, out, knobs, quiet=quiet)
     try:
-        drawn = draw_polygons(out, png, legend=legend)
+        drawn = draw_polygons(out, png, legend=legend, layer=_layer(landcover, out, knobs.get("layer")))
     except KeyboardInterrupt:
         raise InterruptedRunError(f"interrupted; {out} is written, {png} is not") from None
     if not quiet:
@@ -141,6 +146,13 @@ def write_polygons(landcover: str, out: str, knobs: dict[str, Any], *, quiet: bo
     if not quiet:
         say(f"wrote {out}{bar.summary}")
     return bar.figures
+
+
+def _layer(landcover: str, out: str, layer: str | None) -> str | None:
+    from geoseg.vector.formats import has_layers
+    from geoseg.vector.order import layer_name
+
+    return layer_name(landcover, out, layer) if has_layers(Path(out)) else None
 
 
 def _legend(landcover: str, file: str | None) -> Nomenclature:

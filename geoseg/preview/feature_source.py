@@ -54,15 +54,18 @@ class FeatureSource:
     """By class name, as far as the source knows them."""
 
 
-def open_features(polygons: Any) -> FeatureSource:  # noqa: ANN401 - a path, or a GeoDataFrame, which is heavy to name
-    """Return the polygons of a file, or of a GeoDataFrame. GeosegError for what cannot be read."""
+def open_features(polygons: Any, layer: str | None = None) -> FeatureSource:  # noqa: ANN401 - a path, or a GeoDataFrame, which is heavy to name
+    """Return the polygons of a file (of one `layer`, else the first that has them), or of a GeoDataFrame.
+
+    GeosegError for what cannot be read.
+    """
     if not isinstance(polygons, str | os.PathLike):
         return _of_frame(polygons)
     path = Path(polygons)
     if not path.is_file():
         raise GeosegError(f"{path}: no such file; give one that geoseg vectorize wrote")
     try:
-        return _of_parquet(path) if path.suffix.lower() in {".parquet", ".geoparquet"} else _of_gdal(path)
+        return _of_parquet(path) if path.suffix.lower() in {".parquet", ".geoparquet"} else _of_gdal(path, layer)
     except (OSError, RuntimeError, KeyError, TypeError, ValueError) as error:
         if isinstance(error, GeosegError):
             raise
@@ -87,19 +90,20 @@ def _of_frame(frame: Any) -> FeatureSource:  # noqa: ANN401 - see above
     return FeatureSource("Land cover", crs, _bounds(frame.total_bounds), area == "area_px", batches, {})
 
 
-def _of_gdal(path: Path) -> FeatureSource:
+def _of_gdal(path: Path, layer: str | None) -> FeatureSource:
     import pyogrio  # noqa: PLC0415 - half a second, for pictures only
 
     if path.suffix.lower() in _TEXTS and not path.stat().st_size:
         return _empty(path)  # a sequence of no features
-    info = pyogrio.read_info(path, layer=0, force_total_bounds=True)  # the next one is the style
+    name = _first_layer(path) if layer is None and path.suffix.lower() == ".gpkg" else layer or 0
+    info = pyogrio.read_info(path, layer=name, force_total_bounds=True)
     if path.suffix.lower() in _TEXTS and not info["features"]:
         return _empty(path)  # GeoJSON keeps the columns with the features
     area = _area_column(list(info["fields"]), str(path))
 
     def batches() -> Iterator[Batch]:
         with pyogrio.open_arrow(
-            path, layer=0, columns=["code", "name", area], batch_size=_BATCH_FEATURES, use_pyarrow=True
+            path, layer=name, columns=["code", "name", area], batch_size=_BATCH_FEATURES, use_pyarrow=True
         ) as (
             meta,
             reader,
@@ -109,8 +113,18 @@ def _of_gdal(path: Path) -> FeatureSource:
                 yield _batch(batch, area, geometry)
 
     crs = CRS.from_user_input(info["crs"]) if info["crs"] else None
-    colors = style_colors(path) if path.suffix.lower() == ".gpkg" else {}
+    colors = style_colors(path, info["layer_name"]) if path.suffix.lower() == ".gpkg" else {}
     return FeatureSource(path.stem, crs, _bounds(info["total_bounds"]), area == "area_px", batches, colors)
+
+
+def _first_layer(path: Path) -> str | int:
+    """Return the first layer of a GeoPackage with the columns of `vectorize`: its style is a layer too, and others."""
+    import pyogrio  # noqa: PLC0415 - half a second, for pictures only
+
+    for name, geometry in pyogrio.list_layers(path):
+        if geometry and {"code", "name"} <= set(pyogrio.read_info(path, layer=name)["fields"]):
+            return str(name)
+    return 0
 
 
 def _empty(path: Path) -> FeatureSource:

@@ -35,6 +35,7 @@ def draw_polygons(
     *,
     legend: StrPath | Legend | Nomenclature | None = None,
     title: str | None = None,
+    layer: str | None = None,
 ) -> Path:
     """Draw polygons as `geoseg.vectorize` makes them, of any number, as a map in a PNG of about 2000 pixels.
 
@@ -44,7 +45,8 @@ def draw_polygons(
 
     Each pixel shows the mix of the classes in it; borders are drawn round what is large enough to be seen. The colours
     are those of a legend (a value, or a file as for `vectorize`), else those of the style inside a GeoPackage, else
-    the DeepGlobe legend's for its names, else some that differ. The title is the file's name where none is given.
+    the DeepGlobe legend's for its names, else some that differ. The title is the file's name where none is given. Of a
+    GeoPackage it is the `layer` of that name, else the first of such polygons.
 
     Raises GeosegError without matplotlib and for what is no file of polygons, UsageError for polygons without the
     columns of `vectorize`, OutputError where the picture cannot be written.
@@ -53,7 +55,7 @@ def draw_polygons(
     target = probe_writable(out)
     from geoseg.preview.map_page import draw_page  # noqa: PLC0415 - matplotlib is an extra
 
-    source = open_features(polygons)
+    source = open_features(polygons, layer)
     drawing = _Drawing(source, legend)
     drawing.paint()
     content = draw_page(title or source.title, source, drawing.entries(), drawing.count, drawing.canvas)

@@ -17,7 +17,8 @@ from geoseg.errors import OutputError, UsageError
 from geoseg.raster.durable import output_error, probe_writable, replace_durably, sync_file
 from geoseg.vector.flatgeobuf import write_flatgeobuf
 from geoseg.vector.geojson import write_geojson, write_geojson_sequence
-from geoseg.vector.geopackage import write_geopackage
+from geoseg.vector.geopackage import move_layer, write_geopackage
+from geoseg.vector.geopackage_file import check_file, copied, is_kept
 from geoseg.vector.geoparquet import write_geoparquet
 from geoseg.vector.layer import Layer, Table
 from geoseg.vector.reproject import WGS84, in_crs
@@ -39,8 +40,10 @@ EXTENSIONS = tuple(_WRITERS)
 _GEOJSON = (write_geojson, write_geojson_sequence)
 
 
-def check_target(out: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
+def check_target(out: str | os.PathLike[str], *, overwrite: bool = False, layer: str | None = None) -> Path:
     """Return the target as an absolute path if polygons can be written there, before any work is done.
+
+    In a GeoPackage a `layer` is written, or replaced where `overwrite`; all others stay.
 
     UsageError for an extension that names no format; OutputError where no file can be made, one exists and may not be
     replaced, or another program has the GeoPackage open.
@@ -49,10 +52,24 @@ def check_target(out: str | os.PathLike[str], *, overwrite: bool = False) -> Pat
     if path.suffix.lower() not in _WRITERS:
         raise UsageError(f"{path} names no format of polygons; give it one of the extensions {', '.join(EXTENSIONS)}")
     path = probe_writable(out).absolute()
+    if has_layers(path):
+        _check_closed(path)
+        if is_kept(path):
+            check_file(path, layer or path.stem, overwrite=overwrite)
+            return path
     if path.exists() and not overwrite:
         raise OutputError(f"{path} exists; add --overwrite to replace it, or choose another --out")
-    _check_closed(path)
     return path
+
+
+def has_layers(target: Path) -> bool:
+    """Say whether a file of that name holds layers, of which one is written and the others are kept."""
+    return _WRITERS.get(target.suffix.lower()) is write_geopackage
+
+
+def keeps_layers(target: Path) -> bool:
+    """Say whether a file is there of which all but the layer written is kept."""
+    return has_layers(target) and is_kept(target)
 
 
 def stored_crs(
@@ -90,10 +107,12 @@ def write(target: Path, layer: Layer, tables: Iterable[Table], *, crs: CRS | Non
     """Write the features as they come, in batches, and give the file its name only when it is whole and on the disk.
 
     `target` is from `check_target`; `crs` from `stored_crs`: what the file shall be in, where that is not `layer.crs`.
-    OutputError where the file cannot be written, and whatever the tables raise: then nothing is left, and a file that
-    was there stays as it was.
+    Of a GeoPackage that is there, only the layer of that name is replaced. OutputError where the file cannot be
+    written, and whatever the tables raise: then nothing is left, and a file that was there stays as it was.
     """
     writer = _WRITERS[target.suffix.lower()]
+    if has_layers(target) and target.is_symlink():
+        target = target.resolve()  # the file that others open by its own name
     tables = _checked(tables, layer)
     layer, tables = in_crs(layer, tables, crs)
     with _workplace(target) as folder:
@@ -101,11 +120,25 @@ def write(target: Path, layer: Layer, tables: Iterable[Table], *, crs: CRS | Non
         unfinished = folder / f"unfinished{target.suffix.lower()}"
         try:
             writer(unfinished, layer, tables)
+            if has_layers(target):
+                _check_closed(target)
+                if keeps_layers(target):
+                    _put_layer(unfinished, layer, target)
+                    return
             sync_file(unfinished)
-            _check_closed(target)
             replace_durably(unfinished, target)
         except (OSError, sqlite3.Error) as error:
             raise output_error(target, error) from error
+
+
+def _put_layer(made: Path, layer: Layer, target: Path) -> None:
+    """Put a layer into a GeoPackage: into a copy, which takes its place when it is whole and on the disk."""
+    copy = made.with_name("whole.gpkg")
+    with copied(target, copy, made.stat().st_size) as check_unchanged:
+        move_layer(made, layer, copy)
+        sync_file(copy)
+        check_unchanged()
+        replace_durably(copy, target)
 
 
 def _checked(tables: Iterable[Table], layer: Layer) -> Iterator[Table]:
@@ -130,11 +163,11 @@ def _workplace(target: Path) -> Iterator[Path]:
 
 
 def _check_closed(target: Path) -> None:
-    """Raise OutputError where SQLite's log lies beside the target: it would be played into the new file."""
+    """Raise OutputError where SQLite's log lies beside the target: it holds what the file lacks."""
     for ending in ("-wal", "-journal"):
         beside = target.with_name(target.name + ending)
-        if target.suffix.lower() == ".gpkg" and beside.exists():
+        if beside.exists():
             raise OutputError(
-                f"{target} is open in another program ({beside.name} lies beside it); close it there, "
-                "or choose another --out"
+                f"{target} is open in another program ({beside.name} lies beside it); close it there (or, if one was "
+                "stopped, open and close the file once, by QGIS or ogrinfo), or choose another --out"
             )

@@ -66,6 +66,39 @@ def write_gdal(
     return frozenset(flow.codes)
 
 
+def copy_gdal(
+    made: Path,
+    layer: Layer,
+    into: Path,
+    *,
+    driver: str,
+    layer_options: Mapping[str, str],
+    settings: Mapping[str, str] | None = None,
+) -> None:
+    """Copy a layer into another file, which has none of its name. Raises OSError."""
+    import pyogrio  # noqa: PLC0415 - see write_gdal
+
+    try:
+        with (
+            _settings(settings or {}),
+            _plain(made) as source,
+            _plain(into) as target,
+            pyogrio.open_arrow(source, layer=layer.name, use_pyarrow=False) as (meta, features),
+        ):
+            pyogrio.write_arrow(
+                features,
+                target,
+                layer=layer.name,
+                driver=driver,
+                geometry_name=meta["geometry_name"],
+                geometry_type="MultiPolygon" if layer.multi else "Polygon",
+                crs=None if layer.crs is None else wkt(layer.crs),
+                layer_options=dict(layer_options),
+            )
+    except Exception as error:
+        raise _os_error(into.parent, error) from error
+
+
 @contextmanager
 def _plain(path: Path) -> Iterator[Path]:
     """Yield a way to a file that pyogrio takes as it is: at a semicolon or an exclamation mark it would cut."""

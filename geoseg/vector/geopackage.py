@@ -8,8 +8,9 @@ from contextlib import closing
 from pathlib import Path
 
 from geoseg.vector.arrow import GEOMETRY
-from geoseg.vector.gdal import write_gdal
-from geoseg.vector.layer import Layer, Table
+from geoseg.vector.gdal import copy_gdal, write_gdal
+from geoseg.vector.geopackage_file import remove_layer
+from geoseg.vector.layer import MADE_BY, Layer, Table
 from geoseg.vector.symbology import categorized_style
 
 _STYLES = """
@@ -27,7 +28,12 @@ _STYLE = """
 INSERT INTO layer_styles
   (f_table_catalog, f_table_schema, f_table_name, f_geometry_column, styleName, styleQML, styleSLD, useAsDefault,
    description, owner)
-VALUES ('', '', ?, ?, ?, ?, '', 1, ?, '')"""
+VALUES ('', '', ?, ?, ?, ?, '', ?, ?, '')"""
+_OLD_STYLE = """
+DELETE FROM layer_styles
+WHERE f_table_name = ? COLLATE NOCASE AND styleName = ? AND (description = ? OR description LIKE ?)"""
+_OURS = f"%{MADE_BY}%"
+_DEFAULTS = "SELECT count(*) FROM layer_styles WHERE f_table_name = ? COLLATE NOCASE AND useAsDefault"
 _BLOB_BYTES = 10**9 - 1000
 """SQLite takes a billion bytes for a value (https://www.sqlite.org/limits.html); the geometry's header is of them."""
 _SETTINGS = {
@@ -45,20 +51,45 @@ def write_geopackage(path: Path, layer: Layer, tables: Iterable[Table]) -> None:
         tables,
         driver="GPKG",
         dataset_options={"VERSION": "1.3"},  # of 1.4, which brings nothing here, an older GDAL warns
-        layer_options={
-            "GEOMETRY_NAME": GEOMETRY,
-            "IDENTIFIER": layer.name,
-            "DESCRIPTION": layer.description,
-            "SPATIAL_INDEX": "YES",
-        },
+        layer_options=_layer_options(layer),
         feature_bytes=_BLOB_BYTES,
         settings=_SETTINGS,
     )
-    style = categorized_style(layer, codes)
-    if style is None:
-        return
+    _add_style(path, layer, categorized_style(layer, codes))
+
+
+def move_layer(made: Path, layer: Layer, into: Path) -> None:
+    """Put the layer of a GeoPackage that was just made into another, in place of one of its name. Raises OSError.
+
+    A style that somebody else gave to the old layer stays, and stays the default.
+    """
+    with closing(sqlite3.connect(made)) as database:
+        known = database.execute("SELECT name FROM sqlite_master WHERE name = 'layer_styles'").fetchone()
+        style = database.execute("SELECT styleQML FROM layer_styles").fetchone() if known else None
+    remove_layer(into, layer.name)
+    copy_gdal(made, layer, into, driver="GPKG", layer_options=_layer_options(layer), settings=_SETTINGS)
+    _add_style(into, layer, style[0] if style else None)
+
+
+def _layer_options(layer: Layer) -> dict[str, str]:
+    return {
+        "GEOMETRY_NAME": GEOMETRY,
+        "IDENTIFIER": layer.name,
+        "DESCRIPTION": layer.description,
+        "SPATIAL_INDEX": "YES",
+    }
+
+
+def _add_style(path: Path, layer: Layer, style: str | None) -> None:
+    """Give the layer a style in place of the one that an earlier run gave it; None for none."""
     with closing(sqlite3.connect(path)) as database, database:
         database.execute("PRAGMA synchronous = OFF")
-        database.execute(_STYLES)
-        database.execute(_CONTENTS)
-        database.execute(_STYLE, (layer.name, GEOMETRY, layer.name[:30], style, layer.description))
+        if database.execute("SELECT 1 FROM sqlite_master WHERE name = 'layer_styles'").fetchone():
+            database.execute(_OLD_STYLE, (layer.name, layer.name[:30], layer.description, _OURS))
+        elif style is not None:
+            database.execute(_STYLES)
+            database.execute(_CONTENTS)
+        if style is not None:
+            theirs = database.execute(_DEFAULTS, (layer.name,)).fetchone()[0]
+            values = (layer.name, GEOMETRY, layer.name[:30], style, int(theirs == 0), layer.description)
+            database.execute(_STYLE, values)

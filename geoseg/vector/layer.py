@@ -13,6 +13,8 @@ from geoseg.raster.nomenclature import Nomenclature
 from geoseg.vector.polygons import Polygons
 from geoseg.version import VERSION
 
+MADE_BY = "made by geoseg"
+
 
 @dataclass(frozen=True, slots=True)
 class Layer:
@@ -27,7 +29,7 @@ class Layer:
     """Whether features are multipolygons."""
     confidence: bool = False
     """Whether there is a column of confidence."""
-    description: str = f"Polygons of a map of classes, made by geoseg {VERSION}"
+    description: str = f"Polygons of a map of classes, {MADE_BY} {VERSION}"
     """One sentence for the formats that keep one."""
 
     @property

@@ -26,6 +26,7 @@ from geoseg.raster.scene import Scene
 from geoseg.raster.surface import Surface, stretch_note
 from geoseg.vector import formats
 from geoseg.vector.generalize import Generalization
+from geoseg.vector.geopackage_file import RESERVED, check_layer_name
 from geoseg.vector.layer import Layer
 from geoseg.vector.pixel_size import Tolerance, idle_note, side_weights, sieve_weights, tolerance
 from geoseg.vector.reproject import parse_crs
@@ -35,8 +36,6 @@ from geoseg.vector.units import area, length
 
 StrPath = str | os.PathLike[str]
 CONNECTIVITIES = (4, 8)
-_NO_LAYER = re.compile(r"[^\w]|gpkg|sqlite_|layer_styles$", re.IGNORECASE)
-"""Layers that GeoPackage, GDAL's driver for it, SQLite or QGIS keep to themselves."""
 _ULPS = 16
 """Steps between neighbouring numbers that a pixel's side spans at least."""
 
@@ -62,7 +61,7 @@ class Order:
         """Raise SceneError when the raster was replaced under the run, OutputError when a file came to the target."""
         self.raster.check_unchanged()
         if self.target is not None:
-            formats.check_target(self.target, overwrite=self.overwrite)
+            formats.check_target(self.target, overwrite=self.overwrite, layer=self.layer.name)
 
     @classmethod
     def of(
@@ -80,6 +79,7 @@ class Order:
         confidence: StrPath | None,
         legend: StrPath | Legend | Nomenclature | None,
         crs: Any,
+        layer: str | None,
         overwrite: bool,
         announce: Callable[[str], None],
     ) -> Self:
@@ -90,14 +90,17 @@ class Order:
         raster = ClassRaster.open(landcover, given)
         scene, geobox = raster.scene, raster.scene.geobox
         sure = None if confidence is None else open_confidence(os.fspath(confidence), geobox)
-        target = None if out is None else formats.check_target(out, overwrite=overwrite)
-        if target is not None:
-            _check_unread(target, [scene, *([sure] if sure else [])], legend)
+        if out is not None:
+            _check_unread(Path(out), [scene, *([sure] if sure else [])], legend)
+        name = layer_name(landcover, out, layer)
+        target = None if out is None else formats.check_target(out, overwrite=overwrite, layer=name)
+        if target is not None and formats.keeps_layers(target):
+            announce(f"{target.name} is kept: of its layers, only {name!r} is written")
         names = raster.names if given is None else given
         surface = Surface.of(geobox)
         _check_places(scene)
-        layer = Layer(
-            name=_layer_name((target or Path(scene.path)).stem),
+        features = Layer(
+            name=name,
             crs=None if surface.in_px else geobox.crs,
             legend=names,
             multi=dissolve or connectivity == 8,
@@ -112,16 +115,28 @@ class Order:
             else choose_classes(names, [classes] if isinstance(classes, int) else classes),
         )
         sieving = None if min_area is None else _sieving(geobox, min_area, connectivity)
-        stored = formats.stored_crs(target, layer.crs, None if crs is None else parse_crs(crs), announce)
+        stored = formats.stored_crs(target, features.crs, None if crs is None else parse_crs(crs), announce)
         if raster.note:
             announce(raster.note)
         _note(geobox, surface, announce)
-        return cls(raster, target, surface, layer, stored, tracing, sieving, sure, dissolve, overwrite)
+        return cls(raster, target, surface, features, stored, tracing, sieving, sure, dissolve, overwrite)
 
 
-def _layer_name(stem: str) -> str:
-    """Return a file's name as one that a layer may have."""
-    return f"_{stem}" if _NO_LAYER.match(stem) else stem
+def layer_name(landcover: StrPath, out: StrPath | None, layer: str | None) -> str:
+    """Return the name of the layer of polygons: in a GeoPackage the map's, where none is given; else the file's.
+
+    UsageError for a `layer` that cannot be one, or one in a file that has no layers.
+    """
+    layered = out is not None and formats.has_layers(Path(out))
+    if layer is not None:
+        if not layered:
+            raise UsageError(
+                f"layer names one of a GeoPackage's layers, got {layer!r:.80} for {'no file' if out is None else out}; "
+                "leave it out, or write to a name that ends in .gpkg"
+            )
+        return check_layer_name(layer)
+    stem = Path(landcover if layered or out is None else out).stem
+    return f"_{stem}" if RESERVED.match(stem) or not re.match(r"\w", stem) else stem
 
 
 def _check_places(scene: Scene) -> None:

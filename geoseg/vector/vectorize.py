@@ -41,6 +41,7 @@ def vectorize(
     confidence: StrPath | None = None,
     legend: StrPath | Legend | Nomenclature | None = None,
     crs: Any = None,
+    layer: str | None = None,
     overwrite: bool = False,
     progress: Callable[[Progress], None] | None = None,
     announce: Callable[[str], None] | None = None,
@@ -56,15 +57,16 @@ def vectorize(
     in m2, or "0.5ha", "25px", are given to the neighbour with the longest shared border. `connectivity` 8 makes regions
     that touch at a corner one feature. `classes` are the names or codes to keep, `dissolve` makes one feature of each
     class. `legend`, a file or a value, takes the place of the names that the raster carries. `crs` is what the polygons
-    are reprojected to.
+    are reprojected to. A GeoPackage that is there keeps its other layers: `layer`, by default the map's name, is added,
+    or replaced where `overwrite`.
 
     Raises UsageError, SceneError or OutputError; then nothing is at `out` that was not there before.
     """
     say = announce or _quiet
     order = Order.of(
         landcover, out, simplify=simplify, method=method, smooth=smooth, min_area=min_area, connectivity=connectivity,
-        classes=classes, dissolve=dissolve, confidence=confidence, legend=legend, crs=crs, overwrite=overwrite,
-        announce=say,
+        classes=classes, dissolve=dissolve, confidence=confidence, legend=legend, crs=crs, layer=layer,
+        overwrite=overwrite, announce=say,
     )  # fmt: skip
     warm(order.raster.dtype, order.tracing, order.target, say, sieved=order.sieving is not None)
     meter = Meter(order.raster, progress, sieved=order.sieving is not None)

@@ -10,8 +10,10 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +37,7 @@ from tests.adversity.damage import damaged
 from tests.adversity.promises import Outcome, check_refused, files_in
 from tests.adversity.scenes import write_scene
 from tests.paused import program
+from tests.vector.features import theirs
 
 LAYOUTS: dict[str, dict[str, Any]] = {
     "plain": {},
@@ -91,6 +94,13 @@ def vectorize(capfd: pytest.CaptureFixture[str]) -> Vectorize:
     return run
 
 
+@cache
+def _precious(suffix: str) -> bytes:
+    """Return the content of a file that somebody else has there."""
+    with tempfile.TemporaryDirectory() as folder:
+        return theirs(Path(folder) / f"precious{suffix}")
+
+
 @pytest.fixture
 def refused(vectorize: Vectorize, cover: Path) -> Callable[..., str]:
     """Return a function that demands one line and a code, an existing file untouched, and no other file."""
@@ -102,7 +112,7 @@ def refused(vectorize: Vectorize, cover: Path) -> Callable[..., str]:
                 vectorize(raster or cover, "--out", existing, *arguments), code, cover.parent, files_in(cover.parent)
             )
             assert not existing.exists()
-            existing.write_bytes(b"precious")
+            existing.write_bytes(_precious(existing.suffix))
         before = files_in(cover.parent)
         line = check_refused(
             vectorize(raster or cover, "--out", existing, "--overwrite", *arguments), code, cover.parent, before
@@ -308,11 +318,13 @@ def test_a_folder_for_reading_only(vectorize: Vectorize, cover: Path) -> None:
 @pytest.mark.parametrize("suffix", FORMATS)
 def test_an_existing_file_stays(vectorize: Vectorize, cover: Path, suffix: str) -> None:
     target = cover.parent / f"polygons{suffix}"
-    target.write_bytes(b"precious")
+    precious = _precious(suffix)
+    target.write_bytes(precious)
     before = files_in(cover.parent)
-    assert "add --overwrite" in check_refused(vectorize(cover, "--out", target), 1, cover.parent, before)
-    assert vectorize(cover, "--out", target, "--overwrite").code == 0
-    assert target.read_bytes() != b"precious"
+    layer = ("--layer", "parcels") if suffix == ".gpkg" else ()
+    assert "add --overwrite" in check_refused(vectorize(cover, "--out", target, *layer), 1, cover.parent, before)
+    assert vectorize(cover, "--out", target, "--overwrite", *layer).code == 0
+    assert target.read_bytes() != precious
 
 
 def test_what_is_read_is_no_output(vectorize: Vectorize, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -501,7 +513,7 @@ def test_interrupted_at_any_time(folder: Path, big: Path, stop_all: list[subproc
     outcome = finish(process)
     assert not unfinished(folder)
     if (folder / "cover.gpkg").exists():
-        assert pyogrio.read_info(folder / "cover.gpkg", layer="cover")["features"] > 1000
+        assert pyogrio.read_info(folder / "cover.gpkg", layer="big")["features"] > 1000
         return
     assert outcome.code in (1, -signal.SIGINT)
     assert set(files_in(folder)) == {"big.tif"}
@@ -537,7 +549,7 @@ def test_two_runs_at_once_on_one_target(folder: Path, big: Path, stop_all: list[
         assert outcome.code == 0 or outcome.error
     assert not unfinished(folder)
     assert set(files_in(folder)) == {"big.tif", "cover.gpkg"}
-    found = pyogrio.read_dataframe(folder / "cover.gpkg", layer="cover")
+    found = pyogrio.read_dataframe(folder / "cover.gpkg", layer="big")
     assert found.area_m2.sum() == 2048 * 512 / 4
 
 
@@ -602,7 +614,7 @@ def test_what_the_callback_raises_comes_out_and_leaves_nothing(
 
 
 def test_a_file_that_came_meanwhile_stays(folder: Path, cover: Path) -> None:
-    target = folder / "cover.gpkg"
+    target = folder / "cover.fgb"
     with pytest.raises(OutputError, match="add --overwrite"):
         traced(cover, target, progress=lambda _state: target.write_bytes(b"theirs"))
     assert target.read_bytes() == b"theirs"

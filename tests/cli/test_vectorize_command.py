@@ -223,7 +223,7 @@ def test_every_format_is_drawn_also_empty_and_dissolved(run: Run, tmp_path: Path
 
 
 def test_bad_input_is_one_line_and_nothing_is_written(run: Run, tmp_path: Path, landcover: Path) -> None:
-    out, png, old = tmp_path / "m.gpkg", tmp_path / "m.png", tmp_path / "old.gpkg"
+    out, png, old = tmp_path / "m.gpkg", tmp_path / "m.png", tmp_path / "old.fgb"
     for path in (old, old.with_suffix(".png"), tmp_path / "file"):
         path.write_bytes(b"dear to somebody")
     heights = write_raster(tmp_path / "heights.tif", codes().astype(np.float32), **UTM)
@@ -235,7 +235,7 @@ def test_bad_input_is_one_line_and_nothing_is_written(run: Run, tmp_path: Path, 
     cases: list[tuple[int, list[Any], list[str]]] = [
         (2, [landcover, "-o", tmp_path / "m.shp"], ["m.shp", ".gpkg"]),
         (2, [landcover, "-o", tmp_path / "m"], [".gpkg"]),
-        (1, [landcover, "-o", old], ["old.gpkg exists", "--overwrite"]),
+        (1, [landcover, "-o", old], ["old.fgb exists", "--overwrite"]),
         (1, [landcover, "-o", tmp_path / "file" / "m.gpkg"], ["file"]),
         (2, [landcover, "-o", out, "--classes", "water,lava"], ["lava", "urban_land"]),
         (2, [landcover, "-o", out, "--classes", "99"], ["99"]),
@@ -275,7 +275,7 @@ def test_a_picture_without_matplotlib_is_refused_before_the_work(
 
 
 def test_an_existing_file_is_replaced_when_told(run: Run, tmp_path: Path, landcover: Path) -> None:
-    out = tmp_path / "m.gpkg"
+    out = tmp_path / "m.fgb"
     out.write_bytes(b"dear to somebody")
     assert run("vectorize", landcover, "--out", out, "--overwrite").exit_code == 0
     assert len(geopandas.read_file(out)) > 10
@@ -307,12 +307,12 @@ def test_predict_makes_the_polygons_in_one_go(run: Run, tmp_path: Path, scene: P
 
 
 def test_predict_checks_the_polygons_before_the_map(run: Run, tmp_path: Path, scene: Path, model: Path) -> None:
-    out, old = tmp_path / "map.tif", tmp_path / "old.gpkg"
+    out, old = tmp_path / "map.tif", tmp_path / "old.fgb"
     old.write_bytes(b"dear to somebody")
     placeless = write_raster(tmp_path / "placeless.tif", np.full((3, 100, 120), 90, np.uint8))
     cases: list[tuple[int, list[Any], list[str]]] = [
         (2, [scene, "--polygons", tmp_path / "m.shp"], ["m.shp", ".gpkg"]),
-        (1, [scene, "--polygons", old], ["old.gpkg exists", "--polygons"]),
+        (1, [scene, "--polygons", old], ["old.fgb exists", "--polygons"]),
         (2, [scene, "--polygons", tmp_path / "m.gpkg", "--simplify", "wide"], ["--simplify", "wide"]),
         (2, [scene, "--polygons", tmp_path / "m.gpkg", "--min-area", "-1"], ["--min-area", "-1"]),
         (2, [scene, "--polygons", tmp_path / "map.tif.parts" / "m.gpkg"], ["cleared", "--polygons"]),

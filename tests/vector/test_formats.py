@@ -22,7 +22,7 @@ from geoseg.vector.formats import EXTENSIONS, check_target, stored_crs, write
 from geoseg.vector.geodataframe import to_geodataframe
 from geoseg.vector.layer import Layer
 from geoseg.vector.reproject import WGS84
-from tests.vector.features import SUFFIXES, batches, dissolved, layer, read, shapes, table
+from tests.vector.features import SUFFIXES, batches, dissolved, layer, read, shapes, table, theirs
 
 JSON = (".geojson", ".json", ".geojsonl", ".geojsons", ".geojsonseq")
 EXACT = tuple(suffix for suffix in SUFFIXES if suffix not in JSON)
@@ -193,17 +193,22 @@ def test_what_cannot_be_a_target(tmp_path: Path) -> None:
         check_target(tmp_path / "cover.shp")
     with pytest.raises(UsageError, match=r"\.gpkg"):
         check_target(tmp_path / "cover")
-    there = tmp_path / "there.gpkg"
-    there.write_bytes(b"theirs")
+    plain = tmp_path / "there.fgb"
+    theirs(plain)
     with pytest.raises(OutputError, match="--overwrite"):
-        check_target(there)
-    assert check_target(there, overwrite=True) == there
+        check_target(plain)
+    assert check_target(plain, overwrite=True) == plain
+    there = tmp_path / "there.gpkg"
+    theirs(there)
+    with pytest.raises(OutputError, match=r"'parcels'.*--overwrite"):
+        check_target(there, layer="parcels")
+    assert check_target(there, layer="cover") == check_target(there, layer="parcels", overwrite=True) == there
     there.with_name("there.gpkg-wal").touch()
     with pytest.raises(OutputError, match="another program"):
         check_target(there, overwrite=True)
     with pytest.raises(OutputError, match="local"):
         check_target("s3://bucket/cover.gpkg")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["there.gpkg", "there.gpkg-wal"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["there.fgb", "there.gpkg", "there.gpkg-wal"]
 
 
 def test_the_crs_of_a_file() -> None:

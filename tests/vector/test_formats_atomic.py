@@ -19,7 +19,7 @@ from rasterio.crs import CRS
 from geoseg.errors import OutputError, SceneError, UsageError
 from geoseg.vector.formats import check_target, write
 from geoseg.vector.layer import Table
-from tests.vector.features import SUFFIXES, dissolved, layer, read, shapes, table
+from tests.vector.features import SUFFIXES, dissolved, layer, read, shapes, table, theirs
 
 FORMATS = (".gpkg", ".parquet", ".fgb", ".geojson", ".geojsonl")
 
@@ -35,8 +35,7 @@ def test_what_the_tables_raise_comes_out_and_leaves_nothing(
     tmp_path: Path, suffix: str, failure: BaseException, *, there: bool
 ) -> None:
     path = tmp_path / f"cover{suffix}"
-    if there:
-        path.write_bytes(b"theirs")
+    before = theirs(path) if there else b""
     target = check_target(path, overwrite=True)
 
     def tables() -> Iterator[Table]:
@@ -48,13 +47,13 @@ def test_what_the_tables_raise_comes_out_and_leaves_nothing(
         write(target, layer(), tables())
     assert caught.value is failure
     assert [entry.name for entry in tmp_path.iterdir()] == ([path.name] if there else [])
-    assert not there or path.read_bytes() == b"theirs"
+    assert not there or path.read_bytes() == before
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_an_old_file_is_replaced_whole(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"cover{suffix}"
-    path.write_bytes(b"theirs")
+    path.write_bytes(b"" if suffix == ".gpkg" else b"theirs")
     write(check_target(path, overwrite=True), layer(), [table(*shapes(1))])
     assert len(read(path)) == len(shapes(1)[0])
     assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
@@ -94,13 +93,12 @@ def test_a_disk_that_takes_no_more_is_one_line(tmp_path: Path) -> None:
                 print(error)
     """
     paths = [tmp_path / f"cover{suffix}" for suffix in FORMATS]
-    for path in paths:
-        path.write_bytes(b"theirs")
+    before = [theirs(path) for path in paths]
     run = _run(program, *map(str, paths))
     assert run.stderr == ""
-    for line, path in zip(run.stdout.splitlines(), paths, strict=True):
+    for line, path, content in zip(run.stdout.splitlines(), paths, before, strict=True):
         assert line.startswith(f"cannot write {path}: ")
-        assert path.read_bytes() == b"theirs"
+        assert path.read_bytes() == content
     assert len(list(tmp_path.iterdir())) == len(paths)
 
 
@@ -137,7 +135,7 @@ def test_a_killed_run_leaves_no_file_at_the_final_name(tmp_path: Path, suffix: s
 
 def test_a_geopackage_opened_meanwhile_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "cover.gpkg"
-    path.write_bytes(b"theirs")
+    before = theirs(path)
     target = check_target(path, overwrite=True)
 
     def tables() -> Iterator[Table]:
@@ -146,7 +144,7 @@ def test_a_geopackage_opened_meanwhile_is_left_alone(tmp_path: Path) -> None:
 
     with pytest.raises(OutputError, match="another program"):
         write(target, layer(), tables())
-    assert path.read_bytes() == b"theirs"
+    assert path.read_bytes() == before
 
 
 def test_settings_of_gdal_are_put_back(tmp_path: Path) -> None:
