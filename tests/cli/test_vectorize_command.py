@@ -226,7 +226,7 @@ def test_bad_input_is_one_line_and_nothing_is_written(run: Run, tmp_path: Path, 
     out, png, old = tmp_path / "m.gpkg", tmp_path / "m.png", tmp_path / "old.fgb"
     for path in (old, old.with_suffix(".png"), tmp_path / "file"):
         path.write_bytes(b"dear to somebody")
-    heights = write_raster(tmp_path / "heights.tif", codes().astype(np.float32), **UTM)
+    heights = write_raster(tmp_path / "heights.tif", codes() + np.float32(0.5), **UTM)
     three = write_raster(tmp_path / "three.tif", np.stack([codes()] * 3), **UTM)
     other_grid = write_raster(tmp_path / "sure.tif", codes(50, 80), **UTM)
     placeless = write_raster(tmp_path / "placeless.tif", codes(), colors=True)
