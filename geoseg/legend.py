@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from geoseg.errors import UsageError
+from geoseg.given import integer, integers
 from geoseg.nearest import nearest
 
 NODATA = 255
@@ -23,6 +24,10 @@ class LandCover:
     """Red, green, blue, 0 to 255."""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "code", integer("code", self.code))
+        object.__setattr__(self, "color", integers("color", self.color))
+        if not isinstance(self.name, str):
+            raise UsageError(f"class name must be text, got {self.name!r:.80} for code {self.code}")
         if not 0 <= self.code < NODATA:
             raise UsageError(f"class code must be 0 to 254 (255 is nodata), got {self.code} for {self.name!r}")
         if not self.name or any(ord(letter) < ord(" ") for letter in self.name):
@@ -38,6 +43,7 @@ class Legend:
     classes: tuple[LandCover, ...]
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "classes", tuple(self.classes))
         codes = self.codes
         if not codes:
             raise UsageError("a legend needs at least one class, got none")

@@ -17,6 +17,7 @@ from geoseg.dataset.pair import Pair
 from geoseg.dataset.pairs import find_pairs
 from geoseg.dataset.published import Published, published_split
 from geoseg.errors import SceneError, UsageError
+from geoseg.given import plain_arguments
 from geoseg.legend import Legend
 from geoseg.raster.environment import shown
 from geoseg.raster.identity import digest, stamps
@@ -83,6 +84,7 @@ class Dataset:
         return found
 
 
+@plain_arguments()
 def open_dataset(  # noqa: PLR0913 - each keyword is a knob of the command line
     path: str | os.PathLike[str],
     *,

@@ -27,6 +27,7 @@ from geoseg.evaluation.sample import Sample
 from geoseg.evaluation.tabulate import confusion
 from geoseg.evaluation.tabulate import left_out as uncounted
 from geoseg.evaluation.tally import Tally
+from geoseg.given import plain_arguments
 from geoseg.legend import Legend
 from geoseg.progress import Progress
 from geoseg.raster.class_raster import ClassRaster
@@ -61,6 +62,7 @@ _ALIKE = (
 )
 
 
+@plain_arguments(ModelKnobs)
 def evaluate(  # noqa: PLR0913 - the knobs of the verb
     landcover: StrPath | ModelBundle,
     reference: StrPath | Dataset | geopandas.GeoDataFrame | None = None,

@@ -11,6 +11,7 @@ import dask.threaded
 import numpy as np
 from numpy.typing import NDArray
 
+from geoseg.given import plain_arguments
 from geoseg.inference.plan import Plan
 from geoseg.inference.planning import Knobs, plan
 from geoseg.inference.tile import map_tile
@@ -19,6 +20,7 @@ from geoseg.raster.scene import Scene
 from geoseg.raster.windows import Window
 
 
+@plain_arguments(Knobs)
 def labels(scene: str | os.PathLike[str] | Scene, **knobs: Unpack[Knobs]) -> dask.array.Array:
     """Return the class codes of a scene as a lazy Dask array: (row, col), uint8, 255 = nodata, one chunk a tile.
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TypedDict
 
 from geoseg.errors import UsageError
+from geoseg.given import plain_arguments
 from geoseg.inference.blend import DEFAULT_BLEND, check_blend
 from geoseg.inference.fit import check_bands, check_scale, warn_if_unlike
 from geoseg.inference.plan import Plan
@@ -60,6 +61,7 @@ class Knobs(TypedDict, total=False):
     workers: int | None
 
 
+@plain_arguments(flags=("confidence", "probabilities"))
 def plan(  # noqa: PLR0913 - each keyword is a knob of the command line
     scene: str | os.PathLike[str] | Scene,
     *,

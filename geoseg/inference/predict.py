@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Unpack
 
+from geoseg.given import plain_arguments
 from geoseg.inference.execute import execute
 from geoseg.inference.journal import unfinished
 from geoseg.inference.planning import Knobs, plan
@@ -16,6 +17,7 @@ from geoseg.raster.creation import creation_options as checked
 from geoseg.raster.scene import Scene
 
 
+@plain_arguments(Knobs)
 def predict(  # noqa: PLR0913 - what is written, how it is told, and the plan's knobs
     scene: str | os.PathLike[str] | Scene,
     out: str | os.PathLike[str],

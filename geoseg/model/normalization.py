@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoseg.errors import UsageError
+from geoseg.given import numbers, scale
 
 Scale: TypeAlias = tuple[float, float]
 """(low, high): the stored values that stand for the lowest and the highest value the model knows."""
@@ -36,6 +37,9 @@ class Normalization:
     """(low, high) of the values the model was trained on; a scene's scale is mapped onto it."""
 
     def __post_init__(self) -> None:
+        for name in ("mean", "std"):
+            object.__setattr__(self, name, numbers(name, getattr(self, name)))
+        object.__setattr__(self, "value_range", scale("value_range", self.value_range))
         if not self.mean or len(self.mean) != len(self.std):
             raise UsageError(
                 f"a mean and a std for each band wanted, got {len(self.mean)} means and {len(self.std)} stds"

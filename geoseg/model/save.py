@@ -13,6 +13,7 @@ import safetensors.torch
 import torch
 
 from geoseg.errors import OutputError
+from geoseg.given import plain_arguments
 from geoseg.legend import Legend
 from geoseg.model.architectures import architecture_named
 from geoseg.model.bundle import METADATA_KEY, ModelBundle
@@ -33,6 +34,7 @@ from geoseg.raster.durable import output_error, replace_durably, sync_file
 from geoseg.raster.statistics import BandStatistics
 
 
+@plain_arguments()
 def save_bundle(  # noqa: PLR0913 (a model has this many sides)
     path: str | Path,
     network: torch.nn.Module | Mapping[str, torch.Tensor],

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoseg.errors import GeosegError, OutputError
+from geoseg.given import plain_arguments
 from geoseg.legend import NODATA
 from geoseg.preview.colour_blind import check_palette, colour_blind_colors
 from geoseg.preview.shrunk import plain_codes
@@ -38,6 +39,7 @@ Entry = tuple[str, Color | None]
 """A line of the legend, and its colour if it is a class."""
 
 
+@plain_arguments()
 def picture(
     scene: str | os.PathLike[str] | Scene,
     landcover: str | os.PathLike[str],

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from geoseg.errors import GeosegError, OutputError, UsageError
+from geoseg.given import plain_arguments
 from geoseg.legend import DEEPGLOBE, Legend
 from geoseg.preview.feature_source import Batch, FeatureSource, open_features
 from geoseg.preview.geopackage_style import RGB
@@ -29,6 +30,7 @@ LONG_SIDE_PX = 1600
 """Of the map; the page is some hundred pixels larger."""
 
 
+@plain_arguments()
 def draw_polygons(
     polygons: StrPath | geopandas.GeoDataFrame,
     out: StrPath,

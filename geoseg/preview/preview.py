@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from rasterio.enums import Resampling
 
 from geoseg.errors import SceneError, UsageError
+from geoseg.given import plain_arguments
 from geoseg.legend import Legend
 from geoseg.preview.colour_blind import check_palette, colour_blind_colors
 from geoseg.preview.coordinates import polynomial
@@ -57,6 +58,7 @@ _MODEL_TAG, _MOST_LETTERS = "GEOSEG_MODEL_NAME", 100
 """What `predict` notes in a map, and how much of it is shown."""
 
 
+@plain_arguments()
 def preview(  # noqa: PLR0913 - each is a noun of the page
     landcover: StrPath,
     scene: StrPath | Scene | None = None,

@@ -15,6 +15,7 @@ from rasterio.io import DatasetReader
 from rasterio.warp import transform_bounds
 
 from geoseg.errors import SceneError, UsageError
+from geoseg.given import plain_arguments
 from geoseg.raster.environment import GDAL_ERRORS, raster_environment, shown
 from geoseg.raster.handles import opened
 from geoseg.raster.scene import Scene
@@ -28,6 +29,7 @@ Box = tuple[float, float, float, float]
 """West, south, east, north, as in RFC 7946, section 5."""
 
 
+@plain_arguments()
 def crop(scene: str | os.PathLike[str] | Scene, bbox: Box, crs: str | None = None) -> Scene:
     """Return the part of a scene that holds a box: every pixel that the box touches, on the scene's own grid.
 

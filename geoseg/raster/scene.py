@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from rasterio.io import DatasetReader
 
 from geoseg.errors import SceneError, UsageError
+from geoseg.given import plain_arguments
 from geoseg.raster.bands import BandNames, choose_bands
 from geoseg.raster.environment import shown
 from geoseg.raster.geobox import GeoBox, GroundControlPoint
@@ -64,6 +65,7 @@ class Scene:
     """
 
     @classmethod
+    @plain_arguments()
     def open(
         cls,
         path: str | os.PathLike[str],

@@ -15,6 +15,7 @@ from geoseg.dataset.area import DEFAULT_SEED
 from geoseg.errors import UsageError
 from geoseg.model.architectures import architecture_named
 from geoseg.model.card import frozen_text
+from geoseg.nearest import nearest
 
 OPTIMIZERS = ("adam", "adamw", "rmsprop", "sgd")
 SCHEDULES = ("constant", "step", "multi-step", "cyclic", "exp-range", "one-cycle", "cosine")
@@ -174,7 +175,9 @@ class Recipe:
             knobs["arguments_text"] = frozen_text(knobs.pop("arguments"), "arguments")
         unknown = sorted(set(knobs) - set(KNOBS))
         if unknown:
-            raise UsageError(f"a recipe has no knob {unknown[0]!r}; it has {', '.join(KNOBS)}")
+            near = nearest(unknown[0], KNOBS)
+            meant = "" if near is None else f" (did you mean {near!r}?)"
+            raise UsageError(f"a recipe has no knob {unknown[0]!r}{meant}; it has {', '.join(KNOBS)}")
         return replace(self, **(self._forgotten(knobs.get("architecture")) | knobs))
 
     def _forgotten(self, architecture: str | None) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from geoseg.dataset.layers import Wanted
 from geoseg.dataset.split import Split, default_rule, split
 from geoseg.errors import DivergedError, OutputError
 from geoseg.evaluation.report import check_folder
+from geoseg.given import plain_arguments
 from geoseg.legend import Legend
 from geoseg.model.bundle import ModelBundle
 from geoseg.model.cache import cache_folder
@@ -55,6 +56,7 @@ Says = Callable[[str], None]
 DEFAULT_CHECKPOINT_MINUTES = 5.0
 
 
+@plain_arguments()
 def train(  # noqa: PLR0913 - the knobs of the verb
     data: StrPath | Dataset,
     out: StrPath,

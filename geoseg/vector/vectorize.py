@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from geoseg.given import plain_arguments
 from geoseg.legend import Legend
 from geoseg.progress import Progress
 from geoseg.raster.nomenclature import Nomenclature
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     import geopandas
 
 
+@plain_arguments()
 def vectorize(
     landcover: StrPath,
     out: StrPath | None = None,

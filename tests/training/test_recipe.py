@@ -50,7 +50,7 @@ def test_a_number_out_of_its_range_is_refused(name: str) -> None:
         ("amsgrad", 1, "amsgrad must be bool, got 1"),
         ("arguments_text", "[]", "arguments are a JSON object"),
         ("arguments_text", "{", "arguments are a JSON object"),
-        ("momentumm", 0.9, "a recipe has no knob 'momentumm'; it has architecture, "),
+        ("momentumm", 0.9, r"a recipe has no knob 'momentumm' (did you mean 'momentum'\?\); it has architecture, "),
     ],
 )
 def test_a_value_of_another_type_is_refused_in_words(name: str, value: object, wanted: str) -> None:

@@ -1,0 +1,244 @@
+"""What callers bring, turned into the types that geoseg works with: the door of every verb.
+
+JSON and YAML bring lists, numpy its own numbers and arrays, torch devices, shapely boxes. What can be meant is taken;
+all else is a UsageError that names the parameter.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import os
+from collections.abc import Callable, Collection, Iterable, Mapping
+from decimal import Decimal
+from numbers import Integral, Real
+from typing import Any, NoReturn, ParamSpec, TypeVar
+
+from geoseg.errors import UsageError
+from geoseg.nearest import nearest
+
+_Given = ParamSpec("_Given")
+_Made = TypeVar("_Made")
+_SHOWN = 60
+
+
+def plain_arguments(
+    *more: type, flags: Collection[str] = ()
+) -> Callable[[Callable[_Given, _Made]], Callable[_Given, _Made]]:
+    """Return a decorator that turns a verb's arguments, by their names, into the types it works with.
+
+    `more` are the TypedDicts of what the verb takes by `**`; `flags` are arguments that are paths in other verbs, and
+    here say whether. A keyword that is none is a TypeError with the nearest name.
+    """
+
+    def decorated(verb: Callable[_Given, _Made]) -> Callable[_Given, _Made]:
+        signature = inspect.signature(verb)
+        by_star = [name for name, kind in signature.parameters.items() if kind.kind is kind.VAR_KEYWORD]
+        own = {name for name in signature.parameters if name not in by_star}
+        known = own.union(*(each.__annotations__ for each in more))
+
+        def turned(name: str, value: object) -> object:
+            return value if name in flags else plain(name, value)
+
+        @functools.wraps(verb)
+        def called(*args: _Given.args, **kwargs: _Given.kwargs) -> _Made:
+            if (more or not by_star) and (unknown := [name for name in kwargs if name not in known]):
+                _refuse_keyword(verb.__name__, unknown[0], known)
+            names = list(signature.parameters)
+            positional = (turned(name, value) for name, value in zip(names, args, strict=False))
+            rest = {name: turned(name, value) for name, value in kwargs.items()}
+            return verb(*positional, *args[len(names) :], **rest)  # type: ignore[arg-type] # by their names
+
+        return called
+
+    return decorated
+
+
+def plain(name: str, value: object) -> object:
+    """Return an argument in the type that a parameter of this name has; None, and what has no such type, as it is."""
+    turn = _KINDS.get(name)
+    return value if value is None or turn is None else turn(name, value)
+
+
+def integer(name: str, value: object) -> int:
+    """Return a whole number: an int, numpy's, 256.0; UsageError for all else, True included."""
+    value = _scalar(value)
+    if isinstance(value, Integral) and not isinstance(value, bool):
+        return int(value)
+    if isinstance(value, Real) and float(value).is_integer() and not isinstance(value, bool):
+        return int(float(value))
+    raise _refusal(name, "a whole number", value)
+
+
+def number(name: str, value: object) -> float:
+    """Return a number as a float; UsageError for all else, True included."""
+    value = _scalar(value)
+    if isinstance(value, Real) and not isinstance(value, bool):
+        return float(value)
+    raise _refusal(name, "a number", value)
+
+
+def numbers(name: str, value: object, wanted: str = "numbers in their order") -> tuple[float, ...]:
+    """Return numbers of a list, a tuple, an array; UsageError for all else."""
+    values = _sequence(value)
+    if values is None:
+        raise _refusal(name, wanted, value)
+    return tuple(number(name, each) for each in values)
+
+
+def integers(name: str, value: object) -> tuple[int, ...]:
+    """Return whole numbers of a list, a tuple, an array; UsageError for all else."""
+    values = _sequence(value)
+    if values is None:
+        raise _refusal(name, "whole numbers in their order", value)
+    return tuple(integer(name, each) for each in values)
+
+
+def scale(name: str, value: object) -> tuple[float, float]:
+    """Return (low, high) of two numbers, or of high alone; UsageError for all else."""
+    wanted = "two numbers, low and high, or high alone"
+    alone = _scalar(value)
+    if isinstance(alone, Real):
+        return 0.0, number(name, alone)
+    values = numbers(name, value, wanted)
+    if len(values) == 1:
+        return 0.0, values[0]
+    if len(values) != 2:
+        raise _refusal(name, wanted, value)
+    return values[0], values[1]
+
+
+def box(name: str, value: object) -> tuple[float, ...]:
+    """Return the numbers of a box: of a sequence, of rasterio's boxes, of a shapely geometry, of a geopandas table.
+
+    Whether they are four, and a box, is checked where it is cut.
+    """
+    for attribute in ("total_bounds", "bounds"):  # of geopandas, of shapely and rasterio
+        bounds = getattr(value, attribute, None)
+        if bounds is not None and not callable(bounds):
+            return numbers(name, bounds)
+    return numbers(name, value, "four numbers: west, south, east, north")
+
+
+def bands(name: str, value: object) -> tuple[int | str, ...]:
+    """Return bands, by number from 1 or by name, of a sequence, of `4,3,2`, of one alone; UsageError for all else."""
+    wanted = "numbers from 1 on, or names"
+    if isinstance(value, str):
+        parts = [part.strip() for part in value.split(",")]
+        return tuple(int(part) if part.isdecimal() else part for part in parts)
+    values = [value] if isinstance(_scalar(value), Real) else _sequence(value)
+    if values is None:
+        raise _refusal(name, wanted, value)
+    return tuple(str(each) if isinstance(each, str) else integer(name, each) for each in values)
+
+
+def _classes(name: str, value: object) -> str | tuple[int | str, ...]:
+    if isinstance(value, str):
+        return str(value)
+    values = [value] if isinstance(_scalar(value), Real) else _sequence(value)
+    if values is None:
+        raise _refusal(name, "codes or names of classes", value)
+    return tuple(str(each) if isinstance(each, str) else integer(name, each) for each in values)
+
+
+def _text(name: str, value: object) -> str:
+    if isinstance(value, str):
+        return str(value)
+    raise _refusal(name, "text", value)
+
+
+def _device(name: str, value: object) -> str:
+    if isinstance(value, str):
+        return str(value)
+    if type(value).__module__.partition(".")[0] == "torch" and type(value).__name__ == "device":
+        return str(value)
+    raise _refusal(name, "a name such as cpu or cuda:0, or a torch.device", value)
+
+
+def _word_or_number(name: str, value: object) -> str | float:
+    if isinstance(value, str):
+        return str(value)
+    plain_value = _scalar(value)
+    if isinstance(plain_value, Real) and not isinstance(plain_value, bool):
+        return float(plain_value)
+    raise _refusal(name, "a number or a word", value)
+
+
+def _path(name: str, value: object) -> str | os.PathLike[str]:
+    if isinstance(value, bytes):
+        return os.fsdecode(value)
+    if isinstance(value, str | os.PathLike):
+        return value
+    way_out = "; give its name" if hasattr(value, "crs") and isinstance(getattr(value, "name", None), str) else ""
+    raise _refusal(name, "a path", value, way_out)
+
+
+def _ours_or_path(name: str, value: object) -> object:
+    """Return a path, or one of geoseg's own values, which are checked where they are used."""
+    ours = any(kind.__module__.partition(".")[0] == "geoseg" for kind in type(value).__mro__)
+    return value if ours else _path(name, value)
+
+
+def _creation_options(name: str, value: object) -> dict[str, str]:
+    if not isinstance(value, Mapping):
+        raise _refusal(name, 'names and values such as {"COMPRESS": "ZSTD"}', value)
+    return {str(key): str(_scalar(each)) for key, each in value.items()}
+
+
+def _scalar(value: object) -> object:
+    """Return the Python number in numpy's and torch's, and in their arrays of one; all else as it is."""
+    if isinstance(value, Decimal):
+        return float(value)
+    item = getattr(value, "item", None)
+    if item is None or isinstance(value, str):
+        return value
+    try:
+        return item()
+    except (TypeError, ValueError, RuntimeError):  # an array of several
+        return value
+
+
+def _sequence(value: object) -> list[Any] | None:
+    """Return the elements of a list, a tuple, an array, a column of a table; None for what has no order."""
+    tolist = getattr(value, "tolist", None)
+    if tolist is not None:
+        value = tolist()
+    if isinstance(value, str | bytes | Mapping | set | frozenset) or not isinstance(value, Iterable):
+        return None
+    return list(value)
+
+
+def _refusal(name: str, wanted: str, value: object, way_out: str = "") -> UsageError:
+    got = " ".join(repr(value).split())
+    kind = "" if isinstance(value, str | Real | list | tuple | dict) else f" ({type(value).__name__})"
+    return UsageError(f"{name} must be {wanted}, got {got[:_SHOWN]}{kind}{way_out}")
+
+
+def _refuse_keyword(verb: str, name: str, known: Iterable[str]) -> NoReturn:
+    near = nearest(name, known)
+    meant = "" if near is None else f" (did you mean {near!r}?)"
+    raise TypeError(f"{verb}() got an unexpected keyword argument {name!r}{meant}")
+
+
+_KINDS: dict[str, Callable[[str, Any], Any]] = {
+    **dict.fromkeys(
+        (
+            "window", "overlap", "tta", "tile", "batch_size", "workers", "threads", "devices", "connectivity",
+            "window_px", "overlap_px",
+        ),
+        integer,
+    ),
+    **dict.fromkeys(("gsd_m", "data_gsd_m", "tolerance", "max_mb", "checkpoint_minutes", "temperature"), number),
+    **dict.fromkeys(("resolution", "network_resolution", "simplify", "min_area"), _word_or_number),
+    **dict.fromkeys(("classes", "ignore"), _classes),
+    **dict.fromkeys(("blend", "method", "column", "split", "split_rule", "palette"), _text),
+    **dict.fromkeys(("out", "report", "cache", "confidence", "probabilities"), _path),
+    **dict.fromkeys(("landcover", "scene", "reference", "model"), _ours_or_path),
+    "scale": scale,
+    "bbox": box,
+    "bands": bands,
+    "device": _device,
+    "output_codes": integers,
+    "creation_options": _creation_options,
+}  # fmt: skip
+"""What each parameter is, wherever it occurs."""

@@ -1,0 +1,153 @@
+"""The door of the verbs: what JSON, YAML, numpy, torch, rasterio and shapely bring is taken, all else is named."""
+
+from __future__ import annotations
+
+import json
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rasterio
+import shapely
+import torch
+from rasterio.coords import BoundingBox
+
+import geoseg
+from geoseg.errors import GeosegError, UsageError
+from geoseg.given import bands, box, integer, number, scale
+from geoseg.model.bundle import ModelBundle
+from tests.inference.conftest import random_pixels, write_scene
+from tests.networks import random_network, tiny_bundle
+
+BOX = (500_010.0, 5_399_900.0, 500_060.0, 5_399_950.0)
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> ModelBundle:
+    return tiny_bundle(tmp_path_factory.mktemp("model"), window_px=64)
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_scene(tmp_path_factory.mktemp("scene") / "scene.tif", random_pixels(200, 260, 1, 0.1))
+
+
+@pytest.mark.parametrize(
+    ("usual", "brought"),
+    [
+        ({"scale": (0.0, 255.0)}, [[0, 255], np.array([0, 255]), (np.float32(0), np.float32(255)), 255]),
+        ({"scale": (0.0, 255.0)}, [np.uint16(255), torch.tensor([0, 255]), [255], np.float64(255)]),
+        ({"bands": (3, 2, 1)}, [[3, 2, 1], np.array([3, 2, 1]), [np.int64(3), 2, 1], [3.0, 2.0, 1.0], "3,2,1"]),
+        ({"window": 128}, [np.int64(128), np.uint8(128), 128.0, np.float32(128), np.array(128), torch.tensor(128)]),
+        ({"overlap": 16}, [np.int64(16), 16.0]),
+        ({"tta": 2}, [np.int64(2), 2.0]),
+        ({"tile": 128}, [np.int32(128), 128.0]),
+        ({"batch_size": 2}, [np.int64(2), 2.0]),
+        ({"workers": 1}, [np.int64(1), 1.0]),
+        ({"resolution": 1.0}, [1, np.float32(1), np.int64(1)]),
+        ({"device": "torch-cpu"}, [np.str_("torch-cpu")]),
+        ({"device": "cpu"}, [torch.device("cpu")]),
+        ({"bbox": BOX}, [list(BOX), np.array(BOX), BoundingBox(*BOX), shapely.box(*BOX), shapely.box(*BOX).boundary]),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_plan_is_the_same_however_its_knobs_are_brought(
+    scene: Path, bundle: ModelBundle, usual: dict[str, Any], brought: list[Any]
+) -> None:
+    (name,) = usual
+    rest: dict[str, Any] = {"model": bundle, "device": "onnx"}
+    wanted = geoseg.plan(scene, **rest | usual)
+    for value in brought:
+        made = geoseg.plan(scene, **rest | {name: value})
+        assert made == wanted
+        assert json.dumps(made.meaning) == json.dumps(wanted.meaning)
+
+
+@pytest.mark.parametrize(
+    "refused",
+    [
+        {"window": True}, {"window": np.True_}, {"window": 64.5}, {"window": "64"}, {"window": float("nan")},
+        {"overlap": [8]}, {"tta": "2"}, {"tta": None, "tile": (64, 64)}, {"workers": False}, {"batch_size": 1.5},
+        {"scale": "foo"}, {"scale": [1, 2, 3]}, {"scale": {"low": 0, "high": 255}}, {"scale": True},
+        {"scale": (0, None)},
+        {"bands": 1.5}, {"bands": [True, 2, 3]}, {"bands": {1, 2, 3}}, {"bands": [None]}, {"bbox": [1, 2, 3]},
+        {"bbox": "here"}, {"bbox": (1, 2, 3, "x")}, {"device": 0}, {"device": b"cpu"}, {"blend": 3},
+        {"resolution": [1]}, {"resolution": True}, {"model": 5},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_what_cannot_be_meant_is_refused_by_the_name_of_its_parameter(scene: Path, refused: dict[str, Any]) -> None:
+    knobs = {name: value for name, value in refused.items() if value is not None}
+    (name,) = knobs
+    with pytest.raises(UsageError, match=f"^{name} must be .*, got "):
+        geoseg.plan(scene, **knobs)
+
+
+@pytest.mark.parametrize("verb", ["predict", "plan", "labels", "evaluate", "vectorize", "train", "crop", "preview"])
+def test_an_unknown_keyword_is_told_with_the_nearest_name(scene: Path, tmp_path: Path, verb: str) -> None:
+    near = {"crop": "crs", "train": "crop_px", "evaluate": "legend", "vectorize": "legend", "preview": "legend"}
+    name = near.get(verb, "window")
+    call: dict[str, tuple[Any, ...]] = {
+        "predict": (scene, tmp_path / "m.tif"),
+        "train": (scene, tmp_path / "m.safetensors"),
+    }
+    with pytest.raises((TypeError, UsageError), match=rf"'{name}s'.*'?{name}'?"):
+        getattr(geoseg, verb)(*call.get(verb, (scene,)), **{f"{name}s": 1})
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("verb", "knobs"),
+    [
+        ("predict", {"out": 3}), ("predict", {"out": "m.tif", "confidence": True}),
+        ("vectorize", {"connectivity": True}),
+        ("vectorize", {"confidence": 1}), ("vectorize", {"classes": 1.5}), ("evaluate", {"threads": "2"}),
+        ("preview", {"max_mb": "big"}), ("preview", {"scene": np.zeros((3, 4, 4))}), ("crop", {"bbox": (1, 2)}),
+        ("labels", {"window": True}), ("train", {"out": "m.safetensors", "threads": 1.5}),
+    ],
+)  # fmt: skip
+def test_every_verb_has_the_door(scene: Path, verb: str, knobs: dict[str, Any]) -> None:
+    name = list(knobs)[-1]
+    with pytest.raises(GeosegError, match=f"^{name} must be "):
+        getattr(geoseg, verb)(scene, **knobs)
+
+
+def test_an_open_dataset_is_refused_with_the_way_out(scene: Path) -> None:
+    with rasterio.open(scene) as dataset, pytest.raises(UsageError, match=r"scene must be a path.*give its name"):
+        geoseg.plan(dataset)  # type: ignore[arg-type]
+
+
+def test_values_are_made_of_what_json_and_numpy_bring(bundle: ModelBundle, tmp_path: Path) -> None:
+    water = geoseg.LandCover(np.int64(3), "water", [np.uint8(0), 0.0, 255])  # type: ignore[arg-type]
+    assert water == geoseg.LandCover(3, "water", (0, 0, 255))
+    assert geoseg.Legend([water]).codes == (3,)  # type: ignore[arg-type]
+    hash(geoseg.Legend([water]))  # type: ignore[arg-type]
+    normal = geoseg.Normalization(np.array([1, 2, 3]), [1.0, np.float32(2), 3], [0, 255])  # type: ignore[arg-type]
+    assert normal == geoseg.Normalization((1.0, 2.0, 3.0), (1.0, 2.0, 3.0), (0.0, 255.0))
+    arguments = {**bundle.arguments}
+    made = geoseg.save_bundle(
+        tmp_path / "m.safetensors",
+        random_network("Unet", arguments),
+        architecture="Unet",
+        arguments=arguments,
+        legend=bundle.legend,
+        normalization=bundle.normalization,
+        output_codes=np.array(bundle.output_codes),  # type: ignore[arg-type]
+        bands=["red", "green", "blue"],  # type: ignore[arg-type]
+        window_px=np.int64(64),  # type: ignore[arg-type]
+        gsd_m=np.float32(0.5),  # type: ignore[arg-type]
+    )
+    assert (made.window_px, made.output_codes, made.gsd_m) == (64, bundle.output_codes, 0.5)
+    for refused in ({"code": True}, {"code": 1.5}, {"color": (0, 0, "x")}, {"name": 3}):
+        with pytest.raises(UsageError):
+            geoseg.LandCover(**{"code": 1, "name": "a", "color": (0, 0, 0)} | refused)
+
+
+def test_numbers_of_other_libraries() -> None:
+    assert integer("n", Decimal(3)) == 3
+    assert number("n", Decimal("1.5")) == 1.5
+    assert scale("scale", (Decimal(1), 2)) == (1.0, 2.0)
+    assert bands("bands", "nir, red") == ("nir", "red")
+    assert box("bbox", [[1, 2, 3, 4]][0]) == (1.0, 2.0, 3.0, 4.0)
