@@ -10,8 +10,8 @@ from geoseg_cli import options
 from geoseg_cli.groups import GroupedCommand
 
 
-@click.command(cls=GroupedCommand, short_help="What this machine is fit for, and how to mend it.")
-@options.as_json("What is told", "The same as JSON, for programs.")
+@click.command(cls=GroupedCommand, short_help="Check this machine and suggest fixes.")
+@options.as_json("Output", "The same as JSON, for programs.")
 def doctor(*, as_json: bool) -> int:
     """Look at GDAL, PROJ, torch, GPU, memory, disks and the optional parts, and say how to mend what is not fit.
 

@@ -14,10 +14,10 @@ from geoseg_cli.progress import ProgressBar
 from geoseg_cli.quick import quick_start
 from geoseg_cli.say import say
 
-_TOLD, _NAMES, _DATA, _MODEL = "What is told", "How classes are named", "A data set", "A model"
+_TOLD, _NAMES, _DATA, _MODEL = "Output", "How classes are named", "A data set", "A model"
 
 
-@click.command(cls=GroupedCommand, short_help="How good a map, or a model, is, against what is true.")
+@click.command(cls=GroupedCommand, short_help="Measure the accuracy of a map or a model.")
 @path_argument("landcover")
 @path_argument("reference", required=False)
 @grouped(_TOLD)(

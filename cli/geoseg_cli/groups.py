@@ -96,6 +96,18 @@ class ExampleCommand(click.Command):
 class GroupedCommand(ExampleCommand):
     """A command whose help shows its options under their headings, in the order in which these first occur."""
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the arguments; where there are too many of them (a shell writes out `*.tif`), say what to do."""
+        ctx.allow_extra_args = True
+        super().parse_args(ctx, args)
+        if ctx.args and not ctx.resilient_parsing:
+            taken = " and ".join(each.make_metavar(ctx) for each in self.params if isinstance(each, click.Argument))
+            taken = taken.replace("[", "").replace("]", "")
+            more = f" and {len(ctx.args) - 1} more" if len(ctx.args) > 1 else ""
+            way_out = f"takes {taken} alone; run it once for each" if taken else "takes no argument; leave it out"
+            ctx.fail(f"unexpected argument {ctx.args[0]!r}{more}: {ctx.info_name} {way_out}")
+        return ctx.args
+
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the options, those without a heading last."""
         groups: dict[str, list[tuple[str, str]]] = {}

@@ -10,9 +10,9 @@ from geoseg_cli import options
 from geoseg_cli.groups import GroupedCommand, path_argument
 
 
-@click.command(cls=GroupedCommand, short_help="What is known of a scene, a map or a model.")
+@click.command(cls=GroupedCommand, short_help="Describe a scene, a map or a model.")
 @path_argument("path")
-@options.as_json("What is told", "The same as JSON, for programs.")
+@options.as_json("Output", "The same as JSON, for programs.")
 def info(path: str, *, as_json: bool) -> None:
     """Tell what is known of a scene, a map or a model.
 

@@ -60,7 +60,7 @@ class OneLineErrors(ExampleCommand, click.Group):
         """Return the command of a name; of one that is nearly a command's say which, in every version of click."""
         if self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
             near = difflib.get_close_matches(args[0], self.commands, n=1)
-            meant = f"did you mean {near[0]}?" if near else f"there are {', '.join(self.commands)}"
+            meant = f"did you mean {near[0]}?" if near else f"commands: {', '.join(self.commands)}"
             ctx.fail(f"no such command {args[0]!r} ({meant})")
         return super().resolve_command(ctx, args)
 

@@ -33,7 +33,7 @@ def _list_recipes(context: click.Context, _parameter: click.Parameter, wanted: b
     context.exit()
 
 
-@click.command(cls=GroupedCommand, short_help="Labelled scenes in, a model out.")
+@click.command(cls=GroupedCommand, short_help="Train a model on labeled scenes.")
 @path_argument("data")
 @options.out(_RUN, "The bundle to write: model.safetensors.")
 @grouped(_RUN)(

@@ -74,7 +74,7 @@ def check_picture(out: StrPath, *, overwrite: bool, others: Iterable[str] = ()) 
     _need_matplotlib()
     path = probe_writable(out)
     if path.suffix.lower() != ".png":
-        raise UsageError(f"{path} is no name of a PNG picture; give it the extension .png")
+        raise UsageError(f"{path}: a picture of polygons must end in .png")
     if any(same_file(path, Path(name)) for name in others):
         raise UsageError(
             f"{path} is read or written by this run and would be replaced by the picture; choose another --png"

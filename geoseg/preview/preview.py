@@ -108,9 +108,7 @@ def _budget_bytes(max_mb: float | None, *, inline: bool) -> int:
 def _page_target(out: StrPath, *, overwrite: bool) -> Path:
     path = Path(out)
     if path.suffix.lower() not in {".html", ".htm"}:
-        raise UsageError(
-            f"{path} is no name of a page; give it the extension .html, or .png for a picture (geoseg.picture)"
-        )
+        raise UsageError(f"{path}: a page must end in .html, a picture (geoseg.picture) in .png")
     return check_target(path, overwrite=overwrite)
 
 

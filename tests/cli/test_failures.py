@@ -216,8 +216,27 @@ def test_no_arguments_is_help_on_stderr(run: Run) -> None:
 
 def test_a_command_that_is_nearly_one(run: Run) -> None:
     assert "no such command 'predct' (did you mean predict?); see geoseg --help" in run("predct").stderr
-    assert "there are predict, vectorize" in run("zzz").stderr
+    assert "commands: predict, vectorize" in run("zzz").stderr
 
 
 def test_an_option_that_is_nearly_one(run: Run) -> None:
     assert "--window" in run(*PREDICT, "--widnow", "3").stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (
+            ["predict", "a.tif", "b.tif", "c.tif", "--out", "m.tif"],
+            "'b.tif' and 1 more: predict takes SCENE alone; run",
+        ),
+        (["vectorize", "a.tif", "b.tif", "--out", "m.gpkg"], "'b.tif': vectorize takes LANDCOVER alone; run"),
+        (["evaluate", "a", "b", "c"], "'c': evaluate takes LANDCOVER and REFERENCE alone; run"),
+        (["doctor", "me"], "'me': doctor takes no argument; leave it out"),
+    ],
+)
+def test_too_many_arguments_are_told_what_to_do(run: Run, words: list[str], told: str) -> None:
+    done = run(*words)
+    assert done.exit_code == 2
+    assert told in done.stderr
+    assert len(done.stderr.splitlines()) == 1

@@ -55,7 +55,7 @@ def test_a_picture_is_written_in_the_palette_asked_for(run: Run, tmp_path: Path,
     [
         (["--out", "map.png"], 2, "add --scene"),
         (["--out", "map.png", "--scene", "scene.tif", "--confidence", "c.tif"], 2, "--confidence belong to a page"),
-        (["--out", "map.pdf"], 2, "map.pdf is no name of a page"),
+        (["--out", "map.pdf"], 2, "map.pdf: a page must end in .html"),
         (["--out", "map.html", "--palette", "pink"], 2, "one of own, colour-blind"),
         (["--out", "map.html", "--legend", "no.csv"], 2, "no.csv"),
         (["--out", "there.html"], 1, "there.html exists; add --overwrite"),

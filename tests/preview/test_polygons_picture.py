@@ -196,7 +196,7 @@ def test_a_target_is_checked_before_the_work(tmp_path: Path, monkeypatch: pytest
     assert check_picture(tmp_path / "old.png", overwrite=True) == tmp_path / "old.png"
     with pytest.raises(OutputError, match=r"old\.png exists"):
         check_picture(tmp_path / "old.png", overwrite=False)
-    with pytest.raises(UsageError, match=r"extension \.png"):
+    with pytest.raises(UsageError, match=r"must end in \.png"):
         check_picture(tmp_path / "map.jpg", overwrite=False)
     with pytest.raises(UsageError, match="read or written by this run"):
         check_picture(tmp_path / "old.png", overwrite=True, others=[str(tmp_path / "old.png")])
