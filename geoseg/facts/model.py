@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from geoseg.facts.facts import Facts
+from geoseg.model.architectures import output_classes
 from geoseg.model.bundle import ModelBundle
 from geoseg.model.header import read_header
 from geoseg.model.pretrained import read_config
@@ -51,7 +52,7 @@ def folder_facts(folder: Path) -> Facts:
     lines = (
         ("network", _network(architecture, arguments, parameters)),
         ("takes", f"{arguments['in_channels']} bands; --mean and --std must be given to predict"),
-        ("gives", f"{arguments['classes']} classes; --legend must be given to predict"),
+        ("gives", f"{output_classes(arguments)} classes; --legend must be given to predict"),
     )
     return Facts("model", str(folder), values, lines)
 

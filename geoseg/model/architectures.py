@@ -36,15 +36,34 @@ PLAIN_UNET_CHANNELS = 64
 _CHANNELS = integer(1, MAX_CHANNELS)
 _NORM = either(boolean, choice("batchnorm", "identity", "layernorm", "instancenorm"))
 _INTERPOLATION = choice("nearest", "nearest-exact", "bilinear", "bicubic", "area")
+MAX_EDGE_PX = 4096
+_EDGE = integer(1, MAX_EDGE_PX)
 _UPSAMPLING = integer(1, 32)
 _RATES = integers(8, 1, 128)
 _SIZES = {
     "in_channels": integer(1, MAX_BANDS),
-    "classes": integer(2, MAX_CLASSES),
+    "classes": integer(1, MAX_CLASSES),
     "norm": choice("batch", "group"),
 }
-"""`norm`: group puts group normalization in place of every batch normalization, see batch_norm.py."""
-_EVERY = {"encoder_name": encoder} | _SIZES
+"""`classes`: 1 is a binary model, whose one channel is the logit of its class.
+`norm`: group puts group normalization in place of every batch normalization, see batch_norm.py."""
+TIMM_ARGUMENTS = {
+    "img_size": either(_EDGE, integers(2, 1, MAX_EDGE_PX)),
+    "patch_size": integer(1, 64),
+    "window_size": either(_EDGE, integers(2, 1, MAX_EDGE_PX)),
+    "dynamic_img_size": boolean,
+    "dynamic_img_pad": boolean,
+    "strict_img_size": boolean,
+    "always_partition": boolean,
+    "drop_rate": fraction,
+    "drop_path_rate": fraction,
+    "proj_drop_rate": fraction,
+    "attn_drop_rate": fraction,
+    "pos_drop_rate": fraction,
+    "patch_drop_rate": fraction,
+}
+"""What smp hands on to timm's encoders; others have no use for it."""
+_EVERY = {"encoder_name": encoder} | _SIZES | TIMM_ARGUMENTS
 _DEPTH = {"encoder_depth": integer(3, 5)}
 _U = {
     "decoder_use_norm": _NORM,
@@ -114,6 +133,8 @@ class Architecture:
     def divisor(self, arguments: Mapping[str, Any]) -> int:
         """Return what a window's size must be a multiple of: the network halves it `depth` times."""
         patch = re.search(r"patch(\d+)", str(arguments.get("encoder_name")))
+        if self.name == "DPT" and "patch_size" in arguments:
+            return int(arguments["patch_size"])
         if self.name == "DPT" and patch:  # a vision transformer cuts the window into patches instead
             return max(int(patch[1]), 1)
         return int(2 ** arguments.get("encoder_depth", arguments.get("depth", self.depth)))
@@ -209,6 +230,16 @@ ARCHITECTURES: dict[str, Architecture] = {
     )
 }
 """Every architecture by its name."""
+
+
+def output_classes(arguments: Mapping[str, Any]) -> int:
+    """Return how many classes a network tells apart: one channel tells two, what it finds from all else."""
+    return max(int(arguments["classes"]), 2)
+
+
+def may_have_one_size(arguments: Mapping[str, Any]) -> bool:
+    """Tell whether only the network itself can say which windows it takes: many of timm's know one size."""
+    return str(arguments.get("encoder_name")).startswith("tu-")
 
 
 def architecture_named(name: object) -> Architecture:

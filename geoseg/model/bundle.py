@@ -10,6 +10,7 @@ from typing import Any
 
 from geoseg.errors import ModelError, UsageError
 from geoseg.legend import Legend
+from geoseg.model.architectures import may_have_one_size, output_classes
 from geoseg.model.card import (
     DEFAULT_BANDS,
     DEFAULT_DTYPE,
@@ -85,7 +86,7 @@ class ModelBundle(ModelCard):
         dtype: str = DEFAULT_DTYPE,
         statistics: BandStatistics | None = None,
         gsd_m: float | None = None,
-        window_px: int = DEFAULT_WINDOW_PX,
+        window_px: int | None = None,
         overlap_px: int | None = None,
         temperature: float = DEFAULT_TEMPERATURE,
         name: str | None = None,
@@ -94,16 +95,19 @@ class ModelBundle(ModelCard):
 
         The folder does not know its legend and normalization: UsageError says which options give them. The output
         channels stand for the legend's codes, ascending, unless `output_codes` says otherwise. Bands default to red,
-        green, blue where there are three, else to band_1, band_2, ..., which are a scene's first ones. ModelError if
-        the folder holds only a pickle, or anything unknown.
+        green, blue where there are three, else to band_1, band_2, ..., which are a scene's first ones. The window is
+        512 where the network takes that, else the one size it was made for. A model of one channel is one of two
+        classes, background and what it finds. ModelError if the folder holds only a pickle, or anything unknown.
         """
         folder = Path(folder)
         architecture, arguments = read_config(folder)
         if legend is None or normalization is None:
             raise UsageError(
-                f"{folder} does not say what its {arguments['classes']} classes are, nor how its "
+                f"{folder} does not say what its {output_classes(arguments)} classes are, nor how its "
                 f"{arguments['in_channels']} bands were normalized; give --legend, --mean and --std"
             )
+        if window_px is None:
+            window_px = _usual_window(architecture, arguments)
         if bands is None:
             bands = _usual_bands(arguments["in_channels"])
         card = ModelCard(
@@ -163,6 +167,15 @@ def file_hash(path: Path) -> str:
 def _usual_bands(count: int) -> tuple[str, ...]:
     """Return names for bands of which only the number is known."""
     return DEFAULT_BANDS if count == len(DEFAULT_BANDS) else tuple(f"band_{n}" for n in range(1, count + 1))
+
+
+def _usual_window(architecture: str, arguments: dict[str, Any]) -> int:
+    """Return the window of a network for which nobody says one; torch is loaded where only the network can say."""
+    if not may_have_one_size(arguments):
+        return DEFAULT_WINDOW_PX
+    from geoseg.model.input_size import usual_window_px  # noqa: PLC0415 (the CPU path never imports torch)
+
+    return usual_window_px(architecture, arguments)
 
 
 def _with_weights(card: ModelCard, path: Path, weights_hash: str, whole_hash: str) -> ModelBundle:

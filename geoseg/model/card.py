@@ -9,7 +9,7 @@ from typing import Any
 
 from geoseg.errors import UsageError
 from geoseg.legend import Legend
-from geoseg.model.architectures import MAX_BANDS, MAX_CLASSES, architecture_named
+from geoseg.model.architectures import MAX_BANDS, MAX_CLASSES, architecture_named, output_classes
 from geoseg.model.normalization import VALUE_RANGES, Normalization
 from geoseg.raster.statistics import BandStatistics
 
@@ -43,7 +43,10 @@ class ModelCard:
     """The architecture's arguments as JSON text, so that the whole card is frozen; `.arguments` reads it."""
     legend: Legend
     output_codes: tuple[int, ...]
-    """The class code that each output channel means; a model may not know every class of its legend."""
+    """The class code that each output channel means; a model may not know every class of its legend.
+
+    A network of one channel has two: the background's, and that of the class whose logit the channel is.
+    """
     bands: tuple[str, ...]
     """Names of the input bands in order: red, green, blue, nir, ..."""
     dtype: str
@@ -129,9 +132,14 @@ def check_window(window_px: int, divisor: int, name: str = "window") -> None:
 
 
 def _check_output(card: ModelCard) -> None:
-    classes = card.arguments["classes"]
+    channels, classes = card.arguments["classes"], output_classes(card.arguments)
     codes = card.output_codes
-    if len(codes) != classes or not 2 <= classes <= MAX_CLASSES:
+    if len(codes) != classes and channels == 1:
+        raise UsageError(
+            f"the model has one output channel, which tells its class from all else, but {len(codes)} class codes "
+            f"{list(codes)}; give two, the background's first"
+        )
+    if len(codes) != classes or classes > MAX_CLASSES:
         raise UsageError(
             f"the model has {classes} output channels but {len(codes)} class codes {list(codes)}; give one for each"
         )

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from geoseg.errors import GeosegWarning, ModelError, UsageError
 from geoseg.interpreter import in_every_fork
+from geoseg.model.architectures import may_have_one_size
 from geoseg.model.bundle import ModelBundle
 from geoseg.model.card import check_window
 from geoseg.model.device import choose_device
@@ -92,6 +93,10 @@ def choose_engine(  # noqa: PLR0913 (two of them are for callers with something 
     """
     window_px = bundle.window_px if window_px is None else window_px
     check_window(window_px, bundle.divisor)
+    if window_px != bundle.window_px and may_have_one_size(bundle.arguments):
+        from geoseg.model.input_size import check_takes  # noqa: PLC0415 (the CPU path never imports torch)
+
+        check_takes(bundle.architecture, bundle.arguments, window_px)
     bundle.normalization.gain_bias(scale)
     if threads < 1:
         raise UsageError(f"threads must be at least 1, got {threads}")

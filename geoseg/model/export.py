@@ -109,7 +109,7 @@ def _try_network(whole: _Whole, example: tuple[torch.Tensor, ...], bundle: Model
     try:
         with torch.no_grad():
             expected: torch.Tensor = whole(*example)
-    except (RuntimeError, ValueError) as fault:
+    except (RuntimeError, ValueError, AssertionError, IndexError, TypeError) as fault:
         raise ModelError(
             f"{bundle.name} cannot run on a window of {window_px}: {one_line(fault)}; try another"
         ) from None

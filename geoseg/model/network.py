@@ -52,7 +52,7 @@ _WITH_AUX_HEAD: dict[str, _Maker] = {"DeepLabV3": DeepLabV3Auxiliary, "DeepLabV3
 
 
 def build(architecture: str, arguments: Mapping[str, Any], encoder_weights: str | None = None) -> torch.nn.Module:
-    """Return a new network: (n, band, row, col) float32 to logits (n, class, row, col).
+    """Return a new network: (n, band, row, col) float32 to logits (n, class, row, col); two where `classes` is 1.
 
     With the argument aux_head it returns (logits, auxiliary logits) while it trains. encoder_weights, one of
     `encoder_weights_of(encoder)`, makes smp fetch them, for training; a file of weights is read instead (see
@@ -76,7 +76,14 @@ def build(architecture: str, arguments: Mapping[str, Any], encoder_weights: str 
         _take_file(network, arguments, encoder_weights)
     if arguments.get("norm") == "group":
         replace_batch_norm(network)
+    if arguments["classes"] == 1:
+        network.register_forward_hook(_with_background)  # a hook, so that the weights keep their names
     return network
+
+
+def _with_background(_network: torch.nn.Module, _images: object, logits: torch.Tensor) -> torch.Tensor:
+    """Return two logits for a binary network's one: its softmax is then the sigmoid of that one."""
+    return torch.cat([torch.zeros_like(logits), logits], dim=1)
 
 
 def _take_file(network: torch.nn.Module, arguments: Mapping[str, Any], file: str) -> None:
@@ -141,7 +148,7 @@ def load(bundle: ModelBundle) -> torch.nn.Module:
 
 def check_fit(architecture: str, arguments: Mapping[str, Any], header: Header, name: str) -> None:
     """Raise ModelError unless the tensors of a header are exactly the architecture's; takes no memory for either."""
-    network = _without_memory(architecture, arguments)
+    network = without_memory(architecture, arguments)
     shapes = {
         tensor.name: torch.empty(tensor.shape, dtype=_DTYPES[tensor.dtype], device="meta") for tensor in header.tensors
     }
@@ -160,16 +167,17 @@ def check_encoder_weights(architecture: str, arguments: Mapping[str, Any], weigh
     """Raise ModelError for names of weights that the encoder has not, and for a file of other weights."""
     _fetching(architecture_named(architecture).name, arguments, weights)
     if weights is not None and is_file(weights):
-        _take_file(_without_memory(architecture, arguments), arguments, weights)
+        _take_file(without_memory(architecture, arguments), arguments, weights)
 
 
 def parameter_shapes(architecture: str, arguments: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
     """Return the shape of every tensor of an architecture's state dict by its name; takes no memory for them."""
-    state = _without_memory(architecture, arguments).state_dict()
+    state = without_memory(architecture, arguments).state_dict()
     return {key: tuple(tensor.shape) for key, tensor in state.items()}
 
 
-def _without_memory(architecture: str, arguments: Mapping[str, Any]) -> torch.nn.Module:
+def without_memory(architecture: str, arguments: Mapping[str, Any]) -> torch.nn.Module:
+    """Return a new network on the meta device: it has shapes, but no values."""
     try:
         with torch.device("meta"):
             network = build(architecture, arguments)

@@ -6,13 +6,29 @@ from pathlib import Path
 from typing import Any
 
 from geoseg.errors import ModelError
-from geoseg.model.architectures import architecture_named
+from geoseg.model.architectures import TIMM_ARGUMENTS, architecture_named
 from geoseg.model.untrusted import one_line, parse_json
 
 _MAX_CONFIG_BYTES = 2**20
 _PICKLES = ("pytorch_model.bin", "model.pt", "model.pth")
 _ACTIVATIONS = (None, "identity", "softmax", "softmax2d")
 """geoseg takes logits and softens them itself, so these lose nothing."""
+_BINARY_ACTIVATIONS = (None, "identity", "sigmoid")
+_NORM = {"decoder_use_batchnorm": "decoder_use_norm"}
+_RENAMED: dict[str, dict[str, str]] = {
+    "Unet": _NORM,
+    "UnetPlusPlus": _NORM,
+    "MAnet": _NORM,
+    "Linknet": _NORM,
+    "PSPNet": {"psp_use_batchnorm": "decoder_use_norm"},
+    "PAN": {"upscale_mode": "decoder_interpolation"},
+}
+"""Arguments that smp 0.3 and 0.4 had under another name, by architecture.
+
+Since 0.5 smp writes the old name beside the new one where it was given, and the old one counts. To other architectures
+these names mean nothing. Of UPerNet the widths became others, and with them the network: smp itself no longer loads
+those of 0.4.
+"""
 
 
 def read_config(folder: Path) -> tuple[str, dict[str, Any]]:
@@ -38,7 +54,7 @@ def read_config(folder: Path) -> tuple[str, dict[str, Any]]:
     if not isinstance(config, dict):
         raise ModelError(f"{folder / 'config.json'} must be an object, got {one_line(repr(config), 60)}")
     architecture = architecture_named(config.pop("_model_class", None))
-    arguments = _arguments(config, folder)
+    arguments = _arguments(architecture.name, config, folder)
     architecture.check(arguments)
     return architecture.name, arguments
 
@@ -54,15 +70,24 @@ def _read(path: Path) -> bytes:
     return text
 
 
-def _arguments(config: dict[str, Any], folder: Path) -> dict[str, Any]:
+def _arguments(architecture: str, config: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Take out what does not shape the network that is run."""
     config.pop("encoder_weights", None)  # the trained weights lie in the folder
-    activation = config.pop("activation", None)
-    if activation not in _ACTIVATIONS:
-        raise ModelError(f"{folder} has the activation {one_line(repr(activation), 40)}; geoseg needs softmax, or none")
+    activation, is_binary = config.pop("activation", None), config.get("classes") == 1
+    if activation not in (_BINARY_ACTIVATIONS if is_binary else _ACTIVATIONS):
+        wanted = "sigmoid, which is what one channel means" if is_binary else "softmax"
+        raise ModelError(
+            f"{folder} has the activation {one_line(repr(activation), 40)}; geoseg needs {wanted}, or none"
+        )
     if config.pop("aux_params", None) is not None:
         raise ModelError(f"{folder} has a second, classifying head (aux_params); save the network without it")
-    old_norm = config.pop("decoder_use_batchnorm", None)  # before smp 0.5
-    if old_norm is not None:
-        config.setdefault("decoder_use_norm", old_norm)
-    return config
+    for old in {old for names in _RENAMED.values() for old in names} & config.keys():
+        value, new = config.pop(old), _RENAMED.get(architecture, {}).get(old)
+        if value is not None and new is not None:
+            config[new] = value
+    # smp leaves out names that begin with an underscore, timm what is null
+    return {
+        name: value
+        for name, value in config.items()
+        if not name.startswith("_") and not (value is None and name in TIMM_ARGUMENTS)
+    }

@@ -15,7 +15,7 @@ import torch
 from geoseg.errors import OutputError
 from geoseg.given import plain_arguments
 from geoseg.legend import Legend
-from geoseg.model.architectures import architecture_named
+from geoseg.model.architectures import architecture_named, may_have_one_size
 from geoseg.model.bundle import METADATA_KEY, ModelBundle
 from geoseg.model.card import (
     DEFAULT_BANDS,
@@ -27,6 +27,7 @@ from geoseg.model.card import (
     frozen_text,
 )
 from geoseg.model.header import read_header
+from geoseg.model.input_size import check_takes, usual_window_px
 from geoseg.model.mlm import to_mlm
 from geoseg.model.network import check_fit
 from geoseg.model.normalization import Normalization
@@ -48,7 +49,7 @@ def save_bundle(  # noqa: PLR0913 (a model has this many sides)
     dtype: str = DEFAULT_DTYPE,
     statistics: BandStatistics | None = None,
     gsd_m: float | None = None,
-    window_px: int = DEFAULT_WINDOW_PX,
+    window_px: int | None = None,
     overlap_px: int | None = None,
     temperature: float = DEFAULT_TEMPERATURE,
     name: str | None = None,
@@ -59,14 +60,16 @@ def save_bundle(  # noqa: PLR0913 (a model has this many sides)
 
     `architecture` and `arguments` are those of `geoseg.model.network.build`; encoder_weights is no argument of a
     finished model. The output channels stand for the legend's codes in order unless `output_codes` says otherwise; the
-    overlap is a quarter of the window unless given. The file appears whole or not at all. Raises UsageError for sides
-    that do not fit together, ModelError if the weights are not the architecture's, OutputError if the file cannot be
+    one channel of a binary network for the second of two. The window is 512 unless given, or the one size that the
+    network takes, the overlap a quarter of it. The file appears whole or not at all. Raises UsageError for sides that
+    do not fit together, ModelError if the weights are not the architecture's, OutputError if the file cannot be
     written.
     """
     path = Path(path)
+    kind, window_px = architecture_named(architecture), _window_px(architecture, arguments, window_px)
     card = ModelCard(
         name=name or path.stem,
-        architecture=architecture_named(architecture).name,
+        architecture=kind.name,
         arguments_text=frozen_text(dict(arguments), "arguments"),
         legend=legend,
         output_codes=legend.codes if output_codes is None else tuple(output_codes),
@@ -85,6 +88,17 @@ def save_bundle(  # noqa: PLR0913 (a model has this many sides)
     # clone: two names of one tensor must become two tensors, which is how safetensors wants them
     weights = {key: tensor.detach().cpu().contiguous().clone() for key, tensor in state.items()}
     return _write(path, weights, card)
+
+
+def _window_px(architecture: str, arguments: Mapping[str, Any], window_px: int | None) -> int:
+    """Return the window of a bundle; UsageError for one that a network of one size does not take."""
+    architecture_named(architecture).check(arguments)
+    if not may_have_one_size(arguments):
+        return DEFAULT_WINDOW_PX if window_px is None else window_px
+    if window_px is None:
+        return usual_window_px(architecture, arguments)
+    check_takes(architecture, arguments, window_px)
+    return window_px
 
 
 def _write(path: Path, weights: dict[str, torch.Tensor], card: ModelCard) -> ModelBundle:

@@ -160,7 +160,7 @@ def _memory_faults(device: torch.device) -> Iterator[None]:
         yield
     except MemoryError:
         raise OutOfMemory from None
-    except RuntimeError as fault:  # torch.OutOfMemoryError is a child of it
+    except (RuntimeError, AssertionError, ValueError) as fault:  # torch.OutOfMemoryError is a child of the first
         if not any(word in str(fault).lower() for word in SHORT_OF_MEMORY):
             raise ModelError(f"torch failed on {device}: {one_line(fault)}") from None
         if device.type == "cuda":

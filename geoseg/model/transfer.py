@@ -76,6 +76,9 @@ def transfer(
         )
     decoded_alike = "decoder" in alike or not (_keys(old, "decoder") or _keys(new, "decoder"))
     taken = tuple(part for part in alike if part not in HEADS or decoded_alike)
+    if bundle.arguments["classes"] == 1:  # its background's logit is 0, and so are the weights that give it
+        for key, axis in ((key, axis) for key, axis in axes.items() if axis.of_classes):
+            old[key] = torch.cat([torch.zeros_like(old[key]), old[key]], axis.number)
     with torch.no_grad():
         for part in taken:
             for key in _keys(new, part):

@@ -18,9 +18,10 @@ from geoseg.evaluation.suits import looks_normalized
 from geoseg.legend import Legend
 from geoseg.model.architectures import architecture_named
 from geoseg.model.bundle import ModelBundle
-from geoseg.model.card import DEFAULT_BANDS, DEFAULT_WINDOW_PX, check_window
+from geoseg.model.card import DEFAULT_BANDS
 from geoseg.model.encoder_file import is_file
 from geoseg.model.encoders import HALF, IMAGENET, Scaling, scaling_of
+from geoseg.model.input_size import check_takes, usual_window_px, why_not
 from geoseg.model.network import check_encoder_weights, parameter_shapes
 from geoseg.model.normalization import VALUE_RANGES, Normalization
 from geoseg.progress import Progress
@@ -32,7 +33,7 @@ from geoseg.training.losses import loss_of
 from geoseg.training.plan import TrainingPlan
 from geoseg.training.recipe import Recipe
 from geoseg.training.resolution import resolution
-from geoseg.training.start import init_bundle
+from geoseg.training.start import has_batch_norm, init_bundle
 
 Says = Callable[[str], None]
 
@@ -59,6 +60,7 @@ def plan_training(  # noqa: PLR0913 - a data set, its parts, a recipe, and who i
     architecture = architecture_named(recipe.architecture).name
     _check_recipe(recipe, architecture, arguments)
     bundle = init_bundle(recipe, architecture, arguments, say)
+    _check_batch(recipe, architecture, arguments, bundle)
     kind = _kind_of_normalization(recipe, dataset, bundle)
     gsd_m = resolution(dataset, parts, recipe, say)
     train = prepare(dataset, parts.train, cache, gsd_m=gsd_m, size_px=recipe.size_px, progress=progress, announce=say)
@@ -111,16 +113,41 @@ def _check_recipe(recipe: Recipe, architecture: str, arguments: dict[str, Any]) 
     """Raise UsageError or ModelError for a knob that cannot be, before hours are spent on pixels."""
     loss_of(recipe.loss, class_weights(recipe.weights, [1] * arguments["classes"]))
     augmentation_of(recipe.augmentation)
-    parameter_shapes(architecture, arguments)  # builds it, without memory
-    divisor = architecture_named(architecture).divisor(arguments)
+    check_network(recipe, architecture, arguments)
+
+
+def check_recipe(recipe: Recipe) -> None:
+    """Raise UsageError or ModelError for a network that cannot be, whatever the data: before any is opened."""
+    architecture = architecture_named(recipe.architecture).name
+    check_network(recipe, architecture, _arguments(recipe, len(DEFAULT_BANDS), 2))
+
+
+def check_network(recipe: Recipe, architecture: str, arguments: dict[str, Any]) -> None:
+    """Raise UsageError or ModelError for sizes or encoder weights that a network does not take; takes no memory."""
+    parameter_shapes(architecture, arguments)  # builds it
     for name, size_px in (("crop", recipe.crop_px), ("window", recipe.window_px)):
         if size_px is not None:
-            check_window(size_px, divisor, name)
+            check_takes(architecture, arguments, size_px, name)
     if recipe.encoder_weights is not None and "encoder_name" not in architecture_named(architecture).checks:
         raise UsageError(
             f"{architecture} has no encoder that encoder weights {recipe.encoder_weights} are for; give none"
         )
     check_encoder_weights(architecture, arguments, recipe.encoder_weights)
+
+
+def _check_batch(recipe: Recipe, architecture: str, arguments: dict[str, Any], bundle: ModelBundle | None) -> None:
+    """Raise UsageError for a batch that the network cannot learn from: of one crop, where it pools that to one pixel.
+
+    Batch normalization that is frozen learns from any.
+    """
+    size = recipe.batch_size or 2
+    is_frozen = recipe.norm == "frozen" or (recipe.norm == "auto" and bundle is not None and has_batch_norm(bundle))
+    reason = None if is_frozen else why_not(architecture, arguments, recipe.crop_px, batch=size, learning=True)
+    if reason is not None:
+        raise UsageError(
+            f"{architecture} cannot learn from a batch of {size} crop{'s' * (size != 1)} of {recipe.crop_px} px: "
+            f"{reason}; give batch_size 2 or more, or norm group"
+        )
 
 
 def _say_absent(
@@ -241,9 +268,10 @@ def _stretch(dtype: str, statistics: BandStatistics) -> tuple[float, float]:
 
 def _window_px(recipe: Recipe, arguments: dict[str, Any], longest_px: int) -> int:
     """Return the bundle's window: that wanted, or the usual one, less where every scene is smaller than it."""
-    divisor = architecture_named(recipe.architecture).divisor(arguments)
-    usual = min(DEFAULT_WINDOW_PX // divisor, math.ceil(longest_px / divisor)) * divisor
-    return recipe.window_px or max(recipe.crop_px, usual)
+    if recipe.window_px is not None:
+        return recipe.window_px
+    usual = max(recipe.crop_px, usual_window_px(recipe.architecture, arguments, longest_px))
+    return usual if why_not(recipe.architecture, arguments, usual) is None else recipe.crop_px
 
 
 def _batches(recipe: Recipe, labelled_px: int, size: int) -> int:

@@ -38,7 +38,7 @@ from geoseg.training.keeper import Keeper
 from geoseg.training.learner import Learner
 from geoseg.training.listener import Listener
 from geoseg.training.plan import TrainingPlan
-from geoseg.training.planning import plan_training
+from geoseg.training.planning import check_recipe, plan_training
 from geoseg.training.recipe import Recipe
 from geoseg.training.recipes import recipe_named
 from geoseg.training.runnable import check_runnable
@@ -105,6 +105,7 @@ def train(  # noqa: PLR0913 - the knobs of the verb
     chosen = (recipe if isinstance(recipe, Recipe) else recipe_named(recipe)).changed(**knobs)
     where = _device(device)
     check_runnable(chosen, where, devices, wandb=wandb)
+    check_recipe(chosen)
     use_threads(threads)
     dataset = data if isinstance(data, Dataset) else open_dataset(
         data, legend=legend, bands=bands, gsd_m=data_gsd_m, labels=labels, column=column, layer=layer,

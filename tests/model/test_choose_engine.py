@@ -173,7 +173,7 @@ def test_what_was_chosen_is_what_runs(bare: ModelBundle, monkeypatch: pytest.Mon
 @pytest.mark.usefixtures("in_process")
 def test_network_that_cannot_run_on_a_window_says_so(tmp_path: Path) -> None:
     arguments = {"encoder_name": "tu-tf_mobilenetv3_small_minimal_100"}
-    bundle = tiny_bundle(tmp_path, architecture="PAN", arguments=arguments, export=False)
+    bundle = tiny_bundle(tmp_path, architecture="PAN", arguments=arguments, window_px=256, export=False)
     with pytest.raises(ModelError, match="cannot run on a window of 32"):
         export_onnx(bundle, 32, tmp_path / "x.onnx")
 

@@ -144,7 +144,12 @@ WRONG: dict[str, tuple[tuple[str | int, ...], object, str]] = {
         10**9,
         "must be an integer 1 to 4096",
     ),
-    "one class": ((HYPER, "classes"), 1, "classes must be an integer 2 to 255"),
+    "one channel": (
+        (HYPER, "classes"),
+        1,
+        "one output channel, which tells its class from all else, but 6 class codes",
+    ),
+    "no class": ((HYPER, "classes"), 0, "classes must be an integer 1 to 255"),
     "more channels than codes": ((HYPER, "classes"), 7, "7 output channels but 6 class codes"),
     "code not in the legend": (("geoseg:output_codes", 0), 9, "must be distinct codes of the legend"),
     "code twice": (("geoseg:output_codes", 0), 5, "must be distinct codes of the legend"),

@@ -3,20 +3,26 @@ from __future__ import annotations
 import inspect
 import json
 import os
+import warnings
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import segmentation_models_pytorch as smp
 import torch
 
 from geoseg.errors import ModelError, UsageError
-from geoseg.legend import DEEPGLOBE, Legend
+from geoseg.legend import DEEPGLOBE, LandCover, Legend
 from geoseg.model.architectures import architecture_named
 from geoseg.model.bundle import ModelBundle
+from geoseg.model.engines import Weights, choose_engine
 from geoseg.model.header import read_header
-from geoseg.model.network import check_fit, load
+from geoseg.model.network import build, check_fit, load
 from geoseg.model.normalization import Normalization
+from geoseg.model.save import save_bundle
+from geoseg.model.transfer import transfer
+from geoseg.raster.windows import Window
 from tests.networks import RGB
 
 ENCODER = "tu-tf_mobilenetv3_small_minimal_100"
@@ -131,7 +137,9 @@ def test_softmax_at_the_end_loses_nothing(network: Any, folder: Path) -> None:
         ({"encoder_name": "tu-hf-hub:someone/something"}, "encoder_name must be"),
         ({"in_channels": 10**9}, "in_channels must be an integer 1 to 256"),
         ({"hook": "x"}, "no argument 'hook'"),
-        ({"classes": 1}, "classes must be an integer 2 to 255"),
+        ({"classes": 0}, "classes must be an integer 1 to 255"),
+        ({"classes": 1}, "one output channel.*give two, the background's first"),
+        ({"classes": 1, "activation": "softmax2d"}, "geoseg needs sigmoid"),
         ({"in_channels": 4}, "takes 4 bands but has a mean and std for 3"),
     ],
     ids=str,
@@ -155,3 +163,138 @@ def test_broken_folders_are_refused(folder: Path, tmp_path: Path) -> None:
     (folder / "config.json").write_text('{"_model_class": "Unet"}')
     with pytest.raises(ModelError, match="needs the arguments encoder_name"):
         ModelBundle.from_pretrained(folder, **SAYS)
+
+
+# --- folders of other versions of smp; smp itself is the oracle
+
+SMALL = {"decoder_channels": [16, 16, 8], "encoder_depth": 3}
+NO_NORM = {"decoder_use_norm": False}
+OLD: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
+    # architecture, what smp is given, what then stands in config.json beside or instead of what it writes today
+    "Unet of 0.4": ("Unet", SMALL | NO_NORM, {"-decoder_use_norm": 0, "decoder_use_batchnorm": False}),
+    "Unet of 0.5": ("Unet", {**SMALL, "decoder_use_batchnorm": False}, {}),
+    "Unet++": ("UnetPlusPlus", {**SMALL, "decoder_use_batchnorm": False}, {}),
+    "MAnet": ("MAnet", {**SMALL, "decoder_pab_channels": 8, "decoder_use_batchnorm": False}, {}),
+    "Linknet": ("Linknet", {"decoder_use_batchnorm": False}, {}),
+    "the old name is null": ("Unet", SMALL, {"decoder_use_batchnorm": None}),
+    "PSPNet of 0.4": ("PSPNet", {}, {"-decoder_use_norm": 0, "psp_use_batchnorm": True}),
+    "PSPNet of 0.4, no norm": ("PSPNet", NO_NORM, {"-decoder_use_norm": 0, "psp_use_batchnorm": False}),
+    "PSPNet of 0.5": ("PSPNet", {"psp_use_batchnorm": False}, {}),
+    "PAN of 0.4": ("PAN", {}, {"-decoder_interpolation": 0, "upscale_mode": "nearest"}),
+    "FPN, whose decoder has no such choice": ("FPN", {}, {"decoder_use_batchnorm": False}),
+    "names that smp leaves out": ("FPN", {}, {"_hub": "x"}),
+    "null for timm": ("FPN", {}, {"drop_path_rate": None}),
+    "timm's own": ("FPN", {"drop_path_rate": 0.1}, {}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", OLD)
+def test_a_folder_of_another_version_has_the_argmax_that_smp_gives_it(tmp_path: Path, kind: str) -> None:
+    name, given, written = OLD[kind]
+    torch.manual_seed(2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        smp.create_model(name, "resnet18", encoder_weights=None, classes=7, **given).save_pretrained(tmp_path)
+        config = json.loads((tmp_path / "config.json").read_text())
+        gone = {key.removeprefix("-") for key in written if key.startswith("-")}
+        new = {key: value for key, value in written.items() if not key.startswith("-")}
+        kept = {key: value for key, value in config.items() if key not in gone}
+        (tmp_path / "config.json").write_text(json.dumps(kept | new))
+        oracle = smp.from_pretrained(tmp_path).eval()
+    image = torch.rand((1, 3, 256, 256), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        wanted, found = oracle(image), load(ModelBundle.from_pretrained(tmp_path, **SAYS))(image)
+    assert torch.equal(found.argmax(1), wanted.argmax(1))
+    torch.testing.assert_close(found, wanted)
+
+
+VIT = "tu-vit_tiny_patch16_224"
+
+
+def test_a_transformer_that_takes_any_size_has_the_argmax_that_smp_gives_it(tmp_path: Path) -> None:
+    """timm's argument dynamic_img_size, which smp hands on; without it the one size is the window."""
+    torch.manual_seed(3)
+    any_size = {"dynamic_img_size": True}
+    small = {"decoder_intermediate_channels": [8, 8, 8, 8], "decoder_fusion_channels": 8}
+    smp.DPT(VIT, encoder_weights=None, classes=7, **small, **any_size).save_pretrained(tmp_path)
+    bundle, oracle = ModelBundle.from_pretrained(tmp_path, **SAYS), smp.from_pretrained(tmp_path).eval()
+    assert bundle.window_px == 512
+    image = torch.rand((1, 3, 96, 96), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        assert torch.equal(load(bundle)(image).argmax(1), oracle(image).argmax(1))
+    configure(tmp_path, dynamic_img_size=False)
+    assert ModelBundle.from_pretrained(tmp_path, **SAYS).window_px == 224
+
+
+# --- models of one channel
+
+BINARY = Legend((LandCover(0, "land", (0, 0, 0)), LandCover(1, "water", (0, 0, 255))))
+
+
+@pytest.fixture
+def water(tmp_path: Path) -> Path:
+    """Return a folder of a model of one channel whose probabilities lie on both sides of one half."""
+    torch.manual_seed(5)
+    network = smp.Unet(ENCODER, encoder_weights=None, classes=1, activation="sigmoid", **SMALL)
+    torch.nn.init.normal_(network.segmentation_head[0].weight, std=0.5)
+    network.save_pretrained(tmp_path / "water")
+    return tmp_path / "water"
+
+
+@pytest.mark.parametrize(
+    ("device", "activation"),
+    [("onnx", "sigmoid"), ("torch-cpu", "sigmoid"), ("torch-cpu", None), ("torch-cpu", "identity")],
+)
+def test_one_channel_tells_its_class_from_all_else(
+    water: Path, device: str, activation: str | None, cache: Path
+) -> None:
+    """The oracle is smp's own sigmoid: the class where it is over one half, sure by the probability of what is said."""
+    oracle = smp.from_pretrained(water).eval()  # which ends in the sigmoid
+    configure(water, activation=activation)
+    bundle = ModelBundle.from_pretrained(water, legend=BINARY, normalization=RGB, window_px=64)
+    assert bundle.output_codes == (0, 1)
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 64, 64), dtype=np.uint8)
+    gain, bias = (torch.from_numpy(side)[:, None, None] for side in RGB.gain_bias())
+    with torch.no_grad():
+        wanted = oracle((torch.from_numpy(pixels) * gain + bias)[None])[0, 0].numpy()
+    assert 0.05 < (wanted > 0.5).mean() < 0.95
+    engine = choose_engine(bundle, device).open()
+    footprint = engine.upload(pixels, np.ones((64, 64), np.bool_))
+    found = engine.download(engine.probabilities(footprint, [Window(0, 0, 64, 64)], Weights.ones(1, 64)))[0]
+    np.testing.assert_allclose(found[1], wanted, atol=1e-5)
+    np.testing.assert_allclose(found.sum(0), 1, atol=1e-5)
+    sure = np.abs(wanted - 0.5) > 1e-4
+    assert np.array_equal(found.argmax(0)[sure], (wanted > 0.5)[sure])
+    assert cache is not None
+
+
+def test_a_binary_model_is_a_bundle_like_any(water: Path, tmp_path: Path) -> None:
+    bundle = ModelBundle.from_pretrained(water, legend=BINARY, normalization=RGB)
+    network = load(bundle)
+    again = save_bundle(
+        tmp_path / "water.safetensors", network, architecture="Unet", arguments=bundle.arguments, legend=BINARY,
+        normalization=RGB,
+    )  # fmt: skip
+    assert (again.output_codes, again.arguments) == (bundle.output_codes, bundle.arguments)
+    image = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        assert torch.equal(load(ModelBundle.open(again.weights_path))(image), network(image))
+
+
+def test_a_network_of_more_classes_begins_with_a_binary_one(water: Path) -> None:
+    """Its background's logit is 0, and so are the weights that give it."""
+    bundle = ModelBundle.from_pretrained(water, legend=BINARY, normalization=RGB)
+    legend = Legend((*BINARY.classes, LandCover(2, "ice", (255, 255, 255))))
+    network = build("Unet", bundle.arguments | {"classes": 3}).eval()
+    taken = transfer(bundle, network, legend=legend, output_codes=(1, 0, 2), bands=bundle.bands)
+    assert (taken.classes, taken.new_classes) == (("water", "land"), ("ice",))
+    image = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        torch.testing.assert_close(network(image)[:, [1, 0]], load(bundle)(image))
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_binary_model_wants_two_classes(water: Path, count: int) -> None:
+    legend = Legend((*BINARY.classes, LandCover(2, "ice", (255, 255, 255)))[:count])
+    with pytest.raises(UsageError, match=r"one output channel.*give two, the background's first"):
+        ModelBundle.from_pretrained(water, legend=legend, normalization=RGB)

@@ -224,3 +224,53 @@ def test_the_window_is_no_larger_than_any_scene(
     data = write_scenes(tmp_path / "data", *((side, 0.5) for side in sides))
     assert planned(data, crop_px=crop_px, window_px=None)[0].window_px == window_px
     assert planned(data, crop_px=crop_px, window_px=80)[0].window_px == 80
+
+
+VIT = TINY.changed(
+    architecture="DPT",
+    encoder="tu-vit_tiny_patch16_224",
+    arguments={"decoder_intermediate_channels": [8, 8, 8, 8], "decoder_fusion_channels": 8, "img_size": 96},
+    window_px=None,
+    crop_px=96,
+)
+"""A network of one size."""
+
+
+def test_a_network_of_one_size_is_validated_at_it(data: Path) -> None:
+    """Scenes of 128 px would have windows of 128; the crop's size is the one that fits."""
+    assert tiny_plan(data, VIT).window_px == 96
+    assert tiny_plan(data, VIT.changed(arguments=VIT.arguments | {"dynamic_img_size": True})).window_px == 128
+
+
+@pytest.mark.parametrize(
+    ("recipe", "wanted"),
+    [
+        (VIT.changed(crop_px=64), "^crop 64 does not suit DPT .*give crop 96"),
+        (VIT.changed(window_px=128), "^window 128 does not suit DPT .*give window 96"),
+        (VIT.changed(encoder="resnet18"), "Only Timm encoders"),
+        (TINY.changed(crop_px=63), "^crop must be a multiple"),
+        (TINY.changed(architecture="Unet", encoder="resnet35"), "did you mean"),
+        (TINY.changed(architecture="FPN", encoder="resnet18", arguments={"upsampling": 2}), "it gives 32 x 32"),
+        (TINY.changed(encoder_weights="imagenet"), "no encoder"),
+    ],
+)
+def test_a_network_that_cannot_be_is_refused_before_the_data_is_opened(
+    tmp_path: Path, recipe: Recipe, wanted: str
+) -> None:
+    with pytest.raises(GeosegError, match=wanted):
+        train(tmp_path / "no such data", tmp_path / "m.safetensors", recipe=recipe, device="cpu")
+
+
+@pytest.mark.parametrize("architecture", ["DeepLabV3", "DeepLabV3Plus"])
+def test_a_batch_of_one_that_cannot_be_normalized_is_refused_before_a_scene_is_decoded(
+    data: Path, tmp_path: Path, architecture: str
+) -> None:
+    alone = TINY.changed(architecture=architecture, encoder="resnet18", batch_size=1)
+    dataset = open_dataset(data)
+    with pytest.raises(
+        UsageError, match=r"cannot learn from a batch of 1 crop of 64 px.*batch_size 2 or more, or norm"
+    ):
+        plan_training(dataset, split(dataset), alone, tmp_path / "cache", lambda _line: None)
+    assert not (tmp_path / "cache").exists()
+    for fitting in (alone.changed(norm="group"), alone.changed(batch_size=2)):
+        assert tiny_plan(data, fitting).recipe == fitting
