@@ -7,10 +7,11 @@ import json
 from geoseg.facts.facts import Facts
 from geoseg.facts.scene import grid_lines, grid_values, scene_facts
 from geoseg.legend import Legend
-from geoseg.raster.classes import class_shares, read_legend
+from geoseg.raster.classes import class_shares, read_legend, read_nomenclature
 from geoseg.raster.environment import shown
 from geoseg.raster.handles import opened
 from geoseg.raster.landcover import LEGEND_TAG
+from geoseg.raster.nomenclature import Nomenclature
 from geoseg.raster.scene import Scene
 
 _SAMPLE_PX = 1024
@@ -20,7 +21,7 @@ _TAG_PREFIX = "GEOSEG_"
 def map_facts(scene: Scene) -> Facts:
     """Return the facts of a raster of class codes; shares are of a decimated read. SceneError if it cannot be read."""
     shares = class_shares(scene, _SAMPLE_PX)
-    legend = read_legend(scene, shares)
+    legend = read_legend(scene, shares) if scene.dtype == "uint8" else read_nomenclature(scene)
     tags = provenance(scene)
     values = grid_values(scene) | {"classes": _class_values(legend, shares), "provenance": tags}
     return Facts("map", shown(scene.path), values, (*grid_lines(scene), *_class_lines(legend, shares), *_origin(tags)))
@@ -60,13 +61,16 @@ def _label(tag: str) -> str:
     return tag.removeprefix(_TAG_PREFIX).replace("_", " ").lower()
 
 
-def _class_values(legend: Legend | None, shares: dict[int, float]) -> list[dict[str, object]]:
+def _class_values(legend: Legend | Nomenclature | None, shares: dict[int, float]) -> list[dict[str, object]]:
     if legend is None:
         return [{"code": code, "share": share} for code, share in shares.items()]
-    return [{**row, "share": shares.get(code, 0.0)} for row, code in zip(legend.to_json(), legend.codes, strict=True)]
+    return [
+        {"code": each.code, "name": each.name, "color": list(each.color), "share": shares.get(each.code, 0.0)}
+        for each in legend
+    ]
 
 
-def _class_lines(legend: Legend | None, shares: dict[int, float]) -> list[tuple[str, str]]:
+def _class_lines(legend: Legend | Nomenclature | None, shares: dict[int, float]) -> list[tuple[str, str]]:
     names = {} if legend is None else {land_cover.code: land_cover.name for land_cover in legend}
     known = [(f"class {code}", f"{name}, about {shares.get(code, 0):.1%}") for code, name in names.items()]
     others = [(f"code {code}", f"unnamed, about {share:.1%}") for code, share in shares.items() if code not in names]

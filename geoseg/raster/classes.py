@@ -28,11 +28,14 @@ _bands: WeakKeyDictionary[DatasetReader, ET.Element] = WeakKeyDictionary()
 
 
 def is_classes(scene: Scene) -> bool:
-    """Say whether a raster is a map of classes: one band of bytes with a colour table or with class names."""
-    if scene.count != 1 or scene.dtype != "uint8":
+    """Say whether a raster is a map of classes: one band of bytes with a palette, or of numbers with class names."""
+    if scene.count != 1:
         return False
+    if scene.dtype == "uint8" and scene.colors == ("palette",):
+        return True
     with opened(scene.path) as dataset:
-        return scene.colors == ("palette",) or any(_category_names(_band(dataset)))
+        band = _band(dataset)
+    return any(_category_names(band)) or bool(attribute_table(band)[0])
 
 
 def read_legend(scene: Scene, found: Iterable[int] = ()) -> Legend | None:
@@ -45,13 +48,15 @@ def read_legend(scene: Scene, found: Iterable[int] = ()) -> Legend | None:
         written = _parsed(dataset.tags().get(LEGEND_TAG, ""))
         if written is not None:
             return written
-        names = _category_names(_band(dataset))
+        band = _band(dataset)
         colors = dataset.colormap(1) if scene.colors == ("palette",) else {}
-    codes = [code for code, name in enumerate(names) if name] or sorted(set(found))
+    named, colored = attribute_table(band)
+    names = {code: name for code, name in enumerate(_category_names(band)) if name} or named
+    colors |= colored
     classes = [
-        LandCover(code, names[code] if code < len(names) else f"class {code}", colors.get(code, (*_GRAY, 255))[:3])
-        for code in codes
-        if code < NODATA and code != scene.nodata
+        LandCover(code, names.get(code, f"class {code}"), colors.get(code, (*_GRAY, 255))[:3])
+        for code in sorted(names or set(found))
+        if 0 <= code < NODATA and code != scene.nodata
     ]
     unique = len({land_cover.name for land_cover in classes}) == len(classes)
     return Legend(tuple(classes)) if classes and unique else None
@@ -102,7 +107,10 @@ def _parsed(text: str) -> Legend | None:
 def class_shares(scene: Scene, max_px: int) -> dict[int, float]:
     """Return the share of each code among the valid pixels of a decimated read; empty if none is valid."""
     patch = scene.overview(max_px)
-    codes, counts = np.unique(patch.data[0][patch.valid], return_counts=True)
+    stored = patch.data[0][patch.valid]
+    if stored.dtype.kind == "f":  # overviews may hold means, and ESRI's programs write -3.4e38 for nothing
+        stored = stored[(stored == np.round(stored)) & (np.abs(stored) < 2**31)]
+    codes, counts = np.unique(stored, return_counts=True)
     return {int(code): float(count / counts.sum()) for code, count in zip(codes, counts, strict=True)}
 
 

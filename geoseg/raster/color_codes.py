@@ -110,14 +110,18 @@ def _places(colors: tuple[Key, ...]) -> NDArray[np.uint8] | NDArray[np.uint16]:
 
 
 def palette_of(dataset: DatasetReader) -> Palette | None:
-    """Return the palette of a raster of one band of bytes; None where it has none."""
+    """Return the palette of a raster of one band of bytes; None where it has none.
+
+    Black and white of a TIFF of one bit are GDAL's own, which gives them to any such file.
+    """
     if dataset.dtypes[0] != "uint8" or dataset.colorinterp[0].name != "palette":
         return None
     colors = [_NO_COLOR] * (NODATA + 1)
     for index, (red, green, blue, *alpha) in dataset.colormap(1).items():
         if 0 <= index <= NODATA:
             colors[index] = CLEAR if alpha and alpha[0] == 0 else key((red, green, blue))
-    return tuple(colors)
+    is_gdals = dataset.driver == "GTiff" and dataset.tags(1, ns="IMAGE_STRUCTURE").get("NBITS") == "1"
+    return None if is_gdals and set(colors[:2]) == {key((0, 0, 0)), key((255, 255, 255))} else tuple(colors)
 
 
 def indexes_in(scene: Scene) -> Counter[int]:

@@ -18,7 +18,6 @@ from geoseg.raster.legend_card import legend_card
 from geoseg.raster.scene import Patch, Scene
 
 THUMBNAIL_PX = 240
-_NODATA = 255
 _MOST_CLASSES = 24
 _CELL = 'style="text-align:left;padding:1px 12px 1px 0"'
 
@@ -67,7 +66,7 @@ def _thumbnail(scene: Scene, *, is_map: bool) -> tuple[str, list[int]]:
     """Return a picture, and the codes of a map that are in it."""
     patch = scene.overview(THUMBNAIL_PX)
     image = _colored(scene, patch) if is_map else _natural(scene, patch)
-    codes = np.unique(patch.data[0][patch.valid]).tolist() if is_map else []
+    codes = [int(code) for code in np.unique(patch.data[0][patch.valid])] if is_map else []
     profile = {"driver": "PNG", "dtype": "uint8", "count": 4, "height": image.shape[1], "width": image.shape[2]}
     with raster_environment(GDAL_PAM_ENABLED=False), MemoryFile() as file:
         with file.open(**profile) as picture:
@@ -88,6 +87,8 @@ def _natural(scene: Scene, patch: Patch) -> NDArray[np.uint8]:
 def _colored(scene: Scene, patch: Patch) -> NDArray[np.uint8]:
     """Return (4, row, col): each class in its colour."""
     known = read_nomenclature(scene)
-    lookup = np.array([(*known.of(code).color, 255) for code in range(_NODATA)] + [(0, 0, 0, 0)], np.uint8)
-    codes = np.where(patch.valid, patch.data[0], _NODATA)
-    return np.ascontiguousarray(np.moveaxis(lookup[codes], -1, 0))
+    found, places = np.unique(patch.data[0], return_inverse=True)
+    lookup = np.array([(*known.of(int(code)).color, 255) for code in found.clip(-(2**31), 2**31 - 1)], np.uint8)
+    colored = lookup[places.reshape(patch.valid.shape)]
+    colored[~patch.valid] = 0
+    return np.ascontiguousarray(np.moveaxis(colored, -1, 0))

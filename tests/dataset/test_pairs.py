@@ -522,6 +522,39 @@ def test_only_colors_that_pixels_have_decide_how_a_palette_is_read(tmp_path: Pat
     assert np.array_equal(reference_codes(pair, pair.whole), np.array([3, 2, 4])[codes])
 
 
+@pytest.mark.parametrize("photometric", ["MINISBLACK", "MINISWHITE"])
+def test_a_tiff_of_one_bit_has_no_palette_of_its_own(tmp_path: Path, photometric: str) -> None:
+    legend = Legend((LandCover(0, "roof", (255, 255, 255)), LandCover(1, "ground", (0, 0, 0))))
+    codes = patchwork(SHAPE, 2)
+    write_raster(tmp_path / "truth.tif", codes[None], nbits=1, photometric=photometric)
+    dataset = open_dataset(_scene(tmp_path), labels=tmp_path / "truth.tif", legend=legend)
+    assert np.array_equal(reference_codes(dataset.pairs[0], dataset.pairs[0].whole), codes)
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+def test_palettes_of_any_depth(tmp_path: Path, bits: int) -> None:
+    used = min(2**bits, 5)
+    scene, codes = write_raster(tmp_path / "scene.png", noise(3, *SHAPE)), patchwork(SHAPE, used)
+    picture = Image.fromarray(used - 1 - codes).convert("P")
+    picture.putpalette(LEGEND_COLORS[:used][::-1].ravel().tolist())
+    picture.save(tmp_path / "truth.png", bits=bits)
+    dataset = open_dataset(scene, labels=tmp_path / "truth.png", legend=LEGEND)
+    assert np.array_equal(reference_codes(dataset.pairs[0], dataset.pairs[0].whole), codes)
+
+
+def test_another_reading_of_the_same_file_is_other_labels(tmp_path: Path) -> None:
+    """What is decoded once and kept must not be taken for the other reading."""
+    scene, codes = _scene(tmp_path), patchwork(SHAPE, 2)
+    _with_palette(tmp_path / "truth.tif", codes, {0: (0, 9, 0), 1: (0, 0, 9)})
+    same = Legend((LandCover(0, "a", (0, 9, 0)), LandCover(1, "b", (0, 0, 9))))
+    turned = Legend((LandCover(0, "a", (0, 0, 9)), LandCover(1, "b", (0, 9, 0))))
+    pairs = [open_dataset(scene, labels=tmp_path / "truth.tif", legend=each).pairs[0] for each in (same, turned)]
+    assert pairs[0].stamp() != pairs[1].stamp()
+    assert pairs[0].content() != pairs[1].content()
+    for pair, truth in zip(pairs, (codes, 1 - codes), strict=True):
+        assert np.array_equal(reference_codes(pair, pair.whole), truth)
+
+
 def test_files_of_one_palette_are_read_alike(tmp_path: Path) -> None:
     palette = {0: (0, 0, 0), 1: (128, 0, 0), 2: (0, 128, 0)}  # VOC's: black is the legend's color by chance
     for name, codes in (("a", np.zeros(SHAPE, np.uint8)), ("b", patchwork(SHAPE, 3))):

@@ -16,6 +16,7 @@ from geoseg.facts.info import info
 from geoseg.legend import DEEPGLOBE, NODATA
 from geoseg.raster.geobox import GeoBox
 from geoseg.raster.landcover import assemble, labels, overview_levels, write_part
+from geoseg.raster.scene import Scene
 from geoseg.raster.windows import Window
 
 TRANSFORM = Affine(0.5, 0, 400_000, 0, -0.5, 5_000_000)
@@ -121,6 +122,29 @@ def test_a_map_without_our_tags_is_known_by_its_names(tmp_path: Path, codes: NDA
     path.with_name("theirs.tif.aux.xml").rename(tmp_path / "again.tif.aux.xml")
     facts = strict(info(again).to_json())
     assert [(row["code"], row["name"]) for row in facts["classes"]] == [(0, "town"), (4, "lake")]
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "float32", "float64"])
+def test_a_map_of_any_numbers_is_known_by_its_attribute_table(
+    tmp_path: Path, codes: NDArray[np.uint8], dtype: str
+) -> None:
+    stored, hole = codes.astype(dtype), np.nan if dtype.startswith("float") else NODATA
+    stored[codes == NODATA] = hole
+    path = write(tmp_path / "theirs.tif", stored[np.newaxis], nodata=hole)
+    fields = "".join(
+        f'<FieldDefn index="{place}"><Name>{name}</Name><Type>{kind}</Type><Usage>{usage}</Usage></FieldDefn>'
+        for place, (name, kind, usage) in enumerate([("Value", 0, 5), ("Class", 2, 2)])
+    )
+    rows = "".join(f'<Row index="{row}"><F>{4 * row}</F><F>n{4 * row}</F></Row>' for row in (0, 1))
+    table = f"<GDALRasterAttributeTable>{fields}{rows}</GDALRasterAttributeTable>"
+    path.with_name("theirs.tif.aux.xml").write_text(
+        f'<PAMDataset><PAMRasterBand band="1">{table}</PAMRasterBand></PAMDataset>', encoding="utf-8"
+    )
+    found = strict(info(path).to_json())["classes"]
+    share = (codes[codes != NODATA] == 0).mean()
+    assert [(row["code"], row["name"]) for row in found] == [(0, "n0"), (4, "n4")]
+    assert [row["share"] for row in found] == pytest.approx([share, 1 - share], abs=0.02)
+    assert "<img" in Scene.open(path)._repr_html_()
 
 
 def test_a_map_with_colours_only_has_the_codes_found(tmp_path: Path, codes: NDArray[np.uint8]) -> None:
