@@ -37,6 +37,8 @@ _TALLEST_PX = 16 * STRIP_PX
 _INT32 = np.iinfo(np.int32)
 _NO_BYTE = -1000
 """What neither an unsigned nor a signed byte holds."""
+_ANY_MASK = ((0, 0, 0), (255, 255, 255))
+"""Colors of any mask of two classes, whatever they are."""
 _NO_CODE = 1e38
 """Floats beyond it are what ESRI's programs write where there is nothing, whether the file declares it or not."""
 
@@ -72,7 +74,7 @@ class ClassRaster:
         stamp = "" if is_remote(scene.path) else scene.fingerprint()
         bands, kind = len(scene.band_indexes), np.dtype(scene.dtype).kind
         if bands == 3 and scene.dtype == "uint8":
-            return cls._colored(scene, stamp, legend or read_nomenclature(scene) or Nomenclature.from_legend(DEEPGLOBE))
+            return cls._colored(scene, stamp, legend or read_nomenclature(scene))
         if bands != 1:
             raise SceneError(
                 f"{shown(scene.path)} has {bands} bands of {scene.dtype}; a map of classes has one, or is a picture "
@@ -100,14 +102,23 @@ class ClassRaster:
 
     @classmethod
     def _colored(cls, scene: Scene, stamp: str, legend: Nomenclature) -> Self:
-        """Describe a raster whose colors are the legend's. SceneError where they are not: all of it is looked at."""
+        """Describe a raster whose colors are the legend's. SceneError where they are not: all of it is looked at.
+
+        An empty legend stands for DeepGlobe's: then black and white alone are no classes of it, but any mask.
+        """
         with opened(scene.path) as dataset:
             palette = palette_of(dataset) if len(scene.band_indexes) == 1 else None
-        colors = ColorCodes.of(legend, palette)
-        strays = check_colors(scene, colors, legend, DEFAULT_TOLERANCE)
+        names = legend or Nomenclature.from_legend(DEEPGLOBE)
+        colors = ColorCodes.of(names, palette)
+        found, strays = check_colors(scene, colors, names, DEFAULT_TOLERANCE)
+        if not legend and all(names.of(code).color in _ANY_MASK for code in found):
+            raise SceneError(
+                f"{shown(scene.path)} is a picture in black and white, which says no class; give the legend that has "
+                "its colors, or a raster of one band of codes"
+            )
         how = f"{shown(scene.path)} is read by {'the colors of its palette' if palette else 'its colors'}"
         note = f"{how}; {strays}" if strays else how
-        return cls(scene, _INT32.min, "int32", masked=True, stamp=stamp, colors=colors, names=legend, note=note)
+        return cls(scene, _INT32.min, "int32", masked=True, stamp=stamp, colors=colors, names=names, note=note)
 
     @property
     def strip_rows(self) -> int:
@@ -135,11 +146,14 @@ class ClassRaster:
             raise changed(self.scene)
 
     def decoded(self, patch: Patch) -> Patch:
-        """Return the codes (1, row, col) of what is stored. SceneError for floats that are no whole numbers."""
+        """Return the codes (1, row, col) of what is stored. SceneError for what is no whole number of 32 bits."""
         if self.colors is not None:
-            found = self.colors.read(patch)
-            return Patch(found.codes[None], found.known)
-        return whole_numbers(patch, shown(self.scene.path))
+            colored = self.colors.read(patch)
+            return Patch(colored.codes[None], colored.known)
+        found = whole_numbers(patch, shown(self.scene.path))
+        if found is patch and found.data.dtype.itemsize >= 4:
+            self._check(found.data[0], found.data[0].astype(np.int32), found.valid)
+        return found
 
     def _read(self, window: Window) -> NDArray[Any]:
         if self.masked:
@@ -162,7 +176,7 @@ class ClassRaster:
         """Raise SceneError for a code that does not fit."""
         if np.iinfo(data.dtype).max <= _INT32.max and data.dtype != np.int32:
             return
-        wrong = (codes != data) | (codes == self.background)
+        wrong = (codes != data) | (codes == _INT32.min)
         wrong = wrong if valid is None else wrong & valid
         if wrong.any():
             raise SceneError(

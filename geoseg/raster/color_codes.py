@@ -197,28 +197,21 @@ def _codes_by_color(legend: Iterable[LandCover | NamedClass]) -> dict[Key, int]:
     return {key(each.color): each.code for each in classes if shared[key(each.color)] == 1}
 
 
-def strays_of(scene: Scene, codes: ColorCodes) -> Strays:
-    """Return the pixels of a raster in colors of no class. SceneError where it is damaged.
-
-    All of it is read, unless a sample of it is enough to see that it shows something else.
-    """
-    sample = Strays()
-    for window, step in sample_windows(scene.shape, scene.block_shape):
-        patch = scene.read(window)
-        sample += codes.read(Patch(patch.data[:, ::step, ::step], patch.valid[::step, ::step])).strays
-    if sample.share > _SOMETHING_ELSE:
-        return sample
-    strays = Strays()
-    for window in tiles(*scene.shape, _SCAN_PX, _SCAN_PX):
-        strays += codes.read(scene.read(window)).strays
-    return strays
-
-
 def check_colors(
     scene: Scene, codes: ColorCodes, legend: Iterable[LandCover | NamedClass], tolerance: float
-) -> str | None:
-    """Return a line about colors of no class, if there are some; SceneError, with those wanted, for more than few."""
-    strays = strays_of(scene, codes)
+) -> tuple[frozenset[int], str | None]:
+    """Return the codes in a raster of colors, and a line about pixels in colors of no class, if there are some.
+
+    All of it is read, unless a sample is enough to see that it shows something else. SceneError for more than a
+    tolerated share of such pixels, with some of their colors and some of those wanted.
+    """
+    strays, found = _strays_in_sample(scene, codes), set[int]()
+    if strays.share <= _SOMETHING_ELSE:
+        strays = Strays()
+        for window in tiles(*scene.shape, _SCAN_PX, _SCAN_PX):
+            read = codes.read(scene.read(window))
+            strays += read.strays
+            found.update(np.unique(read.codes[read.known]).tolist())
     if strays.share > tolerance:
         names = [f"{each.name} {written(key(each.color))}" for each in legend]
         more = f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""
@@ -227,4 +220,12 @@ def check_colors(
             f"{', '.join(strays.examples)}; wanted are {', '.join(names[:_NAMES_SHOWN])}{more}: give the legend that "
             "has its colors (JPEG and interpolation mix them); of imagery predict a map first"
         )
-    return strays.judge(shown(scene.path), tolerance)
+    return frozenset(found), strays.judge(shown(scene.path), tolerance)
+
+
+def _strays_in_sample(scene: Scene, codes: ColorCodes) -> Strays:
+    sample = Strays()
+    for window, step in sample_windows(scene.shape, scene.block_shape):
+        patch = scene.read(window)
+        sample += codes.read(Patch(patch.data[:, ::step, ::step], patch.valid[::step, ::step])).strays
+    return sample

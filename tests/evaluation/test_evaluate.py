@@ -163,6 +163,27 @@ def test_a_picture_in_other_colors_is_refused_with_some_of_them(tmp_path: Path) 
     assert evaluate(ours, picture, reference_legend=other, legend=other).metrics.overall_accuracy == 1
 
 
+@pytest.mark.parametrize(("dtype", "code"), [("uint32", 2**31), ("int64", -(2**40)), ("uint64", 2**63)])
+def test_codes_beyond_32_bits_are_refused_by_the_name_of_their_file(tmp_path: Path, dtype: str, code: int) -> None:
+    pixels = patches(1, *SHAPE).astype(dtype)
+    pixels[7, 7] = code
+    wide = write(tmp_path / "wide.tif", pixels, nodata=None, **UTM)
+    other = write(tmp_path / "other.tif", patches(1, *SHAPE), **UTM)
+    for pair in ((wide, other), (other, wide)):
+        with pytest.raises(SceneError, match=rf"wide\.tif holds the code {code}"):
+            evaluate(*pair)
+
+
+def test_black_and_white_is_no_map_without_a_legend(tmp_path: Path) -> None:
+    two = Legend((LandCover(0, "ground", (0, 0, 0)), LandCover(1, "roof", (255, 255, 255))))
+    codes = patches(1, *SHAPE, codes=(0, 1))
+    picture = colored(tmp_path / "picture.tif", codes, two, "rgb", **UTM)
+    plain = write(tmp_path / "map.tif", codes, **UTM)
+    with pytest.raises(SceneError, match="black and white, which says no class; give the legend"):
+        evaluate(plain, picture)
+    assert evaluate(plain, picture, legend=two).metrics.overall_accuracy == 1
+
+
 def test_masks_beside_the_nodata_value(tmp_path: Path) -> None:
     reference = patches(4, *SHAPE)
     mapped = wrong(5, reference)
