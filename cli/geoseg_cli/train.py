@@ -75,7 +75,8 @@ def train(data: str, *, out: str, as_json: bool, quiet: bool, **given: Any) -> N
     """Train a network on the labelled scenes DATA and write it as one file.
 
     DATA is a folder in the DeepGlobe layout (NNN_sat.jpg, NNN_mask.png), one with images/ and labels/, a CSV with the
-    columns scene and labels, or one scene with --labels. The same command after a crash goes on where it stopped.
+    columns scene and labels, one scene with --labels, a folder of images for each class, or a mixture of such data
+    sets: a JSON file that says what the classes of each mean. The same command after a crash goes on where it stopped.
 
     The defaults told from "The network" on are those of the recipe `default`; with --recipe, those of that recipe.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +11,26 @@ from numpy.typing import NDArray
 from geoseg.dataset.prepared_scene import CELL_PX, PreparedScene
 from geoseg.errors import SceneError, UsageError
 from geoseg.raster.windows import Window
+
+
+class Crop(NamedTuple):
+    """A piece of a scene, or of several, as it is stored."""
+
+    data: NDArray[Any]
+    """(band, row, col)"""
+    valid: NDArray[np.bool_]
+    codes: NDArray[np.uint8]
+    """(row, col), 255 = ignore"""
+    place: str
+    """For messages."""
+
+
+class CropSource(Protocol):
+    """Whatever crops are taken from."""
+
+    def take(self, generator: np.random.Generator, margin_px: int) -> Crop:
+        """Return a crop, with a margin all round; which one, the generator decides alone."""
+        ...
 
 
 class CropSampler:
@@ -20,9 +41,17 @@ class CropSampler:
     """
 
     def __init__(
-        self, scenes: Sequence[PreparedScene], crop_px: int, rare: float = 0.0, codes: Collection[int] | None = None
+        self,
+        scenes: Sequence[PreparedScene],
+        crop_px: int,
+        rare: float = 0.0,
+        codes: Collection[int] | None = None,
+        weights: Sequence[float] | None = None,
     ) -> None:
-        """Count what there is of some classes, by default of all. UsageError for a crop or a share that cannot be."""
+        """Count what there is of some classes, by default of all. UsageError for a crop or a share that cannot be.
+
+        `weights`: how often the pixels of each scene are drawn, against those of others; alike where None.
+        """
         if crop_px < 1:
             raise UsageError(f"a crop has at least 1 pixel a side, got {crop_px}")
         if not 0 <= rare <= 1:
@@ -35,6 +64,8 @@ class CropSampler:
         for place, scene in enumerate(self.scenes):
             for code in found & scene.class_px.keys():
                 pixels[np.searchsorted(self._codes, code), place] = scene.class_px[code]
+        if weights is not None:
+            pixels *= np.asarray(weights)
         total = pixels.sum(axis=1)
         if not total.sum():
             raise SceneError("no pixel to learn from: none has a label in the areas chosen; check labels and split")
@@ -42,8 +73,20 @@ class CropSampler:
         self._by_class = np.cumsum(weights)
         self._by_scene = np.cumsum(pixels, axis=1)
 
+    def take(self, generator: np.random.Generator, margin_px: int) -> Crop:
+        """Read what `draw` returns, with a margin all round. Raises SceneError where a scene's cache is gone."""
+        place, crop = self.draw(generator)
+        scene, window = self.scenes[place], grown(crop, margin_px)
+        patch = scene.read(window)
+        return Crop(patch.data, patch.valid, scene.codes(window), f"{scene.id} at row {window.row}, col {window.col}")
+
     def draw(self, generator: np.random.Generator) -> tuple[int, Window]:
         """Return the place of a scene in `scenes`, and a window of it with at least one labelled pixel."""
+        place, row, col = self.pixel(generator)
+        return place, around(self.scenes[place].shape, row, col, self.crop_px)
+
+    def pixel(self, generator: np.random.Generator) -> tuple[int, int, int]:
+        """Return the place of a scene in `scenes`, and row and column of a labelled pixel of it."""
         chosen = _pick(self._by_class, generator)
         place = _pick(self._by_scene[chosen], generator)
         scene, code = self.scenes[place], int(self._codes[chosen])
@@ -52,13 +95,23 @@ class CropSampler:
         cell = Window(cell_row * CELL_PX, cell_col * CELL_PX, CELL_PX, CELL_PX)
         found = np.flatnonzero(scene.codes(cell) == code)
         row, col = divmod(int(found[generator.integers(len(found))]), CELL_PX)
-        height, width = scene.shape
-        return place, Window(
-            _pushed(cell.row + row, height, self.crop_px),
-            _pushed(cell.col + col, width, self.crop_px),
-            self.crop_px,
-            self.crop_px,
-        )
+        return place, cell.row + row, cell.col + col
+
+
+def around(shape: tuple[int, int], row: int, col: int, edge_px: int) -> Window:
+    """Return a square around a pixel: inside a scene of that shape where it is large enough."""
+    height, width = shape
+    return Window(_pushed(row, height, edge_px), _pushed(col, width, edge_px), edge_px, edge_px)
+
+
+def grown(window: Window, margin_px: int) -> Window:
+    """Return the window with a margin all round: a rotated crop finds pixels there."""
+    return Window(
+        window.row - margin_px,
+        window.col - margin_px,
+        window.height + 2 * margin_px,
+        window.width + 2 * margin_px,
+    )
 
 
 def _pick(sums: NDArray[np.generic], generator: np.random.Generator) -> int:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from geoseg.dataset.deepglobe import find_deepglobe, is_deepglobe
-from geoseg.dataset.found import Found, Wishes, each
+from geoseg.dataset.found import Wishes, each
+from geoseg.dataset.image_folders import find_whole_labels, has_whole_labels
 from geoseg.dataset.layers import Wanted
 from geoseg.dataset.legends import GivenLegend, given_legend
+from geoseg.dataset.member import Member
+from geoseg.dataset.mixture_file import is_mixture_file
 from geoseg.dataset.pair import Pair
 from geoseg.dataset.pairs import find_pairs
 from geoseg.dataset.published import Published, published_split
@@ -41,9 +44,13 @@ class Dataset:
     dtype: str
     gsd_m: float | None
     """The same for all pairs, or the median of theirs; None where one has none."""
-    kind: Literal["deepglobe", "pairs"]
+    kind: Literal["deepglobe", "pairs", "mixture"]
     notes: tuple[str, ...] = ()
     """What the user should know: images left out, and why."""
+    sets: tuple[tuple[int, tuple[int, ...]], ...] = ()
+    """(code, classes) of labels that leave open which of several classes a pixel is; the code is beyond the legend."""
+    members: tuple[Member, ...] = ()
+    """The data sets of a mixture, which the ids of its pairs begin with."""
 
     def __post_init__(self) -> None:
         ids = [pair.id for pair in self.pairs]
@@ -102,9 +109,11 @@ def open_dataset(  # noqa: PLR0913 - each keyword is a knob of the command line
     `NAME_image.tif` and `NAME_label.tif`; a CSV with the columns scene, labels and perhaps split; a folder of scenes or
     one scene, with `labels` of its own: a raster of codes, a picture of the legend's colours, or polygons whose
     `column` holds the class: a GeoDataFrame, or anything GDAL or pyarrow reads, of which `layer` names the layer, or
-    layers, where several hold polygons. `legend`: classes, or a file of them; by default what the labels themselves
-    say, and DeepGlobe's for its layout. `gsd_m`: metres a pixel, whatever the scenes say. `tolerance`: the share of a
-    mask's pixels that may hold a colour or code without class and is then ignored.
+    layers, where several hold polygons; a folder for each class with images of one label as a whole, or a CSV with the
+    columns scene and class; a mixture of such data sets, a JSON file or a CSV with the columns path and share (see
+    docs/datasets.md). `legend`: classes, or a file of them; by default what the labels themselves say, and
+    DeepGlobe's for its layout. `gsd_m`: metres a pixel, whatever the scenes say. `tolerance`: the share of a mask's
+    pixels that may hold a colour or code without class and is then ignored.
 
     Raises SceneError for files that are missing, cannot be read or do not fit each other, UsageError for options that
     cannot be right.
@@ -116,6 +125,8 @@ def open_dataset(  # noqa: PLR0913 - each keyword is a knob of the command line
     root = os.fspath(path)
     if "://" not in root and not root.startswith("/vsi") and not Path(root).exists():
         raise SceneError(f"{shown(root)}: no such file or folder; check the path of the data set")
+    if labels is None and is_mixture_file(root):
+        return _mixture(root, legend, bands, gsd_m, column)
     wishes = Wishes(
         None if legend is None else given_legend(legend),
         None if bands is None else tuple(bands),
@@ -125,26 +136,45 @@ def open_dataset(  # noqa: PLR0913 - each keyword is a knob of the command line
         tolerance,
         layer,
     )
-    deepglobe = labels is None and is_deepglobe(root)
-    return _dataset(root, find_deepglobe(root, wishes) if deepglobe else find_pairs(root, wishes), deepglobe=deepglobe)
+    if labels is None and is_deepglobe(root):
+        found = find_deepglobe(root, wishes)
+        return replace(joined(root, found.legend, found.pairs, found.notes), kind="deepglobe")
+    whole = labels is None and has_whole_labels(root)
+    found = find_whole_labels(root, wishes) if whole else find_pairs(root, wishes)
+    return joined(root, found.legend, found.pairs, found.notes)
 
 
-def _dataset(root: str, found: Found, *, deepglobe: bool) -> Dataset:
-    pairs = tuple(sorted(found.pairs, key=lambda pair: pair.id))
+def _mixture(
+    root: str,
+    legend: GivenLegend | None,
+    bands: Sequence[int | str] | None,
+    gsd_m: float | None,
+    column: str | None,
+) -> Dataset:
+    from geoseg.dataset.mixture import open_mixture  # noqa: PLC0415 - it opens its data sets by this very module
+
+    if gsd_m is not None or column is not None:
+        raise UsageError(f"{shown(root)} is a mixture: write data_gsd_m and column beside the data set that needs them")
+    return open_mixture(root, legend=legend, bands=bands)
+
+
+def joined(root: str, legend: Legend, found: Sequence[Pair], notes: Sequence[str]) -> Dataset:
+    """Return a data set of pairs. SceneError where there are none, or their imagery is of different kinds."""
+    pairs = tuple(sorted(found, key=lambda pair: pair.id))
     if not pairs:
         raise SceneError(f"{shown(root)} holds no pair of imagery and labels")
     first = pairs[0].scene
     for pair in pairs:
-        _check_alike(pair.scene, first)
+        check_alike(pair.scene, first)
     sizes = [pair.gsd_m for pair in pairs]
     known = sorted(size for size in sizes if size is not None)
     gsd_m = known[len(known) // 2] if len(known) == len(sizes) else None
     name = Path(root).absolute().name or shown(root)
-    kind: Literal["deepglobe", "pairs"] = "deepglobe" if deepglobe else "pairs"
-    return Dataset(name, root, found.legend, pairs, _bands(first), first.dtype, gsd_m, kind, found.notes)
+    return Dataset(name, root, legend, pairs, _bands(first), first.dtype, gsd_m, "pairs", tuple(notes))
 
 
-def _check_alike(scene: Scene, first: Scene) -> None:
+def check_alike(scene: Scene, first: Scene) -> None:
+    """Raise SceneError where two scenes cannot be learnt from together: by their bands, or the type of their pixels."""
     if len(scene.band_indexes) != len(first.band_indexes):
         raise SceneError(
             f"{shown(scene.path)} has {len(scene.band_indexes)} bands, {shown(first.path)} has "
@@ -170,4 +200,5 @@ def _bands(scene: Scene) -> tuple[str, ...]:
 @lru_cache(maxsize=4)
 def _digest(dataset: Dataset, _stamps: str) -> str:
     """Return the digest, kept as long as the files are those it was made of."""
-    return digest([dataset.legend.to_json(), dataset.gsd_m, each(Pair.content, dataset.pairs)])
+    said = [dataset.legend.to_json(), dataset.gsd_m, each(Pair.content, dataset.pairs)]
+    return digest([*said, repr(dataset.sets), repr(dataset.members)] if dataset.members else said)

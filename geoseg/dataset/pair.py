@@ -15,6 +15,8 @@ from geoseg.dataset.decoded import Decoded
 from geoseg.dataset.features import FeatureFile, FeatureFrame, FeatureTable
 from geoseg.dataset.label_polygons import LabelPolygons
 from geoseg.dataset.label_raster import LabelRaster
+from geoseg.dataset.mapped_labels import MappedLabels, OwnLabels
+from geoseg.dataset.whole_label import WholeLabel
 from geoseg.errors import SceneError
 from geoseg.legend import NODATA
 from geoseg.raster.environment import shown
@@ -23,7 +25,7 @@ from geoseg.raster.scene import Scene
 from geoseg.raster.strays import Strays
 from geoseg.raster.windows import Window
 
-Labels = ColorMask | LabelRaster | LabelPolygons
+Labels = OwnLabels | MappedLabels
 
 _STRIP_PX = 4 * 1024**2
 _SAMPLE_BYTES = 16 * 1024**2
@@ -50,15 +52,23 @@ class Pair:
     @property
     def files(self) -> list[str]:
         """The files of imagery and labels, the imagery's first."""
-        labels = self.labels
+        labels = self.own_labels
+        if isinstance(labels, WholeLabel):
+            return [self.scene.path]
         return [self.scene.path, *(labels.source.files if isinstance(labels, LabelPolygons) else [labels.scene.path])]
 
     @property
+    def own_labels(self) -> OwnLabels:
+        """The labels as their files have them, before they are mapped to another legend."""
+        return self.labels.own if isinstance(self.labels, MappedLabels) else self.labels
+
+    @property
     def labels_path(self) -> str:
-        """The file that holds the labels; of a GeoDataFrame how messages call it."""
-        if not isinstance(self.labels, LabelPolygons):
-            return self.labels.scene.path
-        return self.labels.source.path if isinstance(self.labels.source, FeatureFile) else self.labels.source.name
+        """The file that holds the labels, or lies where they say; of a GeoDataFrame how messages call it."""
+        labels = self.own_labels
+        if isinstance(labels, LabelPolygons):
+            return labels.source.path if isinstance(labels.source, FeatureFile) else labels.source.name
+        return labels.path if isinstance(labels, WholeLabel) else labels.scene.path
 
     def decode(self, window: Window) -> Decoded:
         """Return the labels in a window inside the scene, whether the scene is valid there or not. SceneError."""
@@ -74,16 +84,13 @@ class Pair:
 
     def judge(self, strays: Strays) -> str | None:
         """Return a line about pixels that the legend does not know, if any; SceneError when they are too many."""
-        tolerance = 1.0 if isinstance(self.labels, LabelPolygons) else self.labels.tolerance
+        labels = self.own_labels
+        tolerance = 1.0 if isinstance(labels, LabelPolygons | WholeLabel) else labels.tolerance
         return strays.judge(shown(self.labels_path), tolerance)
 
     def stamp(self) -> str:
         """Return hex that changes whenever imagery or labels may have: by name, size and time of all files behind."""
-        if isinstance(self.labels, LabelPolygons):
-            labels = [_state(self.labels.source), repr(_meaning(self.labels))]
-        else:
-            labels = [self.labels.scene.fingerprint(), repr(_meaning(self.labels))]
-        return digest([self.scene.fingerprint(), labels])
+        return digest([self.scene.fingerprint(), _stamp_of(self.labels)])
 
     def image_digest(self) -> str:
         """Return hex of the bytes of the imagery alone: the same whatever its labels, and however it is opened.
@@ -97,10 +104,10 @@ class Pair:
     def content(self) -> str:
         """Return hex of what the files hold, wherever and whenever they were copied. SceneError if they are gone."""
         sources = [_content_of(self.scene), repr(self.scene.band_indexes), repr(_meaning(self.labels))]
-        labels = self.labels
+        labels = self.own_labels
         if isinstance(labels, LabelPolygons):
             sources += [_file_digest(name) for name in labels.source.files] or [repr(_state(labels.source))]
-        else:
+        elif not isinstance(labels, WholeLabel):
             sources.append(_content_of(labels.scene))
         return digest([self.id, *sources])
 
@@ -124,7 +131,9 @@ def reference_codes(pair: Pair, window: Window) -> NDArray[np.uint8]:
 
 def check_labels(pair: Pair) -> str | None:
     """Look at all labels of a pair; return a line if some are ignored, SceneError when those are too many."""
-    return None if isinstance(pair.labels, LabelPolygons) else _checked(pair, repr(stamps([pair.labels_path])))
+    if isinstance(pair.own_labels, LabelPolygons | WholeLabel):
+        return None
+    return _checked(pair, repr(stamps([pair.labels_path])))
 
 
 @lru_cache(maxsize=4096)
@@ -134,6 +143,18 @@ def _checked(pair: Pair, _stamp: str) -> str | None:
     for window in pair.strips():
         strays += pair.decode(window).strays
     return pair.judge(strays)
+
+
+def _stamp_of(labels: Labels) -> list[object]:
+    match labels:
+        case LabelPolygons():
+            return [_state(labels.source), repr(_meaning(labels))]
+        case ColorMask() | LabelRaster():
+            return [labels.scene.fingerprint(), repr(_meaning(labels))]
+        case WholeLabel():
+            return [repr(_meaning(labels))]
+        case MappedLabels():
+            return [*_stamp_of(labels.own), repr((labels.table, labels.built_up))]
 
 
 def _meaning(labels: Labels) -> object:
@@ -146,6 +167,10 @@ def _meaning(labels: Labels) -> object:
         case LabelPolygons():
             layers = labels.source.layers if isinstance(labels.source, FeatureFile) else ()
             return labels.column, labels.codes, layers
+        case WholeLabel():
+            return labels.code
+        case MappedLabels():
+            return _meaning(labels.own), labels.table, labels.built_up
 
 
 def _state(source: FeatureTable) -> object:

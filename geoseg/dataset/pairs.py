@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -153,6 +153,18 @@ def _stem(path: Path) -> str:
 
 
 def _from_table(file: Path) -> list[_Match]:
+    found = []
+    for number, cells in table_rows(file, ("scene", "labels")):
+        scene, labels = (beside_table(file, cells[name]) for name in ("scene", "labels"))
+        found.append(_Match(cells.get("id") or Path(scene).stem, scene, labels, part_in(file, number, cells)))
+    return found
+
+
+def table_rows(file: Path, wanted: tuple[str, str]) -> Iterator[tuple[int, dict[str, str]]]:
+    """Yield the line and the cells, by column in small letters, of each row of a table. SceneError.
+
+    `wanted`: two columns that are not empty in any row.
+    """
     try:
         lines = file.read_bytes().decode("utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -160,26 +172,30 @@ def _from_table(file: Path) -> list[_Match]:
     heading = lines[0] if lines else ""
     rows = csv.DictReader(lines, delimiter=max(",;\t", key=heading.count), skipinitialspace=True)
     titles = {title.strip().casefold(): title for title in rows.fieldnames or ()}
-    if "scene" not in titles or "labels" not in titles:
-        raise SceneError(f"{file}: the heading needs the columns scene and labels, got {heading!r:.80}")
-    found = []
+    if not titles.keys() >= {*wanted}:
+        raise SceneError(f"{file}: the heading needs the columns {wanted[0]} and {wanted[1]}, got {heading!r:.80}")
     for number, row in enumerate(rows, start=2):
         cells = {name: (row.get(title) or "").strip() for name, title in titles.items()}
         if not any(cells.values()):
             continue
-        if not cells["scene"] or not cells["labels"]:
+        if not all(cells[name] for name in wanted):
+            what = {"labels": "its labels", "class": "its class"}[wanted[1]]
             raise SceneError(
-                f"{file}, line {number}: a scene and its labels are wanted, got {','.join(cells.values())!r:.80}"
+                f"{file}, line {number}: a {wanted[0]} and {what} are wanted, got {','.join(cells.values())!r:.80}"
             )
-        part = cells.get("split", "").casefold()
-        if part and part not in PART_NAMES:
-            raise SceneError(f"{file}, line {number}: split is train, valid or test, got {part!r:.40}")
-        scene, labels = (_beside_table(file, cells[name]) for name in ("scene", "labels"))
-        found.append(_Match(cells.get("id") or Path(scene).stem, scene, labels, PART_NAMES.get(part)))
-    return found
+        yield number, cells
 
 
-def _beside_table(file: Path, name: str) -> str:
+def part_in(file: Path, number: int, cells: dict[str, str]) -> str | None:
+    """Return the part that a row of a table names, if any. SceneError."""
+    part = cells.get("split", "").casefold()
+    if part and part not in PART_NAMES:
+        raise SceneError(f"{file}, line {number}: split is train, valid or test, got {part!r:.40}")
+    return PART_NAMES.get(part)
+
+
+def beside_table(file: Path, name: str) -> str:
+    """Return a path that stands in a table."""
     return name if "://" in name or name.startswith("/vsi") else str(file.parent / name)
 
 

@@ -22,7 +22,7 @@ from geoseg.raster.identity import digest
 DEFAULT_VALID_SHARE = 0.5
 """Of what a rule holds out, the share that validates; the rest tests."""
 _RANDOM, _BLOCKS = "random:0.8", "blocks:0.2"
-_WORDS = ("published", "folders", "all")
+_WORDS = ("published", "folders", "all", "mixture")
 _SHARES = {"random": _RANDOM, "blocks": _BLOCKS}
 """Rules that take a share, with the usual one."""
 
@@ -92,6 +92,8 @@ class Split:
 
 def default_rule(dataset: Dataset) -> tuple[str, str]:
     """Return the rule for a data set of which the caller said none, and why, on one line."""
+    if dataset.members:
+        return "mixture", "each data set by its own rule"
     if _has_folders(dataset):
         return "folders", "its folders or its table say which scenes train, validate and test"
     if dataset.published_split is not None:
@@ -129,7 +131,7 @@ def split(
     return replace(_by_rule(dataset, rule, seed, valid_share), seed=seed, valid_share=valid_share)
 
 
-def _by_rule(dataset: Dataset, rule: str, seed: int, valid_share: float) -> Split:
+def _by_rule(dataset: Dataset, rule: str, seed: int, valid_share: float) -> Split:  # noqa: PLR0911 - one for each rule
     check_rule(rule)
     name, _, number = rule.partition(":")
     match name:
@@ -139,6 +141,8 @@ def _by_rule(dataset: Dataset, rule: str, seed: int, valid_share: float) -> Spli
             return _by_part(dataset, rule, _folders(dataset))
         case "all" if not number:
             return Split(rule, tuple(Area(pair.id) for pair in dataset.pairs), (), ())
+        case "mixture" if not number:
+            return _by_member(dataset, seed, valid_share)
         case "random" if number:
             return _by_part(dataset, rule, _random(dataset, _share(rule, number), seed, valid_share))
         case "blocks" if number:
@@ -223,6 +227,28 @@ def _random(dataset: Dataset, share: float, seed: int, valid_share: float) -> Ma
         name: "train" if place < train else "valid" if place < train + valid else "test"
         for place, name in enumerate(ids)
     }
+
+
+def _by_member(dataset: Dataset, seed: int, valid_share: float) -> Split:
+    """Divide each data set of a mixture by its own rule: as its folders or its table say, else all of it trains."""
+    if not dataset.members:
+        raise UsageError(f"--split mixture: {dataset.name} is one data set; take {default_rule(dataset)[0]}")
+    made = []
+    for member in dataset.members:
+        pairs = tuple(pair for pair in dataset.pairs if member.has(pair.id))
+        alone = replace(dataset, pairs=pairs, members=(), kind="pairs")
+        parts = {pair.id: pair.part or "train" for pair in pairs}
+        try:
+            made.append(
+                _by_part(alone, "folders", parts)
+                if member.rule is None
+                else _by_rule(alone, member.rule, seed, valid_share)
+            )
+        except UsageError as error:
+            raise UsageError(f"{member.name}: {str(error).replace('--split ', 'split ')}") from None
+    areas = {part: tuple(area for one in made for area in one.part(part)) for part in PARTS}
+    train, valid, test = (tuple(sorted(areas[part], key=Area.order)) for part in PARTS)
+    return Split("mixture", train, valid, test)
 
 
 def _by_part(dataset: Dataset, name: str, parts: Mapping[str, str]) -> Split:

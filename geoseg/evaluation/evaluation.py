@@ -25,11 +25,13 @@ class LeftOut:
     """The map has a class there, the reference has none."""
     ignored: int = 0
     """Both have a class, and one of them is to be ignored."""
+    several: int = 0
+    """The map has a class there, the reference leaves open which of several it is."""
 
     @property
     def total(self) -> int:
         """All of them."""
-        return self.no_map + self.no_reference + self.ignored
+        return self.no_map + self.no_reference + self.ignored + self.several
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +93,7 @@ class Evaluation:
                 "map_without_class": self.left_out.no_map,
                 "reference_without_class": self.left_out.no_reference,
                 "ignored": self.left_out.ignored,
+                **({"reference_of_several_classes": self.left_out.several} if self.left_out.several else {}),
             },
             **self.metrics.to_json(),
             "published_protocol": _published(self.published),

@@ -31,6 +31,7 @@ from geoseg.evaluation.suits import (
     normalization_note,
 )
 from geoseg.evaluation.tabulate import confusion, left_out
+from geoseg.evaluation.tally import NONE
 from geoseg.inference.blend import DEFAULT_BLEND, Blend, check_blend
 from geoseg.inference.planning import CPU_BATCH, GPU_BATCH
 from geoseg.inference.run import checkpoint, stoppable
@@ -109,7 +110,8 @@ def examine(  # noqa: PLR0913 - the knobs of the verb
         tta=tta,
         scale=scale,
     )
-    matching = match_legends(model, dataset.legend, dataset.name, ignore)
+    several = frozenset(code for code, _ in dataset.sets)
+    matching = replace(match_legends(model, dataset.legend, dataset.name, ignore), several=several)
     bands = choose_bands(model, dataset.bands, dataset.name)
     check_type(model, dataset.dtype, dataset.name, scale)
     origin = Origin.of(model).on(dataset, rule)
@@ -253,9 +255,24 @@ def _evaluation(  # noqa: PLR0913, PLR0917 - one step of the verb
         matrix,
         left_out=left_out(found.tally, matching),
         calibration=found.calibration,
-        notes=(*notes, *_missing(matrix)),
+        notes=(*notes, *_open_to_several(found, dataset, matching), *_missing(matrix)),
         worst=found.worst,
     )
+
+
+def _open_to_several(found: Found, dataset: Dataset, matching: Matching) -> Iterator[str]:
+    """Yield a line on pixels whose label leaves several classes open, which do not count."""
+    sets = dict(dataset.sets)
+    pixels = {pair: count for pair, count in found.tally.pixels.items() if pair[0] in sets and pair[1] != NONE}
+    total = sum(pixels.values())
+    if total:
+        one_of_them = sum(
+            count for (theirs, ours), count in pixels.items() if any(matching.same(each, ours) for each in sets[theirs])
+        )
+        yield (
+            f"{total} pixels may be of several classes and are not counted; the map says one of these in "
+            f"{one_of_them / total:.1%} of them"
+        )
 
 
 def _missing(matrix: ConfusionMatrix) -> Iterator[str]:

@@ -107,6 +107,7 @@ def _left_out(found: Evaluation) -> str:
             (left.no_map, "without a class in the map"),
             (left.no_reference, "without one in the reference"),
             (left.ignored, "ignored"),
+            (left.several, "that may be of several classes"),
         )
         if count
     ]

@@ -28,6 +28,8 @@ class Matching:
     by_name: bool
     ignored_in_map: frozenset[int] = frozenset()
     ignored_in_reference: frozenset[int] = frozenset()
+    several: frozenset[int] = frozenset()
+    """Codes of the reference that leave open which of several classes a pixel is: it never counts."""
 
     @classmethod
     def of(
@@ -77,14 +79,14 @@ class Matching:
 
     def counts(self, reference_code: int, map_code: int) -> bool:
         """Say whether a pixel of these codes is counted."""
-        there = NONE not in (reference_code, map_code)
+        there = NONE not in (reference_code, map_code) and reference_code not in self.several
         return there and reference_code not in self.ignored_in_reference and map_code not in self.ignored_in_map
 
     def classes(self, tally: Tally) -> Classes:
         """Return the map's classes, named or found, then those that only the reference has, if found."""
         found = sorted({code for _, code in tally.pixels} - {NONE} - self.ignored_in_map)
         named = [each.code for each in self.map_names if each.code not in self.ignored_in_map]
-        theirs = sorted({code for code, _ in tally.pixels} - {NONE} - self.ignored_in_reference)
+        theirs = sorted({code for code, _ in tally.pixels} - {NONE} - self.ignored_in_reference - self.several)
         places: dict[object, int] = {}
         codes: list[int] = []
         names: list[str] = []

@@ -21,7 +21,7 @@ _DIGITS = 16
 """Of a digest: enough to tell scenes apart, and a bundle with a thousand of them stays small."""
 _MOST_TEXT = 150_000
 """Characters of what a bundle says of its data; its header has bounds."""
-_RULES = ("published", "folders", "all", "random", "blocks")
+_RULES = ("published", "folders", "all", "mixture", "random", "blocks")
 """What a split can be made again by; a file named in somebody's bundle is not opened."""
 
 

@@ -29,6 +29,8 @@ def left_out(tally: Tally, matching: Matching) -> LeftOut:
             found = replace(found, no_map=found.no_map + pixels)
         elif theirs == NONE:
             found = replace(found, no_reference=found.no_reference + pixels)
+        elif theirs in matching.several:
+            found = replace(found, several=found.several + pixels)
         elif not matching.counts(theirs, ours):
             found = replace(found, ignored=found.ignored + pixels)
     return found

@@ -41,8 +41,9 @@ def given_names(legend: GivenNames | None) -> Nomenclature | None:
 def read_legend_file(path: str | os.PathLike[str]) -> Nomenclature:
     """Return the classes in a legend file, by its extension; UsageError with the line where it cannot be right.
 
-    .json: `[{"code": 0, "name": "water", "color": [0, 0, 255]}, ...]` or `{"0": "water", ...}`. .csv (also with ; or
-    tabs): a heading with code, name and, if any, color or red, green and blue; without code (DeepGlobe's
+    .json: `[{"code": 0, "name": "water", "color": [0, 0, 255]}, ...]` or `{"0": "water", ...}`, or such a list as the
+    "classes" of an object. .csv (also with ; or tabs): a heading with code, name and, if any, color or red, green and
+    blue; without code (DeepGlobe's
     class_dict.csv) the rows are codes 0, 1, 2. .qml: a QGIS style with a palette. .clr, .txt: `code red green blue
     [alpha] [name]` a line, as GDAL and QGIS write them. A color is `#0000ff`, `"0,0,255"` or `rgb(0,0,255)`; classes
     without one get some.
@@ -74,7 +75,9 @@ def _from_json(text: str) -> Iterator[NamedClass]:
         raise UsageError(f"line {error.lineno} is not JSON: {error.msg}") from None
     except (ValueError, RecursionError) as error:
         raise UsageError(f"it is not JSON: {error}") from None
-    if isinstance(rows, dict):
+    if isinstance(rows, dict) and isinstance(rows.get("classes"), list):
+        rows = rows["classes"]
+    elif isinstance(rows, dict):
         rows = [{"code": code, **(row if isinstance(row, dict) else {"name": row})} for code, row in rows.items()]
     if not isinstance(rows, list):
         raise UsageError(f"it should hold a list of classes, got {type(rows).__name__}")

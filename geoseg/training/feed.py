@@ -12,8 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from geoseg.dataset.crops import CropSampler
-from geoseg.raster.windows import Window
+from geoseg.dataset.crops import CropSource
 from geoseg.training.plan import TrainingPlan
 
 _THREADS = 2
@@ -44,10 +43,10 @@ class Feed:
     """
 
     def __init__(  # noqa: PLR0913, PLR0917 - what a batch is made of
-        self, plan: TrainingPlan, sampler: CropSampler, margin_px: int, first: int, stop: int, rank: int = 0
+        self, plan: TrainingPlan, source: CropSource, margin_px: int, first: int, stop: int, rank: int = 0
     ) -> None:
         self._plan = plan
-        self._sampler = sampler
+        self._source = source
         self._margin_px = margin_px
         self._numbers = range(first, stop)
         self._rank = rank
@@ -72,24 +71,6 @@ class Feed:
     def draw(self, number: int) -> Batch:
         """Return one batch. Raises SceneError where a scene's cache is gone."""
         draw = np.random.default_rng([self._plan.recipe.seed, self._rank, number])
-        images, valids, codes, places = [], [], [], []
-        for _ in range(self._plan.batch_size):
-            index, crop = self._sampler.draw(draw)
-            scene, window = self._plan.train[index], _grown(crop, self._margin_px)
-            patch = scene.read(window)
-            images.append(patch.data)
-            valids.append(patch.valid)
-            codes.append(scene.codes(window))
-            places.append(f"{scene.id} at row {window.row}, col {window.col}")
-        image, valid, code = (torch.from_numpy(np.stack(arrays)) for arrays in (images, valids, codes))
-        return Batch(image, valid, code, tuple(places), number)
-
-
-def _grown(window: Window, margin_px: int) -> Window:
-    """Return the window with a margin all round: a rotated crop finds pixels there."""
-    return Window(
-        window.row - margin_px,
-        window.col - margin_px,
-        window.height + 2 * margin_px,
-        window.width + 2 * margin_px,
-    )
+        crops = [self._source.take(draw, self._margin_px) for _ in range(self._plan.batch_size)]
+        image, valid, codes = (torch.from_numpy(np.stack([crop[part] for crop in crops])) for part in range(3))
+        return Batch(image, valid, codes, tuple(crop.place for crop in crops), number)

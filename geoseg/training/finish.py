@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from geoseg.dataset.prepared import PreparedScene
-from geoseg.evaluation.evaluation import Evaluation
+from geoseg.evaluation.evaluation import Evaluation, LeftOut
 from geoseg.evaluation.worst import WorstCrops
 from geoseg.model.bundle import ModelBundle
 from geoseg.model.save import save_bundle
@@ -56,11 +56,18 @@ def finish(  # noqa: PLR0913 - a run, and where all of it goes
             f"epoch {learner.course.best_epoch + 1} is the best: mIoU {judged_miou(found.matrix):.4f} on "
             f"validation, confidence off by {found.calibration.error:.3f} at temperature {temperature:.2f}"
         )
+    if found is not None and found.left_out.several:
+        say(f"{found.left_out.several} pixels of validation may be of several classes and are not counted")
     if report is not None and found is not None:
         _report(learner, found, report, folder.known, overwrite=overwrite, say=say)
     elif report is not None:
         say("nothing was validated, so there is no report; `geoseg evaluate` judges the bundle on a data set")
     return bundle
+
+
+def keep_best_bundle(learner: Learner, folder: RunFolder) -> None:
+    """Write the weights that would be kept now as a bundle, at temperature 1. Raises OutputError."""
+    _save(learner, learner.kept, 1.0, None, folder.best_bundle, folder.known)
 
 
 def keep_learnt(learner: Learner, folder: RunFolder, *, here: bool) -> str | None:
@@ -168,7 +175,8 @@ def _judged(plan: TrainingPlan, network: torch.nn.Module, temperature: float, na
     for scene in plan.valid:
         scores = scores.merge(score_scene(plan, engine, scene, worst.see))
     where = f"validation of {plan.data['name']}"
-    return Evaluation.of(name, where, scores.matrix, calibration=scores.calibration, worst=worst)
+    left_out = LeftOut(several=scores.several_px)
+    return Evaluation.of(name, where, scores.matrix, left_out=left_out, calibration=scores.calibration, worst=worst)
 
 
 def _save(  # noqa: PLR0913, PLR0917 - the sides of a bundle

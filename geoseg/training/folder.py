@@ -41,6 +41,11 @@ class RunFolder:
         return self.path / "best.ckpt"
 
     @property
+    def best_bundle(self) -> Path:
+        """The best epoch as a bundle, to be tried while the run goes on; its confidence is not made honest yet."""
+        return self.path / "best.safetensors"
+
+    @property
     def kept(self) -> Path:
         """The bundle of what a run had learnt when its loss was no number; the next run may begin with it."""
         return self.path / "kept.safetensors"
@@ -64,7 +69,7 @@ class RunFolder:
     def finish(self) -> None:
         """Remove the checkpoints of a run whose bundle is written; its logs stay. Raises OutputError."""
         try:
-            for file in (self.last, self.best, self.path / _RUN):
+            for file in (self.last, self.best, self.best_bundle, self.path / _RUN):
                 file.unlink(missing_ok=True)
         except OSError as fault:
             raise output_error(self.path, fault) from fault

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from geoseg.training.checkpoint import save_state
+from geoseg.training.finish import keep_best_bundle
 from geoseg.training.folder import RunFolder
 from geoseg.training.history import write_history
 from geoseg.training.learner import Learner
@@ -37,3 +38,4 @@ class Keeper:
     def keep_best(self, learner: Learner) -> None:
         """Write the weights that the bundle will have. Raises OutputError."""
         save_state(self._folder.best, {"weights": learner.kept.state_dict(), "course": learner.course.to_text()})
+        keep_best_bundle(learner, self._folder)

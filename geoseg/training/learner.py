@@ -13,7 +13,6 @@ import lightning.pytorch as pl
 import numpy as np
 import torch
 
-from geoseg.dataset.crops import CropSampler
 from geoseg.errors import DivergedError, TrainingError
 from geoseg.evaluation.metrics import Metrics
 from geoseg.training.augment import augment, context_px
@@ -26,7 +25,8 @@ from geoseg.training.history import EpochRow
 from geoseg.training.listener import Listener
 from geoseg.training.live_engine import LiveEngine
 from geoseg.training.losses import loss_of
-from geoseg.training.network_input import channel_table, normalized
+from geoseg.training.mixed_crops import crops_of
+from geoseg.training.network_input import normalized, target_table
 from geoseg.training.optimizer import optimizer_of
 from geoseg.training.plan import TrainingPlan
 from geoseg.training.schedule import rate
@@ -53,16 +53,16 @@ class Learner(pl.LightningModule):
         self.averaged = average_of(network) if plan.recipe.average else None
         self.course = Course()
         self.listener = listener
-        self._loss = loss_of(plan.recipe.loss, plan.class_weights)
+        self._loss = loss_of(plan.recipe.loss, plan.class_weights, sets=[channels for _, channels in plan.sets])
         self._how = augmentation_of(plan.recipe.augmentation)
-        self._sampler = CropSampler(plan.train, plan.recipe.crop_px, plan.recipe.rare, plan.output_codes)
+        self._crops = crops_of(plan)
         self._resumed: dict[str, Any] | None = None
         self._scores: Scores | None = None
         self._value = math.nan
         self._batch: Batch | None = None
         self._begun_s = time.monotonic()
         self.feed: Feed | None = None
-        self.register_buffer("_channels", torch.from_numpy(channel_table(plan.output_codes)), persistent=False)
+        self.register_buffer("_channels", torch.from_numpy(target_table(plan)), persistent=False)
         gain, bias = plan.normalization.gain_bias()
         low, high = plan.stretch
         # from 0..1 of the stretch, where colours are changed, to what the network sees
@@ -236,22 +236,23 @@ class Learner(pl.LightningModule):
     def _feed(self, first: int, stop: int) -> Feed:
         read_px = context_px(self._how, self.plan.recipe.crop_px)
         margin_px = (read_px - self.plan.recipe.crop_px + 1) // 2
-        return Feed(self.plan, self._sampler, margin_px, first, stop, self.global_rank)
+        return Feed(self.plan, self._crops, margin_px, first, stop, self.global_rank)
 
     def seen_by_network(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the augmented, normalized image (n,band,row,col) and the channel numbers (n,row,col), 255 = ignore."""
+        """Return the augmented, normalized image (n,band,row,col) and the targets (n,row,col) of the loss."""
         low, high = self.plan.stretch
         image = (batch.image.float() - low) / (high - low)
         generator = torch.Generator().manual_seed(_mixed(self.plan.recipe.seed, batch.number, self.global_rank))
-        image, valid, codes = augment(
-            image,
-            batch.valid,
-            batch.codes,
-            self._how,
-            generator,
-            bands=self.plan.bands,
-            out_px=self.plan.recipe.crop_px,
-        )
+        with torch.autocast(image.device.type, enabled=False):  # half of the digits are too few for colours
+            image, valid, codes = augment(
+                image,
+                batch.valid,
+                batch.codes,
+                self._how,
+                generator,
+                bands=self.plan.bands,
+                out_px=self.plan.recipe.crop_px,
+            )
         return normalized(image, valid, self._gain, self._bias), self._channels[codes.long()]
 
     def _row(self, scores: Scores | None) -> EpochRow:

@@ -4,6 +4,9 @@ Written here on torch rather than taken from smp 0.6: its Dice divides by all cl
 nothing, its focal loss is NaN and its Lovász an empty tensor where no pixel is labelled, its cross-entropy divides by
 ignored pixels and takes no class weights; they are the oracles of the tests where they are right.
 All compute in float32 whatever the network's precision, and are 0 (with a gradient of 0) where nothing is labelled.
+
+A pixel may be known only to be one of several classes. Cross-entropy is then -log of the sum of their probabilities
+(the likelihood of the set; Cour et al. 2011, JMLR 12, call such labels partial); the other losses leave it out.
 """
 
 from __future__ import annotations
@@ -18,35 +21,43 @@ from geoseg.errors import UsageError
 from geoseg.legend import NODATA
 
 _TINY = 1e-12
+Sets = Sequence[Sequence[int]]
+"""Channels that a pixel may be of, one set for each target from the number of classes up."""
 
 
 class Loss(nn.Module):
     """A loss of logits (n,class,row,col) and targets int64 (n,row,col): channel numbers, `ignore` counts nothing.
 
+    Of C classes, the target C + i says that the pixel is of one of the classes `sets[i]`, and not which.
     With weights, a pixel counts as much as its class in the losses of pixels (cross-entropy, focal), and a class as
-    much as its weight in the losses of classes (Dice, Lovász); a class of weight 0 is no aim.
+    much as its weight in the losses of classes (Dice, Lovász); a class of weight 0 is no aim. A set weighs the mean of
+    its classes.
     """
 
-    def __init__(self, weights: Sequence[float] | None, ignore: int) -> None:
+    def __init__(self, weights: Sequence[float] | None, ignore: int, sets: Sets = ()) -> None:
         super().__init__()
         self.ignore = ignore
+        self.sets = tuple(sets)
         self.weights: Tensor | None
         self.register_buffer("weights", None if weights is None else torch.tensor(weights), persistent=False)
 
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Return the loss, a float32 scalar."""
         with torch.autocast(logits.device.type, enabled=False):
-            labelled = targets != self.ignore
             scores = log_softmax(logits.float(), dim=1)
+            if self.sets:
+                return self.of_sets(scores, targets)
+            labelled = targets != self.ignore
             return self.of(scores, targets.masked_fill(~labelled, 0), labelled)
+
+    def of_sets(self, scores: Tensor, targets: Tensor) -> Tensor:
+        """Return the loss of log-probabilities where targets may be sets: here, of the pixels whose class is known."""
+        certain = targets < scores.shape[1]
+        return self.of(scores, targets.masked_fill(~certain, 0), certain)
 
     def of(self, scores: Tensor, targets: Tensor, labelled: Tensor) -> Tensor:
         """Return the loss of log-probabilities, with channel 0 as the target wherever nothing is labelled."""
         raise NotImplementedError
-
-    def _mean_of_pixels(self, losses: Tensor, targets: Tensor, labelled: Tensor) -> Tensor:
-        weights = labelled.to(losses.dtype) if self.weights is None else self.weights[targets] * labelled
-        return (losses * weights).sum() / weights.sum().clamp_min(_TINY)
 
     def _mean_of_classes(self, losses: Tensor, present: Tensor) -> Tensor:
         weights = present.to(losses.dtype) if self.weights is None else self.weights * present
@@ -56,30 +67,45 @@ class Loss(nn.Module):
 class CrossEntropy(Loss):
     """-log of the probability of the true class; `smoothing` of each pixel's truth is shared out among all classes."""
 
-    def __init__(self, weights: Sequence[float] | None, ignore: int, smoothing: float = 0) -> None:
-        super().__init__(weights, ignore)
+    def __init__(self, weights: Sequence[float] | None, ignore: int, sets: Sets = (), smoothing: float = 0) -> None:
+        super().__init__(weights, ignore, sets)
         self.smoothing = _within("smoothing", smoothing, 0, 0.99)
 
     def of(self, scores: Tensor, targets: Tensor, labelled: Tensor) -> Tensor:
         """Return the mean over the labelled pixels, each weighed by its true class (torch weighs the shares too)."""
-        losses = -scores.gather(1, targets[:, None])[:, 0]
+        return self._smoothed(-scores.gather(1, targets[:, None])[:, 0], scores, targets, labelled, self.weights)
+
+    def of_sets(self, scores: Tensor, targets: Tensor) -> Tensor:
+        """Return the mean over the labelled pixels of -log of what the classes of each pixel's set have together."""
+        labelled = targets != self.ignore
+        targets = targets.masked_fill(~labelled, 0)
+        parts = [scores, *(scores[:, list(one)].logsumexp(dim=1, keepdim=True) for one in self.sets)]
+        losses = -torch.cat(parts, dim=1).gather(1, targets[:, None])[:, 0]
+        means = None
+        if self.weights is not None:
+            means = torch.cat([self.weights, *(self.weights[list(one)].mean(0, keepdim=True) for one in self.sets)])
+        return self._smoothed(losses, scores, targets, labelled, means)
+
+    def _smoothed(
+        self, losses: Tensor, scores: Tensor, targets: Tensor, labelled: Tensor, weights: Tensor | None
+    ) -> Tensor:
         if self.smoothing:
             losses = (1 - self.smoothing) * losses - self.smoothing * scores.mean(dim=1)
-        return self._mean_of_pixels(losses, targets, labelled)
+        return _mean_of_pixels(losses, targets, labelled, weights)
 
 
 class Focal(Loss):
     """Cross-entropy times (1 - probability of the true class)^gamma (Lin et al. 2017, arXiv 1708.02002, equation 4)."""
 
-    def __init__(self, weights: Sequence[float] | None, ignore: int, gamma: float = 2) -> None:
-        super().__init__(weights, ignore)
+    def __init__(self, weights: Sequence[float] | None, ignore: int, sets: Sets = (), gamma: float = 2) -> None:
+        super().__init__(weights, ignore, sets)
         self.gamma = _within("gamma", gamma, 0, 10)
 
     def of(self, scores: Tensor, targets: Tensor, labelled: Tensor) -> Tensor:
         """Return the mean over the labelled pixels."""
         true = scores.gather(1, targets[:, None])[:, 0]
         missed = (-torch.expm1(true)).clamp_min(1e-7)  # a power below 1 has no slope at 0
-        return self._mean_of_pixels(-true * missed**self.gamma, targets, labelled)
+        return _mean_of_pixels(-true * missed**self.gamma, targets, labelled, self.weights)
 
 
 class Dice(Loss):
@@ -122,16 +148,23 @@ LOSSES: dict[str, type[Loss]] = {"cross-entropy": CrossEntropy, "dice": Dice, "f
 _SETTINGS = {"cross-entropy": "smoothing", "focal": "gamma"}
 
 
-def loss_of(text: str, weights: Sequence[float] | None = None, *, ignore: int = NODATA) -> nn.Module:
+def loss_of(text: str, weights: Sequence[float] | None = None, *, ignore: int = NODATA, sets: Sets = ()) -> nn.Module:
     """Return the loss of a text such as "cross-entropy", "cross-entropy:smoothing=0.1 + 0.5 dice" or "focal:gamma=2".
 
     It takes logits (n,class,row,col) of any float type and targets int64 (n,row,col), and returns a float32 scalar.
-    weights: one per class, 0 or more. UsageError for a text or weights that cannot be meant.
+    weights: one per class, 0 or more. sets: the channels that the targets from the number of classes up stand for.
+    UsageError for a text or weights that cannot be meant.
     """
     _refuse_weights(weights)
     terms = [_term(term.strip(), text) for term in text.split("+")]
-    losses = [LOSSES[name](weights, ignore, **settings) for _, name, settings in terms]
+    losses = [LOSSES[name](weights, ignore, sets, **settings) for _, name, settings in terms]
     return Sum([factor for factor, _, _ in terms], losses)
+
+
+def _mean_of_pixels(losses: Tensor, targets: Tensor, labelled: Tensor, weights: Tensor | None) -> Tensor:
+    """Return the mean of losses (n,row,col) where labelled, each pixel weighed as its target, if there are weights."""
+    shares = labelled.to(losses.dtype) if weights is None else weights[targets] * labelled
+    return (losses * shares).sum() / shares.sum().clamp_min(_TINY)
 
 
 def _term(term: str, text: str) -> tuple[float, str, dict[str, float]]:

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from geoseg.legend import NODATA
+from geoseg.training.plan import TrainingPlan
 
 
 def normalized(image: torch.Tensor, valid: torch.Tensor, gain: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
@@ -24,4 +25,12 @@ def channel_table(output_codes: Sequence[int]) -> NDArray[np.int64]:
     """Return (256,): the network's channel of each class code, 255 for a code that is not learnt."""
     table = np.full(256, NODATA, np.int64)
     table[list(output_codes)] = np.arange(len(output_codes))
+    return table
+
+
+def target_table(plan: TrainingPlan) -> NDArray[np.int64]:
+    """Return (256,): the target of each class code, 255 = ignore; sets of classes are numbered after the channels."""
+    table = channel_table(plan.output_codes)
+    for number, (code, channels) in enumerate(plan.sets, start=len(plan.output_codes)):
+        table[code] = channels[0] if len(channels) == 1 else number
     return table

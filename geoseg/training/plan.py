@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from geoseg.dataset.member import Member
 from geoseg.dataset.prepared import PreparedScene
 from geoseg.legend import Legend
 from geoseg.model.card import default_overlap
@@ -45,6 +46,10 @@ class TrainingPlan:
     """Whether the network begins with what a bundle knows."""
     data: dict[str, Any]
     """The data set and its split, for the bundle's provenance."""
+    sets: tuple[tuple[int, tuple[int, ...]], ...] = ()
+    """(code, channels) of labels that leave open which of several classes a pixel is."""
+    members: tuple[Member, ...] = ()
+    """The data sets of a mixture, which have some of `train` each; empty for one data set."""
 
     @property
     def overlap_px(self) -> int:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
+from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -30,6 +32,7 @@ from geoseg.raster.statistics import BandStatistics
 from geoseg.training.augmentation_text import augmentation_of
 from geoseg.training.class_weights import class_weights
 from geoseg.training.losses import loss_of
+from geoseg.training.mixed_scenes import by_finest_size, size_of_mixture
 from geoseg.training.plan import TrainingPlan
 from geoseg.training.recipe import Recipe
 from geoseg.training.resolution import resolution
@@ -62,9 +65,8 @@ def plan_training(  # noqa: PLR0913 - a data set, its parts, a recipe, and who i
     bundle = init_bundle(recipe, architecture, arguments, say)
     _check_batch(recipe, architecture, arguments, bundle)
     kind = _kind_of_normalization(recipe, dataset, bundle)
-    gsd_m = resolution(dataset, parts, recipe, say)
-    train = prepare(dataset, parts.train, cache, gsd_m=gsd_m, size_px=recipe.size_px, progress=progress, announce=say)
-    valid = prepare(dataset, parts.valid, cache, gsd_m=gsd_m, size_px=recipe.size_px, progress=progress, announce=say)
+    sets = _sets(dataset, codes)
+    train, valid, gsd_m = _prepared(dataset, parts, recipe, cache, say, progress)
     train_px = class_px_of(train)
     _say_absent(dataset, codes, train_px, class_px_of(valid), say)
     statistics = _measured(train)
@@ -79,16 +81,74 @@ def plan_training(  # noqa: PLR0913 - a data set, its parts, a recipe, and who i
         normalization=_normalization(kind, dataset, recipe, statistics, bundle),
         statistics=statistics,
         stretch=_stretch(dataset.dtype, statistics),
-        class_weights=class_weights(recipe.weights, [train_px.get(code, 0) for code in codes]),
+        class_weights=class_weights(recipe.weights, _shown_px(dataset, train, codes)),
         train=train,
         valid=valid,
-        gsd_m=train[0].gsd_m,
+        gsd_m=gsd_m,
         window_px=_window_px(recipe, arguments, max(max(scene.shape) for scene in (*train, *valid))),
         batch_size=recipe.batch_size or 1,
         batches=recipe.batches or _batches(recipe, sum(train_px.values()), recipe.batch_size or 1),
         from_bundle=bundle is not None,
         data=to_provenance(dataset, parts),
+        sets=sets,
+        members=dataset.members,
     )
+
+
+def _prepared(  # noqa: PLR0913, PLR0917 - a data set, its parts, a recipe, and who is told
+    dataset: Dataset,
+    parts: Split,
+    recipe: Recipe,
+    cache: Path,
+    say: Says,
+    progress: Callable[[Progress], None] | None,
+) -> tuple[tuple[PreparedScene, ...], tuple[PreparedScene, ...], float | None]:
+    """Return the scenes that train and those that validate, decoded, and the pixel size of the model."""
+    make = functools.partial(prepare, dataset, folder=cache, progress=progress, announce=say)
+    if dataset.members:
+        usual_m = size_of_mixture(dataset, recipe, say)
+        groups = by_finest_size(dataset, parts.train, usual_m)
+        found = [scene for finest_m, areas in groups.items() for scene in make(areas, gsd_m=finest_m)]
+        train = tuple(sorted(found, key=lambda scene: scene.id))
+        return train, make(parts.valid, gsd_m=usual_m), usual_m
+    gsd_m = resolution(dataset, parts, recipe, say)
+    train, valid = (make(areas, gsd_m=gsd_m, size_px=recipe.size_px) for areas in (parts.train, parts.valid))
+    return train, valid, train[0].gsd_m
+
+
+def _sets(dataset: Dataset, codes: tuple[int, ...]) -> tuple[tuple[int, tuple[int, ...]], ...]:
+    """Return (code, channels) of labels that leave several classes open; one that leaves all open says nothing.
+
+    UsageError for a set of which no class is learnt.
+    """
+    found = []
+    for code, classes in dataset.sets:
+        channels = tuple(codes.index(each) for each in classes if each in codes)
+        if not channels:
+            names = ", ".join(dataset.legend.by_code(each).name for each in classes)
+            raise UsageError(f"labels of {dataset.name} that may be {names} are of no class that is learnt; see ignore")
+        if len(channels) < len(codes):
+            found.append((code, channels))
+    return tuple(found)
+
+
+def _shown_px(dataset: Dataset, train: tuple[PreparedScene, ...], codes: tuple[int, ...]) -> list[int]:
+    """Return the training pixels of each class; of a mixture, of a million that are shown by its shares."""
+    if not dataset.members:
+        counts = class_px_of(train)
+        return [counts.get(code, 0) for code in codes]
+    shown = dict.fromkeys(codes, 0.0)
+    parts = [(member, [scene for scene in train if member.has(scene.id)]) for member in dataset.members]
+    shares = sum(member.share for member, scenes in parts if scenes)
+    for member, scenes in parts:
+        by_id = dict(member.weights)
+        pixels: dict[int, float] = defaultdict(float)
+        for scene in scenes:
+            for code, count in scene.class_px.items():
+                pixels[code] += by_id.get(scene.id, 1.0) * count
+        for code in pixels.keys() & shown.keys():
+            shown[code] += 1e6 * member.share / shares * pixels[code] / sum(pixels.values())
+    return [math.ceil(shown[code]) for code in codes]
 
 
 def _codes(dataset: Dataset, recipe: Recipe, say: Says) -> tuple[int, ...]:

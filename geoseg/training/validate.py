@@ -40,6 +40,8 @@ class Scores:
     calibration: Calibration = field(default_factory=Calibration.empty)
     loss_sum: float = 0.0
     """Negative log-likelihood of all pixels."""
+    several_px: int = 0
+    """Pixels, not counted, whose label leaves open which of several classes they are."""
 
     @classmethod
     def empty(cls, legend: Legend, output_codes: tuple[int, ...]) -> Self:
@@ -52,6 +54,7 @@ class Scores:
             self.matrix.merge(other.matrix),
             self.calibration.merge(other.calibration),
             self.loss_sum + other.loss_sum,
+            self.several_px + other.several_px,
         )
 
     @property
@@ -94,7 +97,7 @@ def score_scene(
                     "of 1 may cure it"
                 )
             scores = scores.merge(counted)
-            seen(scene, window, codes, predicted)
+            seen(scene, window, _certain(plan, codes), predicted)
     return scores
 
 
@@ -115,6 +118,11 @@ def _tiles(area: Window) -> list[Window]:
     ]
 
 
+def _certain(plan: TrainingPlan, codes: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return the codes of classes, 255 where several are open."""
+    return np.where(np.isin(codes, plan.legend.codes), codes, np.uint8(NODATA)) if plan.members else codes
+
+
 def _count(
     plan: TrainingPlan,
     engine: Engine,
@@ -131,4 +139,5 @@ def _count(
     order = [plan.output_codes.index(code) for code in empty.matrix.codes]
     matrix = replace(empty.matrix, counts=found.pixels[np.ix_(order, order)])
     predicted = np.asarray(plan.output_codes, np.uint8)[found.channel]
-    return Scores(matrix, found.calibration, found.loss_sum), predicted
+    several_px = int(np.isin(codes[valid], [code for code, _ in plan.sets]).sum()) if plan.sets else 0
+    return Scores(matrix, found.calibration, found.loss_sum, several_px), predicted

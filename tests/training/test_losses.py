@@ -221,3 +221,86 @@ def test_weights_may_be_given() -> None:
         class_weights("1,2", (1, 2, 3))
     with pytest.raises(UsageError, match="auto, none, or numbers"):
         class_weights("rare", (1, 2, 3))
+
+
+SETS = ((0, 2), (1, 3, 4), (2, 4))
+
+
+def batch_of_sets(certain: float = 0.5) -> tuple[Tensor, Tensor, Tensor]:
+    """Logits, targets of which some are sets, and where the class is known."""
+    logits, targets = batch()
+    generator = torch.Generator().manual_seed(7)
+    is_set = (torch.rand(targets.shape, generator=generator) > certain) & (targets != 255)
+    numbers = CLASSES + torch.randint(0, len(SETS), targets.shape, generator=generator)
+    return logits, torch.where(is_set, numbers, targets), ~is_set & (targets != 255)
+
+
+def allowed(target: int) -> list[int]:
+    return [target] if target < CLASSES else list(SETS[target - CLASSES])
+
+
+@pytest.mark.parametrize("weights", [None, WEIGHTS])
+def test_a_set_costs_minus_the_log_of_what_its_classes_have_together(weights: tuple[float, ...] | None) -> None:
+    logits, targets, _ = batch_of_sets()
+    shares, wanted = flat(logits, targets)
+    losses = np.array([-np.log(share[allowed(target)].sum()) for share, target in zip(shares, wanted, strict=True)])
+    by_class = np.ones(CLASSES) if weights is None else np.array(weights)
+    counts = np.array([by_class[allowed(target)].mean() for target in wanted])
+    found = loss_of("cross-entropy", weights, sets=SETS)(logits, targets).item()
+    assert found == pytest.approx(np.average(losses, weights=counts), rel=1e-5)
+
+
+@pytest.mark.parametrize("weights", [None, WEIGHTS])
+@pytest.mark.parametrize("text", ["cross-entropy", "cross-entropy:smoothing=0.1", SUM])
+def test_where_each_set_has_one_class_the_loss_is_that_of_the_class(
+    text: str, weights: tuple[float, ...] | None
+) -> None:
+    logits, targets = batch()
+    plain = loss_of(text, weights)(logits, targets)
+    torch.testing.assert_close(loss_of(text, weights, sets=SETS)(logits, targets), plain)
+    if text != SUM:
+        ones = tuple((number,) for number in range(CLASSES))
+        shifted = torch.where(targets == 255, targets, targets + CLASSES)
+        torch.testing.assert_close(loss_of(text, weights, sets=ones)(logits, shifted), plain)
+        if weights is None and text == "cross-entropy":
+            torch.testing.assert_close(plain, cross_entropy(logits, targets, ignore_index=255))
+
+
+@pytest.mark.parametrize("name", ["dice", "focal", "lovasz"])
+def test_the_other_losses_take_what_is_certain(name: str) -> None:
+    logits, targets, certain = batch_of_sets()
+    known = targets.masked_fill(~certain, 255)
+    torch.testing.assert_close(loss_of(name, sets=SETS)(logits, targets), loss_of(name)(logits, known))
+
+
+@pytest.mark.parametrize("text", ["cross-entropy", "cross-entropy:smoothing=0.1 + dice"])
+def test_the_slope_of_sets_is_that_of_finite_differences(text: str) -> None:
+    logits, targets, _ = batch_of_sets()
+    loss = loss_of(text, WEIGHTS, sets=SETS)
+    loss(logits, targets).backward()
+    assert logits.grad is not None
+    generator, step = torch.Generator().manual_seed(3), 1e-2
+    for _ in range(5):
+        way = torch.randn(logits.shape, generator=generator)
+        with torch.no_grad():
+            rise = (loss(logits + step * way, targets) - loss(logits - step * way, targets)) / (2 * step)
+        assert rise.item() == pytest.approx((logits.grad * way).sum().item(), rel=2e-2, abs=2e-4)
+
+
+def test_a_set_of_all_classes_says_nothing() -> None:
+    logits, targets, _ = batch_of_sets(certain=0)
+    every = (tuple(range(CLASSES)),) * len(SETS)
+    found = loss_of("cross-entropy", sets=every)(logits, targets)
+    assert found.item() == pytest.approx(0, abs=1e-6)
+    found.backward()
+    assert logits.grad is not None
+    assert float(logits.grad.abs().max()) < 1e-8
+
+
+def test_where_only_sets_are_labelled_losses_of_classes_are_zero_with_a_slope_of_zero() -> None:
+    logits, targets, _ = batch_of_sets(certain=0)
+    found = loss_of("dice + focal + lovasz", sets=SETS)(logits, targets)
+    found.backward()
+    assert found.item() == 0
+    assert logits.grad is not None
+    assert not logits.grad.any()

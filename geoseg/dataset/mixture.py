@@ -1,0 +1,246 @@
+"""Data sets of different legends become one, of the legend that is to be learnt."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from geoseg.dataset.dataset import Dataset, check_alike, joined, open_dataset
+from geoseg.dataset.landscapes import landscapes
+from geoseg.dataset.legends import GivenLegend, given_legend
+from geoseg.dataset.mapped_labels import BuiltUp, MappedLabels
+from geoseg.dataset.member import Member
+from geoseg.dataset.mixture_file import Said, SaidBuiltUp, read_mixture
+from geoseg.dataset.pair import Pair
+from geoseg.dataset.whole_label import WholeLabel
+from geoseg.errors import GeosegError, UsageError
+from geoseg.legend import DEEPGLOBE, NODATA, Legend
+from geoseg.nearest import nearest
+from geoseg.raster.nomenclature import name_key
+
+_UNKNOWN = "unknown"
+_URBAN = "urban_land"
+_BLOCKS: Mapping[str | None, float] = {"rangeland": 1 / 3, "barren_land": 1 / 3, None: 1 / 3, "forest_land": 0.5}
+"""What DeepGlobe's labels take into built-up land: gardens, yards and what has no label between houses and streets that
+fill a third of the ground; the trees of a town where they fill a half."""
+
+Meaning = tuple[int, ...]
+"""Codes of the target that a class may be, ascending; empty for none."""
+
+
+def open_mixture(path: str, *, legend: GivenLegend | None = None, bands: Sequence[int | str] | None = None) -> Dataset:
+    """Open the data sets that a file names, each by its own options, as one of the target's legend.
+
+    `legend`: the target's, where the file says none. A pixel that may be of several classes gets a code beyond the
+    legend; `Dataset.sets` says which classes it stands for. Raises UsageError, naming the entry, for what cannot be
+    meant, and what `open_dataset` raises.
+    """
+    said = read_mixture(path)
+    target = _target(said.legend, legend, path)
+    opened = [_open(member, target, bands) for member in said.members]
+    for one in opened[1:]:
+        check_alike(one.dataset.pairs[0].scene, opened[0].dataset.pairs[0].scene)
+    sets = _sets(opened, target, path)
+    members = tuple(
+        Member(one.said.name, one.said.share, one.said.shown_m, one.said.mosaic, one.weights, one.said.split)
+        for one in opened
+    )
+    pairs = [pair for one in opened for pair in one.mapped(sets)]
+    notes = [f"{one.said.name}: {note}" for one in opened for note in one.dataset.notes]
+    own = {code: meaning for meaning, code in sets.items() if len(meaning) > 1}
+    mixture = joined(path, target, pairs, notes)
+    return replace(mixture, kind="mixture", sets=tuple(sorted(own.items())), members=members)
+
+
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """A data set with its own legend, and what that means."""
+
+    said: Said
+    dataset: Dataset
+    meanings: Mapping[int, Meaning]
+    """By own code."""
+    target: Legend
+
+    def mapped(self, sets: Mapping[Meaning, int]) -> list[Pair]:
+        """Return the pairs with labels of the target."""
+        table = bytearray([NODATA]) * 256
+        for code, meaning in self.meanings.items():
+            table[code] = sets[meaning] if meaning else NODATA
+        return [
+            replace(
+                pair,
+                id=f"{self.said.name}/{pair.id}",
+                labels=MappedLabels(pair.own_labels, bytes(table), self._built_up(pair)),
+            )
+            for pair in self.dataset.pairs
+        ]
+
+    @property
+    def weights(self) -> tuple[tuple[str, float], ...]:
+        """(id, weight) of the images whose class has one."""
+        if not self.said.weights:
+            return ()
+        where = f"{self.said.where}, weights"
+        by_code = {_own(name, self.dataset.legend, where): weight for name, weight in self.said.weights.items()}
+        pairs = [(pair, pair.own_labels) for pair in self.dataset.pairs]
+        if not all(isinstance(labels, WholeLabel) for _, labels in pairs):
+            raise UsageError(f"{where}: weights are for images that have one label as a whole")
+        found = tuple(
+            (f"{self.said.name}/{pair.id}", by_code[labels.code])
+            for pair, labels in pairs
+            if isinstance(labels, WholeLabel) and labels.code in by_code
+        )
+        if len(found) == len(pairs) and not any(weight for _, weight in found):
+            raise UsageError(f"{where}: every class weighs 0; leave the data set out")
+        return found
+
+    def _built_up(self, pair: Pair) -> BuiltUp | None:
+        said = self.said.built_up
+        if said is None:
+            return None
+        where = f"{self.said.where}, built_up"
+        if pair.gsd_m is None:
+            raise UsageError(f"{where}: {pair.id} does not say how large its pixels are; say it with data_gsd_m")
+        absorbs = _absorbed(said, self.target, where)
+        shares = {code: _share(meaning, absorbs) for code, meaning in self.meanings.items()}
+        return BuiltUp(
+            tuple(sorted(_own(name, self.dataset.legend, where) for name in said.classes)),
+            _class(said.target or _URBAN, self.target, where),
+            2 * max(1, round(said.around_m / pair.gsd_m / 2)) + 1,
+            tuple(sorted((code, share) for code, share in shares.items() if share is not None)),
+        )
+
+
+def _open(said: Said, target: Legend, bands: Sequence[int | str] | None) -> _Opened:
+    options = dict(said.options)
+    gsd_m = options.pop("data_gsd_m", None)
+    try:
+        if said.synthetic is not None:
+            dataset = landscapes(said.synthetic)
+        else:
+            dataset = open_dataset(said.path or "", **{"bands": bands, **options}, gsd_m=gsd_m)
+    except GeosegError as error:
+        text = str(error)
+        raise type(error)(text if text.startswith(said.where) else f"{said.where}: {text}") from None
+    if dataset.members:
+        raise UsageError(f"{said.where}: {said.path} is a mixture itself; name its data sets here")
+    return _Opened(said, dataset, _meanings(said, dataset.legend, target), target)
+
+
+def _target(in_file: Any, given: GivenLegend | None, path: str) -> Legend:  # noqa: ANN401 - of a file
+    if in_file is not None and given is not None:
+        raise UsageError(f"{path} has a legend of its own; leave legend out")
+    if isinstance(in_file, list):
+        return Legend.from_json(in_file)
+    chosen = given if in_file is None else in_file
+    if chosen is None:
+        raise UsageError(f'{path} says no legend: which classes are learnt? Write "legend": "deepglobe", or a file')
+    return DEEPGLOBE if chosen == "deepglobe" else given_legend(chosen)
+
+
+def _meanings(said: Said, own: Legend, target: Legend) -> dict[int, Meaning]:
+    """Return the meaning of each class of a data set: what is said of it, else the class of the same name."""
+    where = f"{said.where}, classes"
+    found = {
+        _own(name, own, where): _meaning(value, target, f"{where}, {name}") for name, value in said.classes.items()
+    }
+    names = {name_key(land_cover.name): land_cover.code for land_cover in target}
+    for land_cover in own:
+        if land_cover.code not in found and name_key(land_cover.name) in names:
+            found[land_cover.code] = (names[name_key(land_cover.name)],)
+    unsaid = [land_cover.name for land_cover in own if land_cover.code not in found]
+    if unsaid:
+        raise UsageError(
+            f"{where} says nothing of {', '.join(unsaid)}; name what each may be of {', '.join(target.names)}, or null "
+            "for nothing"
+        )
+    if not any(found.values()):
+        raise UsageError(f"{where}: no class means anything; there is nothing to learn from it")
+    return found
+
+
+def _meaning(value: Any, target: Legend, where: str) -> Meaning:  # noqa: ANN401 - of a file
+    match value:
+        case None:
+            return ()
+        case str(name):
+            return (_class(name, target, where),)
+        case [*names] if all(isinstance(name, str) for name in names):
+            codes = {_class(name, target, where) for name in names}
+        case {"not": names, **others} if not others and isinstance(names, str | list):
+            names = [names] if isinstance(names, str) else names
+            barred = {_class(name, target, where) for name in names}
+            codes = {
+                land_cover.code
+                for land_cover in target
+                if land_cover.code not in barred and name_key(land_cover.name) != _UNKNOWN
+            }
+        case _:
+            raise UsageError(
+                f'{where}: what a class means is a name, a list of names, {{"not": [names]}} or null, got {value!r:.60}'
+            )
+    if not codes:
+        raise UsageError(f"{where}: it can be of no class; write null for pixels that say nothing")
+    return tuple(sorted(codes))
+
+
+def _class(name: Any, target: Legend, where: str) -> int:  # noqa: ANN401 - of a file
+    codes = {name_key(land_cover.name): land_cover.code for land_cover in target}
+    if not isinstance(name, str) or name_key(name) not in codes:
+        raise _no_class(name, target.names, f"{where}: the legend has no class", "it has")
+    return codes[name_key(name)]
+
+
+def _own(name: str, own: Legend, where: str) -> int:
+    codes = {name_key(land_cover.name): land_cover.code for land_cover in own}
+    if name_key(name) not in codes:
+        raise _no_class(name, own.names, f"{where}: the data set has no class", "it has")
+    return codes[name_key(name)]
+
+
+def _no_class(name: object, names: Sequence[str], what: str, has: str) -> UsageError:
+    near = nearest(str(name), names)
+    meant = f" (did you mean {near!r}?)" if near else ""
+    return UsageError(f"{what} {name!r:.60}{meant}; {has} {', '.join(names)}")
+
+
+def _sets(opened: Iterable[_Opened], target: Legend, path: str) -> dict[Meaning, int]:
+    """Return the code of each meaning: its class's, or one that the legend leaves free."""
+    meanings = {meaning for one in opened for meaning in one.meanings.values() if meaning}
+    several = sorted(meaning for meaning in meanings if len(meaning) > 1)
+    free = [code for code in range(NODATA) if code not in target.codes]
+    if len(several) > len(free):
+        raise UsageError(f"{path}: {len(several)} different sets of classes and {len(target)} classes; 255 fit")
+    return {(code,): code for code in target.codes} | dict(zip(several, free, strict=False))
+
+
+def _absorbed(said: SaidBuiltUp, target: Legend, where: str) -> dict[int | None, float]:
+    names = said.absorbs
+    if names is None:
+        names = {name: share for name, share in _BLOCKS.items() if name is None or name in target.names}
+        if not set(target.names) & {*_BLOCKS}:
+            raise UsageError(
+                f'{where}: say which classes it absorbs, and from what share on: "absorbs": {{"rangeland": 0.33}}'
+            )
+    return {None if name is None else _class(name, target, where): share for name, share in names.items()}
+
+
+def _share(meaning: Meaning, absorbs: Mapping[int | None, float]) -> float | None:
+    """Return from what share on a class is absorbed: of several that it may be, the last of those that are."""
+    if not meaning:
+        return absorbs.get(None)
+    return max((absorbs[code] for code in meaning if code in absorbs), default=None)
+
+
+def shown_range(members: Sequence[Member]) -> tuple[float, float] | None:
+    """Return the finest and the coarsest pixel size that members say; None where none does."""
+    sizes = [size for member in members if member.shown_m is not None for size in member.shown_m]
+    return (min(sizes), max(sizes)) if sizes else None
+
+
+def middle_m(finest_m: float, coarsest_m: float) -> float:
+    """Return the size in the middle of a range, on the logarithmic scale that sizes are drawn by."""
+    return math.sqrt(finest_m * coarsest_m)

@@ -1,0 +1,285 @@
+"""A mixture as people write it: a JSON file or a table of data sets. What it says is checked here, entry by entry."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from geoseg.errors import UsageError
+from geoseg.nearest import nearest
+
+_MOST_IMAGES = 64
+_GSD_M = (1e-3, 1e5)
+
+
+@dataclass(frozen=True, slots=True)
+class Synthetic:
+    """Made-up landscapes of the legend DEEPGLOBE."""
+
+    scenes: int = 40
+    size_px: int = 512
+    gsd_m: float = 0.5
+    seed: int = 0
+    """Of the first; each further one has the next."""
+
+
+@dataclass(frozen=True, slots=True)
+class SaidBuiltUp:
+    """Which classes fill built-up land, by names."""
+
+    classes: tuple[str, ...]
+    target: str | None = None
+    around_m: float = 60.0
+    """Edge of the square around a pixel."""
+    absorbs: Mapping[str | None, float] | None = None
+    """Share of the square by class of the target; None stands for pixels that are of none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What a file says of one data set; names are not yet looked up, paths not yet opened."""
+
+    where: str
+    """The file and the entry, for messages."""
+    name: str
+    share: float
+    path: str | None
+    """None for landscapes."""
+    synthetic: Synthetic | None = None
+    shown_m: tuple[float, float] | None = None
+    classes: Mapping[str, Any] = field(default_factory=dict)
+    built_up: SaidBuiltUp | None = None
+    mosaic: int = 1
+    weights: Mapping[str, float] = field(default_factory=dict)
+    split: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Of `open_dataset`."""
+
+
+@dataclass(frozen=True, slots=True)
+class SaidMixture:
+    """What a file says."""
+
+    legend: Any
+    """deepglobe, a file, a list of classes; None where it says nothing."""
+    members: tuple[Said, ...]
+
+
+_OPTIONS = ("legend", "labels", "column", "layer", "bands", "tolerance", "data_gsd_m")
+_ENTRIES = ("name", "path", "synthetic", "share", "gsd_m", "classes", "built_up", "mosaic", "weights", "split")
+_PATHS = ("legend", "labels")
+
+
+def is_mixture_file(root: str) -> bool:
+    """Say whether a file names data sets: a JSON file, or a table with the columns path and share."""
+    file = Path(root)
+    if file.suffix.casefold() == ".json":
+        return file.is_file()
+    if file.suffix.casefold() not in {".csv", ".tsv"} or not file.is_file():
+        return False
+    titles = set(_titles(_text(file)))
+    return titles >= {"path", "share"} or ("path" in titles and not titles & {"scene", "labels"})
+
+
+def read_mixture(path: str) -> SaidMixture:
+    """Read a mixture. UsageError, naming the entry, for what cannot be meant."""
+    file = Path(path)
+    text = _text(file)
+    value: Any = {"datasets": list(_rows(text, file))} if file.suffix.casefold() != ".json" else _json(text, file)
+    if not isinstance(value, dict) or not isinstance(value.get("datasets"), list):
+        raise UsageError(f'{file}: a mixture is {{"legend": ..., "datasets": [{{"path": ..., "share": ...}}, ...]}}')
+    _known(value, ("legend", "datasets"), str(file))
+    members = tuple(_said(entry, file, place) for place, entry in enumerate(value["datasets"], start=1))
+    if not members:
+        raise UsageError(f"{file} names no data set")
+    names = [member.name for member in members]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise UsageError(f"{file}: two data sets are called {twice[0]!r}; give each a name of its own")
+    legend = value.get("legend")
+    return SaidMixture(_beside(file, legend) if isinstance(legend, str) else legend, members)
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_bytes().decode("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{file} cannot be read: {error}") from None
+
+
+def _json(text: str, file: Path) -> Any:  # noqa: ANN401 - whatever it holds
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{file} is not JSON: {' '.join(str(error).split()):.120}") from None
+
+
+def _titles(text: str) -> list[str]:
+    heading = text.partition("\n")[0]
+    return [title.strip(' "\r').casefold() for title in heading.split(_delimiter(heading))]
+
+
+def _delimiter(heading: str) -> str:
+    return max(",;\t", key=heading.count)
+
+
+def _rows(text: str, file: Path) -> Iterator[dict[str, Any]]:
+    """Yield the rows of a table; a cell is what it is as JSON, else a text; a mapping may stand in a file."""
+    lines = text.splitlines()
+    for row in csv.DictReader(lines, delimiter=_delimiter(lines[0] if lines else ""), skipinitialspace=True):
+        cells = {(title or "").strip().casefold(): (value or "").strip() for title, value in row.items() if title}
+        entry = {title: _cell(value) for title, value in cells.items() if value}
+        for title in ("classes", "built_up", "weights"):
+            if isinstance(entry.get(title), str):
+                beside = file.parent / entry[title]
+                entry[title] = _json(_text(beside), beside)
+        if entry:
+            yield entry
+
+
+def _cell(value: str) -> Any:  # noqa: ANN401 - whatever it holds
+    parts = value.split()
+    try:
+        return [float(part) for part in parts] if len(parts) > 1 and value[0] not in '[{"' else json.loads(value)
+    except ValueError:
+        return value
+
+
+def _said(entry: Any, file: Path, place: int) -> Said:  # noqa: ANN401 - of a file
+    where = f"{file}, data set {place}"
+    if not isinstance(entry, dict):
+        raise UsageError(f"{where}: wanted is an object with path and share, got {entry!r:.60}")
+    path, synthetic = entry.get("path"), entry.get("synthetic")
+    if (path is None) == (synthetic is None):
+        raise UsageError(f"{where}: give a path, or synthetic for made-up landscapes")
+    name = _name(entry, path, where)
+    where = f"{file}, data set {name}"
+    _known(entry, (*_ENTRIES, *_OPTIONS), where)
+    options = {key: entry[key] for key in _OPTIONS if entry.get(key) is not None}
+    for key in _PATHS:
+        if isinstance(options.get(key), str):
+            options[key] = _beside(file, options[key])
+    split = entry.get("split")
+    return Said(
+        where=where,
+        name=name,
+        share=_share(entry, where),
+        path=None if path is None else _beside(file, _typed(path, str, "path", where)),
+        synthetic=None if synthetic is None else _synthetic(synthetic, where),
+        shown_m=_shown(entry.get("gsd_m"), where),
+        classes=_typed(entry.get("classes", {}), dict, "classes", where),
+        built_up=None if entry.get("built_up") is None else _built_up(entry["built_up"], where),
+        mosaic=_whole(entry.get("mosaic", 1), 1, _MOST_IMAGES, "mosaic", where),
+        weights=_weights(entry.get("weights", {}), where),
+        split=None if split is None else _rule(file, _typed(split, str, "split", where)),
+        options=options,
+    )
+
+
+def _name(entry: Mapping[str, Any], path: object, where: str) -> str:
+    usual = "synthetic" if path is None else Path(str(path)).stem
+    name: str = _typed(entry.get("name", usual), str, "name", where).strip()
+    if not name or "/" in name or any(ord(letter) < ord(" ") for letter in name):
+        raise UsageError(f"{where}: a name is a word without a slash, got {name!r:.60}")
+    return name
+
+
+def _share(entry: Mapping[str, Any], where: str) -> float:
+    if "share" not in entry:
+        raise UsageError(f"{where} has no share; say how much of the crops it gets, as 0.25")
+    return _number(entry["share"], 1e-6, 1e6, "share", where)
+
+
+def _shown(value: object, where: str) -> tuple[float, float] | None:
+    if value is None:
+        return None
+    sizes = value if isinstance(value, list) else [value, value]
+    if len(sizes) != 2:
+        raise UsageError(f"{where}: gsd_m is a pixel size in metres, or the finest and the coarsest, got {value!r:.60}")
+    finest, coarsest = (_number(size, *_GSD_M, "gsd_m", where) for size in sizes)
+    if finest > coarsest:
+        raise UsageError(f"{where}: gsd_m is the finest, then the coarsest pixel size, got {finest:g} and {coarsest:g}")
+    return finest, coarsest
+
+
+def _synthetic(value: object, where: str) -> Synthetic:
+    value = {} if value is True else value
+    said = _typed(value, dict, "synthetic", where)
+    usual = Synthetic()
+    _known(said, ("scenes", "size_px", "gsd_m", "seed"), f"{where}, synthetic")
+    return Synthetic(
+        _whole(said.get("scenes", usual.scenes), 1, 100_000, "scenes", where),
+        _whole(said.get("size_px", usual.size_px), 64, 16_384, "size_px", where),
+        _number(said.get("gsd_m", usual.gsd_m), 0.05, 100, "gsd_m", where),
+        _whole(said.get("seed", usual.seed), 0, 2**31 - 1, "seed", where),
+    )
+
+
+def _built_up(value: object, where: str) -> SaidBuiltUp:
+    said = {"classes": value} if isinstance(value, list | str) else _typed(value, dict, "built_up", where)
+    where = f"{where}, built_up"
+    _known(said, ("classes", "target", "around_m", "absorbs"), where)
+    classes = said.get("classes")
+    classes = [classes] if isinstance(classes, str) else classes
+    if not isinstance(classes, list) or not classes or not all(isinstance(name, str) for name in classes):
+        raise UsageError(f'{where}: name the classes that fill built-up land, as ["building", "road"]')
+    absorbs = said.get("absorbs")
+    return SaidBuiltUp(
+        tuple(classes),
+        None if said.get("target") is None else _typed(said["target"], str, "target", where),
+        _number(said.get("around_m", SaidBuiltUp(()).around_m), 1e-3, 1e5, "around_m", where),
+        None if absorbs is None else _absorbs(_typed(absorbs, dict, "absorbs", where), where),
+    )
+
+
+def _absorbs(said: Mapping[str, Any], where: str) -> dict[str | None, float]:
+    return {None if name == "null" else name: _number(share, 0, 1, name, where) for name, share in said.items()}
+
+
+def _weights(value: object, where: str) -> dict[str, float]:
+    said = _typed(value, dict, "weights", where)
+    return {name: _number(weight, 0, 1e6, f"the weight of {name}", where) for name, weight in said.items()}
+
+
+def _rule(file: Path, rule: str) -> str:
+    """Return a rule, a file of ids by its path."""
+    return str(file.parent / rule) if (file.parent / rule).is_file() else rule
+
+
+def _beside(file: Path, name: str) -> str:
+    """Return a path that stands in a file: it begins in the file's folder. A word that is no path stays."""
+    if "://" in name or name.startswith("/vsi") or name == "deepglobe":
+        return name
+    return str(file.parent / name)
+
+
+def _known(said: Mapping[str, Any], names: Sequence[str], where: str) -> None:
+    for name in said:
+        if name not in names:
+            near = nearest(str(name), names)
+            meant = f" (did you mean {near!r}?)" if near else ""
+            raise UsageError(f"{where} has an unknown entry {name!r:.40}{meant}; there are {', '.join(names)}")
+
+
+def _typed(value: object, kind: type[str | dict[str, Any]], name: str, where: str) -> Any:  # noqa: ANN401
+    if not isinstance(value, kind):
+        wanted = "a text" if kind is str else "an object"
+        raise UsageError(f"{where}: {name} must be {wanted}, got {value!r:.60}")
+    return value
+
+
+def _number(value: object, low: float, high: float, name: str, where: str) -> float:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if not is_number or not low <= float(value) <= high:  # type: ignore[arg-type]
+        raise UsageError(f"{where}: {name} must be a number {low:g} to {high:g}, got {value!r:.40}")
+    return float(value)  # type: ignore[arg-type]
+
+
+def _whole(value: object, low: int, high: int, name: str, where: str) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+        raise UsageError(f"{where}: {name} must be a whole number {low} to {high}, got {value!r:.40}")
+    return value

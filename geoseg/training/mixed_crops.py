@@ -1,0 +1,153 @@
+"""Crops of a mixture: a data set by its share, a pixel size from its range, and images side by side where wanted."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn.functional import interpolate
+
+from geoseg.dataset.crops import Crop, CropSampler, CropSource, around, grown
+from geoseg.dataset.member import Member
+from geoseg.dataset.prepared import PreparedScene
+from geoseg.legend import NODATA
+from geoseg.raster.scene import Patch
+from geoseg.raster.windows import Window
+from geoseg.training.plan import TrainingPlan
+
+_CUT = 0.25
+"""Images side by side divide a crop anywhere but in the outer quarters."""
+
+
+def crops_of(plan: TrainingPlan) -> CropSource:
+    """Return what the batches of a training are taken from. Raises SceneError where no pixel can be learnt from."""
+    recipe = plan.recipe
+    if not plan.members:
+        return CropSampler(plan.train, recipe.crop_px, recipe.rare, plan.output_codes)
+    codes = {*plan.output_codes, *(code for code, _ in plan.sets)}
+    shown = []
+    for member in plan.members:
+        scenes = [scene for scene in plan.train if member.has(scene.id)]
+        if scenes:
+            by_id = dict(member.weights)
+            weights = [by_id.get(scene.id, 1.0) for scene in scenes] if by_id else None
+            sampler = CropSampler(scenes, recipe.crop_px, 0.0 if by_id else recipe.rare, codes, weights)
+            shown.append(_Shown(member, sampler, plan.gsd_m or 1.0))
+    return MixedCrops(shown, recipe.crop_px)
+
+
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    """A data set of a mixture, and where its crops are."""
+
+    member: Member
+    sampler: CropSampler
+    usual_m: float
+    """The size of a pixel where the member says none."""
+
+    def draw_size_m(self, generator: np.random.Generator) -> float:
+        """Return a pixel size of the range, each factor between two sizes as likely as any other."""
+        finest, coarsest = self.member.shown_m or (self.usual_m, self.usual_m)
+        return float(finest * (coarsest / finest) ** generator.random())
+
+
+class MixedCrops:
+    """Crops of several data sets, each as often as its share says, at pixel sizes of its range."""
+
+    def __init__(self, shown: Sequence[_Shown], crop_px: int) -> None:
+        self._shown = tuple(shown)
+        self._crop_px = crop_px
+        self._shares = np.cumsum([one.member.share for one in shown])
+
+    def take(self, generator: np.random.Generator, margin_px: int) -> Crop:
+        """Return a crop, with a margin all round. SceneError where a scene's cache is gone."""
+        at = np.searchsorted(self._shares, generator.random() * self._shares[-1], side="right")
+        shown = self._shown[int(at)]
+        size_m = shown.draw_size_m(generator)
+        if shown.member.images_a_crop > 1:
+            return self._side_by_side(shown, size_m, generator, margin_px)
+        return self._of_one(shown, size_m, generator, margin_px)
+
+    def _of_one(self, shown: _Shown, size_m: float, generator: np.random.Generator, margin_px: int) -> Crop:
+        place, row, col = shown.sampler.pixel(generator)
+        scene = shown.sampler.scenes[place]
+        factor = size_m / (scene.gsd_m or size_m)
+        inner, margin = max(1, round(self._crop_px * factor)), round(margin_px * factor)
+        window = grown(around(scene.shape, row, col, inner), margin)
+        out_px = self._crop_px + 2 * margin_px
+        patch, codes = resampled(scene.read(window), scene.codes(window), (out_px, out_px))
+        return Crop(patch.data, patch.valid, codes, f"{scene.id} at row {window.row}, col {window.col}")
+
+    def _side_by_side(self, shown: _Shown, size_m: float, generator: np.random.Generator, margin_px: int) -> Crop:
+        """Return a crop of cells, a piece of another image in each; as many as fill it, and as the member wants."""
+        edge_px = self._crop_px + 2 * margin_px
+        across = max(math.ceil(math.sqrt(shown.member.images_a_crop)), self._cells(shown, size_m, edge_px))
+        first = shown.sampler.scenes[0]
+        data = np.zeros((first.band_count, edge_px, edge_px), first.dtype)
+        valid = np.zeros((edge_px, edge_px), np.bool_)
+        codes = np.full((edge_px, edge_px), NODATA, np.uint8)
+        rows, cols = (_cuts(edge_px, across, generator) for _ in range(2))
+        places = []
+        for top, bottom in pairwise(rows):
+            for left, right in pairwise(cols):
+                at = np.s_[top:bottom, left:right]
+                scene, patch, found = _piece(shown, size_m, (bottom - top, right - left), generator)
+                data[:, *at], valid[at], codes[at] = patch.data, patch.valid, found
+                places.append(scene.id)
+        return Crop(data, valid, codes, f"{', '.join(places[:2])} and {len(places) - 2} more, side by side")
+
+    @staticmethod
+    def _cells(shown: _Shown, size_m: float, edge_px: int) -> int:
+        """Return how many images side by side fill a crop, by the size of the first."""
+        scene = shown.sampler.scenes[0]
+        image_px = min(scene.shape) * (scene.gsd_m or size_m) / size_m
+        return math.ceil(edge_px / image_px)
+
+
+def _cuts(edge_px: int, cells: int, generator: np.random.Generator) -> list[int]:
+    """Return where cells begin and end along a side: two are divided anywhere but near the rim, more evenly."""
+    if cells == 2:
+        return [0, round(edge_px * generator.uniform(_CUT, 1 - _CUT)), edge_px]
+    return [edge_px * cell // cells for cell in range(cells + 1)]
+
+
+def _piece(
+    shown: _Shown, size_m: float, shape: tuple[int, int], generator: np.random.Generator
+) -> tuple[PreparedScene, Patch, NDArray[np.uint8]]:
+    """Return a scene and a piece of it, anywhere inside; of a scene that is too small, all of it and what is around."""
+    place, row, col = shown.sampler.pixel(generator)
+    scene = shown.sampler.scenes[place]
+    factor = size_m / (scene.gsd_m or size_m)
+    height, width = (max(1, round(side * factor)) for side in shape)
+    window = Window(around(scene.shape, row, col, height).row, around(scene.shape, row, col, width).col, height, width)
+    return scene, *resampled(scene.read(window), scene.codes(window), shape)
+
+
+def resampled(patch: Patch, codes: NDArray[np.uint8], shape: tuple[int, int]) -> tuple[Patch, NDArray[np.uint8]]:
+    """Return pixels and codes on another grid: averaged where it is coarser, interpolated where finer; codes nearest.
+
+    Only valid pixels count; a new pixel is valid where at least half of it was.
+    """
+    if codes.shape == shape:
+        return patch, codes
+    rows, cols = (((2 * np.arange(new) + 1) * old) // (2 * new) for old, new in zip(codes.shape, shape, strict=True))
+    found = codes[np.ix_(rows, cols)]
+    if patch.data.dtype == np.uint8 and patch.valid.all():
+        data = interpolate(
+            torch.from_numpy(patch.data)[None], shape, mode="bilinear", antialias=True, align_corners=False
+        )[0].numpy()
+        return Patch(data, np.ones(shape, np.bool_)), found
+    weights = torch.from_numpy(patch.valid.astype(np.float32))
+    image = torch.from_numpy(patch.data.astype(np.float32)).masked_fill(weights == 0, 0)
+    stack = torch.cat([image * weights, weights[None]])
+    sums = interpolate(stack[None], shape, mode="bilinear", antialias=True, align_corners=False)[0].numpy()
+    valid = sums[-1] >= 0.5 - 1e-4
+    mean = sums[:-1] / np.where(sums[-1] > 0, sums[-1], 1)
+    rounded = np.rint(mean) if np.issubdtype(patch.data.dtype, np.integer) else mean
+    found[~valid] = NODATA
+    return Patch(rounded.astype(patch.data.dtype), valid), found

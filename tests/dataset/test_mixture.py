@@ -1,0 +1,228 @@
+"""Data sets of several legends read as one: what each pixel may be, and what a file of them may not say."""
+
+from __future__ import annotations
+
+import json
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from geoseg.dataset.dataset import Dataset, open_dataset
+from geoseg.dataset.pair import Pair
+from geoseg.dataset.split import split
+from geoseg.errors import GeosegError, SceneError, UsageError
+from geoseg.legend import DEEPGLOBE, NODATA
+from geoseg.raster.windows import Window
+from tests.dataset.conftest import patchwork, write_raster
+from tests.training.mixed import GROUND, MEANT, write_members, write_mixture
+
+ALL = [land_cover.name for land_cover in DEEPGLOBE if land_cover.name != "unknown"]
+
+
+def names_of(dataset: Dataset, code: int) -> set[str]:
+    """The classes that a code of a mixture stands for."""
+    if code == NODATA:
+        return set()
+    classes = dict(dataset.sets).get(code, (code,))
+    return {dataset.legend.by_code(each).name for each in classes}
+
+
+def decoded(pair: Pair) -> np.ndarray:
+    return pair.decode(pair.whole).codes
+
+
+def test_each_pixel_may_be_what_its_class_is_said_to_mean(tmp_path: Path) -> None:
+    mixture = open_dataset(write_mixture(tmp_path))
+    own = open_dataset(tmp_path / "tiles", legend=tmp_path / "ground.json")
+    meant = {
+        name: set() if value is None else set(ALL) - set(value["not"]) if isinstance(value, dict)
+        else {value} if isinstance(value, str) else set(value)
+        for name, value in MEANT.items()
+    }  # fmt: skip
+    for pair in own.pairs:
+        theirs, ours = decoded(pair), decoded(mixture.pair(f"tiles/{pair.id}"))
+        for code, name in enumerate(GROUND):
+            found = np.unique(ours[theirs == code])
+            assert len(found) == 1
+            assert names_of(mixture, int(found[0])) == meant[name]
+    shore = mixture.pair("whole/shore/0")
+    assert names_of(mixture, int(decoded(shore)[3, 4])) == {"water", "barren_land"}
+    assert len(np.unique(decoded(shore))) == 1
+
+
+@pytest.mark.parametrize("around_m", [1.0, 6.0, 500.0])
+def test_built_up_land_is_what_lies_between_by_brute_force(tmp_path: Path, around_m: float) -> None:
+    """Against loops over every pixel and its square; whatever windows the labels are read in."""
+    shape, gsd_m = (37, 29), 1.0
+    codes = patchwork(shape, len(GROUND), seed=3, patch_px=4)
+    codes[:3, :9] = NODATA
+    write_raster(tmp_path / "d/images/a.tif", np.zeros((3, *shape), np.uint8) + 9)
+    write_raster(tmp_path / "d/labels/a.tif", codes[None], nodata=NODATA)
+    (tmp_path / "ground.json").write_text(json.dumps([{"code": c, "name": n} for c, n in enumerate(GROUND)]))
+    absorbs = {"rangeland": 0.2, "forest_land": 0.35, "null": 0.1}
+    built = {"classes": ["roof", "sand"], "target": "urban_land", "around_m": around_m, "absorbs": absorbs}
+    member = {"path": "d", "share": 1, "legend": "ground.json", "data_gsd_m": gsd_m, "classes": MEANT}
+    plain = open_dataset(write_members(tmp_path / "plain.json", [member]))
+    found = open_dataset(write_members(tmp_path / "built.json", [member | {"built_up": built}])).pairs[0]
+
+    half = max(1, round(around_m / gsd_m / 2))
+    wanted = decoded(plain.pairs[0])
+    least = {"grass": 0.2, "trees": 0.35, "cloud": 0.1}  # of a set the class that is absorbed last
+    for row, col in product(*map(range, shape)):
+        square = codes[max(0, row - half) : row + half + 1, max(0, col - half) : col + half + 1]
+        share = np.isin(square, [0, 5]).sum() / max(1, (square != NODATA).sum())
+        if codes[row, col] != NODATA and share > least.get(GROUND[codes[row, col]], np.inf):
+            wanted[row, col] = 0
+    np.testing.assert_array_equal(decoded(found), wanted)
+    for window in (Window(0, 0, 5, 29), Window(11, 7, 20, 3), Window(36, 28, 1, 1)):
+        np.testing.assert_array_equal(found.decode(window).codes, wanted[window.rows, window.cols])
+
+
+def test_each_data_set_is_divided_by_its_own_rule(tmp_path: Path) -> None:
+    mixture = open_dataset(write_mixture(tmp_path))
+    made = split(mixture)
+    train, valid = ({area.pair_id for area in part} for part in (made.train, made.valid))
+    assert {name.partition("/")[0] for name in train} == {"tiles", "whole"}
+    assert {name.partition("/")[0] for name in valid | {area.pair_id for area in made.test}} == {"tiles"}
+    assert len(train) == 9 + 1
+
+
+def test_another_mapping_or_share_is_another_data_set(tmp_path: Path) -> None:
+    one = open_dataset(write_mixture(tmp_path)).digest
+    assert open_dataset(write_mixture(tmp_path)).digest == one
+    for changed in ({"share": 0.5}, {"classes": MEANT | {"sand": "rangeland"}}, {"gsd_m": [0.4, 1.0]}):
+        assert open_dataset(write_mixture(tmp_path, tiles=changed)).digest != one
+
+
+def test_a_table_says_the_same_as_json(tmp_path: Path) -> None:
+    as_json = open_dataset(write_mixture(tmp_path))
+    members = json.loads((tmp_path / "mixture.json").read_text(encoding="utf-8"))["datasets"]
+    for name in ("classes", "weights"):
+        for place, member in enumerate(members):
+            if name in member:
+                (tmp_path / f"{name}{place}.json").write_text(json.dumps(member[name]), encoding="utf-8")
+    rows = ["path;share;gsd_m;legend;classes;split;data_gsd_m;mosaic;weights"]
+    rows += [
+        "tiles;0.6;0.4 1.2;ground.json;classes0.json;random:0.6;;;",
+        "whole;0.4;[0.5, 0.8];;classes1.json;;0.5;4;weights1.json",
+    ]
+    (tmp_path / "mixture.csv").write_text("\n".join(rows), encoding="utf-8")
+    as_table = open_dataset(tmp_path / "mixture.csv", legend="deepglobe")
+    assert (as_table.members, as_table.sets, as_table.pairs) == (as_json.members, as_json.sets, as_json.pairs)
+
+
+def test_folders_of_images_are_labels(tmp_path: Path) -> None:
+    write_mixture(tmp_path)
+    found = open_dataset(tmp_path / "whole")
+    assert found.legend.names == ("ploughed", "shore", "woods")
+    assert [pair.id for pair in found.pairs][:4] == ["ploughed/0", "ploughed/1", "ploughed/2", "shore/0"]
+    for pair in found.pairs:
+        assert (decoded(pair) == found.legend.by_name(pair.id.partition("/")[0]).code).all()
+    (tmp_path / "whole").rename(tmp_path / "train")
+    (tmp_path / "valid/woods").mkdir(parents=True)
+    (tmp_path / "train/woods/0.jpg").rename(tmp_path / "valid/woods/0.jpg")
+    (tmp_path / "divided").mkdir()
+    for part in ("train", "valid"):
+        (tmp_path / part).rename(tmp_path / "divided" / part)
+    made = split(open_dataset(tmp_path / "divided"))
+    assert (len(made.train), [area.pair_id for area in made.valid]) == (8, ["valid/woods/0"])
+
+
+def test_a_table_may_say_the_class_of_each_image(tmp_path: Path) -> None:
+    write_mixture(tmp_path)
+    lines = ["scene,class,split"]
+    for name, number in product(("woods", "shore"), range(3)):
+        lines.append(f"whole/{name}/{number}.jpg,{name.upper()},{'valid' if number == 2 else 'train'}")
+    (tmp_path / "table.csv").write_text("\n".join(lines))
+    with pytest.raises(SceneError, match="there twice"):  # 0 of woods and 0 of shore
+        open_dataset(tmp_path / "table.csv")
+    numbered = [lines[0] + ",id", *(f"{line},{place}" for place, line in enumerate(lines[1:]))]
+    (tmp_path / "table.csv").write_text("\n".join(numbered))
+    found = open_dataset(tmp_path / "table.csv")
+    assert found.legend.names == ("SHORE", "WOODS")
+    assert [decoded(pair).max() for pair in found.pairs] == [1, 1, 1, 0, 0, 0]
+    assert len(split(found).valid) == 2
+
+
+BAD: dict[str, tuple[dict[str, dict[str, Any]], str]] = {
+    "a class the data set lacks": ({"tiles": {"classes": MEANT | {"rooof": "water"}}}, "no class 'rooof'.*'roof'"),
+    "an unknown target": ({"tiles": {"classes": MEANT | {"roof": "urbn_land"}}}, "roof: .*'urbn_land'.*urban_land"),
+    "an empty set": ({"tiles": {"classes": MEANT | {"roof": []}}}, "roof: it can be of no class; write null"),
+    "all barred": ({"tiles": {"classes": MEANT | {"roof": {"not": ALL}}}}, "roof: it can be of no class; write null"),
+    "no meaning": ({"tiles": {"classes": MEANT | {"roof": 3}}}, "what a class means is .*, got 3"),
+    "not and more": ({"tiles": {"classes": MEANT | {"roof": {"not": "water", "or": 1}}}}, "what a class means is"),
+    "unsaid": ({"tiles": {"classes": {"roof": "water"}}}, "nothing of field, grass, trees, lake, sand, cloud"),
+    "all null": ({"tiles": {"classes": dict.fromkeys(GROUND)}}, "no class means anything"),
+    "no share": ({"tiles": {"share": "-"}}, "data set tiles has no share"),
+    "a share of nothing": ({"tiles": {"share": 0}}, "share must be a number .*, got 0"),
+    "a share of words": ({"tiles": {"share": "half"}}, "share must be a number .*, got 'half'"),
+    "a share that is no number": ({"tiles": {"share": float("nan")}}, "share must be a number"),
+    "sizes the wrong way round": ({"tiles": {"gsd_m": [2, 1]}}, "finest, then the coarsest pixel size, got 2 and 1"),
+    "three sizes": ({"tiles": {"gsd_m": [1, 2, 3]}}, "the finest and the coarsest"),
+    "an unknown entry": ({"tiles": {"weight": 3}}, "unknown entry 'weight' .did you mean 'weights'"),
+    "no such folder": ({"tiles": {"path": "tils"}}, "data set tils: .*no such file or folder"),
+    "neither path nor landscapes": ({"tiles": {"path": "-"}}, "give a path, or synthetic"),
+    "weights of labels per pixel": ({"tiles": {"weights": {"roof": 2}}}, "weights are for images that have one label"),
+    "weights of nobody": ({"whole": {"weights": {"wood": 2}}}, "no class 'wood' .did you mean 'woods'"),
+    "all weights nothing": ({"whole": {"weights": {"woods": 0, "shore": 0, "ploughed": 0}}}, "every class weighs 0"),
+    "a mosaic of none": ({"whole": {"mosaic": 0}}, "mosaic must be a whole number 1 to 64, got 0"),
+    "a name with a slash": ({"whole": {"name": "a/b"}}, "a name is a word without a slash"),
+    "one name twice": ({"whole": {"name": "tiles"}}, "two data sets are called 'tiles'"),
+    "built of nothing": ({"tiles": {"built_up": []}}, "name the classes that fill"),
+    "built of nobody": ({"tiles": {"built_up": ["house"]}}, "built_up: the data set has no class 'house'"),
+    "built into nothing": ({"tiles": {"built_up": {"classes": "roof", "target": "town"}}}, "no class 'town'"),
+    "absorbs nobody": ({"tiles": {"built_up": {"classes": "roof", "absorbs": {"x": 1}}}}, "legend has no class 'x'"),
+    "a rule that is none": ({"tiles": {"split": "rndom:0.5"}}, "tiles: split 'rndom:0.5' is no rule"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("changed", "wanted"), BAD.values(), ids=BAD)
+def test_a_mixture_that_cannot_be_meant_gets_one_clear_line(
+    tmp_path: Path, changed: dict[str, dict[str, Any]], wanted: str
+) -> None:
+    with pytest.raises(GeosegError, match=wanted) as fault:
+        split(open_dataset(write_mixture(tmp_path, **changed)))
+    assert "\n" not in str(fault.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("{", "is not JSON"),
+        ("[1, 2]", "a mixture is"),
+        ('{"datasets": []}', "names no data set"),
+        ('{"datasets": [3]}', "data set 1: wanted is an object"),
+        ('{"data": [], "datasets": []}', "unknown entry 'data'"),
+        ('{"datasets": [{"path": "tiles", "share": 1}]}', "says no legend"),
+        ('{"legend": "none.json", "datasets": [{"path": "tiles", "share": 1}]}', "none.json cannot be read"),
+    ],
+)
+def test_a_file_that_is_no_mixture_gets_one_clear_line(tmp_path: Path, text: str, wanted: str) -> None:
+    write_mixture(tmp_path)
+    (tmp_path / "bad.json").write_text(text, encoding="utf-8")
+    with pytest.raises(UsageError, match=wanted):
+        open_dataset(tmp_path / "bad.json")
+
+
+def test_imagery_of_another_kind_does_not_mix(tmp_path: Path) -> None:
+    file = write_mixture(tmp_path)
+    for number in range(2):
+        write_raster(tmp_path / f"deep/images/{number}.tif", np.ones((4, 20, 20), np.uint16))
+        write_raster(tmp_path / f"deep/labels/{number}.tif", patchwork((20, 20), 3)[None])
+    members = json.loads(file.read_text(encoding="utf-8"))["datasets"]
+    deep = {"path": "deep", "share": 1, "classes": {"class 0": "water", "class 1": None, "class 2": None}}
+    with pytest.raises(SceneError, match=r"has 4 bands.*has 3"):
+        open_dataset(write_members(tmp_path / "deep.json", [*members, deep]))
+
+
+def test_one_folder_of_images_has_nothing_to_tell_apart(tmp_path: Path) -> None:
+    write_mixture(tmp_path)
+    for name in ("shore", "ploughed"):
+        for path in (tmp_path / "whole" / name).iterdir():
+            path.unlink()
+        (tmp_path / "whole" / name).rmdir()
+    with pytest.raises(SceneError, match="images of one class only, woods: there is nothing to tell apart"):
+        open_dataset(tmp_path / "whole")

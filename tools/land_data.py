@@ -1,0 +1,231 @@
+"""The mixture of real land and made-up landscapes that the shipped model learns from, and its exams.
+
+`write_mixture` and `write_exams` write files that `geoseg train` and `geoseg evaluate` take; the imagery stays where it
+is. Kept out of training, always: FLAIR's zone Z3_NF, Dubai's tile 2, the farmland of Ohio (exam_yinx), DeepGlobe.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+URBAN, FIELDS, RANGE, FOREST, WATER, BARREN = (
+    "urban_land",
+    "agriculture_land",
+    "rangeland",
+    "forest_land",
+    "water",
+    "barren_land",
+)
+OPEN = [RANGE, FIELDS]
+"""Grass or crop of any use."""
+
+EXAM_ZONE, EXAM_TILE = "Z3_NF", 2
+"""Garrigue, with all six classes, without which none is lost; single houses, on a tile that touches no other."""
+
+FLAIR: Mapping[str, Any] = {
+    "building": URBAN,
+    "impervious surface": URBAN,
+    "pervious surface": BARREN,
+    "bare soil": BARREN,
+    "water": WATER,
+    "coniferous": FOREST,
+    "deciduous": FOREST,
+    "brushwood": RANGE,
+    "vineyard": FIELDS,
+    "agricultural land": FIELDS,
+    "plowed land": FIELDS,
+    "greenhouse": FIELDS,
+    "herbaceous vegetation": OPEN,
+}
+FLAIR_BUILT = ["building", "impervious surface"]
+DUBAI: Mapping[str, Any] = {
+    "building": URBAN,
+    "road": URBAN,
+    "land (unpaved area)": BARREN,
+    "water": WATER,
+    "vegetation": {"not": WATER},
+    "unlabeled": None,
+}
+DUBAI_GSD_M = {1: 0.7, 2: 0.8, 3: 0.8, 4: 1.2, 5: 0.7, 6: 1.0}
+"""Estimated from the width of roads and the length of cars: nobody tells them."""
+DUBAI_SHARES = {1: 0.02, 3: 0.02, 4: 0.04, 5: 0.03, 6: 0.03}
+_BUILT_OR_GRASS = [URBAN, RANGE]
+UCM: Mapping[str, Any] = {
+    "agricultural": FIELDS,
+    "forest": FOREST,
+    "chaparral": RANGE,
+    **dict.fromkeys(
+        (
+            *("airplane", "buildings", "denseresidential", "freeway", "intersection", "mediumresidential"),
+            *("mobilehomepark", "overpass", "parkinglot", "runway", "storagetanks"),
+        ),
+        URBAN,
+    ),
+    "beach": [WATER, BARREN],
+    "river": [WATER, FOREST, RANGE, BARREN],
+    "harbor": [WATER, URBAN],
+    "golfcourse": [RANGE, FOREST, FIELDS],
+    "sparseresidential": [URBAN, FOREST, RANGE],
+    "tenniscourt": _BUILT_OR_GRASS,
+    "baseballdiamond": _BUILT_OR_GRASS,
+}
+UCM_WEIGHTS: Mapping[str, float] = dict.fromkeys(UCM, 0.5) | {
+    "agricultural": 5.0,
+    "forest": 4.0,
+    "chaparral": 3.0,
+    "beach": 2.0,
+    "river": 2.0,
+    "denseresidential": 1.5,
+    "mediumresidential": 1.5,
+    "harbor": 1.0,
+    "golfcourse": 1.0,
+    "sparseresidential": 1.0,
+}
+CHESAPEAKE: Mapping[str, Any] = {
+    "water": WATER,
+    "tree canopy": FOREST,
+    "low vegetation": OPEN,
+    "barren": BARREN,
+    "impervious, other": URBAN,
+    "impervious, road": URBAN,
+    "no data": None,
+}
+NEON: Mapping[str, Any] = {
+    "HARV": FOREST,
+    "OSBS": [FOREST, RANGE],
+    "SJER": [FOREST, RANGE],
+    "SJER_2017": [FOREST, RANGE],
+    "TEAK": [FOREST, BARREN],
+}
+NEON_ODD = {"OSBS_012", "OSBS_015", "OSBS_023", "OSBS_051", "TEAK_053", "SJER_009"}
+"""Plots that are not what their site is."""
+YINX: Mapping[str, Any] = {
+    "background": OPEN,
+    "building": URBAN,
+    "road": URBAN,
+    "bare land": FIELDS,
+    "forest": FOREST,
+    "water": WATER,
+}
+"""Its "bare land" is harvested or mown field."""
+
+
+def write_mixture(data: Path, work: Path, synthetic: Mapping[str, Any]) -> Path:
+    """Write what is learnt from, with its tables, into a folder; return the mixture's file."""
+    zones = [zone for zone in _zones(data) if not zone.endswith(EXAM_ZONE)]
+    members = [
+        {"name": "flair", "share": 0.32, "gsd_m": [0.3, 1.0], "split": "blocks:0.08", **_flair(data, work, zones)},
+        {
+            "name": "ucm", "share": 0.25, "gsd_m": [0.3, 0.9], "path": _of(data / "ucm"), "data_gsd_m": 0.3048,
+            "classes": UCM, "weights": UCM_WEIGHTS, "mosaic": 4,
+        },
+        {"name": "synthetic", "share": 0.16, "gsd_m": [0.4, 1.0], "synthetic": synthetic},
+        *({"share": share, "gsd_m": [0.6, 1.2], **_dubai(data, tile)} for tile, share in DUBAI_SHARES.items()),
+        {"name": "chesapeake", "share": 0.05, "gsd_m": [0.8, 1.2], **_chesapeake(data, work)},
+        {"name": "trees", "share": 0.04, "gsd_m": [0.5, 1.0], "mosaic": 4, **_trees(data, work)},
+        {"name": "neon", "share": 0.04, "gsd_m": [0.4, 0.9], "mosaic": 4, **_neon(data, work)},
+    ]  # fmt: skip
+    return _written(work / "mixture.json", members)
+
+
+def write_exams(data: Path, work: Path) -> dict[str, Path]:
+    """Write the exams on real land but DeepGlobe, by name, for `geoseg evaluate MODEL FILE --split all`."""
+    zones = [zone for zone in _zones(data) if zone.endswith(EXAM_ZONE)]
+    exams = {
+        "flair": {"name": "flair", "share": 1, **_flair(data, work, zones)},
+        "dubai": {"share": 1, **_dubai(data, EXAM_TILE)},
+        "yinx": {
+            "name": "yinx", "share": 1, "path": _of(data / "exam_yinx"), "legend": _of(data / "exam_yinx/legend.json"),
+            "data_gsd_m": 0.6, "classes": YINX,
+        },
+    }  # fmt: skip
+    return {name: _written(work / f"exam_{name}.json", [member]) for name, member in exams.items()}
+
+
+def _written(file: Path, members: Sequence[Mapping[str, Any]]) -> Path:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps({"legend": "deepglobe", "datasets": members}, indent=1), encoding="utf-8")
+    return file
+
+
+def _zones(data: Path) -> list[str]:
+    return sorted(path.name.removesuffix("_labels.tif") for path in (data / "flair").glob("*_labels.tif"))
+
+
+def _flair(data: Path, work: Path, zones: Sequence[str]) -> dict[str, Any]:
+    folder = data / "flair"
+    legend = [row["name"] for row in json.loads((folder / "legend.json").read_text(encoding="utf-8"))["classes"]]
+    rows = [(_of(folder / f"{zone}.tif"), _of(folder / f"{zone}_labels.tif"), zone) for zone in zones]
+    return {
+        "path": _table(work / f"flair_{len(zones)}.csv", ("scene", "labels", "id"), rows),
+        "legend": _of(folder / "legend.json"),
+        "classes": dict.fromkeys(legend) | dict(FLAIR),
+        "built_up": FLAIR_BUILT,
+    }
+
+
+def _dubai(data: Path, tile: int) -> dict[str, Any]:
+    """Return a tile; the buildings of the fourth are drawn as blocks already."""
+    return {
+        "name": f"dubai_{tile}",
+        "path": _of(data / f"dubai/tile_{tile}"),
+        "legend": _of(data / "dubai/legend.json"),
+        "data_gsd_m": DUBAI_GSD_M[tile],
+        "classes": DUBAI,
+        **({} if tile == 4 else {"built_up": ["building", "road"]}),
+    }
+
+
+def _chesapeake(data: Path, work: Path) -> dict[str, Any]:
+    folder = data / "chesapeake_wv"
+    rows = [
+        (_of(path), _of(path.with_name(path.name.replace("_new_sat", "_label"))))
+        for path in sorted(folder.glob("*_new_sat.png"))
+    ]
+    return {
+        "path": _table(work / "chesapeake.csv", ("scene", "labels"), rows),
+        "legend": _of(folder / "legend.json"),
+        "data_gsd_m": 1.0,
+        "classes": CHESAPEAKE,
+    }
+
+
+def _trees(data: Path, work: Path) -> dict[str, Any]:
+    """Return the chips of cities, each built-up land as a whole; Palm Springs' may be desert."""
+    folder = data / "urban_trees"
+    with (folder / "chips.csv").open(encoding="utf-8") as file:
+        chips = [(row["chip"], row["city"]) for row in csv.DictReader(file)]
+    rows = ((_of(folder / "images" / f"{chip}.tif"), "desert" if "palm" in city else "city") for chip, city in chips)
+    return {
+        "path": _table(work / "trees.csv", ("scene", "class"), rows),
+        "classes": {"city": URBAN, "desert": [URBAN, BARREN, RANGE]},
+    }
+
+
+def _neon(data: Path, work: Path) -> dict[str, Any]:
+    rows = [
+        (_of(path), path.parent.name, f"{path.parent.name}_{path.stem}")
+        for path in sorted((data / "neon").glob("*/*.tif"))
+        if path.stem not in NEON_ODD
+    ]
+    return {"path": _table(work / "neon.csv", ("scene", "class", "id"), rows), "classes": NEON}
+
+
+def _table(file: Path, heading: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("w", newline="", encoding="utf-8") as opened:
+        csv.writer(opened).writerows(_all(heading, rows))
+    return _of(file)
+
+
+def _all(heading: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[Sequence[str]]:
+    yield heading
+    yield from rows
+
+
+def _of(path: Path) -> str:
+    return str(path.resolve())
