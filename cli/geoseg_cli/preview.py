@@ -34,6 +34,7 @@ _WRITTEN, _SHOWN = "What is written", "What is shown"
     "--confidence", metavar="TIF", help="A raster as predict --confidence writes it, as a layer of the page."
 )
 @grouped(_SHOWN)("--polygons", metavar="FILE", help="Polygons as vectorize writes them, drawn on the page.")
+@options.layer(_SHOWN, "The layer of the polygons. [default: the only one]")
 @grouped(_SHOWN)(
     "--legend",
     metavar="FILE",
@@ -52,6 +53,7 @@ def preview(  # noqa: PLR0913 - one a knob
     scene: str | None,
     confidence: str | None,
     polygons: str | None,
+    layer: str | None,
     legend: str | None,
     palette: str | None,
     max_mb: float | None,
@@ -68,7 +70,7 @@ def preview(  # noqa: PLR0913 - one a knob
     with termination_interrupts():
         try:
             if Path(out).suffix.lower() == PICTURE_SUFFIX:
-                _refuse_for_picture(confidence=confidence, polygons=polygons, max_mb=max_mb)
+                _refuse_for_picture(confidence=confidence, polygons=polygons, layer=layer, max_mb=max_mb)
                 written = _picture(landcover, scene, out, legend, palette, overwrite=overwrite)
             else:
                 written = _page(
@@ -78,6 +80,7 @@ def preview(  # noqa: PLR0913 - one a knob
                     overwrite=overwrite,
                     confidence=confidence,
                     polygons=polygons,
+                    layer=layer,
                     legend=legend,
                     palette=palette,
                     max_mb=max_mb,

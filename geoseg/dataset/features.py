@@ -81,6 +81,11 @@ class FeatureFile:
         return shown(self.path)
 
     @property
+    def gdal_name(self) -> str:
+        """What GDAL is given for it."""
+        return _gdal_name(self.path)
+
+    @property
     def note(self) -> str | None:
         """A line where several layers are read as one."""
         if len(self.layers) < 2:
@@ -299,7 +304,7 @@ def reprojected(geometries: NDArray[Any], theirs: str | None, ours: str | None, 
 
 def unreadable(path: str, error: BaseException, kind: Kind = "polygons") -> SceneError:
     """Return the error for a source that its reader refuses."""
-    reason = " ".join(str(error).split()).split("; It might help")[0]
+    reason = " ".join(str(error).split()).split("; It might help")[0].rstrip(".").removeprefix(f"'{path}' ")
     return SceneError(f"cannot read {kind} from {shown(path)}: {reason:.160}; check the file")
 
 

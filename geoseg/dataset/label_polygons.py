@@ -68,7 +68,7 @@ class Polygons:
     @classmethod
     def of(cls, features: Features, name: str, column: str) -> Self:
         """Sort out the polygons of what was read. SceneError where there is none."""
-        shapes, owners, others = _unpacked(features.geometries)
+        shapes, owners, others = unpacked(features.geometries)
         if not len(shapes):
             held = f": it has {_counted(others)}" if others else ""
             raise SceneError(f"{name} holds no polygon{held}; give polygons, points and lines can be buffered")
@@ -138,7 +138,7 @@ def _placed(source: FeatureTable, stamp: object, column: str, ours: str | None) 
     return Polygons(found.name, column, moved, found.values, ours, shapely.STRtree(moved), found.others)
 
 
-def _unpacked(geometries: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.intp], Counter[str]]:
+def unpacked(geometries: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.intp], Counter[str]]:
     """Return the polygons, also those of collections in collections, whose each is, and what else there is."""
     shapes, owners = np.asarray(geometries, object), np.arange(len(geometries))
     while (packed := (shapely.get_type_id(shapes) == _COLLECTION) & ~shapely.is_empty(shapes)).any():

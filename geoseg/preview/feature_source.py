@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,10 +19,13 @@ from geoseg.preview.geopackage_style import RGB, style_colors
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from geoseg.dataset.features import FeatureFile
+
 Bounds = tuple[float, float, float, float]
 _BATCH_FEATURES = 16_384
 _TEXTS = (".geojson", ".json", ".geojsonl", ".geojsons", ".geojsonseq")
 _AREAS = ("area_m2", "area_px")
+_CODED = frozenset({"code", "name"})
 _WHAT = "polygons as geoseg.vectorize makes them have the columns code, name and area_m2 or area_px"
 
 
@@ -55,24 +58,40 @@ class FeatureSource:
 
 
 def open_features(polygons: Any, layer: str | None = None) -> FeatureSource:  # noqa: ANN401 - a path, or a GeoDataFrame, which is heavy to name
-    """Return the polygons of a file (of one `layer`, else the first that has them), or of a GeoDataFrame.
+    """Return the polygons of a source (of one `layer`, else of the only one that has them), or of a GeoDataFrame.
 
-    GeosegError for what cannot be read.
+    GeosegError for what cannot be read, UsageError where several layers could be meant.
     """
     if not isinstance(polygons, str | os.PathLike):
         return _of_frame(polygons)
     path = Path(polygons)
-    if not path.is_file():
-        raise GeosegError(f"{path}: no such file; give one that geoseg vectorize wrote")
+    if path.suffix.lower() in _TEXTS and path.is_file() and not path.stat().st_size:
+        return _empty(path)  # a sequence of no features
+    source = _one_layer(os.fspath(polygons), layer)
     try:
-        return _of_parquet(path) if path.suffix.lower() in {".parquet", ".geoparquet"} else _of_gdal(path, layer)
+        return _of_gdal(source) if source.layers else _of_parquet(Path(source.path))
     except (OSError, RuntimeError, KeyError, TypeError, ValueError) as error:
         if isinstance(error, GeosegError):
             raise
         reason = " ".join(str(error).split()).split("; ")[0].rstrip(".;")
         raise GeosegError(
-            f"{path} cannot be read as polygons: {reason}; give one that geoseg vectorize wrote"
+            f"{source.name} cannot be read as polygons: {reason}; give one that geoseg vectorize wrote"
         ) from error
+
+
+def _one_layer(polygons: str, layer: str | None) -> FeatureFile:
+    """Return a source with the layer that is meant: the one named, or the only one with the columns of `vectorize`."""
+    from geoseg.dataset.features import FeatureFile, find_features  # noqa: PLC0415 - half a second, for polygons only
+
+    found = find_features(polygons, "polygons", "polygons", "all" if layer is None else layer)
+    if not isinstance(found, FeatureFile) or len(found.layers) < 2:
+        return cast("FeatureFile", found)
+    each = [FeatureFile(found.path, (name,)) for name in found.layers]
+    fits = each if layer is not None else [one for one in each if set(one.columns()) >= _CODED]
+    if len(fits) > 1:
+        names = ", ".join(one.layers[0] for one in fits)
+        raise UsageError(f"{found.name} has {len(fits)} layers of polygons: {names}; one is drawn, name it with layer")
+    return (fits or each)[0]
 
 
 def _of_frame(frame: Any) -> FeatureSource:  # noqa: ANN401 - see above
@@ -84,26 +103,24 @@ def _of_frame(frame: Any) -> FeatureSource:  # noqa: ANN401 - see above
         for start in range(0, len(shapes), _BATCH_FEATURES):
             some = slice(start, start + _BATCH_FEATURES)
             codes, names, areas = (column[some] for column in columns)
-            yield Batch(codes, names, areas, shapes[some])
+            yield _of_polygons(Batch(codes, names, areas, shapes[some]))
 
     crs = None if frame.crs is None else CRS.from_wkt(frame.crs.to_wkt())
     return FeatureSource("Land cover", crs, _bounds(frame.total_bounds), area == "area_px", batches, {})
 
 
-def _of_gdal(path: Path, layer: str | None) -> FeatureSource:
-    import pyogrio  # noqa: PLC0415 - half a second, for pictures only
+def _of_gdal(source: FeatureFile) -> FeatureSource:
+    import pyogrio  # noqa: PLC0415 - half a second, for polygons only
 
-    if path.suffix.lower() in _TEXTS and not path.stat().st_size:
-        return _empty(path)  # a sequence of no features
-    name = _first_layer(path) if layer is None and path.suffix.lower() == ".gpkg" else layer or 0
-    info = pyogrio.read_info(path, layer=name, force_total_bounds=True)
+    path, name, layer = Path(source.path), source.gdal_name, source.layers[0]
+    info = pyogrio.read_info(name, layer=layer, force_total_bounds=True)
     if path.suffix.lower() in _TEXTS and not info["features"]:
         return _empty(path)  # GeoJSON keeps the columns with the features
-    area = _area_column(list(info["fields"]), str(path))
+    area = _area_column(list(info["fields"]), source.name)
 
     def batches() -> Iterator[Batch]:
         with pyogrio.open_arrow(
-            path, layer=name, columns=["code", "name", area], batch_size=_BATCH_FEATURES, use_pyarrow=True
+            name, layer=layer, columns=["code", "name", area], batch_size=_BATCH_FEATURES, use_pyarrow=True
         ) as (
             meta,
             reader,
@@ -113,18 +130,8 @@ def _of_gdal(path: Path, layer: str | None) -> FeatureSource:
                 yield _batch(batch, area, geometry)
 
     crs = CRS.from_user_input(info["crs"]) if info["crs"] else None
-    colors = style_colors(path, info["layer_name"]) if path.suffix.lower() == ".gpkg" else {}
+    colors = style_colors(path, layer) if path.suffix.lower() == ".gpkg" else {}
     return FeatureSource(path.stem, crs, _bounds(info["total_bounds"]), area == "area_px", batches, colors)
-
-
-def _first_layer(path: Path) -> str | int:
-    """Return the first layer of a GeoPackage with the columns of `vectorize`: its style is a layer too, and others."""
-    import pyogrio  # noqa: PLC0415 - half a second, for pictures only
-
-    for name, geometry in pyogrio.list_layers(path):
-        if geometry and {"code", "name"} <= set(pyogrio.read_info(path, layer=name)["fields"]):
-            return str(name)
-    return 0
 
 
 def _empty(path: Path) -> FeatureSource:
@@ -159,19 +166,36 @@ def _projjson(column: dict[str, Any]) -> CRS | None:
 
 
 def _batch(batch: pa.RecordBatch, area: str, geometry: str) -> Batch:
-    import shapely  # noqa: PLC0415 - for pictures only
+    import shapely  # noqa: PLC0415 - for polygons only
 
-    return Batch(
-        batch.column("code").to_numpy(zero_copy_only=False).astype(np.int64),
-        batch.column("name").to_pylist(),
-        batch.column(area).to_numpy(zero_copy_only=False).astype(np.float64),
-        shapely.from_wkb(batch.column(geometry).to_numpy(zero_copy_only=False)),
+    return _of_polygons(
+        Batch(
+            batch.column("code").to_numpy(zero_copy_only=False).astype(np.int64),
+            batch.column("name").to_pylist(),
+            batch.column(area).to_numpy(zero_copy_only=False).astype(np.float64),
+            shapely.from_wkb(batch.column(geometry).to_numpy(zero_copy_only=False)),
+        )
     )
+
+
+def _of_polygons(batch: Batch) -> Batch:
+    """Return the features that are polygons, those inside of collections among them, each as one."""
+    import shapely  # noqa: PLC0415 - for polygons only
+
+    if np.isin(shapely.get_type_id(batch.shapes), (3, 6)).all():
+        return batch
+    from geoseg.dataset.label_polygons import unpacked  # noqa: PLC0415 - others than geoseg's own
+
+    shapes, owners, _ = unpacked(batch.shapes)
+    parts, whose = shapely.get_parts(shapes, return_index=True)
+    kept, places = np.unique(owners[whose], return_inverse=True)
+    together = np.asarray(shapely.multipolygons(parts, indices=places), np.object_) if len(kept) else shapes
+    return Batch(batch.codes[kept], [batch.names[i] for i in kept], batch.areas[kept], together)
 
 
 def _area_column(names: list[str], source: str) -> str:
     area = next((name for name in _AREAS if name in names), None)
-    if area is None or not {"code", "name"} <= set(names):
+    if area is None or not set(names) >= _CODED:
         raise UsageError(f"{source} cannot be drawn as a map: it has the columns {', '.join(names)[:200]}; {_WHAT}")
     return area
 

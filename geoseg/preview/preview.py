@@ -66,6 +66,7 @@ def preview(  # noqa: PLR0913 - each is a noun of the page
     out: StrPath | None = None,
     confidence: StrPath | None = None,
     polygons: StrPath | geopandas.GeoDataFrame | None = None,
+    layer: str | None = None,
     legend: StrPath | Legend | Nomenclature | None = None,
     palette: str | None = None,
     max_mb: float | None = None,
@@ -81,7 +82,8 @@ def preview(  # noqa: PLR0913 - each is a noun of the page
     The page is a slippy map in Web Mercator, north up (a map without a place on Earth is shown as its pixels): swipe,
     opacity, classes switched on and off, area by class, coordinates under the pointer. It goes as deep as `max_mb`
     allows: 15, or 4 where there is no `out`. `palette` is "own" or "colour-blind"; the reader can change it. `polygons`
-    is what `geoseg.vectorize` wrote or returned; `legend` a legend, or a file of names and colours.
+    is what `geoseg.vectorize` wrote or returned, `layer` the one meant where several hold such; `legend` a legend, or a
+    file of names and colours.
 
     Reads through overviews, so memory does not grow with the map; maps of more than 100 million pixels are counted in
     an overview. Raises SceneError for rasters that cannot be read or laid on the map, UsageError for unknown names,
@@ -90,9 +92,11 @@ def preview(  # noqa: PLR0913 - each is a noun of the page
     chosen = check_palette(palette)
     budget = _budget_bytes(max_mb, inline=out is None)
     target = None if out is None else _page_target(out, overwrite=overwrite)
+    if layer is not None and polygons is None:
+        raise UsageError("layer is one of polygons; add them, or leave it out")
     given = given_names(legend)
     sources = _Sources.open(landcover, given, scene, confidence)
-    source = None if polygons is None else open_features(polygons)
+    source = None if polygons is None else open_features(polygons, layer)
     data = _data(sources, sources.classes.names if given is None else given, source, budget - shell_bytes())
     page = build_page(_title(sources.landcover), {**data, "palette": chosen})
     return page if target is None else replace(page, path=page.save(target, overwrite=overwrite))

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import gzip
 import importlib.util
 import itertools
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -170,9 +172,9 @@ def test_more_classes_than_any_palette(tmp_path: Path) -> None:
     ("name", "content", "said"),
     [
         ("gone.gpkg", None, "no such file"),
-        ("text.gpkg", b"not a database", "cannot be read as polygons"),
-        ("text.fgb", b"not a FlatGeobuf", "cannot be read as polygons"),
-        ("text.parquet", b"not a Parquet file", "cannot be read as polygons"),
+        ("text.gpkg", b"not a database", "cannot read polygons from"),
+        ("text.fgb", b"not a FlatGeobuf", "cannot read polygons from"),
+        ("text.parquet", b"not a Parquet file", "cannot read polygons from"),
     ],
 )
 def test_what_is_no_file_of_polygons_is_one_line(tmp_path: Path, name: str, content: bytes | None, said: str) -> None:
@@ -232,3 +234,69 @@ def test_no_crs_has_no_scale() -> None:
 )
 def test_bars_are_round_numbers(longest: float, bar: float | None) -> None:
     assert bar_length_m(longest) == (None if bar is None else pytest.approx(bar))
+
+
+@pytest.mark.parametrize(
+    "form", ["map.gdb", "map.shp", "map.tab", "map.sqlite", "map.zip", "map.geojsonl.gz", "map.data"]
+)
+def test_polygons_of_any_driver_are_drawn_alike(tmp_path: Path, form: str) -> None:
+    frame = frame_of(np.kron(np.arange(6).reshape(2, 3), np.ones((8, 9))).astype(np.uint8))
+    path = tmp_path / form
+    if form == "map.zip":
+        (tmp_path / "in").mkdir()
+        frame.to_file(tmp_path / "in" / "map.shp")
+        with zipfile.ZipFile(path, "w") as archive:
+            for part in (tmp_path / "in").iterdir():
+                archive.write(part, f"folder/{part.name}")
+    elif form == "map.geojsonl.gz":
+        frame.to_crs("EPSG:4326").to_file(tmp_path / "map.geojsonl", driver="GeoJSONSeq")
+        path.write_bytes(gzip.compress((tmp_path / "map.geojsonl").read_bytes()))
+    elif form == "map.data":
+        frame.to_parquet(path)
+    else:
+        drivers = {"gdb": "OpenFileGDB", "shp": "ESRI Shapefile", "tab": "MapInfo File", "sqlite": "SQLite"}
+        frame.to_file(path, driver=drivers[form.rpartition(".")[2]])
+    batches = list(open_features(path).batches())
+    assert [code for batch in batches for code in batch.codes] == frame["code"].tolist()
+    shapes = np.concatenate([batch.shapes for batch in batches])
+    wanted = frame.to_crs("EPSG:4326") if form.endswith("gz") else frame
+    apart = shapely.area(shapely.symmetric_difference(shapes, np.asarray(wanted.geometry.array)))
+    assert (apart < 1e-5 * shapely.area(shapes)).all()
+
+
+def test_polygons_in_collections_are_drawn_and_other_things_are_not(tmp_path: Path) -> None:
+    frame = frame_of(np.kron(np.arange(6).reshape(2, 3), np.ones((8, 9))).astype(np.uint8))
+    areas = list(frame.geometry)
+    shapes = [
+        shapely.GeometryCollection([areas[0], areas[0].centroid]),
+        areas[1].centroid,
+        None,
+        shapely.GeometryCollection([areas[3], shapely.GeometryCollection([areas[4]])]),
+        shapely.MultiPolygon([areas[4]]),
+        areas[5],
+    ]
+    mixed = frame.set_geometry(shapes, crs=frame.crs)
+    mixed.to_file(tmp_path / "map.gpkg")
+    for given in (mixed, tmp_path / "map.gpkg"):
+        (batch,) = open_features(given).batches()
+        assert batch.codes.tolist() == frame["code"].iloc[[0, 3, 4, 5]].tolist()
+        np.testing.assert_allclose(
+            shapely.area(batch.shapes), [each.area for each in (areas[0], areas[3].union(areas[4]), areas[4], areas[5])]
+        )
+
+
+def test_of_several_layers_that_could_be_drawn_one_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "map.gpkg"
+    one, two = (frame_of(np.full((4, 4), code, np.uint8)) for code in (1, 2))
+    one.drop(columns=["code", "name"]).to_file(path, layer="parcels")
+    one.to_file(path, layer="spring", mode="a")
+    assert next(open_features(path).batches()).codes.tolist() == [1]
+    two.to_file(path, layer="autumn", mode="a")
+    with pytest.raises(UsageError, match=r"has 2 layers of polygons: spring, autumn; one is drawn, name it with layer"):
+        open_features(path)
+    assert next(open_features(path, "autumn").batches()).codes.tolist() == [2]
+    assert next(open_features(f"{path}|layername=autumn").batches()).codes.tolist() == [2]
+    with pytest.raises(UsageError, match="columns area_m2"):
+        open_features(path, "parcels")
+    with pytest.raises(UsageError, match="has no layer 'winter', it has parcels, spring, autumn"):
+        open_features(path, "winter")
