@@ -20,6 +20,8 @@ from geoseg.nearest import nearest
 _Given = ParamSpec("_Given")
 _Made = TypeVar("_Made")
 _SHOWN = 60
+_RASTER_ENDS = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".jp2", ".img", ".bsq", ".bil")
+"""Of a thousand masks none need be opened twice to know."""
 
 
 def plain_arguments(
@@ -58,6 +60,16 @@ def plain(name: str, value: object) -> object:
     """Return an argument in the type that a parameter of this name has; None, and what has no such type, as it is."""
     turn = _KINDS.get(name)
     return value if value is None or turn is None else turn(name, value)
+
+
+def is_frame(value: object) -> bool:
+    """Say whether a value is a GeoDataFrame, without an import of geopandas."""
+    return any(kind.__name__ == "GeoDataFrame" for kind in type(value).__mro__)
+
+
+def looks_raster(value: object) -> bool:
+    """Say whether a source of labels or truth need not be asked for features: nobody ends their names so."""
+    return isinstance(value, str | os.PathLike) and os.fspath(value).lower().endswith(_RASTER_ENDS)
 
 
 def integer(name: str, value: object) -> int:
@@ -179,6 +191,22 @@ def _ours_or_path(name: str, value: object) -> object:
     return value if ours else _path(name, value)
 
 
+def _features_or_path(name: str, value: object) -> object:
+    """Return a GeoDataFrame as it is; all else as `_ours_or_path`."""
+    return value if is_frame(value) else _ours_or_path(name, value)
+
+
+def _layer(name: str, value: object) -> str | int | tuple[str, ...]:
+    if isinstance(value, str):
+        return str(value)
+    if isinstance(_scalar(value), Integral):
+        return integer(name, value)
+    values = _sequence(value)
+    if not values or not all(isinstance(each, str) for each in values):
+        raise _refusal(name, "the name of a layer, or several", value)
+    return tuple(map(str, values))
+
+
 def _creation_options(name: str, value: object) -> dict[str, str]:
     if not isinstance(value, Mapping):
         raise _refusal(name, 'names and values such as {"COMPRESS": "ZSTD"}', value)
@@ -233,7 +261,9 @@ _KINDS: dict[str, Callable[[str, Any], Any]] = {
     **dict.fromkeys(("classes", "ignore"), _classes),
     **dict.fromkeys(("blend", "method", "column", "split", "split_rule", "palette"), _text),
     **dict.fromkeys(("out", "report", "cache", "confidence", "probabilities"), _path),
-    **dict.fromkeys(("landcover", "scene", "reference", "model"), _ours_or_path),
+    **dict.fromkeys(("landcover", "scene", "model"), _ours_or_path),
+    **dict.fromkeys(("reference", "sample", "labels"), _features_or_path),
+    "layer": _layer,
     "scale": scale,
     "bbox": box,
     "bands": bands,

@@ -23,9 +23,9 @@ import shapely
 from numpy.typing import NDArray
 from rasterio.crs import CRS
 
-from geoseg.dataset.given import is_frame, looks_raster
 from geoseg.dataset.layers import GEOMETRY_READERS, Kind, Layers, Wanted, choose_layers, listed_layers
 from geoseg.errors import SceneError, UsageError
+from geoseg.given import is_frame, looks_raster
 from geoseg.raster.environment import GDAL_ERRORS, is_remote, shown
 
 FEATURE_ENDS = (

@@ -21,7 +21,6 @@ from geoseg.dataset.features import (
     is_features,
 )
 from geoseg.dataset.found import PART_NAMES, Found, Wishes, each, listed
-from geoseg.dataset.given import is_frame
 from geoseg.dataset.label_polygons import LabelPolygons, check_place, read_polygons
 from geoseg.dataset.label_raster import LabelRaster, check_codes
 from geoseg.dataset.label_raster import check_place as check_grid
@@ -36,6 +35,7 @@ from geoseg.dataset.legends import (
 )
 from geoseg.dataset.pair import Labels, Pair
 from geoseg.errors import SceneError, UsageError
+from geoseg.given import is_frame
 from geoseg.legend import DEEPGLOBE, Legend
 from geoseg.raster.classes import read_nomenclature
 from geoseg.raster.color_codes import Palette, Reading, indexes_in, is_plain, palette_of, reading, written

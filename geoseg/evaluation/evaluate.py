@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Self, Unpack
 
 import numpy as np
 
-from geoseg.dataset.given import is_frame, looks_raster
 from geoseg.errors import GeosegWarning, SceneError, UsageError
 from geoseg.evaluation.areas import Areas
 from geoseg.evaluation.calibration import Calibration
@@ -27,7 +26,7 @@ from geoseg.evaluation.sample import Sample
 from geoseg.evaluation.tabulate import confusion
 from geoseg.evaluation.tabulate import left_out as uncounted
 from geoseg.evaluation.tally import Tally
-from geoseg.given import plain_arguments
+from geoseg.given import is_frame, looks_raster, plain_arguments
 from geoseg.legend import Legend
 from geoseg.progress import Progress
 from geoseg.raster.class_raster import ClassRaster

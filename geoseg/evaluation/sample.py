@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from rasterio.crs import CRS
 from rasterio.warp import transform as transform_points
 
-from geoseg.dataset.given import is_frame
 from geoseg.errors import SceneError, UsageError
 from geoseg.evaluation.matching import key, listed
 from geoseg.evaluation.placing import Shifted
 from geoseg.evaluation.tally import NONE, Tally
+from geoseg.given import is_frame
 from geoseg.raster.class_raster import ClassRaster
 from geoseg.raster.environment import GDAL_ERRORS, shown
 from geoseg.raster.nomenclature import Nomenclature

@@ -203,7 +203,7 @@ def test_polygons_that_cannot_be_used(tmp_path: Path, landcover: Path) -> None:
     for knob in ("column", "layer"):
         with pytest.raises(UsageError, match=f"{knob} is one of a sample, or of polygons"):
             evaluate(landcover, reference, **{knob: "code"})  # type: ignore[arg-type]
-    with pytest.raises(UsageError, match="a raster or polygons, got a list"):
+    with pytest.raises(UsageError, match=r"reference must be a path, got \[1, 2\]"):
         evaluate(landcover, [1, 2])  # type: ignore[arg-type]
 
 

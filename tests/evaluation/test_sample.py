@@ -302,5 +302,5 @@ def test_a_folder_that_is_no_data_set(tmp_path: Path, landcover: Path) -> None:
     (tmp_path / "points").mkdir()
     with pytest.raises(SceneError, match="is a folder, and no data set that GDAL reads as points"):
         evaluate(landcover, sample=tmp_path / "points")
-    with pytest.raises(UsageError, match="a sample is a file of points or a GeoDataFrame, got ndarray"):
+    with pytest.raises(UsageError, match="sample must be a path, got array"):
         evaluate(landcover, sample=np.zeros((3, 2)))  # type: ignore[arg-type]

@@ -261,7 +261,7 @@ def test_polygons_of_any_driver_are_drawn_alike(tmp_path: Path, form: str) -> No
     shapes = np.concatenate([batch.shapes for batch in batches])
     wanted = frame.to_crs("EPSG:4326") if form.endswith("gz") else frame
     apart = shapely.area(shapely.symmetric_difference(shapes, np.asarray(wanted.geometry.array)))
-    assert (apart < 1e-5 * shapely.area(shapes)).all()
+    assert (apart < 1e-3 * shapely.area(shapes)).all()  # GeoJSON rounds
 
 
 def test_polygons_in_collections_are_drawn_and_other_things_are_not(tmp_path: Path) -> None:
