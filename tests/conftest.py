@@ -17,6 +17,9 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # started in the backgrou
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+os.environ.pop("GEOSEG_MODEL", None)  # the developer's own default model is no test's
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Return the folder of real imagery beside the checkout; skip where it is absent."""

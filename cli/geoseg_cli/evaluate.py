@@ -111,7 +111,8 @@ def evaluate(landcover: str, reference: str | None, *, as_json: bool, quiet: boo
     --column; pixels whose middle lies in none do not count.
 
     Or examine a model: LANDCOVER is a .safetensors bundle and REFERENCE a data set, such as a folder in the DeepGlobe
-    layout or one with images/ and labels/. Its scenes are mapped as geoseg predict maps them.
+    layout or one with images/ and labels/. Its scenes are mapped as geoseg predict maps them. A data set's folder alone
+    is one for the default model: what the environment variable GEOSEG_MODEL names, else the demo model.
 
     Example: geoseg evaluate landcover.tif reference.tif --report report/ --areas
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -64,7 +65,8 @@ _READ, _MODEL, _WRITTEN, _RUN = "What is read", "The model", "What is written", 
     "--model",
     "-m",
     metavar="PATH",
-    help="A .safetensors bundle, or a folder written by save_pretrained. [default: the demo model]",
+    help="A .safetensors bundle, or a folder written by save_pretrained. [default: what the environment variable "
+    "GEOSEG_MODEL names, else the demo model]",
 )
 @options.window(_MODEL)
 @options.overlap(_MODEL, "the model's; with --window, a quarter of it")
@@ -155,7 +157,9 @@ def predict(scene: str, out: str, *, dry_run: bool, as_json: bool, quiet: bool, 
         knobs["creation_options"] = dict(knobs["creation_options"])
     legend, mean, std = (knobs.pop(name, None) for name in _PRETRAINED)
     if legend or mean or std:
-        knobs["model"] = complete_model(knobs.get("model"), legend, mean, std, knobs.get("bands"))
+        knobs["model"] = complete_model(
+            knobs.get("model") or os.environ.get("GEOSEG_MODEL"), legend, mean, std, knobs.get("bands")
+        )
     polygons = PolygonsAfter.taken_from(knobs)
     if polygons is not None:
         polygons.check(scene, [out, *_others(knobs).values()])

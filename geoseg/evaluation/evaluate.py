@@ -7,6 +7,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
 import numpy as np
@@ -61,6 +62,11 @@ _ALIKE = (
 )
 
 
+def _is_data_set(path: StrPath) -> bool:
+    """Tell whether a path that came alone is a data set, and not a map: a folder without a model in it."""
+    return Path(path).is_dir() and not (Path(path) / "config.json").exists()
+
+
 @plain_arguments(ModelKnobs)
 def evaluate(  # noqa: PLR0913 - the knobs of the verb
     landcover: StrPath | ModelBundle,
@@ -86,7 +92,8 @@ def evaluate(  # noqa: PLR0913 - the knobs of the verb
 
     Where the first is a model (a bundle or its path) and the second a data set (or its path), the scenes of a `split`
     are mapped as `predict` maps them and compared with their labels; then `report`, `ignore`, `legend`, `column` and
-    `layer` (those of the labels) and the ModelKnobs count. All else is of maps.
+    `layer` (those of the labels) and the ModelKnobs count. All else is of maps. A folder alone is a data set for the
+    default model: the one that the environment variable GEOSEG_MODEL names, else the demo model.
 
     `reference`: a raster of classes on any grid; on another than the map's it is warped by nearest neighbour as it is
     read. Classes are matched by name where both have names, else by code; `legend` names those of the map (and of a
@@ -113,6 +120,10 @@ def evaluate(  # noqa: PLR0913 - the knobs of the verb
     say = announce or (lambda _line: None)
     if unknown := set(knobs) - set(ModelKnobs.__annotations__):
         raise TypeError(f"evaluate() got an unexpected keyword argument {min(unknown)!r}")
+    if reference is None and sample is None and isinstance(landcover, str | os.PathLike) and _is_data_set(landcover):
+        from geoseg.model.bundle import ModelBundle  # noqa: PLC0415 - a map's evaluation needs no model
+
+        landcover, reference = ModelBundle.open(), landcover
     if not isinstance(landcover, str | os.PathLike) or is_model(landcover):
         of_maps = {"areas": areas or None, "sample": sample, "classes": classes, "confidence": confidence}
         _refuse(of_maps | {"reference_legend": reference_legend, "threads": threads}, "maps", "the first is a model")

@@ -115,6 +115,19 @@ def _torch() -> Iterator[Finding]:
         yield Finding(name, "fit", version_of(name))
 
 
+def _model() -> Iterator[Finding]:
+    """Look at the model that is taken where none is given."""
+    from geoseg.model.bundle import MODEL_VARIABLE, ModelBundle  # noqa: PLC0415 - it may not load
+
+    try:
+        bundle = ModelBundle.open()
+    except GeosegError as error:
+        yield Finding("model", "unfit", _line(error), f"mend the variable {MODEL_VARIABLE}, or give a model each time")
+        return
+    named = MODEL_VARIABLE if os.environ.get(MODEL_VARIABLE) else "the demo model"
+    yield Finding("model", "fit", f"{bundle.name}, taken where none is given ({named})")
+
+
 def _gdal() -> Iterator[Finding]:
     try:
         text = gdal_text()
@@ -265,4 +278,4 @@ def _line(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-_CHECKS = (_python, _libraries, _torch, _gdal, _proj, _gpu, _machine, _disks, _extras)
+_CHECKS = (_python, _libraries, _torch, _model, _gdal, _proj, _gpu, _machine, _disks, _extras)

@@ -9,7 +9,7 @@ from geoseg.facts.facts import Facts
 from geoseg.facts.landcover import map_facts, product_facts, provenance
 from geoseg.facts.model import folder_facts, model_facts
 from geoseg.facts.scene import scene_facts
-from geoseg.model.bundle import ModelBundle
+from geoseg.model.bundle import DEMO, ModelBundle
 from geoseg.raster.classes import is_classes
 from geoseg.raster.scene import Scene
 
@@ -17,14 +17,18 @@ _MODEL_SUFFIXES = {".safetensors", ".pt", ".pth", ".ckpt", ".onnx", ".h5", ".ker
 DEMO_NAME = "demo"
 
 
-def info(path: str | os.PathLike[str]) -> Facts:
+def info(path: str | os.PathLike[str] | None = None) -> Facts:
     """Return what is known of a scene, a map or a model; "demo" is the model that comes with geoseg.
+
+    None is the default model: the one that the environment variable GEOSEG_MODEL names, else the demo model.
 
     Raises SceneError or ModelError when it cannot be read. Statistics and shares come from a sample.
     """
+    if path is None:
+        return model_facts(ModelBundle.open())
     name = os.fspath(path)
     if name == DEMO_NAME and not Path(name).exists():
-        return model_facts(ModelBundle.open())
+        return model_facts(ModelBundle.open(DEMO))
     if (Path(name) / "config.json").is_file():
         return folder_facts(Path(name))
     if Path(name).suffix.lower() in _MODEL_SUFFIXES:

@@ -87,8 +87,9 @@ def plan(  # noqa: PLR0913 - each keyword is a knob of the command line
 ) -> Plan:
     """Plan the map of a scene; no tile is computed, nothing is written beside the output.
 
-    model: a bundle or its path (default: the demo model). bands: 1-based numbers or names. bbox: west, south, east,
-    north, in the scene's CRS or in `bbox_crs`: only the pixels that this box touches, as `geoseg.crop` cuts them.
+    model: a bundle or its path (default: what the environment variable GEOSEG_MODEL names, else the demo model).
+    bands: 1-based numbers or names. bbox: west, south, east, north, in the scene's CRS or in `bbox_crs`: only the
+    pixels that this box touches, as `geoseg.crop` cuts them.
     scale: the range of stored values that is stretched over the model's. window, overlap, tile: edges in pixels. blend:
     hann, linear, gaussian, mean or crop. tta: the mean over 1, 2, 4 or 8 symmetries of the square, in as many times the
     time. resolution: "scene" for a map on the scene's own grid, "model" for one of the pixel size that the model was

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,8 @@ from geoseg.raster.statistics import BandStatistics
 
 METADATA_KEY = "geoseg"
 """The one key of the metadata geoseg writes, in a bundle's header and in an ONNX file; its text is JSON."""
+MODEL_VARIABLE = "GEOSEG_MODEL"
+"""Names the environment variable with the path of the model to take where none is given."""
 DEMO = Path(__file__).with_name("demo.safetensors")
 
 
@@ -46,11 +49,16 @@ class ModelBundle(ModelCard):
 
     @classmethod
     def open(cls, path: str | Path | None = None) -> ModelBundle:
-        """Open a bundle, without reading its weights into memory; None is the demo model.
+        """Open a bundle, without reading its weights into memory; None is the default model.
+
+        That is the one that the environment variable GEOSEG_MODEL names, else the demo model.
 
         Raises ModelError if the file is no bundle, cut short, or says anything that cannot be right. Nothing in the
         file is run.
         """
+        named = os.environ.get(MODEL_VARIABLE) if path is None else None
+        if named:
+            return _open_named(named)
         file = DEMO if path is None else Path(path)
         if file.is_dir():
             raise UsageError(
@@ -58,11 +66,7 @@ class ModelBundle(ModelCard):
                 "(in Python: ModelBundle.from_pretrained)"
             )
         if not file.is_file():
-            hint = (
-                "this installation has no demo model; give one with --model"
-                if path is None
-                else "give a .safetensors bundle"
-            )
+            hint = "this installation has no demo model; name another" if file == DEMO else "give a .safetensors bundle"
             raise ModelError(f"{file} does not exist; {hint}")
         metadata = read_header(file).metadata
         if METADATA_KEY not in metadata:
@@ -167,6 +171,14 @@ def file_hash(path: Path) -> str:
 def _usual_bands(count: int) -> tuple[str, ...]:
     """Return names for bands of which only the number is known."""
     return DEFAULT_BANDS if count == len(DEFAULT_BANDS) else tuple(f"band_{n}" for n in range(1, count + 1))
+
+
+def _open_named(path: str) -> ModelBundle:
+    """Return the model that the environment names, with its name in what is wrong with it."""
+    try:
+        return ModelBundle.open(path)
+    except (ModelError, UsageError) as fault:
+        raise type(fault)(f"{fault}; the environment variable {MODEL_VARIABLE} names it") from None
 
 
 def _usual_window(architecture: str, arguments: dict[str, Any]) -> int:

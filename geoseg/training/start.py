@@ -9,6 +9,7 @@ import torch
 
 from geoseg.errors import ModelError, UsageError
 from geoseg.model.batch_norm import freeze_batch_norm
+from geoseg.model.bundle import DEMO as SHIPPED
 from geoseg.model.bundle import ModelBundle
 from geoseg.model.encoder_file import is_file, told
 from geoseg.model.network import build, parameter_shapes
@@ -104,7 +105,7 @@ def _suitable(
     if recipe.init == DEMO and recipe.encoder_weights is not None:
         say(f"begins without the shipped model: the encoder has weights of its own, {recipe.encoder_weights}")
         return None
-    bundle = ModelBundle.open(None if recipe.init == DEMO else recipe.init)
+    bundle = ModelBundle.open(SHIPPED if recipe.init == DEMO else recipe.init)
     if _has_encoder(bundle, architecture, arguments):
         if recipe.encoder_weights is not None:
             say(f"begins with {bundle.name}, so the encoder weights {recipe.encoder_weights} are left out")

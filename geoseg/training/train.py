@@ -19,6 +19,7 @@ from geoseg.errors import DivergedError, OutputError
 from geoseg.evaluation.report import check_folder
 from geoseg.given import plain_arguments
 from geoseg.legend import Legend
+from geoseg.model.bundle import DEMO as SHIPPED
 from geoseg.model.bundle import ModelBundle
 from geoseg.model.cache import cache_folder
 from geoseg.model.device import choose_device
@@ -135,7 +136,7 @@ def train(  # noqa: PLR0913 - the knobs of the verb
 
 def _meaning(recipe: Recipe, dataset: Dataset, parts: Split, devices: int) -> dict[str, object]:
     """Return plain values that differ whenever the weights would: each device draws crops of its own."""
-    begun = None if recipe.init is None else ModelBundle.open(None if recipe.init == DEMO else recipe.init)
+    begun = None if recipe.init is None else ModelBundle.open(SHIPPED if recipe.init == DEMO else recipe.init)
     return {
         **recipe.meaning(),
         ENCODER_WEIGHTS: told(recipe.encoder_weights),

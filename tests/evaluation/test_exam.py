@@ -619,3 +619,13 @@ def test_the_report_of_an_examination_shows_the_worst_crops(
     assert "](" not in page
     assert "need matplotlib" in page.split("## Notes")[1]
     assert not (tmp_path / "plain" / "worst").exists()
+
+
+def test_a_data_set_alone_is_one_for_the_default_model(
+    folder: Path, model: ModelBundle, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GEOSEG_MODEL", str(model.weights_path))
+    alone = geoseg.evaluate(folder, cache=cache, split="all", device="torch-cpu")
+    told = geoseg.evaluate(model, folder, cache=cache, split="all", device="torch-cpu")
+    assert np.array_equal(alone.matrix.counts, told.matrix.counts)
+    assert alone.matrix.total_px

@@ -195,3 +195,15 @@ def test_a_missing_extra_is_told_with_its_command(monkeypatch: pytest.MonkeyPatc
     assert (wings.state, wings.text) == ("unfit", "geoseg-no-such-thing not installed")
     assert "pip install 'geoseg[wings]'" in wings.remedy
     assert (plain.state, plain.text) == ("fit", f"numpy {importlib.metadata.version('numpy')}")
+
+
+def test_the_model_that_is_taken_where_none_is_given_is_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert [(finding.state, "demo" in finding.text) for finding in found("model")] == [("fit", True)]
+    monkeypatch.setenv("GEOSEG_MODEL", str(tmp_path / "none.safetensors"))
+    (finding,) = found("model")
+    assert finding.state == "unfit"
+    assert str(tmp_path / "none.safetensors") in finding.text
+    assert "GEOSEG_MODEL" in finding.remedy
+    assert doctor().usable

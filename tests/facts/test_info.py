@@ -18,6 +18,7 @@ from geoseg.raster.geobox import GeoBox
 from geoseg.raster.landcover import assemble, labels, overview_levels, write_part
 from geoseg.raster.scene import Scene
 from geoseg.raster.windows import Window
+from tests.networks import tiny_bundle
 
 TRANSFORM = Affine(0.5, 0, 400_000, 0, -0.5, 5_000_000)
 GRID = {"driver": "GTiff", "crs": "EPSG:32631", "transform": TRANSFORM}
@@ -203,3 +204,11 @@ def test_every_real_raster_is_described(shared_data: Path) -> None:
             assert strict(facts.to_json())["path"] == str(path)
             assert facts.describe().count("\n") == len(facts.lines)
             assert str(facts) == facts.describe()
+
+
+def test_without_a_path_the_default_model_is_described(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert info().to_json() == info("demo").to_json()
+    bundle = tiny_bundle(tmp_path, export=False)
+    monkeypatch.setenv("GEOSEG_MODEL", str(bundle.weights_path))
+    assert info().values["hash"] == bundle.hash
+    assert info("demo").values["hash"] != bundle.hash

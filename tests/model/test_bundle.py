@@ -190,3 +190,18 @@ def test_model_without_unknown_has_six_channels(tmp_path: Path) -> None:
 def test_encoder_weights_offline_say_so() -> None:
     with pytest.raises(ModelError, match="needs the network once"):
         build("Unet", {"encoder_name": "resnet18", "in_channels": 3, "classes": 7}, encoder_weights="imagenet")
+
+
+def test_the_environment_names_the_model_to_take_where_none_is_given(
+    tiny: ModelBundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    demo = ModelBundle.open()
+    monkeypatch.setenv("GEOSEG_MODEL", str(tiny.weights_path))
+    assert ModelBundle.open() == tiny
+    assert ModelBundle.open(demo.weights_path) == demo
+    monkeypatch.setenv("GEOSEG_MODEL", "")
+    assert ModelBundle.open() == demo
+    for path, what in ((tmp_path / "none.safetensors", "does not exist"), (tmp_path, "is a folder")):
+        monkeypatch.setenv("GEOSEG_MODEL", str(path))
+        with pytest.raises((ModelError, UsageError), match=f"{what}.*the environment variable GEOSEG_MODEL names it"):
+            ModelBundle.open()

@@ -10,7 +10,14 @@ from hypothesis import strategies as st
 
 from geoseg.errors import ModelError
 from geoseg.model.bundle import ModelBundle
-from geoseg.model.header import MAX_HEADER_BYTES, read_header
+from geoseg.model.header import (
+    MAX_AXES,
+    MAX_HEADER_BYTES,
+    MAX_METADATA_BYTES,
+    MAX_TENSORS,
+    read_header,
+)
+from geoseg.model.untrusted import MAX_DEPTH, MAX_DIGITS, parse_json
 from tests.model.safetensors_bytes import safetensors_bytes
 
 ENTRY = {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]}
@@ -119,3 +126,47 @@ def test_flipped_bits_in_the_header_never_surprise(tiny: ModelBundle, tmp_path: 
     except ModelError as refusal:
         surprise = str(refusal)
     assert surprise.isprintable()
+
+
+def nested(depth: int, kind: str) -> str:
+    """Return JSON of lists or objects in each other, so many deep."""
+    opened, closed = ("[", "]") if kind == "lists" else ('{"a":', "}")
+    return opened * (depth - 1) + ("[]" if kind == "lists" else "{}") + closed * (depth - 1)
+
+
+@pytest.mark.parametrize("kind", ["lists", "objects"])
+def test_a_text_may_be_so_deep_and_no_deeper(kind: str) -> None:
+    """A depth that Python's own limit on recursion lets through."""
+    assert parse_json(nested(MAX_DEPTH, kind), "it")
+    for depth in (MAX_DEPTH + 1, MAX_DEPTH + 2, 2 * MAX_DEPTH):
+        with pytest.raises(ModelError, match=f"nested deeper than {MAX_DEPTH}"):
+            parse_json(nested(depth, kind), "it")
+
+
+def test_an_integer_may_have_so_many_digits_and_no_more() -> None:
+    assert parse_json("9" * MAX_DIGITS, "it") == 10**MAX_DIGITS - 1
+    with pytest.raises(ModelError, match=f"an integer of {MAX_DIGITS + 1} digits"):
+        parse_json("9" * (MAX_DIGITS + 1), "it")
+
+
+def scalars(count: int) -> dict[str, Any]:
+    return {str(n): {"dtype": "U8", "shape": [], "data_offsets": [n, n + 1]} for n in range(count)}
+
+
+LIMITS = {
+    "tensors": lambda over: (scalars(MAX_TENSORS + over), bytes(MAX_TENSORS + over)),
+    "axes": lambda over: (entry(shape=[1] * (MAX_AXES - 1 + over) + [6]), DATA),
+    "metadata": lambda over: ({"__metadata__": {"geoseg": " " * (MAX_METADATA_BYTES + over)}, **entry()}, DATA),
+    "header": lambda over: (json.dumps(entry()).ljust(MAX_HEADER_BYTES + over), DATA),
+}
+"""Headers at each bound, or over it by so much."""
+
+
+@pytest.mark.parametrize("limit", LIMITS)
+def test_a_header_may_reach_each_bound_and_not_pass_it(tmp_path: Path, limit: str) -> None:
+    file = tmp_path / "model.safetensors"
+    file.write_bytes(safetensors_bytes(*LIMITS[limit](0)))
+    assert read_header(file).tensors
+    file.write_bytes(safetensors_bytes(*LIMITS[limit](1)))
+    with pytest.raises(ModelError):
+        read_header(file)

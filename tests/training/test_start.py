@@ -246,3 +246,10 @@ def test_a_bundle_keeps_the_name_and_hash_of_a_files_weights(data: Path, tmp_pat
     kept = ModelBundle.open(out).provenance["recipe"]["encoder_weights"]
     assert kept == f"lite0.safetensors sha256:{hashlib.sha256(here.read_bytes()).hexdigest()}"
     assert str(tmp_path) not in ModelBundle.open(out).provenance_text
+
+
+def test_the_shipped_model_is_no_other_that_the_environment_names(
+    planned: Planned, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GEOSEG_MODEL", str(tmp_path / "none.safetensors"))
+    assert planned(SHIPPED)[0].normalization == DEMO.normalization
