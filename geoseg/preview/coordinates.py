@@ -12,6 +12,7 @@ from rasterio.errors import CRSError, RasterioError
 from rasterio.warp import transform
 
 from geoseg.preview.frame import Frame
+from geoseg.raster.environment import GDAL_ERRORS
 from geoseg.raster.geobox import GeoBox
 
 _DEGREES = (1, 3, 5, 7, 9)
@@ -48,7 +49,7 @@ def polynomial(frame: Frame, box: GeoBox) -> Polynomial | None:
     nodes, between = _chebyshev(_NODES), np.linspace(-0.99, 0.99, 17)
     try:
         wanted, checks = (_map_xy(frame, box, crs, axis) for axis in (nodes, between))
-    except (CRSError, RasterioError, RuntimeError):
+    except (*GDAL_ERRORS, CRSError, RuntimeError):
         return None
     best = None
     for degree in _DEGREES:

@@ -8,7 +8,7 @@ from typing import Self
 
 from affine import Affine
 from rasterio.crs import CRS
-from rasterio.errors import CRSError, RasterioError
+from rasterio.errors import CRSError
 from rasterio.vrt import WarpedVRT
 from rasterio.warp import transform
 
@@ -109,12 +109,13 @@ def _mercator_bounds(landcover: Scene) -> Bounds | None:
         return None
     if box.crs is not None and box.crs.is_geographic and not (box.transform.b or box.transform.d):
         return _of_degrees(box)
-    try:
-        with opened(landcover.path) as dataset, WarpedVRT(dataset, crs=_MERCATOR, **_place(landcover)) as warped:
-            found = warped.bounds
-        _, lats = transform(_MERCATOR, _WGS84, [0.0, 0.0], [found.bottom, found.top])
-    except (*GDAL_ERRORS, CRSError, RasterioError):
-        return None
+    with opened(landcover.path) as dataset:
+        try:
+            with WarpedVRT(dataset, crs=_MERCATOR, **_place(landcover)) as warped:
+                found = warped.bounds
+            _, lats = transform(_MERCATOR, _WGS84, [0.0, 0.0], [found.bottom, found.top])
+        except (*GDAL_ERRORS, CRSError):  # another body, a local CRS, pixels that have no size: there is no way to it
+            return None
     bounds = (float(found.left), float(found.bottom), float(found.right), float(found.top))
     fits = max(abs(side) for side in bounds) <= _HALF_WORLD and max(map(abs, lats)) <= _HIGHEST_LAT
     return bounds if fits and not _is_torn(landcover, bounds) else None
@@ -137,7 +138,7 @@ def _of_degrees(box: GeoBox) -> Bounds | None:
         return None
     try:
         xs, ys = transform(box.crs, _MERCATOR, [max(west, -180), min(east, 180)], [south, north])
-    except (CRSError, RasterioError, RuntimeError):
+    except (*GDAL_ERRORS, CRSError, RuntimeError):
         return None
     bounds = (min(xs), min(ys), max(xs), max(ys))
     return bounds if all(map(math.isfinite, bounds)) else None

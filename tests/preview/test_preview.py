@@ -96,6 +96,29 @@ def test_a_map_without_a_place_is_its_pixels(tmp_path: Path) -> None:
     assert (whole[700:] == 255).all()
 
 
+MOON = 'GEOGCS["Moon",DATUM["Moon",SPHEROID["Moon",1737400,0]],PRIMEM["Reference",0],UNIT["Degree",0.0174532925199433]]'
+ELSEWHERE: dict[str, dict[str, Any]] = {
+    "moon": {"crs": CRS.from_wkt(MOON), "transform": Affine(0.01, 0, 10, 0, -0.01, 10)},
+    "moon in metres": {
+        "crs": CRS.from_wkt(f'PROJCS["M",{MOON},PROJECTION["Equirectangular"],UNIT["metre",1]]'),
+        "transform": Affine(100, 0, 0, 0, -100, 0),
+    },
+    "a site": {"crs": CRS.from_wkt('LOCAL_CS["site",UNIT["metre",1]]'), "transform": Affine(1, 0, 0, 0, -1, 0)},
+    "pixels of no size": {"crs": UTM["crs"], "transform": Affine(0, 0, 500_000, 0, 0, 5_200_000)},
+}
+
+
+@pytest.mark.parametrize("name", ELSEWHERE)
+def test_a_map_that_is_not_on_this_earth_is_shown_as_its_pixels(tmp_path: Path, name: str) -> None:
+    codes, place = blocks(), ELSEWHERE[name]
+    path = write_map(tmp_path / "m.tif", codes, **place)
+    data = data_of(preview(path, write_scene(tmp_path / "s.tif", codes.shape, **place)))
+    assert data["earth"] is False
+    enlarged = np.kron(codes, np.ones((4, 4), np.uint8))  # to the side of one tile
+    np.testing.assert_array_equal(deepest(data)[0, 0][:384, :512], enlarged)
+    assert data["layers"]["scene"]
+
+
 def test_a_tile_repeats_the_first_pixels_of_its_neighbors(tmp_path: Path) -> None:
     tiles = deepest(data_of(preview(write_map(tmp_path / "m.tif", blocks(1100, 1200), **ROTATED))))
     pairs = 0
