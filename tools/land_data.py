@@ -52,7 +52,20 @@ DUBAI: Mapping[str, Any] = {
 }
 DUBAI_GSD_M = {1: 0.7, 2: 0.8, 3: 0.8, 4: 1.2, 5: 0.7, 6: 1.0}
 """Estimated from the width of roads and the length of cars: nobody tells them."""
-DUBAI_SHARES = {1: 0.02, 3: 0.02, 4: 0.04, 5: 0.03, 6: 0.03}
+SHARES: Mapping[str, float] = {
+    "flair": 0.32,
+    "ucm": 0.25,
+    "synthetic": 0.16,
+    "dubai_1": 0.02,
+    "dubai_3": 0.02,
+    "dubai_4": 0.04,
+    "dubai_5": 0.03,
+    "dubai_6": 0.03,
+    "chesapeake": 0.05,
+    "trees": 0.04,
+    "neon": 0.04,
+}
+"""Of the crops, unless a stage says otherwise."""
 _BUILT_OR_GRASS = [URBAN, RANGE]
 UCM: Mapping[str, Any] = {
     "agricultural": FIELDS,
@@ -114,22 +127,29 @@ YINX: Mapping[str, Any] = {
 """Its "bare land" is harvested or mown field."""
 
 
-def write_mixture(data: Path, work: Path, synthetic: Mapping[str, Any]) -> Path:
-    """Write what is learnt from, with its tables, into a folder; return the mixture's file."""
+def write_mixture(
+    data: Path, work: Path, synthetic: Mapping[str, Any], shares: Mapping[str, float] | None = None
+) -> Path:
+    """Write what is learnt from, with its tables, into a folder; return the mixture's file.
+
+    `data`: the folder of real imagery. `synthetic`: the landscapes, as a mixture says them. `shares`: those of the
+    crops that differ from SHARES.
+    """
     zones = [zone for zone in _zones(data) if not zone.endswith(EXAM_ZONE)]
     members = [
-        {"name": "flair", "share": 0.32, "gsd_m": [0.3, 1.0], "split": "blocks:0.08", **_flair(data, work, zones)},
+        {"name": "flair", "gsd_m": [0.3, 1.0], "split": "blocks:0.08", **_flair(data, work, zones)},
         {
-            "name": "ucm", "share": 0.25, "gsd_m": [0.3, 0.9], "path": _of(data / "ucm"), "data_gsd_m": 0.3048,
+            "name": "ucm", "gsd_m": [0.3, 0.9], "path": _of(data / "ucm"), "data_gsd_m": 0.3048,
             "classes": UCM, "weights": UCM_WEIGHTS, "mosaic": 4,
         },
-        {"name": "synthetic", "share": 0.16, "gsd_m": [0.4, 1.0], "synthetic": synthetic},
-        *({"share": share, "gsd_m": [0.6, 1.2], **_dubai(data, tile)} for tile, share in DUBAI_SHARES.items()),
-        {"name": "chesapeake", "share": 0.05, "gsd_m": [0.8, 1.2], **_chesapeake(data, work)},
-        {"name": "trees", "share": 0.04, "gsd_m": [0.5, 1.0], "mosaic": 4, **_trees(data, work)},
-        {"name": "neon", "share": 0.04, "gsd_m": [0.4, 0.9], "mosaic": 4, **_neon(data, work)},
+        {"name": "synthetic", "gsd_m": [0.4, 1.0], "synthetic": synthetic},
+        *({"gsd_m": [0.6, 1.2], **_dubai(data, tile)} for tile in DUBAI_GSD_M if tile != EXAM_TILE),
+        {"name": "chesapeake", "gsd_m": [0.8, 1.2], **_chesapeake(data, work)},
+        {"name": "trees", "gsd_m": [0.5, 1.0], "mosaic": 4, **_trees(data, work)},
+        {"name": "neon", "gsd_m": [0.4, 0.9], "mosaic": 4, **_neon(data, work)},
     ]  # fmt: skip
-    return _written(work / "mixture.json", members)
+    wanted = {**SHARES, **(shares or {})}
+    return _written(work / "mixture.json", [{**member, "share": wanted[member["name"]]} for member in members])
 
 
 def write_exams(data: Path, work: Path) -> dict[str, Path]:
