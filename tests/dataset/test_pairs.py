@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import zipfile
 from collections import Counter
 from collections.abc import Callable
@@ -557,12 +558,28 @@ def test_another_reading_of_the_same_file_is_other_labels(tmp_path: Path) -> Non
 
 def test_files_of_one_palette_are_read_alike(tmp_path: Path) -> None:
     palette = {0: (0, 0, 0), 1: (128, 0, 0), 2: (0, 128, 0)}  # VOC's: black is the legend's color by chance
-    for name, codes in (("a", np.zeros(SHAPE, np.uint8)), ("b", patchwork(SHAPE, 3))):
+    black = np.zeros(SHAPE, np.uint8)
+    for name, codes in (("a", black), ("b", patchwork(SHAPE, 3)), ("c", black)):
         write_raster(tmp_path / "images" / f"{name}.tif", noise(2, *SHAPE))
         _with_palette(tmp_path / "labels" / f"{name}.tif", codes, palette)
     for pair in open_dataset(tmp_path, legend=LEGEND).pairs:
-        expected = np.zeros(SHAPE) if pair.id == "a" else patchwork(SHAPE, 3)
+        expected = patchwork(SHAPE, 3) if pair.id == "b" else black
         assert np.array_equal(reference_codes(pair, pair.whole), expected)
+
+
+def test_names_in_the_file_win_over_its_palette(tmp_path: Path) -> None:
+    codes = patchwork(SHAPE, 3)
+    _with_palette(tmp_path / "truth.tif", codes, {0: (0, 0, 255), 1: (0, 255, 0), 2: (255, 255, 0)})
+    with rasterio.open(tmp_path / "truth.tif", "r+") as dataset:
+        colors = dict(enumerate([(9, 9, 9)] * 3))
+        named = [LandCover(code, name, colors[code]) for code, name in enumerate(("crops", "forest", "water"))]
+        dataset.update_tags(GEOSEG_LEGEND=json.dumps(Legend(tuple(named)).to_json()))
+    found = open_dataset(_scene(tmp_path), labels=tmp_path / "truth.tif", legend=LEGEND)
+    assert np.array_equal(reference_codes(found.pairs[0], found.pairs[0].whole), codes + 1)
+    with rasterio.open(tmp_path / "map.tif", "w", driver="GTiff", dtype="uint8", count=1, width=70, height=60) as file:
+        file.write(codes + 1, 1)
+        file.update_tags(GEOSEG_LEGEND=json.dumps(LEGEND.to_json()))
+    assert geoseg.evaluate(tmp_path / "map.tif", tmp_path / "truth.tif").metrics.overall_accuracy == 1
 
 
 def test_transparent_entries_of_a_palette_are_no_label(tmp_path: Path) -> None:

@@ -143,6 +143,14 @@ def test_two_palettes_without_names_are_matched_by_their_colors(tmp_path: Path) 
     assert evaluate(ours, theirs).metrics.overall_accuracy == 1
 
 
+def test_colors_that_indexes_share_are_told_apart_by_neither(tmp_path: Path) -> None:
+    codes = patches(1, *SHAPE, codes=(0, 1, 2))
+    two = Legend((*DEEPGLOBE.classes[:2], LandCover(2, "twin", DEEPGLOBE.classes[1].color)))
+    ours = colored(tmp_path / "ours.tif", codes, two, "palette", **UTM)
+    theirs = colored(tmp_path / "theirs.tif", codes, two, "palette", **UTM)
+    assert evaluate(ours, theirs).metrics.overall_accuracy == 1
+
+
 def test_a_palette_in_other_colors_is_its_indexes_and_said(tmp_path: Path) -> None:
     codes = patches(1, *SHAPE, codes=(0, 1, 2))
     gray = Legend(tuple(LandCover(2 - code, f"g{code}", (50 + code,) * 3) for code in (2, 1, 0)))

@@ -11,8 +11,9 @@ import rasterio
 import rasterio.shutil
 
 from geoseg.errors import SceneError, UsageError
-from geoseg.legend import DEEPGLOBE
+from geoseg.legend import DEEPGLOBE, LandCover, Legend
 from geoseg.raster.classes import is_classes, read_legend, read_nomenclature
+from geoseg.raster.color_codes import CLEAR, Reading, key, reading
 from geoseg.raster.legend_file import read_legend_file
 from geoseg.raster.nomenclature import NamedClass, Nomenclature, choose_classes, distinct_color
 from geoseg.raster.scene import Scene
@@ -324,3 +325,59 @@ def test_a_file_that_is_open_is_described_once(make_raster: MakeRaster, monkeypa
     assert rewritten == path
     path.with_name(f"{path.name}.aux.xml").unlink(missing_ok=True)
     assert list(nomenclature(path)) == []
+
+
+_FOUR = Legend(
+    tuple(
+        LandCover(code, name, color)
+        for code, (name, color) in enumerate(
+            {"crops": (255, 255, 0), "forest": (0, 255, 0), "water": (0, 0, 255), "unknown": (0, 0, 0)}.items()
+        )
+    )
+)
+_Y, _G, _B, _K = (key(land_cover.color) for land_cover in _FOUR)
+_GRAY, _BROWN = key((90, 90, 90)), key((90, 40, 0))
+
+
+@pytest.mark.parametrize(
+    ("palette", "used", "expected"),
+    [
+        # entries that no pixel has say nothing
+        ({0: _G, 1: _B, 5: _GRAY}, {0: 50, 1: 50}, Reading.COLORS),
+        ({0: _GRAY, 1: _BROWN, 5: _G, 6: _B}, {0: 50, 1: 50}, Reading.CODES),
+        # one color alone may be all that is there
+        ({1: _B}, {1: 100}, Reading.COLORS),
+        # but is chance, where others are none of the legend's
+        ({0: _K, 1: _GRAY, 2: _BROWN}, {0: 90, 1: 5, 2: 5}, Reading.CODES),
+        # two that are the lesser part are chance too, unless the indexes are no codes
+        ({0: _G, 1: _Y, 2: _GRAY, 3: _BROWN}, {0: 20, 1: 20, 2: 30, 3: 30}, Reading.CODES),
+        ({0: _G, 1: _Y, 2: _GRAY, 9: _BROWN}, {0: 20, 1: 20, 2: 30, 9: 30}, Reading.COLORS),
+        # a smoothed picture of few colors is no raster of codes
+        ({0: _G, 1: _Y, 2: _GRAY}, {0: 40, 1: 40, 2: 20}, Reading.COLORS),
+        # a few strays are tolerated
+        ({0: _G, 1: _Y, 2: _GRAY}, {0: 5000, 1: 4999, 2: 1}, Reading.COLORS),
+        # indexes and colors are one, as in geoseg's own maps
+        ({0: _Y, 1: _G, 2: _B, 3: _K, 4: _K}, {0: 10, 1: 10, 3: 10}, Reading.EITHER),
+        ({0: _Y, 1: _G, 2: CLEAR}, {0: 10, 1: 10, 2: 10}, Reading.COLORS),
+        ({0: _Y, 1: _G, 2: _GRAY}, {0: 80, 1: 10, 2: 10}, Reading.CODES),
+        # 255 stands for no label
+        ({0: _K, 1: _GRAY, 255: _BROWN}, {0: 50, 1: 20, 255: 30}, Reading.CODES),
+        ({0: CLEAR}, {0: 10}, Reading.CODES),
+    ],
+)
+def test_what_the_indexes_of_a_palette_are(palette: dict[int, int], used: dict[int, int], expected: Reading) -> None:
+    keys = tuple(palette.get(index, _GRAY) for index in range(256))
+    assert reading(keys, used, _FOUR, 0.001) is expected
+    if expected is not Reading.CODES:
+        return
+    assert reading(keys, used, Legend(tuple(reversed_names(_FOUR))), 0.001) is expected  # names say nothing
+
+
+def reversed_names(legend: Legend) -> list[LandCover]:
+    return [LandCover(c.code, name, c.color) for c, name in zip(legend, reversed(legend.names), strict=True)]
+
+
+def test_a_color_that_two_classes_share_decides_nothing() -> None:
+    twins = Legend((*_FOUR, LandCover(4, "lake", (0, 0, 255))))
+    keys = tuple({0: _B, 1: _GRAY}.get(index, _BROWN) for index in range(256))
+    assert reading(keys, {0: 50, 1: 50}, twins, 0.001) is Reading.CODES
