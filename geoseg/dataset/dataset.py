@@ -183,7 +183,7 @@ def check_alike(scene: Scene, first: Scene) -> None:
     if scene.dtype != first.dtype:
         raise SceneError(
             f"{shown(scene.path)} holds {scene.dtype}, {shown(first.path)} {first.dtype}; "
-            "convert them to one type with gdal_translate -ot"
+            "convert them to one type with rio convert --dtype"
         )
 
 
