@@ -67,6 +67,11 @@ def has_layers(target: Path) -> bool:
     return _WRITERS.get(target.suffix.lower()) is write_geopackage
 
 
+def is_mixed(target: Path) -> bool:
+    """Say whether a file of that name may hold polygons beside multipolygons."""
+    return _WRITERS[target.suffix.lower()] in _GEOJSON
+
+
 def keeps_layers(target: Path) -> bool:
     """Say whether a file is there of which all but the layer written is kept."""
     return has_layers(target) and is_kept(target)
@@ -114,7 +119,7 @@ def write(target: Path, layer: Layer, tables: Iterable[Table], *, crs: CRS | Non
     if has_layers(target) and target.is_symlink():
         target = target.resolve()  # the file that others open by its own name
     tables = _checked(tables, layer)
-    layer, tables = in_crs(layer, tables, crs)
+    layer, tables = in_crs(layer, tables, crs, mixed=is_mixed(target))
     with _workplace(target) as folder:
         # A plain name: some that a target may have mean more to GDAL.
         unfinished = folder / f"unfinished{target.suffix.lower()}"

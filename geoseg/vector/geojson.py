@@ -56,9 +56,11 @@ def _features(layer: Layer, table: Table) -> list[bytes]:
     lines = _plain_features(layer, table)
     if layer.crs != WGS84:  # that of a raster without CRS
         return lines
-    for feature in np.flatnonzero(beyond(table.polygons)).tolist():
+    far = beyond(table.polygons)
+    several = (np.diff(table.polygons.features) > 1) & (not layer.multi)  # cut when it was reprojected
+    for feature in np.flatnonzero(far | several).tolist():
         whole = table.part(feature, feature + 1)
-        parts = replace(whole, polygons=cut(whole.polygons, multi=layer.multi))
+        parts = replace(whole, polygons=cut(whole.polygons, multi=layer.multi)) if far[feature] else whole
         lines[feature : feature + 1] = _plain_features(replace(layer, multi=True), parts)
     return lines
 

@@ -7,7 +7,7 @@ import os
 import re
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -29,7 +29,7 @@ from geoseg.vector.generalize import Generalization
 from geoseg.vector.geopackage_file import RESERVED, check_layer_name
 from geoseg.vector.layer import Layer
 from geoseg.vector.pixel_size import Tolerance, idle_note, side_weights, sieve_weights, tolerance
-from geoseg.vector.reproject import parse_crs
+from geoseg.vector.reproject import may_be_cut, parse_crs
 from geoseg.vector.smooth import LONGEST_PX
 from geoseg.vector.trace import Tracing
 from geoseg.vector.units import area, length
@@ -116,6 +116,8 @@ class Order:
         )
         sieving = None if min_area is None else _sieving(geobox, min_area, connectivity)
         stored = formats.stored_crs(target, features.crs, None if crs is None else parse_crs(crs), announce)
+        if may_be_cut(geobox, stored) and not (target and formats.is_mixed(target)):
+            features = replace(features, multi=True)
         if raster.note:
             announce(raster.note)
         _note(geobox, surface, announce)

@@ -1,4 +1,4 @@
-"""Polygons across the 180th meridian stay where they are, in one piece or in two."""
+"""Polygons across the 180th meridian are cut there."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ import shapely
 from affine import Affine
 from rasterio.crs import CRS
 
+from geoseg.vector.antimeridian import broken
 from geoseg.vector.formats import check_target, stored_crs, write
-from tests.vector.features import layer, read, shapes, table
+from tests.vector.features import flat, layer, read, shapes, table
 
 WGS84 = CRS.from_epsg(4326)
 FIJI = CRS.from_epsg(3832)  # metres around 150 degrees east: the meridian is a line inside of it
@@ -22,14 +23,29 @@ _X, _Y = pyproj.Transformer.from_crs(4326, 3832, always_xy=True).transform(180, 
 PLACE = Affine(1000, 0, _X - 12_300, 0, -1000, _Y)
 
 
-def test_reprojected_polygons_go_on_beyond_the_meridian(tmp_path: Path) -> None:
+@pytest.mark.parametrize("suffix", [".gpkg", ".parquet", ".fgb"])
+def test_reprojected_polygons_are_cut_at_the_meridian(tmp_path: Path, suffix: str) -> None:
     polygons, codes = shapes(1, 24, PLACE)
-    target = check_target(tmp_path / "cover.gpkg")
-    write(target, layer(crs=FIJI), [table(polygons, codes)], crs=WGS84)
+    target = check_target(tmp_path / f"cover{suffix}")
+    write(target, layer(crs=FIJI, multi=True), [table(polygons, codes)], crs=WGS84)
     found = read(target)
+    assert len(found) == len(polygons)
     assert found.is_valid.all()
-    assert found.total_bounds[2] > 180
-    assert _area_of(found.geometry) == pytest.approx(_area_of(polygons, FIJI), rel=1e-9)
+    assert found.total_bounds[0] == -180
+    assert found.total_bounds[2] == 180
+    parts = found.geometry.explode()
+    assert np.ptp(parts.bounds[["minx", "maxx"]], axis=1).max() < 1
+    assert _area_of(parts) == pytest.approx(_area_of(polygons, FIJI), rel=1e-9)
+
+
+def test_polygons_beside_the_meridian_are_not_touched() -> None:
+    beside = [shapely.box(179, 0, 180, 1), shapely.box(-180, 0, -179, 1), shapely.box(178, 0, 179, 1)]
+    across = shapely.Polygon([(179, 2), (-179, 2), (-179, 3), (179, 3)])
+    mixed = flat(np.array([beside[0], beside[1], across, beside[2]]), np.arange(4, dtype=np.int32))
+    assert broken(mixed).tolist() == [2]
+    assert broken(mixed.take(np.array([0, 1, 3]))).tolist() == []
+    around = shapely.Polygon([(170, 5), (-170, 5), (-170, 9), (170, 9)], [[(175, 6), (176, 7), (176, 6)]])
+    assert broken(flat(np.array([beside[1], around]), np.zeros(2, np.int32))).tolist() == [1]
 
 
 @pytest.mark.parametrize("multi", [False, True])
