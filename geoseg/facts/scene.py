@@ -8,6 +8,9 @@ from geoseg.raster.geobox import GeoBox
 from geoseg.raster.scene import Scene
 from geoseg.raster.statistics import BandStatistics
 
+STRETCHED = 1.02
+"""From here on both sides of a pixel are told."""
+
 
 def scene_facts(scene: Scene) -> Facts:
     """Return the facts of a scene; its statistics come from overviews or a sample. SceneError if it cannot be read."""
@@ -31,6 +34,7 @@ def grid_values(scene: Scene) -> dict[str, object]:
         "gcps": len(box.gcps),
         "rpcs": box.rpcs is not None,
         "gsd_m": box.gsd_m,
+        "pixel_m": None if box.pixel_m is None else list(box.pixel_m),
     }
 
 
@@ -60,13 +64,21 @@ def _place(box: GeoBox) -> str:
         ways.append(f"{len(box.gcps)} ground control point{'s' * (len(box.gcps) != 1)}")
     if box.rpcs is not None:
         ways.append("RPCs")
-    return f"{', '.join(ways)}; {_pixel_size(box.gsd_m)}"
+    return f"{', '.join(ways)}; {_pixel_size(box)}"
 
 
-def _pixel_size(gsd_m: float | None) -> str:
-    if gsd_m is None:
+def _pixel_size(box: GeoBox) -> str:
+    if box.gsd_m is None or box.pixel_m is None:
         return "unknown pixel size"
-    return f"{gsd_m / 1000:.4g} km a pixel" if gsd_m >= 1000 else f"{gsd_m:.4g} m a pixel"
+    said = f"{_length(box.gsd_m)} a pixel"
+    if box.stretch < STRETCHED:
+        return said
+    height_m, width_m = box.pixel_m
+    return f"{said}, not square on the ground: {_length(height_m)} high, {_length(width_m)} wide"
+
+
+def _length(length_m: float) -> str:
+    return f"{length_m / 1000:.4g} km" if length_m >= 1000 else f"{length_m:.4g} m"
 
 
 def _count(number: int, noun: str) -> str:

@@ -18,7 +18,7 @@ from geoseg.inference.task import TileDone, TileTask
 from geoseg.progress import Progress
 from geoseg.raster.creation import DEFAULTS
 from geoseg.raster.durable import output_error
-from geoseg.raster.environment import is_remote, shown
+from geoseg.raster.environment import is_remote, public_name, shown
 from geoseg.raster.landcover import Product, build, built_path, free_space_bytes, part_path, place
 from geoseg.raster.vrt import check_place
 
@@ -190,6 +190,6 @@ def _tags(plan: Plan, meaning: Mapping[str, object]) -> dict[str, str]:
     tags["GEOSEG_VERSION"] = tags.pop("GEOSEG_GEOSEG")
     tags["GEOSEG_MODEL_NAME"] = plan.bundle.name
     tags["GEOSEG_MODEL_SHA256"] = tags.pop("GEOSEG_MODEL")
-    tags["GEOSEG_SCENE_PATH"] = shown(plan.source.path)
+    tags["GEOSEG_SCENE_PATH"] = public_name(plan.source.path)
     tags["GEOSEG_SCENE_FINGERPRINT"] = tags.pop("GEOSEG_SCENE")
     return {key: value if isinstance(value, str) else json.dumps(value) for key, value in tags.items()}

@@ -14,8 +14,10 @@ from geoseg.raster.statistics import BandStatistics
 
 GSD_TOLERANCE = 1.5
 """A scene whose pixels are this many times larger or smaller than those of the training imagery gets a warning."""
+STRETCH_TOLERANCE = 1.1
+"""So does one whose pixels are this many times longer than wide, or wider than long ..."""
 SHIFT_TOLERANCE = 1.5
-"""So does one whose mean lies this many standard deviations of the training imagery away from it ..."""
+"""... whose mean lies this many standard deviations of the training imagery away from it ..."""
 CONTRAST_TOLERANCE = 4.0
 """... or whose standard deviation is this many times larger or smaller ..."""
 REVERSED_TOLERANCE = 0.5
@@ -56,6 +58,7 @@ def warn_if_unlike(scene: Scene, bundle: ModelBundle, scale: tuple[float, float]
     `factor`: how many of the scene's pixels lie along one that the network sees.
     """
     _compare_gsd(scene, bundle, factor)
+    _warn_if_stretched(scene)
     if bundle.statistics is None:
         return
     here = scene.statistics()
@@ -84,6 +87,17 @@ def _compare_gsd(scene: Scene, bundle: ModelBundle, factor: float) -> None:
             f"{bundle.gsd_m:.3g} m; expect a poor map, or work on the model's pixels with --resolution model"
         )
         warnings.warn(message, UnlikeTrainingWarning, stacklevel=4)
+
+
+def _warn_if_stretched(scene: Scene) -> None:
+    sides_m = scene.geobox.pixel_m
+    if sides_m is None or scene.geobox.stretch < STRETCH_TOLERANCE:
+        return
+    message = (
+        f"{shown(scene.path)} has pixels that are not square on the ground: {sides_m[0]:.3g} m high, "
+        f"{sides_m[1]:.3g} m wide; networks have seen square ones: resolution {min(sides_m):.3g} or model makes them so"
+    )
+    warnings.warn(message, UnlikeTrainingWarning, stacklevel=4)
 
 
 def _in_model_units(here: BandStatistics, bundle: ModelBundle, scale: tuple[float, float] | None) -> BandStatistics:

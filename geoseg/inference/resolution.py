@@ -34,22 +34,24 @@ _LEAST_PX = 128
 def at_resolution(scene: Scene, bundle: ModelBundle, resolution: Resolution) -> Scene:
     """Return the scene as it is to be mapped: itself, or a view of it that is resampled as it is read.
 
-    Larger pixels are means of the scene's, smaller ones interpolated. UsageError for a resolution that is none;
+    Larger pixels are means of the scene's, smaller ones interpolated. They are square on the ground at the scene's
+    centre, whatever the scene's are. UsageError for a resolution that is none;
     SceneError or ModelError where a pixel size is needed and not known.
     """
     if resolution == "scene":
         return scene
     wanted_m = _wanted_m(bundle, resolution)
-    gsd_m = scene.geobox.gsd_m
-    if gsd_m is None:
+    sides_m = scene.geobox.pixel_m
+    if sides_m is None:
         fault = scene.geobox.gcp_fault
         way_out = f"its {fault}" if fault else "give it its place (gdal_edit.py -a_srs -a_ullr)"
         raise SceneError(
             f"the pixel size of {shown(scene.path)} is not known, so it cannot be brought to {wanted_m:g} m; "
             f"{way_out}, or leave --resolution out"
         )
-    factor = gsd_m / wanted_m
-    return scene if 1 / SAME <= factor <= SAME else scaled(scene, factor)
+    down, across = (side_m / wanted_m for side_m in sides_m)
+    is_same = all(1 / SAME <= factor <= SAME for factor in (down, across))
+    return scene if is_same else scaled(scene, (down, across))
 
 
 def _wanted_m(bundle: ModelBundle, resolution: Resolution) -> float:

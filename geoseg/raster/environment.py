@@ -104,6 +104,11 @@ def shown(path: str) -> str:
     return f"{match['scheme']}://{match['rest']}"
 
 
+def public_name(path: str) -> str:
+    """Return what a map may tell of a raster wherever it goes: an address without secrets, or a file's name alone."""
+    return shown(path) if is_remote(path) else re.split(r"[/\\]", shown(path).rstrip("/\\"))[-1]
+
+
 def without_secrets(text: str) -> str:
     """Return a text with each of its URLs as `shown` returns it."""
     return _WORD_WITH_URL.sub(lambda match: shown(match[0]), text)

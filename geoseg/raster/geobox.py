@@ -32,6 +32,10 @@ _WAY_OUT = (
 )
 
 
+_Sides = tuple[float, float, float]
+"""Of a pixel, in metres: the root of its area, its height, its width."""
+
+
 @dataclass(frozen=True, slots=True)
 class GroundControlPoint:
     """A pixel position (fractions allowed) and its place; rasterio's own compares by a random id."""
@@ -98,14 +102,33 @@ class GeoBox:
 
         Degrees, and maps that stretch by more than 2 % (Web Mercator), are measured on the WGS 84 ellipsoid.
         """
+        measured = self._measured()
+        return None if measured is None else measured[0]
+
+    @property
+    def pixel_m(self) -> tuple[float, float] | None:
+        """(height, width) in metres of the pixel at the centre, on the ground, as `gsd_m`; None where it is not known.
+
+        Along the pixel's own sides: of a rotated raster they are not north and east.
+        """
+        measured = self._measured()
+        return None if measured is None else (measured[1], measured[2])
+
+    @property
+    def stretch(self) -> float:
+        """How many times longer one side of a pixel is than the other, on the ground; 1 where that is not known."""
+        sides = self.pixel_m
+        return 1.0 if sides is None else max(sides) / min(sides)
+
+    def _measured(self) -> _Sides | None:
         crs, transform = self._mapping()
         if crs is None or transform is None or transform.is_degenerate:
             return None
-        nominal = math.sqrt(abs(transform.determinant)) * crs.linear_units_factor[1] if crs.is_projected else None
+        nominal = _map_m(transform, crs.linear_units_factor[1]) if crs.is_projected else None
         ground = _ground_m(crs, transform, self.height_px / 2, self.width_px / 2)
         if nominal is None or ground is None:
             return nominal or ground
-        return nominal if max(nominal / ground, ground / nominal) <= _DISTORTION else ground
+        return nominal if max(nominal[0] / ground[0], ground[0] / nominal[0]) <= _DISTORTION else ground
 
     def _mapping(self) -> tuple[CRS | None, Affine | None]:
         if self.crs is not None and self.has_transform:
@@ -203,8 +226,13 @@ def _moved(rpcs: RPC | None, window: Window) -> RPC | None:
     return RPC(**values)
 
 
-def _ground_m(crs: CRS, transform: Affine, row: float, col: float) -> float | None:
-    """Root of the area of the pixel whose middle is (row, col), from where the middles of its four edges are in space.
+def _map_m(transform: Affine, unit_m: float) -> _Sides:
+    gsd_m = math.sqrt(abs(transform.determinant)) * unit_m
+    return gsd_m, math.hypot(transform.b, transform.e) * unit_m, math.hypot(transform.a, transform.d) * unit_m
+
+
+def _ground_m(crs: CRS, transform: Affine, row: float, col: float) -> _Sides | None:
+    """Measure the pixel whose middle is (row, col), from where the middles of its four edges are in space.
 
     So it holds where meridians meet, and where longitudes begin anew. None where WGS 84 cannot be reached (other
     bodies), and where a pixel of degrees reaches over a pole.
@@ -221,7 +249,8 @@ def _ground_m(crs: CRS, transform: Affine, row: float, col: float) -> float | No
         return None
     left, right, top, bottom = map(_in_space, lons, lats)
     across, down = ([b - a for a, b in zip(*ends, strict=True)] for ends in ((left, right), (top, bottom)))
-    return math.sqrt(math.hypot(*_cross(across, down))) or None
+    gsd_m = math.sqrt(math.hypot(*_cross(across, down)))
+    return (gsd_m, math.hypot(*down), math.hypot(*across)) if gsd_m else None
 
 
 def _in_space(lon: float, lat: float) -> tuple[float, float, float]:

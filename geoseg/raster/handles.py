@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import threading
 import warnings
 from collections import OrderedDict
@@ -28,6 +29,8 @@ from geoseg.raster.identity import local_file
 
 _KEPT = 4
 _MESSAGE_CHARACTERS = 240
+_OWN_REASON = re.compile(r"should be selected|not registered|not supported|unsupported", re.IGNORECASE)
+"""Of GDAL's complaints those that say what to do, or that nothing is damaged."""
 _Key = tuple[str, int, tuple[tuple[int, int], ...]]
 _thread = threading.local()
 
@@ -109,6 +112,8 @@ def _complaint(path: str, error: BaseException) -> str:
     said = root_message(error, path)
     if "not recognized as being in a supported" in said:
         return f"{name} is not a raster that GDAL knows; give a GeoTIFF, COG, VRT, JPEG2000 or the like"
+    if _OWN_REASON.search(said):
+        return f"cannot read {name}: {said}"
     where = (
         "check the address and the credentials"
         if is_remote(path)

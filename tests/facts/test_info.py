@@ -212,3 +212,20 @@ def test_without_a_path_the_default_model_is_described(tmp_path: Path, monkeypat
     monkeypatch.setenv("GEOSEG_MODEL", str(bundle.weights_path))
     assert info().values["hash"] == bundle.hash
     assert info("demo").values["hash"] != bundle.hash
+
+
+@pytest.mark.parametrize(("degrees", "told"), [((4.5e-6, 4.5e-6), True), ((1e-5, 4.3e-6), False)])
+def test_pixels_that_are_not_square_on_the_ground_are_told_by_both_sides(
+    tmp_path: Path,
+    degrees: tuple[float, float],
+    told: bool,  # noqa: FBT001
+) -> None:
+    place = {"crs": "EPSG:4326", "transform": Affine(degrees[0], 0, 12, 0, -degrees[1], 64.6)}
+    shape = {"count": 1, "height": 20, "width": 30, "dtype": "uint8"}
+    with rasterio.open(tmp_path / "scene.tif", "w", driver="GTiff", **place, **shape) as file:
+        file.write(np.ones((1, 20, 30), np.uint8))
+    facts = info(tmp_path / "scene.tif")
+    height_m, width_m = facts.values["pixel_m"]
+    assert height_m / degrees[1] == pytest.approx(111_500, rel=0.002)
+    assert width_m / degrees[0] == pytest.approx(111_500 * np.cos(np.radians(64.6)), rel=0.005)
+    assert (f"not square on the ground: {height_m:.4g} m high, {width_m:.4g} m wide" in str(facts)) is told

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import rasterio
+from affine import Affine
 from numpy.typing import NDArray
 from rasterio.control import GroundControlPoint
 from rasterio.transform import array_bounds
@@ -80,7 +81,7 @@ def test_the_map_is_that_of_the_scene_resampled_beforehand(
         assert written.shape == made.scene.shape != source.shape
         assert written.crs == source.crs
         assert written.bounds == pytest.approx(source.bounds)
-        assert written.tags()["GEOSEG_SCENE_PATH"] == scene.path
+        assert written.tags()["GEOSEG_SCENE_PATH"] == Path(scene.path).name
         assert written.tags()["GEOSEG_SCENE_FINGERPRINT"] == scene.fingerprint()
         assert float(written.tags()["GEOSEG_RESOLUTION"]) == made.scene.geobox.gsd_m
 
@@ -208,3 +209,25 @@ def test_what_is_resampled_has_the_scenes_extent(scene: Scene, bundle: ModelBund
     valid = made.scene.valid(Window(0, 0, *box.shape))
     assert not valid[: int(HEIGHT * 0.2 / 2.6) - 1, : int(WIDTH * 0.7 / 2.6) - 1].any()
     assert valid.any()
+
+
+@pytest.mark.parametrize(
+    ("crs", "transform"),
+    [
+        *(("EPSG:4326", Affine(4.5e-6, 0, 12, 0, -4.5e-6, lat)) for lat in (45, 65, 70)),
+        ("EPSG:32631", Affine(0.5, 0, 4e5, 0, -0.8, 5e6)),
+    ],
+)
+@pytest.mark.parametrize(("resolution", "wanted_m"), [(0.7, 0.7), ("model", 1.3)])
+def test_pixels_asked_for_are_square_on_the_ground(
+    bundle: ModelBundle, tmp_path: Path, crs: str, transform: Affine, resolution: Any, wanted_m: float
+) -> None:
+    pixels = random_pixels(300, 400, seed=1, invalid=0)
+    path = write_scene(tmp_path / "scene.tif", pixels, crs=crs, transform=transform)
+    with pytest.warns(UnlikeTrainingWarning, match=r"not square on the ground: 0\.[58]\d* m high, 0\.\d+ m wide"):
+        geoseg.plan(path, model=bundle, device="onnx")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=".*not square")
+        seen = geoseg.plan(path, model=bundle, device="onnx", resolution=resolution).scene
+    assert seen.geobox.pixel_m == pytest.approx((wanted_m, wanted_m), rel=0.01)
+    assert array_bounds(*seen.shape, seen.geobox.transform) == pytest.approx(array_bounds(300, 400, transform))

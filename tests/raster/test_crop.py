@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 import rasterio
 from affine import Affine
-from rasterio.warp import transform_bounds
+from rasterio.warp import transform, transform_bounds
 
 from geoseg.errors import SceneError, UsageError
 from geoseg.raster.crop import crop
@@ -158,3 +159,69 @@ def test_a_scene_without_a_grid_is_refused(tmp_path: Path) -> None:
     whole = Scene.open(write(tmp_path / "scene.tif", transform=Affine.identity(), crs=None))
     with pytest.raises(SceneError, match="has no grid in a CRS"):
         crop(whole, BOX)
+
+
+def scene_over_180(tmp_path: Path, crs: str, width: int = 60) -> Scene:
+    """Return a scene of whose middle column one edge is the 180th meridian, at 65 degrees north or near the pole."""
+    name, _, turns = crs.partition("+")
+    (x,), (y,) = transform("EPSG:4326", name, [180.0], [65.0])
+    if name in {"EPSG:4326", "EPSG:3857"}:  # it begins west of the meridian, and reaches beyond; or ends east of -180
+        x = {"EPSG:4326": 180.0, "EPSG:3857": 20037508.342789244}[name] * (-1 if turns else 1)
+    px = 1e-4 if name == "EPSG:4326" else 20.0
+    grid = Affine(px, 0, x - px * (width // 2), 0, -px, y + px * 20)
+    return Scene.open(write(tmp_path / "scene.tif", transform=grid, crs=name))
+
+
+@pytest.mark.parametrize(
+    "crs",
+    ["EPSG:4326", "EPSG:4326+360", "EPSG:3857", "EPSG:3857+", "EPSG:32601", "EPSG:32660", "EPSG:3413", "EPSG:3832"],
+)
+@pytest.mark.parametrize("east", ["less than west", "beyond 180", "from -180 on"])
+def test_a_box_over_the_180th_meridian_holds_the_pixels_on_both_sides(tmp_path: Path, crs: str, east: str) -> None:
+    whole = scene_over_180(tmp_path, crs)
+    window = Window(10, 10, 12, 40)
+    height, width = window.shape
+    corners = [(window.col + col, window.row + row) for col in np.linspace(0, width, 9) for row in (0, height)]
+    xs, ys = zip(*(whole.geobox.transform @ corner for corner in corners), strict=True)
+    lons, lats = transform(whole.geobox.crs, "EPSG:4326", xs, ys)
+    round_lons = [lon % 360 for lon in lons]
+    west, right = min(round_lons), max(round_lons)
+    assert west < 180 < right
+    shift = {"less than west": (0, 360), "beyond 180": (0, 0), "from -180 on": (360, 360)}[east]
+    part = crop(whole, (west - shift[0], min(lats), right - shift[1], max(lats)), "EPSG:4326")
+    col, row = (round(edge) for edge in ~whole.geobox.transform @ (part.geobox.transform.c, part.geobox.transform.f))
+    assert_same_part(part, whole, Window(row, col, *part.shape))
+    slack = 60 if crs == "EPSG:3413" else 3  # a box of longitudes is no rectangle beside the pole
+    assert window.row - slack <= row <= window.row
+    assert window.col - slack <= col <= window.col
+    assert window.row_stop <= row + part.shape[0] <= window.row_stop + slack
+    assert window.col_stop <= col + part.shape[1] <= window.col_stop + slack
+
+
+def test_what_rasterio_says_of_a_utm_zone_beside_the_meridian_is_a_box(tmp_path: Path) -> None:
+    for crs in ("EPSG:32601", "EPSG:32660"):
+        whole = scene_over_180(tmp_path, crs)
+        with rasterio.open(whole.path) as file:
+            box = transform_bounds(file.crs, "EPSG:4326", *file.bounds)
+        assert box[0] > box[2]
+        assert crop(whole, box, "EPSG:4326").shape == whole.shape
+
+
+def test_a_box_at_both_ends_of_a_world_is_two(tmp_path: Path) -> None:
+    world = Scene.open(write(tmp_path / "world.tif", transform=Affine(360 / 160, 0, -180, 0, -1, 60), crs="EPSG:4326"))
+    with pytest.raises(UsageError, match="at both ends of") as caught:
+        crop(world, (170, 0, -170, 10))
+    assert "one by one" in str(caught.value)
+    assert crop(world, (-180, -90, 180, 90)).shape == world.shape
+    assert crop(world, (0, -90, 360, 90)).shape == world.shape
+    assert (
+        crop(world, (350, 0, 370, 9)).shape == crop(world, (-10, 0, 10, 9)).shape == crop(world, (350, 0, 10, 9)).shape
+    )
+
+
+def test_edges_that_differ_in_the_last_digits_differ_in_the_message(tmp_path: Path) -> None:
+    whole = Scene.open(write(tmp_path / "scene.tif"))
+    with pytest.raises(UsageError, match=re.escape("got 400010.00000001,4,400010,5")):
+        crop(whole, (400010.00000001, 4, 400010, 5))
+    with pytest.raises(UsageError, match=re.escape("or W > E over the 180th meridian, got 179.9995,2,179.9996,1")):
+        crop(whole, (179.9995, 2, 179.9996, 1), "EPSG:4326")

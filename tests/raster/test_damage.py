@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import rasterio
 from PIL import Image
 
 from geoseg.errors import SceneError
@@ -119,3 +120,19 @@ def test_gdal_is_quiet_about_it(make_raster: MakeRaster, capfd: pytest.CaptureFi
     with pytest.raises(SceneError):
         read_all(damaged_copy(path, 0.5))
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_reason_that_is_no_damage_is_given_alone(tmp_path: Path) -> None:
+    with rasterio.open(tmp_path / "envi.img", "w", driver="ENVI", width=8, height=8, count=1, dtype="uint8") as file:
+        file.write(np.ones((1, 8, 8), np.uint8))
+    vrt = tmp_path / "odd.vrt"
+    vrt.write_text(
+        '<VRTDataset rasterXSize="8" rasterYSize="8"><VRTRasterBand dataType="Byte" band="1" '
+        'subClass="VRTDerivedRasterBand"><PixelFunctionType>nobody_knows</PixelFunctionType><SimpleSource>'
+        '<SourceFilename relativeToVRT="1">envi.img</SourceFilename></SimpleSource></VRTRasterBand></VRTDataset>'
+    )
+    for path, reason in ((tmp_path / "envi.hdr", "the data file should be selected"), (vrt, "'nobody_knows' not")):
+        with pytest.raises(SceneError, match=reason) as caught:
+            Scene.open(path).read(Window(0, 0, 8, 8))
+        assert "damaged" not in str(caught.value)
+        assert "\n" not in str(caught.value)

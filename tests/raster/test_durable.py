@@ -12,7 +12,7 @@ import pytest
 
 from geoseg.errors import OutputError
 from geoseg.raster import durable
-from geoseg.raster.durable import free_space_bytes, probe_writable, same_file, write_durably
+from geoseg.raster.durable import free_space_bytes, probe_writable, replace_durably, same_file, write_durably
 
 
 @pytest.fixture
@@ -50,6 +50,34 @@ def test_a_crash_before_the_rename_leaves_the_old_file(tmp_path: Path, monkeypat
         write_durably(path, b"new")
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows cannot open a folder")
+def test_a_file_is_on_the_disk_before_it_has_its_name_and_the_folder_after(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[tuple[str, str]] = []
+    fsync, replace = os.fsync, Path.replace
+    inodes = {tmp_path.stat().st_ino: "folder"}
+
+    def synced(descriptor: int) -> None:
+        fsync(descriptor)
+        done.append(("synced", inodes.get(os.fstat(descriptor).st_ino, "file")))
+
+    def renamed(source: Path, target: Path) -> Path:
+        done.append(("renamed", Path(target).name))
+        return replace(source, target)
+
+    monkeypatch.setattr(durable, "_FULL_SYNC", None)
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(Path, "replace", renamed)
+    path = tmp_path / "map.tif"
+    write_durably(path, b"new")
+    assert done == [("synced", "file"), ("renamed", "map.tif"), ("synced", "folder")]
+    done.clear()
+    (tmp_path / "other").write_bytes(b"other")
+    replace_durably(tmp_path / "other", path)
+    assert done == [("renamed", "map.tif"), ("synced", "folder")]
 
 
 def test_a_killed_process_leaves_one_whole_file(tmp_path: Path) -> None:

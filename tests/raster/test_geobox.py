@@ -248,3 +248,31 @@ def test_points_are_not_asked_where_a_transform_is() -> None:
     box = GeoBox(100, 90, TRANSFORMS["north-up"], UTM, line, UTM)
     assert box.gcp_fault is None
     assert box.gsd_m == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize(
+    ("crs", "transform"),
+    [
+        *(("EPSG:4326", Affine(4.5e-6, 0, 12, 0, -4.5e-6, lat)) for lat in (0, 45, 65, 70, -80)),
+        ("EPSG:32631", Affine(0.5, 0, 4e5, 0, -0.8, 5e6)),
+        ("EPSG:32631", Affine(0.5, 0, 4e5, 0, -0.8, 5e6) @ Affine.rotation(0)),
+        ("EPSG:32631", Affine.translation(4e5, 5e6) @ Affine.rotation(30) @ Affine.scale(3, -1)),
+        ("EPSG:3857", Affine(2, 0, 1e6, 0, -4, 8e6)),
+        ("EPSG:2229", Affine(1, 0, 6.4e6, 0, -2, 1.8e6)),  # US feet
+    ],
+)
+def test_both_sides_of_a_pixel_are_those_of_the_ellipsoid(crs: str, transform: Affine) -> None:
+    box = GeoBox(40, 60, transform, CRS.from_user_input(crs))
+    ends = [(29.5, 20), (30.5, 20), (30, 19.5), (30, 20.5)]
+    to_lon_lat = Transformer.from_crs(crs, "EPSG:4326", always_xy=True)
+    left, right, top, bottom = (to_lon_lat.transform(*(transform @ end)) for end in ends)
+    ellipsoid = Geod(ellps="WGS84")
+    height, width = ellipsoid.inv(*top, *bottom)[2], ellipsoid.inv(*left, *right)[2]
+    assert box.pixel_m == pytest.approx((height, width), rel=2e-3)
+    assert box.gsd_m == pytest.approx((height * width) ** 0.5, rel=2e-3)
+    assert box.stretch == pytest.approx(max(height, width) / min(height, width), rel=2e-3)
+
+
+def test_a_pixel_without_a_place_has_no_sides() -> None:
+    box = GeoBox(4, 6, Affine.identity())
+    assert (box.pixel_m, box.stretch) == (None, 1.0)

@@ -51,6 +51,17 @@ def test_the_fingerprint_changes_with_any_file(nested: tuple[Path, Path, Path], 
     assert Scene.open(nested[2]).fingerprint() != before
 
 
+@pytest.mark.parametrize("apart_ns", [400_000_000, 1_000_000, 1000])
+def test_a_file_rewritten_within_a_second_has_another_fingerprint(make_raster: MakeRaster, apart_ns: int) -> None:
+    path, second_ns = make_raster(noise(1, 20, 20)), 1_700_000_000 * 10**9
+    os.utime(path, ns=(second_ns, second_ns + 1000))
+    if path.stat().st_mtime_ns % 10**9 != 1000:
+        pytest.skip("this file system keeps whole seconds")
+    before = Scene.open(path).fingerprint()
+    os.utime(path, ns=(second_ns, second_ns + 1000 + apart_ns))
+    assert Scene.open(path).fingerprint() != before
+
+
 def test_the_fingerprint_changes_with_a_mask_beside_the_file_and_with_the_bands(make_raster: MakeRaster) -> None:
     path = make_raster(noise(3, 20, 20))
     seen = {Scene.open(path).fingerprint(), Scene.open(path, bands=[2, 1, 3]).fingerprint()}

@@ -14,7 +14,7 @@ import rasterio
 import rasterio.shutil
 
 from geoseg.errors import SceneError
-from geoseg.raster.environment import is_remote, raster_environment, shown, without_secrets
+from geoseg.raster.environment import is_remote, public_name, raster_environment, shown, without_secrets
 from geoseg.raster.scene import Scene
 from geoseg.raster.windows import Window
 from tests.raster.conftest import MakeRaster, noise
@@ -176,3 +176,23 @@ def test_errors_hold_no_credentials(server: str) -> None:
         with pytest.raises(SceneError, match=r"nothing\.tif") as caught:
             Scene.open(path)
         assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("path", "told"),
+    [
+        ("/home/ada/secret client/scene.tif", "scene.tif"),
+        ("C:\\Users\\ada\\scene.tif", "scene.tif"),
+        ("scene.tif", "scene.tif"),
+        ("/vsizip//home/ada/all.zip/in/scene.tif", "scene.tif"),
+        ("zip:///home/ada/all.zip!scene.tif", "all.zip!scene.tif"),
+        ("https://ada:pw@host/data/scene.tif?token=1", "https://host/data/scene.tif"),
+        ("s3://bucket/data/scene.tif", "s3://bucket/data/scene.tif"),
+        (
+            '<VRTDataset><SourceFilename relativeToVRT="0">/home/ada/scene.tif</SourceFilename></VRTDataset>',
+            "scene.tif",
+        ),
+    ],
+)
+def test_a_map_tells_no_folders(path: str, told: str) -> None:
+    assert public_name(path) == told
