@@ -8,8 +8,16 @@ from xml.etree import ElementTree as ET
 from geoseg.vector.layer import Layer
 
 _DOCTYPE = "<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>\n"
-
-
+_ALIASES = {
+    "code": "Code",
+    "name": "Class",
+    "area_m2": "Area (m²)",
+    "area_px": "Area (pixels)",
+    "perimeter_m": "Perimeter (m)",
+    "perimeter_px": "Perimeter (pixels)",
+    "confidence": "Mean confidence",
+}
+"""How QGIS heads the columns."""
 MOST_CATEGORIES = 4096
 """More, as a raster of parcel or segment numbers has them, no one tells apart: QGIS opens slowly, memory goes."""
 
@@ -25,7 +33,7 @@ def categorized_style(layer: Layer, codes: Collection[int]) -> str | None:
         shown = set(codes)
     if len(shown) > MOST_CATEGORIES:
         return None
-    root = ET.Element("qgis", version="3.16.0", styleCategories="Symbology")
+    root = ET.Element("qgis", version="3.16.0", styleCategories="Symbology|Fields")
     renderer = ET.SubElement(
         root, "renderer-v2", type="categorizedSymbol", attr="code", symbollevels="0", enableorderby="0", forceraster="0"
     )
@@ -38,6 +46,9 @@ def categorized_style(layer: Layer, codes: Collection[int]) -> str | None:
         symbols.append(_fill(number, named.color))
     ET.SubElement(root, "blendMode").text = "0"
     ET.SubElement(root, "layerGeometryType").text = "2"
+    aliases = ET.SubElement(root, "aliases")
+    for index, field in enumerate(("code", "name", *layer.numbers)):
+        ET.SubElement(aliases, "alias", index=str(index), field=field, name=_ALIASES[field])
     ET.indent(root)
     return f"{_DOCTYPE}{ET.tostring(root, encoding='unicode')}\n"
 

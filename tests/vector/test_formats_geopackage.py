@@ -8,8 +8,10 @@ from contextlib import closing
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
+import numpy as np
 import pyogrio
 import pytest
+from rasterio.crs import CRS
 
 from geoseg.preview.geopackage_style import style_colors
 from geoseg.vector import symbology
@@ -55,6 +57,20 @@ def test_the_style_colours_and_names_every_class(database: sqlite3.Connection) -
     expected = {code: LEGEND.of(code) for code in (0, 1, 2, 3)}  # 2 is in the features, not in the legend
     assert shown == {code: (of.name, ",".join(map(str, (*of.color, 255)))) for code, of in expected.items()}
     assert {row[0] for row in database.execute("SELECT DISTINCT code FROM cover")} <= set(shown)
+
+
+@pytest.mark.parametrize("crs", [UTM, None])
+@pytest.mark.parametrize("confidence", [False, True])
+def test_every_column_has_a_heading(tmp_path: Path, crs: CRS | None, *, confidence: bool) -> None:
+    polygons, codes = shapes(1)
+    target = check_target(tmp_path / "cover.gpkg")
+    sure = np.full(len(codes), 50.0) if confidence else None
+    write(target, layer(crs=crs, confidence=confidence), [table(polygons, codes, sure)])
+    with closing(sqlite3.connect(target)) as database:
+        text = database.execute("SELECT styleQML FROM layer_styles").fetchone()[0]
+    headings = {alias.get("field"): alias.get("name") for alias in ET.fromstring(text).iter("alias")}  # noqa: S314 - ours
+    assert list(headings) == pyogrio.read_info(target, layer="cover")["fields"].tolist()
+    assert headings["area_m2" if crs else "area_px"] == ("Area (m²)" if crs else "Area (pixels)")
 
 
 def test_more_classes_than_anyone_tells_apart_have_no_style(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
