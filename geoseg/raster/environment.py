@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from html import unescape
+from pathlib import Path
 from urllib.parse import parse_qs
 
 import rasterio
@@ -51,6 +52,9 @@ _SCHEMES = "https?|ftp|s3|gs|az|adls|abfss?|oss|swift|webhdfs|hdfs"
 _REMOTE = re.compile(
     rf"(^|\+)({_SCHEMES})://|/vsi(curl|s3|gs|az|adls|oss|swift|webhdfs|hdfs)(_streaming)?[/?]", re.IGNORECASE
 )
+_NAMES_REMOTE = re.compile(rf"\b({_SCHEMES})://|/vsi(curl|s3|gs|az|adls|oss|swift|webhdfs|hdfs)", re.IGNORECASE)
+_LISTS, _LIST_BYTES = (".vrt", ".json", ".geojson"), 1 << 20
+"""Files that name rasters, and how much of one is looked at."""
 _LOCAL = ("file", "zip", "tar", "gzip")
 """Schemes without server, in whose names ? and # are letters like others."""
 _URL = re.compile(
@@ -77,12 +81,21 @@ def is_vrt_text(path: str) -> bool:
     return path.lstrip().startswith("<")
 
 
+def lists_remote(file: Path) -> bool:
+    """Say whether a local VRT or STAC item names rasters that GDAL will fetch over a network."""
+    if file.suffix.lower() not in _LISTS:
+        return False
+    with file.open("rb") as opened:
+        return _NAMES_REMOTE.search(opened.read(_LIST_BYTES).decode(errors="replace")) is not None
+
+
 @lru_cache(maxsize=16)
 def vrt_sources(path: str) -> tuple[str, ...]:
     """Return the rasters that the text of a VRT in place of a path reads, each once; none for a path."""
     if not is_vrt_text(path):
         return ()
-    return tuple(dict.fromkeys(unescape(name) for name in _VRT_SOURCE.findall(path)))
+    found = [unescape(name) for name in _VRT_SOURCE.findall(path)]  # of which some may be texts again
+    return tuple(dict.fromkeys(leaf for name in found for leaf in (vrt_sources(name) or (name,))))
 
 
 def shown(path: str) -> str:

@@ -9,6 +9,7 @@ import warnings
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 
 import rasterio
@@ -20,6 +21,7 @@ from geoseg.raster.environment import (
     GDAL_ERRORS,
     is_remote,
     is_vrt_text,
+    lists_remote,
     raster_environment,
     shown,
     vrt_sources,
@@ -31,6 +33,7 @@ _KEPT = 4
 _MESSAGE_CHARACTERS = 240
 _OWN_REASON = re.compile(r"should be selected|not registered|not supported|unsupported", re.IGNORECASE)
 """Of GDAL's complaints those that say what to do, or that nothing is damaged."""
+_STAC_ITEM = re.compile(r'^STACIT:"?([^"]+?)"?(:[^:"/\\]*)*$', re.IGNORECASE)
 _Key = tuple[str, int, tuple[tuple[int, int], ...]]
 _thread = threading.local()
 
@@ -46,7 +49,7 @@ def opened(path: str) -> Iterator[DatasetReader]:
     """
     key = _key(path)
     try:
-        with raster_environment(remote=is_remote(path)):
+        with raster_environment(remote=_is_far(key)):
             yield _handle(key)
     except GeosegError:
         raise
@@ -76,6 +79,17 @@ def _stamp(path: str) -> tuple[int, int]:
     except (OSError, ValueError):
         return -1, -1
     return status.st_size, status.st_mtime_ns
+
+
+@lru_cache(maxsize=64)
+def _is_far(key: _Key) -> bool:
+    """Say whether GDAL will use a network; a local list of remote rasters is looked into, once a state of it."""
+    if is_remote(key[0]):
+        return True
+    try:
+        return any(map(lists_remote, map(Path, _STAC_ITEM.sub(r"\1", key[0]).splitlines()[:1])))
+    except (OSError, ValueError):
+        return False
 
 
 def _handle(key: _Key) -> DatasetReader:

@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 import rasterio
 import rasterio.shutil
+from rasterio.env import get_gdal_config
 
 from geoseg.errors import SceneError
+from geoseg.raster import handles
 from geoseg.raster.environment import is_remote, public_name, raster_environment, shown, without_secrets
 from geoseg.raster.scene import Scene
 from geoseg.raster.windows import Window
@@ -196,3 +198,19 @@ def test_errors_hold_no_credentials(server: str) -> None:
 )
 def test_a_map_tells_no_folders(path: str, told: str) -> None:
     assert public_name(path) == told
+
+
+def test_a_local_vrt_of_remote_rasters_is_asked_again_too(server: str, make_raster: MakeRaster, tmp_path: Path) -> None:
+    make_raster(noise(1, 20, 20), "busy.tif")
+    vrt = tmp_path / "local.vrt"
+    vrt.write_text(
+        '<VRTDataset rasterXSize="20" rasterYSize="20"><VRTRasterBand dataType="Byte" band="1"><SimpleSource>'
+        f'<SourceFilename relativeToVRT="0">/vsicurl/{server}/busy.tif</SourceFilename></SimpleSource>'
+        "</VRTRasterBand></VRTDataset>"
+    )
+    with handles.opened(str(vrt)):
+        assert get_gdal_config("GDAL_HTTP_MAX_RETRY") == 4
+    for text, far in (("{}", False), ('{"href": "https://h/a.tif"}', True)):
+        item = tmp_path / f"item{far}.json"
+        item.write_text(text)
+        assert handles._is_far(handles._key(f'STACIT:"{item}":asset=visual')) is far

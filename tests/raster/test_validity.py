@@ -290,3 +290,12 @@ def test_a_transparent_pixel_of_a_map_has_no_class(tmp_path: Path, dtype: str) -
     raster = ClassRaster.open(path)
     strips = np.concatenate(list(raster.strips()))
     np.testing.assert_array_equal(strips, np.where(squares(3), raster.background, codes))
+
+
+def test_a_view_of_a_masked_scene_sees_what_becomes_of_the_file(tmp_path: Path) -> None:
+    path = write_bands(tmp_path / "scene.tif", np.full(SHAPE, 5, np.float32))
+    small = scaled(Scene.open(path), 1 / COARSE)
+    window = Window(0, 0, *small.shape)
+    assert (small.read(window).data == 5).all()
+    write_bands(path, np.full(SHAPE, 7, np.float32), compress="deflate")
+    assert (small.read(window).data == 7).all()
