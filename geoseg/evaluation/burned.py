@@ -67,7 +67,7 @@ class Burned:
         values = sorted(set(found.values) - {""})
         names, codes = _classes(values, map_names, reference_names, f"{source.name}, column {title}")
         placed(source, title, grid)  # once, before threads ask for it
-        notes = (source.note, found.note([grid], "reference", "the map"))
+        notes = (source.note, found.note([grid], "a reference", "the map"))
         return cls(source, title, codes, names, grid, source.stamp, tuple(note for note in notes if note))
 
     @property

@@ -290,7 +290,9 @@ def _refuse(given: Mapping[str, object], whose: str, why: str) -> None:
 def _check(truth: _Truth, sample: object, confidence: StrPath | None, *, areas: bool) -> None:
     reference = truth.given
     if reference is None and sample is None:
-        raise UsageError("a map is evaluated against a reference raster or a --sample of points, got neither")
+        raise UsageError(
+            "a map is evaluated against a reference (a raster or polygons) or a sample of points, got neither"
+        )
     if sample is not None and reference is not None and not areas:
         raise UsageError("--sample beside a reference raster is for areas; add --areas, or leave one of the two out")
     for name, value in (("column", truth.column), ("layer", truth.layer)):

@@ -139,7 +139,7 @@ def test_what_is_no_truth_is_counted_and_said(tmp_path: Path, landcover: Path) -
     found = evaluate(landcover, tmp_path / "mixed.gpkg", column="landuse")
     assert found.matrix == evaluate(landcover, frame, column="landuse").matrix
     assert found.notes[0].partition(": ")[2] == (
-        f"1 empty or null geometry, {len(frame) + 1} points cannot be reference, only polygons can; "
+        f"1 empty or null geometry, {len(frame) + 1} points cannot be a reference, only polygons can; "
         "1 polygon without a class in landuse; 1 polygon beside the map; left out"
     )
 
