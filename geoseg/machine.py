@@ -10,6 +10,18 @@ import psutil
 _CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 
+_UNITS = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
+
+
+def size_text(size_bytes: float) -> str:
+    """Return a number of bytes as people read it: 12.3 GB, 4.56 MB, 789 bytes."""
+    for unit, name in _UNITS:
+        if size_bytes >= 0.9995 * unit:
+            value = size_bytes / unit
+            return f"{value:.{max(0, 3 - len(str(int(value))))}f} {name}"
+    return f"{size_bytes:.0f} bytes"
+
+
 def available_cores() -> int:
     """Return how many CPU cores this process may use."""
     if hasattr(os, "sched_getaffinity"):

@@ -20,6 +20,8 @@ class Progress:
     """Time since this run began."""
     polygons: int | None = None
     """Polygons made so far; None of a run that makes none."""
+    stage: str = "map"
+    """What is done now: export, map, assemble, polygons, decode, evaluate or page; each counts from 0."""
 
     @property
     def megapixels_per_second(self) -> float:

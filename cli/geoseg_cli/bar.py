@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import sys
+import time
 from abc import ABC, abstractmethod
 from types import TracebackType
 from typing import TYPE_CHECKING, Generic, NoReturn, Protocol, Self, TypeVar
 
-from geoseg_cli.say import say
+from geoseg_cli.say import progress_shown, say, say_json
 
 if TYPE_CHECKING:
     from tqdm import tqdm
+
+
+_TELL_EVERY_S = 0.25
 
 
 class Moment(Protocol):
@@ -30,6 +34,10 @@ class Bar(ABC, Generic[State]):
     def __init__(self, *, quiet: bool, line_every_s: float) -> None:
         self.last: State | None = None
         """The latest state; None before the first."""
+        self.by_stage: dict[str, State] = {}
+        """The latest state of each stage."""
+        self._told_at_s = 0.0
+        self._told: State | None = None
         self._quiet = quiet
         self._line_every_s = line_every_s
         self._bar: tqdm[NoReturn] | None = None
@@ -47,6 +55,9 @@ class Bar(ABC, Generic[State]):
         """Leave the bar as it stands."""
         if self._bar is not None:
             self._bar.close()
+            self._bar = None
+        if not self._quiet and progress_shown() == "json" and self.last is not self._told:
+            self._tell()
 
     def announce(self, line: str) -> None:
         """Print a line without tearing the bar."""
@@ -59,16 +70,37 @@ class Bar(ABC, Generic[State]):
 
     def update(self, state: State) -> None:
         """Show the state."""
-        self.last = state
+        if self.last is not None and self.stage(self.last) != self.stage(state):
+            self.close()
+            self._said_s, self._told = 0.0, None
+        self.last = self.by_stage[self.stage(state)] = state
         if self._quiet:
             return
-        if sys.stderr is not None and sys.stderr.isatty():
-            if self._bar is None:
-                self._bar = self._begin(state)
-            self._move(self._bar, state)
-        elif state.seconds - self._said_s >= self._line_every_s:
-            self._said_s = state.seconds
-            say(self._line(state))
+        match progress_shown():
+            case "bar" if self.has_length(state):
+                if self._bar is None:
+                    self._bar = self._begin(state)
+                self._move(self._bar, state)
+            case "lines" if self.has_length(state) and state.seconds - self._said_s >= self._line_every_s:
+                self._said_s = state.seconds
+                say(self._line(state))
+            case "json" if self._told is None or time.monotonic() - self._told_at_s >= _TELL_EVERY_S:
+                self._tell()
+
+    def stage(self, state: State) -> str:
+        """Return the name of what is done in this state."""
+        return str(getattr(state, "stage", "train"))
+
+    def has_length(self, state: State) -> bool:
+        """Tell whether there is anything to draw: an export is either done or not."""
+        return bool(getattr(state, "pixels_total", 1))
+
+    def _tell(self) -> None:
+        """Print the last state as JSON; a stage's first and last are always told."""
+        if self.last is None:
+            return
+        self._told, self._told_at_s = self.last, time.monotonic()
+        say_json({"stage": self.stage(self.last)} | self._json(self.last))
 
     @abstractmethod
     def _begin(self, state: State) -> tqdm[NoReturn]:
@@ -81,6 +113,10 @@ class Bar(ABC, Generic[State]):
     @abstractmethod
     def _line(self, state: State) -> str:
         """Return a state as a line."""
+
+    @abstractmethod
+    def _json(self, state: State) -> dict[str, object]:
+        """Return a state for programs: done, total, unit, seconds_left and what else is known."""
 
 
 def time_text(seconds: float) -> str:

@@ -54,7 +54,9 @@ _TOLD, _NAMES, _DATA, _MODEL = "Output", "How classes are named", "A data set", 
     help="A raster on the map's grid, as predict --confidence writes it: for the calibration error.",
 )
 @options.as_json(_TOLD, "Print all figures as JSON, for programs.")
+@options.mkdir(_TOLD)
 @options.overwrite(_TOLD, "Replace an existing report.")
+@options.progress(_TOLD)
 @options.quiet(_TOLD, "No report on the screen; only warnings and errors.")
 @grouped(_NAMES)(
     "--legend",

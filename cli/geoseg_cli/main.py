@@ -19,7 +19,7 @@ from geoseg_cli.info import info
 from geoseg_cli.interrupt import interrupts_between_imports
 from geoseg_cli.predict import predict
 from geoseg_cli.preview import preview
-from geoseg_cli.say import complain, warn_in_one_line
+from geoseg_cli.say import complain, show_progress, warn_in_one_line
 from geoseg_cli.train import train
 from geoseg_cli.vectorize import vectorize
 from geoseg_cli.version import print_version
@@ -44,6 +44,7 @@ class OneLineErrors(ExampleCommand, click.Group):
         try:
             with warnings.catch_warnings(), interrupts_between_imports():
                 warn_in_one_line()
+                show_progress("auto")
                 if os.environ.get("GDAL_DRIVER_PATH"):
                     _leave_foreign_plugins()
                 code = super().main(*args, **extra)

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import click
+
 from geoseg_cli import values
 from geoseg_cli.groups import grouped
+from geoseg_cli.say import PROGRESS, show_progress
 
 Decorator = Callable[[Any], Any]
 
@@ -14,6 +17,29 @@ Decorator = Callable[[Any], Any]
 def quiet(heading: str, text: str = "Only warnings and errors.") -> Decorator:
     """Return --quiet."""
     return grouped(heading)("--quiet", "-q", is_flag=True, help=text)
+
+
+def progress(heading: str) -> Decorator:
+    """Return --progress; how it is shown is a matter of the whole process, so no command takes it as an argument."""
+    return grouped(heading)(
+        "--progress",
+        type=values.one_of("progress", PROGRESS),
+        metavar="HOW",
+        is_eager=True,  # an error in another option is a line of JSON too
+        expose_value=False,
+        callback=_show_progress,
+        help="On stderr: auto, a bar on a terminal, else lines; bar; lines, one now and then; json, for programs; "
+        "or none. [default: auto]",
+    )
+
+
+def _show_progress(_context: click.Context, _parameter: click.Parameter, how: str | None) -> None:
+    show_progress(how or "auto")
+
+
+def mkdir(heading: str) -> Decorator:
+    """Return --mkdir."""
+    return grouped(heading)("--mkdir", is_flag=True, help="Make folders that are not there.")
 
 
 def as_json(heading: str, text: str = "Print what was written as JSON, for programs.") -> Decorator:

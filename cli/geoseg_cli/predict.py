@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import json
 import os
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from geoseg_cli import options, values
 from geoseg_cli.groups import GroupedCommand, grouped, path_argument
 from geoseg_cli.interrupt import InterruptedRunError, termination_interrupts
-from geoseg_cli.polygons import PolygonsAfter
 from geoseg_cli.pretrained import complete_model
 from geoseg_cli.progress import ProgressBar
+from geoseg_cli.quick import quick_start
 from geoseg_cli.say import say
-
-if TYPE_CHECKING:
-    from geoseg.progress import Progress
 
 _PRETRAINED = ("legend", "mean", "std")
 """Options that complete a folder written by save_pretrained."""
@@ -128,6 +124,7 @@ _READ, _MODEL, _WRITTEN, _RUN = "What is read", "The model", "What is written", 
     help="How the rasters are stored, as GDAL says it: COMPRESS, LEVEL, PREDICTOR, BLOCKSIZE, BIGTIFF, NUM_THREADS; "
     "may be given again. [default: COMPRESS=DEFLATE, BLOCKSIZE=512]",
 )
+@options.mkdir(_WRITTEN)
 @options.overwrite(_WRITTEN, "Replace an existing map, and start an unfinished run with other settings over.")
 @grouped(_RUN)(
     "--tile",
@@ -141,6 +138,7 @@ _READ, _MODEL, _WRITTEN, _RUN = "What is read", "The model", "What is written", 
 @grouped(_RUN)("--workers", type=int, metavar="N", help="Tiles worked on at once. [default: from cores and memory]")
 @grouped(_RUN)("--dry-run", is_flag=True, help="Tell tiles, windows, memory, disk and time; write nothing.")
 @options.as_json(_RUN, "Print what was written, or with --dry-run what would be done, as JSON.")
+@options.progress(_RUN)
 @options.quiet(_RUN)
 def predict(scene: str, out: str, *, dry_run: bool, as_json: bool, quiet: bool, **given: Any) -> None:  # noqa: ANN401
     """Write a land-cover map of SCENE, anything GDAL reads: GeoTIFF, VRT, JPEG2000, https://, s3://.
@@ -160,31 +158,33 @@ def predict(scene: str, out: str, *, dry_run: bool, as_json: bool, quiet: bool, 
         knobs["model"] = complete_model(
             knobs.get("model") or os.environ.get("GEOSEG_MODEL"), legend, mean, std, knobs.get("bands")
         )
-    polygons = PolygonsAfter.taken_from(knobs)
-    if polygons is not None:
-        polygons.check(scene, [out, *_others(knobs).values()])
+    knobs = {name: value for name, value in knobs.items() if name != "smooth" or value}
     if dry_run:
         _tell_plan(scene, out, knobs, as_json=as_json, quiet=quiet)
         return
-    written, figures = _run(scene, out, knobs, quiet=quiet)
-    if polygons is not None:
-        figures |= polygons.write(written, quiet=quiet)
+    figures = _run(scene, out, knobs, quiet=quiet)
     if as_json:
-        click.echo(json.dumps({"labels": str(written)} | _others(knobs) | figures, indent=2))
+        click.echo(json.dumps({"labels": out} | _others(knobs) | figures, indent=2))
 
 
 def _tell_plan(scene: str, out: str, knobs: dict[str, Any], *, as_json: bool, quiet: bool) -> None:
     """Print what would be done, or fail where the run itself would."""
     from geoseg.inference.estimate import estimate
     from geoseg.inference.planning import plan
+    from geoseg.inference.predict import polygons_after
     from geoseg.inference.targets import Targets
     from geoseg.raster.creation import creation_options
 
-    overwrite = knobs.pop("overwrite")
+    overwrite, mkdir = knobs.pop("overwrite"), knobs.pop("mkdir")
     creation_options(knobs.pop("creation_options", {}))
     products = {name: knobs.pop(name, None) for name in ("confidence", "probabilities")}
-    targets = Targets.of(out, **products)
+    targets = Targets.of(out, **products, mkdir=mkdir)
     targets.check(overwrite=overwrite)
+    after = polygons_after(
+        knobs.pop("polygons", None), _about_polygons(knobs), products["confidence"], overwrite=overwrite
+    )
+    if after is not None:
+        after.check(scene, [out, *(path for path in products.values() if path is not None)], mkdir=mkdir)
     wanted = {name: path is not None for name, path in products.items()}
     made = plan(scene, announce=None if quiet else say, **(knobs | wanted))
     targets.check_inputs([*made.source.local_files(), made.bundle.weights_path])
@@ -192,18 +192,34 @@ def _tell_plan(scene: str, out: str, knobs: dict[str, Any], *, as_json: bool, qu
     click.echo(json.dumps(figures.to_json(), indent=2) if as_json else str(figures))
 
 
-def _run(scene: str, out: str, knobs: dict[str, Any], *, quiet: bool) -> tuple[Path, dict[str, Any]]:
-    """Predict with a progress bar; an interruption says what is kept."""
+def _run(scene: str, out: str, knobs: dict[str, Any], *, quiet: bool) -> dict[str, Any]:
+    """Predict with a progress bar, and return its figures; an interruption says what is kept."""
     from geoseg.inference.predict import predict as predict_scene
 
+    polygons = knobs.get("polygons")
+    if polygons is not None:
+        with quick_start():
+            from geoseg.vector.warm import load_compiler
+
+            load_compiler()
     with ProgressBar(quiet=quiet) as bar, termination_interrupts():
         try:
-            written = predict_scene(scene, out, progress=bar.update, announce=bar.announce, **knobs)
+            predict_scene(scene, out, progress=bar.update, announce=bar.announce, **knobs)
         except KeyboardInterrupt:
-            raise InterruptedRunError(_kept(bar.last)) from None
+            raise InterruptedRunError(_kept(bar, out, polygons)) from None
     if not quiet:
-        say(f"wrote {' and '.join([out, *_others(knobs).values()])}{bar.summary}")
-    return written, bar.figures
+        say(f"wrote {' and '.join([out, *_others(knobs).values()])}{bar.summary_of('map')}")
+    if polygons is None:
+        return bar.figures_of("map")
+    if not quiet:
+        say(f"wrote {polygons}{bar.summary_of('polygons')}")
+    made = bar.figures_of("polygons")
+    return bar.figures_of("map") | {"polygons": polygons, "polygon_count": made.get("polygons")}
+
+
+def _about_polygons(knobs: dict[str, Any]) -> dict[str, Any]:
+    """Take out the options that are about polygons."""
+    return {name: knobs.pop(name, None) for name in ("layer", "min_area", "simplify", "smooth")}
 
 
 def _others(knobs: dict[str, Any]) -> dict[str, str]:
@@ -211,6 +227,9 @@ def _others(knobs: dict[str, Any]) -> dict[str, str]:
     return {name: knobs[name] for name in ("confidence", "probabilities") if name in knobs}
 
 
-def _kept(last: Progress | None) -> str:
+def _kept(bar: ProgressBar, out: str, polygons: str | None) -> str:
+    if "polygons" in bar.by_stage:
+        return f"interrupted; {out} is finished, nothing was written at {polygons}; go on by geoseg vectorize"
+    last = bar.by_stage.get("map")
     count = f"{last.pieces_done} of {last.pieces_total} tiles" if last else "the tiles so far"
     return f"interrupted; {count} are finished and kept, the same command goes on from there"

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import click
 
 from geoseg_cli import options, values
 from geoseg_cli.groups import GroupedCommand, grouped, path_argument
 from geoseg_cli.interrupt import InterruptedRunError, termination_interrupts
+from geoseg_cli.progress import ProgressBar
 from geoseg_cli.say import say
 
 PICTURE_SUFFIX = ".png"
@@ -26,8 +28,10 @@ _WRITTEN, _SHOWN = "What is written", "What is shown"
 @grouped(_WRITTEN)(
     "--max-mb", type=float, metavar="MB", help="The page's size; more of it means deeper zooms. [default: 15]"
 )
+@options.mkdir(_WRITTEN)
 @options.overwrite(_WRITTEN, "Replace an existing file.")
 @options.as_json(_WRITTEN)
+@options.progress(_WRITTEN)
 @options.quiet(_WRITTEN)
 @grouped(_SHOWN)("--scene", metavar="TIF", help="The imagery under the map, to compare by a swipe line.")
 @grouped(_SHOWN)(
@@ -57,6 +61,7 @@ def preview(  # noqa: PLR0913 - one a knob
     legend: str | None,
     palette: str | None,
     max_mb: float | None,
+    mkdir: bool,
     overwrite: bool,
     as_json: bool,
     quiet: bool,
@@ -67,16 +72,18 @@ def preview(  # noqa: PLR0913 - one a knob
 
     Example: geoseg preview landcover.tif --scene scene.tif --out map.html
     """
-    with termination_interrupts():
+    with ProgressBar(quiet=quiet) as bar, termination_interrupts():
         try:
             if Path(out).suffix.lower() == PICTURE_SUFFIX:
                 _refuse_for_picture(confidence=confidence, polygons=polygons, layer=layer, max_mb=max_mb)
-                written = _picture(landcover, scene, out, legend, palette, overwrite=overwrite)
+                written = _picture(landcover, scene, out, legend, palette, mkdir=mkdir, overwrite=overwrite)
             else:
                 written = _page(
                     landcover,
                     scene,
                     out,
+                    progress=bar.update,
+                    mkdir=mkdir,
                     overwrite=overwrite,
                     confidence=confidence,
                     polygons=polygons,
@@ -90,24 +97,34 @@ def preview(  # noqa: PLR0913 - one a knob
     if not quiet:
         say(f"wrote {written}, {_size(written)}")
     if as_json:
-        click.echo(json.dumps({"path": str(written), "bytes": written.stat().st_size}, indent=2))
+        click.echo(json.dumps({"path": out, "bytes": written.stat().st_size}, indent=2))
 
 
-def _page(landcover: str, scene: str | None, out: str, *, overwrite: bool, **given: str | float | None) -> Path:
+def _page(landcover: str, scene: str | None, out: str, **given: Any) -> Path:  # noqa: ANN401
     from geoseg.preview.preview import preview as show
 
     knobs = {name: value for name, value in given.items() if value is not None}
-    return show(landcover, scene, out=out, overwrite=overwrite, **knobs).path or Path(out)  # type: ignore[arg-type]
+    return show(landcover, scene, out=out, **knobs).path or Path(out)
 
 
 def _picture(  # noqa: PLR0913 - one a knob
-    landcover: str, scene: str | None, out: str, legend: str | None, palette: str | None, *, overwrite: bool
+    landcover: str,
+    scene: str | None,
+    out: str,
+    legend: str | None,
+    palette: str | None,
+    *,
+    mkdir: bool,
+    overwrite: bool,
 ) -> Path:
     from geoseg.preview.page_file import check_target
     from geoseg.preview.picture import picture
+    from geoseg.raster.durable import make_folders
 
     if scene is None:
         raise click.UsageError("a picture shows scene and map side by side: add --scene, or give a page (.html)")
+    if mkdir:
+        make_folders(out)
     check_target(out, overwrite=overwrite)
     return picture(scene, landcover, out, legend=legend, palette=palette)
 

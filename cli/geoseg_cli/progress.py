@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from geoseg.progress import Progress
 
 _LINE_EVERY_S = 30.0
+_AROUND = ("export", "assemble")
+"""Stages that come before and after the work."""
 _FEW_PX = 100_000
 """Fewer are not told in megapixels, nor how many of them a second."""
 
@@ -23,19 +25,33 @@ class ProgressBar(Bar["Progress"]):
         super().__init__(quiet=quiet, line_every_s=_LINE_EVERY_S)
 
     @property
-    def figures(self) -> dict[str, int | float]:
-        """What was done, for programs."""
-        if self.last is None:
-            return {}
-        work: dict[str, int | float] = {"pixels": self.last.pixels_now, "seconds": round(self.last.seconds, 3)}
-        return work if self.last.polygons is None else {"polygons": self.last.polygons} | work
-
-    @property
     def summary(self) -> str:
         """What was done, to stand behind the name of what was written."""
-        if self.last is None:
+        return "" if self._work is None else self.summary_of(self._work.stage)
+
+    @property
+    def figures(self) -> dict[str, int | float]:
+        """What was done, for programs."""
+        return {} if self._work is None else self.figures_of(self._work.stage)
+
+    @property
+    def _work(self) -> Progress | None:
+        """The last state of what a run is for."""
+        return next((state for state in reversed(self.by_stage.values()) if state.stage not in _AROUND), None)
+
+    def figures_of(self, stage: str) -> dict[str, int | float]:
+        """Return what was done in a stage, for programs."""
+        state = self.by_stage.get(stage)
+        if state is None:
+            return {}
+        work: dict[str, int | float] = {"pixels": state.pixels_now, "seconds": round(state.seconds, 3)}
+        return work if state.polygons is None else {"polygons": state.polygons} | work
+
+    def summary_of(self, stage: str) -> str:
+        """Return what was done in a stage, to stand behind the name of what was written."""
+        state = self.by_stage.get(stage)
+        if state is None:
             return ""
-        state = self.last
         work = f"{_pixels(state.pixels_now)} in {state.seconds:.1f} s"
         if state.polygons is None and state.pixels_now < _FEW_PX:
             return f": {work}"
@@ -62,6 +78,26 @@ class ProgressBar(Bar["Progress"]):
         share = state.pixels_done / state.pixels_total
         rate = state.megapixels_per_second
         return f"{share:.0%} of {state.pixels_total / 1e6:.0f} Mpx, {rate:.2f} Mpx/s, {left} left"
+
+    def _json(self, state: Progress) -> dict[str, object]:
+        known = {} if state.polygons is None else {"polygons": state.polygons}
+        pieces = {"pieces_done": state.pieces_done, "pieces_total": state.pieces_total}
+        counted = (state.pixels_done, state.pixels_total, "px")
+        done, total, unit = counted if state.pixels_total else (state.pieces_done, state.pieces_total, "step")
+        return {
+            "done": done,
+            "total": total,
+            "unit": unit,
+            **pieces,
+            "megapixels_per_second": round(state.megapixels_per_second, 3) if state.pixels_total else None,
+            "seconds": round(state.seconds, 3),
+            "seconds_left": 0.0 if done == total else _rounded(state.seconds_left, 1),
+            **known,
+        }
+
+
+def _rounded(value: float | None, digits: int) -> float | None:
+    return None if value is None else round(value, digits)
 
 
 def _pixels(number: int) -> str:

@@ -2,24 +2,56 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import warnings
+from collections.abc import Mapping
 from typing import TextIO
 
 import click
 
 from geoseg.errors import GeosegWarning
 
+PROGRESS = ("auto", "bar", "lines", "json", "none")
+"""How progress is shown: auto is a bar on a terminal, else lines now and then; json is for programs."""
+_shown = ["auto"]
+
+
+def show_progress(how: str) -> None:
+    """Choose how the command of this process shows its progress; with json all lines on stderr are JSON."""
+    _shown[:] = [how]
+
+
+def progress_shown() -> str:
+    """Return bar, lines, json or none."""
+    if _shown[0] == "auto":
+        return "bar" if sys.stderr is not None and sys.stderr.isatty() else "lines"
+    return _shown[0]
+
 
 def complain(kind: str, message: str) -> None:
     """Print `geoseg: kind: message` as one line, whatever the message holds."""
-    say(f"geoseg: {kind}: {' '.join(message.split())}")
+    line = " ".join(message.split())
+    if progress_shown() == "json":
+        say_json({kind: line})
+    else:
+        click.echo(f"geoseg: {kind}: {line}", err=True)
 
 
 def say(line: str) -> None:
     """Print a line on stderr."""
-    click.echo(line, err=True)
+    if progress_shown() == "json":
+        say_json({"message": line})
+    else:
+        click.echo(line, err=True)
+
+
+def say_json(told: Mapping[str, object]) -> None:
+    """Print a JSON object as a line on stderr, at once."""
+    click.echo(json.dumps(told), err=True)
+    if sys.stderr is not None:
+        sys.stderr.flush()
 
 
 def warn_in_one_line() -> None:

@@ -54,8 +54,10 @@ def _list_recipes(context: click.Context, _parameter: click.Parameter, wanted: b
 @grouped(_RUN)("--checkpoint-every", "checkpoint_minutes", type=click.FloatRange(min=0), metavar="MINUTES",
                help="Minutes a crash may cost within an epoch. [default: 5]")  # fmt: skip
 @grouped(_RUN)("--wandb", is_flag=True, help="Log to Weights & Biases too.")
+@options.mkdir(_RUN)
 @options.overwrite(_RUN, "Replace an existing bundle, or a training of another kind.")
 @options.as_json(_RUN)
+@options.progress(_RUN)
 @options.quiet(_RUN)
 @grouped(_IN)("--labels", metavar="PATH", help="Labels of the scene or folder DATA: a raster, polygons, or a folder.")
 @grouped(_IN)("--column", metavar="NAME", help="Column of the polygons that holds the class.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, NoReturn
 
 from geoseg_cli.bar import Bar, time_text
@@ -65,6 +66,18 @@ class TrainingBar(Bar["TrainingProgress"]):
     def _move(self, bar: tqdm[NoReturn], state: TrainingProgress) -> None:
         bar.set_postfix_str(f"epoch {state.epoch}, loss {state.loss:.3f}", refresh=False)
         bar.update(state.batches_done - bar.n)
+
+    def _json(self, state: TrainingProgress) -> dict[str, object]:
+        return {
+            "done": state.batches_done,
+            "total": state.batches_total,
+            "unit": "batch",
+            "epoch": state.epoch,
+            "epochs": state.epochs,
+            "loss": round(state.loss, 6) if math.isfinite(state.loss) else None,
+            "seconds": round(state.seconds, 3),
+            "seconds_left": None if state.seconds_left is None else round(state.seconds_left, 1),
+        }
 
     def _line(self, state: TrainingProgress) -> str:
         return (

@@ -55,6 +55,7 @@ _WRITTEN, _BORDERS, _RUN = "What is written", "The borders", "The run"
     help='Names and colours: .json ([{"code": 0, "name": "water", "color": [0, 0, 255]}, ...]), .csv, .qml or .clr. '
     "[default: the map's own, else its codes]",
 )
+@options.mkdir(_WRITTEN)
 @options.overwrite(_WRITTEN, "Replace existing files; of a GeoPackage, the layer alone.")
 @grouped(_BORDERS)(
     "--min-area",
@@ -83,6 +84,7 @@ _WRITTEN, _BORDERS, _RUN = "What is written", "The borders", "The run"
     help="Whether pixels that touch by a side, or also those that touch by a corner, are one region. [default: 4]",
 )
 @options.as_json(_RUN)
+@options.progress(_RUN)
 @options.quiet(_RUN)
 def vectorize(  # noqa: PLR0913 - what is written and told, and the knobs
     landcover: str,

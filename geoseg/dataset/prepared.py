@@ -78,7 +78,7 @@ def _run(tasks: Sequence[Task], progress: Callable[[Progress], None] | None) -> 
                 done, done_px, now_px = done + 1, done_px + sizes[place], now_px + sizes[place] * made
                 if progress is not None:
                     seconds = time.perf_counter() - began
-                    progress(Progress(done, len(tasks), done_px, sum(sizes), now_px, seconds))
+                    progress(Progress(done, len(tasks), done_px, sum(sizes), now_px, seconds, stage="decode"))
         finally:
             stop.set()
             pool.shutdown(wait=True, cancel_futures=True)

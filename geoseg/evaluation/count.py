@@ -111,7 +111,11 @@ def count(
             table = table if table is None or calibration is None else table.merge(calibration)
             done, done_px = done + 1, done_px + window.size
             if progress is not None:
-                progress(Progress(done, len(windows), done_px, pixels, done_px, time.perf_counter() - began))
+                progress(
+                    Progress(
+                        done, len(windows), done_px, pixels, done_px, time.perf_counter() - began, stage="evaluate"
+                    )
+                )
     for each in (pair.mapped, *([pair.reference] if pair.reference else [])):
         each.check_unchanged()
     return total, table

@@ -34,6 +34,7 @@ from geoseg.raster.class_raster import ClassRaster
 from geoseg.raster.classes import read_nomenclature
 from geoseg.raster.color_codes import used_colors
 from geoseg.raster.confidence import open_confidence
+from geoseg.raster.durable import make_folders
 from geoseg.raster.environment import shown
 from geoseg.raster.legend_file import given_names
 from geoseg.raster.nomenclature import Nomenclature, choose_classes
@@ -82,6 +83,7 @@ def evaluate(  # noqa: PLR0913 - the knobs of the verb
     legend: Names | None = None,
     reference_legend: Names | None = None,
     confidence: StrPath | None = None,
+    mkdir: bool = False,
     overwrite: bool = False,
     threads: int | None = None,
     progress: Callable[[Progress], None] | None = None,
@@ -118,6 +120,8 @@ def evaluate(  # noqa: PLR0913 - the knobs of the verb
     be read or compared, OutputError when the report cannot be written.
     """
     say = announce or (lambda _line: None)
+    if mkdir:
+        make_folders(report)
     if unknown := set(knobs) - set(ModelKnobs.__annotations__):
         raise TypeError(f"evaluate() got an unexpected keyword argument {min(unknown)!r}")
     if reference is None and sample is None and isinstance(landcover, str | os.PathLike) and _is_data_set(landcover):

@@ -230,7 +230,11 @@ def _count_all(  # noqa: PLR0913, PLR0917 - one step of the verb
             for done, ((_, tile), counted) in enumerate(zip(tiles, found, strict=True), start=1):
                 total, done_px = total.merge(counted), done_px + tile.size
                 if progress is not None:
-                    progress(Progress(done, len(tiles), done_px, all_px, done_px, time.perf_counter() - began))
+                    progress(
+                        Progress(
+                            done, len(tiles), done_px, all_px, done_px, time.perf_counter() - began, stage="evaluate"
+                        )
+                    )
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
     return total

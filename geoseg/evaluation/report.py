@@ -33,7 +33,10 @@ Page = Callable[[Pictures], str]
 
 def check_folder(folder: str | os.PathLike[str], *, overwrite: bool) -> Path:
     """Return the folder of a report if it can be made. Raises OutputError, as for one that holds anything."""
-    path = Path(probe_writable(Path(folder) / FILES[0])).parent
+    path = probe_writable(Path(folder) / FILES[0], mkdir=True).parent
+    if not path.absolute().parent.is_dir():
+        parent = path.absolute().parent
+        raise OutputError(f"cannot write {path}: there is no folder {parent}; check the path, or make it by mkdir")
     path = path.resolve() if path.is_symlink() else path.absolute()
     try:
         held = sorted(entry.name for entry in path.iterdir()) if path.is_dir() else []

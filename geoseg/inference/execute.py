@@ -15,9 +15,10 @@ from geoseg.inference.plan import Plan, fingerprint
 from geoseg.inference.run import check_shared, run_tasks, stoppable
 from geoseg.inference.targets import Targets
 from geoseg.inference.task import TileDone, TileTask
+from geoseg.machine import size_text
 from geoseg.progress import Progress
 from geoseg.raster.creation import DEFAULTS
-from geoseg.raster.durable import output_error
+from geoseg.raster.durable import make_folders
 from geoseg.raster.environment import is_remote, public_name, shown
 from geoseg.raster.landcover import Product, build, built_path, free_space_bytes, part_path, place
 from geoseg.raster.vrt import check_place
@@ -43,7 +44,8 @@ def execute(  # noqa: PLR0913 - what is written, how, and how it is told
     """
     targets.check_inputs([*plan.source.local_files(), plan.bundle.weights_path])
     check_place(plan.scene.geobox)
-    _make_folders(targets)
+    if targets.mkdir:
+        make_folders(*targets.by_product.values())
     plan = _with_tile_of(unfinished(targets.labels), plan)
     meaning = plan.meaning
     with open_journal(targets.labels, fingerprint(meaning), meaning, start_over=overwrite) as journal:
@@ -53,12 +55,12 @@ def execute(  # noqa: PLR0913 - what is written, how, and how it is told
             _forget_lost_parts(journal, waiting)
             _check_space(plan, journal)
             _announce(plan, journal, announce or _silence)
-            _map_missing(plan, journal, progress or _silence)
+            _map_missing(plan, journal, progress or _silence, announce or _silence)
             _check_unchanged(plan, meaning)
             (announce or _silence)(
                 f"putting the map together from {plan.tile_count} tile{'s' * (plan.tile_count != 1)}"
             )
-            _put_together(plan, targets, journal, waiting, _tags(plan, meaning), storage)
+            _put_together(plan, targets, journal, waiting, _tags(plan, meaning), storage, progress or _silence)
         clear_parts(journal)
     return targets.labels
 
@@ -78,14 +80,6 @@ def _with_tile_of(before: Mapping[str, object], plan: Plan) -> Plan:
             other = replace(plan, tile_height_px=height_px, tile_width_px=width_px)
             return other if other.meaning == before else plan
     return plan
-
-
-def _make_folders(targets: Targets) -> None:
-    for path in targets.by_product.values():
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise output_error(path, error) from error
 
 
 def _is_placed(journal: Journal, product: Product) -> bool:
@@ -116,7 +110,7 @@ def _check_space(plan: Plan, journal: Journal) -> None:
     free = free_space_bytes(journal.folder)
     if left > free:
         raise OutputError(
-            f"this map needs about {left / 1e9:.2f} GB beside its --out, {free / 1e9:.2f} GB are free; "
+            f"this map needs about {size_text(left)} on the disk of its --out, {size_text(free)} are free; "
             "free some space or choose another disk"
         )
 
@@ -140,7 +134,7 @@ def _announce(plan: Plan, journal: Journal, announce: Announce) -> None:
         announce(f"going on with an unfinished map: {len(journal.finished)} of {plan.tile_count} tiles are there")
 
 
-def _map_missing(plan: Plan, journal: Journal, progress: Report) -> None:
+def _map_missing(plan: Plan, journal: Journal, progress: Report, announce: Announce) -> None:
     """Run the tiles that the journal lacks; each is recorded and reported as it comes."""
     check_shared(journal.parts, [*plan.source.local_files(), plan.bundle.weights_path])
     began = time.monotonic()
@@ -161,7 +155,7 @@ def _map_missing(plan: Plan, journal: Journal, progress: Report) -> None:
     report()
     missing = [index for index in range(plan.tile_count) if index not in journal.finished]
     with stoppable() as run:
-        run_tasks(TileTask(plan, journal.parts, run), missing, plan.workers, finished)
+        run_tasks(TileTask(plan, journal.parts, run), missing, plan.workers, finished, announce)
 
 
 def _put_together(  # noqa: PLR0913, PLR0917 each is a noun the reader expects here
@@ -171,17 +165,29 @@ def _put_together(  # noqa: PLR0913, PLR0917 each is a noun the reader expects h
     products: Sequence[Product],
     tags: Mapping[str, str],
     storage: Mapping[str, str],
+    progress: Report,
 ) -> None:
     """Build every product, and only then move them to their places: all of a run appears together."""
     tiles = [plan.tile(index) for index in range(plan.tile_count)]
-    for product in products:
+    began, pixels = time.monotonic(), plan.grid.height_px * plan.grid.width_px
+
+    def report(built: int, placed: int) -> None:
+        """Report products that are built, and placed, which takes no time to speak of."""
+        done, total = built * pixels, len(products) * pixels
+        seconds = time.monotonic() - began
+        progress(Progress(built + placed, 2 * len(products), done, total, done, seconds, stage="assemble"))
+
+    report(0, 0)
+    for number, product in enumerate(products, start=1):
         if not built_path(journal.parts, product).exists():
             build(journal.parts, product, tiles, plan.scene.geobox, tags, storage)
+        report(number, 0)
     by_name = {product.name: product for product in products}
     for name, path in targets.by_product.items():
         if name in by_name:
             journal.place(name)
             place(built_path(journal.parts, by_name[name]), by_name[name], path)
+    report(len(products), len(products))
 
 
 def _tags(plan: Plan, meaning: Mapping[str, object]) -> dict[str, str]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TypedDict
@@ -25,11 +27,12 @@ from geoseg.inference.resolution import (
 from geoseg.inference.symmetries import check_symmetries
 from geoseg.inference.tile import Mapping
 from geoseg.inference.tiling import choose_tile, round_tile
-from geoseg.machine import available_cores, available_memory_bytes
+from geoseg.machine import available_cores, available_memory_bytes, size_text
 from geoseg.model.architectures import may_have_one_size
 from geoseg.model.bundle import ModelBundle
 from geoseg.model.card import default_overlap
-from geoseg.model.engines import choose_engine
+from geoseg.model.engines import EngineChoice, choose_engine
+from geoseg.progress import Progress
 from geoseg.raster.crop import Box, crop
 from geoseg.raster.landcover import overview_levels
 from geoseg.raster.product import ProductName
@@ -84,6 +87,7 @@ def plan(  # noqa: PLR0913 - each keyword is a knob of the command line
     confidence: bool = False,
     probabilities: bool = False,
     announce: Callable[[str], None] | None = None,
+    progress: Callable[[Progress], None] | None = None,
 ) -> Plan:
     """Plan the map of a scene; no tile is computed, nothing is written beside the output.
 
@@ -120,8 +124,21 @@ def plan(  # noqa: PLR0913 - each keyword is a knob of the command line
     made = _share_out(sketch, tile, workers)
     warn_if_unlike(seen, bundle, scale, factor)
     threads = made.engine.threads  # only a plan that fits is worth an export
-    engine = choose_engine(bundle, device, window_px=window_px, scale=scale, threads=threads, report=announce)
+    with _export_told(engine, progress):
+        engine = choose_engine(bundle, device, window_px=window_px, scale=scale, threads=threads, report=announce)
     return replace(made, engine=engine)
+
+
+@contextmanager
+def _export_told(engine: EngineChoice, progress: Callable[[Progress], None] | None) -> Iterator[None]:
+    """Report that a network is exported, where it is to be: before, and after it."""
+    if progress is None or engine.device != "onnx" or engine.onnx_path is not None:
+        yield
+        return
+    began = time.monotonic()
+    progress(Progress(0, 1, 0, 0, 0, 0.0, stage="export"))
+    yield
+    progress(Progress(1, 1, 0, 0, 0, time.monotonic() - began, stage="export"))
 
 
 def _part(scene: str | os.PathLike[str] | Scene, bbox: Box | None, crs: str | None) -> str | os.PathLike[str] | Scene:
@@ -192,7 +209,7 @@ def _tile(scene: Scene, grid: WindowGrid, tile: int | None, crew: int) -> tuple[
 def _too_large(made: Plan) -> str:
     free = available_memory_bytes()
     return (
-        f"this plan needs about {made.memory_bytes / 1e9:.1f} GB of memory, {free / 1e9:.1f} GB are free; "
+        f"this plan needs about {size_text(made.memory_bytes)} of memory, {size_text(free)} are free; "
         f"take a smaller --window (now {made.grid.window_px}), --tile ({made.tile_width_px}), "
         f"--batch-size ({made.mapping.batch_size}) or --workers ({made.workers})"
     )

@@ -35,6 +35,7 @@ class Run:
     process: int
 
 
+_FIRST_LOOK_S, _LOOK_S = 1.0, 30.0
 _stops: dict[Run, threading.Event] = {}
 
 
@@ -62,17 +63,23 @@ def checkpoint(run: Run) -> Callable[[], None]:
 
 
 def run_tasks(
-    task: Callable[[int], Done], indexes: Sequence[int], workers: int, finished: Callable[[Done], None]
+    task: Callable[[int], Done],
+    indexes: Sequence[int],
+    workers: int,
+    finished: Callable[[Done], None],
+    announce: Callable[[str], None] = lambda _line: None,
 ) -> None:
     """Call `task` with every index, `workers` at a time, and `finished` in this thread with each result as it comes.
 
     A current Dask client takes the tasks; else the scheduler that Dask is configured with, by default threads. A flat
     graph of plain tuples: 10^5 tasks are scheduled in seconds, as `delayed` objects they take minutes. What a task or
-    `finished` raises ends the run. Runs in several threads of one process know nothing of each other.
+    `finished` raises ends the run. `announce` is told when a client has no worker: it may get one.
+    Runs in several threads of one process know nothing of each other.
     """
     client = current_client()
     if client is not None:
-        _run_on_cluster(client, task, indexes, finished)
+        with _told_of_no_worker(client, announce):
+            _run_on_cluster(client, task, indexes, finished)
         return
     graph = {("tile", index): (task, index) for index in indexes}
     # given, not registered: what is registered is told of the tasks of whichever run of the process looks first
@@ -118,6 +125,25 @@ def check_shared(folder: Path, files: Sequence[Path]) -> None:
                 )
     finally:
         token.unlink()
+
+
+@contextmanager
+def _told_of_no_worker(client: Any, announce: Callable[[str], None]) -> Iterator[None]:  # noqa: ANN401
+    """Say so while a client has no worker: adaptive clusters start them for tasks that wait, queues when they like."""
+    left = threading.Event()
+
+    def watch() -> None:
+        wait_s = _FIRST_LOOK_S
+        while not left.wait(wait_s):
+            wait_s = _LOOK_S
+            if not client.nthreads():
+                announce(f"the Dask client at {client.scheduler.address} has no worker; waiting for one (Ctrl-C ends)")
+
+    threading.Thread(target=watch, daemon=True).start()
+    try:
+        yield
+    finally:
+        left.set()
 
 
 def _run_on_cluster(

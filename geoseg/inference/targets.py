@@ -13,6 +13,18 @@ from geoseg.raster.durable import same_file
 from geoseg.raster.landcover import files_beside, foreign_beside, probe_writable
 from geoseg.raster.product import ProductName
 
+_TIFF = (".tif", ".tiff", ".gtif", ".gtiff", ".tf8", ".btf")
+"""The last two are BigTIFF's."""
+
+
+def _check_tiff(name: str, path: str | os.PathLike[str]) -> None:
+    """Refuse a name that says another format than is written; none at all says nothing, and neither does `.2024`."""
+    suffix = Path(path).suffix
+    if suffix.lower() not in _TIFF and any(map(str.isalpha, suffix)):
+        raise UsageError(
+            f"{name} is written as a GeoTIFF, got {os.fspath(path)}; name it {Path(path).with_suffix('.tif').name}"
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Targets:
@@ -21,6 +33,8 @@ class Targets:
     labels: Path
     confidence: Path | None = None
     probabilities: Path | None = None
+    mkdir: bool = False
+    """Make the folders that are not there."""
 
     @classmethod
     def of(
@@ -28,10 +42,20 @@ class Targets:
         labels: str | os.PathLike[str],
         confidence: str | os.PathLike[str] | None,
         probabilities: str | os.PathLike[str] | None,
+        *,
+        mkdir: bool = False,
     ) -> Targets:
-        """Return the targets as absolute paths; OutputError for what is no local file."""
-        others = (None if path is None else probe_writable(path).absolute() for path in (confidence, probabilities))
-        return cls(probe_writable(labels).absolute(), *others)
+        """Return the targets as absolute paths.
+
+        UsageError for a name of another format than GeoTIFF, OutputError for what is no local file in a folder.
+        """
+        wanted = {"out": labels, "confidence": confidence, "probabilities": probabilities}
+        for name, path in wanted.items():
+            if path is not None:
+                _check_tiff(name, path)
+                probe_writable(path, mkdir=mkdir)
+        sure, every = (None if path is None else Path(path).absolute() for path in (confidence, probabilities))
+        return cls(Path(labels).absolute(), sure, every, mkdir)
 
     @property
     def by_product(self) -> dict[ProductName, Path]:
@@ -50,7 +74,7 @@ class Targets:
         """
         self._check_apart()
         for name, path in self.by_product.items():
-            probe_writable(path)
+            probe_writable(path, mkdir=self.mkdir)
             if overwrite or name in placing:
                 continue
             if path.exists():

@@ -20,7 +20,7 @@ from geoseg.preview.shrunk import plain_codes
 from geoseg.preview.slots import Slots
 from geoseg.preview.warped import natural_scene, read_beside
 from geoseg.raster.class_raster import ClassRaster
-from geoseg.raster.durable import write_durably
+from geoseg.raster.durable import make_folders, probe_writable, write_durably
 from geoseg.raster.environment import shown
 from geoseg.raster.legend_file import given_names
 from geoseg.raster.nomenclature import Color, NamedClass, Nomenclature
@@ -40,13 +40,14 @@ Entry = tuple[str, Color | None]
 
 
 @plain_arguments()
-def picture(
+def picture(  # noqa: PLR0913 - what is shown, how, and where
     scene: str | os.PathLike[str] | Scene,
     landcover: str | os.PathLike[str],
     out: str | os.PathLike[str],
     *,
     legend: str | os.PathLike[str] | None = None,
     palette: str | None = None,
+    mkdir: bool = False,
 ) -> Path:
     """Write a PNG of a scene beside its land-cover map and the legend; return its path.
 
@@ -56,6 +57,9 @@ def picture(
     that cannot be right, OutputError when the picture cannot be written, GeosegError without matplotlib.
     """
     safe = check_palette(palette) == "colour-blind"
+    if mkdir:
+        make_folders(out)
+    probe_writable(out)
     source = scene if isinstance(scene, Scene) else natural_scene(scene)
     given = given_names(legend)
     raster = ClassRaster.open(landcover, given)

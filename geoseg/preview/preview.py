@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -35,7 +36,9 @@ from geoseg.preview.tiles import (
     picture_type,
 )
 from geoseg.preview.warped import natural_scene, place_in
+from geoseg.progress import Progress
 from geoseg.raster.class_raster import ClassRaster
+from geoseg.raster.durable import make_folders
 from geoseg.raster.environment import shown
 from geoseg.raster.geobox import GeoBox
 from geoseg.raster.handles import opened
@@ -70,7 +73,9 @@ def preview(  # noqa: PLR0913 - each is a noun of the page
     legend: StrPath | Legend | Nomenclature | None = None,
     palette: str | None = None,
     max_mb: float | None = None,
+    mkdir: bool = False,
     overwrite: bool = False,
+    progress: Callable[[Progress], None] | None = None,
 ) -> Page:
     """Show a land-cover map, over its scene if there is one, as one page that needs no network and no server.
 
@@ -86,10 +91,14 @@ def preview(  # noqa: PLR0913 - each is a noun of the page
     file of names and colours.
 
     Reads through overviews, so memory does not grow with the map; maps of more than 100 million pixels are counted in
-    an overview. Raises SceneError for rasters that cannot be read or laid on the map, UsageError for unknown names,
+    an overview. `mkdir` makes the folder of `out`, `progress` is called after every level of tiles.
+
+    Raises SceneError for rasters that cannot be read or laid on the map, UsageError for unknown names,
     GeosegError for polygons that do not fit, OutputError where the page cannot be written.
     """
     chosen = check_palette(palette)
+    if mkdir:
+        make_folders(out)
     budget = _budget_bytes(max_mb, inline=out is None)
     target = None if out is None else _page_target(out, overwrite=overwrite)
     if layer is not None and polygons is None:
@@ -97,7 +106,8 @@ def preview(  # noqa: PLR0913 - each is a noun of the page
     given = given_names(legend)
     sources = _Sources.open(landcover, given, scene, confidence)
     source = None if polygons is None else open_features(polygons, layer)
-    data = _data(sources, sources.classes.names if given is None else given, source, budget - shell_bytes())
+    names = sources.classes.names if given is None else given
+    data = _data(sources, names, source, budget - shell_bytes(), progress or _quiet)
     page = build_page(_title(sources.landcover), {**data, "palette": chosen})
     return page if target is None else replace(page, path=page.save(target, overwrite=overwrite))
 
@@ -166,14 +176,24 @@ def _model_name(landcover: Scene) -> str | None:
     return name[:_MOST_LETTERS] if name else None
 
 
-def _data(sources: _Sources, known: Nomenclature, polygons: FeatureSource | None, budget: int) -> dict[str, object]:
+def _quiet(_state: Progress) -> None:
+    """Take a state when nobody listens."""
+
+
+def _data(
+    sources: _Sources,
+    known: Nomenclature,
+    polygons: FeatureSource | None,
+    budget: int,
+    progress: Callable[[Progress], None],
+) -> dict[str, object]:
     """Return what the page's program is given."""
     landcover, frame = sources.landcover, Frame.of(sources.landcover)
     slots = Slots(shown(landcover.path))
     with ExitStack() as stack:
         layers = _layers(sources, frame, slots, stack)
         for_polygons = 0 if polygons is None else round(budget * _FOR_POLYGONS)
-        fill(layers, frame, budget - for_polygons)
+        _fill(layers, frame, budget - for_polygons, progress)
         tally = Tally.of(layers[0].source, slots)
     _check_overlap(sources, layers)
     own = polynomial(frame, landcover.geobox)
@@ -200,6 +220,18 @@ def _data(sources: _Sources, known: Nomenclature, polygons: FeatureSource | None
         "layers": {layer.name: layer.tiles for layer in layers},
         "version": VERSION,
     }
+
+
+def _fill(layers: Sequence[Layer], frame: Frame, budget: int, progress: Callable[[Progress], None]) -> None:
+    """Fill the layers level by level, and report each; how many there will be, the budget decides."""
+    began, levels = time.monotonic(), frame.exact_zoom - frame.first_zoom + 1
+
+    def report(done: int) -> None:
+        progress(Progress(done, levels, 0, 0, 0, time.monotonic() - began, stage="page"))
+
+    report(0)
+    fill(layers, frame, budget, report)
+    report(levels)
 
 
 def _layers(sources: _Sources, frame: Frame, slots: Slots, stack: ExitStack) -> list[Layer]:

@@ -48,10 +48,12 @@ class Layer:
     """The deepest that there are tiles of."""
 
 
-def fill(layers: Sequence[Layer], frame: Frame, budget_bytes: int) -> None:
+def fill(
+    layers: Sequence[Layer], frame: Frame, budget_bytes: int, filled: Callable[[int], None] = lambda _levels: None
+) -> None:
     """Fill layers with tiles from the coarsest level on, until the budget or the map's own pixels are reached.
 
-    Where a level does not fit, the last layers stop first: the first goes deepest.
+    `filled` is told how many levels are. Where one does not fit, the last layers stop first: the first goes deepest.
     """
     spent, deeper = 0, list(layers)
     for zoom in range(frame.first_zoom, frame.exact_zoom + 1):
@@ -65,6 +67,7 @@ def fill(layers: Sequence[Layer], frame: Frame, budget_bytes: int) -> None:
             layer.tiles.update(tiles)
             layer.last_zoom = zoom
         spent += sum(len(text) for tiles in level for text in tiles.values())
+        filled(zoom - frame.first_zoom + 1)
 
 
 def _fitting(layers: Sequence[Layer], frame: Frame, zoom: int, left: int | None) -> list[dict[str, str]] | None:

@@ -140,8 +140,21 @@ def free_space_bytes(folder: Path) -> int:
         raise output_error(folder, error) from error
 
 
-def probe_writable(target: str | os.PathLike[str]) -> Path:
-    """Return the target as a path if a file can be made there, else raise OutputError. Leaves nothing behind."""
+def make_folders(*targets: str | os.PathLike[str] | None) -> None:
+    """Make the folders that files will be written in, as mkdir -p does. Raises OutputError."""
+    for target in targets:
+        try:
+            if target is not None and not _URL.match(os.fspath(target)):  # that is refused elsewhere
+                Path(target).absolute().parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise output_error(Path(target or ""), error) from error
+
+
+def probe_writable(target: str | os.PathLike[str], *, mkdir: bool = False) -> Path:
+    """Return the target as a path if a file can be made there, else raise OutputError. Leaves nothing behind.
+
+    Its folder must be there, unless it will be made (`mkdir`).
+    """
     text = os.fspath(target)
     if _URL.match(text):
         raise OutputError(
@@ -149,12 +162,12 @@ def probe_writable(target: str | os.PathLike[str]) -> Path:
         )
     _check_name(text)
     try:
-        return _probed(Path(text))
+        return _probed(Path(text), mkdir=mkdir)
     except OSError as error:  # no right to look into a folder
         raise output_error(Path(text), error) from error
 
 
-def _probed(path: Path) -> Path:
+def _probed(path: Path, *, mkdir: bool) -> Path:
     if path.is_dir():
         raise OutputError(
             f"cannot write {path}: it is a folder; give the name of a file, such as {path / 'landcover.tif'}"
@@ -164,6 +177,8 @@ def _probed(path: Path) -> Path:
     folder = _nearest(path.parent)
     if not folder.is_dir():
         raise OutputError(f"cannot write {path}: {folder} is a file, not a folder; choose another output")
+    if not mkdir and not path.parent.is_dir():
+        raise OutputError(f"cannot write {path}: there is no folder {path.parent}; check the path, or make it by mkdir")
     with tempfile.TemporaryFile(dir=folder, prefix=".geoseg-"):
         return path
 

@@ -26,7 +26,7 @@ from geoseg.model.device import choose_device
 from geoseg.model.encoder_file import told
 from geoseg.model.network import use_threads
 from geoseg.progress import Progress
-from geoseg.raster.durable import probe_writable
+from geoseg.raster.durable import make_folders, probe_writable
 from geoseg.raster.strays import DEFAULT_TOLERANCE
 from geoseg.training.batch_size import batch_size, check_fits
 from geoseg.training.checkpoint import load_state
@@ -78,6 +78,7 @@ def train(  # noqa: PLR0913 - the knobs of the verb
     threads: int | None = None,
     checkpoint_minutes: float = DEFAULT_CHECKPOINT_MINUTES,
     wandb: bool = False,
+    mkdir: bool = False,
     overwrite: bool = False,
     progress: Callable[[TrainingProgress], None] | None = None,
     decoding: Callable[[Progress], None] | None = None,
@@ -101,6 +102,8 @@ def train(  # noqa: PLR0913 - the knobs of the verb
     `out`.
     """
     say = announce or (lambda _line: None)
+    if mkdir:
+        make_folders(out, report)
     target = _check_target(out, overwrite=overwrite)
     folder_of_report = None if report is None else check_folder(report, overwrite=overwrite)
     chosen = (recipe if isinstance(recipe, Recipe) else recipe_named(recipe)).changed(**knobs)

@@ -40,7 +40,9 @@ EXTENSIONS = tuple(_WRITERS)
 _GEOJSON = (write_geojson, write_geojson_sequence)
 
 
-def check_target(out: str | os.PathLike[str], *, overwrite: bool = False, layer: str | None = None) -> Path:
+def check_target(
+    out: str | os.PathLike[str], *, overwrite: bool = False, layer: str | None = None, mkdir: bool = False
+) -> Path:
     """Return the target as an absolute path if polygons can be written there, before any work is done.
 
     In a GeoPackage a `layer` is written, or replaced where `overwrite`; all others stay.
@@ -51,7 +53,7 @@ def check_target(out: str | os.PathLike[str], *, overwrite: bool = False, layer:
     path = Path(out)
     if path.suffix.lower() not in _WRITERS:
         raise UsageError(f"{path} names no format of polygons; give it one of the extensions {', '.join(EXTENSIONS)}")
-    path = probe_writable(out).absolute()
+    path = probe_writable(out, mkdir=mkdir).absolute()
     if has_layers(path):
         _check_closed(path)
         if is_kept(path):

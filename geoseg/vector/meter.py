@@ -67,6 +67,7 @@ class Meter:
                     pixels,
                     time.monotonic() - self._begun_s,
                     self._polygons,
+                    "polygons",
                 )
             )
 

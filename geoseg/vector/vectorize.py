@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from geoseg.given import plain_arguments
 from geoseg.legend import Legend
 from geoseg.progress import Progress
+from geoseg.raster.durable import make_folders
 from geoseg.raster.nomenclature import Nomenclature
 from geoseg.vector import formats
 from geoseg.vector.ahead import ahead
@@ -44,6 +45,7 @@ def vectorize(
     legend: StrPath | Legend | Nomenclature | None = None,
     crs: Any = None,
     layer: str | None = None,
+    mkdir: bool = False,
     overwrite: bool = False,
     progress: Callable[[Progress], None] | None = None,
     announce: Callable[[str], None] | None = None,
@@ -65,6 +67,8 @@ def vectorize(
     Raises UsageError, SceneError or OutputError; then nothing is at `out` that was not there before.
     """
     say = announce or _quiet
+    if mkdir:
+        make_folders(out)
     order = Order.of(
         landcover, out, simplify=simplify, method=method, smooth=smooth, min_area=min_area, connectivity=connectivity,
         classes=classes, dissolve=dissolve, confidence=confidence, legend=legend, crs=crs, layer=layer,

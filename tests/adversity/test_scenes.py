@@ -182,7 +182,8 @@ def test_a_deep_path(predict: Predict, folder: Path) -> None:
     deep = folder / "d" / ("e" * 200) / ("f" * 200)
     deep.mkdir(parents=True)
     scene = write_scene(deep / "scene.tif")
-    assert predict(scene, "--out", deep / "new" / "map.tif").code == 0
+    assert predict(scene, "--out", deep / "new" / "map.tif").code == 1
+    assert predict(scene, "--out", deep / "new" / "map.tif", "--mkdir").code == 0
     check_map(deep / "new" / "map.tif", scene)
 
 

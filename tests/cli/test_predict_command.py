@@ -232,7 +232,7 @@ def test_bad_input_is_one_line(run: Run, tmp_path: Path, scene: Path, model: Pat
         (2, [scene, "--out", out, "--model", model, "--workers", "0"], ["workers", "0"]),
         (2, [scene, "--out", out, "--model", model, "--tile", "-1"], ["tile", "-1"]),
         (2, [scene, "--out", scene, "--model", model, "--overwrite"], ["scene.tif", "--out"]),
-        (2, [scene, "--out", model, "--model", model, "--overwrite"], [model.name, "--out"]),
+        (2, [scene, "--out", model, "--model", model, "--overwrite"], [model.name, "GeoTIFF"]),
         (2, [scene, "--out", out, "--confidence", out, "--model", model], ["a path of its own"]),
         (2, [scene, "--out", out, "--model", model, "--mean", "0.4,0.4,0.4"], ["--legend", "--std"]),
     ]

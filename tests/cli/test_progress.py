@@ -1,10 +1,18 @@
 from __future__ import annotations
 
+import json
 import sys
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+import rasterio
+import rasterio.transform
+from click.testing import CliRunner
 
 from geoseg.progress import Progress
+from geoseg_cli.main import geoseg
 from geoseg_cli.progress import ProgressBar
 from geoseg_cli.say import complain
 
@@ -79,3 +87,54 @@ def test_the_summary_of_few_pixels_is_in_pixels() -> None:
     with ProgressBar(quiet=True) as bar:
         bar.update(Progress(1, 1, 8_366, 8_366, 8_366, 0.2))
     assert bar.summary == ": 8 366 px in 0.2 s"
+
+
+def lines(text: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def test_json_tells_each_stage_from_its_beginning_to_its_end(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("geoseg_cli.say._shown", ["json"])
+    many = [Progress(n, 1000, n * 1000, 1_000_000, n * 1000, n / 100) for n in range(1001)]
+    built = [Progress(n, 2, n * 500_000, 1_000_000, n * 500_000, n, stage="assemble") for n in range(3)]
+    with ProgressBar(quiet=False) as bar:
+        bar.announce("bands 1,2,3")
+        for state in (Progress(0, 1, 0, 0, 0, 0.0, stage="export"), *many, *built):
+            bar.update(state)
+        complain("warning", "two\nlines")
+    said = capsys.readouterr()
+    assert said.out == ""
+    told = lines(said.err)
+    assert told[0] == {"message": "bands 1,2,3"}
+    assert {"warning": "two lines"} in told
+    states = [each for each in told if "stage" in each]
+    assert [each["stage"] for each in states if each["done"] == 0] == ["export", "map", "assemble"]
+    assert [each["stage"] for each in states if each["done"] == each["total"]] == ["map", "assemble"]
+    assert len(states) < 20  # a thousand tiles in no time are not a thousand lines
+    last = next(each for each in states if each["stage"] == "map" and each["done"] == each["total"])
+    assert last | {"seconds_left": 0.0, "megapixels_per_second": 0.1, "unit": "px", "pieces_total": 1000} == last
+
+
+@pytest.mark.parametrize("how", ["json", "lines", "none"])
+def test_a_command_is_told_how_to_show_its_progress(tmp_path: Path, how: str) -> None:
+    """One real run of each kind, of a map and its polygons, and an error: every line on stderr is of that kind."""
+    raster = tmp_path / "map.tif"
+    with rasterio.open(
+        raster, "w", driver="GTiff", width=40, height=30, count=1, dtype="uint8", crs="EPSG:32631",
+        transform=rasterio.transform.from_origin(0, 30, 1, 1),
+    ) as dataset:  # fmt: skip
+        dataset.write((np.indices((30, 40)).sum(0) // 9 % 3).astype("uint8"), 1)
+    words = ["vectorize", str(raster), "--out", str(tmp_path / "a.geojson"), "--progress", how]
+    done, failed = (CliRunner().invoke(geoseg, words) for _ in range(2))
+    wrong = CliRunner().invoke(geoseg, [*words, "--connectivity", "x"])
+    assert (done.exit_code, failed.exit_code, wrong.exit_code) == (0, 1, 2)
+    if how == "json":
+        told = lines(done.stderr)
+        assert {each["stage"] for each in told if "stage" in each} == {"polygons"}
+        assert told[-1]["message"].startswith("wrote ")
+        assert "exists" in lines(failed.stderr)[-1]["error"]
+        assert "connectivity" in lines(wrong.stderr)[-1]["error"]
+    else:
+        assert failed.stderr.splitlines()[-1].startswith("geoseg: error: ")

@@ -138,9 +138,9 @@ def test_an_interruption_says_that_nothing_is_there(run: Run, put: Callable[[Ver
         (("vectorize", "landcover.tif"), "--out"),
         (("vectorize", "--out", "landcover.gpkg"), "LANDCOVER"),
         ((*VECTORIZE, "--connectivity", "all"), "all"),
-        (("predict", "scene.tif", "--out", "m.tif", "--simplify", "1.5"), "--polygons"),
-        (("predict", "scene.tif", "--out", "m.tif", "--min-area", "100"), "--polygons"),
-        (("predict", "scene.tif", "--out", "m.tif", "--smooth"), "--polygons"),
+        (("predict", "scene.tif", "--out", "m.tif", "--simplify", "1.5"), "simplify is about polygons"),
+        (("predict", "scene.tif", "--out", "m.tif", "--min-area", "100"), "min_area is about polygons"),
+        (("predict", "scene.tif", "--out", "m.tif", "--smooth"), "smooth is about polygons"),
     ],
 )
 def test_wrong_usage_is_one_line_and_two(run: Run, arguments: tuple[str, ...], word: str) -> None:
@@ -317,7 +317,7 @@ def test_predict_checks_the_polygons_before_the_map(run: Run, tmp_path: Path, sc
         (2, [scene, "--polygons", tmp_path / "m.gpkg", "--min-area", "-1"], ["--min-area", "-1"]),
         (2, [scene, "--polygons", tmp_path / "map.tif.parts" / "m.gpkg"], ["cleared", "--polygons"]),
         (2, [placeless, "--polygons", tmp_path / "m.gpkg", "--min-area", "100"], ["100px"]),
-        (2, [scene, "--polygons", tmp_path / "same.gpkg", "--confidence", tmp_path / "same.gpkg"], ["--polygons"]),
+        (2, [scene, "--polygons", tmp_path / "same.gpkg", "--confidence", tmp_path / "same.gpkg"], ["GeoTIFF"]),
     ]  # fmt: skip
     for ending in ([], ["--dry-run"]):
         for code, words, said in cases:

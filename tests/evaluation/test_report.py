@@ -46,7 +46,9 @@ def rows(path: Path) -> list[dict[str, str]]:
 
 
 def test_all_files_say_the_same(tmp_path: Path, found: Evaluation) -> None:
-    folder = write_report(found, tmp_path / "new" / "report")
+    with pytest.raises(OutputError, match="there is no folder"):
+        write_report(found, tmp_path / "new" / "report")
+    folder = write_report(found, tmp_path / "report")
     assert sorted(path.name for path in folder.iterdir()) == sorted(FILES)
     stored = json.loads((folder / "metrics.json").read_text())
     assert stored == found.to_json()

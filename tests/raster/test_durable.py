@@ -104,7 +104,9 @@ def test_a_target_that_can_be_written_is_returned_untouched(tmp_path: Path) -> N
     old = tmp_path / "old.tif"
     old.write_bytes(b"old")
     assert probe_writable(old) == old
-    assert probe_writable(tmp_path / "not" / "yet" / "there.tif").name == "there.tif"
+    assert probe_writable(tmp_path / "not" / "yet" / "there.tif", mkdir=True).name == "there.tif"
+    with pytest.raises(OutputError, match=r"there is no folder .*yet; check the path"):
+        probe_writable(tmp_path / "not" / "yet" / "there.tif")
     assert old.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [old]
 

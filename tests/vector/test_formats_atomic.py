@@ -59,8 +59,10 @@ def test_an_old_file_is_replaced_whole(tmp_path: Path, suffix: str) -> None:
     assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
 
 
-def test_folders_are_made(tmp_path: Path) -> None:
-    target = check_target(tmp_path / "new" / "folder" / "cover.fgb")
+def test_folders_are_made_if_asked_for(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="there is no folder"):
+        check_target(tmp_path / "new" / "folder" / "cover.fgb")
+    target = check_target(tmp_path / "new" / "folder" / "cover.fgb", mkdir=True)
     write(target, layer(), [table(*shapes(1))])
     assert target.is_file()
 
@@ -68,7 +70,7 @@ def test_folders_are_made(tmp_path: Path) -> None:
 def test_the_names_of_layer_and_file_may_hold_anything(tmp_path: Path) -> None:
     for name in ("a b", 'quo"te', "semi;colon'", "bang!", "日本", "select", "x" * 60):
         for suffix in (".gpkg", ".fgb", ".GeoJSON"):
-            target = check_target(tmp_path / name / f"{name}{suffix}")
+            target = check_target(tmp_path / name / f"{name}{suffix}", mkdir=True)
             write(target, layer(name=name), [table(*shapes(1))])
             plain = shutil.copy(target, tmp_path / f"plain{suffix}")  # pyogrio cannot read every name
             assert pyogrio.list_layers(plain)[0, 0] == name
