@@ -158,7 +158,7 @@ def predict(scene: str, out: str, *, dry_run: bool, as_json: bool, quiet: bool, 
         knobs["model"] = complete_model(
             knobs.get("model") or os.environ.get("GEOSEG_MODEL"), legend, mean, std, knobs.get("bands")
         )
-    knobs = {name: value for name, value in knobs.items() if name != "smooth" or value}
+    knobs = {name: value for name, value in knobs.items() if name not in {"smooth", "mkdir"} or value}
     if dry_run:
         _tell_plan(scene, out, knobs, as_json=as_json, quiet=quiet)
         return
@@ -175,7 +175,7 @@ def _tell_plan(scene: str, out: str, knobs: dict[str, Any], *, as_json: bool, qu
     from geoseg.inference.targets import Targets
     from geoseg.raster.creation import creation_options
 
-    overwrite, mkdir = knobs.pop("overwrite"), knobs.pop("mkdir")
+    overwrite, mkdir = knobs.pop("overwrite"), knobs.pop("mkdir", False)
     creation_options(knobs.pop("creation_options", {}))
     products = {name: knobs.pop(name, None) for name in ("confidence", "probabilities")}
     targets = Targets.of(out, **products, mkdir=mkdir)

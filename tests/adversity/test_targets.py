@@ -92,8 +92,8 @@ def test_the_sources_of_a_virtual_scene_are_no_output(predict: Predict, scene: P
     inner, outer = scene.parent / "inner.vrt", scene.parent / "outer.vrt"
     rasterio.shutil.copy(scene, inner, driver="VRT")
     outer.write_text(inner.read_text().replace("scene.tif", "inner.vrt"))
-    for name in ("scene.tif", "inner.vrt", "outer.vrt"):
-        assert "is read by this run" in refused(predict, outer, 2, "--out", scene.parent / name, "--overwrite")
+    for name, said in (("scene.tif", "is read by this run"), ("inner.vrt", "GeoTIFF"), ("outer.vrt", "GeoTIFF")):
+        assert said in refused(predict, outer, 2, "--out", scene.parent / name, "--overwrite")
 
 
 @pytest.mark.parametrize("suffix", [".msk", ".ovr", ".aux.xml"])
@@ -104,7 +104,7 @@ def test_a_sidecar_of_the_map_is_no_scene(predict: Predict, folder: Path, suffix
 
 def test_the_model_is_no_output(predict: Predict, scene: Path, model: Path) -> None:
     before = model.read_bytes()
-    assert "is read by this run" in refused(predict, scene, 2, "--out", model, "--overwrite")
+    assert "is written as a GeoTIFF" in refused(predict, scene, 2, "--out", model, "--overwrite")
     assert model.read_bytes() == before
 
 
@@ -155,6 +155,7 @@ def test_products_in_new_folders(predict: Predict, scene: Path) -> None:
             base / "b" / "c.tif",
             "--probabilities",
             base / "p.tif",
+            "--mkdir",
         ).code
         == 0
     )
@@ -172,3 +173,16 @@ def test_an_old_maps_overviews_and_masks_do_not_survive_it(predict: Predict, sce
     (scene.parent / "map.tif.ovr").write_bytes(b"old")
     assert predict(scene, "--out", target, "--overwrite").code == 0
     check_map(target, scene)
+
+
+@pytest.mark.parametrize("name", ["map.png", "map.JPG", "map.vrt", "map.img", "map.gpkg", "map.tif.zip"])
+@pytest.mark.parametrize("option", ["--out", "--confidence", "--probabilities"])
+def test_a_name_of_another_format_is_refused(predict: Predict, scene: Path, option: str, name: str) -> None:
+    targets = {"--out": scene.parent / "m.tif", option: scene.parent / name}
+    words = [word for pair in targets.items() for word in pair]
+    assert "GeoTIFF" in refused(predict, scene, 2, *words)
+
+
+def test_a_folder_that_is_not_there_is_refused(predict: Predict, scene: Path) -> None:
+    assert "there is no folder" in refused(predict, scene, 1, "--out", scene.parent / "no" / "map.tif")
+    assert not (scene.parent / "no").exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import threading
@@ -449,7 +450,7 @@ def test_a_current_dask_client_makes_the_same_map_in_other_processes(
         knobs: dict[str, Any] = {"model": bundle, "device": "onnx", "resolution": 1.0, "tta": 2}
         coarse = geoseg.predict(scene, tmp_path / "coarse.tif", tile=256, **knobs)
     np.testing.assert_array_equal(read(out)[0], whole)
-    assert seen[-1].pieces_done == 9
+    assert [state for state in seen if state.stage == "map"][-1].pieces_done == 9
     np.testing.assert_array_equal(read(coarse)[0], geoseg.labels(scene, **knobs).compute(scheduler="synchronous"))
 
 
@@ -494,3 +495,21 @@ def test_a_box_that_cannot_be_is_refused_and_its_scene_not_replaced(
     with pytest.raises(UsageError, match="is read by this run"):
         geoseg.predict(own, own, model=bundle, bbox=BOX, overwrite=True)
     assert own.read_bytes() == before
+
+
+def test_polygons_follow_the_map_as_vectorize_makes_them(scene: Scene, bundle: ModelBundle, tmp_path: Path) -> None:
+    knobs: dict[str, Any] = {"min_area": "25px", "simplify": np.float32(1.5), "smooth": True}
+    out, polygons = tmp_path / "new" / "map.tif", tmp_path / "other" / "map.geojson"
+    seen: list[Progress] = []
+    rest: dict[str, Any] = {"model": bundle, "device": "onnx", "confidence": tmp_path / "c.tif", "mkdir": True}
+    assert geoseg.predict(scene, out, polygons=polygons, progress=seen.append, **knobs, **rest) == out
+    wanted = geoseg.vectorize(out, tmp_path / "wanted.geojson", confidence=tmp_path / "c.tif", **knobs)
+    assert isinstance(wanted, Path)
+    features = [json.loads(path.read_text())["features"] for path in (polygons, wanted)]
+    assert features[0] == features[1]
+    assert list(dict.fromkeys(state.stage for state in seen)) == ["map", "assemble", "polygons"]
+    for stage in ("map", "assemble", "polygons"):
+        last = [state for state in seen if state.stage == stage][-1]
+        assert (last.pieces_done, last.pixels_done) == (last.pieces_total, last.pixels_total)
+    with pytest.raises(UsageError, match="simplify is about polygons"):
+        geoseg.predict(scene, tmp_path / "again.tif", model=bundle, simplify=1)

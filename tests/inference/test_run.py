@@ -4,12 +4,16 @@ import itertools
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from queue import Queue
+from types import SimpleNamespace
+from typing import ClassVar
 
 import dask
 import pytest
 from dask.callbacks import Callback
 
 from geoseg.errors import OutputError
+from geoseg.inference import run as run_module
 from geoseg.inference.run import Run, StoppedError, check_shared, checkpoint, run_tasks, stoppable
 
 
@@ -131,3 +135,19 @@ def test_what_the_user_registered_with_dask_is_told_of_every_task() -> None:
         run_tasks(square, range(10), 2, lambda _: None)
         run_tasks(square, range(10), 2, lambda _: None)
     assert len(keys) == 20
+
+
+def test_a_client_without_workers_is_told_of_until_it_has_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Client:
+        scheduler = SimpleNamespace(address="tcp://127.0.0.1:8786")
+        workers: ClassVar[dict[str, int]] = {}
+
+        def nthreads(self) -> dict[str, int]:
+            return self.workers
+
+    monkeypatch.setattr(run_module, "_FIRST_LOOK_S", 0.01)
+    monkeypatch.setattr(run_module, "_LOOK_S", 0.01)
+    said: Queue[str] = Queue()
+    with run_module._told_of_no_worker(Client(), said.put):
+        assert "tcp://127.0.0.1:8786 has no worker" in said.get(timeout=60)
+        Client.workers["one"] = 1
