@@ -344,6 +344,7 @@ def test_all_nodata_gives_a_valid_all_nodata_map(bundle: ModelBundle, tmp_path: 
 def test_products_need_paths_of_their_own_that_no_input_holds(
     scene: Scene, bundle: ModelBundle, tmp_path: Path
 ) -> None:
+    (tmp_path / "x").mkdir()
     with pytest.raises(UsageError, match="of its own"):
         geoseg.predict(scene, tmp_path / "a.tif", confidence=tmp_path / "x" / ".." / "a.tif", model=bundle)
     before = Path(scene.path).read_bytes()
