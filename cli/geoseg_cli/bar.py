@@ -84,7 +84,7 @@ class Bar(ABC, Generic[State]):
             case "lines" if self.has_length(state) and state.seconds - self._said_s >= self._line_every_s:
                 self._said_s = state.seconds
                 say(self._line(state))
-            case "json" if self._told is None or time.monotonic() - self._told_at_s >= _TELL_EVERY_S:
+            case "json" if self._is_time_to_tell(state):
                 self._tell()
 
     def stage(self, state: State) -> str:
@@ -94,6 +94,12 @@ class Bar(ABC, Generic[State]):
     def has_length(self, state: State) -> bool:
         """Tell whether there is anything to draw: an export is either done or not."""
         return bool(getattr(state, "pixels_total", 1))
+
+    def _is_time_to_tell(self, state: State) -> bool:
+        """Tell the first and the last state of a stage, and now and then one between."""
+        told = self._json(state)
+        is_end = self._told is None or told["done"] == told["total"]
+        return is_end or time.monotonic() - self._told_at_s >= _TELL_EVERY_S
 
     def _tell(self) -> None:
         """Print the last state as JSON; a stage's first and last are always told."""

@@ -350,7 +350,7 @@ def test_products_need_paths_of_their_own_that_no_input_holds(
     before = Path(scene.path).read_bytes()
     with pytest.raises(UsageError, match="is read by this run"):
         geoseg.predict(scene, scene.path, model=bundle, overwrite=True)
-    with pytest.raises(UsageError, match="is read by this run"):
+    with pytest.raises(UsageError, match="is written as a GeoTIFF"):
         geoseg.predict(scene, tmp_path / "a.tif", confidence=bundle.weights_path, model=bundle, overwrite=True)
     assert Path(scene.path).read_bytes() == before
 
