@@ -53,6 +53,8 @@ class OneLineErrors(ExampleCommand, click.Group):
             sys.exit(2)
         except Exception as error:  # noqa: BLE001 - the last stop for everything
             sys.exit(_report(error))
+        finally:
+            show_progress("auto")  # of this command alone
         sys.exit(code if isinstance(code, int) else 0)
 
     def resolve_command(
