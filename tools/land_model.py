@@ -62,10 +62,9 @@ class Stage:
 
 
 STAGES = {
-    1: Stage({"lr": 8e-4, "epochs": 15}),
+    1: Stage({"lr": 8e-4, "epochs": 10, "batches": 300}),
     2: Stage(
         {"lr": 5e-4, "epochs": 20, "crop_px": 256, "average": 0.995, "seed": 22},
-        {"flair": 0.28, "ucm": 0.28, "synthetic": 0.22, "dubai_1": 0.01, "dubai_3": 0.01, "dubai_5": 0.02},
     ),
 }
 

@@ -40,17 +40,19 @@ class CropSampler:
     small; between them a share `rare` of the draws goes by class. Raises SceneError when no pixel has a label.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 - what there is, and how often it is drawn
         self,
         scenes: Sequence[PreparedScene],
         crop_px: int,
         rare: float = 0.0,
         codes: Collection[int] | None = None,
         weights: Sequence[float] | None = None,
+        alike: Collection[int] | None = None,
     ) -> None:
         """Count what there is of some classes, by default of all. UsageError for a crop or a share that cannot be.
 
-        `weights`: how often the pixels of each scene are drawn, against those of others; alike where None.
+        `weights`: how often the pixels of each scene are drawn, against those of others; alike where None. `alike`:
+        the codes among which the share `rare` is divided, if the scenes have any of them; by default all that count.
         """
         if crop_px < 1:
             raise UsageError(f"a crop has at least 1 pixel a side, got {crop_px}")
@@ -69,8 +71,10 @@ class CropSampler:
         total = pixels.sum(axis=1)
         if not total.sum():
             raise SceneError("no pixel to learn from: none has a label in the areas chosen; check labels and split")
-        weights = (1 - rare) * total / total.sum() + rare * (total > 0) / np.count_nonzero(total)
-        self._by_class = np.cumsum(weights)
+        rarely = total > 0
+        if alike is not None and (among := rarely & np.isin(self._codes, list(alike))).any():
+            rarely = among
+        self._by_class = np.cumsum((1 - rare) * total / total.sum() + rare * rarely / np.count_nonzero(rarely))
         self._by_scene = np.cumsum(pixels, axis=1)
 
     def take(self, generator: np.random.Generator, margin_px: int) -> Crop:

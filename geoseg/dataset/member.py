@@ -22,6 +22,8 @@ class Member:
     """(id, weight) of images that are drawn more or less often than others, ascending by id."""
     rule: str | None = None
     """How it is divided; None: as its folders or its table say, else all of it trains."""
+    valid_share: float | None = None
+    """Of what its rule holds out, the share that validates; None: that of the whole mixture."""
 
     def has(self, pair_id: str) -> bool:
         """Say whether a scene is of this data set."""

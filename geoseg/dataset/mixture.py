@@ -44,7 +44,15 @@ def open_mixture(path: str, *, legend: GivenLegend | None = None, bands: Sequenc
         check_alike(one.dataset.pairs[0].scene, opened[0].dataset.pairs[0].scene)
     sets = _sets(opened, target, path)
     members = tuple(
-        Member(one.said.name, one.said.share, one.said.shown_m, one.said.mosaic, one.weights, one.said.split)
+        Member(
+            one.said.name,
+            one.said.share,
+            one.said.shown_m,
+            one.said.mosaic,
+            one.weights,
+            one.said.split,
+            one.said.valid_share,
+        )
         for one in opened
     )
     pairs = [pair for one in opened for pair in one.mapped(sets)]

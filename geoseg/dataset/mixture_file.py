@@ -57,6 +57,7 @@ class Said:
     mosaic: int = 1
     weights: Mapping[str, float] = field(default_factory=dict)
     split: str | None = None
+    valid_share: float | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     """Of `open_dataset`."""
 
@@ -71,7 +72,19 @@ class SaidMixture:
 
 
 _OPTIONS = ("legend", "labels", "column", "layer", "bands", "tolerance", "data_gsd_m")
-_ENTRIES = ("name", "path", "synthetic", "share", "gsd_m", "classes", "built_up", "mosaic", "weights", "split")
+_ENTRIES = (
+    "name",
+    "path",
+    "synthetic",
+    "share",
+    "gsd_m",
+    "classes",
+    "built_up",
+    "mosaic",
+    "weights",
+    "split",
+    "valid_share",
+)
 _PATHS = ("legend", "labels")
 
 
@@ -163,7 +176,7 @@ def _said(entry: Any, file: Path, place: int) -> Said:  # noqa: ANN401 - of a fi
     for key in _PATHS:
         if isinstance(options.get(key), str):
             options[key] = _beside(file, options[key])
-    split = entry.get("split")
+    split, valid_share = entry.get("split"), entry.get("valid_share")
     return Said(
         where=where,
         name=name,
@@ -176,6 +189,7 @@ def _said(entry: Any, file: Path, place: int) -> Said:  # noqa: ANN401 - of a fi
         mosaic=_whole(entry.get("mosaic", 1), 1, _MOST_IMAGES, "mosaic", where),
         weights=_weights(entry.get("weights", {}), where),
         split=None if split is None else _rule(file, _typed(split, str, "split", where)),
+        valid_share=None if valid_share is None else _number(valid_share, 0.01, 1, "valid_share", where),
         options=options,
     )
 

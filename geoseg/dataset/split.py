@@ -242,7 +242,7 @@ def _by_member(dataset: Dataset, seed: int, valid_share: float) -> Split:
             made.append(
                 _by_part(alone, "folders", parts)
                 if member.rule is None
-                else _by_rule(alone, member.rule, seed, valid_share)
+                else _by_rule(alone, member.rule, seed, member.valid_share or valid_share)
             )
         except UsageError as error:
             raise UsageError(f"{member.name}: {str(error).replace('--split ', 'split ')}") from None

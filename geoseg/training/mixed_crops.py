@@ -36,7 +36,8 @@ def crops_of(plan: TrainingPlan) -> CropSource:
         if scenes:
             by_id = dict(member.weights)
             weights = [by_id.get(scene.id, 1.0) for scene in scenes] if by_id else None
-            sampler = CropSampler(scenes, recipe.crop_px, 0.0 if by_id else recipe.rare, codes, weights)
+            rare = 0.0 if by_id else recipe.rare
+            sampler = CropSampler(scenes, recipe.crop_px, rare, codes, weights, plan.output_codes)
             shown.append(_Shown(member, sampler, plan.gsd_m or 1.0))
     return MixedCrops(shown, recipe.crop_px)
 

@@ -217,8 +217,11 @@ def _say_absent(
     absent = [dataset.legend.by_code(code).name for code in codes if not train_px.get(code)]
     if len(absent) == len(codes):
         raise SceneError(f"no training pixel of {dataset.name} has a class that is to be learnt; look at its labels")
-    if absent:
-        say(f"no training pixel is {', '.join(absent)}: the network cannot learn it")
+    perhaps = {dataset.legend.by_code(code).name for _, classes in dataset.sets for code in classes}
+    if lost := [name for name in absent if name not in perhaps]:
+        say(f"no training pixel is {', '.join(lost)}: the network cannot learn it")
+    if unsure := [name for name in absent if name in perhaps]:
+        say(f"no training pixel is {', '.join(unsure)} for sure: only labels that leave several open tell of it")
     unjudged = [dataset.legend.by_code(code).name for code in codes if valid_px and not valid_px.get(code)]
     if unjudged:
         say(f"no validation pixel is {', '.join(unjudged)}: mIoU is the mean of the other classes")

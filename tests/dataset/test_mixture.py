@@ -58,11 +58,11 @@ def test_built_up_land_is_what_lies_between_by_brute_force(tmp_path: Path, aroun
     """Against loops over every pixel and its square; whatever windows the labels are read in."""
     shape, gsd_m = (37, 29), 1.0
     codes = patchwork(shape, len(GROUND), seed=3, patch_px=4)
-    codes[:3, :9] = NODATA
+    codes[patchwork(shape, 3, seed=4, patch_px=5) == 0] = NODATA
     write_raster(tmp_path / "d/images/a.tif", np.zeros((3, *shape), np.uint8) + 9)
     write_raster(tmp_path / "d/labels/a.tif", codes[None], nodata=NODATA)
     (tmp_path / "ground.json").write_text(json.dumps([{"code": c, "name": n} for c, n in enumerate(GROUND)]))
-    absorbs = {"rangeland": 0.2, "forest_land": 0.35, "null": 0.1}
+    absorbs = {"rangeland": 1 / 3, "forest_land": 0.5, "null": 0.1}
     built = {"classes": ["roof", "sand"], "target": "urban_land", "around_m": around_m, "absorbs": absorbs}
     member = {"path": "d", "share": 1, "legend": "ground.json", "data_gsd_m": gsd_m, "classes": MEANT}
     plain = open_dataset(write_members(tmp_path / "plain.json", [member]))
@@ -70,7 +70,7 @@ def test_built_up_land_is_what_lies_between_by_brute_force(tmp_path: Path, aroun
 
     half = max(1, round(around_m / gsd_m / 2))
     wanted = decoded(plain.pairs[0])
-    least = {"grass": 0.2, "trees": 0.35, "cloud": 0.1}  # of a set the class that is absorbed last
+    least = {"grass": 1 / 3, "trees": 0.5, "cloud": 0.1}  # of a set the class that is absorbed last
     for row, col in product(*map(range, shape)):
         square = codes[max(0, row - half) : row + half + 1, max(0, col - half) : col + half + 1]
         share = np.isin(square, [0, 5]).sum() / max(1, (square != NODATA).sum())
@@ -88,6 +88,11 @@ def test_each_data_set_is_divided_by_its_own_rule(tmp_path: Path) -> None:
     assert {name.partition("/")[0] for name in train} == {"tiles", "whole"}
     assert {name.partition("/")[0] for name in valid | {area.pair_id for area in made.test}} == {"tiles"}
     assert len(train) == 9 + 1
+
+
+def test_what_is_held_out_may_all_validate(tmp_path: Path) -> None:
+    made = split(open_dataset(write_mixture(tmp_path, tiles={"split": "random:0.4", "valid_share": 1})))
+    assert (len(made.valid), len(made.test)) == (2, 0)
 
 
 def test_another_mapping_or_share_is_another_data_set(tmp_path: Path) -> None:
@@ -175,6 +180,7 @@ BAD: dict[str, tuple[dict[str, dict[str, Any]], str]] = {
     "built of nobody": ({"tiles": {"built_up": ["house"]}}, "built_up: the data set has no class 'house'"),
     "built into nothing": ({"tiles": {"built_up": {"classes": "roof", "target": "town"}}}, "no class 'town'"),
     "absorbs nobody": ({"tiles": {"built_up": {"classes": "roof", "absorbs": {"x": 1}}}}, "legend has no class 'x'"),
+    "more than all": ({"tiles": {"valid_share": 2}}, "valid_share must be a number 0.01 to 1, got 2"),
     "a rule that is none": ({"tiles": {"split": "rndom:0.5"}}, "tiles: split 'rndom:0.5' is no rule"),
 }  # fmt: skip
 

@@ -117,6 +117,20 @@ def test_resampling_averages_what_it_leaves_out() -> None:
     assert small.data.std() < data.std() / 2.5
 
 
+def test_rare_classes_are_drawn_alike_and_sets_of_classes_are_no_aim(tmp_path: Path) -> None:
+    plan = plan_of(write_mixture(tmp_path), RECIPE.changed(rare=1.0))
+    crops, generator, count = crops_of(plan), np.random.default_rng(8), 600
+    assert isinstance(crops, MixedCrops)
+    sampler = crops._shown[0].sampler
+    drawn = Counter[int]()
+    for _ in range(count):
+        place, row, col = sampler.pixel(generator)
+        drawn[int(sampler.scenes[place].codes(Window(row, col, 1, 1))[0, 0])] += 1
+    classes = {code for scene in sampler.scenes for code in scene.class_codes} & {*plan.output_codes}
+    assert drawn.keys() == classes
+    assert max(drawn.values()) - min(drawn.values()) < 6 * (count / len(classes)) ** 0.5
+
+
 def test_the_network_aims_at_the_sets_of_what_it_learns(tmp_path: Path) -> None:
     file = write_mixture(tmp_path)
     plan = plan_of(file)
