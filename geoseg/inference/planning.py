@@ -28,10 +28,9 @@ from geoseg.inference.symmetries import check_symmetries
 from geoseg.inference.tile import Mapping
 from geoseg.inference.tiling import choose_tile, round_tile
 from geoseg.machine import available_cores, available_memory_bytes, size_text
-from geoseg.model.architectures import may_have_one_size
 from geoseg.model.bundle import ModelBundle
 from geoseg.model.card import default_overlap
-from geoseg.model.engines import EngineChoice, choose_engine
+from geoseg.model.engines import EngineChoice, choose_engine, takes_window
 from geoseg.progress import Progress
 from geoseg.raster.crop import Box, crop
 from geoseg.raster.landcover import overview_levels
@@ -187,8 +186,8 @@ def _products(*, confidence: bool, probabilities: bool) -> tuple[ProductName, ..
 def _windows(bundle: ModelBundle, window: int | None, overlap: int | None, factor: float) -> tuple[int, int]:
     """Return the window and the overlap in pixels that the network sees, `factor` of the map's along each."""
     if window is None:
-        one_size = may_have_one_size(bundle.arguments)
-        window_px = bundle.window_px if one_size else network_window(bundle.window_px, bundle.divisor, factor)
+        window_px = network_window(bundle.window_px, bundle.divisor, factor)
+        window_px = window_px if takes_window(bundle, window_px) else bundle.window_px
     else:
         window_px = _positive("window", window)
     if overlap is not None:

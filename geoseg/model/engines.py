@@ -21,7 +21,7 @@ from geoseg.model.exported import Report, discard_export, find_export, make_expo
 from geoseg.model.memory import window_bytes
 from geoseg.model.normalization import Scale
 
-__all__ = ["Engine", "EngineChoice", "OutOfMemory", "Weights", "choose_engine", "open_engine"]
+__all__ = ["Engine", "EngineChoice", "OutOfMemory", "Weights", "choose_engine", "open_engine", "takes_window"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,10 +93,7 @@ def choose_engine(  # noqa: PLR0913 (two of them are for callers with something 
     """
     window_px = bundle.window_px if window_px is None else window_px
     check_window(window_px, bundle.divisor)
-    if window_px != bundle.window_px and may_have_one_size(bundle.arguments):
-        from geoseg.model.input_size import check_takes  # noqa: PLC0415 (the CPU path never imports torch)
-
-        check_takes(bundle.architecture, bundle.arguments, window_px)
+    _check_takes(bundle, window_px)
     bundle.normalization.gain_bias(scale)
     if threads < 1:
         raise UsageError(f"threads must be at least 1, got {threads}")
@@ -107,6 +104,22 @@ def choose_engine(  # noqa: PLR0913 (two of them are for callers with something 
     if path is None and export:
         return _exported(choice, report or _say_nothing)
     return replace(choice, onnx_path=path)
+
+
+def takes_window(bundle: ModelBundle, window_px: int) -> bool:
+    """Tell whether a network takes windows of a size, a multiple of its divisor: some of timm's know but one."""
+    try:
+        _check_takes(bundle, window_px)
+    except UsageError:
+        return False
+    return True
+
+
+def _check_takes(bundle: ModelBundle, window_px: int) -> None:
+    if window_px != bundle.window_px and may_have_one_size(bundle.arguments):
+        from geoseg.model.input_size import check_takes  # noqa: PLC0415 (the CPU path never imports torch)
+
+        check_takes(bundle.architecture, bundle.arguments, window_px)
 
 
 def open_engine(choice: EngineChoice) -> Engine:

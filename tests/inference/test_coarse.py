@@ -17,10 +17,12 @@ from geoseg.inference.estimate import estimate
 from geoseg.inference.tile import Mapping, map_tile
 from geoseg.model.bundle import ModelBundle
 from geoseg.model.engines import Weights, choose_engine
+from geoseg.model.network import build
+from geoseg.model.save import save_bundle
 from geoseg.raster.windows import Window, WindowGrid, tiles
 from tests.inference.conftest import MakeScene
 from tests.inference.position_engine import CLASSES, PositionEngine
-from tests.networks import tiny_bundle
+from tests.networks import RGB, tiny_bundle
 
 SIZES = [(6, 6), (6, 3), (7, 3), (40, 16), (33, 32), (12, 1), (50, 32)]
 
@@ -149,6 +151,26 @@ def test_windows_of_very_fine_pixels_see_less_of_the_ground(make_scene: MakeScen
     assert (made.engine.window_px, made.grid.window_px) == (208, 2496)
     asked = geoseg.plan(make_scene(150, 140, seed=3), model=bundle, device="torch-cpu", window=256, workers=1)
     assert (asked.engine.window_px, asked.grid.window_px) == (256, 3072)
+
+
+@pytest.mark.parametrize(
+    ("encoder", "window_px"), [("tu-vit_tiny_patch16_224", 224), ("tu-tf_efficientnet_lite0", 160)]
+)
+def test_a_network_of_one_size_keeps_it(make_scene: MakeScene, tmp_path: Path, encoder: str, window_px: int) -> None:
+    architecture = "DPT" if "vit" in encoder else "FPN"
+    arguments = {"encoder_name": encoder, "in_channels": 3, "classes": 7}
+    bundle = save_bundle(
+        tmp_path / "model.safetensors",
+        build(architecture, arguments),
+        architecture=architecture,
+        arguments=arguments,
+        legend=geoseg.DEEPGLOBE,
+        normalization=RGB,
+        window_px=224,
+        gsd_m=8,
+    )
+    made = geoseg.plan(make_scene(150, 140, seed=3), model=bundle, device="torch-cpu", workers=1)
+    assert made.engine.window_px == window_px
 
 
 @pytest.mark.parametrize(
