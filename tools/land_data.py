@@ -143,17 +143,17 @@ def write_mixture(
     zones = [zone for zone in _zones(data) if not zone.endswith(EXAM_ZONE)]
     members = [
         {
-            "name": "flair", "gsd_m": [0.3, 1.0], "split": "blocks:0.12", "valid_share": 1,
+            "name": "flair", "gsd_m": [0.4, 1.4], "split": "blocks:0.12", "valid_share": 1,
             **_flair(data, work, zones),
         },
         {
-            "name": "ucm", "gsd_m": [0.3, 0.9], "path": _of(data / "ucm"), "data_gsd_m": 0.3048,
+            "name": "ucm", "gsd_m": [0.35, 1.2], "path": _of(data / "ucm"), "data_gsd_m": 0.3048,
             "classes": UCM, "weights": UCM_WEIGHTS, "mosaic": 4, "split": "random:0.97", "valid_share": 1,
         },
-        {"name": "synthetic", "gsd_m": [0.4, 1.0], "synthetic": synthetic},
-        *({"gsd_m": [0.6, 1.2], **_dubai(data, tile)} for tile in DUBAI_GSD_M if tile != EXAM_TILE),
-        {"name": "chesapeake", "gsd_m": [0.8, 1.2], **_chesapeake(data, work)},
-        {"name": "trees", "gsd_m": [0.5, 1.0], "mosaic": 4, **_trees(data, work)},
+        {"name": "synthetic", "gsd_m": [0.5, 1.5], "synthetic": synthetic},
+        *({"gsd_m": [0.6, 1.5], **_dubai(data, tile)} for tile in DUBAI_GSD_M if tile != EXAM_TILE),
+        {"name": "chesapeake", "gsd_m": [0.9, 1.5], **_chesapeake(data, work)},
+        {"name": "trees", "gsd_m": [0.5, 1.2], "mosaic": 4, **_trees(data, work)},
         {"name": "neon", "gsd_m": [0.4, 0.9], "mosaic": 4, **_neon(data, work)},
     ]  # fmt: skip
     wanted = {**SHARES, **(shares or {})}

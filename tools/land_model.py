@@ -40,7 +40,7 @@ BASE = Recipe(
     arguments_text='{"decoder_pyramid_channels": 128, "decoder_segmentation_channels": 64}',
     init=None,
     norm="batch",
-    gsd_m=0.6,
+    gsd_m=1.0,
     crop_px=224,
     rare=0.5,
     augmentation=_LOOKS,
@@ -62,7 +62,7 @@ class Stage:
 
 
 STAGES = {
-    1: Stage({"lr": 8e-4, "epochs": 10, "batches": 300}),
+    1: Stage({"lr": 8e-4, "epochs": 6, "batches": 270}),
     2: Stage(
         {"lr": 5e-4, "epochs": 20, "crop_px": 256, "average": 0.995, "seed": 22},
     ),
