@@ -27,6 +27,7 @@ from geoseg.errors import GeosegError, ModelError
 from geoseg.model.bundle import METADATA_KEY, ModelBundle
 from geoseg.model.card import check_window
 from geoseg.model.exported import export_stamp
+from geoseg.model.header import read_header
 from geoseg.model.network import load
 from geoseg.model.untrusted import one_line
 
@@ -34,6 +35,7 @@ INPUTS = ("image", "valid", "gain", "bias", "rows", "cols")
 OUTPUT = "probabilities"
 _BATCHED = ("image", "valid", "rows", "cols")
 _OPSET = 17
+_WORTH_HALVING = 256
 _TOLERANCE = 1e-3
 """A wrong graph is off by far more. Roundings stay below 1e-5 mostly; in random MAnet and PAN they reached 1e-4."""
 
@@ -80,11 +82,12 @@ def export_onnx(bundle: ModelBundle, window_px: int, path: str | Path) -> None:
     whole = _Whole(load(bundle), bundle.temperature).eval()
     example = _example(bundle, window_px)
     expected = _try_network(whole, example, bundle, window_px)
+    half = any(tensor.dtype == "F16" for tensor in read_header(bundle.weights_path).tensors)
     faults = []
     for dynamo in (False, True):  # the older exporter is ten times as quick where it works
         try:
-            _export(whole, example, Path(path), dynamo=dynamo)
-            _stamp(Path(path), export_stamp(bundle, window_px))
+            _export(whole, example, Path(path), dynamo=dynamo, fold=not half)
+            _stamp(Path(path), export_stamp(bundle, window_px), half=half)
             _prove(Path(path), example, expected)
         except Exception as fault:  # noqa: BLE001 (exporters raise whatever they like)
             faults.append(one_line(fault))
@@ -119,7 +122,8 @@ def _try_network(whole: _Whole, example: tuple[torch.Tensor, ...], bundle: Model
     return expected
 
 
-def _export(whole: _Whole, example: tuple[torch.Tensor, ...], path: Path, *, dynamo: bool) -> None:
+def _export(whole: _Whole, example: tuple[torch.Tensor, ...], path: Path, *, dynamo: bool, fold: bool) -> None:
+    """Write the graph; without `fold` its weights are the network's own, and ONNX Runtime folds them when it opens."""
     batch = torch.export.Dim("batch")
     axes: dict[str, object] = (
         {
@@ -127,7 +131,12 @@ def _export(whole: _Whole, example: tuple[torch.Tensor, ...], path: Path, *, dyn
             "external_data": False,
         }
         if dynamo
-        else {"dynamic_axes": {name: {0: "batch"} for name in (*_BATCHED, OUTPUT)}, "opset_version": _OPSET}
+        else {
+            "dynamic_axes": {name: {0: "batch"} for name in (*_BATCHED, OUTPUT)},
+            "opset_version": _OPSET,
+            "training": torch.onnx.TrainingMode.EVAL if fold else torch.onnx.TrainingMode.PRESERVE,
+            "do_constant_folding": fold,
+        }
     )
     # warnings about the older exporter's age and constants that are meant to be; where it fails it prints the graph
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
@@ -144,11 +153,31 @@ def _export(whole: _Whole, example: tuple[torch.Tensor, ...], path: Path, *, dyn
         )
 
 
-def _stamp(path: Path, stamp: dict[str, object]) -> None:
+def _stamp(path: Path, stamp: dict[str, object], *, half: bool) -> None:
     model = onnx.load(path)
+    if half:
+        _store_in_half(model.graph)
     onnx.helper.set_model_props(model, {METADATA_KEY: json.dumps(stamp)})
     model.doc_string = ""
     onnx.save(model, path)
+
+
+def _store_in_half(graph: onnx.GraphProto) -> None:
+    """Store weights that half precision holds exactly in it; ONNX Runtime casts them once, when it opens the file."""
+    casts = []
+    for weights in graph.initializer:
+        values = onnx.numpy_helper.to_array(weights)
+        if values.dtype != np.float32 or values.size < _WORTH_HALVING:
+            continue
+        with np.errstate(over="ignore"):
+            halved = values.astype(np.float16)
+        if np.array_equal(halved.astype(np.float32), values):
+            name = weights.name
+            weights.CopyFrom(onnx.numpy_helper.from_array(halved, f"{name}.half"))
+            casts.append(onnx.helper.make_node("Cast", [f"{name}.half"], [name], to=onnx.TensorProto.FLOAT))
+    nodes = [*casts, *graph.node]
+    del graph.node[:]
+    graph.node.extend(nodes)
 
 
 def _prove(path: Path, example: tuple[torch.Tensor, ...], expected: torch.Tensor) -> None:

@@ -55,15 +55,16 @@ def save_bundle(  # noqa: PLR0913 (a model has this many sides)
     name: str | None = None,
     provenance: dict[str, Any] | None = None,
     metrics: dict[str, Any] | None = None,
+    half: bool = False,
 ) -> ModelBundle:
     """Write a network, or its state dict, as one `.safetensors` bundle, and return the bundle as read back.
 
     `architecture` and `arguments` are those of `geoseg.model.network.build`; encoder_weights is no argument of a
     finished model. The output channels stand for the legend's codes in order unless `output_codes` says otherwise; the
     one channel of a binary network for the second of two. The window is 512 unless given, or the one size that the
-    network takes, the overlap a quarter of it. The file appears whole or not at all. Raises UsageError for sides that
-    do not fit together, ModelError if the weights are not the architecture's, OutputError if the file cannot be
-    written.
+    network takes, the overlap a quarter of it. `half` rounds the weights to half precision, for files of half the size;
+    the network computes as before. The file appears whole or not at all. Raises UsageError for sides that do not fit
+    together, ModelError if the weights are not the architecture's, OutputError if the file cannot be written.
     """
     path = Path(path)
     kind, window_px = architecture_named(architecture), _window_px(architecture, arguments, window_px)
@@ -87,7 +88,14 @@ def save_bundle(  # noqa: PLR0913 (a model has this many sides)
     state = network.state_dict() if isinstance(network, torch.nn.Module) else network
     # clone: two names of one tensor must become two tensors, which is how safetensors wants them
     weights = {key: tensor.detach().cpu().contiguous().clone() for key, tensor in state.items()}
-    return _write(path, weights, card)
+    return _write(path, {key: _halved(tensor) for key, tensor in weights.items()} if half else weights, card)
+
+
+def _halved(tensor: torch.Tensor) -> torch.Tensor:
+    """Return float32 kernels in half precision; what it does not hold, and the few numbers of all else, as they are."""
+    if tensor.dtype != torch.float32 or tensor.ndim < 2 or not bool(torch.isfinite(tensor.half()).all()):
+        return tensor
+    return tensor.half()
 
 
 def _window_px(architecture: str, arguments: Mapping[str, Any], window_px: int | None) -> int:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from numpy.typing import NDArray
@@ -15,8 +16,10 @@ from geoseg.errors import ModelError
 from geoseg.model.bundle import ModelBundle
 from geoseg.model.engine import Engine, OutOfMemory, Weights
 from geoseg.model.engines import choose_engine
+from geoseg.model.export import export_onnx
 from geoseg.model.network import load
 from geoseg.model.normalization import VALUE_RANGES, Normalization
+from geoseg.model.save import save_bundle
 from geoseg.raster.windows import Window
 from tests.networks import TINY, tiny_bundle
 
@@ -291,3 +294,32 @@ def test_onnx_allocation_failure_is_out_of_memory(tiny: ModelBundle, monkeypatch
     monkeypatch.setattr(engine, "_session", Session("Non-zero status code"))
     with pytest.raises(ModelError, match="ONNX Runtime failed: Non-zero"):
         scores(engine, *pixels())
+
+
+def test_weights_stored_in_half_precision_take_half_the_room_and_say_nearly_the_same(
+    bundle: ModelBundle, tmp_path: Path
+) -> None:
+    halved = save_bundle(
+        tmp_path / "half.safetensors",
+        load(bundle),
+        architecture=bundle.architecture,
+        arguments=bundle.arguments,
+        legend=bundle.legend,
+        normalization=bundle.normalization,
+        window_px=WINDOW,
+        temperature=bundle.temperature,
+        half=True,
+    )
+    export_onnx(halved, WINDOW, tmp_path / "half.onnx")
+    assert halved.weights_bytes < 0.7 * bundle.weights_bytes
+    stored = onnx.load(tmp_path / "half.onnx").graph.initializer
+    kernels = [each.data_type for each in stored if len(each.dims) > 1 and np.prod(each.dims) >= 256]
+    assert set(kernels) == {onnx.TensorProto.FLOAT16}
+    data, valid = pixels()
+    found = [
+        scores(choose_engine(each, device, window_px=WINDOW).open(), data, valid)
+        for each, device in ((halved, "onnx"), (halved, "torch-cpu"), (bundle, "onnx"))
+    ]
+    np.testing.assert_allclose(found[0], found[1], atol=1e-4)
+    np.testing.assert_allclose(found[0], found[2], atol=0.02)
+    assert (found[0].argmax(axis=1) == found[2].argmax(axis=1)).mean() > 0.995
