@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-import http.client
 import json
 import os
 import re
-import urllib.request
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import rasterio
+from rasterio.env import getenv, hasenv
 
 from geoseg.raster.environment import GDAL_ERRORS, is_remote, raster_environment, shown
+from geoseg.raster.headers import server_stamp
 
-_HEADERS = ("ETag", "Last-Modified", "Content-Length")
-_TIMEOUT_S = 20
 _REQUESTS_AT_ONCE = 16
 _INSIDE = re.compile(r"(file|(zip|tar|gzip|7z|rar)(\+file)?)://|/vsi(zip|tar|gzip|7z|rar)/", re.IGNORECASE)
 
@@ -68,11 +68,12 @@ def local_file(name: str) -> Path | None:
 
 def stamps(names: list[str]) -> list[list[object]]:
     """Return what identifies each file: its name, then size and mtime_ns, or what its server says; None if nothing."""
+    settings = getenv() if hasenv() else {}  # the user's, which GDAL keeps by thread
     with ThreadPoolExecutor(_REQUESTS_AT_ONCE) as pool:
-        return list(pool.map(_stamp, names))
+        return list(pool.map(partial(_stamp, settings=settings), names))
 
 
-def _stamp(name: str) -> list[object]:
+def _stamp(name: str, settings: Mapping[str, object]) -> list[object]:
     try:
         file = local_file(name)
         if file is not None:
@@ -80,21 +81,7 @@ def _stamp(name: str) -> list[object]:
             return [name if Path(name) != file else str(file.absolute()), status.st_size, status.st_mtime_ns]
     except (OSError, ValueError):
         return [name, None]
-    return [shown(name), server_stamp(name)]
-
-
-def server_stamp(url: str) -> dict[str, str] | None:
-    """Return what identifies an http(s) resource: ETag, Last-Modified, Content-Length; None if the server is silent."""
-    address = url.removeprefix("/vsicurl/")
-    if not address.startswith(("http://", "https://")):
-        return None
-    try:
-        request = urllib.request.Request(address, method="HEAD")  # noqa: S310 http(s) only, as just checked
-        with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as answer:  # noqa: S310
-            said = {name: answer.headers[name] for name in _HEADERS if answer.headers[name]}
-    except (OSError, ValueError, http.client.HTTPException):  # the last for a user and password in the address
-        return None
-    return said if said.keys() & {"ETag", "Last-Modified"} else None
+    return [shown(name), server_stamp(name, settings)]
 
 
 def digest(value: object) -> str:

@@ -138,8 +138,8 @@ class Scene:
     def fingerprint(self) -> str:
         """Return hex that changes whenever the pixels may have changed.
 
-        Name, size and time of every file behind the scene, or of the archive it is in; of http(s) what the server says.
-        Where one of them tells nothing, a decimated read besides: it may miss a small change.
+        Name, size and time of every file behind the scene, or of the archive it is in; of a remote one what its
+        server says. Where one of them tells nothing, a decimated read besides: it may miss a small change.
         """
         profile = repr((self.geobox, self.validity, self.nodata, self.count, self.colors, self.driver))
         found = stamps(files_behind(self.path))

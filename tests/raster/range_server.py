@@ -1,7 +1,8 @@
 """A web server for tests that serves byte ranges, which the standard library's does not.
 
 It runs as a process of its own: GDAL may hold Python's lock while it waits for an answer.
-`/--busy/2` has it refuse the next two requests, `/--seen` tells how many requests and bytes there were.
+`/--busy/2` has it refuse the next two requests, `/--seen` tells how many requests and bytes there were,
+and how many requests were signed.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from functools import partial
 from http import HTTPStatus
 from pathlib import Path
 
-STATE = {"busy": 0, "requests": 0, "bytes": 0}
+STATE = {"busy": 0, "requests": 0, "bytes": 0, "signed": 0}
 
 
 class RangeHandler(http.server.SimpleHTTPRequestHandler):
@@ -31,6 +32,7 @@ class RangeHandler(http.server.SimpleHTTPRequestHandler):
 
     def _answer(self) -> None:
         path = Path(self.translate_path(self.path))
+        STATE["signed"] += "Authorization" in self.headers
         if self.path.startswith("/--busy/"):
             STATE["busy"] = int(self.path.removeprefix("/--busy/"))
             self._send(HTTPStatus.OK, b"")
@@ -50,6 +52,7 @@ class RangeHandler(http.server.SimpleHTTPRequestHandler):
         asked = re.match(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
         STATE["requests"] += 1
         if not asked:
+            STATE["bytes"] += len(content) if self.command == "GET" else 0
             self._send(HTTPStatus.OK, content, tag)
             return
         first, last = int(asked[1]), min(int(asked[2] or len(content)), len(content) - 1)

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import urllib.request
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,8 +16,10 @@ import rasterio.shutil
 from rasterio.env import get_gdal_config
 
 from geoseg.errors import SceneError
-from geoseg.raster import handles
+from geoseg.raster import handles, headers
 from geoseg.raster.environment import is_remote, public_name, raster_environment, shown, without_secrets
+from geoseg.raster.headers import server_stamp
+from geoseg.raster.identity import files_behind, stamps
 from geoseg.raster.scene import Scene
 from geoseg.raster.windows import Window
 from tests.raster.conftest import MakeRaster, noise
@@ -116,23 +119,89 @@ def test_settings_of_the_user_are_meant(monkeypatch: pytest.MonkeyPatch) -> None
     assert told["GDAL_DISABLE_READDIR_ON_OPEN"] == "TRUE"
 
 
-def test_s3_paths_are_read_through_gdals_own_client(
-    server: str, make_raster: MakeRaster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pixels = noise(3, 300, 200)
+@pytest.fixture
+def stores(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Have the server stand in for S3, Google's and Azure's store, each with a `bucket`; return its address."""
     (tmp_path / "bucket").mkdir()
-    make_raster(pixels).rename(tmp_path / "bucket" / "scene.tif")
     for name, value in {
         "AWS_S3_ENDPOINT": server.removeprefix("http://"),
         "AWS_HTTPS": "NO",
         "AWS_VIRTUAL_HOSTING": "FALSE",
         "AWS_NO_SIGN_REQUEST": "YES",
+        "CPL_GS_ENDPOINT": f"{server}/",
+        "GS_NO_SIGN_REQUEST": "YES",
+        "AZURE_STORAGE_CONNECTION_STRING": f"AccountName=a;AccountKey=a2V5;BlobEndpoint={server}",
     }.items():
         monkeypatch.setenv(name, value)
+    return server
+
+
+@pytest.mark.usefixtures("stores")
+def test_s3_paths_are_read_through_gdals_own_client(make_raster: MakeRaster, tmp_path: Path) -> None:
+    pixels = noise(3, 300, 200)
+    make_raster(pixels).rename(tmp_path / "bucket" / "scene.tif")
     scene = Scene.open("s3://bucket/scene.tif")
     np.testing.assert_array_equal(scene.read(Window(0, 0, 300, 200)).data, pixels)
     assert scene.local_files() == []
-    assert scene.fingerprint() == Scene.open("s3://bucket/scene.tif").fingerprint()
+
+
+@pytest.mark.parametrize(
+    "name", ["s3://bucket/a.tif", "/vsis3/bucket/a.tif", "gs://bucket/a.tif", "az://bucket/a.tif", "{}/bucket/a.tif"]
+)
+def test_a_stores_word_is_the_fingerprint_not_the_file(stores: str, make_raster: MakeRaster, name: str) -> None:
+    pixels = noise(1, 2000, 2500)  # 5 MB without overviews
+    path = make_raster(pixels, "bucket/a.tif")
+    scene = Scene.open(name.format(stores))
+    before = json.loads(ask(f"{stores}/--seen"))["bytes"]
+    first = scene.fingerprint()
+    assert json.loads(ask(f"{stores}/--seen"))["bytes"] - before < 100_000
+    assert Scene.open(name.format(stores)).fingerprint() == first
+    with rasterio.open(path, "r+") as dataset:
+        dataset.write(pixels[:, :1, :1] + 1, window=((0, 1), (0, 1)))
+    assert scene.fingerprint() != first
+
+
+@pytest.mark.usefixtures("stores")
+def test_an_archive_in_a_store_is_told_by_the_store(make_raster: MakeRaster, tmp_path: Path) -> None:
+    path = make_raster(noise(1, 20, 20))
+    for name in ("/vsizip/vsis3/bucket/a.zip/in/s.tif", "zip+s3://bucket/a.zip!in/s.tif"):
+        with zipfile.ZipFile(tmp_path / "bucket" / "a.zip", "w") as archive:
+            archive.write(path, "in/s.tif")
+        scene = Scene.open(name)
+        stamp = stamps(files_behind(scene.path))[0][-1]
+        status = (tmp_path / "bucket" / "a.zip").stat()
+        assert stamp == {"ETag": f'"{status.st_mtime_ns}"', "Content-Length": str(status.st_size)}
+
+
+def test_the_store_is_asked_with_the_keys_of_the_reader(
+    stores: str, make_raster: MakeRaster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_raster(noise(1, 9, 9), "bucket/mine.tif")
+    monkeypatch.delenv("AWS_NO_SIGN_REQUEST")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "me")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    with rasterio.Env(AWS_REQUEST_PAYER="requester"):
+        before = json.loads(ask(f"{stores}/--seen"))["signed"]
+        assert stamps(["/vsis3/bucket/mine.tif"])[0][-1]
+    assert json.loads(ask(f"{stores}/--seen"))["signed"] > before
+
+
+def test_what_a_server_does_not_tell_is_not_known(stores: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert server_stamp("s3://bucket/nothing.tif") is None
+    assert server_stamp(f"{stores}/nothing.tif") is None
+    assert server_stamp("hdfs://host/a.tif") is None
+    monkeypatch.setattr(headers, "_function", lambda: None)  # a GDAL that is not found
+    assert server_stamp("s3://bucket/nothing.tif") is None
+
+
+def test_where_gdal_is_not_found_a_web_server_is_asked_all_the_same(
+    server: str, make_raster: MakeRaster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_raster(noise(1, 9, 9), "a.tif")
+    asked = server_stamp(f"{server}/a.tif")
+    assert asked
+    monkeypatch.setattr(headers, "_function", lambda: None)
+    assert server_stamp(f"{server}/a.tif") == server_stamp(f"/vsicurl/{server}/a.tif") == asked
 
 
 def test_a_vrt_over_http_follows_its_sources(server: str, make_raster: MakeRaster, tmp_path: Path) -> None:
