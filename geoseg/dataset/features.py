@@ -27,6 +27,7 @@ from geoseg.dataset.layers import GEOMETRY_READERS, Kind, Layers, Wanted, choose
 from geoseg.errors import SceneError, UsageError
 from geoseg.given import is_frame, looks_raster
 from geoseg.raster.environment import GDAL_ERRORS, is_remote, shown
+from geoseg.raster.handles import check_seekable
 
 FEATURE_ENDS = (
     *(".gpkg", ".geojson", ".json", ".shp", ".fgb", ".parquet", ".geoparquet", ".kml", ".kmz", ".gml", ".sqlite"),
@@ -330,6 +331,7 @@ def _check_there(path: str, what: str) -> None:
         return
     if not Path(path).exists():
         raise SceneError(f"{shown(path)}: no such file; check the path of the {what}")
+    check_seekable(path)
 
 
 def _is_connection(path: str) -> bool:

@@ -67,7 +67,7 @@ class ModelBundle(ModelCard):
             )
         if not file.is_file():
             hint = "this installation has no demo model; name another" if file == DEMO else "give a .safetensors bundle"
-            raise ModelError(f"{file} does not exist; {hint}")
+            raise ModelError(f"{file} {'is no file' if file.exists() else 'does not exist'}; {hint}")
         metadata = read_header(file).metadata
         if METADATA_KEY not in metadata:
             raise ModelError(

@@ -27,7 +27,7 @@ from geoseg.raster.environment import (
     vrt_sources,
     without_secrets,
 )
-from geoseg.raster.identity import local_file
+from geoseg.raster.identity import local_file, stream
 
 _KEPT = 4
 _MESSAGE_CHARACTERS = 240
@@ -48,6 +48,8 @@ def opened(path: str) -> Iterator[DatasetReader]:
     The handle stays open for the next call, unless reading failed or the file has changed since.
     """
     key = _key(path)
+    if key not in _kept():
+        check_seekable(path)
     try:
         with raster_environment(remote=_is_far(key)):
             yield _handle(key)
@@ -56,6 +58,13 @@ def opened(path: str) -> Iterator[DatasetReader]:
     except GDAL_ERRORS as error:
         _drop(key)
         raise SceneError(_complaint(path, error)) from error
+
+
+def check_seekable(path: str) -> None:
+    """Raise SceneError for a pipe or a device in place of a file: GDAL waits on it forever."""
+    kind = next(filter(None, map(stream, vrt_sources(path) or (path,))), None)
+    if kind is not None:
+        raise SceneError(f"{shown(path)} is {kind}, which gives its bytes once; save it to a file, and give that")
 
 
 def _kept() -> OrderedDict[_Key, DatasetReader]:

@@ -6,7 +6,8 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping
+import stat
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -18,6 +19,12 @@ from geoseg.raster.environment import GDAL_ERRORS, is_remote, raster_environment
 from geoseg.raster.headers import server_stamp
 
 _REQUESTS_AT_ONCE = 16
+_STREAMS = (
+    (stat.S_ISFIFO, "a pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)
 _INSIDE = re.compile(r"(file|(zip|tar|gzip|7z|rar)(\+file)?)://|/vsi(zip|tar|gzip|7z|rar)/", re.IGNORECASE)
 
 
@@ -49,21 +56,34 @@ def local_file(name: str) -> Path | None:
 
     https://gdal.org/user/virtual_file_systems.html
     """
+    return next((Path(place) for place in _places(name) if os.path.isfile(place)), None)  # noqa: PTH113 as below
+
+
+def stream(name: str) -> str | None:
+    """Return what a path is where it gives its bytes once, if ever, and keeps GDAL waiting: "a pipe"; else None."""
+    for place in _places(name):
+        try:
+            mode = os.stat(place).st_mode  # noqa: PTH116 Path raises for the text of a VRT in place of a name
+        except (OSError, ValueError):
+            continue
+        return next((kind for is_one, kind in _STREAMS if is_one(mode)), None)
+    return None
+
+
+def _places(name: str) -> Iterator[str]:
+    """Yield what may be on a disk of a name: itself, or whatever of it may be an archive, the longest first."""
     inside = False
     while match := _INSIDE.match(name):
         name, inside = name[match.end() :], True
         if name.startswith("vsi"):  # /vsizip/vsicurl/... does without the second slash
             name = f"/{name}"
     if is_remote(name):
-        return None
+        return
     if inside:  # {} may stand around an archive, ! after it
         name = name.removeprefix("{").replace("}", "").replace("!", "/")
-    while not os.path.isfile(name):  # noqa: PTH113 Path raises for the text of a VRT in place of a name
-        shorter = os.path.dirname(name)  # noqa: PTH120
-        if not inside or shorter in {"", name}:
-            return None
-        name = shorter
-    return Path(name)
+    yield name
+    while inside and (shorter := os.path.dirname(name)) not in {"", name}:  # noqa: PTH120 as above
+        yield (name := shorter)
 
 
 def stamps(names: list[str]) -> list[list[object]]:

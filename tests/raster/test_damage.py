@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 import rasterio
 from PIL import Image
 
+from geoseg.dataset.features import find_features
 from geoseg.errors import SceneError
 from geoseg.raster.scene import Scene
 from geoseg.raster.windows import Window
@@ -136,3 +138,26 @@ def test_a_reason_that_is_no_damage_is_given_alone(tmp_path: Path) -> None:
             Scene.open(path).read(Window(0, 0, 8, 8))
         assert "damaged" not in str(caught.value)
         assert "\n" not in str(caught.value)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes with names")
+@pytest.mark.parametrize(
+    "name", ["a.tif", "a.vrt", "/vsizip/{}/a.zip/in/a.tif", "zip://{}/a.zip!in/a.tif", "file://{}/a.tif"]
+)
+def test_a_pipe_in_place_of_a_scene_is_refused_before_gdal_waits_on_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for ending in ("tif", "vrt", "zip"):
+        os.mkfifo(f"a.{ending}")
+    with pytest.raises(SceneError, match=r" is a pipe, which gives its bytes once; save it to a file"):
+        Scene.open(name.format(tmp_path))
+    if name == "a.tif":
+        with pytest.raises(SceneError, match=r"^a\.tif is a pipe"):
+            find_features(name, "polygons", "labels")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has its devices elsewhere")
+def test_a_device_in_place_of_a_scene_is_refused() -> None:
+    with pytest.raises(SceneError, match=r"^/dev/zero is a device"):
+        Scene.open("/dev/zero")
