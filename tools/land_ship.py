@@ -1,0 +1,179 @@
+"""Ship a model of real land: examine it, store it in half precision with its ONNX file, and write its card.
+
+    python tools/land_ship.py BUNDLE DATA WORK --deepglobe FOLDER [--out geoseg/model]
+
+Writes demo.safetensors, demo.onnx and demo.md; every figure of the card is measured here. DATA and WORK are those of
+tools/land_model.py.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from land_data import ATTRIBUTIONS, EXAM_TILE, EXAM_ZONE
+from land_model import exams
+
+from geoseg.dataset.dataset import Dataset, open_dataset
+from geoseg.dataset.prepared import prepare
+from geoseg.dataset.split import split
+from geoseg.evaluation.labelled import Pixels
+from geoseg.inference.tile import Mapping as Mapped
+from geoseg.inference.tile import map_tile
+from geoseg.model.bundle import ModelBundle
+from geoseg.model.engines import Weights, choose_engine
+from geoseg.model.export import export_onnx
+from geoseg.model.network import load
+from geoseg.model.save import save_bundle
+from geoseg.raster.scene import Patch
+from geoseg.raster.windows import Window, WindowGrid
+
+TITLES = {
+    "deepglobe": "DeepGlobe, nine tiles",
+    "flair": f"FLAIR zone {EXAM_ZONE}",
+    "dubai": f"Dubai tile {EXAM_TILE}",
+    "yinx": "farmland in Ohio",
+}
+TEMPLATE = Path(__file__).with_name("land_card.md")
+
+
+def main() -> None:
+    """Examine, store, export and describe."""
+    parser = argparse.ArgumentParser(description="Ship a model of real land.")
+    parser.add_argument("bundle", type=Path)
+    parser.add_argument("data", type=Path, help="the folder of real imagery")
+    parser.add_argument("work", type=Path, help="the folder of tools/land_model.py")
+    parser.add_argument("--deepglobe", type=Path, required=True, help="DeepGlobe's tiles, for the exam only")
+    parser.add_argument("--out", type=Path, default=Path("geoseg/model"))
+    asked = parser.parse_args()
+    trained = ModelBundle.open(asked.bundle)
+    halved = store(trained, asked.work / "shipped" / "demo.safetensors", {})
+    figures = exams(halved.weights_path, asked)
+    moved = share_moved(halved, open_dataset(asked.deepglobe), asked.work / "cache")
+    shipped = store(trained, asked.out / "demo.safetensors", {"exams": figures, "moved_by_the_grid": round(moved, 4)})
+    export_onnx(shipped, shipped.window_px, shipped.weights_path.with_suffix(".onnx"))
+    card = card_of(shipped, figures, moved, window_seconds(shipped))
+    shipped.weights_path.with_suffix(".md").write_text(card, encoding="utf-8")
+    print(card)
+
+
+def store(trained: ModelBundle, path: Path, metrics: dict[str, Any]) -> ModelBundle:
+    """Return the model under the name demo, in half precision; of its origin what may be told, no folders."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    recipe = {name: value for name, value in trained.provenance.get("recipe", {}).items() if name != "init"}
+    return save_bundle(
+        path,
+        load(trained),
+        architecture=trained.architecture,
+        arguments=trained.arguments,
+        legend=trained.legend,
+        normalization=trained.normalization,
+        output_codes=trained.output_codes,
+        bands=trained.bands,
+        dtype=trained.dtype,
+        statistics=trained.statistics,
+        gsd_m=trained.gsd_m,
+        window_px=512,
+        temperature=trained.temperature,
+        name="demo",
+        provenance={"recipe": recipe, "data": "tools/land_data.py", "attributions": list(ATTRIBUTIONS)},
+        metrics=metrics,
+        half=True,
+    )
+
+
+def share_moved(bundle: ModelBundle, dataset: Dataset, cache: Path) -> float:
+    """Return the share of labels that change when the grid of windows moves by half a stride, over a data set."""
+    engine = choose_engine(bundle, "onnx", window_px=bundle.window_px, threads=2).open()
+    shift_px = (bundle.window_px - bundle.overlap_px) // 2
+    changed = total = 0
+    for scene in prepare(dataset, split(dataset, "all").train, cache, gsd_m=bundle.gsd_m):
+        patch = Pixels(scene, None).read(Window(0, 0, *scene.shape))
+        maps = [mapped(bundle, engine, patch, margin) for margin in (0, shift_px)]
+        changed += int((maps[0] != maps[1]).sum())
+        total += maps[0].size
+    return changed / total
+
+
+def mapped(bundle: ModelBundle, engine: Any, patch: Patch, margin_px: int) -> Any:  # noqa: ANN401 - arrays
+    """Return the labels of a scene that is mirrored beyond its rim by a margin, which moves the grid."""
+    pad = ((margin_px, margin_px), (margin_px, margin_px))
+    data = np.pad(patch.data, ((0, 0), *pad), mode="reflect")
+    scene = _Padded(data, np.pad(patch.valid, pad, mode="reflect"))
+    grid = WindowGrid(*data.shape[1:], bundle.window_px, bundle.overlap_px)
+    found = map_tile(Mapped(scene, grid, "hann", 1, bundle.output_codes), engine, Window(0, 0, *data.shape[1:]))
+    stop = -margin_px or None
+    return found["labels"][margin_px:stop, margin_px:stop]
+
+
+class _Padded:
+    """Pixels in memory, to be mapped."""
+
+    path = "padded"
+
+    def __init__(self, data: Any, valid: Any) -> None:  # noqa: ANN401 - arrays
+        self._data, self._valid = data, valid
+
+    def read(self, window: Window) -> Patch:
+        """Return a window, which may stick out below and on the right."""
+        data = np.zeros((len(self._data), *window.shape), self._data.dtype)
+        valid = np.zeros(window.shape, np.bool_)
+        inside = self._data[:, window.rows, window.cols]
+        data[:, : inside.shape[1], : inside.shape[2]] = inside
+        valid[: inside.shape[1], : inside.shape[2]] = self._valid[window.rows, window.cols]
+        return Patch(data, valid)
+
+
+def window_seconds(bundle: ModelBundle) -> float:
+    """Return the seconds of one window with ONNX Runtime on two CPU threads; the best of twenty."""
+    side = bundle.window_px
+    engine = choose_engine(bundle, "onnx", window_px=side, threads=2).open()
+    pixels = np.random.default_rng(0).integers(0, 256, (3, side, side), np.uint8)
+    footprint = engine.upload(pixels, np.ones((side, side), np.bool_))
+    times = []
+    for _ in range(20):
+        begin = time.perf_counter()
+        engine.probabilities(footprint, [Window(0, 0, side, side)], Weights.ones(1, side))
+        times.append(time.perf_counter() - begin)
+    return min(times)
+
+
+def card_of(bundle: ModelBundle, figures: Mapping[str, Any], moved: float, seconds: float) -> str:
+    """Return the card, in Markdown."""
+    return TEMPLATE.read_text(encoding="utf-8").format(
+        architecture=bundle.architecture,
+        encoder=bundle.arguments["encoder_name"],
+        parameters=f"{sum(each.numel() for each in load(bundle).parameters()) / 1e6:.2f}",
+        megabytes=f"{bundle.weights_bytes / 1e6:.1f}",
+        gsd_m=f"{bundle.gsd_m:g}",
+        window_px=bundle.window_px,
+        overlap_px=bundle.overlap_px,
+        window_ms=round(1000 * seconds),
+        moved=f"{100 * moved:.1f}",
+        table="\n".join(f"| {' | '.join(row)} |" for row in rows_of(bundle, figures)),
+        attributions="\n".join(f"- {line}" for line in ATTRIBUTIONS),
+    )
+
+
+def rows_of(bundle: ModelBundle, figures: Mapping[str, Any]) -> Iterator[list[str]]:
+    """Yield the rows of the table of exams, its heading first."""
+    names = [name for name in TITLES if name in figures]
+    yield ["class", *(TITLES[name] for name in names)]
+    yield ["---"] * (len(names) + 1)
+    for code in bundle.output_codes:
+        cover = bundle.legend.by_code(code).name
+        yield [cover, *(_figure(figures[name]["iou"].get(cover)) for name in names)]
+    yield ["**mean IoU**", *(f"**{figures[name]['miou']:.3f}**" for name in names)]
+    yield ["accuracy", *(f"{figures[name]['accuracy']:.3f}" for name in names)]
+
+
+def _figure(iou: float | None) -> str:
+    return "does not occur" if iou is None else f"{iou:.3f}"
+
+
+if __name__ == "__main__":
+    main()
