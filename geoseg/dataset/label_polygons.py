@@ -16,8 +16,10 @@ from rasterio.crs import CRS
 
 from geoseg.dataset.decoded import Decoded
 from geoseg.dataset.features import Features, FeatureTable, reprojected
+from geoseg.dataset.torn import untorn
 from geoseg.errors import SceneError
 from geoseg.legend import NODATA
+from geoseg.raster.box import period_of
 from geoseg.raster.environment import shown
 from geoseg.raster.geobox import GeoBox
 from geoseg.raster.strays import Strays
@@ -65,6 +67,12 @@ class Polygons:
     others: tuple[tuple[str, int], ...] = ()
     """(what it is, how many): what the source holds besides, which cannot be a label."""
 
+    @property
+    def turns(self) -> tuple[float, ...]:
+        """Shifts of x after which the same places come again: 180.1 is -179.9."""
+        period = period_of(None if self.crs_wkt is None else CRS.from_wkt(self.crs_wkt))
+        return (0.0, period, -period) if period else (0.0,)
+
     @classmethod
     def of(cls, features: Features, name: str, column: str) -> Self:
         """Sort out the polygons of what was read. SceneError where there is none."""
@@ -76,9 +84,13 @@ class Polygons:
         return cls(name, column, shapes, values, features.crs_wkt, shapely.STRtree(shapes), tuple(others.items()))
 
     def near(self, place: GeoBox) -> list[tuple[Any, str]]:
-        """Return the polygons whose bounds meet those of a grid in their CRS, with their values, in order."""
-        found = np.sort(self.tree.query(_frame(place).envelope))
-        return [(self.geometries[i], self.values[i]) for i in found]
+        """Return the polygons whose bounds meet those of a grid in their CRS, with their values, in order.
+
+        Those a turn around the Earth away are moved to the grid.
+        """
+        frame = _frame(place).envelope
+        found = [(int(i), turn) for turn in self.turns for i in self.tree.query(_shifted(frame, -turn))]
+        return [(_shifted(self.geometries[i], turn), self.values[i]) for i, turn in sorted(found)]
 
     def note(self, grids: Iterable[GeoBox], what: str = "labels", where: str = "the imagery") -> str | None:
         """Return a line on what cannot be used: other geometries, and polygons without class or beside all grids.
@@ -101,7 +113,8 @@ class Polygons:
             frame = _frame_in(grid, self.crs_wkt)
             if frame is None:
                 return 0  # the frame reaches to where this CRS does not
-            meets[self.tree.query(frame, predicate="intersects")] = True
+            for turn in self.turns:
+                meets[self.tree.query(_shifted(frame, -turn), predicate="intersects")] = True
         return int(np.count_nonzero(~meets))
 
 
@@ -134,7 +147,9 @@ def _placed(source: FeatureTable, stamp: object, column: str, ours: str | None) 
     found = _polygons(source, stamp, column)
     if found.crs_wkt is None or ours is None or found.crs_wkt == ours:
         return found
-    moved = reprojected(found.geometries, found.crs_wkt, ours, source.name)
+    moved = untorn(
+        found.geometries, reprojected(found.geometries, found.crs_wkt, ours, source.name), found.crs_wkt, ours
+    )
     return Polygons(found.name, column, moved, found.values, ours, shapely.STRtree(moved), found.others)
 
 
@@ -167,6 +182,10 @@ def _number(count: int, what: str) -> str:
     if what.endswith("geometry"):
         return f"{count} {what.removesuffix('y')}ies"
     return f"{count} {what}s"
+
+
+def _shifted(shape: Any, x: float) -> Any:  # noqa: ANN401 - any of shapely's
+    return shapely.transform(shape, lambda xy: xy + np.array([x, 0.0])) if x else shape
 
 
 def _frame(grid: GeoBox) -> shapely.MultiPoint:

@@ -20,8 +20,10 @@ from geoseg.evaluation.matching import key, listed
 from geoseg.evaluation.placing import Shifted
 from geoseg.evaluation.tally import NONE, Tally
 from geoseg.given import is_frame
+from geoseg.raster.box import period_of
 from geoseg.raster.class_raster import ClassRaster
 from geoseg.raster.environment import GDAL_ERRORS, shown
+from geoseg.raster.geobox import GeoBox
 from geoseg.raster.nomenclature import Nomenclature
 from geoseg.raster.windows import Window
 
@@ -129,10 +131,25 @@ class Sample:
             except GDAL_ERRORS as error:
                 raise SceneError(f"{self.path}: cannot bring its points to the map's CRS: {error}") from None
             x, y = np.array(moved[0]), np.array(moved[1])
-        a, b, c, d, e, f = (~geobox.transform)[:6]
-        cols, rows = a * x + b * y + c, d * x + e * y + f
+        cols, rows = _at(geobox, x, y)
+        if period := period_of(geobox.crs):  # 180.1 is -179.9
+            for turned in (_at(geobox, x + period, y), _at(geobox, x - period, y)):
+                better = _inside(geobox, *turned) & ~_inside(geobox, cols, rows)
+                cols, rows = np.where(better, turned, (cols, rows))
         there = np.isfinite(cols) & np.isfinite(rows) & (np.abs(cols) < 2**31) & (np.abs(rows) < 2**31)
         return tuple(np.where(there, np.floor(axis), -1).astype(np.int64) for axis in (rows, cols))  # type: ignore[return-value]
+
+
+def _at(
+    geobox: GeoBox, x: NDArray[np.float64], y: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the column and the row of points."""
+    a, b, c, d, e, f = (~geobox.transform)[:6]
+    return a * x + b * y + c, d * x + e * y + f
+
+
+def _inside(geobox: GeoBox, cols: NDArray[np.float64], rows: NDArray[np.float64]) -> NDArray[np.bool_]:
+    return (cols >= 0) & (cols < geobox.width_px) & (rows >= 0) & (rows < geobox.height_px)
 
 
 @dataclass(frozen=True, slots=True)

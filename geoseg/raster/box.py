@@ -38,7 +38,7 @@ def window_of(scene: Scene, bbox: Box, crs: str | None = None) -> Window:
     parts = list(_parts(bbox, theirs))
     if theirs != place.crs and theirs is not None and place.crs is not None:
         parts = _moved(parts, theirs, place.crs)
-    period = 0.0 if place.crs is None else _period(place.crs)
+    period = period_of(place.crs)
     shifts = (0.0, period, -period) if period else (0.0,)
     found = [_window(scene, (w + shift, s, e + shift, n)) for w, s, e, n in parts for shift in shifts]
     return _joined(scene, [window for window in found if window is not None])
@@ -107,8 +107,10 @@ def _moved(parts: Sequence[Box], crs: CRS, to: CRS) -> list[Box]:
     return moved
 
 
-def _period(crs: CRS) -> float:
+def period_of(crs: CRS | None) -> float:
     """Return after how much of x the same places come again; 0 where they do not, or only after a gap."""
+    if crs is None:
+        return 0.0
     if crs.is_geographic:
         return _turn(crs)
     geographic = CRS.from_epsg(4326)

@@ -18,6 +18,7 @@ import pyogrio
 import pytest
 import rasterio.features
 import shapely
+from affine import Affine
 from numpy.typing import NDArray
 
 import geoseg
@@ -314,3 +315,62 @@ def test_what_is_not_there_or_no_data_set_gets_its_own_line(tmp_path: Path, scen
         open_dataset(scene, labels=tmp_path / "table.parquet")
     with pytest.raises(UsageError, match="layer is one of polygons"):
         open_dataset(scene, labels=write_raster(tmp_path / "codes.tif", noise(1, *SHAPE)[:1] % 3), layer="x")
+
+
+@pytest.mark.parametrize("west", [179.7, -180.3, 179.4])
+@pytest.mark.parametrize("crs", ["EPSG:4326", "EPSG:3857", "EPSG:32601", "EPSG:3832", "EPSG:3413"])
+def test_labels_over_the_180th_meridian_lie_where_they_are_on_the_ground(tmp_path: Path, west: float, crs: str) -> None:
+    # in degrees east of the meridian
+    over = shapely.Polygon([(-0.25, 60.13), (0.2, 60.15), (0.15, 59.9), (-0.28, 59.88)])
+    around = over.difference(shapely.box(0.01, 59.95, 0.05, 60.0)), shapely.box(-0.55, 59.85, -0.28, 60.15)
+    if crs in ("EPSG:4326", "EPSG:3857"):  # which end at the meridian
+        placed = [
+            shapely.MultiPolygon(
+                [
+                    shapely.transform(half, lambda xy, x=x: xy + np.array([x, 0.0]))
+                    for x, side in ((180, shapely.box(-1, 0, 0, 90)), (-180, shapely.box(0, 0, 1, 90)))
+                    if (half := shapely.intersection(each, side)).geom_type == "Polygon" and not half.is_empty
+                ]
+            )
+            for each in around
+        ]
+    else:
+        placed = [shapely.transform(each, lambda xy: xy + np.array([180.0, 0.0])) for each in around]
+    labels = geopandas.GeoDataFrame({"cover": ["a", "b"]}, geometry=placed, crs="EPSG:4326").to_crs(crs)
+    place = Affine(0.01, 0, west, 0, -0.01, 60.2)
+    path = write_raster(tmp_path / "scene.tif", noise(2, *SHAPE), crs="EPSG:4326", transform=place)
+
+    dataset = open_dataset(path, labels=labels, column="cover")
+
+    lon, lat = place @ tuple(axis.ravel() + 0.5 for axis in np.indices(SHAPE)[::-1])
+    expected = np.full(SHAPE, 255, np.uint8)
+    for code, each in enumerate(around):
+        expected[shapely.contains_xy(each, lon % 360 - 180, lat).reshape(SHAPE)] = code
+    assert np.count_nonzero(expected == 0) > 100
+    assert np.count_nonzero(codes(dataset) != expected) <= 5  # sides bend by a part of a pixel
+    assert not any("beside" in note for note in dataset.notes)
+
+
+def test_labels_around_a_pole_cover_what_is_around_it(tmp_path: Path) -> None:
+    cap = shapely.Point(0, 0).buffer(1_000_000, 90).difference(shapely.Point(0, 0).buffer(300_000, 90))
+    labels = geopandas.GeoDataFrame({"cover": ["a"]}, geometry=[cap], crs="EPSG:3413")
+    place = Affine(4, 0, 41, 0, -0.5, 90)
+    path = write_raster(tmp_path / "scene.tif", noise(2, *SHAPE), crs="EPSG:4326", transform=place)
+
+    found = codes(open_dataset(path, labels=labels, column="cover"))
+
+    lon, lat = place @ tuple(axis.ravel() + 0.5 for axis in np.indices(SHAPE)[::-1])
+    there = geopandas.GeoSeries(shapely.points(lon, lat), crs="EPSG:4326").to_crs("EPSG:3413")
+    assert np.count_nonzero((found == 0) != shapely.contains(cap, there.to_numpy()).reshape(SHAPE)) <= 5
+
+
+def test_labels_of_the_whole_world_are_not_taken_for_torn_ones(tmp_path: Path) -> None:
+    labels = geopandas.GeoDataFrame({"cover": ["a"]}, geometry=[shapely.box(-150, -60, 150, 60)], crs="EPSG:4326")
+    place = Affine(8, 0, -200, 0, -4, 80)
+    path = write_raster(tmp_path / "scene.tif", noise(2, *SHAPE), crs="EPSG:4326", transform=place)
+
+    found = codes(open_dataset(path, labels=labels.to_crs("EPSG:3857"), column="cover"))
+
+    lon, lat = place @ tuple(axis.ravel() + 0.5 for axis in np.indices(SHAPE)[::-1])
+    inside = (np.abs((lon + 180) % 360 - 180) < 150) & (np.abs(lat) < 60)
+    assert (found == np.where(inside.reshape(SHAPE), 0, 255)).all()

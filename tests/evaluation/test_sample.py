@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import shapely
+from affine import Affine
 from numpy.typing import NDArray
 from pyproj import Transformer
 
@@ -304,3 +305,17 @@ def test_a_folder_that_is_no_data_set(tmp_path: Path, landcover: Path) -> None:
         evaluate(landcover, sample=tmp_path / "points")
     with pytest.raises(UsageError, match="sample must be a path, got array"):
         evaluate(landcover, sample=np.zeros((3, 2)))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("crs", ["EPSG:4326", "EPSG:3832", "EPSG:32601"])
+@pytest.mark.parametrize("west", [179.7, -180.3])
+def test_points_on_both_sides_of_the_180th_meridian_find_their_pixels(tmp_path: Path, west: float, crs: str) -> None:
+    guess = np.repeat(np.uint8([[0, 1, 2, 3]]), 4, axis=0)
+    place = Affine(0.15, 0, west, 0, -0.15, 10)
+    landcover = write(tmp_path / "map.tif", guess, legend=DEEPGLOBE, crs="EPSG:4326", transform=place)
+    lon = [179.8, 179.9, -179.9, -179.8]
+    table = geopandas.GeoDataFrame({"code": CODES}, geometry=geopandas.points_from_xy(lon, [9.8] * 4), crs="EPSG:4326")
+
+    matrix = evaluate(landcover, sample=table.to_crs(crs), column="code").matrix
+
+    assert matrix.counts.trace() == matrix.counts.sum() == 4
