@@ -119,7 +119,10 @@ def _write_and_draw(
 ) -> dict[str, int | float]:
     """Write the polygons, and draw them; whether they can be drawn is asked first."""
     from geoseg.preview.polygons_picture import check_picture, draw_polygons
+    from geoseg.raster.durable import make_folders
 
+    if knobs.get("mkdir"):
+        make_folders(png)
     check_picture(
         png, overwrite=knobs["overwrite"], others=[name for name in (landcover, out, knobs.get("confidence")) if name]
     )

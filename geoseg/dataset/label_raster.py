@@ -9,7 +9,7 @@ import numpy as np
 from geoseg.dataset.decoded import Decoded
 from geoseg.errors import SceneError
 from geoseg.legend import NODATA
-from geoseg.raster.aligned import is_placed, warped, whole_shift
+from geoseg.raster.aligned import is_placed, turns, warped, whole_shift
 from geoseg.raster.class_raster import whole_numbers
 from geoseg.raster.environment import shown
 from geoseg.raster.geobox import GeoBox
@@ -73,6 +73,6 @@ def read_on(labels: Scene, grid: GeoBox, window: Window) -> Patch:
         check_place(labels, grid)
         return labels.read(window)
     shift = whole_shift(theirs, grid)
-    if shift is not None:
+    if shift is not None and len(turns(theirs, grid)) == 1:
         return labels.read(Window(window.row + shift[0], window.col + shift[1], window.height, window.width))
     return warped(labels, grid[window])

@@ -7,13 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 from affine import Affine
 from numpy.typing import NDArray
-from rasterio.warp import transform as transform_points
 
 from geoseg.errors import SceneError
 from geoseg.evaluation.tally import Codes
-from geoseg.raster.aligned import is_placed, warped, whole_shift
+from geoseg.raster.aligned import is_placed, turns, warped, whole_shift
 from geoseg.raster.class_raster import ClassRaster
-from geoseg.raster.environment import GDAL_ERRORS, shown
+from geoseg.raster.environment import shown
 from geoseg.raster.geobox import GeoBox
 from geoseg.raster.handles import opened
 from geoseg.raster.windows import Window
@@ -108,7 +107,7 @@ def place(reference: ClassRaster, grid: GeoBox) -> Shifted | Warped:
         note = None if theirs == grid else f"{name} is compared pixel by pixel: not both rasters have a place"
         return Shifted(reference, 0, 0, note)
     shift = whole_shift(theirs, grid)
-    if shift is None:
+    if shift is None or len(turns(theirs, grid)) > 1:
         return _warped(reference, grid)
     there = Window(shift[0], shift[1], *grid.shape).intersection(Window(0, 0, *theirs.shape))
     if there is None:
@@ -132,17 +131,43 @@ def _warped(reference: ClassRaster, grid: GeoBox) -> Warped:
 
 
 def _overlap(theirs: GeoBox, grid: GeoBox, name: str) -> bool:
-    """Say whether a raster's frame, brought to the grid, meets it."""
+    """Say whether some of the map lies on a raster, or the frame of what can be brought to the map meets it."""
+    shifts = turns(theirs, grid)
+    cols, rows = _moved(~theirs.transform, *_carried(_spread(grid), grid, theirs, name))
+    wide = [shift / theirs.transform.a for shift in shifts] if theirs.transform.a else [0.0]
+    inside = (rows >= 0) & (rows <= theirs.height_px)
+    if any((inside & (cols >= shift) & (cols <= shift + theirs.width_px)).any() for shift in wide):
+        return True
+    x, y = _spread(theirs)
+    return any(_meets(grid, *_carried((x + shift, y), theirs, grid, name)) for shift in shifts)
+
+
+def _spread(place: GeoBox) -> tuple[Points, Points]:
+    """Return x and y of points all over a grid."""
     steps = np.linspace(0, 1, _EDGE_POINTS)
-    cols, rows = (axis.ravel() for axis in np.meshgrid(steps * theirs.width_px, steps * theirs.height_px))
-    x, y = _moved(theirs.transform, cols, rows)
+    cols, rows = (axis.ravel() for axis in np.meshgrid(steps * place.width_px, steps * place.height_px))
+    return _moved(place.transform, cols, rows)
+
+
+def _carried(points: tuple[Points, Points], start: GeoBox, to: GeoBox, name: str) -> tuple[Points, Points]:
+    """Return points in another CRS, not finite where they have no place there. SceneError where none can have one."""
+    if start.crs == to.crs or start.crs is None or to.crs is None:
+        return points
+    from pyproj import Transformer  # noqa: PLC0415 - a tenth of a second that most runs do not need
+    from pyproj.exceptions import ProjError  # noqa: PLC0415
+
     try:
-        found = transform_points(theirs.crs, grid.crs, x.tolist(), y.tolist())
-    except GDAL_ERRORS as error:
+        transformer = Transformer.from_crs(start.crs.to_wkt(), to.crs.to_wkt(), always_xy=True)
+    except ProjError as error:
         raise SceneError(
-            f"cannot bring {name} from {_called(theirs)} to {_called(grid)}: {' '.join(str(error).split()):.160}"
+            f"cannot bring {name} from {_called(start)} to {_called(to)}: {' '.join(str(error).split()):.160}"
         ) from None
-    cols, rows = _moved(~grid.transform, np.array(found[0]), np.array(found[1]))
+    x, y = transformer.transform(*points)
+    return np.asarray(x), np.asarray(y)
+
+
+def _meets(grid: GeoBox, x: Points, y: Points) -> bool:
+    cols, rows = _moved(~grid.transform, x, y)
     known = np.isfinite(cols) & np.isfinite(rows)
     if not known.any():
         return False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 
 from rasterio.crs import CRS
 from rasterio.warp import transform as transform_points
@@ -107,6 +108,7 @@ def _moved(parts: Sequence[Box], crs: CRS, to: CRS) -> list[Box]:
     return moved
 
 
+@lru_cache(maxsize=8)
 def period_of(crs: CRS | None) -> float:
     """Return after how much of x the same places come again; 0 where they do not, or only after a gap."""
     if crs is None:

@@ -200,10 +200,11 @@ def test_some_classes_dissolved_and_reprojected(run: Run, tmp_path: Path, landco
 @pytest.mark.parametrize("name", ["m.fgb", "m.gpkg", "m.parquet"])
 def test_the_picture_is_drawn(run: Run, tmp_path: Path, landcover: Path, name: str) -> None:
     image = pytest.importorskip("matplotlib.image", reason="pictures need the extra [plot]")
-    done = run("vectorize", landcover, "--out", tmp_path / name, "--png", tmp_path / "m.png")
+    png = tmp_path / "of" / "it" / "m.png"
+    done = run("vectorize", landcover, "--out", tmp_path / name, "--png", png, "--mkdir")
     assert done.exit_code == 0, done.stderr
-    assert f"wrote {tmp_path / 'm.png'}" in done.stderr
-    levels = np.round(image.imread(tmp_path / "m.png")[..., :3] * 255).astype(int)
+    assert f"wrote {png}" in done.stderr
+    levels = np.round(image.imread(png)[..., :3] * 255).astype(int)
     for cover in DEEPGLOBE:
         share = (codes() == cover.code).mean()
         if share > 0 and cover.name != "barren_land":  # white is also the page

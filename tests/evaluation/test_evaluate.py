@@ -557,3 +557,33 @@ def test_the_map_of_a_real_reference(shared_data: Path, tmp_path: Path) -> None:
     found = evaluate(path, path)
     assert found.metrics.overall_accuracy == 1
     assert found.matrix.map_px.tolist() == [(codes == code).sum() for code in range(7)]
+
+
+@pytest.mark.parametrize("west", [-180.0, 0.0])
+@pytest.mark.parametrize(
+    ("crs", "x", "y", "pixel"),
+    [
+        ("EPSG:32631", 400_000, 5_000_000, 1000),
+        ("EPSG:32714", 400_000, 8_000_000, 1000),
+        ("EPSG:4326", 179.9, 10, 0.01),
+        ("EPSG:4326", -180.1, 10, 0.01),
+        ("EPSG:4326", 200, 10, 0.01),
+    ],
+)
+def test_a_reference_of_the_whole_world_covers_any_map(
+    tmp_path: Path, crs: str, x: float, y: float, pixel: float, west: float
+) -> None:
+    place = Affine(pixel, 0, x, 0, -pixel, y)
+    landcover = write(tmp_path / "map.tif", np.ones((20, 20), np.uint8), crs=crs, transform=place)
+    everywhere = Affine(1, 0, west, 0, -1, 90)
+    world = write(tmp_path / "world.tif", np.ones((180, 360), np.uint8), crs="EPSG:4326", transform=everywhere)
+
+    assert evaluate(landcover, world).matrix.counts.sum() == 400
+
+
+def test_a_reference_on_pixels_of_the_map_s_size_covers_both_sides_of_the_180th_meridian(tmp_path: Path) -> None:
+    codes = patches(5, 20, 20)
+    for name, west in (("map", 179.9), ("reference", -180.1)):
+        write(tmp_path / f"{name}.tif", codes, crs="EPSG:4326", transform=Affine(0.01, 0, west, 0, -0.01, 10))
+    matrix = evaluate(tmp_path / "map.tif", tmp_path / "reference.tif").matrix
+    assert matrix.counts.trace() == matrix.counts.sum() == 400

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import rasterio
 from affine import Affine
+from numpy.typing import NDArray
 from rasterio.crs import CRS
 from rasterio.warp import transform as transform_points
 
@@ -76,3 +77,40 @@ def test_each_pixel_is_the_one_in_which_its_middle_lies(tmp_path: Path, crs: str
     there = sure.reshape(grid.shape)[window.rows, window.cols]
     part = warped(Scene.open(path), grid[window])
     assert np.array_equal(part.data[0][there], patch.data[0, window.rows, window.cols][there])
+
+
+LONGITUDES = CRS.from_epsg(4326)
+AROUND_180 = {
+    "to 180.3": GeoBox(12, 30, Affine(0.02, 0, 179.7, 0, -0.02, 10), LONGITUDES),
+    "from -180.3": GeoBox(12, 30, Affine(0.02, 0, -180.3, 0, -0.02, 10), LONGITUDES),
+    "west alone": GeoBox(12, 30, Affine(0.02, 0, -100, 0, -0.02, 10), LONGITUDES),
+    "beyond 180 alone": GeoBox(12, 30, Affine(0.02, 0, 200, 0, -0.02, 10), LONGITUDES),
+    "UTM 1": GeoBox(12, 30, Affine(2000, 0, 140_000, 0, -2000, 1_000_000), CRS.from_epsg(32601)),
+    "UTM 14": GeoBox(12, 30, Affine(2000, 0, 400_000, 0, -2000, 1_000_000), CRS.from_epsg(32614)),
+    "polar": GeoBox(12, 30, Affine(20_000, 0, -300_000, 0, -20_000, -1_000_000), CRS.from_epsg(3413)),
+}
+
+
+def world(path: Path, west: float) -> tuple[Path, NDArray[np.uint8]]:
+    """Write pixels of a degree that are the same places from whichever longitude on; those from 0 on come back."""
+    from_0 = np.random.default_rng(3).integers(0, 250, (180, 360), np.uint8)
+    profile = {"driver": "GTiff", "dtype": "uint8", "count": 1, "height": 180, "width": 360, "nodata": NODATA}
+    with rasterio.open(path, "w", crs=LONGITUDES, transform=Affine(1, 0, west, 0, -1, 90), **profile) as file:
+        file.write(np.roll(from_0, -int(west % 360), axis=1), 1)
+    return path, from_0
+
+
+@pytest.mark.parametrize("west", [-180.0, 0.0])
+@pytest.mark.parametrize("where", AROUND_180)
+def test_a_raster_of_the_world_covers_whatever_lies_on_it(tmp_path: Path, where: str, west: float) -> None:
+    path, from_0 = world(tmp_path / "world.tif", west)
+    grid = AROUND_180[where]
+    cols, rows = (axis.ravel() + 0.5 for axis in np.meshgrid(np.arange(grid.width_px), np.arange(grid.height_px)))
+    x, y = grid.transform @ (cols, rows)
+    lon, lat = map(np.array, transform_points(grid.crs, LONGITUDES, x, y))
+    expected = from_0[(90 - lat).astype(int), (lon % 360).astype(int)].reshape(grid.shape)
+
+    patch = warped(Scene.open(path), grid)
+
+    assert patch.valid.all()
+    assert np.mean(patch.data[0] == expected) > 0.98  # GDAL places pixels to a hundredth of one
