@@ -133,7 +133,7 @@ def check_place(source: FeatureTable, crs_wkt: str | None, grid: GeoBox, scene: 
     if not grid.has_transform or grid.transform.is_degenerate or (grid.crs is None) != (crs_wkt is None):
         raise SceneError(
             f"{source.name} cannot be laid upon {shown(scene)}: both need a CRS, and the scene a transform; "
-            "georeference it (gdalwarp for ground control points), or assign the CRS"
+            "georeference it (rio warp --dst-crs, for ground control points), or assign the CRS"
         )
 
 

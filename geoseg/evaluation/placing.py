@@ -119,7 +119,7 @@ def _way_out(theirs: GeoBox, grid: GeoBox) -> str:
     for whose, fault in (("reference", theirs.gcp_fault), ("map", grid.gcp_fault)):
         if fault:
             return f"the {whose}'s {fault}"
-    return "georeference them (gdalwarp for ground control points)"
+    return "georeference them (rio warp --dst-crs, for ground control points)"
 
 
 def _warped(reference: ClassRaster, grid: GeoBox) -> Warped:

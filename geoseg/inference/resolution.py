@@ -44,7 +44,7 @@ def at_resolution(scene: Scene, bundle: ModelBundle, resolution: Resolution) -> 
     sides_m = scene.geobox.pixel_m
     if sides_m is None:
         fault = scene.geobox.gcp_fault
-        way_out = f"its {fault}" if fault else "give it its place (gdal_edit.py -a_srs -a_ullr)"
+        way_out = f"its {fault}" if fault else "give it its place (rio edit-info --crs --transform)"
         raise SceneError(
             f"the pixel size of {shown(scene.path)} is not known, so it cannot be brought to {wanted_m:g} m; "
             f"{way_out}, or leave --resolution out"

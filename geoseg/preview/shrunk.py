@@ -88,7 +88,7 @@ class Shrunk:
         except GDAL_ERRORS as error:
             raise SceneError(
                 f"cannot read {shown(self.scene.path)}: {root_message(error, size.path)}; it may be cut short or "
-                "damaged: see what gdalinfo says"
+                "damaged: see what rio info says"
             ) from error
 
 

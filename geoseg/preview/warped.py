@@ -165,7 +165,7 @@ def _source_place(dataset: DatasetReader, source: Shrunk, place: Place, frame: F
         if not (box.crs is not None and box.has_transform):
             raise SceneError(
                 f"{shown(source.scene.path)} has no place and {shown(place.of.path)} only control points; "
-                "give the scene the map's place (gdal_translate -gcp)"
+                "give the scene the map's place (rio edit-info --crs --transform)"
             )
         scale = Affine.scale(box.width_px / cols, box.height_px / rows)
         return {"src_crs": box.crs, "src_transform": box.transform @ scale @ to_full}

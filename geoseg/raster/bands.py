@@ -69,7 +69,7 @@ def choose_bands(
     if names.colors[0] == "palette" and len(wanted) > 1:
         raise SceneError(
             f"the scene is paletted (one band of colour numbers), the model wants {len(wanted)} bands "
-            f"({', '.join(wanted)}); expand it first: gdal_translate -expand rgb in.tif out.tif"
+            f"({', '.join(wanted)}); expand it first, by PCT to RGB in QGIS or gdal_translate -expand rgb"
         )
     if len(candidates) < len(wanted):
         repeated = _commas([candidates[0]] * len(wanted))

@@ -32,7 +32,8 @@ def window_of(scene: Scene, bbox: Box, crs: str | None = None) -> Window:
     place = scene.geobox
     if not place.has_transform or (crs is not None and place.crs is None):
         raise SceneError(
-            f"{shown(scene.path)} has no grid in a CRS, so a box cannot be cut from it; warp it with gdalwarp first"
+            f"{shown(scene.path)} has no grid in a CRS, so a box cannot be cut from it; "
+            "warp it first (rio warp --dst-crs)"
         )
     theirs = place.crs if crs is None else _crs(crs)
     _check(bbox, theirs)

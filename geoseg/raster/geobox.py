@@ -28,7 +28,8 @@ _ROUNDING_DEGREES = 1e-9
 _ON_A_LINE = 1e-9
 """Points whose scatter across their line is this share of that along it lie on it, but for the rounding of floats."""
 _WAY_OUT = (
-    "give it 3 or more that span an area (gdal_translate -gcp COLUMN ROW X Y), or its corners (gdal_translate -a_ullr)"
+    "give it 3 or more that span an area (rasterio's dataset.gcps), or its corner and pixel size "
+    "(rio edit-info --crs --transform)"
 )
 
 

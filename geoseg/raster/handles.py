@@ -140,7 +140,7 @@ def _complaint(path: str, error: BaseException) -> str:
     where = (
         "check the address and the credentials"
         if is_remote(path)
-        else "it may be cut short or damaged: copy it again, or see what gdalinfo says"
+        else "it may be cut short or damaged: copy it again, or see what rio info says"
     )
     return f"cannot read {name}: {said}; {where}"
 

@@ -181,13 +181,13 @@ def _describe(
     if len(dtypes) > 1:
         raise SceneError(
             f"{shown(path)}: the bands used must share one type, got {', '.join(sorted(dtypes))}; "
-            "convert with gdal_translate -ot"
+            "convert by rio convert --dtype"
         )
     dtype = dtypes.pop()
     if dtype.startswith("complex"):  # complex_int16 is no dtype of numpy
         raise SceneError(
             f"{shown(path)} holds complex numbers ({dtype}); "
-            "give amplitudes, for instance by gdal_calc.py --calc 'abs(A)'"
+            "give amplitudes, for instance by rio calc '(absolute (read 1))' --dtype float32 --not-masked"
         )
     return Scene(
         path=path,

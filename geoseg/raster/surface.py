@@ -43,7 +43,7 @@ class Surface:
         a, b, _, d, e, _ = tuple(geobox.transform)[:6]
         determinant = geobox.transform.determinant
         if not determinant:
-            raise SceneError(f"a pixel needs an area, got the transform {geobox.transform[:6]}; see what gdalinfo says")
+            raise SceneError(f"a pixel needs an area, got the transform {geobox.transform[:6]}; see what rio info says")
         if not geobox.crs or not geobox.has_transform:
             return cls((e / determinant, -b / determinant, -d / determinant, a / determinant), in_px=True)
         unit = float(geobox.crs.units_factor[1])
@@ -71,7 +71,7 @@ def _check_latitudes(geobox: GeoBox, unit: float) -> None:
     if abs(nearest) * unit > math.pi / 2 and len({lat > 0 for _, lat in corners}) == 1:
         raise SceneError(
             f"the raster's CRS is geographic, but latitudes start at {nearest:.8g}, beyond the pole; give it the CRS "
-            "its coordinates are in (gdal_edit.py -a_srs)"
+            "its coordinates are in (rio edit-info --crs)"
         )
 
 

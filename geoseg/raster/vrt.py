@@ -83,7 +83,7 @@ def check_place(geobox: GeoBox) -> None:
     except GDAL_ERRORS as error:
         reason = " ".join(str(error).split())
         raise SceneError(
-            f"the CRS of the scene cannot be written into a map: {reason}; give it another CRS with gdalwarp -t_srs"
+            f"the CRS of the scene cannot be written into a map: {reason}; give it another (rio warp --dst-crs)"
         ) from error
 
 

@@ -231,7 +231,7 @@ def _measured(train: tuple[PreparedScene, ...]) -> BandStatistics:
     statistics = band_statistics_of(train)
     if not all(math.isfinite(value) for value in (*statistics.mean, *statistics.std)):
         raise SceneError(
-            "the training imagery has values beyond all sense; declare them nodata, gdal_edit.py -a_nodata"
+            "the training imagery has values beyond all sense; declare them nodata (rio edit-info --nodata)"
         )
     if min(statistics.std) <= 0:
         band = statistics.std.index(min(statistics.std)) + 1

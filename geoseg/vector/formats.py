@@ -88,7 +88,7 @@ def stored_crs(
     """
     if wanted is not None and crs is None:
         raise UsageError(
-            "the raster has no CRS to reproject from; leave out --crs, or give the raster one by gdal_edit.py -a_srs"
+            "the raster has no CRS to reproject from; leave out --crs, or give the raster one by rio edit-info --crs"
         )
     if target is None or _WRITERS[target.suffix.lower()] not in _GEOJSON:
         return wanted or crs
@@ -176,5 +176,5 @@ def _check_closed(target: Path) -> None:
         if beside.exists():
             raise OutputError(
                 f"{target} is open in another program ({beside.name} lies beside it); close it there (or, if one was "
-                "stopped, open and close the file once, by QGIS or ogrinfo), or choose another --out"
+                "stopped, open and close the file once, by QGIS), or choose another --out"
             )

@@ -149,7 +149,7 @@ def _check_places(scene: Scene) -> None:
     if max(abs(a), abs(b)) < _ULPS * steps[0] or max(abs(d), abs(e)) < _ULPS * steps[1]:
         raise SceneError(
             f"{shown(scene.path)} has pixels too small to be told apart at {c:.8g}, {f:.8g}, got the transform "
-            f"{scene.geobox.transform[:6]}; see what gdalinfo says"
+            f"{scene.geobox.transform[:6]}; see what rio info says"
         )
 
 
@@ -166,7 +166,7 @@ def _generalization(
     if smooth and max(geobox.shape) > LONGEST_PX:
         raise UsageError(
             f"--smooth takes rasters of at most {LONGEST_PX} rows and columns, got {geobox.shape[0]} x "
-            f"{geobox.shape[1]}; leave it out, or cut the raster by gdal_translate -srcwin"
+            f"{geobox.shape[1]}; leave it out, or cut the raster by rio clip --bounds"
         )
     wanted = length("0px" if simplify is None else simplify)
     allowed = tolerance(wanted, geobox)
@@ -201,7 +201,7 @@ def _note(geobox: GeoBox, surface: Surface, announce: Callable[[str], None]) -> 
     """Say what the reader of areas should know."""
     if surface.in_px:
         why = "is placed by control points, not by a transform" if geobox.gcps else "has no place on Earth"
-        way_out = "; for metres, warp it first by gdalwarp" if geobox.gcps else ""
+        way_out = "; for metres, warp it first by rio warp --dst-crs" if geobox.gcps else ""
         announce(f"the raster {why}: coordinates, areas and perimeters are in pixels{way_out}")
     note = stretch_note(geobox)
     if note:

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 import pytest
 from click.testing import CliRunner
+from rasterio.rio.main import main_group as rio
 
 from geoseg_cli.main import geoseg
 from tests.docs import world
@@ -151,3 +152,29 @@ def test_options_that_are_spoken_of_exist(page: Path) -> None:
         for option in re.findall(r"(?<![\w-])--[a-z][a-z-]*", code)
     }
     assert spoken - known - FOREIGN == set()
+
+
+SOURCES = [*(ROOT / "geoseg").rglob("*.py"), *(ROOT / "cli").rglob("*.py"), *PAGES]
+RIO = {
+    (name, option)
+    for path in SOURCES
+    for name, rest in re.findall(
+        r"\brio (?!has )([a-z-]+)((?: (?:--[a-z-]+|'[^']+'|[\w.*]+))*)", path.read_text(encoding="utf-8")
+    )
+    for option in [None, *re.findall(r" (--[a-z-]+)", rest)]
+}
+"""Each command of rio that a message or a page proposes, with each of its options."""
+
+
+@pytest.mark.parametrize(("name", "option"), sorted(RIO, key=str))
+def test_what_is_proposed_of_rio_is_there(name: str, option: str | None) -> None:
+    command = rio.get_command(click.Context(rio), name)
+    assert command is not None
+    known = {spelling for parameter in command.params for spelling in (*parameter.opts, *parameter.secondary_opts)}
+    assert option is None or option in known
+
+
+def test_messages_propose_no_program_that_pip_does_not_bring() -> None:
+    said = re.compile(r"gdal(?:info|warp|buildvrt)|gdal_[a-z]+(?:\.py)? -(?!co|expand)|ogrinfo|ogr2ogr")
+    found = {path: said.findall(path.read_text(encoding="utf-8")) for path in SOURCES if path.suffix == ".py"}
+    assert not {path: names for path, names in found.items() if names}

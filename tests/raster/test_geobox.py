@@ -152,7 +152,7 @@ def test_a_place_that_no_map_can_keep_is_told_beforehand(monkeypatch: pytest.Mon
         raise CRSError("no words for it")
 
     monkeypatch.setattr("geoseg.raster.vrt._wkt", fails)
-    with pytest.raises(SceneError, match=r"no words for it.*gdalwarp"):
+    with pytest.raises(SceneError, match=r"no words for it.*rio warp"):
         check_place(geobox)
 
 
@@ -209,7 +209,8 @@ def test_points_that_place_nothing_are_told_apart_from_a_damaged_file(
     assert box.gsd_m is None
     assert box.gcp_fault is not None
     assert re.match(
-        f"{words}.*; give it 3 or more that span an area \\(gdal_translate -gcp .*-a_ullr\\)$", box.gcp_fault
+        f"{words}.*; give it 3 or more that span an area \\(rasterio's dataset.gcps\\), .*--transform\\)$",
+        box.gcp_fault,
     )
 
 
