@@ -35,7 +35,7 @@ from geoseg.raster.classes import read_nomenclature
 from geoseg.raster.color_codes import used_colors
 from geoseg.raster.confidence import open_confidence
 from geoseg.raster.durable import make_folders
-from geoseg.raster.environment import shown
+from geoseg.raster.environment import public_name, shown
 from geoseg.raster.legend_file import given_names
 from geoseg.raster.nomenclature import Nomenclature, choose_classes
 from geoseg.raster.scene import Scene
@@ -242,7 +242,10 @@ class _Run:
             where = "come with --areas" if areas is None else "stand with the areas"
             notes = (*notes, f"{_ALIKE} {where}")
         elif self.points is not None:
-            notes = (*notes, f"the areas are from the sample {shown(self.points.path)}, all else from the reference")
+            notes = (
+                *notes,
+                f"the areas are from the sample {public_name(self.points.path)}, all else from the reference",
+            )
         if areas is not None and points is None and any(each.standard_error > 0 for each in areas.classes):
             notes = (*notes, _CLUSTERED)
         found = Evaluation.of(

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
+from geoseg.model.demo import is_demo
+
 if TYPE_CHECKING:
     import geopandas
 
@@ -40,5 +42,5 @@ class ModelKnobs(TypedDict, total=False):
 
 
 def is_model(path: str | os.PathLike[str]) -> bool:
-    """Say whether a path is that of a model, not of a map: a .safetensors file, or a folder of save_pretrained's."""
-    return Path(path).suffix.lower() == ".safetensors" or (Path(path) / "config.json").is_file()
+    """Say whether a path is a model's, not a map's: a .safetensors file, a folder of save_pretrained's, or "demo"."""
+    return Path(path).suffix.lower() == ".safetensors" or (Path(path) / "config.json").is_file() or is_demo(path)

@@ -9,6 +9,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from geoseg.errors import GeosegError, OutputError
@@ -18,6 +19,7 @@ from geoseg.evaluation.markdown import Pictures, to_markdown
 from geoseg.evaluation.matrix_picture import draw_matrix
 from geoseg.evaluation.worst_picture import sheets
 from geoseg.raster.durable import output_error, probe_writable, replace_durably, sync_folder, write_durably
+from geoseg.raster.environment import public_name
 
 FILES = ("metrics.json", "classes.csv", "confusion.csv", "report.md", "confusion.png", "areas.csv", "calibration.csv")
 """What a report may hold."""
@@ -66,11 +68,11 @@ def write_report(  # noqa: PLR0913 - the parts of a report
 
     Where the worst crops are known, worst/ has a sheet of them for each class. The folder appears with all of them.
     With `overwrite` an older report is replaced as a whole; in a folder that holds other files too these are kept, and
-    the report's replaced one by one. `extras`: further files by name, of those in EXTRAS: their text, or what draws
-    them. `page` makes report.md, by default `to_markdown`. Without matplotlib there are no pictures; `announce` and a
-    note in report.md say so. Raises OutputError.
+    the report's replaced one by one. Files are named in it without the sender's folders. `extras`: further files by
+    name, of those in EXTRAS: their text, or what draws them. `page` makes report.md, by default `to_markdown`. Without
+    matplotlib there are no pictures; `announce` and a note in report.md say so. Raises OutputError.
     """
-    target = check_folder(folder, overwrite=overwrite)
+    target, found = check_folder(folder, overwrite=overwrite), _without_folders(found)
     made = target.with_name(f".geoseg-{uuid.uuid4().hex}")
     try:
         made.mkdir(parents=True)
@@ -86,6 +88,17 @@ def write_report(  # noqa: PLR0913 - the parts of a report
     finally:
         shutil.rmtree(made, ignore_errors=True)
     return target
+
+
+def _without_folders(found: Evaluation) -> Evaluation:
+    """Return an evaluation as anybody may read it: what was given by an absolute path is told by its name."""
+    given = [text for text in (found.subject, found.reference) if Path(text).is_absolute() or "://" in text]
+    told = {text: public_name(text) for text in given}
+    notes = found.notes
+    for text, name in told.items():
+        notes = tuple(note.replace(text, name) for note in notes)
+    subject, reference = (told.get(text, text) for text in (found.subject, found.reference))
+    return replace(found, subject=subject, reference=reference, notes=notes)
 
 
 def _fill(folder: Path, files: Mapping[str, str | Draw]) -> Pictures:

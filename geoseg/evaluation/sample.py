@@ -22,7 +22,7 @@ from geoseg.evaluation.tally import NONE, Tally
 from geoseg.given import is_frame
 from geoseg.raster.box import period_of
 from geoseg.raster.class_raster import ClassRaster
-from geoseg.raster.environment import GDAL_ERRORS, shown
+from geoseg.raster.environment import GDAL_ERRORS, public_name, shown
 from geoseg.raster.geobox import GeoBox
 from geoseg.raster.nomenclature import Nomenclature
 from geoseg.raster.windows import Window
@@ -176,7 +176,7 @@ class _Rows:
 
 
 def _notes(name: str, lacking: int, x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[str, ...]:
-    notes = []
+    notes, name = [], public_name(name)
     if lacking:
         notes.append(f"{name}: {_points(lacking)} without coordinates, left out")
     _, first = np.unique(np.column_stack([x, y]), axis=0, return_index=True)

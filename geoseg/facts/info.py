@@ -9,12 +9,12 @@ from geoseg.facts.facts import Facts
 from geoseg.facts.landcover import map_facts, product_facts, provenance
 from geoseg.facts.model import folder_facts, model_facts
 from geoseg.facts.scene import scene_facts
-from geoseg.model.bundle import DEMO, ModelBundle
+from geoseg.model.bundle import ModelBundle
+from geoseg.model.demo import is_demo
 from geoseg.raster.classes import is_classes
 from geoseg.raster.scene import Scene
 
 _MODEL_SUFFIXES = {".safetensors", ".pt", ".pth", ".ckpt", ".onnx", ".h5", ".keras", ".pkl"}
-DEMO_NAME = "demo"
 
 
 def info(path: str | os.PathLike[str] | None = None) -> Facts:
@@ -27,8 +27,8 @@ def info(path: str | os.PathLike[str] | None = None) -> Facts:
     if path is None:
         return model_facts(ModelBundle.open())
     name = os.fspath(path)
-    if name == DEMO_NAME and not Path(name).exists():
-        return model_facts(ModelBundle.open(DEMO))
+    if is_demo(name):
+        return model_facts(ModelBundle.open(name))
     if (Path(name) / "config.json").is_file():
         return folder_facts(Path(name))
     if Path(name).suffix.lower() in _MODEL_SUFFIXES:

@@ -15,7 +15,7 @@ from geoseg.progress import Progress
 from geoseg.raster.durable import same_file
 from geoseg.raster.scene import Scene
 from geoseg.vector.formats import check_target
-from geoseg.vector.order import layer_name
+from geoseg.vector.order import check_places, layer_name
 from geoseg.vector.pixel_size import sieve_weights, tolerance
 from geoseg.vector.units import area, length
 
@@ -55,6 +55,7 @@ class PolygonsAfter:
         source = scene if isinstance(scene, Scene) else Scene.open(scene)
         if any(same_file(target, path) for path in [*map(Path, products), *source.local_files()]):
             raise UsageError(f"{target} is read or written by this run already; choose another --polygons")
+        check_places(source)
         if "simplify" in self.knobs:
             tolerance(length(self.knobs["simplify"]), source.geobox)
         if "min_area" in self.knobs:

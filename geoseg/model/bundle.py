@@ -21,6 +21,7 @@ from geoseg.model.card import (
     default_overlap,
     frozen_text,
 )
+from geoseg.model.demo import DEMO, is_demo
 from geoseg.model.header import read_header
 from geoseg.model.mlm import from_mlm, to_mlm
 from geoseg.model.normalization import Normalization
@@ -32,7 +33,6 @@ METADATA_KEY = "geoseg"
 """The one key of the metadata geoseg writes, in a bundle's header and in an ONNX file; its text is JSON."""
 MODEL_VARIABLE = "GEOSEG_MODEL"
 """Names the environment variable with the path of the model to take where none is given."""
-DEMO = Path(__file__).with_name("demo.safetensors")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,9 +49,9 @@ class ModelBundle(ModelCard):
 
     @classmethod
     def open(cls, path: str | Path | None = None) -> ModelBundle:
-        """Open a bundle, without reading its weights into memory; None is the default model.
+        """Open a bundle, without reading its weights into memory; "demo" is the one that comes with geoseg.
 
-        That is the one that the environment variable GEOSEG_MODEL names, else the demo model.
+        None is the default model: the one that the environment variable GEOSEG_MODEL names, else the demo model.
 
         Raises ModelError if the file is no bundle, cut short, or says anything that cannot be right. Nothing in the
         file is run.
@@ -59,7 +59,7 @@ class ModelBundle(ModelCard):
         named = os.environ.get(MODEL_VARIABLE) if path is None else None
         if named:
             return _open_named(named)
-        file = DEMO if path is None else Path(path)
+        file = DEMO if path is None or is_demo(path) else Path(path)
         if file.is_dir():
             raise UsageError(
                 f"{file} is a folder; one written by smp's save_pretrained also needs --legend, --mean and --std "

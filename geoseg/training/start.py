@@ -9,8 +9,8 @@ import torch
 
 from geoseg.errors import ModelError, UsageError
 from geoseg.model.batch_norm import freeze_batch_norm
-from geoseg.model.bundle import DEMO as SHIPPED
 from geoseg.model.bundle import ModelBundle
+from geoseg.model.demo import DEMO as SHIPPED
 from geoseg.model.encoder_file import is_file, told
 from geoseg.model.network import build, parameter_shapes
 from geoseg.model.transfer import HEADS, Transferred, transfer

@@ -19,9 +19,9 @@ from geoseg.errors import DivergedError, OutputError
 from geoseg.evaluation.report import check_folder
 from geoseg.given import plain_arguments
 from geoseg.legend import Legend
-from geoseg.model.bundle import DEMO as SHIPPED
 from geoseg.model.bundle import ModelBundle
 from geoseg.model.cache import cache_folder
+from geoseg.model.demo import DEMO as SHIPPED
 from geoseg.model.device import choose_device
 from geoseg.model.encoder_file import told
 from geoseg.model.network import use_threads

@@ -97,8 +97,7 @@ class Order:
         if target is not None and formats.keeps_layers(target):
             announce(f"{target.name} is kept: of its layers, only {name!r} is written")
         names = raster.names if given is None else given
-        surface = Surface.of(geobox)
-        _check_places(scene)
+        surface = check_places(scene)
         features = Layer(
             name=name,
             crs=None if surface.in_px else geobox.crs,
@@ -141,8 +140,12 @@ def layer_name(landcover: StrPath, out: StrPath | None, layer: str | None) -> st
     return f"_{stem}" if RESERVED.match(stem) or not re.match(r"\w", stem) else stem
 
 
-def _check_places(scene: Scene) -> None:
-    """Refuse pixels too small for their place: corners that are one number make polygons of no area."""
+def check_places(scene: Scene) -> Surface:
+    """Return what a raster's polygons lie on. SceneError where pixels are too small to be told apart, or have no area.
+
+    Corners that are one number make polygons of no area.
+    """
+    surface = Surface.of(scene.geobox)
     a, b, c, d, e, f = scene.geobox.transform[:6]
     width, height = scene.geobox.width_px, scene.geobox.height_px
     steps = (math.ulp(abs(c) + abs(a * width) + abs(b * height)), math.ulp(abs(f) + abs(d * width) + abs(e * height)))
@@ -151,6 +154,7 @@ def _check_places(scene: Scene) -> None:
             f"{shown(scene.path)} has pixels too small to be told apart at {c:.8g}, {f:.8g}, got the transform "
             f"{scene.geobox.transform[:6]}; see what rio info says"
         )
+    return surface
 
 
 def _check_unread(target: Path, scenes: Sequence[Scene], legend: object) -> None:

@@ -34,6 +34,7 @@ from geoseg.evaluation.suits import check_not_normalized
 from geoseg.evaluation.worst import WorstCrops
 from geoseg.legend import DEEPGLOBE, LandCover, Legend
 from geoseg.model.bundle import ModelBundle
+from geoseg.model.demo import DEMO
 from geoseg.model.normalization import VALUE_RANGES, Normalization
 from geoseg.raster.nomenclature import Nomenclature
 from geoseg.raster.statistics import BandStatistics, band_statistics
@@ -629,3 +630,13 @@ def test_a_data_set_alone_is_one_for_the_default_model(
     told = geoseg.evaluate(model, folder, cache=cache, split="all", device="torch-cpu")
     assert np.array_equal(alone.matrix.counts, told.matrix.counts)
     assert alone.matrix.total_px
+
+
+def test_demo_is_a_model_unless_something_has_that_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert ModelBundle.open("demo").hash == ModelBundle.open(DEMO).hash
+    with pytest.raises(UsageError, match="a model is evaluated on a data set"):
+        geoseg.evaluate("demo")
+    (tmp_path / "demo").mkdir()
+    with pytest.raises(UsageError, match="demo is a folder"):
+        ModelBundle.open("demo")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,22 @@ def found() -> Evaluation:
         calibration=Calibration.from_arrays(rng.random(3000), truth == guess),
         notes=("a note",),
     )
+
+
+@pytest.mark.parametrize(
+    "folder", ["/home/ada/client", "C:\\Users\\ada", "/vsizip//home/ada/all.zip", "file:///home/ada"]
+)
+def test_a_report_tells_no_folders_of_its_sender(tmp_path: Path, found: Evaluation, folder: str) -> None:
+    if folder.startswith("C:") and sys.platform != "win32":
+        pytest.skip("no absolute path here")
+    slash = "\\" if "\\" in folder else "/"
+    subject, reference = (f"{folder}{slash}{name}" for name in ("map.tif", "truth.tif"))
+    sent = replace(found, subject=subject, reference=reference, notes=(f"{reference} is on another grid",))
+    report = write_report(sent, tmp_path / "report")
+    for file in report.iterdir():
+        assert b"ada" not in file.read_bytes()
+    assert json.loads((report / "metrics.json").read_text())["notes"] == ["truth.tif is on another grid"]
+    assert (report / "report.md").read_text().startswith("# map.tif against truth.tif\n")
 
 
 def rows(path: Path) -> list[dict[str, str]]:

@@ -117,7 +117,7 @@ def test_a_reference_has_the_figures_and_the_sample_the_areas(
     reference = write(tmp_path / "reference.tif", truth, legend=DEEPGLOBE, **UTM)
     told: list[str] = []
     found = evaluate(landcover, reference, sample=tmp_path / "sample.gpkg", areas=True, announce=told.append)
-    where = f"the areas are from the sample {tmp_path / 'sample.gpkg'}, all else from the reference"
+    where = "the areas are from the sample sample.gpkg, all else from the reference"
     assert where in told
     assert where in found.notes
     assert not any("--areas" in line for line in told)
@@ -262,7 +262,7 @@ def test_points_without_a_place_and_points_at_one_place_are_counted_and_said(
         told: list[str] = []
         found = evaluate(landcover, sample=given, announce=told.append)
         assert found.matrix == matrix
-        name = "the GeoDataFrame" if given is holed else str(given)
+        name = "the GeoDataFrame" if given is holed else given.name
         lines = [
             f"{name}: 3 points without coordinates, left out",
             f"{name}: 2 points where another point is, and count too; drop what was observed once",

@@ -8,6 +8,7 @@ import shutil
 import threading
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import dask
 import numpy as np
 import pytest
 import rasterio
+from affine import Affine
 from numpy.typing import NDArray
 from rasterio.warp import transform_bounds
 from rio_cogeo.cogeo import cog_validate
@@ -497,6 +499,19 @@ def test_a_box_that_cannot_be_is_refused_and_its_scene_not_replaced(
     with pytest.raises(UsageError, match="is read by this run"):
         geoseg.predict(own, own, model=bundle, bbox=BOX, overwrite=True)
     assert own.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("transform", "fault"),
+    [(Affine(0, 0, 3e5, 0, 0, 5e6), "a pixel needs an area"), (Affine(1e-12, 0, 3e5, 0, -1e-12, 5e6), "too small")],
+)
+def test_a_scene_that_can_have_no_polygons_is_refused_before_it_is_mapped(
+    scene: Scene, bundle: ModelBundle, tmp_path: Path, transform: Affine, fault: str
+) -> None:
+    placed = replace(scene, geobox=replace(scene.geobox, transform=transform))
+    with pytest.raises(SceneError, match=fault):
+        geoseg.predict(placed, tmp_path / "map.tif", polygons=tmp_path / "map.gpkg", model=bundle)
+    assert not list(tmp_path.glob("map*"))
 
 
 def test_polygons_follow_the_map_as_vectorize_makes_them(scene: Scene, bundle: ModelBundle, tmp_path: Path) -> None:
