@@ -15,6 +15,8 @@ Points = NDArray[np.float64]
 _LEVELS = 16
 """A side is halved so often at most."""
 _POLE = 90 - 1e-9
+_WIDE = 80.0
+"""Degrees: a side of twice as much is parted, or it would be taken for one that leads over a pole."""
 
 
 def bent(
@@ -71,7 +73,9 @@ def _off(a: Points, b: Points, middle: Points, *, degrees: bool) -> NDArray[np.f
     west = np.where(np.abs(a[:, 1]) > _POLE, b[:, 0], a[:, 0])
     east = np.where(np.abs(b[:, 1]) > _POLE, a[:, 0], b[:, 0])
     x = leap(middle[:, 0] - west - leap(east - west) / 2) * np.cos(np.radians(middle[:, 1]))
-    return np.asarray(np.hypot(x, middle[:, 1] - (a[:, 1] + b[:, 1]) / 2))
+    off = np.hypot(x, middle[:, 1] - (a[:, 1] + b[:, 1]) / 2)
+    halves = np.minimum(np.abs(leap(middle[:, 0] - west)), np.abs(leap(east - middle[:, 0])))
+    return np.where(halves > _WIDE, np.inf, off)
 
 
 def leap(degrees: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -70,6 +70,30 @@ def test_neighbours_share_the_vertices_of_sides_that_bend(tmp_path: Path, place:
     assert shapely.coverage_is_valid(found.geometry.to_numpy())
 
 
+@pytest.mark.parametrize("crs", ["EPSG:3857", "EPSG:6933", "EPSG:4258"])
+def test_sides_of_half_the_world_and_more_stay_where_they_are(tmp_path: Path, crs: str) -> None:
+    east, north = pyproj.Transformer.from_crs("EPSG:4326", crs, always_xy=True).transform(180, 80)
+    classes = np.uint8([[1, 1, 2, 2], [1, 1, 1, 2], [3, 4, 4, 3], [5, 5, 5, 5]])
+    place = Affine(east / 2, 0, -east, 0, -north / 2, north)
+    profile = {"driver": "GTiff", "dtype": "uint8", "count": 1, "height": 4, "width": 4}
+    with rasterio.open(tmp_path / "map.tif", "w", crs=crs, transform=place, **profile) as file:
+        file.write(classes, 1)
+
+    vectorize(tmp_path / "map.tif", tmp_path / "out.gpkg", crs="EPSG:4326", layer="cover")
+
+    found = read(tmp_path / "out.gpkg")
+    assert all(map(shapely.is_valid, found.geometry))
+    # parallels and meridians are straight lines there
+    plane = pyproj.Transformer.from_crs("EPSG:4326", "+proj=cea", always_xy=True)
+    flat = shapely.transform(np.asarray(found.geometry, object), lambda xy: np.column_stack(plane.transform(*xy.T)))
+    edges = pyproj.Transformer.from_crs(crs, "+proj=cea", always_xy=True)
+    xs, ys = edges.transform(np.linspace(-east, east, 5), np.linspace(north, -north, 5))
+    pixels = np.abs(np.outer(np.diff(ys), [np.ptp(xs) / 4] * 4))
+    for code in range(1, 6):
+        total = sum(shapely.area(flat)[np.asarray(found.code) == code])
+        assert total == pytest.approx(pixels[classes == code].sum(), rel=1e-3), code
+
+
 @pytest.mark.parametrize("code", [3413, 3575])
 def test_another_map_of_the_pole_needs_no_cut(tmp_path: Path, code: int) -> None:
     path, _ = _map(tmp_path, "EPSG:3995", _OFF)
