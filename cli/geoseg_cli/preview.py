@@ -38,7 +38,7 @@ _WRITTEN, _SHOWN = "What is written", "What is shown"
     "--confidence", metavar="TIF", help="A raster as predict --confidence writes it, as a layer of the page."
 )
 @grouped(_SHOWN)("--polygons", metavar="FILE", help="Polygons as vectorize writes them, drawn on the page.")
-@options.layer(_SHOWN, "The layer of the polygons. [default: the only one]")
+@options.layer(_SHOWN, "The layer of the polygons. [default: the only one, or the map's name]")
 @grouped(_SHOWN)(
     "--legend",
     metavar="FILE",

@@ -57,17 +57,18 @@ class FeatureSource:
     """By class name, as far as the source knows them."""
 
 
-def open_features(polygons: Any, layer: str | None = None) -> FeatureSource:  # noqa: ANN401 - a path, or a GeoDataFrame, which is heavy to name
+def open_features(polygons: Any, layer: str | None = None, map_name: str | None = None) -> FeatureSource:  # noqa: ANN401 - a path, or a GeoDataFrame, which is heavy to name
     """Return the polygons of a source (of one `layer`, else of the only one that has them), or of a GeoDataFrame.
 
-    GeosegError for what cannot be read, UsageError where several layers could be meant.
+    Of several layers the one called as the map is meant, as `vectorize` calls it. GeosegError for what cannot be read,
+    UsageError where several layers could be meant.
     """
     if not isinstance(polygons, str | os.PathLike):
         return _of_frame(polygons)
     path = Path(polygons)
     if path.suffix.lower() in _TEXTS and path.is_file() and not path.stat().st_size:
         return _empty(path)  # a sequence of no features
-    source = _one_layer(os.fspath(polygons), layer)
+    source = _one_layer(os.fspath(polygons), layer, map_name)
     try:
         return _of_gdal(source) if source.layers else _of_parquet(Path(source.path))
     except (OSError, RuntimeError, KeyError, TypeError, ValueError) as error:
@@ -79,7 +80,7 @@ def open_features(polygons: Any, layer: str | None = None) -> FeatureSource:  # 
         ) from error
 
 
-def _one_layer(polygons: str, layer: str | None) -> FeatureFile:
+def _one_layer(polygons: str, layer: str | None, map_name: str | None) -> FeatureFile:
     """Return a source with the layer that is meant: the one named, or the only one with the columns of `vectorize`."""
     from geoseg.dataset.features import FeatureFile, find_features  # noqa: PLC0415 - half a second, for polygons only
 
@@ -88,6 +89,7 @@ def _one_layer(polygons: str, layer: str | None) -> FeatureFile:
         return cast("FeatureFile", found)
     each = [FeatureFile(found.path, (name,)) for name in found.layers]
     fits = each if layer is not None else [one for one in each if set(one.columns()) >= _CODED]
+    fits = [one for one in fits if one.layers == (map_name,)] or fits
     if len(fits) > 1:
         names = ", ".join(one.layers[0] for one in fits)
         raise UsageError(f"{found.name} has {len(fits)} layers of polygons: {names}; one is drawn, name it with layer")

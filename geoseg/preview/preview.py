@@ -87,8 +87,8 @@ def preview(  # noqa: PLR0913 - each is a noun of the page
     The page is a slippy map in Web Mercator, north up (a map without a place on Earth is shown as its pixels): swipe,
     opacity, classes switched on and off, area by class, coordinates under the pointer. It goes as deep as `max_mb`
     allows: 15, or 4 where there is no `out`. `palette` is "own" or "colour-blind"; the reader can change it. `polygons`
-    is what `geoseg.vectorize` wrote or returned, `layer` the one meant where several hold such; `legend` a legend, or a
-    file of names and colours.
+    is what `geoseg.vectorize` wrote or returned, `layer` the one meant where several hold such (else the one
+    called as the map); `legend` a legend, or a file of names and colours.
 
     Reads through overviews, so memory does not grow with the map; maps of more than 100 million pixels are counted in
     an overview. `mkdir` makes the folder of `out`, `progress` is called after every level of tiles.
@@ -105,7 +105,7 @@ def preview(  # noqa: PLR0913 - each is a noun of the page
         raise UsageError("layer is one of polygons; add them, or leave it out")
     given = given_names(legend)
     sources = _Sources.open(landcover, given, scene, confidence)
-    source = None if polygons is None else open_features(polygons, layer)
+    source = None if polygons is None else open_features(polygons, layer, _title(sources.landcover))
     names = sources.classes.names if given is None else given
     data = _data(sources, names, source, budget - shell_bytes(), progress or _quiet)
     page = build_page(_title(sources.landcover), {**data, "palette": chosen})
