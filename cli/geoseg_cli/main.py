@@ -38,15 +38,20 @@ colours are used. GEOSEG_DEBUG=1 adds tracebacks, GEOSEG_CACHE names the folder 
 class OneLineErrors(ExampleCommand, click.Group):
     """A group whose commands end in one clear line: exit code 2 for usage, 1 for failure, 0 for all else."""
 
+    def __call__(self, *args: Any, **extra: Any) -> NoReturn:  # noqa: ANN401 - click's own
+        """Run the command line as a process of its own, and exit."""
+        self.main(*args, own_process=True, **extra)
+
     def main(self, *args: Any, **extra: Any) -> NoReturn:  # noqa: ANN401 - click's own overloads
         """Run the command line and exit."""
         extra["standalone_mode"] = False
+        own_process = extra.pop("own_process", False)
         try:
             with warnings.catch_warnings(), interrupts_between_imports():
                 warn_in_one_line()
                 show_progress("auto")
-                if os.environ.get("GDAL_DRIVER_PATH"):
-                    _leave_foreign_plugins()
+                if own_process:
+                    _keep_to_own_data()
                 code = super().main(*args, **extra)
         except click.exceptions.NoArgsIsHelpError as error:
             error.show()
@@ -68,11 +73,12 @@ class OneLineErrors(ExampleCommand, click.Group):
         return super().resolve_command(ctx, args)
 
 
-def _leave_foreign_plugins() -> None:
-    """Have no copy of GDAL load another's plugins: this process is geoseg's own."""
-    from geoseg.raster.own_data import leave_foreign_plugins
+def _keep_to_own_data() -> None:
+    if (os.environ.get("PROJ_DATA") or os.environ.get("PROJ_LIB")) and not os.environ.get("GDAL_DRIVER_PATH"):
+        return  # nothing to set, and a foreign database is warned of where rasters are read
+    from geoseg.raster.own_data import keep_to_own_data
 
-    leave_foreign_plugins()
+    keep_to_own_data()
 
 
 def _report(error: Exception) -> int:

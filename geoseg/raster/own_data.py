@@ -49,10 +49,17 @@ def own_gdal_options() -> dict[str, object]:
     return {"GDAL_DATA": str(own)} if own is not None and os.environ.get("GDAL_DATA") else {}
 
 
-def leave_foreign_plugins() -> None:
-    """Have no copy of GDAL load the plugins of another: for a process of geoseg's own, before anything is loaded."""
+def keep_to_own_data() -> None:
+    """Have no copy of GDAL load the plugins of another, and PROJ's data found: for a process of geoseg's own.
+
+    To be called before anything is loaded. GDAL's GeoTIFF library asks a PROJ of its own, to which rasterio does not
+    tell where its data lie: it knows the variable alone, and complains on stderr of each kilometre without.
+    """
     if os.environ.get("GDAL_DRIVER_PATH") and _own("gdal_data") is not None:
         os.environ["GDAL_DRIVER_PATH"] = "disable"
+    own = _own("proj_data")
+    if own is not None and not any(map(os.environ.get, _PROJ_VARIABLES)):
+        os.environ["PROJ_DATA"] = str(own)
 
 
 @cache

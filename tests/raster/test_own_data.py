@@ -11,7 +11,10 @@ from contextlib import closing
 from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
 import pytest
+import rasterio
+from affine import Affine
 
 from geoseg.raster import own_data
 
@@ -100,3 +103,16 @@ def test_plugins_of_another_gdal_are_not_loaded(tmp_path: Path) -> None:
     )
     assert done.stderr.count("\n") == 1
     assert "no such file" in done.stderr
+
+
+def test_kilometres_in_a_geotiff_are_read_without_noise(tmp_path: Path) -> None:
+    path = tmp_path / "km.tif"
+    profile = {"driver": "GTiff", "height": 8, "width": 8, "count": 1, "dtype": "uint8"}
+    crs, place = "+proj=utm +zone=33 +datum=WGS84 +units=km", Affine(1e-3, 0, 500, 0, -1e-3, 5000)
+    with rasterio.open(path, "w", **profile, crs=crs, transform=place) as dataset:
+        dataset.write(np.ones((1, 8, 8), np.uint8))
+    for given in ({}, {"PROJ_DATA": ""}):
+        env = {name: value for name, value in os.environ.items() if not name.startswith("PROJ_")} | given
+        command = [sys.executable, "-P", "-m", "geoseg_cli", "info", str(path)]
+        done = subprocess.run(command, check=True, capture_output=True, text=True, env=env)
+        assert not done.stderr
