@@ -65,7 +65,7 @@ def test_a_failure_is_one_line_and_its_code(run: Run, stand_in: StandIn, error: 
         ("predict", "scene.tif", "--out", "landcover.tif", "--scale", "1,2,3"),
         ("predict", "scene.tif", "--out", "landcover.tif", "--scale", "dark,bright"),
         ("predict", "scene.tif", "--out", "landcover.tif", "--bands", "1,,3"),
-        ("info",),
+        ("vectorize",),
     ],
 )
 def test_wrong_usage_is_one_line_and_two(run: Run, arguments: tuple[str, ...]) -> None:
