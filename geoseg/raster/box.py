@@ -117,16 +117,19 @@ def period_of(crs: CRS | None) -> float:
     if crs.is_geographic:
         return _turn(crs)
     geographic = CRS.from_epsg(4326)
+    lons = [-120.0, -119.0, 0.0, 1.0, 120.0, 121.0]  # at most one of the three steps is over the edge of the world
     try:
         with raster_environment():
-            xs, ys = transform_points(geographic, crs, [-180.0, 180.0] * 2, [0.0, 0.0, 40.0, 40.0])
+            xs, ys = transform_points(geographic, crs, lons * 2, [0.0] * 6 + [40.0] * 6)
     except GDAL_ERRORS:
         return 0.0
     if not all(map(math.isfinite, (*xs, *ys))):
         return 0.0
-    widths = xs[1] - xs[0], xs[3] - xs[2]
-    is_cylinder = math.isclose(*widths) and abs(ys[1] - ys[0]) + abs(ys[3] - ys[2]) < 1e-6 * abs(widths[0])
-    return abs(widths[0]) if is_cylinder else 0.0
+    steps = [sorted(abs(xs[i + 1] - xs[i]) for i in range(start, start + 6, 2)) for start in (0, 6)]
+    size = steps[0][1]
+    is_even = all(math.isclose(step, size, rel_tol=1e-6) for row in steps for step in row[:2])
+    is_level = max(ys[:6]) - min(ys[:6]) + max(ys[6:]) - min(ys[6:]) < 1e-6 * size
+    return 360 * size if is_even and is_level and size > 0 else 0.0
 
 
 def _window(scene: Scene, bbox: Box) -> Window | None:

@@ -374,3 +374,18 @@ def test_labels_of_the_whole_world_are_not_taken_for_torn_ones(tmp_path: Path) -
     lon, lat = place @ tuple(axis.ravel() + 0.5 for axis in np.indices(SHAPE)[::-1])
     inside = (np.abs((lon + 180) % 360 - 180) < 150) & (np.abs(lat) < 60)
     assert (found == np.where(inside.reshape(SHAPE), 0, 255)).all()
+
+
+@pytest.mark.parametrize("crs", ["EPSG:4326", "EPSG:32601", "EPSG:3857"])
+def test_labels_in_the_pacific_s_mercator_lie_where_they_are(tmp_path: Path, crs: str) -> None:
+    place = Affine(1000, 0, 3_280_000, 0, -1000, 1_000_000)
+    shapes = [
+        shapely.box(*(place @ corner[:2]), *(place @ corner[2:]))
+        for corner in [(2.2, 3.2, 20.2, 30.2), (30.2, 5.2, 61.2, 25.2)]
+    ]
+    labels = geopandas.GeoDataFrame({"cover": ["a", "b"]}, geometry=shapes, crs="EPSG:3832").to_crs(crs)
+    path = write_raster(tmp_path / "scene.tif", noise(2, *SHAPE), crs="EPSG:3832", transform=place)
+    expected = rasterio.features.rasterize(
+        list(zip(shapes, (0, 1), strict=True)), SHAPE, fill=255, transform=place, dtype="uint8"
+    )
+    assert np.count_nonzero(codes(open_dataset(path, labels=labels, column="cover")) != expected) <= 40

@@ -14,6 +14,7 @@ from rasterio.crs import CRS
 from rasterio.warp import transform as transform_points
 
 from geoseg.raster.aligned import is_placed, warped, whole_shift
+from geoseg.raster.box import period_of
 from geoseg.raster.geobox import GeoBox
 from geoseg.raster.scene import Scene
 from geoseg.raster.windows import Window
@@ -114,3 +115,13 @@ def test_a_raster_of_the_world_covers_whatever_lies_on_it(tmp_path: Path, where:
 
     assert patch.valid.all()
     assert np.mean(patch.data[0] == expected) > 0.98  # GDAL places pixels to a hundredth of one
+
+
+@pytest.mark.parametrize(
+    ("code", "period"),
+    [(4326, 360), (4807, 400), (3857, 40075016.685), (3832, 40075016.685), (3395, 40075016.685), (6933, 34735060.89)]
+    + [(code, 0) for code in (32601, 3413, 2193, 3035, 54009)],
+)
+def test_after_how_much_of_x_the_same_places_come_again(code: int, period: float) -> None:
+    crs = CRS.from_user_input(f"{'ESRI' if code == 54009 else 'EPSG'}:{code}")
+    assert period_of(crs) == pytest.approx(period, rel=1e-6)
