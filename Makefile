@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet -c constraints.txt -e ".[cluster,plot,train]"
 
-.PHONY: demo test lint docs picture clean demo-model land-model
+.PHONY: demo test lint docs picture clean land-model ship-model
 
 # A map of the sample scene, its polygons, pictures of both, and a page to look at and to send.
 demo: .venv/installed
@@ -22,18 +22,17 @@ demo: .venv/installed
 test: .venv/installed-dev
 	$(BIN)/pytest -n 2 --dist loadfile
 
-# The shipped model, made again: hours on two cores; a stopped run goes on. DEEPGLOBE, its foreign exam, may be left out.
-demo-model: .venv/installed
-	@[ -n "$(NAIP)" ] && [ -n "$(WORK)" ] \
-		|| { echo "say where things are: make demo-model NAIP=FOLDER WORK=FOLDER [DEEPGLOBE=FOLDER]" >&2; exit 2; }
-	$(BIN)/python tools/demo_model.py "$(WORK)" --naip "$(NAIP)" $(if $(DEEPGLOBE),--deepglobe "$(DEEPGLOBE)") \
-		--out geoseg/model --pictures docs/pictures $(DEMO_MODEL)
-
-# A stage of the model of real land: at most 90 minutes on two cores; a stopped stage goes on. LAND_MODEL has further options.
+# A stage of the shipped model, of at most 90 minutes on two cores; a stopped stage goes on. LAND_MODEL has further options.
 land-model: .venv/installed
 	@[ -n "$(DATA)" ] && [ -n "$(WORK)" ] \
 		|| { echo "say where things are: make land-model DATA=FOLDER WORK=FOLDER STAGE=1 LAND_MODEL='--encoder-weights FILE'" >&2; exit 2; }
 	$(BIN)/python tools/land_model.py "$(DATA)" "$(WORK)" --stage $(or $(STAGE),1) $(LAND_MODEL)
+
+# What a stage ended in becomes the shipped model, with its ONNX file, its exams and its card.
+ship-model: .venv/installed
+	@[ -n "$(BUNDLE)" ] && [ -n "$(DATA)" ] && [ -n "$(WORK)" ] && [ -n "$(DEEPGLOBE)" ] \
+		|| { echo "say where things are: make ship-model BUNDLE=FILE DATA=FOLDER WORK=FOLDER DEEPGLOBE=FOLDER" >&2; exit 2; }
+	$(BIN)/python tools/land_ship.py "$(BUNDLE)" "$(DATA)" "$(WORK)" --deepglobe "$(DEEPGLOBE)"
 
 # The pages of docs/ and the API reference, in build/docs; a warning is an error.
 docs: .venv/installed-docs

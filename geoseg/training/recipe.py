@@ -33,9 +33,9 @@ class Recipe:
 
     # --- the network
     architecture: str = "FPN"
-    encoder: str | None = "timm-mobilenetv3_small_100"
+    encoder: str | None = "tu-tf_efficientnet_lite0"
     """None: the architecture has none, or its own."""
-    arguments_text: str = '{"decoder_pyramid_channels": 64, "decoder_segmentation_channels": 32}'
+    arguments_text: str = '{"decoder_pyramid_channels": 128, "decoder_segmentation_channels": 64}'
     """Further arguments of the architecture, as JSON text."""
     encoder_weights: str | None = None
     """Pretrained weights of the encoder, fetched once: imagenet, noisy-student, ...; or a file of them."""
@@ -46,7 +46,7 @@ class Recipe:
     where the network begins with a bundle, whose statistics a few scenes would only narrow, else batch."""
 
     # --- what it sees
-    gsd_m: float | None = 0.5
+    gsd_m: float | None = 1.0
     """Imagery is resampled to so many metres a pixel; None: as it is."""
     size_px: int | None = None
     """The long side of each scene is resampled to so many pixels; gsd_m does not count then."""
