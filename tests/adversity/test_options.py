@@ -31,7 +31,7 @@ from tests.adversity.promises import check_map, check_refused, files_in
         ("--scale nan,1", "finite"),
         ("--scale 0,inf", "finite"),
         ("--scale -1", "LOW < HIGH"),
-        ("--scale 1;2", "numbers with commas"),
+        ("--scale 1;2", "LOW,HIGH or HIGH"),
         ("--bands 4,1,1", "there is no band 4"),
         ("--bands 0,1,2", "there is no band 0"),
         ("--bands -1,1,2", "no band is called '-1'"),

@@ -481,13 +481,13 @@ def test_a_sweep_that_does_not_fit_says_what_does(data: Path, tmp_path: Path, mo
 
 @pytest.mark.parametrize("lr", [0.01, None])
 def test_one_crop_is_too_few_for_some_batch_norms(data: Path, tmp_path: Path, lr: float | None) -> None:
-    """PAN's decoder pools a crop to one pixel; a sweep meets that first."""
+    """PAN's decoder pools a crop to one pixel; that is told before anything is learned or swept."""
     recipe = replace(
         TINY, architecture="PAN", encoder="resnet18", arguments_text="{}", batch_size=1, lr=lr, crop_px=128,
         window_px=128,
     )  # fmt: skip
     with pytest.raises(
-        TrainingError, match=r"PAN has a batch norm.* one value .*of 1 crop .*--norm group, or --batch-"
+        UsageError, match=r"PAN cannot learn from a batch of 1 crop .*batch_size 2 or more, or norm group"
     ):
         learn(data, tmp_path / "model.safetensors", recipe)
 
