@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import glob
 import os
 import shutil
 import sqlite3
@@ -14,7 +16,8 @@ import numpy as np
 from rasterio.crs import CRS
 
 from geoseg.errors import OutputError, UsageError
-from geoseg.raster.durable import output_error, probe_writable, replace_durably, sync_file
+from geoseg.raster.durable import output_error, probe_writable, replace_durably, sync_file, write_durably
+from geoseg.raster.style import is_foreign_style, style_path
 from geoseg.vector.flatgeobuf import write_flatgeobuf
 from geoseg.vector.geojson import write_geojson, write_geojson_sequence
 from geoseg.vector.geopackage import move_layer, write_geopackage
@@ -22,6 +25,7 @@ from geoseg.vector.geopackage_file import check_file, copied, is_kept
 from geoseg.vector.geoparquet import write_geoparquet
 from geoseg.vector.layer import Layer, Table
 from geoseg.vector.reproject import WGS84, in_crs
+from geoseg.vector.symbology import MOST_CATEGORIES, categorized_style
 
 Writer = Callable[[Path, Layer, Iterable[Table]], None]
 
@@ -120,7 +124,8 @@ def write(target: Path, layer: Layer, tables: Iterable[Table], *, crs: CRS | Non
     writer = _WRITERS[target.suffix.lower()]
     if has_layers(target) and target.is_symlink():
         target = target.resolve()  # the file that others open by its own name
-    tables = _checked(tables, layer)
+    codes: set[int] = set()
+    tables = _noting(_checked(tables, layer), codes)
     layer, tables = in_crs(layer, tables, crs, mixed=is_mixed(target))
     with _workplace(target) as folder:
         # A plain name: some that a target may have mean more to GDAL.
@@ -134,6 +139,8 @@ def write(target: Path, layer: Layer, tables: Iterable[Table], *, crs: CRS | Non
                     return
             sync_file(unfinished)
             replace_durably(unfinished, target)
+            if not has_layers(target):
+                _put_style(target, layer, codes)
         except (OSError, sqlite3.Error) as error:
             raise output_error(target, error) from error
 
@@ -153,6 +160,25 @@ def _checked(tables: Iterable[Table], layer: Layer) -> Iterator[Table]:
         if not layer.multi and np.any(np.diff(table.polygons.features) != 1):
             raise ValueError("a feature of several polygons, or of none, needs a layer that is multi")
         yield table
+
+
+def _noting(tables: Iterable[Table], codes: set[int]) -> Iterator[Table]:
+    """Pass tables on, and note the class codes in them, as many as a style can show and one more."""
+    for table in tables:
+        if len(codes) <= MOST_CATEGORIES:
+            codes.update(np.unique(table.polygons.codes).tolist())
+        yield table
+
+
+def _put_style(target: Path, layer: Layer, codes: set[int]) -> None:
+    """Write the style that QGIS opens a file with, where it is not the style of another file of that stem."""
+    path = style_path(target)
+    others = {beside.name for beside in target.parent.glob(f"{glob.escape(target.stem)}.*")} - {target.name, path.name}
+    style = categorized_style(layer, codes)
+    if others or style is None or is_foreign_style(path):
+        return
+    with contextlib.suppress(OutputError):  # the polygons are there, and whole
+        write_durably(path, style.encode())
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from xml.etree import ElementTree as ET
 
 from geoseg.vector.layer import Layer
 
-_DOCTYPE = "<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>\n"
+_DOCTYPE = "<!DOCTYPE qgis>\n"  # QGIS itself writes a longer one, by which `is_foreign_style` knows it
 _ALIASES = {
     "code": "Code",
     "name": "Class",

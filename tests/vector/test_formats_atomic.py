@@ -50,13 +50,18 @@ def test_what_the_tables_raise_comes_out_and_leaves_nothing(
     assert not there or path.read_bytes() == before
 
 
+def style_of(path: Path) -> set[str]:
+    """Return the name of the style beside a file; a GeoPackage holds its own."""
+    return set() if path.suffix == ".gpkg" else {f"{path.stem}.qml"}
+
+
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_an_old_file_is_replaced_whole(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"cover{suffix}"
     path.write_bytes(b"" if suffix == ".gpkg" else b"theirs")
     write(check_target(path, overwrite=True), layer(), [table(*shapes(1))])
     assert len(read(path)) == len(shapes(1)[0])
-    assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
+    assert {entry.name for entry in tmp_path.iterdir()} == {path.name, *style_of(path)}
 
 
 def test_folders_are_made_if_asked_for(tmp_path: Path) -> None:
@@ -74,7 +79,7 @@ def test_the_names_of_layer_and_file_may_hold_anything(tmp_path: Path) -> None:
             write(target, layer(name=name), [table(*shapes(1))])
             plain = shutil.copy(target, tmp_path / f"plain{suffix}")  # pyogrio cannot read every name
             assert pyogrio.list_layers(plain)[0, 0] == name
-            assert [entry.name for entry in target.parent.iterdir()] == [target.name]
+            assert {entry.name for entry in target.parent.iterdir()} == {target.name, *style_of(target)}
             target.unlink()
 
 

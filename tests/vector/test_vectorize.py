@@ -664,3 +664,21 @@ def test_smoothing_refuses_what_does_not_fit_its_integers(write: Write, monkeypa
         vectorize(path, smooth=True)
     assert len(vectorize(path)) > 1
     assert LONGEST_PX * UNIT < 2**31 <= (LONGEST_PX + 1) * UNIT
+
+
+@pytest.mark.parametrize("suffix", [".fgb", ".geojson", ".parquet", ".geojsonl"])
+def test_qgis_finds_a_style_beside_the_file_where_no_other_file_has_its_name(
+    write: Write, tmp_path: Path, suffix: str
+) -> None:
+    path = write(noise((9, 9), 3))
+    target = vectorize(path, tmp_path / f"polygons{suffix}")
+    style = target.with_suffix(".qml")
+    for code in np.unique(vectorize(path).code):
+        assert f'<category value="{code}"' in style.read_text(encoding="utf-8")
+    style.write_text("<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>\n<qgis/>")  # the user's own
+    kept = style.read_bytes()
+    vectorize(path, target, overwrite=True)
+    assert style.read_bytes() == kept
+    (tmp_path / "map.tif").write_bytes(b"another's")
+    vectorize(path, tmp_path / f"map{suffix}")
+    assert not (tmp_path / "map.qml").exists()
