@@ -12,7 +12,7 @@ from tests.docs.blocks import ROOT
 
 
 def test_every_tag_of_a_map_is_in_its_specification(folder: Path) -> None:
-    geoseg.predict("scene.tif", "fresh.tif", bbox=(1.7430, 45.1448, 1.7436, 45.1452), bbox_crs="EPSG:4326")
+    geoseg.predict("scene.tif", "fresh.tif", bbox=(1.7422, 45.1455, 1.7428, 45.1459), bbox_crs="EPSG:4326")
     with rasterio.open(folder / "fresh.tif") as landcover:
         written = {name for name in landcover.tags() if name.startswith("GEOSEG_")}
     rows = re.findall(

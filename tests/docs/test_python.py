@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ NOT_RUN = {
     "geoseg.train(": "a training takes minutes",
 }
 """What is in a block that is only compiled, and why."""
-LANGUAGES = {"", "sh", "python", "text"}
+LANGUAGES = {"", "sh", "python", "text", "json"}
 
 
 def unet() -> Any:
@@ -56,6 +57,11 @@ def test_python_runs(block: Block, folder: Path) -> None:
 
 def test_every_block_is_of_a_language_that_is_tested() -> None:
     assert [block.place for block in BLOCKS if block.language not in LANGUAGES] == []
+
+
+def test_json_is_json() -> None:
+    found = [json.loads(block.code) for block in BLOCKS if block.language == "json"]
+    assert any("datasets" in each for each in found)
 
 
 def test_no_command_hides_in_a_block_without_a_language() -> None:
