@@ -58,19 +58,20 @@ def listed(words: Sequence[str]) -> str:
 @completed_by("scene", "model")
 def resolution(text: str) -> str | float:
     """Return `scene` or `model` as it is, and `0.5` as a number of metres."""
-    try:
-        return text if text in {"scene", "model"} else float(text)
-    except ValueError:
-        raise click.BadParameter(f"expected scene, model or metres such as 0.5, got {text!r}") from None
+    return _word_or_metres(text, "scene", "model", "0.5")
 
 
 @completed_by("auto", "scene")
 def network_resolution(text: str) -> str | float:
     """Return `auto` or `scene` as it is, and `1` as a number of metres."""
+    return _word_or_metres(text, "auto", "scene", "1")
+
+
+def _word_or_metres(text: str, first: str, second: str, example: str) -> str | float:
     try:
-        return text if text in {"auto", "scene"} else float(text)
+        return text if text in {first, second} else float(text)
     except ValueError:
-        raise click.BadParameter(f"expected auto, scene or metres such as 1, got {text!r}") from None
+        raise click.BadParameter(f"expected {first}, {second} or metres such as {example}, got {text!r}") from None
 
 
 def bands(text: str) -> tuple[int | str, ...]:

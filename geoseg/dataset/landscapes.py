@@ -14,7 +14,7 @@ from geoseg.raster.identity import digest
 from geoseg.synthetic.landscape import Landscape, write_landscape
 
 _VERSION = 1
-"""Of the painters; another begins anew."""
+"""Of the painters; landscapes of another one are painted again."""
 
 
 def landscapes(said: Synthetic) -> Dataset:

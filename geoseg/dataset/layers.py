@@ -42,7 +42,7 @@ def listed_layers(name: str) -> list[tuple[str, str | None]]:
 
 
 def choose_layers(name: str, called: str, kind: Kind, wanted: Wanted) -> Layers:
-    """Return the layers that are wanted, or the only one with geometries of a kind; of KML all folders that have some.
+    """Return the layers asked for, or the only one with geometries of a kind; of KML all folders that have some.
 
     UsageError where there are several and none is named, or one that is named is not there; it lists them.
     """

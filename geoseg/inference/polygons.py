@@ -46,7 +46,7 @@ class PolygonsAfter:
         """Raise now what would be raised after a night of work; `mkdir`: its folder will be made."""
         folder = Path(self.target).absolute().parent
         if folder.resolve().is_relative_to(parts_folder(Path(products[0]).absolute()).resolve()):
-            raise UsageError(f"{folder} is cleared when the map is whole; choose another --polygons")
+            raise UsageError(f"{folder} is cleared when the map is whole; choose another file for the polygons")
         layer = layer_name(products[0], self.target, self.knobs.get("layer"))
         try:
             target = check_target(self.target, overwrite=self.knobs["overwrite"], layer=layer, mkdir=mkdir)
@@ -54,7 +54,7 @@ class PolygonsAfter:
             raise type(error)(str(error).replace("--out", "--polygons")) from None
         source = scene if isinstance(scene, Scene) else Scene.open(scene)
         if any(same_file(target, path) for path in [*map(Path, products), *source.local_files()]):
-            raise UsageError(f"{target} is read or written by this run already; choose another --polygons")
+            raise UsageError(f"{target} is read or written by this run already; choose another file for the polygons")
         check_places(source)
         if "simplify" in self.knobs:
             tolerance(length(self.knobs["simplify"]), source.geobox)
