@@ -19,9 +19,9 @@ import onnxruntime
 from numpy.typing import NDArray
 from report import cores
 
-from geoseg.inference.plan import Plan
+from geoseg.inference import Plan
 from geoseg.model.onnx_engine import _PROVIDERS, _session_options
-from geoseg.raster.windows import Window
+from geoseg.raster import Window
 
 _BATCHES = (1, 2, 4)
 _READY_WINDOWS = 16

@@ -41,8 +41,7 @@ def onnx(scene: Path, bundle: Path, labels: Path) -> dict[str, float]:
     import numpy as np
     import onnxruntime
 
-    from geoseg.model.bundle import ModelBundle
-    from geoseg.model.engines import choose_engine
+    from geoseg.model import ModelBundle, choose_engine
 
     del labels
     opened = ModelBundle.open(bundle)
@@ -119,9 +118,8 @@ def stage(scene: Path, bundle: Path, labels: Path) -> dict[str, float]:
     """Map the scene with geoseg, from the file to labels in memory."""
     import numpy as np
 
-    from geoseg.inference.planning import plan
+    from geoseg.inference import map_tile, plan
     from geoseg.inference.run import run_tasks
-    from geoseg.inference.tile import map_tile
 
     made = plan(scene, model=bundle, overlap=OVERLAP_PX, batch_size=BATCH, blend="mean", device="cpu")
     engine = made.engine.open()
@@ -138,7 +136,7 @@ def stage(scene: Path, bundle: Path, labels: Path) -> dict[str, float]:
 
 def predict(scene: Path, bundle: Path, labels: Path) -> dict[str, float]:
     """Map the scene with geoseg, from file to file."""
-    from geoseg.inference.predict import predict as predict_scene
+    from geoseg.inference import predict as predict_scene
 
     labels.unlink(missing_ok=True)
     return _timed(

@@ -115,14 +115,12 @@ def _rates(mapped: str, reference: str, rounds: int) -> dict[str, float]:
     from affine import Affine
     from report import cores
 
+    from geoseg.evaluation import evaluate
     from geoseg.evaluation.count import Pair
-    from geoseg.evaluation.evaluate import evaluate
     from geoseg.evaluation.matching import Matching
     from geoseg.evaluation.placing import place
-    from geoseg.raster.class_raster import ClassRaster
-    from geoseg.raster.handles import opened
-    from geoseg.raster.nomenclature import Nomenclature
-    from geoseg.raster.windows import Window
+    from geoseg.legend import Nomenclature
+    from geoseg.raster import ClassRaster, Window, opened
 
     raster = ClassRaster.open(mapped)
     matching = Matching.of(Nomenclature(), Nomenclature(), None)

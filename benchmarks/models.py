@@ -40,7 +40,7 @@ def _make(path: Path, name: str) -> None:
     import torch
 
     from geoseg import DEEPGLOBE, Normalization, save_bundle
-    from geoseg.model.network import build
+    from geoseg.model import build
 
     architecture, arguments = ARGUMENTS[name]
     torch.manual_seed(_SEED)

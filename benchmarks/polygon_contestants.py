@@ -133,7 +133,7 @@ def _hausdorff_m(exact: npt.NDArray[np.object_], simplified: npt.NDArray[np.obje
 
 
 def _write(raster: Path, folder: Path, rounds: int) -> Measured:
-    from geoseg.vector.vectorize import vectorize
+    from geoseg.vector import vectorize
 
     measured: Measured = {}
     for suffix, driver in (("fgb", "FlatGeobuf"), ("gpkg", "GPKG")):

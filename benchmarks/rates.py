@@ -26,11 +26,8 @@ from bare import BareNetwork, Pace, Way
 from report import Report
 from scenes import scene
 
-from geoseg.inference.plan import Plan
-from geoseg.inference.planning import plan
-from geoseg.inference.predict import predict
+from geoseg.inference import Plan, map_tile, plan, predict
 from geoseg.inference.run import run_tasks
-from geoseg.inference.tile import map_tile
 
 STAGE_SHARE, COMMAND_SHARE = 0.9, 0.8
 """Of the bare rate; what is promised."""

@@ -29,10 +29,10 @@ from training import TILES, make_tiles
 
 import geoseg
 from geoseg.model.network import load
+from geoseg.training import RECIPES, recipe_named
 from geoseg.training.learner import Learner
 from geoseg.training.listener import Listener
 from geoseg.training.planning import plan_training
-from geoseg.training.recipes import RECIPES, recipe_named
 from geoseg.training.start import start_network
 
 _TILE_PX = 1024

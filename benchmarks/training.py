@@ -23,18 +23,17 @@ from pathlib import Path
 import torch
 from report import Report
 
-from geoseg.dataset.dataset import open_dataset
-from geoseg.dataset.split import split
+from geoseg.dataset import open_dataset, split
 from geoseg.legend import DEEPGLOBE
-from geoseg.raster.windows import Window, WindowGrid
+from geoseg.raster import Window, WindowGrid
 from geoseg.synthetic import Landscape, write_landscape
+from geoseg.training import Recipe
 from geoseg.training.fit import fit
 from geoseg.training.learner import Learner
 from geoseg.training.listener import Listener
 from geoseg.training.live_engine import LiveEngine
 from geoseg.training.plan import TrainingPlan
 from geoseg.training.planning import plan_training
-from geoseg.training.recipe import Recipe
 from geoseg.training.start import start_network
 from geoseg.training.validate import score_scene
 

@@ -8,11 +8,8 @@ from typing import Any
 import torch
 
 from geoseg.legend import DEEPGLOBE, Legend
-from geoseg.model.bundle import ModelBundle
+from geoseg.model import ModelBundle, Normalization, build, save_bundle
 from geoseg.model.export import export_onnx
-from geoseg.model.network import build
-from geoseg.model.normalization import Normalization
-from geoseg.model.save import save_bundle
 
 TINY = {"encoder_name": "tu-tf_mobilenetv3_small_minimal_100", "encoder_depth": 3, "decoder_channels": [16, 8, 8]}
 """Halves a window three times, so a window is a multiple of 8; 160 kB."""

@@ -15,23 +15,18 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 import geoseg
-from geoseg.evaluation.confusion import ConfusionMatrix
-from geoseg.evaluation.evaluation import Evaluation
-from geoseg.evaluation.markdown import to_markdown
+from geoseg.evaluation import ConfusionMatrix, Evaluation, WorstCrops, to_markdown
 from geoseg.evaluation.matrix_picture import draw_matrix
-from geoseg.evaluation.worst import WorstCrops
 from geoseg.evaluation.worst_picture import sheets
 from geoseg.legend import LandCover, Legend
-from geoseg.raster.legend_card import legend_card
-from geoseg.raster.product import labels
-from geoseg.raster.scene import Patch
-from geoseg.raster.style import sidecars
-from geoseg.raster.windows import Window
+from geoseg.raster import Patch, Window, legend_card
+from geoseg.raster.landcover import labels
+from geoseg.raster.landcover.style import sidecars
 from geoseg.training.curves import draw_curves
 from geoseg.training.history import EpochRow
-from geoseg.vector.vectorize import vectorize
-from tests.preview.maps import UTM, write_map, write_scene
-from tests.preview.test_preview import data_of
+from geoseg.vector import vectorize
+from tests.display.maps import UTM, write_map, write_scene
+from tests.display.test_preview import data_of
 
 NAMES = ("urban_land", "_private", "two__lines_", "Größe_$x_1$", "plain")
 LEGEND = Legend(tuple(LandCover(code, name, (40 * code, 255 - 40 * code, 90)) for code, name in enumerate(NAMES)))

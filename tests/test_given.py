@@ -17,7 +17,7 @@ from rasterio.coords import BoundingBox
 import geoseg
 from geoseg.errors import GeosegError, UsageError
 from geoseg.given import bands, box, integer, number, scale
-from geoseg.model.bundle import ModelBundle
+from geoseg.model import ModelBundle
 from tests.inference.conftest import random_pixels, write_scene
 from tests.networks import random_network, tiny_bundle
 

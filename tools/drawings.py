@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-from geoseg.raster.durable import write_durably
+from geoseg.atomic import write_durably
 
 PICTURES = Path(__file__).parents[1] / "docs" / "pictures"
 INK, SOFT, LINE, PAPER = "#1f2933", "#5b6770", "#b8c1c8", "#ffffff"

@@ -22,9 +22,9 @@ from typing import Any
 from land_data import write_exams, write_mixture
 
 import geoseg
-from geoseg.dataset.dataset import open_dataset
+from geoseg.dataset import open_dataset
 from geoseg.evaluation.exam import examine
-from geoseg.training.recipes import recipe_named
+from geoseg.training import recipe_named
 
 SYNTHETIC: Mapping[str, Any] = {"scenes": 64, "size_px": 640, "gsd_m": 0.5, "seed": 5000}
 BASE = recipe_named("demo")

@@ -18,19 +18,14 @@ import numpy as np
 from land_data import ATTRIBUTIONS, EXAM_TILE, EXAM_ZONE
 from land_model import exams
 
-from geoseg.dataset.dataset import Dataset, open_dataset
-from geoseg.dataset.prepared import prepare
-from geoseg.dataset.split import split
+from geoseg.dataset import Dataset, open_dataset, prepare, split
 from geoseg.evaluation.labelled import Pixels
-from geoseg.inference.tile import Mapping as Mapped
-from geoseg.inference.tile import map_tile
-from geoseg.model.bundle import ModelBundle
-from geoseg.model.engines import Weights, choose_engine
+from geoseg.inference import Mapping as Mapped
+from geoseg.inference import map_tile
+from geoseg.model import ModelBundle, Weights, choose_engine, save_bundle
 from geoseg.model.export import export_onnx
 from geoseg.model.network import load
-from geoseg.model.save import save_bundle
-from geoseg.raster.scene import Patch
-from geoseg.raster.windows import Window, WindowGrid
+from geoseg.raster import Patch, Window, WindowGrid
 
 TITLES = {
     "deepglobe": "DeepGlobe, nine tiles",

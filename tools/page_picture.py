@@ -15,7 +15,7 @@ from pathlib import Path
 from PIL import Image
 
 import geoseg
-from geoseg.raster.durable import write_durably
+from geoseg.atomic import write_durably
 
 ROOT = Path(__file__).parents[1]
 LARGEST_BYTES = 400_000

@@ -24,8 +24,8 @@ from PIL import Image
 from rasterio.windows import Window, bounds
 
 import geoseg
-from geoseg.preview.colour_blind import colour_blind_legend
-from geoseg.raster.durable import write_durably
+from geoseg.atomic import write_durably
+from geoseg.display.colour_blind import colour_blind_legend
 
 ROOT = Path(__file__).parents[1]
 LARGEST_BYTES = 400_000

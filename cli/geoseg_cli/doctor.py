@@ -19,7 +19,7 @@ def doctor(*, as_json: bool) -> int:
 
     Example: geoseg doctor
     """
-    from geoseg.facts.doctor import doctor as examine
+    from geoseg.inspection import doctor as examine
 
     found = examine()
     click.echo(json.dumps(found.to_json(), indent=2) if as_json else found.describe())

@@ -124,8 +124,8 @@ def evaluate(landcover: str, reference: str | None, *, as_json: bool, quiet: boo
     """
     knobs = {name: value for name, value in given.items() if value is not None and value is not False and value != ()}
     with quick_start():
-        from geoseg.evaluation.evaluate import evaluate as compare
-        from geoseg.evaluation.markdown import to_markdown
+        from geoseg.evaluation import evaluate as compare
+        from geoseg.evaluation import to_markdown
     with ProgressBar(quiet=quiet) as bar, termination_interrupts():
         try:
             found = compare(landcover, reference, progress=bar.update, announce=bar.announce, **knobs)

@@ -22,7 +22,7 @@ def info(path: str | None, *, as_json: bool) -> None:
 
     Example: geoseg info landcover.tif
     """
-    from geoseg.facts.info import info as look
+    from geoseg.inspection import info as look
 
     found = look(path)
     click.echo(json.dumps(found.to_json(), indent=2) if as_json else found.describe())

@@ -37,7 +37,7 @@ class KnobOption(GroupedOption):
 
     def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
         """Return the option and its text, with the default."""
-        from geoseg.training.recipe import Recipe
+        from geoseg.training import Recipe
 
         record = super().get_help_record(ctx)
         default = getattr(Recipe(), self.name or "", _UNSAID)

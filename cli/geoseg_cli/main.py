@@ -76,7 +76,7 @@ class OneLineErrors(ExampleCommand, click.Group):
 def _keep_to_own_data() -> None:
     if (os.environ.get("PROJ_DATA") or os.environ.get("PROJ_LIB")) and not os.environ.get("GDAL_DRIVER_PATH"):
         return  # nothing to set, and a foreign database is warned of where rasters are read
-    from geoseg.raster.own_data import keep_to_own_data
+    from geoseg.raster import keep_to_own_data
 
     keep_to_own_data()
 

@@ -169,11 +169,8 @@ def predict(scene: str, out: str, *, dry_run: bool, as_json: bool, quiet: bool, 
 
 def _tell_plan(scene: str, out: str, knobs: dict[str, Any], *, as_json: bool, quiet: bool) -> None:
     """Print what would be done, or fail where the run itself would."""
-    from geoseg.inference.estimate import estimate
-    from geoseg.inference.planning import plan
-    from geoseg.inference.predict import polygons_after
-    from geoseg.inference.targets import Targets
-    from geoseg.raster.creation import creation_options
+    from geoseg.inference import Targets, estimate, plan, polygons_after
+    from geoseg.raster.landcover import creation_options
 
     overwrite, mkdir = knobs.pop("overwrite"), knobs.pop("mkdir", False)
     creation_options(knobs.pop("creation_options", {}))
@@ -194,12 +191,12 @@ def _tell_plan(scene: str, out: str, knobs: dict[str, Any], *, as_json: bool, qu
 
 def _run(scene: str, out: str, knobs: dict[str, Any], *, quiet: bool) -> dict[str, Any]:
     """Predict with a progress bar, and return its figures; an interruption says what is kept."""
-    from geoseg.inference.predict import predict as predict_scene
+    from geoseg.inference import predict as predict_scene
 
     polygons = knobs.get("polygons")
     if polygons is not None:
         with quick_start():
-            from geoseg.vector.warm import load_compiler
+            from geoseg.vector import load_compiler
 
             load_compiler()
     with ProgressBar(quiet=quiet) as bar, termination_interrupts():

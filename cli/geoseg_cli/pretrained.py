@@ -10,7 +10,7 @@ from geoseg.errors import UsageError
 from geoseg.legend import Legend
 
 if TYPE_CHECKING:
-    from geoseg.model.bundle import ModelBundle
+    from geoseg.model import ModelBundle
 
 
 def complete_model(
@@ -29,8 +29,7 @@ def complete_model(
         raise UsageError(
             "--legend, --mean and --std go together, and with --model FOLDER as written by save_pretrained"
         )
-    from geoseg.model.bundle import ModelBundle
-    from geoseg.model.normalization import Normalization
+    from geoseg.model import ModelBundle, Normalization
 
     classes, codes = read_legend_file(Path(legend))
     normalization = Normalization(*_stored_units(mean, std))

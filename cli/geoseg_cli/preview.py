@@ -101,7 +101,7 @@ def preview(  # noqa: PLR0913 - one a knob
 
 
 def _page(landcover: str, scene: str | None, out: str, **given: Any) -> Path:  # noqa: ANN401
-    from geoseg.preview.preview import preview as show
+    from geoseg.display import preview as show
 
     knobs = {name: value for name, value in given.items() if value is not None}
     return show(landcover, scene, out=out, **knobs).path or Path(out)
@@ -117,9 +117,8 @@ def _picture(  # noqa: PLR0913 - one a knob
     mkdir: bool,
     overwrite: bool,
 ) -> Path:
-    from geoseg.preview.page_file import check_target
-    from geoseg.preview.picture import picture
-    from geoseg.raster.durable import make_folders
+    from geoseg.atomic import make_folders
+    from geoseg.display import check_target, picture
 
     if scene is None:
         raise click.UsageError("a picture shows scene and map side by side: add --scene, or give a page (.html)")

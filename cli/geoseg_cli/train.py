@@ -17,7 +17,7 @@ from geoseg_cli.training_bar import TrainingBar
 from geoseg_cli.training_words import word
 
 if TYPE_CHECKING:
-    from geoseg.model.bundle import ModelBundle
+    from geoseg.model import ModelBundle
 
 _IN, _RUN = "The data", "The run"
 
@@ -26,7 +26,7 @@ def _list_recipes(context: click.Context, _parameter: click.Parameter, wanted: b
     """Print the named recipes and end."""
     if not wanted or context.resilient_parsing:
         return
-    from geoseg.training.recipes import RECIPES
+    from geoseg.training import RECIPES
 
     for named in RECIPES.values():
         click.echo(f"{named.name}\n    {named.source}\n    data: {named.data}\n    figure: {named.figure}")
@@ -91,9 +91,8 @@ def train(data: str, *, out: str, as_json: bool, quiet: bool, **given: Any) -> N
     needs_training()
     # Threads that wait by spinning are a little quicker alone; beside any other program a step took ten times as long.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    from geoseg.training.recipe import Recipe
-    from geoseg.training.recipes import recipe_named
-    from geoseg.training.train import train as learn
+    from geoseg.training import Recipe, recipe_named
+    from geoseg.training import train as learn
 
     knobs = read_knobs(given)
     settings = {name: value for name, value in given.items() if value is not None and value is not False}

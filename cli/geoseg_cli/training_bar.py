@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from tqdm import tqdm
 
     from geoseg.progress import Progress
-    from geoseg.training.told import TrainingProgress
+    from geoseg.training import TrainingProgress
 
 _LINE_EVERY_S = 60.0
 

@@ -44,29 +44,28 @@ def _terms(knob: str, text: str) -> list[str]:
 
 
 def _recipes() -> tuple[str, ...]:
-    from geoseg.training.recipes import RECIPES
+    from geoseg.training import RECIPES
 
     return tuple(RECIPES)
 
 
 def _architectures() -> tuple[str, ...]:
-    from geoseg.model.architectures import ARCHITECTURES
+    from geoseg.model import ARCHITECTURES
 
     return tuple(ARCHITECTURES)
 
 
 def _augmentations() -> tuple[str, ...]:
-    from geoseg.training.augmentation import OPERATIONS
-    from geoseg.training.augmentation_text import PRESETS
+    from geoseg.training import OPERATIONS, PRESETS
 
     return (*PRESETS, *OPERATIONS)
 
 
 def _of_recipe(constant: str) -> Callable[[], tuple[str, ...]]:
     def find() -> tuple[str, ...]:
-        from geoseg.training import recipe
+        import geoseg.training
 
-        words: tuple[str, ...] = getattr(recipe, constant)
+        words: tuple[str, ...] = getattr(geoseg.training, constant)
         return words
 
     return find

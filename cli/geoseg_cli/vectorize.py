@@ -16,7 +16,7 @@ from geoseg_cli.quick import quick_start
 from geoseg_cli.say import say
 
 if TYPE_CHECKING:
-    from geoseg.raster.nomenclature import Nomenclature
+    from geoseg.legend import Nomenclature
 
 
 _WRITTEN, _BORDERS, _RUN = "What is written", "The borders", "The run"
@@ -118,8 +118,8 @@ def _write_and_draw(
     landcover: str, out: str, png: str, knobs: dict[str, Any], *, quiet: bool
 ) -> dict[str, int | float]:
     """Write the polygons, and draw them; whether they can be drawn is asked first."""
-    from geoseg.preview.polygons_picture import check_picture, draw_polygons
-    from geoseg.raster.durable import make_folders
+    from geoseg.atomic import make_folders
+    from geoseg.display import check_picture, draw_polygons
 
     if knobs.get("mkdir"):
         make_folders(png)
@@ -140,8 +140,8 @@ def _write_and_draw(
 def write_polygons(landcover: str, out: str, knobs: dict[str, Any], *, quiet: bool) -> dict[str, int | float]:
     """Vectorize with a progress bar, and return its figures; an interruption says what is kept."""
     with quick_start():
-        from geoseg.vector.vectorize import vectorize as vectorize_map
-        from geoseg.vector.warm import load_compiler
+        from geoseg.vector import load_compiler
+        from geoseg.vector import vectorize as vectorize_map
 
         load_compiler()
     with ProgressBar(quiet=quiet) as bar, termination_interrupts():
@@ -155,15 +155,14 @@ def write_polygons(landcover: str, out: str, knobs: dict[str, Any], *, quiet: bo
 
 
 def _layer(landcover: str, out: str, layer: str | None) -> str | None:
-    from geoseg.vector.formats import has_layers
-    from geoseg.vector.order import layer_name
+    from geoseg.vector import has_layers, layer_name
 
     return layer_name(landcover, out, layer) if has_layers(Path(out)) else None
 
 
 def _legend(landcover: str, file: str | None) -> Nomenclature:
     """Return the legend that the picture takes its colours from."""
-    from geoseg.raster.class_raster import ClassRaster
-    from geoseg.raster.legend_file import given_names
+    from geoseg.legend import given_names
+    from geoseg.raster import ClassRaster
 
     return given_names(file) or ClassRaster.open(landcover).names

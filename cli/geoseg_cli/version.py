@@ -14,7 +14,7 @@ def print_version(context: click.Context, _parameter: click.Parameter, wanted: b
     if not wanted or context.resilient_parsing:
         return
     click.echo(f"geoseg, version {VERSION}")
-    from geoseg.facts.doctor import device_text, gdal_text, version_of
+    from geoseg.inspection import device_text, gdal_text, version_of
 
     try:
         gdal = gdal_text()

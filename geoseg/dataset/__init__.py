@@ -1,1 +1,7 @@
-"""Imagery with labels: what a network learns from, and what it is judged by."""
+"""Labelled scenes: folders, mixtures, splits, what is prepared once. No torch here."""
+
+from __future__ import annotations
+
+from geoseg.face import attach
+
+__getattr__, __dir__, __all__ = attach(__name__, __file__)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from geoseg.raster.windows import Window
+from geoseg.raster import Window
 
 PARTS = ("train", "valid", "test")
 DEFAULT_SEED = 21

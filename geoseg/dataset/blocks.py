@@ -22,7 +22,7 @@ from geoseg.dataset.plane import Box, OnPlane, grown, on_planes
 from geoseg.dataset.rectangles import covered
 from geoseg.errors import UsageError
 from geoseg.legend import NODATA
-from geoseg.raster.windows import Window
+from geoseg.raster import Window
 
 BLOCKS = 64
 """About so many blocks are made of all the ground."""

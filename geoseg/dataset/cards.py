@@ -7,8 +7,7 @@ from collections import Counter
 from geoseg.dataset.area import PARTS
 from geoseg.dataset.dataset import Dataset
 from geoseg.dataset.split import Split
-from geoseg.raster.legend_card import legend_card
-from geoseg.raster.scene_card import table
+from geoseg.raster import legend_card, table
 
 
 def dataset_card(dataset: Dataset) -> str:

@@ -9,11 +9,7 @@ import numpy as np
 from geoseg.dataset.found import each
 from geoseg.errors import SceneError
 from geoseg.legend import NODATA
-from geoseg.raster.class_raster import whole_numbers
-from geoseg.raster.environment import shown
-from geoseg.raster.scene import Scene
-from geoseg.raster.statistics import sample_windows
-from geoseg.raster.windows import tiles
+from geoseg.raster import Scene, sample_windows, shown, tiles, whole_numbers
 
 _SCAN_PX = 2048
 _MOST_CODES = 1000

@@ -11,12 +11,7 @@ from geoseg.dataset.decoded import Decoded
 from geoseg.dataset.label_raster import check_place, read_on
 from geoseg.errors import SceneError
 from geoseg.legend import NODATA, Legend
-from geoseg.raster.color_codes import ColorCodes, Palette, palette_of
-from geoseg.raster.environment import shown
-from geoseg.raster.geobox import GeoBox
-from geoseg.raster.handles import opened
-from geoseg.raster.scene import Scene
-from geoseg.raster.windows import Window
+from geoseg.raster import ColorCodes, GeoBox, Palette, Scene, Window, opened, palette_of, shown
 
 _RGB = (1, 2, 3)
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from geoseg.dataset.prepared_scene import CELL_PX, PreparedScene
 from geoseg.errors import SceneError, UsageError
-from geoseg.raster.windows import Window
+from geoseg.raster import Window
 
 
 class Crop(NamedTuple):

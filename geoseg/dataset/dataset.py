@@ -22,10 +22,7 @@ from geoseg.dataset.published import Published, published_split
 from geoseg.errors import SceneError, UsageError
 from geoseg.given import plain_arguments
 from geoseg.legend import Legend
-from geoseg.raster.environment import shown
-from geoseg.raster.identity import digest, stamps
-from geoseg.raster.scene import Scene
-from geoseg.raster.strays import DEFAULT_TOLERANCE
+from geoseg.raster import DEFAULT_TOLERANCE, Scene, digest, shown, stamps
 
 if TYPE_CHECKING:
     import geopandas

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from geoseg.raster.strays import Strays
+from geoseg.raster import Strays
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from geoseg.dataset.legends import given_legend
 from geoseg.dataset.pair import Pair
 from geoseg.errors import SceneError
 from geoseg.legend import DEEPGLOBE, Legend
-from geoseg.raster.scene import Scene
+from geoseg.raster import Scene
 
 GSD_M = 0.5
 """Of the challenge's imagery; its files do not say."""

@@ -26,8 +26,7 @@ from rasterio.crs import CRS
 from geoseg.dataset.layers import GEOMETRY_READERS, Kind, Layers, Wanted, choose_layers, listed_layers
 from geoseg.errors import SceneError, UsageError
 from geoseg.given import is_frame, looks_raster
-from geoseg.raster.environment import GDAL_ERRORS, is_remote, shown
-from geoseg.raster.handles import check_seekable
+from geoseg.raster import GDAL_ERRORS, check_seekable, is_remote, shown
 
 FEATURE_ENDS = (
     *(".gpkg", ".geojson", ".json", ".shp", ".fgb", ".parquet", ".geoparquet", ".kml", ".kmz", ".gml", ".sqlite"),

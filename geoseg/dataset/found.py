@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from geoseg.dataset.layers import Wanted
 from geoseg.dataset.pair import Pair
 from geoseg.legend import Legend
-from geoseg.raster.environment import raster_environment
+from geoseg.raster import raster_environment
 
 _NAMES_SHOWN = 5
 _THREADS = 4

@@ -13,7 +13,7 @@ from geoseg.dataset.pair import Pair
 from geoseg.dataset.pairs import beside_table, part_in, table_rows
 from geoseg.dataset.whole_label import WholeLabel
 from geoseg.errors import SceneError, UsageError
-from geoseg.raster.scene import Scene
+from geoseg.raster import Scene
 
 IMAGES = (".tif", ".tiff", ".jpg", ".jpeg", ".png", ".jp2", ".vrt")
 _OTHER_LAYOUTS = {"images", "image", "scenes", "imgs", "img", "sat", "labels", "label", "masks", "mask", "gt"}

@@ -19,11 +19,7 @@ from geoseg.dataset.features import Features, FeatureTable, reprojected
 from geoseg.dataset.torn import untorn
 from geoseg.errors import SceneError
 from geoseg.legend import NODATA
-from geoseg.raster.box import period_of
-from geoseg.raster.environment import shown
-from geoseg.raster.geobox import GeoBox
-from geoseg.raster.strays import Strays
-from geoseg.raster.windows import Window
+from geoseg.raster import GeoBox, Strays, Window, period_of, shown
 
 _NAMES = {0: "point", 1: "line", 2: "line", 4: "point", 5: "line", 7: "empty or null geometry"}
 """What messages call shapely's types that are no polygons; a collection without parts is empty."""

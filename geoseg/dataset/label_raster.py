@@ -9,13 +9,20 @@ import numpy as np
 from geoseg.dataset.decoded import Decoded
 from geoseg.errors import SceneError
 from geoseg.legend import NODATA
-from geoseg.raster.aligned import is_placed, turns, warped, whole_shift
-from geoseg.raster.class_raster import whole_numbers
-from geoseg.raster.environment import shown
-from geoseg.raster.geobox import GeoBox
-from geoseg.raster.scene import Patch, Scene
-from geoseg.raster.strays import Strays, some
-from geoseg.raster.windows import Window
+from geoseg.raster import (
+    GeoBox,
+    Patch,
+    Scene,
+    Strays,
+    Window,
+    is_placed,
+    shown,
+    some,
+    turns,
+    warped,
+    whole_numbers,
+    whole_shift,
+)
 
 
 @dataclass(frozen=True, slots=True)

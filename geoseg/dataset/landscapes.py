@@ -5,13 +5,13 @@ from __future__ import annotations
 import uuid
 from pathlib import Path
 
+from geoseg.atomic import output_error
 from geoseg.dataset.dataset import Dataset, open_dataset
 from geoseg.dataset.mixture_file import Synthetic
 from geoseg.legend import DEEPGLOBE
-from geoseg.model.cache import cache_folder
-from geoseg.raster.durable import output_error
-from geoseg.raster.identity import digest
-from geoseg.synthetic.landscape import Landscape, write_landscape
+from geoseg.model import cache_folder
+from geoseg.raster import digest
+from geoseg.synthetic import Landscape, write_landscape
 
 _VERSION = 1
 """Of the painters; landscapes of another one are painted again."""

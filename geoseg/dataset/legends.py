@@ -8,9 +8,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from geoseg.errors import SceneError, UsageError
-from geoseg.legend import NODATA, LandCover, Legend
-from geoseg.raster.legend_file import read_legend_file
-from geoseg.raster.nomenclature import NamedClass, Nomenclature, distinct_color, name_key
+from geoseg.legend import (
+    NODATA,
+    LandCover,
+    Legend,
+    NamedClass,
+    Nomenclature,
+    distinct_color,
+    name_key,
+    read_legend_file,
+)
 
 GivenLegend = Legend | Nomenclature | str | os.PathLike[str]
 

@@ -13,8 +13,7 @@ from geoseg.dataset.label_polygons import LabelPolygons
 from geoseg.dataset.label_raster import LabelRaster
 from geoseg.dataset.whole_label import WholeLabel
 from geoseg.legend import NODATA
-from geoseg.raster.geobox import GeoBox
-from geoseg.raster.windows import Window
+from geoseg.raster import GeoBox, Window
 
 OwnLabels = ColorMask | LabelRaster | LabelPolygons | WholeLabel
 """Labels as a data set has them."""

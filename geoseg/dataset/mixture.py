@@ -16,9 +16,8 @@ from geoseg.dataset.mixture_file import Said, SaidBuiltUp, read_mixture
 from geoseg.dataset.pair import Pair
 from geoseg.dataset.whole_label import WholeLabel
 from geoseg.errors import GeosegError, UsageError
-from geoseg.legend import DEEPGLOBE, NODATA, Legend
+from geoseg.legend import DEEPGLOBE, NODATA, Legend, name_key
 from geoseg.nearest import nearest
-from geoseg.raster.nomenclature import name_key
 
 _UNKNOWN = "unknown"
 _URBAN = "urban_land"

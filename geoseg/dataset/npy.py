@@ -14,7 +14,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from geoseg.raster.durable import sync_file, write_durably
+from geoseg.atomic import sync_file, write_durably
 
 
 class NpyWriter:

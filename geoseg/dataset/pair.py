@@ -19,11 +19,7 @@ from geoseg.dataset.mapped_labels import MappedLabels, OwnLabels
 from geoseg.dataset.whole_label import WholeLabel
 from geoseg.errors import SceneError
 from geoseg.legend import NODATA
-from geoseg.raster.environment import shown
-from geoseg.raster.identity import digest, files_behind, local_file, stamps
-from geoseg.raster.scene import Scene
-from geoseg.raster.strays import Strays
-from geoseg.raster.windows import Window
+from geoseg.raster import Scene, Strays, Window, digest, files_behind, local_file, shown, stamps
 
 Labels = OwnLabels | MappedLabels
 

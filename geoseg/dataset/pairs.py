@@ -36,14 +36,21 @@ from geoseg.dataset.legends import (
 from geoseg.dataset.pair import Labels, Pair
 from geoseg.errors import SceneError, UsageError
 from geoseg.given import is_frame
-from geoseg.legend import DEEPGLOBE, Legend
-from geoseg.raster.classes import read_nomenclature
-from geoseg.raster.color_codes import Palette, Reading, indexes_in, is_plain, palette_of, reading, written
-from geoseg.raster.environment import shown
-from geoseg.raster.geobox import GeoBox
-from geoseg.raster.handles import opened
-from geoseg.raster.nomenclature import Nomenclature
-from geoseg.raster.scene import Scene
+from geoseg.legend import DEEPGLOBE, Legend, Nomenclature
+from geoseg.raster import (
+    GeoBox,
+    Palette,
+    Reading,
+    Scene,
+    indexes_in,
+    is_plain,
+    opened,
+    palette_of,
+    read_nomenclature,
+    reading,
+    shown,
+    written,
+)
 
 _IMAGE_FOLDERS = ("images", "image", "scenes", "imgs", "img", "sat")
 _LABEL_FOLDERS = ("labels", "label", "masks", "mask", "gt")

@@ -10,8 +10,7 @@ from rasterio.warp import transform_bounds
 
 from geoseg.dataset.pair import Pair
 from geoseg.errors import SceneError
-from geoseg.raster.environment import GDAL_ERRORS, shown
-from geoseg.raster.windows import Window
+from geoseg.raster import GDAL_ERRORS, Window, shown
 
 Box = tuple[float, float, float, float]
 """Left, low, right, high in the units of a plane."""

@@ -17,18 +17,14 @@ import filelock
 import numpy as np
 from numpy.typing import NDArray
 
+from geoseg.atomic import output_error, sync_folder, write_durably
 from geoseg.dataset.npy import NpyWriter, write_npy
 from geoseg.dataset.pair import Pair
 from geoseg.dataset.prepared_scene import CELL_PX, CELLS, CODES, IMAGE, VALID, count_cells
 from geoseg.dataset.resample import Axis, resample_codes, resample_image
 from geoseg.errors import SceneError, UsageError
 from geoseg.legend import NODATA
-from geoseg.raster.durable import output_error, sync_folder, write_durably
-from geoseg.raster.environment import raster_environment, shown
-from geoseg.raster.identity import digest
-from geoseg.raster.scene import Patch
-from geoseg.raster.strays import Strays
-from geoseg.raster.windows import Window
+from geoseg.raster import Patch, Strays, Window, digest, raster_environment, shown
 
 STRIP_PX = 4 * 1024**2
 """Old pixels of a strip."""

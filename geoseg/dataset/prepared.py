@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from geoseg.atomic import free_space_bytes
 from geoseg.dataset.area import Area
 from geoseg.dataset.dataset import Dataset
 from geoseg.dataset.found import each
@@ -20,8 +21,7 @@ from geoseg.dataset.prepared_scene import CELL_PX, CELLS, PreparedScene, count_c
 from geoseg.dataset.resample import Axis
 from geoseg.errors import OutputError, UsageError
 from geoseg.progress import Progress
-from geoseg.raster.durable import free_space_bytes
-from geoseg.raster.windows import Window
+from geoseg.raster import Window
 
 __all__ = ["PreparedScene", "prepare"]
 

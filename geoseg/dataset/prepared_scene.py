@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoseg.legend import NODATA
-from geoseg.raster.scene import Patch
-from geoseg.raster.windows import Window
+from geoseg.raster import Patch, Window
 
 CELL_PX = 64
 """Edge of a cell of the coarse grid of counts; the last of a row or column may be smaller."""

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from geoseg.raster.windows import Window
+from geoseg.raster import Window
 
 
 def covered(keep: Sequence[Window], holes: Iterable[Window] = ()) -> tuple[Window, ...]:

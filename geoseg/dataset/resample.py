@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoseg.legend import NODATA
-from geoseg.raster.scene import Patch
+from geoseg.raster import Patch
 
 Floats = NDArray[np.float64]
 """Weights or sums of any shape."""

@@ -17,7 +17,7 @@ from geoseg.dataset.found import listed
 from geoseg.dataset.split_file import id_of, read_split_file
 from geoseg.errors import UsageError
 from geoseg.nearest import nearest
-from geoseg.raster.identity import digest
+from geoseg.raster import digest
 
 DEFAULT_VALID_SHARE = 0.5
 """Of what a rule holds out, the share that validates; the rest tests."""

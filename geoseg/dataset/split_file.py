@@ -12,7 +12,7 @@ from pathlib import Path
 from geoseg.dataset.area import PARTS, Area
 from geoseg.dataset.found import PART_NAMES
 from geoseg.errors import UsageError
-from geoseg.raster.windows import Window
+from geoseg.raster import Window
 
 _ENDS = re.compile(r"(_(sat|mask|image|img|label|labels))?\.[A-Za-z]{3,4}$")
 _HEADINGS = {"id", "image_id", "pair_id", "scene", "image"}

@@ -9,8 +9,7 @@ import numpy as np
 
 from geoseg.dataset.prepared_scene import PreparedScene
 from geoseg.errors import SceneError
-from geoseg.raster.statistics import BandStatistics, band_statistics
-from geoseg.raster.windows import tiles
+from geoseg.raster import BandStatistics, band_statistics, tiles
 
 _SAMPLES = 4_000_000
 _TILE_PX = 256

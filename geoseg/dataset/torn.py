@@ -10,7 +10,7 @@ import shapely
 from numpy.typing import NDArray
 from rasterio.crs import CRS
 
-from geoseg.raster.box import period_of
+from geoseg.raster import period_of
 
 _Points = NDArray[np.float64]
 """(point, 2) x and y."""

@@ -7,9 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from geoseg.dataset.decoded import Decoded
-from geoseg.raster.geobox import GeoBox
-from geoseg.raster.strays import Strays
-from geoseg.raster.windows import Window
+from geoseg.raster import GeoBox, Strays, Window
 
 
 @dataclass(frozen=True, slots=True)

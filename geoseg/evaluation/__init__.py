@@ -1,1 +1,7 @@
-"""How good a map is: one confusion matrix, the figures that come of it, areas corrected for errors. No torch here."""
+"""A map against a reference, a model against a data set: one confusion matrix, its figures, the report."""
+
+from __future__ import annotations
+
+from geoseg.face import attach
+
+__getattr__, __dir__, __all__ = attach(__name__, __file__)

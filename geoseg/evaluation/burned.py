@@ -10,15 +10,12 @@ import numpy as np
 import rasterio.features
 from numpy.typing import NDArray
 
-from geoseg.dataset.features import FeatureTable, column_of, find_features
-from geoseg.dataset.label_polygons import check_place, placed, read_polygons
-from geoseg.dataset.layers import Wanted
+from geoseg.dataset import FeatureTable, Wanted, check_place, column_of, find_features, placed, read_polygons
 from geoseg.errors import SceneError, UsageError
 from geoseg.evaluation.matching import key, listed
 from geoseg.evaluation.tally import NONE, Codes
-from geoseg.raster.geobox import GeoBox
-from geoseg.raster.nomenclature import Nomenclature
-from geoseg.raster.windows import Window
+from geoseg.legend import Nomenclature
+from geoseg.raster import GeoBox, Window
 
 _WHOLE = re.compile(r"[-+]?\d+", re.ASCII)
 _SHOWN = 6

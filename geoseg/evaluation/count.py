@@ -20,10 +20,7 @@ from geoseg.evaluation.matching import Matching
 from geoseg.evaluation.placing import Shifted, Warped
 from geoseg.evaluation.tally import Codes, Tally, tally
 from geoseg.progress import Progress
-from geoseg.raster.class_raster import ClassRaster
-from geoseg.raster.environment import shown
-from geoseg.raster.scene import Scene
-from geoseg.raster.windows import Window, tiles
+from geoseg.raster import ClassRaster, Scene, Window, shown, tiles
 
 if TYPE_CHECKING:
     from geoseg.evaluation.burned import Burned

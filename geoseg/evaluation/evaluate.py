@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Self, Unpack
 
 import numpy as np
 
+from geoseg.atomic import make_folders
 from geoseg.errors import GeosegWarning, SceneError, UsageError
 from geoseg.evaluation.areas import Areas
 from geoseg.evaluation.calibration import Calibration
@@ -28,26 +29,25 @@ from geoseg.evaluation.tabulate import confusion
 from geoseg.evaluation.tabulate import left_out as uncounted
 from geoseg.evaluation.tally import Tally
 from geoseg.given import is_frame, looks_raster, plain_arguments
-from geoseg.legend import Legend
+from geoseg.legend import Legend, Nomenclature, choose_classes, given_names
 from geoseg.progress import Progress
-from geoseg.raster.class_raster import ClassRaster
-from geoseg.raster.classes import read_nomenclature
-from geoseg.raster.color_codes import used_colors
-from geoseg.raster.confidence import open_confidence
-from geoseg.raster.durable import make_folders
-from geoseg.raster.environment import public_name, shown
-from geoseg.raster.legend_file import given_names
-from geoseg.raster.nomenclature import Nomenclature, choose_classes
-from geoseg.raster.scene import Scene
-from geoseg.raster.surface import stretch_note
+from geoseg.raster import (
+    ClassRaster,
+    Scene,
+    open_confidence,
+    public_name,
+    read_nomenclature,
+    shown,
+    stretch_note,
+    used_colors,
+)
 
 if TYPE_CHECKING:
     import geopandas
 
-    from geoseg.dataset.dataset import Dataset
-    from geoseg.dataset.layers import Wanted
+    from geoseg.dataset import Dataset, Wanted
     from geoseg.evaluation.burned import Burned
-    from geoseg.model.bundle import ModelBundle
+    from geoseg.model import ModelBundle
 
 StrPath = str | os.PathLike[str]
 Names = StrPath | Legend | Nomenclature
@@ -125,7 +125,7 @@ def evaluate(  # noqa: PLR0913 - the knobs of the verb
     if unknown := set(knobs) - set(ModelKnobs.__annotations__):
         raise TypeError(f"evaluate() got an unexpected keyword argument {min(unknown)!r}")
     if reference is None and sample is None and isinstance(landcover, str | os.PathLike) and _is_data_set(landcover):
-        from geoseg.model.bundle import ModelBundle  # noqa: PLC0415 - a map's evaluation needs no model
+        from geoseg.model import ModelBundle  # noqa: PLC0415 - a map's evaluation needs no model
 
         landcover, reference = ModelBundle.open(), landcover
     if not isinstance(landcover, str | os.PathLike) or is_model(landcover):
@@ -346,7 +346,7 @@ def _are_polygons(reference: object) -> bool:
     """Say whether a reference is polygons; of rasters without loading what reads those."""
     if reference is None or looks_raster(reference):
         return False
-    from geoseg.dataset.features import is_features  # noqa: PLC0415 - half a second that two rasters do not need
+    from geoseg.dataset import is_features  # noqa: PLC0415 - half a second that two rasters do not need
 
     return is_features(reference)
 

@@ -11,8 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypedDict, Unpack
 
-from geoseg.dataset.area import Area
-from geoseg.dataset.dataset import Dataset
+from geoseg.dataset import Area, Dataset
 from geoseg.errors import GeosegWarning, SceneError, UsageError
 from geoseg.evaluation.confusion import ConfusionMatrix
 from geoseg.evaluation.evaluation import Evaluation
@@ -32,19 +31,30 @@ from geoseg.evaluation.suits import (
 )
 from geoseg.evaluation.tabulate import confusion, left_out
 from geoseg.evaluation.tally import NONE
-from geoseg.inference.blend import DEFAULT_BLEND, Blend, check_blend
-from geoseg.inference.planning import CPU_BATCH, GPU_BATCH
-from geoseg.inference.run import checkpoint, stoppable
-from geoseg.inference.symmetries import check_symmetries, symmetric
+from geoseg.inference import (
+    CPU_BATCH,
+    DEFAULT_BLEND,
+    GPU_BATCH,
+    Blend,
+    check_blend,
+    check_symmetries,
+    checkpoint,
+    stoppable,
+    symmetric,
+)
 from geoseg.machine import available_cores
-from geoseg.model.bundle import ModelBundle
-from geoseg.model.cache import cache_folder
-from geoseg.model.card import check_window, default_overlap
-from geoseg.model.device import choose_device
-from geoseg.model.engines import EngineChoice, choose_engine
-from geoseg.model.normalization import Scale
+from geoseg.model import (
+    EngineChoice,
+    ModelBundle,
+    Scale,
+    cache_folder,
+    check_window,
+    choose_device,
+    choose_engine,
+    default_overlap,
+)
 from geoseg.progress import Progress
-from geoseg.raster.windows import Window, WindowGrid
+from geoseg.raster import Window, WindowGrid
 
 Says = Callable[[str], None]
 

@@ -9,9 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoseg.evaluation.tally import Tally
-from geoseg.raster.geobox import GeoBox
-from geoseg.raster.surface import Surface
-from geoseg.vector.pixel_size import PixelSize, row_areas_m2
+from geoseg.raster import GeoBox, Surface
+from geoseg.vector import PixelSize, row_areas_m2
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,12 +15,10 @@ from geoseg.evaluation.matching import Matching
 from geoseg.evaluation.shared_codes import SharedCodes
 from geoseg.evaluation.tally import Codes, Tally, tally
 from geoseg.evaluation.worst import WorstCrops
-from geoseg.inference.blend import Blend
-from geoseg.inference.tile import Mapping, map_tile
+from geoseg.inference import Blend, Mapping, map_tile
 from geoseg.legend import NODATA
-from geoseg.model.engines import Engine, OutOfMemory
-from geoseg.raster.scene import Patch
-from geoseg.raster.windows import Window, WindowGrid, tiles
+from geoseg.model import Engine, OutOfMemory
+from geoseg.raster import Patch, Window, WindowGrid, tiles
 
 _TILE_PX = 4096
 """The edge of a tile as the network sees it ..."""

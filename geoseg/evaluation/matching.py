@@ -11,7 +11,7 @@ import numpy as np
 
 from geoseg.errors import UsageError
 from geoseg.evaluation.tally import NONE, Tally
-from geoseg.raster.nomenclature import Nomenclature, name_key
+from geoseg.legend import Nomenclature, name_key
 
 _SHOWN = 12
 _WHOLE = re.compile(r"[-+]?\d+", re.ASCII)

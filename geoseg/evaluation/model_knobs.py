@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
-from geoseg.model.demo import is_demo
+from geoseg.model import is_demo
 
 if TYPE_CHECKING:
     import geopandas

@@ -7,18 +7,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Unpack
 
-from geoseg.dataset.dataset import Dataset, open_dataset
-from geoseg.dataset.layers import Wanted
-from geoseg.dataset.legends import GivenLegend
+from geoseg.dataset import Dataset, GivenLegend, Wanted, open_dataset
 from geoseg.evaluation.calibration_picture import draw_calibration
 from geoseg.evaluation.evaluation import Evaluation
 from geoseg.evaluation.exam import Manner, check_manner, examine
 from geoseg.evaluation.model_knobs import ModelKnobs
 from geoseg.evaluation.parts import DEFAULT_PART
 from geoseg.evaluation.report import check_folder, write_report
-from geoseg.model.bundle import ModelBundle
+from geoseg.model import ModelBundle
 from geoseg.progress import Progress
-from geoseg.raster.strays import DEFAULT_TOLERANCE
+from geoseg.raster import DEFAULT_TOLERANCE
 
 
 def evaluate_model(  # noqa: PLR0913 - the knobs of the verb

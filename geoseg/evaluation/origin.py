@@ -8,12 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self, TypeVar
 
-from geoseg.dataset.area import DEFAULT_SEED, PARTS, Area
-from geoseg.dataset.dataset import Dataset
-from geoseg.dataset.split import DEFAULT_VALID_SHARE, Split, split
+from geoseg.dataset import DEFAULT_SEED, DEFAULT_VALID_SHARE, PARTS, Area, Dataset, Split, split
 from geoseg.errors import UsageError
-from geoseg.model.card import ModelCard
-from geoseg.raster.windows import Window
+from geoseg.model import ModelCard
+from geoseg.raster import Window
 
 _N = TypeVar("_N", int, float)
 _SHOWN = 6

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from geoseg.dataset.area import PARTS, Area
-from geoseg.dataset.dataset import Dataset
-from geoseg.dataset.split import Split, check_rule, split
+from geoseg.dataset import PARTS, Area, Dataset, Split, check_rule, split
 from geoseg.errors import UsageError
 from geoseg.evaluation.origin import Origin
 from geoseg.nearest import nearest

@@ -10,12 +10,7 @@ from numpy.typing import NDArray
 
 from geoseg.errors import SceneError
 from geoseg.evaluation.tally import Codes
-from geoseg.raster.aligned import is_placed, turns, warped, whole_shift
-from geoseg.raster.class_raster import ClassRaster
-from geoseg.raster.environment import shown
-from geoseg.raster.geobox import GeoBox
-from geoseg.raster.handles import opened
-from geoseg.raster.windows import Window
+from geoseg.raster import ClassRaster, GeoBox, Window, is_placed, opened, shown, turns, warped, whole_shift
 
 Points = NDArray[np.float64]
 """(point,)"""

@@ -12,14 +12,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from geoseg.atomic import output_error, probe_writable, replace_durably, sync_folder, write_durably
 from geoseg.errors import GeosegError, OutputError
 from geoseg.evaluation.calibration import Calibration
 from geoseg.evaluation.evaluation import Evaluation
 from geoseg.evaluation.markdown import Pictures, to_markdown
 from geoseg.evaluation.matrix_picture import draw_matrix
 from geoseg.evaluation.worst_picture import sheets
-from geoseg.raster.durable import output_error, probe_writable, replace_durably, sync_folder, write_durably
-from geoseg.raster.environment import public_name
+from geoseg.raster import public_name
 
 FILES = ("metrics.json", "classes.csv", "confusion.csv", "report.md", "confusion.png", "areas.csv", "calibration.csv")
 """What a report may hold."""

@@ -7,14 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from geoseg.dataset.area import Area
-from geoseg.dataset.dataset import Dataset
-from geoseg.dataset.prepared import PreparedScene, prepare
+from geoseg.dataset import Area, Dataset, PreparedScene, prepare
 from geoseg.evaluation.labelled import Labelled, Pixels
-from geoseg.model.card import ModelCard
+from geoseg.model import ModelCard
 from geoseg.progress import Progress
-from geoseg.raster.statistics import BandStatistics, band_statistics
-from geoseg.raster.windows import Window
+from geoseg.raster import BandStatistics, Window, band_statistics
 
 GSD_TRIFLE = 0.02
 """Pixels that differ from the model's by no more than this share are taken as they are."""

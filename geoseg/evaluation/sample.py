@@ -20,15 +20,11 @@ from geoseg.evaluation.matching import key, listed
 from geoseg.evaluation.placing import Shifted
 from geoseg.evaluation.tally import NONE, Tally
 from geoseg.given import is_frame
-from geoseg.raster.box import period_of
-from geoseg.raster.class_raster import ClassRaster
-from geoseg.raster.environment import GDAL_ERRORS, public_name, shown
-from geoseg.raster.geobox import GeoBox
-from geoseg.raster.nomenclature import Nomenclature
-from geoseg.raster.windows import Window
+from geoseg.legend import Nomenclature
+from geoseg.raster import GDAL_ERRORS, ClassRaster, GeoBox, Window, period_of, public_name, shown
 
 if TYPE_CHECKING:
-    from geoseg.dataset.layers import Wanted
+    from geoseg.dataset import Wanted
 
 _DEGREES = (("lon", "lat"), ("longitude", "latitude"), ("long", "lat"))
 _PLANE = (("x", "y"), ("easting", "northing"), ("e", "n"))
@@ -166,7 +162,7 @@ class _Rows:
 
     def with_column(self, column: str | None) -> _Rows:
         """Return the same with the column that holds the class. UsageError if that is unclear."""
-        from geoseg.dataset.features import choose_column  # noqa: PLC0415 - most runs have no points
+        from geoseg.dataset import choose_column  # noqa: PLC0415 - most runs have no points
 
         return replace(self, column=choose_column(list(self.table), column, self.name))
 
@@ -234,7 +230,7 @@ def _numbers(cells: Sequence[str], where: str) -> NDArray[np.float64]:
 
 
 def _from_features(given: Any, column: str | None, layer: Wanted) -> _Rows:  # noqa: ANN401 - a path, or a GeoDataFrame
-    from geoseg.dataset.features import column_of, find_features  # noqa: PLC0415 - most runs have no points
+    from geoseg.dataset import column_of, find_features  # noqa: PLC0415 - most runs have no points
 
     if not isinstance(given, str | os.PathLike) and not is_frame(given):
         raise UsageError(f"a sample is a file of points or a GeoDataFrame, got {type(given).__name__}; give one")

@@ -6,11 +6,9 @@ from collections.abc import Sequence
 
 from geoseg.errors import SceneError, UsageError
 from geoseg.evaluation.matching import Matching, listed
-from geoseg.legend import Legend
-from geoseg.model.card import ModelCard
-from geoseg.model.normalization import Scale
-from geoseg.raster.nomenclature import Nomenclature
-from geoseg.raster.statistics import BandStatistics
+from geoseg.legend import Legend, Nomenclature
+from geoseg.model import ModelCard, Scale
+from geoseg.raster import BandStatistics
 
 _UNIT = 1.5
 """Values up to here may be those of 0 to 1, with some overshoot ..."""

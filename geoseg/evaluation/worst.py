@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoseg.legend import NODATA, Legend
-from geoseg.raster.scene import Patch
-from geoseg.raster.windows import Window, tiles
+from geoseg.raster import Patch, Window, tiles
 
 KEPT = 6
 CROP_PX = 256

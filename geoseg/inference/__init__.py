@@ -1,1 +1,7 @@
-"""From a scene and a model to a map: plan, tiles, blending, journal, Dask."""
+"""A scene and a model become a map."""
+
+from __future__ import annotations
+
+from geoseg.face import attach
+
+__getattr__, __dir__, __all__ = attach(__name__, __file__)

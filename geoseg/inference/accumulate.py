@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from geoseg.model.engines import Engine
+from geoseg.model import Engine
 
 
 class Overlaps:

@@ -9,8 +9,8 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from geoseg.errors import GeosegError, GeosegWarning
-from geoseg.model.engines import Engine, OutOfMemory, Weights
-from geoseg.raster.windows import Window
+from geoseg.model import Engine, OutOfMemory, Weights
+from geoseg.raster import Window
 
 _fitting: WeakKeyDictionary[Engine, int] = WeakKeyDictionary()
 """The largest batch that fits an engine which once ran out of memory: the next tile need not find out again."""

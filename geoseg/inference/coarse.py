@@ -15,8 +15,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from geoseg.model.engines import Engine, Weights
-from geoseg.raster.windows import Window
+from geoseg.model import Engine, Weights
+from geoseg.raster import Window
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,10 +7,9 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from geoseg.inference.plan import Plan
-from geoseg.model.engines import Weights
-from geoseg.raster.environment import shown
-from geoseg.raster.windows import Window
+from geoseg.inference.plans import Plan
+from geoseg.model import Weights
+from geoseg.raster import Window, shown
 
 _TRIALS = 3
 

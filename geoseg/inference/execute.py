@@ -9,19 +9,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from geoseg.atomic import free_space_bytes, make_folders
 from geoseg.errors import OutputError, SceneError
 from geoseg.inference.journal import Journal, clear_parts, open_journal, unfinished
-from geoseg.inference.plan import Plan, fingerprint
+from geoseg.inference.plans import Plan, fingerprint
 from geoseg.inference.run import check_shared, run_tasks, stoppable
 from geoseg.inference.targets import Targets
 from geoseg.inference.task import TileDone, TileTask
 from geoseg.machine import size_text
 from geoseg.progress import Progress
-from geoseg.raster.creation import DEFAULTS
-from geoseg.raster.durable import make_folders
-from geoseg.raster.environment import is_remote, public_name, shown
-from geoseg.raster.landcover import Product, build, built_path, free_space_bytes, part_path, place
-from geoseg.raster.vrt import check_place
+from geoseg.raster import check_place, is_remote, public_name, shown
+from geoseg.raster.landcover import DEFAULTS, Product, build, built_path, part_path, place
 
 Report = Callable[[Progress], None]
 Announce = Callable[[str], None]

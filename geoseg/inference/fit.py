@@ -7,10 +7,8 @@ import warnings
 import numpy as np
 
 from geoseg.errors import SceneError, UnlikeTrainingWarning, UsageError
-from geoseg.model.bundle import ModelBundle
-from geoseg.raster.environment import shown
-from geoseg.raster.scene import Scene
-from geoseg.raster.statistics import BandStatistics
+from geoseg.model import ModelBundle
+from geoseg.raster import BandStatistics, Scene, shown
 
 GSD_TOLERANCE = 1.5
 """A scene whose pixels are this many times larger or smaller than those of the training imagery gets a warning."""

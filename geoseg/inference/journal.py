@@ -16,8 +16,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from geoseg.atomic import append_durably, sync_folder
 from geoseg.errors import LockedError, OutputError, ResumeError
-from geoseg.raster.durable import append_durably, sync_folder
 
 _JOURNAL = "journal.jsonl"
 _LOCK = "lock"

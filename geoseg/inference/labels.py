@@ -12,12 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoseg.given import plain_arguments
-from geoseg.inference.plan import Plan
 from geoseg.inference.planning import Knobs, plan
+from geoseg.inference.plans import Plan
 from geoseg.inference.tile import map_tile
 from geoseg.interpreter import in_every_fork
-from geoseg.raster.scene import Scene
-from geoseg.raster.windows import Window
+from geoseg.raster import Scene, Window
 
 
 @plain_arguments(Knobs)

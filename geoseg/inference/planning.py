@@ -14,7 +14,7 @@ from geoseg.errors import UsageError
 from geoseg.given import plain_arguments
 from geoseg.inference.blend import DEFAULT_BLEND, check_blend
 from geoseg.inference.fit import check_bands, check_scale, warn_if_unlike
-from geoseg.inference.plan import Plan
+from geoseg.inference.plans import Plan
 from geoseg.inference.resolution import (
     DEFAULT_NETWORK_RESOLUTION,
     DEFAULT_RESOLUTION,
@@ -28,15 +28,10 @@ from geoseg.inference.symmetries import check_symmetries
 from geoseg.inference.tile import Mapping
 from geoseg.inference.tiling import choose_tile, round_tile
 from geoseg.machine import available_cores, available_memory_bytes, size_text
-from geoseg.model.bundle import ModelBundle
-from geoseg.model.card import default_overlap
-from geoseg.model.engines import EngineChoice, choose_engine, takes_window
+from geoseg.model import EngineChoice, ModelBundle, choose_engine, default_overlap, takes_window
 from geoseg.progress import Progress
-from geoseg.raster.crop import Box, crop
-from geoseg.raster.landcover import overview_levels
-from geoseg.raster.product import ProductName
-from geoseg.raster.scene import Scene
-from geoseg.raster.windows import WindowGrid
+from geoseg.raster import Box, Scene, WindowGrid, crop
+from geoseg.raster.landcover import ProductName, overview_levels
 
 CPU_BATCH, GPU_BATCH = 1, 16
 """On a CPU four windows at once took as long a window as one, and 170 MB more (measured); a GPU is idle with few."""

@@ -9,15 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from geoseg.atomic import same_file
 from geoseg.errors import GeosegError, UsageError
 from geoseg.inference.journal import parts_folder
 from geoseg.progress import Progress
-from geoseg.raster.durable import same_file
-from geoseg.raster.scene import Scene
-from geoseg.vector.formats import check_target
-from geoseg.vector.order import check_places, layer_name
-from geoseg.vector.pixel_size import sieve_weights, tolerance
-from geoseg.vector.units import area, length
+from geoseg.raster import Scene
+from geoseg.vector import area, check_places, check_target, layer_name, length, sieve_weights, tolerance
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +68,7 @@ class PolygonsAfter:
 
         The map is there: whatever happens, the message says so, and how to go on without a second run.
         """
-        from geoseg.vector.vectorize import vectorize  # noqa: PLC0415 - a refusal need not wait for the compiler
+        from geoseg.vector import vectorize  # noqa: PLC0415 - a refusal need not wait for the compiler
 
         try:
             vectorize(landcover, self.target, progress=progress, announce=announce, **self.knobs)

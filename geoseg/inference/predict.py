@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
+from geoseg.atomic import make_folders
 from geoseg.errors import UsageError
 from geoseg.given import plain_arguments
 from geoseg.inference.execute import execute
@@ -14,9 +15,8 @@ from geoseg.inference.journal import unfinished
 from geoseg.inference.planning import Knobs, plan
 from geoseg.inference.targets import Targets
 from geoseg.progress import Progress
-from geoseg.raster.creation import creation_options as checked
-from geoseg.raster.durable import make_folders
-from geoseg.raster.scene import Scene
+from geoseg.raster import Scene
+from geoseg.raster.landcover import creation_options as checked
 
 if TYPE_CHECKING:
     from geoseg.inference.polygons import PolygonsAfter

@@ -6,10 +6,8 @@ import math
 from typing import Literal
 
 from geoseg.errors import ModelError, SceneError, UsageError
-from geoseg.model.bundle import ModelBundle
-from geoseg.raster.environment import shown
-from geoseg.raster.scaled import scaled
-from geoseg.raster.scene import Scene
+from geoseg.model import ModelBundle
+from geoseg.raster import Scene, scaled, shown
 
 Resolution = Literal["scene", "model"] | float
 """The scene's own grid, the pixel size that the model was trained on, or metres a pixel."""

@@ -7,8 +7,7 @@ from typing import Protocol
 
 import numpy as np
 
-from geoseg.raster.scene import Patch
-from geoseg.raster.windows import Window
+from geoseg.raster import Patch, Window
 
 
 class Readable(Protocol):

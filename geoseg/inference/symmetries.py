@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoseg.errors import UsageError
-from geoseg.model.engines import Engine, Weights
-from geoseg.raster.windows import Window
+from geoseg.model import Engine, Weights
+from geoseg.raster import Window
 
 _COUNTS = (1, 2, 4, 8)
 

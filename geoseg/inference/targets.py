@@ -7,11 +7,10 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
+from geoseg.atomic import probe_writable, same_file
 from geoseg.errors import OutputError, UsageError
 from geoseg.inference.journal import parts_folder
-from geoseg.raster.durable import same_file
-from geoseg.raster.landcover import files_beside, foreign_beside, probe_writable
-from geoseg.raster.product import ProductName
+from geoseg.raster.landcover import ProductName, files_beside, foreign_beside
 
 _TIFF = (".tif", ".tiff", ".gtif", ".gtiff", ".tf8", ".btf")
 """The last two are BigTIFF's."""

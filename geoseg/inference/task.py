@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from geoseg.errors import GeosegError
-from geoseg.inference.plan import Plan
+from geoseg.inference.plans import Plan
 from geoseg.inference.run import Run, checkpoint
 from geoseg.inference.tile import map_tile
-from geoseg.model.engines import OutOfMemory
+from geoseg.model import OutOfMemory
 from geoseg.raster.landcover import write_part
 
 

@@ -17,11 +17,9 @@ from geoseg.inference.batch import score
 from geoseg.inference.blend import Blend, axis_weights
 from geoseg.inference.rows import Readable, read_downwards
 from geoseg.legend import NODATA
-from geoseg.model.engines import Engine, Weights
-from geoseg.raster.environment import shown
-from geoseg.raster.product import ProductName
-from geoseg.raster.scene import Patch
-from geoseg.raster.windows import Window, WindowGrid
+from geoseg.model import Engine, Weights
+from geoseg.raster import Patch, Window, WindowGrid, shown
+from geoseg.raster.landcover import ProductName
 
 Source_co = TypeVar("Source_co", bound=Readable, covariant=True)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from geoseg.raster.windows import WindowGrid, axis_starts
+from geoseg.raster import WindowGrid, axis_starts
 
 TILE_WIDTH_PX = 4096
 """A tile's rows are held in float32 for every class, so its width is what costs memory."""

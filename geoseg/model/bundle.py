@@ -27,7 +27,7 @@ from geoseg.model.mlm import from_mlm, to_mlm
 from geoseg.model.normalization import Normalization
 from geoseg.model.pretrained import read_config
 from geoseg.model.untrusted import parse_json
-from geoseg.raster.statistics import BandStatistics
+from geoseg.raster import BandStatistics
 
 METADATA_KEY = "geoseg"
 """The one key of the metadata geoseg writes, in a bundle's header and in an ONNX file; its text is JSON."""

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from geoseg.model.card import ModelCard
-from geoseg.raster.legend_card import legend_card
-from geoseg.raster.scene_card import table
+from geoseg.raster import legend_card, table
 
 
 def bundle_card(card: ModelCard) -> str:

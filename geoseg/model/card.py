@@ -11,7 +11,7 @@ from geoseg.errors import UsageError
 from geoseg.legend import Legend
 from geoseg.model.architectures import MAX_BANDS, MAX_CLASSES, architecture_named, output_classes
 from geoseg.model.normalization import VALUE_RANGES, Normalization
-from geoseg.raster.statistics import BandStatistics
+from geoseg.raster import BandStatistics
 
 DEFAULT_WINDOW_PX = 512
 DEFAULT_BANDS = ("red", "green", "blue")

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from geoseg.raster.windows import Window
+from geoseg.raster import Window
 
 
 class OutOfMemory(Exception):  # noqa: N818 (it is a condition to act on, and named as the torch one is)

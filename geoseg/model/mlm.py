@@ -15,7 +15,7 @@ from geoseg.model.architectures import architecture_named
 from geoseg.model.card import ModelCard, frozen_text
 from geoseg.model.normalization import Normalization
 from geoseg.model.untrusted import one_line
-from geoseg.raster.statistics import BandStatistics
+from geoseg.raster import BandStatistics
 
 FORMAT = 2
 """Of these JSON texts; a reader refuses a higher one."""

@@ -17,7 +17,7 @@ from geoseg.model.bundle import ModelBundle
 from geoseg.model.engine import OutOfMemory, Weights
 from geoseg.model.normalization import Scale
 from geoseg.model.untrusted import one_line
-from geoseg.raster.windows import Window
+from geoseg.raster import Window
 
 _SHORT_OF_MEMORY = ("allocat", "bad_alloc", "out of memory")
 

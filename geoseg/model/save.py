@@ -12,6 +12,7 @@ from typing import Any
 import safetensors.torch
 import torch
 
+from geoseg.atomic import output_error, replace_durably, sync_file
 from geoseg.errors import OutputError
 from geoseg.given import plain_arguments
 from geoseg.legend import Legend
@@ -31,8 +32,7 @@ from geoseg.model.input_size import check_takes, usual_window_px
 from geoseg.model.mlm import to_mlm
 from geoseg.model.network import check_fit
 from geoseg.model.normalization import Normalization
-from geoseg.raster.durable import output_error, replace_durably, sync_file
-from geoseg.raster.statistics import BandStatistics
+from geoseg.raster import BandStatistics
 
 
 @plain_arguments()

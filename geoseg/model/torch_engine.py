@@ -21,7 +21,7 @@ from geoseg.model.engine import OutOfMemory, Weights
 from geoseg.model.network import load, use_threads
 from geoseg.model.normalization import Scale
 from geoseg.model.untrusted import one_line
-from geoseg.raster.windows import Window
+from geoseg.raster import Window
 
 _locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
 """One for each GPU: one batch at a time, so that its memory is one batch's. On the CPU nothing need wait."""

@@ -9,10 +9,9 @@ from typing import Any
 import torch
 
 from geoseg.errors import ModelError
-from geoseg.legend import Legend
+from geoseg.legend import Legend, name_key
 from geoseg.model.bundle import ModelBundle
 from geoseg.model.network import load, parameter_shapes
-from geoseg.raster.nomenclature import name_key
 
 HEADS = ("segmentation_head", "skip_heads")
 """Parts that mean nothing without the decoder before them."""

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoseg.errors import SceneError
-from geoseg.legend import DEEPGLOBE
+from geoseg.legend import DEEPGLOBE, Nomenclature
 from geoseg.raster.classes import read_nomenclature
 from geoseg.raster.color_codes import (
     ColorCodes,
@@ -24,7 +24,6 @@ from geoseg.raster.color_codes import (
 )
 from geoseg.raster.environment import is_remote, shown
 from geoseg.raster.handles import opened
-from geoseg.raster.nomenclature import Nomenclature
 from geoseg.raster.scene import Patch, Scene
 from geoseg.raster.strays import DEFAULT_TOLERANCE
 from geoseg.raster.windows import Window

@@ -13,11 +13,10 @@ import numpy as np
 import rasterio.shutil
 from rasterio.io import DatasetReader, MemoryFile
 
-from geoseg.legend import NODATA, LandCover, Legend
+from geoseg.legend import NODATA, Color, LandCover, Legend, Nomenclature
 from geoseg.raster.handles import opened
 from geoseg.raster.identity import local_file
 from geoseg.raster.landcover import LEGEND_TAG
-from geoseg.raster.nomenclature import Color, Nomenclature
 from geoseg.raster.rat import attribute_table, dbf_table
 from geoseg.raster.scene import Scene
 

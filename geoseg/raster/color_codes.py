@@ -13,10 +13,9 @@ from numpy.typing import NDArray
 from rasterio.io import DatasetReader
 
 from geoseg.errors import SceneError, UsageError
-from geoseg.legend import NODATA, LandCover
+from geoseg.legend import NODATA, Color, LandCover, NamedClass, Nomenclature
 from geoseg.raster.environment import shown
 from geoseg.raster.handles import opened
-from geoseg.raster.nomenclature import Color, NamedClass, Nomenclature
 from geoseg.raster.scene import Patch, Scene
 from geoseg.raster.statistics import sample_windows
 from geoseg.raster.strays import Strays, some

@@ -5,8 +5,7 @@ from __future__ import annotations
 import html
 from collections.abc import Iterable
 
-from geoseg.legend import LandCover
-from geoseg.raster.nomenclature import NamedClass
+from geoseg.legend import LandCover, NamedClass
 
 _SWATCH = "display:inline-block;width:12px;height:12px;border:1px solid #888;margin-right:5px;vertical-align:-2px"
 

@@ -11,7 +11,7 @@ from typing import Any
 from xml.etree import ElementTree as ET
 
 from geoseg.errors import SceneError
-from geoseg.raster.nomenclature import Color
+from geoseg.legend import Color
 
 _GENERIC, _NAME, _MIN, _MAX, _MIN_MAX, _RED = 0, 2, 3, 4, 5, 6
 """GDALRATFieldUsage; green and blue follow red."""

@@ -18,7 +18,7 @@ from geoseg.errors import SceneError
 from geoseg.legend import NODATA, Legend
 from geoseg.raster.environment import GDAL_ERRORS
 from geoseg.raster.geobox import GeoBox
-from geoseg.raster.product import Product
+from geoseg.raster.landcover import Product
 from geoseg.raster.windows import Window
 
 TYPES = {

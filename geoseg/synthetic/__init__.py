@@ -1,5 +1,7 @@
 """Believable landscapes with exact truth: any size, any seed, the same pixel whatever rectangle is asked for."""
 
-from geoseg.synthetic.landscape import Landscape, write_landscape
+from __future__ import annotations
 
-__all__ = ["Landscape", "write_landscape"]
+from geoseg.face import attach
+
+__getattr__, __dir__, __all__ = attach(__name__, __file__)

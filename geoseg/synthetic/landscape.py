@@ -16,7 +16,7 @@ from rasterio.windows import Window as RasterioWindow
 
 from geoseg.errors import OutputError, UsageError
 from geoseg.legend import DEEPGLOBE, NODATA
-from geoseg.raster.windows import Window, tiles
+from geoseg.raster import Window, tiles
 from geoseg.synthetic import cover as classes
 from geoseg.synthetic.barren import paint_barren
 from geoseg.synthetic.cover import Cover, cover_of

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from geoseg.raster.windows import Window
+from geoseg.raster import Window
 from geoseg.synthetic.noise import Floats, Metres, fractal_noise, value_noise
 from geoseg.synthetic.place import Place
 

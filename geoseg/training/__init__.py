@@ -1,1 +1,7 @@
 """A data set becomes a bundle."""
+
+from __future__ import annotations
+
+from geoseg.face import attach
+
+__getattr__, __dir__, __all__ = attach(__name__, __file__)

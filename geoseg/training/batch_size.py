@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from geoseg.machine import available_memory_bytes
-from geoseg.model.architectures import architecture_named
+from geoseg.model import architecture_named
 from geoseg.training.faults import batch_too_large
 from geoseg.training.plan import TrainingPlan
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
+from geoseg.atomic import output_error, replace_durably, sync_file
 from geoseg.errors import OutputError, ResumeError
-from geoseg.raster.durable import output_error, replace_durably, sync_file
 
 
 def save_state(path: Path, state: dict[str, Any]) -> None:

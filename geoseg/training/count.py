@@ -10,7 +10,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from geoseg.evaluation.calibration import BINS, Calibration, bin_of
+from geoseg.evaluation import BINS, Calibration, bin_of
 from geoseg.legend import NODATA
 
 _LEAST_PROBABILITY = 1e-7

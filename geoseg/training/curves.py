@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from geoseg.evaluation.plotting import new_figure
+from geoseg.evaluation import new_figure
 from geoseg.legend import Legend
 from geoseg.training.history import EpochRow, best_epoch
 

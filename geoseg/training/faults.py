@@ -6,9 +6,7 @@ import contextlib
 from collections.abc import Iterator
 
 from geoseg.errors import TrainingError
-from geoseg.model.engine import OutOfMemory
-from geoseg.model.torch_engine import SHORT_OF_MEMORY
-from geoseg.model.untrusted import one_line
+from geoseg.model import SHORT_OF_MEMORY, OutOfMemory, one_line
 from geoseg.training.plan import TrainingPlan
 
 _ONE_VALUE = "more than 1 value per channel"

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from geoseg.dataset.crops import CropSource
+from geoseg.dataset import CropSource
 from geoseg.training.plan import TrainingPlan
 
 _THREADS = 2

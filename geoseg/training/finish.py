@@ -9,12 +9,10 @@ from typing import Any
 
 import torch
 
-from geoseg.dataset.prepared import PreparedScene
-from geoseg.evaluation.evaluation import Evaluation, LeftOut
-from geoseg.evaluation.worst import WorstCrops
-from geoseg.model.bundle import ModelBundle
-from geoseg.model.save import save_bundle
-from geoseg.raster.windows import Window, WindowGrid
+from geoseg.dataset import PreparedScene
+from geoseg.evaluation import Evaluation, LeftOut, WorstCrops
+from geoseg.model import ModelBundle, save_bundle
+from geoseg.raster import Window, WindowGrid
 from geoseg.training.checkpoint import load_state
 from geoseg.training.course import Course
 from geoseg.training.faults import judging_faults

@@ -15,7 +15,7 @@ import lightning.pytorch as pl
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 
 from geoseg.errors import UsageError
-from geoseg.model.device import cuda_devices
+from geoseg.model import cuda_devices
 from geoseg.training.faults import learning_faults
 from geoseg.training.learner import Learner
 from geoseg.training.recipe import Recipe

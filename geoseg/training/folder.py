@@ -11,8 +11,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from geoseg.atomic import output_error, write_durably
 from geoseg.errors import LockedError, OutputError, ResumeError
-from geoseg.raster.durable import output_error, write_durably
 
 _RUN = "run.json"
 _LOCK = "lock"

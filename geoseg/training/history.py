@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
+from geoseg.atomic import write_durably
 from geoseg.errors import SceneError
-from geoseg.evaluation.metrics import plain
-from geoseg.raster.durable import write_durably
+from geoseg.evaluation import plain
 
 _IOU = "iou "
 _FIELDS = ("epoch", "step", "train_loss", "valid_loss", "miou", "lr", "seconds")

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from geoseg.errors import DivergedError, TrainingError
-from geoseg.evaluation.metrics import Metrics
+from geoseg.evaluation import Metrics
 from geoseg.training.augment import augment, context_px
 from geoseg.training.augmentation_text import augmentation_of
 from geoseg.training.average import average_into, average_of

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from geoseg.model.normalization import Normalization
-from geoseg.model.torch_engine import TorchEngine, device_name, device_precision
+from geoseg.model import Normalization, TorchEngine, device_name, device_precision
 
 
 class LiveEngine(TorchEngine):

@@ -12,12 +12,9 @@ import torch
 from numpy.typing import NDArray
 from torch.nn.functional import interpolate
 
-from geoseg.dataset.crops import Crop, CropSampler, CropSource, around, grown
-from geoseg.dataset.member import Member
-from geoseg.dataset.prepared import PreparedScene
+from geoseg.dataset import Crop, CropSampler, CropSource, Member, PreparedScene, around, grown
 from geoseg.legend import NODATA
-from geoseg.raster.scene import Patch
-from geoseg.raster.windows import Window
+from geoseg.raster import Patch, Window
 from geoseg.training.plan import TrainingPlan
 
 _CUT = 0.25

@@ -5,10 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 
-from geoseg.dataset.area import Area
-from geoseg.dataset.dataset import Dataset
-from geoseg.dataset.member import Member
-from geoseg.dataset.mixture import middle_m, shown_range
+from geoseg.dataset import Area, Dataset, Member, middle_m, shown_range
 from geoseg.errors import UsageError
 from geoseg.training.recipe import Recipe
 

@@ -8,9 +8,9 @@ import numpy as np
 from lightning.pytorch.loggers import TensorBoardLogger
 from numpy.typing import NDArray
 
-from geoseg.dataset.prepared import PreparedScene
-from geoseg.evaluation.worst import colored, natural
-from geoseg.raster.windows import Window
+from geoseg.dataset import PreparedScene
+from geoseg.evaluation import colored, natural
+from geoseg.raster import Window
 from geoseg.training.learner import Learner
 from geoseg.training.plan import TrainingPlan
 

@@ -6,12 +6,10 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from geoseg.dataset.member import Member
-from geoseg.dataset.prepared import PreparedScene
+from geoseg.dataset import Member, PreparedScene
 from geoseg.legend import Legend
-from geoseg.model.card import default_overlap
-from geoseg.model.normalization import Normalization
-from geoseg.raster.statistics import BandStatistics
+from geoseg.model import Normalization, default_overlap
+from geoseg.raster import BandStatistics
 from geoseg.training.recipe import Recipe
 
 

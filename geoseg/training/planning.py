@@ -9,26 +9,29 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from geoseg.dataset.dataset import Dataset
-from geoseg.dataset.prepared import PreparedScene, prepare
-from geoseg.dataset.split import Split
-from geoseg.dataset.statistics import band_statistics_of, class_px_of
+from geoseg.dataset import Dataset, PreparedScene, Split, band_statistics_of, class_px_of, prepare
 from geoseg.errors import SceneError, UsageError
-from geoseg.evaluation.metrics import UNKNOWN
-from geoseg.evaluation.origin import to_provenance
-from geoseg.evaluation.suits import looks_normalized
-from geoseg.legend import Legend
-from geoseg.model.architectures import architecture_named
-from geoseg.model.bundle import ModelBundle
-from geoseg.model.card import DEFAULT_BANDS
-from geoseg.model.encoder_file import is_file
-from geoseg.model.encoders import HALF, IMAGENET, Scaling, scaling_of
-from geoseg.model.input_size import check_takes, usual_window_px, why_not
-from geoseg.model.network import check_encoder_weights, parameter_shapes
-from geoseg.model.normalization import VALUE_RANGES, Normalization
+from geoseg.evaluation import UNKNOWN, looks_normalized, to_provenance
+from geoseg.legend import Legend, name_key
+from geoseg.model import (
+    DEFAULT_BANDS,
+    HALF,
+    IMAGENET,
+    VALUE_RANGES,
+    ModelBundle,
+    Normalization,
+    Scaling,
+    architecture_named,
+    check_encoder_weights,
+    check_takes,
+    is_file,
+    parameter_shapes,
+    scaling_of,
+    usual_window_px,
+    why_not,
+)
 from geoseg.progress import Progress
-from geoseg.raster.nomenclature import name_key
-from geoseg.raster.statistics import BandStatistics
+from geoseg.raster import BandStatistics
 from geoseg.training.augmentation_text import augmentation_of
 from geoseg.training.class_weights import class_weights
 from geoseg.training.losses import loss_of

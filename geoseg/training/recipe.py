@@ -11,10 +11,9 @@ from numbers import Integral, Real
 from types import NoneType
 from typing import Any, Self, get_args, get_origin, get_type_hints
 
-from geoseg.dataset.area import DEFAULT_SEED
+from geoseg.dataset import DEFAULT_SEED
 from geoseg.errors import UsageError
-from geoseg.model.architectures import architecture_named
-from geoseg.model.card import frozen_text
+from geoseg.model import architecture_named, frozen_text
 from geoseg.nearest import nearest
 
 OPTIMIZERS = ("adam", "adamw", "rmsprop", "sgd")

@@ -6,10 +6,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from geoseg.evaluation.calibration_picture import draw_calibration
-from geoseg.evaluation.evaluation import Evaluation
-from geoseg.evaluation.markdown import Pictures, number, table, to_markdown
-from geoseg.evaluation.report import Draw, write_report
+from geoseg.evaluation import Draw, Evaluation, Pictures, draw_calibration, number, table, to_markdown, write_report
 from geoseg.training.curves import draw_curves
 from geoseg.training.history import EpochRow, best_epoch, to_csv
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from geoseg.dataset.dataset import Dataset
-from geoseg.dataset.pair import Pair
-from geoseg.dataset.split import Split
+from geoseg.dataset import Dataset, Pair, Split
 from geoseg.errors import UsageError
 from geoseg.training.recipe import Recipe
 

@@ -15,7 +15,7 @@ from torch.multiprocessing.spawn import ProcessException, ProcessExitedException
 
 import geoseg.errors
 from geoseg.errors import GeosegError, TrainingError
-from geoseg.model.untrusted import one_line
+from geoseg.model import one_line
 from geoseg.training.learner import Learner
 from geoseg.training.listener import Listener
 

@@ -8,12 +8,18 @@ from typing import Any
 import torch
 
 from geoseg.errors import ModelError, UsageError
-from geoseg.model.batch_norm import freeze_batch_norm
-from geoseg.model.bundle import ModelBundle
-from geoseg.model.demo import DEMO as SHIPPED
-from geoseg.model.encoder_file import is_file, told
-from geoseg.model.network import build, parameter_shapes
-from geoseg.model.transfer import HEADS, Transferred, transfer
+from geoseg.model import DEMO as SHIPPED
+from geoseg.model import (
+    HEADS,
+    ModelBundle,
+    Transferred,
+    build,
+    freeze_batch_norm,
+    is_file,
+    parameter_shapes,
+    told,
+    transfer,
+)
 from geoseg.training.plan import TrainingPlan
 from geoseg.training.recipe import Recipe
 

@@ -12,22 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from geoseg.dataset.dataset import Dataset, open_dataset
-from geoseg.dataset.layers import Wanted
-from geoseg.dataset.split import Split, default_rule, split
+from geoseg.atomic import make_folders, probe_writable
+from geoseg.dataset import Dataset, Split, Wanted, default_rule, open_dataset, split
 from geoseg.errors import DivergedError, OutputError
-from geoseg.evaluation.report import check_folder
+from geoseg.evaluation import check_folder
 from geoseg.given import plain_arguments
 from geoseg.legend import Legend
-from geoseg.model.bundle import ModelBundle
-from geoseg.model.cache import cache_folder
-from geoseg.model.demo import DEMO as SHIPPED
-from geoseg.model.device import choose_device
-from geoseg.model.encoder_file import told
-from geoseg.model.network import use_threads
+from geoseg.model import DEMO as SHIPPED
+from geoseg.model import ModelBundle, cache_folder, choose_device, told, use_threads
 from geoseg.progress import Progress
-from geoseg.raster.durable import make_folders, probe_writable
-from geoseg.raster.strays import DEFAULT_TOLERANCE
+from geoseg.raster import DEFAULT_TOLERANCE
 from geoseg.training.batch_size import batch_size, check_fits
 from geoseg.training.checkpoint import load_state
 from geoseg.training.course import Course

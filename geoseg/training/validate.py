@@ -10,17 +10,13 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from geoseg.dataset.prepared import PreparedScene
+from geoseg.dataset import PreparedScene
 from geoseg.errors import DivergedError
-from geoseg.evaluation.calibration import Calibration
-from geoseg.evaluation.confusion import ConfusionMatrix
-from geoseg.evaluation.metrics import Metrics
-from geoseg.inference.blend import DEFAULT_BLEND
-from geoseg.inference.tile import Mapping, blended
+from geoseg.evaluation import Calibration, ConfusionMatrix, Metrics
+from geoseg.inference import DEFAULT_BLEND, Mapping, blended
 from geoseg.legend import NODATA, Legend
-from geoseg.model.engines import Engine
-from geoseg.raster.scene import Patch
-from geoseg.raster.windows import Window, WindowGrid, tiles
+from geoseg.model import Engine
+from geoseg.raster import Patch, Window, WindowGrid, tiles
 from geoseg.training.count import count
 from geoseg.training.network_input import channel_table
 from geoseg.training.plan import TrainingPlan

@@ -1,1 +1,7 @@
-"""Polygons from a raster of classes, whatever its size: no gaps, no overlaps, flat memory."""
+"""A raster of classes becomes polygons. No torch here."""
+
+from __future__ import annotations
+
+from geoseg.face import attach
+
+__getattr__, __dir__, __all__ = attach(__name__, __file__)

@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 from rasterio.crs import CRS
 
+from geoseg.atomic import output_error, probe_writable, replace_durably, sync_file, write_durably
 from geoseg.errors import OutputError, UsageError
-from geoseg.raster.durable import output_error, probe_writable, replace_durably, sync_file, write_durably
-from geoseg.raster.style import is_foreign_style, style_path
+from geoseg.raster.landcover import is_foreign_style, style_path
 from geoseg.vector.flatgeobuf import write_flatgeobuf
 from geoseg.vector.geojson import write_geojson, write_geojson_sequence
 from geoseg.vector.geopackage import move_layer, write_geopackage

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from geoseg.raster.durable import free_space_bytes
+from geoseg.atomic import free_space_bytes
 from geoseg.vector.arrow import bounded, record_batch, schema
 from geoseg.vector.layer import Layer, Table
 from geoseg.vector.reproject import wkt

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+from geoseg.atomic import free_space_bytes, output_error
 from geoseg.errors import OutputError, UsageError
-from geoseg.raster.durable import free_space_bytes, output_error
 
 RESERVED = re.compile(r"gpkg|sqlite_|rtree_|layer_styles$|qgis_projects$", re.IGNORECASE)
 """How the names begin that GeoPackage, GDAL's driver for it, SQLite or QGIS keep to themselves."""

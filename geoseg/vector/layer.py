@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rasterio.crs import CRS
 
-from geoseg.raster.nomenclature import Nomenclature
+from geoseg.legend import Nomenclature
 from geoseg.vector.polygons import Polygons
 from geoseg.version import VERSION
 

@@ -9,7 +9,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from geoseg.raster.surface import Surface
+from geoseg.raster import Surface
 from geoseg.vector.polygons import Polygons
 
 _STEP = 0.01

@@ -9,7 +9,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from geoseg.progress import Progress
-from geoseg.raster.class_raster import ClassRaster
+from geoseg.raster import ClassRaster
 from geoseg.vector.layer import Table
 from geoseg.vector.polygons import Polygons
 

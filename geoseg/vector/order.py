@@ -13,17 +13,10 @@ from typing import Any, Self
 
 from rasterio.crs import CRS
 
+from geoseg.atomic import same_file
 from geoseg.errors import GeosegWarning, OutputError, SceneError, UsageError
-from geoseg.legend import Legend
-from geoseg.raster.class_raster import ClassRaster
-from geoseg.raster.confidence import open_confidence
-from geoseg.raster.durable import same_file
-from geoseg.raster.environment import shown
-from geoseg.raster.geobox import GeoBox
-from geoseg.raster.legend_file import given_names
-from geoseg.raster.nomenclature import Nomenclature, choose_classes
-from geoseg.raster.scene import Scene
-from geoseg.raster.surface import Surface, stretch_note
+from geoseg.legend import Legend, Nomenclature, choose_classes, given_names
+from geoseg.raster import ClassRaster, GeoBox, Scene, Surface, open_confidence, shown, stretch_note
 from geoseg.vector import formats
 from geoseg.vector.generalize import Generalization
 from geoseg.vector.geopackage_file import RESERVED, check_layer_name

@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoseg.errors import UsageError
-from geoseg.raster.geobox import GeoBox
-from geoseg.raster.surface import Surface
+from geoseg.raster import GeoBox, Surface
 from geoseg.vector.measure import zones_m2
 from geoseg.vector.units import Quantity
 

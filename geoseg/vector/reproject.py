@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 from rasterio.crs import CRS
 
 from geoseg.errors import SceneError, UsageError
-from geoseg.raster.environment import GDAL_ERRORS
-from geoseg.raster.geobox import GeoBox
+from geoseg.raster import GDAL_ERRORS, GeoBox
 from geoseg.vector.antimeridian import broken, mended
 from geoseg.vector.bend import Points, bent
 from geoseg.vector.layer import Layer, Table

@@ -6,11 +6,10 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from geoseg.atomic import make_folders
 from geoseg.given import plain_arguments
-from geoseg.legend import Legend
+from geoseg.legend import Legend, Nomenclature
 from geoseg.progress import Progress
-from geoseg.raster.durable import make_folders
-from geoseg.raster.nomenclature import Nomenclature
 from geoseg.vector import formats
 from geoseg.vector.ahead import ahead
 from geoseg.vector.gather import dissolve as dissolved

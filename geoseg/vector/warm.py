@@ -16,7 +16,7 @@ from affine import Affine
 from numba.core.registry import cpu_target
 
 from geoseg.interpreter import is_python, python_command, python_environment
-from geoseg.raster.surface import Surface
+from geoseg.raster import Surface
 from geoseg.vector import formats
 from geoseg.vector.arcs import Arcs
 from geoseg.vector.generalize import METHODS, Generalization, generalize

@@ -10,9 +10,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from geoseg.raster.class_raster import changed
-from geoseg.raster.scene import Scene
-from geoseg.raster.windows import Window
+from geoseg.raster import Scene, Window, changed
 from geoseg.vector.runs import Regions
 
 

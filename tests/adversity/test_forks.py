@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from geoseg.model.bundle import ModelBundle
+from geoseg.model import ModelBundle
 from tests.inference.conftest import random_pixels, write_scene
 from tests.networks import tiny_bundle
 

@@ -17,7 +17,7 @@ import rasterio
 
 import geoseg
 from geoseg.errors import GeosegError, LockedError, OutputError, ResumeError, SceneError
-from geoseg.model.engines import choose_engine
+from geoseg.model import choose_engine
 from geoseg.progress import Progress
 from tests.adversity.conftest import Predict, Start, finish
 from tests.adversity.promises import check_map, check_refused, files_in

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -26,9 +24,7 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[..., Any]], 
     """Return a function that puts a function in the place of the library's verbs."""
 
     def put(verb: Callable[..., Any]) -> None:
-        for home, name in (("planning", "plan"), ("predict", "predict")):
-            module = ModuleType(f"geoseg.inference.{home}")
-            setattr(module, name, verb)
-            monkeypatch.setitem(sys.modules, module.__name__, module)
+        monkeypatch.setattr("geoseg.inference.plan", verb)
+        monkeypatch.setattr("geoseg.inference.predict", verb)
 
     return put

@@ -8,8 +8,8 @@ from collections.abc import Callable
 import pytest
 from click.testing import Result
 
-from geoseg.facts import doctor
-from geoseg.facts.doctor import Diagnosis, Finding
+from geoseg.inspection import doctor
+from geoseg.inspection.doctor import Diagnosis, Finding
 
 Run = Callable[..., Result]
 

@@ -8,7 +8,6 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -16,9 +15,8 @@ import pytest
 from click.testing import Result
 
 import geoseg
-from geoseg.dataset.area import PARTS
-from geoseg.evaluation.confusion import ConfusionMatrix
-from geoseg.evaluation.evaluation import Evaluation
+from geoseg.dataset import PARTS
+from geoseg.evaluation import ConfusionMatrix, Evaluation
 from geoseg.evaluation.model_knobs import ModelKnobs
 from geoseg.evaluation.parts import DEFAULT_PART
 from geoseg.legend import DEEPGLOBE
@@ -39,9 +37,7 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         given.update(knobs, landcover=landcover, reference=reference)
         return Evaluation.of(landcover, "truth", ConfusionMatrix.from_arrays(pixels, pixels, DEEPGLOBE))
 
-    module = ModuleType("geoseg.evaluation.evaluate")
-    module.evaluate = verb  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.setattr("geoseg.evaluation.evaluate", verb)
     return given
 
 
@@ -103,9 +99,7 @@ def test_an_interruption_says_that_nothing_is_there(run: Run, monkeypatch: pytes
     def verb(*_args: Any, **_knobs: Any) -> None:
         raise KeyboardInterrupt
 
-    module = ModuleType("geoseg.evaluation.evaluate")
-    module.evaluate = verb  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.setattr("geoseg.evaluation.evaluate", verb)
     result = run("evaluate", "map.tif", "truth.tif", "--report", "report")
     assert result.exit_code == 1
     assert result.stderr == "geoseg: error: interrupted; no report was written\n"

@@ -8,10 +8,9 @@ import pytest
 from click.testing import Result
 
 from geoseg import errors
-from geoseg.inference.blend import DEFAULT_BLEND, Blend
-from geoseg.inference.planning import CPU_BATCH, GPU_BATCH
+from geoseg.display import colour_blind
+from geoseg.inference import CPU_BATCH, DEFAULT_BLEND, GPU_BATCH, Blend
 from geoseg.model.device import DEVICES
-from geoseg.preview import colour_blind
 from geoseg.progress import Progress
 from geoseg.vector.generalize import METHODS
 from geoseg_cli import values

@@ -20,9 +20,9 @@ import rasterio
 from click.testing import Result
 
 import geoseg
-from geoseg.inference.blend import Blend
+from geoseg.inference import Blend
 from geoseg.model.device import DEVICES
-from geoseg.training.recipe import Recipe
+from geoseg.training import Recipe
 from geoseg_cli.groups import GroupedCommand
 from geoseg_cli.knobs import KnobOption, read_knobs
 from geoseg_cli.main import geoseg as command_line

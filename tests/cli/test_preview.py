@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from click.testing import Result
 
-from tests.preview.maps import UTM, blocks, write_map, write_scene
+from tests.display.maps import UTM, blocks, write_map, write_scene
 
 Run = Callable[..., Result]
 

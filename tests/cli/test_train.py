@@ -14,11 +14,9 @@ import click
 import pytest
 from click.testing import CliRunner
 
-import geoseg.training.train
-from geoseg.model.bundle import ModelBundle
-from geoseg.training import losses
-from geoseg.training.recipe import KNOBS, Recipe
-from geoseg.training.recipes import RECIPES
+from geoseg.model import ModelBundle
+from geoseg.training import RECIPES, Recipe, losses
+from geoseg.training.recipe import KNOBS
 from geoseg_cli.knobs import read_knobs, recipe_options
 from geoseg_cli.main import geoseg as command
 from geoseg_cli.train import train
@@ -46,7 +44,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     def verb(data: str, out: str, **settings: Any) -> None:
         told.update(settings, data=data, out=out)
 
-    monkeypatch.setattr(geoseg.training.train, "train", verb)
+    monkeypatch.setattr(sys.modules["geoseg.training.train"], "train", verb)
     return told
 
 

@@ -9,7 +9,6 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import geopandas
@@ -37,9 +36,7 @@ def put(monkeypatch: pytest.MonkeyPatch) -> Callable[[Verb], None]:
     """Return a function that puts a function in the place of the verb."""
 
     def put(verb: Verb) -> None:
-        module = ModuleType("geoseg.vector.vectorize")
-        module.vectorize = verb  # type: ignore[attr-defined]
-        monkeypatch.setitem(sys.modules, module.__name__, module)
+        monkeypatch.setattr("geoseg.vector.vectorize", verb)
 
     return put
 

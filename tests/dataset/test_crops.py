@@ -9,12 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from geoseg.dataset.area import Area
-from geoseg.dataset.crops import CropSampler
-from geoseg.dataset.dataset import open_dataset
-from geoseg.dataset.prepared import PreparedScene, prepare
+from geoseg.dataset import Area, CropSampler, PreparedScene, open_dataset, prepare
 from geoseg.errors import SceneError, UsageError
-from geoseg.raster.windows import Window
+from geoseg.raster import Window
 
 from .conftest import noise, write_raster
 

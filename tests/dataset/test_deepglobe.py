@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import rasterio
 
-from geoseg.dataset.dataset import open_dataset
+from geoseg.dataset import open_dataset
 from geoseg.dataset.pair import check_labels, reference_codes
 from geoseg.errors import SceneError, UsageError
 from geoseg.legend import DEEPGLOBE, LandCover, Legend
-from geoseg.raster.windows import Window
+from geoseg.raster import Window
 
 from .conftest import COLORS, MakeTile, noise, patchwork, write_raster
 

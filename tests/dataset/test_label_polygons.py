@@ -22,8 +22,7 @@ from affine import Affine
 from numpy.typing import NDArray
 
 import geoseg
-from geoseg.dataset.dataset import Dataset, open_dataset
-from geoseg.dataset.features import is_features
+from geoseg.dataset import Dataset, is_features, open_dataset
 from geoseg.dataset.pair import reference_codes
 from geoseg.errors import SceneError, UsageError
 

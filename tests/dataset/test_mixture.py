@@ -10,12 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from geoseg.dataset.dataset import Dataset, open_dataset
-from geoseg.dataset.pair import Pair
-from geoseg.dataset.split import split
+from geoseg.dataset import Dataset, Pair, open_dataset, split
 from geoseg.errors import GeosegError, SceneError, UsageError
 from geoseg.legend import DEEPGLOBE, NODATA
-from geoseg.raster.windows import Window
+from geoseg.raster import Window
 from tests.dataset.conftest import patchwork, write_raster
 from tests.training.mixed import GROUND, MEANT, write_members, write_mixture
 

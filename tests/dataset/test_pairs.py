@@ -25,15 +25,12 @@ from rasterio.enums import Resampling
 from rasterio.warp import reproject
 
 import geoseg
-from geoseg.dataset import codes_in
-from geoseg.dataset.dataset import Dataset, open_dataset
-from geoseg.dataset.features import FeatureFile
+from geoseg.dataset import Dataset, FeatureFile, Pair, codes_in, open_dataset
 from geoseg.dataset.label_polygons import LabelPolygons
-from geoseg.dataset.pair import Pair, reference_codes
+from geoseg.dataset.pair import reference_codes
 from geoseg.errors import SceneError, UsageError
 from geoseg.legend import LandCover, Legend
-from geoseg.raster.scene import Scene
-from geoseg.raster.windows import Window
+from geoseg.raster import Scene, Window
 
 from .conftest import NORTH_UP, UTM, noise, patchwork, write_raster
 

@@ -16,18 +16,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from geoseg.dataset import npy, prepared
-from geoseg.dataset.area import Area
-from geoseg.dataset.dataset import open_dataset
+from geoseg.dataset import (
+    Area,
+    PreparedScene,
+    band_statistics_of,
+    class_px_of,
+    npy,
+    open_dataset,
+    prepare,
+    prepared,
+    split,
+)
 from geoseg.dataset.pair import reference_codes
-from geoseg.dataset.prepared import PreparedScene, prepare
 from geoseg.dataset.resample import Axis, resample_codes, resample_image
-from geoseg.dataset.split import split
-from geoseg.dataset.statistics import band_statistics_of, class_px_of
 from geoseg.errors import OutputError, SceneError, UsageError
 from geoseg.progress import Progress
-from geoseg.raster.scene import Patch
-from geoseg.raster.windows import Window
+from geoseg.raster import Patch, Window
 
 from .conftest import COLORS, MakeTile, noise, patchwork, write_raster
 

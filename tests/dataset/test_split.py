@@ -15,15 +15,13 @@ from hypothesis import strategies as st
 from rasterio.crs import CRS
 from rasterio.warp import transform
 
-from geoseg.dataset.area import PARTS, Area
+from geoseg.dataset import PARTS, Area, Dataset, Pair, Split, check_rule, default_rule, open_dataset, split
 from geoseg.dataset.blocks import GAP_SHARE
-from geoseg.dataset.dataset import Dataset, open_dataset
-from geoseg.dataset.pair import Pair, reference_codes
+from geoseg.dataset.pair import reference_codes
 from geoseg.dataset.published import published_split
 from geoseg.dataset.rectangles import covered
-from geoseg.dataset.split import Split, check_rule, default_rule, split
 from geoseg.errors import UsageError
-from geoseg.raster.windows import Window
+from geoseg.raster import Window
 
 from .conftest import NORTH_UP, MakeTile, noise, patchwork, write_raster
 

@@ -9,8 +9,8 @@ import pytest
 from numpy.typing import NDArray
 
 from geoseg.errors import UsageError
+from geoseg.evaluation import ConfusionMatrix
 from geoseg.evaluation.areas import Areas
-from geoseg.evaluation.confusion import ConfusionMatrix
 
 NAMES = ("deforestation", "forest gain", "stable forest", "stable non-forest")
 TABLE_8 = np.array([[66, 0, 5, 4], [0, 55, 8, 12], [1, 0, 153, 11], [2, 1, 9, 313]])

@@ -9,7 +9,7 @@ import pytest
 from sklearn.calibration import calibration_curve
 
 from geoseg.errors import SceneError, UsageError
-from geoseg.evaluation.calibration import Calibration
+from geoseg.evaluation import Calibration
 
 
 def test_the_error_is_guos() -> None:

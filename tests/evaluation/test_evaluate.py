@@ -20,8 +20,7 @@ from sklearn.metrics import confusion_matrix
 
 import geoseg
 from geoseg.errors import GeosegWarning, SceneError, UsageError
-from geoseg.evaluation import count
-from geoseg.evaluation.evaluate import evaluate
+from geoseg.evaluation import count, evaluate
 from geoseg.legend import DEEPGLOBE, LandCover, Legend
 from tests.evaluation.rasters import HOLES, NODATA, UTM, as_floats, colored, patches, write, wrong
 

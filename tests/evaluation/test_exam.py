@@ -18,28 +18,19 @@ from numpy.typing import NDArray
 from sklearn.metrics import confusion_matrix, jaccard_score
 
 import geoseg
-from geoseg.dataset.area import Area
-from geoseg.dataset.dataset import Dataset, open_dataset
-from geoseg.dataset.prepared import prepare
-from geoseg.dataset.split import split
+from geoseg.dataset import Area, Dataset, open_dataset, prepare, split
 from geoseg.errors import GeosegWarning, SceneError, UsageError
-from geoseg.evaluation import labelled
-from geoseg.evaluation.calibration import Calibration
+from geoseg.evaluation import Calibration, WorstCrops, labelled, to_provenance
 from geoseg.evaluation.exam import examine
 from geoseg.evaluation.matching import Matching
-from geoseg.evaluation.origin import Origin, to_provenance
+from geoseg.evaluation.origin import Origin
 from geoseg.evaluation.parts import choose_areas
 from geoseg.evaluation.shared_codes import SharedCodes
 from geoseg.evaluation.suits import check_not_normalized
-from geoseg.evaluation.worst import WorstCrops
-from geoseg.legend import DEEPGLOBE, LandCover, Legend
-from geoseg.model.bundle import ModelBundle
-from geoseg.model.demo import DEMO
-from geoseg.model.normalization import VALUE_RANGES, Normalization
-from geoseg.raster.nomenclature import Nomenclature
-from geoseg.raster.statistics import BandStatistics, band_statistics
-from geoseg.raster.windows import Window
-from geoseg.training.recipe import Recipe
+from geoseg.legend import DEEPGLOBE, LandCover, Legend, Nomenclature
+from geoseg.model import DEMO, VALUE_RANGES, ModelBundle, Normalization
+from geoseg.raster import BandStatistics, Window, band_statistics
+from geoseg.training import Recipe
 from tests.evaluation.rasters import patches, write
 from tests.networks import tiny_bundle
 

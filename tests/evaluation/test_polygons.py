@@ -15,10 +15,9 @@ from numpy.typing import NDArray
 
 import geoseg
 from geoseg.errors import SceneError, UsageError
+from geoseg.evaluation import evaluate
 from geoseg.evaluation.count import Pair
-from geoseg.evaluation.evaluate import evaluate
-from geoseg.legend import DEEPGLOBE
-from geoseg.raster.nomenclature import Nomenclature
+from geoseg.legend import DEEPGLOBE, Nomenclature
 from tests.evaluation.rasters import NODATA, UTM, patches, write, wrong
 
 SHAPE = (300, 200)

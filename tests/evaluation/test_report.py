@@ -14,13 +14,10 @@ import pytest
 from matplotlib.image import imread
 
 from geoseg.errors import OutputError
+from geoseg.evaluation import Calibration, ConfusionMatrix, Evaluation, LeftOut, check_folder, to_markdown, write_report
 from geoseg.evaluation import report as report_room
 from geoseg.evaluation.areas import Areas
-from geoseg.evaluation.calibration import Calibration
-from geoseg.evaluation.confusion import ConfusionMatrix
-from geoseg.evaluation.evaluation import Evaluation, LeftOut
-from geoseg.evaluation.markdown import to_markdown
-from geoseg.evaluation.report import FILES, check_folder, write_report
+from geoseg.evaluation.report import FILES
 from geoseg.legend import DEEPGLOBE
 
 

@@ -15,9 +15,8 @@ from numpy.typing import NDArray
 from pyproj import Transformer
 
 from geoseg.errors import SceneError, UsageError
+from geoseg.evaluation import ConfusionMatrix, evaluate
 from geoseg.evaluation.areas import Areas
-from geoseg.evaluation.confusion import ConfusionMatrix
-from geoseg.evaluation.evaluate import evaluate
 from geoseg.legend import DEEPGLOBE
 from tests.evaluation.rasters import NODATA, UTM, patches, write, wrong
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from geoseg.evaluation.worst import CROP_PX, LEAST_SHARE, WorstCrops
+from geoseg.evaluation import WorstCrops
+from geoseg.evaluation.worst import CROP_PX, LEAST_SHARE
 from geoseg.legend import DEEPGLOBE
-from geoseg.raster.scene import Patch
-from geoseg.raster.windows import Window
+from geoseg.raster import Patch, Window
 
 
 class Chip:

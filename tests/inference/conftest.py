@@ -10,7 +10,7 @@ import rasterio
 from numpy.typing import NDArray
 from rasterio.transform import from_origin
 
-from geoseg.raster.scene import Scene
+from geoseg.raster import Scene
 
 MakeScene = Callable[..., Scene]
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from geoseg.model.engines import OutOfMemory, Weights
-from geoseg.raster.windows import Window
+from geoseg.model import OutOfMemory, Weights
+from geoseg.raster import Window
 
 CLASSES = 4
 

@@ -12,14 +12,10 @@ from numpy.typing import NDArray
 
 import geoseg
 from geoseg.errors import UsageError
+from geoseg.inference import Mapping, estimate, map_tile
 from geoseg.inference.coarse import CoarseEngine, average
-from geoseg.inference.estimate import estimate
-from geoseg.inference.tile import Mapping, map_tile
-from geoseg.model.bundle import ModelBundle
-from geoseg.model.engines import Weights, choose_engine
-from geoseg.model.network import build
-from geoseg.model.save import save_bundle
-from geoseg.raster.windows import Window, WindowGrid, tiles
+from geoseg.model import ModelBundle, Weights, build, choose_engine, save_bundle
+from geoseg.raster import Window, WindowGrid, tiles
 from tests.inference.conftest import MakeScene
 from tests.inference.position_engine import CLASSES, PositionEngine
 from tests.networks import RGB, tiny_bundle

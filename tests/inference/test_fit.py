@@ -11,9 +11,8 @@ from rasterio.transform import from_origin
 
 from geoseg.errors import SceneError, UnlikeTrainingWarning, UsageError
 from geoseg.inference.fit import check_bands, check_scale, warn_if_unlike
-from geoseg.model.bundle import ModelBundle
-from geoseg.raster.scene import Scene
-from geoseg.raster.statistics import BandStatistics
+from geoseg.model import ModelBundle
+from geoseg.raster import BandStatistics, Scene
 from tests.inference.conftest import write_scene
 from tests.networks import tiny_bundle
 

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from geoseg import atomic as durable
 from geoseg.errors import LockedError, OutputError, ResumeError
 from geoseg.inference.journal import clear_parts, open_journal, parts_folder, unfinished
-from geoseg.raster import durable
 
 MEANING = {"scene": "a", "window": 512}
 

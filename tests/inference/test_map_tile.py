@@ -11,11 +11,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from geoseg.errors import GeosegError, GeosegWarning, SceneError
-from geoseg.inference.blend import Blend
-from geoseg.inference.tile import Mapping, map_tile
+from geoseg.inference import Blend, Mapping, map_tile
 from geoseg.legend import NODATA
-from geoseg.raster.scene import Scene
-from geoseg.raster.windows import Window, WindowGrid, tiles
+from geoseg.raster import Scene, Window, WindowGrid, tiles
 from tests.inference.conftest import MakeScene
 from tests.inference.position_engine import CLASSES, PositionEngine
 from tests.inference.whole_scene import whole_map, whole_probabilities

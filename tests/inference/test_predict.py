@@ -22,18 +22,15 @@ from rasterio.warp import transform_bounds
 from rio_cogeo.cogeo import cog_validate
 
 import geoseg
+from geoseg import atomic as durable
 from geoseg.errors import LockedError, OutputError, ResumeError, SceneError, UsageError
-from geoseg.inference import execute
-from geoseg.inference.estimate import estimate
+from geoseg.inference import estimate, execute, map_tile
 from geoseg.inference.journal import Journal, open_journal, parts_folder
-from geoseg.inference.tile import map_tile
 from geoseg.legend import NODATA
-from geoseg.model.bundle import ModelBundle
+from geoseg.model import ModelBundle
 from geoseg.progress import Progress
-from geoseg.raster import durable
+from geoseg.raster import Scene, Window
 from geoseg.raster.landcover import Product, place
-from geoseg.raster.scene import Scene
-from geoseg.raster.windows import Window
 from tests.inference.conftest import MakeScene, random_pixels, write_scene
 from tests.networks import tiny_bundle
 

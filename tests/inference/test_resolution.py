@@ -16,12 +16,11 @@ from rasterio.transform import array_bounds
 
 import geoseg
 from geoseg.errors import ModelError, ResumeError, SceneError, UnlikeTrainingWarning, UsageError
-from geoseg.inference.estimate import estimate
+from geoseg.inference import estimate
 from geoseg.inference.journal import parts_folder
-from geoseg.model.bundle import ModelBundle
+from geoseg.model import ModelBundle
 from geoseg.progress import Progress
-from geoseg.raster.scene import Scene
-from geoseg.raster.windows import Window
+from geoseg.raster import Scene, Window
 from tests.inference.conftest import MakeScene, random_pixels, write_scene
 from tests.networks import tiny_bundle
 

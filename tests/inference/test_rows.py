@@ -7,8 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from geoseg.inference.rows import read_downwards
-from geoseg.raster.scene import Patch, Scene
-from geoseg.raster.windows import Window
+from geoseg.raster import Patch, Scene, Window
 from tests.inference.conftest import MakeScene
 
 

@@ -13,8 +13,9 @@ import pytest
 from dask.callbacks import Callback
 
 from geoseg.errors import OutputError
+from geoseg.inference import checkpoint, stoppable
 from geoseg.inference import run as run_module
-from geoseg.inference.run import Run, StoppedError, check_shared, checkpoint, run_tasks, stoppable
+from geoseg.inference.run import Run, StoppedError, check_shared, run_tasks
 
 
 def square(index: int) -> int:

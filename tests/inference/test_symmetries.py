@@ -9,8 +9,8 @@ import pytest
 
 from geoseg.errors import UsageError
 from geoseg.inference.symmetries import SymmetricEngine
-from geoseg.model.engines import Weights, choose_engine
-from geoseg.raster.windows import Window
+from geoseg.model import Weights, choose_engine
+from geoseg.raster import Window
 from tests.networks import tiny_bundle
 
 PX = 64

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from geoseg.inference.tiling import choose_tile, repeated_windows, round_tile
-from geoseg.raster.windows import WindowGrid, tiles
+from geoseg.raster import WindowGrid, tiles
 
 
 @given(st.integers(1, 2000), st.integers(1, 2000), st.integers(2, 300), st.data())

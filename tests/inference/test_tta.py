@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 import geoseg
 from geoseg.errors import UsageError
-from geoseg.inference.estimate import estimate
-from geoseg.model.bundle import ModelBundle
+from geoseg.inference import estimate
+from geoseg.model import ModelBundle
 from tests.inference.conftest import random_pixels, write_scene
 from tests.networks import tiny_bundle
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from geoseg.inference.blend import Blend, axis_weights
+from geoseg.inference import Blend
+from geoseg.inference.blend import axis_weights
 from geoseg.legend import NODATA
-from geoseg.raster.scene import Scene
-from geoseg.raster.windows import Window, WindowGrid
+from geoseg.raster import Scene, Window, WindowGrid
 from tests.inference.position_engine import CLASSES, window_probabilities
 
 

@@ -8,7 +8,7 @@ from typing import NoReturn
 
 import pytest
 
-from geoseg.model.bundle import ModelBundle
+from geoseg.model import ModelBundle
 from tests.networks import tiny_bundle
 
 

@@ -11,12 +11,18 @@ import segmentation_models_pytorch as smp
 import torch
 
 from geoseg.errors import ModelError, UsageError
-from geoseg.model.architectures import ARCHITECTURES, architecture_named
-from geoseg.model.bundle import ModelBundle
-from geoseg.model.engine import Engine, Weights
-from geoseg.model.engines import choose_engine
-from geoseg.model.network import build, load, parameter_shapes
-from geoseg.raster.windows import Window
+from geoseg.model import (
+    ARCHITECTURES,
+    Engine,
+    ModelBundle,
+    Weights,
+    architecture_named,
+    build,
+    choose_engine,
+    parameter_shapes,
+)
+from geoseg.model.network import load
+from geoseg.raster import Window
 from tests.networks import random_network, tiny_bundle
 
 ENCODER = {"encoder_name": "tu-tf_mobilenetv3_small_minimal_100"}

@@ -13,10 +13,8 @@ import torch
 
 from geoseg.errors import ModelError, OutputError, UsageError
 from geoseg.legend import DEEPGLOBE
-from geoseg.model.bundle import ModelBundle
-from geoseg.model.header import read_header
-from geoseg.model.network import build, load
-from geoseg.model.save import save_bundle
+from geoseg.model import ModelBundle, build, read_header, save_bundle
+from geoseg.model.network import load
 from tests.model.safetensors_bytes import split_file, with_metadata
 from tests.networks import RGB, TINY, random_network, tiny_bundle
 

@@ -14,14 +14,12 @@ import pytest
 import torch
 
 from geoseg.errors import GeosegWarning, ModelError, UsageError
+from geoseg.model import ModelBundle, Weights, choose_engine, engines, exported
 from geoseg.model import device as device_module
-from geoseg.model import engines, exported
-from geoseg.model.bundle import ModelBundle
-from geoseg.model.engines import Weights, choose_engine
 from geoseg.model.export import export_onnx, main
 from geoseg.model.exported import find_export
 from geoseg.model.onnx_metadata import read_metadata
-from geoseg.raster.windows import Window
+from geoseg.raster import Window
 from tests.networks import tiny_bundle
 
 

@@ -18,9 +18,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from geoseg.errors import ModelError
-from geoseg.model.encoder_file import is_file, told
+from geoseg.model import build, check_encoder_weights, is_file, told
 from geoseg.model.encoders import encoder_weights_of
-from geoseg.model.network import build, check_encoder_weights
 
 State = dict[str, torch.Tensor]
 LITE0 = "timm-tf_efficientnet_lite0"

@@ -15,9 +15,9 @@ import torch
 from huggingface_hub import constants
 
 from geoseg.errors import ModelError
+from geoseg.model import IMAGENET, build, scaling_of
 from geoseg.model import network as network_room
-from geoseg.model.encoders import IMAGENET, encoder_weights_of, fetchable, scaling_of
-from geoseg.model.network import build
+from geoseg.model.encoders import encoder_weights_of, fetchable
 
 SIZES = {"in_channels": 3, "classes": 7}
 

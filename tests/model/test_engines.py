@@ -13,14 +13,19 @@ import torch
 from numpy.typing import NDArray
 
 from geoseg.errors import ModelError
-from geoseg.model.bundle import ModelBundle
-from geoseg.model.engine import Engine, OutOfMemory, Weights
-from geoseg.model.engines import choose_engine
+from geoseg.model import (
+    VALUE_RANGES,
+    Engine,
+    ModelBundle,
+    Normalization,
+    OutOfMemory,
+    Weights,
+    choose_engine,
+    save_bundle,
+)
 from geoseg.model.export import export_onnx
 from geoseg.model.network import load
-from geoseg.model.normalization import VALUE_RANGES, Normalization
-from geoseg.model.save import save_bundle
-from geoseg.raster.windows import Window
+from geoseg.raster import Window
 from tests.networks import TINY, tiny_bundle
 
 WINDOW = 64

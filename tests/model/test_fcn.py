@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from geoseg.model.network import build
+from geoseg.model import build
 from tests.networks import random_network
 
 SIZES = {"in_channels": 3, "classes": 5}

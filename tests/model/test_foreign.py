@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from geoseg.errors import ModelError
-from geoseg.model.bundle import ModelBundle
+from geoseg.model import ModelBundle
 
 WEIGHTS = {"weight": torch.zeros(3)}
 

@@ -9,9 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from geoseg.model.bundle import ModelBundle
-from geoseg.model.device import cuda_devices
-from geoseg.model.engines import Weights, choose_engine
+from geoseg.model import ModelBundle, Weights, choose_engine, cuda_devices
 from tests.model.test_engines import FOOTPRINT, WINDOW, WINDOWS, pixels, scores
 from tests.networks import tiny_bundle
 

@@ -9,14 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from geoseg.errors import ModelError
-from geoseg.model.bundle import ModelBundle
-from geoseg.model.header import (
-    MAX_AXES,
-    MAX_HEADER_BYTES,
-    MAX_METADATA_BYTES,
-    MAX_TENSORS,
-    read_header,
-)
+from geoseg.model import ModelBundle, read_header
+from geoseg.model.header import MAX_AXES, MAX_HEADER_BYTES, MAX_METADATA_BYTES, MAX_TENSORS
 from geoseg.model.untrusted import MAX_DEPTH, MAX_DIGITS, parse_json
 from tests.model.safetensors_bytes import safetensors_bytes
 

@@ -10,11 +10,7 @@ import torch
 
 from geoseg.errors import UsageError
 from geoseg.legend import DEEPGLOBE
-from geoseg.model.bundle import ModelBundle
-from geoseg.model.engines import choose_engine
-from geoseg.model.input_size import check_takes, usual_window_px, why_not
-from geoseg.model.network import build
-from geoseg.model.save import save_bundle
+from geoseg.model import ModelBundle, build, check_takes, choose_engine, save_bundle, usual_window_px, why_not
 from tests.networks import RGB
 
 SIZES: dict[str, Any] = {"in_channels": 3, "classes": 7}

@@ -9,11 +9,9 @@ import pytest
 
 from geoseg.errors import ModelError, UsageError
 from geoseg.legend import DEEPGLOBE, Legend
-from geoseg.model.bundle import ModelBundle
-from geoseg.model.card import ModelCard, frozen_text
+from geoseg.model import ModelBundle, ModelCard, Normalization, frozen_text
 from geoseg.model.mlm import from_mlm, to_mlm
-from geoseg.model.normalization import Normalization
-from geoseg.raster.statistics import BandStatistics
+from geoseg.raster import BandStatistics
 
 CARD = ModelCard(
     name="coast, 10 m",

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from geoseg.errors import UsageError
-from geoseg.model.normalization import Normalization
+from geoseg.model import Normalization
 
 values = st.floats(-1e4, 1e4)
 

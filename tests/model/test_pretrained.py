@@ -14,15 +14,19 @@ import torch
 
 from geoseg.errors import ModelError, UsageError
 from geoseg.legend import DEEPGLOBE, LandCover, Legend
-from geoseg.model.architectures import architecture_named
-from geoseg.model.bundle import ModelBundle
-from geoseg.model.engines import Weights, choose_engine
-from geoseg.model.header import read_header
-from geoseg.model.network import build, check_fit, load
-from geoseg.model.normalization import Normalization
-from geoseg.model.save import save_bundle
-from geoseg.model.transfer import transfer
-from geoseg.raster.windows import Window
+from geoseg.model import (
+    ModelBundle,
+    Normalization,
+    Weights,
+    architecture_named,
+    build,
+    choose_engine,
+    read_header,
+    save_bundle,
+    transfer,
+)
+from geoseg.model.network import check_fit, load
+from geoseg.raster import Window
 from tests.networks import RGB
 
 ENCODER = "tu-tf_mobilenetv3_small_minimal_100"

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from geoseg.model.network import build
+from geoseg.model import build
 from geoseg.model.segnet import pool, unpool
 
 

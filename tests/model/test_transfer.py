@@ -9,9 +9,8 @@ import torch
 
 from geoseg.errors import ModelError
 from geoseg.legend import DEEPGLOBE, LandCover, Legend
-from geoseg.model.bundle import ModelBundle
-from geoseg.model.network import build, load
-from geoseg.model.transfer import transfer
+from geoseg.model import ModelBundle, build, transfer
+from geoseg.model.network import load
 from tests.networks import TINY, random_network, tiny_bundle
 
 RGB_BANDS = ("red", "green", "blue")

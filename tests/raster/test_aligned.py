@@ -13,11 +13,7 @@ from numpy.typing import NDArray
 from rasterio.crs import CRS
 from rasterio.warp import transform as transform_points
 
-from geoseg.raster.aligned import is_placed, warped, whole_shift
-from geoseg.raster.box import period_of
-from geoseg.raster.geobox import GeoBox
-from geoseg.raster.scene import Scene
-from geoseg.raster.windows import Window
+from geoseg.raster import GeoBox, Scene, Window, is_placed, period_of, warped, whole_shift
 
 UTM = CRS.from_epsg(32631)
 GRID = GeoBox(90, 70, Affine(10, 0, 400_000, 0, -10, 5_000_000), UTM)

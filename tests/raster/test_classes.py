@@ -11,12 +11,18 @@ import rasterio
 import rasterio.shutil
 
 from geoseg.errors import SceneError, UsageError
-from geoseg.legend import DEEPGLOBE, LandCover, Legend
-from geoseg.raster.classes import is_classes, read_legend, read_nomenclature
-from geoseg.raster.color_codes import CLEAR, Reading, key, reading
-from geoseg.raster.legend_file import read_legend_file
-from geoseg.raster.nomenclature import NamedClass, Nomenclature, choose_classes, distinct_color
-from geoseg.raster.scene import Scene
+from geoseg.legend import (
+    DEEPGLOBE,
+    LandCover,
+    Legend,
+    NamedClass,
+    Nomenclature,
+    choose_classes,
+    distinct_color,
+    read_legend_file,
+)
+from geoseg.raster import Reading, Scene, is_classes, read_legend, read_nomenclature, reading
+from geoseg.raster.color_codes import CLEAR, key
 from tests.raster.conftest import MakeRaster
 
 WORLDCOVER = {10: (0, 100, 0), 20: (255, 187, 34), 80: (0, 100, 200)}

@@ -9,11 +9,8 @@ from affine import Affine
 
 from geoseg.errors import UsageError
 from geoseg.legend import DEEPGLOBE
-from geoseg.raster import creation
-from geoseg.raster.creation import DEFAULTS, creation_options
-from geoseg.raster.geobox import GeoBox
-from geoseg.raster.landcover import build, labels, overview_levels, write_part
-from geoseg.raster.windows import Window
+from geoseg.raster import GeoBox, Window
+from geoseg.raster.landcover import DEFAULTS, build, creation, creation_options, labels, overview_levels, write_part
 
 SHAPE = (700, 900)
 

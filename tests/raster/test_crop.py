@@ -13,10 +13,7 @@ from affine import Affine
 from rasterio.warp import transform, transform_bounds
 
 from geoseg.errors import SceneError, UsageError
-from geoseg.raster.crop import crop
-from geoseg.raster.scaled import scaled
-from geoseg.raster.scene import Scene
-from geoseg.raster.windows import Window
+from geoseg.raster import Scene, Window, crop, scaled
 
 GRID = Affine(0.5, 0, 400_000, 0, -0.5, 5_000_000)
 SHAPE = (120, 160)

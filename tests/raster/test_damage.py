@@ -9,10 +9,9 @@ import pytest
 import rasterio
 from PIL import Image
 
-from geoseg.dataset.features import find_features
+from geoseg.dataset import find_features
 from geoseg.errors import SceneError
-from geoseg.raster.scene import Scene
-from geoseg.raster.windows import Window
+from geoseg.raster import Scene, Window
 from tests.raster.conftest import MakeRaster, noise
 
 LAYOUTS = {

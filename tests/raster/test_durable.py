@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from geoseg import atomic as durable
+from geoseg.atomic import free_space_bytes, probe_writable, replace_durably, same_file, write_durably
 from geoseg.errors import OutputError
-from geoseg.raster import durable
-from geoseg.raster.durable import free_space_bytes, probe_writable, replace_durably, same_file, write_durably
 
 
 @pytest.fixture
@@ -83,7 +83,7 @@ def test_a_file_is_on_the_disk_before_it_has_its_name_and_the_folder_after(
 def test_a_killed_process_leaves_one_whole_file(tmp_path: Path) -> None:
     program = """
 import pathlib, sys
-from geoseg.raster.durable import write_durably
+from geoseg.atomic import write_durably
 path = pathlib.Path(sys.argv[1])
 write_durably(path, bytes([1]) * 300_000)
 print("ready", flush=True)

@@ -19,10 +19,8 @@ from rasterio.rpc import RPC
 from rasterio.vrt import WarpedVRT
 
 from geoseg.errors import SceneError
-from geoseg.raster.environment import GDAL_ERRORS
-from geoseg.raster.geobox import GeoBox, GroundControlPoint
-from geoseg.raster.vrt import check_place
-from geoseg.raster.windows import Window
+from geoseg.raster import GDAL_ERRORS, GeoBox, Window, check_place
+from geoseg.raster.geobox import GroundControlPoint
 
 UTM = CRS.from_epsg(32618)
 TRANSFORMS = {

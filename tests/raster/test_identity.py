@@ -12,9 +12,7 @@ import pytest
 import rasterio
 import rasterio.shutil
 
-from geoseg.raster.identity import local_file
-from geoseg.raster.scene import Scene
-from geoseg.raster.windows import Window
+from geoseg.raster import Scene, Window, local_file
 from tests.raster.conftest import MakeRaster, noise
 
 

@@ -20,14 +20,13 @@ from rio_cogeo.cogeo import cog_validate
 
 from geoseg.errors import OutputError, UsageError
 from geoseg.legend import DEEPGLOBE, LandCover, Legend
-from geoseg.raster import cog, landcover
-from geoseg.raster.classes import read_nomenclature
-from geoseg.raster.geobox import GeoBox, GroundControlPoint
+from geoseg.raster import GeoBox, Scene, read_nomenclature, tiles
+from geoseg.raster.geobox import GroundControlPoint
 from geoseg.raster.landcover import (
     Product,
-    assemble,
     build,
     built_path,
+    cog,
     confidence,
     foreign_beside,
     labels,
@@ -36,9 +35,9 @@ from geoseg.raster.landcover import (
     probabilities,
     write_part,
 )
-from geoseg.raster.pyramid import Pixels, pyramid
-from geoseg.raster.scene import Scene
-from geoseg.raster.windows import tiles
+from geoseg.raster.landcover import outputs as landcover
+from geoseg.raster.landcover.outputs import assemble
+from geoseg.raster.landcover.pyramid import Pixels, pyramid
 from tests.raster.conftest import NORTH_UP, UTM
 from tests.raster.test_durable import small_disk  # noqa: F401 a fixture
 

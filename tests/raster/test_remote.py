@@ -16,12 +16,20 @@ import rasterio.shutil
 from rasterio.env import get_gdal_config
 
 from geoseg.errors import SceneError
-from geoseg.raster import handles, headers
-from geoseg.raster.environment import is_remote, public_name, raster_environment, shown, without_secrets
+from geoseg.raster import (
+    Scene,
+    Window,
+    files_behind,
+    handles,
+    headers,
+    is_remote,
+    public_name,
+    raster_environment,
+    shown,
+    stamps,
+)
+from geoseg.raster.environment import without_secrets
 from geoseg.raster.headers import server_stamp
-from geoseg.raster.identity import files_behind, stamps
-from geoseg.raster.scene import Scene
-from geoseg.raster.windows import Window
 from tests.raster.conftest import MakeRaster, noise
 
 

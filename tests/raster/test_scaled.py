@@ -15,10 +15,7 @@ from rasterio.control import GroundControlPoint
 from rasterio.transform import array_bounds
 
 from geoseg.errors import SceneError, UsageError
-from geoseg.raster.environment import is_remote, shown
-from geoseg.raster.scaled import scaled
-from geoseg.raster.scene import Scene
-from geoseg.raster.windows import Window
+from geoseg.raster import Scene, Window, is_remote, scaled, shown
 
 NORTH_UP = Affine(10, 0, 5e5, 0, -10, 4e6)
 

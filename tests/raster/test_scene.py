@@ -15,9 +15,7 @@ from hypothesis import strategies as st
 from rasterio.enums import ColorInterp
 
 from geoseg.errors import SceneError, UsageError
-from geoseg.raster import handles
-from geoseg.raster.scene import Scene
-from geoseg.raster.windows import Window, tiles
+from geoseg.raster import Scene, Window, handles, tiles
 from tests.raster.conftest import MakeRaster, noise
 
 RGB = ("red", "green", "blue")

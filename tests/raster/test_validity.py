@@ -16,13 +16,7 @@ from affine import Affine
 from numpy.typing import NDArray
 from rasterio.enums import ColorInterp
 
-from geoseg.raster.aligned import warped
-from geoseg.raster.class_raster import ClassRaster
-from geoseg.raster.crop import crop
-from geoseg.raster.masked import masked
-from geoseg.raster.scaled import scaled
-from geoseg.raster.scene import Scene
-from geoseg.raster.windows import Window
+from geoseg.raster import ClassRaster, Scene, Window, crop, masked, scaled, warped
 from tests.raster.conftest import NORTH_UP, UTM
 
 SHAPE = (24, 32)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from geoseg.errors import UsageError
-from geoseg.raster.windows import Window, WindowGrid, axis_starts, tiles
+from geoseg.raster import Window, WindowGrid, axis_starts, tiles
 
 lengths = st.integers(1, 90)
 

@@ -10,9 +10,7 @@ from hypothesis import strategies as st
 
 from geoseg.errors import OutputError, UsageError
 from geoseg.legend import DEEPGLOBE
-from geoseg.raster.classes import read_legend
-from geoseg.raster.scene import Scene
-from geoseg.raster.windows import Window
+from geoseg.raster import Scene, Window, read_legend
 from geoseg.synthetic import Landscape, write_landscape
 
 SIZE_PX = 280

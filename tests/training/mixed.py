@@ -11,7 +11,7 @@ import numpy as np
 import rasterio
 from affine import Affine
 
-from geoseg.training.recipe import Recipe
+from geoseg.training import Recipe
 from tests.training.tiny import COLORS, TINY, write_picture
 
 GROUND = ("roof", "field", "grass", "trees", "lake", "sand", "cloud")

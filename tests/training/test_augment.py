@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from geoseg.errors import UsageError
+from geoseg.training import OPERATIONS
 from geoseg.training.augment import augment, context_px
 from geoseg.training.augment_draw import choose
-from geoseg.training.augmentation import OPERATIONS, Augmentation
+from geoseg.training.augmentation import Augmentation
 from geoseg.training.augmentation_text import augmentation_of
 
 RGB = ("red", "green", "blue")

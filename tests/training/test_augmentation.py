@@ -6,8 +6,9 @@ import pickle
 import pytest
 
 from geoseg.errors import UsageError
-from geoseg.training.augmentation import OPERATIONS, Augmentation, Operation, Step
-from geoseg.training.augmentation_text import DEFAULT, PRESETS, augmentation_of
+from geoseg.training import OPERATIONS, PRESETS
+from geoseg.training.augmentation import Augmentation, Operation, Step
+from geoseg.training.augmentation_text import DEFAULT, augmentation_of
 
 
 @pytest.mark.parametrize("text", [*PRESETS, "hflip", "a", "color:0.3:hue_degrees=20", "flips,motion-blur/noise:0.25"])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import confusion_matrix
 
-from geoseg.evaluation.calibration import Calibration
+from geoseg.evaluation import Calibration
 from geoseg.training.count import count
 
 

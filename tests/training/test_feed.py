@@ -6,8 +6,8 @@ from pathlib import Path
 
 import torch
 
-from geoseg.dataset.crops import CropSampler
-from geoseg.raster.windows import Window
+from geoseg.dataset import CropSampler
+from geoseg.raster import Window
 from geoseg.training.feed import Feed
 from tests.training.tiny import tiny_plan
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import types
 from dataclasses import replace
 from pathlib import Path
@@ -12,10 +13,9 @@ import pytest
 import torch
 from lightning.pytorch.plugins.precision import MixedPrecision
 
-from geoseg.dataset.dataset import open_dataset
-from geoseg.dataset.split import split
+from geoseg.dataset import open_dataset, split
 from geoseg.errors import UsageError
-from geoseg.model.bundle import ModelBundle
+from geoseg.model import ModelBundle
 from geoseg.training.checkpoint import load_state, save_state
 from geoseg.training.course import Course
 from geoseg.training.fit import hardware
@@ -97,7 +97,9 @@ def test_several_devices_are_the_first_ones(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_devices_are_refused_before_any_work(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("geoseg.training.train.open_dataset", lambda *_, **__: pytest.fail("work was begun"))
+    monkeypatch.setattr(
+        sys.modules["geoseg.training.train"], "open_dataset", lambda *_, **__: pytest.fail("work was begun")
+    )
     with pytest.raises(UsageError, match="precision 16 needs a GPU"):
         learn(data, tmp_path / "m.safetensors", replace(TINY, precision="16"), devices=2)
 

@@ -9,17 +9,15 @@ import numpy as np
 import pytest
 from scipy.stats import kstest
 
-from geoseg.dataset.dataset import open_dataset
-from geoseg.dataset.split import split
+from geoseg.dataset import open_dataset, split
 from geoseg.errors import UsageError
 from geoseg.legend import NODATA
-from geoseg.raster.scene import Patch
-from geoseg.raster.windows import Window
+from geoseg.raster import Patch, Window
+from geoseg.training import Recipe
 from geoseg.training.mixed_crops import MixedCrops, crops_of, resampled
 from geoseg.training.network_input import target_table
 from geoseg.training.plan import TrainingPlan
 from geoseg.training.planning import plan_training
-from geoseg.training.recipe import Recipe
 from tests.training.mixed import RECIPE, write_mixture
 
 

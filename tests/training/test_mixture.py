@@ -9,15 +9,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from geoseg.dataset.dataset import open_dataset
+from geoseg.dataset import Pair, open_dataset, split
 from geoseg.dataset.mixture_file import read_mixture
-from geoseg.dataset.pair import Pair
-from geoseg.dataset.split import split
 from geoseg.evaluation.exam import examine
 from geoseg.legend import NODATA
-from geoseg.model.bundle import ModelBundle
-from geoseg.synthetic.landscape import Landscape
-from geoseg.training.told import TrainingProgress
+from geoseg.model import ModelBundle
+from geoseg.synthetic import Landscape
+from geoseg.training import TrainingProgress
 from tests.training.mixed import RECIPE, write_mixture
 from tests.training.tiny import learn, same
 

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 import torch
 
-from geoseg.model.batch_norm import freeze_batch_norm
-from geoseg.model.network import build
+from geoseg.model import build, freeze_batch_norm
+from geoseg.training import Recipe
 from geoseg.training.optimizer import optimizer_of
-from geoseg.training.recipe import OPTIMIZERS, Recipe
+from geoseg.training.recipe import OPTIMIZERS
 
 KNOBS = {
     "lr": 0.003, "weight_decay": 0.04, "momentum": 0.7, "betas": (0.8, 0.95), "eps": 1e-5, "amsgrad": True,

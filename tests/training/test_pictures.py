@@ -11,8 +11,7 @@ import pytest
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from geoseg.legend import DEEPGLOBE
-from geoseg.raster.scene import Patch
-from geoseg.raster.windows import Window
+from geoseg.raster import Patch, Window
 from geoseg.training import pictures
 from geoseg.training.pictures import EVERY_EPOCHS, SCENES, Pictures
 

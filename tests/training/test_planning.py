@@ -11,14 +11,12 @@ import pytest
 import rasterio
 from rasterio.transform import from_origin
 
-from geoseg.dataset.dataset import open_dataset
-from geoseg.dataset.split import split
+from geoseg.dataset import open_dataset, split
 from geoseg.errors import GeosegError, SceneError, UsageError
 from geoseg.legend import LandCover, Legend
+from geoseg.training import Recipe, train
 from geoseg.training.plan import TrainingPlan
 from geoseg.training.planning import plan_training
-from geoseg.training.recipe import Recipe
-from geoseg.training.train import train
 from tests.training.tiny import TINY, tiny_plan, write_data
 
 

@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from geoseg.errors import ModelError, UsageError
-from geoseg.model.architectures import ARCHITECTURES, architecture_named
-from geoseg.training.recipe import _RANGES, KNOBS, NORMS, OPTIMIZERS, SCHEDULES, Recipe
+from geoseg.model import ARCHITECTURES, architecture_named
+from geoseg.training import Recipe
+from geoseg.training.recipe import _RANGES, KNOBS, NORMS, OPTIMIZERS, SCHEDULES
 
 LISTS = {"betas": 2, "milestones": 1}
 

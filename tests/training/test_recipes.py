@@ -12,11 +12,9 @@ import torch
 
 import geoseg
 from geoseg.errors import UsageError
-from geoseg.model.bundle import ModelBundle
-from geoseg.model.network import build
+from geoseg.model import ModelBundle, build
+from geoseg.training import RECIPES, Recipe, recipe_named
 from geoseg.training.history import read_history
-from geoseg.training.recipe import Recipe
-from geoseg.training.recipes import RECIPES, recipe_named
 from tests.training.tiny import learn, tiny_plan
 
 WANTED = {

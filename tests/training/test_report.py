@@ -16,13 +16,10 @@ from matplotlib.image import imread
 from numpy.typing import NDArray
 
 from geoseg.errors import OutputError, SceneError
-from geoseg.evaluation.calibration import Calibration
-from geoseg.evaluation.confusion import ConfusionMatrix
-from geoseg.evaluation.evaluation import Evaluation
-from geoseg.evaluation.worst import LEAST_SHARE, WorstCrops, colored
+from geoseg.evaluation import Calibration, ConfusionMatrix, Evaluation, WorstCrops, colored
+from geoseg.evaluation.worst import LEAST_SHARE
 from geoseg.legend import DEEPGLOBE, LandCover, Legend
-from geoseg.raster.scene import Patch
-from geoseg.raster.windows import Window, tiles
+from geoseg.raster import Patch, Window, tiles
 from geoseg.training.history import EpochRow, best_epoch, read_history, write_history
 from geoseg.training.report import write_training_report
 from tests.evaluation.rasters import patches, wrong

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.optim import lr_scheduler
 
-from geoseg.training.recipe import Recipe
+from geoseg.training import Recipe
 from geoseg.training.schedule import rate
 
 LR, STEPS, EPOCH_STEPS = 0.02, 60, 5

@@ -12,14 +12,12 @@ import timm
 import torch
 from safetensors.torch import save_file
 
-from geoseg.dataset.dataset import open_dataset
-from geoseg.dataset.split import split
+from geoseg.dataset import open_dataset, split
 from geoseg.errors import ModelError, UsageError
-from geoseg.model.bundle import ModelBundle
-from geoseg.model.network import build
+from geoseg.model import ModelBundle, build
+from geoseg.training import Recipe
 from geoseg.training.plan import TrainingPlan
 from geoseg.training.planning import plan_training
-from geoseg.training.recipe import Recipe
 from geoseg.training.start import bring_back, start_network
 from tests.training.tiny import TINY, learn
 

@@ -21,16 +21,15 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-import geoseg.training.train
 from geoseg.errors import DivergedError, LockedError, OutputError, ResumeError, SceneError, TrainingError, UsageError
-from geoseg.model.bundle import ModelBundle
+from geoseg.model import ModelBundle
+from geoseg.training import TrainingProgress
 from geoseg.training.checkpoint import load_state, save_state
 from geoseg.training.course import Course
 from geoseg.training.folder import RunFolder, open_folder
 from geoseg.training.history import read_history
 from geoseg.training.keeper import Keeper
 from geoseg.training.learner import Learner
-from geoseg.training.told import TrainingProgress
 from tests.training.tiny import TINY, learn, same, weights, write_data
 
 VARIANTS = {
@@ -249,10 +248,10 @@ def test_batches_by_themselves_may_be_cut_in_two(data: Path, tmp_path: Path) -> 
 
 def test_a_batch_size_that_was_found_stays(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out, recipe = tmp_path / "model.safetensors", replace(TINY, batch_size=None)
-    monkeypatch.setattr(geoseg.training.train, "batch_size", lambda *_: 4)
+    monkeypatch.setattr(sys.modules["geoseg.training.train"], "batch_size", lambda *_: 4)
     with pytest.raises(StopHereError):
         learn(data, out, recipe, progress=stop_after(2))
-    monkeypatch.setattr(geoseg.training.train, "batch_size", lambda *_: 1)  # another program takes the memory
+    monkeypatch.setattr(sys.modules["geoseg.training.train"], "batch_size", lambda *_: 1)
     with pytest.raises(StopHereError):
         learn(data, out, recipe, progress=stop_after(4))
     with pytest.raises(ResumeError, match="batch_size"):
@@ -524,7 +523,7 @@ def refuse(*_: object, **__: object) -> None:
 
 
 def test_outputs_are_refused_before_any_work(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(geoseg.training.train, "open_dataset", refuse)
+    monkeypatch.setattr(sys.modules["geoseg.training.train"], "open_dataset", refuse)
     out = tmp_path / "model.safetensors"
     out.write_bytes(b"an old model")
     with pytest.raises(OutputError, match="exists; choose another --out, or replace it with --overwrite"):
@@ -629,7 +628,7 @@ def test_patience_ends_a_run_and_stays_ended(data: Path, tmp_path: Path, monkeyp
     out, recipe = tmp_path / "model.safetensors", replace(TINY, lr=1e-9, epochs=9, patience=2, average=0.0)
     lines: list[str] = []
     with monkeypatch.context() as patched:
-        patched.setattr(geoseg.training.train, "finish", _stop)
+        patched.setattr(sys.modules["geoseg.training.train"], "finish", _stop)
         with pytest.raises(StopHereError):
             learn(data, out, recipe)
     seen: list[int] = []

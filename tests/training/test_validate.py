@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from sklearn.metrics import confusion_matrix, jaccard_score, log_loss
 
 from geoseg.errors import DivergedError, TrainingError
-from geoseg.evaluation.confusion import ConfusionMatrix
-from geoseg.evaluation.metrics import Metrics
-from geoseg.inference.blend import DEFAULT_BLEND, axis_weights
+from geoseg.evaluation import ConfusionMatrix, Metrics
+from geoseg.inference import DEFAULT_BLEND
+from geoseg.inference.blend import axis_weights
 from geoseg.legend import DEEPGLOBE
-from geoseg.model.engine import OutOfMemory
-from geoseg.raster.windows import Window, WindowGrid
+from geoseg.model import OutOfMemory
+from geoseg.raster import Window, WindowGrid
 from geoseg.training.finish import sample_logits
 from geoseg.training.learner import Learner
 from geoseg.training.live_engine import LiveEngine

@@ -11,16 +11,14 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file
 
-from geoseg.dataset.dataset import open_dataset
-from geoseg.dataset.split import split
+from geoseg.dataset import open_dataset, split
 from geoseg.legend import DEEPGLOBE
+from geoseg.training import Recipe, train
 from geoseg.training.learner import Learner
 from geoseg.training.listener import Listener
 from geoseg.training.plan import TrainingPlan
 from geoseg.training.planning import plan_training
-from geoseg.training.recipe import Recipe
 from geoseg.training.start import start_network
-from geoseg.training.train import train
 
 COLORS = np.array([land_cover.color for land_cover in DEEPGLOBE], np.uint8)
 SIDE_PX = 128

@@ -15,7 +15,7 @@ from affine import Affine
 from numpy.typing import NDArray
 from rasterio.crs import CRS
 
-from geoseg.raster.nomenclature import NamedClass, Nomenclature
+from geoseg.legend import NamedClass, Nomenclature
 from geoseg.vector.layer import Layer, Table
 from geoseg.vector.polygons import Polygons
 

@@ -13,8 +13,9 @@ import shapely
 from affine import Affine
 from rasterio.crs import CRS
 
+from geoseg.vector import check_target
 from geoseg.vector.antimeridian import broken
-from geoseg.vector.formats import check_target, stored_crs, write
+from geoseg.vector.formats import stored_crs, write
 from tests.vector.features import flat, layer, read, shapes, table
 
 WGS84 = CRS.from_epsg(4326)

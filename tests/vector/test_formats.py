@@ -17,8 +17,9 @@ import shapely
 from rasterio.crs import CRS
 
 from geoseg.errors import OutputError, UsageError
-from geoseg.raster.nomenclature import Nomenclature
-from geoseg.vector.formats import EXTENSIONS, check_target, stored_crs, write
+from geoseg.legend import Nomenclature
+from geoseg.vector import check_target
+from geoseg.vector.formats import EXTENSIONS, stored_crs, write
 from geoseg.vector.geodataframe import to_geodataframe
 from geoseg.vector.layer import Layer
 from geoseg.vector.reproject import WGS84

@@ -17,7 +17,8 @@ import pytest
 from rasterio.crs import CRS
 
 from geoseg.errors import OutputError, SceneError, UsageError
-from geoseg.vector.formats import check_target, write
+from geoseg.vector import check_target
+from geoseg.vector.formats import write
 from geoseg.vector.layer import Table
 from tests.vector.features import SUFFIXES, dissolved, layer, read, shapes, table, theirs
 

@@ -10,8 +10,8 @@ import pyogrio
 import pytest
 import shapely
 
-from geoseg.vector import flatgeobuf
-from geoseg.vector.formats import check_target, write
+from geoseg.vector import check_target, flatgeobuf
+from geoseg.vector.formats import write
 from geoseg.vector.geodataframe import to_geodataframe
 from geoseg.vector.packed_rtree import hilbert_keys, level_sizes
 from tests.vector.features import batches, layer, read, shapes, table

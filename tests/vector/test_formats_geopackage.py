@@ -13,9 +13,9 @@ import pyogrio
 import pytest
 from rasterio.crs import CRS
 
-from geoseg.preview.geopackage_style import style_colors
-from geoseg.vector import symbology
-from geoseg.vector.formats import check_target, write
+from geoseg.display.geopackage_style import style_colors
+from geoseg.vector import check_target, symbology
+from geoseg.vector.formats import write
 from tests.vector.features import LEGEND, UTM, layer, shapes, table
 
 

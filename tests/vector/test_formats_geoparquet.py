@@ -15,8 +15,8 @@ import pytest
 import shapely
 from rasterio.crs import CRS
 
-from geoseg.vector import geoparquet
-from geoseg.vector.formats import check_target, write
+from geoseg.vector import check_target, geoparquet
+from geoseg.vector.formats import write
 from geoseg.vector.layer import Table
 from tests.vector.features import batches, dissolved, layer, shapes, table
 

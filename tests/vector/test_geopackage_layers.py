@@ -22,9 +22,8 @@ import shapely
 from rasterio.crs import CRS
 
 from geoseg.errors import OutputError, UsageError
-from geoseg.vector import formats, geopackage_file
-from geoseg.vector.formats import check_target, write
-from geoseg.vector.vectorize import vectorize
+from geoseg.vector import check_target, formats, geopackage_file, vectorize
+from geoseg.vector.formats import write
 from tests.vector.features import PLACE, UTM, layer, shapes, table, theirs
 
 _OTHERS = """

@@ -18,8 +18,7 @@ from rasterio.crs import CRS
 from shapely.affinity import translate
 
 from geoseg.errors import SceneError
-from geoseg.raster.geobox import GeoBox
-from geoseg.raster.surface import Surface, stretch_note
+from geoseg.raster import GeoBox, Surface, stretch_note
 from geoseg.vector.measure import measure
 from geoseg.vector.polygons import Polygons
 

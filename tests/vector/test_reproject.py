@@ -12,7 +12,8 @@ from affine import Affine
 from rasterio.crs import CRS
 
 from geoseg.errors import SceneError, UsageError
-from geoseg.vector.formats import check_target, write
+from geoseg.vector import check_target
+from geoseg.vector.formats import write
 from geoseg.vector.geodataframe import to_geodataframe
 from geoseg.vector.layer import Table
 from geoseg.vector.reproject import parse_crs, reprojection

@@ -14,12 +14,11 @@ from pyproj import Geod
 from rasterio.crs import CRS
 
 from geoseg.errors import GeosegWarning, UsageError
-from geoseg.raster.geobox import GeoBox
+from geoseg.raster import GeoBox
+from geoseg.vector import PixelSize, area, length, sieve_weights, tolerance, vectorize
 from geoseg.vector.generalize import Generalization
-from geoseg.vector.pixel_size import PixelSize, side_weights, sieve_weights, tolerance
+from geoseg.vector.pixel_size import side_weights
 from geoseg.vector.trace import Tracing, trace
-from geoseg.vector.units import area, length
-from geoseg.vector.vectorize import vectorize
 
 UTM = GeoBox(100, 90, Affine(0.5, 0, 5e5, 0, -0.5, 4e6), CRS.from_epsg(32618))
 FEET = GeoBox(100, 90, Affine(2, 0, 1e6, 0, -2, 2e5), CRS.from_epsg(2263))

@@ -22,10 +22,9 @@ from rasterio.errors import NotGeoreferencedWarning
 
 import geoseg
 from geoseg.errors import GeosegWarning, SceneError, UsageError
-from geoseg.legend import DEEPGLOBE, LandCover, Legend
+from geoseg.legend import DEEPGLOBE, LandCover, Legend, NamedClass, Nomenclature
 from geoseg.progress import Progress
 from geoseg.raster import class_raster
-from geoseg.raster.nomenclature import NamedClass, Nomenclature
 from geoseg.vector import gather, order
 from geoseg.vector.smooth import LONGEST_PX, UNIT
 from tests.evaluation.rasters import colored

@@ -14,7 +14,7 @@ from affine import Affine
 from numpy.typing import NDArray
 
 from geoseg.errors import SceneError
-from geoseg.vector.vectorize import vectorize
+from geoseg.vector import vectorize
 from tests.vector.features import read
 
 pytestmark = pytest.mark.filterwarnings("ignore::geoseg.errors.GeosegWarning")  # of areas that are not the ground's

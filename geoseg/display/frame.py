@@ -1,0 +1,149 @@
+"""The plane that a page's tiles are cut from: Web Mercator, or the map's own pixels where it has no place."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Self
+
+from affine import Affine
+from rasterio.crs import CRS
+from rasterio.errors import CRSError
+from rasterio.vrt import WarpedVRT
+from rasterio.warp import transform
+
+from geoseg.raster import GDAL_ERRORS, GeoBox, Scene, opened
+
+TILE_PX = 512
+SIDE_PX = TILE_PX + 1
+"""Of a tile's picture: it repeats the first row and column of the next tiles, so that no gap shows between two."""
+_HALF_WORLD = 20_037_508.342789244
+"""Web Mercator's x of 180 degrees east, in its metres."""
+_HIGHEST_LAT = 85.05
+_DEEPEST_ZOOM = 26
+_MERCATOR, _WGS84 = CRS.from_epsg(3857), CRS.from_epsg(4326)
+_ENLARGED = 0.3
+"""A level may be this much (of a doubling) coarser than the map's pixels and still be its last."""
+_EACH_SEEN = 0.15
+"""A level must be this much finer for each of the map's pixels to be in it, also where north is a little tilted."""
+
+Bounds = tuple[float, float, float, float]
+Tile = tuple[int, int, int]
+"""(zoom, column, row)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """Square tiles by zoom, as Leaflet counts them: on Earth, or on the plane (col, -row) of the map's pixels."""
+
+    is_earth: bool
+    bounds: Bounds
+    """Of the map: left, bottom, right, top."""
+    native_zoom: int
+    """The zoom whose pixels are about the map's own."""
+    first_zoom: int
+    """The deepest zoom at which the map is no larger than one tile's side."""
+    exact_zoom: int
+    """The zoom whose pixels leave none of the map's own out: the native one, or the next."""
+    crs: CRS = _MERCATOR
+    """Of the tiles; on the plane it is only a name for the warper."""
+
+    @classmethod
+    def of(cls, landcover: Scene) -> Self:
+        """Return Web Mercator where the map can be shown in it, else the plane of its pixels."""
+        gsd_m, bounds = landcover.geobox.gsd_m, _mercator_bounds(landcover)
+        if bounds is None or gsd_m is None:
+            rows, cols = landcover.shape
+            return cls._with(is_earth=False, bounds=(0.0, -float(rows), float(cols), 0.0), native_px=1.0)
+        lat = math.atan(math.sinh((bounds[1] + bounds[3]) / 2 / _HALF_WORLD * math.pi))
+        return cls._with(is_earth=True, bounds=bounds, native_px=gsd_m / math.cos(lat))
+
+    @classmethod
+    def _with(cls, *, is_earth: bool, bounds: Bounds, native_px: float) -> Self:
+        coarsest = _unit_at_zero(is_earth=is_earth)
+        longest = max(bounds[2] - bounds[0], bounds[3] - bounds[1])
+        first = min(_DEEPEST_ZOOM, math.floor(math.log2(coarsest * TILE_PX / longest)))
+        doublings, finer = math.log2(coarsest / native_px), _EACH_SEEN if is_earth else 0.0
+        native, exact = (
+            max(first, min(_DEEPEST_ZOOM, math.ceil(doublings + more)))  # a map of few pixels is enlarged
+            for more in (-_ENLARGED, finer)
+        )
+        return cls(is_earth, bounds, native, first, exact)
+
+    def unit_per_px(self, zoom: int) -> float:
+        """Return the side of a tile's pixel."""
+        return _unit_at_zero(is_earth=self.is_earth) / 2.0**zoom
+
+    def tiles(self, zoom: int) -> list[Tile]:
+        """Return the tiles that the map touches, row by row."""
+        left, bottom, right, top = self.bounds
+        side, (x, y) = self.unit_per_px(zoom) * TILE_PX, self._origin
+        rim = 1e-9  # what ends on a tile's border does not touch the next
+        cols = range(math.floor((left - x) / side + rim), math.ceil((right - x) / side - rim))
+        rows = range(math.floor((y - top) / side + rim), math.ceil((y - bottom) / side - rim))
+        return [(zoom, col, row) for row in rows for col in cols]
+
+    def transform(self, tile: Tile) -> Affine:
+        """Return pixel (col, row) of a tile to this frame's (x, y)."""
+        zoom, col, row = tile
+        unit, (x, y) = self.unit_per_px(zoom), self._origin
+        return Affine(unit, 0, x + col * TILE_PX * unit, 0, -unit, y - row * TILE_PX * unit)
+
+    @property
+    def _origin(self) -> tuple[float, float]:
+        return (-_HALF_WORLD, _HALF_WORLD) if self.is_earth else (0.0, 0.0)
+
+
+def _unit_at_zero(*, is_earth: bool) -> float:
+    """Return the side of a pixel at zoom 0: Leaflet's world is 256 pixels wide, its plane one pixel a unit."""
+    return 2 * _HALF_WORLD / 256 if is_earth else 1.0
+
+
+def _mercator_bounds(landcover: Scene) -> Bounds | None:
+    """Return a map's bounds in Web Mercator; None without a place, near a pole, across the antimeridian, off Earth."""
+    box = landcover.geobox
+    if not box.has_place:
+        return None
+    if box.crs is not None and box.crs.is_geographic and not (box.transform.b or box.transform.d):
+        return _of_degrees(box)
+    with opened(landcover.path) as dataset:
+        try:
+            with WarpedVRT(dataset, crs=_MERCATOR, **_place(landcover)) as warped:
+                found = warped.bounds
+            _, lats = transform(_MERCATOR, _WGS84, [0.0, 0.0], [found.bottom, found.top])
+        except (*GDAL_ERRORS, CRSError):  # another body, a local CRS, pixels that have no size: there is no way to it
+            return None
+    bounds = (float(found.left), float(found.bottom), float(found.right), float(found.top))
+    fits = max(abs(side) for side in bounds) <= _HALF_WORLD and max(map(abs, lats)) <= _HIGHEST_LAT
+    return bounds if fits and not _is_torn(landcover, bounds) else None
+
+
+def _is_torn(landcover: Scene, bounds: Bounds) -> bool:
+    """Say whether a map has two ends of the world: then it would be far wider than its pixels are."""
+    across_m = (landcover.geobox.gsd_m or 0.0) * math.hypot(*landcover.shape)
+    middle = math.atan(math.sinh((bounds[1] + bounds[3]) / 2 / _HALF_WORLD * math.pi))
+    return (bounds[2] - bounds[0]) > _HALF_WORLD and (bounds[2] - bounds[0]) * math.cos(middle) > 2 * across_m
+
+
+def _of_degrees(box: GeoBox) -> Bounds | None:
+    """Return the bounds of a north-up raster of longitudes and latitudes, cut off where Mercator has no end."""
+    corners = [box.transform @ (col, row) for col, row in ((0, 0), (box.width_px, box.height_px))]
+    (west, east), (south, north) = (sorted(side) for side in zip(*corners, strict=True))
+    south, north = max(south, -_HIGHEST_LAT), min(north, _HIGHEST_LAT)
+    rim = 1e-6
+    if west < -180 - rim or east > 180 + rim or south >= north:
+        return None
+    try:
+        xs, ys = transform(box.crs, _MERCATOR, [max(west, -180), min(east, 180)], [south, north])
+    except (*GDAL_ERRORS, CRSError, RuntimeError):
+        return None
+    bounds = (min(xs), min(ys), max(xs), max(ys))
+    return bounds if all(map(math.isfinite, bounds)) else None
+
+
+def _place(landcover: Scene) -> dict[str, object]:
+    """Return what a warper must be told of a place that is in ground control points."""
+    box = landcover.geobox
+    if box.gcps and not (box.crs is not None and box.has_transform):
+        return {"src_crs": box.gcp_crs}
+    return {}

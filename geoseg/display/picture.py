@@ -1,0 +1,152 @@
+"""A scene beside its map, with the legend: one PNG to look at."""
+
+from __future__ import annotations
+
+import io
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geoseg.atomic import make_folders, probe_writable, write_durably
+from geoseg.display.colour_blind import check_palette, colour_blind_colors
+from geoseg.display.shrunk import plain_codes
+from geoseg.display.slots import Slots
+from geoseg.display.warped import natural_scene, read_beside
+from geoseg.errors import GeosegError, OutputError
+from geoseg.given import plain_arguments
+from geoseg.legend import NODATA, Color, NamedClass, Nomenclature, given_names
+from geoseg.raster import ClassRaster, Patch, Scene, shown
+
+PICTURE_PX = 1000
+"""The long side of each of the two images."""
+_DPI = 100
+_MOST_ENTRIES, _MOST_COLUMNS, _LETTERS = 41, 7, 30
+"""Of the legend."""
+_ROW_IN, _SWATCH_IN, _LETTER_IN = 0.22, 0.55, 0.085
+"""About how large its parts are."""
+_AIR_IN = 0.25
+_NARROWEST_IN = 5.0
+Entry = tuple[str, Color | None]
+"""A line of the legend, and its colour if it is a class."""
+
+
+@plain_arguments()
+def picture(  # noqa: PLR0913 - what is shown, how, and where
+    scene: str | os.PathLike[str] | Scene,
+    landcover: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    legend: str | os.PathLike[str] | None = None,
+    palette: str | None = None,
+    mkdir: bool = False,
+) -> Path:
+    """Write a PNG of a scene beside its land-cover map and the legend; return its path.
+
+    Both are read decimated, so the size of the scene does not matter; of a larger scene the map's part is shown.
+    `legend` is a file of names and colours; `palette` is "own" or "colour-blind". Raises SceneError when a raster
+    cannot be read, the map is no map of classes or the scene another's, UsageError for an unknown palette or a legend
+    that cannot be right, OutputError when the picture cannot be written, GeosegError without matplotlib.
+    """
+    safe = check_palette(palette) == "colour-blind"
+    if mkdir:
+        make_folders(out)
+    probe_writable(out)
+    source = scene if isinstance(scene, Scene) else natural_scene(scene)
+    given = given_names(legend)
+    raster = ClassRaster.open(landcover, given)
+    known, landcover_map = raster.names if given is None else given, raster.scene
+    with plain_codes(raster) as plain:
+        patch, slots = plain.overview(PICTURE_PX), Slots(shown(landcover_map.path))
+    codes = slots.of(patch.data[0], patch.valid)
+    classes = _classes(known.completed(slots.codes), safe=safe)
+    colored = _colored(codes, {slots[named.code]: named.color for named in classes})
+    pixels = np.bincount(codes.ravel(), minlength=NODATA + 1)
+    entries = _entries(classes, {named.code: int(pixels[slots[named.code]]) for named in classes})
+    target = Path(out)
+    _draw(_natural(read_beside(source, landcover_map, PICTURE_PX), source), colored, entries, target)
+    return target
+
+
+def _classes(found: Nomenclature, *, safe: bool) -> list[NamedClass]:
+    """Return the classes of a map by code, in their own colours or in those that all people tell apart."""
+    if not safe:
+        return list(found)
+    colors = colour_blind_colors([named.name for named in found])
+    return [replace(named, color=color) for named, color in zip(found, colors, strict=True)]
+
+
+def _entries(classes: Sequence[NamedClass], pixels: Mapping[int, int]) -> list[Entry]:
+    """Return what the legend says, by code; where classes are many, the largest and how many others there are."""
+    most = sorted(classes, key=lambda named: -pixels[named.code])[:_MOST_ENTRIES]
+    entries: list[Entry] = [(_fitting(named.name), named.color) for named in sorted(most, key=lambda named: named.code)]
+    others = len(classes) - len(most)
+    return [*entries, (f"and {others} more", None)] if others else entries
+
+
+def _fitting(name: str) -> str:
+    return name if len(name) <= _LETTERS else f"{name[: _LETTERS - 1].rstrip()}…"
+
+
+def _columns(entries: Sequence[Entry], wide_in: float) -> int:
+    longest = max((len(text) for text, _ in entries), default=0)
+    fitting = int(wide_in / (_SWATCH_IN + _LETTER_IN * longest))
+    return max(1, min(len(entries), _MOST_COLUMNS, fitting))
+
+
+def _natural(patch: Patch, scene: Scene) -> NDArray[np.uint8]:
+    """Return (row, col, 4): the first three bands, stretched alike so that colours stay; invalid is transparent."""
+    bands = patch.data[:3] if len(patch.data) >= 3 else patch.data[[0, 0, 0]]
+    statistics = scene.statistics()
+    if statistics is None:
+        return np.zeros((*patch.valid.shape, 4), np.uint8)
+    lows, highs = min(statistics.low[:3]), max(statistics.high[:3])
+    light = np.clip((bands.astype(np.float32) - lows) / max(highs - lows, 1e-9), 0, 1)
+    return np.dstack([*(light * 255).astype(np.uint8), patch.valid.astype(np.uint8) * 255])
+
+
+def _colored(codes: NDArray[np.uint8], colors: Mapping[int, Color]) -> NDArray[np.uint8]:
+    """Return (row, col, 4) in the colours of the codes; nodata is transparent."""
+    table = np.zeros((NODATA + 1, 4), np.uint8)
+    for code, color in colors.items():
+        table[code] = (*color, 255)
+    return table[codes]
+
+
+def _draw(natural: NDArray[np.uint8], colored: NDArray[np.uint8], entries: Sequence[Entry], target: Path) -> None:
+    try:
+        from matplotlib.figure import Figure  # noqa: PLC0415 - the extra [plot]
+        from matplotlib.patches import Patch as Swatch  # noqa: PLC0415
+    except ImportError:
+        raise GeosegError("pictures need matplotlib; pip install matplotlib") from None
+    height, width = natural.shape[:2]
+    across = 2 * width / height > 1.5
+    tall_in = max(_NARROWEST_IN, 12 * width / height + 1)
+    wide_in, high_in = (12.0, 12 * height / width / 2) if across else (tall_in, 11.0)
+    columns = _columns(entries, wide_in)
+    legend_in = _ROW_IN * math.ceil(len(entries) / columns) + _AIR_IN
+    figure = Figure(figsize=(wide_in, high_in + legend_in), dpi=_DPI, layout="constrained")
+    for axes, image in zip(figure.subplots(1, 2), (natural, colored), strict=True):
+        axes.imshow(image, interpolation="nearest" if image is colored else "antialiased")
+        axes.set(xticks=[], yticks=[])
+        axes.spines[:].set_color("gray")  # the edge of a white class on a white page
+    swatches = [
+        Swatch(label="class", fill=False, linewidth=0)
+        if color is None
+        else Swatch(label="class", facecolor="#" + bytes(color).hex(), edgecolor="gray")
+        for _, color in entries
+    ]
+    if swatches:
+        legend = figure.legend(handles=swatches, loc="outside lower center", ncols=columns, frameon=False)
+        for text, (name, _) in zip(legend.get_texts(), entries, strict=True):
+            text.set(text=name, parse_math=False)  # a dollar sign is one; a label with a leading _ would be left out
+    content = io.BytesIO()
+    try:
+        figure.savefig(content, format=target.suffix[1:].lower() or "png")
+    except (OSError, ValueError) as error:
+        raise OutputError(f"cannot write {target}: {error}; choose another place for the picture") from None
+    write_durably(target, content.getvalue())

@@ -1,1 +1,0 @@
-"""What is known of a scene, a map or a model, without computing anything big."""

@@ -1,0 +1,280 @@
+"""The verb `doctor`: whether this machine can do what geoseg does, and how to mend what is not fit.
+
+Nothing is imported at the top that may be what is broken; torch is tried in a process of its own, and is imported here
+only where there is a GPU to try.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+import importlib.metadata
+import os
+import platform
+import re
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from geoseg.errors import GeosegError
+from geoseg.inspection.diagnosis import Diagnosis, Finding
+from geoseg.inspection.torch_try import broken_import
+from geoseg.model import CACHE_VARIABLE, cache_folder, choose_device, cuda_devices, has_mps
+from geoseg.version import VERSION
+
+RASTER_DRIVERS = ("GTiff", "COG", "VRT")
+VECTOR_DRIVERS = ("GPKG", "FlatGeobuf", "GeoJSON")
+"""What GDAL must be able to write; GeoParquet is written by pyarrow."""
+_EXTENSIONS = ("numpy", "shapely", "pyarrow", "numba", "onnxruntime")
+"""Compiled libraries that every run needs, and that fail to load rather than to install."""
+_NETWORK_LIBRARIES = ("torch", "torchvision")
+"""What networks are built with; torchvision comes with timm, and is of one release with torch."""
+_TORCH_REMEDY = (
+    "install torch and torchvision of one release together, such as the pair of constraints.txt, by the line that "
+    "https://pytorch.org/get-started gives"
+)
+_SCARCE_BYTES = 10**9
+_REINSTALL = "pip install --force-reinstall {}"
+_EXTRA = re.compile(r"""^(?P<package>[\w.-]+).*;.*\bextra\s*==\s*['"](?P<extra>[\w-]+)['"]""")
+
+
+def doctor() -> Diagnosis:
+    """Look at the libraries, the devices, memory and disks; a few seconds, nothing is kept.
+
+    Returns the findings in order, each with a name, a state (fit, unfit, broken), a text and, where it is not fit, a
+    remedy. `usable` says whether geoseg can work here, `describe()` is what `geoseg doctor` prints, `to_json()` what
+    it prints with `--json`.
+    """
+    return Diagnosis(tuple(finding for check in _CHECKS for finding in _safely(check)))
+
+
+def gdal_text() -> str:
+    """Return GDAL's version and, where they differ, that of the vector library's own copy; ImportError if broken."""
+    rasterio, pyogrio = importlib.import_module("rasterio"), importlib.import_module("pyogrio")
+    raster, vector = rasterio.__gdal_version__, ".".join(map(str, pyogrio.__gdal_version__))
+    return raster if raster == vector else f"{raster} (rasters), {vector} (polygons)"
+
+
+def device_text() -> str:
+    """Return what networks run on here, without importing torch: `1 GPU (NVIDIA H200)`, `CPU, 8 cores: ...`."""
+    count = cuda_devices()
+    if count:
+        return f"{count} GPU{'s' * (count > 1)} ({', '.join(dict.fromkeys(_gpu_names(count)))})"
+    if has_mps():
+        return "GPU of this Mac (mps)"
+    return f"CPU: {_why_no_gpu()}"
+
+
+def version_of(package: str) -> str:
+    """Return the version of an installed package without importing it; `not installed` of others."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def _safely(check: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
+    """Give a check's findings; one that fails in a way nobody thought of is a finding too."""
+    name = check.__name__.strip("_")
+    try:
+        yield from check()
+    except Exception as error:  # noqa: BLE001 - a broken machine raises anything
+        yield Finding(name, "broken", _line(error), f"see whether a fresh environment says the same of {name}")
+
+
+def _python() -> Iterator[Finding]:
+    yield Finding("geoseg", "fit", VERSION)
+    yield Finding("python", "fit", f"{platform.python_version()}, {platform.system()} {platform.machine()}")
+
+
+def _libraries() -> Iterator[Finding]:
+    for name in _EXTENSIONS:
+        try:
+            module = importlib.import_module(name)
+        except (ImportError, OSError, RuntimeError) as error:
+            yield Finding(name, "broken", f"cannot be loaded: {_line(error)}", _REINSTALL.format(name))
+        else:
+            yield Finding(name, "fit", str(getattr(module, "__version__", version_of(name))))
+
+
+def _torch() -> Iterator[Finding]:
+    version = version_of("torch")
+    if version == "not installed":
+        text, remedy = "not installed: models cannot be trained or exported, and no GPU is used", "pip install torch"
+        yield Finding("torch", "broken", text, remedy)
+        return
+    broken = broken_import(_NETWORK_LIBRARIES)
+    for name in _NETWORK_LIBRARIES:
+        if broken is not None and broken.module == name:
+            yield Finding(name, "broken", f"{version_of(name)}, cannot be loaded: {broken.cause}", _TORCH_REMEDY)
+            return
+        yield Finding(name, "fit", version_of(name))
+
+
+def _model() -> Iterator[Finding]:
+    """Look at the model that is taken where none is given."""
+    from geoseg.model import MODEL_VARIABLE, ModelBundle  # noqa: PLC0415 - it may not load
+
+    try:
+        bundle = ModelBundle.open()
+    except GeosegError as error:
+        yield Finding("model", "unfit", _line(error), f"mend the variable {MODEL_VARIABLE}, or give a model each time")
+        return
+    named = MODEL_VARIABLE if os.environ.get(MODEL_VARIABLE) else "the demo model"
+    yield Finding("model", "fit", f"{bundle.name}, taken where none is given ({named})")
+
+
+def _gdal() -> Iterator[Finding]:
+    try:
+        text = gdal_text()
+        lost = sorted({*RASTER_DRIVERS} - _raster_drivers()), sorted({*VECTOR_DRIVERS} - _vector_drivers())
+    except (ImportError, OSError) as error:
+        remedy = _REINSTALL.format("rasterio pyogrio")
+        yield Finding("gdal", "broken", f"cannot be loaded: {_line(error)}", f"{remedy}; their wheels bring GDAL along")
+        return
+    for names, package in zip(lost, ("rasterio", "pyogrio"), strict=True):
+        if names:
+            remedy = f"{_REINSTALL.format(package)}, or unset GDAL_SKIP; a GDAL of your own needs these drivers"
+            yield Finding("gdal", "broken", f"{package}'s lacks {', '.join(names)}", remedy)
+    if not any(lost):
+        yield Finding("gdal", "fit", f"{text}; writes {', '.join((*RASTER_DRIVERS, *VECTOR_DRIVERS))}")
+
+
+def _raster_drivers() -> set[str]:
+    with importlib.import_module("rasterio").Env() as environment:
+        return set(environment.drivers())
+
+
+def _vector_drivers() -> set[str]:
+    return set(importlib.import_module("pyogrio").list_drivers(write=True))
+
+
+def _proj() -> Iterator[Finding]:
+    """Ask for a CRS that only PROJ's database knows: variables set for another PROJ are the usual trouble."""
+    own_data = importlib.import_module("geoseg.raster.own_data")  # as every verb does, before PROJ is asked
+    foreign = own_data.use_own_proj_data()
+    asks: dict[str, Callable[[], Any]] = {
+        "rasters": lambda: importlib.import_module("rasterio.crs").CRS.from_epsg(32631),
+        "polygons": lambda: importlib.import_module("pyproj").CRS.from_epsg(32631),
+    }
+    broken = False
+    for what, ask in asks.items():
+        try:
+            ask()
+        except Exception as error:  # noqa: BLE001 - each library has its own
+            broken = True
+            names = [name for name in ("PROJ_DATA", "PROJ_LIB") if name in os.environ]
+            remedy = f"unset {' and '.join(names)}" if names else _REINSTALL.format("rasterio pyproj")
+            yield Finding("proj", "broken", f"no CRS is known ({what}): {_line(error)}", remedy)
+    if not broken:
+        text = f"{importlib.import_module('pyproj').proj_version_str}, its database is there"
+        yield Finding("proj", "fit", f"{text}; {foreign}" if foreign else text)
+
+
+def _gpu() -> Iterator[Finding]:
+    for number, name in enumerate(_gpu_names(cuda_devices())):
+        try:
+            choose_device(f"cuda:{number}")
+        except GeosegError as error:
+            yield Finding("gpu", "unfit", f"{name}, not used: {error}", "install a torch that is built for this GPU")
+        else:
+            yield Finding("gpu", "fit", f"{name} (cuda:{number})")
+    if not cuda_devices():
+        yield Finding("gpu", "fit", "Apple's (mps)" if has_mps() else f"none, the CPU is used: {_why_no_gpu()}")
+
+
+def _gpu_names(count: int) -> list[str]:
+    """Return the GPUs' names from the NVIDIA driver, which need no torch."""
+    if not count:
+        return []
+    driver = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+    names = []
+    for number in range(count):
+        device, name = ctypes.c_int(), ctypes.create_string_buffer(128)
+        known = driver.cuDeviceGet(ctypes.byref(device), number) == 0
+        known = known and driver.cuDeviceGetName(name, len(name), device) == 0
+        names.append(name.value.decode(errors="replace") if known else "an NVIDIA GPU")
+    return names
+
+
+def _why_no_gpu() -> str:
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if hidden is not None and hidden.strip() in {"", "-1"}:
+        return f"CUDA_VISIBLE_DEVICES={hidden} hides all GPUs"
+    return "no NVIDIA driver, or no GPU that it knows"
+
+
+def _machine() -> Iterator[Finding]:
+    machine = importlib.import_module("geoseg.machine")  # late: it loads psutil, which may be broken
+    cores, free = machine.available_cores(), machine.available_memory_bytes()
+    yield Finding("cores", "fit", f"{cores} of {os.cpu_count()}")
+    total = int(importlib.import_module("psutil").virtual_memory().total)
+    text = f"{_size(free)} free of {_size(total)}"
+    if free < _SCARCE_BYTES:
+        yield Finding("memory", "unfit", text, "close other programs, or give predict a smaller --workers and --tile")
+    else:
+        yield Finding("memory", "fit", text)
+
+
+def _disks() -> Iterator[Finding]:
+    try:
+        temporary = Path(tempfile.gettempdir())
+    except OSError as error:
+        yield Finding("temporary files", "broken", _line(error), "set TMPDIR to a folder that can be written")
+    else:
+        yield _disk("temporary files", temporary, "set TMPDIR to a larger disk")
+    yield _disk("working folder", Path.cwd(), "write to another --out")
+    folder = cache_folder()
+    yield _disk("cache", folder, f"set {CACHE_VARIABLE} to another folder", f", holds {_size(_bytes_in(folder))}")
+
+
+def _disk(name: str, folder: Path, remedy: str, more: str = "") -> Finding:
+    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    if not (there.is_dir() and os.access(there, os.W_OK | os.X_OK)):
+        return Finding(name, "unfit", f"{folder} cannot be written", remedy)
+    free = shutil.disk_usage(there).free
+    text = f"{folder}: {_size(free)} free{more}"
+    return Finding(name, "unfit", text, remedy) if free < _SCARCE_BYTES else Finding(name, "fit", text)
+
+
+def _bytes_in(folder: Path) -> int:
+    total = 0
+    for path in folder.rglob("*"):
+        try:
+            total += path.stat().st_size if path.is_file() else 0
+        except OSError:  # another process has just removed it
+            continue
+    return total
+
+
+def _extras() -> Iterator[Finding]:
+    """Yield whether each optional part is complete, as the package itself says what belongs to it."""
+    try:
+        lines = importlib.metadata.requires("geoseg") or []
+    except importlib.metadata.PackageNotFoundError:
+        yield Finding("extras", "unfit", "geoseg itself is not installed", "pip install . in its folder")
+        return
+    members: dict[str, list[str]] = {}
+    for match in filter(None, map(_EXTRA.match, lines)):
+        members.setdefault(match["extra"], []).append(match["package"])
+    for extra, packages in sorted(members.items()):
+        lost = [package for package in packages if version_of(package) == "not installed"]
+        if lost:
+            text = f"{', '.join(lost)} not installed"
+            yield Finding(f"[{extra}]", "unfit", text, f"pip install 'geoseg[{extra}]', where it is wanted")
+        else:
+            yield Finding(f"[{extra}]", "fit", ", ".join(f"{name} {version_of(name)}" for name in packages))
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e9:.1f} GB" if count >= 10**9 else f"{count / 1e6:.1f} MB"
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+_CHECKS = (_python, _libraries, _torch, _model, _gdal, _proj, _gpu, _machine, _disks, _extras)

@@ -1,0 +1,7 @@
+"""What the codes of a map mean: classes, their names and colors."""
+
+from __future__ import annotations
+
+from geoseg.face import attach
+
+__getattr__, __dir__, __all__ = attach(__name__, __file__)

@@ -1,0 +1,12 @@
+from .legend import DEEPGLOBE as DEEPGLOBE
+from .legend import NODATA as NODATA
+from .legend import LandCover as LandCover
+from .legend import Legend as Legend
+from .legend_file import given_names as given_names
+from .legend_file import read_legend_file as read_legend_file
+from .nomenclature import Color as Color
+from .nomenclature import NamedClass as NamedClass
+from .nomenclature import Nomenclature as Nomenclature
+from .nomenclature import choose_classes as choose_classes
+from .nomenclature import distinct_color as distinct_color
+from .nomenclature import name_key as name_key

@@ -1,0 +1,193 @@
+"""The land-cover raster: finished tiles become parts, and all parts become one file under its final name.
+
+Nothing is ever half-written at that name, and what stood there before stays until the new file is whole.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+from geoseg.atomic import (
+    free_space_bytes,
+    output_error,
+    probe_writable,
+    replace_durably,
+    sync_file,
+    write_durably,
+)
+from geoseg.errors import OutputError
+from geoseg.raster.geobox import GeoBox
+from geoseg.raster.landcover.cog import write_cog
+from geoseg.raster.landcover.creation import DEFAULTS
+from geoseg.raster.landcover.mosaic import Mosaic
+from geoseg.raster.landcover.part import part_path, write_part
+from geoseg.raster.landcover.product import Product, confidence, labels, probabilities
+from geoseg.raster.landcover.pyramid import overview_levels
+from geoseg.raster.landcover.style import is_foreign_names, is_foreign_style, names_path, sidecars, style_path
+from geoseg.raster.windows import Window
+
+__all__ = [
+    "LEGEND_TAG",
+    "PRODUCT_TAG",
+    "Product",
+    "assemble",
+    "build",
+    "built_path",
+    "confidence",
+    "files_beside",
+    "foreign_beside",
+    "free_space_bytes",
+    "is_foreign_style",
+    "labels",
+    "overview_levels",
+    "part_path",
+    "place",
+    "probabilities",
+    "probe_writable",
+    "style_path",
+    "write_part",
+]
+
+LEGEND_TAG = "GEOSEG_LEGEND"
+PRODUCT_TAG = "GEOSEG_PRODUCT"
+_OF_THE_OLD_MAP = (".ovr", ".msk")
+
+
+def files_beside(target: Path) -> list[Path]:
+    """Return every path that `place` writes or removes beside the map."""
+    return [names_path(target), style_path(target), *(_beside(target, suffix) for suffix in _OF_THE_OLD_MAP)]
+
+
+def foreign_beside(target: Path) -> list[Path]:
+    """Return the files that `place` would replace or remove and that geoseg has not written. Raises OutputError."""
+    theirs = [_beside(target, suffix) for suffix in _OF_THE_OLD_MAP]
+    try:
+        found = [path for path in theirs if path.exists()]
+        if is_foreign_names(names_path(target)):
+            found.append(names_path(target))
+        if is_foreign_style(style_path(target)):
+            found.append(style_path(target))
+    except OSError as error:
+        raise output_error(target, error) from error
+    return found
+
+
+def built_path(folder: Path, product: Product) -> Path:
+    """Return where `build` puts the finished COG of a product; what stands there is whole."""
+    return folder / f"{product.name}.cog.tif"
+
+
+def assemble(  # noqa: PLR0913, PLR0917 each is a noun the reader expects here
+    folder: Path, product: Product, tiles: Sequence[Window], geobox: GeoBox, target: Path, tags: Mapping[str, str]
+) -> None:
+    """Build one product and place it: see `build` and `place`."""
+    place(build(folder, product, tiles, geobox, tags), product, target)
+
+
+def build(  # noqa: PLR0913, PLR0917 each is a noun the reader expects here
+    folder: Path,
+    product: Product,
+    tiles: Sequence[Window],
+    geobox: GeoBox,
+    tags: Mapping[str, str],
+    storage: Mapping[str, str] = DEFAULTS,
+) -> Path:
+    """Make one COG of the parts in a folder, and return it; `tiles[i]` is the place of part i in the map.
+
+    The COG is written and checked in the folder under another name, and renamed to `built_path` when it is whole on the
+    disk; one that stands there already is made anew. Every tile starts at a multiple of 2**overview_levels. Labels
+    carry their legend in the colour table and the tag GEOSEG_LEGEND. `storage` is what `creation_options` returns.
+    Raises OutputError (missing parts, full disk); the parts stay in any case.
+    """
+    mosaic = Mosaic(folder, product, tuple(tiles), geobox)
+    missing = mosaic.missing()
+    if missing:
+        raise OutputError(
+            f"{len(missing)} of {len(tiles)} tiles of the {product.name} are not in {folder}, the first is number "
+            f"{missing[0]}; run the same command again"
+        )
+    built, unfinished = built_path(folder, product), folder / f"{product.name}.unfinished.tif"
+    try:
+        try:
+            built.unlink(missing_ok=True)
+            names_path(built).unlink(missing_ok=True)
+            write_cog(mosaic.write(_with_legend(tags, product)), unfinished, storage)
+            sync_file(unfinished)
+            if names_path(unfinished).exists():
+                replace_durably(names_path(unfinished), names_path(built))
+            replace_durably(unfinished, built)
+        finally:
+            mosaic.remove()
+            unfinished.unlink(missing_ok=True)
+            names_path(unfinished).unlink(missing_ok=True)
+    except OSError as error:
+        raise output_error(built, error) from error
+    return built
+
+
+def place(built: Path, product: Product, target: Path) -> None:
+    """Move what `build` returned to its final name: the sidecars `.aux.xml` and `.qml` first, the map last.
+
+    The target may be on another disk than the folder of `built`: then the map is copied to a temporary name beside the
+    target, which takes its size there too, and renamed when it is on that disk. What stood beside an old map waits in
+    the folder of `built`, and is put back if the target cannot be replaced (Windows, with the old map open in QGIS).
+    Raises OutputError; then target and sidecars are as before, and `built` is still there to be placed.
+    """
+    aside = {path: built.with_name(f"{product.name}.aside{number}") for number, path in enumerate(files_beside(target))}
+    moved: list[Path] = []
+    try:
+        for path, old in aside.items():
+            _move_aside(path, old)
+            moved.append(path)
+        for path, content in sidecars(target, product, _place_beside(built)):
+            if content is not None:
+                write_durably(path, content, built.parent)
+        replace_durably(built, target)
+    except BaseException as error:
+        if built.exists():  # else the new map is there, and only its folder could not be synced
+            _put_back(aside, moved)
+        if isinstance(error, OSError):
+            raise output_error(target, error) from error
+        raise
+    for leftover in (*aside.values(), names_path(built)):
+        with suppress(OSError):  # in the folder of parts, where nobody minds it
+            leftover.unlink(missing_ok=True)
+
+
+def _move_aside(path: Path, old: Path) -> None:
+    if old.exists():  # a killed attempt moved it, and may have written a new one
+        path.unlink(missing_ok=True)
+    elif path.exists():
+        replace_durably(path, old)
+
+
+def _put_back(aside: Mapping[Path, Path], moved: Iterable[Path]) -> None:
+    for path in moved:
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
+    for path, old in aside.items():
+        with suppress(OSError):
+            if old.exists():
+                replace_durably(old, path)
+
+
+def _place_beside(built: Path) -> list[ET.Element]:
+    """Return what GDAL keeps beside a GeoTIFF that cannot hold its CRS, such as a rotated pole."""
+    try:
+        root = ET.fromstring(names_path(built).read_bytes())  # noqa: S314 GDAL has just written it
+    except FileNotFoundError:
+        return []
+    return [element for element in root if element.tag in {"SRS", "GeoTransform"}]
+
+
+def _beside(target: Path, suffix: str) -> Path:
+    return target.with_name(target.name + suffix)
+
+
+def _with_legend(tags: Mapping[str, str], product: Product) -> dict[str, str]:
+    legend = {} if product.legend is None else {LEGEND_TAG: json.dumps(product.legend.to_json())}
+    return {**tags, PRODUCT_TAG: product.name, **legend}

@@ -1,0 +1,12 @@
+from .formats import check_target as check_target
+from .formats import has_layers as has_layers
+from .order import check_places as check_places
+from .order import layer_name as layer_name
+from .pixel_size import PixelSize as PixelSize
+from .pixel_size import row_areas_m2 as row_areas_m2
+from .pixel_size import sieve_weights as sieve_weights
+from .pixel_size import tolerance as tolerance
+from .units import area as area
+from .units import length as length
+from .vectorize import vectorize as vectorize
+from .warm import load_compiler as load_compiler
