@@ -1,11 +1,45 @@
-"""Everything geoseg raises on purpose; each message is one line that shows the way out."""
+"""Everything geoseg raises on purpose; each message is one line that shows the way out.
+
+A message names parameters between backticks, as Python spells them: `bbox`, `overwrite=True`. Whoever shows it to
+people who do not write Python spells them its own way (`spelled`): `--bbox`, the label of a field in a dialog.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Self
+
+Spell = Callable[[str, str | None], str]
+"""How a face writes a parameter: its name, and the value that it is told to have, as Python spells it, or None."""
+
+_PARAMETER = re.compile(r"`([a-z]\w*)(?:=([^`]*))?`")
 
 
 class GeosegError(Exception):
-    """What went wrong, the value got, the value wanted, the way out."""
+    """What went wrong, the value got, the value wanted, the way out.
+
+    Parameters
+    ----------
+    message : str
+        One line, for people.
+    parameter : str, optional
+        The argument that is at fault, by its name in Python; None where it is none or not one alone.
+
+    """
 
     exit_code = 1
     """What the command line returns to the shell."""
+
+    def __init__(self, message: str = "", parameter: str | None = None) -> None:
+        super().__init__(message)
+        self.parameter = parameter
+
+    def renamed(self, **names: str) -> Self:
+        """Return the error as a verb raises it that calls parameters otherwise: `error.renamed(split="split_rule")`."""
+        message = spelled(str(self), lambda name, value: named(names.get(name, name), value))
+        parameter = None if self.parameter is None else names.get(self.parameter, self.parameter)
+        return type(self)(message, parameter)
 
 
 class UsageError(GeosegError, ValueError):
@@ -48,3 +82,13 @@ class GeosegWarning(UserWarning):
 
 class UnlikeTrainingWarning(GeosegWarning):
     """The scene's statistics or resolution differ from those of the training imagery."""
+
+
+def named(name: str, value: str | None = None) -> str:
+    """Return a parameter, and the value it is to have, as a message holds it."""
+    return f"`{name}`" if value is None else f"`{name}={value}`"
+
+
+def spelled(message: str, spell: Spell) -> str:
+    """Return a message whose parameters are written as a face of geoseg writes them."""
+    return _PARAMETER.sub(lambda found: spell(found[1], found[2]), message)

@@ -239,7 +239,7 @@ def _sequence(value: object) -> list[Any] | None:
 def _refusal(name: str, wanted: str, value: object, way_out: str = "") -> UsageError:
     got = " ".join(repr(value).split())
     kind = "" if isinstance(value, str | Real | list | tuple | dict) else f" ({type(value).__name__})"
-    return UsageError(f"{name} must be {wanted}, got {got[:_SHOWN]}{kind}{way_out}")
+    return UsageError(f"`{name}` must be {wanted}, got {got[:_SHOWN]}{kind}{way_out}", name)
 
 
 def _refuse_keyword(verb: str, name: str, known: Iterable[str]) -> NoReturn:

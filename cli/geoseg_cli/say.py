@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 import warnings
 from collections.abc import Mapping
@@ -11,10 +12,12 @@ from typing import TextIO
 
 import click
 
-from geoseg.errors import GeosegWarning
+from geoseg.errors import GeosegWarning, spelled
 
 PROGRESS = ("auto", "bar", "lines", "json", "none")
 """How progress is shown: auto is a bar on a terminal, else lines now and then; json is for programs."""
+_OPTIONS = {"crop_px": "crop", "gsd_m": "gsd", "size_px": "size", "window_px": "window", "overlap_px": "overlap"}
+"""Parameters whose option is shorter than their name."""
 _shown = ["auto"]
 
 
@@ -32,15 +35,25 @@ def progress_shown() -> str:
 
 def complain(kind: str, message: str) -> None:
     """Print `geoseg: kind: message` as one line, whatever the message holds."""
-    line = " ".join(message.split())
+    line = spelled(" ".join(message.split()), as_option)
     if progress_shown() == "json":
         say_json({kind: line})
     else:
         click.echo(f"geoseg: {kind}: {line}", err=True)
 
 
+def as_option(name: str, value: str | None) -> str:
+    """Return a parameter as people type it: `overwrite=True` is --overwrite, `scale=(0, 1)` is --scale 0,1."""
+    option = "--" + _OPTIONS.get(name, name).replace("_", "-")
+    if value is None or value == "True":
+        return option
+    plain = re.sub(r",\s+", ",", value.strip("()[]")) if value.startswith(("(", "[")) else value.strip("'\"")
+    return f"{option} {plain}"
+
+
 def say(line: str) -> None:
     """Print a line on stderr."""
+    line = spelled(line, as_option)
     if progress_shown() == "json":
         say_json({"message": line})
     else:

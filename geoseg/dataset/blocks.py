@@ -51,8 +51,8 @@ def hold_out_blocks(dataset: Dataset, share: float, seed: int, valid_share: floa
     needed = 2 if valid_share == 1 else 3
     if len(labelled) < needed:
         raise UsageError(
-            f"--split blocks: {len(labelled)} blocks of the ground have labels, at least {needed} are wanted; "
-            "label more of the scenes, or take --split all"
+            f"`split='blocks'`: {len(labelled)} blocks of the ground have labels, at least {needed} are wanted; "
+            "label more of the scenes, or take `split='all'`"
         )
     chance = random.Random(f"geoseg {seed}")  # noqa: S311 - not a secret
     held = _chosen(labelled, share, chance, least=needed - 1)
@@ -165,7 +165,9 @@ def _areas(
         for part in (trained, validated, tested)
     )
     if not train or not validation:
-        raise UsageError("--split blocks: the margins leave nothing over; take a smaller share, or --split random:0.8")
+        raise UsageError(
+            "`split='blocks'`: the margins leave nothing over; take a smaller share, or `split='random:0.8'`"
+        )
     return train, validation, testing
 
 

@@ -175,7 +175,7 @@ def check_alike(scene: Scene, first: Scene) -> None:
     if len(scene.band_indexes) != len(first.band_indexes):
         raise SceneError(
             f"{shown(scene.path)} has {len(scene.band_indexes)} bands, {shown(first.path)} has "
-            f"{len(first.band_indexes)}; choose the same of all with --bands"
+            f"{len(first.band_indexes)}; choose the same of all with `bands`"
         )
     if scene.dtype != first.dtype:
         raise SceneError(

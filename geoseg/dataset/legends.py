@@ -36,7 +36,7 @@ def given_legend(given: GivenLegend) -> Legend:
         return given_legend(read_legend_file(Path(given)))
     except UsageError as error:
         text = str(error)
-        raise UsageError(text if text.startswith("--legend") else f"--legend {os.fspath(given)}: {text}") from None
+        raise UsageError(text if text.startswith("`legend`") else f"`legend`: {os.fspath(given)}: {text}") from None
 
 
 def _told_apart(legend: Legend) -> Legend:
@@ -60,7 +60,7 @@ def merged(said: Iterable[tuple[str, Nomenclature]]) -> Nomenclature:
         for named in nomenclature:
             known = names.setdefault(named.code, named.name)
             if name_key(known) != name_key(named.name):
-                raise SceneError(f"{file} calls code {named.code} {named.name!r}, others {known!r}; give a --legend")
+                raise SceneError(f"{file} calls code {named.code} {named.name!r}, others {known!r}; give a `legend`")
             palette.setdefault(named.code, named.color)
     return Nomenclature.from_names(names, palette)
 
@@ -122,7 +122,7 @@ def unmatched_note(known: Nomenclature, legend: Legend, where: str) -> str | Non
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     return (
         f"{where} names {', '.join(names[:_SHOWN])}{more}, the legend none of them: its classes are matched by code; "
-        "rename those of the --legend if that is not meant"
+        "rename those of the `legend` if that is not meant"
     )
 
 

@@ -95,11 +95,11 @@ def _matches(root: str, labels: Any) -> list[_Match]:  # noqa: ANN401 - a path, 
     folder = Path(root)
     if root.lower().endswith(_TABLES):
         if labels is not None:
-            raise UsageError(f"{root} names the labels of each scene; leave --labels out")
+            raise UsageError(f"{root} names the labels of each scene; leave `labels` out")
         return _from_table(folder)
     if not folder.is_dir():
         if labels is None:
-            raise UsageError(f"{shown(root)} is one scene; name its labels with --labels, a raster or polygons")
+            raise UsageError(f"{shown(root)} is one scene; name its labels with `labels`, a raster or polygons")
         return [_Match(Path(root).stem, root, labels)]
     if labels is not None:
         return _with_labels(folder, labels)
@@ -135,7 +135,7 @@ def _with_labels(folder: Path, labels: Any) -> list[_Match]:  # noqa: ANN401 - a
 def _joined(folder: Path, images: Sequence[Path], labels: Sequence[Path], part: str | None) -> list[_Match]:
     scenes_by_id, labels_by_id = _by_id(images, _IMAGE_ENDS), _by_id(labels, _LABEL_ENDS)
     if images and not labels:
-        raise SceneError(f"{folder}: {len(images)} scenes and no labels; add them, or name them with --labels")
+        raise SceneError(f"{folder}: {len(images)} scenes and no labels; add them, or name them with `labels`")
     for there, lacking, what in ((scenes_by_id, labels_by_id, "labels"), (labels_by_id, scenes_by_id, "a scene")):
         if alone := there.keys() - lacking.keys():
             raise SceneError(f"{folder}: {len(alone)} of {len(there)} without {what}: {listed(alone)}; add or remove")
@@ -240,7 +240,7 @@ def _labels(
             f"labels are polygons or rasters, not both: {listed({files[0], files[are_polygons.index(True)]})}"
         )
     if wishes.column is not None:
-        raise UsageError("--column is one of polygons; leave it out for label rasters")
+        raise UsageError("`column` is one of polygons; leave it out for label rasters")
     if wishes.layer is not None:
         raise UsageError("layer is one of polygons; leave it out for label rasters")
     looked = each(lambda place: _look(files[place], scenes[place].geobox, legend, wishes.tolerance), range(len(files)))

@@ -59,11 +59,11 @@ class OnPlane:
         except GDAL_ERRORS as error:
             name = shown(self.pair.scene.path)
             raise SceneError(
-                f"cannot bring {name} to the CRS of the others: {error}; take --split random:0.8"
+                f"cannot bring {name} to the CRS of the others: {error}; take `split='random:0.8'`"
             ) from None
         if not all(map(math.isfinite, found)):
             raise SceneError(
-                f"{shown(self.pair.scene.path)} has no place in the CRS of the others; take --split random:0.8"
+                f"{shown(self.pair.scene.path)} has no place in the CRS of the others; take `split='random:0.8'`"
             )
         return found
 

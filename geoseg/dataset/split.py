@@ -159,7 +159,7 @@ def check_rule(rule: str) -> None:
         near = nearest(name, (*_WORDS, *_SHARES))
         meant = f"{near}:{number}" if near in _SHARES and number else _SHARES.get(near or "", near)
         raise UsageError(
-            f"--split {rule!r:.80} is no rule and no file{f' (did you mean {meant}?)' if meant else ''}; "
+            f"`split={rule!r:.80}` is no rule and no file{f' (did you mean {meant}?)' if meant else ''}; "
             "give published, random:0.8, blocks:0.2, folders, all, or a file of ids"
         )
 
@@ -170,7 +170,7 @@ def _share(rule: str, number: str) -> float:
     except ValueError:
         share = -1.0
     if not 0 < share < 1:
-        raise UsageError(f"--split {rule}: the share must be between 0 and 1, got {number!r:.40}")
+        raise UsageError(f"`split={str(rule)!r}`: the share must be between 0 and 1, got {number!r:.40}")
     return share
 
 
@@ -192,7 +192,7 @@ def _published(dataset: Dataset) -> Mapping[str, str]:
     complaint = _published_complaint(dataset)
     published = dataset.published_split
     if complaint is not None or published is None:
-        raise UsageError(f"--split published: {complaint}; take {default_rule(dataset)[0]} or a file of ids")
+        raise UsageError(f"`split='published'`: {complaint}; take {default_rule(dataset)[0]} or a file of ids")
     return {pair.id: part for pair in dataset.pairs if (part := published.part_of(pair.id)) is not None}
 
 
@@ -207,7 +207,7 @@ def _has_folders(dataset: Dataset) -> bool:
 def _folders(dataset: Dataset) -> Mapping[str, str]:
     if not _has_folders(dataset):
         raise UsageError(
-            "--split folders: scenes with labels are wanted in train/ and valid/ (and test/), or in a column split; "
+            "`split='folders'`: scenes with labels are wanted in train/ and valid/ (and test/), or in a column split; "
             f"take {default_rule(dataset)[0]} or a file of ids"
         )
     return {pair.id: pair.part for pair in dataset.pairs if pair.part is not None}
@@ -216,7 +216,7 @@ def _folders(dataset: Dataset) -> Mapping[str, str]:
 def _random(dataset: Dataset, share: float, seed: int, valid_share: float) -> Mapping[str, str]:
     ids = [pair.id for pair in dataset.pairs]
     if len(ids) < 2:
-        raise UsageError("one scene cannot be divided at random; take --split blocks:0.2")
+        raise UsageError("one scene cannot be divided at random; take `split='blocks:0.2'`")
     random.Random(f"geoseg {seed}").shuffle(ids)  # noqa: S311 - not a secret; text seeds alike on every platform
     held = min(max(1, round(len(ids) * (1 - share))), len(ids) - 1)
     if len(ids) >= 3 and valid_share < 1:
@@ -232,7 +232,7 @@ def _random(dataset: Dataset, share: float, seed: int, valid_share: float) -> Ma
 def _by_member(dataset: Dataset, seed: int, valid_share: float) -> Split:
     """Divide each data set of a mixture by its own rule: as its folders or its table say, else all of it trains."""
     if not dataset.members:
-        raise UsageError(f"--split mixture: {dataset.name} is one data set; take {default_rule(dataset)[0]}")
+        raise UsageError(f"`split='mixture'`: {dataset.name} is one data set; take {default_rule(dataset)[0]}")
     made = []
     for member in dataset.members:
         pairs = tuple(pair for pair in dataset.pairs if member.has(pair.id))
@@ -245,7 +245,7 @@ def _by_member(dataset: Dataset, seed: int, valid_share: float) -> Split:
                 else _by_rule(alone, member.rule, seed, member.valid_share or valid_share)
             )
         except UsageError as error:
-            raise UsageError(f"{member.name}: {str(error).replace('--split ', 'split ')}") from None
+            raise UsageError(f"{member.name}: {error}", error.parameter) from None
     areas = {part: tuple(area for one in made for area in one.part(part)) for part in PARTS}
     train, valid, test = (tuple(sorted(areas[part], key=Area.order)) for part in PARTS)
     return Split("mixture", train, valid, test)
@@ -264,11 +264,11 @@ def _from_file(dataset: Dataset, path: str) -> Split:
     }
     areas = [area for found in parts.values() for area in found]
     if strangers := sorted({area.pair_id for area in areas} - known.keys()):
-        raise UsageError(f"--split {path}: {len(strangers)} ids are not in {dataset.name}: {listed(strangers)}")
+        raise UsageError(f"`split={str(path)!r}`: {len(strangers)} ids are not in {dataset.name}: {listed(strangers)}")
     for area in areas:
         inside = None if area.window is None else area.window.intersection(known[area.pair_id].whole)
         if inside != area.window:
-            raise UsageError(f"--split {path}: {area.window} is not inside {area.pair_id}")
+            raise UsageError(f"`split={str(path)!r}`: {area.window} is not inside {area.pair_id}")
     train, valid, test = (tuple(sorted(parts[part], key=Area.order)) for part in PARTS)
     return Split(os.fspath(path), train, valid, test)
 

@@ -29,13 +29,13 @@ def read_split_file(path: str | os.PathLike[str]) -> Mapping[str, tuple[Area, ..
     try:
         text = file.read_bytes().decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"--split {file} cannot be read: {error}") from None
+        raise UsageError(f"`split`: {file} cannot be read: {error}") from None
     try:
         found = _from_json(text) if file.suffix.casefold() == ".json" else _from_lines(text)
     except UsageError as error:
-        raise UsageError(f"--split {file}: {error}") from None
+        raise UsageError(f"`split`: {file}: {error}") from None
     if not any(found.values()):
-        raise UsageError(f"--split {file} names no scene")
+        raise UsageError(f"`split`: {file} names no scene")
     return {part: tuple(found[part]) for part in PARTS}
 
 

@@ -58,10 +58,10 @@ def check_target(path: str | os.PathLike[str], *, overwrite: bool) -> Path:
     target = probe_writable(path)
     if not target.parent.is_dir():
         raise OutputError(
-            f"cannot write {target}: there is no folder {target.parent}; make it, or choose another --out"
+            f"cannot write {target}: there is no folder {target.parent}; make it, or choose another `out`"
         )
     if target.exists() and not overwrite:
-        raise OutputError(f"{target} exists; add --overwrite to replace it, or choose another --out")
+        raise OutputError(f"{target} exists; add `overwrite=True` to replace it, or choose another `out`")
     return target
 
 

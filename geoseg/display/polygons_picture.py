@@ -75,10 +75,10 @@ def check_picture(out: StrPath, *, overwrite: bool, others: Iterable[str] = ()) 
         raise UsageError(f"{path}: a picture of polygons must end in .png")
     if any(same_file(path, Path(name)) for name in others):
         raise UsageError(
-            f"{path} is read or written by this run and would be replaced by the picture; choose another --png"
+            f"{path} is read or written by this run and would be replaced by the picture; choose another `png`"
         )
     if path.exists() and not overwrite:
-        raise OutputError(f"{path} exists; add --overwrite to replace it, or choose another --png")
+        raise OutputError(f"{path} exists; add `overwrite=True` to replace it, or choose another `png`")
     return path
 
 

@@ -55,7 +55,7 @@ Says = Callable[[str], None]
 
 _CLUSTERED = (
     "the reference's pixels are neighbours, no random sample: the intervals are narrower than the truth; "
-    "a stratified random sample of points (--sample) has honest ones"
+    "a stratified random sample of points (`sample`) has honest ones"
 )
 _ALIKE = (
     "points count alike in the matrix and its figures, whatever share of the map each class covers; "
@@ -239,7 +239,7 @@ class _Run:
         if tally.contested:
             notes = (*notes, _contested(tally, self.reference))
         if counted is points:
-            where = "come with --areas" if areas is None else "stand with the areas"
+            where = "come with `areas=True`" if areas is None else "stand with the areas"
             notes = (*notes, f"{_ALIKE} {where}")
         elif self.points is not None:
             notes = (
@@ -301,12 +301,14 @@ def _check(truth: _Truth, sample: object, confidence: StrPath | None, *, areas: 
             "a map is evaluated against a reference (a raster or polygons) or a sample of points, got neither"
         )
     if sample is not None and reference is not None and not areas:
-        raise UsageError("--sample beside a reference raster is for areas; add --areas, or leave one of the two out")
+        raise UsageError(
+            "`sample` beside a reference raster is for areas; add `areas=True`, or leave one of the two out"
+        )
     for name, value in (("column", truth.column), ("layer", truth.layer)):
         if value is not None and sample is None and not truth.polygons:
             raise UsageError(f"{name} is one of a sample, or of polygons; leave it out for a reference raster")
     if confidence is not None and reference is None:
-        raise UsageError("--confidence needs a reference raster to be judged by, a sample is too small; add one")
+        raise UsageError("`confidence` needs a reference raster to be judged by, a sample is too small; add one")
 
 
 def _opened(

@@ -172,7 +172,7 @@ class Counter:
         except OutOfMemory:
             raise GeosegError(
                 f"the rows of a tile of {place.width} x {place.height} pixels do not fit the device's memory; "
-                "take --device cpu"
+                "take `device='cpu'`"
             ) from None
         labels, confidence = mapped["labels"], mapped["confidence"]
         if place.shape != tile.shape:

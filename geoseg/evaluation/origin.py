@@ -107,20 +107,20 @@ def overlap_note(origin: Origin, dataset: Dataset, areas: Sequence[Area], model:
         return (
             f"{model} does not list the scenes it was trained on, and its split ({origin.rule}, seed {origin.seed}) is "
             f"not one of {dataset.name} as it is here: some of these scenes may be among them, and the figures say "
-            "how well it remembers those; give the --split-rule and all scenes of the training, or other scenes"
+            "how well it remembers those; give the `split_rule` and all scenes of the training, or other scenes"
         )
     scenes = {area.pair_id for area in areas}
     learnt = origin.seen(dataset, areas, "train")
     if learnt:
         return (
             f"{model} was trained on {len(learnt)} of these {len(scenes)} scenes ({_listed(learnt)}): the figures say "
-            "how well it remembers them, not how well it maps others; choose --split test, or other scenes"
+            "how well it remembers them, not how well it maps others; choose `split='test'`, or other scenes"
         )
     chosen = origin.seen(dataset, areas, "valid")
     if chosen:
         return (
             f"the weights of {model} were chosen on {len(chosen)} of these {len(scenes)} scenes ({_listed(chosen)}), "
-            "its validation: the figures flatter it; choose --split test, or other scenes"
+            "its validation: the figures flatter it; choose `split='test'`, or other scenes"
         )
     return None
 

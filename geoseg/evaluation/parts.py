@@ -30,12 +30,12 @@ def choose_areas(
     try:
         made = split(dataset, rule, seed=origin.seed, valid_share=origin.valid_share)
     except UsageError as error:
-        raise _of_a_rule(error) from None
+        raise error.renamed(split="split_rule") from None
     areas = made.part(part)
     if not areas:
         raise UsageError(
             f"no scene of {dataset.name} is in the part {part} by the rule {made.name} ({_sizes(made)}); "
-            "choose another --split, or another --split-rule such as random:0.8"
+            "choose another `split`, or another `split_rule` such as random:0.8"
         )
     return areas, f"{part} by the rule {made.name}"
 
@@ -44,18 +44,13 @@ def check_part(part: str, rule: str | None = None) -> None:
     """Raise UsageError for a part, or a rule, that is none, whatever the data set."""
     if part not in (*PARTS, "all"):
         near = nearest(str(part), (*PARTS, "all"))
-        way_out = f" (did you mean {near}?)" if near else "; how the data set is split is said by --split-rule"
-        raise UsageError(f"--split is train, valid, test or all, got {part!r:.40}{way_out}")
+        way_out = f" (did you mean {near}?)" if near else "; how the data set is split is said by `split_rule`"
+        raise UsageError(f"`split` is train, valid, test or all, got {part!r:.40}{way_out}")
     if rule is not None:
         try:
             check_rule(rule)
         except UsageError as error:
-            raise _of_a_rule(error) from None
-
-
-def _of_a_rule(error: UsageError) -> UsageError:
-    """Return a complaint on what is --split of a training, and a rule here."""
-    return UsageError(str(error).replace("--split ", "--split-rule "))
+            raise error.renamed(split="split_rule") from None
 
 
 def _whole(dataset: Dataset) -> tuple[Area, ...]:

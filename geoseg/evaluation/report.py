@@ -47,11 +47,11 @@ def check_folder(folder: str | os.PathLike[str], *, overwrite: bool) -> Path:
     if held and not overwrite:
         raise OutputError(
             f"{path} holds {', '.join(held[:3])}{' and more' if len(held) > 3 else ''}; "
-            "choose another --report, or replace an older report with --overwrite"
+            "choose another `report`, or replace an older report with `overwrite=True`"
         )
     blocked = next((name for name in (*FILES, *EXTRAS[:-1]) if (path / name).is_dir()), None)
     if blocked:
-        raise OutputError(f"{path / blocked} is a folder, where the report has a file; choose another --report")
+        raise OutputError(f"{path / blocked} is a folder, where the report has a file; choose another `report`")
     return path
 
 

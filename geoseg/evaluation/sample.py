@@ -109,7 +109,7 @@ class Sample:
             if code is None:
                 raise UsageError(
                     f"{self.path}: no class is called {label!r:.80}; known are {listed(names)}; "
-                    "name classes with --reference-legend"
+                    "name classes with `reference_legend`"
                 )
             if not abs(code) < -NONE:
                 raise UsageError(f"{self.path}: class code {code} does not fit 32 bits")

@@ -30,7 +30,7 @@ def match_legends(
             raise
         raise UsageError(
             f"{card.name} knows {listed(ours)}, {name} has {listed(theirs)}: no class of the same name; "
-            "rename the data set's with --legend, or take another model"
+            "rename the data set's with `legend`, or take another model"
         ) from None
 
 
@@ -49,7 +49,7 @@ def choose_bands(card: ModelCard, bands: Sequence[str], name: str) -> tuple[int,
         return None
     raise SceneError(
         f"{card.name} wants the bands {', '.join(card.bands)}; {name} lacks {', '.join(missing)}, "
-        f"it has {', '.join(bands)}; choose {len(wanted)} with --bands, or take another model"
+        f"it has {', '.join(bands)}; choose {len(wanted)} with `bands`, or take another model"
     )
 
 
@@ -58,7 +58,7 @@ def check_type(card: ModelCard, dtype: str, name: str, scale: Scale | None) -> N
     if scale is None and dtype != card.dtype:
         raise SceneError(
             f"{name} holds {dtype}, {card.name} was trained on {card.dtype}; give the range of stored values to "
-            f"stretch with --scale LOW,HIGH{' (values from 0 to 1: --scale 0,1)' if 'float' in dtype else ''}"
+            f"stretch with `scale=(LOW, HIGH)`{' (values from 0 to 1: `scale=(0, 1)`)' if 'float' in dtype else ''}"
         )
 
 
@@ -69,7 +69,7 @@ def check_not_normalized(statistics: BandStatistics, card: ModelCard, name: str)
     if high >= _WIDE and known_to > _UNIT and max(statistics.high) <= _UNIT:
         raise SceneError(
             f"{name} looks divided by {high:g} already: its values end at {max(statistics.high):.3g}, {card.name} "
-            f"knows {low:g} to {high:g} and normalizes by itself; give the imagery as stored, or --scale 0,1"
+            f"knows {low:g} to {high:g} and normalizes by itself; give the imagery as stored, or `scale=(0, 1)`"
         )
     if "float" in card.dtype and _disagrees(statistics, card):
         raise SceneError(

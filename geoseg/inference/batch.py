@@ -45,7 +45,7 @@ def _halve(engine: Engine, batch_size: int, window_px: int) -> None:
     if batch_size == 1:
         raise GeosegError(
             f"one window of {window_px} x {window_px} pixels does not fit the memory of {engine.device}; "
-            "take a smaller --window, or --device cpu"
+            "take a smaller `window`, or `device='cpu'`"
         )
     if engine not in _fitting:
         message = (

@@ -99,7 +99,8 @@ def _check_unchanged(plan: Plan, meaning: Mapping[str, object]) -> None:
     """Raise SceneError when a local scene was replaced under the run: its map would be half old, half new."""
     if not is_remote(plan.source.path) and plan.source.fingerprint() != meaning["scene"]:
         raise SceneError(
-            f"{shown(plan.source.path)} has changed since the run began; run again with --overwrite when it is complete"
+            f"{shown(plan.source.path)} has changed since the run began; when it is complete, "
+            "run again with `overwrite=True`"
         )
 
 
@@ -108,7 +109,7 @@ def _check_space(plan: Plan, journal: Journal) -> None:
     free = free_space_bytes(journal.folder)
     if left > free:
         raise OutputError(
-            f"this map needs about {size_text(left)} on the disk of its --out, {size_text(free)} are free; "
+            f"this map needs about {size_text(left)} on the disk of its `out`, {size_text(free)} are free; "
             "free some space or choose another disk"
         )
 

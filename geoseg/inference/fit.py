@@ -28,7 +28,7 @@ def check_bands(scene: Scene, bundle: ModelBundle) -> None:
     if got != wanted:
         raise SceneError(
             f"the model wants {wanted} bands ({', '.join(bundle.bands)}), {shown(scene.path)} gives {got}; "
-            f"choose {wanted} of its {scene.count} with --bands, or another --model"
+            f"choose {wanted} of its {scene.count} with `bands`, or another `model`"
         )
 
 
@@ -46,7 +46,7 @@ def check_scale(scene: Scene, bundle: ModelBundle, scale: tuple[float, float] | 
         return
     raise SceneError(
         f"{shown(scene.path)} is {scene.dtype}, the model was trained on {bundle.dtype}; give the range of stored "
-        f"values to stretch with --scale LOW,HIGH{_proposal(scene)}"
+        f"values to stretch with `scale=(LOW, HIGH)`{_proposal(scene)}"
     )
 
 
@@ -71,7 +71,7 @@ def _proposal(scene: Scene) -> str:
     low, high = min(statistics.low), max(statistics.high)
     if float(f"{low:g}") >= float(f"{high:g}"):
         return ""
-    return f", for example --scale {low:g},{high:g} (2 and 98 % of its values)"
+    return f", for example `scale=({low:g}, {high:g})` (2 and 98 % of its values)"
 
 
 def _compare_gsd(scene: Scene, bundle: ModelBundle, factor: float) -> None:
@@ -82,7 +82,7 @@ def _compare_gsd(scene: Scene, bundle: ModelBundle, factor: float) -> None:
     if not 1 / GSD_TOLERANCE <= seen_m / bundle.gsd_m <= GSD_TOLERANCE:
         message = (
             f"{shown(scene.path)} is mapped with pixels of {seen_m:.3g} m, the model was trained on "
-            f"{bundle.gsd_m:.3g} m; expect a poor map, or work on the model's pixels with --resolution model"
+            f"{bundle.gsd_m:.3g} m; expect a poor map, or work on the model's pixels with `resolution='model'`"
         )
         warnings.warn(message, UnlikeTrainingWarning, stacklevel=4)
 
@@ -133,5 +133,5 @@ def _looks_reversed(here: BandStatistics, training: BandStatistics) -> bool:
 
 
 def _warn_unlike(scene: Scene, how: str) -> None:
-    message = f"{shown(scene.path)} looks unlike the training imagery: {how}; check --scale, --bands, and the map"
+    message = f"{shown(scene.path)} looks unlike the training imagery: {how}; check `scale`, `bands`, and the map"
     warnings.warn(message, UnlikeTrainingWarning, stacklevel=5)

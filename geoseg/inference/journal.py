@@ -74,7 +74,7 @@ def open_journal(
     """
     folder = parts_folder(output)
     if folder.is_dir() and not _is_ours(folder):
-        raise OutputError(f"{folder} is not the folder of an unfinished map; move it, or choose another --out")
+        raise OutputError(f"{folder} is not the folder of an unfinished map; move it, or choose another `out`")
     lock = _claim(folder, output)
     try:
         _try(_end_with_a_whole_line, folder / _JOURNAL)
@@ -122,9 +122,9 @@ def _claim(folder: Path, output: Path) -> FileLock:
             lock.release()
         raise LockedError(f"other runs keep taking and leaving {path}; try again")
     except Timeout as error:
-        raise LockedError(f"another run is writing {output}; wait for it, or choose another --out") from error
+        raise LockedError(f"another run is writing {output}; wait for it, or choose another `out`") from error
     except OSError as error:
-        raise OutputError(f"cannot write beside {output}: {error.strerror}; choose another folder for --out") from error
+        raise OutputError(f"cannot write beside {output}: {error.strerror}; choose another folder for `out`") from error
 
 
 def _resume(folder: Path, fingerprint: str, meaning: Mapping[str, object], *, start_over: bool) -> Journal:
@@ -135,7 +135,7 @@ def _resume(folder: Path, fingerprint: str, meaning: Mapping[str, object], *, st
         changed = _changed(header.get("meaning"), meaning)
         raise ResumeError(
             f"{folder} holds an unfinished map made with other {changed}; repeat that command to finish it, "
-            "or add --overwrite to start over"
+            "or add `overwrite=True` to start over"
         )
     _clear(folder)
     _append(folder / _JOURNAL, {"fingerprint": fingerprint, "meaning": dict(meaning)})
@@ -162,7 +162,7 @@ def _read(path: Path) -> tuple[dict[str, object], set[int], set[str]]:
     except FileNotFoundError:
         return {}, set(), set()
     except OSError as error:
-        raise OutputError(f"cannot read {path}: {error.strerror}; choose another --out") from error
+        raise OutputError(f"cannot read {path}: {error.strerror}; choose another `out`") from error
     try:
         lines = [dict(json.loads(line)) for line in text[: text.rfind(b"\n") + 1].splitlines()]
         tiles = {int(line["tile"]) for line in lines[1:] if "placing" not in line}
@@ -206,7 +206,7 @@ def _try(change: Callable[..., object], *arguments: object, **settings: object) 
         change(*arguments, **settings)
     except OSError as error:
         raise OutputError(
-            f"cannot change {error.filename}: {error.strerror}; check its permissions, or choose another --out"
+            f"cannot change {error.filename}: {error.strerror}; check its permissions, or choose another `out`"
         ) from error
 
 

@@ -139,7 +139,7 @@ def _part(scene: str | os.PathLike[str] | Scene, bbox: Box | None, crs: str | No
     if bbox is not None:
         return crop(scene, bbox, crs)
     if crs is not None:
-        raise UsageError("--bbox-crs is about a box; add --bbox W,S,E,N, or leave it out")
+        raise UsageError("`bbox_crs` is about a box; add `bbox=(W, S, E, N)`, or leave it out")
     return scene
 
 
@@ -204,8 +204,8 @@ def _too_large(made: Plan) -> str:
     free = available_memory_bytes()
     return (
         f"this plan needs about {size_text(made.memory_bytes)} of memory, {size_text(free)} are free; "
-        f"take a smaller --window (now {made.grid.window_px}), --tile ({made.tile_width_px}), "
-        f"--batch-size ({made.mapping.batch_size}) or --workers ({made.workers})"
+        f"take a smaller `window` (now {made.grid.window_px}), `tile` ({made.tile_width_px}), "
+        f"`batch_size` ({made.mapping.batch_size}) or `workers` ({made.workers})"
     )
 
 

@@ -48,7 +48,7 @@ class PolygonsAfter:
         try:
             target = check_target(self.target, overwrite=self.knobs["overwrite"], layer=layer, mkdir=mkdir)
         except GeosegError as error:
-            raise type(error)(str(error).replace("--out", "--polygons")) from None
+            raise error.renamed(out="polygons") from None
         source = scene if isinstance(scene, Scene) else Scene.open(scene)
         if any(same_file(target, path) for path in [*map(Path, products), *source.local_files()]):
             raise UsageError(f"{target} is read or written by this run already; choose another file for the polygons")

@@ -45,7 +45,7 @@ def at_resolution(scene: Scene, bundle: ModelBundle, resolution: Resolution) -> 
         way_out = f"its {fault}" if fault else "give it its place (rio edit-info --crs --transform)"
         raise SceneError(
             f"the pixel size of {shown(scene.path)} is not known, so it cannot be brought to {wanted_m:g} m; "
-            f"{way_out}, or leave --resolution out"
+            f"{way_out}, or leave `resolution` out"
         )
     down, across = (side_m / wanted_m for side_m in sides_m)
     is_same = all(1 / SAME <= factor <= SAME for factor in (down, across))
@@ -56,7 +56,7 @@ def _wanted_m(bundle: ModelBundle, resolution: Resolution) -> float:
     if resolution == "model":
         if bundle.gsd_m is None:
             raise ModelError(
-                f"{bundle.name} does not say what pixel size it was trained on; give one in metres, as --resolution 0.5"
+                f"{bundle.name} does not say what pixel size it was trained on; give one in metres, as `resolution=0.5`"
             )
         return bundle.gsd_m
     if isinstance(resolution, str) or not (math.isfinite(resolution) and resolution > 0):

@@ -77,11 +77,11 @@ class Targets:
             if overwrite or name in placing:
                 continue
             if path.exists():
-                raise OutputError(f"{path} exists; add --overwrite to replace it, or choose another --out")
+                raise OutputError(f"{path} exists; add `overwrite=True` to replace it, or choose another `out`")
             for foreign in foreign_beside(path):
                 raise OutputError(
-                    f"{foreign} is not of geoseg's making and would be replaced; choose another --out, "
-                    "or add --overwrite to replace it"
+                    f"{foreign} is not of geoseg's making and would be replaced; choose another `out`, "
+                    "or add `overwrite=True` to replace it"
                 )
 
     def check_inputs(self, read: Collection[Path]) -> None:
@@ -90,7 +90,7 @@ class Targets:
             for claimed in (path, *files_beside(path)):
                 if any(same_file(claimed, file) for file in read):
                     raise UsageError(
-                        f"{claimed} is read by this run and would be replaced by its output; choose another --out"
+                        f"{claimed} is read by this run and would be replaced by its output; choose another `out`"
                     )
 
     def _check_apart(self) -> None:

@@ -40,7 +40,7 @@ class TileTask:
         except OutOfMemory:
             raise GeosegError(
                 f"the rows of a tile of {tile.width} x {tile.height} pixels do not fit the device's memory; "
-                "take a smaller --tile, or fewer --workers"
+                "take a smaller `tile`, or fewer `workers`"
             ) from None
         for product in self.plan.products:
             write_part(self.folder, product, index, mapped[product.name], self.plan.overview_levels)

@@ -178,7 +178,7 @@ def _labelled(
         raise SceneError(
             f"the network gives no number for some of rows {place.row} to {place.row_stop} of "
             f"{shown(mapping.scene.path)}; are there values beyond all sense? "
-            "declare them nodata (rio edit-info --nodata), or give --scale"
+            "declare them nodata (rio edit-info --nodata), or give `scale`"
         )
     part: TileMap = {}
     for name in mapping.keep:

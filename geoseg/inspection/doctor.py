@@ -214,7 +214,7 @@ def _machine() -> Iterator[Finding]:
     total = int(importlib.import_module("psutil").virtual_memory().total)
     text = f"{_size(free)} free of {_size(total)}"
     if free < _SCARCE_BYTES:
-        yield Finding("memory", "unfit", text, "close other programs, or give predict a smaller --workers and --tile")
+        yield Finding("memory", "unfit", text, "close other programs, or give predict a smaller `workers` and `tile`")
     else:
         yield Finding("memory", "fit", text)
 
@@ -226,7 +226,7 @@ def _disks() -> Iterator[Finding]:
         yield Finding("temporary files", "broken", _line(error), "set TMPDIR to a folder that can be written")
     else:
         yield _disk("temporary files", temporary, "set TMPDIR to a larger disk")
-    yield _disk("working folder", Path.cwd(), "write to another --out")
+    yield _disk("working folder", Path.cwd(), "write to another `out`")
     folder = cache_folder()
     yield _disk("cache", folder, f"set {CACHE_VARIABLE} to another folder", f", holds {_size(_bytes_in(folder))}")
 

@@ -48,8 +48,8 @@ def folder_facts(folder: Path) -> Facts:
     values = {"architecture": architecture, "arguments": arguments, "parameters": parameters}
     lines = (
         ("network", _network(architecture, arguments, parameters)),
-        ("takes", f"{arguments['in_channels']} bands; --mean and --std must be given to predict"),
-        ("gives", f"{output_classes(arguments)} classes; --legend must be given to predict"),
+        ("takes", f"{arguments['in_channels']} bands; `mean` and `std` must be given to predict"),
+        ("gives", f"{output_classes(arguments)} classes; `legend` must be given to predict"),
     )
     return Facts("model", str(folder), values, lines)
 

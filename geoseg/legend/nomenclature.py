@@ -106,7 +106,7 @@ def choose_classes(known: Nomenclature, wanted: str | Sequence[str | int]) -> fr
     words = [wanted] if isinstance(wanted, str) else wanted
     codes = [code for word in words for code in _codes(known, word)]
     if not codes:
-        raise UsageError(f"--classes names no class; {_known(known)}")
+        raise UsageError(f"`classes` names no class; {_known(known)}")
     return frozenset(codes)
 
 
@@ -140,7 +140,7 @@ def _matches(known: Nomenclature, text: str) -> list[int]:
 def _unknown(known: Nomenclature, word: str) -> UsageError:
     near = nearest(word, (named.name for named in known))
     meant = "" if near is None else f"; did you mean {near!r}"
-    return UsageError(f"--classes: no class is called {word!r:.80}{meant}; {_known(known)}")
+    return UsageError(f"`classes`: no class is called {word!r:.80}{meant}; {_known(known)}")
 
 
 def _known(known: Nomenclature) -> str:

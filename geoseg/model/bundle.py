@@ -62,7 +62,7 @@ class ModelBundle(ModelCard):
         file = DEMO if path is None or is_demo(path) else Path(path)
         if file.is_dir():
             raise UsageError(
-                f"{file} is a folder; one written by smp's save_pretrained also needs --legend, --mean and --std "
+                f"{file} is a folder; one written by smp's save_pretrained also needs `legend`, `mean` and `std` "
                 "(in Python: ModelBundle.from_pretrained)"
             )
         if not file.is_file():
@@ -108,7 +108,7 @@ class ModelBundle(ModelCard):
         if legend is None or normalization is None:
             raise UsageError(
                 f"{folder} does not say what its {output_classes(arguments)} classes are, nor how its "
-                f"{arguments['in_channels']} bands were normalized; give --legend, --mean and --std"
+                f"{arguments['in_channels']} bands were normalized; give `legend`, `mean` and `std`"
             )
         if window_px is None:
             window_px = _usual_window(architecture, arguments)

@@ -70,10 +70,10 @@ def _cuda_device(number: int) -> str:
     count = cuda_devices()
     if number >= count:
         found = f"the NVIDIA driver offers {count}, counted from 0" if count else "no NVIDIA GPU or driver was found"
-        raise UsageError(f"device cuda:{number} is not here: {found}; use --device cpu")
+        raise UsageError(f"device cuda:{number} is not here: {found}; use `device='cpu'`")
     fault = _cuda_fault(number)
     if fault is not None:
-        raise UsageError(f"{fault}; install a torch built for this GPU, or use --device cpu")
+        raise UsageError(f"{fault}; install a torch built for this GPU, or use `device='cpu'`")
     return f"cuda:{number}"
 
 

@@ -159,7 +159,9 @@ def _make(choice: EngineChoice) -> Engine:
     try:
         return _chosen_onnx_engine(choice)
     except ModelError as fault:  # the map says ONNX Runtime, and other workers may have it: torch would be a lie
-        raise ModelError(f"{fault}; ONNX Runtime was chosen beforehand: choose torch with --device torch-cpu") from None
+        raise ModelError(
+            f"{fault}; ONNX Runtime was chosen beforehand: choose torch with `device='torch-cpu'`"
+        ) from None
 
 
 def _chosen_onnx_engine(choice: EngineChoice) -> Engine:

@@ -84,7 +84,7 @@ class TorchEngine:
             logits = self._logits(image)
             if logits.shape[2:] != image.shape[2:]:
                 raise ModelError(
-                    f"the network gives {tuple(logits.shape[2:])} for windows of {image.shape[2]}; try another --window"
+                    f"the network gives {tuple(logits.shape[2:])} for windows of {image.shape[2]}; try another `window`"
                 )
             # class by class in memory: half the time of a softmax over neighbours, the copy included
             scores = logits.float().contiguous() / self._temperature

@@ -75,7 +75,7 @@ def choose_bands(
         repeated = _commas([candidates[0]] * len(wanted))
         raise SceneError(
             f"the model wants {len(wanted)} bands ({', '.join(wanted)}), the scene has {len(candidates)}: "
-            f"{names.listed()}; give another model, or repeat a band with --bands {repeated}"
+            f"{names.listed()}; give another model, or repeat a band with `bands=({repeated})`"
         )
     return _matched(names, candidates, wanted)
 
@@ -83,9 +83,9 @@ def choose_bands(
 def _chosen_by_user(names: BandNames, bands: Sequence[int | str], wanted: Sequence[str] | None) -> BandChoice:
     indexes = tuple(_index(names, band) for band in bands)
     if not indexes:
-        raise UsageError("--bands is empty; give band numbers from 1, such as 3,2,1, or names")
+        raise UsageError("`bands` is empty; give band numbers from 1, such as 3,2,1, or names")
     if wanted is not None and len(indexes) != len(wanted):
-        raise UsageError(f"the model wants {len(wanted)} bands ({', '.join(wanted)}), --bands gives {len(indexes)}")
+        raise UsageError(f"the model wants {len(wanted)} bands ({', '.join(wanted)}), `bands` gives {len(indexes)}")
     alphas = [index for index in dict.fromkeys(indexes) if names.colors[index - 1] == "alpha"]
     more = f"; {_commas(alphas)}, marked as alpha, is image data here and hides no pixel" if alphas else ""
     return BandChoice(indexes, f"bands {_commas(indexes)} (as given{more})")
@@ -123,7 +123,7 @@ def _matched(names: BandNames, candidates: Sequence[int], wanted: Sequence[str])
         missing = [name for name, index in zip(wanted, indexes, strict=True) if index == 0]
         raise SceneError(
             f"no band is known to be {', '.join(missing)}; the scene has {names.listed()}; "
-            f"choose with --bands, in the order {', '.join(wanted)}"
+            f"choose with `bands`, in the order {', '.join(wanted)}"
         )
     return BandChoice(indexes, f"bands {_commas(indexes)} ({', '.join(wanted)} by {_reason(wanted, found, by_color)})")
 

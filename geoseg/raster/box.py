@@ -148,7 +148,7 @@ def _joined(scene: Scene, windows: Sequence[Window]) -> Window:
     if not windows:
         raise UsageError(
             f"the bbox lies beside {shown(scene.path)}, which reaches from W,S,E,N {_bounds(scene)}; give a box in "
-            "that CRS, or name the box's own with --bbox-crs"
+            "that CRS, or name the box's own with `bbox_crs`"
         )
     rows = _spanned([(window.row, window.row_stop) for window in windows])
     cols = _spanned([(window.col, window.col_stop) for window in windows])

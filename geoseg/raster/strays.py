@@ -42,7 +42,7 @@ class Strays:
         found = f"{name}: {self.pixels} pixels ({self.share:.2%}) hold {', '.join(self.examples)}"
         if self.share > tolerance:
             raise SceneError(
-                f"{found}, not of the legend; tolerated are {tolerance:.2%}: name them in --legend, or repair the "
+                f"{found}, not of the legend; tolerated are {tolerance:.2%}: name them in `legend`, or repair the "
                 "labels (a mask saved as JPEG, or resized by interpolation, has such values along its borders)"
             )
         return f"{found}, not of the legend; they are ignored"

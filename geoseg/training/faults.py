@@ -37,7 +37,7 @@ def judging_faults(plan: TrainingPlan, device: str) -> Iterator[None]:
         raise TrainingError(
             f"windows of {plan.window_px} px, which validation maps, do not fit the memory of {device}; stop what else "
             "uses it and run the same command again, which goes on from the last checkpoint, or start over with "
-            "--overwrite and a smaller --window"
+            "`overwrite=True` and a smaller `window`"
         ) from None
 
 
@@ -50,11 +50,11 @@ def batch_too_large(plan: TrainingPlan, device: str, why: str, fitting: int | No
     size, accumulate = plan.batch_size, plan.recipe.accumulate
     most = size // 2 if fitting is None else min(fitting, size // 2)
     smaller = next((part for part in range(most, 0, -1) if size % part == 0), None)
-    way = "a smaller --crop (with --overwrite, where the run has begun: it would be another)"
+    way = "a smaller `crop` (with `overwrite=True`, where the run has begun: it would be another)"
     if smaller is not None:
         times = size // smaller
-        way = f"--batch-size {smaller} --accumulate {accumulate * times}"
-        way += f" --batches {plan.batches * times}" if plan.recipe.batches else ""
+        way = f"`batch_size={smaller}`, `accumulate={accumulate * times}`"
+        way += f", `batches={plan.batches * times}`" if plan.recipe.batches else ""
         way += ": the run goes on from its last checkpoint"
     return TrainingError(
         f"a batch of {size} crops of {plan.recipe.crop_px} px does not fit the memory of {device} ({why}); give {way}"
@@ -64,6 +64,6 @@ def batch_too_large(plan: TrainingPlan, device: str, why: str, fitting: int | No
 def _batch_too_small(plan: TrainingPlan) -> TrainingError:
     return TrainingError(
         f"{plan.architecture} has a batch normalization that sees one value a channel in a batch of {plan.batch_size} "
-        f"crop{'s' * (plan.batch_size != 1)} of {plan.recipe.crop_px} px, and cannot normalize it; give --norm group, "
-        "or --batch-size 2"
+        f"crop{'s' * (plan.batch_size != 1)} of {plan.recipe.crop_px} px, and cannot normalize it; "
+        "give `norm='group'`, or `batch_size=2`"
     )

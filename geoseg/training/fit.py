@@ -59,12 +59,12 @@ def hardware(device: str, devices: int, recipe: Recipe) -> dict[str, Any]:
     if devices > 1:
         if int(number or 0):
             raise UsageError(
-                f"{devices} devices are the first {devices}, got device {device}; leave --device out, and choose among "
+                f"{devices} devices are the first {devices}, got device {device}; leave `device` out, and choose among "
                 "GPUs by CUDA_VISIBLE_DEVICES"
             )
         there = {"cuda": cuda_devices(), "mps": 1}.get(kind, devices)
         if devices > there:
-            raise UsageError(f"{devices} devices were asked for, {there} of kind {kind} found; give --devices {there}")
+            raise UsageError(f"{devices} devices were asked for, {there} of kind {kind} found; give `devices={there}`")
         # spawn: other processes load the same learner; a command line that started it is not run again
         where["strategy"] = "ddp_spawn_find_unused_parameters_true"
     elif number:

@@ -97,7 +97,7 @@ def open_folder(
         folder.path.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0)
     except Timeout:
-        raise LockedError(f"another run is training {output}; wait for it, or choose another --out") from None
+        raise LockedError(f"another run is training {output}; wait for it, or choose another `out`") from None
     except OSError as fault:
         raise output_error(folder.path, fault) from fault
     try:
@@ -118,7 +118,7 @@ def _take_up(folder: RunFolder, meaning: Mapping[str, object], *, start_over: bo
         changed = sorted(name for name in {*before, *now} if before.get(name) != now.get(name))
         raise ResumeError(
             f"{folder.path} holds an unfinished training with other {', '.join(changed)}; repeat that command to go "
-            "on, or add --overwrite to start over"
+            "on, or add `overwrite=True` to start over"
         )
     _clear(folder)
     _write(folder.path / _RUN, now)
@@ -136,7 +136,7 @@ def _read(path: Path, *, start_over: bool = False) -> dict[str, object] | None:
     except (OSError, ValueError) as fault:
         if start_over:
             return None
-        raise ResumeError(f"{path} cannot be read ({fault}); add --overwrite to start over") from None
+        raise ResumeError(f"{path} cannot be read ({fault}); add `overwrite=True` to start over") from None
     return told if isinstance(told, dict) else {}
 
 
@@ -152,5 +152,5 @@ def _clear(folder: RunFolder) -> None:
                 entry.unlink()
     except OSError as fault:
         raise OutputError(
-            f"{folder.path} cannot be cleared: {fault.strerror}; remove it, or choose another --out"
+            f"{folder.path} cannot be cleared: {fault.strerror}; remove it, or choose another `out`"
         ) from None

@@ -217,7 +217,7 @@ class Learner(pl.LightningModule):
         return DivergedError(
             f"{what} at batch {batch.number % self.plan.batches + 1} of {self.plan.batches} of epoch "
             f"{self.course.epochs + 1} ({'; '.join(batch.places[:2])}{'; ...' * (len(batch.places) > 2)}). "
-            "A smaller --lr, a --clip of 1 or --precision 32 may cure it; look at these places for values beyond all "
+            "A smaller `lr`, a `clip=1` or `precision='32'` may cure it; look at these places for values beyond all "
             "sense"
         )
 

@@ -30,7 +30,7 @@ def size_of_mixture(dataset: Dataset, recipe: Recipe, say: Callable[[str], None]
     if recipe.gsd_m is not None or shown is None:
         return recipe.gsd_m or dataset.gsd_m or 1.0
     gsd_m = middle_m(*shown)
-    say(f"validated at {gsd_m:.3g} m a pixel, the middle of what is shown; see --gsd")
+    say(f"validated at {gsd_m:.3g} m a pixel, the middle of what is shown; see `gsd`")
     return gsd_m
 
 

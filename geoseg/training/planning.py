@@ -60,7 +60,7 @@ def plan_training(  # noqa: PLR0913 - a data set, its parts, a recipe, and who i
     where the cache cannot be written.
     """
     if not parts.train:
-        raise UsageError(f"the split {parts.name} has no scene to train on; see --split")
+        raise UsageError(f"the split {parts.name} has no scene to train on; see `split`")
     codes = _codes(dataset, recipe, say)
     arguments = _arguments(recipe, len(dataset.bands), len(codes))
     architecture = architecture_named(recipe.architecture).name
@@ -239,7 +239,7 @@ def _measured(train: tuple[PreparedScene, ...]) -> BandStatistics:
     if min(statistics.std) <= 0:
         band = statistics.std.index(min(statistics.std)) + 1
         raise SceneError(
-            f"band {band} of the training imagery is {statistics.mean[band - 1]:g} everywhere; see --bands"
+            f"band {band} of the training imagery is {statistics.mean[band - 1]:g} everywhere; see `bands`"
         )
     return statistics
 
@@ -271,7 +271,7 @@ def _kind_of_normalization(recipe: Recipe, dataset: Dataset, bundle: ModelBundle
         )
     fits = bundle is not None and bundle.dtype == dataset.dtype and bundle.bands == _bands(dataset)
     if recipe.normalization == "model" and not fits:
-        raise UsageError("--normalization model needs --init with a model of the same encoder, bands and data type")
+        raise UsageError("`normalization='model'` needs `init` with a model of the same encoder, bands and data type")
     wanted = len(recipe.scaling[0]) if recipe.scaling is not None else len(DEFAULT_BANDS)
     if (recipe.normalization == "imagenet" or recipe.scaling is not None) and len(dataset.bands) != wanted:
         raise UsageError(f"normalization {recipe.normalization} is for {wanted} bands, got {len(dataset.bands)}")

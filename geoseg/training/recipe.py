@@ -129,7 +129,7 @@ class Recipe:
         if len(self.betas) != 2:
             raise UsageError(f"betas must be two numbers, got {', '.join(map(str, self.betas))}")
         if self.schedule == "multi-step" and not self.milestones:
-            raise UsageError("schedule multi-step needs milestones, the epochs at which it steps; give --milestones")
+            raise UsageError("schedule multi-step needs milestones, the epochs at which it steps; give `milestones`")
         if not isinstance(self.arguments, dict):
             raise UsageError(f"the architecture's arguments are a JSON object, got {self.arguments_text:.80}")
 

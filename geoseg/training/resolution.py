@@ -37,7 +37,7 @@ def resolution(dataset: Dataset, parts: Split, recipe: Recipe, say: Callable[[st
         return recipe.gsd_m
     if coarsest < finest * _ALIKE:
         return None
-    say(f"imagery of {_range(finest, coarsest)} m is resampled to {coarsest:.4g} m, the coarsest of it; see --gsd")
+    say(f"imagery of {_range(finest, coarsest)} m is resampled to {coarsest:.4g} m, the coarsest of it; see `gsd`")
     return coarsest
 
 
@@ -46,14 +46,14 @@ def _refuse_sizes(dataset: Dataset, pairs: list[Pair], size_px: int) -> None:
     after = {pair.id: pair.gsd_m * max(pair.scene.shape) / size_px for pair in pairs if pair.gsd_m is not None}
     if len(after) < len(pairs):
         raise UsageError(
-            f"--size {size_px} changes how large pixels are, and {dataset.name} does not say how large they were: no "
-            "map could be made at the size that was learnt; say the pixel size with --data-gsd"
+            f"`size={size_px}` changes how large pixels are, and {dataset.name} does not say how large they were: no "
+            "map could be made at the size that was learnt; say the pixel size with `data_gsd`"
         )
     finest, coarsest = min(after, key=after.__getitem__), max(after, key=after.__getitem__)
     if after[coarsest] >= after[finest] * _ALIKE:
         raise UsageError(
-            f"--size {size_px} makes pixels of {after[finest]:.3g} m of {finest} and of {after[coarsest]:.3g} m of "
-            f"{coarsest}; give one pixel size for all with --size none --gsd {after[coarsest]:.3g}"
+            f"`size={size_px}` makes pixels of {after[finest]:.3g} m of {finest} and of {after[coarsest]:.3g} m of "
+            f"{coarsest}; give one pixel size for all with `size='none'` `gsd={after[coarsest]:.3g}`"
         )
 
 
@@ -62,7 +62,7 @@ def _refuse_unknown(pairs: list[Pair]) -> None:
     unknown = [pair.id for pair in pairs if pair.gsd_m is None]
     if unknown:
         raise UsageError(
-            f"{unknown[0]} does not say how large its pixels are, as other scenes do; say it for all with --data-gsd"
+            f"{unknown[0]} does not say how large its pixels are, as other scenes do; say it for all with `data_gsd`"
         )
 
 

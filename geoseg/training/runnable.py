@@ -13,4 +13,4 @@ def check_runnable(recipe: Recipe, device: str, devices: int, *, wandb: bool) ->
     """Raise UsageError for more devices than there are, a precision that they lack, or a logger that is not there."""
     hardware(device, devices, recipe)
     if wandb and find_spec("wandb") is None:
-        raise UsageError("--wandb needs Weights & Biases; pip install wandb, or leave it out")
+        raise UsageError("`wandb=True` needs Weights & Biases; pip install wandb, or leave it out")

@@ -45,7 +45,7 @@ def start_network(plan: TrainingPlan, say: Callable[[str], None]) -> torch.nn.Mo
     if taken is not None:
         say(f"begins with {taken}")
         if taken.new_classes and recipe.lr is not None and recipe.lr <= _GENTLE:
-            say(f"new classes learn slowly at --lr {recipe.lr:g}, which suits known ones; try --lr 1e-3 --epochs 40")
+            say(f"new classes learn slowly at `lr={recipe.lr:g}`, which suits known ones; try `lr=1e-3`, `epochs=40`")
         pretrained = set(taken.taken)
     if recipe.norm == "frozen" or (recipe.norm == "auto" and bundle is not None and has_batch_norm(bundle)):
         _freeze(network, pretrained)
@@ -122,7 +122,7 @@ def _suitable(
         return None
     raise ModelError(
         f"nothing of {bundle.name}, {other}, fits the new network: its encoder is another; choose the same "
-        "--architecture and --encoder, or start afresh with --init none"
+        "`architecture` and `encoder`, or start afresh with `init='none'`"
     )
 
 
@@ -146,6 +146,6 @@ def _freeze(network: torch.nn.Module, pretrained: set[str]) -> None:
 
 def _nothing_to_freeze() -> UsageError:
     return UsageError(
-        "--norm frozen keeps pretrained batch norm as it is, and there is none; give --encoder-weights imagenet, or "
-        "--init with a model of the same encoder, or --norm batch"
+        "`norm='frozen'` keeps pretrained batch norm as it is, and there is none; "
+        "give `encoder_weights='imagenet'`, or `init` with a model of the same encoder, or `norm='batch'`"
     )

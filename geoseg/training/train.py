@@ -151,7 +151,7 @@ def _check_target(out: StrPath, *, overwrite: bool) -> Path:
             f"a bundle is a .safetensors file, got {path}; name it {path.with_suffix('.safetensors').name}"
         )
     if path.exists() and not overwrite:
-        raise OutputError(f"{path} exists; choose another --out, or replace it with --overwrite")
+        raise OutputError(f"{path} exists; choose another `out`, or replace it with `overwrite=True`")
     return path
 
 
@@ -214,7 +214,7 @@ def _kept(learner: Learner, folder: RunFolder, devices: int) -> str:
         return f"what was learnt could not be kept: {fault}"
     if what is None:
         return "nothing was learnt before it"
-    return f"{what} is kept as a model: begin with it, --init {folder.kept} --overwrite"
+    return f"{what} is kept as a model: begin with it, `init={str(folder.kept)!r}`, `overwrite=True`"
 
 
 class _Run:

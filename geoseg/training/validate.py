@@ -89,7 +89,7 @@ def score_scene(
             counted, predicted = _count(plan, engine, codes, probabilities, valid)
             if math.isnan(counted.loss_sum):
                 raise DivergedError(
-                    f"the network gives no number for some of {scene.id}, which validates. A smaller --lr or a --clip "
+                    f"the network gives no number for some of {scene.id}, which validates. A smaller `lr` or a `clip` "
                     "of 1 may cure it"
                 )
             scores = scores.merge(counted)

@@ -54,7 +54,7 @@ def too_large(table: Table, feature: int, layer: Layer, limit_bytes: int) -> Out
     name = layer.name_of(int(polygons.codes[feature]))
     return OutputError(
         f"a polygon of {name} has {last - first} vertices, more than the {limit_bytes // 16} that the format holds; "
-        "use fewer by --simplify or --min-area, or do without --dissolve"
+        "use fewer by `simplify` or `min_area`, or do without `dissolve=True`"
     )
 
 

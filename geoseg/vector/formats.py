@@ -64,7 +64,7 @@ def check_target(
             check_file(path, layer or path.stem, overwrite=overwrite)
             return path
     if path.exists() and not overwrite:
-        raise OutputError(f"{path} exists; add --overwrite to replace it, or choose another --out")
+        raise OutputError(f"{path} exists; add `overwrite=True` to replace it, or choose another `out`")
     return path
 
 
@@ -92,14 +92,14 @@ def stored_crs(
     """
     if wanted is not None and crs is None:
         raise UsageError(
-            "the raster has no CRS to reproject from; leave out --crs, or give the raster one by rio edit-info --crs"
+            "the raster has no CRS to reproject from; leave out `crs`, or give the raster one by rio edit-info --crs"
         )
     if target is None or _WRITERS[target.suffix.lower()] not in _GEOJSON:
         return wanted or crs
     if wanted is not None and wanted != WGS84:
         raise UsageError(
-            f"GeoJSON is always in WGS 84 (RFC 7946), got --crs {wanted.to_string()[:80]}; "
-            "leave out --crs, or choose a format such as .gpkg"
+            f"GeoJSON is always in WGS 84 (RFC 7946), got `crs={wanted.to_string()[:80]}`; "
+            "leave out `crs`, or choose a format such as .gpkg"
         )
     _say(announce, target, crs)
     return None if crs is None else WGS84
@@ -202,5 +202,5 @@ def _check_closed(target: Path) -> None:
         if beside.exists():
             raise OutputError(
                 f"{target} is open in another program ({beside.name} lies beside it); close it there (or, if one was "
-                "stopped, open and close the file once, by QGIS), or choose another --out"
+                "stopped, open and close the file once, by QGIS), or choose another `out`"
             )

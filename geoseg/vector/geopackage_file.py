@@ -66,7 +66,7 @@ def check_file(path: Path, layer: str, *, overwrite: bool) -> bool:
         raise OutputError(f"{path} holds {kind} named {layer!r}, which is not replaced; choose another layer")
     if not overwrite:
         raise OutputError(
-            f"{path} has a layer {layer!r} already; add --overwrite to replace it, which keeps all other layers, "
+            f"{path} has a layer {layer!r} already; add `overwrite=True` to replace it, which keeps all other layers, "
             "or choose another layer"
         )
     return True

@@ -154,7 +154,7 @@ def _check_unread(target: Path, scenes: Sequence[Scene], legend: object) -> None
     read = [file for scene in scenes for file in scene.local_files()]
     read += [Path(legend)] if isinstance(legend, str | os.PathLike) else []
     if any(same_file(target, file) for file in read):
-        raise OutputError(f"{target} is read by this run and cannot be its output; choose another --out")
+        raise OutputError(f"{target} is read by this run and cannot be its output; choose another `out`")
 
 
 def _generalization(
@@ -162,7 +162,7 @@ def _generalization(
 ) -> Generalization | None:
     if smooth and max(geobox.shape) > LONGEST_PX:
         raise UsageError(
-            f"--smooth takes rasters of at most {LONGEST_PX} rows and columns, got {geobox.shape[0]} x "
+            f"`smooth=True` takes rasters of at most {LONGEST_PX} rows and columns, got {geobox.shape[0]} x "
             f"{geobox.shape[1]}; leave it out, or cut the raster by rio clip --bounds"
         )
     wanted = length("0px" if simplify is None else simplify)

@@ -36,9 +36,9 @@ def parse_crs(text: object) -> CRS:
     try:
         crs = CRS.from_user_input(text)
     except (*GDAL_ERRORS, TypeError):
-        raise UsageError(f"--crs names no reference system: {text!r:.80}; give one such as EPSG:4326") from None
+        raise UsageError(f"`crs` names no reference system: {text!r:.80}; give one such as EPSG:4326") from None
     if not (crs.is_geographic or crs.is_projected):
-        raise UsageError(f"--crs is neither geographic nor projected: {text!r:.80}; give one such as EPSG:4326")
+        raise UsageError(f"`crs` is neither geographic nor projected: {text!r:.80}; give one such as EPSG:4326")
     return crs
 
 
@@ -103,7 +103,7 @@ def reprojection(source: CRS, target: CRS) -> _Carry:
             place = _place(polygons, forward)
             raise SceneError(
                 f"the point {place[0]:g}, {place[1]:g} of the raster has no place in {_called(target)}; "
-                "choose another --crs, or cut the raster to the area where it can be used"
+                "choose another `crs`, or cut the raster to the area where it can be used"
             )
         if len(torn):
             raise SceneError(
@@ -170,7 +170,7 @@ def _transformer(source: CRS, target: CRS) -> Any:
     except pyproj.exceptions.ProjError as error:
         reason = " ".join(str(error).split())
         raise UsageError(
-            f"no transformation leads from {_called(source)} to {_called(target)} ({reason}); choose another --crs"
+            f"no transformation leads from {_called(source)} to {_called(target)} ({reason}); choose another `crs`"
         ) from error
 
 

@@ -22,7 +22,7 @@ class Quantity:
     """In metres or square metres, or in pixels."""
     in_px: bool = False
     option: str = "this"
-    """How the user calls it, for messages: "--simplify"."""
+    """How the user calls it, for messages: "`simplify`"."""
     typed: str = ""
     """What the user gave: "0.5ha"."""
     unit: str = ""
@@ -33,12 +33,12 @@ class Quantity:
             raise UsageError(f"{self.option} must be a number from 0 up, got {self.value:g}")
 
 
-def length(typed: float | str, option: str = "--simplify") -> Quantity:
+def length(typed: float | str, option: str = "`simplify`") -> Quantity:
     """Return a length in metres or pixels; a bare number is in metres. UsageError, naming the option, for all else."""
     return _quantity(typed, option, _LENGTHS, "metres such as 1.5, or pixels such as 1.5px")
 
 
-def area(typed: float | str, option: str = "--min-area") -> Quantity:
+def area(typed: float | str, option: str = "`min_area`") -> Quantity:
     """Return an area in m2 or pixels; a bare number is in m2. UsageError, naming the option, for all else."""
     return _quantity(typed, option, _AREAS, "square metres such as 100, hectares such as 0.5ha, or pixels such as 25px")
 

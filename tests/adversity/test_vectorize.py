@@ -629,7 +629,7 @@ def test_what_the_callback_raises_comes_out_and_leaves_nothing(
 
 def test_a_file_that_came_meanwhile_stays(folder: Path, cover: Path) -> None:
     target = folder / "cover.fgb"
-    with pytest.raises(OutputError, match="add --overwrite"):
+    with pytest.raises(OutputError, match="add `overwrite=True`"):
         traced(cover, target, progress=lambda _state: target.write_bytes(b"theirs"))
     assert target.read_bytes() == b"theirs"
     assert not unfinished(folder)

@@ -400,7 +400,7 @@ def test_pairs_that_do_not_fit_get_one_clear_line(tmp_path: Path, make_pair: Mak
     write_raster(tmp_path / "images" / "b.tif", noise(4, 128, 160, dtype="int16"))
     with pytest.raises(SceneError, match=r"holds int16, .* uint16"):
         open_dataset(tmp_path)
-    with pytest.raises(UsageError, match="name its labels with --labels"):
+    with pytest.raises(UsageError, match="name its labels with `labels`"):
         open_dataset(tmp_path / "images" / "a.tif")
 
 

@@ -145,7 +145,7 @@ def test_bad_files_of_ids_get_one_clear_line(tmp_path: Path, model_dataset: Data
 
 @pytest.mark.parametrize("rule", ["random", "random:1.5", "random:x", "blocks:0", "published:3", "nonsense", "folders"])
 def test_bad_rules_get_one_clear_line(model_dataset: Dataset, rule: str) -> None:
-    with pytest.raises(UsageError, match=r"--split") as caught:
+    with pytest.raises(UsageError, match=r"split") as caught:
         split(_with_ids(model_dataset, ["a", "b"]), rule)
     assert "\n" not in str(caught.value)
 

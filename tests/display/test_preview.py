@@ -262,7 +262,7 @@ def test_an_existing_page_stays_unless_told(tmp_path: Path) -> None:
     out = tmp_path / "map.html"
     out.write_text("mine")
     path = write_map(tmp_path / "m.tif", blocks(), **UTM)
-    with pytest.raises(errors.OutputError, match=r"map\.html exists; add --overwrite"):
+    with pytest.raises(errors.OutputError, match=r"map\.html exists; add `overwrite=True`"):
         preview(path, out=out)
     assert out.read_text() == "mine"
     assert preview(path, out=out, overwrite=True).path == out

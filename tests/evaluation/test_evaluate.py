@@ -352,7 +352,7 @@ def test_ignored_by_code_and_by_name(tmp_path: Path) -> None:
         found = evaluate(*paths, ignore=ignore)
         np.testing.assert_array_equal(found.matrix.counts, counts(truth, guess, kept, range(6)))
         assert found.left_out.ignored == (~kept).sum()
-    with pytest.raises(UsageError, match="--ignore: no class is called 'bog'"):
+    with pytest.raises(UsageError, match="`ignore`: no class is called 'bog'"):
         evaluate(*paths, ignore="bog")
 
 
@@ -360,7 +360,7 @@ def test_a_code_to_ignore_that_is_two_classes_is_refused(tmp_path: Path) -> None
     truth = patches(22, *SHAPE, codes=(0, 1))
     mapped = write(tmp_path / "map.tif", truth, legend=legend("water", "forest"), **UTM)
     reference = write(tmp_path / "reference.tif", truth, legend=legend("forest", "water"), **UTM)
-    with pytest.raises(UsageError, match="--ignore 0: that is water in the map and forest in the reference"):
+    with pytest.raises(UsageError, match="`ignore=0`: that is water in the map and forest in the reference"):
         evaluate(mapped, reference, ignore="0")
 
 

@@ -243,7 +243,7 @@ def test_data_that_are_normalized_already(folder: Path, model: ModelBundle, cach
         examine(model, open_dataset(tmp_path), "all", cache=cache)
     unit = (pixels / 255).astype(np.float32)
     write(tmp_path / "images" / "b.tif", unit, nodata=None, photometric="RGB", **placed(1))
-    with pytest.raises(SceneError, match=r"holds float32.*--scale 0,1"):
+    with pytest.raises(SceneError, match=r"holds float32.*scale=\(0, 1\)"):
         examine(model, open_dataset(tmp_path), "all", cache=cache)
     plain = replace(model, dtype="float32", normalization=Normalization((0.5,) * 3, (0.2,) * 3, (0.0, 1.0)))
     write(tmp_path / "images" / "b.tif", (unit - 0.5) / 0.2, nodata=None, photometric="RGB", **placed(1))
@@ -479,7 +479,7 @@ def test_parts(data: Dataset) -> None:
     assert "random:0.5" in how
     with pytest.raises(UsageError, match="train, valid, test or all, got 'tset'"):
         choose_areas(nothing, data, "tset")
-    with pytest.raises(UsageError, match="--split-rule published: "):
+    with pytest.raises(UsageError, match="`split_rule='published'`: "):
         choose_areas(nothing, data, "test", "published")
     with pytest.raises(UsageError, match="in the part test by the rule all"):
         choose_areas(nothing, data, "test", "all")

@@ -165,7 +165,7 @@ def test_the_column_must_be_told_where_there_are_several(tmp_path: Path, landcov
     path = tmp_path / "sample.csv"
     path.write_text("x,y,id,class\n400005,4999905,1,water\n")
     with pytest.raises(
-        UsageError, match="says not which column holds the class, it has id, class; name it with --colu"
+        UsageError, match="says not which column holds the class, it has id, class; name it with `colu"
     ):
         evaluate(landcover, sample=path)
 

@@ -53,7 +53,7 @@ def test_another_fingerprint_refuses_names_what_changed_and_starts_over_when_tol
         journal.add(0)
     with (
         pytest.raises(
-            ResumeError, match=r"other window \(512 before, 256 now\); repeat that command .* or add --overwrite"
+            ResumeError, match=r"other window \(512 before, 256 now\); repeat that command .* or add `overwrite"
         ),
         open_journal(output, "g", MEANING | {"window": 256}, start_over=False),
     ):

@@ -172,7 +172,7 @@ def test_an_existing_map_is_kept_until_the_new_one_is_whole(scene: Scene, bundle
     out = tmp_path / "map.tif"
     knobs: dict[str, Any] = {"model": bundle, "tile": 128, "device": "onnx"}
     out.write_bytes(b"an old map")
-    with pytest.raises(OutputError, match=r"map\.tif exists; add --overwrite"):
+    with pytest.raises(OutputError, match=r"map\.tif exists; add `overwrite=True`"):
         geoseg.predict(scene, out, **knobs)
     with pytest.raises(KeyboardInterrupt):
         geoseg.predict(scene, out, overwrite=True, progress=Interrupt(3), **knobs)
@@ -363,7 +363,7 @@ def test_a_stretched_scene_gets_the_map_of_the_stretched_values(bundle: ModelBun
     scaled = write_scene(tmp_path / "uint16.tif", stored)
     pixels[:, 40:60, 40:60] = 255
     plain = write_scene(tmp_path / "uint8.tif", pixels)
-    with pytest.raises(SceneError, match=r"is uint16, the model was trained on uint8; .*--scale \d+,\d+ "):
+    with pytest.raises(SceneError, match=r"is uint16, the model was trained on uint8; .*scale=\(\d+, \d+\)` "):
         geoseg.plan(scaled, model=bundle)
     one = geoseg.predict(plain, tmp_path / "a.tif", model=bundle, device="onnx", probabilities=tmp_path / "ap.tif")
     other = geoseg.predict(
@@ -486,7 +486,7 @@ def test_a_box_in_another_crs_is_brought_to_the_scenes(scene: Scene, bundle: Mod
 def test_a_box_that_cannot_be_is_refused_and_its_scene_not_replaced(
     scene: Scene, bundle: ModelBundle, tmp_path: Path
 ) -> None:
-    with pytest.raises(UsageError, match="--bbox-crs is about a box"):
+    with pytest.raises(UsageError, match="`bbox_crs` is about a box"):
         geoseg.predict(scene, tmp_path / "map.tif", model=bundle, bbox_crs="EPSG:4326")
     with pytest.raises(UsageError, match="lies beside"):
         geoseg.predict(scene, tmp_path / "map.tif", model=bundle, bbox=(0, 0, 1, 1))

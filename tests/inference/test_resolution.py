@@ -128,7 +128,7 @@ def test_a_pixel_size_as_good_as_the_scenes_leaves_it_as_it_is(scene: Scene, bun
 
 def test_the_warning_of_another_pixel_size_names_the_way_out(make_scene: MakeScene, bundle: ModelBundle) -> None:
     scene = make_scene(100, 100, seed=1)
-    with pytest.warns(UnlikeTrainingWarning, match=r"pixels of 0\.5 m, .* on 1\.3 m; .*--resolution model"):
+    with pytest.warns(UnlikeTrainingWarning, match=r"pixels of 0\.5 m, .* on 1\.3 m; .*resolution='model'"):
         geoseg.plan(scene, model=bundle, device="onnx", network_resolution="scene")
     with warnings.catch_warnings():
         warnings.simplefilter("error", UnlikeTrainingWarning)
@@ -139,11 +139,11 @@ def test_the_warning_of_another_pixel_size_names_the_way_out(make_scene: MakeSce
 def test_an_unknown_pixel_size_is_one_clear_error(bundle: ModelBundle, tmp_path: Path) -> None:
     pixels = random_pixels(80, 80, seed=1, invalid=0)
     nowhere = write_scene(tmp_path / "nowhere.tif", pixels, crs=None)
-    with pytest.raises(SceneError, match=r"pixel size of .*nowhere\.tif is not known, .* 1\.3 m; .*--resolution"):
+    with pytest.raises(SceneError, match=r"pixel size of .*nowhere\.tif is not known, .* 1\.3 m; .*resolution"):
         geoseg.plan(nowhere, model=bundle, resolution="model")
     somewhere = write_scene(tmp_path / "somewhere.tif", pixels)
     silent = tiny_bundle(tmp_path, export=False)
-    with pytest.raises(ModelError, match=r"does not say what pixel size .* --resolution 0\.5"):
+    with pytest.raises(ModelError, match=r"does not say what pixel size .* resolution=0\.5"):
         geoseg.plan(somewhere, model=silent, resolution="model")
     for wrong in ("finest", 0.0, -1.0, float("nan"), float("inf")):
         with pytest.raises(UsageError, match="scene, model, or metres a pixel"):

@@ -164,7 +164,7 @@ def test_what_was_chosen_is_what_runs(bare: ModelBundle, monkeypatch: pytest.Mon
 
     choice = choose_engine(bare, "cpu", export=False)
     monkeypatch.setattr(engines, "make_export", fail)
-    with pytest.raises(ModelError, match=r"no such operator; ONNX Runtime was chosen .*--device torch-cpu"):
+    with pytest.raises(ModelError, match=r"no such operator; ONNX Runtime was chosen .*device='torch-cpu'"):
         choice.open()
 
 
@@ -206,7 +206,7 @@ def test_missing_devices_say_what_was_found(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(device_module, "cuda_devices", lambda: 0)
     monkeypatch.setattr(device_module, "has_mps", lambda: False)
     assert device_module.choose_device("auto") == "onnx"
-    with pytest.raises(UsageError, match=r"no NVIDIA GPU or driver was found; use --device cpu"):
+    with pytest.raises(UsageError, match=r"no NVIDIA GPU or driver was found; use `device='cpu'`"):
         device_module.choose_device("cuda")
     with pytest.raises(UsageError, match="needs an Apple silicon Mac"):
         device_module.choose_device("mps")

@@ -48,11 +48,11 @@ def test_a_batch_beyond_all_memory_is_refused_before_the_system_ends_the_run(
     wanted = wanted_gb(tiny_learner(data, recipe), monkeypatch)
     monkeypatch.setattr(psutil, "virtual_memory", lambda: Memory(int(wanted * 1e9 / 8)))
     with pytest.raises(
-        TrainingError, match=r"64 crops .* of cpu \(it wants about .*\); give --batch-size 4 --accumulate 16 "
+        TrainingError, match=r"64 crops .* of cpu \(it wants about .*\); give `batch_size=4`, `accumulate=16`"
     ):
         learn(data, tmp_path / "model.safetensors", recipe)
     monkeypatch.setattr(psutil, "virtual_memory", lambda: Memory(1))
-    with pytest.raises(TrainingError, match=r"give a smaller --crop \(with --overwrite"):
+    with pytest.raises(TrainingError, match=r"give a smaller `crop` \(with `overwrite"):
         learn(data, tmp_path / "model.safetensors", recipe)
     monkeypatch.setattr(psutil, "virtual_memory", lambda: Memory(int(wanted * 1e9 * 0.6)))
     learner = tiny_learner(data, recipe)

@@ -114,7 +114,7 @@ def test_an_encoder_with_fetched_weights_is_frozen(planned: Planned) -> None:
     plan, _ = planned(recipe)
     assert frozen(start_network(plan, lambda _line: None)) == {"encoder": True, "decoder": False}
     without_any, _ = planned(recipe.changed(encoder="vgg11"))
-    with pytest.raises(UsageError, match="--norm frozen keeps pretrained batch norm as it is, and there is none"):
+    with pytest.raises(UsageError, match="`norm='frozen'` keeps pretrained batch norm as it is, and there is none"):
         start_network(without_any, lambda _line: None)
 
 

@@ -190,7 +190,7 @@ def stopped(data: Path, tmp_path: Path) -> Path:
 def test_another_recipe_does_not_go_on(data: Path, stopped: Path, knobs: dict[str, Any], named: str) -> None:
     folder = stopped.with_name(f"{stopped.name}.training")
     before = (folder / "last.ckpt").read_bytes()
-    with pytest.raises(ResumeError, match=f"other {named}; .*--overwrite"):
+    with pytest.raises(ResumeError, match=f"other {named}; .*overwrite"):
         learn(data, stopped, replace(TINY, **knobs))
     assert (folder / "last.ckpt").read_bytes() == before
     assert not stopped.exists()
@@ -347,7 +347,7 @@ def test_a_rate_beyond_all_sense_ends_the_run(data: Path, tmp_path: Path, monkey
         TINY, optimizer="sgd", lr=100.0, clip=0.0, epochs=40, schedule="constant", momentum=0.99,
         arguments_text='{"depth": 1, "channels": 4, "batch_norm": false}', average=0.0, valid_every=40,
     )  # fmt: skip
-    with pytest.raises(TrainingError, match=r"(loss is (nan|inf)|no number) at batch \d of 3 of epoch .*smaller --lr"):
+    with pytest.raises(TrainingError, match=r"(loss is (nan|inf)|no number) at batch \d of 3 of epoch .*smaller `lr`"):
         learn(data, out, recipe, checkpoint_minutes=60)
     with monkeypatch.context() as patched:
         break_loss(patched, 0, "loss")
@@ -474,7 +474,7 @@ def test_a_sweep_that_does_not_fit_says_what_does(data: Path, tmp_path: Path, mo
         raise torch.OutOfMemoryError("CUDA out of memory. Tried")
 
     monkeypatch.setattr(Learner, "loss", full)
-    with pytest.raises(TrainingError, match=r"does not fit the memory of cpu .*--batch-size 1"):
+    with pytest.raises(TrainingError, match=r"does not fit the memory of cpu .*batch_size=1"):
         learn(data, tmp_path / "model.safetensors", replace(TINY, lr=None))
 
 
@@ -503,7 +503,7 @@ def test_a_damaged_checkpoint_is_said(data: Path, stopped: Path, content: bytes 
 
 def test_a_damaged_run_file_is_said(data: Path, stopped: Path) -> None:
     stopped.with_name(f"{stopped.name}.training").joinpath("run.json").write_bytes(b"{")
-    with pytest.raises(ResumeError, match=r"cannot be read .*--overwrite"):
+    with pytest.raises(ResumeError, match=r"cannot be read .*overwrite"):
         learn(data, stopped)
     learn(data, stopped, overwrite=True)
     assert stopped.exists()
@@ -526,7 +526,7 @@ def test_outputs_are_refused_before_any_work(data: Path, tmp_path: Path, monkeyp
     monkeypatch.setattr(sys.modules["geoseg.training.train"], "open_dataset", refuse)
     out = tmp_path / "model.safetensors"
     out.write_bytes(b"an old model")
-    with pytest.raises(OutputError, match="exists; choose another --out, or replace it with --overwrite"):
+    with pytest.raises(OutputError, match="exists; choose another `out`, or replace it with `overwrite=True`"):
         learn(data, out)
     assert out.read_bytes() == b"an old model"
     with pytest.raises(OutputError, match=r"name it model\.safetensors"):

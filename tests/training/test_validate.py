@@ -219,7 +219,7 @@ def test_validation_that_does_not_fit_says_what_to_do(
         raise fault
 
     monkeypatch.setattr("geoseg.training.learner.score_scene", full)
-    with pytest.raises(TrainingError, match=r"windows of 64 px, .*do not fit the memory of cpu; .*smaller --window"):
+    with pytest.raises(TrainingError, match=r"windows of 64 px, .*do not fit the memory of cpu; .*smaller `window`"):
         learner.validation_step(0, 0)
 
 

@@ -196,12 +196,12 @@ def test_what_cannot_be_a_target(tmp_path: Path) -> None:
         check_target(tmp_path / "cover")
     plain = tmp_path / "there.fgb"
     theirs(plain)
-    with pytest.raises(OutputError, match="--overwrite"):
+    with pytest.raises(OutputError, match="overwrite"):
         check_target(plain)
     assert check_target(plain, overwrite=True) == plain
     there = tmp_path / "there.gpkg"
     theirs(there)
-    with pytest.raises(OutputError, match=r"'parcels'.*--overwrite"):
+    with pytest.raises(OutputError, match=r"'parcels'.*overwrite"):
         check_target(there, layer="parcels")
     assert check_target(there, layer="cover") == check_target(there, layer="parcels", overwrite=True) == there
     there.with_name("there.gpkg-wal").touch()

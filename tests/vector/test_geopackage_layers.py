@@ -107,7 +107,7 @@ def test_everything_else_is_as_it_was(project: Path, name: str, crs: CRS | None)
 def test_an_old_layer_needs_leave_and_a_new_one_does_not(project: Path) -> None:
     before = project.read_bytes()
     for name in ("Cover", "COVER", "my parcels"):
-        with pytest.raises(OutputError, match=f"layer '{name}'.*--overwrite.*keeps all other layers"):
+        with pytest.raises(OutputError, match=f"layer '{name}'.*overwrite.*keeps all other layers"):
             check_target(project, layer=name)
     assert check_target(project, layer="new") == project
     assert project.read_bytes() == before

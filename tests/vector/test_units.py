@@ -92,14 +92,14 @@ NONSENSE = [
 
 @pytest.mark.parametrize("typed", [*NONSENSE, "1m2", "1ha"])
 def test_lengths_that_are_none(typed: float | str) -> None:
-    with pytest.raises(UsageError, match=r"--simplify") as caught:
+    with pytest.raises(UsageError, match=r"simplify") as caught:
         length(typed)
     assert len(str(caught.value).splitlines()) == 1
 
 
 @pytest.mark.parametrize("typed", [*NONSENSE, "1m", "1m3"])
 def test_areas_that_are_none(typed: float | str) -> None:
-    with pytest.raises(UsageError, match=r"--smallest") as caught:
+    with pytest.raises(UsageError, match=r"smallest") as caught:
         area(typed, "--smallest")
     assert len(str(caught.value).splitlines()) == 1
 
@@ -144,13 +144,13 @@ def test_tolerances() -> None:
     "box", [NOWHERE, GeoBox(9, 9, Affine(2, 0, 0, 0, -2, 0)), GeoBox(9, 9, Affine.identity(), CRS.from_epsg(32618))]
 )
 def test_metres_without_a_place_are_refused_with_the_way_out(box: GeoBox) -> None:
-    with pytest.raises(UsageError, match=r"give pixels: --simplify 1\.5px"):
+    with pytest.raises(UsageError, match=r"give pixels: `simplify` 1\.5px"):
         tolerance(length("1.5"), box)
-    with pytest.raises(UsageError, match=r"give pixels: --min-area 100px"):
+    with pytest.raises(UsageError, match=r"give pixels: `min_area` 100px"):
         sieve_weights(area("100"), box)
     assert sieve_weights(area("100px"), box)[1] == 100
     for typed in ("0.5ha", "2 km2", "100m²"):  # told as they were typed, not in another unit
-        with pytest.raises(UsageError, match=rf"--min-area {typed} is on the ground.* give pixels, a number and px"):
+        with pytest.raises(UsageError, match=rf"`min_area` {typed} is on the ground.* give pixels, a number and px"):
             sieve_weights(area(typed), box)
 
 
@@ -234,7 +234,7 @@ def test_a_length_too_small_is_told(tmp_path: Path, box: GeoBox, typed: float | 
 
 @pytest.mark.parametrize("typed", ["0.1m2", "0.25m2", "1px"])
 def test_an_area_too_small_is_told(tmp_path: Path, typed: str) -> None:
-    with pytest.warns(GeosegWarning, match=rf"min_area {typed}.*no region is smaller.*25px, 6.25 m2 here"):
+    with pytest.warns(GeosegWarning, match=rf"`min_area` {typed}.*no region is smaller.*25px, 6.25 m2 here"):
         vectorize(_raster(tmp_path, UTM), min_area=typed)
 
 
