@@ -288,7 +288,7 @@ def _examine(model: object, data: object, knobs: dict[str, Any]) -> Evaluation:
 
 def _refuse(given: Mapping[str, object], whose: str, why: str) -> None:
     """Raise UsageError for options of the other kind of evaluation."""
-    names = [f"--{name.replace('_', '-')}" for name, value in given.items() if value is not None]
+    names = [f"`{name}`" for name, value in given.items() if value is not None]
     if names:
         verb = "is" if len(names) == 1 else "are"
         raise UsageError(f"{', '.join(names)} {verb} for {whose}, and {why}; leave it out")

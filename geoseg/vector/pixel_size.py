@@ -133,7 +133,7 @@ def idle_note(wanted: Quantity, geobox: GeoBox, effect: str, enough_px: float, u
     """Return one line on a length or an area too small to do anything: what it is in pixels, and what would do."""
     size = PixelSize.of(geobox)
     pixel = size.area_m2 if unit == "m2" else math.sqrt(size.area_m2)
-    name = wanted.option.removeprefix("--").replace("-", "_")
+    name = wanted.option.strip("`")
     meant = "" if wanted.in_px else f" ({wanted.value:.3g} {unit}) is {wanted.value / pixel:.2g} of a pixel"
     enough = f"{enough_px:g}px" if size.in_px else f"{enough_px:g}px, {enough_px * pixel:.3g} {unit} here"
     return f"{name} {wanted.typed}{meant}: {effect}; give some pixels ({enough}), or leave it out"
