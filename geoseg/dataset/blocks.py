@@ -16,6 +16,7 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
+from geoseg.counts import count_bytes
 from geoseg.dataset.area import Area
 from geoseg.dataset.dataset import Dataset
 from geoseg.dataset.plane import Box, OnPlane, grown, on_planes
@@ -115,7 +116,7 @@ def _counts(blocks: Sequence[tuple[OnPlane, Mapping[Cell, Window]]]) -> dict[Cel
                 inside = window.intersection(strip)
                 if inside is not None:
                     at = inside.relative_to(strip)
-                    counts[cell] += np.bincount(codes[at.rows, at.cols].ravel(), minlength=256)[:NODATA]
+                    counts[cell] += count_bytes(codes[at.rows, at.cols])[:NODATA]
     return counts
 
 

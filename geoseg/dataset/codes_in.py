@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import numpy as np
-
+from geoseg.counts import codes_in
 from geoseg.dataset.found import each
 from geoseg.errors import SceneError
 from geoseg.legend import NODATA
@@ -51,7 +50,7 @@ def _codes_in(raster: Scene) -> frozenset[int]:
     found: set[int] = set()
     for window in tiles(*raster.shape, _SCAN_PX, _SCAN_PX):
         patch = whole_numbers(raster.read(window), shown(raster.path))
-        found.update(np.unique(patch.data[0][patch.valid]).tolist())
+        found.update(codes_in(patch.data[0], patch.valid).tolist())
         if len(found) > _MOST_CODES:
             raise SceneError(f"{shown(raster.path)} holds more than {_MOST_CODES} values; a map of classes has few")
     if not found:

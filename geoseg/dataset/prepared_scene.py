@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from geoseg.counts import count_bytes
 from geoseg.legend import NODATA
 from geoseg.raster import Patch, Window
 
@@ -88,7 +89,7 @@ def count_cells(codes: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np
     """Return the codes in a strip that begins with a row of cells, and (class, cell row, cell col) counts of them."""
     height, width = codes.shape
     rows, cols = -(-height // CELL_PX), -(-width // CELL_PX)
-    found = np.flatnonzero(np.bincount(codes.ravel(), minlength=256)[:NODATA])
+    found = np.flatnonzero(count_bytes(codes)[:NODATA])
     counts = np.zeros((len(found), rows, cols), np.uint16)
     at_rows, at_cols = np.arange(0, height, CELL_PX), np.arange(0, width, CELL_PX)
     for place, code in enumerate(found):

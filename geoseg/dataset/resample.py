@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from geoseg.counts import codes_in
 from geoseg.legend import NODATA
 from geoseg.raster import Patch
 
@@ -99,7 +100,7 @@ def resample_codes(codes: NDArray[np.uint8], rows: Axis, cols: Axis, start: int,
     """
     if not (rows.shrinks and cols.shrinks):
         return codes[rows.nearest(start, stop)[:, None], cols.nearest(0, cols.new_length)[None, :]]
-    present = np.flatnonzero(np.bincount(codes.ravel(), minlength=256))
+    present = codes_in(codes)
     shape = stop - start, cols.new_length
     best, most = np.full(shape, NODATA, np.uint8), np.zeros(shape)
     for code in present[present != NODATA]:
