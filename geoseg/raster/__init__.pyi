@@ -28,6 +28,9 @@ from .environment import public_name as public_name
 from .environment import raster_environment as raster_environment
 from .environment import shown as shown
 from .geobox import GeoBox as GeoBox
+from .ground import Ground as Ground
+from .ground import Surface as Surface
+from .ground import stretch_note as stretch_note
 from .handles import check_seekable as check_seekable
 from .handles import opened as opened
 from .handles import root_message as root_message
@@ -49,8 +52,6 @@ from .statistics import sample_windows as sample_windows
 from .strays import DEFAULT_TOLERANCE as DEFAULT_TOLERANCE
 from .strays import Strays as Strays
 from .strays import some as some
-from .surface import Surface as Surface
-from .surface import stretch_note as stretch_note
 from .vrt import check_place as check_place
 from .windows import Window as Window
 from .windows import WindowGrid as WindowGrid

@@ -24,7 +24,8 @@ _DISTORTION = 1.02
 """UTM stretches by less than 0.1 %; from here on (Web Mercator) the ground is measured instead of the map."""
 _EQUATOR_M = 6_378_137.0
 _ECCENTRICITY_2 = (2 - 1 / 298.257223563) / 298.257223563
-_ROUNDING_DEGREES = 1e-9
+_ROUNDING = 1e-11
+"""Radians: latitudes of poles, computed."""
 _ON_A_LINE = 1e-9
 """Points whose scatter across their line is this share of that along it lie on it, but for the rounding of floats."""
 _WAY_OUT = (
@@ -33,8 +34,9 @@ _WAY_OUT = (
 )
 
 
+Floats = NDArray[np.float64]
 _Sides = tuple[float, float, float]
-"""Of a pixel, in metres: the root of its area, its height, its width."""
+"""Of a pixel, in meters: the root of its area, its height, its width."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +124,7 @@ class GeoBox:
         return 1.0 if sides is None else max(sides) / min(sides)
 
     def _measured(self) -> _Sides | None:
-        crs, transform = self._mapping()
+        crs, transform = self.mapping()
         if crs is None or transform is None or transform.is_degenerate:
             return None
         nominal = _map_m(transform, crs.linear_units_factor[1]) if crs.is_projected else None
@@ -131,7 +133,8 @@ class GeoBox:
             return nominal or ground
         return nominal if max(nominal[0] / ground[0], ground[0] / nominal[0]) <= _DISTORTION else ground
 
-    def _mapping(self) -> tuple[CRS | None, Affine | None]:
+    def mapping(self) -> tuple[CRS | None, Affine | None]:
+        """Return the CRS and the transform of pixels to it, by the GCPs where these tell, else (None, None)."""
         if self.crs is not None and self.has_transform:
             return self.crs, self.transform
         if self.gcp_crs is not None and self.gcps and self.gcp_fault is None:
@@ -233,37 +236,55 @@ def _map_m(transform: Affine, unit_m: float) -> _Sides:
 
 
 def _ground_m(crs: CRS, transform: Affine, row: float, col: float) -> _Sides | None:
-    """Measure the pixel whose middle is (row, col), from where the middles of its four edges are in space.
-
-    So it holds where meridians meet, and where longitudes begin anew. None where WGS 84 cannot be reached (other
-    bodies), and where a pixel of degrees reaches over a pole.
-    """
-    edges = [transform @ edge for edge in ((col - 0.5, row), (col + 0.5, row), (col, row - 0.5), (col, row + 0.5))]
-    lons, lats = [x for x, _ in edges], [y for _, y in edges]
-    if not crs.is_geographic:
-        try:
-            with raster_environment():
-                lons, lats = transform_points(crs, _WGS84, lons, lats)
-        except GDAL_ERRORS:
-            return None
-    if not all(map(math.isfinite, (*lons, *lats))) or max(map(abs, lats)) > 90 + _ROUNDING_DEGREES:
+    """Measure the pixel whose middle is (row, col); None where WGS 84 cannot be reached, or the pixel is on a pole."""
+    across, down = (vectors[0] for vectors in pixels_in_space(crs, transform, np.array([row]), np.array([col])))
+    area_m2 = float(np.linalg.norm(np.cross(across, down)))
+    if not (math.isfinite(area_m2) and area_m2):
         return None
-    left, right, top, bottom = map(_in_space, lons, lats)
-    across, down = ([b - a for a, b in zip(*ends, strict=True)] for ends in ((left, right), (top, bottom)))
-    gsd_m = math.sqrt(math.hypot(*_cross(across, down)))
-    return (gsd_m, math.hypot(*down), math.hypot(*across)) if gsd_m else None
+    return math.sqrt(area_m2), float(np.linalg.norm(down)), float(np.linalg.norm(across))
 
 
-def _in_space(lon: float, lat: float) -> tuple[float, float, float]:
-    """Return metres from the middle of the WGS 84 ellipsoid: EPSG guidance note 7-2, method 9602."""
-    along, up = math.radians(lon), math.radians(lat)
-    to_axis_m = _EQUATOR_M / math.sqrt(1 - _ECCENTRICITY_2 * math.sin(up) ** 2)
-    return (
-        to_axis_m * math.cos(up) * math.cos(along),
-        to_axis_m * math.cos(up) * math.sin(along),
-        to_axis_m * (1 - _ECCENTRICITY_2) * math.sin(up),
+def pixels_in_space(crs: CRS, transform: Affine, rows: Floats, cols: Floats) -> tuple[Floats, Floats]:
+    """Return what pixels with their middles at (rows, cols), two (n,), reach along a row, and down a column.
+
+    Two (n, 3) in meters, from where the middles of a pixel's four edges are in space (WGS 84); so they hold where
+    meridians meet, and at the 180th. NaN where a pixel has no place there, is over a pole, or on another body.
+    """
+    col, row = (
+        np.concatenate(each) for each in ((cols - 0.5, cols + 0.5, cols, cols), (rows, rows, rows - 0.5, rows + 0.5))
     )
+    x = transform.a * col + transform.b * row + transform.c
+    y = transform.d * col + transform.e * row + transform.f
+    left, right, top, bottom = np.split(_in_space(*_lon_lat(crs, x, y)), 4)
+    return right - left, bottom - top
 
 
-def _cross(a: Sequence[float], b: Sequence[float]) -> tuple[float, float, float]:
-    return a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]
+def _lon_lat(crs: CRS, x: Floats, y: Floats) -> Floats:
+    """Return longitudes and latitudes (2, n) in radians; NaN for a point that has none."""
+    if crs.is_geographic:
+        lon_lat = np.stack([x, y]) * float(crs.units_factor[1])
+    else:
+        lon_lat = np.radians(_transformed(crs, x, y))
+    wrong = ~np.isfinite(lon_lat).all(axis=0) | (np.abs(lon_lat[1]) > math.pi / 2 + _ROUNDING)
+    lon_lat[:, wrong] = np.nan
+    return lon_lat
+
+
+def _transformed(crs: CRS, x: Floats, y: Floats) -> Floats:
+    """Return degrees (2, n); rasterio gives none where one point has no place, so that is looked for by halves."""
+    try:
+        with raster_environment():
+            return np.array(transform_points(crs, _WGS84, x, y))
+    except GDAL_ERRORS:
+        half = len(x) // 2
+        if not half:
+            return np.full((2, 1), np.nan)
+        return np.concatenate([_transformed(crs, x[:half], y[:half]), _transformed(crs, x[half:], y[half:])], axis=1)
+
+
+def _in_space(lon: Floats, lat: Floats) -> Floats:
+    """Return meters (n, 3) from the middle of the WGS 84 ellipsoid: EPSG guidance note 7-2, method 9602."""
+    to_axis_m = _EQUATOR_M / np.sqrt(1 - _ECCENTRICITY_2 * np.sin(lat) ** 2)
+    east, north = to_axis_m * np.cos(lat) * np.cos(lon), to_axis_m * np.cos(lat) * np.sin(lon)
+    place: Floats = np.stack([east, north, to_axis_m * (1 - _ECCENTRICITY_2) * np.sin(lat)], axis=-1)
+    return place
