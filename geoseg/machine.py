@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
 
 import psutil
 
-_CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
-
+_GROUPS, _OWN_GROUP = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 
 _UNITS = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
 
@@ -23,19 +23,58 @@ def size_text(size_bytes: float) -> str:
 
 
 def available_cores() -> int:
-    """Return how many CPU cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    """Return how many CPU cores this process may use: its affinity, and no more than the quota of its container."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quotas = [quota / period for quota, period in map(_quota, _groups()) if quota > 0]
+    return max(1, math.floor(min([cores, *quotas])))
 
 
 def available_memory_bytes() -> int:
-    """Return how much memory this process may still take: what is free, and no more than its container's limit.
+    """Return how much memory this process may still take: what is free, and what its container's limit leaves."""
+    left = [_limit(folder) for folder in _groups()]
+    return max(0, min([int(psutil.virtual_memory().available), *(room for room in left if room is not None)]))
 
-    Control groups, version 2: https://docs.kernel.org/admin-guide/cgroup-v2.html
+
+def total_memory_bytes() -> int:
+    """Return how much memory the machine has."""
+    return int(psutil.virtual_memory().total)
+
+
+def _groups() -> list[Path]:
+    """Return the folders of this process's control group, version 2, and of the groups around it.
+
+    https://docs.kernel.org/admin-guide/cgroup-v2.html
     """
-    free = int(psutil.virtual_memory().available)
     try:
-        return min(free, int(_CONTAINER_LIMIT.read_text()))
-    except (OSError, ValueError):  # no control group, or no limit ("max")
-        return free
+        lines = _OWN_GROUP.read_text().splitlines()
+    except OSError:  # no Linux
+        return []
+    own = next((line.removeprefix("0::").lstrip("/") for line in lines if line.startswith("0::")), "")
+    folder = _GROUPS / own
+    return [folder, *(parent for parent in folder.parents if parent.is_relative_to(_GROUPS))]
+
+
+def _limit(folder: Path) -> int | None:
+    """Return the bytes that a group may still take; files that it has read and can forget are no use of it."""
+    limit, used = _number(folder / "memory.max"), _number(folder / "memory.current")
+    if limit is None or used is None:
+        return None
+    return limit - used + (_number(folder / "memory.stat", "inactive_file ") or 0)
+
+
+def _quota(folder: Path) -> tuple[int, int]:
+    """Return the microseconds of CPU that a group may use in a period, and the period; 0 where it has no quota."""
+    try:
+        quota, period = (folder / "cpu.max").read_text().split()
+        return int(quota), int(period)
+    except (OSError, ValueError):  # not there, or "max 100000"
+        return 0, 1
+
+
+def _number(file: Path, name: str = "") -> int | None:
+    """Return the number in a file, of the line that begins with a name; None where there is none ("max")."""
+    try:
+        lines = [line for line in file.read_text().splitlines() if line.startswith(name)]
+        return int(lines[0].removeprefix(name))
+    except (OSError, ValueError, IndexError):
+        return None

@@ -7,7 +7,7 @@ from collections import Counter
 from geoseg.dataset.area import PARTS
 from geoseg.dataset.dataset import Dataset
 from geoseg.dataset.split import Split
-from geoseg.raster import legend_card, table
+from geoseg.html import swatches, table
 
 
 def dataset_card(dataset: Dataset) -> str:
@@ -24,7 +24,7 @@ def dataset_card(dataset: Dataset) -> str:
         ("bands", f"{', '.join(dataset.bands)} ({dataset.dtype})"),
         *(("note", note) for note in dataset.notes),
     ]
-    return f"<div>{table(rows)}<p>{legend_card(dataset.legend)}</p></div>"
+    return f"<div>{table(rows)}<p>{swatches((known.name, known.color) for known in dataset.legend)}</p></div>"
 
 
 def split_card(split: Split) -> str:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from geoseg.html import swatches, table
 from geoseg.model.card import ModelCard
-from geoseg.raster import legend_card, table
 
 
 def bundle_card(card: ModelCard) -> str:
@@ -15,5 +15,5 @@ def bundle_card(card: ModelCard) -> str:
         ("pixel", "unknown size" if card.gsd_m is None else f"{card.gsd_m:.3g} m"),
         ("window", f"{card.window_px} px, overlap {card.overlap_px} px"),
     ]
-    classes = legend_card(known for known in card.legend if known.code in card.output_codes)
+    classes = swatches((known.name, known.color) for known in card.legend if known.code in card.output_codes)
     return f"<div>{table(rows)}<p>{classes}</p></div>"

@@ -38,14 +38,12 @@ from .identity import digest as digest
 from .identity import files_behind as files_behind
 from .identity import local_file as local_file
 from .identity import stamps as stamps
-from .legend_card import legend_card as legend_card
 from .masked import is_as_stored as is_as_stored
 from .masked import masked as masked
 from .own_data import keep_to_own_data as keep_to_own_data
 from .scaled import scaled as scaled
 from .scene import Patch as Patch
 from .scene import Scene as Scene
-from .scene_card import table as table
 from .statistics import BandStatistics as BandStatistics
 from .statistics import band_statistics as band_statistics
 from .statistics import sample_windows as sample_windows

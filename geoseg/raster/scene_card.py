@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import html
-from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -12,41 +9,31 @@ from numpy.typing import NDArray
 from rasterio.io import MemoryFile
 
 from geoseg.errors import GeosegError
+from geoseg.html import beside, picture, swatches, table
 from geoseg.raster.classes import is_classes, read_nomenclature
 from geoseg.raster.environment import raster_environment, shown
-from geoseg.raster.legend_card import legend_card
 from geoseg.raster.scene import Patch, Scene
 
 THUMBNAIL_PX = 240
 _MOST_CLASSES = 24
-_CELL = 'style="text-align:left;padding:1px 12px 1px 0"'
 
 
 def scene_card(scene: Scene) -> str:
     """Return HTML that needs nothing else. A raster that cannot be read any more has no picture."""
     try:
         is_map = is_classes(scene)
-        picture, codes = _thumbnail(scene, is_map=is_map)
+        image, codes = _thumbnail(scene, is_map=is_map)
         classes = _classes(scene, codes) if is_map else ""
     except GeosegError:
-        is_map, picture, classes = False, "", ""
+        is_map, image, classes = False, "", ""
     facts = table(_rows(scene, "map" if is_map else "scene"))
-    return f'<div style="display:flex;gap:16px;align-items:flex-start">{picture}<div>{facts}{classes}</div></div>'
+    return beside(image, facts, classes)
 
 
 def _classes(scene: Scene, codes: list[int]) -> str:
     known = list(read_nomenclature(scene).completed(codes))
     more = f"and {len(known) - _MOST_CLASSES} more" if len(known) > _MOST_CLASSES else ""
-    return legend_card(known[:_MOST_CLASSES]) + more
-
-
-def table(rows: Iterable[tuple[str, str]]) -> str:
-    """Return two columns of text, which stays text."""
-    lines = (
-        f"<tr><th {_CELL} scope='row'>{html.escape(name)}</th><td {_CELL}>{html.escape(said)}</td></tr>"
-        for name, said in rows
-    )
-    return f"<table>{''.join(lines)}</table>"
+    return swatches((each.name, each.color) for each in known[:_MOST_CLASSES]) + more
 
 
 def _rows(scene: Scene, kind: str) -> list[tuple[str, str]]:
@@ -69,10 +56,9 @@ def _thumbnail(scene: Scene, *, is_map: bool) -> tuple[str, list[int]]:
     codes = [int(code) for code in np.unique(patch.data[0][patch.valid])] if is_map else []
     profile = {"driver": "PNG", "dtype": "uint8", "count": 4, "height": image.shape[1], "width": image.shape[2]}
     with raster_environment(GDAL_PAM_ENABLED=False), MemoryFile() as file:
-        with file.open(**profile) as picture:
-            picture.write(image)
-        text = base64.b64encode(file.read()).decode()
-    return f'<img alt="" src="data:image/png;base64,{text}">', codes
+        with file.open(**profile) as png:
+            png.write(image)
+        return picture(file.read()), codes
 
 
 def _natural(scene: Scene, patch: Patch) -> NDArray[np.uint8]:

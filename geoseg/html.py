@@ -1,0 +1,39 @@
+"""HTML for notebooks that needs nothing else: tables, swatches and pictures. Text stays text."""
+
+from __future__ import annotations
+
+import base64
+import html
+from collections.abc import Iterable
+
+_CELL = 'style="text-align:left;padding:1px 12px 1px 0"'
+_SWATCH = "display:inline-block;width:12px;height:12px;border:1px solid #888;margin-right:5px;vertical-align:-2px"
+
+
+def table(rows: Iterable[tuple[str, str]]) -> str:
+    """Return two columns: a name, and what is said of it."""
+    lines = (
+        f"<tr><th {_CELL} scope='row'>{html.escape(name)}</th><td {_CELL}>{html.escape(said)}</td></tr>"
+        for name, said in rows
+    )
+    return f"<table>{''.join(lines)}</table>"
+
+
+def swatches(classes: Iterable[tuple[str, tuple[int, int, int]]]) -> str:
+    """Return names, each behind a square in its color (red, green, blue); the line may break between them."""
+    return "".join(
+        '<span style="margin-right:14px;white-space:nowrap">'
+        f'<i style="{_SWATCH};background:#{bytes(color).hex()}"></i>'
+        f"{html.escape(name)}</span> "
+        for name, color in classes
+    )
+
+
+def picture(png: bytes) -> str:
+    """Return an image, the bytes of a PNG in it."""
+    return f'<img alt="" src="data:image/png;base64,{base64.b64encode(png).decode()}">'
+
+
+def beside(left: str, *right: str) -> str:
+    """Return HTML with one thing on the left, and the others beside it, one below the other."""
+    return f'<div style="display:flex;gap:16px;align-items:flex-start">{left}<div>{"".join(right)}</div></div>'

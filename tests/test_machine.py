@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import os
+from collections import namedtuple
+from pathlib import Path
+
+import psutil
+import pytest
+
+from geoseg import machine
+
+Memory = namedtuple("Memory", ["available", "total"])  # noqa: PYI024 - as psutil's
+GB = 1 << 30
+
+
+@pytest.fixture
+def container(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return the folder of this process's control group, a job in a slice, on a machine of 16 cores and 64 GB."""
+    (tmp_path / "cgroup").write_text("0::/slice/job\n")
+    folder = tmp_path / "groups" / "slice" / "job"
+    folder.mkdir(parents=True)
+    monkeypatch.setattr(machine, "_OWN_GROUP", tmp_path / "cgroup")
+    monkeypatch.setattr(machine, "_GROUPS", tmp_path / "groups")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(16)), raising=False)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: Memory(64 * GB, 96 * GB))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("own", "around", "wanted"),
+    [
+        ("max 100000", None, 16),
+        ("400000 100000", None, 4),
+        ("250000 100000", "max 100000", 2),
+        ("50000 100000", None, 1),
+        ("max 100000", "300000 100000", 3),
+        (None, None, 16),
+        ("broken", None, 16),
+    ],
+)
+def test_cores_are_those_of_the_affinity_and_of_the_quota(
+    container: Path, own: str | None, around: str | None, wanted: int
+) -> None:
+    for folder, text in ((container, own), (container.parent, around)):
+        if text is not None:
+            (folder / "cpu.max").write_text(f"{text}\n")
+    assert machine.available_cores() == wanted
+
+
+def test_affinity_counts(container: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (container / "cpu.max").write_text("800000 100000")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {1, 5}, raising=False)
+    assert machine.available_cores() == 2
+
+
+@pytest.mark.parametrize("place", ["job", "slice"])
+def test_memory_is_what_the_limit_leaves(container: Path, place: str) -> None:
+    folder = container if place == "job" else container.parent
+    (folder / "memory.max").write_text(f"{8 * GB}\n")
+    (folder / "memory.current").write_text(f"{5 * GB}\n")
+    assert machine.available_memory_bytes() == 3 * GB
+    (folder / "memory.stat").write_text(f"anon 7\ninactive_file {GB}\nactive_file 9\n")
+    assert machine.available_memory_bytes() == 4 * GB
+    (folder / "memory.current").write_text(f"{20 * GB}\n")
+    assert machine.available_memory_bytes() == 0
+
+
+def test_without_a_limit_memory_is_what_is_free(container: Path) -> None:
+    (container / "memory.max").write_text("max\n")
+    (container / "memory.current").write_text(f"{5 * GB}\n")
+    assert machine.available_memory_bytes() == 64 * GB
+    assert machine.total_memory_bytes() == 96 * GB
+
+
+def test_no_control_groups_are_needed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(machine, "_OWN_GROUP", tmp_path / "none")
+    assert machine.available_cores() >= 1
+    assert machine.available_memory_bytes() > 0
