@@ -41,9 +41,7 @@ def mended(polygons: Polygons, plain: Polygons, backward: Backward, turn: float 
         return polygons
     wholes = to_shapes(plain.take(some), multi=True)
     cut_up = [_parts(polygons.take(some[[k]]), wholes[k], backward, turn) for k in range(len(some))]
-    rest = np.setdiff1d(np.arange(len(polygons)), some)
-    mixed = Polygons.concatenate([polygons.take(rest), _of_parts(polygons.take(some), cut_up)])
-    return mixed.take(np.argsort(np.concatenate([rest, some]), kind="stable"))
+    return polygons.exchange(some, _of_parts(polygons.take(some), cut_up))
 
 
 def _parts(feature: Polygons, whole: Any, backward: Backward, turn: float) -> NDArray[np.object_]:
@@ -111,24 +109,21 @@ def _of_parts(polygons: Polygons, parts: list[NDArray[np.object_]]) -> Polygons:
     )
 
 
-def beyond(polygons: Polygons) -> NDArray[np.bool_]:
-    """Return (feature,) whether a feature has longitudes outside of -180 to 180."""
-    sides = boxes(polygons)
-    return np.asarray((sides[:, 0] < -180) | (sides[:, 2] > 180))
-
-
-def cut(polygons: Polygons, *, multi: bool) -> Polygons:
-    """Return multipolygons cut at the 180th meridian, each part in longitudes of -180 to 180."""
+def within_a_turn(polygons: Polygons) -> Polygons:
+    """Return polygons with those beyond 180 degrees cut there, each part in longitudes of -180 to 180."""
     import shapely  # noqa: PLC0415 - seldom needed
 
-    features = []
-    for whole in to_shapes(polygons, multi=multi):
+    sides = boxes(polygons)
+    beyond = np.flatnonzero((sides[:, 0] < -180) | (sides[:, 2] > 180))
+    if not len(beyond):
+        return polygons
+    some, features = polygons.take(beyond), []
+    for whole in to_shapes(some, multi=True):
         west, _, east, _ = whole.bounds
-        turns = range(int(np.floor((west + 180) / 360)), int(np.ceil((east + 180) / 360)))
-        parts = []
-        for turn in turns:
+        parts: list[Any] = []
+        for turn in range(int(np.floor((west + 180) / 360)), int(np.ceil((east + 180) / 360))):
             inside = shapely.intersection(whole, shapely.box(360 * turn - 180, -90, 360 * turn + 180, 90))
             moved = shapely.transform(inside, lambda xy, turn=turn: xy - (360.0 * turn, 0.0))  # type: ignore[misc]
             parts += [part for part in shapely.get_parts(moved) if part.geom_type == "Polygon"]
         features.append(shapely.orient_polygons(parts))
-    return _of_parts(polygons, features)
+    return polygons.exchange(beyond, _of_parts(some, features))

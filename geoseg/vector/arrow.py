@@ -19,7 +19,7 @@ BATCH_FEATURES = 65_536
 BATCH_BYTES = 128 * 1024**2
 """Bounds of one batch: what is in memory twice. A feature that is larger makes a batch of its own."""
 FEATURE_BYTES = 2**31 - 1
-"""Arrow counts the bytes of a batch's geometry in 32 bits, FlatGeobuf those of a feature in as many."""
+"""Arrow counts the bytes of a batch's geometry in 31 bits."""
 GEOMETRY = "geometry"
 _MARK = {"ARROW:extension:name": "geoarrow.wkb", "ARROW:extension:metadata": "{}"}
 

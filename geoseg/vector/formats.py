@@ -18,8 +18,7 @@ from rasterio.crs import CRS
 from geoseg.atomic import output_error, probe_writable, replace_durably, sync_file, write_durably
 from geoseg.errors import OutputError, UsageError
 from geoseg.raster.landcover import is_foreign_style, style_path
-from geoseg.vector.flatgeobuf import write_flatgeobuf
-from geoseg.vector.geojson import write_geojson, write_geojson_sequence
+from geoseg.vector.gdal import write_flatgeobuf, write_geojson, write_geojson_sequence
 from geoseg.vector.geopackage import move_layer, write_geopackage
 from geoseg.vector.geopackage_file import check_file, copied, is_kept
 from geoseg.vector.geoparquet import write_geoparquet
@@ -76,6 +75,11 @@ def has_layers(target: Path) -> bool:
 def is_mixed(target: Path) -> bool:
     """Say whether a file of that name may hold polygons beside multipolygons."""
     return _WRITERS[target.suffix.lower()] in _GEOJSON
+
+
+def is_by_gdal(target: Path) -> bool:
+    """Say whether GDAL writes a file of that name."""
+    return _WRITERS[target.suffix.lower()] is not write_geoparquet
 
 
 def keeps_layers(target: Path) -> bool:

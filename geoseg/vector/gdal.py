@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +24,37 @@ if TYPE_CHECKING:
 
 _FULL_BYTES = 2**20
 """So little free space is none: SQLite takes whole pages."""
+FEATURE_BYTES = 2**31 - 2**20
+"""FlatGeobuf counts the bytes of a feature, its columns too, in 31 bits."""
+_DECIMALS = "7"
+"""A centimeter of longitude on the equator; RFC 7946, section 11.2, finds six enough."""
+_SEPARATED = ".geojsons"
+"""The extension whose records begin with the letter RS, as RFC 8142 has it; GDAL does the same."""
+
+
+def write_flatgeobuf(path: Path, layer: Layer, tables: Iterable[Table]) -> None:
+    """Write FlatGeobuf with its spatial index, features along a Hilbert curve. Raises as `write_gdal`.
+
+    GDAL keeps a record of a hundred bytes for each feature in memory until the end.
+    """
+    options = {"SPATIAL_INDEX": "YES", "TITLE": layer.name, "DESCRIPTION": layer.description}
+    write_gdal(path, layer, tables, driver="FlatGeobuf", layer_options=options)
+
+
+def write_geojson(path: Path, layer: Layer, tables: Iterable[Table]) -> None:
+    """Write one FeatureCollection as RFC 7946 has it. Raises as `write_gdal`.
+
+    Rings are right-handed and cut at the 180th meridian already; asked for RFC 7946, GDAL would refuse coordinates
+    without a CRS, and half a pixel beyond a pole.
+    """
+    options = {"COORDINATE_PRECISION": _DECIMALS}
+    write_gdal(path, layer, tables, driver="GeoJSON", layer_options=options, names_crs=False)
+
+
+def write_geojson_sequence(path: Path, layer: Layer, tables: Iterable[Table]) -> None:
+    """Write one feature a line, after the letter RS where the extension is `.geojsons`. Raises as `write_gdal`."""
+    options = {"RS": "YES" if path.suffix.lower() == _SEPARATED else "NO", "COORDINATE_PRECISION": _DECIMALS}
+    write_gdal(path, layer, tables, driver="GeoJSONSeq", layer_options=options, names_crs=False)
 
 
 def write_gdal(
@@ -31,31 +63,34 @@ def write_gdal(
     tables: Iterable[Table],
     *,
     driver: str,
-    dataset_options: Mapping[str, str],
     layer_options: Mapping[str, str],
-    feature_bytes: int,
+    dataset_options: Mapping[str, str] | None = None,
+    feature_bytes: int | None = None,
     settings: Mapping[str, str] | None = None,
+    names_crs: bool = True,
 ) -> frozenset[int]:
     """Write a file by one of GDAL's drivers; return the class codes in it.
 
-    `feature_bytes` is the most that the driver takes for one. Raises OSError, OutputError, and what the tables raise.
+    `feature_bytes` is the most that the driver takes for one, by default FEATURE_BYTES; `names_crs` is whether the file
+    says its CRS. Raises OSError, OutputError, and what the tables raise.
     """
     import pyarrow as pa  # noqa: PLC0415 - a format that does without it starts quicker
     import pyogrio  # noqa: PLC0415 - half a second; the other formats do without it
 
-    flow = _Flow(bounded(tables, layer, feature_bytes), layer)
+    flow = _Flow(bounded(tables, layer, feature_bytes or FEATURE_BYTES), layer)
     batches = iter(flow)
     next(batches)  # an interruption from here on is caught within it, not lost in Arrow's C stream
     try:
-        with _settings(settings or {}), _plain(path) as target:
+        with _settings(settings or {}), _plain(path) as target, warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="'crs' was not provided|No SRS set on layer")
             pyogrio.write_arrow(
                 pa.RecordBatchReader.from_batches(schema(layer), batches),
                 target,
                 layer=layer.name,
                 driver=driver,
                 geometry_type="MultiPolygon" if layer.multi else "Polygon",
-                crs=None if layer.crs is None else wkt(layer.crs),
-                dataset_options=dict(dataset_options),
+                crs=wkt(layer.crs) if layer.crs is not None and names_crs else None,
+                dataset_options=dict(dataset_options or {}),
                 layer_options=dict(layer_options),
             )
     except Exception as error:

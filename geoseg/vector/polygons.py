@@ -52,6 +52,12 @@ class Polygons:
             None if self.confidence_px is None else self.confidence_px[chosen],
         )
 
+    def exchange(self, some: NDArray[np.int64], others: Self) -> Self:
+        """Return the features in their order, with others in place of some, (feature,) ascending."""
+        rest = np.setdiff1d(np.arange(len(self)), some, assume_unique=True)
+        mixed = self.concatenate([self.take(rest), others])
+        return mixed.take(np.argsort(np.concatenate([rest, some]), kind="stable"))
+
     @classmethod
     def concatenate(cls, batches: Sequence[Self]) -> Self:
         """Return the features of one batch or more, in order."""

@@ -13,7 +13,7 @@ from rasterio.crs import CRS
 
 from geoseg.errors import SceneError, UsageError
 from geoseg.raster import GDAL_ERRORS, GeoBox
-from geoseg.vector.antimeridian import broken, mended
+from geoseg.vector.antimeridian import broken, mended, within_a_turn
 from geoseg.vector.bend import Points, bent
 from geoseg.vector.layer import Layer, Table
 from geoseg.vector.polygons import Polygons
@@ -51,9 +51,14 @@ def in_crs(
     and, as tables are taken, SceneError; see `reprojection`.
     """
     if crs is None or layer.crs is None or crs == layer.crs:
-        return layer, tables
+        return layer, (_turned_back(tables) if mixed and layer.crs == WGS84 else tables)
     carry = reprojection(layer.crs, crs)
     return replace(layer, crs=crs), _carried(tables, carry, crs, parts=layer.multi or mixed)
+
+
+def _turned_back(tables: Iterable[Table]) -> Iterator[Table]:
+    for table in tables:
+        yield replace(table, polygons=within_a_turn(table.polygons))
 
 
 def _carried(tables: Iterable[Table], carry: _Carry, crs: CRS, *, parts: bool) -> Iterator[Table]:
@@ -196,9 +201,7 @@ def _right_handed_ashore(polygons: Polygons) -> Polygons:
     some = broken(polygons)
     if not len(some):
         return _right_handed(polygons)
-    whole = np.setdiff1d(np.arange(len(polygons)), some)
-    mixed = Polygons.concatenate([_right_handed(polygons.take(whole)), polygons.take(some)])
-    return mixed.take(np.argsort(np.concatenate([whole, some]), kind="stable"))
+    return _right_handed(polygons).exchange(some, polygons.take(some))
 
 
 def _right_handed(polygons: Polygons) -> Polygons:

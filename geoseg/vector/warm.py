@@ -6,9 +6,10 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from threading import Timer
+from threading import Thread, Timer
 from typing import Any
 
 import numpy as np
@@ -47,6 +48,8 @@ def warm(
     numba compiles one kernel at a time in a process.
     """
     pixels = np.arange(4, dtype=dtype).reshape(2, 2)
+    if target is not None and formats.is_by_gdal(target):
+        Thread(target=import_module, args=("pyogrio",)).start()  # half a second, most of it beside the kernels
     with _said(announce):
         if is_python() and not _is_known(count_runs):
             with _other_process(tracing.generalization, target):

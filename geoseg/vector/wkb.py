@@ -22,17 +22,16 @@ def wkb_sizes(polygons: Polygons, *, multi: bool) -> NDArray[np.int64]:
     """Return (feature,) bytes that each feature will take in well-known binary."""
     first_ring = polygons.polygons[polygons.features]
     rings, vertices = np.diff(first_ring), np.diff(polygons.rings[first_ring])
-    heads = 1 + np.diff(polygons.features) if multi else 1
+    parts = np.diff(polygons.features)
+    heads = parts + (multi | (parts != 1))
     return np.asarray(_HEAD_BYTES * heads + _COUNT_BYTES * rings + _VERTEX_BYTES * vertices)
 
 
 def to_wkb(polygons: Polygons, *, multi: bool) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
     """Return (feature + 1,) offsets and the bytes of all features: little-endian ISO WKB, Polygon or MultiPolygon.
 
-    The format: OGC 06-103r4, section 8.2. ValueError for a feature of several polygons unless `multi`.
+    The format: OGC 06-103r4, section 8.2. A feature of several polygons is a MultiPolygon, with `multi` each is.
     """
-    if not multi and np.any(np.diff(polygons.features) != 1):
-        raise ValueError("a feature without exactly one polygon is no WKB Polygon; ask for multi")
     offsets = np.zeros(len(polygons) + 1, np.int64)
     np.cumsum(wkb_sizes(polygons, multi=multi), out=offsets[1:])
     content = np.empty(offsets[-1], np.uint8)
@@ -46,8 +45,9 @@ def _fill(shape: Any, vertices: Any, multi: bool, content: Any) -> None:  # noqa
     features, polygons, rings = shape
     at = 0
     for feature in range(len(features) - 1):
-        if multi:
-            at = _head(content, at, _MULTIPOLYGON, features[feature + 1] - features[feature])
+        parts = features[feature + 1] - features[feature]
+        if multi or parts != 1:
+            at = _head(content, at, _MULTIPOLYGON, parts)
         for polygon in range(features[feature], features[feature + 1]):
             at = _head(content, at, _POLYGON, polygons[polygon + 1] - polygons[polygon])
             for ring in range(polygons[polygon], polygons[polygon + 1]):

@@ -166,9 +166,9 @@ def test_settings_of_gdal_are_put_back(tmp_path: Path) -> None:
 
 
 def test_a_polygon_too_large_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("geoseg.vector.flatgeobuf.FEATURE_BYTES", 2**20 + 1000)
     monkeypatch.setattr("geoseg.vector.geopackage._BLOB_BYTES", 1000)
-    for suffix in (".gpkg", ".fgb"):
+    monkeypatch.setattr("geoseg.vector.gdal.FEATURE_BYTES", 1000)
+    for suffix in (".gpkg", ".fgb", ".geojson"):
         with pytest.raises(OutputError, match="vertices"):
             write(check_target(tmp_path / f"cover{suffix}"), layer(), [table(*shapes(1, 100))])
     assert not list(tmp_path.iterdir())

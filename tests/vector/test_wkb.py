@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import shapely
 
+from geoseg.vector.polygons import Polygons
 from geoseg.vector.wkb import to_wkb, wkb_sizes
 from tests.vector.features import dissolved, flat, shapes, table
 
@@ -48,7 +49,10 @@ def test_no_feature_is_no_byte() -> None:
     assert len(content) == 0
 
 
-def test_several_polygons_are_no_polygon() -> None:
-    features = flat(*dissolved(*shapes(7)))
-    with pytest.raises(ValueError, match="multi"):
-        to_wkb(features, multi=False)
+def test_a_feature_of_several_polygons_is_a_multipolygon_beside_polygons() -> None:
+    some, codes = shapes(7)
+    whole, known = dissolved(some, codes)
+    both = Polygons.concatenate([flat(some, codes), flat(whole, known)])
+    offsets, content = to_wkb(both, multi=False)
+    assert content.tobytes() == b"".join(shapely.to_wkb([*some, *whole], byte_order=1))
+    assert np.array_equal(np.diff(offsets), wkb_sizes(both, multi=False))
