@@ -1,4 +1,4 @@
-"""The command `geoseg`: every failure is one line on stderr, and an exit code."""
+"""The command `geoseg`: every failure is one line on stderr and an exit code."""
 
 from __future__ import annotations
 
@@ -12,34 +12,32 @@ from typing import Any, NoReturn
 import click
 
 from geoseg.errors import GeosegError
-from geoseg_cli.doctor import doctor
 from geoseg_cli.evaluate import evaluate
-from geoseg_cli.groups import ExampleCommand
-from geoseg_cli.info import info
-from geoseg_cli.interrupt import interrupts_between_imports
+from geoseg_cli.inspection import doctor, info, print_version
+from geoseg_cli.options import ExampleCommand
+from geoseg_cli.output import complain, show_progress, warn_in_one_line
 from geoseg_cli.predict import predict
 from geoseg_cli.preview import preview
-from geoseg_cli.say import complain, show_progress, warn_in_one_line
+from geoseg_cli.process import interrupts_between_imports
 from geoseg_cli.train import train
 from geoseg_cli.vectorize import vectorize
-from geoseg_cli.version import print_version
 
 _EXIT_CODES = """\b
 Exit codes:
   0  done
-  1  failure: a file that cannot be read or written, a model that does not suit, an interruption
-  2  wrong usage: an option or an argument that cannot be right
+  1  failure: an unreadable file, an unsuitable model, a full disk, an interruption
+  2  wrong usage: an invalid option or argument
 
-Errors are one line on stderr, and so is progress, a bar only on a terminal; what was asked for is on stdout. No
-colours are used. GEOSEG_DEBUG=1 adds tracebacks, GEOSEG_CACHE names the folder of the cache.
+Results go to stdout; errors, warnings and progress go to stderr, without colors. GEOSEG_DEBUG=1 adds tracebacks,
+GEOSEG_CACHE is the cache folder, GEOSEG_MODEL the default model.
 """
 
 
 class OneLineErrors(ExampleCommand, click.Group):
-    """A group whose commands end in one clear line: exit code 2 for usage, 1 for failure, 0 for all else."""
+    """A group whose commands fail with one line: exit code 2 for usage, 1 for failure."""
 
     def __call__(self, *args: Any, **extra: Any) -> NoReturn:  # noqa: ANN401 - click's own
-        """Run the command line as a process of its own, and exit."""
+        """Run the command line in its own process, and exit."""
         self.main(*args, own_process=True, **extra)
 
     def main(self, *args: Any, **extra: Any) -> NoReturn:  # noqa: ANN401 - click's own overloads
@@ -56,16 +54,16 @@ class OneLineErrors(ExampleCommand, click.Group):
         except click.exceptions.NoArgsIsHelpError as error:
             error.show()
             sys.exit(2)
-        except Exception as error:  # noqa: BLE001 - the last stop for everything
+        except Exception as error:  # noqa: BLE001 - nothing catches it after this
             sys.exit(_report(error))
         finally:
-            show_progress("auto")  # of this command alone
+            show_progress("auto")  # --progress was for this command
         sys.exit(code if isinstance(code, int) else 0)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Return the command of a name; of one that is nearly a command's say which, in every version of click."""
+        """Return the command of a name; suggest the nearest for a wrong one, in every version of click."""
         if self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
             near = difflib.get_close_matches(args[0], self.commands, n=1)
             meant = f"did you mean {near[0]}?" if near else f"commands: {', '.join(self.commands)}"
@@ -75,14 +73,14 @@ class OneLineErrors(ExampleCommand, click.Group):
 
 def _keep_to_own_data() -> None:
     if (os.environ.get("PROJ_DATA") or os.environ.get("PROJ_LIB")) and not os.environ.get("GDAL_DRIVER_PATH"):
-        return  # nothing to set, and a foreign database is warned of where rasters are read
+        return  # nothing to set; a foreign database causes a warning where rasters are read
     from geoseg.raster import keep_to_own_data
 
     keep_to_own_data()
 
 
 def _report(error: Exception) -> int:
-    """Say on one line what went wrong; return the exit code."""
+    """Print one line that says what went wrong; return the exit code."""
     debug = bool(os.environ.get("GEOSEG_DEBUG"))
     if debug:
         traceback.print_exception(error)
@@ -101,18 +99,18 @@ def _report(error: Exception) -> int:
         case MemoryError():
             complain(
                 "error",
-                "out of memory; close other programs, or with predict try a smaller --tile, --batch-size or --workers",
+                "out of memory; close other programs, or give predict a smaller --tile, --batch-size or --workers",
             )
             return 1
         case _ if _is_interrupt(error):
             complain("interrupted", "nothing was written at the output's name")
             return 1
-    complain("error", f"unexpected {type(error).__name__}: {error}" + ("" if debug else "; GEOSEG_DEBUG=1 tells where"))
+    complain("error", f"unexpected {type(error).__name__}: {error}" + ("" if debug else "; GEOSEG_DEBUG=1 shows where"))
     return 1
 
 
 def _is_interrupt(error: BaseException | None) -> bool:
-    """Tell whether Ctrl-C is behind an error: while a class is made Python 3.11 turns it into a RuntimeError."""
+    """Tell whether Ctrl-C caused an error: Python 3.11 turns it into a RuntimeError while a class is made."""
     return error is not None and (isinstance(error, KeyboardInterrupt) or _is_interrupt(error.__cause__))
 
 
@@ -123,7 +121,7 @@ def _is_interrupt(error: BaseException | None) -> bool:
 )
 @click.option(
     "--version", "-V", is_flag=True, is_eager=True, expose_value=False, callback=print_version,
-    help="Versions of geoseg, GDAL and torch, and the device; then end.",
+    help="Show the versions of geoseg, GDAL and torch and the device, and exit.",
 )  # fmt: skip
 def geoseg() -> None:
     """Land-cover maps from georeferenced rasters too big for memory.

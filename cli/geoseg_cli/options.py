@@ -1,48 +1,172 @@
-"""Options that mean the same in several commands, defined once; a command says the heading."""
+"""Options under headings, commands with examples in their help, and the options that several commands share."""
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
-from geoseg_cli import values
-from geoseg_cli.groups import grouped
-from geoseg_cli.say import PROGRESS, show_progress
+from geoseg.nearest import nearest
+from geoseg_cli import parameter_types as types
+from geoseg_cli.output import PROGRESS, show_progress
 
 Decorator = Callable[[Any], Any]
+_EXAMPLE = "Example: "
+_FILES, _FOLDERS = frozenset({"FILE", "TIF", "PNG", "JSON", "PATH"}), frozenset({"FOLDER"})
+"""Placeholders of a path in a help text."""
+SYNONYMS = {
+    "--aoi": "--bbox",
+    "--bounds": "--bbox",
+    "--extent": "--bbox",
+    "--force": "--overwrite",
+    "--gpu": "--device",
+    "--jobs": "--workers",
+    "--learning-rate": "--lr",
+    "--output": "--out",
+    "--threads": "--workers",
+    "--weights": "--model",
+}
+"""Names of options in other programs, suggested where a command has ours. Misspellings need no entry."""
 
 
-def quiet(heading: str, text: str = "Only warnings and errors.") -> Decorator:
+class GroupedOption(click.Option):
+    """An option under a heading of the help, with shell completion of its words or paths."""
+
+    def __init__(self, *declarations: Any, heading: str, words: tuple[str, ...] = (), **settings: Any) -> None:  # noqa: ANN401 - click's own
+        super().__init__(*declarations, **settings)
+        self.heading, self._words = heading, words
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Return the words with this beginning, or leave a path to the shell; else what the type completes."""
+        if self.metavar in _FILES | _FOLDERS:
+            return complete_path(ctx, self, incomplete)
+        known = self._words or getattr(getattr(self.type, "func", None), "words", ())
+        words = known() if callable(known) else known
+        found = [CompletionItem(word) for word in words if word.startswith(incomplete)]
+        return found or super().shell_complete(ctx, incomplete)
+
+
+def complete_path(_ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Leave the completion of a path to the shell."""
+    kind = "dir" if getattr(parameter, "metavar", None) in _FOLDERS else "file"
+    return [CompletionItem(incomplete, type=kind)]
+
+
+def path_argument(name: str, **settings: Any) -> Decorator:  # noqa: ANN401 - click's own
+    """Return click's `argument` for a path."""
+    return click.argument(name, shell_complete=complete_path, **settings)
+
+
+def grouped(heading: str) -> Callable[..., Decorator]:
+    """Return click's `option` for options under a heading."""
+
+    def option(*declarations: str, **settings: Any) -> Decorator:  # noqa: ANN401 - click's own
+        return click.option(*declarations, cls=GroupedOption, heading=heading, **settings)
+
+    return option
+
+
+class ExampleCommand(click.Command):
+    """A command whose docstring has paragraphs `Example: ...`; the help shows each on one line, ready to copy."""
+
+    @property
+    def examples(self) -> list[str]:
+        """The commands in the docstring."""
+        return [" ".join(text.removeprefix(_EXAMPLE).split()) for text in self._paragraphs() if _is_example(text)]
+
+    def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's
+        """Write the docstring, its examples last."""
+        for text in self._paragraphs():
+            if not _is_example(text):
+                formatter.write_paragraph()
+                with formatter.indentation():
+                    formatter.write_text(text)
+        if self.examples:
+            with formatter.section("Examples" if len(self.examples) > 1 else "Example"):
+                for example in self.examples:
+                    formatter.write(f"{'':{formatter.current_indent}}{example}\n")
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the arguments; for an unknown option suggest the nearest one."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            known = [name for option in self.get_params(ctx) for name in (*option.opts, *option.secondary_opts)]
+            meant = _meant(error.option_name, [name for name in known if name.startswith("--")])
+            text = f"no such option {error.option_name!r}" + (f" (did you mean {meant}?)" if meant else "")
+            raise click.NoSuchOption(error.option_name, text, ctx=ctx) from None
+
+    def _paragraphs(self) -> list[str]:
+        return [text for text in inspect.cleandoc(self.help or "").split("\n\n") if text]
+
+
+class GroupedCommand(ExampleCommand):
+    """A command whose help shows options under their headings, in the order of the first option of each."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the arguments; for too many of them (a shell expands `*.tif`) name the way out."""
+        ctx.allow_extra_args = True
+        super().parse_args(ctx, args)
+        if ctx.args and not ctx.resilient_parsing:
+            taken = " and ".join(each.make_metavar(ctx) for each in self.params if isinstance(each, click.Argument))
+            taken = taken.replace("[", "").replace("]", "")
+            more = f" and {len(ctx.args) - 1} more" if len(ctx.args) > 1 else ""
+            way_out = f"takes only {taken}; run it once for each" if taken else "takes no arguments"
+            ctx.fail(f"unexpected argument {ctx.args[0]!r}{more}: {ctx.info_name} {way_out}")
+        return ctx.args
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the options, those without a heading last."""
+        groups: dict[str, list[tuple[str, str]]] = {}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            if record is not None and isinstance(parameter, click.Option):
+                groups.setdefault(getattr(parameter, "heading", ""), []).append(record)
+        last = groups.pop("", [])
+        for heading, records in [*groups.items(), ("Other", last)]:
+            if records:
+                with formatter.section(heading):
+                    formatter.write_dl(records)
+
+
+def _meant(name: str, known: list[str]) -> str | None:
+    """Return the known option that a name is nearest to; the dashes, which all share, do not count."""
+    name = name.replace("_", "-")
+    synonym = SYNONYMS.get(name)
+    if synonym in known:
+        return synonym
+    near = nearest(name.lstrip("-"), [each.lstrip("-") for each in known])
+    return None if near is None else f"--{near}"
+
+
+def _is_example(paragraph: str) -> bool:
+    return paragraph.startswith(_EXAMPLE)
+
+
+def quiet(heading: str, text: str = "Show only warnings and errors.") -> Decorator:
     """Return --quiet."""
     return grouped(heading)("--quiet", "-q", is_flag=True, help=text)
 
 
 def progress(heading: str) -> Decorator:
-    """Return --progress; how it is shown is a matter of the whole process, so no command takes it as an argument."""
+    """Return --progress, which holds for the whole process, so that no command takes it as an argument."""
     return grouped(heading)(
-        "--progress",
-        type=values.one_of("progress", PROGRESS),
-        metavar="HOW",
+        "--progress", type=types.one_of("progress", PROGRESS), metavar="HOW", expose_value=False,
         is_eager=True,  # an error in another option is a line of JSON too
-        expose_value=False,
-        callback=_show_progress,
-        help="On stderr: auto, a bar on a terminal, else lines; bar; lines, one now and then; json, for programs; "
-        "or none. [default: auto]",
-    )
-
-
-def _show_progress(_context: click.Context, _parameter: click.Parameter, how: str | None) -> None:
-    show_progress(how or "auto")
+        callback=lambda _context, _parameter, how: show_progress(how or "auto"),
+        help="Progress on stderr: auto (a bar on a terminal, else lines), bar, lines, json or none. [default: auto]",
+    )  # fmt: skip
 
 
 def mkdir(heading: str) -> Decorator:
     """Return --mkdir."""
-    return grouped(heading)("--mkdir", is_flag=True, help="Make folders that are not there.")
+    return grouped(heading)("--mkdir", is_flag=True, help="Create missing folders.")
 
 
-def as_json(heading: str, text: str = "Print what was written as JSON, for programs.") -> Decorator:
+def as_json(heading: str, text: str = "Print what was written as JSON.") -> Decorator:
     """Return --json, which arrives as `as_json`."""
     return grouped(heading)("--json", "as_json", is_flag=True, help=text)
 
@@ -53,55 +177,56 @@ def overwrite(heading: str, text: str) -> Decorator:
 
 
 def out(heading: str, text: str, metavar: str = "FILE") -> Decorator:
-    """Return --out, without which there is no run."""
+    """Return --out, which is required."""
     return grouped(heading)("--out", "-o", required=True, metavar=metavar, help=text)
 
 
 def layer(heading: str, text: str) -> Decorator:
-    """Return --layer, of a source of features that has several."""
+    """Return --layer, of a file with several."""
     return grouped(heading)("--layer", metavar="NAME", help=text)
 
 
 def bands(heading: str, text: str) -> Decorator:
     """Return --bands: numbers and names."""
-    return grouped(heading)("--bands", type=values.bands, metavar="B,B,B", help=text)
+    return grouped(heading)("--bands", type=types.bands, metavar="B,B,B", help=text)
 
 
 def scale(heading: str, text: str) -> Decorator:
     """Return --scale: two values."""
-    return grouped(heading)("--scale", type=values.scale, metavar="LOW,HIGH", help=text)
+    return grouped(heading)("--scale", type=types.scale, metavar="LOW,HIGH", help=text)
 
 
-def window(heading: str) -> Decorator:
-    """Return --window, of a network that maps."""
-    text = "Side of the squares the network sees. [default: the model's]"
-    return grouped(heading)("--window", type=int, metavar="PX", help=text)
+def network(heading: str, overlap: str, batch_size: str) -> Decorator:
+    """Return the options of a network that maps; `overlap` and `batch_size` say what is the default of these."""
+    option = grouped(heading)
+    added = (
+        option("--window", type=int, metavar="PX", help="Side of the network's windows. [default: the model's]"),
+        option("--overlap", type=int, metavar="PX", help=f"Pixels shared by neighboring windows. [default: {overlap}]"),
+        option(
+            "--blend",
+            type=types.word("blend", *types.BLENDS),
+            metavar="NAME",
+            help=f"Weights of overlapping windows: {types.listed(types.BLENDS)}. [default: hann]",
+        ),
+        option(
+            "--tta",
+            type=int,
+            metavar="N",
+            words=("1", "2", "4", "8"),
+            help="Test-time augmentation: mean over 1, 2, 4 or 8 flips and rotations. [default: 1]",
+        ),
+        option("--batch-size", type=int, metavar="N", help=f"Windows in a batch. [default: {batch_size}]"),
+        option(
+            "--device",
+            type=types.word("device", *types.DEVICES),
+            metavar="NAME",
+            help="auto, cpu, cuda, cuda:1, mps, onnx or torch-cpu. [default: auto]",
+        ),
+    )
 
+    def add(command: Any) -> Any:  # noqa: ANN401 - click's own
+        for each in reversed(added):
+            command = each(command)
+        return command
 
-def overlap(heading: str, default: str) -> Decorator:
-    """Return --overlap, of a network that maps."""
-    text = f"Pixels that neighbouring windows share. [default: {default}]"
-    return grouped(heading)("--overlap", type=int, metavar="PX", help=text)
-
-
-def blend(heading: str, text: str) -> Decorator:
-    """Return --blend, one of a few words, which the help lists after a text."""
-    text = f"{text}: {values.listed(values.BLENDS)}. [default: hann]"
-    return grouped(heading)("--blend", type=values.word("blend", *values.BLENDS), metavar="NAME", help=text)
-
-
-def tta(heading: str) -> Decorator:
-    """Return --tta."""
-    text = "Mean over 1, 2, 4 or 8 symmetries of the square. [default: 1]"
-    return grouped(heading)("--tta", type=int, metavar="N", words=("1", "2", "4", "8"), help=text)
-
-
-def batch_size(heading: str, text: str) -> Decorator:
-    """Return --batch-size, of a network that maps."""
-    return grouped(heading)("--batch-size", type=int, metavar="N", help=text)
-
-
-def device(heading: str) -> Decorator:
-    """Return --device, of a network that maps."""
-    text = "auto, cpu, cuda, cuda:1, mps, onnx or torch-cpu. [default: auto]"
-    return grouped(heading)("--device", type=values.word("device", *values.DEVICES), metavar="NAME", help=text)
+    return add

@@ -1,30 +1,167 @@
-"""`geoseg train`."""
+"""`geoseg train`; the options of a recipe have the recipe's defaults, so none is written here."""
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from geoseg_cli import options, values
-from geoseg_cli.groups import GroupedCommand, grouped, path_argument
-from geoseg_cli.interrupt import InterruptedRunError, termination_interrupts
-from geoseg_cli.knobs import read_knobs, recipe_options
-from geoseg_cli.say import say
-from geoseg_cli.training_bar import TrainingBar
-from geoseg_cli.training_words import word
+from geoseg.errors import UsageError
+from geoseg_cli import options
+from geoseg_cli import parameter_types as types
+from geoseg_cli.options import GroupedCommand, GroupedOption, grouped, path_argument
+from geoseg_cli.output import say
+from geoseg_cli.parameter_types import TRAINING_WORDS, NumberOr, training_word
+from geoseg_cli.process import InterruptedRunError, termination_interrupts
+from geoseg_cli.progress_bar import TrainingBar
 
 if TYPE_CHECKING:
     from geoseg.model import ModelBundle
 
-_IN, _RUN = "The data", "The run"
+_RUN, _DATA = "Run", "Data"
+_NETWORK, _INPUT, _LEARNING, _BUNDLE = "Network", "Network input", "Learning", "Bundle"
+_MISSING = object()
+"""Default of an option that the recipe has under another name."""
+_RECIPE_OPTIONS: tuple[tuple[str, str, str, Any, str], ...] = (
+    (_NETWORK, "--architecture", "architecture", str, "Unet, FPN, DeepLabV3Plus, FCN8s, SegNet, PlainUnet, ..."),
+    (_NETWORK, "--encoder", "encoder", str, "resnet34, timm-mobilenetv3_small_100, tu-convnext_tiny, ... or none."),
+    (_NETWORK, "--arguments", "arguments", str, "More arguments of the architecture, as a JSON object."),
+    (_NETWORK, "--encoder-weights", "encoder_weights", str,
+     "imagenet, noisy-student, ... (downloaded once), a file, or none."),
+    (_NETWORK, "--init", "init", str, "Bundle to start from, demo for the one in geoseg, or none."),
+    (_NETWORK, "--norm", "norm", str, "auto, batch, group (for batches of one to four) or frozen."),
+    (_INPUT, "--gsd", "gsd_m", NumberOr("none", float), "Pixel size in meters; finer imagery is averaged."),
+    (_INPUT, "--size", "size_px", NumberOr("none", int), "Resize the long side of each scene to so many pixels."),
+    (_INPUT, "--crop", "crop_px", int, "Side of a crop in pixels."),
+    (_INPUT, "--rare", "rare", float,
+     "Share of crops drawn by class, each class equally often; the others fall anywhere."),
+    (_INPUT, "--augmentation", "augmentation", str, "none, flips, default, strong, or a list: hflip,rot90,color:0.5."),
+    (_INPUT, "--normalization", "normalization", str,
+     "auto, dataset, imagenet, inception, model (that of --init) or MEANS/STDS."),
+    (_INPUT, "--ignore", "ignore", str, "Classes to leave out, separated by commas, or none."),
+    (_LEARNING, "--loss", "loss", str, "cross-entropy, dice, focal, lovasz, or a sum: 'cross-entropy + 0.5 dice'."),
+    (_LEARNING, "--weights", "weights", str, "Class weights in the loss: none, auto, or numbers separated by commas."),
+    (_LEARNING, "--optimizer", "optimizer", str, "adam, adamw, rmsprop or sgd."),
+    (_LEARNING, "--lr", "lr", NumberOr("auto", float), "Learning rate; auto runs a learning rate finder."),
+    (_LEARNING, "--weight-decay", "weight_decay", float, "Weight decay."),
+    (_LEARNING, "--momentum", "momentum", float, "Momentum, of sgd and rmsprop."),
+    (_LEARNING, "--betas", "betas", str, "Two numbers separated by a comma, of adam and adamw."),
+    (_LEARNING, "--eps", "eps", float, "Epsilon, of adam, adamw and rmsprop."),
+    (_LEARNING, "--amsgrad/--no-amsgrad", "amsgrad", bool, "AMSGrad, of adam and adamw."),
+    (_LEARNING, "--schedule", "schedule", str, "constant, step, multi-step, cyclic, exp-range, one-cycle or cosine."),
+    (_LEARNING, "--warmup", "warmup", float, "Share of the steps in which the learning rate rises."),
+    (_LEARNING, "--step-epochs", "step_epochs", int, "Epochs of a step, and of half a cycle."),
+    (_LEARNING, "--milestones", "milestones", str, "Epochs of the steps of multi-step, separated by commas."),
+    (_LEARNING, "--gamma", "gamma", float, "Factor of a step, and of the cycles of exp-range."),
+    (_LEARNING, "--floor", "floor", float, "Lowest learning rate, as a share of --lr."),
+    (_LEARNING, "--batch-size", "batch_size", NumberOr("auto", int), "Crops in a batch; auto: what memory holds."),
+    (_LEARNING, "--accumulate", "accumulate", int, "Batches whose gradients make one step."),
+    (_LEARNING, "--epochs", "epochs", int, "Epochs."),
+    (_LEARNING, "--batches", "batches", NumberOr("auto", int), "Batches in an epoch; auto: each pixel about once."),
+    (_LEARNING, "--clip", "clip", float, "Maximum norm of the gradients; 0: no limit."),
+    (_LEARNING, "--average", "average", float, "Decay of the running average of the weights; 0: no average."),
+    (_LEARNING, "--start-share", "start_share", float, "Share of --init in the finished weights."),
+    (_LEARNING, "--precision", "precision", str, "auto, 32, bf16 or 16."),
+    (_LEARNING, "--patience", "patience", NumberOr("none", int), "Stop after so many epochs without a better mIoU."),
+    (_LEARNING, "--valid-every", "valid_every", int, "Epochs between validations."),
+    (_LEARNING, "--seed", "seed", int, "Seed of everything random."),
+    (_BUNDLE, "--window", "window_px", NumberOr("none", int), "Window in pixels; none: 512, less for smaller scenes."),
+)  # fmt: skip
+"""Heading, option, name in the recipe, type and text."""
+_MAY_BE_NONE = {
+    "encoder", "encoder_weights", "init", "gsd_m", "size_px", "lr", "batch_size", "batches", "patience", "window_px",
+}  # fmt: skip
 
 
-def _list_recipes(context: click.Context, _parameter: click.Parameter, wanted: bool) -> None:  # noqa: FBT001 - click's
-    """Print the named recipes and end."""
-    if not wanted or context.resilient_parsing:
+class RecipeOption(GroupedOption):
+    """An option whose default comes from the recipe `default`, when the help text is shown."""
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        """Return the option and its text, with the default."""
+        from geoseg.training import Recipe
+
+        record = super().get_help_record(ctx)
+        default = getattr(Recipe(), self.name or "", _MISSING)
+        if record is None or default is _MISSING or default == ():
+            return record
+        return record[0], f"{record[1]} [default: {self._in_words(default)}]"
+
+    def _in_words(self, default: Any) -> str:  # noqa: ANN401 - as many types as options
+        match default:
+            case bool():
+                return "on" if default else "off"
+            case None:
+                return self.type.word if isinstance(self.type, NumberOr) else "none"
+            case tuple():
+                return ",".join(map(str, default))
+            case dict():
+                return json.dumps(default)
+        return f"{default:g}" if isinstance(default, float) else str(default)
+
+
+def recipe_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add an option for each field of a recipe."""
+    for heading, flag, name, kind, text in reversed(_RECIPE_OPTIONS):
+        settings: dict[str, Any] = {}
+        if kind is not bool:
+            metavar = {int: "N", float: "X", str: "TEXT"}.get(kind) or kind.name
+            settings = {"type": training_word(name) if name in TRAINING_WORDS else kind, "metavar": metavar}
+        command = click.option(flag, name, cls=RecipeOption, heading=heading, default=None, help=text, **settings)(
+            command
+        )
+    return command
+
+
+def take_recipe(given: dict[str, Any]) -> dict[str, Any]:
+    """Take the options of `recipe_options` out of `given`; return those that were used, as plain values."""
+    used = {name: given.pop(name) for _, _, name, _, _ in _RECIPE_OPTIONS}
+    return {name: _plain(name, value) for name, value in used.items() if value is not None}
+
+
+def _plain(name: str, value: Any) -> Any:  # noqa: ANN401 - as many types as options
+    match name, value:
+        case _, "none" | "auto" if name in _MAY_BE_NONE:
+            return None
+        case "ignore", str():
+            return [] if value == "none" else _items(value)
+        case "milestones", str():
+            return [_number(name, item, int) for item in _items(value)]
+        case "betas", str():
+            return [_number(name, item, float) for item in _items(value)]
+        case "arguments", str():
+            return _object(value)
+    return value
+
+
+def _items(text: str) -> list[str]:
+    return [item.strip() for item in text.split(",") if item.strip()]
+
+
+def _number(name: str, text: str, kind: type[int | float]) -> int | float:
+    try:
+        return kind(text)
+    except ValueError:
+        raise click.BadParameter(f"expected numbers with commas, got {text!r}", param_hint=f"--{name}") from None
+
+
+def _object(text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        message = f'expected a JSON object such as {{"depth": 4}}, got {text:.80}'
+        raise click.BadParameter(message, param_hint="--arguments")
+    return value
+
+
+def _list_recipes(context: click.Context, _parameter: click.Parameter, asked: bool) -> None:  # noqa: FBT001 - click's
+    """Print the named recipes and exit."""
+    if not asked or context.resilient_parsing:
         return
     from geoseg.training import RECIPES
 
@@ -35,77 +172,78 @@ def _list_recipes(context: click.Context, _parameter: click.Parameter, wanted: b
 
 @click.command(cls=GroupedCommand, short_help="Train a model on labeled scenes.")
 @path_argument("data")
-@options.out(_RUN, "The bundle to write: model.safetensors.")
+@options.out(_RUN, "Bundle to write: model.safetensors.")
 @grouped(_RUN)(
-    "--recipe",
-    type=word("recipe"),
-    metavar="NAME",
-    help="A named recipe to start from. [default: the one called default]",
+    "--recipe", type=training_word("recipe"), metavar="NAME", help="Named recipe to start from. [default: default]"
 )
 @grouped(_RUN)(
     "--recipes", is_flag=True, is_eager=True, expose_value=False, callback=_list_recipes,
-    help="List the named recipes, their source, data and figure, and end.",
+    help="List the named recipes with source, data and figure, and exit.",
 )  # fmt: skip
-@grouped(_RUN)("--report", metavar="FOLDER", help="Write curves, figures and the worst crops there.")
-@grouped(_RUN)("--device", type=values.word("device", *values.DEVICES_THAT_LEARN), metavar="NAME",
-               help="auto, cpu, mps, cuda or cuda:N. [default: auto]")  # fmt: skip
-@grouped(_RUN)("--devices", type=click.IntRange(min=1), metavar="N", help="So many devices at once. [default: 1]")
-@grouped(_RUN)("--threads", type=click.IntRange(min=1), metavar="N", help="Threads of the CPU. [default: all cores]")
-@grouped(_RUN)("--checkpoint-every", "checkpoint_minutes", type=click.FloatRange(min=0), metavar="MINUTES",
-               help="Minutes a crash may cost within an epoch. [default: 5]")  # fmt: skip
-@grouped(_RUN)("--wandb", is_flag=True, help="Log to Weights & Biases too.")
+@grouped(_RUN)("--report", metavar="FOLDER", help="Write curves, figures and the worst crops to this folder.")
+@grouped(_RUN)(
+    "--device", type=types.word("device", *types.TRAINING_DEVICES), metavar="NAME",
+    help="auto, cpu, mps, cuda or cuda:N. [default: auto]",
+)  # fmt: skip
+@grouped(_RUN)("--devices", type=click.IntRange(min=1), metavar="N", help="Number of devices. [default: 1]")
+@grouped(_RUN)("--threads", type=click.IntRange(min=1), metavar="N", help="CPU threads. [default: all cores]")
+@grouped(_RUN)(
+    "--checkpoint-every", "checkpoint_minutes", type=click.FloatRange(min=0), metavar="MINUTES",
+    help="Minutes between checkpoints within an epoch. [default: 5]",
+)  # fmt: skip
+@grouped(_RUN)("--wandb", is_flag=True, help="Also log to Weights & Biases.")
 @options.mkdir(_RUN)
-@options.overwrite(_RUN, "Replace an existing bundle, or a training of another kind.")
+@options.overwrite(_RUN, "Replace an existing bundle, or restart an unfinished training with other settings.")
 @options.as_json(_RUN)
 @options.progress(_RUN)
 @options.quiet(_RUN)
-@grouped(_IN)("--labels", metavar="PATH", help="Labels of the scene or folder DATA: a raster, polygons, or a folder.")
-@grouped(_IN)("--column", metavar="NAME", help="Column of the polygons that holds the class.")
-@options.layer(_IN, "Layer of the polygons, or several with commas, or all, where several layers hold some.")
-@grouped(_IN)("--legend", metavar="FILE", help="The classes: .csv, .json, .qml or .clr. [default: what labels say]")
-@options.bands(_IN, "Bands to use, by number or name. [default: all]")
-@grouped(_IN)("--data-gsd", "data_gsd_m", type=float, metavar="METRES", help="Pixel size of scenes that do not say.")
-@grouped(_IN)("--tolerance", type=float, metavar="SHARE",
-              help="Share of a mask's pixels that may be of no class, and are ignored. [default: 0.001]")  # fmt: skip
-@grouped(_IN)(
-    "--split", "split_rule", metavar="RULE",
-    help="published, random:0.8, blocks:0.2, folders, all, or a file of ids. [default: what suits the data]",
+@grouped(_DATA)("--labels", metavar="PATH", help="Labels of DATA: a raster, polygons, or a folder.")
+@grouped(_DATA)("--column", metavar="NAME", help="Column of the polygons that holds the class.")
+@options.layer(_DATA, "Layer of the polygons, several separated by commas, or all. [default: the only one]")
+@grouped(_DATA)("--legend", metavar="FILE", help="Classes: .csv, .json, .qml or .clr. [default: from the labels]")
+@options.bands(_DATA, "Bands to use, by number from 1 or by name. [default: all]")
+@grouped(_DATA)(
+    "--data-gsd", "data_gsd_m", type=float, metavar="M", help="Pixel size in meters of scenes that do not tell it."
+)
+@grouped(_DATA)(
+    "--tolerance", type=float, metavar="SHARE",
+    help="Share of a mask's pixels that may have no class; they are ignored. [default: 0.001]",
 )  # fmt: skip
-@grouped(_IN)("--cache", metavar="FOLDER", help="Where scenes are kept decoded. [default: the user's cache]")
+@grouped(_DATA)(
+    "--split", "split_rule", metavar="RULE",
+    help="published, random:0.8, blocks:0.2, folders, all, or a file of ids. [default: from the data]",
+)  # fmt: skip
+@grouped(_DATA)("--cache", metavar="FOLDER", help="Folder of decoded scenes. [default: the user's cache]")
 @recipe_options
 def train(data: str, *, out: str, as_json: bool, quiet: bool, **given: Any) -> None:  # noqa: ANN401 - many types
-    """Train a network on the labelled scenes DATA and write it as one file.
+    """Train a network on the labeled scenes DATA and write it as one file.
 
-    DATA is a folder in the DeepGlobe layout (NNN_sat.jpg, NNN_mask.png), one with images/ and labels/, a CSV with the
-    columns scene and labels, one scene with --labels, a folder of images for each class, or a mixture of such data
-    sets: a JSON file that says what the classes of each mean. The same command after a crash goes on where it stopped.
+    DATA is a folder in the DeepGlobe layout (NNN_sat.jpg, NNN_mask.png), a folder with images/ and labels/, a CSV with
+    the columns scene and labels, one scene with --labels, a folder of images for each class, or a mixture: a JSON file
+    that combines such data sets and maps their classes. Run the same command again and an interrupted training resumes.
 
-    The defaults told from "The network" on are those of the recipe `default`; with --recipe, those of that recipe.
+    The defaults shown from "Network" on are those of the recipe `default`; --recipe brings its own.
 
     Example: geoseg train deepglobe/ --out model.safetensors --report report/
 
     Example: geoseg train scenes/ --labels parcels.gpkg --column landuse --out model.safetensors
     """
-    from geoseg_cli.extras import needs_training
-
-    needs_training()
-    # Threads that wait by spinning are a little quicker alone; beside any other program a step took ten times as long.
+    _check_installed()
+    # Spinning threads are slightly faster alone; beside another program a step took ten times as long.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from geoseg.training import Recipe, recipe_named
-    from geoseg.training import train as learn
+    from geoseg.training import train as train_model
 
-    knobs = read_knobs(given)
+    changes = take_recipe(given)
     settings = {name: value for name, value in given.items() if value is not None and value is not False}
-    recipe = Recipe.from_json(knobs, recipe_named(settings.pop("recipe", "default")))
+    recipe = Recipe.from_json(changes, recipe_named(settings.pop("recipe", "default")))
     with TrainingBar(quiet=quiet) as bar, termination_interrupts():
+        shown: dict[str, Any] = {"progress": bar.update, "decoding": bar.decoding, "announce": bar.announce}
         try:
-            bundle = learn(
-                data, out, recipe=recipe, progress=bar.update, decoding=bar.decoding, announce=bar.announce, **settings
-            )
+            bundle = train_model(data, out, recipe=recipe, **shown, **settings)
         except KeyboardInterrupt:
-            raise InterruptedRunError(
-                f"interrupted{bar.kept}; the same command goes on from the last checkpoint"
-            ) from None
+            message = f"interrupted{bar.kept}; the same command resumes from the last checkpoint"
+            raise InterruptedRunError(message) from None
     if not quiet:
         say(f"wrote {out}{bar.summary}")
     if as_json:
@@ -113,8 +251,15 @@ def train(data: str, *, out: str, as_json: bool, quiet: bool, **given: Any) -> N
         click.echo(json.dumps({"path": out} | report | _figures(bundle) | bar.figures, indent=2))
 
 
+def _check_installed() -> None:
+    """Raise UsageError if the libraries of training are missing, before anything is imported."""
+    missing = [name for name in ("lightning", "tensorboard") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise UsageError(f"training needs {', '.join(missing)}; pip install 'geoseg[train]'")
+
+
 def _figures(bundle: ModelBundle) -> dict[str, Any]:
-    """Return what is known of a model that was just trained; without validation there is no mIoU."""
+    """Return the figures of a trained model; without validation there is no mIoU."""
     validation = bundle.metrics.get("validation", {})
     return {
         "best_epoch": bundle.provenance["epoch"],

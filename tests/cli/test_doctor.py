@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 from click.testing import Result
 
-from geoseg.inspection import doctor
+from geoseg import inspection
 from geoseg.inspection.doctor import Diagnosis, Finding
 
 Run = Callable[..., Result]
@@ -24,7 +24,7 @@ def test_a_fit_machine_is_code_0(run: Run) -> None:
 @pytest.mark.parametrize(("state", "code"), [("fit", 0), ("unfit", 0), ("broken", 1)])
 def test_only_what_is_broken_is_code_1(run: Run, monkeypatch: pytest.MonkeyPatch, state: str, code: int) -> None:
     found = Diagnosis((Finding("gdal", state, "3.10", "mend it"),))  # type: ignore[arg-type]
-    monkeypatch.setattr(doctor, "doctor", lambda: found)
+    monkeypatch.setattr(inspection, "doctor", lambda: found)
     done = run("doctor")
     assert done.exit_code == code
     assert "-> mend it" in done.stdout

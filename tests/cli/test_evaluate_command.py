@@ -20,7 +20,7 @@ from geoseg.evaluation import ConfusionMatrix, Evaluation
 from geoseg.evaluation.model_knobs import ModelKnobs
 from geoseg.evaluation.parts import DEFAULT_PART
 from geoseg.legend import DEEPGLOBE
-from geoseg_cli import values
+from geoseg_cli import parameter_types
 from tests.evaluation.rasters import UTM, patches, write, wrong
 from tests.networks import tiny_bundle
 
@@ -228,8 +228,8 @@ def test_a_part_that_is_none_is_refused_before_the_data(run: Run, seen: dict[str
 
 
 def test_the_parts_are_the_librarys() -> None:
-    assert values.PARTS[0] == DEFAULT_PART
-    assert set(values.PARTS) == {*PARTS, "all"}
+    assert parameter_types.PARTS[0] == DEFAULT_PART
+    assert set(parameter_types.PARTS) == {*PARTS, "all"}
 
 
 def test_two_rasters_need_no_engine() -> None:

@@ -13,7 +13,7 @@ from geoseg.inference import CPU_BATCH, DEFAULT_BLEND, GPU_BATCH, Blend
 from geoseg.model.device import DEVICES
 from geoseg.progress import Progress
 from geoseg.vector.generalize import METHODS
-from geoseg_cli import values
+from geoseg_cli import parameter_types as types
 
 Run = Callable[..., Result]
 StandIn = Callable[[Callable[..., Any]], None]
@@ -163,10 +163,10 @@ def test_a_word_that_is_nearly_one(run: Run, words: tuple[str, ...], meant: str)
 
 
 def test_the_words_are_the_librarys() -> None:
-    assert set(values.BLENDS) == set(get_args(Blend))
-    assert set(values.DEVICES) == set(DEVICES)
-    assert set(values.METHODS) == set(METHODS)
-    assert {colour_blind.check_palette(name) for name in values.PALETTES} == set(get_args(colour_blind.PaletteName))
+    assert set(types.BLENDS) == set(get_args(Blend))
+    assert set(types.DEVICES) == set(DEVICES)
+    assert set(types.METHODS) == set(METHODS)
+    assert {colour_blind.check_palette(name) for name in types.PALETTES} == set(get_args(colour_blind.PaletteName))
 
 
 @pytest.mark.parametrize("name", ["cuda:1", "nothing-like-it", "onnx"])
@@ -227,11 +227,11 @@ def test_an_option_that_is_nearly_one(run: Run) -> None:
     [
         (
             ["predict", "a.tif", "b.tif", "c.tif", "--out", "m.tif"],
-            "'b.tif' and 1 more: predict takes SCENE alone; run",
+            "'b.tif' and 1 more: predict takes only SCENE; run",
         ),
-        (["vectorize", "a.tif", "b.tif", "--out", "m.gpkg"], "'b.tif': vectorize takes LANDCOVER alone; run"),
-        (["evaluate", "a", "b", "c"], "'c': evaluate takes LANDCOVER and REFERENCE alone; run"),
-        (["doctor", "me"], "'me': doctor takes no argument; leave it out"),
+        (["vectorize", "a.tif", "b.tif", "--out", "m.gpkg"], "'b.tif': vectorize takes only LANDCOVER; run"),
+        (["evaluate", "a", "b", "c"], "'c': evaluate takes only LANDCOVER and REFERENCE; run"),
+        (["doctor", "me"], "'me': doctor takes no arguments"),
     ],
 )
 def test_too_many_arguments_are_told_what_to_do(run: Run, words: list[str], told: str) -> None:

@@ -23,9 +23,9 @@ import geoseg
 from geoseg.inference import Blend
 from geoseg.model.device import DEVICES
 from geoseg.training import Recipe
-from geoseg_cli.groups import GroupedCommand
-from geoseg_cli.knobs import KnobOption, read_knobs
 from geoseg_cli.main import geoseg as command_line
+from geoseg_cli.options import GroupedCommand
+from geoseg_cli.train import RecipeOption, take_recipe
 
 Run = Callable[..., Result]
 COMMANDS = sorted(command_line.commands)
@@ -59,7 +59,7 @@ def test_every_option_stands_under_a_heading(run: Run, name: str) -> None:
 def test_the_help_of_train_has_the_defaults_of_the_recipe() -> None:
     """Each default, given as an option, is read back as the recipe's own value."""
     recipe, train, told = Recipe(), command_line.commands["train"], 0
-    knobs = [parameter for parameter in train.params if isinstance(parameter, KnobOption)]
+    knobs = [parameter for parameter in train.params if isinstance(parameter, RecipeOption)]
     for knob in knobs:
         record = knob.get_help_record(click.Context(train, help_option_names=HELP))
         assert record is not None
@@ -73,7 +73,7 @@ def test_the_help_of_train_has_the_defaults_of_the_recipe() -> None:
             continue
         words = ["data", "--out", "m.safetensors", knob.opts[0], default[1]]
         with train.make_context("train", words, help_option_names=HELP) as context:
-            assert Recipe.from_json(read_knobs(dict(context.params))) == recipe
+            assert Recipe.from_json(take_recipe(dict(context.params))) == recipe
     assert told >= len(knobs) - 1 > 30
 
 

@@ -10,7 +10,7 @@ import pytest
 
 CALLBACK = """
 import _imp, os, signal, sys, threading, time, weakref
-from geoseg_cli.interrupt import interrupts_between_imports
+from geoseg_cli.process import interrupts_between_imports
 
 # as in importlib._bootstrap._get_module_lock, with Ctrl-C between taking the lock and giving it back
 names = {"_imp": _imp, "interrupt": signal.raise_signal, "number": signal.SIGINT}

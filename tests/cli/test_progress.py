@@ -13,8 +13,8 @@ from click.testing import CliRunner
 
 from geoseg.progress import Progress
 from geoseg_cli.main import geoseg
-from geoseg_cli.progress import ProgressBar
-from geoseg_cli.say import complain
+from geoseg_cli.output import complain
+from geoseg_cli.progress_bar import ProgressBar
 
 RESUMED = Progress(2, 10, 2_000_000, 10_000_000, 0, 0.0)
 HALF = Progress(5, 10, 5_000_000, 10_000_000, 3_000_000, 30.0)
@@ -96,7 +96,7 @@ def lines(text: str) -> list[dict[str, Any]]:
 def test_json_tells_each_stage_from_its_beginning_to_its_end(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("geoseg_cli.say._shown", ["json"])
+    monkeypatch.setattr("geoseg_cli.output._shown", ["json"])
     many = [Progress(n, 1000, n * 1000, 1_000_000, n * 1000, n / 100) for n in range(1001)]
     built = [Progress(n, 2, n * 500_000, 1_000_000, n * 500_000, n, stage="assemble") for n in range(3)]
     with ProgressBar(quiet=False) as bar:

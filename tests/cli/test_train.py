@@ -17,10 +17,9 @@ from click.testing import CliRunner
 from geoseg.model import ModelBundle
 from geoseg.training import RECIPES, Recipe, losses
 from geoseg.training.recipe import KNOBS
-from geoseg_cli.knobs import read_knobs, recipe_options
 from geoseg_cli.main import geoseg as command
-from geoseg_cli.train import train
-from geoseg_cli.training_words import KNOWN, LOSSES
+from geoseg_cli.parameter_types import LOSSES, TRAINING_WORDS
+from geoseg_cli.train import recipe_options, take_recipe, train
 from tests.cli.conftest import Run
 from tests.training.tiny import TINY, write_data
 
@@ -44,7 +43,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     def verb(data: str, out: str, **settings: Any) -> None:
         told.update(settings, data=data, out=out)
 
-    monkeypatch.setattr(sys.modules["geoseg.training.train"], "train", verb)
+    monkeypatch.setattr("geoseg.training.train", verb)
     return told
 
 
@@ -55,7 +54,7 @@ def knobs_of(*arguments: object) -> dict[str, Any]:
     @click.command()
     @recipe_options
     def catch(**given: Any) -> None:
-        told.update(read_knobs(given))
+        told.update(take_recipe(given))
 
     result = CliRunner().invoke(catch, [str(argument) for argument in arguments], standalone_mode=False)
     if result.exception is not None:
@@ -136,12 +135,12 @@ def test_settings_arrive(run: Run, asked: dict[str, Any]) -> None:
     [
         (["--recipe", "best"], "unknown recipe 'best'; geoseg has default, "),
         (["--optimizer", "lion"], "optimizer must be one of adam, adamw, rmsprop, sgd, got 'lion'"),
-        (["--lr", "much"], "wanted a number or auto, got 'much'"),
+        (["--lr", "much"], "expected a number or auto, got 'much'"),
         (["--lr", "-1"], "lr must be"),
         (["--crop", "0"], "crop must be 16 to 16384, got 0"),
         (["--betas", "0.9"], "betas"),
-        (["--betas", "a,b"], "numbers between commas"),
-        (["--milestones", "1.5"], "numbers between commas"),
+        (["--betas", "a,b"], "expected numbers with commas"),
+        (["--milestones", "1.5"], "expected numbers with commas"),
         (["--arguments", "[1]"], "a JSON object"),
         (["--arguments", '{"depht": 2}', "--architecture", "PlainUnet", "--encoder", "none"], "no argument 'depht'"),
         (["--architecture", "Hourglass"], "unknown architecture 'Hourglass'"),
@@ -215,8 +214,8 @@ def test_words_as_the_library_reads_them_pass(run: Run, asked: dict[str, Any], a
 
 def test_the_words_are_the_librarys() -> None:
     assert set(LOSSES) == set(losses.LOSSES)
-    assert all(find() for find in KNOWN.values())
-    assert set(KNOWN) - {"recipe"} <= set(KNOBS)
+    assert all(find() for find in TRAINING_WORDS.values())
+    assert set(TRAINING_WORDS) - {"recipe"} <= set(KNOBS)
 
 
 def test_json_tells_what_came_of_it(run: Run, data: Path, tmp_path: Path) -> None:
@@ -303,6 +302,6 @@ def test_help_loads_no_network(option: str) -> None:
 
 def test_help_has_every_option_under_a_heading() -> None:
     text = CliRunner().invoke(command, ["train", "--help"]).output
-    for heading in ("The run:", "The data:", "The network:", "What it sees:", "How it learns:", "What is kept:"):
+    for heading in ("Run:", "Data:", "Network:", "Network input:", "Learning:", "Bundle:"):
         assert heading in text
     assert all(parameter.opts[0] in text for parameter in train.params if isinstance(parameter, click.Option))

@@ -6,7 +6,7 @@ import pytest
 
 from geoseg.progress import Progress
 from geoseg.training import TrainingProgress
-from geoseg_cli.training_bar import TrainingBar
+from geoseg_cli.progress_bar import TrainingBar
 
 DECODED = Progress(1, 4, 1_000_000, 4_000_000, 1_000_000, 40.0)
 

@@ -313,7 +313,7 @@ def test_predict_checks_the_polygons_before_the_map(run: Run, tmp_path: Path, sc
         (1, [scene, "--polygons", old], ["old.fgb exists", "--polygons"]),
         (2, [scene, "--polygons", tmp_path / "m.gpkg", "--simplify", "wide"], ["--simplify", "wide"]),
         (2, [scene, "--polygons", tmp_path / "m.gpkg", "--min-area", "-1"], ["--min-area", "-1"]),
-        (2, [scene, "--polygons", tmp_path / "map.tif.parts" / "m.gpkg"], ["cleared", "--polygons"]),
+        (2, [scene, "--polygons", tmp_path / "map.tif.parts" / "m.gpkg"], ["cleared", "polygons"]),
         (2, [placeless, "--polygons", tmp_path / "m.gpkg", "--min-area", "100"], ["100px"]),
         (2, [scene, "--polygons", tmp_path / "same.gpkg", "--confidence", tmp_path / "same.gpkg"], ["GeoTIFF"]),
     ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""Lines for people, on stderr; stdout is kept for what was asked for."""
+"""Lines for people on stderr; stdout holds only results."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ import click
 from geoseg.errors import GeosegWarning, spelled
 
 PROGRESS = ("auto", "bar", "lines", "json", "none")
-"""How progress is shown: auto is a bar on a terminal, else lines now and then; json is for programs."""
-_OPTIONS = {"crop_px": "crop", "gsd_m": "gsd", "size_px": "size", "window_px": "window", "overlap_px": "overlap"}
-"""Parameters whose option is shorter than their name."""
+"""Ways to show progress; auto is a bar on a terminal, lines elsewhere."""
+OPTION_OF = {"crop_px": "crop", "gsd_m": "gsd", "size_px": "size", "window_px": "window", "overlap_px": "overlap"}
+"""The option of a parameter, where it is not the parameter's own name."""
 _shown = ["auto"]
 
 
 def show_progress(how: str) -> None:
-    """Choose how the command of this process shows its progress; with json all lines on stderr are JSON."""
+    """Choose how this process shows progress; with json every line on stderr is a JSON object."""
     _shown[:] = [how]
 
 
@@ -34,7 +34,7 @@ def progress_shown() -> str:
 
 
 def complain(kind: str, message: str) -> None:
-    """Print `geoseg: kind: message` as one line, whatever the message holds."""
+    """Print `geoseg: kind: message` on one line."""
     line = spelled(" ".join(message.split()), as_option)
     if progress_shown() == "json":
         say_json({kind: line})
@@ -44,7 +44,7 @@ def complain(kind: str, message: str) -> None:
 
 def as_option(name: str, value: str | None) -> str:
     """Return a parameter as people type it: `overwrite=True` is --overwrite, `scale=(0, 1)` is --scale 0,1."""
-    option = "--" + _OPTIONS.get(name, name).replace("_", "-")
+    option = "--" + OPTION_OF.get(name, name).replace("_", "-")
     if value is None or value == "True":
         return option
     plain = re.sub(r",\s+", ",", value.strip("()[]")) if value.startswith(("(", "[")) else value.strip("'\"")
@@ -52,7 +52,7 @@ def as_option(name: str, value: str | None) -> str:
 
 
 def say(line: str) -> None:
-    """Print a line on stderr."""
+    """Print a line."""
     line = spelled(line, as_option)
     if progress_shown() == "json":
         say_json({"message": line})
@@ -61,14 +61,14 @@ def say(line: str) -> None:
 
 
 def say_json(told: Mapping[str, object]) -> None:
-    """Print a JSON object as a line on stderr, at once."""
+    """Print a JSON object on one line, at once."""
     click.echo(json.dumps(told), err=True)
     if sys.stderr is not None:
         sys.stderr.flush()
 
 
 def warn_in_one_line() -> None:
-    """Show geoseg's own warnings as lines, and other libraries' only when GEOSEG_DEBUG is set."""
+    """Show geoseg's own warnings as lines, and those of other libraries only with GEOSEG_DEBUG."""
     if not os.environ.get("GEOSEG_DEBUG"):
         warnings.simplefilter("ignore")
     warnings.simplefilter("always", GeosegWarning)

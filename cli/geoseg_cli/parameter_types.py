@@ -1,0 +1,208 @@
+"""Types of options and arguments: the text that people type becomes a value, or one line that says why not.
+
+A misspelled word of the library is refused here, before any data is read. The words of the maps' options stand here,
+so that a help text waits for no import; tests compare them with the library's. Those of `geoseg train` come from the
+library when one is given.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import click
+
+from geoseg.nearest import nearest
+
+BLENDS = ("hann", "linear", "gaussian", "mean", "crop")
+DEVICES = ("auto", "cpu", "cuda", "mps", "onnx", "torch-cpu")
+TRAINING_DEVICES = ("auto", "cpu", "cuda", "mps")
+METHODS = ("visvalingam", "douglas-peucker")
+PALETTES = ("own", "color-blind", "colour-blind")
+PARTS = ("test", "train", "valid", "all")
+LOSSES = ("cross-entropy", "dice", "focal", "lovasz")
+"""Asking the library for these would load torch."""
+
+_Type = TypeVar("_Type", bound=Callable[..., Any])
+_TERM = re.compile(r"(?<![\w.-])[A-Za-z][\w-]*")
+"""The name in a term: `0.5 dice`, `2*focal:gamma=2`, `hflip:0.3`."""
+_SEPARATORS = {"loss": "+", "augmentation": ",/"}
+"""What stands between the terms of options that take several words."""
+
+
+def completed_by(*words: str) -> Callable[[_Type], _Type]:
+    """Return a decorator that gives a type the words a shell completes."""
+
+    def noted(kind: _Type) -> _Type:
+        kind.words = words  # type: ignore[attr-defined]
+        return kind
+
+    return noted
+
+
+def listed(words: Sequence[str]) -> str:
+    """Return `a, b or c`."""
+    return f"{', '.join(words[:-1])} or {words[-1]}"
+
+
+def numbers(text: str) -> tuple[float, ...]:
+    """Return the numbers of `0.485,0.456,0.406`."""
+    try:
+        return tuple(float(number) for number in text.split(","))
+    except ValueError:
+        raise click.BadParameter(f"expected numbers with commas such as 0.5,0.4,0.3, got {text!r}") from None
+
+
+def scale(text: str) -> tuple[float, float]:
+    """Return (low, high) of `LOW,HIGH`; `HIGH` alone means `0,HIGH`."""
+    with contextlib.suppress(ValueError):
+        match [float(number) for number in text.split(",")]:
+            case [low, high]:
+                return low, high
+            case [high]:
+                return 0.0, high
+    raise click.BadParameter(f"expected LOW,HIGH or HIGH, such as 200,3000 or 3000, got {text!r}")
+
+
+@completed_by("scene", "model")
+def resolution(text: str) -> str | float:
+    """Return `scene` or `model`, or `0.5` as a number of meters."""
+    return _word_or_meters(text, "scene", "model", "0.5")
+
+
+@completed_by("auto", "scene")
+def network_resolution(text: str) -> str | float:
+    """Return `auto` or `scene`, or `1` as a number of meters."""
+    return _word_or_meters(text, "auto", "scene", "1")
+
+
+def _word_or_meters(text: str, first: str, second: str, example: str) -> str | float:
+    try:
+        return text if text in {first, second} else float(text)
+    except ValueError:
+        raise click.BadParameter(f"expected {first}, {second} or meters such as {example}, got {text!r}") from None
+
+
+def bands(text: str) -> tuple[int | str, ...]:
+    """Return the bands of `4,3,2` or `nir,red,green`: numbers from 1 on, or names, in the order given."""
+    names = [name.strip() for name in text.split(",")]
+    if not all(names):
+        raise click.BadParameter(f"expected bands with commas such as 4,3,2 or nir,red,green, got {text!r}")
+    return tuple(int(name) if name.isdecimal() else name for name in names)
+
+
+def creation_option(text: str) -> tuple[str, str]:
+    """Return the name, in capitals, and the value of `KEY=VALUE`, the form of gdal_translate -co."""
+    key, sign, value = text.partition("=")
+    if not (key.strip() and sign and value.strip()):
+        raise click.BadParameter(f"expected KEY=VALUE such as COMPRESS=ZSTD, got {text!r}")
+    return key.strip().upper(), value.strip()
+
+
+def box(text: str) -> tuple[float, float, float, float]:
+    """Return (west, south, east, north) of `W,S,E,N`, or in rio's forms: `W S E N`, `[W, S, E, N]`."""
+    with contextlib.suppress(ValueError):
+        west, south, east, north = map(float, text.strip("[] ").replace(",", " ").split())
+        return west, south, east, north
+    raise click.BadParameter(f"expected W,S,E,N such as 400000,4999000,401000,5000000, got {text!r}")
+
+
+class NumberOr(click.ParamType[Any]):
+    """A number, or a word that stands for None: auto, none."""
+
+    def __init__(self, word: str, kind: type[int | float]) -> None:
+        self.name = f"{'N' if kind is int else 'X'}|{word}"
+        self.word = word
+        self._kind = kind
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:  # noqa: ANN401
+        """Return the number, or the word itself: None is what click gives where the option is absent."""
+        if value == self.word:
+            return value
+        try:
+            return self._kind(value)
+        except (TypeError, ValueError):
+            self.fail(f"expected a number or {self.word}, got {value!r}", param, ctx)
+
+
+def word(option: str, *words: str) -> Callable[[str], str]:
+    """Return a type that refuses a near miss of some words and leaves anything else to the library."""
+
+    @completed_by(*words)
+    def name(text: str) -> str:
+        near = nearest(text, words)
+        if near is not None and text.partition(":")[0] not in words:  # cuda:1 is one of cuda
+            known = ", ".join(words)
+            raise click.BadParameter(f"{option} must be one of {known}, got {text!r:.40} (did you mean {near}?)")
+        return text
+
+    return name
+
+
+def one_of(option: str, words: tuple[str, ...], otherwise: str = "") -> Callable[[str], str]:
+    """Return a type that takes only some words; `otherwise` ends the message for any other."""
+    nearly = word(option, *words)
+
+    @completed_by(*words)
+    def name(text: str) -> str:
+        if nearly(text) not in words:
+            raise click.BadParameter(f"{option} must be one of {', '.join(words)}, got {text!r:.40}{otherwise}")
+        return text
+
+    return name
+
+
+def training_word(option: str) -> Callable[[str], str]:
+    """Return a type that refuses a near miss of the words of an option of `geoseg train`, in any of its terms."""
+
+    def name(text: str) -> str:
+        known = TRAINING_WORDS[option]()
+        check = word(option, *known)
+        lower = {each.lower() for each in known} if option == "architecture" else set()  # whose case is free
+        for term in _terms(option, text):
+            if term.lower() not in lower:
+                check(term)
+        return text
+
+    name.words = TRAINING_WORDS[option]  # type: ignore[attr-defined]  # called when a shell completes one
+    return name
+
+
+def _terms(option: str, text: str) -> list[str]:
+    if option not in _SEPARATORS:
+        return [text]
+    found = [_TERM.search(term) for term in re.split(f"[{_SEPARATORS[option]}]", text)]
+    return [match.group() for match in found if match]
+
+
+def _words_in(*constants: str) -> Callable[[], tuple[str, ...]]:
+    """Return a function that finds the words of some constants of geoseg.training."""
+
+    def find() -> tuple[str, ...]:
+        import geoseg.training
+
+        return tuple(each for constant in constants for each in getattr(geoseg.training, constant))
+
+    return find
+
+
+def _architectures() -> tuple[str, ...]:
+    from geoseg.model import ARCHITECTURES
+
+    return tuple(ARCHITECTURES)
+
+
+TRAINING_WORDS: dict[str, Callable[[], tuple[str, ...]]] = {
+    "recipe": _words_in("RECIPES"),
+    "architecture": _architectures,
+    "augmentation": _words_in("PRESETS", "OPERATIONS"),
+    "loss": lambda: LOSSES,
+    "optimizer": _words_in("OPTIMIZERS"),
+    "schedule": _words_in("SCHEDULES"),
+    "norm": _words_in("NORMS"),
+    "normalization": _words_in("NORMALIZATIONS"),
+    "precision": _words_in("PRECISIONS"),
+}
+"""What finds the words of each option of `geoseg train` that has some."""

@@ -1,0 +1,305 @@
+"""Progress on stderr: a bar on a terminal, a line now and then elsewhere, JSON for programs."""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from abc import ABC, abstractmethod
+from types import TracebackType
+from typing import TYPE_CHECKING, Generic, NoReturn, Protocol, Self, TypeVar
+
+from geoseg_cli.output import progress_shown, say, say_json
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
+    from geoseg.progress import Progress
+    from geoseg.training import TrainingProgress
+
+_JSON_EVERY_S, _LINE_EVERY_S, _TRAINING_LINE_EVERY_S = 0.25, 30.0, 60.0
+_AROUND = ("export", "assemble")
+"""Stages before and after the work itself."""
+_FEW_PX = 100_000
+"""Fewer are reported in pixels, without a rate."""
+
+
+class Moment(Protocol):
+    """A moment of a run."""
+
+    @property
+    def seconds(self) -> float:
+        """Time since this run began."""
+
+
+State = TypeVar("State", bound=Moment)
+
+
+class Bar(ABC, Generic[State]):
+    """Progress of a run; nothing when quiet."""
+
+    def __init__(self, *, quiet: bool, line_every_s: float) -> None:
+        self.last: State | None = None
+        """The latest state; None before the first."""
+        self.by_stage: dict[str, State] = {}
+        """The latest state of each stage."""
+        self._told_at_s = 0.0
+        self._told: State | None = None
+        self._quiet = quiet
+        self._line_every_s = line_every_s
+        self._bar: tqdm[NoReturn] | None = None
+        self._said_s = 0.0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Leave the bar where it is."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+        if not self._quiet and progress_shown() == "json" and self.last is not self._told:
+            self._tell()
+
+    def announce(self, line: str) -> None:
+        """Print a line without tearing the bar."""
+        if self._quiet:
+            return
+        if self._bar is None:
+            say(line)
+        else:
+            self._bar.write(line, file=sys.stderr)
+
+    def update(self, state: State) -> None:
+        """Show the state."""
+        if self.last is not None and self.stage(self.last) != self.stage(state):
+            self.close()
+            self._said_s, self._told = 0.0, None
+        self.last = self.by_stage[self.stage(state)] = state
+        if self._quiet:
+            return
+        match progress_shown():
+            case "bar" if self.has_length(state):
+                if self._bar is None:
+                    self._bar = self._begin(state)
+                self._move(self._bar, state)
+            case "lines" if self.has_length(state) and state.seconds - self._said_s >= self._line_every_s:
+                self._said_s = state.seconds
+                say(self._line(state))
+            case "json" if self._is_time_to_tell(state):
+                self._tell()
+
+    def stage(self, state: State) -> str:
+        """Return the name of the stage of a state."""
+        return str(getattr(state, "stage", "train"))
+
+    def has_length(self, state: State) -> bool:
+        """Tell whether there is a length to draw; an export has none."""
+        return bool(getattr(state, "pixels_total", 1))
+
+    def _is_time_to_tell(self, state: State) -> bool:
+        """Tell whether a state is the first or last of its stage, or some time has passed."""
+        told = self._json(state)
+        is_end = self._told is None or told["done"] == told["total"]
+        return is_end or time.monotonic() - self._told_at_s >= _JSON_EVERY_S
+
+    def _tell(self) -> None:
+        """Print the last state as JSON."""
+        if self.last is None:
+            return
+        self._told, self._told_at_s = self.last, time.monotonic()
+        say_json({"stage": self.stage(self.last)} | self._json(self.last))
+
+    @abstractmethod
+    def _begin(self, state: State) -> tqdm[NoReturn]:
+        """Return a bar as it was before this run."""
+
+    @abstractmethod
+    def _move(self, bar: tqdm[NoReturn], state: State) -> None:
+        """Move the bar to a state."""
+
+    @abstractmethod
+    def _line(self, state: State) -> str:
+        """Return a state as a line."""
+
+    @abstractmethod
+    def _json(self, state: State) -> dict[str, object]:
+        """Return a state for programs: at least done, total, unit and seconds_left."""
+
+
+def time_text(seconds: float) -> str:
+    """Return seconds as `05:00`."""
+    from tqdm import tqdm
+
+    text: str = tqdm.format_interval(seconds)
+    return text
+
+
+class ProgressBar(Bar["Progress"]):
+    """Megapixels a second and the time left, of work on pixels."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        super().__init__(quiet=quiet, line_every_s=_LINE_EVERY_S)
+
+    @property
+    def summary(self) -> str:
+        """What was done, to follow the name of the file written."""
+        return "" if self._work is None else self.summary_of(self._work.stage)
+
+    @property
+    def figures(self) -> dict[str, int | float]:
+        """What was done, for programs."""
+        return {} if self._work is None else self.figures_of(self._work.stage)
+
+    @property
+    def _work(self) -> Progress | None:
+        """The last state of the work itself."""
+        return next((state for state in reversed(self.by_stage.values()) if state.stage not in _AROUND), None)
+
+    def figures_of(self, stage: str) -> dict[str, int | float]:
+        """Return what was done in a stage, for programs."""
+        state = self.by_stage.get(stage)
+        if state is None:
+            return {}
+        work: dict[str, int | float] = {"pixels": state.pixels_now, "seconds": round(state.seconds, 3)}
+        return work if state.polygons is None else {"polygons": state.polygons} | work
+
+    def summary_of(self, stage: str) -> str:
+        """Return what was done in a stage, to follow the name of the file written."""
+        state = self.by_stage.get(stage)
+        if state is None:
+            return ""
+        work = f"{_pixels(state.pixels_now)} in {state.seconds:.1f} s"
+        if state.polygons is None and state.pixels_now < _FEW_PX:
+            return f": {work}"
+        if state.polygons is None:
+            return f": {work}, {state.megapixels_per_second:.2f} Mpx/s"
+        return f": {_grouped(state.polygons)} polygon{'s' * (state.polygons != 1)}, {work}"
+
+    def _begin(self, state: Progress) -> tqdm[NoReturn]:
+        from tqdm import tqdm
+
+        return tqdm(
+            total=state.pixels_total,
+            initial=state.pixels_done - state.pixels_now,
+            unit="px",
+            unit_scale=True,
+            dynamic_ncols=True,
+        )
+
+    def _move(self, bar: tqdm[NoReturn], state: Progress) -> None:
+        bar.update(state.pixels_done - bar.n)
+
+    def _line(self, state: Progress) -> str:
+        left = "?" if state.seconds_left is None else time_text(state.seconds_left)
+        share = state.pixels_done / state.pixels_total
+        rate = state.megapixels_per_second
+        return f"{share:.0%} of {state.pixels_total / 1e6:.0f} Mpx, {rate:.2f} Mpx/s, {left} left"
+
+    def _json(self, state: Progress) -> dict[str, object]:
+        known = {} if state.polygons is None else {"polygons": state.polygons}
+        pieces = {"pieces_done": state.pieces_done, "pieces_total": state.pieces_total}
+        counted = (state.pixels_done, state.pixels_total, "px")
+        done, total, unit = counted if state.pixels_total else (state.pieces_done, state.pieces_total, "step")
+        return {
+            "done": done,
+            "total": total,
+            "unit": unit,
+            **pieces,
+            "megapixels_per_second": round(state.megapixels_per_second, 3) if state.pixels_total else None,
+            "seconds": round(state.seconds, 3),
+            "seconds_left": 0.0 if done == total else _rounded(state.seconds_left, 1),
+            **known,
+        }
+
+
+def _rounded(value: float | None, digits: int) -> float | None:
+    return None if value is None else round(value, digits)
+
+
+def _pixels(number: int) -> str:
+    return f"{_grouped(number)} px" if number < _FEW_PX else f"{number / 1e6:.1f} Mpx"
+
+
+def _grouped(number: int) -> str:
+    """Return 123456 as `123 456`."""
+    return f"{number:,}".replace(",", " ")
+
+
+class TrainingBar(Bar["TrainingProgress"]):
+    """Batches, the smoothed loss and the time left."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        super().__init__(quiet=quiet, line_every_s=_TRAINING_LINE_EVERY_S)
+        self._decoding: ProgressBar | None = None
+
+    @property
+    def summary(self) -> str:
+        """What was done, to follow the name of the file written."""
+        if self.last is None:
+            return ""
+        return f": {self.last.batches_done} batches, this run {time_text(self.last.seconds)}"
+
+    @property
+    def figures(self) -> dict[str, int | float]:
+        """What was done, for programs; empty if no batch was left."""
+        return {} if self.last is None else {"epochs": self.last.epoch, "seconds": round(self.last.seconds, 3)}
+
+    @property
+    def kept(self) -> str:
+        """Where an interrupted run stands."""
+        return "" if self.last is None else f" at batch {self.last.batches_done} of {self.last.batches_total}"
+
+    def close(self) -> None:
+        """Leave both bars where they are."""
+        self._end_decoding()
+        super().close()
+
+    def announce(self, line: str) -> None:
+        """Print a line without tearing a bar."""
+        self._end_decoding()
+        super().announce(line)
+
+    def decoding(self, state: Progress) -> None:
+        """Show how many of the scenes are decoded."""
+        if self._decoding is None:
+            self._decoding = ProgressBar(quiet=self._quiet)
+        self._decoding.update(state)
+
+    def _begin(self, state: TrainingProgress) -> tqdm[NoReturn]:
+        from tqdm import tqdm
+
+        self._end_decoding()
+        return tqdm(total=state.batches_total, initial=state.batches_done - 1, unit="batch", dynamic_ncols=True)
+
+    def _move(self, bar: tqdm[NoReturn], state: TrainingProgress) -> None:
+        bar.set_postfix_str(f"epoch {state.epoch}, loss {state.loss:.3f}", refresh=False)
+        bar.update(state.batches_done - bar.n)
+
+    def _json(self, state: TrainingProgress) -> dict[str, object]:
+        return {
+            "done": state.batches_done,
+            "total": state.batches_total,
+            "unit": "batch",
+            "epoch": state.epoch,
+            "epochs": state.epochs,
+            "loss": round(state.loss, 6) if math.isfinite(state.loss) else None,
+            "seconds": round(state.seconds, 3),
+            "seconds_left": None if state.seconds_left is None else round(state.seconds_left, 1),
+        }
+
+    def _line(self, state: TrainingProgress) -> str:
+        return (
+            f"epoch {state.epoch} of {state.epochs}, batch {state.batches_done} of {state.batches_total}, "
+            f"loss {state.loss:.3f}, {time_text(state.seconds_left)} left"
+        )
+
+    def _end_decoding(self) -> None:
+        if self._decoding is not None:
+            self._decoding.close()
+            self._decoding = None
