@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from report import cores
 
 from geoseg.inference import Plan
-from geoseg.model.onnx_engine import _PROVIDERS, _session_options
+from geoseg.model.engines.onnx_engine import _PROVIDERS, _session_options
 from geoseg.raster import Window
 
 _BATCHES = (1, 2, 4)

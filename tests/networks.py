@@ -9,7 +9,7 @@ import torch
 
 from geoseg.legend import DEEPGLOBE, Legend
 from geoseg.model import ModelBundle, Normalization, build, save_bundle
-from geoseg.model.export import export_onnx
+from geoseg.model.engines.export import export_onnx
 
 TINY = {"encoder_name": "tu-tf_mobilenetv3_small_minimal_100", "encoder_depth": 3, "decoder_channels": [16, 8, 8]}
 """Halves a window three times, so a window is a multiple of 8; 160 kB."""

@@ -23,7 +23,7 @@ from geoseg.evaluation.labelled import Pixels
 from geoseg.inference import Mapping as Mapped
 from geoseg.inference import map_tile
 from geoseg.model import ModelBundle, Weights, choose_engine, save_bundle
-from geoseg.model.export import export_onnx
+from geoseg.model.engines.export import export_onnx
 from geoseg.model.network import load
 from geoseg.raster import Patch, Window, WindowGrid
 

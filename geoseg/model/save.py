@@ -16,22 +16,23 @@ from geoseg.atomic import output_error, replace_durably, sync_file
 from geoseg.errors import OutputError
 from geoseg.given import plain_arguments
 from geoseg.legend import Legend
-from geoseg.model.architectures import architecture_named, may_have_one_size
-from geoseg.model.bundle import METADATA_KEY, ModelBundle
-from geoseg.model.card import (
+from geoseg.model.bundle import (
     DEFAULT_BANDS,
     DEFAULT_DTYPE,
     DEFAULT_TEMPERATURE,
     DEFAULT_WINDOW_PX,
+    METADATA_KEY,
+    ModelBundle,
     ModelCard,
+    Normalization,
+    architecture_named,
     default_overlap,
     frozen_text,
+    may_have_one_size,
+    read_header,
+    to_mlm,
 )
-from geoseg.model.header import read_header
-from geoseg.model.input_size import check_takes, usual_window_px
-from geoseg.model.mlm import to_mlm
-from geoseg.model.network import check_fit
-from geoseg.model.normalization import Normalization
+from geoseg.model.network import check_fit, check_takes, usual_window_px
 from geoseg.raster import BandStatistics
 
 
@@ -59,7 +60,7 @@ def save_bundle(  # noqa: PLR0913 (a model has this many sides)
 ) -> ModelBundle:
     """Write a network, or its state dict, as one `.safetensors` bundle, and return the bundle as read back.
 
-    `architecture` and `arguments` are those of `geoseg.model.network.build`; encoder_weights is no argument of a
+    `architecture` and `arguments` are those of `geoseg.model.build`; encoder_weights is no argument of a
     finished model. The output channels stand for the legend's codes in order unless `output_codes` says otherwise; the
     one channel of a binary network for the second of two. The window is 512 unless given, or the one size that the
     network takes, the overlap a quarter of it. `half` rounds the weights to half precision, for files of half the size;

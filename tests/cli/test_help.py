@@ -21,7 +21,7 @@ from click.testing import Result
 
 import geoseg
 from geoseg.inference import Blend
-from geoseg.model.device import DEVICES
+from geoseg.model.engines.device import DEVICES
 from geoseg.training import Recipe
 from geoseg_cli.main import geoseg as command_line
 from geoseg_cli.options import GroupedCommand
@@ -109,7 +109,7 @@ def test_the_version_loads_no_torch() -> None:
     program = """import sys
 from click.testing import CliRunner
 from geoseg_cli.main import geoseg
-from geoseg.model.device import cuda_devices
+from geoseg.model.engines.device import cuda_devices
 assert CliRunner().invoke(geoseg, ["--version"]).exit_code == 0
 assert "torch" not in sys.modules"""
     subprocess.run([sys.executable, "-P", "-c", program], check=True)

@@ -63,7 +63,7 @@ def test_same_network_gives_the_same_bytes(tmp_path: Path, tiny: ModelBundle) ->
 
 def test_opening_needs_no_torch(tiny: ModelBundle) -> None:
     program = (
-        "import sys; from geoseg.model.bundle import ModelBundle; ModelBundle.open(sys.argv[1]);"
+        "import sys; from geoseg.model.bundle.bundle import ModelBundle; ModelBundle.open(sys.argv[1]);"
         "print([name for name in ('torch', 'onnx', 'onnxruntime', 'timm') if name in sys.modules])"
     )
     done = subprocess.run(

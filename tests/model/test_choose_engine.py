@@ -14,11 +14,11 @@ import pytest
 import torch
 
 from geoseg.errors import GeosegWarning, ModelError, UsageError
-from geoseg.model import ModelBundle, Weights, choose_engine, engines, exported
-from geoseg.model import device as device_module
-from geoseg.model.export import export_onnx, main
-from geoseg.model.exported import find_export
-from geoseg.model.onnx_metadata import read_metadata
+from geoseg.model import ModelBundle, Weights, choose_engine, engines, 
+from geoseg.model.engines import exported
+from geoseg.model.engines import device as device_module
+from geoseg.model.engines.export import export_onnx, main
+from geoseg.model.engines.exported import find_export, read_metadata
 from geoseg.raster import Window
 from tests.networks import tiny_bundle
 
@@ -49,8 +49,8 @@ def run(choice: engines.EngineChoice, window_px: int = 64) -> np.ndarray[Any, An
 
 def test_shipped_export_is_used_without_torch(tiny: ModelBundle, cache: Path) -> None:
     program = (
-        "import sys, numpy as np; from geoseg.model.bundle import ModelBundle;"
-        "from geoseg.model.engines import Weights, choose_engine;"
+        "import sys, numpy as np; from geoseg.model.bundle.bundle import ModelBundle;"
+        "from geoseg.model.engines.choice import Weights, choose_engine;"
         "from geoseg.raster.windows import Window;"
         "choice = choose_engine(ModelBundle.open(sys.argv[1]), report=print); engine = choice.open();"
         "pixels = engine.upload(np.zeros((3, 64, 64), np.uint8), np.ones((64, 64), bool));"

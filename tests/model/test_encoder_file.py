@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 
 from geoseg.errors import ModelError
 from geoseg.model import build, check_encoder_weights, is_file, told
-from geoseg.model.encoders import encoder_weights_of
+from geoseg.model.network.encoders import encoder_weights_of
 
 State = dict[str, torch.Tensor]
 LITE0 = "timm-tf_efficientnet_lite0"

@@ -16,8 +16,8 @@ from huggingface_hub import constants
 
 from geoseg.errors import ModelError
 from geoseg.model import IMAGENET, build, scaling_of
-from geoseg.model import network as network_room
-from geoseg.model.encoders import encoder_weights_of, fetchable
+from geoseg.model.network import network as network_room
+from geoseg.model.network.encoders import encoder_weights_of, fetchable
 
 SIZES = {"in_channels": 3, "classes": 7}
 

@@ -23,7 +23,7 @@ from geoseg.model import (
     choose_engine,
     save_bundle,
 )
-from geoseg.model.export import export_onnx
+from geoseg.model.engines.export import export_onnx
 from geoseg.model.network import load
 from geoseg.raster import Window
 from tests.networks import TINY, tiny_bundle

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from geoseg.errors import ModelError
 from geoseg.model import ModelBundle, read_header
-from geoseg.model.header import MAX_AXES, MAX_HEADER_BYTES, MAX_METADATA_BYTES, MAX_TENSORS
-from geoseg.model.untrusted import MAX_DEPTH, MAX_DIGITS, parse_json
+from geoseg.model.bundle import parse_json
+from geoseg.model.bundle.header import MAX_AXES, MAX_HEADER_BYTES, MAX_METADATA_BYTES, MAX_TENSORS
+from geoseg.model.bundle.safe_json import MAX_DEPTH, MAX_DIGITS
 from tests.model.safetensors_bytes import safetensors_bytes
 
 ENTRY = {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]}

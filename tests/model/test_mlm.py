@@ -10,7 +10,8 @@ import pytest
 from geoseg.errors import ModelError, UsageError
 from geoseg.legend import DEEPGLOBE, Legend
 from geoseg.model import ModelBundle, ModelCard, Normalization, frozen_text
-from geoseg.model.mlm import from_mlm, to_mlm
+from geoseg.model.bundle import to_mlm
+from geoseg.model.bundle.mlm import from_mlm
 from geoseg.raster import BandStatistics
 
 CARD = ModelCard(

@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional
 
 from geoseg.model import build
-from geoseg.model.segnet import pool, unpool
+from geoseg.model.network.own_networks import pool, unpool
 
 
 @pytest.mark.parametrize("equal", [False, True], ids=["all differ", "many are equal"])

@@ -11,8 +11,8 @@ from typing import Any
 
 from geoseg.errors import ModelError, UsageError
 from geoseg.legend import Legend
-from geoseg.model.architectures import may_have_one_size, output_classes
-from geoseg.model.card import (
+from geoseg.model.bundle.architectures import may_have_one_size, output_classes
+from geoseg.model.bundle.card import (
     DEFAULT_BANDS,
     DEFAULT_DTYPE,
     DEFAULT_TEMPERATURE,
@@ -21,13 +21,21 @@ from geoseg.model.card import (
     default_overlap,
     frozen_text,
 )
-from geoseg.model.demo import DEMO, is_demo
-from geoseg.model.header import read_header
-from geoseg.model.mlm import from_mlm, to_mlm
-from geoseg.model.normalization import Normalization
-from geoseg.model.pretrained import read_config
-from geoseg.model.untrusted import parse_json
+from geoseg.model.bundle.header import read_header
+from geoseg.model.bundle.mlm import from_mlm, to_mlm
+from geoseg.model.bundle.normalization import Normalization
+from geoseg.model.bundle.pretrained import read_config
+from geoseg.model.bundle.safe_json import parse_json
 from geoseg.raster import BandStatistics
+
+DEMO = Path(__file__).parent.with_name("demo.safetensors")
+DEMO_NAME = "demo"
+
+
+def is_demo(path: str | os.PathLike[str]) -> bool:
+    """Say whether a path is the word for the model that comes with geoseg; a file or folder of that name wins."""
+    return os.fspath(path) == DEMO_NAME and not Path(path).exists()
+
 
 METADATA_KEY = "geoseg"
 """The one key of the metadata geoseg writes, in a bundle's header and in an ONNX file; its text is JSON."""
@@ -185,7 +193,7 @@ def _usual_window(architecture: str, arguments: dict[str, Any]) -> int:
     """Return the window of a network for which nobody says one; torch is loaded where only the network can say."""
     if not may_have_one_size(arguments):
         return DEFAULT_WINDOW_PX
-    from geoseg.model.input_size import usual_window_px  # noqa: PLC0415 (the CPU path never imports torch)
+    from geoseg.model import usual_window_px  # noqa: PLC0415 (by the face: a bundle knows no network, and the CPU path no torch)
 
     return usual_window_px(architecture, arguments)
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from geoseg.errors import UsageError
 from geoseg.legend import Legend
-from geoseg.model.architectures import MAX_BANDS, MAX_CLASSES, architecture_named, output_classes
-from geoseg.model.normalization import VALUE_RANGES, Normalization
+from geoseg.model.bundle.architectures import MAX_BANDS, MAX_CLASSES, architecture_named, output_classes
+from geoseg.model.bundle.normalization import VALUE_RANGES, Normalization
 from geoseg.raster import BandStatistics
 
 DEFAULT_WINDOW_PX = 512
@@ -83,9 +83,17 @@ class ModelCard:
 
     def _repr_html_(self) -> str:
         """Return what a notebook shows."""
-        from geoseg.model.bundle_card import bundle_card  # noqa: PLC0415 - only a notebook needs it
+        from geoseg.raster import legend_card, table  # noqa: PLC0415 - only a notebook needs them
 
-        return bundle_card(self)
+        rows = [
+            ("model", self.name),
+            ("architecture", self.architecture),
+            ("bands", f"{', '.join(self.bands)} ({self.dtype})"),
+            ("pixel", "unknown size" if self.gsd_m is None else f"{self.gsd_m:.3g} m"),
+            ("window", f"{self.window_px} px, overlap {self.overlap_px} px"),
+        ]
+        classes = legend_card(known for known in self.legend if known.code in self.output_codes)
+        return f"<div>{table(rows)}<p>{classes}</p></div>"
 
     @property
     def arguments(self) -> dict[str, Any]:

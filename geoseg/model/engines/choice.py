@@ -12,14 +12,10 @@ from pathlib import Path
 
 from geoseg.errors import GeosegWarning, ModelError, UsageError
 from geoseg.interpreter import in_every_fork
-from geoseg.model.architectures import may_have_one_size
-from geoseg.model.bundle import ModelBundle
-from geoseg.model.card import check_window
-from geoseg.model.device import choose_device
-from geoseg.model.engine import Engine, OutOfMemory, Weights
-from geoseg.model.exported import Report, discard_export, find_export, make_export
-from geoseg.model.memory import window_bytes
-from geoseg.model.normalization import Scale
+from geoseg.model.bundle import PLAIN_UNET_CHANNELS, ModelBundle, Scale, check_window, may_have_one_size
+from geoseg.model.engines.device import choose_device
+from geoseg.model.engines.engine import Engine, OutOfMemory, Weights
+from geoseg.model.engines.exported import Report, discard_export, find_export, make_export
 
 __all__ = ["Engine", "EngineChoice", "OutOfMemory", "Weights", "choose_engine", "open_engine", "takes_window"]
 
@@ -117,7 +113,7 @@ def takes_window(bundle: ModelBundle, window_px: int) -> bool:
 
 def _check_takes(bundle: ModelBundle, window_px: int) -> None:
     if window_px != bundle.window_px and may_have_one_size(bundle.arguments):
-        from geoseg.model.input_size import check_takes  # noqa: PLC0415 (the CPU path never imports torch)
+        from geoseg.model.network import check_takes  # noqa: PLC0415 (the CPU path never imports torch)
 
         check_takes(bundle.architecture, bundle.arguments, window_px)
 
@@ -188,13 +184,13 @@ def _exported(choice: EngineChoice, report: Callable[[str], None]) -> EngineChoi
 
 
 def _onnx_engine(choice: EngineChoice, path: Path) -> Engine:
-    from geoseg.model.onnx_engine import OnnxEngine  # noqa: PLC0415 (a GPU needs no ONNX Runtime)
+    from geoseg.model.engines.onnx_engine import OnnxEngine  # noqa: PLC0415 (a GPU needs no ONNX Runtime)
 
     return OnnxEngine(path, choice.bundle, choice.window_px, choice.scale, choice.threads)
 
 
 def _torch_engine(choice: EngineChoice) -> Engine:
-    from geoseg.model.torch_engine import TorchEngine  # noqa: PLC0415 (the CPU path never imports torch)
+    from geoseg.model.engines.torch_engine import TorchEngine  # noqa: PLC0415 (the CPU path never imports torch)
 
     return TorchEngine(choice.bundle, choice.device, choice.scale, choice.threads)
 
@@ -204,7 +200,7 @@ def _with_hardware(choice: EngineChoice) -> EngineChoice:
         return choice
     import torch  # noqa: PLC0415 (the CPU path never imports torch)
 
-    from geoseg.model.torch_engine import device_name, device_precision  # noqa: PLC0415 (as above)
+    from geoseg.model.engines.torch_engine import device_name, device_precision  # noqa: PLC0415 (as above)
 
     device = torch.device(choice.device)
     return replace(choice, hardware=device_name(device), precision=device_precision(device))
@@ -212,3 +208,39 @@ def _with_hardware(choice: EngineChoice) -> EngineChoice:
 
 def _say_nothing(line: str) -> None:
     """Take a line for the user when nobody listens."""
+
+
+_BYTES_A_PIXEL = {
+    "UnetPlusPlus": 1000,
+    "Segformer": 1100,
+    "UPerNet": 1100,
+    "DPT": 2000,
+    "DeepLabV3": 400,
+    "DeepLabV3Plus": 400,
+    "SegNet": 1320,
+}
+_BYTES_A_PIXEL_ELSEWHERE = 550
+"""What one more window of 256 x 256 in a batch added to resident memory in ONNX Runtime 1.31, and a fifth more.
+
+Measured bytes a pixel: DeepLabV3+ and MobileNetV3-small 312, DeepLabV3 and ResNet18 235, U-Net and
+MobileNetV3-small 405, U-Net and ResNet34 171, FPN and MobileNetV2 437, U-Net++ and ResNet18 832, SegFormer and
+MiT-B0 895, SegNet and VGG11 1096.
+DPT and UPerNet are guesses.
+"""
+_PLAIN_UNET = (200, 36)
+"""Bytes a pixel of a plain U-Net, and for each of its channels; measured 640 with 16, 2023 with 64; a fifth more."""
+_TORCH_TIMES = 2
+"""torch keeps every layer of a step alive that ONNX Runtime merges."""
+
+
+def window_bytes(bundle: ModelBundle, window_px: int, *, torch: bool) -> int:
+    """Return the bytes that one window takes: input, probabilities, the layers alive at once; weights aside."""
+    ends = 4 * (len(bundle.bands) + 1 + 2 * len(bundle.output_codes))
+    return window_px**2 * (ends + _layer_bytes(bundle) * (_TORCH_TIMES if torch else 1))
+
+
+def _layer_bytes(bundle: ModelBundle) -> int:
+    if bundle.architecture == "PlainUnet":
+        least, each = _PLAIN_UNET
+        return int(least + each * bundle.arguments.get("channels", PLAIN_UNET_CHANNELS))
+    return _BYTES_A_PIXEL.get(bundle.architecture, _BYTES_A_PIXEL_ELSEWHERE)

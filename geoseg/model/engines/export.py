@@ -2,7 +2,7 @@
 
 A program of its own, because torch costs memory even when it is done:
 
-    python -m geoseg.model.export BUNDLE WINDOW OUT
+    python -m geoseg.model.engines.export BUNDLE WINDOW OUT
 
 Inputs image (n,band,w,w), valid (n,1,w,w; 1 = valid), gain (band,), bias (band,), rows (n,w), cols (n,w); output
 probabilities (n,class,w,w), each times rows[row] * cols[col]; all float32. The batch is free, the window fixed.
@@ -24,12 +24,9 @@ import onnxruntime
 import torch
 
 from geoseg.errors import GeosegError, ModelError
-from geoseg.model.bundle import METADATA_KEY, ModelBundle
-from geoseg.model.card import check_window
-from geoseg.model.exported import export_stamp
-from geoseg.model.header import read_header
+from geoseg.model.bundle import METADATA_KEY, ModelBundle, check_window, one_line, read_header
+from geoseg.model.engines.exported import export_stamp
 from geoseg.model.network import load
-from geoseg.model.untrusted import one_line
 
 INPUTS = ("image", "valid", "gain", "bias", "rows", "cols")
 OUTPUT = "probabilities"
@@ -196,7 +193,7 @@ def _prove(path: Path, example: tuple[torch.Tensor, ...], expected: torch.Tensor
 def main(arguments: list[str]) -> int:
     """Export as the command line says; `-` takes a bundle as JSON from the standard input."""
     if len(arguments) != 3 or not arguments[1].isdigit():
-        sys.stderr.write("usage: python -m geoseg.model.export BUNDLE WINDOW OUT\n")
+        sys.stderr.write("usage: python -m geoseg.model.engines.export BUNDLE WINDOW OUT\n")
         return 2
     source, window_px, path = arguments
     try:

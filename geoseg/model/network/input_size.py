@@ -12,11 +12,9 @@ import timm
 import torch
 
 from geoseg.errors import UsageError
-from geoseg.model.architectures import architecture_named
-from geoseg.model.card import DEFAULT_WINDOW_PX, check_window, frozen_text
-from geoseg.model.encoders import timm_name_of
-from geoseg.model.network import without_memory
-from geoseg.model.untrusted import one_line
+from geoseg.model.bundle import DEFAULT_WINDOW_PX, architecture_named, check_window, frozen_text, one_line
+from geoseg.model.network.encoders import timm_name_of
+from geoseg.model.network.network import without_memory
 
 
 def usual_window_px(architecture: str, arguments: Mapping[str, Any], longest_px: int = DEFAULT_WINDOW_PX) -> int:

@@ -11,7 +11,7 @@ import torch
 from geoseg.errors import ModelError
 from geoseg.legend import Legend, name_key
 from geoseg.model.bundle import ModelBundle
-from geoseg.model.network import load, parameter_shapes
+from geoseg.model.network.network import load, parameter_shapes
 
 HEADS = ("segmentation_head", "skip_heads")
 """Parts that mean nothing without the decoder before them."""

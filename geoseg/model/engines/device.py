@@ -10,7 +10,7 @@ import sys
 import warnings
 
 from geoseg.errors import GeosegWarning, UsageError
-from geoseg.model.untrusted import one_line
+from geoseg.model.bundle import one_line
 
 DEVICES = ("auto", "cpu", "cuda", "mps", "onnx", "torch-cpu")
 """What a user may ask for, and cuda:0, cuda:1, ...; onnx is another name of cpu."""

@@ -11,10 +11,10 @@ from typing import Any
 
 from geoseg.errors import ModelError, UsageError
 from geoseg.legend import LandCover, Legend
-from geoseg.model.architectures import architecture_named
-from geoseg.model.card import ModelCard, frozen_text
-from geoseg.model.normalization import Normalization
-from geoseg.model.untrusted import one_line
+from geoseg.model.bundle.architectures import architecture_named
+from geoseg.model.bundle.card import ModelCard, frozen_text
+from geoseg.model.bundle.normalization import Normalization
+from geoseg.model.bundle.safe_json import one_line
 from geoseg.raster import BandStatistics
 
 FORMAT = 2

@@ -16,11 +16,9 @@ from numpy.typing import NDArray
 
 from geoseg.errors import ModelError
 from geoseg.interpreter import in_every_fork
-from geoseg.model.bundle import ModelBundle
-from geoseg.model.engine import OutOfMemory, Weights
+from geoseg.model.bundle import ModelBundle, Scale, one_line
+from geoseg.model.engines.engine import OutOfMemory, Weights
 from geoseg.model.network import load, use_threads
-from geoseg.model.normalization import Scale
-from geoseg.model.untrusted import one_line
 from geoseg.raster import Window
 
 _locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)

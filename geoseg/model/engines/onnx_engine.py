@@ -13,10 +13,8 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from geoseg.errors import ModelError
-from geoseg.model.bundle import ModelBundle
-from geoseg.model.engine import OutOfMemory, Weights
-from geoseg.model.normalization import Scale
-from geoseg.model.untrusted import one_line
+from geoseg.model.bundle import ModelBundle, Scale, one_line
+from geoseg.model.engines.engine import OutOfMemory, Weights
 from geoseg.raster import Window
 
 _SHORT_OF_MEMORY = ("allocat", "bad_alloc", "out of memory")

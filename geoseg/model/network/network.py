@@ -15,18 +15,17 @@ import torch
 
 from geoseg.errors import ModelError
 from geoseg.interpreter import is_fork
-from geoseg.model.architectures import architecture_named
-from geoseg.model.auxiliary import DeepLabV3Auxiliary, DeepLabV3PlusAuxiliary
-from geoseg.model.batch_norm import replace_batch_norm
-from geoseg.model.bundle import ModelBundle, file_hash
-from geoseg.model.encoder_file import is_file, take_weights
-from geoseg.model.encoders import check_encoder, fetchable
-from geoseg.model.fcn import FCN
-from geoseg.model.fetching import fetching
-from geoseg.model.header import Header, read_header
-from geoseg.model.plain_unet import PlainUnet
-from geoseg.model.segnet import SEGNET_ENCODER, SegNet
-from geoseg.model.untrusted import one_line
+from geoseg.model.bundle import Header, ModelBundle, architecture_named, file_hash, one_line, read_header
+from geoseg.model.network.batch_norm import replace_batch_norm
+from geoseg.model.network.encoders import check_encoder, fetchable, fetching, is_file, take_weights
+from geoseg.model.network.own_networks import (
+    FCN,
+    SEGNET_ENCODER,
+    DeepLabV3Auxiliary,
+    DeepLabV3PlusAuxiliary,
+    PlainUnet,
+    SegNet,
+)
 
 _DTYPES = {
     "F64": torch.float64,

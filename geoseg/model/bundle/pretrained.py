@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from geoseg.errors import ModelError
-from geoseg.model.architectures import TIMM_ARGUMENTS, architecture_named
-from geoseg.model.untrusted import one_line, parse_json
+from geoseg.model.bundle.architectures import TIMM_ARGUMENTS, architecture_named
+from geoseg.model.bundle.safe_json import one_line, parse_json
 
 _MAX_CONFIG_BYTES = 2**20
 _PICKLES = ("pytorch_model.bin", "model.pt", "model.pth")

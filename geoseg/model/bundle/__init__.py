@@ -1,0 +1,7 @@
+"""One `.safetensors` file: the card of a model and the weights it lies beside. No torch here."""
+
+from __future__ import annotations
+
+from geoseg.face import attach
+
+__getattr__, __dir__, __all__ = attach(__name__, __file__)

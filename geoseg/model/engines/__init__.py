@@ -1,0 +1,7 @@
+"""The same probabilities by ONNX Runtime or torch, on the CPU or a GPU."""
+
+from __future__ import annotations
+
+from geoseg.face import attach
+
+__getattr__, __dir__, __all__ = attach(__name__, __file__)

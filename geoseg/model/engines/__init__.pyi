@@ -1,0 +1,16 @@
+from .choice import EngineChoice as EngineChoice
+from .choice import choose_engine as choose_engine
+from .choice import takes_window as takes_window
+from .device import choose_device as choose_device
+from .device import cuda_devices as cuda_devices
+from .device import has_mps as has_mps
+from .engine import Engine as Engine
+from .engine import OutOfMemory as OutOfMemory
+from .engine import Weights as Weights
+from .exported import CACHE_VARIABLE as CACHE_VARIABLE
+from .exported import EXPORT_FORMAT as EXPORT_FORMAT
+from .exported import cache_folder as cache_folder
+from .torch_engine import SHORT_OF_MEMORY as SHORT_OF_MEMORY
+from .torch_engine import TorchEngine as TorchEngine
+from .torch_engine import device_name as device_name
+from .torch_engine import device_precision as device_precision

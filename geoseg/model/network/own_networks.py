@@ -1,0 +1,287 @@
+"""The networks that are geoseg's own: FCN, SegNet, the plain U-Net, and DeepLabV3 with an auxiliary head."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import segmentation_models_pytorch as smp
+import torch
+from segmentation_models_pytorch.base import initialization
+from torch.nn import functional
+
+from geoseg.errors import ModelError
+from geoseg.model.bundle import PLAIN_UNET_CHANNELS, PLAIN_UNET_DEPTH
+
+_SHARE = 4
+_DROPOUT = 0.1
+
+
+class _Auxiliary:
+    """While training: (logits, auxiliary logits), both (n, class, row, col); in evaluation: the logits alone.
+
+    The head is torchvision's FCNHead (https://github.com/pytorch/vision, models/segmentation): on the features before
+    the last stage, which have stride 16, or stride 8 with encoder_output_stride 8; 3 x 3 to a quarter of the channels,
+    batch normalization, ReLU, dropout 0.1, 1 x 1 to the classes, bilinear upsampling.
+    """
+
+    encoder: Any
+    decoder: Any
+    segmentation_head: Any
+    training: bool
+
+    def __init__(self, **arguments: Any) -> None:  # noqa: ANN401 (smp's)
+        super().__init__(**arguments)
+        width = self.encoder.out_channels[-2]
+        self.aux_head = torch.nn.Sequential(
+            torch.nn.Conv2d(width, max(width // _SHARE, 1), 3, padding=1, bias=False),
+            torch.nn.BatchNorm2d(max(width // _SHARE, 1)),
+            torch.nn.ReLU(inplace=True),
+            torch.nn.Dropout(_DROPOUT),
+            torch.nn.Conv2d(max(width // _SHARE, 1), arguments["classes"], 1),
+        )
+        initialization.initialize_decoder(self.aux_head)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
+        features = self.encoder(image)
+        logits: torch.Tensor = self.segmentation_head(self.decoder(features))
+        if not self.training:
+            return logits
+        auxiliary = self.aux_head(features[-2])
+        return logits, functional.interpolate(auxiliary, size=image.shape[-2:], mode="bilinear", align_corners=False)
+
+
+class DeepLabV3Auxiliary(_Auxiliary, smp.DeepLabV3):  # type: ignore[misc] # smp has no types
+    """smp's DeepLabV3 with an auxiliary head."""
+
+
+class DeepLabV3PlusAuxiliary(_Auxiliary, smp.DeepLabV3Plus):  # type: ignore[misc] # smp has no types
+    """smp's DeepLabV3+ with an auxiliary head."""
+
+
+_DEEPEST = 5
+"""The level of stride 32, halved five times."""
+
+
+class FCN(torch.nn.Module):
+    """Scores at strides 32 to `stride`, summed from the coarsest on.
+
+    `decoder_channels` puts the paper's fc6 and fc7 before the coarsest score, 7 x 7 and 1 x 1 convolutions of that
+    width (4096 there), each with dropout; without, the encoder's features are scored as they are. Raises ModelError for
+    an encoder without features of a stride that is needed.
+    """
+
+    def __init__(  # noqa: PLR0913 (the arguments of an architecture)
+        self,
+        *,
+        stride: int,
+        encoder_name: str,
+        in_channels: int,
+        classes: int,
+        encoder_weights: str | bool | None = None,
+        decoder_channels: int | None = None,
+        decoder_dropout: float = 0.5,
+    ) -> None:
+        super().__init__()
+        self.encoder = smp.encoders.get_encoder(encoder_name, in_channels, _DEEPEST, encoder_weights)
+        levels = [level for level in range(_DEEPEST, 2, -1) if 2**level >= stride]
+        widths = _level_widths(encoder_name, list(self.encoder.out_channels), levels)
+        self.decoder = _fully_connected(widths[0], decoder_channels, decoder_dropout)
+        self.segmentation_head = torch.nn.Sequential(torch.nn.Conv2d(decoder_channels or widths[0], classes, 1))
+        self.skip_heads = torch.nn.ModuleList(torch.nn.Conv2d(width, classes, 1) for width in widths[1:])
+        initialization.initialize_decoder(self.decoder)
+        initialization.initialize_head(self.segmentation_head)
+        initialization.initialize_head(self.skip_heads)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """Return logits (n, class, row, col) of an image (n, band, row, col)."""
+        features = self.encoder(image)
+        scores: torch.Tensor = self.segmentation_head(self.decoder(features[_DEEPEST]))
+        for level, head in zip(range(_DEEPEST - 1, 0, -1), self.skip_heads, strict=False):
+            finer = head(features[level])
+            scores = finer + _resized(scores, finer)
+        return _resized(scores, image)
+
+
+def _resized(scores: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    return functional.interpolate(scores, size=like.shape[-2:], mode="bilinear", align_corners=False)
+
+
+def _level_widths(encoder: str, channels: list[int], levels: list[int]) -> list[int]:
+    missing = [2**level for level in levels if level >= len(channels) or channels[level] == 0]
+    if missing:
+        raise ModelError(
+            f"{encoder} has no features of stride {missing[0]}, its strides are "
+            f"{[2**level for level, width in enumerate(channels) if level and width]}; try resnet34"
+        )
+    return [channels[level] for level in levels]
+
+
+def _fully_connected(width: int, channels: int | None, dropout: float) -> torch.nn.Sequential:
+    if channels is None:
+        return torch.nn.Sequential()
+    return torch.nn.Sequential(
+        torch.nn.Conv2d(width, channels, 7, padding=3),
+        torch.nn.ReLU(inplace=True),
+        torch.nn.Dropout(dropout),
+        torch.nn.Conv2d(channels, channels, 1),
+        torch.nn.ReLU(inplace=True),
+        torch.nn.Dropout(dropout),
+    )
+
+
+SEGNET_ENCODER = "vgg16_bn"
+"""The paper's."""
+_DEPTH = 5
+
+
+class SegNet(torch.nn.Module):
+    """The encoder is smp's VGG, so that its ImageNet weights fit; the mirror has as many 3 x 3 convolutions."""
+
+    def __init__(
+        self,
+        *,
+        in_channels: int,
+        classes: int,
+        encoder_name: str = SEGNET_ENCODER,
+        encoder_weights: str | bool | None = None,
+    ) -> None:
+        super().__init__()
+        self.encoder = smp.encoders.get_encoder(encoder_name, in_channels, _DEPTH, encoder_weights)
+        stages = _stage_widths(self.encoder.features)
+        self.decoder = torch.nn.ModuleList(
+            _mirrored(stage, below[-1]) for stage, below in zip(stages[:0:-1], stages[-2::-1], strict=True)
+        )
+        # the convolution nearest to the pixels is the classifier
+        self.decoder.append(torch.nn.Sequential(*(_block(width, width) for width in stages[0][1:])))
+        self.segmentation_head = torch.nn.Sequential(torch.nn.Conv2d(stages[0][0], classes, 3, padding=1))
+        initialization.initialize_decoder(self.decoder)
+        initialization.initialize_head(self.segmentation_head)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """Return logits (n, class, row, col) of an image (n, band, row, col) whose sides are multiples of 32."""
+        values, places = image, []
+        for layer in self.encoder.features:
+            if isinstance(layer, torch.nn.MaxPool2d):
+                values, place = pool(values)
+                places.append(place)
+            else:
+                values = layer(values)
+        for stage, place in zip(self.decoder, reversed(places), strict=True):
+            values = stage(unpool(values, place))
+        logits: torch.Tensor = self.segmentation_head(values)
+        return logits
+
+
+def pool(values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the maxima of 2 x 2 pixels, and their places: bool (n, channel, 4, row, col), exactly one true of four.
+
+    Of equal pixels the first in reading order has the place, as in torch's own max pooling. Places instead of torch's
+    indices because ONNX has these, and because they give the same bits twice on a GPU.
+    """
+    maxima = functional.max_pool2d(values, 2)
+    one, two, three = (values[..., row::2, col::2].detach() == maxima.detach() for row, col in ((0, 0), (0, 1), (1, 0)))
+    two = two & ~one
+    three = three & ~one & ~two
+    return maxima, torch.stack((one, two, three, ~(one | two | three)), dim=2)
+
+
+def unpool(values: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+    """Return an array of twice the sides with each value at its place and 0 elsewhere, as torch's MaxUnpool2d does."""
+    spread = torch.where(places, values.unsqueeze(2), torch.zeros((), dtype=values.dtype, device=values.device))
+    return functional.pixel_shuffle(spread.flatten(1, 2), 2)
+
+
+def _stage_widths(features: torch.nn.Sequential) -> list[list[int]]:
+    """Return the output channels of each convolution, stage by stage; a pooling ends a stage."""
+    stages: list[list[int]] = [[]]
+    for layer in features:
+        if isinstance(layer, torch.nn.MaxPool2d):
+            stages.append([])
+        elif isinstance(layer, torch.nn.Conv2d):
+            stages[-1].append(layer.out_channels)
+    return stages[:-1]
+
+
+def _mirrored(stage: list[int], width_below: int) -> torch.nn.Sequential:
+    widths = [*reversed(stage), width_below]
+    return torch.nn.Sequential(*(_block(before, after) for before, after in itertools.pairwise(widths)))
+
+
+def _block(before: int, after: int) -> torch.nn.Sequential:
+    return torch.nn.Sequential(
+        torch.nn.Conv2d(before, after, 3, padding=1, bias=False),
+        torch.nn.BatchNorm2d(after),
+        torch.nn.ReLU(inplace=True),
+    )
+
+
+class PlainUnet(torch.nn.Module):
+    """Two 3 x 3 convolutions on each of `depth` + 1 levels, twice as many channels on each deeper one.
+
+    The paper has depth 4 and 64 channels, no batch normalization, dropout at the end of the contracting path. Without
+    `skip` nothing but the deepest level reaches the mirror.
+    """
+
+    def __init__(  # noqa: PLR0913 (the arguments of an architecture)
+        self,
+        *,
+        in_channels: int,
+        classes: int,
+        depth: int = PLAIN_UNET_DEPTH,
+        channels: int = PLAIN_UNET_CHANNELS,
+        batch_norm: bool = True,
+        dropout: float = 0.0,
+        skip: bool = True,
+    ) -> None:
+        super().__init__()
+        widths = [channels * 2**level for level in range(depth + 1)]
+        self.encoder = torch.nn.ModuleList(
+            _two_convolutions(before, after, batch_norm=batch_norm)
+            for before, after in zip([in_channels, *widths], widths, strict=False)
+        )
+        self.dropout = torch.nn.Dropout(dropout)
+        self.decoder = torch.nn.ModuleList(
+            _Up(deeper, width, batch_norm=batch_norm, skip=skip)
+            for deeper, width in zip(widths[:0:-1], widths[-2::-1], strict=True)
+        )
+        self.segmentation_head = torch.nn.Sequential(torch.nn.Conv2d(channels, classes, 1))
+        initialization.initialize_decoder(self.encoder)
+        initialization.initialize_decoder(self.decoder)
+        initialization.initialize_head(self.segmentation_head)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """Return logits (n, class, row, col) of an image (n, band, row, col) whose sides are multiples of 2**depth."""
+        features = [self.encoder[0](image)]
+        for level in list(self.encoder)[1:]:
+            features.append(level(functional.max_pool2d(features[-1], 2)))
+        values = self.dropout(features.pop())
+        for up, finer in zip(self.decoder, reversed(features), strict=True):
+            values = up(values, finer)
+        logits: torch.Tensor = self.segmentation_head(values)
+        return logits
+
+
+class _Up(torch.nn.Module):
+    """Twice the size, half the channels; beside them, with skip, those of the way down."""
+
+    def __init__(self, deeper: int, width: int, *, batch_norm: bool, skip: bool) -> None:
+        super().__init__()
+        self.skip = skip
+        self.up = torch.nn.ConvTranspose2d(deeper, width, 2, stride=2)
+        self.convolutions = _two_convolutions(width * (1 + skip), width, batch_norm=batch_norm)
+
+    def forward(self, values: torch.Tensor, finer: torch.Tensor) -> torch.Tensor:
+        up = self.up(values)
+        together: torch.Tensor = self.convolutions(torch.cat((finer, up), dim=1) if self.skip else up)
+        return together
+
+
+def _two_convolutions(before: int, after: int, *, batch_norm: bool) -> torch.nn.Sequential:
+    layers: list[torch.nn.Module] = []
+    for width in (before, after):
+        layers.append(torch.nn.Conv2d(width, after, 3, padding=1, bias=not batch_norm))
+        if batch_norm:
+            layers.append(torch.nn.BatchNorm2d(after))
+        layers.append(torch.nn.ReLU(inplace=True))
+    return torch.nn.Sequential(*layers)
