@@ -14,9 +14,10 @@ import pytest
 import torch
 
 from geoseg.errors import GeosegWarning, ModelError, UsageError
-from geoseg.model import ModelBundle, Weights, choose_engine, engines, 
-from geoseg.model.engines import exported
+from geoseg.model import ModelBundle, Weights, choose_engine
+from geoseg.model.engines import choice as engines
 from geoseg.model.engines import device as device_module
+from geoseg.model.engines import exported
 from geoseg.model.engines.export import export_onnx, main
 from geoseg.model.engines.exported import find_export, read_metadata
 from geoseg.raster import Window
