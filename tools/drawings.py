@@ -1,4 +1,4 @@
-"""Draw the figures of docs/how_it_works.md: `python tools/drawings.py` writes docs/pictures/*.svg."""
+"""Draw the figures of the docs: `python tools/drawings.py` writes docs/pictures/*.svg."""
 
 from __future__ import annotations
 
@@ -15,8 +15,76 @@ FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, s
 
 def main() -> None:
     """Write all drawings."""
-    for name, drawing in {"tiling": tiling(), "blending": blending(), "resume": resume()}.items():
+    drawings = {"tiling": tiling(), "blending": blending(), "resume": resume(), "rooms": rooms(), "pixel": pixel()}
+    for name, drawing in drawings.items():
         write_durably(PICTURES / f"{name}.svg", drawing.encode())
+
+
+def rooms() -> str:
+    """Draw the rooms of the library on their floors; imports go down."""
+    left, top, wide, high, gap = 150, 48, 750, 52, 14
+    floors = [
+        ("faces", [("geoseg_cli", "the command line")]),
+        ("verbs on data sets", [("training", "a data set becomes a bundle")]),
+        (
+            "verbs on maps",
+            [
+                ("evaluation", "how good is it"),
+                ("display", "pages and pictures"),
+                ("inspection", "info, doctor"),
+            ],
+        ),
+        ("scene to map", [("inference", "a scene and a model become a map")]),
+        ("labels, polygons", [("vector", "classes become polygons"), ("dataset", "labeled scenes")]),
+        ("sources", [("model", "a network and its card"), ("synthetic", "landscapes with known truth")]),
+        ("pixels", [("raster", "pixels with a place on Earth")]),
+        ("meaning", [("legend", "what the codes mean")]),
+        ("ground", [("errors, given, atomic, machine, progress ...", "single files that know no room")]),
+    ]
+    parts = [text(left, top - 20, "each floor imports only from the floors below it, through a room's face", bold=True)]
+    for number, (name, rows) in enumerate(floors):
+        y = top + number * (high + gap)
+        parts.append(text(left - 16, y + high / 2 + 5, name, anchor="end", fill=SOFT, size=12))
+        each = (wide - gap * (len(rows) - 1)) / len(rows)
+        for place, (room, what) in enumerate(rows):
+            x = left + place * (each + gap)
+            color = (BLUE, ORANGE, GREEN)[number // 3]
+            parts.append(rect(x, y, each, high, fill=color, opacity=0.1, stroke=color))
+            parts.append(text(x + each / 2, y + 22, room, anchor="middle", bold=True))
+            parts.append(text(x + each / 2, y + 40, what, anchor="middle", fill=SOFT, size=12))
+    return page(930, top + len(floors) * (high + gap) + 10, parts, "The rooms of geoseg, on their floors.")
+
+
+def pixel() -> str:
+    """Draw the way of a pixel from the scene's file to the map's."""
+    stages = [
+        ("Scene", "read", "rows of windows,", "each block once"),
+        ("RowReader", "footprint", "pixels and valid,", "(band, row, col)"),
+        ("Engine", "score", "windows to", "probabilities"),
+        ("Overlaps", "blend", "weighted sums,", "no division"),
+        ("tile", "label", "most probable class,", "overviews"),
+        ("part", "write", "a small GeoTIFF,", "then the journal"),
+        ("COG", "assemble", "one file, renamed", "when it is whole"),
+    ]
+    left, top, wide, high, gap = 24, 60, 106, 112, 23
+    parts = [text(left, top - 24, "the way of a pixel", bold=True)]
+    for number, (name, verb, first, second) in enumerate(stages):
+        x = left + number * (wide + gap)
+        color = BLUE if number < 2 else ORANGE if number < 5 else GREEN
+        parts.append(rect(x, top, wide, high, fill=color, opacity=0.1, stroke=color))
+        parts.append(text(x + wide / 2, top + 28, verb, anchor="middle", bold=True, size=15))
+        parts.append(text(x + wide / 2, top + 50, name, anchor="middle", fill=color, size=12, bold=True))
+        parts.append(text(x + wide / 2, top + 76, first, anchor="middle", fill=SOFT, size=10))
+        parts.append(text(x + wide / 2, top + 92, second, anchor="middle", fill=SOFT, size=10))
+        if number:
+            parts.append(arrow(x - gap + 2, top + high / 2, x - 3, top + high / 2))
+    end = left + 7 * wide + 6 * gap
+    for start, stop, words in (
+        (left, left + 6 * wide + 5 * gap, "one task for each tile, in threads or Dask workers"),
+        (left + 6 * (wide + gap), end, "once"),
+    ):
+        parts += span(start, stop, top + high + 20, words)
+    return page(930, 230, parts, "A pixel is read, scored, blended, labeled, written and assembled.")
 
 
 def tiling() -> str:
