@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from geoseg.errors import UsageError
+from geoseg.html import swatches, table
 from geoseg.legend import Legend
 from geoseg.model.bundle.architectures import MAX_BANDS, MAX_CLASSES, architecture_named, output_classes
 from geoseg.model.bundle.normalization import VALUE_RANGES, Normalization
@@ -83,8 +84,6 @@ class ModelCard:
 
     def _repr_html_(self) -> str:
         """Return what a notebook shows."""
-        from geoseg.raster import legend_card, table  # noqa: PLC0415 - only a notebook needs them
-
         rows = [
             ("model", self.name),
             ("architecture", self.architecture),
@@ -92,7 +91,7 @@ class ModelCard:
             ("pixel", "unknown size" if self.gsd_m is None else f"{self.gsd_m:.3g} m"),
             ("window", f"{self.window_px} px, overlap {self.overlap_px} px"),
         ]
-        classes = legend_card(known for known in self.legend if known.code in self.output_codes)
+        classes = swatches((known.name, known.color) for known in self.legend if known.code in self.output_codes)
         return f"<div>{table(rows)}<p>{classes}</p></div>"
 
     @property
