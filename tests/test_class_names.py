@@ -18,8 +18,9 @@ import geoseg
 from geoseg.evaluation import ConfusionMatrix, Evaluation, WorstCrops, to_markdown
 from geoseg.evaluation.matrix_picture import draw_matrix
 from geoseg.evaluation.worst_picture import sheets
+from geoseg.html import swatches
 from geoseg.legend import LandCover, Legend
-from geoseg.raster import Patch, Window, legend_card
+from geoseg.raster import Patch, Window
 from geoseg.raster.landcover import labels
 from geoseg.raster.landcover.style import sidecars
 from geoseg.training.curves import draw_curves
@@ -112,4 +113,4 @@ def test_what_other_programs_show(landcover: Path, tmp_path: Path) -> None:
     assert [entry.get("label") for entry in ET.fromstring(style).iterfind(".//paletteEntry")] == list(NAMES)  # noqa: S314 - made here
     vectorize(landcover, tmp_path / "v.gpkg")
     assert set(geopandas.read_file(tmp_path / "v.gpkg", layer=0)["name"]) == set(NAMES)
-    assert all(f">{name}<" in legend_card(LEGEND) for name in NAMES)
+    assert all(f">{name}<" in swatches((known.name, known.color) for known in LEGEND) for name in NAMES)
