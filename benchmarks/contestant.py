@@ -118,8 +118,7 @@ def stage(scene: Path, bundle: Path, labels: Path) -> dict[str, float]:
     """Map the scene with geoseg, from the file to labels in memory."""
     import numpy as np
 
-    from geoseg.inference import map_tile, plan
-    from geoseg.inference.run import run_tasks
+    from geoseg.inference import map_tile, plan, run_tasks
 
     made = plan(scene, model=bundle, overlap=OVERLAP_PX, batch_size=BATCH, blend="mean", device="cpu")
     engine = made.engine.open()

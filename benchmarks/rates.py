@@ -26,8 +26,7 @@ from bare import BareNetwork, Pace, Way
 from report import Report
 from scenes import scene
 
-from geoseg.inference import Plan, map_tile, plan, predict
-from geoseg.inference.run import run_tasks
+from geoseg.inference import Plan, map_tile, plan, predict, run_tasks
 
 STAGE_SHARE, COMMAND_SHARE = 0.9, 0.8
 """Of the bare rate; what is promised."""

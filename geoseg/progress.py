@@ -1,8 +1,33 @@
-"""How far a run is, for whoever draws the bar."""
+"""What a run tells of itself while it works: how far it is, and lines for people."""
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
 from dataclasses import dataclass
+
+_log = logging.getLogger("geoseg")
+_log.addHandler(logging.NullHandler())
+
+
+@dataclass(frozen=True, slots=True)
+class _Announcer:
+    """Takes a line for people: it goes to the logger `geoseg`, level INFO, and to a listener."""
+
+    listener: Callable[[str], None] | None
+
+    def __call__(self, line: str) -> None:
+        _log.info("%s", line)
+        if self.listener is not None:
+            self.listener(line)
+
+
+def announcer(listener: Callable[[str], None] | None) -> Callable[[str], None]:
+    """Return what a verb calls with lines for people: they go to the logger `geoseg`, and to the caller's listener.
+
+    What this function has returned is returned as it is, so verbs that call each other log a line once.
+    """
+    return listener if isinstance(listener, _Announcer) else _Announcer(listener)
 
 
 @dataclass(frozen=True, slots=True)

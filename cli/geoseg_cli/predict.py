@@ -141,22 +141,15 @@ def predict(scene: str, out: str, *, dry_run: bool, as_json: bool, quiet: bool, 
 
 def _print_plan(scene: str, out: str, settings: dict[str, Any], *, as_json: bool, quiet: bool) -> None:
     """Print what would be done, or fail where the run itself would."""
-    from geoseg.inference import Targets, estimate, plan, polygons_after
-    from geoseg.raster.landcover import creation_options
+    from geoseg.inference import OutputOptions, Outputs, plan
 
-    overwrite, mkdir = settings.pop("overwrite"), settings.pop("mkdir", False)
-    creation_options(settings.pop("creation_options", {}))
-    products = {name: settings.pop(name, None) for name in ("confidence", "probabilities")}
-    targets = Targets.of(out, **products, mkdir=mkdir)
-    targets.check(overwrite=overwrite)
-    of_polygons = {name: settings.pop(name, None) for name in _OF_POLYGONS}
-    after = polygons_after(settings.pop("polygons", None), of_polygons, products["confidence"], overwrite=overwrite)
-    if after is not None:
-        after.check(scene, [out, *(path for path in products.values() if path is not None)], mkdir=mkdir)
-    written = {name: path is not None for name, path in products.items()}
-    made = plan(scene, announce=None if quiet else say, **(settings | written))
-    targets.check_inputs([*made.source.local_files(), made.bundle.weights_path])
-    figures = estimate(made)
+    about_outputs: Any = {name: settings.pop(name) for name in OutputOptions.__annotations__ if name in settings}
+    outputs = Outputs.of(out, about_outputs)
+    outputs.check(scene)
+    kept = {name: name in about_outputs for name in ("confidence", "probabilities")}
+    made = plan(scene, announce=None if quiet else say, **(settings | kept))
+    outputs.check_inputs([*made.source.local_files(), made.bundle.weights_path])
+    figures = made.estimate()
     click.echo(json.dumps(figures.to_json(), indent=2) if as_json else str(figures))
 
 

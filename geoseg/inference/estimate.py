@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from geoseg.inference.plans import Plan
+from geoseg.machine import size_text
 from geoseg.model import Weights
 from geoseg.raster import Window, shown
+
+if TYPE_CHECKING:
+    from geoseg.inference.plan import Plan
 
 _TRIALS = 3
 
@@ -67,8 +71,8 @@ class Estimate:
                 f"windows  {self.windows} of {self.window_px} px{seen}, overlap {self.overlap_px} px, {how}",
                 f"batch    up to {self.batch_size} window{'s' * (self.batch_size != 1)}",
                 f"tiles    {self.tiles} of {self.tile_width_px} x {self.tile_height_px} px, {self.workers} at a time",
-                f"memory   about {_size(self.memory_bytes)}",
-                f"disk     about {_size(self.disk_bytes)}",
+                f"memory   about {size_text(self.memory_bytes)}",
+                f"disk     about {size_text(self.disk_bytes)}",
                 f"time     about {_duration(self.seconds)} ({rate:.2g} Mpx/s)",
             )
         )
@@ -116,14 +120,6 @@ def _seconds(plan: Plan) -> float:
         quickest = min(quickest, time.perf_counter() - began)
     at_once = plan.workers if plan.engine.on_cpu else 1
     return quickest * plan.windows_run / at_once
-
-
-def _size(count: float) -> str:
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.3g} {unit}"
-        count /= 1000
-    return f"{count:.3g} TB"
 
 
 def _duration(seconds: float) -> str:

@@ -3,64 +3,73 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from geoseg.atomic import free_space_bytes, make_folders
 from geoseg.errors import OutputError, SceneError
-from geoseg.inference.journal import Journal, clear_parts, open_journal, unfinished
-from geoseg.inference.plans import Plan, fingerprint
-from geoseg.inference.run import check_shared, run_tasks, stoppable
-from geoseg.inference.targets import Targets
-from geoseg.inference.task import TileDone, TileTask
+from geoseg.inference.journal import Journal, clear_parts, fingerprint, open_journal, unfinished
+from geoseg.inference.outputs import OutputOptions, Outputs
+from geoseg.inference.scheduler import TileDone, TileTask, check_shared, run_tasks, stoppable
 from geoseg.machine import size_text
-from geoseg.progress import Progress
+from geoseg.progress import Progress, announcer
 from geoseg.raster import check_place, is_remote, public_name, shown
-from geoseg.raster.landcover import DEFAULTS, Product, build, built_path, part_path, place
+from geoseg.raster.landcover import Product, build, built_path, part_path, place
+
+if TYPE_CHECKING:
+    from geoseg.inference.plan import Plan
 
 Report = Callable[[Progress], None]
 Announce = Callable[[str], None]
 
 
-def execute(  # noqa: PLR0913 - what is written, how, and how it is told
+def run(
     plan: Plan,
-    targets: Targets,
+    out: str | os.PathLike[str],
+    options: OutputOptions,
     *,
-    overwrite: bool = False,
-    storage: Mapping[str, str] = DEFAULTS,
     progress: Report | None = None,
     announce: Announce | None = None,
 ) -> Path:
-    """Carry a plan out and return the path of the map.
+    """Carry a plan out, write what follows its map, and return the path of the map; see `Plan.run`."""
+    outputs = Outputs.of(out, options)
+    outputs.check(plan.source)
+    keep = tuple(reversed(outputs.by_product))
+    plan = replace(plan, mapping=replace(plan.mapping, keep=keep))
+    _write_rasters(plan, outputs, progress or _silence, announcer(announce))
+    if outputs.polygons is not None:
+        outputs.polygons.write(outputs.labels, progress, announce, mkdir=outputs.mkdir)
+    return outputs.labels
 
-    Holds the output's lock; goes on where an equal run ended; replaces a file only by a finished one. `storage` is
-    what `creation_options` returns. Raises LockedError, ResumeError, OutputError (no space, not writable) or
-    SceneError; the finished tiles are then kept beside the output.
+
+def _write_rasters(plan: Plan, outputs: Outputs, progress: Report, announce: Announce) -> None:
+    """Hold the output's lock; resume where an equal run ended; replace a file by a finished one only.
+
+    Raises LockedError, ResumeError, OutputError (no space, not writable) or SceneError; the finished tiles are then
+    kept beside the output.
     """
-    targets.check_inputs([*plan.source.local_files(), plan.bundle.weights_path])
+    outputs.check_inputs([*plan.source.local_files(), plan.bundle.weights_path])
     check_place(plan.scene.geobox)
-    if targets.mkdir:
-        make_folders(*targets.by_product.values())
-    plan = _with_tile_of(unfinished(targets.labels), plan)
+    if outputs.mkdir:
+        make_folders(*outputs.by_product.values())
+    plan = _with_tile_of(unfinished(outputs.labels), plan)
     meaning = plan.meaning
-    with open_journal(targets.labels, fingerprint(meaning), meaning, start_over=overwrite) as journal:
-        targets.check(overwrite=overwrite, placing=journal.placing)
+    with open_journal(outputs.labels, fingerprint(meaning), meaning, start_over=outputs.overwrite) as journal:
+        outputs.check_free(journal.placing)
         waiting = tuple(product for product in plan.products if not _is_placed(journal, product))
         if waiting:
             _forget_lost_parts(journal, waiting)
             _check_space(plan, journal)
-            _announce(plan, journal, announce or _silence)
-            _map_missing(plan, journal, progress or _silence, announce or _silence)
+            _announce(plan, journal, announce)
+            _map_missing(plan, journal, progress, announce)
             _check_unchanged(plan, meaning)
-            (announce or _silence)(
-                f"putting the map together from {plan.tile_count} tile{'s' * (plan.tile_count != 1)}"
-            )
-            _put_together(plan, targets, journal, waiting, _tags(plan, meaning), storage, progress or _silence)
+            announce(f"putting the map together from {plan.tile_count} tile{'s' * (plan.tile_count != 1)}")
+            _put_together(plan, outputs, journal, waiting, _tags(plan, meaning), progress)
         clear_parts(journal)
-    return targets.labels
 
 
 def _silence(_: object) -> None:
@@ -159,11 +168,10 @@ def _map_missing(plan: Plan, journal: Journal, progress: Report, announce: Annou
 
 def _put_together(  # noqa: PLR0913, PLR0917 each is a noun the reader expects here
     plan: Plan,
-    targets: Targets,
+    outputs: Outputs,
     journal: Journal,
     products: Sequence[Product],
     tags: Mapping[str, str],
-    storage: Mapping[str, str],
     progress: Report,
 ) -> None:
     """Build every product, and only then move them to their places: all of a run appears together."""
@@ -179,10 +187,10 @@ def _put_together(  # noqa: PLR0913, PLR0917 each is a noun the reader expects h
     report(0, 0)
     for number, product in enumerate(products, start=1):
         if not built_path(journal.parts, product).exists():
-            build(journal.parts, product, tiles, plan.scene.geobox, tags, storage)
+            build(journal.parts, product, tiles, plan.scene.geobox, tags, outputs.storage)
         report(number, 0)
     by_name = {product.name: product for product in products}
-    for name, path in targets.by_product.items():
+    for name, path in outputs.by_product.items():
         if name in by_name:
             journal.place(name)
             place(built_path(journal.parts, by_name[name]), by_name[name], path)

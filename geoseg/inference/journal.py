@@ -7,6 +7,7 @@ at most the tiles in work.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -24,6 +25,11 @@ _LOCK = "lock"
 _LOCK_TRIES = 20
 _SHORT = 40
 """Letters of a value that is shown."""
+
+
+def fingerprint(meaning: Mapping[str, object]) -> str:
+    """Return the sha256 of what a run stands for, hex."""
+    return hashlib.sha256(json.dumps(dict(meaning), sort_keys=True).encode()).hexdigest()
 
 
 def parts_folder(output: Path) -> Path:

@@ -1,105 +1,118 @@
-"""The verb: a scene in, a land-cover map out."""
+"""The verbs: a scene in, a land-cover map out, on the disk or as a lazy array."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack, cast
 
-from geoseg.atomic import make_folders
-from geoseg.errors import UsageError
 from geoseg.given import plain_arguments
-from geoseg.inference.execute import execute
-from geoseg.inference.journal import unfinished
-from geoseg.inference.planning import Knobs, plan
-from geoseg.inference.targets import Targets
+from geoseg.inference.outputs import OutputOptions, Outputs
+from geoseg.inference.plan import PlanOptions, plan
 from geoseg.progress import Progress
 from geoseg.raster import Scene
-from geoseg.raster.landcover import creation_options as checked
 
 if TYPE_CHECKING:
-    from geoseg.inference.polygons import PolygonsAfter
+    import dask.array
 
 
-@plain_arguments(Knobs)
-def predict(  # noqa: PLR0913 - what is written, how it is told, and the plan's knobs
+class PredictOptions(PlanOptions, OutputOptions, total=False):
+    """Options of a prediction: how the scene is mapped, and what is written beside the map."""
+
+
+@plain_arguments(PredictOptions)
+def predict(
     scene: str | os.PathLike[str] | Scene,
     out: str | os.PathLike[str],
     *,
-    confidence: str | os.PathLike[str] | None = None,
-    probabilities: str | os.PathLike[str] | None = None,
-    polygons: str | os.PathLike[str] | None = None,
-    layer: str | None = None,
-    min_area: float | str | None = None,
-    simplify: float | str | None = None,
-    smooth: bool = False,
-    mkdir: bool = False,
-    overwrite: bool = False,
-    creation_options: Mapping[str, str] | None = None,
     progress: Callable[[Progress], None] | None = None,
     announce: Callable[[str], None] | None = None,
-    **knobs: Unpack[Knobs],
+    **options: Unpack[PredictOptions],
 ) -> Path:
     """Map a scene of any size and return the path of the map.
 
-    ```python
-    geoseg.predict("scene.tif", "landcover.tif")
-    ```
+    Parameters
+    ----------
+    scene : path or Scene
+        Anything that GDAL reads: a file, a URL, a VRT.
+    out : path
+        The land-cover map: a cloud-optimized GeoTIFF of class codes, uint8, 255 = nodata, on the scene's own grid, or
+        on that of `resolution`.
+    progress : callable, optional
+        Called with a `Progress` after every tile and step of what follows.
+    announce : callable, optional
+        Called with lines for people: the bands, the engine, a resumed run. They go to the logger `geoseg` as well.
+    **options
+        How the scene is mapped, see `PlanOptions`: model, bands, bbox, bbox_crs, scale, window, overlap, blend, tta,
+        resolution, network_resolution, tile, batch_size, device, workers. What else is written, and how, see
+        `OutputOptions`: confidence, probabilities, polygons, layer, min_area, simplify, smooth, mkdir, overwrite,
+        creation_options.
 
-    Writes a cloud-optimized GeoTIFF of class codes (255 = nodata) on the scene's own grid, or on that of `resolution`;
-    at `confidence` the probability of that class, at `probabilities` that of every class, one band each, both in
-    percent. The knobs are those of `geoseg.plan`: model, bands, bbox, bbox_crs, scale, window, overlap, blend, tta,
-    resolution, tile, batch_size, device, workers.
+    Returns
+    -------
+    Path
+        Of the map, absolute.
 
-    `polygons` are written when the map is there, as `geoseg.vectorize` does it, which says what `layer`, `min_area`,
-    `simplify` and `smooth` are; with `confidence` each gets its mean. `mkdir` makes the folders that are not there.
+    Raises
+    ------
+    GeosegError
+        Its subclasses say what is wrong. A file at a path is replaced by a finished one only, and only with
+        `overwrite`.
 
-    `creation_options` are GDAL's, and say how the rasters are stored: {"COMPRESS": "ZSTD", "BLOCKSIZE": "256"}; those
-    that might change a label are refused.
+    Warns
+    -----
+    UnlikeTrainingWarning
+        Where the scene looks unlike the imagery that the model was trained on.
 
-    A run that was ended goes on when it is called again with the same arguments. `progress` is called after every tile
-    and step of what follows, `announce` with a line on the bands, the engine, a resumed run. Raises a GeosegError; a
-    file already at a path is replaced only by a finished one, and only with `overwrite`.
+    Notes
+    -----
+    It is `plan(scene, ...).run(out, ...)`, with the outputs checked first. Call it again with the same arguments and an
+    interrupted run resumes.
+
+    Examples
+    --------
+    >>> geoseg.predict("scene.tif", "landcover.tif", polygons="landcover.gpkg", min_area="100")  # doctest: +SKIP
+
     """
-    storage = checked(creation_options or {})
-    targets = Targets.of(out, confidence, probabilities, mkdir=mkdir)
-    knobs_after = {"layer": layer, "min_area": min_area, "simplify": simplify, "smooth": smooth}
-    after = polygons_after(polygons, knobs_after, confidence, overwrite=overwrite)
-    if after is not None:
-        products = [os.fspath(path) for path in (out, confidence, probabilities) if path is not None]
-        after.check(scene, products, mkdir=mkdir)
-    targets.check_inputs([Path(scene.path if isinstance(scene, Scene) else scene)])
-    targets.check(overwrite=overwrite, placing=targets.by_product if unfinished(targets.labels) else ())
+    outputs, rest = taken(OutputOptions, options)
+    wanted = Outputs.of(out, cast("OutputOptions", outputs))
+    wanted.check(scene)
     made = plan(
         scene,
-        confidence=targets.confidence is not None,
-        probabilities=targets.probabilities is not None,
+        confidence=wanted.confidence is not None,
+        probabilities=wanted.probabilities is not None,
         announce=announce,
         progress=progress,
-        **knobs,
+        **cast("PlanOptions", rest),
     )
-    written = execute(made, targets, overwrite=overwrite, storage=storage, progress=progress, announce=announce)
-    if after is not None:
-        if mkdir:
-            make_folders(polygons)
-        after.write(written, progress, announce)
-    return written
+    return made.run(out, progress=progress, announce=announce, **cast("OutputOptions", outputs))
 
 
-def polygons_after(
-    polygons: str | os.PathLike[str] | None,
-    knobs: dict[str, Any],
-    confidence: str | os.PathLike[str] | None,
-    *,
-    overwrite: bool,
-) -> PolygonsAfter | None:
-    """Return what follows the map; UsageError for what is about polygons where there are none."""
-    if polygons is None:
-        name = next((name for name, value in knobs.items() if value not in (None, False)), None)
-        if name is not None:
-            raise UsageError(f"{name} is about polygons; add polygons, such as landcover.gpkg, or leave it out")
-        return None
-    from geoseg.inference.polygons import PolygonsAfter  # noqa: PLC0415 - a map alone needs no compiler
+@plain_arguments(PlanOptions)
+def labels(scene: str | os.PathLike[str] | Scene, **options: Unpack[PlanOptions]) -> dask.array.Array:
+    """Return the class codes of a scene as a lazy Dask array; it is `plan(scene, ...).to_dask()`.
 
-    return PolygonsAfter.of(polygons, knobs, confidence, overwrite=overwrite)
+    Parameters
+    ----------
+    scene : path or Scene
+        Anything that GDAL reads: a file, a URL, a VRT.
+    **options
+        Those of `geoseg.plan`.
+
+    Returns
+    -------
+    dask.array.Array
+        (row, col), uint8, 255 = nodata, one chunk a tile. Nothing is computed before the array is.
+
+    """
+    return plan(scene, **options).to_dask()
+
+
+def taken(kind: type, options: Any) -> tuple[dict[str, Any], dict[str, Any]]:  # noqa: ANN401 - of a TypedDict
+    """Return the options that a TypedDict names, and the others."""
+    names = kind.__annotations__
+    return (
+        {name: value for name, value in options.items() if name in names},
+        {name: value for name, value in options.items() if name not in names},
+    )

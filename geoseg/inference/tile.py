@@ -1,25 +1,41 @@
-"""One tile: read, score its windows, blend, label; one row of windows after the other."""
+"""One tile: its rows read once, its windows scored in batches, blended and labeled, one row after the other."""
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
 
-from geoseg.errors import SceneError
-from geoseg.inference.accumulate import Overlaps, most_probable, percent
-from geoseg.inference.batch import score
-from geoseg.inference.blend import Blend, axis_weights
-from geoseg.inference.rows import Readable, read_downwards
+from geoseg.errors import GeosegError, GeosegWarning, SceneError
+from geoseg.inference.blend import Blend, Overlaps, axis_weights, most_probable, percent
 from geoseg.legend import NODATA
-from geoseg.model import Engine, Weights
+from geoseg.model import Engine, OutOfMemory, Weights
 from geoseg.raster import Patch, Window, WindowGrid, shown
 from geoseg.raster.landcover import ProductName
+
+_fitting: WeakKeyDictionary[Engine, int] = WeakKeyDictionary()
+"""The largest batch that fits an engine which once ran out of memory: the next tile need not find out again."""
+
+
+class Readable(Protocol):
+    """What can be mapped: a Scene, or a scene that training keeps decoded."""
+
+    @property
+    def path(self) -> str:
+        """Its name in messages."""
+        ...
+
+    def read(self, window: Window) -> Patch:
+        """Read a window, which may stick out: outside is invalid."""
+        ...
+
 
 Source_co = TypeVar("Source_co", bound=Readable, covariant=True)
 
@@ -127,6 +143,31 @@ def _window_rows(mapping: Mapping[Readable], tile: Window) -> list[_WindowRow]:
     ]
 
 
+def read_downwards(scene: Readable, footprints: Iterable[Window]) -> Iterator[Patch]:
+    """Yield the pixels of footprints of equal columns that follow one another downwards and may overlap.
+
+    What two of them share is kept, not read again: some formats (PNG, JPEG) can only be read from the top. Raises
+    SceneError.
+    """
+    above: tuple[Window, Patch] | None = None
+    for footprint in footprints:
+        patch = scene.read(footprint) if above is None else _continue(scene, footprint, *above)
+        above = footprint, patch
+        yield patch
+
+
+def _continue(scene: Readable, footprint: Window, above: Window, patch: Patch) -> Patch:
+    shared_px = above.row_stop - footprint.row
+    if shared_px <= 0:
+        return scene.read(footprint)
+    below = Window(above.row_stop, footprint.col, footprint.row_stop - above.row_stop, footprint.width)
+    fresh = scene.read(below)
+    return Patch(
+        np.concatenate([patch.data[:, -shared_px:], fresh.data], axis=1),
+        np.concatenate([patch.valid[-shared_px:], fresh.valid]),
+    )
+
+
 def _finished(
     mapping: Mapping[Readable], engine: Engine, overlaps: Overlaps, window_row: _WindowRow, patch: Patch
 ) -> Iterator[tuple[Window, Any]]:
@@ -163,6 +204,45 @@ def _score_row(mapping: Mapping[Readable], engine: Engine, window_row: _WindowRo
         scored = score(engine, footprint, [windows[place] for place in seen], weights, mapping.batch_size)
     for place in range(len(windows)):
         yield next(scored) if place in seen else engine.zeros((engine.classes, window_px, window_px))
+
+
+def score(
+    engine: Engine,
+    footprint: Any,  # noqa: ANN401 - an engine's own kind of array
+    windows: Sequence[Window],
+    weights: Weights,
+    batch_size: int,
+) -> Iterator[Any]:
+    """Yield the probabilities (class, row, col) of each window times its weights, in order.
+
+    The windows are split into equal batches, none padded. A batch that does not fit the memory is halved, and so are
+    all later ones; a single window that does not fit raises GeosegError.
+    """
+    done = 0
+    while done < len(windows):
+        batches = math.ceil((len(windows) - done) / min(batch_size, _fitting.get(engine, batch_size)))
+        batch = windows[done : done + math.ceil((len(windows) - done) / batches)]
+        try:
+            probabilities = engine.probabilities(footprint, batch, weights[done : done + len(batch)])
+        except OutOfMemory:
+            _halve(engine, len(batch), weights.shape[1])
+            continue
+        yield from probabilities
+        done += len(batch)
+
+
+def _halve(engine: Engine, batch_size: int, window_px: int) -> None:
+    if batch_size == 1:
+        raise GeosegError(
+            f"one window of {window_px} x {window_px} pixels does not fit the memory of {engine.device}; "
+            "take a smaller `window`, or `device='cpu'`"
+        )
+    if engine not in _fitting:
+        message = (
+            f"{engine.device} ran out of memory with {batch_size} windows a batch; going on with {batch_size // 2}"
+        )
+        warnings.warn(message, GeosegWarning, stacklevel=2)
+    _fitting[engine] = min(_fitting.get(engine, batch_size), batch_size // 2)
 
 
 def _labelled(

@@ -238,7 +238,7 @@ def test_other_parameters_do_not_go_on(
 ) -> None:
     monkeypatch.chdir(scene.parent)
     if named == "window":
-        monkeypatch.setattr("geoseg.inference.planning.choose_engine", _any_window)
+        monkeypatch.setattr("geoseg.inference.scoring.choose_engine", _any_window)
     before = files_in(scene.parent)
     with pytest.raises(ResumeError, match=named):
         geoseg.predict(scene, unfinished, **({"model": model, "tile": 64} | change))  # type: ignore[arg-type]

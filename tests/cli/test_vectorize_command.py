@@ -135,9 +135,9 @@ def test_an_interruption_says_that_nothing_is_there(run: Run, put: Callable[[Ver
         (("vectorize", "landcover.tif"), "--out"),
         (("vectorize", "--out", "landcover.gpkg"), "LANDCOVER"),
         ((*VECTORIZE, "--connectivity", "all"), "all"),
-        (("predict", "scene.tif", "--out", "m.tif", "--simplify", "1.5"), "simplify is about polygons"),
-        (("predict", "scene.tif", "--out", "m.tif", "--min-area", "100"), "min_area is about polygons"),
-        (("predict", "scene.tif", "--out", "m.tif", "--smooth"), "smooth is about polygons"),
+        (("predict", "scene.tif", "--out", "m.tif", "--simplify", "1.5"), "--simplify is about polygons"),
+        (("predict", "scene.tif", "--out", "m.tif", "--min-area", "100"), "--min-area is about polygons"),
+        (("predict", "scene.tif", "--out", "m.tif", "--smooth"), "--smooth is about polygons"),
     ],
 )
 def test_wrong_usage_is_one_line_and_two(run: Run, arguments: tuple[str, ...], word: str) -> None:

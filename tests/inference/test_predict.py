@@ -24,7 +24,7 @@ from rio_cogeo.cogeo import cog_validate
 import geoseg
 from geoseg import atomic as durable
 from geoseg.errors import LockedError, OutputError, ResumeError, SceneError, UsageError
-from geoseg.inference import estimate, execute, map_tile
+from geoseg.inference import execute, map_tile
 from geoseg.inference.journal import Journal, open_journal, parts_folder
 from geoseg.legend import NODATA
 from geoseg.model import ModelBundle
@@ -397,7 +397,7 @@ def test_torch_on_the_cpu_agrees_with_onnx_runtime(
 
 def test_a_dry_run_counts_and_writes_nothing(scene: Scene, bundle: ModelBundle, tmp_path: Path) -> None:
     made = geoseg.plan(scene, model=bundle, tile=256, workers=2, device="onnx")
-    figures = estimate(made)
+    figures = made.estimate()
     windows = sum(len(made.grid.windows_touching(made.tile(index))) for index in range(made.tile_count))
     assert (figures.tiles, figures.windows) == (9, windows)
     assert figures.seconds > 0
@@ -525,5 +525,5 @@ def test_polygons_follow_the_map_as_vectorize_makes_them(scene: Scene, bundle: M
     for stage in ("map", "assemble", "polygons"):
         last = [state for state in seen if state.stage == stage][-1]
         assert (last.pieces_done, last.pixels_done) == (last.pieces_total, last.pixels_total)
-    with pytest.raises(UsageError, match="simplify is about polygons"):
+    with pytest.raises(UsageError, match="`simplify` is about polygons"):
         geoseg.predict(scene, tmp_path / "again.tif", model=bundle, simplify=1)

@@ -16,7 +16,6 @@ from rasterio.transform import array_bounds
 
 import geoseg
 from geoseg.errors import ModelError, ResumeError, SceneError, UnlikeTrainingWarning, UsageError
-from geoseg.inference import estimate
 from geoseg.inference.journal import parts_folder
 from geoseg.model import ModelBundle
 from geoseg.progress import Progress
@@ -143,7 +142,7 @@ def test_an_unknown_pixel_size_is_one_clear_error(bundle: ModelBundle, tmp_path:
         geoseg.plan(nowhere, model=bundle, resolution="model")
     somewhere = write_scene(tmp_path / "somewhere.tif", pixels)
     silent = tiny_bundle(tmp_path, export=False)
-    with pytest.raises(ModelError, match=r"does not say what pixel size .* resolution=0\.5"):
+    with pytest.raises(ModelError, match=r"does not say what pixel size .* `resolution=0\.5`"):
         geoseg.plan(somewhere, model=silent, resolution="model")
     for wrong in ("finest", 0.0, -1.0, float("nan"), float("inf")):
         with pytest.raises(UsageError, match="scene, model, or metres a pixel"):
@@ -194,7 +193,7 @@ def test_points_that_cannot_place_the_scene_are_said_and_go_with_the_map(bundle:
 
 
 def test_a_dry_run_speaks_of_the_maps_grid(scene: Scene, bundle: ModelBundle) -> None:
-    figures = estimate(geoseg.plan(scene, model=bundle, device="onnx", resolution="model"))
+    figures = geoseg.plan(scene, model=bundle, device="onnx", resolution="model").estimate()
     assert (figures.height_px, figures.width_px) == (281, 204)
     assert figures.scene == scene.path
     assert "204 x 281 px, 1.3 m pixels, resampled from 0.5 m" in str(figures)

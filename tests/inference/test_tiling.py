@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from geoseg.inference.tiling import choose_tile, repeated_windows, round_tile
+from geoseg.inference.plan import choose_tile, repeated_windows, round_tile
 from geoseg.raster import WindowGrid, tiles
 
 

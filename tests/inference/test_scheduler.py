@@ -13,9 +13,8 @@ import pytest
 from dask.callbacks import Callback
 
 from geoseg.errors import OutputError
-from geoseg.inference import checkpoint, stoppable
-from geoseg.inference import run as run_module
-from geoseg.inference.run import Run, StoppedError, check_shared, run_tasks
+from geoseg.inference import checkpoint, scheduler, stoppable
+from geoseg.inference.scheduler import Run, StoppedError, check_shared, run_tasks
 
 
 def square(index: int) -> int:
@@ -146,9 +145,9 @@ def test_a_client_without_workers_is_told_of_until_it_has_one(monkeypatch: pytes
         def nthreads(self) -> dict[str, int]:
             return self.workers
 
-    monkeypatch.setattr(run_module, "_FIRST_LOOK_S", 0.01)
-    monkeypatch.setattr(run_module, "_LOOK_S", 0.01)
+    monkeypatch.setattr(scheduler, "_FIRST_LOOK_S", 0.01)
+    monkeypatch.setattr(scheduler, "_LOOK_S", 0.01)
     said: Queue[str] = Queue()
-    with run_module._told_of_no_worker(Client(), said.put):
+    with scheduler._told_of_no_worker(Client(), said.put):
         assert "tcp://127.0.0.1:8786 has no worker" in said.get(timeout=60)
         Client.workers["one"] = 1

@@ -1,4 +1,4 @@
-"""Tasks on Dask, one a tile: on threads of this process, or on the cluster of a client that is current."""
+"""The tiles of a run on Dask: on threads of this process, or on the cluster of a client that is current."""
 
 from __future__ import annotations
 
@@ -11,14 +11,20 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import dask.config
 import dask.threaded
 from dask.base import get_scheduler
 from dask.callbacks import Callback
 
-from geoseg.errors import OutputError
+from geoseg.errors import GeosegError, OutputError
+from geoseg.inference.tile import map_tile
+from geoseg.model import OutOfMemory
+from geoseg.raster.landcover import write_part
+
+if TYPE_CHECKING:
+    from geoseg.inference.plan import Plan
 
 Done = TypeVar("Done")
 
@@ -160,3 +166,37 @@ def _run_on_cluster(
             finished(result)
     finally:
         client.cancel(futures)
+
+
+@dataclass(frozen=True, slots=True)
+class TileDone:
+    """A tile whose parts are whole on the disk."""
+
+    index: int
+    pixels: int
+
+
+@dataclass(frozen=True, slots=True)
+class TileTask:
+    """A function of a tile's index; a plain value, so it travels to threads, processes and machines."""
+
+    plan: Plan
+    folder: Path
+    """Where the parts go; every worker sees it."""
+    run: Run
+
+    def __call__(self, index: int) -> TileDone:
+        """Map one tile and write its parts, each atomically."""
+        tile = self.plan.tile(index)
+        check = checkpoint(self.run)
+        check()
+        try:
+            mapped = map_tile(self.plan.mapping, self.plan.open_engine(), tile, check)
+        except OutOfMemory:
+            raise GeosegError(
+                f"the rows of a tile of {tile.width} x {tile.height} pixels do not fit the device's memory; "
+                "take a smaller `tile`, or fewer `workers`"
+            ) from None
+        for product in self.plan.products:
+            write_part(self.folder, product, index, mapped[product.name], self.plan.overview_levels)
+        return TileDone(index, tile.size)

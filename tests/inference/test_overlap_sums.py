@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from geoseg.inference.accumulate import Overlaps, most_probable, percent
+from geoseg.inference.blend import Overlaps, most_probable, percent
 from tests.inference.position_engine import PositionEngine
 
 torch = pytest.importorskip("torch")

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from geoseg.inference.rows import read_downwards
+from geoseg.inference.tile import read_downwards
 from geoseg.raster import Patch, Scene, Window
 from tests.inference.conftest import MakeScene
 

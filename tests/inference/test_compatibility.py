@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from rasterio.transform import from_origin
 
 from geoseg.errors import SceneError, UnlikeTrainingWarning, UsageError
-from geoseg.inference.fit import check_bands, check_scale, warn_if_unlike
+from geoseg.inference.compatibility import check_bands, check_scale, warn_if_unlike
 from geoseg.model import ModelBundle
 from geoseg.raster import BandStatistics, Scene
 from tests.inference.conftest import write_scene
@@ -87,9 +87,7 @@ def test_another_type_needs_a_scale_and_the_message_proposes_one_that_works(
     deep = scene(tmp_path / "f.tif", normal((1200, 1000, 700), 400, "uint16"))
     with pytest.raises(SceneError, match=r"is uint16, the model was trained on uint8") as caught:
         check_scale(deep, bundle, None)
-    low, high = map(
-        float, str(caught.value).partition("--scale LOW,HIGH, for example --scale ")[2].split(" ")[0].split(",")
-    )
+    low, high = map(float, str(caught.value).partition("for example `scale=(")[2].split(")")[0].split(","))
     check_scale(deep, bundle, (low, high))
     statistics = deep.statistics()
     assert statistics is not None

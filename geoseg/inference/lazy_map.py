@@ -1,0 +1,110 @@
+"""A plan as a lazy array, for those who go on in Dask or xarray."""
+
+from __future__ import annotations
+
+import json
+import threading
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import dask.array
+import dask.threaded
+import numpy as np
+from numpy.typing import NDArray
+
+from geoseg.errors import UsageError
+from geoseg.inference.tile import map_tile
+from geoseg.interpreter import in_every_fork
+from geoseg.legend import NODATA, Legend
+from geoseg.raster import GeoBox, Window
+
+if TYPE_CHECKING:
+    import xarray
+
+    from geoseg.inference.plan import Plan
+
+
+def to_dask(plan: Plan) -> dask.array.Array:
+    """Return the class codes (row, col) of a plan as a lazy array, uint8, one chunk a tile; see `Plan.to_dask`."""
+    labels_alone = replace(plan, mapping=replace(plan.mapping, keep=("labels",)))
+    lazy: dask.array.Array = dask.array.map_blocks(
+        _chunk,
+        plan=labels_alone,
+        chunks=(_edges(plan.grid.height_px, plan.tile_height_px), _edges(plan.grid.width_px, plan.tile_width_px)),
+        dtype=np.uint8,
+        meta=np.empty((0, 0), np.uint8),
+        name=f"labels-{plan.fingerprint()}",
+    )
+    return lazy
+
+
+def to_xarray(plan: Plan) -> xarray.DataArray:
+    """Return the class codes of a plan as a lazy DataArray (y, x); see `Plan.to_xarray`."""
+    try:
+        import xarray  # noqa: PLC0415 - the extra [xarray]
+    except ImportError:
+        raise UsageError('a DataArray needs xarray: pip install "geoseg[xarray]"') from None
+    coordinates = {"spatial_ref": ((), 0, _grid_mapping(plan.scene.geobox)), **_centers(plan.scene.geobox)}
+    attributes = _flags(plan.bundle.legend) | {"_FillValue": np.uint8(NODATA), "nodata": NODATA}
+    array = xarray.DataArray(to_dask(plan), coordinates, ("y", "x"), "landcover", attributes)
+    array.encoding["grid_mapping"] = "spatial_ref"
+    return array
+
+
+def _flags(legend: Legend) -> dict[str, object]:
+    """Return the classes in the words of the CF conventions (section 3.5), and whole as JSON."""
+    return {
+        "long_name": "land cover",
+        "flag_values": np.asarray(legend.codes, np.uint8),
+        "flag_meanings": " ".join("_".join(name.split()) for name in legend.names),
+        "flag_colors": " ".join("#{:02x}{:02x}{:02x}".format(*each.color) for each in legend),
+        "legend": json.dumps(legend.to_json()),
+    }
+
+
+def _centers(geobox: GeoBox) -> dict[str, Any]:
+    """Return the coordinates of the pixels' centers; none where rows and columns do not run along the axes."""
+    transform, (height, width) = geobox.transform, geobox.shape
+    if geobox.crs is None or not geobox.has_transform or transform.b or transform.d:
+        return {}
+    x, y = ({"axis": axis, "units": "metre"} for axis in "XY")
+    if geobox.crs.is_geographic:
+        x |= {"standard_name": "longitude", "units": "degrees_east"}
+        y |= {"standard_name": "latitude", "units": "degrees_north"}
+    else:
+        x["standard_name"], y["standard_name"] = "projection_x_coordinate", "projection_y_coordinate"
+        x["units"] = y["units"] = geobox.crs.linear_units
+    cols, rows = np.arange(width) + 0.5, np.arange(height) + 0.5
+    return {"y": ("y", transform.f + transform.e * rows, y), "x": ("x", transform.c + transform.a * cols, x)}
+
+
+def _grid_mapping(geobox: GeoBox) -> dict[str, object]:
+    """Return the attributes of a CF grid mapping, with GDAL's GeoTransform; empty where the grid has no place."""
+    if geobox.crs is None or not geobox.has_transform:
+        return {}
+    from pyproj import CRS  # noqa: PLC0415 - a Dask array needs none
+
+    words = geobox.crs.to_wkt()
+    transform = " ".join(repr(float(number)) for number in geobox.transform.to_gdal())
+    return {**CRS.from_wkt(words).to_cf(), "crs_wkt": words, "spatial_ref": words, "GeoTransform": transform}
+
+
+def _chunk(plan: Plan, block_info: dict[Any, Any] | None = None) -> NDArray[np.uint8]:
+    if block_info is None:
+        raise RuntimeError("Dask did not say which chunk to compute")
+    (row, row_stop), (col, col_stop) = block_info[None]["array-location"]
+    return map_tile(plan.mapping, plan.open_engine(), Window(row, col, row_stop - row, col_stop - col))["labels"]
+
+
+def _edges(length_px: int, tile_px: int) -> tuple[int, ...]:
+    return tuple(min(tile_px, length_px - start) for start in range(0, length_px, tile_px))
+
+
+def _without_dask_threads() -> None:
+    """Have Dask start threads of its own in a fork: `compute` would wait for those of the parent."""
+    dask.threaded.default_pool = None
+    dask.threaded.pools.clear()
+    dask.threaded.pools_lock = threading.Lock()
+
+
+in_every_fork(_without_dask_threads)

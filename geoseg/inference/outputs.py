@@ -1,0 +1,234 @@
+"""What a run writes, where, and whether it may: the rasters of a map, and the polygons that follow it."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self, TypedDict
+
+from geoseg.atomic import make_folders, probe_writable, same_file
+from geoseg.errors import GeosegError, OutputError, UsageError
+from geoseg.inference.journal import parts_folder, unfinished
+from geoseg.progress import Progress
+from geoseg.raster import Scene
+from geoseg.raster.landcover import ProductName, creation_options, files_beside, foreign_beside
+
+_TIFF = (".tif", ".tiff", ".gtif", ".gtiff", ".tf8", ".btf")
+"""The last two are BigTIFF's."""
+_ABOUT_POLYGONS = ("layer", "min_area", "simplify", "smooth")
+
+StrPath = str | os.PathLike[str]
+
+
+class OutputOptions(TypedDict, total=False):
+    """Options that say what a run writes beside its map, and how; `predict` and `Plan.run` share them."""
+
+    confidence: StrPath | None
+    """A raster of the probability of the class chosen, in percent, uint8, 255 = nodata."""
+    probabilities: StrPath | None
+    """A raster of the probability of every class, a band each, in percent."""
+    polygons: StrPath | None
+    """The polygons of the map, as `geoseg.vectorize` writes them; with `confidence` each gets its mean."""
+    layer: str | None
+    """Of the polygons: the layer to write in a GeoPackage."""
+    min_area: float | str | None
+    """Of the polygons: regions smaller than this go to a neighbor: 100 (m2), "0.5ha", "25px"."""
+    simplify: float | str | None
+    """Of the polygons: about how far borders may move to need fewer vertices: 1.5 (m), "1.5px"."""
+    smooth: bool
+    """Of the polygons: round the staircase of the pixels."""
+    mkdir: bool
+    """Make the folders that do not exist."""
+    overwrite: bool
+    """Replace existing files, and start over an unfinished run with other options."""
+    creation_options: Mapping[str, str] | None
+    """How GDAL stores the rasters: {"COMPRESS": "ZSTD", "BLOCKSIZE": "256"}; none may change a label."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outputs:
+    """Where each product of a run goes, absolute; None = not wanted."""
+
+    labels: Path
+    confidence: Path | None
+    probabilities: Path | None
+    mkdir: bool
+    overwrite: bool
+    storage: Mapping[str, str]
+    """The creation options, complete."""
+    polygons: PolygonsAfter | None
+
+    @classmethod
+    def of(cls, out: StrPath, options: OutputOptions) -> Self:
+        """Return what a run shall write.
+
+        UsageError for a name of another format than GeoTIFF, and for options that cannot be right; OutputError for what
+        is no local file in a folder.
+        """
+        storage = creation_options(options.get("creation_options") or {})
+        mkdir, overwrite = options.get("mkdir", False), options.get("overwrite", False)
+        confidence, probabilities = options.get("confidence"), options.get("probabilities")
+        for name, path in (("out", out), ("confidence", confidence), ("probabilities", probabilities)):
+            if path is not None:
+                _check_tiff(name, path)
+                probe_writable(path, mkdir=mkdir)
+        sure, every = (None if path is None else Path(path).absolute() for path in (confidence, probabilities))
+        polygons = PolygonsAfter.of(options)
+        return cls(Path(out).absolute(), sure, every, mkdir, overwrite, storage, polygons)
+
+    @property
+    def by_product(self) -> dict[ProductName, Path]:
+        """The rasters wanted; the land-cover map last: when it stands at its place, all is done."""
+        paths: dict[ProductName, Path | None] = {
+            "probabilities": self.probabilities,
+            "confidence": self.confidence,
+            "labels": self.labels,
+        }
+        return {name: path for name, path in paths.items() if path is not None}
+
+    def check(self, scene: StrPath | Scene) -> None:
+        """Raise what a run on a scene would raise of its outputs; products of an unfinished run may be there."""
+        if self.polygons is not None:
+            self.polygons.check(scene, self)
+        self.check_inputs([Path(scene.path if isinstance(scene, Scene) else scene)])
+        self.check_free(self.by_product if unfinished(self.labels) else ())
+
+    def check_free(self, placing: Collection[str] = ()) -> None:
+        """Raise UsageError where two products would share a file, OutputError where one exists or cannot be written.
+
+        `placing` are products that this very run may have moved to their place before it was interrupted.
+        """
+        self._check_apart()
+        for name, path in self.by_product.items():
+            probe_writable(path, mkdir=self.mkdir)
+            if self.overwrite or name in placing:
+                continue
+            if path.exists():
+                raise OutputError(f"{path} exists; add `overwrite=True` to replace it, or choose another `out`")
+            for foreign in foreign_beside(path):
+                raise OutputError(
+                    f"{foreign} is not of geoseg's making and would be replaced; choose another `out`, "
+                    "or add `overwrite=True` to replace it"
+                )
+
+    def check_inputs(self, read: Collection[Path]) -> None:
+        """Raise UsageError when a product would replace a file that the run reads."""
+        for path in self.by_product.values():
+            for claimed in (path, *files_beside(path)):
+                if any(same_file(claimed, file) for file in read):
+                    raise UsageError(
+                        f"{claimed} is read by this run and would be replaced by its output; choose another `out`",
+                        "out",
+                    )
+
+    def _check_apart(self) -> None:
+        paths = list(self.by_product.values())
+        claimed = [beside.resolve() for path in paths for beside in (path, *files_beside(path))]
+        names = {os.path.normcase(path) for path in claimed}
+        if len(names) < len(claimed):
+            raise UsageError(
+                f"each product needs a path of its own, also without its suffix, got {', '.join(map(str, paths))}"
+            )
+        parts = parts_folder(self.labels).resolve()
+        if any(path.is_relative_to(parts) for path in claimed):
+            raise UsageError(f"{parts} is cleared when the map is whole; choose another place for the other products")
+
+
+def _check_tiff(name: str, path: StrPath) -> None:
+    """Refuse a name that says another format than is written; none at all says nothing, and neither does `.2024`."""
+    suffix = Path(path).suffix
+    if suffix.lower() not in _TIFF and any(map(str.isalpha, suffix)):
+        raise UsageError(
+            f"`{name}` is written as a GeoTIFF, got {os.fspath(path)}; name it {Path(path).with_suffix('.tif').name}",
+            name,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class PolygonsAfter:
+    """The polygons that follow a map: all is checked before the map is begun."""
+
+    target: str
+    options: dict[str, Any]
+    """Of `vectorize`."""
+
+    @classmethod
+    def of(cls, options: OutputOptions) -> Self | None:
+        """Return the polygons that are wanted, None for none; UsageError for options about polygons without them."""
+        wanted = {name: options.get(name) for name in _ABOUT_POLYGONS}
+        given = {name: value for name, value in wanted.items() if value not in (None, False)}
+        target, confidence = options.get("polygons"), options.get("confidence")
+        if target is None:
+            for name in given:
+                raise UsageError(
+                    f"`{name}` is about polygons; add `polygons`, such as landcover.gpkg, or leave it out", name
+                )
+            return None
+        sure = {} if confidence is None else {"confidence": os.fspath(confidence)}
+        return cls(os.fspath(target), given | sure | {"overwrite": options.get("overwrite", False)})
+
+    def check(self, scene: StrPath | Scene, outputs: Outputs) -> None:
+        """Raise now what would be raised after a night of work."""
+        from geoseg.vector import (  # noqa: PLC0415 - a map alone needs no compiler
+            area,
+            check_places,
+            check_target,
+            layer_name,
+            length,
+            sieve_weights,
+            tolerance,
+        )
+
+        products = list(outputs.by_product.values())
+        folder = Path(self.target).absolute().parent
+        if folder.resolve().is_relative_to(parts_folder(outputs.labels).resolve()):
+            raise UsageError(
+                f"{folder} is cleared when the map is whole; choose another file for `polygons`", "polygons"
+            )
+        layer = layer_name(str(outputs.labels), self.target, self.options.get("layer"))
+        try:
+            target = check_target(self.target, overwrite=self.options["overwrite"], layer=layer, mkdir=outputs.mkdir)
+        except GeosegError as error:
+            raise error.renamed(out="polygons") from None
+        source = scene if isinstance(scene, Scene) else Scene.open(scene)
+        if any(same_file(target, path) for path in [*products, *source.local_files()]):
+            raise UsageError(
+                f"{target} is read or written by this run already; choose another file for `polygons`", "polygons"
+            )
+        check_places(source)
+        if "simplify" in self.options:
+            tolerance(length(self.options["simplify"]), source.geobox)
+        if "min_area" in self.options:
+            sieve_weights(area(self.options["min_area"]), source.geobox)
+
+    def write(
+        self,
+        landcover: Path,
+        progress: Callable[[Progress], None] | None,
+        announce: Callable[[str], None] | None,
+        *,
+        mkdir: bool,
+    ) -> None:
+        """Make them.
+
+        The map is there: whatever happens, the message says so, and how to go on without a second run.
+        """
+        from geoseg.vector import vectorize  # noqa: PLC0415 - see above
+
+        if mkdir:
+            make_folders(self.target)
+        try:
+            vectorize(landcover, self.target, progress=progress, announce=announce, **self.options)
+        except GeosegError as error:
+            words = ["geoseg", "vectorize", str(landcover), "--out", self.target, *self._words()]
+            way_on = f"the map is finished, go on by {shlex.join(words)}"
+            raise type(error)(f"{error}; {way_on}", error.parameter) from error
+
+    def _words(self) -> Iterator[str]:
+        for name, value in self.options.items():
+            if value is not False:
+                yield f"--{name.replace('_', '-')}"
+                yield from () if value is True else (str(value),)

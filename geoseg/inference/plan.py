@@ -1,0 +1,456 @@
+"""What will be done, in integers, before a pixel moves: windows, tiles, memory, disk, fingerprint."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Unpack
+
+import numpy as np
+
+from geoseg.errors import UsageError
+from geoseg.given import plain_arguments
+from geoseg.inference.compatibility import check_bands, check_scale, warn_if_unlike
+from geoseg.inference.journal import fingerprint
+from geoseg.inference.outputs import OutputOptions
+from geoseg.inference.resolution import (
+    DEFAULT_NETWORK_RESOLUTION,
+    DEFAULT_RESOLUTION,
+    NetworkResolution,
+    Resolution,
+    at_resolution,
+    network_factor,
+)
+from geoseg.inference.scoring import BASELINE_BYTES, Scoring, ScoringOptions, positive
+from geoseg.inference.tile import Mapping
+from geoseg.model import EXPORT_FORMAT, Engine, EngineChoice, ModelBundle
+from geoseg.progress import Progress, announcer
+from geoseg.raster import Box, Scene, Window, WindowGrid, axis_starts, crop, shown
+from geoseg.raster.landcover import Product, ProductName, confidence, labels, overview_levels, probabilities
+from geoseg.version import VERSION
+
+if TYPE_CHECKING:
+    import dask.array
+    import xarray
+
+    from geoseg.inference.estimate import Estimate
+
+_BYTES_A_LABEL = 0.5  # parts and map together, overviews included; measured on land-cover maps, noisy ones included
+_BYTES_A_PERCENT = 1.7  # the same for confidence and probabilities
+TILE_WIDTH_PX = 4096
+"""A tile's rows are held in float32 for every class, so its width is what costs memory."""
+TILE_HEIGHT_PX = 4096
+"""A tile's height costs its result only, but a kill loses the tiles in work."""
+_WIDEST_PX = 32768
+"""A striped file is read in tiles as wide as itself up to here; beyond, each strip is decoded more than once."""
+_ROUNDS = 4
+"""With fewer tiles a worker than this, one worker's last tile would leave the others idle for long."""
+
+
+class PlanOptions(ScoringOptions, total=False):
+    """Options that say how a scene is mapped; `plan`, `predict` and `labels` share them.
+
+    An option that is left out, or None, comes from the model, the scene and the machine.
+    """
+
+    model: str | os.PathLike[str] | ModelBundle | None
+    """A bundle or its path. Default: what the environment variable GEOSEG_MODEL names, else the demo model."""
+    bands: Sequence[int | str] | None
+    """The model's bands in the scene, by number from 1 or by name. Default: by color, then by name, else the first."""
+    bbox: Box | None
+    """(west, south, east, north): only the pixels that this box touches, as `geoseg.crop` cuts them."""
+    bbox_crs: str | None
+    """The CRS of `bbox`, where it is not the scene's."""
+    resolution: Resolution
+    """scene (the default) maps on the scene's own grid, model on pixels as large as the model's, 2 on pixels of 2 m."""
+    network_resolution: NetworkResolution
+    """What the network sees: auto (the default) shows it means of pixels that are finer than the model's by more than
+    a third, and interpolates its probabilities back; scene shows it the map's own pixels; 1 pixels of 1 m."""
+    tile: int | None
+    """Edge of the tiles in pixels. It affects memory and how often a run can resume, never a label."""
+    workers: int | None
+    """How many tiles are in work at once."""
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Plan:
+    """One scene, one model, and how the one is brought through the other; `geoseg.plan` makes it.
+
+    `print(plan)` shows what `geoseg predict --dry-run` shows. A plan is a picklable value without open files.
+
+    Examples
+    --------
+    >>> plan = geoseg.plan("scene.tif", resolution="model")  # doctest: +SKIP
+    >>> plan.estimate().seconds  # doctest: +SKIP
+    >>> plan.run("landcover.tif", confidence="confidence.tif")  # doctest: +SKIP
+    >>> plan.to_xarray().sel(x=slice(4e5, 4.01e5)).compute()  # doctest: +SKIP
+
+    """
+
+    source: Scene
+    """The scene as it is given."""
+    scoring: Scoring
+    mapping: Mapping[Scene]
+    """The windows of the scene as it is mapped, and what of a tile is kept."""
+    tile_height_px: int
+    tile_width_px: int
+    workers: int
+    """How many tiles are in work at once."""
+    tile_was_asked: bool = False
+    """The user gave the tile; otherwise an unfinished run's is as good."""
+
+    def __str__(self) -> str:
+        """Return what `geoseg predict --dry-run` prints; a few windows are scored to know the time."""
+        return str(self.estimate())
+
+    def __repr__(self) -> str:
+        height_px, width_px = self.scene.shape
+        return (
+            f"<geoseg.Plan of {shown(self.source.path)}: {width_px} x {height_px} px, {self.tile_count} tiles, "
+            f"{self.bundle.name} on {self.engine.describe()}>"
+        )
+
+    def estimate(self) -> Estimate:
+        """Return the plan in figures: tiles, windows, memory, disk and time.
+
+        A few windows are scored to know the time. Nothing is written.
+        """
+        from geoseg.inference.estimate import estimate  # noqa: PLC0415 - it reads a plan, as the next three do
+
+        return estimate(self)
+
+    @plain_arguments(OutputOptions)
+    def run(
+        self,
+        out: str | os.PathLike[str],
+        *,
+        progress: Callable[[Progress], None] | None = None,
+        announce: Callable[[str], None] | None = None,
+        **options: Unpack[OutputOptions],
+    ) -> Path:
+        """Carry the plan out and return the path of the map.
+
+        Parameters
+        ----------
+        out : path
+            The land-cover map: a cloud-optimized GeoTIFF of class codes, uint8, 255 = nodata.
+        progress : callable, optional
+            Called with a `Progress` after every tile and step of what follows.
+        announce : callable, optional
+            Called with lines for people: the bands, the engine, a resumed run.
+        **options
+            What else is written, and how; see `OutputOptions`.
+
+        Raises
+        ------
+        GeosegError
+            Its subclasses say what: an output exists or cannot be written, an interrupted run had other options, the
+            scene cannot be read. A file at a path is replaced by a finished one only, and only with `overwrite`.
+
+        Notes
+        -----
+        Run an interrupted plan again, with the same `out`, and it resumes. Tiles run on the current Dask client, or
+        on threads. The products are those that `options` name, whatever the plan was told of them.
+
+        """
+        from geoseg.inference.execute import run  # noqa: PLC0415 - see above
+
+        return run(self, out, options, progress=progress, announce=announce)
+
+    def to_dask(self) -> dask.array.Array:
+        """Return the map as a lazy Dask array: class codes (row, col), uint8, 255 = nodata, one chunk a tile.
+
+        Nothing is computed before the array is. Its labels are those of `run`.
+        """
+        from geoseg.inference.lazy_map import to_dask  # noqa: PLC0415 - see above
+
+        return to_dask(self)
+
+    def to_xarray(self) -> xarray.DataArray:
+        """Return the map as a lazy DataArray (y, x) of class codes, uint8, 255 = nodata, one chunk a tile.
+
+        Returns
+        -------
+        xarray.DataArray
+            With the coordinates x and y of pixel centers in the scene's CRS (none where the grid is rotated or has no
+            place), the CF grid mapping `spatial_ref` (WKT and GeoTransform), which rioxarray and odc-geo read, and in
+            attrs `_FillValue`, the CF flags (`flag_values`, `flag_meanings`, `flag_colors`) and `legend` as JSON.
+
+        Raises
+        ------
+        UsageError
+            Where xarray is not installed.
+
+        """
+        from geoseg.inference.lazy_map import to_xarray  # noqa: PLC0415 - see above
+
+        return to_xarray(self)
+
+    @property
+    def bundle(self) -> ModelBundle:
+        """The model."""
+        return self.scoring.bundle
+
+    @property
+    def engine(self) -> EngineChoice:
+        """What runs the model, and with how many threads."""
+        return self.scoring.engine
+
+    @property
+    def tta(self) -> int:
+        """In how many ways each window is turned and mirrored."""
+        return self.scoring.tta
+
+    @property
+    def scene(self) -> Scene:
+        """The scene as it is mapped: at the resolution asked for, on the map's own grid."""
+        return self.mapping.scene
+
+    @property
+    def is_resampled(self) -> bool:
+        """Whether the map has another grid than the scene."""
+        return self.scene != self.source
+
+    def open_engine(self) -> Engine:
+        """Return this process's engine, which asks the network for every window in all the ways wanted."""
+        return self.scoring.open()
+
+    @property
+    def network_factor(self) -> float:
+        """How many of the map's pixels lie along one that the network sees; 1 where it sees the map's own."""
+        return self.scoring.network_factor
+
+    @property
+    def grid(self) -> WindowGrid:
+        """The windows of the scene."""
+        return self.mapping.grid
+
+    @property
+    def products(self) -> tuple[Product, ...]:
+        """The rasters that are written."""
+        legend = self.bundle.legend
+        names = tuple(legend.by_code(code).name for code in self.mapping.output_codes)
+        every = (labels(legend), confidence(), probabilities(names))
+        return tuple(product for product in every if product.name in self.mapping.keep)
+
+    @property
+    def overview_levels(self) -> int:
+        """How often the map is halved in its overviews."""
+        return overview_levels(self.grid.height_px, self.grid.width_px)
+
+    @property
+    def tile_rows(self) -> int:
+        """Number of rows of tiles."""
+        return math.ceil(self.grid.height_px / self.tile_height_px)
+
+    @property
+    def tile_cols(self) -> int:
+        """Number of columns of tiles."""
+        return math.ceil(self.grid.width_px / self.tile_width_px)
+
+    @property
+    def tile_count(self) -> int:
+        """Number of tiles."""
+        return self.tile_rows * self.tile_cols
+
+    def tile(self, index: int) -> Window:
+        """Return a tile by its place, row by row from 0; the last of a row or column may be smaller."""
+        row = index // self.tile_cols * self.tile_height_px
+        col = index % self.tile_cols * self.tile_width_px
+        return Window(
+            row,
+            col,
+            min(self.tile_height_px, self.grid.height_px - row),
+            min(self.tile_width_px, self.grid.width_px - col),
+        )
+
+    @property
+    def windows_run(self) -> int:
+        """How often the network runs if every window holds a valid pixel; those along tile edges run once a tile."""
+        grid = self.grid
+        rows = repeated_windows(grid.height_px, grid.window_px, grid.stride_px, self.tile_height_px)
+        cols = repeated_windows(grid.width_px, grid.window_px, grid.stride_px, self.tile_width_px)
+        return rows * cols
+
+    @property
+    def memory_bytes(self) -> int:
+        """Estimate of the peak resident memory: a base, and what each worker holds; no term grows with the scene."""
+        tile = self.tile_height_px, self.tile_width_px
+        return BASELINE_BYTES + self.workers * _worker_bytes(self.source, self.scoring, self.mapping, tile)
+
+    @property
+    def disk_bytes(self) -> int:
+        """Estimate of the disk that parts and map take together."""
+        percents = sum(product.count for product in self.products) - 1
+        pixels = self.grid.height_px * self.grid.width_px
+        return int(pixels * (_BYTES_A_LABEL + _BYTES_A_PERCENT * percents)) + (1 << 20)
+
+    @property
+    def meaning(self) -> dict[str, object]:
+        """All that can change a label, as plain values by name."""
+        mapping = self.mapping
+        return {
+            "scene": self.source.fingerprint(),
+            "model": self.bundle.hash,
+            "engine": self._engine(),
+            "geoseg": VERSION,
+            "bands": list(self.source.band_indexes),
+            "scale": list(self.engine.scale) if self.engine.scale else None,
+            "window": mapping.grid.window_px,
+            "overlap": mapping.grid.overlap_px,
+            "blend": mapping.blend,
+            "tta": self.tta,
+            "resolution": self.scene.geobox.gsd_m if self.is_resampled else None,
+            "network_window": self.engine.window_px,
+            "tile": [self.tile_height_px, self.tile_width_px],
+            "products": [product.name for product in self.products],
+        }
+
+    def fingerprint(self) -> str:
+        """Return the sha256 of `meaning`, hex: two runs with the same one make the same map."""
+        return fingerprint(self.meaning)
+
+    def _engine(self) -> str:
+        """Return what of the engine can change a bit: torch's sums depend on the batch, and on a CPU on the threads."""
+        kind = self.engine.describe_kind()
+        if self.engine.device == "onnx":
+            return f"{kind} format {EXPORT_FORMAT}"
+        threads = f" threads {self.engine.threads}" if self.engine.on_cpu else ""
+        return f"{kind} batch {self.mapping.batch_size}{threads}"
+
+
+@plain_arguments(PlanOptions, flags=("confidence", "probabilities"))
+def plan(
+    scene: str | os.PathLike[str] | Scene,
+    *,
+    confidence: bool = False,
+    probabilities: bool = False,
+    announce: Callable[[str], None] | None = None,
+    progress: Callable[[Progress], None] | None = None,
+    **options: Unpack[PlanOptions],
+) -> Plan:
+    """Plan the map of a scene: every check that needs no pixel of the result. Nothing is written.
+
+    Parameters
+    ----------
+    scene : path or Scene
+        Anything that GDAL reads: a file, a URL, a VRT.
+    confidence, probabilities : bool
+        Whether these rasters count in the estimates; `Plan.run` writes what it is told.
+    announce : callable, optional
+        Called with lines for people when something takes long.
+    progress : callable, optional
+        Called with a `Progress` before and after a network is exported.
+    **options
+        model, bands, bbox, bbox_crs, scale, window, overlap, blend, tta, resolution, network_resolution, tile,
+        batch_size, device, workers; see `PlanOptions`.
+
+    Returns
+    -------
+    Plan
+        Which can be printed, estimated, run, or turned into a lazy array.
+
+    Raises
+    ------
+    UsageError, SceneError, ModelError
+        Where the scene cannot be mapped so, or does not fit the memory.
+
+    Warns
+    -----
+    UnlikeTrainingWarning
+        Where the scene looks unlike the imagery that the model was trained on.
+
+    """
+    model = options.get("model")
+    bundle = model if isinstance(model, ModelBundle) else ModelBundle.open(None if model is None else Path(model))
+    source = _open_scene(_part(scene, options.get("bbox"), options.get("bbox_crs")), options.get("bands"), bundle)
+    scale, tile, workers = options.get("scale"), options.get("tile"), options.get("workers")
+    check_bands(source, bundle)
+    check_scale(source, bundle, scale)
+    seen = at_resolution(source, bundle, options.get("resolution", DEFAULT_RESOLUTION))
+    factor = network_factor(seen, bundle, options.get("network_resolution", DEFAULT_NETWORK_RESOLUTION))
+    scoring = Scoring.choose(bundle, options, factor)
+    mapping = scoring.mapping(seen, seen.shape, kept(confidence=confidence, probabilities=probabilities))
+    # the tile does not follow the memory that is free just now: a run could not be resumed with another
+    shape = _tile(seen, mapping.grid, tile, scoring.crew if workers is None else positive("workers", workers))
+    tiles = math.ceil(seen.shape[0] / shape[0]) * math.ceil(seen.shape[1] / shape[1])
+    held = _worker_bytes(source, scoring, mapping, shape)
+    scoring, busy = scoring.share_out(tiles, held, workers, tile=max(shape))
+    warn_if_unlike(seen, bundle, scale, factor)
+    return Plan(source, scoring.exported(announcer(announce), progress), mapping, *shape, busy, tile is not None)
+
+
+def kept(*, confidence: bool, probabilities: bool) -> tuple[ProductName, ...]:
+    """Return the products that are kept of a tile, the labels always."""
+    wanted: dict[ProductName, bool] = {"labels": True, "confidence": confidence, "probabilities": probabilities}
+    return tuple(name for name, keep in wanted.items() if keep)
+
+
+def _part(scene: str | os.PathLike[str] | Scene, bbox: Box | None, crs: str | None) -> str | os.PathLike[str] | Scene:
+    if bbox is not None:
+        return crop(scene, bbox, crs)
+    if crs is not None:
+        raise UsageError("`bbox_crs` is about a box; add `bbox=(W, S, E, N)`, or leave it out", "bbox_crs")
+    return scene
+
+
+def _open_scene(scene: str | os.PathLike[str] | Scene, bands: Sequence[int | str] | None, bundle: ModelBundle) -> Scene:
+    """Return the scene with the model's bands; one whose bands the caller chose is taken as it is."""
+    if isinstance(scene, Scene) and scene.chosen and bands is None:
+        return scene
+    path = scene.path if isinstance(scene, Scene) else os.fspath(scene)
+    if os.path.exists(path):  # noqa: PTH110 - Path raises for the text of a VRT in place of a name
+        path = str(Path(path).absolute())  # a worker may run in another folder
+    return Scene.open(path, bands=bands, wanted_bands=bundle.bands)
+
+
+def _worker_bytes(source: Scene, scoring: Scoring, mapping: Mapping[Scene], tile: tuple[int, int]) -> int:
+    """Estimate what one worker holds, the blocks that it resamples included."""
+    scene, names = mapping.scene, len(mapping.output_codes)
+    products = sum(names if name == "probabilities" else 1 for name in mapping.keep)
+    held = scoring.worker_bytes(tile, len(scene.band_indexes), scene.dtype, products)
+    if scene == source:
+        return held
+    bytes_a_pixel = len(scene.band_indexes) * int(np.dtype(scene.dtype).itemsize) + 9  # as stored, and its weights
+    shrunk = math.prod(source.shape) / math.prod(scene.shape)
+    return held + math.ceil(math.prod(scene.block_shape) * shrunk) * bytes_a_pixel
+
+
+def choose_tile(grid: WindowGrid, block_width_px: int, workers: int, align_px: int) -> tuple[int, int]:
+    """Return the height and width of the tiles.
+
+    All tiles are about alike, a multiple of `align_px` (overviews are made tile by tile); a file stored in full-width
+    strips is read in full-width tiles; there is work for every worker where the scene is tall enough.
+    """
+    height_px, width_px = grid.height_px, grid.width_px
+    striped = block_width_px >= width_px
+    cols = math.ceil(width_px / (_WIDEST_PX if striped else TILE_WIDTH_PX))
+    tallest_px = max(TILE_HEIGHT_PX * TILE_WIDTH_PX // math.ceil(width_px / cols), 4 * grid.window_px)
+    rows = math.ceil(height_px / tallest_px)
+    most_rows = max(rows, height_px // (2 * grid.window_px))
+    while cols * rows < _ROUNDS * workers and (cols * rows) % workers and rows < most_rows:
+        rows += 1
+    return round_tile(math.ceil(height_px / rows), align_px), round_tile(math.ceil(width_px / cols), align_px)
+
+
+def round_tile(tile_px: int, align_px: int) -> int:
+    """Return the edge of a tile, rounded up to what overviews made tile by tile need."""
+    return math.ceil(tile_px / align_px) * align_px
+
+
+def repeated_windows(length_px: int, window_px: int, stride_px: int, tile_px: int) -> int:
+    """Return how many window rows (or columns) are run along one axis, those that touch two tiles counted twice."""
+    starts = axis_starts(length_px, window_px, stride_px)
+    return sum((min(start + window_px, length_px) - 1) // tile_px - start // tile_px + 1 for start in starts)
+
+
+def _tile(scene: Scene, grid: WindowGrid, tile: int | None, crew: int) -> tuple[int, int]:
+    align_px = 2 ** overview_levels(grid.height_px, grid.width_px)
+    if tile is None:
+        return choose_tile(grid, scene.block_shape[1], crew, align_px)
+    edge_px = positive("tile", tile)
+    height_px, width_px = (round_tile(min(edge_px, length_px), align_px) for length_px in scene.shape)
+    return height_px, width_px

@@ -1,0 +1,237 @@
+"""How a model scores any scene: its engine, its windows, how they are blended, how much is in work at once."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Self, TypedDict, TypeVar
+
+import numpy as np
+
+from geoseg.errors import UsageError
+from geoseg.inference.blend import DEFAULT_BLEND, Blend, check_blend
+from geoseg.inference.resolution import network_window
+from geoseg.inference.symmetries import check_symmetries, symmetric
+from geoseg.inference.tile import Mapping, Readable
+from geoseg.interpreter import in_every_fork
+from geoseg.machine import available_cores, available_memory_bytes, size_text
+from geoseg.model import Engine, EngineChoice, ModelBundle, Scale, choose_engine, default_overlap, takes_window
+from geoseg.progress import Progress
+from geoseg.raster import WindowGrid
+from geoseg.raster.landcover import ProductName
+
+Source = TypeVar("Source", bound=Readable)
+
+CPU_BATCH, GPU_BATCH = 1, 16
+"""On a CPU four windows at once took as long a window as one, and 170 MB more (measured); a GPU is idle with few."""
+_CPU_WORKERS = 8  # more cores than this work together on a window: each worker holds a tile's rows in memory
+_GPU_WORKERS = 4  # one scores, the others read, decode, encode and write
+BASELINE_BYTES = 180 << 20
+"""The interpreter, GDAL with its cache, ONNX Runtime; measured."""
+
+
+class ScoringOptions(TypedDict, total=False):
+    """Options that say how a model scores a scene, whatever the scene; `plan`, `predict` and `evaluate` share them.
+
+    An option that is left out, or None, comes from the model and the machine.
+    """
+
+    window: int | None
+    """Edge of the windows, in pixels that the network sees."""
+    overlap: int | None
+    """How many of these pixels two neighboring windows share."""
+    blend: str | None
+    """How overlapping windows are weighted: hann (the default), linear, gaussian, mean or crop."""
+    tta: int
+    """Each window is scored in 1, 2, 4 or 8 symmetries of the square, in as many times the time, and averaged."""
+    scale: Scale | None
+    """(low, high): the range of stored values that is stretched over the model's."""
+    batch_size: int | None
+    """How many windows the network sees at once."""
+    device: str
+    """auto, cpu, cuda, cuda:1, mps, onnx or torch-cpu."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scoring:
+    """A model, the engine that runs it, and how windows of a scene go through it; picklable."""
+
+    engine: EngineChoice
+    window_px: int
+    """Edge of a window in the scene's pixels, of which the network may see means."""
+    overlap_px: int
+    """In the scene's pixels."""
+    blend: Blend
+    batch_size: int
+    tta: int = 1
+    """In how many ways each window is turned and mirrored."""
+
+    @classmethod
+    def choose(cls, bundle: ModelBundle, options: ScoringOptions, factor: float = 1.0) -> Self:
+        """Return how a model scores, by options or by its own and the machine's.
+
+        `factor`: how many of the scene's pixels lie along one that the network sees. Nothing is exported yet. Raises
+        UsageError for an option that cannot be right with this model on this machine.
+        """
+        window_px, overlap_px = _windows(bundle, options.get("window"), options.get("overlap"), factor)
+        device, batch_size = options.get("device", "auto"), options.get("batch_size")
+        engine = choose_engine(bundle, device, window_px=window_px, scale=options.get("scale"), export=False)
+        usual = CPU_BATCH if engine.on_cpu else GPU_BATCH
+        return cls(
+            engine,
+            round(window_px * factor),
+            round(overlap_px * factor),
+            check_blend(options.get("blend") or DEFAULT_BLEND),
+            usual if batch_size is None else positive("batch_size", batch_size),
+            check_symmetries(options.get("tta", 1)),
+        )
+
+    @property
+    def bundle(self) -> ModelBundle:
+        """The model."""
+        return self.engine.bundle
+
+    @property
+    def network_factor(self) -> float:
+        """How many of the scene's pixels lie along one that the network sees; 1 where it sees the scene's own."""
+        return self.window_px / self.engine.window_px
+
+    @property
+    def crew(self) -> int:
+        """How many tiles are in work at once where the memory allows it.
+
+        On a CPU each worker scores its own tile with its share of the cores, so reading and writing hide behind
+        scoring; a GPU is fed by a few.
+        """
+        usual = _CPU_WORKERS if self.engine.on_cpu else 1 if self.engine.device == "mps" else _GPU_WORKERS
+        return min(usual, available_cores())
+
+    def mapping(
+        self, scene: Source, shape: tuple[int, int], keep: tuple[ProductName, ...] = ("labels",)
+    ) -> Mapping[Source]:
+        """Return what decides every label of a scene of a shape (rows, cols), and what to keep of each tile."""
+        grid = WindowGrid(*shape, self.window_px, self.overlap_px)
+        return Mapping(scene, grid, self.blend, self.batch_size, self.bundle.output_codes, keep)
+
+    def worker_bytes(self, tile: tuple[int, int], bands: int, dtype: str, products: int) -> int:
+        """Estimate what one worker holds while it maps a tile of a shape (rows, cols), of which it keeps `products`."""
+        window_px, classes = self.window_px, len(self.bundle.output_codes)
+        overlaps = 4 * classes * (2 * self.overlap_px * tile[1] + 3 * window_px**2)
+        patch = window_px * (tile[1] + 2 * window_px) * (bands * np.dtype(dtype).itemsize + 1)
+        result = tile[0] * tile[1] * (2 * products + 1)  # as it is, encoded, and its overviews
+        scoring = self.engine.memory_bytes(self.batch_size)
+        if self.network_factor > 1:  # the means that the network sees, and what it says of them interpolated
+            scoring += self.batch_size * (5 * bands * self.engine.window_px**2 + 4 * classes * window_px**2)
+        if self.tta > 1:
+            turned = 4 * classes * self.batch_size * window_px**2  # a sum, and one more way turned back
+            scoring += 2 * turned + self.tta * patch
+        return overlaps + 2 * patch + result + scoring
+
+    def share_out(
+        self, tiles: int, bytes_a_worker: int, workers: int | None = None, **smaller: object
+    ) -> tuple[Self, int]:
+        """Return the scoring with its share of the cores, and how many of some tiles are in work at once.
+
+        Parameters
+        ----------
+        tiles : int
+            How many there are.
+        bytes_a_worker : int
+            What one worker holds.
+        workers : int, optional
+            How many are asked for; by default as many as the cores and the memory allow.
+        **smaller
+            Further options that a smaller plan would have, with what they are now.
+
+        Raises
+        ------
+        UsageError
+            Where the memory does not suffice.
+
+        """
+        asked = self.crew if workers is None else positive("workers", workers)
+        least = min(asked, tiles) if workers is not None else 1
+        free = available_memory_bytes()
+        fitting = (free - BASELINE_BYTES) // bytes_a_worker
+        if fitting < least:
+            options = {"window": self.engine.window_px, **smaller, "batch_size": self.batch_size, "workers": least}
+            *most, last = [f"`{name}` (now {value})" for name, value in options.items()]
+            raise UsageError(
+                f"this plan needs about {size_text(BASELINE_BYTES + least * bytes_a_worker)} of memory, "
+                f"{size_text(free)} are free; choose a smaller {', '.join(most)} or {last}"
+            )
+        busy = max(1, min(asked, tiles, fitting))
+        return replace(self, engine=self.engine.with_threads(max(1, available_cores() // busy))), busy
+
+    def exported(
+        self,
+        announce: Callable[[str], None] | None = None,
+        progress: Callable[[Progress], None] | None = None,
+    ) -> Self:
+        """Return the scoring with an engine that is ready to be opened anywhere: a network is exported here, once."""
+        engine = self.engine
+        if engine.device != "onnx" or engine.onnx_path is not None:
+            return self
+        with _export_reported(progress):
+            ready = choose_engine(
+                engine.bundle,
+                "onnx",
+                window_px=engine.window_px,
+                scale=engine.scale,
+                threads=engine.threads,
+                report=announce,
+            )
+        return replace(self, engine=ready)
+
+    def open(self) -> Engine:
+        """Return this process's engine, which asks the network for every window in all the ways wanted."""
+        if self.tta == 1 and self.network_factor == 1:
+            return self.engine.open()
+        return _open_around(self.engine, self.window_px, self.tta)
+
+
+def positive(name: str, value: int) -> int:
+    """Return a number of an option; UsageError where it is less than 1."""
+    if value < 1:
+        raise UsageError(f"`{name}` must be at least 1, got {value}", name)
+    return value
+
+
+def _windows(bundle: ModelBundle, window: int | None, overlap: int | None, factor: float) -> tuple[int, int]:
+    """Return the window and the overlap in pixels that the network sees, `factor` of the map's along each."""
+    if window is None:
+        window_px = network_window(bundle.window_px, bundle.divisor, factor)
+        window_px = window_px if takes_window(bundle, window_px) else bundle.window_px
+    else:
+        window_px = positive("window", window)
+    if overlap is not None:
+        return window_px, WindowGrid(window_px, window_px, window_px, overlap).overlap_px  # which refuses a bad one
+    usual = bundle.overlap_px if window_px == bundle.window_px and window is None else default_overlap(window_px)
+    return window_px, usual
+
+
+@contextmanager
+def _export_reported(progress: Callable[[Progress], None] | None) -> Iterator[None]:
+    began = time.monotonic()
+    if progress is not None:
+        progress(Progress(0, 1, 0, 0, 0, 0.0, stage="export"))
+    yield
+    if progress is not None:
+        progress(Progress(1, 1, 0, 0, 0, time.monotonic() - began, stage="export"))
+
+
+@lru_cache(maxsize=4)
+def _open_around(choice: EngineChoice, window_px: int, tta: int) -> Engine:
+    """Return the same engine each time: what was learned of its memory need not be learned again for every tile."""
+    engine = choice.open()
+    if window_px != choice.window_px:
+        from geoseg.inference.coarse_engine import CoarseEngine  # noqa: PLC0415 - its kernels take half a second
+
+        engine = CoarseEngine(engine, window_px, choice.window_px)
+    return symmetric(engine, tta)
+
+
+in_every_fork(_open_around.cache_clear)
