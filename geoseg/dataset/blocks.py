@@ -9,21 +9,21 @@ from __future__ import annotations
 import math
 import random
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import shapely
 from numpy.typing import NDArray
+from rasterio.crs import CRS
+from rasterio.warp import transform_bounds
 
 from geoseg.counts import count_bytes
-from geoseg.dataset.area import Area
 from geoseg.dataset.dataset import Dataset
-from geoseg.dataset.plane import Box, OnPlane, grown, on_planes
-from geoseg.dataset.rectangles import covered
-from geoseg.errors import UsageError
+from geoseg.dataset.pair import Area, Pair
+from geoseg.errors import SceneError, UsageError
 from geoseg.legend import NODATA
-from geoseg.raster import Window
+from geoseg.raster import GDAL_ERRORS, Window, is_placed, shown
 
 BLOCKS = 64
 """About so many blocks are made of all the ground."""
@@ -31,6 +31,10 @@ GAP_SHARE = 1 / 8
 """The margin around a block that is held out, of its edge."""
 _LEAST_PX = 16
 _TRIES = 300
+_EDGE_POINTS = 21
+
+Box = tuple[float, float, float, float]
+"""Left, low, right, high in the units of a plane."""
 
 Cell = tuple[str, int, int]
 """A plane, and the row and column of a block on it."""
@@ -44,7 +48,7 @@ def hold_out_blocks(dataset: Dataset, share: float, seed: int, valid_share: floa
     of many drawings by chance the one whose classes are most like those of all. Blocks without labels are never held
     out. UsageError when fewer than two (three with a test part) blocks have labels.
     """
-    places = on_planes(dataset.pairs)
+    places = _on_planes(dataset.pairs)
     lattice = _Lattice.of(places)
     blocks = [(place, lattice.windows(place)) for place in places]
     counts = _counts(blocks)
@@ -71,7 +75,7 @@ class _Lattice:
     corner: Mapping[str, tuple[float, float]]
 
     @classmethod
-    def of(cls, places: Sequence[OnPlane]) -> _Lattice:
+    def of(cls, places: Sequence[_OnPlane]) -> _Lattice:
         boxes: dict[str, list[Box]] = defaultdict(list)
         for place in places:
             boxes[place.name].append(place.box(place.pair.whole))
@@ -88,7 +92,7 @@ class _Lattice:
         """Return the margin in units of the plane."""
         return self.edge[plane] * GAP_SHARE
 
-    def windows(self, place: OnPlane) -> dict[Cell, Window]:
+    def windows(self, place: _OnPlane) -> dict[Cell, Window]:
         """Return the window of the scene in each block that it shares ground with."""
         edge, (x, y) = self.edge[place.name], self.corner[place.name]
         left, low, right, high = place.box(place.pair.whole)
@@ -105,7 +109,7 @@ class _Lattice:
         return found
 
 
-def _counts(blocks: Sequence[tuple[OnPlane, Mapping[Cell, Window]]]) -> dict[Cell, NDArray[np.int64]]:
+def _counts(blocks: Sequence[tuple[_OnPlane, Mapping[Cell, Window]]]) -> dict[Cell, NDArray[np.int64]]:
     """Return (code,) pixels of each class in each block, over all scenes; every label is read once."""
     counts: dict[Cell, NDArray[np.int64]] = defaultdict(lambda: np.zeros(NODATA, np.int64))
     for place, windows in blocks:
@@ -146,7 +150,7 @@ def _chosen(
 
 def _areas(
     lattice: _Lattice,
-    blocks: Sequence[tuple[OnPlane, Mapping[Cell, Window]]],
+    blocks: Sequence[tuple[_OnPlane, Mapping[Cell, Window]]],
     valid: frozenset[Cell],
     test: frozenset[Cell],
 ) -> tuple[Areas, Areas, Areas]:
@@ -180,15 +184,15 @@ class _Margins:
     trees: Mapping[str, shapely.STRtree]
 
     @classmethod
-    def of(cls, lattice: _Lattice, held: Sequence[tuple[OnPlane, Sequence[Window]]]) -> _Margins:
+    def of(cls, lattice: _Lattice, held: Sequence[tuple[_OnPlane, Sequence[Window]]]) -> _Margins:
         boxes: dict[str, list[Box]] = defaultdict(list)
         for place, windows in held:
-            boxes[place.name] += [grown(place.box(window), lattice.gap(place.name)) for window in windows]
+            boxes[place.name] += [_grown(place.box(window), lattice.gap(place.name)) for window in windows]
         return cls(
             boxes, {name: shapely.STRtree([shapely.box(*box) for box in found]) for name, found in boxes.items()}
         )
 
-    def in_pixels(self, place: OnPlane) -> list[Window]:
+    def in_pixels(self, place: _OnPlane) -> list[Window]:
         """Return those that lie in a scene, in its pixels, none too small."""
         if not self.boxes.get(place.name):
             return []
@@ -202,9 +206,109 @@ class _Margins:
         return [window for window in found if window is not None]
 
 
+@dataclass(frozen=True, slots=True)
+class _OnPlane:
+    """A pair and its plane: a CRS that it shares with others, or its own pixels where it has no place."""
+
+    pair: Pair
+    crs: CRS | None
+    """Of the plane; None for pixels (x = column, y = row)."""
+
+    @property
+    def name(self) -> str:
+        """What tells planes apart."""
+        return f"pixels of {self.pair.id}" if self.crs is None else "earth"
+
+    @property
+    def px(self) -> float:
+        """Edge of a pixel of the scene in units of the plane."""
+        left, low, right, high = self.box(self.pair.whole)
+        return math.sqrt((right - left) * (high - low) / self.pair.whole.size)
+
+    def box(self, window: Window) -> Box:
+        """Return the box around a window of the scene. SceneError when its CRS does not reach there."""
+        pixels = (window.col, window.row, window.col_stop, window.row_stop)
+        if self.crs is None:
+            return tuple(map(float, pixels))  # type: ignore[return-value]
+        return self._moved(_around(self.pair.scene.geobox.transform, pixels), inverse=False)
+
+    def frame(self, box: Box) -> Box:
+        """Return the box in pixels (left, low, right, high) around a box of the plane."""
+        if self.crs is None:
+            return box
+        return _around(~self.pair.scene.geobox.transform, self._moved(box, inverse=True))
+
+    def _moved(self, box: Box, *, inverse: bool) -> Box:
+        own = self.pair.scene.geobox.crs
+        if own == self.crs:
+            return box
+        try:
+            first, second = (self.crs, own) if inverse else (own, self.crs)
+            found: Box = transform_bounds(first, second, *box, densify_pts=_EDGE_POINTS)
+        except GDAL_ERRORS as error:
+            name = shown(self.pair.scene.path)
+            raise SceneError(
+                f"cannot bring {name} to the CRS of the others: {error}; take `split='random:0.8'`"
+            ) from None
+        if not all(map(math.isfinite, found)):
+            raise SceneError(
+                f"{shown(self.pair.scene.path)} has no place in the CRS of the others; take `split='random:0.8'`"
+            )
+        return found
+
+
+def _on_planes(pairs: tuple[Pair, ...]) -> tuple[_OnPlane, ...]:
+    """Return each pair on the plane of the first that has a place, or on its own."""
+    placed = [pair.scene.geobox for pair in pairs if is_placed(pair.scene.geobox)]
+    return tuple(_OnPlane(pair, placed[0].crs if is_placed(pair.scene.geobox) else None) for pair in pairs)
+
+
+def _grown(box: Box, margin: float) -> Box:
+    """Return a box with a margin around it."""
+    return box[0] - margin, box[1] - margin, box[2] + margin, box[3] + margin
+
+
+def _around(transform: object, box: Box | tuple[int, int, int, int]) -> Box:
+    corners = [transform @ (x, y) for x in (box[0], box[2]) for y in (box[1], box[3])]  # type: ignore[operator]
+    xs, ys = zip(*corners, strict=True)
+    return min(xs), min(ys), max(xs), max(ys)
+
+
 def _of(windows: Mapping[Cell, Window], cells: frozenset[Cell]) -> list[Window]:
     return [window for cell, window in windows.items() if cell in cells]
 
 
 def _window(left: int, top: int, right: int, bottom: int) -> Window | None:
     return Window(top, left, bottom - top, right - left) if bottom > top and right > left else None
+
+
+def covered(keep: Sequence[Window], holes: Iterable[Window] = ()) -> tuple[Window, ...]:
+    """Return the pixels that are in any of `keep` and in none of `holes`, as disjoint windows, row by row."""
+    if not keep:
+        return ()
+    holes = tuple(holes)
+    row_edges = sorted({edge for window in (*keep, *holes) for edge in (window.row, window.row_stop)})
+    col_edges = sorted({edge for window in (*keep, *holes) for edge in (window.col, window.col_stop)})
+    rows, cols = ({edge: place for place, edge in enumerate(edges)} for edges in (row_edges, col_edges))
+    is_in = np.zeros((len(row_edges) - 1, len(col_edges) - 1), np.bool_)
+    for windows, value in ((keep, True), (holes, False)):
+        for window in windows:
+            is_in[rows[window.row] : rows[window.row_stop], cols[window.col] : cols[window.col_stop]] = value
+    return tuple(
+        Window(row_edges[top], col_edges[left], row_edges[bottom] - row_edges[top], col_edges[right] - col_edges[left])
+        for top, bottom, left, right in _merged(is_in)
+    )
+
+
+def _merged(is_in: NDArray[np.bool_]) -> list[tuple[int, int, int, int]]:
+    """Return (top, bottom, left, right) of runs along rows, joined with the equal runs below."""
+    done: list[tuple[int, int, int, int]] = []
+    open_runs: dict[tuple[int, int], int] = {}
+    for row, line in enumerate((*is_in, np.zeros(is_in.shape[1], np.bool_))):
+        turns = np.flatnonzero(np.diff(np.r_[False, line, False].astype(np.int8)))
+        runs = set(zip(turns[::2].tolist(), turns[1::2].tolist(), strict=True))
+        ended = [run for run in open_runs if run not in runs]
+        done += [(open_runs.pop(run), row, *run) for run in ended]
+        for run in runs:
+            open_runs.setdefault(run, row)
+    return sorted(done)

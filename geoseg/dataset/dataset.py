@@ -3,29 +3,50 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from geoseg.dataset.deepglobe import find_deepglobe, is_deepglobe
-from geoseg.dataset.found import Wishes, each
-from geoseg.dataset.image_folders import find_whole_labels, has_whole_labels
-from geoseg.dataset.layers import Wanted
+from geoseg.dataset.layouts import find_mixture, find_scenes, is_mixture_file
 from geoseg.dataset.legends import GivenLegend, given_legend
-from geoseg.dataset.member import Member
-from geoseg.dataset.mixture_file import is_mixture_file
-from geoseg.dataset.pair import Pair
-from geoseg.dataset.pairs import find_pairs
-from geoseg.dataset.published import Published, published_split
+from geoseg.dataset.pair import PARTS, Found, Member, Pair
+from geoseg.dataset.search import SearchOptions, Wanted, each
 from geoseg.errors import SceneError, UsageError
 from geoseg.given import plain_arguments
+from geoseg.html import swatches, table
 from geoseg.legend import Legend
 from geoseg.raster import DEFAULT_TOLERANCE, Scene, digest, shown, stamps
 
 if TYPE_CHECKING:
     import geopandas
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """The split of DeepGlobe's 803 labelled images that figures are published for: 454 train, 207 validate, 142 test.
+
+    The lists came with GLNet (Chen et al., arXiv 1905.06368, https://github.com/VITA-Group/GLNet); here are their ids.
+    """
+
+    train: frozenset[str]
+    valid: frozenset[str]
+    test: frozenset[str]
+
+    def part_of(self, pair_id: str) -> str | None:
+        """Return train, valid or test; None for an id that is not of the split."""
+        parts = {"train": self.train, "valid": self.valid, "test": self.test}
+        return next((name for name, ids in parts.items() if pair_id in ids), None)
+
+
+@cache
+def published_split() -> Published:
+    """Return the split as it stands in the package."""
+    texts = (files("geoseg.dataset").joinpath(f"glnet_{part}.txt").read_text(encoding="ascii") for part in PARTS)
+    return Published(*(frozenset(text.split()) for text in texts))
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +87,19 @@ class Dataset:
 
     def _repr_html_(self) -> str:
         """Return what a notebook shows."""
-        from geoseg.dataset.cards import dataset_card  # noqa: PLC0415 - only a notebook needs it
-
-        return dataset_card(self)
+        shapes = [pair.scene.shape for pair in self.pairs]
+        sizes = [f"{rows} rows, {cols} columns" for rows, cols in dict.fromkeys((min(shapes), max(shapes)))]
+        said = Counter(pair.part for pair in self.pairs)
+        parts = ", ".join(f"{part}: {said[part]}" for part in PARTS if said[part])
+        rows = [
+            ("data set", self.name),
+            ("scenes", f"{len(self.pairs)}{f' ({parts})' if parts else ''}"),
+            ("size", " to ".join(sizes)),
+            ("pixel", "unknown size" if self.gsd_m is None else f"{self.gsd_m:.3g} m"),
+            ("bands", f"{', '.join(self.bands)} ({self.dtype})"),
+            *(("note", note) for note in self.notes),
+        ]
+        return f"<div>{table(rows)}<p>{swatches((known.name, known.color) for known in self.legend)}</p></div>"
 
     @property
     def digest(self) -> str:
@@ -116,15 +147,18 @@ def open_dataset(  # noqa: PLR0913 - each keyword is a knob of the command line
     cannot be right.
     """
     if not 0 <= tolerance <= 1:
-        raise UsageError(f"tolerance is a share from 0 to 1, got {tolerance}")
+        raise UsageError(f"`tolerance` is a share from 0 to 1, got {tolerance}", "tolerance")
     if gsd_m is not None and not 0 < gsd_m < float("inf"):
-        raise UsageError(f"GSD is in metres and more than 0, got {gsd_m}")
+        raise UsageError(f"`gsd_m` is in meters and more than 0, got {gsd_m}", "gsd_m")
     root = os.fspath(path)
-    if "://" not in root and not root.startswith("/vsi") and not Path(root).exists():
-        raise SceneError(f"{shown(root)}: no such file or folder; check the path of the data set")
     if labels is None and is_mixture_file(root):
-        return _mixture(root, legend, bands, gsd_m, column)
-    wishes = Wishes(
+        if gsd_m is not None or column is not None:
+            raise UsageError(
+                f"{shown(root)} is a mixture: write data_gsd_m and column beside the data set that needs them",
+                "column" if gsd_m is None else "gsd_m",
+            )
+        return _joined(root, find_mixture(root, legend, bands))
+    options = SearchOptions(
         None if legend is None else given_legend(legend),
         None if bands is None else tuple(bands),
         gsd_m,
@@ -133,44 +167,36 @@ def open_dataset(  # noqa: PLR0913 - each keyword is a knob of the command line
         tolerance,
         layer,
     )
-    if labels is None and is_deepglobe(root):
-        found = find_deepglobe(root, wishes)
-        return replace(joined(root, found.legend, found.pairs, found.notes), kind="deepglobe")
-    whole = labels is None and has_whole_labels(root)
-    found = find_whole_labels(root, wishes) if whole else find_pairs(root, wishes)
-    return joined(root, found.legend, found.pairs, found.notes)
+    return _joined(root, find_scenes(root, options))
 
 
-def _mixture(
-    root: str,
-    legend: GivenLegend | None,
-    bands: Sequence[int | str] | None,
-    gsd_m: float | None,
-    column: str | None,
-) -> Dataset:
-    from geoseg.dataset.mixture import open_mixture  # noqa: PLC0415 - it opens its data sets by this very module
-
-    if gsd_m is not None or column is not None:
-        raise UsageError(f"{shown(root)} is a mixture: write data_gsd_m and column beside the data set that needs them")
-    return open_mixture(root, legend=legend, bands=bands)
-
-
-def joined(root: str, legend: Legend, found: Sequence[Pair], notes: Sequence[str]) -> Dataset:
+def _joined(root: str, found: Found) -> Dataset:
     """Return a data set of pairs. SceneError where there are none, or their imagery is of different kinds."""
-    pairs = tuple(sorted(found, key=lambda pair: pair.id))
+    pairs = tuple(sorted(found.pairs, key=lambda pair: pair.id))
     if not pairs:
         raise SceneError(f"{shown(root)} holds no pair of imagery and labels")
     first = pairs[0].scene
     for pair in pairs:
-        check_alike(pair.scene, first)
+        _check_alike(pair.scene, first)
     sizes = [pair.gsd_m for pair in pairs]
     known = sorted(size for size in sizes if size is not None)
     gsd_m = known[len(known) // 2] if len(known) == len(sizes) else None
-    name = Path(root).absolute().name or shown(root)
-    return Dataset(name, root, legend, pairs, _bands(first), first.dtype, gsd_m, "pairs", tuple(notes))
+    return Dataset(
+        Path(root).absolute().name or shown(root),
+        root,
+        found.legend,
+        pairs,
+        _bands(first),
+        first.dtype,
+        gsd_m,
+        found.kind,
+        found.notes,
+        found.sets,
+        found.members,
+    )
 
 
-def check_alike(scene: Scene, first: Scene) -> None:
+def _check_alike(scene: Scene, first: Scene) -> None:
     """Raise SceneError where two scenes cannot be learnt from together: by their bands, or the type of their pixels."""
     if len(scene.band_indexes) != len(first.band_indexes):
         raise SceneError(

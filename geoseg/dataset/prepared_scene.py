@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -11,12 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoseg.counts import count_bytes
+from geoseg.errors import SceneError
 from geoseg.legend import NODATA
-from geoseg.raster import Patch, Window
+from geoseg.raster import BandStatistics, Patch, Window, band_statistics, tiles
 
 CELL_PX = 64
 """Edge of a cell of the coarse grid of counts; the last of a row or column may be smaller."""
 IMAGE, CODES, VALID, CELLS = "image.npy", "codes.npy", "valid.npy", "cells.npy"
+_SAMPLES = 4_000_000
+_TILE_PX = 256
 _KEPT_MAPS = 256
 """Each holds a file descriptor, of which a process has about a thousand."""
 
@@ -96,3 +101,28 @@ def count_cells(codes: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np
         across = np.add.reduceat(codes == code, at_cols, axis=1, dtype=np.uint16)
         counts[place] = np.add.reduceat(across, at_rows, axis=0, dtype=np.uint16)
     return found, counts
+
+
+def band_statistics_of(scenes: Sequence[PreparedScene]) -> BandStatistics:
+    """Measure the valid pixels in the areas; of many, every n-th row and column. SceneError if none is valid."""
+    total = sum(area.size for scene in scenes for area in scene.areas)
+    step = max(1, round((total / _SAMPLES) ** 0.5))
+    samples = []
+    for scene in scenes:
+        for area in scene.areas:
+            for tile in tiles(area.height, area.width, _TILE_PX * step, area.width):
+                patch = scene.read(type(tile)(area.row + tile.row, area.col + tile.col, tile.height, tile.width))
+                thin = patch.valid[::step, ::step]
+                samples.append(patch.data[:, ::step, ::step][:, thin])
+    found = band_statistics(np.concatenate(samples, axis=1)) if samples else None
+    if found is None:
+        raise SceneError("no pixel of the scenes is valid; check their nodata values and masks with geoseg info")
+    return found
+
+
+def class_px_of(scenes: Sequence[PreparedScene]) -> dict[int, int]:
+    """Return code -> pixels inside the areas of all scenes, ascending."""
+    counts: Counter[int] = Counter()
+    for scene in scenes:
+        counts.update(scene.class_px)
+    return dict(sorted(counts.items()))

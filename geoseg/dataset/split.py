@@ -2,29 +2,38 @@
 
 from __future__ import annotations
 
+import csv
+import json
 import os
 import random
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from geoseg.dataset.area import DEFAULT_SEED, PARTS, Area
 from geoseg.dataset.blocks import hold_out_blocks
 from geoseg.dataset.dataset import Dataset
-from geoseg.dataset.found import listed
-from geoseg.dataset.split_file import id_of, read_split_file
+from geoseg.dataset.layouts import of_entry
+from geoseg.dataset.pair import PARTS, Area
+from geoseg.dataset.search import PART_NAMES, listed
 from geoseg.errors import UsageError
+from geoseg.html import table
 from geoseg.nearest import nearest
-from geoseg.raster import digest
+from geoseg.raster import Window, digest
 
+DEFAULT_SEED = 21
+"""Of all that is drawn, in training and in judging: so both divide a data set alike."""
 DEFAULT_VALID_SHARE = 0.5
 """Of what a rule holds out, the share that validates; the rest tests."""
 _RANDOM, _BLOCKS = "random:0.8", "blocks:0.2"
 _WORDS = ("published", "folders", "all", "mixture")
 _SHARES = {"random": _RANDOM, "blocks": _BLOCKS}
 """Rules that take a share, with the usual one."""
+_ENDS = re.compile(r"(_(sat|mask|image|img|label|labels))?\.[A-Za-z]{3,4}$")
+_HEADINGS = {"id", "image_id", "pair_id", "scene", "image"}
+_PART_HEADINGS = {"part", "split", "set", "subset"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +61,8 @@ class Split:
 
     def _repr_html_(self) -> str:
         """Return what a notebook shows."""
-        from geoseg.dataset.cards import split_card  # noqa: PLC0415 - only a notebook needs it
-
-        return split_card(self)
+        seed = [] if self.seed is None else [("seed", str(self.seed))]
+        return table([("split", self.name), *((part, self.size_of(part)) for part in PARTS), *seed])
 
     def size_of(self, name: str) -> str:
         """Return how much a part holds, in words."""
@@ -245,7 +253,7 @@ def _by_member(dataset: Dataset, seed: int, valid_share: float) -> Split:
                 else _by_rule(alone, member.rule, seed, member.valid_share or valid_share)
             )
         except UsageError as error:
-            raise UsageError(f"{member.name}: {error}", error.parameter) from None
+            raise of_entry(error, member.name) from None
     areas = {part: tuple(area for one in made for area in one.part(part)) for part in PARTS}
     train, valid, test = (tuple(sorted(areas[part], key=Area.order)) for part in PARTS)
     return Split("mixture", train, valid, test)
@@ -259,8 +267,8 @@ def _by_part(dataset: Dataset, name: str, parts: Mapping[str, str]) -> Split:
 def _from_file(dataset: Dataset, path: str) -> Split:
     known = {pair.id: pair for pair in dataset.pairs}
     parts = {
-        part: [area if area.pair_id in known else replace(area, pair_id=id_of(area.pair_id)) for area in found]
-        for part, found in read_split_file(path).items()
+        part: [area if area.pair_id in known else replace(area, pair_id=_id_of(area.pair_id)) for area in found]
+        for part, found in _read_split_file(path).items()
     }
     areas = [area for found in parts.values() for area in found]
     if strangers := sorted({area.pair_id for area in areas} - known.keys()):
@@ -271,6 +279,85 @@ def _from_file(dataset: Dataset, path: str) -> Split:
             raise UsageError(f"`split={str(path)!r}`: {area.window} is not inside {area.pair_id}")
     train, valid, test = (tuple(sorted(parts[part], key=Area.order)) for part in PARTS)
     return Split(os.fspath(path), train, valid, test)
+
+
+def _read_split_file(path: str | os.PathLike[str]) -> Mapping[str, tuple[Area, ...]]:
+    """Return the areas of train, valid and test. UsageError with the line where the file cannot be right.
+
+    .json: `{"train": [...], "valid": [...], "test": [...]}` of ids, or of [id, row, col, height, width]. All else is
+    text, a line for each scene: `id,part`. A table may have a heading with id and split.
+    """
+    file = Path(path)
+    try:
+        text = file.read_bytes().decode("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"`split`: {file} cannot be read: {error}") from None
+    try:
+        found = _from_json(text) if file.suffix.casefold() == ".json" else _from_lines(text)
+    except UsageError as error:
+        raise UsageError(f"`split`: {file}: {error}") from None
+    if not any(found.values()):
+        raise UsageError(f"`split`: {file} names no scene")
+    return {part: tuple(found[part]) for part in PARTS}
+
+
+def _from_json(text: str) -> dict[str, list[Area]]:
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"it is not JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise UsageError('wanted is {"train": [ids], "valid": [ids], "test": [ids]}')
+    found: dict[str, list[Area]] = {part: [] for part in PARTS}
+    for name, entries in value.items():
+        if name == "name":
+            continue
+        if not isinstance(entries, list):
+            raise UsageError(f"{name} should be a list of ids, got {entries!r:.60}")
+        found[_part(str(name), "the key")] += [_area(entry) for entry in entries]
+    return found
+
+
+def _area(entry: object) -> Area:
+    match entry:
+        case str(name):
+            return Area(name.strip())
+        case int(number) if not isinstance(number, bool):
+            return Area(str(number))
+        case [str(name), int(row), int(col), int(height), int(width)]:
+            return Area(name, Window(row, col, height, width))
+    raise UsageError(f"an entry is an id or [id, row, col, height, width], got {entry!r:.60}")
+
+
+def _from_lines(text: str) -> dict[str, list[Area]]:
+    lines = [line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
+    heading = lines[0] if lines else ""
+    delimiter = max(",;\t ", key=lambda mark: heading.strip().count(mark))
+    rows = [[cell.strip() for cell in row if cell.strip()] for row in csv.reader(lines, delimiter=delimiter)]
+    at_id, at_part = 0, 1
+    titles = [cell.casefold() for cell in rows[0]] if rows else []
+    if _HEADINGS & {*titles} and _PART_HEADINGS & {*titles}:
+        at_id = next(place for place, title in enumerate(titles) if title in _HEADINGS)
+        at_part = next(place for place, title in enumerate(titles) if title in _PART_HEADINGS)
+        rows = rows[1:]
+    found: dict[str, list[Area]] = {part: [] for part in PARTS}
+    for row in rows:
+        if len(row) <= max(at_id, at_part):
+            raise UsageError(f"a line is `id,part` with train, valid or test, got {','.join(row)!r:.80}")
+        found[_part(row[at_part], row[at_id])].append(Area(row[at_id]))
+    return found
+
+
+def _part(name: str, where: str) -> str:
+    part = PART_NAMES.get(name.strip().casefold())
+    if part is None:
+        raise UsageError(f"{where}: the parts are train, valid and test, got {name!r:.40}")
+    return part
+
+
+def _id_of(name: str) -> str:
+    """Return the id in the name of a scene's or mask's file."""
+    return _ENDS.sub("", name.strip().replace("\\", "/").rpartition("/")[2])
 
 
 def _check_apart(made: Split) -> None:

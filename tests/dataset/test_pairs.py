@@ -25,8 +25,8 @@ from rasterio.enums import Resampling
 from rasterio.warp import reproject
 
 import geoseg
-from geoseg.dataset import Dataset, FeatureFile, Pair, codes_in, open_dataset
-from geoseg.dataset.label_polygons import LabelPolygons
+from geoseg.dataset import Dataset, FeatureFile, Pair, open_dataset
+from geoseg.dataset.labels import LabelPolygons, label_files
 from geoseg.dataset.pair import reference_codes
 from geoseg.errors import SceneError, UsageError
 from geoseg.legend import LandCover, Legend
@@ -719,8 +719,8 @@ def test_one_raster_with_the_labels_of_many_scenes_is_read_once(
         write_raster(tmp_path / "images" / f"s{number}.tif", noise(3, *SHAPE), transform=place)
     labels = write_raster(tmp_path / "truth.tif", patchwork((80, 80), 3)[None])
     scanned = []
-    really = codes_in._codes_in
-    monkeypatch.setattr(codes_in, "_codes_in", lambda raster: scanned.append(raster.path) or really(raster))
+    really = label_files._codes_in
+    monkeypatch.setattr(label_files, "_codes_in", lambda raster: scanned.append(raster.path) or really(raster))
     dataset = open_dataset(tmp_path, labels=labels)
     assert (len(dataset.pairs), dataset.legend.codes) == (5, (0, 1, 2))
     assert scanned == [str(labels)]

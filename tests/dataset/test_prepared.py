@@ -21,13 +21,12 @@ from geoseg.dataset import (
     PreparedScene,
     band_statistics_of,
     class_px_of,
-    npy,
     open_dataset,
     prepare,
-    prepared,
     split,
 )
 from geoseg.dataset.pair import reference_codes
+from geoseg.dataset.prepare import NpyWriter
 from geoseg.dataset.resample import Axis, resample_codes, resample_image
 from geoseg.errors import OutputError, SceneError, UsageError
 from geoseg.progress import Progress
@@ -36,6 +35,7 @@ from geoseg.raster import Patch, Window
 from .conftest import COLORS, MakeTile, noise, patchwork, write_raster
 
 MakePair = Callable[..., np.ndarray]
+PREPARE = sys.modules["geoseg.dataset.prepare"]
 
 
 def _all(folder: Path, cache: Path, **how: Any) -> tuple[PreparedScene, ...]:
@@ -125,19 +125,18 @@ def test_what_is_there_is_not_decoded_again_and_what_changed_is(
     assert again[-1].pixels_now == 128 * 160
     assert second[0].folder == first[0].folder
     assert second[1].folder != first[1].folder
-    monkeypatch.setattr("geoseg.dataset.prepare_scene._write", None)
+    monkeypatch.setattr(PREPARE, "_write", None)
     assert _all(tmp_path, cache) == second
 
 
 _KILLED = """
 import os, signal, sys
-from geoseg.dataset import prepare_scene, prepared
-from geoseg.dataset.dataset import open_dataset
-from geoseg.dataset.split import split
+from geoseg.dataset import open_dataset, prepare, split
 from pathlib import Path
 
-whole, prepared._THREADS, count = prepare_scene._strip, 1, 0
-prepare_scene.STRIP_PX = 64 * 160
+prepare_module = sys.modules["geoseg.dataset.prepare"]
+whole, prepare_module._THREADS, count = prepare_module._strip, 1, 0
+prepare_module._STRIP_PX = 64 * 160
 
 def strip(*arguments):
     global count
@@ -146,9 +145,9 @@ def strip(*arguments):
         os.kill(os.getpid(), signal.SIGKILL)
     return whole(*arguments)
 
-prepare_scene._strip = strip
+prepare_module._strip = strip
 dataset = open_dataset(sys.argv[1])
-prepared.prepare(dataset, split(dataset, "all").train, Path(sys.argv[2]))
+prepare(dataset, split(dataset, "all").train, Path(sys.argv[2]))
 """
 
 
@@ -197,12 +196,12 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(npy.NpyWriter, "write", full)
+        patch.setattr(NpyWriter, "write", full)
         with pytest.raises(OutputError, match="the disk is full"):
             _all(tmp_path, cache)
         assert [path.suffix for path in cache.iterdir()] == [".lock"]
     with monkeypatch.context() as patch:
-        patch.setattr(prepared, "free_space_bytes", lambda _folder: 1000)
+        patch.setattr(PREPARE, "free_space_bytes", lambda _folder: 1000)
         with pytest.raises(OutputError, match=r"need .* GB in .*, 0.0 GB are free"):
             _all(tmp_path, cache)
     assert len(_all(tmp_path, cache)) == 1
@@ -324,7 +323,7 @@ def test_the_height_of_strips_does_not_matter(
     make_pair("a", (700, 300))
     whole = Window(0, 0, 253, 108)
     (first,) = _all(tmp_path, tmp_path / "one", gsd_m=27.7)
-    monkeypatch.setattr("geoseg.dataset.prepare_scene.STRIP_PX", 300 * 80)
+    monkeypatch.setattr(PREPARE, "_STRIP_PX", 300 * 80)
     (second,) = _all(tmp_path, tmp_path / "two", gsd_m=27.7)
     assert first.shape == whole.shape
     assert first.gsd_m == 27.7

@@ -16,10 +16,9 @@ from rasterio.crs import CRS
 from rasterio.warp import transform
 
 from geoseg.dataset import PARTS, Area, Dataset, Pair, Split, check_rule, default_rule, open_dataset, split
-from geoseg.dataset.blocks import GAP_SHARE
+from geoseg.dataset.blocks import GAP_SHARE, covered
+from geoseg.dataset.dataset import published_split
 from geoseg.dataset.pair import reference_codes
-from geoseg.dataset.published import published_split
-from geoseg.dataset.rectangles import covered
 from geoseg.errors import UsageError
 from geoseg.raster import Window
 

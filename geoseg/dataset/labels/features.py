@@ -9,8 +9,6 @@ import hashlib
 import json
 import math
 import os
-import re
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,16 +21,22 @@ import shapely
 from numpy.typing import NDArray
 from rasterio.crs import CRS
 
-from geoseg.dataset.layers import GEOMETRY_READERS, Kind, Layers, Wanted, choose_layers, listed_layers
+from geoseg.dataset.labels.layers import (
+    FEATURE_ENDS,
+    GEOMETRY_READERS,
+    Kind,
+    Layers,
+    choose_layers,
+    gdal_name,
+    is_connection,
+    is_parquet,
+    listed_layers,
+)
+from geoseg.dataset.search import Wanted
 from geoseg.errors import SceneError, UsageError
 from geoseg.given import is_frame, looks_raster
-from geoseg.raster import GDAL_ERRORS, check_seekable, is_remote, shown
+from geoseg.raster import GDAL_ERRORS, check_seekable, shown, stamps
 
-FEATURE_ENDS = (
-    *(".gpkg", ".geojson", ".json", ".shp", ".fgb", ".parquet", ".geoparquet", ".kml", ".kmz", ".gml", ".sqlite"),
-    *(".geojsonl", ".geojsons", ".geojsonseq", ".geojsonl.gz", ".geojson.gz", ".tab", ".mif", ".shz", ".gdb"),
-)
-"""Endings by which a folder of labels is searched; a source that is named is asked what it is."""
 _BESIDE = {
     ".shp": (".dbf", ".shx", ".prj", ".cpg"),
     ".tab": (".dat", ".map", ".id", ".ind"),
@@ -45,13 +49,7 @@ _BESIDE = {
 
 https://gdal.org/drivers/vector/shapefile.html, https://sqlite.org/walformat.html
 """
-_FOLDERS_OF_FILES = ("ESRI Shapefile", "MapInfo File", "CSV", "OGR_GMT", "Selafin")
-"""Drivers that take any folder of their files for a data set; others have a folder of their own (.gdb)."""
-_CONNECTION = re.compile(r"\w{2,}:(?!\\)", re.ASCII)
-"""`PG:dbname=...`, `https://...`; a drive of Windows has one letter."""
-_PARQUET, _GZIP = b"PAR1", b"\x1f\x8b"
 _OF_QGIS = ("layername", "layerid", "geometrytype", "uniquegeometrytype")
-_IN_ARCHIVE = (".shp", ".gpkg", ".geojson", ".gml", ".kml", ".fgb", ".tab", ".mif", ".json", ".gdb")
 _READ_ERRORS = (*GEOMETRY_READERS, OSError, ValueError, TypeError, KeyError, shapely.errors.ShapelyError)
 
 
@@ -83,7 +81,7 @@ class FeatureFile:
     @property
     def gdal_name(self) -> str:
         """What GDAL is given for it."""
-        return _gdal_name(self.path)
+        return gdal_name(self.path)
 
     @property
     def note(self) -> str | None:
@@ -100,7 +98,7 @@ class FeatureFile:
         """
         path = self.path
         folder = Path(path)
-        if _is_connection(path) and "://" not in path:
+        if is_connection(path) and "://" not in path:
             return []
         if folder.is_dir():
             return sorted(str(file) for file in folder.rglob("*") if file.is_file())
@@ -115,12 +113,16 @@ class FeatureFile:
         """What differs whenever the source may have changed on a disk."""
         return tuple(_size_and_time(name) for name in self.files)
 
+    def state(self) -> object:
+        """Return what tells one state of its files from another, on a server too."""
+        return stamps(self.files) or self.path
+
     def columns(self) -> list[str]:
         """Return the columns that all of its layers have. SceneError when it cannot be read."""
         try:
-            if _is_parquet(self.path):
+            if is_parquet(self.path):
                 return _parquet_columns(self.path)
-            name = _gdal_name(self.path)
+            name = gdal_name(self.path)
             each = [[str(title) for title in pyogrio.read_info(name, layer=layer)["fields"]] for layer in self.layers]
         except _READ_ERRORS as error:
             raise unreadable(self.path, error) from None
@@ -129,7 +131,7 @@ class FeatureFile:
     def read(self, column: str) -> Features:
         """Return all features with one column, in the CRS of the first layer. SceneError when they cannot be read."""
         try:
-            parts = [_parquet(self.path, column)] if _is_parquet(self.path) else self._layers(column)
+            parts = [_parquet(self.path, column)] if is_parquet(self.path) else self._layers(column)
         except _READ_ERRORS as error:
             raise unreadable(self.path, error) from None
         first = parts[0].crs_wkt
@@ -142,7 +144,7 @@ class FeatureFile:
         )
 
     def _layers(self, column: str) -> list[Features]:
-        name, parts = _gdal_name(self.path), []
+        name, parts = gdal_name(self.path), []
         for layer in self.layers:
             meta, _, wkb, fields = pyogrio.raw.read(name, layer, columns=[column], force_2d=True)
             geometries = np.empty(0, object) if wkb is None else shapely.from_wkb(wkb)
@@ -161,6 +163,7 @@ class FeatureFrame:
     table: Mapping[str, tuple[str, ...]] = field(compare=False, repr=False)
     name: str = "the GeoDataFrame"
     note: None = None
+    layers: Layers = ()
 
     @classmethod
     def of(cls, frame: Any) -> Self:  # noqa: ANN401 - a GeoDataFrame, which is heavy to name
@@ -186,6 +189,10 @@ class FeatureFrame:
         """The files that hold it: none."""
         return []
 
+    def state(self) -> object:
+        """Return hex of what it holds."""
+        return self.stamp
+
     def columns(self) -> list[str]:
         """Return its columns but that of the geometry."""
         return list(self.table)
@@ -207,21 +214,11 @@ def is_features(given: object) -> bool:
         return True
     if looks_raster(path):
         return False
-    if _is_parquet(path):
+    if is_parquet(path):
         return True
-    if any(kind for _, kind in listed_layers(_gdal_name(path))):
+    if any(kind for _, kind in listed_layers(gdal_name(path))):
         return True
     return path.lower().endswith(FEATURE_ENDS) and not _is_raster(path)  # for the better of two messages
-
-
-def is_data_folder(path: Path) -> bool:
-    """Say whether a folder is one data set of features (.gdb), and not merely a place where files of them lie."""
-    if not path.is_dir():
-        return False
-    layers = listed_layers(str(path))
-    if not layers:
-        return path.suffix.casefold() == ".gdb"
-    return pyogrio.read_info(str(path), layer=layers[0][0]).get("driver") not in _FOLDERS_OF_FILES
 
 
 def find_features(given: object, kind: Kind, what: str, layer: Wanted = None) -> FeatureTable:
@@ -237,12 +234,12 @@ def find_features(given: object, kind: Kind, what: str, layer: Wanted = None) ->
         return FeatureFrame.of(given)
     path, own = _split(os.fspath(given))
     _check_there(path, what)
-    if _is_parquet(path):
+    if is_parquet(path):
         chosen = layer if own is None else own
         if chosen not in (None, Path(path).stem, "all", 0):
             raise UsageError(f"{shown(path)} has one layer, {Path(path).stem}, got layer {chosen!r}; leave it out")
         return FeatureFile(path)
-    name = _gdal_name(path)
+    name = gdal_name(path)
     try:
         return FeatureFile(path, choose_layers(name, shown(path), kind, layer if own is None else own))
     except GEOMETRY_READERS as error:
@@ -326,30 +323,11 @@ def _split(given: str) -> tuple[str, str | int | None]:
 
 
 def _check_there(path: str, what: str) -> None:
-    if _is_connection(path) or path.startswith("/vsi") or path.lstrip().startswith(("{", "<")):
+    if is_connection(path) or path.startswith("/vsi") or path.lstrip().startswith(("{", "<")):
         return
     if not Path(path).exists():
         raise SceneError(f"{shown(path)}: no such file; check the path of the {what}")
     check_seekable(path)
-
-
-def _is_connection(path: str) -> bool:
-    return _CONNECTION.match(path) is not None
-
-
-def _begins(path: str, letters: bytes) -> bool:
-    try:
-        with Path(path).open("rb") as file:
-            return file.read(len(letters)) == letters
-    except (OSError, ValueError):
-        return False
-
-
-def _is_parquet(path: str) -> bool:
-    if not Path(path).is_dir():
-        return _begins(path, _PARQUET) or (is_remote(path) and path.lower().endswith((".parquet", ".geoparquet")))
-    parts = [file for file in Path(path).rglob("*") if file.is_file() and not file.name.startswith(("_", "."))]
-    return bool(parts) and all(_begins(str(part), _PARQUET) for part in parts)
 
 
 def _is_raster(path: str) -> bool:
@@ -358,28 +336,6 @@ def _is_raster(path: str) -> bool:
             return bool(dataset.count)
     except GDAL_ERRORS:
         return False
-
-
-def _gdal_name(path: str) -> str:
-    """Return what GDAL is to be given: it looks into a compressed file, and into a folder of an archive, if told to."""
-    if _begins(path, _GZIP):
-        return f"/vsigzip/{path}"
-    if path.lower().endswith(".zip") and Path(path).is_file() and not listed_layers(path):
-        return _in_archive(path) or path
-    return path
-
-
-def _in_archive(path: str) -> str | None:
-    """Return the folder, or the file, of an archive that holds features below its top."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            members = [name for name in archive.namelist() if not name.startswith("__MACOSX")]
-    except (OSError, zipfile.BadZipFile):
-        return None
-    found = [name for name in members if name.lower().rstrip("/").endswith(_IN_ARCHIVE)]
-    folders = {name.rstrip("/").rpartition("/")[0] for name in found if name.lower().endswith(".shp")}
-    names = [*sorted(folders), *found]
-    return next((full for name in names if listed_layers(full := f"/vsizip/{path}/{name}".rstrip("/"))), None)
 
 
 def _parquet_columns(path: str) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Self
@@ -14,9 +14,8 @@ import shapely
 from numpy.typing import NDArray
 from rasterio.crs import CRS
 
-from geoseg.dataset.decoded import Decoded
-from geoseg.dataset.features import Features, FeatureTable, reprojected
-from geoseg.dataset.torn import untorn
+from geoseg.dataset.labels.features import FeatureFile, Features, FeatureTable, reprojected
+from geoseg.dataset.labels.labels import Decoded, file_digest
 from geoseg.errors import SceneError
 from geoseg.legend import NODATA
 from geoseg.raster import GeoBox, Strays, Window, period_of, shown
@@ -26,16 +25,47 @@ _NAMES = {0: "point", 1: "line", 2: "line", 4: "point", 5: "line", 7: "empty or 
 _COLLECTION, _POLYGONS = 7, (3, 6)
 _EDGE_POINTS = 21
 
+_Points = NDArray[np.float64]
+"""(point, 2) x and y."""
+
 
 @dataclass(frozen=True, slots=True)
 class LabelPolygons:
-    """Layers of polygons. A pixel has the class of the polygon that holds its centre; of several, of the last."""
+    """Layers of polygons. A pixel has the class of the polygon that holds its center; of several, of the last."""
 
     source: FeatureTable
     column: str
     codes: tuple[tuple[str, int], ...]
     """(value of the column as text, code in the legend); polygons of other values are not labels."""
     crs_wkt: str | None
+
+    @property
+    def path(self) -> str:
+        """The file of the polygons; of a GeoDataFrame how messages call it."""
+        return self.source.path if isinstance(self.source, FeatureFile) else self.source.name
+
+    @property
+    def files(self) -> list[str]:
+        """The files that hold the polygons."""
+        return self.source.files
+
+    @property
+    def tolerance(self) -> None:
+        """None: no pixel is a stray."""
+        return None
+
+    @property
+    def meaning(self) -> object:
+        """The column, the codes of its values, and the layers."""
+        return self.column, self.codes, self.source.layers
+
+    def stamp(self) -> list[object]:
+        """Return what changes whenever the polygons may have."""
+        return [self.source.state(), repr(self.meaning)]
+
+    def content(self) -> list[str]:
+        """Return what changes with the polygons. SceneError where their files are gone."""
+        return [file_digest(name) for name in self.files] or [repr(self.source.state())]
 
     def decode(self, grid: GeoBox, window: Window) -> Decoded:
         """Return the codes in a window of a scene's grid. SceneError when the file cannot be read or brought there."""
@@ -143,7 +173,7 @@ def _placed(source: FeatureTable, stamp: object, column: str, ours: str | None) 
     found = _polygons(source, stamp, column)
     if found.crs_wkt is None or ours is None or found.crs_wkt == ours:
         return found
-    moved = untorn(
+    moved = _untorn(
         found.geometries, reprojected(found.geometries, found.crs_wkt, ours, source.name), found.crs_wkt, ours
     )
     return Polygons(found.name, column, moved, found.values, ours, shapely.STRtree(moved), found.others)
@@ -203,3 +233,70 @@ def _frame_in(grid: GeoBox, crs_wkt: str | None) -> shapely.Polygon | None:
         return None
     spans_world = crs_wkt is not None and CRS.from_wkt(crs_wkt).is_geographic and np.ptp(moved.bounds[::2]) > 180
     return None if spans_world or not moved.is_valid else moved
+
+
+def _untorn(polygons: NDArray[Any], moved: NDArray[Any], theirs_wkt: str, ours_wkt: str) -> NDArray[Any]:
+    """Return polygons as they were moved, whole where their sides leap to the other end of the world.
+
+    A polygon over the 180th meridian then reaches beyond 180. One around a pole is opened toward it.
+    """
+    period = period_of(CRS.from_wkt(ours_wkt))
+    if not period or not len(moved):
+        return moved
+    bounds = shapely.bounds(moved)
+    wide = np.flatnonzero(bounds[:, 2] - bounds[:, 0] > period / 2)
+    if not len(wide):
+        return moved
+    from pyproj import Transformer  # noqa: PLC0415 - a tenth of a second that most runs do not need
+
+    transformer = Transformer.from_crs(theirs_wkt, ours_wkt, always_xy=True)
+
+    def forward(xy: _Points) -> _Points:
+        return np.column_stack(transformer.transform(xy[:, 0], xy[:, 1]))
+
+    whole = moved.copy()
+    for index in wide:
+        whole[index] = shapely.multipolygons(list(_parts(polygons[index], moved[index], forward, period)))
+    return whole
+
+
+def _parts(polygon: Any, moved: Any, forward: Callable[[_Points], _Points], period: float) -> Iterator[Any]:  # noqa: ANN401 - shapely's
+    for part, there in zip(shapely.get_parts(polygon), shapely.get_parts(moved), strict=True):
+        rings = zip(shapely.get_rings(part), shapely.get_rings(there), strict=True)
+        shell, *holes = (
+            _ring(shapely.get_coordinates(before), shapely.get_coordinates(after), forward, period)
+            for before, after in rings
+        )
+        if shapely.get_num_coordinates(part) < sum(map(len, (shell, *holes))):
+            yield from _opened(shell, holes, period)
+            continue
+        middle = np.mean([shell[:, 0].min(), shell[:, 0].max()])
+        for hole in holes:
+            hole[:, 0] -= period * np.round((hole[:, 0].mean() - middle) / period)
+        yield shapely.Polygon(shell, holes)
+
+
+def _opened(shell: _Points, holes: list[_Points], period: float) -> Iterator[Any]:
+    """Yield the parts of a polygon around a pole; its rings may be opened at different longitudes."""
+    copies = [shapely.Polygon(hole + np.array([turn, 0.0])) for hole in holes for turn in (-period, 0.0, period)]
+    without = shapely.union_all(shapely.make_valid(copies))
+    whole = shapely.difference(shapely.make_valid(shapely.Polygon(shell)), without)
+    yield from (each for each in shapely.get_parts(whole) if each.geom_type == "Polygon")
+
+
+def _ring(before: _Points, after: _Points, forward: Callable[[_Points], _Points], period: float) -> _Points:
+    """Return a ring without leaps. A side leaps where its middle is not where the middle of its ends is."""
+    x = after[:, 0]
+    far = np.flatnonzero(np.abs(np.diff(x)) > period / 2)
+    if not len(far):
+        return after
+    middles = forward((before[far] + before[far + 1]) / 2)[:, 0]
+    off = np.abs((middles - (x[far] + x[far + 1]) / 2 + period / 2) % period - period / 2)
+    turns = np.zeros(len(x))
+    turns[far + 1] = np.where(off > period / 4, -np.sign(x[far + 1] - x[far]), 0.0)
+    shift = np.cumsum(turns) * period
+    ring = np.column_stack([x + shift, after[:, 1]])
+    if shift[-1]:
+        beyond = np.copysign(period, after[:, 1].mean())  # farther than any pole
+        ring = np.vstack([ring, [(ring[-1, 0], beyond), (ring[0, 0], beyond), ring[0]]])
+    return ring

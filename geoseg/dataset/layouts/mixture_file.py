@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,7 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from geoseg.errors import UsageError
+from geoseg.dataset.search import table_rows, table_titles
+from geoseg.errors import GeosegError, UsageError, spelled
+from geoseg.legend import Legend
 from geoseg.nearest import nearest
 
 _MOST_IMAGES = 64
@@ -66,8 +67,8 @@ class Said:
 class SaidMixture:
     """What a file says."""
 
-    legend: Any
-    """deepglobe, a file, a list of classes; None where it says nothing."""
+    legend: Legend | str | None
+    """deepglobe, a file, classes; None where it says nothing."""
     members: tuple[Said, ...]
 
 
@@ -85,7 +86,6 @@ _ENTRIES = (
     "split",
     "valid_share",
 )
-_PATHS = ("legend", "labels")
 
 
 def is_mixture_file(root: str) -> bool:
@@ -93,17 +93,24 @@ def is_mixture_file(root: str) -> bool:
     file = Path(root)
     if file.suffix.casefold() == ".json":
         return file.is_file()
-    if file.suffix.casefold() not in {".csv", ".tsv"} or not file.is_file():
-        return False
-    titles = set(_titles(_text(file)))
+    titles = table_titles(file)
     return titles >= {"path", "share"} or ("path" in titles and not titles & {"scene", "labels"})
+
+
+def of_entry(error: GeosegError, where: str) -> GeosegError:
+    """Return the error as one of an entry of a mixture: what it calls parameters are words of the entry."""
+
+    def as_word(name: str, value: str | None) -> str:
+        name = "data_gsd_m" if name == "gsd_m" else name
+        return name if value is None else f"{name} {value}"
+
+    return type(error)(f"{where}: {spelled(str(error), as_word)}", error.parameter)
 
 
 def read_mixture(path: str) -> SaidMixture:
     """Read a mixture. UsageError, naming the entry, for what cannot be meant."""
     file = Path(path)
-    text = _text(file)
-    value: Any = {"datasets": list(_rows(text, file))} if file.suffix.casefold() != ".json" else _json(text, file)
+    value: Any = _json(file) if file.suffix.casefold() == ".json" else {"datasets": list(_rows(file))}
     if not isinstance(value, dict) or not isinstance(value.get("datasets"), list):
         raise UsageError(f'{file}: a mixture is {{"legend": ..., "datasets": [{{"path": ..., "share": ...}}, ...]}}')
     _known(value, ("legend", "datasets"), str(file))
@@ -113,45 +120,26 @@ def read_mixture(path: str) -> SaidMixture:
     names = [member.name for member in members]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise UsageError(f"{file}: two data sets are called {twice[0]!r}; give each a name of its own")
-    legend = value.get("legend")
-    return SaidMixture(_beside(file, legend) if isinstance(legend, str) else legend, members)
+    return SaidMixture(_legend(value.get("legend"), file, str(file)), members)
 
 
-def _text(file: Path) -> str:
+def _json(file: Path) -> Any:  # noqa: ANN401 - whatever it holds
     try:
-        return file.read_bytes().decode("utf-8-sig")
+        return json.loads(file.read_bytes().decode("utf-8-sig"))
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{file} cannot be read: {error}") from None
-
-
-def _json(text: str, file: Path) -> Any:  # noqa: ANN401 - whatever it holds
-    try:
-        return json.loads(text)
     except (ValueError, RecursionError) as error:
         raise UsageError(f"{file} is not JSON: {' '.join(str(error).split()):.120}") from None
 
 
-def _titles(text: str) -> list[str]:
-    heading = text.partition("\n")[0]
-    return [title.strip(' "\r').casefold() for title in heading.split(_delimiter(heading))]
-
-
-def _delimiter(heading: str) -> str:
-    return max(",;\t", key=heading.count)
-
-
-def _rows(text: str, file: Path) -> Iterator[dict[str, Any]]:
+def _rows(file: Path) -> Iterator[dict[str, Any]]:
     """Yield the rows of a table; a cell is what it is as JSON, else a text; a mapping may stand in a file."""
-    lines = text.splitlines()
-    for row in csv.DictReader(lines, delimiter=_delimiter(lines[0] if lines else ""), skipinitialspace=True):
-        cells = {(title or "").strip().casefold(): (value or "").strip() for title, value in row.items() if title}
+    for _, cells in table_rows(file):
         entry = {title: _cell(value) for title, value in cells.items() if value}
         for title in ("classes", "built_up", "weights"):
             if isinstance(entry.get(title), str):
-                beside = file.parent / entry[title]
-                entry[title] = _json(_text(beside), beside)
-        if entry:
-            yield entry
+                entry[title] = _json(file.parent / entry[title])
+        yield entry
 
 
 def _cell(value: str) -> Any:  # noqa: ANN401 - whatever it holds
@@ -165,17 +153,13 @@ def _cell(value: str) -> Any:  # noqa: ANN401 - whatever it holds
 def _said(entry: Any, file: Path, place: int) -> Said:  # noqa: ANN401 - of a file
     where = f"{file}, data set {place}"
     if not isinstance(entry, dict):
-        raise UsageError(f"{where}: wanted is an object with path and share, got {entry!r:.60}")
+        raise UsageError(f"{where}: give an object with path and share, got {entry!r:.60}")
     path, synthetic = entry.get("path"), entry.get("synthetic")
     if (path is None) == (synthetic is None):
         raise UsageError(f"{where}: give a path, or synthetic for made-up landscapes")
     name = _name(entry, path, where)
     where = f"{file}, data set {name}"
     _known(entry, (*_ENTRIES, *_OPTIONS), where)
-    options = {key: entry[key] for key in _OPTIONS if entry.get(key) is not None}
-    for key in _PATHS:
-        if isinstance(options.get(key), str):
-            options[key] = _beside(file, options[key])
     split, valid_share = entry.get("split"), entry.get("valid_share")
     return Said(
         where=where,
@@ -190,8 +174,46 @@ def _said(entry: Any, file: Path, place: int) -> Said:  # noqa: ANN401 - of a fi
         weights=_weights(entry.get("weights", {}), where),
         split=None if split is None else _rule(file, _typed(split, str, "split", where)),
         valid_share=None if valid_share is None else _number(valid_share, 0.01, 1, "valid_share", where),
-        options=options,
+        options=_options(entry, file, where),
     )
+
+
+def _options(entry: Mapping[str, Any], file: Path, where: str) -> dict[str, Any]:
+    """Return the options that a data set is opened with, each of a type that it can have."""
+    said = {key: entry[key] for key in _OPTIONS if entry.get(key) is not None}
+    for key, value in said.items():
+        match key:
+            case "legend":
+                said[key] = _legend(value, file, where)
+            case "labels":
+                said[key] = _beside(file, _typed(value, str, key, where))
+            case "column":
+                said[key] = str(value)
+            case "tolerance":
+                said[key] = _number(value, 0, 1, key, where)
+            case "data_gsd_m":
+                said[key] = _number(value, 1e-6, 1e6, key, where)
+            case _:  # layer and bands: names, or numbers
+                said[key] = _names(value, key, where)
+    return said
+
+
+def _names(value: object, name: str, where: str) -> Any:  # noqa: ANN401 - one or several
+    several = value if isinstance(value, list) else [value]
+    if not all(isinstance(one, str | int) and not isinstance(one, bool) for one in several):
+        raise UsageError(f"{where}: {name} must be names or numbers, got {value!r:.60}")
+    return several if name == "bands" else value
+
+
+def _legend(value: object, file: Path, where: str) -> Legend | str | None:
+    if value is None:
+        return None
+    if not isinstance(value, list):
+        return _beside(file, _typed(value, str, "legend", where))
+    try:
+        return Legend.from_json(value)
+    except UsageError as error:
+        raise of_entry(error, where) from None
 
 
 def _name(entry: Mapping[str, Any], path: object, where: str) -> str:

@@ -1,24 +1,31 @@
-"""Data sets of different legends become one, of the legend that is to be learnt."""
+"""A data set in any layout, and a mixture: data sets of different legends as one, of the legend to be learnt."""
 
 from __future__ import annotations
 
-import math
+import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
-from geoseg.dataset.dataset import Dataset, check_alike, joined, open_dataset
-from geoseg.dataset.landscapes import landscapes
+from geoseg.atomic import output_error
+from geoseg.dataset.labels import BuiltUp, MappedLabels, WholeLabel
+from geoseg.dataset.layouts.deepglobe import find_deepglobe, is_deepglobe
+from geoseg.dataset.layouts.image_folders import find_whole_labels, has_whole_labels
+from geoseg.dataset.layouts.mixture_file import Said, SaidBuiltUp, Synthetic, is_mixture_file, of_entry, read_mixture
+from geoseg.dataset.layouts.pairs import find_pairs
 from geoseg.dataset.legends import GivenLegend, given_legend
-from geoseg.dataset.mapped_labels import BuiltUp, MappedLabels
-from geoseg.dataset.member import Member
-from geoseg.dataset.mixture_file import Said, SaidBuiltUp, read_mixture
-from geoseg.dataset.pair import Pair
-from geoseg.dataset.whole_label import WholeLabel
-from geoseg.errors import GeosegError, UsageError
+from geoseg.dataset.pair import Found, Member, Pair
+from geoseg.dataset.search import SearchOptions
+from geoseg.errors import GeosegError, SceneError, UsageError
 from geoseg.legend import DEEPGLOBE, NODATA, Legend, name_key
+from geoseg.model import cache_folder
 from geoseg.nearest import nearest
+from geoseg.raster import digest, shown
+from geoseg.synthetic import Landscape, write_landscape
 
+_LANDSCAPES = 1
+"""Version of the painters; landscapes of another one are painted again."""
 _UNKNOWN = "unknown"
 _URBAN = "urban_land"
 _BLOCKS: Mapping[str | None, float] = {"rangeland": 1 / 3, "barren_land": 1 / 3, None: 1 / 3, "forest_land": 0.5}
@@ -29,36 +36,37 @@ Meaning = tuple[int, ...]
 """Codes of the target that a class may be, ascending; empty for none."""
 
 
-def open_mixture(path: str, *, legend: GivenLegend | None = None, bands: Sequence[int | str] | None = None) -> Dataset:
-    """Open the data sets that a file names, each by its own options, as one of the target's legend.
+def find_scenes(root: str, options: SearchOptions) -> Found:
+    """Return what a folder, a table or a scene holds, in any layout but a mixture. Errors as `open_dataset` says."""
+    if "://" not in root and not root.startswith("/vsi") and not Path(root).exists():
+        raise SceneError(f"{shown(root)}: no such file or folder; check the path of the data set")
+    if options.labels is None and is_deepglobe(root):
+        return find_deepglobe(root, options)
+    if options.labels is None and has_whole_labels(root):
+        return find_whole_labels(root, options)
+    return find_pairs(root, options)
+
+
+def find_mixture(path: str, legend: GivenLegend | None, bands: Sequence[int | str] | None) -> Found:
+    """Return the pairs of all data sets that a file names, each found by its own options, as of one legend.
 
     `legend`: the target's, where the file says none. A pixel that may be of several classes gets a code beyond the
-    legend; `Dataset.sets` says which classes it stands for. Raises UsageError, naming the entry, for what cannot be
-    meant, and what `open_dataset` raises.
+    legend; `sets` says which classes it stands for. Raises UsageError, naming the entry, for what cannot be meant, and
+    what `open_dataset` raises.
     """
     said = read_mixture(path)
     target = _target(said.legend, legend, path)
     opened = [_open(member, target, bands) for member in said.members]
-    for one in opened[1:]:
-        check_alike(one.dataset.pairs[0].scene, opened[0].dataset.pairs[0].scene)
     sets = _sets(opened, target, path)
-    members = tuple(
-        Member(
-            one.said.name,
-            one.said.share,
-            one.said.shown_m,
-            one.said.mosaic,
-            one.weights,
-            one.said.split,
-            one.said.valid_share,
-        )
-        for one in opened
-    )
-    pairs = [pair for one in opened for pair in one.mapped(sets)]
-    notes = [f"{one.said.name}: {note}" for one in opened for note in one.dataset.notes]
     own = {code: meaning for meaning, code in sets.items() if len(meaning) > 1}
-    mixture = joined(path, target, pairs, notes)
-    return replace(mixture, kind="mixture", sets=tuple(sorted(own.items())), members=members)
+    return Found(
+        tuple(pair for one in opened for pair in one.mapped(sets)),
+        target,
+        tuple(f"{one.said.name}: {note}" for one in opened for note in one.found.notes),
+        "mixture",
+        tuple(sorted(own.items())),
+        tuple(one.member for one in opened),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +74,7 @@ class _Opened:
     """A data set with its own legend, and what that means."""
 
     said: Said
-    dataset: Dataset
+    found: Found
     meanings: Mapping[int, Meaning]
     """By own code."""
     target: Legend
@@ -82,17 +90,22 @@ class _Opened:
                 id=f"{self.said.name}/{pair.id}",
                 labels=MappedLabels(pair.own_labels, bytes(table), self._built_up(pair)),
             )
-            for pair in self.dataset.pairs
+            for pair in self.found.pairs
         ]
 
     @property
-    def weights(self) -> tuple[tuple[str, float], ...]:
+    def member(self) -> Member:
+        """What training and splits need to know of it."""
+        said = self.said
+        return Member(said.name, said.share, said.shown_m, said.mosaic, self._weights(), said.split, said.valid_share)
+
+    def _weights(self) -> tuple[tuple[str, float], ...]:
         """(id, weight) of the images whose class has one."""
         if not self.said.weights:
             return ()
         where = f"{self.said.where}, weights"
-        by_code = {_own(name, self.dataset.legend, where): weight for name, weight in self.said.weights.items()}
-        pairs = [(pair, pair.own_labels) for pair in self.dataset.pairs]
+        by_code = {_own(name, self.found.legend, where): weight for name, weight in self.said.weights.items()}
+        pairs = [(pair, pair.own_labels) for pair in self.found.pairs]
         if not all(isinstance(labels, WholeLabel) for _, labels in pairs):
             raise UsageError(f"{where}: weights are for images that have one label as a whole")
         found = tuple(
@@ -114,7 +127,7 @@ class _Opened:
         absorbs = _absorbed(said, self.target, where)
         shares = {code: _share(meaning, absorbs) for code, meaning in self.meanings.items()}
         return BuiltUp(
-            tuple(sorted(_own(name, self.dataset.legend, where) for name in said.classes)),
+            tuple(sorted(_own(name, self.found.legend, where) for name in said.classes)),
             _class(said.target or _URBAN, self.target, where),
             2 * max(1, round(said.around_m / pair.gsd_m / 2)) + 1,
             tuple(sorted((code, share) for code, share in shares.items() if share is not None)),
@@ -122,26 +135,71 @@ class _Opened:
 
 
 def _open(said: Said, target: Legend, bands: Sequence[int | str] | None) -> _Opened:
-    options = dict(said.options)
-    gsd_m = options.pop("data_gsd_m", None)
     try:
         if said.synthetic is not None:
-            dataset = landscapes(said.synthetic)
+            found = find_scenes(str(_landscapes(said.synthetic)), SearchOptions(legend=DEEPGLOBE))
         else:
-            dataset = open_dataset(said.path or "", **{"bands": bands, **options}, gsd_m=gsd_m)
+            found = _found(said, bands)
     except GeosegError as error:
-        text = str(error)
-        raise type(error)(text if text.startswith(said.where) else f"{said.where}: {text}") from None
-    if dataset.members:
-        raise UsageError(f"{said.where}: {said.path} is a mixture itself; name its data sets here")
-    return _Opened(said, dataset, _meanings(said, dataset.legend, target), target)
+        raise of_entry(error, said.where) from None
+    return _Opened(said, found, _meanings(said, found.legend, target), target)
+
+
+def _found(said: Said, bands: Sequence[int | str] | None) -> Found:
+    options, path = said.options, said.path or ""
+    if "labels" not in options and is_mixture_file(path):
+        raise UsageError(f"{path} is a mixture itself; name its data sets here")
+    legend = options.get("legend")
+    chosen = options.get("bands", bands)
+    return find_scenes(
+        path,
+        SearchOptions(
+            legend=None if legend is None else given_legend(legend),
+            bands=None if chosen is None else tuple(chosen),
+            gsd_m=options.get("data_gsd_m"),
+            labels=options.get("labels"),
+            column=options.get("column"),
+            tolerance=options.get("tolerance", SearchOptions().tolerance),
+            layer=options.get("layer"),
+        ),
+    )
+
+
+def _landscapes(said: Synthetic) -> Path:
+    """Return a table of made-up landscapes in the cache, those of them that are not there made now. OutputError."""
+    folder = cache_folder() / "landscapes" / digest([_LANDSCAPES, said.size_px, said.gsd_m])[:16]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        table = ["scene,labels,id"]
+        for seed in range(said.seed, said.seed + said.scenes):
+            names = f"{seed}_image.tif", f"{seed}_label.tif"
+            _write(Landscape(seed, said.size_px, said.size_px, said.gsd_m), *(folder / name for name in names))
+            table.append(f"{names[0]},{names[1]},{seed}")
+        file = folder / f"{said.seed}_{said.scenes}.csv"
+        file.write_text("\n".join(table) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise output_error(folder, error) from error
+    return file
+
+
+def _write(landscape: Landscape, scene: Path, labels: Path) -> None:
+    """Write a landscape unless it is there, whole; the labels, which come last, say so."""
+    if labels.exists():
+        return
+    mark = uuid.uuid4().hex[:8]
+    parts = [path.with_name(f".{mark}.{path.name}") for path in (scene, labels)]
+    try:
+        write_landscape(landscape, *parts)
+        for part, path in zip(parts, (scene, labels), strict=True):
+            part.replace(path)
+    finally:
+        for part in parts:
+            part.unlink(missing_ok=True)
 
 
 def _target(in_file: Any, given: GivenLegend | None, path: str) -> Legend:  # noqa: ANN401 - of a file
     if in_file is not None and given is not None:
-        raise UsageError(f"{path} has a legend of its own; leave legend out")
-    if isinstance(in_file, list):
-        return Legend.from_json(in_file)
+        raise UsageError(f"{path} has a legend of its own; leave `legend` out", "legend")
     chosen = given if in_file is None else in_file
     if chosen is None:
         raise UsageError(f'{path} says no legend: which classes are learnt? Write "legend": "deepglobe", or a file')
@@ -240,14 +298,3 @@ def _share(meaning: Meaning, absorbs: Mapping[int | None, float]) -> float | Non
     if not meaning:
         return absorbs.get(None)
     return max((absorbs[code] for code in meaning if code in absorbs), default=None)
-
-
-def shown_range(members: Sequence[Member]) -> tuple[float, float] | None:
-    """Return the finest and the coarsest pixel size that members say; None where none does."""
-    sizes = [size for member in members if member.shown_m is not None for size in member.shown_m]
-    return (min(sizes), max(sizes)) if sizes else None
-
-
-def middle_m(finest_m: float, coarsest_m: float) -> float:
-    """Return the size in the middle of a range, on the logarithmic scale that sizes are drawn by."""
-    return math.sqrt(finest_m * coarsest_m)

@@ -8,10 +8,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from geoseg.dataset.color_mask import ColorMask
-from geoseg.dataset.found import PART_NAMES, Found, Wishes, each, listed
-from geoseg.dataset.legends import given_legend
-from geoseg.dataset.pair import Pair
+from geoseg.dataset.labels import ColorMask
+from geoseg.dataset.pair import Found, Pair
+from geoseg.dataset.search import PART_NAMES, SearchOptions, each, legend_beside, listed
 from geoseg.errors import SceneError
 from geoseg.legend import DEEPGLOBE, Legend
 from geoseg.raster import Scene
@@ -20,7 +19,6 @@ GSD_M = 0.5
 """Of the challenge's imagery; its files do not say."""
 _FILE = re.compile(r"(?P<id>.+)_(?P<kind>sat|mask)\.(jpe?g|png|tiff?)", re.IGNORECASE)
 _METADATA = "metadata.csv"
-_CLASSES = "class_dict.csv"
 
 
 @dataclass(slots=True)
@@ -38,7 +36,7 @@ def is_deepglobe(root: str) -> bool:
     return Path(root).is_dir() and any(_FILE.fullmatch(path.name) for path in _files(Path(root)))
 
 
-def find_deepglobe(root: str, wishes: Wishes) -> Found:
+def find_deepglobe(root: str, options: SearchOptions) -> Found:
     """Return the pairs. SceneError for images without masks and masks without images, each listed.
 
     Images in a folder without any mask, as in the challenge's valid/ and test/, are left out, and a note says so.
@@ -58,18 +56,18 @@ def find_deepglobe(root: str, wishes: Wishes) -> Found:
             pairs[name] = image, found.masks[name], found.part or parts.get(name)
     if not pairs:
         raise SceneError(f"{root} holds images but no mask (NNN_mask.png); labels are needed to train or to evaluate")
-    legend = wishes.legend or _legend(folder)
+    legend = options.legend or legend_beside(folder) or DEEPGLOBE
     items = sorted(pairs.items())
-    opened = each(lambda item: _pair(item[0], item[1], legend, wishes), items)
-    return Found(tuple(opened), legend, tuple(notes))
+    opened = each(lambda item: _pair(item[0], item[1], legend, options), items)
+    return Found(tuple(opened), legend, tuple(notes), kind="deepglobe")
 
 
-def _pair(name: str, files: tuple[Path, Path, str | None], legend: Legend, wishes: Wishes) -> Pair:
+def _pair(name: str, files: tuple[Path, Path, str | None], legend: Legend, options: SearchOptions) -> Pair:
     image, mask, part = files
-    wanted = ("red", "green", "blue") if wishes.bands is None else None
-    scene = Scene.open(str(image), bands=wishes.bands, wanted_bands=wanted)
-    labels = ColorMask.open(str(mask), legend, wishes.tolerance, scene.geobox)
-    return Pair(name, scene, labels, wishes.gsd_m or scene.geobox.gsd_m or GSD_M, part)
+    wanted = ("red", "green", "blue") if options.bands is None else None
+    scene = Scene.open(str(image), bands=options.bands, wanted_bands=wanted)
+    labels = ColorMask.open(str(mask), legend, options.tolerance, scene.geobox)
+    return Pair(name, scene, labels, options.gsd_m or scene.geobox.gsd_m or GSD_M, part)
 
 
 def _check_complete(found: _Folder) -> None:
@@ -109,12 +107,6 @@ def _files(root: Path) -> Iterator[Path]:
 def _part_of(folder: Path) -> str | None:
     """Return the part that a folder holds by its name; the challenge's own are land-train, land-valid, land-test."""
     return PART_NAMES.get(folder.name.casefold().removeprefix("land-").removeprefix("land_"))
-
-
-def _legend(folder: Path) -> Legend:
-    """Return the legend of class_dict.csv where the download has one: in its row order, its codes are 0, 1, 2."""
-    file = folder / _CLASSES
-    return given_legend(file) if file.is_file() else DEEPGLOBE
 
 
 def _metadata(file: Path) -> dict[str, str]:

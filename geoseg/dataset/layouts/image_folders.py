@@ -7,11 +7,20 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from geoseg.dataset.found import PART_NAMES, Found, Wishes, each, listed
+from geoseg.dataset.labels import WholeLabel
 from geoseg.dataset.legends import codes_of_values
-from geoseg.dataset.pair import Pair
-from geoseg.dataset.pairs import beside_table, part_in, table_rows
-from geoseg.dataset.whole_label import WholeLabel
+from geoseg.dataset.pair import Found, Pair
+from geoseg.dataset.search import (
+    PART_NAMES,
+    TABLES,
+    SearchOptions,
+    beside_table,
+    each,
+    listed,
+    part_in,
+    table_rows,
+    table_titles,
+)
 from geoseg.errors import SceneError, UsageError
 from geoseg.raster import Scene
 
@@ -37,18 +46,19 @@ def has_whole_labels(root: str) -> bool:
 
     A folder holds no image itself, and folders of images whose names can only be classes; a table has the column class.
     """
-    if root.lower().endswith((".csv", ".tsv")):
-        return _is_class_table(Path(root))
+    if root.lower().endswith(TABLES):
+        titles = table_titles(Path(root))
+        return titles >= {"scene", "class"} and "labels" not in titles
     folder = Path(root)
     if not folder.is_dir() or _has_image(folder):
         return False
     return any(_has_image(path) for path, _, _ in _folders(folder))
 
 
-def find_whole_labels(root: str, wishes: Wishes) -> Found:
+def find_whole_labels(root: str, options: SearchOptions) -> Found:
     """Return a pair for each image: `CLASS/NAME`, or `PART/CLASS/NAME`. SceneError for fewer than two classes."""
-    if wishes.column is not None:
-        raise UsageError("column is one of polygons; the labels here are one for each image")
+    if options.column is not None:
+        raise UsageError("`column` is one of polygons; the labels here are one for each image", "column")
     images = _in_table(Path(root)) if Path(root).is_file() else _in_folders(Path(root))
     names = sorted({image.name for image in images})
     if len(names) < 2:
@@ -56,14 +66,14 @@ def find_whole_labels(root: str, wishes: Wishes) -> Found:
             f"{root} holds images of one class only, {listed(names)}: there is nothing to tell apart; "
             "each class has a folder of its own"
         )
-    legend, codes = codes_of_values(names, wishes.legend, root)
-    scenes = each(lambda image: Scene.open(image.path, bands=wishes.bands), images)
+    legend, codes = codes_of_values(names, options.legend, root)
+    scenes = each(lambda image: Scene.open(image.path, bands=options.bands), images)
     pairs = [
         Pair(
             image.id,
             scene,
             WholeLabel(image.path, codes[image.name]),
-            wishes.gsd_m or scene.geobox.gsd_m,
+            options.gsd_m or scene.geobox.gsd_m,
             image.part,
         )
         for image, scene in zip(images, scenes, strict=True)
@@ -87,16 +97,6 @@ def _in_table(file: Path) -> Sequence[_Image]:
         path = beside_table(file, cells["scene"])
         found.append(_Image(cells.get("id") or Path(path).stem, path, cells["class"], part_in(file, number, cells)))
     return found
-
-
-def _is_class_table(file: Path) -> bool:
-    try:
-        with file.open(encoding="utf-8-sig") as opened:
-            heading = opened.readline().casefold()
-    except (OSError, UnicodeDecodeError):
-        return False
-    titles = {title.strip(' "\n') for title in heading.replace(";", ",").replace("\t", ",").split(",")}
-    return titles >= {"scene", "class"} and "labels" not in titles
 
 
 def _folders(root: Path) -> Iterator[_Folder]:

@@ -1,23 +1,29 @@
-"""Which layers of a source of features are meant, where it has several."""
+"""What GDAL is given for a source of features, what it says is in there, and which of its layers are meant."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+import zipfile
+from pathlib import Path
 from typing import Literal
 
 import pyogrio
 import shapely
 
+from geoseg.dataset.search import Wanted
 from geoseg.errors import UsageError
+from geoseg.raster import is_remote
 
 Kind = Literal["polygons", "points"]
-Wanted = str | int | Sequence[str] | None
-"""The name of a layer, its number, several names, or "all"; None for the only one."""
 Layers = tuple[str, ...]
 GEOMETRY_READERS = (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError, pyogrio.errors.CRSError)
 """What pyogrio raises when GDAL refuses a source."""
 
+FEATURE_ENDS = (
+    *(".gpkg", ".geojson", ".json", ".shp", ".fgb", ".parquet", ".geoparquet", ".kml", ".kmz", ".gml", ".sqlite"),
+    *(".geojsonl", ".geojsons", ".geojsonseq", ".geojsonl.gz", ".geojson.gz", ".tab", ".mif", ".shz", ".gdb"),
+)
+"""Endings by which a folder of labels is searched; a source that is named is asked what it is."""
 _ALL = "all"
 _FOLDERS = ("LIBKML", "KML")
 """Drivers whose layers are the folders of one document; who reads them says that all are read."""
@@ -31,6 +37,13 @@ _MIXED = re.compile(r"Unknown|Geometry")
 _TYPES = {"polygons": (3, 6), "points": (0, 4)}
 """Of shapely."""
 _COLLECTION = 7
+
+_FOLDERS_OF_FILES = ("ESRI Shapefile", "MapInfo File", "CSV", "OGR_GMT", "Selafin")
+"""Drivers that take any folder of their files for a data set; others have a folder of their own (.gdb)."""
+_CONNECTION = re.compile(r"\w{2,}:(?!\\)", re.ASCII)
+"""`PG:dbname=...`, `https://...`; a drive of Windows has one letter."""
+_PARQUET, _GZIP = b"PAR1", b"\x1f\x8b"
+_IN_ARCHIVE = (".shp", ".gpkg", ".geojson", ".gml", ".kml", ".fgb", ".tab", ".mif", ".json", ".gdb")
 
 
 def listed_layers(name: str) -> list[tuple[str, str | None]]:
@@ -96,3 +109,56 @@ def _holds(name: str, layer: str, declared: str, kind: Kind) -> bool:
         geometries = shapely.get_parts(geometries)
         types = set(shapely.get_type_id(geometries).tolist())
     return bool(types & set(_TYPES[kind]))
+
+
+def is_data_folder(path: Path) -> bool:
+    """Say whether a folder is one data set of features (.gdb), and not merely a place where files of them lie."""
+    if not path.is_dir():
+        return False
+    layers = listed_layers(str(path))
+    if not layers:
+        return path.suffix.casefold() == ".gdb"
+    return pyogrio.read_info(str(path), layer=layers[0][0]).get("driver") not in _FOLDERS_OF_FILES
+
+
+def is_connection(path: str) -> bool:
+    """Say whether a source is an address or a connection to a database, and no file."""
+    return _CONNECTION.match(path) is not None
+
+
+def _begins(path: str, letters: bytes) -> bool:
+    try:
+        with Path(path).open("rb") as file:
+            return file.read(len(letters)) == letters
+    except (OSError, ValueError):
+        return False
+
+
+def is_parquet(path: str) -> bool:
+    """Say whether a source is a Parquet file, or a folder of nothing else."""
+    if not Path(path).is_dir():
+        return _begins(path, _PARQUET) or (is_remote(path) and path.lower().endswith((".parquet", ".geoparquet")))
+    parts = [file for file in Path(path).rglob("*") if file.is_file() and not file.name.startswith(("_", "."))]
+    return bool(parts) and all(_begins(str(part), _PARQUET) for part in parts)
+
+
+def gdal_name(path: str) -> str:
+    """Return what GDAL is to be given: it looks into a compressed file, and into a folder of an archive, if told to."""
+    if _begins(path, _GZIP):
+        return f"/vsigzip/{path}"
+    if path.lower().endswith(".zip") and Path(path).is_file() and not listed_layers(path):
+        return _in_archive(path) or path
+    return path
+
+
+def _in_archive(path: str) -> str | None:
+    """Return the folder, or the file, of an archive that holds features below its top."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = [name for name in archive.namelist() if not name.startswith("__MACOSX")]
+    except (OSError, zipfile.BadZipFile):
+        return None
+    found = [name for name in members if name.lower().rstrip("/").endswith(_IN_ARCHIVE)]
+    folders = {name.rstrip("/").rpartition("/")[0] for name in found if name.lower().endswith(".shp")}
+    names = [*sorted(folders), *found]
+    return next((full for name in names if listed_layers(full := f"/vsizip/{path}/{name}".rstrip("/"))), None)

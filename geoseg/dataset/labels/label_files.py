@@ -1,0 +1,283 @@
+"""Which labels the scenes of a data set have, and which class of the legend each of their codes is."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from geoseg.counts import codes_in
+from geoseg.dataset.labels.features import FeatureTable, column_of, find_features, is_features
+from geoseg.dataset.labels.label_polygons import LabelPolygons, read_polygons
+from geoseg.dataset.labels.label_polygons import check_place as check_polygons
+from geoseg.dataset.labels.label_raster import ColorMask, LabelRaster, check_codes, check_place
+from geoseg.dataset.labels.labels import Labels
+from geoseg.dataset.legends import alike_note, codes_of, codes_of_values, merged, own_legend, unmatched_note
+from geoseg.dataset.search import SearchOptions, each, listed
+from geoseg.errors import SceneError, UsageError
+from geoseg.legend import DEEPGLOBE, NODATA, Legend, Nomenclature
+from geoseg.raster import (
+    GeoBox,
+    Palette,
+    Reading,
+    Scene,
+    indexes_in,
+    is_plain,
+    opened,
+    palette_of,
+    read_nomenclature,
+    reading,
+    sample_windows,
+    shown,
+    tiles,
+    whole_numbers,
+    written,
+)
+
+_SCAN_PX = 2048
+_MOST_CODES = 1000
+_SAMPLED = 8
+"""Rasters in which 255 is looked for, where their names say which codes are classes."""
+
+
+def find_labels(
+    files: Sequence[Any], scenes: Sequence[Scene], options: SearchOptions, legend: Legend | None
+) -> tuple[list[Labels], Legend, tuple[str, ...]]:
+    """Return the labels of each scene, which are all of one kind, their legend, and what is to be said of them.
+
+    `files`: of each scene a path, or a GeoDataFrame. SceneError and UsageError as `open_dataset` says.
+    """
+    are_polygons = each(is_features, files)
+    if all(are_polygons):
+        return _polygons(files, scenes, options, legend)
+    if any(are_polygons):
+        raise SceneError(
+            f"labels are polygons or rasters, not both: {listed({files[0], files[are_polygons.index(True)]})}"
+        )
+    if options.column is not None:
+        raise UsageError("`column` is one of polygons; leave it out for label rasters")
+    if options.layer is not None:
+        raise UsageError("layer is one of polygons; leave it out for label rasters")
+    looked = each(lambda place: _look(files[place], scenes[place].geobox, legend, options.tolerance), range(len(files)))
+    return _rasters_of(files, scenes, looked, options, legend)
+
+
+@dataclass(frozen=True, slots=True)
+class _Codes:
+    """A label raster, and what it says of its classes."""
+
+    raster: Scene
+    said: Nomenclature
+    palette: Palette | None
+
+
+def _look(file: str, grid: GeoBox, legend: Legend | None, tolerance: float) -> ColorMask | _Codes | None:
+    """Return what a label raster is; None for a picture without a legend to read it by. All that opens it is here."""
+    with opened(file) as dataset:
+        is_picture = dataset.count >= 3 and dataset.dtypes[0] == "uint8"
+        palette = palette_of(dataset)
+    if is_picture:
+        return None if legend is None else ColorMask.open(file, legend, tolerance, grid)
+    raster = Scene.open(file)
+    check_codes(raster)
+    check_place(raster, grid)
+    return _Codes(raster, read_nomenclature(raster), palette)
+
+
+def _rasters_of(
+    files: Sequence[str],
+    scenes: Sequence[Scene],
+    looked: Sequence[ColorMask | _Codes | None],
+    options: SearchOptions,
+    legend: Legend | None,
+) -> tuple[list[Labels], Legend, tuple[str, ...]]:
+    """Return labels that are pictures, rasters of codes and palettes in any mixture, each read as what it is."""
+    if None in looked:
+        raise UsageError(
+            f"{shown(files[looked.index(None)])} is a picture; say which color is which class with a legend"
+        )
+    notes: list[str] = []
+    if legend is None:
+        _check_palettes([found for found in looked if isinstance(found, _Codes)])
+    else:
+        looked, notes = _by_palette(looked, scenes, legend, options.tolerance)
+    coded = [found for found in looked if isinstance(found, _Codes)]
+    if not coded:
+        return [mask for mask in looked if isinstance(mask, ColorMask)], legend or DEEPGLOBE, tuple(notes)
+    rasters, legend, more = _coded(coded, options, legend)
+    read = iter(rasters)
+    labels = [found if isinstance(found, ColorMask) else next(read) for found in looked]
+    return labels, legend, (*notes, *more)
+
+
+def _by_palette(
+    looked: Sequence[ColorMask | _Codes | None], scenes: Sequence[Scene], legend: Legend, tolerance: float
+) -> tuple[list[ColorMask | _Codes | None], list[str]]:
+    """Return what was looked at, palettes that hold the legend's colors as pictures, and what is to be said of it.
+
+    Files with one palette are of one kind: what any of them holds counts for all.
+    """
+    unsaid = {
+        place: (found.palette, found.raster)
+        for place, found in enumerate(looked)
+        if isinstance(found, _Codes)
+        and found.palette is not None
+        and not is_plain(found.palette, legend)
+        and not _names_classes_of(found.said, legend)
+    }
+    used: dict[Palette, Counter[int]] = {}
+    counted = each(lambda place: indexes_in(unsaid[place][1]), list(unsaid))
+    for (palette, _), counts in zip(unsaid.values(), counted, strict=True):
+        used.setdefault(palette, Counter()).update(counts)
+    meant = {palette: reading(palette, counts, legend, tolerance) for palette, counts in used.items()}
+    read = list(looked)
+    for place, (palette, raster) in unsaid.items():
+        if meant[palette] is Reading.COLORS:
+            read[place] = ColorMask.open(raster.path, legend, tolerance, scenes[place].geobox)
+    found = Counter(meant[palette] for palette, _ in unsaid.values())
+    notes = {
+        Reading.COLORS: "by the colors of the palette, which are the legend's",
+        Reading.CODES: "by the indexes: the palette holds other colors than the legend's",
+    }
+    return read, [f"{_files(found[how])} read {note}" for how, note in notes.items() if found[how]]
+
+
+def _files(count: int) -> str:
+    return "1 label raster with a palette is" if count == 1 else f"{count} label rasters with a palette are"
+
+
+def _check_palettes(found: Sequence[_Codes]) -> None:
+    """Raise UsageError where palettes call one index two colors, and nothing says what the indexes are."""
+    unsaid = [one for one in found if one.palette is not None and not one.said.classes]
+    if len({one.palette for one in unsaid}) < 2:
+        return
+    colors: dict[int, tuple[int, Scene]] = {}
+    for one, counts in zip(unsaid, each(lambda one: indexes_in(one.raster), unsaid), strict=True):
+        for index in counts:
+            color = (one.palette or ())[index]
+            known, first = colors.setdefault(index, (color, one.raster))
+            if known != color:
+                raise UsageError(
+                    f"the palettes of the labels differ: index {index} is {written(known)} in {shown(first.path)}, "
+                    f"{written(color)} in {shown(one.raster.path)}; say which color is which class with a legend"
+                )
+
+
+def _names_classes_of(said: Nomenclature, legend: Legend) -> bool:
+    """Say whether a raster names its classes as the legend does: then nothing is left to its palette."""
+    return bool(said.classes) and unmatched_note(said, legend, "") is None
+
+
+def _coded(
+    found: Sequence[_Codes], options: SearchOptions, legend: Legend | None
+) -> tuple[list[Labels], Legend, tuple[str, ...]]:
+    rasters, said = [one.raster for one in found], [one.said for one in found]
+    if legend is None:
+        known = merged((shown(raster.path), one) for raster, one in zip(rasters, said, strict=True))
+        known = known if known.classes else _unnamed(said).completed(_classes_in(rasters))
+        legend, ours = own_legend(known)
+        recodings = [ours] * len(found)
+        notes = [alike_note(named.name for named in known)]
+    else:
+        recodings = [codes_of(one, legend) for one in said]
+        notes = [unmatched_note(said[0], legend, shown(rasters[0].path))]
+    notes.append(_undeclared_note(rasters, recodings))
+    return (
+        [
+            LabelRaster(raster, tuple(sorted(recoding.items())), options.tolerance)
+            for raster, recoding in zip(rasters, recodings, strict=True)
+        ],
+        legend,
+        tuple(note for note in notes if note),
+    )
+
+
+def _unnamed(said: Sequence[Nomenclature]) -> Nomenclature:
+    """Return the colors of labels without names, where their palettes agree."""
+    first = said[0].palette
+    return Nomenclature(palette=first if all(one.palette == first for one in said) else {})
+
+
+def _polygons(
+    files: Sequence[Any], scenes: Sequence[Scene], options: SearchOptions, legend: Legend | None
+) -> tuple[list[Labels], Legend, tuple[str, ...]]:
+    places: dict[str, list[GeoBox]] = {}
+    for file, scene in zip(files, scenes, strict=True):
+        places.setdefault(_key(file), []).append(scene.geobox)
+    sources: dict[str, FeatureTable] = {}
+    columns, values, crs, notes = {}, {}, {}, []
+    for file in {_key(file): file for file in files}.values():
+        name = _key(file)
+        sources[name] = find_features(file, "polygons", "labels", options.layer)
+        columns[name] = column_of(sources[name], options.column)
+        found = read_polygons(sources[name], columns[name])
+        values[name], crs[name] = sorted(set(found.values) - {""}), found.crs_wkt
+        notes += [sources[name].note, found.note(places[name])]
+    every = sorted({value for found in values.values() for value in found})
+    if legend is None:
+        notes.append(alike_note(every))
+    first = _key(files[0])
+    legend, codes = codes_of_values(every, legend, f"{sources[first].name}, column {columns[first]}")
+    labels: list[Labels] = []
+    for file, scene in zip(files, scenes, strict=True):
+        name = _key(file)
+        check_polygons(sources[name], crs[name], scene.geobox, scene.path)
+        pairs = tuple((value, codes[value]) for value in values[name])
+        labels.append(LabelPolygons(sources[name], columns[name], pairs, crs[name]))
+    return labels, legend, tuple(note for note in notes if note)
+
+
+def _key(labels: object) -> str:
+    """Return what tells one source of polygons from another."""
+    return os.fspath(labels) if isinstance(labels, str | os.PathLike) else f"frame {id(labels)}"
+
+
+def _classes_in(rasters: Sequence[Scene]) -> frozenset[int]:
+    """Return all codes of rasters that name none of them; all of each is read. SceneError if they hold no classes.
+
+    By habit 255 is no label even where no file declares it nodata. It is a class where else only one would be left, as
+    of a mask of 0 and 255, and among codes that do not fit a byte anyway.
+    """
+    files = list({raster.path: raster for raster in rasters}.values())  # one may hold the labels of many scenes
+    found = frozenset(code for codes in each(_codes_in, files) for code in codes)
+    others = found - {NODATA}
+    if not others:
+        raise SceneError(f"{shown(rasters[0].path)} holds no label but 255, which stands for none; look at the labels")
+    is_class = len(others) == 1 or not all(0 <= code < NODATA for code in others)
+    return found if is_class else others
+
+
+def _undeclared_note(rasters: Sequence[Scene], recodings: Sequence[Mapping[int, int]]) -> str | None:
+    """Return a line where a raster holds 255, its file does not declare that nodata, and no class has that code.
+
+    Of a few of the rasters a part is looked at.
+    """
+    unnamed = [raster for raster, codes in zip(rasters, recodings, strict=True) if NODATA not in codes]
+    found = next((raster for raster in unnamed[:: max(1, len(unnamed) // _SAMPLED)] if _holds_nodata(raster)), None)
+    if found is None:
+        return None
+    return (
+        f"{shown(found.path)} holds 255 and does not declare it nodata: these pixels count as without label; if they "
+        "are a class, give it a code from 0 to 254"
+    )
+
+
+def _codes_in(raster: Scene) -> frozenset[int]:
+    found: set[int] = set()
+    for window in tiles(*raster.shape, _SCAN_PX, _SCAN_PX):
+        patch = whole_numbers(raster.read(window), shown(raster.path))
+        found.update(codes_in(patch.data[0], patch.valid).tolist())
+        if len(found) > _MOST_CODES:
+            raise SceneError(f"{shown(raster.path)} holds more than {_MOST_CODES} values; a map of classes has few")
+    if not found:
+        raise SceneError(f"{shown(raster.path)} holds no label: all of it is nodata")
+    return frozenset(found)
+
+
+def _holds_nodata(raster: Scene) -> bool:
+    if raster.nodata == NODATA or raster.dtype == "int8":
+        return False
+    patches = (raster.read(window) for window, _ in sample_windows(raster.shape, raster.block_shape))
+    return any(bool(((patch.data[0] == NODATA) & patch.valid).any()) for patch in patches)

@@ -1,0 +1,367 @@
+"""The verb that decodes a data set once: scenes and labels on one grid, on the disk, shared between runs.
+
+Strip by strip, into a folder that is whole when it has its name. Through files and not through memory maps: on a full
+disk these would end the process with a signal. Format: https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import shutil
+import threading
+import time
+import uuid
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import filelock
+import numpy as np
+from numpy.typing import NDArray
+
+from geoseg.atomic import free_space_bytes, output_error, sync_file, sync_folder, write_durably
+from geoseg.dataset.dataset import Dataset
+from geoseg.dataset.pair import Area, Pair
+from geoseg.dataset.prepared_scene import CELL_PX, CELLS, CODES, IMAGE, VALID, PreparedScene, count_cells
+from geoseg.dataset.resample import Axis, resample_codes, resample_image
+from geoseg.dataset.search import each
+from geoseg.errors import OutputError, SceneError, UsageError
+from geoseg.legend import NODATA
+from geoseg.progress import Progress
+from geoseg.raster import Patch, Strays, Window, digest, raster_environment, shown
+
+_THREADS = 2
+_STRIP_PX = 4 * 1024**2
+"""Old pixels of a strip."""
+_VERSION = 1
+"""Of the files; another begins anew."""
+_META = "scene.json"
+
+
+def prepare(  # noqa: PLR0913 - each keyword is a knob
+    dataset: Dataset,
+    areas: Sequence[Area],
+    folder: Path,
+    *,
+    gsd_m: float | None = None,
+    size_px: int | None = None,
+    progress: Callable[[Progress], None] | None = None,
+    announce: Callable[[str], None] | None = None,
+) -> tuple[PreparedScene, ...]:
+    """Decode the scenes of some areas and their labels into `folder`, unless they are there already.
+
+    `gsd_m` resamples all to one resolution; `size_px` makes the long side of each scene so long. Images are averaged,
+    classes by majority; where a scene grows it is interpolated, its classes are not. The folder may be shared between
+    runs and processes: each scene is written under another name and is whole when it appears. `announce` is told of
+    pixels that no class has.
+
+    Returns a scene for each pair of the areas, by id. Raises UsageError for options that cannot be right, SceneError
+    for damaged files and labels full of strays, OutputError when the disk is full or cannot be written.
+    """
+    windows: dict[str, list[Window | None]] = defaultdict(list)
+    for area in areas:
+        windows[area.pair_id].append(area.window)
+    pairs = {pair.id: pair for pair in dataset.pairs}
+    if strangers := windows.keys() - pairs.keys():
+        raise UsageError(f"{dataset.name} has no scene {min(strangers)!r}")
+    tasks = each(lambda name: _Task.of(pairs[name], Path(folder), gsd_m, size_px), sorted(windows))
+    _check_space(tasks, Path(folder))
+    for place, note in _run(tasks, progress):
+        if note and announce:
+            announce(f"{tasks[place].pair.id}: {note}")
+    return tuple(_opened(task, windows[task.pair.id]) for task in tasks)
+
+
+def _run(tasks: Sequence[_Task], progress: Callable[[Progress], None] | None) -> list[tuple[int, str | None]]:
+    """Make what is missing, a scene on each thread; the first error ends it, and what was made is kept."""
+    sizes = [task.shape[0] * task.shape[1] for task in tasks]
+    began, done_px, now_px, done = time.perf_counter(), 0, 0, 0
+    notes: list[tuple[int, str | None]] = []
+    stop = threading.Event()
+    with ThreadPoolExecutor(_THREADS, thread_name_prefix="geoseg-prepare") as pool:
+        futures = {pool.submit(_make, task, stop): place for place, task in enumerate(tasks)}
+        try:
+            for future in as_completed(futures):
+                place = futures[future]
+                made, note = future.result()
+                notes.append((place, note))
+                done, done_px, now_px = done + 1, done_px + sizes[place], now_px + sizes[place] * made
+                if progress is not None:
+                    seconds = time.perf_counter() - began
+                    progress(Progress(done, len(tasks), done_px, sum(sizes), now_px, seconds, stage="decode"))
+        finally:
+            stop.set()
+            pool.shutdown(wait=True, cancel_futures=True)
+    return sorted(notes)
+
+
+def _check_space(tasks: Iterable[_Task], folder: Path) -> None:
+    wanted = sum(task.size_bytes for task in tasks if not task.is_done)
+    free = free_space_bytes(folder) if wanted else wanted
+    if wanted > free:
+        raise OutputError(
+            f"the decoded scenes need {wanted / 1e9:.1f} GB in {folder}, {free / 1e9:.1f} GB are free; free some "
+            "space, set GEOSEG_CACHE to a folder on another disk, or train at a coarser resolution"
+        )
+
+
+def _opened(task: _Task, windows: Sequence[Window | None]) -> PreparedScene:
+    meta, whole = _said_of(task), Window(0, 0, *task.shape)
+    scene = task.pair.scene
+    prepared = PreparedScene(
+        id=task.pair.id,
+        folder=str(task.folder),
+        shape=task.shape,
+        band_count=len(scene.band_indexes),
+        dtype=scene.dtype,
+        gsd_m=task.gsd_m,
+        all_valid=meta["all_valid"],
+        areas=(whole,),
+        class_codes=tuple(meta["classes"]),
+        cells=np.load(task.folder / CELLS),
+    )
+    if None in windows or task.pair.whole in windows:
+        return prepared
+    inside = [kept for window in windows if window is not None and (kept := _scaled(task, window)) is not None]
+    return _within(prepared, tuple(inside))
+
+
+def _scaled(task: _Task, window: Window) -> Window | None:
+    """Return the new pixels that lie wholly in a window of the old; None if there are none."""
+    row, row_stop = _inner(window.row, window.row_stop, task.rows)
+    col, col_stop = _inner(window.col, window.col_stop, task.cols)
+    return Window(row, col, row_stop - row, col_stop - col) if row < row_stop and col < col_stop else None
+
+
+def _inner(start: int, stop: int, axis: Axis) -> tuple[int, int]:
+    return -(-start * axis.new_length // axis.length), stop * axis.new_length // axis.length
+
+
+def _within(prepared: PreparedScene, areas: tuple[Window, ...]) -> PreparedScene:
+    """Return the scene with only some areas, their pixels counted."""
+    cut = replace(prepared, areas=areas)
+    height, width = prepared.shape
+    rows = max(1, _STRIP_PX // width // CELL_PX) * CELL_PX
+    strips = [Window(row, 0, min(rows, height - row), width) for row in range(0, height, rows)]
+    counted = [count_cells(cut.codes(strip)) for strip in strips]
+    classes, cells = _joined(counted)
+    return replace(cut, class_codes=tuple(classes), cells=cells)
+
+
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """One scene to be prepared."""
+
+    pair: Pair
+    folder: Path
+    """Where it will be."""
+    rows: Axis
+    cols: Axis
+    gsd_m: float | None
+
+    @classmethod
+    def of(cls, pair: Pair, folder: Path, gsd_m: float | None, size_px: int | None) -> _Task:
+        """Plan a scene at a resolution or a size. UsageError for one that cannot be."""
+        height, width = pair.scene.shape
+        factor = _factor(pair, gsd_m, size_px)
+        rows, cols = Axis(height, max(1, round(height * factor))), Axis(width, max(1, round(width * factor)))
+        after = gsd_m
+        if gsd_m is None and pair.gsd_m is not None:
+            after = pair.gsd_m * math.sqrt(height * width / (rows.new_length * cols.new_length))
+        key = digest([_VERSION, pair.stamp(), rows.new_length, cols.new_length])[:32]
+        return cls(pair, folder / key, rows, cols, after)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(rows, cols) after."""
+        return self.rows.new_length, self.cols.new_length
+
+    @property
+    def is_done(self) -> bool:
+        """Whether it is there, whole."""
+        return (self.folder / _META).is_file()
+
+    @property
+    def size_bytes(self) -> int:
+        """The most that the files take."""
+        scene = self.pair.scene
+        return self.shape[0] * self.shape[1] * (len(scene.band_indexes) * np.dtype(scene.dtype).itemsize + 2)
+
+
+def _factor(pair: Pair, gsd_m: float | None, size_px: int | None) -> float:
+    if gsd_m is not None and size_px is not None:
+        raise UsageError("a resolution in metres or a size in pixels, not both")
+    if size_px is not None:
+        if size_px < 1:
+            raise UsageError(f"the long side must be at least 1 pixel, got {size_px}")
+        return size_px / max(pair.scene.shape)
+    if gsd_m is None:
+        return 1.0
+    if not 0 < gsd_m < math.inf:
+        raise UsageError(f"the resolution is in metres a pixel and more than 0, got {gsd_m}")
+    if pair.gsd_m is None:
+        raise UsageError(
+            f"{shown(pair.scene.path)} does not say how large its pixels are; say it with `data_gsd` (evaluate: `gsd`)"
+        )
+    factor = pair.gsd_m / gsd_m
+    return 1.0 if abs(factor - 1) * max(pair.scene.shape) < 0.5 else factor
+
+
+class _Stopped(Exception):  # noqa: N818 - nobody sees it
+    """Another scene failed."""
+
+
+def _make(task: _Task, stop: threading.Event) -> tuple[bool, str | None]:
+    """Return whether the scene had to be made, and what is to be said of it."""
+    if not task.is_done:
+        try:
+            task.folder.parent.mkdir(parents=True, exist_ok=True)
+            with filelock.FileLock(task.folder.with_suffix(".lock")):
+                if not task.is_done:
+                    _write(task, stop)
+                    return True, _said_of(task).get("note")
+        except OSError as error:
+            raise output_error(task.folder, error) from error
+    return False, _said_of(task).get("note")
+
+
+def _said_of(task: _Task) -> dict[str, Any]:
+    """Return what was found when a scene was made: all_valid, classes, note. SceneError if that is gone."""
+    try:
+        value: dict[str, Any] = json.loads((task.folder / _META).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise SceneError(f"cannot read {task.folder / _META}: {error}; remove that folder and run again") from None
+    return value
+
+
+def _write(task: _Task, stop: threading.Event) -> None:
+    """Write a scene's files into a folder that gets its name when all is on the disk. The lock is held."""
+    for left in task.folder.parent.glob(f".{task.folder.name}.*.tmp"):  # by a run that was killed
+        shutil.rmtree(left, ignore_errors=True)
+    if task.folder.exists():  # without its description: no rename of ours left it so
+        shutil.rmtree(task.folder)
+    temporary = task.folder.with_name(f".{task.folder.name}.{uuid.uuid4().hex[:8]}.tmp")
+    temporary.mkdir()
+    try:
+        meta = _fill(task, temporary, stop)
+        write_durably(temporary / _META, json.dumps(meta).encode())
+        sync_folder(temporary)
+        temporary.rename(task.folder)
+        sync_folder(task.folder.parent)
+    finally:
+        with suppress(OSError):
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _fill(task: _Task, folder: Path, stop: threading.Event) -> dict[str, Any]:
+    scene, shape = task.pair.scene, task.shape
+    strays, all_valid = Strays(), True
+    counted: list[tuple[NDArray[np.int64], NDArray[np.uint16]]] = []
+    with (
+        NpyWriter(folder / IMAGE, (len(scene.band_indexes), *shape), scene.dtype) as image,
+        NpyWriter(folder / CODES, (1, *shape), "uint8", squeeze=True) as labels,
+        NpyWriter(folder / VALID, (1, *shape), "bool", squeeze=True) as valid,
+    ):
+        for start, stop_row in _strips(task):
+            if stop.is_set():
+                raise _Stopped
+            patch, codes, found = _strip(task, start, stop_row)
+            strays += found
+            all_valid = all_valid and bool(patch.valid.all())
+            image.write(patch.data, start)
+            labels.write(codes[None], start)
+            valid.write(patch.valid[None], start)
+            counted.append(count_cells(codes))
+    if all_valid:
+        (folder / VALID).unlink()
+    note = task.pair.judge(strays)
+    class_codes, cells = _joined(counted)
+    _write_npy(folder / CELLS, cells)
+    return {"all_valid": all_valid, "classes": class_codes, "note": note}
+
+
+def _strips(task: _Task) -> list[tuple[int, int]]:
+    """Return new rows, first and after the last, of each strip: whole cells, a few megapixels of the old scene."""
+    block = task.pair.scene.block_shape[0]
+    old = max(1, _STRIP_PX // task.cols.length)
+    old = old if block * task.cols.length > 4 * _STRIP_PX else max(1, old // block) * block
+    new = max(1, round(old * task.rows.new_length / task.rows.length / CELL_PX)) * CELL_PX
+    height = task.rows.new_length
+    return [(start, min(start + new, height)) for start in range(0, height, new)]
+
+
+def _strip(task: _Task, start: int, stop: int) -> tuple[Patch, NDArray[np.uint8], Strays]:
+    rows, cols = task.rows, task.cols
+    same = rows.length == rows.new_length and cols.length == cols.new_length
+    first, after = (start, stop) if same else rows.source(start, stop)
+    window = Window(first, 0, after - first, cols.length)
+    with raster_environment(GDAL_ERROR_ON_LIBJPEG_WARNING="TRUE"):  # a cut JPEG is grey from there on
+        patch, decoded = task.pair.scene.read(window), task.pair.decode(window)
+    codes = decoded.codes
+    if not patch.valid.all():
+        codes[~patch.valid] = NODATA
+    if same:
+        return patch, codes, decoded.strays
+    patch = resample_image(patch, rows, cols, start, stop)
+    codes = resample_codes(codes, rows, cols, start, stop)
+    codes[~patch.valid] = NODATA
+    return patch, codes, decoded.strays
+
+
+def _joined(
+    counted: Sequence[tuple[NDArray[np.int64], NDArray[np.uint16]]],
+) -> tuple[list[int], NDArray[np.uint16]]:
+    """Return all codes of strips from top to bottom, and their counts in one grid."""
+    classes = sorted({int(code) for codes, _ in counted for code in codes})
+    strips = []
+    for codes, counts in counted:
+        strip = np.zeros((len(classes), *counts.shape[1:]), np.uint16)
+        strip[[classes.index(code) for code in codes]] = counts
+        strips.append(strip)
+    return classes, np.concatenate(strips, axis=1)
+
+
+class NpyWriter:
+    """An open file of (band, row, col); strips of rows are written in any order. Raises OSError, as on a full disk."""
+
+    def __init__(self, path: Path, shape: tuple[int, int, int], dtype: str, *, squeeze: bool = False) -> None:
+        """Begin a file. With `squeeze` its one band has no axis of its own: (row, col)."""
+        self._path = path
+        self._shape = shape
+        self._dtype = np.dtype(dtype)
+        self._file = path.open("wb")
+        stored = shape[1:] if squeeze else shape
+        head = {"descr": np.lib.format.dtype_to_descr(self._dtype), "fortran_order": False, "shape": stored}
+        np.lib.format.write_array_header_1_0(self._file, head)
+        self._start = self._file.tell()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def write(self, data: NDArray[Any], row: int) -> None:
+        """Write (band, row, col), whole rows, from a row on."""
+        _, height, width = self._shape
+        for band, values in enumerate(np.ascontiguousarray(data, self._dtype)):
+            self._file.seek(self._start + (band * height + row) * width * self._dtype.itemsize)
+            self._file.write(values.data)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+        if kind is None:
+            sync_file(self._path)
+
+
+def _write_npy(path: Path, values: NDArray[Any]) -> None:
+    """Write a small array, whole or not at all. Raises OutputError."""
+    buffer = io.BytesIO()
+    np.save(buffer, values)
+    write_durably(path, buffer.getvalue())

@@ -1,0 +1,126 @@
+"""What a data set is searched with: the caller's options, tables of files, and a few threads that open many files."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from geoseg.dataset.legends import given_legend
+from geoseg.errors import SceneError
+from geoseg.legend import Legend
+from geoseg.raster import DEFAULT_TOLERANCE, raster_environment
+
+TABLES = (".csv", ".tsv")
+_CLASSES = "class_dict.csv"
+_NAMES_SHOWN = 5
+_THREADS = 4
+PART_NAMES = {"train": "train", "training": "train", "valid": "valid", "val": "valid", "validation": "valid"} | {
+    "test": "test",
+    "testing": "test",
+}
+"""What people call the parts of a data set."""
+
+Wanted = str | int | Sequence[str] | None
+"""Layers of a source of features: a name, a number, several names, or "all"; None for the only one."""
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True)
+class SearchOptions:
+    """What the caller said of a data set, as the parameters of `open_dataset`."""
+
+    legend: Legend | None = None
+    bands: tuple[int | str, ...] | None = None
+    gsd_m: float | None = None
+    labels: Any = None
+    """A path, or a GeoDataFrame; None where the layout says where they are."""
+    column: str | None = None
+    tolerance: float = DEFAULT_TOLERANCE
+    layer: Wanted = None
+
+
+def listed(names: Iterable[str]) -> str:
+    """Return the first names and how many more there are."""
+    names = sorted(names)
+    more = f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""
+    return ", ".join(names[:_NAMES_SHOWN]) + more
+
+
+def each(work: Callable[[T], R], items: Sequence[T]) -> list[R]:
+    """Do something with every item on a few threads; the error of the first item that has one is raised."""
+
+    def done(item: T) -> R:
+        # Of 1600 files in one folder GDAL would list all whenever it opens one; so it asks for the few names it wants.
+        with raster_environment(GDAL_DISABLE_READDIR_ON_OPEN="TRUE"):
+            return work(item)
+
+    if len(items) < _THREADS:
+        return [done(item) for item in items]
+    with ThreadPoolExecutor(_THREADS, thread_name_prefix="geoseg-dataset") as pool:
+        return list(pool.map(done, items))
+
+
+def table_rows(file: Path, wanted: Sequence[str] = ()) -> Iterator[tuple[int, dict[str, str]]]:
+    """Yield the line and the cells, by column in small letters, of each row of a table. SceneError.
+
+    `wanted`: columns that are not empty in any row.
+    """
+    try:
+        lines = file.read_bytes().decode("utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SceneError(f"cannot read {file}: {error}") from None
+    heading = lines[0] if lines else ""
+    rows = csv.DictReader(lines, delimiter=_delimiter(heading), skipinitialspace=True)
+    titles = {title.strip().casefold(): title for title in rows.fieldnames or ()}
+    if not titles.keys() >= {*wanted}:
+        raise SceneError(f"{file}: the heading needs the columns {' and '.join(wanted)}, got {heading!r:.80}")
+    for number, row in enumerate(rows, start=2):
+        cells = {name: (row.get(title) or "").strip() for name, title in titles.items()}
+        if not any(cells.values()):
+            continue
+        if not all(cells[name] for name in wanted):
+            raise SceneError(
+                f"{file}, line {number}: give {' and '.join(wanted)} of each row, got {','.join(cells.values())!r:.80}"
+            )
+        yield number, cells
+
+
+def part_in(file: Path, number: int, cells: dict[str, str]) -> str | None:
+    """Return the part that a row of a table names, if any. SceneError."""
+    part = cells.get("split", "").casefold()
+    if part and part not in PART_NAMES:
+        raise SceneError(f"{file}, line {number}: split is train, valid or test, got {part!r:.40}")
+    return PART_NAMES.get(part)
+
+
+def beside_table(file: Path, name: str) -> str:
+    """Return a path that stands in a table."""
+    return name if "://" in name or name.startswith("/vsi") else str(file.parent / name)
+
+
+def table_titles(file: Path) -> set[str]:
+    """Return the columns of a table in small letters; none where it is no table, or cannot be read."""
+    if file.suffix.casefold() not in TABLES:
+        return set()
+    try:
+        with file.open(encoding="utf-8-sig") as opened:
+            heading = opened.readline()
+    except (OSError, UnicodeDecodeError):
+        return set()
+    return {title.strip(' "\r\n').casefold() for title in heading.split(_delimiter(heading))}
+
+
+def legend_beside(folder: Path) -> Legend | None:
+    """Return the legend of a folder's class_dict.csv, None where it has none: in row order, codes are 0, 1, 2."""
+    file = folder / _CLASSES
+    return given_legend(file) if file.is_file() else None
+
+
+def _delimiter(heading: str) -> str:
+    return max(",;\t", key=heading.count)
