@@ -58,14 +58,50 @@ def save_bundle(  # noqa: PLR0913 (a model has this many sides)
     metrics: dict[str, Any] | None = None,
     half: bool = False,
 ) -> ModelBundle:
-    """Write a network, or its state dict, as one `.safetensors` bundle, and return the bundle as read back.
+    """Write a network, or its state dict, as one `.safetensors` bundle. The file appears whole or not at all.
 
-    `architecture` and `arguments` are those of `geoseg.model.build`; encoder_weights is no argument of a
-    finished model. The output channels stand for the legend's codes in order unless `output_codes` says otherwise; the
-    one channel of a binary network for the second of two. The window is 512 unless given, or the one size that the
-    network takes, the overlap a quarter of it. `half` rounds the weights to half precision, for files of half the size;
-    the network computes as before. The file appears whole or not at all. Raises UsageError for sides that do not fit
-    together, ModelError if the weights are not the architecture's, OutputError if the file cannot be written.
+    Parameters
+    ----------
+    path : str or Path
+        Of the bundle.
+    network : torch.nn.Module or mapping of str to torch.Tensor
+        Trained: (n, band, row, col) float32 to logits (n, class, row, col).
+    architecture, arguments
+        Those of `geoseg.model.build`; `encoder_weights` is no argument of a finished model.
+    legend : Legend
+        The classes; their codes, ascending, are what the output channels stand for.
+    normalization : Normalization
+        What its input was normalized by, in stored units.
+    output_codes : tuple of int, optional
+        The class code of each output channel, where the legend has other codes too. A binary network has one channel
+        and two codes, the background's first.
+    bands, dtype, statistics, gsd_m
+        Of the imagery it was trained on: names of the bands, data type, statistics in stored units, meters a pixel.
+    window_px, overlap_px : int, optional
+        By default 512, or the one size that the network takes, and a quarter of the window.
+    temperature : float, optional
+        Divides the logits (Guo et al. 2017, arXiv 1706.04599).
+    name : str, optional
+        By default the file's, without its ending.
+    provenance, metrics : dict, optional
+        What it was trained on and what it scores; plain values.
+    half : bool, optional
+        Store weights in half precision, in half the bytes; the network computes in float32 as before.
+
+    Returns
+    -------
+    ModelBundle
+        As read back from the file.
+
+    Raises
+    ------
+    UsageError
+        For sides that do not fit together.
+    ModelError
+        If the weights are not the architecture's.
+    OutputError
+        If the file cannot be written.
+
     """
     path = Path(path)
     kind, window_px = architecture_named(architecture), _window_px(architecture, arguments, window_px)

@@ -196,7 +196,7 @@ def test_words_for_engines(tiny: ModelBundle) -> None:
 
 @pytest.mark.parametrize(
     ("wanted", "message"),
-    [("gpu", "device must be one of"), ("cuda:x", "device must be"), ("cuda:-1", "device must be")],
+    [("gpu", "`device` must be one of"), ("cuda:x", "`device` must be"), ("cuda:-1", "`device` must be")],
 )
 def test_unknown_device_is_refused(wanted: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
@@ -249,7 +249,7 @@ def test_gpu_that_torch_cannot_use_is_said_once(
 
 
 def test_threads_and_scale_are_checked(tiny: ModelBundle) -> None:
-    with pytest.raises(UsageError, match="threads must be at least 1"):
+    with pytest.raises(UsageError, match="`threads` must be at least 1"):
         choose_engine(tiny, "cpu", threads=0)
     with pytest.raises(UsageError, match="low before high"):
         choose_engine(tiny, "cpu", scale=(5.0, 1.0))

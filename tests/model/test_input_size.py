@@ -39,7 +39,7 @@ def test_the_usual_window_is_one_that_the_network_takes(kind: str) -> None:
     assert usual_window_px(architecture, arguments) == usual
     check_takes(architecture, arguments, usual)
     if wrong is not None:
-        with pytest.raises(UsageError, match=rf"^crop {wrong} does not suit {architecture} on .*; give crop \d+"):
+        with pytest.raises(UsageError, match=rf"^`crop={wrong}` does not suit {architecture} on .*; give `crop=\d+`"):
             check_takes(architecture, arguments, wrong, "crop")
 
 
@@ -58,7 +58,7 @@ def test_what_is_said_without_memory_is_what_happens(kind: str) -> None:
 
 
 def test_what_is_too_small_and_what_comes_back_in_another_size_is_refused() -> None:
-    with pytest.raises(UsageError, match=r"Output size is too small; give window 256"):
+    with pytest.raises(UsageError, match=r"Output size is too small; give `window=256`"):
         check_takes("PAN", {"encoder_name": "resnet18", **SIZES}, 32)
     with pytest.raises(UsageError, match="it gives 128 x 128 px for 64 x 64"):
         check_takes("FPN", {"encoder_name": "resnet18", "upsampling": 8, **SIZES}, 64)
@@ -83,9 +83,9 @@ def test_a_bundle_has_a_window_that_its_network_takes(tmp_path: Path) -> None:
     bundle = save_bundle(tmp_path / "vit.safetensors", network, **sides)
     assert (bundle.window_px, bundle.overlap_px) == (224, 56)
     assert ModelBundle.open(bundle.weights_path).window_px == 224
-    with pytest.raises(UsageError, match=r"^window 448 does not suit DPT on tu-vit_tiny_patch16_224.*give window 224"):
+    with pytest.raises(UsageError, match=r"^`window=448` does not suit DPT on tu-vit_tiny.*give `window=224`"):
         save_bundle(tmp_path / "other.safetensors", network, window_px=448, **sides)
     assert not (tmp_path / "other.safetensors").exists()
     for device in ("onnx", "torch-cpu"):
-        with pytest.raises(UsageError, match=r"^window 448 .*give window 224.*dynamic_img_size"):
+        with pytest.raises(UsageError, match=r"^`window=448` .*give `window=224`.*dynamic_img_size"):
             choose_engine(bundle, device, window_px=448)

@@ -157,15 +157,15 @@ WRONG: dict[str, tuple[tuple[str | int, ...], object, str]] = {
     "right-to-left override": (("mlm:output", 0, "classification:classes", 0, "name"), "water\u202e", "printable"),
     "description": (("mlm:output", 0, "classification:classes", 0, "description"), 7, "must be text"),
     "color": (("mlm:output", 0, "classification:classes", 0, "color_hint"), "red", "six hexadecimal digits"),
-    "zero std": (("mlm:input", 0, "value_scaling", 0, "stddev"), 0, "std must be positive"),
+    "zero std": (("mlm:input", 0, "value_scaling", 0, "stddev"), 0, "`std` must be positive"),
     "min-max": (("mlm:input", 0, "value_scaling", 0, "type"), "min-max", "must be 'z-score'"),
     "window": (("mlm:input", 0, "input", "shape"), [-1, 4, 250, 250], "multiple of 32"),
     "window not square": (("mlm:input", 0, "input", "shape"), [-1, 4, 250, 256], "shape must be"),
-    "data type": (("geoseg:data_type",), "complex128", "data type must be one of"),
-    "temperature": (("geoseg:temperature",), 0, "temperature must be"),
-    "overlap": (("geoseg:overlap_px",), 256, "overlap must be"),
+    "data type": (("geoseg:data_type",), "complex128", "`dtype` must be one of"),
+    "temperature": (("geoseg:temperature",), 0, "`temperature` must be"),
+    "overlap": (("geoseg:overlap_px",), 256, "`overlap` must be"),
     "band twice": (("mlm:input", 0, "bands", 0), "red", "band names must be distinct"),
-    "metres": (("gsd",), -1, "GSD must be"),
+    "metres": (("gsd",), -1, "`gsd_m` must be"),
 }
 
 

@@ -45,7 +45,11 @@ MODEL_VARIABLE = "GEOSEG_MODEL"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelBundle(ModelCard):
-    """A model card and the file its weights lie in; small, picklable, and torch is not needed to hold one."""
+    """A model's card and the file its weights lie in.
+
+    It is small and picklable, and needs no torch: only an engine reads the weights. `ModelBundle.open` and
+    `ModelBundle.from_pretrained` make one, `geoseg.save_bundle` writes one.
+    """
 
     weights_path: Path
     """Absolute."""
@@ -57,12 +61,24 @@ class ModelBundle(ModelCard):
 
     @classmethod
     def open(cls, path: str | Path | None = None) -> ModelBundle:
-        """Open a bundle, without reading its weights into memory; "demo" is the one that comes with geoseg.
+        """Open a bundle, without reading its weights into memory. Nothing in the file is run.
 
-        None is the default model: the one that the environment variable GEOSEG_MODEL names, else the demo model.
+        Parameters
+        ----------
+        path : str or Path, optional
+            A `.safetensors` bundle; "demo" is the model that comes with geoseg. By default the model that the
+            environment variable GEOSEG_MODEL names, else the demo model.
 
-        Raises ModelError if the file is no bundle, cut short, or says anything that cannot be right. Nothing in the
-        file is run.
+        Raises
+        ------
+        ModelError
+            If the file is no bundle, is cut short, or says anything that cannot be right.
+
+        Examples
+        --------
+        >>> ModelBundle.open("demo").bands
+        ('red', 'green', 'blue')
+
         """
         named = os.environ.get(MODEL_VARIABLE) if path is None else None
         if named:
@@ -103,13 +119,34 @@ class ModelBundle(ModelCard):
         temperature: float = DEFAULT_TEMPERATURE,
         name: str | None = None,
     ) -> ModelBundle:
-        """Open a folder written by smp's `save_pretrained` (config.json, model.safetensors); nothing is fetched.
+        """Open a folder that smp's `save_pretrained` wrote (config.json, model.safetensors); nothing is fetched.
 
-        The folder does not know its legend and normalization: UsageError says which options give them. The output
-        channels stand for the legend's codes, ascending, unless `output_codes` says otherwise. Bands default to red,
-        green, blue where there are three, else to band_1, band_2, ..., which are a scene's first ones. The window is
-        512 where the network takes that, else the one size it was made for. A model of one channel is one of two
-        classes, background and what it finds. ModelError if the folder holds only a pickle, or anything unknown.
+        Parameters
+        ----------
+        folder : str or Path
+            A network of one output channel is one of two classes: the background, and what it finds.
+        legend, normalization
+            The folder does not know them, so they must be given.
+        output_codes : tuple of int, optional
+            The class code of each output channel; by default the legend's codes, ascending.
+        bands : tuple of str, optional
+            By default red, green, blue where there are three, else band_1, band_2, ..., a scene's first ones.
+        dtype, statistics, gsd_m
+            Of the imagery it was trained on: data type, statistics in stored units, meters a pixel.
+        window_px, overlap_px : int, optional
+            By default 512 where the network takes that, else the one size it was made for; a quarter of the window.
+        temperature : float, optional
+            Divides the logits.
+        name : str, optional
+            By default the folder's.
+
+        Raises
+        ------
+        UsageError
+            Without a legend and a normalization, or where the sides do not fit together.
+        ModelError
+            If the folder holds only a pickle, or anything unknown.
+
         """
         folder = Path(folder)
         architecture, arguments = read_config(folder)

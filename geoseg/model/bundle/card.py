@@ -73,9 +73,11 @@ class ModelCard:
         _check_input(self)
         _check_window(self)
         if not _is_line(self.name):
-            raise UsageError(f"a model's name must be 1 to {_MAX_NAME} characters on one line, got {self.name!r:.80}")
+            raise UsageError(
+                f"a model's name must be 1 to {_MAX_NAME} characters on one line, got {self.name!r:.80}", "name"
+            )
         if not (math.isfinite(self.temperature) and 1e-3 <= self.temperature <= 1e3):
-            raise UsageError(f"temperature must be 0.001 to 1000, got {self.temperature}")
+            raise UsageError(f"`temperature` must be 0.001 to 1000, got {self.temperature}", "temperature")
         for text in (self.provenance_text, self.metrics_text):
             if len(text) > _MAX_TEXT or not isinstance(json.loads(text), dict):
                 raise UsageError(
@@ -134,7 +136,8 @@ def check_window(window_px: int, divisor: int, name: str = "window") -> None:
     above = min(below + divisor, MAX_WINDOW_PX // divisor * divisor)
     wish = f"{below}" if window_px < divisor or above <= below else f"{below} or {above}"
     raise UsageError(
-        f"{name} must be a multiple of {divisor} up to {MAX_WINDOW_PX} for this model, got {window_px}; try {wish}"
+        f"`{name}` must be a multiple of {divisor} up to {MAX_WINDOW_PX} for this model, got {window_px}; try {wish}",
+        name,
     )
 
 
@@ -144,20 +147,24 @@ def _check_output(card: ModelCard) -> None:
     if len(codes) != classes and channels == 1:
         raise UsageError(
             f"the model has one output channel, which tells its class from all else, but {len(codes)} class codes "
-            f"{list(codes)}; give two, the background's first"
+            f"{list(codes)}; give two, the background's first",
+            "output_codes",
         )
     if len(codes) != classes or classes > MAX_CLASSES:
         raise UsageError(
-            f"the model has {classes} output channels but {len(codes)} class codes {list(codes)}; give one for each"
+            f"the model has {classes} output channels but {len(codes)} class codes {list(codes)}; give one for each",
+            "output_codes",
         )
     unknown = sorted(set(codes) - set(card.legend.codes))
     if unknown or len(set(codes)) != len(codes):
         raise UsageError(
-            f"output codes must be distinct codes of the legend {list(card.legend.codes)}, got {list(codes)}"
+            f"`output_codes` must be distinct codes of the legend {list(card.legend.codes)}, got {list(codes)}",
+            "output_codes",
         )
     if not all(_is_line(name) for name in card.legend.names):
         raise UsageError(
-            f"class names must be up to {_MAX_NAME} printable characters, got {list(card.legend.names)!r:.120}"
+            f"class names must be up to {_MAX_NAME} printable characters, got {list(card.legend.names)!r:.120}",
+            "legend",
         )
 
 
@@ -165,24 +172,29 @@ def _check_input(card: ModelCard) -> None:
     count = card.arguments["in_channels"]
     if len(card.bands) != count or not 1 <= count <= MAX_BANDS:
         raise UsageError(
-            f"the model takes {count} bands but {len(card.bands)} names {list(card.bands)}; each band needs one"
+            f"the model takes {count} bands but {len(card.bands)} names {list(card.bands)}; each band needs one",
+            "bands",
         )
     if len(set(card.bands)) != count or not all(_is_line(name) for name in card.bands):
-        raise UsageError(f"band names must be distinct and printable, got {list(card.bands)!r:.120}")
+        raise UsageError(f"band names must be distinct and printable, got {list(card.bands)!r:.120}", "bands")
     if len(card.normalization.mean) != count:
-        raise UsageError(f"the model takes {count} bands but has a mean and std for {len(card.normalization.mean)}")
+        known = len(card.normalization.mean)
+        raise UsageError(f"the model takes {count} bands but has a mean and std for {known}", "normalization")
     if card.dtype not in VALUE_RANGES:
-        raise UsageError(f"data type must be one of {', '.join(VALUE_RANGES)}, got {card.dtype!r:.40}")
+        raise UsageError(f"`dtype` must be one of {', '.join(VALUE_RANGES)}, got {card.dtype!r:.40}", "dtype")
     if card.statistics is not None and len(card.statistics.mean) != count:
-        raise UsageError(f"the model takes {count} bands but has statistics of {len(card.statistics.mean)}")
+        known = len(card.statistics.mean)
+        raise UsageError(f"the model takes {count} bands but has statistics of {known}", "statistics")
 
 
 def _check_window(card: ModelCard) -> None:
     check_window(card.window_px, card.divisor)
     if not 0 <= card.overlap_px < card.window_px:
-        raise UsageError(f"overlap must be at least 0 and less than the window {card.window_px}, got {card.overlap_px}")
+        raise UsageError(
+            f"`overlap` must be at least 0 and less than the window {card.window_px}, got {card.overlap_px}", "overlap"
+        )
     if card.gsd_m is not None and not (math.isfinite(card.gsd_m) and 1e-3 <= card.gsd_m <= 1e5):
-        raise UsageError(f"GSD must be 0.001 to 100000 metres, got {card.gsd_m}")
+        raise UsageError(f"`gsd_m` must be 0.001 to 100000 meters, got {card.gsd_m}", "gsd_m")
 
 
 def _is_line(text: str) -> bool:

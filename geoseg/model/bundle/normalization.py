@@ -26,9 +26,27 @@ VALUE_RANGES: dict[str, Scale] = {
 
 @dataclass(frozen=True, slots=True)
 class Normalization:
-    """Mean and standard deviation of each band, in stored units: the network sees (stored - mean) / std.
+    """How stored values become what the network was trained on: (stored - mean) / std, band by band.
 
-    ImageNet's statistics are given for 0 to 1; for uint8 they are 255 times that.
+    Parameters
+    ----------
+    mean, std : sequence of float
+        One number a band, in stored units. ImageNet's are given for 0 to 1; for uint8 they are 255 times that.
+    value_range : (float, float), optional
+        Lowest and highest value that the model was trained on; the `scale` of a scene is mapped onto it. By default
+        that of uint8.
+
+    Raises
+    ------
+    UsageError
+        For numbers that are not finite, a `std` that is not positive, or another number of means than of stds.
+
+    Examples
+    --------
+    >>> imagenet = Normalization(mean=(123.7, 116.3, 103.5), std=(58.4, 57.1, 57.4))
+    >>> imagenet.value_range
+    (0.0, 255.0)
+
     """
 
     mean: tuple[float, ...]
@@ -42,21 +60,33 @@ class Normalization:
         object.__setattr__(self, "value_range", scale("value_range", self.value_range))
         if not self.mean or len(self.mean) != len(self.std):
             raise UsageError(
-                f"a mean and a std for each band wanted, got {len(self.mean)} means and {len(self.std)} stds"
+                f"each band needs a mean and a std, got {len(self.mean)} means and {len(self.std)} stds", "mean"
             )
         if not all(math.isfinite(value) for value in (*self.mean, *self.std, *self.value_range)):
             raise UsageError(
                 f"mean, std and value range must be finite, got {self.mean}, {self.std}, {self.value_range}"
             )
         if min(self.std) <= 0:
-            raise UsageError(f"std must be positive, got {self.std}")
-        _refuse_empty_range(self.value_range, "value range")
+            raise UsageError(f"`std` must be positive, got {self.std}", "std")
+        _refuse_empty_range(self.value_range, "value_range")
 
     def gain_bias(self, scale: Scale | None = None) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Return (gain, bias), each (band,) float32: normalized = stored * gain + bias.
+        """Return gain and bias of each band: normalized = stored * gain + bias.
 
-        With a scale, stored values from low to high stand for the model's value range; the caller clips them to the
-        scale first. UsageError if the scale is empty.
+        Parameters
+        ----------
+        scale : (float, float), optional
+            Stored values that stand for the lowest and the highest value the model knows. The caller clips to it first.
+
+        Returns
+        -------
+        gain, bias : float32 (band,)
+
+        Raises
+        ------
+        UsageError
+            If the scale is empty.
+
         """
         mean, std = np.asarray(self.mean), np.asarray(self.std)
         if scale is None:
@@ -69,4 +99,4 @@ class Normalization:
 
 def _refuse_empty_range(limits: Scale, what: str) -> None:
     if len(limits) != 2 or not all(math.isfinite(limit) for limit in limits) or limits[0] >= limits[1]:
-        raise UsageError(f"{what} must be two finite numbers, low before high, got {limits}")
+        raise UsageError(f"`{what}` must be two finite numbers, low before high, got {limits}", what)

@@ -92,7 +92,7 @@ def choose_engine(  # noqa: PLR0913 (two of them are for callers with something 
     _check_takes(bundle, window_px)
     bundle.normalization.gain_bias(scale)
     if threads < 1:
-        raise UsageError(f"threads must be at least 1, got {threads}")
+        raise UsageError(f"`threads` must be at least 1, got {threads}", "threads")
     choice = EngineChoice(bundle, window_px, choose_device(device), scale, threads)
     if choice.device != "onnx":
         return _with_hardware(choice)

@@ -31,12 +31,15 @@ def choose_device(wanted: str) -> str:
     if wanted == "mps":
         if not has_mps():
             raise UsageError(
-                f"device mps needs an Apple silicon Mac, this is {platform.system()} {platform.machine()}; use cpu"
+                f"device mps needs an Apple silicon Mac, this is {platform.system()} {platform.machine()}; "
+                "use `device='cpu'`",
+                "device",
             )
         return wanted
     if kind == "cuda" and (wanted == "cuda" or (number.isascii() and number.isdigit())):
         return _cuda_device(int(number or 0))
-    raise UsageError(f"device must be one of {', '.join(DEVICES)} or cuda:0, cuda:1, ..., got {wanted!r:.40}")
+    known = ", ".join(DEVICES)
+    raise UsageError(f"`device` must be one of {known} or cuda:0, cuda:1, ..., got {wanted!r:.40}", "device")
 
 
 def cuda_devices() -> int:
@@ -70,10 +73,10 @@ def _cuda_device(number: int) -> str:
     count = cuda_devices()
     if number >= count:
         found = f"the NVIDIA driver offers {count}, counted from 0" if count else "no NVIDIA GPU or driver was found"
-        raise UsageError(f"device cuda:{number} is not here: {found}; use `device='cpu'`")
+        raise UsageError(f"device cuda:{number} is not here: {found}; use `device='cpu'`", "device")
     fault = _cuda_fault(number)
     if fault is not None:
-        raise UsageError(f"{fault}; install a torch built for this GPU, or use `device='cpu'`")
+        raise UsageError(f"{fault}; install a torch built for this GPU, or use `device='cpu'`", "device")
     return f"cuda:{number}"
 
 

@@ -42,8 +42,9 @@ def check_takes(architecture: str, arguments: Mapping[str, Any], window_px: int,
     encoder = arguments.get("encoder_name")
     lifted = ", or build the network with the argument dynamic_img_size" if architecture == "DPT" else ""
     raise UsageError(
-        f"{name} {window_px} does not suit {architecture}{f' on {encoder}' if encoder else ''}: {reason}; "
-        f"give {f'{name} {other}' if other else 'another one'}{lifted}"
+        f"`{name}={window_px}` does not suit {architecture}{f' on {encoder}' if encoder else ''}: {reason}; "
+        f"give {f'`{name}={other}`' if other else 'another one'}{lifted}",
+        name,
     )
 
 
