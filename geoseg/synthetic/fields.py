@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from geoseg.synthetic.crowns import Stand, crowns_at, shadow_at
 from geoseg.synthetic.noise import Floats, Mask, Words, chance, fractal_noise, scramble, smooth, value_noise
-from geoseg.synthetic.paint import Paint, blend, lay, lighter, mix
+from geoseg.synthetic.paint import Paint, Stand, blend, crowns_at, lay, lighter, mix, shadow_at
 from geoseg.synthetic.parcels import Parcels
 from geoseg.synthetic.place import Color, Place
 
@@ -74,7 +73,7 @@ def _crop(place: Place, ground: Parcels, field: Words) -> Paint:
     )
     green_pick = np.float32(6) + np.floor(chance(field, 3) * np.float32(6))
     bare_pick = np.floor(chance(field, 4) * np.float32(6))
-    # neighbours sow the same at the same time
+    # neighbors sow the same at the same time
     season = np.float32(place.greenness) + np.float32(0.5) * (chance(ground.district, 16) - np.float32(0.5))
     kind = np.where(chance(field, 2) < season, green_pick, bare_pick)
     kind = np.where(chance(field, 17) < np.float32(place.flooded), np.float32(12), kind).astype(np.int64)

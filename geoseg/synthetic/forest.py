@@ -6,9 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from geoseg.synthetic.crowns import Crowns, Stand, crowns_at
 from geoseg.synthetic.noise import Floats, Mask, chance, fractal_noise, smooth, value_noise
-from geoseg.synthetic.paint import Paint, blend, lighter, mix
+from geoseg.synthetic.paint import Crowns, Paint, Stand, blend, crowns_at, lighter, mix
 from geoseg.synthetic.parcels import Parcels
 from geoseg.synthetic.place import Color, Place
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -16,25 +15,24 @@ from rasterio.windows import Window as RasterioWindow
 
 from geoseg.errors import OutputError, UsageError
 from geoseg.legend import DEEPGLOBE, NODATA
+from geoseg.machine import available_cores
 from geoseg.raster import Window, tiles
 from geoseg.synthetic import cover as classes
-from geoseg.synthetic.barren import paint_barren
-from geoseg.synthetic.cover import Cover, cover_of
+from geoseg.synthetic.cover import Cover, cover_of, terrain_of
 from geoseg.synthetic.fields import paint_fields
 from geoseg.synthetic.forest import paint_forest
-from geoseg.synthetic.noise import Floats, Mask, fractal_noise, value_noise
+from geoseg.synthetic.noise import Floats, Mask, fractal_noise, scramble, value_noise
+from geoseg.synthetic.open_land import paint_barren, paint_rangeland, paint_water
 from geoseg.synthetic.paint import Paint, blend, flat, lay, lighter
 from geoseg.synthetic.parcels import Parcels, parcels_of
 from geoseg.synthetic.place import Place, draw_place
-from geoseg.synthetic.rangeland import paint_rangeland
-from geoseg.synthetic.sensor import HALO_PX, photograph
-from geoseg.synthetic.terrain import terrain_of
 from geoseg.synthetic.towns import paint_towns
-from geoseg.synthetic.water import paint_water
 
 _BLOCK_PX = 256
 """Work goes in blocks that fit a processor's cache; their size changes no pixel."""
 _FILE_BLOCK_PX = 512
+_HALO_PX = 4
+"""Pixels around a window that its blur needs."""
 _SHADE_M = 9.0
 """As far as woods throw their shadow."""
 _ORIGIN = (400_000.0, 5_000_000.0)
@@ -120,7 +118,7 @@ def _write_blocks(
     landscape: Landscape, scene: rasterio.io.DatasetWriter, truth: rasterio.io.DatasetWriter | None
 ) -> None:
     blocks = tiles(landscape.height_px, landscape.width_px, _FILE_BLOCK_PX, _FILE_BLOCK_PX)
-    workers = os.cpu_count() or 1
+    workers = available_cores()
     with ThreadPoolExecutor(workers) as pool:
         # a few at a time: a pool that is given all keeps all results
         for first in range(0, len(blocks), 4 * workers):
@@ -134,7 +132,7 @@ def _write_blocks(
 
 def _render_block(place: Place, window: Window, gsd_m: float) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
     shade_px = int(np.ceil(_SHADE_M / gsd_m))
-    halo_px = HALO_PX + shade_px
+    halo_px = _HALO_PX + shade_px
     wide = Window(window.row - halo_px, window.col - halo_px, window.height + 2 * halo_px, window.width + 2 * halo_px)
     y, x = np.meshgrid(
         np.arange(wide.row, wide.row_stop) * gsd_m, np.arange(wide.col, wide.col_stop) * gsd_m, indexing="ij"
@@ -149,11 +147,11 @@ def _render_block(place: Place, window: Window, gsd_m: float) -> tuple[npt.NDArr
     kept = slice(shade_px, -shade_px)
     paint = paint[:, kept, kept] * _woodland_shade(place, cover, gsd_m, shade_px)
     inner = cover.codes[halo_px:-halo_px, halo_px:-halo_px]
-    return photograph(place, paint, window.row, window.col, terrain.tone[kept, kept]), inner
+    return _photograph(place, paint, window.row, window.col, terrain.tone[kept, kept]), inner
 
 
 def _paint(place: Place, ground: Parcels, cover: Cover) -> Floats:
-    """Paint each class where it is; colours (3, row, col)."""
+    """Paint each class where it is; colors (3, row, col)."""
     paint = np.zeros((3, *cover.codes.shape), np.float32)
     painters: dict[int, Callable[[Parcels, Mask], Paint]] = {
         classes.URBAN: lambda land, _: paint_towns(place, land),
@@ -197,3 +195,39 @@ def _paint_roads(place: Place, ground: Parcels, road: Mask, paint: Floats) -> No
     dust = lighter(blend(place.soil, (0.62, 0.57, 0.48), 0.5), 1.1)
     color = lay(flat(dust, paved.size), paved, (0.40, 0.39, 0.38))
     paint[:, road] = color * (1 + np.float32(0.05) * value_noise(land.x_m, land.y_m, 1.8, place.salt(98)))
+
+
+def _photograph(place: Place, paint: Floats, row: int, col: int, tone: Floats) -> npt.NDArray[np.uint8]:
+    """Turn colors (3, row, col) with a halo into bytes without it; row and col are those of the first byte."""
+    sharp = _blur(paint, place.blur_px)
+    height, width = sharp.shape[1:]
+    rows, cols = np.meshgrid(
+        np.arange(row, row + height, dtype=np.int32), np.arange(col, col + width, dtype=np.int32), indexing="ij"
+    )
+    inner = tone[_HALO_PX : _HALO_PX + height, _HALO_PX : _HALO_PX + width]
+    haze = np.float32(place.haze) * (1 + np.float32(0.35) * inner)
+    picture = np.empty(sharp.shape, np.uint8)
+    for band in range(3):
+        level = (sharp[band] - np.float32(0.38)) * np.float32(place.contrast) + np.float32(0.38)
+        level = level * np.float32(place.gain[band]) * (1 + np.float32(0.04) * inner)
+        level = level + (np.float32(place.haze_color[band]) - level) * haze
+        word = scramble(rows, cols, place.salt(95 + band))
+        # four bytes of one word: nearly a bell
+        grain = (word & 255) + ((word >> 8) & 255) + ((word >> 16) & 255) + (word >> 24)
+        noise = (grain.astype(np.float32) - np.float32(510)) * np.float32(place.grain / 147.8)
+        picture[band] = np.clip(level * np.float32(255) + noise + np.float32(0.5), 0, 255).astype(np.uint8)
+    return picture
+
+
+def _blur(paint: Floats, sigma_px: float) -> Floats:
+    """Blur by a Gaussian of nine taps, summed in one order, so that the bits do not depend on the window."""
+    taps = np.exp(-0.5 * (np.arange(-_HALO_PX, _HALO_PX + 1) / sigma_px) ** 2)
+    taps = (taps / taps.sum()).astype(np.float32)
+    height, width = paint.shape[1] - 2 * _HALO_PX, paint.shape[2] - 2 * _HALO_PX
+    down = paint[:, :height] * taps[0]
+    for step in range(1, taps.size):
+        down = down + paint[:, step : step + height] * taps[step]
+    across: Floats = down[:, :, :width] * taps[0]
+    for step in range(1, taps.size):
+        across = across + down[:, :, step : step + width] * taps[step]
+    return across

@@ -11,8 +11,8 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.float32]
 """Values of pixels, any shape."""
-Metres = npt.NDArray[np.float64]
-"""Absolute positions in metres; double precision, so that a scene may be thousands of kilometres wide."""
+Meters = npt.NDArray[np.float64]
+"""Absolute positions in meters; double precision, so that a scene may be thousands of kilometers wide."""
 Words = npt.NDArray[np.uint32]
 """Scrambled bits."""
 Cells = npt.NDArray[np.int32]
@@ -65,7 +65,7 @@ def smooth(low: float, high: float, value: Floats) -> Floats:
     return eased
 
 
-def value_noise(x_m: Metres, y_m: Metres, size_m: float, salt: int) -> Floats:
+def value_noise(x_m: Meters, y_m: Meters, size_m: float, salt: int) -> Floats:
     """Return smooth noise in [-1, 1] whose hills are about `size_m` wide."""
     col, across = _cell(x_m, size_m, salt)
     row, down = _cell(y_m, size_m, salt + 7)
@@ -78,7 +78,7 @@ def value_noise(x_m: Metres, y_m: Metres, size_m: float, salt: int) -> Floats:
     return _mix(top, bottom, down)
 
 
-def fractal_noise(x_m: Metres, y_m: Metres, size_m: float, octaves: int, salt: int) -> Floats:
+def fractal_noise(x_m: Meters, y_m: Meters, size_m: float, octaves: int, salt: int) -> Floats:
     """Return the sum of noises, each half as wide and half as strong as the one before; deviation about 0.4."""
     total = value_noise(x_m, y_m, size_m, salt)
     for octave in range(1, octaves):
@@ -86,7 +86,7 @@ def fractal_noise(x_m: Metres, y_m: Metres, size_m: float, octaves: int, salt: i
     return total
 
 
-def _cell(position_m: Metres, size_m: float, salt: int) -> tuple[Cells, Floats]:
+def _cell(position_m: Meters, size_m: float, salt: int) -> tuple[Cells, Floats]:
     """Return the lattice cell of a position, and the eased share of the way through it."""
     # the shift keeps the lattices of different salts from sharing their lines
     scaled = position_m * (1 / size_m)

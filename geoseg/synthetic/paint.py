@@ -1,30 +1,35 @@
-"""Colours of many pixels: (3, pixel) float32, 0 to 1."""
+"""Colors of many pixels, (3, pixel) float32, 0 to 1; and the crowns of trees and bushes that are painted on them.
+
+A crown is a disc with a ragged rim, lit from one side, alone in a cell of a lattice.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
-from geoseg.synthetic.noise import Floats, Mask
-from geoseg.synthetic.place import Color
+from geoseg.synthetic.noise import Floats, Mask, Meters, Words, chance, scramble
+from geoseg.synthetic.place import Color, Place
 
 Paint = Floats
 """(3, pixel): red, green, blue, 0 to 1."""
 
 
 def flat(color: Color, count: int) -> Paint:
-    """Return one colour for all pixels."""
+    """Return one color for all pixels."""
     return np.repeat(np.array(color, np.float32)[:, None], count, axis=1)
 
 
 def mix(first: Paint | Color, second: Paint | Color, share: Floats) -> Paint:
-    """Go from the first colour to the second as the share goes from 0 to 1."""
+    """Go from the first color to the second as the share goes from 0 to 1."""
     low, high = _column(first), _column(second)
     result: Paint = low + (high - low) * share
     return result
 
 
 def lay(under: Paint, mask: Mask, over: Paint | Color) -> Paint:
-    """Lay a colour over the pixels of a mask."""
+    """Lay a color over the pixels of a mask."""
     result: Paint = np.where(mask, _column(over), under)
     return result
 
@@ -34,11 +39,64 @@ def _column(color: Paint | Color) -> Paint:
 
 
 def lighter(color: Color, factor: float) -> Color:
-    """Return a colour brightened or darkened."""
+    """Return a color brightened or darkened."""
     red, green, blue = color
     return red * factor, green * factor, blue * factor
 
 
 def blend(first: Color, second: Color, share: float) -> Color:
-    """Return a colour between two."""
+    """Return a color between two."""
     return tuple(a + (b - a) * share for a, b in zip(first, second, strict=True))  # type: ignore[return-value]
+
+
+@dataclass(frozen=True, slots=True)
+class Crowns:
+    """The crown over each position, if any."""
+
+    cover: Mask
+    height: Floats
+    """0 at the rim, 1 at the top."""
+    light: Floats
+    """-1 on the side away from the sun, 1 towards it."""
+    tree: Words
+    radius_m: Floats
+
+
+@dataclass(frozen=True, slots=True)
+class Stand:
+    """How trees stand: one in each cell at most, wholly inside it, so that one look finds it."""
+
+    spacing_m: float
+    smallest: float
+    """Radius of the smallest crown, as a share of the spacing; at most 0.5."""
+    largest: float
+    share: float
+    """Chance of a tree in a cell."""
+    jitter: float
+    """0: rows, as in a plantation; 1: anywhere in the cell."""
+    salt: int
+
+
+def crowns_at(place: Place, stand: Stand, x_m: Meters, y_m: Meters, share: Floats | None = None) -> Crowns:
+    """Find the crown over each position; `share` overrides the stand's density pixel by pixel."""
+    x, y = x_m * (1 / stand.spacing_m), y_m * (1 / stand.spacing_m)
+    col, row = np.floor(x), np.floor(y)
+    tree = scramble(col.astype(np.int32), row.astype(np.int32), place.salt(stand.salt))
+    radius = np.float32(stand.smallest) + np.float32(stand.largest - stand.smallest) * chance(tree, 1)
+    room = (np.float32(0.5) - radius) * np.float32(2 * stand.jitter)
+    across = (x - col).astype(np.float32) - np.float32(0.5) - (chance(tree, 2) - np.float32(0.5)) * room
+    down = (y - row).astype(np.float32) - np.float32(0.5) - (chance(tree, 3) - np.float32(0.5)) * room
+    # lobes: the rim comes and goes with direction, without an arctangent
+    lobes = across * down * (chance(tree, 4) - np.float32(0.5)) + (across * across - down * down) * (
+        chance(tree, 5) - np.float32(0.5)
+    )
+    reach = (across * across + down * down + lobes) / (radius * radius)
+    standing = chance(tree, 6) < (np.float32(stand.share) if share is None else share)
+    light = (across * np.float32(place.sun[0]) + down * np.float32(place.sun[1])) / radius
+    return Crowns(standing & (reach < 1), np.maximum(1 - reach, 0), light, tree, radius * np.float32(stand.spacing_m))
+
+
+def shadow_at(place: Place, stand: Stand, x_m: Meters, y_m: Meters, share: Floats | None = None) -> Mask:
+    """Tell which positions lie in the shadow of a crown."""
+    reach = stand.spacing_m * (stand.smallest + stand.largest) * 0.6 * min(place.shadow_ratio, 1.4)
+    return crowns_at(place, stand, x_m + place.sun[0] * reach, y_m + place.sun[1] * reach, share).cover

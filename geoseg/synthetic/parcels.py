@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from geoseg.synthetic.noise import COSINES, SINES, Cells, Floats, Mask, Metres, Words, chance, scramble, value_noise
+from geoseg.synthetic.noise import COSINES, SINES, Cells, Floats, Mask, Meters, Words, chance, scramble, value_noise
 from geoseg.synthetic.place import Place
 
 
@@ -14,13 +14,13 @@ from geoseg.synthetic.place import Place
 class Parcels:
     """The parcel under each pixel; all arrays have one shape."""
 
-    x_m: Metres
-    y_m: Metres
+    x_m: Meters
+    y_m: Meters
     district: Words
     parcel: Words
     """One scrambled word for each parcel."""
     border_m: Floats
-    """Metres to the border of the district."""
+    """Meters to the border of the district."""
     border: Words
     """One word for each border between two districts."""
     cosine: Floats
@@ -32,8 +32,8 @@ class Parcels:
     length_m: Floats
     width_m: Floats
     """Size of the parcel along u and v."""
-    center_x_m: Metres
-    center_y_m: Metres
+    center_x_m: Meters
+    center_y_m: Meters
 
     def where(self, mask: Mask) -> Parcels:
         """Return the pixels of a mask, as one row."""
@@ -41,7 +41,7 @@ class Parcels:
 
     @property
     def edge_m(self) -> Floats:
-        """Metres to the nearest edge of the parcel."""
+        """Meters to the nearest edge of the parcel."""
         along = np.minimum(self.u_m, self.length_m - self.u_m)
         edge: Floats = np.minimum(along, np.minimum(self.v_m, self.width_m - self.v_m))
         return edge
@@ -52,7 +52,7 @@ class Parcels:
         return self.cosine * east + self.sine * south, self.cosine * south - self.sine * east
 
 
-def parcels_of(place: Place, x_m: Metres, y_m: Metres) -> Parcels:
+def parcels_of(place: Place, x_m: Meters, y_m: Meters) -> Parcels:
     """Find the parcel under each position."""
     district, border, border_m = _districts(place, x_m, y_m)
     turned = (chance(district, 1) * np.float32(9) - np.float32(4.5)).astype(np.int64)
@@ -86,7 +86,7 @@ def parcels_of(place: Place, x_m: Metres, y_m: Metres) -> Parcels:
     )
 
 
-def _districts(place: Place, x_m: Metres, y_m: Metres) -> tuple[Words, Words, Floats]:
+def _districts(place: Place, x_m: Meters, y_m: Meters) -> tuple[Words, Words, Floats]:
     """Return the nearest site's word, the border's word, and the distance to that border (Worley's cellular noise)."""
     size = 9.0 * place.parcel_m**0.8 + 180.0
     x = x_m / size + 0.04 * value_noise(x_m, y_m, 160.0, place.salt(20))
@@ -112,7 +112,7 @@ def _districts(place: Place, x_m: Metres, y_m: Metres) -> tuple[Words, Words, Fl
     return site, border, border_m
 
 
-def _sites(place: Place, x: Metres, y: Metres) -> list[tuple[np.uint32, np.float64, np.float64]]:
+def _sites(place: Place, x: Meters, y: Meters) -> list[tuple[np.uint32, np.float64, np.float64]]:
     """Return every site that can be nearest or second nearest to one of the positions; always in one order."""
     left, right, top, bottom = x.min(), x.max(), y.min(), y.max()
     # two cells further: no second nearest site is farther than that
@@ -138,8 +138,8 @@ def _sites(place: Place, x: Metres, y: Metres) -> list[tuple[np.uint32, np.float
     return list(zip(word[can_be], site_x[can_be], site_y[can_be], strict=True))
 
 
-def _jittered(position_m: Metres, size_m: Floats, word: Words) -> tuple[Cells, Metres, Metres]:
-    """Cut a line into cells of uneven length; return the cell's index, first and last metre."""
+def _jittered(position_m: Meters, size_m: Floats, word: Words) -> tuple[Cells, Meters, Meters]:
+    """Cut a line into cells of uneven length; return the cell's index, first and last meter."""
     scaled = position_m / size_m
     line = np.floor(scaled + 0.5).astype(np.int32)
     here = line + _shift(line, word)

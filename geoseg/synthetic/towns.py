@@ -6,9 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from geoseg.synthetic.crowns import Stand, crowns_at, shadow_at
 from geoseg.synthetic.noise import Floats, Mask, Words, chance, fractal_noise, scramble, smooth, value_noise
-from geoseg.synthetic.paint import Paint, blend, lay, lighter, mix
+from geoseg.synthetic.paint import Paint, Stand, blend, crowns_at, lay, lighter, mix, shadow_at
 from geoseg.synthetic.parcels import Parcels
 from geoseg.synthetic.place import Color, Place
 
@@ -32,7 +31,7 @@ class _Roofs:
     ridge: Floats
     """-1 to 1 across the roof."""
     rim_m: Floats
-    """Metres to the roof's edge."""
+    """Meters to the roof's edge."""
     height_m: Floats
     along: Mask
     """Whether the ridge runs along u."""
