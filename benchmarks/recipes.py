@@ -30,10 +30,10 @@ from training import TILES, make_tiles
 import geoseg
 from geoseg.model.network import load
 from geoseg.training import RECIPES, recipe_named
-from geoseg.training.learner import Learner
-from geoseg.training.listener import Listener
-from geoseg.training.planning import plan_training
-from geoseg.training.start import start_network
+from geoseg.training.callbacks import Callbacks
+from geoseg.training.initialization import start_network
+from geoseg.training.loop import Learner
+from geoseg.training.plan import plan_training
 
 _TILE_PX = 1024
 _SCENE_PX = 512
@@ -85,7 +85,7 @@ def _learn(arguments: argparse.Namespace, dataset: geoseg.Dataset, name: str) ->
     recipe = recipe_named(name).changed(encoder_weights=None, batch_size=arguments.batch_size, epochs=_EPOCHS)
     parts, cache = geoseg.split(dataset, "all"), arguments.work / "cache"
     plan = plan_training(dataset, parts, recipe.changed(augmentation="none"), cache, print)
-    judge = Learner(plan, start_network(plan, print), 0.0, Listener()).to(arguments.device)
+    judge = Learner(plan, start_network(plan, print), 0.0, Callbacks()).to(arguments.device)
     begin = time.perf_counter()
     before = _loss(judge)
     forward_s = (time.perf_counter() - begin) / len(_CROPS)

@@ -28,14 +28,11 @@ from geoseg.legend import DEEPGLOBE
 from geoseg.raster import Window, WindowGrid
 from geoseg.synthetic import Landscape, write_landscape
 from geoseg.training import Recipe
-from geoseg.training.fit import fit
-from geoseg.training.learner import Learner
-from geoseg.training.listener import Listener
-from geoseg.training.live_engine import LiveEngine
-from geoseg.training.plan import TrainingPlan
-from geoseg.training.planning import plan_training
-from geoseg.training.start import start_network
-from geoseg.training.validate import score_scene
+from geoseg.training.callbacks import Callbacks
+from geoseg.training.initialization import start_network
+from geoseg.training.loop import Learner, fit
+from geoseg.training.plan import TrainingPlan, plan_training
+from geoseg.training.validation import LiveEngine, score_scene
 
 TILE_PX, TILES = 2448, 4
 WAITING_CPU, WAITING_GPU, VALIDATION = 0.02, 0.05, 1.1
@@ -96,7 +93,7 @@ def _learner(data: Path, arguments: argparse.Namespace, recipe: Recipe) -> Learn
     parts.write_text("id,part\n" + "\n".join(lines) + "\n", encoding="utf-8")
     recipe = recipe.changed(epochs=1, batches=arguments.batches, gsd_m=None)
     plan = plan_training(dataset, split(dataset, str(parts)), recipe, arguments.work / "cache", print)
-    return Learner(plan, start_network(plan, print), plan.recipe.lr or 1e-4, Listener())
+    return Learner(plan, start_network(plan, print), plan.recipe.lr or 1e-4, Callbacks())
 
 
 def _waiting(report: Report, learner: Learner, device: str) -> float:
@@ -104,11 +101,11 @@ def _waiting(report: Report, learner: Learner, device: str) -> float:
     moments: list[tuple[float, float]] = []
 
     def note(*_: object) -> None:
-        waited = learner.feed.waited_s if learner.feed is not None else 0.0
+        waited = learner.loader.waited_s if learner.loader is not None else 0.0
         moments.append((time.perf_counter(), waited))
 
     valid, learner.plan = learner.plan.valid, _without_validation(learner.plan)
-    learner.listener = Listener(batch=note)
+    learner.callbacks = Callbacks(batch=note)
     with tempfile.TemporaryDirectory() as folder:
         fit(learner, device, 1, Path(folder))
     learner.plan = _with_validation(learner.plan, valid)

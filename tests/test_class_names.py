@@ -23,8 +23,7 @@ from geoseg.legend import LandCover, Legend
 from geoseg.raster import Patch, Window
 from geoseg.raster.landcover import labels
 from geoseg.raster.landcover.style import sidecars
-from geoseg.training.curves import draw_curves
-from geoseg.training.history import EpochRow
+from geoseg.training.report import EpochRow, draw_curves
 from geoseg.vector import vectorize
 from tests.display.maps import UTM, write_map, write_scene
 from tests.display.test_preview import data_of

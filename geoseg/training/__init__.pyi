@@ -1,12 +1,12 @@
-from .augmentation import OPERATIONS as OPERATIONS
-from .augmentation_text import PRESETS as PRESETS
+from .augment import OPERATIONS as OPERATIONS
+from .augment import PRESETS as PRESETS
+from .callbacks import TrainingProgress as TrainingProgress
 from .recipe import NORMALIZATIONS as NORMALIZATIONS
 from .recipe import NORMS as NORMS
 from .recipe import OPTIMIZERS as OPTIMIZERS
 from .recipe import PRECISIONS as PRECISIONS
+from .recipe import RECIPES as RECIPES
 from .recipe import SCHEDULES as SCHEDULES
 from .recipe import Recipe as Recipe
-from .recipes import RECIPES as RECIPES
-from .recipes import recipe_named as recipe_named
-from .told import TrainingProgress as TrainingProgress
+from .recipe import recipe_named as recipe_named
 from .train import train as train

@@ -1,9 +1,9 @@
 """What a network is punished for: cross-entropy, Dice, focal, Lovász, and sums of them.
 
 Written here on torch rather than taken from smp 0.6: its Dice divides by all classes although absent ones count
-nothing, its focal loss is NaN and its Lovász an empty tensor where no pixel is labelled, its cross-entropy divides by
+nothing, its focal loss is NaN and its Lovász an empty tensor where no pixel is labeled, its cross-entropy divides by
 ignored pixels and takes no class weights; they are the oracles of the tests where they are right.
-All compute in float32 whatever the network's precision, and are 0 (with a gradient of 0) where nothing is labelled.
+All compute in float32 whatever the network's precision, and are 0 (with a gradient of 0) where nothing is labeled.
 
 A pixel may be known only to be one of several classes. Cross-entropy is then -log of the sum of their probabilities
 (the likelihood of the set; Cour et al. 2011, JMLR 12, call such labels partial); the other losses leave it out.
@@ -12,6 +12,7 @@ A pixel may be known only to be one of several classes. Cross-entropy is then -l
 from __future__ import annotations
 
 from collections.abc import Sequence
+from statistics import median
 
 import torch
 from torch import Tensor, nn
@@ -21,8 +22,11 @@ from geoseg.errors import UsageError
 from geoseg.legend import NODATA
 
 _TINY = 1e-12
+_PARAMETER = "loss"
 Sets = Sequence[Sequence[int]]
 """Channels that a pixel may be of, one set for each target from the number of classes up."""
+MOST = 10.0
+"""A class weighs at most ten times, and at least a tenth, of the median class: rarer ones would drown the rest."""
 
 
 class Loss(nn.Module):
@@ -47,16 +51,16 @@ class Loss(nn.Module):
             scores = log_softmax(logits.float(), dim=1)
             if self.sets:
                 return self.of_sets(scores, targets)
-            labelled = targets != self.ignore
-            return self.of(scores, targets.masked_fill(~labelled, 0), labelled)
+            labeled = targets != self.ignore
+            return self.of(scores, targets.masked_fill(~labeled, 0), labeled)
 
     def of_sets(self, scores: Tensor, targets: Tensor) -> Tensor:
         """Return the loss of log-probabilities where targets may be sets: here, of the pixels whose class is known."""
         certain = targets < scores.shape[1]
         return self.of(scores, targets.masked_fill(~certain, 0), certain)
 
-    def of(self, scores: Tensor, targets: Tensor, labelled: Tensor) -> Tensor:
-        """Return the loss of log-probabilities, with channel 0 as the target wherever nothing is labelled."""
+    def of(self, scores: Tensor, targets: Tensor, labeled: Tensor) -> Tensor:
+        """Return the loss of log-probabilities, with channel 0 as the target wherever nothing is labeled."""
         raise NotImplementedError
 
     def _mean_of_classes(self, losses: Tensor, present: Tensor) -> Tensor:
@@ -71,27 +75,27 @@ class CrossEntropy(Loss):
         super().__init__(weights, ignore, sets)
         self.smoothing = _within("smoothing", smoothing, 0, 0.99)
 
-    def of(self, scores: Tensor, targets: Tensor, labelled: Tensor) -> Tensor:
-        """Return the mean over the labelled pixels, each weighed by its true class (torch weighs the shares too)."""
-        return self._smoothed(-scores.gather(1, targets[:, None])[:, 0], scores, targets, labelled, self.weights)
+    def of(self, scores: Tensor, targets: Tensor, labeled: Tensor) -> Tensor:
+        """Return the mean over the labeled pixels, each weighed by its true class (torch weighs the shares too)."""
+        return self._smoothed(-scores.gather(1, targets[:, None])[:, 0], scores, targets, labeled, self.weights)
 
     def of_sets(self, scores: Tensor, targets: Tensor) -> Tensor:
-        """Return the mean over the labelled pixels of -log of what the classes of each pixel's set have together."""
-        labelled = targets != self.ignore
-        targets = targets.masked_fill(~labelled, 0)
+        """Return the mean over the labeled pixels of -log of what the classes of each pixel's set have together."""
+        labeled = targets != self.ignore
+        targets = targets.masked_fill(~labeled, 0)
         parts = [scores, *(scores[:, list(one)].logsumexp(dim=1, keepdim=True) for one in self.sets)]
         losses = -torch.cat(parts, dim=1).gather(1, targets[:, None])[:, 0]
         means = None
         if self.weights is not None:
             means = torch.cat([self.weights, *(self.weights[list(one)].mean(0, keepdim=True) for one in self.sets)])
-        return self._smoothed(losses, scores, targets, labelled, means)
+        return self._smoothed(losses, scores, targets, labeled, means)
 
     def _smoothed(
-        self, losses: Tensor, scores: Tensor, targets: Tensor, labelled: Tensor, weights: Tensor | None
+        self, losses: Tensor, scores: Tensor, targets: Tensor, labeled: Tensor, weights: Tensor | None
     ) -> Tensor:
         if self.smoothing:
             losses = (1 - self.smoothing) * losses - self.smoothing * scores.mean(dim=1)
-        return _mean_of_pixels(losses, targets, labelled, weights)
+        return _mean_of_pixels(losses, targets, labeled, weights)
 
 
 class Focal(Loss):
@@ -101,20 +105,20 @@ class Focal(Loss):
         super().__init__(weights, ignore, sets)
         self.gamma = _within("gamma", gamma, 0, 10)
 
-    def of(self, scores: Tensor, targets: Tensor, labelled: Tensor) -> Tensor:
-        """Return the mean over the labelled pixels."""
+    def of(self, scores: Tensor, targets: Tensor, labeled: Tensor) -> Tensor:
+        """Return the mean over the labeled pixels."""
         true = scores.gather(1, targets[:, None])[:, 0]
         missed = (-torch.expm1(true)).clamp_min(1e-7)  # a power below 1 has no slope at 0
-        return _mean_of_pixels(-true * missed**self.gamma, targets, labelled, self.weights)
+        return _mean_of_pixels(-true * missed**self.gamma, targets, labeled, self.weights)
 
 
 class Dice(Loss):
     """1 - 2 |A and B| / (|A| + |B|), softly, over the batch (Milletari et al. 2016, arXiv 1606.04797; no squares)."""
 
-    def of(self, scores: Tensor, targets: Tensor, labelled: Tensor) -> Tensor:
+    def of(self, scores: Tensor, targets: Tensor, labeled: Tensor) -> Tensor:
         """Return the mean over the classes that are present in the targets."""
-        truth = _truth(targets, labelled, scores.shape[1])
-        shares = scores.exp() * labelled[:, None]
+        truth = _truth(targets, labeled, scores.shape[1])
+        shares = scores.exp() * labeled[:, None]
         both, found, true = (part.sum(dim=(0, 2, 3)) for part in (shares * truth, shares, truth.to(scores.dtype)))
         return self._mean_of_classes(1 - 2 * both / (found + true).clamp_min(_TINY), true > 0)
 
@@ -122,15 +126,15 @@ class Dice(Loss):
 class Lovasz(Loss):
     """The Lovász extension of the Jaccard loss (Berman et al. 2018, arXiv 1705.08790, algorithm 1), over the batch."""
 
-    def of(self, scores: Tensor, targets: Tensor, labelled: Tensor) -> Tensor:
+    def of(self, scores: Tensor, targets: Tensor, labeled: Tensor) -> Tensor:
         """Return the mean over the classes that are present in the targets."""
         shares = scores.exp()
-        truth = _truth(targets, labelled, scores.shape[1])
-        losses = [_lovasz(shares[:, number], truth[:, number], labelled) for number in range(scores.shape[1])]
+        truth = _truth(targets, labeled, scores.shape[1])
+        losses = [_lovasz(shares[:, number], truth[:, number], labeled) for number in range(scores.shape[1])]
         return self._mean_of_classes(torch.stack(losses), truth.any(dim=3).any(dim=2).any(dim=0))
 
 
-class Sum(nn.Module):
+class WeightedSum(nn.Module):
     """Losses of the same logits and targets, each times its factor."""
 
     def __init__(self, factors: Sequence[float], losses: Sequence[Loss]) -> None:
@@ -158,12 +162,12 @@ def loss_of(text: str, weights: Sequence[float] | None = None, *, ignore: int = 
     _refuse_weights(weights)
     terms = [_term(term.strip(), text) for term in text.split("+")]
     losses = [LOSSES[name](weights, ignore, sets, **settings) for _, name, settings in terms]
-    return Sum([factor for factor, _, _ in terms], losses)
+    return WeightedSum([factor for factor, _, _ in terms], losses)
 
 
-def _mean_of_pixels(losses: Tensor, targets: Tensor, labelled: Tensor, weights: Tensor | None) -> Tensor:
-    """Return the mean of losses (n,row,col) where labelled, each pixel weighed as its target, if there are weights."""
-    shares = labelled.to(losses.dtype) if weights is None else weights[targets] * labelled
+def _mean_of_pixels(losses: Tensor, targets: Tensor, labeled: Tensor, weights: Tensor | None) -> Tensor:
+    """Return the mean of losses (n,row,col) where labeled, each pixel weighed as its target, if there are weights."""
+    shares = labeled.to(losses.dtype) if weights is None else weights[targets] * labeled
     return (losses * shares).sum() / shares.sum().clamp_min(_TINY)
 
 
@@ -171,11 +175,13 @@ def _term(term: str, text: str) -> tuple[float, str, dict[str, float]]:
     named, _, said = term.partition(":")
     factor, _, name = named.replace("*", " ").strip().rpartition(" ")
     if name not in LOSSES:
-        raise UsageError(f"unknown loss {name!r} in {text!r}; geoseg knows {', '.join(LOSSES)}, and sums: a + 0.5 b")
+        raise UsageError(
+            f"unknown loss {name!r} in {text!r}; geoseg knows {', '.join(LOSSES)}, and sums: a + 0.5 b", _PARAMETER
+        )
     key, _, value = (part.strip() for part in said.partition("="))
     if said and _SETTINGS.get(name) != key:
         has = f"it has {_SETTINGS[name]}" if name in _SETTINGS else "it has none"
-        raise UsageError(f"loss {name} has no setting {key!r}; {has}")
+        raise UsageError(f"loss {name} has no setting {key!r}; {has}", _PARAMETER)
     settings = {key: _number(value, text)} if said else {}
     return _within("factor", _number(factor.strip() or "1", text), 0, 1e6), name, settings
 
@@ -184,14 +190,13 @@ def _number(text: str, whole: str) -> float:
     try:
         return float(text)
     except ValueError:
-        raise UsageError(
-            f"{text!r} in the loss {whole!r} is no number; write it as 'cross-entropy + 0.5 dice'"
-        ) from None
+        message = f"{text!r} in the loss {whole!r} is no number; write it as 'cross-entropy + 0.5 dice'"
+        raise UsageError(message, _PARAMETER) from None
 
 
 def _within(what: str, value: float, low: float, high: float) -> float:
     if not low <= value <= high:
-        raise UsageError(f"{what} of a loss must be {low:g} to {high:g}, got {value:g}")
+        raise UsageError(f"{what} of a loss must be {low:g} to {high:g}, got {value:g}", _PARAMETER)
     return value
 
 
@@ -199,25 +204,58 @@ def _refuse_weights(weights: Sequence[float] | None) -> None:
     if weights is not None and (
         not weights or not all(0 <= weight < float("inf") for weight in weights) or not any(weights)
     ):
-        raise UsageError(f"class weights must be numbers of 0 or more, one at least above 0, got {tuple(weights)}")
+        raise UsageError(
+            f"class weights must be numbers of 0 or more, one at least above 0, got {tuple(weights)}", "weights"
+        )
 
 
-def _truth(targets: Tensor, labelled: Tensor, classes: int) -> Tensor:
+def _truth(targets: Tensor, labeled: Tensor, classes: int) -> Tensor:
     """Return bool (n,class,row,col): where each class is the true one."""
     numbers = torch.arange(classes, device=targets.device)[:, None, None]
-    return (targets[:, None] == numbers) & labelled[:, None]
+    return (targets[:, None] == numbers) & labeled[:, None]
 
 
-def _lovasz(shares: Tensor, truth: Tensor, labelled: Tensor) -> Tensor:
+def _lovasz(shares: Tensor, truth: Tensor, labeled: Tensor) -> Tensor:
     """Return the loss of one class; pixels without a label have error 0: they sort last and weigh nothing.
 
-    The slope of the Jaccard loss from pixel to pixel is written out, where the paper subtracts neighbours: at ten
+    The slope of the Jaccard loss from pixel to pixel is written out, where the paper subtracts neighbors: at ten
     million pixels their difference would drown in the rounding of float32.
     """
-    errors = ((truth.to(shares.dtype) - shares).abs() * labelled).flatten()
+    errors = ((truth.to(shares.dtype) - shares).abs() * labeled).flatten()
     falling, order = errors.sort(descending=True)
     true = truth.flatten()[order]
     missed = true.sum() - true.cumsum(0)  # the intersection that is left
     union = (true.sum() + (~true).cumsum(0)).clamp_min(1).to(shares.dtype)
     slope = torch.where(true, 1 / union, missed / (union * (union - 1).clamp_min(1)))
     return falling @ slope
+
+
+def class_weights(text: str, class_px: Sequence[int]) -> tuple[float, ...] | None:
+    """Return a weight for each class: "none" (None), "auto", or numbers such as "0.89,0.40,0.91".
+
+    class_px: the training pixels of each class, in the order of the network's channels. "auto" is the median of the
+    frequencies over the class's own (Eigen and Fergus 2015, arXiv 1411.4734, section 6.3.2, there per image), within
+    1 / MOST and MOST; a class without pixels weighs 0 (it cannot be learnt: say so to the user).
+    UsageError for a text or a number of weights that cannot be meant.
+    """
+    if text == "none":
+        return None
+    if text == "auto":
+        return _median_frequency(class_px)
+    try:
+        weights = tuple(float(item) for item in text.replace(",", " ").split())
+    except ValueError:
+        message = f"class weights are auto, none, or numbers such as 0.9,0.4,1; got {text!r}"
+        raise UsageError(message, "weights") from None
+    if len(weights) != len(class_px):
+        message = f"`weights` needs one for each of the {len(class_px)} classes, got {len(weights)}: {text!r}"
+        raise UsageError(message, "weights")
+    return weights
+
+
+def _median_frequency(class_px: Sequence[int]) -> tuple[float, ...]:
+    present = [count for count in class_px if count > 0]
+    if not present:
+        raise UsageError("class weights cannot be found: no class has a labeled pixel", "weights")
+    middle = median(present)
+    return tuple(min(max(middle / count, 1 / MOST), MOST) if count > 0 else 0.0 for count in class_px)

@@ -1,16 +1,53 @@
-"""A training, wholly decided before its first step."""
+"""A training, wholly decided before its first step: every check that needs no step of learning happens here."""
 
 from __future__ import annotations
 
+import functools
 import math
+from collections import defaultdict
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from geoseg.dataset import Member, PreparedScene
-from geoseg.legend import Legend
-from geoseg.model import Normalization, default_overlap
+from geoseg.dataset import (
+    Area,
+    Dataset,
+    Member,
+    Pair,
+    PreparedScene,
+    Split,
+    band_statistics_of,
+    class_px_of,
+    middle_m,
+    prepare,
+    shown_range,
+)
+from geoseg.errors import SceneError, UsageError
+from geoseg.evaluation import UNKNOWN, to_provenance
+from geoseg.legend import Legend, name_key
+from geoseg.model import DEFAULT_BANDS, Normalization, architecture_named, default_overlap
+from geoseg.progress import Progress
 from geoseg.raster import BandStatistics
+from geoseg.training.augment import augmentation_of
+from geoseg.training.losses import class_weights, loss_of
+from geoseg.training.network import (
+    Says,
+    arguments_of,
+    bundle_window_px,
+    check_batch,
+    check_network,
+    init_bundle,
+    kind_of_normalization,
+    normalization_of,
+    stretch_of,
+)
 from geoseg.training.recipe import Recipe
+
+_ALIKE = 1.02
+"""Pixel sizes whose ratio is smaller are one: latitude alone makes so much."""
+_FINER = 1.01
+"""Imagery is not resampled for less."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +66,7 @@ class TrainingPlan:
     statistics: BandStatistics
     """Of the training scenes, in stored units."""
     stretch: tuple[float, float]
-    """The stored values that stand for 0 and 1 while colours are changed."""
+    """The stored values that stand for 0 and 1 while colors are changed."""
     class_weights: tuple[float, ...] | None
     """Of each channel in the loss."""
     train: tuple[PreparedScene, ...]
@@ -73,3 +110,261 @@ class TrainingPlan:
         """Return the step, from 0, that the gradients of a batch, from 0, go into; an epoch's last may have fewer."""
         epoch, within = divmod(batch, self.batches)
         return epoch * self.epoch_steps + within // self.recipe.accumulate
+
+
+def plan_training(  # noqa: PLR0913 - a data set, its parts, a recipe, and who is told
+    dataset: Dataset,
+    parts: Split,
+    recipe: Recipe,
+    cache: Path,
+    say: Says,
+    *,
+    progress: Callable[[Progress], None] | None = None,
+) -> TrainingPlan:
+    """Decode the scenes once into the cache, and decide all that can be decided before the first step.
+
+    What pixels need not be known for is checked before they are decoded. Raises UsageError for a recipe that does not
+    fit the data, ModelError for a network that cannot be, SceneError for data that cannot be learnt from, OutputError
+    where the cache cannot be written.
+    """
+    if not parts.train:
+        raise UsageError(f"the split {parts.name} has no scene to train on; see `split`", "split")
+    codes, bands = _codes(dataset, recipe, say), _bands(dataset)
+    arguments = arguments_of(recipe, len(bands), len(codes))
+    architecture = architecture_named(recipe.architecture).name
+    loss_of(recipe.loss, class_weights(recipe.weights, [1] * len(codes)))
+    augmentation_of(recipe.augmentation)
+    check_network(recipe, architecture, arguments)
+    bundle = init_bundle(recipe, architecture, arguments, say)
+    check_batch(recipe, architecture, arguments, bundle)
+    kind = kind_of_normalization(recipe, dataset, bands, bundle)
+    sets = _sets(dataset, codes)
+    train, valid, gsd_m = _prepared(dataset, parts, recipe, cache, say, progress)
+    train_px = class_px_of(train)
+    _say_absent(dataset, codes, train_px, class_px_of(valid), say)
+    statistics = _measured(train)
+    labelled_px, crops_px = sum(train_px.values()), (recipe.batch_size or 1) * recipe.crop_px**2
+    return TrainingPlan(
+        recipe=recipe,
+        architecture=architecture,
+        arguments=arguments,
+        legend=dataset.legend,
+        output_codes=codes,
+        bands=bands,
+        dtype=dataset.dtype,
+        normalization=normalization_of(kind, dataset, recipe, statistics, bundle),
+        statistics=statistics,
+        stretch=stretch_of(dataset.dtype, statistics),
+        class_weights=class_weights(recipe.weights, _shown_px(dataset, train, codes)),
+        train=train,
+        valid=valid,
+        gsd_m=gsd_m,
+        window_px=bundle_window_px(recipe, arguments, max(max(scene.shape) for scene in (*train, *valid))),
+        batch_size=recipe.batch_size or 1,
+        batches=recipe.batches or max(1, math.ceil(labelled_px / crops_px)),  # each labelled pixel about once
+        from_bundle=bundle is not None,
+        data=to_provenance(dataset, parts),
+        sets=sets,
+        members=dataset.members,
+    )
+
+
+# --- classes
+
+
+def _codes(dataset: Dataset, recipe: Recipe, say: Says) -> tuple[int, ...]:
+    """Return the codes to learn; say which ignored classes are none, but for `unknown`, which recipes name anyway."""
+    by_name = {name_key(land_cover.name): land_cover.code for land_cover in dataset.legend}
+    names = dataset.legend.names
+    absent = [name for name in recipe.ignore if name_key(name) not in {*by_name, UNKNOWN}]
+    if absent:
+        say(f"no class is named {', '.join(absent)}, so none is ignored for it; there are {', '.join(names)}")
+    ignored = {by_name.get(name_key(name)) for name in recipe.ignore}
+    codes = tuple(code for code in dataset.legend.codes if code not in ignored)
+    if len(codes) < 2:
+        raise UsageError(f"at least two classes are needed, {len(codes)} left of {', '.join(names)}", "ignore")
+    return codes
+
+
+def _sets(dataset: Dataset, codes: tuple[int, ...]) -> tuple[tuple[int, tuple[int, ...]], ...]:
+    """Return (code, channels) of labels that leave several classes open; one that leaves all open says nothing.
+
+    UsageError for a set of which no class is learnt.
+    """
+    found = []
+    for code, classes in dataset.sets:
+        channels = tuple(codes.index(each) for each in classes if each in codes)
+        if not channels:
+            names = ", ".join(dataset.legend.by_code(each).name for each in classes)
+            message = f"labels of {dataset.name} that may be {names} are of no class that is learnt; see `ignore`"
+            raise UsageError(message, "ignore")
+        if len(channels) < len(codes):
+            found.append((code, channels))
+    return tuple(found)
+
+
+def _shown_px(dataset: Dataset, train: tuple[PreparedScene, ...], codes: tuple[int, ...]) -> list[int]:
+    """Return the training pixels of each class; of a mixture, of a million that are shown by its shares."""
+    if not dataset.members:
+        counts = class_px_of(train)
+        return [counts.get(code, 0) for code in codes]
+    shown = dict.fromkeys(codes, 0.0)
+    parts = [(member, [scene for scene in train if member.has(scene.id)]) for member in dataset.members]
+    shares = sum(member.share for member, scenes in parts if scenes)
+    for member, scenes in parts:
+        by_id = dict(member.weights)
+        pixels: dict[int, float] = defaultdict(float)
+        for scene in scenes:
+            for code, count in scene.class_px.items():
+                pixels[code] += by_id.get(scene.id, 1.0) * count
+        for code in pixels.keys() & shown.keys():
+            shown[code] += 1e6 * member.share / shares * pixels[code] / sum(pixels.values())
+    return [math.ceil(shown[code]) for code in codes]
+
+
+def _say_absent(
+    dataset: Dataset, codes: tuple[int, ...], train_px: dict[int, int], valid_px: dict[int, int], say: Says
+) -> None:
+    """Say which classes cannot be learnt, or judged. Raises SceneError where none can be learnt."""
+    absent = [dataset.legend.by_code(code).name for code in codes if not train_px.get(code)]
+    if len(absent) == len(codes):
+        raise SceneError(f"no training pixel of {dataset.name} has a class to learn; look at its labels", "data")
+    perhaps = {dataset.legend.by_code(code).name for _, classes in dataset.sets for code in classes}
+    if lost := [name for name in absent if name not in perhaps]:
+        say(f"no training pixel is {', '.join(lost)}: the network cannot learn it")
+    if unsure := [name for name in absent if name in perhaps]:
+        say(f"no training pixel is {', '.join(unsure)} for sure: only labels that leave several open tell of it")
+    unjudged = [dataset.legend.by_code(code).name for code in codes if valid_px and not valid_px.get(code)]
+    if unjudged:
+        say(f"no validation pixel is {', '.join(unjudged)}: mIoU is the mean of the other classes")
+
+
+# --- imagery
+
+
+def _bands(dataset: Dataset) -> tuple[str, ...]:
+    """Return the bands' names; three without a name are red, green and blue, as pictures are."""
+    nameless = all(name.startswith("band_") for name in dataset.bands)
+    return DEFAULT_BANDS if nameless and len(dataset.bands) == len(DEFAULT_BANDS) else dataset.bands
+
+
+def _measured(train: tuple[PreparedScene, ...]) -> BandStatistics:
+    statistics = band_statistics_of(train)
+    if not all(math.isfinite(value) for value in (*statistics.mean, *statistics.std)):
+        raise SceneError(
+            "the training imagery has extreme or undeclared nodata values; declare them (rio edit-info --nodata)",
+            "data",
+        )
+    if min(statistics.std) <= 0:
+        band = statistics.std.index(min(statistics.std)) + 1
+        message = f"band {band} of the training imagery is {statistics.mean[band - 1]:g} everywhere; see `bands`"
+        raise SceneError(message, "bands")
+    return statistics
+
+
+def _prepared(  # noqa: PLR0913, PLR0917 - a data set, its parts, a recipe, and who is told
+    dataset: Dataset,
+    parts: Split,
+    recipe: Recipe,
+    cache: Path,
+    say: Says,
+    progress: Callable[[Progress], None] | None,
+) -> tuple[tuple[PreparedScene, ...], tuple[PreparedScene, ...], float | None]:
+    """Return the scenes that train and those that validate, decoded, and the pixel size of the model."""
+    make = functools.partial(prepare, dataset, folder=cache, progress=progress, announce=say)
+    if dataset.members:
+        usual_m = _size_of_mixture(dataset, recipe, say)
+        groups = _by_finest_size(dataset, parts.train, usual_m)
+        found = [scene for finest_m, areas in groups.items() for scene in make(areas, gsd_m=finest_m)]
+        train = tuple(sorted(found, key=lambda scene: scene.id))
+        return train, make(parts.valid, gsd_m=usual_m), usual_m
+    gsd_m = _size_of_pixels(dataset, parts, recipe, say)
+    train, valid = (make(areas, gsd_m=gsd_m, size_px=recipe.size_px) for areas in (parts.train, parts.valid))
+    return train, valid, train[0].gsd_m
+
+
+# --- pixel sizes: one for all scenes, the size that the maps will have
+
+
+def _size_of_pixels(dataset: Dataset, parts: Split, recipe: Recipe, say: Says) -> float | None:
+    """Return the GSD in meters to resample to, None for imagery that stays as it is or is resized to `size_px`.
+
+    Never finer than the coarsest scene, for no detail comes of it. Raises UsageError where scenes would be learnt from
+    at different pixel sizes, or at one that nobody knows.
+    """
+    ids = {area.pair_id for area in (*parts.train, *parts.valid)}
+    pairs = [pair for pair in dataset.pairs if pair.id in ids]
+    if recipe.size_px is not None:
+        _refuse_sizes(dataset, pairs, recipe.size_px)
+        return None
+    known = [pair.gsd_m for pair in pairs if pair.gsd_m is not None]
+    if not known:
+        if recipe.gsd_m is not None:
+            say("the imagery does not say how large its pixels are; it is learnt from as it is")
+        return None
+    unknown = [pair.id for pair in pairs if pair.gsd_m is None]
+    if unknown:
+        raise UsageError(
+            f"{unknown[0]} does not say how large its pixels are, as other scenes do; give it for all as `data_gsd_m`",
+            "data_gsd_m",
+        )
+    finest, coarsest = min(known), max(known)
+    alike = coarsest < finest * _ALIKE
+    shown = f"{finest:.4g}" if alike else f"{finest:.4g} to {coarsest:.4g}"
+    if recipe.gsd_m is not None and recipe.gsd_m >= coarsest * _FINER:
+        say(f"imagery of {shown} m is resampled to {recipe.gsd_m:g} m")
+        return recipe.gsd_m
+    if alike:
+        return None
+    say(f"imagery of {shown} m is resampled to {coarsest:.4g} m, the coarsest of it; see `gsd_m`")
+    return coarsest
+
+
+def _refuse_sizes(dataset: Dataset, pairs: list[Pair], size_px: int) -> None:
+    """Refuse a size in pixels where it makes no one size in meters."""
+    after = {pair.id: pair.gsd_m * max(pair.scene.shape) / size_px for pair in pairs if pair.gsd_m is not None}
+    if len(after) < len(pairs):
+        raise UsageError(
+            f"`size_px={size_px}` changes how large pixels are, and {dataset.name} does not say how large they were: "
+            "no map could be made at the size that was learnt; give the pixel size as `data_gsd_m`",
+            "data_gsd_m",
+        )
+    finest, coarsest = min(after, key=after.__getitem__), max(after, key=after.__getitem__)
+    if after[coarsest] >= after[finest] * _ALIKE:
+        raise UsageError(
+            f"`size_px={size_px}` makes pixels of {after[finest]:.3g} m of {finest} and of {after[coarsest]:.3g} m of "
+            f"{coarsest}; give one pixel size for all with `size_px=None`, `gsd_m={after[coarsest]:.3g}`",
+            "size_px",
+        )
+
+
+def _size_of_mixture(dataset: Dataset, recipe: Recipe, say: Says) -> float:
+    """Return the pixel size of validation and of the bundle: the recipe's, else the middle of what is shown.
+
+    Raises UsageError where it cannot be known how large the pixels of a scene are.
+    """
+    if recipe.size_px is not None:
+        message = "a mixture is shown at sizes in meters: give `size_px=None`, and gsd_m to its data sets"
+        raise UsageError(message, "size_px")
+    for pair in dataset.pairs:
+        if pair.gsd_m is None:
+            name, _, scene = pair.id.partition("/")
+            message = f"data set {name}: {scene} does not say how large its pixels are; write data_gsd_m beside it"
+            raise UsageError(message, "data")
+    shown = shown_range(dataset.members)
+    if recipe.gsd_m is not None or shown is None:
+        return recipe.gsd_m or dataset.gsd_m or 1.0
+    gsd_m = middle_m(*shown)
+    say(f"validated at {gsd_m:.3g} m a pixel, the middle of what is shown; see `gsd_m`")
+    return gsd_m
+
+
+def _by_finest_size(dataset: Dataset, areas: Sequence[Area], usual_m: float) -> dict[float | None, list[Area]]:
+    """Return the areas by the size to decode their scenes at: the finest that they are shown at; None as they are."""
+    sizes = {pair.id: pair.gsd_m or usual_m for pair in dataset.pairs}
+    groups: dict[float | None, list[Area]] = defaultdict(list)
+    for area in areas:
+        member = next(member for member in dataset.members if member.has(area.pair_id))
+        finest_m = usual_m if member.shown_m is None else member.shown_m[0]
+        groups[finest_m if finest_m > sizes[area.pair_id] * _FINER else None].append(area)
+    return groups

@@ -1,4 +1,4 @@
-"""Every knob of a training as one value."""
+"""Every option of a training as one value, and recipes by name: where each comes from and what it scored."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ import functools
 import json
 import math
 import os
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from dataclasses import fields as fields_of
 from numbers import Integral, Real
 from types import NoneType
-from typing import Any, Self, get_args, get_origin, get_type_hints
+from typing import Any, Self, TypedDict, Unpack, get_args, get_origin, get_type_hints
 
 from geoseg.dataset import DEFAULT_SEED
-from geoseg.errors import UsageError
+from geoseg.errors import UsageError, named
 from geoseg.model import architecture_named, frozen_text
 from geoseg.nearest import nearest
 
@@ -23,11 +25,66 @@ NORMALIZATIONS = ("auto", "dataset", "imagenet", "inception", "model")
 PRECISIONS = ("auto", "32", "bf16", "16")
 
 
+class RecipeOptions(TypedDict, total=False):
+    """The options of a `Recipe`, and `arguments` as an object: what `train` and `Recipe.changed` take by name."""
+
+    architecture: str
+    encoder: str | None
+    arguments: Mapping[str, Any]
+    arguments_text: str
+    encoder_weights: str | os.PathLike[str] | None
+    init: str | os.PathLike[str] | None
+    norm: str
+    gsd_m: float | None
+    size_px: int | None
+    crop_px: int
+    rare: float
+    augmentation: str
+    normalization: str
+    ignore: Sequence[str]
+    loss: str
+    weights: str
+    optimizer: str
+    lr: float | None
+    weight_decay: float
+    momentum: float
+    betas: Sequence[float]
+    eps: float
+    amsgrad: bool
+    schedule: str
+    warmup: float
+    step_epochs: int
+    milestones: Sequence[int]
+    gamma: float
+    floor: float
+    batch_size: int | None
+    accumulate: int
+    epochs: int
+    batches: int | None
+    clip: float
+    average: float
+    start_share: float
+    precision: str
+    patience: int | None
+    valid_every: int
+    seed: int
+    window_px: int | None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """The knobs of a training; the values here are the recipe `default`, and docs/recipes.md has their reasons.
+    """The options of a training; the values here are the recipe `default`, and docs/recipes.md has their reasons.
 
-    Raises UsageError for a knob of another type or out of its range.
+    Raises
+    ------
+    UsageError
+        For an option of another type or out of its range; `error.parameter` is its name.
+
+    Examples
+    --------
+    >>> Recipe().changed(epochs=10, lr=3e-4).epochs
+    10
+
     """
 
     # --- the network
@@ -53,7 +110,7 @@ class Recipe:
     rare: float = 0.5
     """0: each pixel is as likely in a crop; 1: each class is as likely in a crop's centre."""
     augmentation: str = "strong"
-    """Operations and their probabilities; see `geoseg.training.augmentation`."""
+    """Operations and their probabilities; see docs/augmentation.md."""
     normalization: str = "auto"
     """dataset: mean and std of the training scenes; imagenet: those its weights want, or ImageNet's; inception: 0.5
     and 0.5; model: those of `init`; MEANS/STDS, a number a band: "0.48,0.46,0.41/0.23,0.22,0.23"; auto."""
@@ -62,7 +119,7 @@ class Recipe:
 
     # --- how it learns
     loss: str = "cross-entropy + 0.5 dice"
-    """A sum of losses; see `geoseg.training.losses`."""
+    """cross-entropy, dice, focal, lovasz, or a sum of them."""
     weights: str = "none"
     """Of the classes in the loss: none, auto, or numbers in the order of the legend, without those of `ignore`."""
     optimizer: str = "adamw"
@@ -110,47 +167,44 @@ class Recipe:
     """Of the bundle; None: 512, less where every scene is smaller, but never less than the crop."""
 
     def __post_init__(self) -> None:
-        for name in KNOBS:
+        for name in OPTIONS:
             object.__setattr__(self, name, _typed(name, getattr(self, name)))
-        for name, choices in (
-            ("optimizer", OPTIMIZERS),
-            ("schedule", SCHEDULES),
-            ("norm", NORMS),
-            ("normalization", NORMALIZATIONS),
-            ("precision", PRECISIONS),
-        ):
-            if getattr(self, name) not in choices and not (name == "normalization" and self.scaling is not None):
-                raise UsageError(f"{_said(name)} must be one of {', '.join(choices)}, got {getattr(self, name)!r}")
+        for name, choices in _CHOICES.items():
+            value = getattr(self, name)
+            if value not in choices and not (name == "normalization" and self.scaling is not None):
+                raise UsageError(f"`{name}` must be one of {', '.join(choices)}, got {value!r}", name)
         for name, (low, high) in _RANGES.items():
             value = getattr(self, name)
             numbers = value if isinstance(value, tuple) else () if value is None else (value,)
             if not all(math.isfinite(number) and low <= number <= high for number in numbers):
-                raise UsageError(f"{_said(name)} must be {low:g} to {high:g}, got {value}")
+                raise UsageError(f"`{name}` must be {low:g} to {high:g}, got {value}", name)
         if len(self.betas) != 2:
-            raise UsageError(f"betas must be two numbers, got {', '.join(map(str, self.betas))}")
+            raise UsageError(f"`betas` must be two numbers, got {', '.join(map(str, self.betas))}", "betas")
         if self.schedule == "multi-step" and not self.milestones:
-            raise UsageError("schedule multi-step needs milestones, the epochs at which it steps; give `milestones`")
+            message = "`schedule='multi-step'` needs `milestones`, the epochs at which the rate steps"
+            raise UsageError(message, "milestones")
         if not isinstance(self.arguments, dict):
-            raise UsageError(f"the architecture's arguments are a JSON object, got {self.arguments_text:.80}")
+            raise UsageError(f"`arguments` must be a JSON object, got {self.arguments_text:.80}", "arguments")
 
     @property
     def scaling(self) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
-        """Mean and std of each band where `normalization` tells them, of 0 to 1 or of stored values; else None."""
-        mean, slash, std = self.normalization.partition("/")
+        """Mean and std of each band where `normalization` gives them, of 0 to 1 or of stored values; else None."""
+        means, slash, stds = self.normalization.partition("/")
         if not slash:
             return None
         try:
-            told = tuple(float(value) for value in mean.split(",")), tuple(float(value) for value in std.split(","))
+            mean, std = (tuple(float(value) for value in text.split(",")) for text in (means, stds))
         except ValueError:
-            told = (), ()
-        if not told[0] or len(told[0]) != len(told[1]) or not all(map(math.isfinite, (*told[0], *told[1]))):
+            mean, std = (), ()
+        if not mean or len(mean) != len(std) or not all(map(math.isfinite, mean + std)):
             raise UsageError(
-                f"normalization must be as many means as stds, MEANS/STDS, got {self.normalization!r:.80}; for three "
-                "bands 0.485,0.456,0.406/0.229,0.224,0.225"
+                f"`normalization` must be as many means as stds, MEANS/STDS, got {self.normalization!r:.80}; for three "
+                "bands 0.485,0.456,0.406/0.229,0.224,0.225",
+                "normalization",
             )
-        if min(told[1]) <= 0:
-            raise UsageError(f"normalization must have stds over 0, got {self.normalization!r:.80}")
-        return told
+        if min(std) <= 0:
+            raise UsageError(f"`normalization` must have stds over 0, got {self.normalization!r:.80}", "normalization")
+        return mean, std
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -158,33 +212,45 @@ class Recipe:
         try:
             arguments: dict[str, Any] = json.loads(self.arguments_text)
         except ValueError as fault:
-            raise UsageError(
-                f"the architecture's arguments are a JSON object, got {self.arguments_text:.80}: {fault}"
-            ) from None
+            message = f"`arguments` must be a JSON object, got {self.arguments_text:.80}: {fault}"
+            raise UsageError(message, "arguments") from None
         return arguments
 
-    def changed(self, **knobs: Any) -> Self:  # noqa: ANN401 - as many types as knobs
-        """Return the recipe with other knobs; `arguments` may be given as an object.
+    def changed(self, **options: Unpack[RecipeOptions]) -> Self:
+        """Return the recipe with other options.
 
-        Another architecture takes its own defaults for the arguments that are not given with it, and no encoder where
-        it has none. Raises UsageError, with the names there are, for a knob it has not, ModelError for an unknown
-        architecture.
+        Another architecture takes its own defaults for the `arguments` that are not given with it, and no encoder
+        where it has none.
+
+        Parameters
+        ----------
+        **options
+            Fields of `Recipe`; `arguments`, a dict, stands for `arguments_text`.
+
+        Raises
+        ------
+        UsageError
+            For an option that a recipe does not have, or a value that it cannot have.
+        ModelError
+            For an unknown architecture.
+
         """
-        if "arguments" in knobs:
-            knobs["arguments_text"] = frozen_text(knobs.pop("arguments"), "arguments")
-        unknown = sorted(set(knobs) - set(KNOBS))
+        given: dict[str, Any] = dict(options)
+        if "arguments" in given:
+            given["arguments_text"] = frozen_text(given.pop("arguments"), "arguments")
+        unknown = sorted(set(given) - set(OPTIONS))
         if unknown:
-            near = nearest(unknown[0], KNOBS)
+            near = nearest(unknown[0], OPTIONS)
             meant = "" if near is None else f" (did you mean {near!r}?)"
-            raise UsageError(f"a recipe has no knob {unknown[0]!r}{meant}; it has {', '.join(KNOBS)}")
-        return replace(self, **(self._forgotten(knobs.get("architecture")) | knobs))
+            raise UsageError(f"a recipe has no option {unknown[0]!r}{meant}; it has {', '.join(OPTIONS)}", unknown[0])
+        return replace(self, **(self._reset(given.get("architecture")) | given))
 
-    def _forgotten(self, architecture: str | None) -> dict[str, Any]:
-        """Return the knobs that mean nothing to another architecture, as it has them."""
+    def _reset(self, architecture: str | None) -> dict[str, Any]:
+        """Return the options that mean nothing to another architecture, as it has them."""
         if architecture is None or architecture_named(architecture) is architecture_named(self.architecture):
             return {}
-        wanted = architecture_named(architecture).checks.get("encoder_name")
-        is_taken = wanted is not None and wanted(self.encoder) is None
+        check = architecture_named(architecture).checks.get("encoder_name")
+        is_taken = check is not None and check(self.encoder) is None
         return {"arguments_text": "{}", "encoder": self.encoder if is_taken else None}
 
     def to_json(self) -> dict[str, Any]:
@@ -193,14 +259,14 @@ class Recipe:
         return plain | {"arguments": self.arguments} if plain.pop("arguments_text") else plain
 
     @classmethod
-    def from_json(cls, plain: dict[str, Any], base: Recipe | None = None) -> Recipe:
-        """Return `base` (the defaults) with the knobs given as plain values; UsageError for what is none."""
+    def from_json(cls, plain: Mapping[str, Any], base: Recipe | None = None) -> Recipe:
+        """Return `base` (the defaults) with options given as plain values, as `changed` does."""
         return (base or cls()).changed(**plain)
 
     def meaning(self) -> dict[str, Any]:
         """Return plain values that differ whenever the weights would.
 
-        The batch may be cut into smaller ones whose gradients are added: a run that did not fit can so go on.
+        The batch may be cut into smaller ones whose gradients are added: a run that did not fit can so resume.
         `batch_size` is here that of a step, and `batches` are an epoch's steps.
         """
         plain = self.to_json()
@@ -212,7 +278,14 @@ class Recipe:
         return plain
 
 
-KNOBS = tuple(field.name for field in fields(Recipe))
+OPTIONS = tuple(field.name for field in fields_of(Recipe))
+_CHOICES = {
+    "optimizer": OPTIMIZERS,
+    "schedule": SCHEDULES,
+    "norm": NORMS,
+    "normalization": NORMALIZATIONS,
+    "precision": PRECISIONS,
+}
 _RANGES = {
     "gsd_m": (1e-3, 1e5),
     "size_px": (16, 1_000_000),
@@ -247,24 +320,21 @@ def _hints() -> dict[str, Any]:
     return get_type_hints(Recipe)
 
 
-def _typed(name: str, value: object) -> Any:  # noqa: ANN401 - as many types as knobs
-    """Return a value as its knob holds it, a list as a tuple, numpy's numbers as Python's; UsageError for others."""
-    kinds = _kinds(_hints()[name])
+def _typed(name: str, value: object) -> Any:  # noqa: ANN401 - as many types as options
+    """Return a value as its option holds it, a list as a tuple, numpy's numbers as Python's; UsageError for others."""
+    hint = _hints()[name]
+    kinds = (hint,) if get_origin(hint) is tuple else get_args(hint) or (hint,)
     for kind in kinds:
         found = _as(kind, value)
         if found is not None:
             return found
     if value is None and NoneType in kinds:
         return None
-    raise UsageError(f"{_said(name)} must be {' or '.join(_kind(kind) for kind in kinds)}, got {value!r:.60}")
-
-
-def _kinds(hint: Any) -> tuple[Any, ...]:  # noqa: ANN401 - a type as Python writes it
-    return (hint,) if get_origin(hint) is tuple else get_args(hint) or (hint,)
+    raise UsageError(f"{named(name)} must be {' or '.join(map(_in_words, kinds))}, got {value!r:.60}", name)
 
 
 def _as(kind: Any, value: object) -> Any:  # noqa: ANN401 - a type, and what it holds
-    """Return a value as one kind of knob holds it; None if it is of another."""
+    """Return a value as one kind of option holds it; None if it is of another."""
     if get_origin(kind) is tuple:
         items = [_as(get_args(kind)[0], item) for item in value] if isinstance(value, list | tuple) else [None]
         return None if None in items else tuple(items)
@@ -277,14 +347,141 @@ def _as(kind: Any, value: object) -> Any:  # noqa: ANN401 - a type, and what it 
     return float(value) if kind is float and isinstance(value, Real) else None
 
 
-def _kind(kind: Any) -> str:  # noqa: ANN401 - a type as Python writes it
+def _in_words(kind: Any) -> str:  # noqa: ANN401 - a type as Python writes it
     if get_origin(kind) is tuple:
         return f"a list of {get_args(kind)[0].__name__}"
-    return "null" if kind is NoneType else str(kind.__name__)
+    return "None" if kind is NoneType else str(kind.__name__)
 
 
-def _said(name: str) -> str:
-    """Return a knob as the command line writes it."""
-    return {"gsd_m": "gsd", "size_px": "size", "crop_px": "crop", "window_px": "window"}.get(
-        name, name.replace("_", "-")
-    )
+@dataclass(frozen=True, slots=True)
+class NamedRecipe:
+    """A recipe and what is known of it."""
+
+    name: str
+    recipe: Recipe
+    source: str
+    data: str
+    """The data set it was used on."""
+    figure: str
+    """What it scored there, by whose account."""
+
+
+_GEOMETRY = (
+    "hflip,vflip,rot90,transpose,shift-scale-rotate:0.5,"
+    "optical-distortion/grid-distortion/elastic-distortion:0.3,motion-blur/gaussian-blur:0.2,grid-dropout:0.1,color:0.3"
+)
+_SENSORS = (
+    "flips,color:0.8:brightness=0.15:contrast=0.45:gamma=0.4:saturation=0.6:hue_degrees=6:gain=0.08,"
+    "gaussian-blur:0.25:sigma_px=1.2"
+)
+"""Another sensor, another season, a smaller camera: for a model that maps imagery it never saw."""
+_PLAIN = Recipe(
+    init=None,
+    gsd_m=None,
+    arguments_text="{}",
+    rare=0.0,
+    augmentation="flips",
+    loss="cross-entropy",
+    schedule="constant",
+    optimizer="adam",
+    weight_decay=0.0,
+    average=0.0,
+    start_share=0.0,
+    clip=0.0,
+    lr=1e-4,
+    crop_px=512,
+    epochs=40,
+)
+"""A recipe without what only `default` has: no start weights, no resampling, no average."""
+_FAMILY_RECIPE = _PLAIN.changed(
+    encoder_weights="imagenet", lr=1e-4, weight_decay=1e-6, seed=21, crop_px=256, augmentation=_GEOMETRY
+)
+_FAMILY = "a comparison of networks with one protocol: Adam 1e-4, weight decay 1e-6, cross-entropy, seed 21"
+_ELSEWHERE = "another data set, not DeepGlobe"
+
+
+def _family(name: str, architecture: str, encoder: str, *, aux_head: bool = False) -> NamedRecipe:
+    """Return one of a family that differs in its network alone."""
+    arguments, source = ({"aux_head": True}, f"{_FAMILY}; with the auxiliary head of torchvision's")
+    if not aux_head:
+        arguments, source = {}, _FAMILY
+    recipe = _FAMILY_RECIPE.changed(architecture=architecture, encoder=encoder, arguments=arguments)
+    figure = "mIoU 0.16 to 0.60 over the family; which figure is whose is not stated"
+    return NamedRecipe(name, recipe, source, _ELSEWHERE, figure)
+
+
+# fmt: off
+RECIPES: dict[str, NamedRecipe] = {one.name: one for one in (
+    NamedRecipe(
+        "default", Recipe(),
+        "geoseg; docs/recipes.md has the reasons, docs/results.md the measurements",
+        "DeepGlobe 2018, nine tiles in three folds",
+        "mIoU 0.358 over six classes, each tile mapped by a network that did not see it",
+    ),
+    NamedRecipe(
+        "demo",
+        Recipe(init=None, norm="batch", crop_px=224, augmentation=_SENSORS, loss="cross-entropy", lr=8e-4,
+               weight_decay=0.02, batch_size=8, epochs=6, batches=270, average=0.99, start_share=0.0),
+        "geoseg: the first stage of the shipped model (tools/land_model.py), there from weights of ImageNet",
+        "a mixture of FLAIR, Dubai, UC Merced, urban trees, Chesapeake, NEON and made-up landscapes",
+        "mIoU 0.415 on nine DeepGlobe tiles that it never saw; see its card",
+    ),
+    NamedRecipe(
+        "unet-rmsprop",
+        _PLAIN.changed(architecture="Unet", encoder="resnet34", optimizer="rmsprop", lr=1e-5, weight_decay=1e-8,
+                       momentum=0.9, clip=1.0, loss="cross-entropy + dice", batch_size=8),
+        "the training settings of the widely used Pytorch-UNet (RMSprop, rate 1e-5, momentum, clipping)",
+        "DeepGlobe 2018", "none stated",
+    ),
+    NamedRecipe(
+        "unet-adamw",
+        _PLAIN.changed(architecture="Unet", encoder="resnet34", optimizer="adamw", lr=1e-4, batch_size=8),
+        "a U-Net with AdamW, a small rate, no weight decay",
+        "DeepGlobe 2018", "IoU 0.4213, protocol not stated",
+    ),
+    NamedRecipe(
+        "unet-resnet34-weighted",
+        _PLAIN.changed(architecture="Unet", encoder="resnet34", encoder_weights="imagenet", size_px=512, batch_size=6,
+                       lr=3e-4, weights="0.89,0.40,0.91,0.88,0.96,0.92,0.0", ignore=()),
+        "a U-Net on ResNet-34 with class weights, whole tiles resized to 512",
+        "DeepGlobe 2018", "validation mIoU 0.646",
+    ),
+    _family("fcn16s-vgg16", "FCN16s", "vgg16"),
+    _family("deeplabv3plus-resnet50", "DeepLabV3Plus", "resnet50"),
+    _family("deeplabv3plus-resnet101", "DeepLabV3Plus", "resnet101"),
+    _family("deeplabv3plus-resnext50", "DeepLabV3Plus", "resnext50_32x4d"),
+    _family("deeplabv3plus-se_resnext50", "DeepLabV3Plus", "se_resnext50_32x4d"),
+    _family("unet-efficientnet-b0", "Unet", "efficientnet-b0"),
+    _family("unet-efficientnet-b4", "Unet", "efficientnet-b4"),
+    _family("deeplabv3-resnet50", "DeepLabV3", "resnet50", aux_head=True),
+    _family("deeplabv3-resnet101", "DeepLabV3", "resnet101", aux_head=True),
+    _family("segnet", "SegNet", "vgg16_bn"),
+    NamedRecipe(
+        "unet-plain",
+        _PLAIN.changed(architecture="PlainUnet", encoder=None, arguments={"batch_norm": True}, crop_px=256,
+                       schedule="cyclic", lr=1e-4, floor=0.01, batch_size=16),
+        "a plain U-Net with batch norm at 128 and 256 px, a cyclic rate from 1e-6 to 1e-4, splits 9:1, 8:2, 7:3",
+        "ten everyday classes, no land cover", "0.39",
+    ),
+    NamedRecipe(
+        "fcn32s-resnet",
+        _PLAIN.changed(architecture="FCN32s", encoder="resnet50", encoder_weights="imagenet", batch_size=8),
+        "FCN-32s on a ResNet; its depth is not stated, 50 is taken",
+        _ELSEWHERE, "0.415",
+    ),
+    NamedRecipe(
+        "unet-resnet",
+        _PLAIN.changed(architecture="Unet", encoder="resnet50", encoder_weights="imagenet", batch_size=8),
+        "a U-Net on a ResNet; its depth is not stated, 50 is taken",
+        _ELSEWHERE, "0.512",
+    ),
+)}
+# fmt: on
+"""Every recipe by its name."""
+
+
+def recipe_named(name: str) -> Recipe:
+    """Return a recipe; UsageError, with the names there are, for any other."""
+    if name not in RECIPES:
+        raise UsageError(f"unknown recipe {name!r:.60}; geoseg has {', '.join(RECIPES)}", "recipe")
+    return RECIPES[name].recipe

@@ -1,17 +1,273 @@
-"""The report of a training: a folder with the figures of the weights that were kept, how they came, where they fail."""
+"""The report of a training: history, curves, pictures, the table on the console, the page."""
 
 from __future__ import annotations
 
+import csv
+import io
+import math
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Self
 
-from geoseg.evaluation import Draw, Evaluation, Pictures, draw_calibration, number, table, to_markdown, write_report
-from geoseg.training.curves import draw_curves
-from geoseg.training.history import EpochRow, best_epoch, to_csv
+import numpy as np
+from lightning.pytorch.loggers import TensorBoardLogger
+from numpy.typing import NDArray
 
+from geoseg.atomic import write_durably
+from geoseg.dataset import PreparedScene
+from geoseg.evaluation import (
+    Draw,
+    Evaluation,
+    Pictures,
+    colored,
+    draw_calibration,
+    natural,
+    new_figure,
+    number,
+    plain,
+    table,
+    to_markdown,
+    write_report,
+)
+from geoseg.legend import Legend
+from geoseg.raster import Window
+from geoseg.training.plan import TrainingPlan
+
+_IOU = "iou "
+_FIELDS = ("epoch", "step", "train_loss", "valid_loss", "miou", "lr", "seconds")
+_WIDTH = 7
+_SHORT = 10
+_DARK, _LIGHT = "#27408b", "#d2691e"
+_HUES = ("#1b9e77", "#d95f02", "#7570b3", "#e7298a", "#66a61e", "#e6ab02", "#a6761d", "#666666")
+_PALE = 0.72
+"""Colors lighter than this, as relative luminance, are darkened: they would not show on white."""
+PICTURES_EVERY, SCENES, SIDE_PX = 5, 4, 256
+SHARE = 0.05
+"""Of the run's time: whoever waits for a training waits for the network."""
 _SHOWN_EPOCHS = 12
 """Epochs in the page's table; history.csv has them all."""
+
+
+@dataclass(frozen=True, slots=True)
+class EpochRow:
+    """One epoch. What was not measured is nan."""
+
+    epoch: int
+    """From 0."""
+    step: int
+    """Optimizer steps since the training began, this epoch's included."""
+    train_loss: float
+    valid_loss: float
+    miou: float
+    """On validation; the published protocol's, without `unknown`."""
+    iou: Mapping[str, float] = field(default_factory=dict, hash=False)
+    """On validation, by the name of the class."""
+    lr: float = math.nan
+    """At the end of the epoch."""
+    seconds: float = math.nan
+    """The epoch took, validation included."""
+
+    def to_json(self) -> dict[str, object]:
+        """Return plain values; None stands for nan."""
+        numbers = {name: plain(float(getattr(self, name))) for name in _FIELDS[2:]}
+        return {
+            "epoch": self.epoch,
+            "step": self.step,
+            **numbers,
+            "iou": {name: plain(float(value)) for name, value in self.iou.items()},
+        }
+
+    @classmethod
+    def from_json(cls, told: Mapping[str, Any]) -> Self:
+        """Return the row whose `to_json` this is."""
+        numbers = {name: _number(value) for name, value in told.items() if name in _FIELDS[2:]}
+        iou = {name: _number(value) for name, value in told["iou"].items()}
+        return cls(told["epoch"], told["step"], iou=iou, **numbers)
+
+
+def to_csv(rows: Iterable[EpochRow]) -> str:
+    """Return rows as CSV, a line an epoch, a column a class."""
+    rows = list(rows)
+    classes = list(dict.fromkeys(name for row in rows for name in row.iou))
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow([*_FIELDS, *(f"{_IOU}{name}" for name in classes)])
+    for row in rows:
+        writer.writerow([*(getattr(row, name) for name in _FIELDS), *(row.iou.get(name, math.nan) for name in classes)])
+    return file.getvalue()
+
+
+def write_history(path: Path, rows: Iterable[EpochRow]) -> None:
+    """Write rows as CSV. Raises OutputError; the file that was there stays until the new one is whole."""
+    write_durably(path, to_csv(rows).encode())
+
+
+def best_epoch(rows: Sequence[EpochRow]) -> EpochRow | None:
+    """Return the row with the highest mIoU; where there is none the lowest loss; None of no row."""
+    for name, sign in (("miou", 1.0), ("valid_loss", -1.0), ("train_loss", -1.0)):
+        measured = [row for row in rows if not math.isnan(getattr(row, name))]
+        if measured:
+            return max(measured, key=lambda row: sign * float(getattr(row, name)))
+    return rows[-1] if rows else None
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else value
+
+
+class ConsoleTable:
+    """Lines of equal width: epoch, losses, mIoU, and the IoU of each class."""
+
+    def __init__(self, plan: TrainingPlan) -> None:
+        self._names = tuple(plan.legend.by_code(code).name for code in plan.output_codes)
+        self._epochs = plan.recipe.epochs
+        self._width = max(_WIDTH, min(_SHORT, max(map(len, self._names))))
+
+    def heading(self) -> list[str]:
+        """Return the lines above."""
+        titles = ["train", "valid", "mIoU", *(_short(name) for name in self._names)]
+        return ["epoch".rjust(9) + "".join(title.rjust(self._width + 1) for title in titles)]
+
+    def line(self, row: EpochRow) -> str:
+        """Return an epoch's line; what was not measured is a dash."""
+        figures = [row.train_loss, row.valid_loss, row.miou, *(row.iou.get(name, math.nan) for name in self._names)]
+        cells = "".join(("-" if math.isnan(each) else f"{each:.3f}").rjust(self._width + 1) for each in figures)
+        return f"{row.epoch + 1}/{self._epochs}".rjust(9) + cells
+
+
+def _short(name: str) -> str:
+    """Return the name's first word, for a narrow column."""
+    return name.split("_", maxsplit=1)[0].split(" ", maxsplit=1)[0][:_SHORT]
+
+
+def draw_curves(history: Sequence[EpochRow], target: Path, legend: Legend | None = None) -> None:
+    """Write a PNG. `legend` gives the classes their colors. GeosegError without matplotlib, OSError unwritten."""
+    figure = new_figure(target.name, (11, 7))
+    (losses, scores), (classes, rates) = figure.subplots(2, 2, sharex=True)
+    epochs = [row.epoch + 1 for row in history]
+    _line(losses, epochs, [row.train_loss for row in history], _DARK, "train")
+    _line(losses, epochs, [row.valid_loss for row in history], _LIGHT, "validation")
+    losses.legend(frameon=False)
+    _line(scores, epochs, [row.miou for row in history], _DARK, "mIoU")
+    _mark_best(scores, history)
+    _draw_classes(classes, epochs, history, legend)
+    _line(rates, epochs, [row.lr for row in history], _DARK, "learning rate")
+    if any(row.lr > 0 for row in history) and _spread([row.lr for row in history]) > 20:
+        rates.set_yscale("log")
+    titles = "loss", "mIoU on validation", "IoU of each class on validation", "learning rate"
+    for axes, title in zip((losses, scores, classes, rates), titles, strict=True):
+        axes.set_title(title, loc="left", fontsize=11)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(color="0.92")
+        axes.set_axisbelow(True)
+    for axes in (scores, classes):
+        axes.set_ylim(bottom=0)
+    for axes in (classes, rates):
+        axes.set_xlabel("epoch")
+        axes.xaxis.get_major_locator().set_params(integer=True)
+    figure.savefig(target, format="png")
+
+
+def _line(axes: Any, epochs: list[int], values: list[float], color: str, label: str) -> None:  # noqa: ANN401
+    """Draw a line through the epochs that were measured; few of them get dots."""
+    measured = [(epoch, value) for epoch, value in zip(epochs, values, strict=True) if math.isfinite(value)]
+    if measured:
+        dots = "o" if len(measured) <= 30 else None
+        axes.plot(*zip(*measured, strict=True), color=color, label=label, linewidth=1.6, marker=dots, markersize=3)
+
+
+def _mark_best(axes: Any, history: Sequence[EpochRow]) -> None:  # noqa: ANN401 - matplotlib's own
+    best = best_epoch(history)
+    if best is None or math.isnan(best.miou):
+        return
+    axes.plot(best.epoch + 1, best.miou, "o", color=_LIGHT, markersize=8, fillstyle="none", markeredgewidth=2)
+    axes.text(
+        0.98, 0.05, f"best: {best.miou:.4f}, epoch {best.epoch + 1}", transform=axes.transAxes, ha="right",
+        fontsize=10, color=_LIGHT,
+    )  # fmt: skip
+
+
+def _draw_classes(axes: Any, epochs: list[int], history: Sequence[EpochRow], legend: Legend | None) -> None:  # noqa: ANN401
+    """Draw a line a class, its name at the line's end; names that would collide are moved apart."""
+    names = list(dict.fromkeys(name for row in history for name in row.iou))
+    own = {each.name: each.color for each in legend or ()}
+    ends: list[tuple[float, str, str]] = []
+    for place, name in enumerate(names):
+        color = _shade(own[name]) if name in own else _HUES[place % len(_HUES)]
+        values = [row.iou.get(name, math.nan) for row in history]
+        _line(axes, epochs, values, color, name)
+        last = next((value for value in reversed(values) if math.isfinite(value)), math.nan)
+        if math.isfinite(last):
+            ends.append((last, name, color))
+    ends.sort()
+    least = 0.075 * (max((end for end, *_ in ends), default=0.0) or 1.0)
+    for height, (_, name, color) in zip(_apart([end for end, *_ in ends], least), ends, strict=True):
+        axes.annotate(
+            name, (1.01, height), xycoords=("axes fraction", "data"), va="center", fontsize=8.5, color=color,
+            annotation_clip=False, parse_math=False,
+        )  # fmt: skip
+
+
+def _apart(heights: list[float], least: float) -> list[float]:
+    """Return ascending heights moved up so that none is nearer than `least` to the one below."""
+    moved: list[float] = []
+    for height in heights:
+        moved.append(max(height, moved[-1] + least) if moved else height)
+    return moved
+
+
+def _shade(color: tuple[int, int, int]) -> str:
+    """Return a legend's color, darkened where it would not show on white (WCAG 2's relative luminance, roughly)."""
+    red, green, blue = (level / 255 for level in color)
+    light = 0.2126 * red**2.2 + 0.7152 * green**2.2 + 0.0722 * blue**2.2
+    factor = 1.0 if light <= _PALE / 2 else 0.62
+    return "#" + "".join(f"{round(level * factor * 255):02x}" for level in (red, green, blue))
+
+
+def _spread(values: list[float]) -> float:
+    there = [value for value in values if math.isfinite(value) and value > 0]
+    return max(there) / min(there) if there else 1.0
+
+
+class ValidationPictures:
+    """Looks at validation, and shows a handful of places now and then."""
+
+    def __init__(self, plan: TrainingPlan) -> None:
+        self._plan = plan
+        self._rows: dict[str, NDArray[np.uint8]] = {}
+        self._begun_s = time.monotonic()
+        self._spent_s = 0.0
+
+    def see(
+        self, scene: PreparedScene, window: Window, reference: NDArray[np.uint8], predicted: NDArray[np.uint8]
+    ) -> None:
+        """Remember the first place of each of the first scenes: codes of reference and network, each (row, col)."""
+        if scene.id in self._rows or len(self._rows) == SCENES or not self._has_time():
+            return
+        begin = time.monotonic()
+        cut = Window(0, 0, min(SIDE_PX, window.height), min(SIDE_PX, window.width))
+        patch = scene.read(Window(window.row, window.col, cut.height, cut.width))
+        image = natural(patch.data, patch.valid, self._plan.stretch)
+        shown = [colored(codes[cut.rows, cut.cols], self._plan.legend) for codes in (reference, predicted)]
+        self._rows[scene.id] = np.concatenate([image, *shown], axis=1)
+        self._spent_s += time.monotonic() - begin
+
+    def log(self, epoch: int, loggers: Iterable[object]) -> None:
+        """Hand the pictures of this validation to TensorBoard, where it is their epoch."""
+        if epoch % PICTURES_EVERY == 1 or epoch == self._plan.recipe.epochs:
+            begin = time.monotonic()
+            for logger in loggers:
+                if isinstance(logger, TensorBoardLogger):
+                    for name, row in self._rows.items():
+                        logger.experiment.add_image(name, row, epoch, dataformats="HWC")
+            self._spent_s += time.monotonic() - begin
+        self._rows.clear()
+
+    def _has_time(self) -> bool:
+        return self._spent_s <= SHARE * (time.monotonic() - self._begun_s)
 
 
 def write_training_report(  # noqa: PLR0913 - the parts of the report

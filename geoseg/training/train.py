@@ -1,4 +1,4 @@
-"""The verb: labelled scenes in, a bundle out."""
+"""The verb: labeled scenes in, a bundle out."""
 
 from __future__ import annotations
 
@@ -7,52 +7,49 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import torch
 
 from geoseg.atomic import make_folders, probe_writable
 from geoseg.dataset import Dataset, Split, Wanted, default_rule, open_dataset, split
-from geoseg.errors import DivergedError, OutputError
+from geoseg.errors import DivergedError, OutputError, UsageError
 from geoseg.evaluation import check_folder
 from geoseg.given import plain_arguments
 from geoseg.legend import Legend
-from geoseg.model import DEMO as SHIPPED
 from geoseg.model import ModelBundle, cache_folder, choose_device, told, use_threads
 from geoseg.progress import Progress
 from geoseg.raster import DEFAULT_TOLERANCE
-from geoseg.training.batch_size import batch_size, check_fits
-from geoseg.training.checkpoint import load_state
-from geoseg.training.course import Course
-from geoseg.training.faults import learning_faults
-from geoseg.training.finish import finish, keep_learnt
-from geoseg.training.fit import fit
-from geoseg.training.folder import DEVICES, ENCODER_WEIGHTS, INIT_WEIGHTS, RunFolder, open_folder
-from geoseg.training.keeper import Keeper
-from geoseg.training.learner import Learner
-from geoseg.training.listener import Listener
-from geoseg.training.plan import TrainingPlan
-from geoseg.training.planning import check_recipe, plan_training
-from geoseg.training.recipe import Recipe
-from geoseg.training.recipes import recipe_named
-from geoseg.training.runnable import check_runnable
-from geoseg.training.start import DEMO, start_network
-from geoseg.training.stop import Stop, polite_stop
-from geoseg.training.sweep import sweep
-from geoseg.training.table import Table
-from geoseg.training.told import TrainingProgress
+from geoseg.training.callbacks import Callbacks, TrainingProgress, TrainingState, polite_stop
+from geoseg.training.checkpoint import (
+    DEVICES,
+    ENCODER_WEIGHTS,
+    INIT_WEIGHTS,
+    Checkpointer,
+    RunFolder,
+    load_checkpoint,
+    open_folder,
+)
+from geoseg.training.finalization import finalize, keep_learnt
+from geoseg.training.initialization import start_network
+from geoseg.training.loop import Learner, fit, hardware
+from geoseg.training.network import Says, check_recipe, opened
+from geoseg.training.optimization import batch_size, check_fits
+from geoseg.training.plan import TrainingPlan, plan_training
+from geoseg.training.recipe import Recipe, RecipeOptions, recipe_named
+from geoseg.training.report import ConsoleTable, EpochRow
 
 if TYPE_CHECKING:
     import geopandas
 
 StrPath = str | os.PathLike[str]
-Says = Callable[[str], None]
 DEFAULT_CHECKPOINT_MINUTES = 5.0
 
 
 @plain_arguments()
-def train(  # noqa: PLR0913 - the knobs of the verb
+def train(  # noqa: PLR0913 - the options of the verb
     data: StrPath | Dataset,
     out: StrPath,
     report: StrPath | None = None,
@@ -77,32 +74,81 @@ def train(  # noqa: PLR0913 - the knobs of the verb
     progress: Callable[[TrainingProgress], None] | None = None,
     decoding: Callable[[Progress], None] | None = None,
     announce: Says | None = None,
-    **knobs: Any,  # noqa: ANN401 - those of a recipe
+    **options: Unpack[RecipeOptions],
 ) -> ModelBundle:
-    """Train a network on labelled scenes and write it as a bundle; the same call after a crash goes on.
+    """Train a network on labeled scenes and write it as a bundle; the same call after a crash resumes.
 
-    `data`: what `open_dataset` takes, with `labels`, `column`, `layer`, `legend`, `bands`, `data_gsd_m`, `tolerance`;
-    or an open one. `split_rule`: see `split`. `recipe` and any knob of `Recipe` say what is learnt and how. Scenes are
-    decoded once to `cache`. Beside `out` a folder `OUT.training` holds checkpoints, written after each epoch and every
-    `checkpoint_minutes`, a history and TensorBoard's logs; the checkpoints go when the bundle is there. The weights of
-    the best epoch on validation are kept, with the temperature that makes their confidence honest there. `report`: a
-    folder to be made, with curves, figures and the crops that are most wrong.
+    Scenes are decoded once to `cache`. A folder `OUT.training` beside `out` holds checkpoints, a history and
+    TensorBoard's logs; the checkpoints go when the bundle is there. The weights of the best epoch on validation are
+    kept, with the temperature that makes their confidence honest there.
 
-    `device`: auto, cpu, mps, cuda or cuda:N; `devices`: so many of them; `threads`: of the CPU. `progress` is called
-    after each batch, `decoding` while scenes are decoded, `announce` with lines for the user.
+    Parameters
+    ----------
+    data : path or Dataset
+        What `open_dataset` takes, or an open data set.
+    out : path
+        The bundle to write, a .safetensors file.
+    report : path, optional
+        A folder to make, with curves, figures and the crops that are most wrong.
+    recipe : str or Recipe
+        What is learnt and how: a name of `geoseg.training.RECIPES`, or a recipe.
+    labels, column, layer, legend, bands, data_gsd_m, tolerance
+        Of `data`, as `open_dataset` takes them; `data_gsd_m` is its `gsd_m`, in meters a pixel.
+    split_rule : str, optional
+        How scenes are divided to train on and to validate: the `rule` of `split`.
+    cache : path, optional
+        A folder for decoded scenes; the user's cache by default.
+    device : str
+        auto, cpu, mps, cuda or cuda:N.
+    devices : int
+        How many of them learn at once.
+    threads : int, optional
+        Of the CPU.
+    checkpoint_minutes : float
+        How much work within an epoch a crash may cost.
+    wandb : bool
+        Log to Weights & Biases too.
+    mkdir : bool
+        Make the folders that `out` and `report` lie in.
+    overwrite : bool
+        Replace an existing bundle, and start over where an unfinished training of another kind lies beside `out`.
+    progress : callable, optional
+        Called with a `TrainingProgress` after each batch.
+    decoding : callable, optional
+        Called with a `Progress` while scenes are decoded.
+    announce : callable, optional
+        Called with lines for the user.
+    **options
+        Fields of `Recipe` that differ from `recipe`.
 
-    Raises UsageError, SceneError, ModelError, OutputError for what cannot be right; DivergedError when the loss is no
-    number, TrainingError when a batch does not fit, ResumeError when an unfinished training of another kind lies beside
-    `out`.
+    Returns
+    -------
+    ModelBundle
+        The bundle at `out`.
+
+    Raises
+    ------
+    UsageError, SceneError, ModelError, OutputError
+        For what cannot be right, before the first step.
+    DivergedError
+        When the loss becomes NaN; what was learnt before is kept.
+    TrainingError
+        When a batch does not fit the memory.
+    ResumeError
+        When an unfinished training of another kind lies beside `out`.
+
+    Examples
+    --------
+    >>> bundle = geoseg.train("deepglobe/", "model.safetensors", epochs=40, lr=1e-3)  # doctest: +SKIP
+
     """
     say = announce or (lambda _line: None)
     if mkdir:
         make_folders(out, report)
     target = _check_target(out, overwrite=overwrite)
     folder_of_report = None if report is None else check_folder(report, overwrite=overwrite)
-    chosen = (recipe if isinstance(recipe, Recipe) else recipe_named(recipe)).changed(**knobs)
-    where = _device(device)
-    check_runnable(chosen, where, devices, wandb=wandb)
+    chosen = (recipe if isinstance(recipe, Recipe) else recipe_named(recipe)).changed(**options)
+    where = _check_runnable(chosen, device, devices, wandb=wandb)
     check_recipe(chosen)
     use_threads(threads)
     dataset = data if isinstance(data, Dataset) else open_dataset(
@@ -118,41 +164,49 @@ def train(  # noqa: PLR0913 - the knobs of the verb
         stored = Path(cache) if cache is not None else cache_folder() / "scenes"
         plan = plan_training(dataset, parts, chosen, stored, say, progress=decoding)
         network = start_network(plan, say)
-        state = load_state(folder.last)
-        plan = _sized(plan, network, where, devices, state, say)
+        checkpoint = load_checkpoint(folder.last)
+        plan = _sized(plan, network, where, devices, checkpoint, say)
         check_fits(plan, network, where)
         folder.settle(batch_size=plan.batch_size * chosen.accumulate)
-        run = _Run(plan, Keeper(plan, folder, checkpoint_minutes), progress, say)
-        learner = run.learner(network, where, state)
-        with polite_stop(say) as run.stop:
+        with polite_stop(say) as stop:
+            console = _Console(plan, progress, say)
+            keeper = Checkpointer(plan, folder, checkpoint_minutes)
+            callbacks = Callbacks(
+                batch=console.batch,
+                epoch=console.epoch,
+                keep=keeper.keep,
+                keep_best=keeper.keep_best,
+                due=keeper.due,
+                stop=lambda: stop.requested,
+                seen=keeper.see,
+            )
+            learner = _learner(plan, network, where, checkpoint, callbacks, say)
+            console.begin(learner.state)
             _learn(learner, where, devices, folder, wandb=wandb)
-        bundle = finish(learner.to(where), folder, target, folder_of_report, overwrite=overwrite, say=say)
+        bundle = finalize(learner.to(where), folder, target, folder_of_report, overwrite=overwrite, say=say)
         folder.finish()
     return bundle
-
-
-def _meaning(recipe: Recipe, dataset: Dataset, parts: Split, devices: int) -> dict[str, object]:
-    """Return plain values that differ whenever the weights would: each device draws crops of its own."""
-    begun = None if recipe.init is None else ModelBundle.open(SHIPPED if recipe.init == DEMO else recipe.init)
-    return {
-        **recipe.meaning(),
-        ENCODER_WEIGHTS: told(recipe.encoder_weights),
-        "data set": dataset.digest,
-        "split": parts.digest,
-        DEVICES: devices,
-        INIT_WEIGHTS: None if begun is None else begun.weights_hash,
-    }
 
 
 def _check_target(out: StrPath, *, overwrite: bool) -> Path:
     path = probe_writable(out)
     if path.suffix != ".safetensors":
         raise OutputError(
-            f"a bundle is a .safetensors file, got {path}; name it {path.with_suffix('.safetensors').name}"
+            f"a bundle is a .safetensors file, got {path}; name it {path.with_suffix('.safetensors').name}", "out"
         )
     if path.exists() and not overwrite:
-        raise OutputError(f"{path} exists; choose another `out`, or replace it with `overwrite=True`")
+        raise OutputError(f"{path} exists; choose another `out`, or replace it with `overwrite=True`", "out")
     return path
+
+
+def _check_runnable(recipe: Recipe, device: str, devices: int, *, wandb: bool) -> str:
+    """Return cpu, mps or cuda:N for what the user asked. Raises UsageError for what is not there."""
+    found = choose_device(device)
+    where = "cpu" if found in {"onnx", "torch-cpu"} else found  # ONNX Runtime does not learn
+    hardware(where, devices, recipe)
+    if wandb and find_spec("wandb") is None:
+        raise UsageError("`wandb=True` needs Weights & Biases; pip install wandb, or leave it out", "wandb")
+    return where
 
 
 def _split(dataset: Dataset, rule: str | None, seed: int, say: Says) -> Split:
@@ -167,10 +221,16 @@ def _split(dataset: Dataset, rule: str | None, seed: int, say: Says) -> Split:
     return parts
 
 
-def _device(wanted: str) -> str:
-    """Return cpu, mps or cuda:N for what the user asked; ONNX Runtime does not learn."""
-    found = choose_device(wanted)
-    return "cpu" if found in {"onnx", "torch-cpu"} else found
+def _meaning(recipe: Recipe, dataset: Dataset, parts: Split, devices: int) -> dict[str, object]:
+    """Return plain values that differ whenever the weights would: each device draws crops of its own."""
+    return {
+        **recipe.meaning(),
+        ENCODER_WEIGHTS: told(recipe.encoder_weights),
+        "data set": dataset.digest,
+        "split": parts.digest,
+        DEVICES: devices,
+        INIT_WEIGHTS: None if recipe.init is None else opened(recipe.init).weights_hash,
+    }
 
 
 def _sized(  # noqa: PLR0913, PLR0917 - what decides it
@@ -178,7 +238,7 @@ def _sized(  # noqa: PLR0913, PLR0917 - what decides it
     network: torch.nn.Module,
     device: str,
     devices: int,
-    state: dict[str, Any] | None,
+    checkpoint: dict[str, Any] | None,
     say: Says,
 ) -> TrainingPlan:
     """Return the plan with the batch that was asked for, or that the run had, or as large a one as is likely to fit.
@@ -187,11 +247,30 @@ def _sized(  # noqa: PLR0913, PLR0917 - what decides it
     """
     if plan.recipe.batch_size is not None:
         return replace(plan, batches=plan.recipe.batches or math.ceil(plan.batches / devices))
-    before = Course.from_text(state["course"]) if state else Course()
+    before = TrainingState.from_text(checkpoint["course"]) if checkpoint else TrainingState()
     size = before.batch_size * before.accumulate // plan.recipe.accumulate or batch_size(plan, network, device)
     batches = plan.recipe.batches or math.ceil(plan.batches / (size * devices))
     say(f"batches of {size} crops should fit the memory")
     return replace(plan, batch_size=size, batches=batches)
+
+
+def _learner(  # noqa: PLR0913, PLR0917 - what it begins with
+    plan: TrainingPlan,
+    network: torch.nn.Module,
+    device: str,
+    checkpoint: dict[str, Any] | None,
+    callbacks: Callbacks,
+    say: Says,
+) -> Learner:
+    """Return the learner at its beginning, or where an equal run stopped."""
+    learner = Learner(plan, network, checkpoint["lr"] if checkpoint else plan.recipe.lr or 0.0, callbacks)
+    if checkpoint is not None:
+        learner.resume(checkpoint)
+        say(f"resumes at batch {learner.state.batches} of {plan.total_batches}")
+    elif plan.recipe.lr is None:
+        learner.lr = learner.find_lr(device)
+        say(f"learning rate {learner.lr:g}, where the loss falls steepest")
+    return learner
 
 
 def _learn(learner: Learner, device: str, devices: int, folder: RunFolder, *, wandb: bool) -> None:
@@ -204,7 +283,7 @@ def _learn(learner: Learner, device: str, devices: int, folder: RunFolder, *, wa
     except DivergedError as fault:
         raise DivergedError(f"{fault}; {_kept(learner, folder, devices)}") from None
     if devices > 1:  # what other processes learnt is in their checkpoint
-        learner.go_on_from(load_state(folder.last) or {})
+        learner.resume(load_checkpoint(folder.last) or {})
 
 
 def _kept(learner: Learner, folder: RunFolder, devices: int) -> str:
@@ -217,56 +296,29 @@ def _kept(learner: Learner, folder: RunFolder, devices: int) -> str:
     return f"{what} is kept as a model: begin with it, `init={str(folder.kept)!r}`, `overwrite=True`"
 
 
-class _Run:
-    """One run: what it keeps, and whom it tells."""
+class _Console:
+    """What the user sees of a run: a line an epoch, and progress."""
 
-    def __init__(
-        self,
-        plan: TrainingPlan,
-        keeper: Keeper,
-        progress: Callable[[TrainingProgress], None] | None,
-        say: Says,
-    ) -> None:
-        self.stop = Stop()
-        """Whether the user wants the run to end."""
+    def __init__(self, plan: TrainingPlan, progress: Callable[[TrainingProgress], None] | None, say: Says) -> None:
         self._plan = plan
-        self._keeper = keeper
         self._progress = progress
         self._say = say
-        self._table = Table(plan)
+        self._table = ConsoleTable(plan)
         self._begun_s = time.monotonic()
         self._begun_at = 0
 
-    def learner(self, network: torch.nn.Module, device: str, state: dict[str, Any] | None) -> Learner:
-        """Return the learner at its beginning, or in the state where an equal run stopped."""
-        listener = Listener(
-            batch=self._tell,
-            epoch=self._row,
-            keep=self._keeper.keep,
-            keep_best=self._keeper.keep_best,
-            due=self._keeper.due,
-            stop=lambda: self.stop.requested,
-            seen=self._keeper.see,
-        )
-        learner = Learner(self._plan, network, state["lr"] if state else self._plan.recipe.lr or 0.0, listener)
-        if state is not None:
-            learner.go_on_from(state)
-            self._begun_at = learner.course.batches
-            self._say(f"goes on at batch {learner.course.batches} of {self._plan.total_batches}")
-        elif self._plan.recipe.lr is None:
-            with learning_faults(self._plan, device):
-                learner.lr = sweep(learner, device)
-            self._say(f"learning rate {learner.lr:g}, where the loss falls steepest")
-        for line in self._table.heading():
+    def begin(self, state: TrainingState) -> None:
+        """Say what a run before has said."""
+        self._begun_at = state.batches
+        for line in (*self._table.heading(), *map(self._table.line, state.rows)):
             self._say(line)
-        for row in learner.course.rows:
-            self._say(self._table.line(row))
-        return learner
 
-    def _tell(self, course: Course, lr: float) -> None:
+    def batch(self, state: TrainingState, lr: float) -> None:
+        """Tell how far the run is."""
         if self._progress is not None:
             seconds = time.monotonic() - self._begun_s
-            self._progress(TrainingProgress.of(self._plan, course, lr, seconds, self._begun_at))
+            self._progress(TrainingProgress.of(self._plan, state, lr, seconds, self._begun_at))
 
-    def _row(self, row: Any) -> None:  # noqa: ANN401 - an EpochRow
+    def epoch(self, row: EpochRow) -> None:
+        """Say an epoch's line."""
         self._say(self._table.line(row))

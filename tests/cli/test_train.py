@@ -16,7 +16,7 @@ from click.testing import CliRunner
 
 from geoseg.model import ModelBundle
 from geoseg.training import RECIPES, Recipe, losses
-from geoseg.training.recipe import KNOBS
+from geoseg.training.recipe import OPTIONS
 from geoseg_cli.main import geoseg as command
 from geoseg_cli.parameter_types import LOSSES, TRAINING_WORDS
 from geoseg_cli.train import recipe_options, take_recipe, train
@@ -64,7 +64,7 @@ def knobs_of(*arguments: object) -> dict[str, Any]:
 
 def test_every_knob_has_an_option() -> None:
     names = {parameter.name for parameter in train.params}
-    assert {name.removesuffix("_text") for name in KNOBS} <= names
+    assert {name.removesuffix("_text") for name in OPTIONS} <= names
 
 
 def test_options_give_every_knob_a_value_of_its_type() -> None:
@@ -79,7 +79,7 @@ def test_options_give_every_knob_a_value_of_its_type() -> None:
         patience=6, valid_every=2, seed=5, window_px=768,
     )  # fmt: skip
     plain = wanted.to_json()
-    assert not [name for name in KNOBS if getattr(wanted, name) == getattr(Recipe(), name)]
+    assert not [name for name in OPTIONS if getattr(wanted, name) == getattr(Recipe(), name)]
     arguments: list[object] = []
     flags = {parameter.name: parameter.opts[0] for parameter in train.params}
     for name, value in plain.items():
@@ -215,7 +215,7 @@ def test_words_as_the_library_reads_them_pass(run: Run, asked: dict[str, Any], a
 def test_the_words_are_the_librarys() -> None:
     assert set(LOSSES) == set(losses.LOSSES)
     assert all(find() for find in TRAINING_WORDS.values())
-    assert set(TRAINING_WORDS) - {"recipe"} <= set(KNOBS)
+    assert set(TRAINING_WORDS) - {"recipe"} <= set(OPTIONS)
 
 
 def test_json_tells_what_came_of_it(run: Run, data: Path, tmp_path: Path) -> None:

@@ -9,10 +9,8 @@ from torch import Tensor
 
 from geoseg.errors import UsageError
 from geoseg.training import OPERATIONS
-from geoseg.training.augment import augment, context_px
-from geoseg.training.augment_draw import choose
-from geoseg.training.augmentation import Augmentation
-from geoseg.training.augmentation_text import augmentation_of
+from geoseg.training.augment.augment import augment, choose, context_px
+from geoseg.training.augment.spec import Augmentation, augmentation_of
 
 RGB = ("red", "green", "blue")
 OUT = 40
@@ -180,7 +178,7 @@ def test_crops_that_do_not_fit_are_refused() -> None:
     how = augmentation_of("flips")
     with pytest.raises(UsageError, match=r"the crops given are \(40, 40\)"):
         augment(image, valid, codes, how, seeded(), bands=RGB, out_px=41)
-    with pytest.raises(UsageError, match="rot90 and transpose want square crops"):
+    with pytest.raises(UsageError, match="rot90 and transpose need square crops"):
         augment(image, valid, codes, how, seeded(), bands=RGB, out_px=(40, 20))
     with pytest.raises(UsageError, match="float32, bool and uint8"):
         augment(image, valid, codes.long(), how, seeded(), bands=RGB)

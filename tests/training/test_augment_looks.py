@@ -8,10 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from geoseg.training.augment import augment
-from geoseg.training.augmentation_text import augmentation_of
-from geoseg.training.blur import gaussian_blur, motion_blur
-from geoseg.training.color import Tint, add_noise, recolor, rgb_positions
+from geoseg.training.augment.augment import augment
+from geoseg.training.augment.pixels import Tint, add_noise, gaussian_blur, motion_blur, recolor, rgb_positions
+from geoseg.training.augment.spec import augmentation_of
 
 RGB = ("red", "green", "blue")
 COUNT = 4

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from geoseg.training.average import average_into, average_of
+from geoseg.training.optimization import average_into, average_of
 
 
 def network(seed: int) -> torch.nn.Module:

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from geoseg.errors import TrainingError
-from geoseg.training.batch_size import MOST_CPU, batch_size, check_fits
-from geoseg.training.learner import Learner
+from geoseg.training.loop import Learner
+from geoseg.training.optimization import MOST_CPU, batch_size, check_fits
 from tests.training.tiny import TINY, learn, same, tiny_learner
 
 Memory = namedtuple("Memory", ["available"])  # noqa: PYI024 - as psutil's
@@ -48,11 +48,11 @@ def test_a_batch_beyond_all_memory_is_refused_before_the_system_ends_the_run(
     wanted = wanted_gb(tiny_learner(data, recipe), monkeypatch)
     monkeypatch.setattr(psutil, "virtual_memory", lambda: Memory(int(wanted * 1e9 / 8)))
     with pytest.raises(
-        TrainingError, match=r"64 crops .* of cpu \(it wants about .*\); give `batch_size=4`, `accumulate=16`"
+        TrainingError, match=r"64 crops .* of cpu \(it needs about .*\); give `batch_size=4`, `accumulate=16`"
     ):
         learn(data, tmp_path / "model.safetensors", recipe)
     monkeypatch.setattr(psutil, "virtual_memory", lambda: Memory(1))
-    with pytest.raises(TrainingError, match=r"give a smaller `crop` \(with `overwrite"):
+    with pytest.raises(TrainingError, match=r"give a smaller `crop_px` \(with `overwrite"):
         learn(data, tmp_path / "model.safetensors", recipe)
     monkeypatch.setattr(psutil, "virtual_memory", lambda: Memory(int(wanted * 1e9 * 0.6)))
     learner = tiny_learner(data, recipe)
@@ -63,7 +63,7 @@ def test_what_a_large_crop_keeps_is_reckoned_from_a_small_one(data: Path, monkey
     learner = tiny_learner(data, replace(TINY, crop_px=128, window_px=128, batch_size=1000))
     said = []
     for probe_px in (128, 64):
-        monkeypatch.setattr("geoseg.training.batch_size._PROBE_PX", probe_px)
+        monkeypatch.setattr("geoseg.training.optimization._PROBE_PX", probe_px)
         said.append(wanted_gb(learner, monkeypatch))
     assert said == pytest.approx([said[0]] * 2, rel=0.05)
     assert said[0] > 0.1
@@ -75,7 +75,7 @@ def test_a_network_for_one_size_alone_is_reckoned_from_that(
 ) -> None:
     learner = tiny_learner(data, replace(TINY, crop_px=128, window_px=128, batch_size=1000))
     whole = wanted_gb(learner, monkeypatch)
-    monkeypatch.setattr("geoseg.training.batch_size._PROBE_PX", 64)
+    monkeypatch.setattr("geoseg.training.optimization._PROBE_PX", 64)
     forward = learner.network.forward
 
     def picky(image: torch.Tensor) -> Any:
@@ -90,9 +90,9 @@ def test_a_network_for_one_size_alone_is_reckoned_from_that(
 
 
 def wanted_gb(learner: Learner, monkeypatch: pytest.MonkeyPatch) -> float:
-    """Return how much a batch is said to want where there is no memory."""
+    """Return how much a batch is said to need where there is no memory."""
     with monkeypatch.context() as patched:
         patched.setattr(psutil, "virtual_memory", lambda: Memory(0))
         with pytest.raises(TrainingError) as fault:
             check_fits(learner.plan, learner.network, "cpu")
-    return float(str(fault.value).split("wants about ")[1].split()[0])
+    return float(str(fault.value).split("needs about ")[1].split()[0])

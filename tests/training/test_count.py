@@ -9,7 +9,7 @@ import pytest
 from sklearn.metrics import confusion_matrix
 
 from geoseg.evaluation import Calibration
-from geoseg.training.count import count
+from geoseg.training.validation import count
 
 
 @pytest.mark.parametrize("channels", [2, 6, 19])

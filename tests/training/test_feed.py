@@ -8,16 +8,16 @@ import torch
 
 from geoseg.dataset import CropSampler
 from geoseg.raster import Window
-from geoseg.training.feed import Feed
+from geoseg.training.data_loader import CropLoader
 from tests.training.tiny import tiny_plan
 
 
 def test_a_batch_is_the_same_wherever_the_feed_begins(data: Path) -> None:
     plan = tiny_plan(data)
     sampler = CropSampler(plan.train, 64, 0.5, plan.output_codes)
-    whole = list(Feed(plan, sampler, 4, 0, 9))
-    late = list(Feed(plan, sampler, 4, 5, 9))
-    other = list(Feed(plan, sampler, 4, 0, 9, rank=1))
+    whole = list(CropLoader(plan, sampler, 4, 0, 9))
+    late = list(CropLoader(plan, sampler, 4, 5, 9))
+    other = list(CropLoader(plan, sampler, 4, 0, 9, rank=1))
     assert [batch.number for batch in late] == [5, 6, 7, 8]
     for one, two in zip(whole[5:], late, strict=True):
         assert one.places == two.places
@@ -29,7 +29,7 @@ def test_a_batch_is_the_same_wherever_the_feed_begins(data: Path) -> None:
 
 def test_a_batch_holds_the_pixels_of_its_places(data: Path) -> None:
     plan = tiny_plan(data)
-    batch = Feed(plan, CropSampler(plan.train, 64, 0.0, plan.output_codes), 4, 0, 1).draw(0)
+    batch = CropLoader(plan, CropSampler(plan.train, 64, 0.0, plan.output_codes), 4, 0, 1).draw(0)
     scenes = {scene.id: scene for scene in plan.train}
     for number, place in enumerate(batch.places):
         name, _, where = place.partition(" at row ")

@@ -8,8 +8,8 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from geoseg.training.course import Course
-from geoseg.training.history import EpochRow
+from geoseg.training.callbacks import TrainingState
+from geoseg.training.report import EpochRow
 
 FIGURES = st.floats(allow_infinity=False)
 
@@ -22,16 +22,16 @@ def test_a_row_comes_back_as_it_went(figures: list[float], iou: dict[str, float]
 
 
 def test_a_course_comes_back_as_it_went() -> None:
-    course = Course(batches=7, batch_size=2, epoch_batches=5, loss_sum=0.5, epoch_s=3.5)
+    course = TrainingState(batches=7, batch_size=2, epoch_batches=5, loss_sum=0.5, epoch_s=3.5)
     assert course.close_epoch(EpochRow(0, 5, 1.0, math.nan, math.nan)) is False
     assert course.close_epoch(EpochRow(1, 10, 1.0, 0.9, 0.4, {"water": 0.4})) is True
     assert course.close_epoch(EpochRow(2, 15, 1.0, 0.9, 0.3)) is False
     assert (course.epochs, course.best, course.best_epoch, course.loss_sum, course.epoch_s) == (3, 0.4, 1, 0.0, 0.0)
-    assert repr(Course.from_text(course.to_text())) == repr(course)
+    assert repr(TrainingState.from_text(course.to_text())) == repr(course)
 
 
 def test_a_course_of_an_older_checkpoint_is_read() -> None:
     """Its text had no `epoch_s`."""
-    older = json.loads(Course(batches=7, loss_sum=0.5).to_text())
+    older = json.loads(TrainingState(batches=7, loss_sum=0.5).to_text())
     del older["epoch_s"]
-    assert repr(Course.from_text(json.dumps(older))) == repr(Course(batches=7, loss_sum=0.5))
+    assert repr(TrainingState.from_text(json.dumps(older))) == repr(TrainingState(batches=7, loss_sum=0.5))

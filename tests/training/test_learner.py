@@ -16,17 +16,14 @@ from lightning.pytorch.plugins.precision import MixedPrecision
 from geoseg.dataset import open_dataset, split
 from geoseg.errors import UsageError
 from geoseg.model import ModelBundle
-from geoseg.training.checkpoint import load_state, save_state
-from geoseg.training.course import Course
-from geoseg.training.fit import hardware
-from geoseg.training.history import read_history
-from geoseg.training.learner import Learner
-from geoseg.training.listener import Listener
-from geoseg.training.optimizer import optimizer_of
-from geoseg.training.planning import plan_training
-from geoseg.training.start import start_network
+from geoseg.training.callbacks import Callbacks, TrainingState
+from geoseg.training.checkpoint import load_checkpoint, save_checkpoint
+from geoseg.training.initialization import start_network
+from geoseg.training.loop import Learner, hardware
+from geoseg.training.optimization import optimizer_of
+from geoseg.training.plan import plan_training
 from geoseg.training.train import _sized
-from tests.training.tiny import TINY, learn, tiny_learner, tiny_plan
+from tests.training.tiny import TINY, learn, read_history, tiny_learner, tiny_plan
 
 STILL = replace(TINY, lr=1e-9, average=0.0, arguments_text='{"depth": 2, "channels": 8}')
 """It learns nothing to speak of, and draws nothing: the loss of each batch is known beforehand."""
@@ -61,7 +58,7 @@ def losses_of(data: Path, recipe: Any, rule: str, rank: int, monkeypatch: pytest
     """Return the loss of each batch of two epochs on one device, by a network that stays as it begins."""
     dataset = open_dataset(data)
     plan = plan_training(dataset, split(dataset, rule), recipe, data.parent / "cache", lambda _line: None)
-    learner = Learner(plan, start_network(plan, lambda _line: None), 0.0, Listener())
+    learner = Learner(plan, start_network(plan, lambda _line: None), 0.0, Callbacks())
     monkeypatch.setattr(Learner, "global_rank", rank)
     found = []
     for number in range(4):
@@ -75,7 +72,7 @@ def test_an_epoch_shows_each_pixel_once_whatever_the_devices(data: Path, size: i
     """Three scenes of 128 x 128 pixels are 12 crops of 64 x 64: 6 batches of two, of which each device has a share."""
     plan = tiny_plan(data, replace(TINY, batches=None, batch_size=size))
     network = torch.nn.Conv2d(3, 1, 1)
-    state = {"course": Course(batch_size=2).to_text()}  # the size that was found to fit
+    state = {"course": TrainingState(batch_size=2).to_text()}  # the size that was found to fit
     batches = [_sized(plan, network, "cpu", devices, state, lambda _line: None).batches for devices in (1, 2, 4)]
     assert batches == [6, 3, 2]
     fixed = replace(plan, recipe=replace(plan.recipe, batches=5), batches=5)
@@ -89,7 +86,7 @@ def test_devices_that_are_not_here_are_refused() -> None:
 
 
 def test_several_devices_are_the_first_ones(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("geoseg.training.fit.cuda_devices", lambda: 4)
+    monkeypatch.setattr("geoseg.training.loop.cuda_devices", lambda: 4)
     recipe = replace(TINY, precision="32")
     with pytest.raises(UsageError, match="the first 2, got device cuda:1; leave `device` out"):
         hardware("cuda:1", 2, recipe)
@@ -100,7 +97,7 @@ def test_devices_are_refused_before_any_work(data: Path, tmp_path: Path, monkeyp
     monkeypatch.setattr(
         sys.modules["geoseg.training.train"], "open_dataset", lambda *_, **__: pytest.fail("work was begun")
     )
-    with pytest.raises(UsageError, match="precision 16 needs a GPU"):
+    with pytest.raises(UsageError, match="`precision='16'` needs a GPU"):
         learn(data, tmp_path / "m.safetensors", replace(TINY, precision="16"), devices=2)
 
 
@@ -111,15 +108,15 @@ def trainer_of(scaler: torch.amp.GradScaler, learner: Learner) -> Any:
 
 
 def test_the_scale_of_16_bits_is_kept(data: Path, tmp_path: Path) -> None:
-    """Begun anew at 65536, it would leave steps out until it is small enough."""
+    """Begun again at 65536, it would leave steps out until it is small enough."""
     learner, other = tiny_learner(data, STILL), tiny_learner(data, STILL)
     learner._trainer = trainer_of(torch.amp.GradScaler("cpu", init_scale=512.0), learner)
-    save_state(tmp_path / "state", learner.state())
-    state = load_state(tmp_path / "state")
+    save_checkpoint(tmp_path / "state", learner.checkpoint())
+    state = load_checkpoint(tmp_path / "state")
     assert state is not None
     for kept, wanted in ((state, 512.0), ({**state, "scaler": {}}, 65536.0), (without(state, "scaler"), 65536.0)):
         other._trainer = trainer_of(torch.amp.GradScaler("cpu"), other)
-        other.go_on_from({**kept, "optimizer": other_optimizer_state(other)})
+        other.resume({**kept, "optimizer": other_optimizer_state(other)})
         other.configure_optimizers()
         assert other.trainer.precision_plugin.scaler.get_scale() == wanted
 

@@ -10,8 +10,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from geoseg.errors import UsageError
-from geoseg.training.class_weights import MOST, class_weights
-from geoseg.training.losses import LOSSES, loss_of
+from geoseg.training.losses import LOSSES, MOST, class_weights, loss_of
 
 CLASSES = 5
 WEIGHTS = (0.5, 2.0, 1.0, 0.0, 3.0)
@@ -210,14 +209,14 @@ def test_auto_weights_are_median_frequency_capped_and_zero_without_pixels() -> N
     weights = class_weights("auto", (0, 100, 1, 400, 100, 9000))
     assert weights == (0, 1, MOST, 0.25, 1, 1 / MOST)
     assert weights == class_weights("auto", tuple(1000 * count for count in (0, 100, 1, 400, 100, 9000)))
-    with pytest.raises(UsageError, match="no class has a labelled pixel"):
+    with pytest.raises(UsageError, match="no class has a labeled pixel"):
         class_weights("auto", (0, 0))
 
 
 def test_weights_may_be_given() -> None:
     assert class_weights("none", (1, 2)) is None
     assert class_weights("0.89,0.4 1", (1, 2, 3)) == (0.89, 0.4, 1)
-    with pytest.raises(UsageError, match="each of the 3 classes wanted, got 2"):
+    with pytest.raises(UsageError, match="each of the 3 classes, got 2"):
         class_weights("1,2", (1, 2, 3))
     with pytest.raises(UsageError, match="auto, none, or numbers"):
         class_weights("rare", (1, 2, 3))

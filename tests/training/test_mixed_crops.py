@@ -14,10 +14,9 @@ from geoseg.errors import UsageError
 from geoseg.legend import NODATA
 from geoseg.raster import Patch, Window
 from geoseg.training import Recipe
-from geoseg.training.mixed_crops import MixedCrops, crops_of, resampled
-from geoseg.training.network_input import target_table
-from geoseg.training.plan import TrainingPlan
-from geoseg.training.planning import plan_training
+from geoseg.training.data_loader import MixedCrops, crops_of, resampled
+from geoseg.training.network import target_table
+from geoseg.training.plan import TrainingPlan, plan_training
 from tests.training.mixed import RECIPE, write_mixture
 
 
@@ -136,10 +135,10 @@ def test_the_network_aims_at_the_sets_of_what_it_learns(tmp_path: Path) -> None:
     channels = dict(plan.sets)
     for code, classes in dataset.sets:
         assert channels[code] == tuple(plan.output_codes.index(each) for each in classes)
-    table = target_table(plan)
+    table = target_table(plan.output_codes, plan.sets)
     assert sorted(table[[code for code, _ in plan.sets]]) == list(range(6, 6 + len(plan.sets)))
     fewer = plan_of(file, RECIPE.changed(ignore=("unknown", "rangeland", "barren_land")))
-    certain = target_table(fewer)
+    certain = target_table(fewer.output_codes, fewer.sets)
     for code, classes in dataset.sets:
         left = [fewer.output_codes.index(each) for each in classes if each in fewer.output_codes]
         assert len(left) != 1 or certain[code] == left[0]
@@ -170,7 +169,7 @@ def test_the_weights_of_classes_follow_what_is_shown(plan: TrainingPlan, tmp_pat
     ("changed", "recipe", "wanted"),
     [
         ({"data_gsd_m": "-"}, RECIPE, "data set whole: .* does not say how large its pixels are; write data_gsd_m"),
-        ({}, RECIPE.changed(gsd_m=None, size_px=64), "size must be none"),
+        ({}, RECIPE.changed(gsd_m=None, size_px=64), "give `size_px=None`"),
     ],
 )
 def test_sizes_must_be_known(tmp_path: Path, changed: dict[str, object], recipe: Recipe, wanted: str) -> None:

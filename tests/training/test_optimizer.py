@@ -9,10 +9,10 @@ import torch
 
 from geoseg.model import build, freeze_batch_norm
 from geoseg.training import Recipe
-from geoseg.training.optimizer import optimizer_of
+from geoseg.training.optimization import optimizer_of
 from geoseg.training.recipe import OPTIMIZERS
 
-KNOBS = {
+OPTIONS = {
     "lr": 0.003, "weight_decay": 0.04, "momentum": 0.7, "betas": (0.8, 0.95), "eps": 1e-5, "amsgrad": True,
 }  # fmt: skip
 CARRIED: dict[str, tuple[type[torch.optim.Optimizer], tuple[str, ...]]] = {
@@ -32,12 +32,12 @@ def network() -> torch.nn.Module:
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_every_knob_arrives(name: str) -> None:
     kind, carried = CARRIED[name]
-    optimizer = optimizer_of(Recipe(optimizer=name, **KNOBS), network(), KNOBS["lr"])
+    optimizer = optimizer_of(Recipe(optimizer=name, **OPTIONS), network(), OPTIONS["lr"])
     assert type(optimizer) is kind
     decayed, free = optimizer.param_groups
     for knob in carried:
-        assert decayed[knob] == KNOBS[knob]
-        assert free[knob] == (0 if knob == "weight_decay" else KNOBS[knob])
+        assert decayed[knob] == OPTIONS[knob]
+        assert free[knob] == (0 if knob == "weight_decay" else OPTIONS[knob])
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
@@ -66,13 +66,13 @@ def test_steps_are_torchs(name: str) -> None:
     """Two networks alike, one stepped by ours, one by torch's class with the same groups by hand."""
     kind, carried = CARRIED[name]
     ours, theirs = network(), network()
-    settings: dict[str, Any] = {knob: KNOBS[knob] for knob in carried}
+    settings: dict[str, Any] = {knob: OPTIONS[knob] for knob in carried}
     hand = [
         {"params": [each for each in theirs.parameters() if each.ndim > 1]},
         {"params": [each for each in theirs.parameters() if each.ndim == 1], "weight_decay": 0.0},
     ]
     for learner, optimizer in (
-        (ours, optimizer_of(Recipe(optimizer=name, **KNOBS), ours, KNOBS["lr"])),
+        (ours, optimizer_of(Recipe(optimizer=name, **OPTIONS), ours, OPTIONS["lr"])),
         (theirs, kind(hand, **settings)),
     ):
         for seed in range(3):

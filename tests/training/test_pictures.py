@@ -12,8 +12,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 
 from geoseg.legend import DEEPGLOBE
 from geoseg.raster import Patch, Window
-from geoseg.training import pictures
-from geoseg.training.pictures import EVERY_EPOCHS, SCENES, Pictures
+from geoseg.training.report import PICTURES_EVERY, SCENES, ValidationPictures
 
 
 class Tiles:
@@ -48,11 +47,7 @@ def writer(monkeypatch: pytest.MonkeyPatch) -> Writer:
     return written
 
 
-def learner(epoch: int, folder: Path) -> Any:
-    return types.SimpleNamespace(course=types.SimpleNamespace(epochs=epoch), loggers=[TensorBoardLogger(folder)])
-
-
-def look(shown: Pictures, scenes: int) -> None:
+def look(shown: ValidationPictures, scenes: int) -> None:
     codes = np.full((300, 300), 4, np.uint8)
     for number in range(scenes):
         for _ in range(2):  # a scene is seen in several windows
@@ -62,18 +57,18 @@ def look(shown: Pictures, scenes: int) -> None:
 def test_a_handful_of_the_first_scenes_every_few_epochs(
     plan: Any, writer: Writer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pictures.time, "monotonic", lambda: 0.0)  # no time passes: all is within the share
-    shown = Pictures(plan)
-    for epoch in range(1, EVERY_EPOCHS + 2):
+    monkeypatch.setattr("geoseg.training.report.time.monotonic", lambda: 0.0)  # no time passes: all is within the share
+    shown = ValidationPictures(plan)
+    for epoch in range(1, PICTURES_EVERY + 2):
         look(shown, 9)
-        shown.log(learner(epoch, tmp_path))
+        shown.log(epoch, [TensorBoardLogger(tmp_path)])
     assert [name for name, _, _ in writer.shown] == 2 * [str(number) for number in range(SCENES)]
-    assert {epoch for _, _, epoch in writer.shown} == {1, EVERY_EPOCHS + 1}
+    assert {epoch for _, _, epoch in writer.shown} == {1, PICTURES_EVERY + 1}
     assert {shape for _, shape, _ in writer.shown} == {(256, 3 * 256, 3)}
 
 
 def test_imagery_reference_and_map_stand_side_by_side(plan: Any) -> None:
-    shown = Pictures(plan)
+    shown = ValidationPictures(plan)
     reference, predicted = np.full((8, 8), 4, np.uint8), np.full((8, 8), 0, np.uint8)
     shown.see(Tiles("a"), Window(0, 0, 8, 8), reference, predicted)  # type: ignore[arg-type]
     row = shown._rows["a"]
@@ -83,9 +78,9 @@ def test_imagery_reference_and_map_stand_side_by_side(plan: Any) -> None:
 def test_they_never_take_more_than_their_share(
     plan: Any, writer: Writer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    clock = [0.0]
-    monkeypatch.setattr(pictures.time, "monotonic", lambda: clock[0])
-    shown = Pictures(plan)
+    clock, loggers = [0.0], [TensorBoardLogger(tmp_path)]
+    monkeypatch.setattr("geoseg.training.report.time.monotonic", lambda: clock[0])
+    shown = ValidationPictures(plan)
     reading = Tiles.read
 
     def slow(self: Tiles, window: Window) -> Patch:
@@ -96,6 +91,6 @@ def test_they_never_take_more_than_their_share(
     for epoch in range(1, 200):
         clock[0] += 5.0  # an epoch
         look(shown, 9)
-        shown.log(learner(1 + EVERY_EPOCHS * epoch, tmp_path))
+        shown.log(1 + PICTURES_EVERY * epoch, loggers)
     assert shown._spent_s <= 0.05 * clock[0] + 10.0  # one more may begin just before the share is used up
     assert writer.shown

@@ -15,8 +15,7 @@ from geoseg.dataset import open_dataset, split
 from geoseg.errors import GeosegError, SceneError, UsageError
 from geoseg.legend import LandCover, Legend
 from geoseg.training import Recipe, train
-from geoseg.training.plan import TrainingPlan
-from geoseg.training.planning import plan_training
+from geoseg.training.plan import TrainingPlan, plan_training
 from tests.training.tiny import TINY, tiny_plan, write_data
 
 

@@ -1,4 +1,4 @@
-"""A recipe as one value: what its knobs may hold, how it is written and read, and which runs are the same run."""
+"""A recipe as one value: what its options may hold, how it is written and read, and which runs are the same run."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 from geoseg.errors import ModelError, UsageError
 from geoseg.model import ARCHITECTURES, architecture_named
 from geoseg.training import Recipe
-from geoseg.training.recipe import _RANGES, KNOBS, NORMS, OPTIMIZERS, SCHEDULES
+from geoseg.training.recipe import _RANGES, NORMS, OPTIMIZERS, OPTIONS, SCHEDULES, RecipeOptions
 
 LISTS = {"betas": 2, "milestones": 1}
 
 
 def filled(name: str, value: Any) -> Any:
-    """Return a value as its knob takes it: a list where it is one."""
+    """Return a value as its option takes it: a list where it is one."""
     return (value,) * LISTS[name] if name in LISTS else value
 
 
@@ -38,31 +38,32 @@ def test_a_number_out_of_its_range_is_refused(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "value", "wanted"),
     [
-        ("ignore", "unknown", "ignore must be a list of str, got 'unknown'"),
-        ("ignore", (6,), "ignore must be a list of str"),
-        ("milestones", [2.5], "milestones must be a list of int"),
-        ("betas", ("a", "b"), "betas must be a list of float"),
-        ("crop_px", 384.0, "crop must be int, got 384.0"),
-        ("crop_px", "384", "crop must be int, got '384'"),
-        ("seed", True, "seed must be int, got True"),
-        ("lr", True, "lr must be float or null, got True"),
-        ("lr", "auto", "lr must be float or null, got 'auto'"),
-        ("epochs", None, "epochs must be int, got None"),
-        ("amsgrad", 1, "amsgrad must be bool, got 1"),
-        ("arguments_text", "[]", "arguments are a JSON object"),
-        ("arguments_text", "{", "arguments are a JSON object"),
-        ("momentumm", 0.9, r"a recipe has no knob 'momentumm' (did you mean 'momentum'\?\); it has architecture, "),
+        ("ignore", "unknown", "`ignore` must be a list of str, got 'unknown'"),
+        ("ignore", (6,), "`ignore` must be a list of str"),
+        ("milestones", [2.5], "`milestones` must be a list of int"),
+        ("betas", ("a", "b"), "`betas` must be a list of float"),
+        ("crop_px", 384.0, "`crop_px` must be int, got 384.0"),
+        ("crop_px", "384", "`crop_px` must be int, got '384'"),
+        ("seed", True, "`seed` must be int, got True"),
+        ("lr", True, "`lr` must be float or None, got True"),
+        ("lr", "auto", "`lr` must be float or None, got 'auto'"),
+        ("epochs", None, "`epochs` must be int, got None"),
+        ("amsgrad", 1, "`amsgrad` must be bool, got 1"),
+        ("arguments_text", "[]", "`arguments` must be a JSON object"),
+        ("arguments_text", "{", "`arguments` must be a JSON object"),
+        ("momentumm", 0.9, r"a recipe has no option 'momentumm' (did you mean 'momentum'\?\); it has architecture, "),
     ],
 )
 def test_a_value_of_another_type_is_refused_in_words(name: str, value: object, wanted: str) -> None:
-    with pytest.raises(UsageError, match=wanted.replace("(", r"\(")):
+    with pytest.raises(UsageError, match=wanted.replace("(", r"\(")) as refused:
         Recipe().changed(**{name: value})
-    if name in KNOBS:
+    assert refused.value.parameter == name.removesuffix("_text")
+    if name in OPTIONS:
         with pytest.raises(UsageError):
             Recipe(**{name: value})  # type: ignore[arg-type]
 
 
-def test_numbers_and_lists_become_the_knobs_own() -> None:
+def test_numbers_and_lists_become_the_options_own() -> None:
     recipe = Recipe().changed(
         lr=np.float32(0.5), epochs=np.int64(3), clip=1, ignore=["Unknown"], betas=[0, 0.5], gsd_m=2
     )
@@ -90,12 +91,12 @@ KNOBS_DRAWN = st.fixed_dictionaries(
 
 
 @given(KNOBS_DRAWN)
-def test_a_recipe_survives_json(knobs: dict[str, Any]) -> None:
-    recipe = Recipe().changed(**knobs)
+def test_a_recipe_survives_json(options: dict[str, Any]) -> None:
+    recipe = Recipe().changed(**options)
     plain = json.loads(json.dumps(recipe.to_json()))
     assert Recipe.from_json(plain) == recipe
     assert Recipe.from_json(plain, Recipe(epochs=7, architecture="Unet", arguments_text="{}")) == recipe
-    assert recipe.arguments == knobs.get("arguments", Recipe().arguments)
+    assert recipe.arguments == options.get("arguments", Recipe().arguments)
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
@@ -119,7 +120,7 @@ def test_an_unknown_architecture_is_refused() -> None:
 
 
 def test_the_meaning_is_that_of_steps() -> None:
-    """A batch may be cut into smaller ones; every other knob makes other weights."""
+    """A batch may be cut into smaller ones; every other option makes other weights."""
     recipe = Recipe(batch_size=8, batches=10)
     assert Recipe(batch_size=2, accumulate=4, batches=40).meaning() == recipe.meaning()
     assert Recipe(batch_size=4, accumulate=4, batches=40).meaning() != recipe.meaning()
@@ -127,3 +128,8 @@ def test_the_meaning_is_that_of_steps() -> None:
     meanings = [recipe.changed(**{name: value}).meaning() for name, value in others.items()]
     assert recipe.meaning() not in meanings
     assert len({json.dumps(each) for each in meanings}) == len(others)
+
+
+def test_options_are_typed_by_name() -> None:
+    """What `train(**options)` is typed to take are the fields of a recipe, and `arguments` as an object."""
+    assert set(RecipeOptions.__annotations__) == {*OPTIONS, "arguments"}

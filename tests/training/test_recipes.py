@@ -14,8 +14,7 @@ import geoseg
 from geoseg.errors import UsageError
 from geoseg.model import ModelBundle, build
 from geoseg.training import RECIPES, Recipe, recipe_named
-from geoseg.training.history import read_history
-from tests.training.tiny import learn, tiny_plan
+from tests.training.tiny import learn, read_history, tiny_plan
 
 WANTED = {
     "default", "unet-rmsprop", "unet-adamw", "unet-resnet34-weighted", "fcn16s-vgg16", "segnet", "deeplabv3-resnet50",

@@ -10,7 +10,7 @@ import torch
 from torch.optim import lr_scheduler
 
 from geoseg.training import Recipe
-from geoseg.training.schedule import rate
+from geoseg.training.optimization import rate
 
 LR, STEPS, EPOCH_STEPS = 0.02, 60, 5
 

@@ -16,9 +16,8 @@ from geoseg.dataset import open_dataset, split
 from geoseg.errors import ModelError, UsageError
 from geoseg.model import ModelBundle, build
 from geoseg.training import Recipe
-from geoseg.training.plan import TrainingPlan
-from geoseg.training.planning import plan_training
-from geoseg.training.start import bring_back, start_network
+from geoseg.training.initialization import bring_back, start_network
+from geoseg.training.plan import TrainingPlan, plan_training
 from tests.training.tiny import TINY, learn
 
 DEMO = ModelBundle.open(None)
@@ -45,7 +44,9 @@ def planned(data: Path) -> Planned:
 @pytest.fixture
 def offline(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave pretrained weights of encoders where they are."""
-    monkeypatch.setattr("geoseg.training.start.build", lambda name, arguments, _weights: build(name, arguments))
+    monkeypatch.setattr(
+        "geoseg.training.initialization.build", lambda name, arguments, _weights: build(name, arguments)
+    )
 
 
 def frozen(network: torch.nn.Module) -> dict[str, bool]:

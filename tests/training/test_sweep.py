@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from geoseg.training.sweep import HIGHEST, LOWEST, STEPS, steepest, sweep
+from geoseg.training.optimization import HIGHEST_LR, LOWEST_LR, SWEEP_STEPS, steepest
 from tests.training.tiny import TINY, same, tiny_learner
 
-RATES = np.geomspace(LOWEST, HIGHEST, STEPS)
+RATES = np.geomspace(LOWEST_LR, HIGHEST_LR, SWEEP_STEPS)
 
 
 @pytest.mark.parametrize("at", [1e-5, 1e-3, 0.05])
@@ -27,13 +27,13 @@ def test_a_loss_that_is_gone_at_once_gives_a_usual_rate() -> None:
 
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
 def test_a_learner_is_left_as_it_was(data: Path, monkeypatch: pytest.MonkeyPatch, optimizer: str) -> None:
-    monkeypatch.setattr("geoseg.training.sweep.STEPS", 25)
+    monkeypatch.setattr("geoseg.training.optimization.SWEEP_STEPS", 25)
     learner = tiny_learner(data, replace(TINY, optimizer=optimizer, lr=None))
     before = {name: tensor.clone() for name, tensor in learner.state_dict().items()}
-    found = sweep(learner, "cpu")
-    assert LOWEST < found < HIGHEST
+    found = learner.find_lr("cpu")
+    assert LOWEST_LR < found < HIGHEST_LR
     assert same(learner.state_dict(), before)
     assert all(parameter.grad is None for parameter in learner.parameters())
-    assert learner.course.batches == 0
+    assert learner.state.batches == 0
     torch.rand(7)
-    assert sweep(learner, "cpu") == found  # whatever was drawn before
+    assert learner.find_lr("cpu") == found  # whatever was drawn before

@@ -24,13 +24,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from geoseg.errors import DivergedError, LockedError, OutputError, ResumeError, SceneError, TrainingError, UsageError
 from geoseg.model import ModelBundle
 from geoseg.training import TrainingProgress
-from geoseg.training.checkpoint import load_state, save_state
-from geoseg.training.course import Course
-from geoseg.training.folder import RunFolder, open_folder
-from geoseg.training.history import read_history
-from geoseg.training.keeper import Keeper
-from geoseg.training.learner import Learner
-from tests.training.tiny import TINY, learn, same, weights, write_data
+from geoseg.training.callbacks import TrainingState
+from geoseg.training.checkpoint import Checkpointer, RunFolder, load_checkpoint, open_folder, save_checkpoint
+from geoseg.training.loop import Learner
+from tests.training.tiny import TINY, learn, read_history, same, weights, write_data
 
 VARIANTS = {
     "average and dropout": TINY,
@@ -118,8 +115,8 @@ def test_steps_of_two_batches_end_with_their_epoch(data: Path, tmp_path: Path) -
 
     def see(state: TrainingProgress) -> None:
         told.append((state.batches_done, state.lr))
-        before = load_state(out.with_name("m.safetensors.training") / "last.ckpt")
-        kept.append(Course.from_text(before["course"]).batches if before else 0)
+        before = load_checkpoint(out.with_name("m.safetensors.training") / "last.ckpt")
+        kept.append(TrainingState.from_text(before["course"]).batches if before else 0)
 
     learn(data, out, recipe, progress=see)
     steps = [0, 0, 1, 1, 2, 3, 3, 4, 4, 5]
@@ -290,11 +287,11 @@ def test_a_run_of_before_goes_on(data: Path, stopped: Path, uninterrupted: Calla
     for name in ("devices", "init weights"):
         del notes[name]
     (folder / "run.json").write_text(json.dumps(notes))
-    state = load_state(folder / "last.ckpt")
+    state = load_checkpoint(folder / "last.ckpt")
     assert state is not None
     course = json.loads(state["course"])
     del state["scaler"], course["epoch_s"]
-    save_state(folder / "last.ckpt", {**state, "course": json.dumps(course)})
+    save_checkpoint(folder / "last.ckpt", {**state, "course": json.dumps(course)})
     assert same(learn(data, stopped), weights(uninterrupted("average and dropout")))
     assert "init_weights_hash" not in ModelBundle.open(stopped).provenance
 
@@ -333,11 +330,11 @@ def test_a_loss_that_is_no_number_ends_the_run(
     assert "; the best epoch, 1, is kept as a model: begin with it" in str(said.value)
     assert f"--init {learnt} --overwrite" in str(said.value)
     assert not out.exists()
-    state = load_state(folder / "last.ckpt")
+    state = load_checkpoint(folder / "last.ckpt")
     assert state is not None
-    assert Course.from_text(state["course"]).batches == (4 if minutes == 0 else 3)
+    assert TrainingState.from_text(state["course"]).batches == (4 if minutes == 0 else 3)
     assert all(tensor.isfinite().all() for part in ("network", "averaged") for tensor in state[part].values())
-    assert same(weights(learnt), (load_state(folder / "best.ckpt") or {})["weights"])
+    assert same(weights(learnt), (load_checkpoint(folder / "best.ckpt") or {})["weights"])
     assert same(learn(data, out), learn(data, tmp_path / "other.safetensors"))  # nothing of it is left
 
 
@@ -369,8 +366,8 @@ def test_no_batch_is_lost_to_a_loss_that_is_no_number(
             learn(data, tmp_path / "model.safetensors", recipe, checkpoint_minutes=60, split_rule="all")
     kept = weights(tmp_path / "model.safetensors.training" / "kept.safetensors")
     seen: list[dict[str, torch.Tensor]] = []
-    monkeypatch.setattr(Keeper, "due", lambda _keeper: True)
-    monkeypatch.setattr(Keeper, "keep", lambda _keeper, learner: seen.append(cloned(learner.kept.state_dict())))
+    monkeypatch.setattr(Checkpointer, "due", lambda _keeper: True)
+    monkeypatch.setattr(Checkpointer, "keep", lambda _keeper, learner: seen.append(cloned(learner.kept.state_dict())))
     learn(data, tmp_path / "other.safetensors", recipe, checkpoint_minutes=0, split_rule="all")
     trained = {name for name, tensor in kept.items() if tensor.is_floating_point() and "running" not in name}
     assert trained
@@ -422,7 +419,7 @@ def test_a_full_disk_at_a_checkpoint(data: Path, tmp_path: Path, monkeypatch: py
         assert "\n" not in str(caught.value)
         assert not list(folder.glob("*.tmp"))
         assert not out.exists()
-        state = load_state(folder / "last.ckpt")
+        state = load_checkpoint(folder / "last.ckpt")
         assert state is not None
     assert same(learn(data, out), learn(data, tmp_path / "other.safetensors"))
 
@@ -614,11 +611,11 @@ def test_steps_that_are_made_again_are_shown_once(data: Path, tmp_path: Path) ->
 
 def test_an_epochs_time_includes_that_before_a_stop(data: Path, stopped: Path) -> None:
     last = stopped.with_name(f"{stopped.name}.training") / "last.ckpt"
-    state = load_state(last)
+    state = load_checkpoint(last)
     assert state is not None
     course = json.loads(state["course"])
     assert 0 < course["epoch_s"] < 100  # that of the first batch of the second epoch
-    save_state(last, {**state, "course": json.dumps(course | {"epoch_s": 1000.0})})
+    save_checkpoint(last, {**state, "course": json.dumps(course | {"epoch_s": 1000.0})})
     learn(data, stopped)
     first, second = read_history(last.parent / "history.csv")
     assert first.seconds < 1000 < second.seconds < 1100
@@ -628,7 +625,7 @@ def test_patience_ends_a_run_and_stays_ended(data: Path, tmp_path: Path, monkeyp
     out, recipe = tmp_path / "model.safetensors", replace(TINY, lr=1e-9, epochs=9, patience=2, average=0.0)
     lines: list[str] = []
     with monkeypatch.context() as patched:
-        patched.setattr(sys.modules["geoseg.training.train"], "finish", _stop)
+        patched.setattr(sys.modules["geoseg.training.train"], "finalize", _stop)
         with pytest.raises(StopHereError):
             learn(data, out, recipe)
     seen: list[int] = []

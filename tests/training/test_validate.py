@@ -20,11 +20,10 @@ from geoseg.inference.blend import axis_weights
 from geoseg.legend import DEEPGLOBE
 from geoseg.model import OutOfMemory
 from geoseg.raster import Window, WindowGrid
-from geoseg.training.finish import sample_logits
-from geoseg.training.learner import Learner
-from geoseg.training.live_engine import LiveEngine
+from geoseg.training.calibrate import sample_logits
+from geoseg.training.loop import Learner
 from geoseg.training.plan import TrainingPlan
-from geoseg.training.validate import Scores, judged_miou, score_scene
+from geoseg.training.validation import LiveEngine, Scores, judged_miou, score_scene
 from tests.training.tiny import TINY, tiny_learner, tiny_plan, write_data
 
 WILD = replace(TINY, augmentation="strong", ignore=("unknown", "forest_land"))
@@ -136,7 +135,7 @@ def test_validation_is_never_augmented(learner: Learner, monkeypatch: pytest.Mon
 
     engine = LiveEngine(learner.kept.eval(), learner.plan.normalization, len(learner.plan.output_codes))
     first = score_scene(learner.plan, engine, learner.plan.valid[0])
-    monkeypatch.setattr("geoseg.training.learner.augment", refuse)
+    monkeypatch.setattr("geoseg.training.loop.augment", refuse)
     monkeypatch.setattr(Learner, "seen_by_network", refuse)
     learner.validation_step(0, 0)
     again = learner._scores
@@ -192,7 +191,7 @@ def test_large_areas_are_mapped_in_parts(learner: Learner, monkeypatch: pytest.M
     plan = learner.plan
     scene = replace(plan.valid[0], areas=(Window(3, 10, 125, 118),))
     whole = score_scene(plan, engine_of(learner), scene)
-    monkeypatch.setattr("geoseg.training.validate.TILE_PX", tile_px)
+    monkeypatch.setattr("geoseg.training.validation.TILE_PX", tile_px)
     seen: list[Window] = []
     parts = score_scene(plan, engine_of(learner), scene, lambda _s, window, _r, _p: seen.append(window))
     assert (parts.matrix.counts == whole.matrix.counts).all()
@@ -218,7 +217,7 @@ def test_validation_that_does_not_fit_says_what_to_do(
     def full(*_: object) -> None:
         raise fault
 
-    monkeypatch.setattr("geoseg.training.learner.score_scene", full)
+    monkeypatch.setattr("geoseg.training.loop.score_scene", full)
     with pytest.raises(TrainingError, match=r"windows of 64 px, .*do not fit the memory of cpu; .*smaller `window`"):
         learner.validation_step(0, 0)
 

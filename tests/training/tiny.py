@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,11 @@ from safetensors.torch import load_file
 from geoseg.dataset import open_dataset, split
 from geoseg.legend import DEEPGLOBE
 from geoseg.training import Recipe, train
-from geoseg.training.learner import Learner
-from geoseg.training.listener import Listener
-from geoseg.training.plan import TrainingPlan
-from geoseg.training.planning import plan_training
-from geoseg.training.start import start_network
+from geoseg.training.callbacks import Callbacks
+from geoseg.training.initialization import start_network
+from geoseg.training.loop import Learner
+from geoseg.training.plan import TrainingPlan, plan_training
+from geoseg.training.report import EpochRow
 
 COLORS = np.array([land_cover.color for land_cover in DEEPGLOBE], np.uint8)
 SIDE_PX = 128
@@ -41,7 +42,7 @@ State = dict[str, torch.Tensor]
 
 
 def write_data(folder: Path, *, scenes: int = 4, classes: int = 6, seed: int = 0) -> Path:
-    """Write tiles in the DeepGlobe layout: squares in the colours of their classes, some noise; the last validates."""
+    """Write tiles in the DeepGlobe layout: squares in the colors of their classes, some noise; the last validates."""
     draw = np.random.default_rng(seed)
     for number in range(scenes):
         codes = np.kron(draw.integers(0, classes, (8, 8)), np.ones((16, 16), np.int64))
@@ -74,6 +75,22 @@ def weights(path: Path) -> State:
     return load_file(path)
 
 
+def read_history(path: Path) -> list[EpochRow]:
+    """Return the rows of a history.csv."""
+    with path.open(newline="", encoding="utf-8") as file:
+        return [
+            EpochRow(
+                int(cells["epoch"]),
+                int(cells["step"]),
+                *(float(cells[name]) for name in ("train_loss", "valid_loss", "miou")),
+                {name.removeprefix("iou "): float(cells[name]) for name in cells if name.startswith("iou ")},
+                float(cells["lr"]),
+                float(cells["seconds"]),
+            )
+            for cells in csv.DictReader(file)
+        ]
+
+
 def same(one: State, other: State) -> bool:
     """Tell whether two states are equal bit for bit."""
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
@@ -85,7 +102,7 @@ def tiny_plan(data: Path, recipe: Recipe = TINY, **options: Any) -> TrainingPlan
     return plan_training(dataset, split(dataset), recipe, data.parent / "cache", lambda _line: None)
 
 
-def tiny_learner(data: Path, recipe: Recipe = TINY, listener: Listener | None = None) -> Learner:
+def tiny_learner(data: Path, recipe: Recipe = TINY, callbacks: Callbacks | None = None) -> Learner:
     """Return a learner before its first batch."""
     plan = tiny_plan(data, recipe)
-    return Learner(plan, start_network(plan, lambda _line: None), recipe.lr or 0.0, listener or Listener())
+    return Learner(plan, start_network(plan, lambda _line: None), recipe.lr or 0.0, callbacks or Callbacks())

@@ -1,4 +1,7 @@
-"""All geometry that needs new pixel values, as one sampling: where each pixel of a crop comes from, then its value."""
+"""Geometry: one sampling for all that needs new pixel values, and the symmetries of the square.
+
+Element e of 0 to 7: transposed if e & 4, then turned over left-right if e & 1, then top-bottom if e & 2.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import grid_sample
 
 from geoseg.legend import NODATA
-from geoseg.training.weighed import unweigh, weigh
+from geoseg.training.augment.pixels import unweigh, weigh
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -110,3 +113,34 @@ def reach(degrees: float, scale: float, shift: float, bend: float, displacement:
     corner *= 1 + 2 * bend * corner**2
     angle = math.radians(min(degrees, 45))
     return max(1.0, (corner + shift) * (math.cos(angle) + math.sin(angle)) * (1 + scale))
+
+
+def compose(rows: Tensor, columns: Tensor, quarters: Tensor, transposes: Tensor) -> Tensor:
+    """Return the element (n,) int64 for: flip rows (vflip), flip columns (hflip), quarter turns, then transpose.
+
+    Flips and transposes are bool (n,), quarter turns (counter-clockwise, as torch.rot90 does) are int64 (n,).
+    """
+    swapped = torch.zeros_like(rows)
+    for turn in range(1, 4):  # a quarter turn is a transpose, then the rows reversed
+        turned = quarters >= turn
+        rows, columns = torch.where(turned, ~columns, rows), torch.where(turned, rows, columns)
+        swapped = swapped ^ turned
+    rows, columns = torch.where(transposes, columns, rows), torch.where(transposes, rows, columns)
+    swapped = swapped ^ transposes
+    return columns.long() + 2 * rows.long() + 4 * swapped.long()
+
+
+def turn(pixels: Tensor, element: int) -> Tensor:
+    """Return (..., row, col) pixels turned by one element."""
+    if element & 4:
+        pixels = pixels.transpose(-1, -2)
+    axes = [axis for bit, axis in ((1, -1), (2, -2)) if element & bit]
+    return pixels.flip(axes) if axes else pixels
+
+
+def turn_each(pixels: Tensor, elements: Tensor) -> Tensor:
+    """Return (n, ..., row, col) pixels, sample i by elements[i] (on the CPU); square where any is transposed."""
+    result = torch.empty_like(pixels)
+    for number, element in enumerate(elements.tolist()):
+        result[number] = turn(pixels[number], element)
+    return result

@@ -1,11 +1,13 @@
-"""Crops of a mixture: a data set by its share, a pixel size from its range, and images side by side where wanted."""
+"""Crops of the training scenes in batches, read ahead so that the network never waits."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -14,11 +16,70 @@ from torch.nn.functional import interpolate
 
 from geoseg.dataset import Crop, CropSampler, CropSource, Member, PreparedScene, around, grown
 from geoseg.legend import NODATA
+from geoseg.prefetch import prefetch_map
 from geoseg.raster import Patch, Window
 from geoseg.training.plan import TrainingPlan
 
+_THREADS = 2
+_AHEAD = 4
+"""Batches that are ready or being read: more would only fill memory, for reading is quicker than learning."""
 _CUT = 0.25
 """Images side by side divide a crop anywhere but in the outer quarters."""
+
+
+class CropBatch(NamedTuple):
+    """Crops as they are stored."""
+
+    image: torch.Tensor
+    """(n, band, row, col)"""
+    valid: torch.Tensor
+    """(n, row, col) bool"""
+    codes: torch.Tensor
+    """(n, row, col) uint8, 255 = ignore"""
+    places: tuple[str, ...]
+    """(n,) scene and window of each, for messages."""
+    number: int
+    """Counted from the first of the training."""
+
+
+class CropLoader:
+    """The batches first .. stop - 1 of a training; each depends on the seed and its number alone.
+
+    So a run that goes on sees what it would have seen, and each of several devices (`rank`) sees its own. Crops are
+    read with a margin all round.
+    """
+
+    def __init__(  # noqa: PLR0913, PLR0917 - what a batch is made of
+        self, plan: TrainingPlan, source: CropSource, margin_px: int, first: int, stop: int, rank: int = 0
+    ) -> None:
+        self._plan = plan
+        self._source = source
+        self._margin_px = margin_px
+        self._numbers = range(first, stop)
+        self._rank = rank
+        self.waited_s = 0.0
+        """How long the loop waited for batches."""
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def __iter__(self) -> Iterator[CropBatch]:
+        """Yield the batches in order, a few read ahead in threads: copying out of a mapped file holds no lock."""
+        batches = prefetch_map(self.draw, self._numbers, _THREADS, _AHEAD)
+        while True:
+            begin = time.perf_counter()
+            batch = next(batches, None)
+            self.waited_s += time.perf_counter() - begin
+            if batch is None:
+                return
+            yield batch
+
+    def draw(self, number: int) -> CropBatch:
+        """Return one batch. Raises SceneError where a scene's cache is gone."""
+        draw = np.random.default_rng([self._plan.recipe.seed, self._rank, number])
+        crops = [self._source.take(draw, self._margin_px) for _ in range(self._plan.batch_size)]
+        image, valid, codes = (torch.from_numpy(np.stack([crop[part] for crop in crops])) for part in range(3))
+        return CropBatch(image, valid, codes, tuple(crop.place for crop in crops), number)
 
 
 def crops_of(plan: TrainingPlan) -> CropSource:
@@ -35,12 +96,12 @@ def crops_of(plan: TrainingPlan) -> CropSource:
             weights = [by_id.get(scene.id, 1.0) for scene in scenes] if by_id else None
             rare = 0.0 if by_id else recipe.rare
             sampler = CropSampler(scenes, recipe.crop_px, rare, codes, weights, plan.output_codes)
-            shown.append(_Shown(member, sampler, plan.gsd_m or 1.0))
+            shown.append(_ShownMember(member, sampler, plan.gsd_m or 1.0))
     return MixedCrops(shown, recipe.crop_px)
 
 
 @dataclass(frozen=True, slots=True)
-class _Shown:
+class _ShownMember:
     """A data set of a mixture, and where its crops are."""
 
     member: Member
@@ -57,7 +118,7 @@ class _Shown:
 class MixedCrops:
     """Crops of several data sets, each as often as its share says, at pixel sizes of its range."""
 
-    def __init__(self, shown: Sequence[_Shown], crop_px: int) -> None:
+    def __init__(self, shown: Sequence[_ShownMember], crop_px: int) -> None:
         self._shown = tuple(shown)
         self._crop_px = crop_px
         self._shares = np.cumsum([one.member.share for one in shown])
@@ -71,7 +132,7 @@ class MixedCrops:
             return self._side_by_side(shown, size_m, generator, margin_px)
         return self._of_one(shown, size_m, generator, margin_px)
 
-    def _of_one(self, shown: _Shown, size_m: float, generator: np.random.Generator, margin_px: int) -> Crop:
+    def _of_one(self, shown: _ShownMember, size_m: float, generator: np.random.Generator, margin_px: int) -> Crop:
         place, row, col = shown.sampler.pixel(generator)
         scene = shown.sampler.scenes[place]
         factor = size_m / (scene.gsd_m or size_m)
@@ -81,8 +142,8 @@ class MixedCrops:
         patch, codes = resampled(scene.read(window), scene.codes(window), (out_px, out_px))
         return Crop(patch.data, patch.valid, codes, f"{scene.id} at row {window.row}, col {window.col}")
 
-    def _side_by_side(self, shown: _Shown, size_m: float, generator: np.random.Generator, margin_px: int) -> Crop:
-        """Return a crop of cells, a piece of another image in each; as many as fill it, and as the member wants."""
+    def _side_by_side(self, shown: _ShownMember, size_m: float, generator: np.random.Generator, margin_px: int) -> Crop:
+        """Return a crop of cells, a piece of another image in each; as many as fill it, and as the member says."""
         edge_px = self._crop_px + 2 * margin_px
         across = max(math.ceil(math.sqrt(shown.member.images_a_crop)), self._cells(shown, size_m, edge_px))
         first = shown.sampler.scenes[0]
@@ -100,7 +161,7 @@ class MixedCrops:
         return Crop(data, valid, codes, f"{', '.join(places[:2])} and {len(places) - 2} more, side by side")
 
     @staticmethod
-    def _cells(shown: _Shown, size_m: float, edge_px: int) -> int:
+    def _cells(shown: _ShownMember, size_m: float, edge_px: int) -> int:
         """Return how many images side by side fill a crop, by the size of the first."""
         scene = shown.sampler.scenes[0]
         image_px = min(scene.shape) * (scene.gsd_m or size_m) / size_m
@@ -115,7 +176,7 @@ def _cuts(edge_px: int, cells: int, generator: np.random.Generator) -> list[int]
 
 
 def _piece(
-    shown: _Shown, size_m: float, shape: tuple[int, int], generator: np.random.Generator
+    shown: _ShownMember, size_m: float, shape: tuple[int, int], generator: np.random.Generator
 ) -> tuple[PreparedScene, Patch, NDArray[np.uint8]]:
     """Return a scene and a piece of it, anywhere inside; of a scene that is too small, all of it and what is around."""
     place, row, col = shown.sampler.pixel(generator)

@@ -16,8 +16,7 @@ from torch.multiprocessing.spawn import ProcessException, ProcessExitedException
 import geoseg.errors
 from geoseg.errors import GeosegError, TrainingError
 from geoseg.model import one_line
-from geoseg.training.learner import Learner
-from geoseg.training.listener import Listener
+from geoseg.training.callbacks import Callbacks
 
 _RAISED = re.compile(r"geoseg\.errors\.(\w+): (.*)")
 
@@ -26,26 +25,24 @@ _QUIET = {"PYTHONWARNINGS": "ignore", "TORCH_CPP_LOG_LEVEL": "ERROR"}
 
 
 @contextmanager
-def heard(learner: Learner) -> Iterator[None]:
-    """Give the learner, which goes to other processes, a listener that sends all it hears to the one it had.
+def relayed(callbacks: Callbacks) -> Iterator[Callbacks]:
+    """Give callbacks that can go to other processes and call those of this one.
 
     Checkpoints are written where the weights are, so all but `batch`, `epoch` and `stop` has to be picklable. Raises
-    what was raised in a process, KeyboardInterrupt when the listener wanted a stop.
+    what was raised in a process, KeyboardInterrupt when a callback asked for a stop.
     """
     context = torch.multiprocessing.get_context("spawn")
-    queue, stop, listener = context.Queue(), context.Event(), learner.listener
+    queue, stop = context.Queue(), context.Event()
     failures: list[BaseException] = []
-    thread = threading.Thread(target=_deliver, args=(queue.get, listener, stop.set, failures), daemon=True)
-    learner.listener = replace(listener, batch=_Sends(queue, "batch"), epoch=_Sends(queue, "epoch"), stop=stop.is_set)
+    thread = threading.Thread(target=_deliver, args=(queue.get, callbacks, stop.set, failures), daemon=True)
     thread.start()
     before = {name: os.environ.get(name) for name in _QUIET}
     os.environ.update(_QUIET)
     try:
-        yield
+        yield replace(callbacks, batch=_Relay(queue, "batch"), epoch=_Relay(queue, "epoch"), stop=stop.is_set)
     except ProcessException as fault:
-        raise _cause(fault, stopped=listener.stop()) from None
+        raise _cause(fault, stopped=callbacks.stop()) from None
     finally:
-        learner.listener = listener
         for name, value in before.items():
             os.environ.pop(name)
             os.environ.update({} if value is None else {name: value})
@@ -56,7 +53,7 @@ def heard(learner: Learner) -> Iterator[None]:
 
 
 @dataclass(frozen=True)
-class _Sends:
+class _Relay:
     """Puts what it is called with into a queue."""
 
     queue: Any
@@ -67,16 +64,16 @@ class _Sends:
 
 
 def _deliver(
-    get: Callable[[], Any], listener: Listener, stop: Callable[[], None], failures: list[BaseException]
+    get: Callable[[], Any], callbacks: Callbacks, stop: Callable[[], None], failures: list[BaseException]
 ) -> None:
     while (message := get()) is not None:
         name, told = message
         try:
             if not failures:
-                getattr(listener, name)(*told)
+                getattr(callbacks, name)(*told)
         except BaseException as fault:  # noqa: BLE001 - raised again in the main thread
             failures.append(fault)
-        if failures or listener.stop():
+        if failures or callbacks.stop():
             stop()
 
 
@@ -90,7 +87,7 @@ def _cause(fault: ProcessException, *, stopped: bool) -> BaseException:
         return kind(raised[2])
     if isinstance(fault, ProcessExitedException):
         return TrainingError(
-            f"the process of device {fault.error_index} ended ({one_line(str(fault), 120)}); the same command goes on "
+            f"the process of device {fault.error_index} ended ({one_line(str(fault), 120)}); the same command resumes "
             "from the last checkpoint"
         )
     return RuntimeError(str(fault).strip().splitlines()[-1])

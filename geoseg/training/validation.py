@@ -8,24 +8,109 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 import numpy as np
+import torch
+from numba import njit
 from numpy.typing import NDArray
 
 from geoseg.dataset import PreparedScene
 from geoseg.errors import DivergedError
-from geoseg.evaluation import Calibration, ConfusionMatrix, Metrics
+from geoseg.evaluation import BINS, Calibration, ConfusionMatrix, Metrics, bin_of
 from geoseg.inference import DEFAULT_BLEND, Mapping, blended
 from geoseg.legend import NODATA, Legend
-from geoseg.model import Engine
+from geoseg.model import Engine, Normalization, TorchEngine, device_name, device_precision
 from geoseg.raster import Patch, Window, WindowGrid, tiles
-from geoseg.training.count import count
-from geoseg.training.network_input import channel_table
+from geoseg.training.network import channel_table
 from geoseg.training.plan import TrainingPlan
 
+_LEAST_PROBABILITY = 1e-7
+"""Where the network is wholly sure and wrong: the loss stays finite."""
+_FACTORS = 32
+"""Probabilities multiplied before a logarithm is taken of them: 1e-7 to this power is still a number."""
 TILE_PX = 4096
 """Edge of what is mapped at a time: the rows of windows of a wide scene would not fit the memory."""
 
 Seen = Callable[[PreparedScene, Window, NDArray[np.uint8], NDArray[np.uint8]], None]
 """Called with a scene, a window of it, the codes of the reference and of the network, each (row, col)."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PixelCounts:
+    """What one pass over some pixels found."""
+
+    channel: NDArray[np.uint8]
+    """(row, col): the most probable channel of every pixel, counted or not; of equal ones the first."""
+    pixels: NDArray[np.int64]
+    """(reference, map), by channel."""
+    calibration: Calibration
+    loss_sum: float
+    """Negative log-likelihood of the pixels counted; nan where a probability of one is NaN."""
+
+
+def count(probabilities: NDArray[np.float32], truth: NDArray[np.uint8]) -> PixelCounts:
+    """Count pixels by their probabilities (channel, row, col) and true channel (row, col), 255 = not to be counted."""
+    channels = len(probabilities)
+    channel = np.empty(truth.shape, np.uint8)
+    pixels = np.zeros((channels, channels), np.int64)
+    count_px, right_px, confidence_sum = np.zeros(BINS, np.int64), np.zeros(BINS, np.int64), np.zeros(BINS)
+    loss_sum = _count_all(probabilities, truth, channel, pixels, count_px, right_px, confidence_sum)
+    return PixelCounts(channel, pixels, Calibration(count_px, right_px, confidence_sum), loss_sum)
+
+
+@njit(cache=True, nogil=True)
+def _count_all(  # noqa: PLR0913, PLR0917 - a kernel takes flat arrays
+    probabilities: Any,  # noqa: ANN401
+    truth: Any,  # noqa: ANN401
+    channel: Any,  # noqa: ANN401
+    pixels: Any,  # noqa: ANN401
+    count_px: Any,  # noqa: ANN401
+    right_px: Any,  # noqa: ANN401
+    confidence_sum: Any,  # noqa: ANN401
+) -> float:
+    """Fill the arrays, which hold zeros, and return the loss."""
+    loss_sum, product, factors = 0.0, 1.0, 0
+    for row in range(truth.shape[0]):
+        for col in range(truth.shape[1]):
+            best, most = 0, probabilities[0, row, col]
+            for index in range(1, probabilities.shape[0]):
+                if probabilities[index, row, col] > most:
+                    best, most = index, probabilities[index, row, col]
+            channel[row, col] = best
+            wanted = truth[row, col]
+            if wanted == NODATA:
+                continue
+            if not most >= 0.0:
+                loss_sum = math.nan
+                continue
+            pixels[wanted, best] += 1
+            confidence = min(max(float(most), 0.0), 1.0)  # sums of weights end a hair above 1
+            place = bin_of(confidence, len(count_px))
+            count_px[place] += 1
+            right_px[place] += wanted == best
+            confidence_sum[place] += confidence
+            product *= max(float(probabilities[wanted, row, col]), _LEAST_PROBABILITY)
+            factors += 1
+            if factors == _FACTORS:
+                loss_sum, product, factors = loss_sum - math.log(product), 1.0, 0
+    return loss_sum - math.log(product)
+
+
+class LiveEngine(TorchEngine):
+    """An engine over a network that may go on learning."""
+
+    def __init__(
+        self, network: torch.nn.Module, normalization: Normalization, classes: int, temperature: float = 1.0
+    ) -> None:
+        # Not the parent's: there is no bundle yet, and the network is where it is.
+        self._device = next(network.parameters()).device
+        self.classes = classes
+        self.device = device_name(self._device)
+        self.precision = device_precision(self._device)
+        self._scale = None
+        self._temperature = temperature
+        gain, bias = (torch.from_numpy(values)[:, None, None] for values in normalization.gain_bias())
+        self._gain, self._bias = gain.to(self._device), bias.to(self._device)
+        self._layout = torch.contiguous_format if self._device.type == "mps" else torch.channels_last
+        self._network = network
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +145,7 @@ class Scores:
 
 
 @dataclass(frozen=True, slots=True)
-class _Source:
+class _MappedScene:
     """A prepared scene as what can be mapped."""
 
     scene: PreparedScene
@@ -82,15 +167,15 @@ def score_scene(
     """
     scores = Scores.empty(plan.legend, plan.output_codes)
     grid = WindowGrid(*scene.shape, plan.window_px, plan.overlap_px)
-    mapping = Mapping(_Source(scene), grid, DEFAULT_BLEND, batch_size, plan.output_codes)
+    mapping = Mapping(_MappedScene(scene), grid, DEFAULT_BLEND, batch_size, plan.output_codes)
     for tile in (tile for area in scene.areas for tile in _tiles(area)):
         for window, probabilities, valid in blended(mapping, engine, tile):
             codes = scene.codes(window)
-            counted, predicted = _count(plan, engine, codes, probabilities, valid)
+            counted, predicted = _counted(plan, engine, codes, probabilities, valid)
             if math.isnan(counted.loss_sum):
                 raise DivergedError(
-                    f"the network gives no number for some of {scene.id}, which validates. A smaller `lr` or a `clip` "
-                    "of 1 may cure it"
+                    f"the network returned NaN for pixels of {scene.id}, which validates; a smaller `lr` or `clip=1` "
+                    "may cure it"
                 )
             scores = scores.merge(counted)
             seen(scene, window, _certain(plan, codes), predicted)
@@ -119,7 +204,7 @@ def _certain(plan: TrainingPlan, codes: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.where(np.isin(codes, plan.legend.codes), codes, np.uint8(NODATA)) if plan.members else codes
 
 
-def _count(
+def _counted(
     plan: TrainingPlan,
     engine: Engine,
     codes: NDArray[np.uint8],

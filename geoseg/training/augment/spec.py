@@ -1,0 +1,196 @@
+"""What may happen to a crop before the network learns from it, and how people write it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from geoseg.errors import UsageError
+
+_PARAMETER = "augmentation"
+_FLIPS = "hflip,vflip,rot90,transpose"
+
+PRESETS: dict[str, str] = {
+    "none": "",
+    # The eight symmetries of the square: land cover seen from above has no up.
+    "flips": _FLIPS,
+    # No shift: crops are drawn at random places anyway.
+    "default": f"{_FLIPS},shift-scale-rotate:0.3:shift=0:degrees=30,color:0.5,gaussian-blur/noise:0.1",
+    "strong": (
+        f"{_FLIPS},shift-scale-rotate:0.5:shift=0:scale=0.3,optical-distortion/grid-distortion/elastic-distortion:0.3,"
+        "color:0.8:brightness=0.4:contrast=0.4:gamma=0.4:saturation=0.4:hue_degrees=20:gain=0.1,"
+        "motion-blur/gaussian-blur:0.2,noise:0.2,grid-dropout:0.1"
+    ),
+}
+"""Augmentations with a name."""
+
+DEFAULT = "default"
+"""The preset of a recipe that does not choose."""
+
+
+@dataclass(frozen=True, slots=True)
+class Strength:
+    """One setting of an operation: its default, and the lowest and highest value that make sense."""
+
+    default: float
+    low: float
+    high: float
+    whole: bool = False
+    """Whether only whole numbers are meant."""
+
+    def check(self, value: float, what: str) -> None:
+        """Raise UsageError for a value that this setting cannot have."""
+        if not self.low <= value <= self.high or (self.whole and value != int(value)):
+            kind = "a whole number" if self.whole else "a number"
+            raise UsageError(f"{what} must be {kind} {self.low:g} to {self.high:g}, got {value!r}", _PARAMETER)
+
+
+OPERATIONS: dict[str, tuple[float, dict[str, Strength]]] = {
+    "hflip": (0.5, {}),
+    "vflip": (0.5, {}),
+    "rot90": (0.5, {}),
+    "transpose": (0.5, {}),
+    "shift-scale-rotate": (
+        0.5,
+        {"shift": Strength(0.0625, 0, 0.5), "scale": Strength(0.1, 0, 1), "degrees": Strength(45, 0, 180)},
+    ),
+    "optical-distortion": (0.3, {"bend": Strength(0.1, 0, 0.3)}),
+    "grid-distortion": (0.3, {"cells": Strength(5, 1, 20, whole=True), "stretch": Strength(0.3, 0, 0.9)}),
+    # Ronneberger et al. 2015, section 3.1: a 3 x 3 grid, 10 px of the 572 px of an input.
+    "elastic-distortion": (0.3, {"knots": Strength(3, 2, 20, whole=True), "displacement": Strength(0.0175, 0, 0.1)}),
+    "grid-dropout": (
+        0.3,
+        {
+            "cells": Strength(8, 2, 64, whole=True),
+            "ratio": Strength(0.5, 0, 0.9),
+            "drop_codes": Strength(0, 0, 1, whole=True),
+        },
+    ),
+    "color": (
+        0.5,
+        {
+            "brightness": Strength(0.2, 0, 2),
+            "contrast": Strength(0.2, 0, 2),
+            "gamma": Strength(0.2, 0, 2),
+            "saturation": Strength(0.2, 0, 2),
+            "hue_degrees": Strength(10, 0, 180),
+            "gain": Strength(0.05, 0, 1),
+        },
+    ),
+    "motion-blur": (0.2, {"length_px": Strength(7, 1, 31)}),
+    "gaussian-blur": (0.2, {"sigma_px": Strength(1.5, 0.1, 10)}),
+    "noise": (0.2, {"level": Strength(0.06, 0, 1)}),
+}
+"""Each operation's default probability and its settings; the settings are explained in docs/augmentation.md."""
+
+_SQUARE = ("rot90", "transpose")
+"""Operations that need square crops."""
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One operation and how strong it is; settings not given take their defaults."""
+
+    name: str
+    settings: tuple[tuple[str, float], ...] = ()
+    """(setting, value) pairs; once made, all settings of the operation in their own order."""
+
+    def __post_init__(self) -> None:
+        strengths, given = OPERATIONS[self.name][1], dict(self.settings)
+        for setting, value in given.items():
+            if setting not in strengths:
+                known = ", ".join(strengths) or "none"
+                raise UsageError(f"augmentation {self.name} has no setting {setting!r}; it has {known}", _PARAMETER)
+            strengths[setting].check(value, f"{setting} of augmentation {self.name}")
+        whole = tuple((setting, float(given.get(setting, strength.default))) for setting, strength in strengths.items())
+        object.__setattr__(self, "settings", whole)
+
+    def __getitem__(self, setting: str) -> float:
+        return dict(self.settings)[setting]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """With this probability, drawn for each crop by itself, one of the operations is done."""
+
+    operations: tuple[Operation, ...]
+    probability: float
+
+    def __post_init__(self) -> None:
+        names = "/".join(operation.name for operation in self.operations)
+        Strength(1, 0, 1).check(self.probability, f"probability of {names}")
+
+
+@dataclass(frozen=True, slots=True)
+class Augmentation:
+    """Steps, each drawn for itself ("all"); a step of several operations does one of them ("one of").
+
+    The order in which things are done to the pixels does not depend on the order of the steps: geometry, color,
+    blur, noise, dropout. No step: nothing is done.
+    """
+
+    steps: tuple[Step, ...] = ()
+
+    def __post_init__(self) -> None:
+        names = [operation.name for step in self.steps for operation in step.operations]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise UsageError(f"augmentation {', '.join(twice)} is given twice; name each operation once", _PARAMETER)
+
+    def operation(self, name: str) -> Operation | None:
+        """Return the operation of that name, None where it is not among the steps."""
+        found = [operation for step in self.steps for operation in step.operations if operation.name == name]
+        return found[0] if found else None
+
+    def setting(self, name: str, setting: str, absent: float = 0) -> float:
+        """Return a setting of an operation, `absent` where the operation is not among the steps."""
+        operation = self.operation(name)
+        return operation[setting] if operation else absent
+
+    @property
+    def wants_square(self) -> bool:
+        """Whether only square crops can be augmented so."""
+        return any(self.operation(name) for name in _SQUARE)
+
+
+def augmentation_of(text: str = DEFAULT) -> Augmentation:
+    """Read an augmentation: items between commas, each a preset or operations with a probability and settings.
+
+    "hflip" takes the operation's own probability, "hflip:0.3" gives one, "color:0.5:hue_degrees=20" gives settings too;
+    "a/b/c:0.3" does one of them, each as likely. UsageError for an unknown name, with those known.
+    """
+    items = [item.strip() for item in text.split(",")]
+    return Augmentation(tuple(step for item in items if item for step in _steps(item)))
+
+
+def _steps(item: str) -> tuple[Step, ...]:
+    if item in PRESETS:
+        return augmentation_of(PRESETS[item]).steps
+    parsed = [_operation(part.strip()) for part in item.split("/")]
+    operations = tuple(operation for operation, _ in parsed)
+    chances = [chance for _, chance in parsed if chance is not None]
+    if len(chances) > 1:
+        raise UsageError(
+            f"augmentation {item!r} has {len(chances)} probabilities; give one for all: a/b:0.3", _PARAMETER
+        )
+    chance = chances[0] if chances else max(OPERATIONS[operation.name][0] for operation in operations)
+    return (Step(operations, chance),)
+
+
+def _operation(part: str) -> tuple[Operation, float | None]:
+    name, *tokens = (token.strip() for token in part.split(":"))
+    if name not in OPERATIONS:
+        known = f"{', '.join(OPERATIONS)}, and the presets {', '.join(PRESETS)}"
+        raise UsageError(f"unknown augmentation {name!r}; geoseg knows {known}", _PARAMETER)
+    settings = [token.partition("=") for token in tokens if "=" in token]
+    chances = [_number(token, f"the probability of augmentation {name}") for token in tokens if "=" not in token]
+    if len(chances) > 1:
+        raise UsageError(f"augmentation {part!r} has {len(chances)} probabilities; give one", _PARAMETER)
+    values = tuple((key.strip(), _number(value, f"{key.strip()} of augmentation {name}")) for key, _, value in settings)
+    return Operation(name, values), chances[0] if chances else None
+
+
+def _number(text: str, what: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise UsageError(f"{what} must be a number, got {text!r}", _PARAMETER) from None

@@ -1,0 +1,178 @@
+"""What a training tells while it runs, and to whom; how it is stopped."""
+
+from __future__ import annotations
+
+import json
+import math
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from types import FrameType
+from typing import TYPE_CHECKING, Self
+
+from geoseg.training.plan import TrainingPlan
+from geoseg.training.report import EpochRow
+from geoseg.training.validation import Seen
+
+if TYPE_CHECKING:
+    from geoseg.training.loop import Learner
+
+_SMOOTHING = 0.95
+"""Of the loss that is shown: the weight of what was."""
+
+
+@dataclass(slots=True)
+class TrainingState:
+    """How far a run is: what a checkpoint holds beside tensors.
+
+    Whatever is added here later needs a default: older checkpoints lack it.
+    """
+
+    batches: int = 0
+    """Done, of all epochs."""
+    batch_size: int = 0
+    """Of these; 0: none is done."""
+    accumulate: int = 1
+    """How many of them a step takes."""
+    epoch_batches: int = 0
+    """How many of them an epoch has."""
+    epochs: int = 0
+    """Whole ones, validation included."""
+    best: float = -math.inf
+    """The best mIoU on validation."""
+    best_epoch: int = -1
+    loss_sum: float = 0.0
+    """Of the batches of the epoch that is not yet whole."""
+    epoch_s: float = 0.0
+    """What the epoch that is not yet whole has taken, in seconds."""
+    shown_loss: float = math.nan
+    """The smoothed one."""
+    rows: tuple[EpochRow, ...] = ()
+
+    def add_loss(self, value: float) -> None:
+        """Count the loss of one more batch."""
+        self.loss_sum += value
+        first = math.isnan(self.shown_loss)
+        self.shown_loss = value if first else _SMOOTHING * self.shown_loss + (1 - _SMOOTHING) * value
+
+    def close_epoch(self, row: EpochRow) -> bool:
+        """Count an epoch that is whole; tell whether it is the best so far."""
+        self.epochs += 1
+        self.loss_sum = self.epoch_s = 0.0
+        self.rows = (*self.rows, row)
+        better = row.miou > self.best  # no figure is better than none
+        if better:
+            self.best, self.best_epoch = row.miou, row.epoch
+        return better
+
+    def recounted(self, plan: TrainingPlan) -> Self:
+        """Return the same state in the batches of a plan whose steps are as large, of more or fewer batches each."""
+        if self.epoch_batches in {0, plan.batches} and self.accumulate == plan.recipe.accumulate:
+            return self
+        within = self.batches - self.epochs * self.epoch_batches
+        now_within = within // self.accumulate * plan.recipe.accumulate
+        return replace(
+            self,
+            batches=self.epochs * plan.batches + now_within,
+            loss_sum=self.loss_sum * now_within / max(1, within),
+        )
+
+    def to_text(self) -> str:
+        """Return the state as JSON text."""
+        plain = {name: getattr(self, name) for name in self.__slots__ if name != "rows"}
+        return json.dumps(plain | {"rows": [row.to_json() for row in self.rows]})
+
+    @classmethod
+    def from_text(cls, text: str) -> Self:
+        """Return the state whose `to_text` this is."""
+        plain = json.loads(text)
+        rows = tuple(EpochRow.from_json(row) for row in plain.pop("rows"))
+        return cls(**plain, rows=rows)
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingProgress:
+    """A moment of a training, for a progress bar."""
+
+    batches_done: int
+    """Those before a resume included."""
+    batches_total: int
+    epoch: int
+    """From 1."""
+    epochs: int
+    loss: float
+    """Smoothed."""
+    lr: float
+    seconds: float
+    """Time since this run began."""
+    seconds_left: float
+    """At this run's rate."""
+
+    @classmethod
+    def of(cls, plan: TrainingPlan, state: TrainingState, lr: float, seconds: float, begun_at: int) -> Self:
+        """Return the moment after a batch of a run that began after `begun_at` batches."""
+        done, total = state.batches, plan.total_batches
+        rate = (done - begun_at) / seconds if seconds > 0 else 0.0
+        left = (total - done) / rate if rate > 0 else 0.0
+        return cls(done, total, state.epochs + 1, plan.recipe.epochs, state.shown_loss, lr, seconds, left)
+
+
+def _nothing(*_: object) -> None:
+    pass
+
+
+def _never() -> bool:
+    return False
+
+
+@dataclass(frozen=True, slots=True)
+class Callbacks:
+    """Functions that the loop calls; every one may do nothing. Called by the first of several devices alone."""
+
+    batch: Callable[[TrainingState, float], None] = _nothing
+    """After each batch: the state and the learning rate."""
+    epoch: Callable[[EpochRow], None] = _nothing
+    keep: Callable[[Learner], None] = _nothing
+    """Write a checkpoint."""
+    keep_best: Callable[[Learner], None] = _nothing
+    due: Callable[[], bool] = _never
+    """Whether a checkpoint is due within an epoch."""
+    stop: Callable[[], bool] = _never
+    """Whether the run is to end after this batch."""
+    seen: Seen = _nothing
+    """Of validation: a scene, a window, the codes of the reference and of the network."""
+
+
+class Stop:
+    """Whether somebody asked the run to stop."""
+
+    def __init__(self) -> None:
+        self.requested = False
+
+
+@contextmanager
+def polite_stop(say: Callable[[str], None]) -> Iterator[Stop]:
+    """Have the first Ctrl-C, or SIGTERM, ask for a stop, and the second raise KeyboardInterrupt at once.
+
+    In another thread than the main one, where Python lets nobody listen to signals, nothing changes.
+    """
+    stop = Stop()
+
+    def ask(_number: int, _frame: FrameType | None) -> None:
+        if stop.requested:
+            raise KeyboardInterrupt
+        stop.requested = True
+        say("stopping after this batch, with a checkpoint; once more stops at once")
+
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, ask) for number in numbers]
+    try:
+        yield stop
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)

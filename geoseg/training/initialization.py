@@ -1,0 +1,75 @@
+"""The network as it begins, random, with pretrained parts or with what a bundle knows, and the way back to that."""
+
+from __future__ import annotations
+
+import torch
+
+from geoseg.model import (
+    HEADS,
+    ModelBundle,
+    Transferred,
+    build,
+    freeze_batch_norm,
+    is_file,
+    told,
+    transfer,
+)
+from geoseg.training.network import Says, has_batch_norm, init_bundle, nothing_to_freeze
+from geoseg.training.plan import TrainingPlan
+
+_GENTLE = 2e-4
+"""Rates up to this are meant for weights that know their classes, as those of the recipe `default`."""
+
+
+def start_network(plan: TrainingPlan, say: Says) -> torch.nn.Module:
+    """Return a new network in training mode; the seed decides what is random.
+
+    Raises ModelError when pretrained weights cannot be fetched or a bundle has another encoder, UsageError for
+    `norm='frozen'` where no batch normalization is pretrained.
+    """
+    recipe = plan.recipe
+    network, bundle, taken = _begun(plan)
+    if recipe.encoder_weights is not None and bundle is None and is_file(recipe.encoder_weights):
+        say(f"the encoder begins with the weights {told(recipe.encoder_weights)}")
+    pretrained = {"encoder"} if recipe.encoder_weights is not None else set[str]()
+    if taken is not None:
+        say(f"begins with {taken}")
+        if taken.new_classes and recipe.lr is not None and recipe.lr <= _GENTLE:
+            say(f"new classes learn slowly at `lr={recipe.lr:g}`, which suits known ones; try `lr=1e-3`, `epochs=40`")
+        pretrained = set(taken.taken)
+    if recipe.norm == "frozen" or (recipe.norm == "auto" and bundle is not None and has_batch_norm(bundle)):
+        # only of the parts that came pretrained: of others the statistics mean nothing
+        parts = [part for name, part in network.named_children() if name in pretrained]
+        if not sum(map(freeze_batch_norm, parts)):
+            raise nothing_to_freeze()
+    return network.train()
+
+
+@torch.no_grad()
+def bring_back(plan: TrainingPlan, network: torch.nn.Module) -> bool:
+    """Mix what a network has learnt with what it began with, `start_share` of that; tell whether there was any.
+
+    Between the weights before and after fine-tuning lie those that do better on what neither saw (Wortsman et al. 2022,
+    arXiv 2109.01903). Parts of which the bundle had nothing, and a head with classes it did not know, stay as learnt.
+    """
+    if not (plan.recipe.start_share and plan.from_bundle):
+        return False
+    began, _, taken = _begun(plan)
+    parts = () if taken is None else (part for part in taken.taken if not (taken.new_classes and part in HEADS))
+    old, new = began.state_dict(), network.state_dict()
+    keys = [key for part in parts for key in new if key.startswith(f"{part}.") and new[key].is_floating_point()]
+    for key in keys:
+        new[key].lerp_(old[key].to(new[key]), plan.recipe.start_share)
+    return bool(keys)
+
+
+def _begun(plan: TrainingPlan) -> tuple[torch.nn.Module, ModelBundle | None, Transferred | None]:
+    """Return the network as it begins, the bundle it begins with, and what it took from that."""
+    recipe = plan.recipe
+    bundle = init_bundle(recipe, plan.architecture, plan.arguments)
+    torch.manual_seed(recipe.seed)
+    if bundle is None:
+        return build(plan.architecture, plan.arguments, recipe.encoder_weights), None, None
+    network = build(plan.architecture, plan.arguments, None)  # its encoder is the bundle's
+    taken = transfer(bundle, network, legend=plan.legend, output_codes=plan.output_codes, bands=plan.bands)
+    return network, bundle, taken

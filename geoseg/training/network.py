@@ -1,0 +1,274 @@
+"""The network of a recipe: its arguments, the bundle it begins with, how pixels become its input, its channels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from geoseg.dataset import Dataset
+from geoseg.errors import ModelError, UsageError
+from geoseg.evaluation import looks_normalized
+from geoseg.legend import NODATA
+from geoseg.model import (
+    DEFAULT_BANDS,
+    HALF,
+    IMAGENET,
+    VALUE_RANGES,
+    ModelBundle,
+    Normalization,
+    Scaling,
+    architecture_named,
+    check_encoder_weights,
+    check_takes,
+    is_file,
+    parameter_shapes,
+    scaling_of,
+    usual_window_px,
+    why_not,
+)
+from geoseg.model import DEMO as SHIPPED
+from geoseg.raster import BandStatistics
+from geoseg.training.recipe import Recipe
+
+DEMO = "demo"
+"""The name of the shipped model in `Recipe.init`."""
+_STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
+"""Of batch normalization; group normalization has none."""
+Says = Callable[[str], None]
+
+
+# --- what it is
+
+
+def arguments_of(recipe: Recipe, bands: int, classes: int) -> dict[str, Any]:
+    """Return the arguments of a recipe's architecture. Raises UsageError or ModelError for those it does not take."""
+    arguments = recipe.arguments | {"in_channels": bands, "classes": classes}
+    if recipe.encoder is not None:
+        arguments["encoder_name"] = recipe.encoder
+    if recipe.norm == "group":
+        arguments["norm"] = "group"
+    architecture_named(recipe.architecture).check(arguments)
+    return arguments
+
+
+def check_recipe(recipe: Recipe) -> None:
+    """Raise UsageError or ModelError for a network that cannot be, whatever the data: before any is opened."""
+    architecture = architecture_named(recipe.architecture).name
+    check_network(recipe, architecture, arguments_of(recipe, len(DEFAULT_BANDS), 2))
+
+
+def check_network(recipe: Recipe, architecture: str, arguments: dict[str, Any]) -> None:
+    """Raise UsageError or ModelError for sizes or encoder weights that a network does not take; takes no memory."""
+    parameter_shapes(architecture, arguments)  # builds it
+    for name, size_px in (("crop", recipe.crop_px), ("window", recipe.window_px)):
+        if size_px is not None:
+            check_takes(architecture, arguments, size_px, name)
+    if recipe.encoder_weights is not None and "encoder_name" not in architecture_named(architecture).checks:
+        raise UsageError(
+            f"{architecture} has no encoder, so `encoder_weights={recipe.encoder_weights!r}` fits nothing; "
+            "give `encoder_weights=None`",
+            "encoder_weights",
+        )
+    check_encoder_weights(architecture, arguments, recipe.encoder_weights)
+
+
+def check_batch(recipe: Recipe, architecture: str, arguments: dict[str, Any], bundle: ModelBundle | None) -> None:
+    """Raise UsageError for a batch that the network cannot learn from: of one crop, where it pools that to one pixel.
+
+    Batch normalization that is frozen learns from any.
+    """
+    size = recipe.batch_size or 2
+    is_frozen = recipe.norm == "frozen" or (recipe.norm == "auto" and bundle is not None and has_batch_norm(bundle))
+    reason = None if is_frozen else why_not(architecture, arguments, recipe.crop_px, batch=size, learning=True)
+    if reason is not None:
+        raise UsageError(
+            f"{architecture} cannot learn from a batch of {size} crop{'s' * (size != 1)} of {recipe.crop_px} px: "
+            f"{reason}; give `batch_size=2` or more, or `norm='group'`",
+            "batch_size",
+        )
+
+
+def bundle_window_px(recipe: Recipe, arguments: dict[str, Any], longest_px: int) -> int:
+    """Return the bundle's window: the recipe's, or the usual one, less where every scene is smaller than it."""
+    if recipe.window_px is not None:
+        return recipe.window_px
+    usual = max(recipe.crop_px, usual_window_px(recipe.architecture, arguments, longest_px))
+    return usual if why_not(recipe.architecture, arguments, usual) is None else recipe.crop_px
+
+
+# --- the bundle it begins with
+
+
+def init_bundle(
+    recipe: Recipe, architecture: str, arguments: Mapping[str, Any], say: Says = lambda _line: None
+) -> ModelBundle | None:
+    """Return the bundle to begin with; None, and a line that says why, where the shipped model does not suit.
+
+    Nobody need have asked for the shipped one: an encoder with weights of its own keeps them, another one has no use
+    for its. Raises ModelError for a file that is no bundle, or whose encoder is another; UsageError for
+    `norm='frozen'` where no batch normalization is pretrained.
+    """
+    bundle = _suitable(recipe, architecture, arguments, say)
+    has_statistics = bundle is not None and has_batch_norm(bundle)
+    if recipe.norm == "frozen" and not has_statistics and (bundle is not None or recipe.encoder_weights is None):
+        raise nothing_to_freeze()
+    return bundle
+
+
+def has_batch_norm(bundle: ModelBundle) -> bool:
+    """Tell whether a bundle's norm layers hold statistics of what it was trained on."""
+    return bundle.arguments.get("norm") != "group"
+
+
+def nothing_to_freeze() -> UsageError:
+    """Return the error of `norm='frozen'` where no batch normalization is pretrained."""
+    return UsageError(
+        "`norm='frozen'` keeps pretrained batch norm as it is, and there is none; "
+        "give `encoder_weights='imagenet'`, or `init` with a model of the same encoder, or `norm='batch'`",
+        "norm",
+    )
+
+
+def opened(init: str) -> ModelBundle:
+    """Return the bundle that `Recipe.init` names."""
+    return ModelBundle.open(SHIPPED if init == DEMO else init)
+
+
+def _suitable(recipe: Recipe, architecture: str, arguments: Mapping[str, Any], say: Says) -> ModelBundle | None:
+    if recipe.init is None:
+        return None
+    if recipe.init == DEMO and recipe.encoder_weights is not None:
+        say(f"begins without the shipped model: the encoder has weights of its own, {recipe.encoder_weights}")
+        return None
+    bundle = opened(recipe.init)
+    if _has_encoder(bundle, architecture, arguments):
+        if recipe.encoder_weights is not None:
+            say(f"begins with {bundle.name}, so the encoder weights {recipe.encoder_weights} are left out")
+        return bundle
+    other = f"{bundle.architecture} on {bundle.arguments.get('encoder_name', 'no encoder')}"
+    if recipe.init == DEMO:
+        say(f"begins without the shipped model, {other}: the encoder is another")
+        return None
+    raise ModelError(
+        f"nothing of {bundle.name}, {other}, fits the new network: its encoder is another; choose the same "
+        "`architecture` and `encoder`, or begin at random with `init=None`",
+        "init",
+    )
+
+
+def _has_encoder(bundle: ModelBundle, architecture: str, arguments: Mapping[str, Any]) -> bool:
+    """Tell whether a bundle's encoder, on as many bands, is that of an architecture."""
+    of_bundle = bundle.arguments | {"in_channels": arguments["in_channels"]}
+    theirs, ours = (
+        {
+            key: shape
+            for key, shape in parameter_shapes(name, given).items()
+            if key.startswith("encoder.") and not key.endswith(_STATISTICS)
+        }
+        for name, given in ((bundle.architecture, of_bundle), (architecture, arguments))
+    )
+    return bool(ours) and theirs == ours
+
+
+# --- what it is given
+
+
+def kind_of_normalization(recipe: Recipe, dataset: Dataset, bands: tuple[str, ...], bundle: ModelBundle | None) -> str:
+    """Return dataset, pretrained, model, or what the recipe says: whose means and deviations the network sees.
+
+    Raises UsageError for a misfit.
+    """
+    if dataset.dtype not in VALUE_RANGES:
+        raise UsageError(
+            f"{dataset.dtype} imagery cannot be learnt from; convert it to one of {', '.join(VALUE_RANGES)}", "data"
+        )
+    fits = bundle is not None and bundle.dtype == dataset.dtype and bundle.bands == bands
+    if recipe.normalization == "model" and not fits:
+        raise UsageError(
+            "`normalization='model'` needs `init` with a model of the same encoder, bands and data type",
+            "normalization",
+        )
+    expected = len(recipe.scaling[0]) if recipe.scaling is not None else len(DEFAULT_BANDS)
+    if (recipe.normalization == "imagenet" or recipe.scaling is not None) and len(bands) != expected:
+        raise UsageError(
+            f"`normalization={recipe.normalization!r}` is for {expected} bands, got {len(bands)}", "normalization"
+        )
+    if recipe.normalization != "auto":
+        return recipe.normalization
+    if bundle is not None:  # whose encoder is taken, whatever the weights it had
+        return "model" if fits else "dataset"
+    pretrained = recipe.encoder_weights is not None and dataset.dtype == "uint8"
+    return "pretrained" if pretrained and len(bands) == len(DEFAULT_BANDS) else "dataset"
+
+
+def normalization_of(
+    kind: str, dataset: Dataset, recipe: Recipe, statistics: BandStatistics, bundle: ModelBundle | None
+) -> Normalization:
+    """Return how stored values become the network's; UsageError where that would be done twice."""
+    if dataset.dtype == "float32" and looks_normalized(statistics):
+        means, stds = (", ".join(f"{value:.2g}" for value in each) for each in (statistics.mean, statistics.std))
+        raise UsageError(
+            f"the imagery looks normalized already (means {means}, stds {stds}); give the values as they were "
+            "measured: geoseg normalizes, and so does every map made with the model",
+            "data",
+        )
+    if kind == "model" and bundle is not None:
+        return bundle.normalization
+    low, high = VALUE_RANGES[dataset.dtype]
+    if kind == "dataset":
+        return Normalization(statistics.mean, statistics.std, (low, high))
+    mean, std = recipe.scaling or _scaling(kind, recipe, len(dataset.bands))
+    if max(*mean, *std) <= 1:
+        mean, std = tuple(low + value * (high - low) for value in mean), tuple(value * (high - low) for value in std)
+    return Normalization(mean, std, (low, high))
+
+
+def _scaling(kind: str, recipe: Recipe, bands: int) -> Scaling:
+    """Return the mean and deviation, of 0 to 1, of each band that encoder weights expect, or that have a name."""
+    encoder, weights = recipe.encoder, recipe.encoder_weights
+    if kind == "inception":
+        return HALF[0][:1] * bands, HALF[1][:1] * bands
+    if encoder is None or weights is None:
+        return IMAGENET
+    if is_file(weights):  # which does not say it: those of the encoder's usual weights, unless told
+        return IMAGENET if kind == "imagenet" else scaling_of(encoder, None)
+    return scaling_of(encoder, weights)
+
+
+def stretch_of(dtype: str, statistics: BandStatistics) -> tuple[float, float]:
+    """Return the values that are dark and bright: all a byte holds, of other types what occurs."""
+    if dtype == "uint8":
+        return VALUE_RANGES["uint8"]
+    low, high = min(statistics.low), max(statistics.high)
+    return (low, high) if low < high else (low, low + 1)
+
+
+def normalized(image: torch.Tensor, valid: torch.Tensor, gain: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+    """Return image (n,band,row,col) times gain plus bias (band,1,1); 0 where not valid (n,row,col).
+
+    In the memory layout in which convolutions are quickest.
+    """
+    pixels = torch.where(valid[:, None], image * gain + bias, 0.0)
+    return pixels.contiguous(memory_format=torch.channels_last)
+
+
+# --- what its channels stand for
+
+
+def channel_table(output_codes: Sequence[int]) -> NDArray[np.int64]:
+    """Return (256,): the network's channel of each class code, 255 for a code that is not learnt."""
+    table = np.full(256, NODATA, np.int64)
+    table[list(output_codes)] = np.arange(len(output_codes))
+    return table
+
+
+def target_table(output_codes: Sequence[int], sets: Sequence[tuple[int, Sequence[int]]]) -> NDArray[np.int64]:
+    """Return (256,): the target of each class code, 255 = ignore; sets of classes are numbered after the channels."""
+    table = channel_table(output_codes)
+    for number, (code, channels) in enumerate(sets, start=len(output_codes)):
+        table[code] = channels[0] if len(channels) == 1 else number
+    return table

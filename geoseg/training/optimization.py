@@ -1,0 +1,290 @@
+"""How weights move: optimizers, learning rates, their average; what `auto` finds; what torch says when it cannot."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+from geoseg.errors import TrainingError
+from geoseg.machine import available_memory_bytes
+from geoseg.model import SHORT_OF_MEMORY, OutOfMemory, architecture_named, one_line
+from geoseg.training.plan import TrainingPlan
+from geoseg.training.recipe import Recipe
+
+_MATRIX = 2
+"""Dimensions of what is decayed."""
+_SOON = 20
+"""In the first steps the average of a network that began at random follows quicker, or it would remember that."""
+
+SWEEP_STEPS = 60
+LOWEST_LR, HIGHEST_LR = 1e-6, 1.0
+_SWEEP_SMOOTHING = 0.8
+_DIVERGED = 3.0
+"""Times the lowest loss: nothing is learnt beyond."""
+_FALLBACK_LR = 1e-3
+
+_SHARE = 0.6
+"""Of the free memory: the allocator, gradients and the system want some."""
+MOST_CPU, MOST_GPU = 8, 64
+"""Larger batches learn no faster a crop; on a CPU a step then only lasts longer."""
+_PROBE_PX = 256
+"""Larger crops are reckoned from one of about this size: most of what is kept grows with the pixels, or faster."""
+_SURELY = 0.5
+"""Of that estimate: some of it does not grow, and bf16 keeps half."""
+_ONE_VALUE = "more than 1 value per channel"
+"""Of torch's batch normalization (torch/nn/functional.py, _verify_batch_size)."""
+
+
+def optimizer_of(recipe: Recipe, network: torch.nn.Module, lr: float) -> torch.optim.Optimizer:
+    """Return an optimizer of the parameters that learn; biases and the scales of norm layers are not decayed."""
+    learnt = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    groups: list[dict[str, Any]] = [
+        {"params": [parameter for parameter in learnt if parameter.ndim >= _MATRIX]},
+        {"params": [parameter for parameter in learnt if parameter.ndim < _MATRIX], "weight_decay": 0.0},
+    ]
+    groups = [group for group in groups if group["params"]]
+    match recipe.optimizer:
+        case "sgd":
+            return torch.optim.SGD(groups, lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay)
+        case "rmsprop":
+            return torch.optim.RMSprop(
+                groups, lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay, eps=recipe.eps
+            )
+    kind = torch.optim.Adam if recipe.optimizer == "adam" else torch.optim.AdamW
+    return kind(
+        groups, lr, betas=recipe.betas, eps=recipe.eps, weight_decay=recipe.weight_decay, amsgrad=recipe.amsgrad
+    )
+
+
+# --- the learning rate
+
+
+def rate(recipe: Recipe, lr: float, step: int, steps: int, epoch_steps: int) -> float:
+    """Return the learning rate of a step (0 .. steps - 1) of so many, `epoch_steps` in an epoch.
+
+    A function of the step, so that a run that resumes needs no memory of it (torch's schedulers keep one).
+    constant; step, multi-step (He et al. 2016, arXiv 1512.03385): times gamma every `step_epochs`, at each of the
+    `milestones`; cyclic (Smith 2017, arXiv 1506.01186): a triangle from the floor to lr and back; exp-range: the same,
+    each cycle's height times gamma; one-cycle (Smith and Topin 2019, arXiv 1708.07120): up and down by cosines; cosine
+    (Loshchilov and Hutter 2017, arXiv 1608.03983): a linear rise, then half a cosine.
+    """
+    low = recipe.floor * lr
+    match recipe.schedule:
+        case "step":
+            return lr * float(recipe.gamma ** (step // (recipe.step_epochs * epoch_steps)))
+        case "multi-step":
+            return lr * float(recipe.gamma ** sum(step >= epoch * epoch_steps for epoch in recipe.milestones))
+        case "cyclic" | "exp-range":
+            half = recipe.step_epochs * epoch_steps
+            shrunk = recipe.gamma ** (step // (2 * half)) if recipe.schedule == "exp-range" else 1.0
+            return low + (lr - low) * float(shrunk) * (1 - abs(step % (2 * half) / half - 1))
+        case "one-cycle" | "cosine":
+            return _risen_and_fallen(recipe, lr, low, step, steps)
+    return lr
+
+
+def _risen_and_fallen(recipe: Recipe, lr: float, low: float, step: int, steps: int) -> float:
+    rising = round(recipe.warmup * steps)
+    if step < rising:
+        share = (step + 1) / (rising + 1)
+        return low + (lr - low) * (share if recipe.schedule == "cosine" else 0.5 * (1 - math.cos(math.pi * share)))
+    share = (step - rising) / max(1, steps - rising)
+    return low + (lr - low) * 0.5 * (1 + math.cos(math.pi * share))
+
+
+def find_lr(
+    recipe: Recipe, network: torch.nn.Module, loss_of_batch: Callable[[torch.nn.Module, int], torch.Tensor]
+) -> float:
+    """Return the rate at which the smoothed loss falls steepest (Smith 2017, arXiv 1506.01186, section 3.3).
+
+    A copy of the network learns for at most SWEEP_STEPS batches while the rate rises by equal factors.
+    `loss_of_batch` takes a network and the number of a batch. (Lightning's finder would train the network itself, and
+    draw other batches when it runs again.)
+    """
+    network = copy.deepcopy(network).train()
+    optimizer = optimizer_of(recipe, network, LOWEST_LR)
+    rates = np.geomspace(LOWEST_LR, HIGHEST_LR, SWEEP_STEPS)
+    losses: list[float] = []
+    torch.manual_seed(recipe.seed)
+    smoothed = None
+    for number, lr in enumerate(rates):
+        for group in optimizer.param_groups:
+            group["lr"] = float(lr)
+        loss = loss_of_batch(network, number)
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        value = float(loss.detach())
+        smoothed = value if smoothed is None else _SWEEP_SMOOTHING * smoothed + (1 - _SWEEP_SMOOTHING) * value
+        if not math.isfinite(value) or (losses and smoothed > _DIVERGED * min(losses)):
+            break
+        losses.append(smoothed)
+    return steepest(rates[: len(losses)], losses)
+
+
+def steepest(rates: NDArray[np.float64], losses: list[float]) -> float:
+    """Return the rate where the loss falls most for a rise of the rate by one factor."""
+    if len(losses) < 4:
+        return _FALLBACK_LR
+    slopes = np.gradient(np.asarray(losses), np.log(rates))
+    return float(f"{rates[int(np.argmin(slopes))]:.1e}")
+
+
+# --- the running average of the weights: steadier than any of them (Polyak and Juditsky 1992; arXiv 1803.05407)
+
+
+def average_of(network: torch.nn.Module) -> torch.nn.Module:
+    """Return a copy that does not learn by itself."""
+    return copy.deepcopy(network).requires_grad_(False).eval()
+
+
+@torch.no_grad()
+def average_into(
+    averaged: torch.nn.Module, network: torch.nn.Module, decay: float, step: int, *, began_well: bool = False
+) -> None:
+    """Move an average towards the weights, and the statistics of its norm layers, after a step counted from 1.
+
+    Where the network began with weights that know something they are part of the average like any others: between
+    those and the last ones lie weights that do better on what neither saw (Wortsman et al. 2022, arXiv 2109.01903).
+    """
+    decay = decay if began_well else min(decay, step / (step + _SOON))
+    kept, new = averaged.state_dict(), network.state_dict()
+    floats = [name for name, tensor in kept.items() if tensor.is_floating_point()]
+    get_ema_multi_avg_fn(decay)([kept[name] for name in floats], [new[name] for name in floats], step)  # type: ignore[no-untyped-call]
+    for name in kept.keys() - floats:
+        kept[name].copy_(new[name])
+
+
+# --- how many crops fit
+
+
+def batch_size(plan: TrainingPlan, network: torch.nn.Module, device: str) -> int:
+    """Return how many crops a batch may have, a power of two.
+
+    A small crop is run on the CPU and the tensors that its backward pass would need are summed. (A search that doubles
+    the batch until memory ends, as Lightning's, would on a CPU end the machine's memory.)
+    """
+    crop_bytes = _saved_bytes(plan, network)
+    if device.startswith("cuda"):
+        free, most = torch.cuda.mem_get_info(torch.device(device if ":" in device else "cuda:0"))[0], MOST_GPU
+    else:
+        free, most = available_memory_bytes(), MOST_CPU
+    fixed = 4 * sum(parameter.nbytes for parameter in network.parameters())  # gradients, two moments, the average
+    fitting = max(1, min(most, int((_SHARE * free - fixed) // crop_bytes)))
+    return 1 << (fitting.bit_length() - 1)
+
+
+def check_fits(plan: TrainingPlan, network: torch.nn.Module, device: str) -> None:
+    """Raise TrainingError for a batch that surely does not fit a CPU's memory: the system would end it without a word.
+
+    A GPU says itself when its own is short.
+    """
+    if device != "cpu":
+        return
+    crop_bytes, free = _saved_bytes(plan, network), available_memory_bytes()
+    if _SURELY * plan.batch_size * crop_bytes > free:
+        why = f"it needs about {plan.batch_size * crop_bytes / 1e9:.3g} GB, {free / 1e9:.3g} GB are free"
+        raise _batch_too_large(plan, device, why, fitting=int(_SHARE * free // crop_bytes))
+
+
+def _saved_bytes(plan: TrainingPlan, network: torch.nn.Module) -> int:
+    """Return about how many bytes of one crop wait for the backward pass."""
+    step_px = architecture_named(plan.architecture).divisor(plan.arguments)
+    probe_px = min(plan.recipe.crop_px, -(-_PROBE_PX // step_px) * step_px)
+    try:
+        saved = _saved_by(network, len(plan.bands), probe_px)
+    except (RuntimeError, AssertionError, ValueError):  # a network for one size alone
+        probe_px = plan.recipe.crop_px
+        saved = _saved_by(network, len(plan.bands), probe_px)
+    return max(1, int(saved * (plan.recipe.crop_px / probe_px) ** 2))
+
+
+def _saved_by(network: torch.nn.Module, bands: int, crop_px: int) -> float:
+    """Return how many bytes of one crop wait for the backward pass, by running two."""
+    sizes: dict[int, int] = {}
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        sizes[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    images = torch.zeros(2, bands, crop_px, crop_px)  # batch norm needs more than one value a channel
+    state = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    try:
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            answer = network(images)
+        del answer
+    finally:
+        network.load_state_dict(state)  # its running statistics saw nothing
+    weights = {parameter.untyped_storage().data_ptr() for parameter in network.parameters()}
+    return sum(size for place, size in sizes.items() if place not in weights) / 2
+
+
+# --- what torch says when a step cannot be computed, in words that name a way out
+
+
+@contextlib.contextmanager
+def learning_errors(plan: TrainingPlan, device: str) -> Iterator[None]:
+    """Raise TrainingError for a batch that does not fit the memory, or is too small for batch normalization."""
+    try:
+        yield
+    except (RuntimeError, ValueError, MemoryError) as fault:
+        if _is_short_of_memory(fault):
+            raise _batch_too_large(plan, device, one_line(fault, 120)) from None
+        if _ONE_VALUE in str(fault):
+            raise _batch_too_small(plan) from None
+        raise
+
+
+@contextlib.contextmanager
+def validation_errors(plan: TrainingPlan, device: str) -> Iterator[None]:
+    """Raise TrainingError where the memory does not hold what validation needs at once."""
+    try:
+        yield
+    except (OutOfMemory, RuntimeError, MemoryError) as fault:
+        if not isinstance(fault, OutOfMemory) and not _is_short_of_memory(fault):
+            raise
+        raise TrainingError(
+            f"windows of {plan.window_px} px, which validation maps, do not fit the memory of {device}; stop what else "
+            "uses it and run the same command again, which resumes from the last checkpoint, or start over with "
+            "`overwrite=True` and a smaller `window_px`",
+            "window_px",
+        ) from None
+
+
+def _is_short_of_memory(fault: Exception) -> bool:
+    return isinstance(fault, MemoryError) or any(word in str(fault).lower() for word in SHORT_OF_MEMORY)
+
+
+def _batch_too_large(plan: TrainingPlan, device: str, why: str, fitting: int | None = None) -> TrainingError:
+    """Return the error that says so, with what to give instead: half as many crops, or so many as are `fitting`."""
+    size, accumulate = plan.batch_size, plan.recipe.accumulate
+    most = size // 2 if fitting is None else min(fitting, size // 2)
+    smaller = next((part for part in range(most, 0, -1) if size % part == 0), None)
+    way = "a smaller `crop_px` (with `overwrite=True`, where the run has begun: it would be another)"
+    if smaller is not None:
+        times = size // smaller
+        way = f"`batch_size={smaller}`, `accumulate={accumulate * times}`"
+        way += f", `batches={plan.batches * times}`" if plan.recipe.batches else ""
+        way += ": the run resumes from its last checkpoint"
+    return TrainingError(
+        f"a batch of {size} crops of {plan.recipe.crop_px} px does not fit the memory of {device} ({why}); give {way}",
+        "batch_size",
+    )
+
+
+def _batch_too_small(plan: TrainingPlan) -> TrainingError:
+    return TrainingError(
+        f"{plan.architecture} has a batch normalization that sees one value a channel in a batch of {plan.batch_size} "
+        f"crop{'s' * (plan.batch_size != 1)} of {plan.recipe.crop_px} px, and cannot normalize it; "
+        "give `norm='group'`, or `batch_size=2`",
+        "batch_size",
+    )
