@@ -193,9 +193,13 @@ def test_all_scenes_are_learnt_from_at_one_pixel_size(
 @pytest.mark.parametrize(
     ("scenes", "knobs", "message"),
     [
-        ([(64, None), (64, None)], {"size_px": 32}, "--size 32 changes .* say the pixel size with --data-gsd"),
-        ([(64, 0.5), (64, 1.0)], {"size_px": 32}, "--size 32 makes pixels of 1 m of 0 and of 2 m of 1; .* --gsd 2"),
-        ([(64, 0.5), (64, None)], {}, "1 does not say how large its pixels are.*--data-gsd"),
+        ([(64, None), (64, None)], {"size_px": 32}, "`size_px=32` changes .* give the pixel size as `data_gsd_m`"),
+        (
+            [(64, 0.5), (64, 1.0)],
+            {"size_px": 32},
+            "`size_px=32` makes pixels of 1 m of 0 .* 2 m of 1; .* `gsd_m=2`",
+        ),
+        ([(64, 0.5), (64, None)], {}, "1 does not say how large its pixels are.*`data_gsd_m`"),
     ],
 )
 def test_pixels_of_several_sizes_or_none_are_refused(
@@ -205,7 +209,7 @@ def test_pixels_of_several_sizes_or_none_are_refused(
         planned(write_scenes(tmp_path / "data", *scenes), crop_px=16, **knobs)
 
 
-def test_a_size_in_pixels_makes_one_in_metres(tmp_path: Path) -> None:
+def test_a_size_in_pixels_makes_one_in_meters(tmp_path: Path) -> None:
     data = write_scenes(tmp_path / "data", (64, 0.5), (128, 0.25))
     assert [scene.gsd_m for scene in planned(data, size_px=32, crop_px=16)[0].train] == [1.0, 1.0]
 
@@ -265,7 +269,7 @@ def test_a_batch_of_one_that_cannot_be_normalized_is_refused_before_a_scene_is_d
     alone = TINY.changed(architecture=architecture, encoder="resnet18", batch_size=1)
     dataset = open_dataset(data)
     with pytest.raises(
-        UsageError, match=r"cannot learn from a batch of 1 crop of 64 px.*batch_size 2 or more, or norm"
+        UsageError, match=r"cannot learn from a batch of 1 crop of 64 px.*`batch_size=2` or more, or `norm"
     ):
         plan_training(dataset, split(dataset), alone, tmp_path / "cache", lambda _line: None)
     assert not (tmp_path / "cache").exists()

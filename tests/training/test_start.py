@@ -232,7 +232,7 @@ def test_a_files_weights_are_refused_before_pixels_are_read(data: Path, tmp_path
 
 @pytest.mark.parametrize("wrong", ["0.5/0.5,0.5", "0.5,0.5,0.5/0,1,1", "a/b", "nan/1", "/"])
 def test_a_normalization_of_numbers_is_one_mean_and_one_positive_std_a_band(wrong: str) -> None:
-    with pytest.raises(UsageError, match="normalization must"):
+    with pytest.raises(UsageError, match="`normalization` must"):
         Recipe(normalization=wrong)
 
 

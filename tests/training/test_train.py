@@ -483,7 +483,7 @@ def test_one_crop_is_too_few_for_some_batch_norms(data: Path, tmp_path: Path, lr
         window_px=128,
     )  # fmt: skip
     with pytest.raises(
-        UsageError, match=r"PAN cannot learn from a batch of 1 crop .*batch_size 2 or more, or norm group"
+        UsageError, match=r"PAN cannot learn from a batch of 1 crop .*`batch_size=2` or more, or `norm='group'`"
     ):
         learn(data, tmp_path / "model.safetensors", recipe)
 
@@ -675,7 +675,7 @@ def test_the_recipe_is_in_the_bundle_and_its_knobs_are_checked(data: Path, tmp_p
     learn(data, tmp_path / "m.safetensors", "default", **vars_of(TINY))
     told = ModelBundle.open(tmp_path / "m.safetensors").provenance["recipe"]
     assert told == TINY.to_json()
-    with pytest.raises(UsageError, match="no knob 'rate'"):
+    with pytest.raises(UsageError, match="no option 'rate'"):
         learn(data, tmp_path / "n.safetensors", "default", rate=1)
     with pytest.raises(UsageError, match="unknown recipe 'best'"):
         learn(data, tmp_path / "n.safetensors", "best")
