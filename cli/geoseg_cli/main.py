@@ -15,7 +15,7 @@ from geoseg.errors import GeosegError
 from geoseg_cli.evaluate import evaluate
 from geoseg_cli.inspection import doctor, info, print_version
 from geoseg_cli.options import ExampleCommand
-from geoseg_cli.output import complain, show_progress, warn_in_one_line
+from geoseg_cli.output import complain, show_progress, speak_of, warn_in_one_line
 from geoseg_cli.predict import predict
 from geoseg_cli.preview import preview
 from geoseg_cli.process import interrupts_between_imports
@@ -58,6 +58,7 @@ class OneLineErrors(ExampleCommand, click.Group):
             sys.exit(_report(error))
         finally:
             show_progress("auto")  # --progress was for this command
+            speak_of()
         sys.exit(code if isinstance(code, int) else 0)
 
     def resolve_command(
@@ -68,7 +69,9 @@ class OneLineErrors(ExampleCommand, click.Group):
             near = difflib.get_close_matches(args[0], self.commands, n=1)
             meant = f"did you mean {near[0]}?" if near else f"commands: {', '.join(self.commands)}"
             ctx.fail(f"no such command {args[0]!r} ({meant})")
-        return super().resolve_command(ctx, args)
+        name, command, rest = super().resolve_command(ctx, args)
+        speak_of(*([] if command is None else [command]))
+        return name, command, rest
 
 
 def _keep_to_own_data() -> None:

@@ -16,9 +16,11 @@ from geoseg.errors import GeosegWarning, spelled
 
 PROGRESS = ("auto", "bar", "lines", "json", "none")
 """Ways to show progress; auto is a bar on a terminal, lines elsewhere."""
-OPTION_OF = {"crop_px": "crop", "gsd_m": "gsd", "size_px": "size", "window_px": "window", "overlap_px": "overlap"}
-"""The option of a parameter, where it is not the parameter's own name."""
+_OPTION_OF = {"crop_px": "crop", "gsd_m": "gsd", "size_px": "size", "window_px": "window", "overlap_px": "overlap"}
+"""The option of a parameter that the command has not, where it is not the parameter's own name."""
 _shown = ["auto"]
+_running: list[click.Command] = []
+"""The command that is run: its options are what messages are about."""
 
 
 def show_progress(how: str) -> None:
@@ -42,11 +44,20 @@ def complain(kind: str, message: str) -> None:
         click.echo(f"geoseg: {kind}: {line}", err=True)
 
 
+def speak_of(*command: click.Command) -> None:
+    """Name parameters in messages as the options of a command; of none, by rule."""
+    _running[:] = command
+
+
 def as_option(name: str, value: str | None) -> str:
     """Return a parameter as people type it: `overwrite=True` is --overwrite, `scale=(0, 1)` is --scale 0,1."""
-    option = "--" + OPTION_OF.get(name, name).replace("_", "-")
+    options = (each for command in _running for each in command.params if isinstance(each, click.Option))
+    own = next((each for each in options if each.name == name), None)
+    option = own.opts[0] if own is not None else "--" + _OPTION_OF.get(name, name).replace("_", "-")
     if value is None or value == "True":
         return option
+    if value == "None":
+        return f"{option} {getattr(own and own.type, 'word', 'none')}"
     plain = re.sub(r",\s+", ",", value.strip("()[]")) if value.startswith(("(", "[")) else value.strip("'\"")
     return f"{option} {plain}"
 

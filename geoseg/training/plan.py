@@ -128,7 +128,7 @@ def plan_training(  # noqa: PLR0913 - a data set, its parts, a recipe, and who i
     where the cache cannot be written.
     """
     if not parts.train:
-        raise UsageError(f"the split {parts.name} has no scene to train on; see `split`", "split")
+        raise UsageError(f"the split {parts.name} has no scene to train on; see `split_rule`", "split_rule")
     codes, bands = _codes(dataset, recipe, say), _bands(dataset)
     arguments = arguments_of(recipe, len(bands), len(codes))
     architecture = architecture_named(recipe.architecture).name

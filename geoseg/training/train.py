@@ -15,7 +15,7 @@ import torch
 
 from geoseg.atomic import make_folders, probe_writable
 from geoseg.dataset import Dataset, Split, Wanted, default_rule, open_dataset, split
-from geoseg.errors import DivergedError, OutputError, UsageError
+from geoseg.errors import DivergedError, GeosegError, OutputError, UsageError
 from geoseg.evaluation import check_folder
 from geoseg.given import plain_arguments
 from geoseg.legend import Legend
@@ -151,7 +151,7 @@ def train(  # noqa: PLR0913 - the options of the verb
     where = _check_runnable(chosen, device, devices, wandb=wandb)
     check_recipe(chosen)
     use_threads(threads)
-    dataset = data if isinstance(data, Dataset) else open_dataset(
+    dataset = data if isinstance(data, Dataset) else _opened(
         data, legend=legend, bands=bands, gsd_m=data_gsd_m, labels=labels, column=column, layer=layer,
         tolerance=tolerance,
     )  # fmt: skip
@@ -209,10 +209,20 @@ def _check_runnable(recipe: Recipe, device: str, devices: int, *, wandb: bool) -
     return where
 
 
+def _opened(data: StrPath, **how: Any) -> Dataset:  # noqa: ANN401 - as many types as `open_dataset` takes
+    try:
+        return open_dataset(data, **how)
+    except GeosegError as error:  # here gsd_m is the recipe's
+        raise error.renamed(gsd_m="data_gsd_m") from None
+
+
 def _split(dataset: Dataset, rule: str | None, seed: int, say: Says) -> Split:
     """Divide the data set, and say how and why."""
     rule, why = (rule, "") if rule is not None else default_rule(dataset)
-    parts = split(dataset, rule, seed=seed)
+    try:
+        parts = split(dataset, rule, seed=seed)
+    except GeosegError as error:
+        raise error.renamed(split="split_rule", rule="split_rule") from None
     train, valid, test = (
         f"{len(areas)} area{'s' * (len(areas) != 1)} to {purpose}"
         for areas, purpose in ((parts.train, "train on"), (parts.valid, "validate"), (parts.test, "keep apart"))

@@ -17,7 +17,9 @@ from click.testing import CliRunner
 from geoseg.model import ModelBundle
 from geoseg.training import RECIPES, Recipe, losses
 from geoseg.training.recipe import OPTIONS
+from geoseg_cli.evaluate import evaluate
 from geoseg_cli.main import geoseg as command
+from geoseg_cli.output import as_option, speak_of
 from geoseg_cli.parameter_types import LOSSES, TRAINING_WORDS
 from geoseg_cli.train import recipe_options, take_recipe, train
 from tests.cli.conftest import Run
@@ -146,7 +148,7 @@ def test_settings_arrive(run: Run, asked: dict[str, Any]) -> None:
         (["--architecture", "Hourglass"], "unknown architecture 'Hourglass'"),
         (["--augmentation", "spin"], "unknown augmentation 'spin'"),
         (["--loss", "l2"], "l2"),
-        (["--weights", "1,2"], "a weight for each of the 6 classes"),
+        (["--weights", "1,2"], "one for each of the 6 classes"),
         (["--split", "random:2"], "random:2"),
         (["--schedule", "multi-step"], "milestones"),
         (["--devices", "0"], "--devices"),
@@ -305,3 +307,20 @@ def test_help_has_every_option_under_a_heading() -> None:
     for heading in ("Run:", "Data:", "Network:", "Network input:", "Learning:", "Bundle:"):
         assert heading in text
     assert all(parameter.opts[0] in text for parameter in train.params if isinstance(parameter, click.Option))
+
+
+def test_messages_name_the_options_of_the_command_that_runs() -> None:
+    """The same parameter may have another option in another command, and None another word for another parameter."""
+    try:
+        speak_of(train)
+        flags = {parameter.name: parameter.opts[0] for parameter in train.params}
+        assert all(as_option(name, None) == flags[name.removesuffix("_text")] for name in OPTIONS if name in flags)
+        assert as_option("data_gsd_m", "0.5") == "--data-gsd 0.5"
+        assert as_option("split_rule", "'blocks:0.2'") == "--split blocks:0.2"
+        assert [as_option(name, "None") for name in ("lr", "size_px", "init")] == [
+            "--lr auto", "--size none", "--init none",
+        ]  # fmt: skip
+        speak_of(evaluate)
+        assert as_option("split_rule", "'folders'") == "--split-rule folders"
+    finally:
+        speak_of()
