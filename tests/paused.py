@@ -15,7 +15,7 @@ from typing import Any
 
 from geoseg.inference.journal import Journal
 from geoseg.raster import class_raster, landcover
-from geoseg.vector import formats
+from geoseg.vector.io import formats
 from geoseg_cli.main import geoseg
 
 PATIENCE_S = 200

@@ -1,16 +1,19 @@
-"""Area and perimeter of polygons, in one pass over their vertices."""
+"""Area and perimeter of polygons, in one pass over their vertices; the mean confidence of regions, strip by strip."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from geoseg.raster import Surface
+from geoseg.raster import Scene, Surface, Window, changed
 from geoseg.vector.polygons import Polygons
+from geoseg.vector.trace import Regions
 
 _STEP = 0.01
 """Radians of latitude along a slanted edge to each two Gauss points: off by 1e-9 of an area at most."""
@@ -22,7 +25,7 @@ def measure(polygons: Polygons, surface: Surface) -> tuple[NDArray[np.float64], 
     """Return area and perimeter of each feature: two arrays (feature,), in m2 and m, or in pixels without a CRS.
 
     Holes are taken off the area and their rings count in the perimeter, as in OGC's ST_Area and ST_Perimeter. On a
-    plane they are the CRS's, in true metres whatever its unit. On an ellipsoid an edge is what is drawn, a straight
+    plane they are the CRS's, in true meters whatever its unit. On an ellipsoid an edge is what is drawn, a straight
     line in longitude and latitude (along a parallel, not the great circle); beyond a pole there is no area.
     """
     count = len(polygons.rings) - 1
@@ -46,7 +49,7 @@ def _within_poles(xy: NDArray[np.float64], surface: Surface) -> NDArray[np.float
 
 
 def zones_m2(lats: NDArray[np.float64], surface: Surface) -> NDArray[np.float64]:
-    """Return the area between neighbours (zone + 1,) of parallels of an ellipsoid, for each radian of longitude.
+    """Return the area between neighbors (zone + 1,) of parallels of an ellipsoid, for each radian of longitude.
 
     Latitudes in radians; (zone,), negative where they fall.
     """
@@ -130,3 +133,56 @@ def _zone(low: float, rise: float, semi_major: float, eccentricity_sq: float) ->
         eccentricity = math.sqrt(eccentricity_sq)
         transcendental = math.atanh(eccentricity * tangent) / eccentricity
     return semi_major * semi_major * (1 - eccentricity_sq) * (algebraic + transcendental) / 2
+
+
+def confidence_strips(scene: Scene, windows: Iterator[Window]) -> Iterator[NDArray[np.float32]]:
+    """Yield strips (row, col) of confidence, NaN where it is not valid."""
+    for window in windows:
+        patch = scene.read(window)
+        if patch.valid.shape != window.shape:
+            raise changed(scene)
+        strip = patch.data[0].astype(np.float32)
+        strip[~patch.valid] = np.nan
+        yield strip
+
+
+@dataclass(slots=True)
+class ConfidenceSums:
+    """What has been added up for each region so far."""
+
+    total: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
+    """(region,)"""
+    count_px: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+    """(region,) pixels that have a confidence."""
+
+    def add(self, strip: NDArray[np.float32], regions: Regions) -> None:
+        """Add a strip; the sums so far are of the regions that `regions.carried` renumbers."""
+        total, count_px = np.zeros(len(regions)), np.zeros(len(regions), np.int64)
+        np.add.at(total, regions.carried, self.total)
+        np.add.at(count_px, regions.carried, self.count_px)
+        _add(strip, regions.run_rows, regions.run_cols, regions.run_regions, total, count_px)
+        self.total, self.count_px = total, count_px
+
+    def means(self, regions: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
+        """Return the mean confidence of some regions, NaN where there is none, and the pixels that have one."""
+        count_px = self.count_px[regions]
+        with np.errstate(invalid="ignore"):
+            return {"confidence": self.total[regions] / count_px, "confidence_px": count_px}
+
+    def keep(self, regions: NDArray[np.bool_]) -> None:
+        """Drop all but some (region,)."""
+        self.total, self.count_px = self.total[regions], self.count_px[regions]
+
+
+@njit(cache=True, nogil=True)
+def _add(strip: Any, run_rows: Any, run_cols: Any, run_regions: Any, total: Any, count_px: Any) -> None:
+    for row in range(strip.shape[0]):
+        for run in range(run_rows[row + 1], run_rows[row + 2]):
+            region = run_regions[run]
+            if region < 0:
+                continue
+            stop = run_cols[run + 1] if run + 1 < run_rows[row + 2] else strip.shape[1] + 2
+            for col in range(run_cols[run] - 1, stop - 1):
+                if not np.isnan(strip[row, col]):
+                    total[region] += strip[row, col]
+                    count_px[region] += 1

@@ -1,4 +1,4 @@
-"""The minimum mapping unit: regions too small to be mapped are given to their neighbours."""
+"""The minimum mapping unit: regions too small to be mapped are given to their neighbors."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from geoseg.vector.neighbours import Neighbours, find_neighbours
-from geoseg.vector.numbered import number_regions, run_lengths
+from geoseg.vector.neighbors import Neighbors, find_neighbors, number_regions, run_lengths
 
 Strips = Callable[[], Iterator[NDArray[Any]]]
 """Yields the strips (row, col) of a raster in order, the same ones at each call."""
@@ -29,20 +28,20 @@ def sieve(
 ) -> Strips:
     """Return the strips of the raster without the regions lighter than the threshold; its own are read at once.
 
-    The lightest region, of equals the one with the first pixel, takes the class of the neighbour with which it shares
+    The lightest region, of equals the one with the first pixel, takes the class of the neighbor with which it shares
     the longest border, of equals the one with the first pixel; with all regions of that class that it touches it is one
-    region from then on. So until each weighs enough, or has no neighbour: background is none, nor is the outside.
+    region from then on. So until each weighs enough, or has no neighbor: background is none, nor is the outside.
     Pixels may be given to another class, never to or from the background. The strips' heights change nothing.
 
     `row_weights` is (row,), what a pixel of each row weighs, at least 1; None for 1. `side_weights` are the lengths of
-    a pixel's side along a row and along a column. With connectivity 8 regions are joined at corners too; a neighbour is
+    a pixel's side along a row and along a column. With connectivity 8 regions are joined at corners too; a neighbor is
     still who shares a side.
 
     Memory: 28 bytes a region and 12 a border of a light one while the raster is read, at most twice that while it is
     settled who goes where, then only the class of each region; nothing that grows with the pixels.
     """
-    neighbours = find_neighbours(strips(), background, cols, threshold, row_weights, side_weights, connectivity)
-    return partial(_rewrite, strips, background, cols, neighbours.rows, _settle(neighbours, threshold))
+    neighbors = find_neighbors(strips(), background, cols, threshold, row_weights, side_weights, connectivity)
+    return partial(_rewrite, strips, background, cols, neighbors.rows, _settle(neighbors, threshold))
 
 
 def _rewrite(strips: Strips, background: int, cols: int, rows: int, codes: NDArray[Any]) -> Iterator[NDArray[Any]]:
@@ -54,19 +53,19 @@ def _rewrite(strips: Strips, background: int, cols: int, rows: int, codes: NDArr
         yield pixels[: rows - strip.first_row, 1:-1]
 
 
-def _settle(neighbours: Neighbours, threshold: int) -> NDArray[Any]:
+def _settle(neighbors: Neighbors, threshold: int) -> NDArray[Any]:
     """Return (region,) the class of each number in the end.
 
-    A region that is given away at least doubles in weight, its neighbour being no lighter. So of the regions that weigh
+    A region that is given away at least doubles in weight, its neighbor being no lighter. So of the regions that weigh
     less than twice the lightest, each is given away at the weight it has now or not in this round: sorted once, they
     need no heap. For the same reason a border is looked at no more often than a weight can be doubled.
     """
-    parents, weights = neighbours.parents, neighbours.weights
+    parents, weights = neighbors.parents, neighbors.weights
     members = np.arange(len(parents), dtype=np.int32)
     places = np.full(len(parents), -1, np.int32)
     around, shared = np.empty(len(parents), np.int32), np.empty(len(parents), np.int64)
-    if len(neighbours.corners):
-        _join_corners(neighbours.corners, threshold, parents, weights, members)
+    if len(neighbors.corners):
+        _join_corners(neighbors.corners, threshold, parents, weights, members)
     while (lightest := int(np.min(weights, where=weights > 0, initial=threshold))) < threshold:
         limit = min(2 * lightest, threshold)
         turns = np.flatnonzero((weights > 0) & (weights < limit)).astype(np.int32)
@@ -75,21 +74,21 @@ def _settle(neighbours: Neighbours, threshold: int) -> NDArray[Any]:
             turns,
             limit,
             threshold,
-            neighbours.codes,
+            neighbors.codes,
             parents,
             weights,
             members,
-            neighbours.first_borders,
-            neighbours.border_counts,
-            neighbours.others,
-            neighbours.lengths,
+            neighbors.first_borders,
+            neighbors.border_counts,
+            neighbors.others,
+            neighbors.lengths,
             places,
             around,
             shared,
         )
     while np.any((further := parents[parents]) != parents):
         parents = further
-    return neighbours.codes[parents].astype(neighbours.dtype)
+    return neighbors.codes[parents].astype(neighbors.dtype)
 
 
 @njit(cache=True, nogil=True)
@@ -138,9 +137,9 @@ def _give_away(
     around: Any,
     shared: Any,
 ) -> None:
-    """Give each region, when its turn comes, to a neighbour, unless it has become as heavy as the limit by then.
+    """Give each region, when its turn comes, to a neighbor, unless it has become as heavy as the limit by then.
 
-    `around` and `shared` are room for the neighbours of one region and the borders with them; `places` is (region,)
+    `around` and `shared` are room for the neighbors of one region and the borders with them; `places` is (region,)
     the place of each there, -1 before and afterwards.
     """
     for turn in range(len(turns)):

@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 from rasterio.crs import CRS
 
 from geoseg.legend import NamedClass, Nomenclature
-from geoseg.vector.layer import Layer, Table
-from geoseg.vector.polygons import Polygons
+from geoseg.vector.polygons import FeatureTable, PolygonLayer, Polygons
 
 UTM = CRS.from_epsg(32631)
 LEGEND = Nomenclature(
@@ -61,20 +60,22 @@ def flat(polygons: NDArray[Any], codes: NDArray[np.int32], confidence: NDArray[n
     )
 
 
-def table(polygons: NDArray[Any], codes: NDArray[np.int32], confidence: NDArray[np.float64] | None = None) -> Table:
+def table(
+    polygons: NDArray[Any], codes: NDArray[np.int32], confidence: NDArray[np.float64] | None = None
+) -> FeatureTable:
     """Return a table with true areas and lengths."""
-    return Table(flat(polygons, codes, confidence), shapely.area(polygons), shapely.length(polygons))
+    return FeatureTable(flat(polygons, codes, confidence), shapely.area(polygons), shapely.length(polygons))
 
 
-def batches(whole: Table, size: int) -> Iterator[Table]:
+def batches(whole: FeatureTable, size: int) -> Iterator[FeatureTable]:
     """Cut a table into batches of some features, the first of none."""
     yield whole.part(0, 0)
     for start in range(0, len(whole), size):
         yield whole.part(start, min(start + size, len(whole)))
 
 
-def layer(**changes: Any) -> Layer:
-    return Layer(**({"name": "cover", "crs": UTM, "legend": LEGEND, "description": "A test."} | changes))
+def layer(**changes: Any) -> PolygonLayer:
+    return PolygonLayer(**({"name": "cover", "crs": UTM, "legend": LEGEND, "description": "A test."} | changes))
 
 
 def read(path: Path) -> geopandas.GeoDataFrame:

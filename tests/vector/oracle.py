@@ -124,7 +124,7 @@ def sieved(classes: NDArray[Any], background: int, min_area_px: float, connectiv
 
 
 def _borders(labels: Labels) -> dict[int, Counter[int]]:
-    """Return how many pixel edges each region shares with each of its neighbours; none of the background's."""
+    """Return how many pixel edges each region shares with each of its neighbors; none of the background's."""
     pairs = np.concatenate(
         [
             np.stack([labels[:-1].ravel(), labels[1:].ravel()], axis=1),

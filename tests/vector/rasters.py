@@ -25,7 +25,7 @@ _ZOO = ("geotiff_zoo/rasterio/world.byte.tif", "geotiff_zoo/rasterio/RGB.byte.ti
 
 
 def noise(shape: tuple[int, int], classes: int, seed: int = 0, nodata: float = 0.0) -> Classes:
-    """Return pixels that know nothing of their neighbours; that share of them is nodata."""
+    """Return pixels that know nothing of their neighbors; that share of them is nodata."""
     random = np.random.default_rng(seed)
     drawn: Classes = random.integers(0, classes, shape).astype(np.uint8)
     drawn[random.random(shape) < nodata] = NODATA
@@ -43,7 +43,7 @@ def smooth_noise(shape: tuple[int, int], classes: int, scale_px: float, seed: in
 
 
 def checkerboard(shape: tuple[int, int], square_px: int, classes: int = 2) -> Classes:
-    """Return squares of which diagonal neighbours are alike: every inner corner is a crossing of four borders."""
+    """Return squares of which diagonal neighbors are alike: every inner corner is a crossing of four borders."""
     rows, cols = np.indices(shape) // square_px
     return ((rows + cols) % classes).astype(np.uint8)
 
@@ -133,7 +133,7 @@ _PICTURES = {
     "nodata hole touches the outside": "..... .111. .1.1. .11.. .....",
     "nodata inside a class inside nodata": "..... .000. .0.0. .000. .....",
     "T-junctions": "0011 0011 2222 2222",
-    "a straight side with many neighbours": "012012 333333 456456",
+    "a straight side with many neighbors": "012012 333333 456456",
     "staircase": "10000 11000 11100 11110 11111",
     "a hole at each corner of the frame": "01110 11111 11111 11111 01110",
     "U": "101 101 111",
@@ -233,7 +233,7 @@ def _rows_out(pixels: Classes) -> Classes:
 def _classes(path: Path) -> Classes:
     with warnings.catch_warnings(action="ignore"), rasterio.open(path) as dataset:  # pictures lie nowhere
         bands, valid = dataset.read(), dataset.dataset_mask() > 0
-    if path.match(_MASKS):  # colours of pure levels: three bits name the class
+    if path.match(_MASKS):  # colors of pure levels: three bits name the class
         red, green, blue = (bands > 127).astype(np.uint8)
         bands = (4 * red + 2 * green + blue)[np.newaxis]
     pixels: Classes = np.where(valid, bands[0], np.uint8(NODATA))

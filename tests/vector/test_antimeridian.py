@@ -14,12 +14,12 @@ from affine import Affine
 from rasterio.crs import CRS
 
 from geoseg.vector import check_target
-from geoseg.vector.antimeridian import broken
-from geoseg.vector.formats import stored_crs, write
+from geoseg.vector.io.crs import broken
+from geoseg.vector.io.formats import stored_crs, write
 from tests.vector.features import flat, layer, read, shapes, table
 
 WGS84 = CRS.from_epsg(4326)
-FIJI = CRS.from_epsg(3832)  # metres around 150 degrees east: the meridian is a line inside of it
+FIJI = CRS.from_epsg(3832)  # meters around 150 degrees east: the meridian is a line inside of it
 _X, _Y = pyproj.Transformer.from_crs(4326, 3832, always_xy=True).transform(180, -17)
 PLACE = Affine(1000, 0, _X - 12_300, 0, -1000, _Y)
 

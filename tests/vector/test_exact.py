@@ -16,7 +16,7 @@ from affine import Affine
 from hypothesis import given, settings
 from numpy.typing import NDArray
 
-from geoseg.vector.trace import trace
+from geoseg.vector.polygonize import trace
 from tests.vector.oracle import Features, check_equal, check_orientation, to_features, true_features
 from tests.vector.rasters import NODATA, Classes, adversarial, any_raster, crowded_raster, noise, real, smooth_noise
 

@@ -19,10 +19,9 @@ from rasterio.crs import CRS
 from geoseg.errors import OutputError, UsageError
 from geoseg.legend import Nomenclature
 from geoseg.vector import check_target
-from geoseg.vector.formats import EXTENSIONS, stored_crs, write
-from geoseg.vector.geodataframe import to_geodataframe
-from geoseg.vector.layer import Layer
-from geoseg.vector.reproject import WGS84
+from geoseg.vector.io.crs import WGS84
+from geoseg.vector.io.formats import EXTENSIONS, stored_crs, to_geodataframe, write
+from geoseg.vector.polygons import PolygonLayer
 from tests.vector.features import SUFFIXES, batches, dissolved, layer, read, shapes, table, theirs
 
 JSON = (".geojson", ".json", ".geojsonl", ".geojsons", ".geojsonseq")
@@ -168,14 +167,14 @@ def test_a_format_loads_only_what_it_needs(tmp_path: Path) -> None:
     program = """
         import sys
         import numpy as np
-        from geoseg.vector.formats import check_target, write
-        from geoseg.vector.layer import Layer, Table
+        from geoseg.vector.io.formats import check_target, write
+        from geoseg.vector.polygons import PolygonLayer, FeatureTable
         from geoseg.vector.polygons import Polygons
         level, square = np.array([0, 1]), np.array([[0.0, 0], [1, 0], [1, 1], [0, 1], [0, 0]])
         polygons = Polygons(np.zeros(1, np.int32), np.ones(1, int), level, level, np.array([0, 5]), square)
         for suffix in sys.argv[2:]:
-            given = Table(polygons, *np.ones((2, 1)))
-            write(check_target(f"{sys.argv[1]}/cover{suffix}"), Layer("cover", None), [given])
+            given = FeatureTable(polygons, *np.ones((2, 1)))
+            write(check_target(f"{sys.argv[1]}/cover{suffix}"), PolygonLayer("cover", None), [given])
             print(*[name for name in ("geopandas", "pandas", "pyarrow", "pyogrio", "shapely") if name in sys.modules])
     """
     run = subprocess.run(
@@ -228,7 +227,7 @@ def test_the_crs_of_a_file() -> None:
         stored_crs(Path("a.gpkg"), None, utm)
 
 
-def _written(path: Path, kind: Layer, given: object) -> geopandas.GeoDataFrame:
+def _written(path: Path, kind: PolygonLayer, given: object) -> geopandas.GeoDataFrame:
     target = check_target(path)
     write(target, kind, [given], crs=stored_crs(target, kind.crs))  # type: ignore[list-item]
     return read(target)

@@ -18,8 +18,8 @@ from rasterio.crs import CRS
 
 from geoseg.errors import OutputError, SceneError, UsageError
 from geoseg.vector import check_target
-from geoseg.vector.formats import write
-from geoseg.vector.layer import Table
+from geoseg.vector.io.formats import write
+from geoseg.vector.polygons import FeatureTable
 from tests.vector.features import SUFFIXES, dissolved, layer, read, shapes, table, theirs
 
 FORMATS = (".gpkg", ".parquet", ".fgb", ".geojson", ".geojsonl")
@@ -39,7 +39,7 @@ def test_what_the_tables_raise_comes_out_and_leaves_nothing(
     before = theirs(path) if there else b""
     target = check_target(path, overwrite=True)
 
-    def tables() -> Iterator[Table]:
+    def tables() -> Iterator[FeatureTable]:
         yield table(*shapes(1))
         yield table(*shapes(2))
         raise failure
@@ -89,7 +89,7 @@ def test_a_disk_that_takes_no_more_is_one_line(tmp_path: Path) -> None:
     program = """
         import resource, signal, sys
         from geoseg.errors import OutputError
-        from geoseg.vector.formats import check_target, write
+        from geoseg.vector.io.formats import check_target, write
         from tests.vector.features import layer, shapes, table
         given = table(*shapes(1, 200))
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -115,7 +115,7 @@ def test_a_full_disk_says_so(tmp_path: Path, suffix: str, monkeypatch: pytest.Mo
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr("geoseg.vector.formats.sync_file", full)
+    monkeypatch.setattr("geoseg.vector.io.formats.sync_file", full)
     with pytest.raises(OutputError, match="the disk is full"):
         write(check_target(tmp_path / f"cover{suffix}"), layer(), [table(*shapes(1))])
     assert not list(tmp_path.iterdir())
@@ -126,7 +126,7 @@ def test_a_full_disk_says_so(tmp_path: Path, suffix: str, monkeypatch: pytest.Mo
 def test_a_killed_run_leaves_no_file_at_the_final_name(tmp_path: Path, suffix: str) -> None:
     program = """
         import os, signal, sys
-        from geoseg.vector.formats import check_target, write
+        from geoseg.vector.io.formats import check_target, write
         from tests.vector.features import layer, shapes, table
         def tables():
             yield table(*shapes(1, 200))
@@ -146,7 +146,7 @@ def test_a_geopackage_opened_meanwhile_is_left_alone(tmp_path: Path) -> None:
     before = theirs(path)
     target = check_target(path, overwrite=True)
 
-    def tables() -> Iterator[Table]:
+    def tables() -> Iterator[FeatureTable]:
         path.with_name("cover.gpkg-wal").touch()
         yield table(*shapes(1))
 
@@ -166,8 +166,8 @@ def test_settings_of_gdal_are_put_back(tmp_path: Path) -> None:
 
 
 def test_a_polygon_too_large_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("geoseg.vector.geopackage._BLOB_BYTES", 1000)
-    monkeypatch.setattr("geoseg.vector.gdal.FEATURE_BYTES", 1000)
+    monkeypatch.setattr("geoseg.vector.io.geopackage._BLOB_BYTES", 1000)
+    monkeypatch.setattr("geoseg.vector.io.gdal.FEATURE_BYTES", 1000)
     for suffix in (".gpkg", ".fgb", ".geojson"):
         with pytest.raises(OutputError, match="vertices"):
             write(check_target(tmp_path / f"cover{suffix}"), layer(), [table(*shapes(1, 100))])

@@ -10,8 +10,7 @@ import pytest
 import shapely
 
 from geoseg.vector import check_target
-from geoseg.vector.formats import write
-from geoseg.vector.geodataframe import to_geodataframe
+from geoseg.vector.io.formats import to_geodataframe, write
 from tests.vector.features import layer, read, shapes, table
 
 

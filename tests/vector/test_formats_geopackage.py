@@ -14,8 +14,9 @@ import pytest
 from rasterio.crs import CRS
 
 from geoseg.display.geopackage_style import style_colors
-from geoseg.vector import check_target, symbology
-from geoseg.vector.formats import write
+from geoseg.vector import check_target
+from geoseg.vector.io import symbology
+from geoseg.vector.io.formats import write
 from tests.vector.features import LEGEND, UTM, layer, shapes, table
 
 

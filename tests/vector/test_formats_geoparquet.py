@@ -15,9 +15,10 @@ import pytest
 import shapely
 from rasterio.crs import CRS
 
-from geoseg.vector import check_target, geoparquet
-from geoseg.vector.formats import write
-from geoseg.vector.layer import Table
+from geoseg.vector import check_target
+from geoseg.vector.io import geoparquet
+from geoseg.vector.io.formats import write
+from geoseg.vector.polygons import FeatureTable
 from tests.vector.features import batches, dissolved, layer, shapes, table
 
 
@@ -68,7 +69,7 @@ def test_boxes_are_those_of_the_features(tmp_path: Path) -> None:
 
 def test_row_groups_gather_small_batches_and_cut_large_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(geoparquet, "BATCH_FEATURES", 40)
-    monkeypatch.setattr("geoseg.vector.arrow.BATCH_FEATURES", 40)
+    monkeypatch.setattr("geoseg.vector.io.arrow.BATCH_FEATURES", 40)
     given = table(*shapes(3))
     target = check_target(tmp_path / "cover.parquet")
     write(target, layer(), batches(given, 7))
@@ -80,7 +81,7 @@ def test_row_groups_gather_small_batches_and_cut_large_ones(tmp_path: Path, monk
 
 
 def test_statistics_let_readers_skip_row_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("geoseg.vector.arrow.BATCH_FEATURES", 40)
+    monkeypatch.setattr("geoseg.vector.io.arrow.BATCH_FEATURES", 40)
     monkeypatch.setattr(geoparquet, "BATCH_FEATURES", 40)
     polygons, codes = shapes(3)
     target = _written(tmp_path, table(polygons, codes))
@@ -103,7 +104,7 @@ def test_any_crs_is_projjson(tmp_path: Path) -> None:
     assert column["crs"]["type"] == "BoundCRS"
 
 
-def _written(folder: Path, given: Table, **changes: Any) -> Path:
+def _written(folder: Path, given: FeatureTable, **changes: Any) -> Path:
     target = check_target(folder / "cover.parquet", overwrite=True)
     write(target, layer(**changes), [given])
     return target

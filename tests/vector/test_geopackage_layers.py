@@ -22,8 +22,9 @@ import shapely
 from rasterio.crs import CRS
 
 from geoseg.errors import OutputError, UsageError
-from geoseg.vector import check_target, formats, geopackage_file, vectorize
-from geoseg.vector.formats import write
+from geoseg.vector import check_target, vectorize
+from geoseg.vector.io import formats, geopackage
+from geoseg.vector.io.formats import write
 from tests.vector.features import PLACE, UTM, layer, shapes, table, theirs
 
 _OTHERS = """
@@ -182,7 +183,7 @@ def test_a_style_of_theirs_stays_the_default(project: Path) -> None:
 
 
 def test_a_file_that_is_being_written_is_left_alone(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(geopackage_file, "_PATIENCE_S", 0.1)
+    monkeypatch.setattr(geopackage, "_PATIENCE_S", 0.1)
     before = project.read_bytes()
     target = check_target(project, layer="new")
     with closing(sqlite3.connect(project, isolation_level=None)) as other:
@@ -233,7 +234,7 @@ def test_a_file_in_wal_mode_keeps_its_content(project: Path) -> None:
 
 
 def test_too_little_room_for_a_copy_is_one_line(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(geopackage_file, "free_space_bytes", lambda _folder: 1000)
+    monkeypatch.setattr(geopackage, "free_space_bytes", lambda _folder: 1000)
     before = project.read_bytes()
     with pytest.raises(OutputError, match=r"a copy of it with the new layer needs .* GB.* are free"):
         write(check_target(project, layer="new"), layer(name="new"), [table(*shapes(1))])
@@ -256,7 +257,7 @@ def test_a_link_stays_a_link(tmp_path: Path) -> None:
     ("when", "moment"),
     [
         ("before", "geopackage.move_layer"),
-        ("after", "geopackage_file.remove_layer"),
+        ("after", "geopackage.remove_layer"),
         ("after", "geopackage.copy_gdal"),
         ("after", "formats.sync_file"),
     ],
@@ -264,14 +265,14 @@ def test_a_link_stays_a_link(tmp_path: Path) -> None:
 def test_a_killed_run_leaves_the_old_file(project: Path, when: str, moment: str) -> None:
     program = f"""
         import os, signal, sys
-        from geoseg.vector import formats, geopackage, geopackage_file
+        from geoseg.vector.io import formats, geopackage
         from tests.vector.features import layer, shapes, table
         work = {moment}
         def killed(*arguments, **named):
             if {when == "after"}:
                 work(*arguments, **named)
             os.kill(os.getpid(), signal.SIGKILL)
-        for room in (formats, geopackage, geopackage_file):
+        for room in (formats, geopackage):
             if hasattr(room, {moment.split(".")[1]!r}):
                 setattr(room, {moment.split(".")[1]!r}, killed)
         target = formats.check_target(sys.argv[1], overwrite=True, layer="cover")

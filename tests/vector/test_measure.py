@@ -141,14 +141,14 @@ def test_a_parallel_is_followed_not_cut_short() -> None:
     assert perimeter == pytest.approx(2 * (math.pi / 2) * (1e6 / 2), rel=1e-6)
 
 
-@pytest.mark.parametrize(("crs", "metres"), [("EPSG:32618", 1.0), ("EPSG:2263", 1200 / 3937), ("EPSG:2222", 0.3048)])
+@pytest.mark.parametrize(("crs", "meters"), [("EPSG:32618", 1.0), ("EPSG:2263", 1200 / 3937), ("EPSG:2222", 0.3048)])
 @given(x=st.floats(-1e7, 1e7), y=st.floats(-1e7, 1e7), size=st.floats(0.1, 1e5))
-def test_projected_measures_are_in_true_metres(crs: str, metres: float, x: float, y: float, size: float) -> None:
+def test_projected_measures_are_in_true_metres(crs: str, meters: float, x: float, y: float, size: float) -> None:
     shape = shapely.Point(0, 0).buffer(size, 4).difference(shapely.Point(0, 0).buffer(size / 2, 4))
     moved = translate(shape, x, y)
     assert isinstance(moved, shapely.Polygon)
     back = translate(moved, -x, -y)  # the digits that moving took are not ours
-    assert measured(moved, surface(crs)) == pytest.approx((back.area * metres**2, back.length * metres), rel=1e-9)
+    assert measured(moved, surface(crs)) == pytest.approx((back.area * meters**2, back.length * meters), rel=1e-9)
 
 
 def test_parts_and_holes_belong_to_their_feature() -> None:
@@ -190,7 +190,7 @@ def test_a_crs_without_a_transform_is_no_place() -> None:
 
 
 @pytest.mark.parametrize(
-    ("crs", "metres"),
+    ("crs", "meters"),
     [
         ('LOCAL_CS["site",UNIT["foot",0.3048]]', 0.3048),
         ('ENGCRS["site",EDATUM["x"],CS[Cartesian,2],AXIS["x",east],AXIS["y",north],LENGTHUNIT["metre",1]]', 1),
@@ -198,8 +198,8 @@ def test_a_crs_without_a_transform_is_no_place() -> None:
         ("+proj=utm +zone=18 +ellps=clrk66 +units=us-ft", 1200 / 3937),
     ],
 )
-def test_local_and_compound_crs_have_units(crs: str, metres: float) -> None:
-    assert measured(shapely.box(0, 0, 10, 20), surface(crs)) == pytest.approx((200 * metres**2, 60 * metres))
+def test_local_and_compound_crs_have_units(crs: str, meters: float) -> None:
+    assert measured(shapely.box(0, 0, 10, 20), surface(crs)) == pytest.approx((200 * meters**2, 60 * meters))
 
 
 @pytest.mark.parametrize(

@@ -13,10 +13,9 @@ from rasterio.crs import CRS
 
 from geoseg.errors import SceneError, UsageError
 from geoseg.vector import check_target
-from geoseg.vector.formats import write
-from geoseg.vector.geodataframe import to_geodataframe
-from geoseg.vector.layer import Table
-from geoseg.vector.reproject import parse_crs, reprojection
+from geoseg.vector.io.crs import parse_crs, reprojection
+from geoseg.vector.io.formats import to_geodataframe, write
+from geoseg.vector.polygons import FeatureTable
 from tests.vector.features import UTM, flat, layer, read, shapes, table
 
 
@@ -26,7 +25,9 @@ def test_vertices_are_pyprojs_and_rings_right_handed(code: int) -> None:
     target = CRS.from_epsg(code)
     there = reprojection(UTM, target)(given)
     x, y = pyproj.Transformer.from_crs(32631, code, always_xy=True).transform(*given.xy.T)
-    found = to_geodataframe([Table(there, np.zeros(len(there)), np.zeros(len(there)))], layer(crs=target)).geometry
+    found = to_geodataframe(
+        [FeatureTable(there, np.zeros(len(there)), np.zeros(len(there)))], layer(crs=target)
+    ).geometry
     assert np.array_equal(np.sort(there.xy, axis=0), np.sort(np.column_stack([x, y]), axis=0))
     assert all(ring.is_ccw for ring in found.exterior)
     assert not any(shapely.is_ccw(hole) for holes in found.interiors for hole in holes)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from geoseg.vector.neighbours import find_neighbours
+from geoseg.vector.neighbors import find_neighbors
 from geoseg.vector.sieve import sieve
 from tests.vector.rasters import NODATA, Classes, adversarial, any_raster, checkerboard, crowded_raster, noise, real
 
@@ -34,7 +34,7 @@ def regions(classes: NDArray[Any], background: int, connectivity: int) -> NDArra
 
 
 def borders(numbers: NDArray[np.int64], side_weights: tuple[int, int]) -> dict[int, Counter[int]]:
-    """Return what each region that has neighbours shares with them."""
+    """Return what each region that has neighbors shares with them."""
     shared: dict[int, Counter[int]] = {}
     sides = zip(
         (numbers[:-1], numbers[:, :-1]),
@@ -200,7 +200,7 @@ def test_heavy_regions_cost_no_borders() -> None:
     rows, cols = np.indices((400, 300))
     blocks = ((rows // 20 + cols // 20) % 3).astype(np.uint8)
     blocks[10::20, 10::20] = 3
-    found = find_neighbours(iter(np.split(blocks, 8)), NODATA, 300, 25, None, (1, 1), 4)
+    found = find_neighbors(iter(np.split(blocks, 8)), NODATA, 300, 25, None, (1, 1), 4)
     assert (found.weights < 25).sum() == 20 * 15
     assert len(found.others) == len(found.lengths) == 20 * 15  # each single pixel lies in one block
     assert found.lengths.tolist() == [4] * (20 * 15)

@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from geoseg.vector import shelf
-from geoseg.vector.generalize import Generalization
+from geoseg.vector.polygonize import Tracing, trace_strips
 from geoseg.vector.polygons import Polygons
-from geoseg.vector.trace import Tracing, trace_strips
+from geoseg.vector.simplify.generalize import Generalization
+from geoseg.vector.trace import pending_arcs
 from tests.vector.rasters import NODATA, Classes, adversarial, any_raster, crowded_raster, real, smooth_noise
 from tests.vector.test_exact import HALF_METRES
 
@@ -73,7 +73,7 @@ def test_any_simpler_noise_is_the_same(classes: Classes, height: int, how: Gener
 
 @pytest.mark.parametrize("how", [None, *GENERALIZED], ids=str)
 def test_neither_does_what_is_put_away(how: Generalization | None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shelf, "LEAST_ARCS", 1)
+    monkeypatch.setattr(pending_arcs, "LEAST_ARCS", 1)
     for classes in adversarial().values():
         _check(classes, (1, 3), generalization=how)
     for seed in range(8):
@@ -81,17 +81,17 @@ def test_neither_does_what_is_put_away(how: Generalization | None, monkeypatch: 
 
 
 def test_arcs_of_a_region_that_stays_open_are_put_away(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shelf, "LEAST_ARCS", 1)
+    monkeypatch.setattr(pending_arcs, "LEAST_ARCS", 1)
     sea = np.zeros((60, 9), np.uint8)
     sea[1::3, 1::3] = 1
     held = []
-    put_away = shelf.Shelf.put_away
+    put_away = pending_arcs.PendingArcs.put_away
 
-    def spy(self: shelf.Shelf, arcs: Any, *rest: Any) -> Any:
+    def spy(self: pending_arcs.PendingArcs, arcs: Any, *rest: Any) -> Any:
         held.append(len(arcs.starts))
         return put_away(self, arcs, *rest)
 
-    monkeypatch.setattr(shelf.Shelf, "put_away", spy)
+    monkeypatch.setattr(pending_arcs.PendingArcs, "put_away", spy)
     _joined(_traced(_cut(sea, 3), len(sea)))
     assert max(held[:-1]) < 20  # of 60 islets, each with an arc of its own
     assert held[-1] > 60

@@ -16,9 +16,9 @@ from rasterio.crs import CRS
 from geoseg.errors import GeosegWarning, UsageError
 from geoseg.raster import GeoBox
 from geoseg.vector import PixelSize, area, length, sieve_weights, tolerance, vectorize
-from geoseg.vector.generalize import Generalization
-from geoseg.vector.pixel_size import side_weights
-from geoseg.vector.trace import Tracing, trace
+from geoseg.vector.options import side_weights
+from geoseg.vector.polygonize import Tracing, trace
+from geoseg.vector.simplify.generalize import Generalization
 
 UTM = GeoBox(100, 90, Affine(0.5, 0, 5e5, 0, -0.5, 4e6), CRS.from_epsg(32618))
 FEET = GeoBox(100, 90, Affine(2, 0, 1e6, 0, -2, 2e5), CRS.from_epsg(2263))
@@ -134,10 +134,10 @@ def test_rotated_pixels_keep_their_area() -> None:
 def test_tolerances() -> None:
     assert tolerance(length("1.5px"), WORLD).matrix == (1.0, 0.0, 0.0, 1.0)
     assert tolerance(length("1.5px"), NOWHERE).distance == 1.5
-    metres = tolerance(length("1.5m"), UTM)
-    assert Generalization(distance=metres.distance, matrix=metres.matrix).doubled_area_px == 2 * 3**2
-    metres = tolerance(length(1), FEET)
-    assert (metres.distance, metres.matrix) == (1, PixelSize.of(FEET).matrix)
+    meters = tolerance(length("1.5m"), UTM)
+    assert Generalization(distance=meters.distance, matrix=meters.matrix).doubled_area_px == 2 * 3**2
+    meters = tolerance(length(1), FEET)
+    assert (meters.distance, meters.matrix) == (1, PixelSize.of(FEET).matrix)
 
 
 @pytest.mark.parametrize(

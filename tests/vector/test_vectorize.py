@@ -25,8 +25,9 @@ from geoseg.errors import GeosegWarning, SceneError, UsageError
 from geoseg.legend import DEEPGLOBE, LandCover, Legend, NamedClass, Nomenclature
 from geoseg.progress import Progress
 from geoseg.raster import class_raster
-from geoseg.vector import gather, order
-from geoseg.vector.smooth import LONGEST_PX, UNIT
+from geoseg.vector import options
+from geoseg.vector.simplify.smooth import LONGEST_PX, UNIT
+from geoseg.vector.trace import multipart
 from tests.evaluation.rasters import colored
 from tests.vector.features import SUFFIXES, read
 from tests.vector.oracle import Features, check_equal, regions, sieved, true_features
@@ -185,7 +186,7 @@ def test_many_classes_dissolve_as_few_do(write: Write, monkeypatch: pytest.Monke
     assert together.code.tolist() == codes.tolist()
     np.testing.assert_allclose(together.confidence, codes.astype(np.float32))
     for vertices in (1, 2000):
-        monkeypatch.setattr(gather, "_SHARE_VERTICES", vertices)
+        monkeypatch.setattr(multipart, "_SHARE_VERTICES", vertices)
         check_same(vectorize(path, dissolve=True, confidence=path), together)
 
 
@@ -658,7 +659,7 @@ def test_a_class_that_is_not_there_is_no_feature(write: Write, tmp_path: Path) -
 
 def test_smoothing_refuses_what_does_not_fit_its_integers(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write(noise((4, 40), 3))
-    monkeypatch.setattr(order, "LONGEST_PX", 39)
+    monkeypatch.setattr(options, "LONGEST_PX", 39)
     with pytest.raises(UsageError, match="at most 39 rows and columns, got 4 x 40; leave it out"):
         vectorize(path, smooth=True)
     assert len(vectorize(path)) > 1

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import shapely
 
+from geoseg.vector.io.arrow import to_wkb, wkb_sizes
 from geoseg.vector.polygons import Polygons
-from geoseg.vector.wkb import to_wkb, wkb_sizes
 from tests.vector.features import dissolved, flat, shapes, table
 
 

@@ -1,0 +1,7 @@
+"""Polygons to files and GeoDataFrames, in any coordinate reference system."""
+
+from __future__ import annotations
+
+from geoseg.face import attach
+
+__getattr__, __dir__, __all__ = attach(__name__, __file__)

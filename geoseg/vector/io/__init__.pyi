@@ -1,0 +1,12 @@
+from .crs import may_be_cut as may_be_cut
+from .crs import parse_crs as parse_crs
+from .formats import check_target as check_target
+from .formats import has_layers as has_layers
+from .formats import is_by_gdal as is_by_gdal
+from .formats import is_mixed as is_mixed
+from .formats import keeps_layers as keeps_layers
+from .formats import stored_crs as stored_crs
+from .formats import to_geodataframe as to_geodataframe
+from .formats import write as write
+from .geopackage import RESERVED as RESERVED
+from .geopackage import check_layer_name as check_layer_name

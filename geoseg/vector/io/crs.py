@@ -1,0 +1,426 @@
+"""Polygons in another coordinate reference system: vertices moved and added, cut at 180 degrees, opened at poles."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rasterio.crs import CRS
+
+from geoseg.errors import SceneError, UsageError
+from geoseg.raster import GDAL_ERRORS, GeoBox
+from geoseg.vector.polygons import FeatureTable, PolygonLayer, Polygons, boxes, to_shapes
+
+Backward = Callable[[NDArray[np.float64]], NDArray[np.float64]]
+_POLE = 90 - 1e-9
+_HALF = 180 - 1e-6
+"""Degrees: a side that leaps so far leads across the meridian, or right over a pole."""
+
+
+def broken(polygons: Polygons) -> NDArray[np.int64]:
+    """Return (feature,) those in degrees with a side across the 180th meridian, or a vertex at a pole."""
+    x, y = polygons.xy.T
+    leaps = np.abs(np.diff(x)) > _HALF
+    leaps[polygons.rings[1:-1] - 1] = False  # not those from one ring to the next
+    vertices = np.unique(np.concatenate([np.flatnonzero(leaps), np.flatnonzero(np.abs(y) > _POLE)]))
+    starts = polygons.rings[polygons.polygons[polygons.features]]
+    return np.unique(np.searchsorted(starts, vertices, side="right") - 1)
+
+
+def mended(polygons: Polygons, plain: Polygons, backward: Backward, turn: float = 0.0) -> Polygons:
+    """Return polygons in degrees cut at the 180th meridian, those around a pole opened along it (RFC 7946, 3.1.9).
+
+    `plain` are the same in the plane they come from, to which `backward` leads; x is as good there by a `turn` more or
+    less, if it is a longitude. Others stay as they are.
+    """
+    some = broken(polygons)
+    if not len(some):
+        return polygons
+    wholes = to_shapes(plain.take(some), multi=True)
+    cut_up = [_parts(polygons.take(some[[k]]), wholes[k], backward, turn) for k in range(len(some))]
+    return polygons.exchange(some, _of_parts(polygons.take(some), cut_up))
+
+
+def _parts(feature: Polygons, whole: Any, backward: Backward, turn: float) -> NDArray[np.object_]:
+    """Return the parts of one feature: the faces between its borders and the map's frame that lie within it."""
+    import shapely  # noqa: PLC0415 - seldom needed
+
+    frame = shapely.box(-180, -90, 180, 90).exterior
+    lines = shapely.unary_union([frame, *_lines(feature)])
+    faces = np.array(shapely.get_parts(shapely.polygonize([lines])))
+    x, y = backward(shapely.get_coordinates(shapely.point_on_surface(faces))).T
+    shapely.prepare(whole)
+    turns = (0.0, turn, -turn) if turn else (0.0,)
+    parts = faces[np.any([shapely.contains_xy(whole, x + more, y) for more in turns], axis=0)]
+    if not len(parts):
+        raise SceneError("a polygon at the 180th meridian or at a pole cannot be cut there; choose another crs")
+    return np.array(shapely.orient_polygons(parts), object)
+
+
+def _lines(feature: Polygons) -> list[Any]:
+    """Return the sides of a feature as lines from -180 to 180."""
+    import shapely  # noqa: PLC0415 - seldom needed
+
+    a, b = feature.xy[:-1].copy(), feature.xy[1:].copy()
+    sides = np.ones(len(a), np.bool_)
+    sides[feature.rings[1:-1] - 1] = False
+    a, b = a[sides], b[sides]
+    for end, other in ((a, b), (b, a)):  # a pole has every longitude
+        end[:, 0] = np.where(np.abs(end[:, 1]) > _POLE, other[:, 0], end[:, 0])
+    far = np.abs(a[:, 0] - b[:, 0])
+    over = np.abs(far - 180) <= 180 - _HALF  # right over a pole
+    around = (far > 180) & ~over
+    pole = np.where(a[over][:, 1] > 0, 90.0, -90.0)
+    east = np.where((a[:, :1] > b[:, :1])[around], a[around], b[around])
+    west = np.where((a[:, :1] > b[:, :1])[around], b[around], a[around])
+    gap = (180 - east[:, 0]) + (west[:, 0] + 180)
+    share = np.divide(180 - east[:, 0], gap, out=np.zeros(len(gap)), where=gap > 0)
+    height = east[:, 1] + share * (west[:, 1] - east[:, 1])
+    edge = np.full(len(height), 180.0)
+    starts = [a[~around & ~over], a[over], b[over], east, west]
+    stops = [
+        b[~around & ~over],
+        np.column_stack([a[over][:, 0], pole]),
+        np.column_stack([b[over][:, 0], pole]),
+        np.column_stack([edge, height]),
+        np.column_stack([-edge, height]),
+    ]
+    pairs = np.stack([np.concatenate(starts), np.concatenate(stops)], axis=1)
+    pairs = pairs[(pairs[:, 0] != pairs[:, 1]).any(axis=1)]
+    return list(shapely.linestrings(pairs))
+
+
+def _of_parts(polygons: Polygons, parts: list[NDArray[np.object_]]) -> Polygons:
+    """Return the features, each of the parts given."""
+    import shapely  # noqa: PLC0415 - seldom needed
+
+    _, xy, (rings, parts_of, owners) = shapely.to_ragged_array(
+        np.array([shapely.multipolygons(some) for some in parts], object)
+    )
+    return replace(
+        polygons,
+        features=owners.astype(np.int64),
+        polygons=parts_of.astype(np.int64),
+        rings=rings.astype(np.int64),
+        xy=xy,
+    )
+
+
+def within_a_turn(polygons: Polygons) -> Polygons:
+    """Return polygons with those beyond 180 degrees cut there, each part in longitudes of -180 to 180."""
+    import shapely  # noqa: PLC0415 - seldom needed
+
+    sides = boxes(polygons)
+    beyond = np.flatnonzero((sides[:, 0] < -180) | (sides[:, 2] > 180))
+    if not len(beyond):
+        return polygons
+    some, features = polygons.take(beyond), []
+    for whole in to_shapes(some, multi=True):
+        west, _, east, _ = whole.bounds
+        parts: list[Any] = []
+        for turn in range(int(np.floor((west + 180) / 360)), int(np.ceil((east + 180) / 360))):
+            inside = shapely.intersection(whole, shapely.box(360 * turn - 180, -90, 360 * turn + 180, 90))
+            moved = shapely.transform(inside, lambda xy, turn=turn: xy - (360.0 * turn, 0.0))  # type: ignore[misc]
+            parts += [part for part in shapely.get_parts(moved) if part.geom_type == "Polygon"]
+        features.append(shapely.orient_polygons(parts))
+    return polygons.exchange(beyond, _of_parts(some, features))
+
+
+Points = NDArray[np.float64]
+"""(point, 2) x and y."""
+_LEVELS = 16
+"""A side is halved so often at most."""
+_WIDE = 80.0
+"""Degrees: a side of twice as much is parted, or it would be taken for one that leads over a pole."""
+
+
+def bent(
+    polygons: Polygons, forward: Callable[[Points], Points], tolerance: float, *, degrees: bool
+) -> tuple[Polygons, Points]:
+    """Return polygons carried over, and the places where even the smallest part of a side is torn apart (place, 2).
+
+    Vertices without a place are not finite; then sides stay as they are.
+
+    A side gets vertices, by halves, until it is off by no more than `tolerance` of the target's units in the middle of
+    each part. A point in the midst of a side does not depend on the way in which the side is run through. In `degrees`
+    x is a longitude, which may leap from 180 to -180.
+    """
+    there = forward(polygons.xy)
+    if not np.isfinite(there).all():
+        return replace(polygons, xy=there), np.empty((0, 2))
+    is_side = np.ones(max(len(there) - 1, 0), np.bool_)
+    is_side[polygons.rings[1:-1] - 1] = False
+    sides = np.flatnonzero(is_side)
+    at = np.zeros(len(sides))
+    a, b = polygons.xy[sides], polygons.xy[sides + 1]
+    ends = there[sides], there[sides + 1]
+    found: list[tuple[NDArray[np.int64], NDArray[np.float64], Points]] = []
+    off = np.empty(0)
+    for level in range(1, _LEVELS + 1):
+        middle = (a + b) / 2
+        seen = forward(middle)
+        lost = ~np.isfinite(seen).all(axis=1)
+        if lost.any():
+            found.append((sides[lost], at[lost] + 0.5**level, seen[lost]))
+            break
+        off = _off(*ends, seen, degrees=degrees)
+        if level == 1:
+            quarters = [forward((end + middle) / 2) for end in (a, b)]
+            for end, quarter in zip(ends, quarters, strict=True):  # an S is straight in the middle
+                off = np.maximum(off, _off(end, seen, quarter, degrees=degrees))
+        more = np.flatnonzero(off > tolerance)
+        if not len(more):
+            break
+        half = 0.5**level
+        found.append((sides[more], at[more] + half, seen[more]))
+        sides, at = np.tile(sides[more], 2), np.concatenate([at[more], at[more] + half])
+        a, b = np.concatenate([a[more], middle[more]]), np.concatenate([middle[more], b[more]])
+        ends = np.concatenate([ends[0][more], seen[more]]), np.concatenate([seen[more], ends[1][more]])
+        off = np.tile(off[more], 2)
+    torn = a[off > 1000 * tolerance] if len(found) == _LEVELS else np.empty((0, 2))
+    return _with_vertices(polygons, there, found), torn
+
+
+def _off(a: Points, b: Points, middle: Points, *, degrees: bool) -> NDArray[np.float64]:
+    """Return (side,) how far the middle of a side lies from where it would be were the side straight."""
+    if not degrees:
+        return np.asarray(np.hypot(*(middle - (a + b) / 2).T))
+    west = np.where(np.abs(a[:, 1]) > _POLE, b[:, 0], a[:, 0])
+    east = np.where(np.abs(b[:, 1]) > _POLE, a[:, 0], b[:, 0])
+    x = leap(middle[:, 0] - west - leap(east - west) / 2) * np.cos(np.radians(middle[:, 1]))
+    off = np.hypot(x, middle[:, 1] - (a[:, 1] + b[:, 1]) / 2)
+    halves = np.minimum(np.abs(leap(middle[:, 0] - west)), np.abs(leap(east - middle[:, 0])))
+    return np.where(halves > _WIDE, np.inf, off)
+
+
+def leap(degrees: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return differences of longitudes the shorter way round, -180 to 180."""
+    return np.asarray((degrees + 180) % 360 - 180)
+
+
+def _with_vertices(
+    polygons: Polygons, xy: Points, found: list[tuple[NDArray[np.int64], NDArray[np.float64], Points]]
+) -> Polygons:
+    if not found:
+        return replace(polygons, xy=xy)
+    sides, at, points = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    order = np.lexsort((at, sides))
+    more = np.bincount(sides + 1, minlength=len(xy) + 1)
+    rings = polygons.rings + np.cumsum(more)[polygons.rings]
+    return replace(polygons, rings=rings, xy=np.insert(xy, sides[order] + 1, points[order], axis=0))
+
+
+WGS84 = CRS.from_epsg(4326)
+_Carry = Callable[..., Polygons]
+_BEND_PX = 5e-4
+"""How far from its true place a straight side may be, in pixels: a strip of pixels keeps its area to a thousandth."""
+_RADIUS_M = 6_371_000.0
+_LOOKS, _POLAR = 65, 85.0
+_FAR_EAST, _NEAR_POLE = 150.0, 89.9
+"""Degrees: only there can a point lie beyond the edge of the world."""
+
+
+def parse_crs(text: object) -> CRS:
+    """Return the reference system a user names: `EPSG:4326`, WKT, a PROJ string.
+
+    UsageError if there is none such, or none for maps: one of heights only, or of x, y, z from the Earth's center.
+    """
+    try:
+        crs = CRS.from_user_input(text)
+    except (*GDAL_ERRORS, TypeError):
+        raise UsageError(f"`crs` names no reference system: {text!r:.80}; give one such as EPSG:4326") from None
+    if not (crs.is_geographic or crs.is_projected):
+        raise UsageError(f"`crs` is neither geographic nor projected: {text!r:.80}; give one such as EPSG:4326")
+    return crs
+
+
+def in_crs(
+    layer: PolygonLayer, tables: Iterable[FeatureTable], crs: CRS | None, *, mixed: bool = False
+) -> tuple[PolygonLayer, Iterable[FeatureTable]]:
+    """Return layer and tables in another reference system, areas and perimeters as they were; None leaves them alone.
+
+    `mixed` is whether features of a layer that is not multi may be cut into several polygons even so. Raises UsageError
+    and, as tables are taken, SceneError; see `reprojection`.
+    """
+    if crs is None or layer.crs is None or crs == layer.crs:
+        return layer, (_turned_back(tables) if mixed and layer.crs == WGS84 else tables)
+    carry = reprojection(layer.crs, crs)
+    return replace(layer, crs=crs), _carried(tables, carry, crs, parts=layer.multi or mixed)
+
+
+def _turned_back(tables: Iterable[FeatureTable]) -> Iterator[FeatureTable]:
+    for table in tables:
+        yield replace(table, polygons=within_a_turn(table.polygons))
+
+
+def _carried(tables: Iterable[FeatureTable], carry: _Carry, crs: CRS, *, parts: bool) -> Iterator[FeatureTable]:
+    for table in tables:
+        pixels = table.polygons.area_px.sum()
+        pixel_m = math.sqrt(table.area.sum() / pixels) if pixels else 1.0
+        polygons = carry(table.polygons, pixel_m)
+        if not parts and np.any(np.diff(polygons.features) != 1):
+            raise SceneError(
+                f"a polygon of the raster is in several parts in {_called(crs)}; dissolve, or choose another crs"
+            )
+        yield replace(table, polygons=polygons)
+
+
+def reprojection(source: CRS, target: CRS) -> _Carry:
+    """Return the function that carries polygons over, given the size of a pixel in meters.
+
+    Sides that would bend by more than a share of a pixel get vertices in between. In longitude and latitude polygons
+    are cut at the 180th meridian, and opened along a pole that they contain.
+
+    x is east (or longitude), y is north (or latitude) in both, whatever the order of the axes by the book. Rings keep
+    their sense: outer ones run counter-clockwise. UsageError where there is no way from one to the other; the function
+    raises SceneError for a vertex outside the area that the target can show, and for a side that it tears apart.
+    """
+    transformer = _transformer(source, target)
+    degrees = target.is_geographic and math.isclose(target.units_factor[1], math.radians(1))
+    unit_m = _RADIUS_M * float(target.units_factor[1]) if target.is_geographic else float(target.units_factor[1])
+
+    turn = 2 * math.pi / float(source.units_factor[1]) if source.is_geographic else 0.0
+
+    def forward(xy: Points) -> Points:
+        there = np.column_stack(transformer.transform(xy[:, 0], xy[:, 1]))
+        if degrees:  # from one to another longitudes may go on beyond 180
+            there[:, 0] -= 360 * np.sign(there[:, 0]) * (np.abs(there[:, 0]) > 180)
+        return there
+
+    def backward(xy: Points) -> Points:
+        return np.column_stack(transformer.transform(xy[:, 0], xy[:, 1], direction="INVERSE"))
+
+    def carried(polygons: Polygons, pixel_m: float = 1.0) -> Polygons:
+        if not len(polygons):
+            return polygons
+        polygons = polygons.take(np.arange(len(polygons))) if polygons.features[0] else polygons
+        there, torn = bent(polygons, forward, _BEND_PX * pixel_m / unit_m, degrees=degrees)
+        lost = ~np.isfinite(there.xy).all(axis=1)
+        if lost.any():
+            place = _place(polygons, forward)
+            raise SceneError(
+                f"the point {place[0]:g}, {place[1]:g} of the raster has no place in {_called(target)}; "
+                "choose another `crs`, or cut the raster to the area where it can be used"
+            )
+        if len(torn):
+            raise SceneError(
+                f"{_called(target)} tears a polygon apart at the point {torn[0][0]:g}, {torn[0][1]:g} of the raster; "
+                "choose another crs, or cut the raster there"
+            )
+        if not degrees:
+            return _right_handed(there)
+        _check_round_trip(polygons, forward, backward, target)
+        return mended(_right_handed_ashore(there), polygons, backward, turn)
+
+    return carried
+
+
+def may_be_cut(geobox: GeoBox, target: CRS | None) -> bool:
+    """Say whether a raster's polygons may come in several parts in another CRS: near the 180th meridian, or a pole."""
+    if target is None or geobox.crs is None or not target.is_geographic or target == geobox.crs:
+        return False
+    cols, rows = (np.linspace(0, length, _LOOKS) for length in (geobox.width_px, geobox.height_px))
+    cols, rows = np.meshgrid(cols, rows)
+    a, b, c, d, e, f = geobox.transform[:6]
+    lon, lat = _transformer(geobox.crs, target).transform(a * cols + b * rows + c, d * cols + e * rows + f)
+    leaps = [np.nanmax(np.abs(np.diff(lon, axis=axis)), initial=0) for axis in (0, 1)]
+    return bool(max(leaps) > 180 or not np.all(np.abs(lat) < _POLAR))
+
+
+def _place(polygons: Polygons, forward: Callable[[Points], Points]) -> NDArray[np.float64]:
+    """Return a vertex without a place in the target, or the middle of a side without one."""
+    middles = (polygons.xy[:-1] + polygons.xy[1:]) / 2
+    points = np.concatenate([polygons.xy, middles])
+    return np.asarray(points[(~np.isfinite(forward(points)).all(axis=1)).argmax()])
+
+
+def _check_round_trip(
+    polygons: Polygons, forward: Callable[[Points], Points], backward: Callable[[Points], Points], target: CRS
+) -> None:
+    """Refuse vertices beyond the edge of the world in a map such as the sinusoidal: they have a place, a wrong one."""
+    there = forward(polygons.xy)
+    far = np.flatnonzero((np.abs(there[:, 0]) > _FAR_EAST) & (np.abs(there[:, 1]) < _NEAR_POLE))
+    if not len(far):
+        return
+    again = np.hypot(*(backward(there[far]) - polygons.xy[far]).T)
+    size = np.ptp(polygons.xy, axis=0).max()
+    wrong = ~(again <= max(1e-6 * size, 1e-9 * np.abs(polygons.xy).max()))
+    if wrong.any() and not _is_turned(backward(there[far[wrong]]), polygons.xy[far[wrong]]):
+        place = polygons.xy[far[wrong]][0]
+        raise SceneError(
+            f"the point {place[0]:g}, {place[1]:g} of the raster lies beyond the edge of the world in its own CRS, and "
+            f"has no place in {_called(target)}; cut the raster to the world"
+        )
+
+
+def _is_turned(again: Points, xy: Points) -> bool:
+    """Say whether points differ by whole turns of 360 degrees, as longitudes may."""
+    turns = (again - xy) / 360
+    return bool(np.allclose(turns, np.rint(turns), rtol=0, atol=1e-9))
+
+
+def _transformer(source: CRS, target: CRS) -> Any:
+    import pyproj  # noqa: PLC0415 - a run that stays in the raster's CRS starts quicker
+
+    try:
+        return pyproj.Transformer.from_crs(to_pyproj(source), to_pyproj(target), always_xy=True)
+    except pyproj.exceptions.ProjError as error:
+        reason = " ".join(str(error).split())
+        raise UsageError(
+            f"no transformation leads from {_called(source)} to {_called(target)} ({reason}); choose another `crs`"
+        ) from error
+
+
+def to_pyproj(crs: CRS) -> Any:
+    """Return rasterio's reference system as pyproj's. WKT 2 loses least."""
+    import pyproj  # noqa: PLC0415 - see above
+
+    return pyproj.CRS.from_wkt(wkt(crs))
+
+
+def wkt(crs: CRS) -> str:
+    """Return a reference system as text that any reader of WKT 2 understands."""
+    return str(crs.to_wkt(version="WKT2_2019"))
+
+
+def _called(crs: CRS) -> str:
+    code = crs.to_authority()
+    return ":".join(code) if code else str(crs.to_string())[:80]
+
+
+def _right_handed_ashore(polygons: Polygons) -> Polygons:
+    """Turn rings of polygons that are in one piece; those cut up are turned then."""
+    some = broken(polygons)
+    if not len(some):
+        return _right_handed(polygons)
+    return _right_handed(polygons).exchange(some, polygons.take(some))
+
+
+def _right_handed(polygons: Polygons) -> Polygons:
+    """Turn rings around that a mirroring CRS (say, one with axes to the south and east) has turned."""
+    outer = np.zeros(len(polygons.rings) - 1, np.bool_)
+    outer[polygons.polygons[:-1]] = True
+    wrong = np.flatnonzero((_doubled_areas(polygons) > 0) != outer)
+    if not len(wrong):
+        return polygons
+    xy = polygons.xy.copy()
+    for ring in wrong:
+        place = slice(polygons.rings[ring], polygons.rings[ring + 1])
+        xy[place] = polygons.xy[place][::-1]
+    return replace(polygons, xy=xy)
+
+
+def _doubled_areas(polygons: Polygons) -> NDArray[np.float64]:
+    """Return (ring,) twice the signed area, about each ring's first vertex: far from the origin digits are lost."""
+    starts = polygons.rings[:-1]
+    if not len(starts):
+        return np.empty(0)
+    x, y = (polygons.xy - np.repeat(polygons.xy[starts], np.diff(polygons.rings), axis=0)).T
+    cross = np.zeros(len(x))
+    cross[:-1] = x[:-1] * y[1:] - x[1:] * y[:-1]
+    # From one ring's last vertex to the next ring's first, which is (0, 0), the product is nought.
+    return np.add.reduceat(cross, starts)

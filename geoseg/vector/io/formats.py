@@ -1,0 +1,236 @@
+"""Where polygons go: a file, its format by the extension, whole or not at all; or a GeoDataFrame."""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import os
+import shutil
+import sqlite3
+import uuid
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rasterio.crs import CRS
+
+from geoseg.atomic import output_error, probe_writable, replace_durably, sync_file, write_durably
+from geoseg.errors import OutputError, UsageError
+from geoseg.raster.landcover import is_foreign_style, style_path
+from geoseg.vector.io.crs import WGS84, in_crs, to_pyproj
+from geoseg.vector.io.gdal import write_flatgeobuf, write_geojson, write_geojson_sequence
+from geoseg.vector.io.geopackage import check_file, copied, is_kept, move_layer, write_geopackage
+from geoseg.vector.io.geoparquet import write_geoparquet
+from geoseg.vector.io.symbology import MOST_CATEGORIES, categorized_style
+from geoseg.vector.polygons import FeatureTable, PolygonLayer, to_shapes
+
+Writer = Callable[[Path, PolygonLayer, Iterable[FeatureTable]], None]
+
+_WRITERS: dict[str, Writer] = {
+    ".gpkg": write_geopackage,
+    ".parquet": write_geoparquet,
+    ".geoparquet": write_geoparquet,
+    ".fgb": write_flatgeobuf,
+    ".geojson": write_geojson,
+    ".json": write_geojson,
+    ".geojsonl": write_geojson_sequence,
+    ".geojsons": write_geojson_sequence,
+    ".geojsonseq": write_geojson_sequence,
+}
+EXTENSIONS = tuple(_WRITERS)
+_GEOJSON = (write_geojson, write_geojson_sequence)
+
+
+def check_target(
+    out: str | os.PathLike[str], *, overwrite: bool = False, layer: str | None = None, mkdir: bool = False
+) -> Path:
+    """Return the target as an absolute path if polygons can be written there, before any work is done.
+
+    In a GeoPackage a `layer` is written, or replaced where `overwrite`; all others stay.
+
+    UsageError for an extension that names no format; OutputError where no file can be made, one exists and may not be
+    replaced, or another program has the GeoPackage open.
+    """
+    path = Path(out)
+    if path.suffix.lower() not in _WRITERS:
+        raise UsageError(f"{path} names no format of polygons; give it one of the extensions {', '.join(EXTENSIONS)}")
+    path = probe_writable(out, mkdir=mkdir).absolute()
+    if has_layers(path):
+        _check_closed(path)
+        if is_kept(path):
+            check_file(path, layer or path.stem, overwrite=overwrite)
+            return path
+    if path.exists() and not overwrite:
+        raise OutputError(f"{path} exists; add `overwrite=True` to replace it, or choose another `out`")
+    return path
+
+
+def has_layers(target: Path) -> bool:
+    """Say whether a file of that name holds layers, of which one is written and the others are kept."""
+    return _WRITERS.get(target.suffix.lower()) is write_geopackage
+
+
+def is_mixed(target: Path) -> bool:
+    """Say whether a file of that name may hold polygons beside multipolygons."""
+    return _WRITERS[target.suffix.lower()] in _GEOJSON
+
+
+def is_by_gdal(target: Path) -> bool:
+    """Say whether GDAL writes a file of that name."""
+    return _WRITERS[target.suffix.lower()] is not write_geoparquet
+
+
+def keeps_layers(target: Path) -> bool:
+    """Say whether a file is there of which all but the layer written is kept."""
+    return has_layers(target) and is_kept(target)
+
+
+def stored_crs(
+    target: Path | None, crs: CRS | None, wanted: CRS | None = None, announce: Callable[[str], None] | None = None
+) -> CRS | None:
+    """Return the reference system that a file, or None for a frame, will have: the one wanted, else the raster's `crs`.
+
+    GeoJSON is always in WGS 84 (RFC 7946, section 4), which is said aloud. UsageError for a wish that cannot be met.
+    """
+    if wanted is not None and crs is None:
+        raise UsageError(
+            "the raster has no CRS to reproject from; leave out `crs`, or give the raster one by rio edit-info --crs"
+        )
+    if target is None or _WRITERS[target.suffix.lower()] not in _GEOJSON:
+        return wanted or crs
+    if wanted is not None and wanted != WGS84:
+        raise UsageError(
+            f"GeoJSON is always in WGS 84 (RFC 7946), got `crs={wanted.to_string()[:80]}`; "
+            "leave out `crs`, or choose a format such as .gpkg"
+        )
+    _say(announce, target, crs)
+    return None if crs is None else WGS84
+
+
+def _say(announce: Callable[[str], None] | None, target: Path, crs: CRS | None) -> None:
+    if announce is None:
+        return
+    if crs is None:
+        announce(f"{target.name}: GeoJSON means WGS 84, but the raster has no CRS; its own coordinates are written")
+    elif crs != WGS84:
+        announce(f"{target.name}: GeoJSON is in WGS 84 longitude and latitude (RFC 7946); polygons are reprojected")
+
+
+def write(target: Path, layer: PolygonLayer, tables: Iterable[FeatureTable], *, crs: CRS | None = None) -> None:
+    """Write the features as they come, in batches, and give the file its name only when it is whole and on the disk.
+
+    `target` is from `check_target`; `crs` from `stored_crs`: what the file shall be in, where that is not `layer.crs`.
+    Of a GeoPackage that is there, only the layer of that name is replaced. OutputError where the file cannot be
+    written, and whatever the tables raise: then nothing is left, and a file that was there stays as it was.
+    """
+    writer = _WRITERS[target.suffix.lower()]
+    if has_layers(target) and target.is_symlink():
+        target = target.resolve()  # the file that others open by its own name
+    codes: set[int] = set()
+    tables = _noting(_checked(tables, layer), codes)
+    layer, tables = in_crs(layer, tables, crs, mixed=is_mixed(target))
+    with _workplace(target) as folder:
+        # A plain name: some that a target may have mean more to GDAL.
+        unfinished = folder / f"unfinished{target.suffix.lower()}"
+        try:
+            writer(unfinished, layer, tables)
+            if has_layers(target):
+                _check_closed(target)
+                if keeps_layers(target):
+                    _put_layer(unfinished, layer, target)
+                    return
+            sync_file(unfinished)
+            replace_durably(unfinished, target)
+            if not has_layers(target):
+                _put_style(target, layer, codes)
+        except (OSError, sqlite3.Error) as error:
+            raise output_error(target, error) from error
+
+
+def _put_layer(made: Path, layer: PolygonLayer, target: Path) -> None:
+    """Put a layer into a GeoPackage: into a copy, which takes its place when it is whole and on the disk."""
+    copy = made.with_name("whole.gpkg")
+    with copied(target, copy, made.stat().st_size) as check_unchanged:
+        move_layer(made, layer, copy)
+        sync_file(copy)
+        check_unchanged()
+        replace_durably(copy, target)
+
+
+def _checked(tables: Iterable[FeatureTable], layer: PolygonLayer) -> Iterator[FeatureTable]:
+    for table in tables:
+        if not layer.multi and np.any(np.diff(table.polygons.features) != 1):
+            raise ValueError("a feature of several polygons, or of none, needs a layer that is multi")
+        yield table
+
+
+def _noting(tables: Iterable[FeatureTable], codes: set[int]) -> Iterator[FeatureTable]:
+    """Pass tables on, and note the class codes in them, as many as a style can show and one more."""
+    for table in tables:
+        if len(codes) <= MOST_CATEGORIES:
+            codes.update(np.unique(table.polygons.codes).tolist())
+        yield table
+
+
+def _put_style(target: Path, layer: PolygonLayer, codes: set[int]) -> None:
+    """Write the style that QGIS opens a file with, where it is not the style of another file of that stem."""
+    path = style_path(target)
+    others = {beside.name for beside in target.parent.glob(f"{glob.escape(target.stem)}.*")} - {target.name, path.name}
+    style = categorized_style(layer, codes)
+    if others or style is None or is_foreign_style(path):
+        return
+    with contextlib.suppress(OutputError):  # the polygons are there, and whole
+        write_durably(path, style.encode())
+
+
+@contextmanager
+def _workplace(target: Path) -> Iterator[Path]:
+    """Make a folder beside the target for the unfinished file, and whatever a driver puts beside that."""
+    folder = target.parent / f".geoseg-{uuid.uuid4().hex}"
+    try:
+        folder.mkdir(parents=True)
+    except OSError as error:
+        raise output_error(target, error) from error
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _check_closed(target: Path) -> None:
+    """Raise OutputError where SQLite's log lies beside the target: it holds what the file lacks."""
+    for ending in ("-wal", "-journal"):
+        beside = target.with_name(target.name + ending)
+        if beside.exists():
+            raise OutputError(
+                f"{target} is open in another program ({beside.name} lies beside it); close it there (or, if one was "
+                "stopped, open and close the file once, by QGIS), or choose another `out`"
+            )
+
+
+def to_geodataframe(tables: Iterable[FeatureTable], layer: PolygonLayer, *, crs: CRS | None = None) -> Any:
+    """Return all features in the columns that the files have: code, name, area, perimeter, confidence, geometry.
+
+    `crs` is what they shall be in, where that is not `layer.crs`. Raises what the tables raise.
+    """
+    import geopandas  # noqa: PLC0415 - a second; files are written without it
+    import pandas as pd  # noqa: PLC0415 - see above
+
+    layer, tables = in_crs(layer, tables, crs)
+    tables = list(tables)
+    codes = _joined([table.polygons.codes for table in tables], np.int32)
+    known, rows = np.unique(codes, return_inverse=True)
+    names = np.array([layer.name_of(int(code)) for code in known], object)
+    columns: dict[str, Any] = {"code": codes, "name": pd.Series(names[rows], dtype="str")}
+    for place, name in enumerate(layer.numbers):
+        columns[name] = _joined([table.numbers[place] for table in tables], np.float64)
+    geometry = _joined([to_shapes(table.polygons, multi=layer.multi) for table in tables], object)
+    crs = None if layer.crs is None else to_pyproj(layer.crs)
+    return geopandas.GeoDataFrame(columns, geometry=geometry, crs=crs)
+
+
+def _joined(arrays: list[NDArray[Any]], dtype: type) -> NDArray[Any]:
+    return np.concatenate([np.empty(0, dtype), *arrays])

@@ -1,0 +1,124 @@
+"""Classes in, polygons out: strip by strip, or a whole array at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+from affine import Affine
+from numpy.typing import NDArray
+
+from geoseg.prefetch import prefetch
+from geoseg.vector.measure import ConfidenceSums
+from geoseg.vector.parallel import run_parallel
+from geoseg.vector.polygons import Polygons
+from geoseg.vector.simplify import Generalization, Obstacles, generalize
+from geoseg.vector.trace import (
+    Arcs,
+    CornerConnectivity,
+    PendingArcs,
+    Regions,
+    Strip,
+    assemble,
+    find_regions,
+    framed,
+    join_strip,
+    walk_strip,
+)
+
+OPEN_BYTES = 512 * 1024**2
+"""Open borders beyond this go to the disk."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tracing:
+    """What is wanted of the polygons."""
+
+    nodes: bool = False
+    """Whether each keeps a vertex where three regions meet, even on a straight side: an edge-matched coverage."""
+    generalization: Generalization | None = None
+    corners: bool = False
+    """Whether regions that touch at a corner are one feature: 8-connectedness."""
+    codes: frozenset[int] | None = None
+    """The classes wanted; None for all."""
+    budget: int = OPEN_BYTES
+
+    @property
+    def unit(self) -> int:
+        """What part of a pixel the vertices of arcs are given in."""
+        return self.generalization.unit if self.generalization else 1
+
+
+def trace(classes: NDArray[Any], background: int, transform: Affine, tracing: Tracing | None = None) -> Polygons:
+    """Return the polygons of a raster of classes (row, col), uint8 or int32, without `background`.
+
+    They are those of gdal_polygonize, ordered by last row, then by first pixel.
+    """
+    return next(trace_strips([classes], len(classes), background, transform, tracing))
+
+
+def trace_strips(
+    strips: Iterable[NDArray[Any]],
+    height: int,
+    background: int,
+    transform: Affine,
+    tracing: Tracing | None = None,
+    confidences: Iterable[NDArray[np.float32]] | None = None,
+) -> Iterator[Polygons]:
+    """Yield the polygons that end in each strip (row, col), as `trace` would return them for all strips at once.
+
+    `height` is that of the raster. `confidences` are strips of the same rows, NaN where there is none.
+    """
+    tracing = tracing or Tracing()
+    arcs, shelf = Arcs.none(), PendingArcs(tracing.budget)
+    generalization = tracing.generalization
+    obstacles = Obstacles(tracing.budget)
+    sums = ConfidenceSums() if confidences is not None else None
+    coming = iter(confidences or ())
+    corners = CornerConnectivity(tracing.budget) if tracing.corners else None
+    for regions, strip in prefetch(_walked(strips, height, background, tracing)):
+        arcs = join_strip(strip, regions, arcs, tracing.budget)
+        if generalization and strip.obstacles is not None:
+            obstacles.add(strip.obstacles)
+            generalize(arcs, generalization, obstacles, tracing.budget)
+            obstacles.forget(min(arcs.first_open_row, strip.first_row + len(strip.obstacles)))
+        if sums:
+            sums.add(next(coming), regions)
+        still_open = regions.open
+        arcs = shelf.give_back(arcs, regions, still_open)
+        finished = _finished(regions, still_open, tracing.codes)
+        nodes = tracing.nodes or generalization is not None
+        polygons = assemble(regions, arcs, finished, transform, unit=tracing.unit, nodes=nodes)
+        if sums:
+            polygons = replace(polygons, **sums.means(finished))
+            sums.keep(still_open)
+        yield corners.add(polygons, finished, regions, arcs, strip.first_row) if corners else polygons
+        arcs = arcs.carry(still_open, shelf.put_away(arcs, regions, still_open), tracing.budget)
+
+
+def _walked(
+    strips: Iterable[NDArray[Any]], height: int, background: int, tracing: Tracing
+) -> Iterator[tuple[Regions, Strip]]:
+    """Yield the regions of each strip, joined to those above, and its borders, not joined yet."""
+    regions: Regions | None = None
+    for first_row, frame in framed(strips, background):
+        above = Regions.none() if regions is None else regions.carry(regions.open)
+        top, bottom = first_row == 0, first_row + len(frame) - 1 > height
+        marked = tracing.generalization is not None
+        regions, strip = run_parallel(
+            partial(find_regions, frame, background, above, first_row),
+            partial(walk_strip, frame, first_row, top=top, bottom=bottom, obstacles=marked),
+        )
+        yield regions, strip
+
+
+def _finished(regions: Regions, still_open: NDArray[np.bool_], codes: frozenset[int] | None) -> NDArray[np.int64]:
+    """Return the regions wanted that end in a strip, by last row, then by first pixel."""
+    wanted = ~still_open
+    if codes is not None:
+        wanted &= np.isin(regions.codes, sorted(codes))
+    finished = np.flatnonzero(wanted)
+    return finished[np.argsort(regions.last_row[finished], kind="stable")]

@@ -1,0 +1,5 @@
+from .generalize import METHODS as METHODS
+from .generalize import Generalization as Generalization
+from .generalize import generalize as generalize
+from .obstacles import Obstacles as Obstacles
+from .smooth import LONGEST_PX as LONGEST_PX

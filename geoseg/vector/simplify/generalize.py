@@ -1,0 +1,184 @@
+"""Shared borders made simpler: each arc once, so that neighbors stay neighbors."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from geoseg.errors import UsageError
+from geoseg.vector.parallel import run_parallel, shares
+from geoseg.vector.simplify.douglas_peucker import douglas_peucker
+from geoseg.vector.simplify.obstacles import Obstacles
+from geoseg.vector.simplify.smooth import UNIT, smooth
+from geoseg.vector.simplify.visvalingam import queue_of, visvalingam
+from geoseg.vector.trace import Arcs
+
+
+def may_be_straight(arcs: Arcs, todo: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Return (arc,) whether each of `todo`, whole and not yet generalized, may lose its last vertex.
+
+    A region that only two arcs surround would vanish if both became straight; so of two between the same nodes with a
+    region in between, only the one that reaches less far down may. Strips do not matter: an arc that is not whole yet
+    reaches further than any that is, and none is forgotten while the region between is open. Arcs that border the
+    background may not, for there a twin might be forgotten.
+    """
+    depths = np.full(len(arcs.starts), -1, np.int32)  # those generalized before are whole since an earlier strip
+    straight = np.zeros(len(arcs.starts), np.bool_)
+    _fill_depths(todo, arcs.starts, arcs.ends, arcs.firsts, arcs.counts, arcs.node_rows, arcs.vertices, depths)
+    _mark_straight(todo, arcs.starts, arcs.ends, arcs.counts, arcs.edges, arcs.quadrants, arcs.halves, depths, straight)
+    return straight
+
+
+@njit(cache=True, nogil=True)
+def _fill_depths(
+    todo: Any, starts: Any, ends: Any, firsts: Any, counts: Any, node_rows: Any, vertices: Any, depths: Any
+) -> None:
+    for arc in todo:
+        depth = max(node_rows[starts[arc] >> 2], node_rows[ends[arc] >> 2])
+        for i in range(firsts[arc], firsts[arc] + counts[arc]):
+            depth = max(depth, vertices[i, 0])
+        depths[arc] = depth
+
+
+@njit(cache=True, nogil=True)
+def _mark_straight(
+    todo: Any,
+    starts: Any,
+    ends: Any,
+    counts: Any,
+    edges: Any,
+    quadrants: Any,
+    halves: Any,
+    depths: Any,
+    straight: Any,
+) -> None:
+    for arc in todo:
+        a, b, edge = starts[arc] >> 2, ends[arc] >> 2, starts[arc] & 3
+        may = quadrants[4 * a + edge] >= 0 and quadrants[4 * a + ((edge + 1) & 3)] >= 0
+        for other_edge in range(4):
+            half = halves[4 * a + other_edge]
+            if half < 0 or other_edge == edge or ((edges[a] & 15) == 15 and other_edge == edge ^ 2):
+                continue  # nothing, the arc itself, or not its neighbor
+            other = half >> 1
+            if (starts[other] if half & 1 else ends[other]) >> 2 == b and (
+                counts[other] == 0
+                or depths[other] < depths[arc]
+                or (depths[other] == depths[arc] and other_edge < edge)
+            ):
+                may = False
+        straight[arc] = may
+
+
+METHODS = ("visvalingam", "douglas-peucker")
+_ROUNDING = 1e-9
+_LEAST_OFF_PX = 0.2**0.5
+"""How far the vertices of a staircase of two steps, the flattest there is, lie from the line between its ends."""
+
+
+@dataclass(frozen=True, slots=True)
+class Generalization:
+    """How borders are simplified."""
+
+    method: str = METHODS[0]
+    distance: float = 0.0
+    """Visvalingam: the root of the least area that a vertex must span. Douglas-Peucker: the greatest distance."""
+    matrix: tuple[float, float, float, float] = (1.0, 0.0, 0.0, 1.0)
+    """Takes (col, row) in pixels to the plane in which `distance` is meant, row by row."""
+    smooth: bool = False
+
+    def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            raise UsageError(f"unknown method {self.method!r} to simplify; one of {', '.join(METHODS)}")
+
+    @property
+    def doubled_area_px(self) -> int:
+        """Twice the area, in pixels, of the largest triangle that Visvalingam's method drops."""
+        a, b, c, d = self.matrix
+        return int(2 * self.distance**2 / abs(a * d - b * c) + _ROUNDING)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no vertex of any arc may go: the distance is too small for the lattice of pixels."""
+        if self.method == METHODS[0]:
+            return self.doubled_area_px < 1
+        a, b, c, d = self.matrix
+        least = min(math.hypot(a, c), math.hypot(b, d), math.sqrt(abs(a * d - b * c)))
+        return self.distance < _LEAST_OFF_PX * least
+
+    @property
+    def unit(self) -> int:
+        """What part of a pixel the vertices of generalized arcs are given in: 1 / unit."""
+        return UNIT if self.smooth else 1
+
+
+def generalize(arcs: Arcs, how: Generalization, obstacles: Obstacles, budget: int) -> None:
+    """Generalize the arcs that have become whole. Vertices beyond `budget` bytes lie on the disk."""
+    todo = np.flatnonzero(arcs.whole & ~arcs.settled)
+    traced = arcs.copy_vertices(todo, budget) if how.smooth else None
+    if how.distance > 0 and len(todo):
+        _simplify(arcs, how, todo, obstacles)
+    if traced is not None:
+        _smooth(arcs, todo, *traced, obstacles, budget)
+    arcs.settled[todo] = True
+
+
+def _simplify(arcs: Arcs, how: Generalization, todo: NDArray[np.int64], obstacles: Obstacles) -> None:
+    straight = may_be_straight(arcs, todo)
+    shared = shares(arcs.counts[todo])
+    # An arc's own obstacles are away while it is simplified: whoever works beside needs obstacles of their own.
+    marks = [obstacles.marks, *(obstacles.marks.copy() for _ in shared[1:])]
+    run_parallel(
+        *(
+            partial(_simplify_some, arcs, how, todo[share], straight, own, obstacles.first_row)
+            for share, own in zip(shared, marks, strict=True)
+        )
+    )
+
+
+def _simplify_some(
+    arcs: Arcs,
+    how: Generalization,
+    todo: NDArray[np.int64],
+    straight: NDArray[np.bool_],
+    marks: NDArray[np.int64],
+    first_row: int,
+) -> None:
+    borders = (todo, arcs.starts, arcs.ends, arcs.firsts, arcs.counts, arcs.node_rows, arcs.node_cols, arcs.vertices)
+    ground = (marks, first_row, straight)
+    longest = int(arcs.counts[todo].max(initial=0)) + 2
+    rows, cols = np.empty(longest, np.int64), np.empty(longest, np.int64)
+    if how.method == "douglas-peucker":
+        stops = np.empty(longest + 2, np.int64)
+        douglas_peucker(*borders, *ground, how.distance, np.array(how.matrix), rows, cols, stops)
+        return
+    links, entries = np.empty((longest, 3), np.int64), np.empty((3 * longest, 2), np.int64)
+    limit = how.doubled_area_px
+    queues = np.full((queue_of(limit) + 1, 2), -1, np.int64)
+    visvalingam(*borders, *ground, limit, rows, cols, links, entries, queues)
+
+
+def _smooth(
+    arcs: Arcs,
+    todo: NDArray[np.int64],
+    traced: NDArray[np.int32],
+    traced_firsts: NDArray[np.int64],
+    obstacles: Obstacles,
+    budget: int,
+) -> None:
+    rest = np.setdiff1d(np.arange(len(arcs.starts)), todo, assume_unique=True)
+    longest = int(arcs.counts[todo].max(initial=0)) + 3
+    rows, cols = np.empty(longest, np.int64), np.empty(longest, np.int64)
+    most = 5 * (int(arcs.counts[todo].sum()) + len(todo))
+    vertices = arcs.vertices
+    arcs.vertices, firsts = arcs.copy_vertices(rest, budget, more=most)
+    arcs.firsts[rest] = firsts[:-1]
+    smooth(
+        todo, arcs.starts, arcs.ends, arcs.firsts, arcs.counts, arcs.node_rows, arcs.node_cols, vertices, arcs.edges,
+        traced, traced_firsts, obstacles.marks, obstacles.first_row, rows, cols, arcs.vertices, firsts[-1],
+    )  # fmt: skip

@@ -1,0 +1,7 @@
+"""Regions of a raster and the borders they share, strip by strip; rings and polygons from them."""
+
+from __future__ import annotations
+
+from geoseg.face import attach
+
+__getattr__, __dir__, __all__ = attach(__name__, __file__)

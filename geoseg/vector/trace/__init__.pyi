@@ -1,0 +1,13 @@
+from .arcs import Arcs as Arcs
+from .arcs import disk_array as disk_array
+from .multipart import CornerConnectivity as CornerConnectivity
+from .multipart import dissolve as dissolve
+from .pending_arcs import PendingArcs as PendingArcs
+from .pending_arcs import Strip as Strip
+from .pending_arcs import join_strip as join_strip
+from .pending_arcs import walk_strip as walk_strip
+from .regions import Regions as Regions
+from .regions import count_runs as count_runs
+from .regions import find_regions as find_regions
+from .regions import framed as framed
+from .rings import assemble as assemble
