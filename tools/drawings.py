@@ -15,9 +15,45 @@ FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, s
 
 def main() -> None:
     """Write all drawings."""
-    drawings = {"tiling": tiling(), "blending": blending(), "resume": resume(), "rooms": rooms(), "pixel": pixel()}
+    drawings = {
+        "pipeline": pipeline(), "pixel": pixel(), "tiling": tiling(), "blending": blending(), "resume": resume(),
+        "rooms": rooms(),
+    }  # fmt: skip
     for name, drawing in drawings.items():
         write_durably(PICTURES / f"{name}.svg", drawing.encode())
+
+
+def pipeline() -> str:
+    """Draw what the commands read and write, from a scene to polygons, a page and figures."""
+    wide, high, top = 160, 58, 60
+    columns, middle = (24, 268, 512, 758), 128
+    files = [
+        (columns[0], top, BLUE, "scene.tif", "any size, any CRS"),
+        (columns[0], middle + 68, ORANGE, "labeled scenes", "rasters or polygons"),
+        (columns[1], middle + 68, ORANGE, "model.safetensors", "or the demo model"),
+        (columns[2], middle, GREEN, "landcover.tif", "classes, a COG"),
+        (columns[3], top - 24, GREEN, "landcover.gpkg", "polygons"),
+        (columns[3], middle, GREEN, "map.html", "a page to share"),
+        (columns[3], middle + 92, GREEN, "report/", "accuracy and areas"),
+    ]
+    parts = []
+    for x, y, color, name, what in files:
+        parts.append(rect(x, y, wide, high, fill=color, opacity=0.1, stroke=color))
+        parts.append(text(x + wide / 2, y + 25, name, anchor="middle", bold=True))
+        parts.append(text(x + wide / 2, y + 44, what, anchor="middle", fill=SOFT, size=12))
+    left, right = columns[2] - 3, columns[3] - 3
+    steps = [
+        (columns[0] + wide, top + 29, left, middle + 20, "predict", 330, 86),
+        (columns[0] + wide, middle + 97, columns[1] - 3, middle + 97, "train", 223, middle + 89),
+        (columns[1] + wide, middle + 97, left, middle + 42, "", 0, 0),
+        (columns[2] + wide, middle + 12, right, top + 12, "vectorize", 696, 84),
+        (columns[2] + wide, middle + 29, right, middle + 29, "preview", 719, middle + 21),
+        (columns[2] + wide, middle + 46, right, middle + 117, "evaluate", 690, middle + 100),
+    ]
+    for x, y, to_x, to_y, name, at_x, at_y in steps:
+        parts.append(arrow(x, y, to_x, to_y))
+        parts.append(text(at_x, at_y, name, anchor="middle", fill=INK, size=13, bold=True))
+    return page(942, 292, parts, "geoseg predict maps a scene; vectorize, preview and evaluate work on the map.")
 
 
 def rooms() -> str:
@@ -101,7 +137,7 @@ def tiling() -> str:
     parts += [
         text(left, top - 14, "the scene, under its windows", bold=True),
         text(left + 8, top + 22, "a window", fill=BLUE, bold=True),
-        text(left + cols[-1] - 3, top + high + 22, "pushed inward", fill=SOFT, anchor="start", size=12),
+        text(left + cols[-1] - 3, top + high + 22, "shifted inward", fill=SOFT, anchor="start", size=12),
         arrow(left + cols[-1] + 90, top + high + 18, left + cols[-1] + 90, top + high + 3),
     ]
     parts += span(left + step, left + window, top + high + 12, "overlap")
@@ -152,15 +188,21 @@ def blending() -> str:
         parts.append(path(f"M{start + 1:.1f} {level}H{end - 1:.1f}", stroke=color, width=5))
     parts += [
         path(f"M{left} {top + high}H{left + width * scale}", stroke=INK),
-        text(left, top + high + 56, "the windows; at the scene's rim one window has the only say", fill=SOFT, size=12),
+        text(
+            left,
+            top + high + 56,
+            "the windows; at the edge of the scene one window has all the weight",
+            fill=SOFT,
+            size=12,
+        ),
     ]
-    return page(930, 290, parts, "Each window's weight falls towards its rim; the weights of all windows sum to one.")
+    return page(930, 290, parts, "Each window's weight falls towards its edge; the weights of all windows sum to one.")
 
 
 def resume() -> str:
     """Draw the way from tiles to parts and journal to the map, with a crash in between."""
     parts = []
-    columns = ((30, "1  tiles are mapped"), (345, "2  each is kept at once"), (660, "3  the map gets its name"))
+    columns = ((30, "1  tiles are mapped"), (345, "2  each is stored at once"), (660, "3  the map gets its name"))
     parts += [text(x, 36, title, bold=True) for x, title in columns]
     for number in range(12):
         col, row = number % 4, number // 4
@@ -171,26 +213,26 @@ def resume() -> str:
             parts.append(tick(30 + col * 55 + 26, 60 + row * 55 + 26))
     parts += [
         text(30 + 3 * 55 + 26, 60 + 55 + 31, "✕", anchor="middle", fill=ORANGE, bold=True, size=17),
-        text(30, 250, "a power cut: the tile at work is lost,", fill=SOFT, size=12),
+        text(30, 250, "a power cut: the current tile is lost,", fill=SOFT, size=12),
         text(30, 266, "the seven before it are not", fill=SOFT, size=12),
         arrow(262, 140, 330, 140),
         rect(345, 60, 240, 162, fill="#f6f8fa", stroke=LINE),
         text(360, 84, "landcover.tif.parts/", size=13, bold=True),
     ]
-    for line, words in enumerate(("a small GeoTIFF for each tile,", "written aside, synced, renamed")):
+    for line, words in enumerate(("a small GeoTIFF for each tile,", "synced, then renamed")):
         parts.append(text(360, 108 + line * 17, words, size=12, fill=SOFT))
     parts += [
         text(360, 154, "journal.jsonl", size=13, bold=True),
-        text(360, 176, "what the run is, then one line", size=12, fill=SOFT),
+        text(360, 176, "the settings, then one line", size=12, fill=SOFT),
         text(360, 193, "for each finished tile", size=12, fill=SOFT),
         text(345, 250, "the same command reads the journal", fill=SOFT, size=12),
-        text(345, 266, "and maps the tiles that are missing", fill=SOFT, size=12),
+        text(345, 266, "and maps the missing tiles", fill=SOFT, size=12),
         arrow(592, 140, 646, 140),
         rect(660, 60, 240, 162, fill=GREEN, opacity=0.14, stroke=GREEN),
         text(780, 132, "landcover.tif", anchor="middle", bold=True, size=17),
-        text(780, 156, "put together beside its place,", anchor="middle", size=12, fill=SOFT),
+        text(780, 156, "assembled beside its place,", anchor="middle", size=12, fill=SOFT),
         text(780, 173, "renamed in one step", anchor="middle", size=12, fill=SOFT),
-        text(660, 250, "at the final name lies the old map,", fill=SOFT, size=12),
+        text(660, 250, "the final name has the old map", fill=SOFT, size=12),
         text(660, 266, "or the new one, never half of one", fill=SOFT, size=12),
     ]
     return page(930, 290, parts, "Finished tiles become files and lines of a journal; then the map gets its name.")
