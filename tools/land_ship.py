@@ -9,6 +9,7 @@ tools/land_model.py.
 from __future__ import annotations
 
 import argparse
+import textwrap
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -150,7 +151,7 @@ def card_of(bundle: ModelBundle, figures: Mapping[str, Any], moved: float, secon
         window_ms=round(1000 * seconds),
         moved=f"{100 * moved:.1f}",
         table="\n".join(f"| {' | '.join(row)} |" for row in rows_of(bundle, figures)),
-        attributions="\n".join(f"- {line}" for line in ATTRIBUTIONS),
+        attributions="\n".join(textwrap.fill(f"- {line}", 118, subsequent_indent="  ") for line in ATTRIBUTIONS),
     )
 
 
