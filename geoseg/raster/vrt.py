@@ -6,8 +6,7 @@ Format: https://gdal.org/drivers/raster/vrt.html
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from xml.sax.saxutils import escape, quoteattr
 
 from rasterio._path import _parse_path, _vsi_path
@@ -15,11 +14,8 @@ from rasterio.crs import CRS
 from rasterio.enums import WktVersion
 
 from geoseg.errors import SceneError
-from geoseg.legend import NODATA, Legend
 from geoseg.raster.environment import GDAL_ERRORS
 from geoseg.raster.geobox import GeoBox
-from geoseg.raster.landcover import Product
-from geoseg.raster.windows import Window
 
 TYPES = {
     "uint8": "Byte",
@@ -34,45 +30,6 @@ TYPES = {
     "float64": "Float64",
 }
 """GDAL's names of numpy's types."""
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """A rectangle of a file beside the VRT, and where its first pixel goes."""
-
-    name: str
-    shape: tuple[int, int]
-    """(rows, cols) of the whole file."""
-    block_px: int
-    part: Window
-    row: int
-    col: int
-
-
-def vrt_lines(
-    shape: tuple[int, int],
-    product: Product,
-    sources: Iterable[Source],
-    head: Iterable[str] = (),
-    overviews: Iterable[str] = (),
-) -> Iterator[str]:
-    """Yield a VRT of `shape` (rows, cols) with the product's bands, each made of the same sources.
-
-    `head` is text from `place_lines` and `metadata_lines`, `overviews` the names of VRTs beside it, largest first.
-    """
-    sources, overviews = tuple(sources), tuple(overviews)
-    yield f'<VRTDataset rasterXSize="{shape[1]}" rasterYSize="{shape[0]}">\n'
-    yield from head
-    for band, description in enumerate(product.bands, start=1):
-        yield f'<VRTRasterBand dataType="Byte" band="{band}" blockXSize="512" blockYSize="512">\n'
-        yield f"<Description>{escape(description)}</Description>\n<NoDataValue>{NODATA}</NoDataValue>\n"
-        yield _colors(product.legend)
-        for source in sources:
-            yield _simple_source(source, band)
-        for name in overviews:
-            yield f"<Overview>{_file(name, band)}</Overview>\n"
-        yield "</VRTRasterBand>\n"
-    yield "</VRTDataset>\n"
 
 
 def check_place(geobox: GeoBox) -> None:
@@ -134,30 +91,3 @@ def _wkt(crs: CRS) -> str:
     """Return WKT 2 (ISO 19162:2019): WKT 1 has no words for some CRSs. In a VRT x is east in both."""
     text: str = crs.to_wkt(version=WktVersion.WKT2_2019)
     return text
-
-
-def _simple_source(source: Source, band: int) -> str:
-    part = source.part
-    # The properties save opening every file before the first pixel is read.
-    return (
-        f"<SimpleSource>{_file(source.name, band)}"
-        f'<SourceProperties RasterXSize="{source.shape[1]}" RasterYSize="{source.shape[0]}" DataType="Byte" '
-        f'BlockXSize="{source.block_px}" BlockYSize="{source.block_px}"/>'
-        f'<SrcRect xOff="{part.col}" yOff="{part.row}" xSize="{part.width}" ySize="{part.height}"/>'
-        f'<DstRect xOff="{source.col}" yOff="{source.row}" xSize="{part.width}" ySize="{part.height}"/>'
-        "</SimpleSource>\n"
-    )
-
-
-def _file(name: str, band: int) -> str:
-    return f'<SourceFilename relativeToVRT="1">{escape(name)}</SourceFilename><SourceBand>{band}</SourceBand>'
-
-
-def _colors(legend: Legend | None) -> str:
-    if legend is None:
-        return "<ColorInterp>Gray</ColorInterp>\n"
-    table = [(0, 0, 0, 0)] * (NODATA + 1)
-    for land_cover in legend:
-        table[land_cover.code] = (*land_cover.color, 255)
-    entries = "".join(f'<Entry c1="{r}" c2="{g}" c3="{b}" c4="{a}"/>' for r, g, b, a in table)
-    return f"<ColorInterp>Palette</ColorInterp>\n<ColorTable>{entries}</ColorTable>\n"
