@@ -16,8 +16,8 @@ from rasterio.io import DatasetReader, MemoryFile
 from rasterio.windows import Window
 
 from geoseg.errors import OutputError, UsageError
+from geoseg.raster.dataset_cache import root_message
 from geoseg.raster.environment import GDAL_ERRORS, gdal_threads, raster_environment
-from geoseg.raster.handles import root_message
 from geoseg.raster.windows import tiles
 
 DEFAULTS = {

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 from xml.etree import ElementTree as ET
 
@@ -14,10 +15,12 @@ import rasterio.shutil
 from rasterio.io import DatasetReader, MemoryFile
 
 from geoseg.legend import NODATA, Color, LandCover, Legend, Nomenclature, read_attribute_table, read_dbf_table
-from geoseg.raster.handles import opened
-from geoseg.raster.identity import local_file
+from geoseg.raster.dataset_cache import opened
+from geoseg.raster.fingerprint import local_file
 from geoseg.raster.landcover import LEGEND_TAG
-from geoseg.raster.scene import Scene
+
+if TYPE_CHECKING:
+    from geoseg.raster.scene import Scene
 
 _GRAY = (128, 128, 128)
 _COLOR_TABLE = re.compile(rb"<ColorTable>.*?</ColorTable>", re.DOTALL)
