@@ -1,4 +1,4 @@
-from .attribute_table import attribute_table as attribute_table
+from .attribute_table import attribute_table_of as attribute_table_of
 from .attribute_table import read_attribute_table as read_attribute_table
 from .attribute_table import read_dbf_table as read_dbf_table
 from .legend import DEEPGLOBE as DEEPGLOBE

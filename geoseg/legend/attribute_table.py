@@ -71,7 +71,7 @@ def read_dbf_table(path: Path) -> tuple[dict[int, str], dict[int, Color]]:
     return _classes(columns, len(fields[0]) if len(fields) else 0)
 
 
-def attribute_table(legend: Legend) -> ET.Element:
+def attribute_table_of(legend: Legend) -> ET.Element:
     """Return the `<GDALRasterAttributeTable>` of a legend."""
     table = ET.Element("GDALRasterAttributeTable", tableType="thematic")
     for number, (title, kind, usage) in enumerate(_WRITTEN):

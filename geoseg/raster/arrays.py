@@ -157,7 +157,7 @@ def to_xarray(scene: Scene, *, masked: bool) -> DataArray:
     try:
         import xarray  # noqa: PLC0415 - optional
     except ImportError as error:
-        raise UsageError("to_xarray needs xarray; install geoseg[xarray]") from error
+        raise UsageError('a DataArray needs xarray: pip install "geoseg[xarray]"') from error
     import dask.array  # noqa: PLC0415 - loads a second late
 
     stored = np.dtype(scene.dtype)
@@ -172,31 +172,43 @@ def to_xarray(scene: Scene, *, masked: bool) -> DataArray:
     if not masked and scene.nodata is not None:
         attributes["_FillValue"] = stored.type(scene.nodata)
     coordinates = {"band": list(scene.band_indexes), **coordinates_of(scene.geobox)}
-    return xarray.DataArray(pixels, dims=("band", "y", "x"), coords=coordinates, attrs=attributes, name="scene")
+    array = xarray.DataArray(pixels, coordinates, ("band", "y", "x"), "scene", attributes)
+    array.encoding["grid_mapping"] = "spatial_ref"
+    return array
 
 
 def coordinates_of(geobox: GeoBox) -> dict[str, Any]:
-    """Return coordinates of an array (y, x) by which rioxarray and odc-geo know its place.
+    """Return coordinates of an array (y, x) by which xarray, rioxarray and odc-geo know its place.
 
-    `spatial_ref` follows the CF conventions, with GDAL's GeoTransform; x and y are the pixels' centers. A raster that
-    is rotated or has no transform has none.
+    `spatial_ref` is a CF grid mapping with GDAL's GeoTransform, empty where the grid has no place. x and y are the
+    pixels' centers; there are none where rows and columns do not run along the axes.
     """
-    import xarray  # noqa: PLC0415 - optional
+    return {"spatial_ref": ((), 0, _grid_mapping(geobox)), **_centers(geobox)}
 
-    crs, transform = geobox.crs or geobox.gcp_crs, geobox.transform
-    attributes: dict[str, Any] = {}
-    if crs is not None:
-        attributes |= {"crs_wkt": crs.to_wkt(), "spatial_ref": crs.to_wkt()}
-    if not geobox.has_transform:
-        return {"spatial_ref": xarray.Variable((), 0, attributes)}
-    attributes["GeoTransform"] = " ".join(map(repr, transform.to_gdal()))
-    coordinates: dict[str, Any] = {"spatial_ref": xarray.Variable((), 0, attributes)}
-    if transform.is_rectilinear and not transform.b:
-        units = {} if crs is None else {"units": "degrees" if crs.is_geographic else crs.linear_units}
-        y = transform.f + transform.e * (np.arange(geobox.height_px) + 0.5)
-        x = transform.c + transform.a * (np.arange(geobox.width_px) + 0.5)
-        coordinates |= {"y": xarray.Variable("y", y, units), "x": xarray.Variable("x", x, units)}
-    return coordinates
+
+def _centers(geobox: GeoBox) -> dict[str, Any]:
+    transform, (height, width) = geobox.transform, geobox.shape
+    if geobox.crs is None or not geobox.has_transform or transform.b or transform.d:
+        return {}
+    x, y = ({"axis": axis, "units": "metre"} for axis in "XY")
+    if geobox.crs.is_geographic:
+        x |= {"standard_name": "longitude", "units": "degrees_east"}
+        y |= {"standard_name": "latitude", "units": "degrees_north"}
+    else:
+        x["standard_name"], y["standard_name"] = "projection_x_coordinate", "projection_y_coordinate"
+        x["units"] = y["units"] = geobox.crs.linear_units
+    cols, rows = np.arange(width) + 0.5, np.arange(height) + 0.5
+    return {"y": ("y", transform.f + transform.e * rows, y), "x": ("x", transform.c + transform.a * cols, x)}
+
+
+def _grid_mapping(geobox: GeoBox) -> dict[str, object]:
+    if geobox.crs is None or not geobox.has_transform:
+        return {}
+    from pyproj import CRS  # noqa: PLC0415 - takes 60 ms to load
+
+    words = geobox.crs.to_wkt()
+    transform = " ".join(repr(float(number)) for number in geobox.transform.to_gdal())
+    return {**CRS.from_wkt(words).to_cf(), "crs_wkt": words, "spatial_ref": words, "GeoTransform": transform}
 
 
 def _lengths(side_px: int, block_px: int) -> Iterator[int]:

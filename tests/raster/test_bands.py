@@ -59,7 +59,7 @@ def test_what_the_user_says_wins(bands: list[int | str], indexes: tuple[int, ...
 @pytest.mark.parametrize(
     ("names", "wanted", "way_out"),
     [
-        (named("gray"), RGB, "`bands=\(1,1,1\)`"),
+        (named("gray"), RGB, r"`bands=\(1,1,1\)`"),
         (named("palette"), RGB, "-expand rgb"),
         (named("alpha"), RGB, "image bands"),
         (named("nir", "red", "green"), RGB, "choose with `bands`"),

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
-from geoseg.legend import Legend, attribute_table, color_palette
+from geoseg.legend import Legend, attribute_table_of, color_palette
 from geoseg.raster.landcover.tile_file import Product
 
 _DOCTYPE = "<!DOCTYPE qgis>\n"  # QGIS itself writes a longer one
@@ -65,7 +65,7 @@ def _names(legend: Legend | None, place: Sequence[ET.Element]) -> bytes:
     by_code = {land_cover.code: land_cover.name for land_cover in legend}
     for code in range(max(by_code) + 1):
         ET.SubElement(categories, "Category").text = by_code.get(code, "")
-    band.append(attribute_table(legend))
+    band.append(attribute_table_of(legend))
     return _bytes(root)
 
 
