@@ -11,10 +11,8 @@ from geoseg.dataset import Area, Dataset, PreparedScene, prepare
 from geoseg.evaluation.labelled import Labelled, Pixels
 from geoseg.model import ModelCard
 from geoseg.progress import Progress
-from geoseg.raster import BandStatistics, Window, band_statistics
+from geoseg.raster import BandStatistics, Window, band_statistics, size_factors
 
-GSD_TRIFLE = 0.02
-"""Pixels that differ from the model's by no more than this share are taken as they are."""
 _SAMPLED, _SAMPLE_PX = 16, 256
 """Scenes, and pixels along each side of their middle, that tell what the data are like."""
 
@@ -47,7 +45,7 @@ def prepare_both(  # noqa: PLR0913, PLR0917 - a data set, a model, and how the o
     if wanted is None or None in sizes:
         which = model.name if wanted is None else dataset.name
         note(f"{which} does not say how large its pixels are: scenes are mapped pixel by pixel, as they are")
-    elif any(abs(size / wanted - 1) > GSD_TRIFLE for size in sizes if size):
+    elif any(size_factors((size, size), wanted) != (1, 1) for size in sizes if size):
         note(f"mapped at {wanted:.3g} m pixels, the model's; counted at those of the labels ({_range(sizes)})")
         seen = {scene.id: scene for scene in prepare(dataset, areas, folder, gsd_m=wanted, progress=decoding)}
     return [Labelled(scene, Pixels(seen[scene.id], bands), seen[scene.id].shape) for scene in native], notes

@@ -34,8 +34,10 @@ from .fingerprint import stamps as stamps
 from .geobox import Box as Box
 from .geobox import GeoBox as GeoBox
 from .geobox import period_of as period_of
+from .ground import SAME_SIZE as SAME_SIZE
 from .ground import Ground as Ground
 from .ground import Surface as Surface
+from .ground import size_factors as size_factors
 from .ground import stretch_note as stretch_note
 from .own_data import keep_to_own_data as keep_to_own_data
 from .raster_legend import class_shares as class_shares

@@ -527,8 +527,8 @@ def test_the_verb_takes_values_too(data: Dataset, model: ModelBundle, cache: Pat
         ({"overlap": -1}, "`overlap` must be at least 0"),
         ({"blend": "soft"}, "blend must be one of"),
         ({"scale": (3000, 0)}, "`scale` must be two finite numbers"),
-        ({"tolerance": 2}, "tolerance is a share"),
-        ({"gsd_m": -1}, "GSD is in metres"),
+        ({"tolerance": 2}, "tolerance. is a share"),
+        ({"gsd_m": -1}, "gsd_m. is in meters"),
     ],
 )
 def test_what_cannot_be_right_is_refused_before_the_data_set_is_looked_for(
