@@ -186,7 +186,7 @@ def test_a_finished_training_has_come_back(data: Path, tmp_path: Path) -> None:
 def test_classes_that_are_new_want_another_rate(planned: Planned, knobs: dict[str, Any], *, is_told: bool) -> None:
     plan, lines = planned(SHIPPED.changed(**({"ignore": ()} | knobs)))
     start_network(plan, lines.append)
-    assert any("--lr 1e-3 --epochs 40" in line for line in lines) is is_told
+    assert any("`lr=1e-3`, `epochs=40`" in line for line in lines) is is_told
 
 
 def lite0(folder: Path) -> Path:

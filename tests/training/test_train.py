@@ -328,7 +328,7 @@ def test_a_loss_that_is_no_number_ends_the_run(
             learn(data, out, checkpoint_minutes=minutes)
     learnt = folder / "kept.safetensors"
     assert "; the best epoch, 1, is kept as a model: begin with it" in str(said.value)
-    assert f"--init {learnt} --overwrite" in str(said.value)
+    assert f"`init={str(learnt)!r}`, `overwrite=True`" in str(said.value)
     assert not out.exists()
     state = load_checkpoint(folder / "last.ckpt")
     assert state is not None
@@ -448,11 +448,11 @@ def test_a_full_disk_at_the_bundle(data: Path, tmp_path: Path, monkeypatch: pyte
 @pytest.mark.parametrize(
     ("knobs", "way"),
     [
-        ({"batches": None}, "--batch-size 1 --accumulate 2: "),
-        ({}, "--batch-size 1 --accumulate 2 --batches 6: "),
-        ({"batch_size": 6, "accumulate": 3}, "--batch-size 3 --accumulate 6 --batches 6: "),
-        ({"batch_size": 5}, "--batch-size 1 --accumulate 5 --batches 15: "),
-        ({"batch_size": 1}, "a smaller --crop"),
+        ({"batches": None}, "`batch_size=1`, `accumulate=2`: "),
+        ({}, "`batch_size=1`, `accumulate=2`, `batches=6`: "),
+        ({"batch_size": 6, "accumulate": 3}, "`batch_size=3`, `accumulate=6`, `batches=6`: "),
+        ({"batch_size": 5}, "`batch_size=1`, `accumulate=5`, `batches=15`: "),
+        ({"batch_size": 1}, "a smaller `crop_px`"),
     ],
 )
 def test_a_batch_that_does_not_fit_says_what_does(

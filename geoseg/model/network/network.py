@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import json
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -15,7 +16,7 @@ import torch
 
 from geoseg.errors import ModelError
 from geoseg.interpreter import is_fork
-from geoseg.model.bundle import Header, ModelBundle, architecture_named, file_hash, one_line, read_header
+from geoseg.model.bundle import Header, ModelBundle, architecture_named, file_hash, frozen_text, one_line, read_header
 from geoseg.model.network.batch_norm import replace_batch_norm
 from geoseg.model.network.encoders import check_encoder, fetchable, fetching, is_file, take_weights
 from geoseg.model.network.own_networks import (
@@ -171,7 +172,13 @@ def check_encoder_weights(architecture: str, arguments: Mapping[str, Any], weigh
 
 def parameter_shapes(architecture: str, arguments: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
     """Return the shape of every tensor of an architecture's state dict by its name; takes no memory for them."""
-    state = without_memory(architecture, arguments).state_dict()
+    return dict(_shapes(architecture, frozen_text(dict(arguments), "arguments")))
+
+
+@functools.lru_cache(maxsize=8)
+def _shapes(architecture: str, arguments_text: str) -> dict[str, tuple[int, ...]]:
+    """Build once: it takes half a second, and a training asks for the same network five times before its first step."""
+    state = without_memory(architecture, json.loads(arguments_text)).state_dict()
     return {key: tuple(tensor.shape) for key, tensor in state.items()}
 
 
