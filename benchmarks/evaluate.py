@@ -116,15 +116,15 @@ def _rates(mapped: str, reference: str, rounds: int) -> dict[str, float]:
     from report import cores
 
     from geoseg.evaluation import evaluate
-    from geoseg.evaluation.count import Pair
+    from geoseg.evaluation.alignment import align
+    from geoseg.evaluation.comparison import Comparison
     from geoseg.evaluation.matching import Matching
-    from geoseg.evaluation.placing import place
     from geoseg.legend import Nomenclature
     from geoseg.raster import ClassRaster, Window, opened
 
     raster = ClassRaster.open(mapped)
     matching = Matching.of(Nomenclature(), Nomenclature(), None)
-    windows = Pair(raster, place(ClassRaster.open(reference), raster.scene.geobox), matching).tiles()
+    windows = Comparison(raster, align(ClassRaster.open(reference), raster.scene.geobox), matching).tiles()
     moved = Path(mapped).with_suffix(".moved.vrt")
     with rasterio.open(reference) as dataset:
         text = rasterio_vrt(reference, dataset.shape, dataset.transform @ Affine.translation(0.3, 0.3))

@@ -105,18 +105,18 @@ class PairCounts:
 def count_pairs(
     reference: StoredCodes | None,
     mapped: StoredCodes,
-    row_areas: NDArray[np.float64] | None,
+    pixel_areas: NDArray[np.float64] | None,
     names: tuple[str, str],
 ) -> PairCounts:
-    """Count a window. `row_areas` (row,): what a pixel of each row measures, where rows differ.
+    """Count a window. `pixel_areas` (row,) or (row, col): what each pixel measures, where they differ.
 
     Without a reference all pixels are pairs with NONE. `names` of reference and map, for the message of the SceneError
     where they hold no classes.
     """
     theirs = None if reference is None else reference.as_bytes()
     ours = None if theirs is None else mapped.as_bytes()
-    if theirs is not None and ours is not None:
-        return _bytes_counted(theirs, ours, row_areas)
+    if theirs is not None and ours is not None and (pixel_areas is None or pixel_areas.ndim == 1):
+        return _bytes_counted(theirs, ours, pixel_areas)
     columns, map_codes = mapped.indexed(names[1])
     if reference is None:
         cells, reference_codes = columns, np.array([NONE])
@@ -126,8 +126,9 @@ def count_pairs(
     pixels = np.bincount(cells)
     found = np.flatnonzero(pixels)
     areas: NDArray[np.float64] | None = None
-    if row_areas is not None:
-        weights = np.repeat(row_areas, mapped.data.shape[1])
+    if pixel_areas is not None:
+        by_row = pixel_areas[:, None] if pixel_areas.ndim == 1 else pixel_areas
+        weights = np.broadcast_to(by_row, mapped.data.shape).ravel()
         areas = np.bincount(cells, weights).astype(np.float64)[found]
     return _named(found, pixels[found], areas, reference_codes, map_codes)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import html
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 _CELL = 'style="text-align:left;padding:1px 12px 1px 0"'
 _SWATCH = "display:inline-block;width:12px;height:12px;border:1px solid #888;margin-right:5px;vertical-align:-2px"
@@ -15,6 +15,16 @@ def table(rows: Iterable[tuple[str, str]]) -> str:
     lines = (
         f"<tr><th {_CELL} scope='row'>{html.escape(name)}</th><td {_CELL}>{html.escape(said)}</td></tr>"
         for name, said in rows
+    )
+    return f"<table>{''.join(lines)}</table>"
+
+
+def columns(heading: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a table of numbers: a heading, and a row for each thing."""
+    cell = _CELL.replace("left", "right")
+    lines = (
+        f"<tr>{''.join(f'<{kind} {cell}>{html.escape(text)}</{kind}>' for text in row)}</tr>"
+        for kind, row in (("th", heading), *(("td", row) for row in rows))
     )
     return f"<table>{''.join(lines)}</table>"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from typing import TypeVar
@@ -36,7 +36,7 @@ def prefetch(items: Iterable[Item], depth: int = 1) -> Iterator[Item]:
         pool.shutdown()
 
 
-def prefetch_map(make: Callable[[Item], Made], items: Iterable[Item], threads: int, depth: int) -> Iterator[Made]:
+def prefetch_map(make: Callable[[Item], Made], items: Iterable[Item], threads: int, depth: int) -> Generator[Made]:
     """Yield make(item) of each item, in their order, made in several threads, `depth` of them ahead of the reader.
 
     What making one raises comes out in its turn. When the reader leaves, what has not begun is not made.

@@ -16,13 +16,12 @@ from matplotlib.text import Text
 
 import geoseg
 from geoseg.evaluation import ConfusionMatrix, Evaluation, WorstCrops, to_markdown
-from geoseg.evaluation.matrix_picture import draw_matrix
-from geoseg.evaluation.worst_picture import sheets
+from geoseg.evaluation.pictures import draw_matrix, sheets
 from geoseg.html import swatches
 from geoseg.legend import LandCover, Legend
 from geoseg.raster import Patch, Window
 from geoseg.raster.landcover import labels
-from geoseg.raster.landcover.sidecars import sidecars
+from geoseg.raster.landcover.style import sidecars
 from geoseg.training.report import EpochRow, draw_curves
 from geoseg.vector import vectorize
 from tests.display.maps import UTM, write_map, write_scene

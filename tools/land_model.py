@@ -23,7 +23,7 @@ from land_data import write_exams, write_mixture
 
 import geoseg
 from geoseg.dataset import open_dataset
-from geoseg.evaluation.exam import examine
+from geoseg.evaluation.evaluate_model import evaluate_model
 from geoseg.training import recipe_named
 
 SYNTHETIC: Mapping[str, Any] = {"scenes": 64, "size_px": 640, "gsd_m": 0.5, "seed": 5000}
@@ -105,7 +105,7 @@ def exams(model: Path, asked: argparse.Namespace) -> dict[str, Any]:
         sets["deepglobe"] = asked.deepglobe
     found = {}
     for name, path in sets.items():
-        judged = examine(model, open_dataset(path), "all", cache=asked.work / "cache")
+        judged = evaluate_model(model, open_dataset(path), "all", cache=asked.work / "cache")
         figures = judged.published
         found[name] = {
             "miou": round(figures.miou_without_unknown, 4),

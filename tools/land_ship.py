@@ -1,4 +1,4 @@
-"""Ship a model of real land: examine it, store it in half precision with its ONNX file, and write its card.
+"""Ship a model of real land: evaluate_model it, store it in half precision with its ONNX file, and write its card.
 
     python tools/land_ship.py BUNDLE DATA WORK --deepglobe FOLDER [--out geoseg/model]
 
@@ -20,7 +20,7 @@ from land_data import ATTRIBUTIONS, EXAM_TILE, EXAM_ZONE
 from land_model import exams
 
 from geoseg.dataset import Dataset, open_dataset, prepare, split
-from geoseg.evaluation.labelled import Pixels
+from geoseg.evaluation.labeled_scenes import SceneBands
 from geoseg.inference import Mapping as Mapped
 from geoseg.inference import map_tile
 from geoseg.model import ModelBundle, Weights, choose_engine, save_bundle
@@ -88,7 +88,7 @@ def share_moved(bundle: ModelBundle, dataset: Dataset, cache: Path) -> float:
     shift_px = (bundle.window_px - bundle.overlap_px) // 2
     changed = total = 0
     for scene in prepare(dataset, split(dataset, "all").train, cache, gsd_m=bundle.gsd_m):
-        patch = Pixels(scene, None).read(Window(0, 0, *scene.shape))
+        patch = SceneBands(scene, None).read(Window(0, 0, *scene.shape))
         maps = [mapped(bundle, engine, patch, margin) for margin in (0, shift_px)]
         changed += int((maps[0] != maps[1]).sum())
         total += maps[0].size

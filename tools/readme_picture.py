@@ -25,7 +25,7 @@ from rasterio.windows import Window, bounds
 
 import geoseg
 from geoseg.atomic import write_durably
-from geoseg.display.colour_blind import colour_blind_legend
+from geoseg.display.palette import color_blind_legend
 
 ROOT = Path(__file__).parents[1]
 LARGEST_BYTES = 400_000
@@ -81,7 +81,7 @@ def _view(scene: Path, landcover: Path, polygons: Path, window: Window, palette:
         left, bottom, right, top = bounds(window, file.transform)
     with rasterio.open(landcover) as file:
         codes = file.read(1, window=window)
-    legend = colour_blind_legend(geoseg.DEEPGLOBE) if palette == "colour-blind" else geoseg.DEEPGLOBE
+    legend = color_blind_legend(geoseg.DEEPGLOBE) if palette == "colour-blind" else geoseg.DEEPGLOBE
     layer = geopandas.read_file(polygons, layer="landcover", bbox=(left, bottom, right, top))
     return View(image, codes, layer, (left, right, bottom, top), legend)
 

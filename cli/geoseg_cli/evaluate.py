@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import click
 
+from geoseg.errors import spelled
 from geoseg_cli import options
 from geoseg_cli import parameter_types as types
 from geoseg_cli.options import GroupedCommand, grouped, path_argument
-from geoseg_cli.output import say
+from geoseg_cli.output import as_option, say
 from geoseg_cli.process import InterruptedRunError, fast_start, termination_interrupts
 from geoseg_cli.progress_bar import ProgressBar
 
@@ -112,6 +114,7 @@ def evaluate(landcover: str, reference: str | None, *, as_json: bool, quiet: boo
     if as_json:
         click.echo(json.dumps(found.to_json(), indent=2, ensure_ascii=False))
     elif not quiet:
-        click.echo(to_markdown(found).rstrip())
+        notes = tuple(spelled(note, as_option) for note in found.notes)
+        click.echo(to_markdown(replace(found, notes=notes)).rstrip())
     if "report" in settings and not quiet:
         say(f"wrote {settings['report']}{bar.summary}")

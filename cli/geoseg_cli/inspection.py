@@ -7,9 +7,11 @@ import platform
 
 import click
 
+from geoseg.errors import spelled
 from geoseg.version import VERSION
 from geoseg_cli import options
 from geoseg_cli.options import GroupedCommand, path_argument
+from geoseg_cli.output import as_option
 
 
 @click.command(cls=GroupedCommand, short_help="Describe a scene, a map or a model.")
@@ -27,7 +29,7 @@ def info(path: str | None, *, as_json: bool) -> None:
     from geoseg.inspection import info as inspect
 
     found = inspect(path)
-    click.echo(json.dumps(found.to_json(), indent=2) if as_json else found.describe())
+    click.echo(json.dumps(found.to_json(), indent=2) if as_json else spelled(found.describe(), as_option))
 
 
 @click.command(cls=GroupedCommand, short_help="Check this machine and suggest fixes.")
@@ -42,7 +44,7 @@ def doctor(*, as_json: bool) -> int:
     from geoseg.inspection import doctor as examine
 
     found = examine()
-    click.echo(json.dumps(found.to_json(), indent=2) if as_json else found.describe())
+    click.echo(spelled(json.dumps(found.to_json(), indent=2) if as_json else found.describe(), as_option))
     return 0 if found.usable else 1
 
 

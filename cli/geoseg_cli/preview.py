@@ -16,14 +16,15 @@ from geoseg_cli.process import InterruptedRunError, termination_interrupts
 from geoseg_cli.progress_bar import ProgressBar
 
 _OUTPUT, _LAYERS = "Output", "Layers"
-_PAGE_ONLY = ("confidence", "polygons", "layer", "max_mb")
-"""Options that a picture does not have."""
+_PAGE_ONLY = ("confidence", "max_mb")
+"""Options that no picture has."""
 
 
 @click.command(cls=GroupedCommand, short_help="Make a web page or a picture of a map.")
 @path_argument("landcover")
 @options.out(
-    _OUTPUT, "A page (.html): one file that needs no network. Or a picture (.png) of scene and map side by side."
+    _OUTPUT,
+    "A page (.html): one file that needs no network. Or a picture (.png): scene and map side by side, or the polygons.",
 )
 @grouped(_OUTPUT)(
     "--max-mb", type=float, metavar="MB", help="Maximum size of the page; a larger page zooms deeper. [default: 15]"
@@ -75,16 +76,23 @@ def _page(landcover: str, out: str, settings: dict[str, Any]) -> Path:
 
 def _picture(landcover: str, out: str, settings: dict[str, Any]) -> Path:
     from geoseg.atomic import make_folders
-    from geoseg.display import check_target, picture
+    from geoseg.display import check_target, draw_polygons, picture
 
-    surplus = [f"--{name.replace('_', '-')}" for name in _PAGE_ONLY if name in settings]
+    others = (*_PAGE_ONLY, "palette" if "polygons" in settings else "layer")
+    surplus = [f"--{name.replace('_', '-')}" for name in others if name in settings]
     if surplus:
         raise click.UsageError(f"{' and '.join(surplus)} need a page, not a picture: --out map.html")
-    if "scene" not in settings:
-        raise click.UsageError("a picture shows scene and map side by side: add --scene, or write a page (.html)")
+    if ("scene" in settings) == ("polygons" in settings):
+        raise click.UsageError(
+            "a picture shows scene and map, or polygons: add --scene or --polygons, or write a page (.html)"
+        )
     if settings["mkdir"]:
         make_folders(out)
     check_target(out, overwrite=settings["overwrite"])
+    if "polygons" in settings:
+        return draw_polygons(
+            settings["polygons"], out, landcover=landcover, legend=settings.get("legend"), layer=settings.get("layer")
+        )
     return picture(settings["scene"], landcover, out, legend=settings.get("legend"), palette=settings.get("palette"))
 
 

@@ -16,7 +16,7 @@ from geoseg_cli.process import InterruptedRunError, fast_start, termination_inte
 from geoseg_cli.progress_bar import ProgressBar
 
 if TYPE_CHECKING:
-    from geoseg.legend import Nomenclature
+    pass
 
 
 _OUTPUT, _BORDERS, _RUN = "Output", "Borders", "Run"
@@ -114,10 +114,15 @@ def _write_and_draw(
         overwrite=settings["overwrite"],
         others=[name for name in (landcover, out, settings.get("confidence")) if name],
     )
-    legend = _legend(landcover, settings.get("legend"))
     figures = _write(landcover, out, settings, quiet=quiet)
     try:
-        drawn = draw_polygons(out, png, legend=legend, layer=_layer(landcover, out, settings.get("layer")))
+        drawn = draw_polygons(
+            out,
+            png,
+            legend=settings.get("legend"),
+            landcover=landcover,
+            layer=_layer(landcover, out, settings.get("layer")),
+        )
     except KeyboardInterrupt:
         raise InterruptedRunError(f"interrupted; {out} is written, {png} is not") from None
     if not quiet:
@@ -146,11 +151,3 @@ def _layer(landcover: str, out: str, layer: str | None) -> str | None:
     from geoseg.vector import has_layers, layer_name
 
     return layer_name(landcover, out, layer) if has_layers(Path(out)) else None
-
-
-def _legend(landcover: str, file: str | None) -> Nomenclature:
-    """Return the legend with the colors of the picture."""
-    from geoseg.legend import given_names
-    from geoseg.raster import ClassRaster
-
-    return given_names(file) or ClassRaster.open(landcover).names

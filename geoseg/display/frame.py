@@ -1,4 +1,4 @@
-"""The plane that a page's tiles are cut from: Web Mercator, or the map's own pixels where it has no place."""
+"""The plane of a page's tiles: Web Mercator, or the map's own pixels; and the map's coordinates on it."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import math
 from dataclasses import dataclass
 from typing import Self
 
+import numpy as np
 from affine import Affine
+from numpy.typing import NDArray
 from rasterio.crs import CRS
-from rasterio.errors import CRSError
+from rasterio.errors import CRSError, RasterioError
 from rasterio.vrt import WarpedVRT
 from rasterio.warp import transform
 
@@ -18,7 +20,7 @@ TILE_PX = 512
 SIDE_PX = TILE_PX + 1
 """Of a tile's picture: it repeats the first row and column of the next tiles, so that no gap shows between two."""
 _HALF_WORLD = 20_037_508.342789244
-"""Web Mercator's x of 180 degrees east, in its metres."""
+"""Web Mercator's x of 180 degrees east, in its meters."""
 _HIGHEST_LAT = 85.05
 _DEEPEST_ZOOM = 26
 _MERCATOR, _WGS84 = CRS.from_epsg(3857), CRS.from_epsg(4326)
@@ -30,6 +32,12 @@ _EACH_SEEN = 0.15
 Bounds = tuple[float, float, float, float]
 Tile = tuple[int, int, int]
 """(zoom, column, row)."""
+_DEGREES = (1, 3, 5, 7, 9)
+_NODES = 24
+_GOOD_PX = 0.01
+"""Of the map's pixel: a polynomial this good is good enough."""
+_USABLE_PX = 0.6
+Values = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,3 +155,78 @@ def _place(landcover: Scene) -> dict[str, object]:
     if box.gcps and not (box.crs is not None and box.has_transform):
         return {"src_crs": box.gcp_crs}
     return {}
+
+
+@dataclass(frozen=True, slots=True)
+class Polynomial:
+    """x and y of the map from (u, v) in -1 to 1 over the bounds; terms u^i v^j with i + j up to a degree, i first."""
+
+    label: str
+    degree: int
+    x: tuple[float, ...]
+    y: tuple[float, ...]
+    decimals: int
+    error: float
+    """The largest found between the nodes, in the map's units."""
+
+    def to_json(self) -> dict[str, object]:
+        """Return plain values."""
+        return {"label": self.label, "degree": self.degree, "x": self.x, "y": self.y, "decimals": self.decimals}
+
+
+def polynomial(frame: Frame, box: GeoBox) -> Polynomial | None:
+    """Fit the coordinates of a map's CRS; None where it has none, or they bend too much for a polynomial."""
+    crs = box.crs if box.has_transform else None
+    pixel = math.sqrt(abs(box.transform.determinant)) if crs is not None else 1.0
+    if crs is None or not pixel:
+        return None
+    nodes, between = _chebyshev(_NODES), np.linspace(-0.99, 0.99, 17)
+    try:
+        wanted, checks = (_map_xy(frame, box, crs, axis) for axis in (nodes, between))
+    except (*GDAL_ERRORS, CRSError, RuntimeError):
+        return None
+    best = None
+    for degree in _DEGREES:
+        best = _fitted(degree, (nodes, wanted), (between, checks), (_crs_label(crs), pixel))
+        if best.error <= _GOOD_PX * pixel:
+            break
+    return best if best is not None and best.error <= _USABLE_PX * pixel else None
+
+
+def _fitted(
+    degree: int, nodes: tuple[Values, Values], checks: tuple[Values, Values], of: tuple[str, float]
+) -> Polynomial:
+    middle = nodes[1].mean(axis=1, keepdims=True)
+    terms, *_ = np.linalg.lstsq(_terms(nodes[0], degree), (nodes[1] - middle).T, rcond=None)
+    terms[0] += middle[:, 0]
+    error = float(np.abs(_terms(checks[0], degree) @ terms - checks[1].T).max())
+    label, pixel = of
+    decimals = max(0, min(9, 1 - math.floor(math.log10(pixel) + 1e-9)))
+    return Polynomial(label, degree, tuple(terms[:, 0].tolist()), tuple(terms[:, 1].tolist()), decimals, error)
+
+
+def _terms(axis: Values, degree: int) -> Values:
+    u, v = (grid.ravel() for grid in np.meshgrid(axis, axis))
+    return np.stack([u**i * v**j for i in range(degree + 1) for j in range(degree + 1 - i)], axis=1)
+
+
+def _chebyshev(count: int) -> Values:
+    return np.asarray(np.cos((np.arange(count) + 0.5) * np.pi / count))
+
+
+def _map_xy(frame: Frame, box: GeoBox, crs: CRS, axis: Values) -> Values:
+    """Return (2, node) of the grid of an axis with itself."""
+    (left, right), (bottom, top) = frame.bounds[::2], frame.bounds[1::2]
+    u, v = (grid.ravel() for grid in np.meshgrid(axis, axis))
+    x, y = left + (u + 1) / 2 * (right - left), bottom + (v + 1) / 2 * (top - bottom)
+    a, b, c, d, e, f = tuple(box.transform)[:6]
+    plane = (a * x - b * y + c, d * x - e * y + f)  # the plane's y is minus the row
+    found = np.array(transform(frame.crs, crs, x, y)[:2] if frame.is_earth else plane)
+    if not np.isfinite(found).all():
+        raise RasterioError("no coordinates there")
+    return found
+
+
+def _crs_label(crs: CRS) -> str:
+    authority = crs.to_authority()
+    return ":".join(authority) if authority else "map"

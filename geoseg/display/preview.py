@@ -15,25 +15,22 @@ from typing import TYPE_CHECKING
 from rasterio.enums import Resampling
 
 from geoseg.atomic import make_folders
-from geoseg.display.colour_blind import check_palette, colour_blind_colors
-from geoseg.display.coordinates import polynomial
-from geoseg.display.feature_source import FeatureSource, open_features
-from geoseg.display.frame import SIDE_PX, TILE_PX, Frame
-from geoseg.display.outlines import outlines
-from geoseg.display.page_file import Page, build_page, check_target, shell_bytes
-from geoseg.display.shrunk import Shrunk, plain_codes
-from geoseg.display.slots import Slots
-from geoseg.display.tally import Tally, typical_gsd_m
+from geoseg.display.code_table import ClassAreas, CodeTable, typical_gsd_m
+from geoseg.display.features import FeatureSource, open_features, outlines
+from geoseg.display.frame import SIDE_PX, TILE_PX, Frame, polynomial
+from geoseg.display.overview_source import OverviewSource, plain_codes
+from geoseg.display.page import Page, build_page, check_target, shell_bytes
+from geoseg.display.palette import check_palette, color_blind_colors
+from geoseg.display.placement import natural_scene, place_in
 from geoseg.display.tiles import (
     ROUGH_QUALITY,
-    Layer,
     Natural,
+    PageLayer,
     encode_codes,
     encode_confidence,
     fill,
     picture_type,
 )
-from geoseg.display.warped import natural_scene, place_in
 from geoseg.errors import SceneError, UsageError
 from geoseg.given import plain_arguments
 from geoseg.legend import Legend, Nomenclature, given_names
@@ -73,22 +70,58 @@ def preview(  # noqa: PLR0913 - each is a noun of the page
 ) -> Page:
     """Show a land-cover map, over its scene if there is one, as one page that needs no network and no server.
 
-    ```python
-    geoseg.preview("landcover.tif", "scene.tif", out="map.html")
-    geoseg.preview("landcover.tif", "scene.tif")  # in a notebook, in place
-    ```
+    Parameters
+    ----------
+    landcover : path
+        A raster of classes of any size.
+    scene : path or Scene, optional
+        The imagery under the map, compared by a swipe line.
+    out : path, optional
+        Where to write the page (.html). Without it the page is returned only, and a notebook shows it.
+    confidence : path, optional
+        Percent as `predict` writes it: a layer of the page.
+    polygons : path or GeoDataFrame, optional
+        What `vectorize` wrote or returned, drawn on the page.
+    layer : str, optional
+        The layer of the polygons. Default: the only one, else the one with the map's name.
+    legend : path, Legend or Nomenclature, optional
+        Names and colors. Default: the map's own, else its codes.
+    palette : str, optional
+        "own" or "colour-blind"; the reader of the page can switch.
+    max_mb : float, optional
+        How large the page may be in megabytes: it zooms the deeper. Default: 15, or 4 without `out`.
+    mkdir, overwrite : bool
+        Make the folder of `out`; replace an existing file.
+    progress : callable, optional
+        Called with a `Progress` after every level of tiles.
 
-    The page is a slippy map in Web Mercator, north up (a map without a place on Earth is shown as its pixels): swipe,
-    opacity, classes switched on and off, area by class, coordinates under the pointer. It goes as deep as `max_mb`
-    allows: 15, or 4 where there is no `out`. `palette` is "own" or "colour-blind"; the reader can change it. `polygons`
-    is what `geoseg.vectorize` wrote or returned, `layer` the one meant where several hold such (else the one
-    called as the map); `legend` a legend, or a file of names and colours.
+    Returns
+    -------
+    Page
+        It shows itself in a notebook; `save` writes it.
 
-    Reads through overviews, so memory does not grow with the map; maps of more than 100 million pixels are counted in
-    an overview. `mkdir` makes the folder of `out`, `progress` is called after every level of tiles.
+    Raises
+    ------
+    SceneError
+        A raster cannot be read, or cannot be laid on the map.
+    UsageError
+        An option that cannot be right.
+    GeosegError
+        Polygons that do not fit the map.
+    OutputError
+        The page cannot be written.
 
-    Raises SceneError for rasters that cannot be read or laid on the map, UsageError for unknown names,
-    GeosegError for polygons that do not fit, OutputError where the page cannot be written.
+    Notes
+    -----
+    The page is a slippy map in Web Mercator, north up; a map without a place on Earth is shown as its pixels. It has
+    a swipe line, opacity, classes to switch on and off, areas by class and coordinates under the pointer. Rasters are
+    read through their overviews, so memory does not grow with the map; maps of more than 100 million pixels are
+    counted in an overview.
+
+    Examples
+    --------
+    >>> geoseg.preview("landcover.tif", "scene.tif", out="map.html")  # doctest: +SKIP
+
     """
     chosen = check_palette(palette)
     if mkdir:
@@ -96,7 +129,7 @@ def preview(  # noqa: PLR0913 - each is a noun of the page
     budget = _budget_bytes(max_mb, inline=out is None)
     target = None if out is None else _page_target(out, overwrite=overwrite)
     if layer is not None and polygons is None:
-        raise UsageError("layer is one of polygons; add them, or leave it out")
+        raise UsageError("`layer` is for `polygons`; add them, or leave it out", "layer")
     given = given_names(legend)
     sources = _Sources.open(landcover, given, scene, confidence)
     source = None if polygons is None else open_features(polygons, layer, _title(sources.landcover))
@@ -109,14 +142,14 @@ def preview(  # noqa: PLR0913 - each is a noun of the page
 def _budget_bytes(max_mb: float | None, *, inline: bool) -> int:
     wanted = max_mb if max_mb is not None else INLINE_MB if inline else PAGE_MB
     if not 0.5 <= wanted <= 500:
-        raise UsageError(f"max_mb must be 0.5 to 500 megabytes, got {wanted:g}; the default is {PAGE_MB:g}")
+        raise UsageError(f"`max_mb` must be 0.5 to 500 megabytes, got {wanted:g}; the default is {PAGE_MB:g}", "max_mb")
     return round(wanted * 1e6)
 
 
 def _page_target(out: StrPath, *, overwrite: bool) -> Path:
     path = Path(out)
     if path.suffix.lower() not in {".html", ".htm"}:
-        raise UsageError(f"{path}: a page must end in .html, a picture (geoseg.picture) in .png")
+        raise UsageError(f"{path}: a page must end in .html, a picture (geoseg.picture) in .png", "out")
     return check_target(path, overwrite=overwrite)
 
 
@@ -183,12 +216,12 @@ def _data(
 ) -> dict[str, object]:
     """Return what the page's program is given."""
     landcover, frame = sources.landcover, Frame.of(sources.landcover)
-    slots = Slots(shown(landcover.path))
+    table = CodeTable(shown(landcover.path))
     with ExitStack() as stack:
-        layers = _layers(sources, frame, slots, stack)
+        layers = _layers(sources, frame, table, stack)
         for_polygons = 0 if polygons is None else round(budget * _FOR_POLYGONS)
         _fill(layers, frame, budget - for_polygons, progress)
-        tally = Tally.of(layers[0].source, slots)
+        areas = ClassAreas.of(layers[0].source, table)
     _check_overlap(sources, layers)
     own = polynomial(frame, landcover.geobox)
     return {
@@ -200,9 +233,9 @@ def _data(
         "tilePx": TILE_PX,
         "sidePx": SIDE_PX,
         "metresPerPx": typical_gsd_m(landcover.geobox),
-        "classes": _classes(known, tally, slots),
-        "inPx": tally.in_px,
-        "countedStep": round(tally.step, 1),
+        "classes": _classes(known, areas, table),
+        "inPx": areas.in_px,
+        "countedStep": round(areas.step, 1),
         "coordinates": None if own is None else own.to_json(),
         "pixels": _pixels(landcover, layers) if own is not None and frame.is_earth else None,
         "polygons": None
@@ -216,7 +249,7 @@ def _data(
     }
 
 
-def _fill(layers: Sequence[Layer], frame: Frame, budget: int, progress: Callable[[Progress], None]) -> None:
+def _fill(layers: Sequence[PageLayer], frame: Frame, budget: int, progress: Callable[[Progress], None]) -> None:
     """Fill the layers level by level, and report each; how many there will be, the budget decides."""
     began, levels = time.monotonic(), frame.exact_zoom - frame.first_zoom + 1
 
@@ -228,14 +261,14 @@ def _fill(layers: Sequence[Layer], frame: Frame, budget: int, progress: Callable
     report(levels)
 
 
-def _layers(sources: _Sources, frame: Frame, slots: Slots, stack: ExitStack) -> list[Layer]:
+def _layers(sources: _Sources, frame: Frame, table: CodeTable, stack: ExitStack) -> list[PageLayer]:
     """Return the layers, the map first; copies that they need last as long as the stack."""
     wanted: list[tuple[str, Scene, Resampling, Callable[[Patch], bytes], Callable[[Patch], bytes] | None]] = [
         (
             "classes",
             stack.enter_context(plain_codes(sources.classes)),
             Resampling.nearest,
-            partial(encode_codes, slots=slots),
+            partial(encode_codes, table=table),
             None,
         )
     ]
@@ -247,9 +280,9 @@ def _layers(sources: _Sources, frame: Frame, slots: Slots, stack: ExitStack) -> 
         shown_bands = replace(sources.scene, band_indexes=sources.scene.band_indexes[:3])
         wanted.append(("scene", shown_bands, Resampling.bilinear, natural, replace(natural, quality=ROUGH_QUALITY)))
     return [
-        Layer(
+        PageLayer(
             name,
-            stack.enter_context(Shrunk(scene, how if how is Resampling.nearest else Resampling.average)),
+            stack.enter_context(OverviewSource(scene, how if how is Resampling.nearest else Resampling.average)),
             place_in(frame, sources.landcover, scene),
             how,
             encode,
@@ -268,7 +301,7 @@ def _shares_pixels(one: Scene, other: Scene) -> bool:
     )
 
 
-def _pixels(landcover: Scene, layers: Sequence[Layer]) -> dict[str, object]:
+def _pixels(landcover: Scene, layers: Sequence[PageLayer]) -> dict[str, object]:
     """Return what takes the map's own coordinates to its columns and rows, and the layers that share these."""
     return {
         "transform": tuple(~landcover.geobox.transform)[:6],
@@ -277,7 +310,7 @@ def _pixels(landcover: Scene, layers: Sequence[Layer]) -> dict[str, object]:
     }
 
 
-def _check_overlap(sources: _Sources, layers: Sequence[Layer]) -> None:
+def _check_overlap(sources: _Sources, layers: Sequence[PageLayer]) -> None:
     for layer in layers[1:]:
         if not layer.tiles:
             raise SceneError(
@@ -305,18 +338,18 @@ def _pixel(box: GeoBox) -> list[str]:
     return [f"{gsd_m / 1000:.3g} km" if gsd_m >= 1000 else f"{gsd_m:.3g} m"]
 
 
-def _classes(known: Nomenclature, tally: Tally, slots: Slots) -> list[dict[str, object]]:
+def _classes(known: Nomenclature, areas: ClassAreas, table: CodeTable) -> list[dict[str, object]]:
     """Return the classes that occur, by code; a sample for areas may have missed a rare one."""
-    found = [known.of(code) for code in sorted(slots.codes)]
-    safe = colour_blind_colors([named.name for named in found])
+    found = [known.of(code) for code in sorted(table.codes)]
+    safe = color_blind_colors([named.name for named in found])
     return [
         {
             "code": named.code,
-            "slot": slots[named.code],
+            "slot": table[named.code],
             "name": named.name,
             "own": named.color,
             "safe": color,
-            "area": tally.areas.get(named.code, 0.0),
+            "area": areas.areas.get(named.code, 0.0),
         }
         for named, color in zip(found, safe, strict=True)
     ]

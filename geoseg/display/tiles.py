@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from rasterio.enums import Resampling
 from rasterio.io import MemoryFile
 
+from geoseg.display.code_table import CodeTable
 from geoseg.display.frame import Frame, Tile
-from geoseg.display.shrunk import Shrunk
-from geoseg.display.slots import Slots
-from geoseg.display.warped import Place, read_tiles
+from geoseg.display.overview_source import OverviewSource
+from geoseg.display.placement import Placement, read_tiles
 from geoseg.legend import NODATA
 from geoseg.raster import Patch, raster_environment
 
@@ -29,12 +29,12 @@ _SAMPLED_TILES = 24
 
 
 @dataclass(slots=True)
-class Layer:
+class PageLayer:
     """Something to show: where it is read, and how its tiles become bytes."""
 
     name: str
-    source: Shrunk
-    place: Place
+    source: OverviewSource
+    place: Placement
     resampling: Resampling
     encode: Callable[[Patch], bytes]
     rough: Callable[[Patch], bytes] | None = None
@@ -48,7 +48,7 @@ class Layer:
 
 
 def fill(
-    layers: Sequence[Layer], frame: Frame, budget_bytes: int, filled: Callable[[int], None] = lambda _levels: None
+    layers: Sequence[PageLayer], frame: Frame, budget_bytes: int, filled: Callable[[int], None] = lambda _levels: None
 ) -> None:
     """Fill layers with tiles from the coarsest level on, until the budget or the map's own pixels are reached.
 
@@ -69,7 +69,7 @@ def fill(
         filled(zoom - frame.first_zoom + 1)
 
 
-def _fitting(layers: Sequence[Layer], frame: Frame, zoom: int, left: int | None) -> list[dict[str, str]] | None:
+def _fitting(layers: Sequence[PageLayer], frame: Frame, zoom: int, left: int | None) -> list[dict[str, str]] | None:
     """Return the tiles of one level, by layer, rough if they must be; None if they do not fit."""
     for tried in (layers, [replace(layer, encode=layer.rough or layer.encode) for layer in layers]):
         if left is None or _estimated(tried, frame, zoom) <= left:
@@ -79,7 +79,7 @@ def _fitting(layers: Sequence[Layer], frame: Frame, zoom: int, left: int | None)
     return None
 
 
-def _estimated(layers: Sequence[Layer], frame: Frame, zoom: int) -> float:
+def _estimated(layers: Sequence[PageLayer], frame: Frame, zoom: int) -> float:
     """Return about how many characters a level will have; 0 where it is so small that one may as well see."""
     tiles = frame.tiles(zoom)
     if len(tiles) < 2 * _SAMPLED_TILES:
@@ -90,7 +90,9 @@ def _estimated(layers: Sequence[Layer], frame: Frame, zoom: int) -> float:
     return size * len(tiles) / len(sample)
 
 
-def _level(layers: Sequence[Layer], frame: Frame, zoom: int, budget_bytes: int | None) -> list[dict[str, str]] | None:
+def _level(
+    layers: Sequence[PageLayer], frame: Frame, zoom: int, budget_bytes: int | None
+) -> list[dict[str, str]] | None:
     """Return the tiles of one level, by layer; None if they are too many for the budget."""
     level: list[dict[str, str]] = []
     spent = 0
@@ -105,7 +107,7 @@ def _level(layers: Sequence[Layer], frame: Frame, zoom: int, budget_bytes: int |
     return level
 
 
-def _encoded(layer: Layer, frame: Frame, tiles: Sequence[Tile]) -> Iterator[tuple[str, str]]:
+def _encoded(layer: PageLayer, frame: Frame, tiles: Sequence[Tile]) -> Iterator[tuple[str, str]]:
     for tile, patch in read_tiles(layer.source, layer.place, frame, tiles, layer.resampling):
         yield _key(tile), base64.b64encode(layer.encode(patch)).decode()
 
@@ -114,9 +116,9 @@ def _key(tile: Tile) -> str:
     return "/".join(map(str, tile))
 
 
-def encode_codes(patch: Patch, slots: Slots) -> bytes:
+def encode_codes(patch: Patch, table: CodeTable) -> bytes:
     """Return the codes of a tile as bytes, row by row, as a zlib stream (RFC 1950); 255 where there is none."""
-    return zlib.compress(slots.of(patch.data[0], patch.valid).tobytes(), 9)
+    return zlib.compress(table.of(patch.data[0], patch.valid).tobytes(), 9)
 
 
 def encode_confidence(patch: Patch) -> bytes:
@@ -127,7 +129,7 @@ def encode_confidence(patch: Patch) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Natural:
-    """A scene as a picture: three bands stretched alike, so that colours stay; transparent where it is invalid."""
+    """A scene as a picture: three bands stretched alike, so that colors stay; transparent where it is invalid."""
 
     low: float
     high: float

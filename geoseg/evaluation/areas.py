@@ -15,16 +15,16 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from geoseg import html
 from geoseg.errors import UsageError
-from geoseg.evaluation.confusion import ConfusionMatrix
-from geoseg.evaluation.metrics import plain
+from geoseg.evaluation.metrics import ConfusionMatrix, grouped, number, plain
 
 if TYPE_CHECKING:
     import pandas as pd
 
 _Z = 1.96
 """Standard errors to each side of an estimate that hold the truth 95 times in 100; the paper's figure."""
-M2_OF_HA = 1e4
+_M2_OF_HA = 1e4
 _COLUMNS = {
     "code": False, "name": False, "sample": False, "mapped": True, "area": True, "standard_error": True, "low": True,
     "high": True, "users": False, "users_error": False, "producers": False, "producers_error": False,
@@ -126,15 +126,15 @@ class Areas:
         return replace(self, classes=tuple(each for each in self.classes if each.code in wanted))
 
     def __repr__(self) -> str:
-        total = f"{self.total / M2_OF_HA:.6g} ha" if self.unit == "m2" else f"{self.total:.6g} {self.unit}"
+        total = f"{self.total / _M2_OF_HA:.6g} ha" if self.unit == "m2" else f"{self.total:.6g} {self.unit}"
         overall = f"{self.overall:.3f} ± {self.overall_error:.3f}"
         return f"Areas({len(self.classes)} classes, {total}, overall accuracy {overall})"
 
     def _repr_html_(self) -> str:
         """Return what a notebook shows."""
-        from geoseg.evaluation.areas_card import areas_card  # noqa: PLC0415 - only a notebook needs it
-
-        return areas_card(self)
+        heading, rows = areas_in_words(self)
+        overall = f"overall accuracy by area {number(self.overall)} ± {number(self.overall_error)}"
+        return f"<div>{html.columns(heading, rows)}<p>{overall}</p></div>"
 
     def table(self) -> tuple[list[str], list[list[object]]]:
         """Return a heading, with units, and a row for each class: what stands in areas.csv."""
@@ -236,3 +236,26 @@ def _notes(
     if not bare and not missed[drawn > 0].any():
         notes += ["the reference is a census of the map: nothing is left to chance; its own errors are not in ±"]
     return tuple(notes)
+
+
+def areas_in_words(areas: Areas) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Return the heading and the rows of a table of areas for people."""
+    unit, size = ("ha", _M2_OF_HA) if areas.unit == "m2" else (areas.unit, 1.0)
+    heading = ("class", f"mapped, {unit}", f"area, {unit}", "95 % interval", "user's", "producer's", "sample")
+    return heading, [
+        (
+            f"{each.name} ({each.code})",
+            _size(each.mapped / size),
+            _size(each.area / size),
+            f"{_size(each.low / size)} to {_size(each.high / size)}",
+            f"{number(each.users)} ± {number(each.users_error)}",
+            f"{number(each.producers)} ± {number(each.producers_error)}",
+            grouped(each.sample),
+        )
+        for each in areas.classes
+    ]
+
+
+def _size(value: float) -> str:
+    """Return an area with as many digits as it needs."""
+    return f"{value:.2f}" if abs(value) < 1000 else grouped(value)

@@ -6,9 +6,8 @@ from dataclasses import dataclass, field
 
 from geoseg.evaluation.areas import Areas
 from geoseg.evaluation.calibration import Calibration
-from geoseg.evaluation.confusion import ConfusionMatrix
-from geoseg.evaluation.metrics import Metrics, plain
-from geoseg.evaluation.worst import WorstCrops
+from geoseg.evaluation.metrics import ConfusionMatrix, Metrics, plain
+from geoseg.evaluation.worst_crops import WorstCrops
 from geoseg.version import VERSION
 
 PUBLISHED = "pixels that are `unknown` in the reference never count; the mean is over the other classes"
@@ -36,7 +35,14 @@ class LeftOut:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """How good a map, or a model, is."""
+    """The result of `evaluate`: a confusion matrix, its figures, and what belongs to them.
+
+    Examples
+    --------
+    >>> found = geoseg.evaluate("landcover.tif", "reference.tif", areas=True)  # doctest: +SKIP
+    >>> found.metrics.miou, found.areas.to_frame()  # doctest: +SKIP
+
+    """
 
     subject: str
     """The map, or the model."""
@@ -50,9 +56,9 @@ class Evaluation:
     areas: Areas | None = None
     calibration: Calibration | None = None
     notes: tuple[str, ...] = ()
-    """Lines that a reader of the figures should know."""
+    """What a reader of the figures should know, line by line."""
     worst: WorstCrops | None = field(default=None, compare=False, repr=False)
-    """Of a model, where they were asked for: the crops that it gets most wrong."""
+    """Of a model with a report: the crops that it gets most wrong."""
 
     @classmethod
     def of(  # noqa: PLR0913 - the parts of the value
@@ -68,7 +74,7 @@ class Evaluation:
         notes: tuple[str, ...] = (),
         worst: WorstCrops | None = None,
     ) -> Evaluation:
-        """Return the evaluation that a matrix makes, its figures worked out, with the notes of all parts."""
+        """Return the evaluation of a matrix, with its figures and the notes of all parts."""
         metrics = Metrics.of(matrix)
         said = (*notes, *metrics.notes, *(areas.notes if areas else ()))
         return cls(subject, reference, matrix, metrics, left_out or LeftOut(), unit, areas, calibration, said, worst)
@@ -83,7 +89,7 @@ class Evaluation:
         return Metrics.of(self.matrix.ignoring(unknown)) if unknown else self.metrics
 
     def to_json(self) -> dict[str, object]:
-        """Return plain values: what stands in metrics.json."""
+        """Return plain values, as in metrics.json; None stands for nan."""
         found: dict[str, object] = {
             "geoseg": VERSION,
             "map": self.subject,

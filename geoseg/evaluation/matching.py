@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
+from numpy.typing import NDArray
 
+from geoseg.counts import NONE, PairCounts
 from geoseg.errors import UsageError
-from geoseg.evaluation.tally import NONE, Tally
-from geoseg.legend import Nomenclature, name_key
+from geoseg.legend import NODATA, LandCover, Legend, Nomenclature, name_key
 
 _SHOWN = 12
 _WHOLE = re.compile(r"[-+]?\d+", re.ASCII)
@@ -82,11 +83,11 @@ class Matching:
         there = NONE not in (reference_code, map_code) and reference_code not in self.several
         return there and reference_code not in self.ignored_in_reference and map_code not in self.ignored_in_map
 
-    def classes(self, tally: Tally) -> Classes:
+    def classes(self, counts: PairCounts) -> Classes:
         """Return the map's classes, named or found, then those that only the reference has, if found."""
-        found = sorted({code for _, code in tally.pixels} - {NONE} - self.ignored_in_map)
+        found = sorted({code for _, code in counts.pixels} - {NONE} - self.ignored_in_map)
         named = [each.code for each in self.map_names if each.code not in self.ignored_in_map]
-        theirs = sorted({code for code, _ in tally.pixels} - {NONE} - self.ignored_in_reference - self.several)
+        theirs = sorted({code for code, _ in counts.pixels} - {NONE} - self.ignored_in_reference - self.several)
         places: dict[object, int] = {}
         codes: list[int] = []
         names: list[str] = []
@@ -148,7 +149,7 @@ class Classes:
     of_map: dict[int, int]
     of_reference: dict[int, int]
 
-    def map_sums(self, sums: dict[int, float]) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    def map_sums(self, sums: Mapping[int, float]) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
         """Return what was summed by the map's codes, by class (class,); codes that are ignored are gone."""
         out = np.zeros(len(self.codes))
         for code, value in sums.items():
@@ -175,3 +176,43 @@ def _words(ignore: str | Sequence[str | int], known: Matching) -> Iterator[str |
             yield word
         else:
             yield from (part for part in word.split(",") if part.strip())
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SharedCodes:
+    """The reference's codes, and for classes that only the map has codes that the reference leaves free."""
+
+    legend: Legend
+    of_reference: NDArray[np.uint8]
+    """(256,); 255 for what never counts."""
+    of_map: NDArray[np.uint8]
+    """(256,); 255 for no class."""
+    counts_in_map: NDArray[np.bool_]
+    """(256,): False for no class, and for one that never counts."""
+
+    @classmethod
+    def between(cls, reference: Legend, mapped: Legend, matching: Matching) -> Self:
+        """Return the codes for two legends. A class that none is left for is shown as no class."""
+        free = [code for code in range(NODATA) if code not in reference.codes]
+        added: list[LandCover] = []
+        of_map = np.full(NODATA + 1, NODATA, np.uint8)
+        for ours in mapped:
+            code = next((code for code in reference.codes if matching.same(code, ours.code)), None)
+            if code is None and free:
+                code = free.pop(0)
+                added.append(LandCover(code, ours.name, ours.color))
+            if code is not None:
+                of_map[ours.code] = code
+        counts = of_map != NODATA
+        counts[[code for code in mapped.codes if code in matching.ignored_in_map]] = False
+        of_reference = np.full(NODATA + 1, NODATA, np.uint8)
+        counted = [code for code in reference.codes if code not in matching.ignored_in_reference]
+        of_reference[counted] = counted
+        legend = Legend(tuple(sorted((*reference, *added), key=lambda land_cover: land_cover.code)))
+        return cls(legend, of_reference, of_map, counts)
+
+    def of(self, truth: NDArray[np.uint8], labels: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """Return the codes of reference and map (row, col) by this legend; 255 in the reference where none counts."""
+        theirs, ours = self.of_reference[truth], self.of_map[labels]
+        theirs[~self.counts_in_map[labels]] = NODATA
+        return theirs, ours

@@ -1,19 +1,230 @@
-"""The figures of a confusion matrix. What is not defined is nan, never 0, and no part of a mean."""
+"""The confusion matrix and its figures. A figure that is not defined is nan, never 0, and is left out of means."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from geoseg.evaluation.confusion import OTHERS, ConfusionMatrix
+from geoseg.errors import UsageError
+from geoseg.legend import Legend
 
+OTHERS = "other classes"
+"""What the classes that were not asked for are called together."""
 UNKNOWN = "unknown"
 """The class that DeepGlobe's published figures leave out of their mean."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ConfusionMatrix:
+    """How many pixels of each class of the reference have each class in the map.
+
+    Parameters
+    ----------
+    codes : tuple of int
+        The code of each class.
+    names : tuple of str
+        The name of each class.
+    counts : ndarray of int64, shape (class, class)
+        Pixels by class in the reference (row) and in the map (column).
+
+    Raises
+    ------
+    UsageError
+        Codes, names and counts do not belong together.
+
+    Examples
+    --------
+    >>> matrix = geoseg.ConfusionMatrix.from_arrays(reference, mapped, geoseg.DEEPGLOBE, ignore=[255])  # doctest: +SKIP
+    >>> geoseg.Metrics.of(matrix).miou  # doctest: +SKIP
+
+    """
+
+    codes: tuple[int, ...]
+    names: tuple[str, ...]
+    counts: NDArray[np.int64]
+    """(reference, map)"""
+
+    def __post_init__(self) -> None:
+        classes = len(self.codes)
+        if len(set(self.codes)) != classes or len(self.names) != classes:
+            raise UsageError(f"a name for each of the codes, each once: got {self.codes} and {self.names}")
+        if self.counts.shape != (classes, classes) or self.counts.dtype != np.int64 or (self.counts < 0).any():
+            raise UsageError(
+                f"counts are int64 from 0 up, {classes} x {classes} for {classes} classes; "
+                f"got {self.counts.dtype} {self.counts.shape}"
+            )
+
+    def __eq__(self, other: object) -> bool:
+        """Say whether classes and counts are the same."""
+        if not isinstance(other, ConfusionMatrix):
+            return NotImplemented
+        same = (self.codes, self.names) == (other.codes, other.names)
+        return same and np.array_equal(self.counts, other.counts)
+
+    def __hash__(self) -> int:
+        return hash((self.codes, self.names, self.counts.tobytes()))
+
+    @classmethod
+    def empty(cls, codes: Iterable[int], names: Iterable[str]) -> Self:
+        """Return a matrix without a pixel."""
+        codes = tuple(codes)
+        return cls(codes, tuple(names), np.zeros((len(codes), len(codes)), np.int64))
+
+    @classmethod
+    def of_legend(cls, legend: Legend) -> Self:
+        """Return a matrix without a pixel, for the classes of a legend."""
+        return cls.empty(legend.codes, legend.names)
+
+    @classmethod
+    def from_arrays(
+        cls, reference: NDArray[Any], predicted: NDArray[Any], legend: Legend, *, ignore: Iterable[int] = ()
+    ) -> Self:
+        """Return the matrix of two arrays of codes.
+
+        Parameters
+        ----------
+        reference, predicted : ndarray of int, any one shape
+            Codes of classes.
+        legend : Legend
+            The classes.
+        ignore : iterable of int
+            A pixel of which either code is one of these does not count.
+
+        Raises
+        ------
+        UsageError
+            The shapes differ, or a code is neither a class nor ignored.
+
+        """
+        return cls.of_legend(legend).add(reference, predicted, ignore=ignore)
+
+    def add(self, reference: NDArray[Any], predicted: NDArray[Any], *, ignore: Iterable[int] = ()) -> Self:
+        """Return the matrix with the pixels of two arrays of codes added.
+
+        Parameters
+        ----------
+        reference, predicted : ndarray of int, any one shape
+            Codes of classes.
+        ignore : iterable of int
+            A pixel of which either code is one of these does not count.
+
+        Raises
+        ------
+        UsageError
+            The shapes differ, or a code is neither a class nor ignored.
+
+        """
+        if reference.shape != predicted.shape:
+            raise UsageError(f"reference and map differ in shape: {reference.shape} and {predicted.shape}")
+        left_out = np.fromiter(ignore, np.int64)
+        rows, cols = (_places(codes.ravel(), self.codes, left_out) for codes in (reference, predicted))
+        counted = (rows >= 0) & (cols >= 0)
+        classes = len(self.codes)
+        cells = np.bincount(rows[counted] * classes + cols[counted], minlength=classes * classes)
+        return type(self)(self.codes, self.names, self.counts + cells.reshape(classes, classes))
+
+    def merge(self, other: ConfusionMatrix) -> Self:
+        """Return the sum of two matrices, as of folds, scenes or workers.
+
+        Raises
+        ------
+        UsageError
+            Their classes differ.
+
+        """
+        if (self.codes, self.names) != (other.codes, other.names):
+            raise UsageError(f"only matrices of the same classes can be merged, got {self.names} and {other.names}")
+        return type(self)(self.codes, self.names, self.counts + other.counts)
+
+    def without(self, codes: Iterable[int]) -> Self:
+        """Return the matrix without some classes, and without the pixels that have one in reference or map."""
+        dropped = set(codes)
+        keep = [place for place, code in enumerate(self.codes) if code not in dropped]
+        return self._chosen(keep, self.counts[np.ix_(keep, keep)])
+
+    def ignoring(self, codes: Iterable[int]) -> Self:
+        """Return the matrix without the pixels that have some classes in the reference; all classes stay.
+
+        A pixel that has one of them in the map alone stays an error of its class in the reference.
+        """
+        dropped = set(codes)
+        counts = self.counts.copy()
+        counts[[place for place, code in enumerate(self.codes) if code in dropped]] = 0
+        return type(self)(self.codes, self.names, counts)
+
+    def only(self, codes: Iterable[int]) -> Self:
+        """Return the matrix of some classes, all others merged into one. No pixel is lost: an error stays an error."""
+        wanted = set(codes)
+        keep = [place for place, code in enumerate(self.codes) if code in wanted]
+        if len(keep) == len(self.codes):
+            return self
+        groups = np.full(len(self.codes), len(keep))
+        groups[keep] = np.arange(len(keep))
+        counts = np.zeros((len(keep) + 1,) * 2, np.int64)
+        np.add.at(counts, (groups[:, None], groups[None, :]), self.counts)
+        chosen = self._chosen(keep, counts[:-1, :-1])
+        return type(self)((*chosen.codes, max(self.codes) + 1), (*chosen.names, OTHERS), counts)
+
+    def __iter__(self) -> Iterator[tuple[int, str]]:
+        """Yield code and name of each class."""
+        return iter(zip(self.codes, self.names, strict=True))
+
+    @property
+    def reference_px(self) -> NDArray[np.int64]:
+        """Pixels of each class in the reference (class,)."""
+        px: NDArray[np.int64] = self.counts.sum(axis=1)
+        return px
+
+    @property
+    def map_px(self) -> NDArray[np.int64]:
+        """Pixels of each class in the map (class,)."""
+        px: NDArray[np.int64] = self.counts.sum(axis=0)
+        return px
+
+    @property
+    def right_px(self) -> NDArray[np.int64]:
+        """Pixels of each class in both (class,)."""
+        return self.counts.diagonal()
+
+    @property
+    def total_px(self) -> int:
+        """All pixels counted."""
+        return int(self.counts.sum())
+
+    def _chosen(self, places: Sequence[int], counts: NDArray[np.int64]) -> Self:
+        return type(self)(tuple(self.codes[p] for p in places), tuple(self.names[p] for p in places), counts)
+
+
+def _places(codes: NDArray[Any], classes: Sequence[int], ignore: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the place (pixel,) of each code among the classes, -1 where it is ignored."""
+    if codes.dtype.kind not in "iu":
+        raise UsageError(f"codes are integers, got {codes.dtype}")
+    found, inverse = _found(codes)
+    places = np.full(len(found), -1, np.int64)
+    for place, code in enumerate(classes):
+        places[found == code] = place
+    unknown = found[(places < 0) & ~np.isin(found, ignore)]
+    if len(unknown):
+        raise UsageError(f"code {unknown[0]} is no class of {list(classes)}; add it to the legend, or ignore it")
+    places[np.isin(found, ignore)] = -1
+    of_pixels: NDArray[np.int64] = places[inverse]
+    return of_pixels
+
+
+def _found(codes: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return the codes to look up, and for each pixel which of them it has; bytes need no sorting."""
+    if codes.dtype == np.uint8:
+        present = np.flatnonzero(np.bincount(codes, minlength=256))
+        lookup = np.zeros(256, np.int64)
+        lookup[present] = np.arange(len(present))
+        return present, lookup[codes]
+    found, inverse = np.unique(codes, return_inverse=True)
+    return found, inverse
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +257,20 @@ class ClassMetrics:
 
 @dataclass(frozen=True, slots=True)
 class Metrics:
-    """The figures of a confusion matrix."""
+    """The figures of a confusion matrix, all from 0 to 1 but `pixels`; what is not defined is nan.
+
+    Examples
+    --------
+    >>> metrics = geoseg.evaluate("landcover.tif", "reference.tif").metrics  # doctest: +SKIP
+    >>> {each.name: each.iou for each in metrics.classes}  # doctest: +SKIP
+
+    """
 
     classes: tuple[ClassMetrics, ...]
     miou: float
-    """Mean IoU over all classes that are there, `unknown` too."""
+    """Mean IoU over all classes that occur, `unknown` included."""
     miou_without_unknown: float
-    """Mean IoU over all classes that are there but `unknown`: six in DeepGlobe's published protocol."""
+    """Mean IoU over all classes that occur except `unknown`: six in DeepGlobe's published protocol."""
     overall_accuracy: float
     kappa: float
     """Cohen's (1960, 10.1177/001316446002000104): agreement beyond chance, where chance could fall short of 1."""
@@ -60,7 +278,7 @@ class Metrics:
 
     @classmethod
     def of(cls, matrix: ConfusionMatrix) -> Self:
-        """Work out all figures. Those of a matrix without a pixel are nan."""
+        """Return all figures of a matrix. Those of a matrix without a pixel are nan."""
         right, theirs, ours = (px.astype(float) for px in (matrix.right_px, matrix.reference_px, matrix.map_px))
         iou = _share(right, theirs + ours - right)
         precision, recall, f1 = _share(right, ours), _share(right, theirs), _share(2 * right, theirs + ours)
@@ -118,7 +336,7 @@ class Metrics:
 def constant_map(matrix: ConfusionMatrix) -> tuple[str, float] | None:
     """Return the class that a map of one class does best to show, and its mIoU; pixels that are unknown never count.
 
-    None where no pixel counts. What a map has learnt is what it gets beyond this.
+    None where no pixel counts. What a map has learned is what it gets beyond this.
     """
     pixels = {
         name: int(px) for name, px in zip(matrix.names, matrix.reference_px, strict=True) if name.casefold() != UNKNOWN
@@ -128,6 +346,16 @@ def constant_map(matrix: ConfusionMatrix) -> tuple[str, float] | None:
         return None
     name = max(pixels, key=lambda each: pixels[each])
     return name, pixels[name] / total / there
+
+
+def number(value: float) -> str:
+    """Return a figure from 0 to 1 as a report shows it."""
+    return "nan" if math.isnan(value) else f"{value:.4f}"
+
+
+def grouped(value: float) -> str:
+    """Return 1234567 as 1 234 567."""
+    return "nan" if math.isnan(value) else f"{value:,.0f}".replace(",", " ")
 
 
 def plain(number: float) -> float | None:

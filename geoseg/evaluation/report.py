@@ -1,24 +1,25 @@
-"""The report: a folder that is there as a whole, or not at all."""
+"""The report of an evaluation: a folder that is there as a whole or not at all, and its text in Markdown."""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
+import math
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
-from pathlib import Path
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
 
 from geoseg.atomic import output_error, probe_writable, replace_durably, sync_folder, write_durably
 from geoseg.errors import GeosegError, OutputError
+from geoseg.evaluation.areas import Areas, areas_in_words
 from geoseg.evaluation.calibration import Calibration
 from geoseg.evaluation.evaluation import Evaluation
-from geoseg.evaluation.markdown import Pictures, to_markdown
-from geoseg.evaluation.matrix_picture import draw_matrix
-from geoseg.evaluation.worst_picture import sheets
+from geoseg.evaluation.metrics import OTHERS, ConfusionMatrix, grouped, number
+from geoseg.evaluation.pictures import WORST, draw_matrix, sheets
 from geoseg.raster import public_name
 
 FILES = ("metrics.json", "classes.csv", "confusion.csv", "report.md", "confusion.png", "areas.csv", "calibration.csv")
@@ -29,8 +30,10 @@ _OURS = (*FILES, *EXTRAS)
 
 Draw = Callable[[Path], None]
 """Writes a file at a path; may raise GeosegError where something it needs is not installed."""
-Page = Callable[[Pictures], str]
+Page = Callable[["Pictures"], str]
 """The text of report.md, which shows the pictures that there are."""
+_WIDEST = 30
+"""Classes that a confusion matrix on a page may have; confusion.csv has them all."""
 
 
 def check_folder(folder: str | os.PathLike[str], *, overwrite: bool) -> Path:
@@ -162,31 +165,31 @@ def _swap(made: Path, target: Path) -> None:
 def _files(found: Evaluation) -> dict[str, str | Draw]:
     files: dict[str, str | Draw] = {
         "metrics.json": json.dumps(found.to_json(), indent=2, ensure_ascii=False, allow_nan=False) + "\n",
-        "classes.csv": _classes(found),
-        "confusion.csv": _confusion(found),
+        "classes.csv": _classes_csv(found),
+        "confusion.csv": _confusion_csv(found),
         "confusion.png": lambda path: draw_matrix(found.matrix, path, found.unit),
     }
     if found.areas is not None:
         files["areas.csv"] = _csv(*found.areas.table())
     if found.calibration is not None:
-        files["calibration.csv"] = _calibration(found.calibration)
+        files["calibration.csv"] = _calibration_csv(found.calibration)
     if found.worst is not None:
         files |= sheets(found.worst)
     return files
 
 
-def _classes(found: Evaluation) -> str:
+def _classes_csv(found: Evaluation) -> str:
     names = ("code", "name", "reference_px", "map_px", "iou", "precision", "recall", "f1")
     return _csv(names, ([getattr(each, name) for name in names] for each in found.metrics.classes))
 
 
-def _confusion(found: Evaluation) -> str:
+def _confusion_csv(found: Evaluation) -> str:
     matrix = found.matrix
     rows = ([code, name, *row] for (code, name), row in zip(matrix, matrix.counts.tolist(), strict=True))
     return _csv(("reference_code", "reference", *(f"map {name}" for name in matrix.names)), rows)
 
 
-def _calibration(calibration: Calibration) -> str:
+def _calibration_csv(calibration: Calibration) -> str:
     bins = len(calibration.count_px)
     columns = calibration.count_px, calibration.right_px, calibration.confidence, calibration.accuracy
     rows = ([i / bins, (i + 1) / bins, *row] for i, row in enumerate(zip(*map(list, columns), strict=True)))
@@ -199,3 +202,138 @@ def _csv(heading: Iterable[str], rows: Iterable[Sequence[object]]) -> str:
     writer.writerow(heading)
     writer.writerows(rows)
     return file.getvalue()
+
+
+@dataclass(frozen=True, slots=True)
+class Pictures:
+    """The pictures beside a page."""
+
+    names: tuple[str, ...] = ()
+    """Of those that were drawn."""
+    lacking: str | None = None
+    """One line on those that were not."""
+
+    def shown(self, name: str) -> list[str]:
+        """Return the lines that show a picture; none where it was not drawn."""
+        return ["", f"![{PurePosixPath(name).stem}]({name})"] if name in self.names else []
+
+
+_NO_PICTURES = Pictures()
+
+
+def to_markdown(found: Evaluation, pictures: Pictures = _NO_PICTURES) -> str:
+    """Return the report: figures, classes, areas, calibration, confusion matrix, worst crops, notes."""
+    lines = [f"# {_cell(found.subject)} against {_cell(found.reference)}", "", *summary(found), "", *_classes(found)]
+    if found.areas is not None:
+        lines += ["", *_areas(found.areas)]
+    if found.calibration is not None:
+        lines += ["", *_calibration(found.calibration), *pictures.shown("calibration.png")]
+    if len(found.matrix.codes) <= _WIDEST:
+        lines += ["", *_confusion(found.matrix)]
+    lines += pictures.shown("confusion.png")
+    lines += _worst(pictures)
+    notes = [*found.notes, *([pictures.lacking] if pictures.lacking else [])]
+    if notes:
+        lines += ["", "## Notes", "", *(f"- {note}" for note in notes)]
+    return "\n".join(lines) + "\n"
+
+
+def summary(found: Evaluation) -> Iterator[str]:
+    """Yield the table of the figures for the whole."""
+    metrics = found.metrics
+    named = [each for each in metrics.classes if not math.isnan(each.iou) and each.name != OTHERS]
+    known = sum(not each.is_unknown for each in named)
+    rows = [
+        (f"mIoU without `unknown` ({known} classes)", number(metrics.miou_without_unknown)),
+        (f"mIoU of all classes ({len(named)})", number(metrics.miou)),
+        ("overall accuracy", number(metrics.overall_accuracy)),
+        ("Cohen's kappa", number(metrics.kappa)),
+    ]
+    if any(each.is_unknown for each in metrics.classes):
+        name = "mIoU, published protocol (`unknown` in the reference never counts)"
+        rows.insert(0, (name, number(found.published.miou_without_unknown)))
+    if found.calibration is not None:
+        rows.append(("expected calibration error", number(found.calibration.error)))
+    rows.append((f"{found.unit} counted", grouped(metrics.pixels)))
+    rows.append((f"{found.unit} left out", _left_out(found)))
+    yield from table(("figure", "value"), rows)
+
+
+def table(heading: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
+    """Yield the lines of a table, all columns but the first to the right."""
+    yield f"| {' | '.join(heading)} |"
+    yield f"| --- |{' ---: |' * (len(heading) - 1)}"
+    for row in rows:
+        yield f"| {' | '.join(map(_cell, row))} |"
+
+
+def _worst(pictures: Pictures) -> Iterator[str]:
+    sheets = [name for name in pictures.names if name.startswith(WORST)]
+    if sheets:
+        yield from ("", "## Where it fails", "")
+        yield "The crops of each class in which the largest share of its pixels is taken for another."
+    for name in sheets:
+        yield from pictures.shown(name)
+
+
+def _left_out(found: Evaluation) -> str:
+    left = found.left_out
+    parts = [
+        f"{grouped(count)} {why}"
+        for count, why in (
+            (left.no_map, "without a class in the map"),
+            (left.no_reference, "without one in the reference"),
+            (left.ignored, "ignored"),
+            (left.several, "that may be of several classes"),
+        )
+        if count
+    ]
+    why = f" ({', '.join(parts)})" if parts else ""
+    return f"{grouped(left.total)}{why}"
+
+
+def _classes(found: Evaluation) -> Iterator[str]:
+    yield from ("## Classes", "")
+    heading = ("class", "IoU", "precision (user's)", "recall (producer's)", "F1", "reference", "map")
+    yield from table(
+        heading,
+        (
+            (
+                f"{each.name} ({each.code})",
+                *(number(value) for value in (each.iou, each.precision, each.recall, each.f1)),
+                grouped(each.reference_px),
+                grouped(each.map_px),
+            )
+            for each in found.metrics.classes
+        ),
+    )
+
+
+def _areas(areas: Areas) -> Iterator[str]:
+    yield from ("## Areas, corrected for the map's errors (Olofsson et al. 2014)", "")
+    overall = f"{number(areas.overall)} ± {number(areas.overall_error)}"
+    yield from (f"Overall accuracy by area {overall}; ± are standard errors of accuracies.", "")
+    yield from table(*areas_in_words(areas))
+
+
+def _calibration(calibration: Calibration) -> Iterator[str]:
+    yield from ("## Calibration", "")
+    bins = len(calibration.count_px)
+    rows = zip(calibration.count_px, calibration.confidence, calibration.accuracy, strict=True)
+    yield from table(
+        ("confidence", "pixels", "mean confidence", "accuracy"),
+        (
+            (f"{place / bins:.2f} to {(place + 1) / bins:.2f}", grouped(pixels), number(mean), number(right))
+            for place, (pixels, mean, right) in enumerate(rows)
+        ),
+    )
+
+
+def _confusion(matrix: ConfusionMatrix) -> Iterator[str]:
+    yield from ("## Confusion matrix", "", "Rows: the reference; columns: the map.", "")
+    rows = ((name, *map(grouped, row)) for name, row in zip(matrix.names, matrix.counts, strict=True))
+    yield from table(("reference", *map(_cell, matrix.names)), rows)
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")

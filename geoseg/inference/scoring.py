@@ -157,7 +157,8 @@ class Scoring:
         free = available_memory_bytes()
         fitting = (free - BASELINE_BYTES) // bytes_a_worker
         if fitting < least:
-            options = {"window": self.engine.window_px, **smaller, "batch_size": self.batch_size, "workers": least}
+            options = {"window": self.engine.window_px, **smaller, "batch_size": self.batch_size}
+            options |= {"workers": least} if least > 1 else {}
             *most, last = [f"`{name}` (now {value})" for name, value in options.items()]
             raise UsageError(
                 f"this plan needs about {size_text(BASELINE_BYTES + least * bytes_a_worker)} of memory, "

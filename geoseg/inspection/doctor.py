@@ -1,7 +1,7 @@
-"""The verb `doctor`: whether this machine can do what geoseg does, and how to mend what is not fit.
+"""The verb `doctor`: check the libraries, the devices, memory and disks that geoseg needs, and say how to mend them.
 
-Nothing is imported at the top that may be what is broken; torch is tried in a process of its own, and is imported here
-only where there is a GPU to try.
+Nothing is imported at the top that may be broken. torch is tried in a process of its own, and imported here only where
+there is a GPU to try.
 """
 
 from __future__ import annotations
@@ -13,15 +13,18 @@ import os
 import platform
 import re
 import shutil
+import signal
+import subprocess
 import sys
 import tempfile
+import textwrap
 from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from geoseg.errors import GeosegError
-from geoseg.inspection.diagnosis import Diagnosis, Finding
-from geoseg.inspection.torch_try import broken_import
+from geoseg.interpreter import is_python, python_environment
 from geoseg.model import CACHE_VARIABLE, cache_folder, choose_device, cuda_devices, has_mps
 from geoseg.version import VERSION
 
@@ -39,14 +42,82 @@ _TORCH_REMEDY = (
 _SCARCE_BYTES = 10**9
 _REINSTALL = "pip install --force-reinstall {}"
 _EXTRA = re.compile(r"""^(?P<package>[\w.-]+).*;.*\bextra\s*==\s*['"](?P<extra>[\w-]+)['"]""")
+_PATIENCE_S = 180.0
+"""Seconds on a quiet machine; a cold disk on the network takes many more."""
+_LONGEST_CAUSE = 300
+_LOADING, _FAILED = "geoseg loads ", "geoseg fails with "
+_PROGRAM = f"""import importlib, sys
+sys.stdout.reconfigure(encoding="utf-8", errors="replace")
+for name in sys.argv[1:]:
+    print({_LOADING!r} + name, flush=True)
+    try:
+        importlib.import_module(name)
+    except Exception as error:
+        print({_FAILED!r} + type(error).__name__ + ": " + " ".join(str(error).split()), flush=True)
+        sys.exit(1)
+"""
+"""Names each module before it loads it, so that one that ends the process is known."""
+State = Literal["fit", "unfit", "broken"]
+"""unfit: geoseg works, except for what the text names. broken: it does not work."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """The result of one check."""
+
+    name: str
+    """A key that does not change between versions."""
+    state: State
+    text: str
+    remedy: str = ""
+    """What to do; empty where all is well."""
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Diagnosis:
+    """The results of all checks, in order."""
+
+    findings: tuple[Finding, ...]
+
+    @property
+    def usable(self) -> bool:
+        """Whether geoseg can work here."""
+        return all(finding.state != "broken" for finding in self.findings)
+
+    def __repr__(self) -> str:
+        return self.describe()
+
+    def to_json(self) -> dict[str, object]:
+        """Return plain values."""
+        return {"usable": self.usable, "findings": [asdict(finding) for finding in self.findings]}
+
+    def describe(self) -> str:
+        """Return a line for each finding, and one below it for each remedy."""
+        width = max(len(finding.name) for finding in self.findings)
+        lines = []
+        for finding in self.findings:
+            mark = {"fit": "ok    ", "unfit": "note  ", "broken": "BROKEN"}[finding.state]
+            lines.append(f"{mark}  {finding.name:<{width}}  {finding.text}")
+            if finding.remedy:
+                lines.append(f"{'':<{8 + width}}  -> {finding.remedy}")
+        return "\n".join(lines)
 
 
 def doctor() -> Diagnosis:
-    """Look at the libraries, the devices, memory and disks; a few seconds, nothing is kept.
+    """Check GDAL, PROJ, torch, the GPU, memory, disks and optional dependencies; it takes a few seconds.
 
-    Returns the findings in order, each with a name, a state (fit, unfit, broken), a text and, where it is not fit, a
-    remedy. `usable` says whether geoseg can work here, `describe()` is what `geoseg doctor` prints, `to_json()` what
-    it prints with `--json`.
+    Returns
+    -------
+    Diagnosis
+        The findings in order, each with a name, a state (fit, unfit, broken), a text and, where it is not fit, a
+        remedy. `usable` says whether geoseg can work here, `describe()` is the text for people, `to_json()` that for
+        programs.
+
+    Examples
+    --------
+    >>> geoseg.doctor().usable  # doctest: +SKIP
+    True
+
     """
     return Diagnosis(tuple(finding for check in _CHECKS for finding in _safely(check)))
 
@@ -77,12 +148,12 @@ def version_of(package: str) -> str:
 
 
 def _safely(check: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
-    """Give a check's findings; one that fails in a way nobody thought of is a finding too."""
+    """Yield a check's findings; an error in the check itself is a finding too."""
     name = check.__name__.strip("_")
     try:
         yield from check()
     except Exception as error:  # noqa: BLE001 - a broken machine raises anything
-        yield Finding(name, "broken", _line(error), f"see whether a fresh environment says the same of {name}")
+        yield Finding(name, "broken", _line(error), f"try {name} in a fresh environment")
 
 
 def _python() -> Iterator[Finding]:
@@ -264,7 +335,7 @@ def _extras() -> Iterator[Finding]:
         lost = [package for package in packages if version_of(package) == "not installed"]
         if lost:
             text = f"{', '.join(lost)} not installed"
-            yield Finding(f"[{extra}]", "unfit", text, f"pip install 'geoseg[{extra}]', where it is wanted")
+            yield Finding(f"[{extra}]", "unfit", text, f"pip install 'geoseg[{extra}]', if you need it")
         else:
             yield Finding(f"[{extra}]", "fit", ", ".join(f"{name} {version_of(name)}" for name in packages))
 
@@ -275,6 +346,53 @@ def _size(count: int) -> str:
 
 def _line(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
+
+
+@dataclass(frozen=True, slots=True)
+class BrokenImport:
+    """A module that cannot be loaded."""
+
+    module: str
+    cause: str
+    """One line."""
+
+
+def broken_import(modules: tuple[str, ...]) -> BrokenImport | None:
+    """Return the first of some modules that a new Python process cannot import; None if it can import all.
+
+    None, too, where Python is embedded in another program and cannot be started.
+    """
+    if not is_python():
+        return None
+    # -P and this process's own path: a torch.py in the working directory is not the torch that is meant
+    command = [sys.executable, "-P", "-c", _PROGRAM, *modules]
+    with subprocess.Popen(  # noqa: S603 - this Python, and the program above
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+        encoding="utf-8", errors="replace", env=python_environment(),
+    ) as process:  # fmt: skip
+        try:
+            told, _ = process.communicate(timeout=_PATIENCE_S)
+            end = _end(process.returncode)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            told, _ = process.communicate()
+            end = f"not done after {_PATIENCE_S:.0f} s"
+        except BaseException:  # Ctrl-C: nothing goes on behind our back
+            process.kill()
+            raise
+    if process.returncode == 0:
+        return None
+    loading = [line.removeprefix(_LOADING) for line in told.splitlines() if line.startswith(_LOADING)]
+    causes = [line.removeprefix(_FAILED) for line in told.splitlines() if line.startswith(_FAILED)]
+    cause = textwrap.shorten(causes[-1], _LONGEST_CAUSE, placeholder=" ...") if causes else end
+    return BrokenImport(loading[-1] if loading else modules[0], cause)
+
+
+def _end(code: int) -> str:
+    """Return how a process ended that did not say why, from its exit code."""
+    if code < 0:
+        return f"the process that tried was ended by {signal.Signals(-code).name}"
+    return f"the process that tried ended with exit code {code}"
 
 
 _CHECKS = (_python, _libraries, _torch, _model, _gdal, _proj, _gpu, _machine, _disks, _extras)

@@ -1,37 +1,353 @@
-"""The verb `info`: facts of whatever a path holds."""
+"""The verb `info`: facts of a scene, a map or a model, whichever a path holds."""
 
 from __future__ import annotations
 
+import json
+import math
 import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal
 
-from geoseg.inspection.facts import Facts
-from geoseg.inspection.landcover import map_facts, product_facts, provenance
-from geoseg.inspection.model import folder_facts, model_facts
-from geoseg.inspection.scene import scene_facts
-from geoseg.model import ModelBundle, is_demo
-from geoseg.raster import Scene, is_classes
+from geoseg.legend import Legend, Nomenclature
+from geoseg.model import ModelBundle, is_demo, output_classes, read_config, read_header
+from geoseg.raster import (
+    BandStatistics,
+    GeoBox,
+    Scene,
+    class_shares,
+    is_classes,
+    opened,
+    read_legend,
+    read_nomenclature,
+    shown,
+)
+from geoseg.raster.landcover import LEGEND_TAG
 
 _MODEL_SUFFIXES = {".safetensors", ".pt", ".pth", ".ckpt", ".onnx", ".h5", ".keras", ".pkl"}
+_SAMPLE_PX = 1024
+"""Side of the decimated read that class shares come from."""
+_TAG_PREFIX = "GEOSEG_"
+_STRETCHED = 1.02
+"""From this ratio on, both sides of a pixel are shown."""
+_SHA256 = re.compile(r"\b[0-9a-f]{64}\b")
+"""Its first 16 letters are enough for people."""
 
 
 def info(path: str | os.PathLike[str] | None = None) -> Facts:
-    """Return what is known of a scene, a map or a model; "demo" is the model that comes with geoseg.
+    """Show what is known about a scene, a map or a model.
 
-    None is the default model: the one that the environment variable GEOSEG_MODEL names, else the demo model.
+    Parameters
+    ----------
+    path : path, optional
+        Any raster that GDAL reads, a .safetensors bundle, a folder written by smp's `save_pretrained`, or "demo", the
+        model that comes with geoseg. Default: the model that the environment variable GEOSEG_MODEL names, else the
+        demo model.
 
-    Raises SceneError or ModelError when it cannot be read. Statistics and shares come from a sample.
+    Returns
+    -------
+    Facts
+        Printed, it is a table; `to_json()` gives plain values whose keys do not change between versions. Band
+        statistics and class shares come from a sample of the pixels.
+
+    Raises
+    ------
+    SceneError, ModelError
+        The file cannot be read.
+
+    Examples
+    --------
+    >>> geoseg.info("landcover.tif").to_json()["classes"]  # doctest: +SKIP
+
     """
     if path is None:
-        return model_facts(ModelBundle.open())
+        return _model_facts(ModelBundle.open())
     name = os.fspath(path)
     if is_demo(name):
-        return model_facts(ModelBundle.open(name))
+        return _model_facts(ModelBundle.open(name))
     if (Path(name) / "config.json").is_file():
-        return folder_facts(Path(name))
+        return _folder_facts(Path(name))
     if Path(name).suffix.lower() in _MODEL_SUFFIXES:
-        return model_facts(ModelBundle.open(Path(name)))
+        return _model_facts(ModelBundle.open(Path(name)))
     scene = Scene.open(name)
     if is_classes(scene):
-        return map_facts(scene)
-    return product_facts(scene) if provenance(scene) else scene_facts(scene)
+        return _map_facts(scene)
+    return _product_facts(scene) if _provenance(scene) else _scene_facts(scene)
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Facts:
+    """What is known about a scene, a map or a model."""
+
+    kind: Literal["scene", "map", "model"]
+    path: str
+    values: dict[str, object]
+    """Plain values; the keys of each kind do not change between versions."""
+    lines: tuple[tuple[str, str], ...]
+    """The same in words: label and text."""
+
+    def __repr__(self) -> str:
+        return self.describe()
+
+    def to_json(self) -> dict[str, object]:
+        """Return plain values that strict JSON can hold: NaN and infinities become texts."""
+        return {"kind": self.kind, "path": self.path} | {name: _finite(value) for name, value in self.values.items()}
+
+    def describe(self) -> str:
+        """Return a table of lines for people."""
+        width = max((len(label) for label, _ in self.lines), default=0)
+        return "\n".join([f"{self.path}: {self.kind}", *(f"  {label:<{width}}  {text}" for label, text in self.lines)])
+
+
+def _finite(value: object) -> object:
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, dict):
+        return {name: _finite(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(inner) for inner in value]
+    return value
+
+
+def _map_facts(scene: Scene) -> Facts:
+    """Return the facts of a raster of class codes; shares are of a decimated read. SceneError if it cannot be read."""
+    shares = class_shares(scene, _SAMPLE_PX)
+    legend = read_legend(scene, shares) if scene.dtype == "uint8" else read_nomenclature(scene)
+    tags = _provenance(scene)
+    values = _grid_values(scene) | {"classes": _class_values(legend, shares), "provenance": tags}
+    return Facts("map", shown(scene.path), values, (*_grid_lines(scene), *_class_lines(legend, shares), *_origin(tags)))
+
+
+def _product_facts(scene: Scene) -> Facts:
+    """Return the facts of a confidence or probability raster that geoseg wrote."""
+    tags, facts = _provenance(scene), _scene_facts(scene)
+    return Facts("map", shown(scene.path), facts.values | {"provenance": tags}, (*facts.lines, *_origin(tags)))
+
+
+def _provenance(scene: Scene) -> dict[str, str]:
+    """Return what geoseg noted in a raster that it wrote; empty for all others."""
+    with opened(scene.path) as dataset:
+        return {name: text for name, text in dataset.tags().items() if name.startswith(_TAG_PREFIX)}
+
+
+def _origin(tags: dict[str, str]) -> tuple[tuple[str, str], ...]:
+    """Return what was noted, in words; what was left to geoseg (null) is in the JSON."""
+    lines = [(_label(name), _in_words(text)) for name, text in tags.items() if name != LEGEND_TAG]
+    return tuple((label, text) for label, text in lines if text)
+
+
+def _in_words(text: str) -> str:
+    """Return a tag's text on one line; a JSON list without its brackets, null as nothing."""
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError:
+        value = text
+    if value is None:
+        return ""
+    words = ", ".join(map(str, value)) if isinstance(value, list) else text
+    return " ".join(words.split())[:120]
+
+
+def _label(tag: str) -> str:
+    return tag.removeprefix(_TAG_PREFIX).replace("_", " ").lower()
+
+
+def _class_values(legend: Legend | Nomenclature | None, shares: dict[int, float]) -> list[dict[str, object]]:
+    if legend is None:
+        return [{"code": code, "share": share} for code, share in shares.items()]
+    return [
+        {"code": each.code, "name": each.name, "color": list(each.color), "share": shares.get(each.code, 0.0)}
+        for each in legend
+    ]
+
+
+def _class_lines(legend: Legend | Nomenclature | None, shares: dict[int, float]) -> list[tuple[str, str]]:
+    names = {} if legend is None else {land_cover.code: land_cover.name for land_cover in legend}
+    known = [(f"class {code}", f"{name}, about {shares.get(code, 0):.1%}") for code, name in names.items()]
+    others = [(f"code {code}", f"unnamed, about {share:.1%}") for code, share in shares.items() if code not in names]
+    return [*known, *others] or [("pixels", "none valid")]
+
+
+def _scene_facts(scene: Scene) -> Facts:
+    """Return the facts of a scene; its statistics come from overviews or a sample. SceneError if it cannot be read."""
+    statistics = scene.statistics()
+    values = _grid_values(scene) | _band_values(scene, statistics)
+    return Facts("scene", shown(scene.path), values, (*_grid_lines(scene), *_band_lines(scene, statistics)))
+
+
+def _grid_values(scene: Scene) -> dict[str, object]:
+    """Return size, storage and place as plain values."""
+    box = scene.geobox
+    return {
+        "driver": scene.driver,
+        "rows": box.height_px,
+        "columns": box.width_px,
+        "dtype": scene.dtype,
+        "block": list(scene.block_shape),
+        "nodata": scene.nodata,
+        "crs": box.crs.to_string() if box.crs else None,
+        "transform": list(box.transform)[:6] if box.has_transform else None,
+        "gcps": len(box.gcps),
+        "rpcs": box.rpcs is not None,
+        "gsd_m": box.gsd_m,
+        "pixel_m": None if box.pixel_m is None else list(box.pixel_m),
+    }
+
+
+def _grid_lines(scene: Scene) -> tuple[tuple[str, str], ...]:
+    """Return size, storage and place in words."""
+    box = scene.geobox
+    rows, cols = scene.block_shape
+    fault = box.gcp_fault
+    return (
+        ("size", f"{_count(box.height_px, 'row')} x {_count(box.width_px, 'column')}, {_pixels(box)}"),
+        ("stored", f"{scene.driver}, {scene.dtype}, blocks of {rows} x {cols}"),
+        ("nodata", "none" if scene.nodata is None else f"{scene.nodata:g}"),
+        ("place", _place(box)),
+        *([("", fault)] if fault else []),
+    )
+
+
+def _place(box: GeoBox) -> str:
+    if not (box.has_place or box.gcps):
+        return "unknown: no CRS, ground control points or RPCs"
+    ways = []
+    if box.crs is not None:
+        name = box.crs.to_string()
+        kind = "projected CRS" if box.crs.is_projected else "geographic CRS"
+        ways.append(name if name.startswith("EPSG:") else kind)
+    if box.gcps:
+        ways.append(f"{len(box.gcps)} ground control point{'s' * (len(box.gcps) != 1)}")
+    if box.rpcs is not None:
+        ways.append("RPCs")
+    return f"{', '.join(ways)}; {_pixel_size(box)}"
+
+
+def _pixel_size(box: GeoBox) -> str:
+    if box.gsd_m is None or box.pixel_m is None:
+        return "unknown pixel size"
+    said = f"{_length(box.gsd_m)} a pixel"
+    if box.stretch < _STRETCHED:
+        return said
+    height_m, width_m = box.pixel_m
+    return f"{said}, not square on the ground: {_length(height_m)} high, {_length(width_m)} wide"
+
+
+def _length(length_m: float) -> str:
+    return f"{length_m / 1000:.4g} km" if length_m >= 1000 else f"{length_m:.4g} m"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' * (number != 1)}"
+
+
+def _pixels(box: GeoBox) -> str:
+    pixels = box.height_px * box.width_px
+    return f"{pixels / 1e6:.1f} Mpx" if pixels >= 100_000 else f"{pixels} px"
+
+
+def _band_values(scene: Scene, statistics: BandStatistics | None) -> dict[str, object]:
+    return {
+        "bands": [
+            {"index": index, "color": color, "description": description}
+            for index, (color, description) in enumerate(zip(scene.colors, scene.descriptions, strict=True), start=1)
+        ],
+        "statistics": None if statistics is None else _statistics(scene, statistics),
+    }
+
+
+def _statistics(scene: Scene, statistics: BandStatistics) -> list[dict[str, object]]:
+    columns = zip(scene.band_indexes, statistics.mean, statistics.std, statistics.low, statistics.high, strict=True)
+    return [
+        {"band": band, "mean": mean, "std": std, "low": low, "high": high} for band, mean, std, low, high in columns
+    ]
+
+
+def _band_lines(scene: Scene, statistics: BandStatistics | None) -> tuple[tuple[str, str], ...]:
+    measured = {} if statistics is None else dict(zip(scene.band_indexes, _measured(statistics), strict=True))
+    lines = []
+    for index, (color, description) in enumerate(zip(scene.colors, scene.descriptions, strict=True), start=1):
+        said = " ".join(word for word in (color, f'"{description}"' if description else "") if word)
+        lines.append((f"band {index}", f"{said}{measured.get(index, '')}"))
+    if statistics is None:
+        lines.append(("pixels", "none valid"))
+    return tuple(lines)
+
+
+def _measured(statistics: BandStatistics) -> list[str]:
+    columns = zip(statistics.mean, statistics.std, statistics.low, statistics.high, strict=True)
+    return [f": about {mean:.4g} ± {std:.4g}, most from {low:.4g} to {high:.4g}" for mean, std, low, high in columns]
+
+
+def _model_facts(bundle: ModelBundle) -> Facts:
+    """Return the facts of a model; its weights are counted, not loaded."""
+    parameters = read_header(bundle.weights_path).parameters
+    values: dict[str, object] = {
+        "name": bundle.name,
+        "architecture": bundle.architecture,
+        "arguments": bundle.arguments,
+        "parameters": parameters,
+        "bytes": bundle.weights_bytes,
+        "hash": bundle.hash,
+        "legend": bundle.legend.to_json(),
+        "output_codes": list(bundle.output_codes),
+        "bands": list(bundle.bands),
+        "dtype": bundle.dtype,
+        "mean": list(bundle.normalization.mean),
+        "std": list(bundle.normalization.std),
+        "value_range": list(bundle.normalization.value_range),
+        "gsd_m": bundle.gsd_m,
+        "window_px": bundle.window_px,
+        "overlap_px": bundle.overlap_px,
+        "temperature": bundle.temperature,
+        "provenance": bundle.provenance,
+        "metrics": bundle.metrics,
+    }
+    return Facts("model", str(bundle.weights_path), values, tuple(_model_lines(bundle, parameters)))
+
+
+def _folder_facts(folder: Path) -> Facts:
+    """Return what a folder written by smp's save_pretrained says of itself; ModelError if it cannot be used."""
+    architecture, arguments = read_config(folder)
+    parameters = read_header(folder / "model.safetensors").parameters
+    values = {"architecture": architecture, "arguments": arguments, "parameters": parameters}
+    lines = (
+        ("network", _network(architecture, arguments, parameters)),
+        ("takes", f"{arguments['in_channels']} bands; `mean` and `std` must be given to predict"),
+        ("gives", f"{output_classes(arguments)} classes; `legend` must be given to predict"),
+    )
+    return Facts("model", str(folder), values, lines)
+
+
+def _network(architecture: str, arguments: dict[str, Any], parameters: int) -> str:
+    encoder = arguments.get("encoder_name")
+    return f"{architecture}{f' on {encoder}' if encoder else ''}, {parameters / 1e6:.2f} million parameters"
+
+
+def _model_lines(bundle: ModelBundle, parameters: int) -> Iterator[tuple[str, str]]:
+    normalization = bundle.normalization
+    low, high = normalization.value_range
+    yield "name", bundle.name
+    yield "network", _network(bundle.architecture, bundle.arguments, parameters)
+    yield "file", f"{bundle.weights_bytes / 1e6:.1f} MB, hash {bundle.hash[:16]}"
+    yield "takes", f"{', '.join(bundle.bands)} as {bundle.dtype}, {low:g} to {high:g}"
+    yield "mean", ", ".join(f"{value:.4g}" for value in normalization.mean)
+    yield "std", ", ".join(f"{value:.4g}" for value in normalization.std)
+    yield "pixels", "of unknown size" if bundle.gsd_m is None else f"of {bundle.gsd_m:g} m"
+    yield "window", f"{bundle.window_px} px, overlap {bundle.overlap_px} px"
+    for code in bundle.output_codes:
+        yield f"class {code}", bundle.legend.by_code(code).name
+    yield from _plain(bundle.provenance)
+    yield from _plain(bundle.metrics)
+
+
+def _plain(values: dict[str, object]) -> Iterator[tuple[str, str]]:
+    """Yield what fits on a line; the rest is in the JSON."""
+    for name, value in values.items():
+        label = name.replace("_", " ")
+        if isinstance(value, float):
+            yield label, f"{value:.4g}"
+        elif isinstance(value, str | int):
+            yield label, _SHA256.sub(lambda digest: digest[0][:16], str(value))

@@ -17,8 +17,8 @@ from click.testing import Result
 import geoseg
 from geoseg.dataset import PARTS
 from geoseg.evaluation import ConfusionMatrix, Evaluation
-from geoseg.evaluation.model_knobs import ModelKnobs
-from geoseg.evaluation.parts import DEFAULT_PART
+from geoseg.evaluation.evaluate import ModelOptions
+from geoseg.evaluation.provenance import DEFAULT_PART
 from geoseg.legend import DEEPGLOBE
 from geoseg_cli import parameter_types
 from tests.evaluation.rasters import UTM, patches, write, wrong
@@ -113,7 +113,7 @@ def test_an_interruption_says_that_nothing_is_there(run: Run, monkeypatch: pytes
         (("map.tif", "truth.tif", "--classes", "sea"), 2, "no class is called 'sea'"),
         (("map.tif", "truth.tif", "--report", "map.tif"), 1, "cannot write map.tif"),
         (("map.tif", "truth.tif", "--sample", "points.csv", "--areas"), 1, "points.csv: no such file"),
-        (("map.tif", "truth.tif", "--legend", "none.csv"), 2, "--legend none.csv cannot be read"),
+        (("map.tif", "truth.tif", "--legend", "none.csv"), 2, "--legend: none.csv cannot be read"),
         (("map.tif", "truth.tif", "--nonsense"), 2, "no such option"),
     ],
 )
@@ -174,7 +174,7 @@ def test_knobs_of_a_model_arrive(run: Run, seen: dict[str, Any]) -> None:
         "labels": "l.gpkg", "bands": (3, 2, "red"), "scale": (0, 3000), "gsd_m": 0.5, "tolerance": 0.01, "window": 64,
         "overlap": 0, "blend": "mean", "tta": 4, "batch_size": 2, "device": "onnx",
     }  # fmt: skip
-    known = set(ModelKnobs.__annotations__) - {"cache"}
+    known = set(ModelOptions.__annotations__) - {"cache"}
     assert known <= set(seen)
 
 

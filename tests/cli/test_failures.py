@@ -8,7 +8,7 @@ import pytest
 from click.testing import Result
 
 from geoseg import errors
-from geoseg.display import colour_blind
+from geoseg.display import palette
 from geoseg.inference import CPU_BATCH, DEFAULT_BLEND, GPU_BATCH, Blend
 from geoseg.model.engines.device import DEVICES
 from geoseg.progress import Progress
@@ -166,7 +166,7 @@ def test_the_words_are_the_librarys() -> None:
     assert set(types.BLENDS) == set(get_args(Blend))
     assert set(types.DEVICES) == set(DEVICES)
     assert set(types.METHODS) == set(METHODS)
-    assert {colour_blind.check_palette(name) for name in types.PALETTES} == set(get_args(colour_blind.PaletteName))
+    assert {palette.check_palette(name) for name in types.PALETTES} == set(get_args(palette.PaletteName))
 
 
 @pytest.mark.parametrize("name", ["cuda:1", "nothing-like-it", "onnx"])

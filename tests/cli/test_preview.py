@@ -50,11 +50,22 @@ def test_a_picture_is_written_in_the_palette_asked_for(run: Run, tmp_path: Path,
     assert own.read_bytes() != safe.read_bytes()
 
 
+@pytest.mark.skipif(importlib.util.find_spec("matplotlib") is None, reason="pictures need the extra [plot]")
+def test_a_picture_of_polygons_is_that_of_vectorize(run: Run, tmp_path: Path, landcover: Path) -> None:
+    polygons, one, other = (tmp_path / name for name in ("landcover.gpkg", "one.png", "other.png"))
+    assert run("vectorize", landcover, "--out", polygons, "--png", one).exit_code == 0
+    assert run("preview", landcover, "--polygons", polygons, "--out", other).exit_code == 0
+    assert one.read_bytes() == other.read_bytes()
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
         (["--out", "map.png"], 2, "add --scene"),
-        (["--out", "map.png", "--scene", "scene.tif", "--confidence", "c.tif"], 2, "--confidence belong to a page"),
+        (["--out", "map.png", "--scene", "scene.tif", "--confidence", "c.tif"], 2, "--confidence need a page"),
+        (["--out", "map.png", "--scene", "scene.tif", "--polygons", "p.gpkg"], 2, "add --scene or --polygons"),
+        (["--out", "map.png", "--polygons", "p.gpkg", "--palette", "own"], 2, "--palette need a page"),
+        (["--out", "map.png", "--scene", "scene.tif", "--layer", "l"], 2, "--layer need a page"),
         (["--out", "map.pdf"], 2, "map.pdf: a page must end in .html"),
         (["--out", "map.html", "--palette", "pink"], 2, "one of own, colour-blind"),
         (["--out", "map.html", "--legend", "no.csv"], 2, "no.csv"),

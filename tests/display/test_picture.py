@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from geoseg import errors
 from geoseg.display import picture
-from geoseg.display.__main__ import main
 from geoseg.legend import NODATA
 from tests.display.maps import UTM, blocks, write_map, write_scene
 
@@ -134,20 +133,3 @@ def test_many_classes_leave_room_for_the_map(tmp_path: Path) -> None:
     rows, cols = image.imread(out).shape[:2]
     assert shown(out)[32, 64, 192] == pytest.approx((cols / 2) ** 2 * 60 / 90 / 2, rel=0.1)
     assert rows < cols
-
-
-def test_the_program_ends_in_one_line_and_a_code(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    scene, landcover = (str(write(tmp_path / f"{n}.tif", n, 4)) for n in (3, 1))
-    cases = [
-        ([], 2, "usage: python -m geoseg.preview SCENE MAP OUT.png"),
-        (["--help"], 2, "usage: "),
-        ([scene, str(tmp_path / "gone.tif"), str(tmp_path / "p.png")], 1, "gone.tif"),
-        ([scene, landcover, str(tmp_path / "gone" / "p.png")], 1, "cannot write"),
-    ]
-    for arguments, code, said in cases:
-        assert main(arguments) == code
-        told = capsys.readouterr().err
-        assert said in told
-        assert told.count("\n") == 1
-    assert main([scene, landcover, str(tmp_path / "p.png")]) == 0
-    assert (tmp_path / "p.png").is_file()

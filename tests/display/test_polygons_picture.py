@@ -18,15 +18,14 @@ from rasterio.crs import CRS
 from rasterio.features import shapes
 
 from geoseg.display import check_picture, draw_polygons
-from geoseg.display.feature_source import open_features
-from geoseg.display.geopackage_style import style_colors
-from geoseg.display.ground import Ground, bar_length_m, vertical_stretch
+from geoseg.display.features import open_features, style_colors
+from geoseg.display.polygon_page import MapScale, bar_length_m, vertical_stretch
 from geoseg.errors import GeosegError, OutputError, UsageError
 from geoseg.legend import DEEPGLOBE, LandCover, Legend
 from geoseg.vector import vectorize
 
 image = pytest.importorskip("matplotlib.image", reason="pictures need the extra [plot]")
-Canvas = importlib.import_module("geoseg.display.canvas").Canvas
+Canvas = importlib.import_module("geoseg.display.polygon_page").Canvas
 
 UTM = "EPSG:32631"
 COLORS = np.array([land_cover.color for land_cover in DEEPGLOBE])
@@ -218,13 +217,13 @@ def test_a_target_is_checked_before_the_work(tmp_path: Path, monkeypatch: pytest
     ],
 )
 def test_the_ground_is_measured(crs: str, bounds: tuple[float, ...], metres: float, *, north_up: bool) -> None:
-    ground = Ground.of(CRS.from_user_input(crs), bounds)  # type: ignore[arg-type]
-    assert ground.metres_per_unit == pytest.approx(metres, rel=0.02)
+    ground = MapScale.of(CRS.from_user_input(crs), bounds)  # type: ignore[arg-type]
+    assert ground.meters_per_unit == pytest.approx(metres, rel=0.02)
     assert ground.north_up is north_up
 
 
 def test_no_crs_has_no_scale() -> None:
-    assert Ground.of(None, (0, 0, 1, 1)) == Ground(None, north_up=False)
+    assert MapScale.of(None, (0, 0, 1, 1)) == MapScale(None, north_up=False)
     assert vertical_stretch(None, (0, 0, 1, 1)) == 1.0
     assert vertical_stretch(CRS.from_epsg(4326), (0, 59, 1, 61)) == pytest.approx(2.0)
 

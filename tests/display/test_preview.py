@@ -28,13 +28,12 @@ from shapely.geometry import box as rectangle
 
 import geoseg
 from geoseg import errors
-from geoseg.display import Page, preview, shrunk, tally
-from geoseg.display.colour_blind import as_seen, colour_blind_colors
+from geoseg.display import Page, code_table, overview_source, preview
+from geoseg.display.code_table import ClassAreas, CodeTable
 from geoseg.display.frame import SIDE_PX, TILE_PX, Frame
-from geoseg.display.page_file import json_in_html
-from geoseg.display.shrunk import Shrunk
-from geoseg.display.slots import Slots
-from geoseg.display.tally import Tally
+from geoseg.display.overview_source import OverviewSource
+from geoseg.display.page import json_in_html
+from geoseg.display.palette import as_seen, color_blind_colors
 from geoseg.legend import DEEPGLOBE
 from geoseg.raster import Scene
 from tests.display.maps import NASTY, ROTATED, UTM, blocks, write_map, write_scene
@@ -188,13 +187,13 @@ def test_a_page_is_no_larger_than_asked_and_goes_deeper_with_more(tmp_path: Path
 def test_a_huge_map_without_overviews_is_copied_once_and_the_copy_is_removed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shrunk, "COPY_PX", 128)
+    monkeypatch.setattr(overview_source, "COPY_PX", 128)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
     (tmp_path / "temporary").mkdir()
     codes = blocks(1024, 1024, 64)
     codes[:64] = 255
     scene = Scene.open(write_map(tmp_path / "m.tif", codes, **UTM))
-    with Shrunk(scene, Resampling.nearest) as source:
+    with OverviewSource(scene, Resampling.nearest) as source:
         with source.at(8) as (dataset, factor):
             assert factor == 8
             np.testing.assert_array_equal(dataset.read(1), codes[4::8, 4::8])
@@ -205,12 +204,12 @@ def test_a_huge_map_without_overviews_is_copied_once_and_the_copy_is_removed(
 
 
 def test_a_map_of_many_pixels_is_counted_in_an_overview(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tally, "COUNTED_PX", 128 * 128)
+    monkeypatch.setattr(code_table, "COUNTED_PX", 128 * 128)
     path = write_map(tmp_path / "m.tif", blocks(1024, 1024, 64), tiled=True, blockxsize=256, blockysize=256, **UTM)
     with rasterio.open(path, "r+") as file:
         file.build_overviews([2, 4, 8], Resampling.nearest)
-    with Shrunk(Scene.open(path), Resampling.nearest) as source:
-        found = Tally.of(source, Slots("m.tif"))
+    with OverviewSource(Scene.open(path), Resampling.nearest) as source:
+        found = ClassAreas.of(source, CodeTable("m.tif"))
     assert found.step > 1
     assert sum(found.areas.values()) == pytest.approx(1024 * 1024 * 100)
 
@@ -475,10 +474,10 @@ def test_colour_blind_people_tell_the_classes_apart() -> None:
         return float(apart[:, ~np.eye(len(colors), dtype=bool)].min())
 
     own = [land_cover.color for land_cover in DEEPGLOBE]
-    safe = colour_blind_colors(DEEPGLOBE.names)
+    safe = color_blind_colors(DEEPGLOBE.names)
     assert least_difference(safe) > max(12, 1.5 * least_difference(own))
     assert safe[DEEPGLOBE.names.index("water")] == (0, 114, 178)
-    assert len(set(colour_blind_colors([f"class {n}" for n in range(255)]))) == 255
+    assert len(set(color_blind_colors([f"class {n}" for n in range(255)]))) == 255
 
 
 def test_gray_is_alike_to_every_eye() -> None:

@@ -10,9 +10,9 @@ import rasterio
 from affine import Affine
 from rasterio.enums import Resampling
 
-from geoseg.display import shrunk
-from geoseg.display.shrunk import Shrunk
-from geoseg.display.warped import read_beside
+from geoseg.display import overview_source
+from geoseg.display.overview_source import OverviewSource
+from geoseg.display.placement import read_beside
 from geoseg.raster import Scene
 from tests.display.maps import write_map
 from tests.raster.conftest import NORTH_UP, UTM
@@ -40,10 +40,10 @@ def test_a_scene_beside_its_map_is_transparent_where_it_is_not_valid(tmp_path: P
 def test_a_copy_of_a_huge_scene_hides_the_same(
     tmp_path: Path, kind: Kind, resampling: Resampling, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shrunk, "COPY_PX", max(SHAPE) // COARSE)
+    monkeypatch.setattr(overview_source, "COPY_PX", max(SHAPE) // COARSE)
     path, expected = write(kind, tmp_path / "scene.tif")
     scene = Scene.open(path, bands=kind.bands)
-    with Shrunk(scene, resampling) as source, source.at(COARSE) as (dataset, factor):
+    with OverviewSource(scene, resampling) as source, source.at(COARSE) as (dataset, factor):
         assert factor == COARSE
         assert dataset.shape == (SHAPE[0] // COARSE, SHAPE[1] // COARSE)
         bands = list(range(1, len(kind.used) + 1))

@@ -19,8 +19,8 @@ from rasterio.warp import Resampling, reproject
 from sklearn.metrics import confusion_matrix
 
 import geoseg
-from geoseg.errors import GeosegWarning, SceneError, UsageError
-from geoseg.evaluation import count, evaluate
+from geoseg.errors import SceneError, UsageError
+from geoseg.evaluation import comparison, evaluate
 from geoseg.legend import DEEPGLOBE, LandCover, Legend
 from tests.evaluation.rasters import HOLES, NODATA, UTM, as_floats, colored, patches, write, wrong
 
@@ -30,7 +30,7 @@ SHAPE = (150, 210)
 
 @pytest.fixture
 def small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(count, "_TILE_PX", 64 * 64)
+    monkeypatch.setattr(comparison, "_TILE_PX", 64 * 64)
 
 
 def both(tmp_path: Path, mapped: Pixels, reference: Pixels, **options: Any) -> tuple[Path, Path]:
@@ -261,7 +261,7 @@ def test_neither_tiles_nor_threads_change_anything(tmp_path: Path, monkeypatch: 
     paths = both(tmp_path, wrong(12, reference), reference, **place, tiled=True, blockxsize=16, blockysize=16)
     found = []
     for tile_px in (16 * 16, 48 * 48, 2**21):
-        monkeypatch.setattr(count, "_TILE_PX", tile_px)
+        monkeypatch.setattr(comparison, "_TILE_PX", tile_px)
         found += [evaluate(*paths, areas=True, threads=threads) for threads in (1, 3)]
     assert all(each.matrix == found[0].matrix for each in found)
     for one, other in zip(found[::2], found[1::2], strict=True):
@@ -449,13 +449,6 @@ def test_areas_without_a_place_are_in_pixels(tmp_path: Path) -> None:
     assert [each.area for each in found.areas.classes] == np.bincount(truth.ravel()).tolist()
 
 
-def test_web_mercator_is_warned_of(tmp_path: Path) -> None:
-    truth = patches(34, *SHAPE)
-    place = {"crs": "EPSG:3857", "transform": Affine(10, 0, 0, 0, -10, 8_000_000)}
-    with pytest.warns(GeosegWarning, match="equal-area"):
-        evaluate(*both(tmp_path, truth, truth, **place), areas=True)
-
-
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -491,9 +484,9 @@ def test_points_that_cannot_place_a_raster_are_said(tmp_path: Path, whose: str) 
     ("options", "words"),
     [
         ({"reference": None}, "got neither"),
-        ({"sample": "points.csv"}, "add --areas"),
-        ({"column": "class"}, "column is one of a sample, or of polygons"),
-        ({"reference": None, "sample": "points.csv", "confidence": "c.tif"}, "--confidence needs a reference"),
+        ({"sample": "points.csv"}, "add `areas=True`"),
+        ({"column": "class"}, "`column` is for a sample or polygons"),
+        ({"reference": None, "sample": "points.csv", "confidence": "c.tif"}, "`confidence` needs a reference"),
     ],
 )
 def test_options_that_cannot_be_right(options: dict[str, Any], words: str) -> None:
@@ -520,7 +513,7 @@ def test_progress_ends_with_all_pixels(tmp_path: Path) -> None:
 
 
 def test_a_run_that_is_stopped_stops_its_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(count, "_TILE_PX", 16 * 210)
+    monkeypatch.setattr(comparison, "_TILE_PX", 16 * 210)
     truth = patches(38, 900, 210)
 
     def stop(_state: geoseg.Progress) -> None:

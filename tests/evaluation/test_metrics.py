@@ -14,7 +14,7 @@ from sklearn import metrics as sk
 
 from geoseg.errors import UsageError
 from geoseg.evaluation import ConfusionMatrix, Evaluation, Metrics
-from geoseg.evaluation.confusion import OTHERS
+from geoseg.evaluation.metrics import OTHERS
 from geoseg.legend import DEEPGLOBE, LandCover, Legend
 
 LEGEND = Legend(tuple(LandCover(code, f"c{code}", (code, 0, 0)) for code in (0, 3, 7, 200)))

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 import geoseg
 from geoseg.errors import SceneError, UsageError
 from geoseg.evaluation import evaluate
-from geoseg.evaluation.count import Pair
+from geoseg.evaluation.comparison import Comparison
 from geoseg.legend import DEEPGLOBE, Nomenclature
 from tests.evaluation.rasters import NODATA, UTM, patches, write, wrong
 
@@ -39,8 +39,8 @@ def landcover(tmp_path: Path, guess: NDArray[np.uint8]) -> Path:
 @pytest.fixture
 def small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let seams go through the polygons."""
-    monkeypatch.setattr("geoseg.evaluation.count._TILE_PX", 64 * 64)
-    assert Pair.tiles
+    monkeypatch.setattr("geoseg.evaluation.comparison._TILE_PX", 64 * 64)
+    assert Comparison.tiles
 
 
 def parcels(seed: int = 4, *, apart: bool = True) -> geopandas.GeoDataFrame:
@@ -200,9 +200,9 @@ def test_polygons_that_cannot_be_used(tmp_path: Path, landcover: Path) -> None:
         evaluate(landcover, parcels().assign(landuse=None), column="landuse")
     reference = burned(tmp_path / "truth.tif", parcels(), legend=DEEPGLOBE)
     for knob in ("column", "layer"):
-        with pytest.raises(UsageError, match=f"{knob} is one of a sample, or of polygons"):
+        with pytest.raises(UsageError, match=f"`{knob}` is for a sample or polygons"):
             evaluate(landcover, reference, **{knob: "code"})  # type: ignore[arg-type]
-    with pytest.raises(UsageError, match=r"reference must be a path, got \[1, 2\]"):
+    with pytest.raises(UsageError, match=r"`reference` must be a path, got \[1, 2\]"):
         evaluate(landcover, [1, 2])  # type: ignore[arg-type]
 
 

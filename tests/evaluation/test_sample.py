@@ -104,7 +104,9 @@ def test_a_sample_without_areas_does_not_read_the_map(
     found = evaluate(landcover, sample=tmp_path / "sample.gpkg", progress=seen.append)
     assert (found.areas, seen) == (None, [])
     said = [note for note in found.notes if note.startswith("points count alike")]
-    assert [note.partition("; ")[2] for note in said] == ["accuracies by area, with their errors, come with --areas"]
+    assert [note.partition("; ")[2] for note in said] == [
+        "accuracies by area, with their errors, come with `areas=True`"
+    ]
     assert found.matrix == wanted(truth, guess, rows, cols)[0]
 
 
@@ -119,7 +121,7 @@ def test_a_reference_has_the_figures_and_the_sample_the_areas(
     where = "the areas are from the sample sample.gpkg, all else from the reference"
     assert where in told
     assert where in found.notes
-    assert not any("--areas" in line for line in told)
+    assert not any("areas=True" in line for line in told)
     assert found.metrics.pixels == (guess != NODATA).sum()
     assert found.areas is not None
     assert found.areas.classes == wanted(truth, guess, rows, cols)[1].classes
@@ -300,7 +302,7 @@ def test_a_folder_that_is_no_data_set(tmp_path: Path, landcover: Path) -> None:
     (tmp_path / "points").mkdir()
     with pytest.raises(SceneError, match="is a folder, and no data set that GDAL reads as points"):
         evaluate(landcover, sample=tmp_path / "points")
-    with pytest.raises(UsageError, match="sample must be a path, got array"):
+    with pytest.raises(UsageError, match="`sample` must be a path, got array"):
         evaluate(landcover, sample=np.zeros((3, 2)))  # type: ignore[arg-type]
 
 

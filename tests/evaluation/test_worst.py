@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from geoseg.evaluation import WorstCrops
-from geoseg.evaluation.worst import CROP_PX, LEAST_SHARE
+from geoseg.evaluation.worst_crops import CROP_PX, LEAST_SHARE
 from geoseg.legend import DEEPGLOBE
 from geoseg.raster import Patch, Window
 

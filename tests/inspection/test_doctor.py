@@ -20,10 +20,10 @@ import rasterio
 
 from geoseg.errors import UsageError
 from geoseg.inspection import doctor
-from geoseg.inspection import doctor as room
-from geoseg.inspection.diagnosis import Finding
+from geoseg.inspection.doctor import Finding
 from geoseg.model import cuda_devices
 
+room = importlib.import_module("geoseg.inspection.doctor")
 Break = Callable[..., None]
 
 
@@ -185,7 +185,7 @@ def test_a_full_disk_and_a_cache_that_is_no_folder(monkeypatch: pytest.MonkeyPat
     (cache,), (working,) = found("cache"), found("working folder")
     assert (cache.state, cache.text) == ("unfit", f"{tmp_path / 'file'} cannot be written")
     assert "GEOSEG_CACHE" in cache.remedy
-    assert (working.state, "--out" in working.remedy) == ("unfit", True)
+    assert (working.state, "`out`" in working.remedy) == ("unfit", True)
 
 
 def test_a_missing_extra_is_told_with_its_command(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.metadata
 import sys
 from collections.abc import Callable
@@ -9,11 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from geoseg.inspection import doctor as room
-from geoseg.inspection import torch_try
-from geoseg.inspection.diagnosis import Finding
-from geoseg.inspection.torch_try import BrokenImport, broken_import
+from geoseg.inspection.doctor import BrokenImport, Finding, broken_import
 
+room = importlib.import_module("geoseg.inspection.doctor")
 Fake = Callable[[str, str], None]
 BOTH = ("torch", "torchvision")
 NO_CUDA = "libcublas.so.12: cannot open shared object file: No such file or directory"
@@ -101,7 +100,7 @@ def test_a_library_that_crashes_is_named_with_its_signal(fake: Fake) -> None:
 
 def test_a_library_that_never_comes_back_is_given_up(fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
     fake("torch", "import time\nprint('here', flush=True)\ntime.sleep(600)")
-    monkeypatch.setattr(torch_try, "_PATIENCE_S", 2.0)
+    monkeypatch.setattr(room, "_PATIENCE_S", 2.0)
     assert broken_import(BOTH) == BrokenImport("torch", "not done after 2 s")
 
 
@@ -110,7 +109,7 @@ def test_a_long_cause_is_cut_and_stays_one_line(fake: Fake) -> None:
     broken = broken_import(BOTH)
     assert broken is not None
     assert broken.cause.startswith("ImportError: Zürich C:\\torch\\lib no no ")
-    assert len(broken.cause) <= torch_try._LONGEST_CAUSE
+    assert len(broken.cause) <= room._LONGEST_CAUSE
     assert "\n" not in broken.cause
 
 

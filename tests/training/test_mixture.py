@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from geoseg.dataset import Pair, open_dataset, split
 from geoseg.dataset.layouts.mixture_file import read_mixture
-from geoseg.evaluation.exam import examine
+from geoseg.evaluation.evaluate_model import evaluate_model
 from geoseg.legend import NODATA
 from geoseg.model import ModelBundle
 from geoseg.synthetic import Landscape
@@ -51,7 +51,7 @@ def test_a_mixture_is_learnt_from_reported_on_and_gone_on_with_bit_for_bit(mixtu
     assert not (tmp_path / "two.safetensors.training" / "best.safetensors").exists()
 
     dataset = open_dataset(mixture)
-    found = examine(bundle, dataset, "valid", cache=tmp_path / "cache")
+    found = evaluate_model(bundle, dataset, "valid", cache=tmp_path / "cache")
     codes = np.concatenate([decoded(dataset.pair(area.pair_id)).ravel() for area in split(dataset).valid])
     sets = [code for code, _ in dataset.sets]
     assert found.metrics.pixels == np.isin(codes, range(6)).sum()

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from geoseg.errors import OutputError
 from geoseg.evaluation import Calibration, ConfusionMatrix, Evaluation, WorstCrops, colored
-from geoseg.evaluation.worst import LEAST_SHARE
+from geoseg.evaluation.worst_crops import LEAST_SHARE
 from geoseg.legend import DEEPGLOBE, LandCover, Legend
 from geoseg.raster import Patch, Window, tiles
 from geoseg.training.report import EpochRow, best_epoch, write_history, write_training_report

@@ -13,7 +13,7 @@ import pyogrio
 import pytest
 from rasterio.crs import CRS
 
-from geoseg.display.geopackage_style import style_colors
+from geoseg.display.features import style_colors
 from geoseg.vector import check_target
 from geoseg.vector.io import symbology
 from geoseg.vector.io.formats import write

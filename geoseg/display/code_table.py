@@ -1,0 +1,137 @@
+"""The classes of a page: any integers as one byte a pixel, and the area of each class."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geoseg.display.overview_source import OverviewSource
+from geoseg.errors import SceneError
+from geoseg.legend import NODATA
+from geoseg.raster import GeoBox, Ground, Window, place_at
+
+MOST_CLASSES = NODATA
+_INT32 = np.iinfo(np.int32)
+_TABLE_BYTES = 2
+"""Codes of so many bytes are looked up in a table, larger ones by search."""
+COUNTED_PX = 100_000_000
+"""Maps of more pixels are counted in an overview."""
+_STRIPS = 64
+_STRIP_PX = 8_000_000
+
+
+class CodeTable:
+    """Gives each code a byte, 0 to 254, when it is first seen: its own number where that is free."""
+
+    def __init__(self, name: str) -> None:
+        """Begin with no code. `name` is the map's, for errors."""
+        self._name = name
+        self._slot_of: dict[int, int] = {}
+
+    @property
+    def codes(self) -> set[int]:
+        """All codes seen."""
+        return set(self._slot_of)
+
+    def __getitem__(self, code: int) -> int:
+        """Return the byte of a code that was seen, or is the newest. SceneError where no byte is left, or no int32."""
+        slot = self._slot_of.get(code)
+        return self._new(code) if slot is None else slot
+
+    def of(self, codes: NDArray[np.integer], valid: NDArray[np.bool_]) -> NDArray[np.uint8]:
+        """Return the bytes of codes, any shape; 255 where they are not valid. SceneError as above."""
+        if codes.dtype.itemsize <= _TABLE_BYTES:
+            unsigned = codes.view(f"u{codes.dtype.itemsize}")
+            found = np.flatnonzero(np.bincount(unsigned[valid])).astype(unsigned.dtype)
+            table = np.full(np.iinfo(unsigned.dtype).max + 1, NODATA, np.uint8)
+            table[found] = self._bytes(found.view(codes.dtype))
+            return np.where(valid, table[unsigned], np.uint8(NODATA))
+        found = np.unique(codes[valid])
+        if not len(found):
+            return np.full(codes.shape, NODATA, np.uint8)
+        place = np.minimum(np.searchsorted(found, codes), len(found) - 1)
+        return np.where(valid, self._bytes(found)[place], np.uint8(NODATA))
+
+    def _bytes(self, found: NDArray[np.integer]) -> NDArray[np.uint8]:
+        if len(found) > MOST_CLASSES:
+            raise self._too_many()
+        return np.array([self[code] for code in found.tolist()], np.uint8)
+
+    def _new(self, code: int) -> int:
+        if len(self._slot_of) == MOST_CLASSES:
+            raise self._too_many()
+        if not _INT32.min <= code <= _INT32.max:
+            raise SceneError(
+                f"{self._name} holds the code {code}, codes are integers from {_INT32.min} to {_INT32.max}; "
+                "renumber its classes"
+            )
+        taken = set(self._slot_of.values())
+        is_free = 0 <= code < NODATA and code not in taken
+        slot = code if is_free else next(slot for slot in range(NODATA) if slot not in taken)
+        self._slot_of[code] = slot
+        return slot
+
+    def _too_many(self) -> SceneError:
+        return SceneError(
+            f"{self._name} holds more than {MOST_CLASSES} codes, which is more than can be told apart; "
+            "is it a map of classes? give one, or one with fewer of them"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ClassAreas:
+    """Areas by code, the nodata left out."""
+
+    areas: dict[int, float]
+    """m2 on the ground, or pixels where `in_px`."""
+    in_px: bool
+    step: float
+    """One pixel in so many rows and columns was counted; 1 is all of them."""
+
+    @classmethod
+    def of(cls, landcover: OverviewSource, table: CodeTable) -> Self:
+        """Count a map's codes, strip by strip, each pixel with its area on the ground."""
+        scene = landcover.scene
+        rows, cols = scene.shape
+        thinned = max(1.0, math.sqrt(rows * cols / COUNTED_PX))
+        sums = np.zeros(NODATA + 1)
+        with landcover.at(thinned if thinned == 1.0 else thinned * 2) as (dataset, factor):
+            ground = _ground(place_at(scene.geobox, (dataset.height, dataset.width)))
+            height = max(1, min(math.ceil(dataset.height / _STRIPS), _STRIP_PX // dataset.width))
+            for top in range(0, dataset.height, height):
+                strip = Window(top, 0, min(height, dataset.height - top), dataset.width)
+                area = ((strip.row, strip.row_stop), (0, strip.width))
+                codes = dataset.read(1, window=area)
+                valid = dataset.dataset_mask(window=area) if dataset.count == 1 else dataset.read(2, window=area)
+                slots, weights = table.of(codes, valid != 0).ravel(), None
+                if ground is not None and not ground.is_even:
+                    weights = np.broadcast_to(ground.areas(strip), strip.shape).ravel()
+                sums += np.bincount(slots, weights, minlength=NODATA + 1)
+            if ground is None:
+                sums *= rows / dataset.height * cols / dataset.width
+            elif ground.is_even:
+                sums *= ground.pixel
+        areas = {code: float(sums[table[code]]) for code in sorted(table.codes)}
+        return cls({code: area for code, area in areas.items() if area}, ground is None, factor)
+
+
+def _ground(geobox: GeoBox) -> Ground | None:
+    """Return what pixels measure; None where that is not known: a page is to be looked at, whatever the place."""
+    try:
+        ground = Ground.of(geobox)
+    except SceneError:
+        return None
+    return None if ground.in_px else ground
+
+
+def typical_gsd_m(box: GeoBox) -> float | None:
+    """Return meters a pixel on the ground, from five places: the center alone may be a pole, where none can be told."""
+    height, width = max(1, box.height_px // 2), max(1, box.width_px // 2)
+    corners = [(row, col) for row in (0, box.height_px - height) for col in (0, box.width_px - width)]
+    parts = [box, *(box[Window(row, col, height, width)] for row, col in corners)]
+    found = [part.gsd_m for part in parts if part.gsd_m is not None]
+    return float(np.median(found)) if found else None

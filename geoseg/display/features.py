@@ -1,0 +1,339 @@
+"""Polygons for pictures and pages: read back in batches from any file or a GeoDataFrame, and simplified to outlines."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+from xml.etree import ElementTree as ET
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+from rasterio.crs import CRS
+from rasterio.warp import transform
+
+from geoseg.display.frame import Bounds, Frame
+from geoseg.errors import GeosegError, UsageError
+from geoseg.raster import GDAL_ERRORS, GeoBox
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from geoseg.dataset import FeatureFile
+
+_BATCH_FEATURES = 16_384
+_TEXTS = (".geojson", ".json", ".geojsonl", ".geojsons", ".geojsonseq")
+_AREAS = ("area_m2", "area_px")
+_CODED = frozenset({"code", "name"})
+_WHAT = "polygons as geoseg.vectorize makes them have the columns code, name and area_m2 or area_px"
+RGB = tuple[int, int, int]
+_STYLE = """
+SELECT styleQML FROM layer_styles WHERE ?1 IS NULL OR f_table_name = ?1 COLLATE NOCASE ORDER BY useAsDefault DESC, id"""
+_STEPS_PER_PX = 64
+"""Coordinates are integers of such a part of a pixel of the deepest tiles: these can be enlarged 16 times."""
+_FINEST_PX = 0.1
+_LEAST_AREA_PX = 1.0
+_BYTES_PER_VERTEX = 10
+_MOST_VERTICES = 400_000
+"""What a phone still draws."""
+Rings = list[list[int]]
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureBatch:
+    """Some features."""
+
+    codes: NDArray[np.int64]
+    """(feature,)"""
+    names: list[str]
+    areas: NDArray[np.float64]
+    """(feature,) square meters, or pixels where the source's `in_px`."""
+    shapes: NDArray[np.object_]
+    """(feature,) shapely's polygons or multipolygons."""
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureSource:
+    """Polygons that can be gone through without holding them all."""
+
+    title: str
+    crs: CRS | None
+    bounds: Bounds | None
+    """Least x, least y, greatest x, greatest y; None where there is no polygon."""
+    in_px: bool
+    """Whether areas are in pixels."""
+    batches: Callable[[], Iterator[FeatureBatch]]
+    colors: dict[str, RGB]
+    """By class name, as far as the source knows them."""
+
+
+def open_features(polygons: Any, layer: str | None = None, map_name: str | None = None) -> FeatureSource:  # noqa: ANN401 - a path, or a GeoDataFrame, which is heavy to name
+    """Return the polygons of a source (of one `layer`, else of the only one that has them), or of a GeoDataFrame.
+
+    Of several layers the one called as the map is meant, as `vectorize` calls it. GeosegError for what cannot be read,
+    UsageError where several layers could be meant.
+    """
+    if not isinstance(polygons, str | os.PathLike):
+        return _of_frame(polygons)
+    path = Path(polygons)
+    if path.suffix.lower() in _TEXTS and path.is_file() and not path.stat().st_size:
+        return _empty(path)  # a sequence of no features
+    source = _one_layer(os.fspath(polygons), layer, map_name)
+    try:
+        return _of_gdal(source) if source.layers else _of_parquet(Path(source.path))
+    except (OSError, RuntimeError, KeyError, TypeError, ValueError) as error:
+        if isinstance(error, GeosegError):
+            raise
+        reason = " ".join(str(error).split()).split("; ")[0].rstrip(".;")
+        raise GeosegError(
+            f"{source.name} cannot be read as polygons: {reason}; give one that geoseg vectorize wrote"
+        ) from error
+
+
+def _one_layer(polygons: str, layer: str | None, map_name: str | None) -> FeatureFile:
+    """Return a source with the layer that is meant: the one named, or the only one with the columns of `vectorize`."""
+    from geoseg.dataset import FeatureFile, find_features  # noqa: PLC0415 - half a second, for polygons only
+
+    found = find_features(polygons, "polygons", "polygons", "all" if layer is None else layer)
+    if not isinstance(found, FeatureFile) or len(found.layers) < 2:
+        return cast("FeatureFile", found)
+    each = [FeatureFile(found.path, (name,)) for name in found.layers]
+    fits = each if layer is not None else [one for one in each if set(one.columns()) >= _CODED]
+    fits = [one for one in fits if one.layers == (map_name,)] or fits
+    if len(fits) > 1:
+        names = ", ".join(one.layers[0] for one in fits)
+        raise UsageError(f"{found.name} has {len(fits)} layers of polygons: {names}; one is drawn, name it with layer")
+    return (fits or each)[0]
+
+
+def _of_frame(frame: Any) -> FeatureSource:  # noqa: ANN401 - see above
+    area = _area_column(list(getattr(frame, "columns", ())), f"a {type(frame).__name__}")
+    shapes = np.asarray(frame.geometry.array, np.object_)
+    columns = frame["code"].to_numpy(np.int64), frame["name"].tolist(), frame[area].to_numpy(np.float64)
+
+    def batches() -> Iterator[FeatureBatch]:
+        for start in range(0, len(shapes), _BATCH_FEATURES):
+            some = slice(start, start + _BATCH_FEATURES)
+            codes, names, areas = (column[some] for column in columns)
+            yield _of_polygons(FeatureBatch(codes, names, areas, shapes[some]))
+
+    crs = None if frame.crs is None else CRS.from_wkt(frame.crs.to_wkt())
+    return FeatureSource("Land cover", crs, _bounds(frame.total_bounds), area == "area_px", batches, {})
+
+
+def _of_gdal(source: FeatureFile) -> FeatureSource:
+    import pyogrio  # noqa: PLC0415 - half a second, for polygons only
+
+    path, name, layer = Path(source.path), source.gdal_name, source.layers[0]
+    info = pyogrio.read_info(name, layer=layer, force_total_bounds=True)
+    if path.suffix.lower() in _TEXTS and not info["features"]:
+        return _empty(path)  # GeoJSON keeps the columns with the features
+    area = _area_column(list(info["fields"]), source.name)
+
+    def batches() -> Iterator[FeatureBatch]:
+        with pyogrio.open_arrow(
+            name, layer=layer, columns=["code", "name", area], batch_size=_BATCH_FEATURES, use_pyarrow=True
+        ) as (
+            meta,
+            reader,
+        ):
+            geometry = meta["geometry_name"] or "wkb_geometry"
+            for batch in reader:
+                yield _batch(batch, area, geometry)
+
+    crs = CRS.from_user_input(info["crs"]) if info["crs"] else None
+    colors = style_colors(path, layer) if path.suffix.lower() == ".gpkg" else {}
+    return FeatureSource(path.stem, crs, _bounds(info["total_bounds"]), area == "area_px", batches, colors)
+
+
+def _empty(path: Path) -> FeatureSource:
+    return FeatureSource(path.stem, CRS.from_epsg(4326), None, in_px=False, batches=lambda: iter(()), colors={})
+
+
+def _of_parquet(path: Path) -> FeatureSource:
+    import pyarrow.parquet as pq  # noqa: PLC0415 - for pictures only
+
+    with pq.ParquetFile(path) as file:
+        names, metadata = file.schema_arrow.names, file.metadata.metadata or {}
+    area = _area_column(names, str(path))
+    geo = json.loads(metadata[b"geo"])
+    geometry = geo["primary_column"]
+    column = geo["columns"][geometry]
+
+    def batches() -> Iterator[FeatureBatch]:
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches(_BATCH_FEATURES, columns=["code", "name", area, geometry]):
+                yield _batch(batch, area, geometry)
+
+    return FeatureSource(path.stem, _projjson(column), _bounds(column.get("bbox")), area == "area_px", batches, {})
+
+
+def _projjson(column: dict[str, Any]) -> CRS | None:
+    """Return the CRS of a GeoParquet column; left out, it means longitude and latitude."""
+    import pyproj  # noqa: PLC0415 - for pictures only
+
+    if "crs" not in column:
+        return CRS.from_epsg(4326)
+    return None if column["crs"] is None else CRS.from_wkt(pyproj.CRS.from_json_dict(column["crs"]).to_wkt())
+
+
+def _batch(batch: pa.RecordBatch, area: str, geometry: str) -> FeatureBatch:
+    return _of_polygons(
+        FeatureBatch(
+            batch.column("code").to_numpy(zero_copy_only=False).astype(np.int64),
+            batch.column("name").to_pylist(),
+            batch.column(area).to_numpy(zero_copy_only=False).astype(np.float64),
+            shapely.from_wkb(batch.column(geometry).to_numpy(zero_copy_only=False)),
+        )
+    )
+
+
+def _of_polygons(batch: FeatureBatch) -> FeatureBatch:
+    """Return the features that are polygons, those inside of collections among them, each as one."""
+    if np.isin(shapely.get_type_id(batch.shapes), (3, 6)).all():
+        return batch
+    from geoseg.dataset import unpacked  # noqa: PLC0415 - others than geoseg's own
+
+    shapes, owners, _ = unpacked(batch.shapes)
+    parts, whose = shapely.get_parts(shapes, return_index=True)
+    kept, places = np.unique(owners[whose], return_inverse=True)
+    together = np.asarray(shapely.multipolygons(parts, indices=places), np.object_) if len(kept) else shapes
+    return FeatureBatch(batch.codes[kept], [batch.names[i] for i in kept], batch.areas[kept], together)
+
+
+def _area_column(names: list[str], source: str) -> str:
+    area = next((name for name in _AREAS if name in names), None)
+    if area is None or not set(names) >= _CODED:
+        raise UsageError(f"{source} cannot be drawn as a map: it has the columns {', '.join(names)[:200]}; {_WHAT}")
+    return area
+
+
+def _bounds(numbers: Any) -> Bounds | None:  # noqa: ANN401 - whatever a file says
+    if numbers is None or len(numbers) != 4 or not np.isfinite(np.asarray(numbers, float)).all():
+        return None
+    x_min, y_min, x_max, y_max = (float(number) for number in numbers)
+    return (x_min, y_min, x_max, y_max) if x_max > x_min and y_max > y_min else None
+
+
+def style_colors(path: Path, layer: str | None = None) -> dict[str, RGB]:
+    """Return the fill of each class name in the default QGIS style of a GeoPackage's layer; empty if there is none."""
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as database:
+            row = database.execute(_STYLE, (layer,)).fetchone()
+        return {} if row is None else _fills(ET.fromstring(row[0]))  # noqa: S314 - no more trusted than the polygons
+    except (sqlite3.Error, ET.ParseError, ValueError, TypeError):
+        return {}  # somebody else's style, or none: then colors are chosen
+
+
+def _fills(root: ET.Element) -> dict[str, RGB]:
+    by_symbol = {
+        symbol.get("name"): _rgb(option.get("value", ""))
+        for symbol in root.iterfind(".//symbol")
+        for option in symbol.iterfind(".//Option[@name='color']")
+    }
+    categories = root.iterfind(".//category")
+    return {entry.get("label", ""): color for entry in categories if (color := by_symbol.get(entry.get("symbol")))}
+
+
+def _rgb(text: str) -> RGB:
+    red, green, blue = (int(level) for level in text.split(",")[:3])
+    return red, green, blue
+
+
+@dataclass(frozen=True, slots=True)
+class Outlines:
+    """Polygons in steps from the frame's left and top."""
+
+    step: float
+    """In the frame's units."""
+    shapes: list[tuple[int, str, float, Rings]]
+    """Code, name, area (m2, or pixels where the source says so), rings: x, y of the first vertex, then differences."""
+    count: int
+    """Of the source; smaller ones than a pixel of the page are left out."""
+    in_px: bool
+
+    def to_json(self) -> dict[str, object]:
+        """Return plain values; each name stands there once."""
+        names = sorted({name for _, name, _, _ in self.shapes})
+        place = {name: number for number, name in enumerate(names)}
+        shapes = [[code, place[name], float(f"{area:.5g}"), *rings] for code, name, area, rings in self.shapes]
+        return {"step": self.step, "names": names, "shapes": shapes, "count": self.count, "inPx": self.in_px}
+
+
+def outlines(source: FeatureSource, frame: Frame, box: GeoBox, zoom: int, budget_bytes: int) -> Outlines:
+    """Return the polygons that can be seen at a zoom. GeosegError where they cannot be laid on the map."""
+    if frame.is_earth and source.crs is None:
+        raise GeosegError(f"the polygons of {source.title} have no CRS, the map has one; give them the map's")
+    pixel = frame.unit_per_px(zoom)
+    tolerance, most = _FINEST_PX * pixel, min(_MOST_VERTICES, budget_bytes // _BYTES_PER_VERTEX)
+    while (found := _simplified(source, frame, box, (pixel / _STEPS_PER_PX, tolerance, most))) is None:
+        tolerance *= 2
+    if found.count and not found.shapes and not _touches(source, frame, box):
+        raise GeosegError(f"no polygon of {source.title} lies on the map; give the polygons of this map")
+    return found
+
+
+def _simplified(
+    source: FeatureSource, frame: Frame, box: GeoBox, fineness: tuple[float, float, int]
+) -> Outlines | None:
+    """Return the polygons simplified; None if there are more vertices than wanted."""
+    step, tolerance, most = fineness
+    shapes: list[tuple[int, str, float, Rings]] = []
+    count = vertices = 0
+    for batch in source.batches():
+        count += len(batch.codes)
+        placed = _placed(batch, source, frame, box)
+        smallest = max(_LEAST_AREA_PX * (step * _STEPS_PER_PX) ** 2, 4 * tolerance**2)
+        large = (shapely.area(placed) >= smallest) & _inside(placed, frame)
+        thin = shapely.simplify(placed[large], tolerance, preserve_topology=False)
+        for number, shape in zip(np.flatnonzero(large).tolist(), thin.tolist(), strict=True):
+            rings = _rings(shape, frame, step)
+            vertices += sum(len(ring) for ring in rings) // 2
+            if rings:
+                shapes.append((int(batch.codes[number]), str(batch.names[number]), float(batch.areas[number]), rings))
+        if vertices > most:
+            return None
+    return Outlines(step, shapes, count, source.in_px)
+
+
+def _inside(placed: NDArray[np.object_], frame: Frame) -> NDArray[np.bool_]:
+    left, bottom, right, top = frame.bounds
+    sides = shapely.bounds(placed)
+    return (sides[:, 0] <= right) & (sides[:, 2] >= left) & (sides[:, 1] <= top) & (sides[:, 3] >= bottom)
+
+
+def _touches(source: FeatureSource, frame: Frame, box: GeoBox) -> bool:
+    return any(_inside(_placed(batch, source, frame, box), frame).any() for batch in source.batches())
+
+
+def _placed(batch: FeatureBatch, source: FeatureSource, frame: Frame, box: GeoBox) -> NDArray[np.object_]:
+    """Return the shapes in the frame's plane."""
+    xy = shapely.get_coordinates(batch.shapes)
+    target = frame.crs if frame.is_earth else box.crs
+    try:
+        if source.crs is not None and target is not None and source.crs != target:
+            xy = np.array(transform(source.crs, target, xy[:, 0], xy[:, 1])[:2]).T
+    except GDAL_ERRORS as error:
+        raise GeosegError(f"the polygons of {source.title} cannot be laid on the map: {error}") from error
+    if not frame.is_earth:
+        a, b, c, d, e, f = tuple(~box.transform)[:6]
+        x, y = xy.T
+        xy = np.stack([a * x + b * y + c, -(d * x + e * y + f)], axis=1)
+    return np.asarray(shapely.set_coordinates(shapely.force_2d(batch.shapes), xy))
+
+
+def _rings(shape: shapely.Geometry, frame: Frame, step: float) -> Rings:
+    rings = []
+    for part in shapely.get_rings(shapely.get_parts(shape)):
+        xy = shapely.get_coordinates(part)[:-1]  # the page closes them
+        steps = np.rint((xy - (frame.bounds[0], frame.bounds[3])) / (step, -step)).astype(np.int64)
+        kept = np.any(np.diff(steps, axis=0, prepend=steps[:1] - 1), axis=1)
+        if kept.sum() >= 3:
+            rings.append(np.diff(steps[kept], axis=0, prepend=0).ravel().tolist())
+    return rings

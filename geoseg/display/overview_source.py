@@ -1,0 +1,193 @@
+"""A raster at the size that is needed: by its overviews, or by one decimated copy where a huge one has none."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+import rasterio
+from rasterio.enums import ColorInterp, Resampling
+from rasterio.io import DatasetReader
+from rasterio.windows import Window as Area
+
+from geoseg.errors import SceneError
+from geoseg.raster import (
+    GDAL_ERRORS,
+    ClassRaster,
+    Scene,
+    is_as_stored,
+    is_remote,
+    masked,
+    opened,
+    raster_environment,
+    root_message,
+    scaled,
+    shown,
+)
+
+COPY_PX = 8192
+"""The long side of the copy of a raster without overviews."""
+_COPY_ROWS = 256
+_NEAR = 1.1
+"""An overview this much coarser than wanted will do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """One size in which the raster can be opened."""
+
+    factor: float
+    """How much coarser than the raster itself."""
+    path: str
+    overview: int | None
+    """Of the file at `path`; None is the file itself."""
+
+
+class OverviewSource:
+    """A context: the copy, if one is needed, is made on entering and removed on leaving."""
+
+    def __init__(self, scene: Scene, resampling: Resampling) -> None:
+        """Look at the sizes a raster has. `resampling` is how a copy of it is made."""
+        self.scene, self.resampling = scene, resampling
+        self.sizes = _sizes(scene)
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+
+    def __enter__(self) -> Self:
+        long_side = max(self.scene.shape)
+        if long_side / self.sizes[-1].factor > 2 * COPY_PX:
+            self._folder = tempfile.TemporaryDirectory(prefix="geoseg-")
+            try:
+                path = _copy(self.scene, Path(self._folder.name) / "copy.tif", self.resampling)
+            except BaseException:
+                self._folder.cleanup()
+                raise
+            self.sizes = sorted([*self.sizes, *_sizes(path, long_side)], key=lambda size: size.factor)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._folder is not None:
+            self._folder.cleanup()
+
+    @contextmanager
+    def at(self, factor: float) -> Iterator[tuple[DatasetReader, float]]:
+        """Yield the smallest that is about as fine as wanted, and how much coarser than the raster it is.
+
+        Its first bands are those in use, in their order. What hides their pixels is one nodata value, or an alpha after
+        them.
+        """
+        size = max((size for size in self.sizes if size.factor <= factor * _NEAR), key=lambda size: size.factor)
+        options = {} if size.overview is None else {"OVERVIEW_LEVEL": size.overview}
+        try:
+            with raster_environment(remote=is_remote(size.path)), ExitStack() as stack:
+                dataset = stack.enter_context(rasterio.open(size.path, sharing=False, **options))
+                if size.path == self.scene.path and not is_as_stored(self.scene):
+                    view = masked(self.scene, size.overview, dataset.shape)
+                    dataset = stack.enter_context(rasterio.open(view, sharing=False))
+                yield dataset, size.factor
+        except GDAL_ERRORS as error:
+            raise SceneError(
+                f"cannot read {shown(self.scene.path)}: {root_message(error, size.path)}; it may be cut short or "
+                "damaged: see what rio info says"
+            ) from error
+
+
+@contextmanager
+def plain_codes(raster: ClassRaster) -> Iterator[Scene]:
+    """Yield a raster of classes as integers that GDAL can resample; a copy, for a while, where it holds anything else.
+
+    Colors and floats are decoded at full size: overviews may have mixed them. SceneError as its strips raise.
+    """
+    scene = raster.scene
+    if raster.colors is None and np.dtype(scene.dtype).kind in "iu":
+        yield scene
+        return
+    with tempfile.TemporaryDirectory(prefix="geoseg-", ignore_cleanup_errors=True) as folder:
+        path = str(Path(folder) / "codes.tif")
+        profile = {
+            "driver": "GTiff",
+            "dtype": raster.dtype,
+            "count": 1,
+            "height": scene.shape[0],
+            "width": scene.shape[1],
+            "nodata": raster.background,
+            "tiled": True,
+            "compress": "lzw",
+            "BIGTIFF": "IF_SAFER",
+        }
+        with raster_environment(), rasterio.open(path, "w", **profile) as copy:
+            with opened(scene.path) as dataset:
+                _place_copy(dataset, copy, 1, 1)
+            for window, strip in zip(raster.windows(), raster.strips(), strict=True):
+                copy.write(strip, 1, window=Area(window.col, window.row, window.width, window.height))
+        yield Scene.open(path)
+
+
+def _sizes(raster: Scene | str, long_side: int | None = None) -> list[Size]:
+    """Return the sizes in which a file can be opened, the finest first."""
+    path = raster if isinstance(raster, str) else raster.path
+    with opened(path) as dataset:
+        own = (long_side or max(dataset.shape)) / max(dataset.shape)
+        found = dataset.overviews(1)
+    return [Size(own, path, None), *(Size(own * factor, path, level) for level, factor in enumerate(found))]
+
+
+def _copy(scene: Scene, path: Path, resampling: Resampling) -> str:
+    """Write the bands in use decimated, and an alpha where one is needed, strip by strip, each read once."""
+    factor = max(scene.shape) / COPY_PX
+    rows, cols = (max(1, round(side / factor)) for side in scene.shape)
+    validity = scene.validity
+    view = scene.path if is_as_stored(scene) else masked(scene)
+    if not validity.is_plain and resampling is not Resampling.nearest:
+        view = scaled(scene, (rows / scene.shape[0], cols / scene.shape[1])).path  # means of valid pixels alone
+    with opened(view) as dataset:
+        step_row, step_col = dataset.height / rows, dataset.width / cols
+        profile = {
+            "driver": "GTiff",
+            "dtype": scene.dtype,
+            "count": dataset.count,
+            "height": rows,
+            "width": cols,
+            "nodata": validity.nodata[0] if validity.is_plain and validity.nodata else None,
+            "tiled": True,
+            "compress": "lzw",
+            "BIGTIFF": "IF_SAFER",
+        }
+        with raster_environment(), rasterio.open(path, "w", **profile) as copy:
+            _place_copy(dataset, copy, step_row, step_col)
+            copy.colorinterp = dataset.colorinterp
+            for top in range(0, rows, _COPY_ROWS):
+                count = min(_COPY_ROWS, rows - top)
+                area = Area(0, top * step_row, dataset.width, count * step_row)
+                for band in dataset.indexes:
+                    pixels = dataset.read(band, window=area, out_shape=(count, cols), resampling=resampling)
+                    if dataset.colorinterp[band - 1] == ColorInterp.alpha:
+                        pixels = np.where(pixels != 0, opaque(scene.dtype), 0)
+                    copy.write(pixels.astype(scene.dtype), band, window=Area(0, top, cols, count))
+    with raster_environment(), rasterio.open(path, "r+") as copy:
+        copy.build_overviews([level for level in (2, 4, 8, 16) if level <= max(rows, cols)], resampling)
+    return str(path)
+
+
+def opaque(dtype: str) -> int:
+    """Return what GDAL's warper takes for wholly opaque in an alpha of that type."""
+    return {"uint16": 65535, "int16": 32767, "int8": 127}.get(dtype, 255)
+
+
+def _place_copy(dataset: DatasetReader, copy: rasterio.io.DatasetWriter, step_row: float, step_col: float) -> None:
+    points, crs = dataset.gcps
+    if points:
+        for point in points:
+            point.row, point.col = point.row / step_row, point.col / step_col
+        copy.gcps = (points, crs)
+        return
+    if dataset.crs is not None:
+        copy.crs = dataset.crs
+    copy.transform = dataset.transform @ dataset.transform.scale(step_col, step_row)

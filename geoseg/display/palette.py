@@ -1,0 +1,114 @@
+"""Colors that color-blind people tell apart.
+
+The first eight are those of Okabe and Ito, "Color Universal Design" (2008), with a dark gray for black.
+Later ones are those farthest from all before them in the eyes of people with and without a color deficiency, simulated
+by the matrices of Machado, Oliveira and Fernandes (2009), doi 10.1109/TVCG.2009.113, and compared in CIE L*a*b*.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geoseg.errors import UsageError
+from geoseg.legend import Color, LandCover, Legend
+
+PaletteName = Literal["own", "colour-blind"]
+
+_ORANGE, _SKY, _GREEN, _YELLOW = (230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66)
+_BLUE, _VERMILION, _PURPLE, _DARK = (0, 114, 178), (213, 94, 0), (204, 121, 167), (40, 40, 40)
+OKABE_ITO: tuple[Color, ...] = (_ORANGE, _SKY, _GREEN, _YELLOW, _BLUE, _VERMILION, _PURPLE, _DARK)
+_SUITS: tuple[tuple[Color, tuple[str, ...]], ...] = (
+    (_BLUE, ("water", "river", "lake", "sea", "ocean")),
+    (_GREEN, ("forest", "tree", "wood", "mangrove")),
+    (_YELLOW, ("agricult", "crop", "farm", "arable", "field")),
+    (_VERMILION, ("urban", "built", "building", "town", "artificial", "impervious")),
+    (_ORANGE, ("range", "grass", "shrub", "pasture", "meadow", "vegetation")),
+    (_PURPLE, ("barren", "bare", "soil", "sand", "rock")),
+    (_SKY, ("wetland", "marsh", "snow", "ice", "swamp")),
+    (_DARK, ("unknown", "other", "road", "cloud")),
+)
+_DEFICIENCIES = np.array(
+    [
+        np.eye(3),
+        [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+        [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
+        [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]],
+    ]
+)
+"""None; protanopia, deuteranopia, tritanopia; on linear red, green, blue."""
+_TO_XYZ = np.array(
+    [[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.0721750], [0.0193339, 0.1191920, 0.9503041]]
+)
+_LEVELS = (0, 36, 73, 109, 146, 182, 219, 255)
+
+
+def check_palette(name: str | None) -> PaletteName:
+    """Return the palette of that name; "color-blind" is accepted too. UsageError for others."""
+    palette = (name or "own").replace("color", "colour")
+    if palette == "own":
+        return "own"
+    if palette == "colour-blind":
+        return "colour-blind"
+    raise UsageError(f"`palette` must be one of {', '.join(get_args(PaletteName))}, got {name!r:.60}", "palette")
+
+
+def color_blind_legend(legend: Legend) -> Legend:
+    """Return the same classes in colors that people tell apart."""
+    colors = color_blind_colors(legend.names)
+    return Legend(tuple(LandCover(known.code, known.name, color) for known, color in zip(legend, colors, strict=True)))
+
+
+def color_blind_colors(names: Sequence[str]) -> list[Color]:
+    """Return a color for each class: one that suits its name where that is free, water blue and forest green."""
+    colors: dict[int, Color] = {}
+    for color, words in _SUITS:
+        place = next((i for i, name in enumerate(names) if i not in colors and _speaks_of(name, words)), None)
+        if place is not None:
+            colors[place] = color
+    free = [color for color in _row(len(names)) if color not in colors.values()]
+    return [colors[place] if place in colors else free.pop(0) for place in range(len(names))]
+
+
+def _speaks_of(name: str, words: Sequence[str]) -> bool:
+    return any(
+        part.startswith(word)
+        for part in name.casefold().replace("-", "_").replace(" ", "_").split("_")
+        for word in words
+    )
+
+
+@cache
+def _row(count: int) -> tuple[Color, ...]:
+    """Return at least so many colors, Okabe and Ito's first."""
+    grid = np.array(np.meshgrid(_LEVELS, _LEVELS, _LEVELS)).reshape(3, -1).T
+    seen = as_seen(grid)
+    lightness = seen[0, :, 0]
+    usable = (lightness > 15) & (lightness < 95)
+    grid, seen = grid[usable], seen[:, usable]
+    chosen = list(OKABE_ITO)
+    nearest = np.min([_distance(seen, as_seen(np.array([color]))) for color in chosen], axis=0)
+    while len(chosen) < count:
+        best = int(nearest.argmax())
+        chosen.append((int(grid[best, 0]), int(grid[best, 1]), int(grid[best, 2])))
+        nearest = np.minimum(nearest, _distance(seen, seen[:, best : best + 1]))
+    return tuple(chosen)
+
+
+def as_seen(colors: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return (kind of eye, color, 3) in CIE L*a*b* of (color, 3) in sRGB; the first kind sees all colors."""
+    light = colors / 255
+    linear = np.where(light <= 0.04045, light / 12.92, ((light + 0.055) / 1.055) ** 2.4)
+    seen = np.clip(np.einsum("kij,nj->kni", _DEFICIENCIES, linear), 0, 1)
+    xyz = seen @ _TO_XYZ.T / (0.95047, 1.0, 1.08883)
+    f = np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 16 / 116)
+    return np.stack([116 * f[..., 1] - 16, 500 * (f[..., 0] - f[..., 1]), 200 * (f[..., 1] - f[..., 2])], axis=-1)
+
+
+def _distance(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return (color,): how far apart the eyes that see the least difference see them."""
+    return np.asarray(np.linalg.norm(first - second, axis=-1).min(axis=0))

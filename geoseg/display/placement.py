@@ -1,0 +1,229 @@
+"""Tiles of a raster in a page's frame, read through its overviews."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from affine import Affine
+from numpy.typing import NDArray
+from rasterio.enums import ColorInterp, Resampling
+from rasterio.io import DatasetReader
+from rasterio.vrt import WarpedVRT
+from rasterio.windows import Window as Area
+
+from geoseg.display.frame import SIDE_PX, TILE_PX, Frame, Tile
+from geoseg.display.overview_source import OverviewSource
+from geoseg.errors import SceneError
+from geoseg.raster import Patch, Scene, is_placed, shown, whole_shift
+
+_RGB = ("red", "green", "blue")
+_ALIKE = 0.01
+"""Pictures without a place lie on one another if their sides have the same ratio, but for so much."""
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """How a raster lies in a frame."""
+
+    transform: Affine | None = None
+    """Its pixel (col, row) to the frame's plane; None where its own place on Earth is used."""
+    of: Scene | None = None
+    """Whose place it has, when not its own."""
+
+
+def place_in(frame: Frame, landcover: Scene, other: Scene) -> Placement:
+    """Return how a raster lies with a map; the map itself too. SceneError where that cannot be known."""
+    mine, its = landcover.geobox, other.geobox
+    if frame.is_earth:
+        if is_placed(its) or (its.gcps and its.gcp_fault is None):
+            return Placement()
+        _check_sides(landcover, other)
+        return Placement(of=landcover)
+    if mine.has_transform and its.has_transform and mine.crs == its.crs and not mine.transform.is_degenerate:
+        plane = Affine.scale(1, -1)
+        return Placement(plane @ ~mine.transform @ its.transform)
+    _check_sides(landcover, other)
+    return Placement(Affine(mine.width_px / its.width_px, 0, 0, 0, -mine.height_px / its.height_px, 0))
+
+
+def _check_sides(landcover: Scene, other: Scene) -> None:
+    (rows, cols), (other_rows, other_cols) = landcover.shape, other.shape
+    if abs(math.log(rows * other_cols / (cols * other_rows))) > _ALIKE:
+        raise SceneError(
+            f"{shown(other.path)} cannot be laid on {shown(landcover.path)}: one of them has no place, and "
+            f"{other_rows} x {other_cols} pixels are not the shape of {rows} x {cols}; give one of the map's extent"
+        )
+
+
+def read_tiles(
+    source: OverviewSource, place: Placement, frame: Frame, tiles: Iterable[Tile], resampling: Resampling
+) -> Iterator[tuple[Tile, Patch]]:
+    """Yield tiles of one zoom with their pixels, where any is valid; in between, overviews are resampled as told.
+
+    A patch has `SIDE_PX` rows and columns.
+    """
+    wanted = list(tiles)
+    if not wanted:
+        return
+    zoom = wanted[0][0]
+    factor = frame.unit_per_px(zoom) / _unit_per_px(source, place, frame)
+    with ExitStack() as stack:
+        dataset, size = stack.enter_context(source.at(max(1.0, factor)))
+        rest = Resampling.average if resampling is not Resampling.nearest and factor / size > 1.5 else resampling
+        if place.transform is None and place.of is None and not is_placed(source.scene.geobox):
+            dataset = stack.enter_context(_straightened(dataset, source.scene, frame, rest))
+        first_col, first_row = min(tile[1] for tile in wanted), min(tile[2] for tile in wanted)
+        last_col, last_row = max(tile[1] for tile in wanted), max(tile[2] for tile in wanted)
+        how = {
+            "crs": frame.crs,
+            "transform": frame.transform((zoom, first_col, first_row)),
+            "width": (last_col - first_col) * TILE_PX + SIDE_PX,
+            "height": (last_row - first_row) * TILE_PX + SIDE_PX,
+            "resampling": rest,
+            **_source_place(dataset, source, place, frame),
+            **_masking(dataset, source.scene),
+        }
+        warped = stack.enter_context(WarpedVRT(dataset, **how))
+        nearest = None
+        if rest is Resampling.average:
+            nearest = stack.enter_context(WarpedVRT(dataset, **{**how, "resampling": Resampling.nearest}))
+        for tile in wanted:
+            area = Area((tile[1] - first_col) * TILE_PX, (tile[2] - first_row) * TILE_PX, SIDE_PX, SIDE_PX)
+            data = warped.read(_bands(source.scene), window=area)
+            valid = _valid(warped, data, area)
+            if nearest is not None and valid.any() and not valid.all():
+                valid &= ~_rim(valid) | _unmasked(nearest, area)
+            if valid[:TILE_PX, :TILE_PX].any():
+                yield tile, Patch(np.where(np.isfinite(data), data, 0).astype(data.dtype), valid)
+
+
+def natural_scene(path: str | os.PathLike[str]) -> Scene:
+    """Open a scene with its red, green and blue; whatever it has first where it has none of that name."""
+    scene = Scene.open(path)
+    return Scene.open(path, wanted_bands=_RGB) if len(scene.band_indexes) >= 3 else scene
+
+
+def read_beside(scene: Scene, landcover: Scene, max_px: int) -> Patch:
+    """Read the part of a scene that a map shows, decimated, its long side at most `max_px`.
+
+    Without a place it is the whole scene. SceneError where the two do not lie on one another.
+    """
+    if not (is_placed(scene.geobox) and is_placed(landcover.geobox)):
+        _check_sides(landcover, scene)
+        return scene.overview(max_px)
+    if scene.shape == landcover.shape and whole_shift(scene.geobox, landcover.geobox) == (0, 0):
+        return scene.overview(max_px)
+    factor = max(1.0, max(landcover.shape) / max_px)
+    rows, cols = (max(1, round(side / factor)) for side in landcover.shape)
+    box, place = landcover.geobox, Affine.scale(landcover.shape[1] / cols, landcover.shape[0] / rows)
+    coarser = factor * (box.gsd_m or 1.0) / (scene.geobox.gsd_m or 1.0)
+    with OverviewSource(scene, Resampling.average) as source, source.at(max(1.0, coarser)) as (dataset, size):
+        how = {
+            "crs": box.crs,
+            "transform": box.transform @ place,
+            "width": cols,
+            "height": rows,
+            "resampling": Resampling.average if coarser / size > 1.5 else Resampling.bilinear,
+            **_masking(dataset, scene),
+        }
+        with WarpedVRT(dataset, **how) as warped:
+            data = warped.read(_bands(scene))
+            valid = _valid(warped, data, Area(0, 0, cols, rows))
+    if not valid.any():
+        raise SceneError(
+            f"no valid pixel of {shown(scene.path)} lies on {shown(landcover.path)}; give the scene of this map"
+        )
+    return Patch(np.where(np.isfinite(data), data, 0).astype(data.dtype), valid)
+
+
+def _unit_per_px(source: OverviewSource, place: Placement, frame: Frame) -> float:
+    """Return about how large a pixel of the raster is in the frame."""
+    if place.transform is not None:
+        return math.sqrt(abs(place.transform.determinant))
+    box = (place.of or source.scene).geobox
+    middle = (frame.bounds[1] + frame.bounds[3]) / 2
+    cosine = 1 / math.cosh(middle / 6_378_137.0)
+    gsd_m = box.gsd_m or frame.unit_per_px(frame.native_zoom) * cosine
+    return gsd_m * max(box.shape) / max(source.scene.shape) / cosine
+
+
+def _source_place(dataset: DatasetReader, source: OverviewSource, place: Placement, frame: Frame) -> dict[str, object]:
+    rows, cols = source.scene.shape
+    to_full = Affine.scale(cols / dataset.width, rows / dataset.height)
+    if place.transform is not None:
+        return {"src_crs": frame.crs, "src_transform": place.transform @ to_full}
+    if place.of is not None:
+        box = place.of.geobox
+        if not (box.crs is not None and box.has_transform):
+            raise SceneError(
+                f"{shown(source.scene.path)} has no place and {shown(place.of.path)} only control points; "
+                "give the scene the map's place (rio edit-info --crs --transform)"
+            )
+        scale = Affine.scale(box.width_px / cols, box.height_px / rows)
+        return {"src_crs": box.crs, "src_transform": box.transform @ scale @ to_full}
+    return {}
+
+
+def _straightened(dataset: DatasetReader, scene: Scene, frame: Frame, resampling: Resampling) -> WarpedVRT:
+    """Return a view that has its place by a transform, not by control points.
+
+    Asked for a grid of ours, rasterio forgets them and takes rows and columns for coordinates.
+    """
+    return WarpedVRT(
+        dataset, crs=frame.crs, src_crs=scene.geobox.gcp_crs, resampling=resampling, **_masking(dataset, scene)
+    )
+
+
+def _masking(dataset: DatasetReader, scene: Scene) -> dict[str, object]:
+    """Return how the warper marks what is not valid, also beyond the raster's edge."""
+    if ColorInterp.alpha in dataset.colorinterp:
+        return {}
+    nodata = dataset.nodata if isinstance(dataset, WarpedVRT) else (scene.validity.nodata or (None,))[0]
+    if nodata is not None:
+        return {"src_nodata": nodata, "nodata": nodata}
+    # rasterio takes an alpha band of other types for opaque wherever it is
+    return {"add_alpha": True} if scene.dtype in {"uint8", "uint16"} else {"nodata": _filler(np.dtype(scene.dtype))}
+
+
+def _bands(scene: Scene) -> list[int]:
+    """Return the bands in use as they are numbered in what `OverviewSource` opens."""
+    return list(range(1, len(scene.band_indexes) + 1))
+
+
+def _filler(dtype: np.dtype[Any]) -> float:
+    """Return a value that no raster without a nodata value has reason to hold, and a float64 holds exactly."""
+    if dtype.kind == "f":
+        return math.nan
+    if dtype.kind == "u":
+        return float(2 ** (8 * dtype.itemsize) - 1) if dtype.itemsize < 8 else 2.0**63
+    return float(np.iinfo(dtype).min)
+
+
+def _rim(valid: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return the valid pixels beside invalid ones. A mean makes all that it touches valid, and so stands out there."""
+    rows, cols = valid.shape
+    around = np.pad(valid, 1, constant_values=True)
+    beside = [around[row : row + rows, col : col + cols] for row in range(3) for col in range(3)]
+    rim: NDArray[np.bool_] = valid & ~np.logical_and.reduce(beside)
+    return rim
+
+
+def _unmasked(warped: WarpedVRT, area: Area) -> NDArray[np.bool_]:
+    if warped.colorinterp[-1] == ColorInterp.alpha:  # which GDAL's own mask knows in few types only
+        return np.asarray(warped.read(warped.count, window=area) != 0)
+    return np.asarray(warped.dataset_mask(window=area) != 0)
+
+
+def _valid(warped: WarpedVRT, data: NDArray[Any], area: Area) -> NDArray[np.bool_]:
+    valid = _unmasked(warped, area)
+    if data.dtype.kind == "f":
+        valid &= np.isfinite(data).all(axis=0)
+    if data.dtype in {np.dtype("int64"), np.dtype("uint64")} and warped.nodata is not None:
+        valid &= (data != data.dtype.type(warped.nodata)).all(axis=0)  # whose nodata value the mask leaves out
+    return valid

@@ -1,0 +1,251 @@
+"""A model evaluated on a data set: mapped as `predict` maps, counted in one matrix over the whole set."""
+
+from __future__ import annotations
+
+import os
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+from geoseg.counts import NONE
+from geoseg.dataset import Area, Dataset, GivenLegend, Wanted, open_dataset
+from geoseg.errors import GeosegWarning, SceneError
+from geoseg.evaluation.comparison import confusion, left_out
+from geoseg.evaluation.compatibility import (
+    check_not_normalized,
+    check_type,
+    choose_bands,
+    match_legends,
+    normalization_note,
+)
+from geoseg.evaluation.evaluation import Evaluation
+from geoseg.evaluation.labeled_scenes import LabeledScene, SceneCounter, SceneCounts, prepare_both, statistics_of
+from geoseg.evaluation.matching import Matching, SharedCodes
+from geoseg.evaluation.metrics import ConfusionMatrix, constant_map
+from geoseg.evaluation.pictures import draw_calibration
+from geoseg.evaluation.provenance import DEFAULT_PART, TrainingData, check_part, choose_areas, overlap_note
+from geoseg.evaluation.report import check_folder, write_report
+from geoseg.inference import Scoring, ScoringOptions, checkpoint, stoppable
+from geoseg.model import ModelBundle, Scale, cache_folder
+from geoseg.prefetch import prefetch_map
+from geoseg.progress import Progress
+from geoseg.raster import DEFAULT_TOLERANCE, Window
+
+StrPath = str | os.PathLike[str]
+Says = Callable[[str], None]
+
+_BYTES_A_PIXEL = 32
+"""Of a tile while it is counted: labels, confidence, truth, and the sums' indexes."""
+
+
+def evaluate_model(  # noqa: PLR0913 - the options of the verb
+    model: StrPath | ModelBundle,
+    data: StrPath | Dataset,
+    split: str | Sequence[Area] = DEFAULT_PART,
+    *,
+    report: StrPath | None = None,
+    split_rule: str | None = None,
+    ignore: str | Sequence[str | int] | None = None,
+    legend: GivenLegend | None = None,
+    column: str | None = None,
+    layer: Wanted = None,
+    bands: Sequence[int | str] | None = None,
+    gsd_m: float | None = None,
+    labels: object = None,
+    tolerance: float = DEFAULT_TOLERANCE,
+    device: str = "auto",
+    batch_size: int | None = None,
+    window: int | None = None,
+    overlap: int | None = None,
+    blend: str | None = None,
+    tta: int = 1,
+    scale: Scale | None = None,
+    cache: StrPath | None = None,
+    overwrite: bool = False,
+    worst: bool = False,
+    progress: Callable[[Progress], None] | None = None,
+    announce: Says | None = None,
+) -> Evaluation:
+    """Map the scenes of a part of a data set with a model and compare them with their labels, all in one matrix.
+
+    `split`: train, valid, test, all, or areas; which scenes that is, `split_rule` says, else the split recorded in the
+    model, else the one that training would make. The network sees each scene at the model's own resolution, in windows
+    that are blended, as in `predict`; its map is brought to the pixels of the labels by nearest neighbor and counted
+    there. Classes are matched by name. `legend`, `column`, `layer`, `bands`, `gsd_m`, `labels` and `tolerance` are
+    those of `open_dataset`, all others those of `evaluate` and `plan`. `worst`: gather the crops that the model gets
+    most wrong, class by class, as a `report` does.
+
+    Warns where the model has learned from these scenes. Raises UsageError for options that cannot be right and legends
+    that share no class, SceneError for data that do not suit the model or cannot be read, ModelError for a model that
+    cannot be opened, OutputError for a report that cannot be written.
+    """
+    say = announce or (lambda _line: None)
+    target = None if report is None else check_folder(report, overwrite=overwrite)
+    bundle = model if isinstance(model, ModelBundle) else ModelBundle.open(Path(model))
+    if isinstance(split, str) or not isinstance(split, Sequence):
+        check_part(split, split_rule)
+    options: ScoringOptions = {
+        "window": window, "overlap": overlap, "blend": blend, "tta": tta, "scale": scale, "batch_size": batch_size,
+        "device": device,
+    }  # fmt: skip
+    scoring = Scoring.choose(bundle, options)
+    if isinstance(data, Dataset):
+        dataset = data
+    else:
+        dataset = open_dataset(
+            data, legend=legend, bands=bands, gsd_m=gsd_m, labels=labels, column=column, layer=layer,
+            tolerance=tolerance,
+        )  # fmt: skip
+    for note in dataset.notes:
+        say(note)
+    several = frozenset(code for code, _ in dataset.sets)
+    matching = replace(match_legends(bundle, dataset.legend, dataset.name, ignore), several=several)
+    chosen = choose_bands(bundle, dataset.bands, dataset.name)
+    check_type(bundle, dataset.dtype, dataset.name, scale)
+    learned = TrainingData.of(bundle).on(dataset, split_rule)
+    areas, told = _areas(learned, dataset, split, split_rule)
+    notes = [told, *_notes(bundle, overlap_note(learned, dataset, areas, bundle.name), split, matching)]
+    for line in notes:
+        say(line)
+    shared = None
+    if worst or target is not None:
+        shared = SharedCodes.between(dataset.legend, bundle.legend, matching)
+    folder = Path(cache) if cache else cache_folder() / "scenes"
+    scenes, lines = prepare_both(dataset, areas, folder, bundle, chosen, say)
+    notes += lines
+    if scale is None:
+        _check_values(scenes, bundle, dataset.name)
+    tiles = [(scene, tile) for scene in scenes for tile in scene.tiles()]
+    scoring, workers = _shared_out(scoring, scenes, len(tiles), dataset.dtype)
+    scoring = scoring.exported(announce=say)
+    say(f"scoring with {bundle.name} on {scoring.engine.describe()}")
+    counts = _count_all(tiles, SceneCounter(scoring, matching, shared), workers, progress)
+    found = _evaluation(bundle, dataset, counts, matching, split, len(scenes), notes)
+    if target is not None:
+        calibration = found.calibration
+        drawn = {} if calibration is None else {"calibration.png": lambda path: draw_calibration(calibration, path)}
+        write_report(found, target, overwrite=overwrite, extras=drawn, announce=say)
+    return found
+
+
+def _areas(
+    learned: TrainingData, dataset: Dataset, part: str | Sequence[Area], rule: str | None
+) -> tuple[tuple[Area, ...], str]:
+    if isinstance(part, str):
+        areas, how = choose_areas(learned, dataset, part, rule)
+    else:
+        areas, how = tuple(part), "areas as given"
+    scenes = len({area.pair_id for area in areas})
+    return areas, f"examined on {scenes} scene{'s' * (scenes != 1)} of {dataset.name}: {how}"
+
+
+def _notes(model: ModelBundle, spoilt: str | None, part: str | Sequence[Area], matching: Matching) -> Iterator[str]:
+    """Yield what a reader of the figures should know beforehand; what spoils them is warned of."""
+    for line, is_wanted in ((spoilt, part in ("train", "valid")), (normalization_note(model), False)):
+        if line:
+            yield line
+            if not is_wanted:
+                warnings.warn(line, GeosegWarning, stacklevel=4)
+    if matching.note:
+        yield matching.note
+    unlearned = [named.name for named in matching.map_names if named.code not in model.output_codes]
+    if unlearned:
+        yield f"{model.name} never says {', '.join(unlearned)}: it has no channel for it"
+
+
+def _check_values(scenes: Sequence[LabeledScene], model: ModelBundle, name: str) -> None:
+    found = statistics_of(scenes)
+    if found is None:
+        raise SceneError(f"{name}: no pixel of these scenes is valid; nothing can be mapped")
+    check_not_normalized(found, model, name)
+
+
+def _shared_out(scoring: Scoring, scenes: Sequence[LabeledScene], tiles: int, dtype: str) -> tuple[Scoring, int]:
+    """Return the scoring with its share of the cores, and how many tiles are in work at once.
+
+    UsageError where one tile does not fit the memory, as `plan` raises it.
+    """
+    rows, cols = (max(scene.tile_shape[axis] for scene in scenes) for axis in (0, 1))
+    largest_px = max(tile.size for scene in scenes for tile in scene.tiles())
+    bytes_a_worker = scoring.worker_bytes((rows, cols), len(scoring.bundle.bands), dtype, products=2)
+    # torch has one number of threads for the whole process
+    workers = 1 if scoring.engine.device == "torch-cpu" else None
+    return scoring.share_out(tiles, bytes_a_worker + _BYTES_A_PIXEL * largest_px, workers)
+
+
+def _count_all(
+    tiles: Sequence[tuple[LabeledScene, Window]],
+    counter: SceneCounter,
+    workers: int,
+    progress: Callable[[Progress], None] | None,
+) -> SceneCounts:
+    """Count every tile of every scene, a few at a time, and add them in their order."""
+    engine = counter.scoring.open()
+    total, done_px, began = SceneCounts(), 0, time.perf_counter()
+    all_px = sum(tile.size for _, tile in tiles)
+
+    def count(one: tuple[LabeledScene, Window]) -> SceneCounts:
+        return counter.count(*one, engine, check)
+
+    with closing(prefetch_map(count, tiles, workers, workers)) as coming, stoppable() as run:
+        check = checkpoint(run)
+        for done, ((_, tile), counted) in enumerate(zip(tiles, coming, strict=True), start=1):
+            total, done_px = total.merge(counted), done_px + tile.size
+            if progress is not None:
+                spent = time.perf_counter() - began
+                progress(Progress(done, len(tiles), done_px, all_px, done_px, spent, stage="evaluate"))
+    return total
+
+
+def _evaluation(  # noqa: PLR0913, PLR0917 - one step of the verb
+    model: ModelBundle,
+    dataset: Dataset,
+    found: SceneCounts,
+    matching: Matching,
+    part: str | Sequence[Area],
+    scenes: int,
+    notes: Sequence[str],
+) -> Evaluation:
+    matrix = confusion(found.counts, matching, matching.classes(found.counts))
+    if not matrix.total_px:
+        raise SceneError(f"no pixel of these scenes of {dataset.name} has a label that counts; nothing can be judged")
+    name = part if isinstance(part, str) else "areas"
+    return Evaluation.of(
+        model.name,
+        f"{dataset.name}, {name} ({scenes} scene{'s' * (scenes != 1)})",
+        matrix,
+        left_out=left_out(found.counts, matching),
+        calibration=found.calibration,
+        notes=(*notes, *_open_to_several(found, dataset, matching), *_missing(matrix)),
+        worst=found.worst,
+    )
+
+
+def _open_to_several(found: SceneCounts, dataset: Dataset, matching: Matching) -> Iterator[str]:
+    """Yield a line on pixels whose label leaves several classes open, which do not count."""
+    sets = dict(dataset.sets)
+    pixels = {pair: count for pair, count in found.counts.pixels.items() if pair[0] in sets and pair[1] != NONE}
+    total = sum(pixels.values())
+    if total:
+        one_of_them = sum(
+            count for (theirs, ours), count in pixels.items() if any(matching.same(each, ours) for each in sets[theirs])
+        )
+        yield (
+            f"{total} pixels may be of several classes and are not counted; the map says one of these in "
+            f"{one_of_them / total:.1%} of them"
+        )
+
+
+def _missing(matrix: ConfusionMatrix) -> Iterator[str]:
+    """Yield lines on classes that the labels lack but the map has, and on what no skill at all would get."""
+    pairs = zip(matrix.names, matrix.reference_px, matrix.map_px, strict=True)
+    lacking = [name for name, theirs, ours in pairs if ours and not theirs]
+    if lacking:
+        verb = "has" if len(lacking) == 1 else "have"
+        yield f"{', '.join(lacking)} {verb} no pixel in these labels: an IoU of 0 says nothing of how well it is found"
+    constant = constant_map(matrix)
+    if constant is not None:
+        yield f"a map that says {constant[0]} everywhere would get {constant[1]:.4f} by the published protocol"

@@ -1,0 +1,227 @@
+"""What a model records of the data it was trained on, and which scenes it is therefore evaluated on."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Self, TypeVar
+
+from geoseg.dataset import DEFAULT_SEED, DEFAULT_VALID_SHARE, PARTS, Area, Dataset, Split, check_rule, split
+from geoseg.errors import UsageError
+from geoseg.model import ModelCard
+from geoseg.nearest import nearest
+from geoseg.raster import Window
+
+_N = TypeVar("_N", int, float)
+_SHOWN = 6
+_DIGITS = 16
+"""Of a digest: enough to tell scenes apart, and a bundle with a thousand of them stays small."""
+_MOST_TEXT = 150_000
+"""Characters of what a bundle says of its data; its header has bounds."""
+_RULES = ("published", "folders", "all", "mixture", "random", "blocks")
+"""What a split can be made again by; a file named in somebody's bundle is not opened."""
+DEFAULT_PART = "test"
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingData:
+    """The split that training recorded; empty where the model does not say."""
+
+    parts: Mapping[str, tuple[Area, ...]]
+    """Of train, valid and test."""
+    digests: Mapping[str, str]
+    """What the imagery holds, by id of its pair; tells scenes of one name in two data sets apart."""
+    rule: str = ""
+    seed: int = DEFAULT_SEED
+    valid_share: float = DEFAULT_VALID_SHARE
+    split_digest: str = ""
+
+    @classmethod
+    def of(cls, card: ModelCard) -> Self:
+        """Read a model's provenance: `data` with `split` and `images` (digests by id).
+
+        `split` has a `name`, which is its rule, `seed`, `valid_share`, `digest`, and a list for each part. An area of a
+        part is an id, or `[id, row, col, height, width]`, as a Split writes them. What is not of that form says
+        nothing: a bundle is untrusted, and may come from elsewhere.
+        """
+        data = card.provenance.get("data")
+        made = data.get("split") if isinstance(data, dict) else None
+        if not isinstance(data, dict) or not isinstance(made, dict):
+            return cls({}, {})
+        images, share = data.get("images"), _number(made.get("valid_share"), float, DEFAULT_VALID_SHARE)
+        return cls(
+            {part: _areas(made.get(part)) for part in PARTS},
+            {str(key): str(value) for key, value in images.items()} if isinstance(images, dict) else {},
+            str(made.get("name") or ""),
+            _number(made.get("seed"), int, DEFAULT_SEED),
+            share if 0 < share <= 1 else DEFAULT_VALID_SHARE,
+            str(made.get("digest") or ""),
+        )
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether the model was trained by a split whose scenes are not known."""
+        return bool(self.split_digest) and not any(self.parts.values())
+
+    def on(self, dataset: Dataset, rule: str | None = None) -> TrainingData:
+        """Return the same with its parts made again, if they were not recorded and this data set has the scenes.
+
+        By the rule recorded, or one given, which may be a file; the digest that was recorded says if it is that split.
+        """
+        recorded = self.rule if self.rule.partition(":")[0] in _RULES else None
+        wanted = recorded if rule is None else rule
+        if not self.is_lost or wanted is None:
+            return self
+        try:
+            made = split(dataset, wanted, seed=self.seed, valid_share=self.valid_share)
+        except UsageError:
+            return self
+        return replace(self, parts={part: made.part(part) for part in PARTS}) if self._is(made) else self
+
+    def fits(self, dataset: Dataset, part: str) -> bool:
+        """Say whether the data set has every scene of a part that is recorded, and they are the same."""
+        areas = self.parts.get(part, ())
+        ids = {pair.id for pair in dataset.pairs}
+        return bool(areas) and all(area.pair_id in ids for area in areas) and self._same(dataset, areas)
+
+    def seen(self, dataset: Dataset, areas: Sequence[Area], part: str) -> list[str]:
+        """Return the ids of those areas that share a pixel with a part that is recorded."""
+        recorded = defaultdict(list)
+        for area in self.parts.get(part, ()):
+            recorded[area.pair_id].append(area)
+        shared = [area for area in areas if any(_overlap(area, other) for other in recorded[area.pair_id])]
+        return sorted({area.pair_id for area in shared if self._same(dataset, [area])})
+
+    def _is(self, made: Split) -> bool:
+        return made.digest == self.split_digest
+
+    def _same(self, dataset: Dataset, areas: Sequence[Area]) -> bool:
+        """Say whether scenes hold what the model saw under their names, as far as it says."""
+        ids = {area.pair_id for area in areas} & set(self.digests)
+        return all(dataset.pair(pair_id).image_digest().startswith(self.digests[pair_id]) for pair_id in ids)
+
+
+def overlap_note(learned: TrainingData, dataset: Dataset, areas: Sequence[Area], model: str) -> str | None:
+    """Return a line where the model has seen what it is to be examined on; None where it has not, or does not say."""
+    if learned.is_lost:
+        return (
+            f"{model} does not list the scenes it was trained on, and its split ({learned.rule}, seed {learned.seed}) "
+            f"is not one of {dataset.name} as it is here: some of these scenes may be among them, and the figures say "
+            "how well it remembers those; give the `split_rule` and all scenes of the training, or other scenes"
+        )
+    scenes = {area.pair_id for area in areas}
+    learnt = learned.seen(dataset, areas, "train")
+    if learnt:
+        return (
+            f"{model} was trained on {len(learnt)} of these {len(scenes)} scenes ({_listed(learnt)}): the figures say "
+            "how well it remembers them, not how well it maps others; choose `split='test'`, or other scenes"
+        )
+    chosen = learned.seen(dataset, areas, "valid")
+    if chosen:
+        return (
+            f"the weights of {model} were chosen on {len(chosen)} of these {len(scenes)} scenes ({_listed(chosen)}), "
+            "its validation: the figures flatter it; choose `split='test'`, or other scenes"
+        )
+    return None
+
+
+def to_provenance(dataset: Dataset, made: Split) -> dict[str, Any]:
+    """Return what a bundle records as `data` of its provenance, as `TrainingData.of` reads it.
+
+    Of very many scenes first what each holds is left out, then which they are: then rule and seed make the split again.
+    """
+    how = {"name": made.name, "seed": made.seed, "valid_share": made.valid_share, "digest": made.digest}
+    least = {"name": dataset.name, "digest": dataset.digest, "split": how}
+    with_parts = {**least, "split": {**made.to_json(), **how}}
+    if not _fits(with_parts):
+        return least
+    ids = {area.pair_id for part in PARTS for area in made.part(part)}
+    images = {pair.id: pair.image_digest()[:_DIGITS] for pair in dataset.pairs if pair.id in ids}
+    told = {**with_parts, "images": images}
+    return told if _fits(told) else with_parts
+
+
+def _fits(told: dict[str, Any]) -> bool:
+    return len(json.dumps(told)) <= _MOST_TEXT
+
+
+def _number(value: object, kind: type[_N], default: _N) -> _N:
+    return value if isinstance(value, kind) and not isinstance(value, bool) else default
+
+
+def _areas(rows: object) -> tuple[Area, ...]:
+    found = [_area(row) for row in rows] if isinstance(rows, list) else []
+    return tuple(area for area in found if area is not None)
+
+
+def _area(row: object) -> Area | None:
+    match row:
+        case str(pair_id):
+            return Area(pair_id)
+        case [str(pair_id), int(first), int(col), int(height), int(width)] if height > 0 and width > 0:
+            return Area(pair_id, Window(first, col, height, width))
+    return None
+
+
+def _overlap(one: Area, other: Area) -> bool:
+    if one.pair_id != other.pair_id:
+        return False
+    return one.window is None or other.window is None or one.window.intersection(other.window) is not None
+
+
+def _listed(ids: Sequence[str]) -> str:
+    more = f" and {len(ids) - _SHOWN} more" if len(ids) > _SHOWN else ""
+    return ", ".join(ids[:_SHOWN]) + more
+
+
+def choose_areas(
+    learned: TrainingData, dataset: Dataset, part: str = DEFAULT_PART, rule: str | None = None
+) -> tuple[tuple[Area, ...], str]:
+    """Return the areas of a part, train, valid, test or all, and a few words on how they were chosen.
+
+    By the rule given; else as the model's training recorded it, if the data set has the scenes of that part; else all
+    scenes, if all are of that part of the published split; else as training would split the data set. Rules draw with
+    the seed of the model's training, if it says it. UsageError for another part, and for one without a scene.
+    """
+    check_part(part)
+    if part == "all":
+        return _whole(dataset), "all scenes"
+    if rule is None and learned.fits(dataset, part):
+        return learned.parts[part], f"{part} as the training split it{f' ({learned.rule})' if learned.rule else ''}"
+    published = dataset.published_split
+    if rule is None and published is not None and all(published.part_of(pair.id) == part for pair in dataset.pairs):
+        return _whole(dataset), f"{part} of the published split"
+    try:
+        made = split(dataset, rule, seed=learned.seed, valid_share=learned.valid_share)
+    except UsageError as error:
+        raise error.renamed(split="split_rule") from None
+    areas = made.part(part)
+    if not areas:
+        raise UsageError(
+            f"no scene of {dataset.name} is in the part {part} by the rule {made.name} ({_sizes(made)}); "
+            "choose another `split`, or another `split_rule` such as random:0.8"
+        )
+    return areas, f"{part} by the rule {made.name}"
+
+
+def check_part(part: str, rule: str | None = None) -> None:
+    """Raise UsageError for a part, or a rule, that is none, whatever the data set."""
+    if part not in (*PARTS, "all"):
+        near = nearest(str(part), (*PARTS, "all"))
+        way_out = f" (did you mean {near}?)" if near else "; how the data set is split is said by `split_rule`"
+        raise UsageError(f"`split` is train, valid, test or all, got {part!r:.40}{way_out}")
+    if rule is not None:
+        try:
+            check_rule(rule)
+        except UsageError as error:
+            raise error.renamed(split="split_rule") from None
+
+
+def _whole(dataset: Dataset) -> tuple[Area, ...]:
+    return tuple(Area(pair.id) for pair in dataset.pairs)
+
+
+def _sizes(made: Split) -> str:
+    return ", ".join(f"{len(made.part(part))} in {part}" for part in PARTS)

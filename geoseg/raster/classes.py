@@ -1,0 +1,134 @@
+"""The legend a raster carries, whoever wrote it: in a tag, category names, an attribute table, a colour table."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from weakref import WeakKeyDictionary
+from xml.etree import ElementTree as ET
+
+import numpy as np
+import rasterio.shutil
+from rasterio.io import DatasetReader, MemoryFile
+
+from geoseg.legend import NODATA, Color, LandCover, Legend, Nomenclature
+from geoseg.raster.handles import opened
+from geoseg.raster.identity import local_file
+from geoseg.raster.landcover import LEGEND_TAG
+from geoseg.raster.rat import attribute_table, dbf_table
+from geoseg.raster.scene import Scene
+
+_GRAY = (128, 128, 128)
+_COLOR_TABLE = re.compile(rb"<ColorTable>.*?</ColorTable>", re.DOTALL)
+_bands: WeakKeyDictionary[DatasetReader, ET.Element] = WeakKeyDictionary()
+"""What GDAL says of the files that are open: several ask for it in turn."""
+
+
+def is_classes(scene: Scene) -> bool:
+    """Say whether a raster is a map of classes: one band of bytes with a palette, or of numbers with class names."""
+    if scene.count != 1:
+        return False
+    if scene.dtype == "uint8" and scene.colors == ("palette",):
+        return True
+    with opened(scene.path) as dataset:
+        band = _band(dataset)
+    return any(_category_names(band)) or bool(attribute_table(band)[0])
+
+
+def read_legend(scene: Scene, found: Iterable[int] = ()) -> Legend | None:
+    """Return the legend of a map; None if there is no class. SceneError if it cannot be read.
+
+    The tag GEOSEG_LEGEND where there is one; else a class is what has a name; in a map without names, each code `found`
+    in its pixels.
+    """
+    with opened(scene.path) as dataset:
+        written = _parsed(dataset.tags().get(LEGEND_TAG, ""))
+        if written is not None:
+            return written
+        band = _band(dataset)
+        colors = dataset.colormap(1) if scene.colors == ("palette",) else {}
+    named, colored = attribute_table(band)
+    names = {code: name for code, name in enumerate(_category_names(band)) if name} or named
+    colors |= colored
+    classes = [
+        LandCover(code, names.get(code, f"class {code}"), colors.get(code, (*_GRAY, 255))[:3])
+        for code in sorted(names or set(found))
+        if 0 <= code < NODATA and code != scene.nodata
+    ]
+    unique = len({land_cover.name for land_cover in classes}) == len(classes)
+    return Legend(tuple(classes)) if classes and unique else None
+
+
+def read_nomenclature(scene: Scene) -> Nomenclature:
+    """Return what a map of any integers says of its classes; nothing of its nodata. SceneError if it cannot be read.
+
+    Names from the tag GEOSEG_LEGEND, else GDAL's category names, else a raster attribute table (in the file, in its
+    `.aux.xml`, or ESRI's `.vat.dbf` beside it); colours from there, else from a colour table.
+    """
+    with opened(scene.path) as dataset:
+        written = _parsed(dataset.tags().get(LEGEND_TAG, ""))
+        if written is not None:
+            return Nomenclature.from_legend(written)
+        band = _band(dataset)
+        palette = _palette(dataset)
+    names = {code: name for code, name in enumerate(_category_names(band)) if name}
+    named, colors = attribute_table(band)
+    if not named and (beside := _dbf_beside(scene)) is not None:
+        named, colors = dbf_table(beside)
+    known = {code: name for code, name in (names or named).items() if code != scene.nodata}
+    return Nomenclature.from_names(known, palette | colors)
+
+
+def _palette(dataset: DatasetReader) -> dict[int, Color]:
+    try:
+        return {code: color[:3] for code, color in dataset.colormap(1).items()}
+    except ValueError:  # rasterio's way to say that there is none
+        return {}
+
+
+def _dbf_beside(scene: Scene) -> Path | None:
+    file = local_file(scene.path)
+    if file is None:
+        return None
+    tables = (file.with_name(f"{file.name}.vat.dbf"), file.with_suffix(".vat.dbf"))
+    return next((table for table in tables if table.is_file()), None)
+
+
+def _parsed(text: str) -> Legend | None:
+    try:
+        return Legend.from_json(json.loads(text))
+    except (ValueError, RecursionError):  # UsageError is a ValueError; somebody else may have edited the tag
+        return None
+
+
+def class_shares(scene: Scene, max_px: int) -> dict[int, float]:
+    """Return the share of each code among the valid pixels of a decimated read; empty if none is valid."""
+    patch = scene.overview(max_px)
+    stored = patch.data[0][patch.valid]
+    if stored.dtype.kind == "f":  # overviews may hold means, and ESRI's programs write -3.4e38 for nothing
+        stored = stored[(stored == np.round(stored)) & (np.abs(stored) < 2**31)]
+    codes, counts = np.unique(stored, return_counts=True)
+    return {int(code): float(count / counts.sum()) for code, count in zip(codes, counts, strict=True)}
+
+
+def _band(dataset: DatasetReader) -> ET.Element:
+    """Return GDAL's description of the first band; what rasterio does not show, a VRT does, wherever it is kept.
+
+    Without its colour table, which rasterio does show.
+    """
+    band = _bands.get(dataset)
+    if band is None:
+        with MemoryFile(ext=".vrt") as file:
+            rasterio.shutil.copy(dataset, file.name, driver="VRT")
+            text = _COLOR_TABLE.sub(b"", file.read())
+        found = ET.fromstring(text).find("VRTRasterBand")  # noqa: S314 - GDAL has just written it
+        band = _bands[dataset] = ET.Element("VRTRasterBand") if found is None else found
+    return band
+
+
+def _category_names(band: ET.Element) -> list[str]:
+    """Return GDAL's category names by code, empty for a code without one."""
+    names = band.find("CategoryNames")
+    return [] if names is None else [" ".join((entry.text or "").split()) for entry in names]

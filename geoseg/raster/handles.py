@@ -1,0 +1,157 @@
+"""Open datasets, a few for each thread: reopening a scene for every tile cost up to eight times its reading."""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+import warnings
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+
+import rasterio
+from rasterio.errors import NotGeoreferencedWarning
+from rasterio.io import DatasetReader
+
+from geoseg.errors import GeosegError, SceneError
+from geoseg.raster.environment import (
+    GDAL_ERRORS,
+    is_remote,
+    is_vrt_text,
+    lists_remote,
+    raster_environment,
+    shown,
+    vrt_sources,
+    without_secrets,
+)
+from geoseg.raster.identity import local_file, stream
+
+_KEPT = 4
+_MESSAGE_CHARACTERS = 240
+_OWN_REASON = re.compile(r"should be selected|not registered|not supported|unsupported", re.IGNORECASE)
+"""Of GDAL's complaints those that say what to do, or that nothing is damaged."""
+_STAC_ITEM = re.compile(r'^STACIT:"?([^"]+?)"?(:[^:"/\\]*)*$', re.IGNORECASE)
+_Key = tuple[str, int, tuple[tuple[int, int], ...]]
+_thread = threading.local()
+
+# A scene without a place is allowed and said so in plain words elsewhere; this warning names no file.
+warnings.filterwarnings("ignore", category=NotGeoreferencedWarning, module=r"(geoseg|rasterio)\b")
+
+
+@contextmanager
+def opened(path: str) -> Iterator[DatasetReader]:
+    """Yield this thread's handle of a raster; whatever GDAL complains of inside becomes a SceneError.
+
+    The handle stays open for the next call, unless reading failed or the file has changed since.
+    """
+    key = _key(path)
+    if key not in _kept():
+        check_seekable(path)
+    try:
+        with raster_environment(remote=_is_far(key)):
+            yield _handle(key)
+    except GeosegError:
+        raise
+    except GDAL_ERRORS as error:
+        _drop(key)
+        raise SceneError(_complaint(path, error)) from error
+
+
+def check_seekable(path: str) -> None:
+    """Raise SceneError for a pipe or a device in place of a file: GDAL waits on it forever."""
+    kind = next(filter(None, map(stream, vrt_sources(path) or (path,))), None)
+    if kind is not None:
+        raise SceneError(f"{shown(path)} is {kind}, which gives its bytes once; save it to a file, and give that")
+
+
+def _kept() -> OrderedDict[_Key, DatasetReader]:
+    kept: OrderedDict[_Key, DatasetReader] | None = getattr(_thread, "kept", None)
+    if kept is None:
+        kept = _thread.kept = OrderedDict()
+    return kept
+
+
+def _key(path: str) -> _Key:
+    """Path, process (a fork must not share file offsets with its parent), and what changes when a file does."""
+    return path, os.getpid(), tuple(map(_stamp, vrt_sources(path) or (path,)))
+
+
+def _stamp(path: str) -> tuple[int, int]:
+    try:
+        file = local_file(path)
+        if file is None:
+            return -1, -1
+        status = file.stat()
+    except (OSError, ValueError):
+        return -1, -1
+    return status.st_size, status.st_mtime_ns
+
+
+@lru_cache(maxsize=64)
+def _is_far(key: _Key) -> bool:
+    """Say whether GDAL will use a network; a local list of remote rasters is looked into, once a state of it."""
+    if is_remote(key[0]):
+        return True
+    try:
+        return any(map(lists_remote, map(Path, _STAC_ITEM.sub(r"\1", key[0]).splitlines()[:1])))
+    except (OSError, ValueError):
+        return False
+
+
+def _handle(key: _Key) -> DatasetReader:
+    kept = _kept()
+    if key in kept:
+        kept.move_to_end(key)
+        return kept[key]
+    dataset = rasterio.open(key[0], sharing=False)
+    kept[key] = dataset
+    while len(kept) > _KEPT:
+        _, oldest = kept.popitem(last=False)
+        oldest.close()
+    return dataset
+
+
+def _drop(key: _Key) -> None:
+    dataset = _kept().pop(key, None)
+    if dataset is not None:
+        dataset.close()
+
+
+def _complaint(path: str, error: BaseException) -> str:
+    name = shown(path)
+    name = name if len(name) <= _MESSAGE_CHARACTERS else f"{name[:_MESSAGE_CHARACTERS]}..."
+    name = " ".join(name.split())
+    if not is_remote(path) and "://" not in path and not is_vrt_text(path) and not path.lstrip().startswith("/vsi"):
+        local = Path(path)
+        if not local.exists() and ":" not in path[2:]:  # NETCDF:file:variable is no file name
+            return f"{name}: no such file; check the path"
+        if local.is_dir():
+            return f"{name} is a folder; give a raster in it"
+        if local.is_file() and local.stat().st_size == 0:
+            return f"{name} is empty (0 bytes); copy it again from where it came"
+    said = root_message(error, path)
+    if "not recognized as being in a supported" in said:
+        return f"{name} is not a raster that GDAL knows; give a GeoTIFF, COG, VRT, JPEG2000 or the like"
+    if _OWN_REASON.search(said):
+        return f"cannot read {name}: {said}"
+    where = (
+        "check the address and the credentials"
+        if is_remote(path)
+        else "it may be cut short or damaged: copy it again, or see what rio info says"
+    )
+    return f"cannot read {name}: {said}; {where}"
+
+
+def root_message(error: BaseException, path: str = "") -> str:
+    """Return on one line the first error of a chain: rasterio's own says only "see previous exception".
+
+    Passwords and tokens in URLs, of which one may be `path`, are left out.
+    """
+    while (cause := error.__cause__ or error.__context__) is not None:
+        error = cause
+    said = str(error).replace(path, shown(path)) if path else str(error)
+    said = " ".join(without_secrets(said).split()).rstrip(".;")
+    return said if len(said) <= _MESSAGE_CHARACTERS else f"{said[:_MESSAGE_CHARACTERS]}..."

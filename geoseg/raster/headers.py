@@ -1,0 +1,121 @@
+"""What a server says of a file: its size, time and entity tag, without the file.
+
+GDAL asks, since it knows the way in: credentials, endpoints, proxies, signatures. Neither rasterio nor pyogrio exposes
+its VSIGetFileMetadata, so that one is called in the GDAL that rasterio has loaded.
+https://gdal.org/en/stable/api/cpl.html#_CPPv418VSIGetFileMetadataPKcPKc12CSLConstList
+"""
+
+from __future__ import annotations
+
+import ctypes
+import http.client
+import os
+import re
+import urllib.request
+from collections.abc import Callable, Mapping
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+
+from rasterio.env import ensure_env_with_credentials, setenv
+
+from geoseg.raster.environment import raster_environment
+
+_STATES = ("ETag", "Last-Modified")
+"""Each tells one state of a file from another; the size alone does not."""
+_TIMEOUT_S = 20
+_ARCHIVED = re.compile(r"^(?:(?:zip|tar|gzip)\+|/vsi(?:zip|tar|gzip|7z|rar)/+)\{?(?=[\w/]*(?:://|vsi))", re.IGNORECASE)
+_ARCHIVE = re.compile(r"^(.*?\.(?:zip|kmz|tar|tgz|tar\.gz|gz|7z|rar))(?:[}!/].*)?$", re.IGNORECASE | re.DOTALL)
+_STORE = re.compile(r"^(?:/vsi(s3|gs|az|adls|oss|swift)(?:_streaming)?/|(s3|gs|az|adls|oss|swift)://)", re.IGNORECASE)
+_Strings = ctypes.POINTER(ctypes.c_char_p)
+
+
+def server_stamp(name: str, settings: Mapping[str, object] | None = None) -> dict[str, str] | None:
+    """Return the ETag, Last-Modified and Content-Length of a remote file, or of the archive it is in.
+
+    `name` is a URL or GDAL's name, `settings` GDAL's for the request. None where the server, or GDAL, tells no state.
+    """
+    name = _served(name)
+    for ask in (_gdal_headers, _http_headers):
+        said = ask(name, settings or {})
+        if any(said.get(state.lower()) for state in _STATES):
+            return {key: said[key.lower()] for key in (*_STATES, "Content-Length") if said.get(key.lower())}
+    return None
+
+
+def _served(name: str) -> str:
+    """Return what the server has: of `/vsizip/vsis3/bucket/a.zip/b.tif` the archive."""
+    inside = False
+    while match := _ARCHIVED.match(name):
+        name, inside = name[match.end() :], True
+        if name.startswith("vsi"):  # /vsizip/vsicurl/... does without the second slash
+            name = f"/{name}"
+    archive = _ARCHIVE.match(name) if inside else None
+    return archive[1] if archive else name
+
+
+def _gdal_headers(name: str, settings: Mapping[str, object]) -> dict[str, str]:
+    """Return the headers of GDAL's request, their names in lower case; none where there is no answer.
+
+    Of the stores it asks for the first 16 KB, since a key may allow reading but no HEAD.
+    """
+    store, uri, ask = _STORE.match(name), name, _function()
+    if store is not None:
+        scheme, key = (store[1] or store[2]).lower(), name[store.end() :]
+        name, uri = f"/vsi{scheme}/{key}", f"{scheme}://{key}"
+    elif name.startswith(("http://", "https://")):
+        name = f"/vsicurl/{name}"
+    if ask is None or not name.startswith("/vsi"):
+        return {}
+    with raster_environment(remote=True):
+        setenv(**settings)  # Env refuses keys of AWS among its options
+        # As rasterio.open does: it takes the credentials of an s3:// scene from boto3, where that is installed.
+        lines = ensure_env_with_credentials(lambda _uri: ask(name))(uri)
+    said = {key.lower(): value for key, found, value in (line.partition("=") for line in lines) if found}
+    if total := re.search(r"/(\d+)$", said.get("content-range", "")):
+        said["content-length"] = total[1]
+    return said
+
+
+@cache
+def _function() -> Callable[[str], list[str]] | None:
+    """Return VSIGetFileMetadata for headers, from the library that rasterio is linked to; None where it is not found.
+
+    Looked up through rasterio's own module, a symbol is found in what that is linked to, and in no other copy of GDAL.
+    On Windows a module gives but its own symbols: there the library is taken that rasterio's wheel brings along.
+    """
+    found = find_spec("rasterio._base")
+    if found is None or found.origin is None:
+        return None
+    module = Path(found.origin)
+    if os.name == "nt":
+        module = next(iter((module.parents[1] / "rasterio.libs").glob("gdal*.dll")), module)
+    try:
+        library = ctypes.CDLL(str(module))
+        ask, free = library.VSIGetFileMetadata, library.CSLDestroy
+    except (OSError, AttributeError):
+        return None
+    ask.restype, ask.argtypes = _Strings, (ctypes.c_char_p, ctypes.c_char_p, ctypes.c_void_p)
+    free.restype, free.argtypes = None, (_Strings,)
+
+    def headers(name: str) -> list[str]:
+        said = ask(name.encode(), b"HEADERS", None)
+        lines: list[str] = []
+        while said and said[len(lines)] is not None:
+            lines.append(said[len(lines)].decode(errors="replace"))
+        free(said)
+        return lines
+
+    return headers
+
+
+def _http_headers(name: str, _settings: Mapping[str, object]) -> dict[str, str]:
+    address = name.removeprefix("/vsicurl/")
+    if not address.startswith(("http://", "https://")):
+        return {}
+    try:
+        request = urllib.request.Request(address, method="HEAD")  # noqa: S310 http(s) only, as just checked
+        with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as answer:  # noqa: S310
+            return {key.lower(): value for key, value in answer.headers.items()}
+    except (OSError, ValueError, http.client.HTTPException):  # the last for a user and password in the address
+        return {}
