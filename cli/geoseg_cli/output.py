@@ -16,8 +16,15 @@ from geoseg.errors import GeosegWarning, spelled
 
 PROGRESS = ("auto", "bar", "lines", "json", "none")
 """Ways to show progress; auto is a bar on a terminal, lines elsewhere."""
-_OPTION_OF = {"crop_px": "crop", "gsd_m": "gsd", "size_px": "size", "window_px": "window", "overlap_px": "overlap"}
-"""The option of a parameter that the command has not, where it is not the parameter's own name."""
+_OPTION_OF = {
+    "crop_px": "crop",
+    "data_gsd_m": "data-gsd",
+    "gsd_m": "gsd",
+    "size_px": "size",
+    "window_px": "window",
+    "overlap_px": "overlap",
+}
+"""Options of other commands, where they are not the name of the parameter."""
 _shown = ["auto"]
 _running: list[click.Command] = []
 """The command that is run: its options are what messages are about."""

@@ -208,7 +208,7 @@ def _factor(pair: Pair, gsd_m: float | None, size_px: int | None) -> float:
         raise UsageError(f"the resolution is in metres a pixel and more than 0, got {gsd_m}")
     if pair.gsd_m is None:
         raise UsageError(
-            f"{shown(pair.scene.path)} does not say how large its pixels are; say it with `data_gsd` (evaluate: `gsd`)"
+            f"{shown(pair.scene.path)} does not tell its pixel size; give `data_gsd_m` (in evaluate `gsd_m`)"
         )
     factor = pair.gsd_m / gsd_m
     return 1.0 if abs(factor - 1) * max(pair.scene.shape) < 0.5 else factor
