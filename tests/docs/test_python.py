@@ -12,6 +12,7 @@ from tests.docs.blocks import BLOCKS, Block
 PROGRAMS = [block for block in BLOCKS if block.language == "python"]
 NOT_RUN = {
     "encoder_weights_of(": "it fetches weights",
+    "odc.stac.load(": "it asks a server for imagery",
     "geoseg.train(": "a training takes minutes",
 }
 """What is in a block that is only compiled, and why."""
