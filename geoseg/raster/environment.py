@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import re
+import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from html import unescape
 from pathlib import Path
@@ -15,7 +16,7 @@ from urllib.parse import parse_qs
 import rasterio
 from rasterio._err import CPLE_BaseError
 from rasterio.env import getenv, hasenv, setenv
-from rasterio.errors import RasterioError
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from geoseg.interpreter import is_fork
 from geoseg.raster.own_data import own_gdal_options
@@ -149,8 +150,24 @@ def raster_environment(*, remote: bool = False, **settings: object) -> Iterator[
     GDAL keeps settings by thread, so every thread that reads or writes enters its own. `Scene` does so by itself.
     `settings` are GDAL's, and win.
     """
-    with rasterio.Env(**{**_options(remote=remote), **settings}):
+    with rasterio.Env(**{**_options(remote=remote), **settings}), _without_a_place():
         own = own_gdal_options()
         if own:  # on entering, rasterio takes the environment's for meant
             setenv(**own)
         yield
+
+
+@contextmanager
+def _without_a_place() -> Iterator[None]:
+    """Hide rasterio's warning of a raster without a place: that is allowed, and geoseg says it in plain words.
+
+    One entry goes into the list of filters and out of that very list: `warnings.catch_warnings` puts back whole lists,
+    so that of one thread would undo, or keep, what other threads have changed meanwhile.
+    """
+    filters, entry = warnings.filters, ("ignore", None, NotGeoreferencedWarning, None, 0)
+    filters.insert(0, entry)  # type: ignore[attr-defined] # a list, as the documentation of warnings says
+    try:
+        yield
+    finally:
+        with suppress(ValueError):  # somebody has emptied it
+            filters.remove(entry)  # type: ignore[attr-defined]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import threading
-import warnings
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +12,6 @@ from functools import lru_cache
 from pathlib import Path
 
 import rasterio
-from rasterio.errors import NotGeoreferencedWarning
 from rasterio.io import DatasetReader
 
 from geoseg.errors import GeosegError, SceneError
@@ -36,9 +34,6 @@ _OWN_REASON = re.compile(r"should be selected|not registered|not supported|unsup
 _STAC_ITEM = re.compile(r'^STACIT:"?([^"]+?)"?(:[^:"/\\]*)*$', re.IGNORECASE)
 _Key = tuple[str, int, tuple[tuple[int, int], ...]]
 _thread = threading.local()
-
-# A scene without a place is allowed and said so in plain words elsewhere; this warning names no file.
-warnings.filterwarnings("ignore", category=NotGeoreferencedWarning, module=r"(geoseg|rasterio)\b")
 
 
 @contextmanager

@@ -1,0 +1,77 @@
+"""The user's warnings are the user's: geoseg hides rasterio's word on rasters without a place where itself opens."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+from rasterio.errors import NotGeoreferencedWarning
+
+from geoseg.raster import Scene, Window, raster_environment
+
+IMPORTS = """
+import warnings
+import rasterio, dask, numba, numpy, pyproj, shapely, geopandas, pyogrio, onnxruntime
+before = list(warnings.filters)
+import geoseg
+from geoseg import dataset, display, evaluation, inference, inspection, legend, model, raster, synthetic, vector
+for room in (dataset, display, evaluation, inference, inspection, legend, raster, synthetic, vector, geoseg):
+    for name in room.__all__:
+        getattr(room, name)
+new = [entry for entry in warnings.filters if entry not in before]
+ours = [entry for entry in new if "eoref" in str(entry) or "geoseg" in str(entry)]
+assert not ours, ours
+"""
+
+
+@pytest.fixture
+def nowhere(tmp_path: Path) -> Path:
+    path = tmp_path / "nowhere.png"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with rasterio.open(path, "w", driver="PNG", width=20, height=10, count=3, dtype="uint8") as file:
+            file.write(np.ones((3, 10, 20), np.uint8))
+    return path
+
+
+def test_importing_every_room_changes_no_filter() -> None:
+    subprocess.run([sys.executable, "-c", IMPORTS], check=True)
+
+
+def test_our_opens_are_silent_and_the_users_are_not(nowhere: Path) -> None:
+    before = list(warnings.filters)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", NotGeoreferencedWarning)
+        scene = Scene.open(nowhere)
+        scene.read(Window(0, 0, 10, 20))
+        scene.fingerprint()
+        with pytest.raises(NotGeoreferencedWarning):
+            rasterio.open(nowhere)
+    assert list(warnings.filters) == before
+
+
+def test_threads_that_change_filters_meanwhile_leave_nothing_behind(nowhere: Path) -> None:
+    """The order of entering and leaving that `catch_warnings` in both threads would not survive."""
+    before, inside, left = list(warnings.filters), threading.Event(), threading.Event()
+
+    def work() -> None:
+        with raster_environment():
+            inside.set()
+            left.wait(60)
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    assert inside.wait(60)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", NotGeoreferencedWarning)
+        left.set()
+        worker.join()
+        with pytest.raises(NotGeoreferencedWarning):
+            rasterio.open(nowhere)
+    assert list(warnings.filters) == before
