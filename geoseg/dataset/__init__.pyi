@@ -4,6 +4,7 @@ from .crops import CropSource as CropSource
 from .crops import around as around
 from .crops import grown as grown
 from .dataset import Dataset as Dataset
+from .dataset import GivenLegend as GivenLegend
 from .dataset import open_dataset as open_dataset
 from .labels import FeatureFile as FeatureFile
 from .labels import FeatureTable as FeatureTable
@@ -15,7 +16,6 @@ from .labels import is_features as is_features
 from .labels import placed as placed
 from .labels import read_polygons as read_polygons
 from .labels import unpacked as unpacked
-from .legends import GivenLegend as GivenLegend
 from .pair import PARTS as PARTS
 from .pair import Area as Area
 from .pair import Member as Member

@@ -12,17 +12,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from geoseg.dataset.layouts import find_mixture, find_scenes, is_mixture_file
-from geoseg.dataset.legends import GivenLegend, given_legend
 from geoseg.dataset.pair import PARTS, Found, Member, Pair
 from geoseg.dataset.search import SearchOptions, Wanted, each
 from geoseg.errors import SceneError, UsageError
 from geoseg.given import plain_arguments
 from geoseg.html import swatches, table
-from geoseg.legend import Legend
+from geoseg.legend import GivenLegend, Legend, given_legend
 from geoseg.raster import DEFAULT_TOLERANCE, Scene, digest, shown, stamps
 
 if TYPE_CHECKING:
     import geopandas
+
+__all__ = ["Dataset", "GivenLegend", "open_dataset", "published_split"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from geoseg.dataset.legends import given_legend
 from geoseg.errors import SceneError
-from geoseg.legend import Legend
+from geoseg.legend import Legend, given_legend
 from geoseg.raster import DEFAULT_TOLERANCE, raster_environment
 
 TABLES = (".csv", ".tsv")

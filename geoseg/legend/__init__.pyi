@@ -2,8 +2,16 @@ from .legend import DEEPGLOBE as DEEPGLOBE
 from .legend import NODATA as NODATA
 from .legend import LandCover as LandCover
 from .legend import Legend as Legend
+from .legend_file import GivenLegend as GivenLegend
+from .legend_file import given_legend as given_legend
 from .legend_file import given_names as given_names
 from .legend_file import read_legend_file as read_legend_file
+from .matching import alike_note as alike_note
+from .matching import codes_of as codes_of
+from .matching import codes_of_values as codes_of_values
+from .matching import merged as merged
+from .matching import own_legend as own_legend
+from .matching import unmatched_note as unmatched_note
 from .nomenclature import Color as Color
 from .nomenclature import NamedClass as NamedClass
 from .nomenclature import Nomenclature as Nomenclature

@@ -11,8 +11,8 @@ from pathlib import Path
 from xml.etree import ElementTree as ET
 
 from geoseg.errors import UsageError
-from geoseg.legend.legend import Legend
-from geoseg.legend.nomenclature import Color, NamedClass, Nomenclature, distinct_color
+from geoseg.legend.legend import LandCover, Legend
+from geoseg.legend.nomenclature import Color, NamedClass, Nomenclature, distinct_color, name_key
 
 _CODES = ("code", "value", "id", "gridcode")
 _NAMES = ("name", "class_name", "label", "class", "description")
@@ -25,10 +25,10 @@ _THREE = re.compile(
 """Three levels in one cell, as `255,0,0`, `255 0 0`, `(255, 0, 0)`, `rgb(255,0,0)`; a fourth is how opaque it is."""
 
 
-GivenNames = Legend | Nomenclature | str | os.PathLike[str]
+GivenLegend = Legend | Nomenclature | str | os.PathLike[str]
 
 
-def given_names(legend: GivenNames | None) -> Nomenclature | None:
+def given_names(legend: GivenLegend | None) -> Nomenclature | None:
     """Return the classes given as a value or as a file, None where none were. UsageError as `read_legend_file`."""
     match legend:
         case None | Nomenclature():
@@ -36,6 +36,26 @@ def given_names(legend: GivenNames | None) -> Nomenclature | None:
         case Legend():
             return Nomenclature.from_legend(legend)
     return read_legend_file(legend)
+
+
+def given_legend(legend: GivenLegend) -> Legend:
+    """Return a legend given as a value or as a file. UsageError where two of its names are one, or it is none."""
+    where = "`legend`" if isinstance(legend, Legend | Nomenclature) else f"`legend`: {os.fspath(legend)}"
+    known = legend if isinstance(legend, Legend) else given_names(legend)
+    try:
+        found = Legend(tuple(LandCover(named.code, named.name, named.color) for named in known or ()))
+    except UsageError as error:
+        raise UsageError(f"{where}: {error}", "legend") from None
+    by_name: dict[str, LandCover] = {}
+    for land_cover in found:
+        other = by_name.setdefault(name_key(land_cover.name), land_cover)
+        if other is not land_cover:
+            raise UsageError(
+                f"{where}: {other.name} ({other.code}) and {land_cover.name} ({land_cover.code}) are one name: case, "
+                "spaces, _ and - tell no classes apart; rename one, or give both one code",
+                "legend",
+            )
+    return found
 
 
 def read_legend_file(path: str | os.PathLike[str]) -> Nomenclature:

@@ -14,10 +14,20 @@ from geoseg.dataset.labels.label_polygons import LabelPolygons, read_polygons
 from geoseg.dataset.labels.label_polygons import check_place as check_polygons
 from geoseg.dataset.labels.label_raster import ColorMask, LabelRaster, check_codes, check_place
 from geoseg.dataset.labels.labels import Labels
-from geoseg.dataset.legends import alike_note, codes_of, codes_of_values, merged, own_legend, unmatched_note
 from geoseg.dataset.search import SearchOptions, each, listed
 from geoseg.errors import SceneError, UsageError
-from geoseg.legend import DEEPGLOBE, NODATA, Legend, Nomenclature
+from geoseg.legend import (
+    DEEPGLOBE,
+    NODATA,
+    Legend,
+    Nomenclature,
+    alike_note,
+    codes_of,
+    codes_of_values,
+    merged,
+    own_legend,
+    unmatched_note,
+)
 from geoseg.raster import (
     GeoBox,
     Palette,

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from geoseg.dataset.labels import WholeLabel
-from geoseg.dataset.legends import codes_of_values
 from geoseg.dataset.pair import Found, Pair
 from geoseg.dataset.search import (
     PART_NAMES,
@@ -22,6 +21,7 @@ from geoseg.dataset.search import (
     table_titles,
 )
 from geoseg.errors import SceneError, UsageError
+from geoseg.legend import codes_of_values
 from geoseg.raster import Scene
 
 IMAGES = (".tif", ".tiff", ".jpg", ".jpeg", ".png", ".jp2", ".vrt")

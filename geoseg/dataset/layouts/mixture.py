@@ -14,11 +14,10 @@ from geoseg.dataset.layouts.deepglobe import find_deepglobe, is_deepglobe
 from geoseg.dataset.layouts.image_folders import find_whole_labels, has_whole_labels
 from geoseg.dataset.layouts.mixture_file import Said, SaidBuiltUp, Synthetic, is_mixture_file, of_entry, read_mixture
 from geoseg.dataset.layouts.pairs import find_pairs
-from geoseg.dataset.legends import GivenLegend, given_legend
 from geoseg.dataset.pair import Found, Member, Pair
 from geoseg.dataset.search import SearchOptions
 from geoseg.errors import GeosegError, SceneError, UsageError
-from geoseg.legend import DEEPGLOBE, NODATA, Legend, name_key
+from geoseg.legend import DEEPGLOBE, NODATA, GivenLegend, Legend, given_legend, name_key
 from geoseg.model import cache_folder
 from geoseg.nearest import nearest
 from geoseg.raster import digest, shown

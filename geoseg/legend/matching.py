@@ -1,55 +1,16 @@
-"""Which code of ours a class of somebody's labels gets."""
+"""Which code of a legend a class of somebody's labels gets: by name where it has one, else by code."""
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 
 from geoseg.errors import SceneError, UsageError
-from geoseg.legend import (
-    NODATA,
-    LandCover,
-    Legend,
-    NamedClass,
-    Nomenclature,
-    distinct_color,
-    name_key,
-    read_legend_file,
-)
-
-GivenLegend = Legend | Nomenclature | str | os.PathLike[str]
+from geoseg.legend.legend import NODATA, LandCover, Legend
+from geoseg.legend.nomenclature import NamedClass, Nomenclature, distinct_color, name_key
 
 _SHOWN = 6
 _WHOLE = re.compile(r"[-+]?\d+", re.ASCII)
-
-
-def given_legend(given: GivenLegend) -> Legend:
-    """Return a legend that is given as classes or as a file. UsageError when it cannot be one of ours."""
-    match given:
-        case Legend():
-            return _told_apart(given)
-        case Nomenclature():
-            return _told_apart(Legend(tuple(LandCover(named.code, named.name, named.color) for named in given)))
-    try:
-        return given_legend(read_legend_file(Path(given)))
-    except UsageError as error:
-        text = str(error)
-        raise UsageError(text if text.startswith("`legend`") else f"`legend`: {os.fspath(given)}: {text}") from None
-
-
-def _told_apart(legend: Legend) -> Legend:
-    """Return a legend of which no two names are one. UsageError."""
-    by_name: dict[str, LandCover] = {}
-    for land_cover in legend:
-        other = by_name.setdefault(name_key(land_cover.name), land_cover)
-        if other is not land_cover:
-            raise UsageError(
-                f"{other.name} ({other.code}) and {land_cover.name} ({land_cover.code}) are one name: case, spaces, _ "
-                "and - tell no classes apart; rename one, or give both one code"
-            )
-    return legend
 
 
 def merged(said: Iterable[tuple[str, Nomenclature]]) -> Nomenclature:
@@ -60,7 +21,9 @@ def merged(said: Iterable[tuple[str, Nomenclature]]) -> Nomenclature:
         for named in nomenclature:
             known = names.setdefault(named.code, named.name)
             if name_key(known) != name_key(named.name):
-                raise SceneError(f"{file} calls code {named.code} {named.name!r}, others {known!r}; give a `legend`")
+                raise SceneError(
+                    f"{file} calls code {named.code} {named.name!r}, others {known!r}; give a `legend`", "legend"
+                )
             palette.setdefault(named.code, named.color)
     return Nomenclature.from_names(names, palette)
 
@@ -73,7 +36,7 @@ def own_legend(known: Nomenclature) -> tuple[Legend, dict[int, int]]:
     first = _first_of_name(known)
     codes = sorted(named.code for named in first.values())
     if len(codes) > NODATA:
-        raise UsageError(f"the labels hold {len(codes)} codes, a legend at most {NODATA}; give the classes as a legend")
+        raise UsageError(f"the labels hold {len(codes)} codes, a legend at most {NODATA}; give a `legend`", "legend")
     fits = all(0 <= code < NODATA for code in codes)
     ours = {code: code if fits else place for place, code in enumerate(codes)}
     classes = sorted(first.values(), key=lambda named: named.code)
@@ -152,7 +115,9 @@ def _legend_of_values(values: Sequence[str], where: str) -> tuple[Legend, Mappin
     if not values:
         raise SceneError(f"{where}: no polygon has a class; fill in the column")
     if len(values) > NODATA:
-        raise UsageError(f"{where} holds {len(values)} values, a legend at most {NODATA}; is it the column of classes?")
+        raise UsageError(
+            f"{where} holds {len(values)} values, a legend at most {NODATA}; is `column` the one of classes?", "column"
+        )
     if all(_WHOLE.fullmatch(value) for value in values):
         codes = {value: int(value) for value in values}
         legend, ours = own_legend(Nomenclature().completed(codes.values()))
