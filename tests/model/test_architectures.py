@@ -31,6 +31,7 @@ OWN: dict[str, tuple[str, dict[str, Any]]] = {
     "FCN32s": ("FCN32s", ENCODER),
     "FCN16s with fc6 and fc7": ("FCN16s", {**ENCODER, "decoder_channels": 16}),
     "FCN8s": ("FCN8s", ENCODER),
+    "LightFPN": ("LightFPN", {**ENCODER, "decoder_channels": 16}),
     "SegNet": ("SegNet", {"encoder_name": "vgg11_bn"}),
     "DeepLabV3 with an auxiliary head": ("DeepLabV3", {**ENCODER, "decoder_channels": 8, "aux_head": True}),
     "DeepLabV3Plus with an auxiliary head": ("DeepLabV3Plus", {**ENCODER, "decoder_channels": 8, "aux_head": True}),
@@ -86,6 +87,9 @@ def test_it_comes_back_from_its_bundle_and_onnx_agrees(tmp_path: Path, which: st
         ("FCN8s", {**ENCODER, "decoder_dropout": -1}),
         ("FCN8s", {**ENCODER, "stride": 4}),
         ("FCN8s", {"encoder_name": "tu-hf-hub:someone/something"}),
+        ("LightFPN", {}),
+        ("LightFPN", {**ENCODER, "decoder_channels": 10**9}),
+        ("LightFPN", {**ENCODER, "decoder_dropout": 2.0}),
         ("DeepLabV3", {**ENCODER, "aux_head": 1}),
         ("Unet", {**ENCODER, "aux_head": True}),
         ("Unet", {**ENCODER, "norm": ["group"]}),
@@ -100,11 +104,11 @@ def test_hostile_arguments_are_refused(architecture: str, arguments: dict[str, A
 
 
 @pytest.mark.parametrize("name", ["in_channels", "classes"])
-@pytest.mark.parametrize("architecture", ["FCN8s", "SegNet", "PlainUnet"])
+@pytest.mark.parametrize("architecture", ["FCN8s", "LightFPN", "SegNet", "PlainUnet"])
 def test_sizes_are_needed(architecture: str, name: str) -> None:
     arguments = {key: value for key, value in SIZES.items() if key != name}
     with pytest.raises(ModelError, match=rf"{architecture} needs the arguments .*{name}"):
-        architecture_named(architecture).check(arguments | (ENCODER if architecture == "FCN8s" else {}))
+        architecture_named(architecture).check(arguments | (ENCODER if architecture in {"FCN8s", "LightFPN"} else {}))
 
 
 @pytest.mark.parametrize("which", OWN)
@@ -130,9 +134,10 @@ def test_every_architecture_takes_norm_and_loses_its_batch_norm(architecture: st
     assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in network.modules())
 
 
-def test_encoder_without_the_strides_is_refused() -> None:
+@pytest.mark.parametrize("architecture", ["FCN8s", "LightFPN"])
+def test_encoder_without_the_strides_is_refused(architecture: str) -> None:
     with pytest.raises(ModelError, match=r"tu-vit_tiny_patch16_224|no features of stride"):
-        build("FCN8s", {"encoder_name": "tu-vit_tiny_patch16_224", **SIZES})
+        build(architecture, {"encoder_name": "tu-vit_tiny_patch16_224", **SIZES})
     assert parameter_shapes("FCN8s", {"encoder_name": "mit_b0", **SIZES})["segmentation_head.0.bias"] == (7,)
 
 

@@ -267,6 +267,7 @@ ARCHITECTURES: dict[str, Architecture] = {
         Architecture("FCN32s", _EVERY | _FCN),
         Architecture("FCN16s", _EVERY | _FCN),
         Architecture("FCN8s", _EVERY | _FCN),
+        Architecture("LightFPN", _EVERY | {"decoder_channels": _CHANNELS, "decoder_dropout": fraction}),
         Architecture(
             "SegNet",
             _SIZES | {"encoder_name": choice("vgg11_bn", "vgg13_bn", "vgg16_bn", "vgg19_bn")},

@@ -24,6 +24,7 @@ from geoseg.model.network.own_networks import (
     SEGNET_ENCODER,
     DeepLabV3Auxiliary,
     DeepLabV3PlusAuxiliary,
+    LightFPN,
     PlainUnet,
     SegNet,
 )
@@ -45,6 +46,7 @@ _OWN: dict[str, _Maker] = {
     "FCN32s": functools.partial(FCN, stride=32),
     "FCN16s": functools.partial(FCN, stride=16),
     "FCN8s": functools.partial(FCN, stride=8),
+    "LightFPN": LightFPN,
     "SegNet": SegNet,
     "PlainUnet": PlainUnet,
 }

@@ -1,4 +1,4 @@
-"""The networks that are geoseg's own: FCN, SegNet, the plain U-Net, and DeepLabV3 with an auxiliary head."""
+"""The networks that are geoseg's own: FCN, LightFPN, SegNet, the plain U-Net, and DeepLabV3 with an auxiliary head."""
 
 from __future__ import annotations
 
@@ -101,6 +101,74 @@ class FCN(torch.nn.Module):
             finer = head(features[level])
             scores = finer + _resized(scores, finer)
         return _resized(scores, image)
+
+
+_FINEST = 2
+"""The level of stride 4."""
+
+
+class LightFPN(torch.nn.Module):
+    """A feature pyramid (Lin et al. 2017, arXiv 1612.03144): strides 32 to 4, added from the coarsest on.
+
+    It sees nothing of its window but what lies around a pixel. smp's FPN normalizes over groups of channels, with
+    statistics of the whole window, and interpolates with aligned corners, which moves everything a little unless
+    windows lie alike: its labels change with the window grid. Here batch normalization has learned its statistics
+    before, and every size is interpolated on pixel centers. Each stride is brought to `decoder_channels`; one 3 x 3
+    convolution at stride 4 reads their sum. Raises ModelError for an encoder without features of one of these strides.
+    """
+
+    def __init__(  # noqa: PLR0913 (the arguments of an architecture)
+        self,
+        *,
+        encoder_name: str,
+        in_channels: int,
+        classes: int,
+        encoder_weights: str | bool | None = None,
+        decoder_channels: int = 64,
+        decoder_dropout: float = 0.1,
+    ) -> None:
+        super().__init__()
+        self.encoder = smp.encoders.get_encoder(encoder_name, in_channels, _DEEPEST, encoder_weights)
+        levels = list(range(_DEEPEST, _FINEST - 1, -1))
+        widths = _level_widths(encoder_name, list(self.encoder.out_channels), levels)
+        self.decoder = _Pyramid(widths, decoder_channels, decoder_dropout)
+        self.segmentation_head = torch.nn.Sequential(torch.nn.Conv2d(decoder_channels, classes, 1))
+        initialization.initialize_decoder(self.decoder)
+        initialization.initialize_head(self.segmentation_head)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """Return logits (n, class, row, col) of an image (n, band, row, col)."""
+        features = self.encoder(image)
+        logits = self.segmentation_head(self.decoder([features[level] for level in range(_DEEPEST, _FINEST - 1, -1)]))
+        return _enlarged(logits, 2**_FINEST)
+
+
+class _Pyramid(torch.nn.Module):
+    def __init__(self, widths: list[int], channels: int, dropout: float) -> None:
+        super().__init__()
+        self.laterals = torch.nn.ModuleList(_normalized_convolution(width, channels, 1) for width in widths)
+        self.merge = _normalized_convolution(channels, channels, 3)
+        self.dropout = torch.nn.Dropout2d(dropout)
+
+    def forward(self, features: list[torch.Tensor]) -> torch.Tensor:
+        """Return (n, channel, row, col) at the finest stride, of features from the coarsest on."""
+        total, *finer = [lateral(each) for lateral, each in zip(self.laterals, features, strict=True)]
+        for each in finer:
+            total = _enlarged(total, 2) + each
+        merged: torch.Tensor = self.dropout(self.merge(total))
+        return merged
+
+
+def _normalized_convolution(width: int, channels: int, kernel: int) -> torch.nn.Sequential:
+    return torch.nn.Sequential(
+        torch.nn.Conv2d(width, channels, kernel, padding=kernel // 2, bias=False),
+        torch.nn.BatchNorm2d(channels),
+        torch.nn.ReLU(inplace=True),
+    )
+
+
+def _enlarged(values: torch.Tensor, factor: int) -> torch.Tensor:
+    return functional.interpolate(values, scale_factor=float(factor), mode="bilinear", align_corners=False)
 
 
 def _resized(scores: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
