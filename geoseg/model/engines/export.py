@@ -17,11 +17,15 @@ import json
 import sys
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import onnxruntime
 import torch
+from timm.layers.conv2d_same import Conv2dSame
+from timm.layers.padding import pad_same_arg
+from torch.nn import functional
 
 from geoseg.errors import GeosegError, ModelError
 from geoseg.model.bundle import METADATA_KEY, ModelBundle, check_window, one_line, read_header
@@ -60,6 +64,68 @@ class _Whole(torch.nn.Module):
         return _softmax(logits * (1 / self.temperature), rows[:, None, :, None] * cols[:, None, None, :])
 
 
+class _Padded(torch.nn.Module):
+    """A convolution of timm's that pads as TensorFlow does, for one size of input, which a window decides.
+
+    timm computes the padding in the graph, for any size. ONNX Runtime then pads in a step of its own, outside the
+    layout that its convolutions share: a window of 512 took a fifth longer with EfficientNet-Lite0.
+    """
+
+    def __init__(self, convolution: torch.nn.Conv2d, shape: tuple[int, int]) -> None:
+        super().__init__()
+        self.convolution = convolution
+        sizes = ([*each] for each in (shape, convolution.kernel_size, convolution.stride, convolution.dilation))
+        self.padding = tuple(pad_same_arg(*sizes))
+
+    def forward(self, values: torch.Tensor) -> torch.Tensor:
+        """Return what the convolution itself would."""
+        inner = self.convolution
+        strides = (inner.stride, inner.dilation, inner.groups)
+        found: torch.Tensor = _Convolution.apply(values, inner.weight, inner.bias, self.padding, *strides)
+        return found
+
+
+class _Convolution(torch.autograd.Function):
+    """A convolution with other padding on the left than on the right: one node in ONNX, two in torch."""
+
+    @staticmethod
+    def forward(  # noqa: PLR0913, PLR0917 (a convolution has as many)
+        _context: object,
+        values: torch.Tensor,
+        weight: torch.Tensor,
+        bias: torch.Tensor | None,
+        padding: tuple[int, ...],
+        stride: tuple[int, int],
+        dilation: tuple[int, int],
+        groups: int,
+    ) -> torch.Tensor:
+        """Return the convolution; `padding`: left, right, top, bottom."""
+        return functional.conv2d(functional.pad(values, padding), weight, bias, stride, 0, dilation, groups)
+
+    @staticmethod
+    def symbolic(  # noqa: PLR0913, PLR0917 (a convolution has as many)
+        graph: Any,  # noqa: ANN401 - the exporter's own
+        values: Any,  # noqa: ANN401
+        weight: Any,  # noqa: ANN401
+        bias: Any,  # noqa: ANN401
+        padding: tuple[int, ...],
+        stride: tuple[int, int],
+        dilation: tuple[int, int],
+        groups: int,
+    ) -> Any:  # noqa: ANN401
+        """Return the node; ONNX has the padding as top, left, bottom, right."""
+        left, right, top, bottom = padding
+        inputs = [values, weight] if bias is None else [values, weight, bias]
+        return graph.op(
+            "Conv",
+            *inputs,
+            pads_i=[top, left, bottom, right],
+            strides_i=list(stride),
+            dilations_i=list(dilation),
+            group_i=groups,
+        )
+
+
 def _softmax(logits: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
     """Return the softmax over classes times the weights (n, 1, row, col), step by step.
 
@@ -79,6 +145,7 @@ def export_onnx(bundle: ModelBundle, window_px: int, path: str | Path) -> None:
     whole = _Whole(load(bundle), bundle.temperature).eval()
     example = _example(bundle, window_px)
     expected = _try_network(whole, example, bundle, window_px)
+    _settle_padding(whole, example)
     half = any(tensor.dtype == "F16" for tensor in read_header(bundle.weights_path).tensors)
     faults = []
     for dynamo in (False, True):  # the older exporter is ten times as quick where it works
@@ -103,6 +170,25 @@ def _example(bundle: ModelBundle, window_px: int) -> tuple[torch.Tensor, ...]:
     image = np.ascontiguousarray(noise.transpose(0, 3, 1, 2))
     weights = random.random((2, 2, window_px), dtype=np.float32)
     return tuple(torch.from_numpy(array) for array in (image, valid, *bundle.normalization.gain_bias(), *weights))
+
+
+def _settle_padding(whole: _Whole, example: tuple[torch.Tensor, ...]) -> None:
+    """Give each convolution whose padding depends on its input the padding that it has in this window."""
+    found = {name: module for name, module in whole.named_modules() if isinstance(module, Conv2dSame)}
+    shapes: dict[torch.nn.Module, tuple[int, int]] = {}
+
+    def note(convolution: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+        shapes[convolution] = (inputs[0].shape[-2], inputs[0].shape[-1])
+
+    hooks = [module.register_forward_pre_hook(note) for module in found.values()]
+    if found:
+        with torch.no_grad():
+            whole(*example)
+    for hook in hooks:
+        hook.remove()
+    for name, module in found.items():
+        if module in shapes:
+            whole.set_submodule(name, _Padded(module, shapes[module]))
 
 
 def _try_network(whole: _Whole, example: tuple[torch.Tensor, ...], bundle: ModelBundle, window_px: int) -> torch.Tensor:
