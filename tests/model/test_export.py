@@ -10,7 +10,7 @@ import pytest
 import torch
 from timm.layers.conv2d_same import Conv2dSame
 
-from geoseg.model.export import _Padded
+from geoseg.model.engines.export import _Padded
 from tests.networks import TINY, tiny_bundle
 
 
