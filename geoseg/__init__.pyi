@@ -11,7 +11,9 @@ from .evaluation import ConfusionMatrix as ConfusionMatrix
 from .evaluation import Evaluation as Evaluation
 from .evaluation import Metrics as Metrics
 from .evaluation import evaluate as evaluate
+from .inference import OutputOptions as OutputOptions
 from .inference import Plan as Plan
+from .inference import PlanOptions as PlanOptions
 from .inference import labels as labels
 from .inference import plan as plan
 from .inference import predict as predict

@@ -28,7 +28,7 @@ from geoseg.given import is_frame, looks_raster, plain_arguments
 from geoseg.inference import ScoringOptions
 from geoseg.legend import Legend, Nomenclature, choose_classes, given_names
 from geoseg.model import is_demo
-from geoseg.progress import Progress
+from geoseg.progress import Progress, announcer
 from geoseg.raster import (
     ClassRaster,
     Ground,
@@ -167,7 +167,7 @@ def evaluate(  # noqa: PLR0913 - the options of the verb
     >>> geoseg.evaluate("model.safetensors", "deepglobe/", split="test", report="report/")  # doctest: +SKIP
 
     """
-    say = announce or (lambda _line: None)
+    say = announcer(announce)
     if mkdir:
         make_folders(report)
     if reference is None and sample is None and isinstance(landcover, str | os.PathLike) and _is_data_set(landcover):

@@ -31,7 +31,7 @@ from geoseg.evaluation.report import check_folder, write_report
 from geoseg.inference import Scoring, ScoringOptions, checkpoint, stoppable
 from geoseg.model import ModelBundle, Scale, cache_folder
 from geoseg.prefetch import prefetch_map
-from geoseg.progress import Progress
+from geoseg.progress import Progress, announcer
 from geoseg.raster import DEFAULT_TOLERANCE, Window
 
 StrPath = str | os.PathLike[str]
@@ -82,7 +82,7 @@ def evaluate_model(  # noqa: PLR0913 - the options of the verb
     that share no class, SceneError for data that do not suit the model or cannot be read, ModelError for a model that
     cannot be opened, OutputError for a report that cannot be written.
     """
-    say = announce or (lambda _line: None)
+    say = announcer(announce)
     target = None if report is None else check_folder(report, overwrite=overwrite)
     bundle = model if isinstance(model, ModelBundle) else ModelBundle.open(Path(model))
     if isinstance(split, str) or not isinstance(split, Sequence):

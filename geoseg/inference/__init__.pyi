@@ -1,6 +1,5 @@
 from .blend import DEFAULT_BLEND as DEFAULT_BLEND
 from .blend import Blend as Blend
-from .blend import check_blend as check_blend
 from .estimate import Estimate as Estimate
 from .outputs import OutputOptions as OutputOptions
 from .outputs import Outputs as Outputs
@@ -17,8 +16,6 @@ from .scoring import CPU_BATCH as CPU_BATCH
 from .scoring import GPU_BATCH as GPU_BATCH
 from .scoring import Scoring as Scoring
 from .scoring import ScoringOptions as ScoringOptions
-from .symmetries import check_symmetries as check_symmetries
-from .symmetries import symmetric as symmetric
 from .tile import Mapping as Mapping
 from .tile import blended as blended
 from .tile import map_tile as map_tile

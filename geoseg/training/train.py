@@ -20,7 +20,7 @@ from geoseg.evaluation import check_folder
 from geoseg.given import plain_arguments
 from geoseg.legend import Legend
 from geoseg.model import ModelBundle, cache_folder, choose_device, told, use_threads
-from geoseg.progress import Progress
+from geoseg.progress import Progress, announcer
 from geoseg.raster import DEFAULT_TOLERANCE
 from geoseg.training.callbacks import Callbacks, TrainingProgress, TrainingState, polite_stop
 from geoseg.training.checkpoint import (
@@ -142,7 +142,7 @@ def train(  # noqa: PLR0913 - the options of the verb
     >>> bundle = geoseg.train("deepglobe/", "model.safetensors", epochs=40, lr=1e-3)  # doctest: +SKIP
 
     """
-    say = announce or (lambda _line: None)
+    say = announcer(announce)
     if mkdir:
         make_folders(out, report)
     target = _check_target(out, overwrite=overwrite)

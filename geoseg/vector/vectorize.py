@@ -13,7 +13,7 @@ from geoseg.atomic import make_folders
 from geoseg.given import plain_arguments
 from geoseg.legend import Legend, Nomenclature
 from geoseg.prefetch import prefetch
-from geoseg.progress import Progress
+from geoseg.progress import Progress, announcer
 from geoseg.raster import ClassRaster
 from geoseg.vector.io import to_geodataframe, write
 from geoseg.vector.measure import confidence_strips, measure
@@ -130,7 +130,7 @@ def vectorize(
 
     Raises UsageError, SceneError or OutputError; then nothing is at `out` that was not there before.
     """
-    say = announce or _quiet
+    say = announcer(announce)
     if mkdir:
         make_folders(out)
     order = Options.of(
@@ -170,7 +170,3 @@ def _tables(order: Options, meter: StripProgress) -> Iterator[FeatureTable]:
     for batch in polygons:
         yield FeatureTable(batch, *measure(batch, order.surface))
     order.check_unchanged()
-
-
-def _quiet(_line: str) -> None:
-    """Say nothing."""

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from geoseg.errors import UsageError
-from geoseg.inference import Blend, check_blend
-from geoseg.inference.blend import axis_weights, window_profile
+from geoseg.inference import Blend
+from geoseg.inference.blend import axis_weights, check_blend, window_profile
 from geoseg.raster import axis_starts
 
 blends = st.sampled_from(get_args(Blend))
