@@ -16,5 +16,9 @@ from geoseg.version import VERSION
 
 __version__ = VERSION
 
-__getattr__, __dir__, __all__ = attach(__name__, __file__)
+__getattr__, _names, __all__ = attach(__name__, __file__)
 __all__ += ["__version__"]
+
+
+def __dir__() -> list[str]:
+    return [*_names(), "__version__"]

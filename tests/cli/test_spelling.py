@@ -7,7 +7,7 @@ import inspect
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, is_typeddict
 
 import click
 import pytest
@@ -73,6 +73,9 @@ def public_parameters() -> set[str]:
     names: set[str] = set()
     for exported in geoseg.__all__:
         thing = getattr(geoseg, exported)
+        if is_typeddict(thing):
+            names |= set(thing.__annotations__)
+            continue
         methods = [each for _, each in inspect.getmembers(thing, callable)] if inspect.isclass(thing) else []
         for each in [thing, *methods]:
             if callable(each) and (getattr(each, "__module__", None) or "").startswith("geoseg"):
