@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from geoseg.inference.journal import Journal
-from geoseg.raster import class_raster, landcover
+from geoseg.raster import class_raster
+from geoseg.raster.landcover import outputs
 from geoseg.vector.io import formats
 from geoseg_cli.main import geoseg
 
@@ -23,7 +24,7 @@ PATIENCE_S = 200
 TILES = 3
 MOMENTS: dict[str, tuple[Any, str]] = {
     "tile": (Journal, "add"),  # some tiles are finished
-    "assembly": (landcover, "sync_file"),  # the map is written, and has not its name yet
+    "assembly": (outputs, "sync_file"),  # the map is written, and has not its name yet
     "polygons": (formats, "sync_file"),  # likewise
 }
 

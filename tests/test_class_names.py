@@ -21,7 +21,7 @@ from geoseg.html import swatches
 from geoseg.legend import LandCover, Legend
 from geoseg.raster import Patch, Window
 from geoseg.raster.landcover import labels
-from geoseg.raster.landcover.style import sidecars
+from geoseg.raster.landcover.sidecars import sidecars
 from geoseg.training.report import EpochRow, draw_curves
 from geoseg.vector import vectorize
 from tests.display.maps import UTM, write_map, write_scene

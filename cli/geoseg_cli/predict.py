@@ -148,7 +148,7 @@ def _print_plan(scene: str, out: str, settings: dict[str, Any], *, as_json: bool
     outputs.check(scene)
     kept = {name: name in about_outputs for name in ("confidence", "probabilities")}
     made = plan(scene, announce=None if quiet else say, **(settings | kept))
-    outputs.check_inputs([*made.source.local_files(), made.bundle.weights_path])
+    outputs.check_inputs([*made.source.local_files(), *made.bundle.files])
     figures = made.estimate()
     click.echo(json.dumps(figures.to_json(), indent=2) if as_json else str(figures))
 

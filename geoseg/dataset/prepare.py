@@ -30,18 +30,18 @@ from geoseg.atomic import free_space_bytes, output_error, sync_file, sync_folder
 from geoseg.dataset.dataset import Dataset
 from geoseg.dataset.pair import Area, Pair
 from geoseg.dataset.prepared_scene import CELL_PX, CELLS, CODES, IMAGE, VALID, PreparedScene, count_cells
-from geoseg.dataset.resample import Axis, resample_codes, resample_image
+from geoseg.dataset.resample import Axis, resample_codes
 from geoseg.dataset.search import each
 from geoseg.errors import OutputError, SceneError, UsageError
 from geoseg.legend import NODATA
 from geoseg.progress import Progress
-from geoseg.raster import Patch, Strays, Window, digest, raster_environment, shown
+from geoseg.raster import Patch, Scene, Strays, Window, digest, raster_environment, scaled, shown, size_factors
 
 _THREADS = 2
 _STRIP_PX = 4 * 1024**2
 """Old pixels of a strip."""
-_VERSION = 1
-"""Of the files; another begins anew."""
+_VERSION = 2
+"""Of the files; those of another one are made again."""
 _META = "scene.json"
 
 
@@ -170,10 +170,10 @@ class _Task:
     def of(cls, pair: Pair, folder: Path, gsd_m: float | None, size_px: int | None) -> _Task:
         """Plan a scene at a resolution or a size. UsageError for one that cannot be."""
         height, width = pair.scene.shape
-        factor = _factor(pair, gsd_m, size_px)
-        rows, cols = Axis(height, max(1, round(height * factor))), Axis(width, max(1, round(width * factor)))
+        down, across = _factors(pair, gsd_m, size_px)
+        rows, cols = Axis(height, max(1, round(height * down))), Axis(width, max(1, round(width * across)))
         after = gsd_m
-        if gsd_m is None and pair.gsd_m is not None:
+        if pair.gsd_m is not None and (gsd_m is None or (down, across) == (1, 1)):
             after = pair.gsd_m * math.sqrt(height * width / (rows.new_length * cols.new_length))
         key = digest([_VERSION, pair.stamp(), rows.new_length, cols.new_length])[:32]
         return cls(pair, folder / key, rows, cols, after)
@@ -195,23 +195,25 @@ class _Task:
         return self.shape[0] * self.shape[1] * (len(scene.band_indexes) * np.dtype(scene.dtype).itemsize + 2)
 
 
-def _factor(pair: Pair, gsd_m: float | None, size_px: int | None) -> float:
+def _factors(pair: Pair, gsd_m: float | None, size_px: int | None) -> tuple[float, float]:
+    """Return how many times as many rows and columns there will be; those of `predict` at a resolution."""
     if gsd_m is not None and size_px is not None:
-        raise UsageError("a resolution in metres or a size in pixels, not both")
+        raise UsageError("`gsd_m`, a resolution in meters, or `size_px`, a size in pixels, not both", "gsd_m")
     if size_px is not None:
         if size_px < 1:
-            raise UsageError(f"the long side must be at least 1 pixel, got {size_px}")
-        return size_px / max(pair.scene.shape)
+            raise UsageError(f"`size_px`: the long side must be at least 1 pixel, got {size_px}", "size_px")
+        return (size_px / max(pair.scene.shape),) * 2
     if gsd_m is None:
-        return 1.0
+        return 1.0, 1.0
     if not 0 < gsd_m < math.inf:
-        raise UsageError(f"the resolution is in metres a pixel and more than 0, got {gsd_m}")
+        raise UsageError(f"`gsd_m` is in meters a pixel and more than 0, got {gsd_m}", "gsd_m")
     if pair.gsd_m is None:
         raise UsageError(
             f"{shown(pair.scene.path)} does not tell its pixel size; give `data_gsd_m` (in evaluate `gsd_m`)"
         )
-    factor = pair.gsd_m / gsd_m
-    return 1.0 if abs(factor - 1) * max(pair.scene.shape) < 0.5 else factor
+    own = pair.scene.geobox
+    is_own = own.pixel_m is not None and pair.gsd_m == own.gsd_m
+    return size_factors(own.pixel_m if is_own and own.pixel_m else (pair.gsd_m, pair.gsd_m), gsd_m)
 
 
 class _Stopped(Exception):  # noqa: N818 - nobody sees it
@@ -264,6 +266,7 @@ def _fill(task: _Task, folder: Path, stop: threading.Event) -> dict[str, Any]:
     scene, shape = task.pair.scene, task.shape
     strays, all_valid = Strays(), True
     counted: list[tuple[NDArray[np.int64], NDArray[np.uint16]]] = []
+    view = scaled(scene, (task.rows.new_length / task.rows.length, task.cols.new_length / task.cols.length))
     with (
         NpyWriter(folder / IMAGE, (len(scene.band_indexes), *shape), scene.dtype) as image,
         NpyWriter(folder / CODES, (1, *shape), "uint8", squeeze=True) as labels,
@@ -272,7 +275,7 @@ def _fill(task: _Task, folder: Path, stop: threading.Event) -> dict[str, Any]:
         for start, stop_row in _strips(task):
             if stop.is_set():
                 raise _Stopped
-            patch, codes, found = _strip(task, start, stop_row)
+            patch, codes, found = _strip(task, view, start, stop_row)
             strays += found
             all_valid = all_valid and bool(patch.valid.all())
             image.write(patch.data, start)
@@ -297,21 +300,20 @@ def _strips(task: _Task) -> list[tuple[int, int]]:
     return [(start, min(start + new, height)) for start in range(0, height, new)]
 
 
-def _strip(task: _Task, start: int, stop: int) -> tuple[Patch, NDArray[np.uint8], Strays]:
-    rows, cols = task.rows, task.cols
-    same = rows.length == rows.new_length and cols.length == cols.new_length
+def _strip(task: _Task, view: Scene, start: int, stop: int) -> tuple[Patch, NDArray[np.uint8], Strays]:
+    """Return rows of the scene as `predict` reads it, and of its labels: none where the scene is not valid."""
+    scene, rows, cols = task.pair.scene, task.rows, task.cols
+    same = view.shape == scene.shape
     first, after = (start, stop) if same else rows.source(start, stop)
-    window = Window(first, 0, after - first, cols.length)
-    with raster_environment(GDAL_ERROR_ON_LIBJPEG_WARNING="TRUE"):  # a cut JPEG is grey from there on
-        patch, decoded = task.pair.scene.read(window), task.pair.decode(window)
+    old = Window(first, 0, after - first, cols.length)
+    with raster_environment(GDAL_ERROR_ON_LIBJPEG_WARNING="TRUE"):  # a cut JPEG is gray from there on
+        patch = view.read(Window(start, 0, stop - start, cols.new_length))
+        decoded, valid = task.pair.decode(old), patch.valid if same else scene.valid(old)
     codes = decoded.codes
-    if not patch.valid.all():
+    codes[~valid] = NODATA
+    if not same:
+        codes = resample_codes(codes, rows, cols, start, stop)
         codes[~patch.valid] = NODATA
-    if same:
-        return patch, codes, decoded.strays
-    patch = resample_image(patch, rows, cols, start, stop)
-    codes = resample_codes(codes, rows, cols, start, stop)
-    codes[~patch.valid] = NODATA
     return patch, codes, decoded.strays
 
 

@@ -20,15 +20,13 @@ from geoseg.inference import Scoring, map_tile
 from geoseg.legend import NODATA
 from geoseg.model import Engine, ModelCard, OutOfMemory
 from geoseg.progress import Progress
-from geoseg.raster import BandStatistics, Patch, Window, band_statistics, tiles
+from geoseg.raster import BandStatistics, Patch, Window, band_statistics, size_factors, tiles
 
 _TILE_PX = 4096
 """The edge of a tile as the network sees it ..."""
 _MOST_PX = 8192
 """... and of the reference's, however much coarser the network sees."""
 _PERCENTS = 101
-GSD_TRIFLE = 0.02
-"""Pixels that differ from the model's by no more than this share are taken as they are."""
 _SAMPLED, _SAMPLE_PX = 16, 256
 """Scenes, and pixels along each side of their middle, that tell what the data are like."""
 Says = Callable[[str], None]
@@ -206,7 +204,7 @@ def prepare_both(  # noqa: PLR0913, PLR0917 - a data set, a model, and how the o
     if wanted is None or None in sizes:
         which = model.name if wanted is None else dataset.name
         note(f"{which} does not say how large its pixels are: scenes are mapped pixel by pixel, as they are")
-    elif any(abs(size / wanted - 1) > GSD_TRIFLE for size in sizes if size):
+    elif any(size_factors((size, size), wanted) != (1, 1) for size in sizes if size):
         note(f"mapped at {wanted:.3g} m pixels, the model's; counted at those of the labels ({_range(sizes)})")
         seen = {scene.id: scene for scene in prepare(dataset, areas, folder, gsd_m=wanted, progress=decoding)}
     return [LabeledScene(scene, SceneBands(seen[scene.id], bands), seen[scene.id].shape) for scene in native], notes

@@ -52,7 +52,7 @@ def _write_rasters(plan: Plan, outputs: Outputs, progress: Report, announce: Ann
     Raises LockedError, ResumeError, OutputError (no space, not writable) or SceneError; the finished tiles are then
     kept beside the output.
     """
-    outputs.check_inputs([*plan.source.local_files(), plan.bundle.weights_path])
+    outputs.check_inputs([*plan.source.local_files(), *plan.bundle.files])
     check_place(plan.scene.geobox)
     if outputs.mkdir:
         make_folders(*outputs.by_product.values())
@@ -144,7 +144,7 @@ def _announce(plan: Plan, journal: Journal, announce: Announce) -> None:
 
 def _map_missing(plan: Plan, journal: Journal, progress: Report, announce: Announce) -> None:
     """Run the tiles that the journal lacks; each is recorded and reported as it comes."""
-    check_shared(journal.parts, [*plan.source.local_files(), plan.bundle.weights_path])
+    check_shared(journal.parts, [*plan.source.local_files(), *plan.bundle.files])
     began = time.monotonic()
     pixels_before = sum(plan.tile(index).size for index in journal.finished)
     pixels_now = 0

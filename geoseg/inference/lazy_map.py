@@ -16,7 +16,7 @@ from geoseg.errors import UsageError
 from geoseg.inference.tile import map_tile
 from geoseg.interpreter import in_every_fork
 from geoseg.legend import NODATA, Legend
-from geoseg.raster import GeoBox, Window
+from geoseg.raster import Window, coordinates_of
 
 if TYPE_CHECKING:
     import xarray
@@ -44,9 +44,8 @@ def to_xarray(plan: Plan) -> xarray.DataArray:
         import xarray  # noqa: PLC0415 - the extra [xarray]
     except ImportError:
         raise UsageError('a DataArray needs xarray: pip install "geoseg[xarray]"') from None
-    coordinates = {"spatial_ref": ((), 0, _grid_mapping(plan.scene.geobox)), **_centers(plan.scene.geobox)}
     attributes = _flags(plan.bundle.legend) | {"_FillValue": np.uint8(NODATA), "nodata": NODATA}
-    array = xarray.DataArray(to_dask(plan), coordinates, ("y", "x"), "landcover", attributes)
+    array = xarray.DataArray(to_dask(plan), coordinates_of(plan.scene.geobox), ("y", "x"), "landcover", attributes)
     array.encoding["grid_mapping"] = "spatial_ref"
     return array
 
@@ -60,33 +59,6 @@ def _flags(legend: Legend) -> dict[str, object]:
         "flag_colors": " ".join("#{:02x}{:02x}{:02x}".format(*each.color) for each in legend),
         "legend": json.dumps(legend.to_json()),
     }
-
-
-def _centers(geobox: GeoBox) -> dict[str, Any]:
-    """Return the coordinates of the pixels' centers; none where rows and columns do not run along the axes."""
-    transform, (height, width) = geobox.transform, geobox.shape
-    if geobox.crs is None or not geobox.has_transform or transform.b or transform.d:
-        return {}
-    x, y = ({"axis": axis, "units": "metre"} for axis in "XY")
-    if geobox.crs.is_geographic:
-        x |= {"standard_name": "longitude", "units": "degrees_east"}
-        y |= {"standard_name": "latitude", "units": "degrees_north"}
-    else:
-        x["standard_name"], y["standard_name"] = "projection_x_coordinate", "projection_y_coordinate"
-        x["units"] = y["units"] = geobox.crs.linear_units
-    cols, rows = np.arange(width) + 0.5, np.arange(height) + 0.5
-    return {"y": ("y", transform.f + transform.e * rows, y), "x": ("x", transform.c + transform.a * cols, x)}
-
-
-def _grid_mapping(geobox: GeoBox) -> dict[str, object]:
-    """Return the attributes of a CF grid mapping, with GDAL's GeoTransform; empty where the grid has no place."""
-    if geobox.crs is None or not geobox.has_transform:
-        return {}
-    from pyproj import CRS  # noqa: PLC0415 - a Dask array needs none
-
-    words = geobox.crs.to_wkt()
-    transform = " ".join(repr(float(number)) for number in geobox.transform.to_gdal())
-    return {**CRS.from_wkt(words).to_cf(), "crs_wkt": words, "spatial_ref": words, "GeoTransform": transform}
 
 
 def _chunk(plan: Plan, block_info: dict[Any, Any] | None = None) -> NDArray[np.uint8]:

@@ -318,7 +318,7 @@ class Plan:
         kind = self.engine.describe_kind()
         if self.engine.device == "onnx":
             return f"{kind} format {EXPORT_FORMAT}"
-        threads = f" threads {self.engine.threads}" if self.engine.on_cpu else ""
+        threads = f" threads {self.engine.threads}" if self.engine.device == "torch-cpu" else ""
         return f"{kind} batch {self.mapping.batch_size}{threads}"
 
 

@@ -7,13 +7,11 @@ from typing import Literal
 
 from geoseg.errors import ModelError, SceneError, UsageError
 from geoseg.model import ModelBundle
-from geoseg.raster import Scene, scaled, shown
+from geoseg.raster import SAME_SIZE, Scene, scaled, shown, size_factors
 
 Resolution = Literal["scene", "model"] | float
 """The scene's own grid, the pixel size that the model was trained on, or metres a pixel."""
 DEFAULT_RESOLUTION: Resolution = "scene"
-SAME = 1.01
-"""Pixel sizes no further apart than this are one: to resample costs sharpness, and gains nothing."""
 NetworkResolution = Literal["auto", "scene"] | float
 """What the network sees: the map's pixels, or means of them, in metres a pixel.
 
@@ -47,9 +45,7 @@ def at_resolution(scene: Scene, bundle: ModelBundle, resolution: Resolution) -> 
             f"the pixel size of {shown(scene.path)} is not known, so it cannot be brought to {wanted_m:g} m; "
             f"{way_out}, or leave `resolution` out"
         )
-    down, across = (side_m / wanted_m for side_m in sides_m)
-    is_same = all(1 / SAME <= factor <= SAME for factor in (down, across))
-    return scene if is_same else scaled(scene, (down, across))
+    return scaled(scene, size_factors(sides_m, wanted_m))
 
 
 def _wanted_m(bundle: ModelBundle, resolution: Resolution) -> float:
@@ -83,12 +79,12 @@ def network_factor(scene: Scene, bundle: ModelBundle, resolution: NetworkResolut
             f"the pixel size of {shown(scene.path)} is not known, so the network cannot see it at {resolution:g} m; "
             "give the scene its place, or leave network_resolution out"
         )
-    if resolution * SAME < own_m:
+    if resolution * SAME_SIZE < own_m:
         raise UsageError(
             f"network_resolution {resolution:g} m is finer than the map's pixels of {own_m:.3g} m; "
             f"give {own_m:.3g} or more, or a finer resolution for the map"
         )
-    return resolution / own_m if resolution / own_m > SAME else 1.0
+    return resolution / own_m if resolution / own_m > SAME_SIZE else 1.0
 
 
 def network_window(window_px: int, divisor: int, factor: float) -> int:

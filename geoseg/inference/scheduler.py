@@ -18,7 +18,7 @@ import dask.threaded
 from dask.base import get_scheduler
 from dask.callbacks import Callback
 
-from geoseg.errors import GeosegError, OutputError
+from geoseg.errors import GeosegError, OutputError, UsageError
 from geoseg.inference.tile import map_tile
 from geoseg.model import OutOfMemory
 from geoseg.raster.landcover import write_part
@@ -41,6 +41,7 @@ class Run:
     process: int
 
 
+_PROCESSES = ("processes", "multiprocessing")
 _FIRST_LOOK_S, _LOOK_S = 1.0, 30.0
 _stops: dict[Run, threading.Event] = {}
 
@@ -83,6 +84,8 @@ def run_tasks(
     Runs in several threads of one process know nothing of each other.
     """
     client = current_client()
+    if client is not None or dask.config.get("scheduler", None) in _PROCESSES:
+        _check_sendable(task)
     if client is not None:
         with _told_of_no_worker(client, announce):
             _run_on_cluster(client, task, indexes, finished)
@@ -101,6 +104,18 @@ def run_tasks(
         dask.threaded.get(graph, list(graph), pool=pool, callbacks=callbacks)
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _check_sendable(task: Callable[[int], object]) -> None:
+    import cloudpickle  # noqa: PLC0415 - threads need none
+
+    try:
+        cloudpickle.dumps(task)
+    except Exception as fault:
+        raise UsageError(
+            f"the tiles cannot be sent to Dask's processes ({fault}); a model's function must be one that they can "
+            "import, without open files or locks; or close the client, and threads do the work"
+        ) from fault
 
 
 def current_client() -> Any | None:  # noqa: ANN401 - distributed may not be installed

@@ -1,9 +1,12 @@
-"""Land-cover classes: their codes, names and colours."""
+"""What the codes of a map mean: the classes of geoseg's own maps (Legend), and of anybody's (Nomenclature)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import colorsys
+import re
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from geoseg.errors import UsageError
 from geoseg.given import integer, integers
@@ -118,3 +121,142 @@ DEEPGLOBE = Legend(
     )
 )
 """The seven classes of the DeepGlobe 2018 land-cover challenge (Demir et al., arXiv 1805.06561), in its colours."""
+
+
+Color = tuple[int, int, int]
+"""Red, green, blue, 0 to 255."""
+
+_NAMES_SHOWN = 30
+_GOLDEN = 0.618033988749895
+"""Hues this far apart on the circle stay apart however many there are."""
+_UNNAMED = re.compile(r"class ([-+]?\d+)")
+
+
+@dataclass(frozen=True, slots=True)
+class NamedClass:
+    """One class of somebody's map. A LandCover is one whose code fits geoseg's own maps."""
+
+    code: int
+    """Pixel value, any int32."""
+    name: str
+    color: Color
+
+    def __post_init__(self) -> None:
+        if not -(2**31) <= self.code < 2**31:
+            raise UsageError(f"class code must fit 32 bits, got {self.code} for {self.name!r:.80}")
+        if not self.name or any(ord(letter) < ord(" ") for letter in self.name):
+            raise UsageError(f"class name must be text on one line, got {self.name!r:.80} for code {self.code}")
+        if len(self.color) != 3 or not all(0 <= level <= 255 for level in self.color):
+            raise UsageError(f"class color must be three levels 0 to 255, got {self.color} for {self.name!r:.80}")
+
+
+@dataclass(frozen=True, slots=True)
+class Nomenclature:
+    """What is known of a map's classes; a code without a name is `class 17`. Two codes may share a name."""
+
+    classes: tuple[NamedClass, ...] = ()
+    """Ascending by code."""
+    palette: Mapping[int, Color] = field(default_factory=dict, hash=False)
+    """Colours of codes that may have no name: a colour table holds 256 whatever the map does."""
+
+    def __post_init__(self) -> None:
+        codes = [named.code for named in self.classes]
+        if codes != sorted(set(codes)):
+            twice = next((code for code in codes if codes.count(code) > 1), None)
+            fault = f"code {twice} is there twice" if twice is not None else f"got {codes!s:.80}"
+            raise UsageError(f"class codes must be unique and ascending; {fault}")
+
+    def __iter__(self) -> Iterator[NamedClass]:
+        return iter(self.classes)
+
+    def __len__(self) -> int:
+        return len(self.classes)
+
+    def of(self, code: int) -> NamedClass:
+        """Return the class of a pixel value: as named, else `class 17` in the palette's or a colour of its own."""
+        place = bisect_left(self.classes, code, key=lambda named: named.code)
+        if place < len(self.classes) and self.classes[place].code == code:
+            return self.classes[place]
+        return NamedClass(code, f"class {code}", self.palette.get(code) or distinct_color(code))
+
+    def completed(self, codes: Iterable[int]) -> Nomenclature:
+        """Return the classes with those codes, which may have no name yet, and no others."""
+        return Nomenclature(tuple(self.of(code) for code in sorted(set(codes))), self.palette)
+
+    @classmethod
+    def from_legend(cls, legend: Legend) -> Nomenclature:
+        """Return the classes of one of geoseg's own maps."""
+        return cls(tuple(NamedClass(land_cover.code, land_cover.name, land_cover.color) for land_cover in legend))
+
+    @classmethod
+    def from_names(cls, names: Mapping[int, str], palette: Mapping[int, Color]) -> Nomenclature:
+        """Return classes from names by code, in the palette's colours."""
+        named = sorted(names.items())
+        return cls(
+            tuple(NamedClass(code, name, palette.get(code) or distinct_color(code)) for code, name in named), palette
+        )
+
+
+def name_key(name: str) -> str:
+    """Return what spellings of one class share: `Urban land`, `urban_land` and `URBAN-LAND` are one everywhere."""
+    return " ".join(name.casefold().replace("_", " ").replace("-", " ").split())
+
+
+def distinct_color(code: int) -> Color:
+    """Return a colour that tells a class from those of the codes around it."""
+    red, green, blue = colorsys.hsv_to_rgb(code * _GOLDEN % 1, 0.5 + 0.15 * (code % 3), 0.9)
+    return round(red * 255), round(green * 255), round(blue * 255)
+
+
+def choose_classes(known: Nomenclature, wanted: str | Sequence[str | int]) -> frozenset[int]:
+    """Return the codes of the classes wanted by name (in any spelling) or code; text may hold several, between commas.
+
+    In a map without names any code will do; in others a code without a name is called `class 17`. UsageError for a
+    name or code that the map lacks, with the nearest and all names known.
+    """
+    words = [wanted] if isinstance(wanted, str) else wanted
+    codes = [code for word in words for code in _codes(known, word)]
+    if not codes:
+        raise UsageError(f"`classes` names no class; {_known(known)}")
+    return frozenset(codes)
+
+
+def _codes(known: Nomenclature, word: str | int) -> Iterator[int]:
+    parts = str(word).split(",")
+    while parts:
+        # Names may hold commas: the longest run of parts that is a name wins.
+        for stop in range(len(parts), 0, -1):
+            codes = _matches(known, ",".join(parts[:stop]).strip())
+            if codes or stop == 1:
+                break
+        if not codes and parts[0].strip():
+            raise _unknown(known, parts[0].strip())
+        yield from codes
+        parts = parts[stop:]
+
+
+def _matches(known: Nomenclature, text: str) -> list[int]:
+    exact = [named.code for named in known if named.name == text]
+    alike = exact or [named.code for named in known if name_key(named.name) == name_key(text)]
+    if alike:
+        return alike
+    unnamed = _UNNAMED.fullmatch(text.casefold())
+    if unnamed:
+        return [int(unnamed[1])]
+    if re.fullmatch(r"[-+]?\d+", text) and (not known.classes or int(text) in {named.code for named in known}):
+        return [int(text)]
+    return []
+
+
+def _unknown(known: Nomenclature, word: str) -> UsageError:
+    near = nearest(word, (named.name for named in known))
+    meant = "" if near is None else f"; did you mean {near!r}"
+    return UsageError(f"`classes`: no class is called {word!r:.80}{meant}; {_known(known)}")
+
+
+def _known(known: Nomenclature) -> str:
+    if not known.classes:
+        return "the map has no names, give codes such as 10,20"
+    shown = ", ".join(f"{named.name} ({named.code})" for named in known.classes[:_NAMES_SHOWN])
+    more = f" and {len(known) - _NAMES_SHOWN} more" if len(known) > _NAMES_SHOWN else ""
+    return f"the map has {shown}{more}"

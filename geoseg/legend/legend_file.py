@@ -11,8 +11,7 @@ from pathlib import Path
 from xml.etree import ElementTree as ET
 
 from geoseg.errors import UsageError
-from geoseg.legend.legend import LandCover, Legend
-from geoseg.legend.nomenclature import Color, NamedClass, Nomenclature, distinct_color, name_key
+from geoseg.legend.legend import Color, LandCover, Legend, NamedClass, Nomenclature, distinct_color, name_key
 
 _CODES = ("code", "value", "id", "gridcode")
 _NAMES = ("name", "class_name", "label", "class", "description")
@@ -160,6 +159,17 @@ def _from_colors(text: str) -> Iterator[NamedClass]:
         rest = re.fullmatch(r"(?:\d{1,3}(?:[\s,;:]+|$))?(.*)", cells[4] if len(cells) > 4 else "")
         name = rest[1].strip() if rest else ""
         yield _named(f"line {number}", cells[0], name or f"class {cells[0]}", cells[1:4])
+
+
+def color_palette(legend: Legend) -> ET.Element:
+    """Return the palette of a QGIS style with exactly these classes."""
+    palette = ET.Element("colorPalette")
+    for land_cover in legend:
+        color = f"#{bytes(land_cover.color).hex()}"
+        ET.SubElement(
+            palette, "paletteEntry", value=str(land_cover.code), color=color, alpha="255", label=land_cover.name
+        )
+    return palette
 
 
 def _named(where: str, code: str, name: str, color: str | list[str]) -> NamedClass:

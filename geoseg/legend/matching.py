@@ -6,8 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from geoseg.errors import SceneError, UsageError
-from geoseg.legend.legend import NODATA, LandCover, Legend
-from geoseg.legend.nomenclature import NamedClass, Nomenclature, distinct_color, name_key
+from geoseg.legend.legend import NODATA, LandCover, Legend, NamedClass, Nomenclature, distinct_color, name_key
 
 _SHOWN = 6
 _WHOLE = re.compile(r"[-+]?\d+", re.ASCII)

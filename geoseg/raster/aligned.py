@@ -1,4 +1,4 @@
-"""A raster as another grid sees it: moved by whole pixels, or warped by nearest neighbour."""
+"""A raster beside another: on the same grid, moved by whole pixels, or warped by nearest neighbor."""
 
 from __future__ import annotations
 
@@ -9,14 +9,17 @@ from affine import Affine
 from rasterio.enums import ColorInterp, Resampling
 from rasterio.vrt import WarpedVRT
 
-from geoseg.raster.box import period_of
-from geoseg.raster.geobox import GeoBox
-from geoseg.raster.handles import opened
-from geoseg.raster.masked import is_as_stored, masked
+from geoseg.errors import SceneError
+from geoseg.raster.dataset_cache import opened
+from geoseg.raster.environment import shown
+from geoseg.raster.geobox import GeoBox, period_of
 from geoseg.raster.scene import Patch, Scene
+from geoseg.raster.views import is_as_stored, masked
 
 _SAME_PX = 0.01
 """Grids whose pixels are no farther apart than this are one."""
+_ONE_PX = 1e-3
+"""A raster of confidence and its map are on one grid if their corners are no farther apart than this."""
 _WARP_PX = 0.01
 """How far GDAL may place a pixel from where it belongs, for speed."""
 
@@ -57,8 +60,7 @@ def turns(theirs: GeoBox, grid: GeoBox) -> list[float]:
 def _is_beyond(place: GeoBox) -> bool:
     """Say whether a grid reaches over the 180th meridian, in a CRS that goes on there."""
     half = period_of(place.crs) / 2
-    corners = [(0, 0), (place.width_px, 0), (0, place.height_px), (place.width_px, place.height_px)]
-    most = max(abs((place.transform @ corner)[0]) for corner in corners)
+    most = max(abs(x) for x, _ in place.corners)
     return bool(half) and most > half + abs(place.transform.a)
 
 
@@ -91,3 +93,31 @@ def _warped(scene: Scene, grid: GeoBox, turn: float) -> Patch:
     ):
         bands = list(range(1, len(scene.band_indexes) + 1))
         return Patch(on_grid.read(bands), on_grid.read(on_grid.count) != 0)
+
+
+def open_confidence(path: str, geobox: GeoBox) -> Scene:
+    """Return a raster of confidence. SceneError when it is not on the map's grid, or has several bands."""
+    scene = Scene.open(path)
+    if len(scene.band_indexes) != 1:
+        raise SceneError(
+            f"{shown(path)} has {len(scene.band_indexes)} bands, a raster of confidence has one; "
+            "give the one that was predicted with the map"
+        )
+    theirs = scene.geobox
+    if theirs.crs and geobox.crs and theirs.crs != geobox.crs:
+        raise SceneError(
+            f"{shown(path)} is on another grid than the map: it is in {theirs.crs.to_string():.80}, wanted "
+            f"{geobox.crs.to_string():.80}; give the one that was predicted with the map"
+        )
+    if scene.shape != geobox.shape or not _same_corners(theirs, geobox):
+        raise SceneError(
+            f"{shown(path)} is on another grid than the map: {scene.shape[0]} x {scene.shape[1]} pixels from "
+            f"{theirs.transform[2]:.8g}, {theirs.transform[5]:.8g}, wanted {geobox.shape[0]} x {geobox.shape[1]} from "
+            f"{geobox.transform[2]:.8g}, {geobox.transform[5]:.8g}; give the one that was predicted with the map"
+        )
+    return scene
+
+
+def _same_corners(theirs: GeoBox, ours: GeoBox) -> bool:
+    pixel = abs(ours.transform.determinant) ** 0.5
+    return bool(np.abs(np.subtract(theirs.corners, ours.corners)).max() <= _ONE_PX * pixel)

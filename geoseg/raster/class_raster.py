@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from geoseg.errors import SceneError
 from geoseg.legend import DEEPGLOBE, Nomenclature
-from geoseg.raster.classes import read_nomenclature
 from geoseg.raster.color_codes import (
+    DEFAULT_TOLERANCE,
     ColorCodes,
     Reading,
     check_colors,
@@ -22,10 +22,10 @@ from geoseg.raster.color_codes import (
     palette_of,
     reading,
 )
+from geoseg.raster.dataset_cache import opened
 from geoseg.raster.environment import is_remote, shown
-from geoseg.raster.handles import opened
+from geoseg.raster.raster_legend import read_nomenclature
 from geoseg.raster.scene import Patch, Scene
-from geoseg.raster.strays import DEFAULT_TOLERANCE
 from geoseg.raster.windows import Window
 
 STRIP_PX = 4 * 1024**2

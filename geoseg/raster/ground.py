@@ -21,6 +21,9 @@ from geoseg.errors import SceneError
 from geoseg.raster.geobox import Floats, GeoBox, pixels_in_space
 from geoseg.raster.windows import Window, tiles
 
+SAME_SIZE = 1.02
+"""Pixel sizes no farther apart than this are one, for every verb: latitude alone makes so much, and to resample costs
+sharpness and gains nothing."""
 _TRUE = 0.0025
 """A plane whose areas differ from the ground's by no more than this share is taken for it: UTM in its zone, national
 grids, equal-area projections. Their square meters are those that every GIS shows."""
@@ -347,3 +350,13 @@ def stretch_note(geobox: GeoBox) -> str | None:
         f"areas in {geobox.crs.to_string():.40} are {times:.3g} times those on the ground here, and metres "
         f"{math.sqrt(times):.3g} times; for true ones reproject the raster to UTM or an equal-area CRS first"
     )
+
+
+def size_factors(sides_m: tuple[float, float], wanted_m: float) -> tuple[float, float]:
+    """Return how many times as many rows and columns bring pixels of (height, width) to a size.
+
+    All in meters; 1 and 1 where the sizes are one. `predict`, `train` and `evaluate` resample by these, with `scaled`.
+    """
+    down, across = (side_m / wanted_m for side_m in sides_m)
+    is_same = all(1 / SAME_SIZE <= factor <= SAME_SIZE for factor in (down, across))
+    return (1.0, 1.0) if is_same else (down, across)

@@ -2,29 +2,40 @@
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import rasterio.windows
 from numpy.typing import NDArray
-from rasterio.io import DatasetReader
+from rasterio.io import DatasetReader, MemoryFile
 
-from geoseg.errors import SceneError, UsageError
+from geoseg.errors import GeosegError, SceneError, UsageError
 from geoseg.given import plain_arguments
+from geoseg.html import beside, picture, swatches, table
 from geoseg.raster.bands import BandNames, choose_bands
-from geoseg.raster.environment import shown
-from geoseg.raster.geobox import GeoBox, GroundControlPoint
-from geoseg.raster.handles import opened
-from geoseg.raster.identity import digest, files_behind, local_file, stamps
-from geoseg.raster.statistics import BandStatistics, band_statistics, sample_windows
+from geoseg.raster.dataset_cache import opened
+from geoseg.raster.environment import raster_environment, shown
+from geoseg.raster.fingerprint import digest, files_behind, local_file, stamps
+from geoseg.raster.geobox import Box, GeoBox, GroundControlPoint, window_of
+from geoseg.raster.raster_legend import is_classes, read_nomenclature
 from geoseg.raster.validity import Validity
+from geoseg.raster.views import cropped, scaled_to
 from geoseg.raster.windows import Window
 
+if TYPE_CHECKING:
+    from xarray import DataArray
+
 OVERVIEW_PX = 512
+LOW_PERCENT, HIGH_PERCENT = 2.0, 98.0
+_SAMPLES_A_SIDE = 8
+_SAMPLE_PX = 64
+_THUMBNAIL_PX = 240
+_MOST_CLASSES = 24
+_MOST_PX = 2**31 - 1  # an edge of a raster in GDAL
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +46,18 @@ class Patch:
     """(band, row, col) in the stored dtype. Invalid pixels hold whatever is stored, never NaN or infinity."""
     valid: NDArray[np.bool_]
     """(row, col), True = valid."""
+
+
+@dataclass(frozen=True, slots=True)
+class BandStatistics:
+    """Per band, in the order of the bands used, in stored units."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    low: tuple[float, ...]
+    """The 2nd percentile."""
+    high: tuple[float, ...]
+    """The 98th percentile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,22 +84,50 @@ class Scene:
     chosen: bool
     """Whether the caller said which bands, by `bands` or by the model's names in `wanted_bands`.
 
-    False for a plain `Scene.open(path)`: it has all bands but alpha, and whoever knows the model may open it anew.
+    False for a plain `Scene.open(path)`: it has all bands but alpha, and a verb that knows the model may choose others.
     """
 
     @classmethod
     @plain_arguments()
     def open(
         cls,
-        path: str | os.PathLike[str],
+        path: str | os.PathLike[str] | Scene | DatasetReader | DataArray,
         bands: Sequence[int | str] | None = None,
         wanted_bands: Sequence[str] | None = None,
     ) -> Scene:
-        """Describe a raster: a file, a URL, a /vsi path, anything rasterio opens.
+        """Describe a raster.
 
-        `wanted_bands` are the names of the model's bands; `bands`, 1-based numbers or names, wins over them. Raises
-        SceneError when the raster cannot be read or lacks a band, UsageError when `bands` is not in the file.
+        Parameters
+        ----------
+        path
+            A file, a URL, a /vsi path, anything rasterio opens; a Scene; an open dataset of rasterio; or an
+            xarray.DataArray (y, x) or (band, y, x) with a CRS, as rioxarray and odc-geo make them. An array is written
+            to a temporary file, chunk by chunk where it is Dask's; the file goes when Python ends.
+        bands
+            Numbers from 1, or names, in the order of the model's bands. By default all but alpha.
+        wanted_bands
+            Names of the model's bands, for which the file's are chosen; `bands` wins over them.
+
+        Raises
+        ------
+        SceneError
+            When the raster cannot be read, or lacks a band.
+        UsageError
+            When `bands` is not in the file, or an array has no CRS.
+
+        Examples
+        --------
+        >>> scene = Scene.open("sentinel2.tif", bands=[4, 3, 2])
+        >>> scene = Scene.open(rioxarray.open_rasterio("sentinel2.tif", chunks=2048))
         """
+        if isinstance(path, Scene):
+            if bands is None and wanted_bands is None:
+                return path
+            path = path.path
+        elif not isinstance(path, str | os.PathLike):
+            from geoseg.raster.arrays import path_of  # noqa: PLC0415 - few scenes are open already
+
+            path = path_of(path)
         path = os.fspath(path)
         with opened(path) as dataset:
             return _describe(path, dataset, bands, wanted_bands)
@@ -85,6 +136,37 @@ class Scene:
     def shape(self) -> tuple[int, int]:
         """(rows, cols)."""
         return self.geobox.shape
+
+    def crop(self, bbox: Box, crs: str | None = None) -> Scene:
+        """Return the part of the scene that holds a box: see `geoseg.crop`."""
+        window = window_of(self.geobox, bbox, crs, shown(self.path))
+        return Scene.open(cropped(self, window), bands=self.band_indexes if self.chosen else None)
+
+    def select_bands(self, *bands: int | str) -> Scene:
+        """Return the scene with other bands of its file, by number from 1 or by name: `scene.select_bands(4, 3, 2)`.
+
+        Raises UsageError for a band that is not there.
+        """
+        return Scene.open(self.path, bands=bands)
+
+    def to_xarray(self, *, masked: bool = False) -> DataArray:
+        """Return the scene as an xarray.DataArray that reads its blocks when they are asked for.
+
+        Parameters
+        ----------
+        masked
+            Whether pixels that are not valid become NaN, in float32 (float64 for types of more than 16 bits). By
+            default values are as stored, and a nodata value is in the attribute `_FillValue`.
+
+        Returns
+        -------
+        DataArray
+            (band, y, x) of Dask chunks, with x and y of the pixels' centers and `spatial_ref`, so that rioxarray and
+            odc-geo know its place.
+        """
+        from geoseg.raster.arrays import to_xarray  # noqa: PLC0415 - optional
+
+        return to_xarray(self, masked=masked)
 
     def read(self, window: Window) -> Patch:
         """Read a window, which may stick out on any side: outside is invalid, and 0.
@@ -98,7 +180,7 @@ class Scene:
                 np.zeros((len(self.band_indexes), *window.shape), self.dtype), np.zeros(window.shape, np.bool_)
             )
         with opened(self.path) as dataset:
-            patch = Patch(*self.validity.read(dataset, _rasterio(inside)))
+            patch = Patch(*self.validity.read(dataset, inside.to_rasterio()))
         return patch if inside == window else _pasted(patch, inside.relative_to(window), window.shape)
 
     def valid(self, window: Window) -> NDArray[np.bool_]:
@@ -108,7 +190,7 @@ class Scene:
         if inside is not None:
             with opened(self.path) as dataset:
                 place = inside.relative_to(window)
-                valid[place.rows, place.cols] = self.validity.judge(dataset, inside.shape, _rasterio(inside))
+                valid[place.rows, place.cols] = self.validity.judge(dataset, inside.shape, inside.to_rasterio())
         return valid
 
     def overview(self, max_px: int = OVERVIEW_PX) -> Patch:
@@ -154,13 +236,96 @@ class Scene:
         return sorted(files)
 
     def _repr_html_(self) -> str:
-        """Return what a notebook shows."""
-        from geoseg.raster.scene_card import scene_card  # noqa: PLC0415 - only a notebook needs it
-
-        return scene_card(self)
+        """Return what a notebook shows. A raster that cannot be read any more has no picture."""
+        try:
+            is_map = is_classes(self)
+            image, codes = _thumbnail(self, is_map=is_map)
+            classes = _classes(self, codes) if is_map else ""
+        except GeosegError:
+            is_map, image, classes = False, "", ""
+        return beside(image, table(_rows(self, "map" if is_map else "scene")), classes)
 
     def _whole(self) -> Window:
         return Window(0, 0, *self.shape)
+
+
+@plain_arguments()
+def crop(scene: str | os.PathLike[str] | Scene, bbox: Box, crs: str | None = None) -> Scene:
+    """Return the part of a scene that holds a box: every pixel that the box touches, on the scene's own grid.
+
+    The part holds no pixels: the scene must stay where it is. It is a scene in every respect, so the windows of a
+    network begin at its corner, and see nothing outside of it: within a window of its edges, and by the place of the
+    windows, labels may differ from those of the whole scene's map.
+
+    Parameters
+    ----------
+    scene
+        What `Scene.open` takes.
+    bbox
+        West, south, east, north, in the scene's CRS or in `crs`. One over the 180th meridian has its west east of its
+        east. It may reach over the scene's edges.
+    crs
+        The CRS of the box, such as EPSG:4326: longitudes and latitudes.
+
+    Raises
+    ------
+    UsageError
+        For a box that is none, or lies beside the scene.
+    SceneError
+        For a scene that cannot be read, or without a grid in a CRS.
+
+    Examples
+    --------
+    >>> geoseg.crop("sentinel2.tif", (7.3, 46.9, 7.5, 47.0), crs="EPSG:4326")
+    """
+    return Scene.open(scene).crop(bbox, crs)
+
+
+def scaled(scene: Scene, factor: float | tuple[float, float]) -> Scene:
+    """Return a scene of `factor` times as many pixels a side, rounded, of the same bands and place.
+
+    Two factors are for rows and columns. Below 1 pixels are means of the old, above 1 interpolated linearly. Only valid
+    pixels count. It holds no pixels: the scene must stay where it is. At factor 1, the scene itself. UsageError for a
+    factor out of all reason.
+    """
+    height, width = scene.shape
+    down, across = factor if isinstance(factor, tuple) else (factor, factor)
+    for each in (down, across):
+        if not (math.isfinite(each) and each > 0):
+            raise UsageError(f"the factor of a resolution must be more than 0, got {each}")
+    if max(height * down, width * across) > _MOST_PX:
+        raise UsageError(f"a scene of {width} x {height} pixels cannot have {max(down, across):g} times as many a side")
+    shape = max(1, round(height * down)), max(1, round(width * across))
+    if shape == scene.shape:
+        return scene
+    text = scaled_to(scene, shape, "Average" if down * across < 1 else "Bilinear")
+    return Scene.open(text, bands=range(1, len(scene.band_indexes) + 1))
+
+
+def band_statistics(pixels: NDArray[np.generic]) -> BandStatistics | None:
+    """Measure pixels (band, n), all valid; None without pixels."""
+    if pixels.shape[1] == 0:
+        return None
+    values = pixels.astype(np.float64)
+    low, high = np.percentile(values, (LOW_PERCENT, HIGH_PERCENT), axis=1)
+    return BandStatistics(*(tuple(map(float, row)) for row in (values.mean(axis=1), values.std(axis=1), low, high)))
+
+
+def sample_windows(shape: tuple[int, int], block_shape: tuple[int, int]) -> Iterator[tuple[Window, int]]:
+    """Yield up to 64 stored blocks spread over a raster, each with the step that thins it to about 64 x 64 pixels.
+
+    A file without overviews is sampled so: a decimated read of it would decode every block.
+    """
+    for row in _spread(shape[0], block_shape[0]):
+        for col in _spread(shape[1], block_shape[1]):
+            height, width = min(block_shape[0], shape[0] - row), min(block_shape[1], shape[1] - col)
+            yield Window(row, col, height, width), max(1, round((height * width / _SAMPLE_PX**2) ** 0.5))
+
+
+def _spread(length_px: int, block_px: int) -> list[int]:
+    blocks = -(-length_px // block_px)
+    samples = min(blocks, _SAMPLES_A_SIDE if block_px > 1 else _SAMPLES_A_SIDE**2)
+    return [round((step + 0.5) * blocks / samples - 0.5) * block_px for step in range(samples)]
 
 
 def _describe(
@@ -176,7 +341,7 @@ def _describe(
     try:
         choice = choose_bands(names, bands, wanted)
     except (SceneError, UsageError) as error:
-        raise type(error)(f"{shown(path)}: {error}") from None
+        raise type(error)(f"{shown(path)}: {error}", error.parameter) from None
     dtypes = {dataset.dtypes[index - 1] for index in choice.indexes}
     if len(dtypes) > 1:
         raise SceneError(
@@ -228,5 +393,52 @@ def _pasted(patch: Patch, place: Window, shape: tuple[int, int]) -> Patch:
     return Patch(data, valid)
 
 
-def _rasterio(window: Window) -> rasterio.windows.Window:
-    return rasterio.windows.Window(window.col, window.row, window.width, window.height)
+def _rows(scene: Scene, kind: str) -> list[tuple[str, str]]:
+    """Return what a notebook says of a scene."""
+    box = scene.geobox
+    crs = box.crs or box.gcp_crs
+    return [
+        (kind, Path(shown(scene.path)).name),
+        ("size", f"{box.height_px} rows, {box.width_px} columns"),
+        ("pixel", "unknown size" if box.gsd_m is None else f"{box.gsd_m:.3g} m"),
+        ("CRS", "none" if crs is None else crs.to_string()[:80]),
+        ("bands", f"{len(scene.band_indexes)} of {scene.count}, {scene.dtype}"),
+        ("nodata", "none" if scene.nodata is None else f"{scene.nodata:g}"),
+    ]
+
+
+def _classes(scene: Scene, codes: list[int]) -> str:
+    known = list(read_nomenclature(scene).completed(codes))
+    more = f"and {len(known) - _MOST_CLASSES} more" if len(known) > _MOST_CLASSES else ""
+    return swatches((each.name, each.color) for each in known[:_MOST_CLASSES]) + more
+
+
+def _thumbnail(scene: Scene, *, is_map: bool) -> tuple[str, list[int]]:
+    """Return a picture, and the codes of a map that are in it."""
+    patch = scene.overview(_THUMBNAIL_PX)
+    image = _colored(scene, patch) if is_map else _natural(scene, patch)
+    codes = [int(code) for code in np.unique(patch.data[0][patch.valid])] if is_map else []
+    profile = {"driver": "PNG", "dtype": "uint8", "count": 4, "height": image.shape[1], "width": image.shape[2]}
+    with raster_environment(GDAL_PAM_ENABLED=False), MemoryFile() as file:
+        with file.open(**profile) as png:
+            png.write(image)
+        return picture(file.read()), codes
+
+
+def _natural(scene: Scene, patch: Patch) -> NDArray[np.uint8]:
+    """Return (4, row, col): three bands stretched alike."""
+    bands = patch.data[:3] if len(patch.data) >= 3 else patch.data[[0, 0, 0]]
+    statistics = scene.statistics()
+    low, high = (0.0, 1.0) if statistics is None else (min(statistics.low[:3]), max(statistics.high[:3]))
+    light = np.clip((bands.astype(np.float32) - low) / max(high - low, 1e-9), 0, 1) * 255
+    return np.concatenate([light.astype(np.uint8), patch.valid[None].astype(np.uint8) * 255])
+
+
+def _colored(scene: Scene, patch: Patch) -> NDArray[np.uint8]:
+    """Return (4, row, col): each class in its color."""
+    known = read_nomenclature(scene)
+    found, places = np.unique(patch.data[0], return_inverse=True)
+    lookup = np.array([(*known.of(int(code)).color, 255) for code in found.clip(-(2**31), 2**31 - 1)], np.uint8)
+    colored = lookup[places.reshape(patch.valid.shape)]
+    colored[~patch.valid] = 0
+    return np.ascontiguousarray(np.moveaxis(colored, -1, 0))

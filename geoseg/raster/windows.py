@@ -4,8 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from geoseg.errors import UsageError
+
+if TYPE_CHECKING:
+    from rasterio.windows import Window as RasterioWindow
+
+_WHOLE = 1e-6
+"""Of a pixel: what rasterio computes from coordinates is whole but for rounding."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +62,23 @@ class Window:
     def size(self) -> int:
         """Number of pixels."""
         return self.height * self.width
+
+    @classmethod
+    def from_rasterio(cls, window: RasterioWindow) -> Window:
+        """Return the twin of one of rasterio's windows; UsageError where that cuts a pixel."""
+        edges = window.row_off, window.col_off, window.height, window.width
+        whole = [round(edge) for edge in edges]
+        if any(abs(edge - near) > _WHOLE for edge, near in zip(edges, whole, strict=True)):
+            raise UsageError(
+                f"a window is of whole pixels, got {window}; give window.round_offsets().round_lengths()", "window"
+            )
+        return cls(*whole)
+
+    def to_rasterio(self) -> RasterioWindow:
+        """Return rasterio's twin."""
+        from rasterio.windows import Window as RasterioWindow  # noqa: PLC0415 - windows need no GDAL
+
+        return RasterioWindow(self.col, self.row, self.width, self.height)
 
     def intersection(self, other: Window) -> Window | None:
         """Return the pixels in both, or None."""

@@ -28,7 +28,7 @@ from geoseg.evaluation import UNKNOWN, to_provenance
 from geoseg.legend import Legend, name_key
 from geoseg.model import DEFAULT_BANDS, Normalization, architecture_named, default_overlap
 from geoseg.progress import Progress
-from geoseg.raster import BandStatistics
+from geoseg.raster import SAME_SIZE, BandStatistics
 from geoseg.training.augment import augmentation_of
 from geoseg.training.losses import class_weights, loss_of
 from geoseg.training.network import (
@@ -43,11 +43,6 @@ from geoseg.training.network import (
     stretch_of,
 )
 from geoseg.training.recipe import Recipe
-
-_ALIKE = 1.02
-"""Pixel sizes whose ratio is smaller are one: latitude alone makes so much."""
-_FINER = 1.01
-"""Imagery is not resampled for less."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -309,9 +304,9 @@ def _size_of_pixels(dataset: Dataset, parts: Split, recipe: Recipe, say: Says) -
             "data_gsd_m",
         )
     finest, coarsest = min(known), max(known)
-    alike = coarsest < finest * _ALIKE
+    alike = coarsest < finest * SAME_SIZE
     shown = f"{finest:.4g}" if alike else f"{finest:.4g} to {coarsest:.4g}"
-    if recipe.gsd_m is not None and recipe.gsd_m >= coarsest * _FINER:
+    if recipe.gsd_m is not None and recipe.gsd_m >= coarsest * SAME_SIZE:
         say(f"imagery of {shown} m is resampled to {recipe.gsd_m:g} m")
         return recipe.gsd_m
     if alike:
@@ -330,7 +325,7 @@ def _refuse_sizes(dataset: Dataset, pairs: list[Pair], size_px: int) -> None:
             "data_gsd_m",
         )
     finest, coarsest = min(after, key=after.__getitem__), max(after, key=after.__getitem__)
-    if after[coarsest] >= after[finest] * _ALIKE:
+    if after[coarsest] >= after[finest] * SAME_SIZE:
         raise UsageError(
             f"`size_px={size_px}` makes pixels of {after[finest]:.3g} m of {finest} and of {after[coarsest]:.3g} m of "
             f"{coarsest}; give one pixel size for all with `size_px=None`, `gsd_m={after[coarsest]:.3g}`",
@@ -366,5 +361,5 @@ def _by_finest_size(dataset: Dataset, areas: Sequence[Area], usual_m: float) -> 
     for area in areas:
         member = next(member for member in dataset.members if member.has(area.pair_id))
         finest_m = usual_m if member.shown_m is None else member.shown_m[0]
-        groups[finest_m if finest_m > sizes[area.pair_id] * _FINER else None].append(area)
+        groups[finest_m if finest_m > sizes[area.pair_id] * SAME_SIZE else None].append(area)
     return groups

@@ -155,7 +155,7 @@ def test_interrupted(
     process.send_signal(number)
     line = check_refused(finish(process), 1, folder, before)
     assert "interrupted" in line
-    assert "same command goes on" in line
+    assert "same command resumes" in line
     assert tiles_done(folder) > 0
 
 

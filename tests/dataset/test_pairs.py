@@ -300,7 +300,7 @@ def test_what_the_files_of_polygons_hold_is_hashed_wherever_they_are(tmp_path: P
 
 def test_polygons_of_a_server_are_told_apart_by_what_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     said = {"ETag": "one"}
-    monkeypatch.setattr("geoseg.raster.identity.server_stamp", lambda *_: dict(said))
+    monkeypatch.setattr("geoseg.raster.fingerprint.server_stamp", lambda *_: dict(said))
     labels = LabelPolygons(
         FeatureFile("https://example.org/fields.gpkg", ("fields",)), "cover", (("crop", 0),), UTM.to_wkt()
     )

@@ -59,10 +59,10 @@ def test_what_the_user_says_wins(bands: list[int | str], indexes: tuple[int, ...
 @pytest.mark.parametrize(
     ("names", "wanted", "way_out"),
     [
-        (named("gray"), RGB, "--bands 1,1,1"),
+        (named("gray"), RGB, r"`bands=\(1,1,1\)`"),
         (named("palette"), RGB, "-expand rgb"),
         (named("alpha"), RGB, "image bands"),
-        (named("nir", "red", "green"), RGB, "choose with --bands"),
+        (named("nir", "red", "green"), RGB, "choose with `bands`"),
     ],
 )
 def test_a_scene_without_the_bands_is_refused_with_a_way_out(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from affine import Affine
 from geoseg.errors import UsageError
 from geoseg.legend import DEEPGLOBE
 from geoseg.raster import GeoBox, Window
-from geoseg.raster.landcover import DEFAULTS, build, creation, creation_options, labels, overview_levels, write_part
+from geoseg.raster.landcover import DEFAULTS, build, creation_options, labels, overview_levels, write_part
 
 SHAPE = (700, 900)
 
@@ -83,7 +84,7 @@ def test_a_level_of_what_has_none_is_refused() -> None:
 
 
 def test_what_this_gdal_cannot_write_is_told_before_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(creation._WORDS, "COMPRESS", ("UNHEARD-OF",))
+    monkeypatch.setitem(sys.modules["geoseg.raster.landcover.cog"]._WORDS, "COMPRESS", ("UNHEARD-OF",))
     with pytest.raises(UsageError, match="this GDAL is built without COMPRESS=UNHEARD-OF") as caught:
         creation_options({"COMPRESS": "unheard-of"})
     assert "\n" not in str(caught.value)

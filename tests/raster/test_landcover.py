@@ -23,6 +23,7 @@ from geoseg.legend import DEEPGLOBE, LandCover, Legend
 from geoseg.raster import GeoBox, Scene, read_nomenclature, tiles
 from geoseg.raster.geobox import GroundControlPoint
 from geoseg.raster.landcover import (
+    LEGEND_TAG,
     Product,
     build,
     built_path,
@@ -31,13 +32,13 @@ from geoseg.raster.landcover import (
     foreign_beside,
     labels,
     overview_levels,
+    part_path,
     place,
     probabilities,
     write_part,
 )
-from geoseg.raster.landcover import outputs as landcover
 from geoseg.raster.landcover.outputs import assemble
-from geoseg.raster.landcover.pyramid import Pixels, pyramid
+from geoseg.raster.landcover.tile_file import Pixels, pyramid
 from tests.raster.conftest import NORTH_UP, UTM
 from tests.raster.test_durable import small_disk  # noqa: F401 a fixture
 
@@ -147,7 +148,7 @@ def test_colours_names_and_provenance(tmp_path: Path) -> None:
         colors = dataset.colormap(1)
         assert {code: colors[code][:3] for code in DEEPGLOBE.codes} == {c.code: c.color for c in DEEPGLOBE}
         assert tags.items() <= dataset.tags().items()
-        assert Legend.from_json(json.loads(dataset.tags()[landcover.LEGEND_TAG])) == DEEPGLOBE
+        assert Legend.from_json(json.loads(dataset.tags()[LEGEND_TAG])) == DEEPGLOBE
     names = ET.parse(f"{path}.aux.xml").iterfind("PAMRasterBand[@band='1']/CategoryNames/Category")  # noqa: S314
     assert tuple(name.text for name in names) == DEEPGLOBE.names
     entries = list(ET.parse(path.with_suffix(".qml")).iter("paletteEntry"))  # noqa: S314
@@ -250,7 +251,7 @@ def test_a_missing_part_is_told_and_the_old_map_stays(tmp_path: Path) -> None:
     geobox = GeoBox(90, 80, NORTH_UP, UTM)
     path = make_map(tmp_path, LABELS, landscape(1, 90, 80), geobox, 64)
     old = path.read_bytes()
-    landcover.part_path(tmp_path / "map.tif.parts", LABELS, 2).unlink()
+    part_path(tmp_path / "map.tif.parts", LABELS, 2).unlink()
     with pytest.raises(OutputError, match=r"1 of 4 tiles .* number 2"):
         assemble(tmp_path / "map.tif.parts", LABELS, tiles(90, 80, 64, 64), geobox, path, {})
     assert path.read_bytes() == old
@@ -260,7 +261,7 @@ def test_a_damaged_part_is_told_and_the_old_map_stays(tmp_path: Path) -> None:
     geobox = GeoBox(900, 800, NORTH_UP, UTM)
     path = make_map(tmp_path, LABELS, landscape(1, 900, 800), geobox, 512)
     old = path.read_bytes()
-    part = landcover.part_path(tmp_path / "map.tif.parts", LABELS, 1)
+    part = part_path(tmp_path / "map.tif.parts", LABELS, 1)
     os.truncate(part, part.stat().st_size // 2)
     with pytest.raises(OutputError) as caught:
         assemble(tmp_path / "map.tif.parts", LABELS, tiles(900, 800, 512, 512), geobox, path, {})
@@ -310,6 +311,19 @@ def test_a_cog_with_a_hole_is_noticed(tmp_path: Path) -> None:
         path.write_bytes(damaged)
         with pytest.raises((*cog.GDAL_ERRORS, OutputError)):
             cog.check_whole(path)
+
+
+@pytest.mark.parametrize("hole", [(0, 0), (1024, 768)])
+def test_a_cog_that_lacks_a_block_is_noticed(tmp_path: Path, hole: tuple[int, int]) -> None:
+    path = tmp_path / "sparse.tif"
+    profile = {"count": 1, "dtype": "uint8", "height": 1280, "width": 1024, "transform": NORTH_UP, "nodata": 255}
+    stored = {"tiled": True, "blockxsize": 256, "blockysize": 256, "sparse_ok": True}
+    with rasterio.open(path, "w", driver="GTiff", **profile, **stored) as dataset:
+        for (row, col), window in dataset.block_windows(1):
+            if (row * 256, col * 256) != hole:
+                dataset.write(np.ones((1, 256, 256), np.uint8), window=window)
+    with pytest.raises(OSError, match="missing"):
+        cog.check_whole(path)
 
 
 def built_beside_an_old_map(folder: Path) -> tuple[Path, Path, dict[str, bytes]]:

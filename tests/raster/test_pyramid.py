@@ -11,7 +11,7 @@ from hypothesis.extra import numpy as hnp
 
 from geoseg.raster import tiles
 from geoseg.raster.landcover import ProductName, overview_levels
-from geoseg.raster.landcover.pyramid import halved_px, level_windows, pyramid
+from geoseg.raster.landcover.tile_file import halved_px, level_windows, pyramid
 
 codes = hnp.arrays(
     np.uint8, hnp.array_shapes(min_dims=2, max_dims=2, max_side=9), elements=st.sampled_from([0, 1, 2, 6, 255])

@@ -20,16 +20,18 @@ from geoseg.raster import (
     Scene,
     Window,
     files_behind,
-    handles,
-    headers,
+    fingerprint,
     is_remote,
     public_name,
     raster_environment,
     shown,
     stamps,
 )
+from geoseg.raster import (
+    dataset_cache as handles,
+)
 from geoseg.raster.environment import without_secrets
-from geoseg.raster.headers import server_stamp
+from geoseg.raster.fingerprint import server_stamp
 from tests.raster.conftest import MakeRaster, noise
 
 
@@ -198,7 +200,7 @@ def test_what_a_server_does_not_tell_is_not_known(stores: str, monkeypatch: pyte
     assert server_stamp("s3://bucket/nothing.tif") is None
     assert server_stamp(f"{stores}/nothing.tif") is None
     assert server_stamp("hdfs://host/a.tif") is None
-    monkeypatch.setattr(headers, "_function", lambda: None)  # a GDAL that is not found
+    monkeypatch.setattr(fingerprint, "_function", lambda: None)  # a GDAL that is not found
     assert server_stamp("s3://bucket/nothing.tif") is None
 
 
@@ -208,7 +210,7 @@ def test_where_gdal_is_not_found_a_web_server_is_asked_all_the_same(
     make_raster(noise(1, 9, 9), "a.tif")
     asked = server_stamp(f"{server}/a.tif")
     assert asked
-    monkeypatch.setattr(headers, "_function", lambda: None)
+    monkeypatch.setattr(fingerprint, "_function", lambda: None)
     assert server_stamp(f"{server}/a.tif") == server_stamp(f"/vsicurl/{server}/a.tif") == asked
 
 

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from rasterio.enums import ColorInterp
 
 from geoseg.errors import SceneError, UsageError
-from geoseg.raster import Scene, Window, handles, tiles
+from geoseg.raster import Scene, Window, tiles
+from geoseg.raster import dataset_cache as handles
 from tests.raster.conftest import MakeRaster, noise
 
 RGB = ("red", "green", "blue")

@@ -6,6 +6,7 @@ from .architectures import architecture_named as architecture_named
 from .architectures import may_have_one_size as may_have_one_size
 from .architectures import output_classes as output_classes
 from .bundle import DEMO as DEMO
+from .bundle import FUNCTION as FUNCTION
 from .bundle import METADATA_KEY as METADATA_KEY
 from .bundle import MODEL_VARIABLE as MODEL_VARIABLE
 from .bundle import ModelBundle as ModelBundle

@@ -5,25 +5,32 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from dataclasses import dataclass, fields
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from geoseg.errors import ModelError, UsageError
+from geoseg.given import plain_arguments
 from geoseg.legend import Legend
-from geoseg.model.bundle.architectures import may_have_one_size, output_classes
+from geoseg.model.bundle.architectures import architecture_named, may_have_one_size, output_classes
 from geoseg.model.bundle.card import (
     DEFAULT_BANDS,
     DEFAULT_DTYPE,
     DEFAULT_TEMPERATURE,
     DEFAULT_WINDOW_PX,
     ModelCard,
+    check_window,
     default_overlap,
     frozen_text,
 )
 from geoseg.model.bundle.header import read_header
 from geoseg.model.bundle.mlm import from_mlm, to_mlm
-from geoseg.model.bundle.normalization import Normalization
+from geoseg.model.bundle.normalization import VALUE_RANGES, Normalization
 from geoseg.model.bundle.pretrained import read_config
 from geoseg.model.bundle.safe_json import parse_json
 from geoseg.raster import BandStatistics
@@ -41,6 +48,10 @@ METADATA_KEY = "geoseg"
 """The one key of the metadata geoseg writes, in a bundle's header and in an ONNX file; its text is JSON."""
 MODEL_VARIABLE = "GEOSEG_MODEL"
 """Names the environment variable with the path of the model to take where none is given."""
+FUNCTION = "function"
+"""In the place of an architecture, where a model is a function of the caller's."""
+Function = Callable[[NDArray[np.float32]], Any]
+"""Of a batch, float32 (n, band, row, col); gives probabilities (n, class, row, col)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +69,24 @@ class ModelBundle(ModelCard):
     weights_hash: str
     """sha256 of the file with the weights, hexadecimal."""
     weights_bytes: int
+    function: Function | None = field(default=None, repr=False, compare=False)
+    """What scores in the place of a network; there is no file of weights then, and `weights_path` says nothing."""
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The files that scoring reads."""
+        return () if self.function is not None else (self.weights_path,)
+
+    @property
+    def divisor(self) -> int:
+        """What a window's size must be a multiple of."""
+        if self.function is not None:
+            return int(self.arguments["divisor"])
+        return architecture_named(self.architecture).divisor(self.arguments)
+
+    def _check_architecture(self) -> None:
+        if self.function is None:
+            architecture_named(self.architecture).check(self.arguments)
 
     @classmethod
     def open(cls, path: str | Path | None = None) -> ModelBundle:
@@ -180,6 +209,105 @@ class ModelBundle(ModelCard):
         both = f"{digest}\n{json.dumps(to_mlm(card), sort_keys=True)}"
         return _with_weights(card, weights, digest, hashlib.sha256(both.encode()).hexdigest())
 
+    @classmethod
+    @plain_arguments()
+    def from_callable(  # noqa: PLR0913 (as above)
+        cls,
+        function: Function,
+        *,
+        legend: Legend,
+        bands: Sequence[str] = DEFAULT_BANDS,
+        window_px: int = DEFAULT_WINDOW_PX,
+        overlap_px: int | None = None,
+        divisor: int = 1,
+        output_codes: Sequence[int] | None = None,
+        dtype: str = DEFAULT_DTYPE,
+        normalization: Normalization | None = None,
+        statistics: BandStatistics | None = None,
+        gsd_m: float | None = None,
+        name: str | None = None,
+        version: str | None = None,
+    ) -> ModelBundle:
+        """Return a model that is a plain function: any library's network, a rule, a lookup.
+
+        Parameters
+        ----------
+        function : callable
+            Of a batch of windows, float32 (n, band, row, col), normalized; invalid pixels are 0. It returns the
+            probabilities of the classes, (n, class, row, col): an array, or a tensor of torch. They are checked: shape,
+            finite, summing to one within 0.01. It is called for one batch at a time.
+        legend : Legend
+            The classes.
+        bands : sequence of str
+            The names of the bands, in the order of the batch: red, green, blue, nir, ...
+        window_px, overlap_px : int
+            Edge of the windows, and how much of it two neighbors share (default: a quarter), in pixels.
+        divisor : int
+            What a window's size must be a multiple of.
+        output_codes : sequence of int, optional
+            The class code of each channel; by default the legend's codes in their order.
+        dtype : str
+            Type of the imagery that the function knows: uint8, uint16, int16 or float32.
+        normalization : Normalization, optional
+            What is done to stored values first; by default nothing.
+        statistics : BandStatistics, optional
+            Of the training imagery, to warn of scenes that look unlike it.
+        gsd_m : float, optional
+            Meters a pixel of the training imagery.
+        name : str, optional
+            For people and for the map's provenance; by default the function's own.
+        version : str, optional
+            Says which function it is, so that another process can resume a run; change it whenever the answers change.
+            Without one, a run resumes only with this very bundle.
+
+        Raises
+        ------
+        UsageError
+            Where a side of the model cannot be right.
+
+        Examples
+        --------
+        >>> def water(batch):  # doctest: +SKIP
+        ...     wet = 1 / (1 + np.exp(batch[:, 3] - batch[:, 1]))
+        ...     return np.stack([wet, 1 - wet], axis=1)
+        >>> bands = ("red", "green", "blue", "nir")
+        >>> bundle = ModelBundle.from_callable(water, legend=legend, bands=bands)  # doctest: +SKIP
+
+        Notes
+        -----
+        It runs through the same plan, tiles and blending as a network. Dask workers in other processes get the function
+        as cloudpickle sends it.
+
+        """
+        if not callable(function):
+            raise UsageError(f"`function` must be callable, got {function!r:.80}", "function")
+        if not all(isinstance(band, str) for band in bands):
+            raise UsageError(f"`bands` must be the names of the model's bands, got {bands!r:.80}", "bands")
+        codes = legend.codes if output_codes is None else tuple(output_codes)
+        if len(codes) < 2:
+            raise UsageError(f"a model needs at least two classes, got {len(codes)}", "legend")
+        check_window(window_px, divisor, "window_px")
+        title = name or getattr(function, "__qualname__", type(function).__qualname__)
+        sides: dict[str, Any] = {
+            "name": title,
+            "architecture": FUNCTION,
+            "arguments_text": frozen_text(
+                {"in_channels": len(bands), "classes": len(codes), "divisor": divisor}, "arguments"
+            ),
+            "legend": legend,
+            "output_codes": codes,
+            "bands": tuple(bands),
+            "dtype": dtype,
+            "normalization": normalization or _as_stored(len(bands), dtype),
+            "statistics": statistics,
+            "gsd_m": gsd_m,
+            "window_px": window_px,
+            "overlap_px": default_overlap(window_px) if overlap_px is None else overlap_px,
+        }
+        told = [title, version or uuid.uuid4().hex, *(repr(value) for value in sides.values())]
+        digest = hashlib.sha256(json.dumps(told).encode()).hexdigest()
+        return cls(**sides, function=function, weights_path=Path(), hash=digest, weights_hash=digest, weights_bytes=0)
+
     def to_json(self) -> dict[str, Any]:
         """Return the card as plain JSON values, as they stand in the file's header."""
         return to_mlm(self)
@@ -211,6 +339,13 @@ def file_hash(path: Path) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as fault:
         raise ModelError(f"{path} cannot be read: {fault.strerror or fault}") from None
+
+
+def _as_stored(bands: int, dtype: str) -> Normalization:
+    """Return the normalization that changes nothing."""
+    if dtype not in VALUE_RANGES:
+        raise UsageError(f"data type must be one of {', '.join(VALUE_RANGES)}, got {dtype!r:.40}", "dtype")
+    return Normalization((0.0,) * bands, (1.0,) * bands, VALUE_RANGES[dtype])
 
 
 def _usual_bands(count: int) -> tuple[str, ...]:

@@ -68,7 +68,7 @@ class ModelCard:
     """What it scores, as JSON text; `.metrics` reads it."""
 
     def __post_init__(self) -> None:
-        architecture_named(self.architecture).check(self.arguments)
+        self._check_architecture()
         _check_output(self)
         _check_input(self)
         _check_window(self)
@@ -83,6 +83,9 @@ class ModelCard:
                 raise UsageError(
                     f"provenance and metrics must be objects of at most {_MAX_TEXT} characters, got {text:.80}"
                 )
+
+    def _check_architecture(self) -> None:
+        architecture_named(self.architecture).check(self.arguments)
 
     def _repr_html_(self) -> str:
         """Return what a notebook shows."""

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from geoseg.errors import GeosegWarning, ModelError, UsageError
 from geoseg.interpreter import in_every_fork
-from geoseg.model.bundle import PLAIN_UNET_CHANNELS, ModelBundle, Scale, check_window, may_have_one_size
+from geoseg.model.bundle import FUNCTION, PLAIN_UNET_CHANNELS, ModelBundle, Scale, check_window, may_have_one_size
+from geoseg.model.engines.callable_engine import CallableEngine
 from geoseg.model.engines.device import choose_device
 from geoseg.model.engines.engine import Engine, OutOfMemory, Weights
 from geoseg.model.engines.exported import Report, discard_export, find_export, make_export
@@ -27,7 +28,7 @@ class EngineChoice:
     bundle: ModelBundle
     window_px: int
     device: str
-    """onnx, torch-cpu, mps or cuda:N."""
+    """onnx, torch-cpu, mps, cuda:N, or function where the model is one."""
     scale: Scale | None = None
     """(low, high) stored values that the model's value range is stretched over."""
     threads: int = 1
@@ -40,7 +41,7 @@ class EngineChoice:
     @property
     def on_cpu(self) -> bool:
         """Tell whether scoring takes the same cores that read and write."""
-        return self.device in {"onnx", "torch-cpu"}
+        return self.device in {"onnx", "torch-cpu", FUNCTION}
 
     def with_threads(self, threads: int) -> EngineChoice:
         """Return the same choice with another number of CPU threads within one batch."""
@@ -52,6 +53,8 @@ class EngineChoice:
 
     def describe(self) -> str:
         """Return the engine in words: ONNX Runtime 1.31 on the CPU, 2 threads."""
+        if self.device == FUNCTION:
+            return "a function of yours, one batch at a time"
         package, title = ("onnxruntime", "ONNX Runtime") if self.device == "onnx" else ("torch", "torch")
         version = ".".join(importlib.metadata.version(package).split(".")[:2])
         how = f"{self.threads} thread{'s' * (self.threads != 1)}" if self.on_cpu else self.precision
@@ -59,6 +62,8 @@ class EngineChoice:
 
     def describe_kind(self) -> str:
         """Return all of the engine that can change a label: its name, version, kind of device and precision."""
+        if self.device == FUNCTION:
+            return FUNCTION
         package = "onnxruntime" if self.device == "onnx" else "torch"
         kind = "cpu" if self.on_cpu else self.device.partition(":")[0]
         return f"{package} {importlib.metadata.version(package)} {kind} {self.precision}"
@@ -93,6 +98,10 @@ def choose_engine(  # noqa: PLR0913 (two of them are for callers with something 
     bundle.normalization.gain_bias(scale)
     if threads < 1:
         raise UsageError(f"`threads` must be at least 1, got {threads}", "threads")
+    if bundle.function is not None:
+        if device != "auto":
+            raise UsageError(f"a function chooses its device itself; leave `device` out, got {device!r:.40}", "device")
+        return EngineChoice(bundle, window_px, FUNCTION, scale, threads)
     choice = EngineChoice(bundle, window_px, choose_device(device), scale, threads)
     if choice.device != "onnx":
         return _with_hardware(choice)
@@ -150,6 +159,8 @@ in_every_fork(_open_anew)
 
 
 def _make(choice: EngineChoice) -> Engine:
+    if choice.device == FUNCTION:
+        return CallableEngine(choice.bundle, choice.window_px, choice.scale)
     if choice.device != "onnx":
         return _torch_engine(choice)
     try:

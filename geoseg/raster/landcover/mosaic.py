@@ -10,12 +10,12 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from xml.sax.saxutils import escape
 
+from geoseg.legend import NODATA, Legend
 from geoseg.raster.geobox import GeoBox
-from geoseg.raster.landcover.part import part_path
-from geoseg.raster.landcover.product import Product
-from geoseg.raster.landcover.pyramid import BLOCK_PX, halved_px, level_windows, overview_levels
-from geoseg.raster.vrt import Source, metadata_lines, place_lines, vrt_lines
+from geoseg.raster.landcover.tile_file import BLOCK_PX, Product, halved_px, level_windows, overview_levels, part_path
+from geoseg.raster.views import metadata_lines, place_lines
 from geoseg.raster.windows import Window
 
 _VRT_BLOCK_PX = 512
@@ -49,11 +49,11 @@ class Mosaic:
             for start, indexes in rows.items():
                 row_shape = halved_px(self.tiles[indexes[0]].height, level), shape[1]
                 name = f"{self._stem(level)}_{start}.vrt"
-                self._write(name, vrt_lines(row_shape, self.product, self._parts(level, indexes)))
-                sources.append(Source(name, row_shape, _VRT_BLOCK_PX, Window(0, 0, *row_shape), start >> level, 0))
+                self._write(name, _vrt_lines(row_shape, self.product, self._parts(level, indexes)))
+                sources.append(_Source(name, row_shape, _VRT_BLOCK_PX, Window(0, 0, *row_shape), start >> level, 0))
             smaller = [f"{self._stem(other)}.vrt" for other in range(1, self.levels + 1)]
             whole = (head, smaller) if level == 0 else ((), ())
-            self._write(f"{self._stem(level)}.vrt", vrt_lines(shape, self.product, sources, *whole))
+            self._write(f"{self._stem(level)}.vrt", _vrt_lines(shape, self.product, sources, *whole))
         return self.folder / f"{self._stem(0)}.vrt"
 
     def remove(self) -> None:
@@ -71,11 +71,11 @@ class Mosaic:
             rows[tile.row].append(index)
         return rows
 
-    def _parts(self, level: int, indexes: Iterable[int]) -> Iterator[Source]:
+    def _parts(self, level: int, indexes: Iterable[int]) -> Iterator[_Source]:
         for index in indexes:
             tile = self.tiles[index]
             windows = level_windows(tile.height, tile.width, self.levels)
-            yield Source(
+            yield _Source(
                 name=part_path(self.folder, self.product, index).name,
                 shape=(windows[-1].row_stop, tile.width),
                 block_px=BLOCK_PX,
@@ -87,3 +87,69 @@ class Mosaic:
     def _write(self, name: str, lines: Iterable[str]) -> None:
         with (self.folder / name).open("w", encoding="utf-8") as file:
             file.writelines(lines)
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """A rectangle of a file beside the VRT, and where its first pixel goes."""
+
+    name: str
+    shape: tuple[int, int]
+    """(rows, cols) of the whole file."""
+    block_px: int
+    part: Window
+    row: int
+    col: int
+
+
+def _vrt_lines(
+    shape: tuple[int, int],
+    product: Product,
+    sources: Iterable[_Source],
+    head: Iterable[str] = (),
+    overviews: Iterable[str] = (),
+) -> Iterator[str]:
+    """Yield a VRT of `shape` (rows, cols) with the product's bands, each made of the same sources.
+
+    `head` is text from `place_lines` and `metadata_lines`, `overviews` the names of VRTs beside it, largest first.
+    """
+    sources, overviews = tuple(sources), tuple(overviews)
+    yield f'<VRTDataset rasterXSize="{shape[1]}" rasterYSize="{shape[0]}">\n'
+    yield from head
+    for band, description in enumerate(product.bands, start=1):
+        yield f'<VRTRasterBand dataType="Byte" band="{band}" blockXSize="512" blockYSize="512">\n'
+        yield f"<Description>{escape(description)}</Description>\n<NoDataValue>{NODATA}</NoDataValue>\n"
+        yield _colors(product.legend)
+        for source in sources:
+            yield _simple_source(source, band)
+        for name in overviews:
+            yield f"<Overview>{_file(name, band)}</Overview>\n"
+        yield "</VRTRasterBand>\n"
+    yield "</VRTDataset>\n"
+
+
+def _simple_source(source: _Source, band: int) -> str:
+    part = source.part
+    # The properties save opening every file before the first pixel is read.
+    return (
+        f"<SimpleSource>{_file(source.name, band)}"
+        f'<SourceProperties RasterXSize="{source.shape[1]}" RasterYSize="{source.shape[0]}" DataType="Byte" '
+        f'BlockXSize="{source.block_px}" BlockYSize="{source.block_px}"/>'
+        f'<SrcRect xOff="{part.col}" yOff="{part.row}" xSize="{part.width}" ySize="{part.height}"/>'
+        f'<DstRect xOff="{source.col}" yOff="{source.row}" xSize="{part.width}" ySize="{part.height}"/>'
+        "</SimpleSource>\n"
+    )
+
+
+def _file(name: str, band: int) -> str:
+    return f'<SourceFilename relativeToVRT="1">{escape(name)}</SourceFilename><SourceBand>{band}</SourceBand>'
+
+
+def _colors(legend: Legend | None) -> str:
+    if legend is None:
+        return "<ColorInterp>Gray</ColorInterp>\n"
+    table = [(0, 0, 0, 0)] * (NODATA + 1)
+    for land_cover in legend:
+        table[land_cover.code] = (*land_cover.color, 255)
+    entries = "".join(f'<Entry c1="{r}" c2="{g}" c3="{b}" c4="{a}"/>' for r, g, b, a in table)
+    return f"<ColorInterp>Palette</ColorInterp>\n<ColorTable>{entries}</ColorTable>\n"

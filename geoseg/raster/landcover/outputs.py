@@ -12,45 +12,18 @@ from pathlib import Path
 from xml.etree import ElementTree as ET
 
 from geoseg.atomic import (
-    free_space_bytes,
     output_error,
-    probe_writable,
     replace_durably,
     sync_file,
     write_durably,
 )
 from geoseg.errors import OutputError
 from geoseg.raster.geobox import GeoBox
-from geoseg.raster.landcover.cog import write_cog
-from geoseg.raster.landcover.creation import DEFAULTS
+from geoseg.raster.landcover.cog import DEFAULTS, write_cog
 from geoseg.raster.landcover.mosaic import Mosaic
-from geoseg.raster.landcover.part import part_path, write_part
-from geoseg.raster.landcover.product import Product, confidence, labels, probabilities
-from geoseg.raster.landcover.pyramid import overview_levels
-from geoseg.raster.landcover.style import is_foreign_names, is_foreign_style, names_path, sidecars, style_path
+from geoseg.raster.landcover.sidecars import is_foreign_names, is_foreign_style, names_path, sidecars, style_path
+from geoseg.raster.landcover.tile_file import Product
 from geoseg.raster.windows import Window
-
-__all__ = [
-    "LEGEND_TAG",
-    "PRODUCT_TAG",
-    "Product",
-    "assemble",
-    "build",
-    "built_path",
-    "confidence",
-    "files_beside",
-    "foreign_beside",
-    "free_space_bytes",
-    "is_foreign_style",
-    "labels",
-    "overview_levels",
-    "part_path",
-    "place",
-    "probabilities",
-    "probe_writable",
-    "style_path",
-    "write_part",
-]
 
 LEGEND_TAG = "GEOSEG_LEGEND"
 PRODUCT_TAG = "GEOSEG_PRODUCT"

@@ -6,22 +6,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
-from geoseg.legend import Legend
-from geoseg.raster.landcover.product import Product
+from geoseg.legend import Legend, attribute_table_of, color_palette
+from geoseg.raster.landcover.tile_file import Product
 
 _DOCTYPE = "<!DOCTYPE qgis>\n"  # QGIS itself writes a longer one
 _OURS = _DOCTYPE.encode()
 _OUR_NAMES = "geoseg"
 _CONFIDENCE_RAMP = ((0, "#d7191c"), (25, "#fdae61"), (50, "#ffffbf"), (75, "#a6d96a"), (100, "#1a9641"))
-_INTEGER, _TEXT = 0, 2
-_COLUMNS = (
-    ("Value", _INTEGER, 5),
-    ("Class", _TEXT, 2),
-    ("Red", _INTEGER, 6),
-    ("Green", _INTEGER, 7),
-    ("Blue", _INTEGER, 8),
-)
-"""Title, GDALRATFieldType, GDALRATFieldUsage (GFU_MinMax, GFU_Name, GFU_Red ...) of the attribute table."""
 
 
 def names_path(target: Path) -> Path:
@@ -59,7 +50,7 @@ def sidecars(target: Path, product: Product, place: Sequence[ET.Element] = ()) -
     """
     legend = product.legend
     yield names_path(target), _names(legend, place) if legend or place else None
-    yield style_path(target), _palette(legend) if legend else _composite() if product.count >= 3 else _ramp()
+    yield style_path(target), _style(_palette(legend) if legend else _composite() if product.count >= 3 else _ramp())
 
 
 def _names(legend: Legend | None, place: Sequence[ET.Element]) -> bytes:
@@ -74,61 +65,12 @@ def _names(legend: Legend | None, place: Sequence[ET.Element]) -> bytes:
     by_code = {land_cover.code: land_cover.name for land_cover in legend}
     for code in range(max(by_code) + 1):
         ET.SubElement(categories, "Category").text = by_code.get(code, "")
-    band.append(_attribute_table(legend))
+    band.append(attribute_table_of(legend))
     return _bytes(root)
 
 
-def _attribute_table(legend: Legend) -> ET.Element:
-    """Return names and colors as QGIS 3.30, terra and GeoServer look for them.
-
-    https://gdal.org/user/raster_data_model.html#raster-attribute-table
-    """
-    table = ET.Element("GDALRasterAttributeTable", tableType="thematic")
-    for number, (title, kind, usage) in enumerate(_COLUMNS):
-        column = ET.SubElement(table, "FieldDefn", index=str(number))
-        for name, value in (("Name", title), ("Type", str(kind)), ("Usage", str(usage))):
-            ET.SubElement(column, name).text = value
-    for number, land_cover in enumerate(legend):
-        row = ET.SubElement(table, "Row", index=str(number))
-        for cell in (land_cover.code, land_cover.name, *land_cover.color):
-            ET.SubElement(row, "F").text = str(cell)
-    return table
-
-
-def _palette(legend: Legend) -> bytes:
-    """Return a paletted renderer with exactly the classes; without it QGIS lists all 256 values."""
-    root, pipe = _qgis()
-    renderer = ET.SubElement(
-        pipe, "rasterrenderer", type="paletted", band="1", opacity="1", alphaBand="-1", nodataColor=""
-    )
-    ET.SubElement(renderer, "rasterTransparency")
-    entries = ET.SubElement(renderer, "colorPalette")
-    for land_cover in legend:
-        ET.SubElement(
-            entries,
-            "paletteEntry",
-            value=str(land_cover.code),
-            color="#{:02x}{:02x}{:02x}".format(*land_cover.color),
-            alpha="255",
-            label=land_cover.name,
-        )
-    return _bytes(_finished(root, pipe))
-
-
-def _ramp() -> bytes:
-    root, pipe = _qgis()
-    renderer = ET.SubElement(
-        pipe,
-        "rasterrenderer",
-        type="singlebandpseudocolor",
-        band="1",
-        opacity="1",
-        alphaBand="-1",
-        nodataColor="",
-        classificationMin="0",
-        classificationMax="100",
-    )
-    ET.SubElement(renderer, "rasterTransparency")
+def _ramp() -> ET.Element:
+    renderer = _renderer("singlebandpseudocolor", band="1", classificationMin="0", classificationMax="100")
     shader = ET.SubElement(
         ET.SubElement(renderer, "rastershader"),
         "colorrampshader",
@@ -140,46 +82,45 @@ def _ramp() -> bytes:
     )
     for percent, color in _CONFIDENCE_RAMP:
         ET.SubElement(shader, "item", value=str(percent), label=f"{percent} %", color=color, alpha="255")
-    return _bytes(_finished(root, pipe))
+    return renderer
 
 
-def _composite() -> bytes:
+def _composite() -> ET.Element:
     """Return the first three bands as red, green and blue from 0 to 100 percent: of 255 they would be nearly black."""
-    root, pipe = _qgis()
-    renderer = ET.SubElement(
-        pipe,
-        "rasterrenderer",
-        type="multibandcolor",
-        redBand="1",
-        greenBand="2",
-        blueBand="3",
-        opacity="1",
-        alphaBand="-1",
-        nodataColor="",
-    )
-    ET.SubElement(renderer, "rasterTransparency")
+    renderer = _renderer("multibandcolor", redBand="1", greenBand="2", blueBand="3")
     ET.SubElement(ET.SubElement(renderer, "minMaxOrigin"), "limits").text = "None"
     for color in ("red", "green", "blue"):
         stretch = ET.SubElement(renderer, f"{color}ContrastEnhancement")
         for name, value in (("minValue", "0"), ("maxValue", "100"), ("algorithm", "StretchToMinimumMaximum")):
             ET.SubElement(stretch, name).text = value
-    return _bytes(_finished(root, pipe))
+    return renderer
 
 
-def _qgis() -> tuple[ET.Element, ET.Element]:
+def _palette(legend: Legend) -> ET.Element:
+    """Return exactly the classes; without a palette QGIS lists all 256 values."""
+    renderer = _renderer("paletted", band="1")
+    renderer.append(color_palette(legend))
+    return renderer
+
+
+def _renderer(kind: str, **attributes: str) -> ET.Element:
+    usual = {"type": kind, "opacity": "1", "alphaBand": "-1", "nodataColor": ""}
+    renderer = ET.Element("rasterrenderer", usual | attributes)
+    ET.SubElement(renderer, "rasterTransparency")
+    return renderer
+
+
+def _style(renderer: ET.Element) -> bytes:
     root = ET.Element("qgis", version="3.16.0", styleCategories="Symbology", hasScaleBasedVisibilityFlag="0")
-    return root, ET.SubElement(root, "pipe")
-
-
-def _finished(root: ET.Element, pipe: ET.Element) -> ET.Element:
+    pipe = ET.SubElement(root, "pipe")
+    pipe.append(renderer)
     ET.SubElement(pipe, "brightnesscontrast", brightness="0", contrast="0", gamma="1")
     ET.SubElement(pipe, "huesaturation", saturation="0", grayscaleMode="0", colorizeOn="0")
     ET.SubElement(pipe, "rasterresampler", maxOversampling="2")
     ET.SubElement(root, "blendMode").text = "0"
-    return root
+    return _DOCTYPE.encode() + _bytes(root)
 
 
 def _bytes(root: ET.Element) -> bytes:
     ET.indent(root)
-    doctype = _DOCTYPE if root.tag == "qgis" else ""
-    return f"{doctype}{ET.tostring(root, encoding='unicode')}\n".encode()
+    return f"{ET.tostring(root, encoding='unicode')}\n".encode()

@@ -25,7 +25,7 @@ from geoseg.raster.environment import (
     vrt_sources,
     without_secrets,
 )
-from geoseg.raster.identity import local_file, stream
+from geoseg.raster.fingerprint import local_file, stream
 
 _KEPT = 4
 _MESSAGE_CHARACTERS = 240

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 from xml.etree import ElementTree as ET
 
@@ -13,12 +14,13 @@ import numpy as np
 import rasterio.shutil
 from rasterio.io import DatasetReader, MemoryFile
 
-from geoseg.legend import NODATA, Color, LandCover, Legend, Nomenclature
-from geoseg.raster.handles import opened
-from geoseg.raster.identity import local_file
+from geoseg.legend import NODATA, Color, LandCover, Legend, Nomenclature, read_attribute_table, read_dbf_table
+from geoseg.raster.dataset_cache import opened
+from geoseg.raster.fingerprint import local_file
 from geoseg.raster.landcover import LEGEND_TAG
-from geoseg.raster.rat import attribute_table, dbf_table
-from geoseg.raster.scene import Scene
+
+if TYPE_CHECKING:
+    from geoseg.raster.scene import Scene
 
 _GRAY = (128, 128, 128)
 _COLOR_TABLE = re.compile(rb"<ColorTable>.*?</ColorTable>", re.DOTALL)
@@ -34,7 +36,7 @@ def is_classes(scene: Scene) -> bool:
         return True
     with opened(scene.path) as dataset:
         band = _band(dataset)
-    return any(_category_names(band)) or bool(attribute_table(band)[0])
+    return any(_category_names(band)) or bool(read_attribute_table(band)[0])
 
 
 def read_legend(scene: Scene, found: Iterable[int] = ()) -> Legend | None:
@@ -49,7 +51,7 @@ def read_legend(scene: Scene, found: Iterable[int] = ()) -> Legend | None:
             return written
         band = _band(dataset)
         colors = dataset.colormap(1) if scene.colors == ("palette",) else {}
-    named, colored = attribute_table(band)
+    named, colored = read_attribute_table(band)
     names = {code: name for code, name in enumerate(_category_names(band)) if name} or named
     colors |= colored
     classes = [
@@ -74,9 +76,9 @@ def read_nomenclature(scene: Scene) -> Nomenclature:
         band = _band(dataset)
         palette = _palette(dataset)
     names = {code: name for code, name in enumerate(_category_names(band)) if name}
-    named, colors = attribute_table(band)
+    named, colors = read_attribute_table(band)
     if not named and (beside := _dbf_beside(scene)) is not None:
-        named, colors = dbf_table(beside)
+        named, colors = read_dbf_table(beside)
     known = {code: name for code, name in (names or named).items() if code != scene.nodata}
     return Nomenclature.from_names(known, palette | colors)
 

@@ -1,0 +1,126 @@
+"""Probabilities from a function of the caller's: any library's network, a rule, a lookup."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geoseg.errors import GeosegError, ModelError
+from geoseg.interpreter import in_every_fork
+from geoseg.model.bundle import ModelBundle, Scale, one_line
+from geoseg.model.engines.engine import OutOfMemory, Weights
+from geoseg.raster import Window
+
+_SUM_TOLERANCE = 0.01
+"""How far the probabilities of a pixel may be from summing to one: half precision is, by less."""
+_calling = threading.Lock()
+"""Whether a function may be called from several threads at once is not known."""
+
+
+def _call_afresh() -> None:
+    global _calling  # noqa: PLW0603 - another thread of the parent may hold the lock
+    _calling = threading.Lock()
+
+
+in_every_fork(_call_afresh)
+
+
+class CallableEngine:
+    """Cuts windows, normalizes them, calls the function of a bundle, and checks what it gives.
+
+    Raises ModelError where that is not probabilities, or where the function fails.
+    """
+
+    name = "function"
+    device = "the function's device"
+    precision = "float32"
+    xp: ModuleType = np
+
+    def __init__(self, bundle: ModelBundle, window_px: int, scale: Scale | None) -> None:
+        if bundle.function is None:
+            raise ValueError(f"{bundle.name} is a network, not a function")
+        self.classes = len(bundle.output_codes)
+        self._function = bundle.function
+        self._title = bundle.name
+        self._bands = len(bundle.bands)
+        self._window_px = window_px
+        self._scale = scale
+        gain, bias = bundle.normalization.gain_bias(scale)
+        self._gain, self._bias = gain[:, None, None], bias[:, None, None]
+
+    def upload(self, data: NDArray[Any], valid: NDArray[np.bool_]) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+        """Keep pixels (band, row, col) and valid (row, col) where they are."""
+        return data, valid
+
+    def probabilities(
+        self, footprint: tuple[NDArray[Any], NDArray[np.bool_]], windows: Sequence[Window], weights: Weights
+    ) -> NDArray[np.float32]:
+        """Return float32 (n, class, row, col), times the weights; OutOfMemory if the batch is too large."""
+        data, valid = footprint
+        side = self._window_px
+        batch = np.empty((len(windows), self._bands, side, side), np.float32)
+        for index, window in enumerate(windows):
+            batch[index] = data[:, window.rows, window.cols]
+        if self._scale is not None:
+            np.clip(batch, *self._scale, out=batch)
+        batch *= self._gain
+        batch += self._bias
+        for index, window in enumerate(windows):
+            batch[index, :, ~valid[window.rows, window.cols]] = 0
+        found = self._checked(self._called(batch), len(windows))
+        return found * (weights.rows[:, None, :, None] * weights.cols[:, None, None, :])
+
+    def zeros(self, shape: tuple[int, ...]) -> NDArray[np.float32]:
+        """Return a float32 array of zeros."""
+        return np.zeros(shape, np.float32)
+
+    def download(self, array: NDArray[Any]) -> NDArray[Any]:
+        """Return the array itself."""
+        return array
+
+    def _called(self, batch: NDArray[np.float32]) -> Any:  # noqa: ANN401 - whatever a function gives
+        try:
+            with _calling:
+                return self._function(batch)
+        except MemoryError:
+            raise OutOfMemory from None
+        except GeosegError:
+            raise
+        except Exception as fault:
+            if "out of memory" in str(fault).lower():  # torch's, of a GPU
+                raise OutOfMemory from None
+            raise ModelError(f"the function {self._title} failed: {type(fault).__name__}: {one_line(fault)}") from fault
+
+    def _checked(self, given: Any, count: int) -> NDArray[np.float32]:  # noqa: ANN401 - whatever a function gives
+        if hasattr(given, "detach"):  # a tensor, maybe on a GPU, maybe with a gradient
+            given = given.detach().cpu().float().numpy()
+        wanted = (count, self.classes, self._window_px, self._window_px)
+        shape = np.shape(given)
+        if shape != wanted:
+            raise ModelError(
+                f"the function {self._title} gives {_kind(given)} of shape {shape}; it must give probabilities "
+                f"(n, class, row, col), here {wanted}"
+            )
+        try:
+            found = np.asarray(given).astype(np.float32)
+        except (TypeError, ValueError):
+            raise ModelError(f"the function {self._title} gives {_kind(given)}; it must give numbers") from None
+        if not np.isfinite(found).all():
+            raise ModelError(f"the function {self._title} gives values that are not finite; probabilities are")
+        off = max(float(np.abs(found.sum(axis=1) - 1).max()), -float(found.min()))
+        if off > _SUM_TOLERANCE:
+            raise ModelError(
+                f"the function {self._title} gives values from {found.min():.3g} to {found.max():.3g} whose sums over "
+                f"the classes are off by up to {off:.3g}; probabilities sum to one: apply a softmax"
+            )
+        return found
+
+
+def _kind(given: object) -> str:
+    kind = type(given)
+    return f"{kind.__module__}.{kind.__qualname__}"

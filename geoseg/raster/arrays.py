@@ -1,0 +1,228 @@
+"""Scenes from what is open already, datasets of rasterio and arrays of xarray; and arrays of xarray from scenes."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+import rasterio
+import rasterio.shutil
+from affine import Affine
+from numpy.typing import NDArray
+from rasterio.io import DatasetReader, MemoryFile
+from rasterio.vrt import WarpedVRT
+
+from geoseg.atomic import output_error
+from geoseg.errors import UsageError
+from geoseg.raster.environment import raster_environment
+from geoseg.raster.geobox import GeoBox
+from geoseg.raster.windows import Window, tiles
+
+if TYPE_CHECKING:
+    from xarray import DataArray
+
+    from geoseg.raster.scene import Scene
+
+_BLOCK_PX = 512
+_STRIP_PX = 1 << 22
+"""Pixels of an array in memory that are copied at a time."""
+_WRITTEN = {"bool": "uint8", "float16": "float32"}
+"""What a GeoTIFF has no type for, and what holds it."""
+_CHUNK_PX = 2048
+
+
+def path_of(source: object) -> str:
+    """Return where GDAL finds an open dataset of rasterio, or a DataArray of xarray. UsageError for all else."""
+    if isinstance(source, DatasetReader | WarpedVRT):
+        return _dataset_path(source)
+    if any(kind.__module__.startswith("xarray.") for kind in type(source).__mro__):
+        return _array_path(cast("DataArray", source))
+    raise UsageError(
+        f"a scene is a path, a Scene, a dataset of rasterio or a DataArray of xarray, got {type(source).__name__}",
+        "scene",
+    )
+
+
+def _dataset_path(dataset: DatasetReader | WarpedVRT) -> str:
+    if dataset.closed:
+        raise UsageError(f"the dataset {dataset.name} is closed; give its path", "scene")
+    if not isinstance(dataset, WarpedVRT):
+        return str(dataset.name)
+    with raster_environment(), MemoryFile(ext=".vrt") as file:
+        rasterio.shutil.copy(dataset, file.name, driver="VRT")
+        return str(file.read().decode())
+
+
+def _array_path(given: DataArray) -> str:
+    """Write an array to a temporary GeoTIFF, a chunk at a time."""
+    array, geobox, nodata = _placed(given)
+    bands = array.shape[0]
+    path = _folder(os.getpid()) / f"array-{uuid.uuid4().hex[:8]}.tif"
+    dtype = np.dtype(_WRITTEN.get(array.dtype.name, array.dtype.name))
+    profile = {
+        "driver": "GTiff", "count": bands, "dtype": dtype.name,
+        "height": geobox.height_px, "width": geobox.width_px, "crs": geobox.crs, "transform": geobox.transform,
+        "nodata": nodata, "tiled": True, "blockxsize": _BLOCK_PX, "blockysize": _BLOCK_PX, "bigtiff": "if_safer",
+        "photometric": "minisblack", "alpha": "no",
+    }  # fmt: skip
+    try:
+        with raster_environment(), rasterio.open(path, "w", **profile) as dataset:
+            for band, name in enumerate(_names(array), start=1):
+                dataset.set_band_description(band, name)
+            for window in _pieces(array):
+                pixels = np.asarray(array[:, window.rows, window.cols].data)
+                dataset.write(pixels.astype(dtype, copy=False), window=window.to_rasterio())
+    except OSError as error:
+        raise output_error(path, error) from error
+    return str(path)
+
+
+@cache
+def _folder(process: int) -> Path:
+    """Return this process's folder for arrays, which goes with it."""
+    folder = Path(tempfile.mkdtemp(prefix="geoseg-arrays-"))
+
+    def remove() -> None:
+        if os.getpid() == process:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    atexit.register(remove)
+    return folder
+
+
+def _placed(array: DataArray) -> tuple[DataArray, GeoBox, float | None]:
+    """Return an array as (band, y, x), its place and its nodata value. UsageError where it has no CRS."""
+    try:
+        import rioxarray  # noqa: PLC0415 - optional; gives arrays the attribute rio
+    except ImportError as error:
+        raise UsageError(
+            "a DataArray is read with rioxarray; install geoseg[xarray], or give a file", "scene"
+        ) from error
+    if not hasattr(array, "dims") or hasattr(array, "data_vars"):
+        raise UsageError(
+            f"a scene is one DataArray, got {type(array).__name__}; give dataset.to_array('band') or one of its arrays",
+            "scene",
+        )
+    rio = array.rio
+    try:
+        y, x = rio.y_dim, rio.x_dim
+    except rioxarray.exceptions.MissingSpatialDimensionError:
+        raise UsageError(f"a DataArray needs dimensions y and x, got {array.dims}", "scene") from None
+    others = [name for name in array.dims if name not in (y, x)]
+    if len(others) > 1:
+        raise UsageError(
+            f"a DataArray is (y, x) or (band, y, x), got {array.dims}; choose, as with array.isel({others[0]}=0)",
+            "scene",
+        )
+    crs, transform = rio.crs, rio.transform()
+    if crs is None:
+        raise UsageError("the DataArray has no CRS; give it one with array.rio.write_crs('EPSG:32632')", "scene")
+    nodata = rio.nodata if rio.nodata is not None else rio.encoded_nodata if array.dtype.kind != "f" else None
+    array = array.transpose(*others, y, x) if others else array.expand_dims("band")
+    geobox = GeoBox(array.shape[-2], array.shape[-1], Affine(*tuple(transform)[:6]), crs)
+    return array, geobox, None if nodata is None else float(nodata)
+
+
+def _names(array: DataArray) -> list[str]:
+    """Return the names of an array's bands, empty where it has none."""
+    said = array.attrs.get("long_name")
+    if isinstance(said, list | tuple) and len(said) == array.shape[0]:
+        return [str(name) for name in said]
+    labels = np.asarray(array.coords.get(array.dims[0], [""] * array.shape[0])).tolist()
+    return [name if isinstance(name, str) else "" for name in labels]
+
+
+def _pieces(array: DataArray) -> Iterator[Window]:
+    """Yield windows that cover an array: its chunks, or strips of one in memory."""
+    height, width = array.shape[-2:]
+    if array.chunks is None:
+        yield from tiles(height, width, max(1, _STRIP_PX // width), width)
+        return
+    rows, cols = (np.cumsum((0, *lengths)) for lengths in array.chunks[-2:])
+    for top, bottom in zip(rows[:-1].tolist(), rows[1:].tolist(), strict=True):
+        for left, right in zip(cols[:-1].tolist(), cols[1:].tolist(), strict=True):
+            yield Window(top, left, bottom - top, right - left)
+
+
+def to_xarray(scene: Scene, *, masked: bool) -> DataArray:
+    """Return a scene as `Scene.to_xarray` says."""
+    try:
+        import xarray  # noqa: PLC0415 - optional
+    except ImportError as error:
+        raise UsageError('a DataArray needs xarray: pip install "geoseg[xarray]"') from error
+    import dask.array  # noqa: PLC0415 - loads a second late
+
+    stored = np.dtype(scene.dtype)
+    dtype = np.result_type(stored, np.float32) if masked else stored
+    chunks = [tuple(_lengths(side, block)) for side, block in zip(scene.shape, scene.block_shape, strict=True)]
+    count = len(scene.band_indexes)
+    pixels = dask.array.map_blocks(
+        _chunk, scene=scene, masked=masked, dtype=dtype, chunks=((count,), *chunks), meta=np.empty((0, 0, 0), dtype)
+    )
+    names = [scene.descriptions[index - 1] for index in scene.band_indexes]
+    attributes: dict[str, Any] = {"long_name": tuple(names)} if any(names) else {}
+    if not masked and scene.nodata is not None:
+        attributes["_FillValue"] = stored.type(scene.nodata)
+    coordinates = {"band": list(scene.band_indexes), **coordinates_of(scene.geobox)}
+    array = xarray.DataArray(pixels, coordinates, ("band", "y", "x"), "scene", attributes)
+    array.encoding["grid_mapping"] = "spatial_ref"
+    return array
+
+
+def coordinates_of(geobox: GeoBox) -> dict[str, Any]:
+    """Return coordinates of an array (y, x) by which xarray, rioxarray and odc-geo know its place.
+
+    `spatial_ref` is a CF grid mapping with GDAL's GeoTransform, empty where the grid has no place. x and y are the
+    pixels' centers; there are none where rows and columns do not run along the axes.
+    """
+    return {"spatial_ref": ((), 0, _grid_mapping(geobox)), **_centers(geobox)}
+
+
+def _centers(geobox: GeoBox) -> dict[str, Any]:
+    transform, (height, width) = geobox.transform, geobox.shape
+    if geobox.crs is None or not geobox.has_transform or transform.b or transform.d:
+        return {}
+    x, y = ({"axis": axis, "units": "metre"} for axis in "XY")
+    if geobox.crs.is_geographic:
+        x |= {"standard_name": "longitude", "units": "degrees_east"}
+        y |= {"standard_name": "latitude", "units": "degrees_north"}
+    else:
+        x["standard_name"], y["standard_name"] = "projection_x_coordinate", "projection_y_coordinate"
+        x["units"] = y["units"] = geobox.crs.linear_units
+    cols, rows = np.arange(width) + 0.5, np.arange(height) + 0.5
+    return {"y": ("y", transform.f + transform.e * rows, y), "x": ("x", transform.c + transform.a * cols, x)}
+
+
+def _grid_mapping(geobox: GeoBox) -> dict[str, object]:
+    if geobox.crs is None or not geobox.has_transform:
+        return {}
+    from pyproj import CRS  # noqa: PLC0415 - takes 60 ms to load
+
+    words = geobox.crs.to_wkt()
+    transform = " ".join(repr(float(number)) for number in geobox.transform.to_gdal())
+    return {**CRS.from_wkt(words).to_cf(), "crs_wkt": words, "spatial_ref": words, "GeoTransform": transform}
+
+
+def _lengths(side_px: int, block_px: int) -> Iterator[int]:
+    """Yield the lengths of chunks: whole blocks, of some 2048 pixels together."""
+    chunk = max(1, _CHUNK_PX // block_px) * block_px
+    for start in range(0, side_px, chunk):
+        yield min(chunk, side_px - start)
+
+
+def _chunk(scene: Scene, *, masked: bool, block_info: dict[None, dict[str, Any]]) -> NDArray[Any]:
+    _, (top, bottom), (left, right) = block_info[None]["array-location"]
+    patch = scene.read(Window(top, left, bottom - top, right - left))
+    if not masked:
+        return patch.data
+    data: NDArray[Any] = patch.data.astype(block_info[None]["dtype"])
+    data[:, ~patch.valid] = np.nan
+    return data

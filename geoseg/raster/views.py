@@ -1,0 +1,306 @@
+"""A view of a scene: a part of it, another resolution, its bands with what hides their pixels. No pixels, no files.
+
+A view is the text of a virtual raster (VRT), which GDAL takes in place of a path and works out as it is read: there is
+nothing to place, to share with workers, or to clean up.
+Format: https://gdal.org/drivers/raster/vrt.html
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING
+from xml.sax.saxutils import escape, quoteattr
+
+from rasterio._path import _parse_path, _vsi_path
+from rasterio.crs import CRS
+from rasterio.enums import WktVersion
+
+from geoseg.errors import SceneError
+from geoseg.raster.dataset_cache import opened
+from geoseg.raster.environment import GDAL_ERRORS
+from geoseg.raster.geobox import GeoBox, place_at
+from geoseg.raster.validity import nodata_interval
+from geoseg.raster.windows import Window
+
+if TYPE_CHECKING:
+    from rasterio.io import DatasetReader
+
+    from geoseg.raster.scene import Scene
+
+TYPES = {
+    "uint8": "Byte",
+    "int8": "Int8",
+    "uint16": "UInt16",
+    "int16": "Int16",
+    "uint32": "UInt32",
+    "int32": "Int32",
+    "uint64": "UInt64",
+    "int64": "Int64",
+    "float32": "Float32",
+    "float64": "Float64",
+}
+"""GDAL's names of numpy's types."""
+_BLOCK_SHAPE = 128, 512
+"""(rows, cols) resampled at a time. A reader that goes down the scene row by row meets few of them twice."""
+_MOST = sys.float_info.max
+_LEAST_STEP = 5e-324
+_Table = dict[float, int]
+"""Values and what becomes of them, rising, lines in between; GDAL takes NaN to the first."""
+_OPAQUE: _Table = {-math.inf: 0, -_MOST: 255, -_LEAST_STEP: 255, 0.0: 0, _LEAST_STEP: 255, _MOST: 255}
+_FINITE: _Table = {-math.inf: 0, -_MOST: 255, _MOST: 255, math.inf: 0}
+
+
+def cropped(scene: Scene, window: Window) -> str:
+    """Return the VRT of a part of a scene, with every band of the file: of bands not in use valid pixels may follow."""
+    with opened(scene.path) as dataset:
+        return "".join(_cropped(scene, dataset, window))
+
+
+def _cropped(scene: Scene, dataset: DatasetReader, window: Window) -> Iterator[str]:
+    yield f'<VRTDataset rasterXSize="{window.width}" rasterYSize="{window.height}">\n'
+    yield from place_lines(scene.geobox[window])
+    rows, cols = scene.block_shape
+    block = f'blockXSize="{min(cols, window.width)}" blockYSize="{min(rows, window.height)}"'
+    if "NODATA_VALUES" in dataset.tags():
+        yield from metadata_lines({"NODATA_VALUES": dataset.tags()["NODATA_VALUES"]})
+    for band in dataset.indexes:
+        nodata, flags = dataset.nodatavals[band - 1], dataset.mask_flag_enums[band - 1]
+        yield f'<VRTRasterBand dataType="{TYPES[dataset.dtypes[band - 1]]}" band="{band}" {block}>'
+        yield f"<Description>{escape(dataset.descriptions[band - 1] or '')}</Description>"
+        yield "" if nodata is None else f"<NoDataValue>{nodata!r}</NoDataValue>"
+        yield f"<ColorInterp>{color_name(scene.colors[band - 1])}</ColorInterp>"
+        yield f"{_part(scene, window, str(band))}{'' if flags else _mask(scene, window, band)}</VRTRasterBand>\n"
+    if scene.validity.has_mask:
+        yield _mask(scene, window, scene.validity.bands[0])
+    yield "</VRTDataset>\n"
+
+
+def _mask(scene: Scene, window: Window, band: int) -> str:
+    source = _part(scene, window, f"mask,{band}")
+    return f'<MaskBand><VRTRasterBand dataType="Byte">{source}</VRTRasterBand></MaskBand>\n'
+
+
+def _part(scene: Scene, window: Window, band: str) -> str:
+    return (
+        f'<SimpleSource><SourceFilename relativeToVRT="0">{escape(file_name(scene.path))}</SourceFilename>'
+        f"<SourceBand>{band}</SourceBand>"
+        f'<SrcRect xOff="{window.col}" yOff="{window.row}" xSize="{window.width}" ySize="{window.height}"/>'
+        f'<DstRect xOff="0" yOff="0" xSize="{window.width}" ySize="{window.height}"/></SimpleSource>'
+    )
+
+
+def masked(scene: Scene, overview: int | None = None, shape: tuple[int, int] | None = None) -> str:
+    """Return a VRT of the bands in use, in their order, at full size, or as the overview of that number and shape.
+
+    Where one nodata value for all bands says what is not valid, it is declared; else the last band, marked as alpha,
+    is 255 where all is valid, and 0 elsewhere. Averages of a decimated read are not masked by it.
+    """
+    place = scene.geobox if shape is None else place_at(scene.geobox, shape)
+    return "".join(_masked(scene, place, overview))
+
+
+def is_as_stored(scene: Scene) -> bool:
+    """Say whether GDAL itself reads the bands in use, in their order and with what hides them: no VRT is needed."""
+    return scene.validity.is_plain and scene.band_indexes == tuple(range(1, scene.count + 1))
+
+
+def _masked(scene: Scene, place: GeoBox, overview: int | None) -> Iterator[str]:
+    validity = scene.validity
+    nodata = validity.nodata[0] if validity.is_plain and validity.nodata else None
+    yield f'<VRTDataset rasterXSize="{place.width_px}" rasterYSize="{place.height_px}">\n'
+    yield from place_lines(place)
+    rows, cols = scene.block_shape
+    block = f'blockXSize="{min(cols, place.width_px)}" blockYSize="{min(rows, place.height_px)}"'
+    for band, index in enumerate(scene.band_indexes, start=1):
+        yield f'<VRTRasterBand dataType="{TYPES[scene.dtype]}" band="{band}" {block}>'
+        yield f"<Description>{escape(scene.descriptions[index - 1])}</Description>"
+        yield "" if nodata is None else f"<NoDataValue>{nodata!r}</NoDataValue>"
+        yield f"<ColorInterp>{data_color(scene.colors[index - 1])}</ColorInterp>"
+        yield f"{_source(scene.path, overview, str(index))}</VRTRasterBand>\n"
+    if not validity.is_plain:
+        yield _valid(scene, place.shape, overview)
+    yield "</VRTDataset>\n"
+
+
+def _valid(scene: Scene, shape: tuple[int, int], overview: int | None) -> str:
+    """Return the band that says what is valid: the least of what each kind of mask says."""
+    path, validity = scene.path, scene.validity
+    said = [_source(path, overview, str(band), _OPAQUE) for band in validity.alphas]
+    if validity.has_mask:
+        said.append(_source(path, overview, f"mask,{validity.bands[0]}", {0: 0, 1: 255}))
+    if validity.masked_bands:
+        masks = (_source(path, overview, f"mask,{band}", {0: 0, 1: 255}) for band in validity.masked_bands)
+        said.append(_any(masks, shape))
+    if validity.nodata is not None:
+        values = zip(validity.bands, validity.nodata, strict=True)
+        said.append(
+            _any((_source(path, overview, str(band), _all_but(value, scene.dtype)) for band, value in values), shape)
+        )
+    if validity.is_float:
+        said += [_source(path, overview, str(band), _FINITE) for band in validity.bands]
+    return _band("min", said, len(validity.bands) + 1, "<ColorInterp>Alpha</ColorInterp>")
+
+
+def _any(sources: Iterable[str], shape: tuple[int, int]) -> str:
+    """Return a source that is 255 where one of several is: a virtual raster inside the virtual raster."""
+    parts = list(sources)
+    if len(parts) == 1:
+        return parts[0]
+    text = f'<VRTDataset rasterXSize="{shape[1]}" rasterYSize="{shape[0]}">{_band("max", parts, 1)}</VRTDataset>'
+    return _source(text, None, "1", {0: 0, 255: 255})
+
+
+def _band(function: str, sources: list[str], number: int, head: str = "") -> str:
+    """Return a band of bytes, made by one of GDAL's pixel functions where there are several sources."""
+    kind = "" if len(sources) == 1 else ' subClass="VRTDerivedRasterBand"'
+    how = f"<PixelFunctionType>{function}</PixelFunctionType><SourceTransferType>Byte</SourceTransferType>"
+    head += "" if len(sources) == 1 else how
+    return f'<VRTRasterBand dataType="Byte" band="{number}"{kind}>{head}{"".join(sources)}</VRTRasterBand>\n'
+
+
+def _all_but(nodata: float, dtype: str) -> _Table:
+    """Return a table that hides one value."""
+    low, high = nodata_interval(nodata, dtype)
+    if dtype.startswith("float"):
+        below, above = math.nextafter(low, -math.inf), math.nextafter(high, math.inf)
+    else:
+        below, above = low - 1, high + 1
+    return {below: 255, low: 0, high: 0, above: 255}
+
+
+def _source(path: str, overview: int | None, band: str, table: _Table | None = None) -> str:
+    kind = "SimpleSource" if table is None else "ComplexSource"
+    level = "" if overview is None else f'<OpenOptions><OOI key="OVERVIEW_LEVEL">{overview}</OOI></OpenOptions>'
+    steps = ",".join(f"{value!r}:{result}" for value, result in (table or {}).items())
+    return (
+        f'<{kind}><SourceFilename relativeToVRT="0">{escape(file_name(path))}</SourceFilename>{level}'
+        f"<SourceBand>{band}</SourceBand>{f'<LUT>{steps}</LUT>' if table else ''}</{kind}>"
+    )
+
+
+def scaled_to(scene: Scene, shape: tuple[int, int], algorithm: str) -> str:
+    """Return the VRT of a scene at another number of (rows, cols), resampled by one of GDAL's algorithms."""
+    return "".join(_scaled(scene, place_at(scene.geobox, shape), algorithm))
+
+
+def _scaled(scene: Scene, place: GeoBox, algorithm: str) -> Iterator[str]:
+    """Yield a warped VRT whose transformer knows pixels only: the place is for those who read it."""
+    validity, bands = scene.validity, len(scene.band_indexes)
+    with_alpha = not validity.is_plain
+    nodata = None if with_alpha or validity.nodata is None else validity.nodata[0]
+    yield f'<VRTDataset rasterXSize="{place.width_px}" rasterYSize="{place.height_px}" subClass="VRTWarpedDataset">\n'
+    yield from place_lines(place)
+    for band, index in enumerate(scene.band_indexes, start=1):
+        yield f'<VRTRasterBand dataType="{TYPES[scene.dtype]}" band="{band}" subClass="VRTWarpedRasterBand">'
+        yield f"<Description>{escape(scene.descriptions[index - 1])}</Description>"
+        yield "" if nodata is None else f"<NoDataValue>{nodata!r}</NoDataValue>"
+        yield f"<ColorInterp>{data_color(scene.colors[index - 1])}</ColorInterp></VRTRasterBand>\n"
+    if with_alpha:
+        yield f'<VRTRasterBand dataType="{TYPES[scene.dtype]}" band="{bands + 1}" subClass="VRTWarpedRasterBand">'
+        yield "<ColorInterp>Alpha</ColorInterp></VRTRasterBand>\n"
+    block_rows, block_cols = _block_shape(scene, place.width_px)
+    yield f"<BlockXSize>{block_cols}</BlockXSize><BlockYSize>{block_rows}</BlockYSize>\n<GDALWarpOptions>"
+    yield f"<ResampleAlg>{algorithm}</ResampleAlg>"
+    yield f'<Option name="INIT_DEST">{"0" if nodata is None else "NO_DATA"}</Option>'
+    yield '<Option name="UNIFIED_SRC_NODATA">YES</Option>'
+    source = masked(scene) if with_alpha else file_name(scene.path)
+    yield f'<SourceDataset relativeToVRT="0">{escape(source)}</SourceDataset>\n'
+    yield _transformer(scene.shape, place.shape)
+    yield "<BandList>"
+    for band, index in enumerate(scene.band_indexes, start=1):
+        yield f'<BandMapping src="{band if with_alpha else index}" dst="{band}">{_nodata(nodata)}</BandMapping>'
+    yield "</BandList>\n"
+    if with_alpha:
+        yield f"<SrcAlphaBand>{bands + 1}</SrcAlphaBand><DstAlphaBand>{bands + 1}</DstAlphaBand>"
+    yield "</GDALWarpOptions>\n</VRTDataset>\n"
+
+
+def _transformer(shape: tuple[int, int], new_shape: tuple[int, int]) -> str:
+    down, across = shape[0] / new_shape[0], shape[1] / new_shape[1]
+    return (
+        "<Transformer><GenImgProjTransformer>"
+        "<SrcGeoTransform>0,1,0,0,0,1</SrcGeoTransform><SrcInvGeoTransform>0,1,0,0,0,1</SrcInvGeoTransform>"
+        f"<DstGeoTransform>0,{across!r},0,0,0,{down!r}</DstGeoTransform>"
+        f"<DstInvGeoTransform>0,{1 / across!r},0,0,0,{1 / down!r}</DstInvGeoTransform>"
+        "</GenImgProjTransformer></Transformer>\n"
+    )
+
+
+def _nodata(nodata: float | None) -> str:
+    if nodata is None:
+        return ""
+    return "".join(
+        f"<{end}NoDataReal>{nodata!r}</{end}NoDataReal><{end}NoDataImag>0</{end}NoDataImag>" for end in ("Src", "Dst")
+    )
+
+
+def _block_shape(scene: Scene, width_px: int) -> tuple[int, int]:
+    """Return blocks as wide as the scene where it is stored in strips: narrow ones would decode a strip many times."""
+    rows, cols = _BLOCK_SHAPE
+    if scene.block_shape[1] < scene.shape[1]:
+        return rows, cols
+    return max(1, min(rows, rows * cols // width_px)), width_px
+
+
+def check_place(geobox: GeoBox) -> None:
+    """Raise SceneError for a place that a map cannot keep: said before the work, and not when all tiles are done."""
+    try:
+        for _ in place_lines(geobox):
+            pass
+    except GDAL_ERRORS as error:
+        reason = " ".join(str(error).split())
+        raise SceneError(
+            f"the CRS of the scene cannot be written into a map: {reason}; give it another (rio warp --dst-crs)"
+        ) from error
+
+
+def place_lines(geobox: GeoBox) -> Iterator[str]:
+    """Yield CRS, transform or ground control points, and RPCs of a VRT."""
+    if geobox.crs is not None:
+        yield f"<SRS>{escape(_wkt(geobox.crs))}</SRS>\n"
+    if geobox.has_transform:
+        yield f"<GeoTransform>{', '.join(map(repr, geobox.transform.to_gdal()))}</GeoTransform>\n"
+    elif geobox.gcps:
+        crs = "" if geobox.gcp_crs is None else _wkt(geobox.gcp_crs)
+        yield f"<GCPList Projection={quoteattr(crs)}>\n"
+        for number, point in enumerate(geobox.gcps):
+            yield (
+                f'<GCP Id="{number}" Pixel="{point.col!r}" Line="{point.row!r}" X="{point.x!r}" Y="{point.y!r}" '
+                f'Z="{point.z or 0.0!r}"/>\n'
+            )
+        yield "</GCPList>\n"
+    if geobox.rpcs is not None:
+        yield from metadata_lines(geobox.rpcs.to_gdal(), "RPC")
+
+
+def metadata_lines(tags: Mapping[str, str], domain: str = "") -> Iterator[str]:
+    """Yield the tags of a VRT."""
+    yield f"<Metadata domain={quoteattr(domain)}>\n" if domain else "<Metadata>\n"
+    for key, value in tags.items():
+        yield f"<MDI key={quoteattr(key)}>{escape(str(value))}</MDI>\n"
+    yield "</Metadata>\n"
+
+
+def file_name(path: str) -> str:
+    """Return GDAL's name of what rasterio opens by that path, whatever folder the reader runs in."""
+    name: str = _vsi_path(_parse_path(path))
+    return os.path.abspath(name) if os.path.exists(name) else name  # noqa: PTH100, PTH110 Path raises for VRT texts
+
+
+def color_name(name: str) -> str:
+    """Return GDAL's word for the colour of a band as a scene names it."""
+    return {"": "Undefined", "nir": "NIR", "rededge": "RedEdge"}.get(name, name.capitalize())
+
+
+def data_color(name: str) -> str:
+    """Return GDAL's word for the colour of a band that is image data, and so hides nothing."""
+    return color_name("" if name == "alpha" else name)
+
+
+def _wkt(crs: CRS) -> str:
+    """Return WKT 2 (ISO 19162:2019): WKT 1 has no words for some CRSs. In a VRT x is east in both."""
+    text: str = crs.to_wkt(version=WktVersion.WKT2_2019)
+    return text

@@ -1,0 +1,199 @@
+"""A plain function as a model: the same map as the whole scene at once, whatever the tiles, and nothing unchecked."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import dask
+import numpy as np
+import pytest
+import rasterio
+from numpy.typing import NDArray
+
+import geoseg
+from geoseg.errors import GeosegWarning, ModelError, ResumeError, UsageError
+from geoseg.legend import LandCover, Legend
+from geoseg.model import ModelBundle
+from geoseg.progress import Progress
+from geoseg.raster import Scene
+from tests.inference.conftest import MakeScene
+from tests.inference.position_engine import CLASSES, window_probabilities
+from tests.inference.whole_scene import whole_map
+
+LEGEND = Legend(tuple(LandCover(code, f"class {code}", (code, 2 * code, 50)) for code in (1, 3, 4, 9)))
+HEIGHT, WIDTH = 333, 270
+
+
+def positions(batch: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Probabilities that depend on the place in the window, of pixels that are 0 where they are not valid."""
+    assert batch.dtype == np.float32
+    assert batch.ndim == 4
+    return np.stack([window_probabilities(each, each.any(axis=0)) for each in batch])
+
+
+def model(function: Any = positions, **sides: Any) -> ModelBundle:
+    return ModelBundle.from_callable(function, legend=LEGEND, window_px=64, overlap_px=24, **sides)
+
+
+@pytest.fixture(scope="module")
+def scene(make_scene: MakeScene) -> Scene:
+    return make_scene(HEIGHT, WIDTH, seed=5)
+
+
+@pytest.fixture(scope="module")
+def whole(scene: Scene) -> NDArray[np.uint8]:
+    made = geoseg.plan(scene, model=model())
+    return whole_map(scene, made.grid, "hann", LEGEND.codes)
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"tile": 96, "workers": 3}, {"tile": 301, "batch_size": 5}, {"batch_size": 3, "tile": 64}], ids=str
+)
+def test_the_map_is_that_of_the_whole_scene_at_once(
+    scene: Scene, whole: NDArray[np.uint8], tmp_path: Path, options: dict[str, Any]
+) -> None:
+    out = geoseg.predict(scene, tmp_path / "map.tif", model=model(), **options)
+    with rasterio.open(out) as made:
+        assert (made.read(1) == whole).mean() > 0.9999  # the sums of two windows may tie but for their rounding
+        assert made.tags()["GEOSEG_ENGINE"].startswith("function")
+        assert made.colormap(1)[9][:3] == (9, 18, 50)
+    np.testing.assert_array_equal(
+        geoseg.labels(scene, model=model(), **options).compute(scheduler="synchronous"), rasterio.open(out).read(1)
+    )
+
+
+def test_stored_values_are_normalized_clipped_to_the_scale_and_0_where_invalid(scene: Scene) -> None:
+    seen: list[NDArray[np.float32]] = []
+
+    def spy(batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        seen.append(batch.copy())
+        return np.full((len(batch), CLASSES, *batch.shape[2:]), 1 / CLASSES, np.float32)
+
+    mean, std = (10.0, 20.0, 30.0), (2.0, 4.0, 8.0)
+    bundle = model(spy, normalization=geoseg.Normalization(mean, std))
+    made = geoseg.plan(scene, model=bundle, scale=(50, 200), tile=4096)
+    made.to_dask().compute(scheduler="synchronous")
+    stored = scene.read(geoseg.Window(0, 0, HEIGHT, WIDTH))
+    units = (np.clip(stored.data.astype(float), 50, 200) - 50) * 255 / 150
+    wanted = (units - np.reshape(mean, (3, 1, 1))) / np.reshape(std, (3, 1, 1))
+    wanted[:, ~stored.valid] = 0
+    last = seen[-1][-1]
+    row, col = made.grid.row_starts[-1], made.grid.col_starts[-1]
+    np.testing.assert_allclose(last, wanted[:, row : row + 64, col : col + 64], atol=1e-3)
+
+
+def uniform(batch: NDArray[np.float32], classes: int = CLASSES) -> NDArray[np.float32]:
+    return np.full((len(batch), classes, *batch.shape[2:]), 1 / classes, np.float32)
+
+
+def failing(_batch: NDArray[np.float32]) -> None:
+    raise KeyError("layer 7\nis not there")
+
+
+@pytest.mark.parametrize(
+    ("function", "said"),
+    [
+        (lambda batch: uniform(batch, 3), r"shape \(1, 3, 64, 64\); it must give .*\(1, 4, 64, 64\)"),
+        (lambda batch: uniform(batch)[:, :, ::2, ::2], r"shape \(1, 4, 32, 32\)"),
+        (lambda batch: uniform(batch).argmax(1), r"shape \(1, 64, 64\)"),
+        (lambda batch: uniform(batch) * np.nan, "not finite"),
+        (lambda batch: uniform(batch) * 4, "off by up to 3; probabilities sum to one"),
+        (lambda batch: np.log(positions(batch)), "probabilities sum to one: apply a softmax"),
+        (lambda batch: np.concatenate([uniform(batch, 2) * 3, -uniform(batch, 2) * 2], 1), "off by up to 1"),
+        (lambda batch: np.full((len(batch), 4, 64, 64), "water"), "it must give numbers"),
+        (lambda _batch: None, r"NoneType of shape \(\)"),
+        (failing, r"the function failing failed: KeyError: .layer 7"),
+    ],
+)
+def test_what_is_no_probability_is_refused_in_one_line(scene: Scene, tmp_path: Path, function: Any, said: str) -> None:
+    with pytest.raises(ModelError, match=said) as caught:
+        geoseg.predict(scene, tmp_path / "map.tif", model=model(function))
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "map.tif").exists()
+
+
+def test_tensors_of_half_precision_and_functions_short_of_memory(
+    scene: Scene, whole: NDArray[np.uint8], tmp_path: Path
+) -> None:
+    torch = pytest.importorskip("torch")
+
+    def small(batch: NDArray[np.float32]) -> Any:
+        if len(batch) > 2:
+            raise RuntimeError("CUDA out of memory. Tried to allocate 20 MiB")
+        return torch.tensor(positions(batch), requires_grad=True).half()
+
+    with pytest.warns(GeosegWarning, match=r"function's device ran out of memory with \d windows a batch"):
+        out = geoseg.predict(scene, tmp_path / "map.tif", model=model(small), batch_size=8, workers=1)
+    with rasterio.open(out) as made:
+        assert (made.read(1) == whole).mean() > 0.99
+
+
+def test_calls_do_not_overlap(scene: Scene) -> None:
+    busy = threading.Lock()
+
+    def jealous(batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        assert busy.acquire(blocking=False)
+        try:
+            return uniform(batch)
+        finally:
+            busy.release()
+
+    made = geoseg.plan(scene, model=model(jealous), tile=96)
+    made.to_dask().compute(scheduler="threads", num_workers=4)
+
+
+def stopped(progress: Progress) -> None:
+    if progress.pieces_done >= 2:
+        raise KeyboardInterrupt
+
+
+def test_a_run_resumes_where_the_function_is_known_to_be_the_same(scene: Scene, tmp_path: Path) -> None:
+    out, seen = tmp_path / "map.tif", list[Progress]()
+    options: dict[str, Any] = {"tile": 96, "workers": 1}
+    with pytest.raises(KeyboardInterrupt):
+        geoseg.predict(scene, out, model=model(version="1"), progress=stopped, **options)
+    for other in (model(version="2"), model(), model(uniform, version="1"), model(version="1", dtype="float32")):
+        with pytest.raises(ResumeError, match="other model"):
+            geoseg.predict(scene, out, model=other, scale=(0, 255) if other.dtype == "float32" else None, **options)
+    geoseg.predict(scene, out, model=model(version="1"), progress=seen.append, **options)
+    assert seen[0].pieces_done >= 2
+    assert model().hash != model().hash
+
+
+def test_what_cannot_be_sent_to_processes_is_one_line(scene: Scene, tmp_path: Path) -> None:
+    lock = threading.Lock()
+
+    def held(batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        with lock:
+            return uniform(batch)
+
+    with (
+        dask.config.set(scheduler="processes"),
+        pytest.raises(UsageError, match=r"cannot be sent to Dask's processes \(.*lock"),
+    ):
+        geoseg.predict(scene, tmp_path / "map.tif", model=model(held))
+
+
+@pytest.mark.parametrize(
+    ("sides", "parameter"),
+    [
+        ({"bands": (1, 2)}, "bands"),
+        ({"dtype": "float64"}, "dtype"),
+        ({"function": "model.pt"}, "function"),
+        ({"legend": Legend((LandCover(0, "water", (0, 0, 1)),))}, "legend"),
+    ],
+)
+def test_a_side_that_cannot_be_names_itself(sides: dict[str, Any], parameter: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        ModelBundle.from_callable(**({"function": positions, "legend": LEGEND} | sides))
+    assert caught.value.parameter == parameter
+
+
+def test_a_function_has_no_device_and_may_want_a_divisor(scene: Scene) -> None:
+    with pytest.raises(UsageError, match="chooses its device itself"):
+        geoseg.plan(scene, model=model(), device="cpu")
+    with pytest.raises(UsageError, match="must be a multiple of 32"):
+        geoseg.plan(scene, model=model(divisor=32), window=80)
+    assert geoseg.plan(scene, model=model(), window=np.int64(81)).engine.window_px == 81

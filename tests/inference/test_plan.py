@@ -1,0 +1,233 @@
+"""A plan that is used: run, estimated, printed, or read as a lazy array by the libraries of the field."""
+
+from __future__ import annotations
+
+import builtins
+import json
+import logging
+import pickle
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import numpy as np
+import odc.geo.xr  # noqa: F401 - registers .odc
+import pytest
+import rasterio
+import rioxarray  # noqa: F401 - registers .rio
+from affine import Affine
+from numpy.typing import NDArray
+from rasterio.control import GroundControlPoint
+
+import geoseg
+from geoseg.errors import OutputError, UsageError
+from geoseg.inference import OutputOptions, PlanOptions, PredictOptions, ScoringOptions
+from geoseg.inference import scoring as scoring_module
+from geoseg.legend import NODATA
+from geoseg.model import ModelBundle
+from geoseg.raster import Scene
+from tests.inference.conftest import MakeScene, random_pixels, write_scene
+from tests.networks import tiny_bundle
+
+HEIGHT, WIDTH = 190, 150
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> ModelBundle:
+    return tiny_bundle(tmp_path_factory.mktemp("model"), window_px=64)
+
+
+@pytest.fixture(scope="module")
+def scene(make_scene: MakeScene) -> Scene:
+    return make_scene(HEIGHT, WIDTH, seed=3)
+
+
+@pytest.fixture(scope="module")
+def plan(scene: Scene, bundle: ModelBundle) -> geoseg.Plan:
+    return geoseg.plan(scene, model=bundle, device="onnx", tile=64)
+
+
+def read(path: Path) -> NDArray[Any]:
+    with rasterio.open(path) as dataset:
+        pixels: NDArray[Any] = dataset.read()
+        return pixels
+
+
+def test_predict_is_plan_and_run(scene: Scene, bundle: ModelBundle, plan: geoseg.Plan, tmp_path: Path) -> None:
+    """Byte for byte, whatever products the plan was told of; a plan survives a pickle."""
+    names = ("map.tif", "c.tif", "p.tif", "map.gpkg")
+    folders = [tmp_path / name for name in ("predict", "run", "sent")]
+    for folder in folders:
+        folder.mkdir()
+    wanted = [
+        {"confidence": folder / "c.tif", "probabilities": folder / "p.tif", "polygons": folder / "map.gpkg"}
+        for folder in folders
+    ]
+    geoseg.predict(scene, folders[0] / "map.tif", model=bundle, device="onnx", tile=64, **wanted[0])
+    assert plan.run(folders[1] / "map.tif", **wanted[1]) == folders[1] / "map.tif"
+    pickle.loads(pickle.dumps(plan)).run(folders[2] / "map.tif", **wanted[2])  # noqa: S301 - our own
+    for name in names[:3]:
+        first, *others = ((folder / name).read_bytes() for folder in folders)
+        assert others == [first, first], name
+    assert all((folder / names[3]).is_file() for folder in folders)
+    alone = plan.run(tmp_path / "alone.tif")
+    np.testing.assert_array_equal(read(alone), read(folders[0] / "map.tif"))
+    with pytest.raises(OutputError, match="exists"):
+        plan.run(alone)
+
+
+def test_a_plan_prints_its_estimate(plan: geoseg.Plan) -> None:
+    told, figures = str(plan).splitlines(), plan.estimate()
+    assert [line.split()[0] for line in told] == [
+        "scene", "bands", "model", "engine", "windows", "batch", "tiles", "memory", "disk", "time",
+    ]  # fmt: skip
+    assert told[:-1] == str(figures).splitlines()[:-1]
+    assert repr(plan).startswith("<geoseg.Plan of ")
+    assert f"{WIDTH} x {HEIGHT} px, {plan.tile_count} tiles" in repr(plan)
+
+
+def test_options_are_spelled_once_and_every_one_is_taken(scene: Scene, bundle: ModelBundle) -> None:
+    """Editors complete what the typed structures name; each must be known to the verb, and none to two of them."""
+    hints = [set(get_type_hints(kind)) for kind in (ScoringOptions, PlanOptions, OutputOptions, PredictOptions)]
+    assert hints[0] < hints[1]
+    assert not hints[1] & hints[2]
+    assert hints[3] == hints[1] | hints[2]
+    given: dict[str, Any] = {
+        "model": bundle, "bands": np.array([1, 2, 3]), "bbox": np.array([5e5, 5_399_950, 500_050, 5.4e6]),
+        "bbox_crs": "EPSG:32631", "resolution": np.float32(0.5), "network_resolution": "scene", "tile": np.int64(64),
+        "workers": np.uint8(1), "window": np.float64(64), "overlap": np.int16(8), "blend": "mean", "tta": np.int32(2),
+        "scale": [np.float32(0), 255], "batch_size": np.int8(2), "device": "onnx",
+    }  # fmt: skip
+    assert set(given) == hints[1]
+    made = geoseg.plan(scene, **given)
+    assert (made.tta, made.workers, made.mapping.batch_size, made.grid.window_px, made.grid.overlap_px) == (
+        2, 1, 2, 64, 8,
+    )  # fmt: skip
+    assert made.scene.shape == (100, 100)
+    for verb in (geoseg.plan, geoseg.labels, lambda *a, **k: geoseg.predict(*a, "map.tif", **k), made.run):
+        with pytest.raises(TypeError, match=r"unexpected keyword argument 'overlp|'overwite"):
+            verb(scene, **({"overwite": True} if verb == made.run else {"overlp": 3}))
+
+
+@pytest.mark.parametrize(
+    ("options", "parameter"),
+    [({"batch_size": 0}, "batch_size"), ({"workers": 0}, "workers"), ({"tile": -1}, "tile"), ({"window": 0}, "window")],
+)
+def test_what_cannot_be_names_itself(
+    scene: Scene, bundle: ModelBundle, options: dict[str, Any], parameter: str
+) -> None:
+    with pytest.raises(UsageError, match=f"`{parameter}` must be at least 1") as caught:
+        geoseg.plan(scene, model=bundle, device="onnx", **options)
+    assert caught.value.parameter == parameter
+
+
+def test_as_many_workers_as_the_memory_allows(
+    scene: Scene, bundle: ModelBundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def made(free: int, **options: Any) -> geoseg.Plan:
+        monkeypatch.setattr(scoring_module, "available_memory_bytes", lambda: free)
+        monkeypatch.setattr(scoring_module, "available_cores", lambda: 4)
+        return geoseg.plan(scene, model=bundle, device="onnx", tile=64, **options)
+
+    four = made(1 << 40)
+    assert (four.workers, four.engine.threads) == (4, 1)
+    three = made(four.memory_bytes - 1)
+    assert three.workers == 3
+    assert three.fingerprint() == four.fingerprint()
+    one = made(1 << 40, workers=1)
+    assert (one.workers, one.engine.threads) == (1, 4)
+    assert made(one.memory_bytes).workers == 1
+    for free, options in ((one.memory_bytes - 1, {}), (four.memory_bytes - 1, {"workers": 4})):
+        with pytest.raises(UsageError, match=r"needs about .*B of memory, .* free; choose a smaller `window` \(now 64"):
+            made(free, **options)
+
+
+@pytest.mark.filterwarnings("ignore::geoseg.errors.UnlikeTrainingWarning")
+@pytest.mark.parametrize(
+    ("crs", "transform"),
+    [
+        ("EPSG:32631", Affine(0.5, 0, 5e5, 0, -0.5, 5.4e6)),
+        ("EPSG:4326", Affine(1e-5, 0, 12.25, 0, -2e-5, 45.5)),
+        ("EPSG:2193", Affine(2, 0, 1.6e6, 0, 2, 5.4e6)),  # south up
+        ("EPSG:2263", Affine(1.5, 0, 9.8e5, 0, -1.5, 2e5)),  # US feet
+        ("EPSG:32631", Affine(0.4, 0.3, 5e5, 0.3, -0.4, 5.4e6)),
+    ],
+    ids=["utm", "degrees", "south up", "feet", "rotated"],
+)
+def test_the_lazy_map_has_the_place_that_gdal_rioxarray_and_odc_geo_read(
+    bundle: ModelBundle, tmp_path: Path, crs: str, transform: Affine
+) -> None:
+    path = write_scene(tmp_path / "scene.tif", random_pixels(HEIGHT, WIDTH, 3, 0.2), crs=crs, transform=transform)
+    made = geoseg.plan(path, model=bundle, device="onnx", tile=64)
+    lazy = made.to_xarray()
+    assert (lazy.dims, lazy.shape, lazy.dtype, lazy.chunks) == (
+        ("y", "x"), (HEIGHT, WIDTH), np.uint8, made.to_dask().chunks,
+    )  # fmt: skip
+    out = made.run(tmp_path / "map.tif")
+    with rasterio.open(out) as dataset:
+        np.testing.assert_array_equal(lazy.values, dataset.read(1))
+        assert lazy.rio.crs == dataset.crs
+        assert lazy.rio.transform().almost_equals(dataset.transform, 1e-9)
+        assert lazy.rio.nodata == dataset.nodata == NODATA
+        assert lazy.odc.crs == dataset.crs.to_wkt()
+        assert lazy.odc.transform.almost_equals(dataset.transform, 1e-6)
+        if not transform.b:
+            xs, ys = dataset.xy(0, 0), dataset.xy(HEIGHT - 1, WIDTH - 1)
+            assert (lazy.x[0].item(), lazy.y[0].item()) == pytest.approx(xs, abs=1e-9)
+            assert (lazy.x[-1].item(), lazy.y[-1].item()) == pytest.approx(ys, abs=1e-9)
+            np.testing.assert_array_equal(
+                lazy.isel(y=slice(60, 90), x=slice(10, 70)).values, dataset.read(1)[60:90, 10:70]
+            )
+    lazy.rio.to_raster(tmp_path / "again.tif")
+    with rasterio.open(tmp_path / "again.tif") as again:
+        np.testing.assert_array_equal(again.read(1), lazy.values)
+        assert (again.crs, again.nodata) == (lazy.rio.crs, NODATA)
+        assert again.transform.almost_equals(transform, 1e-9)
+
+
+def test_the_lazy_map_speaks_of_its_classes_as_cf_does(plan: geoseg.Plan) -> None:
+    lazy, legend = plan.to_xarray(), plan.bundle.legend
+    assert tuple(lazy.attrs["flag_values"]) == legend.codes
+    assert lazy.attrs["flag_meanings"].split() == list(legend.names)
+    assert lazy.attrs["flag_colors"].split()[0] == "#{:02x}{:02x}{:02x}".format(*legend.by_code(0).color)
+    assert geoseg.Legend.from_json(json.loads(lazy.attrs["legend"])) == legend
+    assert lazy.x.attrs["standard_name"] == "projection_x_coordinate"
+    assert lazy.spatial_ref.attrs["grid_mapping_name"] == "transverse_mercator"
+
+
+def test_without_a_place_there_are_no_coordinates(bundle: ModelBundle, tmp_path: Path) -> None:
+    pixels = random_pixels(70, 80, seed=1, invalid=0)
+    nowhere = write_scene(tmp_path / "nowhere.tif", pixels, crs=None, transform=Affine.identity())
+    points = [GroundControlPoint(*at, 5e5 + at[1], 5.4e6 - at[0]) for at in ((0, 0), (0, 80), (70, 0))]
+    tied = tmp_path / "tied.tif"
+    with rasterio.open(
+        tied, "w", driver="GTiff", gcps=points, crs="EPSG:32631", count=3, height=70, width=80, dtype="uint8"
+    ) as file:
+        file.write(pixels)
+    for path in (nowhere, tied):
+        lazy = geoseg.plan(path, model=bundle, device="onnx").to_xarray()
+        assert set(lazy.coords) == {"spatial_ref"}
+        assert lazy.rio.crs is None
+
+
+def test_without_xarray_it_says_what_to_install(plan: geoseg.Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    load = builtins.__import__
+
+    def missing(name: str, *rest: Any) -> Any:
+        if name == "xarray":
+            raise ModuleNotFoundError(name)
+        return load(name, *rest)
+
+    monkeypatch.setattr(builtins, "__import__", missing)
+    with pytest.raises(UsageError, match=r'pip install "geoseg\[xarray\]"'):
+        plan.to_xarray()
+
+
+def test_lines_for_people_go_to_the_logger_once(
+    scene: Scene, bundle: ModelBundle, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    heard: list[str] = []
+    with caplog.at_level(logging.INFO, "geoseg"):
+        geoseg.predict(scene, tmp_path / "map.tif", model=bundle, device="onnx", announce=heard.append)
+    logged = [record.getMessage() for record in caplog.records if record.name == "geoseg"]
+    assert logged == heard
+    assert any(line.startswith("scoring with") for line in logged)

@@ -1,0 +1,243 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rasterio
+import shapely
+from affine import Affine
+from rasterio.crs import CRS
+from rasterio.enums import Resampling
+from rasterio.vrt import WarpedVRT
+from rasterio.windows import Window as RasterioWindow
+from rasterio.windows import from_bounds
+
+from geoseg.errors import SceneError, UsageError
+from geoseg.raster import GeoBox, Scene, Window
+from tests.raster.conftest import MakeRaster, noise
+
+dask = pytest.importorskip("dask.array")
+xarray = pytest.importorskip("xarray")
+rioxarray = pytest.importorskip("rioxarray")
+odc_geobox = pytest.importorskip("odc.geo.geobox")
+odc_xr = pytest.importorskip("odc.geo.xr")
+
+UTM = CRS.from_epsg(32632)
+PLACE = Affine(10, 0, 4e5, 0, -10, 5.4e6)
+
+
+def whole(scene: Scene) -> Window:
+    return Window(0, 0, *scene.shape)
+
+
+def same(scene: Scene, path: Path) -> None:
+    """Hold a scene to a file: pixels, what is valid, place."""
+    wanted = Scene.open(path)
+    ours, theirs = scene.read(whole(scene)), wanted.read(whole(wanted))
+    np.testing.assert_array_equal(ours.valid, theirs.valid)
+    np.testing.assert_array_equal(ours.data[:, ours.valid], theirs.data[:, theirs.valid])
+    assert scene.geobox.crs == wanted.geobox.crs
+    assert scene.geobox.transform.almost_equals(wanted.geobox.transform, 1e-6)
+    assert scene.dtype == wanted.dtype
+
+
+@pytest.mark.parametrize("chunks", [None, {"band": 1, "y": 70, "x": 33}, {"band": -1, "y": 128, "x": 128}])
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "uint16", "float32", "float64", "uint32"])
+def test_an_array_of_rioxarray_is_the_scene_of_its_file(
+    make_raster: MakeRaster, dtype: str, chunks: dict[str, int] | None
+) -> None:
+    path = make_raster(noise(3, 150, 170).astype(dtype), nodata=7, crs=UTM, transform=PLACE)
+    same(Scene.open(rioxarray.open_rasterio(path, chunks=chunks)), path)
+
+
+@pytest.mark.parametrize("transform", [Affine(10, 0, 4e5, 0, 10, 5.4e6), Affine(8, 3, 4e5, 4, -9, 5.4e6)])
+def test_a_south_up_and_a_rotated_array_keep_their_place(make_raster: MakeRaster, transform: Affine) -> None:
+    path = make_raster(noise(1, 40, 50), crs=UTM, transform=transform)
+    same(Scene.open(rioxarray.open_rasterio(path, parse_coordinates=not transform.b)), path)
+
+
+def test_an_array_whose_nodata_are_nan_is_valid_elsewhere(make_raster: MakeRaster) -> None:
+    path = make_raster(noise(2, 40, 50), nodata=7, crs=UTM, transform=PLACE)
+    scene = Scene.open(rioxarray.open_rasterio(path, masked=True))
+    stored = rasterio.open(path).read()
+    np.testing.assert_array_equal(scene.read(whole(scene)).valid, (stored != 7).all(axis=0))
+
+
+def test_two_dimensions_other_orders_and_booleans_are_read_too() -> None:
+    pixels = np.arange(3 * 20 * 30).reshape(20, 30, 3).astype("int16")
+    coordinates = {"y": 5.4e6 - 10 * np.arange(20), "x": 4e5 + 10 * np.arange(30)}
+    array = xarray.DataArray(pixels, dims=("y", "x", "band"), coords=coordinates).rio.write_crs("EPSG:32632")
+    scene = Scene.open(array)
+    np.testing.assert_array_equal(scene.read(whole(scene)).data, pixels.transpose(2, 0, 1))
+    assert scene.geobox.transform == Affine(10, 0, 4e5 - 5, 0, -10, 5.4e6 + 5)
+    flat = Scene.open(array.isel(band=1) > 5)
+    np.testing.assert_array_equal(flat.read(whole(flat)).data[0], (pixels[:, :, 1] > 5).astype("uint8"))
+
+
+def test_an_array_of_odc_geo_has_its_place() -> None:
+    place = odc_geobox.GeoBox((60, 80), PLACE, "EPSG:32632")
+    array = odc_xr.wrap_xr(noise(1, 60, 80)[0], place)
+    assert GeoBox.from_odc(place) == Scene.open(array).geobox
+
+
+def test_bands_have_the_names_of_the_array() -> None:
+    array = xarray.DataArray(noise(3, 9, 9), dims=("band", "y", "x"), coords={"band": ["blue", "green", "red"]})
+    array = array.rio.write_transform(PLACE).rio.write_crs(UTM)
+    assert Scene.open(array, bands=["red", "blue"]).band_indexes == (3, 1)
+    del array.coords["band"]
+    array.attrs["long_name"] = ("red", "green", "blue")
+    assert Scene.open(array, bands=["blue"]).band_indexes == (3,)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 5])
+def test_no_band_of_an_array_is_taken_for_a_color_or_alpha(count: int) -> None:
+    array = xarray.DataArray(noise(count, 9, 9), dims=("band", "y", "x"))
+    scene = Scene.open(array.rio.write_transform(PLACE).rio.write_crs(UTM))
+    assert len(scene.band_indexes) == count
+    assert set(scene.colors) <= {"gray", "undefined"}
+
+
+def test_dasks_chunks_are_computed_once_each_and_never_all_together() -> None:
+    computed: list[Any] = []
+
+    def chunk(block_info: dict[None, dict[str, Any]]) -> np.ndarray:
+        computed.append(block_info[None]["chunk-location"])
+        return np.full((2, 100, 100), len(computed), np.uint8)
+
+    pixels = dask.map_blocks(chunk, chunks=((2,), (100,) * 5, (100,) * 4), dtype=np.uint8, meta=np.empty((0, 0, 0)))
+    array = xarray.DataArray(pixels, dims=("band", "y", "x")).rio.write_transform(PLACE).rio.write_crs(UTM)
+    real, most = dask.Array.compute, []
+
+    def watched(self: Any, **options: Any) -> Any:
+        most.append(self.nbytes)
+        return real(self, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(dask.Array, "compute", watched)
+        scene = Scene.open(array)
+    assert sorted(computed) == [(0, row, col) for row in range(5) for col in range(4)]
+    assert max(most, default=0) <= 2 * 100 * 100
+    assert scene.read(Window(100, 100, 1, 1)).data[0, 0, 0] == computed.index((0, 1, 1)) + 1
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda array: array.drop_vars("spatial_ref"), "no CRS"),
+        (lambda array: array.expand_dims(time=[1, 2]), "time"),
+        (lambda array: array.rename(y="north", x="east"), "dimensions y and x"),
+        (lambda array: array.to_dataset(name="a"), "to_array"),
+        (lambda array: array.values, "ndarray"),
+    ],
+)
+def test_what_is_no_scene_is_told_in_a_line(change: Any, said: str) -> None:
+    array = xarray.DataArray(noise(2, 9, 9), dims=("band", "y", "x")).rio.write_transform(PLACE).rio.write_crs(UTM)
+    with pytest.raises(UsageError, match=said) as caught:
+        Scene.open(change(array))
+    assert caught.value.parameter == "scene"
+    assert "\n" not in str(caught.value)
+
+
+def test_the_files_of_arrays_go_with_the_process() -> None:
+    code = (
+        "import numpy as np, rioxarray, xarray; from geoseg.raster import Scene;"
+        "array = xarray.DataArray(np.ones((1, 4, 4), 'uint8'), dims=('band', 'y', 'x')).rio.write_crs(32632);"
+        "print(Scene.open(array).path)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout.strip()
+    assert not Path(done.stdout.strip()).parent.exists()
+
+
+def test_an_open_dataset_is_the_scene_of_its_file(make_raster: MakeRaster) -> None:
+    path = make_raster(noise(3, 40, 50), nodata=7, crs=UTM, transform=PLACE)
+    with rasterio.open(path) as dataset:
+        same(Scene.open(dataset), path)
+    with pytest.raises(UsageError, match="closed"):
+        Scene.open(dataset)
+
+
+def test_a_warped_dataset_is_a_scene(make_raster: MakeRaster) -> None:
+    path = make_raster(noise(3, 40, 50), crs=UTM, transform=PLACE)
+    with (
+        rasterio.open(path) as dataset,
+        WarpedVRT(dataset, crs="EPSG:3857", resampling=Resampling.nearest, nodata=0) as warped,
+    ):
+        scene = Scene.open(warped)
+        np.testing.assert_array_equal(scene.read(whole(scene)).data, warped.read())
+        assert scene.geobox.transform == warped.transform
+
+
+def test_a_scene_stays_the_scene_and_its_bands_can_be_chosen(make_raster: MakeRaster) -> None:
+    scene = Scene.open(make_raster(noise(4, 20, 30)))
+    assert Scene.open(scene) is scene
+    for other in (Scene.open(scene, bands=[3, 1]), scene.select_bands(3, 1)):
+        assert other.band_indexes == (3, 1)
+        assert other.chosen
+    with pytest.raises(UsageError, match="no band 9"):
+        scene.select_bands(9)
+    part = scene.select_bands(4).crop(scene.geobox.bounds)
+    np.testing.assert_array_equal(part.read(whole(part)).data, scene.select_bands(4).read(whole(scene)).data)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "int32", "float32"])
+def test_an_array_of_a_scene_is_what_rioxarray_opens(make_raster: MakeRaster, dtype: str, *, masked: bool) -> None:
+    path = make_raster(noise(3, 150, 170).astype(dtype), nodata=7, crs=UTM, transform=PLACE)
+    array = Scene.open(path, bands=[3, 1]).to_xarray(masked=masked)
+    wanted = rioxarray.open_rasterio(path).sel(band=[3, 1])
+    assert dask.Array is type(array.data)
+    hidden = (wanted == 7).all("band")
+    if masked:
+        assert array.dtype.kind == "f"
+        np.testing.assert_array_equal(np.isnan(array.values), np.broadcast_to(hidden, array.shape))
+    shown = ~hidden.values
+    np.testing.assert_array_equal(array.values[:, shown], wanted.values[:, shown])
+    np.testing.assert_allclose(array.x, wanted.x)
+    np.testing.assert_allclose(array.y, wanted.y)
+    assert array.rio.crs == UTM
+    assert array.rio.transform() == PLACE
+    assert masked or array.rio.nodata == 7
+    assert array.odc.geobox == odc_geobox.GeoBox((150, 170), PLACE, "EPSG:32632")
+    again = Scene.open(array)
+    assert again.geobox == Scene.open(path).geobox
+
+
+def test_a_rotated_scene_goes_there_and_back(make_raster: MakeRaster) -> None:
+    path = make_raster(noise(1, 20, 30), crs=UTM, transform=Affine(8, 3, 4e5, 4, -9, 5.4e6))
+    same(Scene.open(Scene.open(path).to_xarray()), path)
+
+
+def test_a_geobox_is_odc_geos() -> None:
+    ours = GeoBox(60, 80, PLACE, UTM)
+    theirs = ours.to_odc()
+    assert (theirs.shape, theirs.affine, theirs.crs) == ((60, 80), PLACE, "EPSG:32632")
+    assert GeoBox.from_odc(theirs) == ours
+    assert GeoBox.from_odc(odc_geobox.GeoBox((3, 4), PLACE, None)).crs is None
+    assert ours.bounds == pytest.approx(tuple(theirs.boundingbox))
+    with pytest.raises(SceneError, match="transform"):
+        GeoBox(3, 4, Affine.identity(), UTM).to_odc()
+
+
+@pytest.mark.parametrize("transform", [PLACE, Affine(8, 3, 4e5, 4, -9, 5.4e6), Affine(10, 0, 4e5, 0, 10, 5.4e6)])
+def test_bounds_corners_and_footprint_are_the_outline(transform: Affine) -> None:
+    box = GeoBox(60, 80, transform, UTM)
+    wanted = shapely.affinity.affine_transform(shapely.box(0, 0, 80, 60), transform.to_shapely())
+    assert box.footprint.equals_exact(shapely.Polygon(box.corners))
+    assert box.footprint.symmetric_difference(wanted).area == pytest.approx(0, abs=1e-6)
+    assert box.bounds == pytest.approx(wanted.bounds)
+    assert box.corners[0] == transform @ (0, 0)
+
+
+def test_windows_are_rasterios() -> None:
+    ours = Window(3, 4, 10, 20)
+    assert ours.to_rasterio() == RasterioWindow(4, 3, 20, 10)
+    assert Window.from_rasterio(RasterioWindow(4, 3, 20, 10)) == ours
+    computed = from_bounds(4e5 + 40, 5.4e6 - 130, 4e5 + 240, 5.4e6 - 30, PLACE)
+    assert Window.from_rasterio(computed) == ours
+    with pytest.raises(UsageError, match="whole pixels"):
+        Window.from_rasterio(RasterioWindow(4.5, 3, 20, 10))
