@@ -1,6 +1,6 @@
 """Blocks held out of scenes, apart in space from what trains.
 
-Near pixels are alike: a model judged on the neighbours of its training pixels looks better than it is (Roberts et al.
+Near pixels are alike: a model judged on the neighbors of its training pixels looks better than it is (Roberts et al.
 2017, 10.1111/ecog.02881). So blocks are cut from the ground and not from files: scenes of one place share them.
 """
 
@@ -44,7 +44,7 @@ Areas = tuple[Area, ...]
 def hold_out_blocks(dataset: Dataset, share: float, seed: int, valid_share: float) -> tuple[Areas, Areas, Areas]:
     """Return what trains, validates and tests: disjoint windows, no two parts nearer than the margin on the ground.
 
-    Blocks with about `share` of the labelled pixels are held out, of which `valid_share` validates and the rest tests:
+    Blocks with about `share` of the labeled pixels are held out, of which `valid_share` validates and the rest tests:
     of many drawings by chance the one whose classes are most like those of all. Blocks without labels are never held
     out. UsageError when fewer than two (three with a test part) blocks have labels.
     """
@@ -52,18 +52,19 @@ def hold_out_blocks(dataset: Dataset, share: float, seed: int, valid_share: floa
     lattice = _Lattice.of(places)
     blocks = [(place, lattice.windows(place)) for place in places]
     counts = _counts(blocks)
-    labelled = {cell: count for cell, count in counts.items() if count.any()}
+    labeled = {cell: count for cell, count in counts.items() if count.any()}
     needed = 2 if valid_share == 1 else 3
-    if len(labelled) < needed:
+    if len(labeled) < needed:
         raise UsageError(
-            f"`split='blocks'`: {len(labelled)} blocks of the ground have labels, at least {needed} are wanted; "
-            "label more of the scenes, or take `split='all'`"
+            f"`split='blocks'`: {len(labeled)} blocks of the ground have labels, {needed} are needed; "
+            "label more of the scenes, or take `split='all'`",
+            "split",
         )
     chance = random.Random(f"geoseg {seed}")  # noqa: S311 - not a secret
-    held = _chosen(labelled, share, chance, least=needed - 1)
+    held = _chosen(labeled, share, chance, least=needed - 1)
     test = frozenset[Cell]()
     if valid_share < 1:
-        test = _chosen({cell: labelled[cell] for cell in sorted(held)}, 1 - valid_share, chance, least=1)
+        test = _chosen({cell: labeled[cell] for cell in sorted(held)}, 1 - valid_share, chance, least=1)
     return _areas(lattice, blocks, held - test, test)
 
 
@@ -171,7 +172,8 @@ def _areas(
     )
     if not train or not validation:
         raise UsageError(
-            "`split='blocks'`: the margins leave nothing over; take a smaller share, or `split='random:0.8'`"
+            "`split='blocks'`: the margins leave nothing over; take a smaller share, or `split='random:0.8'`",
+            "split",
         )
     return train, validation, testing
 

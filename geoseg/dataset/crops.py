@@ -34,9 +34,9 @@ class CropSource(Protocol):
 
 
 class CropSampler:
-    """Draws a labelled pixel, and around it a crop that is pushed into its scene.
+    """Draws a labeled pixel, and around it a crop that is pushed into its scene.
 
-    At rare = 0 each labelled pixel of the areas is drawn as often as any other; at rare = 1 each class is, however
+    At rare = 0 each labeled pixel of the areas is drawn as often as any other; at rare = 1 each class is, however
     small; between them a share `rare` of the draws goes by class. Raises SceneError when no pixel has a label.
     """
 
@@ -55,9 +55,9 @@ class CropSampler:
         the codes among which the share `rare` is divided, if the scenes have any of them; by default all that count.
         """
         if crop_px < 1:
-            raise UsageError(f"a crop has at least 1 pixel a side, got {crop_px}")
+            raise UsageError(f"`crop_px` is at least 1 pixel, got {crop_px}", "crop_px")
         if not 0 <= rare <= 1:
-            raise UsageError(f"the share of crops drawn by class is from 0 to 1, got {rare}")
+            raise UsageError(f"`rare`, the share of crops drawn by class, is from 0 to 1, got {rare}", "rare")
         self.scenes = tuple(scenes)
         self.crop_px = crop_px
         found = {code for scene in scenes for code in scene.class_codes if codes is None or code in codes}
@@ -85,12 +85,12 @@ class CropSampler:
         return Crop(patch.data, patch.valid, scene.codes(window), f"{scene.id} at row {window.row}, col {window.col}")
 
     def draw(self, generator: np.random.Generator) -> tuple[int, Window]:
-        """Return the place of a scene in `scenes`, and a window of it with at least one labelled pixel."""
+        """Return the place of a scene in `scenes`, and a window of it with at least one labeled pixel."""
         place, row, col = self.pixel(generator)
         return place, around(self.scenes[place].shape, row, col, self.crop_px)
 
     def pixel(self, generator: np.random.Generator) -> tuple[int, int, int]:
-        """Return the place of a scene in `scenes`, and row and column of a labelled pixel of it."""
+        """Return the place of a scene in `scenes`, and row and column of a labeled pixel of it."""
         chosen = _pick(self._by_class, generator)
         place = _pick(self._by_scene[chosen], generator)
         scene, code = self.scenes[place], int(self._codes[chosen])

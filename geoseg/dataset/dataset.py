@@ -28,7 +28,7 @@ __all__ = ["Dataset", "GivenLegend", "open_dataset", "published_split"]
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """The split of DeepGlobe's 803 labelled images that figures are published for: 454 train, 207 validate, 142 test.
+    """The split of DeepGlobe's 803 labeled images that figures are published for: 454 train, 207 validate, 142 test.
 
     The lists came with GLNet (Chen et al., arXiv 1905.06368, https://github.com/VITA-Group/GLNet); here are their ids.
     """
@@ -52,20 +52,25 @@ def published_split() -> Published:
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """Scenes with labels that share their legend, bands and type."""
+    """Scenes with labels that share their legend, bands and type. `open_dataset` makes it; it travels to processes."""
 
     name: str
+    """That of the folder or file."""
     root: str
+    """The path it was opened by."""
     legend: Legend
+    """Of the labels as training sees them."""
     pairs: tuple[Pair, ...]
     """Ascending by id."""
     bands: tuple[str, ...]
+    """What the first scene says of its bands, in order."""
     dtype: str
+    """numpy's name for the stored type of the bands."""
     gsd_m: float | None
-    """The same for all pairs, or the median of theirs; None where one has none."""
+    """Meters a pixel: of all pairs, or the median of theirs; None where one has none."""
     kind: Literal["deepglobe", "pairs", "mixture"]
     notes: tuple[str, ...] = ()
-    """What the user should know: images left out, and why."""
+    """What a reader should know: images left out, and why."""
     sets: tuple[tuple[int, tuple[int, ...]], ...] = ()
     """(code, classes) of labels that leave open which of several classes a pixel is; the code is beyond the legend."""
     members: tuple[Member, ...] = ()
@@ -113,15 +118,27 @@ class Dataset:
         return published_split() if self.kind == "deepglobe" else None
 
     def pair(self, pair_id: str) -> Pair:
-        """Return a pair by its id; UsageError if there is none."""
+        """Return a pair by its id.
+
+        Parameters
+        ----------
+        pair_id : str
+            The stem of the scene's file, behind its data set or folder where it has one: `tiles/7`.
+
+        Raises
+        ------
+        UsageError
+            Where there is none.
+
+        """
         found = next((pair for pair in self.pairs if pair.id == pair_id), None)
         if found is None:
-            raise UsageError(f"{self.name} has no scene {pair_id!r}")
+            raise UsageError(f"{self.name} has no scene {pair_id!r}", "pair_id")
         return found
 
 
 @plain_arguments()
-def open_dataset(  # noqa: PLR0913 - each keyword is a knob of the command line
+def open_dataset(  # noqa: PLR0913 - each keyword is an option of the command line
     path: str | os.PathLike[str],
     *,
     legend: GivenLegend | None = None,
@@ -132,20 +149,52 @@ def open_dataset(  # noqa: PLR0913 - each keyword is a knob of the command line
     layer: Wanted = None,
     tolerance: float = DEFAULT_TOLERANCE,
 ) -> Dataset:
-    """Find scenes and their labels; only the heads of the files are read.
+    """Find scenes and their labels. Only the heads of the files are read.
 
-    `path`: a folder in the DeepGlobe 2018 layout; or one with images/ and labels/ of equal names, or with
-    `NAME_image.tif` and `NAME_label.tif`; a CSV with the columns scene, labels and perhaps split; a folder of scenes or
-    one scene, with `labels` of its own: a raster of codes, a picture of the legend's colours, or polygons whose
-    `column` holds the class: a GeoDataFrame, or anything GDAL or pyarrow reads, of which `layer` names the layer, or
-    layers, where several hold polygons; a folder for each class with images of one label as a whole, or a CSV with the
-    columns scene and class; a mixture of such data sets, a JSON file or a CSV with the columns path and share (see
-    docs/datasets.md). `legend`: classes, or a file of them; by default what the labels themselves say, and
-    DeepGlobe's for its layout. `gsd_m`: metres a pixel, whatever the scenes say. `tolerance`: the share of a mask's
-    pixels that may hold a colour or code without class and is then ignored.
+    Parameters
+    ----------
+    path : path
+        A data set in one of these layouts:
 
-    Raises SceneError for files that are missing, cannot be read or do not fit each other, UsageError for options that
-    cannot be right.
+        - DeepGlobe 2018: `NNN_sat.jpg` and `NNN_mask.png`, perhaps in train/, valid/ and test/;
+        - images/ and labels/ with equal names, or `NAME_image.tif` and `NAME_label.tif`, perhaps in such folders too;
+        - a CSV with the columns scene, labels and, if known, split;
+        - a scene, or a folder of scenes, with `labels`;
+        - a folder of images for each class, or a CSV with the columns scene and class;
+        - a mixture of data sets: a JSON file, or a CSV with the columns path and share.
+    legend : Legend, Nomenclature or path, optional
+        The classes, or a file of them. By default what the labels themselves say, and DeepGlobe's for its layout.
+    bands : sequence of int or str, optional
+        Bands to use, by number from 1 or by name. By default all, of DeepGlobe red, green and blue.
+    gsd_m : float, optional
+        Pixel size in meters, whatever the scenes say.
+    labels : path or GeoDataFrame, optional
+        A raster of codes, a picture in the legend's colors, polygons in any format of GDAL or in GeoParquet, or a
+        folder of such files.
+    column : str, optional
+        The column of polygons that holds the class; needed where they have several.
+    layer : str, int or sequence of str, optional
+        The layer or layers of polygons to read, or "all"; needed where several hold polygons.
+    tolerance : float, default 0.001
+        Share of a raster's pixels, 0 to 1, that may hold a color or code of no class; they are ignored.
+
+    Returns
+    -------
+    Dataset
+        Scenes that share their legend, bands and type.
+
+    Raises
+    ------
+    SceneError
+        Where a file is missing, cannot be read, or does not fit the others.
+    UsageError
+        Where an argument cannot be right.
+
+    Examples
+    --------
+    >>> dataset = geoseg.open_dataset("land-train/")
+    >>> dataset = geoseg.open_dataset("scene.tif", labels="parcels.gpkg", column="crop")
+
     """
     if not 0 <= tolerance <= 1:
         raise UsageError(f"`tolerance` is a share from 0 to 1, got {tolerance}", "tolerance")
@@ -198,11 +247,12 @@ def _joined(root: str, found: Found) -> Dataset:
 
 
 def _check_alike(scene: Scene, first: Scene) -> None:
-    """Raise SceneError where two scenes cannot be learnt from together: by their bands, or the type of their pixels."""
+    """Raise SceneError where two scenes differ in the number of their bands, or in the type of their pixels."""
     if len(scene.band_indexes) != len(first.band_indexes):
         raise SceneError(
             f"{shown(scene.path)} has {len(scene.band_indexes)} bands, {shown(first.path)} has "
-            f"{len(first.band_indexes)}; choose the same of all with `bands`"
+            f"{len(first.band_indexes)}; choose the same of all with `bands`",
+            "bands",
         )
     if scene.dtype != first.dtype:
         raise SceneError(

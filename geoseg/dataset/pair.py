@@ -110,7 +110,7 @@ class Member:
     share: float
     """Of the crops, more than 0; the shares of a mixture may have any sum."""
     shown_m: tuple[float, float] | None = None
-    """Between these sizes, in metres a pixel, the size of a crop is drawn, alike on a logarithmic scale. None: the
+    """Between these sizes, in meters a pixel, the size of a crop is drawn, alike on a logarithmic scale. None: the
     training's."""
     images_a_crop: int = 1
     """So many images at least are shown side by side in one crop."""

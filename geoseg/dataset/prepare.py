@@ -45,7 +45,7 @@ _VERSION = 2
 _META = "scene.json"
 
 
-def prepare(  # noqa: PLR0913 - each keyword is a knob
+def prepare(  # noqa: PLR0913 - each keyword is an option
     dataset: Dataset,
     areas: Sequence[Area],
     folder: Path,

@@ -1,4 +1,4 @@
-"""Which part of a data set is learnt from, which chooses the model, and which judges it."""
+"""Which part of a data set trains, which chooses the model, and which judges it."""
 
 from __future__ import annotations
 
@@ -40,16 +40,21 @@ _PART_HEADINGS = {"part", "split", "set", "subset"}
 class Split:
     """Three parts that share no pixel. What was chosen on `valid` is judged on `test`.
 
-    UsageError when two parts overlap, or nothing trains.
+    UsageError where two parts overlap, or all are empty.
     """
 
     name: str
+    """The rule, or the path of the file."""
     train: tuple[Area, ...]
+    """Scenes or windows of them that the network learns from."""
     valid: tuple[Area, ...]
+    """Those that choose the best epoch."""
     test: tuple[Area, ...]
+    """Those that judge it."""
     seed: int | None = None
-    """With which its rule was followed; None where it was not made by a rule."""
+    """Of the rule; None where no rule made it."""
     valid_share: float | None = None
+    """Share of what was held out that validates; None where no rule made it."""
 
     def __post_init__(self) -> None:
         if not (self.train or self.valid or self.test):
@@ -78,7 +83,7 @@ class Split:
         return digest([self.part_json(part) for part in PARTS])
 
     def part(self, name: str) -> tuple[Area, ...]:
-        """Return a part by its name; UsageError if there is none such."""
+        """Return a part: train, valid or test. UsageError for another name."""
         if name not in PARTS:
             raise UsageError(f"a split has the parts {', '.join(PARTS)}, got {name!r}")
         areas: tuple[Area, ...] = getattr(self, name)
@@ -94,7 +99,7 @@ class Split:
         ]
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain values that `split` takes back as a .json file."""
+        """Return plain values; written to a .json file, `split` takes them as a rule."""
         return {"name": self.name, **{part: self.part_json(part) for part in PARTS}}
 
 
@@ -110,7 +115,7 @@ def default_rule(dataset: Dataset) -> tuple[str, str]:
             return "published", "all parts of the published split are there"
         return _RANDOM if len(dataset.pairs) > 1 else _BLOCKS, f"not the published split: {complaint}"
     if any(pair.scene.geobox.has_place for pair in dataset.pairs) or len(dataset.pairs) == 1:
-        return _BLOCKS, "blocks apart in space, so that neighbours do not leak"
+        return _BLOCKS, "blocks apart in space, so that neighbors do not leak"
     return _RANDOM, "scenes without a place, drawn at random"
 
 
@@ -121,19 +126,54 @@ def split(
     seed: int = DEFAULT_SEED,
     valid_share: float = DEFAULT_VALID_SHARE,
 ) -> Split:
-    """Divide a data set by a rule; by default `default_rule(dataset)`.
+    """Divide a data set into what trains, what chooses the model, and what judges it.
 
-    `published`: DeepGlobe's 454, 207 and 142 images. `random:0.8`: 80 % of the scenes train. `blocks:0.2`: blocks of
-    the scenes with 20 % of the labelled pixels are held out, with a margin around them that no part has. Of what these
-    two hold out, `valid_share` validates and the rest tests. `folders`: as train/, valid/ and test/ or the table's
-    column split say. `all`: all scenes train. Else a file of ids (.txt, .csv: `id,part` on each line; .json:
-    `{"train": [...], "valid": [...], "test": [...]}`). The same seed and scenes give the same split, in any order.
+    Parameters
+    ----------
+    dataset : Dataset
+        What `open_dataset` returns.
+    rule : str, optional
+        By default the published split of DeepGlobe where all its parts are there, folders where they say it, blocks
+        for scenes with a place, else random.
 
-    UsageError for a rule that is none, or cannot be followed with these scenes.
+        - `published`: DeepGlobe's 454, 207 and 142 images;
+        - `random:0.8`: 80 % of the scenes train;
+        - `blocks:0.2`: blocks with 20 % of the labeled pixels are held out, with a margin that no part has;
+        - `folders`: as train/, valid/ and test/, or the table's column split, say;
+        - `all`: every scene trains;
+        - `mixture`: each data set of a mixture by its own rule;
+        - a file of ids: .txt or .csv with `id,part` on each line, or .json as `Split.to_json` returns it.
+    seed : int, default 21
+        The same seed and scenes give the same split, in any order.
+    valid_share : float, default 0.5
+        Share of what a rule holds out that validates, more than 0 and at most 1; the rest tests.
+
+    Returns
+    -------
+    Split
+        Three parts that share no pixel.
+
+    Raises
+    ------
+    UsageError
+        Where a rule does not exist, or cannot be followed with these scenes.
+
+    Notes
+    -----
+    Near pixels are alike: a model judged on neighbors of its training pixels looks better than it is (Roberts et al.
+    2017, 10.1111/ecog.02881). So scenes with a place are divided by blocks of the ground.
+
+    Examples
+    --------
+    >>> parts = geoseg.split(dataset, "blocks:0.2")
+    >>> len(parts.train), len(parts.valid), len(parts.test)
+
     """
     if not 0 < valid_share <= 1:
         raise UsageError(
-            f"the share of what is held out that validates must be more than 0 and at most 1, got {valid_share}"
+            f"`valid_share`, the share of what is held out that validates, must be more than 0 and at most 1, got "
+            f"{valid_share}",
+            "valid_share",
         )
     rule = default_rule(dataset)[0] if rule is None else rule.strip()
     return replace(_by_rule(dataset, rule, seed, valid_share), seed=seed, valid_share=valid_share)
@@ -168,7 +208,8 @@ def check_rule(rule: str) -> None:
         meant = f"{near}:{number}" if near in _SHARES and number else _SHARES.get(near or "", near)
         raise UsageError(
             f"`split={rule!r:.80}` is no rule and no file{f' (did you mean {meant}?)' if meant else ''}; "
-            "give published, random:0.8, blocks:0.2, folders, all, or a file of ids"
+            "give published, random:0.8, blocks:0.2, folders, all, or a file of ids",
+            "split",
         )
 
 
@@ -178,7 +219,7 @@ def _share(rule: str, number: str) -> float:
     except ValueError:
         share = -1.0
     if not 0 < share < 1:
-        raise UsageError(f"`split={str(rule)!r}`: the share must be between 0 and 1, got {number!r:.40}")
+        raise UsageError(f"`split={rule!r}`: the share must be between 0 and 1, got {number!r:.40}", "split")
     return share
 
 
@@ -200,7 +241,7 @@ def _published(dataset: Dataset) -> Mapping[str, str]:
     complaint = _published_complaint(dataset)
     published = dataset.published_split
     if complaint is not None or published is None:
-        raise UsageError(f"`split='published'`: {complaint}; take {default_rule(dataset)[0]} or a file of ids")
+        raise UsageError(f"`split='published'`: {complaint}; take {default_rule(dataset)[0]} or a file of ids", "split")
     return {pair.id: part for pair in dataset.pairs if (part := published.part_of(pair.id)) is not None}
 
 
@@ -215,8 +256,9 @@ def _has_folders(dataset: Dataset) -> bool:
 def _folders(dataset: Dataset) -> Mapping[str, str]:
     if not _has_folders(dataset):
         raise UsageError(
-            "`split='folders'`: scenes with labels are wanted in train/ and valid/ (and test/), or in a column split; "
-            f"take {default_rule(dataset)[0]} or a file of ids"
+            "`split='folders'` needs scenes with labels in train/ and valid/ (and test/), or a column split; "
+            f"take {default_rule(dataset)[0]} or a file of ids",
+            "split",
         )
     return {pair.id: pair.part for pair in dataset.pairs if pair.part is not None}
 
@@ -224,7 +266,7 @@ def _folders(dataset: Dataset) -> Mapping[str, str]:
 def _random(dataset: Dataset, share: float, seed: int, valid_share: float) -> Mapping[str, str]:
     ids = [pair.id for pair in dataset.pairs]
     if len(ids) < 2:
-        raise UsageError("one scene cannot be divided at random; take `split='blocks:0.2'`")
+        raise UsageError("one scene cannot be divided at random; take `split='blocks:0.2'`", "split")
     random.Random(f"geoseg {seed}").shuffle(ids)  # noqa: S311 - not a secret; text seeds alike on every platform
     held = min(max(1, round(len(ids) * (1 - share))), len(ids) - 1)
     if len(ids) >= 3 and valid_share < 1:
@@ -240,7 +282,7 @@ def _random(dataset: Dataset, share: float, seed: int, valid_share: float) -> Ma
 def _by_member(dataset: Dataset, seed: int, valid_share: float) -> Split:
     """Divide each data set of a mixture by its own rule: as its folders or its table say, else all of it trains."""
     if not dataset.members:
-        raise UsageError(f"`split='mixture'`: {dataset.name} is one data set; take {default_rule(dataset)[0]}")
+        raise UsageError(f"`split='mixture'`: {dataset.name} is one data set; take {default_rule(dataset)[0]}", "split")
     made = []
     for member in dataset.members:
         pairs = tuple(pair for pair in dataset.pairs if member.has(pair.id))
@@ -272,11 +314,13 @@ def _from_file(dataset: Dataset, path: str) -> Split:
     }
     areas = [area for found in parts.values() for area in found]
     if strangers := sorted({area.pair_id for area in areas} - known.keys()):
-        raise UsageError(f"`split={str(path)!r}`: {len(strangers)} ids are not in {dataset.name}: {listed(strangers)}")
+        raise UsageError(
+            f"`split={str(path)!r}`: {len(strangers)} ids are not in {dataset.name}: {listed(strangers)}", "split"
+        )
     for area in areas:
         inside = None if area.window is None else area.window.intersection(known[area.pair_id].whole)
         if inside != area.window:
-            raise UsageError(f"`split={str(path)!r}`: {area.window} is not inside {area.pair_id}")
+            raise UsageError(f"`split={str(path)!r}`: {area.window} is not inside {area.pair_id}", "split")
     train, valid, test = (tuple(sorted(parts[part], key=Area.order)) for part in PARTS)
     return Split(os.fspath(path), train, valid, test)
 
@@ -291,13 +335,13 @@ def _read_split_file(path: str | os.PathLike[str]) -> Mapping[str, tuple[Area, .
     try:
         text = file.read_bytes().decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"`split`: {file} cannot be read: {error}") from None
+        raise UsageError(f"`split`: {file} cannot be read: {error}", "split") from None
     try:
         found = _from_json(text) if file.suffix.casefold() == ".json" else _from_lines(text)
     except UsageError as error:
-        raise UsageError(f"`split`: {file}: {error}") from None
+        raise UsageError(f"`split`: {file}: {error}", "split") from None
     if not any(found.values()):
-        raise UsageError(f"`split`: {file} names no scene")
+        raise UsageError(f"`split`: {file} names no scene", "split")
     return {part: tuple(found[part]) for part in PARTS}
 
 
@@ -307,7 +351,7 @@ def _from_json(text: str) -> dict[str, list[Area]]:
     except (ValueError, RecursionError) as error:
         raise UsageError(f"it is not JSON: {error}") from None
     if not isinstance(value, dict):
-        raise UsageError('wanted is {"train": [ids], "valid": [ids], "test": [ids]}')
+        raise UsageError('give {"train": [ids], "valid": [ids], "test": [ids]}')
     found: dict[str, list[Area]] = {part: [] for part in PARTS}
     for name, entries in value.items():
         if name == "name":

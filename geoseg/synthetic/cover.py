@@ -67,7 +67,7 @@ def _wild(place: Place, terrain: Terrain, ground: Parcels, ragged: Floats) -> np
 
 
 def _tilled(place: Place, ground: Parcels, wild: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Let whole parcels be farmed or built up, by the fields at their centres."""
+    """Let whole parcels be farmed or built up, by the fields at their centers."""
     x, y = ground.center_x_m, ground.center_y_m
     people = fractal_noise(x, y, 640.0, 2, place.salt(91)) + np.float32(0.2) * (
         chance(ground.parcel, 53) - np.float32(0.5)

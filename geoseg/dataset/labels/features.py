@@ -88,7 +88,7 @@ class FeatureFile:
         """A line where several layers are read as one."""
         if len(self.layers) < 2:
             return None
-        return f"{self.name}: its layers {', '.join(self.layers)} are read as one; name one with layer for less"
+        return f"{self.name}: its layers {', '.join(self.layers)} are read as one; name one with `layer` for less"
 
     @property
     def files(self) -> list[str]:
@@ -230,14 +230,16 @@ def find_features(given: object, kind: Kind, what: str, layer: Wanted = None) ->
     """
     if not isinstance(given, str | os.PathLike):
         if layer is not None:
-            raise UsageError(f"layer is one of a file, the {what} are a GeoDataFrame; leave it out")
+            raise UsageError(f"`layer` is one of a file, the {what} are a GeoDataFrame; leave it out", "layer")
         return FeatureFrame.of(given)
     path, own = _split(os.fspath(given))
     _check_there(path, what)
     if is_parquet(path):
         chosen = layer if own is None else own
         if chosen not in (None, Path(path).stem, "all", 0):
-            raise UsageError(f"{shown(path)} has one layer, {Path(path).stem}, got layer {chosen!r}; leave it out")
+            raise UsageError(
+                f"{shown(path)} has one layer, {Path(path).stem}, got `layer={chosen!r}`; leave it out", "layer"
+            )
         return FeatureFile(path)
     name = gdal_name(path)
     try:
@@ -262,7 +264,7 @@ def choose_column(columns: Sequence[str], column: str | None, name: str) -> str:
     if column in columns:
         return str(column)
     fault = "says not which column holds the class" if column is None else f"has no column {column!r}"
-    raise UsageError(f"{name} {fault}, it has {', '.join(columns) or 'none'}; name it with `column`")
+    raise UsageError(f"{name} {fault}, it has {', '.join(columns) or 'none'}; name it with `column`", "column")
 
 
 def as_text(value: object) -> str:

@@ -55,7 +55,7 @@ _SAMPLED = 8
 def find_labels(
     files: Sequence[Any], scenes: Sequence[Scene], options: SearchOptions, legend: Legend | None
 ) -> tuple[list[Labels], Legend, tuple[str, ...]]:
-    """Return the labels of each scene, which are all of one kind, their legend, and what is to be said of them.
+    """Return the labels of each scene, which are all of one kind, their legend, and notes on them.
 
     `files`: of each scene a path, or a GeoDataFrame. SceneError and UsageError as `open_dataset` says.
     """
@@ -67,9 +67,9 @@ def find_labels(
             f"labels are polygons or rasters, not both: {listed({files[0], files[are_polygons.index(True)]})}"
         )
     if options.column is not None:
-        raise UsageError("`column` is one of polygons; leave it out for label rasters")
+        raise UsageError("`column` is one of polygons; leave it out for label rasters", "column")
     if options.layer is not None:
-        raise UsageError("layer is one of polygons; leave it out for label rasters")
+        raise UsageError("`layer` is one of polygons; leave it out for label rasters", "layer")
     looked = each(lambda place: _look(files[place], scenes[place].geobox, legend, options.tolerance), range(len(files)))
     return _rasters_of(files, scenes, looked, options, legend)
 
@@ -106,7 +106,8 @@ def _rasters_of(
     """Return labels that are pictures, rasters of codes and palettes in any mixture, each read as what it is."""
     if None in looked:
         raise UsageError(
-            f"{shown(files[looked.index(None)])} is a picture; say which color is which class with a legend"
+            f"{shown(files[looked.index(None)])} is a picture; say which color is which class with `legend`",
+            "legend",
         )
     notes: list[str] = []
     if legend is None:
@@ -125,7 +126,7 @@ def _rasters_of(
 def _by_palette(
     looked: Sequence[ColorMask | _Codes | None], scenes: Sequence[Scene], legend: Legend, tolerance: float
 ) -> tuple[list[ColorMask | _Codes | None], list[str]]:
-    """Return what was looked at, palettes that hold the legend's colors as pictures, and what is to be said of it.
+    """Return what was looked at, palettes that hold the legend's colors as pictures, and notes on it.
 
     Files with one palette are of one kind: what any of them holds counts for all.
     """
@@ -171,7 +172,8 @@ def _check_palettes(found: Sequence[_Codes]) -> None:
             if known != color:
                 raise UsageError(
                     f"the palettes of the labels differ: index {index} is {written(known)} in {shown(first.path)}, "
-                    f"{written(color)} in {shown(one.raster.path)}; say which color is which class with a legend"
+                    f"{written(color)} in {shown(one.raster.path)}; say which color is which class with `legend`",
+                    "legend",
                 )
 
 

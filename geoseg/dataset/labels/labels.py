@@ -104,7 +104,7 @@ class WholeLabel:
 class BuiltUp:
     """What turns single buildings and roads into the blocks that they stand in.
 
-    A pixel is of the class `code` where the classes `fills` have more than a share of the labelled pixels of a square
+    A pixel is of the class `code` where the classes `fills` have more than a share of the labeled pixels of a square
     around it: the share that its own class has in `absorbed`. Other classes stay as they are.
     """
 
@@ -168,7 +168,7 @@ class MappedLabels:
         return self.own.content()
 
     def _shares(self, built_up: BuiltUp, grid: GeoBox, window: Window) -> NDArray[np.float32]:
-        """Return (row, col) how much of the labelled pixels in the square around each is built."""
+        """Return (row, col) how much of the labeled pixels in the square around each is built."""
         half = built_up.around_px // 2
         wide = Window(window.row - half, window.col - half, window.height + 2 * half, window.width + 2 * half)
         inside = wide.intersection(Window(0, 0, grid.height_px, grid.width_px))

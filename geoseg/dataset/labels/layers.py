@@ -67,8 +67,9 @@ def choose_layers(name: str, called: str, kind: Kind, wanted: Wanted) -> Layers:
     found = [layer for layer, declared in may if len(may) == 1 or _holds(name, layer, declared, kind)]
     if len(found) > 1 and wanted is None and pyogrio.read_info(name, layer=found[0])["driver"] not in _FOLDERS:
         raise UsageError(
-            f"{called} has {len(found)} layers of {kind}: {', '.join(found)}; name one with layer, several with "
-            f'commas, or take "{_ALL}"'
+            f"{called} has {len(found)} layers of {kind}: {', '.join(found)}; name one with `layer`, several with "
+            f'commas, or take "{_ALL}"',
+            "layer",
         )
     if found:
         return tuple(found)
@@ -79,14 +80,14 @@ def choose_layers(name: str, called: str, kind: Kind, wanted: Wanted) -> Layers:
 def _named(names: list[str], called: str, wanted: Wanted) -> Layers:
     if isinstance(wanted, int):
         if wanted >= len(names):
-            raise UsageError(f"{called} has {len(names)} layers, numbered from 0, got {wanted}")
+            raise UsageError(f"{called} has {len(names)} layers, numbered from 0, got {wanted}", "layer")
         return (names[wanted],)
     words = [wanted] if isinstance(wanted, str) else [str(word) for word in wanted or ()]
     if len(words) == 1 and words[0] not in names:
         words = [word.strip() for word in words[0].split(",")]
     for word in words:
         if word not in names:
-            raise UsageError(f"{called} has no layer {word!r}, it has {', '.join(names)}; give one of them")
+            raise UsageError(f"{called} has no layer {word!r}, it has {', '.join(names)}; give one of them", "layer")
     return tuple(words)
 
 
@@ -143,7 +144,7 @@ def is_parquet(path: str) -> bool:
 
 
 def gdal_name(path: str) -> str:
-    """Return what GDAL is to be given: it looks into a compressed file, and into a folder of an archive, if told to."""
+    """Return what to give GDAL: it looks into a compressed file, and into a folder of an archive, if told to."""
     if _begins(path, _GZIP):
         return f"/vsigzip/{path}"
     if path.lower().endswith(".zip") and Path(path).is_file() and not listed_layers(path):

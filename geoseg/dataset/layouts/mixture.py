@@ -1,4 +1,4 @@
-"""A data set in any layout, and a mixture: data sets of different legends as one, of the legend to be learnt."""
+"""A data set in any layout, and a mixture: data sets of different legends as one, that training learns."""
 
 from __future__ import annotations
 
@@ -201,7 +201,9 @@ def _target(in_file: Any, given: GivenLegend | None, path: str) -> Legend:  # no
         raise UsageError(f"{path} has a legend of its own; leave `legend` out", "legend")
     chosen = given if in_file is None else in_file
     if chosen is None:
-        raise UsageError(f'{path} says no legend: which classes are learnt? Write "legend": "deepglobe", or a file')
+        raise UsageError(
+            f'{path} names no legend: which classes are learned? Write "legend": "deepglobe", or a file', "legend"
+        )
     return DEEPGLOBE if chosen == "deepglobe" else given_legend(chosen)
 
 

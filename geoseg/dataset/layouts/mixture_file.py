@@ -235,7 +235,7 @@ def _shown(value: object, where: str) -> tuple[float, float] | None:
         return None
     sizes = value if isinstance(value, list) else [value, value]
     if len(sizes) != 2:
-        raise UsageError(f"{where}: gsd_m is a pixel size in metres, or the finest and the coarsest, got {value!r:.60}")
+        raise UsageError(f"{where}: gsd_m is a pixel size in meters, or the finest and the coarsest, got {value!r:.60}")
     finest, coarsest = (_number(size, *_GSD_M, "gsd_m", where) for size in sizes)
     if finest > coarsest:
         raise UsageError(f"{where}: gsd_m is the finest, then the coarsest pixel size, got {finest:g} and {coarsest:g}")

@@ -65,11 +65,13 @@ def _matches(root: str, labels: Any) -> list[_Match]:  # noqa: ANN401 - a path, 
     folder = Path(root)
     if root.lower().endswith(TABLES):
         if labels is not None:
-            raise UsageError(f"{root} names the labels of each scene; leave `labels` out")
+            raise UsageError(f"{root} names the labels of each scene; leave `labels` out", "labels")
         return _from_table(folder)
     if not folder.is_dir():
         if labels is None:
-            raise UsageError(f"{shown(root)} is one scene; name its labels with `labels`, a raster or polygons")
+            raise UsageError(
+                f"{shown(root)} is one scene; name its labels with `labels`, a raster or polygons", "labels"
+            )
         return [_Match(Path(root).stem, root, labels)]
     if labels is not None:
         return _with_labels(folder, labels)
@@ -105,7 +107,9 @@ def _with_labels(folder: Path, labels: Any) -> list[_Match]:  # noqa: ANN401 - a
 def _joined(folder: Path, images: Sequence[Path], labels: Sequence[Path], part: str | None) -> list[_Match]:
     scenes_by_id, labels_by_id = _by_id(images, _IMAGE_ENDS), _by_id(labels, _LABEL_ENDS)
     if images and not labels:
-        raise SceneError(f"{folder}: {len(images)} scenes and no labels; add them, or name them with `labels`")
+        raise SceneError(
+            f"{folder}: {len(images)} scenes and no labels; add them, or name them with `labels`", "labels"
+        )
     for there, lacking, what in ((scenes_by_id, labels_by_id, "labels"), (labels_by_id, scenes_by_id, "a scene")):
         if alone := there.keys() - lacking.keys():
             raise SceneError(f"{folder}: {len(alone)} of {len(there)} without {what}: {listed(alone)}; add or remove")
