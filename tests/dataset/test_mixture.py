@@ -200,7 +200,7 @@ def test_a_mixture_that_cannot_be_meant_gets_one_clear_line(
         ('{"datasets": []}', "names no data set"),
         ('{"datasets": [3]}', "data set 1: give an object"),
         ('{"data": [], "datasets": []}', "unknown entry 'data'"),
-        ('{"datasets": [{"path": "tiles", "share": 1}]}', "says no legend"),
+        ('{"datasets": [{"path": "tiles", "share": 1}]}', "names no legend"),
         ('{"legend": "none.json", "datasets": [{"path": "tiles", "share": 1}]}', "none.json cannot be read"),
     ],
 )

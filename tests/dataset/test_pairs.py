@@ -419,7 +419,7 @@ def test_pictures_need_a_legend_and_lack_no_class_of_it_silently(tmp_path: Path)
     scene = _scene(tmp_path)
     colors = np.array([[0, 0, 9], [0, 9, 0]], np.uint8)
     labels = write_raster(tmp_path / "truth.tif", colors[patchwork(SHAPE, 2)].transpose(2, 0, 1))
-    with pytest.raises(UsageError, match="say which color is which class with a legend"):
+    with pytest.raises(UsageError, match="say which color is which class with .legend"):
         open_dataset(scene, labels=labels)
     legend = Legend((LandCover(0, "a", (0, 0, 9)), LandCover(1, "b", (0, 9, 0))))
     pair = open_dataset(scene, labels=labels, legend=legend).pairs[0]
@@ -650,7 +650,7 @@ def test_palettes_that_contradict_each_other_need_a_legend(tmp_path: Path) -> No
         write_raster(tmp_path / "images" / f"{name}.tif", noise(2, *SHAPE))
         _with_palette(tmp_path / "labels" / f"{name}.tif", patchwork(SHAPE, 2), {0: color, 1: (9, 9, 9)})
     with pytest.raises(
-        UsageError, match=r"index 0 is rgb\(0,0,255\) in .*a\.tif, rgb\(0,255,0\) in .*b\.tif; .* legend"
+        UsageError, match=r"index 0 is rgb\(0,0,255\) in .*a\.tif, rgb\(0,255,0\) in .*b\.tif; .* `legend`"
     ):
         open_dataset(tmp_path)
     _with_palette(tmp_path / "labels" / "b.tif", patchwork(SHAPE, 2), {0: (0, 0, 255), 1: (9, 9, 9)})

@@ -273,7 +273,7 @@ def test_blocks_need_labels_in_more_than_one_place(tmp_path: Path) -> None:
     labels = np.zeros((1, 200, 200), np.uint8)
     labels[0, 5, 5] = 1
     truth = write_raster(tmp_path / "truth.tif", labels, nodata=0)
-    with pytest.raises(UsageError, match="1 blocks of the ground have labels, at least 3 are wanted"):
+    with pytest.raises(UsageError, match="1 blocks of the ground have labels, 3 are needed"):
         split(open_dataset(scene, labels=truth), "blocks:0.2")
 
 
