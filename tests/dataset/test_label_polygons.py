@@ -163,7 +163,7 @@ def test_labels_as_wkt_in_a_table_and_as_geodataframe(tmp_path: Path, scene: Pat
     assert other.pairs[0].content() != dataset.pairs[0].content()
     assert other.pairs[0].stamp() != dataset.pairs[0].stamp()
     assert pickle.loads(pickle.dumps(dataset.pairs[0])) == dataset.pairs[0]  # noqa: S301 - see above
-    with pytest.raises(UsageError, match="layer. is one of a file"):
+    with pytest.raises(UsageError, match=r"layer. is one of a file"):
         open_dataset(scene, labels=given, column="cover", layer="fields")
 
 
@@ -312,7 +312,7 @@ def test_what_is_not_there_or_no_data_set_gets_its_own_line(tmp_path: Path, scen
     pd.DataFrame({"cover": ["x"]}).to_parquet(tmp_path / "table.parquet")
     with pytest.raises(SceneError, match="Parquet without geometries"):
         open_dataset(scene, labels=tmp_path / "table.parquet")
-    with pytest.raises(UsageError, match="layer. is one of polygons"):
+    with pytest.raises(UsageError, match=r"layer. is one of polygons"):
         open_dataset(scene, labels=write_raster(tmp_path / "codes.tif", noise(1, *SHAPE)[:1] % 3), layer="x")
 
 

@@ -419,7 +419,7 @@ def test_pictures_need_a_legend_and_lack_no_class_of_it_silently(tmp_path: Path)
     scene = _scene(tmp_path)
     colors = np.array([[0, 0, 9], [0, 9, 0]], np.uint8)
     labels = write_raster(tmp_path / "truth.tif", colors[patchwork(SHAPE, 2)].transpose(2, 0, 1))
-    with pytest.raises(UsageError, match="say which color is which class with .legend"):
+    with pytest.raises(UsageError, match=r"say which color is which class with .legend"):
         open_dataset(scene, labels=labels)
     legend = Legend((LandCover(0, "a", (0, 0, 9)), LandCover(1, "b", (0, 9, 0))))
     pair = open_dataset(scene, labels=labels, legend=legend).pairs[0]

@@ -285,7 +285,7 @@ def test_a_sample_in_one_of_several_layers(tmp_path: Path, landcover: Path) -> N
     one.set_geometry(one.buffer(5)).to_file(path, layer="plots", mode="a")
     assert evaluate(landcover, sample=path).matrix.total_px == 5
     two.to_file(path, layer="second", mode="a")
-    with pytest.raises(UsageError, match="has 2 layers of points: first, second; name one with .layer"):
+    with pytest.raises(UsageError, match=r"has 2 layers of points: first, second; name one with .layer"):
         evaluate(landcover, sample=path)
     assert evaluate(landcover, sample=path, layer="second").matrix.total_px == 9
     assert evaluate(landcover, sample=f"{path}|layername=second").matrix.total_px == 9
