@@ -191,6 +191,12 @@ def _ours_or_path(name: str, value: object) -> object:
     return value if ours else _path(name, value)
 
 
+def _scene(name: str, value: object) -> object:
+    """Return a dataset of rasterio or an array of xarray as it is; all else as `_ours_or_path`."""
+    is_open = any(kind.__module__.partition(".")[0] in {"rasterio", "xarray"} for kind in type(value).__mro__)
+    return value if is_open else _ours_or_path(name, value)
+
+
 def _features_or_path(name: str, value: object) -> object:
     """Return a GeoDataFrame as it is; all else as `_ours_or_path`."""
     return value if is_frame(value) else _ours_or_path(name, value)
@@ -261,7 +267,8 @@ _KINDS: dict[str, Callable[[str, Any], Any]] = {
     **dict.fromkeys(("classes", "ignore"), _classes),
     **dict.fromkeys(("blend", "method", "column", "split", "split_rule", "palette"), _text),
     **dict.fromkeys(("out", "report", "cache", "confidence", "probabilities"), _path),
-    **dict.fromkeys(("landcover", "scene", "model"), _ours_or_path),
+    **dict.fromkeys(("landcover", "model"), _ours_or_path),
+    "scene": _scene,
     **dict.fromkeys(("reference", "sample", "labels"), _features_or_path),
     "layer": _layer,
     "scale": scale,

@@ -81,7 +81,7 @@ def test_a_plan_is_the_same_however_its_knobs_are_brought(
 def test_what_cannot_be_meant_is_refused_by_the_name_of_its_parameter(scene: Path, refused: dict[str, Any]) -> None:
     knobs = {name: value for name, value in refused.items() if value is not None}
     (name,) = knobs
-    with pytest.raises(UsageError, match=f"^{name} must be .*, got "):
+    with pytest.raises(UsageError, match=f"^`{name}` must be .*, got "):
         geoseg.plan(scene, **knobs)
 
 
@@ -110,13 +110,13 @@ def test_an_unknown_keyword_is_told_with_the_nearest_name(scene: Path, tmp_path:
 )  # fmt: skip
 def test_every_verb_has_the_door(scene: Path, verb: str, knobs: dict[str, Any]) -> None:
     name = list(knobs)[-1]
-    with pytest.raises(GeosegError, match=f"^{name} must be "):
+    with pytest.raises(GeosegError, match=f"^`{name}` must be "):
         getattr(geoseg, verb)(scene, **knobs)
 
 
-def test_an_open_dataset_is_refused_with_the_way_out(scene: Path) -> None:
-    with rasterio.open(scene) as dataset, pytest.raises(UsageError, match=r"scene must be a path.*give its name"):
-        geoseg.plan(dataset)  # type: ignore[arg-type]
+def test_an_open_dataset_is_its_scene(scene: Path, bundle: ModelBundle) -> None:
+    with rasterio.open(scene) as dataset:
+        assert geoseg.plan(dataset, model=bundle, device="onnx") == geoseg.plan(scene, model=bundle, device="onnx")
 
 
 def test_values_are_made_of_what_json_and_numpy_bring(bundle: ModelBundle, tmp_path: Path) -> None:

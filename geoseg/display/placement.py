@@ -106,7 +106,7 @@ def read_tiles(
 def natural_scene(path: str | os.PathLike[str]) -> Scene:
     """Open a scene with its red, green and blue; whatever it has first where it has none of that name."""
     scene = Scene.open(path)
-    return Scene.open(path, wanted_bands=_RGB) if len(scene.band_indexes) >= 3 else scene
+    return Scene.open(scene, wanted_bands=_RGB) if len(scene.band_indexes) >= 3 else scene
 
 
 def read_beside(scene: Scene, landcover: Scene, max_px: int) -> Patch:

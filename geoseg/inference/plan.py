@@ -28,7 +28,7 @@ from geoseg.inference.scoring import BASELINE_BYTES, Scoring, ScoringOptions, po
 from geoseg.inference.tile import Mapping
 from geoseg.model import EXPORT_FORMAT, Engine, EngineChoice, ModelBundle
 from geoseg.progress import Progress, announcer
-from geoseg.raster import Box, Scene, Window, WindowGrid, axis_starts, crop, shown
+from geoseg.raster import Box, Scene, Window, WindowGrid, as_scene, axis_starts, crop, shown
 from geoseg.raster.landcover import Product, ProductName, confidence, labels, overview_levels, probabilities
 from geoseg.version import VERSION
 
@@ -365,6 +365,7 @@ def plan(
 
     """
     model = options.get("model")
+    scene = as_scene(scene)
     bundle = model if isinstance(model, ModelBundle) else ModelBundle.open(None if model is None else Path(model))
     source = _open_scene(_part(scene, options.get("bbox"), options.get("bbox_crs")), options.get("bands"), bundle)
     scale, tile, workers = options.get("scale"), options.get("tile"), options.get("workers")

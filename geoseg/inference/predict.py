@@ -11,7 +11,7 @@ from geoseg.given import plain_arguments
 from geoseg.inference.outputs import OutputOptions, Outputs
 from geoseg.inference.plan import PlanOptions, plan
 from geoseg.progress import Progress
-from geoseg.raster import Scene
+from geoseg.raster import Scene, as_scene
 
 if TYPE_CHECKING:
     import dask.array
@@ -77,6 +77,7 @@ def predict(
     """
     outputs, rest = taken(OutputOptions, options)
     wanted = Outputs.of(out, cast("OutputOptions", outputs))
+    scene = as_scene(scene)
     wanted.check(scene)
     made = plan(
         scene,

@@ -48,6 +48,7 @@ from .raster_legend import read_nomenclature as read_nomenclature
 from .scene import BandStatistics as BandStatistics
 from .scene import Patch as Patch
 from .scene import Scene as Scene
+from .scene import as_scene as as_scene
 from .scene import band_statistics as band_statistics
 from .scene import crop as crop
 from .scene import sample_windows as sample_windows

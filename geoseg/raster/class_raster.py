@@ -62,7 +62,7 @@ class ClassRaster:
     """A line for the user about how the raster is read, where that is not plain."""
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str], legend: Nomenclature | None = None) -> Self:
+    def open(cls, path: str | os.PathLike[str] | Scene, legend: Nomenclature | None = None) -> Self:
         """Describe a raster of classes: integers, whole numbers stored as floats, or a legend's colors.
 
         Three bands of bytes are a picture in the colors of the `legend`, else of what the file itself says, else of

@@ -250,7 +250,7 @@ class Scene:
 
 
 @plain_arguments()
-def crop(scene: str | os.PathLike[str] | Scene, bbox: Box, crs: str | None = None) -> Scene:
+def crop(scene: str | os.PathLike[str] | Scene | DatasetReader | DataArray, bbox: Box, crs: str | None = None) -> Scene:
     """Return the part of a scene that holds a box: every pixel that the box touches, on the scene's own grid.
 
     The part holds no pixels: the scene must stay where it is. It is a scene in every respect, so the windows of a
@@ -279,6 +279,11 @@ def crop(scene: str | os.PathLike[str] | Scene, bbox: Box, crs: str | None = Non
     >>> geoseg.crop("sentinel2.tif", (7.3, 46.9, 7.5, 47.0), crs="EPSG:4326")
     """
     return Scene.open(scene).crop(bbox, crs)
+
+
+def as_scene(source: str | os.PathLike[str] | Scene | DatasetReader | DataArray) -> str | os.PathLike[str] | Scene:
+    """Return a dataset or an array as a Scene, for verbs that look at it several times; a path or a Scene as it is."""
+    return source if isinstance(source, str | os.PathLike | Scene) else Scene.open(source)
 
 
 def scaled(scene: Scene, factor: float | tuple[float, float]) -> Scene:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window as RasterioWindow
 from rasterio.windows import from_bounds
 
-from geoseg.errors import SceneError, UsageError
+from geoseg.errors import SceneError, UnlikeTrainingWarning, UsageError
+from geoseg.inference import predict
 from geoseg.raster import GeoBox, Scene, Window
 from tests.raster.conftest import MakeRaster, noise
 
@@ -241,3 +243,19 @@ def test_windows_are_rasterios() -> None:
     assert Window.from_rasterio(computed) == ours
     with pytest.raises(UsageError, match="whole pixels"):
         Window.from_rasterio(RasterioWindow(4.5, 3, 20, 10))
+
+
+def test_a_map_of_an_array_is_that_of_its_file(make_raster: MakeRaster, tmp_path: Path) -> None:
+    path = make_raster(noise(3, 90, 120), crs=UTM, transform=PLACE)
+    array = rioxarray.open_rasterio(path, chunks={"y": 50, "x": 50})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UnlikeTrainingWarning)
+        predict(path, tmp_path / "file.tif")
+        predict(array, tmp_path / "array.tif")
+        with rasterio.open(path) as dataset:
+            predict(dataset, tmp_path / "dataset.tif", bbox=dataset.bounds)
+    wanted = rasterio.open(tmp_path / "file.tif").read()
+    for name in ("array", "dataset"):
+        with rasterio.open(tmp_path / f"{name}.tif") as found:
+            np.testing.assert_array_equal(found.read(), wanted)
+            assert found.transform == PLACE
