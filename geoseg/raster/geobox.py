@@ -373,7 +373,8 @@ def _crs(name: str) -> CRS:
             return CRS.from_user_input(name)
     except GDAL_ERRORS as error:
         raise UsageError(
-            f"a bbox in {name!r:.60} cannot be brought to the CRS of the scene: {' '.join(str(error).split())}"
+            f"a `bbox` in {name!r:.60} cannot be brought to the CRS of the scene: {' '.join(str(error).split())}",
+            "bbox_crs",
         ) from error
 
 
@@ -384,7 +385,7 @@ def _check(bbox: Box, crs: CRS | None) -> None:
         return
     more = ", or W > E over the 180th meridian" if is_round else ""
     got = ",".join(f"{float(edge):.15g}" for edge in bbox)
-    raise UsageError(f"bbox must be W,S,E,N with W < E and S < N{more}, got {got}")
+    raise UsageError(f"`bbox` must be W,S,E,N with W < E and S < N{more}, got {got}", "bbox")
 
 
 def _turn(crs: CRS) -> float:
@@ -425,7 +426,7 @@ def _in_crs(parts: Sequence[Box], crs: CRS, to: CRS) -> list[Box]:
     if not moved:
         reason = " ".join(str(failure).split()) if failure else "it has no place there"
         raise UsageError(
-            f"a bbox in {crs.to_string()!r:.60} cannot be brought to the CRS of the scene: {reason}"
+            f"a `bbox` in {crs.to_string()!r:.60} cannot be brought to the CRS of the scene: {reason}", "bbox"
         ) from failure
     return moved
 
@@ -469,13 +470,13 @@ def _joined(place: GeoBox, name: str, windows: Sequence[Window]) -> Window:
     reach = f"{name}, which reaches from W,S,E,N {','.join(f'{edge:.12g}' for edge in place.bounds)}"
     if not windows:
         raise UsageError(
-            f"the bbox lies beside {reach}; give a box in that CRS, or name the box's own with `bbox_crs`", "bbox"
+            f"`bbox` lies beside {reach}; give a box in that CRS, or name the box's own with `bbox_crs`", "bbox"
         )
     rows = _spanned([(window.row, window.row_stop) for window in windows])
     cols = _spanned([(window.col, window.col_stop) for window in windows])
     if rows is None or cols is None:
         raise UsageError(
-            f"the bbox lies at both ends of {reach}: the 180th meridian, or its like, is there; map its two parts one "
+            f"`bbox` lies at both ends of {reach}: the 180th meridian, or its like, is there; map its two parts one "
             "by one",
             "bbox",
         )
