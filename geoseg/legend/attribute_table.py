@@ -42,7 +42,7 @@ class _Column:
 
 
 def read_attribute_table(band: ET.Element) -> tuple[dict[int, str], dict[int, Color]]:
-    """Return names and colours by code from a band's `<GDALRasterAttributeTable>`; empty where there is none."""
+    """Return names and colors by code from a band's `<GDALRasterAttributeTable>`; empty where there is none."""
     table = band.find("GDALRasterAttributeTable")
     if table is None:
         return {}, {}
@@ -57,7 +57,7 @@ def read_attribute_table(band: ET.Element) -> tuple[dict[int, str], dict[int, Co
 
 
 def read_dbf_table(path: Path) -> tuple[dict[int, str], dict[int, Color]]:
-    """Return names and colours by code from ESRI's `landcover.tif.vat.dbf`. SceneError if it cannot be read."""
+    """Return names and colors by code from ESRI's `landcover.tif.vat.dbf`. SceneError if it cannot be read."""
     import pyogrio.raw  # noqa: PLC0415 - few maps have such a table
 
     try:
@@ -115,7 +115,7 @@ def _codes(columns: Sequence[_Column], rows: int, first: float, step: float) -> 
 
 
 def _colors(columns: Sequence[_Column], codes: Mapping[int, int]) -> dict[int, Color]:
-    """Return colours by code: levels 0 to 255, or 0 to 1 as ESRI and ERDAS write them."""
+    """Return colors by code: levels 0 to 255, or 0 to 1 as ESRI and ERDAS write them."""
     levels = [_column(columns, _RED + place, (title,)) for place, title in enumerate(_COLOR_TITLES)]
     found = [[_number(level.values[row]) for row in codes] for level in levels if level is not None]
     highest = max((value for level in found for value in level if math.isfinite(value)), default=0)

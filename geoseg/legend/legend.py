@@ -16,9 +16,23 @@ NODATA = 255
 """The value of every pixel without a class. Class 0 is a class."""
 
 
+def _check(code: int, name: str, color: tuple[int, ...]) -> None:
+    """Raise UsageError for a name or a color that no class can have."""
+    if not name or any(ord(letter) < ord(" ") for letter in name):
+        raise UsageError(f"class name must be text on one line, got {name!r:.80} for code {code}", "name")
+    if len(color) != 3 or not all(0 <= level <= 255 for level in color):
+        raise UsageError(f"class color must be three levels 0 to 255, got {color} for {name!r:.80}", "color")
+
+
 @dataclass(frozen=True, slots=True)
 class LandCover:
-    """One class of a land-cover map."""
+    """One class of a land-cover map.
+
+    Raises
+    ------
+    UsageError
+        When code, name or color are out of their range.
+    """
 
     code: int
     """Pixel value, 0 to 254; 255 is nodata."""
@@ -33,15 +47,24 @@ class LandCover:
             raise UsageError(f"class name must be text, got {self.name!r:.80} for code {self.code}")
         if not 0 <= self.code < NODATA:
             raise UsageError(f"class code must be 0 to 254 (255 is nodata), got {self.code} for {self.name!r}")
-        if not self.name or any(ord(letter) < ord(" ") for letter in self.name):
-            raise UsageError(f"class name must be non-empty text on one line, got {self.name!r} for code {self.code}")
-        if len(self.color) != 3 or not all(0 <= level <= 255 for level in self.color):
-            raise UsageError(f"class color must be three levels 0 to 255, got {self.color} for {self.name!r}")
+        _check(self.code, self.name, self.color)
 
 
 @dataclass(frozen=True, slots=True)
 class Legend:
-    """The classes of one map, in the order of their codes."""
+    """The classes of one map, in the order of their codes.
+
+    Raises
+    ------
+    UsageError
+        When there is no class, when codes are not ascending, or when a code or a name occurs twice.
+
+    Examples
+    --------
+    >>> legend = Legend((LandCover(0, "water", (0, 0, 255)), LandCover(1, "forest", (0, 128, 0))))
+    >>> legend.by_name("forest").code
+    1
+    """
 
     classes: tuple[LandCover, ...]
 
@@ -88,7 +111,7 @@ class Legend:
         raise UsageError(f"no class is called {name!r:.80}{meant}; the legend has {', '.join(self.names)}")
 
     def to_json(self) -> list[dict[str, object]]:
-        """Return plain values, as they stand in a bundle or in a file given to `--legend`."""
+        """Return plain values, as they stand in a bundle or in a legend file."""
         return [{"code": c.code, "name": c.name, "color": list(c.color)} for c in self.classes]
 
     @classmethod
@@ -120,7 +143,7 @@ DEEPGLOBE = Legend(
         LandCover(6, "unknown", (0, 0, 0)),
     )
 )
-"""The seven classes of the DeepGlobe 2018 land-cover challenge (Demir et al., arXiv 1805.06561), in its colours."""
+"""The seven classes of the DeepGlobe 2018 land-cover challenge (Demir et al., arXiv 1805.06561), in its colors."""
 
 
 Color = tuple[int, int, int]
@@ -144,10 +167,7 @@ class NamedClass:
     def __post_init__(self) -> None:
         if not -(2**31) <= self.code < 2**31:
             raise UsageError(f"class code must fit 32 bits, got {self.code} for {self.name!r:.80}")
-        if not self.name or any(ord(letter) < ord(" ") for letter in self.name):
-            raise UsageError(f"class name must be text on one line, got {self.name!r:.80} for code {self.code}")
-        if len(self.color) != 3 or not all(0 <= level <= 255 for level in self.color):
-            raise UsageError(f"class color must be three levels 0 to 255, got {self.color} for {self.name!r:.80}")
+        _check(self.code, self.name, self.color)
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +177,7 @@ class Nomenclature:
     classes: tuple[NamedClass, ...] = ()
     """Ascending by code."""
     palette: Mapping[int, Color] = field(default_factory=dict, hash=False)
-    """Colours of codes that may have no name: a colour table holds 256 whatever the map does."""
+    """Colors of codes that may have no name: a color table holds 256 whatever the map does."""
 
     def __post_init__(self) -> None:
         codes = [named.code for named in self.classes]
@@ -173,7 +193,7 @@ class Nomenclature:
         return len(self.classes)
 
     def of(self, code: int) -> NamedClass:
-        """Return the class of a pixel value: as named, else `class 17` in the palette's or a colour of its own."""
+        """Return the class of a pixel value: as named, else `class 17` in the palette's or a color of its own."""
         place = bisect_left(self.classes, code, key=lambda named: named.code)
         if place < len(self.classes) and self.classes[place].code == code:
             return self.classes[place]
@@ -190,7 +210,7 @@ class Nomenclature:
 
     @classmethod
     def from_names(cls, names: Mapping[int, str], palette: Mapping[int, Color]) -> Nomenclature:
-        """Return classes from names by code, in the palette's colours."""
+        """Return classes from names by code, in the palette's colors."""
         named = sorted(names.items())
         return cls(
             tuple(NamedClass(code, name, palette.get(code) or distinct_color(code)) for code, name in named), palette
@@ -203,7 +223,7 @@ def name_key(name: str) -> str:
 
 
 def distinct_color(code: int) -> Color:
-    """Return a colour that tells a class from those of the codes around it."""
+    """Return a color that tells a class from those of the codes around it."""
     red, green, blue = colorsys.hsv_to_rgb(code * _GOLDEN % 1, 0.5 + 0.15 * (code % 3), 0.9)
     return round(red * 255), round(green * 255), round(blue * 255)
 
@@ -217,7 +237,7 @@ def choose_classes(known: Nomenclature, wanted: str | Sequence[str | int]) -> fr
     words = [wanted] if isinstance(wanted, str) else wanted
     codes = [code for word in words for code in _codes(known, word)]
     if not codes:
-        raise UsageError(f"`classes` names no class; {_known(known)}")
+        raise UsageError(f"`classes` names no class; {_known(known)}", "classes")
     return frozenset(codes)
 
 
@@ -251,7 +271,7 @@ def _matches(known: Nomenclature, text: str) -> list[int]:
 def _unknown(known: Nomenclature, word: str) -> UsageError:
     near = nearest(word, (named.name for named in known))
     meant = "" if near is None else f"; did you mean {near!r}"
-    return UsageError(f"`classes`: no class is called {word!r:.80}{meant}; {_known(known)}")
+    return UsageError(f"`classes`: no class is called {word!r:.80}{meant}; {_known(known)}", "classes")
 
 
 def _known(known: Nomenclature) -> str:

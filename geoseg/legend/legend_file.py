@@ -1,4 +1,4 @@
-"""Legends as people keep them: JSON, CSV, a QGIS style, a colour file of GDAL or QGIS."""
+"""Legends as people keep them: JSON, CSV, a QGIS style, a color file of GDAL or QGIS."""
 
 from __future__ import annotations
 
@@ -173,7 +173,7 @@ def color_palette(legend: Legend) -> ET.Element:
 
 
 def _named(where: str, code: str, name: str, color: str | list[str]) -> NamedClass:
-    """Return a class from text; an empty colour is one of our choice. UsageError that says where."""
+    """Return a class from text; an empty color is one of our choice. UsageError that says where."""
     number = re.fullmatch(r"\s*([-+]?\d+)(?:\.0*)?\s*", code, re.ASCII)
     if number is None:
         raise UsageError(f"{where}: the code should be a whole number, got {code!r:.40}")

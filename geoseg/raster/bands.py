@@ -1,4 +1,4 @@
-"""Which bands of a file are the bands a model wants: by colour interpretation, by description, else the first."""
+"""Which bands of a file are the bands a model wants: by color interpretation, by description, else the first."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class BandNames:
     """What a file says about its bands, in their order; "" where it says nothing."""
 
     colors: tuple[str, ...]
-    """GDAL's colour interpretation in lower case: red, nir, alpha, undefined..."""
+    """GDAL's color interpretation in lower case: red, nir, alpha, undefined..."""
     descriptions: tuple[str, ...]
 
     def __len__(self) -> int:
@@ -54,7 +54,7 @@ def choose_bands(
 ) -> BandChoice:
     """Choose bands for a model that wants `wanted`, unless the user has said which.
 
-    A band is recognized by its colour interpretation, else by its description; a wanted band that is not recognized
+    A band is recognized by its color interpretation, else by its description; a wanted band that is not recognized
     takes the next band of which the file says nothing. Alpha is a band only where `bands` has its number. Raises
     UsageError for a choice of the user's that is not in the file, SceneError when the file lacks a wanted band.
     """
@@ -68,14 +68,15 @@ def choose_bands(
         return BandChoice(tuple(candidates), f"bands {_commas(candidates)} ({all_of})")
     if names.colors[0] == "palette" and len(wanted) > 1:
         raise SceneError(
-            f"the scene is paletted (one band of colour numbers), the model wants {len(wanted)} bands "
+            f"the scene is paletted (one band of color numbers), the model wants {len(wanted)} bands "
             f"({', '.join(wanted)}); expand it first, by PCT to RGB in QGIS or gdal_translate -expand rgb"
         )
     if len(candidates) < len(wanted):
         repeated = _commas([candidates[0]] * len(wanted))
         raise SceneError(
             f"the model wants {len(wanted)} bands ({', '.join(wanted)}), the scene has {len(candidates)}: "
-            f"{names.listed()}; give another model, or repeat a band with `bands=({repeated})`"
+            f"{names.listed()}; give another model, or repeat a band with `bands=({repeated})`",
+            "bands",
         )
     return _matched(names, candidates, wanted)
 
@@ -83,9 +84,11 @@ def choose_bands(
 def _chosen_by_user(names: BandNames, bands: Sequence[int | str], wanted: Sequence[str] | None) -> BandChoice:
     indexes = tuple(_index(names, band) for band in bands)
     if not indexes:
-        raise UsageError("`bands` is empty; give band numbers from 1, such as 3,2,1, or names")
+        raise UsageError("`bands` is empty; give band numbers from 1, such as 3,2,1, or names", "bands")
     if wanted is not None and len(indexes) != len(wanted):
-        raise UsageError(f"the model wants {len(wanted)} bands ({', '.join(wanted)}), `bands` gives {len(indexes)}")
+        raise UsageError(
+            f"the model wants {len(wanted)} bands ({', '.join(wanted)}), `bands` gives {len(indexes)}", "bands"
+        )
     alphas = [index for index in dict.fromkeys(indexes) if names.colors[index - 1] == "alpha"]
     more = f"; {_commas(alphas)}, marked as alpha, is image data here and hides no pixel" if alphas else ""
     return BandChoice(indexes, f"bands {_commas(indexes)} (as given{more})")
@@ -96,13 +99,15 @@ def _index(names: BandNames, band: int | str) -> int:
         band = int(band)
     if isinstance(band, int):
         if not 1 <= band <= len(names):
-            raise UsageError(f"there is no band {band}; the scene has {len(names)}, counted from 1: {names.listed()}")
+            raise UsageError(
+                f"there is no band {band}; the scene has {len(names)}, counted from 1: {names.listed()}", "bands"
+            )
         return band
     for said in (names.colors, names.descriptions):
         found = [index for index, text in enumerate(said, start=1) if _plain(text) == _plain(band)]
         if len(found) == 1 and names.colors[found[0] - 1] != "alpha":
             return found[0]
-    raise UsageError(f"no band is called {band!r}; the scene has {names.listed()}")
+    raise UsageError(f"no band is called {band!r}; the scene has {names.listed()}", "bands")
 
 
 def _matched(names: BandNames, candidates: Sequence[int], wanted: Sequence[str]) -> BandChoice:
@@ -123,14 +128,15 @@ def _matched(names: BandNames, candidates: Sequence[int], wanted: Sequence[str])
         missing = [name for name, index in zip(wanted, indexes, strict=True) if index == 0]
         raise SceneError(
             f"no band is known to be {', '.join(missing)}; the scene has {names.listed()}; "
-            f"choose with `bands`, in the order {', '.join(wanted)}"
+            f"choose with `bands`, in the order {', '.join(wanted)}",
+            "bands",
         )
     return BandChoice(indexes, f"bands {_commas(indexes)} ({', '.join(wanted)} by {_reason(wanted, found, by_color)})")
 
 
 def _reason(wanted: Sequence[str], found: dict[str, int | None], by_color: dict[str, int]) -> str:
     ways = [
-        ("colour interpretation", any(_plain(name) in by_color for name in wanted)),
+        ("color interpretation", any(_plain(name) in by_color for name in wanted)),
         ("description", any(found[name] and _plain(name) not in by_color for name in wanted)),
         ("order", any(found[name] is None for name in wanted)),
     ]

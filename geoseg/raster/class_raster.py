@@ -113,7 +113,8 @@ class ClassRaster:
         if not legend and all(names.of(code).color in _ANY_MASK for code in found):
             raise SceneError(
                 f"{shown(scene.path)} is a picture in black and white, which says no class; give the legend that has "
-                "its colors, or a raster of one band of codes"
+                "its colors, or a raster of one band of codes",
+                "legend",
             )
         how = f"{shown(scene.path)} is read by {'the colors of its palette' if palette else 'its colors'}"
         note = f"{how}; {strays}" if strays else how

@@ -53,7 +53,8 @@ class Strays:
         if self.share > tolerance:
             raise SceneError(
                 f"{found}, not of the legend; tolerated are {tolerance:.2%}: name them in `legend`, or repair the "
-                "labels (a mask saved as JPEG, or resized by interpolation, has such values along its borders)"
+                "labels (a mask saved as JPEG, or resized by interpolation, has such values along its borders)",
+                "legend",
             )
         return f"{found}, not of the legend; they are ignored"
 
@@ -104,7 +105,9 @@ class ColorCodes:
         for each in legend:
             other = owners.setdefault(each.color, each)
             if other is not each:
-                raise UsageError(f"{other.name} and {each.name} share the color {each.color}; give each its own")
+                raise UsageError(
+                    f"{other.name} and {each.name} share the color {each.color}; give each its own", "legend"
+                )
         return cls(tuple(sorted((key(color), each.code) for color, each in owners.items())), palette)
 
     def read(self, patch: Patch) -> ColoredPatch:
@@ -260,7 +263,8 @@ def check_colors(
         raise SceneError(
             f"{shown(scene.path)} is a picture, {strays.share:.1%} of it in colors of no class, such as "
             f"{', '.join(strays.examples)}; wanted are {', '.join(names[:_NAMES_SHOWN])}{more}: give the legend that "
-            "has its colors (JPEG and interpolation mix them); of imagery predict a map first"
+            "has its colors (JPEG and interpolation mix them); of imagery predict a map first",
+            "legend",
         )
     return frozenset(found), strays.judge(shown(scene.path), tolerance)
 

@@ -57,7 +57,7 @@ class GroundControlPoint:
     z: float | None = None
 
     def to_rasterio(self) -> control.GroundControlPoint:
-        """Return rasterio's twin."""
+        """Return the point as rasterio has it."""
         return control.GroundControlPoint(self.row, self.col, self.x, self.y, self.z)
 
 
@@ -65,7 +65,15 @@ class GroundControlPoint:
 class GeoBox:
     """Shape and place of a raster in one value. `geobox[window]` is the place of a window of it.
 
-    Raises SceneError when the raster has no pixels.
+    Raises
+    ------
+    SceneError
+        When the raster has no pixels.
+
+    Examples
+    --------
+    >>> geoseg.GeoBox(1000, 2000, Affine(10, 0, 4e5, 0, -10, 5.4e6), CRS.from_epsg(32632)).bounds
+    (400000.0, 5390000.0, 420000.0, 5400000.0)
     """
 
     height_px: int
@@ -74,8 +82,10 @@ class GeoBox:
     """Pixel (col, row) to CRS (x, y); the identity when there is none."""
     crs: CRS | None = None
     gcps: tuple[GroundControlPoint, ...] = ()
+    """Ground control points; they tell the place where transform and CRS do not."""
     gcp_crs: CRS | None = None
     rpcs: RPC | None = field(default=None, hash=False)
+    """A sensor model of rational polynomials, for rasters that are not rectified."""
 
     def __post_init__(self) -> None:
         if self.height_px <= 0 or self.width_px <= 0:
@@ -106,14 +116,12 @@ class GeoBox:
         return Polygon(self.corners)
 
     def to_odc(self) -> OdcGeoBox:
-        """Return odc-geo's twin.
+        """Return odc-geo's GeoBox of this place; odc-geo must be installed.
 
         Raises
         ------
         SceneError
             Where the place is not told by a transform: odc-geo's GeoBox has nothing else.
-        ImportError
-            Where odc-geo is not installed.
         """
         from odc.geo.geobox import GeoBox as OdcBox  # noqa: PLC0415 - optional
 
@@ -123,7 +131,7 @@ class GeoBox:
 
     @classmethod
     def from_odc(cls, geobox: OdcGeoBox) -> Self:
-        """Return the twin of odc-geo's GeoBox."""
+        """Return the place that a GeoBox of odc-geo tells."""
         crs = None if geobox.crs is None else CRS.from_wkt(geobox.crs.to_wkt())
         return cls(int(geobox.shape[0]), int(geobox.shape[1]), geobox.affine, crs)
 
@@ -149,7 +157,7 @@ class GeoBox:
 
     @property
     def gsd_m(self) -> float | None:
-        """Metres a pixel on the ground, the root of the pixel's area at the centre; None where it is not known.
+        """Meters a pixel on the ground, the root of the pixel's area at the center; None where it is not known.
 
         Degrees, and maps that stretch by more than 2 % (Web Mercator), are measured on the WGS 84 ellipsoid.
         """
@@ -158,7 +166,7 @@ class GeoBox:
 
     @property
     def pixel_m(self) -> tuple[float, float] | None:
-        """(height, width) in metres of the pixel at the centre, on the ground, as `gsd_m`; None where it is not known.
+        """(height, width) in meters of the pixel at the center, on the ground, as `gsd_m`; None where it is not known.
 
         Along the pixel's own sides: of a rotated raster they are not north and east.
         """
@@ -219,7 +227,7 @@ def place_at(geobox: GeoBox, shape: tuple[int, int]) -> GeoBox:
 
 
 def _scaled_rpcs(rpcs: RPC | None, down: float, across: float) -> RPC | None:
-    """Return RPCs for larger pixels; their offsets count from the centre of the first pixel."""
+    """Return RPCs for larger pixels; their offsets count from the center of the first pixel."""
     if rpcs is None:
         return None
     values = dict(rpcs.to_dict())

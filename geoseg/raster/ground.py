@@ -336,9 +336,9 @@ def _reach(crs: CRS, transform: Affine, shape: tuple[int, int], cells: tuple[int
 
 
 def stretch_note(geobox: GeoBox) -> str | None:
-    """Return one line for the reader where a map's metres are far from the ground's, as in Web Mercator; else None.
+    """Return one line for the reader where a map's meters are far from the ground's, as in Web Mercator; else None.
 
-    Far is by more than 2 % at the raster's centre, GeoBox's own limit. Other bodies than Earth cannot be compared.
+    Far is by more than 2 % at the raster's center, GeoBox's own limit. Other bodies than Earth cannot be compared.
     """
     if not geobox.crs or not geobox.crs.is_projected or geobox.gsd_m is None:
         return None
@@ -347,7 +347,7 @@ def stretch_note(geobox: GeoBox) -> str | None:
     if abs(times - 1) < 1e-6:
         return None
     return (
-        f"areas in {geobox.crs.to_string():.40} are {times:.3g} times those on the ground here, and metres "
+        f"areas in {geobox.crs.to_string():.40} are {times:.3g} times those on the ground here, and meters "
         f"{math.sqrt(times):.3g} times; for true ones reproject the raster to UTM or an equal-area CRS first"
     )
 

@@ -1,4 +1,4 @@
-"""The legend a raster carries, whoever wrote it: in a tag, category names, an attribute table, a colour table."""
+"""The legend a raster carries, whoever wrote it: in a tag, category names, an attribute table, a color table."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def read_nomenclature(scene: Scene) -> Nomenclature:
     """Return what a map of any integers says of its classes; nothing of its nodata. SceneError if it cannot be read.
 
     Names from the tag GEOSEG_LEGEND, else GDAL's category names, else a raster attribute table (in the file, in its
-    `.aux.xml`, or ESRI's `.vat.dbf` beside it); colours from there, else from a colour table.
+    `.aux.xml`, or ESRI's `.vat.dbf` beside it); colors from there, else from a color table.
     """
     with opened(scene.path) as dataset:
         written = _parsed(dataset.tags().get(LEGEND_TAG, ""))
@@ -118,7 +118,7 @@ def class_shares(scene: Scene, max_px: int) -> dict[int, float]:
 def _band(dataset: DatasetReader) -> ET.Element:
     """Return GDAL's description of the first band; what rasterio does not show, a VRT does, wherever it is kept.
 
-    Without its colour table, which rasterio does show.
+    Without its color table, which rasterio does show.
     """
     band = _bands.get(dataset)
     if band is None:

@@ -40,7 +40,7 @@ _MOST_PX = 2**31 - 1  # an edge of a raster in GDAL
 
 @dataclass(frozen=True, slots=True)
 class Patch:
-    """Pixels read from a scene."""
+    """Pixels read from a scene: numbers, and which of them are measurements."""
 
     data: NDArray[Any]
     """(band, row, col) in the stored dtype. Invalid pixels hold whatever is stored, never NaN or infinity."""
@@ -171,8 +171,12 @@ class Scene:
     def read(self, window: Window) -> Patch:
         """Read a window, which may stick out on any side: outside is invalid, and 0.
 
-        Invalid is what is nodata in all bands used, transparent, masked, or not finite in a band used. Raises
-        SceneError.
+        Invalid is what is nodata in all bands used, transparent, masked, or not finite in a band used.
+
+        Raises
+        ------
+        SceneError
+            Where the file is damaged or gone.
         """
         inside = window.intersection(self._whole())
         if inside is None:
@@ -220,8 +224,9 @@ class Scene:
     def fingerprint(self) -> str:
         """Return hex that changes whenever the pixels may have changed.
 
-        Name, size and time of every file behind the scene, or of the archive it is in; of a remote one what its
-        server says. Where one of them tells nothing, a decimated read besides: it may miss a small change.
+        It is made of name, size and time of every file behind the scene, or of the archive it is in; of a remote one
+        of what its server says. Where one of them tells nothing, a decimated read counts too: it may miss a small
+        change.
         """
         profile = repr((self.geobox, self.validity, self.nodata, self.count, self.colors, self.driver))
         found = stamps(files_behind(self.path))
@@ -297,9 +302,11 @@ def scaled(scene: Scene, factor: float | tuple[float, float]) -> Scene:
     down, across = factor if isinstance(factor, tuple) else (factor, factor)
     for each in (down, across):
         if not (math.isfinite(each) and each > 0):
-            raise UsageError(f"the factor of a resolution must be more than 0, got {each}")
+            raise UsageError(f"the factor of a resolution must be more than 0, got {each}", "resolution")
     if max(height * down, width * across) > _MOST_PX:
-        raise UsageError(f"a scene of {width} x {height} pixels cannot have {max(down, across):g} times as many a side")
+        raise UsageError(
+            f"a scene of {width} x {height} pixels cannot have {max(down, across):g} times as many a side", "resolution"
+        )
     shape = max(1, round(height * down)), max(1, round(width * across))
     if shape == scene.shape:
         return scene

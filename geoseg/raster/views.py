@@ -291,12 +291,12 @@ def file_name(path: str) -> str:
 
 
 def color_name(name: str) -> str:
-    """Return GDAL's word for the colour of a band as a scene names it."""
+    """Return GDAL's word for the color of a band as a scene names it."""
     return {"": "Undefined", "nir": "NIR", "rededge": "RedEdge"}.get(name, name.capitalize())
 
 
 def data_color(name: str) -> str:
-    """Return GDAL's word for the colour of a band that is image data, and so hides nothing."""
+    """Return GDAL's word for the color of a band that is image data, and so hides nothing."""
     return color_name("" if name == "alpha" else name)
 
 

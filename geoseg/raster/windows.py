@@ -20,6 +20,16 @@ class Window:
     """A rectangle of pixels; rows before columns.
 
     Integers only, unlike rasterio's: a window of ours never cuts a pixel.
+
+    Raises
+    ------
+    UsageError
+        When height or width are not positive.
+
+    Examples
+    --------
+    >>> geoseg.Window(row=0, col=512, height=256, width=256).intersection(geoseg.Window(100, 600, 512, 512))
+    Window(row=100, col=600, height=156, width=168)
     """
 
     row: int
@@ -65,7 +75,7 @@ class Window:
 
     @classmethod
     def from_rasterio(cls, window: RasterioWindow) -> Window:
-        """Return the twin of one of rasterio's windows; UsageError where that cuts a pixel."""
+        """Return the window of one of rasterio's; UsageError where that cuts a pixel."""
         edges = window.row_off, window.col_off, window.height, window.width
         whole = [round(edge) for edge in edges]
         if any(abs(edge - near) > _WHOLE for edge, near in zip(edges, whole, strict=True)):
@@ -75,7 +85,7 @@ class Window:
         return cls(*whole)
 
     def to_rasterio(self) -> RasterioWindow:
-        """Return rasterio's twin."""
+        """Return the window as rasterio has it."""
         from rasterio.windows import Window as RasterioWindow  # noqa: PLC0415 - windows need no GDAL
 
         return RasterioWindow(self.col, self.row, self.width, self.height)
@@ -121,7 +131,8 @@ class WindowGrid:
             )
         if not 0 <= self.overlap_px < self.window_px:
             raise UsageError(
-                f"overlap must be at least 0 and less than the window {self.window_px}, got {self.overlap_px}"
+                f"`overlap` must be at least 0 and less than the window {self.window_px}, got {self.overlap_px}",
+                "overlap",
             )
 
     @property

@@ -16,11 +16,11 @@ def named(*colors: str, descriptions: tuple[str, ...] = ()) -> BandNames:
 @pytest.mark.parametrize(
     ("names", "wanted", "indexes", "reason"),
     [
-        (named("red", "green", "blue"), RGB, (1, 2, 3), "colour interpretation"),
-        (named("blue", "green", "red", "alpha"), RGB, (3, 2, 1), "colour interpretation"),
-        (named("red", "green", "blue", "undefined"), RGB, (1, 2, 3), "colour interpretation"),
+        (named("red", "green", "blue"), RGB, (1, 2, 3), "color interpretation"),
+        (named("blue", "green", "red", "alpha"), RGB, (3, 2, 1), "color interpretation"),
+        (named("red", "green", "blue", "undefined"), RGB, (1, 2, 3), "color interpretation"),
         (named("blue", "green", "red", "undefined"), RGBN, (3, 2, 1, 4), "order"),
-        (named("red", "green", "blue", "nir"), RGBN, (1, 2, 3, 4), "colour interpretation"),
+        (named("red", "green", "blue", "nir"), RGBN, (1, 2, 3, 4), "color interpretation"),
         (
             named("gray", "undefined", "undefined", descriptions=("Blue", "Green", "RED")),
             RGB,

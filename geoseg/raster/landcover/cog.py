@@ -27,6 +27,7 @@ DEFAULTS = {
     "NUM_THREADS": "ALL_CPUS",
     "BIGTIFF": "IF_SAFER",
 }
+_ASKED = "creation_options"
 _LOSSLESS = ("DEFLATE", "ZSTD", "LZW", "LZMA", "NONE")
 _MOST_LEVELS = {"DEFLATE": 12, "ZSTD": 22, "LZMA": 9}
 _WORDS = {
@@ -52,7 +53,7 @@ def creation_options(asked: Mapping[str, str]) -> dict[str, str]:
     most = _MOST_LEVELS.get(options["COMPRESS"], 0)
     if int(chosen.get("LEVEL", 0)) > most:
         has = f"levels from 1 to {most}" if most else "no levels"
-        raise UsageError(f"creation option LEVEL: {options['COMPRESS']} has {has}, got {chosen['LEVEL']}")
+        raise UsageError(f"creation option LEVEL: {options['COMPRESS']} has {has}, got {chosen['LEVEL']}", _ASKED)
     if not most:
         options.pop("LEVEL")
     if chosen:
@@ -65,13 +66,17 @@ def _checked(key: str, value: str) -> tuple[str, str]:
     if key in _WORDS:
         if value not in _WORDS[key]:
             why = ": others change classes" if key == "COMPRESS" else ""
-            raise UsageError(f"creation option {key} must be one of {', '.join(_WORDS[key])}{why}; got {value!r:.40}")
+            raise UsageError(
+                f"creation option {key} must be one of {', '.join(_WORDS[key])}{why}; got {value!r:.40}", _ASKED
+            )
     elif key in _NUMBERS:
         if (key, value) != ("NUM_THREADS", "ALL_CPUS"):
             _check_number(key, value)
     else:
         known = ", ".join((*_WORDS, *_NUMBERS))
-        raise UsageError(f"creation option {key!r:.40} might change the map, or is none of the COG driver; use {known}")
+        raise UsageError(
+            f"creation option {key!r:.40} may change the map, or the COG driver does not know it; use {known}", _ASKED
+        )
     return key, value
 
 
@@ -81,7 +86,8 @@ def _check_number(key: str, value: str) -> None:
     if not fits or (key == "BLOCKSIZE" and int(value) % _BLOCK_STEP_PX):
         step = f", a multiple of {_BLOCK_STEP_PX}" if key == "BLOCKSIZE" else ""
         raise UsageError(
-            f"creation option {key} must be a whole number from {least} to {most}{step}; got {value!r:.40}"
+            f"creation option {key} must be a whole number from {least} to {most}{step}; got {value!r:.40}",
+            _ASKED,
         )
 
 
@@ -97,9 +103,11 @@ def _try(options: Mapping[str, str]) -> None:
                 compression = written.profile.get("compress", "none").upper()
     except GDAL_ERRORS as error:
         asked = " ".join(f"{key}={value}" for key, value in options.items())
-        raise UsageError(f"GDAL cannot write a COG with {asked}: {' '.join(str(error).split())}") from error
+        raise UsageError(f"GDAL cannot write a COG with {asked}: {' '.join(str(error).split())}", _ASKED) from error
     if compression != options["COMPRESS"]:
-        raise UsageError(f"this GDAL is built without COMPRESS={options['COMPRESS']}; use {DEFAULTS['COMPRESS']}")
+        raise UsageError(
+            f"this GDAL is built without COMPRESS={options['COMPRESS']}; use {DEFAULTS['COMPRESS']}", _ASKED
+        )
 
 
 _READ_PX = 512

@@ -72,8 +72,8 @@ def build(  # noqa: PLR0913, PLR0917 each is a noun the reader expects here
     """Make one COG of the parts in a folder, and return it; `tiles[i]` is the place of part i in the map.
 
     The COG is written and checked in the folder under another name, and renamed to `built_path` when it is whole on the
-    disk; one that stands there already is made anew. Every tile starts at a multiple of 2**overview_levels. Labels
-    carry their legend in the colour table and the tag GEOSEG_LEGEND. `storage` is what `creation_options` returns.
+    disk; one that stands there already is made again. Every tile starts at a multiple of 2**overview_levels. Labels
+    carry their legend in the color table and the tag GEOSEG_LEGEND. `storage` is what `creation_options` returns.
     Raises OutputError (missing parts, full disk); the parts stay in any case.
     """
     mosaic = Mosaic(folder, product, tuple(tiles), geobox)

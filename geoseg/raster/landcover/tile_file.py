@@ -75,7 +75,7 @@ Pixels = NDArray[np.uint8]
 def overview_levels(height_px: int, width_px: int) -> int:
     """Return how often a raster is halved until its long side is at most 512 pixels.
 
-    A tile whose first row and column are multiples of 2**levels has overviews that fit those of its neighbours.
+    A tile whose first row and column are multiples of 2**levels has overviews that fit those of its neighbors.
     """
     levels = 0
     while max(halved_px(height_px, levels), halved_px(width_px, levels)) > SMALLEST_PX:
