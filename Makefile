@@ -39,7 +39,7 @@ docs: .venv/installed-docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 	@echo "The docs: build/docs/index.html"
 
-# The pictures and the drawings of README and docs, anew; that of the page needs a browser.
+# The pictures and the drawings of README and docs, again; that of the page needs a browser.
 picture: .venv/installed
 	$(BIN)/python tools/readme_picture.py
 	$(BIN)/python tools/drawings.py

@@ -80,7 +80,9 @@ _OUTPUT, _COMPARED, _NAMES, _DATA, _MODEL = "Output", "What is compared", "Class
 )  # fmt: skip
 @options.bands(_DATA, "Bands for the model, by number from 1 or by name. [default: by name, else in order]")
 @options.scale(_DATA, "Stored values of black and white. [default: as in training]")
-@grouped(_DATA)("--gsd", "gsd_m", type=float, metavar="M", help="Pixel size in meters of scenes that do not tell it.")
+@grouped(_DATA)(
+    "--gsd", "gsd_m", type=float, metavar="M", help="Pixel size in meters, for scenes that do not state it."
+)
 @grouped(_DATA)("--tolerance", type=float, metavar="SHARE", help="Share of stray colors to ignore. [default: 0.001]")
 @options.network(_MODEL, "the model's", "1 on a CPU, 16 on a GPU")
 def evaluate(landcover: str, reference: str | None, *, as_json: bool, quiet: bool, **given: Any) -> None:  # noqa: ANN401

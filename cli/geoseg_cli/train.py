@@ -203,7 +203,7 @@ def _list_recipes(context: click.Context, _parameter: click.Parameter, asked: bo
 @grouped(_DATA)("--legend", metavar="FILE", help="Classes: .csv, .json, .qml or .clr. [default: from the labels]")
 @options.bands(_DATA, "Bands to use, by number from 1 or by name. [default: all]")
 @grouped(_DATA)(
-    "--data-gsd", "data_gsd_m", type=float, metavar="M", help="Pixel size in meters of scenes that do not tell it."
+    "--data-gsd", "data_gsd_m", type=float, metavar="M", help="Pixel size in meters, for scenes that do not state it."
 )
 @grouped(_DATA)(
     "--tolerance", type=float, metavar="SHARE",

@@ -129,17 +129,18 @@ def test_failures_are_one_line(
     assert words in result.stderr
 
 
-@pytest.fixture
-def examined(tmp_path: Path) -> tuple[Path, Path]:
+@pytest.fixture(scope="module")
+def examined(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Write a model and a data set of two scenes."""
-    data = tmp_path / "data"
+    folder = tmp_path_factory.mktemp("examined")
+    data = folder / "data"
     for number, name in enumerate(("a", "b")):
         truth, pixels = patches(number, 70, 90), np.random.default_rng(number).integers(1, 256, (3, 70, 90), np.uint8)
         for part in ("images", "labels"):
             (data / part).mkdir(parents=True, exist_ok=True)
         write(data / "images" / f"{name}.tif", pixels, nodata=None, photometric="RGB", **UTM)
         write(data / "labels" / f"{name}.tif", truth, legend=DEEPGLOBE, **UTM)
-    return tiny_bundle(tmp_path, window_px=64, gsd_m=10.0).weights_path, data
+    return tiny_bundle(folder, window_px=64, gsd_m=10.0).weights_path, data
 
 
 def test_a_model_and_a_data_set(

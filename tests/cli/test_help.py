@@ -86,6 +86,16 @@ assert "torch" not in sys.modules"""
     subprocess.run([sys.executable, "-P", "-c", program], check=True)
 
 
+def test_the_help_of_the_program_loads_next_to_nothing() -> None:
+    """It takes 0.25 s at most, which numpy alone would nearly fill."""
+    program = """import sys
+from click.testing import CliRunner
+from geoseg_cli.main import geoseg
+assert CliRunner().invoke(geoseg, ["--help"]).exit_code == 0
+assert not {"numpy", "dask", "rasterio", "shapely", "torch", "tqdm"} & set(sys.modules)"""
+    subprocess.run([sys.executable, "-P", "-c", program], check=True)
+
+
 def test_exit_codes_are_told(run: Run) -> None:
     codes = dict(re.findall(r"^ +([0-9])  (\w+)", run("--help").stdout, flags=re.MULTILINE))
     assert codes == {"0": "done", "1": "failure", "2": "wrong"}

@@ -266,11 +266,6 @@ def test_a_training_from_the_command_line(run: Run, data: Path, tmp_path: Path) 
     )
 
 
-def test_quiet_says_nothing(run: Run, data: Path, tmp_path: Path) -> None:
-    result = run("train", data, "--out", tmp_path / "m.safetensors", "--cache", tmp_path / "c", "--quiet", *SMALL)
-    assert (result.exit_code, result.stdout, result.stderr) == (0, "", "")
-
-
 def test_recipes_are_listed_with_source_data_and_figure(run: Run) -> None:
     result = run("train", "--recipes")
     assert result.exit_code == 0
