@@ -11,7 +11,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from geoseg.raster import Scene, Surface, Window, changed
+from geoseg.raster import Ground, Scene, Surface, Window, changed
 from geoseg.vector.polygons import Polygons
 from geoseg.vector.trace import Regions
 
@@ -21,17 +21,20 @@ _GAUSS = math.sqrt(1 / 3)
 """How far the two Gauss points of an interval two long are from its middle."""
 
 
-def measure(polygons: Polygons, surface: Surface) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def measure(polygons: Polygons, on: Surface | Ground) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return area and perimeter of each feature: two arrays (feature,), in m2 and m, or in pixels without a CRS.
 
-    Holes are taken off the area and their rings count in the perimeter, as in OGC's ST_Area and ST_Perimeter. On a
-    plane they are the CRS's, in true meters whatever its unit. On an ellipsoid an edge is what is drawn, a straight
-    line in longitude and latitude (along a parallel, not the great circle); beyond a pole there is no area.
+    Holes are taken off the area and their rings count in the perimeter, as in OGC's ST_Area and ST_Perimeter. Edges are
+    straight in the raster's coordinates, in longitude and latitude too (along a parallel, not the great circle); beyond
+    a pole there is no area. `on` is the ground where a projection stretches areas.
     """
     count = len(polygons.rings) - 1
-    inside, around = np.empty(count), np.empty(count)
-    numbers = np.array([*surface.matrix, surface.semi_major_m, surface.eccentricity_sq])
-    _measure_rings(_within_poles(np.ascontiguousarray(polygons.xy), surface), polygons.rings, numbers, inside, around)
+    if isinstance(on, Ground):
+        inside, around = on.measure(polygons.xy, polygons.rings)
+    else:
+        inside, around = np.empty(count), np.empty(count)
+        numbers = np.array([*on.matrix, on.semi_major_m, on.eccentricity_sq])
+        _measure_rings(_within_poles(np.ascontiguousarray(polygons.xy), on), polygons.rings, numbers, inside, around)
     is_hole = np.ones(count, np.bool_)
     is_hole[polygons.polygons[:-1]] = False
     rings_of_feature = np.diff(polygons.polygons[polygons.features])
@@ -46,17 +49,6 @@ def _within_poles(xy: NDArray[np.float64], surface: Surface) -> NDArray[np.float
     if not surface.is_ellipsoid or np.abs(xy[:, 1]).max(initial=0.0) <= pole:
         return xy
     return np.stack([xy[:, 0], np.clip(xy[:, 1], -pole, pole)], axis=1)
-
-
-def zones_m2(lats: NDArray[np.float64], surface: Surface) -> NDArray[np.float64]:
-    """Return the area between neighbors (zone + 1,) of parallels of an ellipsoid, for each radian of longitude.
-
-    Latitudes in radians; (zone,), negative where they fall.
-    """
-    half = np.diff(lats) / 2
-    rises = 2 * np.cos(lats[:-1] + half) * np.sin(half)
-    sines = zip(np.sin(lats[:-1]).tolist(), rises.tolist(), strict=True)
-    return np.array([_zone(low, rise, surface.semi_major_m, surface.eccentricity_sq) for low, rise in sines])
 
 
 @njit(cache=True, nogil=True)

@@ -1,39 +1,58 @@
-"""What `vectorize` is asked for: lengths and areas as people type them; all checked before a pixel is read."""
+"""The options of `vectorize`, spelled once; lengths and areas as people type them: 1.5, "1.5px", "0.5ha"."""
 
 from __future__ import annotations
 
 import math
 import os
 import re
-import warnings
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any, Final, Self
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final, TypedDict
 
-import numpy as np
-from numpy.typing import NDArray
-from rasterio.crs import CRS
+from geoseg.errors import UsageError
+from geoseg.legend import Legend, Nomenclature
 
-from geoseg.atomic import same_file
-from geoseg.errors import GeosegWarning, OutputError, SceneError, UsageError
-from geoseg.legend import Legend, Nomenclature, choose_classes, given_names
-from geoseg.raster import ClassRaster, GeoBox, Scene, Surface, open_confidence, shown, stretch_note
-from geoseg.vector.io import (
-    RESERVED,
-    check_layer_name,
-    check_target,
-    has_layers,
-    is_mixed,
-    keeps_layers,
-    may_be_cut,
-    parse_crs,
-    stored_crs,
-)
-from geoseg.vector.measure import zones_m2
-from geoseg.vector.polygonize import Tracing
-from geoseg.vector.polygons import PolygonLayer
-from geoseg.vector.simplify import LONGEST_PX, Generalization
+StrPath = str | os.PathLike[str]
+METHODS: Final = ("visvalingam", "douglas-peucker")
+CONNECTIVITIES: Final = (4, 8)
+"""The first of each is the default."""
+
+
+class PolygonOptions(TypedDict, total=False):
+    """Options of polygons that `vectorize` and `predict` share."""
+
+    layer: str | None
+    """The layer to write in a GeoPackage, by default the map's name; one that exists keeps its other layers."""
+    min_area: float | str | None
+    """Regions smaller than this go to the neighbor with the longest shared border: 100 (m2), "0.5ha", "25px"."""
+    simplify: float | str | None
+    """About how far borders may move to need fewer vertices: 1.5 (m), "1.5px". Neighbors still meet exactly."""
+    smooth: bool
+    """Round the staircase of the pixels."""
+    mkdir: bool
+    """Make the folders that do not exist."""
+    overwrite: bool
+    """Replace existing files; of a GeoPackage, the layer alone."""
+
+
+class VectorizeOptions(PolygonOptions, total=False):
+    """Options of `vectorize`."""
+
+    method: str
+    """How to simplify: "visvalingam" (the default) or "douglas-peucker"."""
+    connectivity: int
+    """4: pixels that touch by a side are one region; 8: also those that touch by a corner."""
+    classes: str | int | Sequence[str | int] | None
+    """The classes to keep, by name or code."""
+    dissolve: bool
+    """Make one feature of each class."""
+    confidence: StrPath | None
+    """A raster on the same grid; each polygon gets its mean."""
+    legend: StrPath | Legend | Nomenclature | None
+    """Takes the place of the names that the raster carries."""
+    crs: Any
+    """What the polygons are reprojected to: "EPSG:4326", WKT, a CRS of rasterio or pyproj."""
+
 
 _TYPED = re.compile(r"\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?)\s*([a-z²]*[23]?)\s*", re.IGNORECASE | re.ASCII)
 _LENGTHS: Final = {"": 1.0, "m": 1.0, "km": 1e3, "cm": 1e-2}
@@ -56,7 +75,7 @@ class Quantity:
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.value) and self.value >= 0):
-            raise UsageError(f"{self.option} must be a number from 0 up, got {self.value:g}")
+            raise UsageError(f"{self.option} must be a number from 0 up, got {self.value:g}", _bare(self.option))
 
 
 def length(typed: float | str, option: str = "`simplify`") -> Quantity:
@@ -73,311 +92,12 @@ def _quantity(typed: float | str, option: str, units: dict[str, float], wanted: 
     parts = _TYPED.fullmatch(str(typed))
     unit = parts[2].lower() if parts else ""
     if parts is None or (unit != "px" and unit not in units):
-        raise UsageError(f"{option} wants {wanted}; got {str(typed)!r:.40}")
+        raise UsageError(f"{option} wants {wanted}; got {str(typed)!r:.40}", _bare(option))
     in_px = unit == "px"
     factor = 1.0 if in_px else units[unit]
     return Quantity(float(parts[1]) * factor, in_px, option, str(typed).strip(), unit)
 
 
-_Matrix = tuple[float, float, float, float]
-_TOTAL_BITS = 61
-"""A whole raster's weights sum to about 2**61 at most, so that two such sums still fit in int64."""
-_UNREACHED = 1 << 62
-"""A threshold that no region reaches."""
-_NEAR_POLE = math.radians(89.9)
-"""A raster's center may be a pole, where a step east has no length."""
-_SQUARE = 1e-3
-_ROUNDING = 1e-9
-"""100 m2 of 0.1 m pixels are 10000 of them, not the 10001 that floating point makes of it."""
-
-
-@dataclass(frozen=True, slots=True)
-class PixelSize:
-    """A step to the next column or row, at the raster's center."""
-
-    matrix: _Matrix
-    """Takes (col, row) to meters (x, y), row by row; the identity where `in_px`."""
-    in_px: bool
-    """Whether meters are not known, because the raster has no place."""
-
-    @classmethod
-    def of(cls, geobox: GeoBox) -> PixelSize:
-        """Measure a raster's pixel. In a geographic CRS it is that of the middle row: other rows differ."""
-        surface = Surface.of(geobox)
-        if surface.in_px:
-            return cls((1.0, 0.0, 0.0, 1.0), in_px=True)
-        a, b, _, d, e, _ = tuple(geobox.transform)[:6]
-        east, north = surface.matrix[0], surface.matrix[3]
-        if surface.is_ellipsoid:
-            _, y = geobox.transform @ (geobox.width_px / 2, geobox.height_px / 2)
-            lat = min(max(y * north, -_NEAR_POLE), _NEAR_POLE)
-            curvature = 1 - surface.eccentricity_sq * math.sin(lat) ** 2
-            across = surface.semi_major_m / math.sqrt(curvature)
-            east, north = east * across * math.cos(lat), north * across * (1 - surface.eccentricity_sq) / curvature
-        return cls((a * east, b * east, d * north, e * north), in_px=False)
-
-    @property
-    def area_m2(self) -> float:
-        """Of one pixel; 1 where `in_px`."""
-        a, b, c, d = self.matrix
-        return abs(a * d - b * c)
-
-
-@dataclass(frozen=True, slots=True)
-class Tolerance:
-    """How far a simplified border may leave the one traced."""
-
-    distance: float
-    matrix: _Matrix
-    """Takes (col, row) to the plane, row by row, in which distances are compared with `distance`."""
-
-
-def tolerance(simplify: Quantity, geobox: GeoBox) -> Tolerance:
-    """Return a tolerance in meters, or in pixels whatever their size. UsageError for meters without a place."""
-    if simplify.in_px:
-        return Tolerance(simplify.value, (1.0, 0.0, 0.0, 1.0))
-    return Tolerance(simplify.value, _known(PixelSize.of(geobox), simplify).matrix)
-
-
-def sieve_weights(min_area: Quantity, geobox: GeoBox) -> tuple[NDArray[np.int64] | None, int]:
-    """Return the weight of a pixel in each row (row,), and the weight from which a region is large enough.
-
-    None: each pixel weighs 1. But rows of a geographic CRS differ in area along the parallels: there the weights are
-    their areas on the ellipsoid, in a unit small enough for nine digits and large enough that all pixels together weigh
-    less than 2**62. In a rotated geographic raster all pixels count as the middle one. UsageError for square meters
-    without a place.
-    """
-    if min_area.in_px:
-        return None, _up(min_area.value)
-    area_m2 = _known(PixelSize.of(geobox), min_area).area_m2
-    surface = Surface.of(geobox)
-    if not surface.is_ellipsoid or geobox.transform.b or geobox.transform.d:
-        return None, _up(min_area.value / area_m2)
-    rows_m2 = row_areas_m2(geobox, surface)
-    total_m2 = float(rows_m2.sum()) * geobox.width_px
-    unit_m2 = 2.0 ** math.ceil(math.log2(total_m2) - _TOTAL_BITS)
-    weights = np.maximum(np.rint(rows_m2 / unit_m2), 1).astype(np.int64)
-    return weights, _up(min_area.value / unit_m2)
-
-
-def side_weights(geobox: GeoBox) -> tuple[int, int]:
-    """Return the lengths of a pixel's side along a row and along a column, in a unit that makes them integers.
-
-    (1, 1) where they are within 0.1 % of each other, or not known: equal borders should be equal.
-    """
-    a, b, c, d = PixelSize.of(geobox).matrix
-    along_row, along_column = math.hypot(a, c), math.hypot(b, d)
-    if abs(along_row - along_column) <= _SQUARE * min(along_row, along_column):
-        return 1, 1
-    unit = min(along_row, along_column) * _SQUARE
-    return round(along_row / unit), round(along_column / unit)
-
-
-def row_areas_m2(geobox: GeoBox, surface: Surface) -> NDArray[np.float64]:
-    """Return the area of a pixel in each row (row,) of a north-up or south-up geographic raster; 0 beyond a pole."""
-    y = geobox.transform.f + geobox.transform.e * np.arange(geobox.height_px + 1)
-    lat = np.clip(y * surface.matrix[3], -math.pi / 2, math.pi / 2)
-    return np.abs(zones_m2(lat, surface) * geobox.transform.a * surface.matrix[0])
-
-
-def _up(pixels: float) -> int:
-    return min(math.ceil(pixels * (1 - _ROUNDING)), _UNREACHED)
-
-
-def _known(size: PixelSize, wanted: Quantity) -> PixelSize:
-    if size.in_px:
-        bare = not wanted.unit
-        way_out = f": {wanted.option} {wanted.typed}px" if bare else f", a number and px, for {wanted.option}"
-        raise UsageError(
-            f"{wanted.option} {wanted.typed} is {'in meters' if bare else 'on the ground'}, but without a CRS the size "
-            f"of a pixel on the ground is not known; give pixels{way_out}"
-        )
-    return size
-
-
-def idle_note(wanted: Quantity, geobox: GeoBox, effect: str, enough_px: float, unit: str) -> str:
-    """Return one line on a length or an area too small to do anything: what it is in pixels, and what would do."""
-    size = PixelSize.of(geobox)
-    pixel = size.area_m2 if unit == "m2" else math.sqrt(size.area_m2)
-    name = wanted.option.strip("`")
-    meant = "" if wanted.in_px else f" ({wanted.value:.3g} {unit}) is {wanted.value / pixel:.2g} of a pixel"
-    enough = f"{enough_px:g}px" if size.in_px else f"{enough_px:g}px, {enough_px * pixel:.3g} {unit} here"
-    return f"{name} {wanted.typed}{meant}: {effect}; give some pixels ({enough}), or leave it out"
-
-
-StrPath = str | os.PathLike[str]
-CONNECTIVITIES = (4, 8)
-_ULPS = 16
-"""Steps between neighbouring numbers that a pixel's side spans at least."""
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """Polygons of a raster, as `vectorize` was asked for them."""
-
-    raster: ClassRaster
-    target: Path | None
-    surface: Surface
-    layer: PolygonLayer
-    crs: CRS | None
-    """What the polygons shall be in, if not the layer's."""
-    tracing: Tracing
-    sieving: dict[str, Any] | None
-    """What `sieve` is told beside the raster; None for no sieve."""
-    confidence: Scene | None
-    dissolve: bool
-    overwrite: bool
-
-    def check_unchanged(self) -> None:
-        """Raise SceneError when the raster was replaced under the run, OutputError when a file came to the target."""
-        self.raster.check_unchanged()
-        if self.target is not None:
-            check_target(self.target, overwrite=self.overwrite, layer=self.layer.name)
-
-    @classmethod
-    def of(
-        cls,
-        landcover: StrPath,
-        out: StrPath | None,
-        *,
-        simplify: float | str | None,
-        method: str,
-        smooth: bool,
-        min_area: float | str | None,
-        connectivity: int,
-        classes: str | int | Sequence[str | int] | None,
-        dissolve: bool,
-        confidence: StrPath | None,
-        legend: StrPath | Legend | Nomenclature | None,
-        crs: Any,
-        layer: str | None,
-        overwrite: bool,
-        announce: Callable[[str], None],
-    ) -> Self:
-        """Check everything; raises as `vectorize` does."""
-        if connectivity not in CONNECTIVITIES:
-            raise UsageError(f"connectivity is 4 or 8, got {connectivity!r}")
-        given = given_names(legend)
-        raster = ClassRaster.open(landcover, given)
-        scene, geobox = raster.scene, raster.scene.geobox
-        sure = None if confidence is None else open_confidence(os.fspath(confidence), geobox)
-        if out is not None:
-            _check_unread(Path(out), [scene, *([sure] if sure else [])], legend)
-        name = layer_name(landcover, out, layer)
-        target = None if out is None else check_target(out, overwrite=overwrite, layer=name)
-        if target is not None and keeps_layers(target):
-            announce(f"{target.name} is kept: of its layers, only {name!r} is written")
-        names = raster.names if given is None else given
-        surface = check_places(scene)
-        features = PolygonLayer(
-            name=name,
-            crs=None if surface.in_px else geobox.crs,
-            legend=names,
-            multi=dissolve or connectivity == 8,
-            confidence=sure is not None,
-        )
-        tracing = Tracing(
-            nodes=simplify is not None,
-            generalization=_generalization(geobox, simplify, method, smooth=smooth),
-            corners=connectivity == 8 and not dissolve,
-            codes=None
-            if classes is None
-            else choose_classes(names, [classes] if isinstance(classes, int) else classes),
-        )
-        sieving = None if min_area is None else _sieving(geobox, min_area, connectivity)
-        stored = stored_crs(target, features.crs, None if crs is None else parse_crs(crs), announce)
-        if may_be_cut(geobox, stored) and not (target and is_mixed(target)):
-            features = replace(features, multi=True)
-        if raster.note:
-            announce(raster.note)
-        _note(geobox, surface, announce)
-        return cls(raster, target, surface, features, stored, tracing, sieving, sure, dissolve, overwrite)
-
-
-def layer_name(landcover: StrPath, out: StrPath | None, layer: str | None) -> str:
-    """Return the name of the layer of polygons: in a GeoPackage the map's, where none is given; else the file's.
-
-    UsageError for a `layer` that cannot be one, or one in a file that has no layers.
-    """
-    layered = out is not None and has_layers(Path(out))
-    if layer is not None:
-        if not layered:
-            raise UsageError(
-                f"layer names one of a GeoPackage's layers, got {layer!r:.80} for {'no file' if out is None else out}; "
-                "leave it out, or write to a name that ends in .gpkg"
-            )
-        return check_layer_name(layer)
-    stem = Path(landcover if layered or out is None else out).stem
-    return f"_{stem}" if RESERVED.match(stem) or not re.match(r"\w", stem) else stem
-
-
-def check_places(scene: Scene) -> Surface:
-    """Return what a raster's polygons lie on. SceneError where pixels are too small to be told apart, or have no area.
-
-    CornerConnectivity that are one number make polygons of no area.
-    """
-    surface = Surface.of(scene.geobox)
-    a, b, c, d, e, f = scene.geobox.transform[:6]
-    width, height = scene.geobox.width_px, scene.geobox.height_px
-    steps = (math.ulp(abs(c) + abs(a * width) + abs(b * height)), math.ulp(abs(f) + abs(d * width) + abs(e * height)))
-    if max(abs(a), abs(b)) < _ULPS * steps[0] or max(abs(d), abs(e)) < _ULPS * steps[1]:
-        raise SceneError(
-            f"{shown(scene.path)} has pixels too small to be told apart at {c:.8g}, {f:.8g}, got the transform "
-            f"{scene.geobox.transform[:6]}; see what rio info says"
-        )
-    return surface
-
-
-def _check_unread(target: Path, scenes: Sequence[Scene], legend: object) -> None:
-    read = [file for scene in scenes for file in scene.local_files()]
-    read += [Path(legend)] if isinstance(legend, str | os.PathLike) else []
-    if any(same_file(target, file) for file in read):
-        raise OutputError(f"{target} is read by this run and cannot be its output; choose another `out`")
-
-
-def _generalization(
-    geobox: GeoBox, simplify: float | str | None, method: str, *, smooth: bool
-) -> Generalization | None:
-    if smooth and max(geobox.shape) > LONGEST_PX:
-        raise UsageError(
-            f"`smooth=True` takes rasters of at most {LONGEST_PX} rows and columns, got {geobox.shape[0]} x "
-            f"{geobox.shape[1]}; leave it out, or cut the raster by rio clip --bounds"
-        )
-    wanted = length("0px" if simplify is None else simplify)
-    allowed = tolerance(wanted, geobox)
-    how = Generalization(method.casefold(), min(allowed.distance, _reach(allowed, geobox)), allowed.matrix, smooth)
-    if how.is_idle and wanted.value > 0:
-        note = idle_note(wanted, geobox, "no border is moved by so little", 1.5, "m")
-        warnings.warn(note, GeosegWarning, stacklevel=2)
-    return how if how.distance or smooth else None
-
-
-def _reach(allowed: Tolerance, geobox: GeoBox) -> float:
-    """Return a distance that no border can be moved beyond: 1e300 px squared is no number."""
-    a, b, c, d = allowed.matrix
-    return geobox.width_px * math.hypot(a, c) + geobox.height_px * math.hypot(b, d)
-
-
-def _sieving(geobox: GeoBox, min_area: float | str, connectivity: int) -> dict[str, Any]:
-    wanted = area(min_area)
-    row_weights, threshold = sieve_weights(wanted, geobox)
-    if wanted.value > 0 and threshold <= (1 if row_weights is None else row_weights.min()):
-        note = idle_note(wanted, geobox, "no region is smaller than a pixel", 25, "m2")
-        warnings.warn(note, GeosegWarning, stacklevel=2)
-    return {
-        "threshold": threshold,
-        "row_weights": row_weights,
-        "side_weights": side_weights(geobox),
-        "connectivity": connectivity,
-    }
-
-
-def _note(geobox: GeoBox, surface: Surface, announce: Callable[[str], None]) -> None:
-    """Say what the reader of areas should know."""
-    if surface.in_px:
-        why = "is placed by control points, not by a transform" if geobox.gcps else "has no place on Earth"
-        way_out = "; for meters, warp it first by rio warp --dst-crs" if geobox.gcps else ""
-        announce(f"the raster {why}: coordinates, areas and perimeters are in pixels{way_out}")
-    note = stretch_note(geobox)
-    if note:
-        warnings.warn(note, GeosegWarning, stacklevel=2)
+def _bare(option: str) -> str | None:
+    """Return the parameter that a message calls `option`."""
+    return option.strip("`") if option.startswith("`") else None

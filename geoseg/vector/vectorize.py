@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack, overload
 
 from numpy.typing import NDArray
 
 from geoseg.atomic import make_folders
 from geoseg.given import plain_arguments
-from geoseg.legend import Legend, Nomenclature
 from geoseg.prefetch import prefetch
 from geoseg.progress import Progress, announcer
 from geoseg.raster import ClassRaster
 from geoseg.vector.io import to_geodataframe, write
 from geoseg.vector.measure import confidence_strips, measure
-from geoseg.vector.options import Options, StrPath
+from geoseg.vector.options import StrPath, VectorizeOptions
 from geoseg.vector.polygonize import trace_strips
 from geoseg.vector.polygons import FeatureTable, Polygons
 from geoseg.vector.precompile import precompile
+from geoseg.vector.request import Request
 from geoseg.vector.sieve import sieve
-from geoseg.vector.simplify import METHODS
 from geoseg.vector.trace import dissolve as dissolved
 
 if TYPE_CHECKING:
@@ -93,80 +92,122 @@ class StripProgress:
         self.report()
 
 
-@plain_arguments()
+@overload
+def vectorize(
+    landcover: StrPath,
+    out: None = None,
+    *,
+    progress: Callable[[Progress], None] | None = None,
+    announce: Callable[[str], None] | None = None,
+    **options: Unpack[VectorizeOptions],
+) -> geopandas.GeoDataFrame: ...
+@overload
+def vectorize(
+    landcover: StrPath,
+    out: StrPath,
+    *,
+    progress: Callable[[Progress], None] | None = None,
+    announce: Callable[[str], None] | None = None,
+    **options: Unpack[VectorizeOptions],
+) -> Path: ...
+@plain_arguments(VectorizeOptions)
 def vectorize(
     landcover: StrPath,
     out: StrPath | None = None,
     *,
-    simplify: float | str | None = None,
-    method: str = METHODS[0],
-    smooth: bool = False,
-    min_area: float | str | None = None,
-    connectivity: int = 4,
-    classes: str | int | Sequence[str | int] | None = None,
-    dissolve: bool = False,
-    confidence: StrPath | None = None,
-    legend: StrPath | Legend | Nomenclature | None = None,
-    crs: Any = None,
-    layer: str | None = None,
-    mkdir: bool = False,
-    overwrite: bool = False,
     progress: Callable[[Progress], None] | None = None,
     announce: Callable[[str], None] | None = None,
+    **options: Unpack[VectorizeOptions],
 ) -> Path | geopandas.GeoDataFrame:
     """Turn a raster of classes, of any size, into polygons without gaps or overlaps.
 
-    They are written to `out` (.gpkg, .parquet, .fgb, .geojson, .geojsonl), whose path is returned; without it a
-    GeoDataFrame is. Columns: code, name, area_m2, perimeter_m, geometry, and with a `confidence` raster on the same
-    grid its mean. Without a CRS area and perimeter are in pixels.
+    Parameters
+    ----------
+    landcover : path
+        Any raster of classes that GDAL reads.
+    out : path, optional
+        Where the polygons are written. Its extension names the format: .gpkg, .parquet, .fgb, .geojson, .geojsonl.
+    progress : callable, optional
+        Called with a `Progress` after every strip of the raster.
+    announce : callable, optional
+        Called with lines for people. They go to the logger `geoseg` as well.
+    simplify : float or str, optional
+        About how far borders may move, in meters, or in pixels as "1.5px". Each border is moved once, for both its
+        neighbors, which still meet exactly.
+    method : {"visvalingam", "douglas-peucker"}
+        How borders are simplified.
+    smooth : bool
+        Round the staircase of the pixels.
+    min_area : float or str, optional
+        Regions smaller than this, in m2, or "0.5ha", "25px", go to the neighbor with the longest shared border.
+    connectivity : {4, 8}
+        8 makes regions that touch at a corner one feature.
+    classes : name, code or a sequence of them, optional
+        The classes to keep.
+    dissolve : bool
+        Make one feature of each class.
+    confidence : path, optional
+        A raster on the same grid; each polygon gets the mean of its pixels.
+    legend : path, Legend or Nomenclature, optional
+        Takes the place of the names that the raster carries.
+    crs : optional
+        What the polygons are reprojected to: "EPSG:4326", WKT, a CRS of rasterio or pyproj.
+    layer : str, optional
+        The layer of a GeoPackage, by default the map's name. All other layers of the file stay.
+    mkdir, overwrite : bool
+        Make the folders that do not exist; replace an existing file, or that layer.
 
-    `simplify` is about how far borders may be moved, in meters, or in pixels as "1.5px"; each is moved once, for both
-    its neighbors; `method` is visvalingam or douglas-peucker. `smooth` rounds the staircase. Regions under `min_area`,
-    in m2, or "0.5ha", "25px", are given to the neighbor with the longest shared border. `connectivity` 8 makes regions
-    that touch at a corner one feature. `classes` are the names or codes to keep, `dissolve` makes one feature of each
-    class. `legend`, a file or a value, takes the place of the names that the raster carries. `crs` is what the polygons
-    are reprojected to. A GeoPackage that is there keeps its other layers: `layer`, by default the map's name, is added,
-    or replaced where `overwrite`.
+    Returns
+    -------
+    Path or geopandas.GeoDataFrame
+        The path of the file; without `out` the polygons. Columns: code, name, area_m2, perimeter_m, confidence where
+        there is one, geometry. Areas and lengths are those on the ground; without a CRS they are in pixels.
 
-    Raises UsageError, SceneError or OutputError; then nothing is at `out` that was not there before.
+    Raises
+    ------
+    UsageError, SceneError, OutputError
+        Nothing is at `out` then that was not there before.
+
+    Examples
+    --------
+    >>> geoseg.vectorize("landcover.tif", "landcover.gpkg", simplify=1.5, min_area="0.5ha")  # doctest: +SKIP
+
     """
     say = announcer(announce)
-    if mkdir:
+    if options.get("mkdir"):
         make_folders(out)
-    order = Options.of(
-        landcover, out, simplify=simplify, method=method, smooth=smooth, min_area=min_area, connectivity=connectivity,
-        classes=classes, dissolve=dissolve, confidence=confidence, legend=legend, crs=crs, layer=layer,
-        overwrite=overwrite, announce=say,
-    )  # fmt: skip
-    precompile(order.raster.dtype, order.tracing, order.target, say, sieved=order.sieving is not None)
-    meter = StripProgress(order.raster, progress, sieved=order.sieving is not None)
-    tables = meter.written(_tables(order, meter))
-    if order.target is None:
-        frame = to_geodataframe(tables, order.layer, crs=order.crs)
+    request = Request.of(landcover, out, options, say)
+    sieved = request.sieving is not None
+    precompile(request.raster.dtype, request.tracing, request.target, say, sieved=sieved)
+    meter = StripProgress(request.raster, progress, sieved=sieved)
+    tables = meter.written(_tables(request, meter))
+    if request.target is None:
+        frame = to_geodataframe(tables, request.layer, crs=request.crs)
         meter.report()
         return frame
-    write(order.target, order.layer, tables, crs=order.crs)
+    write(request.target, request.layer, tables, crs=request.crs)
     meter.report()  # the file's index may have taken a while
     if not meter.polygons:
-        say(f"{order.target.name} holds no polygon: no pixel is valid{' and of a class asked for' if classes else ''}")
-    return order.target
+        why = f"no pixel is valid{' and of a class asked for' if options.get('classes') else ''}"
+        say(f"{request.target.name} holds no polygon: {why}")
+    return request.target
 
 
-def _tables(order: Options, meter: StripProgress) -> Iterator[FeatureTable]:
+def _tables(request: Request, meter: StripProgress) -> Iterator[FeatureTable]:
     """Read, sieve, trace and measure, each as far ahead of the next as one strip."""
-    raster, geobox = order.raster, order.raster.scene.geobox
+    raster, geobox = request.raster, request.raster.scene.geobox
     strips = raster.strips
-    if order.sieving is not None:
+    if request.sieving is not None:
         strips = sieve(
-            lambda: meter.read(prefetch(raster.strips())), raster.background, geobox.width_px, **order.sieving
+            lambda: meter.read(prefetch(raster.strips())), raster.background, geobox.width_px, **request.sieving
         )
-    confidences = confidence_strips(order.confidence, raster.windows()) if order.confidence else None
+    confidences = confidence_strips(request.confidence, raster.windows()) if request.confidence else None
     polygons = trace_strips(
-        prefetch(strips()), geobox.height_px, raster.background, geobox.transform, order.tracing, confidences
+        prefetch(strips()), geobox.height_px, raster.background, geobox.transform, request.tracing, confidences
     )
     polygons = meter.made(prefetch(polygons))
-    if order.dissolve:
-        polygons = dissolved(polygons, order.tracing.budget)
+    if request.dissolve:
+        polygons = dissolved(polygons, request.tracing.budget)
     for batch in polygons:
-        yield FeatureTable(batch, *measure(batch, order.surface))
-    order.check_unchanged()
+        yield FeatureTable(batch, *measure(batch, request.measured_on))
+    request.check_unchanged()

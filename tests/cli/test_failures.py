@@ -12,7 +12,7 @@ from geoseg.display import palette
 from geoseg.inference import CPU_BATCH, DEFAULT_BLEND, GPU_BATCH, Blend
 from geoseg.model.engines.device import DEVICES
 from geoseg.progress import Progress
-from geoseg.vector.simplify.generalize import METHODS
+from geoseg.vector import METHODS
 from geoseg_cli import parameter_types as types
 
 Run = Callable[..., Result]

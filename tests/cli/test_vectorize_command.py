@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import inspect
 import json
 import subprocess
 import sys
@@ -23,6 +22,7 @@ import geoseg
 from geoseg import errors
 from geoseg.legend import DEEPGLOBE, NODATA
 from geoseg.progress import Progress
+from geoseg.vector.options import CONNECTIVITIES, METHODS
 from tests.networks import tiny_bundle
 
 Run = Callable[..., Result]
@@ -146,11 +146,8 @@ def test_wrong_usage_is_one_line_and_two(run: Run, arguments: tuple[str, ...], w
 
 def test_help_quotes_the_librarys_defaults(run: Run) -> None:
     text = " ".join(run("vectorize", "--help").stdout.split())
-    defaults = inspect.signature(geoseg.vectorize).parameters
-    assert f"visvalingam or douglas-peucker. [default: {defaults['method'].default}]" in text
-    assert f"[default: {defaults['connectivity'].default}]" in text
-    off = ("simplify", "min_area", "classes", "confidence", "legend", "crs")
-    assert all(defaults[name].default is None for name in off)
+    assert f"{METHODS[0]} or {METHODS[1]}. [default: {METHODS[0]}]" in text
+    assert f"[default: {CONNECTIVITIES[0]}]" in text
     assert "Example: geoseg vectorize" in text
 
 

@@ -14,10 +14,10 @@ from pyproj import Geod
 from rasterio.crs import CRS
 
 from geoseg.errors import GeosegWarning, UsageError
-from geoseg.raster import GeoBox
-from geoseg.vector import PixelSize, area, length, sieve_weights, tolerance, vectorize
-from geoseg.vector.options import side_weights
+from geoseg.raster import GeoBox, Ground
+from geoseg.vector import area, length, sieve_weights, tolerance, vectorize
 from geoseg.vector.polygonize import Tracing, trace
+from geoseg.vector.request import side_weights
 from geoseg.vector.simplify.generalize import Generalization
 
 UTM = GeoBox(100, 90, Affine(0.5, 0, 5e5, 0, -0.5, 4e6), CRS.from_epsg(32618))
@@ -105,16 +105,16 @@ def test_areas_that_are_none(typed: float | str) -> None:
 
 
 def test_pixels_have_the_size_of_their_crs() -> None:
-    assert PixelSize.of(UTM).matrix == pytest.approx((0.5, 0, 0, -0.5))
-    assert PixelSize.of(FEET).matrix == pytest.approx((2 * 1200 / 3937, 0, 0, -2 * 1200 / 3937))
-    assert PixelSize.of(FEET).area_m2 == pytest.approx((2 * 1200 / 3937) ** 2)
-    assert PixelSize.of(NOWHERE).in_px
+    assert Ground.of(UTM).matrix == pytest.approx((0.5, 0, 0, -0.5))
+    assert Ground.of(FEET).matrix == pytest.approx((2 * 1200 / 3937, 0, 0, -2 * 1200 / 3937))
+    assert Ground.of(FEET).pixel == pytest.approx((2 * 1200 / 3937) ** 2)
+    assert Ground.of(NOWHERE).in_px
 
 
 @given(lat=st.floats(-89, 89))
 def test_geographic_pixels_are_measured_at_the_middle(lat: float) -> None:
     box = GeoBox(11, 21, Affine(1e-4, 0, 7 - 10.5e-4, 0, -2e-4, lat + 5.5 * 2e-4), CRS.from_epsg(4326))
-    a, b, c, d = PixelSize.of(box).matrix
+    a, b, c, d = Ground.of(box).matrix
     geod = Geod(ellps="WGS84")
     assert a == pytest.approx(geod.inv(7, lat, 7 + 1e-4, lat)[2], rel=1e-6)
     assert -d == pytest.approx(geod.inv(7, lat - 1e-4, 7, lat + 1e-4)[2], rel=1e-6)
@@ -123,12 +123,12 @@ def test_geographic_pixels_are_measured_at_the_middle(lat: float) -> None:
 
 def test_a_raster_around_a_pole_has_a_size() -> None:
     polar = GeoBox(20, 360, Affine(1, 0, -180, 0, -1, 100), CRS.from_epsg(4326))
-    assert PixelSize.of(polar).area_m2 > 0
+    assert Ground.of(polar).pixel > 0
 
 
 def test_rotated_pixels_keep_their_area() -> None:
     turned = GeoBox(9, 9, Affine.rotation(30) @ Affine.scale(3, -2), CRS.from_epsg(32618))
-    assert PixelSize.of(turned).area_m2 == pytest.approx(6)
+    assert Ground.of(turned).pixel == pytest.approx(6)
 
 
 def test_tolerances() -> None:
@@ -137,7 +137,7 @@ def test_tolerances() -> None:
     meters = tolerance(length("1.5m"), UTM)
     assert Generalization(distance=meters.distance, matrix=meters.matrix).doubled_area_px == 2 * 3**2
     meters = tolerance(length(1), FEET)
-    assert (meters.distance, meters.matrix) == (1, PixelSize.of(FEET).matrix)
+    assert (meters.distance, meters.matrix) == (1, Ground.of(FEET).matrix)
 
 
 @pytest.mark.parametrize(
@@ -185,7 +185,7 @@ def test_rotated_geographic_rasters_count_as_the_middle() -> None:
     turned = GeoBox(
         9, 9, Affine.translation(10, 50) @ Affine.rotation(30) @ Affine.scale(1e-4, -1e-4), CRS.from_epsg(4326)
     )
-    weights, threshold = sieve_weights(area(10 * PixelSize.of(turned).area_m2), turned)
+    weights, threshold = sieve_weights(area(10 * Ground.of(turned).pixel), turned)
     assert (weights, threshold) == (None, 10)
 
 
@@ -207,7 +207,7 @@ _FINE = GeoBox(24, 24, Affine(1e-4, 0, 7, 0, -1e-4, 46), CRS.from_epsg(4326))
 def test_a_tolerance_is_idle_where_it_drops_no_vertex(box: GeoBox, method: str, share: float) -> None:
     classes = np.random.default_rng(5).integers(0, 2, (24, 24)).astype(np.uint8)
     classes[np.triu_indices(24)] = 0  # long staircases beside the noise
-    wanted = length(f"{share}px" if box is NOWHERE else share * math.sqrt(PixelSize.of(box).area_m2))
+    wanted = length(f"{share}px" if box is NOWHERE else share * math.sqrt(Ground.of(box).pixel))
     allowed = tolerance(wanted, box)
     how = Generalization(method, allowed.distance, allowed.matrix)
     kept = [len(trace(classes, 255, Affine.identity(), Tracing(True, one)).xy) for one in (how, Generalization())]

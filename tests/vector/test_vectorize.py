@@ -25,7 +25,7 @@ from geoseg.errors import GeosegWarning, SceneError, UsageError
 from geoseg.legend import DEEPGLOBE, LandCover, Legend, NamedClass, Nomenclature
 from geoseg.progress import Progress
 from geoseg.raster import class_raster
-from geoseg.vector import options
+from geoseg.vector import request
 from geoseg.vector.simplify.smooth import LONGEST_PX, UNIT
 from geoseg.vector.trace import multipart
 from tests.evaluation.rasters import colored
@@ -659,7 +659,7 @@ def test_a_class_that_is_not_there_is_no_feature(write: Write, tmp_path: Path) -
 
 def test_smoothing_refuses_what_does_not_fit_its_integers(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write(noise((4, 40), 3))
-    monkeypatch.setattr(options, "LONGEST_PX", 39)
+    monkeypatch.setattr(request, "LONGEST_PX", 39)
     with pytest.raises(UsageError, match="at most 39 rows and columns, got 4 x 40; leave it out"):
         vectorize(path, smooth=True)
     assert len(vectorize(path)) > 1

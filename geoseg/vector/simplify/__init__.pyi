@@ -1,4 +1,3 @@
-from .generalize import METHODS as METHODS
 from .generalize import Generalization as Generalization
 from .generalize import generalize as generalize
 from .obstacles import Obstacles as Obstacles

@@ -12,6 +12,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from geoseg.errors import UsageError
+from geoseg.vector.options import METHODS
 from geoseg.vector.parallel import run_parallel, shares
 from geoseg.vector.simplify.douglas_peucker import douglas_peucker
 from geoseg.vector.simplify.obstacles import Obstacles
@@ -75,7 +76,6 @@ def _mark_straight(
         straight[arc] = may
 
 
-METHODS = ("visvalingam", "douglas-peucker")
 _ROUNDING = 1e-9
 _LEAST_OFF_PX = 0.2**0.5
 """How far the vertices of a staircase of two steps, the flattest there is, lie from the line between its ends."""
@@ -94,7 +94,7 @@ class Generalization:
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
-            raise UsageError(f"unknown method {self.method!r} to simplify; one of {', '.join(METHODS)}")
+            raise UsageError(f"`method` is one of {', '.join(METHODS)}, got {self.method!r}", "method")
 
     @property
     def doubled_area_px(self) -> int:

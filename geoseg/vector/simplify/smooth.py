@@ -1,4 +1,4 @@
-"""CornerConnectivity of shared borders rounded: what stays between the midpoints of two edges becomes a curve."""
+"""Corners of shared borders rounded: what stays between the midpoints of two edges becomes a curve."""
 
 from __future__ import annotations
 

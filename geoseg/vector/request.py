@@ -1,0 +1,288 @@
+"""What `vectorize` was asked for, checked before a pixel is read."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from rasterio.crs import CRS
+
+from geoseg.atomic import same_file
+from geoseg.errors import GeosegWarning, OutputError, SceneError, UsageError
+from geoseg.legend import Nomenclature, choose_classes, given_names
+from geoseg.raster import ClassRaster, GeoBox, Ground, Scene, Surface, open_confidence, shown
+from geoseg.vector.io import (
+    RESERVED,
+    check_layer_name,
+    check_target,
+    has_layers,
+    is_mixed,
+    keeps_layers,
+    may_be_cut,
+    parse_crs,
+    stored_crs,
+)
+from geoseg.vector.options import CONNECTIVITIES, METHODS, Quantity, StrPath, VectorizeOptions, area, length
+from geoseg.vector.polygonize import Tracing
+from geoseg.vector.polygons import PolygonLayer
+from geoseg.vector.simplify import LONGEST_PX, Generalization
+
+_ULPS = 16
+"""Steps between neighbouring numbers that a pixel's side spans at least."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """Polygons of a raster, as `vectorize` was asked for them."""
+
+    raster: ClassRaster
+    target: Path | None
+    measured_on: Surface | Ground
+    layer: PolygonLayer
+    crs: CRS | None
+    """What the polygons shall be in, if not the layer's."""
+    tracing: Tracing
+    sieving: dict[str, Any] | None
+    """What `sieve` is told beside the raster; None for no sieve."""
+    confidence: Scene | None
+    dissolve: bool
+    overwrite: bool
+
+    def check_unchanged(self) -> None:
+        """Raise SceneError when the raster was replaced under the run, OutputError when a file came to the target."""
+        self.raster.check_unchanged()
+        if self.target is not None:
+            check_target(self.target, overwrite=self.overwrite, layer=self.layer.name)
+
+    @classmethod
+    def of(
+        cls, landcover: StrPath, out: StrPath | None, options: VectorizeOptions, announce: Callable[[str], None]
+    ) -> Self:
+        """Check everything; raises as `vectorize` does."""
+        connectivity, dissolve = options.get("connectivity", CONNECTIVITIES[0]), options.get("dissolve", False)
+        if connectivity not in CONNECTIVITIES:
+            raise UsageError(f"`connectivity` is 4 or 8, got {connectivity!r}", "connectivity")
+        given = given_names(options.get("legend"))
+        raster = ClassRaster.open(landcover, given)
+        scene, geobox = raster.scene, raster.scene.geobox
+        names = raster.names if given is None else given
+        confidence = options.get("confidence")
+        sure = None if confidence is None else open_confidence(os.fspath(confidence), geobox)
+        if out is not None:
+            _check_unread(Path(out), [scene, *([sure] if sure else [])], options.get("legend"))
+        name, overwrite = layer_name(landcover, out, options.get("layer")), options.get("overwrite", False)
+        target = None if out is None else check_target(out, overwrite=overwrite, layer=name)
+        if target is not None and keeps_layers(target):
+            announce(f"{target.name} is kept: of its layers, only {name!r} is written")
+        surface = check_places(scene)
+        layer = PolygonLayer(
+            name=name,
+            crs=None if surface.in_px else geobox.crs,
+            legend=names,
+            multi=dissolve or connectivity == 8,
+            confidence=sure is not None,
+        )
+        tracing = Tracing(
+            nodes=options.get("simplify") is not None,
+            generalization=_generalization(geobox, options),
+            corners=connectivity == 8 and not dissolve,
+            codes=_codes(names, options.get("classes")),
+        )
+        min_area = options.get("min_area")
+        sieving = None if min_area is None else _sieving(geobox, min_area, connectivity)
+        crs = options.get("crs")
+        stored = stored_crs(target, layer.crs, None if crs is None else parse_crs(crs), announce)
+        if may_be_cut(geobox, stored) and not (target and is_mixed(target)):
+            layer = replace(layer, multi=True)
+        if raster.note:
+            announce(raster.note)
+        if surface.in_px:
+            announce(_px_note(geobox))
+        ground = surface if surface.in_px else Ground.of(geobox)
+        on = ground if isinstance(ground, Surface) else ground.surface or ground
+        return cls(raster, target, on, layer, stored, tracing, sieving, sure, dissolve, overwrite)
+
+
+def layer_name(landcover: StrPath, out: StrPath | None, layer: str | None) -> str:
+    """Return the name of the layer of polygons: in a GeoPackage the map's, where none is given; else the file's.
+
+    UsageError for a `layer` that cannot be one, or one in a file that has no layers.
+    """
+    layered = out is not None and has_layers(Path(out))
+    if layer is not None:
+        if not layered:
+            raise UsageError(
+                f"`layer` names one of a GeoPackage's layers, got {layer!r:.80} for {'no file' if out is None else out}; "
+                "leave it out, or write to a name that ends in .gpkg",
+                "layer",
+            )
+        return check_layer_name(layer)
+    stem = Path(landcover if layered or out is None else out).stem
+    return f"_{stem}" if RESERVED.match(stem) or not re.match(r"\w", stem) else stem
+
+
+def check_places(scene: Scene) -> Surface:
+    """Return what a raster's polygons lie on. SceneError where pixels are too small to be told apart, or have no area.
+
+    Corners that are one number make polygons of no area.
+    """
+    surface = Surface.of(scene.geobox)
+    a, b, c, d, e, f = scene.geobox.transform[:6]
+    width, height = scene.geobox.width_px, scene.geobox.height_px
+    steps = (math.ulp(abs(c) + abs(a * width) + abs(b * height)), math.ulp(abs(f) + abs(d * width) + abs(e * height)))
+    if max(abs(a), abs(b)) < _ULPS * steps[0] or max(abs(d), abs(e)) < _ULPS * steps[1]:
+        raise SceneError(
+            f"{shown(scene.path)} has pixels too small to be told apart at {c:.8g}, {f:.8g}, got the transform "
+            f"{scene.geobox.transform[:6]}; see what rio info says"
+        )
+    return surface
+
+
+def _check_unread(target: Path, scenes: Sequence[Scene], legend: object) -> None:
+    read = [file for scene in scenes for file in scene.local_files()]
+    read += [Path(legend)] if isinstance(legend, str | os.PathLike) else []
+    if any(same_file(target, file) for file in read):
+        raise OutputError(f"{target} is read by this run and cannot be its output; choose another `out`", "out")
+
+
+def _codes(names: Nomenclature, classes: str | int | Sequence[str | int] | None) -> frozenset[int] | None:
+    """Return the codes to keep; None for all."""
+    if classes is None:
+        return None
+    return choose_classes(names, [classes] if isinstance(classes, int) else classes)
+
+
+def _generalization(geobox: GeoBox, options: VectorizeOptions) -> Generalization | None:
+    smooth, simplify = options.get("smooth", False), options.get("simplify")
+    if smooth and max(geobox.shape) > LONGEST_PX:
+        raise UsageError(
+            f"`smooth=True` takes rasters of at most {LONGEST_PX} rows and columns, got {geobox.shape[0]} x "
+            f"{geobox.shape[1]}; leave it out, or cut the raster by rio clip --bounds",
+            "smooth",
+        )
+    wanted = length("0px" if simplify is None else simplify)
+    allowed = tolerance(wanted, geobox)
+    method = options.get("method", METHODS[0]).casefold()
+    how = Generalization(method, min(allowed.distance, _reach(allowed, geobox)), allowed.matrix, smooth)
+    if how.is_idle and wanted.value > 0:
+        note = _idle_note(wanted, geobox, "no border is moved by so little", 1.5, "m")
+        warnings.warn(note, GeosegWarning, stacklevel=2)
+    return how if how.distance or smooth else None
+
+
+def _reach(allowed: Tolerance, geobox: GeoBox) -> float:
+    """Return a distance that no border can be moved beyond: 1e300 px squared is no number."""
+    a, b, c, d = allowed.matrix
+    return geobox.width_px * math.hypot(a, c) + geobox.height_px * math.hypot(b, d)
+
+
+def _sieving(geobox: GeoBox, min_area: float | str, connectivity: int) -> dict[str, Any]:
+    wanted = area(min_area)
+    row_weights, threshold = sieve_weights(wanted, geobox)
+    if wanted.value > 0 and threshold <= (1 if row_weights is None else row_weights.min()):
+        note = _idle_note(wanted, geobox, "no region is smaller than a pixel", 25, "m2")
+        warnings.warn(note, GeosegWarning, stacklevel=2)
+    return {
+        "threshold": threshold,
+        "row_weights": row_weights,
+        "side_weights": side_weights(geobox),
+        "connectivity": connectivity,
+    }
+
+
+def _px_note(geobox: GeoBox) -> str:
+    """Return what the reader of areas in pixels should know."""
+    why = "is placed by control points, not by a transform" if geobox.gcps else "has no place on Earth"
+    way_out = "; for meters, warp it first by rio warp --dst-crs" if geobox.gcps else ""
+    return f"the raster {why}: coordinates, areas and perimeters are in pixels{way_out}"
+
+
+_Matrix = tuple[float, float, float, float]
+_TOTAL_BITS = 61
+"""A whole raster's weights sum to about 2**61 at most, so that two such sums still fit in int64."""
+_UNREACHED = 1 << 62
+"""A threshold that no region reaches."""
+_SQUARE = 1e-3
+_ROUNDING = 1e-9
+"""100 m2 of 0.1 m pixels are 10000 of them, not the 10001 that floating point makes of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tolerance:
+    """How far a simplified border may leave the one traced."""
+
+    distance: float
+    matrix: _Matrix
+    """Takes (col, row) to the plane, row by row, in which distances are compared with `distance`."""
+
+
+def tolerance(simplify: Quantity, geobox: GeoBox) -> Tolerance:
+    """Return a tolerance in meters, or in pixels whatever their size. UsageError for meters without a place."""
+    if simplify.in_px:
+        return Tolerance(simplify.value, (1.0, 0.0, 0.0, 1.0))
+    return Tolerance(simplify.value, _known(Ground.of(geobox), simplify).matrix)
+
+
+def sieve_weights(min_area: Quantity, geobox: GeoBox) -> tuple[NDArray[np.int64] | None, int]:
+    """Return the weight of a pixel in each row (row,), and the weight from which a region is large enough.
+
+    None: each pixel weighs 1. Where pixels differ in area, weights are the mean areas of the rows on the ground, in a
+    unit small enough for nine digits and large enough that all pixels together weigh less than 2**62. UsageError for
+    square meters without a place.
+    """
+    if min_area.in_px:
+        return None, _up(min_area.value)
+    ground = _known(Ground.of(geobox), min_area)
+    rows_m2 = ground.rows()
+    if rows_m2 is None:
+        return None, _up(min_area.value / ground.pixel)
+    total_m2 = float(rows_m2.sum()) * geobox.width_px
+    unit_m2 = 2.0 ** math.ceil(math.log2(total_m2) - _TOTAL_BITS)
+    weights = np.maximum(np.rint(rows_m2 / unit_m2), 1).astype(np.int64)
+    return weights, _up(min_area.value / unit_m2)
+
+
+def side_weights(geobox: GeoBox) -> tuple[int, int]:
+    """Return the lengths of a pixel's side along a row and along a column, in a unit that makes them integers.
+
+    (1, 1) where they are within 0.1 % of each other, or not known: equal borders should be equal.
+    """
+    a, b, c, d = Ground.of(geobox).matrix
+    along_row, along_column = math.hypot(a, c), math.hypot(b, d)
+    if abs(along_row - along_column) <= _SQUARE * min(along_row, along_column):
+        return 1, 1
+    unit = min(along_row, along_column) * _SQUARE
+    return round(along_row / unit), round(along_column / unit)
+
+
+def _up(pixels: float) -> int:
+    return min(math.ceil(pixels * (1 - _ROUNDING)), _UNREACHED)
+
+
+def _known(ground: Ground, wanted: Quantity) -> Ground:
+    if ground.in_px:
+        bare = not wanted.unit
+        way_out = f": {wanted.option} {wanted.typed}px" if bare else f", a number and px, for {wanted.option}"
+        raise UsageError(
+            f"{wanted.option} {wanted.typed} is {'in meters' if bare else 'on the ground'}, but without a CRS the size "
+            f"of a pixel on the ground is not known; give pixels{way_out}"
+        )
+    return ground
+
+
+def _idle_note(wanted: Quantity, geobox: GeoBox, effect: str, enough_px: float, unit: str) -> str:
+    """Return one line on a length or an area too small to do anything: what it is in pixels, and what would do."""
+    ground = Ground.of(geobox)
+    pixel = ground.pixel if unit == "m2" else math.sqrt(ground.pixel)
+    name = wanted.option.strip("`")
+    meant = "" if wanted.in_px else f" ({wanted.value:.3g} {unit}) is {wanted.value / pixel:.2g} of a pixel"
+    enough = f"{enough_px:g}px" if ground.in_px else f"{enough_px:g}px, {enough_px * pixel:.3g} {unit} here"
+    return f"{name} {wanted.typed}{meant}: {effect}; give some pixels ({enough}), or leave it out"
