@@ -119,9 +119,10 @@ def layer_name(landcover: StrPath, out: StrPath | None, layer: str | None) -> st
     layered = out is not None and has_layers(Path(out))
     if layer is not None:
         if not layered:
+            target = "no file" if out is None else out
             raise UsageError(
-                f"`layer` names one of a GeoPackage's layers, got {layer!r:.80} for {'no file' if out is None else out}; "
-                "leave it out, or write to a name that ends in .gpkg",
+                f"`layer` names one of a GeoPackage's layers, got {layer!r:.80} for {target}; leave it out, or "
+                "write to a name that ends in .gpkg",
                 "layer",
             )
         return check_layer_name(layer)
@@ -282,7 +283,6 @@ def _idle_note(wanted: Quantity, geobox: GeoBox, effect: str, enough_px: float, 
     """Return one line on a length or an area too small to do anything: what it is in pixels, and what would do."""
     ground = Ground.of(geobox)
     pixel = ground.pixel if unit == "m2" else math.sqrt(ground.pixel)
-    name = wanted.option.strip("`")
     meant = "" if wanted.in_px else f" ({wanted.value:.3g} {unit}) is {wanted.value / pixel:.2g} of a pixel"
     enough = f"{enough_px:g}px" if ground.in_px else f"{enough_px:g}px, {enough_px * pixel:.3g} {unit} here"
-    return f"{name} {wanted.typed}{meant}: {effect}; give some pixels ({enough}), or leave it out"
+    return f"{wanted.option} {wanted.typed}{meant}: {effect}; give some pixels ({enough}), or leave it out"

@@ -17,6 +17,7 @@ import rasterio.shutil
 import shapely
 from affine import Affine
 from numpy.typing import NDArray
+from pyproj import Geod
 from rasterio.enums import ColorInterp
 from rasterio.errors import NotGeoreferencedWarning
 
@@ -307,7 +308,7 @@ def test_reprojected_is_geopandas_to_crs(write: Write, tmp_path: Path, crs: str)
 
 def test_what_cannot_be_reprojected_is_refused_without_a_file_too(write: Write) -> None:
     far = write(noise((4, 4), 2), crs="EPSG:3857", transform=Affine(1e6, 0, 0, 0, -1e6, 5e6))
-    with pytest.warns(GeosegWarning), pytest.raises(SceneError, match="no place in"):
+    with pytest.raises(SceneError, match="no place in"):
         vectorize(far, crs="+proj=geos +h=35785831 +lon_0=180")
 
 
@@ -556,8 +557,28 @@ def test_what_is_said(write: Write, tmp_path: Path, recwarn: pytest.WarningsReco
     assert len(said) == 1
     assert "WGS 84" in said[0]
     assert {type(warning.message) for warning in recwarn} <= OF_OTHERS
-    with pytest.warns(GeosegWarning, match="times those on the ground"):
-        vectorize(write(noise((9, 9), 3), crs="EPSG:3857", transform=Affine(1, 0, 0, 0, -1, 7e6)))
+
+
+@pytest.mark.parametrize(
+    ("crs", "transform"),
+    [
+        ("EPSG:3857", Affine(900, 0, 1e6, 0, -900, 8e6)),
+        ("EPSG:3995", Affine(7000, 0, 1e6, 0, -7000, 4e6)),
+        ("EPSG:32633", Affine(30, 0, 5e5, 0, -30, 6e6)),
+        ("EPSG:4326", Affine(0.01, 0, 20, 0, -0.01, 66)),
+    ],
+)
+def test_areas_are_those_on_the_ground(write: Write, crs: str, transform: Affine) -> None:
+    frame = vectorize(write(noise((24, 20), 3), crs=crs, transform=transform))
+    lines = shapely.segmentize(frame.geometry, abs(transform.a) / 8)
+    there = geopandas.GeoSeries(lines, crs=crs).to_crs(4326)
+    oracle = [Geod(ellps="WGS84").geometry_area_perimeter(shapely.orient_polygons(one)) for one in there]
+    holes = [sum(Geod(ellps="WGS84").geometry_length(hole) for hole in one.interiors) for one in there]
+    # A plane that is true to 0.25 % is taken as it is.
+    assert frame.area_m2.to_numpy() == pytest.approx([area for area, _ in oracle], rel=2.5e-3)
+    assert frame.perimeter_m.to_numpy() == pytest.approx(
+        [around + inner for (_, around), inner in zip(oracle, holes, strict=True)], rel=2.5e-3
+    )
 
 
 def test_across_the_date_line(write: Write, tmp_path: Path) -> None:
