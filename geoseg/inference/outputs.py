@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self, TypedDict
+from typing import Any, Self
 
 from geoseg.atomic import make_folders, probe_writable, same_file
 from geoseg.errors import GeosegError, OutputError, UsageError
@@ -15,6 +15,7 @@ from geoseg.inference.journal import parts_folder, unfinished
 from geoseg.progress import Progress
 from geoseg.raster import Scene
 from geoseg.raster.landcover import ProductName, creation_options, files_beside, foreign_beside
+from geoseg.vector import PolygonOptions
 
 _TIFF = (".tif", ".tiff", ".gtif", ".gtiff", ".tf8", ".btf")
 """The last two are BigTIFF's."""
@@ -23,7 +24,7 @@ _ABOUT_POLYGONS = ("layer", "min_area", "simplify", "smooth")
 StrPath = str | os.PathLike[str]
 
 
-class OutputOptions(TypedDict, total=False):
+class OutputOptions(PolygonOptions, total=False):
     """Options that say what a run writes beside its map, and how; `predict` and `Plan.run` share them."""
 
     confidence: StrPath | None
@@ -32,14 +33,6 @@ class OutputOptions(TypedDict, total=False):
     """A raster of the probability of every class, a band each, in percent."""
     polygons: StrPath | None
     """The polygons of the map, as `geoseg.vectorize` writes them; with `confidence` each gets its mean."""
-    layer: str | None
-    """Of the polygons: the layer to write in a GeoPackage."""
-    min_area: float | str | None
-    """Of the polygons: regions smaller than this go to a neighbor: 100 (m2), "0.5ha", "25px"."""
-    simplify: float | str | None
-    """Of the polygons: about how far borders may move to need fewer vertices: 1.5 (m), "1.5px"."""
-    smooth: bool
-    """Of the polygons: round the staircase of the pixels."""
     mkdir: bool
     """Make the folders that do not exist."""
     overwrite: bool

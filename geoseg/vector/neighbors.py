@@ -109,18 +109,9 @@ def find_borders(
         sources, targets = np.empty(found, np.int32), np.empty(found, np.int32)
         lengths = np.empty(found, np.int64)
         found = _meet(
-            regions.run_rows,
-            regions.run_cols,
-            regions.run_regions,
-            cols + 2,
-            regions.codes,
-            light,
-            corner,
-            *side_weights,
-            sources,
-            targets,
-            lengths,
-        )
+            regions.run_rows, regions.run_cols, regions.run_regions, cols + 2, regions.codes, light, corner,
+            *side_weights, sources, targets, lengths,
+        )  # fmt: skip
     return _added_up(
         np.append(regions.carried[above.regions], sources),
         np.append(above.others, strip.numbers[targets]),
@@ -141,19 +132,9 @@ def _added_up(regions: NDArray[np.int32], others: NDArray[np.int32], lengths: ND
 
 @njit(cache=True, nogil=True)
 def _meet(
-    run_rows: Any,
-    run_cols: Any,
-    run_regions: Any,
-    width: int,
-    codes: Any,
-    light: Any,
-    corner: int,
-    along_a_row: int,
-    along_a_column: int,
-    sources: Any,
-    targets: Any,
-    lengths: Any,
-) -> int:
+    run_rows: Any, run_cols: Any, run_regions: Any, width: int, codes: Any, light: Any, corner: int,
+    along_a_row: int, along_a_column: int, sources: Any, targets: Any, lengths: Any,
+) -> int:  # fmt: skip
     """Write where runs meet, once for each light region of the two, as far as there is room; return how often they do.
 
     With `corner` 1, not 0, they meet at corners too.
@@ -197,7 +178,7 @@ def _meet(
 
 @dataclass(frozen=True, slots=True)
 class Neighbors:
-    """The regions of a raster, and the borders of the light ones: arrays that whoever sieves them writes to."""
+    """The regions of a raster, and the borders of the light ones: the sieve writes to these arrays."""
 
     codes: NDArray[np.int32]
     """(region,) class."""
@@ -288,17 +269,10 @@ class _Graph:
 
     def whole(self, rows: int, dtype: np.dtype[Any]) -> Neighbors:
         return Neighbors(
-            _view(self.codes),
-            _view(self.parents),
-            _view(self.weights),
-            _view(self.first_borders),
-            _view(self.border_counts),
-            _view(self.others),
-            _view(self.lengths),
-            _view(self.corners).reshape(-1, 2),
-            rows,
-            dtype,
-        )
+            _view(self.codes), _view(self.parents), _view(self.weights), _view(self.first_borders),
+            _view(self.border_counts), _view(self.others), _view(self.lengths), _view(self.corners).reshape(-1, 2),
+            rows, dtype,
+        )  # fmt: skip
 
 
 def _view(growing: array[int]) -> NDArray[Any]:

@@ -29,10 +29,6 @@ class PolygonOptions(TypedDict, total=False):
     """About how far borders may move to need fewer vertices: 1.5 (m), "1.5px". Neighbors still meet exactly."""
     smooth: bool
     """Round the staircase of the pixels."""
-    mkdir: bool
-    """Make the folders that do not exist."""
-    overwrite: bool
-    """Replace existing files; of a GeoPackage, the layer alone."""
 
 
 class VectorizeOptions(PolygonOptions, total=False):
@@ -52,6 +48,10 @@ class VectorizeOptions(PolygonOptions, total=False):
     """Takes the place of the names that the raster carries."""
     crs: Any
     """What the polygons are reprojected to: "EPSG:4326", WKT, a CRS of rasterio or pyproj."""
+    mkdir: bool
+    """Make the folders that do not exist."""
+    overwrite: bool
+    """Replace existing files; of a GeoPackage, the layer alone."""
 
 
 _TYPED = re.compile(r"\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?)\s*([a-z²]*[23]?)\s*", re.IGNORECASE | re.ASCII)
@@ -92,7 +92,7 @@ def _quantity(typed: float | str, option: str, units: dict[str, float], wanted: 
     parts = _TYPED.fullmatch(str(typed))
     unit = parts[2].lower() if parts else ""
     if parts is None or (unit != "px" and unit not in units):
-        raise UsageError(f"{option} wants {wanted}; got {str(typed)!r:.40}", _bare(option))
+        raise UsageError(f"{option} must be {wanted}, got {str(typed)!r:.40}", _bare(option))
     in_px = unit == "px"
     factor = 1.0 if in_px else units[unit]
     return Quantity(float(parts[1]) * factor, in_px, option, str(typed).strip(), unit)

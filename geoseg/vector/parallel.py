@@ -15,9 +15,9 @@ from geoseg.interpreter import in_every_fork
 from geoseg.machine import available_cores
 
 MOST = 4
-"""More share one memory than it feeds."""
+"""More threads wait for the same memory."""
 _SHARE = 100_000
-"""Vertices that are worth a thread."""
+"""Vertices for which a thread pays."""
 
 
 def run_parallel(*tasks: Callable[[], Any]) -> list[Any]:

@@ -43,7 +43,7 @@ class Tracing:
     corners: bool = False
     """Whether regions that touch at a corner are one feature: 8-connectedness."""
     codes: frozenset[int] | None = None
-    """The classes wanted; None for all."""
+    """The classes to keep; None for all."""
     budget: int = OPEN_BYTES
 
     @property

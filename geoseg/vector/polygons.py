@@ -46,15 +46,10 @@ class Polygons:
         of_polygons, rings = _taken(self.polygons, polygons)
         of_rings, vertices = _taken(self.rings, rings)
         return type(self)(
-            self.codes[chosen],
-            self.area_px[chosen],
-            features,
-            of_polygons,
-            of_rings,
-            self.xy[vertices],
+            self.codes[chosen], self.area_px[chosen], features, of_polygons, of_rings, self.xy[vertices],
             None if self.confidence is None else self.confidence[chosen],
             None if self.confidence_px is None else self.confidence_px[chosen],
-        )
+        )  # fmt: skip
 
     def exchange(self, some: NDArray[np.int64], others: Self) -> Self:
         """Return the features in their order, with others in place of some, (feature,) ascending."""

@@ -36,7 +36,7 @@ from geoseg.vector.polygons import PolygonLayer
 from geoseg.vector.simplify import LONGEST_PX, Generalization
 
 _ULPS = 16
-"""Steps between neighbouring numbers that a pixel's side spans at least."""
+"""Steps between neighboring numbers that a pixel's side spans at least."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,21 +71,9 @@ def _settle(neighbors: Neighbors, threshold: int) -> NDArray[Any]:
         turns = np.flatnonzero((weights > 0) & (weights < limit)).astype(np.int32)
         turns = turns[np.argsort(weights[turns], kind="stable")]
         _give_away(
-            turns,
-            limit,
-            threshold,
-            neighbors.codes,
-            parents,
-            weights,
-            members,
-            neighbors.first_borders,
-            neighbors.border_counts,
-            neighbors.others,
-            neighbors.lengths,
-            places,
-            around,
-            shared,
-        )
+            turns, limit, threshold, neighbors.codes, parents, weights, members, neighbors.first_borders,
+            neighbors.border_counts, neighbors.others, neighbors.lengths, places, around, shared,
+        )  # fmt: skip
     while np.any((further := parents[parents]) != parents):
         parents = further
     return neighbors.codes[parents].astype(neighbors.dtype)
@@ -122,21 +110,9 @@ def _join_corners(corners: Any, threshold: int, parents: Any, weights: Any, memb
 
 @njit(cache=True, nogil=True)
 def _give_away(
-    turns: Any,
-    limit: int,
-    threshold: int,
-    codes: Any,
-    parents: Any,
-    weights: Any,
-    members: Any,
-    first_borders: Any,
-    border_counts: Any,
-    others: Any,
-    lengths: Any,
-    places: Any,
-    around: Any,
-    shared: Any,
-) -> None:
+    turns: Any, limit: int, threshold: int, codes: Any, parents: Any, weights: Any, members: Any,
+    first_borders: Any, border_counts: Any, others: Any, lengths: Any, places: Any, around: Any, shared: Any,
+) -> None:  # fmt: skip
     """Give each region, when its turn comes, to a neighbor, unless it has become as heavy as the limit by then.
 
     `around` and `shared` are room for the neighbors of one region and the borders with them; `places` is (region,)

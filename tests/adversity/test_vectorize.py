@@ -126,14 +126,14 @@ def refused(vectorize: Vectorize, cover: Path) -> Callable[..., str]:
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ("--simplify nonsense", "--simplify wants meters"),
+        ("--simplify nonsense", "--simplify must be meters"),
         ("--simplify -1", "--simplify must be a number from 0 up"),
         ("--simplify nan", "--simplify"),
         ("--simplify inf", "--simplify"),
         ("--simplify 1e999", "--simplify"),
-        ("--simplify 5ha", "--simplify wants meters"),
-        ("--simplify 1,5", "--simplify wants meters"),
-        ("--min-area nonsense", "--min-area wants square meters"),
+        ("--simplify 5ha", "--simplify must be meters"),
+        ("--simplify 1,5", "--simplify must be meters"),
+        ("--min-area nonsense", "--min-area must be square meters"),
         ("--min-area -1", "--min-area"),
         ("--min-area nan", "--min-area"),
         ("--min-area inf", "--min-area"),

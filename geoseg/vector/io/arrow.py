@@ -46,7 +46,7 @@ def to_wkb(polygons: Polygons, *, multi: bool) -> tuple[NDArray[np.int64], NDArr
 
 
 @njit(cache=True, nogil=True)
-def _fill(shape: Any, vertices: Any, multi: bool, content: Any) -> None:  # noqa: FBT001 - numba types them
+def _fill(shape: Any, vertices: Any, multi: bool, content: Any) -> None:
     features, polygons, rings = shape
     at = 0
     for feature in range(len(features) - 1):

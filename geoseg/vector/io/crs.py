@@ -57,7 +57,9 @@ def _parts(feature: Polygons, whole: Any, backward: Backward, turn: float) -> ND
     turns = (0.0, turn, -turn) if turn else (0.0,)
     parts = faces[np.any([shapely.contains_xy(whole, x + more, y) for more in turns], axis=0)]
     if not len(parts):
-        raise SceneError("a polygon at the 180th meridian or at a pole cannot be cut there; choose another crs")
+        raise SceneError(
+            "a polygon at the 180th meridian or at a pole cannot be cut there; choose another `crs`", "crs"
+        )
     return np.array(shapely.orient_polygons(parts), object)
 
 
@@ -232,9 +234,9 @@ def parse_crs(text: object) -> CRS:
     try:
         crs = CRS.from_user_input(text)
     except (*GDAL_ERRORS, TypeError):
-        raise UsageError(f"`crs` names no reference system: {text!r:.80}; give one such as EPSG:4326") from None
+        raise UsageError(f"`crs` names no reference system: {text!r:.80}; give one such as EPSG:4326", "crs") from None
     if not (crs.is_geographic or crs.is_projected):
-        raise UsageError(f"`crs` is neither geographic nor projected: {text!r:.80}; give one such as EPSG:4326")
+        raise UsageError(f"`crs` is neither geographic nor projected: {text!r:.80}; give one such as EPSG:4326", "crs")
     return crs
 
 
@@ -264,7 +266,8 @@ def _carried(tables: Iterable[FeatureTable], carry: _Carry, crs: CRS, *, parts: 
         polygons = carry(table.polygons, pixel_m)
         if not parts and np.any(np.diff(polygons.features) != 1):
             raise SceneError(
-                f"a polygon of the raster is in several parts in {_called(crs)}; dissolve, or choose another crs"
+                f"a polygon of the raster is in several parts in {_called(crs)}; add `dissolve=True`, or choose another `crs`",
+                "crs",
             )
         yield replace(table, polygons=polygons)
 
@@ -304,12 +307,14 @@ def reprojection(source: CRS, target: CRS) -> _Carry:
             place = _place(polygons, forward)
             raise SceneError(
                 f"the point {place[0]:g}, {place[1]:g} of the raster has no place in {_called(target)}; "
-                "choose another `crs`, or cut the raster to the area where it can be used"
+                "choose another `crs`, or cut the raster to the area where it can be used",
+                "crs",
             )
         if len(torn):
             raise SceneError(
                 f"{_called(target)} tears a polygon apart at the point {torn[0][0]:g}, {torn[0][1]:g} of the raster; "
-                "choose another crs, or cut the raster there"
+                "choose another `crs`, or cut the raster there",
+                "crs",
             )
         if not degrees:
             return _right_handed(there)
@@ -353,7 +358,8 @@ def _check_round_trip(
         place = polygons.xy[far[wrong]][0]
         raise SceneError(
             f"the point {place[0]:g}, {place[1]:g} of the raster lies beyond the edge of the world in its own CRS, and "
-            f"has no place in {_called(target)}; cut the raster to the world"
+            f"has no place in {_called(target)}; cut the raster to the world",
+            "crs",
         )
 
 
@@ -371,7 +377,8 @@ def _transformer(source: CRS, target: CRS) -> Any:
     except pyproj.exceptions.ProjError as error:
         reason = " ".join(str(error).split())
         raise UsageError(
-            f"no transformation leads from {_called(source)} to {_called(target)} ({reason}); choose another `crs`"
+            f"no transformation leads from {_called(source)} to {_called(target)} ({reason}); choose another `crs`",
+            "crs",
         ) from error
 
 
@@ -422,5 +429,5 @@ def _doubled_areas(polygons: Polygons) -> NDArray[np.float64]:
     x, y = (polygons.xy - np.repeat(polygons.xy[starts], np.diff(polygons.rings), axis=0)).T
     cross = np.zeros(len(x))
     cross[:-1] = x[:-1] * y[1:] - x[1:] * y[:-1]
-    # From one ring's last vertex to the next ring's first, which is (0, 0), the product is nought.
+    # From one ring's last vertex to the next ring's first, which is (0, 0), the product is 0.
     return np.add.reduceat(cross, starts)

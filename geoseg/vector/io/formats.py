@@ -56,7 +56,9 @@ def check_target(
     """
     path = Path(out)
     if path.suffix.lower() not in _WRITERS:
-        raise UsageError(f"{path} names no format of polygons; give it one of the extensions {', '.join(EXTENSIONS)}")
+        raise UsageError(
+            f"{path} names no format of polygons; give it one of the extensions {', '.join(EXTENSIONS)}", "out"
+        )
     path = probe_writable(out, mkdir=mkdir).absolute()
     if has_layers(path):
         _check_closed(path)
@@ -64,7 +66,7 @@ def check_target(
             check_file(path, layer or path.stem, overwrite=overwrite)
             return path
     if path.exists() and not overwrite:
-        raise OutputError(f"{path} exists; add `overwrite=True` to replace it, or choose another `out`")
+        raise OutputError(f"{path} exists; add `overwrite=True` to replace it, or choose another `out`", "out")
     return path
 
 
@@ -93,18 +95,20 @@ def stored_crs(
 ) -> CRS | None:
     """Return the reference system that a file, or None for a frame, will have: the one wanted, else the raster's `crs`.
 
-    GeoJSON is always in WGS 84 (RFC 7946, section 4), which is said aloud. UsageError for a wish that cannot be met.
+    GeoJSON is always in WGS 84 (RFC 7946, section 4), which a line says. UsageError for a CRS that cannot be had.
     """
     if wanted is not None and crs is None:
         raise UsageError(
-            "the raster has no CRS to reproject from; leave out `crs`, or give the raster one by rio edit-info --crs"
+            "the raster has no CRS to reproject from; leave out `crs`, or give the raster one by rio edit-info --crs",
+            "crs",
         )
     if target is None or _WRITERS[target.suffix.lower()] not in _GEOJSON:
         return wanted or crs
     if wanted is not None and wanted != WGS84:
         raise UsageError(
             f"GeoJSON is always in WGS 84 (RFC 7946), got `crs={wanted.to_string()[:80]}`; "
-            "leave out `crs`, or choose a format such as .gpkg"
+            "leave out `crs`, or choose a format such as .gpkg",
+            "crs",
         )
     _say(announce, target, crs)
     return None if crs is None else WGS84
@@ -207,7 +211,8 @@ def _check_closed(target: Path) -> None:
         if beside.exists():
             raise OutputError(
                 f"{target} is open in another program ({beside.name} lies beside it); close it there (or, if one was "
-                "stopped, open and close the file once, by QGIS), or choose another `out`"
+                "stopped, open and close the file once, by QGIS), or choose another `out`",
+                "out",
             )
 
 

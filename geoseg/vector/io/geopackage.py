@@ -42,12 +42,13 @@ def is_kept(path: Path) -> bool:
 def check_layer_name(name: object) -> str:
     """Return a layer's name if a GeoPackage can have it, else raise UsageError."""
     if not isinstance(name, str) or not name.strip() or not name.isprintable():
-        raise UsageError(f"layer is the name of a layer, got {name!r:.80}; give one such as landcover")
+        raise UsageError(f"`layer` is the name of a layer, got {name!r:.80}; give one such as landcover", "layer")
     if RESERVED.match(name) or not (name[0].isalnum() or name[0] == "_"):
         raise UsageError(
-            f"layer {name!r:.80} is a name that a GeoPackage cannot give to polygons: it begins with a special "
+            f"`layer={name!r:.80}` is a name that a GeoPackage cannot give to polygons: it begins with a special "
             "character, or is kept for the file's own tables (gpkg, sqlite_, rtree_, layer_styles, qgis_projects); "
-            "choose another"
+            "choose another",
+            "layer",
         )
     return name
 
@@ -67,11 +68,14 @@ def check_file(path: Path, layer: str, *, overwrite: bool) -> bool:
     if kind is None:
         return False
     if kind != "features":
-        raise OutputError(f"{path} holds {kind} named {layer!r}, which is not replaced; choose another layer")
+        raise OutputError(
+            f"{path} holds {kind} named {layer!r}, which is not replaced; choose another `layer`", "layer"
+        )
     if not overwrite:
         raise OutputError(
             f"{path} has a layer {layer!r} already; add `overwrite=True` to replace it, which keeps all other layers, "
-            "or choose another layer"
+            "or choose another `layer`",
+            "layer",
         )
     return True
 

@@ -17,23 +17,9 @@ from geoseg.vector.simplify.obstacles import is_free, put, take
 
 @njit(cache=True, nogil=True)
 def douglas_peucker(
-    todo: Any,
-    starts: Any,
-    ends: Any,
-    firsts: Any,
-    counts: Any,
-    node_rows: Any,
-    node_cols: Any,
-    vertices: Any,
-    obstacles: Any,
-    base: int,
-    straight: Any,
-    tolerance: float,
-    matrix: Any,
-    rows: Any,
-    cols: Any,
-    stops: Any,
-) -> None:
+    todo: Any, starts: Any, ends: Any, firsts: Any, counts: Any, node_rows: Any, node_cols: Any, vertices: Any,
+    obstacles: Any, base: int, straight: Any, tolerance: float, matrix: Any, rows: Any, cols: Any, stops: Any,
+) -> None:  # fmt: skip
     """Simplify the arcs numbered in `todo` where they lie; `tolerance` is the greatest distance from a chord.
 
     Distances are in the plane to which `matrix`, (4,) row by row, takes (col, row). A stretch over which other borders

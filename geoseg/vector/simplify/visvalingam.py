@@ -16,24 +16,10 @@ from geoseg.vector.simplify.obstacles import is_free, put, take
 
 @njit(cache=True, nogil=True)
 def visvalingam(
-    todo: Any,
-    starts: Any,
-    ends: Any,
-    firsts: Any,
-    counts: Any,
-    node_rows: Any,
-    node_cols: Any,
-    vertices: Any,
-    obstacles: Any,
-    base: int,
-    straight: Any,
-    limit: int,
-    rows: Any,
-    cols: Any,
-    links: Any,
-    entries: Any,
+    todo: Any, starts: Any, ends: Any, firsts: Any, counts: Any, node_rows: Any, node_cols: Any, vertices: Any,
+    obstacles: Any, base: int, straight: Any, limit: int, rows: Any, cols: Any, links: Any, entries: Any,
     queues: Any,
-) -> None:
+) -> None:  # fmt: skip
     """Simplify the arcs numbered in `todo` where they lie; `limit` is twice the least area that a vertex must span.
 
     Among equal areas those known first go first, so that a staircase loses every other corner. An arc that may not be
@@ -91,17 +77,9 @@ def visvalingam(
 
 @njit(cache=True, nogil=True)
 def _without_steps(
-    vertices: Any,
-    first: int,
-    last: int,
-    end_row: int,
-    end_col: int,
-    obstacles: Any,
-    base: int,
-    limit: int,
-    rows: Any,
-    cols: Any,
-) -> int:
+    vertices: Any, first: int, last: int, end_row: int, end_col: int, obstacles: Any, base: int, limit: int,
+    rows: Any, cols: Any,
+) -> int:  # fmt: skip
     """Copy an arc's vertices behind its node, but not every other corner of staircases of one-pixel steps; count them.
 
     Nor what is then in the middle of a line. These are the first to go, and need no queue: their triangles hold no

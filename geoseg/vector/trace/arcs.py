@@ -76,18 +76,9 @@ class Arcs:
         small = np.empty(0, np.int32)
         long = np.empty(0, np.int64)
         return cls(
-            small,
-            small,
-            np.empty(0, np.uint8),
-            small,
-            small,
-            small,
-            long,
-            small,
-            long,
-            np.empty((0, 2), np.int32),
+            small, small, np.empty(0, np.uint8), small, small, small, long, small, long, np.empty((0, 2), np.int32),
             np.empty(0, np.bool_),
-        )
+        )  # fmt: skip
 
     @property
     def whole(self) -> NDArray[np.bool_]:
@@ -152,18 +143,10 @@ class Arcs:
         nodes = np.cumsum(used, dtype=np.int32) - np.int32(1)
         vertices, firsts = self.copy_vertices(arcs, budget)
         return type(self)(
-            self.node_rows[used],
-            self.node_cols[used],
-            self.edges[used],
-            self.quadrants.reshape(-1, 4)[used].ravel(),
-            _renumbered(starts, nodes),
-            _renumbered(ends, nodes),
-            firsts[:-1],
-            self.counts[arcs],
-            self.integrals[arcs],
-            vertices,
-            self.settled[arcs],
-        )
+            self.node_rows[used], self.node_cols[used], self.edges[used],
+            self.quadrants.reshape(-1, 4)[used].ravel(), _renumbered(starts, nodes), _renumbered(ends, nodes),
+            firsts[:-1], self.counts[arcs], self.integrals[arcs], vertices, self.settled[arcs],
+        )  # fmt: skip
 
 
 def stacked(parts: Sequence[NDArray[np.int32]], more: int, budget: int) -> NDArray[np.int32]:

@@ -1,7 +1,7 @@
 """The lattice of pixel corners: where borders run, where three or more meet, and the arcs between such nodes.
 
 A border edge lies between two pixels of different class. Edges of a lattice point are numbered clockwise: N 0, E 1,
-S 2, W 3; the quadrant (pixel) to the left of whoever leaves through an edge has the edge's number: NW 0, NE 1, SE 2,
+S 2, W 3; the quadrant (pixel) to the left of a walk that leaves through an edge has its number: NW 0, NE 1, SE 2,
 SW 3. An edge of a node is a slot, 4 * node + edge.
 """
 
@@ -44,7 +44,7 @@ class Lattice:
 
 
 @njit(cache=True, nogil=True)
-def _mark_edges(frame: Any, bits: Any, node_rows: Any, top: bool, bottom: bool) -> int:  # noqa: FBT001 - a kernel
+def _mark_edges(frame: Any, bits: Any, node_rows: Any, top: bool, bottom: bool) -> int:
     rows, cols = frame.shape[0] - 1, frame.shape[1] - 1
     turns = 0
     for row in range(rows):
@@ -104,27 +104,16 @@ def node_quadrants(
                 quadrants[4 * node + 1 + side] = run_regions[right]
 
 
-# A kernel is compiled anew for each literal number it is called with, and for each type of integer.
+# A kernel is compiled once more for each literal number it is called with, and for each type of integer.
 _NORTH, _EAST, _SOUTH = np.int64(0), np.int64(1), np.int64(2)
 _ABOVE = np.int64(-1)
 
 
 @njit(cache=True, nogil=True)
 def walk_all(
-    bits: Any,
-    words: Any,
-    first_row: int,
-    node_rows: Any,
-    node_cols: Any,
-    node_edges: Any,
-    starts: Any,
-    ends: Any,
-    firsts: Any,
-    counts: Any,
-    integrals: Any,
-    vertices: Any,
-    loops: Any,
-) -> tuple[int, int]:
+    bits: Any, words: Any, first_row: int, node_rows: Any, node_cols: Any, node_edges: Any, starts: Any, ends: Any,
+    firsts: Any, counts: Any, integrals: Any, vertices: Any, loops: Any,
+) -> tuple[int, int]:  # fmt: skip
     """Walk every border of a strip; erase `bits` and `node_edges`. Return the counts of arcs and of loops.
 
     `node_rows` are (row + 1,) offsets of the nodes. An arc that leaves the strip at lattice column c has -1 - 2 c at

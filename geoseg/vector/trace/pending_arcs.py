@@ -55,21 +55,9 @@ def _mate(starts: Any, ends: Any, carried: int, above: Any, below: Any, end: int
 
 @njit(cache=True, nogil=True)
 def join_seam(
-    starts: Any,
-    ends: Any,
-    firsts: Any,
-    counts: Any,
-    integrals: Any,
-    vertices: Any,
-    free: int,
-    carried: int,
-    above: Any,
-    below: Any,
-    gone: Any,
-    arcs: int,
-    node: int,
-    loops: Any,
-) -> tuple[int, int]:
+    starts: Any, ends: Any, firsts: Any, counts: Any, integrals: Any, vertices: Any, free: int, carried: int,
+    above: Any, below: Any, gone: Any, arcs: int, node: int, loops: Any,
+) -> tuple[int, int]:  # fmt: skip
     """Append to the arcs, from number `arcs` on, those joined of pieces; mark the pieces as gone.
 
     `vertices` have room from `free` on. A ring without nodes gets one, from number `node` on, at its upper left vertex,
@@ -232,18 +220,10 @@ def walk_strip(frame: NDArray[Any], first_row: int, *, top: bool, bottom: bool, 
     loops = loops[:found]
     rows = np.repeat(np.arange(first_row, first_row + len(offsets) - 1, dtype=np.int32), np.diff(offsets))
     walked = Arcs(
-        np.concatenate([rows, loops[:, 0]]),
-        np.concatenate([cols, loops[:, 1]]),
-        np.concatenate([edges, np.full(found, _LOOP_EDGES)]),
-        np.empty(0, np.int32),
-        starts[:arcs],
-        ends[:arcs],
-        firsts[:arcs],
-        counts[:arcs],
-        integrals[:arcs],
-        vertices,
-        np.zeros(arcs, np.bool_),
-    )
+        np.concatenate([rows, loops[:, 0]]), np.concatenate([cols, loops[:, 1]]),
+        np.concatenate([edges, np.full(found, _LOOP_EDGES)]), np.empty(0, np.int32), starts[:arcs], ends[:arcs],
+        firsts[:arcs], counts[:arcs], integrals[:arcs], vertices, np.zeros(arcs, np.bool_),
+    )  # fmt: skip
     return Strip(first_row, width, offsets, loops, walked, marks)
 
 
@@ -296,15 +276,10 @@ def _joined(above: Arcs, walked: Arcs, width: int, runs: _Runs, budget: int) -> 
         np.concatenate([above.node_rows, walked.node_rows, loops[:, 0]]),
         np.concatenate([above.node_cols, walked.node_cols, loops[:, 1]]),
         np.concatenate([above.edges, walked.edges, np.full(found, _LOOP_EDGES)]),
-        np.concatenate([above.quadrants, walked.quadrants, loop_quadrants(*runs, loops, 0, 0)]),
-        starts[kept],
-        ends[kept],
-        firsts[kept],
-        counts[kept],
-        integrals[kept],
-        vertices,
+        np.concatenate([above.quadrants, walked.quadrants, loop_quadrants(*runs, loops, 0, 0)]), starts[kept],
+        ends[kept], firsts[kept], counts[kept], integrals[kept], vertices,
         np.concatenate([above.settled, np.zeros(arcs - carried, np.bool_)])[kept],
-    )
+    )  # fmt: skip
 
 
 LEAST_ARCS = 2048
@@ -369,7 +344,7 @@ class PendingArcs:
         return away
 
     def _name(self, regions: Regions) -> None:
-        """Name the regions of a strip: as above, those joined as their first part, new ones anew."""
+        """Name the regions of a strip: as above, those joined as their first part, new ones by number."""
         names = np.full(len(regions), -1, np.int64)
         names[regions.carried[::-1]] = self._names[::-1]
         for part in np.flatnonzero(names[regions.carried] != self._names):

@@ -60,14 +60,9 @@ class Regions:
         """Return what lies above the first row of a raster: one run of background."""
         empty = np.empty(0, np.int32)
         return cls(
-            np.array([0, 1], np.int32),
-            np.zeros(1, np.int32),
-            np.full(1, -1, np.int32),
-            empty,
-            np.empty(0, np.int64),
-            np.empty(0, np.int64),
-            empty,
-        )
+            np.array([0, 1], np.int32), np.zeros(1, np.int32), np.full(1, -1, np.int32), empty,
+            np.empty(0, np.int64), np.empty(0, np.int64), empty,
+        )  # fmt: skip
 
     def __len__(self) -> int:
         return len(self.codes)
@@ -81,14 +76,10 @@ class Regions:
         numbers = np.cumsum(keep, dtype=np.int32) - np.int32(1)
         runs = self.run_regions[last]
         return type(self)(
-            np.array([0, len(runs)], np.int32),
-            self.run_cols[last].copy(),
-            np.where(runs < 0, runs, numbers[runs]) if len(numbers) else runs.copy(),
-            self.codes[keep],
-            self.area_px[keep],
-            self.last_row[keep],
-            np.empty(0, np.int32),
-        )
+            np.array([0, len(runs)], np.int32), self.run_cols[last].copy(),
+            np.where(runs < 0, runs, numbers[runs]) if len(numbers) else runs.copy(), self.codes[keep],
+            self.area_px[keep], self.last_row[keep], np.empty(0, np.int32),
+        )  # fmt: skip
 
     @property
     def open(self) -> NDArray[np.bool_]:
@@ -198,16 +189,9 @@ def number(parents: Any) -> int:
 
 @njit(cache=True, nogil=True)
 def _measure(
-    strip: Any,
-    run_rows: Any,
-    run_cols: Any,
-    run_regions: Any,
-    numbers: Any,
-    codes: Any,
-    area_px: Any,
-    last_row: Any,
-    first_row: int,
-) -> None:
+    strip: Any, run_rows: Any, run_cols: Any, run_regions: Any, numbers: Any, codes: Any, area_px: Any,
+    last_row: Any, first_row: int,
+) -> None:  # fmt: skip
     for row in range(strip.shape[0]):
         for run in range(run_rows[row], run_rows[row + 1]):
             if run_regions[run] < 0:

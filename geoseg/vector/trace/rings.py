@@ -34,20 +34,9 @@ def leave(edges: Any, quadrants: Any, slot: int) -> int:
 
 @njit(cache=True, nogil=True)
 def link_rings(
-    edges: Any,
-    quadrants: Any,
-    starts: Any,
-    ends: Any,
-    counts: Any,
-    integrals: Any,
-    halves: Any,
-    features: Any,
-    straight: bool,  # noqa: FBT001 - a kernel
-    ring_features: Any,
-    ring_slots: Any,
-    ring_counts: Any,
-    ring_outer: Any,
-) -> int:
+    edges: Any, quadrants: Any, starts: Any, ends: Any, counts: Any, integrals: Any, halves: Any, features: Any,
+    straight: bool, ring_features: Any, ring_slots: Any, ring_counts: Any, ring_outer: Any,
+) -> int:  # fmt: skip
     """Link the rings of regions that have a feature number (-1 = not now); return how many there are.
 
     `halves` is (slot,) 2 * arc where the arc starts, 2 * arc + 1 where it ends, -1 for neither; those used become
@@ -96,24 +85,10 @@ def group_rings(ring_features: Any, ring_outer: Any, feature_rings: Any, order: 
 
 @njit(cache=True, nogil=True)
 def fill_rings(
-    edges: Any,
-    quadrants: Any,
-    node_rows: Any,
-    node_cols: Any,
-    starts: Any,
-    ends: Any,
-    firsts: Any,
-    counts: Any,
-    vertices: Any,
-    halves: Any,
-    straight: bool,  # noqa: FBT001 - a kernel
-    slots: Any,
-    rings: Any,
-    unit: int,
-    transform: Any,
-    backwards: bool,  # noqa: FBT001
+    edges: Any, quadrants: Any, node_rows: Any, node_cols: Any, starts: Any, ends: Any, firsts: Any, counts: Any,
+    vertices: Any, halves: Any, straight: bool, slots: Any, rings: Any, unit: int, transform: Any, backwards: bool,
     xy: Any,
-) -> None:
+) -> None:  # fmt: skip
     """Write the vertices of rings that begin at `slots` to [rings[i], rings[i + 1]) of `xy`.
 
     Vertices of arcs are in 1 / `unit` of a pixel. `transform` is (6,) for such: x = t0 col + t1 row + t2 and
