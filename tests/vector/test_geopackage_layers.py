@@ -119,7 +119,7 @@ def test_what_is_no_layer_of_features_is_not_replaced(project: Path, name: str) 
     with closing(sqlite3.connect(project)) as database:
         database.execute("CREATE TABLE qgis_projects2 (a)")
     before = project.read_bytes()
-    with pytest.raises(OutputError, match=f"named '{name}', which is not replaced; choose another layer"):
+    with pytest.raises(OutputError, match=f"named '{name}', which is not replaced; choose another `layer`"):
         check_target(project, layer=name, overwrite=True)
     assert project.read_bytes() == before
 
@@ -128,14 +128,14 @@ def test_what_is_no_layer_of_features_is_not_replaced(project: Path, name: str) 
     "name", ["layer_styles", "gpkg_contents", "sqlite_sequence", "rtree_a", "qgis_projects", "", " ", "a\nb", '"a"', 7]
 )
 def test_a_name_that_no_layer_can_have(tmp_path: Path, name: Any) -> None:
-    with pytest.raises(UsageError, match=r"^layer .*(choose another|such as landcover)$"):
+    with pytest.raises(UsageError, match=r"^`layer.*(choose another|such as landcover)$"):
         vectorize(_map(tmp_path), tmp_path / "new.gpkg", layer=name)
     assert [entry.name for entry in tmp_path.iterdir()] == ["map.tif"]
 
 
 @pytest.mark.parametrize("out", ["map.fgb", "map.geojson", "map.parquet", None])
 def test_files_without_layers_refuse_one(tmp_path: Path, out: str | None) -> None:
-    with pytest.raises(UsageError, match=r"layer .*\.gpkg"):
+    with pytest.raises(UsageError, match=r"`layer` .*\.gpkg"):
         vectorize(_map(tmp_path), None if out is None else tmp_path / out, layer="landcover")
 
 

@@ -266,7 +266,8 @@ def _carried(tables: Iterable[FeatureTable], carry: _Carry, crs: CRS, *, parts: 
         polygons = carry(table.polygons, pixel_m)
         if not parts and np.any(np.diff(polygons.features) != 1):
             raise SceneError(
-                f"a polygon of the raster is in several parts in {_called(crs)}; add `dissolve=True`, or choose another `crs`",
+                f"a polygon of the raster is in several parts in {_called(crs)}; add `dissolve=True`, or choose "
+                "another `crs`",
                 "crs",
             )
         yield replace(table, polygons=polygons)
