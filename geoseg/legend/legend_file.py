@@ -70,20 +70,24 @@ def read_legend_file(path: str | os.PathLike[str]) -> Nomenclature:
     file = Path(path)
     reader = _READERS.get(file.suffix.lower())
     if reader is None:
-        raise UsageError(f"`legend`: {file}: a legend is a file of type {', '.join(_READERS)}, got {file.suffix!r}")
+        raise UsageError(
+            f"`legend`: {file}: a legend is a file of type {', '.join(_READERS)}, got {file.suffix!r}", "legend"
+        )
     try:
         text = file.read_bytes().decode("utf-8-sig")
     except OSError as error:
-        raise UsageError(f"`legend`: {file} cannot be read: {error.strerror or error}") from None
+        raise UsageError(f"`legend`: {file} cannot be read: {error.strerror or error}", "legend") from None
     except UnicodeDecodeError as error:
-        raise UsageError(f"`legend`: {file} is not UTF-8 text: {error.reason} at byte {error.start}") from None
+        raise UsageError(
+            f"`legend`: {file} is not UTF-8 text: {error.reason} at byte {error.start}", "legend"
+        ) from None
     try:
         classes = sorted(reader(text), key=lambda named: named.code)
         names = Nomenclature(tuple(classes))
     except UsageError as error:
-        raise UsageError(f"`legend`: {file}: {error}") from None
+        raise UsageError(f"`legend`: {file}: {error}", "legend") from None
     if not names:
-        raise UsageError(f"`legend`: {file}: it holds no class")
+        raise UsageError(f"`legend`: {file}: it holds no class", "legend")
     return names
 
 

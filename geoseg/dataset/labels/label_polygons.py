@@ -114,7 +114,7 @@ class Polygons:
 
         Those a turn around the Earth away are moved to the grid.
         """
-        frame = _frame(place).envelope
+        frame = shapely.MultiPoint(place.corners).envelope
         found = [(int(i), turn) for turn in self.turns for i in self.tree.query(_shifted(frame, -turn))]
         return [(_shifted(self.geometries[i], turn), self.values[i]) for i, turn in sorted(found)]
 
@@ -212,11 +212,6 @@ def _number(count: int, what: str) -> str:
 
 def _shifted(shape: Any, x: float) -> Any:  # noqa: ANN401 - any of shapely's
     return shapely.transform(shape, lambda xy: xy + np.array([x, 0.0])) if x else shape
-
-
-def _frame(grid: GeoBox) -> shapely.MultiPoint:
-    corners = [(0, 0), (grid.width_px, 0), (0, grid.height_px), (grid.width_px, grid.height_px)]
-    return shapely.MultiPoint([grid.transform @ corner for corner in corners])
 
 
 def _frame_in(grid: GeoBox, crs_wkt: str | None) -> shapely.Polygon | None:
