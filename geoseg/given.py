@@ -6,6 +6,7 @@ all else is a UsageError that names the parameter.
 
 from __future__ import annotations
 
+import difflib
 import functools
 import inspect
 import os
@@ -15,7 +16,6 @@ from numbers import Integral, Real
 from typing import Any, NoReturn, ParamSpec, TypeVar
 
 from geoseg.errors import UsageError
-from geoseg.nearest import nearest
 
 _Given = ParamSpec("_Given")
 _Made = TypeVar("_Made")
@@ -279,3 +279,12 @@ _KINDS: dict[str, Callable[[str, Any], Any]] = {
     "creation_options": _creation_options,
 }  # fmt: skip
 """What each parameter is, wherever it occurs."""
+
+
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """Return the known word that one nearly is, upper and lower case being one; None if it is unlike all of them."""
+    in_small: dict[str, str] = {}
+    for each in known:
+        in_small.setdefault(each.casefold(), each)
+    near = difflib.get_close_matches(word.casefold(), in_small, n=1)
+    return in_small[near[0]] if near else None

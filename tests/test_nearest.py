@@ -6,7 +6,7 @@ import difflib
 
 import pytest
 
-from geoseg.nearest import nearest
+from geoseg.given import nearest
 
 WORDS = ("Unet", "FPN", "DeepLabV3Plus", "PlainUnet")
 

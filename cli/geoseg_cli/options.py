@@ -9,7 +9,7 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
-from geoseg.nearest import nearest
+from geoseg.given import nearest
 from geoseg_cli import parameter_types as types
 from geoseg_cli.output import PROGRESS, show_progress
 

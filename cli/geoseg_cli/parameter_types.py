@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import click
 
-from geoseg.nearest import nearest
+from geoseg.given import nearest
 
 BLENDS = ("hann", "linear", "gaussian", "mean", "crop")
 DEVICES = ("auto", "cpu", "cuda", "mps", "onnx", "torch-cpu")

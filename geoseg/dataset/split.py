@@ -19,8 +19,8 @@ from geoseg.dataset.layouts import of_entry
 from geoseg.dataset.pair import PARTS, Area
 from geoseg.dataset.search import PART_NAMES, listed
 from geoseg.errors import UsageError
+from geoseg.given import nearest
 from geoseg.html import table
-from geoseg.nearest import nearest
 from geoseg.raster import Window, digest
 
 DEFAULT_SEED = 21

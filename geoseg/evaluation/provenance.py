@@ -10,8 +10,8 @@ from typing import Any, Self, TypeVar
 
 from geoseg.dataset import DEFAULT_SEED, DEFAULT_VALID_SHARE, PARTS, Area, Dataset, Split, check_rule, split
 from geoseg.errors import UsageError
+from geoseg.given import nearest
 from geoseg.model import ModelCard
-from geoseg.nearest import nearest
 from geoseg.raster import Window
 
 _N = TypeVar("_N", int, float)

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from geoseg.errors import UsageError
 from geoseg.inference.tile import map_tile
-from geoseg.interpreter import in_every_fork
 from geoseg.legend import NODATA, Legend
+from geoseg.machine import in_every_fork
 from geoseg.raster import Window, coordinates_of
 
 if TYPE_CHECKING:

@@ -16,8 +16,7 @@ from geoseg.inference.blend import DEFAULT_BLEND, Blend, check_blend
 from geoseg.inference.resolution import network_window
 from geoseg.inference.symmetries import check_symmetries, symmetric
 from geoseg.inference.tile import Mapping, Readable
-from geoseg.interpreter import in_every_fork
-from geoseg.machine import available_cores, available_memory_bytes, size_text
+from geoseg.machine import available_cores, available_memory_bytes, in_every_fork, size_text
 from geoseg.model import Engine, EngineChoice, ModelBundle, Scale, choose_engine, default_overlap, takes_window
 from geoseg.progress import Progress
 from geoseg.raster import WindowGrid

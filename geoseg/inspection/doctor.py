@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from geoseg.errors import GeosegError
-from geoseg.interpreter import is_python, python_environment
+from geoseg.machine import is_python, python_environment
 from geoseg.model import CACHE_VARIABLE, cache_folder, choose_device, cuda_devices, has_mps
 from geoseg.version import VERSION
 

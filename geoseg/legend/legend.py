@@ -9,8 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from geoseg.errors import UsageError
-from geoseg.given import integer, integers
-from geoseg.nearest import nearest
+from geoseg.given import integer, integers, nearest
 
 NODATA = 255
 """The value of every pixel without a class. Class 0 is a class."""

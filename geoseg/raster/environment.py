@@ -18,7 +18,7 @@ from rasterio._err import CPLE_BaseError
 from rasterio.env import getenv, hasenv, setenv
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
-from geoseg.interpreter import is_fork
+from geoseg.machine import is_fork
 from geoseg.raster.own_data import own_gdal_options
 
 GDAL_ERRORS = (RasterioError, CPLE_BaseError, OSError, ValueError)

@@ -15,8 +15,8 @@ from typing import Any, Self, TypedDict, Unpack, get_args, get_origin, get_type_
 
 from geoseg.dataset import DEFAULT_SEED
 from geoseg.errors import UsageError, named
+from geoseg.given import nearest
 from geoseg.model import architecture_named, frozen_text
-from geoseg.nearest import nearest
 
 OPTIMIZERS = ("adam", "adamw", "rmsprop", "sgd")
 SCHEDULES = ("constant", "step", "multi-step", "cyclic", "exp-range", "one-cycle", "cosine")

@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from geoseg.interpreter import in_every_fork
-from geoseg.machine import available_cores
+from geoseg.machine import available_cores, in_every_fork
 
 MOST = 4
 """More threads wait for the same memory."""

@@ -16,7 +16,7 @@ import numpy as np
 from affine import Affine
 from numba.core.registry import cpu_target
 
-from geoseg.interpreter import is_python, python_command, python_environment
+from geoseg.machine import is_python, python_command, python_environment
 from geoseg.raster import Surface
 from geoseg.vector.io import is_by_gdal, write
 from geoseg.vector.measure import measure

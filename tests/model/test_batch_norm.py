@@ -11,7 +11,7 @@ import torch
 from timm.layers.norm_act import BatchNormAct2d
 
 from geoseg.model import build, freeze_batch_norm
-from geoseg.model.network.batch_norm import replace_batch_norm
+from geoseg.model.network.network import replace_batch_norm
 from tests.networks import TINY, random_network
 
 SEVEN = {**TINY, "in_channels": 3, "classes": 7}

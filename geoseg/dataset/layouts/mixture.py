@@ -17,9 +17,9 @@ from geoseg.dataset.layouts.pairs import find_pairs
 from geoseg.dataset.pair import Found, Member, Pair
 from geoseg.dataset.search import SearchOptions
 from geoseg.errors import GeosegError, SceneError, UsageError
+from geoseg.given import nearest
 from geoseg.legend import DEEPGLOBE, NODATA, GivenLegend, Legend, given_legend, name_key
 from geoseg.model import cache_folder
-from geoseg.nearest import nearest
 from geoseg.raster import digest, shown
 from geoseg.synthetic import Landscape, write_landscape
 

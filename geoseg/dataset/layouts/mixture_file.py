@@ -11,8 +11,8 @@ from typing import Any
 
 from geoseg.dataset.search import table_rows, table_titles
 from geoseg.errors import GeosegError, UsageError, spelled
+from geoseg.given import nearest
 from geoseg.legend import Legend
-from geoseg.nearest import nearest
 
 _MOST_IMAGES = 64
 _GSD_M = (1e-3, 1e5)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoseg.errors import GeosegError, ModelError
-from geoseg.interpreter import in_every_fork
+from geoseg.machine import in_every_fork
 from geoseg.model.bundle import ModelBundle, Scale, one_line
 from geoseg.model.engines.engine import OutOfMemory, Weights
 from geoseg.raster import Window

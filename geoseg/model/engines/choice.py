@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from geoseg.errors import GeosegWarning, ModelError, UsageError
-from geoseg.interpreter import in_every_fork
+from geoseg.machine import in_every_fork
 from geoseg.model.bundle import FUNCTION, PLAIN_UNET_CHANNELS, ModelBundle, Scale, check_window, may_have_one_size
 from geoseg.model.engines.callable_engine import CallableEngine
 from geoseg.model.engines.device import choose_device

@@ -14,7 +14,7 @@ import filelock
 import platformdirs
 
 from geoseg.errors import ModelError
-from geoseg.interpreter import is_python, python_command, python_environment
+from geoseg.machine import is_python, python_command, python_environment
 from geoseg.model.bundle import METADATA_KEY, ModelBundle, one_line, parse_json
 
 EXPORT_FORMAT = 4

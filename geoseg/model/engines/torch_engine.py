@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from geoseg.errors import ModelError
-from geoseg.interpreter import in_every_fork
+from geoseg.machine import in_every_fork
 from geoseg.model.bundle import ModelBundle, Scale, one_line
 from geoseg.model.engines.engine import OutOfMemory, Weights
 from geoseg.model.network import load, use_threads

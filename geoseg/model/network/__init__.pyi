@@ -1,4 +1,3 @@
-from .batch_norm import freeze_batch_norm as freeze_batch_norm
 from .encoders import HALF as HALF
 from .encoders import IMAGENET as IMAGENET
 from .encoders import Scaling as Scaling
@@ -12,6 +11,7 @@ from .input_size import why_not as why_not
 from .network import build as build
 from .network import check_encoder_weights as check_encoder_weights
 from .network import check_fit as check_fit
+from .network import freeze_batch_norm as freeze_batch_norm
 from .network import load as load
 from .network import parameter_shapes as parameter_shapes
 from .network import use_threads as use_threads

@@ -26,8 +26,8 @@ import torch
 from huggingface_hub import constants
 
 from geoseg.errors import ModelError
+from geoseg.given import nearest
 from geoseg.model.bundle import file_hash, one_line, read_header
-from geoseg.nearest import nearest
 
 _RENAMED = ("timm-regnet", "timm-res2", "timm-resnest", "timm-mobilenetv3", "timm-gernet")
 """smp's older names for encoders that it takes from timm."""
