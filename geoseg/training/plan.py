@@ -138,7 +138,7 @@ def plan_training(  # noqa: PLR0913 - a data set, its parts, a recipe, and who i
     train_px = class_px_of(train)
     _say_absent(dataset, codes, train_px, class_px_of(valid), say)
     statistics = _measured(train)
-    labelled_px, crops_px = sum(train_px.values()), (recipe.batch_size or 1) * recipe.crop_px**2
+    labeled_px, crops_px = sum(train_px.values()), (recipe.batch_size or 1) * recipe.crop_px**2
     return TrainingPlan(
         recipe=recipe,
         architecture=architecture,
@@ -156,7 +156,7 @@ def plan_training(  # noqa: PLR0913 - a data set, its parts, a recipe, and who i
         gsd_m=gsd_m,
         window_px=bundle_window_px(recipe, arguments, max(max(scene.shape) for scene in (*train, *valid))),
         batch_size=recipe.batch_size or 1,
-        batches=recipe.batches or max(1, math.ceil(labelled_px / crops_px)),  # each labelled pixel about once
+        batches=recipe.batches or max(1, math.ceil(labeled_px / crops_px)),  # each labeled pixel about once
         from_bundle=bundle is not None,
         data=to_provenance(dataset, parts),
         sets=sets,

@@ -103,12 +103,12 @@ class Recipe:
 
     # --- what it sees
     gsd_m: float | None = 1.0
-    """Imagery is resampled to so many metres a pixel; None: as it is."""
+    """Imagery is resampled to so many meters a pixel; None: as it is."""
     size_px: int | None = None
     """The long side of each scene is resampled to so many pixels; gsd_m does not count then."""
     crop_px: int = 320
     rare: float = 0.5
-    """0: each pixel is as likely in a crop; 1: each class is as likely in a crop's centre."""
+    """0: each pixel is as likely in a crop; 1: each class is as likely in a crop's center."""
     augmentation: str = "strong"
     """Operations and their probabilities; see docs/augmentation.md."""
     normalization: str = "auto"

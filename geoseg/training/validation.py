@@ -75,19 +75,19 @@ def _count_all(  # noqa: PLR0913, PLR0917 - a kernel takes flat arrays
                 if probabilities[index, row, col] > most:
                     best, most = index, probabilities[index, row, col]
             channel[row, col] = best
-            wanted = truth[row, col]
-            if wanted == NODATA:
+            true = truth[row, col]
+            if true == NODATA:
                 continue
             if not most >= 0.0:
                 loss_sum = math.nan
                 continue
-            pixels[wanted, best] += 1
+            pixels[true, best] += 1
             confidence = min(max(float(most), 0.0), 1.0)  # sums of weights end a hair above 1
             place = bin_of(confidence, len(count_px))
             count_px[place] += 1
-            right_px[place] += wanted == best
+            right_px[place] += true == best
             confidence_sum[place] += confidence
-            product *= max(float(probabilities[wanted, row, col]), _LEAST_PROBABILITY)
+            product *= max(float(probabilities[true, row, col]), _LEAST_PROBABILITY)
             factors += 1
             if factors == _FACTORS:
                 loss_sum, product, factors = loss_sum - math.log(product), 1.0, 0

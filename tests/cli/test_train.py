@@ -49,8 +49,8 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     return told
 
 
-def knobs_of(*arguments: object) -> dict[str, Any]:
-    """Return the plain knobs that options give."""
+def options_of(*arguments: object) -> dict[str, Any]:
+    """Return the plain values that options give."""
     told: dict[str, Any] = {}
 
     @click.command()
@@ -64,13 +64,13 @@ def knobs_of(*arguments: object) -> dict[str, Any]:
     return told
 
 
-def test_every_knob_has_an_option() -> None:
+def test_every_option_of_a_recipe_is_one_of_the_command() -> None:
     names = {parameter.name for parameter in train.params}
     assert {name.removesuffix("_text") for name in OPTIONS} <= names
 
 
-def test_options_give_every_knob_a_value_of_its_type() -> None:
-    """One value for each knob, another than its default: what arrives is a recipe with exactly these."""
+def test_options_give_every_option_a_value_of_its_type() -> None:
+    """One value for each option, another than its default: what arrives is a recipe with exactly these."""
     wanted = Recipe(
         architecture="Unet", encoder="resnet18", arguments_text='{"decoder_channels": [8, 8, 8, 8, 8]}',
         encoder_weights="imagenet", init="mine.safetensors", norm="group", gsd_m=2.0, size_px=700, crop_px=256,
@@ -90,7 +90,7 @@ def test_options_give_every_knob_a_value_of_its_type() -> None:
             continue
         text = '{"decoder_channels": [8, 8, 8, 8, 8]}' if isinstance(value, dict) else str(value)
         arguments += [flags[name], ",".join(map(str, value)) if isinstance(value, list) else text]
-    assert Recipe.from_json(knobs_of(*arguments)) == wanted
+    assert Recipe.from_json(options_of(*arguments)) == wanted
 
 
 @pytest.mark.parametrize(
@@ -103,15 +103,15 @@ def test_options_give_every_knob_a_value_of_its_type() -> None:
     ],
 )  # fmt: skip
 def test_words_stand_for_nothing(flag: str, word: str, name: str) -> None:
-    assert knobs_of(flag, word) == {name: None}
+    assert options_of(flag, word) == {name: None}
     base = Recipe(size_px=9999, batches=3, patience=3, window_px=64, encoder_weights="imagenet")
-    assert getattr(Recipe.from_json(knobs_of(flag, word), base), name) is None
+    assert getattr(Recipe.from_json(options_of(flag, word), base), name) is None
 
 
-def test_no_option_is_no_knob() -> None:
-    assert knobs_of() == {}
-    assert knobs_of("--ignore", "none") == {"ignore": []}
-    assert knobs_of("--no-amsgrad") == {"amsgrad": False}
+def test_no_option_changes_nothing() -> None:
+    assert options_of() == {}
+    assert options_of("--ignore", "none") == {"ignore": []}
+    assert options_of("--no-amsgrad") == {"amsgrad": False}
 
 
 def test_settings_arrive(run: Run, asked: dict[str, Any]) -> None:

@@ -108,7 +108,7 @@ def test_rot90_gives_each_quarter_turn_about_as_often_and_exactly() -> None:
     assert (same.sum(dim=1) - 100).abs().max() < 40
 
 
-def test_nothing_drawn_is_the_centre_of_the_crop() -> None:
+def test_nothing_drawn_is_the_center_of_the_crop() -> None:
     image, valid, codes = crops(size=51)
     found = augment(image, valid, codes, Augmentation(), seeded(), bands=RGB, out_px=(40, 30))
     cut = (slice(5, 45), slice(10, 40))

@@ -28,7 +28,7 @@ def batch(absent: tuple[int, ...] = (), ignored: float = 0.3, seed: int = 0) -> 
 
 
 def flat(logits: Tensor, targets: Tensor) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Probabilities (pixel, class) and classes (pixel,) of the labelled pixels, in numpy."""
+    """Probabilities (pixel, class) and classes (pixel,) of the labeled pixels, in numpy."""
     known = (targets != 255).numpy()
     scores = logits.detach().double().numpy().transpose(0, 2, 3, 1)[known]
     return softmax(scores, axis=1), targets.numpy()[known]
@@ -122,7 +122,7 @@ def test_class_zero_is_a_class(name: str) -> None:
 
 @pytest.mark.parametrize("name", [*LOSSES, "focal:gamma=0.5", SUM])
 @pytest.mark.parametrize("weights", [None, WEIGHTS])
-def test_a_batch_without_a_labelled_pixel_gives_zero_and_a_gradient_of_zero(
+def test_a_batch_without_a_labeled_pixel_gives_zero_and_a_gradient_of_zero(
     name: str, weights: tuple[float, ...] | None
 ) -> None:
     logits, targets = batch(ignored=1.1)
@@ -296,7 +296,7 @@ def test_a_set_of_all_classes_says_nothing() -> None:
     assert float(logits.grad.abs().max()) < 1e-8
 
 
-def test_where_only_sets_are_labelled_losses_of_classes_are_zero_with_a_slope_of_zero() -> None:
+def test_where_only_sets_are_labeled_losses_of_classes_are_zero_with_a_slope_of_zero() -> None:
     logits, targets, _ = batch_of_sets(certain=0)
     found = loss_of("dice + focal + lovasz", sets=SETS)(logits, targets)
     found.backward()

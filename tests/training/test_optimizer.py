@@ -1,4 +1,4 @@
-"""Optimizers: every knob arrives, and what has no direction is not decayed."""
+"""Optimizers: every option arrives, and what has no direction is not decayed."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ def network() -> torch.nn.Module:
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_every_knob_arrives(name: str) -> None:
+def test_every_option_arrives(name: str) -> None:
     kind, carried = CARRIED[name]
     optimizer = optimizer_of(Recipe(optimizer=name, **OPTIONS), network(), OPTIONS["lr"])
     assert type(optimizer) is kind
     decayed, free = optimizer.param_groups
-    for knob in carried:
-        assert decayed[knob] == OPTIONS[knob]
-        assert free[knob] == (0 if knob == "weight_decay" else OPTIONS[knob])
+    for option in carried:
+        assert decayed[option] == OPTIONS[option]
+        assert free[option] == (0 if option == "weight_decay" else OPTIONS[option])
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
@@ -66,7 +66,7 @@ def test_steps_are_torchs(name: str) -> None:
     """Two networks alike, one stepped by ours, one by torch's class with the same groups by hand."""
     kind, carried = CARRIED[name]
     ours, theirs = network(), network()
-    settings: dict[str, Any] = {knob: OPTIONS[knob] for knob in carried}
+    settings: dict[str, Any] = {option: OPTIONS[option] for option in carried}
     hand = [
         {"params": [each for each in theirs.parameters() if each.ndim > 1]},
         {"params": [each for each in theirs.parameters() if each.ndim == 1], "weight_decay": 0.0},

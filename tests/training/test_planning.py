@@ -20,7 +20,7 @@ from tests.training.tiny import TINY, tiny_plan, write_data
 
 
 def write_scenes(folder: Path, *scenes: tuple[int, float | None]) -> Path:
-    """Write pairs of so many pixels a side, of so many metres a pixel; None: they do not say."""
+    """Write pairs of so many pixels a side, of so many meters a pixel; None: they do not say."""
     draw = np.random.default_rng(0)
     for place in ("images", "labels"):
         (folder / place).mkdir(parents=True)
@@ -35,11 +35,11 @@ def write_scenes(folder: Path, *scenes: tuple[int, float | None]) -> Path:
     return folder
 
 
-def planned(data: Path, **knobs: Any) -> tuple[TrainingPlan, list[str]]:
+def planned(data: Path, **options: Any) -> tuple[TrainingPlan, list[str]]:
     """Return the plan of a training on all of the data, and what was said."""
     dataset, lines = open_dataset(data), list[str]()
     cache = data.parent / f"{data.name}.cache"
-    return plan_training(dataset, split(dataset, "all"), TINY.changed(**knobs), cache, lines.append), lines
+    return plan_training(dataset, split(dataset, "all"), TINY.changed(**options), cache, lines.append), lines
 
 
 def write_floats(folder: Path, *, mean: float, std: float) -> Path:
@@ -114,14 +114,14 @@ def test_an_epoch_shows_each_pixel_about_once(data: Path, size: int, accumulate:
     assert steps == sorted(steps)
 
 
-@pytest.mark.parametrize("knobs", [{"betas": (0.9,)}, {"schedule": "multi-step"}, {"lr": float("nan")}])
-def test_knobs_that_cannot_be_are_refused(knobs: dict[str, Any]) -> None:
+@pytest.mark.parametrize("options", [{"betas": (0.9,)}, {"schedule": "multi-step"}, {"lr": float("nan")}])
+def test_options_that_cannot_be_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(UsageError):
-        Recipe(**knobs)
+        Recipe(**options)
 
 
 @pytest.mark.parametrize(
-    "knobs",
+    "options",
     [
         {"loss": "cross-entropie"},
         {"augmentation": "hflop"},
@@ -140,19 +140,19 @@ def test_knobs_that_cannot_be_are_refused(knobs: dict[str, Any]) -> None:
         {"ignore": ("urban_land", "agriculture_land", "rangeland", "forest_land", "water", "unknown")},
     ],
 )
-def test_knobs_that_cannot_be_are_refused_before_a_scene_is_decoded(
-    data: Path, tmp_path: Path, knobs: dict[str, Any]
+def test_options_that_cannot_be_are_refused_before_a_scene_is_decoded(
+    data: Path, tmp_path: Path, options: dict[str, Any]
 ) -> None:
     dataset = open_dataset(data)
     with pytest.raises(GeosegError):
-        plan_training(dataset, split(dataset), TINY.changed(**knobs), tmp_path / "cache", lambda _line: None)
+        plan_training(dataset, split(dataset), TINY.changed(**options), tmp_path / "cache", lambda _line: None)
     assert not (tmp_path / "cache").exists()
 
 
-@pytest.mark.parametrize(("knob", "size"), [("crop", 63), ("window", 127)])
-def test_a_size_that_cannot_be_is_called_by_its_name(data: Path, tmp_path: Path, knob: str, size: int) -> None:
-    dataset, recipe = open_dataset(data), TINY.changed(**{f"{knob}_px": size})
-    with pytest.raises(UsageError, match=f"^`{knob}` must be a multiple of .* for this model, got {size}; try"):
+@pytest.mark.parametrize(("option", "size"), [("crop", 63), ("window", 127)])
+def test_a_size_that_cannot_be_is_called_by_its_name(data: Path, tmp_path: Path, option: str, size: int) -> None:
+    dataset, recipe = open_dataset(data), TINY.changed(**{f"{option}_px": size})
+    with pytest.raises(UsageError, match=f"^`{option}` must be a multiple of .* for this model, got {size}; try"):
         plan_training(dataset, split(dataset), recipe, tmp_path / "cache", lambda _line: None)
 
 
@@ -191,7 +191,7 @@ def test_all_scenes_are_learnt_from_at_one_pixel_size(
 
 
 @pytest.mark.parametrize(
-    ("scenes", "knobs", "message"),
+    ("scenes", "options", "message"),
     [
         ([(64, None), (64, None)], {"size_px": 32}, "`size_px=32` changes .* give the pixel size as `data_gsd_m`"),
         (
@@ -203,10 +203,10 @@ def test_all_scenes_are_learnt_from_at_one_pixel_size(
     ],
 )
 def test_pixels_of_several_sizes_or_none_are_refused(
-    tmp_path: Path, scenes: list[tuple[int, float | None]], knobs: dict[str, Any], message: str
+    tmp_path: Path, scenes: list[tuple[int, float | None]], options: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(UsageError, match=message):
-        planned(write_scenes(tmp_path / "data", *scenes), crop_px=16, **knobs)
+        planned(write_scenes(tmp_path / "data", *scenes), crop_px=16, **options)
 
 
 def test_a_size_in_pixels_makes_one_in_meters(tmp_path: Path) -> None:

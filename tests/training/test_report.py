@@ -176,7 +176,7 @@ def test_the_folder_holds_everything(tmp_path: Path, evaluation: Evaluation, wor
         assert [row["name"] for row in csv.DictReader(file)] == list(DEEPGLOBE.names)
 
 
-def test_the_sheet_shows_the_legends_colours(tmp_path: Path, evaluation: Evaluation, worst: WorstCrops) -> None:
+def test_the_sheet_shows_the_legends_colors(tmp_path: Path, evaluation: Evaluation, worst: WorstCrops) -> None:
     folder = write_training_report(tmp_path / "report", epochs(2), replace(evaluation, worst=worst))
     pixels = (imread(folder / "worst" / "rangeland.png")[..., :3] * 255).round().astype(int)
     packed = np.unique(pixels @ [65536, 256, 1])

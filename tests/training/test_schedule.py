@@ -53,8 +53,8 @@ CASES: dict[str, tuple[dict[str, Any], Any, dict[str, Any]]] = {
 
 @pytest.mark.parametrize("name", CASES)
 def test_rates_are_those_of_torch(name: str) -> None:
-    knobs, kind, settings = CASES[name]
-    assert rates(Recipe(schedule=name, **knobs)) == pytest.approx(torch_rates(kind, **settings), rel=1e-9)
+    options, kind, settings = CASES[name]
+    assert rates(Recipe(schedule=name, **options)) == pytest.approx(torch_rates(kind, **settings), rel=1e-9)
 
 
 def test_exp_range_lowers_each_cycle_by_gamma() -> None:

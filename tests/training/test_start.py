@@ -67,7 +67,7 @@ def test_the_shipped_model_is_begun_with_and_its_normalization_kept(planned: Pla
 
 
 @pytest.mark.parametrize(
-    ("knobs", "said", "mean"),
+    ("options", "said", "mean"),
     [
         ({"architecture": "Unet", "encoder": "resnet18", "encoder_weights": "imagenet"}, "weights of its own", 123.675),
         ({"encoder": "timm-tf_efficientnet_lite0", "encoder_weights": "imagenet"}, "weights of its own", 127.5),
@@ -77,9 +77,9 @@ def test_the_shipped_model_is_begun_with_and_its_normalization_kept(planned: Pla
 )
 @pytest.mark.usefixtures("offline")
 def test_a_shipped_model_that_does_not_suit_is_left_out_with_its_normalization(
-    planned: Planned, knobs: dict[str, Any], said: str, mean: float | None
+    planned: Planned, options: dict[str, Any], said: str, mean: float | None
 ) -> None:
-    plan, lines = planned(SHIPPED.changed(**knobs))
+    plan, lines = planned(SHIPPED.changed(**options))
     start_network(plan, lines.append)
     told = [line for line in lines if "begins" in line]
     assert len(told) == 1
@@ -182,9 +182,9 @@ def test_a_finished_training_has_come_back(data: Path, tmp_path: Path) -> None:
             torch.testing.assert_close(half[key], (began[key] + learnt[key]) / 2, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize(("knobs", "is_told"), [({}, True), ({"lr": 1e-3}, False), ({"ignore": ("unknown",)}, False)])
-def test_classes_that_are_new_want_another_rate(planned: Planned, knobs: dict[str, Any], *, is_told: bool) -> None:
-    plan, lines = planned(SHIPPED.changed(**({"ignore": ()} | knobs)))
+@pytest.mark.parametrize(("options", "is_told"), [({}, True), ({"lr": 1e-3}, False), ({"ignore": ("unknown",)}, False)])
+def test_classes_that_are_new_want_another_rate(planned: Planned, options: dict[str, Any], *, is_told: bool) -> None:
+    plan, lines = planned(SHIPPED.changed(**({"ignore": ()} | options)))
     start_network(plan, lines.append)
     assert any("`lr=1e-3`, `epochs=40`" in line for line in lines) is is_told
 

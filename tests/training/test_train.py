@@ -172,7 +172,7 @@ def stopped(data: Path, tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("knobs", "named"),
+    ("options", "named"),
     [
         ({"lr": 0.02}, "lr"),
         ({"seed": 3}, "seed"),
@@ -184,11 +184,11 @@ def stopped(data: Path, tmp_path: Path) -> Path:
         ({"loss": "dice", "crop_px": 32}, "crop_px, loss"),
     ],
 )
-def test_another_recipe_does_not_go_on(data: Path, stopped: Path, knobs: dict[str, Any], named: str) -> None:
+def test_another_recipe_does_not_go_on(data: Path, stopped: Path, options: dict[str, Any], named: str) -> None:
     folder = stopped.with_name(f"{stopped.name}.training")
     before = (folder / "last.ckpt").read_bytes()
     with pytest.raises(ResumeError, match=f"other {named}; .*overwrite"):
-        learn(data, stopped, replace(TINY, **knobs))
+        learn(data, stopped, replace(TINY, **options))
     assert (folder / "last.ckpt").read_bytes() == before
     assert not stopped.exists()
 
@@ -446,7 +446,7 @@ def test_a_full_disk_at_the_bundle(data: Path, tmp_path: Path, monkeypatch: pyte
 
 @pytest.mark.parametrize("fault", [torch.OutOfMemoryError("CUDA out of memory. Tried"), MemoryError()])
 @pytest.mark.parametrize(
-    ("knobs", "way"),
+    ("options", "way"),
     [
         ({"batches": None}, "`batch_size=1`, `accumulate=2`: "),
         ({}, "`batch_size=1`, `accumulate=2`, `batches=6`: "),
@@ -456,14 +456,14 @@ def test_a_full_disk_at_the_bundle(data: Path, tmp_path: Path, monkeypatch: pyte
     ],
 )
 def test_a_batch_that_does_not_fit_says_what_does(
-    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: Exception, knobs: dict[str, Any], way: str
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: Exception, options: dict[str, Any], way: str
 ) -> None:
     def full(*_: object) -> torch.Tensor:
         raise fault
 
     monkeypatch.setattr(Learner, "loss", full)
     with pytest.raises(TrainingError, match=f"does not fit the memory of cpu .*{way}"):
-        learn(data, tmp_path / "model.safetensors", replace(TINY, **knobs))
+        learn(data, tmp_path / "model.safetensors", replace(TINY, **options))
 
 
 def test_a_sweep_that_does_not_fit_says_what_does(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -671,7 +671,7 @@ def test_all_scenes_may_train(data: Path, tmp_path: Path) -> None:
     assert any("nothing was validated" in line for line in lines)
 
 
-def test_the_recipe_is_in_the_bundle_and_its_knobs_are_checked(data: Path, tmp_path: Path) -> None:
+def test_the_recipe_is_in_the_bundle_and_its_options_are_checked(data: Path, tmp_path: Path) -> None:
     learn(data, tmp_path / "m.safetensors", "default", **vars_of(TINY))
     told = ModelBundle.open(tmp_path / "m.safetensors").provenance["recipe"]
     assert told == TINY.to_json()

@@ -32,24 +32,24 @@ def sources(
     return found
 
 
-def centres(rows: int, cols: int) -> NDArray[np.float64]:
-    """(row, col, 2): x and y from the centre, in half sides of the shorter side."""
+def centers(rows: int, cols: int) -> NDArray[np.float64]:
+    """(row, col, 2): x and y from the center, in half sides of the shorter side."""
     half = min(rows, cols) / 2
     y, x = np.mgrid[0:rows, 0:cols].astype(float)
     return np.stack(((x - (cols - 1) / 2) / half, (y - (rows - 1) / 2) / half), axis=-1)
 
 
 def in_px(points: NDArray[np.float64], out: tuple[int, int], big: tuple[int, int]) -> NDArray[np.float64]:
-    centre = np.array([(big[1] - 1) / 2, (big[0] - 1) / 2])
-    moved: NDArray[np.float64] = points * min(out) / 2 + centre
+    center = np.array([(big[1] - 1) / 2, (big[0] - 1) / 2])
+    moved: NDArray[np.float64] = points * min(out) / 2 + center
     return moved
 
 
 def test_at_rest_every_pixel_comes_from_its_own_place() -> None:
     y, x = np.mgrid[0:ROWS, 0:COLS]
     np.testing.assert_allclose(sources(), np.stack((x, y), axis=-1), atol=1e-4)
-    centred = sources(big=(ROWS + 10, COLS + 6))
-    np.testing.assert_allclose(centred, np.stack((x + 3, y + 5), axis=-1), atol=1e-4)
+    centerd = sources(big=(ROWS + 10, COLS + 6))
+    np.testing.assert_allclose(centerd, np.stack((x + 3, y + 5), axis=-1), atol=1e-4)
 
 
 @pytest.mark.parametrize("angle", [0.3, -1.2, np.pi / 2])
@@ -64,7 +64,7 @@ def test_shift_scale_and_rotation_are_the_inverse_of_one_matrix(angle: float) ->
             [0, 0, 1],
         ]
     )
-    points = np.concatenate((centres(ROWS, COLS), np.ones((ROWS, COLS, 1))), axis=-1)
+    points = np.concatenate((centers(ROWS, COLS), np.ones((ROWS, COLS, 1))), axis=-1)
     wanted = (points @ np.linalg.inv(forward).T)[..., :2]
     np.testing.assert_allclose(found, in_px(wanted, (ROWS, COLS), (40, 50)), atol=1e-4)
 
@@ -78,7 +78,7 @@ def test_a_positive_angle_turns_clockwise_as_seen() -> None:
 
 
 def test_optical_distortion_is_the_radial_formula() -> None:
-    points = centres(ROWS, COLS)
+    points = centers(ROWS, COLS)
     wanted = points * (1 + 0.2 * (points**2).sum(axis=-1, keepdims=True))
     np.testing.assert_allclose(sources(bend=torch.tensor([0.2])), in_px(wanted, (ROWS, COLS), (ROWS, COLS)), atol=1e-4)
 
@@ -121,7 +121,7 @@ def test_values_are_bilinear_and_codes_nearest() -> None:
     assert valid.all()
 
 
-def test_invalid_pixels_do_not_bleed_into_their_neighbours() -> None:
+def test_invalid_pixels_do_not_bleed_into_their_neighbors() -> None:
     image = torch.full((1, 1, ROWS, COLS), 0.5)
     valid = torch.rand(1, ROWS, COLS, generator=torch.Generator().manual_seed(3)) < 0.7
     image[:, 0][~valid] = float("nan")

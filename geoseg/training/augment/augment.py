@@ -25,7 +25,7 @@ Crops: TypeAlias = tuple[Tensor, Tensor, Tensor]
 """Image float32 (n,band,row,col), valid bool (n,row,col), codes uint8 (n,row,col)."""
 
 _WIDEST = 1.25
-"""Crops are read at most so much wider than wanted: 1.6 times the pixels, and what warps still invent is rare."""
+"""Crops are read at most so much wider than the output: 1.6 times the pixels, and what warps still invent is rare."""
 
 _WARPS = ("shift-scale-rotate", "optical-distortion", "grid-distortion", "elastic-distortion")
 _Drawn = TypeVar("_Drawn", Warp, Tint)
@@ -44,20 +44,19 @@ def augment(  # noqa: PLR0913 (three tensors make one batch of crops)
     """Return the crops augmented, as new tensors on the same device.
 
     image: float32 (n,band,row,col), 0 to 1 of the value range; valid: bool (n,row,col), True = valid; codes: uint8
-    (n,row,col), 255 = ignore; bands: their names. out_px (one number, or rows and columns; default: the crops' size) is
-    the size wanted, the centre of the crops: in what surrounds it rotations and shifts find real pixels (`context_px`).
+    (n,row,col), 255 = ignore; bands: their names. out_px (one number, or rows and columns; default: the crops' size):
+    the size of the output, the center of the crops; around it rotations and shifts find real pixels (`context_px`).
 
     Every pixel that a warp invents, and every invalid one, gets code 255 and is invalid; its value is finite, even
-    where it was NaN, and means nothing. Grid dropout makes pixels
-    invalid, but keeps their codes unless told otherwise: the network has to guess them from around.
-    Deterministic for a seeded generator; one of the CPU is best, then a GPU need not be waited for.
-    UsageError for crops that do not fit together, or an output larger than they are.
+    where it was NaN, and means nothing. Grid dropout makes pixels invalid, but keeps their codes unless told otherwise:
+    the network has to guess them from around. Deterministic for a seeded generator; one of the CPU is best, then a GPU
+    need not be waited for. UsageError for crops that do not fit together, or an output larger than they are.
     """
-    wanted = _wanted_px(image, how, out_px)
+    size_px = _checked_px(image, how, out_px)
     _refuse_misfits(image, valid, codes, bands)
     with torch.no_grad():
         chosen = choose(how, len(image), generator)
-        crops = _warped((image, valid, codes), wanted, how, chosen, generator)
+        crops = _warped((image, valid, codes), size_px, how, chosen, generator)
         crops = _turned(crops, chosen, generator)
         seen = _seen(crops[0], crops[1], how, chosen, bands, generator)
         return _dropped((seen, *crops[1:]), how, chosen, generator)
@@ -82,19 +81,19 @@ def context_px(how: Augmentation, out_px: int, widest: float = _WIDEST) -> int:
 
 
 def _warped(
-    crops: Crops, wanted: tuple[int, int], how: Augmentation, chosen: Chosen, generator: torch.Generator
+    crops: Crops, size_px: tuple[int, int], how: Augmentation, chosen: Chosen, generator: torch.Generator
 ) -> Crops:
-    """Return the centres of the crops, those with a warp sampled; the others pixel by pixel as they were."""
+    """Return the centers of the crops, those with a warp sampled; the others pixel by pixel as they were."""
     size = crops[1].shape[-2:]
-    top, left = ((have - want) // 2 for have, want in zip(size, wanted, strict=True))
-    image, valid, codes = (part[..., top : top + wanted[0], left : left + wanted[1]] for part in crops)
+    top, left = ((have - want) // 2 for have, want in zip(size, size_px, strict=True))
+    image, valid, codes = (part[..., top : top + size_px[0], left : left + size_px[1]] for part in crops)
     image, valid, codes = image.masked_fill(~valid[:, None], 0), valid.clone(), codes.masked_fill(~valid, NODATA)
     warps = {name: chosen[name] for name in _WARPS if name in chosen}
     which = _samples(torch.stack(list(warps.values())).any(dim=0)) if warps else torch.empty(0)
     if len(which):
         warp = draw_warp(how, {name: mask[which] for name, mask in warps.items()}, generator)
         index = which.to(image.device)
-        source = source_px(_on(warp, image.device), wanted, (size[0], size[1]))
+        source = source_px(_on(warp, image.device), size_px, (size[0], size[1]))
         wide_image, wide_valid, wide_codes = (part.index_select(0, index) for part in crops)
         found = sample(wide_image, wide_valid, wide_codes, source)
         for part, new in zip((image, valid, codes), found, strict=True):
@@ -163,18 +162,18 @@ def _on(drawn: _Drawn, device: torch.device) -> _Drawn:
     return type(drawn)(**{field.name: getattr(drawn, field.name).to(device) for field in fields(drawn)})
 
 
-def _wanted_px(image: Tensor, how: Augmentation, out_px: int | tuple[int, int] | None) -> tuple[int, int]:
+def _checked_px(image: Tensor, how: Augmentation, out_px: int | tuple[int, int] | None) -> tuple[int, int]:
     have = (int(image.shape[-2]), int(image.shape[-1]))
-    wanted = have if out_px is None else (out_px, out_px) if isinstance(out_px, int) else out_px
-    if not all(1 <= want <= size for want, size in zip(wanted, have, strict=True)):
+    size_px = have if out_px is None else (out_px, out_px) if isinstance(out_px, int) else out_px
+    if not all(1 <= want <= size for want, size in zip(size_px, have, strict=True)):
         raise UsageError(
-            f"augmented crops cannot be {wanted} px (rows, columns), the crops given are {have}; cut wider"
+            f"augmented crops cannot be {size_px} px (rows, columns), the crops given are {have}; cut wider"
         )
-    if how.wants_square and wanted[0] != wanted[1]:
+    if how.needs_square and size_px[0] != size_px[1]:
         raise UsageError(
-            f"rot90 and transpose need square crops, got {wanted} px (rows, columns); cut squares, or leave both out"
+            f"rot90 and transpose need square crops, got {size_px} px (rows, columns); cut squares, or leave both out"
         )
-    return wanted
+    return size_px
 
 
 def _refuse_misfits(image: Tensor, valid: Tensor, codes: Tensor, bands: Sequence[str]) -> None:

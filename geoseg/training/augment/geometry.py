@@ -39,7 +39,7 @@ class Warp:
 
 
 def source_px(warp: Warp, out_px: tuple[int, int], in_px: tuple[int, int]) -> Tensor:
-    """Return (n,row,col,2) float32: the column and row in the source of each output pixel's centre."""
+    """Return (n,row,col,2) float32: the column and row in the source of each output pixel's center."""
     rows, cols = out_px
     half = min(rows, cols) / 2
     axes = [(torch.arange(size, device=warp.scale.device) - (size - 1) / 2) / half for size in (cols, rows)]
@@ -59,7 +59,7 @@ def sample(image: Tensor, valid: Tensor, codes: Tensor, source: Tensor) -> tuple
     """Read image (n,band,row,col), valid and codes (n,row,col) at `source`: image bilinear, the others nearest.
 
     Outside and where the nearest source pixel is invalid, valid is False, codes are 255 and the image is 0. Invalid
-    pixels, and what lies outside, weigh nothing: they do not bleed into their valid neighbours.
+    pixels, and what lies outside, weigh nothing: they do not bleed into their valid neighbors.
     """
     height, width = valid.shape[-2:]
     nearest = source.round().long()
@@ -108,7 +108,7 @@ def _spline(size: int, knots: int, device: torch.device) -> Tensor:
 
 
 def reach(degrees: float, scale: float, shift: float, bend: float, displacement: float) -> float:
-    """Return how far from the centre the largest warp reads, in half sides of a square output, never below 1."""
+    """Return how far from the center the largest warp reads, in half sides of a square output, never below 1."""
     corner = 1 + displacement
     corner *= 1 + 2 * bend * corner**2
     angle = math.radians(min(degrees, 45))

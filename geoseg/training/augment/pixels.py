@@ -37,7 +37,7 @@ def unweigh(mixed: Tensor, least: float) -> Tensor:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Tint:
-    """One change of colour per sample, as drawn: factors (n,), 1 for none; hue in radians, 0 for none."""
+    """One change of color per sample, as drawn: factors (n,), 1 for none; hue in radians, 0 for none."""
 
     brightness: Tensor
     contrast: Tensor
@@ -49,7 +49,7 @@ class Tint:
 
 
 def recolor(image: Tensor, valid: Tensor, tint: Tint, bands: Sequence[str]) -> Tensor:
-    """Return the image (n,band,row,col) in other colours; nothing goes below 0, nor above 1, if nothing was.
+    """Return the image (n,band,row,col) in other colors; nothing goes below 0, nor above 1, if nothing was.
 
     Contrast is about the mean of the valid pixels (all bands together), gamma bends the tones about it. Saturation
     and hue need bands named red, green and blue; other bands, and other images, keep theirs. In a crop with values
@@ -101,17 +101,17 @@ def _mean(image: Tensor, valid: Tensor) -> Tensor:
 
 
 def _hue_and_saturation(hue: Tensor, saturation: Tensor) -> Tensor:
-    """Return (n,3,3): colours turned about the grey axis, then moved away from grey of the same luma, which stays.
+    """Return (n,3,3): colors turned about the gray axis, then moved away from gray of the same luma, which stays.
 
     Luma is kept by the second step whatever the first does to it: y = L + saturation (turned - luma of turned).
     """
     luma = torch.tensor(_LUMA, device=hue.device).expand(3, 3)
-    grey = torch.full((3, 3), 1 / 3, device=hue.device)
+    gray = torch.full((3, 3), 1 / 3, device=hue.device)
     # Rodrigues' formula about the axis (1, 1, 1) / sqrt(3); positive turns red to green to blue.
     cross = torch.tensor([[0.0, -1, 1], [1, 0, -1], [-1, 1, 0]], device=hue.device) / math.sqrt(3)
     unit = torch.eye(3, device=hue.device)
     cosine, sine = torch.cos(hue)[:, None, None], torch.sin(hue)[:, None, None]
-    turned = cosine * unit + (1 - cosine) * grey + sine * cross
+    turned = cosine * unit + (1 - cosine) * gray + sine * cross
     return luma + saturation[:, None, None] * (turned - luma @ turned)
 
 

@@ -147,7 +147,7 @@ class Augmentation:
         return operation[setting] if operation else absent
 
     @property
-    def wants_square(self) -> bool:
+    def needs_square(self) -> bool:
         """Whether only square crops can be augmented so."""
         return any(self.operation(name) for name in _SQUARE)
 
