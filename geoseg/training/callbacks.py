@@ -8,9 +8,9 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from types import FrameType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from geoseg.training.plan import TrainingPlan
 from geoseg.training.report import EpochRow
@@ -80,16 +80,18 @@ class TrainingState:
         )
 
     def to_text(self) -> str:
-        """Return the state as JSON text."""
-        plain = {name: getattr(self, name) for name in self.__slots__ if name != "rows"}
-        return json.dumps(plain | {"rows": [row.to_json() for row in self.rows]})
+        """Return the state as JSON text, with Python's NaN and Infinity."""
+        return json.dumps(asdict(self))
 
     @classmethod
     def from_text(cls, text: str) -> Self:
-        """Return the state whose `to_text` this is."""
-        plain = json.loads(text)
-        rows = tuple(EpochRow.from_json(row) for row in plain.pop("rows"))
-        return cls(**plain, rows=rows)
+        """Return the state whose `to_text` this is; older checkpoints have null for NaN."""
+        plain = json.loads(text, object_hook=_with_nan)
+        return cls(**plain | {"rows": tuple(EpochRow(**row) for row in plain["rows"])})
+
+
+def _with_nan(plain: dict[str, Any]) -> dict[str, Any]:
+    return {name: math.nan if value is None else value for name, value in plain.items()}
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from lightning.pytorch.loggers import TensorBoardLogger
@@ -27,7 +27,6 @@ from geoseg.evaluation import (
     natural,
     new_figure,
     number,
-    plain,
     table,
     to_markdown,
     write_report,
@@ -70,23 +69,6 @@ class EpochRow:
     seconds: float = math.nan
     """The epoch took, validation included."""
 
-    def to_json(self) -> dict[str, object]:
-        """Return plain values; None stands for nan."""
-        numbers = {name: plain(float(getattr(self, name))) for name in _FIELDS[2:]}
-        return {
-            "epoch": self.epoch,
-            "step": self.step,
-            **numbers,
-            "iou": {name: plain(float(value)) for name, value in self.iou.items()},
-        }
-
-    @classmethod
-    def from_json(cls, told: Mapping[str, Any]) -> Self:
-        """Return the row whose `to_json` this is."""
-        numbers = {name: _number(value) for name, value in told.items() if name in _FIELDS[2:]}
-        iou = {name: _number(value) for name, value in told["iou"].items()}
-        return cls(told["epoch"], told["step"], iou=iou, **numbers)
-
 
 def to_csv(rows: Iterable[EpochRow]) -> str:
     """Return rows as CSV, a line an epoch, a column a class."""
@@ -112,10 +94,6 @@ def best_epoch(rows: Sequence[EpochRow]) -> EpochRow | None:
         if measured:
             return max(measured, key=lambda row: sign * float(getattr(row, name)))
     return rows[-1] if rows else None
-
-
-def _number(value: float | None) -> float:
-    return math.nan if value is None else value
 
 
 class ConsoleTable:
