@@ -4,7 +4,6 @@ from .crops import CropSource as CropSource
 from .crops import around as around
 from .crops import grown as grown
 from .dataset import Dataset as Dataset
-from .dataset import GivenLegend as GivenLegend
 from .dataset import open_dataset as open_dataset
 from .labels import FeatureFile as FeatureFile
 from .labels import FeatureTable as FeatureTable
@@ -26,7 +25,7 @@ from .prepare import prepare as prepare
 from .prepared_scene import PreparedScene as PreparedScene
 from .prepared_scene import band_statistics_of as band_statistics_of
 from .prepared_scene import class_px_of as class_px_of
-from .search import Wanted as Wanted
+from .search import LayerChoice as LayerChoice
 from .split import DEFAULT_SEED as DEFAULT_SEED
 from .split import DEFAULT_VALID_SHARE as DEFAULT_VALID_SHARE
 from .split import Split as Split

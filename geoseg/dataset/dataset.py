@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 
 from geoseg.dataset.layouts import find_mixture, find_scenes, is_mixture_file
 from geoseg.dataset.pair import PARTS, Found, Member, Pair
-from geoseg.dataset.search import SearchOptions, Wanted, each
+from geoseg.dataset.search import LayerChoice, SearchOptions, each
 from geoseg.errors import SceneError, UsageError
 from geoseg.given import plain_arguments
 from geoseg.html import swatches, table
@@ -22,8 +22,6 @@ from geoseg.raster import DEFAULT_TOLERANCE, Scene, digest, shown, stamps
 
 if TYPE_CHECKING:
     import geopandas
-
-__all__ = ["Dataset", "GivenLegend", "open_dataset", "published_split"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +144,7 @@ def open_dataset(  # noqa: PLR0913 - each keyword is an option of the command li
     gsd_m: float | None = None,
     labels: str | os.PathLike[str] | geopandas.GeoDataFrame | None = None,
     column: str | None = None,
-    layer: Wanted = None,
+    layer: LayerChoice = None,
     tolerance: float = DEFAULT_TOLERANCE,
 ) -> Dataset:
     """Find scenes and their labels. Only the heads of the files are read.

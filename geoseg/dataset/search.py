@@ -23,7 +23,7 @@ PART_NAMES = {"train": "train", "training": "train", "valid": "valid", "val": "v
 }
 """What people call the parts of a data set."""
 
-Wanted = str | int | Sequence[str] | None
+LayerChoice = str | int | Sequence[str] | None
 """Layers of a source of features: a name, a number, several names, or "all"; None for the only one."""
 
 T = TypeVar("T")
@@ -41,7 +41,7 @@ class SearchOptions:
     """A path, or a GeoDataFrame; None where the layout says where they are."""
     column: str | None = None
     tolerance: float = DEFAULT_TOLERANCE
-    layer: Wanted = None
+    layer: LayerChoice = None
 
 
 def listed(names: Iterable[str]) -> str:

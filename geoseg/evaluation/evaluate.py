@@ -43,7 +43,7 @@ from geoseg.raster import (
 if TYPE_CHECKING:
     import geopandas
 
-    from geoseg.dataset import Dataset, Wanted
+    from geoseg.dataset import Dataset, LayerChoice
     from geoseg.model import ModelBundle
 
 StrPath = str | os.PathLike[str]
@@ -88,7 +88,7 @@ def evaluate(  # noqa: PLR0913 - the options of the verb
     areas: bool = False,
     sample: StrPath | geopandas.GeoDataFrame | None = None,
     column: str | None = None,
-    layer: Wanted = None,
+    layer: LayerChoice = None,
     classes: str | Sequence[str | int] | None = None,
     ignore: str | Sequence[str | int] | None = None,
     legend: Names | None = None,
@@ -211,7 +211,7 @@ class _Truth:
     given: Any
     """A path, a GeoDataFrame, or None."""
     column: str | None
-    layer: Wanted
+    layer: LayerChoice
     polygons: bool
 
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from geoseg.counts import NONE
-from geoseg.dataset import Area, Dataset, GivenLegend, Wanted, open_dataset
+from geoseg.dataset import Area, Dataset, LayerChoice, open_dataset
 from geoseg.errors import GeosegWarning, SceneError
 from geoseg.evaluation.comparison import confusion, left_out
 from geoseg.evaluation.compatibility import (
@@ -29,6 +29,7 @@ from geoseg.evaluation.pictures import draw_calibration
 from geoseg.evaluation.provenance import DEFAULT_PART, TrainingData, check_part, choose_areas, overlap_note
 from geoseg.evaluation.report import check_folder, write_report
 from geoseg.inference import Scoring, ScoringOptions, checkpoint, stoppable
+from geoseg.legend import GivenLegend
 from geoseg.model import ModelBundle, Scale, cache_folder
 from geoseg.prefetch import prefetch_map
 from geoseg.progress import Progress, announcer
@@ -51,7 +52,7 @@ def evaluate_model(  # noqa: PLR0913 - the options of the verb
     ignore: str | Sequence[str | int] | None = None,
     legend: GivenLegend | None = None,
     column: str | None = None,
-    layer: Wanted = None,
+    layer: LayerChoice = None,
     bands: Sequence[int | str] | None = None,
     gsd_m: float | None = None,
     labels: object = None,

@@ -26,7 +26,7 @@ from geoseg.legend import Nomenclature
 from geoseg.raster import GDAL_ERRORS, ClassRaster, GeoBox, Window, period_of, public_name, shown
 
 if TYPE_CHECKING:
-    from geoseg.dataset import FeatureTable, Wanted
+    from geoseg.dataset import FeatureTable, LayerChoice
 
 _INTEGER = re.compile(r"[-+]?\d+", re.ASCII)
 _SHOWN = 6
@@ -64,7 +64,7 @@ class BurnedPolygons:
         cls,
         given: Any,  # noqa: ANN401 - a path, or a GeoDataFrame, which is heavy to name
         column: str | None,
-        layer: Wanted,
+        layer: LayerChoice,
         grid: GeoBox,
         map_path: str,
         map_names: Nomenclature,
@@ -195,7 +195,7 @@ class PointSample:
     """What the user should know of them."""
 
     @classmethod
-    def read(cls, given: Any, column: str | None = None, layer: Wanted = None) -> Self:  # noqa: ANN401 - see below
+    def read(cls, given: Any, column: str | None = None, layer: LayerChoice = None) -> Self:  # noqa: ANN401 - see below
         """Read points and the column that holds their class. SceneError or UsageError says what is wrong with them.
 
         `given`: a path, or a GeoDataFrame, which is heavy to name. A CSV has a heading with x and y in the map's CRS,
@@ -368,7 +368,7 @@ def _numbers(cells: Sequence[str], where: str) -> NDArray[np.float64]:
     return numbers
 
 
-def _from_features(given: Any, column: str | None, layer: Wanted) -> _SampleRows:  # noqa: ANN401 - a path, or a GeoDataFrame
+def _from_features(given: Any, column: str | None, layer: LayerChoice) -> _SampleRows:  # noqa: ANN401 - a path, or a GeoDataFrame
     if not isinstance(given, str | os.PathLike) and not is_frame(given):
         raise UsageError(f"a sample is a file of points or a GeoDataFrame, got {type(given).__name__}; give one")
     source = dataset.find_features(given, "points", "sample", layer)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 import torch
 
 from geoseg.atomic import make_folders, probe_writable
-from geoseg.dataset import Dataset, Split, Wanted, default_rule, open_dataset, split
+from geoseg.dataset import Dataset, LayerChoice, Split, default_rule, open_dataset, split
 from geoseg.errors import DivergedError, GeosegError, OutputError, UsageError
 from geoseg.evaluation import check_folder
 from geoseg.given import plain_arguments
@@ -57,7 +57,7 @@ def train(  # noqa: PLR0913 - the options of the verb
     recipe: str | Recipe = "default",
     labels: StrPath | geopandas.GeoDataFrame | None = None,
     column: str | None = None,
-    layer: Wanted = None,
+    layer: LayerChoice = None,
     legend: StrPath | Legend | None = None,
     bands: Sequence[int | str] | None = None,
     data_gsd_m: float | None = None,

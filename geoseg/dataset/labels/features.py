@@ -32,7 +32,7 @@ from geoseg.dataset.labels.layers import (
     is_parquet,
     listed_layers,
 )
-from geoseg.dataset.search import Wanted
+from geoseg.dataset.search import LayerChoice
 from geoseg.errors import SceneError, UsageError
 from geoseg.given import is_frame, looks_raster
 from geoseg.raster import GDAL_ERRORS, check_seekable, shown, stamps
@@ -221,7 +221,7 @@ def is_features(given: object) -> bool:
     return path.lower().endswith(FEATURE_ENDS) and not _is_raster(path)  # for the better of two messages
 
 
-def find_features(given: object, kind: Kind, what: str, layer: Wanted = None) -> FeatureTable:
+def find_features(given: object, kind: Kind, what: str, layer: LayerChoice = None) -> FeatureTable:
     """Return a source of features with the layers that are to be read.
 
     `given`: a path, which may end in QGIS's `|layername=NAME`, or a GeoDataFrame. `what` it is to the caller, for

@@ -10,7 +10,7 @@ from typing import Literal
 import pyogrio
 import shapely
 
-from geoseg.dataset.search import Wanted
+from geoseg.dataset.search import LayerChoice
 from geoseg.errors import UsageError
 from geoseg.raster import is_remote
 
@@ -54,7 +54,7 @@ def listed_layers(name: str) -> list[tuple[str, str | None]]:
         return []
 
 
-def choose_layers(name: str, called: str, kind: Kind, wanted: Wanted) -> Layers:
+def choose_layers(name: str, called: str, kind: Kind, wanted: LayerChoice) -> Layers:
     """Return the layers asked for, or the only one with geometries of a kind; of KML all folders that have some.
 
     UsageError where there are several and none is named, or one that is named is not there; it lists them.
@@ -77,7 +77,7 @@ def choose_layers(name: str, called: str, kind: Kind, wanted: Wanted) -> Layers:
     return tuple((placed or names)[:1])  # which reading it refuses, with what it holds
 
 
-def _named(names: list[str], called: str, wanted: Wanted) -> Layers:
+def _named(names: list[str], called: str, wanted: LayerChoice) -> Layers:
     if isinstance(wanted, int):
         if wanted >= len(names):
             raise UsageError(f"{called} has {len(names)} layers, numbered from 0, got {wanted}", "layer")
