@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -57,9 +58,9 @@ def preview(landcover: str, *, out: str, as_json: bool, quiet: bool, **given: An
     with ProgressBar(quiet=quiet) as bar, termination_interrupts():
         try:
             if Path(out).suffix.lower() == ".png":
-                written = _picture(landcover, out, settings)
+                written = _picture(landcover, out, settings, bar.announce)
             else:
-                written = _page(landcover, out, settings | {"progress": bar.update})
+                written = _page(landcover, out, settings | {"progress": bar.update, "announce": bar.announce})
         except KeyboardInterrupt:
             raise InterruptedRunError(f"interrupted; nothing was written at {out}") from None
     if not quiet:
@@ -74,7 +75,7 @@ def _page(landcover: str, out: str, settings: dict[str, Any]) -> Path:
     return show(landcover, settings.pop("scene", None), out=out, **settings).path or Path(out)
 
 
-def _picture(landcover: str, out: str, settings: dict[str, Any]) -> Path:
+def _picture(landcover: str, out: str, settings: dict[str, Any], announce: Callable[[str], None]) -> Path:
     from geoseg.atomic import make_folders
     from geoseg.display import check_target, draw_polygons, picture
 
@@ -93,7 +94,14 @@ def _picture(landcover: str, out: str, settings: dict[str, Any]) -> Path:
         return draw_polygons(
             settings["polygons"], out, landcover=landcover, legend=settings.get("legend"), layer=settings.get("layer")
         )
-    return picture(settings["scene"], landcover, out, legend=settings.get("legend"), palette=settings.get("palette"))
+    return picture(
+        settings["scene"],
+        landcover,
+        out,
+        legend=settings.get("legend"),
+        palette=settings.get("palette"),
+        announce=announce,
+    )
 
 
 def _size(path: Path) -> str:

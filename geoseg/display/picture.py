@@ -6,7 +6,7 @@ import importlib.util
 import io
 import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +23,7 @@ from geoseg.display.placement import natural_scene, read_beside
 from geoseg.errors import GeosegError, OutputError, UsageError
 from geoseg.given import plain_arguments
 from geoseg.legend import NODATA, Color, Legend, NamedClass, Nomenclature, given_names
+from geoseg.progress import announcer
 from geoseg.raster import ClassRaster, Patch, Scene, shown
 
 if TYPE_CHECKING:
@@ -37,7 +38,8 @@ _MOST_ENTRIES, _MOST_COLUMNS, _LETTERS = 41, 7, 30
 _ROW_IN, _SWATCH_IN, _LETTER_IN = 0.22, 0.55, 0.085
 """About how large its parts are."""
 _AIR_IN = 0.25
-_NARROWEST_IN = 5.0
+_WIDEST_IN, _HIGHEST_IN = 12.0, 11.0
+"""Of the two images side by side."""
 Entry = tuple[str, Color | None]
 """A line of the legend, and its color if it is a class."""
 
@@ -51,6 +53,7 @@ def picture(  # noqa: PLR0913 - what is shown, how, and where
     legend: str | os.PathLike[str] | None = None,
     palette: str | None = None,
     mkdir: bool = False,
+    announce: Callable[[str], None] | None = None,
 ) -> Path:
     """Write a PNG of a scene beside its land-cover map, with the legend, and return its path.
 
@@ -68,6 +71,8 @@ def picture(  # noqa: PLR0913 - what is shown, how, and where
         "own" or "colour-blind".
     mkdir : bool
         Make the folder of `out`.
+    announce : callable, optional
+        Called with lines for people: how colors were read as classes.
 
     Raises
     ------
@@ -89,6 +94,8 @@ def picture(  # noqa: PLR0913 - what is shown, how, and where
     source = scene if isinstance(scene, Scene) else natural_scene(scene)
     given = given_names(legend)
     raster = ClassRaster.open(landcover, given)
+    if raster.note:
+        announcer(announce)(raster.note)
     known, landcover_map = raster.names if given is None else given, raster.scene
     with plain_codes(raster) as plain:
         patch, table = plain.overview(PICTURE_PX), CodeTable(shown(landcover_map.path))
@@ -234,9 +241,9 @@ def _draw(natural: NDArray[np.uint8], colored: NDArray[np.uint8], entries: Seque
     from matplotlib.patches import Patch as Swatch  # noqa: PLC0415 - the extra [plot]
 
     height, width = natural.shape[:2]
-    across = 2 * width / height > 1.5
-    tall_in = max(_NARROWEST_IN, 12 * width / height + 1)
-    wide_in, high_in = (12.0, 12 * height / width / 2) if across else (tall_in, 11.0)
+    high_in = min(_HIGHEST_IN, _WIDEST_IN / 2 * height / width)
+    longest = max((len(text) for text, _ in entries), default=0)
+    wide_in = max(2 * high_in * width / height, _SWATCH_IN + _LETTER_IN * longest)
     columns = _columns(entries, wide_in)
     legend_in = _ROW_IN * math.ceil(len(entries) / columns) + _AIR_IN
     figure = Figure(figsize=(wide_in, high_in + legend_in), dpi=_DPI, layout="constrained")

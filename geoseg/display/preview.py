@@ -34,7 +34,7 @@ from geoseg.display.tiles import (
 from geoseg.errors import SceneError, UsageError
 from geoseg.given import plain_arguments
 from geoseg.legend import Legend, Nomenclature, given_names
-from geoseg.progress import Progress
+from geoseg.progress import Progress, announcer
 from geoseg.raster import ClassRaster, GeoBox, Patch, Scene, opened, shown
 from geoseg.version import VERSION
 
@@ -67,6 +67,7 @@ def preview(  # noqa: PLR0913 - each is a noun of the page
     mkdir: bool = False,
     overwrite: bool = False,
     progress: Callable[[Progress], None] | None = None,
+    announce: Callable[[str], None] | None = None,
 ) -> Page:
     """Show a land-cover map, over its scene if there is one, as one page that needs no network and no server.
 
@@ -94,6 +95,8 @@ def preview(  # noqa: PLR0913 - each is a noun of the page
         Make the folder of `out`; replace an existing file.
     progress : callable, optional
         Called with a `Progress` after every level of tiles.
+    announce : callable, optional
+        Called with lines for people: how colors were read as classes.
 
     Returns
     -------
@@ -132,6 +135,8 @@ def preview(  # noqa: PLR0913 - each is a noun of the page
         raise UsageError("`layer` is for `polygons`; add them, or leave it out", "layer")
     given = given_names(legend)
     sources = _Sources.open(landcover, given, scene, confidence)
+    if sources.classes.note:
+        announcer(announce)(sources.classes.note)
     source = None if polygons is None else open_features(polygons, layer, _title(sources.landcover))
     names = sources.classes.names if given is None else given
     data = _data(sources, names, source, budget - shell_bytes(), progress or _quiet)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from geoseg.errors import SceneError, UsageError
-from geoseg.evaluation.matching import Matching, listed
+from geoseg.evaluation.matching import Matching, listed, share_a_name
 from geoseg.legend import Legend, Nomenclature
 from geoseg.model import ModelCard, Scale
 from geoseg.raster import BandStatistics
@@ -23,15 +23,13 @@ def match_legends(
 ) -> Matching:
     """Match the classes of a model and of a data set by name. UsageError where they share none."""
     ours, theirs = Nomenclature.from_legend(card.legend), Nomenclature.from_legend(legend)
-    try:
-        return Matching.of(ours, theirs, ignore)
-    except UsageError as error:
-        if "share no class" not in str(error):
-            raise
+    if not share_a_name(ours, theirs):
         raise UsageError(
             f"{card.name} knows {listed(ours)}, {name} has {listed(theirs)}: no class of the same name; "
-            "rename the data set's with `legend`, or take another model"
-        ) from None
+            "rename the data set's with `legend`, or take another model",
+            "legend",
+        )
+    return Matching.of(ours, theirs, ignore)
 
 
 def choose_bands(card: ModelCard, bands: Sequence[str], name: str) -> tuple[int, ...] | None:

@@ -43,7 +43,7 @@ class Matching:
         by_name = bool(len(map_names) and len(reference_names))
         if not by_name:
             map_names = reference_names = map_names if len(map_names) else reference_names
-        elif not _keys(map_names) & _keys(reference_names):
+        elif not share_a_name(map_names, reference_names):
             raise UsageError(
                 f"the legends share no class: the map has {listed(map_names)}, the reference has "
                 f"{listed(reference_names)}; say which is which with `legend` and `reference_legend`"
@@ -156,6 +156,11 @@ class Classes:
             if code in self.of_map:
                 out[self.of_map[code]] += value
         return out
+
+
+def share_a_name(one: Nomenclature, other: Nomenclature) -> bool:
+    """Say whether two nomenclatures have a class of one name."""
+    return bool(_keys(one) & _keys(other))
 
 
 def listed(names: Nomenclature) -> str:

@@ -10,8 +10,8 @@ from affine import Affine
 from numpy.typing import NDArray
 
 from geoseg import errors
-from geoseg.display import picture
-from geoseg.legend import NODATA
+from geoseg.display import picture, preview
+from geoseg.legend import DEEPGLOBE, NODATA
 from tests.display.maps import UTM, blocks, write_map, write_scene
 
 image = pytest.importorskip("matplotlib.image", reason="pictures need the extra [plot]")
@@ -55,6 +55,32 @@ def test_a_picture_has_no_empty_bands_above_and_below(tmp_path: Path) -> None:
     rows = np.flatnonzero((levels < 0.99).any(axis=(1, 2)))
     assert rows[0] < 25
     assert rows[-1] > len(levels) - 25
+
+
+@pytest.mark.parametrize("rows", [60, 180, 600])
+def test_a_picture_of_a_tall_scene_has_no_empty_margins(tmp_path: Path, rows: int) -> None:
+    write_scene(tmp_path / "s.tif", (rows, 60))
+    write_map(tmp_path / "m.tif", np.full((rows, 60), 1, np.uint8))
+    levels = image.imread(picture(tmp_path / "s.tif", tmp_path / "m.tif", tmp_path / "p.png"))[..., :3]
+    inked = (levels < 0.99).any(axis=2)
+    down, across = np.flatnonzero(inked.any(axis=1)), np.flatnonzero(inked.any(axis=0))
+    assert down[0] < 0.05 * len(levels)
+    assert across[0] < (0.3 if rows == 600 else 0.1) * levels.shape[1]
+
+
+def test_how_a_palette_was_read_is_said(tmp_path: Path) -> None:
+    landcover, told = write(tmp_path / "m.tif", 1, 4), []
+    scene = write(tmp_path / "s.tif", 3, 90)
+    colors = np.array(DEEPGLOBE.by_code(4).color, np.uint8)[:, None, None]
+    with rasterio.open(landcover) as file:
+        profile = file.profile | {"count": 3, "nodata": None}
+    with rasterio.open(tmp_path / "rgb.tif", "w", **profile) as file:
+        file.write(np.broadcast_to(colors, (3, 60, 90)))
+    picture(scene, tmp_path / "rgb.tif", tmp_path / "p.png", announce=told.append)
+    preview(tmp_path / "rgb.tif", announce=told.append)
+    assert len(told) == 2
+    assert told[0] == told[1]
+    assert "DeepGlobe" in told[0] or "color" in told[0]
 
 
 def test_of_a_scene_of_another_extent_the_maps_part_is_shown(tmp_path: Path) -> None:
