@@ -120,7 +120,7 @@ class ClassAreas:
 
 
 def _ground(geobox: GeoBox) -> Ground | None:
-    """Return what pixels measure; None where that is not known: a page is to be looked at, whatever the place."""
+    """Return what pixels measure; None where that is not known: a page shows any map, whatever its place."""
     try:
         ground = Ground.of(geobox)
     except SceneError:

@@ -108,7 +108,9 @@ def _one_layer(polygons: str, layer: str | None, map_name: str | None) -> Featur
     fits = [one for one in fits if one.layers == (map_name,)] or fits
     if len(fits) > 1:
         names = ", ".join(one.layers[0] for one in fits)
-        raise UsageError(f"{found.name} has {len(fits)} layers of polygons: {names}; one is drawn, name it with layer")
+        raise UsageError(
+            f"{found.name} has {len(fits)} layers of polygons: {names}; one is drawn, name it with `layer`", "layer"
+        )
     return (fits or each)[0]
 
 
@@ -282,7 +284,7 @@ def outlines(source: FeatureSource, frame: Frame, box: GeoBox, zoom: int, budget
 def _simplified(
     source: FeatureSource, frame: Frame, box: GeoBox, fineness: tuple[float, float, int]
 ) -> Outlines | None:
-    """Return the polygons simplified; None if there are more vertices than wanted."""
+    """Return the polygons simplified; None if there are too many vertices."""
     step, tolerance, most = fineness
     shapes: list[tuple[int, str, float, Rings]] = []
     count = vertices = 0

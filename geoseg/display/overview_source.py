@@ -35,7 +35,7 @@ COPY_PX = 8192
 """The long side of the copy of a raster without overviews."""
 _COPY_ROWS = 256
 _NEAR = 1.1
-"""An overview this much coarser than wanted will do."""
+"""An overview may be this much coarser than asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ class OverviewSource:
 
     @contextmanager
     def at(self, factor: float) -> Iterator[tuple[DatasetReader, float]]:
-        """Yield the smallest that is about as fine as wanted, and how much coarser than the raster it is.
+        """Yield the smallest that is about as fine as asked for, and how much coarser than the raster it is.
 
         Its first bands are those in use, in their order. What hides their pixels is one nodata value, or an alpha after
         them.

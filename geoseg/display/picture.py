@@ -176,10 +176,11 @@ def check_picture(out: StrPath, *, overwrite: bool, others: Iterable[str] = ()) 
     _need_matplotlib()
     path = probe_writable(out)
     if path.suffix.lower() != ".png":
-        raise UsageError(f"{path}: a picture of polygons must end in .png")
+        raise UsageError(f"{path}: a picture of polygons must end in .png", "png")
     if any(same_file(path, Path(name)) for name in others):
         raise UsageError(
-            f"{path} is read or written by this run and would be replaced by the picture; choose another `png`"
+            f"{path} is read or written by this run and would be replaced by the picture; choose another `png`",
+            "png",
         )
     if path.exists() and not overwrite:
         raise OutputError(f"{path} exists; add `overwrite=True` to replace it, or choose another `png`")

@@ -1,4 +1,4 @@
-"""A reference raster as the map's grid sees it: moved by whole pixels, or warped by nearest neighbour."""
+"""A reference raster as the map's grid sees it: moved by whole pixels, or warped by nearest neighbor."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def _warped(reference: ClassRaster, grid: GeoBox) -> Warped:
     if not _overlap(theirs, grid, name):
         raise _apart(name)
     where = "another grid" if theirs.crs == grid.crs else f"another grid, in {_called(theirs)}"
-    return Warped(reference, grid, f"{name} is on {where}: warped onto the map's by nearest neighbour, as it is read")
+    return Warped(reference, grid, f"{name} is on {where}: warped onto the map's by nearest neighbor, as it is read")
 
 
 def _overlap(theirs: GeoBox, grid: GeoBox, name: str) -> bool:

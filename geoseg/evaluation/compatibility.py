@@ -79,10 +79,10 @@ def check_not_normalized(statistics: BandStatistics, card: ModelCard, name: str)
 
 
 def looks_normalized(statistics: BandStatistics) -> bool:
-    """Say whether bands are centred on 0 and scatter like standardized ones; reflectance just below 0 does not."""
-    centred = all(abs(mean) < _SPREAD for mean in statistics.mean)
+    """Say whether bands are centered on 0 and scatter like standardized ones; reflectance just below 0 does not."""
+    centered = all(abs(mean) < _SPREAD for mean in statistics.mean)
     both_sides = all(low < 0 < high for low, high in zip(statistics.low, statistics.high, strict=True))
-    return centred and both_sides and max(statistics.std) > _SPREAD
+    return centered and both_sides and max(statistics.std) > _SPREAD
 
 
 def _disagrees(found: BandStatistics, card: ModelCard) -> bool:

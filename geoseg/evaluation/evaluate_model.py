@@ -143,12 +143,12 @@ def _areas(
     return areas, f"examined on {scenes} scene{'s' * (scenes != 1)} of {dataset.name}: {how}"
 
 
-def _notes(model: ModelBundle, spoilt: str | None, part: str | Sequence[Area], matching: Matching) -> Iterator[str]:
+def _notes(model: ModelBundle, spoiled: str | None, part: str | Sequence[Area], matching: Matching) -> Iterator[str]:
     """Yield what a reader of the figures should know beforehand; what spoils them is warned of."""
-    for line, is_wanted in ((spoilt, part in ("train", "valid")), (normalization_note(model), False)):
+    for line, is_asked_for in ((spoiled, part in ("train", "valid")), (normalization_note(model), False)):
         if line:
             yield line
-            if not is_wanted:
+            if not is_asked_for:
                 warnings.warn(line, GeosegWarning, stacklevel=4)
     if matching.note:
         yield matching.note

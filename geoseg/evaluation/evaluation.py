@@ -23,7 +23,7 @@ class LeftOut:
     no_reference: int = 0
     """The map has a class there, the reference has none."""
     ignored: int = 0
-    """Both have a class, and one of them is to be ignored."""
+    """Both have a class, and one of them is ignored."""
     several: int = 0
     """The map has a class there, the reference leaves open which of several it is."""
 

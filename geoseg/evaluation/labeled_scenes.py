@@ -64,7 +64,7 @@ class SceneCounts:
     percent_px: NDArray[np.int64] = field(default_factory=lambda: np.zeros((2, _PERCENTS), np.int64))
     """(wrong or right, percent of confidence)"""
     worst: WorstCrops | None = None
-    """None where they are not wanted."""
+    """None where nobody asks for them."""
 
     def merge(self, other: SceneCounts) -> Self:
         """Return the sum of two."""

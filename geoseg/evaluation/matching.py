@@ -46,7 +46,8 @@ class Matching:
         elif not share_a_name(map_names, reference_names):
             raise UsageError(
                 f"the legends share no class: the map has {listed(map_names)}, the reference has "
-                f"{listed(reference_names)}; say which is which with `legend` and `reference_legend`"
+                f"{listed(reference_names)}; say which is which with `legend` and `reference_legend`",
+                "legend",
             )
         plain = cls(map_names, reference_names, by_name)
         words = [] if ignore is None else list(_words(ignore, plain))
@@ -128,14 +129,16 @@ class Matching:
         if not _WHOLE.fullmatch(text):
             raise UsageError(
                 f"`ignore`: no class is called {text!r:.80}; the map has {listed(self.map_names)}, the reference "
-                f"{listed(self.reference_names)}"
+                f"{listed(self.reference_names)}",
+                "ignore",
             )
         code = int(text)
         named = [{each.code for each in names} for names in (self.map_names, self.reference_names)]
         if self.by_name and all(code in codes for codes in named) and not self.same(code, code):
             raise UsageError(
                 f"`ignore={code}`: that is {self.map_names.of(code).name} in the map and "
-                f"{self.reference_names.of(code).name} in the reference; give the name"
+                f"{self.reference_names.of(code).name} in the reference; give the name",
+                "ignore",
             )
         return {code}, {code}
 

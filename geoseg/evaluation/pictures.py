@@ -201,7 +201,7 @@ def _caption(crop: WorstCrop, legend: Legend) -> str:
 
 
 def _explain(figure: Any, crops: Sequence[WorstCrop], legend: Legend) -> None:  # noqa: ANN401 - matplotlib's
-    """Name the colours that are there."""
+    """Name the colors that are there."""
     from matplotlib.patches import Patch as Swatch  # noqa: PLC0415 - the extra [plot]
 
     there = set().union(*(np.unique(codes).tolist() for crop in crops for codes in (crop.reference, crop.predicted)))

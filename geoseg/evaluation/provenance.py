@@ -104,7 +104,7 @@ class TrainingData:
 
 
 def overlap_note(learned: TrainingData, dataset: Dataset, areas: Sequence[Area], model: str) -> str | None:
-    """Return a line where the model has seen what it is to be examined on; None where it has not, or does not say."""
+    """Return a line where the model has seen the scenes it is evaluated on; None where it has not, or does not say."""
     if learned.is_lost:
         return (
             f"{model} does not list the scenes it was trained on, and its split ({learned.rule}, seed {learned.seed}) "
@@ -112,11 +112,11 @@ def overlap_note(learned: TrainingData, dataset: Dataset, areas: Sequence[Area],
             "how well it remembers those; give the `split_rule` and all scenes of the training, or other scenes"
         )
     scenes = {area.pair_id for area in areas}
-    learnt = learned.seen(dataset, areas, "train")
-    if learnt:
+    seen_ids = learned.seen(dataset, areas, "train")
+    if seen_ids:
         return (
-            f"{model} was trained on {len(learnt)} of these {len(scenes)} scenes ({_listed(learnt)}): the figures say "
-            "how well it remembers them, not how well it maps others; choose `split='test'`, or other scenes"
+            f"{model} was trained on {len(seen_ids)} of these {len(scenes)} scenes ({_listed(seen_ids)}): the figures "
+            "say how well it remembers them, not how well it maps others; choose `split='test'`, or other scenes"
         )
     chosen = learned.seen(dataset, areas, "valid")
     if chosen:
@@ -201,7 +201,8 @@ def choose_areas(
     if not areas:
         raise UsageError(
             f"no scene of {dataset.name} is in the part {part} by the rule {made.name} ({_sizes(made)}); "
-            "choose another `split`, or another `split_rule` such as random:0.8"
+            "choose another `split`, or another `split_rule` such as random:0.8",
+            "split",
         )
     return areas, f"{part} by the rule {made.name}"
 
@@ -211,7 +212,7 @@ def check_part(part: str, rule: str | None = None) -> None:
     if part not in (*PARTS, "all"):
         near = nearest(str(part), (*PARTS, "all"))
         way_out = f" (did you mean {near}?)" if near else "; how the data set is split is said by `split_rule`"
-        raise UsageError(f"`split` is train, valid, test or all, got {part!r:.40}{way_out}")
+        raise UsageError(f"`split` is train, valid, test or all, got {part!r:.40}{way_out}", "split")
     if rule is not None:
         try:
             check_rule(rule)

@@ -1,4 +1,4 @@
-"""What is true, where it is no raster: polygons burned to the map's pixels, and samples of points."""
+"""Reference data that are no raster: polygons burned to the map's pixels, and samples of points."""
 
 from __future__ import annotations
 
@@ -149,8 +149,9 @@ def _polygon_classes(
     known = map_names if reference_names is None else reference_names
     if not len(known):
         raise UsageError(
-            f"{where} names {', '.join(values[:_SHOWN])}, the map has no names; name its codes with legend, or give "
-            "polygons with its codes"
+            f"{where} names {', '.join(values[:_SHOWN])}, the map has no names; name its codes with `legend`, or "
+            "give polygons with its codes",
+            "legend",
         )
     by_key = {key(named.name): named.code for named in known}
     new: dict[str, int] = {}
@@ -160,12 +161,15 @@ def _polygon_classes(
         if code is None and _INTEGER.fullmatch(value) and int(value) in {named.code for named in known}:
             code = int(value)
         if code is None and reference_names is not None:
-            raise UsageError(f"{where}: no class is called {value!r:.80}; the legend has {listed(known)}")
+            raise UsageError(
+                f"{where}: no class is called {value!r:.80}; the legend has {listed(known)}", "reference_legend"
+            )
         codes[value] = new.setdefault(key(value), known.classes[-1].code + 1 + len(new)) if code is None else code
     if len(set(codes.values()) - set(new.values())) == 0:
         raise UsageError(
             f"{where} shares no class with the map: it has {', '.join(values[:_SHOWN])}, the map {listed(known)}; say "
-            "which is which with reference_legend"
+            "which is which with `reference_legend`",
+            "reference_legend",
         )
     first = {code: value for value, code in reversed(codes.items()) if code in new.values()}
     every = {named.code: named.name for named in known} | first
@@ -250,7 +254,8 @@ class PointSample:
             if code is None:
                 raise UsageError(
                     f"{self.path}: no class is called {label!r:.80}; known are {listed(names)}; "
-                    "name classes with `reference_legend`"
+                    "name classes with `reference_legend`",
+                    "reference_legend",
                 )
             if not abs(code) < -NONE:
                 raise UsageError(f"{self.path}: class code {code} does not fit 32 bits")
@@ -370,7 +375,9 @@ def _numbers(cells: Sequence[str], where: str) -> NDArray[np.float64]:
 
 def _from_features(given: Any, column: str | None, layer: LayerChoice) -> _SampleRows:  # noqa: ANN401 - a path, or a GeoDataFrame
     if not isinstance(given, str | os.PathLike) and not is_frame(given):
-        raise UsageError(f"a sample is a file of points or a GeoDataFrame, got {type(given).__name__}; give one")
+        raise UsageError(
+            f"a sample is a file of points or a GeoDataFrame, got {type(given).__name__}; give one", "sample"
+        )
     source = dataset.find_features(given, "points", "sample", layer)
     title = dataset.column_of(source, column)
     found = source.read(title)

@@ -19,7 +19,7 @@ LEAST_SHARE = 0.08
 """Of a crop: a class with fewer pixels in it is no example of how that class looks."""
 _SHOWN_BANDS = 3
 _NONE = 225
-"""The grey of what is no class, or not valid."""
+"""The gray of what is no class, or not valid."""
 
 
 class Seen(Protocol):
@@ -121,7 +121,7 @@ class WorstCrops:
         return ((code, tuple(crops)) for code, crops in self._worst.items() if crops)
 
     def _cells(self, shape: tuple[int, int]) -> list[Window]:
-        """Cut a window evenly into crops of at most the wanted size."""
+        """Cut a window evenly into crops of at most `crop_px`."""
         height, width = (math.ceil(side / math.ceil(side / self._crop_px)) for side in shape)
         return tiles(shape[0], shape[1], height, width)
 
@@ -157,7 +157,7 @@ def _rank(crop: WorstCrop) -> tuple[float, int]:
 
 
 def colored(codes: NDArray[np.uint8], legend: Legend) -> NDArray[np.uint8]:
-    """Return codes (row, col) in the legend's colours (row, col, 3); what is no class is grey."""
+    """Return codes (row, col) in the legend's colors (row, col, 3); what is no class is gray."""
     table = np.full((NODATA + 1, 3), _NONE, np.uint8)
     for land_cover in legend:
         table[land_cover.code] = land_cover.color
@@ -166,9 +166,9 @@ def colored(codes: NDArray[np.uint8], legend: Legend) -> NDArray[np.uint8]:
 
 
 def natural(data: NDArray[Any], valid: NDArray[np.bool_], stretch: tuple[float, float]) -> NDArray[np.uint8]:
-    """Return imagery (band, row, col) as a picture (row, col, 3): its first three bands, or the first alone as grey.
+    """Return imagery (band, row, col) as a picture (row, col, 3): its first three bands, or the first alone as gray.
 
-    `stretch`: the darkest and the lightest stored value; what is not valid (row, col) is grey.
+    `stretch`: the darkest and the lightest stored value; what is not valid (row, col) is gray.
     """
     bands = data[:_SHOWN_BANDS] if len(data) >= _SHOWN_BANDS else data[[0, 0, 0]]
     low, high = stretch

@@ -250,7 +250,7 @@ def test_another_grid_is_warped_by_nearest_neighbour(
     wanted = counts(laid, mapped, laid != 99, found.matrix.codes)
     assert 0 < (laid != 99).sum() < laid.size
     assert np.abs(found.matrix.counts - wanted).sum() <= 0.002 * laid.size
-    assert "nearest neighbour" in said[0]
+    assert "nearest neighbor" in said[0]
     assert (crs in said[0]) == (crs != "EPSG:32631")
     assert said[0] in found.notes
 

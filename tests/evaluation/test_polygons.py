@@ -164,7 +164,7 @@ def test_classes_of_polygons_are_matched_as_those_of_rasters(landcover: Path) ->
 
 def test_a_map_without_names_wants_codes(tmp_path: Path, guess: NDArray[np.uint8]) -> None:
     plain = write(tmp_path / "plain.tif", guess, **UTM)
-    with pytest.raises(UsageError, match="the map has no names; name its codes with legend"):
+    with pytest.raises(UsageError, match="the map has no names; name its codes with `legend`"):
         evaluate(plain, parcels(), column="landuse")
     oracle = evaluate(plain, burned(tmp_path / "truth.tif", parcels()))
     assert evaluate(plain, parcels(), column="code").matrix == oracle.matrix
