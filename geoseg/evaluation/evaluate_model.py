@@ -169,8 +169,8 @@ def _shared_out(scoring: Scoring, scenes: Sequence[LabeledScene], tiles: int, dt
 
     UsageError where one tile does not fit the memory, as `plan` raises it.
     """
-    rows, cols = (max(scene.tile_shape[axis] for scene in scenes) for axis in (0, 1))
-    largest_px = max(tile.size for scene in scenes for tile in scene.tiles())
+    rows, cols = (max((scene.tile_shape[axis] for scene in scenes), default=1) for axis in (0, 1))
+    largest_px = max((tile.size for scene in scenes for tile in scene.tiles()), default=1)
     bytes_a_worker = scoring.worker_bytes((rows, cols), len(scoring.bundle.bands), dtype, products=2)
     # torch has one number of threads for the whole process
     workers = 1 if scoring.engine.device == "torch-cpu" else None
