@@ -550,7 +550,7 @@ def test_what_predict_refuses_for_memory_is_refused_here_too(
     data: Dataset, model: ModelBundle, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("geoseg.inference.scoring.available_memory_bytes", lambda: 200 << 20)
-    scene = data.pair("a").image.path if hasattr(data.pair("a").image, "path") else data.pair("a").image
+    scene = data.pair("a").scene
     refusal = r"needs about .* of memory, .* are free; choose a smaller `window` \(now 64\)"
     with pytest.raises(UsageError, match=refusal):
         geoseg.plan(scene, model=model, device="cpu", batch_size=500)
