@@ -37,11 +37,6 @@ def available_memory_bytes() -> int:
     return max(0, min([int(psutil.virtual_memory().available), *(room for room in left if room is not None)]))
 
 
-def total_memory_bytes() -> int:
-    """Return how much memory the machine has."""
-    return int(psutil.virtual_memory().total)
-
-
 def _groups() -> list[Path]:
     """Return the folders of this process's control group, version 2, and of the groups around it.
 

@@ -16,8 +16,8 @@ from geoseg.inspection import info
 from geoseg.legend import DEEPGLOBE, NODATA
 from geoseg.raster import GeoBox, Scene, Window
 from geoseg.raster.landcover import labels, overview_levels, write_part
-from geoseg.raster.landcover.outputs import assemble
 from tests.networks import tiny_bundle
+from tests.raster.conftest import assemble
 
 TRANSFORM = Affine(0.5, 0, 400_000, 0, -0.5, 5_000_000)
 GRID = {"driver": "GTiff", "crs": "EPSG:32631", "transform": TRANSFORM}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,9 @@ import pytest
 import rasterio
 from affine import Affine
 from rasterio.crs import CRS
+
+from geoseg.raster import GeoBox, Window
+from geoseg.raster.landcover import Product, build, place
 
 UTM = CRS.from_epsg(32618)
 NORTH_UP = Affine(0.5, 0, 5e5, 0, -0.5, 4e6)
@@ -39,3 +42,9 @@ def make_raster(tmp_path: Path) -> MakeRaster:
 def noise(*shape: int, dtype: str = "uint8", seed: int = 0) -> np.ndarray:
     """Return random pixels that no compression makes small."""
     return np.random.default_rng(seed).integers(0, 255, shape).astype(dtype)
+
+
+def assemble(  # a whole map at once, as a run builds and places it
+    folder: Path, product: Product, tiles: Sequence[Window], geobox: GeoBox, target: Path, tags: Mapping[str, str]
+) -> None:
+    place(build(folder, product, tiles, geobox, tags), product, target)

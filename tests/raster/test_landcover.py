@@ -37,9 +37,8 @@ from geoseg.raster.landcover import (
     probabilities,
     write_part,
 )
-from geoseg.raster.landcover.outputs import assemble
 from geoseg.raster.landcover.tile_file import Pixels, pyramid
-from tests.raster.conftest import NORTH_UP, UTM
+from tests.raster.conftest import NORTH_UP, UTM, assemble
 from tests.raster.test_durable import small_disk  # noqa: F401 a fixture
 
 LABELS = labels(DEEPGLOBE)

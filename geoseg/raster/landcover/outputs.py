@@ -54,13 +54,6 @@ def built_path(folder: Path, product: Product) -> Path:
     return folder / f"{product.name}.cog.tif"
 
 
-def assemble(  # noqa: PLR0913, PLR0917 each is a noun the reader expects here
-    folder: Path, product: Product, tiles: Sequence[Window], geobox: GeoBox, target: Path, tags: Mapping[str, str]
-) -> None:
-    """Build one product and place it: see `build` and `place`."""
-    place(build(folder, product, tiles, geobox, tags), product, target)
-
-
 def build(  # noqa: PLR0913, PLR0917 each is a noun the reader expects here
     folder: Path,
     product: Product,
