@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from geoseg.errors import UsageError
 from geoseg.html import swatches, table
 from geoseg.legend import Legend
 from geoseg.model.bundle.architectures import MAX_BANDS, MAX_CLASSES, architecture_named, output_classes
 from geoseg.model.bundle.normalization import VALUE_RANGES, Normalization
-from geoseg.raster import BandStatistics
+
+if TYPE_CHECKING:
+    from geoseg.raster import BandStatistics  # a card, and the recipe that asks for architectures, load no GDAL
 
 DEFAULT_WINDOW_PX = 512
 DEFAULT_BANDS = ("red", "green", "blue")
