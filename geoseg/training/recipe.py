@@ -254,13 +254,34 @@ class Recipe:
         return {"arguments_text": "{}", "encoder": self.encoder if is_taken else None}
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain values."""
+        """Return plain values.
+
+        Returns
+        -------
+        dict
+            What `json.dumps` takes and `from_json` takes back; `arguments` as an object.
+
+        """
         plain = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
         return plain | {"arguments": self.arguments} if plain.pop("arguments_text") else plain
 
     @classmethod
     def from_json(cls, plain: Mapping[str, Any], base: Recipe | None = None) -> Recipe:
-        """Return `base` (the defaults) with options given as plain values, as `changed` does."""
+        """Return a recipe of plain values.
+
+        Parameters
+        ----------
+        plain : mapping
+            Options by name, as `to_json` gives them; those left out stay as in `base`.
+        base : Recipe, optional
+            The recipe `default` if left out.
+
+        Raises
+        ------
+        UsageError, ModelError
+            As `changed` does.
+
+        """
         return (base or cls()).changed(**plain)
 
     def meaning(self) -> dict[str, Any]:

@@ -117,7 +117,7 @@ def train(  # noqa: PLR0913 - the options of the verb
     decoding : callable, optional
         Called with a `Progress` while scenes are decoded.
     announce : callable, optional
-        Called with lines for the user.
+        Called with lines for the user; they go to the logger `geoseg` as well.
     **options
         Fields of `Recipe` that differ from `recipe`.
 

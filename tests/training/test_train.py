@@ -621,7 +621,9 @@ def test_an_epochs_time_includes_that_before_a_stop(data: Path, stopped: Path) -
     assert first.seconds < 1000 < second.seconds < 1100
 
 
-def test_patience_ends_a_run_and_stays_ended(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_patience_ends_a_run_and_stays_ended(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     out, recipe = tmp_path / "model.safetensors", replace(TINY, lr=1e-9, epochs=9, patience=2, average=0.0)
     lines: list[str] = []
     with monkeypatch.context() as patched:
@@ -629,8 +631,10 @@ def test_patience_ends_a_run_and_stays_ended(data: Path, tmp_path: Path, monkeyp
         with pytest.raises(StopHereError):
             learn(data, out, recipe)
     seen: list[int] = []
-    learn(data, out, recipe, progress=lambda state: seen.append(state.batches_done), announce=lines.append)
+    with caplog.at_level("INFO", "geoseg"):
+        learn(data, out, recipe, progress=lambda state: seen.append(state.batches_done), announce=lines.append)
     assert seen == []
+    assert [record.message for record in caplog.records if record.name == "geoseg"] == lines
     rows = read_history(out.with_name("model.safetensors.training") / "history.csv")
     best = max(rows, key=lambda row: row.miou)
     assert len(rows) == best.epoch + 3 < 9
@@ -685,3 +689,11 @@ def test_the_recipe_is_in_the_bundle_and_its_options_are_checked(data: Path, tmp
 
 def vars_of(recipe: Any) -> dict[str, Any]:
     return {name: getattr(recipe, name) for name in recipe.__slots__}
+
+
+@pytest.mark.parametrize(("name", "value"), [("data_gsd_m", -1.0), ("split_rule", "randm:0.8"), ("lr", -1.0)])
+def test_errors_name_the_parameter_of_train(data: Path, tmp_path: Path, name: str, value: object) -> None:
+    """What other verbs call otherwise too: here `gsd_m` is the recipe's."""
+    with pytest.raises(UsageError, match=f"^`{name}") as refused:
+        learn(data, tmp_path / "m.safetensors", **{name: value})
+    assert refused.value.parameter == name
