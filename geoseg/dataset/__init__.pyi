@@ -1,3 +1,6 @@
+from .area import DEFAULT_SEED as DEFAULT_SEED
+from .area import PARTS as PARTS
+from .area import Area as Area
 from .crops import Crop as Crop
 from .crops import CropSampler as CropSampler
 from .crops import CropSource as CropSource
@@ -15,8 +18,6 @@ from .labels import is_features as is_features
 from .labels import placed as placed
 from .labels import read_polygons as read_polygons
 from .labels import unpacked as unpacked
-from .pair import PARTS as PARTS
-from .pair import Area as Area
 from .pair import Member as Member
 from .pair import Pair as Pair
 from .pair import middle_m as middle_m
@@ -26,7 +27,6 @@ from .prepared_scene import PreparedScene as PreparedScene
 from .prepared_scene import band_statistics_of as band_statistics_of
 from .prepared_scene import class_px_of as class_px_of
 from .search import LayerChoice as LayerChoice
-from .split import DEFAULT_SEED as DEFAULT_SEED
 from .split import DEFAULT_VALID_SHARE as DEFAULT_VALID_SHARE
 from .split import Split as Split
 from .split import check_rule as check_rule

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import random
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,8 +19,9 @@ from rasterio.crs import CRS
 from rasterio.warp import transform_bounds
 
 from geoseg.counts import count_bytes
+from geoseg.dataset.area import Area, covered
 from geoseg.dataset.dataset import Dataset
-from geoseg.dataset.pair import Area, Pair
+from geoseg.dataset.pair import Pair
 from geoseg.errors import SceneError, UsageError
 from geoseg.legend import NODATA
 from geoseg.raster import GDAL_ERRORS, Window, is_placed, shown
@@ -282,35 +283,3 @@ def _of(windows: Mapping[Cell, Window], cells: frozenset[Cell]) -> list[Window]:
 
 def _window(left: int, top: int, right: int, bottom: int) -> Window | None:
     return Window(top, left, bottom - top, right - left) if bottom > top and right > left else None
-
-
-def covered(keep: Sequence[Window], holes: Iterable[Window] = ()) -> tuple[Window, ...]:
-    """Return the pixels that are in any of `keep` and in none of `holes`, as disjoint windows, row by row."""
-    if not keep:
-        return ()
-    holes = tuple(holes)
-    row_edges = sorted({edge for window in (*keep, *holes) for edge in (window.row, window.row_stop)})
-    col_edges = sorted({edge for window in (*keep, *holes) for edge in (window.col, window.col_stop)})
-    rows, cols = ({edge: place for place, edge in enumerate(edges)} for edges in (row_edges, col_edges))
-    is_in = np.zeros((len(row_edges) - 1, len(col_edges) - 1), np.bool_)
-    for windows, value in ((keep, True), (holes, False)):
-        for window in windows:
-            is_in[rows[window.row] : rows[window.row_stop], cols[window.col] : cols[window.col_stop]] = value
-    return tuple(
-        Window(row_edges[top], col_edges[left], row_edges[bottom] - row_edges[top], col_edges[right] - col_edges[left])
-        for top, bottom, left, right in _merged(is_in)
-    )
-
-
-def _merged(is_in: NDArray[np.bool_]) -> list[tuple[int, int, int, int]]:
-    """Return (top, bottom, left, right) of runs along rows, joined with the equal runs below."""
-    done: list[tuple[int, int, int, int]] = []
-    open_runs: dict[tuple[int, int], int] = {}
-    for row, line in enumerate((*is_in, np.zeros(is_in.shape[1], np.bool_))):
-        turns = np.flatnonzero(np.diff(np.r_[False, line, False].astype(np.int8)))
-        runs = set(zip(turns[::2].tolist(), turns[1::2].tolist(), strict=True))
-        ended = [run for run in open_runs if run not in runs]
-        done += [(open_runs.pop(run), row, *run) for run in ended]
-        for run in runs:
-            open_runs.setdefault(run, row)
-    return sorted(done)

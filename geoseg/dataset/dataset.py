@@ -11,8 +11,9 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from geoseg.dataset.area import PARTS
 from geoseg.dataset.layouts import find_mixture, find_scenes, is_mixture_file
-from geoseg.dataset.pair import PARTS, Found, Member, Pair
+from geoseg.dataset.pair import Found, Member, Pair
 from geoseg.dataset.search import LayerChoice, SearchOptions, each
 from geoseg.errors import SceneError, UsageError
 from geoseg.given import plain_arguments

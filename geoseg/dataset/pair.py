@@ -15,8 +15,6 @@ from geoseg.dataset.labels import Decoded, Labels, MappedLabels, content_of, fil
 from geoseg.legend import NODATA, Legend
 from geoseg.raster import Scene, Strays, Window, digest, files_behind, shown, stamps
 
-PARTS = ("train", "valid", "test")
-"""Of a split."""
 _STRIP_PX = 4 * 1024**2
 _SIDECARS = (".aux.xml", ".ovr", ".msk")
 
@@ -86,19 +84,6 @@ class Pair:
         """Return hex of what the files hold, wherever and whenever they were copied. SceneError if they are gone."""
         scene = [content_of(self.scene), repr(self.scene.band_indexes)]
         return digest([self.id, *scene, repr(self.labels.meaning), *self.labels.content()])
-
-
-@dataclass(frozen=True, slots=True)
-class Area:
-    """What belongs to a part of a split."""
-
-    pair_id: str
-    window: Window | None = None
-    """In the scene's own pixels, inside it; None for the whole scene."""
-
-    def order(self) -> tuple[str, int, int]:
-        """Return what areas are sorted by."""
-        return (self.pair_id, -1, -1) if self.window is None else (self.pair_id, self.window.row, self.window.col)
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,8 +27,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoseg.atomic import free_space_bytes, output_error, sync_file, sync_folder, write_durably
+from geoseg.dataset.area import Area
 from geoseg.dataset.dataset import Dataset
-from geoseg.dataset.pair import Area, Pair
+from geoseg.dataset.pair import Pair
 from geoseg.dataset.prepared_scene import CELL_PX, CELLS, CODES, IMAGE, VALID, PreparedScene, count_cells
 from geoseg.dataset.resample import Axis, resample_codes
 from geoseg.dataset.search import each

@@ -13,18 +13,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from geoseg.dataset.area import DEFAULT_SEED, PARTS, Area
 from geoseg.dataset.blocks import hold_out_blocks
 from geoseg.dataset.dataset import Dataset
 from geoseg.dataset.layouts import of_entry
-from geoseg.dataset.pair import PARTS, Area
 from geoseg.dataset.search import PART_NAMES, listed
 from geoseg.errors import UsageError
 from geoseg.given import nearest
 from geoseg.html import table
 from geoseg.raster import Window, digest
 
-DEFAULT_SEED = 21
-"""Of all that is drawn, in training and in judging: so both divide a data set alike."""
 DEFAULT_VALID_SHARE = 0.5
 """Of what a rule holds out, the share that validates; the rest tests."""
 _RANDOM, _BLOCKS = "random:0.8", "blocks:0.2"

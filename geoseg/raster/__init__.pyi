@@ -4,6 +4,7 @@ from .aligned import turns as turns
 from .aligned import warped as warped
 from .aligned import whole_shift as whole_shift
 from .arrays import coordinates_of as coordinates_of
+from .bands import BandStatistics as BandStatistics
 from .class_raster import ClassRaster as ClassRaster
 from .class_raster import changed as changed
 from .class_raster import whole_numbers as whole_numbers
@@ -45,7 +46,6 @@ from .raster_legend import class_shares as class_shares
 from .raster_legend import is_classes as is_classes
 from .raster_legend import read_legend as read_legend
 from .raster_legend import read_nomenclature as read_nomenclature
-from .scene import BandStatistics as BandStatistics
 from .scene import Patch as Patch
 from .scene import Scene as Scene
 from .scene import as_scene as as_scene

@@ -1,4 +1,4 @@
-"""Which bands of a file are the bands a model wants: by color interpretation, by description, else the first."""
+"""Bands: what they hold, and which of a file a model wants, by color interpretation, by description, else the first."""
 
 from __future__ import annotations
 
@@ -20,6 +20,18 @@ _SYNONYMS = {
     "red_edge": "rededge",
     "panchromatic": "pan",
 }
+
+
+@dataclass(frozen=True, slots=True)
+class BandStatistics:
+    """Per band, in the order of the bands used, in stored units."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    low: tuple[float, ...]
+    """The 2nd percentile."""
+    high: tuple[float, ...]
+    """The 98th percentile."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from rasterio.io import DatasetReader, MemoryFile
 from geoseg.errors import GeosegError, SceneError, UsageError
 from geoseg.given import plain_arguments
 from geoseg.html import beside, picture, swatches, table
-from geoseg.raster.bands import BandNames, choose_bands
+from geoseg.raster.bands import BandNames, BandStatistics, choose_bands
 from geoseg.raster.dataset_cache import opened
 from geoseg.raster.environment import raster_environment, shown
 from geoseg.raster.fingerprint import digest, files_behind, local_file, stamps
@@ -46,18 +46,6 @@ class Patch:
     """(band, row, col) in the stored dtype. Invalid pixels hold whatever is stored, never NaN or infinity."""
     valid: NDArray[np.bool_]
     """(row, col), True = valid."""
-
-
-@dataclass(frozen=True, slots=True)
-class BandStatistics:
-    """Per band, in the order of the bands used, in stored units."""
-
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    low: tuple[float, ...]
-    """The 2nd percentile."""
-    high: tuple[float, ...]
-    """The 98th percentile."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,8 @@ from rasterio.crs import CRS
 from rasterio.warp import transform
 
 from geoseg.dataset import PARTS, Area, Dataset, Pair, Split, check_rule, default_rule, open_dataset, split
-from geoseg.dataset.blocks import GAP_SHARE, covered
+from geoseg.dataset.area import covered
+from geoseg.dataset.blocks import GAP_SHARE
 from geoseg.dataset.dataset import published_split
 from geoseg.dataset.pair import reference_codes
 from geoseg.errors import UsageError
