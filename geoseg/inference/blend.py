@@ -26,18 +26,18 @@ Blend = Literal["hann", "linear", "gaussian", "mean", "crop"]
 """How windows are weighted.
 
 hann: raised cosine; linear: tent; gaussian: sigma of window/8 (nnU-Net, doi 10.1038/s41592-020-01008-z); mean: all
-windows alike; crop: the window whose centre is nearest, alone.
+windows alike; crop: the window whose center is nearest, alone.
 """
 
 DEFAULT_BLEND: Blend = "hann"
 _GAUSSIAN_FLOOR = 1e-3
-"""Of the centre's weight, so that a float32 sum keeps its digits where only the rim of a window covers a pixel."""
+"""Of the center's weight, so that a float32 sum keeps its digits where only the rim of a window covers a pixel."""
 
 
 def check_blend(blend: str) -> Blend:
-    """Return the blend's name; UsageError if there is none such."""
+    """Return the blend's name; UsageError for another word."""
     if blend not in get_args(Blend):
-        raise UsageError(f"blend must be one of {', '.join(get_args(Blend))}, got {blend!r}")
+        raise UsageError(f"`blend` must be one of {', '.join(get_args(Blend))}, got {blend!r}", "blend")
     return cast("Blend", blend)
 
 
@@ -54,36 +54,36 @@ def window_profile(blend: Blend, window_px: int) -> NDArray[np.float64]:
 
 
 def axis_weights(
-    starts: tuple[int, ...], length_px: int, window_px: int, blend: Blend, wanted: Sequence[int] | None = None
+    starts: tuple[int, ...], length_px: int, window_px: int, blend: Blend, chosen: Sequence[int] | None = None
 ) -> NDArray[np.float32]:
     """Return the normalized weights of windows along one axis, float32 (window, pixel in the window).
 
     For each pixel 0 .. length_px - 1 the weights of all windows that cover it sum to one. Pixels beyond the axis weigh
-    nothing. `wanted` are consecutive indexes of windows, by default all; the rest of the axis then costs nothing.
+    nothing. `chosen` are consecutive indexes of windows, by default all; the rest of the axis then costs nothing.
     """
-    wanted = range(len(starts)) if wanted is None else wanted
-    first, last = starts[wanted[0]], starts[wanted[-1]]
+    chosen = range(len(starts)) if chosen is None else chosen
+    first, last = starts[chosen[0]], starts[chosen[-1]]
     near = [index for index, start in enumerate(starts) if first - window_px < start < last + window_px]
     origin = starts[near[0]]
     weights = _near_weights([starts[index] - origin for index in near], window_px, blend)
-    chosen = weights[wanted[0] - near[0] : wanted[-1] - near[0] + 1]
-    inside = np.add.outer([starts[index] for index in wanted], np.arange(window_px)) < length_px
+    chosen = weights[chosen[0] - near[0] : chosen[-1] - near[0] + 1]
+    inside = np.add.outer([starts[index] for index in chosen], np.arange(window_px)) < length_px
     return np.where(inside, chosen, 0).astype(np.float32)
 
 
 def _near_weights(starts: list[int], window_px: int, blend: Blend) -> NDArray[np.float64]:
-    """Return the weights of neighbouring windows; those at either end may lack neighbours of their own."""
+    """Return the weights of neighboring windows; those at either end may lack neighbors of their own."""
     profile = window_profile(blend, window_px)
     length_px = starts[-1] + window_px
     if blend == "crop":
-        return _nearest_centre(starts, length_px, profile)
+        return _nearest_center(starts, length_px, profile)
     total = np.zeros(length_px)
     for start in starts:
         total[start : start + window_px] += profile
     return np.stack([profile / total[start : start + window_px] for start in starts])
 
 
-def _nearest_centre(starts: list[int], length_px: int, tent: NDArray[np.float64]) -> NDArray[np.float64]:
+def _nearest_center(starts: list[int], length_px: int, tent: NDArray[np.float64]) -> NDArray[np.float64]:
     best = np.zeros(length_px)
     owner = np.zeros(length_px, dtype=np.intp)
     for index, start in enumerate(starts):

@@ -19,7 +19,7 @@ SHIFT_TOLERANCE = 1.5
 CONTRAST_TOLERANCE = 4.0
 """... or whose standard deviation is this many times larger or smaller ..."""
 REVERSED_TOLERANCE = 0.5
-"""... or whose colour balance is this far off, in the same unit, and fits three times better backwards."""
+"""... or whose color balance is this far off, in the same unit, and fits three times better backwards."""
 
 
 def check_bands(scene: Scene, bundle: ModelBundle) -> None:
@@ -27,8 +27,9 @@ def check_bands(scene: Scene, bundle: ModelBundle) -> None:
     got, wanted = len(scene.band_indexes), len(bundle.bands)
     if got != wanted:
         raise SceneError(
-            f"the model wants {wanted} bands ({', '.join(bundle.bands)}), {shown(scene.path)} gives {got}; "
-            f"choose {wanted} of its {scene.count} with `bands`, or another `model`"
+            f"the model needs {wanted} bands ({', '.join(bundle.bands)}), {shown(scene.path)} gives {got}; "
+            f"choose {wanted} of its {scene.count} with `bands`, or another `model`",
+            "bands",
         )
 
 
@@ -40,13 +41,16 @@ def check_scale(scene: Scene, bundle: ModelBundle, scale: tuple[float, float] | 
     if scale is not None:
         low, high = scale
         if not (np.isfinite(low) and np.isfinite(high) and low < high):
-            raise UsageError(f"scale must be two finite numbers LOW,HIGH with LOW < HIGH, got {low:g},{high:g}")
+            raise UsageError(
+                f"`scale` must be two finite numbers (LOW, HIGH) with LOW < HIGH, got ({low:g}, {high:g})", "scale"
+            )
         return
     if scene.dtype == bundle.dtype:
         return
     raise SceneError(
         f"{shown(scene.path)} is {scene.dtype}, the model was trained on {bundle.dtype}; give the range of stored "
-        f"values to stretch with `scale=(LOW, HIGH)`{_proposal(scene)}"
+        f"values to stretch with `scale=(LOW, HIGH)`{_proposal(scene)}",
+        "scale",
     )
 
 
@@ -93,7 +97,8 @@ def _warn_if_stretched(scene: Scene) -> None:
         return
     message = (
         f"{shown(scene.path)} has pixels that are not square on the ground: {sides_m[0]:.3g} m high, "
-        f"{sides_m[1]:.3g} m wide; networks have seen square ones: resolution {min(sides_m):.3g} or model makes them so"
+        f"{sides_m[1]:.3g} m wide; networks have seen square ones: "
+        f"make them so with `resolution={min(sides_m):.3g}` or `resolution='model'`"
     )
     warnings.warn(message, UnlikeTrainingWarning, stacklevel=4)
 
@@ -126,7 +131,7 @@ def _compare_statistics(here: BandStatistics, training: BandStatistics, scene: S
 
 
 def _looks_reversed(here: BandStatistics, training: BandStatistics) -> bool:
-    """Tell whether the colour balance is that of the training imagery read backwards (blue, green, red)."""
+    """Tell whether the color balance is that of the training imagery read backwards (blue, green, red)."""
     balance, usual = np.subtract(here.mean, np.mean(here.mean)), np.subtract(training.mean, np.mean(training.mean))
     distance, reverse = np.abs(balance - usual).max(), np.abs(balance[::-1] - usual).max()
     return bool(distance > REVERSED_TOLERANCE * np.mean(training.std) and reverse < distance / 3)

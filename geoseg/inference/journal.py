@@ -15,14 +15,13 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import FileLock
 
 from geoseg.atomic import append_durably, sync_folder
-from geoseg.errors import LockedError, OutputError, ResumeError
+from geoseg.errors import OutputError, ResumeError
+from geoseg.lock import LOCK, claim
 
 _JOURNAL = "journal.jsonl"
-_LOCK = "lock"
-_LOCK_TRIES = 20
 _SHORT = 40
 """Letters of a value that is shown."""
 
@@ -80,7 +79,7 @@ def open_journal(
     """
     folder = parts_folder(output)
     if folder.is_dir() and not _is_ours(folder):
-        raise OutputError(f"{folder} is not the folder of an unfinished map; move it, or choose another `out`")
+        raise OutputError(f"{folder} is not the folder of an unfinished map; move it, or choose another `out`", "out")
     lock = _claim(folder, output)
     try:
         _try(_end_with_a_whole_line, folder / _JOURNAL)
@@ -111,26 +110,16 @@ def _is_ours(folder: Path) -> bool:
         names = {path.name for path in folder.iterdir()}
     except FileNotFoundError:  # another run has just finished with it
         return True
-    return not names or _LOCK in names or _JOURNAL in names
+    return not names or LOCK in names or _JOURNAL in names
 
 
 def _claim(folder: Path, output: Path) -> FileLock:
-    """Lock the folder; a lock whose file another run removed while we took it locks nothing, so it is taken again."""
-    path = folder / _LOCK
     try:
-        for _ in range(_LOCK_TRIES):
-            folder.mkdir(exist_ok=True)
-            before = path.stat().st_ino if path.exists() else None
-            lock = FileLock(path)
-            lock.acquire(timeout=0)
-            if path.exists() and before in {None, path.stat().st_ino}:
-                return lock
-            lock.release()
-        raise LockedError(f"other runs keep taking and leaving {path}; try again")
-    except Timeout as error:
-        raise LockedError(f"another run is writing {output}; wait for it, or choose another `out`") from error
+        return claim(folder, f"another run is writing {output}; wait for it, or choose another `out`")
     except OSError as error:
-        raise OutputError(f"cannot write beside {output}: {error.strerror}; choose another folder for `out`") from error
+        raise OutputError(
+            f"cannot write beside {output}: {error.strerror}; choose another folder for `out`", "out"
+        ) from error
 
 
 def _resume(folder: Path, fingerprint: str, meaning: Mapping[str, object], *, start_over: bool) -> Journal:
@@ -141,7 +130,8 @@ def _resume(folder: Path, fingerprint: str, meaning: Mapping[str, object], *, st
         changed = _changed(header.get("meaning"), meaning)
         raise ResumeError(
             f"{folder} holds an unfinished map made with other {changed}; repeat that command to finish it, "
-            "or add `overwrite=True` to start over"
+            "or add `overwrite=True` to start over",
+            "overwrite",
         )
     _clear(folder)
     _append(folder / _JOURNAL, {"fingerprint": fingerprint, "meaning": dict(meaning)})
@@ -168,7 +158,7 @@ def _read(path: Path) -> tuple[dict[str, object], set[int], set[str]]:
     except FileNotFoundError:
         return {}, set(), set()
     except OSError as error:
-        raise OutputError(f"cannot read {path}: {error.strerror}; choose another `out`") from error
+        raise OutputError(f"cannot read {path}: {error.strerror}; choose another `out`", "out") from error
     try:
         lines = [dict(json.loads(line)) for line in text[: text.rfind(b"\n") + 1].splitlines()]
         tiles = {int(line["tile"]) for line in lines[1:] if "placing" not in line}
@@ -202,7 +192,7 @@ def _clear(folder: Path) -> None:
     for path in sorted(folder.iterdir(), key=lambda path: path.name == _JOURNAL):
         if path.is_dir():
             _try(shutil.rmtree, path)
-        elif path.name != _LOCK:
+        elif path.name != LOCK:
             _try(path.unlink)
 
 
@@ -212,16 +202,16 @@ def _try(change: Callable[..., object], *arguments: object, **settings: object) 
         change(*arguments, **settings)
     except OSError as error:
         raise OutputError(
-            f"cannot change {error.filename}: {error.strerror}; check its permissions, or choose another `out`"
+            f"cannot change {error.filename}: {error.strerror}; check its permissions, or choose another `out`", "out"
         ) from error
 
 
 def _remove_if_idle(folder: Path) -> None:
     """Remove a folder that holds nothing but the lock."""
     try:
-        if {path.name for path in folder.iterdir()} - {_LOCK}:
+        if {path.name for path in folder.iterdir()} - {LOCK}:
             return
-        (folder / _LOCK).unlink(missing_ok=True)
+        (folder / LOCK).unlink(missing_ok=True)
         folder.rmdir()
     except OSError:
         return

@@ -99,22 +99,26 @@ class Outputs:
             probe_writable(path, mkdir=self.mkdir)
             if self.overwrite or name in placing:
                 continue
+            parameter = _parameter(name)
             if path.exists():
-                raise OutputError(f"{path} exists; add `overwrite=True` to replace it, or choose another `out`")
+                raise OutputError(
+                    f"{path} exists; add `overwrite=True` to replace it, or choose another `{parameter}`", parameter
+                )
             for foreign in foreign_beside(path):
                 raise OutputError(
-                    f"{foreign} is not of geoseg's making and would be replaced; choose another `out`, "
-                    "or add `overwrite=True` to replace it"
+                    f"{foreign} was not made by geoseg and would be replaced; choose another `{parameter}`, "
+                    "or add `overwrite=True` to replace it",
+                    parameter,
                 )
 
     def check_inputs(self, read: Collection[Path]) -> None:
         """Raise UsageError when a product would replace a file that the run reads."""
-        for path in self.by_product.values():
+        for name, path in self.by_product.items():
+            parameter = _parameter(name)
             for claimed in (path, *files_beside(path)):
                 if any(same_file(claimed, file) for file in read):
                     raise UsageError(
-                        f"{claimed} is read by this run and would be replaced by its output; choose another `out`",
-                        "out",
+                        f"{claimed} is read by this run and would be replaced; choose another `{parameter}`", parameter
                     )
 
     def _check_apart(self) -> None:
@@ -128,6 +132,11 @@ class Outputs:
         parts = parts_folder(self.labels).resolve()
         if any(path.is_relative_to(parts) for path in claimed):
             raise UsageError(f"{parts} is cleared when the map is whole; choose another place for the other products")
+
+
+def _parameter(product: ProductName) -> str:
+    """Return the argument that says where a product goes."""
+    return "out" if product == "labels" else product
 
 
 def _check_tiff(name: str, path: StrPath) -> None:

@@ -100,7 +100,7 @@ class SymmetricEngine:
 
 
 def check_symmetries(count: int) -> int:
-    """Return the number of ways; UsageError if there is none such."""
+    """Return the number of ways; UsageError for another number."""
     if count not in _COUNTS:
-        raise UsageError(f"`tta` is 1, 2, 4 or 8 symmetries of the square, got {count}")
+        raise UsageError(f"`tta` is 1, 2, 4 or 8 symmetries of the square, got {count}", "tta")
     return count

@@ -51,7 +51,7 @@ class Mapping(Generic[Source_co]):
     output_codes: tuple[int, ...]
     """The class code of each channel of the network."""
     keep: tuple[ProductName, ...] = ("labels",)
-    """What of a tile is wanted."""
+    """What of a tile is kept."""
 
 
 TileMap = dict[ProductName, NDArray[np.uint8]]
@@ -252,13 +252,13 @@ def _labelled(
     valid: NDArray[np.bool_],
     place: Window,
 ) -> TileMap:
-    """Turn finished probabilities (class, row, col) into what is wanted of them; SceneError if they are no numbers."""
+    """Turn finished probabilities (class, row, col) into what is kept of them; SceneError if some are NaN."""
     channel, best = most_probable(engine, probabilities)
     if not math.isfinite(float(best.sum())):
         raise SceneError(
-            f"the network gives no number for some of rows {place.row} to {place.row_stop} of "
-            f"{shown(mapping.scene.path)}; are there values beyond all sense? "
-            "declare them nodata (rio edit-info --nodata), or give `scale`"
+            f"the network returned NaN for rows {place.row} to {place.row_stop} of {shown(mapping.scene.path)}: are "
+            "there extreme or undeclared nodata values? declare them nodata (rio edit-info --nodata), or give `scale`",
+            "scale",
         )
     part: TileMap = {}
     for name in mapping.keep:

@@ -13,18 +13,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock, Timeout
-
 from geoseg.atomic import output_error, replace_durably, sync_file, write_durably
-from geoseg.errors import LockedError, OutputError, ResumeError
+from geoseg.errors import OutputError, ResumeError
 from geoseg.evaluation import Evaluation
+from geoseg.lock import LOCK, claim
 from geoseg.model import ModelBundle, save_bundle
 from geoseg.training.loop import Learner
 from geoseg.training.plan import TrainingPlan
 from geoseg.training.report import ValidationPictures, write_history
 
 _RUN = "run.json"
-_LOCK = "lock"
 DEVICES, INIT_WEIGHTS = "devices", "init weights"
 """Of a run's meaning: how many devices, and the hash of the weights of the bundle that it began with."""
 ENCODER_WEIGHTS = "encoder_weights"
@@ -138,12 +136,8 @@ def open_folder(
     lies there (unless `start_over`), OutputError when it cannot be written.
     """
     folder = RunFolder(run_folder(output))
-    lock = FileLock(folder.path / _LOCK)
     try:
-        folder.path.mkdir(parents=True, exist_ok=True)
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise LockedError(f"another run is training {output}; wait for it, or choose another `out`") from None
+        lock = claim(folder.path, f"another run is training {output}; wait for it, or choose another `out`")
     except OSError as fault:
         raise output_error(folder.path, fault) from fault
     try:
@@ -190,7 +184,7 @@ def _clear(folder: RunFolder) -> None:
     """Remove what runs have left, but the lock, and what was learnt: the run that starts over may begin with it."""
     try:
         for entry in folder.path.iterdir():
-            if entry.name == _LOCK or entry == folder.kept:
+            if entry.name == LOCK or entry == folder.kept:
                 continue
             if entry.is_dir() and not entry.is_symlink():
                 shutil.rmtree(entry)
