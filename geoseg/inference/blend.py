@@ -54,20 +54,20 @@ def window_profile(blend: Blend, window_px: int) -> NDArray[np.float64]:
 
 
 def axis_weights(
-    starts: tuple[int, ...], length_px: int, window_px: int, blend: Blend, chosen: Sequence[int] | None = None
+    starts: tuple[int, ...], length_px: int, window_px: int, blend: Blend, indexes: Sequence[int] | None = None
 ) -> NDArray[np.float32]:
     """Return the normalized weights of windows along one axis, float32 (window, pixel in the window).
 
     For each pixel 0 .. length_px - 1 the weights of all windows that cover it sum to one. Pixels beyond the axis weigh
-    nothing. `chosen` are consecutive indexes of windows, by default all; the rest of the axis then costs nothing.
+    nothing. `indexes` are consecutive ones of windows, by default all; the rest of the axis then costs nothing.
     """
-    chosen = range(len(starts)) if chosen is None else chosen
-    first, last = starts[chosen[0]], starts[chosen[-1]]
+    indexes = range(len(starts)) if indexes is None else indexes
+    first, last = starts[indexes[0]], starts[indexes[-1]]
     near = [index for index, start in enumerate(starts) if first - window_px < start < last + window_px]
     origin = starts[near[0]]
     weights = _near_weights([starts[index] - origin for index in near], window_px, blend)
-    chosen = weights[chosen[0] - near[0] : chosen[-1] - near[0] + 1]
-    inside = np.add.outer([starts[index] for index in chosen], np.arange(window_px)) < length_px
+    chosen = weights[indexes[0] - near[0] : indexes[-1] - near[0] + 1]
+    inside = np.add.outer([starts[index] for index in indexes], np.arange(window_px)) < length_px
     return np.where(inside, chosen, 0).astype(np.float32)
 
 

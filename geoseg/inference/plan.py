@@ -108,10 +108,9 @@ class Plan:
 
     def __repr__(self) -> str:
         height_px, width_px = self.scene.shape
-        return (
-            f"<geoseg.Plan of {shown(self.source.path)}: {width_px} x {height_px} px, {self.tile_count} tiles, "
-            f"{self.bundle.name} on {self.engine.describe()}>"
-        )
+        tiles = f"{self.tile_count} tile{'s' * (self.tile_count != 1)}"
+        size = f"{width_px} x {height_px} px, {tiles}"
+        return f"<geoseg.Plan of {shown(self.source.path)}: {size}, {self.bundle.name} on {self.engine.describe()}>"
 
     def estimate(self) -> Estimate:
         """Return the plan in figures: tiles, windows, memory, disk and time.
@@ -215,7 +214,7 @@ class Plan:
         return self.scene != self.source
 
     def open_engine(self) -> Engine:
-        """Return this process's engine, which asks the network for every window in all the ways wanted."""
+        """Return this process's engine, which asks the network for every window in all its ways."""
         return self.scoring.open()
 
     @property

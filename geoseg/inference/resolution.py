@@ -10,10 +10,10 @@ from geoseg.model import ModelBundle
 from geoseg.raster import SAME_SIZE, Scene, scaled, shown, size_factors
 
 Resolution = Literal["scene", "model"] | float
-"""The scene's own grid, the pixel size that the model was trained on, or metres a pixel."""
+"""The scene's own grid, the pixel size that the model was trained on, or meters a pixel."""
 DEFAULT_RESOLUTION: Resolution = "scene"
 NetworkResolution = Literal["auto", "scene"] | float
-"""What the network sees: the map's pixels, or means of them, in metres a pixel.
+"""What the network sees: the map's pixels, or means of them, in meters a pixel.
 
 auto: of the model's pixel size, where the map's is finer by more than a third.
 """
@@ -24,47 +24,51 @@ _WIDEST_PX = 2560
 """A window of fine pixels is made no wider, since its probabilities are held: the network sees less of the ground."""
 
 _LEAST_PX = 128
-"""But no less than this, where it usually sees more: a pixel is told by what is around it."""
+"""But no less than this, where it usually sees more: what is around a pixel tells its class."""
 
 
 def at_resolution(scene: Scene, bundle: ModelBundle, resolution: Resolution) -> Scene:
-    """Return the scene as it is to be mapped: itself, or a view of it that is resampled as it is read.
+    """Return the scene to map: itself, or a view of it that is resampled as it is read.
 
     Larger pixels are means of the scene's, smaller ones interpolated. They are square on the ground at the scene's
-    centre, whatever the scene's are. UsageError for a resolution that is none;
-    SceneError or ModelError where a pixel size is needed and not known.
+    center, whatever the scene's are. UsageError for a resolution that cannot be; SceneError or ModelError where a pixel
+    size is needed and not known.
     """
     if resolution == "scene":
         return scene
-    wanted_m = _wanted_m(bundle, resolution)
+    target_m = _target_m(bundle, resolution)
     sides_m = scene.geobox.pixel_m
     if sides_m is None:
         fault = scene.geobox.gcp_fault
         way_out = f"its {fault}" if fault else "give it its place (rio edit-info --crs --transform)"
         raise SceneError(
-            f"the pixel size of {shown(scene.path)} is not known, so it cannot be brought to {wanted_m:g} m; "
-            f"{way_out}, or leave `resolution` out"
+            f"the pixel size of {shown(scene.path)} is not known, so it cannot be resampled to {target_m:g} m; "
+            f"{way_out}, or leave `resolution` out",
+            "resolution",
         )
-    return scaled(scene, size_factors(sides_m, wanted_m))
+    return scaled(scene, size_factors(sides_m, target_m))
 
 
-def _wanted_m(bundle: ModelBundle, resolution: Resolution) -> float:
+def _target_m(bundle: ModelBundle, resolution: Resolution) -> float:
     if resolution == "model":
         if bundle.gsd_m is None:
             raise ModelError(
-                f"{bundle.name} does not say what pixel size it was trained on; give one in metres, as `resolution=0.5`"
+                f"{bundle.name} does not say what pixel size it was trained on; give one in meters: `resolution=0.5`",
+                "resolution",
             )
         return bundle.gsd_m
     if isinstance(resolution, str) or not (math.isfinite(resolution) and resolution > 0):
-        raise UsageError(f"resolution is scene, model, or metres a pixel, more than 0; got {resolution}")
+        raise UsageError(
+            f"`resolution` is scene, model, or meters a pixel, more than 0; got {resolution}", "resolution"
+        )
     return float(resolution)
 
 
 def network_factor(scene: Scene, bundle: ModelBundle, resolution: NetworkResolution) -> float:
     """Return how many of the scene's pixels, as it is mapped, lie along one that the network sees; at least 1.
 
-    UsageError for a resolution that is none, or is finer than the scene's; SceneError where metres are asked of a scene
-    whose pixel size is not known.
+    UsageError for a resolution that cannot be, or is finer than the scene's; SceneError where meters are asked of a
+    scene whose pixel size is not known.
     """
     own_m = scene.geobox.gsd_m
     if resolution == "auto":
@@ -73,16 +77,21 @@ def network_factor(scene: Scene, bundle: ModelBundle, resolution: NetworkResolut
     if resolution == "scene":
         return 1.0
     if isinstance(resolution, str) or not (math.isfinite(resolution) and resolution > 0):
-        raise UsageError(f"network_resolution is auto, scene, or metres a pixel, more than 0; got {resolution}")
+        raise UsageError(
+            f"`network_resolution` is auto, scene, or meters a pixel, more than 0; got {resolution}",
+            "network_resolution",
+        )
     if own_m is None:
         raise SceneError(
             f"the pixel size of {shown(scene.path)} is not known, so the network cannot see it at {resolution:g} m; "
-            "give the scene its place, or leave network_resolution out"
+            "give the scene its place, or leave `network_resolution` out",
+            "network_resolution",
         )
     if resolution * SAME_SIZE < own_m:
         raise UsageError(
-            f"network_resolution {resolution:g} m is finer than the map's pixels of {own_m:.3g} m; "
-            f"give {own_m:.3g} or more, or a finer resolution for the map"
+            f"`network_resolution={resolution:g}` is finer than the map's pixels of {own_m:.3g} m; "
+            f"give {own_m:.3g} or more, or a finer `resolution` for the map",
+            "network_resolution",
         )
     return resolution / own_m if resolution / own_m > SAME_SIZE else 1.0
 

@@ -187,7 +187,7 @@ class Scoring:
         return replace(self, engine=ready)
 
     def open(self) -> Engine:
-        """Return this process's engine, which asks the network for every window in all the ways wanted."""
+        """Return this process's engine, which asks the network for every window in all its ways."""
         if self.tta == 1 and self.network_factor == 1:
             return self.engine.open()
         return _open_around(self.engine, self.window_px, self.tta)

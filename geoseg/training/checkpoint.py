@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
 from geoseg.atomic import output_error, replace_durably, sync_file, write_durably
 from geoseg.errors import OutputError, ResumeError
 from geoseg.evaluation import Evaluation

@@ -97,7 +97,7 @@ def test_another_type_needs_a_scale_and_the_message_proposes_one_that_works(
 
 @pytest.mark.parametrize("scale", [(5.0, 5.0), (9.0, 1.0), (0.0, float("inf")), (float("nan"), 1.0)])
 def test_a_scale_that_is_none_is_refused(bundle: ModelBundle, tmp_path: Path, scale: tuple[float, float]) -> None:
-    with pytest.raises(UsageError, match="two finite numbers LOW,HIGH"):
+    with pytest.raises(UsageError, match="two finite numbers \\(LOW, HIGH\\)"):
         check_scale(scene(tmp_path / "g.tif", normal((120, 100, 70), 40)), bundle, scale)
 
 

@@ -145,7 +145,7 @@ def test_an_unknown_pixel_size_is_one_clear_error(bundle: ModelBundle, tmp_path:
     with pytest.raises(ModelError, match=r"does not say what pixel size .* `resolution=0\.5`"):
         geoseg.plan(somewhere, model=silent, resolution="model")
     for wrong in ("finest", 0.0, -1.0, float("nan"), float("inf")):
-        with pytest.raises(UsageError, match="scene, model, or metres a pixel"):
+        with pytest.raises(UsageError, match="scene, model, or meters a pixel"):
             geoseg.plan(somewhere, model=bundle, resolution=wrong)  # type: ignore[arg-type] # one is no resolution
 
 

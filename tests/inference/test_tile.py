@@ -132,7 +132,7 @@ def test_scores_that_are_no_numbers_are_an_error_not_a_class(make_scene: MakeSce
             return scores
 
     mapping = Mapping(make_scene(60, 60, invalid=0), WindowGrid(60, 60, 20, 5), "hann", 2, CODES)
-    with pytest.raises(SceneError, match=r"the network gives no number for some of rows 0 to 15 of .*or give `scale"):
+    with pytest.raises(SceneError, match=r"the network returned NaN for rows 0 to 15 of .*or give `scale"):
         map_tile(mapping, Overflowing(), Window(0, 0, 60, 60))
 
 

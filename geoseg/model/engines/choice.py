@@ -54,7 +54,7 @@ class EngineChoice:
     def describe(self) -> str:
         """Return the engine in words: ONNX Runtime 1.31 on the CPU, 2 threads."""
         if self.device == FUNCTION:
-            return "a function of yours, one batch at a time"
+            return "Python, one batch at a time"
         package, title = ("onnxruntime", "ONNX Runtime") if self.device == "onnx" else ("torch", "torch")
         version = ".".join(importlib.metadata.version(package).split(".")[:2])
         how = f"{self.threads} thread{'s' * (self.threads != 1)}" if self.on_cpu else self.precision
