@@ -40,7 +40,6 @@ from .ground import SAME_SIZE as SAME_SIZE
 from .ground import Ground as Ground
 from .ground import Surface as Surface
 from .ground import size_factors as size_factors
-from .ground import stretch_note as stretch_note
 from .own_data import keep_to_own_data as keep_to_own_data
 from .raster_legend import class_shares as class_shares
 from .raster_legend import is_classes as is_classes

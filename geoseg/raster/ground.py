@@ -335,23 +335,6 @@ def _reach(crs: CRS, transform: Affine, shape: tuple[int, int], cells: tuple[int
     return across.reshape(*at[0].shape, 3), down.reshape(*at[0].shape, 3)
 
 
-def stretch_note(geobox: GeoBox) -> str | None:
-    """Return one line for the reader where a map's meters are far from the ground's, as in Web Mercator; else None.
-
-    Far is by more than 2 % at the raster's center, GeoBox's own limit. Other bodies than Earth cannot be compared.
-    """
-    if not geobox.crs or not geobox.crs.is_projected or geobox.gsd_m is None:
-        return None
-    nominal_m2 = abs(geobox.transform.determinant) * float(geobox.crs.units_factor[1]) ** 2
-    times = nominal_m2 / geobox.gsd_m**2
-    if abs(times - 1) < 1e-6:
-        return None
-    return (
-        f"areas in {geobox.crs.to_string():.40} are {times:.3g} times those on the ground here, and meters "
-        f"{math.sqrt(times):.3g} times; for true ones reproject the raster to UTM or an equal-area CRS first"
-    )
-
-
 def size_factors(sides_m: tuple[float, float], wanted_m: float) -> tuple[float, float]:
     """Return how many times as many rows and columns bring pixels of (height, width) to a size.
 
