@@ -35,6 +35,7 @@ from .raster import Window as Window
 from .raster import crop as crop
 from .training import Recipe as Recipe
 from .training import train as train
+from .vector import VectorizeOptions as VectorizeOptions
 from .vector import vectorize as vectorize
 
 __version__: str
