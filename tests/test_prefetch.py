@@ -96,6 +96,23 @@ def test_several_are_made_at_once_and_none_after_the_reader_has_left() -> None:
     assert len(made) <= 6
 
 
+def test_what_has_not_begun_is_not_made_when_the_reader_leaves() -> None:
+    made: list[int] = []
+    go = threading.Event()
+
+    def make(item: int) -> int:
+        if item:
+            go.wait(5)
+        made.append(item)
+        return item
+
+    reader = prefetch_map(make, range(100), 1, 50)
+    assert next(reader) == 0
+    threading.Timer(0.05, go.set).start()
+    reader.close()
+    assert len(made) <= 2
+
+
 @BOTH
 def test_no_thread_is_left(ahead: Ahead) -> None:
     before = threading.active_count()

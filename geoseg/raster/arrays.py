@@ -125,10 +125,9 @@ def _placed(array: DataArray) -> tuple[DataArray, GeoBox, float | None]:
     crs, transform = rio.crs, rio.transform()
     if crs is None:
         raise UsageError("the DataArray has no CRS; give it one with array.rio.write_crs('EPSG:32632')", "scene")
-    nodata = rio.nodata if rio.nodata is not None else rio.encoded_nodata if array.dtype.kind != "f" else None
     array = array.transpose(*others, y, x) if others else array.expand_dims("band")
     geobox = GeoBox(array.shape[-2], array.shape[-1], Affine(*tuple(transform)[:6]), crs)
-    return array, geobox, None if nodata is None else float(nodata)
+    return array, geobox, None if rio.nodata is None else float(rio.nodata)
 
 
 def _names(array: DataArray) -> list[str]:

@@ -24,6 +24,7 @@ PLACES = {
     ),
     "polar, around the pole": ("EPSG:3413", Affine(9000, 0, -1.8e6, 0, -9000, 1.8e6), (400, 400)),
     "utm, far from its zone": ("EPSG:32632", Affine(100, 20, 2e6, 25, -90, 5e6), (500, 300)),
+    "utm, one zone off": ("EPSG:32632", Affine(100, 0, 11e5, 0, -100, 3e6), (300, 400)),
     "plate carrée in meters": ("EPSG:4087", Affine(1000, 0, 1e6, 0, -1000, 6.5e6), (200, 300)),
     "over the 180th meridian": ("EPSG:3832", Affine(1000, 0, 2.9e6, 0, -1000, 5e6), (300, 400)),
     "degrees": ("EPSG:4326", Affine(0.01, 0, 8, 0, -0.01, 60), (300, 400)),
