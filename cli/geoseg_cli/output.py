@@ -16,15 +16,6 @@ from geoseg.errors import GeosegWarning, spelled
 
 PROGRESS = ("auto", "bar", "lines", "json", "none")
 """Ways to show progress; auto is a bar on a terminal, lines elsewhere."""
-_OPTION_OF = {
-    "crop_px": "crop",
-    "data_gsd_m": "data-gsd",
-    "gsd_m": "gsd",
-    "size_px": "size",
-    "window_px": "window",
-    "overlap_px": "overlap",
-}
-"""Options of other commands, where they are not the name of the parameter."""
 _shown = ["auto"]
 _running: list[click.Command] = []
 """The command that is run: its options are what messages are about."""
@@ -60,7 +51,8 @@ def as_option(name: str, value: str | None) -> str:
     """Return a parameter as people type it: `overwrite=True` is --overwrite, `scale=(0, 1)` is --scale 0,1."""
     options = (each for command in _running for each in command.params if isinstance(each, click.Option))
     own = next((each for each in options if each.name == name), None)
-    option = own.opts[0] if own is not None else "--" + _OPTION_OF.get(name, name).replace("_", "-")
+    by_rule = "--" + name.removesuffix("_px").removesuffix("_m").replace("_", "-")  # of another command
+    option = by_rule if own is None else own.opts[0]
     if value is None or value == "True":
         return option
     if value == "None":

@@ -40,10 +40,7 @@ _OF_POLYGONS = ("layer", "min_area", "simplify", "smooth")
     "[default: the whole scene]",
 )  # fmt: skip
 @grouped(_INPUT)("--bbox-crs", metavar="CRS", help="CRS of --bbox: EPSG:4326. [default: the scene's]")
-@options.scale(
-    _INPUT,
-    "Stored values of black and white: 0,3000. HIGH alone means 0,HIGH. [default: as in training]",
-)
+@options.scale(_INPUT, "Stored values of black and white: 0,3000. HIGH alone means 0,HIGH. [default: as in training]")
 @grouped(_INPUT)(
     "--resolution", type=types.resolution, metavar="WHICH",
     help="Pixel size of the map: scene, model (that of the training imagery) or meters: 2. [default: scene]",

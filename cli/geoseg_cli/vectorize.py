@@ -72,16 +72,7 @@ _OUTPUT, _BORDERS, _RUN = "Output", "Borders", "Run"
 @options.as_json(_RUN)
 @options.progress(_RUN)
 @options.quiet(_RUN)
-def vectorize(  # noqa: PLR0913 - options
-    landcover: str,
-    out: str,
-    *,
-    png: str | None,
-    overwrite: bool,
-    as_json: bool,
-    quiet: bool,
-    **given: Any,  # noqa: ANN401
-) -> None:
+def vectorize(landcover: str, out: str, *, as_json: bool, quiet: bool, **given: Any) -> None:  # noqa: ANN401
     """Write polygons of LANDCOVER, any raster of classes that GDAL reads.
 
     There are no gaps, no overlaps and no cuts at tiles: neighbors share their borders, simplified or not. Each polygon
@@ -89,12 +80,12 @@ def vectorize(  # noqa: PLR0913 - options
 
     Example: geoseg vectorize landcover.tif --out landcover.gpkg --min-area 100 --simplify 1.5
     """
+    png, overwrite = given.pop("png"), given.pop("overwrite")
     settings = {name: value for name, value in given.items() if value not in (None, False)} | {"overwrite": overwrite}
-    figures = (
-        _write(landcover, out, settings, quiet=quiet)
-        if png is None
-        else _write_and_draw(landcover, out, png, settings, quiet=quiet)
-    )
+    if png is None:
+        figures = _write(landcover, out, settings, quiet=quiet)
+    else:
+        figures = _write_and_draw(landcover, out, png, settings, quiet=quiet)
     if as_json:
         pictures = {} if png is None else {"png": png}
         click.echo(json.dumps({"path": out} | pictures | figures, indent=2))
@@ -109,20 +100,12 @@ def _write_and_draw(
 
     if settings.get("mkdir"):
         make_folders(png)
-    check_picture(
-        png,
-        overwrite=settings["overwrite"],
-        others=[name for name in (landcover, out, settings.get("confidence")) if name],
-    )
+    others = [name for name in (landcover, out, settings.get("confidence")) if name]
+    check_picture(png, overwrite=settings["overwrite"], others=others)
+    layer = _layer(landcover, out, settings.get("layer"))
     figures = _write(landcover, out, settings, quiet=quiet)
     try:
-        drawn = draw_polygons(
-            out,
-            png,
-            legend=settings.get("legend"),
-            landcover=landcover,
-            layer=_layer(landcover, out, settings.get("layer")),
-        )
+        drawn = draw_polygons(out, png, legend=settings.get("legend"), landcover=landcover, layer=layer)
     except KeyboardInterrupt:
         raise InterruptedRunError(f"interrupted; {out} is written, {png} is not") from None
     if not quiet:

@@ -33,8 +33,8 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     given: dict[str, Any] = {}
     pixels = np.arange(7, dtype=np.uint8)
 
-    def verb(landcover: str, reference: str | None, **knobs: Any) -> Evaluation:
-        given.update(knobs, landcover=landcover, reference=reference)
+    def verb(landcover: str, reference: str | None, **options: Any) -> Evaluation:
+        given.update(options, landcover=landcover, reference=reference)
         return Evaluation.of(landcover, "truth", ConfusionMatrix.from_arrays(pixels, pixels, DEEPGLOBE))
 
     monkeypatch.setattr("geoseg.evaluation.evaluate", verb)
@@ -50,13 +50,13 @@ def pair(tmp_path: Path) -> tuple[Path, Path]:
     )
 
 
-def test_knobs_not_given_are_left_to_the_library(run: Run, seen: dict[str, Any]) -> None:
+def test_options_not_given_are_left_to_the_library(run: Run, seen: dict[str, Any]) -> None:
     result = run("evaluate", "map.tif", "truth.tif")
     assert result.exit_code == 0, result.stderr
     assert set(seen) == {"landcover", "reference", "progress", "announce"}
 
 
-def test_knobs_given_arrive(run: Run, seen: dict[str, Any]) -> None:
+def test_options_given_arrive(run: Run, seen: dict[str, Any]) -> None:
     result = run(
         "evaluate", "map.tif", "truth.tif", "--report", "report", "--areas", "--sample", "points.gpkg", "--column",
         "class", "--classes", "water,0", "--ignore", "unknown,9", "--ignore", "Developed, Open Space", "--legend",
@@ -96,7 +96,7 @@ def test_quiet_says_nothing(run: Run, pair: tuple[Path, Path], tmp_path: Path) -
 
 
 def test_an_interruption_says_that_nothing_is_there(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    def verb(*_args: Any, **_knobs: Any) -> None:
+    def verb(*_args: Any, **_options: Any) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("geoseg.evaluation.evaluate", verb)
@@ -161,7 +161,7 @@ def test_a_model_and_a_data_set(
     assert list((report / "worst").iterdir())
 
 
-def test_knobs_of_a_model_arrive(run: Run, seen: dict[str, Any]) -> None:
+def test_options_of_a_model_arrive(run: Run, seen: dict[str, Any]) -> None:
     result = run(
         "evaluate", "model.safetensors", "data", "--split", "valid", "--split-rule", "random:0.8", "--labels", "l.gpkg",
         "--bands", "3,2,red", "--scale", "0,3000", "--gsd", "0.5", "--tolerance", "0.01", "--window", "64", "--overlap",

@@ -21,7 +21,7 @@ PREDICT = ("predict", "scene.tif", "--out", "landcover.tif")
 
 
 def raising(error: BaseException) -> Callable[..., Any]:
-    def verb(*_args: Any, **_knobs: Any) -> None:
+    def verb(*_args: Any, **_options: Any) -> None:
         raise error
 
     return verb
@@ -83,7 +83,7 @@ def test_the_traceback_is_there_for_those_who_ask(run: Run, stand_in: StandIn, m
 
 
 def test_an_interruption_tells_what_is_kept(run: Run, stand_in: StandIn) -> None:
-    def verb(*_args: Any, progress: Callable[[Any], None], **_knobs: Any) -> None:
+    def verb(*_args: Any, progress: Callable[[Any], None], **_options: Any) -> None:
         progress(Progress(7, 9, 70, 90, 30, 1.0))
         raise KeyboardInterrupt
 
@@ -96,7 +96,7 @@ def test_an_interruption_tells_what_is_kept(run: Run, stand_in: StandIn) -> None
 def test_an_interruption_in_disguise_is_one(run: Run, stand_in: StandIn) -> None:
     """Where a class is being made, as in imports, Ctrl-C may arrive as another error's cause."""
 
-    def verb(*_args: Any, **_knobs: Any) -> None:
+    def verb(*_args: Any, **_options: Any) -> None:
         raise RuntimeError("Error calling __set_name__ on 'Field' instance") from KeyboardInterrupt()
 
     stand_in(verb)
@@ -105,7 +105,7 @@ def test_an_interruption_in_disguise_is_one(run: Run, stand_in: StandIn) -> None
 
 
 def test_warnings_are_lines_and_those_of_others_are_silent(run: Run, stand_in: StandIn) -> None:
-    def verb(*_args: Any, **_knobs: Any) -> str:
+    def verb(*_args: Any, **_options: Any) -> str:
         warnings.warn("darker than\nthe training imagery", errors.UnlikeTrainingWarning, stacklevel=2)
         warnings.warn("of no use to the reader", UserWarning, stacklevel=2)
         return "landcover.tif"
@@ -116,18 +116,18 @@ def test_warnings_are_lines_and_those_of_others_are_silent(run: Run, stand_in: S
     assert result.stderr == "geoseg: warning: darker than the training imagery\n"
 
 
-def test_knobs_not_given_are_left_to_the_library(run: Run, stand_in: StandIn) -> None:
+def test_options_not_given_are_left_to_the_library(run: Run, stand_in: StandIn) -> None:
     seen: dict[str, Any] = {}
-    stand_in(lambda scene, out, **knobs: seen.update(knobs, scene=scene, out=out))
+    stand_in(lambda scene, out, **options: seen.update(options, scene=scene, out=out))
     assert run(*PREDICT).exit_code == 0
     assert {name for name, value in seen.items() if value is not None} <= {
         "announce", "out", "overwrite", "progress", "scene",
     }  # fmt: skip
 
 
-def test_knobs_given_arrive_as_values(run: Run, stand_in: StandIn) -> None:
+def test_options_given_arrive_as_values(run: Run, stand_in: StandIn) -> None:
     seen: dict[str, Any] = {}
-    stand_in(lambda _scene, _out, **knobs: seen.update(knobs))
+    stand_in(lambda _scene, _out, **options: seen.update(options))
     result = run(
         *PREDICT, "--bands", "4,red, green", "--scale", "3000", "--window", "256", "--overlap", "0", "--blend", "mean",
         "--tile", "2048", "--batch-size", "8", "--device", "cpu", "--workers", "3", "--confidence", "c.tif",
@@ -172,14 +172,14 @@ def test_the_words_are_the_librarys() -> None:
 @pytest.mark.parametrize("name", ["cuda:1", "nothing-like-it", "onnx"])
 def test_other_words_are_for_the_library_to_judge(run: Run, stand_in: StandIn, name: str) -> None:
     seen: dict[str, Any] = {}
-    stand_in(lambda _scene, _out, **knobs: seen.update(knobs))
+    stand_in(lambda _scene, _out, **options: seen.update(options))
     assert run(*PREDICT, "--device", name).exit_code == 0
     assert seen["device"] == name
 
 
 def test_creation_options_arrive_by_name(run: Run, stand_in: StandIn) -> None:
     seen: dict[str, Any] = {}
-    stand_in(lambda _scene, _out, **knobs: seen.update(knobs))
+    stand_in(lambda _scene, _out, **options: seen.update(options))
     assert run(*PREDICT, "--co", "compress=ZSTD", "--co", "LEVEL=9").exit_code == 0
     assert seen["creation_options"] == {"COMPRESS": "ZSTD", "LEVEL": "9"}
     for wrong in ("COMPRESS", "=ZSTD", "COMPRESS="):
@@ -190,7 +190,7 @@ def test_creation_options_arrive_by_name(run: Run, stand_in: StandIn) -> None:
 
 def test_a_scale_may_start_below_zero(run: Run, stand_in: StandIn) -> None:
     seen: dict[str, Any] = {}
-    stand_in(lambda _scene, _out, **knobs: seen.update(knobs))
+    stand_in(lambda _scene, _out, **options: seen.update(options))
     assert run(*PREDICT, "--scale", "-100,3000.5").exit_code == 0
     assert seen["scale"] == (-100.0, 3000.5)
 

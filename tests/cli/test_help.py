@@ -59,22 +59,22 @@ def test_every_option_stands_under_a_heading(run: Run, name: str) -> None:
 def test_the_help_of_train_has_the_defaults_of_the_recipe() -> None:
     """Each default, given as an option, is read back as the recipe's own value."""
     recipe, train, told = Recipe(), command_line.commands["train"], 0
-    knobs = [parameter for parameter in train.params if isinstance(parameter, RecipeOption)]
-    for knob in knobs:
-        record = knob.get_help_record(click.Context(train, help_option_names=HELP))
+    options = [parameter for parameter in train.params if isinstance(parameter, RecipeOption)]
+    for option in options:
+        record = option.get_help_record(click.Context(train, help_option_names=HELP))
         assert record is not None
         default = re.search(r" \[default: (.*)\]$", record[1])
         if default is None:
-            assert getattr(recipe, str(knob.name)) == ()
+            assert getattr(recipe, str(option.name)) == ()
             continue
         told += 1
-        if knob.is_flag:
-            assert default[1] == ("on" if getattr(recipe, str(knob.name)) else "off")
+        if option.is_flag:
+            assert default[1] == ("on" if getattr(recipe, str(option.name)) else "off")
             continue
-        words = ["data", "--out", "m.safetensors", knob.opts[0], default[1]]
+        words = ["data", "--out", "m.safetensors", option.opts[0], default[1]]
         with train.make_context("train", words, help_option_names=HELP) as context:
             assert Recipe.from_json(take_recipe(dict(context.params))) == recipe
-    assert told >= len(knobs) - 1 > 30
+    assert told >= len(options) - 1 > 30
 
 
 def test_the_help_of_train_loads_no_torch() -> None:
@@ -125,7 +125,7 @@ assert "torch" not in sys.modules"""
     subprocess.run([sys.executable, "-P", "-c", program], check=True)
 
 
-def test_no_help_text_uses_colours(run: Run) -> None:
+def test_no_help_text_uses_colors(run: Run) -> None:
     for words in ([], *([name] for name in COMMANDS)):
         assert "\x1b" not in run(*words, "--help").stdout
 

@@ -47,7 +47,7 @@ def test_on_a_terminal_a_bar(capsys: pytest.CaptureFixture[str], monkeypatch: py
 
 
 @pytest.mark.parametrize("no_color", [None, "1"])
-def test_no_colours_with_or_without_no_color(
+def test_no_colors_with_or_without_no_color(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, no_color: str | None
 ) -> None:
     """https://no-color.org: there are none to be left out."""
@@ -61,9 +61,9 @@ def test_no_colours_with_or_without_no_color(
         for state in (RESUMED, HALF, DONE):
             bar.update(state)
         bar.announce("put together")
-    complain("error", "no colours")
+    complain("error", "no colors")
     said = capsys.readouterr().err
-    assert "no colours" in said
+    assert "no colors" in said
     assert "\x1b" not in said
 
 

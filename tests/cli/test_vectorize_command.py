@@ -74,17 +74,17 @@ def failed(result: Result, code: int, *words: str) -> bool:
     return result.exit_code == code and "Traceback" not in result.stderr
 
 
-def test_knobs_not_given_are_left_to_the_library(run: Run, put: Callable[[Verb], None]) -> None:
+def test_options_not_given_are_left_to_the_library(run: Run, put: Callable[[Verb], None]) -> None:
     seen: dict[str, Any] = {}
-    put(lambda landcover, out, **knobs: seen.update(knobs, landcover=landcover, out=out))
+    put(lambda landcover, out, **options: seen.update(options, landcover=landcover, out=out))
     assert run(*VECTORIZE).exit_code == 0
     assert set(seen) == {"landcover", "out", "overwrite", "progress", "announce"}
     assert (seen["landcover"], seen["out"], seen["overwrite"]) == ("landcover.tif", "landcover.gpkg", False)
 
 
-def test_knobs_given_arrive_as_values(run: Run, put: Callable[[Verb], None]) -> None:
+def test_options_given_arrive_as_values(run: Run, put: Callable[[Verb], None]) -> None:
     seen: dict[str, Any] = {}
-    put(lambda _landcover, _out, **knobs: seen.update(knobs))
+    put(lambda _landcover, _out, **options: seen.update(options))
     result = run(
         *VECTORIZE, "--simplify", "1.5px", "--method", "douglas-peucker", "--smooth", "--min-area", "0.5ha",
         "--connectivity", "8", "--classes", "water, 0", "--dissolve", "--confidence", "c.tif", "--legend", "l.json",
@@ -101,7 +101,7 @@ def test_knobs_given_arrive_as_values(run: Run, put: Callable[[Verb], None]) -> 
 
 
 def test_what_was_done_is_said(run: Run, put: Callable[[Verb], None]) -> None:
-    def verb(_landcover: str, out: str, *, progress: Callable[[Progress], None], **_knobs: Any) -> str:
+    def verb(_landcover: str, out: str, *, progress: Callable[[Progress], None], **_options: Any) -> str:
         progress(Progress(3, 3, 12_300_000, 12_300_000, 12_300_000, 4.5, polygons=123_456))
         return out
 
@@ -111,7 +111,7 @@ def test_what_was_done_is_said(run: Run, put: Callable[[Verb], None]) -> None:
 
 
 def test_json_tells_what_was_done(run: Run, put: Callable[[Verb], None]) -> None:
-    def verb(_landcover: str, out: str, *, progress: Callable[[Progress], None], **_knobs: Any) -> str:
+    def verb(_landcover: str, out: str, *, progress: Callable[[Progress], None], **_options: Any) -> str:
         progress(Progress(2, 2, 400, 400, 400, 1.25, 17))
         return out
 
@@ -122,7 +122,7 @@ def test_json_tells_what_was_done(run: Run, put: Callable[[Verb], None]) -> None
 
 
 def test_an_interruption_says_that_nothing_is_there(run: Run, put: Callable[[Verb], None]) -> None:
-    def verb(*_args: Any, **_knobs: Any) -> None:
+    def verb(*_args: Any, **_options: Any) -> None:
         raise KeyboardInterrupt
 
     put(verb)
@@ -328,13 +328,13 @@ def test_predict_checks_the_polygons_before_the_map(run: Run, tmp_path: Path, sc
 def test_polygons_that_fail_leave_the_map_and_the_way_on(
     run: Run, tmp_path: Path, scene: Path, model: Path, put: Callable[[Verb], None]
 ) -> None:
-    def verb(*_args: Any, **_knobs: Any) -> None:
+    def verb(*_args: Any, **_options: Any) -> None:
         raise errors.OutputError("the disk is full")
 
     put(verb)
     words = ("predict", scene, "--out", tmp_path / "map.tif", "--model", model, "--polygons", tmp_path / "m.gpkg")
-    knobs = ("--min-area", "25px", "--smooth")
+    options = ("--min-area", "25px", "--smooth")
     way_on = f"the map is finished, go on by geoseg vectorize {tmp_path / 'map.tif'} --out {tmp_path / 'm.gpkg'} "
-    way_on += " ".join(knobs)
-    assert failed(run(*words, *knobs), 1, "the disk is full", way_on)
+    way_on += " ".join(options)
+    assert failed(run(*words, *options), 1, "the disk is full", way_on)
     assert (tmp_path / "map.tif").is_file()
