@@ -30,3 +30,10 @@ def test_only_what_is_broken_is_code_1(run: Run, monkeypatch: pytest.MonkeyPatch
     assert "-> mend it" in done.stdout
     assert ("BROKEN" in done.stdout) == (state == "broken")
     assert json.loads(run("doctor", "--json").stdout)["usable"] == (code == 0)
+
+
+def test_remedies_name_options(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = Diagnosis((Finding("working folder", "unfit", "full", "write to another `out`"),))
+    monkeypatch.setattr(inspection, "doctor", lambda: found)
+    assert "-> write to another --out" in run("doctor").stdout
+    assert json.loads(run("doctor", "--json").stdout)["findings"][0]["remedy"] == "write to another --out"
