@@ -1,11 +1,6 @@
 from .area import DEFAULT_SEED as DEFAULT_SEED
 from .area import PARTS as PARTS
 from .area import Area as Area
-from .crops import Crop as Crop
-from .crops import CropSampler as CropSampler
-from .crops import CropSource as CropSource
-from .crops import around as around
-from .crops import grown as grown
 from .dataset import Dataset as Dataset
 from .dataset import open_dataset as open_dataset
 from .labels import FeatureFile as FeatureFile
@@ -23,9 +18,14 @@ from .pair import Pair as Pair
 from .pair import middle_m as middle_m
 from .pair import shown_range as shown_range
 from .prepare import prepare as prepare
+from .prepared_scene import Crop as Crop
+from .prepared_scene import CropSampler as CropSampler
+from .prepared_scene import CropSource as CropSource
 from .prepared_scene import PreparedScene as PreparedScene
+from .prepared_scene import around as around
 from .prepared_scene import band_statistics_of as band_statistics_of
 from .prepared_scene import class_px_of as class_px_of
+from .prepared_scene import grown as grown
 from .search import LayerChoice as LayerChoice
 from .split import DEFAULT_VALID_SHARE as DEFAULT_VALID_SHARE
 from .split import Split as Split

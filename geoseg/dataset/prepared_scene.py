@@ -1,19 +1,19 @@
-"""A scene and its labels, decoded: memory-mapped files, from which crops are read as fast as the disk gives them."""
+"""A scene and its labels, decoded: memory-mapped files, and crops of them as fast as the disk gives them."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from geoseg.counts import count_bytes
-from geoseg.errors import SceneError
+from geoseg.errors import SceneError, UsageError
 from geoseg.legend import NODATA
 from geoseg.raster import BandStatistics, Patch, Window, band_statistics, tiles
 
@@ -126,3 +126,119 @@ def class_px_of(scenes: Sequence[PreparedScene]) -> dict[int, int]:
     for scene in scenes:
         counts.update(scene.class_px)
     return dict(sorted(counts.items()))
+
+
+class Crop(NamedTuple):
+    """A piece of a scene, or of several, as it is stored."""
+
+    data: NDArray[Any]
+    """(band, row, col)"""
+    valid: NDArray[np.bool_]
+    codes: NDArray[np.uint8]
+    """(row, col), 255 = ignore"""
+    place: str
+    """For messages."""
+
+
+class CropSource(Protocol):
+    """Whatever crops are taken from."""
+
+    def take(self, generator: np.random.Generator, margin_px: int) -> Crop:
+        """Return a crop, with a margin all round; which one, the generator decides alone."""
+        ...
+
+
+class CropSampler:
+    """Draws a labeled pixel, and around it a crop that is pushed into its scene.
+
+    At rare = 0 each labeled pixel of the areas is drawn as often as any other; at rare = 1 each class is, however
+    small; between them a share `rare` of the draws goes by class. Raises SceneError when no pixel has a label.
+    """
+
+    def __init__(  # noqa: PLR0913, PLR0917 - what there is, and how often it is drawn
+        self,
+        scenes: Sequence[PreparedScene],
+        crop_px: int,
+        rare: float = 0.0,
+        codes: Collection[int] | None = None,
+        weights: Sequence[float] | None = None,
+        alike: Collection[int] | None = None,
+    ) -> None:
+        """Count what there is of some classes, by default of all. UsageError for a crop or a share that cannot be.
+
+        `weights`: how often the pixels of each scene are drawn, against those of others; alike where None. `alike`:
+        the codes among which the share `rare` is divided, if the scenes have any of them; by default all that count.
+        """
+        if crop_px < 1:
+            raise UsageError(f"`crop_px` is at least 1 pixel, got {crop_px}", "crop_px")
+        if not 0 <= rare <= 1:
+            raise UsageError(f"`rare`, the share of crops drawn by class, is from 0 to 1, got {rare}", "rare")
+        self.scenes = tuple(scenes)
+        self.crop_px = crop_px
+        found = {code for scene in scenes for code in scene.class_codes if codes is None or code in codes}
+        self._codes = np.array(sorted(found), np.int64)
+        pixels = np.zeros((len(self._codes), len(self.scenes)))
+        for place, scene in enumerate(self.scenes):
+            for code in found & scene.class_px.keys():
+                pixels[np.searchsorted(self._codes, code), place] = scene.class_px[code]
+        if weights is not None:
+            pixels *= np.asarray(weights)
+        total = pixels.sum(axis=1)
+        if not total.sum():
+            raise SceneError("no pixel to learn from: none has a label in the areas chosen; check labels and split")
+        rarely = total > 0
+        if alike is not None and (among := rarely & np.isin(self._codes, list(alike))).any():
+            rarely = among
+        self._by_class = np.cumsum((1 - rare) * total / total.sum() + rare * rarely / np.count_nonzero(rarely))
+        self._by_scene = np.cumsum(pixels, axis=1)
+
+    def take(self, generator: np.random.Generator, margin_px: int) -> Crop:
+        """Read what `draw` returns, with a margin all round. Raises SceneError where a scene's cache is gone."""
+        place, crop = self.draw(generator)
+        scene, window = self.scenes[place], grown(crop, margin_px)
+        patch = scene.read(window)
+        return Crop(patch.data, patch.valid, scene.codes(window), f"{scene.id} at row {window.row}, col {window.col}")
+
+    def draw(self, generator: np.random.Generator) -> tuple[int, Window]:
+        """Return the place of a scene in `scenes`, and a window of it with at least one labeled pixel."""
+        place, row, col = self.pixel(generator)
+        return place, around(self.scenes[place].shape, row, col, self.crop_px)
+
+    def pixel(self, generator: np.random.Generator) -> tuple[int, int, int]:
+        """Return the place of a scene in `scenes`, and row and column of a labeled pixel of it."""
+        chosen = _pick(self._by_class, generator)
+        place = _pick(self._by_scene[chosen], generator)
+        scene, code = self.scenes[place], int(self._codes[chosen])
+        cells = scene.cells[scene.class_codes.index(code)]
+        cell_row, cell_col = divmod(_pick(np.cumsum(cells, dtype=np.int64), generator), cells.shape[1])
+        cell = Window(cell_row * CELL_PX, cell_col * CELL_PX, CELL_PX, CELL_PX)
+        found = np.flatnonzero(scene.codes(cell) == code)
+        row, col = divmod(int(found[generator.integers(len(found))]), CELL_PX)
+        return place, cell.row + row, cell.col + col
+
+
+def around(shape: tuple[int, int], row: int, col: int, edge_px: int) -> Window:
+    """Return a square around a pixel: inside a scene of that shape where it is large enough."""
+    height, width = shape
+    return Window(_pushed(row, height, edge_px), _pushed(col, width, edge_px), edge_px, edge_px)
+
+
+def grown(window: Window, margin_px: int) -> Window:
+    """Return the window with a margin all round: a rotated crop finds pixels there."""
+    return Window(
+        window.row - margin_px,
+        window.col - margin_px,
+        window.height + 2 * margin_px,
+        window.width + 2 * margin_px,
+    )
+
+
+def _pick(sums: NDArray[np.generic], generator: np.random.Generator) -> int:
+    """Return an index, as likely as its share of the running sums."""
+    return int(np.searchsorted(sums, generator.random() * float(sums[-1]), side="right"))
+
+
+def _pushed(at: int, length_px: int, crop_px: int) -> int:
+    """Return the first pixel of a crop around one: inside where the scene is large enough, else spread around it."""
+    start = at - crop_px // 2
+    return max(min(start, length_px - crop_px), 0) if length_px >= crop_px else (length_px - crop_px) // 2

@@ -26,8 +26,7 @@ from geoseg.dataset import (
     split,
 )
 from geoseg.dataset.pair import reference_codes
-from geoseg.dataset.prepare import NpyWriter
-from geoseg.dataset.resample import Axis, resample_codes
+from geoseg.dataset.prepare import Axis, NpyWriter, resample_codes
 from geoseg.errors import OutputError, SceneError, UsageError
 from geoseg.progress import Progress
 from geoseg.raster import Window
