@@ -159,7 +159,7 @@ class PolygonsAfter:
 
     @classmethod
     def of(cls, options: OutputOptions) -> Self | None:
-        """Return the polygons that are wanted, None for none; UsageError for options about polygons without them."""
+        """Return the polygons that were asked for, or None; UsageError for options about polygons without them."""
         wanted = {name: options.get(name) for name in _ABOUT_POLYGONS}
         given = {name: value for name, value in wanted.items() if value not in (None, False)}
         target, confidence = options.get("polygons"), options.get("confidence")

@@ -86,7 +86,7 @@ def map_tile(
     """
     result = _empty_map(mapping, engine, tile)
     for inside, probabilities, valid in blended(mapping, engine, tile, checkpoint):
-        _paste(result, _labelled(mapping, engine, probabilities, valid, inside), inside.relative_to(tile))
+        _paste(result, _labeled(mapping, engine, probabilities, valid, inside), inside.relative_to(tile))
     return result
 
 
@@ -245,7 +245,7 @@ def _halve(engine: Engine, batch_size: int, window_px: int) -> None:
     _fitting[engine] = min(_fitting.get(engine, batch_size), batch_size // 2)
 
 
-def _labelled(
+def _labeled(
     mapping: Mapping[Readable],
     engine: Engine,
     probabilities: Any,  # noqa: ANN401 - an engine's own kind of array

@@ -35,7 +35,7 @@ OPEN_BYTES = 512 * 1024**2
 
 @dataclass(frozen=True, slots=True)
 class Tracing:
-    """What is wanted of the polygons."""
+    """What the polygons must be."""
 
     nodes: bool = False
     """Whether each keeps a vertex where three regions meet, even on a straight side: an edge-matched coverage."""

@@ -16,7 +16,7 @@ from geoseg.errors import ModelError
 from geoseg.model.bundle.safe_json import one_line
 
 Check: TypeAlias = Callable[[object], str | None]
-"""Returns what is wanted instead of a wrong value, None for a right one."""
+"""Returns what must stand in place of a wrong value, None for a right one."""
 
 _ENCODER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,99}")
 MAX_CHANNELS = 4096
@@ -171,7 +171,7 @@ class Architecture:
     needed: tuple[str, ...] = ("encoder_name", "in_channels", "classes")
     """The arguments without a default."""
     agree: Callable[[Mapping[str, Any], int], str | None] = _one_width_a_level
-    """Takes the arguments and the usual depth; returns what is wanted where two arguments do not go together."""
+    """Takes the arguments and the usual depth; returns what must change where two arguments do not go together."""
 
     def check(self, arguments: Mapping[str, Any]) -> None:
         """Raise ModelError unless every argument is known and within bounds, and those without a default are there."""

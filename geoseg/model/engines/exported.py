@@ -18,7 +18,7 @@ from geoseg.machine import is_python, python_command, python_environment
 from geoseg.model.bundle import METADATA_KEY, ModelBundle, one_line, parse_json
 
 EXPORT_FORMAT = 4
-"""Of the graph; files of another one are made anew."""
+"""Of the graph; files of another one are exported again."""
 Report = Callable[[str], None]
 """Takes one line for the user."""
 _EXTRA_BYTES = 32 * 2**20

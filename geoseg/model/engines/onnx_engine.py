@@ -33,7 +33,7 @@ class Pixels:
 class OnnxEngine:
     """One session, used by all threads of the process.
 
-    The same bits for any batch, neighbours and number of threads (proved in tests/model/test_engines.py). Raises
+    The same bits for any batch, neighbors and number of threads (proved in tests/model/test_engines.py). Raises
     ModelError if the ONNX file is not what `export.py` writes for this bundle and window.
     """
 

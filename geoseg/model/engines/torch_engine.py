@@ -84,7 +84,7 @@ class TorchEngine:
                 raise ModelError(
                     f"the network gives {tuple(logits.shape[2:])} for windows of {image.shape[2]}; try another `window`"
                 )
-            # class by class in memory: half the time of a softmax over neighbours, the copy included
+            # class by class in memory: half the time of a softmax over neighbors, the copy included
             scores = logits.float().contiguous() / self._temperature
             probabilities = torch.softmax(scores, dim=1)
             rows, cols = (self._to_device(axis) for axis in (weights.rows, weights.cols))
