@@ -24,6 +24,7 @@ from geoseg.inference import OutputOptions, PlanOptions, PredictOptions, Scoring
 from geoseg.inference import scoring as scoring_module
 from geoseg.legend import NODATA
 from geoseg.model import ModelBundle
+from geoseg.progress import announcer
 from geoseg.raster import Scene
 from tests.inference.conftest import MakeScene, random_pixels, write_scene
 from tests.networks import tiny_bundle
@@ -231,3 +232,8 @@ def test_lines_for_people_go_to_the_logger_once(
     logged = [record.getMessage() for record in caplog.records if record.name == "geoseg"]
     assert logged == heard
     assert any(line.startswith("scoring with") for line in logged)
+    heard.clear()
+    with caplog.at_level(logging.INFO, "geoseg"):
+        caplog.clear()
+        announcer(announcer(heard.append))("of a verb that another verb calls")
+    assert [record.getMessage() for record in caplog.records] == heard == ["of a verb that another verb calls"]
