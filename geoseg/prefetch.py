@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from itertools import islice
 from typing import TypeVar
 
@@ -24,16 +25,21 @@ def prefetch(items: Iterable[Item], depth: int = 1) -> Iterator[Item]:
     """
     source = iter(items)
     pool = ThreadPoolExecutor(1, "geoseg-prefetch")
-    waiting: deque[Future[Item | _End]] = deque(pool.submit(next, source, _End()) for _ in range(depth))
+    waiting: deque[Future[Item | _End]] = deque()
     try:
+        waiting.extend(pool.submit(next, source, _End()) for _ in range(depth))
         while not isinstance(item := waiting.popleft().result(), _End):
             waiting.append(pool.submit(next, source, _End()))
             yield item
     finally:
         for future in waiting:
             future.cancel()
-        pool.submit(getattr(source, "close", lambda: None)).result()
-        pool.shutdown()
+        try:
+            # Ctrl-C while the thread starts leaves it at work, unknown to the pool: its generator cannot be closed yet.
+            with suppress(ValueError):
+                pool.submit(getattr(source, "close", lambda: None)).result()
+        finally:
+            pool.shutdown()  # wakes that thread too, which the interpreter would wait for without end
 
 
 def prefetch_map(make: Callable[[Item], Made], items: Iterable[Item], threads: int, depth: int) -> Generator[Made]:

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import subprocess
+import sys
+import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -122,3 +125,35 @@ def test_no_thread_is_left(ahead: Ahead) -> None:
     next(reader)
     reader.close()
     assert threading.active_count() == before
+
+
+@pytest.mark.parametrize("how", ["prefetch(items())", "prefetch_map(str, items(), 2, 2)"])
+def test_an_interruption_while_the_thread_starts_ends_the_process(how: str) -> None:
+    program = f"""
+        import threading, time
+        from geoseg.prefetch import prefetch, prefetch_map
+
+        start = threading.Thread.start
+
+        def interrupted(thread):
+            start(thread)
+            if "prefetch" in thread.name:
+                threading.Thread.start = start
+                raise KeyboardInterrupt  # before the pool has noted the thread
+
+        def items():
+            time.sleep(0.3)
+            yield from range(5)
+
+        threading.Thread.start = interrupted
+        kept = {how}
+        try:
+            next(kept)
+        except KeyboardInterrupt as error:
+            keep = error  # and with it the frames and the pool in them
+        print("over")
+    """
+    run = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (run.stdout, run.stderr, run.returncode) == ("over\n", "", 0)

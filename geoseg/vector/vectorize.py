@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack, overload
 
@@ -180,12 +181,13 @@ def vectorize(
     sieved = request.sieving is not None
     precompile(request.raster.dtype, request.tracing, request.target, say, sieved=sieved)
     meter = StripProgress(request.raster, progress, sieved=sieved)
-    tables = meter.written(_tables(request, meter))
-    if request.target is None:
-        frame = to_geodataframe(tables, request.layer, crs=request.crs)
-        meter.report()
-        return frame
-    write(request.target, request.layer, tables, crs=request.crs)
+    with closing(_tables(request, meter)) as made:  # here, not whenever an error's traceback is forgotten
+        tables = meter.written(made)
+        if request.target is None:
+            frame = to_geodataframe(tables, request.layer, crs=request.crs)
+            meter.report()
+            return frame
+        write(request.target, request.layer, tables, crs=request.crs)
     meter.report()  # the file's index may have taken a while
     if not meter.polygons:
         why = f"no pixel is valid{' and of a class asked for' if options.get('classes') else ''}"
@@ -193,7 +195,7 @@ def vectorize(
     return request.target
 
 
-def _tables(request: Request, meter: StripProgress) -> Iterator[FeatureTable]:
+def _tables(request: Request, meter: StripProgress) -> Generator[FeatureTable]:
     """Read, sieve, trace and measure, each as far ahead of the next as one strip."""
     raster, geobox = request.raster, request.raster.scene.geobox
     strips = raster.strips
