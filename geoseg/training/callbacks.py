@@ -166,7 +166,7 @@ def polite_stop(say: Callable[[str], None]) -> Iterator[Stop]:
         if stop.requested:
             raise KeyboardInterrupt
         stop.requested = True
-        say("stopping after this batch, with a checkpoint; once more stops at once")
+        say("stopping after this batch, with a checkpoint; interrupt again to stop at once")
 
     if threading.current_thread() is not threading.main_thread():
         yield stop

@@ -92,7 +92,7 @@ class RunFolder:
 
     @property
     def kept(self) -> Path:
-        """The bundle of what a run had learnt when its loss became NaN; the next run may begin with it."""
+        """The bundle of what a run had learned when its loss became NaN; the next run may begin with it."""
         return self.path / "kept.safetensors"
 
     @property
@@ -182,7 +182,7 @@ def _read(path: Path, *, start_over: bool = False) -> dict[str, object] | None:
 
 
 def _clear(folder: RunFolder) -> None:
-    """Remove what runs have left, but the lock, and what was learnt: the run that starts over may begin with it."""
+    """Remove what runs have left, but the lock, and what was learned: the run that starts over may begin with it."""
     try:
         for entry in folder.path.iterdir():
             if entry.name == LOCK or entry == folder.kept:

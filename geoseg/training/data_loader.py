@@ -83,7 +83,7 @@ class CropLoader:
 
 
 def crops_of(plan: TrainingPlan) -> CropSource:
-    """Return what the batches of a training are taken from. Raises SceneError where no pixel can be learnt from."""
+    """Return what the batches of a training are taken from. Raises SceneError where no pixel can be learned from."""
     recipe = plan.recipe
     if not plan.members:
         return CropSampler(plan.train, recipe.crop_px, recipe.rare, plan.output_codes)

@@ -50,14 +50,14 @@ def finalize(  # noqa: PLR0913 - a run, and where all of it goes
     if report is not None and found is not None:
         _report(learner, found, report, folder.known, overwrite=overwrite, say=say)
     elif report is not None:
-        say("nothing was validated, so there is no report; `geoseg evaluate` judges the bundle on a data set")
+        say("nothing was validated, so there is no report; evaluate the bundle on a data set instead")
     return bundle
 
 
-def keep_learnt(learner: Learner, folder: RunFolder, *, here: bool) -> str | None:
-    """Write what a run that cannot go on had learnt as a bundle, and return what of it that is; None where nothing is.
+def keep_learned(learner: Learner, folder: RunFolder, *, here: bool) -> str | None:
+    """Write what a run that cannot go on had learned as a bundle, and return what of it that is; None where nothing is.
 
-    The best epoch; where none was validated what the learner has, if it learnt `here` and its weights are finite, else
+    The best epoch; where none was validated what the learner has, if it learned `here` and its weights are finite, else
     the last checkpoint. Raises OutputError.
     """
     best = load_checkpoint(folder.best)

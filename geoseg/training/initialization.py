@@ -47,10 +47,10 @@ def start_network(plan: TrainingPlan, say: Says) -> torch.nn.Module:
 
 @torch.no_grad()
 def bring_back(plan: TrainingPlan, network: torch.nn.Module) -> bool:
-    """Mix what a network has learnt with what it began with, `start_share` of that; tell whether there was any.
+    """Mix what a network has learned with what it began with, `start_share` of that; tell whether there was any.
 
     Between the weights before and after fine-tuning lie those that do better on what neither saw (Wortsman et al. 2022,
-    arXiv 2109.01903). Parts of which the bundle had nothing, and a head with classes it did not know, stay as learnt.
+    arXiv 2109.01903). Parts of which the bundle had nothing, and a head with classes it did not know, stay as learned.
     """
     if not (plan.recipe.start_share and plan.from_bundle):
         return False

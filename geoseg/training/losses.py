@@ -235,7 +235,7 @@ def class_weights(text: str, class_px: Sequence[int]) -> tuple[float, ...] | Non
 
     class_px: the training pixels of each class, in the order of the network's channels. "auto" is the median of the
     frequencies over the class's own (Eigen and Fergus 2015, arXiv 1411.4734, section 6.3.2, there per image), within
-    1 / MOST and MOST; a class without pixels weighs 0 (it cannot be learnt: say so to the user).
+    1 / MOST and MOST; a class without pixels weighs 0 (it cannot be learned: say so to the user).
     UsageError for a text or a number of weights that cannot be meant.
     """
     if text == "none":

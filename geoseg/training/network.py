@@ -64,7 +64,7 @@ def check_recipe(recipe: Recipe) -> None:
 def check_network(recipe: Recipe, architecture: str, arguments: dict[str, Any]) -> None:
     """Raise UsageError or ModelError for sizes or encoder weights that a network does not take; takes no memory."""
     parameter_shapes(architecture, arguments)  # builds it
-    for name, size_px in (("crop", recipe.crop_px), ("window", recipe.window_px)):
+    for name, size_px in (("crop_px", recipe.crop_px), ("window_px", recipe.window_px)):
         if size_px is not None:
             check_takes(architecture, arguments, size_px, name)
     if recipe.encoder_weights is not None and "encoder_name" not in architecture_named(architecture).checks:
@@ -184,7 +184,7 @@ def kind_of_normalization(recipe: Recipe, dataset: Dataset, bands: tuple[str, ..
     """
     if dataset.dtype not in VALUE_RANGES:
         raise UsageError(
-            f"{dataset.dtype} imagery cannot be learnt from; convert it to one of {', '.join(VALUE_RANGES)}", "data"
+            f"{dataset.dtype} imagery cannot be learned from; convert it to one of {', '.join(VALUE_RANGES)}", "data"
         )
     fits = bundle is not None and bundle.dtype == dataset.dtype and bundle.bands == bands
     if recipe.normalization == "model" and not fits:
@@ -260,7 +260,7 @@ def normalized(image: torch.Tensor, valid: torch.Tensor, gain: torch.Tensor, bia
 
 
 def channel_table(output_codes: Sequence[int]) -> NDArray[np.int64]:
-    """Return (256,): the network's channel of each class code, 255 for a code that is not learnt."""
+    """Return (256,): the network's channel of each class code, 255 for a code that is not learned."""
     table = np.full(256, NODATA, np.int64)
     table[list(output_codes)] = np.arange(len(output_codes))
     return table

@@ -28,7 +28,7 @@ SWEEP_STEPS = 60
 LOWEST_LR, HIGHEST_LR = 1e-6, 1.0
 _SWEEP_SMOOTHING = 0.8
 _DIVERGED = 3.0
-"""Times the lowest loss: nothing is learnt beyond."""
+"""Times the lowest loss: nothing is learned beyond."""
 _FALLBACK_LR = 1e-3
 
 _SHARE = 0.6
@@ -45,10 +45,10 @@ _ONE_VALUE = "more than 1 value per channel"
 
 def optimizer_of(recipe: Recipe, network: torch.nn.Module, lr: float) -> torch.optim.Optimizer:
     """Return an optimizer of the parameters that learn; biases and the scales of norm layers are not decayed."""
-    learnt = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    learned = [parameter for parameter in network.parameters() if parameter.requires_grad]
     groups: list[dict[str, Any]] = [
-        {"params": [parameter for parameter in learnt if parameter.ndim >= _MATRIX]},
-        {"params": [parameter for parameter in learnt if parameter.ndim < _MATRIX], "weight_decay": 0.0},
+        {"params": [parameter for parameter in learned if parameter.ndim >= _MATRIX]},
+        {"params": [parameter for parameter in learned if parameter.ndim < _MATRIX], "weight_decay": 0.0},
     ]
     groups = [group for group in groups if group["params"]]
     match recipe.optimizer:

@@ -119,7 +119,7 @@ def plan_training(  # noqa: PLR0913 - a data set, its parts, a recipe, and who i
     """Decode the scenes once into the cache, and decide all that can be decided before the first step.
 
     What pixels need not be known for is checked before they are decoded. Raises UsageError for a recipe that does not
-    fit the data, ModelError for a network that cannot be, SceneError for data that cannot be learnt from, OutputError
+    fit the data, ModelError for a network that cannot be, SceneError for data that cannot be learned from, OutputError
     where the cache cannot be written.
     """
     if not parts.train:
@@ -184,14 +184,14 @@ def _codes(dataset: Dataset, recipe: Recipe, say: Says) -> tuple[int, ...]:
 def _sets(dataset: Dataset, codes: tuple[int, ...]) -> tuple[tuple[int, tuple[int, ...]], ...]:
     """Return (code, channels) of labels that leave several classes open; one that leaves all open says nothing.
 
-    UsageError for a set of which no class is learnt.
+    UsageError for a set of which no class is learned.
     """
     found = []
     for code, classes in dataset.sets:
         channels = tuple(codes.index(each) for each in classes if each in codes)
         if not channels:
             names = ", ".join(dataset.legend.by_code(each).name for each in classes)
-            message = f"labels of {dataset.name} that may be {names} are of no class that is learnt; see `ignore`"
+            message = f"labels of {dataset.name} that may be {names} are of no class that is learned; see `ignore`"
             raise UsageError(message, "ignore")
         if len(channels) < len(codes):
             found.append((code, channels))
@@ -220,7 +220,7 @@ def _shown_px(dataset: Dataset, train: tuple[PreparedScene, ...], codes: tuple[i
 def _say_absent(
     dataset: Dataset, codes: tuple[int, ...], train_px: dict[int, int], valid_px: dict[int, int], say: Says
 ) -> None:
-    """Say which classes cannot be learnt, or judged. Raises SceneError where none can be learnt."""
+    """Say which classes cannot be learned, or judged. Raises SceneError where none can be learned."""
     absent = [dataset.legend.by_code(code).name for code in codes if not train_px.get(code)]
     if len(absent) == len(codes):
         raise SceneError(f"no training pixel of {dataset.name} has a class to learn; look at its labels", "data")
@@ -284,7 +284,7 @@ def _prepared(  # noqa: PLR0913, PLR0917 - a data set, its parts, a recipe, and 
 def _size_of_pixels(dataset: Dataset, parts: Split, recipe: Recipe, say: Says) -> float | None:
     """Return the GSD in meters to resample to, None for imagery that stays as it is or is resized to `size_px`.
 
-    Never finer than the coarsest scene, for no detail comes of it. Raises UsageError where scenes would be learnt from
+    Never finer than the coarsest scene, for no detail comes of it. Raises UsageError where scenes would be learned from
     at different pixel sizes, or at one that nobody knows.
     """
     ids = {area.pair_id for area in (*parts.train, *parts.valid)}
@@ -295,7 +295,7 @@ def _size_of_pixels(dataset: Dataset, parts: Split, recipe: Recipe, say: Says) -
     known = [pair.gsd_m for pair in pairs if pair.gsd_m is not None]
     if not known:
         if recipe.gsd_m is not None:
-            say("the imagery does not say how large its pixels are; it is learnt from as it is")
+            say("the imagery does not say how large its pixels are; it is learned from as it is")
         return None
     unknown = [pair.id for pair in pairs if pair.gsd_m is None]
     if unknown:
@@ -321,7 +321,7 @@ def _refuse_sizes(dataset: Dataset, pairs: list[Pair], size_px: int) -> None:
     if len(after) < len(pairs):
         raise UsageError(
             f"`size_px={size_px}` changes how large pixels are, and {dataset.name} does not say how large they were: "
-            "no map could be made at the size that was learnt; give the pixel size as `data_gsd_m`",
+            "no map could be made at the size that was learned; give the pixel size as `data_gsd_m`",
             "data_gsd_m",
         )
     finest, coarsest = min(after, key=after.__getitem__), max(after, key=after.__getitem__)

@@ -115,7 +115,7 @@ class Recipe:
     """dataset: mean and std of the training scenes; imagenet: those its weights want, or ImageNet's; inception: 0.5
     and 0.5; model: those of `init`; MEANS/STDS, a number a band: "0.48,0.46,0.41/0.23,0.22,0.23"; auto."""
     ignore: tuple[str, ...] = ("unknown",)
-    """Classes that are not learnt and never count."""
+    """Classes that are not learned and never count."""
 
     # --- how it learns
     loss: str = "cross-entropy + 0.5 dice"

@@ -32,7 +32,7 @@ from geoseg.training.checkpoint import (
     load_checkpoint,
     open_folder,
 )
-from geoseg.training.finalization import finalize, keep_learnt
+from geoseg.training.finalization import finalize, keep_learned
 from geoseg.training.initialization import start_network
 from geoseg.training.loop import Learner, fit, hardware
 from geoseg.training.network import Says, check_recipe, opened
@@ -91,7 +91,7 @@ def train(  # noqa: PLR0913 - the options of the verb
     report : path, optional
         A folder to make, with curves, figures and the crops that are most wrong.
     recipe : str or Recipe
-        What is learnt and how: a name of `geoseg.training.RECIPES`, or a recipe.
+        What is learned and how: a name of `geoseg.training.RECIPES`, or a recipe.
     labels, column, layer, legend, bands, data_gsd_m, tolerance
         Of `data`, as `open_dataset` takes them; `data_gsd_m` is its `gsd_m`, in meters a pixel.
     split_rule : str, optional
@@ -131,7 +131,7 @@ def train(  # noqa: PLR0913 - the options of the verb
     UsageError, SceneError, ModelError, OutputError
         For what cannot be right, before the first step.
     DivergedError
-        When the loss becomes NaN; what was learnt before is kept.
+        When the loss becomes NaN; what was learned before is kept.
     TrainingError
         When a batch does not fit the memory.
     ResumeError
@@ -284,7 +284,7 @@ def _learner(  # noqa: PLR0913, PLR0917 - what it begins with
 
 
 def _learn(learner: Learner, device: str, devices: int, folder: RunFolder, *, wandb: bool) -> None:
-    """Run the epochs that are left. A run that diverges raises DivergedError, which says where what it learnt is kept.
+    """Run the epochs that are left. A run that diverges raises DivergedError, which says where what it learned is kept.
 
     The same command would only diverge again: its batches are the same.
     """
@@ -292,17 +292,17 @@ def _learn(learner: Learner, device: str, devices: int, folder: RunFolder, *, wa
         fit(learner, device, devices, folder.path, wandb=wandb)
     except DivergedError as fault:
         raise DivergedError(f"{fault}; {_kept(learner, folder, devices)}") from None
-    if devices > 1:  # what other processes learnt is in their checkpoint
+    if devices > 1:  # what other processes learned is in their checkpoint
         learner.resume(load_checkpoint(folder.last) or {})
 
 
 def _kept(learner: Learner, folder: RunFolder, devices: int) -> str:
     try:
-        what = keep_learnt(learner, folder, here=devices == 1)
+        what = keep_learned(learner, folder, here=devices == 1)
     except OutputError as fault:
-        return f"what was learnt could not be kept: {fault}"
+        return f"what was learned could not be kept: {fault}"
     if what is None:
-        return "nothing was learnt before it"
+        return "nothing was learned before it"
     return f"{what} is kept as a model: begin with it, `init={str(folder.kept)!r}`, `overwrite=True`"
 
 

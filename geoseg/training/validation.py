@@ -126,7 +126,7 @@ class Scores:
 
     @classmethod
     def empty(cls, legend: Legend, output_codes: tuple[int, ...]) -> Self:
-        """Return scores without a pixel, of the classes that are learnt."""
+        """Return scores without a pixel, of the classes that are learned."""
         return cls(ConfusionMatrix.of_legend(legend).without(set(legend.codes) - set(output_codes)))
 
     def merge(self, other: Scores) -> Self:
@@ -161,7 +161,7 @@ class _MappedScene:
 def score_scene(
     plan: TrainingPlan, engine: Engine, scene: PreparedScene, seen: Seen = lambda *_: None, *, batch_size: int = 4
 ) -> Scores:
-    """Map the areas of a scene and count every pixel whose class is learnt.
+    """Map the areas of a scene and count every pixel whose class is learned.
 
     Raises SceneError where the scene cannot be read, DivergedError where the network gives no number.
     """

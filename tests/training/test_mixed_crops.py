@@ -142,7 +142,7 @@ def test_the_network_aims_at_the_sets_of_what_it_learns(tmp_path: Path) -> None:
     for code, classes in dataset.sets:
         left = [fewer.output_codes.index(each) for each in classes if each in fewer.output_codes]
         assert len(left) != 1 or certain[code] == left[0]
-    with pytest.raises(UsageError, match=r"may be .* are of no class that is learnt"):
+    with pytest.raises(UsageError, match=r"may be .* are of no class that is learned"):
         plan_of(file, RECIPE.changed(ignore=("unknown", "water", "barren_land")))
 
 

@@ -348,7 +348,7 @@ def test_a_rate_beyond_all_sense_ends_the_run(data: Path, tmp_path: Path, monkey
         learn(data, out, recipe, checkpoint_minutes=60)
     with monkeypatch.context() as patched:
         break_loss(patched, 0, "loss")
-        with pytest.raises(DivergedError, match=r"batch 1 of 3 of epoch 1 .*A smaller .*; nothing was learnt"):
+        with pytest.raises(DivergedError, match=r"batch 1 of 3 of epoch 1 .*A smaller .*; nothing was learned"):
             learn(data, tmp_path / "other.safetensors", checkpoint_minutes=60)
     assert not (tmp_path / "other.safetensors.training" / "kept.safetensors").exists()
     assert not out.exists()

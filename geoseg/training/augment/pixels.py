@@ -53,7 +53,7 @@ def recolor(image: Tensor, valid: Tensor, tint: Tint, bands: Sequence[str]) -> T
 
     Contrast is about the mean of the valid pixels (all bands together), gamma bends the tones about it. Saturation
     and hue need bands named red, green and blue; other bands, and other images, keep theirs. In a crop with values
-    below 0 all is counted from the least of them: dark pixels are learnt from as they will be mapped.
+    below 0 all is counted from the least of them: dark pixels are learned from as they will be mapped.
     """
     floor = _floor(image)
     mean = _mean(image, valid) - floor

@@ -149,11 +149,14 @@ def test_options_that_cannot_be_are_refused_before_a_scene_is_decoded(
     assert not (tmp_path / "cache").exists()
 
 
-@pytest.mark.parametrize(("option", "size"), [("crop", 63), ("window", 127)])
+@pytest.mark.parametrize(("option", "size"), [("crop_px", 63), ("window_px", 127)])
 def test_a_size_that_cannot_be_is_called_by_its_name(data: Path, tmp_path: Path, option: str, size: int) -> None:
-    dataset, recipe = open_dataset(data), TINY.changed(**{f"{option}_px": size})
-    with pytest.raises(UsageError, match=f"^`{option}` must be a multiple of .* for this model, got {size}; try"):
+    dataset, recipe = open_dataset(data), TINY.changed(**{option: size})
+    with pytest.raises(
+        UsageError, match=f"^`{option}` must be a multiple of .* this model, got {size}; try"
+    ) as refused:
         plan_training(dataset, split(dataset), recipe, tmp_path / "cache", lambda _line: None)
+    assert refused.value.parameter == option
 
 
 def test_a_name_to_ignore_that_no_class_has_is_said(data: Path) -> None:
@@ -246,10 +249,10 @@ def test_a_network_of_one_size_is_validated_at_it(data: Path) -> None:
 @pytest.mark.parametrize(
     ("recipe", "wanted"),
     [
-        (VIT.changed(crop_px=64), "^`crop=64` does not suit DPT .*give `crop=96`"),
-        (VIT.changed(window_px=128), "^`window=128` does not suit DPT .*give `window=96`"),
+        (VIT.changed(crop_px=64), "^`crop_px=64` does not suit DPT .*give `crop_px=96`"),
+        (VIT.changed(window_px=128), "^`window_px=128` does not suit DPT .*give `window_px=96`"),
         (VIT.changed(encoder="resnet18"), "Only Timm encoders"),
-        (TINY.changed(crop_px=63), "^`crop` must be a multiple"),
+        (TINY.changed(crop_px=63), "^`crop_px` must be a multiple"),
         (TINY.changed(architecture="Unet", encoder="resnet35"), "did you mean"),
         (TINY.changed(architecture="FPN", encoder="resnet18", arguments={"upsampling": 2}), "it gives 32 x 32"),
         (TINY.changed(encoder_weights="imagenet"), "no encoder"),
