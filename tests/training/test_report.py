@@ -51,7 +51,7 @@ def epochs(count: int) -> list[EpochRow]:
 
 def same(one: EpochRow, other: EpochRow) -> bool:
     """Compare rows; nan is nan."""
-    return str(one.to_json()) == str(other.to_json())
+    return repr(one) == repr(other)
 
 
 @settings(max_examples=30, deadline=None)
