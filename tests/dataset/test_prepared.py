@@ -253,7 +253,7 @@ def test_options_that_cannot_be_right(tmp_path: Path, make_tile: MakeTile, make_
         prepare(dataset, [Area("z")], tmp_path / "cache")
     write_raster(tmp_path / "s.png", noise(3, 20, 20))
     flat = write_raster(tmp_path / "t.png", patchwork((20, 20), 2)[None])
-    with pytest.raises(UsageError, match="say it with `data_gsd`"):
+    with pytest.raises(UsageError, match="give `data_gsd_m`"):
         _ = prepare(
             (other := open_dataset(tmp_path / "s.png", labels=flat)),
             split(other, "all").train,
