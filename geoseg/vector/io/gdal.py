@@ -48,13 +48,13 @@ def write_geojson(path: Path, layer: PolygonLayer, tables: Iterable[FeatureTable
     without a CRS, and half a pixel beyond a pole.
     """
     options = {"COORDINATE_PRECISION": _DECIMALS}
-    write_gdal(path, layer, tables, driver="GeoJSON", layer_options=options, names_crs=False)
+    write_gdal(path, layer, tables, driver="GeoJSON", layer_options=options, crs=None)
 
 
 def write_geojson_sequence(path: Path, layer: PolygonLayer, tables: Iterable[FeatureTable]) -> None:
     """Write one feature a line, after the letter RS where the extension is `.geojsons`. Raises as `write_gdal`."""
     options = {"RS": "YES" if path.suffix.lower() == _SEPARATED else "NO", "COORDINATE_PRECISION": _DECIMALS}
-    write_gdal(path, layer, tables, driver="GeoJSONSeq", layer_options=options, names_crs=False)
+    write_gdal(path, layer, tables, driver="GeoJSONSeq", layer_options=options, crs="EPSG:4326")
 
 
 def write_gdal(
@@ -67,12 +67,12 @@ def write_gdal(
     dataset_options: Mapping[str, str] | None = None,
     feature_bytes: int | None = None,
     settings: Mapping[str, str] | None = None,
-    names_crs: bool = True,
+    crs: str | None = "layer",
 ) -> frozenset[int]:
     """Write a file by one of GDAL's drivers; return the class codes in it.
 
-    `feature_bytes` is the most that the driver takes for one, by default FEATURE_BYTES; `names_crs` is whether the file
-    says its CRS. Raises OSError, OutputError, and what the tables raise.
+    `feature_bytes` is the most that the driver takes for one, by default FEATURE_BYTES; `crs` is what GDAL is told,
+    by default that of the layer. Raises OSError, OutputError, and what the tables raise.
     """
     import pyarrow as pa  # noqa: PLC0415 - a format that does without it starts quicker
     import pyogrio  # noqa: PLC0415 - half a second; the other formats do without it
@@ -82,14 +82,14 @@ def write_gdal(
     next(batches)  # an interruption from here on is caught within it, not lost in Arrow's C stream
     try:
         with _settings(settings or {}), _plain(path) as target, warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="'crs' was not provided|No SRS set on layer")
+            warnings.filterwarnings("ignore", message="'crs' was not provided")
             pyogrio.write_arrow(
                 pa.RecordBatchReader.from_batches(schema(layer), batches),
                 target,
                 layer=layer.name,
                 driver=driver,
                 geometry_type="MultiPolygon" if layer.multi else "Polygon",
-                crs=wkt(layer.crs) if layer.crs is not None and names_crs else None,
+                crs=crs if crs != "layer" else layer.crs and wkt(layer.crs),
                 dataset_options=dict(dataset_options or {}),
                 layer_options=dict(layer_options),
             )
