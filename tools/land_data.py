@@ -162,12 +162,16 @@ YINX: Mapping[str, Any] = {
 
 
 def write_mixture(
-    data: Path, work: Path, synthetic: Mapping[str, Any], shares: Mapping[str, float] | None = None
+    data: Path,
+    work: Path,
+    synthetic: Mapping[str, Any],
+    shares: Mapping[str, float] | None = None,
+    others: Sequence[Mapping[str, Any]] = (),
 ) -> Path:
     """Write what is learnt from, with its tables, into a folder; return the mixture's file.
 
     `data`: the folder of real imagery. `synthetic`: the landscapes, as a mixture says them. `shares`: those of the
-    crops that differ from SHARES.
+    crops that differ from SHARES. `others`: further data sets, as a mixture says them.
     """
     zones = [zone for zone in _zones(data) if not zone.endswith(EXAM_ZONE)]
     members = [
@@ -184,6 +188,7 @@ def write_mixture(
         {"name": "chesapeake", "gsd_m": [0.9, 1.5], **_chesapeake(data, work)},
         {"name": "trees", "gsd_m": [0.5, 1.2], "mosaic": 4, **_trees(data, work)},
         {"name": "neon", "gsd_m": [0.4, 0.9], "mosaic": 4, **_neon(data, work)},
+        *others,
     ]  # fmt: skip
     wanted = {**SHARES, **(shares or {})}
     return _written(work / "mixture.json", [{**member, "share": wanted[member["name"]]} for member in members])

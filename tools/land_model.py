@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from land_data import write_exams, write_mixture
+from land_patchwork import patchwork_member
 
 import geoseg
 from geoseg.dataset import open_dataset
@@ -40,9 +41,32 @@ class Stage:
 
 
 STAGES = {
-    1: Stage({}),
-    2: Stage({"lr": 5e-4, "epochs": 3, "batches": 280, "average": 0.995, "seed": 22}),
+    1: Stage(
+        {
+            "architecture": "FPN",
+            "arguments": {"decoder_pyramid_channels": 128, "decoder_segmentation_channels": 64},
+        }
+    ),
+    2: Stage(
+        {"lr": 6e-4, "epochs": 4, "batches": 300, "seed": 31, "warmup": 0.08, "floor": 0.25},
+        {"flair": 0.26, "ucm": 0.28, "synthetic": 0.25, "neon": 0.03},
+    ),
+    3: Stage(
+        {"lr": 5e-4, "epochs": 1, "batches": 800, "seed": 32, "warmup": 0.04, "floor": 0.02},
+        {
+            "flair": 0.22,
+            "ucm": 0.2,
+            "synthetic": 0.1,
+            "neon": 0.05,
+            "patchwork": 0.26,
+            "dubai_1": 0.012,
+            "dubai_3": 0.012,
+            "dubai_4": 0.026,
+        },
+    ),
 }
+"""The first ended with smp's FPN; of that the second keeps the encoder, and was stopped for the third after 577
+batches."""
 
 
 def main() -> None:
@@ -70,7 +94,8 @@ def run(asked: argparse.Namespace) -> Path:
     if target.exists():
         return target
     begun = begin(asked)
-    mixture = write_mixture(asked.data, asked.work / f"data_{asked.stage}", SYNTHETIC, stage.shares)
+    others = [patchwork_member(asked.data, asked.work)] if "patchwork" in stage.shares else []
+    mixture = write_mixture(asked.data, asked.work / f"data_{asked.stage}", SYNTHETIC, stage.shares, others)
     geoseg.train(
         mixture,
         target,

@@ -88,10 +88,10 @@ class Recipe:
     """
 
     # --- the network
-    architecture: str = "FPN"
+    architecture: str = "LightFPN"
     encoder: str | None = "tu-tf_efficientnet_lite0"
     """None: the architecture has none, or its own."""
-    arguments_text: str = '{"decoder_pyramid_channels": 128, "decoder_segmentation_channels": 64}'
+    arguments_text: str = '{"decoder_channels": 64}'
     """Further arguments of the architecture, as JSON text."""
     encoder_weights: str | None = None
     """Pretrained weights of the encoder, fetched once: imagenet, noisy-student, ...; or a file of them."""
