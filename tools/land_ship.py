@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from land_data import ATTRIBUTIONS, EXAM_TILE, EXAM_ZONE
 from land_model import exams
 
@@ -44,26 +45,40 @@ def main() -> None:
     parser.add_argument("data", type=Path, help="the folder of real imagery")
     parser.add_argument("work", type=Path, help="the folder of tools/land_model.py")
     parser.add_argument("--deepglobe", type=Path, required=True, help="DeepGlobe's tiles, for the exam only")
+    parser.add_argument("--mean-with", type=Path, help="a bundle of the same network; the mean of both is shipped")
     parser.add_argument("--out", type=Path, default=Path("geoseg/model"))
     asked = parser.parse_args()
     trained = ModelBundle.open(asked.bundle)
-    halved = store(trained, asked.work / "shipped" / "demo.safetensors", {})
+    network = load(trained)
+    if asked.mean_with is not None:
+        average(network, ModelBundle.open(asked.mean_with))
+    halved = store(trained, network, asked.work / "shipped" / "demo.safetensors", {})
     figures = exams(halved.weights_path, asked)
     moved = share_moved(halved, open_dataset(asked.deepglobe), asked.work / "cache")
-    shipped = store(trained, asked.out / "demo.safetensors", {"exams": figures, "moved_by_the_grid": round(moved, 4)})
+    shipped = store(
+        trained, network, asked.out / "demo.safetensors", {"exams": figures, "moved_by_the_grid": round(moved, 4)}
+    )
     export_onnx(shipped, shipped.window_px, shipped.weights_path.with_suffix(".onnx"))
     card = card_of(shipped, figures, moved, window_seconds(shipped))
     shipped.weights_path.with_suffix(".md").write_text(card, encoding="utf-8")
     print(card)
 
 
-def store(trained: ModelBundle, path: Path, metrics: dict[str, Any]) -> ModelBundle:
+def average(network: torch.nn.Module, other: ModelBundle) -> None:
+    """Let a network have the mean of its weights and another's, of an earlier or a later step of one training."""
+    weights = load(other).state_dict()
+    for key, tensor in network.state_dict().items():
+        if tensor.is_floating_point():
+            tensor.lerp_(weights[key], 0.5)
+
+
+def store(trained: ModelBundle, network: torch.nn.Module, path: Path, metrics: dict[str, Any]) -> ModelBundle:
     """Return the model under the name demo, in half precision; of its origin what may be told, no folders."""
     path.parent.mkdir(parents=True, exist_ok=True)
     recipe = {name: value for name, value in trained.provenance.get("recipe", {}).items() if name != "init"}
     return save_bundle(
         path,
-        load(trained),
+        network,
         architecture=trained.architecture,
         arguments=trained.arguments,
         legend=trained.legend,
