@@ -29,7 +29,7 @@ from geoseg.training import recipe_named
 
 SYNTHETIC: Mapping[str, Any] = {"scenes": 64, "size_px": 640, "gsd_m": 0.5, "seed": 5000}
 BASE = recipe_named("demo")
-"""Its network takes no statistics over the window: no squeeze-and-excite."""
+"""That of the first stage."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,19 +40,15 @@ class Stage:
     shares: Mapping[str, float] = field(default_factory=dict)
 
 
+LIGHT: Mapping[str, Any] = {"architecture": "LightFPN", "arguments": {"decoder_channels": 64}}
 STAGES = {
-    1: Stage(
-        {
-            "architecture": "FPN",
-            "arguments": {"decoder_pyramid_channels": 128, "decoder_segmentation_channels": 64},
-        }
-    ),
+    1: Stage({}),
     2: Stage(
-        {"lr": 6e-4, "epochs": 4, "batches": 300, "seed": 31, "warmup": 0.08, "floor": 0.25},
+        {**LIGHT, "lr": 6e-4, "epochs": 4, "batches": 300, "seed": 31, "warmup": 0.08, "floor": 0.25},
         {"flair": 0.26, "ucm": 0.28, "synthetic": 0.25, "neon": 0.03},
     ),
     3: Stage(
-        {"lr": 5e-4, "epochs": 1, "batches": 800, "seed": 32, "warmup": 0.04, "floor": 0.02},
+        {**LIGHT, "lr": 5e-4, "epochs": 1, "batches": 800, "seed": 32, "warmup": 0.04, "floor": 0.02},
         {
             "flair": 0.22,
             "ucm": 0.2,
