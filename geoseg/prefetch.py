@@ -36,7 +36,8 @@ def prefetch(items: Iterable[Item], depth: int = 1) -> Iterator[Item]:
             future.cancel()
         try:
             # Ctrl-C while the thread starts leaves it at work, unknown to the pool: its generator cannot be closed yet.
-            with suppress(ValueError):
+            # At the interpreter's end (RuntimeError) no thread takes work any more.
+            with suppress(ValueError, RuntimeError):
                 pool.submit(getattr(source, "close", lambda: None)).result()
         finally:
             pool.shutdown()  # wakes that thread too, which the interpreter would wait for without end
