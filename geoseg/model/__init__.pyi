@@ -42,12 +42,12 @@ from .network import check_encoder_weights as check_encoder_weights
 from .network import check_takes as check_takes
 from .network import encoder_weights_of as encoder_weights_of
 from .network import freeze_batch_norm as freeze_batch_norm
-from .network import is_file as is_file
+from .network import is_weights_file as is_weights_file
 from .network import parameter_shapes as parameter_shapes
+from .network import recorded_weights as recorded_weights
 from .network import scaling_of as scaling_of
-from .network import told as told
 from .network import transfer as transfer
 from .network import use_threads as use_threads
 from .network import usual_window_px as usual_window_px
-from .network import why_not as why_not
+from .network import window_fault as window_fault
 from .save import save_bundle as save_bundle

@@ -10,8 +10,8 @@ from geoseg.model import (
     Transferred,
     build,
     freeze_batch_norm,
-    is_file,
-    told,
+    is_weights_file,
+    recorded_weights,
     transfer,
 )
 from geoseg.training.network import Says, has_batch_norm, init_bundle, nothing_to_freeze
@@ -29,8 +29,8 @@ def start_network(plan: TrainingPlan, say: Says) -> torch.nn.Module:
     """
     recipe = plan.recipe
     network, bundle, taken = _begun(plan)
-    if recipe.encoder_weights is not None and bundle is None and is_file(recipe.encoder_weights):
-        say(f"the encoder begins with the weights {told(recipe.encoder_weights)}")
+    if recipe.encoder_weights is not None and bundle is None and is_weights_file(recipe.encoder_weights):
+        say(f"the encoder begins with the weights {recorded_weights(recipe.encoder_weights)}")
     pretrained = {"encoder"} if recipe.encoder_weights is not None else set[str]()
     if taken is not None:
         say(f"begins with {taken}")

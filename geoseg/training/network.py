@@ -24,11 +24,11 @@ from geoseg.model import (
     architecture_named,
     check_encoder_weights,
     check_takes,
-    is_file,
+    is_weights_file,
     parameter_shapes,
     scaling_of,
     usual_window_px,
-    why_not,
+    window_fault,
 )
 from geoseg.model import DEMO as SHIPPED
 from geoseg.raster import BandStatistics
@@ -83,7 +83,7 @@ def check_batch(recipe: Recipe, architecture: str, arguments: dict[str, Any], bu
     """
     size = recipe.batch_size or 2
     is_frozen = recipe.norm == "frozen" or (recipe.norm == "auto" and bundle is not None and has_batch_norm(bundle))
-    reason = None if is_frozen else why_not(architecture, arguments, recipe.crop_px, batch=size, learning=True)
+    reason = None if is_frozen else window_fault(architecture, arguments, recipe.crop_px, batch=size, learning=True)
     if reason is not None:
         raise UsageError(
             f"{architecture} cannot learn from a batch of {size} crop{'s' * (size != 1)} of {recipe.crop_px} px: "
@@ -97,7 +97,7 @@ def bundle_window_px(recipe: Recipe, arguments: dict[str, Any], longest_px: int)
     if recipe.window_px is not None:
         return recipe.window_px
     usual = max(recipe.crop_px, usual_window_px(recipe.architecture, arguments, longest_px))
-    return usual if why_not(recipe.architecture, arguments, usual) is None else recipe.crop_px
+    return usual if window_fault(recipe.architecture, arguments, usual) is None else recipe.crop_px
 
 
 # --- the bundle it begins with
@@ -234,7 +234,7 @@ def _scaling(kind: str, recipe: Recipe, bands: int) -> Scaling:
         return HALF[0][:1] * bands, HALF[1][:1] * bands
     if encoder is None or weights is None:
         return IMAGENET
-    if is_file(weights):  # which does not say it: those of the encoder's usual weights, unless told
+    if is_weights_file(weights):  # which does not say it: those of the encoder's usual weights, unless told
         return IMAGENET if kind == "imagenet" else scaling_of(encoder, None)
     return scaling_of(encoder, weights)
 

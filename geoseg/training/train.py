@@ -19,7 +19,7 @@ from geoseg.errors import DivergedError, GeosegError, OutputError, UsageError
 from geoseg.evaluation import check_folder
 from geoseg.given import plain_arguments
 from geoseg.legend import Legend
-from geoseg.model import ModelBundle, cache_folder, choose_device, told, use_threads
+from geoseg.model import ModelBundle, cache_folder, choose_device, recorded_weights, use_threads
 from geoseg.progress import Progress, announcer
 from geoseg.raster import DEFAULT_TOLERANCE
 from geoseg.training.callbacks import Callbacks, TrainingProgress, TrainingState, polite_stop
@@ -235,7 +235,7 @@ def _meaning(recipe: Recipe, dataset: Dataset, parts: Split, devices: int) -> di
     """Return plain values that differ whenever the weights would: each device draws crops of its own."""
     return {
         **recipe.meaning(),
-        ENCODER_WEIGHTS: told(recipe.encoder_weights),
+        ENCODER_WEIGHTS: recorded_weights(recipe.encoder_weights),
         "data set": dataset.digest,
         "split": parts.digest,
         DEVICES: devices,

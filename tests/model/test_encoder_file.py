@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from geoseg.errors import ModelError
-from geoseg.model import build, check_encoder_weights, is_file, told
+from geoseg.model import build, check_encoder_weights, is_weights_file, recorded_weights
 from geoseg.model.network.encoders import encoder_weights_of
 
 State = dict[str, torch.Tensor]
@@ -234,9 +234,9 @@ def test_a_network_without_encoder_takes_none(tmp_path: Path, timms: State) -> N
 def test_a_name_of_weights_is_no_file() -> None:
     names = {name for encoder in smp.encoders.encoders for name in encoder_weights_of(encoder)}
     names |= {tag.partition(".")[2] for tag in timm.list_pretrained()}
-    assert not [name for name in names if is_file(name)]
-    assert is_file("w.pth")
-    assert is_file("folder/w")
+    assert not [name for name in names if is_weights_file(name)]
+    assert is_weights_file("w.pth")
+    assert is_weights_file("folder/w")
 
 
 def test_a_file_is_told_by_its_name_and_hash(tmp_path: Path) -> None:
@@ -244,9 +244,13 @@ def test_a_file_is_told_by_its_name_and_hash(tmp_path: Path) -> None:
     for place in ("w.pth", "a/w.pth"):
         (tmp_path / place).write_bytes(b"abc")
     digest = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # FIPS 180-2, appendix B.1
-    assert told(str(tmp_path / "w.pth")) == told(str(tmp_path / "a" / "w.pth")) == f"w.pth sha256:{digest}"
-    assert told("imagenet") == "imagenet"
-    assert told(None) is None
+    assert (
+        recorded_weights(str(tmp_path / "w.pth"))
+        == recorded_weights(str(tmp_path / "a" / "w.pth"))
+        == f"w.pth sha256:{digest}"
+    )
+    assert recorded_weights("imagenet") == "imagenet"
+    assert recorded_weights(None) is None
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import torch
 
 from geoseg.errors import UsageError
 from geoseg.legend import DEEPGLOBE
-from geoseg.model import ModelBundle, build, check_takes, choose_engine, save_bundle, usual_window_px, why_not
+from geoseg.model import ModelBundle, build, check_takes, choose_engine, save_bundle, usual_window_px, window_fault
 from tests.networks import RGB
 
 SIZES: dict[str, Any] = {"in_channels": 3, "classes": 7}
@@ -54,7 +54,7 @@ def test_what_is_said_without_memory_is_what_happens(kind: str) -> None:
                 runs = network(torch.zeros(1, 3, size, size)).shape[-1] == size
         except (AssertionError, RuntimeError, ValueError):
             runs = False
-        assert (why_not(architecture, arguments, size) is None) is runs
+        assert (window_fault(architecture, arguments, size) is None) is runs
 
 
 def test_what_is_too_small_and_what_comes_back_in_another_size_is_refused() -> None:
@@ -74,7 +74,7 @@ def test_a_batch_that_batch_norm_cannot_learn_from_is_known_beforehand(batch: in
     except ValueError:
         learns = False
     assert learns is fits
-    assert (why_not("DeepLabV3", arguments, 64, batch=batch, learning=True) is None) is fits
+    assert (window_fault("DeepLabV3", arguments, 64, batch=batch, learning=True) is None) is fits
 
 
 def test_a_bundle_has_a_window_that_its_network_takes(tmp_path: Path) -> None:

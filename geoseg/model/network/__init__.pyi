@@ -2,12 +2,12 @@ from .encoders import HALF as HALF
 from .encoders import IMAGENET as IMAGENET
 from .encoders import Scaling as Scaling
 from .encoders import encoder_weights_of as encoder_weights_of
-from .encoders import is_file as is_file
+from .encoders import is_weights_file as is_weights_file
+from .encoders import recorded_weights as recorded_weights
 from .encoders import scaling_of as scaling_of
-from .encoders import told as told
 from .input_size import check_takes as check_takes
 from .input_size import usual_window_px as usual_window_px
-from .input_size import why_not as why_not
+from .input_size import window_fault as window_fault
 from .network import build as build
 from .network import check_encoder_weights as check_encoder_weights
 from .network import check_fit as check_fit

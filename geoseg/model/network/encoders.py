@@ -167,14 +167,14 @@ _COMPUTED = (_COUNTER, "relative_position_index", "attn_mask", "total_ops", "tot
 """What older libraries kept beside the weights, and newer ones compute."""
 
 
-def is_file(weights: str) -> bool:
+def is_weights_file(weights: str) -> bool:
     """Tell whether encoder weights are a file: names of weights have no dot and no slash."""
     return "." in weights or "/" in weights or os.sep in weights
 
 
-def told(weights: str | None) -> str | None:
+def recorded_weights(weights: str | None) -> str | None:
     """Return encoder weights as they are written down: a file by its name and hash, wherever it lies."""
-    if weights is None or not is_file(weights):
+    if weights is None or not is_weights_file(weights):
         return weights
     return f"{Path(weights).name} sha256:{file_hash(Path(weights))}"
 

@@ -24,7 +24,7 @@ def usual_window_px(architecture: str, arguments: Mapping[str, Any], longest_px:
     """
     divisor = architecture_named(architecture).divisor(arguments)
     usual = min(DEFAULT_WINDOW_PX // divisor, -(-longest_px // divisor)) * divisor
-    if why_not(architecture, arguments, usual) is None:
+    if window_fault(architecture, arguments, usual) is None:
         return usual
     return _other_size(architecture, arguments, usual) or usual
 
@@ -35,7 +35,7 @@ def check_takes(architecture: str, arguments: Mapping[str, Any], window_px: int,
     `name`: what the caller's window is called.
     """
     check_window(window_px, architecture_named(architecture).divisor(arguments), name)
-    reason = why_not(architecture, arguments, window_px)
+    reason = window_fault(architecture, arguments, window_px)
     if reason is None:
         return
     other = _other_size(architecture, arguments, window_px)
@@ -48,7 +48,7 @@ def check_takes(architecture: str, arguments: Mapping[str, Any], window_px: int,
     )
 
 
-def why_not(
+def window_fault(
     architecture: str, arguments: Mapping[str, Any], window_px: int, *, batch: int = 1, learning: bool = False
 ) -> str | None:
     """Return why a network cannot take a batch of windows, None where it can.
@@ -84,7 +84,7 @@ def _other_size(architecture: str, arguments: Mapping[str, Any], window_px: int)
     divisor = architecture_named(architecture).divisor(arguments)
     sizes = {usual // divisor * divisor for usual in (DEFAULT_WINDOW_PX // 2, DEFAULT_WINDOW_PX)}
     sizes.update(_own_sizes(architecture, arguments))
-    fitting = {size for size in sizes if size > 0 and why_not(architecture, arguments, size) is None}
+    fitting = {size for size in sizes if size > 0 and window_fault(architecture, arguments, size) is None}
     return min(fitting, key=lambda size: (abs(size - window_px), size), default=None)
 
 

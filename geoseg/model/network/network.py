@@ -17,7 +17,7 @@ import torch
 from geoseg.errors import ModelError
 from geoseg.machine import is_fork
 from geoseg.model.bundle import Header, ModelBundle, architecture_named, file_hash, frozen_text, one_line, read_header
-from geoseg.model.network.encoders import check_encoder, fetchable, fetching, is_file, take_weights
+from geoseg.model.network.encoders import check_encoder, fetchable, fetching, is_weights_file, take_weights
 from geoseg.model.network.own_networks import (
     FCN,
     SEGNET_ENCODER,
@@ -132,7 +132,7 @@ def build(architecture: str, arguments: Mapping[str, Any], encoder_weights: str 
         raise
     except Exception as fault:  # noqa: BLE001 (smp, timm and what they fetch with raise whatever they like)
         raise ModelError(_why_not_built(kind.name, others, encoder_weights, fault)) from None
-    if encoder_weights is not None and is_file(encoder_weights):
+    if encoder_weights is not None and is_weights_file(encoder_weights):
         _take_file(network, arguments, encoder_weights)
     if arguments.get("norm") == "group":
         replace_batch_norm(network)
@@ -171,7 +171,7 @@ def _fetching(name: str, arguments: Mapping[str, Any], weights: str | None) -> d
         return {}
     encoder = _encoder_of(arguments)
     check_encoder(encoder)
-    encoder, fetched = fetchable(encoder, None if weights is not None and is_file(weights) else weights)
+    encoder, fetched = fetchable(encoder, None if weights is not None and is_weights_file(weights) else weights)
     return {"encoder_name": encoder, "encoder_weights": fetched}
 
 
@@ -226,7 +226,7 @@ def check_fit(architecture: str, arguments: Mapping[str, Any], header: Header, n
 def check_encoder_weights(architecture: str, arguments: Mapping[str, Any], weights: str | None) -> None:
     """Raise ModelError for names of weights that the encoder has not, and for a file of other weights."""
     _fetching(architecture_named(architecture).name, arguments, weights)
-    if weights is not None and is_file(weights):
+    if weights is not None and is_weights_file(weights):
         _take_file(without_memory(architecture, arguments), arguments, weights)
 
 
