@@ -160,6 +160,6 @@ def shown_range(members: Sequence[Member]) -> tuple[float, float] | None:
     return (min(sizes), max(sizes)) if sizes else None
 
 
-def middle_m(finest_m: float, coarsest_m: float) -> float:
+def middle_size_m(finest_m: float, coarsest_m: float) -> float:
     """Return the size in the middle of a range, on the logarithmic scale that sizes are drawn by."""
     return math.sqrt(finest_m * coarsest_m)

@@ -195,14 +195,14 @@ class CropSampler:
     def take(self, generator: np.random.Generator, margin_px: int) -> Crop:
         """Read what `draw` returns, with a margin all round. Raises SceneError where a scene's cache is gone."""
         place, crop = self.draw(generator)
-        scene, window = self.scenes[place], grown(crop, margin_px)
+        scene, window = self.scenes[place], with_margin(crop, margin_px)
         patch = scene.read(window)
         return Crop(patch.data, patch.valid, scene.codes(window), f"{scene.id} at row {window.row}, col {window.col}")
 
     def draw(self, generator: np.random.Generator) -> tuple[int, Window]:
         """Return the place of a scene in `scenes`, and a window of it with at least one labeled pixel."""
         place, row, col = self.pixel(generator)
-        return place, around(self.scenes[place].shape, row, col, self.crop_px)
+        return place, square_around(self.scenes[place].shape, row, col, self.crop_px)
 
     def pixel(self, generator: np.random.Generator) -> tuple[int, int, int]:
         """Return the place of a scene in `scenes`, and row and column of a labeled pixel of it."""
@@ -217,13 +217,13 @@ class CropSampler:
         return place, cell.row + row, cell.col + col
 
 
-def around(shape: tuple[int, int], row: int, col: int, edge_px: int) -> Window:
+def square_around(shape: tuple[int, int], row: int, col: int, edge_px: int) -> Window:
     """Return a square around a pixel: inside a scene of that shape where it is large enough."""
     height, width = shape
     return Window(_pushed(row, height, edge_px), _pushed(col, width, edge_px), edge_px, edge_px)
 
 
-def grown(window: Window, margin_px: int) -> Window:
+def with_margin(window: Window, margin_px: int) -> Window:
     """Return the window with a margin all round: a rotated crop finds pixels there."""
     return Window(
         window.row - margin_px,

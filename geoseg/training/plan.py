@@ -19,7 +19,7 @@ from geoseg.dataset import (
     Split,
     band_statistics_of,
     class_px_of,
-    middle_m,
+    middle_size_m,
     prepare,
     shown_range,
 )
@@ -349,7 +349,7 @@ def _size_of_mixture(dataset: Dataset, recipe: Recipe, say: Says) -> float:
     shown = shown_range(dataset.members)
     if recipe.gsd_m is not None or shown is None:
         return recipe.gsd_m or dataset.gsd_m or 1.0
-    gsd_m = middle_m(*shown)
+    gsd_m = middle_size_m(*shown)
     say(f"validated at {gsd_m:.3g} m a pixel, the middle of what is shown; see `gsd_m`")
     return gsd_m
 
