@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from geoseg.counts import StoredCodes
 from geoseg.errors import SceneError
-from geoseg.raster import ClassRaster, GeoBox, Window, is_placed, opened, shown, turns, warped, whole_shift
+from geoseg.raster import ClassRaster, GeoBox, Window, is_placed, opened, shown, warped, whole_shift, whole_turns
 
 Points = NDArray[np.float64]
 """(point,)"""
@@ -93,7 +93,7 @@ def align(reference: ClassRaster, grid: GeoBox) -> Shifted | Warped:
         note = None if theirs == grid else f"{name} is compared pixel by pixel: not both rasters have a place"
         return Shifted(reference, 0, 0, note)
     shift = whole_shift(theirs, grid)
-    if shift is None or len(turns(theirs, grid)) > 1:
+    if shift is None or len(whole_turns(theirs, grid)) > 1:
         return _warped(reference, grid)
     there = Window(shift[0], shift[1], *grid.shape).intersection(Window(0, 0, *theirs.shape))
     if there is None:
@@ -118,7 +118,7 @@ def _warped(reference: ClassRaster, grid: GeoBox) -> Warped:
 
 def _overlap(theirs: GeoBox, grid: GeoBox, name: str) -> bool:
     """Say whether some of the map lies on a raster, or the frame of what can be brought to the map meets it."""
-    shifts = turns(theirs, grid)
+    shifts = whole_turns(theirs, grid)
     cols, rows = _moved(~theirs.transform, *_carried(_spread(grid), grid, theirs, name))
     wide = [shift / theirs.transform.a for shift in shifts] if theirs.transform.a else [0.0]
     inside = (rows >= 0) & (rows <= theirs.height_px)

@@ -46,7 +46,7 @@ def whole_shift(theirs: GeoBox, grid: GeoBox) -> tuple[int, int] | None:
     return (round(there.f), round(there.c)) if max(apart) <= _SAME_PX else None
 
 
-def turns(theirs: GeoBox, grid: GeoBox) -> list[float]:
+def whole_turns(theirs: GeoBox, grid: GeoBox) -> list[float]:
     """Return shifts of x by which a raster stays in its place on Earth and may come to lie on a grid: 180.1 is -179.9.
 
     Both must be placed. The first is 0.
@@ -69,7 +69,7 @@ def warped(scene: Scene, grid: GeoBox) -> Patch:
 
     Both must be placed. Where the scene has no pixel, nothing is valid. SceneError where the file is damaged.
     """
-    first, *others = (_warped(scene, grid, turn) for turn in turns(scene.geobox, grid))
+    first, *others = (_warped(scene, grid, turn) for turn in whole_turns(scene.geobox, grid))
     for other in others:
         data = np.where(first.valid | ~other.valid, first.data, other.data)
         first = Patch(data, first.valid | other.valid)

@@ -20,7 +20,7 @@ from geoseg.raster.color_codes import (
     indexes_in,
     is_plain,
     palette_of,
-    reading,
+    palette_reading,
 )
 from geoseg.raster.dataset_cache import opened
 from geoseg.raster.environment import is_remote, shown
@@ -85,7 +85,7 @@ class ClassRaster:
         with opened(scene.path) as dataset:
             palette = palette_of(dataset)
         if palette is not None and legend and not names.classes and not is_plain(palette, legend):
-            meant = reading(palette, indexes_in(scene), legend, DEFAULT_TOLERANCE)
+            meant = palette_reading(palette, indexes_in(scene), legend, DEFAULT_TOLERANCE)
             if meant is Reading.COLORS:
                 return cls._colored(scene, stamp, legend)
             if meant is Reading.CODES:
@@ -143,7 +143,7 @@ class ClassRaster:
     def check_unchanged(self) -> None:
         """Raise SceneError when a local file was replaced under the run: its polygons would be half old, half new."""
         if self.stamp and self.scene.fingerprint() != self.stamp:
-            raise changed(self.scene)
+            raise changed_error(self.scene)
 
     def decoded(self, patch: Patch) -> Patch:
         """Return the codes (1, row, col) of what is stored. SceneError for what is no whole number of 32 bits."""
@@ -159,7 +159,7 @@ class ClassRaster:
         if self.masked:
             patch = self.decoded(self.scene.read(window))
             if patch.valid.shape != window.shape:
-                raise changed(self.scene)
+                raise changed_error(self.scene)
             codes: NDArray[Any] = patch.data[0].astype(self.dtype)
             self._check(patch.data[0], codes, patch.valid)
             codes[~patch.valid] = self.background
@@ -167,7 +167,7 @@ class ClassRaster:
         with opened(self.scene.path) as dataset:
             data = dataset.read(self.scene.band_indexes[0], window=((window.row, window.row_stop), (0, window.width)))
         if data.shape != window.shape:
-            raise changed(self.scene)
+            raise changed_error(self.scene)
         unmasked: NDArray[Any] = data.astype(self.dtype, copy=False)
         self._check(data, unmasked, None)
         return unmasked
@@ -206,6 +206,6 @@ def whole_numbers(patch: Patch, name: str) -> Patch:
     return Patch(stored.astype(np.int32), valid)
 
 
-def changed(scene: Scene) -> SceneError:
+def changed_error(scene: Scene) -> SceneError:
     """Return the error for a raster that is another than the one opened."""
     return SceneError(f"{shown(scene.path)} has changed since the run began; run again when it is complete")

@@ -59,7 +59,7 @@ class Strays:
         return f"{found}, not of the legend; they are ignored"
 
 
-def some(values: NDArray[Any]) -> list[int]:
+def most_frequent(values: NDArray[Any]) -> list[int]:
     """Return the most frequent of values, a few."""
     found, counts = np.unique(values, return_counts=True)
     return [int(value) for value in found[np.argsort(-counts, kind="stable")][:_EXAMPLES]]
@@ -84,7 +84,7 @@ def key(color: Color) -> Key:
     return red << 16 | green << 8 | blue
 
 
-def written(color: Key) -> str:
+def color_text(color: Key) -> str:
     """Return a color as messages show it."""
     return f"rgb({color >> 16},{color >> 8 & 255},{color & 255})" if color >= 0 else "no color"
 
@@ -139,7 +139,7 @@ class ColoredPatch:
     def strays(self) -> Strays:
         """How many pixels have a color of no class."""
         pixels = int(np.count_nonzero(self.is_stray))
-        colors = tuple(map(written, some(self.keys[self.is_stray]))) if pixels else ()
+        colors = tuple(map(color_text, most_frequent(self.keys[self.is_stray]))) if pixels else ()
         return Strays(pixels, self.keys.size, colors)
 
 
@@ -205,7 +205,7 @@ class Reading(Enum):
     """The same codes."""
 
 
-def reading(
+def palette_reading(
     palette: Palette, used: Mapping[int, int], legend: Iterable[LandCover | NamedClass], tolerance: float
 ) -> Reading:
     """Say whether the indexes of a palette stand for their colors, or are the codes themselves.
@@ -258,7 +258,7 @@ def check_colors(
             strays += read.strays
             found.update(np.unique(read.codes[read.known]).tolist())
     if strays.share > tolerance:
-        names = [f"{each.name} {written(key(each.color))}" for each in legend]
+        names = [f"{each.name} {color_text(key(each.color))}" for each in legend]
         more = f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""
         raise SceneError(
             f"{shown(scene.path)} is a picture, {strays.share:.1%} of it in colors of no class, such as "

@@ -11,7 +11,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from geoseg.raster import Ground, Scene, Surface, Window, changed
+from geoseg.raster import Ground, Scene, Surface, Window, changed_error
 from geoseg.vector.polygons import Polygons
 from geoseg.vector.trace import Regions
 
@@ -132,7 +132,7 @@ def confidence_strips(scene: Scene, windows: Iterator[Window]) -> Iterator[NDArr
     for window in windows:
         patch = scene.read(window)
         if patch.valid.shape != window.shape:
-            raise changed(scene)
+            raise changed_error(scene)
         strip = patch.data[0].astype(np.float32)
         strip[~patch.valid] = np.nan
         yield strip

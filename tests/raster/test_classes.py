@@ -21,7 +21,7 @@ from geoseg.legend import (
     distinct_color,
     read_legend_file,
 )
-from geoseg.raster import Reading, Scene, is_classes, read_legend, read_nomenclature, reading
+from geoseg.raster import Reading, Scene, is_classes, palette_reading, read_legend, read_nomenclature
 from geoseg.raster.color_codes import CLEAR, key
 from tests.raster.conftest import MakeRaster
 
@@ -373,10 +373,10 @@ _GRAY, _BROWN = key((90, 90, 90)), key((90, 40, 0))
 )
 def test_what_the_indexes_of_a_palette_are(palette: dict[int, int], used: dict[int, int], expected: Reading) -> None:
     keys = tuple(palette.get(index, _GRAY) for index in range(256))
-    assert reading(keys, used, _FOUR, 0.001) is expected
+    assert palette_reading(keys, used, _FOUR, 0.001) is expected
     if expected is not Reading.CODES:
         return
-    assert reading(keys, used, Legend(tuple(reversed_names(_FOUR))), 0.001) is expected  # names say nothing
+    assert palette_reading(keys, used, Legend(tuple(reversed_names(_FOUR))), 0.001) is expected  # names say nothing
 
 
 def reversed_names(legend: Legend) -> list[LandCover]:
@@ -386,4 +386,4 @@ def reversed_names(legend: Legend) -> list[LandCover]:
 def test_a_color_that_two_classes_share_decides_nothing() -> None:
     twins = Legend((*_FOUR, LandCover(4, "lake", (0, 0, 255))))
     keys = tuple({0: _B, 1: _GRAY}.get(index, _BROWN) for index in range(256))
-    assert reading(keys, {0: 50, 1: 50}, twins, 0.001) is Reading.CODES
+    assert palette_reading(keys, {0: 50, 1: 50}, twins, 0.001) is Reading.CODES

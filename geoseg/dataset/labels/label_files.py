@@ -33,17 +33,17 @@ from geoseg.raster import (
     Palette,
     Reading,
     Scene,
+    color_text,
     indexes_in,
     is_plain,
     opened,
     palette_of,
+    palette_reading,
     read_nomenclature,
-    reading,
     sample_windows,
     shown,
     tiles,
     whole_numbers,
-    written,
 )
 
 _SCAN_PX = 2048
@@ -142,7 +142,7 @@ def _by_palette(
     counted = each(lambda place: indexes_in(unsaid[place][1]), list(unsaid))
     for (palette, _), counts in zip(unsaid.values(), counted, strict=True):
         used.setdefault(palette, Counter()).update(counts)
-    meant = {palette: reading(palette, counts, legend, tolerance) for palette, counts in used.items()}
+    meant = {palette: palette_reading(palette, counts, legend, tolerance) for palette, counts in used.items()}
     read = list(looked)
     for place, (palette, raster) in unsaid.items():
         if meant[palette] is Reading.COLORS:
@@ -171,8 +171,8 @@ def _check_palettes(found: Sequence[_Codes]) -> None:
             known, first = colors.setdefault(index, (color, one.raster))
             if known != color:
                 raise UsageError(
-                    f"the palettes of the labels differ: index {index} is {written(known)} in {shown(first.path)}, "
-                    f"{written(color)} in {shown(one.raster.path)}; say which color is which class with `legend`",
+                    f"the palettes of the labels differ: index {index} is {color_text(known)} in {shown(first.path)}, "
+                    f"{color_text(color)} in {shown(one.raster.path)}; say which color is which class with `legend`",
                     "legend",
                 )
 

@@ -19,14 +19,14 @@ from geoseg.raster import (
     Strays,
     Window,
     is_placed,
+    most_frequent,
     opened,
     palette_of,
     shown,
-    some,
-    turns,
     warped,
     whole_numbers,
     whole_shift,
+    whole_turns,
 )
 
 _RGB = (1, 2, 3)
@@ -89,7 +89,7 @@ class LabelRaster(_OfRaster):
         codes = np.where(is_known, ours[at], np.uint8(NODATA))
         is_stray = ~is_known & patch.valid & (stored != NODATA)
         pixels = int(np.count_nonzero(is_stray))
-        found = tuple(f"code {code}" for code in some(stored[is_stray])) if pixels else ()
+        found = tuple(f"code {code}" for code in most_frequent(stored[is_stray])) if pixels else ()
         return Decoded(codes, Strays(pixels, window.size, found))
 
 
@@ -163,7 +163,7 @@ def read_on(labels: Scene, grid: GeoBox, window: Window) -> Patch:
         check_place(labels, grid)
         return labels.read(window)
     shift = whole_shift(theirs, grid)
-    if shift is not None and len(turns(theirs, grid)) == 1:
+    if shift is not None and len(whole_turns(theirs, grid)) == 1:
         return labels.read(Window(window.row + shift[0], window.col + shift[1], window.height, window.width))
     return warped(labels, grid[window])
 
