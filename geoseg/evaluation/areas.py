@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from geoseg import html
 from geoseg.errors import UsageError
-from geoseg.evaluation.metrics import ConfusionMatrix, grouped, number, plain
+from geoseg.evaluation.metrics import ConfusionMatrix, grouped, json_number, ratio_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -133,7 +133,7 @@ class Areas:
     def _repr_html_(self) -> str:
         """Return what a notebook shows."""
         heading, rows = areas_in_words(self)
-        overall = f"overall accuracy by area {number(self.overall)} ± {number(self.overall_error)}"
+        overall = f"overall accuracy by area {ratio_text(self.overall)} ± {ratio_text(self.overall_error)}"
         return f"<div>{html.columns(heading, rows)}<p>{overall}</p></div>"
 
     def table(self) -> tuple[list[str], list[list[object]]]:
@@ -154,22 +154,22 @@ class Areas:
             "method": "Olofsson et al. 2014, 10.1016/j.rse.2014.02.015",
             "unit": self.unit,
             "total": self.total,
-            "overall_accuracy": plain(self.overall),
-            "overall_accuracy_standard_error": plain(self.overall_error),
+            "overall_accuracy": json_number(self.overall),
+            "overall_accuracy_standard_error": json_number(self.overall_error),
             "classes": [
                 {
                     "code": each.code,
                     "name": each.name,
                     "sample": each.sample,
-                    "mapped": plain(each.mapped),
-                    "area": plain(each.area),
-                    "area_standard_error": plain(each.standard_error),
-                    "area_low_95": plain(each.low),
-                    "area_high_95": plain(each.high),
-                    "users_accuracy": plain(each.users),
-                    "users_accuracy_standard_error": plain(each.users_error),
-                    "producers_accuracy": plain(each.producers),
-                    "producers_accuracy_standard_error": plain(each.producers_error),
+                    "mapped": json_number(each.mapped),
+                    "area": json_number(each.area),
+                    "area_standard_error": json_number(each.standard_error),
+                    "area_low_95": json_number(each.low),
+                    "area_high_95": json_number(each.high),
+                    "users_accuracy": json_number(each.users),
+                    "users_accuracy_standard_error": json_number(each.users_error),
+                    "producers_accuracy": json_number(each.producers),
+                    "producers_accuracy_standard_error": json_number(each.producers_error),
                 }
                 for each in self.classes
             ],
@@ -248,8 +248,8 @@ def areas_in_words(areas: Areas) -> tuple[tuple[str, ...], list[tuple[str, ...]]
             _size(each.mapped / size),
             _size(each.area / size),
             f"{_size(each.low / size)} to {_size(each.high / size)}",
-            f"{number(each.users)} ± {number(each.users_error)}",
-            f"{number(each.producers)} ± {number(each.producers_error)}",
+            f"{ratio_text(each.users)} ± {ratio_text(each.users_error)}",
+            f"{ratio_text(each.producers)} ± {ratio_text(each.producers_error)}",
             grouped(each.sample),
         )
         for each in areas.classes

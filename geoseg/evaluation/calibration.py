@@ -11,7 +11,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from geoseg.errors import SceneError, UsageError
-from geoseg.evaluation.metrics import plain
+from geoseg.evaluation.metrics import json_number
 
 BINS = 10
 """Bins of the reliability table: a tenth of confidence each."""
@@ -113,15 +113,15 @@ class Calibration:
         """Return plain values."""
         edges = np.linspace(0, 1, len(self.count_px) + 1)
         return {
-            "expected_calibration_error": plain(self.error),
+            "expected_calibration_error": json_number(self.error),
             "pixels": self.pixels,
             "reliability": [
                 {
                     "above": round(float(low), 6),
                     "up_to": round(float(high), 6),
                     "pixels": int(pixels),
-                    "confidence": plain(float(confidence)),
-                    "accuracy": plain(float(accuracy)),
+                    "confidence": json_number(float(confidence)),
+                    "accuracy": json_number(float(accuracy)),
                 }
                 for low, high, pixels, confidence, accuracy in zip(
                     edges[:-1], edges[1:], self.count_px, self.confidence, self.accuracy, strict=True

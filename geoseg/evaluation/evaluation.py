@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from geoseg.evaluation.areas import Areas
 from geoseg.evaluation.calibration import Calibration
-from geoseg.evaluation.metrics import ConfusionMatrix, Metrics, plain
+from geoseg.evaluation.metrics import ConfusionMatrix, Metrics, json_number
 from geoseg.evaluation.worst_crops import WorstCrops
 from geoseg.version import VERSION
 
@@ -120,9 +120,9 @@ class Evaluation:
 def _published(metrics: Metrics) -> dict[str, object]:
     return {
         "is": PUBLISHED,
-        "miou": plain(metrics.miou_without_unknown),
-        "overall_accuracy": plain(metrics.overall_accuracy),
-        "kappa": plain(metrics.kappa),
+        "miou": json_number(metrics.miou_without_unknown),
+        "overall_accuracy": json_number(metrics.overall_accuracy),
+        "kappa": json_number(metrics.kappa),
         "pixels": metrics.pixels,
-        "iou": {each.name: plain(each.iou) for each in metrics.classes if not each.is_unknown},
+        "iou": {each.name: json_number(each.iou) for each in metrics.classes if not each.is_unknown},
     }

@@ -312,10 +312,10 @@ class Metrics:
     def to_json(self) -> dict[str, object]:
         """Return plain values; None stands for nan, which JSON lacks."""
         return {
-            "miou_without_unknown": plain(self.miou_without_unknown),
-            "miou_all_classes": plain(self.miou),
-            "overall_accuracy": plain(self.overall_accuracy),
-            "kappa": plain(self.kappa),
+            "miou_without_unknown": json_number(self.miou_without_unknown),
+            "miou_all_classes": json_number(self.miou),
+            "overall_accuracy": json_number(self.overall_accuracy),
+            "kappa": json_number(self.kappa),
             "pixels": self.pixels,
             "classes": [
                 {
@@ -323,10 +323,10 @@ class Metrics:
                     "name": each.name,
                     "reference_px": each.reference_px,
                     "map_px": each.map_px,
-                    "iou": plain(each.iou),
-                    "precision": plain(each.precision),
-                    "recall": plain(each.recall),
-                    "f1": plain(each.f1),
+                    "iou": json_number(each.iou),
+                    "precision": json_number(each.precision),
+                    "recall": json_number(each.recall),
+                    "f1": json_number(each.f1),
                 }
                 for each in self.classes
             ],
@@ -348,8 +348,8 @@ def constant_map(matrix: ConfusionMatrix) -> tuple[str, float] | None:
     return name, pixels[name] / total / there
 
 
-def number(value: float) -> str:
-    """Return a figure from 0 to 1 as a report shows it."""
+def ratio_text(value: float) -> str:
+    """Return a number from 0 to 1 as a report shows it."""
     return "nan" if math.isnan(value) else f"{value:.4f}"
 
 
@@ -358,7 +358,7 @@ def grouped(value: float) -> str:
     return "nan" if math.isnan(value) else f"{value:,.0f}".replace(",", " ")
 
 
-def plain(number: float) -> float | None:
+def json_number(number: float) -> float | None:
     """Return a number as JSON can hold it: None for nan."""
     return number if math.isfinite(number) else None
 

@@ -18,7 +18,7 @@ from geoseg.errors import GeosegError, OutputError
 from geoseg.evaluation.areas import Areas, areas_in_words
 from geoseg.evaluation.calibration import Calibration
 from geoseg.evaluation.evaluation import Evaluation
-from geoseg.evaluation.metrics import OTHERS, ConfusionMatrix, grouped, number
+from geoseg.evaluation.metrics import OTHERS, ConfusionMatrix, grouped, ratio_text
 from geoseg.evaluation.pictures import WORST, draw_matrix, sheets
 from geoseg.raster import public_name
 
@@ -244,22 +244,22 @@ def summary(found: Evaluation) -> Iterator[str]:
     named = [each for each in metrics.classes if not math.isnan(each.iou) and each.name != OTHERS]
     known = sum(not each.is_unknown for each in named)
     rows = [
-        (f"mIoU without `unknown` ({known} classes)", number(metrics.miou_without_unknown)),
-        (f"mIoU of all classes ({len(named)})", number(metrics.miou)),
-        ("overall accuracy", number(metrics.overall_accuracy)),
-        ("Cohen's kappa", number(metrics.kappa)),
+        (f"mIoU without `unknown` ({known} classes)", ratio_text(metrics.miou_without_unknown)),
+        (f"mIoU of all classes ({len(named)})", ratio_text(metrics.miou)),
+        ("overall accuracy", ratio_text(metrics.overall_accuracy)),
+        ("Cohen's kappa", ratio_text(metrics.kappa)),
     ]
     if any(each.is_unknown for each in metrics.classes):
         name = "mIoU, published protocol (`unknown` in the reference never counts)"
-        rows.insert(0, (name, number(found.published.miou_without_unknown)))
+        rows.insert(0, (name, ratio_text(found.published.miou_without_unknown)))
     if found.calibration is not None:
-        rows.append(("expected calibration error", number(found.calibration.error)))
+        rows.append(("expected calibration error", ratio_text(found.calibration.error)))
     rows.append((f"{found.unit} counted", grouped(metrics.pixels)))
     rows.append((f"{found.unit} left out", _left_out(found)))
-    yield from table(("figure", "value"), rows)
+    yield from markdown_table(("figure", "value"), rows)
 
 
-def table(heading: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
+def markdown_table(heading: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
     """Yield the lines of a table, all columns but the first to the right."""
     yield f"| {' | '.join(heading)} |"
     yield f"| --- |{' ---: |' * (len(heading) - 1)}"
@@ -295,12 +295,12 @@ def _left_out(found: Evaluation) -> str:
 def _classes(found: Evaluation) -> Iterator[str]:
     yield from ("## Classes", "")
     heading = ("class", "IoU", "precision (user's)", "recall (producer's)", "F1", "reference", "map")
-    yield from table(
+    yield from markdown_table(
         heading,
         (
             (
                 f"{each.name} ({each.code})",
-                *(number(value) for value in (each.iou, each.precision, each.recall, each.f1)),
+                *(ratio_text(value) for value in (each.iou, each.precision, each.recall, each.f1)),
                 grouped(each.reference_px),
                 grouped(each.map_px),
             )
@@ -311,19 +311,19 @@ def _classes(found: Evaluation) -> Iterator[str]:
 
 def _areas(areas: Areas) -> Iterator[str]:
     yield from ("## Areas, corrected for the map's errors (Olofsson et al. 2014)", "")
-    overall = f"{number(areas.overall)} ± {number(areas.overall_error)}"
+    overall = f"{ratio_text(areas.overall)} ± {ratio_text(areas.overall_error)}"
     yield from (f"Overall accuracy by area {overall}; ± are standard errors of accuracies.", "")
-    yield from table(*areas_in_words(areas))
+    yield from markdown_table(*areas_in_words(areas))
 
 
 def _calibration(calibration: Calibration) -> Iterator[str]:
     yield from ("## Calibration", "")
     bins = len(calibration.count_px)
     rows = zip(calibration.count_px, calibration.confidence, calibration.accuracy, strict=True)
-    yield from table(
+    yield from markdown_table(
         ("confidence", "pixels", "mean confidence", "accuracy"),
         (
-            (f"{place / bins:.2f} to {(place + 1) / bins:.2f}", grouped(pixels), number(mean), number(right))
+            (f"{place / bins:.2f} to {(place + 1) / bins:.2f}", grouped(pixels), ratio_text(mean), ratio_text(right))
             for place, (pixels, mean, right) in enumerate(rows)
         ),
     )
@@ -332,7 +332,7 @@ def _calibration(calibration: Calibration) -> Iterator[str]:
 def _confusion(matrix: ConfusionMatrix) -> Iterator[str]:
     yield from ("## Confusion matrix", "", "Rows: the reference; columns: the map.", "")
     rows = ((name, *map(grouped, row)) for name, row in zip(matrix.names, matrix.counts, strict=True))
-    yield from table(("reference", *map(_cell, matrix.names)), rows)
+    yield from markdown_table(("reference", *map(_cell, matrix.names)), rows)
 
 
 def _cell(text: str) -> str:

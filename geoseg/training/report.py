@@ -24,10 +24,10 @@ from geoseg.evaluation import (
     Pictures,
     colored,
     draw_calibration,
+    markdown_table,
     natural,
     new_figure,
-    number,
-    table,
+    ratio_text,
     to_markdown,
     write_report,
 )
@@ -311,12 +311,12 @@ def _training(history: Sequence[EpochRow], pictures: Pictures) -> Iterator[str]:
     yield ""
     step = -(-len(history) // _SHOWN_EPOCHS)
     shown = [row for place, row in enumerate(history) if place % step == 0 or row in (best, history[-1])]
-    yield from table(
+    yield from markdown_table(
         ("epoch", "train loss", "validation loss", "mIoU", "learning rate"),
         (
             (
                 f"{row.epoch + 1}{' (kept)' if row == best else ''}",
-                *(number(value) for value in (row.train_loss, row.valid_loss, row.miou)),
+                *(ratio_text(value) for value in (row.train_loss, row.valid_loss, row.miou)),
                 f"{row.lr:.3g}",
             )
             for row in shown
