@@ -22,7 +22,7 @@ from land_model import exams
 
 from geoseg.dataset import Dataset, open_dataset, prepare, split
 from geoseg.evaluation.labeled_scenes import SceneBands
-from geoseg.inference import Mapping as Mapped
+from geoseg.inference import SceneMapping as Mapped
 from geoseg.inference import map_tile
 from geoseg.model import ModelBundle, Weights, choose_engine, save_bundle
 from geoseg.model.engines.export import export_onnx

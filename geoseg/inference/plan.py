@@ -25,7 +25,7 @@ from geoseg.inference.resolution import (
     network_factor,
 )
 from geoseg.inference.scoring import BASELINE_BYTES, Scoring, ScoringOptions, positive
-from geoseg.inference.tile import Mapping
+from geoseg.inference.tile import SceneMapping
 from geoseg.model import EXPORT_FORMAT, Engine, EngineChoice, ModelBundle
 from geoseg.progress import Progress, announcer
 from geoseg.raster import Box, Scene, Window, WindowGrid, as_scene, axis_starts, crop, shown
@@ -93,7 +93,7 @@ class Plan:
     source: Scene
     """The scene as it is given."""
     scoring: Scoring
-    mapping: Mapping[Scene]
+    mapping: SceneMapping[Scene]
     """The windows of the scene as it is mapped, and what of a tile is kept."""
     tile_height_px: int
     tile_width_px: int
@@ -407,7 +407,7 @@ def _open_scene(scene: str | os.PathLike[str] | Scene, bands: Sequence[int | str
     return Scene.open(path, bands=bands, wanted_bands=bundle.bands)
 
 
-def _worker_bytes(source: Scene, scoring: Scoring, mapping: Mapping[Scene], tile: tuple[int, int]) -> int:
+def _worker_bytes(source: Scene, scoring: Scoring, mapping: SceneMapping[Scene], tile: tuple[int, int]) -> int:
     """Estimate what one worker holds, the blocks that it resamples included."""
     scene, names = mapping.scene, len(mapping.output_codes)
     products = sum(names if name == "probabilities" else 1 for name in mapping.keep)

@@ -15,7 +15,7 @@ from geoseg.errors import UsageError
 from geoseg.inference.blend import DEFAULT_BLEND, Blend, check_blend
 from geoseg.inference.resolution import network_window
 from geoseg.inference.symmetries import check_symmetries, symmetric
-from geoseg.inference.tile import Mapping, Readable
+from geoseg.inference.tile import Readable, SceneMapping
 from geoseg.machine import available_cores, available_memory_bytes, in_every_fork, size_text
 from geoseg.model import Engine, EngineChoice, ModelBundle, Scale, choose_engine, default_overlap, takes_window
 from geoseg.progress import Progress
@@ -110,10 +110,10 @@ class Scoring:
 
     def mapping(
         self, scene: Source, shape: tuple[int, int], keep: tuple[ProductName, ...] = ("labels",)
-    ) -> Mapping[Source]:
+    ) -> SceneMapping[Source]:
         """Return what decides every label of a scene of a shape (rows, cols), and what to keep of each tile."""
         grid = WindowGrid(*shape, self.window_px, self.overlap_px)
-        return Mapping(scene, grid, self.blend, self.batch_size, self.bundle.output_codes, keep)
+        return SceneMapping(scene, grid, self.blend, self.batch_size, self.bundle.output_codes, keep)
 
     def worker_bytes(self, tile: tuple[int, int], bands: int, dtype: str, products: int) -> int:
         """Estimate what one worker holds while it maps a tile of a shape (rows, cols), of which it keeps `products`."""

@@ -41,7 +41,7 @@ Source_co = TypeVar("Source_co", bound=Readable, covariant=True)
 
 
 @dataclass(frozen=True, slots=True)
-class Mapping(Generic[Source_co]):
+class SceneMapping(Generic[Source_co]):
     """All that decides the label of a pixel, and what to keep of it; picklable."""
 
     scene: Source_co
@@ -77,7 +77,7 @@ class _WindowRow:
 
 
 def map_tile(
-    mapping: Mapping[Readable], engine: Engine, tile: Window, checkpoint: Callable[[], None] = lambda: None
+    mapping: SceneMapping[Readable], engine: Engine, tile: Window, checkpoint: Callable[[], None] = lambda: None
 ) -> TileMap:
     """Return the blended map of one tile.
 
@@ -91,7 +91,7 @@ def map_tile(
 
 
 def blended(
-    mapping: Mapping[Readable], engine: Engine, tile: Window, checkpoint: Callable[[], None] = lambda: None
+    mapping: SceneMapping[Readable], engine: Engine, tile: Window, checkpoint: Callable[[], None] = lambda: None
 ) -> Iterator[tuple[Window, Any, NDArray[np.bool_]]]:
     """Yield finished pixels of a tile: where in the scene, their probabilities (class, row, col), valid (row, col).
 
@@ -115,7 +115,7 @@ def blended(
                 yield inside, probabilities[:, cut.rows, cut.cols], patch.valid[in_patch.rows, in_patch.cols]
 
 
-def _empty_map(mapping: Mapping[Readable], engine: Engine, tile: Window) -> TileMap:
+def _empty_map(mapping: SceneMapping[Readable], engine: Engine, tile: Window) -> TileMap:
     shapes = dict.fromkeys(mapping.keep, tile.shape) | {"probabilities": (engine.classes, *tile.shape)}
     return {name: np.full(shapes[name], NODATA, np.uint8) for name in mapping.keep}
 
@@ -125,7 +125,7 @@ def _paste(result: TileMap, part: TileMap, place: Window) -> None:
         result[name][..., place.rows, place.cols] = pixels
 
 
-def _window_rows(mapping: Mapping[Readable], tile: Window) -> list[_WindowRow]:
+def _window_rows(mapping: SceneMapping[Readable], tile: Window) -> list[_WindowRow]:
     grid, blend = mapping.grid, mapping.blend
     rows, cols = grid.rows_touching(tile), grid.cols_touching(tile)
     row_weights = axis_weights(grid.row_starts, grid.height_px, grid.window_px, blend, rows)
@@ -169,7 +169,7 @@ def _continue(scene: Readable, footprint: Window, above: Window, patch: Patch) -
 
 
 def _finished(
-    mapping: Mapping[Readable], engine: Engine, overlaps: Overlaps, window_row: _WindowRow, patch: Patch
+    mapping: SceneMapping[Readable], engine: Engine, overlaps: Overlaps, window_row: _WindowRow, patch: Patch
 ) -> Iterator[tuple[Window, Any]]:
     """Yield what one row of windows finishes, pixels of the scene and their probabilities (class, row, col).
 
@@ -192,7 +192,7 @@ def _finished(
         yield Window(footprint.row, footprint.col, *whole.shape[1:]), whole
 
 
-def _score_row(mapping: Mapping[Readable], engine: Engine, window_row: _WindowRow, patch: Patch) -> Iterator[Any]:
+def _score_row(mapping: SceneMapping[Readable], engine: Engine, window_row: _WindowRow, patch: Patch) -> Iterator[Any]:
     """Yield the weighted probabilities (class, row, col) of each window; zeros for those without a valid pixel."""
     window_px, first = mapping.grid.window_px, window_row.footprint.col
     windows = [Window(0, mapping.grid.col_starts[col] - first, window_px, window_px) for col in window_row.cols]
@@ -246,7 +246,7 @@ def _halve(engine: Engine, batch_size: int, window_px: int) -> None:
 
 
 def _labeled(
-    mapping: Mapping[Readable],
+    mapping: SceneMapping[Readable],
     engine: Engine,
     probabilities: Any,  # noqa: ANN401 - an engine's own kind of array
     valid: NDArray[np.bool_],

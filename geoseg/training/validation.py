@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from geoseg.dataset import PreparedScene
 from geoseg.errors import DivergedError
 from geoseg.evaluation import BINS, Calibration, ConfusionMatrix, Metrics, bin_of
-from geoseg.inference import DEFAULT_BLEND, Mapping, blended
+from geoseg.inference import DEFAULT_BLEND, SceneMapping, blended
 from geoseg.legend import NODATA, Legend
 from geoseg.model import Engine, Normalization, TorchEngine, device_name, device_precision
 from geoseg.raster import Patch, Window, WindowGrid, tiles
@@ -167,7 +167,7 @@ def score_scene(
     """
     scores = Scores.empty(plan.legend, plan.output_codes)
     grid = WindowGrid(*scene.shape, plan.window_px, plan.overlap_px)
-    mapping = Mapping(_MappedScene(scene), grid, DEFAULT_BLEND, batch_size, plan.output_codes)
+    mapping = SceneMapping(_MappedScene(scene), grid, DEFAULT_BLEND, batch_size, plan.output_codes)
     for tile in (tile for area in scene.areas for tile in _tiles(area)):
         for window, probabilities, valid in blended(mapping, engine, tile):
             codes = scene.codes(window)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 import geoseg
 from geoseg.errors import UsageError
-from geoseg.inference import Mapping, map_tile
+from geoseg.inference import SceneMapping, map_tile
 from geoseg.inference.coarse_engine import CoarseEngine, average
 from geoseg.model import ModelBundle, Weights, build, choose_engine, save_bundle
 from geoseg.raster import Window, WindowGrid, tiles
@@ -78,7 +78,7 @@ def test_the_map_does_not_depend_on_tiles_or_batches(make_scene: MakeScene, wind
     grid = WindowGrid(130, 97, window_px, window_px // 4)
     maps = []
     for tile_px, batch in ((200, 1), (200, 5), (37, 3), (64, 2)):
-        mapping = Mapping(scene, grid, "hann", batch, tuple(range(CLASSES)), ("labels", "confidence"))
+        mapping = SceneMapping(scene, grid, "hann", batch, tuple(range(CLASSES)), ("labels", "confidence"))
         engine, found = CoarseEngine(PositionEngine(), window_px, network_px), np.zeros((2, 130, 97), np.uint8)
         for tile in tiles(130, 97, tile_px, tile_px):
             mapped = map_tile(mapping, engine, tile)
@@ -113,7 +113,7 @@ def test_a_scene_finer_than_the_model_is_shown_at_its_size_and_keeps_its_own_gri
     with rasterio.open(scene.path) as source, rasterio.open(out) as written:
         assert (written.shape, written.transform, written.crs) == (source.shape, source.transform, source.crs)
     inner = choose_engine(bundle, "onnx", window_px=64).open()
-    mapping = Mapping(made.scene, made.grid, "hann", 1, bundle.output_codes, ("labels", "probabilities"))
+    mapping = SceneMapping(made.scene, made.grid, "hann", 1, bundle.output_codes, ("labels", "probabilities"))
     whole = map_tile(mapping, CoarseEngine(inner, 160, 64), Window(0, 0, 300, 210))
     np.testing.assert_array_equal(pixels_of(out)[0], whole["labels"])
     np.testing.assert_array_equal(pixels_of(percents), whole["probabilities"])

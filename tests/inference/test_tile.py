@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from geoseg.errors import GeosegError, GeosegWarning, SceneError
-from geoseg.inference import Blend, Mapping, map_tile
+from geoseg.inference import Blend, SceneMapping, map_tile
 from geoseg.legend import NODATA
 from geoseg.raster import Scene, Window, WindowGrid, tiles
 from tests.inference.conftest import MakeScene
@@ -21,7 +21,9 @@ from tests.inference.whole_scene import whole_map, whole_probabilities
 CODES = (0, 3, 7, 254)
 
 
-def stitched(mapping: Mapping[Scene], engine: PositionEngine, tile_height: int, tile_width: int) -> NDArray[np.uint8]:
+def stitched(
+    mapping: SceneMapping[Scene], engine: PositionEngine, tile_height: int, tile_width: int
+) -> NDArray[np.uint8]:
     grid = mapping.grid
     out = np.full((grid.height_px, grid.width_px), 99, np.uint8)
     for tile in reversed(tiles(grid.height_px, grid.width_px, tile_height, tile_width)):
@@ -53,7 +55,7 @@ def test_labels_equal_the_whole_scene_at_once_bit_for_bit(
     grid = WindowGrid(height, width, window, data.draw(st.integers(0, window - 1), label="overlap"))
     if len(grid) > 3000:
         grid = WindowGrid(height, width, window, window // 4)
-    mapping = Mapping(scene, grid, blend, batch, CODES)
+    mapping = SceneMapping(scene, grid, blend, batch, CODES)
     got = stitched(mapping, PositionEngine(), *tile)
     np.testing.assert_array_equal(got, whole_map(scene, grid, blend, CODES))
 
@@ -61,7 +63,7 @@ def test_labels_equal_the_whole_scene_at_once_bit_for_bit(
 def test_confidence_and_probabilities_are_those_of_the_whole_scene_in_percent(make_scene: MakeScene) -> None:
     scene = make_scene(90, 70, seed=5)
     grid = WindowGrid(90, 70, 32, 12)
-    mapping = Mapping(scene, grid, "hann", 4, CODES, ("confidence", "probabilities"))
+    mapping = SceneMapping(scene, grid, "hann", 4, CODES, ("confidence", "probabilities"))
     expected = whole_probabilities(scene, grid, "hann")
     tile = Window(10, 20, 55, 43)
     got = map_tile(mapping, PositionEngine(), tile)
@@ -79,7 +81,7 @@ def test_windows_without_a_valid_pixel_are_not_run(make_scene: MakeScene) -> Non
     scene = make_scene(128, 128, seed=1, invalid=0.5)
     grid = WindowGrid(128, 128, 16, 0)
     engine = PositionEngine()
-    labels = map_tile(Mapping(scene, grid, "hann", 1, CODES), engine, Window(0, 0, 128, 128))["labels"]
+    labels = map_tile(SceneMapping(scene, grid, "hann", 1, CODES), engine, Window(0, 0, 128, 128))["labels"]
     valid = scene.valid(Window(0, 0, 128, 128))
     with_valid = sum(bool(valid[w.rows, w.cols].any()) for w in grid.windows_touching(Window(0, 0, 128, 128)))
     assert sum(engine.batches) == with_valid < len(grid)
@@ -89,7 +91,7 @@ def test_windows_without_a_valid_pixel_are_not_run(make_scene: MakeScene) -> Non
 def test_an_all_invalid_tile_never_reaches_the_network(make_scene: MakeScene) -> None:
     scene = make_scene(64, 64, invalid=0.5)
     engine = PositionEngine()
-    labels = map_tile(Mapping(scene, WindowGrid(64, 64, 16, 0), "hann", 4, CODES), engine, Window(0, 0, 16, 16))[
+    labels = map_tile(SceneMapping(scene, WindowGrid(64, 64, 16, 0), "hann", 4, CODES), engine, Window(0, 0, 16, 16))[
         "labels"
     ]
     assert (labels == NODATA).all()
@@ -99,14 +101,14 @@ def test_an_all_invalid_tile_never_reaches_the_network(make_scene: MakeScene) ->
 def test_batches_are_equal_rather_than_padded(make_scene: MakeScene) -> None:
     scene = make_scene(16, 160, invalid=0)
     engine = PositionEngine()
-    map_tile(Mapping(scene, WindowGrid(16, 160, 16, 0), "hann", 4, CODES), engine, Window(0, 0, 16, 160))
+    map_tile(SceneMapping(scene, WindowGrid(16, 160, 16, 0), "hann", 4, CODES), engine, Window(0, 0, 16, 160))
     assert engine.batches == [4, 3, 3]
 
 
 def test_out_of_memory_halves_the_batch_says_so_once_and_changes_nothing(make_scene: MakeScene) -> None:
     scene = make_scene(60, 200, invalid=0)
     grid = WindowGrid(60, 200, 20, 5)
-    mapping = Mapping(scene, grid, "hann", 8, CODES)
+    mapping = SceneMapping(scene, grid, "hann", 8, CODES)
     engine = PositionEngine(fits=3)
     with pytest.warns(GeosegWarning, match="ran out of memory with 7 windows a batch; going on with 3") as caught:
         labels = stitched(mapping, engine, 30, 200)
@@ -117,7 +119,7 @@ def test_out_of_memory_halves_the_batch_says_so_once_and_changes_nothing(make_sc
 
 def test_a_single_window_too_large_for_the_memory_ends_in_one_clear_line(make_scene: MakeScene) -> None:
     scene = make_scene(20, 20, invalid=0)
-    mapping = Mapping(scene, WindowGrid(20, 20, 20, 5), "hann", 1, CODES)
+    mapping = SceneMapping(scene, WindowGrid(20, 20, 20, 5), "hann", 1, CODES)
     with pytest.raises(
         GeosegError, match="one window of 20 x 20 pixels does not fit the memory of cpu; take a smaller"
     ):
@@ -131,7 +133,7 @@ def test_scores_that_are_no_numbers_are_an_error_not_a_class(make_scene: MakeSce
             scores[-1, :, 3, 4] = np.nan
             return scores
 
-    mapping = Mapping(make_scene(60, 60, invalid=0), WindowGrid(60, 60, 20, 5), "hann", 2, CODES)
+    mapping = SceneMapping(make_scene(60, 60, invalid=0), WindowGrid(60, 60, 20, 5), "hann", 2, CODES)
     with pytest.raises(SceneError, match=r"the network returned NaN for rows 0 to 15 of .*or give `scale"):
         map_tile(mapping, Overflowing(), Window(0, 0, 60, 60))
 
@@ -140,7 +142,7 @@ def test_what_the_checkpoint_raises_ends_the_tile(make_scene: MakeScene) -> None
     def stop() -> None:
         raise KeyboardInterrupt
 
-    mapping = Mapping(make_scene(40, 40), WindowGrid(40, 40, 20, 5), "hann", 1, CODES)
+    mapping = SceneMapping(make_scene(40, 40), WindowGrid(40, 40, 20, 5), "hann", 1, CODES)
     with pytest.raises(KeyboardInterrupt):
         map_tile(mapping, PositionEngine(), Window(0, 0, 40, 40), stop)
 
@@ -149,6 +151,6 @@ def test_what_the_checkpoint_raises_ends_the_tile(make_scene: MakeScene) -> None
 def test_odd_shapes(make_scene: MakeScene, shape: tuple[int, int]) -> None:
     scene: Scene = make_scene(*shape, invalid=0)
     grid = WindowGrid(*shape, 32, 8)
-    got = stitched(Mapping(scene, grid, "hann", 4, CODES), PositionEngine(), 64, 64)
+    got = stitched(SceneMapping(scene, grid, "hann", 4, CODES), PositionEngine(), 64, 64)
     np.testing.assert_array_equal(got, whole_map(scene, grid, "hann", CODES))
     assert (got != NODATA).all()
