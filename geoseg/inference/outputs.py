@@ -175,11 +175,11 @@ class PolygonsAfter:
     def check(self, scene: StrPath | Scene, outputs: Outputs) -> None:
         """Raise now what would be raised after a night of work."""
         from geoseg.vector import (  # noqa: PLC0415 - a map alone needs no compiler
-            area,
             check_places,
             check_target,
             layer_name,
-            length,
+            parse_area,
+            parse_length,
             sieve_weights,
             tolerance,
         )
@@ -202,9 +202,9 @@ class PolygonsAfter:
             )
         check_places(source)
         if "simplify" in self.options:
-            tolerance(length(self.options["simplify"]), source.geobox)
+            tolerance(parse_length(self.options["simplify"]), source.geobox)
         if "min_area" in self.options:
-            sieve_weights(area(self.options["min_area"]), source.geobox)
+            sieve_weights(parse_area(self.options["min_area"]), source.geobox)
 
     def write(
         self,

@@ -3,8 +3,8 @@ from .io import has_layers as has_layers
 from .options import METHODS as METHODS
 from .options import PolygonOptions as PolygonOptions
 from .options import VectorizeOptions as VectorizeOptions
-from .options import area as area
-from .options import length as length
+from .options import parse_area as parse_area
+from .options import parse_length as parse_length
 from .precompile import load_compiler as load_compiler
 from .request import check_places as check_places
 from .request import layer_name as layer_name

@@ -78,12 +78,12 @@ class Quantity:
             raise UsageError(f"{self.option} must be a number from 0 up, got {self.value:g}", _bare(self.option))
 
 
-def length(typed: float | str, option: str = "`simplify`") -> Quantity:
+def parse_length(typed: float | str, option: str = "`simplify`") -> Quantity:
     """Return a length in meters or pixels; a bare number is in meters. UsageError, naming the option, for all else."""
     return _quantity(typed, option, _LENGTHS, "meters such as 1.5, or pixels such as 1.5px")
 
 
-def area(typed: float | str, option: str = "`min_area`") -> Quantity:
+def parse_area(typed: float | str, option: str = "`min_area`") -> Quantity:
     """Return an area in m2 or pixels; a bare number is in m2. UsageError, naming the option, for all else."""
     return _quantity(typed, option, _AREAS, "square meters such as 100, hectares such as 0.5ha, or pixels such as 25px")
 

@@ -30,7 +30,7 @@ from geoseg.vector.io import (
     parse_crs,
     stored_crs,
 )
-from geoseg.vector.options import CONNECTIVITIES, METHODS, Quantity, StrPath, VectorizeOptions, area, length
+from geoseg.vector.options import CONNECTIVITIES, METHODS, Quantity, StrPath, VectorizeOptions, parse_area, parse_length
 from geoseg.vector.polygonize import Tracing
 from geoseg.vector.polygons import PolygonLayer
 from geoseg.vector.simplify import LONGEST_PX, Generalization
@@ -169,7 +169,7 @@ def _generalization(geobox: GeoBox, options: VectorizeOptions) -> Generalization
             f"{geobox.shape[1]}; leave it out, or cut the raster by rio clip --bounds",
             "smooth",
         )
-    wanted = length("0px" if simplify is None else simplify)
+    wanted = parse_length("0px" if simplify is None else simplify)
     allowed = tolerance(wanted, geobox)
     method = options.get("method", METHODS[0]).casefold()
     how = Generalization(method, min(allowed.distance, _reach(allowed, geobox)), allowed.matrix, smooth)
@@ -186,7 +186,7 @@ def _reach(allowed: Tolerance, geobox: GeoBox) -> float:
 
 
 def _sieving(geobox: GeoBox, min_area: float | str, connectivity: int) -> dict[str, Any]:
-    wanted = area(min_area)
+    wanted = parse_area(min_area)
     row_weights, threshold = sieve_weights(wanted, geobox)
     if wanted.value > 0 and threshold <= (1 if row_weights is None else row_weights.min()):
         note = _idle_note(wanted, geobox, "no region is smaller than a pixel", 25, "m2")

@@ -15,7 +15,7 @@ from rasterio.crs import CRS
 
 from geoseg.errors import GeosegWarning, UsageError
 from geoseg.raster import GeoBox, Ground
-from geoseg.vector import area, length, sieve_weights, tolerance, vectorize
+from geoseg.vector import parse_area, parse_length, sieve_weights, tolerance, vectorize
 from geoseg.vector.polygonize import Tracing, trace
 from geoseg.vector.request import side_weights
 from geoseg.vector.simplify.generalize import Generalization
@@ -43,7 +43,7 @@ WORLD = GeoBox(1800, 3600, Affine(0.1, 0, -180, 0, -0.1, 90), CRS.from_epsg(4326
     ],
 )
 def test_lengths(typed: float | str, value: float, in_px: bool) -> None:  # noqa: FBT001 - pytest fills it in
-    said = length(typed)
+    said = parse_length(typed)
     assert said.value == pytest.approx(value)
     assert said.in_px is in_px
 
@@ -61,7 +61,7 @@ def test_lengths(typed: float | str, value: float, in_px: bool) -> None:  # noqa
     ],
 )
 def test_areas(typed: float | str, value: float, in_px: bool) -> None:  # noqa: FBT001 - pytest fills it in
-    said = area(typed)
+    said = parse_area(typed)
     assert said.value == pytest.approx(value)
     assert said.in_px is in_px
 
@@ -93,14 +93,14 @@ NONSENSE = [
 @pytest.mark.parametrize("typed", [*NONSENSE, "1m2", "1ha"])
 def test_lengths_that_are_none(typed: float | str) -> None:
     with pytest.raises(UsageError, match=r"simplify") as caught:
-        length(typed)
+        parse_length(typed)
     assert len(str(caught.value).splitlines()) == 1
 
 
 @pytest.mark.parametrize("typed", [*NONSENSE, "1m", "1m3"])
 def test_areas_that_are_none(typed: float | str) -> None:
     with pytest.raises(UsageError, match=r"smallest") as caught:
-        area(typed, "--smallest")
+        parse_area(typed, "--smallest")
     assert len(str(caught.value).splitlines()) == 1
 
 
@@ -134,11 +134,11 @@ def test_rotated_pixels_keep_their_area() -> None:
 
 
 def test_tolerances() -> None:
-    assert tolerance(length("1.5px"), WORLD).matrix == (1.0, 0.0, 0.0, 1.0)
-    assert tolerance(length("1.5px"), NOWHERE).distance == 1.5
-    meters = tolerance(length("1.5m"), UTM)
+    assert tolerance(parse_length("1.5px"), WORLD).matrix == (1.0, 0.0, 0.0, 1.0)
+    assert tolerance(parse_length("1.5px"), NOWHERE).distance == 1.5
+    meters = tolerance(parse_length("1.5m"), UTM)
     assert Generalization(distance=meters.distance, matrix=meters.matrix).doubled_area_px == 2 * 3**2
-    meters = tolerance(length(1), FEET)
+    meters = tolerance(parse_length(1), FEET)
     assert (meters.distance, meters.matrix) == (1, Ground.of(FEET).matrix)
 
 
@@ -147,25 +147,25 @@ def test_tolerances() -> None:
 )
 def test_metres_without_a_place_are_refused_with_the_way_out(box: GeoBox) -> None:
     with pytest.raises(UsageError, match=r"give pixels: `simplify` 1\.5px"):
-        tolerance(length("1.5"), box)
+        tolerance(parse_length("1.5"), box)
     with pytest.raises(UsageError, match=r"give pixels: `min_area` 100px"):
-        sieve_weights(area("100"), box)
-    assert sieve_weights(area("100px"), box)[1] == 100
+        sieve_weights(parse_area("100"), box)
+    assert sieve_weights(parse_area("100px"), box)[1] == 100
     for typed in ("0.5ha", "2 km2", "100m²"):  # told as they were typed, not in another unit
         with pytest.raises(UsageError, match=rf"`min_area` {typed} is on the ground.* give pixels, a number and px"):
-            sieve_weights(area(typed), box)
+            sieve_weights(parse_area(typed), box)
 
 
 @given(pixels=st.integers(0, 10**6), size=st.sampled_from([0.1, 0.3, 0.5, 0.7, 10.0, 30.0]))
 def test_whole_pixels_stay_whole(pixels: int, size: float) -> None:
     box = GeoBox(4, 5, Affine(size, 0, 5e5, 0, -size, 4e6), CRS.from_epsg(32618))
-    weights, threshold = sieve_weights(area(pixels * (size * size)), box)
+    weights, threshold = sieve_weights(parse_area(pixels * (size * size)), box)
     assert (weights, threshold) == (None, pixels)
-    assert sieve_weights(area((pixels + 0.5) * size * size), box)[1] == pixels + 1
+    assert sieve_weights(parse_area((pixels + 0.5) * size * size), box)[1] == pixels + 1
 
 
 def test_rows_of_a_geographic_raster_weigh_what_they_measure() -> None:
-    weights, threshold = sieve_weights(area("3km2"), WORLD)
+    weights, threshold = sieve_weights(parse_area("3km2"), WORLD)
     assert weights is not None
     geod = Geod(ellps="WGS84")
     for row in (0, 1, 450, 899, 1300, 1799):
@@ -178,7 +178,7 @@ def test_rows_of_a_geographic_raster_weigh_what_they_measure() -> None:
 @pytest.mark.parametrize("typed", ["1e300", "1e300px"])
 @pytest.mark.parametrize("box", [UTM, WORLD])
 def test_a_threshold_fits_its_integer(box: GeoBox, typed: str) -> None:
-    weights, threshold = sieve_weights(area(typed), box)
+    weights, threshold = sieve_weights(parse_area(typed), box)
     total = box.height_px * box.width_px if weights is None else int(weights.sum()) * box.width_px
     assert total < threshold < 2**63
 
@@ -187,7 +187,7 @@ def test_rows_of_a_rotated_geographic_raster_weigh_about_what_the_middle_does() 
     turned = GeoBox(
         9, 9, Affine.translation(10, 50) @ Affine.rotation(30) @ Affine.scale(1e-4, -1e-4), CRS.from_epsg(4326)
     )
-    weights, threshold = sieve_weights(area(10 * Ground.of(turned).pixel), turned)
+    weights, threshold = sieve_weights(parse_area(10 * Ground.of(turned).pixel), turned)
     assert weights is not None
     assert weights / threshold == pytest.approx(0.1, rel=1e-4)
 
@@ -210,7 +210,7 @@ _FINE = GeoBox(24, 24, Affine(1e-4, 0, 7, 0, -1e-4, 46), CRS.from_epsg(4326))
 def test_a_tolerance_is_idle_where_it_drops_no_vertex(box: GeoBox, method: str, share: float) -> None:
     classes = np.random.default_rng(5).integers(0, 2, (24, 24)).astype(np.uint8)
     classes[np.triu_indices(24)] = 0  # long staircases beside the noise
-    wanted = length(f"{share}px" if box is NOWHERE else share * math.sqrt(Ground.of(box).pixel))
+    wanted = parse_length(f"{share}px" if box is NOWHERE else share * math.sqrt(Ground.of(box).pixel))
     allowed = tolerance(wanted, box)
     how = Generalization(method, allowed.distance, allowed.matrix)
     kept = [len(trace(classes, 255, Affine.identity(), Tracing(True, one)).xy) for one in (how, Generalization())]
