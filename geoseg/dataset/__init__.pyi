@@ -4,7 +4,7 @@ from .area import Area as Area
 from .dataset import Dataset as Dataset
 from .dataset import open_dataset as open_dataset
 from .labels import FeatureFile as FeatureFile
-from .labels import FeatureSource as FeatureSource
+from .labels import VectorSource as VectorSource
 from .labels import check_place as check_place
 from .labels import choose_column as choose_column
 from .labels import column_of as column_of

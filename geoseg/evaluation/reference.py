@@ -26,7 +26,7 @@ from geoseg.legend import Nomenclature
 from geoseg.raster import GDAL_ERRORS, ClassRaster, GeoBox, Window, period_of, public_name, shown
 
 if TYPE_CHECKING:
-    from geoseg.dataset import FeatureSource, LayerChoice
+    from geoseg.dataset import LayerChoice, VectorSource
 
 _INTEGER = re.compile(r"[-+]?\d+", re.ASCII)
 _SHOWN = 6
@@ -47,7 +47,7 @@ _WGS84 = "EPSG:4326"
 class BurnedPolygons:
     """A reference of polygons. A pixel has the class of the polygon that holds its middle; of several, of the last."""
 
-    source: FeatureSource
+    source: VectorSource
     column: str
     codes: tuple[tuple[str, int], ...]
     """(value of the column as text, code)."""

@@ -1,5 +1,5 @@
 from .features import FeatureFile as FeatureFile
-from .features import FeatureSource as FeatureSource
+from .features import VectorSource as VectorSource
 from .features import choose_column as choose_column
 from .features import column_of as column_of
 from .features import find_features as find_features

@@ -202,7 +202,7 @@ class FeatureFrame:
         return Features(self.geometries, self.table[column], self.crs_wkt)
 
 
-FeatureSource = FeatureFile | FeatureFrame
+VectorSource = FeatureFile | FeatureFrame
 
 
 def is_features(given: object) -> bool:
@@ -221,7 +221,7 @@ def is_features(given: object) -> bool:
     return path.lower().endswith(FEATURE_ENDS) and not _is_raster(path)  # for the better of two messages
 
 
-def find_features(given: object, kind: Kind, what: str, layer: LayerChoice = None) -> FeatureSource:
+def find_features(given: object, kind: Kind, what: str, layer: LayerChoice = None) -> VectorSource:
     """Return a source of features with the layers that are to be read.
 
     `given`: a path, which may end in QGIS's `|layername=NAME`, or a GeoDataFrame. `what` it is to the caller, for
@@ -252,7 +252,7 @@ def find_features(given: object, kind: Kind, what: str, layer: LayerChoice = Non
         raise unreadable(path, error, kind) from None
 
 
-def column_of(source: FeatureSource, column: str | None) -> str:
+def column_of(source: VectorSource, column: str | None) -> str:
     """Return the column that holds the class: the one named, or the only one. SceneError or UsageError if unclear."""
     return choose_column(source.columns(), column, source.name)
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from geoseg.counts import codes_in
-from geoseg.dataset.labels.features import FeatureSource, column_of, find_features, is_features
+from geoseg.dataset.labels.features import VectorSource, column_of, find_features, is_features
 from geoseg.dataset.labels.label_polygons import LabelPolygons, read_polygons
 from geoseg.dataset.labels.label_polygons import check_place as check_polygons
 from geoseg.dataset.labels.label_raster import ColorMask, LabelRaster, check_codes, check_place
@@ -218,7 +218,7 @@ def _polygons(
     places: dict[str, list[GeoBox]] = {}
     for file, scene in zip(files, scenes, strict=True):
         places.setdefault(_key(file), []).append(scene.geobox)
-    sources: dict[str, FeatureSource] = {}
+    sources: dict[str, VectorSource] = {}
     columns, values, crs, notes = {}, {}, {}, []
     for file in {_key(file): file for file in files}.values():
         name = _key(file)

@@ -14,7 +14,7 @@ import shapely
 from numpy.typing import NDArray
 from rasterio.crs import CRS
 
-from geoseg.dataset.labels.features import FeatureFile, Features, FeatureSource, reprojected
+from geoseg.dataset.labels.features import FeatureFile, Features, VectorSource, reprojected
 from geoseg.dataset.labels.labels import Decoded, file_digest
 from geoseg.errors import SceneError
 from geoseg.legend import NODATA
@@ -33,7 +33,7 @@ _Points = NDArray[np.float64]
 class LabelPolygons:
     """Layers of polygons. A pixel has the class of the polygon that holds its center; of several, of the last."""
 
-    source: FeatureSource
+    source: VectorSource
     column: str
     codes: tuple[tuple[str, int], ...]
     """(value of the column as text, code in the legend); polygons of other values are not labels."""
@@ -144,17 +144,17 @@ class PlacedPolygons:
         return int(np.count_nonzero(~meets))
 
 
-def read_polygons(source: FeatureSource, column: str) -> PlacedPolygons:
+def read_polygons(source: VectorSource, column: str) -> PlacedPolygons:
     """Read the polygons of a source, in its own CRS. SceneError where it cannot be read, or holds none."""
     return _polygons(source, source.stamp, column)
 
 
-def placed(source: FeatureSource, column: str, grid: GeoBox) -> PlacedPolygons:
+def placed(source: VectorSource, column: str, grid: GeoBox) -> PlacedPolygons:
     """Return the polygons of a source in the CRS of a grid: they are read and moved once for all windows."""
     return _placed(source, source.stamp, column, None if grid.crs is None else grid.crs.to_wkt())
 
 
-def check_place(source: FeatureSource, crs_wkt: str | None, grid: GeoBox, scene: str) -> None:
+def check_place(source: VectorSource, crs_wkt: str | None, grid: GeoBox, scene: str) -> None:
     """Raise SceneError unless polygons can be burned into a grid."""
     if not grid.has_transform or grid.transform.is_degenerate or (grid.crs is None) != (crs_wkt is None):
         raise SceneError(
@@ -164,12 +164,12 @@ def check_place(source: FeatureSource, crs_wkt: str | None, grid: GeoBox, scene:
 
 
 @lru_cache(maxsize=2)
-def _polygons(source: FeatureSource, _stamp: object, column: str) -> PlacedPolygons:
+def _polygons(source: VectorSource, _stamp: object, column: str) -> PlacedPolygons:
     return PlacedPolygons.of(source.read(column), source.name, column)
 
 
 @lru_cache(maxsize=2)
-def _placed(source: FeatureSource, stamp: object, column: str, ours: str | None) -> PlacedPolygons:
+def _placed(source: VectorSource, stamp: object, column: str, ours: str | None) -> PlacedPolygons:
     found = _polygons(source, stamp, column)
     if found.crs_wkt is None or ours is None or found.crs_wkt == ours:
         return found
