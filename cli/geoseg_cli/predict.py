@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 _INPUT, _MODEL, _OUTPUT, _POLYGONS, _RUN = "Input", "Model", "Output", "Polygons", "Run"
 _PRETRAINED = ("legend", "mean", "std")
 """Options that complete a folder written by save_pretrained."""
-_OF_POLYGONS = ("layer", "min_area", "simplify", "smooth")
 
 
 @click.command(cls=GroupedCommand, short_help="Map the land cover of a scene.")

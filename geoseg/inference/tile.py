@@ -272,5 +272,5 @@ def _labeled(
 
 def _coded(channel: NDArray[np.uint8], output_codes: tuple[int, ...]) -> NDArray[np.uint8]:
     if output_codes == tuple(range(len(output_codes))):
-        return channel  # as most legends are; looking each pixel up would cost a third of the labelling
+        return channel  # as most legends are; looking each pixel up would cost a third of the labeling
     return np.asarray(output_codes, dtype=np.uint8)[channel]

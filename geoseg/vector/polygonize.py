@@ -73,7 +73,7 @@ def trace_strips(
     `height` is that of the raster. `confidences` are strips of the same rows, NaN where there is none.
     """
     tracing = tracing or Tracing()
-    arcs, shelf = Arcs.none(), PendingArcs(tracing.budget)
+    arcs, pending = Arcs.none(), PendingArcs(tracing.budget)
     generalization = tracing.generalization
     obstacles = Obstacles(tracing.budget)
     sums = ConfidenceSums() if confidences is not None else None
@@ -88,7 +88,7 @@ def trace_strips(
         if sums:
             sums.add(next(coming), regions)
         still_open = regions.open
-        arcs = shelf.give_back(arcs, regions, still_open)
+        arcs = pending.give_back(arcs, regions, still_open)
         finished = _finished(regions, still_open, tracing.codes)
         nodes = tracing.nodes or generalization is not None
         polygons = assemble(regions, arcs, finished, transform, unit=tracing.unit, nodes=nodes)
@@ -96,7 +96,7 @@ def trace_strips(
             polygons = replace(polygons, **sums.means(finished))
             sums.keep(still_open)
         yield corners.add(polygons, finished, regions, arcs, strip.first_row) if corners else polygons
-        arcs = arcs.carry(still_open, shelf.put_away(arcs, regions, still_open), tracing.budget)
+        arcs = arcs.carry(still_open, pending.put_away(arcs, regions, still_open), tracing.budget)
 
 
 def _walked(

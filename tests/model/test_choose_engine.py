@@ -51,7 +51,7 @@ def run(choice: engines.EngineChoice, window_px: int = 64) -> np.ndarray[Any, An
 def test_shipped_export_is_used_without_torch(tiny: ModelBundle, cache: Path) -> None:
     program = (
         "import sys, numpy as np; from geoseg.model.bundle.bundle import ModelBundle;"
-        "from geoseg.model.engines.choice import Weights, choose_engine;"
+        "from geoseg.model.engines import Weights, choose_engine;"
         "from geoseg.raster.windows import Window;"
         "choice = choose_engine(ModelBundle.open(sys.argv[1]), report=print); engine = choice.open();"
         "pixels = engine.upload(np.zeros((3, 64, 64), np.uint8), np.ones((64, 64), bool));"

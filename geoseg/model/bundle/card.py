@@ -58,7 +58,7 @@ class ModelCard:
     statistics: BandStatistics | None = None
     """Of the training imagery, in stored units."""
     gsd_m: float | None = None
-    """Metres a pixel of the training imagery, as the network saw it."""
+    """Meters a pixel of the training imagery, as the network saw it."""
     window_px: int = DEFAULT_WINDOW_PX
     """The window the model likes best: what it was trained on, or near it."""
     overlap_px: int = default_overlap(DEFAULT_WINDOW_PX)

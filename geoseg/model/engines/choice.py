@@ -6,7 +6,6 @@ import ctypes
 import importlib.metadata
 import threading
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,10 +14,8 @@ from geoseg.machine import in_every_fork
 from geoseg.model.bundle import FUNCTION, PLAIN_UNET_CHANNELS, ModelBundle, Scale, check_window, may_have_one_size
 from geoseg.model.engines.callable_engine import CallableEngine
 from geoseg.model.engines.device import choose_device
-from geoseg.model.engines.engine import Engine, OutOfMemory, Weights
+from geoseg.model.engines.engine import Engine
 from geoseg.model.engines.exported import Report, discard_export, find_export, make_export
-
-__all__ = ["Engine", "EngineChoice", "OutOfMemory", "Weights", "choose_engine", "open_engine", "takes_window"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,16 +143,16 @@ _open: dict[EngineChoice, Engine] = {}
 _opening = threading.Lock()
 
 
-def _open_anew() -> None:
+def _forget_engines() -> None:
     """Leave the parent's engines alone in a fork: to use or to destroy one waits for threads that only it has."""
     global _opening  # noqa: PLW0603 - another thread of the parent may hold the lock
     _opening = threading.Lock()
     kept = dict(_open)
-    ctypes.pythonapi.Py_IncRef(ctypes.py_object(kept))  # for ever: Python destroys what it can when it ends
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(kept))  # forever: Python destroys what it can when it ends
     _open.clear()
 
 
-in_every_fork(_open_anew)
+in_every_fork(_forget_engines)
 
 
 def _make(choice: EngineChoice) -> Engine:
@@ -186,7 +183,7 @@ def _export_now(choice: EngineChoice) -> Path:
     return make_export(choice.bundle, choice.window_px, _say_nothing)
 
 
-def _exported(choice: EngineChoice, report: Callable[[str], None]) -> EngineChoice:
+def _exported(choice: EngineChoice, report: Report) -> EngineChoice:
     try:
         return replace(choice, onnx_path=make_export(choice.bundle, choice.window_px, report))
     except ModelError as fault:
