@@ -6,6 +6,7 @@ from .outputs import built_path as built_path
 from .outputs import files_beside as files_beside
 from .outputs import foreign_beside as foreign_beside
 from .outputs import place as place
+from .sidecars import QGIS_DOCTYPE as QGIS_DOCTYPE
 from .sidecars import is_foreign_style as is_foreign_style
 from .sidecars import style_path as style_path
 from .tile_file import Product as Product

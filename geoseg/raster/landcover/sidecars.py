@@ -9,8 +9,9 @@ from xml.etree import ElementTree as ET
 from geoseg.legend import Legend, attribute_table_of, color_palette
 from geoseg.raster.landcover.tile_file import Product
 
-_DOCTYPE = "<!DOCTYPE qgis>\n"  # QGIS itself writes a longer one
-_OURS = _DOCTYPE.encode()
+QGIS_DOCTYPE = "<!DOCTYPE qgis>\n"
+"""QGIS itself writes a longer one, so ours is known by it."""
+_OURS = QGIS_DOCTYPE.encode()
 _OUR_NAMES = "geoseg"
 _CONFIDENCE_RAMP = ((0, "#d7191c"), (25, "#fdae61"), (50, "#ffffbf"), (75, "#a6d96a"), (100, "#1a9641"))
 
@@ -118,7 +119,7 @@ def _style(renderer: ET.Element) -> bytes:
     ET.SubElement(pipe, "huesaturation", saturation="0", grayscaleMode="0", colorizeOn="0")
     ET.SubElement(pipe, "rasterresampler", maxOversampling="2")
     ET.SubElement(root, "blendMode").text = "0"
-    return _DOCTYPE.encode() + _bytes(root)
+    return QGIS_DOCTYPE.encode() + _bytes(root)
 
 
 def _bytes(root: ET.Element) -> bytes:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection
 from xml.etree import ElementTree as ET
 
+from geoseg.raster.landcover import QGIS_DOCTYPE
 from geoseg.vector.polygons import PolygonLayer
 
-_DOCTYPE = "<!DOCTYPE qgis>\n"  # QGIS itself writes a longer one, by which `is_foreign_style` knows it
 _ALIASES = {
     "code": "Code",
     "name": "Class",
@@ -50,7 +50,7 @@ def categorized_style(layer: PolygonLayer, codes: Collection[int]) -> str | None
     for index, field in enumerate(("code", "name", *layer.numbers)):
         ET.SubElement(aliases, "alias", index=str(index), field=field, name=_ALIASES[field])
     ET.indent(root)
-    return f"{_DOCTYPE}{ET.tostring(root, encoding='unicode')}\n"
+    return f"{QGIS_DOCTYPE}{ET.tostring(root, encoding='unicode')}\n"
 
 
 def _fill(number: int, color: tuple[int, int, int]) -> ET.Element:
