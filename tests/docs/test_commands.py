@@ -135,7 +135,7 @@ def test_nodata_is_said_by_rio_and_obeyed(folder: Path) -> None:
     assert (codes[40:] != 255).any()
 
 
-FOREIGN = {"--group", "--logdir"}
+FOREIGN = {"--group", "--logdir", "--to", "--execute", "--inplace"}  # of pip, TensorBoard and nbconvert
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
