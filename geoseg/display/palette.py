@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from geoseg.errors import UsageError
 from geoseg.legend import Color, LandCover, Legend
 
-PaletteName = Literal["own", "colour-blind"]
+PaletteName = Literal["own", "color-blind"]
 
 _ORANGE, _SKY, _GREEN, _YELLOW = (230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66)
 _BLUE, _VERMILION, _PURPLE, _DARK = (0, 114, 178), (213, 94, 0), (204, 121, 167), (40, 40, 40)
@@ -48,12 +48,12 @@ _LEVELS = (0, 36, 73, 109, 146, 182, 219, 255)
 
 
 def check_palette(name: str | None) -> PaletteName:
-    """Return the palette of that name; "color-blind" is accepted too. UsageError for others."""
-    palette = (name or "own").replace("color", "colour")
+    """Return the palette of that name; "colour-blind" is accepted too. UsageError for others."""
+    palette = (name or "own").replace("colour", "color")
     if palette == "own":
         return "own"
-    if palette == "colour-blind":
-        return "colour-blind"
+    if palette == "color-blind":
+        return "color-blind"
     raise UsageError(f"`palette` must be one of {', '.join(get_args(PaletteName))}, got {name!r:.60}", "palette")
 
 

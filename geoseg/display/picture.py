@@ -68,7 +68,7 @@ def picture(  # noqa: PLR0913 - what is shown, how, and where
     legend : path, optional
         A file of names and colors. Default: the map's own, else its codes.
     palette : str, optional
-        "own" or "colour-blind".
+        "own" or "color-blind".
     mkdir : bool
         Make the folder of `out`.
     announce : callable, optional
@@ -87,7 +87,7 @@ def picture(  # noqa: PLR0913 - what is shown, how, and where
 
     """
     _need_matplotlib()
-    safe = check_palette(palette) == "colour-blind"
+    safe = check_palette(palette) == "color-blind"
     if mkdir:
         make_folders(out)
     probe_writable(out)

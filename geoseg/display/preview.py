@@ -88,7 +88,7 @@ def preview(  # noqa: PLR0913 - each is a noun of the page
     legend : path, Legend or Nomenclature, optional
         Names and colors. Default: the map's own, else its codes.
     palette : str, optional
-        "own" or "colour-blind"; the reader of the page can switch.
+        "own" or "color-blind"; the reader of the page can switch.
     max_mb : float, optional
         How large the page may be in megabytes: it zooms the deeper. Default: 15, or 4 without `out`.
     mkdir, overwrite : bool

@@ -287,7 +287,7 @@ def test_what_cannot_be_shown_is_said_in_one_line(tmp_path: Path) -> None:
         ({"landcover": natural}, errors.SceneError, r"natural\.tif is a picture.* of imagery predict"),
         ({"landcover": good, "confidence": heights}, errors.SceneError, r"confidence is percent as uint8"),
         ({"landcover": good, "confidence": natural}, errors.SceneError, r"natural\.tif has 3 bands of uint8.* in one"),
-        ({"landcover": good, "palette": "pink"}, errors.UsageError, r"one of own, colour-blind, got 'pink'"),
+        ({"landcover": good, "palette": "pink"}, errors.UsageError, r"one of own, color-blind, got 'pink'"),
         ({"landcover": good, "max_mb": 0.1}, errors.UsageError, r"`max_mb` must be 0\.5 to 500"),
         ({"landcover": good, "out": tmp_path / "m.pdf"}, errors.UsageError, r"must end in \.html"),
         ({"landcover": good, "out": tmp_path / "gone" / "m.html"}, errors.OutputError, r"there is no folder"),

@@ -200,7 +200,7 @@
     context.putImageData(image, 0, 0);
   }
 
-  const colorOf = (land) => (palette === "colour-blind" ? land.safe : land.own);
+  const colorOf = (land) => (palette === "color-blind" ? land.safe : land.own);
   function classTable() {
     const table = new Uint32Array(256).fill(packed(UNNAMED, 255));
     for (const land of data.classes) table[land.slot] = hidden.has(land.code) ? 0 : packed(colorOf(land), 255);
