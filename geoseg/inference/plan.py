@@ -35,6 +35,8 @@ from geoseg.version import VERSION
 if TYPE_CHECKING:
     import dask.array
     import xarray
+    from rasterio.io import DatasetReader
+    from xarray import DataArray
 
     from geoseg.inference.estimate import Estimate
 
@@ -323,7 +325,7 @@ class Plan:
 
 @plain_arguments(PlanOptions, flags=("confidence", "probabilities"))
 def plan(
-    scene: str | os.PathLike[str] | Scene,
+    scene: str | os.PathLike[str] | Scene | DatasetReader | DataArray,
     *,
     confidence: bool = False,
     probabilities: bool = False,
@@ -335,8 +337,8 @@ def plan(
 
     Parameters
     ----------
-    scene : path or Scene
-        Anything that GDAL reads: a file, a URL, a VRT.
+    scene : path, Scene, rasterio dataset or xarray.DataArray
+        Anything that GDAL reads: a file, a URL, a VRT; or what `Scene.open` takes.
     confidence, probabilities : bool
         Whether these rasters count in the estimates; `Plan.run` writes what it is told.
     announce : callable, optional
@@ -391,7 +393,10 @@ def kept(*, confidence: bool, probabilities: bool) -> tuple[ProductName, ...]:
 
 def _part(scene: str | os.PathLike[str] | Scene, bbox: Box | None, crs: str | None) -> str | os.PathLike[str] | Scene:
     if bbox is not None:
-        return crop(scene, bbox, crs)
+        try:
+            return crop(scene, bbox, crs)
+        except UsageError as error:
+            raise error.renamed(crs="bbox_crs") from error.__cause__
     if crs is not None:
         raise UsageError("`bbox_crs` is about a box; add `bbox=(W, S, E, N)`, or leave it out", "bbox_crs")
     return scene

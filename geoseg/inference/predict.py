@@ -15,6 +15,8 @@ from geoseg.raster import Scene, as_scene
 
 if TYPE_CHECKING:
     import dask.array
+    from rasterio.io import DatasetReader
+    from xarray import DataArray
 
 
 class PredictOptions(PlanOptions, OutputOptions, total=False):
@@ -23,7 +25,7 @@ class PredictOptions(PlanOptions, OutputOptions, total=False):
 
 @plain_arguments(PredictOptions)
 def predict(
-    scene: str | os.PathLike[str] | Scene,
+    scene: str | os.PathLike[str] | Scene | DatasetReader | DataArray,
     out: str | os.PathLike[str],
     *,
     progress: Callable[[Progress], None] | None = None,
@@ -34,8 +36,8 @@ def predict(
 
     Parameters
     ----------
-    scene : path or Scene
-        Anything that GDAL reads: a file, a URL, a VRT.
+    scene : path, Scene, rasterio dataset or xarray.DataArray
+        Anything that GDAL reads: a file, a URL, a VRT; or what `Scene.open` takes.
     out : path
         The land-cover map: a cloud-optimized GeoTIFF of class codes, uint8, 255 = nodata, on the scene's own grid, or
         on that of `resolution`.
@@ -91,13 +93,15 @@ def predict(
 
 
 @plain_arguments(PlanOptions)
-def labels(scene: str | os.PathLike[str] | Scene, **options: Unpack[PlanOptions]) -> dask.array.Array:
+def labels(
+    scene: str | os.PathLike[str] | Scene | DatasetReader | DataArray, **options: Unpack[PlanOptions]
+) -> dask.array.Array:
     """Return the class codes of a scene as a lazy Dask array; it is `plan(scene, ...).to_dask()`.
 
     Parameters
     ----------
-    scene : path or Scene
-        Anything that GDAL reads: a file, a URL, a VRT.
+    scene : path, Scene, rasterio dataset or xarray.DataArray
+        Anything that GDAL reads: a file, a URL, a VRT; or what `Scene.open` takes.
     **options
         Those of `geoseg.plan`.
 

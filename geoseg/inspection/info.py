@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from geoseg.legend import Legend, Nomenclature
 from geoseg.model import ModelBundle, is_demo, output_classes, read_config, read_header
@@ -26,6 +26,10 @@ from geoseg.raster import (
 )
 from geoseg.raster.landcover import LEGEND_TAG
 
+if TYPE_CHECKING:
+    from rasterio.io import DatasetReader
+    from xarray import DataArray
+
 _MODEL_SUFFIXES = {".safetensors", ".pt", ".pth", ".ckpt", ".onnx", ".h5", ".keras", ".pkl"}
 _SAMPLE_PX = 1024
 """Side of the decimated read that class shares come from."""
@@ -36,12 +40,12 @@ _SHA256 = re.compile(r"\b[0-9a-f]{64}\b")
 """Its first 16 letters are enough for people."""
 
 
-def info(path: str | os.PathLike[str] | None = None) -> Facts:
+def info(path: str | os.PathLike[str] | Scene | DatasetReader | DataArray | None = None) -> Facts:
     """Show what is known about a scene, a map or a model.
 
     Parameters
     ----------
-    path : path, optional
+    path : path, Scene, rasterio dataset or xarray.DataArray, optional
         Any raster that GDAL reads, a .safetensors bundle, a folder written by smp's `save_pretrained`, or "demo", the
         model that comes with geoseg. Default: the model that the environment variable GEOSEG_MODEL names, else the
         demo model.
@@ -64,6 +68,8 @@ def info(path: str | os.PathLike[str] | None = None) -> Facts:
     """
     if path is None:
         return _model_facts(ModelBundle.open())
+    if not isinstance(path, str | os.PathLike):
+        return _raster_facts(Scene.open(path))
     name = os.fspath(path)
     if is_demo(name):
         return _model_facts(ModelBundle.open(name))
@@ -71,7 +77,10 @@ def info(path: str | os.PathLike[str] | None = None) -> Facts:
         return _folder_facts(Path(name))
     if Path(name).suffix.lower() in _MODEL_SUFFIXES:
         return _model_facts(ModelBundle.open(Path(name)))
-    scene = Scene.open(name)
+    return _raster_facts(Scene.open(name))
+
+
+def _raster_facts(scene: Scene) -> Facts:
     if is_classes(scene):
         return _map_facts(scene)
     return _product_facts(scene) if _provenance(scene) else _scene_facts(scene)

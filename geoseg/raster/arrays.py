@@ -17,11 +17,12 @@ import rasterio
 import rasterio.shutil
 from affine import Affine
 from numpy.typing import NDArray
-from rasterio.io import DatasetReader, MemoryFile
+from rasterio.io import BufferedDatasetWriter, DatasetReader, DatasetWriter, MemoryFile
 from rasterio.vrt import WarpedVRT
 
 from geoseg.atomic import output_error
 from geoseg.errors import UsageError
+from geoseg.raster.dataset_cache import opened
 from geoseg.raster.environment import raster_environment
 from geoseg.raster.geobox import GeoBox
 from geoseg.raster.windows import Window, tiles
@@ -34,8 +35,12 @@ if TYPE_CHECKING:
 _BLOCK_PX = 512
 _STRIP_PX = 1 << 22
 """Pixels of an array in memory that are copied at a time."""
+_NUMBERS = {*(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)), "float32", "float64"}
+"""The types of real numbers that a GeoTIFF has."""
 _WRITTEN = {"bool": "uint8", "float16": "float32"}
 """What a GeoTIFF has no type for, and what holds it."""
+_OFF_PX = 0.1
+"""How far coordinates may be from the grid: those in float32 are rounded."""
 _CHUNK_PX = 2048
 
 
@@ -43,6 +48,8 @@ def path_of(source: object) -> str:
     """Return where GDAL finds an open dataset of rasterio, or a DataArray of xarray. UsageError for all else."""
     if isinstance(source, DatasetReader | WarpedVRT):
         return _dataset_path(source)
+    if isinstance(source, DatasetWriter | BufferedDatasetWriter):
+        raise UsageError(f"the dataset {source.name} is open for writing; close it and give its path", "scene")
     if any(kind.__module__.startswith("xarray.") for kind in type(source).__mro__):
         return _array_path(cast("DataArray", source))
     raise UsageError(
@@ -54,11 +61,17 @@ def path_of(source: object) -> str:
 def _dataset_path(dataset: DatasetReader | WarpedVRT) -> str:
     if dataset.closed:
         raise UsageError(f"the dataset {dataset.name} is closed; give its path", "scene")
-    if not isinstance(dataset, WarpedVRT):
+    if not isinstance(dataset, WarpedVRT) and _is_all_of(dataset, str(dataset.name)):
         return str(dataset.name)
     with raster_environment(), MemoryFile(ext=".vrt") as file:
         rasterio.shutil.copy(dataset, file.name, driver="VRT")
         return str(file.read().decode())
+
+
+def _is_all_of(dataset: DatasetReader, path: str) -> bool:
+    """Say whether a path opens as the dataset is: not where that is an overview, as of `overview_level=0`."""
+    with opened(path) as again:
+        return (again.count, *again.shape) == (dataset.count, *dataset.shape)
 
 
 def _array_path(given: DataArray) -> str:
@@ -66,7 +79,7 @@ def _array_path(given: DataArray) -> str:
     array, geobox, nodata = _placed(given)
     bands = array.shape[0]
     path = _folder(os.getpid()) / f"array-{uuid.uuid4().hex[:8]}.tif"
-    dtype = np.dtype(_WRITTEN.get(array.dtype.name, array.dtype.name))
+    dtype = _stored_type(array)
     profile = {
         "driver": "GTiff", "count": bands, "dtype": dtype.name,
         "height": geobox.height_px, "width": geobox.width_px, "crs": geobox.crs, "transform": geobox.transform,
@@ -102,11 +115,12 @@ def _placed(array: DataArray) -> tuple[DataArray, GeoBox, float | None]:
     """Return an array as (band, y, x), its place and its nodata value. UsageError where it has no CRS."""
     try:
         import rioxarray  # noqa: PLC0415 - optional; gives arrays the attribute rio
+        import xarray  # noqa: PLC0415 - see above
     except ImportError as error:
         raise UsageError(
             "a DataArray is read with rioxarray; install geoseg[xarray], or give a file", "scene"
         ) from error
-    if not hasattr(array, "dims") or hasattr(array, "data_vars"):
+    if not isinstance(array, xarray.DataArray):
         raise UsageError(
             f"a scene is one DataArray, got {type(array).__name__}; give dataset.to_array('band') or one of its arrays",
             "scene",
@@ -115,19 +129,79 @@ def _placed(array: DataArray) -> tuple[DataArray, GeoBox, float | None]:
     try:
         y, x = rio.y_dim, rio.x_dim
     except rioxarray.exceptions.MissingSpatialDimensionError:
-        raise UsageError(f"a DataArray needs dimensions y and x, got {array.dims}", "scene") from None
+        raise UsageError(
+            f"a DataArray needs dimensions y and x, got {array.dims}; rename them, as with "
+            "array.rename(lat='y', lon='x')",
+            "scene",
+        ) from None
     others = [name for name in array.dims if name not in (y, x)]
     if len(others) > 1:
         raise UsageError(
             f"a DataArray is (y, x) or (band, y, x), got {array.dims}; choose, as with array.isel({others[0]}=0)",
             "scene",
         )
-    crs, transform = rio.crs, rio.transform()
-    if crs is None:
+    if others and array.sizes[others[0]] > 1 and array.coords.get(others[0], array).dtype.kind == "M":
+        raise UsageError(
+            f"the dimension {others[0]} of a DataArray holds times, not bands; choose one, as with "
+            f"array.isel({others[0]}=0)",
+            "scene",
+        )
+    if not array.size:
+        raise UsageError(f"the DataArray has no pixels: {dict(array.sizes)}", "scene")
+    if rio.crs is None:
         raise UsageError("the DataArray has no CRS; give it one with array.rio.write_crs('EPSG:32632')", "scene")
     array = array.transpose(*others, y, x) if others else array.expand_dims("band")
-    geobox = GeoBox(array.shape[-2], array.shape[-1], Affine(*tuple(transform)[:6]), crs)
-    return array, geobox, None if rio.nodata is None else float(rio.nodata)
+    geobox = GeoBox(array.shape[-2], array.shape[-1], _transform(array, x, y), rio.crs)
+    try:
+        nodata = None if rio.nodata is None else float(rio.nodata)
+    except (OverflowError, TypeError, ValueError):
+        raise UsageError(
+            f"the nodata value of the DataArray does not fit its type, {array.dtype}; give it another with "
+            "array.rio.write_nodata",
+            "scene",
+        ) from None
+    return array, geobox, nodata
+
+
+def _stored_type(array: DataArray) -> np.dtype[Any]:
+    """Return the type of the file that holds an array. UsageError where it holds no real numbers."""
+    name = _WRITTEN.get(array.dtype.name, array.dtype.name)
+    if name not in _NUMBERS:
+        raise UsageError(
+            f"a scene holds real numbers, the DataArray {name}; convert it, as with array.astype('float32')", "scene"
+        )
+    return np.dtype(name)
+
+
+def _transform(array: DataArray, x: str, y: str) -> Affine:
+    """Return the transform of an array (band, y, x), which agrees with its coordinates where it has any.
+
+    The GeoTransform of `spatial_ref` is older than they are: it stays as it was when an array is thinned, coarsened or
+    turned upside down. Where it is still true it is the more exact.
+    """
+    told = [Affine(*tuple(array.rio.transform(recalc=again))[:6]) for again in (False, True)]
+    if told[0].b or told[0].d:  # rotated: x and y are no coordinates of single pixels
+        return told[0]
+    for transform in told:
+        if _agrees(array, x, transform.c, transform.a) and _agrees(array, y, transform.f, transform.e):
+            return transform
+    raise UsageError(
+        f"the coordinates {x} and {y} of the DataArray do not tell a grid: they must be evenly spaced, and where there "
+        "is only one of them the pixel size must be given, with array.rio.write_transform; resample it first",
+        "scene",
+    )
+
+
+def _agrees(array: DataArray, dim: str, start: float, step: float) -> bool:
+    """Say whether the coordinates of a dimension, if any, are the centers of pixels from `start` on, of size `step`."""
+    if dim not in array.coords:
+        return True
+    given = np.asarray(array.coords[dim])
+    if given.dtype.kind not in "iuf":
+        return False
+    rounded = 4 * np.finfo(given.dtype).eps * np.abs(given).max() if given.dtype.kind == "f" else 0.0
+    off = np.abs(given - (start + step * (np.arange(given.size) + 0.5)))
+    return bool((off <= _OFF_PX * abs(step) + rounded).all())
 
 
 def _names(array: DataArray) -> list[str]:

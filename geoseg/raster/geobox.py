@@ -382,7 +382,7 @@ def _crs(name: str) -> CRS:
     except GDAL_ERRORS as error:
         raise UsageError(
             f"a `bbox` in {name!r:.60} cannot be brought to the CRS of the scene: {' '.join(str(error).split())}",
-            "bbox_crs",
+            "crs",
         ) from error
 
 
@@ -478,7 +478,7 @@ def _joined(place: GeoBox, name: str, windows: Sequence[Window]) -> Window:
     reach = f"{name}, which reaches from W,S,E,N {','.join(f'{edge:.12g}' for edge in place.bounds)}"
     if not windows:
         raise UsageError(
-            f"`bbox` lies beside {reach}; give a box in that CRS, or name the box's own with `bbox_crs`", "bbox"
+            f"`bbox` lies beside {reach}; give a box in that CRS, or name the box's own with `crs`", "bbox"
         )
     rows = _spanned([(window.row, window.row_stop) for window in windows])
     cols = _spanned([(window.col, window.col_stop) for window in windows])

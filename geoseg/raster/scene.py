@@ -130,12 +130,13 @@ class Scene:
         window = window_of(self.geobox, bbox, crs, shown(self.path))
         return Scene.open(cropped(self, window), bands=self.band_indexes if self.chosen else None)
 
-    def select_bands(self, *bands: int | str) -> Scene:
-        """Return the scene with other bands of its file, by number from 1 or by name: `scene.select_bands(4, 3, 2)`.
+    def select_bands(self, *bands: int | str | Sequence[int | str]) -> Scene:
+        """Return the scene with other bands of its file, by number from 1 or by name.
 
-        Raises UsageError for a band that is not there.
+        `scene.select_bands(4, 3, 2)` and `scene.select_bands([4, 3, 2])` are the same. Raises UsageError for a band
+        that is not there.
         """
-        return Scene.open(self.path, bands=bands)
+        return Scene.open(self.path, bands=bands[0] if len(bands) == 1 else bands)  # type: ignore[arg-type] # `plain_arguments` checks
 
     def to_xarray(self, *, masked: bool = False) -> DataArray:
         """Return the scene as an xarray.DataArray that reads its blocks when they are asked for.

@@ -84,6 +84,16 @@ def test_a_scene_is_described_as_rasterio_sees_it(tmp_path: Path) -> None:
         assert row["mean"] == pytest.approx(band.mean(), rel=0.01)
 
 
+def test_a_scene_and_an_open_dataset_are_described_as_their_file(tmp_path: Path) -> None:
+    path = tmp_path / "scene.tif"
+    with rasterio.open(path, "w", driver="GTiff", count=3, height=9, width=9, dtype="uint8", crs=32632) as dataset:
+        dataset.write(np.arange(243, dtype=np.uint8).reshape(3, 9, 9))
+    with rasterio.open(path) as dataset:
+        assert info(path).to_json() == info(Scene.open(path)).to_json() == info(dataset).to_json()
+    with pytest.raises(errors.UsageError, match="a scene is a path"):
+        info(3)  # type: ignore[arg-type] # no scene
+
+
 def test_nan_as_nodata_is_strict_json(tmp_path: Path) -> None:
     pixels = np.full((1, 5, 6), np.nan, np.float32)
     facts = strict(info(write(tmp_path / "empty.tif", pixels, nodata=np.nan)).to_json())

@@ -134,6 +134,23 @@ def test_dasks_chunks_are_computed_once_each_and_never_all_together() -> None:
         (lambda array: array.rename(y="north", x="east"), "dimensions y and x"),
         (lambda array: array.to_dataset(name="a"), "to_array"),
         (lambda array: array.values, "ndarray"),
+        (lambda array: array.variable, "Variable"),
+        (lambda array: array.rename(y="lat", x="lon"), r"rename\(lat='y'"),
+        (lambda array: array.isel(y=slice(0)), "no pixels"),
+        (lambda array: array.astype(complex), "real numbers"),
+        (lambda array: array.astype("datetime64[ns]"), "real numbers"),
+        (lambda array: array.assign_attrs(_FillValue=-9999), "nodata value"),
+        (lambda array: array.assign_coords(band=np.array(["2024-01-01", "2024-02-01"], "M8[ns]")), "times"),
+        (lambda array: array.assign_coords(y=np.arange(9.0) ** 2, x=np.arange(9.0)), "evenly spaced"),
+        (
+            lambda array: (
+                array.assign_coords(y=np.arange(9.0), x=np.arange(9.0))
+                .drop_vars("spatial_ref")
+                .rio.write_crs(UTM)
+                .isel(y=slice(1))
+            ),
+            "only one",
+        ),
     ],
 )
 def test_what_is_no_scene_is_told_in_a_line(change: Any, said: str) -> None:
@@ -142,6 +159,25 @@ def test_what_is_no_scene_is_told_in_a_line(change: Any, said: str) -> None:
         Scene.open(change(array))
     assert caught.value.parameter == "scene"
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "transform"),
+    [
+        (lambda array: array[:, ::2, ::3], PLACE @ Affine.translation(-1, -0.5) @ Affine.scale(3, 2)),
+        (lambda array: array.coarsen(y=3, x=3).mean(), PLACE @ Affine.scale(3)),
+        (lambda array: array[:, ::-1], PLACE @ Affine.translation(0, 9) @ Affine.scale(1, -1)),
+        (lambda array: array[:, 2:5, 4:], PLACE @ Affine.translation(4, 2)),
+        (lambda array: array[:, 2:3, 4:5], PLACE @ Affine.translation(4, 2)),
+        (lambda array: array.assign_coords(x=array.x.astype("f4"), y=array.y.astype("f4")), PLACE),
+    ],
+)
+def test_an_array_is_where_its_coordinates_are_though_spatial_ref_is_older(
+    make_raster: MakeRaster, change: Any, transform: Affine
+) -> None:
+    path = make_raster(noise(2, 9, 9), crs=UTM, transform=PLACE)
+    scene = Scene.open(change(rioxarray.open_rasterio(path)))
+    assert scene.geobox.transform.almost_equals(transform, 1e-6)
 
 
 def test_the_files_of_arrays_go_with_the_process() -> None:
@@ -161,6 +197,16 @@ def test_an_open_dataset_is_the_scene_of_its_file(make_raster: MakeRaster) -> No
         same(Scene.open(dataset), path)
     with pytest.raises(UsageError, match="closed"):
         Scene.open(dataset)
+
+
+def test_a_dataset_opened_at_an_overview_is_that_overview(make_raster: MakeRaster) -> None:
+    path = make_raster(noise(2, 64, 96), crs=UTM, transform=PLACE)
+    with rasterio.open(path, "r+") as dataset:
+        dataset.build_overviews([2])
+    with rasterio.open(path, overview_level=0) as dataset:
+        scene = Scene.open(dataset)
+        np.testing.assert_array_equal(scene.read(whole(scene)).data, dataset.read())
+        assert scene.geobox.transform == dataset.transform
 
 
 def test_a_warped_dataset_is_a_scene(make_raster: MakeRaster) -> None:
@@ -233,6 +279,23 @@ def test_bounds_corners_and_footprint_are_the_outline(transform: Affine) -> None
     assert box.footprint.symmetric_difference(wanted).area == pytest.approx(0, abs=1e-6)
     assert box.bounds == pytest.approx(wanted.bounds)
     assert box.corners[0] == transform @ (0, 0)
+
+
+def test_bands_are_selected_one_by_one_or_by_a_sequence(make_raster: MakeRaster) -> None:
+    scene = Scene.open(make_raster(noise(3, 9, 9), crs=UTM, transform=PLACE))
+    for same_bands in (scene.select_bands(3, 1), scene.select_bands([3, 1]), scene.select_bands(np.array([3, 1]))):
+        assert same_bands.band_indexes == (3, 1)
+    assert scene.select_bands(2).band_indexes == (2,)
+
+
+def test_an_error_of_a_crop_names_the_parameter_that_it_has(make_raster: MakeRaster) -> None:
+    path = make_raster(noise(3, 9, 9), crs=UTM, transform=PLACE)
+    with pytest.raises(UsageError) as caught:
+        Scene.open(path).crop((0, 0, 1, 1), crs="nix")
+    assert caught.value.parameter == "crs"
+    with pytest.raises(UsageError) as caught:
+        predict(path, path.with_name("map.tif"), bbox=(0, 0, 1, 1), bbox_crs="nix")
+    assert caught.value.parameter == "bbox_crs"
 
 
 def test_windows_are_rasterios() -> None:

@@ -283,6 +283,8 @@ class ModelBundle(ModelCard):
             raise UsageError(f"`function` must be callable, got {function!r:.80}", "function")
         if not all(isinstance(band, str) for band in bands):
             raise UsageError(f"`bands` must be the names of the model's bands, got {bands!r:.80}", "bands")
+        if not isinstance(legend, Legend):
+            raise UsageError(f"`legend` must be a Legend, got {legend!r:.80}", "legend")
         codes = legend.codes if output_codes is None else tuple(output_codes)
         if len(codes) < 2:
             raise UsageError(f"a model needs at least two classes, got {len(codes)}", "legend")
