@@ -23,13 +23,22 @@ def claim(folder: Path, busy: str) -> FileLock:
     path = folder / LOCK
     for _ in range(_TRIES):
         folder.mkdir(parents=True, exist_ok=True)
-        before = path.stat().st_ino if path.exists() else None
+        before = _file_number(path)
         lock = FileLock(path)
         try:
             lock.acquire(timeout=0)
         except Timeout:
             raise LockedError(busy, "out") from None
-        if path.exists() and before in {None, path.stat().st_ino}:
+        now = _file_number(path)
+        if now is not None and before in {None, now}:
             return lock
         lock.release()
     raise LockedError(f"other runs keep taking and leaving {path}; try again", "out")
+
+
+def _file_number(path: Path) -> int | None:
+    """Return what tells a file from another of its name; None where there is none, or another run removes it."""
+    try:
+        return path.stat().st_ino
+    except OSError:
+        return None

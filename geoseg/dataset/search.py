@@ -72,14 +72,15 @@ def table_rows(file: Path, wanted: Sequence[str] = ()) -> Iterator[tuple[int, di
     """
     try:
         lines = file.read_bytes().decode("utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        heading = lines[0] if lines else ""
+        reader = csv.DictReader(lines, delimiter=_delimiter(heading), skipinitialspace=True)
+        rows = [(reader.line_num, row) for row in reader]  # it leaves out empty lines
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise SceneError(f"cannot read {file}: {error}") from None
-    heading = lines[0] if lines else ""
-    rows = csv.DictReader(lines, delimiter=_delimiter(heading), skipinitialspace=True)
-    titles = {title.strip().casefold(): title for title in rows.fieldnames or ()}
+    titles = {title.strip().casefold(): title for title in reader.fieldnames or ()}
     if not titles.keys() >= {*wanted}:
         raise SceneError(f"{file}: the heading needs the columns {' and '.join(wanted)}, got {heading!r:.80}")
-    for number, row in enumerate(rows, start=2):
+    for number, row in rows:
         cells = {name: (row.get(title) or "").strip() for name, title in titles.items()}
         if not any(cells.values()):
             continue

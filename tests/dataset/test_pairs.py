@@ -67,6 +67,12 @@ def test_a_table_of_scenes_labels_and_parts(tmp_path: Path, make_pair: MakePair)
     table.write_text("image,labels\na,b\n")
     with pytest.raises(SceneError, match="columns scene and labels"):
         open_dataset(table)
+    table.write_text("scene,labels\n\nimages/a.tif,labels/a.tif\n\nimages/b.tif,\n")
+    with pytest.raises(SceneError, match="line 5"):
+        open_dataset(table)
+    table.write_text(f"scene,labels,wkt\nimages/a.tif,labels/a.tif,{'1' * 200_000}\n")
+    with pytest.raises(SceneError, match="field larger"):
+        open_dataset(table)
 
 
 @pytest.mark.parametrize("crs", [UTM, CRS.from_epsg(4326), CRS.from_epsg(32617)])
