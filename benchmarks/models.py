@@ -40,13 +40,13 @@ def _make(path: Path, name: str) -> None:
     import torch
 
     from geoseg import DEEPGLOBE, Normalization, save_bundle
-    from geoseg.model import build
+    from geoseg.model import build_network
 
     architecture, arguments = ARGUMENTS[name]
     torch.manual_seed(_SEED)
     save_bundle(
         path,
-        build(architecture, arguments).eval(),
+        build_network(architecture, arguments).eval(),
         architecture=architecture,
         arguments=arguments,
         legend=DEEPGLOBE,

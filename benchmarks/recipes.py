@@ -28,7 +28,7 @@ from report import Report
 from training import TILES, make_tiles
 
 import geoseg
-from geoseg.model.network import load
+from geoseg.model.network import load_network
 from geoseg.training import RECIPES, recipe_named
 from geoseg.training.callbacks import Callbacks
 from geoseg.training.initialization import start_network
@@ -104,7 +104,7 @@ def _learn(arguments: argparse.Namespace, dataset: geoseg.Dataset, name: str) ->
     )
     minutes = (time.perf_counter() - begin) / 60
     shutil.rmtree(out.with_name(out.name + ".training"))
-    judge.network.load_state_dict(load(bundle).state_dict())
+    judge.network.load_state_dict(load_network(bundle).state_dict())
     return {
         "crop_px": recipe.crop_px,
         "lr": recipe.lr,

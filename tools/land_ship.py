@@ -26,7 +26,7 @@ from geoseg.inference import SceneMapping as Mapped
 from geoseg.inference import map_tile
 from geoseg.model import ModelBundle, Weights, choose_engine, save_bundle
 from geoseg.model.engines.export import export_onnx
-from geoseg.model.network import load
+from geoseg.model.network import load_network
 from geoseg.raster import Patch, Window, WindowGrid
 
 TITLES = {
@@ -49,7 +49,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("geoseg/model"))
     asked = parser.parse_args()
     trained = ModelBundle.open(asked.bundle)
-    network = load(trained)
+    network = load_network(trained)
     if asked.mean_with is not None:
         average(network, ModelBundle.open(asked.mean_with))
     halved = store(trained, network, asked.work / "shipped" / "demo.safetensors", {})
@@ -66,7 +66,7 @@ def main() -> None:
 
 def average(network: torch.nn.Module, other: ModelBundle) -> None:
     """Let a network have the mean of its weights and another's, of an earlier or a later step of one training."""
-    weights = load(other).state_dict()
+    weights = load_network(other).state_dict()
     for key, tensor in network.state_dict().items():
         if tensor.is_floating_point():
             tensor.lerp_(weights[key], 0.5)
@@ -158,7 +158,7 @@ def card_of(bundle: ModelBundle, figures: Mapping[str, Any], moved: float, secon
     return TEMPLATE.read_text(encoding="utf-8").format(
         architecture=bundle.architecture,
         encoder=bundle.arguments["encoder_name"],
-        parameters=f"{sum(each.numel() for each in load(bundle).parameters()) / 1e6:.2f}",
+        parameters=f"{sum(each.numel() for each in load_network(bundle).parameters()) / 1e6:.2f}",
         megabytes=f"{bundle.weights_bytes / 1e6:.1f}",
         gsd_m=f"{bundle.gsd_m:g}",
         window_px=bundle.window_px,

@@ -13,8 +13,8 @@ import torch
 
 from geoseg.errors import ModelError, OutputError, UsageError
 from geoseg.legend import DEEPGLOBE
-from geoseg.model import ModelBundle, build, read_header, save_bundle
-from geoseg.model.network import load
+from geoseg.model import ModelBundle, build_network, read_header, save_bundle
+from geoseg.model.network import load_network
 from tests.model.safetensors_bytes import split_file, with_metadata
 from tests.networks import RGB, TINY, random_network, tiny_bundle
 
@@ -39,7 +39,7 @@ def test_the_network_that_was_saved_comes_back(tmp_path: Path) -> None:
     bundle = save(tmp_path / "m.safetensors", network, architecture="unet")
     image = torch.rand(2, 3, 64, 64)
     with torch.no_grad():
-        assert torch.equal(load(bundle)(image), network(image))
+        assert torch.equal(load_network(bundle)(image), network(image))
     assert bundle.architecture == "Unet"
     assert bundle.hash == hashlib.sha256(bundle.weights_path.read_bytes()).hexdigest()
     assert bundle.name == "m"
@@ -99,7 +99,7 @@ def test_metadata_that_is_no_json_is_refused(tiny: ModelBundle, tmp_path: Path) 
 def test_weights_of_another_network_are_refused(tiny: ModelBundle, tmp_path: Path, arguments: dict[str, Any]) -> None:
     bundle = ModelBundle.open(rewritten(tiny, tmp_path / "m.safetensors", arguments=arguments))
     with pytest.raises(ModelError, match="do not fit its architecture") as refusal:
-        load(bundle)
+        load_network(bundle)
     assert str(refusal.value).isprintable()
 
 
@@ -111,7 +111,7 @@ def test_small_file_cannot_ask_for_a_large_network(tiny: ModelBundle, tmp_path: 
     resource = pytest.importorskip("resource", reason="peak memory is read the POSIX way")
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(ModelError, match="do not fit"):
-        load(bundle)
+        load_network(bundle)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500_000  # kB on Linux, bytes on a Mac
 
 
@@ -121,7 +121,7 @@ def test_small_file_cannot_ask_for_a_large_network(tiny: ModelBundle, tmp_path: 
 def test_unknown_encoder_is_refused_without_a_call(tiny: ModelBundle, tmp_path: Path, name: str) -> None:
     bundle = ModelBundle.open(rewritten(tiny, tmp_path / "m.safetensors", arguments={"encoder_name": name}))
     with pytest.raises(ModelError, match=r"unknown encoder|cannot be built"):
-        load(bundle)
+        load_network(bundle)
 
 
 def test_data_types_of_weights_are_checked(tmp_path: Path) -> None:
@@ -136,7 +136,7 @@ def test_half_precision_weights_are_taken(tmp_path: Path) -> None:
     network = random_network("Unet", SEVEN)
     halved = network.half().state_dict()
     bundle = save(tmp_path / "m.safetensors", halved)
-    assert {parameter.dtype for parameter in load(bundle).parameters()} == {torch.float32}
+    assert {parameter.dtype for parameter in load_network(bundle).parameters()} == {torch.float32}
 
 
 def test_weights_that_are_not_finite_are_refused(tmp_path: Path) -> None:
@@ -144,7 +144,7 @@ def test_weights_that_are_not_finite_are_refused(tmp_path: Path) -> None:
     state["segmentation_head.0.bias"] = torch.full((7,), float("nan"))
     bundle = save(tmp_path / "m.safetensors", state)
     with pytest.raises(ModelError, match="not finite"):
-        load(bundle)
+        load_network(bundle)
 
 
 def test_file_that_changed_since_is_refused(tmp_path: Path) -> None:
@@ -153,7 +153,7 @@ def test_file_that_changed_since_is_refused(tmp_path: Path) -> None:
     content[-3] ^= 1
     bundle.weights_path.write_bytes(content)
     with pytest.raises(ModelError, match="has changed since"):
-        load(bundle)
+        load_network(bundle)
 
 
 def test_failed_save_leaves_the_old_bundle(tmp_path: Path) -> None:
@@ -187,7 +187,7 @@ def test_model_without_unknown_has_six_channels(tmp_path: Path) -> None:
 
 def test_encoder_weights_offline_say_so() -> None:
     with pytest.raises(ModelError, match="needs the network once"):
-        build("Unet", {"encoder_name": "resnet18", "in_channels": 3, "classes": 7}, encoder_weights="imagenet")
+        build_network("Unet", {"encoder_name": "resnet18", "in_channels": 3, "classes": 7}, encoder_weights="imagenet")
 
 
 def test_the_environment_names_the_model_to_take_where_none_is_given(

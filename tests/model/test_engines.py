@@ -24,7 +24,7 @@ from geoseg.model import (
     save_bundle,
 )
 from geoseg.model.engines.export import export_onnx
-from geoseg.model.network import load
+from geoseg.model.network import load_network
 from geoseg.raster import Window
 from tests.networks import TINY, tiny_bundle
 
@@ -61,7 +61,7 @@ def oracle(
     bundle: ModelBundle, data: NDArray[Any], valid: NDArray[np.bool_], scale: tuple[float, float] | None = None
 ) -> NDArray[np.float32]:
     """Return the probabilities of WINDOWS, each window alone, normalized in float64 the long way."""
-    normalization, network = bundle.normalization, load(bundle)
+    normalization, network = bundle.normalization, load_network(bundle)
     values = data.astype(np.float64)
     if scale:
         low, high = normalization.value_range
@@ -306,7 +306,7 @@ def test_weights_stored_in_half_precision_take_half_the_room_and_say_nearly_the_
 ) -> None:
     halved = save_bundle(
         tmp_path / "half.safetensors",
-        load(bundle),
+        load_network(bundle),
         architecture=bundle.architecture,
         arguments=bundle.arguments,
         legend=bundle.legend,

@@ -10,7 +10,15 @@ import torch
 
 from geoseg.errors import UsageError
 from geoseg.legend import DEEPGLOBE
-from geoseg.model import ModelBundle, build, check_takes, choose_engine, save_bundle, usual_window_px, window_fault
+from geoseg.model import (
+    ModelBundle,
+    build_network,
+    check_takes,
+    choose_engine,
+    save_bundle,
+    usual_window_px,
+    window_fault,
+)
 from tests.networks import RGB
 
 SIZES: dict[str, Any] = {"in_channels": 3, "classes": 7}
@@ -47,7 +55,7 @@ def test_the_usual_window_is_one_that_the_network_takes(kind: str) -> None:
 def test_what_is_said_without_memory_is_what_happens(kind: str) -> None:
     """Sizes that it takes and that it does not, as the network itself does it."""
     architecture, arguments, usual, wrong = NETWORKS[kind]
-    network = build(architecture, arguments).eval()
+    network = build_network(architecture, arguments).eval()
     for size in {min(usual, 256), wrong, 64} - {None}:
         try:
             with torch.no_grad():
@@ -67,7 +75,7 @@ def test_what_is_too_small_and_what_comes_back_in_another_size_is_refused() -> N
 @pytest.mark.parametrize(("batch", "fits"), [(1, False), (2, True)])
 def test_a_batch_that_batch_norm_cannot_learn_from_is_known_beforehand(batch: int, *, fits: bool) -> None:
     arguments = {"encoder_name": "resnet18", **SIZES}
-    network = build("DeepLabV3", arguments).train()
+    network = build_network("DeepLabV3", arguments).train()
     try:
         network(torch.zeros(batch, 3, 64, 64))
         learns = True
@@ -78,7 +86,7 @@ def test_a_batch_that_batch_norm_cannot_learn_from_is_known_beforehand(batch: in
 
 
 def test_a_bundle_has_a_window_that_its_network_takes(tmp_path: Path) -> None:
-    network = build("DPT", VIT)
+    network = build_network("DPT", VIT)
     sides: dict[str, Any] = {"architecture": "DPT", "arguments": VIT, "legend": DEEPGLOBE, "normalization": RGB}
     bundle = save_bundle(tmp_path / "vit.safetensors", network, **sides)
     assert (bundle.window_px, bundle.overlap_px) == (224, 56)

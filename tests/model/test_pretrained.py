@@ -19,13 +19,13 @@ from geoseg.model import (
     Normalization,
     Weights,
     architecture_named,
-    build,
+    build_network,
     choose_engine,
     read_header,
     save_bundle,
     transfer,
 )
-from geoseg.model.network import check_fit, load
+from geoseg.model.network import check_fit, load_network
 from geoseg.raster import Window
 from tests.networks import RGB
 
@@ -56,7 +56,7 @@ def test_the_network_that_was_saved_comes_back(network: Any, folder: Path) -> No
     bundle = ModelBundle.from_pretrained(folder, **SAYS)
     image = torch.rand(1, 3, 64, 64)
     with torch.no_grad():
-        assert torch.equal(load(bundle)(image), network(image))
+        assert torch.equal(load_network(bundle)(image), network(image))
     assert bundle.name == "coast"
     assert bundle.architecture == "FPN"
     assert bundle.bands == ("red", "green", "blue")
@@ -128,7 +128,7 @@ def test_softmax_at_the_end_loses_nothing(network: Any, folder: Path) -> None:
     configure(folder, activation="softmax2d", encoder_weights="imagenet")
     image = torch.rand(1, 3, 64, 64)
     with torch.no_grad():
-        assert torch.equal(load(ModelBundle.from_pretrained(folder, **SAYS))(image), network(image))
+        assert torch.equal(load_network(ModelBundle.from_pretrained(folder, **SAYS))(image), network(image))
 
 
 @pytest.mark.parametrize(
@@ -207,7 +207,7 @@ def test_a_folder_of_another_version_has_the_argmax_that_smp_gives_it(tmp_path: 
         oracle = smp.from_pretrained(tmp_path).eval()
     image = torch.rand((1, 3, 256, 256), generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        wanted, found = oracle(image), load(ModelBundle.from_pretrained(tmp_path, **SAYS))(image)
+        wanted, found = oracle(image), load_network(ModelBundle.from_pretrained(tmp_path, **SAYS))(image)
     assert torch.equal(found.argmax(1), wanted.argmax(1))
     torch.testing.assert_close(found, wanted)
 
@@ -225,7 +225,7 @@ def test_a_transformer_that_takes_any_size_has_the_argmax_that_smp_gives_it(tmp_
     assert bundle.window_px == 512
     image = torch.rand((1, 3, 96, 96), generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        assert torch.equal(load(bundle)(image).argmax(1), oracle(image).argmax(1))
+        assert torch.equal(load_network(bundle)(image).argmax(1), oracle(image).argmax(1))
     configure(tmp_path, dynamic_img_size=False)
     assert ModelBundle.from_pretrained(tmp_path, **SAYS).window_px == 224
 
@@ -274,7 +274,7 @@ def test_one_channel_tells_its_class_from_all_else(
 
 def test_a_binary_model_is_a_bundle_like_any(water: Path, tmp_path: Path) -> None:
     bundle = ModelBundle.from_pretrained(water, legend=BINARY, normalization=RGB)
-    network = load(bundle)
+    network = load_network(bundle)
     again = save_bundle(
         tmp_path / "water.safetensors", network, architecture="Unet", arguments=bundle.arguments, legend=BINARY,
         normalization=RGB,
@@ -282,19 +282,19 @@ def test_a_binary_model_is_a_bundle_like_any(water: Path, tmp_path: Path) -> Non
     assert (again.output_codes, again.arguments) == (bundle.output_codes, bundle.arguments)
     image = torch.rand(1, 3, 64, 64)
     with torch.no_grad():
-        assert torch.equal(load(ModelBundle.open(again.weights_path))(image), network(image))
+        assert torch.equal(load_network(ModelBundle.open(again.weights_path))(image), network(image))
 
 
 def test_a_network_of_more_classes_begins_with_a_binary_one(water: Path) -> None:
     """Its background's logit is 0, and so are the weights that give it."""
     bundle = ModelBundle.from_pretrained(water, legend=BINARY, normalization=RGB)
     legend = Legend((*BINARY.classes, LandCover(2, "ice", (255, 255, 255))))
-    network = build("Unet", bundle.arguments | {"classes": 3}).eval()
+    network = build_network("Unet", bundle.arguments | {"classes": 3}).eval()
     taken = transfer(bundle, network, legend=legend, output_codes=(1, 0, 2), bands=bundle.bands)
     assert (taken.classes, taken.new_classes) == (("water", "land"), ("ice",))
     image = torch.rand(1, 3, 64, 64)
     with torch.no_grad():
-        torch.testing.assert_close(network(image)[:, [1, 0]], load(bundle)(image))
+        torch.testing.assert_close(network(image)[:, [1, 0]], load_network(bundle)(image))
 
 
 @pytest.mark.parametrize("count", [1, 3])

@@ -9,8 +9,8 @@ import torch
 
 from geoseg.errors import ModelError
 from geoseg.legend import DEEPGLOBE, LandCover, Legend
-from geoseg.model import ModelBundle, build, transfer
-from geoseg.model.network import load
+from geoseg.model import ModelBundle, build_network, transfer
+from geoseg.model.network import load_network
 from tests.networks import TINY, random_network, tiny_bundle
 
 RGB_BANDS = ("red", "green", "blue")
@@ -44,7 +44,7 @@ def source(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 def test_same_classes_and_bands_take_everything(source: ModelBundle) -> None:
     network = fresh(source.architecture, arguments_of(source))
     done = transfer(source, network, legend=DEEPGLOBE, output_codes=DEEPGLOBE.codes, bands=RGB_BANDS)
-    old = load(source).state_dict()
+    old = load_network(source).state_dict()
     assert all(torch.equal(old[key], tensor) for key, tensor in network.state_dict().items())
     assert done.left == done.new_classes == done.new_bands == ()
     assert "new: nothing" in str(done)
@@ -55,7 +55,7 @@ def test_order_of_equally_many_classes_is_heeded(source: ModelBundle) -> None:
     codes = (4, 3, 2, 1, 0, 6, 5)
     network = fresh(source.architecture, arguments_of(source))
     transfer(source, network, legend=DEEPGLOBE, output_codes=codes, bands=("blue", "green", "red"))
-    old = load(source)
+    old = load_network(source)
     image = torch.rand(1, 3, 64, 64)
     with torch.no_grad():
         wanted = old(image.flip(1))[:, list(codes)]
@@ -66,7 +66,7 @@ def test_other_classes_take_exactly_the_matching_channels(source: ModelBundle) -
     network = fresh(source.architecture, arguments_of(source), classes=3)
     before = {key: tensor.clone() for key, tensor in network.state_dict().items()}
     done = transfer(source, network, legend=OTHER, output_codes=(9, 1, 7), bands=RGB_BANDS)
-    old, new = load(source).state_dict(), network.state_dict()
+    old, new = load_network(source).state_dict(), network.state_dict()
     heads = [f"{head}.{kind}" for head in HEADS[source.architecture] for kind in ("weight", "bias")]
     for key in heads:
         assert torch.equal(new[key][0], before[key][0]), "snow is new"
@@ -82,7 +82,7 @@ def test_other_bands_are_matched_by_name(source: ModelBundle) -> None:
     done = transfer(
         source, network, legend=DEEPGLOBE, output_codes=DEEPGLOBE.codes, bands=("nir", "Red", "green", "blue")
     )
-    old, new = load(source).state_dict(), network.state_dict()
+    old, new = load_network(source).state_dict(), network.state_dict()
     differ = [key for key, tensor in new.items() if tensor.shape != old[key].shape]
     assert differ == ["encoder.model.conv_stem.weight"]
     first, wanted = new[differ[0]], old[differ[0]]
@@ -99,7 +99,7 @@ def test_another_decoder_takes_the_encoder_alone(source: ModelBundle) -> None:
     network = fresh("DeepLabV3Plus", arguments)
     before = {key: tensor.clone() for key, tensor in network.state_dict().items()}
     done = transfer(source, network, legend=DEEPGLOBE, output_codes=DEEPGLOBE.codes, bands=RGB_BANDS)
-    old = load(source).state_dict()
+    old = load_network(source).state_dict()
     assert done.taken == ("encoder",)
     assert set(done.left) == {"decoder", "segmentation_head"}
     assert done.classes == ()
@@ -108,9 +108,9 @@ def test_another_decoder_takes_the_encoder_alone(source: ModelBundle) -> None:
 
 
 def test_group_norm_takes_scale_and_shift(source: ModelBundle) -> None:
-    network = build(source.architecture, source.arguments | {"norm": "group"})
+    network = build_network(source.architecture, source.arguments | {"norm": "group"})
     done = transfer(source, network, legend=DEEPGLOBE, output_codes=DEEPGLOBE.codes, bands=RGB_BANDS)
-    old = load(source).state_dict()
+    old = load_network(source).state_dict()
     assert done.left == ()
     assert all(torch.equal(old[key], tensor) for key, tensor in network.state_dict().items())
 

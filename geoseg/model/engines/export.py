@@ -30,7 +30,7 @@ from torch.nn import functional
 from geoseg.errors import GeosegError, ModelError
 from geoseg.model.bundle import METADATA_KEY, ModelBundle, check_window, one_line, read_header
 from geoseg.model.engines.exported import export_stamp
-from geoseg.model.network import load
+from geoseg.model.network import load_network
 
 INPUTS = ("image", "valid", "gain", "bias", "rows", "cols")
 OUTPUT = "probabilities"
@@ -142,7 +142,7 @@ def export_onnx(bundle: ModelBundle, window_px: int, path: str | Path) -> None:
     UsageError for a window that does not fit the network, ModelError if the network cannot be exported.
     """
     check_window(window_px, bundle.divisor)
-    whole = _Whole(load(bundle), bundle.temperature).eval()
+    whole = _Whole(load_network(bundle), bundle.temperature).eval()
     example = _example(bundle, window_px)
     expected = _try_network(whole, example, bundle, window_px)
     _settle_padding(whole, example)

@@ -18,7 +18,7 @@ from geoseg.errors import ModelError
 from geoseg.machine import in_every_fork
 from geoseg.model.bundle import ModelBundle, Scale, one_line
 from geoseg.model.engines.engine import OutOfMemory, Weights
-from geoseg.model.network import load, use_threads
+from geoseg.model.network import load_network, use_threads
 from geoseg.raster import Window
 
 _locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
@@ -60,7 +60,7 @@ class TorchEngine:
         if self._device.type == "cuda":
             torch.backends.cudnn.benchmark = True  # every batch but the last has one size
         with _memory_faults(self._device):
-            network = load(bundle).to(self._device)
+            network = load_network(bundle).to(self._device)
             self._layout = torch.contiguous_format if self._device.type == "mps" else torch.channels_last
             self._network = network.to(memory_format=self._layout)
 

@@ -8,11 +8,11 @@ from .encoders import scaling_of as scaling_of
 from .input_size import check_takes as check_takes
 from .input_size import usual_window_px as usual_window_px
 from .input_size import window_fault as window_fault
-from .network import build as build
+from .network import build_network as build_network
 from .network import check_encoder_weights as check_encoder_weights
 from .network import check_fit as check_fit
 from .network import freeze_batch_norm as freeze_batch_norm
-from .network import load as load
+from .network import load_network as load_network
 from .network import parameter_shapes as parameter_shapes
 from .network import use_threads as use_threads
 from .transfer import HEADS as HEADS

@@ -11,7 +11,7 @@ import torch
 from geoseg.errors import ModelError
 from geoseg.legend import Legend, name_key
 from geoseg.model.bundle import ModelBundle
-from geoseg.model.network.network import load, parameter_shapes
+from geoseg.model.network.network import load_network, parameter_shapes
 
 HEADS = ("segmentation_head", "skip_heads")
 """Parts that mean nothing without the decoder before them."""
@@ -62,7 +62,7 @@ def transfer(
     both have a band of that name, and a band that the bundle lacks begins with the mean of those it has. Upper and
     lower case are one. ModelError, with the network as it was, if the encoder is another.
     """
-    old = load(bundle).state_dict()
+    old = load_network(bundle).state_dict()
     new = network.state_dict()
     channels = _channels(bundle, legend, output_codes, bands)
     axes = _axes(bundle, len(output_codes), len(bands))
