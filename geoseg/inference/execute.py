@@ -18,7 +18,7 @@ from geoseg.inference.scheduler import TileDone, TileTask, check_shared, run_tas
 from geoseg.machine import size_text
 from geoseg.progress import Progress, announcer
 from geoseg.raster import check_place, is_remote, public_name, shown
-from geoseg.raster.landcover import Product, build, built_path, part_path, place
+from geoseg.raster.landcover import Product, build_cog, built_path, part_path, place
 
 if TYPE_CHECKING:
     from geoseg.inference.plan import Plan
@@ -187,7 +187,7 @@ def _put_together(  # noqa: PLR0913, PLR0917 each is a noun the reader expects h
     report(0, 0)
     for number, product in enumerate(products, start=1):
         if not built_path(journal.parts, product).exists():
-            build(journal.parts, product, tiles, plan.scene.geobox, tags, outputs.storage)
+            build_cog(journal.parts, product, tiles, plan.scene.geobox, tags, outputs.storage)
         report(number, 0)
     by_name = {product.name: product for product in products}
     for name, path in outputs.by_product.items():

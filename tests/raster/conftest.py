@@ -13,7 +13,7 @@ from affine import Affine
 from rasterio.crs import CRS
 
 from geoseg.raster import GeoBox, Window
-from geoseg.raster.landcover import Product, build, place
+from geoseg.raster.landcover import Product, build_cog, place
 
 UTM = CRS.from_epsg(32618)
 NORTH_UP = Affine(0.5, 0, 5e5, 0, -0.5, 4e6)
@@ -47,4 +47,4 @@ def noise(*shape: int, dtype: str = "uint8", seed: int = 0) -> np.ndarray:
 def assemble(  # a whole map at once, as a run builds and places it
     folder: Path, product: Product, tiles: Sequence[Window], geobox: GeoBox, target: Path, tags: Mapping[str, str]
 ) -> None:
-    place(build(folder, product, tiles, geobox, tags), product, target)
+    place(build_cog(folder, product, tiles, geobox, tags), product, target)

@@ -11,7 +11,7 @@ from affine import Affine
 from geoseg.errors import UsageError
 from geoseg.legend import DEEPGLOBE
 from geoseg.raster import GeoBox, Window
-from geoseg.raster.landcover import DEFAULTS, build, creation_options, labels, overview_levels, write_part
+from geoseg.raster.landcover import DEFAULTS, build_cog, creation_options, labels, overview_levels, write_part
 
 SHAPE = (700, 900)
 
@@ -22,7 +22,7 @@ def built(folder: Path, asked: dict[str, str]) -> Path:
     product = labels(DEEPGLOBE)
     write_part(folder, product, 0, codes, overview_levels(*SHAPE))
     box = GeoBox(*SHAPE, Affine(0.5, 0, 400_000, 0, -0.5, 5_000_000), rasterio.crs.CRS.from_epsg(32631))
-    return build(folder, product, [Window(0, 0, *SHAPE)], box, {}, creation_options(asked))
+    return build_cog(folder, product, [Window(0, 0, *SHAPE)], box, {}, creation_options(asked))
 
 
 @pytest.mark.parametrize(

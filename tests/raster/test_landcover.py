@@ -25,7 +25,7 @@ from geoseg.raster.geobox import GroundControlPoint
 from geoseg.raster.landcover import (
     LEGEND_TAG,
     Product,
-    build,
+    build_cog,
     built_path,
     cog,
     confidence,
@@ -330,7 +330,7 @@ def built_beside_an_old_map(folder: Path) -> tuple[Path, Path, dict[str, bytes]]
     parts, target = folder / "parts", folder / "map.tif"
     parts.mkdir()
     write_part(parts, LABELS, 0, landscape(1, 90, 80), 0)
-    built = build(parts, LABELS, tiles(90, 80, 96, 96), GeoBox(90, 80, NORTH_UP, UTM), {})
+    built = build_cog(parts, LABELS, tiles(90, 80, 96, 96), GeoBox(90, 80, NORTH_UP, UTM), {})
     old = {name: name.encode() for name in ("map.tif", "map.tif.aux.xml", "map.qml", "map.tif.ovr")}
     for name, content in old.items():
         (folder / name).write_bytes(content)

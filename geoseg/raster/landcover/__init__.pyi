@@ -1,7 +1,7 @@
 from .cog import DEFAULTS as DEFAULTS
 from .cog import creation_options as creation_options
 from .outputs import LEGEND_TAG as LEGEND_TAG
-from .outputs import build as build
+from .outputs import build_cog as build_cog
 from .outputs import built_path as built_path
 from .outputs import files_beside as files_beside
 from .outputs import foreign_beside as foreign_beside

@@ -50,11 +50,11 @@ def foreign_beside(target: Path) -> list[Path]:
 
 
 def built_path(folder: Path, product: Product) -> Path:
-    """Return where `build` puts the finished COG of a product; what stands there is whole."""
+    """Return where `build_cog` puts the finished COG of a product; what stands there is whole."""
     return folder / f"{product.name}.cog.tif"
 
 
-def build(  # noqa: PLR0913, PLR0917 each is a noun the reader expects here
+def build_cog(  # noqa: PLR0913, PLR0917 each is a noun the reader expects here
     folder: Path,
     product: Product,
     tiles: Sequence[Window],
@@ -96,7 +96,7 @@ def build(  # noqa: PLR0913, PLR0917 each is a noun the reader expects here
 
 
 def place(built: Path, product: Product, target: Path) -> None:
-    """Move what `build` returned to its final name: the sidecars `.aux.xml` and `.qml` first, the map last.
+    """Move what `build_cog` returned to its final name: the sidecars `.aux.xml` and `.qml` first, the map last.
 
     The target may be on another disk than the folder of `built`: then the map is copied to a temporary name beside the
     target, which takes its size there too, and renamed when it is on that disk. What stood beside an old map waits in
