@@ -10,9 +10,9 @@ from .labels import choose_column as choose_column
 from .labels import column_of as column_of
 from .labels import find_features as find_features
 from .labels import is_features as is_features
-from .labels import placed as placed
+from .labels import placed_polygons as placed_polygons
 from .labels import read_polygons as read_polygons
-from .labels import unpacked as unpacked
+from .labels import unpacked_polygons as unpacked_polygons
 from .pair import Member as Member
 from .pair import Pair as Pair
 from .pair import middle_size_m as middle_size_m

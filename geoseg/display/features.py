@@ -200,9 +200,9 @@ def _of_polygons(batch: FeatureBatch) -> FeatureBatch:
     """Return the features that are polygons, those inside of collections among them, each as one."""
     if np.isin(shapely.get_type_id(batch.shapes), (3, 6)).all():
         return batch
-    from geoseg.dataset import unpacked  # noqa: PLC0415 - others than geoseg's own
+    from geoseg.dataset import unpacked_polygons  # noqa: PLC0415 - others than geoseg's own
 
-    shapes, owners, _ = unpacked(batch.shapes)
+    shapes, owners, _ = unpacked_polygons(batch.shapes)
     parts, whose = shapely.get_parts(shapes, return_index=True)
     kept, places = np.unique(owners[whose], return_inverse=True)
     together = np.asarray(shapely.multipolygons(parts, indices=places), np.object_) if len(kept) else shapes

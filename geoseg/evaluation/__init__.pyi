@@ -20,5 +20,5 @@ from .report import markdown_table as markdown_table
 from .report import to_markdown as to_markdown
 from .report import write_report as write_report
 from .worst_crops import WorstCrops as WorstCrops
-from .worst_crops import colored as colored
-from .worst_crops import natural as natural
+from .worst_crops import paint_bands as paint_bands
+from .worst_crops import paint_codes as paint_codes

@@ -14,7 +14,7 @@ from geoseg.errors import GeosegError
 from geoseg.evaluation.calibration import Calibration
 from geoseg.evaluation.matching import key
 from geoseg.evaluation.metrics import ConfusionMatrix
-from geoseg.evaluation.worst_crops import WorstCrop, WorstCrops, colored, natural
+from geoseg.evaluation.worst_crops import WorstCrop, WorstCrops, paint_bands, paint_codes
 from geoseg.legend import Legend
 
 _DPI = 120
@@ -145,9 +145,9 @@ def _draw_sheet(target: Path, crops: Sequence[WorstCrop], legend: Legend, stretc
         top = height - 0.55 - row * (_SIDE_IN + _CAPTION_IN) - _SIDE_IN
         left = 0.15 + col * (3 * _SIDE_IN + gap)
         pictures = (
-            natural(crop.image, crop.valid, shades),
-            colored(crop.reference, legend),
-            colored(crop.predicted, legend),
+            paint_bands(crop.image, crop.valid, shades),
+            paint_codes(crop.reference, legend),
+            paint_codes(crop.predicted, legend),
         )
         for part, pixels in enumerate(pictures):
             _show(

@@ -83,7 +83,7 @@ class BurnedPolygons:
             raise SceneError(f"{source.name} and the map do not overlap; check their CRS and place")
         values = sorted(set(found.values) - {""})
         names, codes = _polygon_classes(values, map_names, reference_names, f"{source.name}, column {title}")
-        dataset.placed(source, title, grid)  # once, before threads ask for it
+        dataset.placed_polygons(source, title, grid)  # once, before threads ask for it
         notes = (source.note, found.note([grid], "a reference", "the map"))
         return cls(source, title, codes, names, grid, source.stamp, tuple(note for note in notes if note))
 
@@ -110,7 +110,7 @@ class BurnedPolygons:
     def read(self, window: Window) -> StoredCodes:
         """Return the codes in a window of the map; NONE where no polygon is."""
         place, by_value = self.grid[window], dict(self.codes)
-        near = dataset.placed(self.source, self.column, self.grid).near(place)
+        near = dataset.placed_polygons(self.source, self.column, self.grid).near(place)
         shapes = [(shape, by_value[value]) for shape, value in near if value in by_value]
         none = _NO_BYTE if self.is_plain else NONE
         codes = np.full(window.shape, none, np.uint8 if self.is_plain else np.int32)

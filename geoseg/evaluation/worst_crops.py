@@ -156,7 +156,7 @@ def _rank(crop: WorstCrop) -> tuple[float, int]:
     return crop.share, crop.wrong_px
 
 
-def colored(codes: NDArray[np.uint8], legend: Legend) -> NDArray[np.uint8]:
+def paint_codes(codes: NDArray[np.uint8], legend: Legend) -> NDArray[np.uint8]:
     """Return codes (row, col) in the legend's colors (row, col, 3); what is no class is gray."""
     table = np.full((NODATA + 1, 3), _NONE, np.uint8)
     for land_cover in legend:
@@ -165,7 +165,7 @@ def colored(codes: NDArray[np.uint8], legend: Legend) -> NDArray[np.uint8]:
     return pixels
 
 
-def natural(data: NDArray[Any], valid: NDArray[np.bool_], stretch: tuple[float, float]) -> NDArray[np.uint8]:
+def paint_bands(data: NDArray[Any], valid: NDArray[np.bool_], stretch: tuple[float, float]) -> NDArray[np.uint8]:
     """Return imagery (band, row, col) as a picture (row, col, 3): its first three bands, or the first alone as gray.
 
     `stretch`: the darkest and the lightest stored value; what is not valid (row, col) is gray.

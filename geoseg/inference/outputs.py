@@ -181,7 +181,7 @@ class PolygonsAfter:
             parse_area,
             parse_length,
             sieve_weights,
-            tolerance,
+            simplify_tolerance,
         )
 
         products = list(outputs.by_product.values())
@@ -202,7 +202,7 @@ class PolygonsAfter:
             )
         check_places(source)
         if "simplify" in self.options:
-            tolerance(parse_length(self.options["simplify"]), source.geobox)
+            simplify_tolerance(parse_length(self.options["simplify"]), source.geobox)
         if "min_area" in self.options:
             sieve_weights(parse_area(self.options["min_area"]), source.geobox)
 

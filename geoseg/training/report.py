@@ -22,11 +22,11 @@ from geoseg.evaluation import (
     Draw,
     Evaluation,
     Pictures,
-    colored,
     draw_calibration,
     markdown_table,
-    natural,
     new_figure,
+    paint_bands,
+    paint_codes,
     ratio_text,
     to_markdown,
     write_report,
@@ -228,8 +228,8 @@ class ValidationPictures:
         begin = time.monotonic()
         cut = Window(0, 0, min(SIDE_PX, window.height), min(SIDE_PX, window.width))
         patch = scene.read(Window(window.row, window.col, cut.height, cut.width))
-        image = natural(patch.data, patch.valid, self._plan.stretch)
-        shown = [colored(codes[cut.rows, cut.cols], self._plan.legend) for codes in (reference, predicted)]
+        image = paint_bands(patch.data, patch.valid, self._plan.stretch)
+        shown = [paint_codes(codes[cut.rows, cut.cols], self._plan.legend) for codes in (reference, predicted)]
         self._rows[scene.id] = np.concatenate([image, *shown], axis=1)
         self._spent_s += time.monotonic() - begin
 

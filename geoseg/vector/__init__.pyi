@@ -9,5 +9,5 @@ from .precompile import load_compiler as load_compiler
 from .request import check_places as check_places
 from .request import layer_name as layer_name
 from .request import sieve_weights as sieve_weights
-from .request import tolerance as tolerance
+from .request import simplify_tolerance as simplify_tolerance
 from .vectorize import vectorize as vectorize

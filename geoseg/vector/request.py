@@ -170,7 +170,7 @@ def _generalization(geobox: GeoBox, options: VectorizeOptions) -> Generalization
             "smooth",
         )
     wanted = parse_length("0px" if simplify is None else simplify)
-    allowed = tolerance(wanted, geobox)
+    allowed = simplify_tolerance(wanted, geobox)
     method = options.get("method", METHODS[0]).casefold()
     how = Generalization(method, min(allowed.distance, _reach(allowed, geobox)), allowed.matrix, smooth)
     if how.is_idle and wanted.value > 0:
@@ -225,7 +225,7 @@ class Tolerance:
     """Takes (col, row) to the plane, row by row, in which distances are compared with `distance`."""
 
 
-def tolerance(simplify: Quantity, geobox: GeoBox) -> Tolerance:
+def simplify_tolerance(simplify: Quantity, geobox: GeoBox) -> Tolerance:
     """Return a tolerance in meters, or in pixels whatever their size. UsageError for meters without a place."""
     if simplify.in_px:
         return Tolerance(simplify.value, (1.0, 0.0, 0.0, 1.0))

@@ -16,7 +16,7 @@ from matplotlib.image import imread
 from numpy.typing import NDArray
 
 from geoseg.errors import OutputError
-from geoseg.evaluation import Calibration, ConfusionMatrix, Evaluation, WorstCrops, colored
+from geoseg.evaluation import Calibration, ConfusionMatrix, Evaluation, WorstCrops, paint_codes
 from geoseg.evaluation.worst_crops import LEAST_SHARE
 from geoseg.legend import DEEPGLOBE, LandCover, Legend
 from geoseg.raster import Patch, Window, tiles
@@ -183,7 +183,7 @@ def test_the_sheet_shows_the_legends_colors(tmp_path: Path, evaluation: Evaluati
     there = {(color >> 16, color >> 8 & 255, color & 255) for color in packed.tolist()}
     shown = {code for crop in worst.of(2) for code in (*crop.reference.flat, *crop.predicted.flat) if code != 255}
     assert {DEEPGLOBE.by_code(int(code)).color for code in shown} <= there
-    assert np.array_equal(colored(np.array([[2, 255]], np.uint8), DEEPGLOBE)[0], [(255, 0, 255), (225, 225, 225)])
+    assert np.array_equal(paint_codes(np.array([[2, 255]], np.uint8), DEEPGLOBE)[0], [(255, 0, 255), (225, 225, 225)])
 
 
 def test_an_older_report_is_replaced_and_other_files_are_kept(

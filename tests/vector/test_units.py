@@ -15,7 +15,7 @@ from rasterio.crs import CRS
 
 from geoseg.errors import GeosegWarning, UsageError
 from geoseg.raster import GeoBox, Ground
-from geoseg.vector import parse_area, parse_length, sieve_weights, tolerance, vectorize
+from geoseg.vector import parse_area, parse_length, sieve_weights, simplify_tolerance, vectorize
 from geoseg.vector.polygonize import Tracing, trace
 from geoseg.vector.request import side_weights
 from geoseg.vector.simplify.generalize import Generalization
@@ -134,11 +134,11 @@ def test_rotated_pixels_keep_their_area() -> None:
 
 
 def test_tolerances() -> None:
-    assert tolerance(parse_length("1.5px"), WORLD).matrix == (1.0, 0.0, 0.0, 1.0)
-    assert tolerance(parse_length("1.5px"), NOWHERE).distance == 1.5
-    meters = tolerance(parse_length("1.5m"), UTM)
+    assert simplify_tolerance(parse_length("1.5px"), WORLD).matrix == (1.0, 0.0, 0.0, 1.0)
+    assert simplify_tolerance(parse_length("1.5px"), NOWHERE).distance == 1.5
+    meters = simplify_tolerance(parse_length("1.5m"), UTM)
     assert Generalization(distance=meters.distance, matrix=meters.matrix).doubled_area_px == 2 * 3**2
-    meters = tolerance(parse_length(1), FEET)
+    meters = simplify_tolerance(parse_length(1), FEET)
     assert (meters.distance, meters.matrix) == (1, Ground.of(FEET).matrix)
 
 
@@ -147,7 +147,7 @@ def test_tolerances() -> None:
 )
 def test_metres_without_a_place_are_refused_with_the_way_out(box: GeoBox) -> None:
     with pytest.raises(UsageError, match=r"give pixels: `simplify` 1\.5px"):
-        tolerance(parse_length("1.5"), box)
+        simplify_tolerance(parse_length("1.5"), box)
     with pytest.raises(UsageError, match=r"give pixels: `min_area` 100px"):
         sieve_weights(parse_area("100"), box)
     assert sieve_weights(parse_area("100px"), box)[1] == 100
@@ -211,7 +211,7 @@ def test_a_tolerance_is_idle_where_it_drops_no_vertex(box: GeoBox, method: str, 
     classes = np.random.default_rng(5).integers(0, 2, (24, 24)).astype(np.uint8)
     classes[np.triu_indices(24)] = 0  # long staircases beside the noise
     wanted = parse_length(f"{share}px" if box is NOWHERE else share * math.sqrt(Ground.of(box).pixel))
-    allowed = tolerance(wanted, box)
+    allowed = simplify_tolerance(wanted, box)
     how = Generalization(method, allowed.distance, allowed.matrix)
     kept = [len(trace(classes, 255, Affine.identity(), Tracing(True, one)).xy) for one in (how, Generalization())]
     if how.is_idle:

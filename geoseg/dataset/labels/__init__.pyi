@@ -7,9 +7,9 @@ from .features import is_features as is_features
 from .label_files import find_labels as find_labels
 from .label_polygons import LabelPolygons as LabelPolygons
 from .label_polygons import check_place as check_place
-from .label_polygons import placed as placed
+from .label_polygons import placed_polygons as placed_polygons
 from .label_polygons import read_polygons as read_polygons
-from .label_polygons import unpacked as unpacked
+from .label_polygons import unpacked_polygons as unpacked_polygons
 from .label_raster import ColorMask as ColorMask
 from .label_raster import LabelRaster as LabelRaster
 from .labels import BuiltUp as BuiltUp

@@ -71,7 +71,7 @@ class LabelPolygons:
         """Return the codes in a window of a scene's grid. SceneError when the file cannot be read or brought there."""
         codes = np.full(window.shape, NODATA, np.uint8)
         by_value = dict(self.codes)
-        near = placed(self.source, self.column, grid).near(grid[window])
+        near = placed_polygons(self.source, self.column, grid).near(grid[window])
         burned = [(shape, by_value[value]) for shape, value in near if value in by_value]
         if burned:
             rasterio.features.rasterize(burned, out=codes, transform=grid[window].transform)
@@ -102,7 +102,7 @@ class PlacedPolygons:
     @classmethod
     def of(cls, features: Features, name: str, column: str) -> Self:
         """Sort out the polygons of what was read. SceneError where there is none."""
-        shapes, owners, others = unpacked(features.geometries)
+        shapes, owners, others = unpacked_polygons(features.geometries)
         if not len(shapes):
             held = f": it has {_counted(others)}" if others else ""
             raise SceneError(f"{name} holds no polygon{held}; give polygons, points and lines can be buffered")
@@ -149,7 +149,7 @@ def read_polygons(source: VectorSource, column: str) -> PlacedPolygons:
     return _polygons(source, source.stamp, column)
 
 
-def placed(source: VectorSource, column: str, grid: GeoBox) -> PlacedPolygons:
+def placed_polygons(source: VectorSource, column: str, grid: GeoBox) -> PlacedPolygons:
     """Return the polygons of a source in the CRS of a grid: they are read and moved once for all windows."""
     return _placed(source, source.stamp, column, None if grid.crs is None else grid.crs.to_wkt())
 
@@ -179,7 +179,7 @@ def _placed(source: VectorSource, stamp: object, column: str, ours: str | None) 
     return PlacedPolygons(found.name, column, moved, found.values, ours, shapely.STRtree(moved), found.others)
 
 
-def unpacked(geometries: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.intp], Counter[str]]:
+def unpacked_polygons(geometries: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.intp], Counter[str]]:
     """Return the polygons, also those of collections in collections, whose each is, and what else there is."""
     shapes, owners = np.asarray(geometries, object), np.arange(len(geometries))
     while (packed := (shapely.get_type_id(shapes) == _COLLECTION) & ~shapely.is_empty(shapes)).any():
