@@ -35,6 +35,7 @@ from .engines import takes_window as takes_window
 from .network import HALF as HALF
 from .network import HEADS as HEADS
 from .network import IMAGENET as IMAGENET
+from .network import NORM_STATISTICS as NORM_STATISTICS
 from .network import Scaling as Scaling
 from .network import Transferred as Transferred
 from .network import build_network as build_network

@@ -17,6 +17,7 @@ from geoseg.model import (
     DEFAULT_BANDS,
     HALF,
     IMAGENET,
+    NORM_STATISTICS,
     VALUE_RANGES,
     ModelBundle,
     Normalization,
@@ -36,8 +37,6 @@ from geoseg.training.recipe import Recipe
 
 DEMO = "demo"
 """The name of the shipped model in `Recipe.init`."""
-_STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
-"""Of batch normalization; group normalization has none."""
 Says = Callable[[str], None]
 
 
@@ -167,7 +166,7 @@ def _has_encoder(bundle: ModelBundle, architecture: str, arguments: Mapping[str,
         {
             key: shape
             for key, shape in parameter_shapes(name, given).items()
-            if key.startswith("encoder.") and not key.endswith(_STATISTICS)
+            if key.startswith("encoder.") and not key.endswith(NORM_STATISTICS)
         }
         for name, given in ((bundle.architecture, of_bundle), (architecture, arguments))
     )

@@ -16,5 +16,6 @@ from .network import load_network as load_network
 from .network import parameter_shapes as parameter_shapes
 from .network import use_threads as use_threads
 from .transfer import HEADS as HEADS
+from .transfer import NORM_STATISTICS as NORM_STATISTICS
 from .transfer import Transferred as Transferred
 from .transfer import transfer as transfer

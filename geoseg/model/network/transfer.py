@@ -15,7 +15,7 @@ from geoseg.model.network.network import load_network, parameter_shapes
 
 HEADS = ("segmentation_head", "skip_heads")
 """Parts that mean nothing without the decoder before them."""
-_STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
+NORM_STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 """Of batch normalization; group normalization has none."""
 
 
@@ -148,7 +148,7 @@ def _alike(
 
 
 def _lasting(shapes: dict[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
-    return {key: shape for key, shape in shapes.items() if not key.endswith(_STATISTICS)}
+    return {key: shape for key, shape in shapes.items() if not key.endswith(NORM_STATISTICS)}
 
 
 def _copy(old: torch.Tensor, new: torch.Tensor, axis: _Axis | None, channels: _Channels) -> None:
