@@ -40,13 +40,13 @@ def _make(path: Path, name: str) -> None:
     import torch
 
     from geoseg import DEEPGLOBE, Normalization, save_bundle
-    from geoseg.model import build_network
+    from geoseg.model import build
 
     architecture, arguments = ARGUMENTS[name]
     torch.manual_seed(_SEED)
     save_bundle(
         path,
-        build_network(architecture, arguments).eval(),
+        build(architecture, arguments).eval(),
         architecture=architecture,
         arguments=arguments,
         legend=DEEPGLOBE,

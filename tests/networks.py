@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from geoseg.legend import DEEPGLOBE, Legend
-from geoseg.model import ModelBundle, Normalization, build_network, save_bundle
+from geoseg.model import ModelBundle, Normalization, build, save_bundle
 from geoseg.model.engines.export import export_onnx
 
 TINY = {"encoder_name": "tu-tf_mobilenetv3_small_minimal_100", "encoder_depth": 3, "decoder_channels": [16, 8, 8]}
@@ -20,7 +20,7 @@ def random_network(architecture: str, arguments: dict[str, Any], seed: int = 0) 
     """Return a network whose classes are mixed and whose batch normalization is not the identity."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = build_network(architecture, arguments)
+        network = build(architecture, arguments)
         for module in network.modules():
             if isinstance(module, torch.nn.BatchNorm2d):
                 torch.nn.init.uniform_(module.running_mean, -0.2, 0.2)

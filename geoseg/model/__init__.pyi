@@ -38,7 +38,7 @@ from .network import IMAGENET as IMAGENET
 from .network import NORM_STATISTICS as NORM_STATISTICS
 from .network import Scaling as Scaling
 from .network import Transferred as Transferred
-from .network import build_network as build_network
+from .network import build as build
 from .network import check_encoder_weights as check_encoder_weights
 from .network import check_takes as check_takes
 from .network import encoder_weights_of as encoder_weights_of

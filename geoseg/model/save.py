@@ -67,7 +67,7 @@ def save_bundle(  # noqa: PLR0913 (a model has this many sides)
     network : torch.nn.Module or mapping of str to torch.Tensor
         Trained: (n, band, row, col) float32 to logits (n, class, row, col).
     architecture, arguments
-        Those of `geoseg.model.build_network`; `encoder_weights` is no argument of a finished model.
+        Those of `geoseg.model.build`; `encoder_weights` is no argument of a finished model.
     legend : Legend
         The classes; their codes, ascending, are what the output channels stand for.
     normalization : Normalization

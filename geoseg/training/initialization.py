@@ -8,7 +8,7 @@ from geoseg.model import (
     HEADS,
     ModelBundle,
     Transferred,
-    build_network,
+    build,
     freeze_batch_norm,
     is_weights_file,
     recorded_weights,
@@ -69,7 +69,7 @@ def _begun(plan: TrainingPlan) -> tuple[torch.nn.Module, ModelBundle | None, Tra
     bundle = init_bundle(recipe, plan.architecture, plan.arguments)
     torch.manual_seed(recipe.seed)
     if bundle is None:
-        return build_network(plan.architecture, plan.arguments, recipe.encoder_weights), None, None
-    network = build_network(plan.architecture, plan.arguments, None)  # its encoder is the bundle's
+        return build(plan.architecture, plan.arguments, recipe.encoder_weights), None, None
+    network = build(plan.architecture, plan.arguments, None)  # its encoder is the bundle's
     taken = transfer(bundle, network, legend=plan.legend, output_codes=plan.output_codes, bands=plan.bands)
     return network, bundle, taken

@@ -14,7 +14,7 @@ import geoseg
 from geoseg.errors import UsageError
 from geoseg.inference import SceneMapping, map_tile
 from geoseg.inference.coarse_engine import CoarseEngine, average
-from geoseg.model import ModelBundle, Weights, build_network, choose_engine, save_bundle
+from geoseg.model import ModelBundle, Weights, build, choose_engine, save_bundle
 from geoseg.raster import Window, WindowGrid, tiles
 from tests.inference.conftest import MakeScene
 from tests.inference.position_engine import CLASSES, PositionEngine
@@ -157,7 +157,7 @@ def test_a_network_of_one_size_keeps_it(make_scene: MakeScene, tmp_path: Path, e
     arguments = {"encoder_name": encoder, "in_channels": 3, "classes": 7}
     bundle = save_bundle(
         tmp_path / "model.safetensors",
-        build_network(architecture, arguments),
+        build(architecture, arguments),
         architecture=architecture,
         arguments=arguments,
         legend=geoseg.DEEPGLOBE,

@@ -17,7 +17,7 @@ from geoseg.model import (
     ModelBundle,
     Weights,
     architecture_named,
-    build_network,
+    build,
     choose_engine,
     parameter_shapes,
 )
@@ -98,7 +98,7 @@ def test_it_comes_back_from_its_bundle_and_onnx_agrees(tmp_path: Path, which: st
 )
 def test_hostile_arguments_are_refused(architecture: str, arguments: dict[str, Any]) -> None:
     with pytest.raises(ModelError) as refusal:
-        build_network(architecture, {**arguments, **SIZES})
+        build(architecture, {**arguments, **SIZES})
     assert architecture in str(refusal.value)
     assert str(refusal.value).isprintable()
 
@@ -116,7 +116,7 @@ def test_divisor_is_the_least_size_that_keeps_the_size(which: str) -> None:
     architecture, arguments = OWN[which]
     divisor = architecture_named(architecture).divisor(arguments)
     with torch.device("meta"):
-        network = build_network(architecture, {**arguments, **SIZES}).eval()
+        network = build(architecture, {**arguments, **SIZES}).eval()
         image = torch.empty(1, 3, 2 * divisor, 3 * divisor)
         assert network(image).shape == (1, 7, 2 * divisor, 3 * divisor)
 
@@ -130,14 +130,14 @@ def test_window_of_another_size_is_refused(tmp_path: Path) -> None:
 def test_every_architecture_takes_norm_and_loses_its_batch_norm(architecture: str) -> None:
     encoder = "tu-vit_tiny_patch16_224" if architecture == "DPT" else "resnet18"
     with torch.device("meta"):
-        network = build_network(architecture, {"encoder_name": encoder, **SIZES, "norm": "group"})
+        network = build(architecture, {"encoder_name": encoder, **SIZES, "norm": "group"})
     assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in network.modules())
 
 
 @pytest.mark.parametrize("architecture", ["FCN8s", "LightFPN"])
 def test_encoder_without_the_strides_is_refused(architecture: str) -> None:
     with pytest.raises(ModelError, match=r"tu-vit_tiny_patch16_224|no features of stride"):
-        build_network(architecture, {"encoder_name": "tu-vit_tiny_patch16_224", **SIZES})
+        build(architecture, {"encoder_name": "tu-vit_tiny_patch16_224", **SIZES})
     assert parameter_shapes("FCN8s", {"encoder_name": "mit_b0", **SIZES})["segmentation_head.0.bias"] == (7,)
 
 

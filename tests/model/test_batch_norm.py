@@ -10,7 +10,7 @@ import pytest
 import torch
 from timm.layers.norm_act import BatchNormAct2d
 
-from geoseg.model import build_network, freeze_batch_norm
+from geoseg.model import build, freeze_batch_norm
 from geoseg.model.network.network import replace_batch_norm
 from tests.networks import TINY, random_network
 
@@ -63,8 +63,8 @@ def test_no_tiny_batch_is_too_small() -> None:
     """One window of one crop, pooled to one pixel by the decoder: batch normalization refuses it."""
     arguments = {"encoder_name": TINY["encoder_name"], "in_channels": 3, "classes": 7, "decoder_channels": 8}
     with pytest.raises(ValueError, match="more than 1 value"):
-        build_network("DeepLabV3", arguments).train()(images(1))
-    assert build_network("DeepLabV3", {**arguments, "norm": "group"}).train()(images(1)).isfinite().all()
+        build("DeepLabV3", arguments).train()(images(1))
+    assert build("DeepLabV3", {**arguments, "norm": "group"}).train()(images(1)).isfinite().all()
 
 
 def trained(network: torch.nn.Module) -> dict[str, torch.Tensor]:

@@ -13,7 +13,7 @@ import torch
 
 from geoseg.errors import ModelError, OutputError, UsageError
 from geoseg.legend import DEEPGLOBE
-from geoseg.model import ModelBundle, build_network, read_header, save_bundle
+from geoseg.model import ModelBundle, build, read_header, save_bundle
 from geoseg.model.network import load_network
 from tests.model.safetensors_bytes import split_file, with_metadata
 from tests.networks import RGB, TINY, random_network, tiny_bundle
@@ -187,7 +187,7 @@ def test_model_without_unknown_has_six_channels(tmp_path: Path) -> None:
 
 def test_encoder_weights_offline_say_so() -> None:
     with pytest.raises(ModelError, match="needs the network once"):
-        build_network("Unet", {"encoder_name": "resnet18", "in_channels": 3, "classes": 7}, encoder_weights="imagenet")
+        build("Unet", {"encoder_name": "resnet18", "in_channels": 3, "classes": 7}, encoder_weights="imagenet")
 
 
 def test_the_environment_names_the_model_to_take_where_none_is_given(

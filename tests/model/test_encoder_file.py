@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from geoseg.errors import ModelError
-from geoseg.model import build_network, check_encoder_weights, is_weights_file, recorded_weights
+from geoseg.model import build, check_encoder_weights, is_weights_file, recorded_weights
 from geoseg.model.network.encoders import encoder_weights_of
 
 State = dict[str, torch.Tensor]
@@ -38,7 +38,7 @@ def state_of(network: torch.nn.Module) -> State:
 
 def encoder_of(encoder: str, weights: Path | str | None, bands: int = 3, architecture: str = "Unet") -> torch.nn.Module:
     arguments = {"encoder_name": encoder, "in_channels": bands, "classes": 2}
-    network = build_network(architecture, arguments, None if weights is None else str(weights))
+    network = build(architecture, arguments, None if weights is None else str(weights))
     return network.get_submodule("encoder").eval()
 
 
@@ -145,7 +145,7 @@ def test_half_precision_weights_and_group_norm(tmp_path: Path, timms: State) -> 
     halves = {key: tensor.half() if tensor.is_floating_point() else tensor for key, tensor in timms.items()}
     path = saved(tmp_path / "w.safetensors", halves)
     arguments = {"encoder_name": "resnet18", "in_channels": 3, "classes": 2, "norm": "group"}
-    found = build_network("Unet", arguments, str(path)).state_dict()
+    found = build("Unet", arguments, str(path)).state_dict()
     assert found["encoder.conv1.weight"].dtype == torch.float32
     assert torch.equal(found["encoder.layer1.0.bn1.weight"], halves["layer1.0.bn1.weight"].float())
 
@@ -228,7 +228,7 @@ def test_an_old_pickle_is_read(tmp_path: Path, timms: State) -> None:
 def test_a_network_without_encoder_takes_none(tmp_path: Path, timms: State) -> None:
     path = saved(tmp_path / "w.pth", timms)
     with pytest.raises(ModelError, match="no encoder"):
-        build_network("PlainUnet", {"in_channels": 3, "classes": 2, "depth": 1}, str(path))
+        build("PlainUnet", {"in_channels": 3, "classes": 2, "depth": 1}, str(path))
 
 
 def test_a_name_of_weights_is_no_file() -> None:

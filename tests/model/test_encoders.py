@@ -15,7 +15,7 @@ import torch
 from huggingface_hub import constants
 
 from geoseg.errors import ModelError
-from geoseg.model import IMAGENET, build_network, scaling_of
+from geoseg.model import IMAGENET, build, scaling_of
 from geoseg.model.network import network as network_room
 from geoseg.model.network.encoders import encoder_weights_of, fetchable
 
@@ -98,7 +98,7 @@ def test_weights_that_cannot_be_had_are_one_clear_line(
     architecture: str, arguments: dict[str, Any], weights: str, wanted: str
 ) -> None:
     with pytest.raises(ModelError, match=wanted) as refusal:
-        build_network(architecture, {**arguments, **SIZES}, encoder_weights=weights)
+        build(architecture, {**arguments, **SIZES}, encoder_weights=weights)
     assert str(refusal.value).isprintable()
 
 
@@ -113,7 +113,7 @@ def test_unknown_host_is_one_line_at_once(monkeypatch: pytest.MonkeyPatch, caplo
     naps_s: list[float] = []
     monkeypatch.setattr(time, "sleep", naps_s.append)
     with pytest.raises(ModelError, match=r"weights of vgg11_bn .*not kept on this machine and .* cannot be reached"):
-        build_network("SegNet", {"encoder_name": "vgg11_bn", **SIZES}, encoder_weights="imagenet")
+        build("SegNet", {"encoder_name": "vgg11_bn", **SIZES}, encoder_weights="imagenet")
     assert sum(naps_s) < 10  # it is not asked again and again, however slow the machine
     assert caplog.records == []
     assert constants.HF_HUB_OFFLINE is False
@@ -129,8 +129,8 @@ def test_weights_reach_smp_by_their_name(monkeypatch: pytest.MonkeyPatch) -> Non
         return torch.nn.Identity()
 
     monkeypatch.setattr(smp, "create_model", create)
-    build_network("Unet", {"encoder_name": "timm-efficientnet-b0", **SIZES}, encoder_weights="noisy-student")
-    build_network("Unet", {"encoder_name": "timm-efficientnet-b0", **SIZES})
+    build("Unet", {"encoder_name": "timm-efficientnet-b0", **SIZES}, encoder_weights="noisy-student")
+    build("Unet", {"encoder_name": "timm-efficientnet-b0", **SIZES})
     assert asked[0]["encoder_weights"] == "noisy-student"
     assert asked[1]["encoder_weights"] is None
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from geoseg.model import build_network
+from geoseg.model import build
 from tests.networks import random_network
 
 SIZES = {"in_channels": 3, "classes": 5}
@@ -45,7 +45,7 @@ def test_fcn_is_the_sum_of_scores(stride: int) -> None:
 
 def test_fc6_and_fc7_are_the_papers() -> None:
     with torch.device("meta"):
-        network: Any = build_network("FCN32s", {"encoder_name": "vgg16", **SIZES, "decoder_channels": 4096})
+        network: Any = build("FCN32s", {"encoder_name": "vgg16", **SIZES, "decoder_channels": 4096})
     fc6, fc7 = (module for module in network.decoder if isinstance(module, torch.nn.Conv2d))
     assert tuple(fc6.weight.shape) == (4096, 512, 7, 7)
     assert tuple(fc7.weight.shape) == (4096, 4096, 1, 1)
@@ -55,7 +55,7 @@ def test_fc6_and_fc7_are_the_papers() -> None:
 @pytest.mark.parametrize("skip", [True, False])
 def test_plain_unet_keeps_sizes_and_doubles_channels(depth: int, skip: bool) -> None:  # noqa: FBT001 (of a test)
     with torch.device("meta"):
-        network: Any = build_network("PlainUnet", {**SIZES, "depth": depth, "channels": 4, "skip": skip})
+        network: Any = build("PlainUnet", {**SIZES, "depth": depth, "channels": 4, "skip": skip})
         side = 2**depth
         assert network(torch.empty(1, 3, 3 * side, side)).shape == (1, 5, 3 * side, side)
     assert [level[0].out_channels for level in network.encoder] == [4 * 2**level for level in range(depth + 1)]
@@ -67,7 +67,7 @@ def test_plain_unet_keeps_sizes_and_doubles_channels(depth: int, skip: bool) -> 
 def test_plain_unet_has_the_papers_size() -> None:
     """31.03 million for one band and two classes, as is commonly counted for the published network."""
     with torch.device("meta"):
-        network = build_network("PlainUnet", {"in_channels": 1, "classes": 2, "batch_norm": False})
+        network = build("PlainUnet", {"in_channels": 1, "classes": 2, "batch_norm": False})
     sizes = [64, 128, 256, 512, 1024]
     down = sum(9 * (a * b + b * b) + 2 * b for a, b in zip([1, *sizes], sizes, strict=False))
     up = sum(4 * 2 * b * b + b + 9 * (2 * b * b + b * b) + 2 * b for b in sizes[:-1])

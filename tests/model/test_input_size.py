@@ -12,7 +12,7 @@ from geoseg.errors import UsageError
 from geoseg.legend import DEEPGLOBE
 from geoseg.model import (
     ModelBundle,
-    build_network,
+    build,
     check_takes,
     choose_engine,
     save_bundle,
@@ -55,7 +55,7 @@ def test_the_usual_window_is_one_that_the_network_takes(kind: str) -> None:
 def test_what_is_said_without_memory_is_what_happens(kind: str) -> None:
     """Sizes that it takes and that it does not, as the network itself does it."""
     architecture, arguments, usual, wrong = NETWORKS[kind]
-    network = build_network(architecture, arguments).eval()
+    network = build(architecture, arguments).eval()
     for size in {min(usual, 256), wrong, 64} - {None}:
         try:
             with torch.no_grad():
@@ -75,7 +75,7 @@ def test_what_is_too_small_and_what_comes_back_in_another_size_is_refused() -> N
 @pytest.mark.parametrize(("batch", "fits"), [(1, False), (2, True)])
 def test_a_batch_that_batch_norm_cannot_learn_from_is_known_beforehand(batch: int, *, fits: bool) -> None:
     arguments = {"encoder_name": "resnet18", **SIZES}
-    network = build_network("DeepLabV3", arguments).train()
+    network = build("DeepLabV3", arguments).train()
     try:
         network(torch.zeros(batch, 3, 64, 64))
         learns = True
@@ -86,7 +86,7 @@ def test_a_batch_that_batch_norm_cannot_learn_from_is_known_beforehand(batch: in
 
 
 def test_a_bundle_has_a_window_that_its_network_takes(tmp_path: Path) -> None:
-    network = build_network("DPT", VIT)
+    network = build("DPT", VIT)
     sides: dict[str, Any] = {"architecture": "DPT", "arguments": VIT, "legend": DEEPGLOBE, "normalization": RGB}
     bundle = save_bundle(tmp_path / "vit.safetensors", network, **sides)
     assert (bundle.window_px, bundle.overlap_px) == (224, 56)

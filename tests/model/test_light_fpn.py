@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from geoseg.model import build_network
+from geoseg.model import build
 from tests.networks import random_network
 
 ENCODER = "tu-tf_efficientnet_lite0"
@@ -66,6 +66,6 @@ def test_strides_are_added_from_the_coarsest_on() -> None:
 
 def test_no_norm_layer_measures_the_window() -> None:
     with torch.device("meta"):
-        network = build_network("LightFPN", ARGUMENTS)
+        network = build("LightFPN", ARGUMENTS)
     kinds = (torch.nn.GroupNorm, torch.nn.InstanceNorm2d, torch.nn.LayerNorm, torch.nn.AdaptiveAvgPool2d)
     assert not any(isinstance(module, kinds) for module in network.modules())

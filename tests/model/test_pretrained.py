@@ -19,7 +19,7 @@ from geoseg.model import (
     Normalization,
     Weights,
     architecture_named,
-    build_network,
+    build,
     choose_engine,
     read_header,
     save_bundle,
@@ -289,7 +289,7 @@ def test_a_network_of_more_classes_begins_with_a_binary_one(water: Path) -> None
     """Its background's logit is 0, and so are the weights that give it."""
     bundle = ModelBundle.from_pretrained(water, legend=BINARY, normalization=RGB)
     legend = Legend((*BINARY.classes, LandCover(2, "ice", (255, 255, 255))))
-    network = build_network("Unet", bundle.arguments | {"classes": 3}).eval()
+    network = build("Unet", bundle.arguments | {"classes": 3}).eval()
     taken = transfer(bundle, network, legend=legend, output_codes=(1, 0, 2), bands=bundle.bands)
     assert (taken.classes, taken.new_classes) == (("water", "land"), ("ice",))
     image = torch.rand(1, 3, 64, 64)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from geoseg.model import build_network
+from geoseg.model import build
 from geoseg.model.network.own_networks import pool, unpool
 
 
@@ -39,7 +39,7 @@ def test_gradients_are_those_of_torch() -> None:
 def test_mirror_has_the_convolutions_of_the_vgg() -> None:
     """Thirteen of the encoder, and thirteen of the decoder with the classifier: the paper's figure 2."""
     with torch.device("meta"):
-        network = build_network("SegNet", {"in_channels": 4, "classes": 7})
+        network = build("SegNet", {"in_channels": 4, "classes": 7})
 
     def convolutions(part: torch.nn.Module) -> list[tuple[int, int]]:
         return [(m.in_channels, m.out_channels) for m in part.modules() if isinstance(m, torch.nn.Conv2d)]

@@ -9,7 +9,7 @@ import torch
 
 from geoseg.errors import ModelError
 from geoseg.legend import DEEPGLOBE, LandCover, Legend
-from geoseg.model import ModelBundle, build_network, transfer
+from geoseg.model import ModelBundle, build, transfer
 from geoseg.model.network import load_network
 from tests.networks import TINY, random_network, tiny_bundle
 
@@ -108,7 +108,7 @@ def test_another_decoder_takes_the_encoder_alone(source: ModelBundle) -> None:
 
 
 def test_group_norm_takes_scale_and_shift(source: ModelBundle) -> None:
-    network = build_network(source.architecture, source.arguments | {"norm": "group"})
+    network = build(source.architecture, source.arguments | {"norm": "group"})
     done = transfer(source, network, legend=DEEPGLOBE, output_codes=DEEPGLOBE.codes, bands=RGB_BANDS)
     old = load_network(source).state_dict()
     assert done.left == ()

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 
 from geoseg.dataset import open_dataset, split
 from geoseg.errors import ModelError, UsageError
-from geoseg.model import ModelBundle, build_network
+from geoseg.model import ModelBundle, build
 from geoseg.training import Recipe
 from geoseg.training.initialization import bring_back, start_network
 from geoseg.training.plan import TrainingPlan, plan_training
@@ -45,7 +45,7 @@ def planned(data: Path) -> Planned:
 def offline(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave pretrained weights of encoders where they are."""
     monkeypatch.setattr(
-        "geoseg.training.initialization.build", lambda name, arguments, _weights: build_network(name, arguments)
+        "geoseg.training.initialization.build", lambda name, arguments, _weights: build(name, arguments)
     )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from geoseg.model import build_network, freeze_batch_norm
+from geoseg.model import build, freeze_batch_norm
 from geoseg.training import Recipe
 from geoseg.training.optimization import optimizer_of
 from geoseg.training.recipe import OPTIMIZERS
@@ -26,9 +26,7 @@ CARRIED: dict[str, tuple[type[torch.optim.Optimizer], tuple[str, ...]]] = {
 def network() -> torch.nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return build_network(
-            "PlainUnet", {"in_channels": 3, "classes": 4, "depth": 1, "channels": 4, "batch_norm": True}
-        )
+        return build("PlainUnet", {"in_channels": 3, "classes": 4, "depth": 1, "channels": 4, "batch_norm": True})
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)

@@ -8,7 +8,7 @@ from .encoders import scaling_of as scaling_of
 from .input_size import check_takes as check_takes
 from .input_size import usual_window_px as usual_window_px
 from .input_size import window_fault as window_fault
-from .network import build_network as build_network
+from .network import build as build
 from .network import check_encoder_weights as check_encoder_weights
 from .network import check_fit as check_fit
 from .network import freeze_batch_norm as freeze_batch_norm

@@ -111,9 +111,7 @@ _OWN: dict[str, _Maker] = {
 _WITH_AUX_HEAD: dict[str, _Maker] = {"DeepLabV3": DeepLabV3Auxiliary, "DeepLabV3Plus": DeepLabV3PlusAuxiliary}
 
 
-def build_network(
-    architecture: str, arguments: Mapping[str, Any], encoder_weights: str | None = None
-) -> torch.nn.Module:
+def build(architecture: str, arguments: Mapping[str, Any], encoder_weights: str | None = None) -> torch.nn.Module:
     """Return a new network: (n, band, row, col) float32 to logits (n, class, row, col); two where `classes` is 1.
 
     With the argument aux_head it returns (logits, auxiliary logits) while it trains. encoder_weights, one of
@@ -197,7 +195,7 @@ def load_network(bundle: ModelBundle) -> torch.nn.Module:
     check_fit(bundle.architecture, bundle.arguments, read_header(bundle.weights_path), bundle.name)
     if file_hash(bundle.weights_path) != bundle.weights_hash:
         raise ModelError(f"{bundle.weights_path} has changed since it was opened; start again")
-    network = build_network(bundle.architecture, bundle.arguments)
+    network = build(bundle.architecture, bundle.arguments)
     weights = safetensors.torch.load_file(bundle.weights_path)
     for name, tensor in weights.items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
@@ -248,12 +246,12 @@ def without_memory(architecture: str, arguments: Mapping[str, Any]) -> torch.nn.
     """Return a new network on the meta device: it has shapes, but no values."""
     try:
         with torch.device("meta"):
-            network = build_network(architecture, arguments)
+            network = build(architecture, arguments)
     except ModelError as fault:
         if "meta tensors" not in str(fault) or arguments.get("encoder_name") not in smp.encoders.encoders:
             raise
         # smp's mit_b0 to b5 cannot be built without memory; 82 million weights at most
-        network = build_network(architecture, arguments)
+        network = build(architecture, arguments)
     return network.to("meta")
 
 
