@@ -178,7 +178,9 @@ def _probed(path: Path, *, mkdir: bool) -> Path:
     if not folder.is_dir():
         raise OutputError(f"cannot write {path}: {folder} is a file, not a folder; choose another output")
     if not mkdir and not path.parent.is_dir():
-        raise OutputError(f"cannot write {path}: there is no folder {path.parent}; check the path, or make it by mkdir")
+        raise OutputError(
+            f"cannot write {path}: there is no folder {path.parent}; check the path, or make it, as `mkdir=True` does"
+        )
     with tempfile.TemporaryFile(dir=folder, prefix=".geoseg-"):
         return path
 

@@ -41,7 +41,9 @@ def check_folder(folder: str | os.PathLike[str], *, overwrite: bool) -> Path:
     path = probe_writable(Path(folder) / FILES[0], mkdir=True).parent
     if not path.absolute().parent.is_dir():
         parent = path.absolute().parent
-        raise OutputError(f"cannot write {path}: there is no folder {parent}; check the path, or make it by mkdir")
+        raise OutputError(
+            f"cannot write {path}: there is no folder {parent}; check the path, or make it, as `mkdir=True` does"
+        )
     path = path.resolve() if path.is_symlink() else path.absolute()
     try:
         held = sorted(entry.name for entry in path.iterdir()) if path.is_dir() else []

@@ -179,10 +179,10 @@ def _transform(array: DataArray, x: str, y: str) -> Affine:
     The GeoTransform of `spatial_ref` is older than they are: it stays as it was when an array is thinned, coarsened or
     turned upside down. Where it is still true it is the more exact.
     """
-    told = [Affine(*tuple(array.rio.transform(recalc=again))[:6]) for again in (False, True)]
-    if told[0].b or told[0].d:  # rotated: x and y are no coordinates of single pixels
-        return told[0]
-    for transform in told:
+    told = Affine(*tuple(array.rio.transform())[:6])
+    if told.b or told.d:
+        return told @ _place_in(told, array, x, y)
+    for transform in (told, Affine(*tuple(array.rio.transform(recalc=True))[:6])):
         if _agrees(array, x, transform.c, transform.a) and _agrees(array, y, transform.f, transform.e):
             return transform
     raise UsageError(
@@ -190,6 +190,23 @@ def _transform(array: DataArray, x: str, y: str) -> Affine:
         "is only one of them the pixel size must be given, with array.rio.write_transform; resample it first",
         "scene",
     )
+
+
+def _place_in(told: Affine, array: DataArray, x: str, y: str) -> Affine:
+    """Return where the pixels of a rotated array are among those that its GeoTransform counts: a part, thinned.
+
+    odc-geo numbers them along x and y, rioxarray keeps the place of each as xc and yc.
+    """
+    if all(dim in array.coords and array.coords[dim].attrs.get("units") == "pixel" for dim in (x, y)):
+        cols, rows = (np.asarray(array.coords[dim], np.float64) for dim in (x, y))
+    elif "xc" in array.coords and "yc" in array.coords:
+        xc, yc = (np.asarray(array.coords[name], np.float64) for name in ("xc", "yc"))
+        cols = np.array([(~told @ place)[0] for place in zip(xc[0, :2], yc[0, :2], strict=True)]).round(6)
+        rows = np.array([(~told @ place)[1] for place in zip(xc[:2, 0], yc[:2, 0], strict=True)]).round(6)
+    else:
+        return Affine.identity()
+    across, down = (float(along[1] - along[0]) if along.size > 1 else 1.0 for along in (cols, rows))
+    return Affine.translation(cols[0] - across / 2, rows[0] - down / 2) @ Affine.scale(across, down)
 
 
 def _agrees(array: DataArray, dim: str, start: float, step: float) -> bool:

@@ -180,6 +180,22 @@ def test_an_array_is_where_its_coordinates_are_though_spatial_ref_is_older(
     assert scene.geobox.transform.almost_equals(transform, 1e-6)
 
 
+@pytest.mark.parametrize("by", ["rioxarray", "odc"])
+@pytest.mark.parametrize(("step", "top", "left"), [(1, 2, 3), (2, 0, 0), (2, 1, 3), (1, 8, 8)])
+def test_a_part_of_a_rotated_array_is_where_its_pixels_are(
+    make_raster: MakeRaster, by: str, step: int, top: int, left: int
+) -> None:
+    turned = Affine(8, 3, 4e5, 4, -9, 5.4e6)
+    if by == "odc":
+        array = odc_xr.xr_zeros(odc_geobox.GeoBox((9, 9), turned, "EPSG:32632"), dtype="uint8").expand_dims("band")
+    else:
+        array = rioxarray.open_rasterio(make_raster(noise(2, 9, 9), crs=UTM, transform=turned))
+    scene = Scene.open(array[:, top::step, left::step])
+    for pixel in (0, scene.shape[0] - 1):
+        center = turned @ (left + step * pixel + 0.5, top + step * pixel + 0.5)
+        assert scene.geobox.transform @ (pixel + 0.5, pixel + 0.5) == pytest.approx(center, abs=1e-3)
+
+
 def test_the_files_of_arrays_go_with_the_process() -> None:
     code = (
         "import numpy as np, rioxarray, xarray; from geoseg.raster import Scene;"
