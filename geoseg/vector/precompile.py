@@ -47,7 +47,9 @@ def precompile(
     """
     pixels = np.arange(4, dtype=dtype).reshape(2, 2)
     if target is not None and is_by_gdal(target):
-        Thread(target=import_module, args=("pyogrio",)).start()  # half a second, most of it beside the kernels
+        # what pyogrio loads takes half a second, most of it beside the kernels; pyogrio itself is for the thread that
+        # writes: it keeps GDAL's errors off stderr only in the thread that loads it
+        Thread(target=import_module, args=("geopandas",)).start()
     with _said(announce):
         if is_python() and not _is_known(count_runs):
             with _other_process(tracing.generalization, target):

@@ -525,7 +525,7 @@ def test_the_verb_takes_values_too(data: Dataset, model: ModelBundle, cache: Pat
         ({"window": 63}, "`window` must be a multiple of 8"),
         ({"overlap": 64}, "`overlap` must be at least 0 and less than the window 64, got 64"),
         ({"overlap": -1}, "`overlap` must be at least 0"),
-        ({"blend": "soft"}, "blend must be one of"),
+        ({"blend": "soft"}, "`blend` must be one of"),
         ({"scale": (3000, 0)}, "`scale` must be two finite numbers"),
         ({"tolerance": 2}, "`tolerance` is a share"),
         ({"gsd_m": -1}, "`gsd_m` is in meters"),
