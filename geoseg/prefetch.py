@@ -4,17 +4,30 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from itertools import islice
+from queue import Empty, SimpleQueue
+from threading import Thread
 from typing import TypeVar
 
 Item = TypeVar("Item")
 Made = TypeVar("Made")
 
 
+_AT_MOST_S = 10.0
+"""So long a reader that leaves waits for the thread: one that garbage collection ends may hold what the thread needs."""
+
+
 class _End:
     """Stands behind the last item."""
+
+
+class _Raised:
+    """What making an item raised."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
 
 
 def prefetch(items: Iterable[Item], depth: int = 1) -> Iterator[Item]:
@@ -22,25 +35,45 @@ def prefetch(items: Iterable[Item], depth: int = 1) -> Iterator[Item]:
 
     What making one raises comes out in its turn. When the reader leaves, the thread finishes the item it is at and
     closes `items`, if that is a generator, where it was run: GDAL keeps its settings by thread.
+
+    Garbage collection may end a forgotten reader in the middle of anything, so nothing here takes a lock that could be
+    held already: queues of this kind may be used from a finalizer, pools of threads may not.
     """
     source = iter(items)
-    pool = ThreadPoolExecutor(1, "geoseg-prefetch")
-    waiting: deque[Future[Item | _End]] = deque()
+    asked: SimpleQueue[bool] = SimpleQueue()
+    made: SimpleQueue[Item | _End | _Raised] = SimpleQueue()
+    unclosed: list[BaseException] = []
+
+    def work() -> None:
+        while asked.get():
+            try:
+                made.put(next(source, _End()))
+            except BaseException as error:  # noqa: BLE001 - the reader raises it
+                made.put(_Raised(error))
+        try:
+            getattr(source, "close", lambda: None)()
+        except BaseException as error:  # noqa: BLE001 - as above
+            unclosed.append(error)
+
+    thread = Thread(target=work, name="geoseg-prefetch", daemon=True)  # a forgotten reader does not keep Python alive
     try:
-        waiting.extend(pool.submit(next, source, _End()) for _ in range(depth))
-        while not isinstance(item := waiting.popleft().result(), _End):
-            waiting.append(pool.submit(next, source, _End()))
+        thread.start()
+        for _ in range(depth):
+            asked.put(True)
+        while not isinstance(item := made.get(), _End):
+            if isinstance(item, _Raised):
+                raise item.error
+            asked.put(True)
             yield item
     finally:
-        for future in waiting:
-            future.cancel()
-        try:
-            # Ctrl-C while the thread starts leaves it at work, unknown to the pool: its generator cannot be closed yet.
-            # At the interpreter's end (RuntimeError) no thread takes work any more.
-            with suppress(ValueError, RuntimeError):
-                pool.submit(getattr(source, "close", lambda: None)).result()
-        finally:
-            pool.shutdown()  # wakes that thread too, which the interpreter would wait for without end
+        while not asked.empty():
+            with suppress(Empty):
+                asked.get_nowait()
+        asked.put(False)
+        with suppress(RuntimeError):  # Ctrl-C came before it was started
+            thread.join(_AT_MOST_S)
+        if unclosed:
+            raise unclosed[0]
 
 
 def prefetch_map(make: Callable[[Item], Made], items: Iterable[Item], threads: int, depth: int) -> Generator[Made]:

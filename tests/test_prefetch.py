@@ -157,3 +157,25 @@ def test_an_interruption_while_the_thread_starts_ends_the_process(how: str) -> N
         [sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, timeout=60, check=False
     )
     assert (run.stdout, run.stderr, run.returncode) == ("over\n", "", 0)
+
+
+def test_garbage_collection_may_end_a_reader_in_the_middle_of_a_pools_work() -> None:
+    program = """
+    import gc
+    from concurrent.futures import thread
+    from geoseg.prefetch import prefetch
+
+    class Kept:
+        def __init__(self):
+            self.me, self.reader = self, prefetch(iter(range(9)))
+            next(self.reader)
+
+    gc.disable()
+    Kept()
+    with thread._global_shutdown_lock:  # as within ThreadPoolExecutor.submit
+        gc.collect()
+    print("done")
+    """
+    command = [sys.executable, "-c", textwrap.dedent(program)]
+    told = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
+    assert told.stdout == "done\n"
