@@ -16,7 +16,7 @@ Made = TypeVar("Made")
 
 
 _AT_MOST_S = 10.0
-"""So long a reader that leaves waits for the thread: one that garbage collection ends may hold what the thread needs."""
+"""So long a leaving reader waits for its thread: one that garbage collection ends may hold what the thread needs."""
 
 
 class _End:

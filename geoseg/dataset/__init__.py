@@ -1,4 +1,4 @@
-"""Labelled scenes: folders, mixtures, splits, what is prepared once. No torch here."""
+"""Labeled scenes: folders, mixtures, splits, what is prepared once. No torch here."""
 
 from __future__ import annotations
 
