@@ -57,11 +57,11 @@ class ModelError(GeosegError):
 
 
 class TrainingError(GeosegError):
-    """A training that cannot begin, or cannot go on; what was learnt is kept."""
+    """A training that cannot begin or continue; what it has learned is kept."""
 
 
 class DivergedError(TrainingError):
-    """A loss, or an answer of the network that learns, that is no number."""
+    """A loss or an output of the network that is not a number."""
 
 
 class OutputError(GeosegError):

@@ -14,7 +14,6 @@ from typing import TypeVar
 Item = TypeVar("Item")
 Made = TypeVar("Made")
 
-
 _AT_MOST_S = 10.0
 """So long a leaving reader waits for its thread: one that garbage collection ends may hold what the thread needs."""
 

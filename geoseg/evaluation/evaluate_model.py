@@ -126,10 +126,15 @@ def evaluate_model(  # noqa: PLR0913 - the options of the verb
     counts = _count_all(tiles, SceneCounter(scoring, matching, shared), workers, progress)
     found = _evaluation(bundle, dataset, counts, matching, split, len(scenes), notes)
     if target is not None:
-        calibration = found.calibration
-        drawn = {} if calibration is None else {"calibration.png": lambda path: draw_calibration(calibration, path)}
-        write_report(found, target, overwrite=overwrite, extras=drawn, announce=say)
+        _write(found, target, overwrite=overwrite, say=say)
     return found
+
+
+def _write(found: Evaluation, target: Path, *, overwrite: bool, say: Says) -> None:
+    """Write the report, with a picture of the calibration where there is one."""
+    calibration = found.calibration
+    drawn = {} if calibration is None else {"calibration.png": lambda path: draw_calibration(calibration, path)}
+    write_report(found, target, overwrite=overwrite, extras=drawn, announce=say)
 
 
 def _areas(

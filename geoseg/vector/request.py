@@ -48,7 +48,7 @@ class Request:
     measured_on: Surface | Ground
     layer: PolygonLayer
     crs: CRS | None
-    """What the polygons shall be in, if not the layer's."""
+    """The CRS of the polygons, None for the layer's."""
     tracing: Tracing
     sieving: dict[str, Any] | None
     """What `sieve` is told beside the raster; None for no sieve."""

@@ -93,7 +93,7 @@ def fetchable(name: str, weights: str | None) -> tuple[str, str | bool | None]:
 
 
 def scaling_of(name: str, weights: str | None) -> Scaling:
-    """Return how pictures were scaled for an encoder when its pretrained weights learnt. ModelError as `fetchable`.
+    """Return how images were scaled when the pretrained weights of an encoder learned. ModelError as `fetchable`.
 
     None: weights of which nothing but the encoder is known; the usual ones are meant.
 

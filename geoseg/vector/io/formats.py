@@ -126,7 +126,7 @@ def _say(announce: Callable[[str], None] | None, target: Path, crs: CRS | None) 
 def write(target: Path, layer: PolygonLayer, tables: Iterable[FeatureTable], *, crs: CRS | None = None) -> None:
     """Write the features as they come, in batches, and give the file its name only when it is whole and on the disk.
 
-    `target` is from `check_target`; `crs` from `stored_crs`: what the file shall be in, where that is not `layer.crs`.
+    `target` is from `check_target`; `crs`, that of the file, from `stored_crs`; None for `layer.crs`.
     Of a GeoPackage that is there, only the layer of that name is replaced. OutputError where the file cannot be
     written, and whatever the tables raise: then nothing is left, and a file that was there stays as it was.
     """
@@ -219,7 +219,7 @@ def _check_closed(target: Path) -> None:
 def to_geodataframe(tables: Iterable[FeatureTable], layer: PolygonLayer, *, crs: CRS | None = None) -> Any:
     """Return all features in the columns that the files have: code, name, area, perimeter, confidence, geometry.
 
-    `crs` is what they shall be in, where that is not `layer.crs`. Raises what the tables raise.
+    `crs` is that of the geometries, None for `layer.crs`. Raises what the tables raise.
     """
     import geopandas  # noqa: PLC0415 - a second; files are written without it
     import pandas as pd  # noqa: PLC0415 - see above
