@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -20,6 +21,8 @@ CONTRAST_TOLERANCE = 4.0
 """... or whose standard deviation is this many times larger or smaller ..."""
 REVERSED_TOLERANCE = 0.5
 """... or whose color balance is this far off, in the same unit, and fits three times better backwards."""
+Unlike = tuple[str, str]
+"""What is unlike the training imagery, and the way out."""
 
 
 def check_bands(scene: Scene, bundle: ModelBundle) -> None:
@@ -54,18 +57,19 @@ def check_scale(scene: Scene, bundle: ModelBundle, scale: tuple[float, float] | 
     )
 
 
-def warn_if_unlike(scene: Scene, bundle: ModelBundle, scale: tuple[float, float] | None, factor: float = 1) -> None:
+def warn_if_unlike(
+    scene: Scene, bundle: ModelBundle, scale: tuple[float, float] | None, factor: float = 1
+) -> tuple[str, ...]:
     """Warn when pixel size, brightness, contrast or band order differ from the training imagery's.
 
-    `factor`: how many of the scene's pixels lie along one that the network sees.
+    `factor`: how many of the scene's pixels lie along one that the network sees. Returns what was found, a sentence for
+    each, as the map's file keeps it.
     """
-    _compare_gsd(scene, bundle, factor)
-    _warn_if_stretched(scene)
-    if bundle.statistics is None:
-        return
-    here = scene.statistics()
-    if here is not None:
-        _compare_statistics(_in_model_units(here, bundle, scale), bundle.statistics, scene, bundle)
+    found = [_compare_gsd(scene, bundle, factor), _compare_sides(scene), _compare_looks(scene, bundle, scale)]
+    unlike = [each for each in found if each is not None]
+    for what, way_out in unlike:
+        warnings.warn(f"{shown(scene.path)} {what}; {way_out}", UnlikeTrainingWarning, stacklevel=3)
+    return tuple(f"The scene {what}." for what, _ in unlike)
 
 
 def _proposal(scene: Scene) -> str:
@@ -78,29 +82,37 @@ def _proposal(scene: Scene) -> str:
     return f", for example `scale=({low:g}, {high:g})` (2 and 98 % of its values)"
 
 
-def _compare_gsd(scene: Scene, bundle: ModelBundle, factor: float) -> None:
+def _compare_gsd(scene: Scene, bundle: ModelBundle, factor: float) -> Unlike | None:
     gsd_m = scene.geobox.gsd_m
     if gsd_m is None or bundle.gsd_m is None:
-        return
+        return None
     seen_m = gsd_m * factor
-    if not 1 / GSD_TOLERANCE <= seen_m / bundle.gsd_m <= GSD_TOLERANCE:
-        message = (
-            f"{shown(scene.path)} is mapped with pixels of {seen_m:.3g} m, the model was trained on "
-            f"{bundle.gsd_m:.3g} m; expect a poor map, or work on the model's pixels with `resolution='model'`"
-        )
-        warnings.warn(message, UnlikeTrainingWarning, stacklevel=4)
+    if 1 / GSD_TOLERANCE <= seen_m / bundle.gsd_m <= GSD_TOLERANCE:
+        return None
+    return (
+        f"is mapped with pixels of {seen_m:.3g} m, the model was trained on {bundle.gsd_m:.3g} m",
+        "expect a poor map, or work on the model's pixels with `resolution='model'`",
+    )
 
 
-def _warn_if_stretched(scene: Scene) -> None:
+def _compare_sides(scene: Scene) -> Unlike | None:
     sides_m = scene.geobox.pixel_m
     if sides_m is None or scene.geobox.stretch < STRETCH_TOLERANCE:
-        return
-    message = (
-        f"{shown(scene.path)} has pixels that are not square on the ground: {sides_m[0]:.3g} m high, "
-        f"{sides_m[1]:.3g} m wide; networks have seen square ones: "
-        f"make them so with `resolution={min(sides_m):.3g}` or `resolution='model'`"
+        return None
+    return (
+        f"has pixels that are not square on the ground: {sides_m[0]:.3g} m high, {sides_m[1]:.3g} m wide",
+        f"networks have seen square ones: make them so with `resolution={min(sides_m):.3g}` or `resolution='model'`",
     )
-    warnings.warn(message, UnlikeTrainingWarning, stacklevel=4)
+
+
+def _compare_looks(scene: Scene, bundle: ModelBundle, scale: tuple[float, float] | None) -> Unlike | None:
+    here = None if bundle.statistics is None else scene.statistics()
+    if here is None or bundle.statistics is None:
+        return None
+    how = _difference(_in_model_units(here, bundle, scale), bundle.statistics, bundle.bands)
+    if how is None:
+        return None
+    return f"looks unlike the training imagery: {how}", "check `scale`, `bands`, and the map"
 
 
 def _in_model_units(here: BandStatistics, bundle: ModelBundle, scale: tuple[float, float] | None) -> BandStatistics:
@@ -116,18 +128,17 @@ def _in_model_units(here: BandStatistics, bundle: ModelBundle, scale: tuple[floa
     return BandStatistics(mean=convert(here.mean), std=std, low=convert(here.low), high=convert(here.high))
 
 
-def _compare_statistics(here: BandStatistics, training: BandStatistics, scene: Scene, bundle: ModelBundle) -> None:
+def _difference(here: BandStatistics, training: BandStatistics, bands: Sequence[str]) -> str | None:
     if _looks_reversed(here, training):
-        _warn_unlike(scene, "its bands would fit better in the opposite order")
-        return
-    usual = zip(bundle.bands, here.mean, here.std, training.mean, training.std, strict=True)
-    for name, mean, std, usual_mean, usual_std in usual:
+        return "its bands would fit better in the opposite order"
+    for name, mean, std, usual_mean, usual_std in zip(
+        bands, here.mean, here.std, training.mean, training.std, strict=True
+    ):
         if abs(mean - usual_mean) > SHIFT_TOLERANCE * usual_std:
-            _warn_unlike(scene, f"the mean of {name} is {mean:.4g}, there {usual_mean:.4g} ± {usual_std:.4g}")
-            return
+            return f"the mean of {name} is {mean:.4g}, there {usual_mean:.4g} ± {usual_std:.4g}"
         if not 1 / CONTRAST_TOLERANCE <= max(std, 1e-9) / usual_std <= CONTRAST_TOLERANCE:
-            _warn_unlike(scene, f"the standard deviation of {name} is {std:.4g}, there {usual_std:.4g}")
-            return
+            return f"the standard deviation of {name} is {std:.4g}, there {usual_std:.4g}"
+    return None
 
 
 def _looks_reversed(here: BandStatistics, training: BandStatistics) -> bool:
@@ -135,8 +146,3 @@ def _looks_reversed(here: BandStatistics, training: BandStatistics) -> bool:
     balance, usual = np.subtract(here.mean, np.mean(here.mean)), np.subtract(training.mean, np.mean(training.mean))
     distance, reverse = np.abs(balance - usual).max(), np.abs(balance[::-1] - usual).max()
     return bool(distance > REVERSED_TOLERANCE * np.mean(training.std) and reverse < distance / 3)
-
-
-def _warn_unlike(scene: Scene, how: str) -> None:
-    message = f"{shown(scene.path)} looks unlike the training imagery: {how}; check `scale`, `bands`, and the map"
-    warnings.warn(message, UnlikeTrainingWarning, stacklevel=5)

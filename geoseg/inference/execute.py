@@ -202,7 +202,9 @@ def _tags(plan: Plan, meaning: Mapping[str, object]) -> dict[str, str]:
     tags: dict[str, Any] = {f"GEOSEG_{key.upper()}": value for key, value in meaning.items() if key != "products"}
     tags["GEOSEG_VERSION"] = tags.pop("GEOSEG_GEOSEG")
     tags["GEOSEG_MODEL_NAME"] = plan.bundle.name
+    tags["GEOSEG_MODEL_ABOUT"] = plan.bundle.sentence
     tags["GEOSEG_MODEL_SHA256"] = tags.pop("GEOSEG_MODEL")
     tags["GEOSEG_SCENE_PATH"] = public_name(plan.source.path)
     tags["GEOSEG_SCENE_FINGERPRINT"] = tags.pop("GEOSEG_SCENE")
+    tags["GEOSEG_WARNINGS"] = list(plan.cautions)
     return {key: value if isinstance(value, str) else json.dumps(value) for key, value in tags.items()}

@@ -103,6 +103,8 @@ class Plan:
     """How many tiles are in work at once."""
     tile_was_asked: bool = False
     """The user gave the tile; otherwise an unfinished run's is as good."""
+    cautions: tuple[str, ...] = ()
+    """How the scene is unlike the imagery that the model was trained on, in sentences; the map's file keeps them."""
 
     def __str__(self) -> str:
         """Return what `geoseg predict --dry-run` prints; a few windows are scored to know the time."""
@@ -381,8 +383,9 @@ def plan(
     tiles = math.ceil(seen.shape[0] / shape[0]) * math.ceil(seen.shape[1] / shape[1])
     held = _worker_bytes(source, scoring, mapping, shape)
     scoring, busy = scoring.share_out(tiles, held, workers, tile=max(shape))
-    warn_if_unlike(seen, bundle, scale, factor)
-    return Plan(source, scoring.exported(announcer(announce), progress), mapping, *shape, busy, tile is not None)
+    cautions = warn_if_unlike(seen, bundle, scale, factor)
+    scoring = scoring.exported(announcer(announce), progress)
+    return Plan(source, scoring, mapping, *shape, busy, tile is not None, cautions)
 
 
 def kept(*, confidence: bool, probabilities: bool) -> tuple[ProductName, ...]:

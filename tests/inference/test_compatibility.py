@@ -1,14 +1,17 @@
 from __future__ import annotations
 
+import json
 import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import rasterio
 from numpy.typing import NDArray
 from rasterio.transform import from_origin
 
+import geoseg
 from geoseg.errors import SceneError, UnlikeTrainingWarning, UsageError
 from geoseg.inference.compatibility import check_bands, check_scale, warn_if_unlike
 from geoseg.model import ModelBundle
@@ -64,6 +67,23 @@ def test_brightness_contrast_and_band_order_are_warned_of(
 def test_another_pixel_size_is_warned_of(bundle: ModelBundle, tmp_path: Path, gsd_m: float) -> None:
     with pytest.warns(UnlikeTrainingWarning, match=rf"pixels of {gsd_m:g} m, the model was trained on 0\.5 m"):
         warn_if_unlike(scene(tmp_path / "c.tif", normal((120, 100, 70), 40), gsd_m), bundle, None)
+
+
+def test_the_map_keeps_what_was_warned_of(tmp_path: Path) -> None:
+    taken = tiny_bundle(tmp_path, gsd_m=0.5, statistics=TRAINING)
+    pixels = normal((120, 100, 70), 40)
+    coarse, alike = scene(tmp_path / "c.tif", pixels, 3.0), scene(tmp_path / "a.tif", pixels)
+    with pytest.warns(UnlikeTrainingWarning) as told:
+        geoseg.predict(coarse, tmp_path / "coarse.tif", model=taken, network_resolution="scene")
+    geoseg.predict(alike, tmp_path / "alike.tif", model=taken)
+    with rasterio.open(tmp_path / "coarse.tif") as file:
+        (kept,) = json.loads(file.tags()["GEOSEG_WARNINGS"])
+        about = file.tags()["GEOSEG_MODEL_ABOUT"]
+    assert kept == "The scene is mapped with pixels of 3 m, the model was trained on 0.5 m."
+    assert kept.removeprefix("The scene ").rstrip(".") in str(told[0].message)
+    assert "red, green, blue; trained on pixels of 0.5 m" in about
+    with rasterio.open(tmp_path / "alike.tif") as file:
+        assert json.loads(file.tags()["GEOSEG_WARNINGS"]) == []
 
 
 def test_a_scale_is_applied_before_the_comparison(bundle: ModelBundle, tmp_path: Path) -> None:

@@ -117,6 +117,16 @@ class ModelCard:
         return dict(json.loads(self.metrics_text))
 
     @property
+    def sentence(self) -> str:
+        """What the model is, for people: its network, what it tells apart, and from what."""
+        encoder = self.arguments.get("encoder_name")
+        pixels = "" if self.gsd_m is None else f"; trained on pixels of {self.gsd_m:.3g} m"
+        return (
+            f"{self.architecture}{f' on {encoder}' if encoder else ''}, "
+            f"{len(self.output_codes)} classes from {', '.join(self.bands)}{pixels}"
+        )
+
+    @property
     def divisor(self) -> int:
         """What a window's size must be a multiple of."""
         return architecture_named(self.architecture).divisor(self.arguments)
