@@ -63,8 +63,8 @@ every class in percent (class, row, col).
 
 
 @dataclass(frozen=True, slots=True)
-class _WindowRow:
-    """The windows of one row of the grid that touch the tile."""
+class WindowRow:
+    """The windows of one row of the grid that touch a tile."""
 
     cols: tuple[int, ...]
     """Indexes into grid.col_starts."""
@@ -84,9 +84,9 @@ def map_tile(
     `checkpoint` is called whenever pixels are finished; what it raises ends the tile. Raises SceneError when the scene
     cannot be read.
     """
-    result = _empty_map(mapping, engine, tile)
+    result = empty_map(mapping, engine, tile)
     for inside, probabilities, valid in blended(mapping, engine, tile, checkpoint):
-        _paste(result, _labeled(mapping, engine, probabilities, valid, inside), inside.relative_to(tile))
+        paste(result, labeled(mapping, engine, probabilities, valid, inside), inside.relative_to(tile))
     return result
 
 
@@ -100,14 +100,14 @@ def blended(
     none nothing is yielded. `checkpoint` is called whenever pixels are finished. Raises SceneError when the scene
     cannot be read.
     """
-    window_rows = _window_rows(mapping, tile)
-    overlaps = Overlaps(engine, window_rows[0].footprint.width, mapping.grid.window_px)
-    patches = read_downwards(mapping.scene, [window_row.footprint for window_row in window_rows])
-    for window_row, patch in zip(window_rows, patches, strict=True):
+    rows = window_rows(mapping, tile)
+    overlaps = Overlaps(engine, rows[0].footprint.width, mapping.grid.window_px)
+    patches = read_downwards(mapping.scene, [window_row.footprint for window_row in rows])
+    for window_row, patch in zip(rows, patches, strict=True):
         if overlaps.is_empty and not patch.valid.any():
             continue
         overlaps.start_row(window_row.shared_px)
-        for pixels, probabilities in _finished(mapping, engine, overlaps, window_row, patch):
+        for pixels, probabilities in finished_pixels(mapping, engine, overlaps, window_row, patch):
             checkpoint()
             inside = pixels.intersection(tile)
             if inside is not None:
@@ -115,17 +115,20 @@ def blended(
                 yield inside, probabilities[:, cut.rows, cut.cols], patch.valid[in_patch.rows, in_patch.cols]
 
 
-def _empty_map(mapping: SceneMapping[Readable], engine: Engine, tile: Window) -> TileMap:
+def empty_map(mapping: SceneMapping[Readable], engine: Engine, tile: Window) -> TileMap:
+    """Return what is kept of a tile, nodata everywhere."""
     shapes = dict.fromkeys(mapping.keep, tile.shape) | {"probabilities": (engine.classes, *tile.shape)}
     return {name: np.full(shapes[name], NODATA, np.uint8) for name in mapping.keep}
 
 
-def _paste(result: TileMap, part: TileMap, place: Window) -> None:
+def paste(result: TileMap, part: TileMap, place: Window) -> None:
+    """Put finished pixels at their place in a tile."""
     for name, pixels in part.items():
         result[name][..., place.rows, place.cols] = pixels
 
 
-def _window_rows(mapping: SceneMapping[Readable], tile: Window) -> list[_WindowRow]:
+def window_rows(mapping: SceneMapping[Readable], tile: Window) -> list[WindowRow]:
+    """Return the rows of windows that touch a tile, from the top down."""
     grid, blend = mapping.grid, mapping.blend
     rows, cols = grid.rows_touching(tile), grid.cols_touching(tile)
     row_weights = axis_weights(grid.row_starts, grid.height_px, grid.window_px, blend, rows)
@@ -133,11 +136,11 @@ def _window_rows(mapping: SceneMapping[Readable], tile: Window) -> list[_WindowR
     first, last = grid.col_starts[cols[0]], grid.col_starts[cols[-1]]
     shared = [grid.row_starts[row] + grid.window_px - grid.row_starts[row + 1] for row in rows[:-1]]
     return [
-        _WindowRow(
+        WindowRow(
             cols=cols,
             footprint=Window(grid.row_starts[row], first, grid.window_px, last + grid.window_px - first),
             shared_px=shared_px,
-            weights=Weights(np.tile(row_weight, (len(cols), 1)), col_weights),
+            weights=Weights(np.broadcast_to(row_weight, (len(cols), row_weight.size)), col_weights),
         )
         for row, shared_px, row_weight in zip(rows, [*shared, 0], row_weights, strict=True)
     ]
@@ -168,8 +171,8 @@ def _continue(scene: Readable, footprint: Window, above: Window, patch: Patch) -
     )
 
 
-def _finished(
-    mapping: SceneMapping[Readable], engine: Engine, overlaps: Overlaps, window_row: _WindowRow, patch: Patch
+def finished_pixels(
+    mapping: SceneMapping[Readable], engine: Engine, overlaps: Overlaps, window_row: WindowRow, patch: Patch
 ) -> Iterator[tuple[Window, Any]]:
     """Yield what one row of windows finishes, pixels of the scene and their probabilities (class, row, col).
 
@@ -192,7 +195,7 @@ def _finished(
         yield Window(footprint.row, footprint.col, *whole.shape[1:]), whole
 
 
-def _score_row(mapping: SceneMapping[Readable], engine: Engine, window_row: _WindowRow, patch: Patch) -> Iterator[Any]:
+def _score_row(mapping: SceneMapping[Readable], engine: Engine, window_row: WindowRow, patch: Patch) -> Iterator[Any]:
     """Yield the weighted probabilities (class, row, col) of each window; zeros for those without a valid pixel."""
     window_px, first = mapping.grid.window_px, window_row.footprint.col
     windows = [Window(0, mapping.grid.col_starts[col] - first, window_px, window_px) for col in window_row.cols]
@@ -245,7 +248,7 @@ def _halve(engine: Engine, batch_size: int, window_px: int) -> None:
     _fitting[engine] = min(_fitting.get(engine, batch_size), batch_size // 2)
 
 
-def _labeled(
+def labeled(
     mapping: SceneMapping[Readable],
     engine: Engine,
     probabilities: Any,  # noqa: ANN401 - an engine's own kind of array

@@ -18,10 +18,17 @@ from .bundle import read_config as read_config
 from .bundle import read_header as read_header
 from .engines import CACHE_VARIABLE as CACHE_VARIABLE
 from .engines import EXPORT_FORMAT as EXPORT_FORMAT
+from .engines import HELD_SLABS as HELD_SLABS
 from .engines import SHORT_OF_MEMORY as SHORT_OF_MEMORY
+from .engines import Course as Course
 from .engines import Engine as Engine
 from .engines import EngineChoice as EngineChoice
+from .engines import FinishedRows as FinishedRows
 from .engines import OutOfMemory as OutOfMemory
+from .engines import Slab as Slab
+from .engines import Sweep as Sweep
+from .engines import SweepingEngine as SweepingEngine
+from .engines import Ticket as Ticket
 from .engines import TorchEngine as TorchEngine
 from .engines import Weights as Weights
 from .engines import cache_folder as cache_folder

@@ -10,6 +10,13 @@ from .engine import Weights as Weights
 from .exported import CACHE_VARIABLE as CACHE_VARIABLE
 from .exported import EXPORT_FORMAT as EXPORT_FORMAT
 from .exported import cache_folder as cache_folder
+from .sweep import HELD_SLABS as HELD_SLABS
+from .sweep import Course as Course
+from .sweep import FinishedRows as FinishedRows
+from .sweep import Slab as Slab
+from .sweep import Sweep as Sweep
+from .sweep import SweepingEngine as SweepingEngine
+from .sweep import Ticket as Ticket
 from .torch_engine import SHORT_OF_MEMORY as SHORT_OF_MEMORY
 from .torch_engine import TorchEngine as TorchEngine
 from .torch_engine import device_name as device_name

@@ -1,0 +1,137 @@
+"""The law: a sweep's labels are those of the whole scene at once, whatever its area."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, get_args
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from geoseg.inference import Blend, SceneMapping
+from geoseg.inference.blend import axis_weights
+from geoseg.inference.pipeline import begin_sweep, course_of
+from geoseg.legend import NODATA
+from geoseg.model import Course, FinishedRows, Slab, Sweep
+from geoseg.raster import Scene, Window, WindowGrid
+from tests.inference.conftest import MakeScene
+from tests.inference.position_engine import PositionEngine
+from tests.inference.whole_scene import whole_map
+
+CODES = (0, 3, 7, 254)
+
+
+def slabs(scene: Scene, course: Course, released: list[int]) -> Iterator[Slab]:
+    """Yield a course's slabs, whose memory is overwritten as soon as they are released."""
+    for number in range(len(course.row_starts)):
+        patch = scene.read(course.fresh(number))
+        data, valid = patch.data.copy(), patch.valid.copy()
+
+        def release(data: NDArray[Any] = data, valid: NDArray[np.bool_] = valid) -> None:
+            data[:], valid[:] = 77, True
+            released.append(1)
+
+        yield Slab(data, None if valid.all() else valid, release)
+
+
+def swept(sweep: Sweep, pushed: Iterator[Slab]) -> Iterator[FinishedRows]:
+    tickets = [sweep.push(slab) for slab in pushed]
+    for ticket in [*tickets, sweep.finish()]:
+        rows: Sequence[FinishedRows] = () if ticket is None else ticket.result()
+        yield from rows
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    height=st.integers(1, 120),
+    width=st.integers(1, 120),
+    window=st.integers(4, 40),
+    batch=st.integers(1, 9),
+    blend=st.sampled_from(get_args(Blend)),
+    data=st.data(),
+)
+def test_labels_of_an_area_equal_the_whole_scene_bit_for_bit(
+    make_scene: MakeScene, height: int, width: int, window: int, batch: int, blend: Blend, data: st.DataObject
+) -> None:
+    scene = make_scene(height, width, seed=height * width)
+    grid = WindowGrid(height, width, window, data.draw(st.integers(0, window - 1), label="overlap"))
+    if len(grid) > 2000:
+        grid = WindowGrid(height, width, window, window // 4)
+    row, col = data.draw(st.integers(0, height - 1), label="row"), data.draw(st.integers(0, width - 1), label="col")
+    area = Window(row, col, data.draw(st.integers(1, height - row)), data.draw(st.integers(1, width - col)))
+    mapping = SceneMapping(scene, grid, blend, batch, CODES)
+    course, released = course_of(mapping, area, batch), list[int]()
+    whole = np.full((height + window, width + window), NODATA, np.uint8)
+    whole[:height, :width] = whole_map(scene, grid, blend, CODES)
+    sweep = begin_sweep(mapping, PositionEngine(), area, batch)
+    below = course.row_starts[0]
+    for rows in swept(sweep, slabs(scene, course, released)):
+        assert rows.place.row == below
+        below = rows.place.row_stop
+        inside = rows.place.intersection(area)
+        if inside is not None:
+            cut = inside.relative_to(rows.place)
+            got = rows.products["labels"][cut.rows, cut.cols] if rows.products else NODATA
+            np.testing.assert_array_equal(whole[inside.rows, inside.cols], got)
+    assert below == course.row_starts[-1] + window >= area.row_stop
+    assert len(released) == len(course.row_starts)
+
+
+def test_a_course_names_each_row_of_pixels_once(make_scene: MakeScene) -> None:
+    grid = WindowGrid(200, 100, 32, 10)
+    mapping = SceneMapping(make_scene(200, 100), grid, "hann", 3, CODES)
+    area = Window(60, 30, 90, 40)
+    course = course_of(mapping, area, 3)
+    rows = range(len(course.row_starts))
+    for pieces in ([course.fresh(row) for row in rows], [course.finished(row) for row in rows]):
+        assert [piece.row for piece in pieces[1:]] == [piece.row_stop for piece in pieces[:-1]]
+        assert pieces[0].row == course.row_starts[0]
+        assert pieces[-1].row_stop == course.row_starts[-1] + 32
+        assert {(piece.col, piece.width) for piece in pieces} == {(course.col_starts[0], course.width_px)}
+    assert {(start, 32) for start in course.row_starts} == {
+        (window.row, window.height) for window in grid.windows_touching(area)
+    }
+    every = axis_weights(grid.row_starts, 200, 32, "hann")
+    first = grid.row_starts.index(course.row_starts[0])
+    np.testing.assert_array_equal(course.row_weights, every[first : first + len(rows)])
+
+
+def test_an_engine_with_sweeps_of_its_own_makes_them(make_scene: MakeScene) -> None:
+    class Sweeping(PositionEngine):
+        def begin(self, course: Course) -> str:
+            return f"{len(course.row_starts)} rows, {course.batch_size} at once"
+
+    mapping = SceneMapping(make_scene(64, 64), WindowGrid(64, 64, 16, 0), "hann", 9, CODES)
+    assert begin_sweep(mapping, Sweeping(), Window(0, 0, 32, 64), 5) == "2 rows, 5 at once"
+
+
+def test_rows_of_an_array_library_are_labeled_by_who_asks(make_scene: MakeScene) -> None:
+    torch = pytest.importorskip("torch")
+
+    class Torch(PositionEngine):
+        xp = torch
+        downloads = 0
+
+        def probabilities(self, *arguments: Any) -> Any:
+            return torch.from_numpy(super().probabilities(*arguments))
+
+        def zeros(self, shape: tuple[int, ...]) -> Any:
+            return torch.zeros(shape)
+
+        def download(self, array: Any) -> NDArray[Any]:
+            self.downloads += 1
+            return np.asarray(array.numpy())
+
+    scene = make_scene(90, 70, seed=3)
+    grid = WindowGrid(90, 70, 32, 12)
+    mapping, engine = SceneMapping(scene, grid, "hann", 4, CODES), Torch()
+    course = course_of(mapping, Window(0, 0, 90, 70), 4)
+    sweep = begin_sweep(mapping, engine, Window(0, 0, 90, 70), 4)
+    tickets = [sweep.push(slab) for slab in slabs(scene, course, [])]
+    assert engine.downloads == 0
+    rows = [row for ticket in tickets if ticket is not None for row in ticket.result()]
+    got = np.concatenate([row.products["labels"] for row in rows])
+    np.testing.assert_array_equal(got, whole_map(scene, grid, "hann", CODES))
