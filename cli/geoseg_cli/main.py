@@ -18,7 +18,7 @@ from geoseg_cli.options import ExampleCommand
 from geoseg_cli.output import complain, show_progress, speak_of, warn_in_one_line
 from geoseg_cli.predict import predict
 from geoseg_cli.preview import preview
-from geoseg_cli.process import interrupts_between_imports
+from geoseg_cli.process import interrupt_at_end_of_stdin, interrupts_between_imports
 from geoseg_cli.train import train
 from geoseg_cli.vectorize import vectorize
 
@@ -29,7 +29,8 @@ Exit codes:
   2  wrong usage: an invalid option or argument
 
 Results go to stdout; errors, warnings and progress go to stderr, without colors. GEOSEG_DEBUG=1 adds tracebacks,
-GEOSEG_CACHE is the cache folder, GEOSEG_MODEL the default model.
+GEOSEG_CACHE is the cache folder, GEOSEG_MODEL the default model. With GEOSEG_END_WITH_STDIN=1 a run is interrupted
+when its stdin closes.
 """
 
 
@@ -44,6 +45,8 @@ class OneLineErrors(ExampleCommand, click.Group):
         """Run the command line and exit."""
         extra["standalone_mode"] = False
         own_process = extra.pop("own_process", False)
+        if own_process and os.environ.get("GEOSEG_END_WITH_STDIN"):
+            interrupt_at_end_of_stdin()
         try:
             with warnings.catch_warnings(), interrupts_between_imports():
                 warn_in_one_line()

@@ -1,12 +1,16 @@
-"""Ctrl-C in the midst of an import: it arrives, and leaves no lock behind."""
+"""Ctrl-C in the midst of an import arrives and leaves no lock behind; so does the end of stdin, where it counts."""
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+SCENE = Path(__file__).parents[2] / "sample_data" / "scene.tif"
 
 CALLBACK = """
 import _imp, os, signal, sys, threading, time, weakref
@@ -46,3 +50,64 @@ os._exit(0)  # a thread that waits for the lock would keep the process
 def test_ctrl_c_in_an_import_is_heard_and_leaves_no_lock() -> None:
     done = subprocess.run([sys.executable, "-c", CALLBACK], capture_output=True, text=True, check=False, timeout=200)
     assert (done.stdout, done.stderr) == ("heard free\n", "")
+
+
+WAITS = """
+import signal, subprocess, sys, time
+from geoseg_cli.process import interrupt_at_end_of_stdin
+
+signal.signal(signal.SIGINT, signal.SIG_IGN)  # as in the background of a shell
+interrupt_at_end_of_stdin()
+try:
+    child = subprocess.run([sys.executable, "-c", "print(len(input()))"], stderr=subprocess.DEVNULL)
+    print("child reads", child.returncode, flush=True)
+    time.sleep(120)
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+"""
+DIES = """
+import os, subprocess, sys
+child = subprocess.Popen([sys.executable, "-c", sys.argv[1]], stdin=subprocess.PIPE, stdout=sys.stdout)
+sys.stdin.readline()
+os.kill(os.getpid(), 9) if os.name != "nt" else os._exit(1)
+"""
+
+
+def test_closing_stdin_interrupts() -> None:
+    with subprocess.Popen([sys.executable, "-c", WAITS], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as running:
+        assert running.stdin is not None
+        assert running.stdout is not None
+        assert running.stdout.readline().split() == [b"child", b"reads", b"1"]  # an empty stdin, at once
+        assert running.poll() is None
+        running.stdin.close()
+        assert running.stdout.read().strip() == b"interrupted"
+        assert running.wait(60) == 0
+
+
+def test_a_run_ends_with_a_parent_that_is_killed() -> None:
+    with subprocess.Popen([sys.executable, "-c", DIES, WAITS], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as parent:
+        assert parent.stdin is not None
+        assert parent.stdout is not None
+        assert parent.stdout.readline().startswith(b"child")
+        parent.stdin.write(b"die\n")
+        parent.stdin.flush()
+        assert parent.stdout.read().strip() == b"interrupted"  # its end: no process has this pipe anymore
+
+
+def test_the_command_is_interrupted_where_the_variable_says_so(tmp_path: Path) -> None:
+    out = tmp_path / "map.tif"
+    command = [sys.executable, "-m", "geoseg_cli", "predict", str(SCENE), "--out", str(out), "--tile", "256"]
+    with subprocess.Popen(
+        [*command, "--progress", "json"],
+        stdin=subprocess.PIPE, stderr=subprocess.PIPE, env=os.environ | {"GEOSEG_END_WITH_STDIN": "1"}, text=True,
+    ) as running:  # fmt: skip
+        assert running.stdin is not None
+        assert running.stderr is not None
+        told = next(line for line in map(json.loads, running.stderr) if line.get("pieces_done"))
+        running.stdin.close()
+        last = [json.loads(line) for line in running.stderr][-1]
+        assert running.wait(60) == 1
+    assert last["error"].startswith("interrupted; ")
+    assert int(last["error"].split()[1]) >= told["pieces_done"]
+    assert not out.exists()
+    assert (tmp_path / "map.tif.parts").is_dir()
