@@ -72,7 +72,14 @@ def rooms() -> str:
         ),
         ("scene to map", [("inference", "a scene and a model become a map")]),
         ("labels, polygons", [("vector", "classes become polygons"), ("dataset", "labeled scenes")]),
-        ("sources", [("model", "a network and its card"), ("synthetic", "landscapes with known truth")]),
+        (
+            "sources",
+            [
+                ("features", "polygons and points of users"),
+                ("model", "a network and its card"),
+                ("synthetic", "landscapes with known truth"),
+            ],
+        ),
         ("pixels", [("raster", "pixels with a place on Earth")]),
         ("meaning", [("legend", "what the codes mean")]),
         ("ground", [("errors, given, atomic, machine, progress ...", "single files that know no room")]),

@@ -3,16 +3,9 @@ from .area import PARTS as PARTS
 from .area import Area as Area
 from .dataset import Dataset as Dataset
 from .dataset import open_dataset as open_dataset
-from .labels import FeatureFile as FeatureFile
-from .labels import VectorSource as VectorSource
 from .labels import check_place as check_place
-from .labels import choose_column as choose_column
-from .labels import column_of as column_of
-from .labels import find_features as find_features
-from .labels import is_features as is_features
 from .labels import placed_polygons as placed_polygons
 from .labels import read_polygons as read_polygons
-from .labels import unpacked_polygons as unpacked_polygons
 from .pair import Member as Member
 from .pair import Pair as Pair
 from .pair import middle_size_m as middle_size_m
@@ -26,7 +19,6 @@ from .prepared_scene import band_statistics_of as band_statistics_of
 from .prepared_scene import class_px_of as class_px_of
 from .prepared_scene import square_around as square_around
 from .prepared_scene import with_margin as with_margin
-from .search import LayerChoice as LayerChoice
 from .split import DEFAULT_VALID_SHARE as DEFAULT_VALID_SHARE
 from .split import Split as Split
 from .split import check_rule as check_rule

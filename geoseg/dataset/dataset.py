@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 from geoseg.dataset.area import PARTS
 from geoseg.dataset.layouts import find_mixture, find_scenes, is_mixture_file
 from geoseg.dataset.pair import Found, Member, Pair
-from geoseg.dataset.search import LayerChoice, SearchOptions, each
+from geoseg.dataset.search import SearchOptions, each
 from geoseg.errors import SceneError, UsageError
 from geoseg.given import plain_arguments
 from geoseg.html import swatches, table
@@ -23,6 +23,8 @@ from geoseg.raster import DEFAULT_TOLERANCE, Scene, digest, shown, stamps
 
 if TYPE_CHECKING:
     import geopandas
+
+    from geoseg.features import LayerChoice
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from geoseg.errors import SceneError
+from geoseg.features import LayerChoice
 from geoseg.legend import Legend, given_legend
 from geoseg.raster import DEFAULT_TOLERANCE, raster_environment
 
@@ -22,9 +23,6 @@ PART_NAMES = {"train": "train", "training": "train", "valid": "valid", "val": "v
     "testing": "test",
 }
 """What people call the parts of a data set."""
-
-LayerChoice = str | int | Sequence[str] | None
-"""Layers of a source of features: a name, a number, several names, or "all"; None for the only one."""
 
 T = TypeVar("T")
 R = TypeVar("R")

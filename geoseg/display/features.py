@@ -25,7 +25,7 @@ from geoseg.raster import GDAL_ERRORS, GeoBox
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from geoseg.dataset import FeatureFile
+    from geoseg.features import FeatureFile
 
 _BATCH_FEATURES = 16_384
 _TEXTS = (".geojson", ".json", ".geojsonl", ".geojsons", ".geojsonseq")
@@ -98,7 +98,7 @@ def open_features(polygons: Any, layer: str | None = None, map_name: str | None 
 
 def _one_layer(polygons: str, layer: str | None, map_name: str | None) -> FeatureFile:
     """Return a source with the layer that is meant: the one named, or the only one with the columns of `vectorize`."""
-    from geoseg.dataset import FeatureFile, find_features  # noqa: PLC0415 - half a second, for polygons only
+    from geoseg.features import FeatureFile, find_features  # noqa: PLC0415 - half a second, for polygons only
 
     found = find_features(polygons, "polygons", "polygons", "all" if layer is None else layer)
     if not isinstance(found, FeatureFile) or len(found.layers) < 2:
@@ -200,7 +200,7 @@ def _of_polygons(batch: FeatureBatch) -> FeatureBatch:
     """Return the features that are polygons, those inside of collections among them, each as one."""
     if np.isin(shapely.get_type_id(batch.shapes), (3, 6)).all():
         return batch
-    from geoseg.dataset import unpacked_polygons  # noqa: PLC0415 - others than geoseg's own
+    from geoseg.features import unpacked_polygons  # noqa: PLC0415 - others than geoseg's own
 
     shapes, owners, _ = unpacked_polygons(batch.shapes)
     parts, whose = shapely.get_parts(shapes, return_index=True)

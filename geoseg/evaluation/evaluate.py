@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self, Unpack
 
 import numpy as np
 
-from geoseg import dataset
+from geoseg import features
 from geoseg.atomic import make_folders
 from geoseg.counts import PairCounts
 from geoseg.errors import SceneError, UsageError
@@ -43,7 +43,8 @@ from geoseg.raster import (
 if TYPE_CHECKING:
     import geopandas
 
-    from geoseg.dataset import Dataset, LayerChoice
+    from geoseg.dataset import Dataset
+    from geoseg.features import LayerChoice
     from geoseg.model import ModelBundle
 
 StrPath = str | os.PathLike[str]
@@ -410,7 +411,7 @@ def _read_notes(mapped: ClassRaster, aligned: Shifted | Warped | BurnedPolygons 
 
 def _are_polygons(reference: object) -> bool:
     """Say whether a reference is polygons; of rasters without loading what reads those."""
-    return reference is not None and not looks_raster(reference) and dataset.is_features(reference)
+    return reference is not None and not looks_raster(reference) and features.is_features(reference)
 
 
 def _chosen(names: dict[int, str], classes: str | Sequence[str | int]) -> frozenset[int]:

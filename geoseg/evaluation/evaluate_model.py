@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from geoseg.counts import NONE
-from geoseg.dataset import Area, Dataset, LayerChoice, open_dataset
+from geoseg.dataset import Area, Dataset, open_dataset
 from geoseg.errors import GeosegWarning, SceneError
 from geoseg.evaluation.comparison import confusion, left_out
 from geoseg.evaluation.compatibility import (
@@ -28,6 +28,7 @@ from geoseg.evaluation.metrics import ConfusionMatrix, constant_map
 from geoseg.evaluation.pictures import draw_calibration
 from geoseg.evaluation.provenance import DEFAULT_PART, TrainingData, check_part, choose_areas, overlap_note
 from geoseg.evaluation.report import check_folder, write_report
+from geoseg.features import LayerChoice
 from geoseg.inference import Scoring, ScoringOptions, checkpoint, stoppable
 from geoseg.legend import GivenLegend
 from geoseg.model import ModelBundle, Scale, cache_folder

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from rasterio.crs import CRS
 from rasterio.warp import transform as transform_points
 
-from geoseg import dataset
+from geoseg import dataset, features
 from geoseg.counts import NONE, PairCounts, StoredCodes
 from geoseg.errors import SceneError, UsageError
 from geoseg.evaluation.alignment import Shifted
@@ -26,7 +26,7 @@ from geoseg.legend import Nomenclature
 from geoseg.raster import GDAL_ERRORS, ClassRaster, GeoBox, Window, period_of, public_name, shown
 
 if TYPE_CHECKING:
-    from geoseg.dataset import LayerChoice, VectorSource
+    from geoseg.features import LayerChoice, VectorSource
 
 _INTEGER = re.compile(r"[-+]?\d+", re.ASCII)
 _SHOWN = 6
@@ -75,8 +75,8 @@ class BurnedPolygons:
         SceneError where they cannot be read or do not lie on the map, UsageError for a column, a layer or a class that
         is not clear.
         """
-        source = dataset.find_features(given, "polygons", "reference", layer)
-        title = dataset.column_of(source, column)
+        source = features.find_features(given, "polygons", "reference", layer)
+        title = features.column_of(source, column)
         found = dataset.read_polygons(source, title)
         dataset.check_place(source, found.crs_wkt, grid, map_path)
         if found.beside([grid]) == len(found.geometries):
@@ -308,7 +308,7 @@ class _SampleRows:
 
     def with_column(self, column: str | None) -> _SampleRows:
         """Return the same with the column that holds the class. UsageError if that is unclear."""
-        return replace(self, column=dataset.choose_column(list(self.table), column, self.name))
+        return replace(self, column=features.choose_column(list(self.table), column, self.name))
 
     def labels(self, there: NDArray[np.bool_]) -> tuple[str, ...]:
         """Return the class of the rows that are there."""
@@ -378,8 +378,8 @@ def _from_features(given: Any, column: str | None, layer: LayerChoice) -> _Sampl
         raise UsageError(
             f"a sample is a file of points or a GeoDataFrame, got {type(given).__name__}; give one", "sample"
         )
-    source = dataset.find_features(given, "points", "sample", layer)
-    title = dataset.column_of(source, column)
+    source = features.find_features(given, "points", "sample", layer)
+    title = features.column_of(source, column)
     found = source.read(title)
     x, y = _places(found.geometries, source.name)
     crs = None if found.crs_wkt is None else CRS.from_wkt(found.crs_wkt)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 import torch
 
 from geoseg.atomic import make_folders, probe_writable
-from geoseg.dataset import Dataset, LayerChoice, Split, default_rule, open_dataset, split
+from geoseg.dataset import Dataset, Split, default_rule, open_dataset, split
 from geoseg.errors import DivergedError, GeosegError, OutputError, UsageError
 from geoseg.evaluation import check_folder
 from geoseg.given import plain_arguments
@@ -43,6 +43,8 @@ from geoseg.training.report import ConsoleTable, EpochRow
 
 if TYPE_CHECKING:
     import geopandas
+
+    from geoseg.features import LayerChoice
 
 StrPath = str | os.PathLike[str]
 DEFAULT_CHECKPOINT_MINUTES = 5.0

@@ -22,9 +22,10 @@ from affine import Affine
 from numpy.typing import NDArray
 
 import geoseg
-from geoseg.dataset import Dataset, is_features, open_dataset
+from geoseg.dataset import Dataset, open_dataset
 from geoseg.dataset.pair import reference_codes
 from geoseg.errors import SceneError, UsageError
+from geoseg.features import is_features
 
 from .conftest import NORTH_UP, UTM, noise, write_raster
 

@@ -25,10 +25,11 @@ from rasterio.enums import Resampling
 from rasterio.warp import reproject
 
 import geoseg
-from geoseg.dataset import Dataset, FeatureFile, Pair, open_dataset
+from geoseg.dataset import Dataset, Pair, open_dataset
 from geoseg.dataset.labels import LabelPolygons, label_files
 from geoseg.dataset.pair import reference_codes
 from geoseg.errors import SceneError, UsageError
+from geoseg.features import FeatureFile
 from geoseg.legend import LandCover, Legend
 from geoseg.raster import Scene, Window
 

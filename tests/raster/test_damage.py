@@ -9,8 +9,8 @@ import pytest
 import rasterio
 from PIL import Image
 
-from geoseg.dataset import find_features
 from geoseg.errors import SceneError
+from geoseg.features import find_features
 from geoseg.raster import Scene, Window
 from tests.raster.conftest import MakeRaster, noise
 

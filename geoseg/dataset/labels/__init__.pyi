@@ -1,15 +1,8 @@
-from .features import FeatureFile as FeatureFile
-from .features import VectorSource as VectorSource
-from .features import choose_column as choose_column
-from .features import column_of as column_of
-from .features import find_features as find_features
-from .features import is_features as is_features
 from .label_files import find_labels as find_labels
 from .label_polygons import LabelPolygons as LabelPolygons
 from .label_polygons import check_place as check_place
 from .label_polygons import placed_polygons as placed_polygons
 from .label_polygons import read_polygons as read_polygons
-from .label_polygons import unpacked_polygons as unpacked_polygons
 from .label_raster import ColorMask as ColorMask
 from .label_raster import LabelRaster as LabelRaster
 from .labels import BuiltUp as BuiltUp
@@ -19,5 +12,3 @@ from .labels import MappedLabels as MappedLabels
 from .labels import WholeLabel as WholeLabel
 from .labels import content_of as content_of
 from .labels import file_digest as file_digest
-from .layers import FEATURE_ENDS as FEATURE_ENDS
-from .layers import is_data_folder as is_data_folder

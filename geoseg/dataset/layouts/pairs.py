@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from geoseg.dataset.labels import FEATURE_ENDS, find_labels, is_data_folder
+from geoseg.dataset.labels import find_labels
 from geoseg.dataset.pair import Found, Pair
 from geoseg.dataset.search import (
     PART_NAMES,
@@ -21,6 +21,7 @@ from geoseg.dataset.search import (
     table_rows,
 )
 from geoseg.errors import SceneError, UsageError
+from geoseg.features import FEATURE_ENDS, is_data_folder
 from geoseg.given import is_frame
 from geoseg.raster import Scene, shown
 

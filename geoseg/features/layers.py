@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import re
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
 import pyogrio
 import shapely
 
-from geoseg.dataset.search import LayerChoice
 from geoseg.errors import UsageError
 from geoseg.raster import is_remote
 
 Kind = Literal["polygons", "points"]
 Layers = tuple[str, ...]
+LayerChoice = str | int | Sequence[str] | None
+"""Layers of a source of features: a name, a number, several names, or "all"; None for the only one."""
 GEOMETRY_READERS = (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError, pyogrio.errors.CRSError)
 """What pyogrio raises when GDAL refuses a source."""
 

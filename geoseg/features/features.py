@@ -21,10 +21,12 @@ import shapely
 from numpy.typing import NDArray
 from rasterio.crs import CRS
 
-from geoseg.dataset.labels.layers import (
+from geoseg.errors import SceneError, UsageError
+from geoseg.features.layers import (
     FEATURE_ENDS,
     GEOMETRY_READERS,
     Kind,
+    LayerChoice,
     Layers,
     choose_layers,
     gdal_name,
@@ -32,8 +34,6 @@ from geoseg.dataset.labels.layers import (
     is_parquet,
     listed_layers,
 )
-from geoseg.dataset.search import LayerChoice
-from geoseg.errors import SceneError, UsageError
 from geoseg.given import is_frame, looks_raster
 from geoseg.raster import GDAL_ERRORS, check_seekable, shown, stamps
 
@@ -128,8 +128,11 @@ class FeatureFile:
             raise unreadable(self.path, error) from None
         return [title for title in each[0] if all(title in others for others in each)]
 
-    def read(self, column: str) -> Features:
-        """Return all features with one column, in the CRS of the first layer. SceneError when they cannot be read."""
+    def read(self, column: str | None = None) -> Features:
+        """Return all features, with one column if it is named, in the CRS of the first layer.
+
+        SceneError when they cannot be read.
+        """
         try:
             parts = [_parquet(self.path, column)] if is_parquet(self.path) else self._layers(column)
         except _READ_ERRORS as error:
@@ -143,10 +146,11 @@ class FeatureFile:
             first,
         )
 
-    def _layers(self, column: str) -> list[Features]:
+    def _layers(self, column: str | None) -> list[Features]:
         name, parts = gdal_name(self.path), []
+        columns = [] if column is None else [column]
         for layer in self.layers:
-            meta, _, wkb, fields = pyogrio.raw.read(name, layer, columns=[column], force_2d=True)
+            meta, _, wkb, fields = pyogrio.raw.read(name, layer, columns=columns, force_2d=True)
             geometries = np.empty(0, object) if wkb is None else shapely.from_wkb(wkb)
             values = tuple(map(as_text, fields[0])) if len(fields) else ("",) * len(geometries)
             parts.append(Features(geometries, values, _wkt(meta["crs"])))
@@ -197,9 +201,10 @@ class FeatureFrame:
         """Return its columns but that of the geometry."""
         return list(self.table)
 
-    def read(self, column: str) -> Features:
-        """Return all features with one column."""
-        return Features(self.geometries, self.table[column], self.crs_wkt)
+    def read(self, column: str | None = None) -> Features:
+        """Return all features, with one column if it is named."""
+        values = ("",) * len(self.geometries) if column is None else self.table[column]
+        return Features(self.geometries, values, self.crs_wkt)
 
 
 VectorSource = FeatureFile | FeatureFrame
@@ -360,10 +365,11 @@ def _geometry_column(path: str) -> str:
     return str(geo["primary_column"])
 
 
-def _parquet(path: str, column: str) -> Features:
+def _parquet(path: str, column: str | None) -> Features:
     import geopandas  # noqa: PLC0415 - half a second that other files do not need
 
-    frame = FeatureFrame.of(geopandas.read_parquet(path, columns=[column, _geometry_column(path)]))
+    columns = [*([] if column is None else [column]), _geometry_column(path)]
+    frame = FeatureFrame.of(geopandas.read_parquet(path, columns=columns))
     return frame.read(column)
 
 

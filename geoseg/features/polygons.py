@@ -1,0 +1,132 @@
+"""The polygons of features: out of collections, and whole in another coordinate reference system."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+from rasterio.crs import CRS
+
+from geoseg.raster import period_of
+
+_NAMES = {0: "point", 1: "line", 2: "line", 4: "point", 5: "line", 7: "empty or null geometry"}
+"""What messages call shapely's types that are no polygons; a collection without parts is empty."""
+_COLLECTION, _POLYGONS = 7, (3, 6)
+
+_Points = NDArray[np.float64]
+"""(point, 2) x and y."""
+
+
+def turns_of(crs_wkt: str | None) -> tuple[float, ...]:
+    """Return shifts of x after which the same places come again: 180.1 is -179.9."""
+    period = period_of(None if crs_wkt is None else CRS.from_wkt(crs_wkt))
+    return (0.0, period, -period) if period else (0.0,)
+
+
+def unpacked_polygons(geometries: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.intp], Counter[str]]:
+    """Return the polygons, also those of collections in collections, whose each is, and what else there is."""
+    shapes, owners = np.asarray(geometries, object), np.arange(len(geometries))
+    while (packed := (shapely.get_type_id(shapes) == _COLLECTION) & ~shapely.is_empty(shapes)).any():
+        parts, whose = shapely.get_parts(shapes[packed], return_index=True)
+        # A part stands where its collection stood: of polygons that overlap the last counts.
+        shapes = np.concatenate([shapes[~packed], parts])
+        owners = np.concatenate([owners[~packed], owners[packed][whose]])
+        order = np.argsort(owners, kind="stable")
+        shapes, owners = shapes[order], owners[order]
+    nothing = shapely.is_missing(shapes) | shapely.is_empty(shapes)
+    types = shapely.get_type_id(shapes)
+    is_area = np.isin(types, _POLYGONS) & ~nothing
+    others: Counter[str] = Counter()
+    for kind, void in zip(types[~is_area].tolist(), nothing[~is_area].tolist(), strict=True):
+        others[_NAMES[_COLLECTION] if void else _NAMES.get(kind, "surface of another kind")] += 1
+    return shapes[is_area], owners[is_area], others
+
+
+def counted(others: Counter[str]) -> str:
+    """Return what there is, and how many of each."""
+    return ", ".join(numbered(count, what) for what, count in sorted(others.items()))
+
+
+def numbered(count: int, what: str) -> str:
+    """Return `1 polygon` or `2 polygons`."""
+    if count == 1:
+        return f"1 {what}"
+    if what.endswith("geometry"):
+        return f"{count} {what.removesuffix('y')}ies"
+    return f"{count} {what}s"
+
+
+def shifted(shape: Any, x: float) -> Any:  # noqa: ANN401 - any of shapely's
+    """Return a geometry moved along x."""
+    return shapely.transform(shape, lambda xy: xy + np.array([x, 0.0])) if x else shape
+
+
+def untorn(polygons: NDArray[Any], moved: NDArray[Any], theirs_wkt: str, ours_wkt: str) -> NDArray[Any]:
+    """Return polygons as they were moved, whole where their sides leap to the other end of the world.
+
+    A polygon over the 180th meridian then reaches beyond 180. One around a pole is opened toward it.
+    """
+    period = period_of(CRS.from_wkt(ours_wkt))
+    if not period or not len(moved):
+        return moved
+    bounds = shapely.bounds(moved)
+    wide = np.flatnonzero(bounds[:, 2] - bounds[:, 0] > period / 2)
+    if not len(wide):
+        return moved
+    from pyproj import Transformer  # noqa: PLC0415 - a tenth of a second that most runs do not need
+
+    transformer = Transformer.from_crs(theirs_wkt, ours_wkt, always_xy=True)
+
+    def forward(xy: _Points) -> _Points:
+        return np.column_stack(transformer.transform(xy[:, 0], xy[:, 1]))
+
+    whole = moved.copy()
+    for index in wide:
+        whole[index] = shapely.multipolygons(list(_parts(polygons[index], moved[index], forward, period)))
+    return whole
+
+
+def _parts(polygon: Any, moved: Any, forward: Callable[[_Points], _Points], period: float) -> Iterator[Any]:  # noqa: ANN401 - shapely's
+    for part, there in zip(shapely.get_parts(polygon), shapely.get_parts(moved), strict=True):
+        rings = zip(shapely.get_rings(part), shapely.get_rings(there), strict=True)
+        shell, *holes = (
+            _ring(shapely.get_coordinates(before), shapely.get_coordinates(after), forward, period)
+            for before, after in rings
+        )
+        if shapely.get_num_coordinates(part) < sum(map(len, (shell, *holes))):
+            yield from _opened(shell, holes, period)
+            continue
+        middle = np.mean([shell[:, 0].min(), shell[:, 0].max()])
+        for hole in holes:
+            hole[:, 0] -= period * np.round((hole[:, 0].mean() - middle) / period)
+        yield shapely.Polygon(shell, holes)
+
+
+def _opened(shell: _Points, holes: list[_Points], period: float) -> Iterator[Any]:
+    """Yield the parts of a polygon around a pole; its rings may be opened at different longitudes."""
+    copies = [shapely.Polygon(hole + np.array([turn, 0.0])) for hole in holes for turn in (-period, 0.0, period)]
+    without = shapely.union_all(shapely.make_valid(copies))
+    whole = shapely.difference(shapely.make_valid(shapely.Polygon(shell)), without)
+    yield from (each for each in shapely.get_parts(whole) if each.geom_type == "Polygon")
+
+
+def _ring(before: _Points, after: _Points, forward: Callable[[_Points], _Points], period: float) -> _Points:
+    """Return a ring without leaps. A side leaps where its middle is not where the middle of its ends is."""
+    x = after[:, 0]
+    far = np.flatnonzero(np.abs(np.diff(x)) > period / 2)
+    if not len(far):
+        return after
+    middles = forward((before[far] + before[far + 1]) / 2)[:, 0]
+    off = np.abs((middles - (x[far] + x[far + 1]) / 2 + period / 2) % period - period / 2)
+    turns = np.zeros(len(x))
+    turns[far + 1] = np.where(off > period / 4, -np.sign(x[far + 1] - x[far]), 0.0)
+    shift = np.cumsum(turns) * period
+    ring = np.column_stack([x + shift, after[:, 1]])
+    if shift[-1]:
+        beyond = np.copysign(period, after[:, 1].mean())  # farther than any pole
+        ring = np.vstack([ring, [(ring[-1, 0], beyond), (ring[0, 0], beyond), ring[0]]])
+    return ring
