@@ -162,9 +162,11 @@ def _text(name: str, value: object) -> str:
 def _device(name: str, value: object) -> str:
     if isinstance(value, str):
         return str(value)
+    if isinstance(value, list | tuple) and value:
+        return ",".join(_device(name, each) for each in value)
     if type(value).__module__.partition(".")[0] == "torch" and type(value).__name__ == "device":
         return str(value)
-    raise _refusal(name, "a name such as cpu or cuda:0, or a torch.device", value)
+    raise _refusal(name, "a name such as cpu or cuda:0, a list of them, or a torch.device", value)
 
 
 def _word_or_number(name: str, value: object) -> str | float:

@@ -220,7 +220,8 @@ def network(heading: str, overlap: str, batch_size: str) -> Decorator:
             "--device",
             type=types.word("device", *types.DEVICES),
             metavar="NAME",
-            help="auto, cpu, cuda, cuda:1, mps, onnx or torch-cpu. [default: auto]",
+            help="auto, cpu, cuda, cuda:1, mps, onnx or torch-cpu; geoseg predict also takes several GPUs: "
+            "cuda:0,cuda:1 or cuda:all. [default: auto]",
         ),
     )
 

@@ -93,7 +93,7 @@ def evaluate_model(  # noqa: PLR0913 - the options of the verb
         "window": window, "overlap": overlap, "blend": blend, "tta": tta, "scale": scale, "batch_size": batch_size,
         "device": device,
     }  # fmt: skip
-    scoring = Scoring.choose(bundle, options)
+    scoring = Scoring.choose(bundle, options).on_one_device("an evaluation")
     if isinstance(data, Dataset):
         dataset = data
     else:

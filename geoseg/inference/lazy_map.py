@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
 def to_dask(plan: Plan) -> dask.array.Array:
     """Return the class codes (row, col) of a plan as a lazy array, uint8, one chunk a tile; see `Plan.to_dask`."""
-    labels_alone = replace(plan, mapping=replace(plan.mapping, keep=("labels",)))
+    scoring = plan.scoring.on_one_device("a lazy array")
+    labels_alone = replace(plan, scoring=scoring, mapping=replace(plan.mapping, keep=("labels",)))
     lazy: dask.array.Array = dask.array.map_blocks(
         _chunk,
         plan=labels_alone,

@@ -51,7 +51,7 @@ class ScoringOptions(TypedDict, total=False):
     batch_size: int | None
     """How many windows the network sees at once."""
     device: str
-    """auto, cpu, cuda, cuda:1, mps, onnx or torch-cpu."""
+    """auto, cpu, cuda, cuda:1, mps, onnx or torch-cpu; cuda:0,cuda:1 or cuda:all for several GPUs on one scene."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +97,15 @@ class Scoring:
     def network_factor(self) -> float:
         """How many of the scene's pixels lie along one that the network sees; 1 where it sees the scene's own."""
         return self.window_px / self.engine.window_px
+
+    def on_one_device(self, what: str) -> Self:
+        """Return the scoring where it runs on one device; UsageError, with what is made so, where it names several."""
+        if self.engine.others:
+            first = self.engine.device
+            raise UsageError(
+                f"{what} is made on one device, got {len(self.engine.each)}; name one, as `device={first!r}`", "device"
+            )
+        return self
 
     @property
     def crew(self) -> int:

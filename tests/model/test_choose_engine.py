@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import pickle
@@ -224,6 +225,62 @@ def test_gpu_goes_first(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(device_module, "cuda_devices", lambda: 0)
     monkeypatch.setattr(device_module, "has_mps", lambda: True)
     assert device_module.choose_device("auto") == "mps"
+
+
+def test_several_gpus_are_a_list_or_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device_module, "cuda_devices", lambda: 3)
+    monkeypatch.setattr(device_module, "_cuda_fault", lambda _: None)
+    assert device_module.choose_devices("cuda:all") == ("cuda:0", "cuda:1", "cuda:2")
+    assert device_module.choose_devices("cuda:2,cuda:0") == ("cuda:2", "cuda:0")
+    assert device_module.choose_devices("cuda, cuda:1") == ("cuda:0", "cuda:1")
+    for wanted in ("auto", "cpu", "cuda", "cuda:1", "torch-cpu"):
+        assert device_module.choose_devices(wanted) == (device_module.choose_device(wanted),)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "message"),
+    [
+        ("cuda:0,cuda:0", "must name each GPU once, got 'cuda:0,cuda:0'"),
+        ("cuda,cuda:0", "must name each GPU once"),
+        ("cuda:0,cpu", "lists GPUs, as cuda:0,cuda:1, or names one device; got 'cuda:0,cpu'"),
+        ("cuda:0,", "lists GPUs"),
+        ("mps,mps", "lists GPUs"),
+        ("cuda:0,cuda:all", "lists GPUs"),
+        ("cuda:0,cuda:3", "device cuda:3 is not here: the NVIDIA driver offers 3, counted from 0"),
+        ("cuda:0,cuda:x", "`device` must be one of"),
+    ],
+)
+def test_lists_that_are_none_are_refused(monkeypatch: pytest.MonkeyPatch, wanted: str, message: str) -> None:
+    monkeypatch.setattr(device_module, "cuda_devices", lambda: 3)
+    monkeypatch.setattr(device_module, "_cuda_fault", lambda _: None)
+    with pytest.raises(UsageError, match=message) as raised:
+        device_module.choose_devices(wanted)
+    assert raised.value.parameter == "device"
+
+
+def test_all_gpus_where_there_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device_module, "cuda_devices", lambda: 0)
+    with pytest.raises(UsageError, match="no NVIDIA GPU or driver was found"):
+        device_module.choose_devices("cuda:all")
+
+
+def test_devices_of_one_precision_share_a_scene(tiny: ModelBundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    hardware = {"cuda:0": ("CUDA: A", "fp16"), "cuda:1": ("CUDA: A", "fp16"), "cuda:2": ("CUDA: B", "float32")}
+
+    def known(choice: engines.EngineChoice) -> engines.EngineChoice:
+        name, precision = hardware[choice.device]
+        return dataclasses.replace(choice, hardware=name, precision=precision)
+
+    monkeypatch.setattr(engines, "choose_devices", lambda text: tuple(text.split(",")))
+    monkeypatch.setattr(engines, "_with_hardware", known)
+    choice = choose_engine(tiny, "cuda:0,cuda:1")
+    assert [each.device for each in choice.each] == ["cuda:0", "cuda:1"]
+    assert all(each.others == () for each in choice.each)
+    assert choice.describe().endswith("on 2 x CUDA: A, fp16")
+    assert choice.with_threads(7) == choice  # a GPU's network is loaded once, whatever the threads
+    assert choice.describe_kind() == choice.each[0].describe_kind()
+    with pytest.raises(UsageError, match=r"cuda:0 \(CUDA: A\) computes in fp16, cuda:2 .* in float32; give `device`"):
+        choose_engine(tiny, "cuda:0,cuda:2")
 
 
 NO_KERNEL = RuntimeError("CUDA error: no kernel image is available for execution on the device")

@@ -6,6 +6,7 @@ import ctypes
 import importlib.metadata
 import threading
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from geoseg.errors import GeosegWarning, ModelError, UsageError
 from geoseg.machine import in_every_fork
 from geoseg.model.bundle import FUNCTION, PLAIN_UNET_CHANNELS, ModelBundle, Scale, check_window, may_have_one_size
 from geoseg.model.engines.callable_engine import CallableEngine
-from geoseg.model.engines.device import choose_device
+from geoseg.model.engines.device import choose_devices
 from geoseg.model.engines.engine import Engine
 from geoseg.model.engines.exported import Report, discard_export, find_export, make_export
 
@@ -34,28 +35,40 @@ class EngineChoice:
     """Shipped or exported; None means it is still to be exported."""
     hardware: str = "the CPU"
     precision: str = "float32"
+    others: tuple[EngineChoice, ...] = ()
+    """The same model on further devices, which share the work of a scene."""
 
     @property
     def on_cpu(self) -> bool:
         """Tell whether scoring takes the same cores that read and write."""
         return self.device in {"onnx", "torch-cpu", FUNCTION}
 
+    @property
+    def each(self) -> tuple[EngineChoice, ...]:
+        """The choice for each of the devices, which shares the work with no other."""
+        return (replace(self, others=()), *self.others)
+
     def with_threads(self, threads: int) -> EngineChoice:
-        """Return the same choice with another number of CPU threads within one batch."""
-        return replace(self, threads=threads)
+        """Return the same choice with another number of CPU threads within one batch.
+
+        A GPU's batch has no use of them, and its network is loaded once whatever their number.
+        """
+        return replace(self, threads=threads) if self.on_cpu else self
 
     def open(self) -> Engine:
         """Return this process's engine; opened at the first call."""
         return open_engine(self)
 
     def describe(self) -> str:
-        """Return the engine in words: ONNX Runtime 1.31 on the CPU, 2 threads."""
+        """Return the engine in words: ONNX Runtime 1.31 on the CPU, 2 threads; torch 2.13 on 2 x CUDA: A, fp16."""
         if self.device == FUNCTION:
             return "Python, one batch at a time"
         package, title = ("onnxruntime", "ONNX Runtime") if self.device == "onnx" else ("torch", "torch")
         version = ".".join(importlib.metadata.version(package).split(".")[:2])
         how = f"{self.threads} thread{'s' * (self.threads != 1)}" if self.on_cpu else self.precision
-        return f"{title} {version} on {self.hardware}, {how}"
+        kinds = dict.fromkeys(each.hardware for each in self.each)
+        where = f"{len(self.each)} x {' and '.join(kinds)}" if self.others else self.hardware
+        return f"{title} {version} on {where}, {how}"
 
     def describe_kind(self) -> str:
         """Return all of the engine that can change a label: its name, version, kind of device and precision."""
@@ -99,9 +112,10 @@ def choose_engine(  # noqa: PLR0913 (two of them are for callers with something 
         if device != "auto":
             raise UsageError(f"a function chooses its device itself; leave `device` out, got {device!r:.40}", "device")
         return EngineChoice(bundle, window_px, FUNCTION, scale, threads)
-    choice = EngineChoice(bundle, window_px, choose_device(device), scale, threads)
+    first, *others = choose_devices(device)
+    choice = EngineChoice(bundle, window_px, first, scale, threads)
     if choice.device != "onnx":
-        return _with_hardware(choice)
+        return _with_others(_with_hardware(choice), others)
     path = find_export(bundle, window_px)
     if path is None and export:
         return _exported(choice, report or _say_nothing)
@@ -212,6 +226,19 @@ def _with_hardware(choice: EngineChoice) -> EngineChoice:
 
     device = torch.device(choice.device)
     return replace(choice, hardware=device_name(device), precision=device_precision(device))
+
+
+def _with_others(choice: EngineChoice, devices: Sequence[str]) -> EngineChoice:
+    """Return a choice whose work further devices share; UsageError for one of another precision: labels would mix."""
+    others = tuple(_with_hardware(replace(choice, device=device)) for device in devices)
+    for other in others:
+        if other.precision != choice.precision:
+            raise UsageError(
+                f"{choice.device} ({choice.hardware}) computes in {choice.precision}, {other.device} "
+                f"({other.hardware}) in {other.precision}; give `device` GPUs of one kind",
+                "device",
+            )
+    return replace(choice, others=others)
 
 
 def _say_nothing(line: str) -> None:

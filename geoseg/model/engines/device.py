@@ -16,6 +16,28 @@ DEVICES = ("auto", "cpu", "cuda", "mps", "onnx", "torch-cpu")
 """What a user may ask for, and cuda:0, cuda:1, ...; onnx is another name of cpu."""
 
 
+def choose_devices(wanted: str) -> tuple[str, ...]:
+    """Return the devices of a list, cuda:0,cuda:1 or cuda:all, or the one that `choose_device` returns.
+
+    UsageError for one that is not here, is there twice, or is no GPU beside others.
+    """
+    if wanted == "cuda:all":
+        return tuple(_cuda_device(number) for number in range(max(1, cuda_devices())))
+    names = [name.strip() for name in wanted.split(",")]
+    if len(names) == 1:
+        return (choose_device(wanted),)
+    for name in names:
+        if name.partition(":")[0] != "cuda" or name == "cuda:all":
+            raise UsageError(
+                f"`device` lists GPUs, as cuda:0,cuda:1, or names one device; got {wanted!r:.60}", "device"
+            )
+    chosen = tuple(map(choose_device, names))
+    for device in chosen:
+        if chosen.count(device) > 1:
+            raise UsageError(f"`device` must name each GPU once, got {wanted!r:.60}", "device")
+    return chosen
+
+
 def choose_device(wanted: str) -> str:
     """Return onnx, torch-cpu, mps or cuda:N. With auto, CUDA goes before MPS before the CPU.
 
