@@ -37,7 +37,7 @@ from geoseg.raster.landcover import (
     probabilities,
     write_part,
 )
-from geoseg.raster.landcover.tile_file import Pixels, pyramid
+from geoseg.raster.landcover.overviews import Pixels, pyramid
 from tests.raster.conftest import NORTH_UP, UTM, assemble
 from tests.raster.test_durable import small_disk  # noqa: F401 a fixture
 
@@ -96,7 +96,7 @@ def test_the_map_and_its_overviews_are_those_of_the_whole(
 ) -> None:
     pixels = landscape(product.count, height, width, 7 if product.legend else 101)
     path = make_map(tmp_path, product, pixels, GeoBox(height, width, NORTH_UP, UTM), tile_px)
-    expected = pyramid(pixels, overview_levels(height, width), product.name)
+    expected = pyramid(pixels, overview_levels(height, width), classes=product.legend is not None)
     with rasterio.open(path) as dataset:
         np.testing.assert_array_equal(dataset.read(), pixels)
         assert dataset.nodata == 255

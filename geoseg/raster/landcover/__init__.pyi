@@ -6,6 +6,7 @@ from .outputs import built_path as built_path
 from .outputs import files_beside as files_beside
 from .outputs import foreign_beside as foreign_beside
 from .outputs import place as place
+from .overviews import overview_levels as overview_levels
 from .sidecars import QGIS_DOCTYPE as QGIS_DOCTYPE
 from .sidecars import is_foreign_style as is_foreign_style
 from .sidecars import style_path as style_path
@@ -13,7 +14,6 @@ from .tile_file import Product as Product
 from .tile_file import ProductName as ProductName
 from .tile_file import confidence as confidence
 from .tile_file import labels as labels
-from .tile_file import overview_levels as overview_levels
 from .tile_file import part_path as part_path
 from .tile_file import probabilities as probabilities
 from .tile_file import write_part as write_part

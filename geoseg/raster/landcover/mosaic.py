@@ -14,7 +14,8 @@ from xml.sax.saxutils import escape
 
 from geoseg.legend import NODATA, Legend
 from geoseg.raster.geobox import GeoBox
-from geoseg.raster.landcover.tile_file import BLOCK_PX, Product, halved_px, level_windows, overview_levels, part_path
+from geoseg.raster.landcover.overviews import halved_px, overview_levels
+from geoseg.raster.landcover.tile_file import BLOCK_PX, Product, level_windows, part_path
 from geoseg.raster.views import metadata_lines, place_lines
 from geoseg.raster.windows import Window
 

@@ -1,0 +1,122 @@
+"""Overviews of a map: halved level by level, the most frequent class of four for labels, else their mean.
+
+A pixel of a level depends on its own four and nothing else, so the overviews of tiles, put side by side, are the
+overviews of the map, whatever the tiles.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geoseg.legend import NODATA
+
+SMALLEST_PX = 512
+COMPILED_LEVELS = 6
+"""From so many on, kernels are compiled: loading them costs 0.55 s of CPU, and saves 0.85 ms on a megapixel."""
+_ROWS_AT_ONCE = 64
+
+Pixels = NDArray[np.uint8]
+
+
+def overview_levels(height_px: int, width_px: int) -> int:
+    """Return how often a raster is halved until its long side is at most 512 pixels.
+
+    A tile whose first row and column are multiples of 2**levels has overviews that fit those of its neighbors.
+    """
+    levels = 0
+    while max(halved_px(height_px, levels), halved_px(width_px, levels)) > SMALLEST_PX:
+        levels += 1
+    return levels
+
+
+def halved_px(length_px: int, times: int) -> int:
+    """Return a length halved, rounded up, as GDAL sizes its overviews."""
+    return -(-length_px >> times)
+
+
+def pyramid(pixels: Pixels, levels: int, *, classes: bool) -> list[Pixels]:
+    """Return pixels (band, row, col) and their overviews; nodata counts for nothing.
+
+    An overview's pixel is the most frequent of four classes, the first of them on a tie; or the mean of four percents.
+    """
+    found = [pixels]
+    for _ in range(levels):
+        found.append(halved(found[-1], classes=classes, compiled=levels >= COMPILED_LEVELS))
+    return found
+
+
+def halved(pixels: Pixels, *, classes: bool, compiled: bool) -> Pixels:
+    """Return half of `pixels` (band, row, col), rounded up; compiled kernels give the same bits, ten times as fast."""
+    bands, height, width = pixels.shape
+    small = np.empty((bands, halved_px(height, 1), halved_px(width, 1)), np.uint8)
+    if compiled:
+        from geoseg.raster.landcover.overview_kernels import mean, most_frequent  # noqa: PLC0415 - numba loads slowly
+
+        (most_frequent if classes else mean)(pixels, small)
+        return small
+    halve = _most_frequent if classes else _mean
+    for row in range(0, small.shape[1], _ROWS_AT_ONCE):  # what stays in the processor's cache
+        small[:, row : row + _ROWS_AT_ONCE] = halve(*_fours(pixels[:, 2 * row : 2 * (row + _ROWS_AT_ONCE)]))
+    return small
+
+
+def _fours(strip: Pixels) -> tuple[Pixels, Pixels, Pixels, Pixels]:
+    """Return the upper left, upper right, lower left and lower right pixels, each without gaps; nodata beyond the rim.
+
+    Numpy works on bytes without gaps several times as fast as on every other byte.
+    """
+    odd = strip.shape[1] % 2, strip.shape[2] % 2
+    if any(odd):
+        strip = np.pad(strip, ((0, 0), (0, odd[0]), (0, odd[1])), constant_values=NODATA)
+    upper, lower = (np.ascontiguousarray(strip[:, start::2]).view("<u2") for start in (0, 1))
+    left, right = np.uint16(0xFF), np.uint16(8)
+    return (
+        (upper & left).astype(np.uint8),
+        (upper >> right).astype(np.uint8),
+        (lower & left).astype(np.uint8),
+        (lower >> right).astype(np.uint8),
+    )
+
+
+def _most_frequent(first: Pixels, second: Pixels, third: Pixels, fourth: Pixels) -> Pixels:
+    """Return the most frequent class of four, the first of them on a tie; never a class that is not among them."""
+    found = fourth
+    for candidate in (third, second, first):
+        found = _where(candidate != NODATA, candidate, found)
+    # From here each winner overrules the last: a pair among the later ones, then a pair with an earlier one.
+    found = _where((third == fourth) & (third != NODATA), third, found)
+    found = _where(((second == third) | (second == fourth)) & (second != NODATA), second, found)
+    return _where(((first == second) | (first == third) | (first == fourth)) & (first != NODATA), first, found)
+
+
+def _where(condition: NDArray[np.bool_], yes: Pixels, no: Pixels) -> Pixels:
+    """Return np.where in bits: five times as fast where the condition changes from pixel to pixel."""
+    chosen = yes ^ no
+    chosen &= np.negative(condition.view(np.uint8))
+    chosen ^= no
+    return chosen
+
+
+def _mean(*four: Pixels) -> Pixels:
+    """Return the mean of the valid ones of four, halves rounded up."""
+    key = np.zeros(four[0].shape, np.uint16)
+    for pixels in four:
+        key += pixels
+        key += (pixels == NODATA) * np.uint16(_SUMS)
+    return _means()[key]
+
+
+_SUMS = 4 * NODATA + 1
+"""Different sums of four bytes."""
+
+
+@functools.cache
+def _means() -> Pixels:
+    """Return the mean by number of nodata among four and the sum of all four, flat."""
+    nodata, total = np.arange(5)[:, None], np.arange(_SUMS)
+    count = np.maximum(4 - nodata, 1)
+    mean = (total - NODATA * nodata + count // 2) // count
+    return np.where(nodata == 4, NODATA, np.clip(mean, 0, NODATA)).astype(np.uint8).ravel()
