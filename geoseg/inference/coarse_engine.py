@@ -15,7 +15,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from geoseg.model import Engine, Weights
+from geoseg.model import UPRIGHT, Engine, Turn, Weights
 from geoseg.raster import Window
 
 
@@ -48,7 +48,9 @@ class CoarseEngine:
         """Keep pixels (band, row, col) and valid (row, col) where they are: their means are all that is sent."""
         return _Footprint(data, valid)
 
-    def probabilities(self, footprint: _Footprint, windows: Sequence[Window], weights: Weights) -> Any:
+    def probabilities(
+        self, footprint: _Footprint, windows: Sequence[Window], weights: Weights, turn: Turn = UPRIGHT
+    ) -> Any:
         """Return float32 (n, class, row, col) of the windows, times their weights; see Engine."""
         side = self._network_px
         means = np.empty((len(footprint.data), len(windows) * side, side), np.float32)
@@ -61,7 +63,9 @@ class CoarseEngine:
                 means[:, place.rows],
                 valid[place.rows],
             )
-        coarse = self._engine.probabilities(self._engine.upload(means, valid), places, Weights.ones(len(windows), side))
+        coarse = self._engine.probabilities(
+            self._engine.upload(means, valid), places, Weights.ones(len(windows), side), turn
+        )
         return self._interpolated(coarse, weights)
 
     def zeros(self, shape: tuple[int, ...]) -> Any:

@@ -218,20 +218,23 @@ def score(
 ) -> Iterator[Any]:
     """Yield the probabilities (class, row, col) of each window times its weights, in order.
 
-    The windows are split into equal batches, none padded. A batch that does not fit the memory is halved, and so are
-    all later ones; a single window that does not fit raises GeosegError.
+    numpy's engines get batches about alike. Others get batches of one size, the last one filled up with its last
+    window: torch chooses how to compute by the size, and what a window gets must not depend on how many come with it.
+    A batch that does not fit the memory is halved, and so are all later ones; a single window that does not fit raises
+    GeosegError.
     """
     done = 0
     while done < len(windows):
-        batches = math.ceil((len(windows) - done) / min(batch_size, _fitting.get(engine, batch_size)))
-        batch = windows[done : done + math.ceil((len(windows) - done) / batches)]
+        left, size = len(windows) - done, min(batch_size, _fitting.get(engine, batch_size))
+        count = math.ceil(left / math.ceil(left / size)) if engine.xp is np else min(left, size)
+        filled = [*range(done, done + count), *[done + count - 1] * (0 if engine.xp is np else size - count)]
         try:
-            probabilities = engine.probabilities(footprint, batch, weights[done : done + len(batch)])
+            probabilities = engine.probabilities(footprint, [windows[place] for place in filled], weights[filled])
         except OutOfMemory:
-            _halve(engine, len(batch), weights.shape[1])
+            _halve(engine, len(filled), weights.shape[1])
             continue
-        yield from probabilities
-        done += len(batch)
+        yield from probabilities[:count]
+        done += count
 
 
 def _halve(engine: Engine, batch_size: int, window_px: int) -> None:

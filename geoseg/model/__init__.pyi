@@ -20,6 +20,7 @@ from .engines import CACHE_VARIABLE as CACHE_VARIABLE
 from .engines import EXPORT_FORMAT as EXPORT_FORMAT
 from .engines import HELD_SLABS as HELD_SLABS
 from .engines import SHORT_OF_MEMORY as SHORT_OF_MEMORY
+from .engines import UPRIGHT as UPRIGHT
 from .engines import Course as Course
 from .engines import Engine as Engine
 from .engines import EngineChoice as EngineChoice
@@ -30,11 +31,13 @@ from .engines import Sweep as Sweep
 from .engines import SweepingEngine as SweepingEngine
 from .engines import Ticket as Ticket
 from .engines import TorchEngine as TorchEngine
+from .engines import Turn as Turn
 from .engines import Weights as Weights
 from .engines import cache_folder as cache_folder
 from .engines import choose_device as choose_device
 from .engines import choose_engine as choose_engine
 from .engines import cuda_devices as cuda_devices
+from .engines import device_faults as device_faults
 from .engines import device_name as device_name
 from .engines import device_precision as device_precision
 from .engines import has_mps as has_mps

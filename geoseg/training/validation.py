@@ -17,13 +17,15 @@ from geoseg.errors import DivergedError
 from geoseg.evaluation import BINS, Calibration, ConfusionMatrix, Metrics, bin_of
 from geoseg.inference import DEFAULT_BLEND, SceneMapping, blended
 from geoseg.legend import NODATA, Legend
-from geoseg.model import Engine, Normalization, TorchEngine, device_name, device_precision
+from geoseg.model import Engine, Normalization, TorchEngine
 from geoseg.raster import Patch, Window, WindowGrid, tiles
 from geoseg.training.network import channel_table
 from geoseg.training.plan import TrainingPlan
 
 _LEAST_PROBABILITY = 1e-7
 """Where the network is wholly sure and wrong: the loss stays finite."""
+_BATCH = 4
+"""Windows that a GPU scores at once; a CPU gains nothing by more than one, and batches are filled up."""
 _FACTORS = 32
 """Probabilities multiplied before a logarithm is taken of them: 1e-7 to this power is still a number."""
 TILE_PX = 4096
@@ -101,15 +103,11 @@ class LiveEngine(TorchEngine):
         self, network: torch.nn.Module, normalization: Normalization, classes: int, temperature: float = 1.0
     ) -> None:
         # Not the parent's: there is no bundle yet, and the network is where it is.
-        self._device = next(network.parameters()).device
+        device = next(network.parameters()).device
+        self._stand(device, normalization, None)
+        self.batch_size = 1 if device.type == "cpu" else _BATCH
         self.classes = classes
-        self.device = device_name(self._device)
-        self.precision = device_precision(self._device)
-        self._scale = None
         self._temperature = temperature
-        gain, bias = (torch.from_numpy(values)[:, None, None] for values in normalization.gain_bias())
-        self._gain, self._bias = gain.to(self._device), bias.to(self._device)
-        self._layout = torch.contiguous_format if self._device.type == "mps" else torch.channels_last
         self._network = network
 
 
@@ -158,16 +156,14 @@ class _MappedScene:
         return self.scene.read(window)
 
 
-def score_scene(
-    plan: TrainingPlan, engine: Engine, scene: PreparedScene, seen: Seen = lambda *_: None, *, batch_size: int = 4
-) -> Scores:
+def score_scene(plan: TrainingPlan, engine: LiveEngine, scene: PreparedScene, seen: Seen = lambda *_: None) -> Scores:
     """Map the areas of a scene and count every pixel whose class is learned.
 
     Raises SceneError where the scene cannot be read, DivergedError where the network gives no number.
     """
     scores = Scores.empty(plan.legend, plan.output_codes)
     grid = WindowGrid(*scene.shape, plan.window_px, plan.overlap_px)
-    mapping = SceneMapping(_MappedScene(scene), grid, DEFAULT_BLEND, batch_size, plan.output_codes)
+    mapping = SceneMapping(_MappedScene(scene), grid, DEFAULT_BLEND, engine.batch_size, plan.output_codes)
     for tile in (tile for area in scene.areas for tile in _tiles(area)):
         for window, probabilities, valid in blended(mapping, engine, tile):
             codes = scene.codes(window)

@@ -7,9 +7,10 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
-from geoseg.model import OutOfMemory, Weights
+from geoseg.model import UPRIGHT, OutOfMemory, Turn, Weights
 from geoseg.raster import Window
 
 CLASSES = 4
@@ -51,14 +52,19 @@ class PositionEngine:
         return data, valid
 
     def probabilities(
-        self, footprint: tuple[NDArray[Any], NDArray[np.bool_]], windows: Sequence[Window], weights: Weights
+        self,
+        footprint: tuple[NDArray[Any], NDArray[np.bool_]],
+        windows: Sequence[Window],
+        weights: Weights,
+        turn: Turn = UPRIGHT,
     ) -> NDArray[np.float32]:
         if len(windows) > self.fits:
             raise OutOfMemory
         self.batches.append(len(windows))
         data, valid = footprint
         assert {(len(windows), *window.shape) for window in windows} == {weights.shape}
-        scored = np.stack([window_probabilities(data[:, w.rows, w.cols], valid[w.rows, w.cols]) for w in windows])
+        cuts = [[turn.of_pixels(each[..., w.rows, w.cols], np) for each in (data, valid)] for w in windows]
+        scored = np.stack([window_probabilities(*cut) for cut in cuts])
         return scored * (weights.rows[:, None, :, None] * weights.cols[:, None, None, :])
 
     def zeros(self, shape: tuple[int, ...]) -> NDArray[np.float32]:
@@ -66,3 +72,18 @@ class PositionEngine:
 
     def download(self, array: NDArray[Any]) -> NDArray[Any]:
         return array
+
+
+class TorchPositionEngine(PositionEngine):
+    """The same arithmetic, its sums on torch arrays as on a GPU."""
+
+    xp: ModuleType = torch
+
+    def probabilities(self, *arguments: Any) -> Any:
+        return torch.from_numpy(super().probabilities(*arguments))
+
+    def zeros(self, shape: tuple[int, ...]) -> Any:
+        return torch.zeros(shape)
+
+    def download(self, array: Any) -> NDArray[Any]:
+        return np.asarray(array.numpy())

@@ -1,28 +1,11 @@
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from geoseg.inference.blend import Overlaps, most_probable, percent
-from tests.inference.position_engine import PositionEngine
-
-torch = pytest.importorskip("torch")
-
-
-class TorchEngine(PositionEngine):
-    """The same arithmetic on torch arrays, as on a GPU."""
-
-    xp = torch
-
-    def zeros(self, shape: tuple[int, ...]) -> Any:
-        return torch.zeros(shape, dtype=torch.float32)
-
-    def download(self, array: Any) -> NDArray[Any]:
-        return np.asarray(array)
-
+from tests.inference.position_engine import PositionEngine, TorchPositionEngine
 
 ROWS, COLS, WINDOW = (0, 4, 8, 11), (0, 5, 6, 10), 7  # some pixels lie in nine windows, the last are pushed inward
 
@@ -42,7 +25,7 @@ def finished_by(engine: PositionEngine, scores: NDArray[np.float32]) -> NDArray[
     return whole
 
 
-@pytest.mark.parametrize("engine", [PositionEngine(), TorchEngine()], ids=["numpy", "torch"])
+@pytest.mark.parametrize("engine", [PositionEngine(), TorchPositionEngine()], ids=["numpy", "torch"])
 def test_sums_are_those_of_all_windows_in_their_order_bit_for_bit(engine: PositionEngine) -> None:
     scores = np.random.default_rng(3).random((len(ROWS), len(COLS), 4, WINDOW, WINDOW), dtype=np.float32)
     expected = np.zeros((4, ROWS[-1] + WINDOW, COLS[-1] + WINDOW), np.float32)
@@ -52,7 +35,7 @@ def test_sums_are_those_of_all_windows_in_their_order_bit_for_bit(engine: Positi
     np.testing.assert_array_equal(finished_by(engine, scores), expected)
 
 
-@pytest.mark.parametrize("engine", [PositionEngine(), TorchEngine()], ids=["numpy", "torch"])
+@pytest.mark.parametrize("engine", [PositionEngine(), TorchPositionEngine()], ids=["numpy", "torch"])
 def test_most_probable_is_argmax_and_max(engine: PositionEngine) -> None:
     probabilities = np.random.default_rng(1).dirichlet(np.ones(4), (20, 30)).transpose(2, 0, 1).astype(np.float32)
     probabilities[:, 0, 0] = 0.25  # a tie goes to the first

@@ -15,7 +15,7 @@ from geoseg.inference import Blend, SceneMapping, map_tile
 from geoseg.legend import NODATA
 from geoseg.raster import Scene, Window, WindowGrid, tiles
 from tests.inference.conftest import MakeScene
-from tests.inference.position_engine import CLASSES, PositionEngine
+from tests.inference.position_engine import CLASSES, PositionEngine, TorchPositionEngine
 from tests.inference.whole_scene import whole_map, whole_probabilities
 
 CODES = (0, 3, 7, 254)
@@ -103,6 +103,17 @@ def test_batches_are_equal_rather_than_padded(make_scene: MakeScene) -> None:
     engine = PositionEngine()
     map_tile(SceneMapping(scene, WindowGrid(16, 160, 16, 0), "hann", 4, CODES), engine, Window(0, 0, 16, 160))
     assert engine.batches == [4, 3, 3]
+
+
+def test_batches_of_other_arrays_have_one_size_whatever_comes_with_a_window(make_scene: MakeScene) -> None:
+    scene = make_scene(16, 160, invalid=0)
+    whole = SceneMapping(scene, WindowGrid(16, 160, 16, 0), "hann", 4, CODES)
+    engine = TorchPositionEngine()
+    labels = map_tile(whole, engine, Window(0, 0, 16, 160))["labels"]
+    assert engine.batches == [4, 4, 4]
+    np.testing.assert_array_equal(labels, whole_map(scene, whole.grid, "hann", CODES))
+    map_tile(whole, engine, Window(0, 0, 16, 16))
+    assert engine.batches[3:] == [4]
 
 
 def test_out_of_memory_halves_the_batch_says_so_once_and_changes_nothing(make_scene: MakeScene) -> None:

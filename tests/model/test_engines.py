@@ -19,6 +19,7 @@ from geoseg.model import (
     ModelBundle,
     Normalization,
     OutOfMemory,
+    TorchEngine,
     Weights,
     choose_engine,
     save_bundle,
@@ -235,20 +236,38 @@ def test_a_footprint_that_does_not_fit_is_out_of_memory(
         engine.zeros((2, 3))
 
 
-def test_what_half_precision_cannot_hold_is_computed_in_full(
+def test_a_window_that_half_precision_cannot_hold_is_scored_again_in_full(
     tiny: ModelBundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    engine: Any = choose_engine(tiny, "torch-cpu").open()
-    wanted = scores(engine, *pixels())
-    forward = engine._network.forward
+    """Only that one: its neighbors in the batch keep their bits."""
+    data, valid = pixels()
+    half = TorchEngine(tiny, "torch-cpu", None, 1, precision="fp16")
+    alone = scores(half, data, valid)
+    full = scores(choose_engine(tiny, "torch-cpu").open(), data, valid)
+    assert not np.array_equal(alone, full), "the oracle says too little"
+    forward = half._half.forward  # type: ignore[union-attr]
 
     def overflow(image: torch.Tensor) -> torch.Tensor:
         logits: torch.Tensor = forward(image)
-        return torch.full_like(logits, torch.inf) if torch.is_autocast_enabled("cpu") else logits
+        logits[1, 3, 5, 7] = torch.inf
+        return logits
 
-    monkeypatch.setattr(engine._network, "forward", overflow)
-    monkeypatch.setattr(engine, "precision", "fp16")
-    np.testing.assert_allclose(scores(engine, *pixels()), wanted, atol=1e-6)
+    monkeypatch.setattr(half._half, "forward", overflow)
+    found = scores(half, data, valid)
+    np.testing.assert_array_equal(found[[0, 2]], alone[[0, 2]])
+    np.testing.assert_allclose(found[1], full[1], atol=1e-6)
+
+
+def test_half_precision_is_near_and_casts_its_weights_once(tiny: ModelBundle) -> None:
+    engines = {
+        precision: TorchEngine(tiny, "torch-cpu", None, 1, precision=precision) for precision in ("float32", "fp16")
+    }
+    found = {precision: scores(engine, *pixels()) for precision, engine in engines.items()}
+    np.testing.assert_allclose(found["fp16"], found["float32"], atol=0.02)
+    network = engines["fp16"]._half
+    assert network is not None
+    assert {each.dtype for each in network.parameters() if each.ndim == 4} == {torch.float16}
+    assert {each.dtype for each in engines["fp16"]._network.parameters()} == {torch.float32}
 
 
 def test_batches_on_the_cpu_run_side_by_side(tiny: ModelBundle, monkeypatch: pytest.MonkeyPatch) -> None:

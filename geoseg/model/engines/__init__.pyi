@@ -4,9 +4,13 @@ from .choice import takes_window as takes_window
 from .device import choose_device as choose_device
 from .device import cuda_devices as cuda_devices
 from .device import has_mps as has_mps
+from .engine import SHORT_OF_MEMORY as SHORT_OF_MEMORY
+from .engine import UPRIGHT as UPRIGHT
 from .engine import Engine as Engine
 from .engine import OutOfMemory as OutOfMemory
+from .engine import Turn as Turn
 from .engine import Weights as Weights
+from .engine import device_faults as device_faults
 from .exported import CACHE_VARIABLE as CACHE_VARIABLE
 from .exported import EXPORT_FORMAT as EXPORT_FORMAT
 from .exported import cache_folder as cache_folder
@@ -17,7 +21,6 @@ from .sweep import Slab as Slab
 from .sweep import Sweep as Sweep
 from .sweep import SweepingEngine as SweepingEngine
 from .sweep import Ticket as Ticket
-from .torch_engine import SHORT_OF_MEMORY as SHORT_OF_MEMORY
 from .torch_engine import TorchEngine as TorchEngine
 from .torch_engine import device_name as device_name
 from .torch_engine import device_precision as device_precision

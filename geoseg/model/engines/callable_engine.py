@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from geoseg.errors import GeosegError, ModelError
 from geoseg.machine import in_every_fork
 from geoseg.model.bundle import ModelBundle, Scale, one_line
-from geoseg.model.engines.engine import OutOfMemory, Weights
+from geoseg.model.engines.engine import UPRIGHT, OutOfMemory, Turn, Weights, is_short_of_memory
 from geoseg.raster import Window
 
 _SUM_TOLERANCE = 0.01
@@ -58,20 +58,24 @@ class CallableEngine:
         return data, valid
 
     def probabilities(
-        self, footprint: tuple[NDArray[Any], NDArray[np.bool_]], windows: Sequence[Window], weights: Weights
+        self,
+        footprint: tuple[NDArray[Any], NDArray[np.bool_]],
+        windows: Sequence[Window],
+        weights: Weights,
+        turn: Turn = UPRIGHT,
     ) -> NDArray[np.float32]:
         """Return float32 (n, class, row, col), times the weights; OutOfMemory if the batch is too large."""
         data, valid = footprint
         side = self._window_px
         batch = np.empty((len(windows), self._bands, side, side), np.float32)
         for index, window in enumerate(windows):
-            batch[index] = data[:, window.rows, window.cols]
+            batch[index] = turn.of_pixels(data[:, window.rows, window.cols], np)
         if self._scale is not None:
             np.clip(batch, *self._scale, out=batch)
         batch *= self._gain
         batch += self._bias
         for index, window in enumerate(windows):
-            batch[index, :, ~valid[window.rows, window.cols]] = 0
+            batch[index, :, ~turn.of_pixels(valid[window.rows, window.cols], np)] = 0
         found = self._checked(self._called(batch), len(windows))
         return found * (weights.rows[:, None, :, None] * weights.cols[:, None, None, :])
 
@@ -92,7 +96,7 @@ class CallableEngine:
         except GeosegError:
             raise
         except Exception as fault:
-            if "out of memory" in str(fault).lower():  # torch's, of a GPU
+            if is_short_of_memory(fault):  # torch's, of a GPU
                 raise OutOfMemory from None
             raise ModelError(f"the function {self._title} failed: {type(fault).__name__}: {one_line(fault)}") from fault
 

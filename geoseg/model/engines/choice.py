@@ -37,6 +37,8 @@ class EngineChoice:
     precision: str = "float32"
     others: tuple[EngineChoice, ...] = ()
     """The same model on further devices, which share the work of a scene."""
+    libraries: str = ""
+    """What else computes there, with its version: cuDNN 9.10.2."""
 
     @property
     def on_cpu(self) -> bool:
@@ -71,12 +73,16 @@ class EngineChoice:
         return f"{title} {version} on {where}, {how}"
 
     def describe_kind(self) -> str:
-        """Return all of the engine that can change a label: its name, version, kind of device and precision."""
+        """Return all of the engine that can change a label: its name, versions, kind of device and precision.
+
+        A GPU is named: another model of it may compute in another order.
+        """
         if self.device == FUNCTION:
             return FUNCTION
         package = "onnxruntime" if self.device == "onnx" else "torch"
-        kind = "cpu" if self.on_cpu else self.device.partition(":")[0]
-        return f"{package} {importlib.metadata.version(package)} {kind} {self.precision}"
+        kind = "cpu" if self.on_cpu else self.hardware
+        words = (package, importlib.metadata.version(package), kind, self.libraries, self.precision)
+        return " ".join(word for word in words if word)
 
     def memory_bytes(self, batch: int) -> int:
         """Return an estimate of the main memory of one batch, weights aside; on a GPU only what is sent there."""
@@ -225,7 +231,13 @@ def _with_hardware(choice: EngineChoice) -> EngineChoice:
     from geoseg.model.engines.torch_engine import device_name, device_precision  # noqa: PLC0415 (as above)
 
     device = torch.device(choice.device)
-    return replace(choice, hardware=device_name(device), precision=device_precision(device))
+    cudnn = torch.backends.cudnn.version() if device.type == "cuda" else None  # type: ignore[no-untyped-call]
+    return replace(
+        choice,
+        hardware=device_name(device),
+        precision=device_precision(device),
+        libraries="" if cudnn is None else f"cuDNN {cudnn}",
+    )
 
 
 def _with_others(choice: EngineChoice, devices: Sequence[str]) -> EngineChoice:

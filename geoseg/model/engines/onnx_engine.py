@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from geoseg.errors import ModelError
 from geoseg.model.bundle import ModelBundle, Scale, one_line
-from geoseg.model.engines.engine import OutOfMemory, Weights
+from geoseg.model.engines.engine import UPRIGHT, OutOfMemory, Turn, Weights
 from geoseg.raster import Window
 
 _SHORT_OF_MEMORY = ("allocat", "bad_alloc", "out of memory")
@@ -61,7 +61,9 @@ class OnnxEngine:
         """Keep pixels (band, row, col) and valid (row, col) where they are."""
         return Pixels(data, valid)
 
-    def probabilities(self, footprint: Pixels, windows: Sequence[Window], weights: Weights) -> NDArray[np.float32]:
+    def probabilities(
+        self, footprint: Pixels, windows: Sequence[Window], weights: Weights, turn: Turn = UPRIGHT
+    ) -> NDArray[np.float32]:
         """Return float32 (n, class, row, col), times the weights; OutOfMemory if the batch is too large."""
         side = self._window_px
         if weights.shape != (len(windows), side, side):
@@ -69,7 +71,7 @@ class OnnxEngine:
                 f"this engine's windows are {side}, got weights for {weights.shape}, {len(windows)} windows"
             )
         try:
-            image, valid = self._cut(footprint, windows)
+            image, valid = self._cut(footprint, windows, turn)
             inputs = {"image": image, "valid": valid, "gain": self._gain, "bias": self._bias}
             inputs |= {"rows": weights.rows, "cols": weights.cols}
             (probabilities,) = self._session.run(["probabilities"], inputs)
@@ -91,14 +93,16 @@ class OnnxEngine:
         """Return the array itself."""
         return array
 
-    def _cut(self, footprint: Pixels, windows: Sequence[Window]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Return image (n, band, row, col) and valid (n, 1, row, col), cut and cast in one pass."""
+    def _cut(
+        self, footprint: Pixels, windows: Sequence[Window], turn: Turn
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return image (n, band, row, col) and valid (n, 1, row, col), cut, turned and cast in one pass."""
         side = self._window_px
         image = np.empty((len(windows), self._bands, side, side), np.float32)
         valid = np.empty((len(windows), 1, side, side), np.float32)
         for index, window in enumerate(windows):
-            image[index] = footprint.data[:, window.rows, window.cols]
-            valid[index, 0] = footprint.valid[window.rows, window.cols]
+            image[index] = turn.of_pixels(footprint.data[:, window.rows, window.cols], np)
+            valid[index, 0] = turn.of_pixels(footprint.valid[window.rows, window.cols], np)
         if self._scale is not None:
             np.clip(image, *self._scale, out=image)
         return image, valid

@@ -5,6 +5,8 @@ from .encoders import encoder_weights_of as encoder_weights_of
 from .encoders import is_weights_file as is_weights_file
 from .encoders import recorded_weights as recorded_weights
 from .encoders import scaling_of as scaling_of
+from .for_inference import fold_batch_norm as fold_batch_norm
+from .for_inference import halve_weights as halve_weights
 from .input_size import check_takes as check_takes
 from .input_size import usual_window_px as usual_window_px
 from .input_size import window_fault as window_fault

@@ -1,0 +1,184 @@
+"""The same network with less to do: batch normalization folded away, weights kept as its layers use them."""
+
+from __future__ import annotations
+
+import copy
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from timm.layers.norm_act import BatchNormAct2d
+from torch.nn import functional
+from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
+from torch.nn.utils.fusion import fuse_conv_bn_weights
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
+
+_CONVOLUTIONS = (
+    functional.conv1d,
+    functional.conv2d,
+    functional.conv3d,
+    functional.conv_transpose1d,
+    functional.conv_transpose2d,
+    functional.conv_transpose3d,
+)
+_LAYERS = (*_CONVOLUTIONS, functional.linear)
+"""Functions whose weight and bias autocast casts to half precision, each time they run."""
+_LOOKS = {"size", "dim", "ndimension", "numel", "stride", "is_floating_point", "is_contiguous", "__len__"}
+"""Methods that ask about a tensor and use none of its values; so do those of attributes, such as shape."""
+_TOLERANCE = 1e-4
+"""Of the largest logit. Roundings stay below 1e-5 of it; a convolution folded wrongly is off by far more."""
+
+
+def fold_batch_norm(network: torch.nn.Module, example: torch.Tensor) -> tuple[torch.nn.Module, int]:
+    """Return the network with batch normalizations folded into the convolutions before them, and how many.
+
+    The network is in evaluation mode and stays as it is; a copy is returned. A pair is folded where the network, run on
+    `example` (n, band, row, col), gives what the convolution makes to nobody but the normalization. Where the logits of
+    the example do not come out equal, nothing is folded and the network itself returned.
+    """
+    folded = copy.deepcopy(network)
+    pairs = _pairs(folded, _watched(folded, example))
+    if not pairs:
+        return network, 0
+    for convolution, norm, rest in pairs:
+        _fold(convolution, norm)
+        _replace(folded, norm, rest)
+    return (folded, len(pairs)) if _equal(network, folded, example) else (network, 0)
+
+
+def halve_weights(network: torch.nn.Module, example: torch.Tensor, dtype: torch.dtype) -> int:
+    """Keep the weights of convolutions and linear layers in half precision; return how many tensors.
+
+    Autocast then finds them as it wants them, and casts none at every batch; all the rest stays as it is, so the
+    network must run under autocast, where it computes what it did.
+    """
+    seen = _watched(network, example)
+    direct = Counter(id(weight) for call in seen.calls if call.function in _LAYERS for weight in call.weights)
+    halved = 0
+    for parameter in network.parameters():
+        if direct[id(parameter)] and direct[id(parameter)] == seen.uses[id(parameter)]:
+            parameter.data = parameter.data.to(dtype)
+            halved += 1
+    return halved
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Call:
+    """One call of a function of torch."""
+
+    function: Callable[..., Any]
+    given: torch.Tensor
+    """What came first: the pixels."""
+    weights: tuple[torch.Tensor, ...]
+    result: torch.Tensor
+    """Kept, so that no other tensor gets its identity."""
+
+
+class _Watch(TorchFunctionMode):
+    """Counts who uses which tensor while a network runs, and remembers the layers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.uses: Counter[int] = Counter()
+        self.calls: list[_Call] = []
+        self._kept: list[torch.Tensor] = []
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Iterable[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:  # noqa: ANN401 - whatever torch returns
+        result = func(*args, **(kwargs or {}))
+        tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
+        if not _looks(func, result):
+            self.uses.update(id(tensor) for tensor in tensors)
+            self._kept += tensors
+        if (func in _LAYERS or func is functional.batch_norm) and isinstance(result, torch.Tensor):
+            self.calls.append(_Call(func, tensors[0], tuple(tensors[1:]), result))
+        return result
+
+
+def _looks(function: Callable[..., Any], result: object) -> bool:
+    name = getattr(function, "__name__", "")
+    return name in _LOOKS or (name == "__get__" and not isinstance(result, torch.Tensor))
+
+
+def _watched(network: torch.nn.Module, example: torch.Tensor) -> _Watch:
+    watch = _Watch()
+    with torch.no_grad(), watch:
+        result = network(example)
+    watch.uses.update(id(leaf) for leaf in tree_leaves(result))
+    return watch
+
+
+_Pair = tuple[_ConvNd, torch.nn.BatchNorm2d, torch.nn.Module]
+
+
+def _pairs(network: torch.nn.Module, seen: _Watch) -> list[_Pair]:
+    """Return each convolution with the normalization that alone uses it, and what remains of the latter."""
+    modules = list(network.modules())
+    convolutions = {id(each.weight): each for each in modules if isinstance(each, _ConvNd)}
+    norms = {id(each.running_mean): each for each in modules if isinstance(each, torch.nn.BatchNorm2d)}
+    made = {id(call.result): call for call in seen.calls if call.function in _CONVOLUTIONS}
+    pairs = []
+    for call in seen.calls:
+        before = made.get(id(call.given))
+        if call.function is not functional.batch_norm or before is None:
+            continue
+        convolution = convolutions.get(id(before.weights[0]))
+        norm = next((norms[id(each)] for each in call.weights if id(each) in norms), None)
+        rest = None if norm is None else _rest(norm)
+        if convolution is None or norm is None or rest is None or not _can_fold(convolution):
+            continue
+        alone = (before.result, *before.weights, norm.running_mean)
+        if all(seen.uses[id(tensor)] == 1 for tensor in alone):
+            pairs.append((convolution, norm, rest))
+    return pairs
+
+
+def _rest(norm: torch.nn.BatchNorm2d) -> torch.nn.Module | None:
+    """Return what a normalization does beside normalizing, None where that is not known."""
+    if norm.training or norm.running_mean is None or norm.running_var is None:
+        return None
+    if type(norm) is torch.nn.BatchNorm2d:
+        return torch.nn.Identity()
+    return torch.nn.Sequential(norm.drop, norm.act) if type(norm) is BatchNormAct2d else None
+
+
+def _can_fold(convolution: _ConvNd) -> bool:
+    # a transposed convolution in groups keeps its channels out in another order
+    return not isinstance(convolution, _ConvTransposeNd) or convolution.groups == 1
+
+
+def _fold(convolution: _ConvNd, norm: torch.nn.BatchNorm2d) -> None:
+    """Multiply in float64, so that the weights are rounded once."""
+    values = (convolution.weight, convolution.bias, norm.running_mean, norm.running_var)
+    weight, bias, mean, variance = (None if each is None else each.detach().double() for each in values)
+    scale, shift = (None if each is None else each.detach().double() for each in (norm.weight, norm.bias))
+    transposed = isinstance(convolution, _ConvTransposeNd)
+    folded = fuse_conv_bn_weights(weight, bias, mean, variance, norm.eps, scale, shift, transposed)  # type: ignore[arg-type]
+    dtype = convolution.weight.dtype
+    convolution.weight, convolution.bias = (torch.nn.Parameter(each.to(dtype), requires_grad=False) for each in folded)
+
+
+def _replace(network: torch.nn.Module, norm: torch.nn.Module, rest: torch.nn.Module) -> None:
+    for parent in list(network.modules()):
+        for name, child in list(parent.named_children()):
+            if child is norm:
+                setattr(parent, name, rest)
+
+
+def _equal(network: torch.nn.Module, folded: torch.nn.Module, example: torch.Tensor) -> bool:
+    with torch.no_grad():
+        wanted = network(example)
+        try:
+            found = folded(example)
+        except Exception:  # noqa: BLE001 - a network that looks into its normalizations raises whatever it likes
+            return False
+    largest = float(wanted.abs().max())
+    return bool(found.shape == wanted.shape) and float((found - wanted).abs().max()) <= _TOLERANCE * max(largest, 1.0)
