@@ -80,7 +80,7 @@ class EngineChoice:
         if self.device == FUNCTION:
             return FUNCTION
         package = "onnxruntime" if self.device == "onnx" else "torch"
-        kind = "cpu" if self.on_cpu else self.hardware
+        kind = "cpu" if self.on_cpu else " and ".join(dict.fromkeys(each.hardware for each in self.each))
         words = (package, importlib.metadata.version(package), kind, self.libraries, self.precision)
         return " ".join(word for word in words if word)
 
