@@ -48,6 +48,10 @@ class UsageError(GeosegError, ValueError):
     exit_code = 2
 
 
+class OutsideError(UsageError):
+    """A box or an area that lies beside the scene, or holds none of its pixels."""
+
+
 class SceneError(GeosegError):
     """A raster that cannot be read, or does not suit the model."""
 

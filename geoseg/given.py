@@ -204,6 +204,15 @@ def _features_or_path(name: str, value: object) -> object:
     return value if is_frame(value) else _ours_or_path(name, value)
 
 
+def _aoi(name: str, value: object) -> object:
+    """Return a geometry of shapely, a GeoDataFrame or GeoJSON as it is; all else as `_path`."""
+    if is_frame(value) or isinstance(value, Mapping):
+        return value
+    if hasattr(value, "geom_type") and hasattr(value, "__geo_interface__"):
+        return value
+    return _path(name, value)
+
+
 def _layer(name: str, value: object) -> str | int | tuple[str, ...]:
     if isinstance(value, str):
         return str(value)
@@ -273,6 +282,7 @@ _KINDS: dict[str, Callable[[str, Any], Any]] = {
     "scene": _scene,
     **dict.fromkeys(("reference", "sample", "labels"), _features_or_path),
     "layer": _layer,
+    "aoi": _aoi,
     "scale": scale,
     "bbox": box,
     "bands": bands,

@@ -18,7 +18,8 @@ _EXAMPLE = "Example: "
 _FILES, _FOLDERS = frozenset({"FILE", "TIF", "PNG", "JSON", "PATH"}), frozenset({"FOLDER"})
 """Placeholders of a path in a help text."""
 SYNONYMS = {
-    "--aoi": "--bbox",
+    "--cutline": "--aoi",
+    "--mask": "--aoi",
     "--bounds": "--bbox",
     "--extent": "--bbox",
     "--force": "--overwrite",
@@ -179,6 +180,22 @@ def overwrite(heading: str, text: str) -> Decorator:
 def out(heading: str, text: str, metavar: str = "FILE") -> Decorator:
     """Return --out, which is required."""
     return grouped(heading)("--out", "-o", required=True, metavar=metavar, help=text)
+
+
+def aoi(heading: str, text: str) -> Decorator:
+    """Return --aoi and --aoi-crs."""
+    option = grouped(heading)
+    added = (
+        option("--aoi", metavar="FILE", help=f"{text} [default: all of it]"),
+        option("--aoi-crs", metavar="CRS", help="CRS of --aoi, where its file names none."),
+    )
+
+    def add(command: Any) -> Any:  # noqa: ANN401 - click's own
+        for each in reversed(added):
+            command = each(command)
+        return command
+
+    return add
 
 
 def layer(heading: str, text: str) -> Decorator:

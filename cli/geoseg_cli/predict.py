@@ -39,6 +39,7 @@ _PRETRAINED = ("legend", "mean", "std")
     "[default: the whole scene]",
 )  # fmt: skip
 @grouped(_INPUT)("--bbox-crs", metavar="CRS", help="CRS of --bbox: EPSG:4326. [default: the scene's]")
+@options.aoi(_INPUT, "Map only this area: polygons in any file and CRS. A pixel counts where its center does.")
 @options.scale(_INPUT, "Stored values of black and white: 0,3000. HIGH alone means 0,HIGH. [default: as in training]")
 @grouped(_INPUT)(
     "--resolution", type=types.resolution, metavar="WHICH",

@@ -1,3 +1,5 @@
+from .area_of_interest import read_area as read_area
+from .area_of_interest import within as within
 from .features import FeatureFile as FeatureFile
 from .features import FeatureFrame as FeatureFrame
 from .features import Features as Features
@@ -12,6 +14,7 @@ from .layers import FEATURE_ENDS as FEATURE_ENDS
 from .layers import LayerChoice as LayerChoice
 from .layers import is_data_folder as is_data_folder
 from .polygons import counted as counted
+from .polygons import frame_in as frame_in
 from .polygons import numbered as numbered
 from .polygons import shifted as shifted
 from .polygons import turns_of as turns_of

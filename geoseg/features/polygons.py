@@ -11,11 +11,14 @@ import shapely
 from numpy.typing import NDArray
 from rasterio.crs import CRS
 
-from geoseg.raster import period_of
+from geoseg.errors import SceneError
+from geoseg.features.features import reprojected
+from geoseg.raster import GeoBox, period_of
 
 _NAMES = {0: "point", 1: "line", 2: "line", 4: "point", 5: "line", 7: "empty or null geometry"}
 """What messages call shapely's types that are no polygons; a collection without parts is empty."""
 _COLLECTION, _POLYGONS = 7, (3, 6)
+_EDGE_POINTS = 21
 
 _Points = NDArray[np.float64]
 """(point, 2) x and y."""
@@ -130,3 +133,19 @@ def _ring(before: _Points, after: _Points, forward: Callable[[_Points], _Points]
         beyond = np.copysign(period, after[:, 1].mean())  # farther than any pole
         ring = np.vstack([ring, [(ring[-1, 0], beyond), (ring[0, 0], beyond), ring[0]]])
     return ring
+
+
+def frame_in(grid: GeoBox, crs_wkt: str | None) -> shapely.Polygon | None:
+    """Return the outline of a grid in a CRS; None where it has none there."""
+    steps = np.linspace(0, 1, _EDGE_POINTS)[:-1]
+    zeros, ones = np.zeros_like(steps), np.ones_like(steps)
+    cols = np.concatenate([steps, ones, 1 - steps, zeros]) * grid.width_px
+    rows = np.concatenate([zeros, steps, ones, 1 - steps]) * grid.height_px
+    frame = shapely.Polygon([grid.transform @ corner for corner in zip(cols.tolist(), rows.tolist(), strict=True)])
+    try:
+        ours = None if grid.crs is None else grid.crs.to_wkt()
+        moved = reprojected(np.array([frame], object), ours, crs_wkt, "the scene")[0]
+    except SceneError:
+        return None
+    spans_world = crs_wkt is not None and CRS.from_wkt(crs_wkt).is_geographic and np.ptp(moved.bounds[::2]) > 180
+    return None if spans_world or not moved.is_valid else moved

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
 import numpy as np
 
-from geoseg.errors import UsageError
+from geoseg.errors import OutsideError, UsageError
 from geoseg.given import plain_arguments
 from geoseg.inference.compatibility import check_bands, check_scale, warn_if_unlike
 from geoseg.inference.journal import fingerprint
@@ -28,7 +28,7 @@ from geoseg.inference.scoring import BASELINE_BYTES, Scoring, ScoringOptions, po
 from geoseg.inference.tile import SceneMapping
 from geoseg.model import EXPORT_FORMAT, Engine, EngineChoice, ModelBundle
 from geoseg.progress import Progress, announcer
-from geoseg.raster import Box, Scene, Window, WindowGrid, as_scene, axis_starts, crop, shown
+from geoseg.raster import AreaOfInterest, Box, Scene, Window, WindowGrid, as_scene, axis_starts, crop, shown
 from geoseg.raster.landcover import Product, ProductName, confidence, labels, overview_levels, probabilities
 from geoseg.version import VERSION
 
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from rasterio.io import DatasetReader
     from xarray import DataArray
 
+    from geoseg.features.area_of_interest import Aoi
     from geoseg.inference.estimate import Estimate
 
 _BYTES_A_LABEL = 0.5  # parts and map together, overviews included; measured on land-cover maps, noisy ones included
@@ -66,6 +67,10 @@ class PlanOptions(ScoringOptions, total=False):
     """(west, south, east, north): only the pixels that this box touches, as `geoseg.crop` cuts them."""
     bbox_crs: str | None
     """The CRS of `bbox`, where it is not the scene's."""
+    aoi: Aoi | None
+    """Polygons: only the pixels whose centers lie in them are mapped, all else is nodata; see `geoseg.within`."""
+    aoi_crs: str | None
+    """The CRS of `aoi`, where it names none."""
     resolution: Resolution
     """scene (the default) maps on the scene's own grid, model on pixels as large as the model's, 2 on pixels of 2 m."""
     network_resolution: NetworkResolution
@@ -272,11 +277,17 @@ class Plan:
 
     @property
     def windows_run(self) -> int:
-        """How often the network runs if every window holds a valid pixel; those along tile edges run once a tile."""
+        """How often the network runs if every window holds a valid pixel; those along tile edges run once a tile.
+
+        Of an area of interest a sample of points tells in which share of the windows it lies.
+        """
         grid = self.grid
         rows = repeated_windows(grid.height_px, grid.window_px, grid.stride_px, self.tile_height_px)
         cols = repeated_windows(grid.width_px, grid.window_px, grid.stride_px, self.tile_width_px)
-        return rows * cols
+        if self.mapping.area is None:
+            return rows * cols
+        shape = len(grid.row_starts), len(grid.col_starts)
+        return max(1, round(rows * cols * self.mapping.area.share_touched(grid.shape, shape)))
 
     @property
     def memory_bytes(self) -> int:
@@ -295,7 +306,8 @@ class Plan:
     def meaning(self) -> dict[str, object]:
         """All that can change a label, as plain values by name."""
         mapping = self.mapping
-        return {
+        area = {} if mapping.area is None else {"aoi": mapping.area.digest}
+        return area | {
             "scene": self.source.fingerprint(),
             "model": self.bundle.hash,
             "engine": self._engine(),
@@ -348,8 +360,8 @@ def plan(
     progress : callable, optional
         Called with a `Progress` before and after a network is exported.
     **options
-        model, bands, bbox, bbox_crs, scale, window, overlap, blend, tta, resolution, network_resolution, tile,
-        batch_size, device, workers; see `PlanOptions`.
+        model, bands, bbox, bbox_crs, aoi, aoi_crs, scale, window, overlap, blend, tta, resolution,
+        network_resolution, tile, batch_size, device, workers; see `PlanOptions`.
 
     Returns
     -------
@@ -370,7 +382,9 @@ def plan(
     model = options.get("model")
     scene = as_scene(scene)
     bundle = model if isinstance(model, ModelBundle) else ModelBundle.open(None if model is None else Path(model))
-    source = _open_scene(_part(scene, options.get("bbox"), options.get("bbox_crs")), options.get("bands"), bundle)
+    part = _part(scene, options.get("bbox"), options.get("bbox_crs"))
+    part, area = _area(part, options.get("aoi"), options.get("aoi_crs"))
+    source = _open_scene(part, options.get("bands"), bundle)
     scale, tile, workers = options.get("scale"), options.get("tile"), options.get("workers")
     check_bands(source, bundle)
     check_scale(source, bundle, scale)
@@ -378,6 +392,8 @@ def plan(
     factor = network_factor(seen, bundle, options.get("network_resolution", DEFAULT_NETWORK_RESOLUTION))
     scoring = Scoring.choose(bundle, options, factor)
     mapping = scoring.mapping(seen, seen.shape, kept(confidence=confidence, probabilities=probabilities))
+    if area is not None:
+        mapping = replace(mapping, area=area.scaled(source.shape, seen.shape))
     # the tile does not follow the memory that is free just now: a run could not be resumed with another
     shape = _tile(seen, mapping.grid, tile, scoring.crew if workers is None else positive("workers", workers))
     tiles = math.ceil(seen.shape[0] / shape[0]) * math.ceil(seen.shape[1] / shape[1])
@@ -403,6 +419,28 @@ def _part(scene: str | os.PathLike[str] | Scene, bbox: Box | None, crs: str | No
     if crs is not None:
         raise UsageError("`bbox_crs` is about a box; add `bbox=(W, S, E, N)`, or leave it out", "bbox_crs")
     return scene
+
+
+def _area(
+    scene: str | os.PathLike[str] | Scene, aoi: Aoi | None, crs: str | None
+) -> tuple[str | os.PathLike[str] | Scene, AreaOfInterest | None]:
+    """Return the part of a scene around an area of interest, and the area on it.
+
+    The network sees pixels that are not in the area, so the part does without it.
+    """
+    if aoi is not None:
+        from geoseg.features import within  # noqa: PLC0415 - its readers take half a second
+
+        scene = within(scene, aoi, crs)
+    elif crs is not None:
+        raise UsageError("`aoi_crs` is about an area; add `aoi`, or leave it out", "aoi_crs")
+    if not isinstance(scene, Scene) or scene.area is None:
+        return scene, None
+    box = scene.area.within(scene.shape)
+    if box is None:
+        raise OutsideError(f"no pixel of {shown(scene.path)} is in its area of interest", "scene")
+    part = scene if box.shape == scene.shape else scene.cut(box)
+    return replace(part, area=None), part.area
 
 
 def _open_scene(scene: str | os.PathLike[str] | Scene, bands: Sequence[int | str] | None, bundle: ModelBundle) -> Scene:

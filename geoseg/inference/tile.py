@@ -17,7 +17,7 @@ from geoseg.errors import GeosegError, GeosegWarning, SceneError
 from geoseg.inference.blend import Blend, Overlaps, axis_weights, most_probable, percent
 from geoseg.legend import NODATA
 from geoseg.model import Engine, OutOfMemory, Weights
-from geoseg.raster import Patch, Window, WindowGrid, shown
+from geoseg.raster import AreaOfInterest, Patch, Window, WindowGrid, shown
 from geoseg.raster.landcover import ProductName
 
 _fitting: WeakKeyDictionary[Engine, int] = WeakKeyDictionary()
@@ -52,6 +52,13 @@ class SceneMapping(Generic[Source_co]):
     """The class code of each channel of the network."""
     keep: tuple[ProductName, ...] = ("labels",)
     """What of a tile is kept."""
+    area: AreaOfInterest | None = None
+    """What is mapped of the scene; None for all. The network sees the pixels around it, so that no label of the area
+    depends on its outline."""
+
+    def wanted(self, window: Window, valid: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Return which pixels (row, col) of a window of the scene get a label, of those that are valid."""
+        return valid if self.area is None else valid & self.area.mask(window)
 
 
 TileMap = dict[ProductName, NDArray[np.uint8]]
@@ -96,15 +103,37 @@ def blended(
     """Yield finished pixels of a tile: where in the scene, their probabilities (class, row, col), valid (row, col).
 
     Every window of the scene's grid that touches the tile is run and summed in the grid's order, so a pixel gets the
-    same sum whatever the tile around it. Windows without a valid pixel are not run, and where a whole row of them has
-    none nothing is yielded. `checkpoint` is called whenever pixels are finished. Raises SceneError when the scene
-    cannot be read.
+    same sum whatever the tile around it. Windows without a valid pixel of the area mapped are not run, and where a
+    whole row of them has none nothing is yielded. `checkpoint` is called whenever pixels are finished. Raises
+    SceneError when the scene cannot be read.
     """
-    rows = window_rows(mapping, tile)
+    if mapping.area is None or mapping.area.touches(tile):
+        for rows in _runs(window_rows(mapping, tile), mapping.area):
+            yield from _blended(mapping, engine, tile, rows, checkpoint)
+
+
+def _runs(rows: list[WindowRow], area: AreaOfInterest | None) -> Iterator[list[WindowRow]]:
+    """Yield rows of windows that follow one another and touch the area; the others are not even read.
+
+    What a row shares with one that is left out lies in both, so it is outside of the area: its sum is not missed.
+    """
+    for touches, run in itertools.groupby(rows, lambda row: area is None or area.touches(row.footprint)):
+        if touches:
+            yield list(run)
+
+
+def _blended(
+    mapping: SceneMapping[Readable],
+    engine: Engine,
+    tile: Window,
+    rows: list[WindowRow],
+    checkpoint: Callable[[], None],
+) -> Iterator[tuple[Window, Any, NDArray[np.bool_]]]:
     overlaps = Overlaps(engine, rows[0].footprint.width, mapping.grid.window_px)
     patches = read_downwards(mapping.scene, [window_row.footprint for window_row in rows])
     for window_row, patch in zip(rows, patches, strict=True):
-        if overlaps.is_empty and not patch.valid.any():
+        wanted = mapping.wanted(window_row.footprint, patch.valid)
+        if overlaps.is_empty and not wanted.any():
             continue
         overlaps.start_row(window_row.shared_px)
         for pixels, probabilities in finished_pixels(mapping, engine, overlaps, window_row, patch):
@@ -112,7 +141,7 @@ def blended(
             inside = pixels.intersection(tile)
             if inside is not None:
                 cut, in_patch = inside.relative_to(pixels), inside.relative_to(window_row.footprint)
-                yield inside, probabilities[:, cut.rows, cut.cols], patch.valid[in_patch.rows, in_patch.cols]
+                yield inside, probabilities[:, cut.rows, cut.cols], wanted[in_patch.rows, in_patch.cols]
 
 
 def empty_map(mapping: SceneMapping[Readable], engine: Engine, tile: Window) -> TileMap:
@@ -196,10 +225,11 @@ def finished_pixels(
 
 
 def _score_row(mapping: SceneMapping[Readable], engine: Engine, window_row: WindowRow, patch: Patch) -> Iterator[Any]:
-    """Yield the weighted probabilities (class, row, col) of each window; zeros for those without a valid pixel."""
+    """Yield the weighted probabilities (class, row, col) of each window; zeros for those without a pixel to label."""
     window_px, first = mapping.grid.window_px, window_row.footprint.col
     windows = [Window(0, mapping.grid.col_starts[col] - first, window_px, window_px) for col in window_row.cols]
-    seen = [place for place, window in enumerate(windows) if patch.valid[window.rows, window.cols].any()]
+    wanted = mapping.wanted(window_row.footprint, patch.valid)
+    seen = [place for place, window in enumerate(windows) if wanted[window.rows, window.cols].any()]
     scored: Iterator[Any] = iter(())
     if seen:
         footprint = engine.upload(patch.data, patch.valid)

@@ -3,6 +3,7 @@ from .aligned import open_confidence as open_confidence
 from .aligned import warped as warped
 from .aligned import whole_shift as whole_shift
 from .aligned import whole_turns as whole_turns
+from .area_of_interest import AreaOfInterest as AreaOfInterest
 from .arrays import coordinates_of as coordinates_of
 from .bands import BandStatistics as BandStatistics
 from .class_raster import ClassRaster as ClassRaster

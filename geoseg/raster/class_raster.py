@@ -93,10 +93,10 @@ class ClassRaster:
         if kind == "f":
             return cls(scene, _INT32.min, "int32", masked=True, stamp=stamp, names=names)
         validity = scene.validity
-        if validity.is_by_value and validity.nodata is not None and scene.dtype == "uint8":
+        if validity.is_by_value and validity.nodata is not None and scene.dtype == "uint8" and scene.area is None:
             return cls(scene, int(validity.nodata[0]), "uint8", masked=False, stamp=stamp, names=names, note=note)
         background, dtype = (_NO_BYTE, "int16") if scene.dtype in ("uint8", "int8") else (_INT32.min, "int32")
-        partly = validity.nodata is not None or not validity.is_by_value
+        partly = validity.nodata is not None or not validity.is_by_value or scene.area is not None
         return cls(scene, background, dtype, masked=partly, stamp=stamp, names=names, note=note)
 
     @classmethod

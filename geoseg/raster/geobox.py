@@ -18,7 +18,7 @@ from rasterio.transform import from_gcps
 from rasterio.warp import transform as transform_points
 from rasterio.warp import transform_bounds
 
-from geoseg.errors import SceneError, UsageError
+from geoseg.errors import OutsideError, SceneError, UsageError
 from geoseg.raster.environment import GDAL_ERRORS, raster_environment
 from geoseg.raster.windows import Window
 
@@ -477,7 +477,7 @@ def _joined(place: GeoBox, name: str, windows: Sequence[Window]) -> Window:
     """Return the rectangle around the parts of a box, which must not leave a gap between them."""
     reach = f"{name}, which reaches from W,S,E,N {','.join(f'{edge:.12g}' for edge in place.bounds)}"
     if not windows:
-        raise UsageError(
+        raise OutsideError(
             f"`bbox` lies beside {reach}; give a box in that CRS, or name the box's own with `crs`", "bbox"
         )
     rows = _spanned([(window.row, window.row_stop) for window in windows])

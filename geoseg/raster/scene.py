@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ from rasterio.io import DatasetReader, MemoryFile
 from geoseg.errors import GeosegError, SceneError, UsageError
 from geoseg.given import plain_arguments
 from geoseg.html import beside, picture, swatches, table
+from geoseg.raster.area_of_interest import AreaOfInterest
 from geoseg.raster.bands import BandNames, BandStatistics, choose_bands
 from geoseg.raster.dataset_cache import opened
 from geoseg.raster.environment import raster_environment, shown
@@ -74,6 +75,8 @@ class Scene:
 
     False for a plain `Scene.open(path)`: it has all bands but alpha, and a verb that knows the model may choose others.
     """
+    area: AreaOfInterest | None = None
+    """Pixels outside are not valid; None where the whole scene counts. `geoseg.within` makes such a scene."""
 
     @classmethod
     @plain_arguments()
@@ -111,8 +114,8 @@ class Scene:
         if isinstance(path, Scene):
             if bands is None and wanted_bands is None:
                 return path
-            path = path.path
-        elif not isinstance(path, str | os.PathLike):
+            return replace(cls.open(path.path, bands, wanted_bands), area=path.area)
+        if not isinstance(path, str | os.PathLike):
             from geoseg.raster.arrays import path_of  # noqa: PLC0415 - few scenes are open already
 
             path = path_of(path)
@@ -127,8 +130,12 @@ class Scene:
 
     def crop(self, bbox: Box, crs: str | None = None) -> Scene:
         """Return the part of the scene that holds a box: see `geoseg.crop`."""
-        window = window_of(self.geobox, bbox, crs, shown(self.path))
-        return Scene.open(cropped(self, window), bands=self.band_indexes if self.chosen else None)
+        return self.cut(window_of(self.geobox, bbox, crs, shown(self.path)))
+
+    def cut(self, window: Window) -> Scene:
+        """Return the scene of a window's pixels; it holds none, so the scene must stay where it is."""
+        part = Scene.open(cropped(self, window), bands=self.band_indexes if self.chosen else None)
+        return part if self.area is None else replace(part, area=self.area[window])
 
     def select_bands(self, *bands: int | str | Sequence[int | str]) -> Scene:
         """Return the scene with other bands of its file, by number from 1 or by name.
@@ -136,7 +143,8 @@ class Scene:
         `scene.select_bands(4, 3, 2)` and `scene.select_bands([4, 3, 2])` are the same. Raises UsageError for a band
         that is not there.
         """
-        return Scene.open(self.path, bands=bands[0] if len(bands) == 1 else bands)  # type: ignore[arg-type] # `plain_arguments` checks
+        chosen = Scene.open(self.path, bands=bands[0] if len(bands) == 1 else bands)  # type: ignore[arg-type] # `plain_arguments` checks
+        return replace(chosen, area=self.area)
 
     def to_xarray(self, *, masked: bool = False) -> DataArray:
         """Return the scene as an xarray.DataArray that reads its blocks when they are asked for.
@@ -168,12 +176,15 @@ class Scene:
             Where the file is damaged or gone.
         """
         inside = window.intersection(self._whole())
-        if inside is None:
+        wanted = None if inside is None or self.area is None else self.area.mask(inside)
+        if inside is None or (wanted is not None and not wanted.any()):
             return Patch(
                 np.zeros((len(self.band_indexes), *window.shape), self.dtype), np.zeros(window.shape, np.bool_)
             )
         with opened(self.path) as dataset:
             patch = Patch(*self.validity.read(dataset, inside.to_rasterio()))
+        if wanted is not None:
+            patch = Patch(patch.data, patch.valid & wanted)
         return patch if inside == window else _pasted(patch, inside.relative_to(window), window.shape)
 
     def valid(self, window: Window) -> NDArray[np.bool_]:
@@ -184,6 +195,8 @@ class Scene:
             with opened(self.path) as dataset:
                 place = inside.relative_to(window)
                 valid[place.rows, place.cols] = self.validity.judge(dataset, inside.shape, inside.to_rasterio())
+                if self.area is not None:
+                    valid[place.rows, place.cols] &= self.area.mask(inside)
         return valid
 
     def overview(self, max_px: int = OVERVIEW_PX) -> Patch:
@@ -192,7 +205,8 @@ class Scene:
         factor = max(1.0, max(self.shape) / max_px)
         small = max(1, round(height / factor)), max(1, round(width / factor))
         with opened(self.path) as dataset:
-            return Patch(*self.validity.read(dataset, shape=small))
+            patch = Patch(*self.validity.read(dataset, shape=small))
+        return patch if self.area is None else Patch(patch.data, patch.valid & self.area.decimated(self.shape, small))
 
     def statistics(self) -> BandStatistics | None:
         """Measure the valid pixels of the bands used, from overviews or from blocks spread over the scene.
@@ -218,6 +232,7 @@ class Scene:
         change.
         """
         profile = repr((self.geobox, self.validity, self.nodata, self.count, self.colors, self.driver))
+        profile += "" if self.area is None else self.area.digest
         found = stamps(files_behind(self.path))
         if found and all(stamp[-1] is not None for stamp in found):
             return digest([profile, found])
@@ -300,7 +315,8 @@ def scaled(scene: Scene, factor: float | tuple[float, float]) -> Scene:
     if shape == scene.shape:
         return scene
     text = scaled_to(scene, shape, "Average" if down * across < 1 else "Bilinear")
-    return Scene.open(text, bands=range(1, len(scene.band_indexes) + 1))
+    area = None if scene.area is None else scene.area.scaled(scene.shape, shape)
+    return replace(Scene.open(text, bands=range(1, len(scene.band_indexes) + 1)), area=area)
 
 
 def band_statistics(pixels: NDArray[np.generic]) -> BandStatistics | None:

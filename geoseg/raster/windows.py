@@ -136,6 +136,11 @@ class WindowGrid:
             )
 
     @property
+    def shape(self) -> tuple[int, int]:
+        """(rows, cols) of the scene."""
+        return self.height_px, self.width_px
+
+    @property
     def stride_px(self) -> int:
         """Pixels from one window to the next."""
         return self.window_px - self.overlap_px

@@ -12,7 +12,6 @@ import numpy as np
 import rasterio.features
 import shapely
 from numpy.typing import NDArray
-from rasterio.crs import CRS
 
 from geoseg.dataset.labels.labels import Decoded, file_digest
 from geoseg.errors import SceneError
@@ -21,6 +20,7 @@ from geoseg.features import (
     Features,
     VectorSource,
     counted,
+    frame_in,
     numbered,
     reprojected,
     shifted,
@@ -30,8 +30,6 @@ from geoseg.features import (
 )
 from geoseg.legend import NODATA
 from geoseg.raster import GeoBox, Strays, Window, shown
-
-_EDGE_POINTS = 21
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +138,7 @@ class PlacedPolygons:
         """Return how many polygons lie on none of the grids; 0 where nobody can say."""
         meets = np.zeros(len(self.geometries), bool)
         for grid in grids:
-            frame = _frame_in(grid, self.crs_wkt)
+            frame = frame_in(grid, self.crs_wkt)
             if frame is None:
                 return 0  # the frame reaches to where this CRS does not
             for turn in self.turns:
@@ -181,19 +179,3 @@ def _placed(source: VectorSource, stamp: object, column: str, ours: str | None) 
         found.geometries, reprojected(found.geometries, found.crs_wkt, ours, source.name), found.crs_wkt, ours
     )
     return PlacedPolygons(found.name, column, moved, found.values, ours, shapely.STRtree(moved), found.others)
-
-
-def _frame_in(grid: GeoBox, crs_wkt: str | None) -> shapely.Polygon | None:
-    """Return the outline of a grid in a CRS; None where it has none there."""
-    steps = np.linspace(0, 1, _EDGE_POINTS)[:-1]
-    zeros, ones = np.zeros_like(steps), np.ones_like(steps)
-    cols = np.concatenate([steps, ones, 1 - steps, zeros]) * grid.width_px
-    rows = np.concatenate([zeros, steps, ones, 1 - steps]) * grid.height_px
-    frame = shapely.Polygon([grid.transform @ corner for corner in zip(cols.tolist(), rows.tolist(), strict=True)])
-    try:
-        ours = None if grid.crs is None else grid.crs.to_wkt()
-        moved = reprojected(np.array([frame], object), ours, crs_wkt, "the scene")[0]
-    except SceneError:
-        return None
-    spans_world = crs_wkt is not None and CRS.from_wkt(crs_wkt).is_geographic and np.ptp(moved.bounds[::2]) > 180
-    return None if spans_world or not moved.is_valid else moved

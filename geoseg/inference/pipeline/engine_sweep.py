@@ -61,14 +61,15 @@ class EngineSweep:
         patch = self._above = _continued(self._above, slab, footprint.height)
         overlaps = self._overlaps = self._overlaps or Overlaps(self._engine, footprint.width, footprint.height)
         place = Window(footprint.row, footprint.col, footprint.height - row.shared_px, footprint.width)
-        if overlaps.is_empty and not patch.valid.any():
+        wanted = self._mapping.wanted(footprint, patch.valid)
+        if overlaps.is_empty and not wanted.any():
             return _Claim(FinishedRows(place, {}))
         overlaps.start_row(row.shared_px)
         finished = finished_pixels(self._mapping, self._engine, overlaps, row, patch)
         if self._engine.xp is np:
-            return _Claim(self._labeled(finished, patch.valid, place))
+            return _Claim(self._labeled(finished, wanted, place))
         begun = list(finished)
-        return _Later(lambda: self._labeled(begun, patch.valid, place))
+        return _Later(lambda: self._labeled(begun, wanted, place))
 
     def finish(self) -> Ticket | None:
         """Return None: every row is finished with its own push."""

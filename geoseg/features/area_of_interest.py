@@ -1,0 +1,208 @@
+"""The verb `within`: a scene of which only the pixels in an area count, and how an area is read."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+from rasterio.crs import CRS
+
+from geoseg.errors import OutsideError, SceneError, UsageError
+from geoseg.features.features import FeatureFrame, find_features, reprojected
+from geoseg.features.polygons import counted, frame_in, shifted, turns_of, unpacked_polygons, untorn
+from geoseg.given import is_frame, plain_arguments
+from geoseg.raster import GDAL_ERRORS, AreaOfInterest, GeoBox, Scene, raster_environment, shown
+
+if TYPE_CHECKING:
+    import geopandas
+    from rasterio.io import DatasetReader
+    from xarray import DataArray
+
+    Aoi: TypeAlias = str | os.PathLike[str] | geopandas.GeoDataFrame | shapely.Geometry | Mapping[str, Any]
+
+_GEOJSON_CRS = "EPSG:4326"
+"""Of GeoJSON, RFC 7946, section 4."""
+_MARGIN, _STEPS = 0.25, 256
+"""An area in another CRS is cut this share of the scene's extent around it, and its long edges into that many steps:
+straight lines there are no straight lines here."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Polygons:
+    """An area as it was given."""
+
+    name: str
+    geometries: NDArray[Any]
+    """(polygon,) shapely's polygons and multipolygons, valid."""
+    crs_wkt: str | None
+
+    @property
+    def digest(self) -> str:
+        """Return what changes with the area, hex."""
+        hashed = hashlib.sha256(json.dumps(self.crs_wkt).encode())
+        for wkb in shapely.to_wkb(shapely.normalize(self.geometries)):
+            hashed.update(wkb)
+        return hashed.hexdigest()
+
+
+@plain_arguments()
+def within(
+    scene: str | os.PathLike[str] | Scene | DatasetReader | DataArray,
+    aoi: Aoi,
+    aoi_crs: str | None = None,
+) -> Scene:
+    """Return a scene of which only the pixels in an area of interest count.
+
+    Its grid stays as it is, and pixels whose center is outside are not valid, for every verb: maps and polygons are
+    made of the area alone, and evaluated there.
+
+    Parameters
+    ----------
+    scene
+        What `Scene.open` takes; a map too.
+    aoi
+        Polygons: a file of anything that GDAL or pyarrow reads, of which `area.gpkg|layername=NAME` names a layer; a
+        GeoDataFrame; a geometry of shapely; or GeoJSON as a dict. Those of a file are the area together.
+    aoi_crs
+        The CRS of an area that names none; by default a geometry of shapely is in the scene's.
+
+    Raises
+    ------
+    OutsideError
+        Where no pixel's center is in the area.
+    UsageError
+        For an area without polygons, with invalid ones, or without a CRS.
+    SceneError
+        Where the file or the scene cannot be read, or the scene has no grid in a CRS.
+
+    Examples
+    --------
+    >>> geoseg.vectorize(geoseg.within("landcover.tif", "parish.gpkg"), "parish_polygons.gpkg")  # doctest: +SKIP
+
+    """
+    source = Scene.open(scene)
+    area = read_area(aoi, source.geobox, shown(source.path), aoi_crs)
+    if area.within(source.shape) is None:
+        raise OutsideError(
+            f"no pixel of {shown(source.path)} has its center in `aoi`: {_reach(source.geobox)}; give an area that "
+            "lies on the scene",
+            "aoi",
+        )
+    return replace(source, area=area)
+
+
+def read_area(aoi: Aoi, grid: GeoBox, scene: str, crs: str | None = None) -> AreaOfInterest:
+    """Return an area of interest on a grid; `scene` is what messages call that. See `within`."""
+    if not grid.has_transform or grid.transform.is_degenerate:
+        raise SceneError(
+            f"{scene} has no grid in a CRS, so an area cannot be laid on it; warp it first (rio warp --dst-crs)", "aoi"
+        )
+    given = _given(aoi, crs, grid)
+    shapes = _moved(given, grid)
+    to_pixels = ~grid.transform
+    matrix = np.array([[to_pixels.a, to_pixels.b], [to_pixels.d, to_pixels.e]])
+    rings = [
+        shapely.get_coordinates(ring) @ matrix.T + (to_pixels.c, to_pixels.f) for ring in shapely.get_rings(shapes)
+    ]
+    return AreaOfInterest.of(rings, given.digest)
+
+
+def _given(aoi: Aoi, crs: str | None, grid: GeoBox) -> _Polygons:
+    """Return the polygons of an area as they are; UsageError where there are none, or without a CRS."""
+    name, geometries, own = _read(aoi)
+    if own is not None and crs is not None and own != _wkt(crs):
+        raise UsageError(f"`aoi_crs` is for an area that names no CRS, {name} names its own; leave it out", "aoi_crs")
+    shapes, _, others = unpacked_polygons(geometries)
+    if not len(shapes):
+        held = f": it has {counted(others)}" if others else ""
+        raise UsageError(f"{name} holds no polygon{held}; give polygons, points and lines can be buffered", "aoi")
+    invalid = np.flatnonzero(~shapely.is_valid(shapes))
+    if len(invalid):
+        reason = shapely.is_valid_reason(shapes[invalid[0]])
+        raise UsageError(
+            f"polygon {invalid[0] + 1} of {name} is not valid ({reason}); repair it, as with QGIS's Fix geometries or "
+            "shapely.make_valid",
+            "aoi",
+        )
+    known = own if crs is None else _wkt(crs)
+    ours = None if grid.crs is None else grid.crs.to_wkt()
+    if known is None and ours is not None:
+        if not isinstance(aoi, shapely.Geometry):
+            raise UsageError(f"{name} names no CRS; say which one with `aoi_crs`, such as EPSG:4326", "aoi_crs")
+        known = ours
+    if known is not None and ours is None:
+        raise SceneError(f"{name} has a CRS, the scene has none; assign it (rio edit-info --crs)", "aoi")
+    return _Polygons(name, shapes, known)
+
+
+def _read(aoi: Aoi) -> tuple[str, NDArray[Any], str | None]:
+    """Return what messages call an area, its geometries, and the CRS that it names."""
+    if isinstance(aoi, shapely.Geometry):
+        return "the geometry", np.array([shapely.force_2d(aoi)], object), None
+    if isinstance(aoi, Mapping):
+        try:
+            found = shapely.from_geojson(json.dumps(dict(aoi)))
+        except (shapely.errors.ShapelyError, TypeError, ValueError) as error:
+            raise UsageError(f"`aoi` is no GeoJSON: {' '.join(str(error).split()):.160}", "aoi") from None
+        return "the GeoJSON", np.array([shapely.force_2d(found)], object), _wkt(_GEOJSON_CRS)
+    if is_frame(aoi):
+        read = FeatureFrame.of(aoi)
+        return read.name, read.geometries, read.crs_wkt
+    try:
+        source = find_features(aoi, "polygons", "area of interest")
+        features = source.read()
+    except UsageError as error:
+        way_out = "name one as in area.gpkg|layername=NAME"
+        said = str(error).partition("; name one with `layer`")[0]
+        raise UsageError(f"{said}; {way_out}" if error.parameter == "layer" else str(error), "aoi") from None
+    except SceneError as error:
+        raise SceneError(str(error), "aoi") from None
+    return source.name, features.geometries, features.crs_wkt
+
+
+def _wkt(crs: str) -> str:
+    try:
+        with raster_environment():
+            return str(CRS.from_user_input(crs).to_wkt())
+    except GDAL_ERRORS as error:
+        raise UsageError(f"`aoi_crs` {crs!r:.60} is no CRS: {' '.join(str(error).split())}", "aoi_crs") from None
+
+
+def _moved(given: _Polygons, grid: GeoBox) -> NDArray[Any]:
+    """Return the polygons near a grid in its CRS, none of which overlap; those a turn around the Earth away too."""
+    ours = None if grid.crs is None else grid.crs.to_wkt()
+    shapes = given.geometries
+    if given.crs_wkt is not None and ours is not None and CRS.from_wkt(given.crs_wkt) != grid.crs:
+        near = _near(shapes, grid, given.crs_wkt)
+        shapes = untorn(near, reprojected(near, given.crs_wkt, ours, given.name), given.crs_wkt, ours)
+    frame = grid.footprint
+    copies = [each for turn in turns_of(ours) for each in shifted(shapes, turn)]
+    around = np.array([each for each in copies if shapely.intersects(shapely.envelope(each), frame)], object)
+    whole = around if len(around) < 2 else np.array([shapely.union_all(shapely.make_valid(around))], object)
+    return shapely.get_parts(shapely.get_parts(whole))
+
+
+def _near(shapes: NDArray[Any], grid: GeoBox, theirs_wkt: str) -> NDArray[Any]:
+    """Return polygons in their own CRS, cut around a grid where that has an outline there, with short edges."""
+    frame = frame_in(grid, theirs_wkt)
+    if frame is None:
+        return shapes
+    west, south, east, north = frame.bounds
+    margin = _MARGIN * max(east - west, north - south)
+    box = shapely.box(west - margin, south - margin, east + margin, north + margin)
+    cut = [shapely.intersection(shapes, shifted(box, turn)) for turn in turns_of(theirs_wkt)]
+    polygons, _, _ = unpacked_polygons(np.concatenate(cut))
+    finely: NDArray[Any] = shapely.segmentize(polygons, max(east - west, north - south) / _STEPS)
+    return finely
+
+
+def _reach(grid: GeoBox) -> str:
+    crs = "" if grid.crs is None else f" ({grid.crs.to_string()[:40]})"
+    return f"it reaches from W,S,E,N {','.join(f'{edge:.12g}' for edge in grid.bounds)}{crs}"

@@ -1,0 +1,271 @@
+"""An area of interest beside what rasterio burns of it, and a map of it beside the same pixels of the whole map."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from pathlib import Path
+from typing import Any
+
+import geopandas
+import numpy as np
+import pytest
+import rasterio
+import rasterio.features
+import shapely
+from affine import Affine
+from numpy.typing import NDArray
+from rasterio.crs import CRS
+from rasterio.transform import from_origin
+from rasterio.warp import transform, transform_geom
+
+import geoseg
+from geoseg.errors import GeosegError, OutsideError, SceneError, UsageError
+from geoseg.features import read_area
+from geoseg.inference import map_tile
+from geoseg.legend import NODATA
+from geoseg.model import ModelBundle
+from geoseg.raster import AreaOfInterest, GeoBox, Scene, Window
+from tests.inference.conftest import random_pixels, write_scene
+from tests.inference.position_engine import PositionEngine
+from tests.networks import tiny_bundle
+
+UTM = "EPSG:32631"
+GRID = GeoBox(300, 400, from_origin(500_000, 5_400_000, 0.5, 0.5), CRS.from_epsg(32631))
+WHOLE = Window(0, 0, 300, 400)
+TOP_LEFT = np.array([500_000, 5_400_000])
+
+
+def star(seed: int, middle: tuple[float, float] = (100, -75), reach: float = 70) -> shapely.Polygon:
+    """Return a ragged polygon with a hole, in meters from the scene's corner."""
+    rng = np.random.default_rng(seed)
+    angles = np.sort(rng.random(60)) * 2 * np.pi
+    ring = np.stack([np.cos(angles), np.sin(angles)], 1) * (reach * (0.4 + 0.6 * rng.random(60)))[:, None]
+    shell = TOP_LEFT + np.array(middle) + ring
+    return shapely.Polygon(shell, [TOP_LEFT + np.array(middle) + ring[::6] * 0.3])
+
+
+def burned(shapes: list[Any], grid: GeoBox = GRID) -> NDArray[np.bool_]:
+    return rasterio.features.rasterize(
+        [(shape, 1) for shape in shapes], out_shape=grid.shape, transform=grid.transform
+    ).astype(bool)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_pixels_of_an_area_are_those_that_rasterio_burns(seed: int) -> None:
+    shape = star(seed)
+    np.testing.assert_array_equal(read_area(shape, GRID, "scene").mask(WHOLE), burned([shape]))
+
+
+def test_windows_of_any_place_see_the_same_area() -> None:
+    area = read_area(star(1), GRID, "scene")
+    around = np.zeros((500, 600), bool)
+    around[100:400, 100:500] = area.mask(WHOLE)
+    for window in (
+        Window(-20, -30, 200, 190),
+        Window(140, 7, 1, 400),
+        Window(299, 399, 50, 50),
+        Window(60, 350, 90, 5),
+    ):
+        row, col = window.row + 100, window.col + 100
+        expected = around[row : row + window.height, col : col + window.width]
+        np.testing.assert_array_equal(area.mask(window), expected)
+        assert area.touches(window) == expected.any()
+        np.testing.assert_array_equal(
+            area[Window(5, 8, 10, 10)].mask(Window(window.row - 5, window.col - 8, *window.shape)), expected
+        )
+
+
+def test_polygons_that_overlap_are_one_area_and_rotated_grids_have_it_too() -> None:
+    shapes = [star(2), star(3, (60, -60)), shapely.box(500_010, 5_399_900, 500_060, 5_399_980)]
+    frame = geopandas.GeoDataFrame(geometry=shapes, crs=UTM)
+    np.testing.assert_array_equal(read_area(frame, GRID, "scene").mask(WHOLE), burned(shapes))
+    turned = GeoBox(300, 400, GRID.transform @ Affine.rotation(25), GRID.crs)
+    np.testing.assert_array_equal(read_area(frame, turned, "scene").mask(WHOLE), burned(shapes, turned))
+
+
+def test_another_crs_moves_the_area_and_its_long_edges_bend() -> None:
+    """A quadrangle of degrees as wide as the scene: its parallels are no straight lines in UTM."""
+    grid = GeoBox(800, 800, from_origin(300_000, 5_400_000, 500, 500), GRID.crs)
+    box = shapely.box(0.6, 45.5, 4.9, 48.4)
+    mask = read_area(geopandas.GeoDataFrame(geometry=[box], crs="EPSG:4326"), grid, "scene").mask(
+        Window(0, 0, 800, 800)
+    )
+    xs, ys = (np.arange(800) + 0.5) * 500 + 300_000, 5_400_000 - (np.arange(800) + 0.5) * 500
+    xx, yy = np.meshgrid(xs, ys)
+    lon, lat = (np.array(each).reshape(xx.shape) for each in transform(UTM, "EPSG:4326", xx.ravel(), yy.ravel()))
+    inside = (lon > 0.6) & (lon < 4.9) & (lat > 45.5) & (lat < 48.4)
+    assert np.count_nonzero(mask != inside) <= 10  # of 640 000: edges through centers
+
+
+@pytest.mark.parametrize("suffix", ["gpkg", "geojson", "shp", "fgb", "parquet"])
+def test_any_file_of_polygons_in_any_crs(tmp_path: Path, suffix: str) -> None:
+    frame = geopandas.GeoDataFrame({"name": ["a", "b"]}, geometry=[star(4), star(5, (150, -110), 20)], crs=UTM)
+    there = frame.to_crs("EPSG:4326")
+    path = tmp_path / f"area.{suffix}"
+    (there.to_parquet if suffix == "parquet" else there.to_file)(path)
+    mask = read_area(path, GRID, "scene").mask(WHOLE)
+    assert np.count_nonzero(mask != burned(list(frame.geometry))) <= 3
+
+
+def test_geojson_of_python_is_in_degrees_and_a_geometry_in_the_scenes_crs() -> None:
+    shape = star(6)
+    there = transform_geom(UTM, "EPSG:4326", shapely.geometry.mapping(shape))
+    for given in (dict(there), {"type": "Feature", "properties": {}, "geometry": dict(there)}):
+        assert np.count_nonzero(read_area(given, GRID, "scene").mask(WHOLE) != burned([shape])) <= 3
+    moved = shapely.geometry.shape(there)
+    mask = read_area(moved, GRID, "scene", "EPSG:4326").mask(WHOLE)
+    assert np.count_nonzero(mask != burned([shape])) <= 3
+
+
+def test_an_area_over_the_meridian_lies_on_scenes_at_both_ends() -> None:
+    area = geopandas.GeoDataFrame(
+        geometry=[shapely.box(179, -18, 180, -17), shapely.box(-180, -18, -179, -17)], crs=4326
+    )
+    grid = GeoBox(200, 400, from_origin(178, -16.5, 0.01, 0.01), CRS.from_epsg(4326))  # reaches to 182
+    mask = read_area(area, grid, "scene").mask(Window(0, 0, 200, 400))
+    assert mask[50:150, 100:300].all()
+    assert mask.sum() == 100 * 200
+
+
+def test_an_area_far_larger_than_what_a_projection_shows() -> None:
+    world = geopandas.GeoDataFrame(geometry=[shapely.box(-180, -90, 180, 90)], crs="EPSG:4326")
+    assert read_area(world, GRID, "scene").mask(WHOLE).all()
+
+
+def test_a_value_travels_and_is_known_by_what_it_holds() -> None:
+    area = read_area(star(1), GRID, "scene")
+    again = pickle.loads(pickle.dumps(area))  # noqa: S301 - our own
+    assert again == area == read_area(star(1), GRID, "scene")
+    assert area != read_area(star(2), GRID, "scene")
+
+
+@pytest.mark.parametrize(
+    ("area", "kind", "said"),
+    [
+        (shapely.Point(500_010, 5_399_990), UsageError, "holds no polygon: it has 1 point; give polygons"),
+        (shapely.LineString([(0, 0), (1, 1)]), UsageError, "no polygon: it has 1 line"),
+        (shapely.Polygon(), UsageError, "no polygon: it has 1 empty or null geometry"),
+        (shapely.Polygon([(0, 0), (9, 9), (9, 0), (0, 9)]), UsageError, "is not valid (Self-intersection"),
+        (shapely.box(0, 0, 1, 1), OutsideError, "no pixel of .* has its center in `aoi`"),
+        (shapely.box(500_000.01, 5_399_990.01, 500_000.2, 5_399_990.2), OutsideError, "no pixel of"),
+        ({"type": "Polygone"}, UsageError, "`aoi` is no GeoJSON"),
+        ("nowhere.gpkg", SceneError, "nowhere.gpkg: no such file; check the path of the area of interest"),
+        (5, UsageError, "`aoi` must be a path, got 5"),
+    ],
+    ids=["point", "line", "empty", "bow tie", "beside", "between centers", "GeoJSON", "no file", "number"],
+)
+def test_what_is_no_area_is_refused(tmp_path: Path, area: Any, kind: type[GeosegError], said: str) -> None:
+    scene = write_scene(tmp_path / "scene.tif", random_pixels(40, 50, 0, 0))
+    with pytest.raises(kind, match=said.replace("(", r"\(")):
+        geoseg.within(scene, area)
+
+
+def test_an_area_needs_a_crs_and_so_does_its_scene(tmp_path: Path) -> None:
+    scene = write_scene(tmp_path / "scene.tif", random_pixels(300, 400, 0, 0))
+    frame = geopandas.GeoDataFrame(geometry=[star(1)])
+    frame.to_file(tmp_path / "area.shp")
+    with pytest.raises(UsageError, match="names no CRS; say which one with `aoi_crs`"):
+        geoseg.within(scene, tmp_path / "area.shp")
+    assert geoseg.within(scene, tmp_path / "area.shp", UTM).area == geoseg.within(scene, star(1)).area
+    with pytest.raises(UsageError, match="`aoi_crs` is for an area that names no CRS"):
+        geoseg.within(scene, frame.set_crs(UTM), "EPSG:4326")
+    with pytest.raises(UsageError, match="is no CRS"):
+        geoseg.within(scene, star(1), "EPSG:nonsense")
+    bare = write_scene(tmp_path / "bare.tif", random_pixels(300, 400, 0, 0), transform=Affine.identity(), crs=None)
+    with pytest.raises(SceneError, match="has no grid in a CRS"):
+        geoseg.within(bare, star(1))
+    frame.set_crs(UTM).to_file(tmp_path / "two.gpkg", layer="a")
+    frame.set_crs(UTM).to_file(tmp_path / "two.gpkg", layer="b")
+    with pytest.raises(UsageError, match="has 2 layers of polygons: a, b; name one as in"):
+        geoseg.within(scene, tmp_path / "two.gpkg")
+    assert geoseg.within(scene, f"{tmp_path / 'two.gpkg'}|layername=b").area is not None
+
+
+def test_a_scene_within_an_area_is_the_scene_with_less_that_is_valid(tmp_path: Path) -> None:
+    whole = Scene.open(write_scene(tmp_path / "scene.tif", random_pixels(300, 400, 3, 0.2)))
+    part = geoseg.within(whole, star(1))
+    inside = burned([star(1)])
+    for window in (WHOLE, Window(-10, 50, 100, 500), Window(0, 0, 20, 20)):
+        mask = np.zeros((600, 900), bool)
+        mask[100:400, 100:500] = inside
+        mask = mask[window.row + 100 : window.row_stop + 100, window.col + 100 : window.col_stop + 100]
+        np.testing.assert_array_equal(part.read(window).valid, whole.read(window).valid & mask)
+        np.testing.assert_array_equal(part.valid(window), whole.valid(window) & mask)
+    assert not part.overview(100).valid[:, :10].any()
+    assert part.fingerprint() != whole.fingerprint()
+    cut = part.cut(Window(30, 40, 200, 300))
+    np.testing.assert_array_equal(cut.read(Window(0, 0, 200, 300)).valid, part.read(Window(30, 40, 200, 300)).valid)
+    assert part.select_bands(2, 1).area == part.area == Scene.open(part, bands=[1]).area
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> ModelBundle:
+    return tiny_bundle(tmp_path_factory.mktemp("model"), window_px=64)
+
+
+@pytest.mark.parametrize("options", [{"tile": 64}, {"tile": 128, "batch_size": 3}, {"overlap": 40}, {}], ids=str)
+def test_the_map_of_an_area_is_the_map_around_it_and_nothing_else(
+    tmp_path: Path, bundle: ModelBundle, options: dict[str, Any]
+) -> None:
+    """The network sees what lies around the area, so the labels in it do not depend on its outline."""
+    scene = write_scene(tmp_path / "scene.tif", random_pixels(300, 400, 3, 0.2))
+    part = geoseg.plan(scene, model=bundle, device="onnx", aoi=star(1), **options)
+    assert part.mapping.area is not None
+    box = part.scene.geobox.bounds
+    around = geoseg.plan(scene, model=bundle, device="onnx", bbox=box, overlap=options.get("overlap"))
+    assert around.scene.geobox == part.scene.geobox
+    engine = PositionEngine()
+    expected = map_tile(around.mapping, engine, Window(0, 0, *around.scene.shape))["labels"]
+    mapped = np.full_like(expected, NODATA)
+    for index in range(part.tile_count):
+        tile = part.tile(index)
+        mapped[tile.rows, tile.cols] = map_tile(part.mapping, engine, tile)["labels"]
+    inside = burned([star(1)], part.scene.geobox)
+    np.testing.assert_array_equal(mapped, np.where(inside, expected, NODATA))
+
+
+def test_windows_beside_the_area_are_not_run(tmp_path: Path, bundle: ModelBundle) -> None:
+    scene = write_scene(tmp_path / "scene.tif", random_pixels(300, 400, 3, 0))
+    corner = shapely.Polygon(TOP_LEFT + np.array([(0, 0), (200, 0), (0, -150)]))
+    part = geoseg.plan(scene, model=bundle, device="onnx", aoi=corner, tile=1024)
+    inside = np.pad(burned([corner]), 64)
+    windows = (part.grid.window(row, col) for row in range(6) for col in range(8))
+    touching = [w for w in windows if inside[w.row + 64 : w.row_stop + 64, w.col + 64 : w.col_stop + 64].any()]
+    engine = PositionEngine()
+    map_tile(part.mapping, engine, WHOLE)
+    assert sum(engine.batches) == len(touching) < len(part.grid) == 48
+    assert part.windows_run == pytest.approx(len(touching), abs=2)
+
+
+def test_a_map_of_an_area_from_the_command_to_the_file(tmp_path: Path, bundle: ModelBundle) -> None:
+    scene = write_scene(tmp_path / "scene.tif", random_pixels(300, 400, 3, 0.2))
+    options: dict[str, Any] = {"model": bundle, "device": "onnx"}
+    made = geoseg.predict(scene, tmp_path / "map.tif", aoi=star(1), confidence=tmp_path / "c.tif", **options)
+    with rasterio.open(made) as labels, rasterio.open(tmp_path / "c.tif") as sure:
+        grid = GeoBox(*labels.shape, labels.transform, labels.crs)
+        inside = burned([star(1)], grid)
+        np.testing.assert_allclose(grid.bounds, star(1).bounds, atol=0.5)  # cut to the area, a pixel is 0.5 m
+        assert (labels.read(1)[~inside] == NODATA).all()
+        assert (sure.read(1)[~inside] == NODATA).all()
+        assert json.loads(json.dumps(labels.tags()["GEOSEG_AOI"])) == read_area(star(1), GRID, "scene").digest
+    small = geoseg.predict(scene, tmp_path / "half.tif", aoi=star(1), resolution=1, **options)
+    with rasterio.open(small) as labels:
+        grid = GeoBox(*labels.shape, labels.transform, labels.crs)
+        outside = ~burned([star(1)], grid)
+        assert (labels.read(1)[outside] == NODATA).all()
+        assert (labels.read(1) != NODATA).mean() > 0.2
+    with pytest.raises(OutsideError):
+        geoseg.plan(scene, bbox=(500_000, 5_399_990, 500_010, 5_400_000), aoi=star(1), **options)
+    with pytest.raises(UsageError, match="`aoi_crs` is about an area"):
+        geoseg.plan(scene, aoi_crs=UTM, **options)
+
+
+def test_another_area_is_another_run(tmp_path: Path, bundle: ModelBundle) -> None:
+    scene = write_scene(tmp_path / "scene.tif", random_pixels(300, 400, 3, 0.2))
+    plans = [geoseg.plan(scene, model=bundle, device="onnx", aoi=star(seed)) for seed in (1, 1, 2)]
+    assert plans[0].fingerprint() == plans[1].fingerprint() != plans[2].fingerprint()
+    assert isinstance(plans[0].mapping.area, AreaOfInterest)
+    assert (
+        geoseg.plan(geoseg.within(scene, star(1)), model=bundle, device="onnx").fingerprint() == plans[0].fingerprint()
+    )
