@@ -1,0 +1,214 @@
+"""What all algorithms share: parameters with help, a run of the command, its errors, its results."""
+
+from __future__ import annotations
+
+import json
+from html import escape
+from pathlib import Path
+from typing import Any, Mapping, Sequence
+
+from qgis.core import (
+    QgsProcessingAlgorithm,
+    QgsProcessingException,
+    QgsProcessingParameterDefinition,
+    QgsProcessingParameterString,
+)
+from qgis.PyQt.QtGui import QIcon
+
+from geoseg_qgis.algorithms.layers import LayerError, check_crs, raster_source
+from geoseg_qgis.command.arguments import command_line
+from geoseg_qgis.command.child import run
+from geoseg_qgis.command.listener import Listener
+from geoseg_qgis.command.program import ProgramError, check_version
+from geoseg_qgis.settings import find_program
+from geoseg_qgis.styles import forget
+from geoseg_qgis.translation import tr
+
+_ICONS = Path(__file__).parents[1] / "icons"
+_VECTOR_FILES = ["gpkg", "fgb", "geojson", "json", "shp", "kml", "gml", "sqlite"]
+"""Vector files that are passed as they are; layers from elsewhere are exported first."""
+
+
+class GeosegAlgorithm(QgsProcessingAlgorithm):
+    """An algorithm that runs a command of geoseg."""
+
+    verb = ""
+    stages: Sequence[tuple[str, float]] = ()
+    """The stages that the command reports, with their usual shares of the time."""
+    spoken: Mapping[str, object] = {"--json": True, "--progress": "json"}
+    """How the command speaks."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._labels: dict[str, str] = {}
+        self._raster_inputs: list[str] = []
+        self._vector_inputs: list[str] = []
+
+    # What QGIS asks for.
+
+    def name(self) -> str:
+        """Return the name in scripts."""
+        return self.verb
+
+    def displayName(self) -> str:
+        """Return the name in the toolbox."""
+        return self.title()
+
+    def createInstance(self) -> GeosegAlgorithm:
+        """Return another one."""
+        return type(self)()
+
+    def icon(self) -> QIcon:
+        """Return the icon."""
+        return QIcon(self.svgIconPath())
+
+    def svgIconPath(self) -> str:
+        """Return the icon's file."""
+        return str(_ICONS / f"{self.verb}.svg")
+
+    def shortDescription(self) -> str:
+        """Return the tooltip in the toolbox."""
+        return self.explanation().partition(". ")[0] + "."
+
+    def shortHelpString(self) -> str:
+        """Return the help beside the dialog."""
+        rows = [
+            f"<h3>{escape(each.description())}</h3><p>{escape(each.help())}</p>"
+            for each in self.parameterDefinitions()
+            if each.help()
+        ]
+        return f"<p>{escape(self.explanation())}</p>{''.join(rows)}"
+
+    def canExecute(self) -> tuple[bool, str]:
+        """Say before the dialog opens that geoseg is missing."""
+        try:
+            find_program()
+        except ProgramError as error:
+            return False, str(error)
+        return True, ""
+
+    def checkParameterValues(self, parameters: Any, context: Any) -> tuple[bool, str]:
+        """Say before the run which layer geoseg cannot read."""
+        passed, message = super().checkParameterValues(parameters, context)
+        if not passed:
+            return passed, message
+        try:
+            for name in self._raster_inputs:
+                self.raster(parameters, name, context)
+            for name in self._vector_inputs:
+                layer = self.parameterAsVectorLayer(parameters, name, context)
+                if layer is not None:
+                    check_crs(layer)
+        except LayerError as error:
+            return False, str(error)
+        return True, ""
+
+    # What the algorithms say of themselves.
+
+    def title(self) -> str:
+        """Return the name in the toolbox."""
+        raise NotImplementedError
+
+    def explanation(self) -> str:
+        """Return what it does, in a few sentences."""
+        raise NotImplementedError
+
+    # What the algorithms are made of.
+
+    def add(self, parameter: Any, text: str, option: str = "", *, advanced: bool = False) -> None:
+        """Add a parameter with its help; `option` is what messages of the command call it."""
+        parameter.setHelp(text)
+        if advanced:
+            parameter.setFlags(parameter.flags() | QgsProcessingParameterDefinition.FlagAdvanced)
+        if option:
+            self._labels[option] = parameter.description()
+        kind = parameter.type()
+        if kind == "raster":
+            self._raster_inputs.append(parameter.name())
+        elif kind in {"vector", "source"}:
+            self._vector_inputs.append(parameter.name())
+        self.addParameter(parameter)
+
+    def add_extra(self) -> None:
+        """Add the parameter for all other options."""
+        self.add(
+            QgsProcessingParameterString("EXTRA", tr("More options of the command"), optional=True),
+            tr("As at a command line: geoseg {verb} --help lists all options.").format(verb=self.verb),
+            advanced=True,
+        )
+
+    def raster(self, parameters: Any, name: str, context: Any) -> str:
+        """Return the file of a raster layer; empty where none is given. Raises LayerError."""
+        if not parameters.get(name):
+            return ""
+        layer = self.parameterAsRasterLayer(parameters, name, context)
+        return "" if layer is None else raster_source(layer)
+
+    def vector(self, parameters: Any, name: str, context: Any, feedback: Any) -> tuple[str, str]:
+        """Return file and layer of a vector layer; layers from memory and from servers are exported first."""
+        if not parameters.get(name):
+            return "", ""
+        layer = self.parameterAsVectorLayer(parameters, name, context)
+        formats = [] if layer is not None and layer.subsetString() else _VECTOR_FILES
+        path, inside = self.parameterAsCompatibleSourceLayerPathAndLayerName(
+            parameters, name, context, formats, "gpkg", feedback
+        )
+        return str(path), str(inside)
+
+    def run_command(  # noqa: PLR0913, PLR0917 - what a run is made of
+        self,
+        inputs: Sequence[str],
+        options: Mapping[str, object],
+        context: Any,
+        feedback: Any,
+        destinations: Sequence[str] = (),
+        extra: str = "",
+    ) -> tuple[dict[str, Any] | None, Listener]:
+        """Run the command; return what it prints, None if it was canceled, and what it said.
+
+        Raises
+        ------
+        QgsProcessingException
+            With one sentence, if it failed.
+        """
+        try:
+            program = find_program()
+            check_version(program)
+            command = command_line(program, self.verb, inputs, {**options, **self.spoken}, extra)
+        except (ProgramError, ValueError) as error:  # the latter: quotes in `extra` that do not close
+            raise QgsProcessingException(str(error)) from None
+        feedback.pushCommandInfo(" ".join(f'"{word}"' if " " in word else word for word in command))
+        listener = Listener(feedback, self.stages, self._labels)
+        try:
+            done = run(command, listener.hear, feedback.isCanceled)
+        except OSError as error:
+            raise QgsProcessingException(
+                tr("{program} does not start: {error}").format(program=program, error=error.strerror or error)
+            ) from None
+        if done.is_canceled and done.code:
+            forget(context, list(destinations))
+            feedback.pushInfo(listener.error or tr("Canceled."))
+            return None, listener
+        if done.code:
+            raise QgsProcessingException(
+                listener.error or tr("geoseg ended with code {code} and no message").format(code=done.code)
+            )
+        return _told(done.stdout), listener
+
+    def write(self, path: str, text: str) -> None:
+        """Write a page; raise QgsProcessingException if that fails."""
+        try:
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+            Path(path).write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise QgsProcessingException(
+                tr("{path} cannot be written: {error}").format(path=path, error=error.strerror or error)
+            ) from None
+
+
+def _told(stdout: str) -> dict[str, Any]:
+    try:
+        told = json.loads(stdout)
+    except ValueError:
+        return {"text": stdout}
+    return told if isinstance(told, dict) else {"text": stdout}

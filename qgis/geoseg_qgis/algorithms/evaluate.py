@@ -1,0 +1,150 @@
+"""Accuracy of a map: `geoseg evaluate`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from qgis.core import (
+    QgsProcessing,
+    QgsProcessingException,
+    QgsProcessingOutputNumber,
+    QgsProcessingParameterBoolean,
+    QgsProcessingParameterField,
+    QgsProcessingParameterFileDestination,
+    QgsProcessingParameterFolderDestination,
+    QgsProcessingParameterRasterLayer,
+    QgsProcessingParameterString,
+    QgsProcessingParameterVectorLayer,
+)
+
+from geoseg_qgis.algorithms.algorithm import GeosegAlgorithm
+from geoseg_qgis.algorithms.layers import LayerError
+from geoseg_qgis.command.report import accuracy_page
+from geoseg_qgis.translation import tr
+
+
+class Evaluate(GeosegAlgorithm):
+    """A map compared with reference data."""
+
+    verb = "evaluate"
+    stages = (("export", 5), ("map", 5), ("evaluate", 90))
+
+    def title(self) -> str:
+        """Return the name in the toolbox."""
+        return tr("Accuracy of a map")
+
+    def explanation(self) -> str:
+        """Return what it does, in a few sentences."""
+        return tr(
+            "Compares a land-cover map with reference data: a raster of classes, polygons, or points with the true "
+            "class. The page shows the overall accuracy, the figures of each class, the confusion matrix, and the "
+            "areas of the classes with 95 % confidence intervals. Classes match by name where both have names, else "
+            "by code."
+        )
+
+    def initAlgorithm(self, configuration: Any = None) -> None:  # noqa: ARG002 - QGIS's names
+        """Add the parameters."""
+        self.add(
+            QgsProcessingParameterRasterLayer("INPUT", tr("Land-cover map")),
+            tr("A raster of classes, such as “Map land cover” makes."),
+        )
+        self.add(
+            QgsProcessingParameterRasterLayer("REFERENCE", tr("Reference raster"), optional=True),
+            tr("The truth as a raster of classes on any grid. Or give polygons or points below."),
+        )
+        self.add(
+            QgsProcessingParameterVectorLayer(
+                "REFERENCE_VECTOR",
+                tr("Reference polygons or points"),
+                types=[QgsProcessing.TypeVectorPolygon, QgsProcessing.TypeVectorPoint],
+                optional=True,
+            ),
+            tr("The truth as polygons, or as points drawn at random from each class of the map."),
+        )
+        self.add(
+            QgsProcessingParameterField(
+                "COLUMN", tr("Field of the class"), parentLayerParameterName="REFERENCE_VECTOR", optional=True
+            ),
+            tr("The field with the class of the polygons or points, by name or code."),
+            "--column",
+        )
+        self.add(
+            QgsProcessingParameterBoolean("AREAS", tr("Areas with confidence intervals"), defaultValue=False),
+            tr("Corrected for the errors of the map (Olofsson et al. 2014). Points always give areas."),
+            "--areas",
+        )
+        self.add(
+            QgsProcessingParameterFileDestination("OUTPUT", tr("Accuracy"), fileFilter="HTML (*.html)"),
+            tr("A page with all figures; it appears in the results viewer."),
+        )
+        self.add(
+            QgsProcessingParameterFolderDestination("REPORT", tr("Report"), optional=True, createByDefault=False),
+            tr("A folder for the figures as tables (CSV, JSON), and the confusion matrix as a picture."),
+            "--report",
+        )
+        self.add(
+            QgsProcessingParameterString("IGNORE", tr("Classes that do not count"), optional=True),
+            tr("Names or codes, separated by commas: unknown,0."),
+            "--ignore",
+            advanced=True,
+        )
+        self.add(
+            QgsProcessingParameterRasterLayer("CONFIDENCE", tr("Confidence"), optional=True),
+            tr("As made by “Map land cover”, for the calibration error."),
+            "--confidence",
+            advanced=True,
+        )
+        self.add_extra()
+        self.addOutput(QgsProcessingOutputNumber("OVERALL_ACCURACY", tr("Overall accuracy")))
+        self.addOutput(QgsProcessingOutputNumber("MIOU", tr("Mean IoU")))
+
+    def checkParameterValues(self, parameters: Any, context: Any) -> tuple[bool, str]:
+        """Ask for exactly one reference."""
+        if bool(parameters.get("REFERENCE")) == bool(parameters.get("REFERENCE_VECTOR")):
+            return False, tr("Give a reference raster, or reference polygons or points, one of the two.")
+        return super().checkParameterValues(parameters, context)
+
+    def processAlgorithm(self, parameters: Any, context: Any, feedback: Any) -> dict[str, Any]:
+        """Run it."""
+        try:
+            inputs = [self.raster(parameters, "INPUT", context)]
+            confidence = self.raster(parameters, "CONFIDENCE", context)
+            reference = self.raster(parameters, "REFERENCE", context)
+        except LayerError as error:
+            raise QgsProcessingException(str(error)) from None
+        options: dict[str, object] = {}
+        if reference:
+            inputs.append(reference)
+        else:
+            path, layer = self.vector(parameters, "REFERENCE_VECTOR", context, feedback)
+            given = self.parameterAsVectorLayer(parameters, "REFERENCE_VECTOR", context)
+            is_points = given.geometryType() == 0
+            inputs += [] if is_points else [path]
+            options = {
+                "--sample": path if is_points else None,
+                "--layer": layer,
+                "--column": self.parameterAsString(parameters, "COLUMN", context),
+            }
+        report = self.parameterAsString(parameters, "REPORT", context)
+        options.update(
+            {
+                "--areas": self.parameterAsBool(parameters, "AREAS", context),
+                "--ignore": self.parameterAsString(parameters, "IGNORE", context),
+                "--confidence": confidence,
+                "--report": report,
+                "--overwrite": True,
+                "--mkdir": True,
+            }
+        )
+        extra = self.parameterAsString(parameters, "EXTRA", context)
+        told, listener = self.run_command(inputs, options, context, feedback, (), extra)
+        if told is None:
+            return {}
+        out = self.parameterAsFileOutput(parameters, "OUTPUT", context)
+        self.write(out, accuracy_page(told, listener.warnings))
+        found: dict[str, Any] = {"OUTPUT": out} if not report else {"OUTPUT": out, "REPORT": report}
+        return {
+            **found,
+            "OVERALL_ACCURACY": told.get("overall_accuracy"),
+            "MIOU": told.get("miou_without_unknown"),
+        }

@@ -1,0 +1,76 @@
+"""About a scene, map or model: `geoseg info`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from qgis.core import (
+    QgsProcessingException,
+    QgsProcessingOutputString,
+    QgsProcessingParameterFile,
+    QgsProcessingParameterFileDestination,
+    QgsProcessingParameterRasterLayer,
+)
+
+from geoseg_qgis.algorithms.algorithm import GeosegAlgorithm
+from geoseg_qgis.algorithms.layers import LayerError
+from geoseg_qgis.algorithms.parameters import MODELS
+from geoseg_qgis.command.report import text_page
+from geoseg_qgis.translation import tr
+
+
+class Info(GeosegAlgorithm):
+    """What is known about a scene, a map or a model."""
+
+    verb = "info"
+    spoken: dict[str, object] = {}  # noqa: RUF012 - of the class above; it prints text and has no progress
+
+    def title(self) -> str:
+        """Return the name in the toolbox."""
+        return tr("About a scene, map or model")
+
+    def explanation(self) -> str:
+        """Return what it does, in a few sentences."""
+        return tr(
+            "Shows what is known about a scene (bands, values, pixel size), about a land-cover map (classes, shares, "
+            "how it was made), or about a model (classes, bands, accuracy). With neither it shows the model that is "
+            "used where none is given."
+        )
+
+    def initAlgorithm(self, configuration: Any = None) -> None:  # noqa: ARG002 - QGIS's names
+        """Add the parameters."""
+        self.add(
+            QgsProcessingParameterRasterLayer("INPUT", tr("Scene or map"), optional=True),
+            tr("A raster layer of a file."),
+        )
+        self.add(
+            QgsProcessingParameterFile("MODEL", tr("Model"), optional=True, fileFilter=MODELS),
+            tr("A model made by “Train a model” or by others."),
+        )
+        self.add(
+            QgsProcessingParameterFileDestination("OUTPUT", tr("About"), fileFilter="HTML (*.html)"),
+            tr("A page; it appears in the results viewer."),
+        )
+        self.addOutput(QgsProcessingOutputString("TEXT", tr("Text")))
+
+    def checkParameterValues(self, parameters: Any, context: Any) -> tuple[bool, str]:
+        """Ask for one of the two at most."""
+        if parameters.get("INPUT") and parameters.get("MODEL"):
+            return False, tr("Give a scene or map, or a model, one of the two.")
+        return super().checkParameterValues(parameters, context)
+
+    def processAlgorithm(self, parameters: Any, context: Any, feedback: Any) -> dict[str, Any]:
+        """Run it."""
+        try:
+            path = self.raster(parameters, "INPUT", context)
+        except LayerError as error:
+            raise QgsProcessingException(str(error)) from None
+        path = path or self.parameterAsString(parameters, "MODEL", context)
+        told, _ = self.run_command([path] if path else [], {}, context, feedback)
+        if told is None:
+            return {}
+        text = str(told["text"])
+        feedback.pushInfo(text)
+        out = self.parameterAsFileOutput(parameters, "OUTPUT", context)
+        self.write(out, text_page(self.title(), text))
+        return {"OUTPUT": out, "TEXT": text}

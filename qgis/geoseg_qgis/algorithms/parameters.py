@@ -1,0 +1,36 @@
+"""Parameters that several algorithms have, and their values as the command takes them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from qgis.core import QgsProcessingParameterNumber
+
+DEVICES = ("auto", "cpu", "cuda", "mps")
+MODELS = "Models (*.safetensors *.onnx *.pt *.pth *.json);;All files (*)"
+LEGENDS = "Legends (*.json *.csv *.qml *.clr);;All files (*)"
+
+
+def positive(name: str, description: str) -> QgsProcessingParameterNumber:
+    """Return an optional number above zero."""
+    return QgsProcessingParameterNumber(
+        name, description, type=QgsProcessingParameterNumber.Double, optional=True, minValue=0.0
+    )
+
+
+def length(algorithm: Any, parameters: Any, name: str, context: Any) -> float | None:
+    """Return an optional number; None where it is empty or zero."""
+    return float(algorithm.parameterAsDouble(parameters, name, context)) or None if parameters.get(name) else None
+
+
+def chosen(algorithm: Any, parameters: Any, name: str, context: Any, default: str) -> str | None:
+    """Return the chosen word of an enumeration; None for the default, which is the command's own."""
+    word = str(algorithm.parameterAsEnumString(parameters, name, context))
+    return None if word in {"", default} else word
+
+
+def layer_name(polygons: str) -> str:
+    """Return the name of the layer to write; empty where a file has only one."""
+    path = Path(polygons)
+    return path.stem if path.suffix.lower() == ".gpkg" else ""

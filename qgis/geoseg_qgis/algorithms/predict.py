@@ -1,0 +1,226 @@
+"""Map land cover: `geoseg predict`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from qgis.core import (
+    QgsProcessingException,
+    QgsProcessingOutputNumber,
+    QgsProcessingParameterBand,
+    QgsProcessingParameterBoolean,
+    QgsProcessingParameterEnum,
+    QgsProcessingParameterExtent,
+    QgsProcessingParameterFile,
+    QgsProcessingParameterNumber,
+    QgsProcessingParameterRasterDestination,
+    QgsProcessingParameterRasterLayer,
+    QgsProcessingParameterString,
+    QgsProcessingParameterVectorDestination,
+)
+
+from geoseg_qgis.algorithms.algorithm import GeosegAlgorithm
+from geoseg_qgis.algorithms.layers import LayerError
+from geoseg_qgis.algorithms.parameters import DEVICES, MODELS, chosen, layer_name, length, positive
+from geoseg_qgis.command.arguments import box
+from geoseg_qgis.styles import load_with_style
+from geoseg_qgis.translation import tr
+
+
+class Predict(GeosegAlgorithm):
+    """A land-cover map of a scene, and its polygons."""
+
+    verb = "predict"
+    stages = (("export", 5), ("map", 80), ("assemble", 10), ("polygons", 5))
+
+    def title(self) -> str:
+        """Return the name in the toolbox."""
+        return tr("Map land cover")
+
+    def explanation(self) -> str:
+        """Return what it does, in a few sentences."""
+        return tr(
+            "Maps the land cover of an aerial or satellite image of any size. The image must be a file: a GeoTIFF, "
+            "VRT, JPEG 2000 and others. A run can be canceled: finished tiles are kept, and a run with the same "
+            "settings and outputs resumes. The model that comes with geoseg knows six classes of land cover in images "
+            "with red, green and blue and pixels of 0.3 to 2 m; for other imagery train your own."
+        )
+
+    def initAlgorithm(self, configuration: Any = None) -> None:  # noqa: ARG002 - QGIS's names
+        """Add the parameters."""
+        self._add_inputs()
+        self._add_outputs()
+        self._add_advanced()
+        self.addOutput(QgsProcessingOutputNumber("POLYGON_COUNT", tr("Number of polygons")))
+
+    def _add_inputs(self) -> None:
+        self.add(
+            QgsProcessingParameterRasterLayer("INPUT", tr("Scene")),
+            tr("The image to map: a layer of a file with a coordinate reference system."),
+        )
+        self.add(
+            QgsProcessingParameterFile("MODEL", tr("Model"), optional=True, fileFilter=MODELS),
+            tr("A model made by “Train a model” or by others. Empty: the small model that comes with geoseg."),
+            "--model",
+        )
+        self.add(
+            QgsProcessingParameterExtent("EXTENT", tr("Extent"), optional=True),
+            tr("Map only this box. Empty: the whole scene."),
+            "--bbox",
+        )
+
+    def _add_outputs(self) -> None:
+        self.add(
+            QgsProcessingParameterRasterDestination("OUTPUT", tr("Land-cover map")),
+            tr("The map, with the colors and the names of its classes. Keep the files beside it that share its name."),
+            "--out",
+        )
+        self.add(
+            QgsProcessingParameterRasterDestination(
+                "CONFIDENCE", tr("Confidence"), optional=True, createByDefault=False
+            ),
+            tr("How sure the model is of each pixel, in percent."),
+            "--confidence",
+        )
+        self.add(
+            QgsProcessingParameterVectorDestination("POLYGONS", tr("Polygons"), optional=True, createByDefault=False),
+            tr("The map as polygons with the class, area and perimeter of each. Neighbors share their borders."),
+            "--polygons",
+        )
+        self.add(
+            positive("MIN_AREA", tr("Smallest polygon (m²)")),
+            tr("Smaller regions are merged into a neighbor. Empty: all are kept."),
+            "--min-area",
+        )
+        self.add(
+            positive("SIMPLIFY", tr("Simplify borders (m)")),
+            tr("About how far borders may move to drop vertices. Empty: borders follow the pixels."),
+            "--simplify",
+        )
+        self.add(
+            QgsProcessingParameterBoolean("SMOOTH", tr("Smooth borders"), defaultValue=False),
+            tr("Rounds the pixel steps of borders."),
+            "--smooth",
+        )
+
+    def _add_advanced(self) -> None:
+        self.add(
+            QgsProcessingParameterBand(
+                "BANDS", tr("Bands for the model"), parentLayerParameterName="INPUT", optional=True, allowMultiple=True
+            ),
+            tr("In the order of the model. Empty: by their colors, then by their names, else the first."),
+            "--bands",
+            advanced=True,
+        )
+        self.add(
+            QgsProcessingParameterString("SCALE", tr("Values of black and white"), optional=True),
+            tr("For scenes of more than 8 bits: two numbers such as 0,3000. Empty: as in training."),
+            "--scale",
+            advanced=True,
+        )
+        self.add(
+            positive("RESOLUTION", tr("Pixel size of the map (m)")),
+            tr("Empty: that of the scene."),
+            "--resolution",
+            advanced=True,
+        )
+        self.add(
+            QgsProcessingParameterEnum(
+                "TTA", tr("Passes"), options=["1", "2", "4", "8"], defaultValue="1", usesStaticStrings=True
+            ),
+            tr("The mean over so many flips and rotations is better, and takes so many times as long."),
+            "--tta",
+            advanced=True,
+        )
+        self.add(
+            QgsProcessingParameterEnum(
+                "DEVICE", tr("Device"), options=list(DEVICES), defaultValue=DEVICES[0], usesStaticStrings=True
+            ),
+            tr("auto: a GPU where there is one."),
+            "--device",
+            advanced=True,
+        )
+        self.add(
+            QgsProcessingParameterNumber("WORKERS", tr("Tiles at once"), optional=True, minValue=1),
+            tr("Empty: as cores and memory allow."),
+            "--workers",
+            advanced=True,
+        )
+        self.add(
+            QgsProcessingParameterRasterDestination(
+                "PROBABILITIES", tr("Probabilities"), optional=True, createByDefault=False
+            ),
+            tr("The probability of each class, one band per class, in percent."),
+            "--probabilities",
+            advanced=True,
+        )
+        self.add_extra()
+
+    def checkParameterValues(self, parameters: Any, context: Any) -> tuple[bool, str]:
+        """Say before the run that extent and scene have nothing in common."""
+        passed, message = super().checkParameterValues(parameters, context)
+        if not passed or not parameters.get("EXTENT"):
+            return passed, message
+        layer = self.parameterAsRasterLayer(parameters, "INPUT", context)
+        if not self.parameterAsExtent(parameters, "EXTENT", context, layer.crs()).intersects(layer.extent()):
+            return False, tr("The extent lies outside the scene: choose one that overlaps it, or none.")
+        return True, ""
+
+    def processAlgorithm(self, parameters: Any, context: Any, feedback: Any) -> dict[str, Any]:
+        """Run it."""
+        try:
+            scene = self.raster(parameters, "INPUT", context)
+        except LayerError as error:
+            raise QgsProcessingException(str(error)) from None
+        outputs = {
+            name: self.parameterAsOutputLayer(parameters, name, context)
+            for name in ("OUTPUT", "CONFIDENCE", "PROBABILITIES", "POLYGONS")
+            if parameters.get(name)
+        }
+        layer = layer_name(outputs.get("POLYGONS", ""))
+        options = {**self._options(parameters, context, outputs), "--layer": layer}
+        told, _ = self.run_command(
+            [scene],
+            options,
+            context,
+            feedback,
+            list(outputs.values()),
+            self.parameterAsString(parameters, "EXTRA", context),
+        )
+        if told is None:
+            return {}
+        name = self.parameterAsRasterLayer(parameters, "INPUT", context).name()
+        load_with_style(context, outputs["OUTPUT"], tr("Land cover of {name}").format(name=name))
+        load_with_style(context, outputs.get("CONFIDENCE", ""), tr("Confidence of {name}").format(name=name))
+        load_with_style(context, outputs.get("PROBABILITIES", ""), tr("Probabilities of {name}").format(name=name))
+        load_with_style(
+            context, outputs.get("POLYGONS", ""), tr("Land-cover polygons of {name}").format(name=name), layer
+        )
+        return {**outputs, "POLYGON_COUNT": told.get("polygon_count")}
+
+    def _options(self, parameters: Any, context: Any, outputs: dict[str, str]) -> dict[str, object]:
+        extent = None
+        if parameters.get("EXTENT"):
+            crs = self.parameterAsRasterLayer(parameters, "INPUT", context).crs()
+            found = self.parameterAsExtent(parameters, "EXTENT", context, crs)
+            extent = box(found.xMinimum(), found.yMinimum(), found.xMaximum(), found.yMaximum())
+        polygons = bool(outputs.get("POLYGONS"))
+        return {
+            "--out": outputs["OUTPUT"],
+            "--confidence": outputs.get("CONFIDENCE"),
+            "--probabilities": outputs.get("PROBABILITIES"),
+            "--polygons": outputs.get("POLYGONS"),
+            "--min-area": length(self, parameters, "MIN_AREA", context) if polygons else None,
+            "--simplify": length(self, parameters, "SIMPLIFY", context) if polygons else None,
+            "--smooth": polygons and self.parameterAsBool(parameters, "SMOOTH", context),
+            "--model": self.parameterAsString(parameters, "MODEL", context),
+            "--bbox": extent,
+            "--bands": self.parameterAsInts(parameters, "BANDS", context) if parameters.get("BANDS") else None,
+            "--scale": self.parameterAsString(parameters, "SCALE", context),
+            "--resolution": length(self, parameters, "RESOLUTION", context),
+            "--tta": chosen(self, parameters, "TTA", context, "1"),
+            "--device": chosen(self, parameters, "DEVICE", context, DEVICES[0]),
+            "--workers": self.parameterAsInt(parameters, "WORKERS", context) if parameters.get("WORKERS") else None,
+            "--overwrite": True,
+            "--mkdir": True,
+        }

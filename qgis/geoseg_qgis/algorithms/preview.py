@@ -1,0 +1,130 @@
+"""Look at a map: `geoseg preview`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from qgis.core import (
+    QgsProcessing,
+    QgsProcessingException,
+    QgsProcessingParameterBoolean,
+    QgsProcessingParameterEnum,
+    QgsProcessingParameterFileDestination,
+    QgsProcessingParameterNumber,
+    QgsProcessingParameterRasterLayer,
+    QgsProcessingParameterVectorLayer,
+)
+from qgis.PyQt.QtCore import QUrl
+
+from geoseg_qgis.algorithms.algorithm import GeosegAlgorithm
+from geoseg_qgis.algorithms.layers import LayerError
+from geoseg_qgis.algorithms.parameters import chosen
+from geoseg_qgis.translation import tr
+
+
+class Preview(GeosegAlgorithm):
+    """A page of a map, to look at and to send."""
+
+    verb = "preview"
+    stages = (("page", 1),)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._page_to_open = ""
+
+    def title(self) -> str:
+        """Return the name in the toolbox."""
+        return tr("Look at a map")
+
+    def explanation(self) -> str:
+        """Return what it does, in a few sentences."""
+        return tr(
+            "Makes one web page of a land-cover map of any size, and opens it. Pan and zoom, swipe between scene and "
+            "map, switch classes on and off, read areas. The page is one file that needs no network: send it to "
+            "anybody who has a browser."
+        )
+
+    def initAlgorithm(self, configuration: Any = None) -> None:  # noqa: ARG002 - QGIS's names
+        """Add the parameters."""
+        self.add(
+            QgsProcessingParameterRasterLayer("INPUT", tr("Land-cover map")),
+            tr("A raster of classes, such as “Map land cover” makes."),
+        )
+        self.add(
+            QgsProcessingParameterRasterLayer("SCENE", tr("Scene"), optional=True),
+            tr("The image under the map, compared by a swipe line."),
+            "--scene",
+        )
+        self.add(
+            QgsProcessingParameterVectorLayer(
+                "POLYGONS", tr("Polygons"), types=[QgsProcessing.TypeVectorPolygon], optional=True
+            ),
+            tr("Polygons of the map, drawn as outlines."),
+            "--polygons",
+        )
+        self.add(
+            QgsProcessingParameterRasterLayer("CONFIDENCE", tr("Confidence"), optional=True),
+            tr("As made by “Map land cover”."),
+            "--confidence",
+        )
+        self.add(
+            QgsProcessingParameterEnum(
+                "PALETTE", tr("Colors"), options=["own", "color-blind"], defaultValue="own", usesStaticStrings=True
+            ),
+            tr("own: those of the map; color-blind: colors that everybody can tell apart."),
+            "--palette",
+        )
+        self.add(
+            QgsProcessingParameterFileDestination("OUTPUT", tr("Page"), fileFilter="HTML (*.html)"),
+            tr("The page; it appears in the results viewer too."),
+            "--out",
+        )
+        self.add(
+            QgsProcessingParameterBoolean("OPEN", tr("Open the page in the browser"), defaultValue=True),
+            tr("When it is finished."),
+        )
+        self.add(
+            QgsProcessingParameterNumber("MAX_MB", tr("Largest size (MB)"), optional=True, minValue=1),
+            tr("A larger page zooms deeper. Empty: 15."),
+            "--max-mb",
+            advanced=True,
+        )
+        self.add_extra()
+
+    def processAlgorithm(self, parameters: Any, context: Any, feedback: Any) -> dict[str, Any]:
+        """Run it."""
+        try:
+            landcover, scene, confidence = (
+                self.raster(parameters, name, context) for name in ("INPUT", "SCENE", "CONFIDENCE")
+            )
+        except LayerError as error:
+            raise QgsProcessingException(str(error)) from None
+        polygons, layer = self.vector(parameters, "POLYGONS", context, feedback)
+        out = self.parameterAsFileOutput(parameters, "OUTPUT", context)
+        options = {
+            "--out": out,
+            "--scene": scene,
+            "--polygons": polygons,
+            "--layer": layer,
+            "--confidence": confidence,
+            "--palette": chosen(self, parameters, "PALETTE", context, "own"),
+            "--max-mb": self.parameterAsInt(parameters, "MAX_MB", context) if parameters.get("MAX_MB") else None,
+            "--overwrite": True,
+            "--mkdir": True,
+        }
+        extra = self.parameterAsString(parameters, "EXTRA", context)
+        told, _ = self.run_command([landcover], options, context, feedback, (), extra)
+        if told is None:
+            return {}
+        self._page_to_open = out if self.parameterAsBool(parameters, "OPEN", context) else ""
+        return {"OUTPUT": out}
+
+    def postProcessAlgorithm(self, context: Any, feedback: Any) -> dict[str, Any]:  # noqa: ARG002
+        """Open the page, in the main thread; not where there is no desktop."""
+        from qgis.utils import iface
+
+        if self._page_to_open and iface is not None:
+            from qgis.PyQt.QtGui import QDesktopServices
+
+            QDesktopServices.openUrl(QUrl.fromLocalFile(self._page_to_open))
+        return {}

@@ -1,0 +1,173 @@
+"""Train a model: `geoseg train`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from qgis.core import (
+    QgsProcessing,
+    QgsProcessingException,
+    QgsProcessingOutputNumber,
+    QgsProcessingParameterEnum,
+    QgsProcessingParameterField,
+    QgsProcessingParameterFile,
+    QgsProcessingParameterFileDestination,
+    QgsProcessingParameterFolderDestination,
+    QgsProcessingParameterNumber,
+    QgsProcessingParameterRasterLayer,
+    QgsProcessingParameterString,
+    QgsProcessingParameterVectorLayer,
+)
+
+from geoseg_qgis.algorithms.algorithm import GeosegAlgorithm
+from geoseg_qgis.algorithms.layers import LayerError
+from geoseg_qgis.algorithms.parameters import DEVICES, LEGENDS, MODELS, chosen, positive
+from geoseg_qgis.translation import tr
+
+
+class Train(GeosegAlgorithm):
+    """A model from labeled scenes."""
+
+    verb = "train"
+    stages = (("decode", 5), ("train", 90), ("export", 5))
+
+    def title(self) -> str:
+        """Return the name in the toolbox."""
+        return tr("Train a model")
+
+    def explanation(self) -> str:
+        """Return what it does, in a few sentences."""
+        return tr(
+            "Trains a model on your own labels: polygons with a class, or a raster of classes, over one scene or a "
+            "folder of scenes. Training takes hours without a GPU. It can be canceled: a run with the same settings "
+            "and output resumes from its last checkpoint. The model is one file, which “Map land cover” takes."
+        )
+
+    def initAlgorithm(self, configuration: Any = None) -> None:  # noqa: ARG002 - QGIS's names
+        """Add the parameters."""
+        self._add_data()
+        self.add(
+            QgsProcessingParameterNumber("EPOCHS", tr("Epochs"), optional=True, minValue=1),
+            tr("How often the model sees each scene, roughly. Empty: as in the recipe."),
+            "--epochs",
+        )
+        self.add(
+            QgsProcessingParameterFileDestination("OUTPUT", tr("Model"), fileFilter="Model (*.safetensors)"),
+            tr("The trained model."),
+            "--out",
+        )
+        self.add(
+            QgsProcessingParameterFolderDestination("REPORT", tr("Report"), optional=True, createByDefault=False),
+            tr("A folder for curves, figures and the worst crops."),
+            "--report",
+        )
+        self._add_advanced()
+        self.addOutput(QgsProcessingOutputNumber("MIOU", tr("Mean IoU")))
+
+    def _add_data(self) -> None:
+        self.add(
+            QgsProcessingParameterRasterLayer("INPUT", tr("Scene"), optional=True),
+            tr("The image to learn from: a layer of a file. Or give a folder of scenes below."),
+        )
+        self.add(
+            QgsProcessingParameterFile(
+                "FOLDER", tr("Folder of scenes"), behavior=QgsProcessingParameterFile.Folder, optional=True
+            ),
+            tr("Scenes with images/ and labels/, in the DeepGlobe layout, or scenes to which the labels below belong."),
+        )
+        self.add(
+            QgsProcessingParameterVectorLayer(
+                "LABELS", tr("Label polygons"), types=[QgsProcessing.TypeVectorPolygon], optional=True
+            ),
+            tr("Polygons of known classes. What no polygon covers does not count."),
+            "--labels",
+        )
+        self.add(
+            QgsProcessingParameterField(
+                "COLUMN", tr("Field of the class"), parentLayerParameterName="LABELS", optional=True
+            ),
+            tr("The field with the class of the polygons, by name or code."),
+            "--column",
+        )
+        self.add(
+            QgsProcessingParameterRasterLayer("LABELS_RASTER", tr("Label raster"), optional=True),
+            tr("Or the labels as a raster of classes."),
+        )
+
+    def _add_advanced(self) -> None:
+        self.add(
+            QgsProcessingParameterString("RECIPE", tr("Recipe"), optional=True),
+            tr("A named recipe to start from. Empty: default. geoseg train --recipes lists them."),
+            "--recipe",
+            advanced=True,
+        )
+        self.add(
+            QgsProcessingParameterFile("INIT", tr("Model to start from"), optional=True, fileFilter=MODELS),
+            tr("Empty: as in the recipe."),
+            "--init",
+            advanced=True,
+        )
+        self.add(
+            positive("GSD", tr("Pixel size (m)")),
+            tr("Finer imagery is averaged to this size. Empty: as in the recipe."),
+            "--gsd",
+            advanced=True,
+        )
+        self.add(
+            QgsProcessingParameterFile("LEGEND", tr("Legend"), optional=True, fileFilter=LEGENDS),
+            tr("Names and colors of the classes. Empty: from the labels."),
+            "--legend",
+            advanced=True,
+        )
+        self.add(
+            QgsProcessingParameterEnum(
+                "DEVICE", tr("Device"), options=list(DEVICES), defaultValue=DEVICES[0], usesStaticStrings=True
+            ),
+            tr("auto: a GPU where there is one."),
+            "--device",
+            advanced=True,
+        )
+        self.add_extra()
+
+    def checkParameterValues(self, parameters: Any, context: Any) -> tuple[bool, str]:
+        """Ask for data, and for one kind of labels at most."""
+        if bool(parameters.get("INPUT")) == bool(parameters.get("FOLDER")):
+            return False, tr("Give a scene or a folder of scenes, one of the two.")
+        labels = [name for name in ("LABELS", "LABELS_RASTER") if parameters.get(name)]
+        if len(labels) > 1:
+            return False, tr("Give label polygons or a label raster, not both.")
+        if parameters.get("INPUT") and not labels:
+            return False, tr("Give the labels of the scene: polygons or a raster.")
+        return super().checkParameterValues(parameters, context)
+
+    def processAlgorithm(self, parameters: Any, context: Any, feedback: Any) -> dict[str, Any]:
+        """Run it."""
+        try:
+            data = self.raster(parameters, "INPUT", context) or self.parameterAsString(parameters, "FOLDER", context)
+            labels = self.raster(parameters, "LABELS_RASTER", context)
+        except LayerError as error:
+            raise QgsProcessingException(str(error)) from None
+        polygons, layer = self.vector(parameters, "LABELS", context, feedback)
+        out = self.parameterAsFileOutput(parameters, "OUTPUT", context)
+        report = self.parameterAsString(parameters, "REPORT", context)
+        options = {
+            "--out": out,
+            "--labels": labels or polygons,
+            "--layer": layer,
+            "--column": self.parameterAsString(parameters, "COLUMN", context),
+            "--epochs": self.parameterAsInt(parameters, "EPOCHS", context) if parameters.get("EPOCHS") else None,
+            "--report": report,
+            "--recipe": self.parameterAsString(parameters, "RECIPE", context),
+            "--init": self.parameterAsString(parameters, "INIT", context),
+            "--gsd": self.parameterAsDouble(parameters, "GSD", context) if parameters.get("GSD") else None,
+            "--legend": self.parameterAsString(parameters, "LEGEND", context),
+            "--device": chosen(self, parameters, "DEVICE", context, DEVICES[0]),
+            "--overwrite": True,
+            "--mkdir": True,
+        }
+        extra = self.parameterAsString(parameters, "EXTRA", context)
+        told, _ = self.run_command([data], options, context, feedback, (), extra)
+        if told is None:
+            return {}
+        found: dict[str, Any] = {"OUTPUT": out} if not report else {"OUTPUT": out, "REPORT": report}
+        return {**found, "MIOU": told.get("miou")}

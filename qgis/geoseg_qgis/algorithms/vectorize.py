@@ -1,0 +1,136 @@
+"""Polygons of a land-cover map: `geoseg vectorize`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from qgis.core import (
+    QgsProcessingException,
+    QgsProcessingOutputNumber,
+    QgsProcessingParameterBoolean,
+    QgsProcessingParameterEnum,
+    QgsProcessingParameterFile,
+    QgsProcessingParameterRasterLayer,
+    QgsProcessingParameterString,
+    QgsProcessingParameterVectorDestination,
+)
+
+from geoseg_qgis.algorithms.algorithm import GeosegAlgorithm
+from geoseg_qgis.algorithms.layers import LayerError
+from geoseg_qgis.algorithms.parameters import LEGENDS, chosen, layer_name, length, positive
+from geoseg_qgis.styles import load_with_style
+from geoseg_qgis.translation import tr
+
+
+class Vectorize(GeosegAlgorithm):
+    """Polygons of a map of classes."""
+
+    verb = "vectorize"
+    stages = (("polygons", 1),)
+
+    def title(self) -> str:
+        """Return the name in the toolbox."""
+        return tr("Polygons of a land-cover map")
+
+    def explanation(self) -> str:
+        """Return what it does, in a few sentences."""
+        return tr(
+            "Draws the polygons of a map of classes of any size. There are no gaps, no overlaps and no cuts: "
+            "neighbors share their borders, simplified or not. Each polygon has the code and the name of its class, "
+            "its area and its perimeter. Any raster of classes will do, also WorldCover, NLCD or CORINE."
+        )
+
+    def initAlgorithm(self, configuration: Any = None) -> None:  # noqa: ARG002 - QGIS's names
+        """Add the parameters."""
+        self.add(
+            QgsProcessingParameterRasterLayer("INPUT", tr("Land-cover map")),
+            tr("A raster of classes, such as “Map land cover” makes."),
+        )
+        self.add(
+            positive("MIN_AREA", tr("Smallest polygon (m²)")),
+            tr("Smaller regions are merged into the neighbor with the longest shared border. Empty: all are kept."),
+            "--min-area",
+        )
+        self.add(
+            positive("SIMPLIFY", tr("Simplify borders (m)")),
+            tr("About how far borders may move to drop vertices. Empty: borders follow the pixels."),
+            "--simplify",
+        )
+        self.add(
+            QgsProcessingParameterBoolean("SMOOTH", tr("Smooth borders"), defaultValue=False),
+            tr("Rounds the pixel steps of borders."),
+            "--smooth",
+        )
+        self.add(
+            QgsProcessingParameterVectorDestination("OUTPUT", tr("Polygons")),
+            tr("The polygons, with the colors of the map."),
+            "--out",
+        )
+        self._add_advanced()
+        self.addOutput(QgsProcessingOutputNumber("POLYGON_COUNT", tr("Number of polygons")))
+
+    def _add_advanced(self) -> None:
+        self.add(
+            QgsProcessingParameterRasterLayer("CONFIDENCE", tr("Confidence"), optional=True),
+            tr("As made by “Map land cover”: each polygon gets its mean."),
+            "--confidence",
+            advanced=True,
+        )
+        self.add(
+            QgsProcessingParameterString("CLASSES", tr("Only these classes"), optional=True),
+            tr("Names or codes, separated by commas: water,5. Empty: all."),
+            "--classes",
+            advanced=True,
+        )
+        self.add(
+            QgsProcessingParameterBoolean("DISSOLVE", tr("One multipolygon per class"), defaultValue=False),
+            tr("All regions of a class become one feature."),
+            "--dissolve",
+            advanced=True,
+        )
+        self.add(
+            QgsProcessingParameterEnum(
+                "CONNECTIVITY", tr("Connectivity"), options=["4", "8"], defaultValue="4", usesStaticStrings=True
+            ),
+            tr("4: pixels that share a side are one region; 8: also pixels that share a corner."),
+            "--connectivity",
+            advanced=True,
+        )
+        self.add(
+            QgsProcessingParameterFile("LEGEND", tr("Legend"), optional=True, fileFilter=LEGENDS),
+            tr("Names and colors of the codes. Empty: the map's own."),
+            "--legend",
+            advanced=True,
+        )
+        self.add_extra()
+
+    def processAlgorithm(self, parameters: Any, context: Any, feedback: Any) -> dict[str, Any]:
+        """Run it."""
+        try:
+            landcover = self.raster(parameters, "INPUT", context)
+            confidence = self.raster(parameters, "CONFIDENCE", context)
+        except LayerError as error:
+            raise QgsProcessingException(str(error)) from None
+        out = self.parameterAsOutputLayer(parameters, "OUTPUT", context)
+        layer = layer_name(out)
+        options = {
+            "--out": out,
+            "--layer": layer,
+            "--confidence": confidence,
+            "--min-area": length(self, parameters, "MIN_AREA", context),
+            "--simplify": length(self, parameters, "SIMPLIFY", context),
+            "--smooth": self.parameterAsBool(parameters, "SMOOTH", context),
+            "--classes": self.parameterAsString(parameters, "CLASSES", context),
+            "--dissolve": self.parameterAsBool(parameters, "DISSOLVE", context),
+            "--connectivity": chosen(self, parameters, "CONNECTIVITY", context, "4"),
+            "--legend": self.parameterAsString(parameters, "LEGEND", context),
+            "--overwrite": True,
+            "--mkdir": True,
+        }
+        extra = self.parameterAsString(parameters, "EXTRA", context)
+        told, _ = self.run_command([landcover], options, context, feedback, [out], extra)
+        if told is None:
+            return {}
+        name = self.parameterAsRasterLayer(parameters, "INPUT", context).name()
+        load_with_style(context, out, tr("Polygons of {name}").format(name=name), layer)
+        return {"OUTPUT": out, "POLYGON_COUNT": told.get("polygons")}

@@ -1,0 +1,47 @@
+"""The command line of a run."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from typing import Mapping, Sequence
+
+
+def command_line(
+    program: str, verb: str, inputs: Sequence[str], options: Mapping[str, object], extra: str = ""
+) -> list[str]:
+    """Return the arguments of `geoseg VERB`.
+
+    Of `options`, what is None, False, empty or an empty list is left out, True is a flag, and a list is one value with
+    commas. `extra` is more of the command line, as the user typed it.
+    """
+    words = [program, verb]
+    for name, value in options.items():
+        if value is None or value is False or value in ("", [], ()):
+            continue
+        words.append(name if value is True else f"{name}={_text(value)}")
+    return [*words, *split_extra(extra), "--", *inputs]
+
+
+def split_extra(extra: str, *, windows: bool | None = None) -> list[str]:
+    """Return the words of a command line; backslashes of Windows paths stay."""
+    lexer = shlex.shlex(extra, posix=True)
+    lexer.whitespace_split, lexer.commenters = True, ""
+    if os.name == "nt" if windows is None else windows:
+        lexer.escape = ""
+    return list(lexer)
+
+
+def box(x_min: float, y_min: float, x_max: float, y_max: float) -> list[float] | None:
+    """Return W,S,E,N; None for a box without an area, which QGIS gives where none is set."""
+    if not (x_max > x_min and y_max > y_min):
+        return None
+    return [x_min, y_min, x_max, y_max]
+
+
+def _text(value: object) -> str:
+    if isinstance(value, (list, tuple)):
+        return ",".join(_text(each) for each in value)
+    if isinstance(value, float):
+        return repr(int(value)) if value.is_integer() and abs(value) < 1e15 else repr(value)
+    return str(value)

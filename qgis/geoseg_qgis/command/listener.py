@@ -1,0 +1,137 @@
+"""What a run tells on stderr with `--progress json`, for a dialog of QGIS."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from typing import Any, Mapping, Protocol, Sequence
+
+from geoseg_qgis.translation import tr
+
+_LINE_EVERY_S = 30.0
+_RESUMES = "the same command resumes"
+_TAIL = re.compile(r"; see geoseg( \w+)? --help\.?$")
+_OPTION = re.compile(r"'?(?<![\w-])(--[a-z][a-z-]*)'?")
+
+
+class Feedback(Protocol):
+    """The part of QgsProcessingFeedback that is used here."""
+
+    def setProgress(self, percent: float) -> None:
+        """Move the bar."""
+
+    def setProgressText(self, text: str) -> None:
+        """Say what is done at the moment."""
+
+    def pushInfo(self, text: str) -> None:
+        """Add a line."""
+
+    def pushWarning(self, text: str) -> None:
+        """Add a warning."""
+
+    def pushDebugInfo(self, text: str) -> None:
+        """Add a line that hardly anybody needs."""
+
+
+class Listener:
+    """Passes on what a run tells: one bar for all its stages, lines, and the error that ended it.
+
+    `stages` are the stages in their order with their shares of the time; `labels` are the options of the command with
+    the names that they have in the dialog.
+    """
+
+    def __init__(self, feedback: Feedback, stages: Sequence[tuple[str, float]], labels: Mapping[str, str]) -> None:
+        self.error = ""
+        """The last error; empty where there was none."""
+        self.warnings: list[str] = []
+        self._feedback, self._labels = feedback, labels
+        self._ranges = _ranges(stages)
+        self._percent, self._stage, self._told_at_s = 0.0, "", 0.0
+
+    def hear(self, line: str) -> None:
+        """Pass a line on."""
+        told = _parsed(line)
+        if told is None:
+            self._feedback.pushDebugInfo(line)
+        elif "stage" in told:
+            self._move(told)
+        elif "error" in told:
+            self.error = plain(str(told["error"]), self._labels)
+        elif "warning" in told:
+            self.warnings.append(plain(str(told["warning"]), self._labels))
+            self._feedback.pushWarning(self.warnings[-1])
+        else:
+            self._feedback.pushInfo(plain(" ".join(map(str, told.values())), self._labels))
+
+    def _move(self, told: dict[str, Any]) -> None:
+        stage = str(told["stage"])
+        begin, end = self._ranges.get(stage, (self._percent, self._percent))
+        done, total = _number(told.get("done")), _number(told.get("total"))
+        share = min(1.0, done / total) if total else 0.0
+        self._percent = max(self._percent, begin + (end - begin) * share)
+        self._feedback.setProgress(self._percent)
+        now = time.monotonic()
+        if stage != self._stage or now - self._told_at_s > _LINE_EVERY_S:
+            self._stage, self._told_at_s = stage, now
+            self._feedback.setProgressText(_stage_text(told, share))
+
+
+def plain(text: str, labels: Mapping[str, str]) -> str:
+    """Return a line of the command for people who see a dialog: its labels instead of options."""
+    text = _TAIL.sub("", text).replace("; GEOSEG_DEBUG=1 shows where", "")
+    text = text.replace(_RESUMES, tr("run it again with the same settings and outputs to resume"))
+    return _OPTION.sub(lambda option: f"“{labels[option[1]]}”" if option[1] in labels else option[0], text)
+
+
+def _parsed(line: str) -> dict[str, Any] | None:
+    """Return the object of a line; None for the line of another library."""
+    try:
+        told = json.loads(line)
+    except ValueError:
+        return None
+    return told if isinstance(told, dict) and told else None
+
+
+def _ranges(stages: Sequence[tuple[str, float]]) -> dict[str, tuple[float, float]]:
+    """Return where each stage begins and ends, in percent."""
+    total = sum(share for _, share in stages) or 1.0
+    ranges, begin = {}, 0.0
+    for name, share in stages:
+        ranges[name] = (begin, begin + 100.0 * share / total)
+        begin = ranges[name][1]
+    return ranges
+
+
+def _stage_text(told: Mapping[str, Any], share: float) -> str:
+    names = {
+        "export": tr("Preparing the model"),
+        "map": tr("Mapping"),
+        "assemble": tr("Putting the map together"),
+        "polygons": tr("Drawing polygons"),
+        "decode": tr("Reading the labeled scenes"),
+        "train": tr("Training"),
+        "evaluate": tr("Comparing"),
+        "page": tr("Making the page"),
+    }
+    stage = str(told["stage"])
+    words = [names.get(stage, stage)]
+    if share:
+        words.append(f"{share:.0%}")
+    if told.get("epoch"):
+        words.append(tr("epoch {epoch} of {epochs}").format(epoch=told["epoch"], epochs=told.get("epochs", "?")))
+    if _number(told.get("megapixels_per_second")):
+        words.append(tr("{rate:.1f} Mpx/s").format(rate=_number(told["megapixels_per_second"])))
+    if share < 1 and _number(told.get("seconds_left")):
+        words.append(tr("{time} left").format(time=_duration(_number(told["seconds_left"]))))
+    return ", ".join(words)
+
+
+def _number(value: object) -> float:
+    return float(value) if isinstance(value, (int, float)) else 0.0
+
+
+def _duration(seconds: float) -> str:
+    minutes, left = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{left:02d}" if hours else f"{minutes}:{left:02d}"

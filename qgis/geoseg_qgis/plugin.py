@@ -1,0 +1,68 @@
+"""The plugin: its provider in the toolbox, and its menu."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from qgis.core import QgsApplication, QgsSettings
+from qgis.PyQt.QtCore import QCoreApplication, QLocale, QTranslator
+from qgis.PyQt.QtGui import QIcon
+
+_FOLDER = Path(__file__).parent
+
+
+class GeosegPlugin:
+    """What QGIS loads; `iface` is None in qgis_process."""
+
+    def __init__(self, iface: Any) -> None:
+        self._iface = iface
+        self._translator = _install_translator()
+        self._provider: Any = None  # QGIS keeps no reference
+        self._action: Any = None
+
+    def initProcessing(self) -> None:
+        """Add the provider."""
+        from geoseg_qgis.provider import GeosegProvider
+
+        self._provider = GeosegProvider()
+        QgsApplication.processingRegistry().addProvider(self._provider)
+
+    def initGui(self) -> None:
+        """Add provider and menu."""
+        from qgis.PyQt.QtWidgets import QAction
+
+        from geoseg_qgis.translation import tr
+
+        self.initProcessing()
+        self._action = QAction(QIcon(str(_FOLDER / "icons" / "geoseg.svg")), tr("Settings…"), self._iface.mainWindow())
+        self._action.triggered.connect(self._show_settings)
+        self._iface.addPluginToMenu("geoseg", self._action)
+
+    def unload(self) -> None:
+        """Remove both."""
+        if self._action is not None:
+            self._iface.removePluginMenu("geoseg", self._action)
+            self._action = None
+        if self._provider is not None:
+            QgsApplication.processingRegistry().removeProvider(self._provider)
+            self._provider = None
+        if self._translator is not None:
+            QCoreApplication.removeTranslator(self._translator)
+
+    def _show_settings(self) -> None:
+        from geoseg_qgis.settings_dialog import SettingsDialog
+
+        SettingsDialog(self._iface.mainWindow()).exec()
+
+
+def _install_translator() -> QTranslator | None:
+    """Return the translator of the user's language; None where there is none."""
+    chosen = str(QgsSettings().value("locale/userLocale", "") or QLocale().name())
+    for name in (chosen, chosen[:2]):
+        path = _FOLDER / "i18n" / f"geoseg_{name}.qm"
+        translator = QTranslator()
+        if path.is_file() and translator.load(str(path)):
+            QCoreApplication.installTranslator(translator)
+            return translator
+    return None

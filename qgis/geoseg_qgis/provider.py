@@ -1,0 +1,80 @@
+"""The provider: six algorithms in the toolbox."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from qgis.core import QgsProcessingProvider, QgsVectorFileWriter
+from qgis.PyQt.QtGui import QIcon
+
+from geoseg_qgis.algorithms.evaluate import Evaluate
+from geoseg_qgis.algorithms.info import Info
+from geoseg_qgis.algorithms.predict import Predict
+from geoseg_qgis.algorithms.preview import Preview
+from geoseg_qgis.algorithms.train import Train
+from geoseg_qgis.algorithms.vectorize import Vectorize
+from geoseg_qgis.command.program import ProgramError
+from geoseg_qgis.settings import add_settings, find_program, remove_settings
+
+_ICON = str(Path(__file__).parent / "icons" / "geoseg.svg")
+_VECTORS = ("gpkg", "fgb", "geojson", "parquet")
+"""Formats that both geoseg writes and QGIS may open."""
+
+
+class GeosegProvider(QgsProcessingProvider):
+    """geoseg in the Processing toolbox."""
+
+    def load(self) -> bool:
+        """Add the setting, and the algorithms."""
+        add_settings(self.name(), self.icon())
+        return bool(super().load())
+
+    def unload(self) -> None:
+        """Remove the setting."""
+        remove_settings()
+
+    def loadAlgorithms(self) -> None:
+        """Add the algorithms."""
+        for algorithm in (Predict, Vectorize, Evaluate, Preview, Train, Info):
+            self.addAlgorithm(algorithm())
+
+    def id(self) -> str:
+        """Return what algorithms are called by: geoseg:predict."""
+        return "geoseg"
+
+    def name(self) -> str:
+        """Return the name in the toolbox."""
+        return "geoseg"
+
+    def longName(self) -> str:
+        """Return the name with a word on what it does."""
+        return "geoseg: land-cover maps"
+
+    def icon(self) -> QIcon:
+        """Return the icon."""
+        return QIcon(_ICON)
+
+    def svgIconPath(self) -> str:
+        """Return the icon's file."""
+        return _ICON
+
+    def warningMessage(self) -> str:
+        """Say in the dialogs that geoseg is missing."""
+        try:
+            find_program()
+        except ProgramError as error:
+            return str(error)
+        return ""
+
+    def supportedOutputRasterLayerExtensions(self) -> list[str]:
+        """Return what geoseg writes."""
+        return ["tif", "tiff"]
+
+    def supportedOutputVectorLayerExtensions(self) -> list[str]:
+        """Return what geoseg writes and this QGIS opens."""
+        known = {each.lower() for each in QgsVectorFileWriter.supportedFormatExtensions()}
+        return [each for each in _VECTORS if each in known or each == "gpkg"]
+
+    def supportsNonFileBasedOutput(self) -> bool:
+        """Offer no databases."""
+        return False

@@ -1,0 +1,122 @@
+"""The settings: which geoseg, a test of it, and how to install it."""
+
+from __future__ import annotations
+
+import threading
+from html import escape
+from typing import Any
+
+from qgis.gui import QgsFileWidget
+from qgis.PyQt.QtCore import QTimer
+from qgis.PyQt.QtWidgets import (
+    QDialog,
+    QDialogButtonBox,
+    QHBoxLayout,
+    QLabel,
+    QPushButton,
+    QTextBrowser,
+    QVBoxLayout,
+)
+
+from geoseg_qgis.command import program
+from geoseg_qgis.settings import configure, configured
+from geoseg_qgis.translation import tr
+
+_POLL_MS = 100
+
+
+class SettingsDialog(QDialog):
+    """Plugins > geoseg > Settings."""
+
+    def __init__(self, parent: Any = None) -> None:
+        super().__init__(parent)
+        self.setWindowTitle(tr("geoseg: settings"))
+        self.setMinimumSize(640, 460)
+        self._path = QgsFileWidget()
+        self._path.setFilePath(configured())
+        self._path.setDialogTitle(tr("The program geoseg of an environment"))
+        self._test = QPushButton(tr("Test"))
+        self._test.clicked.connect(self.test)
+        self._answer = QTextBrowser()
+        self._answer.setOpenExternalLinks(True)
+        self._answer.setHtml(_how_to_install())
+        self._buttons = QDialogButtonBox(QDialogButtonBox.StandardButton.Ok | QDialogButtonBox.StandardButton.Cancel)
+        self._buttons.accepted.connect(self.accept)
+        self._buttons.rejected.connect(self.reject)
+        self._arrange()
+        self._found: list[tuple[bool, str]] = []
+        self._timer = QTimer(self)
+        self._timer.timeout.connect(self._show_answer)
+        self._say_where()
+
+    def accept(self) -> None:
+        """Keep the program that was chosen."""
+        configure(self._path.filePath().strip().strip('"'))
+        super().accept()
+
+    def test(self) -> None:
+        """Ask geoseg how it is; the dialog stays responsive."""
+        self._test.setEnabled(False)
+        self._answer.setHtml(f"<p>{escape(tr('Asking geoseg; this takes some seconds…'))}</p>")
+        self._found.clear()
+        chosen = self._path.filePath()
+        threading.Thread(target=lambda: self._found.append(examine(chosen)), daemon=True).start()
+        self._timer.start(_POLL_MS)
+
+    def answer(self) -> str:
+        """Return what the dialog says."""
+        return str(self._answer.toPlainText())
+
+    def _arrange(self) -> None:
+        rows = QVBoxLayout(self)
+        rows.addWidget(QLabel(tr("Program geoseg, or the folder of its environment (empty: look for it):")))
+        row = QHBoxLayout()
+        row.addWidget(self._path, 1)
+        row.addWidget(self._test)
+        rows.addLayout(row)
+        rows.addWidget(self._answer, 1)
+        rows.addWidget(self._buttons)
+
+    def _say_where(self) -> None:
+        """Show in the empty field which geoseg is found without it."""
+        try:
+            where = program.find("")
+        except program.ProgramError:
+            return
+        self._path.lineEdit().setPlaceholderText(where)
+
+    def _show_answer(self) -> None:
+        if not self._found:
+            return
+        self._timer.stop()
+        self._test.setEnabled(True)
+        is_fit, text = self._found[0]
+        color = "#1b7837" if is_fit else "#b2182b"
+        first, _, rest = text.partition("\n")
+        more = f"<pre>{escape(rest)}</pre>" if rest else ""
+        steps = "" if is_fit else _how_to_install()
+        self._answer.setHtml(f'<p style="color:{color}"><b>{escape(first)}</b></p>{more}{steps}')
+
+
+def examine(chosen: str) -> tuple[bool, str]:
+    """Return whether geoseg works, and what to tell of it: a sentence, then details."""
+    try:
+        path = program.find(chosen)
+        program.check_version(path)
+        health = program.examine(path)
+    except program.ProgramError as error:
+        return False, str(error)
+    sentence = tr("geoseg {version} works.") if health.is_usable else tr("geoseg {version} does not work here yet.")
+    return health.is_usable, f"{sentence.format(version=health.version)}\n{path}\n\n{health.describe()}"
+
+
+def _how_to_install() -> str:
+    steps = "".join(
+        f"<p>{escape(needs)}:<br><code>{escape(command).replace(chr(10), '<br>')}</code></p>"
+        for needs, command in program.install_steps()
+    )
+    intro = tr(
+        "geoseg runs outside QGIS, in an environment of its own, so that it cannot break QGIS. Install it once, in a "
+        "terminal, in one of these ways; where QGIS does not find it by itself, choose it above and press Test:"
+    )
+    return f"<p>{escape(intro)}</p>{steps}"

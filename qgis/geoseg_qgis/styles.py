@@ -1,0 +1,48 @@
+"""Results as layers of the project: with their style and a name of their own."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any
+
+from qgis.core import QgsProcessingContext, QgsProcessingLayerPostProcessorInterface
+
+_kept: deque[Any] = deque(maxlen=1000)
+"""QGIS keeps no reference to a post-processor, and crashes where one is gone or shared by two layers."""
+
+
+class _DefaultStyle(QgsProcessingLayerPostProcessorInterface):
+    """Gives a loaded result the style that geoseg wrote; Processing alone would not."""
+
+    def postProcessLayer(self, layer: Any, context: Any, feedback: Any) -> None:  # noqa: ARG002 - QGIS's
+        """Load the style of a layer."""
+        layer.loadDefaultStyle()
+        layer.triggerRepaint()
+
+
+def load_with_style(context: QgsProcessingContext, destination: str, name: str, layer: str = "") -> None:
+    """Have a result loaded with its style, where it is to be loaded at all.
+
+    `layer` is the layer of a file that may have others.
+    """
+    if not destination or not context.willLoadLayerOnCompletion(destination):
+        return
+    style = _DefaultStyle()
+    _kept.append(style)
+    details = context.layerToLoadOnCompletionDetails(destination)
+    details.name = name
+    details.setPostProcessor(style)
+    if layer:
+        waiting = dict(context.layersToLoadOnCompletion())
+        waiting.pop(destination)
+        waiting[f"{destination}|layername={layer}"] = details
+        context.setLayersToLoadOnCompletion(waiting)
+
+
+def forget(context: QgsProcessingContext, destinations: list[str]) -> None:
+    """Load nothing of a run that was canceled."""
+    waiting = dict(context.layersToLoadOnCompletion())
+    for each in list(waiting):
+        if each.partition("|")[0] in destinations:
+            waiting.pop(each)
+    context.setLayersToLoadOnCompletion(waiting)

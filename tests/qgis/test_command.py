@@ -1,0 +1,277 @@
+"""The plugin's logic: command lines, the environment of the child, progress, cancel."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from geoseg_qgis.command import program as programs
+from geoseg_qgis.command.arguments import box, command_line, split_extra
+from geoseg_qgis.command.child import ask, environment, run
+from geoseg_qgis.command.listener import Listener, plain
+from geoseg_qgis.command.report import accuracy_page, text_page
+
+Program = Callable[..., str]
+
+
+class Dialog:
+    """What QGIS's feedback was told."""
+
+    def __init__(self) -> None:
+        self.percents: list[float] = []
+        self.lines: list[tuple[str, str]] = []
+
+    def setProgress(self, percent: float) -> None:  # noqa: N802 - QGIS's names
+        self.percents.append(percent)
+
+    def setProgressText(self, text: str) -> None:  # noqa: N802
+        self.lines.append(("stage", text))
+
+    def pushInfo(self, text: str) -> None:  # noqa: N802
+        self.lines.append(("info", text))
+
+    def pushWarning(self, text: str) -> None:  # noqa: N802
+        self.lines.append(("warning", text))
+
+    def pushDebugInfo(self, text: str) -> None:  # noqa: N802
+        self.lines.append(("debug", text))
+
+
+def test_a_command_line_leaves_out_what_is_not_given() -> None:
+    options = {"--out": "a b.tif", "--bbox": [-1.5, 2.0, 1e-7, 4.0], "--smooth": True, "--tta": None, "--model": ""}
+    assert command_line("geoseg", "predict", ["-s.tif"], options | {"--mkdir": False}, "--tile 512") == [
+        "geoseg", "predict", "--out=a b.tif", "--bbox=-1.5,2,1e-07,4", "--smooth", "--tile", "512", "--", "-s.tif",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("value", [400000.1234567891, 1e-300, -0.1, 179.99999999999997, 1e22, 5e15])
+def test_numbers_of_a_command_line_are_exact(value: float) -> None:
+    assert float(command_line("g", "v", [], {"--x": value})[2].partition("=")[2]) == value
+
+
+def test_extra_options_of_windows_keep_their_backslashes() -> None:
+    assert split_extra(r'--legend="C:\My maps\x.csv" --tile 5', windows=True) == [
+        r"--legend=C:\My maps\x.csv", "--tile", "5",
+    ]  # fmt: skip
+    with pytest.raises(ValueError, match="quotation"):
+        split_extra('"open', windows=False)
+
+
+def test_an_empty_extent_is_none() -> None:
+    assert box(0, 0, 0, 0) is None
+    assert box(1, 5, 2, 7) == [1, 5, 2, 7]
+
+
+def test_the_child_has_nothing_of_qgis_in_its_environment(tmp_path: Path) -> None:
+    given = {"PROJ_LIB": "x", "PYTHONHOME": "x", "Pythonpath": "x", "QT_PLUGIN_PATH": "x", "DYLD_LIBRARY_PATH": "x"}
+    kept = environment(str(tmp_path / "geoseg"), given | {"HOME": "h", "GEOSEG_MODEL": "m", "http_proxy": "p"})
+    assert kept == {
+        "HOME": "h", "GEOSEG_MODEL": "m", "http_proxy": "p",
+        "PYTHONUTF8": "1", "PYTHONIOENCODING": "utf-8", "GEOSEG_END_WITH_STDIN": "1",
+    }  # fmt: skip
+
+
+def test_an_environment_of_conda_on_windows_finds_its_libraries(tmp_path: Path) -> None:
+    (tmp_path / "conda-meta").mkdir()
+    path = environment(str(tmp_path / "Scripts" / "geoseg.exe"), {"PATH": "before"})["PATH"].split(os.pathsep)
+    assert path == [str(tmp_path), str(tmp_path / "Library" / "bin"), str(tmp_path / "Scripts"), "before"]
+
+
+ECHOES = """
+import json, os, sys
+print(json.dumps({"argv": sys.argv[1:], "lost": os.environ.get("PROJ_LIB")}))
+for number in range(3):
+    print(f"Zeile ü {number}", file=sys.stderr, flush=True)
+sys.exit(3)
+"""
+
+
+def test_a_run_gives_lines_result_and_code(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PROJ_LIB", "/usr/share/proj")
+    heard: list[str] = []
+    done = run([program(ECHOES), "Größe & Fläche", "a b"], heard.append, lambda: False)
+    assert (done.code, done.is_canceled) == (3, False)
+    assert json.loads(done.stdout) == {"argv": ["Größe & Fläche", "a b"], "lost": None}
+    assert heard == [f"Zeile ü {number}" for number in range(3)]
+
+
+def test_much_output_on_both_pipes_blocks_nothing() -> None:
+    body = "import sys\nfor n in range(20000): print('x' * 40); print('y' * 40, file=sys.stderr)"
+    heard: list[str] = []
+    done = run([sys.executable, "-c", body], heard.append, lambda: False)
+    assert (done.code, len(heard), len(done.stdout.splitlines())) == (0, 20000, 20000)
+
+
+POLITE = """
+import os, sys
+print("begun", file=sys.stderr, flush=True)
+sys.stdin.read()
+print("kept 3 of 4 tiles", file=sys.stderr, flush=True)
+sys.exit(1)
+"""
+STUBBORN = "import sys, time\nprint('begun', file=sys.stderr, flush=True)\ntime.sleep(100)"
+
+
+def test_cancel_closes_stdin_and_hears_the_last_words(program: Program) -> None:
+    heard: list[str] = []
+    done = run([program(POLITE)], heard.append, lambda: bool(heard))
+    assert (done.code, done.is_canceled, heard) == (1, True, ["begun", "kept 3 of 4 tiles"])
+
+
+def test_what_does_not_end_is_killed(program: Program) -> None:
+    heard: list[str] = []
+    start = time.monotonic()
+    done = run([program(STUBBORN)], heard.append, lambda: bool(heard), patience_s=0.3)
+    assert done.is_canceled
+    assert done.code != 0
+    assert time.monotonic() - start < 30
+
+
+def test_a_failing_listener_leaves_no_process(program: Program) -> None:
+    def fail(line: str) -> None:
+        raise RuntimeError(line)
+
+    with pytest.raises(RuntimeError, match="begun"):
+        run([program(STUBBORN)], fail, lambda: False, patience_s=0.3)
+    assert not [each for each in threading.enumerate() if each.name.startswith("geoseg")]
+
+
+def test_a_program_that_is_none_says_why(tmp_path: Path) -> None:
+    assert "No such file" in ask([str(tmp_path / "none")], 5).last_error
+
+
+def told(stage: str, done: int, **more: object) -> str:
+    return json.dumps({"stage": stage, "done": done, "total": 10, "unit": "px"} | more)
+
+
+def test_one_bar_for_all_stages_never_goes_back() -> None:
+    dialog = Dialog()
+    listener = Listener(dialog, (("map", 80), ("assemble", 15), ("polygons", 5)), {})
+    for stage, done in (("map", 0), ("map", 5), ("map", 10), ("assemble", 0), ("assemble", 10), ("map", 3)):
+        listener.hear(told(stage, done))
+    listener.hear(told("unheard of", 5))
+    listener.hear(told("polygons", 10, total=0))
+    listener.hear(told("polygons", 10))
+    assert dialog.percents == sorted(dialog.percents)
+    assert dialog.percents[:3] == [0, 40, 80]
+    assert dialog.percents[-1] == pytest.approx(100)
+
+
+def test_lines_go_where_they_belong() -> None:
+    dialog = Dialog()
+    listener = Listener(dialog, (), {"--scale": "Values of black and white"})
+    for line in (
+        '{"message": "reading bands"}',
+        '{"warning": "give --scale"}',
+        "ERROR 1: of GDAL",
+        "[1, 2]",
+        '{"error": "Invalid value for \'--scale\': got foo; see geoseg predict --help"}',
+    ):
+        listener.hear(line)
+    assert dialog.lines == [
+        ("info", "reading bands"),
+        ("warning", "give “Values of black and white”"),
+        ("debug", "ERROR 1: of GDAL"),
+        ("debug", "[1, 2]"),
+    ]
+    assert listener.error == "Invalid value for “Values of black and white”: got foo"
+
+
+def test_a_canceled_run_says_how_to_resume_in_qgis() -> None:
+    line = "interrupted; 8 of 24 tiles are finished and kept, the same command resumes"
+    assert plain(line, {}).endswith("are finished and kept, run it again with the same settings and outputs to resume")
+
+
+def put_program(path: Path, body: str = "") -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"#!{sys.executable}\n{body}\n", encoding="utf-8")
+    path.chmod(0o755)
+    return path
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        ".local/bin/geoseg",
+        ".local/share/uv/tools/geoseg/bin/geoseg",
+        "geoseg/.venv/bin/geoseg",
+        "miniforge3/envs/geoseg/bin/geoseg",
+        "geoseg-env/Scripts/geoseg.exe",
+    ],
+)
+def test_geoseg_is_found_where_installers_put_it(tmp_path: Path, place: str) -> None:
+    path = put_program(tmp_path / place)
+    assert programs.find("", {"HOME": str(tmp_path), "PATH": "/nowhere"}) == str(path)
+
+
+def test_what_is_set_comes_first_then_the_variable_then_the_path(tmp_path: Path) -> None:
+    one, two, three = (put_program(tmp_path / name / "bin" / "geoseg") for name in "abc")
+    given = {"HOME": str(tmp_path), "PATH": str(three.parent), "GEOSEG_EXECUTABLE": str(two)}
+    assert programs.find(f' "{one}" ', given) == str(one)
+    assert programs.find(str(tmp_path / "a"), given) == str(one)
+    assert programs.find("", given) == str(two)
+    assert programs.find("", {"PATH": str(three.parent)}) == str(three)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "said"),
+    [("", "Plugins > geoseg > Settings"), ("/no/geoseg", "/no/geoseg does not exist"), (".", "contains no geoseg")],
+)
+def test_no_geoseg_is_one_sentence_with_the_way_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chosen: str, said: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(programs.ProgramError, match=said) as caught:
+        programs.find(chosen, {"HOME": str(tmp_path), "PATH": "/nowhere"})
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("print('geoseg, version 0.0.9')", "is geoseg 0.0.9, but this plugin needs 0.1.0 or later"),
+        ("print('gnuplot 5.4')", "does not answer as geoseg does"),
+        ("import nothing_like_this", "it says: ModuleNotFoundError"),
+    ],
+)
+def test_a_program_that_will_not_do_is_one_sentence(program: Program, body: str, said: str) -> None:
+    path = program(body)
+    with pytest.raises(programs.ProgramError, match=said):
+        programs.check_version(path)
+
+
+def test_a_newer_geoseg_is_fine_and_asked_once(program: Program, tmp_path: Path) -> None:
+    path = program(f"open({str(tmp_path / 'asked')!r}, 'a').write('x')\nprint('geoseg, version 12.3.4rc1')")
+    programs.check_version(path)
+    programs.check_version(path)
+    assert (tmp_path / "asked").read_text() == "x"
+
+
+def test_the_test_button_says_what_doctor_says(program: Program) -> None:
+    finding = {"name": "geoseg", "state": "fit", "text": "0.1.0", "remedy": ""}
+    torch = {"name": "torch", "state": "broken", "text": "cannot be imported", "remedy": "install it"}
+    health = programs.examine(
+        program(f"import json\nprint('''{json.dumps({'usable': False, 'findings': [finding, torch]})}''')")
+    )
+    assert (health.is_usable, health.version) == (False, "0.1.0")
+    assert health.describe().splitlines() == ["geoseg: ok, 0.1.0", "torch: broken, cannot be imported -> install it"]
+    with pytest.raises(programs.ProgramError):
+        programs.examine(program("print('[]')", "other"))
+
+
+def test_pages_escape_what_they_quote() -> None:
+    page = text_page("A", "<b> & ü")
+    assert "&lt;b&gt; &amp; ü" in page
+    figures = {"overall_accuracy": 0.874, "classes": [{"name": "<x>", "iou": 0.5}], "map": "C:\\a\\m.tif"}
+    page = accuracy_page(
+        figures | {"miou_without_unknown": None, "confusion": {"names": ["<x>"], "counts": [[1234567]]}}
+    )
+    assert "<x>" not in page
+    for shown in ("87.4 %", "50.0 %", "m.tif", "1 234 567"):
+        assert shown in page

@@ -1,0 +1,162 @@
+"""A real QGIS without a desktop: qgis_process lists, runs, fails and is canceled."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+import rasterio
+from rasterio.windows import Window
+
+import geoseg
+
+ROOT = Path(__file__).parents[2]
+SCENE, TRUTH = ROOT / "sample_data" / "scene.tif", ROOT / "sample_data" / "truth.tif"
+ALGORITHMS = {
+    "geoseg:evaluate": "Accuracy of a map",
+    "geoseg:info": "About a scene, map or model",
+    "geoseg:predict": "Map land cover",
+    "geoseg:preview": "Look at a map",
+    "geoseg:train": "Train a model",
+    "geoseg:vectorize": "Polygons of a land-cover map",
+}
+
+pytestmark = pytest.mark.timeout(600)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with a small scene, whose paths have blanks and umlauts."""
+    made = tmp_path_factory.mktemp("a") / "Größe & Fläche, d'un été"
+    made.mkdir()
+    with rasterio.open(SCENE) as scene:
+        window = Window(1024, 768, 512, 512)
+        profile = scene.profile | {"width": 512, "height": 512, "transform": scene.window_transform(window)}
+        with rasterio.open(made / "Szene 1.tif", "w", **profile) as part:
+            part.write(scene.read(window=window))
+            part.colorinterp = scene.colorinterp
+    return made
+
+
+def values(printed: str) -> dict[str, str]:
+    """Return what qgis_process lists as results."""
+    rows = printed.partition("Results\n")[2].splitlines()
+    return dict(row.split(":\t", 1) for row in rows if ":\t" in row)
+
+
+def test_the_toolbox_lists_the_algorithms(qgis: Any) -> None:
+    done = qgis.process("list")
+    listed = [line.split("\t")[1:] for line in done.stdout.splitlines() if line.startswith("\tgeoseg:")]
+    assert dict(listed) == ALGORITHMS
+    assert "Traceback" not in done.stderr
+
+
+def test_a_map_is_that_of_the_library(qgis: Any, folder: Path) -> None:
+    scene, out, polygons = folder / "Szene 1.tif", folder / "Karte.tif", folder / "Flächen.gpkg"
+    box = "400600,400700,4999450,4999500"  # QGIS's order: west, east, south, north
+    done = qgis.process(
+        "run", "geoseg:predict", f"--INPUT={scene}", f"--OUTPUT={out}", f"--POLYGONS={polygons}",
+        f"--CONFIDENCE={folder / 'konf.tif'}", "--MIN_AREA=25", f"--EXTENT={box} [EPSG:32631]", LC_ALL="C",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    expected = geoseg.predict(scene, folder / "expected.tif", bbox=(400600, 4999450, 400700, 4999500))
+    with rasterio.open(out) as ours, rasterio.open(folder / "expected.tif") as theirs:
+        assert ours.transform == theirs.transform
+        assert np.array_equal(ours.read(), theirs.read()), expected
+    found = values(done.stdout)
+    assert found["OUTPUT"] == str(out)
+    assert int(found["POLYGON_COUNT"]) > 0
+    assert "Mapping" in done.stdout
+
+
+def test_the_other_algorithms_run(qgis: Any, folder: Path) -> None:
+    landcover = folder / "truth.tif"
+    shutil.copy(TRUTH, landcover)
+    runs: dict[str, tuple[str, ...]] = {
+        "evaluate": (f"--REFERENCE={TRUTH}", f"--OUTPUT={folder / 'e.html'}"),
+        "vectorize": (f"--OUTPUT={folder / 'v.geojson'}", "--SIMPLIFY=2"),
+        "preview": (f"--SCENE={SCENE}", f"--OUTPUT={folder / 'p.html'}"),
+        "info": (f"--OUTPUT={folder / 'i.html'}",),
+    }
+    for name, arguments in runs.items():
+        done = qgis.process("run", f"geoseg:{name}", f"--INPUT={landcover}", *arguments)
+        assert done.returncode == 0, done.stderr
+        out = Path(values(done.stdout)["OUTPUT"])
+        assert out.stat().st_size > 0
+        if name == "evaluate":
+            assert float(values(done.stdout)["OVERALL_ACCURACY"]) == 1
+            assert "100.0 %" in out.read_text(encoding="utf-8")
+    assert json.loads((folder / "v.geojson").read_text(encoding="utf-8"))["features"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--SCALE=foo",), "“Values of black and white”"),
+        (("--INPUT={bare}",), "has no coordinate reference system"),
+    ],
+)
+def test_what_cannot_run_is_one_line(qgis: Any, folder: Path, arguments: tuple[str, ...], said: str) -> None:
+    bare = folder / "bare.tif"
+    if not bare.exists():
+        with rasterio.open(bare, "w", driver="GTiff", width=9, height=9, count=3, dtype="uint8") as made:
+            made.write(np.zeros((3, 9, 9), np.uint8))
+    given = {"--INPUT": f"{folder / 'Szene 1.tif'}", "--OUTPUT": f"{folder / 'failed.tif'}"}
+    given |= dict(each.format(folder=folder, bare=bare).split("=", 1) for each in arguments)
+    done = qgis.process("run", "geoseg:predict", *(f"{name}={value}" for name, value in given.items()))
+    assert done.returncode == 1
+    assert said in done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    assert not (folder / "failed.tif").exists()
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (None, "/no/geoseg does not exist"),
+        ("print('geoseg, version 0.0.9')", "this plugin needs 0.1.0 or later"),
+    ],
+)
+def test_a_geoseg_that_will_not_do_is_one_sentence(
+    qgis: Any, program: Any, folder: Path, body: str | None, said: str
+) -> None:
+    path = "/no/geoseg" if body is None else program(body)
+    done = qgis.process(
+        "run", "geoseg:info", f"--INPUT={folder / 'Szene 1.tif'}", f"--OUTPUT={folder / 'i.html'}",
+        GEOSEG_EXECUTABLE=path,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert said in done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+def runs_of(out: Path) -> list[psutil.Process]:
+    """Return the runs of geoseg that write a file."""
+    return [
+        each for each in psutil.process_iter(["cmdline"])
+        if f"--out={out}" in (each.info["cmdline"] or []) and "predict" in each.info["cmdline"]
+    ]  # fmt: skip
+
+
+def test_no_run_outlives_a_qgis_that_is_killed(qgis: Any, tmp_path: Path) -> None:
+    out = tmp_path / "landcover.tif"
+    command = ["run", "geoseg:predict", f"--INPUT={SCENE}", f"--OUTPUT={out}", "--EXTRA=--tile 256"]
+    path = shutil.which("qgis_process.bin") or shutil.which("qgis_process")
+    with subprocess.Popen([str(path), *command], env=qgis.environment, stdout=-3, stderr=-3) as process:
+        deadline = time.monotonic() + 120
+        while not (tmp_path / "landcover.tif.parts").exists() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert runs_of(out), "the run has not begun"
+        process.kill()
+    deadline = time.monotonic() + 60
+    while runs_of(out) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not runs_of(out)
+    assert not out.exists()
