@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from report import cores
 
 from geoseg.inference import Plan
-from geoseg.model.engines.onnx_engine import _PROVIDERS, _session_options
+from geoseg.model.onnx_files import providers, session_options
 from geoseg.raster import Window
 
 _BATCHES = (1, 2, 4)
@@ -141,7 +141,7 @@ class BareNetwork:
 
 def _options(way: Way) -> tuple[onnxruntime.SessionOptions, list[Any]]:
     if way.as_geoseg:
-        return _session_options(way.threads), list(_PROVIDERS)
+        return session_options(way.threads), list(providers())
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = way.threads
     return options, ["CPUExecutionProvider"]

@@ -3,27 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from geoseg.errors import UsageError
-from geoseg_cli import options
+from geoseg_cli import foreign_model, options
 from geoseg_cli import parameter_types as types
 from geoseg_cli.options import GroupedCommand, grouped, path_argument
 from geoseg_cli.output import say
 from geoseg_cli.process import InterruptedRunError, fast_start, termination_interrupts
 from geoseg_cli.progress_bar import ProgressBar
 
-if TYPE_CHECKING:
-    from geoseg.legend import Legend
-    from geoseg.model import ModelBundle
-
 _INPUT, _MODEL, _OUTPUT, _POLYGONS, _RUN = "Input", "Model", "Output", "Polygons", "Run"
-_PRETRAINED = ("legend", "mean", "std")
-"""Options that complete a folder written by save_pretrained."""
 
 
 @click.command(cls=GroupedCommand, short_help="Map the land cover of a scene.")
@@ -52,23 +43,11 @@ _PRETRAINED = ("legend", "mean", "std")
 )  # fmt: skip
 @grouped(_MODEL)(
     "--model", "-m", metavar="PATH",
-    help="A .safetensors bundle, or a folder written by save_pretrained. [default: the environment variable "
-    "GEOSEG_MODEL, else the demo model]",
+    help="A .safetensors bundle, an .onnx file, or a folder written by save_pretrained. [default: the environment "
+    "variable GEOSEG_MODEL, else the demo model]",
 )  # fmt: skip
 @options.network(_MODEL, "the model's; with --window, a quarter of it", "1 on a CPU, 16 on a GPU")
-@grouped(_MODEL)(
-    "--legend", metavar="JSON",
-    help='For a save_pretrained folder: a file with [{"code": 0, "name": "water", "color": [0, 0, 255]}, ...], '
-    "in the order of the output channels.",
-)  # fmt: skip
-@grouped(_MODEL)(
-    "--mean", type=types.numbers, metavar="N,N,N",
-    help="For a save_pretrained folder: mean of each band, for values of 0 to 255 or 0 to 1.",
-)  # fmt: skip
-@grouped(_MODEL)(
-    "--std", type=types.numbers, metavar="N,N,N",
-    help="For a save_pretrained folder: standard deviation of each band, likewise.",
-)  # fmt: skip
+@foreign_model.options(_MODEL)
 @options.out(_OUTPUT, "The land-cover map, a cloud-optimized GeoTIFF.", metavar="TIF")
 @grouped(_OUTPUT)("--confidence", metavar="TIF", help="Also write the probability of the chosen class, in percent.")
 @grouped(_OUTPUT)(
@@ -122,11 +101,7 @@ def predict(scene: str, out: str, *, dry_run: bool, as_json: bool, quiet: bool, 
     settings = {name: value for name, value in given.items() if value not in (None, ())}
     if "creation_options" in settings:
         settings["creation_options"] = dict(settings["creation_options"])
-    legend, mean, std = (settings.pop(name, None) for name in _PRETRAINED)
-    if legend or mean or std:
-        settings["model"] = _complete_model(
-            settings.get("model") or os.environ.get("GEOSEG_MODEL"), legend, mean, std, settings.get("bands")
-        )
+    settings = foreign_model.complete(settings)
     settings = {name: value for name, value in settings.items() if name not in {"smooth", "mkdir"} or value}
     if dry_run:
         _print_plan(scene, out, settings, as_json=as_json, quiet=quiet)
@@ -186,38 +161,3 @@ def _kept(bar: ProgressBar, out: str, polygons: str | None) -> str:
     last = bar.by_stage.get("map")
     count = f"{last.pieces_done} of {last.pieces_total} tiles" if last else "the tiles so far"
     return f"interrupted; {count} are finished and kept, the same command resumes"
-
-
-def _complete_model(
-    folder: str | None,
-    legend: str | None,
-    mean: tuple[float, ...] | None,
-    std: tuple[float, ...] | None,
-    bands: tuple[int | str, ...] | None,
-) -> ModelBundle:
-    """Return the model of a folder; names in `bands` also name the model's bands."""
-    if folder is None or legend is None or mean is None or std is None:
-        raise UsageError("`legend`, `mean` and `std` go together, with `model=FOLDER` as written by save_pretrained")
-    from geoseg.model import ModelBundle, Normalization
-
-    classes, codes = _read_legend(Path(legend))
-    if max(*mean, *std) <= 1:  # of 0 to 1, as ImageNet's 0.485,0.456,0.406
-        mean, std = (tuple(255 * value for value in each) for each in (mean, std))
-    names = tuple(band for band in bands or () if isinstance(band, str))
-    named = names if len(set(names)) == len(bands or ()) == len(mean) else None
-    return ModelBundle.from_pretrained(
-        folder, legend=classes, output_codes=codes, normalization=Normalization(mean, std), bands=named
-    )
-
-
-def _read_legend(path: Path) -> tuple[Legend, tuple[int, ...]]:
-    """Return the legend of a JSON file, sorted by code, and the codes in the order of the file."""
-    from geoseg.legend import Legend
-
-    try:
-        rows = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(f"`legend={path}` cannot be read: {error.strerror or error}", "legend") from None
-    except (ValueError, RecursionError) as error:
-        raise UsageError(f"`legend={path}` is not JSON: {error}", "legend") from None
-    return Legend.from_json(rows), tuple(row["code"] for row in rows)

@@ -134,6 +134,8 @@ def _announce(plan: Plan, journal: Journal, announce: Announce) -> None:
             f"the map keeps {gsd_m:.3g} m"
         )
     announce(f"scoring with {plan.bundle.name} on {plan.engine.describe()}")
+    for note in plan.bundle.notes:
+        announce(note)
     if fault := plan.source.geobox.gcp_fault:
         announce(f"the map will have no place, as the scene has none: its {fault}")
     elif not plan.scene.geobox.has_place:

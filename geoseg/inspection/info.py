@@ -12,7 +12,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from geoseg.legend import Legend, Nomenclature
-from geoseg.model import ModelBundle, is_demo, output_classes, read_config, read_header
+from geoseg.model import (
+    ONNX,
+    GivenOnnx,
+    KnownOnnx,
+    ModelBundle,
+    OnnxGraph,
+    is_demo,
+    is_onnx,
+    output_classes,
+    read_config,
+    read_header,
+    read_onnx_file,
+)
 from geoseg.raster import (
     BandStatistics,
     GeoBox,
@@ -46,9 +58,9 @@ def info(path: str | os.PathLike[str] | Scene | DatasetReader | DataArray | None
     Parameters
     ----------
     path : path, Scene, rasterio dataset or xarray.DataArray, optional
-        Any raster that GDAL reads, a .safetensors bundle, a folder written by smp's `save_pretrained`, or "demo", the
-        model that comes with geoseg. Default: the model that the environment variable GEOSEG_MODEL names, else the
-        demo model.
+        Any raster that GDAL reads, a .safetensors bundle, an .onnx file, a folder written by smp's `save_pretrained`,
+        or "demo", the model that comes with geoseg. Default: the model that the environment variable GEOSEG_MODEL
+        names, else the demo model.
 
     Returns
     -------
@@ -76,7 +88,8 @@ def info(path: str | os.PathLike[str] | Scene | DatasetReader | DataArray | None
     if (Path(name) / "config.json").is_file():
         return _folder_facts(Path(name))
     if Path(name).suffix.lower() in _MODEL_SUFFIXES:
-        return _model_facts(ModelBundle.open(Path(name)))
+        is_foreign = is_onnx(Path(name)) and Path(name).is_file()
+        return _onnx_facts(Path(name)) if is_foreign else _model_facts(ModelBundle.open(Path(name)))
     return _raster_facts(Scene.open(name))
 
 
@@ -292,7 +305,10 @@ def _measured(statistics: BandStatistics) -> list[str]:
 
 def _model_facts(bundle: ModelBundle) -> Facts:
     """Return the facts of a model; its weights are counted, not loaded."""
-    parameters = read_header(bundle.weights_path).parameters
+    if bundle.graph is None:
+        parameters = read_header(bundle.weights_path).parameters
+    else:
+        parameters = read_onnx_file(bundle.weights_path).parameters
     values: dict[str, object] = {
         "name": bundle.name,
         "architecture": bundle.architecture,
@@ -314,7 +330,66 @@ def _model_facts(bundle: ModelBundle) -> Facts:
         "provenance": bundle.provenance,
         "metrics": bundle.metrics,
     }
+    if bundle.graph is not None:
+        values |= {"network": _graph_values(bundle.graph), "missing": []}
     return Facts("model", str(bundle.weights_path), values, tuple(_model_lines(bundle, parameters)))
+
+
+def _onnx_facts(path: Path) -> Facts:
+    """Return what is known of an ONNX file, and what must be given to map with it; ModelError if it cannot be used."""
+    known = KnownOnnx.read(path, GivenOnnx())
+    if not known.parameters:
+        return _model_facts(known.bundle())
+    trial, given = known.try_out(), known.given
+    graph, missing = trial.graph, known.parameters
+    values = {
+        "name": path.stem,
+        "architecture": ONNX,
+        "parameters": known.file.parameters,
+        "bytes": known.file.weights_bytes,
+        "bands": known.bands,
+        "classes": 2 if trial.channels == 1 else trial.channels,
+        "legend": None if given.legend is None else given.legend.to_json(),
+        "mean": None if given.normalization is None else list(given.normalization.mean),
+        "std": None if given.normalization is None else list(given.normalization.std),
+        "gsd_m": given.gsd_m,
+        "window_px": trial.window_px,
+        "network": _graph_values(graph),
+        "missing": list(missing),
+    }
+    lines = (
+        ("network", _network(ONNX, {}, known.file.parameters)),
+        ("takes", f"{known.bands} bands as {graph.input.dtype}, {_sizes(graph, trial.divisor)}"),
+        ("gives", f"{values['classes']} classes"),
+        *(("", note) for note in graph.notes),
+        ("pixels", "of unknown size" if given.gsd_m is None else f"of {given.gsd_m:g} m"),
+        *((f"class {each.code}", each.name) for each in given.legend or ()),
+        ("missing", f"{', '.join(f'`{name}`' for name in missing)} must be given to predict"),
+    )
+    return Facts("model", str(path), values, lines)
+
+
+def _graph_values(graph: OnnxGraph) -> dict[str, object]:
+    taken = graph.input
+    return {
+        "input": taken.name,
+        "input_dtype": taken.dtype,
+        "input_axes": ["n", "row", "col", "band"] if taken.channels_last else ["n", "band", "row", "col"],
+        "batch": taken.batch,
+        "size_px": taken.size_px,
+        "output": graph.output,
+        "output_axes": ["n", "row", "col", "class"] if graph.output_channels_last else ["n", "class", "row", "col"],
+        "activation": graph.activation,
+        "fit": graph.fit,
+        "ratio": graph.least,
+        "notes": list(graph.notes),
+    }
+
+
+def _sizes(graph: OnnxGraph, divisor: int) -> str:
+    if graph.input.size_px is not None:
+        return f"windows of {graph.input.size_px} px only"
+    return "windows of any size" if divisor == 1 else f"windows of any multiple of {divisor} px"
 
 
 def _folder_facts(folder: Path) -> Facts:
@@ -346,6 +421,9 @@ def _model_lines(bundle: ModelBundle, parameters: int) -> Iterator[tuple[str, st
     yield "std", ", ".join(f"{value:.4g}" for value in normalization.std)
     yield "pixels", "of unknown size" if bundle.gsd_m is None else f"of {bundle.gsd_m:g} m"
     yield "window", f"{bundle.window_px} px, overlap {bundle.overlap_px} px"
+    if bundle.graph is not None:
+        yield "sizes", _sizes(bundle.graph, bundle.divisor)
+        yield from (("", note) for note in bundle.graph.notes)
     for code in bundle.output_codes:
         yield f"class {code}", bundle.legend.by_code(code).name
     yield from _plain(bundle.provenance)

@@ -2,6 +2,7 @@ from .bundle import ARCHITECTURES as ARCHITECTURES
 from .bundle import DEFAULT_BANDS as DEFAULT_BANDS
 from .bundle import DEMO as DEMO
 from .bundle import MODEL_VARIABLE as MODEL_VARIABLE
+from .bundle import ONNX as ONNX
 from .bundle import VALUE_RANGES as VALUE_RANGES
 from .bundle import ModelBundle as ModelBundle
 from .bundle import ModelCard as ModelCard
@@ -61,4 +62,10 @@ from .network import transfer as transfer
 from .network import use_threads as use_threads
 from .network import usual_window_px as usual_window_px
 from .network import window_fault as window_fault
+from .onnx_files import GivenOnnx as GivenOnnx
+from .onnx_files import KnownOnnx as KnownOnnx
+from .onnx_files import OnnxGraph as OnnxGraph
+from .onnx_files import is_onnx as is_onnx
+from .onnx_files import open_onnx as open_onnx
+from .onnx_files import read_onnx_file as read_onnx_file
 from .save import save_bundle as save_bundle

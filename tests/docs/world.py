@@ -17,6 +17,7 @@ from rasterio.windows import Window, bounds
 from shapely.geometry import Point, box
 
 import geoseg
+from tests.onnx_networks import NAMES, Kind, named
 
 ROOT = Path(__file__).parents[2]
 SCENE, TRUTH = ROOT / "sample_data" / "scene.tif", ROOT / "sample_data" / "truth.tif"
@@ -65,6 +66,9 @@ def build(folder: Path) -> None:
     shutil.copytree(folder / "deepglobe", folder / "my_labels")
     (folder / "scenes").mkdir()
     shutil.copy(folder / "scene.tif", folder / "scenes")
+    network = named(Kind(), tile_size=64)
+    network.write(folder / "roofs.onnx")
+    (folder / "legend.json").write_text(json.dumps(_classes(network)))
     for suffix in (".safetensors", ".onnx"):
         shutil.copy(ROOT / "geoseg" / "model" / f"demo{suffix}", folder / f"model{suffix}")
 
@@ -76,6 +80,12 @@ def write(path: Path, data: NDArray[Any], **profile: Any) -> None:
         file.write(data)
         if data.shape[0] == 3:
             file.colorinterp = (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
+
+
+def _classes(network: Kind) -> list[dict[str, object]]:
+    return [
+        {"code": code, "name": name, "color": [40 * code, 99, 0]} for code, name in enumerate(NAMES[: network.channels])
+    ]
 
 
 def write_16_bit(path: Path) -> None:

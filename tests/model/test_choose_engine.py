@@ -20,7 +20,8 @@ from geoseg.model.engines import choice as engines
 from geoseg.model.engines import device as device_module
 from geoseg.model.engines import exported
 from geoseg.model.engines.export import export_onnx, main
-from geoseg.model.engines.exported import find_export, read_metadata
+from geoseg.model.engines.exported import find_export
+from geoseg.model.onnx_files import read_metadata
 from geoseg.raster import Window
 from tests.networks import tiny_bundle
 

@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +35,9 @@ from geoseg.model.bundle.pretrained import read_config
 from geoseg.model.bundle.safe_json import parse_json
 from geoseg.raster import BandStatistics
 
+if TYPE_CHECKING:
+    from geoseg.model.onnx_files import OnnxGraph  # above this one: it makes bundles
+
 DEMO = Path(__file__).parent.with_name("demo.safetensors")
 DEMO_NAME = "demo"
 
@@ -46,6 +49,8 @@ def is_demo(path: str | os.PathLike[str]) -> bool:
 
 METADATA_KEY = "geoseg"
 """The one key of the metadata geoseg writes, in a bundle's header and in an ONNX file; its text is JSON."""
+CARD_KEY = "geoseg:card"
+"""The key of a model's card in the metadata of an ONNX file that stands alone; its text is JSON."""
 MODEL_VARIABLE = "GEOSEG_MODEL"
 """Names the environment variable with the path of the model to take where none is given."""
 FUNCTION = "function"
@@ -72,20 +77,29 @@ class ModelBundle(ModelCard):
     function: Function | None = field(default=None, repr=False, compare=False)
     """What scores in the place of a network; there is no file of weights then, and `weights_path` says nothing."""
 
+    graph: OnnxGraph | None = None
+    """What the network in an ONNX file takes and gives, where `weights_path` is one."""
+
     @property
     def files(self) -> tuple[Path, ...]:
         """The files that scoring reads."""
-        return () if self.function is not None else (self.weights_path,)
+        beside = () if self.graph is None else self.graph.data_files
+        return () if self.function is not None else (self.weights_path, *map(self.weights_path.with_name, beside))
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Lines for people about what was found out of the model rather than said."""
+        return () if self.graph is None else tuple(f"{self.weights_path.name}: {note}" for note in self.graph.notes)
 
     @property
     def divisor(self) -> int:
         """What a window's size must be a multiple of."""
-        if self.function is not None:
+        if self.function is not None or self.graph is not None:
             return int(self.arguments["divisor"])
         return architecture_named(self.architecture).divisor(self.arguments)
 
     def _check_architecture(self) -> None:
-        if self.function is None:
+        if self.function is None and self.graph is None:
             architecture_named(self.architecture).check(self.arguments)
 
     @classmethod
@@ -95,8 +109,9 @@ class ModelBundle(ModelCard):
         Parameters
         ----------
         path : str or Path, optional
-            A `.safetensors` bundle; "demo" is the model that comes with geoseg. By default the model that the
-            environment variable GEOSEG_MODEL names, else the demo model.
+            A `.safetensors` bundle, or an `.onnx` file that says what it is: see `from_onnx`. "demo" is the model that
+            comes with geoseg. By default the model that the environment variable GEOSEG_MODEL names, else the demo
+            model.
 
         Raises
         ------
@@ -121,6 +136,8 @@ class ModelBundle(ModelCard):
         if not file.is_file():
             hint = "this installation has no demo model; name another" if file == DEMO else "give a .safetensors bundle"
             raise ModelError(f"{file} {'is no file' if file.exists() else 'does not exist'}; {hint}")
+        if file.suffix.lower() == ".onnx":
+            return cls.from_onnx(file)
         metadata = read_header(file).metadata
         if METADATA_KEY not in metadata:
             raise ModelError(
@@ -187,7 +204,7 @@ class ModelBundle(ModelCard):
         if window_px is None:
             window_px = _usual_window(architecture, arguments)
         if bands is None:
-            bands = _usual_bands(arguments["in_channels"])
+            bands = usual_bands(arguments["in_channels"])
         card = ModelCard(
             name=name or folder.resolve().name,
             architecture=architecture,
@@ -208,6 +225,87 @@ class ModelBundle(ModelCard):
         digest = file_hash(weights)
         both = f"{digest}\n{json.dumps(to_mlm(card), sort_keys=True)}"
         return _with_weights(card, weights, digest, hashlib.sha256(both.encode()).hexdigest())
+
+    @classmethod
+    @plain_arguments()
+    def from_onnx(  # noqa: PLR0913 (as above)
+        cls,
+        path: str | Path,
+        *,
+        legend: Legend | None = None,
+        normalization: Normalization | None = None,
+        output_codes: Sequence[int] | None = None,
+        bands: Sequence[str] | None = None,
+        dtype: str | None = None,
+        statistics: BandStatistics | None = None,
+        gsd_m: float | None = None,
+        window_px: int | None = None,
+        overlap_px: int | None = None,
+        activation: Literal["softmax", "sigmoid", "none"] | None = None,
+        network_output: str | None = None,
+        name: str | None = None,
+    ) -> ModelBundle:
+        """Open an ONNX file that anybody made; ONNX Runtime runs it. Nothing outside its folder is read.
+
+        What is not given is taken from the file's metadata, where geoseg wrote them (`geoseg export`) or Deepness knows
+        them; else from the graph, and from a run on a little noise.
+
+        Parameters
+        ----------
+        path : str or Path
+            Takes one image, (n, band, row, col) or (n, row, col, band), of floats or whole numbers, and gives scores
+            (n, class, row, col), as many pixels as the window has, fewer, or more. Weights may lie in files beside it.
+        legend : Legend, optional
+            The classes. Needed where the file names none.
+        normalization : Normalization, optional
+            What stored values are normalized by. Needed where the file does not say it and takes floats.
+        output_codes : sequence of int, optional
+            The class code of each output channel; by default the legend's codes, ascending. A network of one channel
+            has two, the background's first.
+        bands : sequence of str, optional
+            By default red, green, blue where there are three, else band_1, band_2, ..., a scene's first ones.
+        dtype, statistics, gsd_m
+            Of the imagery it was trained on: data type, statistics in stored units, meters a pixel.
+        window_px, overlap_px : int, optional
+            By default the one size that the file takes, else its metadata's, else 512; a quarter of the window.
+        activation : {"softmax", "sigmoid", "none"}, optional
+            What makes probabilities of its output: softmax or sigmoid of logits, none where they are some. By default
+            it is found out from the values of the output and the last operator.
+        network_output : str, optional
+            Which of several outputs is meant.
+        name : str, optional
+            By default the file's.
+
+        Raises
+        ------
+        UsageError
+            Without a legend or a normalization that is needed, or where the sides do not fit together.
+        ModelError
+            If the file is no ONNX, keeps weights outside its folder, or is no network that geoseg can run.
+
+        Examples
+        --------
+        >>> imagenet = Normalization(mean=(123.7, 116.3, 103.5), std=(58.4, 57.1, 57.4))
+        >>> ModelBundle.from_onnx("roofs.onnx", legend=legend, normalization=imagenet, gsd_m=0.1)  # doctest: +SKIP
+
+        """
+        from geoseg.model import GivenOnnx, open_onnx  # noqa: PLC0415 (by the face: it makes bundles)
+
+        given = GivenOnnx(
+            legend=legend,
+            normalization=normalization,
+            output_codes=None if output_codes is None else tuple(output_codes),
+            bands=None if bands is None else tuple(bands),
+            dtype=dtype,
+            statistics=statistics,
+            gsd_m=gsd_m,
+            window_px=window_px,
+            overlap_px=overlap_px,
+            activation=activation,
+            network_output=network_output,
+            name=name,
+        )
+        return open_onnx(Path(path), given)
 
     @classmethod
     @plain_arguments()
@@ -350,9 +448,14 @@ def _as_stored(bands: int, dtype: str) -> Normalization:
     return Normalization((0.0,) * bands, (1.0,) * bands, VALUE_RANGES[dtype])
 
 
-def _usual_bands(count: int) -> tuple[str, ...]:
+def usual_bands(count: int) -> tuple[str, ...]:
     """Return names for bands of which only the number is known."""
     return DEFAULT_BANDS if count == len(DEFAULT_BANDS) else tuple(f"band_{n}" for n in range(1, count + 1))
+
+
+def card_of_text(text: str, source: str) -> ModelCard:
+    """Return the card of an untrusted JSON text; ModelError, naming the source, where it is none."""
+    return from_mlm(parse_json(text, source), source)
 
 
 def _open_named(path: str) -> ModelBundle:

@@ -23,6 +23,8 @@ DEFAULT_TEMPERATURE = 1.0
 MAX_WINDOW_PX = 16384
 OVERLAP_SHARE = 4
 """The overlap is a quarter of the window where nobody says otherwise."""
+ONNX = "ONNX"
+"""In the place of an architecture, where the network is a graph in an ONNX file."""
 _MAX_NAME = 200
 _MAX_TEXT = 2**18
 
@@ -87,7 +89,8 @@ class ModelCard:
                 )
 
     def _check_architecture(self) -> None:
-        architecture_named(self.architecture).check(self.arguments)
+        if self.architecture != ONNX:
+            architecture_named(self.architecture).check(self.arguments)
 
     def _repr_html_(self) -> str:
         """Return what a notebook shows."""
@@ -129,6 +132,8 @@ class ModelCard:
     @property
     def divisor(self) -> int:
         """What a window's size must be a multiple of."""
+        if self.architecture == ONNX:
+            return int(self.arguments["divisor"])
         return architecture_named(self.architecture).divisor(self.arguments)
 
 

@@ -148,11 +148,8 @@ _MAGIC = (
 )
 
 
-def refuse_foreign(path: Path, first: bytes) -> None:
-    """Raise ModelError if the first 16 bytes of a file, or its name, show that it is not a `.safetensors` file.
-
-    What the bytes say goes before what the name says: a pickle stays one whatever it is called.
-    """
+def refuse_known(path: Path, first: bytes) -> None:
+    """Raise ModelError if the first 16 bytes of a file show that it is of a kind that holds no model geoseg reads."""
     if not first:
         raise ModelError(f"{path} is empty; {_BUNDLE}")
     for magic, what in _MAGIC:
@@ -160,14 +157,20 @@ def refuse_foreign(path: Path, first: bytes) -> None:
             raise ModelError(f"{path} {what}")
     if first.startswith(b"PK\x03\x04"):
         raise ModelError(f"{path} {_zip_kind(path)}")
+    if _is_pickle(first) and first[8:9] != b"{":
+        raise ModelError(f"{path} {_PICKLE}")
+
+
+def refuse_foreign(path: Path, first: bytes) -> None:
+    """Raise ModelError if the first 16 bytes of a file, or its name, show that it is not a `.safetensors` file.
+
+    What the bytes say goes before what the name says: a pickle stays one whatever it is called.
+    """
+    refuse_known(path, first)
     if first[8:9] == b"{":  # a safetensors header begins so; its length bytes may look like anything
         return
-    if _is_pickle(first) or path.suffix.lower() in _PICKLE_SUFFIXES:
+    if path.suffix.lower() in _PICKLE_SUFFIXES:
         raise ModelError(f"{path} {_PICKLE}")
-    if path.suffix.lower() == ".onnx":
-        raise ModelError(
-            f"{path} is an ONNX file without legend, bands and normalization; give the .safetensors bundle beside it"
-        )
     if len(first) < 10:
         raise ModelError(f"{path} is cut short: {len(first)} bytes; copy or download it again")
     raise ModelError(f"{path} is not a .safetensors file; {_BUNDLE}")

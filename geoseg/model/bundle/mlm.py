@@ -12,7 +12,7 @@ from typing import Any
 from geoseg.errors import ModelError, UsageError
 from geoseg.legend import LandCover, Legend
 from geoseg.model.bundle.architectures import architecture_named
-from geoseg.model.bundle.card import ModelCard, frozen_text
+from geoseg.model.bundle.card import ONNX, ModelCard, frozen_text
 from geoseg.model.bundle.normalization import Normalization
 from geoseg.model.bundle.safe_json import one_line
 from geoseg.raster import BandStatistics
@@ -32,7 +32,7 @@ def to_mlm(card: ModelCard) -> dict[str, Any]:
         "geoseg:format": FORMAT,
         "mlm:name": card.name,
         "mlm:architecture": card.architecture,
-        "mlm:framework": _FRAMEWORK,
+        "mlm:framework": _framework(card.architecture),
         "mlm:tasks": _TASKS,
         "mlm:hyperparameters": card.arguments,
         "mlm:input": [
@@ -162,8 +162,10 @@ def _card(fields: _Fields) -> ModelCard:
     written = fields.integer("geoseg:format")
     if written not in _BAND_AXIS:
         raise ModelError(f"model format {written} is not known, geoseg reads up to {FORMAT}; update geoseg")
-    architecture = architecture_named(fields.text("mlm:architecture")).name
-    fields.expect("mlm:framework", _FRAMEWORK)
+    architecture = fields.text("mlm:architecture")
+    if architecture != ONNX:
+        architecture = architecture_named(architecture).name
+    fields.expect("mlm:framework", _framework(architecture))
     fields.expect("mlm:tasks", _TASKS)
     bands, window_px, mean, std = _input(fields.only("mlm:input"), written)
     codes = fields.integers("geoseg:output_codes")
@@ -244,6 +246,10 @@ def _statistics(fields: _Fields) -> BandStatistics:
             f"geoseg:statistics must be equally many numbers each, got {[len(v) for v in values.values()]}"
         )
     return BandStatistics(**values)
+
+
+def _framework(architecture: str) -> str:
+    return ONNX if architecture == ONNX else _FRAMEWORK
 
 
 def _structure(channels: int, window_px: int, axis: str) -> dict[str, Any]:

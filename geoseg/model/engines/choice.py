@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import importlib
 import importlib.metadata
 import threading
 import warnings
@@ -14,9 +15,10 @@ from geoseg.errors import GeosegWarning, ModelError, UsageError
 from geoseg.machine import in_every_fork
 from geoseg.model.bundle import FUNCTION, PLAIN_UNET_CHANNELS, ModelBundle, Scale, check_window, may_have_one_size
 from geoseg.model.engines.callable_engine import CallableEngine
-from geoseg.model.engines.device import choose_devices
+from geoseg.model.engines.device import choose_devices, choose_runtime_devices
 from geoseg.model.engines.engine import Engine
 from geoseg.model.engines.exported import Report, discard_export, find_export, make_export
+from geoseg.model.onnx_files import OnnxGraph
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +28,7 @@ class EngineChoice:
     bundle: ModelBundle
     window_px: int
     device: str
-    """onnx, torch-cpu, mps, cuda:N, or function where the model is one."""
+    """onnx, onnx-cuda:N, torch-cpu, mps, cuda:N, or function where the model is one."""
     scale: Scale | None = None
     """(low, high) stored values that the model's value range is stretched over."""
     threads: int = 1
@@ -65,8 +67,8 @@ class EngineChoice:
         """Return the engine in words: ONNX Runtime 1.31 on the CPU, 2 threads; torch 2.13 on 2 x CUDA: A, fp16."""
         if self.device == FUNCTION:
             return "Python, one batch at a time"
-        package, title = ("onnxruntime", "ONNX Runtime") if self.device == "onnx" else ("torch", "torch")
-        version = ".".join(importlib.metadata.version(package).split(".")[:2])
+        package, title = ("onnxruntime", "ONNX Runtime") if self.device.startswith("onnx") else ("torch", "torch")
+        version = ".".join(_version(package).split(".")[:2])
         how = f"{self.threads} thread{'s' * (self.threads != 1)}" if self.on_cpu else self.precision
         kinds = dict.fromkeys(each.hardware for each in self.each)
         where = f"{len(self.each)} x {' and '.join(kinds)}" if self.others else self.hardware
@@ -79,9 +81,9 @@ class EngineChoice:
         """
         if self.device == FUNCTION:
             return FUNCTION
-        package = "onnxruntime" if self.device == "onnx" else "torch"
+        package = "onnxruntime" if self.device.startswith("onnx") else "torch"
         kind = "cpu" if self.on_cpu else " and ".join(dict.fromkeys(each.hardware for each in self.each))
-        words = (package, importlib.metadata.version(package), kind, self.libraries, self.precision)
+        words = (package, _version(package), kind, self.libraries, self.precision)
         return " ".join(word for word in words if word)
 
     def memory_bytes(self, batch: int) -> int:
@@ -90,6 +92,14 @@ class EngineChoice:
         if not self.on_cpu:
             return pixels * 4 * (len(self.bundle.bands) + len(self.bundle.output_codes))
         return batch * window_bytes(self.bundle, self.window_px, torch=self.device == "torch-cpu")
+
+
+def _version(package: str) -> str:
+    """Return the version of a package; ONNX Runtime for GPUs is one of its own, of the same name when imported."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return str(importlib.import_module(package).__version__)
 
 
 def choose_engine(  # noqa: PLR0913 (two of them are for callers with something to say or to save)
@@ -118,6 +128,8 @@ def choose_engine(  # noqa: PLR0913 (two of them are for callers with something 
         if device != "auto":
             raise UsageError(f"a function chooses its device itself; leave `device` out, got {device!r:.40}", "device")
         return EngineChoice(bundle, window_px, FUNCTION, scale, threads)
+    if bundle.graph is not None:
+        return _foreign(bundle, device, window_px, scale, threads)
     first, *others = choose_devices(device)
     choice = EngineChoice(bundle, window_px, first, scale, threads)
     if choice.device != "onnx":
@@ -126,6 +138,23 @@ def choose_engine(  # noqa: PLR0913 (two of them are for callers with something 
     if path is None and export:
         return _exported(choice, report or _say_nothing)
     return replace(choice, onnx_path=path)
+
+
+def _foreign(bundle: ModelBundle, device: str, window_px: int, scale: Scale | None, threads: int) -> EngineChoice:
+    """Return how the network in an ONNX file is run: by ONNX Runtime, on the CPU or where it can on NVIDIA's GPUs."""
+    each = [
+        EngineChoice(
+            bundle,
+            window_px,
+            name,
+            scale,
+            threads if name == "onnx" else 1,
+            bundle.weights_path,
+            "the CPU" if name == "onnx" else f"CUDA device {name.partition(':')[2]}",
+        )
+        for name in choose_runtime_devices(device)
+    ]
+    return replace(each[0], others=tuple(each[1:]))
 
 
 def takes_window(bundle: ModelBundle, window_px: int) -> bool:
@@ -138,6 +167,13 @@ def takes_window(bundle: ModelBundle, window_px: int) -> bool:
 
 
 def _check_takes(bundle: ModelBundle, window_px: int) -> None:
+    if bundle.graph is not None:
+        if bundle.graph.input.size_px not in {None, window_px}:
+            raise UsageError(
+                f"{bundle.name} takes windows of {bundle.graph.input.size_px} px only, got `window={window_px}`",
+                "window",
+            )
+        return
     if window_px != bundle.window_px and may_have_one_size(bundle.arguments):
         from geoseg.model.network import check_takes  # noqa: PLC0415 (the CPU path never imports torch)
 
@@ -178,6 +214,8 @@ in_every_fork(_forget_engines)
 def _make(choice: EngineChoice) -> Engine:
     if choice.device == FUNCTION:
         return CallableEngine(choice.bundle, choice.window_px, choice.scale)
+    if choice.bundle.graph is not None:
+        return _foreign_engine(choice, choice.bundle.graph)
     if choice.device != "onnx":
         return _torch_engine(choice)
     try:
@@ -215,6 +253,13 @@ def _onnx_engine(choice: EngineChoice, path: Path) -> Engine:
     from geoseg.model.engines.onnx_engine import OnnxEngine  # noqa: PLC0415 (a GPU needs no ONNX Runtime)
 
     return OnnxEngine(path, choice.bundle, choice.window_px, choice.scale, choice.threads)
+
+
+def _foreign_engine(choice: EngineChoice, graph: OnnxGraph) -> Engine:
+    from geoseg.model.engines.foreign_engine import ForeignEngine  # noqa: PLC0415 (as above)
+
+    cuda = int(choice.device.partition(":")[2]) if choice.device != "onnx" else None
+    return ForeignEngine(choice.bundle, graph, choice.window_px, choice.scale, choice.threads, cuda)
 
 
 def _torch_engine(choice: EngineChoice) -> Engine:
@@ -287,6 +332,8 @@ def window_bytes(bundle: ModelBundle, window_px: int, *, torch: bool) -> int:
 
 
 def _layer_bytes(bundle: ModelBundle) -> int:
+    if bundle.graph is not None:
+        return bundle.graph.bytes_a_pixel
     if bundle.architecture == "PlainUnet":
         least, each = _PLAIN_UNET
         return int(least + each * bundle.arguments.get("channels", PLAIN_UNET_CHANNELS))

@@ -6,6 +6,7 @@ import ctypes
 import functools
 import importlib.metadata
 import platform
+import re
 import sys
 import warnings
 
@@ -14,6 +15,8 @@ from geoseg.model.bundle import one_line
 
 DEVICES = ("auto", "cpu", "cuda", "mps", "onnx", "torch-cpu")
 """What a user may ask for, and cuda:0, cuda:1, ...; onnx is another name of cpu."""
+
+_CUDA = re.compile(r"cuda(:\d{1,4})?", re.ASCII)
 
 
 def choose_devices(wanted: str) -> tuple[str, ...]:
@@ -64,6 +67,46 @@ def choose_device(wanted: str) -> str:
     raise UsageError(f"`device` must be one of {known} or cuda:0, cuda:1, ..., got {wanted!r:.40}", "device")
 
 
+def choose_runtime_devices(wanted: str) -> tuple[str, ...]:
+    """Return onnx, or onnx-cuda:N for each GPU, for a network that only ONNX Runtime can run.
+
+    With auto, a GPU where ONNX Runtime can use it, else the CPU, with a GeosegWarning where that leaves a GPU idle.
+    UsageError for what is not here.
+    """
+    if wanted == "auto":
+        if not cuda_devices():
+            return ("onnx",)
+        fault = _runtime_fault(0)
+        if fault is not None:
+            _warn_once(f"there is an NVIDIA GPU, but {fault}; going on with the CPU")
+        return ("onnx-cuda:0" if fault is None else "onnx",)
+    if wanted in {"cpu", "onnx"}:
+        return ("onnx",)
+    names = [f"cuda:{number}" for number in range(max(1, cuda_devices()))]
+    if wanted != "cuda:all":
+        names = [name.strip() for name in wanted.split(",")]
+    if len(set(names)) != len(names) or not all(_CUDA.fullmatch(name) for name in names):
+        raise UsageError(
+            f"the network of an ONNX file runs on cpu, cuda, cuda:N, or several GPUs; got `device={wanted:.40}`",
+            "device",
+        )
+    return tuple(f"onnx-{_runtime_cuda(int(name.partition(':')[2] or 0))}" for name in names)
+
+
+def _runtime_cuda(number: int) -> str:
+    _check_here(number)
+    fault = _runtime_fault(number)
+    if fault is not None:
+        raise UsageError(f"{fault}; or use `device='cpu'`", "device")
+    return f"cuda:{number}"
+
+
+def _runtime_fault(number: int) -> str | None:
+    from geoseg.model.onnx_files import cuda_fault  # noqa: PLC0415 (a GPU that torch uses needs no ONNX Runtime)
+
+    return cuda_fault(number)
+
+
 def cuda_devices() -> int:
     """Return how many GPUs the NVIDIA driver offers this process; 0 without a driver. Heeds CUDA_VISIBLE_DEVICES."""
     library = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
@@ -91,11 +134,15 @@ def _best_device() -> str:
     return "mps" if has_mps() else "onnx"
 
 
-def _cuda_device(number: int) -> str:
+def _check_here(number: int) -> None:
     count = cuda_devices()
     if number >= count:
         found = f"the NVIDIA driver offers {count}, counted from 0" if count else "no NVIDIA GPU or driver was found"
         raise UsageError(f"device cuda:{number} is not here: {found}; use `device='cpu'`", "device")
+
+
+def _cuda_device(number: int) -> str:
+    _check_here(number)
     fault = _cuda_fault(number)
     if fault is not None:
         raise UsageError(f"{fault}; install a torch built for this GPU, or use `device='cpu'`", "device")

@@ -7,7 +7,7 @@ import importlib.metadata
 import os
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import filelock
@@ -16,6 +16,7 @@ import platformdirs
 from geoseg.errors import ModelError
 from geoseg.machine import is_python, python_command, python_environment
 from geoseg.model.bundle import METADATA_KEY, ModelBundle, one_line, parse_json
+from geoseg.model.onnx_files import read_metadata
 
 EXPORT_FORMAT = 4
 """Of the graph; files of another one are exported again."""
@@ -118,59 +119,6 @@ def _run(bundle: ModelBundle, window_px: int, path: str) -> None:
         raise ModelError(
             one_line(said[-1], 600) if said else f"the export of {bundle.name} ended with {done.returncode}"
         )
-
-
-_METADATA_PROPS, _KEY, _VALUE = 14, 1, 2
-_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
-_MAX_ENTRY_BYTES = 2**16
-_EXTERNAL = b"location"
-"""The key by which a tensor's data is looked for in another file. It must be spelled out somewhere in such a file."""
-
-
-def read_metadata(path: Path) -> dict[str, str]:
-    """Return the metadata; ValueError if the file is not ONNX or keeps weights elsewhere, OSError if unreadable."""
-    message = path.read_bytes()
-    if _EXTERNAL in message:
-        raise ValueError(f"{path} keeps weights in other files")
-    found = {}
-    for number, value in _fields(message):
-        if number == _METADATA_PROPS and len(value) <= _MAX_ENTRY_BYTES:
-            entry = dict(_fields(value))
-            found[bytes(entry.get(_KEY, b"")).decode("utf-8")] = bytes(entry.get(_VALUE, b"")).decode("utf-8")
-    return found
-
-
-def _fields(message: bytes | memoryview) -> Iterator[tuple[int, memoryview]]:
-    """Yield number and bytes of each length-delimited field."""
-    view, at = memoryview(message), 0
-    while at < len(view):
-        tag, at = _varint(view, at)
-        wire = tag & 7
-        if wire == _VARINT:
-            _, at = _varint(view, at)
-        elif wire == _BYTES:
-            length, at = _varint(view, at)
-            if at + length > len(view):
-                raise ValueError("the message is cut short")
-            yield tag >> 3, view[at : at + length]
-            at += length
-        elif wire in {_FIXED64, _FIXED32}:
-            at += 8 if wire == _FIXED64 else 4
-        else:
-            raise ValueError(f"not a protobuf message: wire type {wire}")
-
-
-def _varint(view: memoryview, at: int) -> tuple[int, int]:
-    value = 0
-    for shift in range(0, 70, 7):
-        if at >= len(view):
-            break
-        byte = view[at]
-        at += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, at
-    raise ValueError("not a protobuf message")
 
 
 CACHE_VARIABLE = "GEOSEG_CACHE"

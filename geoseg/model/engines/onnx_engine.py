@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from geoseg.errors import ModelError
 from geoseg.model.bundle import ModelBundle, Scale, one_line
 from geoseg.model.engines.engine import UPRIGHT, OutOfMemory, Turn, Weights
+from geoseg.model.onnx_files import providers, session_options
 from geoseg.raster import Window
 
 _SHORT_OF_MEMORY = ("allocat", "bad_alloc", "out of memory")
@@ -51,7 +53,7 @@ class OnnxEngine:
         try:
             # the bytes, not the path: a file in memory has no folder from which it could fetch other files
             self._session = onnxruntime.InferenceSession(
-                path.read_bytes(), _session_options(threads), providers=_PROVIDERS
+                path.read_bytes(), session_options(threads), providers=providers()
             )
         except Exception as fault:  # noqa: BLE001 (its errors have no common parent of their own)
             raise ModelError(f"{path} cannot be loaded by ONNX Runtime: {one_line(fault)}") from None
@@ -70,17 +72,11 @@ class OnnxEngine:
             raise ValueError(
                 f"this engine's windows are {side}, got weights for {weights.shape}, {len(windows)} windows"
             )
-        try:
-            image, valid = self._cut(footprint, windows, turn)
+        with runtime_faults():
+            image, valid = cut(footprint, windows, self._bands, side, self._scale, turn)
             inputs = {"image": image, "valid": valid, "gain": self._gain, "bias": self._bias}
             inputs |= {"rows": weights.rows, "cols": weights.cols}
             (probabilities,) = self._session.run(["probabilities"], inputs)
-        except MemoryError:
-            raise OutOfMemory from None
-        except RuntimeError as fault:  # ONNX Runtime's own faults are children of it
-            if any(word in str(fault).lower() for word in _SHORT_OF_MEMORY):
-                raise OutOfMemory from None
-            raise ModelError(f"ONNX Runtime failed: {one_line(fault)}") from None
         if probabilities.shape != (len(windows), self.classes, side, side):  # an exporter may leave it open
             raise ModelError(f"the ONNX file gives {probabilities.shape} for {len(windows)} windows of {side}")
         return np.asarray(probabilities)
@@ -93,20 +89,6 @@ class OnnxEngine:
         """Return the array itself."""
         return array
 
-    def _cut(
-        self, footprint: Pixels, windows: Sequence[Window], turn: Turn
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Return image (n, band, row, col) and valid (n, 1, row, col), cut, turned and cast in one pass."""
-        side = self._window_px
-        image = np.empty((len(windows), self._bands, side, side), np.float32)
-        valid = np.empty((len(windows), 1, side, side), np.float32)
-        for index, window in enumerate(windows):
-            image[index] = turn.of_pixels(footprint.data[:, window.rows, window.cols], np)
-            valid[index, 0] = turn.of_pixels(footprint.valid[window.rows, window.cols], np)
-        if self._scale is not None:
-            np.clip(image, *self._scale, out=image)
-        return image, valid
-
     def _check_signature(self, path: Path) -> None:
         side, bands = self._window_px, self._bands
         wanted = {"image": [bands, side, side], "valid": [1, side, side], "gain": [], "bias": []}
@@ -117,19 +99,28 @@ class OnnxEngine:
             raise ModelError(f"{path} is not geoseg's export of this model: {one_line((got, outputs))}")
 
 
-_PROVIDERS = [("CPUExecutionProvider", {"arena_extend_strategy": "kSameAsRequested"})]
-"""The arena grows by what is asked for, so the memory stays flat and small."""
+@contextlib.contextmanager
+def runtime_faults() -> Iterator[None]:
+    """Turn what ONNX Runtime raises into OutOfMemory or ModelError."""
+    try:
+        yield
+    except MemoryError:
+        raise OutOfMemory from None
+    except RuntimeError as fault:  # ONNX Runtime's own faults are children of it
+        if any(word in str(fault).lower() for word in _SHORT_OF_MEMORY):
+            raise OutOfMemory from None
+        raise ModelError(f"ONNX Runtime failed: {one_line(fault)}") from None
 
 
-def _session_options(threads: int) -> onnxruntime.SessionOptions:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
-    options.log_severity_level = 3
-    # with the arena a window cost 135 ms of CPU time, without it 160 to 400: every tensor's pages were taken anew
-    options.enable_cpu_mem_arena = True
-    options.enable_mem_pattern = False
-    # spinning threads burn the cores that read and encode other tiles: 230 against 155 ms of CPU time a window
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    return options
+def cut(
+    footprint: Pixels, windows: Sequence[Window], bands: int, side: int, scale: Scale | None, turn: Turn
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return image (n, band, row, col) and valid (n, 1, row, col), cut, turned, cast and clipped in one pass."""
+    image = np.empty((len(windows), bands, side, side), np.float32)
+    valid = np.empty((len(windows), 1, side, side), np.float32)
+    for index, window in enumerate(windows):
+        image[index] = turn.of_pixels(footprint.data[:, window.rows, window.cols], np)
+        valid[index, 0] = turn.of_pixels(footprint.valid[window.rows, window.cols], np)
+    if scale is not None:
+        np.clip(image, *scale, out=image)
+    return image, valid

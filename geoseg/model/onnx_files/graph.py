@@ -1,0 +1,261 @@
+"""What the network in an ONNX file takes and gives, as far as the file says it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
+
+from geoseg.errors import ModelError
+from geoseg.model.bundle import MAX_BANDS, one_line
+from geoseg.model.onnx_files.onnx_file import OnnxFile
+
+if TYPE_CHECKING:
+    import onnx
+
+Activation = Literal["softmax", "sigmoid", "none"]
+"""What turns the network's numbers into probabilities: softmax or sigmoid of logits, none where they are some."""
+Fit = Literal["same", "strided", "aligned", "cropped", "larger"]
+"""How the pixels of the output lie over those of the window.
+
+strided: each over a square of the window's; aligned: the first and last of them over those of the window, the others
+between (align_corners); cropped: over the middle of the window; larger: several over each of the window's.
+"""
+NUMBER_TYPES = {1: "float32", 10: "float16", 11: "float64", 2: "uint8", 4: "uint16", 5: "int16", 6: "int32", 7: "int64"}
+"""numpy's names of TensorProto.DataType, of those that an image may have."""
+_NAMES = {3: "int8", 8: "string", 9: "bool", 12: "uint32", 13: "uint64", 16: "bfloat16"}
+BYTES_A_PIXEL = 550
+"""Of layers, where their shapes are not known."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OnnxInput:
+    """The image that the network takes."""
+
+    name: str
+    dtype: str
+    """A value of NUMBER_TYPES."""
+    bands: int | None
+    """None where any number is taken."""
+    channels_last: bool
+    """(n, row, col, band) instead of (n, band, row, col)."""
+    batch: int | None
+    """None where it is free."""
+    size_px: int | None
+    """Edge of the window; None where it is free."""
+
+    def shape(self, bands: int, size_px: int, count: int = 1) -> tuple[int, ...]:
+        """Return the shape of what is fed: so many windows, or as many as it always takes."""
+        count = self.batch or count
+        return (count, size_px, size_px, bands) if self.channels_last else (count, bands, size_px, size_px)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OnnxGraph:
+    """What is to be known of a network to run it; picklable."""
+
+    input: OnnxInput
+    output: str
+    """Its name."""
+    output_channels_last: bool
+    activation: Activation
+    fit: Fit
+    least: int
+    """Where the fit is cropped: how many pixels of a window have no output, both sides together. Else the ratio."""
+    bytes_a_pixel: int = BYTES_A_PIXEL
+    """Estimate of the memory of its layers, for a pixel of the window."""
+    data_files: tuple[str, ...] = ()
+    """Names of the files beside it that hold weights."""
+    notes: tuple[str, ...] = ()
+    """Lines for people: what was found out rather than said."""
+
+    def output_px(self, window_px: int) -> int:
+        """Return the edge of the output for a window."""
+        match self.fit:
+            case "same":
+                return window_px
+            case "strided":
+                return -(-window_px // self.least)
+            case "aligned":
+                return (window_px - 1) // self.least + 1
+            case "cropped":
+                return window_px - self.least
+        return window_px * self.least
+
+    @property
+    def margin_px(self) -> int:
+        """How many pixels at each side of a window have no output."""
+        return self.least // 2 if self.fit == "cropped" else 0
+
+
+def read_input(file: OnnxFile, bands: int | None) -> OnnxInput:
+    """Return the one image that the network takes; `bands` is how many there are where only the caller knows it.
+
+    ModelError if it takes no image, several, or one of a shape or type that cannot be fed.
+    """
+    graph, path = file.model.graph, file.path
+    kept = {tensor.name for tensor in graph.initializer}
+    inputs = [value for value in graph.input if value.name not in kept]
+    if len(inputs) != 1:
+        names = ", ".join(one_line(value.name, 30) for value in inputs[:6]) or "none"
+        raise ModelError(f"{path} must take one input, the image; it takes {len(inputs)}: {names}")
+    value = inputs[0]
+    if value.type.WhichOneof("value") != "tensor_type" or not value.type.tensor_type.HasField("shape"):
+        raise ModelError(
+            f"{path} does not say of which rank its input is; export it with an input of four axes: (n, band, row, col)"
+        )
+    kind = value.type.tensor_type
+    dims = [axis.dim_value if axis.WhichOneof("value") == "dim_value" else None for axis in kind.shape.dim]
+    dims = [None if length is not None and length < 1 else length for length in dims]
+    if kind.elem_type not in NUMBER_TYPES:
+        name = _NAMES.get(kind.elem_type, f"type {kind.elem_type}")
+        raise ModelError(f"{path} takes {name}; export it with an input of float32 (or uint8)")
+    if len(dims) != 4:
+        raise ModelError(f"{path} takes an input of shape {_shape(dims)}; it must have four axes: (n, band, row, col)")
+    return _input_of(file, value.name, NUMBER_TYPES[kind.elem_type], dims, bands)
+
+
+def _input_of(file: OnnxFile, name: str, dtype: str, dims: list[int | None], bands: int | None) -> OnnxInput:
+    layouts = sorted((False, True), key=lambda last: dims[3 if last else 1] is None)  # who says its bands goes first
+    for channels_last in layouts:
+        channels, sides = (dims[3], dims[1:3]) if channels_last else (dims[1], dims[2:])
+        known = {side for side in sides if side is not None}
+        said = channels or bands
+        if said is None or said > MAX_BANDS or (bands or said) != said or len(known) > 1:
+            continue
+        return OnnxInput(
+            name=name,
+            dtype=dtype,
+            bands=channels,
+            channels_last=channels_last,
+            batch=dims[0],
+            size_px=next(iter(known), None),
+        )
+    raise _unfit_input(file, dims, bands)
+
+
+def _unfit_input(file: OnnxFile, dims: list[int | None], bands: int | None) -> ModelError:
+    said = f"{file.path} takes an input of shape {_shape(dims)}"
+    if dims[1] is None and dims[3] is None and bands is None:
+        return ModelError(f"{said}, of any number of bands; give `mean` and `std`, one number for each")
+    if bands is not None and dims[1] not in {None, bands} and dims[3] not in {None, bands}:
+        return ModelError(
+            f"{said}, which is not one of {bands} bands; give a mean and a std for each of its bands", "mean"
+        )
+    return ModelError(f"{said}; geoseg's windows are square, of up to {MAX_BANDS} bands: (n, band, row, col)")
+
+
+def check_outputs(file: OnnxFile) -> None:
+    """Raise ModelError where no output can be scores of classes, as far as the file says it."""
+    kinds = {value.name: value.type.tensor_type.elem_type for value in file.model.graph.output}
+    if all(kind not in {0, *_FLOATS} for kind in kinds.values()):
+        raise ModelError(
+            f"{file.path} gives {_typed(next(iter(kinds.values())))}, one class code a pixel; geoseg needs a score for "
+            "each class: export the network without its argmax"
+        )
+
+
+_FLOATS = {1, 10, 11}
+
+
+def _typed(kind: int) -> str:
+    return NUMBER_TYPES.get(kind) or _NAMES.get(kind, f"type {kind}")
+
+
+def _shape(dims: list[int | None]) -> str:
+    return f"({', '.join('any' if length is None else str(length) for length in dims)})"
+
+
+_PASSES_ON = {"Identity", "Cast", "Resize", "Upsample", "Transpose", "Squeeze", "Unsqueeze", "Reshape"}
+"""Operators that keep what their input is: probabilities or logits."""
+
+
+def last_operator(file: OnnxFile, output: str) -> str:
+    """Return the operator that gives an output its meaning: Softmax, Sigmoid, Conv, ...; empty if it is not there."""
+    makers = {name: node for node in file.model.graph.node for name in node.output}
+    for _ in range(len(makers)):
+        node = makers.get(output)
+        if node is None:
+            return ""
+        if node.op_type not in _PASSES_ON or not node.input:
+            return str(node.op_type)
+        output = node.input[0]
+    return ""
+
+
+def with_shapes(file: OnnxFile, taken: OnnxInput, bands: int, size_px: int) -> dict[str, tuple[int, tuple[int, ...]]]:
+    """Return type and shape of each value in the graph that can be told without running it, for windows of a size."""
+    import onnx  # noqa: PLC0415 - 0.2 s, and only for such files
+
+    model = onnx.ModelProto()
+    model.CopyFrom(file.model)
+    for value in model.graph.input:
+        if value.name == taken.name:
+            for axis, length in zip(value.type.tensor_type.shape.dim, taken.shape(bands, size_px), strict=True):
+                axis.dim_value = length
+    for value in model.graph.output:
+        value.type.tensor_type.ClearField("shape")
+    del model.graph.value_info[:]
+    for tensor in model.graph.initializer:
+        _forget_place(tensor)
+    try:
+        found = onnx.shape_inference.infer_shapes(model, check_type=False, strict_mode=False, data_prop=True)
+    except Exception:  # noqa: BLE001 - whatever it says: the shapes are then not known
+        return {}
+    return dict(_known_shapes([*found.graph.value_info, *found.graph.output, *found.graph.input]))
+
+
+def _forget_place(tensor: onnx.TensorProto) -> None:
+    tensor.ClearField("external_data")
+    tensor.ClearField("data_location")
+
+
+def _known_shapes(values: list[onnx.ValueInfoProto]) -> Iterator[tuple[str, tuple[int, tuple[int, ...]]]]:
+    for value in values:
+        kind = value.type.tensor_type
+        lengths = [axis.dim_value for axis in kind.shape.dim if axis.WhichOneof("value") == "dim_value"]
+        if kind.HasField("shape") and len(lengths) == len(kind.shape.dim):
+            yield value.name, (kind.elem_type, tuple(lengths))
+
+
+_IN_PLACE = {
+    "BatchNormalization", "Cast", "Clip", "Elu", "Gelu", "HardSigmoid", "HardSwish", "Identity", "LeakyRelu", "PRelu",
+    "Relu", "Reshape", "Sigmoid", "Squeeze", "Unsqueeze", "Flatten", "Add", "Mul",
+}  # fmt: skip
+"""Operators whose result ONNX Runtime writes over an input that nobody else needs, or computes with the one before."""
+_SIZES = {1: 4, 10: 2, 11: 8, 2: 1, 3: 1, 4: 2, 5: 2, 6: 4, 7: 8, 9: 1, 12: 4, 13: 8, 16: 2}
+
+
+def layer_bytes(file: OnnxFile, shapes: dict[str, tuple[int, tuple[int, ...]]]) -> int | None:
+    """Return the bytes of the layers that are alive at once, weights aside; None where most shapes are not known."""
+    graph = file.model.graph
+    sizes = {name: _SIZES.get(kind, 8) * _product(shape) for name, (kind, shape) in shapes.items()}
+    uses = Counter(name for node in graph.node for name in set(node.input))
+    uses.update(value.name for value in graph.output)
+    live: dict[str, int] = {}
+    now = peak = unknown = 0
+    for node in graph.node:
+        dying = [name for name in set(node.input) if name in live and uses[name] == 1]
+        takes_over = node.op_type in _IN_PLACE and any(live[name] >= sizes.get(node.output[0], 0) for name in dying)
+        for name in node.output:
+            unknown += bool(name) and name not in sizes
+            live[name] = sizes.get(name, 0)
+            now += live[name]
+        peak = max(peak, now - (live[node.output[0]] if takes_over else 0))
+        uses.subtract(set(node.input))
+        for name in dying:
+            now -= live.pop(name)
+    return peak if unknown * 2 <= len(graph.node) else None
+
+
+def _product(shape: tuple[int, ...]) -> int:
+    count = 1
+    for length in shape:
+        count *= length
+    return count
+
+
+def settled(graph: OnnxGraph, **changes: object) -> OnnxGraph:
+    """Return a graph with some sides as the caller says they are."""
+    return replace(graph, **changes)  # type: ignore[arg-type] # by their names

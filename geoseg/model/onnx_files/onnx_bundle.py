@@ -1,0 +1,294 @@
+"""An ONNX file that anybody made becomes a model: what it says of itself, what it turns out to be, what is given."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+
+from geoseg.errors import ModelError, UsageError
+from geoseg.legend import LandCover, Legend, distinct_color
+from geoseg.model.bundle import (
+    CARD_KEY,
+    DEFAULT_DTYPE,
+    METADATA_KEY,
+    ONNX,
+    OVERLAP_SHARE,
+    VALUE_RANGES,
+    ModelBundle,
+    ModelCard,
+    Normalization,
+    card_of_text,
+    check_window,
+    frozen_text,
+    to_mlm,
+    usual_bands,
+)
+from geoseg.model.onnx_files.deepness import BACKGROUND, Deepness, legend_of_names, read_deepness
+from geoseg.model.onnx_files.graph import Activation, OnnxInput, check_outputs, read_input
+from geoseg.model.onnx_files.onnx_file import OnnxFile, read_onnx_file
+from geoseg.model.onnx_files.trial import Trial, try_out
+from geoseg.raster import BandStatistics
+
+ACTIVATIONS = ("softmax", "sigmoid", "none")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GivenOnnx:
+    """What a caller says of an ONNX file; None where the file is to say it. The sides are those of a ModelCard."""
+
+    legend: Legend | None = None
+    normalization: Normalization | None = None
+    output_codes: tuple[int, ...] | None = None
+    bands: tuple[str, ...] | None = None
+    dtype: str | None = None
+    statistics: BandStatistics | None = None
+    gsd_m: float | None = None
+    window_px: int | None = None
+    overlap_px: int | None = None
+    activation: Activation | None = None
+    network_output: str | None = None
+    name: str | None = None
+
+
+def open_onnx(path: str | Path, given: GivenOnnx | None = None) -> ModelBundle:
+    """Return the model of an ONNX file; see `ModelBundle.from_onnx`."""
+    known = KnownOnnx.read(Path(path), given or GivenOnnx())
+    if known.missing:
+        raise UsageError(f"{known.file.path} does not say {known.missing}; give {_listed(known.parameters)}")
+    return known.bundle()
+
+
+@dataclass(frozen=True, slots=True)
+class KnownOnnx:
+    """All that is known of an ONNX file before it is run."""
+
+    file: OnnxFile
+    taken: OnnxInput
+    asked: GivenOnnx
+    """What the caller says."""
+    given: GivenOnnx
+    """The same, with what the file says where the caller says nothing."""
+    overlap_share: float | None
+    """Of a window, as the file says it."""
+    card: ModelCard | None
+    """Where geoseg wrote the file, or completed it."""
+
+    @classmethod
+    def read(cls, path: Path, asked: GivenOnnx) -> KnownOnnx:
+        """Read a file; ModelError where it can be no model, whatever is given besides."""
+        if asked.activation is not None and asked.activation not in ACTIVATIONS:
+            raise UsageError(
+                f"`activation` must be one of {', '.join(ACTIVATIONS)}, got {asked.activation!r:.40}", "activation"
+            )
+        file = read_onnx_file(path)
+        if METADATA_KEY in file.metadata and CARD_KEY not in file.metadata:
+            raise ModelError(
+                f"{path} is what geoseg itself runs on a CPU; give the .safetensors bundle beside it, or make a file "
+                "that stands alone: geoseg export"
+            )
+        check_outputs(file)
+        card = card_of_text(file.metadata[CARD_KEY], f"the metadata of {path}") if CARD_KEY in file.metadata else None
+        said = read_deepness(file.metadata, str(path)) if card is None else None
+        given = _completed(asked, card, said)
+        taken = read_input(file, None if given.normalization is None else len(given.normalization.mean))
+        if asked.normalization is not None and not taken.dtype.startswith("float"):
+            raise UsageError(
+                f"{path} takes {taken.dtype}, stored values as they are: it normalizes them itself; leave `mean` and "
+                "`std` out",
+                "mean",
+            )
+        share = None if said is None else said.overlap_share
+        return cls(file, taken, asked, _usual(given, said, taken, path), share, card)
+
+    @property
+    def bands(self) -> int:
+        """How many the network takes."""
+        return self.taken.bands or (0 if self.given.normalization is None else len(self.given.normalization.mean))
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        """What must still be given."""
+        wanted = (("legend", self.given.legend), ("mean", self.given.normalization), ("std", self.given.normalization))
+        return tuple(name for name, value in wanted if value is None)
+
+    @property
+    def missing(self) -> str:
+        """The same in words; empty where nothing is."""
+        sides = (
+            (self.given.legend, "what its classes are"),
+            (self.given.normalization, f"how its {self.bands} bands were normalized"),
+        )
+        return " nor ".join(words for value, words in sides if value is None)
+
+    def try_out(self) -> Trial:
+        """Run the network on a little noise; ModelError where it cannot be run."""
+        given = self.given
+        return try_out(
+            self.file,
+            self.taken,
+            self.bands,
+            window_px=given.window_px,
+            classes=None if given.legend is None else len(given.output_codes or given.legend.codes),
+            output=given.network_output,
+            activation=given.activation,
+        )
+
+    def bundle(self) -> ModelBundle:
+        """Return the model. ModelError or UsageError where its sides do not fit together."""
+        trial, given = self.try_out(), self.given
+        if given.legend is None or given.normalization is None:
+            raise ValueError(f"{self.file.path} does not say {self.missing}")
+        legend, codes = _classes(self.file.path, given.legend, given.output_codes, trial)
+        window_px = self._window(trial)
+        card = ModelCard(
+            name=given.name or self.file.path.stem,
+            architecture=ONNX,
+            arguments_text=frozen_text(_arguments(self.bands, trial), "arguments"),
+            legend=legend,
+            output_codes=codes,
+            bands=given.bands or usual_bands(self.bands),
+            dtype=given.dtype or DEFAULT_DTYPE,
+            normalization=given.normalization,
+            statistics=given.statistics,
+            gsd_m=given.gsd_m,
+            window_px=window_px,
+            overlap_px=self._overlap(window_px, trial.graph.margin_px),
+            provenance_text=self.card.provenance_text if self.card else "{}",
+            metrics_text=self.card.metrics_text if self.card else "{}",
+        )
+        return _of_card(card, self.file, trial)
+
+    def _window(self, trial: Trial) -> int:
+        """Return the window: the only one, that which is asked for, or the nearest to that which the file names."""
+        size_px, asked_px = self.taken.size_px, self.asked.window_px
+        if size_px is not None and asked_px not in {None, size_px}:
+            raise UsageError(
+                f"{self.file.path} takes windows of {size_px} px only, got `window_px={asked_px}`", "window_px"
+            )
+        if asked_px is not None:
+            check_window(asked_px, trial.divisor, "window_px")
+        return trial.window_px
+
+    def _overlap(self, window_px: int, margin_px: int) -> int:
+        """Return the overlap; windows whose rims have no output share those."""
+        if self.given.overlap_px is not None:
+            return self.given.overlap_px
+        share = 1 / OVERLAP_SHARE if self.overlap_share is None else self.overlap_share
+        return min(max(round(window_px * share), 2 * margin_px), window_px - 1)
+
+
+def _arguments(bands: int, trial: Trial) -> dict[str, object]:
+    return {
+        "in_channels": bands,
+        "classes": trial.channels,
+        "divisor": trial.divisor,
+        "activation": trial.graph.activation,
+        "network_output": trial.graph.output,
+    }
+
+
+def _of_card(card: ModelCard, file: OnnxFile, trial: Trial) -> ModelBundle:
+    digest = file.digest()
+    run = asdict(replace(trial.graph, notes=(), bytes_a_pixel=0))
+    told = json.dumps([digest, to_mlm(card), run], sort_keys=True)
+    return ModelBundle(
+        **{side.name: getattr(card, side.name) for side in fields(ModelCard)},
+        weights_path=file.path.resolve(),
+        hash=hashlib.sha256(told.encode()).hexdigest(),
+        weights_hash=digest,
+        weights_bytes=file.weights_bytes,
+        graph=trial.graph,
+    )
+
+
+def _completed(asked: GivenOnnx, card: ModelCard | None, said: Deepness | None) -> GivenOnnx:
+    """Return what is asked for, completed by what the file says of itself."""
+    if card is not None:
+        by_file = _of_own(card, asked)
+    elif said is not None:
+        by_file = GivenOnnx(
+            legend=None if said.names is None else legend_of_names(said.names),
+            normalization=_normalization(said.mean, said.std),
+            gsd_m=said.gsd_m,
+            window_px=said.window_px,
+        )
+    else:
+        by_file = GivenOnnx()
+    both = {side.name: (getattr(asked, side.name), getattr(by_file, side.name)) for side in fields(GivenOnnx)}
+    return GivenOnnx(**{name: said if asked is None else asked for name, (asked, said) in both.items()})
+
+
+def _of_own(card: ModelCard, asked: GivenOnnx) -> GivenOnnx:
+    """Return what a card in the file says; geoseg writes networks that give probabilities."""
+    arguments = card.arguments if card.architecture == ONNX else {}
+    return GivenOnnx(
+        legend=card.legend,
+        normalization=card.normalization,
+        output_codes=card.output_codes if asked.legend is None else None,
+        bands=card.bands,
+        dtype=card.dtype,
+        statistics=card.statistics,
+        gsd_m=card.gsd_m,
+        window_px=card.window_px,
+        overlap_px=card.overlap_px if asked.window_px in {None, card.window_px} else None,
+        activation=arguments.get("activation", "none"),
+        network_output=arguments.get("network_output"),
+        name=card.name,
+    )
+
+
+def _usual(given: GivenOnnx, said: Deepness | None, taken: OnnxInput, path: Path) -> GivenOnnx:
+    """Return what is known with what goes without saying: whole numbers are fed as they are stored."""
+    count, normalization = taken.bands, given.normalization
+    if count is not None and normalization is not None and len(normalization.mean) != count:
+        raise UsageError(
+            f"{path} takes {count} bands, got a mean and a std for {len(normalization.mean)}; give one for each", "mean"
+        )
+    whole = not taken.dtype.startswith("float")
+    dtype = given.dtype or (taken.dtype if taken.dtype in VALUE_RANGES and whole else _dtype_of(normalization))
+    if whole and (count or normalization):
+        count = count or len(normalization.mean if normalization else ())
+        normalization = Normalization((0.0,) * count, (1.0,) * count, VALUE_RANGES[dtype])
+    elif normalization is None and count is not None and said is not None and said.is_there:
+        normalization = Normalization((0.0,) * count, (VALUE_RANGES[dtype][1],) * count, VALUE_RANGES[dtype])
+    return replace(given, normalization=normalization, dtype=dtype)
+
+
+def _dtype_of(normalization: Normalization | None) -> str:
+    """Return the type of the imagery, by the range of its values."""
+    fitting = [name for name, each in VALUE_RANGES.items() if normalization and each == normalization.value_range]
+    return fitting[0] if fitting else DEFAULT_DTYPE
+
+
+def _normalization(mean: tuple[float, ...] | None, std: tuple[float, ...] | None) -> Normalization | None:
+    """Return the normalization of what Deepness knows; without one of the two the other counts."""
+    if mean is None and std is None:
+        return None
+    count = len(mean or std or ())
+    white = VALUE_RANGES[DEFAULT_DTYPE][1]
+    return Normalization(mean or (0.0,) * count, std or (white,) * count)
+
+
+def _classes(path: Path, legend: Legend, codes: tuple[int, ...] | None, trial: Trial) -> tuple[Legend, tuple[int, ...]]:
+    """Return the legend and the class code of each channel, two for a network of one channel."""
+    wanted = 2 if trial.channels == 1 else trial.channels
+    if codes is None and len(legend) == 1 and wanted == 2:
+        (found,) = legend
+        code = 0 if found.code else 1
+        rest = LandCover(code, BACKGROUND, distinct_color(code))
+        legend = Legend(tuple(sorted((rest, found), key=lambda land_cover: land_cover.code)))
+        codes = (code, found.code)
+    codes = legend.codes if codes is None else codes
+    if len(codes) != wanted:
+        raise UsageError(
+            f"{path} gives {wanted} classes, `legend` has {len(codes)}: {', '.join(legend.names):.80}; give as many",
+            "legend",
+        )
+    return legend, codes
+
+
+def _listed(names: tuple[str, ...]) -> str:
+    quoted = [f"`{name}`" for name in names]
+    return quoted[0] if len(quoted) == 1 else f"{', '.join(quoted[:-1])} and {quoted[-1]}"

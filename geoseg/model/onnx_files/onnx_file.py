@@ -1,0 +1,290 @@
+"""An ONNX file as it describes itself, read and bounded by ourselves before any library sees it.
+
+The format is protobuf (https://github.com/onnx/onnx/blob/main/onnx/onnx.proto): fields of a number and a value. The
+bytes of weights are stepped over, so that a file of any size is described at once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import mmap
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from geoseg.errors import ModelError
+from geoseg.model.bundle import file_hash, one_line, refuse_known
+
+if TYPE_CHECKING:
+    import onnx
+
+MAX_BYTES = 2**31 - 1
+"""Protobuf holds no more."""
+SUFFIX = ".onnx"
+_MAX_ENTRY_BYTES = 2**16
+"""Of one entry of the metadata; longer ones are not geoseg's, nor Deepness's."""
+_MAX_FIELDS = 2_000_000
+"""A file of 20,000 tensors has about 200,000."""
+_LEAST_WEIGHTS_BYTES = 2**12
+"""Tensors up to here may be shapes and sizes, by which others are computed; they are kept."""
+_KNOWN_DOMAINS = {"", "ai.onnx", "ai.onnx.ml", "com.microsoft"}
+"""Of operators that come with ONNX Runtime."""
+_RANDOM = {"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"}
+_EXTERNAL = 1
+"""TensorProto.DataLocation of a tensor whose bytes lie in another file."""
+
+
+@dataclass(frozen=True, slots=True)
+class OnnxFile:
+    """What an ONNX file says of itself."""
+
+    path: Path
+    model: onnx.ModelProto
+    """Without the bytes of its weights."""
+    data_files: tuple[Path, ...]
+    """Files beside it that hold weights."""
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """Texts by name, `metadata_props`."""
+        return {entry.key: entry.value for entry in self.model.metadata_props if len(entry.value) <= _MAX_ENTRY_BYTES}
+
+    @property
+    def parameters(self) -> int:
+        """Number of elements in all floating-point initializers."""
+        from onnx import TensorProto  # noqa: PLC0415 - 0.2 s, and only for such files
+
+        floats = {TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE}
+        return sum(_elements(tensor) for tensor in self.model.graph.initializer if tensor.data_type in floats)
+
+    @property
+    def weights_bytes(self) -> int:
+        """Size of the file, and of those beside it that hold weights."""
+        return sum(path.stat().st_size for path in (self.path, *self.data_files))
+
+    def digest(self) -> str:
+        """Return the sha256 of the file and of those that hold its weights, hexadecimal."""
+        return files_digest(self.path, self.data_files)
+
+
+def is_onnx(path: Path) -> bool:
+    """Tell whether a path is named as an ONNX file is."""
+    return path.suffix.lower() == SUFFIX
+
+
+def files_digest(path: Path, data_files: tuple[Path, ...]) -> str:
+    """Return the sha256 of an ONNX file and of the files beside it that hold its weights, hexadecimal."""
+    if not data_files:
+        return file_hash(path)
+    each = [file_hash(file) for file in (path, *data_files)]
+    return hashlib.sha256("\n".join(each).encode()).hexdigest()
+
+
+def read_onnx_file(path: Path) -> OnnxFile:
+    """Return what an ONNX file says of itself.
+
+    ModelError if it cannot be read, is no ONNX, is cut short, keeps weights outside its folder, or has operators that
+    ONNX Runtime does not bring, or that draw random numbers.
+    """
+    import onnx  # noqa: PLC0415 - as above
+    from google.protobuf.message import DecodeError  # noqa: PLC0415 - as above
+
+    try:
+        model = onnx.ModelProto.FromString(_without_weights(path))
+    except (ValueError, DecodeError, RecursionError) as fault:
+        raise ModelError(
+            f"{path} is not an ONNX file, or is cut short: {one_line(fault, 80)}; copy or download it again"
+        ) from None
+    if not model.graph.node or not model.graph.output:
+        raise ModelError(f"{path} is not an ONNX file of a network: it has no operators, or gives nothing")
+    _check_operators(path, model)
+    return OnnxFile(path, model, _data_files(path, model))
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """Return the metadata; ValueError if the file is not ONNX or keeps weights elsewhere, OSError if unreadable."""
+    message = path.read_bytes()
+    if _LOCATION in message:
+        raise ValueError(f"{path} keeps weights in other files")
+    found = {}
+    for number, _, value in _fields(message):
+        if number == _METADATA_PROPS and len(value) <= _MAX_ENTRY_BYTES:
+            entry = {inner: text for inner, _, text in _fields(value)}
+            found[bytes(entry.get(_KEY, b"")).decode("utf-8")] = bytes(entry.get(_VALUE, b"")).decode("utf-8")
+    return found
+
+
+def _without_weights(path: Path) -> bytes:
+    """Return the file's message without the bytes of its large tensors; ValueError if it is no such message."""
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            first = file.read(16)
+            refuse_known(path, first)
+            if size > MAX_BYTES:
+                raise ModelError(
+                    f"{path} is over 2 GB, more than an ONNX file can be; keep its weights in files beside it"
+                )
+            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as view:
+                return _slim(memoryview(view))
+    except OSError as fault:
+        raise ModelError(f"{path} cannot be read: {fault.strerror or fault}") from None
+
+
+_METADATA_PROPS, _KEY, _VALUE = 14, 1, 2
+_LOCATION = b"location"
+"""The key by which a tensor's data is looked for in another file. It must be spelled out somewhere in such a file."""
+_GRAPH, _INITIALIZER = 7, 5
+_TENSOR_DATA = {4, 5, 6, 7, 9, 10, 11}
+"""float_data, int32_data, string_data, int64_data, raw_data, double_data, uint64_data."""
+
+
+def _slim(message: memoryview) -> bytes:
+    with message:
+        parts = [
+            _field_of(number, b"".join(_slim_graph(value))) if number == _GRAPH else bytes(whole)
+            for number, whole, value in _fields(message)
+        ]
+    return b"".join(parts)
+
+
+def _slim_graph(graph: memoryview) -> Iterator[bytes]:
+    for number, whole, value in _fields(graph):
+        if number == _INITIALIZER and len(value) > _LEAST_WEIGHTS_BYTES:
+            kept = (bytes(part) for inner, part, _ in _fields(value) if inner not in _TENSOR_DATA)
+            yield _field_of(number, b"".join(kept))
+        else:
+            yield bytes(whole)
+
+
+def _field_of(number: int, value: bytes) -> bytes:
+    """Return a field of a number and bytes."""
+    length, size = bytearray(), len(value)
+    while size > 0x7F:
+        length.append(size & 0x7F | 0x80)
+        size >>= 7
+    length.append(size)
+    return bytes([number << 3 | _BYTES]) + bytes(length) + value
+
+
+_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+
+
+def _fields(message: bytes | memoryview) -> Iterator[tuple[int, memoryview, memoryview]]:
+    """Yield number, all bytes, and the bytes of the value (empty where it is a number) of each field."""
+    view, at, count = memoryview(message), 0, 0
+    while at < len(view):
+        start, count = at, count + 1
+        tag, at = _varint(view, at)
+        wire, value = tag & 7, view[:0]
+        if wire == _VARINT:
+            _, at = _varint(view, at)
+        elif wire == _BYTES:
+            length, at = _varint(view, at)
+            value = view[at : at + length]
+            at += length
+        elif wire in {_FIXED64, _FIXED32}:
+            at += 8 if wire == _FIXED64 else 4
+        else:
+            raise ValueError(f"not a protobuf message: wire type {wire}")
+        if at > len(view) or count > _MAX_FIELDS:
+            raise ValueError("the message is cut short" if at > len(view) else f"more than {_MAX_FIELDS} fields")
+        yield tag >> 3, view[start:at], value
+
+
+def _varint(view: memoryview, at: int) -> tuple[int, int]:
+    value = 0
+    for shift in range(0, 70, 7):
+        if at >= len(view):
+            break
+        byte = view[at]
+        at += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, at
+    raise ValueError("not a protobuf message")
+
+
+def nodes_of(model: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
+    """Yield all nodes, those of loops, branches and the file's own functions among them."""
+    waiting = [*model.graph.node, *(node for function in model.functions for node in function.node)]
+    while waiting:
+        node = waiting.pop()
+        yield node
+        for attribute in node.attribute:
+            for graph in (attribute.g, *attribute.graphs):
+                waiting.extend(graph.node)
+
+
+def _tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+    """Yield all tensors that the file keeps, in itself or elsewhere."""
+    yield from model.graph.initializer
+    for sparse in model.graph.sparse_initializer:
+        yield from (sparse.values, sparse.indices)
+    for node in nodes_of(model):
+        for attribute in node.attribute:
+            yield from (attribute.t, *attribute.tensors, attribute.sparse_tensor.values)
+            for graph in (attribute.g, *attribute.graphs):
+                yield from graph.initializer
+
+
+def _elements(tensor: onnx.TensorProto) -> int:
+    count = 1
+    for length in tensor.dims:
+        count *= length
+    return count
+
+
+def _check_operators(path: Path, model: onnx.ModelProto) -> None:
+    own = {(function.domain, function.name) for function in model.functions}
+    for node in nodes_of(model):
+        if node.domain not in _KNOWN_DOMAINS and (node.domain, node.op_type) not in own:
+            name = one_line(f"{node.domain}.{node.op_type}", 80)
+            raise ModelError(
+                f"{path} needs the operator {name}, which ONNX Runtime does not have; export the network with standard "
+                "operators only"
+            )
+        if node.op_type in _RANDOM:
+            raise ModelError(
+                f"{path} draws random numbers ({node.op_type}), so no two maps would be alike; export the network for "
+                "inference (network.eval())"
+            )
+
+
+def _data_files(path: Path, model: onnx.ModelProto) -> tuple[Path, ...]:
+    """Return the files that hold weights; ModelError unless they lie beside the file and hold what it says."""
+    found: dict[str, Path] = {}
+    for tensor in _tensors(model):
+        if tensor.data_location != _EXTERNAL and not tensor.external_data:
+            continue
+        entries = {entry.key: entry.value for entry in tensor.external_data}
+        name = entries.get("location", "")
+        if name not in found:
+            found[name] = _beside(path, name)
+        end = _whole(entries.get("offset", "0")) + _whole(entries.get("length", "0"))
+        if end > found[name].stat().st_size:
+            raise ModelError(
+                f"{found[name]} is cut short: {path.name} looks for weights up to byte {end}; copy both again"
+            )
+    return tuple(found.values())
+
+
+def _beside(path: Path, name: str) -> Path:
+    """Return a file of weights by the name that an ONNX file gives it."""
+    folder = path.resolve().parent
+    if not name or name in {".", ".."} or set(name) & set("/\\:\0"):
+        raise ModelError(
+            f"{path} keeps weights in {one_line(repr(name), 80)}, outside its folder, where geoseg reads nothing; save "
+            "it with its weights inside: onnx.save(model, path, save_as_external_data=False)"
+        )
+    file = folder / name
+    if file.resolve().parent != folder:
+        raise ModelError(f"{file} is a link out of its folder, where geoseg reads nothing; put the file itself there")
+    if not file.is_file():
+        raise ModelError(f"{path} keeps weights in {one_line(name, 80)}, which is not beside it; copy both")
+    return file
+
+
+def _whole(text: str) -> int:
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= 15 else MAX_BYTES**2
