@@ -19,7 +19,7 @@ from geoseg.inference.blend import axis_weights
 from geoseg.model import ModelBundle
 from geoseg.progress import Progress
 from geoseg.raster import Scene, Window
-from tests.inference.conftest import MakeScene
+from tests.inference.conftest import MakeScene, write_scene
 from tests.onnx_networks import Kind, named, window_probabilities
 
 HEIGHT, WIDTH = 121, 150
@@ -210,3 +210,15 @@ def test_the_output_is_said_in_one_line_and_torch_is_refused(scene: Scene, tmp_p
             geoseg.plan(scene, model=path, device=device)
     with pytest.raises(UsageError, match="no NVIDIA GPU"):
         geoseg.plan(scene, model=path, device="cuda:3")
+
+
+def test_turned_windows_are_turned_before_the_network_and_its_answer_back(scene: Scene, tmp_path: Path) -> None:
+    path = named(Kind(fit="strided"), tile_size=48).write(tmp_path / "model.onnx")
+    options: dict[str, Any] = {"model": path, "network_resolution": "scene", "tta": 8, "window": 48, "overlap": 0}
+    pixels = scene.read(Window(0, 0, 96, 96)).data
+    maps = [
+        geoseg.labels(Scene.open(write_scene(tmp_path / f"{turns}.tif", np.rot90(pixels, turns, (1, 2)))), **options)
+        for turns in (0, 1)
+    ]
+    upright, turned = (each.compute(scheduler="synchronous") for each in maps)
+    assert (np.rot90(upright) == turned).mean() > 0.999
