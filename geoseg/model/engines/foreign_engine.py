@@ -69,7 +69,7 @@ class ForeignEngine:
                 f"this engine's windows are {side}, got weights for {weights.shape}, {len(windows)} windows"
             )
         with runtime_faults():
-            image, valid = cut(footprint, windows, self._bands, side, self._scale, turn)
+            image, valid = cut(footprint, windows, self._scale, turn)
             stored = {"image": image, "valid": valid, "gain": self._gain, "bias": self._bias}
             (fed,) = self._before.run(["fed"], stored)
             scores = self._scores(fed)

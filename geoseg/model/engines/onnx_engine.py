@@ -73,7 +73,7 @@ class OnnxEngine:
                 f"this engine's windows are {side}, got weights for {weights.shape}, {len(windows)} windows"
             )
         with runtime_faults():
-            image, valid = cut(footprint, windows, self._bands, side, self._scale, turn)
+            image, valid = cut(footprint, windows, self._scale, turn)
             inputs = {"image": image, "valid": valid, "gain": self._gain, "bias": self._bias}
             inputs |= {"rows": weights.rows, "cols": weights.cols}
             (probabilities,) = self._session.run(["probabilities"], inputs)
@@ -113,9 +113,10 @@ def runtime_faults() -> Iterator[None]:
 
 
 def cut(
-    footprint: Pixels, windows: Sequence[Window], bands: int, side: int, scale: Scale | None, turn: Turn
+    footprint: Pixels, windows: Sequence[Window], scale: Scale | None, turn: Turn
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Return image (n, band, row, col) and valid (n, 1, row, col), cut, turned, cast and clipped in one pass."""
+    bands, side = len(footprint.data), windows[0].height
     image = np.empty((len(windows), bands, side, side), np.float32)
     valid = np.empty((len(windows), 1, side, side), np.float32)
     for index, window in enumerate(windows):
