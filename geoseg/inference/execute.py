@@ -18,7 +18,7 @@ from geoseg.inference.scheduler import TileDone, TileTask, check_shared, run_tas
 from geoseg.machine import size_text
 from geoseg.progress import Progress, announcer
 from geoseg.raster import check_place, is_remote, public_name, shown
-from geoseg.raster.landcover import Product, build_cog, built_path, part_path, place
+from geoseg.raster.landcover import PartFormat, Product, build_cog, built_path, part_path, place
 
 if TYPE_CHECKING:
     from geoseg.inference.plan import Plan
@@ -65,7 +65,7 @@ def _write_rasters(plan: Plan, outputs: Outputs, progress: Report, announce: Ann
             _forget_lost_parts(journal, waiting)
             _check_space(plan, journal)
             _announce(plan, journal, announce)
-            _map_missing(plan, journal, progress, announce)
+            _map_missing(plan, journal, outputs, progress, announce)
             _check_unchanged(plan, meaning)
             announce(f"putting the map together from {plan.tile_count} tile{'s' * (plan.tile_count != 1)}")
             _put_together(plan, outputs, journal, waiting, _tags(plan, meaning), progress)
@@ -144,7 +144,7 @@ def _announce(plan: Plan, journal: Journal, announce: Announce) -> None:
         announce(f"going on with an unfinished map: {len(journal.finished)} of {plan.tile_count} tiles are there")
 
 
-def _map_missing(plan: Plan, journal: Journal, progress: Report, announce: Announce) -> None:
+def _map_missing(plan: Plan, journal: Journal, outputs: Outputs, progress: Report, announce: Announce) -> None:
     """Run the tiles that the journal lacks; each is recorded and reported as it comes."""
     check_shared(journal.parts, [*plan.source.local_files(), *plan.bundle.files])
     began = time.monotonic()
@@ -164,8 +164,9 @@ def _map_missing(plan: Plan, journal: Journal, progress: Report, announce: Annou
 
     report()
     missing = [index for index in range(plan.tile_count) if index not in journal.finished]
+    form = PartFormat.of(plan.scene.shape, (plan.tile_height_px, plan.tile_width_px), outputs.storage)
     with stoppable() as run:
-        run_tasks(TileTask(plan, journal.parts, run), missing, plan.workers, finished, announce)
+        run_tasks(TileTask(plan, journal.parts, form, run), missing, plan.workers, finished, announce)
 
 
 def _put_together(  # noqa: PLR0913, PLR0917 each is a noun the reader expects here

@@ -21,7 +21,7 @@ from dask.callbacks import Callback
 from geoseg.errors import GeosegError, OutputError, UsageError
 from geoseg.inference.tile import map_tile
 from geoseg.model import OutOfMemory
-from geoseg.raster.landcover import write_part
+from geoseg.raster.landcover import PartFormat, write_part
 
 if TYPE_CHECKING:
     from geoseg.inference.plan import Plan
@@ -198,6 +198,7 @@ class TileTask:
     plan: Plan
     folder: Path
     """Where the parts go; every worker sees it."""
+    form: PartFormat
     run: Run
 
     def __call__(self, index: int) -> TileDone:
@@ -213,5 +214,5 @@ class TileTask:
                 "take a smaller `tile`, or fewer `workers`"
             ) from None
         for product in self.plan.products:
-            write_part(self.folder, product, index, mapped[product.name], self.plan.overview_levels)
+            write_part(self.folder, product, index, mapped[product.name], self.form)
         return TileDone(index, tile.size)

@@ -269,7 +269,7 @@ def test_a_scene_that_changes_under_the_run_gives_no_map(scene: Path, model: Pat
 
 
 def test_a_lost_part_is_made_again(scene: Path, model: Path, unfinished: Path) -> None:
-    lost = min(unfinished.with_name("map.tif.parts").rglob("labels_*.tif"))
+    lost = min(unfinished.with_name("map.tif.parts").rglob("labels_*.zip"))
     lost.unlink()
     geoseg.predict(scene, unfinished, model=model, tile=64)
     check_map(unfinished, scene)
@@ -297,7 +297,7 @@ def test_a_last_line_cut_short_is_not_counted(scene: Path, model: Path, unfinish
 
 
 def test_a_damaged_part_makes_no_map(predict: Predict, scene: Path, unfinished: Path) -> None:
-    part = min(unfinished.with_name("map.tif.parts").rglob("labels_*.tif"))
+    part = min(unfinished.with_name("map.tif.parts").rglob("labels_*.zip"))
     part.write_bytes(part.read_bytes()[:200])
     outcome = predict(scene, "--out", unfinished, "--tile", 64)
     assert outcome.code == 1

@@ -243,7 +243,7 @@ def test_a_tile_that_lost_a_part_of_any_product_is_made_again(
     with pytest.raises(KeyboardInterrupt):
         geoseg.predict(scene, out, progress=Interrupt(4), **knobs)
     for number, name in enumerate(lost):
-        part = sorted(parts_folder(out).glob(f"*/{name}_*.tif"))[number]
+        part = sorted(parts_folder(out).glob(f"*/{name}_*.zip"))[number]
         part.unlink()
     seen: list[Progress] = []
     geoseg.predict(scene, out, progress=seen.append, **knobs)
@@ -265,7 +265,7 @@ def test_a_tile_is_recorded_after_all_of_its_parts_are_on_the_disk(
         events.append(("sync", os.fstat(descriptor).st_ino))
 
     def recorded_add(journal: Journal, tile: int) -> None:
-        parts = sorted(journal.parts.glob(f"*_{tile:07d}.tif"))
+        parts = sorted(journal.parts.glob(f"*_{tile:07d}.zip"))
         for part in parts:
             assert ("sync", part.stat().st_ino) in events
             if os.name != "nt":
@@ -296,7 +296,7 @@ def test_predictions_in_several_threads_keep_to_their_own_journals(
             recorded[journal.folder] = []
             begun.wait(120)  # every run has a tile behind it and tiles before it
         recorded[journal.folder].append(tile)
-        assert (journal.parts / f"labels_{tile:07d}.tif").is_file()
+        assert (journal.parts / f"labels_{tile:07d}.zip").is_file()
         add(journal, tile)
 
     monkeypatch.setattr(Journal, "add", recorded_add)

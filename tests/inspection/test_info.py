@@ -15,7 +15,7 @@ from geoseg import errors
 from geoseg.inspection import info
 from geoseg.legend import DEEPGLOBE, NODATA
 from geoseg.raster import GeoBox, Scene, Window
-from geoseg.raster.landcover import labels, overview_levels, write_part
+from geoseg.raster.landcover import PartFormat, labels, write_part
 from tests.networks import tiny_bundle
 from tests.raster.conftest import assemble
 
@@ -49,7 +49,7 @@ def our_map(tmp_path: Path, codes: NDArray[np.uint8]) -> Path:
     folder = tmp_path / "parts"
     folder.mkdir()
     product = labels(DEEPGLOBE)
-    write_part(folder, product, 0, codes, overview_levels(*codes.shape))
+    write_part(folder, product, 0, codes, PartFormat.of(codes.shape, codes.shape))
     box = GeoBox(codes.shape[0], codes.shape[1], TRANSFORM, rasterio.crs.CRS.from_epsg(32631))
     assemble(folder, product, [Window(0, 0, *codes.shape)], box, tmp_path / "map.tif", {"GEOSEG_VERSION": "0.1"})
     return tmp_path / "map.tif"

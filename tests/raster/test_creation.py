@@ -11,7 +11,7 @@ from affine import Affine
 from geoseg.errors import UsageError
 from geoseg.legend import DEEPGLOBE
 from geoseg.raster import GeoBox, Window
-from geoseg.raster.landcover import DEFAULTS, build_cog, creation_options, labels, overview_levels, write_part
+from geoseg.raster.landcover import DEFAULTS, PartFormat, build_cog, creation_options, labels, write_part
 
 SHAPE = (700, 900)
 
@@ -20,9 +20,10 @@ def built(folder: Path, asked: dict[str, str]) -> Path:
     codes = np.random.default_rng(5).integers(0, 7, SHAPE, dtype=np.uint8)
     folder.mkdir()
     product = labels(DEEPGLOBE)
-    write_part(folder, product, 0, codes, overview_levels(*SHAPE))
+    storage = creation_options(asked)
+    write_part(folder, product, 0, codes, PartFormat.of(SHAPE, SHAPE, storage))
     box = GeoBox(*SHAPE, Affine(0.5, 0, 400_000, 0, -0.5, 5_000_000), rasterio.crs.CRS.from_epsg(32631))
-    return build_cog(folder, product, [Window(0, 0, *SHAPE)], box, {}, creation_options(asked))
+    return build_cog(folder, product, [Window(0, 0, *SHAPE)], box, {}, storage)
 
 
 @pytest.mark.parametrize(
@@ -84,7 +85,7 @@ def test_a_level_of_what_has_none_is_refused() -> None:
 
 
 def test_what_this_gdal_cannot_write_is_told_before_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules["geoseg.raster.landcover.cog"]._WORDS, "COMPRESS", ("UNHEARD-OF",))
+    monkeypatch.setitem(sys.modules["geoseg.raster.landcover.storage"]._WORDS, "COMPRESS", ("UNHEARD-OF",))
     with pytest.raises(UsageError, match="this GDAL is built without COMPRESS=UNHEARD-OF") as caught:
         creation_options({"COMPRESS": "unheard-of"})
     assert "\n" not in str(caught.value)

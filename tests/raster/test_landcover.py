@@ -6,7 +6,7 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -20,15 +20,19 @@ from rio_cogeo.cogeo import cog_validate
 
 from geoseg.errors import OutputError, UsageError
 from geoseg.legend import DEEPGLOBE, LandCover, Legend
-from geoseg.raster import GeoBox, Scene, read_nomenclature, tiles
+from geoseg.raster import GeoBox, Scene, Window, read_nomenclature, tiles
 from geoseg.raster.geobox import GroundControlPoint
 from geoseg.raster.landcover import (
+    DEFAULTS,
     LEGEND_TAG,
+    PartFormat,
     Product,
+    assembly,
     build_cog,
     built_path,
     cog,
     confidence,
+    creation_options,
     foreign_beside,
     labels,
     overview_levels,
@@ -39,6 +43,7 @@ from geoseg.raster.landcover import (
 )
 from geoseg.raster.landcover.overviews import Pixels, pyramid
 from tests.raster.conftest import NORTH_UP, UTM, assemble
+from tests.raster.gdal_cog import assert_same, check_layout, described, write_by_gdal
 from tests.raster.test_durable import small_disk  # noqa: F401 a fixture
 
 LABELS = labels(DEEPGLOBE)
@@ -73,39 +78,97 @@ def landscape(bands: int, height: int, width: int, top: int = 7) -> Pixels:
     return pixels
 
 
+def write_parts(
+    folder: Path, product: Product, pixels: Pixels, tile_px: int, storage: Mapping[str, str] = DEFAULTS
+) -> list[Window]:
+    """Write the parts of a map and return its tiles."""
+    shape = pixels.shape[1], pixels.shape[2]
+    assert tile_px % 2 ** overview_levels(*shape) == 0
+    cut, form = tiles(*shape, tile_px, tile_px), PartFormat.of(shape, (tile_px, tile_px), storage)
+    for index, tile in enumerate(cut):
+        write_part(folder, product, index, pixels[:, tile.rows, tile.cols], form)
+    return cut
+
+
 def make_map(
     folder: Path, product: Product, pixels: Pixels, geobox: GeoBox, tile_px: int, tags: Mapping[str, str] | None = None
 ) -> Path:
     parts = folder / "map.tif.parts"
     parts.mkdir(exist_ok=True)
-    levels = overview_levels(*geobox.shape)
-    assert tile_px % 2**levels == 0
-    cut = tiles(*geobox.shape, tile_px, tile_px)
-    for index, tile in enumerate(cut):
-        write_part(parts, product, index, pixels[:, tile.rows, tile.cols], levels)
+    cut = write_parts(parts, product, pixels, tile_px)
     assemble(parts, product, cut, geobox, folder / "map.tif", tags or {})
     return folder / "map.tif"
 
 
+STORAGES: dict[str, dict[str, str]] = {
+    "usual": {},
+    "small blocks": {"BLOCKSIZE": "128"},
+    "odd blocks": {"BLOCKSIZE": "144"},
+    "ZSTD, BigTIFF": {"BLOCKSIZE": "256", "COMPRESS": "ZSTD", "PREDICTOR": "YES", "BIGTIFF": "YES"},
+    "large blocks, plain": {"BLOCKSIZE": "1024", "COMPRESS": "NONE"},
+    "LZW": {"BLOCKSIZE": "256", "COMPRESS": "LZW", "PREDICTOR": "STANDARD"},
+    "LZMA": {"BLOCKSIZE": "256", "COMPRESS": "LZMA", "LEVEL": "1", "PREDICTOR": "YES"},
+}
+
+
+THREE = probabilities(("a", "b & c", "d"))
+
+
 @pytest.mark.parametrize(
-    ("height", "width", "tile_px"), [(1500, 1100, 512), (1025, 2049, 1024), (300, 200, 64), (1, 1, 8)]
+    ("product", "height", "width", "tile_px", "stored"),
+    [
+        *((LABELS, 1500, 1100, 512, stored) for stored in STORAGES),
+        (LABELS, 1025, 2049, 1024, "small blocks"),
+        (LABELS, 500, 700, 72, "usual"),
+        (LABELS, 1, 1, 8, "usual"),
+        (confidence(), 900, 1300, 260, "small blocks"),
+        (THREE, 700, 900, 256, "ZSTD, BigTIFF"),
+        (THREE, 700, 900, 94, "odd blocks"),
+        (THREE, 300, 200, 64, "large blocks, plain"),
+    ],
+    ids=lambda it: getattr(it, "name", it),
 )
-@pytest.mark.parametrize("product", [LABELS, confidence(), probabilities(DEEPGLOBE.names)], ids=lambda it: it.name)
-def test_the_map_and_its_overviews_are_those_of_the_whole(
-    tmp_path: Path, product: Product, height: int, width: int, tile_px: int
+def test_the_map_is_what_gdal_writes_of_the_whole(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    product: Product,
+    height: int,
+    width: int,
+    tile_px: int,
+    stored: str,
 ) -> None:
+    """Every level, tag, color and place, and blocks that lie in the file as GDAL lays them."""
+    monkeypatch.setattr(assembly, "_LARGE_PIXELS", product.count * 300**2)  # so that there are many stages
+    storage, tags = creation_options(STORAGES[stored]), {"GEOSEG_MODEL": 'a "name" <&> é'}
     pixels = landscape(product.count, height, width, 7 if product.legend else 101)
-    path = make_map(tmp_path, product, pixels, GeoBox(height, width, NORTH_UP, UTM), tile_px)
-    expected = pyramid(pixels, overview_levels(height, width), classes=product.legend is not None)
-    with rasterio.open(path) as dataset:
-        np.testing.assert_array_equal(dataset.read(), pixels)
-        assert dataset.nodata == 255
-        assert dataset.descriptions == product.bands
-        assert len(dataset.overviews(1)) == len(expected) - 1
-    for level, overview in enumerate(expected[1:]):
-        with rasterio.open(path, overview_level=level) as dataset:
-            np.testing.assert_array_equal(dataset.read(), overview)
+    geobox = GeoBox(height, width, NORTH_UP, UTM)
+    cut = write_parts(tmp_path, product, pixels, tile_px, storage)
+    path = build_cog(tmp_path, product, cut, geobox, tags, storage)
+    levels = pyramid(pixels, overview_levels(height, width), classes=product.legend is not None)
+    write_by_gdal(tmp_path / "gdal.tif", product, levels, geobox, tags, storage)
+    assert_same(path, tmp_path / "gdal.tif")
+    check_layout(path)
+    check_layout(tmp_path / "gdal.tif")
     assert cog_validate(path, strict=True) == (True, [], [])
+
+
+@pytest.mark.parametrize(
+    ("before", "tile_px"),
+    [({"COMPRESS": "ZSTD"}, 512), ({"BLOCKSIZE": "256"}, 768), ({"BLOCKSIZE": "1024"}, 512), ({"LEVEL": "9"}, 512)],
+)
+def test_parts_of_a_run_with_other_creation_options_make_the_same_map(
+    tmp_path: Path, tile_px: int, before: dict[str, str]
+) -> None:
+    pixels, geobox = landscape(1, 1500, 1100), GeoBox(1500, 1100, NORTH_UP, UTM)
+    cut = write_parts(tmp_path, LABELS, pixels, tile_px, creation_options(before))
+    write_part(
+        tmp_path, LABELS, 1, pixels[:, cut[1].rows, cut[1].cols], PartFormat.of((1500, 1100), (tile_px, tile_px))
+    )
+    path = build_cog(tmp_path, LABELS, cut, geobox, {})
+    write_by_gdal(tmp_path / "gdal.tif", LABELS, pyramid(pixels, 2, classes=True), geobox, {})
+    assert_same(path, tmp_path / "gdal.tif")
+    check_layout(path)
 
 
 @pytest.mark.parametrize("place", PLACES)
@@ -114,6 +177,10 @@ def test_the_map_lies_where_the_scene_lies(tmp_path: Path, place: str) -> None:
     path = make_map(tmp_path, LABELS, landscape(1, 100, 90), geobox, 64)
     assert Scene.open(path).geobox == geobox
     assert cog_validate(path, strict=True)[0]
+    oracle = tmp_path / "map.tif.parts" / "gdal.tif"
+    write_by_gdal(oracle, LABELS, [landscape(1, 100, 90)], geobox, {})
+    assert [about.get("gcps") for about in described(path)] == [about.get("gcps") for about in described(oracle)]
+    assert [about.get("rpcs") for about in described(path)] == [about.get("rpcs") for about in described(oracle)]
     assert sorted(file.name for file in tmp_path.iterdir()) == [
         "map.qml",
         "map.tif",
@@ -271,9 +338,9 @@ def test_a_damaged_part_is_told_and_the_old_map_stays(tmp_path: Path) -> None:
 
 def test_pixels_that_are_not_the_products_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="int64"):
-        write_part(tmp_path, LABELS, 0, np.zeros((1, 4, 4), np.int64), 0)  # type: ignore[arg-type]
+        write_part(tmp_path, LABELS, 0, np.zeros((1, 4, 4), np.int64), PartFormat(0))  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="7 bands"):
-        write_part(tmp_path, probabilities(DEEPGLOBE.names), 0, np.zeros((1, 4, 4), np.uint8), 0)
+        write_part(tmp_path, probabilities(DEEPGLOBE.names), 0, np.zeros((1, 4, 4), np.uint8), PartFormat(0))
 
 
 @pytest.mark.parametrize("free_kb", [250, 200, 100, 50, 8])
@@ -283,8 +350,7 @@ def test_a_full_disk_is_told_and_the_old_map_stays(small_disk: Path, free_kb: in
     cut, parts, target = tiles(700, 900, 512, 512), small_disk / "parts", small_disk / "map.tif"
     parts.mkdir()
     target.write_bytes(b"the old map")
-    for index, tile in enumerate(cut):
-        write_part(parts, LABELS, index, pixels[:, tile.rows, tile.cols], 1)
+    write_parts(parts, LABELS, pixels, 512)
     free = os.statvfs(small_disk).f_bavail * os.statvfs(small_disk).f_frsize
     (small_disk / "filler").write_bytes(bytes(max(0, free - free_kb * 1024)))
     before = sorted(parts.iterdir())
@@ -294,7 +360,7 @@ def test_a_full_disk_is_told_and_the_old_map_stays(small_disk: Path, free_kb: in
     assert target.read_bytes() == b"the old map"
     assert [path for path in sorted(parts.iterdir()) if path != built_path(parts, LABELS)] == before
     if built_path(parts, LABELS).exists():  # only its sidecars had no room
-        cog.check_whole(built_path(parts, LABELS))
+        check_layout(built_path(parts, LABELS))
     (small_disk / "filler").unlink()
     subprocess.run(["mount", "-o", "remount,size=4m", small_disk], check=True)  # noqa: S607
     assemble(parts, LABELS, cut, geobox, target, {})
@@ -302,34 +368,68 @@ def test_a_full_disk_is_told_and_the_old_map_stays(small_disk: Path, free_kb: in
         np.testing.assert_array_equal(dataset.read(), pixels)
 
 
-def test_a_cog_with_a_hole_is_noticed(tmp_path: Path) -> None:
-    path = make_map(tmp_path, LABELS, landscape(1, 1500, 1100), GeoBox(1500, 1100, NORTH_UP, UTM), 512)
-    cog.check_whole(path)
-    content = path.read_bytes()
-    for damaged in (content[:-8], content[: len(content) // 2], content[:-3000] + bytes(3000)):
-        path.write_bytes(damaged)
-        with pytest.raises((*cog.GDAL_ERRORS, OutputError)):
-            cog.check_whole(path)
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda content: content[:-8], "ends too early"),
+        (lambda content: content[:-3000] + bytes(3000), "cannot write"),
+        (lambda content: content.replace(b"II*\0", b"II*\1", 1), "cannot write"),
+    ],
+    ids=["cut off", "no last block", "no directory"],
+)
+def test_a_file_that_is_not_what_was_written_gets_no_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: Callable[[bytes], bytes], said: str
+) -> None:
+    check = assembly.check_whole
+
+    def check_damaged(path: Path, layout: assembly.CogLayout) -> None:
+        path.write_bytes(damage(path.read_bytes()))
+        check(path, layout)
+
+    monkeypatch.setattr(assembly, "check_whole", check_damaged)
+    with pytest.raises(OutputError, match=said) as caught:
+        make_map(tmp_path, LABELS, landscape(1, 1500, 1100), GeoBox(1500, 1100, NORTH_UP, UTM), 512)
+    assert "\n" not in str(caught.value)
+    assert not list(tmp_path.rglob("*.tif"))
 
 
-@pytest.mark.parametrize("hole", [(0, 0), (1024, 768)])
-def test_a_cog_that_lacks_a_block_is_noticed(tmp_path: Path, hole: tuple[int, int]) -> None:
-    path = tmp_path / "sparse.tif"
-    profile = {"count": 1, "dtype": "uint8", "height": 1280, "width": 1024, "transform": NORTH_UP, "nodata": 255}
-    stored = {"tiled": True, "blockxsize": 256, "blockysize": 256, "sparse_ok": True}
-    with rasterio.open(path, "w", driver="GTiff", **profile, **stored) as dataset:
-        for (row, col), window in dataset.block_windows(1):
-            if (row * 256, col * 256) != hole:
-                dataset.write(np.ones((1, 256, 256), np.uint8), window=window)
-    with pytest.raises(OSError, match="missing"):
-        cog.check_whole(path)
+def test_a_part_that_changed_on_the_disk_is_named_or_makes_the_same_map(tmp_path: Path) -> None:
+    geobox = GeoBox(900, 800, NORTH_UP, UTM)
+    cut = write_parts(tmp_path, LABELS, landscape(1, 900, 800), 512)
+    expected = build_cog(tmp_path, LABELS, cut, geobox, {}).read_bytes()
+    part, told = part_path(tmp_path, LABELS, 3), list[str]()
+    whole = part.read_bytes()
+    for at in np.linspace(0, len(whole) - 1, 25, dtype=int):
+        part.write_bytes(whole[:at] + bytes([whole[at] ^ 4]) + whole[at + 1 :])
+        try:
+            assert build_cog(tmp_path, LABELS, cut, geobox, {}).read_bytes() == expected
+        except OutputError as error:
+            told.append(str(error))
+    assert len(told) > 10
+    assert all(re.search(r"labels_0000003\.zip is damaged .* remove it", line) for line in told)
+    assert not any("\n" in line for line in told)
+    assert {file.suffix for file in tmp_path.iterdir()} <= {".zip", ".tif"}
+
+
+def test_a_map_too_large_for_what_was_asked_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cog, "_CLASSIC_BYTES", 20_000)
+    pixels, geobox = landscape(1, 900, 800), GeoBox(900, 800, NORTH_UP, UTM)
+    cut = write_parts(tmp_path, LABELS, pixels, 512)
+    with pytest.raises(OutputError, match="without the creation option BIGTIFF=NO, all tiles are kept"):
+        build_cog(tmp_path, LABELS, cut, geobox, {}, creation_options({"BIGTIFF": "NO"}))
+    for asked in ("IF_NEEDED", "IF_SAFER"):
+        path = build_cog(tmp_path, LABELS, cut, geobox, {}, creation_options({"BIGTIFF": asked}))
+        assert path.read_bytes()[2] == 43
+        check_layout(path)
+        with rasterio.open(path) as dataset:
+            np.testing.assert_array_equal(dataset.read(), pixels)
 
 
 def built_beside_an_old_map(folder: Path) -> tuple[Path, Path, dict[str, bytes]]:
     """Return a COG yet to be placed, its target, and the old map there with all that stands beside it."""
     parts, target = folder / "parts", folder / "map.tif"
     parts.mkdir()
-    write_part(parts, LABELS, 0, landscape(1, 90, 80), 0)
+    write_parts(parts, LABELS, landscape(1, 90, 80), 96)
     built = build_cog(parts, LABELS, tiles(90, 80, 96, 96), GeoBox(90, 80, NORTH_UP, UTM), {})
     old = {name: name.encode() for name in ("map.tif", "map.tif.aux.xml", "map.qml", "map.tif.ovr")}
     for name, content in old.items():
@@ -344,12 +444,12 @@ def files_in(folder: Path) -> dict[str, bytes]:
 def test_nothing_appears_before_it_is_placed(tmp_path: Path) -> None:
     built, target, old = built_beside_an_old_map(tmp_path)
     assert files_in(tmp_path) == old
-    cog.check_whole(built)
+    check_layout(built)
     content = built.read_bytes()
     place(built, LABELS, target)
     assert target.read_bytes() == content
     assert sorted(files_in(tmp_path)) == ["map.qml", "map.tif", "map.tif.aux.xml"]
-    assert [path.name for path in built.parent.iterdir()] == ["labels_0000000.tif"]
+    assert [path.name for path in built.parent.iterdir()] == ["labels_0000000.zip"]
 
 
 @pytest.mark.parametrize("held", ["map.tif", "map.tif.aux.xml", "map.qml", "map.tif.ovr"])

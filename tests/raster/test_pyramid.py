@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import itertools
 from collections import Counter
 
 import numpy as np
@@ -12,7 +11,6 @@ from hypothesis.extra import numpy as hnp
 from geoseg.raster import tiles
 from geoseg.raster.landcover import overview_levels
 from geoseg.raster.landcover.overviews import Pixels, halved, halved_px, pyramid
-from geoseg.raster.landcover.tile_file import level_windows
 
 codes = hnp.arrays(
     np.uint8, hnp.array_shapes(min_dims=3, max_dims=3, max_side=9), elements=st.sampled_from([0, 1, 2, 6, 254, 255])
@@ -89,10 +87,3 @@ def test_levels_go_on_until_the_long_side_is_small(height: int, width: int) -> N
     levels = overview_levels(height, width)
     assert max(halved_px(height, levels), halved_px(width, levels)) <= 512
     assert levels == 0 or max(halved_px(height, levels - 1), halved_px(width, levels - 1)) > 512
-
-
-@given(height=st.integers(1, 5000), width=st.integers(1, 5000), levels=st.integers(0, 8))
-def test_the_levels_of_a_part_do_not_touch(height: int, width: int, levels: int) -> None:
-    windows = level_windows(height, width, levels)
-    assert all(upper.row_stop <= lower.row for upper, lower in itertools.pairwise(windows))
-    assert all(window.row % 256 == 0 and window.width <= width for window in windows)

@@ -1,5 +1,3 @@
-from .cog import DEFAULTS as DEFAULTS
-from .cog import creation_options as creation_options
 from .outputs import LEGEND_TAG as LEGEND_TAG
 from .outputs import build_cog as build_cog
 from .outputs import built_path as built_path
@@ -7,13 +5,16 @@ from .outputs import files_beside as files_beside
 from .outputs import foreign_beside as foreign_beside
 from .outputs import place as place
 from .overviews import overview_levels as overview_levels
+from .product import Product as Product
+from .product import ProductName as ProductName
+from .product import confidence as confidence
+from .product import labels as labels
+from .product import probabilities as probabilities
 from .sidecars import QGIS_DOCTYPE as QGIS_DOCTYPE
 from .sidecars import is_foreign_style as is_foreign_style
 from .sidecars import style_path as style_path
-from .tile_file import Product as Product
-from .tile_file import ProductName as ProductName
-from .tile_file import confidence as confidence
-from .tile_file import labels as labels
+from .storage import DEFAULTS as DEFAULTS
+from .storage import creation_options as creation_options
+from .tile_file import PartFormat as PartFormat
 from .tile_file import part_path as part_path
-from .tile_file import probabilities as probabilities
 from .tile_file import write_part as write_part

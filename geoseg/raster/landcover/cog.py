@@ -1,166 +1,217 @@
-"""Write one Cloud Optimized GeoTIFF (COG): with which of GDAL's creation options, and whether it is whole.
+"""A Cloud Optimized GeoTIFF (COG) put together from blocks that are compressed already.
+
+The layout is that of GDAL's own driver: header, what tells GDAL the layout, directories, then blocks, those of the
+smallest overview first, each level row by row, every block between its size and its last four bytes. What the
+directories say of place, colors and tags is taken from a small file that GDAL writes for the same map; size and blocks
+are filled in.
 
 Format: https://gdal.org/drivers/raster/cog.html
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import BinaryIO, Self
+from xml.sax.saxutils import escape
 
+import numpy as np
 import rasterio
 import rasterio.shutil
-from affine import Affine
-from rasterio.io import DatasetReader, MemoryFile
-from rasterio.windows import Window
+from numpy.typing import NDArray
+from rasterio.io import MemoryFile
 
-from geoseg.errors import OutputError, UsageError
-from geoseg.raster.dataset_cache import root_message
-from geoseg.raster.environment import GDAL_ERRORS, gdal_threads, raster_environment
-from geoseg.raster.windows import tiles
+from geoseg.errors import OutputError
+from geoseg.legend import NODATA, Legend
+from geoseg.machine import size_text
+from geoseg.raster.environment import raster_environment
+from geoseg.raster.geobox import GeoBox
+from geoseg.raster.landcover import tiff
+from geoseg.raster.landcover.overviews import halved_px
+from geoseg.raster.landcover.product import Product
+from geoseg.raster.views import metadata_lines, place_lines
 
-DEFAULTS = {
-    "BLOCKSIZE": "512",
-    "COMPRESS": "DEFLATE",
-    "LEVEL": "5",  # measured on labels, 16384 x 16384: level 6 takes three times as long for 12 % less
-    "NUM_THREADS": "ALL_CPUS",
-    "BIGTIFF": "IF_SAFER",
-}
-_ASKED = "creation_options"
-_LOSSLESS = ("DEFLATE", "ZSTD", "LZW", "LZMA", "NONE")
-_MOST_LEVELS = {"DEFLATE": 12, "ZSTD": 22, "LZMA": 9}
-_WORDS = {
-    "COMPRESS": _LOSSLESS,
-    "PREDICTOR": ("YES", "NO", "STANDARD"),
-    "BIGTIFF": ("YES", "NO", "IF_NEEDED", "IF_SAFER"),
-}
-_NUMBERS = {"LEVEL": (1, max(_MOST_LEVELS.values())), "BLOCKSIZE": (128, 4096), "NUM_THREADS": (1, 1024)}
-_SAME = {"ZLEVEL": "LEVEL", "ZSTD_LEVEL": "LEVEL"}
-"""GTiff's names of what the COG driver calls otherwise."""
-_ANYWHERE = Affine(2, 0, 0, 0, -2, 0)
-_BLOCK_STEP_PX = 16  # TIFF 6.0, section 15
+_SMALL_PX = 32
+_SMALL = {"BLOCKSIZE": "128", "BIGTIFF": "NO", "NUM_THREADS": "1", "OVERVIEWS": "FORCE_USE_EXISTING"}
+_AROUND = b"BLOCK_ORDER=ROW_MAJOR\nBLOCK_LEADER=SIZE_AS_UINT4\nBLOCK_TRAILER=LAST_4_BYTES_REPEATED\n"
+"""What GDAL's text says of blocks if they are as they are written here."""
+_FRAME_BYTES = 4
+_CLASSIC_BYTES = 2**32 - 2**20
+"""What a classic TIFF holds, and a little less; GDAL's own limit for data is 4.2 GB."""
+_SAFE_BYTES = 2_000_000_000
+"""Beyond so much uncompressed data IF_SAFER means BigTIFF, as in GDAL."""
+
+Blocks = NDArray[np.int64]
 
 
-def creation_options(asked: Mapping[str, str]) -> dict[str, str]:
-    """Return all options of a COG's storage: those asked for, by GDAL's names in any case, and geoseg's own elsewhere.
+@dataclass(frozen=True, slots=True)
+class CogHead:
+    """What GDAL writes in front of the blocks of a map, as it stands in a small file of the same kind."""
 
-    UsageError for one that would change the map (a lossy COMPRESS, RESAMPLING, TILING_SCHEME, ...), for a value that is
-    none, and where this GDAL cannot write so: a few pixels are written to memory, rather than told after the work.
-    """
-    chosen = dict(_checked(key.upper(), value.upper()) for key, value in asked.items())
-    options = DEFAULTS | chosen
-    most = _MOST_LEVELS.get(options["COMPRESS"], 0)
-    if int(chosen.get("LEVEL", 0)) > most:
-        has = f"levels from 1 to {most}" if most else "no levels"
-        raise UsageError(f"creation option LEVEL: {options['COMPRESS']} has {has}, got {chosen['LEVEL']}", _ASKED)
-    if not most:
-        options.pop("LEVEL")
-    if chosen:
-        _try(options)
-    return options
+    small: tiff.Tiff
+    """The directory of the map and, where it has overviews, that of one."""
 
+    @classmethod
+    def of(
+        cls, product: Product, geobox: GeoBox, tags: Mapping[str, str], storage: Mapping[str, str], beside: Path
+    ) -> Self:
+        """Have GDAL write it, in memory.
 
-def _checked(key: str, value: str) -> tuple[str, str]:
-    key = _SAME.get(key, key)
-    if key in _WORDS:
-        if value not in _WORDS[key]:
-            why = ": others change classes" if key == "COMPRESS" else ""
-            raise UsageError(
-                f"creation option {key} must be one of {', '.join(_WORDS[key])}{why}; got {value!r:.40}", _ASKED
+        What a GeoTIFF cannot hold of the place goes to the `.aux.xml` of `beside`, the name of a file that is not made.
+        Raises rasterio's errors or OSError.
+        """
+        head = (*place_lines(geobox), *metadata_lines(tags))
+        with (
+            raster_environment(),
+            MemoryFile(_vrt(_SMALL_PX // 2, product), ext=".vrt") as overview,
+            MemoryFile(_vrt(_SMALL_PX, product, head, overview.name), ext=".vrt") as whole,
+            MemoryFile(ext=".tif") as small,
+        ):
+            rasterio.shutil.copy(whole.name, small.name, driver="COG", strict=True, **{**storage, **_SMALL})
+            with small.open() as dataset:
+                has_more = len(dataset.files) > 1
+            if has_more:
+                rasterio.shutil.copyfiles(small.name, str(beside))
+                beside.unlink()
+            return cls(tiff.read_tiff(small.getbuffer()))
+
+    def stored(self, block_px: int) -> dict[str, list[int]]:
+        """Return how blocks of `block_px` must be stored to be the map's, as `tiff.stored` says it."""
+        edge = tiff.integer_field([block_px], self.small.order)
+        whole = {**self.small.directories[0], tiff.TILE_WIDTH: edge, tiff.TILE_HEIGHT: edge}
+        return tiff.stored(whole, self.small.order)
+
+    def laid_out(self, shape: tuple[int, int], block_px: int, sizes: Sequence[Blocks], bigtiff: str) -> CogLayout:
+        """Return where everything goes in a map of `shape`; `sizes` are bytes of blocks by level, each (row, col).
+
+        OutputError where `bigtiff`, GDAL's BIGTIFF, is NO and it would be needed.
+        """
+        plain = sum(level.size for level in sizes) * block_px**2 * _samples(self.small)
+        if bigtiff == "YES" or (bigtiff == "IF_SAFER" and plain > _SAFE_BYTES):
+            return self._laid_out(shape, block_px, sizes, big=True)
+        layout = self._laid_out(shape, block_px, sizes, big=False)
+        if layout.total_bytes <= _CLASSIC_BYTES:
+            return layout
+        if bigtiff == "NO":
+            raise OutputError(
+                f"the map takes {size_text(layout.total_bytes)}, a TIFF without BIGTIFF holds 4.29 GB; run the same "
+                "command again without the creation option BIGTIFF=NO, all tiles are kept",
+                "creation_options",
             )
-    elif key in _NUMBERS:
-        if (key, value) != ("NUM_THREADS", "ALL_CPUS"):
-            _check_number(key, value)
-    else:
-        known = ", ".join((*_WORDS, *_NUMBERS))
-        raise UsageError(
-            f"creation option {key!r:.40} may change the map, or the COG driver does not know it; use {known}", _ASKED
-        )
-    return key, value
+        return self._laid_out(shape, block_px, sizes, big=True)
+
+    def _laid_out(self, shape: tuple[int, int], block_px: int, sizes: Sequence[Blocks], *, big: bool) -> CogLayout:
+        nowhere = [np.zeros_like(level) for level in sizes]
+        start = len(self._filled_in(shape, block_px, nowhere, sizes, big=big).to_bytes(big=big))
+        places = list(nowhere)
+        for level in range(len(sizes) - 1, -1, -1):
+            ends = start + np.cumsum(sizes[level].ravel() + 2 * _FRAME_BYTES)
+            places[level] = (ends - sizes[level].ravel() - _FRAME_BYTES).reshape(sizes[level].shape)
+            start = int(ends[-1])
+        head = self._filled_in(shape, block_px, places, sizes, big=big).to_bytes(big=big)
+        return CogLayout(head, tuple(places), start)
+
+    def _filled_in(
+        self, shape: tuple[int, int], block_px: int, places: Sequence[Blocks], sizes: Sequence[Blocks], *, big: bool
+    ) -> tiff.Tiff:
+        small, directories = self.small, []
+        for level, (level_places, level_sizes) in enumerate(zip(places, sizes, strict=True)):
+            numbers = {
+                tiff.WIDTH: halved_px(shape[1], level),
+                tiff.HEIGHT: halved_px(shape[0], level),
+                tiff.TILE_WIDTH: block_px,
+                tiff.TILE_HEIGHT: block_px,
+            }
+            own = {tag: tiff.integer_field([number], small.order) for tag, number in numbers.items()}
+            own[tiff.TILE_OFFSETS] = tiff.integer_field(level_places.ravel(), small.order, big=big)
+            own[tiff.TILE_SIZES] = tiff.integer_field(level_sizes.ravel(), small.order)
+            directories.append({**small.directories[min(level, 1)], **own})
+        ghost = small.ghost if _AROUND in small.ghost else b""
+        return replace(small, ghost=ghost, directories=tuple(directories))
 
 
-def _check_number(key: str, value: str) -> None:
-    least, most = _NUMBERS[key]
-    fits = value.isascii() and value.isdigit() and least <= int(value) <= most
-    if not fits or (key == "BLOCKSIZE" and int(value) % _BLOCK_STEP_PX):
-        step = f", a multiple of {_BLOCK_STEP_PX}" if key == "BLOCKSIZE" else ""
-        raise UsageError(
-            f"creation option {key} must be a whole number from {least} to {most}{step}; got {value!r:.40}",
-            _ASKED,
-        )
+def _samples(small: tiff.Tiff) -> int:
+    return int(tiff.integers(small.directories[0][tiff.SAMPLES], small.order)[0])
 
 
-def _try(options: Mapping[str, str]) -> None:
-    """Write a few pixels; a compression that is not built in GDAL leaves out with no more than a line in its log."""
-    try:
-        with raster_environment(), MemoryFile() as source, MemoryFile() as target:
-            with source.open(driver="GTiff", width=64, height=64, count=1, dtype="uint8", transform=_ANYWHERE):
-                pass
-            few = {**options, "NUM_THREADS": "1"}
-            rasterio.shutil.copy(source.name, target.name, driver="COG", strict=True, **few)
-            with target.open() as written:
-                compression = written.profile.get("compress", "none").upper()
-    except GDAL_ERRORS as error:
-        asked = " ".join(f"{key}={value}" for key, value in options.items())
-        raise UsageError(f"GDAL cannot write a COG with {asked}: {' '.join(str(error).split())}", _ASKED) from error
-    if compression != options["COMPRESS"]:
-        raise UsageError(
-            f"this GDAL is built without COMPRESS={options['COMPRESS']}; use {DEFAULTS['COMPRESS']}", _ASKED
-        )
+@dataclass(frozen=True, slots=True)
+class CogLayout:
+    """Where everything goes in a file."""
+
+    head: bytes
+    places: tuple[Blocks, ...]
+    """Of the first byte of each block, by level, (row, col)."""
+    total_bytes: int
+
+    def write_head(self, file: BinaryIO) -> None:
+        """Write all that stands before the blocks."""
+        file.seek(0)
+        file.write(self.head)
+
+    def write_blocks(self, file: BinaryIO, level: int, row: int, col: int, blocks: Sequence[memoryview]) -> None:
+        """Write neighbors of one row of blocks, which lie side by side in the file; each frames itself."""
+        file.seek(int(self.places[level][row, col]) - _FRAME_BYTES)
+        file.write(b"".join(_framed(blocks)))
 
 
-_READ_PX = 512
-_OPTIONS = {"OVERVIEWS": "FORCE_USE_EXISTING"}
-_SETTINGS: dict[str, Any] = {
-    "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",  # listing the folder for each part took ten times its reading
-}
+def _framed(blocks: Sequence[memoryview]) -> Iterator[bytes | memoryview]:
+    for block in blocks:
+        yield len(block).to_bytes(_FRAME_BYTES, "little")
+        yield block
+        yield bytes(block[-_FRAME_BYTES:]).rjust(_FRAME_BYTES, b"\0")
 
 
-def write_cog(source: Path, target: Path, storage: Mapping[str, str] = DEFAULTS) -> None:
-    """Copy a raster and its overviews into a COG. Raises OutputError unless every block of it is in the file.
+def check_whole(path: Path, layout: CogLayout) -> None:
+    """Raise OSError or one of rasterio's errors unless GDAL finds the blocks of a COG where they were written.
 
-    `storage` is what `creation_options` returns.
+    Blocks were checked by their CRC when they were copied, and whatever a disk refuses is an error at once; so none is
+    decoded but the first and the last of each level, to see that GDAL understands the directories.
     """
-    try:
-        with raster_environment(**_SETTINGS):
-            rasterio.shutil.copy(str(source), str(target), driver="COG", strict=True, **_storage(storage), **_OPTIONS)
-            check_whole(target)
-    except GDAL_ERRORS as error:
-        raise OutputError(
-            f"cannot write {target}: {root_message(error)}; if the disk is full, free some space and run the same "
-            f"command again; if a part is damaged, remove {target.parent} first"
-        ) from error
+    if path.stat().st_size != layout.total_bytes:
+        raise OSError("the file ends too early")
+    with raster_environment():
+        for level, places in enumerate(layout.places):
+            of_overview = {"overview_level": level - 1} if level else {}
+            with rasterio.open(path, **of_overview) as dataset:
+                for row, col, window in _corners(dataset):
+                    found = int(dataset.get_tag_item(f"BLOCK_OFFSET_{col}_{row}", "TIFF", bidx=1) or 0)
+                    if found != places[row, col]:
+                        raise OSError("some blocks are missing")
+                    dataset.read(window=window)
 
 
-def _storage(asked: Mapping[str, str]) -> dict[str, str]:
-    """Return creation options with no more threads than GDAL may have here."""
-    return {**asked, "NUM_THREADS": "1"} if gdal_threads() == "1" else dict(asked)
+def _corners(dataset: rasterio.io.DatasetReader) -> Iterator[tuple[int, int, rasterio.windows.Window]]:
+    """Yield row, column and window of the first and the last block."""
+    height, width = dataset.block_shapes[0]
+    last = (dataset.height - 1) // height, (dataset.width - 1) // width
+    for row, col in dict.fromkeys(((0, 0), last)):
+        yield row, col, dataset.block_window(1, row, col)
 
 
-def check_whole(path: Path) -> None:
-    """Raise one of rasterio's errors or OSError unless every block of a COG is there and can be decoded.
+def _vrt(side_px: int, product: Product, head: Sequence[str] = (), overview: str = "") -> bytes:
+    """Return an empty VRT with the product's bands; `head` says place and tags, `overview` names the VRT of one."""
+    lines = [f'<VRTDataset rasterXSize="{side_px}" rasterYSize="{side_px}">\n', *head]
+    for band, description in enumerate(product.bands, start=1):
+        lines += [
+            f'<VRTRasterBand dataType="Byte" band="{band}">\n<Description>{escape(description)}</Description>\n',
+            f"<NoDataValue>{NODATA}</NoDataValue>\n{_colors(product.legend)}",
+            *([_overview(overview, band)] if overview else []),
+            "</VRTRasterBand>\n",
+        ]
+    return "".join([*lines, "</VRTDataset>\n"]).encode()
 
-    Decoding takes a tenth of the time of writing.
-    """
-    size = path.stat().st_size
-    with rasterio.open(path, num_threads=gdal_threads()) as dataset:
-        levels = len(dataset.overviews(1))
-        _check_blocks(dataset, size)
-    for level in range(levels):
-        with rasterio.open(path, overview_level=level, num_threads=gdal_threads()) as dataset:
-            _check_blocks(dataset, size)
+
+def _overview(name: str, band: int) -> str:
+    source = f"<SourceFilename>{escape(name)}</SourceFilename><SourceBand>{band}</SourceBand>"
+    return f"<Overview>{source}</Overview>\n"
 
 
-def _check_blocks(dataset: DatasetReader, size: int) -> None:
-    """Look for every block in the file, since one that is missing reads as nodata; then decode all."""
-    for (row, col), _ in dataset.block_windows(1):
-        offset, length = (
-            int(dataset.get_tag_item(f"BLOCK_{what}_{col}_{row}", "TIFF", bidx=1) or 0) for what in ("OFFSET", "SIZE")
-        )
-        if not (offset and length):
-            raise OSError("some blocks are missing")
-        if offset + length > size:
-            raise OSError("the file ends too early")
-    for window in tiles(dataset.height, dataset.width, _READ_PX, 16 * _READ_PX):
-        dataset.read(window=Window(window.col, window.row, window.width, window.height))
+def _colors(legend: Legend | None) -> str:
+    if legend is None:
+        return "<ColorInterp>Gray</ColorInterp>\n"
+    table = [(0, 0, 0, 0)] * (NODATA + 1)
+    for land_cover in legend:
+        table[land_cover.code] = (*land_cover.color, 255)
+    entries = "".join(f'<Entry c1="{r}" c2="{g}" c3="{b}" c4="{a}"/>' for r, g, b, a in table)
+    return f"<ColorInterp>Palette</ColorInterp>\n<ColorTable>{entries}</ColorTable>\n"

@@ -6,8 +6,10 @@ Nothing is ever half-written at that name, and what stood there before stays unt
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
+import math
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -18,11 +20,15 @@ from geoseg.atomic import (
     write_durably,
 )
 from geoseg.errors import OutputError
+from geoseg.raster.dataset_cache import root_message
+from geoseg.raster.environment import GDAL_ERRORS
 from geoseg.raster.geobox import GeoBox
-from geoseg.raster.landcover.cog import DEFAULTS, write_cog
-from geoseg.raster.landcover.mosaic import Mosaic
+from geoseg.raster.landcover.assembly import Stage, write_map
+from geoseg.raster.landcover.cog import CogHead
+from geoseg.raster.landcover.product import Product
 from geoseg.raster.landcover.sidecars import is_foreign_names, is_foreign_style, names_path, sidecars, style_path
-from geoseg.raster.landcover.tile_file import Product
+from geoseg.raster.landcover.storage import DEFAULTS
+from geoseg.raster.landcover.tile_file import PartFormat
 from geoseg.raster.windows import Window
 
 LEGEND_TAG = "GEOSEG_LEGEND"
@@ -66,33 +72,56 @@ def build_cog(  # noqa: PLR0913, PLR0917 each is a noun the reader expects here
 
     The COG is written and checked in the folder under another name, and renamed to `built_path` when it is whole on the
     disk; one that stands there already is made again. Every tile starts at a multiple of 2**overview_levels. Labels
-    carry their legend in the color table and the tag GEOSEG_LEGEND. `storage` is what `creation_options` returns.
-    Raises OutputError (missing parts, full disk); the parts stay in any case.
+    carry their legend in the color table and the tag GEOSEG_LEGEND. `storage` is what `creation_options` returns; parts
+    that were stored otherwise are read and stored again. Raises OutputError (missing or damaged parts, full disk); the
+    parts stay in any case.
     """
-    mosaic = Mosaic(folder, product, tuple(tiles), geobox)
-    missing = mosaic.missing()
+    form = PartFormat.of(geobox.shape, _tile_shape(tiles, geobox.shape), storage)
+    stage = Stage(folder, product, geobox.shape, 0, tuple(tiles), form)
+    missing = stage.missing()
     if missing:
         raise OutputError(
             f"{len(missing)} of {len(tiles)} tiles of the {product.name} are not in {folder}, the first is number "
             f"{missing[0]}; run the same command again"
         )
-    built, unfinished = built_path(folder, product), folder / f"{product.name}.unfinished.tif"
+    built = built_path(folder, product)
+    with _unfinished(built, product) as (unfinished, scratch):
+        beside = scratch / "small.tif"
+        head = CogHead.of(product, geobox, _with_legend(tags, product), storage, beside)
+        write_map(stage, head, unfinished, scratch)
+        sync_file(unfinished)
+        if names_path(beside).exists():
+            replace_durably(names_path(beside), names_path(built))
+        replace_durably(unfinished, built)
+    return built
+
+
+@contextmanager
+def _unfinished(built: Path, product: Product) -> Iterator[tuple[Path, Path]]:
+    """Give the name of an unfinished COG and an empty folder; neither is left behind. Errors become OutputError."""
+    unfinished, scratch = (built.with_name(f"{product.name}.{name}") for name in ("unfinished.tif", "scratch"))
     try:
-        try:
-            built.unlink(missing_ok=True)
-            names_path(built).unlink(missing_ok=True)
-            write_cog(mosaic.write(_with_legend(tags, product)), unfinished, storage)
-            sync_file(unfinished)
-            if names_path(unfinished).exists():
-                replace_durably(names_path(unfinished), names_path(built))
-            replace_durably(unfinished, built)
-        finally:
-            mosaic.remove()
-            unfinished.unlink(missing_ok=True)
-            names_path(unfinished).unlink(missing_ok=True)
+        for path in (built, names_path(built), unfinished):
+            path.unlink(missing_ok=True)
+        shutil.rmtree(scratch, ignore_errors=True)
+        scratch.mkdir()
+        yield unfinished, scratch
     except OSError as error:
         raise output_error(built, error) from error
-    return built
+    except GDAL_ERRORS as error:
+        raise output_error(built, OSError(root_message(error))) from error
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+        with suppress(OSError):
+            unfinished.unlink(missing_ok=True)
+
+
+def _tile_shape(tiles: Sequence[Window], shape: tuple[int, int]) -> tuple[int, int]:
+    """Return rows and columns of which every tile starts at a multiple; those of the map where none starts later."""
+    return (
+        math.gcd(*(tile.row for tile in tiles)) or shape[0],
+        math.gcd(*(tile.col for tile in tiles)) or shape[1],
+    )
 
 
 def place(built: Path, product: Product, target: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from xml.etree import ElementTree as ET
 
 from geoseg.legend import Legend, attribute_table_of, color_palette
-from geoseg.raster.landcover.tile_file import Product
+from geoseg.raster.landcover.product import Product
 
 QGIS_DOCTYPE = "<!DOCTYPE qgis>\n"
 """QGIS itself writes a longer one, so ours is known by it."""

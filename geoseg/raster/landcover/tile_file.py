@@ -1,91 +1,90 @@
-"""One finished tile of one output as a small GeoTIFF, a part: whole or absent after any crash."""
+"""One finished tile of one output, a part: whole or absent after any crash.
+
+A part is a zip file, stored, with one GeoTIFF for each level that it holds. Where a level's blocks are not cut by the
+borders of tiles they are the map's own, compressed once, by GDAL, with the map's creation options: the map is put
+together by copying them. The first level of which that is not so is kept as plain pixels, and later levels are made of
+it. `index.json` says how large the blocks are and how they are stored.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import io
+import json
+import struct
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Self
 
 import numpy as np
-from affine import Affine
+from numpy.typing import NDArray
 from rasterio.io import MemoryFile
-from rasterio.windows import Window as RasterioWindow
 
 from geoseg.atomic import write_durably
-from geoseg.errors import UsageError
-from geoseg.legend import NODATA, Legend
-from geoseg.raster.environment import raster_environment
-from geoseg.raster.landcover.overviews import Pixels, halved_px, pyramid
+from geoseg.errors import OutputError, UsageError
+from geoseg.legend import NODATA
+from geoseg.raster.environment import GDAL_ERRORS, raster_environment
+from geoseg.raster.landcover import tiff
+from geoseg.raster.landcover.overviews import COMPILED_LEVELS, Pixels, overview_levels, pyramid
+from geoseg.raster.landcover.product import Product
+from geoseg.raster.landcover.storage import DEFAULTS
 from geoseg.raster.windows import Window
 
-ProductName = Literal["labels", "confidence", "probabilities"]
+_LEVEL_OPTIONS = {"DEFLATE": "ZLEVEL", "ZSTD": "ZSTD_LEVEL", "LZMA": "LZMA_PRESET"}
+"""What GDAL's GTiff driver calls the COG driver's LEVEL."""
+_PREDICTED = ("DEFLATE", "LZW", "ZSTD")
+_PLAIN_BLOCK_PX = 512
+_STEP_PX = 16  # TIFF 6.0, section 15
+_INDEX = "index.json"
 
 
 @dataclass(frozen=True, slots=True)
-class Product:
-    """One output raster; 255 is nodata in all of them.
+class PartFormat:
+    """How the parts of a map are stored; `of` finds it."""
 
-    Labels hold class codes and have a legend; confidence and probabilities hold percent, 0 to 100.
-    """
+    levels: int
+    """Overviews of the map."""
+    final_levels: int = 0
+    """How many levels, from full resolution on, parts hold in blocks of the map; at most levels + 1."""
+    storage: Mapping[str, str] = field(default_factory=lambda: dict(DEFAULTS))
+    """What `creation_options` returns."""
 
-    name: ProductName
-    bands: tuple[str, ...]
-    """Band descriptions, in their order."""
-    legend: Legend | None = None
-
-    def __post_init__(self) -> None:
-        if not self.bands:
-            raise UsageError(f"the product {self.name} needs at least one band, got none")
-        if (self.name == "labels") != (self.legend is not None):
-            raise UsageError(f"labels have a legend and nothing else has, got {self.name} with legend {self.legend}")
+    @classmethod
+    def of(cls, shape: tuple[int, int], tile_shape: tuple[int, int], storage: Mapping[str, str] = DEFAULTS) -> Self:
+        """Return the format for tiles of `tile_shape` of a map of `shape`, (rows, cols)."""
+        levels, block_px = overview_levels(*shape), int(storage["BLOCKSIZE"])
+        final = 0
+        while final <= levels and all(
+            tile_px >= length_px or tile_px % (block_px << final) == 0
+            for tile_px, length_px in zip(tile_shape, shape, strict=True)
+        ):
+            final += 1
+        return cls(levels, final, storage)
 
     @property
-    def count(self) -> int:
-        """Number of bands."""
-        return len(self.bands)
+    def block_px(self) -> int:
+        """Edge of the map's blocks."""
+        return int(self.storage["BLOCKSIZE"])
 
-
-def labels(legend: Legend) -> Product:
-    """One band of class codes."""
-    return Product("labels", ("land cover",), legend)
-
-
-def confidence() -> Product:
-    """One band: the probability of the class that won, in percent."""
-    return Product("confidence", ("confidence (percent)",))
-
-
-def probabilities(names: tuple[str, ...]) -> Product:
-    """One band of percent for each class that the model knows, in its order."""
-    return Product("probabilities", names)
-
-
-BLOCK_PX = 256
-
-
-def level_windows(height_px: int, width_px: int, levels: int) -> tuple[Window, ...]:
-    """Return where each level of a tile lies in its part: the tile on top, each below the last, on whole blocks."""
-    windows, row = [], 0
-    for level in range(levels + 1):
-        windows.append(Window(row, 0, halved_px(height_px, level), halved_px(width_px, level)))
-        row += -(-windows[-1].height // BLOCK_PX) * BLOCK_PX
-    return tuple(windows)
-
-
-_ANYWHERE = Affine.scale(2, -2)
-"""Rasterio warns of every file without a transform."""
+    @property
+    def last_level(self) -> int:
+        """The smallest level that a part holds: plain pixels, unless all of the map's levels are in its blocks."""
+        return min(self.final_levels, self.levels)
 
 
 def part_path(folder: Path, product: Product, index: int) -> Path:
     """Return the name of a tile's part."""
-    return folder / f"{product.name}_{index:07d}.tif"
+    return folder / f"{product.name}_{index:07d}.zip"
 
 
-def write_part(folder: Path, product: Product, index: int, pixels: Pixels, levels: int) -> Path:
+def write_part(folder: Path, product: Product, index: int, pixels: Pixels, form: PartFormat) -> Path:
     """Write the pixels of tile `index`, uint8 (band, row, col) or (row, col), with its overviews; return the file.
 
-    `levels` is `overview_levels` of the whole map. The file has no place on Earth and holds its overviews below the
-    tile; only `assemble` reads it. Raises OutputError when it cannot be written, as on a full disk.
+    `form` is that of the whole map. Only `build_cog` reads the file. Raises OutputError when it cannot be written, as
+    on a full disk.
     """
     pixels = pixels[np.newaxis] if pixels.ndim == 2 else pixels
     if pixels.dtype != np.uint8 or pixels.shape[0] != product.count:
@@ -93,31 +92,115 @@ def write_part(folder: Path, product: Product, index: int, pixels: Pixels, level
             f"a part of {product.name} is uint8 with {product.count} bands, got {pixels.dtype} {pixels.shape}"
         )
     path = part_path(folder, product, index)
-    write_durably(path, _encoded(product, pixels, levels))
+    write_durably(path, encoded_part(product, pixels, form))
     return path
 
 
-def _encoded(product: Product, pixels: Pixels, levels: int) -> bytes:
-    windows = level_windows(pixels.shape[1], pixels.shape[2], levels)
-    profile = {
-        "driver": "GTiff",
-        "count": product.count,
-        "dtype": "uint8",
-        "height": windows[-1].row_stop,
-        "width": pixels.shape[2],
-        "nodata": NODATA,
-        "transform": _ANYWHERE,
-        "tiled": True,
-        "blockxsize": BLOCK_PX,
-        "blockysize": BLOCK_PX,
-        "compress": "deflate",
-        "zlevel": 1,
-        "interleave": "band",
-        "sparse_ok": True,
-        "bigtiff": "if_safer",
-    }
+def encoded_part(product: Product, pixels: Pixels, form: PartFormat) -> bytes:
+    """Return the content of the part of a tile, uint8 (band, row, col)."""
+    compiled = form.levels >= COMPILED_LEVELS
+    content, sizes, stored = io.BytesIO(), [], {}
+    with zipfile.ZipFile(content, "w") as parts:
+        for level, of_level in enumerate(
+            pyramid(pixels, form.last_level, classes=product.legend is not None, compiled=compiled)
+        ):
+            is_final = level < form.final_levels
+            with _geotiff(of_level, form, is_final=is_final) as file:
+                parts.writestr(_name(level), file)
+                if is_final:
+                    head = tiff.read_tiff(file)
+                    stored = tiff.stored(head.directories[0], head.order)
+                    sizes.append(tiff.integers(head.directories[0][tiff.TILE_SIZES], head.order).tolist())
+        parts.writestr(_INDEX, json.dumps({"stored": stored, "sizes": sizes}))
+    return content.getvalue()
+
+
+def _name(level: int) -> str:
+    return f"{level}.tif"
+
+
+@contextmanager
+def _geotiff(pixels: Pixels, form: PartFormat, *, is_final: bool) -> Iterator[memoryview]:
+    """Give a GeoTIFF of pixels (band, row, col): of whole blocks, filled up with nodata, where those are the map's."""
+    bands, height, width = pixels.shape
+    block_px = form.block_px if is_final else min(_PLAIN_BLOCK_PX, _up(max(height, width), _STEP_PX))
+    if is_final and (height % block_px or width % block_px):
+        whole = np.full((bands, _up(height, block_px), _up(width, block_px)), NODATA, np.uint8)
+        whole[:, :height, :width] = pixels
+        pixels = whole
+    profile = {"driver": "GTiff", "count": bands, "dtype": "uint8", "height": pixels.shape[1], "width": pixels.shape[2]}
+    blocks = {"tiled": True, "blockxsize": block_px, "blockysize": block_px, "interleave": "pixel"}
     with raster_environment(), MemoryFile() as memory:
-        with memory.open(**profile) as dataset:
-            for window, level in zip(windows, pyramid(pixels, levels, classes=product.legend is not None), strict=True):
-                dataset.write(level, window=RasterioWindow(window.col, window.row, window.width, window.height))
-        return bytes(memory.getbuffer())
+        with memory.open(**profile, **blocks, **_gtiff_options(form.storage)) as dataset:
+            dataset.write(pixels)
+        yield memory.getbuffer()
+
+
+def _up(length_px: int, step_px: int) -> int:
+    return -(-length_px // step_px) * step_px
+
+
+def _gtiff_options(storage: Mapping[str, str]) -> dict[str, str]:
+    """Return how GDAL's GTiff driver is told to compress as its COG driver would."""
+    compression = storage["COMPRESS"]
+    options = {"COMPRESS": compression, "BIGTIFF": "IF_SAFER"}
+    if "LEVEL" in storage:
+        options[_LEVEL_OPTIONS[compression]] = storage["LEVEL"]
+    if compression in _PREDICTED and storage.get("PREDICTOR", "NO") != "NO":
+        options["PREDICTOR"] = "2"
+    return options
+
+
+@dataclass(frozen=True, slots=True)
+class PartIndex:
+    """What a part says of its blocks without being read."""
+
+    stored: Mapping[str, list[int]]
+    """How, as `tiff.stored` says it; empty where no level is final."""
+    sizes: tuple[NDArray[np.int64], ...]
+    """By level that is final: bytes of each block, flat, row by row."""
+
+
+def read_index(path: Path) -> PartIndex:
+    """Read what a part says of its blocks. Raises OutputError where it is damaged."""
+    with _opened(path) as part:
+        index = json.loads(part.read(_INDEX))
+        return PartIndex(dict(index["stored"]), tuple(np.asarray(sizes, np.int64) for sizes in index["sizes"]))
+
+
+def read_blocks(path: Path, levels: int) -> Iterator[list[memoryview]]:
+    """Yield the compressed blocks of each level from full resolution on, row by row; checked by their CRC.
+
+    Raises OutputError where a part is damaged.
+    """
+    with _opened(path) as part:
+        for level in range(levels):
+            content = memoryview(part.read(_name(level)))
+            head = tiff.read_tiff(content)
+            places, sizes = (
+                tiff.integers(head.directories[0][tag], head.order).tolist()
+                for tag in (tiff.TILE_OFFSETS, tiff.TILE_SIZES)
+            )
+            yield [content[start : start + size] for start, size in zip(places, sizes, strict=True)]
+
+
+def read_level(path: Path, level: int, window: Window) -> Pixels:
+    """Return pixels of a level, uint8 (band, row, col); `window` is counted from the first of the part.
+
+    Raises OutputError where the part is damaged.
+    """
+    with _opened(path) as part, raster_environment(), MemoryFile(part.read(_name(level))) as memory:
+        with memory.open() as dataset:
+            pixels: Pixels = dataset.read(window=window.to_rasterio())
+        return pixels
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
+    try:
+        with zipfile.ZipFile(path) as part:
+            yield part
+    except (*GDAL_ERRORS, zipfile.BadZipFile, zlib.error, EOFError, KeyError, ValueError, struct.error) as error:
+        raise OutputError(
+            f"{path} is damaged ({' '.join(str(error).split())}); remove it and run the same command again"
+        ) from error
