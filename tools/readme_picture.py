@@ -25,7 +25,7 @@ from rasterio.windows import Window, bounds
 
 import geoseg
 from geoseg.atomic import write_durably
-from geoseg.display.palette import color_blind_legend
+from geoseg.display.palette import check_palette, legend_in
 
 ROOT = Path(__file__).parents[1]
 LARGEST_BYTES = 400_000
@@ -66,7 +66,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--scene", type=Path, default=ROOT / "sample_data" / "scene.tif")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "pictures" / "readme.webp")
     parser.add_argument("--window", type=_window, default=_WINDOW, help="what is shown: COL,ROW,WIDTH,HEIGHT in pixels")
-    parser.add_argument("--palette", choices=("own", "colour-blind"), default="colour-blind")
+    parser.add_argument("--palette", default="soft", help="of geoseg preview")
     return parser.parse_args()
 
 
@@ -81,7 +81,7 @@ def _view(scene: Path, landcover: Path, polygons: Path, window: Window, palette:
         left, bottom, right, top = bounds(window, file.transform)
     with rasterio.open(landcover) as file:
         codes = file.read(1, window=window)
-    legend = color_blind_legend(geoseg.DEEPGLOBE) if palette == "colour-blind" else geoseg.DEEPGLOBE
+    legend = legend_in(check_palette(palette), geoseg.DEEPGLOBE)
     layer = geopandas.read_file(polygons, layer="landcover", bbox=(left, bottom, right, top))
     return View(image, codes, layer, (left, right, bottom, top), legend)
 

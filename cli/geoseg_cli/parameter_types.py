@@ -20,7 +20,7 @@ BLENDS = ("hann", "linear", "gaussian", "mean", "crop")
 DEVICES = ("auto", "cpu", "cuda", "mps", "onnx", "torch-cpu")
 TRAINING_DEVICES = ("auto", "cpu", "cuda", "mps")
 METHODS = ("visvalingam", "douglas-peucker")
-PALETTES = ("own", "color-blind", "colour-blind")
+PALETTES = ("soft", "own", "deepglobe", "color-blind", "colour-blind")
 PARTS = ("test", "train", "valid", "all")
 LOSSES = ("cross-entropy", "dice", "focal", "lovasz")
 """Asking the library for these would load torch."""

@@ -17,12 +17,13 @@ from geoseg_cli.process import InterruptedRunError, termination_interrupts
 from geoseg_cli.progress_bar import ProgressBar
 
 _OUTPUT, _LAYERS = "Output", "Layers"
-_PAGE_ONLY = ("confidence", "max_mb")
+_PAGE_ONLY = ("confidence", "max_mb", "title", "description")
 """Options that no picture has."""
 
 
 @click.command(cls=GroupedCommand, short_help="Make a web page or a picture of a map.")
 @path_argument("landcover")
+@path_argument("later", required=False)
 @options.out(
     _OUTPUT,
     "A page (.html): one file that needs no network. Or a picture (.png): scene and map side by side, or the polygons.",
@@ -30,6 +31,8 @@ _PAGE_ONLY = ("confidence", "max_mb")
 @grouped(_OUTPUT)(
     "--max-mb", type=float, metavar="MB", help="Maximum size of the page; a larger page zooms deeper. [default: 15]"
 )
+@grouped(_OUTPUT)("--title", metavar="TEXT", help="Heading. [default: the map's file name]")
+@grouped(_OUTPUT)("--description", metavar="TEXT", help="What stands below the heading.")
 @options.mkdir(_OUTPUT)
 @options.overwrite(_OUTPUT, "Replace an existing file.")
 @options.as_json(_OUTPUT)
@@ -45,15 +48,20 @@ _PAGE_ONLY = ("confidence", "max_mb")
 )  # fmt: skip
 @grouped(_LAYERS)(
     "--palette", type=types.word("palette", *types.PALETTES), metavar="NAME",
-    help="own, or color-blind for colors that everybody can tell apart. [default: own]",
+    help="soft, own (the map's), deepglobe (as published), or color-blind for colors that everybody can tell apart. "
+    "[default: soft for maps in DeepGlobe's colors, else own]",
 )  # fmt: skip
-def preview(landcover: str, *, out: str, as_json: bool, quiet: bool, **given: Any) -> None:  # noqa: ANN401
+def preview(landcover: str, later: str | None, *, out: str, as_json: bool, quiet: bool, **given: Any) -> None:  # noqa: ANN401
     """Show LANDCOVER, a map of any size, as a web page to look at and share.
 
-    Pan and zoom, swipe between scene and map, switch classes on and off, read coordinates and areas.
+    Pan and zoom, swipe between scene and map, switch classes on and off, read coordinates and areas. With LATER, a map
+    of another date, the swipe line parts the two maps, and the page tells what changed.
 
     Example: geoseg preview landcover.tif --scene scene.tif --out map.html
+
+    Example: geoseg preview landcover.tif later.tif --out change.html
     """
+    given |= {"later": later}
     settings = {name: value for name, value in given.items() if value is not None}
     with ProgressBar(quiet=quiet) as bar, termination_interrupts():
         try:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
+from rasterio.io import DatasetReader
 
 from geoseg.display.overview_source import OverviewSource
 from geoseg.errors import SceneError
@@ -20,6 +23,8 @@ _TABLE_BYTES = 2
 """Codes of so many bytes are looked up in a table, larger ones by search."""
 COUNTED_PX = 100_000_000
 """Maps of more pixels are counted in an overview."""
+Rows = tuple[tuple[int, int], tuple[int, int]]
+"""(first row, row after the last), (0, width)."""
 _STRIPS = 64
 _STRIP_PX = 8_000_000
 
@@ -95,28 +100,56 @@ class ClassAreas:
     @classmethod
     def of(cls, landcover: OverviewSource, table: CodeTable) -> Self:
         """Count a map's codes, strip by strip, each pixel with its area on the ground."""
-        scene = landcover.scene
-        rows, cols = scene.shape
-        thinned = max(1.0, math.sqrt(rows * cols / COUNTED_PX))
         sums = np.zeros(NODATA + 1)
-        with landcover.at(thinned if thinned == 1.0 else thinned * 2) as (dataset, factor):
-            ground = _ground(place_at(scene.geobox, (dataset.height, dataset.width)))
-            height = max(1, min(math.ceil(dataset.height / _STRIPS), _STRIP_PX // dataset.width))
-            for top in range(0, dataset.height, height):
-                strip = Window(top, 0, min(height, dataset.height - top), dataset.width)
-                area = ((strip.row, strip.row_stop), (0, strip.width))
-                codes = dataset.read(1, window=area)
-                valid = dataset.dataset_mask(window=area) if dataset.count == 1 else dataset.read(2, window=area)
-                slots, weights = table.of(codes, valid != 0).ravel(), None
-                if ground is not None and not ground.is_even:
-                    weights = np.broadcast_to(ground.areas(strip), strip.shape).ravel()
-                sums += np.bincount(slots, weights, minlength=NODATA + 1)
-            if ground is None:
-                sums *= rows / dataset.height * cols / dataset.width
-            elif ground.is_even:
-                sums *= ground.pixel
-        areas = {code: float(sums[table[code]]) for code in sorted(table.codes)}
-        return cls({code: area for code, area in areas.items() if area}, ground is None, factor)
+        with counted_strips(landcover) as strips:
+            for area, weights in strips:
+                sums += np.bincount(read_slots(strips.dataset, area, table), weights, minlength=NODATA + 1)
+        areas = {code: float(sums[table[code]] * strips.unit) for code in sorted(table.codes)}
+        return cls({code: area for code, area in areas.items() if area}, strips.in_px, strips.step)
+
+
+@dataclass(frozen=True, slots=True)
+class CountedStrips:
+    """A map at the size in which it is counted."""
+
+    dataset: DatasetReader
+    step: float
+    """How much coarser than the map it is."""
+    unit: float
+    """What a weight of one stands for: m2, or pixels of the map."""
+    ground: Ground | None
+
+    @property
+    def in_px(self) -> bool:
+        """Whether areas are in pixels, because it is not known what these measure."""
+        return self.ground is None
+
+    def __iter__(self) -> Iterator[tuple[Rows, NDArray[np.float64] | None]]:
+        """Yield each strip, from the top, with the weights of its pixels (pixel,); None where all weigh one."""
+        height, width = self.dataset.shape
+        step = max(1, min(math.ceil(height / _STRIPS), _STRIP_PX // width))
+        for top in range(0, height, step):
+            strip, weights = Window(top, 0, min(step, height - top), width), None
+            if self.ground is not None and not self.ground.is_even:
+                weights = np.broadcast_to(self.ground.areas(strip), strip.shape).ravel()
+            yield ((strip.row, strip.row_stop), (0, width)), weights
+
+
+@contextmanager
+def counted_strips(landcover: OverviewSource) -> Iterator[CountedStrips]:
+    """Open a map to be counted, in an overview where it is large."""
+    rows, cols = landcover.scene.shape
+    thinned = max(1.0, math.sqrt(rows * cols / COUNTED_PX))
+    with landcover.at(thinned if thinned == 1.0 else thinned * 2) as (dataset, step):
+        ground = _ground(place_at(landcover.scene.geobox, (dataset.height, dataset.width)))
+        unit = 1.0 if ground is not None else rows / dataset.height * cols / dataset.width
+        yield CountedStrips(dataset, step, ground.pixel if ground is not None and ground.is_even else unit, ground)
+
+
+def read_slots(dataset: DatasetReader, area: Rows, table: CodeTable) -> NDArray[np.uint8]:
+    """Return the bytes (pixel,) of some rows of a map; 255 where they are not valid."""
+    valid = dataset.dataset_mask(window=area) if dataset.count == 1 else dataset.read(2, window=area)
+    return table.of(dataset.read(1, window=area), valid != 0).ravel()
 
 
 def _ground(geobox: GeoBox) -> Ground | None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 from xml.etree import ElementTree as ET
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 _BATCH_FEATURES = 16_384
 _TEXTS = (".geojson", ".json", ".geojsonl", ".geojsons", ".geojsonseq")
 _AREAS = ("area_m2", "area_px")
+_CONFIDENCE = "confidence"
 _CODED = frozenset({"code", "name"})
 _WHAT = "polygons as geoseg.vectorize makes them have the columns code, name and area_m2 or area_px"
 RGB = tuple[int, int, int]
@@ -54,8 +56,24 @@ class FeatureBatch:
     names: list[str]
     areas: NDArray[np.float64]
     """(feature,) square meters, or pixels where the source's `in_px`."""
+    perimeters: NDArray[np.float64]
+    """(feature,) meters, or pixels; NaN where it is not known."""
+    confidences: NDArray[np.float64]
+    """(feature,) percent; NaN where it is not known."""
     shapes: NDArray[np.object_]
     """(feature,) shapely's polygons or multipolygons."""
+
+    def __getitem__(self, chosen: slice | NDArray[np.intp]) -> FeatureBatch:
+        """Return some of the features."""
+        names = self.names[chosen] if isinstance(chosen, slice) else [self.names[i] for i in chosen]
+        return FeatureBatch(
+            self.codes[chosen],
+            names,
+            self.areas[chosen],
+            self.perimeters[chosen],
+            self.confidences[chosen],
+            self.shapes[chosen],
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,15 +133,21 @@ def _one_layer(polygons: str, layer: str | None, map_name: str | None) -> Featur
 
 
 def _of_frame(frame: Any) -> FeatureSource:  # noqa: ANN401 - see above
-    area = _area_column(list(getattr(frame, "columns", ())), f"a {type(frame).__name__}")
-    shapes = np.asarray(frame.geometry.array, np.object_)
-    columns = frame["code"].to_numpy(np.int64), frame["name"].tolist(), frame[area].to_numpy(np.float64)
+    names = list(getattr(frame, "columns", ()))
+    area = _area_column(names, f"a {type(frame).__name__}")
+    perimeter = _perimeter_column(area)
+    whole = FeatureBatch(
+        frame["code"].to_numpy(np.int64),
+        frame["name"].tolist(),
+        frame[area].to_numpy(np.float64),
+        frame[perimeter].to_numpy(np.float64) if perimeter in names else np.full(len(frame), np.nan),
+        frame[_CONFIDENCE].to_numpy(np.float64) if _CONFIDENCE in names else np.full(len(frame), np.nan),
+        np.asarray(frame.geometry.array, np.object_),
+    )
 
     def batches() -> Iterator[FeatureBatch]:
-        for start in range(0, len(shapes), _BATCH_FEATURES):
-            some = slice(start, start + _BATCH_FEATURES)
-            codes, names, areas = (column[some] for column in columns)
-            yield _of_polygons(FeatureBatch(codes, names, areas, shapes[some]))
+        for start in range(0, len(whole.codes), _BATCH_FEATURES):
+            yield _of_polygons(whole[start : start + _BATCH_FEATURES])
 
     crs = None if frame.crs is None else CRS.from_wkt(frame.crs.to_wkt())
     return FeatureSource("Land cover", crs, _bounds(frame.total_bounds), area == "area_px", batches, {})
@@ -136,12 +160,12 @@ def _of_gdal(source: FeatureFile) -> FeatureSource:
     info = pyogrio.read_info(name, layer=layer, force_total_bounds=True)
     if path.suffix.lower() in _TEXTS and not info["features"]:
         return _empty(path)  # GeoJSON keeps the columns with the features
-    area = _area_column(list(info["fields"]), source.name)
+    fields = list(info["fields"])
+    area = _area_column(fields, source.name)
+    columns = _columns(fields, area)
 
     def batches() -> Iterator[FeatureBatch]:
-        with pyogrio.open_arrow(
-            name, layer=layer, columns=["code", "name", area], batch_size=_BATCH_FEATURES, use_pyarrow=True
-        ) as (
+        with pyogrio.open_arrow(name, layer=layer, columns=columns, batch_size=_BATCH_FEATURES, use_pyarrow=True) as (
             meta,
             reader,
         ):
@@ -170,7 +194,7 @@ def _of_parquet(path: Path) -> FeatureSource:
 
     def batches() -> Iterator[FeatureBatch]:
         with pq.ParquetFile(path) as file:
-            for batch in file.iter_batches(_BATCH_FEATURES, columns=["code", "name", area, geometry]):
+            for batch in file.iter_batches(_BATCH_FEATURES, columns=[*_columns(names, area), geometry]):
                 yield _batch(batch, area, geometry)
 
     return FeatureSource(path.stem, _projjson(column), _bounds(column.get("bbox")), area == "area_px", batches, {})
@@ -190,10 +214,19 @@ def _batch(batch: pa.RecordBatch, area: str, geometry: str) -> FeatureBatch:
         FeatureBatch(
             batch.column("code").to_numpy(zero_copy_only=False).astype(np.int64),
             batch.column("name").to_pylist(),
-            batch.column(area).to_numpy(zero_copy_only=False).astype(np.float64),
+            _numbers(batch, area),
+            _numbers(batch, _perimeter_column(area)),
+            _numbers(batch, _CONFIDENCE),
             shapely.from_wkb(batch.column(geometry).to_numpy(zero_copy_only=False)),
         )
     )
+
+
+def _numbers(batch: pa.RecordBatch, column: str) -> NDArray[np.float64]:
+    """Return a column; NaN for what is null, or all of it where there is no such column."""
+    if column not in batch.schema.names:
+        return np.full(batch.num_rows, np.nan)
+    return np.asarray(batch.column(column).to_numpy(zero_copy_only=False), np.float64)
 
 
 def _of_polygons(batch: FeatureBatch) -> FeatureBatch:
@@ -206,7 +239,7 @@ def _of_polygons(batch: FeatureBatch) -> FeatureBatch:
     parts, whose = shapely.get_parts(shapes, return_index=True)
     kept, places = np.unique(owners[whose], return_inverse=True)
     together = np.asarray(shapely.multipolygons(parts, indices=places), np.object_) if len(kept) else shapes
-    return FeatureBatch(batch.codes[kept], [batch.names[i] for i in kept], batch.areas[kept], together)
+    return replace(batch[kept], shapes=together)
 
 
 def _area_column(names: list[str], source: str) -> str:
@@ -214,6 +247,15 @@ def _area_column(names: list[str], source: str) -> str:
     if area is None or not set(names) >= _CODED:
         raise UsageError(f"{source} cannot be drawn as a map: it has the columns {', '.join(names)[:200]}; {_WHAT}")
     return area
+
+
+def _perimeter_column(area: str) -> str:
+    return {"area_m2": "perimeter_m", "area_px": "perimeter_px"}[area]
+
+
+def _columns(names: list[str], area: str) -> list[str]:
+    """Return the columns that are read, as far as a source has them."""
+    return ["code", "name", area, *(name for name in (_perimeter_column(area), _CONFIDENCE) if name in names)]
 
 
 def _bounds(numbers: Any) -> Bounds | None:  # noqa: ANN401 - whatever a file says
@@ -249,23 +291,59 @@ def _rgb(text: str) -> RGB:
 
 
 @dataclass(frozen=True, slots=True)
+class Outline:
+    """One polygon of a page."""
+
+    code: int
+    name: str
+    area: float
+    """m2, or pixels where the source says so; so the perimeter, in meters."""
+    perimeter: float
+    confidence: float
+    """Percent; either is NaN where it is not known."""
+    rings: Rings
+    """x, y of the first vertex, then differences."""
+
+    @classmethod
+    def of(cls, batch: FeatureBatch, number: int, rings: Rings) -> Outline:
+        """Return one of a batch."""
+        return cls(
+            int(batch.codes[number]),
+            str(batch.names[number]),
+            float(batch.areas[number]),
+            float(batch.perimeters[number]),
+            float(batch.confidences[number]),
+            rings,
+        )
+
+    def to_json(self, names: dict[str, int]) -> list[object]:
+        """Return plain values; its name as a number."""
+        perimeter, confidence = (
+            None if np.isnan(value) else float(f"{value:.4g}") for value in (self.perimeter, self.confidence)
+        )
+        return [self.code, names[self.name], float(f"{self.area:.5g}"), perimeter, confidence, *self.rings]
+
+
+@dataclass(frozen=True, slots=True)
 class Outlines:
     """Polygons in steps from the frame's left and top."""
 
     step: float
     """In the frame's units."""
-    shapes: list[tuple[int, str, float, Rings]]
-    """Code, name, area (m2, or pixels where the source says so), rings: x, y of the first vertex, then differences."""
+    shapes: list[Outline]
     count: int
     """Of the source; smaller ones than a pixel of the page are left out."""
     in_px: bool
+    areas: dict[int, float]
+    """Of all polygons of the source, by code."""
+    least: float
+    """The area of the smallest; infinite without a polygon."""
 
     def to_json(self) -> dict[str, object]:
         """Return plain values; each name stands there once."""
-        names = sorted({name for _, name, _, _ in self.shapes})
-        place = {name: number for number, name in enumerate(names)}
-        shapes = [[code, place[name], float(f"{area:.5g}"), *rings] for code, name, area, rings in self.shapes]
-        return {"step": self.step, "names": names, "shapes": shapes, "count": self.count, "inPx": self.in_px}
+        names = {name: number for number, name in enumerate(sorted({shape.name for shape in self.shapes}))}
+        shapes = [shape.to_json(names) for shape in self.shapes]
+        return {"step": self.step, "names": list(names), "shapes": shapes, "count": self.count, "inPx": self.in_px}
 
 
 def outlines(source: FeatureSource, frame: Frame, box: GeoBox, zoom: int, budget_bytes: int) -> Outlines:
@@ -286,22 +364,26 @@ def _simplified(
 ) -> Outlines | None:
     """Return the polygons simplified; None if there are too many vertices."""
     step, tolerance, most = fineness
-    shapes: list[tuple[int, str, float, Rings]] = []
-    count = vertices = 0
+    shapes: list[Outline] = []
+    areas: dict[int, float] = {}
+    count, least, vertices = 0, math.inf, 0
     for batch in source.batches():
         count += len(batch.codes)
+        least = min(least, float(np.min(batch.areas, initial=math.inf)))
+        for code in np.unique(batch.codes).tolist():
+            areas[code] = areas.get(code, 0.0) + float(batch.areas[batch.codes == code].sum())
         placed = _placed(batch, source, frame, box)
         smallest = max(_LEAST_AREA_PX * (step * _STEPS_PER_PX) ** 2, 4 * tolerance**2)
-        large = (shapely.area(placed) >= smallest) & _inside(placed, frame)
+        large = np.flatnonzero((shapely.area(placed) >= smallest) & _inside(placed, frame))
         thin = shapely.simplify(placed[large], tolerance, preserve_topology=False)
-        for number, shape in zip(np.flatnonzero(large).tolist(), thin.tolist(), strict=True):
+        for number, shape in zip(large.tolist(), thin.tolist(), strict=True):
             rings = _rings(shape, frame, step)
             vertices += sum(len(ring) for ring in rings) // 2
             if rings:
-                shapes.append((int(batch.codes[number]), str(batch.names[number]), float(batch.areas[number]), rings))
+                shapes.append(Outline.of(batch, number, rings))
         if vertices > most:
             return None
-    return Outlines(step, shapes, count, source.in_px)
+    return Outlines(step, shapes, count, source.in_px, areas, least)
 
 
 def _inside(placed: NDArray[np.object_], frame: Frame) -> NDArray[np.bool_]:

@@ -1,6 +1,6 @@
-"""Colors that color-blind people tell apart.
+"""The colors in which a map is shown: its own, soft ones, or those that color-blind people tell apart.
 
-The first eight are those of Okabe and Ito, "Color Universal Design" (2008), with a dark gray for black.
+The first eight of these are those of Okabe and Ito, "Color Universal Design" (2008), with a dark gray for black.
 Later ones are those farthest from all before them in the eyes of people with and without a color deficiency, simulated
 by the matrices of Machado, Oliveira and Fernandes (2009), doi 10.1109/TVCG.2009.113, and compared in CIE L*a*b*.
 """
@@ -8,16 +8,40 @@ by the matrices of Machado, Oliveira and Fernandes (2009), doi 10.1109/TVCG.2009
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from geoseg.errors import UsageError
-from geoseg.legend import Color, LandCover, Legend
+from geoseg.legend import DEEPGLOBE, Color, Legend, NamedClass
 
-PaletteName = Literal["own", "color-blind"]
+PaletteName = Literal["soft", "own", "deepglobe", "color-blind"]
+SOFT: dict[str, Color] = {
+    "urban_land": (200, 104, 68),
+    "agriculture_land": (238, 194, 92),
+    "rangeland": (160, 180, 136),
+    "forest_land": (26, 80, 46),
+    "water": (80, 146, 210),
+    "barren_land": (234, 224, 210),
+    "unknown": (106, 106, 108),
+}
+"""For DeepGlobe's classes, whose published colors are the corners of the color cube.
+
+Searched for in a range of hue, lightness and chroma for each class, so that the two nearest are as far apart as can be
+for the eyes of `as_seen`: at least 21, where Okabe and Ito's first seven are 16.
+"""
+Offered = tuple[PaletteName, str, list[Color]]
+"""A palette, what it is called, and the color of each class of a map."""
+_LABELS: dict[PaletteName, str] = {
+    "soft": "soft",
+    "own": "of the map",
+    "deepglobe": "of DeepGlobe",
+    "color-blind": "color-blind safe",
+}
+_PUBLISHED = {known.name: known.color for known in DEEPGLOBE}
 
 _ORANGE, _SKY, _GREEN, _YELLOW = (230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66)
 _BLUE, _VERMILION, _PURPLE, _DARK = (0, 114, 178), (213, 94, 0), (204, 121, 167), (40, 40, 40)
@@ -49,18 +73,42 @@ _LEVELS = (0, 36, 73, 109, 146, 182, 219, 255)
 
 def check_palette(name: str | None) -> PaletteName:
     """Return the palette of that name; "colour-blind" is accepted too. UsageError for others."""
-    palette = (name or "own").replace("colour", "color")
-    if palette == "own":
-        return "own"
-    if palette == "color-blind":
-        return "color-blind"
+    wanted = (name or "soft").replace("colour", "color")
+    for palette in get_args(PaletteName):
+        if wanted == palette:
+            return cast("PaletteName", palette)
     raise UsageError(f"`palette` must be one of {', '.join(get_args(PaletteName))}, got {name!r:.60}", "palette")
 
 
-def color_blind_legend(legend: Legend) -> Legend:
-    """Return the same classes in colors that people tell apart."""
-    colors = color_blind_colors(legend.names)
-    return Legend(tuple(LandCover(known.code, known.name, color) for known, color in zip(legend, colors, strict=True)))
+def colors_in(palette: PaletteName, classes: Sequence[NamedClass]) -> list[Color]:
+    """Return the color of each class of a map.
+
+    Soft ones are only for maps in DeepGlobe's published colors: whoever chose others, wants them.
+    """
+    own = [named.color for named in classes]
+    if palette == "color-blind":
+        return color_blind_colors([named.name for named in classes])
+    if palette == "deepglobe":
+        return [_PUBLISHED.get(named.name, named.color) for named in classes]
+    if palette == "soft" and all(_PUBLISHED.get(named.name) == named.color for named in classes):
+        return [SOFT[named.name] for named in classes]
+    return own
+
+
+def palettes(first: PaletteName, classes: Sequence[NamedClass]) -> list[Offered]:
+    """Return the palettes in which a map can be shown, the first one in front; of two with the same colors one."""
+    offered: list[Offered] = []
+    for name in dict.fromkeys((first, "soft", "own", "color-blind")):
+        colors = colors_in(name, classes)
+        is_own = colors == [named.color for named in classes]
+        offered.append(("own" if is_own else name, _LABELS["own" if is_own else name], colors))
+    return [each for place, each in enumerate(offered) if each[2] not in [other[2] for other in offered[:place]]]
+
+
+def legend_in(palette: PaletteName, legend: Legend) -> Legend:
+    """Return the same classes in the colors of a palette."""
+    colors = colors_in(palette, [NamedClass(known.code, known.name, known.color) for known in legend])
+    return Legend(tuple(replace(known, color=color) for known, color in zip(legend, colors, strict=True)))
 
 
 def color_blind_colors(names: Sequence[str]) -> list[Color]:

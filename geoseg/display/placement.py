@@ -87,7 +87,7 @@ def read_tiles(
             "height": (last_row - first_row) * TILE_PX + SIDE_PX,
             "resampling": rest,
             **_source_place(dataset, source, place, frame),
-            **_masking(dataset, source.scene),
+            **masking(dataset, source.scene),
         }
         warped = stack.enter_context(WarpedVRT(dataset, **how))
         nearest = None
@@ -130,7 +130,7 @@ def read_beside(scene: Scene, landcover: Scene, max_px: int) -> Patch:
             "width": cols,
             "height": rows,
             "resampling": Resampling.average if coarser / size > 1.5 else Resampling.bilinear,
-            **_masking(dataset, scene),
+            **masking(dataset, scene),
         }
         with WarpedVRT(dataset, **how) as warped:
             data = warped.read(_bands(scene))
@@ -176,11 +176,11 @@ def _straightened(dataset: DatasetReader, scene: Scene, frame: Frame, resampling
     Asked for a grid of ours, rasterio forgets them and takes rows and columns for coordinates.
     """
     return WarpedVRT(
-        dataset, crs=frame.crs, src_crs=scene.geobox.gcp_crs, resampling=resampling, **_masking(dataset, scene)
+        dataset, crs=frame.crs, src_crs=scene.geobox.gcp_crs, resampling=resampling, **masking(dataset, scene)
     )
 
 
-def _masking(dataset: DatasetReader, scene: Scene) -> dict[str, object]:
+def masking(dataset: DatasetReader, scene: Scene) -> dict[str, object]:
     """Return how the warper marks what is not valid, also beyond the raster's edge."""
     if ColorInterp.alpha in dataset.colorinterp:
         return {}

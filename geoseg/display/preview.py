@@ -15,12 +15,14 @@ from typing import TYPE_CHECKING
 from rasterio.enums import Resampling
 
 from geoseg.atomic import make_folders
+from geoseg.display.changes import Changes, common_names
 from geoseg.display.code_table import ClassAreas, CodeTable, typical_gsd_m
-from geoseg.display.features import FeatureSource, open_features, outlines
+from geoseg.display.features import FeatureSource, Outlines, open_features, outlines
 from geoseg.display.frame import SIDE_PX, TILE_PX, Frame, polynomial
+from geoseg.display.origin import Heading, Origin, imaged_on
 from geoseg.display.overview_source import OverviewSource, plain_codes
 from geoseg.display.page import Page, build_page, check_target, shell_bytes
-from geoseg.display.palette import check_palette, color_blind_colors
+from geoseg.display.palette import Offered, PaletteName, check_palette, palettes
 from geoseg.display.placement import natural_scene, place_in
 from geoseg.display.tiles import (
     ROUGH_QUALITY,
@@ -35,7 +37,7 @@ from geoseg.errors import SceneError, UsageError
 from geoseg.given import plain_arguments
 from geoseg.legend import Legend, Nomenclature, given_names
 from geoseg.progress import Progress, announcer
-from geoseg.raster import ClassRaster, GeoBox, Patch, Scene, opened, shown
+from geoseg.raster import ClassRaster, GeoBox, Patch, Scene, shown
 from geoseg.version import VERSION
 
 if TYPE_CHECKING:
@@ -48,8 +50,8 @@ INLINE_MB = 4.0
 """In a notebook, which keeps it."""
 _FOR_POLYGONS = 0.2
 """At most this share of the page is polygons."""
-_MODEL_TAG, _MOST_LETTERS = "GEOSEG_MODEL_NAME", 100
-"""What `predict` notes in a map, and how much of it is shown."""
+_SIEVED_PX, _MOVED = 1.5, 1e-4
+"""Polygons were sieved if none is smaller than so many pixels, and so much of the map's area is of another class."""
 
 
 @plain_arguments()
@@ -57,12 +59,15 @@ def preview(  # noqa: PLR0913 - each is a noun of the page
     landcover: StrPath,
     scene: StrPath | Scene | None = None,
     *,
+    later: StrPath | None = None,
     out: StrPath | None = None,
     confidence: StrPath | None = None,
     polygons: StrPath | geopandas.GeoDataFrame | None = None,
     layer: str | None = None,
     legend: StrPath | Legend | Nomenclature | None = None,
     palette: str | None = None,
+    title: str | None = None,
+    description: str | None = None,
     max_mb: float | None = None,
     mkdir: bool = False,
     overwrite: bool = False,
@@ -77,10 +82,13 @@ def preview(  # noqa: PLR0913 - each is a noun of the page
         A raster of classes of any size.
     scene : path or Scene, optional
         The imagery under the map, compared by a swipe line.
+    later : path, optional
+        A second map of the place, of another date: the swipe line then parts the two maps, and the page tells what
+        became what. Both have the same classes.
     out : path, optional
         Where to write the page (.html). Without it the page is returned only, and a notebook shows it.
     confidence : path, optional
-        Percent as `predict` writes it: a layer of the page.
+        Percent as `predict` writes it: a layer of the page. Not with `later`.
     polygons : path or GeoDataFrame, optional
         What `vectorize` wrote or returned, drawn on the page.
     layer : str, optional
@@ -88,7 +96,12 @@ def preview(  # noqa: PLR0913 - each is a noun of the page
     legend : path, Legend or Nomenclature, optional
         Names and colors. Default: the map's own, else its codes.
     palette : str, optional
-        "own" or "color-blind"; the reader of the page can switch.
+        "soft" (for a map in DeepGlobe's published colors, else the map's own), "own", "deepglobe" or "color-blind". The
+        reader of the page can switch. Default: "soft".
+    title : str, optional
+        The heading. Default: the map's file name.
+    description : str, optional
+        What stands below it; an empty line begins a paragraph.
     max_mb : float, optional
         How large the page may be in megabytes: it zooms the deeper. Default: 15, or 4 without `out`.
     mkdir, overwrite : bool
@@ -127,6 +140,9 @@ def preview(  # noqa: PLR0913 - each is a noun of the page
 
     """
     chosen = check_palette(palette)
+    heading = Heading(title, description)
+    if later is not None and confidence is not None:
+        raise UsageError("`confidence` is of one map; leave it out, or leave out `later`", "confidence")
     if mkdir:
         make_folders(out)
     budget = _budget_bytes(max_mb, inline=out is None)
@@ -134,13 +150,12 @@ def preview(  # noqa: PLR0913 - each is a noun of the page
     if layer is not None and polygons is None:
         raise UsageError("`layer` is for `polygons`; add them, or leave it out", "layer")
     given = given_names(legend)
-    sources = _Sources.open(landcover, given, scene, confidence)
-    if sources.classes.note:
-        announcer(announce)(sources.classes.note)
-    source = None if polygons is None else open_features(polygons, layer, _title(sources.landcover))
-    names = sources.classes.names if given is None else given
-    data = _data(sources, names, source, budget - shell_bytes(), progress or _quiet)
-    page = build_page(_title(sources.landcover), {**data, "palette": chosen})
+    sources = _Sources.open(landcover, later, given, scene, confidence)
+    for note in sources.notes:
+        announcer(announce)(note)
+    source = None if polygons is None else open_features(polygons, layer, _stem(sources.landcover))
+    data = _data(sources, given, source, chosen, budget - shell_bytes(), progress or _quiet)
+    page = build_page(heading.title or sources.title, {**data, "description": heading.paragraphs})
     return page if target is None else replace(page, path=page.save(target, overwrite=overwrite))
 
 
@@ -158,7 +173,7 @@ def _page_target(out: StrPath, *, overwrite: bool) -> Path:
     return check_target(path, overwrite=overwrite)
 
 
-def _title(landcover: Scene) -> str:
+def _stem(landcover: Scene) -> str:
     return Path(shown(landcover.path)).stem or "Land cover"
 
 
@@ -167,6 +182,7 @@ class _Sources:
     """The rasters of a page."""
 
     classes: ClassRaster
+    later: ClassRaster | None
     scene: Scene | None
     confidence: Scene | None
 
@@ -175,19 +191,53 @@ class _Sources:
         """The map as it is stored."""
         return self.classes.scene
 
+    @property
+    def maps(self) -> list[ClassRaster]:
+        """The map, and the later one if there is one."""
+        return [self.classes] if self.later is None else [self.classes, self.later]
+
+    @property
+    def notes(self) -> list[str]:
+        """How colors were read as classes."""
+        return [raster.note for raster in self.maps if raster.note]
+
+    @property
+    def names(self) -> list[str]:
+        """What each map is called: its file, with its folder where two files have one name."""
+        paths = [Path(shown(raster.scene.path)) for raster in self.maps]
+        stems = [path.stem or "Land cover" for path in paths]
+        if len(set(stems)) == len(stems):
+            return stems
+        longer = [f"{path.parent.name}/{stem}" for path, stem in zip(paths, stems, strict=True)]
+        return longer if len(set(longer)) == len(longer) else [f"{longer[0]} (first)", f"{longer[1]} (later)"]
+
+    @property
+    def title(self) -> str:
+        """What the page is called where nobody says otherwise."""
+        return " \u2192 ".join(self.names)
+
     @classmethod
     def open(
         cls,
         landcover: StrPath,
+        later: StrPath | None,
         legend: Nomenclature | None,
         scene: StrPath | Scene | None,
         confidence: StrPath | None,
     ) -> _Sources:
         return cls(
             ClassRaster.open(landcover, legend),
+            None if later is None else ClassRaster.open(later, legend),
             None if scene is None else scene if isinstance(scene, Scene) else natural_scene(scene),
             None if confidence is None else _confidence(confidence),
         )
+
+    def nomenclature(self, given: Nomenclature | None, codes: set[int]) -> Nomenclature:
+        """Return what the codes mean. UsageError where the two maps do not mean the same."""
+        if given is not None or self.later is None:
+            return self.classes.names if given is None else given
+        maps = (self.classes.scene.path, self.later.scene.path)
+        return common_names(self.classes.names, self.later.names, codes, maps)
 
 
 def _confidence(path: StrPath) -> Scene:
@@ -201,21 +251,15 @@ def _confidence(path: StrPath) -> Scene:
     return found
 
 
-def _model_name(landcover: Scene) -> str | None:
-    """Return the model that a map of geoseg's own says it is by."""
-    with opened(landcover.path) as dataset:
-        name = dataset.tags().get(_MODEL_TAG)
-    return name[:_MOST_LETTERS] if name else None
-
-
 def _quiet(_state: Progress) -> None:
     """Take a state when nobody listens."""
 
 
-def _data(
+def _data(  # noqa: PLR0913, PLR0917 - the parts of a page
     sources: _Sources,
-    known: Nomenclature,
+    given: Nomenclature | None,
     polygons: FeatureSource | None,
+    palette: PaletteName,
     budget: int,
     progress: Callable[[Progress], None],
 ) -> dict[str, object]:
@@ -226,9 +270,15 @@ def _data(
         layers = _layers(sources, frame, table, stack)
         for_polygons = 0 if polygons is None else round(budget * _FOR_POLYGONS)
         _fill(layers, frame, budget - for_polygons, progress)
-        areas = ClassAreas.of(layers[0].source, table)
-    _check_overlap(sources, layers)
+        _check_overlap(sources, layers)
+        changes = None if sources.later is None else Changes.of(layers[0].source, layers[1].source, table)
+        areas = [ClassAreas.of(layers[0].source, table)] if changes is None else [changes.areas(0), changes.areas(1)]
     own = polynomial(frame, landcover.geobox)
+    known = sources.nomenclature(given, table.codes).completed(table.codes)
+    offered = palettes(palette, list(known))
+    traced = None
+    if polygons is not None:
+        traced = outlines(polygons, frame, landcover.geobox, layers[0].last_zoom, for_polygons)
     return {
         "facts": _facts(landcover),
         "earth": frame.is_earth,
@@ -238,20 +288,64 @@ def _data(
         "tilePx": TILE_PX,
         "sidePx": SIDE_PX,
         "metresPerPx": typical_gsd_m(landcover.geobox),
-        "classes": _classes(known, areas, table),
-        "inPx": areas.in_px,
-        "countedStep": round(areas.step, 1),
+        "palettes": [(name, label) for name, label, _ in offered],
+        "classes": _classes(known, areas, table, offered),
+        "inPx": areas[0].in_px,
+        "countedStep": round(areas[0].step, 1),
+        "later": None if changes is None else _later(sources, changes),
         "coordinates": None if own is None else own.to_json(),
         "pixels": _pixels(landcover, layers) if own is not None and frame.is_earth else None,
-        "polygons": None
-        if polygons is None
-        else outlines(polygons, frame, landcover.geobox, layers[0].last_zoom, for_polygons).to_json(),
+        "polygons": None if traced is None else traced.to_json() | {"least": _least(traced, areas[0], landcover)},
         "sceneType": picture_type(),
-        "model": _model_name(landcover),
-        "sceneName": None if sources.scene is None else Path(shown(sources.scene.path)).name,
+        "cautions": _cautions(sources),
+        "origins": _origins(sources),
         "layers": {layer.name: layer.tiles for layer in layers},
         "version": VERSION,
     }
+
+
+def _later(sources: _Sources, changes: Changes) -> dict[str, object]:
+    pairs = [(one, two, float(f"{area:.9g}")) for (one, two), area in changes.pairs.items()]
+    return {"names": sources.names, "pairs": pairs}
+
+
+def _least(traced: Outlines, areas: ClassAreas, landcover: Scene) -> float | None:
+    """Return the area of the smallest polygon where the map has specks that are no polygons: the polygons were sieved.
+
+    Then the areas of some classes are others, and no polygon is as small as a pixel.
+    """
+    total = sum(areas.areas.values())
+    if not traced.count or traced.in_px is not areas.in_px or not total:
+        return None
+    pixel = 1.0 if areas.in_px else (typical_gsd_m(landcover.geobox) or 0.0) ** 2
+    codes = areas.areas.keys() | traced.areas.keys()
+    moved = sum(abs(areas.areas.get(code, 0.0) - traced.areas.get(code, 0.0)) for code in codes)
+    return traced.least if traced.least > _SIEVED_PX * pixel and moved > _MOVED * total else None
+
+
+def _cautions(sources: _Sources) -> list[str]:
+    """Return what was found unlike the training imagery, for each map, and which map where there are two."""
+    said = [Origin.of(raster.scene).cautions for raster in sources.maps]
+    if len(said) == 1:
+        return list(said[0])
+    return [f"{name}: {text}" for name, texts in zip(sources.names, said, strict=True) for text in texts]
+
+
+def _origins(sources: _Sources) -> list[str]:
+    """Return where the maps come from, a line for each thing."""
+    lines: list[str] = []
+    if sources.scene is not None:
+        day = imaged_on(sources.scene)
+        lines.append(f"Scene: {Path(shown(sources.scene.path)).name}{f', taken on {day}' if day else ''}")
+    origins = [Origin.of(raster.scene) for raster in sources.maps]
+    differ = len({(origin.model, origin.about) for origin in origins}) > 1
+    for name, origin in zip(sources.names, origins, strict=True):
+        if origin.scene and (sources.scene is None or origin.scene != Path(shown(sources.scene.path)).name):
+            lines.append(f"Scene{f' of {name}' if sources.later else ''}: {origin.scene}")
+        if origin.model:
+            about = f" ({origin.about})" if origin.about else ""
+            lines.append(f"Model{f' of {name}' if differ else ''}: {origin.model}{about}")
+    return list(dict.fromkeys(lines))
 
 
 def _fill(layers: Sequence[PageLayer], frame: Frame, budget: int, progress: Callable[[Progress], None]) -> None:
@@ -270,12 +364,13 @@ def _layers(sources: _Sources, frame: Frame, table: CodeTable, stack: ExitStack)
     """Return the layers, the map first; copies that they need last as long as the stack."""
     wanted: list[tuple[str, Scene, Resampling, Callable[[Patch], bytes], Callable[[Patch], bytes] | None]] = [
         (
-            "classes",
-            stack.enter_context(plain_codes(sources.classes)),
+            name,
+            stack.enter_context(plain_codes(raster)),
             Resampling.nearest,
             partial(encode_codes, table=table),
             None,
         )
+        for name, raster in zip(("classes", "later"), sources.maps, strict=False)
     ]
     if sources.confidence is not None:
         wanted.append(("confidence", sources.confidence, Resampling.nearest, encode_confidence, None))
@@ -318,9 +413,10 @@ def _pixels(landcover: Scene, layers: Sequence[PageLayer]) -> dict[str, object]:
 def _check_overlap(sources: _Sources, layers: Sequence[PageLayer]) -> None:
     for layer in layers[1:]:
         if not layer.tiles:
+            place = "place" if layer.name == "later" else "map"
             raise SceneError(
                 f"no valid pixel of {shown(layer.source.scene.path)} lies on {shown(sources.landcover.path)}; "
-                f"give the {layer.name} of this map"
+                f"give the {layer.name if layer.name != 'later' else 'later map'} of this {place}"
             )
 
 
@@ -343,18 +439,19 @@ def _pixel(box: GeoBox) -> list[str]:
     return [f"{gsd_m / 1000:.3g} km" if gsd_m >= 1000 else f"{gsd_m:.3g} m"]
 
 
-def _classes(known: Nomenclature, areas: ClassAreas, table: CodeTable) -> list[dict[str, object]]:
+def _classes(
+    known: Nomenclature, areas: Sequence[ClassAreas], table: CodeTable, offered: Sequence[Offered]
+) -> list[dict[str, object]]:
     """Return the classes that occur, by code; a sample for areas may have missed a rare one."""
     found = [known.of(code) for code in sorted(table.codes)]
-    safe = color_blind_colors([named.name for named in found])
     return [
         {
             "code": named.code,
             "slot": table[named.code],
             "name": named.name,
             "own": named.color,
-            "safe": color,
-            "area": areas.areas.get(named.code, 0.0),
+            "colors": {name: colors[place] for name, _, colors in offered},
+            **{key: counted.areas.get(named.code, 0.0) for key, counted in zip(("area", "later"), areas, strict=False)},
         }
-        for named, color in zip(found, safe, strict=True)
+        for place, named in enumerate(found)
     ]

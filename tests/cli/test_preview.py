@@ -67,7 +67,7 @@ def test_a_picture_of_polygons_is_that_of_vectorize(run: Run, tmp_path: Path, la
         (["--out", "map.png", "--polygons", "p.gpkg", "--palette", "own"], 2, "--palette need a page"),
         (["--out", "map.png", "--scene", "scene.tif", "--layer", "l"], 2, "--layer need a page"),
         (["--out", "map.pdf"], 2, "map.pdf: a page must end in .html"),
-        (["--out", "map.html", "--palette", "pink"], 2, "one of own, color-blind"),
+        (["--out", "map.html", "--palette", "pink"], 2, "one of soft, own, deepglobe, color-blind"),
         (["--out", "map.html", "--legend", "no.csv"], 2, "no.csv"),
         (["--out", "there.html"], 1, "there.html exists; add --overwrite"),
         (["--out", "gone/map.html"], 1, "there is no folder gone"),

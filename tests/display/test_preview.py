@@ -33,10 +33,10 @@ from geoseg.display.code_table import ClassAreas, CodeTable
 from geoseg.display.frame import SIDE_PX, TILE_PX, Frame
 from geoseg.display.overview_source import OverviewSource
 from geoseg.display.page import json_in_html
-from geoseg.display.palette import as_seen, color_blind_colors
-from geoseg.legend import DEEPGLOBE
+from geoseg.display.palette import OKABE_ITO, SOFT, as_seen, color_blind_colors, colors_in
+from geoseg.legend import DEEPGLOBE, Color, NamedClass, Nomenclature
 from geoseg.raster import Scene
-from tests.display.maps import NASTY, ROTATED, UTM, blocks, write_map, write_scene
+from tests.display.maps import LEGEND, NASTY, ROTATED, UTM, blocks, write_map, write_scene
 from tests.evaluation.rasters import as_floats, colored
 
 HALF_WORLD = math.pi * 6_378_137
@@ -287,7 +287,11 @@ def test_what_cannot_be_shown_is_said_in_one_line(tmp_path: Path) -> None:
         ({"landcover": natural}, errors.SceneError, r"natural\.tif is a picture.* of imagery predict"),
         ({"landcover": good, "confidence": heights}, errors.SceneError, r"confidence is percent as uint8"),
         ({"landcover": good, "confidence": natural}, errors.SceneError, r"natural\.tif has 3 bands of uint8.* in one"),
-        ({"landcover": good, "palette": "pink"}, errors.UsageError, r"one of own, color-blind, got 'pink'"),
+        (
+            {"landcover": good, "palette": "pink"},
+            errors.UsageError,
+            r"one of soft, own, deepglobe, color-blind, got 'pink'",
+        ),
         ({"landcover": good, "max_mb": 0.1}, errors.UsageError, r"`max_mb` must be 0\.5 to 500"),
         ({"landcover": good, "out": tmp_path / "m.pdf"}, errors.UsageError, r"must end in \.html"),
         ({"landcover": good, "out": tmp_path / "gone" / "m.html"}, errors.OutputError, r"there is no folder"),
@@ -311,7 +315,7 @@ def test_what_cannot_be_shown_is_said_in_one_line(tmp_path: Path) -> None:
 def test_odd_maps_are_pages_too(tmp_path: Path, codes: NDArray[np.uint8], names: int) -> None:
     data = data_of(preview(write_map(tmp_path / "m.tif", codes, legend=names < 255, **UTM)))
     assert len(data["classes"]) == names
-    assert len({tuple(row["safe"]) for row in data["classes"]}) == names
+    assert len({tuple(row["colors"]["color-blind"]) for row in data["classes"]}) == names
 
 
 @pytest.mark.parametrize("dtype", ["int8", "int16", "uint16", "int32", "uint32", "int64"])
@@ -406,11 +410,11 @@ def test_a_scene_ends_where_its_map_does_at_every_zoom(tmp_path: Path, place: di
 def test_a_page_names_the_scene_and_the_model_of_its_map(tmp_path: Path) -> None:
     path = write_map(tmp_path / "m.tif", blocks(), **UTM)
     found = data_of(preview(path, write_scene(tmp_path / "s.tif", **UTM)))
-    assert (found["model"], found["sceneName"]) == (None, "s.tif")
+    assert found["origins"] == ["Scene: s.tif"]
     with rasterio.open(path, "r+") as file:
         file.update_tags(GEOSEG_MODEL_NAME=NASTY)
     page = preview(path)
-    assert data_of(page)["model"] == NASTY
+    assert data_of(page)["origins"] == [f"Model: {NASTY}"]
     assert NASTY not in page.html
 
 
@@ -456,7 +460,7 @@ def test_polygons_lie_where_they_were(tmp_path: Path) -> None:
     found = data["polygons"]
     assert (found["count"], len(found["shapes"])) == (2, 2)
     to_map = pyproj.Transformer.from_crs(3857, UTM["crs"], always_xy=True)
-    code, name, area, ring = found["shapes"][0]
+    code, name, area, _, _, ring = found["shapes"][0]
     assert (code, found["names"][name], area) == (1, NASTY, 51_200)
     steps = np.cumsum(np.reshape(ring, (-1, 2)), axis=0) * found["step"]
     corners = np.array(to_map.transform(data["bounds"][0] + steps[:, 0], data["bounds"][3] - steps[:, 1])).T
@@ -478,6 +482,157 @@ def test_colour_blind_people_tell_the_classes_apart() -> None:
     assert least_difference(safe) > max(12, 1.5 * least_difference(own))
     assert safe[DEEPGLOBE.names.index("water")] == (0, 114, 178)
     assert len(set(color_blind_colors([f"class {n}" for n in range(255)]))) == 255
+
+
+def as_dichromats_see(colors: list[Color]) -> NDArray[np.float64]:
+    """Return (kind of eye, color, 3) in Oklab: Vienot, Brettel and Mollon's dichromats (1999), on linear RGB."""
+    light = np.array(colors) / 255
+    linear = np.where(light <= 0.04045, light / 12.92, ((light + 0.055) / 1.055) ** 2.4)
+    eyes = [
+        np.eye(3),
+        [[0.11238, 0.88762, 0], [0.11238, 0.88762, 0], [0.00401, -0.00401, 1]],
+        [[0.29275, 0.70725, 0], [0.29275, 0.70725, 0], [-0.02234, 0.02234, 1]],
+        [[1, 0.14461, -0.14461], [0, 0.85924, 0.14076], [0, 0.85924, 0.14076]],
+    ]
+    to_cones = [
+        [0.4122214708, 0.5363325363, 0.0514459929],
+        [0.2119034982, 0.6806995451, 0.1073969566],
+        [0.0883024619, 0.2817188376, 0.6299787005],
+    ]
+    to_lab = [
+        [0.2104542553, 0.7936177850, -0.0040720468],
+        [1.9779984951, -2.4285922050, 0.4505937099],
+        [0.0259040371, 0.7827717662, -0.8086757660],
+    ]
+    seen = np.clip(np.einsum("kij,nj->kni", np.array(eyes), linear), 0, 1)
+    return np.asarray(np.cbrt(seen @ np.array(to_cones).T) @ np.array(to_lab).T)
+
+
+def test_soft_colors_are_told_apart_as_well_as_those_for_color_blind_people() -> None:
+    """By another model of eyes and another color space than those by which they were searched for."""
+
+    def least_difference(colors: list[Color]) -> float:
+        seen = as_dichromats_see(colors)
+        apart = np.linalg.norm(seen[:, :, None] - seen[:, None], axis=-1)
+        return float(apart[:, ~np.eye(len(colors), dtype=bool)].min())
+
+    published = [land_cover.color for land_cover in DEEPGLOBE]
+    soft = least_difference(colors_in("soft", Nomenclature.from_legend(DEEPGLOBE).classes))
+    assert soft > 1.5 * least_difference(published)
+    assert soft >= least_difference(list(OKABE_ITO[:7]))
+    assert set(SOFT) == set(DEEPGLOBE.names)
+
+
+def test_soft_colors_are_for_maps_in_the_published_ones(tmp_path: Path) -> None:
+    published = Nomenclature.from_legend(DEEPGLOBE).classes
+    own = tuple(NamedClass(known.code, known.name, (known.code, 99, 99)) for known in DEEPGLOBE)
+    assert colors_in("soft", published) == [SOFT[name] for name in DEEPGLOBE.names]
+    assert colors_in("soft", own) == [known.color for known in own]
+    assert colors_in("deepglobe", own) == colors_in("own", published) == [known.color for known in DEEPGLOBE]
+    path = write_map(tmp_path / "m.tif", np.arange(6, dtype=np.uint8).reshape(2, 3), legend=False, **UTM)
+    for palette, legend, wanted in [
+        (None, DEEPGLOBE, ["soft", "own", "color-blind"]),
+        ("own", DEEPGLOBE, ["own", "soft", "color-blind"]),
+        ("deepglobe", DEEPGLOBE, ["own", "soft", "color-blind"]),
+        ("color-blind", DEEPGLOBE, ["color-blind", "soft", "own"]),
+        (None, Nomenclature(own), ["own", "color-blind"]),
+        ("deepglobe", Nomenclature(own), ["deepglobe", "own", "color-blind"]),
+    ]:
+        data = data_of(preview(path, legend=legend, palette=palette))
+        assert [name for name, _ in data["palettes"]] == wanted
+        assert set(data["classes"][0]["colors"]) == set(wanted)
+
+
+LATER: dict[str, dict[str, Any]] = {
+    "the same grid": UTM,
+    "pixels half as large": {"crs": "EPSG:32633", "transform": Affine(5, 0, 500_000, 0, -5, 5_200_000)},
+    "another place and CRS": {"crs": "EPSG:3035", "transform": Affine(20, 0, 4_701_500, 0, -20, 2_661_700)},
+}
+
+
+@pytest.mark.parametrize("name", LATER)
+def test_what_became_what_is_counted_where_both_maps_have_a_class(tmp_path: Path, name: str) -> None:
+    place, codes = LATER[name], blocks()
+    later = np.roll(np.kron(codes, np.ones((2, 2), np.uint8)), 9, axis=1)
+    later[:20] = 255
+    path = write_map(tmp_path / "m.tif", codes, **UTM)
+    data = data_of(preview(path, later=write_map(tmp_path / "l.tif", later, **place)))
+    rows, cols = np.mgrid[: codes.shape[0], : codes.shape[1]] + 0.5
+    x, y = UTM["transform"] @ (cols.ravel(), rows.ravel())
+    x, y = pyproj.Transformer.from_crs(UTM["crs"], place["crs"], always_xy=True).transform(x, y)
+    col, row = (np.floor(at).astype(int) for at in ~place["transform"] @ (x, y))
+    inside = (row >= 0) & (col >= 0) & (row < later.shape[0]) & (col < later.shape[1])
+    there = np.where(inside, later[np.where(inside, row, 0), np.where(inside, col, 0)], 255)
+    wanted = {(a, b): 100.0 * int(((codes.ravel() == a) & (there == b)).sum()) for a in range(3) for b in range(3)}
+    found = {(a, b): area for a, b, area in data["later"]["pairs"]}
+    assert sum(wanted.values()) > 1e5
+    assert {pair: found.get(pair, 0.0) for pair in wanted} == pytest.approx(
+        wanted, abs=0 if name != "another place and CRS" else 3000
+    )
+    for known in data["classes"]:
+        sides = [sum(area for pair, area in found.items() if pair[side] == known["code"]) for side in (0, 1)]
+        assert [known["area"], known["later"]] == pytest.approx(sides)
+
+
+def test_maps_that_cannot_be_compared_are_refused_in_one_line(tmp_path: Path) -> None:
+    path = write_map(tmp_path / "m.tif", blocks(), **UTM)
+    other_names = write_map(tmp_path / "n.tif", blocks(), legend=False, **UTM)
+    renamed = [{**row, "name": f"{row['name'][:9]}s"} for row in LEGEND]
+    with rasterio.open(other_names, "r+") as file:
+        file.update_tags(GEOSEG_LEGEND=json.dumps(renamed))
+    away = write_map(tmp_path / "a.tif", blocks(), crs="EPSG:32633", transform=Affine(10, 0, 7e5, 0, -10, 5.2e6))
+    for other, kind, said in [
+        (other_names, errors.UsageError, r"code 0 is 'water' in .*m\.tif and 'waters' in .*n\.tif; .*`legend`"),
+        (away, errors.SceneError, r"no valid pixel of .*a\.tif lies on .*m\.tif; give the later map of this place"),
+        (tmp_path / "no.tif", errors.SceneError, "no such file"),
+    ]:
+        with pytest.raises(kind, match=said):
+            preview(path, later=other)
+    assert preview(path, later=other_names, legend=DEEPGLOBE).title == "m \u2192 n"
+    with pytest.raises(errors.UsageError, match="`confidence` is of one map"):
+        preview(path, later=path, confidence=path)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"title": ""}, "`title` must be 1 to 200 characters on one line"),
+        ({"title": "a\nb"}, "`title` must be 1 to 200 characters on one line"),
+        ({"title": "x" * 201}, "`title` must be 1 to 200"),
+        ({"title": 7}, "`title` must be text"),
+        ({"description": "  "}, "`description` must be 1 to 10,000 characters, got 0"),
+        ({"description": "x" * 10_001}, "got 10,001"),
+    ],
+)
+def test_headings_that_are_none_are_refused(tmp_path: Path, given: dict[str, Any], said: str) -> None:
+    with pytest.raises(errors.UsageError, match=said):
+        preview(tmp_path / "m.tif", **given)
+
+
+@pytest.mark.parametrize("text", ["", "no JSON", "7", '[1, null, "  "]', "[" * 100_000])
+def test_warnings_that_are_none_are_no_warnings(tmp_path: Path, text: str) -> None:
+    path = write_map(tmp_path / "m.tif", np.zeros((4, 4), np.uint8), **UTM)
+    with rasterio.open(path, "r+") as file:
+        file.update_tags(GEOSEG_WARNINGS=text)
+    assert data_of(preview(path))["cautions"] == []
+
+
+def test_polygons_bring_perimeter_and_confidence_where_they_have_them(tmp_path: Path) -> None:
+    x, y = UTM["transform"] @ (32, 48)
+    frame = geopandas.GeoDataFrame(
+        {"code": [1, 2], "name": ["a", "b"], "area_m2": [51_200.0, 6_400.0], "perimeter_m": [960.0, 400.0]},
+        geometry=[rectangle(x, y - 160, x + 320, y), rectangle(x + 600, y - 160, x + 640, y)],
+        crs=UTM["crs"],
+    )
+    path = write_map(tmp_path / "m.tif", blocks(), **UTM)
+    sure = frame.assign(confidence=[83.5, None])
+    for name in ("p.gpkg", "p.parquet", "p.fgb"):
+        sure.to_parquet(tmp_path / name) if name.endswith("parquet") else sure.to_file(tmp_path / name)
+    for given in (sure, tmp_path / "p.gpkg", tmp_path / "p.parquet", tmp_path / "p.fgb"):
+        shapes = sorted(data_of(preview(path, polygons=given))["polygons"]["shapes"])
+        assert [shape[2:5] for shape in shapes] == [[51_200, 960, 83.5], [6_400, 400, None]]
+    shapes = data_of(preview(path, polygons=frame.drop(columns="perimeter_m")))["polygons"]["shapes"]
+    assert [shape[3:5] for shape in shapes] == [[None, None]] * 2
 
 
 def test_gray_is_alike_to_every_eye() -> None:

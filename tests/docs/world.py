@@ -43,6 +43,7 @@ def build(folder: Path) -> None:
     shutil.copy(folder / "scene.tif", folder / "sample_data" / "scene.tif")
     write_classes(folder / "landcover.tif", codes, georeferenced)
     write_classes(folder / "reference.tif", np.roll(codes, 3, axis=1), georeferenced)
+    write_classes(folder / "later.tif", np.roll(codes, 9, axis=0), georeferenced)
     write(folder / "confidence.tif", (codes[None] * 10 + 30).astype(np.uint8), nodata=255, **georeferenced)
     write(folder / "nlcd_2021.tif", (21 + codes[None] % 4).astype(np.uint8), nodata=250, **georeferenced)
     with rasterio.open(folder / "nlcd_2021.tif", "r+") as file:

@@ -9,11 +9,18 @@
   const [left, bottom, right, top] = data.bounds;
   const hasScene = Boolean(data.layers.scene);
   const hasConfidence = Boolean(data.layers.confidence);
+  const hasLater = Boolean(data.later); // a second map, on the right of the swipe line; else the scene is on its left
+  const hasSwipe = hasScene || hasLater;
   const hidden = new Set();
   const byCode = new Map(data.classes.map((land) => [land.code, land]));
   const bySlot = new Map(data.classes.map((land) => [land.slot, land])); // what tiles hold: a byte for each code
-  let palette = data.palette;
+  let palette = data.palettes[0][0];
   let shown = "classes";
+  const MOST_CHANGES = 12;
+  let noting = 0; // a timer; while it is 0 the page is being made, and its address stays as it is
+  let address = ""; // the part of it that is ours, as it was read or written last
+  let wholeView = null;
+  const PAPER = [700, 1000]; // pixels of a portrait page that can be printed on, A4 or letter
 
   // --- Places -------------------------------------------------------------------------------------------------
   const crs = data.earth ? L.CRS.EPSG3857 : L.CRS.Simple;
@@ -34,6 +41,7 @@
   L.DomEvent.disableClickPropagation(whole);
   zooms.getContainer().append(whole);
   map.createPane("scene").style.zIndex = 200;
+  map.createPane("earlier").style.zIndex = 250;
   map.createPane("cover").style.zIndex = 300;
   function showWhole() {
     const snap = map.options.zoomSnap;
@@ -200,7 +208,7 @@
     context.putImageData(image, 0, 0);
   }
 
-  const colorOf = (land) => (palette === "color-blind" ? land.safe : land.own);
+  const colorOf = (land) => land.colors[palette];
   function classTable() {
     const table = new Uint32Array(256).fill(packed(UNNAMED, 255));
     for (const land of data.classes) table[land.slot] = hidden.has(land.code) ? 0 : packed(colorOf(land), 255);
@@ -221,18 +229,41 @@
   }
 
   if (hasScene) new SceneLayer(tileOptions("scene", "scene")).addTo(map);
-  const classLayer = new CodeLayer("classes", classTable, tileOptions("cover", "classes")).addTo(map);
+  const classLayer = new CodeLayer("classes", classTable, tileOptions(hasLater ? "earlier" : "cover", "classes")).addTo(map);
+  const laterLayer = hasLater ? new CodeLayer("later", classTable, tileOptions("cover", "later")).addTo(map) : null;
   const confidenceLayer = hasConfidence ? new CodeLayer("confidence", confidenceTable, tileOptions("cover", "confidence")) : null;
+
+  // --- Words and numbers --------------------------------------------------------------------------------------
+  function grouped(number) {
+    return String(number).replace(/\B(?=(\d{3})+(?!\d))/g, "\u202f");
+  }
+  function rounded(value, digits) {
+    const [whole, rest] = value.toFixed(digits).split(".");
+    return `${grouped(whole)}${rest ? `.${rest}` : ""}`;
+  }
+  function amount(area, inPx, like = area) { // in the unit that suits `like`
+    if (inPx) return `${grouped(Math.round(area))} px`;
+    const [unit, size] = like >= 1e6 ? ["km\u00b2", 1e6] : like >= 1e4 ? ["ha", 1e4] : ["m\u00b2", 1];
+    const value = area / size;
+    const digits = Math.abs(value) >= 100 || (unit === "m\u00b2" && Math.abs(value) >= 10) ? 0 : Math.abs(value) >= 1 ? 1 : 2;
+    return `${rounded(value, digits)} ${unit}`;
+  }
+  function length(value, inPx) {
+    if (inPx) return `${grouped(Math.round(value))} px`;
+    return value >= 1e4 ? `${rounded(value / 1000, value >= 1e5 ? 0 : 1)} km` : `${rounded(value, value >= 10 ? 0 : 1)} m`;
+  }
+  const share = (part) => (part > 0 && part < 0.0005 ? "< 0.1 %" : `${(part * 100).toFixed(1)} %`);
+  const percent = (value) => `${Math.round(value)} %`;
+  const hex = (color) => `#${color.map((level) => level.toString(16).padStart(2, "0")).join("")}`;
+  const element = (name, properties = {}, ...children) => {
+    const made = Object.assign(document.createElement(name), properties);
+    made.append(...children);
+    return made;
+  };
 
   // --- Polygons -----------------------------------------------------------------------------------------------
   const outlines = L.layerGroup();
-  const outlineOf = [];
-  function popup(name, area) {
-    const box = document.createElement("div");
-    box.append(Object.assign(document.createElement("strong"), { textContent: name }));
-    box.append(Object.assign(document.createElement("p"), { textContent: area }));
-    return box;
-  }
+  const outlineOf = []; // { code, shape, number }: what the file says of it is data.polygons.shapes[number]
   // Vertices at fractions of a screen pixel: Leaflet would round them away from the edges that they follow.
   const Outline = L.Polygon.extend({
     _projectLatlngs(latlngs, rings, bounds) {
@@ -246,40 +277,163 @@
       rings.push(ring);
     },
   });
+  const places = (rings) => rings.map((ring) => {
+    const out = [];
+    for (let i = 0, x = 0, y = 0; i < ring.length; i += 2) {
+      x += ring[i]; y += ring[i + 1];
+      out.push(toLatLng(left + x * data.polygons.step, top - y * data.polygons.step));
+    }
+    return out;
+  });
   function buildOutlines() {
-    const { step, names, shapes, inPx } = data.polygons;
     const renderer = L.canvas({ padding: 0.2 });
-    for (const [code, name, area, ...rings] of shapes) {
-      const places = rings.map((ring) => {
-        const out = [];
-        for (let i = 0, x = 0, y = 0; i < ring.length; i += 2) {
-          x += ring[i]; y += ring[i + 1];
-          out.push(toLatLng(left + x * step, top - y * step));
-        }
-        return out;
-      });
-      const shape = new Outline(places, {
+    data.polygons.shapes.forEach(([code, , , , , ...rings], number) => {
+      const shape = new Outline(places(rings), {
         renderer, color: "#14181c", weight: 1, opacity: 0.8, fill: true, fillOpacity: 0, smoothFactor: 0.4,
       });
-      shape.bindPopup(() => popup(names[name], amount(area, inPx)));
-      shape.on("popupopen popupclose", (event) => shape.setStyle({ weight: event.type === "popupopen" ? 3 : 1 }));
-      outlineOf.push([code, shape]);
-    }
+      const found = { code, shape, number };
+      shape.on("click", (event) => { L.DomEvent.stop(event); choose(found, event.latlng); read(event.latlng); });
+      outlineOf.push(found);
+    });
   }
   function showOutlines() {
-    for (const [code, shape] of outlineOf) {
+    for (const { code, shape } of outlineOf) {
       if (hidden.has(code)) outlines.removeLayer(shape); else if (!outlines.hasLayer(shape)) outlines.addLayer(shape);
     }
+    if (chosen && hidden.has(chosen.code)) leave();
+    if (data.polygons) describe();
+  }
+
+  // One polygon is the chosen one: by a click, or by keys, from the largest to the smallest.
+  let chosen = null;
+  let inOrder = [];
+  const mark = L.layerGroup();
+  const card = L.popup({ autoPanPadding: [12, 12], closeButton: true });
+  const choosable = () => inOrder.filter(({ code }) => !hidden.has(code));
+  const outlinesShown = () => Boolean(data.polygons) && byId("outlines").checked;
+  function choose(found, latlng) {
+    chosen = found;
+    mark.clearLayers();
+    const same = { interactive: false, fill: false, smoothFactor: 0.4, renderer: found.shape.options.renderer };
+    mark.addLayer(new Outline(found.shape.getLatLngs(), { ...same, color: "#fff", weight: 6, opacity: 0.95 }));
+    mark.addLayer(new Outline(found.shape.getLatLngs(), {
+      ...same, color: "#c2185b", weight: 3, opacity: 1, fill: true, fillColor: "#c2185b", fillOpacity: 0.18,
+    }));
+    mark.addTo(map);
+    if (latlng) card.setLatLng(latlng).setContent(cardOf(found)).openOn(map); else card.close();
+    describe();
+  }
+  function leave() {
+    chosen = null;
+    mark.remove();
+    card.close();
+    if (data.polygons) describe();
+  }
+  function cardOf({ number }) {
+    const [code, name, area, perimeter, confidence] = data.polygons.shapes[number];
+    const { names, inPx } = data.polygons;
+    const facts = [["Area", amount(area, inPx)], ["Code", String(code)]];
+    if (perimeter !== null) facts.push(["Perimeter", length(perimeter, inPx)]);
+    if (confidence !== null) facts.push(["Confidence", percent(confidence)]);
+    return element("div", { className: "card" },
+      element("strong", { textContent: names[name] }),
+      element("dl", {}, ...facts.flatMap(([term, said]) => [
+        element("dt", { textContent: term }), element("dd", { textContent: said })])));
+  }
+  function describe() { // what the spin button says
+    const list = choosable();
+    const place = list.indexOf(chosen);
+    const picker = byId("chosen");
+    const [, name, area] = chosen ? data.polygons.shapes[chosen.number] : [];
+    const what = chosen ? `${data.polygons.names[name]}, ${amount(area, data.polygons.inPx)}` : "none chosen";
+    picker.textContent = chosen ? what : "Choose a polygon";
+    picker.title = what;
+    const values = { valuemin: list.length ? 1 : 0, valuemax: list.length, valuenow: place + 1 };
+    values.valuetext = chosen ? `${place + 1} of ${list.length}: ${what}` : what;
+    for (const [key, value] of Object.entries(values)) picker.setAttribute(`aria-${key}`, String(value));
+    for (const id of ["previous", "next"]) byId(id).disabled = !list.length;
+  }
+  function step(by) { // to the next polygon, in view; from none to the first or the last
+    const list = choosable();
+    if (!list.length) return;
+    const from = list.indexOf(chosen);
+    const to = by === Infinity ? list.length - 1 : by === -Infinity ? 0
+      : from < 0 ? (by > 0 ? 0 : list.length - 1) : Math.min(Math.max(from + by, 0), list.length - 1);
+    const isOpen = card.isOpen();
+    choose(list[to], isOpen ? insideOf(list[to]) : null);
+    const around = list[to].shape.getBounds();
+    if (!map.getBounds().contains(around)) map.fitBounds(around.pad(0.25), { maxZoom: map.getZoom(), animate: false });
+  }
+  function insideOf({ shape }) { // a place inside a polygon: the middle of its widest part on some lines across it
+    const around = shape.getBounds();
+    const rings = shape.getLatLngs();
+    let best = null;
+    for (let part = 0.1; part < 0.95; part += 0.1) {
+      const lat = around.getSouth() + part * (around.getNorth() - around.getSouth());
+      const cuts = rings.flatMap((ring) => ring.flatMap((one, i) => {
+        const other = ring[(i + 1) % ring.length];
+        return (one.lat > lat) === (other.lat > lat) ? []
+          : [one.lng + ((lat - one.lat) / (other.lat - one.lat)) * (other.lng - one.lng)];
+      })).sort((a, b) => a - b);
+      for (let i = 0; i + 1 < cuts.length; i += 2) {
+        const width = cuts[i + 1] - cuts[i];
+        if (!best || width > best.width) best = { width, at: L.latLng(lat, (cuts[i] + cuts[i + 1]) / 2) };
+      }
+    }
+    return best ? best.at : around.getCenter();
+  }
+  function underPoint(latlng) { // the polygon at a place, if one is
+    const point = map.latLngToLayerPoint(latlng);
+    return choosable().findLast(({ shape }) => shape._containsPoint(point)) || null;
+  }
+  function keyOnPolygons(event) {
+    const steps = {
+      ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1, PageDown: 10, PageUp: -10, Home: -Infinity, End: Infinity,
+    };
+    if (event.key in steps) step(steps[event.key]);
+    else if ((event.key === "Enter" || event.key === " ") && chosen) choose(chosen, insideOf(chosen));
+    else if (event.key === "Enter" || event.key === " ") step(1);
+    else if (event.key === "Escape" && card.isOpen()) card.close();
+    else if (event.key === "Escape") leave();
+    else return;
+    event.preventDefault();
   }
   if (data.polygons) {
     buildOutlines();
+    inOrder = [...outlineOf].sort((a, b) => data.polygons.shapes[b.number][2] - data.polygons.shapes[a.number][2]);
     showOutlines();
     outlines.addTo(map);
     byId("outlines-row").hidden = false;
+    byId("picker").hidden = !outlineOf.length;
     byId("outlines-name").textContent = `${grouped(data.polygons.count)} polygon${data.polygons.count === 1 ? "" : "s"}`;
-    byId("outlines").addEventListener("change", (event) => {
-      if (event.target.checked) outlines.addTo(map); else outlines.remove();
+    byId("outlines").addEventListener("change", () => setOutlines(byId("outlines").checked));
+    byId("chosen").addEventListener("keydown", keyOnPolygons);
+    byId("previous").addEventListener("click", () => step(-1));
+    byId("next").addEventListener("click", () => step(1));
+    map.on("popupclose", () => { if (chosen) describe(); });
+    map.on("click", leave);
+    map.getContainer().addEventListener("keydown", (event) => {
+      if (event.target !== map.getContainer() || !outlinesShown()) return;
+      const found = event.key === "Enter" ? underPoint(map.getCenter()) : null;
+      if (found) choose(found, map.getCenter());
+      if (event.key === "Escape") leave();
     });
+    const { least, count, shapes, inPx } = data.polygons;
+    const hints = [];
+    if (least) {
+      hints.push(`Specks without an outline are smaller than the smallest polygon, ${amount(least, inPx)}: they count to the polygon around them.`);
+    }
+    if (shapes.length < count) {
+      hints.push(`${grouped(count - shapes.length)} polygon${count - shapes.length === 1 ? " is" : "s are"} too small to be seen here.`);
+    }
+    byId("specks").textContent = hints.join(" ");
+    byId("specks").hidden = !hints.length;
+  }
+  function setOutlines(on) {
+    byId("outlines").checked = on;
+    if (on) outlines.addTo(map); else { outlines.remove(); leave(); }
+    byId("picker").hidden = !on || !outlineOf.length;
+    noteState();
   }
 
   // --- Swipe and opacity --------------------------------------------------------------------------------------
@@ -287,29 +441,34 @@
   const swipe = byId("swipe");
   const cover = map.getPane("cover");
   let swiped = 50; // percent of the width that shows the scene
+  const sides = hasLater ? data.later.names : ["Scene", "Land cover"];
   function clip() {
-    if (!hasScene) return;
+    if (!hasSwipe) return;
     const size = map.getSize();
     const from = map.containerPointToLayerPoint([0, 0]);
     const x = (size.x * swiped) / 100;
     // The pane has no size of its own: `clip` reckons from its origin, where clip-path would reckon from its box.
-    cover.style.clip = `rect(${from.y}px, ${from.x + size.x}px, ${from.y + size.y}px, ${from.x + x}px)`;
+    const rect = (begin, end) => `rect(${from.y}px, ${from.x + end}px, ${from.y + size.y}px, ${from.x + begin}px)`;
+    cover.style.clip = rect(x, size.x);
+    if (hasLater) map.getPane("earlier").style.clip = rect(0, x);
     swipe.style.left = `${x}px`;
     byId("left-side").style.right = `${size.x - x + 12}px`;
     byId("right-side").style.left = `${x + 12}px`;
     byId("left-side").hidden = x < 90;
     byId("right-side").hidden = size.x - x < 130;
   }
-  function setSwipe(percent) {
-    swiped = Math.min(100, Math.max(0, percent));
-    swipe.setAttribute("aria-valuenow", String(Math.round(swiped)));
-    swipe.setAttribute("aria-valuetext", `${Math.round(swiped)} % scene, ${100 - Math.round(swiped)} % land cover`);
+  function setSwipe(percents) {
+    swiped = Math.min(100, Math.max(0, percents));
+    const here = Math.round(swiped);
+    swipe.setAttribute("aria-valuenow", String(here));
+    swipe.setAttribute("aria-valuetext", `${here} % ${hasLater ? sides[0] : "scene"}, ${100 - here} % ${hasLater ? sides[1] : "land cover"}`);
     clip();
+    noteState();
   }
-  if (hasScene) {
+  if (hasSwipe) {
     swipe.hidden = false;
-    byId("left-side").textContent = "Scene";
-    byId("right-side").textContent = "Land cover";
+    if (hasLater) swipe.setAttribute("aria-label", `Swipe between ${sides[0]} and ${sides[1]}`);
+    [byId("left-side").textContent, byId("right-side").textContent] = sides;
     L.DomEvent.disableClickPropagation(swipe);
     const drag = (event) => {
       const box = stage.getBoundingClientRect();
@@ -330,42 +489,40 @@
     map.on("move zoom resize viewreset zoomend", clip);
     setSwipe(50);
   }
-  byId("opacity").addEventListener("input", (event) => { cover.style.opacity = String(event.target.value / 100); });
+  function setOpacity(percents) {
+    byId("opacity").value = String(percents);
+    for (const pane of ["earlier", "cover"]) map.getPane(pane).style.opacity = String(percents / 100);
+    noteState();
+  }
+  byId("opacity").addEventListener("input", (event) => setOpacity(event.target.value));
 
   // --- Legend -------------------------------------------------------------------------------------------------
-  function grouped(number) {
-    return String(number).replace(/\B(?=(\d{3})+(?!\d))/g, "\u202f");
-  }
-  function amount(area, inPx, like = area) { // in the unit that suits `like`
-    if (inPx) return `${grouped(Math.round(area))} px`;
-    const [unit, size] = like >= 1e6 ? ["km\u00b2", 1e6] : like >= 1e4 ? ["ha", 1e4] : ["m\u00b2", 1];
-    const value = area / size;
-    const digits = value >= 100 || (unit === "m\u00b2" && value >= 10) ? 0 : value >= 1 ? 1 : 2;
-    const [whole, rest] = value.toFixed(digits).split(".");
-    return `${grouped(whole)}${rest ? `.${rest}` : ""} ${unit}`;
-  }
-  const share = (part) => (part > 0 && part < 0.0005 ? "< 0.1 %" : `${(part * 100).toFixed(1)} %`);
-  const hex = (color) => `#${color.map((level) => level.toString(16).padStart(2, "0")).join("")}`;
-  const element = (name, properties = {}, ...children) => {
-    const made = Object.assign(document.createElement(name), properties);
-    made.append(...children);
+  const sum = (key) => data.classes.reduce((all, land) => all + land[key], 0);
+  const [total, totalLater] = [sum("area"), hasLater ? sum("later") : 0];
+  const most = Math.max(...data.classes.flatMap((land) => [land.area, land.later || 0]), 0) || 1;
+  const rows = new Map();
+  const signed = (area) => (area === 0 ? "0" : `${area > 0 ? "+" : "\u2212"}${amount(Math.abs(area), data.inPx, most)}`);
+  const cellsOf = (land) => (hasLater
+    ? [["", amount(land.area, data.inPx, most)], ["", amount(land.later, data.inPx, most)], ["share", signed(land.later - land.area)]]
+    : [["", amount(land.area, data.inPx)], ["share", share(land.area / (total || 1))]]);
+  const swatch = (land) => { // a square in the color of a class, whatever the palette
+    const made = element("i", { className: "swatch" });
+    made.setAttribute("aria-hidden", "true");
+    swatches.push([land, made]);
     return made;
   };
-  const total = data.classes.reduce((sum, land) => sum + land.area, 0);
-  const most = Math.max(...data.classes.map((land) => land.area), 0) || 1;
-  const rows = new Map();
+  const swatches = [];
 
   function legendRow(land) {
     const box = element("input", { type: "checkbox", checked: true });
     box.addEventListener("change", () => { setHidden(land.code, !box.checked); refresh(); });
     const bar = element("i");
-    bar.style.width = `${(100 * land.area) / most}%`;
+    bar.style.width = `${(100 * (hasLater ? land.later : land.area)) / most}%`;
     const row = element("tr", {},
       element("th", { scope: "row" }, element("label", { title: land.name }, box, element("span", { textContent: land.name }))),
-      element("td", { textContent: amount(land.area, data.inPx) }),
-      element("td", { className: "share", textContent: share(land.area / (total || 1)) }));
+      ...cellsOf(land).map(([className, textContent]) => element("td", { className, textContent })));
     const track = element("div", { className: "bar" }, bar);
-    const below = element("tr", { className: "bars" }, element("td", { colSpan: 3 }, track));
+    const below = element("tr", { className: "bars" }, element("td", { colSpan: row.children.length }, track));
     below.setAttribute("aria-hidden", "true");
     rows.set(land.code, { row, below, box, bar });
     return [row, below];
@@ -384,28 +541,73 @@
       row.classList.toggle("off", hidden.has(code));
       below.classList.toggle("off", hidden.has(code));
     }
+    for (const [land, made] of swatches) made.style.background = hex(colorOf(land));
+    byId("palette").value = palette;
     classLayer.repaint();
+    if (laterLayer) laterLayer.repaint();
     showOutlines();
+    fitPaper();
+    noteState();
   }
-  byId("classes").append(...[...data.classes].sort((a, b) => b.area - a.area).flatMap(legendRow));
+  byId("classes").append(...[...data.classes].sort((a, b) => Math.max(b.area, b.later || 0) - Math.max(a.area, a.later || 0)).flatMap(legendRow));
   byId("total").textContent = amount(total, data.inPx, most);
+  if (hasLater) {
+    byId("panel").classList.add("two");
+    byId("columns").classList.remove("unseen");
+    byId("columns").replaceChildren(element("tr", {}, ...["Class", ...sides, "Change"].map((textContent) => element("th", { scope: "col", textContent }))));
+    byId("total").after(element("td", { textContent: amount(totalLater, data.inPx, most) }));
+  }
   byId("all").addEventListener("click", () => { hidden.clear(); refresh(); });
   byId("none").addEventListener("click", () => { for (const land of data.classes) hidden.add(land.code); refresh(); });
-  byId("palette").value = palette;
+  byId("palette").append(...data.palettes.map(([value, textContent]) => element("option", { value, textContent })));
   byId("palette").addEventListener("change", (event) => { palette = event.target.value; refresh(); });
+
+  // A program for tables takes what begins with one of these for a formula, and class names are anybody's text.
+  const field = (text) => `"${(/^[=+\-@\t\r]/.test(text) ? `'${text}` : text).replaceAll('"', '""')}"`;
+  function table() {
+    const unit = data.inPx ? "px" : "m2";
+    const measures = hasLater ? [`area_${unit}`, `later_area_${unit}`, `change_${unit}`] : [`area_${unit}`, "share_percent"];
+    const lines = [...data.classes].sort((a, b) => a.code - b.code).map((land) => [land.code, field(land.name),
+      ...(hasLater ? [land.area, land.later, land.later - land.area] : [land.area, (100 * land.area) / (total || 1)])
+        .map((value) => +value.toPrecision(9)), hex(land.own)]);
+    return [["code", "name", ...measures, "color"], ...lines].map((line) => `${line.join(",")}\r\n`).join("");
+  }
+  byId("csv").addEventListener("click", () => {
+    const name = `${document.title.replace(/[^\p{L}\p{N}._-]+/gu, "_").slice(0, 80) || "classes"}.csv`;
+    const link = element("a", { href: `data:text/csv;charset=utf-8,%EF%BB%BF${encodeURIComponent(table())}`, download: name });
+    document.body.append(link);
+    link.click();
+    link.remove();
+  });
+
+  if (data.later?.pairs.length) {
+    const changed = data.later.pairs.filter(([from, to]) => from !== to).sort((a, b) => b[2] - a[2]);
+    const shownPairs = changed.slice(0, MOST_CHANGES);
+    byId("changes").hidden = false;
+    byId("pairs").append(...shownPairs.map(([from, to, area]) => element("tr", {},
+      ...[from, to].map((code, i) => element("td", { className: "what" },
+        ...(i ? ["\u2192 "] : []), swatch(byCode.get(code)), byCode.get(code).name)),
+      element("td", { textContent: amount(area, data.inPx, most) }))));
+    const moved = changed.reduce((all, pair) => all + pair[2], 0);
+    const rest = changed.slice(MOST_CHANGES).reduce((all, pair) => all + pair[2], 0);
+    byId("unchanged").textContent = `${changed.length > MOST_CHANGES ? `And ${changed.length - MOST_CHANGES} others, ${amount(rest, data.inPx, most)}. ` : ""}${share(moved / (total || 1))} of the area changed. Both maps have errors: a part of the change is theirs.`;
+  }
 
   // --- Confidence ---------------------------------------------------------------------------------------------
   if (hasConfidence) {
     byId("show").hidden = false;
     byId("ramp-bar").style.background = `linear-gradient(90deg, ${RAMP.map(hex).join(", ")})`;
-    byId("show").addEventListener("change", (event) => {
-      shown = event.target.value;
-      const [on, off] = shown === "confidence" ? [confidenceLayer, classLayer] : [classLayer, confidenceLayer];
-      off.remove();
-      on.addTo(map);
-      byId("ramp").hidden = shown !== "confidence";
-      if (hasScene) byId("right-side").textContent = shown === "confidence" ? "Confidence" : "Land cover";
-    });
+    byId("show").addEventListener("change", (event) => show(event.target.value));
+  }
+  function show(what) {
+    shown = what;
+    for (const input of byId("show").querySelectorAll("input")) input.checked = input.value === what;
+    const [on, off] = shown === "confidence" ? [confidenceLayer, classLayer] : [classLayer, confidenceLayer];
+    off.remove();
+    on.addTo(map);
+    byId("ramp").hidden = shown !== "confidence";
+    if (hasScene) byId("right-side").textContent = shown === "confidence" ? "Confidence" : "Land cover";
+    noteState();
   }
 
   // --- Coordinates, scale -------------------------------------------------------------------------------------
@@ -436,9 +638,11 @@
   function underText(latlng) {
     const active = shown === "confidence" ? confidenceLayer : classLayer;
     const value = active.valueAt(latlng);
-    if (value === NODATA) return "";
+    const later = laterLayer ? laterLayer.valueAt(latlng) : NODATA;
+    if (value === NODATA && later === NODATA) return "";
     if (shown === "confidence") return `about ${value} % sure`;
-    return bySlot.get(value).name;
+    const [name, laterName] = [value, later].map((slot) => (slot === NODATA ? "nodata" : bySlot.get(slot).name));
+    return !laterLayer || name === laterName ? name : `${name} \u2192 ${laterName}`;
   }
   function read(latlng) {
     byId("place").textContent = placeText(latlng);
@@ -452,6 +656,17 @@
   const scaleControl = L.control({ position: "bottomleft" });
   scaleControl.onAdd = () => scale;
   scaleControl.addTo(map);
+  if (data.earth) {
+    const north = L.control({ position: "bottomleft" });
+    north.onAdd = () => {
+      const made = element("div", { className: "north", title: "North is up" });
+      made.setAttribute("role", "img");
+      made.setAttribute("aria-label", "North is up");
+      made.innerHTML = '<svg width="22" height="34" viewBox="0 0 22 34" aria-hidden="true"><path d="M11 1 20 23 11 18 2 23Z" fill="currentColor"/><text x="11" y="33" text-anchor="middle" font-size="11" font-weight="700" fill="currentColor">N</text></svg>';
+      return made;
+    };
+    north.addTo(map);
+  }
   function drawScale() {
     const middle = map.getSize().divideBy(2);
     const ends = [middle, middle.add([130, 0])].map((point) => map.containerPointToLatLng(point));
@@ -467,8 +682,68 @@
   map.on("move zoomend resize", drawScale);
   drawScale();
 
+  // --- The address: view, classes and all else that was chosen stand in it ------------------------------------------
+  const viewText = () => {
+    const center = toXY(map.getCenter());
+    return data.earth
+      ? `${map.getCenter().lat.toFixed(6)},${map.getCenter().lng.toFixed(6)},${+map.getZoom().toFixed(2)}`
+      : `${center.x.toFixed(1)},${center.y.toFixed(1)},${+map.getZoom().toFixed(2)}`;
+  };
+  function stateText() {
+    const parts = [];
+    if (viewText() !== wholeView) parts.push(["at", viewText()]);
+    if (hidden.size) parts.push(["off", [...hidden].sort((a, b) => a - b).join(",")]);
+    if (hasSwipe && Math.round(swiped) !== 50) parts.push(["swipe", Math.round(swiped)]);
+    if (byId("opacity").value !== "100") parts.push(["opacity", byId("opacity").value]);
+    if (shown !== "classes") parts.push(["show", shown]);
+    if (palette !== data.palettes[0][0]) parts.push(["colors", palette]);
+    if (data.polygons && !byId("outlines").checked) parts.push(["polygons", "off"]);
+    return parts.map(([key, value]) => `${key}=${value}`).join("&");
+  }
+  function noteState() { // not at each of many moves: browsers allow some hundred a minute
+    if (!noting) return;
+    clearTimeout(noting);
+    noting = setTimeout(() => {
+      const text = stateText() && `#${stateText()}`;
+      if (text === location.hash || location.hash !== address) return; // another one, which is about to be read
+      try {
+        history.replaceState(null, "", text || "#");
+        address = location.hash;
+      } catch { /* a page inside another has no address of its own */ }
+    }, 250);
+  }
+  const within = (text, low, high) => {
+    const value = text.trim() === "" ? NaN : Number(text);
+    return value >= low && value <= high ? value : null;
+  };
+  function readState() {
+    address = location.hash;
+    const said = new URLSearchParams(location.hash.slice(1));
+    const at = (said.get("at") || "").split(",");
+    const [y, x] = data.earth ? [within(at[0], -90, 90), within(at[1] || "", -360, 360)] : [within(at[1] || "", -1e9, 1e9), within(at[0], -1e9, 1e9)];
+    const zoom = within(at[2] || "", map.getMinZoom(), map.getMaxZoom());
+    if (at.length === 3 && x !== null && y !== null && zoom !== null) {
+      map.setView(data.earth ? [y, x] : toLatLng(x, y), zoom, { animate: false });
+    } else showWhole();
+    hidden.clear();
+    for (const code of (said.get("off") || "").split(",").filter(Boolean).map(Number)) if (byCode.has(code)) hidden.add(code);
+    const colors = said.get("colors");
+    palette = data.palettes.some(([name]) => name === colors) ? colors : data.palettes[0][0];
+    const [swipeTo, opacity] = ["swipe", "opacity"].map((key) => within(said.get(key) || "", 0, 100));
+    if (hasSwipe) setSwipe(swipeTo === null ? 50 : swipeTo);
+    setOpacity(opacity === null ? 100 : opacity);
+    if (hasConfidence) show(said.get("show") === "confidence" ? "confidence" : "classes");
+    if (data.polygons) setOutlines(said.get("polygons") !== "off");
+    refresh();
+  }
+
   // --- The rest -----------------------------------------------------------------------------------------------
   byId("facts").textContent = data.facts;
+  byId("description").append(...data.description.map((textContent) => element("p", { textContent })));
+  if (data.cautions.length) {
+    byId("cautions").hidden = false;
+    byId("cautions").append(...data.cautions.map((textContent) => element("p", { textContent })));
+  }
   const notes = [];
   if (data.countedStep > 1) notes.push(`Areas are estimated from an overview: one pixel in ${data.countedStep} along each side.`);
   if (lastZoom < nativeZoom) {
@@ -478,10 +753,18 @@
     notes.push(`The scene is shown at 1 : ${2 ** (nativeZoom - data.lastZooms.scene)}.`);
   }
   if (!data.earth) notes.push("Shown as its own pixels: this map has no place that Web Mercator can show.");
-  const origins = [["Scene", data.sceneName], ["Model", data.model]].filter(([, name]) => name);
-  if (origins.length) notes.push(origins.map(([kind, name]) => `${kind}: ${name}`).join(" \u00b7 "));
-  notes.push(`Made with geoseg ${data.version}; map by Leaflet.`);
-  byId("notes").append(...notes.map((text) => element("p", { textContent: text })));
+  if (hasLater) notes.push("Areas and changes are those where both maps have a class.");
+  notes.push(...data.origins);
+  byId("notes").append(
+    ...notes.map((textContent) => element("p", { textContent })),
+    element("p", { id: "made", textContent: `Made with geoseg ${data.version}; map by Leaflet.` }),
+    element("p", { id: "printed" }));
+  function datePaper() {
+    const day = new Date().toLocaleDateString("en", { day: "numeric", month: "long", year: "numeric" });
+    byId("printed").textContent = `Printed on ${day}.`;
+  }
+  datePaper();
+  addEventListener("beforeprint", datePaper);
   if (!data.classes.length) {
     byId("message").hidden = false;
     byId("message").textContent = "No pixel of this map holds a class: it is all nodata.";
@@ -492,18 +775,33 @@
     byId("message").textContent = "This browser is too old for this page; one from 2023 or later shows it.";
   }
   refresh();
-  const PAPER = [700, 620]; // pixels of a portrait page that the map may have, A4 or letter
-  function resized() {
+  function fitPaper() { // the map is as large as title, legend and notes leave room for
     const { clientWidth: width, clientHeight: height } = stage;
     if (matchMedia("print").matches || !width || !height) return;
-    map.invalidateSize({ animate: false });
-    const fitting = Math.min(1, PAPER[0] / width, PAPER[1] / height);
+    const words = [...byId("description").children, ...byId("cautions").children].reduce((all, it) => all + it.textContent.length, 0);
+    const changed = data.later ? data.later.pairs.filter(([from, to]) => from !== to).length : 0;
+    const lines = data.classes.length - hidden.size + (changed ? Math.min(MOST_CHANGES, changed) + 4 : 0);
+    const beside = Math.max(24 * lines + 70, 16 * (words ? 4 : 6) + 120);
+    const room = Math.max(300, PAPER[1] - 90 - 20 * Math.ceil(words / 95) - beside);
+    const fitting = Math.min(1, PAPER[0] / width, room / height);
     for (const [name, value] of [["--stage-width", `${width}px`], ["--stage-height", `${height}px`], ["--print-zoom", fitting]]) {
       stage.style.setProperty(name, value);
     }
   }
+  function resized() {
+    if (matchMedia("print").matches || !stage.clientWidth || !stage.clientHeight) return;
+    const wasWhole = viewText() === wholeView;
+    map.invalidateSize({ animate: false });
+    if (wasWhole) { showWhole(); wholeView = viewText(); }
+    fitPaper();
+  }
+  wholeView = viewText();
   new ResizeObserver(resized).observe(stage);
   resized();
+  readState();
+  noting = setTimeout(() => {}, 0);
+  map.on("moveend zoomend", noteState);
+  addEventListener("hashchange", readState);
   document.documentElement.dataset.ready = "yes";
-  globalThis.geosegPage = { map, bounds: data.bounds, classLayer, setSwipe, toXY, toLatLng, placeText, underText };
+  globalThis.geosegPage = { map, bounds: data.bounds, classLayer, laterLayer, setSwipe, toXY, toLatLng, placeText, underText };
 })();

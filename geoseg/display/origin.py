@@ -1,0 +1,92 @@
+"""What a map is called and where it comes from, in words: title, description, model, warnings, date of the imagery."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from typing import Self
+
+from geoseg.errors import UsageError
+from geoseg.raster import Scene, opened
+
+_TITLE_LETTERS, _TEXT_LETTERS = 200, 10_000
+_NAME_LETTERS, _SENTENCE_LETTERS, _MOST_SENTENCES = 100, 300, 8
+"""How much of what a file says of itself is shown: anybody can have written it."""
+_DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
+
+
+@dataclass(frozen=True, slots=True)
+class Heading:
+    """What a page or a picture is called, and what is said below that. UsageError where it cannot be."""
+
+    title: str | None = None
+    """On one line."""
+    description: str | None = None
+    """An empty line begins a paragraph."""
+
+    def __post_init__(self) -> None:
+        title, text = self.title, self.description
+        if title is not None and not (0 < len(title.strip()) <= _TITLE_LETTERS and title.isprintable()):
+            raise UsageError(
+                f"`title` must be 1 to {_TITLE_LETTERS} characters on one line, got {title!r:.80}; "
+                "more can be said in `description`",
+                "title",
+            )
+        if text is not None and not 0 < len(text.strip()) <= _TEXT_LETTERS:
+            raise UsageError(
+                f"`description` must be 1 to {_TEXT_LETTERS:,} characters, got {len(text.strip()):,}; "
+                "leave it out, or shorten it",
+                "description",
+            )
+
+    @property
+    def paragraphs(self) -> list[str]:
+        """The description, its lines joined."""
+        parts = re.split(r"\n[ \t]*\n", (self.description or "").replace("\r\n", "\n"))
+        return [" ".join(part.split()) for part in parts if part.strip()]
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What `predict` noted in a map; a map of others says nothing of this."""
+
+    model: str | None = None
+    about: str | None = None
+    """What the model is, in a sentence."""
+    cautions: tuple[str, ...] = ()
+    """How the scene is unlike the imagery that the model was trained on, in sentences."""
+    scene: str | None = None
+    """The name of the scene's file."""
+
+    @classmethod
+    def of(cls, landcover: Scene) -> Self:
+        """Read the tags of a map."""
+        with opened(landcover.path) as dataset:
+            tags = dataset.tags()
+
+        def said(tag: str, letters: int) -> str | None:
+            return " ".join(tags.get(f"GEOSEG_{tag}", "").split())[:letters] or None
+
+        return cls(
+            said("MODEL_NAME", _NAME_LETTERS),
+            said("MODEL_ABOUT", _SENTENCE_LETTERS),
+            _sentences(tags.get("GEOSEG_WARNINGS", "[]")),
+            said("SCENE_PATH", _NAME_LETTERS),
+        )
+
+
+def _sentences(text: str) -> tuple[str, ...]:
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return ()
+    texts = [each for each in found if isinstance(each, str)] if isinstance(found, list) else []
+    return tuple(" ".join(each.split())[:_SENTENCE_LETTERS] for each in texts[:_MOST_SENTENCES] if each.strip())
+
+
+def imaged_on(scene: Scene) -> str | None:
+    """Return the day on which a scene was taken, such as 2023-06-14, where its file says so (GDAL's domain IMAGERY)."""
+    with opened(scene.path) as dataset:
+        found = _DATE.match(dataset.tags(ns="IMAGERY").get("ACQUISITIONDATETIME", ""))
+    return found[0] if found else None
