@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +15,11 @@ from geoseg.atomic import free_space_bytes, make_folders
 from geoseg.errors import OutputError, SceneError
 from geoseg.inference.journal import Journal, clear_parts, fingerprint, open_journal, unfinished
 from geoseg.inference.outputs import OutputOptions, Outputs
-from geoseg.inference.scheduler import TileDone, TileTask, check_shared, run_tasks, stoppable
+from geoseg.inference.pipeline import Job, run_pipeline
+from geoseg.inference.scheduler import TileTask, check_shared, is_scheduled, run_tasks, stoppable, write_tile
+from geoseg.inference.tile import TileMap
 from geoseg.machine import size_text
+from geoseg.profile import Profile
 from geoseg.progress import Progress, announcer
 from geoseg.raster import check_place, is_remote, public_name, shown
 from geoseg.raster.landcover import PartFormat, Product, build_cog, built_path, part_path, place
@@ -146,7 +150,6 @@ def _announce(plan: Plan, journal: Journal, announce: Announce) -> None:
 
 def _map_missing(plan: Plan, journal: Journal, outputs: Outputs, progress: Report, announce: Announce) -> None:
     """Run the tiles that the journal lacks; each is recorded and reported as it comes."""
-    check_shared(journal.parts, [*plan.source.local_files(), *plan.bundle.files])
     began = time.monotonic()
     pixels_before = sum(plan.tile(index).size for index in journal.finished)
     pixels_now = 0
@@ -156,17 +159,31 @@ def _map_missing(plan: Plan, journal: Journal, outputs: Outputs, progress: Repor
         total = plan.grid.height_px * plan.grid.width_px
         progress(Progress(done, plan.tile_count, pixels_before + pixels_now, total, pixels_now, seconds))
 
-    def finished(tile: TileDone) -> None:
+    def finished(index: int) -> None:
         nonlocal pixels_now
-        journal.add(tile.index)
-        pixels_now += tile.pixels
+        journal.add(index)
+        pixels_now += plan.tile(index).size
         report()
 
     report()
     missing = [index for index in range(plan.tile_count) if index not in journal.finished]
-    form = PartFormat.of(plan.scene.shape, (plan.tile_height_px, plan.tile_width_px), outputs.storage)
+    form = PartFormat.of(plan.scene.shape, plan.tile_shape, outputs.storage)
+    if plan.scoring.is_swept and not is_scheduled():
+        _feed_devices(plan, missing, partial(write_tile, plan.products, journal.parts, form), finished)
+        return
+    check_shared(journal.parts, [*plan.source.local_files(), *plan.bundle.files])
     with stoppable() as run:
-        run_tasks(TileTask(plan, journal.parts, form, run), missing, plan.workers, finished, announce)
+        task = TileTask(plan, journal.parts, form, run)
+        run_tasks(task, missing, plan.workers, lambda tile: finished(tile.index), announce)
+
+
+def _feed_devices(
+    plan: Plan, missing: Sequence[int], write: Callable[[int, TileMap], None], finished: Callable[[int], None]
+) -> None:
+    """Have the plan's devices go down the scene."""
+    job = Job(plan.mapping, plan.tile, plan.tile_cols, write, Profile())
+    engines = [replace(plan.scoring, engine=each).open for each in plan.engine.each]
+    run_pipeline(job, missing, engines, plan.capacity(), plan.workers, finished)
 
 
 def _put_together(  # noqa: PLR0913, PLR0917 each is a noun the reader expects here

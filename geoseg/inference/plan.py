@@ -16,6 +16,7 @@ from geoseg.given import plain_arguments
 from geoseg.inference.compatibility import check_bands, check_scale, warn_if_unlike
 from geoseg.inference.journal import fingerprint
 from geoseg.inference.outputs import OutputOptions
+from geoseg.inference.pipeline import Capacity
 from geoseg.inference.resolution import (
     DEFAULT_NETWORK_RESOLUTION,
     DEFAULT_RESOLUTION,
@@ -26,6 +27,7 @@ from geoseg.inference.resolution import (
 )
 from geoseg.inference.scoring import BASELINE_BYTES, Scoring, ScoringOptions, positive
 from geoseg.inference.tile import SceneMapping
+from geoseg.machine import available_memory_bytes, size_text
 from geoseg.model import EXPORT_FORMAT, Engine, EngineChoice, ModelBundle
 from geoseg.progress import Progress, announcer
 from geoseg.raster import AreaOfInterest, Box, Scene, Window, WindowGrid, as_scene, axis_starts, crop, shown
@@ -49,6 +51,10 @@ TILE_HEIGHT_PX = 4096
 """A tile's height costs its result only, but a kill loses the tiles in work."""
 _WIDEST_PX = 32768
 """A striped file is read in tiles as wide as itself up to here; beyond, each strip is decoded more than once."""
+_SWEPT_TILE_PX = 2048, 4096
+"""Of a device that goes down the scene, whatever its tiles: lower ones are written while the next are scored."""
+_TORCH_BYTES, _CONTEXT_BYTES = 600 << 20, 500 << 20
+"""torch in main memory, and what a GPU's driver keeps there for each; the second is a guess."""
 _ROUNDS = 4
 """With fewer tiles a worker than this, one worker's last tile would leave the others idle for long."""
 
@@ -105,7 +111,7 @@ class Plan:
     tile_height_px: int
     tile_width_px: int
     workers: int
-    """How many tiles are in work at once."""
+    """How many tiles are in work at once; where devices are fed, how many threads read, and how many write."""
     tile_was_asked: bool = False
     """The user gave the tile; otherwise an unfinished run's is as good."""
     cautions: tuple[str, ...] = ()
@@ -279,11 +285,14 @@ class Plan:
     def windows_run(self) -> int:
         """How often the network runs if every window holds a valid pixel; those along tile edges run once a tile.
 
-        Of an area of interest a sample of points tells in which share of the windows it lies.
+        A device that goes down a scene runs each window once. Of an area of interest a sample of points tells in which
+        share of the windows it lies.
         """
         grid = self.grid
-        rows = repeated_windows(grid.height_px, grid.window_px, grid.stride_px, self.tile_height_px)
-        cols = repeated_windows(grid.width_px, grid.window_px, grid.stride_px, self.tile_width_px)
+        rows, cols = len(grid.row_starts), len(grid.col_starts)
+        if not self.scoring.is_swept:
+            rows = repeated_windows(grid.height_px, grid.window_px, grid.stride_px, self.tile_height_px)
+            cols = repeated_windows(grid.width_px, grid.window_px, grid.stride_px, self.tile_width_px)
         if self.mapping.area is None:
             return rows * cols
         shape = len(grid.row_starts), len(grid.col_starts)
@@ -292,8 +301,18 @@ class Plan:
     @property
     def memory_bytes(self) -> int:
         """Estimate of the peak resident memory: a base, and what each worker holds; no term grows with the scene."""
-        tile = self.tile_height_px, self.tile_width_px
-        return BASELINE_BYTES + self.workers * _worker_bytes(self.source, self.scoring, self.mapping, tile)
+        if self.scoring.is_swept:
+            return _swept_bytes(self.source, self.scoring, self.mapping, self.capacity(), self.workers)
+        return BASELINE_BYTES + self.workers * _worker_bytes(self.source, self.scoring, self.mapping, self.tile_shape)
+
+    @property
+    def tile_shape(self) -> tuple[int, int]:
+        """Rows and columns of a tile."""
+        return self.tile_height_px, self.tile_width_px
+
+    def capacity(self) -> Capacity:
+        """Return what is in memory at once where devices are fed, for each of them: it follows what is free."""
+        return _capacity(self.scoring, self.mapping, self.tile_shape, self.workers)
 
     @property
     def disk_bytes(self) -> int:
@@ -395,10 +414,14 @@ def plan(
     if area is not None:
         mapping = replace(mapping, area=area.scaled(source.shape, seen.shape))
     # the tile does not follow the memory that is free just now: a run could not be resumed with another
-    shape = _tile(seen, mapping.grid, tile, scoring.crew if workers is None else positive("workers", workers))
-    tiles = math.ceil(seen.shape[0] / shape[0]) * math.ceil(seen.shape[1] / shape[1])
-    held = _worker_bytes(source, scoring, mapping, shape)
-    scoring, busy = scoring.share_out(tiles, held, workers, tile=max(shape))
+    shape = _tile(seen, mapping.grid, tile, scoring, workers)
+    if scoring.is_swept:
+        busy = _check_fits(source, scoring, mapping, shape, workers)
+    else:
+        tiles = math.ceil(seen.shape[0] / shape[0]) * math.ceil(seen.shape[1] / shape[1])
+        scoring, busy = scoring.share_out(
+            tiles, _worker_bytes(source, scoring, mapping, shape), workers, tile=max(shape)
+        )
     cautions = warn_if_unlike(seen, bundle, scale, factor)
     scoring = scoring.exported(announcer(announce), progress)
     return Plan(source, scoring, mapping, *shape, busy, tile is not None, cautions)
@@ -458,11 +481,47 @@ def _worker_bytes(source: Scene, scoring: Scoring, mapping: SceneMapping[Scene],
     scene, names = mapping.scene, len(mapping.output_codes)
     products = sum(names if name == "probabilities" else 1 for name in mapping.keep)
     held = scoring.worker_bytes(tile, len(scene.band_indexes), scene.dtype, products)
+    return held + _resampling_bytes(source, scene)
+
+
+def _resampling_bytes(source: Scene, scene: Scene) -> int:
+    """Estimate what one thread holds of the blocks that it resamples."""
     if scene == source:
-        return held
+        return 0
     bytes_a_pixel = len(scene.band_indexes) * int(np.dtype(scene.dtype).itemsize) + 9  # as stored, and its weights
     shrunk = math.prod(source.shape) / math.prod(scene.shape)
-    return held + math.ceil(math.prod(scene.block_shape) * shrunk) * bytes_a_pixel
+    return math.ceil(math.prod(scene.block_shape) * shrunk) * bytes_a_pixel
+
+
+def _capacity(
+    scoring: Scoring, mapping: SceneMapping[Scene], tile: tuple[int, int], workers: int, free: int | None = None
+) -> Capacity:
+    free = available_memory_bytes() if free is None else free
+    return Capacity.of(mapping, tile, workers=workers, devices=len(scoring.engine.each), free_bytes=free)
+
+
+def _swept_bytes(
+    source: Scene, scoring: Scoring, mapping: SceneMapping[Scene], capacity: Capacity, workers: int
+) -> int:
+    """Estimate the peak resident memory where devices are fed."""
+    each = _CONTEXT_BYTES + capacity.memory_bytes
+    fixed = BASELINE_BYTES + _TORCH_BYTES + workers * _resampling_bytes(source, mapping.scene)
+    return fixed + len(scoring.engine.each) * each
+
+
+def _check_fits(
+    source: Scene, scoring: Scoring, mapping: SceneMapping[Scene], tile: tuple[int, int], workers: int | None
+) -> int:
+    """Return how many threads read for the devices; UsageError where the narrowest bands do not fit the memory."""
+    readers = scoring.readers if workers is None else positive("workers", workers)
+    free = available_memory_bytes()
+    least = _swept_bytes(source, scoring, mapping, _capacity(scoring, mapping, tile, readers, free), readers)
+    if least > free:
+        raise UsageError(
+            f"this plan needs about {size_text(least)} of memory, {size_text(free)} are free; choose a smaller "
+            f"`tile` (now {max(tile)}) or `workers` (now {readers})"
+        )
+    return readers
 
 
 def choose_tile(grid: WindowGrid, block_width_px: int, workers: int, align_px: int) -> tuple[int, int]:
@@ -493,10 +552,13 @@ def repeated_windows(length_px: int, window_px: int, stride_px: int, tile_px: in
     return sum((min(start + window_px, length_px) - 1) // tile_px - start // tile_px + 1 for start in starts)
 
 
-def _tile(scene: Scene, grid: WindowGrid, tile: int | None, crew: int) -> tuple[int, int]:
+def _tile(scene: Scene, grid: WindowGrid, tile: int | None, scoring: Scoring, workers: int | None) -> tuple[int, int]:
     align_px = 2 ** overview_levels(grid.height_px, grid.width_px)
-    if tile is None:
+    if tile is None and not scoring.is_swept:
+        crew = scoring.crew if workers is None else positive("workers", workers)
         return choose_tile(grid, scene.block_shape[1], crew, align_px)
-    edge_px = positive("tile", tile)
-    height_px, width_px = (round_tile(min(edge_px, length_px), align_px) for length_px in scene.shape)
+    edges = _SWEPT_TILE_PX if tile is None else (positive("tile", tile),) * 2
+    height_px, width_px = (
+        round_tile(min(edge_px, length_px), align_px) for edge_px, length_px in zip(edges, scene.shape, strict=True)
+    )
     return height_px, width_px

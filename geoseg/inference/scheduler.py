@@ -19,9 +19,9 @@ from dask.base import get_scheduler
 from dask.callbacks import Callback
 
 from geoseg.errors import GeosegError, OutputError, UsageError
-from geoseg.inference.tile import map_tile
+from geoseg.inference.tile import TileMap, map_tile
 from geoseg.model import OutOfMemory
-from geoseg.raster.landcover import PartFormat, write_part
+from geoseg.raster.landcover import PartFormat, Product, write_part
 
 if TYPE_CHECKING:
     from geoseg.inference.plan import Plan
@@ -104,6 +104,12 @@ def run_tasks(
         dask.threaded.get(graph, list(graph), pool=pool, callbacks=callbacks)
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
+
+
+def is_scheduled() -> bool:
+    """Say whether the caller chose who does the work: a client of Dask that is current, a scheduler or a pool."""
+    chosen = dask.config.get("scheduler", None) or dask.config.get("pool", None)
+    return chosen is not None or current_client() is not None
 
 
 def _check_sendable(task: Callable[[int], object]) -> None:
@@ -191,6 +197,12 @@ class TileDone:
     pixels: int
 
 
+def write_tile(products: Sequence[Product], folder: Path, form: PartFormat, index: int, tile: TileMap) -> None:
+    """Write the parts of a finished tile, each atomically."""
+    for product in products:
+        write_part(folder, product, index, tile[product.name], form)
+
+
 @dataclass(frozen=True, slots=True)
 class TileTask:
     """A function of a tile's index; a plain value, so it travels to threads, processes and machines."""
@@ -213,6 +225,5 @@ class TileTask:
                 f"the rows of a tile of {tile.width} x {tile.height} pixels do not fit the device's memory; "
                 "take a smaller `tile`, or fewer `workers`"
             ) from None
-        for product in self.plan.products:
-            write_part(self.folder, product, index, mapped[product.name], self.form)
+        write_tile(self.plan.products, self.folder, self.form, index, mapped)
         return TileDone(index, tile.size)

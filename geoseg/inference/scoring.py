@@ -27,7 +27,8 @@ Source = TypeVar("Source", bound=Readable)
 CPU_BATCH, GPU_BATCH = 1, 16
 """On a CPU four windows at once took as long a window as one, and 170 MB more (measured); a GPU is idle with few."""
 _CPU_WORKERS = 8  # more cores than this work together on a window: each worker holds a tile's rows in memory
-_GPU_WORKERS = 4  # one scores, the others read, decode, encode and write
+_GPU_WORKERS = 4  # tiles that are scored and thrown away: one is on the device, the others are read
+_READERS = 16  # as many write: 12 to 14 ms a megapixel in all, so that 16 cores feed 1000 Mpx/s
 BASELINE_BYTES = 180 << 20
 """The interpreter, GDAL with its cache, ONNX Runtime; measured."""
 
@@ -123,6 +124,16 @@ class Scoring:
         """Return what decides every label of a scene of a shape (rows, cols), and what to keep of each tile."""
         grid = WindowGrid(*shape, self.window_px, self.overlap_px)
         return SceneMapping(scene, grid, self.blend, self.batch_size, self.bundle.output_codes, keep)
+
+    @property
+    def is_swept(self) -> bool:
+        """Whether devices go down a scene that is mapped, and are fed; on the CPU workers map tile by tile."""
+        return not self.engine.on_cpu or bool(self.engine.others)
+
+    @property
+    def readers(self) -> int:
+        """How many threads read for devices, and how many write: they have the cores to themselves."""
+        return max(2, min(_READERS, available_cores()))
 
     def worker_bytes(self, tile: tuple[int, int], bands: int, dtype: str, products: int) -> int:
         """Estimate what one worker holds while it maps a tile of a shape (rows, cols), of which it keeps `products`."""

@@ -255,19 +255,25 @@ def score(
     """
     done = 0
     while done < len(windows):
-        left, size = len(windows) - done, min(batch_size, _fitting.get(engine, batch_size))
+        left, size = len(windows) - done, fitting_batch(engine, batch_size)
         count = math.ceil(left / math.ceil(left / size)) if engine.xp is np else min(left, size)
         filled = [*range(done, done + count), *[done + count - 1] * (0 if engine.xp is np else size - count)]
         try:
             probabilities = engine.probabilities(footprint, [windows[place] for place in filled], weights[filled])
         except OutOfMemory:
-            _halve(engine, len(filled), weights.shape[1])
+            halve_batch(engine, len(filled), weights.shape[1])
             continue
         yield from probabilities[:count]
         done += count
 
 
-def _halve(engine: Engine, batch_size: int, window_px: int) -> None:
+def fitting_batch(engine: Engine, batch_size: int) -> int:
+    """Return how many windows at once fit an engine, as far as is known, and no more than were asked for."""
+    return min(batch_size, _fitting.get(engine, batch_size))
+
+
+def halve_batch(engine: Engine, batch_size: int, window_px: int) -> None:
+    """Remember that so many windows do not fit an engine, and warn of it once; GeosegError if it was a single one."""
     if batch_size == 1:
         raise GeosegError(
             f"one window of {window_px} x {window_px} pixels does not fit the memory of {engine.device}; "
@@ -291,11 +297,7 @@ def labeled(
     """Turn finished probabilities (class, row, col) into what is kept of them; SceneError if some are NaN."""
     channel, best = most_probable(engine, probabilities)
     if not math.isfinite(float(best.sum())):
-        raise SceneError(
-            f"the network returned NaN for rows {place.row} to {place.row_stop} of {shown(mapping.scene.path)}: are "
-            "there extreme or undeclared nodata values? declare them nodata (rio edit-info --nodata), or give `scale`",
-            "scale",
-        )
+        raise no_number(mapping.scene, place)
     part: TileMap = {}
     for name in mapping.keep:
         if name == "labels":
@@ -304,6 +306,15 @@ def labeled(
             pixels = engine.download(percent(engine, best if name == "confidence" else probabilities))
         part[name] = np.where(valid, pixels, np.uint8(NODATA))
     return part
+
+
+def no_number(scene: Readable, place: Window) -> SceneError:
+    """Return what is raised where a network returned something that is no number."""
+    return SceneError(
+        f"the network returned NaN for rows {place.row} to {place.row_stop} of {shown(scene.path)}: are "
+        "there extreme or undeclared nodata values? declare them nodata (rio edit-info --nodata), or give `scale`",
+        "scale",
+    )
 
 
 def _coded(channel: NDArray[np.uint8], output_codes: tuple[int, ...]) -> NDArray[np.uint8]:

@@ -67,6 +67,13 @@ class AreaOfInterest:
         strips = (Window(row, box.col, min(rows, box.row_stop - row), box.width) for row in starts)
         return any(self.mask(strip).any() for strip in strips)
 
+    def may_touch(self, box: Window) -> bool:
+        """Say whether a pixel of a window may be inside, at once: False is sure, True is not."""
+        left, right = self.edges[:, [0, 2]].min(axis=1), self.edges[:, [0, 2]].max(axis=1)
+        beside = (right < box.col) | (left > box.col_stop)
+        near = ~beside & (self.edges[:, 3] >= box.row) & (self.edges[:, 1] <= box.row_stop)
+        return bool(near.any() or self.mask(Window(box.row, box.col, 1, 1)).any())
+
     def mask(self, window: Window) -> NDArray[np.bool_]:
         """Return which pixels (row, col) of a window are inside; the window may stick out of the grid."""
         first = window.row + 0.5  # the center of the first row

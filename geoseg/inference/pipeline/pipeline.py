@@ -1,0 +1,151 @@
+"""The tiles of a run on devices that never wait for pixels: readers, an owner and a finisher a device, writers."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
+from time import monotonic
+from typing import NoReturn
+
+from geoseg.inference.pipeline.bands import Band, bands
+from geoseg.inference.pipeline.capacity import Capacity
+from geoseg.inference.pipeline.job import Crews, Job
+from geoseg.inference.pipeline.mailbox import Crew, Mailbox, named_thread
+from geoseg.inference.pipeline.owner import Owner
+from geoseg.inference.tile import TileMap
+from geoseg.model import Engine
+from geoseg.profile import WRITE
+
+_FROM_THE_TOP = {"PNG", "JPEG", "GIF", "WEBP"}
+"""Drivers that decode all that is above what is asked for: a second reader would do the first one's work again."""
+_BANDS_A_DEVICE = 4
+"""With fewer, the last one would keep others waiting for long."""
+_AT_MOST_S = 10.0
+"""So long an ended run waits for threads that are in the middle of a file or a device."""
+
+
+def run_pipeline(  # noqa: PLR0913, PLR0917 each is a noun of its own
+    job: Job,
+    missing: Sequence[int],
+    engines: Sequence[Callable[[], Engine]],
+    capacity: Capacity,
+    workers: int,
+    finished: Callable[[int], None],
+) -> None:
+    """Map and write the missing tiles, each device with an engine of its own.
+
+    Parameters
+    ----------
+    job : Job
+        The scene, its tiles, and what becomes of a finished one.
+    missing : sequence of int
+        Indexes of the tiles.
+    engines : sequence of callable
+        For each device a function that opens its engine; called in the thread that owns the device.
+    capacity : Capacity
+        How much is in memory at once, for each device.
+    workers : int
+        How many threads read, and how many write.
+    finished : callable
+        Called in this thread with the index of each tile that is written.
+
+    Raises
+    ------
+    GeosegError
+        What any of the threads raises ends the run at once, as what interrupts this one does; tiles that are written
+        by then are told of.
+
+    """
+    pipeline = _Pipeline(job, missing, engines, capacity, workers, finished)
+    try:
+        pipeline.run()
+    finally:
+        pipeline.stop()
+
+
+class _Pipeline:
+    """The threads of a run, and the mailbox of the one that waits for them."""
+
+    def __init__(  # noqa: PLR0913, PLR0917 see above
+        self,
+        job: Job,
+        missing: Sequence[int],
+        engines: Sequence[Callable[[], Engine]],
+        capacity: Capacity,
+        workers: int,
+        finished: Callable[[int], None],
+    ) -> None:
+        self._mail = Mailbox()
+        self._left = len(missing)
+        self._finished = finished
+        self._profile = job.profile
+        readers = 1 if job.mapping.scene.driver in _FROM_THE_TOP else workers
+        self._readers = Crew("read", readers, self._fail)
+        self._writers = Crew("write", workers, self._fail)
+        crews = Crews(self._readers, self._writers, capacity.ring, capacity.tiles)
+        job = replace(job, write=partial(self._write, job.write))
+        beside = set(filter(job.is_empty, missing))
+        for index in beside:
+            self._writers.ask(partial(job.finish_empty_tile, index))
+        todo = deque(_bands(job, [index for index in missing if index not in beside], len(engines), capacity.cols))
+        self._owners = [Owner(job, crews, engine, partial(_next, todo)) for engine in engines]
+        self._threads = [*self._readers.threads, *self._writers.threads]
+        for number, owner in enumerate(self._owners):
+            self._threads.append(named_thread(f"device-{number}", owner.work, self._fail))
+            self._threads.append(named_thread(f"finish-{number}", owner.finisher.work, self._fail))
+
+    def run(self) -> None:
+        """Start the threads and wait for the last tile."""
+        for thread in self._threads:
+            thread.start()
+        self._mail.wait_for(lambda: not self._left)
+
+    def stop(self) -> None:
+        """End the threads, and tell of what was written meanwhile."""
+        for stop in (self._readers.stop, self._writers.stop, *(owner.stop for owner in self._owners)):
+            stop()
+        latest = monotonic() + _AT_MOST_S
+        for thread in self._threads:
+            with suppress(RuntimeError):  # Ctrl-C came before it was started
+                thread.join(max(0.0, latest - monotonic()))
+        self._mail.empty()
+
+    def _write(self, write: Callable[[int, TileMap], None], index: int, tile: TileMap) -> None:
+        """Write a tile; runs in a writer."""
+        with self._profile.timed(WRITE):
+            write(index, tile)
+        self._mail.ask(partial(self._tell, index))
+
+    def _tell(self, index: int) -> None:
+        self._left -= 1
+        self._finished(index)
+
+    def _fail(self, error: BaseException) -> None:
+        """End the run; whichever thread it is that cannot go on."""
+        self._mail.ask(partial(_raise, error))
+
+
+def _raise(error: BaseException) -> NoReturn:
+    raise error
+
+
+def _next(todo: deque[Band]) -> Band | None:
+    try:
+        return todo.popleft()
+    except IndexError:
+        return None
+
+
+def _bands(job: Job, missing: Sequence[int], devices: int, most_cols: int) -> list[Band]:
+    """Return the bands: one device goes down as many rows as there are, several share them out."""
+    rows = len({index // job.tile_cols for index in missing})
+    if devices == 1:
+        return bands(missing, job.tile_cols, most_cols, rows)
+    wanted = _BANDS_A_DEVICE * devices
+    side_by_side = math.ceil(wanted / rows) if rows else 1
+    cols = min(most_cols, math.ceil(job.tile_cols / side_by_side))
+    return bands(missing, job.tile_cols, cols, max(1, rows // wanted))

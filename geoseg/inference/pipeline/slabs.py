@@ -1,0 +1,213 @@
+"""Pixels for a device: whole blocks of the file, decoded once each by several readers, become slabs in order.
+
+A slab is the fresh pixels of a row of windows; blocks lie otherwise. Readers copy what they decode into every slab that
+it touches, while the processor's cache still holds it. Slabs lie in a ring of buffers: where none is free, nothing is
+read, so memory is bounded.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geoseg.inference.pipeline.mailbox import Crew, Mailbox
+from geoseg.model import HELD_SLABS, Course, Slab
+from geoseg.profile import Profile
+from geoseg.raster import Scene, Window
+
+_CHUNK_PX = 1 << 20
+_CHUNK_WIDTH_PX = 2048
+_TALLEST_BLOCK_PX = 2048
+"""A block of more rows than this is decoded more than once: a ring that holds it whole would be too large."""
+_TALLEST_CHUNK_PX = 512
+
+HostArray = Callable[[tuple[int, ...], str], NDArray[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkShape:
+    """How much of a scene is read at once: whole blocks, about a million pixels."""
+
+    rows: int
+    cols: int
+
+    @classmethod
+    def of(cls, scene: Scene) -> ChunkShape:
+        """Return the chunks of a scene; those of a file stored in strips are as wide as it."""
+        height_px, width_px = scene.block_shape
+        cols = math.ceil(_CHUNK_WIDTH_PX / width_px) * width_px
+        cols = min(cols, scene.shape[1])
+        if height_px > _TALLEST_BLOCK_PX:
+            return cls(_TALLEST_CHUNK_PX, cols)
+        blocks = max(1, min(_CHUNK_PX // cols, _TALLEST_CHUNK_PX) // height_px)
+        return cls(blocks * height_px, cols)
+
+    def rows_of(self, course: Course) -> list[range]:
+        """Return the rows of each row of chunks of a course: they begin where those of the whole scene do."""
+        stop = course.row_starts[-1] + course.window_px
+        return list(_aligned(course.row_starts[0], stop, self.rows))
+
+    def cols_of(self, course: Course) -> list[range]:
+        """Return the columns of each chunk of a row."""
+        first = course.col_starts[0]
+        return list(_aligned(first, first + course.width_px, self.cols))
+
+
+def ring_size(chunk: ChunkShape, width_px: int, stride_px: int, readers: int) -> int:
+    """Return how many slabs a ring needs, so that every reader has a chunk at hand and one to come."""
+    ahead = math.ceil(2 * readers / math.ceil(width_px / chunk.cols)) + 1
+    return HELD_SLABS + math.ceil(ahead * chunk.rows / stride_px) + 1
+
+
+def slab_bytes(course_width_px: int, window_px: int, bands: int, dtype: str) -> int:
+    """Return the bytes of one buffer of a ring."""
+    return window_px * course_width_px * (bands * np.dtype(dtype).itemsize + 1)
+
+
+def _aligned(first: int, stop: int, step: int) -> Iterator[range]:
+    while first < stop:
+        end = min((first // step + 1) * step, stop)
+        yield range(first, end)
+        first = end
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Buffer:
+    """Memory of one slab."""
+
+    data: NDArray[Any]
+    valid: NDArray[np.bool_]
+
+
+class _Filling:
+    """A slab whose pixels are being read."""
+
+    def __init__(self, buffer: _Buffer, fresh: Window, bands: int) -> None:
+        self.buffer = buffer
+        self.fresh = fresh
+        self.data = buffer.data[: bands * fresh.size].reshape(bands, *fresh.shape)
+        self.valid = buffer.valid[: fresh.size].reshape(fresh.shape)
+        self.pixels_left = fresh.size
+        self.is_valid = True
+
+
+class SlabFeed:
+    """The slabs of one course after another, for the owner of a device, whose mailbox it uses.
+
+    All but the reading itself happens in the owner's thread.
+    """
+
+    def __init__(  # noqa: PLR0913, PLR0917 each is a noun of its own
+        self, scene: Scene, mail: Mailbox, readers: Crew, size: int, host_array: HostArray, profile: Profile
+    ) -> None:
+        self._scene = scene
+        self._chunk = ChunkShape.of(scene)
+        self._mail = mail
+        self._readers = readers
+        self._size = size
+        self._host_array = host_array
+        self._profile = profile
+        self._ring: list[_Buffer] = []
+        self._free: list[_Buffer] = []
+        self._being_read = 0
+        self.rewind()
+
+    def rewind(self) -> None:
+        """Forget the course; it may have been left in the middle."""
+        self._fresh: Iterator[Window] = iter(())
+        self._rows: deque[range] = deque()
+        self._cols: list[range] = []
+        self._filling: deque[_Filling] = deque()
+        """Slabs that have a buffer and were not given to the owner, in order."""
+        self._opened_to = 0
+        """The row of the scene up to which slabs have a buffer."""
+
+    def begin(self, course: Course) -> None:
+        """Start to read the pixels of a course. That before is at its end."""
+        self.rewind()
+        self._fresh = map(course.fresh, range(len(course.row_starts)))
+        self._rows.extend(self._chunk.rows_of(course))
+        self._cols = self._chunk.cols_of(course)
+        self._opened_to = course.row_starts[0]
+        self._make_room(course)
+        self._read_on()
+
+    def next(self, wait_for: Callable[[Callable[[], bool]], float]) -> Slab:
+        """Return the next slab; wait until it is read."""
+        self._read_on()
+        wait_for(lambda: bool(self._filling) and not self._filling[0].pixels_left)
+        filled = self._filling.popleft()
+        valid = None if filled.is_valid else filled.valid
+        return Slab(filled.data, valid, partial(self._mail.ask, partial(self._released, filled.buffer)))
+
+    def give_up(self) -> None:
+        """Leave the course where it is, with the buffers that a device may still be reading from."""
+        self._mail.wait_for(lambda: not self._being_read)
+        self.rewind()
+        self._ring, self._free = [], []
+
+    def _make_room(self, course: Course) -> None:
+        """Have buffers as large as the course needs them."""
+        bands = len(self._scene.band_indexes)
+        pixels = course.window_px * course.width_px
+        if self._ring and self._ring[0].valid.size >= pixels:
+            return
+        self._free = []
+        self._ring = []
+        for _ in range(self._size):
+            data = self._host_array((bands * pixels,), self._scene.dtype)
+            self._ring.append(_Buffer(data, self._host_array((pixels,), "bool")))
+        self._free.extend(self._ring)
+
+    def _released(self, buffer: _Buffer) -> None:
+        if any(buffer is own for own in self._ring):
+            self._free.append(buffer)
+            self._read_on()
+
+    def _read_on(self) -> None:
+        """Ask the readers for as many rows of chunks as there are buffers for."""
+        while self._rows and self._open(self._rows[0].stop):
+            rows = self._rows.popleft()
+            for cols in self._cols:
+                self._being_read += 1
+                window = Window(rows.start, cols.start, len(rows), len(cols))
+                touched = [filling for filling in self._filling if filling.fresh.intersection(window) is not None]
+                self._readers.ask(partial(self._read, window, touched))
+
+    def _open(self, stop: int) -> bool:
+        """Give buffers to all slabs down to a row, if there are enough."""
+        while self._opened_to < stop:
+            if not self._free:
+                return False
+            fresh = next(self._fresh)
+            self._filling.append(_Filling(self._free.pop(), fresh, len(self._scene.band_indexes)))
+            self._opened_to = fresh.row_stop
+        return True
+
+    def _read(self, window: Window, touched: list[_Filling]) -> None:
+        """Read a chunk into its slabs; runs in a reader."""
+        with self._profile.timed("read"):
+            patch = self._scene.read(window)
+            is_valid = bool(patch.valid.all())
+            for filling in touched:
+                inside = window.intersection(filling.fresh)
+                if inside is not None:
+                    here, there = inside.relative_to(window), inside.relative_to(filling.fresh)
+                    filling.data[:, there.rows, there.cols] = patch.data[:, here.rows, here.cols]
+                    filling.valid[there.rows, there.cols] = patch.valid[here.rows, here.cols]
+        self._mail.ask(partial(self._was_read, window, touched, is_valid=is_valid))
+
+    def _was_read(self, window: Window, touched: list[_Filling], *, is_valid: bool) -> None:
+        self._being_read -= 1
+        for filling in touched:
+            inside = window.intersection(filling.fresh)
+            if inside is not None:
+                filling.pixels_left -= inside.size
+                filling.is_valid &= is_valid

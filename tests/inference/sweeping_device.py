@@ -1,0 +1,92 @@
+"""A device with sweeps of its own, as late as it may be: it holds slabs, and scores when a result is waited for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geoseg.legend import NODATA
+from geoseg.model import Course, FinishedRows, OutOfMemory, Slab, Ticket
+from geoseg.raster import Window
+from tests.inference.position_engine import PositionEngine, window_probabilities
+
+
+class SweepingDevice(PositionEngine):
+    """`fits`: its largest batch. `late`: that it does not fit is noticed by who waits for the second result."""
+
+    def __init__(self, fits: int = 10**9, *, late: bool = False) -> None:
+        super().__init__(fits)
+        self.late = late
+        self.courses: list[Course] = []
+
+    def begin(self, course: Course) -> SlowSweep:
+        self.courses.append(course)
+        return SlowSweep(self, course)
+
+
+class SlowSweep:
+    def __init__(self, device: SweepingDevice, course: Course) -> None:
+        self.device, self.course = device, course
+        self.fits = course.batch_size <= device.fits
+        self.pushed = self.scored = 0
+        self.held: list[Slab] = []
+        self.data: NDArray[Any] | None = None
+        self.valid = np.zeros((0, course.width_px), np.bool_)
+        self.sums = np.zeros((device.classes, 0, course.width_px), np.float32)
+
+    def push(self, slab: Slab) -> Ticket | None:
+        if not self.fits and not self.device.late:
+            raise OutOfMemory
+        assert slab.data.shape[1:] == self.course.fresh(self.pushed).shape
+        self.pushed += 1
+        self.held.append(slab)
+        return self._claim() if self.pushed % 2 == 0 else None
+
+    def finish(self) -> Ticket | None:
+        assert self.pushed == len(self.course.row_starts)
+        return self._claim()
+
+    def _claim(self) -> Ticket:
+        slabs = []
+        for slab in self.held:
+            valid = np.ones(slab.data.shape[1:], np.bool_) if slab.valid is None else slab.valid.copy()
+            slabs.append((slab.data.copy(), valid))
+            slab.release()
+        self.held = []
+        return SlowTicket(self, slabs)
+
+    def score(self, data: NDArray[Any], valid: NDArray[np.bool_]) -> FinishedRows:
+        """Score the next row of windows, one after the other, from its fresh pixels."""
+        course, row, window_px = self.course, self.scored, self.course.window_px
+        self.scored += 1
+        if self.data is not None:
+            kept = window_px - data.shape[1]
+            data = np.concatenate([self.data[:, self.data.shape[1] - kept :], data], axis=1)
+            valid = np.concatenate([self.valid[self.valid.shape[0] - kept :], valid])
+        self.data, self.valid = data, valid
+        sums = np.zeros((self.device.classes, window_px, course.width_px), np.float32)
+        sums[:, : self.sums.shape[1]] = self.sums
+        for col, start in enumerate(course.col_starts):
+            window = Window(0, start - course.col_starts[0], window_px, window_px)
+            if valid[window.rows, window.cols].any():
+                scored = window_probabilities(data[:, window.rows, window.cols], valid[window.rows, window.cols])
+                weights = course.row_weights[row][:, None] * course.col_weights[col][None, :]
+                sums[:, window.rows, window.cols] += scored * weights
+        place = course.finished(row)
+        self.sums = sums[:, place.height :]
+        if not valid.any():
+            return FinishedRows(place, {})
+        labels = np.asarray(course.output_codes, np.uint8)[sums[:, : place.height].argmax(axis=0)]
+        return FinishedRows(place, {"labels": np.where(valid[: place.height], labels, np.uint8(NODATA))})
+
+
+class SlowTicket:
+    def __init__(self, sweep: SlowSweep, slabs: list[tuple[NDArray[Any], NDArray[np.bool_]]]) -> None:
+        self.sweep, self.slabs = sweep, slabs
+
+    def result(self) -> list[FinishedRows]:
+        if not self.sweep.fits and self.sweep.scored:
+            raise OutOfMemory
+        return [self.sweep.score(*slab) for slab in self.slabs]

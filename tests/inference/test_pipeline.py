@@ -1,0 +1,426 @@
+"""The law: a pipeline's labels are those of the whole scene at once, whatever bands, batches, devices and faults."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+import pytest
+import rasterio
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+import geoseg
+from geoseg.errors import GeosegError, GeosegWarning, ModelError, OutputError, SceneError, UsageError
+from geoseg.inference import Blend, SceneMapping, map_tile
+from geoseg.inference.pipeline import Capacity, Job, run_pipeline
+from geoseg.inference.pipeline.bands import Band, bands
+from geoseg.inference.pipeline.slabs import ChunkShape
+from geoseg.legend import NODATA
+from geoseg.model import Course, Engine, FinishedRows, OutOfMemory, Slab, Ticket
+from geoseg.profile import Profile
+from geoseg.raster import AreaOfInterest, Patch, Scene, Window, WindowGrid, tiles
+from tests.inference.conftest import MakeScene
+from tests.inference.position_engine import PositionEngine
+from tests.inference.sweeping_device import SlowSweep, SweepingDevice
+from tests.inference.whole_scene import whole_map
+from tests.networks import tiny_bundle
+
+CODES = (0, 3, 7, 254)
+
+
+class Map:
+    """A map whose tiles are written to memory, and what was told of them."""
+
+    def __init__(self, mapping: SceneMapping[Scene], tile: tuple[int, int]) -> None:
+        grid = mapping.grid
+        self.mapping = mapping
+        self.tiles = tiles(grid.height_px, grid.width_px, *tile)
+        self.tile_cols = -(-grid.width_px // tile[1])
+        self.labels = np.full((grid.height_px, grid.width_px), 99, np.uint8)
+        self.written: list[int] = []
+        self.finished: list[int] = []
+        self.profile = Profile()
+
+    def write(self, index: int, tile: dict[Any, NDArray[np.uint8]]) -> None:
+        place = self.tiles[index]
+        self.labels[place.rows, place.cols] = tile["labels"]
+        self.written.append(index)
+
+    @property
+    def job(self) -> Job:
+        return Job(self.mapping, self.tiles.__getitem__, self.tile_cols, self.write, self.profile)
+
+    def run(
+        self, *engines: Engine, missing: Sequence[int] | None = None, capacity: Capacity | None = None, workers: int = 2
+    ) -> None:
+        missing = range(len(self.tiles)) if missing is None else missing
+        opened: list[Callable[[], Engine]] = [partial(_given, engine) for engine in engines]
+        run_pipeline(self.job, missing, opened, capacity or self.capacity, workers, self.finished.append)
+
+    @property
+    def capacity(self) -> Capacity:
+        """As of two workers, but with room for one row of tiles and one tile more."""
+        found = Capacity.of(self.mapping, self.tiles[0].shape, workers=2, devices=1, free_bytes=1 << 30)
+        return replace(found, tiles=self.tile_cols + 1)
+
+
+def _given(engine: Engine) -> Engine:
+    return engine
+
+
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    height=st.integers(1, 150),
+    width=st.integers(1, 150),
+    window=st.integers(4, 48),
+    tile=st.tuples(st.integers(16, 160), st.integers(16, 160)),
+    batch=st.integers(1, 9),
+    blend=st.sampled_from(get_args(Blend)),
+    devices=st.lists(st.sampled_from([PositionEngine, SweepingDevice]), min_size=1, max_size=3),
+    data=st.data(),
+)
+def test_labels_equal_the_whole_scene_at_once_bit_for_bit(
+    make_scene: MakeScene,
+    height: int,
+    width: int,
+    window: int,
+    tile: tuple[int, int],
+    batch: int,
+    blend: Blend,
+    devices: list[type[PositionEngine]],
+    data: st.DataObject,
+) -> None:
+    scene = make_scene(height, width, seed=height * width)
+    grid = WindowGrid(height, width, window, data.draw(st.integers(0, window - 1), label="overlap"))
+    if len(grid) > 2000:
+        grid = WindowGrid(height, width, window, window // 4)
+    made = Map(SceneMapping(scene, grid, blend, batch, CODES), tile)
+    indexes = range(len(made.tiles))
+    missing = data.draw(st.lists(st.sampled_from(indexes), unique=True), label="missing") or list(indexes)
+    cols = data.draw(st.integers(1, made.tile_cols), label="cols")
+    made.run(
+        *(kind() for kind in devices),
+        missing=missing,
+        capacity=Capacity.of(made.mapping, tile, workers=2, devices=len(devices), free_bytes=cols << 20),
+    )
+    expected, whole = np.full((height, width), 99, np.uint8), whole_map(scene, grid, blend, CODES)
+    for index in missing:
+        place = made.tiles[index]
+        expected[place.rows, place.cols] = whole[place.rows, place.cols]
+    np.testing.assert_array_equal(made.labels, expected)
+    assert sorted(made.finished) == sorted(made.written) == sorted(missing)
+
+
+@given(
+    tile_rows=st.integers(1, 9),
+    tile_cols=st.integers(1, 9),
+    most_cols=st.integers(1, 10),
+    most_rows=st.integers(1, 10),
+    data=st.data(),
+)
+def test_every_missing_tile_is_in_one_band(
+    tile_rows: int, tile_cols: int, most_cols: int, most_rows: int, data: st.DataObject
+) -> None:
+    missing = data.draw(st.lists(st.integers(0, tile_rows * tile_cols - 1), unique=True))
+    found = bands(missing, tile_cols, most_cols, most_rows)
+    assert sorted(index for band in found for index in band.tiles(tile_cols)) == sorted(missing)
+    assert all(1 <= len(band.cols) <= most_cols and 1 <= len(band.rows) <= most_rows for band in found)
+
+
+def test_a_whole_scene_is_one_band_and_parts_of_bands_are_what_they_say() -> None:
+    assert bands(range(12), 3, 9, 9) == [Band(range(4), range(3))]
+    band = Band(range(2, 5), range(1, 4))
+    assert band.below(3) == Band(range(3, 5), range(1, 4))
+    assert band.below(5) is None
+    left, right = band.halves()
+    assert sorted([*left.tiles(9), *right.tiles(9)]) == sorted(band.tiles(9))
+
+
+def test_one_device_goes_down_the_whole_scene_once(make_scene: MakeScene) -> None:
+    """No window is run twice, however many tiles there are."""
+    grid = WindowGrid(150, 130, 32, 8)
+    made, engine = (
+        Map(SceneMapping(make_scene(150, 130, invalid=0), grid, "hann", 3, CODES), (32, 48)),
+        PositionEngine(),
+    )
+    made.run(engine)
+    assert sum(engine.batches) == len(grid)
+    np.testing.assert_array_equal(made.labels, whole_map(made.mapping.scene, grid, "hann", CODES))
+
+
+@pytest.mark.parametrize(
+    ("blocks", "profile"),
+    [((64, 64), {"tiled": True, "blockxsize": 64, "blockysize": 64}), ((7, 300), {"blockysize": 7}), ((1, 300), {})],
+)
+def test_every_block_is_decoded_once(
+    make_scene: MakeScene,
+    monkeypatch: pytest.MonkeyPatch,
+    blocks: tuple[int, int],
+    profile: dict[str, Any],
+) -> None:
+    scene = make_scene(500, 300, **profile)
+    if profile.get("blockysize") is None:
+        scene = replace(scene, block_shape=(1, 300))
+    assert scene.block_shape == blocks
+    read: list[Window] = []
+    plain = Scene.read
+
+    def watched(self: Scene, window: Window) -> Patch:
+        read.append(window)
+        return plain(self, window)
+
+    monkeypatch.setattr(Scene, "read", watched)
+    monkeypatch.setattr("geoseg.inference.pipeline.slabs._CHUNK_PX", 1 << 12)
+    monkeypatch.setattr("geoseg.inference.pipeline.slabs._CHUNK_WIDTH_PX", 100)
+    grid = WindowGrid(500, 300, 48, 12)
+    made = Map(SceneMapping(scene, grid, "hann", 3, CODES), (128, 128))
+    chunk = ChunkShape.of(scene)
+    made.run(PositionEngine(), capacity=Capacity.of(made.mapping, (128, 128), workers=3, devices=1, free_bytes=1 << 30))
+    touched = [
+        (row, col)
+        for window in read
+        for row in range(window.row // blocks[0], -(-window.row_stop // blocks[0]))
+        for col in range(window.col // blocks[1], -(-window.col_stop // blocks[1]))
+    ]
+    assert len(touched) == len(set(touched)) == -(-500 // blocks[0]) * -(-300 // blocks[1])
+    assert len(read) > 3
+    assert max(window.size for window in read) <= chunk.rows * chunk.cols
+    np.testing.assert_array_equal(made.labels, whole_map(scene, grid, "hann", CODES))
+
+
+@pytest.mark.parametrize("kind", [PositionEngine, SweepingDevice])
+def test_an_area_of_interest_is_that_of_tiles(make_scene: MakeScene, kind: type[PositionEngine]) -> None:
+    scene, grid = make_scene(300, 200, seed=8), WindowGrid(300, 200, 24, 6)
+    ring = np.array([[20.2, 10.4], [180.7, 40.1], [60.5, 120.9], [20.2, 10.4]])
+    mapping = SceneMapping(scene, grid, "hann", 3, CODES, area=AreaOfInterest.of([ring], "a"))
+    made, engine = Map(mapping, (64, 64)), kind()
+    made.run(engine)
+    expected = np.concatenate(
+        [map_tile(mapping, PositionEngine(), Window(row, 0, 100, 200))["labels"] for row in range(0, 300, 100)]
+    )
+    np.testing.assert_array_equal(made.labels, expected)
+    assert 0 < np.count_nonzero(expected != NODATA) < expected.size / 4
+    assert sorted(made.finished) == list(range(len(made.tiles)))
+    for course in engine.courses if isinstance(engine, SweepingDevice) else []:
+        assert course.row_starts[-1] < 200  # nothing is scored below the area
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_memory_that_runs_out_halves_the_batch_and_changes_nothing(make_scene: MakeScene, *, late: bool) -> None:
+    grid = WindowGrid(400, 200, 24, 6)
+    made = Map(SceneMapping(make_scene(400, 200), grid, "hann", 8, CODES), (64, 96))
+    device = SweepingDevice(fits=3, late=late)
+    with pytest.warns(GeosegWarning, match="ran out of memory with 8 windows a batch; going on with 4") as caught:
+        made.run(device)
+    assert len(caught) == 1
+    assert [course.batch_size for course in device.courses] == [8, 4, 2]
+    np.testing.assert_array_equal(made.labels, whole_map(made.mapping.scene, grid, "hann", CODES))
+    assert sorted(made.finished) == list(range(len(made.tiles)))
+
+
+class _Narrow(SweepingDevice):
+    """A device whose memory runs out in courses wider than it likes."""
+
+    def __init__(self, widest_px: int) -> None:
+        super().__init__()
+        self._widest_px = widest_px
+
+    def begin(self, course: Course) -> SlowSweep:
+        if course.width_px > self._widest_px:
+            raise OutOfMemory
+        return super().begin(course)
+
+
+def test_a_band_too_wide_for_single_windows_is_halved(make_scene: MakeScene) -> None:
+    grid = WindowGrid(90, 400, 24, 6)
+    made = Map(SceneMapping(make_scene(90, 400), grid, "hann", 1, CODES), (64, 64))
+    made.run(_Narrow(150))
+    np.testing.assert_array_equal(made.labels, whole_map(made.mapping.scene, grid, "hann", CODES))
+    with pytest.raises(GeosegError, match="one window of 24 x 24 pixels does not fit the memory of cpu"):
+        made.run(_Narrow(30))
+
+
+class _Hooked(SweepingDevice):
+    """A device that does something of its own when a row is pushed, or waited for."""
+
+    def __init__(
+        self, *, push: Callable[[int], object] | None = None, wait: Callable[[int], object] | None = None
+    ) -> None:
+        super().__init__()
+        self.push, self.wait = push, wait
+
+    def begin(self, course: Course) -> SlowSweep:
+        self.courses.append(course)
+        return _HookedSweep(self, course)
+
+
+class _HookedSweep(SlowSweep):
+    device: _Hooked
+
+    def push(self, slab: Slab) -> Ticket | None:
+        if self.device.push is not None:
+            self.device.push(self.pushed)
+        ticket = super().push(slab)
+        return ticket and _HookedTicket(self, ticket, self.pushed)
+
+
+class _HookedTicket:
+    def __init__(self, sweep: _HookedSweep, ticket: Ticket, row: int) -> None:
+        self.sweep, self.ticket, self.row = sweep, ticket, row
+
+    def result(self) -> Sequence[FinishedRows]:
+        found = self.ticket.result()
+        if self.sweep.device.wait is not None:
+            return self.sweep.device.wait(self.row) or found  # type: ignore[return-value]
+        return found
+
+
+@contextmanager
+def no_thread_left() -> Iterator[None]:
+    """All threads of a pipeline end with it, soon."""
+    yield
+    latest = time.monotonic() + 5
+    while [thread for thread in threading.enumerate() if thread.name.startswith("geoseg-")]:
+        assert time.monotonic() < latest
+        time.sleep(0.01)
+
+
+def failing_at(row: int, error: BaseException) -> Callable[[int], None]:
+    def fail(at: int) -> None:
+        if at >= row:
+            raise error
+
+    return fail
+
+
+def tall(make_scene: MakeScene) -> Map:
+    """A scene of eight rows of tiles."""
+    return Map(SceneMapping(make_scene(512, 100, seed=4), WindowGrid(512, 100, 24, 6), "hann", 3, CODES), (64, 64))
+
+
+@pytest.mark.parametrize("hook", ["push", "wait"])
+@pytest.mark.parametrize("beside", [(), (SweepingDevice,), (PositionEngine,)])
+def test_a_device_that_fails_ends_the_run_and_what_is_finished_is_kept(
+    make_scene: MakeScene, hook: str, beside: tuple[type[PositionEngine], ...]
+) -> None:
+    made = tall(make_scene)
+    device = _Hooked(**{hook: failing_at(3, ModelError("torch failed on cuda:0: illegal address"))})
+    with no_thread_left(), pytest.raises(ModelError, match="torch failed on cuda:0: illegal address"):
+        made.run(device, *(kind() for kind in beside))
+    assert sorted(made.finished) == sorted(made.written)
+    assert len(made.written) < len(made.tiles)
+    left = [index for index in range(len(made.tiles)) if index not in made.written]
+    made.run(PositionEngine(), missing=left)  # resumed
+    np.testing.assert_array_equal(made.labels, whole_map(made.mapping.scene, made.mapping.grid, "hann", CODES))
+
+
+def test_what_a_reader_or_a_writer_raises_ends_the_run(make_scene: MakeScene, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = tall(make_scene)
+    plain = made.write
+
+    def full(index: int, tile: dict[Any, NDArray[np.uint8]]) -> None:
+        if index > 3:
+            raise OutputError("no space left")
+        plain(index, tile)
+
+    monkeypatch.setattr(made, "write", full)
+    with no_thread_left(), pytest.raises(OutputError, match="no space left"):
+        made.run(SweepingDevice())
+    assert set(made.finished) == set(made.written) <= {0, 1, 2, 3}
+    read = Scene.read
+
+    def damaged(self: Scene, window: Window) -> Patch:
+        if window.row > 200:
+            raise SceneError("a block is cut short")
+        return read(self, window)
+
+    monkeypatch.setattr(Scene, "read", damaged)
+    monkeypatch.setattr("geoseg.inference.pipeline.slabs._CHUNK_PX", 1 << 12)
+    with no_thread_left(), pytest.raises(SceneError, match="a block is cut short"):
+        tall(make_scene).run(SweepingDevice(), PositionEngine())
+
+
+def test_what_interrupts_the_waiting_thread_ends_all_others(make_scene: MakeScene) -> None:
+    made = tall(make_scene)
+
+    def interrupted(index: int) -> None:
+        made.finished.append(index)
+        if len(made.finished) == 3:
+            raise KeyboardInterrupt
+
+    with no_thread_left(), pytest.raises(KeyboardInterrupt):
+        run_pipeline(made.job, range(len(made.tiles)), [SweepingDevice], made.capacity, 2, interrupted)
+    assert sorted(made.finished) == sorted(made.written)
+
+
+def test_an_engine_that_cannot_be_opened_ends_the_run(make_scene: MakeScene) -> None:
+    def broken() -> Engine:
+        raise ModelError("the weights do not fit")
+
+    made = tall(make_scene)
+    with no_thread_left(), pytest.raises(ModelError, match="the weights do not fit"):
+        run_pipeline(made.job, range(4), [SweepingDevice, broken], made.capacity, 2, made.finished.append)
+
+
+def test_rows_that_are_no_numbers_are_an_error_that_names_them(make_scene: MakeScene) -> None:
+    made = tall(make_scene)
+
+    def not_finite(row: int) -> list[FinishedRows] | None:
+        return [FinishedRows(Window(90, 0, 18, 100), {}, is_finite=False)] if row > 4 else None
+
+    with no_thread_left(), pytest.raises(SceneError, match="the network returned NaN for rows 90 to 108 of"):
+        made.run(_Hooked(wait=not_finite))
+
+
+def test_slabs_tiles_and_tickets_in_work_are_bounded(make_scene: MakeScene) -> None:
+    """A device, and writers, that stand still: what is held does not grow."""
+    made = Map(SceneMapping(make_scene(2000, 100, seed=4), WindowGrid(2000, 100, 24, 6), "hann", 3, CODES), (64, 64))
+    pushed, written, moved = [0], threading.Semaphore(0), threading.Event()
+
+    def counted(row: int) -> None:
+        pushed[0] = max(pushed[0], row)
+        moved.set()
+
+    plain = made.write
+
+    def slow(index: int, tile: dict[Any, NDArray[np.uint8]]) -> None:
+        written.acquire()
+        plain(index, tile)
+
+    made.write = slow  # type: ignore[method-assign]
+    runner = threading.Thread(target=made.run, args=(_Hooked(push=counted),))
+    runner.start()
+    while moved.wait(0.4):
+        moved.clear()
+    # no tile is written: three of them may be begun (one row), and then three tickets of two rows each may wait
+    assert 4 <= pushed[0] < 20
+    written.release(10**6)
+    runner.join(60)
+    assert not runner.is_alive()
+    np.testing.assert_array_equal(made.labels, whole_map(made.mapping.scene, made.mapping.grid, "hann", CODES))
+
+
+def test_two_engines_make_the_map_of_one(make_scene: MakeScene, tmp_path: Path) -> None:
+    scene = make_scene(600, 300, seed=9)
+    one = geoseg.plan(scene, model=tiny_bundle(tmp_path), device="cpu", tile=128, confidence=True)
+    two = replace(one, scoring=replace(one.scoring, engine=replace(one.engine, others=(one.engine,))))
+    assert two.scoring.is_swept
+    for made, name in ((one, "one"), (two, "two")):
+        made.run(tmp_path / f"{name}.tif", confidence=tmp_path / f"{name}-sure.tif")
+    for suffix in ("", "-sure"):
+        with (
+            rasterio.open(tmp_path / f"one{suffix}.tif") as first,
+            rasterio.open(tmp_path / f"two{suffix}.tif") as second,
+        ):
+            np.testing.assert_array_equal(first.read(), second.read())
+    with pytest.raises(UsageError, match="a lazy array is made on one device, got 2; name one, as `device='onnx'`"):
+        two.to_dask()
