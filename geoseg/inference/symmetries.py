@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from geoseg.errors import UsageError
-from geoseg.model import UPRIGHT, Engine, Turn, Weights
+from geoseg.model import UPRIGHT, Course, Engine, Sweep, SweepingEngine, Turn, Weights
 from geoseg.raster import Window
 
 _COUNTS = (1, 2, 4, 8)
@@ -26,7 +26,9 @@ def symmetric(engine: Engine, count: int) -> Engine:
 
     UsageError for another count than 1, 2, 4 or 8.
     """
-    return engine if check_symmetries(count) == 1 else SymmetricEngine(engine, count)
+    if check_symmetries(count) == 1:
+        return engine
+    return SweepingSymmetricEngine(engine, count) if hasattr(engine, "begin") else SymmetricEngine(engine, count)
 
 
 class SymmetricEngine:
@@ -66,6 +68,26 @@ class SymmetricEngine:
     def download(self, array: Any) -> NDArray[Any]:  # noqa: ANN401 - see Engine
         """Return an array as numpy's."""
         return self._engine.download(array)
+
+
+class TurningEngine(SweepingEngine, Protocol):
+    """An engine whose sweeps score every window in turns of the caller's."""
+
+    def begin(self, course: Course, turns: Sequence[Turn] = (UPRIGHT,)) -> Sweep:
+        """Begin to go down a course; see `SweepingEngine`."""
+        ...
+
+
+class SweepingSymmetricEngine(SymmetricEngine):
+    """The same over an engine with sweeps of its own, which turns windows in them."""
+
+    def begin(self, course: Course) -> Sweep:
+        """Begin to go down a course, every window scored in all ways; see `SweepingEngine`."""
+        return cast("TurningEngine", self._engine).begin(course, self.turns)
+
+    def host_array(self, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
+        """Return memory of this machine from which the device copies quickly; see `SweepingEngine`."""
+        return cast("TurningEngine", self._engine).host_array(shape, dtype)
 
 
 def check_symmetries(count: int) -> int:

@@ -19,6 +19,9 @@ from geoseg.errors import ModelError
 from geoseg.machine import in_every_fork
 from geoseg.model.bundle import ModelBundle, Normalization, Scale, may_have_one_size
 from geoseg.model.engines.engine import UPRIGHT, Turn, Weights, device_faults
+from geoseg.model.engines.streams import Streams, streams_of
+from geoseg.model.engines.sweep import Course, Sweep
+from geoseg.model.engines.torch_sweep import Batch, TorchSweep
 from geoseg.model.network import fold_batch_norm, halve_weights, load_network, use_threads
 from geoseg.raster import Window
 
@@ -86,9 +89,9 @@ class TorchEngine:
 
     def upload(self, data: NDArray[Any], valid: NDArray[np.bool_]) -> DevicePixels:
         """Bring pixels (band, row, col) as stored, and valid (row, col), to the device; OutOfMemory if too many."""
-        stored, unsigned = as_torch_stores(data)
+        stored, unsigned = self.stored(data)
         with device_faults(self.device):
-            return DevicePixels(self._to_device(stored), self._to_device(valid), unsigned)
+            return DevicePixels(self.placed(stored), self.placed(valid), unsigned)
 
     def probabilities(
         self, footprint: DevicePixels, windows: Sequence[Window], weights: Weights, turn: Turn = UPRIGHT
@@ -98,25 +101,81 @@ class TorchEngine:
         with torch.no_grad(), device_faults(self.device):
             stored = torch.stack([footprint.data[:, window.rows, window.cols] for window in windows])
             valid = torch.stack([footprint.valid[None, window.rows, window.cols] for window in windows])
-            rows, cols = (self._to_device(axis) for axis in (weights.rows, weights.cols))
+            rows, cols = (self.placed(axis) for axis in (weights.rows, weights.cols))
             with self._turn():
-                image = turn.of_pixels(self.normalized(stored, valid, unsigned=footprint.unsigned), torch)
-                logits, finite = self.logits(image)
-            if finite is not None and not bool(finite.all()):  # which waits for the device
-                with self._turn():
-                    logits = self.in_full(image, logits, finite)
-            return self.weighted(logits, rows, cols)
+                image = self._normalized(Batch(stored, valid, rows, cols, footprint.unsigned))
+            found, _ = self._turned(image, turn, rows, cols, wait=True)
+            return found
 
-    def normalized(self, stored: torch.Tensor, valid: torch.Tensor, *, unsigned: bool) -> torch.Tensor:
-        """Return windows as stored (n, band, row, col), with valid (n, 1, row, col), as the network sees them."""
-        if unsigned:
-            stored = stored.int() & 0xFFFF
+    def begin(self, course: Course, turns: Sequence[Turn] = (UPRIGHT,)) -> Sweep:
+        """Begin to go down a course, every window scored in each of some turns; see `SweepingEngine`."""
+        return TorchSweep(self, course, turns, self._streams())
+
+    def host_array(self, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
+        """Return memory of this machine from which the device copies quickly; see `SweepingEngine`."""
+        with device_faults(self.device):
+            return self._streams().host_array(shape, dtype)
+
+    def placed(self, array: NDArray[Any]) -> torch.Tensor:
+        """Return an array on the device."""
+        tensor = torch.from_numpy(np.ascontiguousarray(array))
+        if self._device.type == "cuda":
+            return tensor.pin_memory().to(self._device, non_blocking=True)
+        return tensor.to(self._device)
+
+    def stored(self, data: NDArray[Any]) -> tuple[NDArray[Any], bool]:
+        """Return pixels in a dtype that torch computes with, and whether they are uint16's bits in int16."""
+        if data.dtype == np.uint16:  # torch knows uint16 but can do little with it
+            return data.view(np.int16), True
+        if data.dtype.itemsize > 4 or data.dtype == np.uint32:
+            return data.astype(np.float32), False
+        return data, False
+
+    def mean_of_turns(
+        self, batch: Batch, turns: Sequence[Turn], *, wait: bool
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Return the mean of weighted probabilities (n, class, row, col) over some turns of the windows.
+
+        In half precision also which windows it can hold (n,), if `wait` is not set; then nothing here waits for the
+        device. Otherwise those that it cannot hold are scored again.
+        """
+        image = self._normalized(batch)
+        total: torch.Tensor | None = None
+        held: torch.Tensor | None = None
+        for turn in turns:
+            rows, cols = batch.row_weights, batch.col_weights
+            rows, cols = (cols, rows) if turn.transpose else (rows, cols)
+            rows, cols = rows.flip(1) if turn.flip_rows else rows, cols.flip(1) if turn.flip_cols else cols
+            found, finite = self._turned(image, turn, rows, cols, wait=wait)
+            back = turn.undone(found, torch)
+            total = back if total is None else total + back
+            held = finite if held is None or finite is None else held & finite
+        if total is None:
+            raise ValueError("a window has one turn at least")
+        return total / len(turns) if len(turns) > 1 else total, held
+
+    def _turned(
+        self, image: torch.Tensor, turn: Turn, rows: torch.Tensor, cols: torch.Tensor, *, wait: bool
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Return the weighted probabilities of turned windows, still turned; see `mean_of_turns`."""
+        with self._turn():
+            turned = turn.of_pixels(image, torch)
+            logits, finite = self._logits(turned)
+        if wait and finite is not None and not bool(finite.all()):  # which waits for the device
+            with self._turn():
+                logits = self._in_full(turned, logits, finite)
+        with self._turn():
+            return self._weighted(logits, rows, cols), finite
+
+    def _normalized(self, batch: Batch) -> torch.Tensor:
+        """Return windows (n, band, row, col) as the network sees them."""
+        stored = batch.stored.int() & 0xFFFF if batch.unsigned else batch.stored
         image = stored.float()
         if self._scale is not None:
-            image = image.clamp_(*self._scale)
-        return torch.where(valid, image * self._gain + self._bias, 0.0)
+            image = image.clamp(*self._scale)
+        return torch.where(batch.valid, image * self._gain + self._bias, 0.0)
 
-    def logits(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+    def _logits(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Return the network's logits (n, class, row, col), and in half precision which windows' are finite (n,).
 
         Nothing waits for the device here.
@@ -129,7 +188,7 @@ class TorchEngine:
             logits = self._checked((self._half or self._network)(image), image)
         return logits, torch.isfinite(logits).flatten(1).all(dim=1)
 
-    def in_full(self, image: torch.Tensor, logits: torch.Tensor, finite: torch.Tensor) -> torch.Tensor:
+    def _in_full(self, image: torch.Tensor, logits: torch.Tensor, finite: torch.Tensor) -> torch.Tensor:
         """Return the logits with those of windows that are not finite computed again in float32.
 
         They fill a batch of the same size, so that each gets what it would get in any other batch. On GPUs that
@@ -143,7 +202,7 @@ class TorchEngine:
         logits[lost] = again[: len(lost)]
         return logits
 
-    def weighted(self, logits: torch.Tensor, rows: torch.Tensor, cols: torch.Tensor) -> torch.Tensor:
+    def _weighted(self, logits: torch.Tensor, rows: torch.Tensor, cols: torch.Tensor) -> torch.Tensor:
         """Return probabilities (n, class, row, col) times the weights (n, row) and (n, col), float32."""
         # class by class in memory: half the time of a softmax over neighbors, the copy included
         scores = logits.float().contiguous() / self._temperature
@@ -160,14 +219,11 @@ class TorchEngine:
             values: NDArray[Any] = array.cpu().numpy()
             return values
 
+    def _streams(self) -> Streams:
+        return streams_of(self._device)
+
     def _turn(self) -> contextlib.AbstractContextManager[Any]:
         return contextlib.nullcontext() if self._device.type == "cpu" else _locks[str(self._device)]
-
-    def _to_device(self, array: NDArray[Any]) -> torch.Tensor:
-        tensor = torch.from_numpy(np.ascontiguousarray(array))
-        if self._device.type == "cuda":
-            return tensor.pin_memory().to(self._device, non_blocking=True)
-        return tensor.to(self._device)
 
     def _checked(self, logits: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
         if logits.shape[2:] != image.shape[2:]:
@@ -185,15 +241,6 @@ class TorchEngine:
 
     def _moved(self, network: torch.nn.Module) -> torch.nn.Module:
         return network.to(self._device).to(memory_format=self._layout)
-
-
-def as_torch_stores(data: NDArray[Any]) -> tuple[NDArray[Any], bool]:
-    """Return pixels in a dtype that torch computes with, and whether they are uint16's bits in int16."""
-    if data.dtype == np.uint16:  # torch knows uint16 but can do little with it
-        return data.view(np.int16), True
-    if data.dtype.itemsize > 4 or data.dtype == np.uint32:
-        return data.astype(np.float32), False
-    return data, False
 
 
 def device_name(device: torch.device) -> str:

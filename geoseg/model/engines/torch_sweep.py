@@ -1,0 +1,502 @@
+"""A sweep whose sums never leave the device: pixels as stored go there, one byte a pixel comes back."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from geoseg.legend import NODATA
+from geoseg.model.engines.engine import Turn, device_faults
+from geoseg.model.engines.streams import PASSED, Mark, Streams
+from geoseg.model.engines.sweep import HELD_SLABS, Course, FinishedRows, Slab, Ticket
+from geoseg.raster import Window
+from geoseg.raster.landcover import ProductName
+
+_BUFFERS = 3
+"""Of pixels, each as high as a window: one is cut, one is copied to, and one may still be at its last windows."""
+_LAG = 2
+"""Where scores may have to be computed again, a batch is added up when so many more are on their way: whoever asks the
+device whether they must finds it busy, and leaves it so."""
+
+
+class Scorer(Protocol):
+    """What a sweep asks of its engine; `TorchEngine` says how."""
+
+    device: str
+    classes: int
+
+    def placed(self, array: NDArray[np.generic]) -> torch.Tensor:
+        """Return a small array on the device."""
+        ...
+
+    def stored(self, data: NDArray[np.generic]) -> tuple[NDArray[np.generic], bool]:
+        """Return pixels in a dtype of the device's, and whether they are uint16's bits in int16."""
+        ...
+
+    def mean_of_turns(
+        self, batch: Batch, turns: Sequence[Turn], *, wait: bool
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Return weighted probabilities (n, class, row, col), and which windows' half precision could hold (n,)."""
+        ...
+
+
+@dataclass(slots=True, eq=False)
+class Batch:
+    """Windows that are scored together, and what they are multiplied by."""
+
+    stored: torch.Tensor
+    """(n, band, row, col), as stored."""
+    valid: torch.Tensor
+    """(n, 1, row, col) bool."""
+    row_weights: torch.Tensor
+    """(n, row)."""
+    col_weights: torch.Tensor
+    """(n, col)."""
+    unsigned: bool
+    """The int16 values are uint16's bits."""
+
+    def chosen(self, places: Sequence[int]) -> Batch:
+        """Return some of the windows."""
+        index = torch.tensor(places, device=self.stored.device)
+        return Batch(
+            self.stored[index], self.valid[index], self.row_weights[index], self.col_weights[index], self.unsigned
+        )
+
+
+@dataclass(slots=True, eq=False)
+class _Row:
+    """A row of windows, and the pixels that it finishes."""
+
+    place: Window
+    """What it finishes, in the scene."""
+    seen: NDArray[np.bool_]
+    """Which of its windows are run."""
+    left: int
+    """How many of them have not been added up."""
+    above_px: int
+    """How many rows it shares with the row of windows above."""
+    below_px: int
+    valid: torch.Tensor
+    """(row, col) of what it finishes."""
+    finite: torch.Tensor
+    """One bool."""
+    products: dict[ProductName, torch.Tensor] = field(default_factory=dict)
+    next_col: int = 0
+    """The first of its windows that has not been added up."""
+
+
+@dataclass(slots=True, eq=False)
+class _Filling:
+    """A batch, its windows and, once they are scored, their probabilities."""
+
+    batch: Batch
+    windows: list[tuple[_Row, int]] = field(default_factory=list)
+    """The row of each, and its column of windows."""
+    probabilities: torch.Tensor | None = None
+    finite: torch.Tensor | None = None
+    """On this machine, once `mark` is passed."""
+    mark: Mark = PASSED
+
+
+@dataclass(slots=True, eq=False)
+class _Held:
+    slab: Slab
+    mark: Mark = PASSED
+    """Behind the last copy from it."""
+
+
+class TorchSweep:
+    """A network on its way down the windows of a course.
+
+    Pixels are copied once, cut on the device into batches that go on from row to row, scored, and added up in the
+    grid's order. Finished rows are labeled there and copied back while the next ones are scored.
+    """
+
+    def __init__(self, engine: Scorer, course: Course, turns: Sequence[Turn], streams: Streams) -> None:
+        self._engine = engine
+        self._course = course
+        self._turns = tuple(turns)
+        self._streams = streams
+        self._starts = [start - course.col_starts[0] for start in course.col_starts]
+        self._pushed = 0
+        self._held: deque[_Held] = deque()
+        self._rows: deque[_Row] = deque()
+        """Pushed, and not finished yet."""
+        self._finished: list[_Row] = []
+        """Not in any ticket yet."""
+        self._filling: _Filling | None = None
+        self._scored: deque[_Filling] = deque()
+        """Not added up yet."""
+        self._pixels: _Pixels | None = None
+        with self._on_device():
+            self._row_weights = engine.placed(course.row_weights)
+            self._col_weights = engine.placed(course.col_weights)
+            self._sums = _Sums(engine, course, self._starts)
+
+    def push(self, slab: Slab) -> Ticket | None:
+        """Take the fresh pixels of the next row of windows; see `Sweep`."""
+        self._held.append(_Held(slab))
+        with self._on_device():
+            row = self._next_row(slab)
+            self._rows.append(row)
+            for places in _runs(row.seen, self._starts):
+                self._cut(row, places)
+            self._finish_rows()
+            return self._ticket()
+
+    def finish(self) -> Ticket | None:
+        """Score what still waits for a full batch, and add everything up."""
+        with self._on_device():
+            if self._filling is not None:
+                self._filling.batch.stored[len(self._filling.windows) :] = 0
+                self._score(self._filling)
+            while self._scored:
+                self._add_up(self._scored.popleft())
+            self._finish_rows()
+            self._release(0)
+            return self._ticket()
+
+    @contextlib.contextmanager
+    def _on_device(self) -> Iterator[None]:
+        """Work on the device; where that fails the slabs go back."""
+        with device_faults(self._engine.device), self._streams.chosen(), torch.no_grad():
+            try:
+                yield
+            except BaseException:
+                while self._held:  # of which every try releases one at least
+                    with contextlib.suppress(RuntimeError):
+                        self._release(0)
+                raise
+
+    def _next_row(self, slab: Slab) -> _Row:
+        """Bring the slab to the device, below what it shares with the row above."""
+        number, window_px = self._pushed, self._course.window_px
+        self._pushed += 1
+        place = self._course.finished(number)
+        fresh_px = slab.data.shape[1]
+        stored, unsigned = self._engine.stored(slab.data)
+        if self._pixels is None:
+            self._pixels = _Pixels(self._streams, stored, self._sums.zero, self._course, unsigned=unsigned)
+        self._held[-1].mark = self._pixels.go_down(stored, slab.valid, self._starts, window_px - fresh_px)
+        self._release(HELD_SLABS)
+        seen = np.asarray(self._pixels.seen.any(axis=0))
+        above_px = 0 if number == 0 else window_px - fresh_px
+        return _Row(
+            place,
+            seen,
+            int(seen.sum()),
+            above_px,
+            window_px - place.height,
+            self._pixels.valid[: place.height].clone(),
+            self._sums.zero.new_ones((), dtype=torch.bool),
+        )
+
+    def _release(self, most: int) -> None:
+        """Release slabs that are copied, and wait for those that are more than `most`."""
+        while self._held and (len(self._held) > most or self._held[0].mark.is_passed()):
+            first = self._held.popleft()
+            try:
+                first.mark.wait()
+            finally:
+                first.slab.release()
+
+    def _cut(self, row: _Row, places: range) -> None:
+        """Put windows, evenly spaced, into batches, and score those that are full."""
+        if self._pixels is None:
+            raise RuntimeError("nothing was pushed")
+        size = self._course.batch_size
+        while places:
+            filling = self._filling = self._filling or _Filling(self._pixels.batch(size))
+            begin = len(filling.windows)
+            taken, places = places[: size - begin], places[size - begin :]
+            to, batch = slice(begin, begin + len(taken)), filling.batch
+            batch.stored[to], batch.valid[to] = self._pixels.windows([self._starts[place] for place in taken])
+            batch.row_weights[to] = self._row_weights[self._pushed - 1]
+            batch.col_weights[to] = self._col_weights[taken.start : taken.stop]
+            filling.windows += [(row, place) for place in taken]
+            if len(filling.windows) == size:
+                self._score(filling)
+
+    def _score(self, filling: _Filling) -> None:
+        self._filling = None
+        filling.probabilities, finite = self._engine.mean_of_turns(filling.batch, self._turns, wait=False)
+        if finite is not None:
+            (filling.finite,), filling.mark = self._streams.fetch([finite])
+        self._scored.append(filling)
+        while len(self._scored) > (0 if finite is None else _LAG):
+            self._add_up(self._scored.popleft())
+
+    def _add_up(self, scored: _Filling) -> None:
+        """Add the probabilities of a batch to the sums, those that half precision could not hold computed again."""
+        probabilities = scored.probabilities
+        if probabilities is None:
+            raise RuntimeError("the batch is not scored")
+        if scored.finite is not None:
+            scored.mark.wait()
+            lost = [place for place in range(len(scored.windows)) if not scored.finite[place]]
+            if lost:
+                full = [*lost, *[lost[-1]] * (len(probabilities) - len(lost))]
+                again, _ = self._engine.mean_of_turns(scored.batch.chosen(full), self._turns, wait=True)
+                probabilities[lost] = again[: len(lost)]
+        done = 0
+        for row, windows in itertools.groupby(scored.windows, key=lambda window: window[0]):
+            for places in _consecutive([place for _, place in windows]):
+                self._finish_rows()
+                self._sums.add(row, places, probabilities[done : done + len(places)])
+                done += len(places)
+
+    def _finish_rows(self) -> None:
+        """Finish the rows from the top whose windows are all added up."""
+        while self._rows and self._rows[0].left == 0:
+            self._sums.end(self._rows[0])
+            self._finished.append(self._rows.popleft())
+
+    def _ticket(self) -> Ticket | None:
+        """Have finished rows copied back; return a claim on them."""
+        rows, self._finished = self._finished, []
+        claims = []
+        for row in rows:
+            copies, mark = self._streams.fetch([row.finite, *row.products.values()])
+            claims.append(_Claim(row.place, tuple(row.products), copies, mark))
+        return _Tickets(self._engine.device, claims) if claims else None
+
+
+class _Pixels:
+    """The pixels of a row of windows, on the device.
+
+    The rows that two rows of windows share are copied there; only fresh ones come from outside.
+    """
+
+    def __init__(
+        self, streams: Streams, stored: NDArray[np.generic], like: torch.Tensor, course: Course, *, unsigned: bool
+    ) -> None:
+        self._streams = streams
+        self._unsigned = unsigned
+        self._window_px = course.window_px
+        dtype = torch.from_numpy(np.empty(0, stored.dtype)).dtype
+        shape = (course.window_px, course.width_px)
+        self._buffers = [
+            (like.new_empty((len(stored), *shape), dtype=dtype), like.new_empty(shape, dtype=torch.bool))
+            for _ in range(_BUFFERS)
+        ]
+        streams.shared(*itertools.chain.from_iterable(self._buffers))
+        self._free: list[Mark] = [PASSED] * _BUFFERS
+        """Behind the last use of each."""
+        self._current = -1
+        self.seen = np.zeros((0, len(course.col_starts)), np.bool_)
+        """(row of pixels, column of windows): has it a valid pixel there?"""
+
+    @property
+    def valid(self) -> torch.Tensor:
+        """(row, col) of all pixels of the row of windows."""
+        return self._buffers[self._current % _BUFFERS][1]
+
+    def go_down(
+        self, stored: NDArray[np.generic], valid: NDArray[np.bool_] | None, starts: Sequence[int], shared_px: int
+    ) -> Mark:
+        """Take the fresh pixels of the next row of windows; return a mark behind their copies."""
+        before = self._current % _BUFFERS
+        self._current += 1
+        place = self._current % _BUFFERS
+        data_buffer, valid_buffer = self._buffers[place]
+        fresh = [(stored, data_buffer[:, shared_px:])] + ([] if valid is None else [(valid, valid_buffer[shared_px:])])
+        sent = self._streams.send([array for array, _ in fresh], [to for _, to in fresh], self._free[place])
+        if shared_px:
+            data_buffer[:, :shared_px] = self._buffers[before][0][:, -shared_px:]
+            valid_buffer[:shared_px] = self._buffers[before][1][-shared_px:]
+        if valid is None:
+            valid_buffer[shared_px:] = True
+        self._free[before] = self._streams.mark()
+        self._streams.hold(sent)
+        kept = self.seen[len(self.seen) - shared_px :]
+        self.seen = np.concatenate([kept, _seen(stored.shape[1], valid, starts, self._window_px)])
+        return sent
+
+    def batch(self, size: int) -> Batch:
+        """Return an empty batch for such pixels."""
+        data, valid = self._buffers[0]
+        side = self._window_px
+        return Batch(
+            data.new_empty((size, len(data), side, side)),
+            valid.new_empty((size, 1, side, side)),
+            data.new_zeros((size, side), dtype=torch.float32),
+            data.new_zeros((size, side), dtype=torch.float32),
+            self._unsigned,
+        )
+
+    def windows(self, starts: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return evenly spaced windows: data (n, band, row, col), valid (n, 1, row, col)."""
+        data, valid = self._buffers[self._current % _BUFFERS]
+        step = starts[1] - starts[0] if len(starts) > 1 else 1
+        cols = slice(starts[0], starts[-1] + self._window_px)
+        return (
+            data[:, :, cols].unfold(2, self._window_px, step).permute(2, 0, 1, 3),
+            valid[None, :, cols].unfold(2, self._window_px, step).permute(2, 0, 1, 3),
+        )
+
+
+class _Sums:
+    """Sums of weighted probabilities: those that wait for a later window, and what becomes of the others."""
+
+    def __init__(self, engine: Scorer, course: Course, starts: Sequence[int]) -> None:
+        self.zero = engine.placed(np.zeros(1, np.float32))
+        self._classes = engine.classes
+        self._course = course
+        self._starts = starts
+        codes = course.output_codes
+        self._codes = None if codes == tuple(range(len(codes))) else engine.placed(np.asarray(codes, np.uint8))
+        rows = course.row_starts
+        shared_px = max((above + course.window_px - below for above, below in itertools.pairwise(rows)), default=0)
+        self._waiting = self.zero.new_zeros((engine.classes, max(shared_px, 0), course.width_px))
+        """(class, row, col) for the row of windows below; written over from left to right, as it is read."""
+        self._is_empty = True
+        """Nothing waits there."""
+        self._left: torch.Tensor | None = None
+        """(class, row, col): what the next window of the row shares with those before."""
+
+    def add(self, row: _Row, places: range, probabilities: torch.Tensor) -> None:
+        """Add windows of a row, consecutive columns of the grid; those before that are not run add nothing."""
+        self._begin(row)
+        self._pass_by(row, places.start)
+        self._advance(row, places.stop, probabilities)
+        row.left -= len(places)
+
+    def end(self, row: _Row) -> None:
+        """Finish a row all of whose windows are added."""
+        if row.seen.any() or not self._is_empty:
+            self._begin(row)
+            self._pass_by(row, len(self._starts))
+            nothing = not row.seen.any() and row.above_px <= row.place.height
+            self._is_empty = nothing or row.below_px <= 0
+
+    def _begin(self, row: _Row) -> None:
+        if not row.products:
+            for name in self._course.keep:
+                bands = (self._classes,) if name == "probabilities" else ()
+                row.products[name] = self.zero.new_empty((*bands, *row.place.shape), dtype=torch.uint8)
+
+    def _pass_by(self, row: _Row, stop: int) -> None:
+        """Go past windows that are not run, few at a time."""
+        while row.next_col < stop:
+            self._advance(row, min(row.next_col + self._course.batch_size, stop), None)
+
+    def _advance(self, row: _Row, stop: int, probabilities: torch.Tensor | None) -> None:
+        """Go on to a column of windows; what none of the later ones shares is finished.
+
+        The sums begin with what waits for them, and the windows are added one after the other: that is the order of the
+        grid, left to right and then down.
+        """
+        first, window_px = self._starts[row.next_col], self._course.window_px
+        span = slice(first, self._starts[stop - 1] + window_px)
+        sums = self.zero.new_zeros((self._classes, window_px, span.stop - first))
+        left_px = 0
+        if self._left is not None:
+            left_px = self._left.shape[2]
+            sums[:, :, :left_px] = self._left
+        if row.above_px > 0 and not self._is_empty:  # the columns on the left have had theirs
+            sums[:, : row.above_px, left_px:] = self._waiting[:, : row.above_px, first + left_px : span.stop]
+        for place, one in zip(range(row.next_col, stop), () if probabilities is None else probabilities, strict=False):
+            start = self._starts[place] - first
+            sums[:, :, start : start + window_px] += one
+        is_last = stop == len(self._starts)
+        own = slice(0, span.stop - first if is_last else min(self._starts[stop] - first, span.stop - first))
+        self._left = sums[:, :, own.stop :].clone() if own.stop < span.stop - first else None
+        if row.below_px > 0:
+            self._waiting[:, : row.below_px, first : first + own.stop] = sums[:, row.place.height :, own]
+        self._label(row, sums[:, : row.place.height, own], slice(first, first + own.stop))
+        row.next_col = stop
+
+    def _label(self, row: _Row, sums: torch.Tensor, cols: slice) -> None:
+        """Turn finished probabilities (class, row, col) into the products of some columns of a row."""
+        channel, best = _most_probable(sums)
+        row.finite.logical_and_(torch.isfinite(best).all())
+        valid = row.valid[:, cols]
+        for name, product in row.products.items():
+            if name == "labels":
+                found = channel if self._codes is None else self._codes[channel.int()]
+            else:
+                found = _percent(best if name == "confidence" else sums)
+            product[..., cols] = torch.where(valid, found, NODATA)
+
+
+def _most_probable(sums: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the first channel of the highest probability, uint8 (row, col), and that probability.
+
+    In one call on a GPU; a CPU is twice as quick with a running maximum.
+    """
+    if sums.device.type != "cpu":
+        best, channel = torch.max(sums, 0)
+        return channel.to(torch.uint8), best
+    best = sums[0].clone()
+    channel = torch.zeros_like(best, dtype=torch.uint8)
+    for index in range(1, len(sums)):
+        channel.masked_fill_(sums[index] > best, index)
+        torch.maximum(best, sums[index], out=best)
+    return channel, best
+
+
+def _percent(probabilities: torch.Tensor) -> torch.Tensor:
+    return torch.clip(probabilities * 100 + 0.5, 0, 100).to(torch.uint8)
+
+
+def _seen(rows: int, valid: NDArray[np.bool_] | None, starts: Sequence[int], window_px: int) -> NDArray[np.bool_]:
+    """Tell where a row of pixels has a valid one in a column of windows: (row of pixels, column of windows)."""
+    if valid is None:
+        return np.ones((rows, len(starts)), np.bool_)
+    return np.stack([valid[:, start : start + window_px].any(axis=1) for start in starts], axis=1)
+
+
+def _runs(seen: NDArray[np.bool_], starts: Sequence[int]) -> Iterator[range]:
+    """Yield runs of columns of windows that are seen and evenly spaced: the last of the grid is pushed inward."""
+    step = starts[1] - starts[0] if len(starts) > 1 else 0
+    for run in _consecutive([int(place) for place in np.flatnonzero(seen)]):
+        even = run.stop
+        while even - run.start > 1 and starts[even - 1] - starts[even - 2] != step:
+            even -= 1
+        yield range(run.start, even)
+        for place in range(even, run.stop):
+            yield range(place, place + 1)
+
+
+def _consecutive(places: Sequence[int]) -> Iterator[range]:
+    """Yield the runs of ascending numbers."""
+    begin = 0
+    for at in range(1, len(places) + 1):
+        if at == len(places) or places[at] != places[at - 1] + 1:
+            yield range(places[begin], places[at - 1] + 1)
+            begin = at
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Claim:
+    place: Window
+    names: tuple[ProductName, ...]
+    copies: Sequence[torch.Tensor]
+    """Whether all is finite, and the products."""
+    mark: Mark
+
+    def rows(self) -> FinishedRows:
+        self.mark.wait()
+        finite, *products = self.copies
+        arrays = {name: product.numpy() for name, product in zip(self.names, products, strict=True)}
+        return FinishedRows(self.place, arrays, bool(finite))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Tickets:
+    """A claim on rows whose copies are on their way."""
+
+    device: str
+    claims: Sequence[_Claim]
+
+    def result(self) -> Sequence[FinishedRows]:
+        with device_faults(self.device):
+            return [claim.rows() for claim in self.claims]
