@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from tests.buckets import Bucket
 
 # How long an example takes says how busy the machine is; laws hold on slow ones too.
 settings.register_profile("geoseg", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -27,3 +33,35 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"real imagery is not here: {folder} (set GEOSEG_SHARED_DATA)")
     return folder
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[str]:
+    """Return the address of a stand-in for S3 on 127.0.0.1.
+
+    It is a process of its own: GDAL may wait for it while it holds this one's interpreter.
+    """
+    pytest.importorskip("moto.server", reason="moto, the stand-in for S3, is not installed")
+    command = [sys.executable, "-m", "tests.buckets"]
+    root = Path(__file__).parents[1]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=root) as server:
+        assert server.stdin is not None
+        assert server.stdout is not None
+        yield server.stdout.readline().strip()
+        server.stdin.close()
+
+
+@pytest.fixture
+def bucket(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> Bucket:
+    """Return an empty bucket, with an environment in which geoseg, GDAL and their children reach it."""
+    boto3 = pytest.importorskip("boto3", reason="boto3, which makes the bucket, is not installed")
+    host = s3_server.removeprefix("http://")
+    for name, value in {
+        "AWS_ACCESS_KEY_ID": "nobody", "AWS_SECRET_ACCESS_KEY": "nothing", "AWS_ENDPOINT_URL": s3_server,
+        "AWS_S3_ENDPOINT": host, "AWS_HTTPS": "NO", "AWS_VIRTUAL_HOSTING": "FALSE", "AWS_DEFAULT_REGION": "us-east-1",
+    }.items():  # fmt: skip
+        monkeypatch.setenv(name, value)
+    client = boto3.client("s3", endpoint_url=s3_server)
+    name = f"bucket-{uuid.uuid4().hex}"
+    client.create_bucket(Bucket=name)
+    return Bucket(client, name)

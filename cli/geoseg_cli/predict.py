@@ -113,11 +113,12 @@ def predict(scene: str, out: str, *, dry_run: bool, as_json: bool, quiet: bool, 
 
 def _print_plan(scene: str, out: str, settings: dict[str, Any], *, as_json: bool, quiet: bool) -> None:
     """Print what would be done, or fail where the run itself would."""
-    from geoseg.inference import OutputOptions, Outputs, plan
+    from geoseg.inference import OutputOptions, Outputs, plan, staged
 
     about_outputs: Any = {name: settings.pop(name) for name in OutputOptions.__annotations__ if name in settings}
-    outputs = Outputs.of(out, about_outputs)
-    outputs.check(scene)
+    with staged(out, about_outputs, dry=True) as place:
+        outputs = Outputs.of(place.out, place.options)
+        outputs.check(scene)
     kept = {name: name in about_outputs for name in ("confidence", "probabilities")}
     made = plan(scene, announce=None if quiet else say, **(settings | kept))
     outputs.check_inputs([*made.source.local_files(), *made.bundle.files])

@@ -16,6 +16,7 @@ from .scoring import CPU_BATCH as CPU_BATCH
 from .scoring import GPU_BATCH as GPU_BATCH
 from .scoring import Scoring as Scoring
 from .scoring import ScoringOptions as ScoringOptions
+from .stored import staged as staged
 from .tile import SceneMapping as SceneMapping
 from .tile import blended as blended
 from .tile import map_tile as map_tile

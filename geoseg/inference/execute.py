@@ -7,17 +7,17 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from geoseg.atomic import free_space_bytes, make_folders
 from geoseg.errors import OutputError, SceneError
-from geoseg.inference.journal import Journal, clear_parts, fingerprint, open_journal, unfinished
+from geoseg.inference.journal import Journal, clear_parts, fingerprint, header, open_journal, unfinished
 from geoseg.inference.outputs import OutputOptions, Outputs
 from geoseg.inference.pipeline import Job, run_pipeline
-from geoseg.inference.scheduler import TileTask, check_shared, is_scheduled, run_tasks, stoppable, write_tile
+from geoseg.inference.scheduler import Parts, TileTask, check_shared, is_scheduled, run_tasks, stoppable
 from geoseg.inference.tile import TileMap
+from geoseg.inference.stored import PartsStore, Staged, staged
 from geoseg.machine import size_text
 from geoseg.profile import Profile
 from geoseg.progress import Progress, announcer
@@ -38,19 +38,30 @@ def run(
     *,
     progress: Report | None = None,
     announce: Announce | None = None,
-) -> Path:
-    """Carry a plan out, write what follows its map, and return the path of the map; see `Plan.run`."""
-    outputs = Outputs.of(out, options)
+) -> Path | str:
+    """Carry a plan out, write what follows its map, and return the path of the map, or its URL; see `Plan.run`."""
+    with staged(out, options) as place:
+        return run_staged(plan, place, progress=progress, announce=announce)
+
+
+def run_staged(
+    plan: Plan, place: Staged, *, progress: Report | None = None, announce: Announce | None = None
+) -> Path | str:
+    """Carry a plan out at places that are checked and held already; see `run`."""
+    outputs = Outputs.of(place.out, place.options)
     outputs.check(plan.source)
     keep = tuple(reversed(outputs.by_product))
     plan = replace(plan, mapping=replace(plan.mapping, keep=keep))
-    _write_rasters(plan, outputs, progress or _silence, announcer(announce))
+    _write_rasters(plan, outputs, place.parts, progress or _silence, announcer(announce))
     if outputs.polygons is not None:
         outputs.polygons.write(outputs.labels, progress, announce, mkdir=outputs.mkdir)
-    return outputs.labels
+    place.put()
+    return place.labels
 
 
-def _write_rasters(plan: Plan, outputs: Outputs, progress: Report, announce: Announce) -> None:
+def _write_rasters(
+    plan: Plan, outputs: Outputs, parts: PartsStore | None, progress: Report, announce: Announce
+) -> None:
     """Hold the output's lock; resume where an equal run ended; replace a file by a finished one only.
 
     Raises LockedError, ResumeError, OutputError (no space, not writable) or SceneError; the finished tiles are then
@@ -62,14 +73,19 @@ def _write_rasters(plan: Plan, outputs: Outputs, progress: Report, announce: Ann
         make_folders(*outputs.by_product.values())
     plan = _with_tile_of(unfinished(outputs.labels), plan)
     meaning = plan.meaning
-    with open_journal(outputs.labels, fingerprint(meaning), meaning, start_over=outputs.overwrite) as journal:
+    shown_as = None if parts is None else str(parts.folder)
+    with open_journal(
+        outputs.labels, fingerprint(meaning), meaning, start_over=outputs.overwrite, shown=shown_as
+    ) as journal:
+        if parts is not None:
+            parts.begin(header(fingerprint(meaning), meaning))
         outputs.check_free(journal.placing)
         waiting = tuple(product for product in plan.products if not _is_placed(journal, product))
         if waiting:
             _forget_lost_parts(journal, waiting)
             _check_space(plan, journal)
             _announce(plan, journal, announce)
-            _map_missing(plan, journal, outputs, progress, announce)
+            _map_missing(plan, journal, outputs, parts, progress, announce)
             _check_unchanged(plan, meaning)
             announce(f"putting the map together from {plan.tile_count} tile{'s' * (plan.tile_count != 1)}")
             _put_together(plan, outputs, journal, waiting, _tags(plan, meaning), progress)
@@ -148,7 +164,14 @@ def _announce(plan: Plan, journal: Journal, announce: Announce) -> None:
         announce(f"going on with an unfinished map: {len(journal.finished)} of {plan.tile_count} tiles are there")
 
 
-def _map_missing(plan: Plan, journal: Journal, outputs: Outputs, progress: Report, announce: Announce) -> None:
+def _map_missing(  # noqa: PLR0913, PLR0917 each is a noun the reader expects here
+    plan: Plan,
+    journal: Journal,
+    outputs: Outputs,
+    store: PartsStore | None,
+    progress: Report,
+    announce: Announce,
+) -> None:
     """Run the tiles that the journal lacks; each is recorded and reported as it comes."""
     began = time.monotonic()
     pixels_before = sum(plan.tile(index).size for index in journal.finished)
@@ -161,6 +184,8 @@ def _map_missing(plan: Plan, journal: Journal, outputs: Outputs, progress: Repor
 
     def finished(index: int) -> None:
         nonlocal pixels_now
+        if store is not None:
+            store.fetch([part_path(journal.parts, product, index) for product in plan.products])
         journal.add(index)
         pixels_now += plan.tile(index).size
         report()
@@ -168,12 +193,13 @@ def _map_missing(plan: Plan, journal: Journal, outputs: Outputs, progress: Repor
     report()
     missing = [index for index in range(plan.tile_count) if index not in journal.finished]
     form = PartFormat.of(plan.scene.shape, plan.tile_shape, outputs.storage)
+    parts = Parts(plan.products, journal.parts, form, store)
     if plan.scoring.is_swept and not is_scheduled():
-        _feed_devices(plan, missing, partial(write_tile, plan.products, journal.parts, form), finished)
+        _feed_devices(plan, missing, parts.write, finished)
         return
-    check_shared(journal.parts, [*plan.source.local_files(), *plan.bundle.files])
+    check_shared(None if store else journal.parts, [*plan.source.local_files(), *plan.bundle.files])
     with stoppable() as run:
-        task = TileTask(plan, journal.parts, form, run)
+        task = TileTask(plan, parts, run)
         run_tasks(task, missing, plan.workers, lambda tile: finished(tile.index), announce)
 
 

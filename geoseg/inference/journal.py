@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -60,18 +60,31 @@ class Journal:
             self.placing.add(product)
 
 
+def header(fingerprint: str, meaning: Mapping[str, object]) -> dict[str, object]:
+    """Return what the journal of a run begins with."""
+    return {"fingerprint": fingerprint, "meaning": dict(meaning)}
+
+
+def write_journal(folder: Path, header: Mapping[str, object], finished: Iterable[int]) -> None:
+    """Write the journal of a run whose parts were brought here from elsewhere."""
+    lines = [header, *({"tile": tile} for tile in finished)]
+    (folder / _JOURNAL).write_text("".join(f"{json.dumps(dict(line))}\n" for line in lines), encoding="utf-8")
+
+
 def unfinished(output: Path) -> Mapping[str, object]:
     """Return what an unfinished run beside an output stands for; empty where there is none."""
-    header, _, _ = _read(parts_folder(output) / _JOURNAL)
-    meaning = header.get("meaning")
+    before, _, _ = _read(parts_folder(output) / _JOURNAL)
+    meaning = before.get("meaning")
     return meaning if isinstance(meaning, dict) else {}
 
 
 @contextmanager
 def open_journal(
-    output: Path, fingerprint: str, meaning: Mapping[str, object], *, start_over: bool
+    output: Path, fingerprint: str, meaning: Mapping[str, object], *, start_over: bool, shown: str | None = None
 ) -> Iterator[Journal]:
     """Hold the output's lock and give its journal: the one an equal run left, or a new one.
+
+    `shown` is the folder's name in messages, where its parts are kept elsewhere.
 
     Raises LockedError when another run holds the lock, ResumeError when the parts are of a run with another fingerprint
     (unless `start_over`), OutputError when the folder cannot be written. On leaving, a folder without a finished tile
@@ -83,7 +96,7 @@ def open_journal(
     lock = _claim(folder, output)
     try:
         _try(_end_with_a_whole_line, folder / _JOURNAL)
-        journal = _resume(folder, fingerprint, meaning, start_over=start_over)
+        journal = _resume(folder, fingerprint, meaning, start_over=start_over, shown=shown)
         _try(journal.parts.mkdir, exist_ok=True)
         _try(_remember_names, folder)
         try:
@@ -122,19 +135,21 @@ def _claim(folder: Path, output: Path) -> FileLock:
         ) from error
 
 
-def _resume(folder: Path, fingerprint: str, meaning: Mapping[str, object], *, start_over: bool) -> Journal:
-    header, finished, placing = _read(folder / _JOURNAL)
-    if header.get("fingerprint") == fingerprint:
+def _resume(
+    folder: Path, fingerprint: str, meaning: Mapping[str, object], *, start_over: bool, shown: str | None
+) -> Journal:
+    before, finished, placing = _read(folder / _JOURNAL)
+    if before.get("fingerprint") == fingerprint:
         return Journal(folder, fingerprint, finished, placing)
-    if header and not start_over:
-        changed = _changed(header.get("meaning"), meaning)
+    if before and not start_over:
+        changed = _changed(before.get("meaning"), meaning)
         raise ResumeError(
-            f"{folder} holds an unfinished map made with other {changed}; repeat that command to finish it, "
+            f"{shown or folder} holds an unfinished map made with other {changed}; repeat that command to finish it, "
             "or add `overwrite=True` to start over",
             "overwrite",
         )
     _clear(folder)
-    _append(folder / _JOURNAL, {"fingerprint": fingerprint, "meaning": dict(meaning)})
+    _append(folder / _JOURNAL, header(fingerprint, meaning))
     return Journal(folder, fingerprint, set(), set())
 
 

@@ -144,13 +144,14 @@ class Plan:
         progress: Callable[[Progress], None] | None = None,
         announce: Callable[[str], None] | None = None,
         **options: Unpack[OutputOptions],
-    ) -> Path:
+    ) -> Path | str:
         """Carry the plan out and return the path of the map.
 
         Parameters
         ----------
-        out : path
-            The land-cover map: a cloud-optimized GeoTIFF of class codes, uint8, 255 = nodata.
+        out : path or URL
+            The land-cover map: a cloud-optimized GeoTIFF of class codes, uint8, 255 = nodata. A URL (s3://, gs://,
+            az://) puts it into an object store, with its unfinished parts.
         progress : callable, optional
             Called with a `Progress` after every tile and step of what follows.
         announce : callable, optional

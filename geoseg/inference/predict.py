@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack, cast
 
 from geoseg.given import plain_arguments
+from geoseg.inference.execute import run_staged
 from geoseg.inference.outputs import OutputOptions, Outputs
 from geoseg.inference.plan import PlanOptions, plan
+from geoseg.inference.stored import staged
 from geoseg.progress import Progress
 from geoseg.raster import Scene, as_scene
 
@@ -31,16 +33,16 @@ def predict(
     progress: Callable[[Progress], None] | None = None,
     announce: Callable[[str], None] | None = None,
     **options: Unpack[PredictOptions],
-) -> Path:
+) -> Path | str:
     """Map a scene of any size and return the path of the map.
 
     Parameters
     ----------
     scene : path, Scene, rasterio dataset or xarray.DataArray
         Anything that GDAL reads: a file, a URL, a VRT; or what `Scene.open` takes.
-    out : path
+    out : path or URL
         The land-cover map: a cloud-optimized GeoTIFF of class codes, uint8, 255 = nodata, on the scene's own grid, or
-        on that of `resolution`.
+        on that of `resolution`. A URL (s3://, gs://, az://) puts it into an object store, with its unfinished parts.
     progress : callable, optional
         Called with a `Progress` after every tile and step of what follows.
     announce : callable, optional
@@ -53,8 +55,8 @@ def predict(
 
     Returns
     -------
-    Path
-        Of the map, absolute.
+    Path or str
+        Of the map, absolute; the URL where it is in a store.
 
     Raises
     ------
@@ -78,18 +80,19 @@ def predict(
 
     """
     outputs, rest = taken(OutputOptions, options)
-    wanted = Outputs.of(out, cast("OutputOptions", outputs))
-    scene = as_scene(scene)
-    wanted.check(scene)
-    made = plan(
-        scene,
-        confidence=wanted.confidence is not None,
-        probabilities=wanted.probabilities is not None,
-        announce=announce,
-        progress=progress,
-        **cast("PlanOptions", rest),
-    )
-    return made.run(out, progress=progress, announce=announce, **cast("OutputOptions", outputs))
+    with staged(out, cast("OutputOptions", outputs)) as place:
+        wanted = Outputs.of(place.out, place.options)
+        scene = as_scene(scene)
+        wanted.check(scene)
+        made = plan(
+            scene,
+            confidence=wanted.confidence is not None,
+            probabilities=wanted.probabilities is not None,
+            announce=announce,
+            progress=progress,
+            **cast("PlanOptions", rest),
+        )
+        return run_staged(made, place, progress=progress, announce=announce)
 
 
 @plain_arguments(PlanOptions)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -25,6 +26,7 @@ from geoseg.raster.landcover import PartFormat, Product, write_part
 
 if TYPE_CHECKING:
     from geoseg.inference.plan import Plan
+    from geoseg.inference.stored import PartsStore
 
 Done = TypeVar("Done")
 
@@ -135,23 +137,28 @@ def current_client() -> Any | None:  # noqa: ANN401 - distributed may not be ins
         return None
 
 
-def check_shared(folder: Path, files: Sequence[Path]) -> None:
-    """Raise OutputError unless every worker of a current client sees the folder of the parts and the files it reads."""
+def check_shared(folder: Path | None, files: Sequence[Path]) -> None:
+    """Raise OutputError unless every worker of a current client sees the folder of the parts and the files it reads.
+
+    `folder` is None where the parts go to a store.
+    """
     client = current_client()
     if client is None:
         return
-    token = folder / f"probe-{uuid.uuid4().hex}"
-    token.touch()
+    token = None if folder is None else folder / f"probe-{uuid.uuid4().hex}"
+    if token is not None:
+        token.touch()
     try:
-        for path in (token, *files):
+        for path in files if token is None else (token, *files):
             blind = [address for address, seen in client.run(path.exists).items() if not seen]
             if blind:
-                shown = folder if path == token else path
+                shown, way = (folder, ", or write to a store (s3://)") if path == token else (path, "")
                 raise OutputError(
-                    f"{len(blind)} Dask workers do not see {shown} ({blind[0]} for one); put it on a shared disk"
+                    f"{len(blind)} Dask workers do not see {shown} ({blind[0]} for one); put it on a shared disk{way}"
                 )
     finally:
-        token.unlink()
+        if token is not None:
+            token.unlink()
 
 
 @contextmanager
@@ -197,10 +204,34 @@ class TileDone:
     pixels: int
 
 
-def write_tile(products: Sequence[Product], folder: Path, form: PartFormat, index: int, tile: TileMap) -> None:
-    """Write the parts of a finished tile, each atomically."""
-    for product in products:
-        write_part(folder, product, index, tile[product.name], form)
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """Where and how the parts of a run are written; a plain value, as the task of a tile."""
+
+    products: tuple[Product, ...]
+    folder: Path
+    form: PartFormat
+    store: PartsStore | None = None
+    """Where they are kept as well; workers on other machines need not see the folder then."""
+
+    def write(self, index: int, tile: TileMap) -> None:
+        """Write the parts of a finished tile, each atomically."""
+        with self._place() as folder:
+            for product in self.products:
+                part = write_part(folder, product, index, tile[product.name], self.form)
+                if self.store is not None:
+                    self.store.keep(part)
+
+    @contextmanager
+    def _place(self) -> Iterator[Path]:
+        """Give the folder of the parts; on a machine that does not see it, one that goes when they are kept."""
+        if self.store is None or self.folder.is_dir():
+            yield self.folder
+            return
+        with tempfile.TemporaryDirectory(prefix="geoseg-") as scratch:
+            folder = Path(scratch) / self.folder.name
+            folder.mkdir()
+            yield folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,9 +239,7 @@ class TileTask:
     """A function of a tile's index; a plain value, so it travels to threads, processes and machines."""
 
     plan: Plan
-    folder: Path
-    """Where the parts go; every worker sees it."""
-    form: PartFormat
+    parts: Parts
     run: Run
 
     def __call__(self, index: int) -> TileDone:
@@ -225,5 +254,5 @@ class TileTask:
                 f"the rows of a tile of {tile.width} x {tile.height} pixels do not fit the device's memory; "
                 "take a smaller `tile`, or fewer `workers`"
             ) from None
-        write_tile(self.plan.products, self.folder, self.form, index, mapped)
+        self.parts.write(index, mapped)
         return TileDone(index, tile.size)

@@ -1,0 +1,153 @@
+"""A run whose outputs are objects of a store: staged on a local disk, its finished parts kept in the store.
+
+`s3://bucket/landcover.tif.parts/` holds what a folder beside a local map would: the header of the run and one object
+for each finished part. An object is there when it is whole, so the listing is the journal: any machine that reaches the
+store goes on with the run, and workers need no disk in common. The outputs are put whole, one after the other, the map
+last; then the parts go.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from geoseg.inference.journal import parts_folder, write_journal
+from geoseg.inference.outputs import OutputOptions
+from geoseg.lock import LOCK
+from geoseg.store import Key, check_free, claimed, is_store, upload_with_sidecars
+
+_HEADER, _PLACING = "run.json", "placing"
+_NAMES = ("probabilities", "confidence", "polygons", "out")
+"""The parameters that say where something is written, in the order in which it is put: the map is last."""
+_TRANSFERS = 8
+"""Parts that are fetched at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class PartsStore:
+    """Where a store keeps the parts of an unfinished map; picklable, so that workers put their parts themselves."""
+
+    folder: Key
+
+    def begin(self, header: Mapping[str, object]) -> None:
+        """Say what run the parts are of; parts of another one go."""
+        said = json.dumps(dict(header)).encode()
+        place = self.folder.inside(_HEADER)
+        if place.read() != said:
+            self.clear()
+            place.write(said)
+
+    def keep(self, part: Path) -> None:
+        """Put a finished part."""
+        self.folder.inside(f"{part.parent.name}/{part.name}").upload(part)
+
+    def fetch(self, parts: Sequence[Path]) -> None:
+        """Fetch the parts that a worker on another machine has put; those that are here already cost nothing."""
+        for part in parts:
+            if not part.exists():
+                self.folder.inside(f"{part.parent.name}/{part.name}").download(part)
+
+    def restore(self, labels: Path) -> None:
+        """Make the folder of parts and the journal that a run on the local disk would have left beside `labels`."""
+        header = json.loads(self.folder.inside(_HEADER).read() or b"{}")
+        if not header:
+            return
+        run = str(header["fingerprint"])[:16]
+        names = [name.removeprefix(f"{run}/") for name in self.folder.names() if name.startswith(f"{run}/")]
+        products = set(header["meaning"]["products"])
+        found: dict[int, set[str]] = defaultdict(set)
+        for name in names:
+            product, _, number = Path(name).stem.rpartition("_")
+            found[int(number)].add(product)
+        whole = sorted(tile for tile, theirs in found.items() if theirs >= products)
+        folder = parts_folder(labels) / run
+        folder.mkdir(parents=True)
+        wanted = [folder / name for name in names if int(Path(name).stem.rpartition("_")[2]) in set(whole)]
+        with ThreadPoolExecutor(_TRANSFERS) as pool:
+            list(pool.map(lambda part: self.fetch([part]), wanted))
+        write_journal(parts_folder(labels), header, whole)
+
+    def clear(self) -> None:
+        """Remove all but the lock."""
+        self.folder.remove(name for name in self.folder.names() if name != LOCK)
+
+    def forget_if_empty(self) -> None:
+        """Remove the header of a run that has finished nothing."""
+        if set(self.folder.names()) <= {LOCK, _HEADER}:
+            self.clear()
+
+
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """Local paths that stand for the outputs of a run, and what becomes of them."""
+
+    out: str | os.PathLike[str]
+    options: OutputOptions
+    keys: Mapping[str, Key]
+    """The objects, by parameter; empty where all outputs are local."""
+    parts: PartsStore | None
+    """Where the parts are kept; None where the map itself is local."""
+
+    @property
+    def labels(self) -> Path | str:
+        """The map as the user knows it."""
+        return str(self.keys["out"]) if "out" in self.keys else Path(self.out).absolute()
+
+    def put(self) -> None:
+        """Put what was staged, the map last, and remove its parts."""
+        if self.parts is not None:
+            self.parts.folder.inside(_PLACING).write(b"")
+        paths = {"out": self.out, **{name: self.options.get(name) for name in _NAMES if name != "out"}}
+        for name in _NAMES:
+            if name in self.keys:
+                upload_with_sidecars(Path(str(paths[name])), self.keys[name])
+        if self.parts is not None:
+            self.parts.clear()
+
+
+@contextmanager
+def staged(out: str | os.PathLike[str], options: OutputOptions, *, dry: bool = False) -> Iterator[Staged]:
+    """Give local paths for the outputs of a run; local ones are given back as they are.
+
+    Holds the lock of a map in a store, and brings the parts of an unfinished run here, unless `dry`. Raises UsageError
+    for a URL that names no object, OutputError where one exists or the store refuses, LockedError.
+    """
+    given: dict[str, Any] = {"out": out, **{name: options.get(name) for name in _NAMES if name != "out"}}
+    keys = {name: Key.of(path, name) for name, path in given.items() if path is not None and is_store(path)}
+    if not keys:
+        yield Staged(out, options, {}, None)
+        return
+    with tempfile.TemporaryDirectory(prefix="geoseg-") as scratch:
+        local = {name: Path(scratch) / name / key.name for name, key in keys.items()}
+        for path in local.values():
+            path.parent.mkdir()
+        target = local.pop("out", out)
+        changed = cast("OutputOptions", {**options, **local})
+        overwrite = options.get("overwrite", False)
+        if "out" not in keys or dry:
+            _check_free(keys, overwrite=overwrite)
+            yield Staged(target, changed, keys, None)
+            return
+        parts = PartsStore(keys["out"].beside(f"{keys['out'].name}.parts"))
+        busy = f"another run is writing {keys['out']}; wait for it, or choose another `out`"
+        with claimed(parts.folder.inside(LOCK), busy):
+            if not parts.folder.inside(_PLACING).exists():
+                _check_free(keys, overwrite=overwrite)
+            parts.restore(Path(target))
+            try:
+                yield Staged(target, changed, keys, parts)
+            finally:
+                parts.forget_if_empty()
+
+
+def _check_free(keys: Mapping[str, Key], *, overwrite: bool) -> None:
+    for name, key in keys.items():
+        check_free(key, name, overwrite=overwrite)

@@ -1,0 +1,365 @@
+"""Object stores (S3, Google Cloud, Azure): keys that are whole or absent, and a lock that a dead owner loses.
+
+A key appears when all of its bytes are there: to list the keys of a folder is to know what is done. obstore speaks to
+the stores. Credentials and endpoints come from where the stores' own tools look for them (AWS_ACCESS_KEY_ID,
+AWS_ENDPOINT_URL, AWS_PROFILE with boto3, GOOGLE_APPLICATION_CREDENTIALS, AZURE_STORAGE_ACCOUNT_NAME, ...), and from
+GDAL's settings (AWS_S3_ENDPOINT, AWS_HTTPS, AWS_NO_SIGN_REQUEST), so that a scene and its map need no two of them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import socket
+import tempfile
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import lru_cache
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from geoseg.errors import GeosegError, LockedError, OutputError, UsageError
+
+if TYPE_CHECKING:
+    from obstore.store import ObjectStore
+
+_SCHEMES = {"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs", "az": "az", "abfs": "az", "abfss": "az", "azure": "az"}
+_URL = re.compile(r"^([a-z0-9]+)://([^/?#]+)/([^/?#][^?#]*)$", re.IGNORECASE)
+_RETRIES, _RETRY_S = 12, 120
+_BEAT_S, _DEAD_S = 20.0, 120.0
+"""An owner shows that it lives so often; one that was silent for so long has lost its lock."""
+_BACK_OFF = {"init_backoff": timedelta(milliseconds=100), "max_backoff": timedelta(seconds=10), "base": 2}
+_LARGE_BYTES = 64 << 20
+"""Files from here on are sent in pieces."""
+Result = TypeVar("Result")
+
+
+def is_store(target: str | os.PathLike[str]) -> bool:
+    """Say whether a path names a key of an object store."""
+    scheme, separator, _ = os.fspath(target).partition("://")
+    return bool(separator) and scheme.lower() in _SCHEMES
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """The name of an object: s3://bucket/maps/landcover.tif."""
+
+    scheme: str
+    """s3, gs or az."""
+    bucket: str
+    """Of Azure, the container."""
+    path: PurePosixPath
+
+    @classmethod
+    def of(cls, url: str | os.PathLike[str], parameter: str = "out") -> Key:
+        """Return the key of a URL; UsageError where it names none."""
+        found = _URL.match(os.fspath(url))
+        if found is None or found[1].lower() not in _SCHEMES:
+            raise UsageError(
+                f"`{parameter}` in an object store is written s3://bucket/folder/name.tif (or gs://, az://), "
+                f"got {os.fspath(url)!r:.120}",
+                parameter,
+            )
+        path = PurePosixPath(found[3])
+        if not path.name or found[3].endswith("/") or ".." in path.parts or "//" in found[3]:
+            raise UsageError(
+                f"`{parameter}` is the key of one object, got {os.fspath(url)!r:.120}; end it with the name of a file",
+                parameter,
+            )
+        return cls(_SCHEMES[found[1].lower()], found[2], path)
+
+    def __str__(self) -> str:
+        """Return the URL."""
+        return f"{self.scheme}://{self.bucket}/{self.path}"
+
+    @property
+    def name(self) -> str:
+        """The last part of the path."""
+        return self.path.name
+
+    def beside(self, name: str) -> Key:
+        """Return a key of the same folder."""
+        return Key(self.scheme, self.bucket, self.path.with_name(name))
+
+    def inside(self, name: str) -> Key:
+        """Return a key below this one, which is then a folder."""
+        return Key(self.scheme, self.bucket, self.path / name)
+
+    def exists(self) -> bool:
+        """Say whether the object is there."""
+        return self.size() is not None
+
+    def size(self) -> int | None:
+        """Return its bytes, or None where it is not there."""
+        import obstore  # noqa: PLC0415 - only those who write to a store need it
+
+        def head() -> int | None:
+            try:
+                return int(obstore.head(_store(self), str(self.path))["size"])
+            except FileNotFoundError:
+                return None
+
+        return _asked(self, head)
+
+    def read(self) -> bytes | None:
+        """Return the object, or None where it is not there."""
+        import obstore  # noqa: PLC0415 - see size
+
+        def get() -> bytes | None:
+            try:
+                return bytes(obstore.get(_store(self), str(self.path)).bytes())
+            except FileNotFoundError:
+                return None
+
+        return _asked(self, get)
+
+    def write(self, content: bytes) -> None:
+        """Put an object in one piece; what was there before is replaced at once."""
+        import obstore  # noqa: PLC0415 - see size
+
+        _asked(self, lambda: obstore.put(_store(self), str(self.path), content, use_multipart=False))
+
+    def upload(self, file: Path) -> None:
+        """Put a file; it appears when all of it is there, and what was there before stays until then."""
+        import obstore  # noqa: PLC0415 - see size
+
+        several = file.stat().st_size >= _LARGE_BYTES
+        _asked(self, lambda: obstore.put(_store(self), str(self.path), file, use_multipart=several))
+
+    def download(self, file: Path) -> None:
+        """Fetch the object into a file, which appears when it is whole; OutputError where it is not there."""
+        import obstore  # noqa: PLC0415 - see size
+
+        part = file.with_name(f"{uuid.uuid4().hex}.tmp")
+
+        def fetch() -> None:
+            got = obstore.get(_store(self), str(self.path))
+            with part.open("wb") as opened:
+                for piece in got.stream(min_chunk_size=8 << 20):
+                    opened.write(piece)
+
+        try:
+            _asked(self, fetch)
+            part.replace(file)
+        finally:
+            part.unlink(missing_ok=True)
+
+    def names(self) -> dict[str, int]:
+        """Return the objects below this folder with their bytes, each by its path from here."""
+        import obstore  # noqa: PLC0415 - see size
+
+        prefix = f"{self.path}/"
+
+        def listed() -> dict[str, int]:
+            pages = obstore.list(_store(self), prefix=prefix, chunk_size=1000)
+            return {str(each["path"])[len(prefix) :]: int(each["size"]) for page in pages for each in page}
+
+        return _asked(self, listed)
+
+    def remove(self, names: Iterable[str] | None = None) -> None:
+        """Remove the object, or those of these names below it; one that is not there is no fault."""
+        import obstore  # noqa: PLC0415 - see size
+
+        paths = [str(self.path)] if names is None else [f"{self.path}/{name}" for name in names]
+
+        def delete() -> None:
+            with suppress(FileNotFoundError):
+                obstore.delete(_store(self), paths)
+
+        _asked(self, delete)
+
+
+@contextmanager
+def claimed(key: Key, busy: str) -> Iterator[None]:
+    """Hold the lock that an object is; its owner shows that it lives, and one that does not has lost it.
+
+    Raises LockedError with the message `busy` where another run holds it, OutputError where the store refuses.
+    """
+    owner = json.dumps({"run": uuid.uuid4().hex, "host": socket.gethostname(), "process": os.getpid()}).encode()
+    _take(key, owner, busy)
+    left = threading.Event()
+    beating = threading.Thread(target=_beat, args=(key, owner, left), daemon=True)
+    beating.start()
+    try:
+        yield
+    finally:
+        left.set()
+        beating.join()
+        if key.read() == owner:
+            key.remove()
+
+
+def _take(key: Key, owner: bytes, busy: str) -> None:
+    import obstore  # noqa: PLC0415 - see Key.size
+    from obstore.exceptions import AlreadyExistsError  # noqa: PLC0415 - see Key.size
+
+    def create() -> bool:
+        try:
+            obstore.put(_store(key), str(key.path), owner, mode="create", use_multipart=False)
+        except AlreadyExistsError:
+            return False
+        return True
+
+    if _asked(key, create):
+        return
+    age_s = _silent_s(key)
+    if age_s is not None and age_s < _DEAD_S:
+        raise LockedError(busy, "out")
+    key.remove()
+    if not _asked(key, create):
+        raise LockedError(busy, "out")
+
+
+def _silent_s(key: Key) -> float | None:
+    """Return how long ago an object was written, by the store's own clock where it tells it; None where it is gone."""
+    import obstore  # noqa: PLC0415 - see Key.size
+
+    def asked() -> float | None:
+        try:
+            written = obstore.head(_store(key), str(key.path))["last_modified"]
+        except FileNotFoundError:
+            return None
+        return time.time() - float(written.timestamp())
+
+    return _asked(key, asked)
+
+
+def _beat(key: Key, owner: bytes, left: threading.Event) -> None:
+    while not left.wait(_BEAT_S):
+        try:
+            if key.read() == owner:
+                key.write(owner)
+        except GeosegError:  # the next beat may get through; the run itself finds out at its next key
+            continue
+
+
+@lru_cache(maxsize=8)
+def _opened(scheme: str, bucket: str, settings: tuple[tuple[str, str], ...]) -> ObjectStore:
+    from obstore.store import from_url  # noqa: PLC0415 - see Key.size
+
+    plain = any(key == "endpoint" and value.startswith("http://") for key, value in settings)
+    options: dict[str, Any] = dict(settings)
+    if scheme == "s3" and "AWS_ACCESS_KEY_ID" not in os.environ and "skip_signature" not in options:
+        options |= _profile()
+    options["retry_config"] = {
+        "max_retries": _RETRIES,
+        "retry_timeout": timedelta(seconds=_RETRY_S),
+        "backoff": _BACK_OFF,
+    }
+    options["client_options"] = {"allow_http": plain, "timeout": "120 seconds", "connect_timeout": "20 seconds"}
+    opened: ObjectStore = from_url(f"{scheme}://{bucket}", **options)
+    return opened
+
+
+def _store(key: Key) -> ObjectStore:
+    return _opened(key.scheme, key.bucket, tuple(sorted(_settings(key.scheme).items())))
+
+
+def _settings(scheme: str) -> dict[str, str]:
+    """Return what the environment says of S3 in words that obstore does not read itself: GDAL's, and the endpoint."""
+    if scheme != "s3":
+        return {}
+    found: dict[str, str] = {}
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    if endpoint is None and (host := os.environ.get("AWS_S3_ENDPOINT")):
+        secure = os.environ.get("AWS_HTTPS", "YES").upper() not in {"NO", "FALSE", "OFF", "0"}
+        endpoint = host if "://" in host else f"{'https' if secure else 'http'}://{host}"
+    if endpoint:
+        found["endpoint"] = endpoint.rstrip("/")
+    if os.environ.get("AWS_NO_SIGN_REQUEST", "").upper() in {"YES", "TRUE", "ON", "1"}:
+        found["skip_signature"] = "true"
+    found["region"] = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
+    return found
+
+
+def _profile() -> dict[str, Any]:
+    """Return credentials of ~/.aws or of a role, where boto3 is installed; obstore itself asks the machine's role."""
+    try:
+        from boto3 import Session  # noqa: PLC0415 - optional
+        from obstore.auth.boto3 import Boto3CredentialProvider  # noqa: PLC0415 - see Key.size
+    except ImportError:
+        return {}
+    session = Session()
+    return {"credential_provider": Boto3CredentialProvider(session)} if session.get_credentials() else {}
+
+
+def _asked(key: Key, ask: Callable[[], Result]) -> Result:
+    """Return what a store answers; OutputError in one line where it refuses, or does not answer after all retries."""
+    try:
+        from obstore.exceptions import BaseError  # noqa: PLC0415 - see Key.size
+    except ImportError:
+        raise OutputError(
+            f"{key} is in an object store, for which the package obstore is needed; pip install 'geoseg[store]'"
+        ) from None
+    try:
+        return ask()
+    except FileNotFoundError as fault:
+        if _lacks_bucket(str(fault)):
+            raise OutputError(f"cannot use {key}: {_reason(key, str(fault))}") from None
+        raise OutputError(f"{key} is not there; check the bucket and the key") from None
+    except (BaseError, PermissionError, OSError, ValueError) as fault:
+        raise OutputError(f"cannot use {key}: {_reason(key, str(fault))}") from None
+
+
+def _reason(key: Key, fault: str) -> str:
+    """Return in words what a store's long answer says, and the way out."""
+    text = " ".join(fault.split())
+    said = text.lower()
+    if _lacks_bucket(text):
+        return f"there is no bucket {key.bucket}; check its name, or make it"
+    if any(word in said for word in ("accessdenied", "forbidden", "403", "unauthenticated", "401", "permission")):
+        return "the store refuses (no permission); check the credentials in the environment and the bucket's policy"
+    if any(word in said for word in ("credential", "metadata", "169.254.169.254", "imds")):
+        return "no credentials were found; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_NO_SIGN_REQUEST=YES"
+    if any(word in said for word in ("503", "500", "502", "504", "slowdown", "slow down", "timed out", "retries")):
+        return "the store does not answer, after several tries; what is finished is kept: run the same command again"
+    return f"{text:.200}; what is finished is kept: check the network and run the same command again"
+
+
+def _lacks_bucket(fault: str) -> bool:
+    return any(word in fault.lower() for word in ("nosuchbucket", "bucketnotfound", "containernotfound"))
+
+
+@contextmanager
+def staged(
+    target: str | os.PathLike[str], parameter: str = "out", *, overwrite: bool = False
+) -> Iterator[str | os.PathLike[str]]:
+    """Give a local path to write to in place of a key; when left without an error, all that is there becomes keys.
+
+    The files beside it (`.aux.xml`, `.qml`, ...) go first, the target last. A local target is given back as it is.
+    Raises OutputError where the key exists, unless `overwrite`, or the store refuses.
+    """
+    if not is_store(target):
+        yield target
+        return
+    key = Key.of(target, parameter)
+    check_free(key, parameter, overwrite=overwrite)
+    with tempfile.TemporaryDirectory(prefix="geoseg-") as folder:
+        local = Path(folder) / key.name
+        yield local
+        upload_with_sidecars(local, key)
+
+
+def check_free(key: Key, parameter: str, *, overwrite: bool) -> None:
+    """Raise OutputError for a key that exists, unless it may be replaced, or that cannot be written."""
+    probe = key.beside(f".geoseg-{uuid.uuid4().hex}.tmp")
+    probe.write(b"")
+    probe.remove()
+    if not overwrite and key.exists():
+        raise OutputError(
+            f"{key} exists; add `overwrite=True` to replace it, or choose another `{parameter}`", parameter
+        )
+
+
+def upload_with_sidecars(local: Path, key: Key) -> None:
+    """Put a file, after all others of its folder, which have names beside it."""
+    for path in sorted(local.parent.iterdir()):
+        if path != local and path.is_file():
+            key.beside(path.name).upload(path)
+    key.upload(local)

@@ -1,0 +1,201 @@
+"""A map whose parts and whose file are objects of a store: the law is the map on the local disk."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rasterio
+
+import geoseg
+from geoseg.errors import LockedError, OutputError, ResumeError, UsageError
+from geoseg.inference import scheduler
+from geoseg.inference.stored import PartsStore
+from geoseg.store import Key, claimed
+from tests.buckets import Bucket
+from tests.inference.conftest import random_pixels, write_scene
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::geoseg.errors.GeosegWarning")
+TILE = 512
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_scene(tmp_path_factory.mktemp("scene") / "scene.tif", random_pixels(1024, 900, 0, 0.1))
+
+
+@pytest.fixture(scope="module")
+def local(scene: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("local")
+    geoseg.predict(scene, folder / "map.tif", confidence=folder / "sure.tif", tile=TILE)
+    return folder
+
+
+def pixels(path: str | Path) -> Any:
+    with rasterio.open(path) as opened:
+        return opened.read(), opened.tags(), opened.crs
+
+
+def test_the_map_in_a_store_is_the_one_on_the_disk(
+    bucket: Bucket, scene: Path, local: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    out = bucket.url("maps/map.tif")
+    assert geoseg.predict(scene, out, confidence=bucket.url("maps/sure.tif"), tile=TILE) == out
+    beside = {f"maps/{path.name}" for path in local.iterdir()}
+    assert set(bucket.names()) == beside
+    for name in ("map.tif", "sure.tif"):
+        (tmp_path / name).write_bytes(bucket.read(f"maps/{name}"))
+        theirs, ours = pixels(tmp_path / name), pixels(local / name)
+        np.testing.assert_array_equal(theirs[0], ours[0])
+        assert theirs[1] == ours[1]
+    assert bucket.read("maps/map.qml") == (local / "map.qml").read_bytes()
+    assert {path.name for path in tmp_path.iterdir()} == {"map.tif", "sure.tif"}
+    with rasterio.open(out) as opened:  # as GDAL finds it there
+        assert opened.shape == (1024, 900)
+
+
+class KilledError(Exception):
+    """No clean-up of geoseg knows it."""
+
+
+@pytest.fixture
+def killed_after(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Return a function that has the run end when so many parts are kept."""
+
+    def after(parts: int) -> None:
+        keep, kept = PartsStore.keep, [0]
+
+        def counted(self: PartsStore, part: Path) -> None:
+            keep(self, part)
+            kept[0] += 1
+            if kept[0] == parts:
+                raise KilledError
+
+        monkeypatch.setattr(PartsStore, "keep", counted)
+
+    return after
+
+
+def test_a_run_goes_on_where_another_machine_was_killed(
+    bucket: Bucket, scene: Path, local: Path, killed_after: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = bucket.url("map.tif")
+    with monkeypatch.context() as patched:
+        killed_after(2)
+        with pytest.raises(KilledError):
+            geoseg.predict(scene, out, tile=TILE, workers=1)
+        patched.undo()
+    kept = {int(Path(name).stem.rpartition("_")[2]) for name in bucket.names() if "labels_" in name}
+    assert len(kept) == 2
+    mapped: list[int] = []
+    call = scheduler.TileTask.__call__
+
+    def counted(self: scheduler.TileTask, index: int) -> scheduler.TileDone:
+        mapped.append(index)
+        return call(self, index)
+
+    monkeypatch.setattr(scheduler.TileTask, "__call__", counted)
+    geoseg.predict(scene, out, tile=TILE)
+    assert set(mapped) == {0, 1, 2, 3} - kept
+    assert set(bucket.names()) == {"map.tif", "map.tif.aux.xml", "map.qml"}
+    np.testing.assert_array_equal(pixels(out)[0], pixels(local / "map.tif")[0])
+
+
+def test_an_unfinished_map_of_other_parameters_is_kept(
+    bucket: Bucket, scene: Path, killed_after: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = bucket.url("map.tif")
+    with monkeypatch.context() as patched:
+        killed_after(1)
+        with pytest.raises(KilledError):
+            geoseg.predict(scene, out, tile=TILE, workers=1)
+        patched.undo()
+    before = bucket.names()
+    with pytest.raises(ResumeError, match=r"s3://.*map.tif.parts holds an unfinished map made with other overlap"):
+        geoseg.predict(scene, out, tile=TILE, overlap=64)
+    assert bucket.names() == before
+    geoseg.predict(scene, out, tile=TILE, overlap=64, overwrite=True)
+    assert set(bucket.names()) == {"map.tif", "map.tif.aux.xml", "map.qml"}
+
+
+def test_a_run_that_fails_before_a_tile_leaves_nothing(bucket: Bucket, tmp_path: Path) -> None:
+    (tmp_path / "scene.tif").write_bytes(b"no raster")
+    with pytest.raises(geoseg.errors.SceneError):
+        geoseg.predict(tmp_path / "scene.tif", bucket.url("map.tif"))
+    assert bucket.names() == []
+
+
+def test_one_run_at_a_time_writes_an_object(bucket: Bucket, scene: Path) -> None:
+    lock = Key.of(bucket.url("map.tif.parts/lock"))
+    with claimed(lock, "busy"), pytest.raises(LockedError, match="another run is writing s3://"):
+        geoseg.predict(scene, bucket.url("map.tif"))
+    assert bucket.names() == []
+
+
+@pytest.mark.parametrize("name", ["out", "confidence", "probabilities", "polygons"])
+def test_an_object_is_replaced_only_when_asked(bucket: Bucket, scene: Path, tmp_path: Path, name: str) -> None:
+    there = "there.gpkg" if name == "polygons" else "there.tif"
+    bucket.write(there, b"mine")
+    paths: dict[str, Any] = {"out": tmp_path / "map.tif", name: bucket.url(there)}
+    with pytest.raises(OutputError, match="exists; add `overwrite=True`") as refused:
+        geoseg.predict(scene, **paths)
+    assert refused.value.parameter == name
+    assert bucket.read(there) == b"mine"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_other_outputs_may_be_in_a_store_too(bucket: Bucket, scene: Path, tmp_path: Path) -> None:
+    url = bucket.url("maps/polygons.geojson")
+    made = geoseg.predict(scene, tmp_path / "map.tif", polygons=url, min_area="25px")
+    assert made == tmp_path / "map.tif"
+    assert bucket.names() == ["maps/polygons.geojson", "maps/polygons.qml"]
+    assert b"FeatureCollection" in bucket.read("maps/polygons.geojson")
+
+
+def test_a_url_of_another_format_is_refused_before_the_work(bucket: Bucket, scene: Path) -> None:
+    with pytest.raises(UsageError, match="GeoTIFF") as refused:
+        geoseg.predict(scene, bucket.url("map.png"))
+    assert refused.value.parameter == "out"
+    assert bucket.names() == []
+
+
+def test_what_was_about_to_be_put_is_put_again(
+    bucket: Bucket, scene: Path, local: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, sure = bucket.url("map.tif"), bucket.url("sure.tif")
+    upload = Key.upload
+
+    def fails(key: Key, file: Path) -> None:
+        if key.name == "map.tif":
+            raise KilledError
+        upload(key, file)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Key, "upload", fails)
+        with pytest.raises(KilledError):
+            geoseg.predict(scene, out, confidence=sure, tile=TILE)
+    assert "sure.tif" in bucket.names()
+    assert "map.tif" not in bucket.names()
+    geoseg.predict(scene, out, confidence=sure, tile=TILE)
+    assert set(bucket.names()) == {path.name for path in local.iterdir()}
+
+
+def test_workers_that_see_no_folder_put_their_parts(
+    bucket: Bucket, scene: Path, local: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    write = scheduler.Parts.write
+
+    def elsewhere(self: scheduler.Parts, index: int, tile: Any) -> None:
+        write(dataclasses.replace(self, folder=Path("/nowhere") / self.folder.name), index, tile)
+
+    monkeypatch.setattr(scheduler.Parts, "write", elsewhere)
+    out = bucket.url("map.tif")
+    geoseg.predict(scene, out, tile=TILE)
+    np.testing.assert_array_equal(pixels(out)[0], pixels(local / "map.tif")[0])
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,227 @@
+"""Keys of an object store, against a stand-in for S3 on 127.0.0.1."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+import geoseg.store
+from geoseg.errors import LockedError, OutputError, UsageError
+from geoseg.store import Key, claimed, is_store, staged
+from tests.buckets import Bucket
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("s3://bucket/a.tif", True),
+        ("S3://bucket/a.tif", True),
+        ("gs://bucket/a.tif", True),
+        ("az://box/a.tif", True),
+        ("abfss://box/a.tif", True),
+        ("maps/a.tif", False),
+        ("C:/maps/a.tif", False),
+        ("C:\\maps\\a.tif", False),
+        ("http://host/a.tif", False),
+        ("s3:/bucket/a.tif", False),
+        ("", False),
+    ],
+)
+def test_what_is_in_a_store(path: str, expected: bool) -> None:  # noqa: FBT001 - of the table above
+    assert is_store(path) is expected
+
+
+@pytest.mark.parametrize(
+    "url", ["s3://bucket", "s3://bucket/", "s3:///a.tif", "s3://bucket/maps/", "s3://b/../a.tif", "s3://b//a.tif"]
+)
+def test_a_url_that_names_no_object_is_refused(url: str) -> None:
+    with pytest.raises(UsageError, match="confidence") as refused:
+        Key.of(url, "confidence")
+    assert refused.value.parameter == "confidence"
+
+
+def test_what_is_put_is_there_whole_and_goes(bucket: Bucket, tmp_path: Path) -> None:
+    key = Key.of(bucket.url("maps/Größe & Fläche/a.tif"))
+    assert (key.exists(), key.read(), key.size()) == (False, None, None)
+    key.write(b"map")
+    assert (key.exists(), key.read(), key.size()) == (True, b"map", 3)
+    assert bucket.read("maps/Größe & Fläche/a.tif") == b"map"
+    file = tmp_path / "file"
+    file.write_bytes(b"other")
+    key.upload(file)
+    key.download(tmp_path / "back")
+    assert (tmp_path / "back").read_bytes() == b"other"
+    assert {path.name for path in tmp_path.iterdir()} == {"file", "back"}
+    key.remove()
+    assert bucket.names() == []
+    key.remove()
+
+
+def test_a_large_file_goes_in_pieces(bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(geoseg.store, "_LARGE_BYTES", 1 << 20)
+    content = bytes(range(256)) * (24 << 12)
+    (tmp_path / "large").write_bytes(content)
+    Key.of(bucket.url("large")).upload(tmp_path / "large")
+    assert bucket.read("large") == content
+
+
+def test_the_names_below_a_folder_are_its_own(bucket: Bucket) -> None:
+    folder = Key.of(bucket.url("maps/a.tif.parts"))
+    for number in range(30):
+        bucket.write(f"maps/a.tif.parts/{number:04d}", b"x" * (number % 3))
+    bucket.write("maps/a.tif.parts2/0000", b"")
+    bucket.write("maps/a.tif", b"")
+    names = folder.names()
+    assert names == {f"{number:04d}": number % 3 for number in range(30)}
+    folder.remove([*names, "not there"])
+    assert bucket.names() == ["maps/a.tif", "maps/a.tif.parts2/0000"]
+
+
+def test_one_owner_at_a_time_has_the_lock(bucket: Bucket) -> None:
+    lock = Key.of(bucket.url("a.parts/lock"))
+    with claimed(lock, "busy"):
+        with pytest.raises(LockedError, match="busy"), claimed(lock, "busy"):
+            pass
+        assert lock.exists()
+    assert bucket.names() == []
+
+
+def test_a_dead_owner_loses_its_lock(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    lock = Key.of(bucket.url("a.parts/lock"))
+    lock.write(b"of a run that was killed")
+    with pytest.raises(LockedError), claimed(lock, "busy"):
+        pass
+    monkeypatch.setattr(geoseg.store, "_DEAD_S", -1e9)
+    with claimed(lock, "busy"):
+        assert lock.read() != b"of a run that was killed"
+    assert bucket.names() == []
+
+
+def test_an_owner_shows_that_it_lives(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(geoseg.store, "_BEAT_S", 0.01)
+    lock, beats = Key.of(bucket.url("a.parts/lock")), threading.Event()
+    write = Key.write
+
+    def beaten(key: Key, content: bytes) -> None:
+        write(key, content)
+        beats.set()
+
+    monkeypatch.setattr(Key, "write", beaten)
+    with claimed(lock, "busy"):
+        assert beats.wait(30)
+
+
+def test_staged_files_become_keys_when_all_went_well(bucket: Bucket) -> None:
+    with staged(bucket.url("maps/a.gpkg")) as local:
+        assert Path(local).name == "a.gpkg"
+        Path(local).write_bytes(b"polygons")
+        Path(local).with_suffix(".qml").write_bytes(b"style")
+        assert bucket.names() == []
+    assert bucket.names() == ["maps/a.gpkg", "maps/a.qml"]
+    assert not Path(local).parent.exists()
+
+
+def test_staged_files_of_a_failure_become_nothing(bucket: Bucket) -> None:
+    def fail() -> None:
+        with staged(bucket.url("a.gpkg")) as local:
+            Path(local).write_bytes(b"half")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert bucket.names() == []
+
+
+def test_an_object_is_replaced_only_when_asked(bucket: Bucket) -> None:
+    bucket.write("a.gpkg", b"before")
+    with pytest.raises(OutputError, match="overwrite=True") as refused, staged(bucket.url("a.gpkg")):
+        pass
+    assert refused.value.parameter == "out"
+    with staged(bucket.url("a.gpkg"), overwrite=True) as local:
+        Path(local).write_bytes(b"after")
+    assert bucket.read("a.gpkg") == b"after"
+
+
+def test_no_bucket_is_one_line(bucket: Bucket) -> None:
+    url = bucket.url("a.gpkg").replace(bucket.name, "other-bucket")
+    with pytest.raises(OutputError, match="there is no bucket other-bucket"), staged(url):
+        pass
+
+
+class _Answers(BaseHTTPRequestHandler):
+    """Answers with the codes it is given, then as a store without the object does."""
+
+    codes: tuple[int, ...] = ()
+    asked = 0
+
+    def _answer(self) -> None:
+        kind = type(self)
+        code = kind.codes[kind.asked] if kind.asked < len(kind.codes) else 404
+        kind.asked += 1
+        self.send_response(code)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    do_HEAD = do_GET = do_PUT = _answer  # noqa: N815 - the names that http.server calls
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def answers(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[_Answers]]:
+    kind = type("Answers", (_Answers,), {})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), kind)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "nobody")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "nothing")
+    yield kind
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_store_that_is_busy_is_asked_again(answers: type[_Answers]) -> None:
+    answers.codes = (503, 503, 500)
+    assert Key.of("s3://bucket/a.tif").size() is None
+    assert answers.asked == 4
+
+
+def test_a_store_that_stays_busy_is_one_line(answers: type[_Answers], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(geoseg.store, "_RETRIES", 2)
+    geoseg.store._opened.cache_clear()
+    answers.codes = (503,) * 100
+    with pytest.raises(OutputError, match="does not answer, after several tries") as failed:
+        Key.of("s3://bucket/a.tif").size()
+    assert "\n" not in str(failed.value)
+    geoseg.store._opened.cache_clear()
+
+
+def test_no_permission_is_one_line(answers: type[_Answers]) -> None:
+    answers.codes = (403,) * 100
+    with pytest.raises(OutputError, match="no permission"):
+        Key.of("s3://bucket/a.tif").write(b"map")
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({"AWS_S3_ENDPOINT": "127.0.0.1:9000", "AWS_HTTPS": "NO"}, "http://127.0.0.1:9000"),
+        ({"AWS_S3_ENDPOINT": "store.example"}, "https://store.example"),
+        ({"AWS_ENDPOINT_URL": "http://a", "AWS_ENDPOINT_URL_S3": "http://b/"}, "http://b"),
+    ],
+)
+def test_gdals_words_for_the_endpoint_are_understood(
+    environment: dict[str, str], expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_S3_ENDPOINT", "AWS_HTTPS"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert geoseg.store._settings("s3")["endpoint"] == expected
