@@ -158,7 +158,8 @@ def probe_writable(target: str | os.PathLike[str], *, mkdir: bool = False) -> Pa
     text = os.fspath(target)
     if _URL.match(text):
         raise OutputError(
-            f"cannot write to {text}: outputs are local files; write to a local path and upload the finished map"
+            f"cannot write to {text}: outputs are local files, maps and polygons also keys of s3://, gs:// or az://; "
+            "write to a local path and upload the file"
         )
     _check_name(text)
     try:

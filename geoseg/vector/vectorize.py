@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
@@ -15,6 +16,7 @@ from geoseg.given import plain_arguments
 from geoseg.prefetch import prefetch
 from geoseg.progress import Progress, announcer
 from geoseg.raster import ClassRaster
+from geoseg.store import is_store, staged
 from geoseg.vector.io import to_geodataframe, write
 from geoseg.vector.measure import confidence_strips, measure
 from geoseg.vector.options import StrPath, VectorizeOptions
@@ -110,7 +112,7 @@ def vectorize(
     progress: Callable[[Progress], None] | None = None,
     announce: Callable[[str], None] | None = None,
     **options: Unpack[VectorizeOptions],
-) -> Path: ...
+) -> Path | str: ...
 @plain_arguments(VectorizeOptions)
 def vectorize(
     landcover: StrPath,
@@ -119,7 +121,7 @@ def vectorize(
     progress: Callable[[Progress], None] | None = None,
     announce: Callable[[str], None] | None = None,
     **options: Unpack[VectorizeOptions],
-) -> Path | geopandas.GeoDataFrame:
+) -> Path | str | geopandas.GeoDataFrame:
     """Turn a raster of classes, of any size, into polygons without gaps or overlaps.
 
     Parameters
@@ -160,9 +162,10 @@ def vectorize(
 
     Returns
     -------
-    Path or geopandas.GeoDataFrame
-        The path of the file; without `out` the polygons. Columns: code, name, area_m2, perimeter_m, confidence where
-        there is one, geometry. Areas and lengths are those on the ground; without a CRS they are in pixels.
+    Path, str or geopandas.GeoDataFrame
+        The path of the file, the URL where it is in a store; without `out` the polygons. Columns: code, name,
+        area_m2, perimeter_m, confidence where there is one, geometry. Areas and lengths are those on the ground;
+        without a CRS they are in pixels.
 
     Raises
     ------
@@ -174,6 +177,10 @@ def vectorize(
     >>> geoseg.vectorize("landcover.tif", "landcover.gpkg", simplify=1.5, min_area="0.5ha")  # doctest: +SKIP
 
     """
+    if out is not None and is_store(out):
+        with staged(out, overwrite=options.get("overwrite", False)) as local:
+            vectorize(landcover, local, progress=progress, announce=announce, **options)
+        return os.fspath(out)
     say = announcer(announce)
     if options.get("mkdir"):
         make_folders(out)

@@ -30,7 +30,6 @@ def refused(predict: Predict, scene: Path, code: int, *arguments: object) -> str
         ("m" * 300 + ".tif", "name too long"),
         ("m" * 248 + ".tif", "name too long"),
         ("https://127.0.0.1/map.tif", "outputs are local files"),
-        ("s3://bucket/map.tif", "outputs are local files"),
         ("/vsimem/map.tif", "outputs are local files"),
     ],
 )
