@@ -16,8 +16,8 @@ from geoseg.inference.journal import Journal, clear_parts, fingerprint, header, 
 from geoseg.inference.outputs import OutputOptions, Outputs
 from geoseg.inference.pipeline import Job, run_pipeline
 from geoseg.inference.scheduler import Parts, TileTask, check_shared, is_scheduled, run_tasks, stoppable
-from geoseg.inference.tile import TileMap
 from geoseg.inference.stored import PartsStore, Staged, staged
+from geoseg.inference.tile import TileMap
 from geoseg.machine import size_text
 from geoseg.profile import Profile
 from geoseg.progress import Progress, announcer
