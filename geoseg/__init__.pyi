@@ -15,9 +15,11 @@ from .features import within as within
 from .inference import OutputOptions as OutputOptions
 from .inference import Plan as Plan
 from .inference import PlanOptions as PlanOptions
+from .inference import SceneResult as SceneResult
 from .inference import labels as labels
 from .inference import plan as plan
 from .inference import predict as predict
+from .inference import predict_many as predict_many
 from .inspection import doctor as doctor
 from .inspection import info as info
 from .legend import DEEPGLOBE as DEEPGLOBE

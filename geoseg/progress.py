@@ -47,6 +47,11 @@ class Progress:
     """Polygons made so far; None of a run that makes none."""
     stage: str = "map"
     """What is done now: export, map, assemble, polygons, decode, evaluate or page; each counts from 0."""
+    scene: str | None = None
+    """Which of several scenes it is; None of a run on one."""
+    scene_number: int = 1
+    """From 1."""
+    scenes_total: int = 1
 
     @property
     def megapixels_per_second(self) -> float:

@@ -177,9 +177,9 @@ def overwrite(heading: str, text: str) -> Decorator:
     return grouped(heading)("--overwrite", is_flag=True, help=text)
 
 
-def out(heading: str, text: str, metavar: str = "FILE") -> Decorator:
-    """Return --out, which is required."""
-    return grouped(heading)("--out", "-o", required=True, metavar=metavar, help=text)
+def out(heading: str, text: str, metavar: str = "FILE", *, required: bool = True) -> Decorator:
+    """Return --out."""
+    return grouped(heading)("--out", "-o", required=required, metavar=metavar, help=text)
 
 
 def aoi(heading: str, text: str) -> Decorator:

@@ -11,6 +11,7 @@ from geoseg_cli import foreign_model, options
 from geoseg_cli import parameter_types as types
 from geoseg_cli.options import GroupedCommand, grouped, path_argument
 from geoseg_cli.output import say
+from geoseg_cli.predict_many import plan_all, predict_all
 from geoseg_cli.process import InterruptedRunError, fast_start, termination_interrupts
 from geoseg_cli.progress_bar import ProgressBar
 
@@ -18,7 +19,11 @@ _INPUT, _MODEL, _OUTPUT, _POLYGONS, _RUN = "Input", "Model", "Output", "Polygons
 
 
 @click.command(cls=GroupedCommand, short_help="Map the land cover of a scene.")
-@path_argument("scene")
+@path_argument("scenes", nargs=-1, metavar="SCENE...")
+@grouped(_INPUT)(
+    "--list", "list_file", metavar="FILE",
+    help="Also map the scenes that this text file names, one a line; - is the standard input.",
+)  # fmt: skip
 @options.bands(
     _INPUT,
     "Bands for the model, by number from 1 or by name: 4,3,2. "
@@ -48,7 +53,11 @@ _INPUT, _MODEL, _OUTPUT, _POLYGONS, _RUN = "Input", "Model", "Output", "Polygons
 )  # fmt: skip
 @options.network(_MODEL, "the model's; with --window, a quarter of it", "1 on a CPU, 16 on a GPU")
 @foreign_model.options(_MODEL)
-@options.out(_OUTPUT, "The land-cover map, a cloud-optimized GeoTIFF.", metavar="TIF")
+@options.out(_OUTPUT, "The land-cover map of one scene, a cloud-optimized GeoTIFF.", metavar="TIF", required=False)
+@grouped(_OUTPUT)(
+    "--out-dir", metavar="FOLDER",
+    help="Folder for the maps of several scenes, each with its scene's name. Finished maps are left alone.",
+)  # fmt: skip
 @grouped(_OUTPUT)("--confidence", metavar="TIF", help="Also write the probability of the chosen class, in percent.")
 @grouped(_OUTPUT)(
     "--probabilities", metavar="TIF", help="Also write the probability of each class, one band per class, in percent."
@@ -88,27 +97,70 @@ _INPUT, _MODEL, _OUTPUT, _POLYGONS, _RUN = "Input", "Model", "Output", "Polygons
 @options.as_json(_RUN, "Print what was written (with --dry-run, the plan) as JSON.")
 @options.progress(_RUN)
 @options.quiet(_RUN)
-def predict(scene: str, out: str, *, dry_run: bool, as_json: bool, quiet: bool, **given: Any) -> None:  # noqa: ANN401
+def predict(scenes: tuple[str, ...], *, dry_run: bool, as_json: bool, quiet: bool, **given: Any) -> None:  # noqa: ANN401
     """Write a land-cover map of SCENE, any raster that GDAL reads: GeoTIFF, VRT, JPEG2000, https://, s3://.
 
     The map has the scene's grid unless --resolution says otherwise. Run the same command again and an interrupted run
     resumes.
 
+    Several scenes, folders of them and patterns go to --out-dir with one model; --confidence, --probabilities and
+    --polygons then hold {name} where the scene's name goes. A scene that fails is told of, and the others are mapped.
+
     Example: geoseg predict scene.tif --out landcover.tif
+
+    Example: geoseg predict scenes/*.tif --out-dir maps/
 
     Example: geoseg predict scene.tif --out center.tif --bbox 7.41,43.72,7.44,43.75 --bbox-crs EPSG:4326
     """
+    out, out_dir, list_file = (given.pop(name) for name in ("out", "out_dir", "list_file"))
     settings = {name: value for name, value in given.items() if value not in (None, ())}
     if "creation_options" in settings:
         settings["creation_options"] = dict(settings["creation_options"])
     settings = foreign_model.complete(settings)
     settings = {name: value for name, value in settings.items() if name not in {"smooth", "mkdir"} or value}
+    found = _scenes(scenes, list_file)
+    if out_dir is not None:
+        _check_one_target(out)
+        every = plan_all if dry_run else predict_all
+        every(found, out_dir, settings, as_json=as_json, quiet=quiet)
+        return
+    scene, out = _only_scene(found, out), str(out)
     if dry_run:
         _print_plan(scene, out, settings, as_json=as_json, quiet=quiet)
         return
     figures = _run(scene, out, settings, quiet=quiet)
     if as_json:
         click.echo(json.dumps({"labels": out} | _others(settings) | figures, indent=2))
+
+
+def _scenes(scenes: tuple[str, ...], list_file: str | None) -> list[str]:
+    """Return every scene that is meant; a name alone is not looked for."""
+    if list_file is None and len(scenes) == 1 and not Path(scenes[0]).is_dir() and not set("*?[") & set(scenes[0]):
+        return [*scenes]
+    if list_file is None and not scenes:
+        raise click.UsageError("give a scene, a folder of scenes, or --list FILE", click.get_current_context())
+    from geoseg.inference import find_scenes, read_list
+
+    listed = [] if list_file is None else read_list(list_file)
+    return [str(scene) for scene in find_scenes([*scenes, *listed])]
+
+
+def _check_one_target(out: str | None) -> None:
+    if out is not None:
+        raise click.UsageError("give --out or --out-dir, not both", click.get_current_context())
+
+
+def _only_scene(scenes: list[str], out: str | None) -> str:
+    """Return the one scene of --out; UsageError where there are several, or no place for the map."""
+    if len(scenes) > 1:
+        raise click.UsageError(
+            f"{len(scenes)} scenes ({scenes[0]}, {scenes[1]}{', ...' if len(scenes) > 2 else ''}) are mapped into a "
+            "folder: --out-dir FOLDER",
+            click.get_current_context(),
+        )
+    if out is None:
+        raise click.UsageError("missing option '--out' / '-o'", click.get_current_context())
+    return scenes[0]
 
 
 def _print_plan(scene: str, out: str, settings: dict[str, Any], *, as_json: bool, quiet: bool) -> None:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 _JSON_EVERY_S, _LINE_EVERY_S, _TRAINING_LINE_EVERY_S = 0.25, 30.0, 60.0
 _AROUND = ("export", "assemble")
 """Stages before and after the work itself."""
+_SCENE_DELAY_S = 2.0
+"""One of several scenes that takes no longer has no bar."""
 _FEW_PX = 100_000
 """Fewer are reported in pixels, without a rate."""
 
@@ -174,17 +176,28 @@ class ProgressBar(Bar["Progress"]):
         state = self.by_stage.get(stage)
         if state is None:
             return ""
-        work = f"{_pixels(state.pixels_now)} in {state.seconds:.1f} s"
+        work = f"{pixels_text(state.pixels_now)} in {state.seconds:.1f} s"
         if state.polygons is None and state.pixels_now < _FEW_PX:
             return f": {work}"
         if state.polygons is None:
             return f": {work}, {state.megapixels_per_second:.2f} Mpx/s"
         return f": {_grouped(state.polygons)} polygon{'s' * (state.polygons != 1)}, {work}"
 
+    def leave(self) -> None:
+        """Be done with one of several scenes: the next one begins anew."""
+        self.close()
+        self.by_stage.clear()
+        self.last = self._told = None
+        self._said_s = 0.0
+
     def _begin(self, state: Progress) -> tqdm[NoReturn]:
         from tqdm import tqdm
 
+        several = state.scene is not None
         return tqdm(
+            desc=state.scene,
+            delay=_SCENE_DELAY_S if several else 0,
+            leave=None if several else True,
             total=state.pixels_total,
             initial=state.pixels_done - state.pixels_now,
             unit="px",
@@ -202,7 +215,9 @@ class ProgressBar(Bar["Progress"]):
         return f"{share:.0%} of {state.pixels_total / 1e6:.0f} Mpx, {rate:.2f} Mpx/s, {left} left"
 
     def _json(self, state: Progress) -> dict[str, object]:
-        known = {} if state.polygons is None else {"polygons": state.polygons}
+        known: dict[str, object] = {} if state.polygons is None else {"polygons": state.polygons}
+        if state.scene is not None:
+            known |= {"scene": state.scene, "scene_number": state.scene_number, "scenes_total": state.scenes_total}
         pieces = {"pieces_done": state.pieces_done, "pieces_total": state.pieces_total}
         counted = (state.pixels_done, state.pixels_total, "px")
         done, total, unit = counted if state.pixels_total else (state.pieces_done, state.pieces_total, "step")
@@ -222,7 +237,8 @@ def _rounded(value: float | None, digits: int) -> float | None:
     return None if value is None else round(value, digits)
 
 
-def _pixels(number: int) -> str:
+def pixels_text(number: int) -> str:
+    """Return a number of pixels for people."""
     return f"{_grouped(number)} px" if number < _FEW_PX else f"{number / 1e6:.1f} Mpx"
 
 

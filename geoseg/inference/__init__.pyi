@@ -1,6 +1,9 @@
 from .blend import DEFAULT_BLEND as DEFAULT_BLEND
 from .blend import Blend as Blend
 from .estimate import Estimate as Estimate
+from .many import SceneResult as SceneResult
+from .many import each_plan as each_plan
+from .many import predict_many as predict_many
 from .outputs import OutputOptions as OutputOptions
 from .outputs import Outputs as Outputs
 from .plan import Plan as Plan
@@ -9,6 +12,8 @@ from .plan import plan as plan
 from .predict import PredictOptions as PredictOptions
 from .predict import labels as labels
 from .predict import predict as predict
+from .scene_list import find_scenes as find_scenes
+from .scene_list import read_list as read_list
 from .scheduler import checkpoint as checkpoint
 from .scheduler import run_tasks as run_tasks
 from .scheduler import stoppable as stoppable

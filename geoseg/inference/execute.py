@@ -88,7 +88,7 @@ def _write_rasters(
             _map_missing(plan, journal, outputs, parts, progress, announce)
             _check_unchanged(plan, meaning)
             announce(f"putting the map together from {plan.tile_count} tile{'s' * (plan.tile_count != 1)}")
-            _put_together(plan, outputs, journal, waiting, _tags(plan, meaning), progress)
+            _put_together(plan, outputs, journal, waiting, provenance(plan, meaning), progress)
         clear_parts(journal)
 
 
@@ -243,7 +243,7 @@ def _put_together(  # noqa: PLR0913, PLR0917 each is a noun the reader expects h
     report(len(products), len(products))
 
 
-def _tags(plan: Plan, meaning: Mapping[str, object]) -> dict[str, str]:
+def provenance(plan: Plan, meaning: Mapping[str, object]) -> dict[str, str]:
     """Return where the map comes from, as it stands in the file."""
     tags: dict[str, Any] = {f"GEOSEG_{key.upper()}": value for key, value in meaning.items() if key != "products"}
     tags["GEOSEG_VERSION"] = tags.pop("GEOSEG_GEOSEG")

@@ -227,7 +227,7 @@ def test_an_option_that_is_nearly_one(run: Run) -> None:
     [
         (
             ["predict", "a.tif", "b.tif", "c.tif", "--out", "m.tif"],
-            "'b.tif' and 1 more: predict takes only SCENE; run",
+            "3 scenes (a.tif, b.tif, ...) are mapped into a folder: --out-dir FOLDER",
         ),
         (["vectorize", "a.tif", "b.tif", "--out", "m.gpkg"], "'b.tif': vectorize takes only LANDCOVER; run"),
         (["evaluate", "a", "b", "c"], "'c': evaluate takes only LANDCOVER and REFERENCE; run"),

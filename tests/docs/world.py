@@ -70,6 +70,8 @@ def build(folder: Path) -> None:
     network = named(Kind(), tile_size=64)
     network.write(folder / "roofs.onnx")
     (folder / "legend.json").write_text(json.dumps(_classes(network)))
+    shutil.copy(folder / "scene.tif", folder / "other.tif")
+    (folder / "list.txt").write_text("other.tif\n")
     for suffix in (".safetensors", ".onnx"):
         shutil.copy(ROOT / "geoseg" / "model" / f"demo{suffix}", folder / f"model{suffix}")
 

@@ -1,0 +1,260 @@
+"""The verb `predict_many`: scenes one after the other through one engine, the next one planned while one is mapped."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Unpack, cast
+
+from geoseg.atomic import make_folders, same_file
+from geoseg.errors import GeosegError, OutsideError, UsageError
+from geoseg.given import plain_arguments
+from geoseg.inference.execute import provenance
+from geoseg.inference.outputs import OutputOptions, Outputs
+from geoseg.inference.plan import Plan, PlanOptions, plan
+from geoseg.inference.predict import PredictOptions, taken
+from geoseg.inference.scene_list import find_scenes, map_names, named
+from geoseg.inference.scoring import Scoring
+from geoseg.model import ModelBundle
+from geoseg.prefetch import prefetch
+from geoseg.progress import Progress, announcer
+from geoseg.raster import opened, shown
+
+if TYPE_CHECKING:
+    from geoseg.inference.scene_list import SceneLike
+
+Status = Literal["mapped", "finished", "outside", "failed"]
+_BY_NAME = ("confidence", "probabilities", "polygons")
+"""Options that are a path for each scene."""
+_LATER = ("GEOSEG_TILE", "GEOSEG_WARNINGS", "GEOSEG_SCENE_PATH", "GEOSEG_MODEL_ABOUT")
+"""What a map tells that may differ from that of an equal run."""
+
+
+@dataclass(frozen=True, slots=True)
+class SceneResult:
+    """What became of one of several scenes."""
+
+    scene: str
+    """As messages show it."""
+    labels: Path
+    """Where its map is, or would be."""
+    status: Status
+    """mapped now; finished by an earlier run with the same settings; outside of the box or area; or failed."""
+    error: GeosegError | None = None
+    """Why it failed, or what it lies outside of."""
+    pixels: int = 0
+    """Of its map."""
+    seconds: float = 0.0
+
+    def to_json(self) -> dict[str, object]:
+        """Return plain values by name."""
+        fault = {} if self.error is None else {"error": str(self.error)}
+        return {
+            "scene": self.scene,
+            "status": self.status,
+            "labels": str(self.labels),
+            "pixels": self.pixels,
+            "seconds": round(self.seconds, 3),
+            **fault,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """One of the scenes, and where its map goes."""
+
+    scene: SceneLike
+    name: str
+    labels: Path
+    options: OutputOptions
+
+    @property
+    def shown(self) -> str:
+        return shown(os.fspath(self.scene)) if isinstance(self.scene, str | os.PathLike) else self.name
+
+    def outputs(self) -> Outputs:
+        return Outputs.of(self.labels, self.options)
+
+
+@plain_arguments(PredictOptions)
+def predict_many(
+    scenes: SceneLike | Iterable[SceneLike],
+    out_dir: str | os.PathLike[str],
+    *,
+    progress: Callable[[Progress], None] | None = None,
+    announce: Callable[[str], None] | None = None,
+    told: Callable[[SceneResult], None] | None = None,
+    **options: Unpack[PredictOptions],
+) -> list[SceneResult]:
+    """Map many scenes with one model, each into a file of its own, and return what became of each.
+
+    Parameters
+    ----------
+    scenes : path, or an iterable of what `predict` takes
+        Files, URLs, folders of rasters, patterns such as `scenes/*.tif`.
+    out_dir : path
+        The folder of the maps, which is made; each has the name of its scene.
+    progress : callable, optional
+        Called with a `Progress`, which names the scene, after every tile and step of what follows.
+    announce : callable, optional
+        Called with lines for people.
+    told : callable, optional
+        Called with the `SceneResult` of each scene as it ends.
+    **options
+        As for `predict`. The paths `confidence`, `probabilities` and `polygons` hold `{name}` where the scene's name
+        goes.
+
+    Returns
+    -------
+    list of SceneResult
+        In the order of the scenes.
+
+    Raises
+    ------
+    UsageError, ModelError
+        Before the first scene: options that cannot be right for any, a model that cannot be opened, two scenes whose
+        maps would have one name. What is wrong with a scene is its result's `error`, and the others are mapped.
+
+    Notes
+    -----
+    Call it again and it goes on: maps that are finished are known by what stands in them (scene, model and settings),
+    and an interrupted one resumes. A map made with other settings fails its scene, unless `overwrite` replaces it.
+
+    Examples
+    --------
+    >>> results = geoseg.predict_many("scenes/*.tif", "maps/", confidence="sure/{name}.tif")  # doctest: +SKIP
+    >>> [each.scene for each in results if each.status == "failed"]  # doctest: +SKIP
+
+    """
+    say = announcer(announce)
+    settings, jobs = _prepared(find_scenes(scenes), Path(out_dir), options)
+    make_folders(*(job.labels for job in jobs[:1]))
+    results: list[SceneResult] = []
+    for number, (job, made) in enumerate(prefetch(_planned(jobs, settings, announce)), start=1):
+        report = None if progress is None else _reporting(progress, job.shown, number, len(jobs))
+        result = _mapped(job, made, settings, report, announce)
+        results.append(result)
+        if told is not None:
+            told(result)
+        elif result.status == "failed":
+            say(f"{result.scene} failed: {result.error}")
+    return results
+
+
+def each_plan(
+    scenes: SceneLike | Iterable[SceneLike],
+    out_dir: str | os.PathLike[str],
+    announce: Callable[[str], None] | None = None,
+    **options: Unpack[PredictOptions],
+) -> Iterator[tuple[str, Plan | GeosegError]]:
+    """Yield each scene's name with the plan that `predict_many` would carry out, or with what is wrong with it.
+
+    What `predict_many` raises before the first scene is raised here too.
+    """
+    settings, jobs = _prepared(find_scenes(scenes), Path(out_dir), options)
+    for job in jobs:
+        try:
+            yield job.shown, _plan(job, settings, announce)
+        except GeosegError as error:
+            yield job.shown, error
+
+
+def _prepared(scenes: list[SceneLike], folder: Path, options: PredictOptions) -> tuple[PlanOptions, list[_Job]]:
+    """Check all that does not depend on a scene; return the options of the plans, and a job for each scene."""
+    if not scenes:
+        raise UsageError("no scene was given; name files, a folder or a pattern", "scenes")
+    about_outputs, rest = taken(OutputOptions, options)
+    names = map_names(scenes)
+    jobs = [
+        _Job(scene, name, folder / f"{name}.tif", cast("OutputOptions", _of_scene(about_outputs, name)))
+        for scene, name in zip(scenes, names, strict=True)
+    ]
+    files = [Path(scene) for scene in scenes if isinstance(scene, str | os.PathLike)]
+    for job in jobs:
+        if any(file.name == job.labels.name and same_file(job.labels, file) for file in files):
+            raise UsageError(
+                f"the map of {job.shown} would replace a scene; choose another `out_dir` than {folder}", "out_dir"
+            )
+    Outputs.of(jobs[0].labels, {**jobs[0].options, "mkdir": True})
+    model = rest.get("model")
+    bundle = model if isinstance(model, ModelBundle) else ModelBundle.open(None if model is None else Path(model))
+    Scoring.choose(bundle, cast("PlanOptions", rest))
+    return cast("PlanOptions", rest | {"model": bundle}), jobs
+
+
+def _of_scene(options: dict[str, Any], name: str) -> dict[str, Any]:
+    own = {each: named(options[each], name, each) for each in _BY_NAME if options.get(each) is not None}
+    return options | own | {"mkdir": True}
+
+
+def _planned(
+    jobs: list[_Job], settings: PlanOptions, announce: Callable[[str], None] | None
+) -> Iterator[tuple[_Job, Plan | None]]:
+    """Yield each job with its plan, made ahead; None where it is to be made in its turn, which then says what is wrong.
+
+    A scene of several tiles is planned in its turn: the memory that the one before it holds is free then.
+    """
+    for place, job in enumerate(jobs):
+        try:
+            made = _plan(job, settings, None if place else announce)
+        except Exception:  # noqa: BLE001 - it comes again
+            yield job, None
+            continue
+        yield job, (made if made.tile_count == 1 else None)
+
+
+def _plan(job: _Job, settings: PlanOptions, announce: Callable[[str], None] | None) -> Plan:
+    confidence, probabilities = (job.options.get(name) is not None for name in ("confidence", "probabilities"))
+    return plan(job.scene, confidence=confidence, probabilities=probabilities, announce=announce, **settings)
+
+
+def _mapped(
+    job: _Job,
+    made: Plan | None,
+    settings: PlanOptions,
+    progress: Callable[[Progress], None] | None,
+    announce: Callable[[str], None] | None,
+) -> SceneResult:
+    began = time.monotonic()
+    pixels = 0
+    try:
+        ready = made or _plan(job, settings, announce)
+        pixels = ready.grid.height_px * ready.grid.width_px
+        if is_finished(ready, job.outputs()):
+            return SceneResult(job.shown, job.labels.absolute(), "finished", pixels=pixels)
+        ready.run(job.labels, progress=progress, announce=announce, **job.options)
+    except OutsideError as error:
+        return SceneResult(job.shown, job.labels.absolute(), "outside", error)
+    except GeosegError as error:
+        return SceneResult(job.shown, job.labels.absolute(), "failed", error, pixels, time.monotonic() - began)
+    except Exception as error:  # noqa: BLE001 - the other scenes are mapped
+        fault = GeosegError(f"unexpected {type(error).__name__}: {' '.join(str(error).split())}")
+        fault.__cause__ = error
+        return SceneResult(job.shown, job.labels.absolute(), "failed", fault, pixels, time.monotonic() - began)
+    return SceneResult(job.shown, job.labels.absolute(), "mapped", None, pixels, time.monotonic() - began)
+
+
+def is_finished(made: Plan, outputs: Outputs) -> bool:
+    """Say whether every file of a run is there, and its rasters are those that the plan would make."""
+    if outputs.polygons is not None and not Path(outputs.polygons.target).exists():
+        return False
+    if not all(path.is_file() for path in outputs.by_product.values()):
+        return False
+    wanted = provenance(made, made.meaning)
+    expected = {name: text for name, text in wanted.items() if name not in _LATER}
+    for path in outputs.by_product.values():
+        try:
+            with opened(str(path)) as dataset:
+                tags = dataset.tags()
+        except GeosegError:
+            return False
+        if any(tags.get(name) != text for name, text in expected.items()) or "GEOSEG_AOI" in tags.keys() - wanted:
+            return False
+    return True
+
+
+def _reporting(progress: Callable[[Progress], None], scene: str, number: int, total: int) -> Callable[[Progress], None]:
+    return lambda state: progress(replace(state, scene=scene, scene_number=number, scenes_total=total))

@@ -1,0 +1,160 @@
+"""Which scenes a run is about: files, folders of them, patterns, lists; and what each one's map is called."""
+
+from __future__ import annotations
+
+import codecs
+import glob
+import os
+import re
+import sys
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+from geoseg.errors import SceneError, UsageError
+from geoseg.raster import Scene, is_remote, opened, public_name
+
+if TYPE_CHECKING:
+    from rasterio.io import DatasetReader
+    from xarray import DataArray
+
+    SceneLike: TypeAlias = str | os.PathLike[str] | Scene | DatasetReader | DataArray
+
+RASTER_ENDS = frozenset(
+    {".tif", ".tiff", ".gtif", ".gtiff", ".btf", ".tf8", ".vrt", ".gti", ".jp2", ".j2k", ".img", ".ecw", ".sid"}
+    | {".ntf", ".nitf", ".png", ".jpg", ".jpeg", ".webp", ".bil", ".bip", ".bsq"}
+)  # fmt: skip
+"""Endings of the rasters that a folder is searched for; one that is named may have any."""
+_PATTERN = re.compile(r"[*?[]")
+_MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
+"""PowerShell writes lists in UTF-16."""
+_STANDS_FOR_NAME = "{name}"
+_IN_FILE_NAMES = re.compile(r"[^\w.()+,=@-]+")
+_LONGEST_END = 5
+_SHOWN = 3
+
+
+def find_scenes(given: SceneLike | Iterable[SceneLike]) -> list[SceneLike]:
+    """Return every scene that is meant, each once, in the order given.
+
+    A folder stands for the rasters in it, not those of its own folders, sorted by name; a pattern (`*.tif`, `**` for
+    folders below) for the files that it names. UsageError for a folder or a pattern without rasters.
+    """
+    each = [given] if isinstance(given, str | os.PathLike) or not isinstance(given, Iterable) else list(given)
+    found: list[SceneLike] = []
+    for source in each:
+        found += _expanded(source) if isinstance(source, str | os.PathLike) else [source]
+    unique = {os.fspath(each) if isinstance(each, str | os.PathLike) else id(each): each for each in found}
+    return list(unique.values())
+
+
+def _expanded(source: str | os.PathLike[str]) -> list[SceneLike]:
+    path = os.fspath(source)
+    if is_remote(path) or path.lstrip().startswith("<") or Path(path).is_file():
+        return [source]
+    if Path(path).is_dir():
+        return _in_folder(Path(path))
+    if _PATTERN.search(path):
+        files = sorted(name for name in glob.glob(path, recursive=True) if Path(name).is_file())  # noqa: PTH207 - Path.glob refuses absolute patterns
+        rasters: list[SceneLike] = [name for name in files if _is_raster_name(name)]
+        if not rasters:
+            raise UsageError(f"no raster has a name like {path}; check the pattern", "scenes")
+        return rasters
+    return [source]
+
+
+def _in_folder(folder: Path) -> list[SceneLike]:
+    """Return the rasters of a folder, or the folder itself where it is one, as ESRI's grids are."""
+    rasters: list[SceneLike] = [str(file) for file in sorted(folder.iterdir()) if _is_raster_name(file.name)]
+    if rasters:
+        return rasters
+    try:
+        with opened(str(folder)):
+            return [str(folder)]
+    except SceneError:
+        kinds = "TIFF, VRT, JPEG2000, PNG or the like"
+        raise UsageError(f"the folder {folder} holds no raster ({kinds}); name the files", "scenes") from None
+
+
+def _is_raster_name(name: str) -> bool:
+    return Path(name).suffix.lower() in RASTER_ENDS
+
+
+def read_list(path: str | os.PathLike[str]) -> list[str]:
+    """Return the scenes of a list, one a line; empty lines and those that begin with # are none.
+
+    `-` is the standard input. A name is looked for in the current folder, then beside the list. UsageError for a list
+    that cannot be read, or is empty.
+    """
+    name = os.fspath(path)
+    try:
+        raw = sys.stdin.buffer.read() if name == "-" else Path(path).read_bytes()
+        encoding = next((encoding for mark, encoding in _MARKS if raw.startswith(mark)), "utf-8")
+        lines = [line.strip().strip('"') for line in raw.decode(encoding).splitlines()]
+    except OSError as error:
+        raise UsageError(f"the list {name} cannot be read: {error.strerror or error}", "list_file") from None
+    except UnicodeError:
+        raise UsageError(f"the list {name} is no text; give a file with one scene a line", "list_file") from None
+    scenes = [line for line in lines if line and not line.startswith("#")]
+    if not scenes:
+        raise UsageError(f"the list {name} names no scene; give one a line", "list_file")
+    beside = Path() if name == "-" else Path(path).parent
+    return [_placed(scene, beside) for scene in scenes]
+
+
+def _placed(scene: str, folder: Path) -> str:
+    local = not is_remote(scene) and "://" not in scene and not scene.startswith("/vsi")
+    return str(folder / scene) if local and not Path(scene).exists() and (folder / scene).exists() else scene
+
+
+def map_names(scenes: Sequence[SceneLike]) -> list[str]:
+    """Return the name of each scene's map: the scene's own, without folder and ending.
+
+    UsageError where two have the same, upper and lower case being one as on many disks.
+    """
+    names = [_IN_FILE_NAMES.sub("_", _stem(scene)) or "scene" for scene in scenes]
+    by_name: defaultdict[str, list[int]] = defaultdict(list)
+    for place, name in enumerate(names):
+        by_name[name.casefold()].append(place)
+    for same in by_name.values():
+        if len(same) > 1:
+            paths = [_said(scenes[place]) for place in same]
+            more = f" and {len(paths) - _SHOWN} more" if len(paths) > _SHOWN else ""
+            raise UsageError(
+                f"the maps of {', '.join(paths[:_SHOWN])}{more} would have one name, {names[same[0]]}; rename them, or "
+                "map them into folders of their own",
+                "scenes",
+            )
+    return names
+
+
+def _stem(scene: SceneLike) -> str:
+    name = re.split(r"[/\\]", public_name(_said(scene)))[-1]
+    stem, _, end = name.rpartition(".")
+    return stem if stem and end.isalnum() and not end.isdigit() and len(end) <= _LONGEST_END else name
+
+
+def _said(scene: SceneLike) -> str:
+    if isinstance(scene, str | os.PathLike):
+        return os.fspath(scene)
+    return scene.path if isinstance(scene, Scene) else str(getattr(scene, "name", None) or "scene")
+
+
+def named(pattern: str | os.PathLike[str], name: str, parameter: str) -> str:
+    """Return the path that a pattern stands for, of one of several scenes."""
+    path = os.fspath(pattern)
+    if _STANDS_FOR_NAME not in path:
+        way_out = str(Path(path).with_name(f"{_STANDS_FOR_NAME}_{Path(path).name}"))
+        raise UsageError(
+            f"of several scenes each has a `{parameter}` of its own, got {path}; write {_STANDS_FOR_NAME} where the "
+            f"scene's name goes: {way_out}",
+            parameter,
+        )
+    return path.replace(_STANDS_FOR_NAME, name)
+
+
+def each_path(paths: Iterable[Path]) -> Iterator[str]:
+    """Yield paths as disks compare them."""
+    for path in paths:
+        yield os.path.normcase(path.absolute())

@@ -1,0 +1,217 @@
+"""Many scenes in one call beside each scene on its own."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+import rasterio
+from numpy.typing import NDArray
+
+import geoseg
+from geoseg.errors import ModelError, OutputError, SceneError, UsageError
+from geoseg.inference import SceneResult, find_scenes, read_list
+from geoseg.inference.scene_list import map_names
+from geoseg.model import ModelBundle
+from geoseg.progress import Progress
+from geoseg.raster import Scene
+from tests.inference.conftest import random_pixels, write_scene
+from tests.networks import tiny_bundle
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> ModelBundle:
+    return tiny_bundle(tmp_path_factory.mktemp("model"), window_px=64)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Return a folder of three scenes of different sizes, and files that are none."""
+    folder = tmp_path / "scenes"
+    folder.mkdir()
+    for seed, (name, shape) in enumerate({"a.tif": (70, 90), "b.tiff": (130, 200), "c.2024.TIF": (64, 64)}.items()):
+        write_scene(folder / name, random_pixels(*shape, seed, 0.2))
+    (folder / "notes.txt").write_text("no raster")
+    (folder / "below").mkdir()
+    write_scene(folder / "below" / "d.tif", random_pixels(64, 64, 9, 0))
+    return folder
+
+
+def pixels(path: Path) -> NDArray[Any]:
+    with rasterio.open(path) as dataset:
+        read: NDArray[Any] = dataset.read()
+        return read
+
+
+def outcome(results: list[SceneResult]) -> dict[str, str]:
+    return {Path(result.scene).name: result.status for result in results}
+
+
+def test_each_map_is_that_of_its_scene_alone(folder: Path, tmp_path: Path, bundle: ModelBundle) -> None:
+    options: dict[str, Any] = {"model": bundle, "device": "onnx"}
+    seen: list[Progress] = []
+    results = geoseg.predict_many(
+        folder,
+        tmp_path / "maps",
+        confidence=f"{tmp_path}/sure/{{name}}.tif",
+        tile=64,
+        progress=seen.append,
+        **options,
+    )
+    assert outcome(results) == {"a.tif": "mapped", "b.tiff": "mapped", "c.2024.TIF": "mapped"}
+    for result in results:
+        alone = geoseg.predict(result.scene, tmp_path / "alone.tif", overwrite=True, **options)
+        np.testing.assert_array_equal(pixels(result.labels), pixels(alone))
+        assert pixels(tmp_path / "sure" / result.labels.name).max() <= 255
+    assert [each.labels.name for each in results] == ["a.tif", "b.tif", "c.2024.tif"]
+    said = {(each.scene, each.scene_number, each.scenes_total) for each in seen if each.stage == "map"}
+    assert said == {(result.scene, number, 3) for number, result in enumerate(results, start=1)}
+
+
+def test_finished_maps_are_left_alone_and_changed_scenes_are_told_of(
+    folder: Path, tmp_path: Path, bundle: ModelBundle
+) -> None:
+    options: dict[str, Any] = {"model": bundle, "device": "onnx"}
+    first = geoseg.predict_many(f"{folder}/*.tif*", tmp_path / "maps", **options)
+    times = [result.labels.stat().st_mtime_ns for result in first]
+    again = geoseg.predict_many(f"{folder}/*.tif*", tmp_path / "maps", workers=2, tile=64, **options)
+    assert set(outcome(again).values()) == {"finished"}
+    assert [result.labels.stat().st_mtime_ns for result in again] == times
+    write_scene(folder / "a.tif", random_pixels(70, 90, 77, 0.2))
+    changed = geoseg.predict_many(folder, tmp_path / "maps", **options)
+    assert outcome(changed) == {"a.tif": "failed", "b.tiff": "finished", "c.2024.TIF": "mapped"}
+    assert isinstance(changed[0].error, OutputError)
+    assert "exists" in str(changed[0].error)
+    other = geoseg.predict_many(folder, tmp_path / "maps", blend="mean", overwrite=True, **options)
+    assert set(outcome(other).values()) == {"mapped"}
+    whole = geoseg.predict_many(folder, tmp_path / "maps", blend="mean", overwrite=True, **options)
+    assert set(outcome(whole).values()) == {"finished"}
+
+
+def test_a_missing_product_is_made(folder: Path, tmp_path: Path, bundle: ModelBundle) -> None:
+    options: dict[str, Any] = {"model": bundle, "device": "onnx", "polygons": f"{tmp_path}/{{name}}.geojson"}
+    geoseg.predict_many([folder / "a.tif"], tmp_path / "maps", **options)
+    assert outcome(geoseg.predict_many([folder / "a.tif"], tmp_path / "maps", **options)) == {"a.tif": "finished"}
+    (tmp_path / "a.geojson").unlink()
+    assert outcome(geoseg.predict_many([folder / "a.tif"], tmp_path / "maps", overwrite=True, **options)) == {
+        "a.tif": "mapped"
+    }
+
+
+def test_a_bad_scene_is_told_of_and_the_others_are_mapped(folder: Path, tmp_path: Path, bundle: ModelBundle) -> None:
+    whole = (folder / "b.tiff").read_bytes()
+    (folder / "cut.tif").write_bytes(whole[: len(whole) // 2])
+    (folder / "empty.tif").touch()
+    write_scene(folder / "gray.tif", random_pixels(64, 64, 0, 0)[:1])
+    write_scene(folder / "deep.tif", random_pixels(64, 64, 0, 0).astype(np.uint16))
+    scenes = [folder / "gone.tif", *find_scenes(folder)]
+    results = geoseg.predict_many(scenes, tmp_path / "maps", model=bundle, device="onnx", tile=64)
+    assert {name for name, status in outcome(results).items() if status == "mapped"} == {
+        "a.tif",
+        "b.tiff",
+        "c.2024.TIF",
+    }
+    assert all(isinstance(result.error, SceneError) for result in results if result.status == "failed")
+    for result in results:
+        assert result.labels.exists() == (result.status == "mapped")
+        assert len(str(result.error).splitlines()) == 1
+    assert "no such file" in str(results[0].error)
+
+
+def test_scenes_beside_the_area_are_no_failures(folder: Path, tmp_path: Path, bundle: ModelBundle) -> None:
+    write_scene(folder / "far.tif", random_pixels(64, 64, 0, 0), transform=rasterio.Affine(0.5, 0, 0, 0, -0.5, 0))
+    box = (500_000, 5_399_990, 500_020, 5_400_000)
+    results = geoseg.predict_many(folder, tmp_path / "maps", model=bundle, device="onnx", bbox=box)
+    assert outcome(results)["far.tif"] == "outside"
+    assert sum(status == "mapped" for status in outcome(results).values()) == 3
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "said"),
+    [
+        ({"window": 65}, (UsageError, ModelError), "window"),
+        ({"blend": "none"}, UsageError, "blend"),
+        ({"tta": 3}, UsageError, "tta"),
+        ({"confidence": "sure.tif"}, UsageError, "write {name} where the scene's name goes: {name}_sure.tif"),
+        ({"min_area": "100"}, UsageError, "`min_area` is about polygons"),
+        ({"model": "nowhere.safetensors"}, ModelError, "nowhere.safetensors"),
+    ],
+    ids=str,
+)
+def test_what_is_wrong_for_all_ends_before_the_first(
+    folder: Path, tmp_path: Path, bundle: ModelBundle, options: dict[str, Any], error: Any, said: str
+) -> None:
+    with pytest.raises(error) as raised:
+        geoseg.predict_many(folder, tmp_path / "maps", **{"model": bundle, "device": "onnx"} | options)
+    assert said in str(raised.value)
+    assert not (tmp_path / "maps").exists()
+
+
+def test_names_that_collide_and_maps_in_place_of_scenes_are_refused(folder: Path, bundle: ModelBundle) -> None:
+    write_scene(folder / "below" / "A.tif", random_pixels(64, 64, 0, 0))
+    with pytest.raises(UsageError, match="would have one name, a; rename them"):
+        geoseg.predict_many([folder, folder / "below"], folder.parent / "maps", model=bundle)
+    with pytest.raises(UsageError, match="would replace a scene; choose another `out_dir`"):
+        geoseg.predict_many(folder, folder, model=bundle)
+    with pytest.raises(UsageError, match="no scene was given"):
+        geoseg.predict_many([], folder.parent / "maps", model=bundle)
+
+
+def test_one_engine_serves_scenes_of_one_kind(
+    folder: Path, tmp_path: Path, bundle: ModelBundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[object] = []
+    session = onnxruntime.InferenceSession
+
+    def counted(*args: Any, **kwargs: Any) -> Any:
+        made.append(args)
+        return session(*args, **kwargs)
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", counted)
+    for place in range(5):
+        write_scene(folder / "below" / f"{place}.tif", random_pixels(64, 64, place, 0))
+    results = geoseg.predict_many(folder / "below", tmp_path / "maps", model=bundle, device="onnx", window=96)
+    assert len(results) == 6
+    assert len(made) <= 1
+
+
+def test_what_names_scenes(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ["a.tif", "b.tiff", "c.2024.TIF"]
+    assert [Path(str(scene)).name for scene in find_scenes(folder)] == names
+    assert [Path(str(scene)).name for scene in find_scenes([folder / "b.tiff", folder])] == [
+        "b.tiff",
+        "a.tif",
+        names[2],
+    ]
+    assert len(find_scenes(f"{folder}/**/*.tif")) == 2 + (os.name == "nt")
+    with pytest.raises(UsageError, match="no raster has a name like"):
+        find_scenes(f"{folder}/*.jp2")
+    (tmp_path / "nothing").mkdir()
+    with pytest.raises(UsageError, match="holds no raster"):
+        find_scenes(tmp_path / "nothing")
+    listed = "# scenes\n\na.tif\n" + f'"{folder / "b.tiff"}"\nhttps://example.org/x.tif?key=1\n'
+    for encoding in ("utf-8", "utf-8-sig", "utf-16"):
+        (folder / "list.txt").write_text(listed, encoding=encoding)
+        assert read_list(folder / "list.txt") == [
+            str(folder / "a.tif"), str(folder / "b.tiff"), "https://example.org/x.tif?key=1"
+        ]  # fmt: skip
+    (folder / "list.txt").write_bytes(b"\x89PNG\xff\x00")
+    for name, said in {"list.txt": "is no text", "none.txt": "cannot be read", "void.txt": "names no scene"}.items():
+        (folder / "void.txt").touch()
+        with pytest.raises(UsageError, match=said):
+            read_list(folder / name)
+    monkeypatch.chdir(folder)
+    assert map_names(
+        [
+            "a.tif",
+            "https://example.org/s/x y.tif?token=z",
+            "/vsizip/old.zip/in/b.jp2",
+            Path("S2_c.SAFE"),
+            "NETCDF:f.nc:v",
+        ]
+    ) == ["a", "x_y", "b", "S2_c", "NETCDF_f.nc_v"]
+    assert map_names([Scene.open("a.tif"), Scene.open("b.tiff")]) == ["a", "b"]
