@@ -55,6 +55,11 @@ _SWEPT_TILE_PX = 2048, 4096
 """Of a device that goes down the scene, whatever its tiles: lower ones are written while the next are scored."""
 _TORCH_BYTES, _CONTEXT_BYTES = 600 << 20, 500 << 20
 """torch in main memory, and what a GPU's driver keeps there for each; the second is a guess."""
+_BLOCKS_PX = (4096, 2048, 1024, 512)
+"""What blocks of the map cover on the fourth level, the third, the second, the first, as creation options have it by
+default."""
+_ALIKE = 1.05
+"""How many times the work of the smallest tile the largest may have where there are few."""
 _ROUNDS = 4
 """With fewer tiles a worker than this, one worker's last tile would leave the others idle for long."""
 
@@ -528,18 +533,43 @@ def _check_fits(
 def choose_tile(grid: WindowGrid, block_width_px: int, workers: int, align_px: int) -> tuple[int, int]:
     """Return the height and width of the tiles.
 
-    All tiles are about alike, a multiple of `align_px` (overviews are made tile by tile); a file stored in full-width
-    strips is read in full-width tiles; there is work for every worker where the scene is tall enough.
+    A multiple of `align_px` (overviews are made tile by tile). Many tiles begin on blocks of the map, which are then
+    compressed once; few are about alike, so that no worker waits for long. A file stored in full-width strips is read
+    in full-width tiles.
     """
     height_px, width_px = grid.height_px, grid.width_px
     striped = block_width_px >= width_px
     cols = math.ceil(width_px / (_WIDEST_PX if striped else TILE_WIDTH_PX))
-    tallest_px = max(TILE_HEIGHT_PX * TILE_WIDTH_PX // math.ceil(width_px / cols), 4 * grid.window_px)
-    rows = math.ceil(height_px / tallest_px)
+    width = width_px if cols == 1 else _on_blocks(math.ceil(width_px / cols) if striped else TILE_WIDTH_PX)
+    height = _on_blocks(_tallest_px(grid, width))
+    if math.ceil(height_px / height) * math.ceil(width_px / width) >= _ROUNDS * workers:
+        return round_tile(min(height, height_px), align_px), round_tile(width, align_px)
+    rows = math.ceil(height_px / _tallest_px(grid, math.ceil(width_px / cols)))
     most_rows = max(rows, height_px // (2 * grid.window_px))
     while cols * rows < _ROUNDS * workers and (cols * rows) % workers and rows < most_rows:
         rows += 1
-    return round_tile(math.ceil(height_px / rows), align_px), round_tile(math.ceil(width_px / cols), align_px)
+    return _alike(height_px, rows, align_px), _alike(width_px, cols, align_px)
+
+
+def _tallest_px(grid: WindowGrid, tile_width_px: int) -> int:
+    return max(TILE_HEIGHT_PX * TILE_WIDTH_PX // tile_width_px, 4 * grid.window_px)
+
+
+def _on_blocks(most_px: int) -> int:
+    """Return the longest edge, at most `most_px`, that ends with blocks of as many levels as fit in it."""
+    step_px = next((step_px for step_px in _BLOCKS_PX if step_px <= most_px), 1)
+    return most_px // step_px * step_px
+
+
+def _alike(length_px: int, count: int, align_px: int) -> int:
+    """Return the edge of `count` tiles along an axis; it ends with blocks where tiles are about alike then."""
+    shortest_px = math.ceil(length_px / count)
+    if count > 1:
+        for step_px in _BLOCKS_PX:
+            edge_px = round_tile(shortest_px, max(step_px, align_px))
+            if edge_px <= _ALIKE * shortest_px and math.ceil(length_px / edge_px) == count:
+                return edge_px
+    return round_tile(shortest_px, align_px)
 
 
 def round_tile(tile_px: int, align_px: int) -> int:
@@ -559,7 +589,9 @@ def _tile(scene: Scene, grid: WindowGrid, tile: int | None, scoring: Scoring, wo
         crew = scoring.crew if workers is None else positive("workers", workers)
         return choose_tile(grid, scene.block_shape[1], crew, align_px)
     edges = _SWEPT_TILE_PX if tile is None else (positive("tile", tile),) * 2
+    on_blocks_px = max(align_px, _BLOCKS_PX[-1]) if min(edges) >= _BLOCKS_PX[-1] else align_px
     height_px, width_px = (
-        round_tile(min(edge_px, length_px), align_px) for edge_px, length_px in zip(edges, scene.shape, strict=True)
+        round_tile(length_px, align_px) if edge_px >= length_px else round_tile(edge_px, on_blocks_px)
+        for edge_px, length_px in zip(edges, scene.shape, strict=True)
     )
     return height_px, width_px

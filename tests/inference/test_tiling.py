@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from geoseg.inference.plan import choose_tile, repeated_windows, round_tile
 from geoseg.raster import WindowGrid, tiles
+from geoseg.raster.landcover import PartFormat, overview_levels
 
 
 @given(st.integers(1, 2000), st.integers(1, 2000), st.integers(2, 300), st.data())
@@ -37,6 +38,20 @@ def test_there_is_equal_work_for_every_worker(height: int, workers: int) -> None
     tile_height, tile_width = choose_tile(WindowGrid(height, 4096, 512, 128), 512, workers, 64)
     count = math.ceil(height / tile_height) * math.ceil(4096 / tile_width)
     assert count % workers == 0 or count >= 4 * workers
+
+
+@pytest.mark.parametrize("shape", [(16384, 16384), (10_000, 12_345), (50_000, 60_000), (200_000, 900)])
+def test_many_tiles_begin_on_blocks_of_the_map_on_four_levels(shape: tuple[int, int]) -> None:
+    levels = overview_levels(*shape)
+    tile = choose_tile(WindowGrid(*shape, 512, 128), 512, 2, 2**levels)
+    assert PartFormat.of(shape, tile).final_levels >= 4
+
+
+@pytest.mark.parametrize("shape", [(1500, 1500), (3000, 4000), (7000, 5000)])
+def test_few_tiles_are_alike(shape: tuple[int, int]) -> None:
+    height, width = choose_tile(WindowGrid(*shape, 512, 128), 512, 4, 2 ** overview_levels(*shape))
+    for length, edge in zip(shape, (height, width), strict=True):
+        assert edge <= 1.05 * length / math.ceil(length / edge) + 32
 
 
 def test_a_striped_file_is_read_in_full_width_tiles() -> None:
