@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet -c constraints.txt -e ".[cluster,plot,train]"
 
-.PHONY: demo test lint docs picture clean land-model ship-model
+.PHONY: demo test lint docs picture qgis-plugin clean land-model ship-model
 
 # A map of the sample scene, its polygons, pictures of both, and a page to look at and to send.
 demo: .venv/installed
@@ -44,6 +44,10 @@ picture: .venv/installed
 	$(BIN)/python tools/readme_picture.py
 	$(BIN)/python tools/drawings.py
 	$(BIN)/python tools/page_picture.py
+
+# The plugin for QGIS, as a zip in dist/. It needs nothing but Python.
+qgis-plugin: .venv/bin/python
+	$(BIN)/python tools/qgis_plugin.py
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .

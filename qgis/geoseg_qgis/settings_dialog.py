@@ -50,8 +50,16 @@ class SettingsDialog(QDialog):
         self._say_where()
 
     def accept(self) -> None:
-        """Keep the program that was chosen."""
-        configure(self._path.filePath().strip().strip('"'))
+        """Keep the program that was chosen, if there is one."""
+        chosen = self._path.filePath().strip().strip('"')
+        try:
+            if chosen:
+                program.find(chosen)
+        except program.ProgramError as error:
+            self._found[:] = [(False, str(error))]
+            self._show_answer()
+            return
+        configure(chosen)
         super().accept()
 
     def test(self) -> None:

@@ -27,16 +27,21 @@ def load_with_style(context: QgsProcessingContext, destination: str, name: str, 
     """
     if not destination or not context.willLoadLayerOnCompletion(destination):
         return
+    if layer:
+        destination = _rename(context, destination, f"{destination}|layername={layer}")
     style = _DefaultStyle()
     _kept.append(style)
     details = context.layerToLoadOnCompletionDetails(destination)
     details.name = name
     details.setPostProcessor(style)
-    if layer:
-        waiting = dict(context.layersToLoadOnCompletion())
-        waiting.pop(destination)
-        waiting[f"{destination}|layername={layer}"] = details
-        context.setLayersToLoadOnCompletion(waiting)
+
+
+def _rename(context: QgsProcessingContext, before: str, after: str) -> str:
+    """Give what is to be loaded another name; before it has a post-processor, which QGIS would delete."""
+    waiting = dict(context.layersToLoadOnCompletion())
+    waiting[after] = waiting.pop(before)
+    context.setLayersToLoadOnCompletion(waiting)
+    return after
 
 
 def forget(context: QgsProcessingContext, destinations: list[str]) -> None:

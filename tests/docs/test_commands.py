@@ -108,6 +108,12 @@ def test_other_programs_find_what_they_name(place: str, words: tuple[str, ...]) 
                 extra for word in words for group in re.findall(r"\[([\w,]+)\]", word) for extra in group.split(",")
             ]
             assert [extra for extra in named if extra not in extras] == []
+        case ["qgis_process", "run", algorithm, *given]:
+            path = ROOT / "qgis" / "geoseg_qgis" / "algorithms" / f"{algorithm.removeprefix('geoseg:')}.py"
+            names = [word.removeprefix("--").partition("=")[0] for word in given]
+            assert [name for name in names if f'"{name}"' not in path.read_text(encoding="utf-8")] == []
+        case ["qgis_process", "plugins", "enable", name]:
+            assert (ROOT / "qgis" / name).is_dir()
         case [("python" | "py"), "-m", "venv", _] | ["git", "clone", *_] | ["cd", _] | ["source", _]:
             pass
         case ["rio", command, *_]:
@@ -140,6 +146,7 @@ def test_nodata_is_said_by_rio_and_obeyed(folder: Path) -> None:
 
 
 FOREIGN = {"--group", "--logdir", "--to", "--execute", "--inplace"}  # of pip, TensorBoard and nbconvert
+FOREIGN |= {"--noversioncheck", "--python", "--upgrade"}  # of QGIS, uv and pip
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

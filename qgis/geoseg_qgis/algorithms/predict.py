@@ -196,7 +196,8 @@ class Predict(GeosegAlgorithm):
         load_with_style(
             context, outputs.get("POLYGONS", ""), tr("Land-cover polygons of {name}").format(name=name), layer
         )
-        return {**outputs, "POLYGON_COUNT": told.get("polygon_count")}
+        count = {"POLYGON_COUNT": told["polygon_count"]} if "polygon_count" in told else {}
+        return {**outputs, **count}
 
     def _options(self, parameters: Any, context: Any, outputs: dict[str, str]) -> dict[str, object]:
         extent = None

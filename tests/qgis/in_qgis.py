@@ -1,0 +1,251 @@
+"""Run in QGIS's own Python by test_pyqgis.py: use the plugin as the desktop does, and print what is seen as JSON."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+
+from qgis.core import (
+    QgsApplication,
+    QgsCoordinateReferenceSystem,
+    QgsFeature,
+    QgsGeometry,
+    QgsMapRendererParallelJob,
+    QgsMapSettings,
+    QgsPointXY,
+    QgsProcessingContext,
+    QgsProcessingFeedback,
+    QgsProject,
+    QgsRasterLayer,
+    QgsRectangle,
+    QgsVectorLayer,
+)
+from qgis.PyQt.QtCore import QSize
+from qgis.PyQt.QtGui import QColor
+
+folder, scene_path, truth_path = map(Path, sys.argv[1:4])
+sys.path[:0] = [
+    "/usr/share/qgis/python/plugins",
+    str(Path.home() / ".local/share/QGIS/QGIS3/profiles/default/python/plugins"),
+]
+application = QgsApplication([], True)  # with widgets, for the settings
+application.initQgis()
+
+import processing
+from processing.core.Processing import Processing
+
+Processing.initialize()
+from geoseg_qgis import classFactory
+
+plugin = classFactory(None)
+plugin.initProcessing()
+registry, project = QgsApplication.processingRegistry(), QgsProject.instance()
+project.setCrs(QgsCoordinateReferenceSystem("EPSG:32631"))
+seen = {}
+
+
+class Told(QgsProcessingFeedback):
+    """What a dialog shows; cancels after the first tile where asked to."""
+
+    def __init__(self, cancel_from=None):
+        super().__init__(False)
+        self.lines, self._cancel_from = [], cancel_from
+        self.progressChanged.connect(self._cancel)
+
+    def _cancel(self, percent):
+        if self._cancel_from is not None and percent > self._cancel_from:
+            self.cancel()
+
+    def pushInfo(self, text):
+        self.lines.append(text)
+
+    def setProgressText(self, text):
+        self.lines.append(text)
+
+    def pushWarning(self, text):
+        self.lines.append(text)
+
+
+def look(layer):
+    """Return what a person sees of a layer in the list of layers."""
+    facts = {"name": layer.name(), "renderer": layer.renderer().type(), "crs": layer.crs().authid()}
+    if facts["renderer"] == "paletted":
+        facts["classes"] = {each.label: each.color.name() for each in layer.renderer().classes()}
+    if facts["renderer"] == "categorizedSymbol":
+        facts["classes"] = {each.label(): each.symbol().color().name() for each in layer.renderer().categories()}
+    if isinstance(layer, QgsVectorLayer):
+        facts["features"] = layer.featureCount()
+    return facts
+
+
+def render(layer, size):
+    """Return a picture of a whole layer, one pixel each."""
+    settings = QgsMapSettings()
+    settings.setLayers([layer])
+    settings.setDestinationCrs(layer.crs())
+    settings.setExtent(layer.extent())
+    settings.setOutputSize(size)
+    settings.setBackgroundColor(QColor("white"))
+    settings.setFlag(QgsMapSettings.Antialiasing, False)
+    job = QgsMapRendererParallelJob(settings)
+    job.start()
+    job.waitForFinished()
+    return job.renderedImage()
+
+
+def checked(name, **parameters):
+    """Return what the dialog says before a run; empty where nothing."""
+    context = QgsProcessingContext()
+    context.setProject(project)
+    return registry.createAlgorithmById(f"geoseg:{name}").checkParameterValues(parameters, context)[1]
+
+
+# The toolbox
+seen["algorithms"] = {
+    algorithm.id(): {
+        "title": algorithm.displayName(),
+        "icon": not algorithm.icon().isNull() and Path(algorithm.svgIconPath()).is_file(),
+        "without_help": [each.name() for each in algorithm.parameterDefinitions() if not each.help()],
+        "help": algorithm.shortHelpString(),
+        "can_run": algorithm.canExecute()[0],
+    }
+    for algorithm in registry.providerById("geoseg").algorithms()
+}
+raster_output = registry.algorithmById("geoseg:predict").parameterDefinition("OUTPUT")
+vector_output = registry.algorithmById("geoseg:vectorize").parameterDefinition("OUTPUT")
+seen["extensions"] = [
+    raster_output.supportedOutputRasterLayerExtensions(),
+    vector_output.supportedOutputVectorLayerExtensions(),
+]
+seen["img"] = registry.providerById("geoseg").isSupportedOutputValue("x.img", raster_output, QgsProcessingContext())[0]
+
+# A map, its confidence and polygons, loaded into the project; the file of the polygons has another layer
+scene = QgsRasterLayer(str(scene_path), "Szene")
+project.addMapLayer(scene)
+out = {
+    name: str(folder / file)
+    for name, file in (("OUTPUT", "karte.tif"), ("CONFIDENCE", "konf.tif"), ("PROBABILITIES", "p.tif"))
+}
+processing.run(
+    "geoseg:vectorize", {"INPUT": str(truth_path), "OUTPUT": str(folder / "flächen.gpkg"), "EXTRA": "--layer other"}
+)
+told = Told()
+out["POLYGONS"] = str(folder / "flächen.gpkg")
+found = processing.runAndLoadResults("geoseg:predict", {"INPUT": scene, "MIN_AREA": 25, **out}, feedback=told)
+seen["found"], seen["told"] = {name: str(value) for name, value in found.items()}, told.lines
+layers = {
+    Path(layer.source().partition("|")[0]).name: layer for layer in project.mapLayers().values() if layer is not scene
+}
+seen["layers"] = {name: look(layer) for name, layer in layers.items()}
+landcover = layers["karte.tif"]
+render(landcover, QSize(landcover.width(), landcover.height())).save(str(folder / "karte.png"))
+render(layers["flächen.gpkg"], QSize(landcover.width(), landcover.height())).save(str(folder / "polygons.png"))
+
+# FlatGeobuf and a temporary output
+for name, output in (("fgb", str(folder / "v.fgb")), ("temporary", "TEMPORARY_OUTPUT")):
+    before = set(project.mapLayers())
+    processing.runAndLoadResults("geoseg:vectorize", {"INPUT": landcover, "OUTPUT": output}, feedback=Told())
+    (new,) = set(project.mapLayers()) - before
+    seen[name] = look(project.mapLayer(new))
+
+# An extent of another CRS
+west, south = 400600.0, 4999450.0
+box = QgsRectangle(2.0, 45.0, 2.0, 45.0)
+from qgis.core import QgsCoordinateTransform
+
+to_degrees = QgsCoordinateTransform(
+    QgsCoordinateReferenceSystem("EPSG:32631"), QgsCoordinateReferenceSystem("EPSG:4326"), project
+)
+box = to_degrees.transformBoundingBox(scene.extent().buffered(-100))
+extent = f"{box.xMinimum()},{box.xMaximum()},{box.yMinimum()},{box.yMaximum()} [EPSG:4326]"
+processing.run(
+    "geoseg:predict", {"INPUT": scene, "EXTENT": extent, "OUTPUT": str(folder / "part.tif")}, feedback=Told()
+)
+part = QgsRasterLayer(str(folder / "part.tif"), "part").extent()
+seen["part"] = [part.xMinimum(), part.yMinimum(), part.xMaximum(), part.yMaximum()]
+
+# Cancel, and resume
+told = Told(cancel_from=5)
+start = time.monotonic()
+big = {"INPUT": scene, "OUTPUT": str(folder / "canceled.tif"), "EXTRA": "--tile 1024"}
+context = QgsProcessingContext()
+context.setProject(project)
+algorithm = registry.createAlgorithmById("geoseg:predict")
+results, passed = algorithm.run(big, context, told)
+seen["canceled"] = {
+    "results": results,
+    "told": told.lines,
+    "passed": passed,
+    "there": (folder / "canceled.tif").exists(),
+}
+told = Told()
+processing.run("geoseg:predict", big, feedback=told)
+seen["resumed"] = told.lines
+
+# Layers that are no files, and those without a place
+web = QgsRasterLayer("type=xyz&url=http://127.0.0.1:9/%7Bz%7D/%7Bx%7D/%7By%7D.png&zmax=3&zmin=0", "Web", "wms")
+bare = QgsRasterLayer(str(folder / "bare.tif"), "Bare")
+bare.setCrs(QgsCoordinateReferenceSystem())
+project.addMapLayers([web, bare], False)
+target = str(folder / "x.tif")
+seen["web"] = checked("predict", INPUT=web.id(), OUTPUT=target)
+seen["bare"] = checked("predict", INPUT=bare, OUTPUT=target)
+seen["far"] = checked("predict", INPUT=scene, OUTPUT=target, EXTENT="0,1,0,1 [EPSG:32631]")
+seen["no_reference"] = checked("evaluate", INPUT=landcover, OUTPUT=str(folder / "e.html"))
+seen["no_labels"] = checked("train", INPUT=scene, OUTPUT=str(folder / "m.safetensors"))
+seen["two"] = checked("info", INPUT=scene, MODEL="demo", OUTPUT=str(folder / "i.html"))
+
+# A memory layer is exported; only what its filter shows counts
+memory = QgsVectorLayer("Polygon?crs=EPSG:32631&field=kind:string", "Parcels", "memory")
+for kind, x in (("water", 100.0), ("forest_land", 600.0)):
+    feature = QgsFeature(memory.fields())
+    feature["kind"] = kind
+    corners = [(x, -100), (x + 100, -100), (x + 100, -200), (x, -200)]
+    feature.setGeometry(
+        QgsGeometry.fromPolygonXY([[QgsPointXY(400000 + east, 5000000 + north) for east, north in corners]])
+    )
+    memory.dataProvider().addFeature(feature)
+memory.updateExtents()
+evaluation = {"INPUT": landcover, "REFERENCE_VECTOR": memory, "COLUMN": "kind", "OUTPUT": str(folder / "e.html")}
+seen["accuracy"] = {
+    name: str(value) for name, value in processing.run("geoseg:evaluate", evaluation, feedback=Told()).items()
+}
+
+# Errors of the command
+try:
+    processing.run("geoseg:predict", {"INPUT": scene, "OUTPUT": target, "SCALE": "foo"}, feedback=Told())
+except Exception as error:
+    seen["error"] = str(error)
+
+# The settings
+from geoseg_qgis import settings
+from geoseg_qgis.settings_dialog import SettingsDialog
+
+dialog = SettingsDialog()
+seen["dialog"] = {"opened": dialog.answer()}
+for name, path in (("missing", "/no/geoseg"), ("works", settings.find_program())):
+    dialog._path.setFilePath(path)
+    dialog.test()
+    deadline = time.monotonic() + 120
+    while not dialog._test.isEnabled() and time.monotonic() < deadline:
+        application.processEvents()
+        time.sleep(0.05)
+    seen["dialog"][name] = dialog.answer()
+dialog._path.setFilePath("/no/geoseg")
+dialog.accept()
+seen["dialog"]["refused"] = [settings.configured(), dialog.answer()]
+gone = folder / "gone"
+gone.write_text("")
+dialog._path.setFilePath(str(gone))
+dialog.accept()
+seen["dialog"]["set"] = settings.configured()
+gone.unlink()
+seen["dialog"]["cannot"] = list(registry.algorithmById("geoseg:predict").canExecute())
+seen["dialog"]["warning"] = registry.providerById("geoseg").warningMessage()
+
+(folder / "seen.json").write_text(json.dumps(seen, default=str), encoding="utf-8")
+project.clear()
+plugin.unload()
+print("done", flush=True)

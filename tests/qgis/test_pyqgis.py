@@ -1,0 +1,151 @@
+"""A real QGIS without a desktop: layers with their styles, cancel, what the dialogs say, the settings."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rasterio
+
+ROOT = Path(__file__).parents[2]
+SCENE, TRUTH = ROOT / "sample_data" / "scene.tif", ROOT / "sample_data" / "truth.tif"
+
+pytestmark = pytest.mark.timeout(600)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("b") / "Karten & Flächen"
+    made.mkdir()
+    with rasterio.open(made / "bare.tif", "w", driver="GTiff", width=9, height=9, count=3, dtype="uint8") as bare:
+        bare.write(np.zeros((3, 9, 9), np.uint8))
+    return made
+
+
+@pytest.fixture(scope="module")
+def seen(qgis: Any, folder: Path) -> dict[str, Any]:
+    """Return what `in_qgis.py` saw."""
+    done = qgis.python(Path(__file__).with_name("in_qgis.py"), folder, SCENE, TRUTH)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.endswith("done\n")
+    found: dict[str, Any] = json.loads((folder / "seen.json").read_text(encoding="utf-8"))
+    return found
+
+
+def legend(path: Path) -> dict[int, tuple[str, str]]:
+    """Return name and color of each code, as geoseg wrote them."""
+    with rasterio.open(path) as landcover:
+        names = json.loads(landcover.tags()["GEOSEG_LEGEND"])
+    return {each["code"]: (each["name"], "#{:02x}{:02x}{:02x}".format(*each["color"])) for each in names}
+
+
+def test_algorithms_have_icons_and_help(seen: dict[str, Any]) -> None:
+    assert len(seen["algorithms"]) == 6
+    for name, facts in seen["algorithms"].items():
+        assert facts["icon"], name
+        assert facts["without_help"] == [], name
+        assert facts["can_run"], name
+        assert facts["title"] in facts["help"] or facts["help"].startswith("<p>"), name
+
+
+def test_only_what_geoseg_writes_is_offered(seen: dict[str, Any]) -> None:
+    rasters, vectors = seen["extensions"]
+    assert rasters == ["tif", "tiff"]
+    assert vectors[:3] == ["gpkg", "fgb", "geojson"]
+    assert set(vectors) <= {"gpkg", "fgb", "geojson", "parquet"}
+    assert seen["img"] is False
+
+
+def test_results_load_with_styles_and_names(seen: dict[str, Any], folder: Path) -> None:
+    layers = seen["layers"]
+    classes = dict(legend(folder / "karte.tif").values())
+    assert layers["karte.tif"]["renderer"] == "paletted"
+    assert layers["karte.tif"]["classes"] == classes
+    assert layers["karte.tif"]["name"] == "Land cover of Szene"
+    assert layers["konf.tif"]["renderer"] == "singlebandpseudocolor"
+    assert layers["flächen.gpkg"]["renderer"] == "categorizedSymbol"
+    assert layers["flächen.gpkg"]["features"] == int(seen["found"]["POLYGON_COUNT"])  # not those of the other layer
+    assert {name: classes[name] for name in layers["flächen.gpkg"]["classes"]} == layers["flächen.gpkg"]["classes"]
+    assert {each["crs"] for each in layers.values()} == {"EPSG:32631"}
+    for name in ("fgb", "temporary"):
+        assert seen[name]["renderer"] == "categorizedSymbol"
+        assert seen[name]["name"] == "Polygons of Land cover of Szene"
+
+
+def colors(path: Path) -> np.ndarray:
+    with rasterio.open(path) as picture:
+        return np.asarray(picture.read([1, 2, 3]))
+
+
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+def test_the_picture_that_qgis_draws_has_the_color_of_each_pixels_class(seen: dict[str, Any], folder: Path) -> None:
+    table = np.zeros((256, 3), np.uint8)
+    for code, (_, color) in legend(folder / "karte.tif").items():
+        table[code] = [int(color[start : start + 2], 16) for start in (1, 3, 5)]
+    with rasterio.open(folder / "karte.tif") as landcover:
+        codes = landcover.read(1)
+    expected = np.moveaxis(table[codes], -1, 0)
+    assert "karte.tif" in seen["layers"]
+    assert np.array_equal(colors(folder / "karte.png"), expected)
+    drawn = colors(folder / "polygons.png")  # with outlines, and small regions merged: most pixels agree
+    assert (drawn == expected).all(axis=0).mean() > 0.9
+
+
+def test_an_extent_in_degrees_maps_at_least_that_box(seen: dict[str, Any]) -> None:
+    with rasterio.open(SCENE) as scene:
+        west, south, east, north = scene.bounds
+    found = seen["part"]
+    assert west < found[0] <= west + 100
+    assert south < found[1] <= south + 100
+    assert east - 100 <= found[2] < east
+    assert north - 100 <= found[3] < north
+
+
+def test_cancel_keeps_tiles_and_the_next_run_resumes(seen: dict[str, Any]) -> None:
+    canceled = seen["canceled"]
+    assert canceled["results"] == {}
+    assert not canceled["there"]
+    last = canceled["told"][-1]
+    assert last.startswith("interrupted; ")
+    assert last.endswith("run it again with the same settings and outputs to resume")
+    kept = int(last.split()[1])
+    assert kept > 0
+    assert any("resum" in line or f"{kept} of" in line for line in seen["resumed"]), seen["resumed"]
+
+
+@pytest.mark.parametrize(
+    ("what", "said"),
+    [
+        ("web", "“Web” is not a file"),
+        ("bare", "“Bare” has no coordinate reference system"),
+        ("far", "The extent lies outside the scene"),
+        ("no_reference", "Give a reference raster, or reference polygons"),
+        ("no_labels", "Give the labels of the scene"),
+        ("two", "one of the two"),
+        ("error", "Invalid value for “Values of black and white”"),
+    ],
+)
+def test_what_cannot_run_is_one_sentence(seen: dict[str, Any], what: str, said: str) -> None:
+    assert said in str(seen[what])
+    assert "\n" not in str(seen[what]).strip()
+
+
+def test_a_memory_layer_is_a_reference(seen: dict[str, Any], folder: Path) -> None:
+    assert 0 <= float(seen["accuracy"]["OVERALL_ACCURACY"]) <= 1
+    assert "80 000" in (folder / "e.html").read_text(encoding="utf-8")  # pixels of 0.5 m in two squares of 100 m
+
+
+def test_the_settings_test_a_program_and_keep_it(seen: dict[str, Any], folder: Path) -> None:
+    dialog = seen["dialog"]
+    assert "pip install" in dialog["opened"]
+    assert dialog["missing"].startswith("/no/geoseg does not exist")
+    assert "works." in dialog["works"].splitlines()[0]
+    assert "proj: ok" in dialog["works"]
+    assert dialog["refused"][0] == ""
+    assert dialog["refused"][1].startswith("/no/geoseg does not exist")
+    assert dialog["set"] == str(folder / "gone")
+    assert dialog["cannot"] == [False, dialog["warning"]]
+    assert dialog["warning"].startswith(f"{folder / 'gone'} does not exist")
