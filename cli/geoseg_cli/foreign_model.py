@@ -69,8 +69,8 @@ def _completed(path: str | None, given: dict[str, Any], bands: tuple[int | str, 
 
     if path is None:
         raise UsageError(f"`{next(iter(given))}` is about an ONNX file or a folder; name it with `model`", "model")
-    legend, codes = _read_legend(Path(given["legend"])) if "legend" in given else (None, None)
-    normalization = _normalization(given.get("mean"), given.get("std"))
+    legend, codes = read_legend(Path(given["legend"])) if "legend" in given else (None, None)
+    normalization = stored_normalization(given.get("mean"), given.get("std"))
     sides: dict[str, Any] = {"legend": legend, "output_codes": codes, "normalization": normalization}
     if normalization is not None:
         names = tuple(band for band in bands or () if isinstance(band, str))
@@ -89,23 +89,28 @@ def _completed(path: str | None, given: dict[str, Any], bands: tuple[int | str, 
     return ModelBundle.from_pretrained(path, **sides)
 
 
-def _normalization(mean: tuple[float, ...] | None, std: tuple[float, ...] | None) -> Normalization | None:
+def stored_normalization(
+    mean: tuple[float, ...] | None, std: tuple[float, ...] | None, dtype: str | None = None
+) -> Normalization | None:
+    """Return mean and std in stored units, where both are given: of 0 to 1 they are of 8 bits, unless `dtype` differs."""
     from geoseg.model import VALUE_RANGES, Normalization
 
     if mean is None and std is None:
         return None
     if mean is None or std is None:
         raise UsageError("`mean` and `std` go together", "mean" if mean is None else "std")
-    if max(*mean, *std) <= 1:  # of 0 to 1, as ImageNet's 0.485,0.456,0.406
+    if dtype is not None and dtype not in VALUE_RANGES:
+        raise UsageError(f"`dtype` must be one of {', '.join(VALUE_RANGES)}, got {dtype!r:.40}", "dtype")
+    if dtype in {None, "uint8"} and max(*mean, *std) <= 1:  # of 0 to 1, as ImageNet's 0.485,0.456,0.406
         mean, std = (tuple(255 * value for value in each) for each in (mean, std))
-    return Normalization(mean, std, VALUE_RANGES["uint16" if max(mean) > 255 else "uint8"])
+    return Normalization(mean, std, VALUE_RANGES[dtype or ("uint16" if max(*mean, *std) > 255 else "uint8")])
 
 
 def _dtype(normalization: Normalization) -> str:
     return "uint16" if normalization.value_range[1] > 255 else "uint8"
 
 
-def _read_legend(path: Path) -> tuple[Legend, tuple[int, ...]]:
+def read_legend(path: Path) -> tuple[Legend, tuple[int, ...]]:
     """Return the legend of a file, sorted by code, and the codes in the order of the file where it is JSON."""
     from geoseg.legend import Legend, given_legend
 

@@ -13,6 +13,7 @@ import click
 
 from geoseg.errors import GeosegError
 from geoseg_cli.evaluate import evaluate
+from geoseg_cli.import_weights import import_weights
 from geoseg_cli.inspection import doctor, info, print_version
 from geoseg_cli.options import ExampleCommand
 from geoseg_cli.output import complain, show_progress, speak_of, warn_in_one_line
@@ -140,5 +141,5 @@ def geoseg() -> None:
     """
 
 
-for command in (predict, vectorize, train, evaluate, preview, info, doctor):
+for command in (predict, vectorize, train, evaluate, preview, info, import_weights, doctor):
     geoseg.add_command(command)

@@ -69,3 +69,6 @@ from .onnx_files import is_onnx as is_onnx
 from .onnx_files import open_onnx as open_onnx
 from .onnx_files import read_onnx_file as read_onnx_file
 from .save import save_bundle as save_bundle
+from .weights import PRESETS as PRESETS
+from .weights import encoder_fingerprint as encoder_fingerprint
+from .weights import import_weights as import_weights

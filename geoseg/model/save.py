@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
-import safetensors.torch
 import torch
 
 from geoseg.atomic import output_error, replace_durably, sync_file
-from geoseg.errors import OutputError
+from geoseg.errors import ModelError, OutputError
 from geoseg.given import plain_arguments
 from geoseg.legend import Legend
 from geoseg.model.bundle import (
@@ -29,6 +29,7 @@ from geoseg.model.bundle import (
     default_overlap,
     frozen_text,
     may_have_one_size,
+    one_line,
     read_header,
     to_mlm,
 )
@@ -123,9 +124,11 @@ def save_bundle(  # noqa: PLR0913 (a model has this many sides)
         metrics_text=frozen_text(metrics, "metrics"),
     )
     state = network.state_dict() if isinstance(network, torch.nn.Module) else network
-    # clone: two names of one tensor must become two tensors, which is how safetensors wants them
-    weights = {key: tensor.detach().cpu().contiguous().clone() for key, tensor in state.items()}
-    return _write(path, {key: _halved(tensor) for key, tensor in weights.items()} if half else weights, card)
+    return write_bundle(path, state, card, _halved if half else _as_it_is)
+
+
+def _as_it_is(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor
 
 
 def _halved(tensor: torch.Tensor) -> torch.Tensor:
@@ -146,21 +149,78 @@ def _window_px(architecture: str, arguments: Mapping[str, Any], window_px: int |
     return window_px
 
 
-def _write(path: Path, weights: dict[str, torch.Tensor], card: ModelCard) -> ModelBundle:
+def write_bundle(
+    path: Path,
+    weights: Mapping[str, torch.Tensor],
+    card: ModelCard,
+    turned: Callable[[torch.Tensor], torch.Tensor],
+) -> ModelBundle:
+    """Write a bundle, one tensor at a time, each `turned` first; the file appears whole or not at all.
+
+    ModelError if the weights are not the architecture's, OutputError if the file cannot be written.
+    """
     metadata = {METADATA_KEY: json.dumps(to_mlm(card), allow_nan=False)}
     try:
-        handle, temporary = tempfile.mkstemp(suffix=".safetensors", prefix=f".{path.stem}-", dir=path.parent)
+        handle, name = tempfile.mkstemp(suffix=".safetensors", prefix=f".{path.stem[:40]}-", dir=path.parent)
     except OSError as fault:
         raise OutputError(f"{path} cannot be written: {fault.strerror or fault}") from None
-    os.close(handle)
+    temporary = Path(name)
     try:
-        Path(temporary).write_bytes(safetensors.torch.save(weights, metadata))
-        check_fit(card.architecture, card.arguments, read_header(Path(temporary)), card.name)
-        Path(temporary).chmod(0o644)  # mkstemp's own is for the owner alone
-        sync_file(Path(temporary))  # what it was made from, as a training's checkpoints, goes as soon as it is there
-        replace_durably(Path(temporary), path)
+        with os.fdopen(handle, "wb") as file:
+            _write_tensors(file, weights, metadata, turned)
+        check_fit(card.architecture, card.arguments, read_header(temporary), card.name)
+        temporary.chmod(0o644)  # mkstemp's own is for the owner alone
+        sync_file(temporary)  # what it was made from, as a training's checkpoints, goes as soon as it is there
+        replace_durably(temporary, path)
     except OSError as fault:
         raise output_error(path, fault) from None
     finally:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
     return ModelBundle.open(path)
+
+
+_NAMES = {
+    torch.float64: "F64",
+    torch.float32: "F32",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.int64: "I64",
+    torch.int32: "I32",
+    torch.int16: "I16",
+    torch.int8: "I8",
+    torch.uint8: "U8",
+    torch.bool: "BOOL",
+}
+_ALIGNMENT = 8
+
+
+def _write_tensors(
+    file: BinaryIO,
+    weights: Mapping[str, torch.Tensor],
+    metadata: Mapping[str, str],
+    turned: Callable[[torch.Tensor], torch.Tensor],
+) -> None:
+    """Write a `.safetensors` file, with the bytes that the library itself would write, which keeps them all in memory.
+
+    Format: https://huggingface.co/docs/safetensors. The widest types come first, so that every number is aligned.
+    """
+    forms = {key: _form(key, turned(weights[key])) for key in weights}
+    order = sorted(weights, key=lambda key: (-forms[key][0].itemsize, key))
+    entries: dict[str, Any] = {"__metadata__": dict(metadata)}
+    end = 0
+    for key in order:
+        kind, shape = forms[key]
+        start, end = end, end + math.prod(shape) * kind.itemsize
+        entries[key] = {"dtype": _NAMES[kind], "shape": list(shape), "data_offsets": [start, end]}
+    text = json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % _ALIGNMENT)
+    file.write(len(text).to_bytes(8, "little") + text)
+    for key in order:
+        plain = turned(weights[key]).detach().cpu().contiguous()
+        file.write(plain.reshape(-1).view(torch.uint8).numpy().data)
+
+
+def _form(key: str, tensor: torch.Tensor) -> tuple[torch.dtype, tuple[int, ...]]:
+    if tensor.dtype not in _NAMES:
+        raise ModelError(f"the tensor {one_line(key, 60)} is of {tensor.dtype}; a bundle holds plain numbers")
+    return tensor.dtype, tuple(tensor.shape)

@@ -34,6 +34,7 @@ OUTPUTS = {
     "vectorize": ("--out", "--png"),
     "preview": ("--out",),
     "evaluate": ("--report",),
+    "import": ("--out",),
 }
 
 
@@ -59,6 +60,9 @@ def test_commands_run(line: str, folder: Path) -> None:
         for at, word in enumerate(words)
         if word in OUTPUTS.get(words[0], ())
     ]
+    if words[0] == "import" and "--list-presets" not in words:
+        world.write_weights(folder / words[1])
+    made = [Path(words[at + 1]) for at, word in enumerate(words) if word in OUTPUTS.get(words[0], ())]
     for path in made:
         path.unlink(missing_ok=True)
     done = CliRunner().invoke(geoseg, words)

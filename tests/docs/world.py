@@ -10,6 +10,7 @@ from typing import Any
 import geopandas
 import numpy as np
 import rasterio
+import torch
 from numpy.typing import NDArray
 from rasterio.enums import ColorInterp
 from rasterio.shutil import copy as copy_raster
@@ -17,6 +18,7 @@ from rasterio.windows import Window, bounds
 from shapely.geometry import Point, box
 
 import geoseg
+from geoseg.model import build as build_network
 from tests.onnx_networks import NAMES, Kind, named
 
 ROOT = Path(__file__).parents[2]
@@ -97,6 +99,18 @@ def write_16_bit(path: Path) -> None:
         image, profile = file.read().astype(np.uint16) * 11, {"crs": file.crs, "transform": file.transform}
     path.unlink()
     write(path, np.concatenate([image[::-1], image[:1]]), **profile)
+
+
+def write_weights(path: Path) -> None:
+    """Write the weights of a small network as they are published, and a legend for those without one."""
+    is_flair = path.name.startswith("FLAIR")
+    bands = 4 if "rgbi" in path.name else 3
+    arguments = {"encoder_name": "resnet18", "in_channels": bands, "classes": 19 if is_flair else 7}
+    network = build_network("Unet", arguments | {"encoder_depth": 3, "decoder_channels": [16, 16, 8]})
+    prefix = "model.seg_model." if is_flair else "model."
+    torch.save({prefix + name: tensor for name, tensor in network.state_dict().items()}, path)
+    rows = [{"code": each.code, "name": each.name, "color": list(each.color)} for each in geoseg.DEEPGLOBE]
+    (path.parent / "legend.json").write_text(json.dumps(rows), encoding="utf-8")
 
 
 def write_classes(path: Path, codes: NDArray[np.uint8], place: dict[str, Any]) -> None:

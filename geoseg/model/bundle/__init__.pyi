@@ -28,12 +28,14 @@ from .card import check_window as check_window
 from .card import default_overlap as default_overlap
 from .card import frozen_text as frozen_text
 from .header import Header as Header
+from .header import archive_kind as archive_kind
 from .header import read_header as read_header
 from .header import refuse_known as refuse_known
 from .mlm import to_mlm as to_mlm
 from .normalization import VALUE_RANGES as VALUE_RANGES
 from .normalization import Normalization as Normalization
 from .normalization import Scale as Scale
+from .pretrained import read_architecture as read_architecture
 from .pretrained import read_config as read_config
 from .safe_json import one_line as one_line
 from .safe_json import parse_json as parse_json

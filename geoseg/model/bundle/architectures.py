@@ -1,8 +1,8 @@
 """The architectures a bundle may name, and the arguments each takes; no torch here.
 
 The names and arguments are those of segmentation-models-pytorch 0.5 and 0.6 (https://smp.readthedocs.io), but for FCN,
-SegNet and the plain U-Net, which are geoseg's own, and for `norm` and `aux_head`. A new architecture is one more entry
-of ARCHITECTURES and one more in `network.py`.
+SegNet and the plain U-Net, which are geoseg's own, for UPerNet04, which is smp 0.4's, and for `norm` and `aux_head`. A
+new architecture is one more entry of ARCHITECTURES and one more in `network.py`.
 """
 
 from __future__ import annotations
@@ -138,6 +138,8 @@ _ASPP = {
     "upsampling": optional(_UPSAMPLING),
     "aux_head": boolean,
 }
+UPERNET_04_ARGUMENTS = ("decoder_pyramid_channels", "decoder_segmentation_channels")
+"""The UPerNet of smp 0.4 has them, that of later versions has not."""
 _FCN = {"decoder_channels": optional(_CHANNELS), "decoder_dropout": fraction}
 
 
@@ -249,6 +251,7 @@ ARCHITECTURES: dict[str, Architecture] = {
             "UPerNet",
             _EVERY | _DEPTH | {"decoder_channels": _CHANNELS, "decoder_use_norm": _NORM, "upsampling": _UPSAMPLING},
         ),
+        Architecture("UPerNet04", _EVERY | _DEPTH | dict.fromkeys(UPERNET_04_ARGUMENTS, _CHANNELS)),
         Architecture(
             "Segformer", _EVERY | _DEPTH | {"decoder_segmentation_channels": _CHANNELS, "upsampling": _UPSAMPLING}
         ),

@@ -141,8 +141,8 @@ class ModelBundle(ModelCard):
         metadata = read_header(file).metadata
         if METADATA_KEY not in metadata:
             raise ModelError(
-                f"{file} holds weights but does not say what they are for; build the network in torch, load them, "
-                "and call geoseg.save_bundle(...)"
+                f"{file} holds weights but does not say what they are for; geoseg import (in Python "
+                "geoseg.import_weights) makes a bundle of them"
             )
         source = f"the metadata of {file}"
         card, digest = from_mlm(parse_json(metadata[METADATA_KEY], source), source), file_hash(file)

@@ -130,8 +130,8 @@ def _is_shape(lengths: list[object]) -> bool:
 
 _BUNDLE = "geoseg reads .safetensors bundles"
 _PICKLE = (
-    "is a pickle, which can run any code when opened; load it yourself with torch.load(path, weights_only=True), "
-    "then geoseg.save_bundle(...) (docs/models.md shows how)"
+    "is a pickle, which can run any code when opened; geoseg import (in Python geoseg.import_weights) makes a bundle "
+    "of the weights in it and runs nothing"
 )
 _PICKLE_SUFFIXES = {".pt", ".pth", ".ckpt", ".bin", ".pkl", ".pickle"}
 _MAGIC = (
@@ -187,6 +187,31 @@ def _zip_kind(path: Path) -> str:
             names = archive.namelist()
     except (zipfile.BadZipFile, OSError, NotImplementedError, ValueError):
         return _PICKLE  # a torch checkpoint cut short is still a torch checkpoint
-    if any(name.endswith(".pkl") for name in names):
-        return _PICKLE
-    return f"is a ZIP archive; {_BUNDLE}"
+    kind = archive_kind(path, names)
+    if kind is not None:
+        return kind
+    return _PICKLE if any(name.endswith(".pkl") for name in names) else f"is a ZIP archive; {_BUNDLE}"
+
+
+def archive_kind(path: Path, names: list[str]) -> str | None:
+    """Return what a ZIP archive is by the names in it, with the way out, where it is a program or a package of one."""
+    if any(name.endswith(".emd") for name in names):
+        inside = next((name for name in names if name.endswith((".onnx", ".pth", ".pt", ".safetensors"))), None)
+        return (
+            "is an ArcGIS package, whose Python would be run; unpack it and give the model inside"
+            + (f" ({one_line(inside, 60)})" if inside else "")
+            + ": an .onnx as it is, weights of a network that geoseg knows with geoseg import; else export the network "
+            "to ONNX where arcgis.learn is installed (torch.onnx.export)"
+        )
+    if any("/code/" in f"/{name}" or name.endswith("constants.pkl") for name in names):
+        return (
+            "is a TorchScript program, which is code; where you trust it, keep its weights alone and import those: "
+            f"torch.save(torch.jit.load({path.name!r}).state_dict(), 'weights.pth'), then geoseg import weights.pth"
+        )
+    if any(name.rpartition("/")[2] == "archive_format" for name in names):
+        return (
+            "is a program of torch.export; where you trust it, keep its weights alone and import those: "
+            f"torch.save(dict(torch.export.load({path.name!r}).state_dict), 'weights.pth'), then geoseg import "
+            "weights.pth"
+        )
+    return None

@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from geoseg.errors import ModelError
-from geoseg.model.bundle.architectures import TIMM_ARGUMENTS, architecture_named
+from geoseg.model.bundle.architectures import TIMM_ARGUMENTS, UPERNET_04_ARGUMENTS, architecture_named
 from geoseg.model.bundle.safe_json import one_line, parse_json
 
 _MAX_CONFIG_BYTES = 2**20
 _PICKLES = ("pytorch_model.bin", "model.pt", "model.pth")
+_IMPORT = "geoseg import (in Python geoseg.import_weights)"
 _ACTIVATIONS = (None, "identity", "softmax", "softmax2d")
 """geoseg takes logits and softens them itself, so these lose nothing."""
 _BINARY_ACTIVATIONS = (None, "identity", "sigmoid")
@@ -26,8 +27,7 @@ _RENAMED: dict[str, dict[str, str]] = {
 """Arguments that smp 0.3 and 0.4 had under another name, by architecture.
 
 Since 0.5 smp writes the old name beside the new one where it was given, and the old one counts. To other architectures
-these names mean nothing. Of UPerNet the widths became others, and with them the network: smp itself no longer loads
-those of 0.4.
+these names mean nothing. The UPerNet of 0.4 is another network, which smp itself no longer loads: here it is UPerNet04.
 """
 
 
@@ -36,6 +36,14 @@ def read_config(folder: Path) -> tuple[str, dict[str, Any]]:
 
     ModelError if the folder holds no config.json and model.safetensors, or one that asks for anything unknown.
     """
+    _check_files(folder)
+    architecture, arguments, has_second_head = read_architecture(folder)
+    if has_second_head:
+        raise ModelError(f"{folder} has a second, classifying head (aux_params); {_IMPORT} leaves it out")
+    return architecture, arguments
+
+
+def _check_files(folder: Path) -> None:
     if not folder.is_dir():
         raise ModelError(
             f"{folder} is not a folder; smp's save_pretrained writes one with config.json and model.safetensors"
@@ -44,19 +52,30 @@ def read_config(folder: Path) -> tuple[str, dict[str, Any]]:
     if not (folder / "model.safetensors").is_file():
         if pickles:
             raise ModelError(
-                f"{folder} holds only {pickles[0]}, a pickle, which can run any code when opened; load it yourself in "
-                "torch with weights_only=True and save again with smp's save_pretrained (docs/models.md shows how)"
+                f"{folder} holds only {pickles[0]}, a pickle, which can run any code when opened; {_IMPORT} makes a "
+                "bundle of it and runs nothing"
             )
         raise ModelError(
             f"{folder} holds no model.safetensors; smp's save_pretrained writes config.json and model.safetensors"
         )
+
+
+def read_architecture(folder: Path) -> tuple[str, dict[str, Any], bool]:
+    """Return the architecture's name and arguments, and whether a second, classifying head is saved beside it.
+
+    ModelError if the folder holds no config.json, or one that asks for anything unknown.
+    """
     config = parse_json(_read(folder / "config.json"), str(folder / "config.json"))
     if not isinstance(config, dict):
         raise ModelError(f"{folder / 'config.json'} must be an object, got {one_line(repr(config), 60)}")
-    architecture = architecture_named(config.pop("_model_class", None))
+    name = config.pop("_model_class", None)
+    if name == "UPerNet" and any(argument in config for argument in UPERNET_04_ARGUMENTS):
+        name = "UPerNet04"
+    architecture = architecture_named(name)
+    has_second_head = config.pop("aux_params", None) is not None
     arguments = _arguments(architecture.name, config, folder)
     architecture.check(arguments)
-    return architecture.name, arguments
+    return architecture.name, arguments, has_second_head
 
 
 def _read(path: Path) -> bytes:
@@ -76,11 +95,15 @@ def _arguments(architecture: str, config: dict[str, Any], folder: Path) -> dict[
     activation, is_binary = config.pop("activation", None), config.get("classes") == 1
     if activation not in (_BINARY_ACTIVATIONS if is_binary else _ACTIVATIONS):
         wanted = "sigmoid, which is what one channel means" if is_binary else "softmax"
-        raise ModelError(
-            f"{folder} has the activation {one_line(repr(activation), 40)}; geoseg needs {wanted}, or none"
+        several = (
+            f" over {one_line(config.get('classes'), 20)} channels, a multi-label network whose classes overlap"
+            if activation in {"sigmoid", "logsoftmax"} and not is_binary
+            else ""
         )
-    if config.pop("aux_params", None) is not None:
-        raise ModelError(f"{folder} has a second, classifying head (aux_params); save the network without it")
+        raise ModelError(
+            f"{folder} has the activation {one_line(repr(activation), 40)}{several}; geoseg gives each pixel one class "
+            f"and needs {wanted}, or none"
+        )
     for old in {old for names in _RENAMED.values() for old in names} & config.keys():
         value, new = config.pop(old), _RENAMED.get(architecture, {}).get(old)
         if value is not None and new is not None:

@@ -1,10 +1,12 @@
 from .encoders import HALF as HALF
 from .encoders import IMAGENET as IMAGENET
 from .encoders import Scaling as Scaling
+from .encoders import check_encoder as check_encoder
 from .encoders import encoder_weights_of as encoder_weights_of
 from .encoders import is_weights_file as is_weights_file
 from .encoders import recorded_weights as recorded_weights
 from .encoders import scaling_of as scaling_of
+from .encoders import timm_name_of as timm_name_of
 from .for_inference import fold_batch_norm as fold_batch_norm
 from .for_inference import halve_weights as halve_weights
 from .input_size import check_takes as check_takes

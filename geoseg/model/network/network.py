@@ -27,6 +27,7 @@ from geoseg.model.network.own_networks import (
     PlainUnet,
     SegNet,
 )
+from geoseg.model.network.upernet_04 import UPerNet04
 
 MAX_GROUPS = 32
 """Wu and He 2018, arXiv 1803.08494, table 3: 32 groups were the best of those tried."""
@@ -107,6 +108,7 @@ _OWN: dict[str, _Maker] = {
     "LightFPN": LightFPN,
     "SegNet": SegNet,
     "PlainUnet": PlainUnet,
+    "UPerNet04": UPerNet04,
 }
 _WITH_AUX_HEAD: dict[str, _Maker] = {"DeepLabV3": DeepLabV3Auxiliary, "DeepLabV3Plus": DeepLabV3PlusAuxiliary}
 

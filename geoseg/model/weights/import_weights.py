@@ -1,0 +1,317 @@
+"""The verb `import_weights`: weights that somebody trained elsewhere become a bundle."""
+
+from __future__ import annotations
+
+import os
+from collections import ChainMap
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from geoseg.atomic import make_folders, probe_writable, same_file
+from geoseg.errors import ModelError, OutputError, UsageError
+from geoseg.given import plain_arguments
+from geoseg.legend import GivenLegend, given_legend
+from geoseg.model.bundle import (
+    DEFAULT_BANDS,
+    DEFAULT_DTYPE,
+    DEFAULT_TEMPERATURE,
+    DEFAULT_WINDOW_PX,
+    VALUE_RANGES,
+    ModelBundle,
+    ModelCard,
+    Normalization,
+    default_overlap,
+    file_hash,
+    frozen_text,
+    may_have_one_size,
+    one_line,
+)
+from geoseg.model.weights.presets import Preset, preset_named, preset_of
+from geoseg.model.weights.weights_file import WeightsFile, opened_tensors, read_weights_file
+
+if TYPE_CHECKING:
+    import torch
+
+    from geoseg.model.weights.recognition import Recognized
+
+Announce = Callable[[str], None]
+_SHOWN = 3
+"""Names of tensors in a message."""
+
+
+@plain_arguments()
+def import_weights(  # noqa: PLR0913 (a model has this many sides, and a file of weights knows few of them)
+    weights: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    preset: str | None = None,
+    architecture: str | None = None,
+    encoder: str | None = None,
+    arguments: Mapping[str, Any] | None = None,
+    legend: GivenLegend | None = None,
+    normalization: Normalization | None = None,
+    output_codes: tuple[int, ...] | None = None,
+    bands: tuple[str, ...] | None = None,
+    dtype: str | None = None,
+    gsd_m: float | None = None,
+    window_px: int | None = None,
+    overlap_px: int | None = None,
+    temperature: float = DEFAULT_TEMPERATURE,
+    name: str | None = None,
+    mkdir: bool = False,
+    overwrite: bool = False,
+    announce: Announce | None = None,
+) -> ModelBundle:
+    """Make a bundle of weights that were trained elsewhere. Nothing in their file is run.
+
+    Parameters
+    ----------
+    weights : path
+        A state dict or a Lightning checkpoint as `torch.save` writes them (.pth, .pt, .ckpt, .bin), a plain
+        `.safetensors` file, or a folder written by smp's `save_pretrained`. The tensors may lie in a dict in a dict
+        (`state_dict`) and have any prefix (`model.`, `module.`).
+    out : path
+        The `.safetensors` bundle to write.
+    preset : str, optional
+        The name of weights whose classes, normalization and pixel size are known: flair-inc-rgb, ftw-3class, ...
+        By default found by the file's name and tensors; every other argument goes before it.
+    architecture, encoder, arguments : optional
+        Of the network, as for `save_bundle`. By default told from the names and shapes of the tensors.
+    legend : Legend or path, optional
+        The classes; their codes, ascending, are what the output channels stand for.
+    normalization : Normalization, optional
+        Mean and standard deviation in stored units: for uint8, 255 times those for values from 0 to 1.
+    output_codes : tuple of int, optional
+        The class code of each output channel, where the legend has other codes too, or in another order.
+    bands, dtype, gsd_m
+        Of the imagery it was trained on: names of the bands, data type, meters a pixel.
+    window_px, overlap_px : int, optional
+        By default 512, or the one size that the network takes, and a quarter of the window.
+    temperature : float, optional
+        Divides the logits.
+    name : str, optional
+        By default the file's, without its ending.
+    mkdir, overwrite : bool, optional
+        Make missing folders; replace an existing file.
+    announce : callable, optional
+        Is told, in a line each, which network was found and what was left out.
+
+    Returns
+    -------
+    ModelBundle
+        As read back from the file.
+
+    Raises
+    ------
+    UsageError
+        Without a legend and a normalization, or where the sides do not fit together.
+    ModelError
+        If the file holds anything that could be run, is cut short, or is of no network that geoseg has.
+    OutputError
+        If the file exists or cannot be written.
+
+    Examples
+    --------
+    >>> geoseg.import_weights(  # doctest: +SKIP
+    ...     "FLAIR-INC_rgbi_15cl_resnet34-unet_weights.pth", "flair.safetensors"
+    ... )
+
+    """
+    source, target = Path(weights), _target(out, mkdir=mkdir, overwrite=overwrite)
+    file = read_weights_file(source)
+    if target.exists() and same_file(target, file.path):
+        raise OutputError(f"{target} is the file of weights itself; choose another `out`", "out")
+    known = preset_of(file.path, file.shapes) if preset is None else preset_named(preset)
+    classes = known.legend if legend is None and known else None if legend is None else given_legend(legend)
+    usual = Normalization(known.mean, known.std, _range(known)) if known else None
+    normalization = normalization or usual
+    if classes is None or normalization is None:
+        raise UsageError(_what_is_missing(file, classes is None, normalization is None))
+    _check_classes(file, classes.codes if output_codes is None else output_codes, known)
+    found = _recognized(file, known, architecture, encoder, arguments)
+    count = found.arguments["in_channels"]
+    chosen_px = window_px if window_px is not None or known is None else known.window_px
+    window_px = _window(found, chosen_px, asked=window_px is not None)
+    card = ModelCard(
+        name=name or _name(source),
+        architecture=found.architecture,
+        arguments_text=frozen_text(found.arguments, "arguments"),
+        legend=classes,
+        output_codes=classes.codes if output_codes is None else tuple(output_codes),
+        bands=_bands(bands, known, count),
+        dtype=dtype or (known.dtype if known else DEFAULT_DTYPE),
+        normalization=normalization,
+        gsd_m=gsd_m if gsd_m is not None or known is None else known.gsd_m,
+        window_px=window_px,
+        overlap_px=default_overlap(window_px) if overlap_px is None else overlap_px,
+        temperature=temperature,
+        provenance_text=frozen_text({"imported": _provenance(file, known, found)}, "provenance"),
+    )
+    for line in _lines(file, known, found):
+        (announce or _nobody)(line)
+    return _written(target, file, found, card)
+
+
+def _nobody(_: str) -> None:
+    """Take a line when nobody listens."""
+
+
+def _target(out: str | os.PathLike[str], *, mkdir: bool, overwrite: bool) -> Path:
+    path = probe_writable(out, mkdir=mkdir)
+    if path.suffix.lower() != ".safetensors":
+        raise UsageError(f"`out` must be the name of a .safetensors file, got {os.fspath(out)!r:.80}", "out")
+    if path.exists() and not overwrite:
+        raise OutputError(f"{path} exists; choose another `out`, or replace it with `overwrite=True`", "out")
+    if mkdir:
+        make_folders(path)
+    return path
+
+
+def _range(preset: Preset) -> tuple[float, float]:
+    return VALUE_RANGES[preset.dtype]
+
+
+def _name(source: Path) -> str:
+    return source.resolve().name if source.is_dir() else source.stem
+
+
+def _what_is_missing(file: WeightsFile, no_legend: bool, no_normalization: bool) -> str:  # noqa: FBT001
+    """Return in a line what a file of weights does not say."""
+    classes = _channels(file)
+    what = "what its classes are" if classes is None else f"what its {max(classes, 2)} classes are"
+    sides = [what] * no_legend + ["how its bands were normalized"] * no_normalization
+    wanted = ["`legend`"] * no_legend + ["`mean`", "`std`"] * no_normalization
+    return (
+        f"{file.path} does not say {' nor '.join(sides)}; give {', '.join(wanted[:-1]) + ' and ' if wanted[1:] else ''}"
+        f"{wanted[-1]}, or the name of a `preset`"
+    )
+
+
+def _channels(file: WeightsFile) -> int | None:
+    """Return the number of output channels, where the names of tensors tell it."""
+    heads = {
+        shape[0]
+        for name, shape in file.shapes.items()
+        if name.endswith(("segmentation_head.0.bias", "segmentation_head.head.4.bias")) and len(shape) == 1
+    }
+    return heads.pop() if len(heads) == 1 else None
+
+
+def _check_classes(file: WeightsFile, codes: tuple[int, ...], preset: Preset | None) -> None:
+    """Raise UsageError for another number of classes than output channels, before torch is loaded."""
+    channels = _channels(file)
+    if channels is None or len(codes) == max(channels, 2):
+        return
+    whose = f" of the preset {preset.name}" if preset and codes == preset.legend.codes else ""
+    wanted = "two classes, the background first," if channels == 1 else f"{channels} classes"
+    raise UsageError(
+        f"{file.path} has {channels} output channel{'s' * (channels != 1)}, but the `legend`{whose} has {len(codes)} "
+        f"classes; give {wanted} in the order of the channels",
+        "legend",
+    )
+
+
+def _recognized(
+    file: WeightsFile,
+    preset: Preset | None,
+    architecture: str | None,
+    encoder: str | None,
+    arguments: Mapping[str, Any] | None,
+) -> Recognized:
+    from geoseg.model.weights.recognition import Hints, recognize  # noqa: PLC0415 (torch, only once all else is right)
+
+    given = dict(arguments or {})
+    encoder = given.pop("encoder_name", None) if encoder is None else encoder
+    if file.config is not None:
+        own, told = file.config
+        given = {name: value for name, value in told.items() if name != "encoder_name"} | given
+        architecture, encoder = architecture or own, encoder or told.get("encoder_name")
+    names = _renamed(file.shapes, preset.prefixes) if preset else {name: name for name in file.shapes}
+    shapes = {name: file.shapes[place] for name, place in names.items()}
+    extra = dict(preset.arguments) if preset else {}
+    words = tuple(part for text in file.words for part in (text, *text.replace("-", " ").replace("+", " ").split()))
+    found = recognize(shapes, Hints(architecture, encoder, given, extra, words), str(file.path))
+    taken = {own: names[name] for own, name in found.names.items()}
+    there = set(taken.values())
+    left = tuple(name for name in file.shapes if name not in there)
+    return type(found)(found.architecture, found.arguments, taken, left, found.unsaid)
+
+
+def _renamed(shapes: Mapping[str, tuple[int, ...]], prefixes: Mapping[str, str]) -> dict[str, str]:
+    """Return the names that a preset gives tensors, and their own; where it knows none of them, all as they are."""
+    found = {
+        new + name.removeprefix(old): name for name in shapes for old, new in prefixes.items() if name.startswith(old)
+    }
+    return found or {name: name for name in shapes}
+
+
+def _window(found: Recognized, window_px: int | None, *, asked: bool) -> int:
+    """Return the window: the one asked for, else the usual one if the network takes it."""
+    if not may_have_one_size(found.arguments):
+        return DEFAULT_WINDOW_PX if window_px is None else window_px
+    from geoseg.model.network import check_takes, usual_window_px, window_fault  # noqa: PLC0415 (torch, as above)
+
+    if asked and window_px is not None:
+        check_takes(found.architecture, found.arguments, window_px, "window_px")
+        return window_px
+    if window_px is not None and window_fault(found.architecture, found.arguments, window_px) is None:
+        return window_px
+    return usual_window_px(found.architecture, found.arguments)
+
+
+def _bands(given: tuple[str, ...] | None, preset: Preset | None, count: int) -> tuple[str, ...]:
+    if given is not None:
+        return tuple(given)
+    if preset is not None and len(preset.bands) == count:
+        return preset.bands
+    return DEFAULT_BANDS if count == len(DEFAULT_BANDS) else tuple(f"band_{number}" for number in range(1, count + 1))
+
+
+def _provenance(file: WeightsFile, preset: Preset | None, found: Recognized) -> dict[str, Any]:
+    origin = {"file": file.path.name, "sha256": file_hash(file.path), "left_out": len(found.left)}
+    return origin | (preset.provenance if preset else {})
+
+
+def _lines(file: WeightsFile, preset: Preset | None, found: Recognized) -> list[str]:
+    """Return in words what was found."""
+    lines = [f"{file.path.name}: {found}"]
+    if preset is not None:
+        lines.append(f"{preset.title} ({preset.license}; {preset.url})")
+    if found.left:
+        shown = ", ".join(one_line(name, 40) for name in found.left[:_SHOWN])
+        more = f" and {len(found.left) - _SHOWN} more" if len(found.left) > _SHOWN else ""
+        lines.append(f"left out, as no part of the network: {shown}{more}")
+    if found.unsaid:
+        lines.append(f"not told by the weights, taken as usual: {', '.join(found.unsaid)}; `arguments` say otherwise")
+    return lines
+
+
+def _written(target: Path, file: WeightsFile, found: Recognized, card: ModelCard) -> ModelBundle:
+    """Write the bundle, each tensor looked at once."""
+    import torch  # noqa: PLC0415 (as above)
+
+    from geoseg.model.save import write_bundle  # noqa: PLC0415 (as above)
+
+    def looked_at(tensor: torch.Tensor) -> torch.Tensor:
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise ModelError(f"{file.path} holds weights that are not finite; get it again")
+        return tensor.float() if tensor.dtype == torch.float64 else tensor
+
+    with opened_tensors(file, found.names) as tensors:
+        return write_bundle(target, ChainMap(dict(_filled(found)), tensors), card, looked_at)  # type: ignore[arg-type]
+
+
+def _filled(found: Recognized) -> dict[str, torch.Tensor]:
+    """Return the tensors of a network that its file lacks or has in another shape: counters, and what is never read."""
+    import torch  # noqa: PLC0415 (as above)
+
+    from geoseg.model.network import build, parameter_shapes  # noqa: PLC0415 (as above)
+
+    shapes = parameter_shapes(found.architecture, found.arguments)
+    lacking = [name for name in shapes if name not in found.names]
+    if all(name.endswith("num_batches_tracked") or "fpn_stages" in name for name in lacking):
+        kinds = {True: torch.int64, False: torch.float32}
+        return {name: torch.zeros(shapes[name], dtype=kinds[name.endswith("_tracked")]) for name in lacking}
+    own = build(found.architecture, found.arguments).state_dict()
+    return {name: own[name] for name in lacking}

@@ -1,0 +1,214 @@
+"""Weights that are known by name: classes, normalization, pixel size and origin, as their authors publish them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from geoseg.errors import UsageError
+from geoseg.given import nearest
+from geoseg.legend import LandCover, Legend
+
+_RGB = ("red", "green", "blue")
+_RGBI = (*_RGB, "nir")
+
+
+@dataclass(frozen=True, slots=True)
+class Preset:
+    """What is known about one kind of weights."""
+
+    name: str
+    title: str
+    legend: Legend
+    """In the order of the output channels, which the codes follow."""
+    bands: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    file_name: re.Pattern[str]
+    """Of the files as their authors publish them."""
+    url: str
+    license: str
+    dtype: str = "uint8"
+    gsd_m: float | None = None
+    window_px: int | None = None
+    prefixes: Mapping[str, str] = field(default_factory=dict)
+    """Beginnings of the tensors' names, and what they are in geoseg; names with none of them are left out."""
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    """Of the architecture, where tensors do not tell them."""
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """Where the weights are from."""
+        return {"weights": self.title, "url": self.url, "license": self.license}
+
+
+def _legend(names: str, colors: str, first: int = 0) -> Legend:
+    """Return classes of names, separated by commas, and of colors in hexadecimal."""
+    pairs = zip(names.split(", "), (bytes.fromhex(color) for color in colors.split()), strict=True)
+    return Legend(tuple(LandCover(code, name, (c[0], c[1], c[2])) for code, (name, c) in enumerate(pairs, start=first)))
+
+
+_FLAIR = _legend(
+    "building, pervious surface, impervious surface, bare soil, water, coniferous, deciduous, brushwood, vineyard, "
+    "herbaceous vegetation, agricultural land, plowed land, swimming pool, snow, clear cut, mixed, ligneous, "
+    "greenhouse, other",
+    "db0e9a 938e7b f80c00 a97101 1553ae 194a26 46e483 f3a60d 660082 55ff00 fff30d e4df7c 3de6eb ffffff 8ab3a0 6b714f "
+    "c5dc42 9999ff 000000",
+    first=1,
+)
+"""https://github.com/IGNF/FLAIR-1: codes 1 to 19 are those of its labels. The last ones were not learned."""
+_COSIA = _legend(
+    "building, greenhouse, swimming pool, impervious surface, pervious surface, bare soil, water, snow, "
+    "herbaceous vegetation, agricultural land, plowed land, vineyard, deciduous, coniferous, brushwood, clear cut, "
+    "ligneous, mixed, undefined",
+    "db0e9a 9999ff 3de6eb f80c00 938e7b a97101 1553ae ffffff 55ff00 fff30d e4df7c 660082 46e483 194a26 f3a60d 8ab3a0 "
+    "c5dc42 6b714f 000000",
+)
+"""https://github.com/IGNF/FLAIR-HUB, AERIAL_LABEL-COSIA. The last four were not learned."""
+_FIELDS_2 = _legend("background, field", "d9d9d9 33a02c")
+_FIELDS_3 = _legend("background, field, boundary", "d9d9d9 33a02c e31a1c")
+_CANOPY = _legend("background, tree canopy", "d9d9d9 1b7837")
+
+_FLAIR_MEAN, _FLAIR_STD = (105.08, 110.87, 101.82, 106.38, 53.26), (52.17, 45.38, 44.0, 39.69, 79.3)
+_HUB_MEAN, _HUB_STD = (105.66, 111.35, 102.18, 106.59), (52.23, 45.62, 44.29, 39.78)
+_HUB_PREFIXES = {
+    "model.encoders.AERIAL_RGBI.seg_model.": "encoder.",
+    "model.main_decoders.AERIAL_LABEL-COSIA.seg_model.": "",
+}
+_SECOND_DATE = tuple(f"{band}_2" for band in _RGBI)
+
+
+def _flair_inc(name: str, bands: tuple[str, ...], letters: str) -> Preset:
+    count = len(bands)
+    return Preset(
+        name=name,
+        title=f"IGN FLAIR-INC, {', '.join(bands)}",
+        legend=_FLAIR,
+        bands=bands,
+        mean=_FLAIR_MEAN[:count],
+        std=_FLAIR_STD[:count],
+        file_name=re.compile(rf"FLAIR-INC_{letters}_", re.IGNORECASE),
+        url="https://huggingface.co/IGNF",
+        license="etalab-2.0",
+        gsd_m=0.2,
+        window_px=512,
+    )
+
+
+def _flair_hub(name: str, order: tuple[int, ...], letters: str) -> Preset:
+    return Preset(
+        name=name,
+        title=f"IGN FLAIR-HUB, aerial {', '.join(_RGBI[band] for band in order)}",
+        legend=_COSIA,
+        bands=tuple(_RGBI[band] for band in order),
+        mean=tuple(_HUB_MEAN[band] for band in order),
+        std=tuple(_HUB_STD[band] for band in order),
+        file_name=re.compile(rf"FLAIR-HUB_LC-A_{letters}_", re.IGNORECASE),
+        url="https://huggingface.co/IGNF",
+        license="etalab-2.0",
+        gsd_m=0.2,
+        window_px=512,
+        prefixes=_HUB_PREFIXES,
+        arguments={"img_size": 512},
+    )
+
+
+def _fields(name: str, legend: Legend, dates: int, file_name: str) -> Preset:
+    bands = (*_RGBI, *_SECOND_DATE)[: 4 * dates]
+    return Preset(
+        name=name,
+        title=f"Fields of the World, {len(legend)} classes, {'two dates' if dates > 1 else 'one date'} of Sentinel-2",
+        legend=legend,
+        bands=bands,
+        mean=(0.0,) * len(bands),
+        std=(3000.0,) * len(bands),
+        file_name=re.compile(file_name, re.IGNORECASE),
+        url="https://github.com/fieldsoftheworld/ftw-baselines",
+        license="of the file's own release: CC-BY-4.0 or mixed open licenses",
+        dtype="uint16",
+        gsd_m=10.0,
+        window_px=256,
+    )
+
+
+PRESETS: dict[str, Preset] = {
+    preset.name: preset
+    for preset in (
+        _flair_inc("flair-inc-rgb", _RGB, "rgb"),
+        _flair_inc("flair-inc-rgbi", _RGBI, "rgbi"),
+        _flair_inc("flair-inc-rgbie", (*_RGBI, "elevation"), "rgbie"),
+        _flair_hub("flair-hub-rgb", (0, 1, 2), "RGB"),
+        _flair_hub("flair-hub-ir", (3, 0, 1), "IR"),
+        _flair_hub("flair-hub-rgbi", (0, 1, 2, 3), "RGBI"),
+        _fields("ftw-2class", _FIELDS_2, 2, r"2[_-]?class.*ftw|sentinel2_unet_effb3-(?:9c04b7c6|bf010a31)"),
+        _fields("ftw-3class", _FIELDS_3, 2, r"3[_-]?class.*ftw|prue|sentinel2_unet_effb3-(?:5d591cbb|ed36f465)"),
+        _fields("ftw-3class-1date", _FIELDS_3, 1, r"3[_-]?class.*ftw.*singlewindow"),
+        Preset(
+            name="oam-tcd",
+            title="torchgeo OAM-TCD, tree canopy",
+            legend=_CANOPY,
+            bands=_RGB,
+            mean=(0.0, 0.0, 0.0),
+            std=(1.0, 1.0, 1.0),
+            file_name=re.compile(r"unet_resnet\d+_oam_rgb_tcd", re.IGNORECASE),
+            url="https://torchgeo.readthedocs.io (Unet_Weights.OAM_RGB_*_TCD)",
+            license="CC-BY-NC-4.0",
+            gsd_m=0.1,
+            window_px=1024,
+        ),
+    )
+}
+"""By name. Sources: the model cards and repositories that `url` names; torchgeo/models/unet.py for its WeightsEnum."""
+
+
+def preset_named(name: str) -> Preset:
+    """Return a preset; UsageError, with the names there are, for any other."""
+    key = str(name).casefold()
+    if key in PRESETS:
+        return PRESETS[key]
+    near = nearest(key, PRESETS)
+    raise UsageError(
+        f"`preset` must be one of {', '.join(PRESETS)}, got {name!r:.60}" + (f"; did you mean {near}?" if near else ""),
+        "preset",
+    )
+
+
+def preset_of(path: Path, names: Mapping[str, tuple[int, ...]]) -> Preset | None:
+    """Return the preset of a file as its authors publish it: by its name, and by what its tensors are called.
+
+    A renamed file of FLAIR-INC is known by its tensors and their bands; FLAIR-HUB's color and infrared are alike, so
+    there the name decides.
+    """
+    by_name = [preset for preset in PRESETS.values() if preset.file_name.search(path.name)]
+    fitting = [preset for preset in by_name if _may_be(preset, names)]
+    if fitting:
+        return fitting[-1]  # the more special one is the later
+    inside = [
+        preset
+        for preset in PRESETS.values()
+        if preset.name.startswith("flair-inc") and any(name.startswith("model.seg_model.") for name in names)
+    ]
+    alike = [preset for preset in inside if _may_be(preset, names)]
+    return alike[0] if len(alike) == 1 else None
+
+
+def _may_be(preset: Preset, names: Mapping[str, tuple[int, ...]]) -> bool:
+    """Tell whether tensors have the number of classes of a preset, and of its bands in their first convolution."""
+    heads = [
+        shape[0]
+        for name, shape in names.items()
+        if re.search(r"(?<!aux_)segmentation_head\.0\.bias$", name)
+        and len(shape) == 1
+        and (not preset.prefixes or name.startswith(tuple(preset.prefixes)))
+    ]
+    bands = {shape[1] for name, shape in names.items() if _FIRST.search(name) and len(shape) == 4}
+    return len(preset.legend) in heads and (not bands or len(preset.bands) in bands)
+
+
+_FIRST = re.compile(
+    r"(?:^|\.)(?:conv1|_conv_stem|conv_stem|patch_embed\.proj|patch_embed1\.proj|stem_0|stem\.0)\.weight$"
+)
+"""Names of first convolutions, of the encoders that presets have."""

@@ -1,0 +1,463 @@
+"""Which network a file of weights is of: told from the names and shapes of its tensors, and proved by building it.
+
+Nothing here takes memory for weights: networks are built on torch's meta device.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from geoseg.errors import ModelError
+from geoseg.model.bundle import ARCHITECTURES, architecture_named, one_line
+from geoseg.model.network import check_encoder, parameter_shapes, timm_name_of
+from geoseg.model.weights.fingerprint import COMPUTED, encoders_like, plain_name
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+_MARKS: tuple[tuple[str, str], ...] = (
+    ("MAnet", r"decoder\.center\.top_conv\.weight"),
+    ("UnetPlusPlus", r"decoder\.blocks\.x_0_0\.conv1\.0\.weight"),
+    ("Unet", r"decoder\.blocks\.0\.conv1\.0\.weight"),
+    ("Linknet", r"decoder\.blocks\.0\.block\.0\.0\.weight"),
+    ("FPN", r"decoder\.p5\.weight"),
+    ("PSPNet", r"decoder\.psp\.blocks\.0\.pool\.1\.0\.weight"),
+    ("DeepLabV3Plus", r"decoder\.aspp\.0\.convs\.0\.0\.weight"),
+    ("DeepLabV3", r"decoder\.(?:aspp|0)\.convs\.0\.0\.weight"),
+    ("PAN", r"decoder\.fpa\.branch1\.1\.conv\.weight"),
+    ("UPerNet04", r"decoder\.fpn_bottleneck\.0\.weight"),
+    ("UPerNet", r"decoder\.fusion_block\.0\.weight"),
+    ("Segformer", r"decoder\.mlp_stage\.0\.linear\.weight"),
+    ("DPT", r"decoder\.projection_blocks\.0\.project\.0\.weight"),
+    ("LightFPN", r"decoder\.laterals\.0\.0\.weight"),
+    ("FCN8s", r"skip_heads\.1\.weight"),
+    ("FCN16s", r"skip_heads\.0\.weight"),
+    ("PlainUnet", r"decoder\.0\.convolutions\.0\.weight"),
+    ("SegNet", r"decoder\.0\.0\.0\.weight"),
+)
+"""An architecture, and the name of a tensor that only it has, behind any prefix. The first one that is there counts."""
+_HEAD = re.compile(r"^(.*?)segmentation_head\.(?:\w+\.)*\w+$")
+_ELSEWHERE = ("classification_head.", "aux_head.")
+_CLASSIFIER = re.compile(r"^encoder\.(?:model\.)?(?:_fc|fc|classifier|head|last_linear|last_conv|num_features)\b")
+"""Parts of what encoders were pretrained as, which some versions saved and none uses."""
+_COPIES = re.compile(r"ema|teacher|avg|average|shadow|aux|target|swa|momentum", re.IGNORECASE)
+"""Of a second copy of a network, kept beside it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hints:
+    """What is known of a network besides its tensors."""
+
+    architecture: str | None = None
+    encoder: str | None = None
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    if_taken: Mapping[str, Any] = field(default_factory=dict)
+    """More arguments, for encoders that have them."""
+    words: tuple[str, ...] = ()
+    """Texts that came with the weights, such as settings and the file's name; they decide where tensors do not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recognized:
+    """A network, and which tensor of a file is which of its own."""
+
+    architecture: str
+    arguments: dict[str, Any]
+    names: dict[str, str]
+    """For each tensor of the network, its name in the file; counters that the file lacks are left out."""
+    left: tuple[str, ...]
+    """Tensors of the file that are not the network's: of a loss, of figures, of a second copy."""
+    unsaid: tuple[str, ...] = ()
+    """Arguments that no tensor tells, and that are taken as smp's defaults."""
+
+    def __str__(self) -> str:
+        encoder = self.arguments.get("encoder_name")
+        bands, classes = self.arguments["in_channels"], self.arguments["classes"]
+        what = "one channel (a class against the rest)" if classes == 1 else f"{classes} classes"
+        return f"{self.architecture}{f' on {encoder}' if encoder else ''}, {bands} band{'s' * (bands != 1)}, {what}"
+
+
+def recognize(found: Shapes, hints: Hints, where: str) -> Recognized:
+    """Return the network that tensors are of. ModelError, with the first that differs, if it is none that geoseg has.
+
+    `where`: the file, for messages.
+    """
+    prefix = _prefix(found, where)
+    own = _today({name.removeprefix(prefix): name for name in found if name.startswith(prefix)})
+    shapes = {name: found[place] for name, place in own.items()}
+    architecture = _architecture(shapes, hints, where)
+    fits, faults = [], []
+    for encoder in _encoders(architecture, shapes, hints, where):
+        arguments = _arguments(architecture, encoder, shapes, hints)
+        try:
+            arguments = _taken(architecture, arguments, hints)
+            names = _matched(architecture, arguments, shapes)
+        except _Misfit as fault:
+            faults.append((fault.count, f"{architecture}{f' on {encoder}' if encoder else ''}: {fault}"))
+        except ModelError as fault:
+            faults.append((10**6, str(fault)))
+        else:
+            fits.append((arguments, {key: own[name] for key, name in names.items()}))
+    if not fits:
+        raise ModelError(
+            f"{where} is of no network that geoseg knows; the nearest is {min(faults)[1]}; `architecture`, `encoder` "
+            "and `arguments` may say better, else export the network to ONNX and give that"
+        )
+    arguments, names = _only(fits, hints, where)
+    taken = set(names.values())
+    left = tuple(name for name in found if name not in taken and not name.endswith(COMPUTED))
+    return Recognized(architecture, arguments, names, left, _unsaid(architecture, hints))
+
+
+def _prefix(found: Shapes, where: str) -> str:
+    """Return what stands before the network's own names: of several copies, that of the network itself."""
+    heads = {match[1] for match in map(_HEAD.match, found) if match}
+    if not heads:
+        first = one_line(next(iter(found)), 60)
+        raise ModelError(
+            f"{where} is of no network that geoseg knows: it names its tensors otherwise ({first}, ...; wanted are "
+            "encoder., decoder. and segmentation_head., as segmentation-models-pytorch names them); export the network "
+            "to ONNX and give that"
+        )
+    sizes = {prefix: sum(name.startswith(prefix) for name in found) for prefix in heads}
+    return min(heads, key=lambda prefix: (bool(_COPIES.search(prefix)), -sizes[prefix], len(prefix), prefix))
+
+
+_RENAMED = (("decoder.0.", "decoder.aspp."), ("decoder.1.", "decoder.conv."), ("decoder.2.", "decoder.bn."))
+"""DeepLabV3's decoder before smp 0.5, and since."""
+
+
+def _today(names: dict[str, str]) -> dict[str, str]:
+    """Return a network's names as today's libraries spell them."""
+    if not any(name.startswith("decoder.0.convs.") for name in names):
+        return names
+    renamed = {}
+    for name, place in names.items():
+        old, new = next(((old, new) for old, new in _RENAMED if name.startswith(old)), ("", ""))
+        renamed[new + name.removeprefix(old)] = place
+    return renamed
+
+
+def _architecture(shapes: Shapes, hints: Hints, where: str) -> str:
+    if hints.architecture is not None:
+        return architecture_named(hints.architecture).name
+    for architecture, mark in _MARKS:
+        if any(re.fullmatch(mark, name) for name in shapes):
+            return architecture
+    parts = sorted({".".join(name.split(".")[:2]) for name in shapes if not name.startswith("encoder.")})
+    raise ModelError(
+        f"{where} has a decoder unknown to geoseg ({one_line(', '.join(parts[:4]), 90)}); `architecture` may name it: "
+        f"{', '.join(ARCHITECTURES)}; else export the network to ONNX and give that"
+    )
+
+
+def _encoders(architecture: str, shapes: Shapes, hints: Hints, where: str) -> list[str | None]:
+    """Return the encoders to try."""
+    if "encoder_name" not in architecture_named(architecture).checks:
+        return [hints.encoder]
+    if hints.encoder is not None:
+        check_encoder(hints.encoder)
+        return [hints.encoder]
+    encoder = {name.removeprefix("encoder."): shape for name, shape in shapes.items() if name.startswith("encoder.")}
+    encoder = {name: shape for name, shape in encoder.items() if not _CLASSIFIER.match(f"encoder.{name}")}
+    alike = encoders_like(encoder)
+    known = list(dict.fromkeys(alike)) or _said(hints.words)
+    if not known:
+        widths = next((f"{name} {list(shape)}" for name, shape in encoder.items()), "none")
+        raise ModelError(
+            f"{where} is a {architecture} on an encoder that its tensors do not tell (it begins with "
+            f"{one_line(widths, 60)}); name it with `encoder`: resnet34, tu-convnext_tiny, ..."
+        )
+    return list(_one_each(known))
+
+
+def _one_each(names: Iterable[str]) -> Iterator[str]:
+    """Leave out names for what is the same encoder: smp has its own for some of timm's."""
+    seen = set()
+    for name in sorted(names, key=lambda each: each.startswith("tu-")):
+        same = timm_name_of(name) or name
+        if same not in seen:
+            seen.add(same)
+            yield name
+
+
+def _said(words: Iterable[str]) -> list[str]:
+    """Return encoders that texts name."""
+    found = []
+    for word in dict.fromkeys(words):
+        for name in (word, f"tu-{word}"):
+            try:
+                check_encoder(name)
+            except ModelError:
+                continue
+            found.append(name)
+    return found
+
+
+def _only(
+    fits: list[tuple[dict[str, Any], dict[str, str]]], hints: Hints, where: str
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return the one network that fits, or that the texts beside the weights name among several."""
+    if len(fits) > 1:
+        text = " ".join(hints.words).casefold()
+        named = [fit for fit in fits if _named(str(fit[0]["encoder_name"]), text)]
+        fits = named if len(named) == 1 else fits
+    if len(fits) > 1:
+        encoders = ", ".join(sorted(str(arguments["encoder_name"]) for arguments, _ in fits))
+        raise ModelError(
+            f"{where} fits several encoders, which compute otherwise with the same weights: {encoders}; name the right "
+            "one with `encoder`"
+        )
+    return fits[0]
+
+
+def _named(encoder: str, text: str) -> bool:
+    name = (timm_name_of(encoder) or encoder).casefold()
+    return re.search(rf"(?<![a-z0-9_]){re.escape(name)}(?![a-z0-9_])", text) is not None
+
+
+def _arguments(architecture: str, encoder: str | None, shapes: Shapes, hints: Hints) -> dict[str, Any]:
+    """Return the arguments that the shapes tell; what is given goes before."""
+    told = {"in_channels": 3, "classes": _classes(shapes)} | _SIZES.get(architecture, _no_sizes)(shapes)
+    if encoder is not None:
+        told["encoder_name"] = encoder
+    return told | dict(hints.arguments)
+
+
+def _taken(architecture: str, arguments: dict[str, Any], hints: Hints) -> dict[str, Any]:
+    """Return the arguments with those that not every encoder has, if this one has them."""
+    if not hints.if_taken:
+        return arguments
+    try:
+        parameter_shapes(architecture, dict(hints.if_taken) | arguments)
+    except ModelError:
+        return arguments
+    return dict(hints.if_taken) | arguments
+
+
+def _classes(shapes: Shapes) -> int:
+    """Return the number of output channels: the length of the head's last bias."""
+    heads = [shape for name, shape in shapes.items() if name.startswith("segmentation_head.") and name.endswith("bias")]
+    return heads[-1][0] if heads and heads[-1] else 1
+
+
+class _Misfit(Exception):  # noqa: N818 (it says that one of several candidates is not it)
+    """A network is not the one that tensors are of."""
+
+    def __init__(self, why: str, count: int) -> None:
+        super().__init__(why)
+        self.count = count
+
+
+def _matched(architecture: str, arguments: dict[str, Any], shapes: Shapes) -> dict[str, str]:
+    """Return for each tensor of a network its name among the shapes; `arguments` get the number of bands."""
+    if "in_channels" not in arguments or arguments["in_channels"] == 3:
+        bands = _bands(parameter_shapes(architecture, arguments), shapes)
+        arguments["in_channels"] = bands or arguments["in_channels"]
+    wanted = parameter_shapes(architecture, arguments)
+    places = _places(wanted, shapes)
+    lacking = [name for name in wanted if name not in places and not name.endswith(COMPUTED)]
+    odd = [
+        name
+        for name, place in places.items()
+        if shapes[place] != wanted[name] and not name.endswith(COMPUTED) and not _is_unused(architecture, name, wanted)
+    ]
+    taken = set(places.values())
+    more = [name for name in shapes if name not in taken and _is_own(name, wanted)]
+    if lacking or odd or more:
+        raise _Misfit(_difference(lacking, odd, more, wanted, shapes, places), len(lacking) + len(odd) + len(more))
+    return {name: place for name, place in places.items() if shapes[place] == wanted[name]}
+
+
+def _difference(  # noqa: PLR0913, PLR0917 (what may differ has these sides)
+    lacking: list[str], odd: list[str], more: list[str], wanted: Shapes, shapes: Shapes, places: Mapping[str, str]
+) -> str:
+    """Return the first differences in words."""
+    sides = []
+    if odd:
+        first = odd[0]
+        sides.append(f"{first} is {list(shapes[places[first]])}, wanted {list(wanted[first])}{_and_more(odd)}")
+    if lacking:
+        sides.append(f"it lacks {lacking[0]}{_and_more(lacking)}")
+    if more:
+        sides.append(f"it also has {one_line(more[0], 60)}{_and_more(more)}")
+    return "; ".join(sides)
+
+
+def _and_more(names: list[str]) -> str:
+    return f" (and {len(names) - 1} more)" if len(names) > 1 else ""
+
+
+def _bands(wanted: Shapes, shapes: Shapes) -> int | None:
+    """Return the number of bands: that of a tensor which is as for three bands but for its second axis."""
+    places = _places(wanted, shapes)
+    for name, place in places.items():
+        own, there = wanted[name], shapes[place]
+        if not name.startswith("encoder."):  # UPerNet04 has an unused tensor of the bands in its decoder
+            continue
+        if len(own) == len(there) > 1 and own[1] == 3 != there[1] and own[:1] + own[2:] == there[:1] + there[2:]:
+            return there[1]
+    return None
+
+
+def _places(wanted: Shapes, shapes: Shapes) -> dict[str, str]:
+    """Return where each wanted tensor is: dots and underscores are one, and old versions left out `model.`."""
+    plain = {plain_name(name): name for name in shapes}
+    found = {}
+    for name in wanted:
+        place = plain.get(plain_name(name)) or plain.get(plain_name(name.replace("encoder.model.", "encoder.", 1)))
+        if place is not None:
+            found[name] = place
+    return found
+
+
+def _is_unused(architecture: str, name: str, wanted: Shapes) -> bool:
+    """Tell whether a tensor is never read: the last level of UPerNet04, whose shape other programs chose freely."""
+    last = _numbers(wanted, r"decoder\.fpn_stages\.(\d+)\.skip_conv\.0\.weight")[-1:]
+    return architecture == "UPerNet04" and name == f"decoder.fpn_stages.{last[0]}.skip_conv.0.weight"
+
+
+def _is_own(name: str, wanted: Shapes) -> bool:
+    """Tell whether a tensor belongs to a part that the network has: then the network is a larger one."""
+    part = name.partition(".")[0]
+    passed = name.startswith(_ELSEWHERE) or name.endswith(COMPUTED) or _CLASSIFIER.match(name)
+    return not passed and any(own.startswith(f"{part}.") for own in wanted)
+
+
+def _first_axis(shapes: Shapes, name: str) -> int:
+    return shapes[name][0] if shapes.get(name) else 1
+
+
+def _no_sizes(_: Shapes) -> dict[str, Any]:
+    return {}
+
+
+def _unet(shapes: Shapes) -> dict[str, Any]:
+    levels = _numbers(shapes, r"decoder\.blocks\.(\d+)\.conv2\.0\.weight")
+    channels = [_first_axis(shapes, f"decoder.blocks.{level}.conv2.0.weight") for level in levels]
+    return _decoded(shapes, channels, "decoder.blocks.0.conv1")
+
+
+def _unet_plus_plus(shapes: Shapes) -> dict[str, Any]:
+    """Return the widths of the levels that no other names: x_0_0, x_0_1, ..."""
+    levels = _numbers(shapes, r"decoder\.blocks\.x_0_(\d+)\.conv2\.0\.weight")
+    channels = [_first_axis(shapes, f"decoder.blocks.x_0_{level}.conv2.0.weight") for level in levels]
+    return _decoded(shapes, channels, "decoder.blocks.x_0_0.conv1")
+
+
+def _manet(shapes: Shapes) -> dict[str, Any]:
+    return _unet(shapes) | {"decoder_pab_channels": _first_axis(shapes, "decoder.center.top_conv.weight")}
+
+
+def _decoded(shapes: Shapes, channels: list[int], first: str) -> dict[str, Any]:
+    """Return what the blocks of a U tell; without batch normalization their convolutions have a bias."""
+    told: dict[str, Any] = {"encoder_depth": len(channels), "decoder_channels": channels}
+    if any(".attention1.attention.cSE" in name for name in shapes):
+        told["decoder_attention_type"] = "scse"
+    if f"{first}.0.bias" in shapes:
+        told["decoder_use_norm"] = False
+    return told
+
+
+def _linknet(shapes: Shapes) -> dict[str, Any]:
+    told: dict[str, Any] = {"encoder_depth": len(_numbers(shapes, r"decoder\.blocks\.(\d+)\.block\.0\.0\.weight"))}
+    return told | ({"decoder_use_norm": False} if "decoder.blocks.0.block.0.0.bias" in shapes else {})
+
+
+def _fpn(shapes: Shapes) -> dict[str, Any]:
+    segmentation = _first_axis(shapes, "decoder.seg_blocks.0.block.0.block.0.weight")
+    head = shapes.get("segmentation_head.0.weight", (1, segmentation))[1]
+    return {
+        "decoder_pyramid_channels": _first_axis(shapes, "decoder.p5.weight"),
+        "decoder_segmentation_channels": segmentation,
+        "decoder_merge_policy": "cat" if head != segmentation else "add",
+    }
+
+
+def _pspnet(shapes: Shapes) -> dict[str, Any]:
+    told: dict[str, Any] = {"psp_out_channels": _first_axis(shapes, "decoder.conv.0.weight")}
+    return told | ({"decoder_use_norm": False} if "decoder.conv.0.bias" in shapes else {})
+
+
+def _deeplab(shapes: Shapes) -> dict[str, Any]:
+    told: dict[str, Any] = {"decoder_channels": _first_axis(shapes, "decoder.aspp.convs.0.0.weight")}
+    if "decoder.aspp.convs.1.0.1.weight" in shapes:
+        told["decoder_aspp_separable"] = True
+    return told
+
+
+def _deeplab_plus(shapes: Shapes) -> dict[str, Any]:
+    told: dict[str, Any] = {"decoder_channels": _first_axis(shapes, "decoder.aspp.0.convs.0.0.weight")}
+    if "decoder.aspp.0.convs.1.0.1.weight" not in shapes:
+        told["decoder_aspp_separable"] = False
+    return told
+
+
+def _pan(shapes: Shapes) -> dict[str, Any]:
+    return {"decoder_channels": _first_axis(shapes, "decoder.fpa.branch1.1.conv.weight")}
+
+
+def _upernet(shapes: Shapes) -> dict[str, Any]:
+    return {"decoder_channels": _first_axis(shapes, "decoder.fusion_block.0.weight")}
+
+
+def _upernet_04(shapes: Shapes) -> dict[str, Any]:
+    return {
+        "decoder_pyramid_channels": _first_axis(shapes, "decoder.psp.out_conv.0.weight"),
+        "decoder_segmentation_channels": _first_axis(shapes, "decoder.fpn_bottleneck.0.weight"),
+    }
+
+
+def _segformer(shapes: Shapes) -> dict[str, Any]:
+    return {"decoder_segmentation_channels": shapes.get("segmentation_head.0.weight", (1, 256))[1]}
+
+
+def _light_fpn(shapes: Shapes) -> dict[str, Any]:
+    return {"decoder_channels": _first_axis(shapes, "decoder.laterals.0.0.weight")}
+
+
+def _plain_unet(shapes: Shapes) -> dict[str, Any]:
+    depth = len(_numbers(shapes, r"decoder\.(\d+)\.convolutions\.0\.weight"))
+    channels = _first_axis(shapes, "encoder.0.0.weight")
+    read = shapes.get(f"decoder.{depth - 1}.convolutions.0.weight", (1, 2 * channels))[1]
+    return {
+        "depth": depth,
+        "channels": channels,
+        "batch_norm": "encoder.0.1.running_mean" in shapes,
+        "skip": read == 2 * channels,
+    }
+
+
+_SIZES: dict[str, Callable[[Shapes], dict[str, Any]]] = {
+    "Unet": _unet,
+    "UnetPlusPlus": _unet_plus_plus,
+    "MAnet": _manet,
+    "Linknet": _linknet,
+    "FPN": _fpn,
+    "PSPNet": _pspnet,
+    "DeepLabV3": _deeplab,
+    "DeepLabV3Plus": _deeplab_plus,
+    "PAN": _pan,
+    "UPerNet": _upernet,
+    "UPerNet04": _upernet_04,
+    "Segformer": _segformer,
+    "LightFPN": _light_fpn,
+    "PlainUnet": _plain_unet,
+}
+"""What the shapes of an architecture tell of its arguments."""
+_UNSEEN: dict[str, tuple[str, ...]] = {
+    "DeepLabV3": ("encoder_output_stride", "decoder_atrous_rates"),
+    "DeepLabV3Plus": ("encoder_output_stride", "decoder_atrous_rates"),
+    "PAN": ("encoder_output_stride",),
+}
+
+
+def _unsaid(architecture: str, hints: Hints) -> tuple[str, ...]:
+    return tuple(name for name in _UNSEEN.get(architecture, ()) if name not in hints.arguments)
+
+
+def _numbers(shapes: Shapes, pattern: str) -> list[int]:
+    """Return the numbers in the names of a pattern, ascending."""
+    return sorted({int(match[1]) for match in (re.fullmatch(pattern, name) for name in shapes) if match})

@@ -1,0 +1,350 @@
+"""A file that `torch.save` wrote, looked through without torch: what tensors it announces; nothing in it is run.
+
+Formats: https://docs.pytorch.org/docs/stable/notes/serialization.html: a ZIP archive whose entries are stored as they
+are, `data.pkl` with the names and shapes, `data/0`, ... with the numbers; before torch 1.6 five pickles in a row, then
+the numbers. Here no pickle can reach a class or a function: every name in it becomes a mark of ours, or is refused.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import pickle
+import pickletools
+import re
+import struct
+import zipfile
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, Final
+
+from geoseg.errors import ModelError
+from geoseg.model.bundle import archive_kind, one_line
+
+_MAX_PICKLE_BYTES = 64 * 2**20
+"""Names, shapes and settings; of 20,000 tensors about 4 MB."""
+_MAX_ENTRIES = 100_000
+_MAX_AXES = 8
+_LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
+_BYTES: Final[dict[str, int]] = {
+    "Double": 8, "Float": 4, "Half": 2, "BFloat16": 2, "Long": 8, "Int": 4, "Short": 2, "Char": 1, "Byte": 1, "Bool": 1,
+}  # fmt: skip
+"""Bytes of an element, by the beginning of the storage's name."""
+_FLOATING: Final = frozenset({"Double", "Float", "Half", "BFloat16"})
+_DTYPES: Final = {
+    "float64": "Double", "double": "Double", "float32": "Float", "float": "Float", "float16": "Half", "half": "Half",
+    "bfloat16": "BFloat16", "int64": "Long", "int32": "Int", "int16": "Short", "int8": "Char", "uint8": "Byte",
+    "bool": "Bool",
+}  # fmt: skip
+HARMLESS: Final = re.compile(
+    r"numpy\.(?:_?core\.(?:multiarray\.(?:scalar|_reconstruct)|numerictypes\..*)|dtype|dtypes\..*|ndarray|[a-z]+\d*_?)"
+    r"|argparse\.Namespace|pathlib\.(?:_local\.)?\w*Path|collections\.(?:defaultdict|deque)|datetime\.\w+|uuid\.UUID"
+    r"|builtins\.(?:int|float|str|bool|list|dict|tuple|set|frozenset|complex|slice|range|object|bytearray)"
+    r"|copyreg\._reconstructor|_codecs\.encode|torch\.(?:Size|device|Generator)|torch\.nn\.modules\.loss\..*"
+    r"|(?:omegaconf|lightning|lightning_fabric|lightning_utilities|pytorch_lightning|torchmetrics|torchvision\.models"
+    r"|jsonargparse|terratorch|torchgeo|ftw_tools|ftw|flair|flair_hub|flair_inc)\..*"
+)
+"""What trainers put beside the weights: settings and figures. They are never imported, only passed over."""
+
+
+@dataclass(frozen=True, slots=True)
+class Announced:
+    """A tensor as a file announces it, before its numbers are read."""
+
+    shape: tuple[int, ...]
+    is_floating: bool
+    dtype: str = "Float"
+    """Of `torch.save`: Float, Half, Long, ..."""
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return math.prod(self.shape)
+
+
+def read_torch_file(path: Path) -> tuple[Any, frozenset[str]]:
+    """Return what `torch.save` was given, with `Announced` for each tensor, and the names of classes passed over.
+
+    ModelError, with the way out, for a file that torch.save did not write, that is cut short, that holds code, or that
+    announces more than it holds.
+    """
+    try:
+        with path.open("rb") as file:
+            first = file.read(16)
+            if first.startswith(b"PK"):
+                return _read_archive(path, file)
+            if first[:2] == b"\x80\x02":
+                return _read_legacy(path, file)
+    except OSError as fault:
+        raise ModelError(f"{path} cannot be read: {fault.strerror or fault}") from None
+    raise ModelError(f"{path} holds no weights{'' if first else ', it is empty'}; {WANTED}")
+
+
+WANTED = "wanted is a .pth, .pt, .ckpt or .bin of torch.save, a .safetensors file, or a folder of save_pretrained"
+_KEEP = "torch.save(network.state_dict(), 'weights.pth')"
+
+
+def _read_archive(path: Path, file: BinaryIO) -> tuple[Any, frozenset[str]]:
+    try:
+        with zipfile.ZipFile(file) as archive:
+            entries = archive.infolist()
+            kind = archive_kind(path, [entry.filename for entry in entries])
+            if kind is not None:
+                raise ModelError(f"{path} {kind}")
+            _refuse_bomb(path, entries, path.stat().st_size)
+            main = _main_pickle(path, entries)
+            folder = main.filename.removesuffix("data.pkl")
+            order = next((archive.read(entry) for entry in entries if entry.filename == f"{folder}byteorder"), b"")
+            if order.strip() not in {b"", b"little"}:
+                raise ModelError(f"{path} holds numbers in another byte order; save it again on a usual machine")
+            sizes = {entry.filename.removeprefix(f"{folder}data/"): entry.file_size for entry in entries}
+            return _unpickled(archive.read(main), path, lambda key, count: sizes.get(key, -1) >= count)
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, ValueError, EOFError, struct.error) as fault:
+        raise ModelError(f"{path} is cut short or damaged ({one_line(fault, 60)}); copy or download it again") from None
+
+
+def _refuse_bomb(path: Path, entries: list[zipfile.ZipInfo], size: int) -> None:
+    """Raise ModelError for entries that would take more than the file: torch.save stores each as it is, one by one."""
+    if len(entries) > _MAX_ENTRIES:
+        raise ModelError(f"{path} has {len(entries)} entries, at most {_MAX_ENTRIES} wanted")
+    end = 0
+    for entry in sorted(entries, key=lambda each: each.header_offset):
+        name = one_line(repr(entry.filename), 60)
+        if entry.compress_type != zipfile.ZIP_STORED or entry.compress_size != entry.file_size:
+            raise ModelError(
+                f"{path} was packed by something other than torch.save: {name} would unpack from {entry.compress_size} "
+                f"to {entry.file_size} bytes; save it again with torch.save"
+            )
+        if entry.header_offset < end:
+            raise ModelError(f"{path} is damaged: its entry {name} lies over another; download it again")
+        end = entry.header_offset + entry.file_size
+    if end > size or len({entry.filename for entry in entries}) < len(entries):
+        raise ModelError(f"{path} is cut short or damaged: it announces {end} bytes and has {size}; download it again")
+
+
+def _main_pickle(path: Path, entries: list[zipfile.ZipInfo]) -> zipfile.ZipInfo:
+    """Return the entry with names and shapes."""
+    found = [entry for entry in entries if re.fullmatch(r"(?:[^/]+/)?data\.pkl", entry.filename)]
+    if len(found) != 1:
+        raise ModelError(f"{path} is a ZIP archive that torch.save did not write; unpack it; {WANTED}")
+    if found[0].file_size > _MAX_PICKLE_BYTES:
+        raise ModelError(
+            f"{path} has {found[0].file_size} bytes of names and settings, at most {_MAX_PICKLE_BYTES} wanted; keep "
+            f"the tensors alone: {_KEEP}"
+        )
+    return found[0]
+
+
+def _read_legacy(path: Path, file: BinaryIO) -> tuple[Any, frozenset[str]]:
+    """Return what a file of before torch 1.6 holds: magic number, protocol, machine, content, keys of the storages."""
+    file.seek(0)
+    text, size = file.read(_MAX_PICKLE_BYTES), path.stat().st_size
+    announced: dict[str, int] = {}
+
+    def note(key: str, count: int) -> bool:
+        announced[key] = max(count, announced.get(key, 0))
+        return True
+
+    try:
+        ends = [0]
+        for _ in range(5):
+            ends.append(_end_of_pickle(text, ends[-1]))
+            if len(ends) == 2 and pickle.loads(text[: ends[1]]) != _LEGACY_MAGIC:  # noqa: S301 (see _end_of_pickle)
+                raise ModelError(f"{path} is a pickle that torch.save did not write; {WANTED}")
+    except (ValueError, IndexError, EOFError, pickle.UnpicklingError) as fault:
+        raise ModelError(
+            f"{path} is cut short or damaged, or a pickle not of torch.save ({one_line(fault, 60)}); {WANTED}"
+        ) from None
+    found = _unpickled(text[ends[3] : ends[4]], path, note)
+    wanted = sum(announced.values()) + 8 * len(announced)  # the length of each stands before it
+    if wanted > size - ends[5]:
+        raise ModelError(
+            f"{path} is cut short: it announces {wanted} bytes of weights and has {size - ends[5]}; copy or download "
+            "it again"
+        )
+    return found
+
+
+def _end_of_pickle(text: bytes, start: int) -> int:
+    """Return where the pickle that begins at `start` ends; its first one may hold nothing but a number."""
+    end = start
+    for code, argument, place in pickletools.genops(text[start:] if start else text):
+        if start == 0 and code.name not in {"PROTO", "LONG1", "STOP"}:
+            raise ValueError(f"{code.name} {one_line(argument, 40)}")
+        end = start + (place or 0)
+    return end + 1
+
+
+_Fits = Callable[[str, int], bool]
+"""Whether a storage of a name has so many bytes."""
+
+
+def _unpickled(text: bytes, path: Path, fits: _Fits) -> tuple[Any, frozenset[str]]:
+    try:
+        _check_codes(text)
+        reader = _Reader(io.BytesIO(text), path, fits)
+        return reader.load(), frozenset(reader.passed_over)
+    except (ModelError, MemoryError):
+        raise
+    except Exception as fault:  # noqa: BLE001 (of damaged bytes pickle raises whatever it likes)
+        raise ModelError(f"{path} is cut short or damaged ({one_line(fault, 60)}); copy or download it again") from None
+
+
+_RENAMED = {"__builtin__": "builtins", "copy_reg": "copyreg"}
+"""Modules as Python 2 called them, which protocol 2 still writes."""
+_NO_CODES = frozenset({"EXT1", "EXT2", "EXT4", "PERSID", "INST", "OBJ", "NEXT_BUFFER", "READONLY_BUFFER"})
+
+
+def _check_codes(text: bytes) -> None:
+    """Raise ValueError where a pickle would take more memory than its bytes, or asks for what torch never writes."""
+    for steps, (code, argument, _) in enumerate(pickletools.genops(text), start=1):
+        if code.name in _NO_CODES:
+            raise ValueError(code.name)
+        if code.name in {"BINPUT", "LONG_BINPUT", "PUT"} and int(argument or 0) > steps:
+            raise ValueError(f"{code.name} {argument}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Storage:
+    """A row of numbers as a pickle speaks of it."""
+
+    kind: str
+    count: int
+
+
+class _Reader(pickle.Unpickler):
+    """A pickle whose every name is a mark of ours; whatever else it would call is refused."""
+
+    def __init__(self, text: io.BytesIO, path: Path, fits: _Fits) -> None:
+        super().__init__(text)
+        self.passed_over: set[str] = set()
+        self._path, self._fits = path, fits
+        self._inert = type("Inert", (_Inert,), {})
+
+    def find_class(self, module: str, name: str) -> Any:  # noqa: ANN401 - a class or a function
+        """Return what stands for a name."""
+        full = f"{_RENAMED.get(module, module)}.{name}"
+        if full == "collections.OrderedDict":
+            return OrderedDict
+        kind = re.fullmatch(r"(?:torch(?:\.cuda|\.storage)?)\.(\w+)Storage", full)
+        if kind and (kind[1] in _BYTES or kind[1] in {"Untyped", "Typed"}):
+            return kind[1]
+        if module == "torch" and name in _DTYPES:
+            return _DTYPES[name]
+        made = self._makers().get(full)
+        if made is not None:
+            return made
+        if HARMLESS.fullmatch(full):
+            self.passed_over.add(full)
+            return self._inert
+        raise ModelError(
+            f"{self._path} holds more than tensors ({one_line(full, 60)}), and to load that could run code; keep the "
+            f"tensors alone where you trust the file: {_KEEP}"
+        )
+
+    def persistent_load(self, pid: Any) -> _Storage:  # noqa: ANN401 - whatever a pickle says
+        """Return the row of numbers that a pickle names."""
+        match pid:
+            case ("storage", str(kind), str() | int() as key, str(), int(count), *_):
+                size = _BYTES.get(kind, 1)
+                if count < 0 or not self._fits(str(key), count * size):
+                    raise ModelError(
+                        f"{self._path} announces {count * size} bytes of weights in {one_line(key, 20)} and has fewer; "
+                        "copy or download it again"
+                    )
+                return _Storage(kind, count)
+        raise pickle.UnpicklingError(f"persistent id {one_line(pid, 60)}")
+
+    def _makers(self) -> Mapping[str, Callable[..., Any]]:
+        return {
+            "torch._utils._rebuild_tensor_v2": self._tensor,
+            "torch._utils._rebuild_tensor": self._tensor,
+            "torch._utils._rebuild_tensor_v3": self._typed_tensor,
+            "torch._utils._rebuild_parameter": _first,
+            "torch._utils._rebuild_parameter_with_state": _first,
+            "torch.nn.parameter.Parameter": _first,
+            "torch._tensor._rebuild_from_type_v2": _rebuilt,
+        }
+
+    def _tensor(
+        self, storage: _Storage, offset: int, shape: tuple[int, ...], stride: tuple[int, ...], *_: object
+    ) -> Announced:
+        return self._announced(storage, storage.kind, offset, shape, stride)
+
+    def _typed_tensor(  # torch's own order
+        self,
+        storage: _Storage,
+        offset: int,
+        shape: tuple[int, ...],
+        stride: tuple[int, ...],
+        _grad: object,
+        _hooks: object,
+        dtype: str,
+        *_: object,
+    ) -> Announced:
+        return self._announced(storage, dtype, offset, shape, stride)
+
+    def _announced(
+        self, storage: _Storage, kind: str, offset: int, shape: tuple[int, ...], stride: tuple[int, ...]
+    ) -> Announced:
+        """Return a tensor that lies within its storage, each element once."""
+        there = storage.count * _BYTES.get(storage.kind, 1) // _BYTES[kind]
+        shape = tuple(int(length) for length in shape)
+        size = math.prod(shape)
+        last = offset + sum((length - 1) * step for length, step in zip(shape, stride, strict=True) if length)
+        wrong = len(shape) > _MAX_AXES or offset < 0 or min(shape, default=0) < 0 or min(stride, default=0) < 0
+        if wrong or (size and last >= there) or size > there:
+            raise ModelError(
+                f"{self._path} announces a tensor {list(shape)!r:.60} in {there} numbers; it is damaged, get it again"
+            )
+        return Announced(shape, kind in _FLOATING, kind)
+
+
+class _Inert:
+    """What a trainer kept beside the weights: it takes everything and does nothing."""
+
+    def __init__(self, *_: object, **__: object) -> None:
+        pass
+
+    def __setstate__(self, _: object) -> None:
+        pass
+
+    def __setitem__(self, _: object, __: object) -> None:
+        pass
+
+    def append(self, _: object) -> None:
+        """Take an element of a list."""
+
+    def extend(self, _: object) -> None:
+        """Take elements of a list."""
+
+    def __hash__(self) -> int:
+        return id(self)
+
+
+def _first(value: object, *_: object) -> object:
+    return value
+
+
+def _rebuilt(function: Callable[..., Any], _kind: object, arguments: tuple[Any, ...], _state: object) -> Any:  # noqa: ANN401 - as above
+    return function(*arguments)
+
+
+def dictionaries(content: object, depth: int = 3) -> Iterator[tuple[tuple[str, ...], Mapping[str, Announced]]]:
+    """Yield every dict that holds tensors, a dict in a dict too, with the names that lead there."""
+    seen: set[int] = set()
+
+    def walk(value: object, place: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Mapping[str, Announced]]]:
+        if not isinstance(value, Mapping) or id(value) in seen or len(place) > depth:
+            return
+        seen.add(id(value))
+        tensors = {key: item for key, item in value.items() if isinstance(key, str) and isinstance(item, Announced)}
+        if tensors:
+            yield place, tensors
+        for key, item in value.items():
+            if isinstance(key, str):
+                yield from walk(item, (*place, key))
+
+    yield from walk(content, ())

@@ -1,0 +1,183 @@
+"""A file or folder of weights: what it announces, found without torch; and its tensors, read with it."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from geoseg.errors import ModelError
+from geoseg.model.bundle import METADATA_KEY, one_line, read_architecture, read_header
+from geoseg.model.weights.torch_file import WANTED, Announced, dictionaries, read_torch_file
+
+if TYPE_CHECKING:
+    import torch
+
+_SECOND_COPY = re.compile(r"ema|average|shadow|teacher|swa", re.IGNORECASE)
+_WORDS = 400
+"""Texts beside the weights that are looked at."""
+_PICKLES = ("pytorch_model.bin", "model.bin", "model.pth", "model.pt")
+_SAFETENSORS = "model.safetensors"
+
+
+@dataclass(frozen=True, slots=True)
+class WeightsFile:
+    """The tensors that a file holds, by the names it gives them."""
+
+    path: Path
+    """Of the file itself, in a folder too."""
+    place: tuple[str, ...]
+    """Names of the dicts in which the tensors lie: ("state_dict",), ..."""
+    shapes: Mapping[str, tuple[int, ...]]
+    words: tuple[str, ...]
+    """Texts beside them, and the file's name: they may name the network."""
+    config: tuple[str, Mapping[str, Any]] | None = None
+    """Architecture and arguments, of a folder of smp's."""
+
+
+def read_weights_file(path: Path) -> WeightsFile:
+    """Return what a file, or a folder written by `save_pretrained`, holds.
+
+    ModelError, with the way out, for what holds no tensors by name or anything that could be run.
+    """
+    if path.is_dir():
+        return _read_folder(path)
+    if not path.is_file():
+        raise ModelError(f"{path} {'is no file' if path.exists() else 'does not exist'}; {WANTED}")
+    if _is_safetensors(path):
+        header = read_header(path)
+        if METADATA_KEY in header.metadata:
+            raise ModelError(f"{path} is a model of geoseg's already; use it as it is")
+        shapes = {tensor.name: tensor.shape for tensor in header.tensors}
+        return WeightsFile(path, (), shapes, (path.name, *header.metadata.values()))
+    content, _ = read_torch_file(path)
+    place, tensors = _main(content, path)
+    shapes = {name: tensor.shape for name, tensor in tensors.items()}
+    return WeightsFile(path, place, shapes, (path.name, *_texts(content)))
+
+
+def _read_folder(folder: Path) -> WeightsFile:
+    names = [_SAFETENSORS, *_PICKLES]
+    inside = next((folder / name for name in names if (folder / name).is_file()), None)
+    if inside is None or not (folder / "config.json").is_file():
+        raise ModelError(
+            f"{folder} is a folder without config.json and {_SAFETENSORS} or {_PICKLES[0]}, as save_pretrained writes "
+            "them; give the file of weights itself"
+        )
+    found = read_weights_file(inside)
+    architecture, arguments, _ = read_architecture(folder)
+    words = (folder.resolve().name, *found.words)
+    return WeightsFile(inside, found.place, found.shapes, words, (architecture, arguments))
+
+
+def _is_safetensors(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return file.read(9)[8:] == b"{"
+    except OSError as fault:
+        raise ModelError(f"{path} cannot be read: {fault.strerror or fault}") from None
+
+
+def _main(content: object, path: Path) -> tuple[tuple[str, ...], Mapping[str, Announced]]:
+    """Return the dict with the network: the one with most tensors that is no second copy."""
+    found = list(dictionaries(content))
+    if not found:
+        raise ModelError(f"{path} holds no tensors by name; {WANTED}")
+    return max(found, key=lambda each: (not any(_SECOND_COPY.search(name) for name in each[0]), len(each[1])))
+
+
+def _texts(content: object) -> list[str]:
+    """Return the texts of dicts and lists, no deeper than settings are."""
+    texts: list[str] = []
+    level: list[object] = [content]
+    for _ in range(5):
+        deeper: list[object] = []
+        for value in level:
+            for item in value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ():
+                if isinstance(item, str) and len(item) < 100:
+                    texts.append(item)
+                elif isinstance(item, Mapping | list):
+                    deeper.append(item)
+        level = deeper[:_WORDS]
+    return texts[:_WORDS]
+
+
+@contextlib.contextmanager
+def opened_tensors(file: WeightsFile, names: Mapping[str, str]) -> Iterator[Mapping[str, torch.Tensor]]:
+    """Give the tensors of a file under a network's names, mapped rather than read. ModelError if that fails."""
+    import torch  # noqa: PLC0415 (what a file announces is told without it)
+
+    if _is_safetensors(file.path):
+        import safetensors  # noqa: PLC0415 (as above)
+
+        with safetensors.safe_open(file.path, framework="pt") as source:
+            yield _Lazy(source, names)
+        return
+    content = _loaded(file)
+    for name in file.place:
+        content = content[name]
+    found = {}
+    for own, name in names.items():
+        tensor = content[name]
+        if not isinstance(tensor, torch.Tensor) or tensor.layout != torch.strided or tensor.device.type != "cpu":
+            raise ModelError(f"{file.path} holds {one_line(name, 60)} in another form than plain numbers; {WANTED}")
+        found[own] = tensor
+    yield found
+
+
+class _Lazy(Mapping[str, Any]):
+    """Tensors of a `.safetensors` file, each read when it is asked for."""
+
+    def __init__(self, source: Any, names: Mapping[str, str]) -> None:  # noqa: ANN401 (safetensors has no types)
+        self._source, self._names = source, names
+
+    def __getitem__(self, name: str) -> Any:  # noqa: ANN401 (a tensor)
+        return self._source.get_tensor(self._names[name])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
+def _loaded(file: WeightsFile) -> Any:  # noqa: ANN401 - whatever torch.save was given
+    """Return what a file holds; torch unpickles nothing but tensors and settings, and maps the numbers."""
+    import torch  # noqa: PLC0415 (what a file announces is told without it)
+
+    _, passed_over = read_torch_file(file.path)
+    stand_ins: list[Any] = [(_stand_in(name), name) for name in sorted(passed_over)]
+    with file.path.open("rb") as source:
+        is_archive = source.read(2) == b"PK"
+    try:
+        with warnings.catch_warnings(), torch.serialization.safe_globals(stand_ins):
+            warnings.simplefilter("ignore")
+            return torch.load(file.path, map_location="cpu", weights_only=True, mmap=is_archive)
+    except MemoryError:
+        raise
+    except Exception as fault:  # noqa: BLE001 (of damaged bytes torch raises whatever it likes)
+        what = one_line(str(fault).partition("\n")[0], 80)
+        raise ModelError(
+            f"{file.path} holds more than tensors ({what}); keep the tensors alone where you trust the file: "
+            "torch.save(network.state_dict(), 'weights.pth')"
+        ) from None
+
+
+def _stand_in(name: str) -> Any:  # noqa: ANN401 (a class)
+    """Return a class that takes everything and does nothing, in the place of one that is not imported."""
+    return dict if name.endswith("AttributeDict") else type(name.rpartition(".")[2], (_Nothing,), {})
+
+
+class _Nothing:
+    def __new__(cls, *_: object, **__: object) -> Any:  # noqa: ANN401 (itself)
+        return super().__new__(cls)
+
+    def __init__(self, *_: object, **__: object) -> None:
+        pass
+
+    def __setstate__(self, _: object) -> None:
+        pass

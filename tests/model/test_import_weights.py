@@ -1,0 +1,400 @@
+"""Weights of other programs: tiny networks saved in exactly their forms; the network that was saved is the oracle."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors.torch
+import segmentation_models_pytorch as smp
+import torch
+
+import geoseg
+from geoseg.errors import ModelError, OutputError, UsageError
+from geoseg.legend import DEEPGLOBE, LandCover, Legend
+from geoseg.model import ModelBundle, build
+from geoseg.model.network import load_network, parameter_shapes
+from geoseg.model.weights.presets import preset_of
+from geoseg.model.weights.recognition import Hints, recognize
+from tests.networks import RGB
+
+SMALL: dict[str, Any] = {"encoder_depth": 3, "decoder_channels": [16, 16, 8]}
+SAYS: dict[str, Any] = {"legend": DEEPGLOBE, "normalization": RGB}
+ENCODER = "resnet18"
+
+
+def network_of(architecture: str = "Unet", encoder: str | None = ENCODER, seed: int = 1, **arguments: Any) -> Any:
+    torch.manual_seed(seed)
+    sizes = {"in_channels": 3, "classes": 7} | ({"encoder_name": encoder} if encoder else {})
+    return build(architecture, sizes | arguments).eval()
+
+
+def check_same(bundle: ModelBundle, network: Any, side: int = 64) -> None:
+    """The bundle's network computes what the one that was saved does."""
+    generator = torch.Generator().manual_seed(0)
+    image = torch.rand((1, bundle.arguments["in_channels"], side, side), generator=generator)
+    with torch.no_grad():
+        torch.testing.assert_close(load_network(bundle)(image), network(image), rtol=0, atol=0)
+
+
+@pytest.fixture(scope="module")
+def unet() -> Any:
+    return network_of(**SMALL)
+
+
+# --- forms of files
+
+
+FORMS: dict[str, Callable[[dict[str, Any]], Any]] = {
+    "state dict": lambda state: state,
+    "parallel": lambda state: {f"module.{name}": tensor for name, tensor in state.items()},
+    "plain Lightning": lambda state: {
+        "epoch": 3,
+        "state_dict": {f"model.{name}": tensor for name, tensor in state.items()} | {"criterion.weight": torch.ones(7)},
+        "optimizer_states": [{"state": {0: {"exp_avg": torch.zeros(9)}}}],
+        "hyper_parameters": {"lr": 1e-3, "where": Path("scenes")},
+    },
+    "terratorch": lambda state: {
+        "state_dict": {f"model.smp_model.{name}": tensor for name, tensor in state.items()},
+        "hyper_parameters": {"model_args": {"model": "Unet", "backbone": "resnet18"}},
+    },
+    "torchgeo's trainer": lambda state: {
+        "state_dict": {f"model.{name}": tensor for name, tensor in state.items()}
+        | {"val_metrics.Accuracy.tp": torch.zeros(7, dtype=torch.int64)},
+        "hyper_parameters": {"model": "unet", "backbone": "resnet18", "in_channels": 3, "num_classes": 7},
+    },
+    "with its average": lambda state: {
+        "model": {f"net.{name}": tensor for name, tensor in state.items()},
+        "model_ema": {f"net.{name}": tensor * 2 for name, tensor in state.items()},
+    },
+    "average inside": lambda state: (
+        {f"model.{name}": tensor for name, tensor in state.items()}
+        | {f"ema_model.{name}": tensor * 2 for name, tensor in state.items()}
+    ),
+    "deep": lambda state: {"checkpoint": {"model_state_dict": {f"a.b.seg_model.{n}": t for n, t in state.items()}}},
+    "no counters": lambda state: {n: t for n, t in state.items() if not n.endswith("num_batches_tracked")},
+    "parameters": lambda state: {
+        name: torch.nn.Parameter(tensor) if tensor.is_floating_point() else tensor for name, tensor in state.items()
+    },
+}
+
+
+@pytest.mark.parametrize(("form", "ending"), [*((form, "ckpt") for form in FORMS), ("plain Lightning", "old.pth")])
+def test_every_form_of_file_gives_the_network_that_was_saved(unet: Any, tmp_path: Path, form: str, ending: str) -> None:
+    source = tmp_path / f"weights.{ending}"
+    torch.save(FORMS[form](unet.state_dict()), source, _use_new_zipfile_serialization=ending == "ckpt")
+    bundle = geoseg.import_weights(source, tmp_path / "model.safetensors", **SAYS)
+    check_same(bundle, unet)
+    assert (bundle.architecture, bundle.arguments["encoder_name"]) == ("Unet", ENCODER)
+    assert bundle.provenance["imported"]["file"] == source.name
+
+
+def test_a_plain_safetensors_file_and_folders_of_either_kind_are_taken(unet: Any, tmp_path: Path) -> None:
+    saved = smp.Unet(ENCODER, encoder_weights=None, classes=7, **SMALL)
+    saved.load_state_dict(unet.state_dict())
+    saved.save_pretrained(tmp_path / "folder")
+    check_same(geoseg.import_weights(tmp_path / "folder", tmp_path / "a.safetensors", **SAYS), unet)
+    plain = tmp_path / "folder" / "model.safetensors"
+    check_same(geoseg.import_weights(plain, tmp_path / "b.safetensors", **SAYS), unet)
+    plain.unlink()
+    torch.save(unet.state_dict(), tmp_path / "folder" / "pytorch_model.bin")
+    check_same(geoseg.import_weights(tmp_path / "folder", tmp_path / "c.safetensors", **SAYS), unet)
+
+
+def test_a_second_head_of_smp_is_left_out(unet: Any, tmp_path: Path) -> None:
+    saved = smp.Unet(ENCODER, encoder_weights=None, classes=7, aux_params={"classes": 4}, **SMALL)
+    saved.load_state_dict(unet.state_dict(), strict=False)
+    saved.save_pretrained(tmp_path / "folder")
+    lines: list[str] = []
+    bundle = geoseg.import_weights(tmp_path / "folder", tmp_path / "a.safetensors", announce=lines.append, **SAYS)
+    check_same(bundle, unet)
+    assert any("classification_head" in line for line in lines)
+
+
+# --- networks
+
+
+NETWORKS: dict[str, tuple[str, str | None, dict[str, Any]]] = {
+    "bands and depth": ("Unet", ENCODER, {"in_channels": 5, "encoder_depth": 4, "decoder_channels": [32, 16, 8, 8]}),
+    "attention": ("Unet", ENCODER, SMALL | {"decoder_attention_type": "scse", "decoder_channels": [32, 32, 16]}),
+    "no norm": ("Unet", ENCODER, SMALL | {"decoder_use_norm": False}),
+    "Unet++": ("UnetPlusPlus", ENCODER, {"decoder_channels": [32, 16, 16, 8, 8]}),
+    "MAnet": ("MAnet", ENCODER, {"in_channels": 1, "decoder_pab_channels": 8, "decoder_channels": [32, 32, 16, 8, 8]}),
+    "Linknet": ("Linknet", ENCODER, {}),
+    "FPN": ("FPN", ENCODER, {"decoder_pyramid_channels": 32, "decoder_segmentation_channels": 32}),
+    "FPN, cat": ("FPN", ENCODER, {"decoder_segmentation_channels": 32, "decoder_merge_policy": "cat"}),
+    "PSPNet": ("PSPNet", ENCODER, {"psp_out_channels": 16}),
+    "DeepLabV3": ("DeepLabV3", ENCODER, {"decoder_channels": 16}),
+    "DeepLabV3+": ("DeepLabV3Plus", ENCODER, {"decoder_channels": 16}),
+    "DeepLabV3+, full": ("DeepLabV3Plus", ENCODER, {"decoder_channels": 16, "decoder_aspp_separable": False}),
+    "PAN": ("PAN", ENCODER, {"decoder_channels": 16}),
+    "UPerNet": ("UPerNet", ENCODER, {"decoder_channels": 16, "in_channels": 8}),
+    "UPerNet of 0.4": ("UPerNet04", ENCODER, {"decoder_pyramid_channels": 16, "in_channels": 4}),
+    "Segformer": ("Segformer", ENCODER, {"decoder_segmentation_channels": 16}),
+    "LightFPN": ("LightFPN", ENCODER, {"in_channels": 4}),
+    "FCN8s": ("FCN8s", ENCODER, {}),
+    "SegNet": ("SegNet", "vgg11_bn", {}),
+    "PlainUnet": ("PlainUnet", None, {"depth": 2, "channels": 4, "batch_norm": False, "skip": False}),
+    "efficientnet": ("Unet", "efficientnet-b0", SMALL | {"in_channels": 8}),
+    "timm": ("Unet", "tu-convnext_atto", {"decoder_channels": [16, 16, 8, 8, 8], "in_channels": 4}),
+}
+
+
+@pytest.mark.parametrize("kind", NETWORKS)
+def test_a_network_is_told_by_its_tensors(kind: str) -> None:
+    """Its arguments are found again, and each of its tensors under its own name."""
+    architecture, encoder, arguments = NETWORKS[kind]
+    wanted = {"in_channels": 3, "classes": 7} | ({"encoder_name": encoder} if encoder else {}) | arguments
+    shapes = parameter_shapes(architecture, wanted)
+    found = recognize({f"net.{name}": shape for name, shape in shapes.items()}, Hints(), "weights.pth")
+    assert found.architecture == architecture
+    assert parameter_shapes(architecture, found.arguments) == shapes
+    assert {name: found.arguments[name] for name in wanted} == wanted
+    assert found.names == {name: f"net.{name}" for name in shapes}
+    assert found.left == ()
+
+
+def test_names_of_older_libraries_are_known() -> None:
+    """smp had timm's gernet in an encoder of its own, and DeepLabV3's decoder in a row; timm joins by dots now."""
+    wanted = {"encoder_name": "tu-gernet_s", "in_channels": 3, "classes": 7}
+    shapes = parameter_shapes("DeepLabV3", wanted)
+    old = {}
+    for name, shape in shapes.items():
+        plain = name.replace("encoder.model.", "encoder.").replace("stages_", "stages.")
+        for new, before in (("aspp.", "0."), ("conv.", "1."), ("bn.", "2.")):
+            plain = (
+                f"decoder.{before}{plain.removeprefix('decoder.' + new)}"
+                if plain.startswith(f"decoder.{new}")
+                else plain
+            )
+        old[plain] = shape
+    assert old.keys() != shapes.keys()
+    found = recognize(old, Hints(), "weights.pth")
+    assert found.arguments["encoder_name"] == "tu-gernet_s"
+    assert found.names.keys() == shapes.keys()
+
+
+def test_one_channel_has_two_classes(tmp_path: Path) -> None:
+    network = network_of(classes=1, **SMALL)
+    torch.save(network.state_dict(), tmp_path / "a.pth")
+    binary = Legend((LandCover(0, "land", (0, 0, 0)), LandCover(1, "water", (0, 0, 255))))
+    check_same(
+        geoseg.import_weights(tmp_path / "a.pth", tmp_path / "a.safetensors", **SAYS | {"legend": binary}), network
+    )
+    with pytest.raises(UsageError, match=r"1 output channel, .*7 classes; give two classes, the background first"):
+        geoseg.import_weights(tmp_path / "a.pth", tmp_path / "b.safetensors", **SAYS)
+
+
+def test_encoders_of_equal_tensors_must_be_named() -> None:
+    """timm's efficientnet and its tf_ twin pad otherwise."""
+    twins = "tu-efficientnet_b0", "tu-tf_efficientnet_b0"
+    shapes = parameter_shapes("Unet", {"encoder_name": twins[1], "in_channels": 3, "classes": 7})
+    with pytest.raises(ModelError, match=rf"fits several encoders.*{', '.join(twins)}; .*`encoder`"):
+        recognize(shapes, Hints(), "weights.pth")
+    assert recognize(shapes, Hints(encoder=twins[1]), "weights.pth").arguments["encoder_name"] == twins[1]
+    for said in ("tf_efficientnet_b0", "unet-tf_efficientnet_b0-best.ckpt"):
+        words = Hints(words=("a text", said))
+        assert recognize(shapes, words, "weights.pth").arguments["encoder_name"] == twins[1]
+
+
+# --- what is built in
+
+
+def test_flair_inc_is_known_whole(tmp_path: Path) -> None:
+    for bands, name in ((3, "FLAIR-INC_rgb_15cl_resnet18-unet_weights.pth"), (5, "renamed.pth")):
+        network = network_of(in_channels=bands, classes=19, **SMALL)
+        state = {f"model.seg_model.{name}": tensor for name, tensor in network.state_dict().items()}
+        torch.save(state | {"criterion.weight": torch.ones(19)}, tmp_path / name)
+        bundle = geoseg.import_weights(tmp_path / name, tmp_path / "f.safetensors", overwrite=True)
+        check_same(bundle, network)
+        assert bundle.normalization.mean == (105.08, 110.87, 101.82, 106.38, 53.26)[:bands]
+        assert (bundle.gsd_m, bundle.window_px, bundle.dtype) == (0.2, 512, "uint8")
+        assert bundle.bands == ("red", "green", "blue", "nir", "elevation")[:bands]
+        assert bundle.legend.by_code(1).name == "building"
+        assert bundle.output_codes == tuple(range(1, 20))
+        assert bundle.provenance["imported"]["license"] == "etalab-2.0"
+
+
+def test_flair_hub_is_known_whole(tmp_path: Path) -> None:
+    """A decoder beside the main one, the unused weight of one band, a loss; a swin of 64 px in place of 512."""
+    name = "FLAIR-HUB_LC-A_IR_swintiny-upernet"
+    small = {"decoder_pyramid_channels": 16, "decoder_segmentation_channels": 8, "img_size": 64}
+    network = network_of("UPerNet04", "tu-swin_tiny_patch4_window7_224", classes=19, **small)
+    unused = "decoder.fpn_stages.4.skip_conv.0.weight"
+    state: dict[str, torch.Tensor] = {"criterion.AERIAL_LABEL-COSIA.weight": torch.ones(19)}
+    for key, tensor in network.state_dict().items():
+        if key.startswith("encoder."):
+            state[f"model.encoders.AERIAL_RGBI.seg_model.{key.removeprefix('encoder.')}"] = tensor
+            continue
+        saved = tensor[:, :1].clone() if key == unused else tensor
+        state[f"model.main_decoders.AERIAL_LABEL-COSIA.seg_model.{key}"] = saved
+        state[f"model.aux_decoders.AERIAL_RGBI__AERIAL_LABEL-COSIA.seg_model.{key}"] = saved + 1
+    safetensors.torch.save_file(state, tmp_path / f"{name}.safetensors")
+    bundle = geoseg.import_weights(
+        tmp_path / f"{name}.safetensors",
+        tmp_path / "m.safetensors",
+        encoder="tu-swin_tiny_patch4_window7_224",
+        arguments={"img_size": 64},
+        window_px=64,
+    )
+    check_same(bundle, network)
+    assert bundle.architecture == "UPerNet04"
+    assert bundle.bands == ("nir", "red", "green")
+    assert bundle.normalization.mean == (106.59, 105.66, 111.35)
+    assert bundle.legend.by_code(18).name == "undefined"
+    assert (bundle.arguments["img_size"], bundle.window_px, bundle.gsd_m) == (64, 64, 0.2)
+    shapes = {key: tuple(tensor.shape) for key, tensor in state.items()}
+    for letters in ("RGB", "IR"):
+        preset = preset_of(tmp_path / f"FLAIR-HUB_LC-A_{letters}_swinbase-upernet.safetensors", shapes)
+        assert preset is not None
+        assert preset.name == f"flair-hub-{letters.lower()}"
+    assert preset_of(tmp_path / "renamed.safetensors", shapes) is None
+
+
+def test_flair_hubs_swin_is_told_by_its_tensors_and_made_for_512_px() -> None:
+    wanted = {"encoder_name": "tu-swin_tiny_patch4_window7_224", "in_channels": 3, "classes": 19, "img_size": 512}
+    shapes = parameter_shapes("UPerNet04", wanted)
+    found = recognize(shapes, Hints(if_taken={"img_size": 512}), "weights.safetensors")
+    assert {name: found.arguments[name] for name in wanted} == wanted
+
+
+@pytest.mark.parametrize(
+    ("name", "bands", "classes", "prefix"),
+    [
+        ("sentinel2_unet_effb3-9c04b7c6.pth", 8, 2, ""),
+        ("sentinel2_unet_effb3-5d591cbb.pth", 8, 3, ""),
+        ("3_Class_FULL_FTW_Pretrained_v2.ckpt", 8, 3, "model."),
+        ("3_Class_FULL_FTW_Pretrained_singleWindow_v2.ckpt", 4, 3, "model."),
+        ("unet_resnet34_oam_rgb_tcd-72b9b753.pth", 3, 2, ""),
+    ],
+)
+def test_torchgeo_and_fields_of_the_world_are_known_whole(
+    tmp_path: Path, name: str, bands: int, classes: int, prefix: str
+) -> None:
+    encoder = "resnet34" if "tcd" in name else "efficientnet-b0"
+    network = network_of(encoder=encoder, in_channels=bands, classes=classes, decoder_channels=[16, 16, 8, 8, 8])
+    state: Any = {prefix + key: tensor for key, tensor in network.state_dict().items()}
+    if prefix:
+        hyper = {"model": "unet", "backbone": encoder, "in_channels": bands, "num_classes": classes, "model_kwargs": {}}
+        state = {"state_dict": state, "hyper_parameters": hyper, "pytorch-lightning_version": "2.5.0"}
+    torch.save(state, tmp_path / name)
+    bundle = geoseg.import_weights(tmp_path / name, tmp_path / "m.safetensors")
+    check_same(bundle, network)
+    assert bundle.legend.names[1] == ("tree canopy" if "tcd" in name else "field")
+    assert (bundle.gsd_m, bundle.dtype) == ((0.1, "uint8") if "tcd" in name else (10.0, "uint16"))
+    gain, bias = bundle.normalization.gain_bias()
+    assert float(gain[0] * 1500 + bias[0]) == pytest.approx(1500.0 if "tcd" in name else 0.5)
+
+
+def test_what_is_given_goes_before_a_preset(tmp_path: Path) -> None:
+    network = network_of(**SMALL)
+    torch.save(network.state_dict(), tmp_path / "FLAIR-INC_rgb_7cl.pth")
+    with pytest.raises(UsageError, match=r"7 output channels, but the `legend` of the preset flair-inc-rgb has 19"):
+        geoseg.import_weights(tmp_path / "FLAIR-INC_rgb_7cl.pth", tmp_path / "m.safetensors", preset="flair-inc-rgb")
+    bundle = geoseg.import_weights(
+        tmp_path / "FLAIR-INC_rgb_7cl.pth",
+        tmp_path / "m.safetensors",
+        preset="FLAIR-INC-RGB",
+        legend=DEEPGLOBE,
+        gsd_m=0.5,
+    )
+    assert (bundle.gsd_m, bundle.legend) == (0.5, DEEPGLOBE)
+    assert bundle.normalization.mean[0] == 105.08
+    with pytest.raises(UsageError, match="did you mean flair-inc-rgb"):
+        geoseg.import_weights(tmp_path / "FLAIR-INC_rgb_7cl.pth", tmp_path / "n.safetensors", preset="flair-inc-rbg")
+
+
+# --- what cannot be
+
+
+def test_what_the_file_does_not_say_is_asked_for(unet: Any, tmp_path: Path) -> None:
+    torch.save(unet.state_dict(), tmp_path / "a.pth")
+    out = tmp_path / "a.safetensors"
+    with pytest.raises(UsageError, match=r"what its 7 classes are nor how its bands.*`legend`, `mean` and `std`, or"):
+        geoseg.import_weights(tmp_path / "a.pth", out)
+    with pytest.raises(UsageError, match=r"how its bands were normalized; give `mean` and `std`, or"):
+        geoseg.import_weights(tmp_path / "a.pth", out, legend=DEEPGLOBE)
+    with pytest.raises(UsageError, match=r"7 output channels, but the `legend` has 2 classes"):
+        geoseg.import_weights(tmp_path / "a.pth", out, legend=Legend(DEEPGLOBE.classes[:2]), normalization=RGB)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.pth"]
+
+
+def changed(state: dict[str, Any], what: str) -> dict[str, Any]:
+    state = dict(state)
+    match what:
+        case "a layer is missing":
+            del state["decoder.blocks.1.conv1.0.weight"]
+        case "a layer is larger":
+            state["encoder.layer2.0.conv1.weight"] = torch.zeros(9, 9, 3, 3)
+        case "a layer more":
+            state["encoder.layer5.0.conv1.weight"] = torch.zeros(2)
+        case "other names":
+            return {
+                f"backbone.{name.replace('encoder', 'x')}": tensor for name, tensor in state.items() if "enc" in name
+            }
+        case "another decoder":
+            return {name.replace("decoder.blocks", "decoder.things"): tensor for name, tensor in state.items()}
+        case "an encoder of nobody":
+            return {name.replace("layer", "mystery"): tensor for name, tensor in state.items()}
+        case "not a number":
+            state["segmentation_head.0.bias"] = torch.full((7,), float("nan"))
+        case "complex":
+            state["decoder.blocks.1.conv1.0.weight"] = state["decoder.blocks.1.conv1.0.weight"] * 1j
+    return state
+
+
+@pytest.mark.parametrize(
+    ("what", "wanted"),
+    [
+        ("a layer is missing", r"nearest is Unet on resnet18: it lacks decoder\.blocks\.1\.conv1\.0\.weight"),
+        ("a layer is larger", r"name it with `encoder`"),
+        ("a layer more", r"name it with `encoder`"),
+        ("other names", r"names its tensors otherwise \(backbone\.x\.conv1\.weight, .*export the network to ONNX"),
+        ("another decoder", r"a decoder unknown to geoseg \(decoder\.things.*`architecture`"),
+        ("an encoder of nobody", r"on an encoder that its tensors do not tell .*`encoder`"),
+        ("not a number", "not finite"),
+        ("complex", "more than tensors|plain numbers|damaged"),
+    ],
+)
+def test_what_is_no_network_of_ours_is_told_by_its_first_difference(
+    unet: Any, tmp_path: Path, what: str, wanted: str
+) -> None:
+    torch.save(changed(unet.state_dict(), what), tmp_path / "a.pth")
+    with pytest.raises(ModelError, match=wanted) as caught:
+        geoseg.import_weights(tmp_path / "a.pth", tmp_path / "a.safetensors", **SAYS)
+    assert "\n" not in str(caught.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.pth"]
+
+
+def test_a_named_encoder_that_does_not_fit_shows_the_first_difference(unet: Any, tmp_path: Path) -> None:
+    torch.save(unet.state_dict(), tmp_path / "a.pth")
+    with pytest.raises(ModelError, match=r"nearest is Unet on resnet34: it lacks encoder\.layer1\.2\.conv1\.weight"):
+        geoseg.import_weights(tmp_path / "a.pth", tmp_path / "a.safetensors", encoder="resnet34", **SAYS)
+    with pytest.raises(ModelError, match="unknown encoder 'resnet43'"):
+        geoseg.import_weights(tmp_path / "a.pth", tmp_path / "a.safetensors", encoder="resnet43", **SAYS)
+
+
+def test_an_existing_file_is_kept(unet: Any, tmp_path: Path) -> None:
+    torch.save(unet.state_dict(), tmp_path / "a.pth")
+    (tmp_path / "a.safetensors").write_bytes(b"mine")
+    with pytest.raises(OutputError, match=r"exists; choose another `out`, or replace it with `overwrite=True`"):
+        geoseg.import_weights(tmp_path / "a.pth", tmp_path / "a.safetensors", **SAYS)
+    torch.save(changed(unet.state_dict(), "not a number"), tmp_path / "b.pth")
+    with pytest.raises(ModelError, match="not finite"):
+        geoseg.import_weights(tmp_path / "b.pth", tmp_path / "a.safetensors", overwrite=True, **SAYS)
+    assert (tmp_path / "a.safetensors").read_bytes() == b"mine"
+    with pytest.raises(UsageError, match=r"`out` must be the name of a \.safetensors file"):
+        geoseg.import_weights(tmp_path / "a.pth", tmp_path / "a.pt", **SAYS)
+    with pytest.raises(ModelError, match="is a model of geoseg's already"):
+        geoseg.import_weights(ModelBundle.open("demo").weights_path, tmp_path / "c.safetensors")
+
+
+def test_a_bundle_has_the_bytes_that_safetensors_itself_writes(unet: Any, tmp_path: Path) -> None:
+    """The library keeps every tensor in memory twice; geoseg writes one after the other."""
+    torch.save(unet.state_dict(), tmp_path / "a.pth")
+    bundle = geoseg.import_weights(tmp_path / "a.pth", tmp_path / "a.safetensors", **SAYS)
+    metadata = {"geoseg": json.dumps(bundle.to_json())}
+    assert (tmp_path / "a.safetensors").read_bytes() == safetensors.torch.save(unet.state_dict(), metadata)

@@ -1,0 +1,164 @@
+"""Files of torch.save looked through without torch: torch is the oracle of what they hold, and nothing is run."""
+
+from __future__ import annotations
+
+import pickle
+import subprocess
+import sys
+import zipfile
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from geoseg.errors import ModelError
+from geoseg.model.weights.torch_file import dictionaries, read_torch_file
+
+TENSORS = {
+    "float32": torch.arange(12.0).reshape(3, 4),
+    "float64": torch.zeros(2, dtype=torch.float64),
+    "half": torch.zeros(2, 3, dtype=torch.float16),
+    "bfloat16": torch.zeros(5, dtype=torch.bfloat16),
+    "int64": torch.tensor(7),
+    "bool": torch.ones(4, dtype=torch.bool),
+    "turned": torch.arange(6.0).reshape(2, 3).T,
+    "channels_last": torch.rand(2, 3, 4, 5).to(memory_format=torch.channels_last),
+    "empty": torch.zeros(0, 3),
+    "parameter": torch.nn.Parameter(torch.ones(2)),
+}
+
+
+class Trace:
+    """Unpickling it leaves a trace."""
+
+    def __init__(self, trace: Path) -> None:
+        self.trace = trace
+
+    def __reduce__(self) -> tuple[object, tuple[object, ...]]:
+        return Path.touch, (self.trace,)
+
+
+class Settings(dict[str, Any]):
+    """A class of a trainer's."""
+
+
+@pytest.mark.parametrize("zipped", [True, False], ids=["zip", "before 1.6"])
+def test_it_announces_what_torch_loads(tmp_path: Path, *, zipped: bool) -> None:
+    whole = {"epoch": 3, "state_dict": OrderedDict(TENSORS), "deep": {"er": {"ema": {"w": torch.zeros(3)}}}}
+    torch.save(whole, tmp_path / "a.ckpt", _use_new_zipfile_serialization=zipped)
+    content, passed_over = read_torch_file(tmp_path / "a.ckpt")
+    found = dict(dictionaries(content))
+    oracle = torch.load(tmp_path / "a.ckpt", weights_only=True)
+    assert not passed_over
+    assert set(found) == {("state_dict",), ("deep", "er", "ema")}
+    assert {name: each.shape for name, each in found["state_dict",].items()} == {
+        name: tuple(tensor.shape) for name, tensor in oracle["state_dict"].items()
+    }
+    assert {name for name, each in found["state_dict",].items() if each.is_floating} == {
+        name for name, tensor in TENSORS.items() if tensor.is_floating_point()
+    }
+
+
+@pytest.mark.parametrize("zipped", [True, False], ids=["zip", "before 1.6"])
+@pytest.mark.parametrize("kind", ["function", "class", "whole network"])
+def test_what_could_run_is_refused_and_does_not_run(tmp_path: Path, kind: str, *, zipped: bool) -> None:
+    things = {"function": Trace(tmp_path / "trace"), "class": Settings(a=1), "whole network": torch.nn.Conv2d(1, 1, 1)}
+    torch.save({"w": torch.zeros(1), "x": things[kind]}, tmp_path / "a.pt", _use_new_zipfile_serialization=zipped)
+    with pytest.raises(ModelError, match=r"holds more than tensors \(.*could run code.*torch\.save"):
+        read_torch_file(tmp_path / "a.pt")
+    assert not (tmp_path / "trace").exists()
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_a_pickle_that_torch_did_not_write_is_refused_unread(tmp_path: Path, protocol: int) -> None:
+    (tmp_path / "a.pkl").write_bytes(pickle.dumps(Trace(tmp_path / "trace"), protocol))
+    with pytest.raises(ModelError, match=r"torch\.save"):
+        read_torch_file(tmp_path / "a.pkl")
+    assert not (tmp_path / "trace").exists()
+
+
+@pytest.mark.parametrize("zipped", [True, False], ids=["zip", "before 1.6"])
+@pytest.mark.parametrize("share", [0.02, 0.3, 0.6, 0.9, 0.999])
+def test_a_file_cut_short_anywhere_is_one_line(tmp_path: Path, share: float, *, zipped: bool) -> None:
+    state = {f"layer.{number}": torch.rand(40, 40) for number in range(8)}
+    torch.save(state, tmp_path / "whole.pth", _use_new_zipfile_serialization=zipped)
+    content = (tmp_path / "whole.pth").read_bytes()
+    (tmp_path / "cut.pth").write_bytes(content[: int(len(content) * share)])
+    with pytest.raises(ModelError, match="cut short") as caught:
+        read_torch_file(tmp_path / "cut.pth")
+    assert "\n" not in str(caught.value)
+
+
+def rewritten(source: Path, target: Path, changed: dict[str, bytes], method: int = zipfile.ZIP_STORED) -> None:
+    """Write an archive once more, entries under `changed` with other content."""
+    with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w", method) as new:
+        for name in old.namelist():
+            new.writestr(name, changed.get(name.partition("/")[2], old.read(name)))
+
+
+def test_an_archive_that_would_unpack_to_more_is_refused_before(tmp_path: Path) -> None:
+    torch.save({"w": torch.zeros(10**6)}, tmp_path / "a.pth")
+    rewritten(tmp_path / "a.pth", tmp_path / "bomb.pth", {"data/0": bytes(10**8)}, zipfile.ZIP_DEFLATED)
+    assert (tmp_path / "bomb.pth").stat().st_size < 10**6
+    with pytest.raises(ModelError, match=r"packed by something other than torch.save.*would unpack from"):
+        read_torch_file(tmp_path / "bomb.pth")
+
+
+def test_a_tensor_larger_than_its_numbers_is_refused(tmp_path: Path) -> None:
+    torch.save({"w": torch.zeros(8)}, tmp_path / "a.pth")
+    rewritten(tmp_path / "a.pth", tmp_path / "short.pth", {"data/0": bytes(4)})
+    with pytest.raises(ModelError, match="announces 32 bytes of weights"):
+        read_torch_file(tmp_path / "short.pth")
+    torch.save({"w": torch.zeros(1).expand(10**6, 10**6)}, tmp_path / "stretched.pth")
+    with pytest.raises(ModelError, match=r"announces a tensor \[1000000, 1000000\] in 1 numbers"):
+        read_torch_file(tmp_path / "stretched.pth")
+
+
+def test_a_memo_of_two_billion_is_refused(tmp_path: Path) -> None:
+    torch.save({"w": torch.zeros(8)}, tmp_path / "a.pth")
+    evil = b"\x80\x02}r\xff\xff\xff\x7f."  # an empty dict, put at place 2147483647
+    rewritten(tmp_path / "a.pth", tmp_path / "memo.pth", {"data.pkl": evil})
+    with pytest.raises(ModelError, match="LONG_BINPUT"):
+        read_torch_file(tmp_path / "memo.pth")
+
+
+def test_programs_are_refused_with_a_way_out_that_works(tmp_path: Path) -> None:
+    network = torch.nn.Conv2d(3, 2, 1)
+    torch.jit.trace(network, torch.zeros(1, 3, 4, 4)).save(str(tmp_path / "script.pt"))
+    with pytest.raises(ModelError, match=r"TorchScript.*torch\.jit\.load\('script\.pt'\)\.state_dict\(\)"):
+        read_torch_file(tmp_path / "script.pt")
+    torch.save(torch.jit.load(str(tmp_path / "script.pt")).state_dict(), tmp_path / "out.pth")
+    torch.export.save(torch.export.export(network, (torch.zeros(1, 3, 4, 4),)), tmp_path / "program.pt2")
+    with pytest.raises(ModelError, match=r"torch\.export.*torch\.export\.load\('program\.pt2'\)\.state_dict"):
+        read_torch_file(tmp_path / "program.pt2")
+    torch.save(dict(torch.export.load(tmp_path / "program.pt2").state_dict), tmp_path / "out2.pth")
+    for name in ("out.pth", "out2.pth"):
+        ((_, tensors),) = dictionaries(read_torch_file(tmp_path / name)[0])
+        assert {key: each.shape for key, each in tensors.items()} == {"weight": (2, 3, 1, 1), "bias": (2,)}
+
+
+def test_packages_of_arcgis_and_other_archives_are_named(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.dlpk", "w") as archive:
+        archive.writestr("model.emd", "{}")
+        archive.writestr("model.onnx", b"x")
+    with pytest.raises(ModelError, match=r"ArcGIS package.*unpack it.*\(model\.onnx\)"):
+        read_torch_file(tmp_path / "a.dlpk")
+    with zipfile.ZipFile(tmp_path / "a.keras", "w") as archive:
+        archive.writestr("config.json", "{}")
+    with pytest.raises(ModelError, match=r"torch\.save did not write"):
+        read_torch_file(tmp_path / "a.keras")
+
+
+def test_torch_is_not_loaded_for_what_is_refused(tmp_path: Path) -> None:
+    torch.save({"x": Trace(tmp_path / "trace")}, tmp_path / "a.pt")
+    code = (
+        "import sys, geoseg\n"
+        "try: geoseg.import_weights(sys.argv[1], sys.argv[2])\n"
+        "except geoseg.errors.ModelError: print('torch' in sys.modules)"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "a.pt"), str(tmp_path / "out.safetensors")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+    assert not (tmp_path / "out.safetensors").exists()

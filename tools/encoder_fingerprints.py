@@ -1,0 +1,51 @@
+"""Write geoseg/model/weights/encoders.txt: the encoders of smp and timm by the names and widths of their tensors.
+
+    python tools/encoder_fingerprints.py
+
+It takes about a quarter of an hour and no network. A line is a fingerprint and the encoders that have it. It is a hint
+of what to try first: what a file holds is compared with the network itself, whatever the table says.
+"""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections import defaultdict
+from pathlib import Path
+
+import segmentation_models_pytorch as smp
+import timm
+import torch
+
+from geoseg.model.weights import encoder_fingerprint
+
+TABLE = Path(__file__).parents[1] / "geoseg" / "model" / "weights" / "encoders.txt"
+
+
+def main() -> None:
+    """Build every encoder without memory."""
+    warnings.simplefilter("ignore")
+    found: dict[str, list[str]] = defaultdict(list)
+    for name in [*smp.encoders.encoders, *(f"tu-{model}" for model in timm.list_models())]:
+        shapes = encoder_shapes(name)
+        if shapes is not None:
+            found[encoder_fingerprint(shapes)].append(name)
+    TABLE.write_text("".join(f"{key} {' '.join(names)}\n" for key, names in sorted(found.items())), encoding="utf-8")
+    print(f"{sum(map(len, found.values()))} encoders, {len(found)} fingerprints")
+
+
+def encoder_shapes(name: str) -> dict[str, tuple[int, ...]] | None:
+    """Return the shapes of an encoder's tensors by their names; None where smp cannot build it."""
+    for depth in (5, 4, 3):
+        try:
+            with torch.device("meta" if not name.startswith("mit_") else "cpu"):
+                encoder = smp.encoders.get_encoder(name, weights=None, depth=depth)
+        except Exception as fault:  # noqa: BLE001 (smp and timm raise whatever they like)
+            print(f"{name} at depth {depth}: {str(fault)[:80]}", file=sys.stderr)
+            continue
+        return {key: tuple(tensor.shape) for key, tensor in encoder.state_dict().items()}
+    return None
+
+
+if __name__ == "__main__":
+    main()
