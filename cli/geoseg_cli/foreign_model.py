@@ -92,7 +92,7 @@ def _completed(path: str | None, given: dict[str, Any], bands: tuple[int | str, 
 def stored_normalization(
     mean: tuple[float, ...] | None, std: tuple[float, ...] | None, dtype: str | None = None
 ) -> Normalization | None:
-    """Return mean and std in stored units, where both are given: of 0 to 1 they are of 8 bits, unless `dtype` differs."""
+    """Return mean and std in stored units, where both are given; of 0 to 1 they are of 8 bits, if `dtype` lets them."""
     from geoseg.model import VALUE_RANGES, Normalization
 
     if mean is None and std is None:
