@@ -55,14 +55,13 @@ def test_commands_run(line: str, folder: Path) -> None:
         return
     if "--scale" in words and "scene.tif" in words:
         world.write_16_bit(folder / "scene.tif")
+    if words[0] == "import" and "--list-presets" not in words:
+        world.write_weights(folder / words[1])
     made = [
         Path(words[at + 1].replace("{name}", "other"))
         for at, word in enumerate(words)
         if word in OUTPUTS.get(words[0], ())
     ]
-    if words[0] == "import" and "--list-presets" not in words:
-        world.write_weights(folder / words[1])
-    made = [Path(words[at + 1]) for at, word in enumerate(words) if word in OUTPUTS.get(words[0], ())]
     for path in made:
         path.unlink(missing_ok=True)
     done = CliRunner().invoke(geoseg, words)
