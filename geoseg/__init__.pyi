@@ -4,7 +4,6 @@ from .dataset import Split as Split
 from .dataset import open_dataset as open_dataset
 from .dataset import split as split
 from .display import Page as Page
-from .display import draw_polygons as draw_polygons
 from .display import picture as picture
 from .display import preview as preview
 from .evaluation import ConfusionMatrix as ConfusionMatrix

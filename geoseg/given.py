@@ -269,7 +269,7 @@ _KINDS: dict[str, Callable[[str, Any], Any]] = {
     **dict.fromkeys(
         (
             "window", "overlap", "tta", "tile", "batch_size", "workers", "threads", "devices", "connectivity",
-            "window_px", "overlap_px",
+            "window_px", "overlap_px", "width_px", "dpi",
         ),
         integer,
     ),

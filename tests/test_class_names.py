@@ -66,10 +66,10 @@ def test_a_page_and_its_pictures(landcover: Path, tmp_path: Path, drawn: list[Te
     data = data_of(geoseg.preview(landcover, polygons=vectorize(landcover)))
     assert [land["name"] for land in data["classes"]] == list(NAMES)
     assert data["polygons"]["names"] == sorted(NAMES)
-    geoseg.picture(write_scene(tmp_path / "s.tif", CODES.shape, **UTM), landcover, tmp_path / "p.png")
+    geoseg.picture(landcover, write_scene(tmp_path / "s.tif", CODES.shape, **UTM), out=tmp_path / "p.png")
     check(drawn)
     drawn.clear()
-    geoseg.draw_polygons(vectorize(landcover), tmp_path / "v.png")
+    geoseg.picture(polygons=vectorize(landcover), out=tmp_path / "v.png")
     check(drawn)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,9 @@ from geoseg_cli.process import InterruptedRunError, termination_interrupts
 from geoseg_cli.progress_bar import ProgressBar
 
 _OUTPUT, _LAYERS = "Output", "Layers"
-_PAGE_ONLY = ("confidence", "max_mb", "title", "description")
-"""Options that no picture has."""
+_PAGE_ONLY, _PICTURE_ONLY = ("later", "confidence", "max_mb"), ("width_px", "dpi")
+"""Options that no picture has, and those that no page has."""
+_SPELLED = {"later": "two maps", "width_px": "--width"}
 
 
 @click.command(cls=GroupedCommand, short_help="Make a web page or a picture of a map.")
@@ -26,13 +27,17 @@ _PAGE_ONLY = ("confidence", "max_mb", "title", "description")
 @path_argument("later", required=False)
 @options.out(
     _OUTPUT,
-    "A page (.html): one file that needs no network. Or a picture (.png): scene and map side by side, or the polygons.",
+    "A page (.html): one file that needs no network. Or a picture (.png): the map, beside its scene, or its polygons.",
 )
 @grouped(_OUTPUT)(
     "--max-mb", type=float, metavar="MB", help="Maximum size of the page; a larger page zooms deeper. [default: 15]"
 )
 @grouped(_OUTPUT)("--title", metavar="TEXT", help="Heading. [default: the map's file name]")
 @grouped(_OUTPUT)("--description", metavar="TEXT", help="What stands below the heading.")
+@grouped(_OUTPUT)(
+    "--width", "width_px", type=int, metavar="PX", help="Width of a picture, in pixels. [default: about 2150]"
+)
+@grouped(_OUTPUT)("--dpi", type=int, metavar="N", help="Pixels of a picture to an inch of paper. [default: 144]")
 @options.mkdir(_OUTPUT)
 @options.overwrite(_OUTPUT, "Replace an existing file.")
 @options.as_json(_OUTPUT)
@@ -66,7 +71,7 @@ def preview(landcover: str, later: str | None, *, out: str, as_json: bool, quiet
     with ProgressBar(quiet=quiet) as bar, termination_interrupts():
         try:
             if Path(out).suffix.lower() == ".png":
-                written = _picture(landcover, out, settings, bar.announce)
+                written = _picture(landcover, out, settings | {"announce": bar.announce})
             else:
                 written = _page(landcover, out, settings | {"progress": bar.update, "announce": bar.announce})
         except KeyboardInterrupt:
@@ -80,36 +85,21 @@ def preview(landcover: str, later: str | None, *, out: str, as_json: bool, quiet
 def _page(landcover: str, out: str, settings: dict[str, Any]) -> Path:
     from geoseg.display import preview as show
 
+    _refuse(settings, _PICTURE_ONLY, "need a picture, not a page: --out map.png")
     return show(landcover, settings.pop("scene", None), out=out, **settings).path or Path(out)
 
 
-def _picture(landcover: str, out: str, settings: dict[str, Any], announce: Callable[[str], None]) -> Path:
-    from geoseg.atomic import make_folders
-    from geoseg.display import check_target, draw_polygons, picture
+def _picture(landcover: str, out: str, settings: dict[str, Any]) -> Path:
+    from geoseg.display import picture
 
-    others = (*_PAGE_ONLY, "palette" if "polygons" in settings else "layer")
-    surplus = [f"--{name.replace('_', '-')}" for name in others if name in settings]
+    _refuse(settings, _PAGE_ONLY, "need a page, not a picture: --out map.html")
+    return picture(landcover, settings.pop("scene", None), out=out, **settings)
+
+
+def _refuse(settings: dict[str, Any], names: Collection[str], why: str) -> None:
+    surplus = [_SPELLED.get(name, f"--{name.replace('_', '-')}") for name in names if name in settings]
     if surplus:
-        raise click.UsageError(f"{' and '.join(surplus)} need a page, not a picture: --out map.html")
-    if ("scene" in settings) == ("polygons" in settings):
-        raise click.UsageError(
-            "a picture shows scene and map, or polygons: add --scene or --polygons, or write a page (.html)"
-        )
-    if settings["mkdir"]:
-        make_folders(out)
-    check_target(out, overwrite=settings["overwrite"])
-    if "polygons" in settings:
-        return draw_polygons(
-            settings["polygons"], out, landcover=landcover, legend=settings.get("legend"), layer=settings.get("layer")
-        )
-    return picture(
-        settings["scene"],
-        landcover,
-        out,
-        legend=settings.get("legend"),
-        palette=settings.get("palette"),
-        announce=announce,
-    )
+        raise click.UsageError(f"{' and '.join(surplus)} {why}")
 
 
 def _size(path: Path) -> str:

@@ -96,7 +96,7 @@ def _write_and_draw(
 ) -> dict[str, int | float]:
     """Write the polygons and draw them; check first that they can be drawn."""
     from geoseg.atomic import make_folders
-    from geoseg.display import check_picture, draw_polygons
+    from geoseg.display import check_picture, picture
 
     if settings.get("mkdir"):
         make_folders(png)
@@ -105,7 +105,8 @@ def _write_and_draw(
     layer = _layer(landcover, out, settings.get("layer"))
     figures = _write(landcover, out, settings, quiet=quiet)
     try:
-        drawn = draw_polygons(out, png, legend=settings.get("legend"), landcover=landcover, layer=layer)
+        legend = settings.get("legend")
+        drawn = picture(landcover, out=png, polygons=out, legend=legend, layer=layer, overwrite=True)
     except KeyboardInterrupt:
         raise InterruptedRunError(f"interrupted; {out} is written, {png} is not") from None
     if not quiet:

@@ -1,6 +1,5 @@
 from .page import Page as Page
 from .page import check_target as check_target
 from .picture import check_picture as check_picture
-from .picture import draw_polygons as draw_polygons
 from .picture import picture as picture
 from .preview import preview as preview

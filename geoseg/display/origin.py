@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from dataclasses import dataclass
 from typing import Self
 
+from geoseg.display.code_table import typical_gsd_m
 from geoseg.errors import UsageError
-from geoseg.raster import Scene, opened
+from geoseg.raster import GeoBox, Scene, opened
 
 _TITLE_LETTERS, _TEXT_LETTERS = 200, 10_000
 _NAME_LETTERS, _SENTENCE_LETTERS, _MOST_SENTENCES = 100, 300, 8
@@ -90,3 +92,23 @@ def imaged_on(scene: Scene) -> str | None:
     with opened(scene.path) as dataset:
         found = _DATE.match(dataset.tags(ns="IMAGERY").get("ACQUISITIONDATETIME", ""))
     return found[0] if found else None
+
+
+def facts_of(landcover: Scene) -> str:
+    """Return size, pixel and CRS of a map, on one line."""
+    box = landcover.geobox
+    crs = box.crs if box.has_transform else box.gcp_crs
+    authority = None if crs is None else crs.to_authority()
+    place = "no CRS" if crs is None else ":".join(authority) if authority else "own CRS"
+    size = f"{box.width_px:,} \u00d7 {box.height_px:,} px".replace(",", "\u202f")
+    return " · ".join([size, *_pixel(box), place])
+
+
+def _pixel(box: GeoBox) -> list[str]:
+    """Return what a pixel measures, as people say it."""
+    gsd_m = typical_gsd_m(box)
+    if gsd_m is None:
+        return []
+    if box.crs is not None and box.crs.is_geographic and box.has_transform:
+        return [f"{math.sqrt(abs(box.transform.determinant)) * math.degrees(box.crs.units_factor[1]):.3g}°"]
+    return [f"{gsd_m / 1000:.3g} km" if gsd_m >= 1000 else f"{gsd_m:.3g} m"]

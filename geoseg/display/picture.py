@@ -1,76 +1,96 @@
-"""A scene beside its map, with the legend: one PNG to look at."""
+"""The verb: a picture of a map or of its polygons as a PNG, for reports."""
 
 from __future__ import annotations
 
 import importlib.util
-import io
-import math
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+from rasterio.enums import Resampling
 
 from geoseg.atomic import make_folders, probe_writable, same_file, write_durably
-from geoseg.display.code_table import CodeTable
-from geoseg.display.features import open_features
-from geoseg.display.overview_source import plain_codes
-from geoseg.display.palette import check_palette, color_blind_colors
+from geoseg.display.code_table import ClassAreas, CodeTable
+from geoseg.display.features import RGB, FeatureSource, open_features
+from geoseg.display.origin import Heading, Origin, facts_of, imaged_on
+from geoseg.display.overview_source import OverviewSource, plain_codes
+from geoseg.display.page import check_target
+from geoseg.display.palette import PaletteName, check_palette, colors_in
 from geoseg.display.placement import natural_scene, read_beside
 from geoseg.errors import GeosegError, OutputError, UsageError
 from geoseg.given import plain_arguments
-from geoseg.legend import NODATA, Color, Legend, NamedClass, Nomenclature, given_names
+from geoseg.legend import DEEPGLOBE, NODATA, Color, Legend, NamedClass, Nomenclature, distinct_color, given_names
 from geoseg.progress import announcer
 from geoseg.raster import ClassRaster, Patch, Scene, shown
 
 if TYPE_CHECKING:
     import geopandas
 
+    from geoseg.display.sheet import MapScale, Panel
+
 StrPath = str | os.PathLike[str]
-PICTURE_PX = 1000
-"""The long side of each of the two images."""
-_DPI = 100
-_MOST_ENTRIES, _MOST_COLUMNS, _LETTERS = 41, 7, 30
-"""Of the legend."""
-_ROW_IN, _SWATCH_IN, _LETTER_IN = 0.22, 0.55, 0.085
-"""About how large its parts are."""
-_AIR_IN = 0.25
-_WIDEST_IN, _HIGHEST_IN = 12.0, 11.0
-"""Of the two images side by side."""
-Entry = tuple[str, Color | None]
-"""A line of the legend, and its color if it is a class."""
+WIDTHS_PX, DOTS = (300, 6000), (30, 1200)
+"""Of a picture; and of what it can be told to have to an inch."""
+_FINER = 2
+"""Codes are read so many times finer than the picture: each pixel shows the mix of the classes in it."""
+_MOST_FINER_PX = 16_000_000
 
 
 @plain_arguments()
-def picture(  # noqa: PLR0913 - what is shown, how, and where
-    scene: str | os.PathLike[str] | Scene,
-    landcover: str | os.PathLike[str],
-    out: str | os.PathLike[str],
+def picture(  # noqa: PLR0913 - each is a noun of the picture
+    landcover: StrPath | None = None,
+    scene: StrPath | Scene | None = None,
     *,
-    legend: str | os.PathLike[str] | None = None,
+    out: StrPath,
+    polygons: StrPath | geopandas.GeoDataFrame | None = None,
+    layer: str | None = None,
+    legend: StrPath | Legend | Nomenclature | None = None,
     palette: str | None = None,
+    title: str | None = None,
+    description: str | None = None,
+    width_px: int | None = None,
+    dpi: int | None = None,
     mkdir: bool = False,
+    overwrite: bool = False,
     announce: Callable[[str], None] | None = None,
 ) -> Path:
-    """Write a PNG of a scene beside its land-cover map, with the legend, and return its path.
+    """Draw a land-cover map, beside its scene if there is one, or its polygons, as a PNG, and return its path.
 
     Parameters
     ----------
-    scene : path or Scene
-        The imagery; of a larger scene the map's part is shown.
-    landcover : path
-        A raster of classes. Both are read decimated, so their size does not matter.
+    landcover : path, optional
+        A raster of classes. It is read decimated, so its size does not matter.
+    scene : path or Scene, optional
+        The imagery, on the left of the map; of a larger scene the map's part is shown.
     out : path
-        The picture (.png); an existing one is replaced.
-    legend : path, optional
-        A file of names and colors. Default: the map's own, else its codes.
+        The picture (.png).
+    polygons : path or GeoDataFrame, optional
+        Polygons as `vectorize` makes them, of any number (columns code, name and area_m2 or area_px), drawn in place
+        of the raster. `landcover` then only lends them its colors.
+    layer : str, optional
+        The layer of the polygons, where several could be meant. Default: the one with the map's name.
+    legend : path, Legend or Nomenclature, optional
+        Names and colors. Default: the map's own; for polygons without a map those of the style inside a GeoPackage,
+        else the DeepGlobe legend's for its names, else some that differ.
     palette : str, optional
-        "own" or "color-blind".
-    mkdir : bool
-        Make the folder of `out`.
+        "soft" (for DeepGlobe's published colors, else the legend's own), "own", "deepglobe" or "color-blind". Default:
+        "soft".
+    title : str, optional
+        Default: the file's name.
+    description : str, optional
+        What stands below the title.
+    width_px : int, optional
+        How wide the picture is, 300 to 6000 pixels; everything in it grows along. Default: what an image of 1600
+        pixels needs, or two of 1100.
+    dpi : int, optional
+        How many pixels the file says it has to an inch, so that it comes out at a size: 2008 pixels at 300 are 17 cm.
+        Default: 144.
+    mkdir, overwrite : bool
+        Make the folder of `out`; replace an existing file.
     announce : callable, optional
         Called with lines for people: how colors were read as classes.
 
@@ -79,92 +99,190 @@ def picture(  # noqa: PLR0913 - what is shown, how, and where
     SceneError
         A raster cannot be read, the map is no map of classes, or the scene is not the map's.
     UsageError
-        An unknown palette, or a legend that cannot be right.
+        Nothing to draw or too much, an unknown palette, a legend that cannot be right, polygons without the columns.
     OutputError
         The picture cannot be written.
-    GeosegError
-        matplotlib is not installed.
-
-    """
-    _need_matplotlib()
-    safe = check_palette(palette) == "color-blind"
-    if mkdir:
-        make_folders(out)
-    probe_writable(out)
-    source = scene if isinstance(scene, Scene) else natural_scene(scene)
-    given = given_names(legend)
-    raster = ClassRaster.open(landcover, given)
-    if raster.note:
-        announcer(announce)(raster.note)
-    known, landcover_map = raster.names if given is None else given, raster.scene
-    with plain_codes(raster) as plain:
-        patch, table = plain.overview(PICTURE_PX), CodeTable(shown(landcover_map.path))
-    codes = table.of(patch.data[0], patch.valid)
-    classes = _classes(known.completed(table.codes), safe=safe)
-    colored = _colored(codes, {table[named.code]: named.color for named in classes})
-    pixels = np.bincount(codes.ravel(), minlength=NODATA + 1)
-    entries = _entries(classes, {named.code: int(pixels[table[named.code]]) for named in classes})
-    target = Path(out)
-    _draw(_natural(read_beside(source, landcover_map, PICTURE_PX), source), colored, entries, target)
-    return target
-
-
-@plain_arguments()
-def draw_polygons(  # noqa: PLR0913 - what is drawn, how, and where
-    polygons: StrPath | geopandas.GeoDataFrame,
-    out: StrPath,
-    *,
-    legend: StrPath | Legend | Nomenclature | None = None,
-    landcover: StrPath | None = None,
-    title: str | None = None,
-    layer: str | None = None,
-) -> Path:
-    """Draw polygons as `vectorize` makes them, of any number, as a map in a PNG of about 2000 pixels.
-
-    Parameters
-    ----------
-    polygons : path or GeoDataFrame
-        With the columns of `vectorize`: code, name and area_m2 or area_px.
-    out : path
-        The picture (.png); an existing one is replaced.
-    legend : path, Legend or Nomenclature, optional
-        The colors. Default: the map's, else those of the style inside a GeoPackage, else the DeepGlobe legend's for
-        its names, else some that differ.
-    landcover : path, optional
-        The map that the polygons were made from, for its colors.
-    title : str, optional
-        Default: the file's name.
-    layer : str, optional
-        The layer of the polygons, where several could be meant. Default: the one with the map's name.
-
-    Raises
-    ------
     GeosegError
         matplotlib is not installed, or the file holds no polygons.
-    UsageError
-        The polygons lack the columns of `vectorize`.
-    OutputError
-        The picture cannot be written.
 
     Notes
     -----
-    Each pixel shows the mix of the classes in it. Borders are drawn around what is large enough to be seen.
+    The picture has title, legend with areas, scale bar, north arrow, and at its foot the warnings of the run that made
+    the map, the scene and the model. Each pixel shows the mix of the classes in it. Borders of polygons are drawn
+    around what is large enough to be seen.
 
     Examples
     --------
-    >>> geoseg.draw_polygons("landcover.gpkg", "landcover.png")  # doctest: +SKIP
+    >>> geoseg.picture("landcover.tif", "scene.tif", out="map.png", width_px=2008, dpi=300)  # doctest: +SKIP
+    >>> geoseg.picture(polygons="landcover.gpkg", out="polygons.png")  # doctest: +SKIP
 
     """
     _need_matplotlib()
-    target = probe_writable(out)
-    from geoseg.display.polygon_page import draw_page  # noqa: PLC0415 - matplotlib is an extra
-
-    source = open_features(polygons, layer, None if landcover is None else Path(landcover).stem)
-    names = given_names(legend)
-    if names is None and landcover is not None:
-        names = ClassRaster.open(landcover).names
-    write_durably(target, draw_page(title or source.title, source, names))
+    chosen, heading = check_palette(palette), Heading(title, description)
+    _check_subject(landcover, scene, polygons, layer)
+    _check_size(width_px, dpi)
+    if mkdir:
+        make_folders(out)
+    target = _png(check_target(out, overwrite=overwrite))
+    given = given_names(legend)
+    raster = None if landcover is None else ClassRaster.open(landcover, given)
+    if raster is not None and raster.note:
+        announcer(announce)(raster.note)
+    if polygons is None and raster is not None:
+        subject = _raster_subject(raster, given, scene, chosen)
+    else:
+        subject = _polygon_subject(polygons, layer, raster, given, chosen)
+    write_durably(target, subject.drawn(heading, width_px, dpi))
     return target
+
+
+@dataclass(frozen=True, slots=True)
+class _Subject:
+    """What is drawn, whatever its size."""
+
+    name: str
+    """The title where nobody gives one."""
+    facts: str
+    classes: Sequence[NamedClass]
+    """In the colors in which they are drawn."""
+    areas: Mapping[int, float]
+    in_px: bool
+    aspect: float
+    """Width by height."""
+    scale: MapScale
+    notes: Sequence[str]
+    panels: Callable[[tuple[int, int]], Sequence[Panel]]
+    """Of some (rows, cols)."""
+    count: int = 1
+
+    def drawn(self, heading: Heading, width_px: int | None, dpi: int | None) -> bytes:
+        """Return the PNG."""
+        from geoseg.display.sheet import LegendEntry, Sheet, SheetLayout, draw_sheet  # noqa: PLC0415 - the extra [plot]
+
+        sheet = Sheet(
+            heading.title or self.name,
+            self.facts,
+            [LegendEntry(known.name, known.color, self.areas.get(known.code, 0.0)) for known in self.classes],
+            self.in_px,
+            self.scale,
+            heading.paragraphs,
+            self.notes,
+            "no polygons",
+        )
+        layout = SheetLayout.of(sheet, self.aspect, self.count)
+        return draw_sheet(sheet, layout, self.panels(layout.scaled_to(width_px)[1]), width_px, dpi)
+
+
+def _raster_subject(
+    raster: ClassRaster, given: Nomenclature | None, scene: StrPath | Scene | None, palette: PaletteName
+) -> _Subject:
+    from geoseg.display.sheet import MapScale, Panel  # noqa: PLC0415 - the extra [plot]
+
+    landcover, table = raster.scene, CodeTable(shown(raster.scene.path))
+    source = scene if scene is None or isinstance(scene, Scene) else natural_scene(scene)
+    with plain_codes(raster) as plain, OverviewSource(plain, Resampling.nearest) as counted:
+        areas = ClassAreas.of(counted, table)
+    classes = _colored_classes(palette, list((raster.names if given is None else given).completed(table.codes)))
+    rows, cols = landcover.shape
+    height_m, width_m = landcover.geobox.pixel_m or (1.0, 1.0)
+
+    def panels(shape: tuple[int, int]) -> Sequence[Panel]:
+        with plain_codes(raster) as plain:
+            image = Panel(_map_image(plain, table, classes, shape), "" if source is None else "Land cover")
+        if source is None:
+            return [image]
+        natural = _natural(read_beside(source, landcover, max(shape)), source)
+        return [Panel(_stretched(natural, shape), "Scene"), image]
+
+    return _Subject(
+        Path(shown(landcover.path)).stem or "Land cover",
+        facts_of(landcover),
+        classes,
+        areas.areas,
+        areas.in_px,
+        min(20.0, max(0.05, cols * width_m / (rows * height_m))),
+        MapScale.of_raster(landcover.geobox),
+        _notes(landcover, source),
+        panels,
+        1 if source is None else 2,
+    )
+
+
+def _polygon_subject(
+    polygons: StrPath | geopandas.GeoDataFrame | None,
+    layer: str | None,
+    raster: ClassRaster | None,
+    given: Nomenclature | None,
+    palette: PaletteName,
+) -> _Subject:
+    from geoseg.display.canvas import Canvas  # noqa: PLC0415 - the extra [plot]
+    from geoseg.display.sheet import MapScale, Panel, grouped, vertical_stretch  # noqa: PLC0415 - likewise
+
+    source = open_features(polygons, layer, None if raster is None else Path(shown(raster.scene.path)).stem)
+    known = given if given is not None else None if raster is None else raster.names
+    count, found, areas = _counted(source, known)
+    classes = _colored_classes(palette, found)
+    bounds = source.bounds
+    stretch = 1.0 if bounds is None else vertical_stretch(source.crs, bounds)
+
+    def panels(shape: tuple[int, int]) -> Sequence[Panel]:
+        if bounds is None:
+            return []
+        canvas = Canvas(bounds, max(shape), stretch)
+        for batch in source.batches():
+            for each in classes:
+                canvas.fill(batch.shapes[batch.codes == each.code], each.color)
+            canvas.border(batch.shapes)
+        return [Panel(canvas.image())]
+
+    crs = "no CRS" if source.crs is None else ":".join(source.crs.to_authority() or ("own CRS",))
+    return _Subject(
+        source.title,
+        f"{grouped(count)} polygon{'' if count == 1 else 's'}  ·  {crs}",
+        classes,
+        areas,
+        source.in_px,
+        4 / 3 if bounds is None else (bounds[2] - bounds[0]) / ((bounds[3] - bounds[1]) * stretch),
+        MapScale() if bounds is None else MapScale.of_bounds(source.crs, bounds),
+        () if raster is None else _notes(raster.scene, None),
+        panels,
+    )
+
+
+def _counted(source: FeatureSource, known: Nomenclature | None) -> tuple[int, list[NamedClass], dict[int, float]]:
+    """Return how many polygons there are, their classes by code, and the area of each."""
+    count, names, areas = 0, dict[int, str](), dict[int, float]()
+    for batch in source.batches():
+        count += len(batch.codes)
+        codes, first, which = np.unique(batch.codes, return_index=True, return_inverse=True)
+        sums = np.bincount(which, batch.areas, minlength=len(codes))
+        for number, code in enumerate(codes.tolist()):
+            names.setdefault(code, batch.names[first[number]])
+            areas[code] = areas.get(code, 0.0) + float(sums[number])
+    by_name: dict[str, RGB] = {land_cover.name: land_cover.color for land_cover in DEEPGLOBE} | source.colors
+    colors = {
+        code: known.of(code).color if known is not None else by_name.get(name) or distinct_color(code)
+        for code, name in names.items()
+    }
+    return count, [NamedClass(code, names[code], colors[code]) for code in sorted(names)], areas
+
+
+def _check_subject(landcover: object, scene: object, polygons: object, layer: str | None) -> None:
+    if landcover is None and polygons is None:
+        raise UsageError("there is nothing to draw: give `landcover` or `polygons`", "landcover")
+    if scene is not None and polygons is not None:
+        raise UsageError("a picture shows scene and map, or polygons; leave out `scene`, or `polygons`", "scene")
+    if layer is not None and polygons is None:
+        raise UsageError("`layer` is for `polygons`; add them, or leave it out", "layer")
+
+
+def _check_size(width_px: int | None, dpi: int | None) -> None:
+    for name, value, (low, high), unit in (
+        ("width_px", width_px, WIDTHS_PX, "pixels"),
+        ("dpi", dpi, DOTS, "to an inch"),
+    ):
+        if value is not None and not low <= value <= high:
+            raise UsageError(f"`{name}` must be {low} to {high} {unit}, got {value}", name)
 
 
 def check_picture(out: StrPath, *, overwrite: bool, others: Iterable[str] = ()) -> Path:
@@ -174,9 +292,7 @@ def check_picture(out: StrPath, *, overwrite: bool, others: Iterable[str] = ()) 
     run reads or writes; OutputError where no file can be made, or one exists and may not be replaced.
     """
     _need_matplotlib()
-    path = probe_writable(out)
-    if path.suffix.lower() != ".png":
-        raise UsageError(f"{path}: a picture of polygons must end in .png", "png")
+    path = _png(probe_writable(out), "png")
     if any(same_file(path, Path(name)) for name in others):
         raise UsageError(
             f"{path} is read or written by this run and would be replaced by the picture; choose another `png`",
@@ -192,30 +308,64 @@ def _need_matplotlib() -> None:
         raise GeosegError("pictures need matplotlib, which is not installed; pip install matplotlib")
 
 
-def _classes(found: Nomenclature, *, safe: bool) -> list[NamedClass]:
-    """Return the classes of a map by code, in their own colors or in those that all people tell apart."""
-    if not safe:
-        return list(found)
-    colors = color_blind_colors([named.name for named in found])
-    return [replace(named, color=color) for named, color in zip(found, colors, strict=True)]
+def _png(path: Path, parameter: str = "out") -> Path:
+    if path.suffix.lower() != ".png":
+        raise UsageError(f"{path}: a picture must end in .png, a page (geoseg.preview) in .html", parameter)
+    return path
 
 
-def _entries(classes: Sequence[NamedClass], pixels: Mapping[int, int]) -> list[Entry]:
-    """Return what the legend says, by code; where classes are many, the largest and how many others there are."""
-    most = sorted(classes, key=lambda named: -pixels[named.code])[:_MOST_ENTRIES]
-    entries: list[Entry] = [(_fitting(named.name), named.color) for named in sorted(most, key=lambda named: named.code)]
-    others = len(classes) - len(most)
-    return [*entries, (f"and {others} more", None)] if others else entries
+def _colored_classes(palette: PaletteName, found: Sequence[NamedClass]) -> list[NamedClass]:
+    """Return classes in the colors of a palette."""
+    colors = colors_in(palette, found)
+    return [NamedClass(known.code, known.name, color) for known, color in zip(found, colors, strict=True)]
 
 
-def _fitting(name: str) -> str:
-    return name if len(name) <= _LETTERS else f"{name[: _LETTERS - 1].rstrip()}…"
+def _notes(landcover: Scene, source: Scene | None) -> list[str]:
+    """Return what stands at the foot: warnings, the scene, the model."""
+    origin = Origin.of(landcover)
+    name = origin.scene if source is None else Path(shown(source.path)).name
+    day = None if source is None else imaged_on(source)
+    made = [f"Scene: {name}{f', taken on {day}' if day else ''}"] if name else []
+    if origin.model:
+        made.append(f"Model: {origin.model}{f' ({origin.about})' if origin.about else ''}")
+    return [*origin.cautions, *(["  ·  ".join(made)] if made else [])]
 
 
-def _columns(entries: Sequence[Entry], wide_in: float) -> int:
-    longest = max((len(text) for text, _ in entries), default=0)
-    fitting = int(wide_in / (_SWATCH_IN + _LETTER_IN * longest))
-    return max(1, min(len(entries), _MOST_COLUMNS, fitting))
+def _map_image(
+    plain: Scene, table: CodeTable, classes: Sequence[NamedClass], shape: tuple[int, int]
+) -> NDArray[np.uint8]:
+    """Return (row, col, 4) of a map in some size, each pixel the mean of what is in it; nodata is transparent."""
+    finer = _FINER if shape[0] * shape[1] * _FINER**2 <= _MOST_FINER_PX else 1
+    patch = plain.overview(max(shape) * finer)
+    colors = {table[known.code]: known.color for known in classes}
+    colored = _colored(table.of(patch.data[0], patch.valid), colors)
+    rows, cols = shape
+    fine = _stretched(colored, (rows * finer, cols * finer))
+    return _mean(fine, finer) if finer > 1 else fine
+
+
+def _mean(image: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    """Return the mean of squares of pixels; colors count as much as they cover."""
+    rows, cols = image.shape[0] // side, image.shape[1] // side
+    found = np.zeros((rows, cols, 4), np.uint32)
+    for row in range(side):
+        for col in range(side):
+            part = image[row::side, col::side].astype(np.uint32)
+            part[..., :3] *= part[..., 3:]
+            found += part
+    cover = found[..., 3:]
+    color = np.divide(found[..., :3], cover, out=np.zeros((rows, cols, 3)), where=cover > 0)
+    return np.concatenate([color, cover / side**2], axis=2).round().astype(np.uint8)
+
+
+def _stretched(image: NDArray[np.uint8], shape: tuple[int, int]) -> NDArray[np.uint8]:
+    """Return an image with other numbers of rows and columns: each pixel is the nearest."""
+    row, col = (
+        ((np.arange(wanted) + 0.5) * side / wanted).astype(int)
+        for wanted, side in zip(shape, image.shape[:2], strict=True)
+    )
+    found: NDArray[np.uint8] = image[row[:, None], col[None]]
+    return found
 
 
 def _natural(patch: Patch, scene: Scene) -> NDArray[np.uint8]:
@@ -235,36 +385,3 @@ def _colored(codes: NDArray[np.uint8], colors: Mapping[int, Color]) -> NDArray[n
     for code, color in colors.items():
         table[code] = (*color, 255)
     return table[codes]
-
-
-def _draw(natural: NDArray[np.uint8], colored: NDArray[np.uint8], entries: Sequence[Entry], target: Path) -> None:
-    from matplotlib.figure import Figure  # noqa: PLC0415 - the extra [plot]
-    from matplotlib.patches import Patch as Swatch  # noqa: PLC0415 - the extra [plot]
-
-    height, width = natural.shape[:2]
-    high_in = min(_HIGHEST_IN, _WIDEST_IN / 2 * height / width)
-    longest = max((len(text) for text, _ in entries), default=0)
-    wide_in = max(2 * high_in * width / height, _SWATCH_IN + _LETTER_IN * longest)
-    columns = _columns(entries, wide_in)
-    legend_in = _ROW_IN * math.ceil(len(entries) / columns) + _AIR_IN
-    figure = Figure(figsize=(wide_in, high_in + legend_in), dpi=_DPI, layout="constrained")
-    for axes, image in zip(figure.subplots(1, 2), (natural, colored), strict=True):
-        axes.imshow(image, interpolation="nearest" if image is colored else "antialiased")
-        axes.set(xticks=[], yticks=[])
-        axes.spines[:].set_color("gray")  # the edge of a white class on a white page
-    swatches = [
-        Swatch(label="class", fill=False, linewidth=0)
-        if color is None
-        else Swatch(label="class", facecolor="#" + bytes(color).hex(), edgecolor="gray")
-        for _, color in entries
-    ]
-    if swatches:
-        legend = figure.legend(handles=swatches, loc="outside lower center", ncols=columns, frameon=False)
-        for text, (name, _) in zip(legend.get_texts(), entries, strict=True):
-            text.set(text=name, parse_math=False)  # a dollar sign is one; a label with a leading _ would be left out
-    content = io.BytesIO()
-    try:
-        figure.savefig(content, format=target.suffix[1:].lower() or "png")
-    except (OSError, ValueError) as error:
-        raise OutputError(f"cannot write {target}: {error}; choose another place for the picture") from None
-    write_durably(target, content.getvalue())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -19,7 +18,7 @@ from geoseg.display.changes import Changes, common_names
 from geoseg.display.code_table import ClassAreas, CodeTable, typical_gsd_m
 from geoseg.display.features import FeatureSource, Outlines, open_features, outlines
 from geoseg.display.frame import SIDE_PX, TILE_PX, Frame, polynomial
-from geoseg.display.origin import Heading, Origin, imaged_on
+from geoseg.display.origin import Heading, Origin, facts_of, imaged_on
 from geoseg.display.overview_source import OverviewSource, plain_codes
 from geoseg.display.page import Page, build_page, check_target, shell_bytes
 from geoseg.display.palette import Offered, PaletteName, check_palette, palettes
@@ -37,7 +36,7 @@ from geoseg.errors import SceneError, UsageError
 from geoseg.given import plain_arguments
 from geoseg.legend import Legend, Nomenclature, given_names
 from geoseg.progress import Progress, announcer
-from geoseg.raster import ClassRaster, GeoBox, Patch, Scene, shown
+from geoseg.raster import ClassRaster, Patch, Scene, shown
 from geoseg.version import VERSION
 
 if TYPE_CHECKING:
@@ -280,7 +279,7 @@ def _data(  # noqa: PLR0913, PLR0917 - the parts of a page
     if polygons is not None:
         traced = outlines(polygons, frame, landcover.geobox, layers[0].last_zoom, for_polygons)
     return {
-        "facts": _facts(landcover),
+        "facts": facts_of(landcover),
         "earth": frame.is_earth,
         "bounds": frame.bounds,
         "zooms": [frame.first_zoom, layers[0].last_zoom, frame.native_zoom],
@@ -418,25 +417,6 @@ def _check_overlap(sources: _Sources, layers: Sequence[PageLayer]) -> None:
                 f"no valid pixel of {shown(layer.source.scene.path)} lies on {shown(sources.landcover.path)}; "
                 f"give the {layer.name if layer.name != 'later' else 'later map'} of this {place}"
             )
-
-
-def _facts(landcover: Scene) -> str:
-    box = landcover.geobox
-    crs = box.crs if box.has_transform else box.gcp_crs
-    authority = None if crs is None else crs.to_authority()
-    place = "no CRS" if crs is None else ":".join(authority) if authority else "own CRS"
-    size = f"{box.width_px:,} \u00d7 {box.height_px:,} px".replace(",", "\u202f")
-    return " · ".join([size, *_pixel(box), place])
-
-
-def _pixel(box: GeoBox) -> list[str]:
-    """Return what a pixel measures, as people say it."""
-    gsd_m = typical_gsd_m(box)
-    if gsd_m is None:
-        return []
-    if box.crs is not None and box.crs.is_geographic and box.has_transform:
-        return [f"{math.sqrt(abs(box.transform.determinant)) * math.degrees(box.crs.units_factor[1]):.3g}°"]
-    return [f"{gsd_m / 1000:.3g} km" if gsd_m >= 1000 else f"{gsd_m:.3g} m"]
 
 
 def _classes(

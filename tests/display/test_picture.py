@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -8,11 +9,12 @@ import pytest
 import rasterio
 from affine import Affine
 from numpy.typing import NDArray
+from PIL import Image
 
 from geoseg import errors
 from geoseg.display import picture, preview
 from geoseg.legend import DEEPGLOBE, NODATA
-from tests.display.maps import UTM, blocks, write_map, write_scene
+from tests.display.maps import COLOR_OF, UTM, blocks, write_map, write_scene
 
 image = pytest.importorskip("matplotlib.image", reason="pictures need the extra [plot]")
 
@@ -41,7 +43,9 @@ def shown(path: Path) -> dict[tuple[int, int, int], int]:
 
 @pytest.mark.parametrize("code", [0, 4])
 def test_the_map_is_shown_in_its_own_colours(tmp_path: Path, code: int) -> None:
-    out = picture(write(tmp_path / "s.tif", 3, 90), write(tmp_path / "m.tif", 1, code), tmp_path / "p.png")
+    out = picture(
+        write(tmp_path / "m.tif", 1, code), write(tmp_path / "s.tif", 3, 90), out=tmp_path / "p.png", palette="own"
+    )
     found = shown(out)
     assert COLORS[code][:3] in found
     assert found.keys().isdisjoint({color[:3] for other, color in COLORS.items() if other != code})
@@ -49,19 +53,19 @@ def test_the_map_is_shown_in_its_own_colours(tmp_path: Path, code: int) -> None:
 
 def test_a_picture_has_no_empty_bands_above_and_below(tmp_path: Path) -> None:
     out = picture(
-        write_scene(tmp_path / "s.tif", **UTM), write_map(tmp_path / "m.tif", blocks(), **UTM), tmp_path / "p.png"
+        write_map(tmp_path / "m.tif", blocks(), **UTM), write_scene(tmp_path / "s.tif", **UTM), out=tmp_path / "p.png"
     )
     levels = image.imread(out)[..., :3]
     rows = np.flatnonzero((levels < 0.99).any(axis=(1, 2)))
-    assert rows[0] < 25
-    assert rows[-1] > len(levels) - 25
+    assert rows[0] < 80
+    assert rows[-1] > len(levels) - 80
 
 
 @pytest.mark.parametrize("rows", [60, 180, 600])
 def test_a_picture_of_a_tall_scene_has_no_empty_margins(tmp_path: Path, rows: int) -> None:
     write_scene(tmp_path / "s.tif", (rows, 60))
     write_map(tmp_path / "m.tif", np.full((rows, 60), 1, np.uint8))
-    levels = image.imread(picture(tmp_path / "s.tif", tmp_path / "m.tif", tmp_path / "p.png"))[..., :3]
+    levels = image.imread(picture(tmp_path / "m.tif", tmp_path / "s.tif", out=tmp_path / "p.png"))[..., :3]
     inked = (levels < 0.99).any(axis=2)
     down, across = np.flatnonzero(inked.any(axis=1)), np.flatnonzero(inked.any(axis=0))
     assert down[0] < 0.05 * len(levels)
@@ -76,7 +80,7 @@ def test_how_a_palette_was_read_is_said(tmp_path: Path) -> None:
         profile = file.profile | {"count": 3, "nodata": None}
     with rasterio.open(tmp_path / "rgb.tif", "w", **profile) as file:
         file.write(np.broadcast_to(colors, (3, 60, 90)))
-    picture(scene, tmp_path / "rgb.tif", tmp_path / "p.png", announce=told.append)
+    picture(tmp_path / "rgb.tif", scene, out=tmp_path / "p.png", announce=told.append)
     preview(tmp_path / "rgb.tif", announce=told.append)
     assert len(told) == 2
     assert told[0] == told[1]
@@ -99,7 +103,7 @@ def test_of_a_scene_of_another_extent_the_maps_part_is_shown(tmp_path: Path) -> 
             file.write(np.ones((1, 30, 50), np.uint8))
         low, high = 40, 190
         level, blue = ((value - low) * 255 // (high - low) for value in (40 + 50 * number, 190 - 50 * number))
-        assert (level, level, blue) in shown(picture(tmp_path / "s.tif", landcover, out))
+        assert (level, level, blue) in shown(picture(landcover, tmp_path / "s.tif", out=out))
 
 
 def test_a_scene_that_is_not_the_maps_is_refused(tmp_path: Path) -> None:
@@ -111,19 +115,19 @@ def test_a_scene_that_is_not_the_maps_is_refused(tmp_path: Path) -> None:
         (tall, r"tall\.tif cannot be laid on"),
     ]:
         with pytest.raises(errors.SceneError, match=said):
-            picture(scene, landcover, tmp_path / "p.png")
+            picture(landcover, scene, out=tmp_path / "p.png")
     assert not (tmp_path / "p.png").exists()
 
 
 def test_nothing_valid_is_a_picture_all_the_same(tmp_path: Path) -> None:
-    out = picture(write(tmp_path / "s.tif", 3, NODATA), write(tmp_path / "m.tif", 1, NODATA), tmp_path / "p.png")
-    assert shown(out).keys() == {(255, 255, 255)}
+    out = picture(write(tmp_path / "m.tif", 1, NODATA), write(tmp_path / "s.tif", 3, NODATA), out=tmp_path / "p.png")
+    assert all(max(color) - min(color) < 4 for color in shown(out))  # the page and its lines
 
 
 def test_a_place_that_cannot_be_written_is_said(tmp_path: Path) -> None:
     scene, landcover = write(tmp_path / "s.tif", 3, 90), write(tmp_path / "m.tif", 1, 0)
     with pytest.raises(errors.OutputError, match=r"cannot write .*gone"):
-        picture(scene, landcover, tmp_path / "gone" / "p.png")
+        picture(landcover, scene, out=tmp_path / "gone" / "p.png")
 
 
 @pytest.mark.parametrize(
@@ -136,7 +140,7 @@ def test_a_place_that_cannot_be_written_is_said(tmp_path: Path) -> None:
 def test_a_map_of_no_classes_is_refused(tmp_path: Path, heights: Any, dtype: str, said: str) -> None:
     scene, landcover = write(tmp_path / "s.tif", 3, 90), write(tmp_path / "m.tif", 1, heights, dtype)
     with pytest.raises(errors.SceneError, match=said):
-        picture(scene, landcover, tmp_path / "p.png")
+        picture(landcover, scene, out=tmp_path / "p.png")
     assert not (tmp_path / "p.png").exists()
 
 
@@ -146,7 +150,7 @@ def test_codes_of_any_integers_have_their_colours(tmp_path: Path, dtype: str, co
     codes = np.full((60, 90), code)
     codes[:, 60:] += 1
     scene, landcover = write(tmp_path / "s.tif", 3, 90), write(tmp_path / "m.tif", 1, codes, dtype)
-    areas = shown(picture(scene, landcover, tmp_path / "p.png", legend=tmp_path / "names.csv"))
+    areas = shown(picture(landcover, scene, out=tmp_path / "p.png", legend=tmp_path / "names.csv"))
     assert areas[32, 64, 192] == pytest.approx(2 * areas[192, 64, 32], rel=0.05)
 
 
@@ -155,7 +159,100 @@ def test_many_classes_leave_room_for_the_map(tmp_path: Path) -> None:
     landcover = write(tmp_path / "m.tif", 1, np.where(codes < 45, 0, codes))  # half of it is one class
     names = [f"{code},class {code} of a long name,#808080\n" for code in range(1, 90)]
     (tmp_path / "names.csv").write_text("".join(["code,name,color\n0,most,#2040c0\n", *names]))
-    out = picture(write(tmp_path / "s.tif", 3, 90), landcover, tmp_path / "p.png", legend=tmp_path / "names.csv")
+    out = picture(landcover, write(tmp_path / "s.tif", 3, 90), out=tmp_path / "p.png", legend=tmp_path / "names.csv")
     rows, cols = image.imread(out).shape[:2]
     assert shown(out)[32, 64, 192] == pytest.approx((cols / 2) ** 2 * 60 / 90 / 2, rel=0.1)
     assert rows < cols
+
+
+def runs(levels: NDArray[np.uint8], color: tuple[int, int, int]) -> int:
+    """Return the longest run of a color along a row."""
+    longest = 0
+    for row in (levels == color).all(axis=-1):
+        edges = np.flatnonzero(np.diff(np.concatenate([[0], row.astype(np.int8), [0]])))
+        longest = max(longest, *(edges[1::2] - edges[::2]), 0)
+    return longest
+
+
+@pytest.mark.parametrize(("width_px", "dpi"), [(None, None), (900, 300), (2008, 72)])
+def test_a_picture_is_as_wide_as_asked_and_its_scale_bar_is_true(
+    tmp_path: Path, width_px: int | None, dpi: int | None
+) -> None:
+    landcover = write_map(tmp_path / "m.tif", blocks(), **UTM)
+    out = picture(landcover, out=tmp_path / "p.png", width_px=width_px, dpi=dpi)
+    with Image.open(out) as found:
+        assert found.width == (width_px or 1600 + 3 * 48 + 400)
+        assert found.info["dpi"] == pytest.approx((dpi or 144,) * 2, abs=0.1)
+        levels = np.asarray(found.convert("RGB"))
+    areas = {code: int((levels == color).all(axis=-1).sum()) for code, color in COLOR_OF.items()}
+    cols = math.sqrt(sum(areas.values()) * 128 / 96)
+    assert cols == pytest.approx(1600 / 2144 * levels.shape[1], rel=0.02)
+    shares = np.bincount(blocks().ravel()) / blocks().size
+    assert [areas[code] / sum(areas.values()) for code in range(3)] == pytest.approx(shares, abs=0.01)
+    half_m = runs(levels, (31, 35, 40)) * 1280 / cols  # the dark half of a bar of 200 m
+    assert half_m == pytest.approx(100, abs=3 * 1280 / cols)
+
+
+def test_each_pixel_of_a_picture_is_the_mean_of_what_is_in_it(tmp_path: Path) -> None:
+    stripes = np.zeros((600, 3200), np.uint8)
+    stripes[:, ::2] = 1  # two to a pixel of the picture
+    names = tmp_path / "names.csv"
+    names.write_text("code,name,color\n0,a,#000000\n1,b,#ffffff\n")
+    out = picture(write_map(tmp_path / "m.tif", stripes, legend=False), out=tmp_path / "p.png", legend=names)
+    gray = shown(out)
+    assert any(color in gray for color in [(127, 127, 127), (128, 128, 128)])
+
+
+def test_two_images_are_the_scene_and_its_map(tmp_path: Path) -> None:
+    landcover, scene = write_map(tmp_path / "m.tif", blocks(), **UTM), write_scene(tmp_path / "s.tif", **UTM)
+    found = shown(picture(landcover, scene, out=tmp_path / "p.png"))
+    assert set(COLOR_OF.values()) <= found.keys()
+    area = sum(found[color] for color in COLOR_OF.values())
+    yellow = max(count for (red, _, blue), count in found.items() if red - blue > 200)
+    assert yellow == pytest.approx(area * 15 / 16, rel=0.02)
+
+
+def test_a_picture_says_warnings_and_where_it_comes_from(tmp_path: Path) -> None:
+    landcover = write_map(tmp_path / "m.tif", blocks(), **UTM)
+    plain = picture(landcover, out=tmp_path / "p.png").read_bytes()
+    with rasterio.open(landcover, "r+") as file:
+        file.update_tags(GEOSEG_WARNINGS='["The $scene$ is dark."]', GEOSEG_MODEL_NAME="x")
+    noted = picture(landcover, out=tmp_path / "q.png")
+    with Image.open(tmp_path / "p.png") as before, Image.open(noted) as after:
+        assert after.width == before.width
+        assert after.height > before.height + 40
+    titled = picture(landcover, out=tmp_path / "r.png", title="T" * 200, description="words " * 200)
+    levels = image.imread(titled)[..., :3]
+    inked = np.flatnonzero((levels[: len(levels) // 3] < 0.5).any(axis=(0, 2)))
+    assert inked[-1] < levels.shape[1] - 20
+    assert plain != noted.read_bytes()
+
+
+def test_a_picture_that_is_there_stays_unless_told(tmp_path: Path) -> None:
+    landcover, out = write_map(tmp_path / "m.tif", blocks(), **UTM), tmp_path / "p.png"
+    out.write_text("mine")
+    with pytest.raises(errors.OutputError, match=r"p\.png exists; add `overwrite=True`"):
+        picture(landcover, out=out)
+    assert out.read_text() == "mine"
+    assert picture(landcover, out=out, overwrite=True).read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({}, "there is nothing to draw: give `landcover` or `polygons`"),
+        ({"landcover": "m.tif", "scene": "s.tif", "polygons": "p.gpkg"}, "a picture shows scene and map, or polygons"),
+        ({"landcover": "m.tif", "layer": "x"}, "`layer` is for `polygons`"),
+        ({"landcover": "m.tif", "width_px": 299}, "`width_px` must be 300 to 6000 pixels, got 299"),
+        ({"landcover": "m.tif", "width_px": "wide"}, "`width_px` must be a whole number"),
+        ({"landcover": "m.tif", "dpi": 0}, "`dpi` must be 30 to 1200 to an inch, got 0"),
+        ({"landcover": "m.tif", "palette": "pink"}, "`palette` must be one of soft, own, deepglobe, color-blind"),
+        ({"landcover": "m.tif", "title": "two\nlines"}, "`title` must be 1 to 200 characters on one line"),
+        ({"landcover": "m.tif", "out": "p.pdf"}, "a picture must end in .png"),
+    ],
+)
+def test_what_cannot_be_drawn_is_said_in_one_line(tmp_path: Path, given: dict[str, Any], said: str) -> None:
+    given = {"out": "p.png"} | given
+    with pytest.raises(errors.UsageError, match=said):
+        picture(**given | {"out": tmp_path / given["out"]})
+    assert not list(tmp_path.iterdir())

@@ -17,17 +17,25 @@ from numpy.typing import NDArray
 from rasterio.crs import CRS
 from rasterio.features import shapes
 
-from geoseg.display import check_picture, draw_polygons
+from geoseg.display import check_picture, picture
 from geoseg.display.features import open_features, style_colors
-from geoseg.display.polygon_page import MapScale, bar_length_m, vertical_stretch
+from geoseg.display.sheet import MapScale, bar_length_m, vertical_stretch
 from geoseg.errors import GeosegError, OutputError, UsageError
 from geoseg.legend import DEEPGLOBE, LandCover, Legend
+from geoseg.raster import GeoBox
 from geoseg.vector import vectorize
 
 image = pytest.importorskip("matplotlib.image", reason="pictures need the extra [plot]")
-Canvas = importlib.import_module("geoseg.display.polygon_page").Canvas
+Canvas = importlib.import_module("geoseg.display.canvas").Canvas
 
 UTM = "EPSG:32631"
+
+
+def draw_polygons(polygons: Any, out: Path, **options: Any) -> Path:
+    """Draw in the colors of the legend."""
+    return picture(polygons=polygons, out=out, palette="own", overwrite=True, **options)
+
+
 COLORS = np.array([land_cover.color for land_cover in DEEPGLOBE])
 
 
@@ -208,22 +216,38 @@ def test_a_target_is_checked_before_the_work(tmp_path: Path, monkeypatch: pytest
 
 
 @pytest.mark.parametrize(
-    ("crs", "bounds", "metres", "north_up"),
+    ("crs", "bounds", "metres", "north"),
     [
-        (UTM, (499_000, 5_000_000, 501_000, 5_002_000), 1.0, True),
-        ("EPSG:4326", (10.0, 59.9, 10.2, 60.1), 55_800.0, True),
-        ("EPSG:3857", (0, 8_399_000, 2_000, 8_401_000), 0.5, True),  # Web Mercator at 60 degrees north
-        ("EPSG:3413", (1_000_000, 1_000_000, 1_001_000, 1_001_000), 1.0, False),  # polar stereographic
+        (UTM, (499_000, 5_000_000, 501_000, 5_002_000), 1.0, 0.0),
+        ("EPSG:4326", (10.0, 59.9, 10.2, 60.1), 55_800.0, 0.0),
+        ("EPSG:3857", (0, 8_399_000, 2_000, 8_401_000), 0.5, 0.0),  # Web Mercator at 60 degrees north
+        ("EPSG:3413", (1_000_000, 1_000_000, 1_001_000, 1_001_000), 1.0, -135.0),  # the pole is at the lower left
+        ("EPSG:3413", (-1_000_000, -1_000_000, 1_000_000, 1_000_000), 1.0, None),  # all around it
+        ("EPSG:32661", (2_000_000, 2_500_000, 2_001_000, 2_501_000), 1.0, 180.0),
     ],
 )
-def test_the_ground_is_measured(crs: str, bounds: tuple[float, ...], metres: float, *, north_up: bool) -> None:
-    ground = MapScale.of(CRS.from_user_input(crs), bounds)  # type: ignore[arg-type]
-    assert ground.meters_per_unit == pytest.approx(metres, rel=0.02)
-    assert ground.north_up is north_up
+def test_the_ground_is_measured(crs: str, bounds: tuple[float, ...], metres: float, north: float | None) -> None:
+    ground = MapScale.of_bounds(CRS.from_user_input(crs), bounds)  # type: ignore[arg-type]
+    assert ground.meters_per_width == pytest.approx(metres * (bounds[2] - bounds[0]), rel=0.05)
+    if north is None:
+        assert ground.north is None
+    else:
+        assert ground.north is not None
+        assert (ground.north - north + 180) % 360 - 180 == pytest.approx(0, abs=0.1)
+
+
+@pytest.mark.parametrize("turned", [0, 30, 150, -80])
+def test_north_is_told_of_rasters_that_are_turned(turned: float) -> None:
+    place = Affine.translation(500_000, 5_200_000) @ Affine.rotation(turned) @ Affine.scale(10, -10)
+    box = GeoBox(60, 80, crs=CRS.from_epsg(32633), transform=place)
+    found = MapScale.of_raster(box)
+    assert found.meters_per_width == pytest.approx(800, rel=0.01)
+    assert found.north == pytest.approx(turned, abs=0.2)  # the raster turned to the left, so north is to the right
 
 
 def test_no_crs_has_no_scale() -> None:
-    assert MapScale.of(None, (0, 0, 1, 1)) == MapScale(None, north_up=False)
+    assert MapScale.of_bounds(None, (0, 0, 1, 1)) == MapScale()
+    assert MapScale.of_raster(GeoBox(6, 8, crs=None, transform=Affine.identity())) == MapScale()
     assert vertical_stretch(None, (0, 0, 1, 1)) == 1.0
     assert vertical_stretch(CRS.from_epsg(4326), (0, 59, 1, 61)) == pytest.approx(2.0)
 

@@ -1,0 +1,411 @@
+"""A sheet of paper: title, one map or two images side by side, legend, scale bar, north arrow, notes; as a PNG."""
+
+from __future__ import annotations
+
+import io
+import math
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from affine import Affine
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.patches import Polygon, Rectangle
+from numpy.typing import NDArray
+from rasterio.crs import CRS
+from rasterio.errors import CRSError, RasterioError
+from rasterio.warp import transform
+
+from geoseg.display.frame import Bounds
+from geoseg.raster import GeoBox
+
+LONG_SIDE, BESIDE_SIDE = 1600, 1100
+"""Of one image, and of each of two, in units: a unit is a pixel of a sheet of its own size."""
+DPI = 144
+"""Units to an inch; and the dots that a file is said to have, where nobody says otherwise."""
+_UNIT = 72 / DPI
+"""Points in a unit."""
+_MARGIN, _HEAD, _GAP, _LEGEND_WIDTH, _NARROW_COLUMN, _ROW = 48, 104, 24, 400, 300, 58
+_SHORTEST, _NARROWEST = 320, 900
+_WIDE = 1.9
+"""Images so much wider than high have the legend below."""
+_MOST_ENTRIES = 24
+_LETTERS = 30
+_LINE, _NOTE, _LETTER = 30, 24, 0.6
+"""Lines of the description and of notes; a letter's width for its height."""
+_INK, _PALE, _FRAME = "#1f2328", "#6a737d", "#8c959f"
+_WGS84 = CRS.from_epsg(4326)
+_METERS_PER_DEGREE = 111_320.0
+_STEP = 1e-3
+"""Of the map's size: short enough to be straight, long enough for its digits."""
+_LONGEST_BAR_M = 1e6
+"""On a map of continents no one scale holds."""
+_UPRIGHT_DEGREES, _TURN_DEGREES = 2.5, 5.0
+"""North so near to up is up; where it turns by more than this from corner to corner, no one arrow holds."""
+Image = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class LegendEntry:
+    """A class of the legend."""
+
+    name: str
+    color: tuple[int, int, int]
+    area: float
+    """Square meters, or pixels."""
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """One image of a sheet."""
+
+    image: Image
+    """(row, col, 4): red, green, blue, cover."""
+    label: str = ""
+    """What it shows, where there are two."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sheet:
+    """What a sheet says, but its images."""
+
+    title: str
+    facts: str
+    entries: Sequence[LegendEntry]
+    in_px: bool
+    """Whether areas are in pixels."""
+    scale: MapScale
+    paragraphs: Sequence[str] = ()
+    """Of the description."""
+    notes: Sequence[str] = ()
+    """At the foot: warnings, the source."""
+    nothing: str = ""
+    """What stands in the place of an image that there is not."""
+
+
+@dataclass(frozen=True, slots=True)
+class SheetLayout:
+    """Where things stand on a sheet, in units from the upper left."""
+
+    cols: float
+    """Of each image."""
+    rows: float
+    count: int
+    """How many images stand side by side."""
+    top: float
+    """Of the images."""
+    columns: int
+    """Of the legend."""
+    column: float
+    """The width of each."""
+    width: float
+    legend: tuple[float, float]
+    foot: tuple[float, float]
+    """Where the arrow and the bar stand."""
+    description: list[str]
+    notes: list[str]
+    notes_top: float
+    height: float
+
+    @classmethod
+    def of(cls, sheet: Sheet, aspect: float, count: int = 1) -> SheetLayout:
+        """Lay out a sheet with images of an aspect (width by height)."""
+        side = LONG_SIDE if count == 1 else BESIDE_SIDE
+        cols, rows = float(side * min(1.0, aspect)), float(side / max(1.0, aspect))
+        images = count * cols + (count - 1) * _GAP
+        beside = images / rows < _WIDE
+        width = max(_NARROWEST, images + 2 * _MARGIN + beside * (_LEGEND_WIDTH + _MARGIN))
+        description, notes = (_wrapped(each, width - 2 * _MARGIN, 21) for each in (sheet.paragraphs, sheet.notes))
+        top = _MARGIN + _HEAD + _LINE * len(description) + (32 if count > 1 else 0)
+        longest = max((len(_fitting(entry.name)) for entry in sheet.entries), default=0)
+        column = _LEGEND_WIDTH if beside else max(_NARROW_COLUMN, 84 + 20 * _LETTER * longest)
+        columns = 1 if beside else max(1, int(images / column))
+        legend_height = 50 + -(-min(len(sheet.entries), _MOST_ENTRIES) // columns) * _ROW + 110
+        bottom = top + (max(rows, legend_height, _SHORTEST) if beside else rows + legend_height)
+        legend = (images + 2 * _MARGIN, top) if beside else (float(_MARGIN), top + rows + 36)
+        notes_top = bottom + (36 if notes else 0)
+        return cls(
+            cols=cols,
+            rows=rows,
+            count=count,
+            top=top,
+            columns=columns,
+            column=column,
+            width=width,
+            legend=legend,
+            foot=(legend[0], bottom - (20 if beside else 8)),
+            description=description,
+            notes=notes,
+            notes_top=notes_top,
+            height=math.ceil(notes_top + _NOTE * len(notes) + _MARGIN),
+        )
+
+    def scaled_to(self, width_px: int | None) -> tuple[float, tuple[int, int]]:
+        """Return the pixels in a unit, and (rows, cols) of an image in pixels, for a sheet of some width."""
+        factor = 1.0 if width_px is None else width_px / self.width
+        return factor, (max(1, round(self.rows * factor)), max(1, round(self.cols * factor)))
+
+    def title_size(self, title: str) -> float:
+        """Return how large a title is, so that it ends on the sheet."""
+        return min(40.0, (self.width - 2 * _MARGIN) / (1.2 * _LETTER * max(1, len(title))))
+
+    def left(self, place: int) -> float:
+        """Return where an image begins."""
+        return _MARGIN + place * (self.cols + _GAP)
+
+
+def draw_sheet(
+    sheet: Sheet, layout: SheetLayout, panels: Sequence[Panel], width_px: int | None = None, dpi: int | None = None
+) -> bytes:
+    """Return the PNG of a sheet; without a panel it has an empty frame."""
+    drawing = _Drawing(layout, layout.scaled_to(width_px)[0])
+    drawing.write(_MARGIN, _MARGIN + 34, sheet.title, size=layout.title_size(sheet.title), weight="bold")
+    drawing.write(_MARGIN, _MARGIN + 74, sheet.facts, size=21, color=_PALE)
+    for number, line in enumerate(layout.description):
+        drawing.write(_MARGIN, _MARGIN + _HEAD + 10 + _LINE * number, line, size=21)
+    for place, panel in enumerate(panels):
+        drawing.show(panel, place)
+    if not panels:
+        middle = layout.left(0) + layout.cols / 2, layout.top + layout.rows / 2
+        drawing.write(*middle, sheet.nothing, size=30, color=_PALE, align="center")
+        drawing.frame(0)
+    drawing.legend(sheet.entries, in_px=sheet.in_px)
+    if panels:
+        drawing.scale(sheet.scale)
+    for number, line in enumerate(layout.notes):
+        drawing.write(_MARGIN, layout.notes_top + _NOTE * number, line, size=17, color=_PALE)
+    return drawing.png(dpi or DPI)
+
+
+@dataclass(slots=True)
+class _Drawing:
+    """A figure whose coordinates are units from the upper left."""
+
+    layout: SheetLayout
+    factor: float
+    """Pixels in a unit."""
+    figure: Figure = field(init=False)
+
+    def __post_init__(self) -> None:
+        size = (self.layout.width / DPI, self.layout.height / DPI)
+        self.figure = Figure(figsize=size, dpi=DPI * self.factor)
+        FigureCanvasAgg(self.figure)
+        axes = self.figure.add_axes((0, 0, 1, 1))
+        axes.set(xlim=(0, self.layout.width), ylim=(self.layout.height, 0))
+        axes.axis("off")
+
+    def show(self, panel: Panel, place: int) -> None:
+        """Put an image in its place, pixel for pixel."""
+        layout, rows = self.layout, panel.image.shape[0]
+        total = round(self.figure.get_size_inches()[1] * self.figure.dpi)
+        x, y = round(layout.left(place) * self.factor), total - round(layout.top * self.factor) - rows
+        self.figure.figimage(panel.image, x, y, origin="upper", zorder=1)
+        if panel.label:
+            self.write(layout.left(place), layout.top - 14, panel.label, size=21, weight="bold")
+        self.frame(place)
+
+    def frame(self, place: int) -> None:
+        """Draw the line around an image."""
+        layout, x = self.layout, self.layout.left(place)
+        self._box((x - 1, layout.top - 1), layout.cols + 2, layout.rows + 2, _FRAME, None)
+
+    def legend(self, entries: Sequence[LegendEntry], *, in_px: bool) -> None:
+        """List the classes with their shares and areas; of many the largest, and how many others there are."""
+        layout, total = self.layout, sum(entry.area for entry in entries) or 1.0
+        left, top = layout.legend
+        if entries:
+            self.write(left, top + 26, "Land cover", size=25, weight="bold")
+        shown, rest = _largest(entries)
+        for number, entry in enumerate(shown):
+            x = left + (number % layout.columns) * layout.column
+            y = top + 50 + (number // layout.columns) * _ROW
+            self._box((x, y + 6), 44, 36, _FRAME, "#" + bytes(entry.color).hex())
+            self.write(x + 60, y + 22, _fitting(entry.name), size=20)
+            said = f"{_share(entry.area / total)}  ·  {_area(entry.area, in_px=in_px)}"
+            self.write(x + 60, y + 44, said, size=17, color=_PALE)
+        if rest:
+            y = top + 50 + -(-len(shown) // layout.columns) * _ROW
+            said = f"and {len(rest)} more, {_share(sum(entry.area for entry in rest) / total)}"
+            self.write(left, y + 22, said, size=19, color=_PALE)
+
+    def scale(self, scale: MapScale) -> None:
+        """Draw the bar and the arrow at the foot of the legend."""
+        x, y = self.layout.foot
+        if scale.north is not None:
+            self._arrow(x + 22, y - 30, scale.north)
+            x += 84
+        if scale.meters_per_width is None:
+            return
+        meters_per_unit = scale.meters_per_width / self.layout.cols
+        length_m = bar_length_m(meters_per_unit * 340)
+        if length_m is None:
+            return
+        half = length_m / meters_per_unit / 2
+        for number, color in enumerate((_INK, "white")):
+            self._box((x + number * half, y - 16), half, 12, _INK, color)
+        self.write(x, y - 26, "0", size=18, align="center")
+        self.write(x + 2 * half, y - 26, _length(length_m), size=18, align="center")
+
+    def write(  # noqa: PLR0913 - how a text looks
+        self,
+        x: float,
+        y: float,
+        text: str,
+        *,
+        size: float,
+        color: str = _INK,
+        weight: str = "normal",
+        align: str = "left",
+    ) -> None:
+        """Write on a base line; `size` is in units. A dollar sign is a dollar sign."""
+        self.figure.axes[0].text(
+            x,
+            y,
+            text,
+            fontsize=size * _UNIT,
+            color=color,
+            weight=weight,
+            ha=align,
+            va="baseline",
+            parse_math=False,
+        )
+
+    def png(self, dpi: int) -> bytes:
+        """Return the file, which says that it has so many dots to an inch."""
+        content = io.BytesIO()
+        options = {"dpi": (dpi, dpi)}
+        self.figure.savefig(content, format="png", dpi=self.figure.dpi, facecolor="white", pil_kwargs=options)
+        return content.getvalue()
+
+    def _box(self, at: tuple[float, float], width: float, height: float, edge: str, face: str | None) -> None:
+        shape = Rectangle(
+            at, width, height, facecolor=face or "none", edgecolor=edge, linewidth=1.3 * _UNIT, fill=face is not None
+        )
+        self.figure.axes[0].add_patch(shape)
+
+    def _arrow(self, x: float, y: float, north: float) -> None:
+        """Draw an arrow around a place, turned clockwise, and the letter beyond its foot."""
+        turn = Affine.translation(x, y) @ Affine.rotation(north)
+        tip = [turn @ point for point in ((0, -26), (16, 22), (0, 10), (-16, 22))]
+        self.figure.axes[0].add_patch(Polygon(tip, closed=True, facecolor=_INK, edgecolor=_INK, linewidth=_UNIT))
+        letter = turn @ (0, 42)
+        self.write(letter[0], letter[1] + 7, "N", size=21, weight="bold", align="center")
+
+
+def _wrapped(paragraphs: Sequence[str], width: float, size: float) -> list[str]:
+    letters = max(20, int(width / (size * _LETTER)))
+    return [line for text in paragraphs for line in textwrap.wrap(text, letters)]
+
+
+def _largest(entries: Sequence[LegendEntry]) -> tuple[list[LegendEntry], list[LegendEntry]]:
+    """Return the entries to show, in their order, and the others."""
+    if len(entries) <= _MOST_ENTRIES:
+        return list(entries), []
+    least = sorted((entry.area for entry in entries), reverse=True)[_MOST_ENTRIES - 1]
+    shown = [entry for entry in entries if entry.area >= least][:_MOST_ENTRIES]
+    return shown, [entry for entry in entries if entry not in shown]
+
+
+def _fitting(name: str) -> str:
+    return name if len(name) <= _LETTERS else f"{name[: _LETTERS - 1].rstrip()}…"
+
+
+def _share(share: float) -> str:
+    return "< 0.1 %" if 0 < share < 0.0005 else f"{share:.1%}".replace("%", " %")
+
+
+def _area(area: float, *, in_px: bool) -> str:
+    if in_px:
+        return f"{grouped(round(area))} px"
+    for unit, size in (("km²", 1e6), ("ha", 1e4)):
+        if area >= size:
+            value = area / size
+            return f"{value:,.{0 if value >= 100 else 1}f} {unit}".replace(",", "\u202f")
+    return f"{area:,.0f} m²".replace(",", "\u202f") if area >= 10 else f"{area:.2g} m²"
+
+
+def _length(length_m: float) -> str:
+    return f"{length_m / 1000:g} km" if length_m >= 1000 else f"{length_m:g} m"
+
+
+def grouped(number: int) -> str:
+    """Return a whole number with thin spaces between its thousands."""
+    return f"{number:,}".replace(",", "\u202f")
+
+
+@dataclass(frozen=True, slots=True)
+class MapScale:
+    """How large an image is on the ground, along its middle; None where it is not known, or of no use."""
+
+    meters_per_width: float | None = None
+    north: float | None = None
+    """Degrees clockwise from up."""
+
+    @classmethod
+    def of_bounds(cls, crs: CRS | None, bounds: Bounds) -> MapScale:
+        """Measure an image of some bounds, its upper side along the CRS's axis."""
+        left, bottom, right, top = bounds
+        return cls._of(crs, Affine(right - left, 0, left, 0, bottom - top, top))
+
+    @classmethod
+    def of_raster(cls, box: GeoBox) -> MapScale:
+        """Measure an image of a raster's rows and columns."""
+        crs, place = box.mapping()
+        if crs is None or place is None or place.is_degenerate:
+            return cls()
+        return cls._of(crs, place @ Affine.scale(box.width_px, box.height_px))
+
+    @classmethod
+    def _of(cls, crs: CRS | None, place: Affine) -> MapScale:
+        """Measure an image by what takes its (0 to 1 right, 0 to 1 down) to the CRS."""
+        if crs is None:
+            return cls()
+        at = [(0.5, 0.5), *((u, v) for u in (0.02, 0.98) for v in (0.02, 0.98))]
+        try:
+            found = [_directions(crs, place, each) for each in at]
+        except (CRSError, RasterioError, RuntimeError):
+            return cls()  # another planet, or an office floor
+        (meters, north), corners = found[0], [each[1] for each in found[1:]]
+        if not (math.isfinite(meters) and meters > 0):
+            return cls()
+        turns = [abs((corner - north + 180) % 360 - 180) for corner in corners if math.isfinite(corner)]
+        if not math.isfinite(north) or len(turns) < len(corners) or max(turns) > _TURN_DEGREES:
+            return cls(meters)
+        return cls(meters, 0.0 if abs(north) <= _UPRIGHT_DEGREES else north)
+
+
+def _directions(crs: CRS, place: Affine, at: tuple[float, float]) -> tuple[float, float]:
+    """Return the meters from one side to the other at a place of an image, and where north is: degrees from up."""
+    u, v = at
+    points = [place @ point for point in ((u, v), (u + _STEP, v), (u, v - _STEP))]
+    lon, lat = transform(crs, _WGS84, [x for x, _ in points], [y for _, y in points])
+    shrink = math.cos(math.radians(lat[0]))
+    (east_right, north_right), (east_up, north_up) = (
+        (
+            ((lon[end] - lon[0] + 180) % 360 - 180) * shrink * _METERS_PER_DEGREE / _STEP,
+            (lat[end] - lat[0]) * _METERS_PER_DEGREE / _STEP,
+        )
+        for end in (1, 2)
+    )
+    width, height = math.hypot(east_right, north_right), math.hypot(east_up, north_up)
+    if not (width and height):
+        return width, math.nan
+    return width, math.degrees(math.atan2(north_right / width, north_up / height))
+
+
+def bar_length_m(longest_m: float) -> float | None:
+    """Return the longest of 1, 2, 5, 10, 20 ... meters that is not longer; None where a bar would mislead."""
+    if not 0 < longest_m <= _LONGEST_BAR_M:
+        return None
+    power = 10.0 ** math.floor(math.log10(longest_m))
+    return next(step * power for step in (5, 2, 1) if step * power <= longest_m * (1 + 1e-9))
+
+
+def vertical_stretch(crs: CRS | None, bounds: Bounds) -> float:
+    """Return how much higher than wide a unit is drawn: degrees of longitude are shorter than those of latitude."""
+    if crs is None or not crs.is_geographic:
+        return 1.0
+    middle = min(80.0, abs((bounds[1] + bounds[3]) / 2))
+    return 1 / math.cos(math.radians(middle))
