@@ -1,0 +1,117 @@
+"""A device without pixels: one stream in order, whose clock is a sleep. All else of a run is real.
+
+It takes slabs, gives their memory back, and returns labels that were made before. The owner and the finisher of the
+pipeline treat it as any other device, so what it waits for is what a GPU of that rate would wait for.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from types import ModuleType
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geoseg.inference import Scoring
+from geoseg.model import Course, Engine, EngineChoice, FinishedRows, Slab, Ticket
+
+_PATCH_PX = 24
+"""Edge of a spot of one class in the labels, about; they compress as those of a landscape do."""
+
+
+class FakeDevice:
+    """Windows cost `seconds_a_window` each, one after the other."""
+
+    name = "torch"
+    device = "a fake device"
+    precision = "float32"
+    xp: ModuleType = np
+
+    def __init__(self, classes: int, width_px: int, seconds_a_window: float) -> None:
+        self.classes = classes
+        self.seconds_a_window = seconds_a_window
+        self.busy_s = 0.0
+        self.began: float | None = None
+        self.free_at = 0.0
+        """When the stream has done all that it was told, by the clock of `perf_counter`."""
+        self.labels = _spots(classes, 2048, width_px)
+
+    def begin(self, course: Course) -> _FakeSweep:
+        """Begin to go down a course."""
+        return _FakeSweep(self, course)
+
+    def run(self, windows: int) -> float:
+        """Put windows on the stream; return when they are done."""
+        now = time.perf_counter()
+        self.began = now if self.began is None else self.began
+        seconds = windows * self.seconds_a_window
+        self.busy_s += seconds
+        self.free_at = max(self.free_at, now) + seconds
+        return self.free_at
+
+
+class _FakeSweep:
+    def __init__(self, device: FakeDevice, course: Course) -> None:
+        self._device = device
+        self._course = course
+        self._row = 0
+
+    def push(self, slab: Slab) -> Ticket:
+        slab.release()
+        done_at = self._device.run(len(self._course.col_starts))
+        place = self._course.finished(self._row)
+        self._row += 1
+        rows = np.arange(place.row, place.row_stop) % len(self._device.labels)
+        first = rows[0]
+        if first + place.height <= len(self._device.labels):
+            labels = self._device.labels[first : first + place.height, : place.width]
+        else:
+            labels = self._device.labels[: place.height, : place.width]
+        return _FakeTicket(done_at, FinishedRows(place, {"labels": labels}))
+
+    def finish(self) -> None:
+        return None
+
+
+class _FakeTicket:
+    def __init__(self, done_at: float, rows: FinishedRows) -> None:
+        self._done_at = done_at
+        self._rows = rows
+
+    def result(self) -> Sequence[FinishedRows]:
+        time.sleep(max(0.0, self._done_at - time.perf_counter()))
+        return (self._rows,)
+
+
+@contextmanager
+def in_place_of_a_gpu(device: FakeDevice | None) -> Iterator[None]:
+    """Have geoseg find one GPU, cuda:0, and open a fake device for it."""
+
+    def known(choice: EngineChoice) -> EngineChoice:
+        return replace(choice, hardware="a fake device")
+
+    def opened(_scoring: Scoring) -> Engine | None:
+        return device  # type: ignore[return-value] # it has sweeps of its own and needs no more of an engine
+
+    with (
+        patch("geoseg.model.engines.choice.choose_devices", lambda _: ("cuda:0",)),
+        patch("geoseg.model.engines.choice._with_hardware", known),
+        patch.object(Scoring, "open", opened),
+    ):
+        yield
+
+
+def _spots(classes: int, height_px: int, width_px: int) -> NDArray[Any]:
+    """Return spots of classes (row, col), uint8, with ragged rims."""
+    generator = np.random.default_rng(0)
+    shape = -(-height_px // _PATCH_PX), -(-width_px // _PATCH_PX)
+    coarse = generator.integers(0, classes, shape, dtype=np.uint8)
+    fine = coarse.repeat(_PATCH_PX, axis=0).repeat(_PATCH_PX, axis=1)[:height_px, :width_px]
+    shift = np.cumsum(generator.integers(-1, 2, height_px)) % width_px
+    rolled = [np.roll(row, int(by)) for row, by in zip(fine, shift, strict=True)]
+    return np.stack(rolled)

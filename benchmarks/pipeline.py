@@ -1,0 +1,146 @@
+"""How busy the pipeline keeps a device, and what it costs the host; no GPU is needed.
+
+    python benchmarks/pipeline.py [--work FOLDER] [--size 16384] [--rounds 3] [--json PATH] [--quick]
+
+host     a run with a device that takes no time: what reading, pasting, writing and the final map can do
+device   a run with a device of 0.8 of that rate: how much of the time it has work
+
+The device is a fake (fake_device.py): a clock without pixels. The scene, its reading, the tiles, their encoding and the
+finished map are real. --quick is small, to see that all works; its figures say nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import rasterio
+from fake_device import FakeDevice, in_place_of_a_gpu
+from report import Report
+from scenes import scene
+
+import geoseg
+from geoseg.progress import Progress
+
+SHARE = 0.8
+"""Of the host's rate, that the device has."""
+BUSY_TILES, BUSY_WHOLE, HOST_MS = 0.93, 0.90, 15.0
+"""What is promised: how busy the device is while tiles run and over the whole run; milliseconds of CPU a megapixel."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What one run took."""
+
+    tiles_s: float
+    whole_s: float
+    cpu_s: float
+    busy_s: float
+    windows: int
+    megapixels: float
+
+
+def main() -> int:
+    """Measure, print, and return 1 if a figure was missed."""
+    arguments = _arguments()
+    with tempfile.TemporaryDirectory() as folder:
+        work = arguments.work or Path(folder)
+        path = _scene(work, arguments.size)
+        with in_place_of_a_gpu(None):
+            made = geoseg.plan(path, device="cuda:0", window=512, overlap=128, network_resolution="scene")
+        report = Report("A device that never waits", _conditions(made))
+        found = [_round(made, work, report, number + 1, arguments.share) for number in range(arguments.rounds)]
+    busy_tiles, busy_whole, host_ms = (statistics.median(each) for each in zip(*found, strict=True))
+    quick = arguments.quick
+    report.figure("busy while tiles run", busy_tiles, wanted=0.0 if quick else BUSY_TILES, at_least=True)
+    report.figure("busy over the whole run", busy_whole, wanted=0.0 if quick else BUSY_WHOLE, at_least=True)
+    report.figure("CPU of the host", host_ms, wanted=1e3 if quick else HOST_MS, at_least=False, unit=" ms a megapixel")
+    return report.publish(arguments.json)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=Path, help="a folder for the scene, kept; a temporary one if left out")
+    parser.add_argument("--size", type=int, default=16384, help="edge of the scene in pixels")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--share", type=float, default=SHARE, help="rate of the device, of the host's")
+    parser.add_argument("--json", type=Path, help="keep the figures here")
+    parser.add_argument("--quick", action="store_true", help="a small scene, once, to see that all works")
+    arguments = parser.parse_args()
+    if arguments.quick:
+        arguments.size, arguments.rounds = 2048, 1
+    return arguments
+
+
+def _scene(work: Path, size_px: int) -> Path:
+    """Return a scene of that edge, uint8 of three bands in deflate; a landscape, repeated downwards."""
+    repeats = max(1, size_px // 1024)
+    return scene(work, size_px // repeats, size_px, repeats)
+
+
+def _conditions(made: geoseg.Plan) -> str:
+    return (
+        f"Scene {made.grid.height_px} x {made.grid.width_px} x 3 uint8 (synthetic, deflate), window "
+        f"{made.grid.window_px}, overlap {made.grid.overlap_px}, {len(made.grid)} windows, {made.tile_count} tiles of "
+        f"{made.tile_height_px} x {made.tile_width_px}, {made.workers} readers and as many writers, a fake device."
+    )
+
+
+def _round(made: geoseg.Plan, work: Path, report: Report, number: int, share: float) -> tuple[float, float, float]:
+    """Return how busy the device was while tiles ran and in all, and the host's CPU in milliseconds a megapixel."""
+    host = _run(made, work, 0.0)
+    seconds_a_window = host.tiles_s / share / host.windows
+    _add(report, number, "host", host, seconds_a_window=0.0)
+    device = _run(made, work, seconds_a_window)
+    _add(report, number, "device", device, seconds_a_window=seconds_a_window)
+    return device.busy_s / device.tiles_s, device.busy_s / device.whole_s, host.cpu_s * 1e3 / host.megapixels
+
+
+def _add(report: Report, number: int, what: str, run: Run, seconds_a_window: float) -> None:
+    report.add(
+        round=number,
+        what=what,
+        ms_a_window=seconds_a_window * 1e3,
+        tiles_mpx_s=run.megapixels / run.tiles_s,
+        whole_mpx_s=run.megapixels / run.whole_s,
+        busy_tiles=run.busy_s / run.tiles_s,
+        busy_whole=run.busy_s / run.whole_s,
+        cpu_ms_a_mpx=run.cpu_s * 1e3 / run.megapixels,
+    )
+
+
+def _run(made: geoseg.Plan, work: Path, seconds_a_window: float) -> Run:
+    """Map the scene; the time of tiles goes from the first work of the device to the last tile."""
+    device = FakeDevice(len(made.bundle.output_codes), made.grid.width_px, seconds_a_window)
+    ended: dict[str, float] = {}
+
+    def watch(state: Progress) -> None:
+        ended[state.stage] = time.perf_counter()
+
+    with in_place_of_a_gpu(device), tempfile.TemporaryDirectory(dir=work) as folder:
+        out = Path(folder) / "landcover.tif"
+        began, began_cpu = time.perf_counter(), time.process_time()
+        made.run(out, progress=watch)
+        whole_s, cpu_s = time.perf_counter() - began, time.process_time() - began_cpu
+        _check(out, device)
+    first = began if device.began is None else device.began
+    megapixels = made.grid.height_px * made.grid.width_px / 1e6
+    return Run(ended["map"] - first, whole_s, cpu_s, device.busy_s, len(made.grid), megapixels)
+
+
+def _check(out: Path, device: FakeDevice) -> None:
+    """Raise RuntimeError if the map is not what the device said."""
+    with rasterio.open(out) as dataset:
+        rows = min(256, dataset.height)
+        found = dataset.read(1, window=((0, rows), (0, dataset.width)))
+    if not np.array_equal(found, device.labels[:rows, : found.shape[1]]):
+        raise RuntimeError("the map is not what the device returned")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
