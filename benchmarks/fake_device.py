@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from types import ModuleType
 from typing import Any
 from unittest.mock import patch
@@ -18,8 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoseg.inference import Scoring
-from geoseg.model import Course, Engine, EngineChoice, FinishedRows, Slab, Ticket
+from geoseg.legend import LandCover, Legend
+from geoseg.model import Course, EngineChoice, FinishedRows, ModelBundle, Slab, Ticket
 
+_CLASSES = 7
 _PATCH_PX = 24
 """Edge of a spot of one class in the labels, about; they compress as those of a landscape do."""
 
@@ -32,14 +33,15 @@ class FakeDevice:
     precision = "float32"
     xp: ModuleType = np
 
-    def __init__(self, classes: int, width_px: int, seconds_a_window: float) -> None:
-        self.classes = classes
+    classes = _CLASSES
+
+    def __init__(self, width_px: int, seconds_a_window: float) -> None:
         self.seconds_a_window = seconds_a_window
         self.busy_s = 0.0
         self.began: float | None = None
         self.free_at = 0.0
         """When the stream has done all that it was told, by the clock of `perf_counter`."""
-        self.labels = _spots(classes, 2048, width_px)
+        self.labels = spots(_CLASSES, 2048, width_px)
 
     def begin(self, course: Course) -> _FakeSweep:
         """Begin to go down a course."""
@@ -88,25 +90,28 @@ class _FakeTicket:
         return (self._rows,)
 
 
+def unused_model(window_px: int) -> ModelBundle:
+    """Return a model whose network never runs."""
+    legend = Legend(LandCover(code, f"class {code}", (code, code, code)) for code in range(_CLASSES))
+    return ModelBundle.from_callable(_never, legend=legend, window_px=window_px, overlap_px=window_px // 4)
+
+
+def _never(batch: NDArray[np.float32]) -> NDArray[np.float32]:
+    raise NotImplementedError(f"{len(batch)} windows went to the network")
+
+
 @contextmanager
-def in_place_of_a_gpu(device: FakeDevice | None) -> Iterator[None]:
-    """Have geoseg find one GPU, cuda:0, and open a fake device for it."""
+def in_place_of_the_cpu(device: FakeDevice | None) -> Iterator[None]:
+    """Have geoseg run models on a fake device, and feed it as it feeds a GPU."""
 
-    def known(choice: EngineChoice) -> EngineChoice:
-        return replace(choice, hardware="a fake device")
+    def opened(_scoring: Scoring) -> FakeDevice | None:
+        return device
 
-    def opened(_scoring: Scoring) -> Engine | None:
-        return device  # type: ignore[return-value] # it has sweeps of its own and needs no more of an engine
-
-    with (
-        patch("geoseg.model.engines.choice.choose_devices", lambda _: ("cuda:0",)),
-        patch("geoseg.model.engines.choice._with_hardware", known),
-        patch.object(Scoring, "open", opened),
-    ):
+    with patch.object(EngineChoice, "on_cpu", property(lambda _: False)), patch.object(Scoring, "open", opened):
         yield
 
 
-def _spots(classes: int, height_px: int, width_px: int) -> NDArray[Any]:
+def spots(classes: int, height_px: int, width_px: int) -> NDArray[Any]:
     """Return spots of classes (row, col), uint8, with ragged rims."""
     generator = np.random.default_rng(0)
     shape = -(-height_px // _PATCH_PX), -(-width_px // _PATCH_PX)

@@ -93,7 +93,11 @@ _INPUT, _MODEL, _OUTPUT, _POLYGONS, _RUN = "Input", "Model", "Output", "Polygons
     help="Tile size in pixels. Affects memory and how often a run can resume, never the result. "
     "[default: from the file's blocks and the cores]",
 )  # fmt: skip
-@grouped(_RUN)("--workers", type=int, metavar="N", help="Tiles processed at once. [default: from cores and memory]")
+@grouped(_RUN)(
+    "--workers", type=int, metavar="N",
+    help="Tiles processed at once; on a GPU, threads that read, and threads that write. "
+    "[default: from cores and memory]",
+)  # fmt: skip
 @grouped(_RUN)("--dry-run", is_flag=True, help="Print tiles, windows, memory, disk and time; write nothing.")
 @options.as_json(_RUN, "Print what was written (with --dry-run, the plan) as JSON.")
 @options.progress(_RUN)
