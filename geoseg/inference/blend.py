@@ -32,6 +32,8 @@ windows alike; crop: the window whose center is nearest, alone.
 DEFAULT_BLEND: Blend = "hann"
 _GAUSSIAN_FLOOR = 1e-3
 """Of the center's weight, so that a float32 sum keeps its digits where only the rim of a window covers a pixel."""
+_ROWS_AT_ONCE = 64
+"""What of a window's probabilities stays in the processor's cache while it is gone through."""
 
 
 def check_blend(blend: str) -> Blend:
@@ -115,9 +117,12 @@ class Overlaps:
 
     def start_row(self, shared_px: int) -> None:
         """Go down to the next row of windows, which will share so many pixels with the one below it."""
-        self._above, self._left, self._below = self._below, None, None
-        if shared_px > 0:
-            self._below = self._engine.zeros((self._engine.classes, shared_px, self._width_px))
+        spare, self._above, self._left, self._below = self._above, self._below, None, None
+        if shared_px <= 0:
+            return
+        if spare is None or spare.shape[1] < shared_px:
+            spare = self._engine.zeros((self._engine.classes, shared_px, self._width_px))
+        self._below = spare[:, :shared_px]  # of which the windows of the row will write every pixel
 
     def finish(self, weighted: Any, col: int, shared_px: int) -> Any:  # noqa: ANN401
         """Add what waits for a window to its weighted probabilities (class, row, col), and return its finished part.
@@ -150,12 +155,17 @@ def most_probable(engine: Engine, probabilities: Any) -> tuple[Any, Any]:  # noq
     if xp is not np and probabilities.device.type != "cpu":
         best, channel = xp.max(probabilities, 0)
         return channel.to(xp.uint8), best
-    best = probabilities[0] + 0
+    best = xp.empty_like(probabilities[0])
     channel = xp.zeros_like(best, dtype=xp.uint8)
-    for index in range(1, engine.classes):
-        higher = (probabilities[index] > best).view(xp.uint8)
-        xp.maximum(channel, higher * index, out=channel)  # indexes ascend, so the larger is the later winner
-        xp.maximum(best, probabilities[index], out=best)
+    for row in range(0, best.shape[0], _ROWS_AT_ONCE):
+        rows = slice(row, row + _ROWS_AT_ONCE)
+        winner, highest = channel[rows], best[rows]
+        highest[:] = probabilities[0, rows]
+        for index in range(1, engine.classes):
+            candidate = probabilities[index, rows]
+            higher = (candidate > highest).view(xp.uint8)
+            xp.maximum(winner, higher * index, out=winner)  # indexes ascend, so the larger is the later winner
+            xp.maximum(highest, candidate, out=highest)
     return channel, best
 
 

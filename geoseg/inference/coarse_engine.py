@@ -6,17 +6,19 @@ map holds with this engine around another one.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from geoseg.model import UPRIGHT, Engine, Turn, Weights
 from geoseg.raster import Window
+
+_FEW = 8
+"""Windows that numpy averages and interpolates, to the same bits, before it is worth while to load numba."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,7 @@ class CoarseEngine:
         self.name, self.device, self.precision = engine.name, engine.device, engine.precision
         self.classes = engine.classes
         self.xp: ModuleType = engine.xp
+        self._seen = 0
 
     def upload(self, data: NDArray[Any], valid: NDArray[np.bool_]) -> _Footprint:
         """Keep pixels (band, row, col) and valid (row, col) where they are: their means are all that is sent."""
@@ -56,8 +59,9 @@ class CoarseEngine:
         means = np.empty((len(footprint.data), len(windows) * side, side), np.float32)
         valid = np.empty(means.shape[1:], np.bool_)
         places = [Window(index * side, 0, side, side) for index in range(len(windows))]
+        self._seen += len(windows)
         for window, place in zip(windows, places, strict=True):
-            average(
+            self._average(
                 footprint.data[:, window.rows, window.cols],
                 footprint.valid[window.rows, window.cols],
                 means[:, place.rows],
@@ -76,11 +80,27 @@ class CoarseEngine:
         """Return an array as numpy's."""
         return self._engine.download(array)
 
+    @property
+    def _average(self) -> Callable[..., None]:
+        if self._seen <= _FEW:
+            return average
+        from geoseg.inference import coarse_kernels  # noqa: PLC0415 - numba takes half a second
+
+        return coarse_kernels.average
+
+    @property
+    def _interpolate(self) -> Callable[..., None]:
+        if self._seen <= _FEW:
+            return interpolate
+        from geoseg.inference import coarse_kernels  # noqa: PLC0415 - see above
+
+        return coarse_kernels.interpolate
+
     def _interpolated(self, coarse: Any, weights: Weights) -> Any:
         below, above, share = middles(self._window_px, self._network_px)
         if self.xp is np:
             fine = np.empty((*coarse.shape[:2], self._window_px, self._window_px), np.float32)
-            interpolate(coarse, below, above, share, weights.rows, weights.cols, fine)
+            self._interpolate(coarse, below, above, share, weights.rows, weights.cols, fine)
             return fine
 
         def there(array: NDArray[Any]) -> Any:
@@ -102,66 +122,38 @@ def middles(window_px: int, network_px: int) -> tuple[NDArray[np.int64], NDArray
     return below, np.minimum(below + 1, network_px - 1), (at - below).astype(np.float32)
 
 
-@njit(cache=True, nogil=True)
 def average(data: Any, valid: Any, means: Any, any_valid: Any) -> None:
-    """Write the means of the valid pixels of `data` (band, row, col) to `means` (band, row, col), which is coarser.
-
-    Each of its pixels covers a rectangle of the fine ones, whose parts count by their area. `any_valid` (row, col)
-    becomes True where one of them is valid; elsewhere the mean is 0.
-    """
-    bands, height, width = data.shape
-    rows, cols = any_valid.shape
-    sums = np.empty((bands, width), np.float32)
-    areas = np.empty(width, np.float32)
-    shares = np.empty(width, np.float32)
-    for row in range(rows):
-        top, bottom = row * height / rows, (row + 1) * height / rows
-        sums[:] = 0.0
-        areas[:] = 0.0
-        for fine in range(int(top), min(int(np.ceil(bottom)), height)):
-            share = np.float32(min(fine + 1.0, bottom) - max(float(fine), top))
-            for col in range(width):
-                shares[col] = share if valid[fine, col] else np.float32(0.0)
-                areas[col] += shares[col]
-            for band in range(bands):
-                line, total = data[band, fine], sums[band]
-                for col in range(width):  # invalid pixels are numbers too, and count nothing
-                    total[col] += shares[col] * np.float32(line[col])
-        for col in range(cols):
-            left, right = col * width / cols, (col + 1) * width / cols
-            area = 0.0
-            for fine in range(int(left), min(int(np.ceil(right)), width)):
-                area += (min(fine + 1.0, right) - max(float(fine), left)) * areas[fine]
-            any_valid[row, col] = area > 0.0
-            for band in range(bands):
-                amount = 0.0
-                for fine in range(int(left), min(int(np.ceil(right)), width)):
-                    amount += (min(fine + 1.0, right) - max(float(fine), left)) * sums[band, fine]
-                means[band, row, col] = amount / area if area > 0.0 else 0.0
+    """Do what `coarse_kernels.average` does, to the bit."""
+    (bands, height, width), (rows, cols) = data.shape, any_valid.shape
+    sums, areas = np.zeros((bands, rows, width), np.float32), np.zeros((rows, width), np.float32)
+    for fine, share in _covered(height, rows):
+        shares = np.where(valid[fine], share.astype(np.float32)[:, None], np.float32(0))
+        areas += shares
+        sums += shares * data[:, fine].astype(np.float32)
+    amount, area = np.zeros((bands, rows, cols)), np.zeros((rows, cols))
+    for fine, share in _covered(width, cols):
+        area += share * areas[:, fine]
+        amount += share * sums[:, :, fine]
+    np.greater(area, 0, out=any_valid)
+    means[:] = np.divide(amount, area, out=np.zeros_like(amount), where=any_valid)
 
 
-@njit(cache=True, nogil=True)
-def interpolate(
-    coarse: Any,
-    below: Any,
-    above: Any,
-    share: Any,
-    row_weights: Any,
-    col_weights: Any,
-    fine: Any,
-) -> None:
-    """Write `coarse` (n, class, row, col), interpolated and times the weights (n, row), (n, col), to `fine`."""
-    count, classes, window_px, _ = fine.shape
-    between = np.empty(coarse.shape[3], np.float32)
-    for n in range(count):
-        for k in range(classes):
-            for row in range(window_px):
-                upper = share[row]
-                low, high, weight = coarse[n, k, below[row]], coarse[n, k, above[row]], row_weights[n, row]
-                for col in range(between.size):
-                    between[col] = low[col] + (high[col] - low[col]) * upper
-                line = fine[n, k, row]
-                for col in range(window_px):
-                    first = between[below[col]]
-                    value = first + (between[above[col]] - first) * share[col]
-                    line[col] = value * weight * col_weights[n, col]
+def _covered(length: int, parts: int) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float64]]]:
+    """Yield the first fine pixel that each part of an axis covers, and how much of it; then the second, to the last."""
+    start, stop = np.arange(parts) * length / parts, np.arange(1, parts + 1) * length / parts
+    first = start.astype(np.int64)
+    last = np.minimum(np.ceil(stop).astype(np.int64), length)
+    for number in range(int((last - first).max())):
+        inside = first + number < last
+        fine = np.where(inside, first + number, first)
+        yield fine, np.where(inside, np.minimum(fine + 1.0, stop) - np.maximum(fine, start), 0.0)
+
+
+def interpolate(coarse: Any, below: Any, above: Any, share: Any, row_weights: Any, col_weights: Any, fine: Any) -> None:
+    """Do what `coarse_kernels.interpolate` does, to the bit."""
+    for n, k in np.ndindex(fine.shape[:2]):
+        low, high = coarse[n, k, below], coarse[n, k, above]
+        between = low + (high - low) * share[:, None]
+        first, second = between[:, below], between[:, above]
+        value = first + (second - first) * share
+        np.multiply(value * row_weights[n][:, None], col_weights[n], out=fine[n, k])

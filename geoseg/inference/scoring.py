@@ -248,7 +248,7 @@ def _open_around(choice: EngineChoice, window_px: int, tta: int) -> Engine:
     """Return the same engine each time: what was learned of its memory need not be learned again for every tile."""
     engine = choice.open()
     if window_px != choice.window_px:
-        from geoseg.inference.coarse_engine import CoarseEngine  # noqa: PLC0415 - its kernels take half a second
+        from geoseg.inference.coarse_engine import CoarseEngine  # noqa: PLC0415 - few scenes need it
 
         engine = CoarseEngine(engine, window_px, choice.window_px)
     return symmetric(engine, tta)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -12,8 +13,8 @@ from numpy.typing import NDArray
 
 import geoseg
 from geoseg.errors import UsageError
-from geoseg.inference import SceneMapping, map_tile
-from geoseg.inference.coarse_engine import CoarseEngine, average
+from geoseg.inference import SceneMapping, coarse_engine, coarse_kernels, map_tile
+from geoseg.inference.coarse_engine import CoarseEngine, average, middles
 from geoseg.model import ModelBundle, Weights, build, choose_engine, save_bundle
 from geoseg.raster import Window, WindowGrid, tiles
 from tests.inference.conftest import MakeScene
@@ -32,18 +33,41 @@ def averaged(pixels: NDArray[np.float64], side: int) -> NDArray[np.float64]:
 
 @pytest.mark.parametrize(("window_px", "network_px"), SIZES)
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16", "float32"])
-def test_a_mean_is_that_of_the_valid_ground_it_covers(window_px: int, network_px: int, dtype: str) -> None:
+@pytest.mark.parametrize("way", [coarse_engine, coarse_kernels], ids=["numpy", "compiled"])
+def test_a_mean_is_that_of_the_valid_ground_it_covers(
+    way: ModuleType, window_px: int, network_px: int, dtype: str
+) -> None:
     rng = np.random.default_rng(window_px)
     data = rng.integers(0, 200, (3, window_px, window_px)).astype(dtype)
     valid = rng.random((window_px, window_px)) < 0.6
     valid[: window_px // 2, : window_px // 2] = False
     means, any_valid = np.empty((3, network_px, network_px), np.float32), np.empty((network_px, network_px), np.bool_)
-    average(data, valid, means, any_valid)
+    way.average(data, valid, means, any_valid)
     area = averaged(valid.astype(float), network_px)
     np.testing.assert_array_equal(any_valid, area > 0)
     with np.errstate(invalid="ignore"):
         wanted = np.where(area > 0, averaged(np.where(valid, data, 0).astype(float), network_px) / area, 0)
     np.testing.assert_allclose(means, wanted, rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize(("window_px", "network_px"), SIZES)
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "float32"])
+def test_numpy_and_compiled_kernels_give_the_same_bits(window_px: int, network_px: int, dtype: str) -> None:
+    rng = np.random.default_rng(window_px)
+    data = (rng.random((3, window_px, window_px)) * 250).astype(dtype)
+    valid = rng.random((window_px, window_px)) < 0.6
+    valid[: window_px // 2, : window_px // 2] = False
+    coarse = rng.random((2, 4, network_px, network_px), np.float32)
+    weights = rng.random((2, window_px), np.float32), rng.random((2, window_px), np.float32)
+    found = []
+    for way in (coarse_engine, coarse_kernels):
+        means, seen = np.empty((3, network_px, network_px), np.float32), np.empty((network_px, network_px), np.bool_)
+        way.average(data, valid, means, seen)
+        fine = np.empty((2, 4, window_px, window_px), np.float32)
+        way.interpolate(coarse, *middles(window_px, network_px), *weights, fine)
+        found.append((means, seen, fine))
+    for plain, compiled in zip(*found, strict=True):
+        np.testing.assert_array_equal(plain, compiled)
 
 
 @pytest.mark.parametrize(("window_px", "network_px"), [(160, 64), (64, 64), (128, 64), (83, 64)])
