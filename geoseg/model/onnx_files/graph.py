@@ -117,12 +117,12 @@ def read_input(file: OnnxFile, bands: int | None) -> OnnxInput:
 
 
 def _input_of(file: OnnxFile, name: str, dtype: str, dims: list[int | None], bands: int | None) -> OnnxInput:
-    layouts = sorted((False, True), key=lambda last: dims[3 if last else 1] is None)  # who says its bands goes first
-    for channels_last in layouts:
+    free = dims[1] is None and dims[3] is None
+    for channels_last in (False, True):
         channels, sides = (dims[3], dims[1:3]) if channels_last else (dims[1], dims[2:])
         known = {side for side in sides if side is not None}
-        said = channels or bands
-        if said is None or said > MAX_BANDS or (bands or said) != said or len(known) > 1:
+        said = bands if free else channels
+        if said is None or said > MAX_BANDS or len(known) > 1:
             continue
         return OnnxInput(
             name=name,
@@ -139,10 +139,6 @@ def _unfit_input(file: OnnxFile, dims: list[int | None], bands: int | None) -> M
     said = f"{file.path} takes an input of shape {_shape(dims)}"
     if dims[1] is None and dims[3] is None and bands is None:
         return ModelError(f"{said}, of any number of bands; give `mean` and `std`, one number for each")
-    if bands is not None and dims[1] not in {None, bands} and dims[3] not in {None, bands}:
-        return ModelError(
-            f"{said}, which is not one of {bands} bands; give a mean and a std for each of its bands", "mean"
-        )
     return ModelError(f"{said}; geoseg's windows are square, of up to {MAX_BANDS} bands: (n, band, row, col)")
 
 

@@ -24,8 +24,8 @@ MAX_BYTES = 2**31 - 1
 SUFFIX = ".onnx"
 _MAX_ENTRY_BYTES = 2**16
 """Of one entry of the metadata; longer ones are not geoseg's, nor Deepness's."""
-_MAX_FIELDS = 2_000_000
-"""A file of 20,000 tensors has about 200,000."""
+_MAX_FIELDS = 300_000
+"""Of one message; a graph of 20,000 tensors has about 100,000."""
 _LEAST_WEIGHTS_BYTES = 2**12
 """Tensors up to here may be shapes and sizes, by which others are computed; they are kept."""
 _KNOWN_DOMAINS = {"", "ai.onnx", "ai.onnx.ml", "com.microsoft"}
@@ -127,7 +127,11 @@ def _without_weights(path: Path) -> bytes:
                     f"{path} is over 2 GB, more than an ONNX file can be; keep its weights in files beside it"
                 )
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as view:
-                return _slim(memoryview(view))
+                try:
+                    return _slim(memoryview(view))
+                except ValueError as fault:
+                    said = str(fault)
+                raise ValueError(said)  # another: the first holds what stands in the way of closing
     except OSError as fault:
         raise ModelError(f"{path} cannot be read: {fault.strerror or fault}") from None
 

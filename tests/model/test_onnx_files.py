@@ -1,0 +1,363 @@
+"""ONNX files that cannot be models: one line each, nothing read outside their folder, nothing run that is too large."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from onnx import TensorProto, helper, numpy_helper
+
+import geoseg
+from geoseg.errors import GeosegError, ModelError, UsageError
+from geoseg.model import DEMO, ModelBundle, read_onnx_file
+from tests.onnx_networks import Kind, named
+
+
+def changed(change: Callable[[onnx.ModelProto], object], kind: Kind | None = None) -> onnx.ModelProto:
+    """Return a model that would be one, but for a change."""
+    model = named(kind or Kind()).model()
+    change(model)
+    return model
+
+
+def rank(*axes: int | str | None) -> Callable[[onnx.ModelProto], None]:
+    def change(model: onnx.ModelProto) -> None:
+        model.graph.input[0].CopyFrom(helper.make_tensor_value_info("image", TensorProto.FLOAT, axes))
+
+    return change
+
+
+def unranked(model: onnx.ModelProto) -> None:
+    model.graph.input[0].type.tensor_type.ClearField("shape")
+
+
+def typed(kind: int) -> Callable[[onnx.ModelProto], None]:
+    def change(model: onnx.ModelProto) -> None:
+        model.graph.input[0].type.tensor_type.elem_type = kind
+
+    return change
+
+
+def second_input(model: onnx.ModelProto) -> None:
+    model.graph.input.append(helper.make_tensor_value_info("season", TensorProto.FLOAT, [1]))
+
+
+def sequence(model: onnx.ModelProto) -> None:
+    model.graph.input[0].CopyFrom(helper.make_tensor_sequence_value_info("image", TensorProto.FLOAT, ["n", 3, 8, 8]))
+
+
+def ending(*nodes: onnx.NodeProto, kind: int = TensorProto.FLOAT) -> Callable[[onnx.ModelProto], None]:
+    """Return a change that ends a network with more operators, from ended to output."""
+
+    def change(model: onnx.ModelProto) -> None:
+        model.graph.node[-1].output[0] = "ended"
+        model.graph.node.extend(nodes)
+        model.graph.output[0].type.tensor_type.elem_type = kind
+
+    return change
+
+
+def node(name: str, *inputs: str, to: str = "output", **attributes: Any) -> onnx.NodeProto:
+    return helper.make_node(name, list(inputs), [to], **attributes)
+
+
+def bomb(model: onnx.ModelProto) -> None:
+    """Ask for a petabyte, which the graph spells in 24 bytes, and take one number of it."""
+    model.graph.initializer.append(numpy_helper.from_array(np.int64([50_000, 50_000, 100_000]), "vast"))
+    huge = node("ConstantOfShape", "vast", to="huge")
+    ending(huge, node("ReduceMax", "huge", to="most", keepdims=0), node("Add", "ended", "most"))(model)
+
+
+def both_outputs(model: onnx.ModelProto) -> None:
+    model.graph.node.append(node("Neg", "output", to="other"))
+    model.graph.output.append(helper.make_tensor_value_info("other", TensorProto.FLOAT, None))
+
+
+def metadata(**texts: str) -> Callable[[onnx.ModelProto], None]:
+    return lambda model: helper.set_model_props(model, texts)
+
+
+CODES = ending(node("ArgMax", "ended", axis=1), kind=TensorProto.INT64)
+CUSTOM = ending(node("Rotate", "ended", domain="org.example"))
+RANDOM = ending(node("RandomNormalLike", "ended", to="noise"), node("Add", "ended", "noise"))
+BAD: dict[str, tuple[Callable[[onnx.ModelProto], object], str]] = {
+    "two inputs": (second_input, "must take one input, the image; it takes 2: image, season"),
+    "no input": (lambda model: model.graph.ClearField("input"), "it takes 0: none"),
+    "any rank": (unranked, "does not say of which rank its input is"),
+    "a sequence": (sequence, "does not say of which rank"),
+    "three axes": (rank(3, 64, 64), r"shape \(3, 64, 64\); it must have four axes"),
+    "five axes": (rank(1, 3, 1, 64, 64), "four axes"),
+    "not square": (rank(1, 3, 64, 32), r"\(1, 3, 64, 32\); geoseg's windows are square"),
+    "many bands": (rank(1, 900, "h", "w"), "of up to 256 bands"),
+    "text": (typed(TensorProto.STRING), "takes string"),
+    "bfloat16": (typed(TensorProto.BFLOAT16), "takes bfloat16; export it with an input of float32"),
+    "another type": (typed(TensorProto.DOUBLE), "cannot be loaded by ONNX Runtime: .*type"),
+    "codes": (CODES, "gives int64, one class code a pixel; .*without its argmax"),
+    "NaN": (ending(node("Sub", "ended", "ended", to="zero"), node("Div", "zero", "zero")), "NaN or infinite"),
+    "two outputs": (both_outputs, r"gives several outputs; name one with `network_output`: output float32 \(1, 4, "),
+    "a class for all": (ending(node("GlobalMaxPool", "ended")), "takes no window of the sizes tried"),
+    "custom operator": (CUSTOM, "needs the operator org.example.Rotate, which ONNX Runtime does not have"),
+    "unknown operator": (ending(node("Rotate", "ended")), "cannot be loaded by ONNX Runtime: .*Rotate"),
+    "random": (RANDOM, r"draws random numbers \(RandomNormalLike\)"),
+    "dropout of training": (ending(node("Bernoulli", "ended")), "draws random numbers"),
+    "a bomb": (bomb, r"needs about 1000000 GB of memory for a window of 512 px"),
+    "a detector": (metadata(model_type='"Detector"'), "a model of the type Detector"),
+    "no JSON": (metadata(class_names="{0: water"), "class_names of .* is not metadata"),
+    "code": (metadata(names="__import__('os').system('touch trace')"), "names of .* is not metadata"),
+    "a gap": (metadata(class_names='{"0": "a", "2": "b"}'), "numbered from 0 without gaps"),
+    "no names": (metadata(class_names="{}"), "must name classes by their numbers"),
+    "numbers for names": (metadata(class_names='{"0": 1}'), "must be texts"),
+    "no resolution": (metadata(resolution='"fine"'), "resolution of .* must be a number, got 'fine'"),
+    "no mean": (metadata(standardization_mean='"gray"'), "standardization_mean of .* must be numbers"),
+    "no graph": (lambda model: model.ClearField("graph"), "no operators, or gives nothing"),
+}
+
+
+@pytest.mark.parametrize(("change", "said"), BAD.values(), ids=BAD)
+def test_what_is_no_network_is_refused_in_one_line(
+    tmp_path: Path, change: Callable[[onnx.ModelProto], object], said: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    onnx.save(changed(change), tmp_path / "model.onnx")
+    with pytest.raises(ModelError, match=said) as caught:
+        ModelBundle.open(tmp_path / "model.onnx")
+    assert "\n" not in str(caught.value)
+    assert capfd.readouterr().err == ""
+    assert list(tmp_path.iterdir()) == [tmp_path / "model.onnx"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "said", "parameter"),
+    [
+        (named(Kind(), classes=3), r"gives 4 classes, `legend` has 3: water, forest, roof; give as many", "legend"),
+        (
+            named(Kind(), standardization_mean=[0.5], standardization_std=[0.2]),
+            "takes 3 bands, got a mean .* for 1",
+            "mean",
+        ),
+        (named(Kind(), standardization_std=[0.2, 0, 0.2]), "`std` must be positive", "std"),
+        (Kind(), "what its classes are nor how its 3 bands were normalized; give `legend`, `mean` and `std`", None),
+        (Kind(dtype="uint8"), "does not say what its classes are; give `legend`", None),
+    ],
+)
+def test_sides_that_do_not_fit_are_refused(tmp_path: Path, kind: Kind, said: str, parameter: str | None) -> None:
+    with pytest.raises(UsageError, match=said) as caught:
+        ModelBundle.open(kind.write(tmp_path / "model.onnx"))
+    assert caught.value.parameter == parameter
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"activation": "relu"}, "`activation` must be one of softmax, sigmoid, none, got 'relu'"),
+        ({"network_output": "depth"}, "has no output 'depth'; it gives output float32"),
+        ({"window_px": 66}, "must be a multiple of 4"),
+        ({"normalization": geoseg.Normalization((1, 2), (3, 4))}, "takes 3 bands, got a mean and a std for 2"),
+        ({"bands": ("red",)}, "takes 3 bands but 1 names"),
+    ],
+)
+def test_what_is_given_must_fit(tmp_path: Path, given: dict[str, Any], said: str) -> None:
+    path = named(Kind(fit="strided")).write(tmp_path / "model.onnx")
+    with pytest.raises(GeosegError, match=said):
+        ModelBundle.from_onnx(path, **given)
+
+
+def test_whole_numbers_have_no_mean(tmp_path: Path) -> None:
+    path = named(Kind(dtype="uint8")).write(tmp_path / "model.onnx")
+    assert ModelBundle.open(path).normalization.std == (1, 1, 1)
+    with pytest.raises(UsageError, match="normalizes them itself"):
+        ModelBundle.from_onnx(path, normalization=geoseg.Normalization((1, 2, 3), (4, 5, 6)))
+
+
+@pytest.fixture
+def split(tmp_path: Path) -> Path:
+    """Return an ONNX file whose weights lie beside it."""
+    return named(Kind()).write(
+        tmp_path / "split.onnx", save_as_external_data=True, location="split.data", size_threshold=0
+    )
+
+
+def test_weights_beside_the_file_are_the_same_as_inside(split: Path, tmp_path: Path) -> None:
+    whole, parts = ModelBundle.open(named(Kind()).write(tmp_path / "whole.onnx")), ModelBundle.open(split)
+    assert parts.files == (split, split.with_name("split.data"))
+    scene = Path(__file__).parents[2] / "sample_data" / "scene.tif"
+    maps = [geoseg.labels(scene, bbox=box_of(scene), model=bundle, window=64) for bundle in (whole, parts)]
+    first, second = (each.compute(scheduler="synchronous") for each in maps)
+    np.testing.assert_array_equal(first, second)
+    before = parts.hash
+    data = split.with_name("split.data")
+    data.write_bytes(data.read_bytes()[:-4] + np.float32(0.5).tobytes())
+    assert ModelBundle.open(split).hash != before
+
+
+def box_of(scene: Path) -> tuple[float, float, float, float]:
+    """Return the place of 100 pixels of a scene."""
+    west, south, *_ = geoseg.Scene.open(scene).geobox.bounds
+    return west, south, west + 50, south + 50
+
+
+@pytest.mark.parametrize("location", ["../secret.data", "/etc/passwd", "deep/split.data", "..\\secret.data", "C:x", ""])
+def test_weights_elsewhere_are_not_looked_for(split: Path, location: str) -> None:
+    model = onnx.load(split, load_external_data=False)
+    for tensor in model.graph.initializer:
+        for entry in tensor.external_data:
+            entry.value = location if entry.key == "location" else entry.value
+    split.write_bytes(model.SerializeToString())
+    with pytest.raises(
+        ModelError, match=r"outside its folder, where geoseg reads nothing; .*save_as_external_data=False"
+    ):
+        ModelBundle.open(split)
+
+
+def test_weights_behind_a_link_missing_or_cut_short_are_refused(split: Path, tmp_path: Path) -> None:
+    data = split.with_name("split.data")
+    whole = data.read_bytes()
+    data.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ModelError, match="is cut short"):
+        ModelBundle.open(split)
+    data.unlink()
+    with pytest.raises(ModelError, match=r"split\.data, which is not beside it; copy both"):
+        ModelBundle.open(split)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "split.data").write_bytes(whole)
+    try:
+        data.symlink_to(elsewhere / "split.data")
+    except OSError:
+        pytest.skip("links need a right on this system")
+    with pytest.raises(ModelError, match="is a link out of its folder"):
+        ModelBundle.open(split)
+
+
+def test_a_constant_in_a_branch_may_not_reach_out_either(tmp_path: Path) -> None:
+    def hide(model: onnx.ModelProto) -> None:
+        tensor = numpy_helper.from_array(np.float32([1]), "hidden")
+        onnx.external_data_helper.set_external_data(tensor, "../secret.data")
+        tensor.ClearField("raw_data")
+        branch = helper.make_graph(
+            [helper.make_node("Constant", [], ["c"], value=tensor)], "b", [], [onnx.ValueInfoProto(name="c")]
+        )
+        model.graph.initializer.append(numpy_helper.from_array(np.array(True), "yes"))
+        ending(
+            helper.make_node("If", ["yes"], ["one"], then_branch=branch, else_branch=branch),
+            node("Add", "ended", "one"),
+        )(model)
+
+    (tmp_path / "model.onnx").write_bytes(changed(hide).SerializeToString())
+    with pytest.raises(ModelError, match="outside its folder"):
+        ModelBundle.open(tmp_path / "model.onnx")
+
+
+def test_files_of_other_kinds_are_told_apart(tmp_path: Path) -> None:
+    class Bomb:
+        def __reduce__(self) -> tuple[object, tuple[object, ...]]:
+            return Path.touch, (tmp_path / "trace",)
+
+    path = tmp_path / "model.onnx"
+    torch.save({"weight": torch.zeros(2)}, path)
+    with pytest.raises(ModelError, match="is a pickle"):
+        ModelBundle.open(path)
+    for content, said in (
+        (pickle.dumps(Bomb()), "is a pickle"),
+        (b"", "is empty"),
+        (b"II*\0" + bytes(99), "TIFF raster"),
+        (b"weights " * 99, "not an ONNX file, or is cut short"),
+        (b"\x3a\xff\xff\xff\xff\x0f" + bytes(99), "cut short"),
+        (b"\x08\x01" * 400_000, "more than 300000 fields"),
+        (nested(4000), "not an ONNX file"),
+    ):
+        path.write_bytes(content)
+        with pytest.raises(ModelError, match=said):
+            ModelBundle.open(path)
+    assert not (tmp_path / "trace").exists()
+    with pytest.raises(ModelError, match=r"what geoseg itself runs on a CPU; give the \.safetensors bundle"):
+        ModelBundle.open(DEMO.with_suffix(".onnx"))
+    with pytest.raises(ModelError, match="does not exist"):
+        ModelBundle.open(tmp_path / "nothing.onnx")
+
+
+def nested(depth: int) -> bytes:
+    """Return a graph in a graph in a graph ..., deeper than a reader should follow."""
+    message = b""
+    for _ in range(depth):
+        for number in (6, 5, 1):  # graph of an attribute, of a node, of a graph
+            size, length = len(message), b""
+            while size > 127:
+                length += bytes([size & 127 | 128])
+                size >>= 7
+            message = bytes([number << 3 | 2]) + length + bytes([size]) + message
+    return Kind().model().SerializeToString() + b"\x3a" + varint(len(message)) + message
+
+
+def varint(number: int) -> bytes:
+    found = b""
+    while number > 127:
+        found += bytes([number & 127 | 128])
+        number >>= 7
+    return found + bytes([number])
+
+
+def test_a_file_of_any_size_is_described_without_its_weights(tmp_path: Path) -> None:
+    path = named(Kind()).write(tmp_path / "model.onnx")
+    with path.open("r+b") as file:
+        file.truncate(3 * 2**31)
+    with pytest.raises(ModelError, match="over 2 GB"):
+        ModelBundle.open(path)
+    weights = np.zeros((1000, 1000), np.float32)
+
+    def large(model: onnx.ModelProto) -> None:
+        model.graph.initializer.append(numpy_helper.from_array(weights, "large"))
+
+    onnx.save(changed(large), path)
+    found = read_onnx_file(path)
+    assert len(found.model.SerializeToString()) < 20_000
+    assert found.parameters == 1_000_000 + sum(
+        int(np.prod(tensor.dims))
+        for tensor in Kind().model().graph.initializer
+        if tensor.data_type == TensorProto.FLOAT
+    )
+    assert found.metadata["resolution"] == "50"
+
+
+WHOLE = named(Kind(size=16, batch=1)).model().SerializeToString()
+
+
+@settings(max_examples=80, derandomize=True)
+@given(at=st.integers(0, len(WHOLE) - 1), byte=st.integers(0, 255), cut=st.booleans())
+def test_a_damaged_file_is_refused_or_works_but_never_crashes(
+    tmp_path_factory: pytest.TempPathFactory, at: int, byte: int, *, cut: bool
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "damaged.onnx"
+    path.write_bytes(WHOLE[:at] if cut else WHOLE[:at] + bytes([byte]) + WHOLE[at + 1 :])
+    with contextlib.suppress(ModelError, UsageError):
+        ModelBundle.open(path)
+
+
+def test_info_says_what_is_known_and_what_is_missing(tmp_path: Path) -> None:
+    path = Kind(
+        fit="strided", metadata={"resolution": 20, "class_names": {"0": "a", "1": "b", "2": "c", "3": "d"}}
+    ).write(tmp_path / "model.onnx")
+    complete = geoseg.info(path).to_json()
+    assert (complete["missing"], complete["gsd_m"], complete["architecture"]) == ([], 0.2, "ONNX")
+    bare = geoseg.info(
+        Kind(second=8, size=48, channels_last=False).write(tmp_path / "bare.onnx").with_name("model.onnx")
+    )
+    assert "one pixel for 4 x 4" in bare.describe()
+    unknown = geoseg.info(Kind(channels=1, size=48).write(tmp_path / "unknown.onnx"))
+    told = unknown.to_json()
+    assert told["missing"] == ["legend", "mean", "std"]
+    assert (told["bands"], told["classes"], told["window_px"]) == (3, 2, 48)
+    network: Any = told["network"]
+    assert (network["size_px"], network["activation"], network["batch"]) == (48, "sigmoid", None)
+    assert "windows of 48 px only" in unknown.describe()
+    assert "`legend`, `mean`, `std` must be given" in unknown.describe()
+    json.dumps(told, allow_nan=False)
