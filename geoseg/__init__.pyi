@@ -27,6 +27,7 @@ from .legend import LandCover as LandCover
 from .legend import Legend as Legend
 from .model import ModelBundle as ModelBundle
 from .model import Normalization as Normalization
+from .model import export_model as export_model
 from .model import import_weights as import_weights
 from .model import save_bundle as save_bundle
 from .progress import Progress as Progress

@@ -13,6 +13,7 @@ import click
 
 from geoseg.errors import GeosegError
 from geoseg_cli.evaluate import evaluate
+from geoseg_cli.export import export
 from geoseg_cli.import_weights import import_weights
 from geoseg_cli.inspection import doctor, info, print_version
 from geoseg_cli.options import ExampleCommand
@@ -141,5 +142,5 @@ def geoseg() -> None:
     """
 
 
-for command in (predict, vectorize, train, evaluate, preview, info, import_weights, doctor):
+for command in (predict, vectorize, train, evaluate, preview, info, import_weights, export, doctor):
     geoseg.add_command(command)

@@ -68,6 +68,7 @@ from .onnx_files import OnnxGraph as OnnxGraph
 from .onnx_files import is_onnx as is_onnx
 from .onnx_files import open_onnx as open_onnx
 from .onnx_files import read_onnx_file as read_onnx_file
+from .publish import export_model as export_model
 from .save import save_bundle as save_bundle
 from .weights import PRESETS as PRESETS
 from .weights import encoder_fingerprint as encoder_fingerprint

@@ -39,3 +39,4 @@ from .pretrained import read_architecture as read_architecture
 from .pretrained import read_config as read_config
 from .safe_json import one_line as one_line
 from .safe_json import parse_json as parse_json
+from .stac_item import stac_item as stac_item

@@ -11,6 +11,8 @@ from .engine import OutOfMemory as OutOfMemory
 from .engine import Turn as Turn
 from .engine import Weights as Weights
 from .engine import device_faults as device_faults
+from .export import export_alone as export_alone
+from .export import save_program as save_program
 from .exported import CACHE_VARIABLE as CACHE_VARIABLE
 from .exported import EXPORT_FORMAT as EXPORT_FORMAT
 from .exported import cache_folder as cache_folder

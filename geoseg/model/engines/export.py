@@ -1,4 +1,4 @@
-"""A bundle's network as ONNX, with normalization and softmax inside.
+"""A bundle's network as ONNX, with normalization and softmax inside; and for other programs, which normalize.
 
 A program of its own, because torch costs memory even when it is done:
 
@@ -6,6 +6,7 @@ A program of its own, because torch costs memory even when it is done:
 
 Inputs image (n,band,w,w), valid (n,1,w,w; 1 = valid), gain (band,), bias (band,), rows (n,w), cols (n,w); output
 probabilities (n,class,w,w), each times rows[row] * cols[col]; all float32. The batch is free, the window fixed.
+For other programs there is one input, the normalized image, and the probabilities are plain.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ import io
 import json
 import sys
 import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +26,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import torch
+from numpy.typing import NDArray
 from timm.layers.conv2d_same import Conv2dSame
 from timm.layers.padding import pad_same_arg
 from torch.nn import functional
@@ -62,6 +66,19 @@ class _Whole(torch.nn.Module):
         normalized = image * gain[:, None, None] + bias[:, None, None]
         logits = self.network(torch.where(valid > 0, normalized, 0.0))
         return _softmax(logits * (1 / self.temperature), rows[:, None, :, None] * cols[:, None, None, :])
+
+
+class _Alone(torch.nn.Module):
+    """From normalized pixels to probabilities, as other programs want it."""
+
+    def __init__(self, network: torch.nn.Module, temperature: float) -> None:
+        super().__init__()
+        self.network = network
+        self.temperature = temperature
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """Return (n, class, row, col); the operator that every program knows, quick or not."""
+        return torch.softmax(self.network(image) * (1 / self.temperature), dim=1)
 
 
 class _Padded(torch.nn.Module):
@@ -142,17 +159,68 @@ def export_onnx(bundle: ModelBundle, window_px: int, path: str | Path) -> None:
     UsageError for a window that does not fit the network, ModelError if the network cannot be exported.
     """
     check_window(window_px, bundle.divisor)
-    whole = _Whole(load_network(bundle), bundle.temperature).eval()
-    example = _example(bundle, window_px)
-    expected = _try_network(whole, example, bundle, window_px)
-    _settle_padding(whole, example)
+    whole = _Whole(load_network(bundle), bundle.temperature)
+    stamp = {METADATA_KEY: json.dumps(export_stamp(bundle, window_px))}
+    _write_onnx(_Network(whole, _example(bundle, window_px), INPUTS, _BATCHED, OUTPUT), bundle, window_px, path, stamp)
+
+
+def export_alone(bundle: ModelBundle, window_px: int, path: str | Path, metadata: Mapping[str, str]) -> None:
+    """Write the network for other programs, as one ONNX file with metadata, and prove it; raises as `export_onnx`."""
+    network = _alone(bundle, window_px)
+    _write_onnx(network, bundle, window_px, path, metadata)
+
+
+def save_program(bundle: ModelBundle, window_px: int, path: str | Path, metadata: Mapping[str, str]) -> None:
+    """Write the network for other programs as an archive of torch.export; raises as `export_onnx`."""
+    network = _alone(bundle, window_px)
+    expected = _try_network(network.module, network.example, bundle, window_px)
+    axes = {"image": {0: torch.export.Dim("batch")}}
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            program = torch.export.export(network.module, network.example, dynamic_shapes=axes)
+            torch.export.save(program, path, extra_files=dict(metadata))
+            got = torch.export.load(path).module()(network.example[0])
+    except OSError:
+        raise
+    except Exception as fault:  # noqa: BLE001 (exporters raise whatever they like)
+        raise ModelError(f"{bundle.name} cannot be exported by torch.export: {one_line(fault)}") from None
+    _check_alike(got.detach().numpy(), expected.numpy())
+
+
+@dataclass(frozen=True, slots=True)
+class _Network:
+    """What is exported."""
+
+    module: torch.nn.Module
+    example: tuple[torch.Tensor, ...]
+    inputs: tuple[str, ...]
+    batched: tuple[str, ...]
+    """Inputs whose first axis is the batch."""
+    output: str
+
+
+def _alone(bundle: ModelBundle, window_px: int) -> _Network:
+    check_window(window_px, bundle.divisor)
+    image, valid, gain, bias, *_ = _example(bundle, window_px)
+    normalized = torch.where(valid > 0, image * gain[:, None, None] + bias[:, None, None], 0.0)
+    module = _Alone(load_network(bundle), bundle.temperature).eval()
+    return _Network(module, (normalized,), ("image",), ("image",), OUTPUT)
+
+
+def _write_onnx(
+    network: _Network, bundle: ModelBundle, window_px: int, path: str | Path, metadata: Mapping[str, str]
+) -> None:
+    network.module.eval()
+    expected = _try_network(network.module, network.example, bundle, window_px)
+    _settle_padding(network.module, network.example)
     half = any(tensor.dtype == "F16" for tensor in read_header(bundle.weights_path).tensors)
     faults = []
     for dynamo in (False, True):  # the older exporter is ten times as quick where it works
         try:
-            _export(whole, example, Path(path), dynamo=dynamo, fold=not half)
-            _stamp(Path(path), export_stamp(bundle, window_px), half=half)
-            _prove(Path(path), example, expected)
+            _export(network, Path(path), dynamo=dynamo, fold=not half)
+            _stamp(Path(path), metadata, half=half)
+            _prove(Path(path), network, expected)
         except Exception as fault:  # noqa: BLE001 (exporters raise whatever they like)
             faults.append(one_line(fault))
         else:
@@ -172,7 +240,7 @@ def _example(bundle: ModelBundle, window_px: int) -> tuple[torch.Tensor, ...]:
     return tuple(torch.from_numpy(array) for array in (image, valid, *bundle.normalization.gain_bias(), *weights))
 
 
-def _settle_padding(whole: _Whole, example: tuple[torch.Tensor, ...]) -> None:
+def _settle_padding(whole: torch.nn.Module, example: tuple[torch.Tensor, ...]) -> None:
     """Give each convolution whose padding depends on its input the padding that it has in this window."""
     found = {name: module for name, module in whole.named_modules() if isinstance(module, Conv2dSame)}
     shapes: dict[torch.nn.Module, tuple[int, int]] = {}
@@ -191,7 +259,9 @@ def _settle_padding(whole: _Whole, example: tuple[torch.Tensor, ...]) -> None:
             whole.set_submodule(name, _Padded(module, shapes[module]))
 
 
-def _try_network(whole: _Whole, example: tuple[torch.Tensor, ...], bundle: ModelBundle, window_px: int) -> torch.Tensor:
+def _try_network(
+    whole: torch.nn.Module, example: tuple[torch.Tensor, ...], bundle: ModelBundle, window_px: int
+) -> torch.Tensor:
     try:
         with torch.no_grad():
             expected: torch.Tensor = whole(*example)
@@ -199,23 +269,23 @@ def _try_network(whole: _Whole, example: tuple[torch.Tensor, ...], bundle: Model
         raise ModelError(
             f"{bundle.name} cannot run on a window of {window_px}: {one_line(fault)}; try another"
         ) from None
-    wanted = (2, len(bundle.output_codes), window_px, window_px)
+    wanted = (len(example[0]), len(bundle.output_codes), window_px, window_px)
     if tuple(expected.shape) != wanted:
         raise ModelError(f"{bundle.name} gives {tuple(expected.shape)} for a window of {window_px}, {wanted} wanted")
     return expected
 
 
-def _export(whole: _Whole, example: tuple[torch.Tensor, ...], path: Path, *, dynamo: bool, fold: bool) -> None:
+def _export(network: _Network, path: Path, *, dynamo: bool, fold: bool) -> None:
     """Write the graph; without `fold` its weights are the network's own, and ONNX Runtime folds them when it opens."""
     batch = torch.export.Dim("batch")
     axes: dict[str, object] = (
         {
-            "dynamic_shapes": {name: {0: batch} if name in _BATCHED else None for name in INPUTS},
+            "dynamic_shapes": {name: {0: batch} if name in network.batched else None for name in network.inputs},
             "external_data": False,
         }
         if dynamo
         else {
-            "dynamic_axes": {name: {0: "batch"} for name in (*_BATCHED, OUTPUT)},
+            "dynamic_axes": {name: {0: "batch"} for name in (*network.batched, network.output)},
             "opset_version": _OPSET,
             "training": torch.onnx.TrainingMode.EVAL if fold else torch.onnx.TrainingMode.PRESERVE,
             "do_constant_folding": fold,
@@ -225,22 +295,22 @@ def _export(whole: _Whole, example: tuple[torch.Tensor, ...], path: Path, *, dyn
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
         torch.onnx.export(
-            whole,
-            example,
+            network.module,
+            network.example,
             path,
-            input_names=list(INPUTS),
-            output_names=[OUTPUT],
+            input_names=list(network.inputs),
+            output_names=[network.output],
             dynamo=dynamo,
             verbose=False,
             **axes,  # type: ignore[arg-type]
         )
 
 
-def _stamp(path: Path, stamp: dict[str, object], *, half: bool) -> None:
+def _stamp(path: Path, metadata: Mapping[str, str], *, half: bool) -> None:
     model = onnx.load(path)
     if half:
         _store_in_half(model.graph)
-    onnx.helper.set_model_props(model, {METADATA_KEY: json.dumps(stamp)})
+    onnx.helper.set_model_props(model, dict(metadata))
     model.doc_string = ""
     onnx.save(model, path)
 
@@ -263,17 +333,19 @@ def _store_in_half(graph: onnx.GraphProto) -> None:
     graph.node.extend(nodes)
 
 
-def _prove(path: Path, example: tuple[torch.Tensor, ...], expected: torch.Tensor) -> None:
+def _prove(path: Path, network: _Network, expected: torch.Tensor) -> None:
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    arrays = [tensor.numpy() for tensor in example]
+    arrays = dict(zip(network.inputs, (tensor.numpy() for tensor in network.example), strict=True))
     for count in (1, 2):
-        inputs = {
-            name: array[:count] if name in _BATCHED else array for name, array in zip(INPUTS, arrays, strict=True)
-        }
-        (got,) = session.run([OUTPUT], inputs)
-        off = float(np.abs(got - expected[:count].numpy()).max())
-        if not off <= _TOLERANCE:
-            raise ModelError(f"its probabilities differ by {off:.1e} from torch's, at most {_TOLERANCE} wanted")
+        inputs = {name: array[:count] if name in network.batched else array for name, array in arrays.items()}
+        (got,) = session.run([network.output], inputs)
+        _check_alike(got, expected[:count].numpy())
+
+
+def _check_alike(got: NDArray[np.float32], expected: NDArray[np.float32]) -> None:
+    off = float(np.abs(got - expected).max())
+    if not off <= _TOLERANCE:
+        raise ModelError(f"its probabilities differ by {off:.1e} from torch's, at most {_TOLERANCE} wanted")
 
 
 def main(arguments: list[str]) -> int:

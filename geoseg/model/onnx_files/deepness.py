@@ -16,7 +16,7 @@ from typing import Any
 
 from geoseg.errors import ModelError
 from geoseg.legend import LandCover, Legend, distinct_color, name_key
-from geoseg.model.bundle import MAX_CLASSES, ModelCard, one_line, parse_json
+from geoseg.model.bundle import MAX_CLASSES, ONNX, ModelCard, one_line, parse_json
 
 _TYPE = "Segmentor"
 _KEYS = (
@@ -82,7 +82,11 @@ def legend_of_names(names: tuple[str, ...]) -> Legend:
 
 
 def deepness_metadata(card: ModelCard) -> dict[str, str]:
-    """Return the metadata of a file whose channels are those of a card, as probabilities."""
+    """Return the metadata of a file whose channels are those of a card, as probabilities.
+
+    Deepness takes what is less probable than seg_thresh for class 0. So it is 0, but where one channel is to be told
+    from no other.
+    """
     names = [card.legend.by_code(code).name for code in card.output_codes]
     normalization = card.normalization
     values: dict[str, Any] = {
@@ -93,7 +97,7 @@ def deepness_metadata(card: ModelCard) -> dict[str, str]:
         "tiles_overlap": round(100 * card.overlap_px / card.window_px),
         "standardization_mean": [each / _WHITE for each in normalization.mean],
         "standardization_std": [each / _WHITE for each in normalization.std],
-        "seg_thresh": 0,
+        "seg_thresh": 0.5 if card.arguments["classes"] == 1 and card.architecture == ONNX else 0,
         "seg_small_segment": 0,
     }
     if card.gsd_m is not None:

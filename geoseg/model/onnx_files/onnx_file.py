@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import mmap
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -88,11 +88,12 @@ def read_onnx_file(path: Path) -> OnnxFile:
     ONNX Runtime does not bring, or that draw random numbers.
     """
     import onnx  # noqa: PLC0415 - as above
-    from google.protobuf.message import DecodeError  # noqa: PLC0415 - as above
 
     try:
         model = onnx.ModelProto.FromString(_without_weights(path))
-    except (ValueError, DecodeError, RecursionError) as fault:
+    except ModelError:
+        raise
+    except Exception as fault:  # noqa: BLE001 - protobuf's own errors are not ours to import
         raise ModelError(
             f"{path} is not an ONNX file, or is cut short: {one_line(fault, 80)}; copy or download it again"
         ) from None
@@ -113,6 +114,40 @@ def read_metadata(path: Path) -> dict[str, str]:
             entry = {inner: text for inner, _, text in _fields(value)}
             found[bytes(entry.get(_KEY, b"")).decode("utf-8")] = bytes(entry.get(_VALUE, b"")).decode("utf-8")
     return found
+
+
+def with_metadata(file: OnnxFile, metadata: Mapping[str, str]) -> bytes:
+    """Return the bytes of an ONNX file with these metadata, others kept, and with its weights inside.
+
+    ModelError where they are more than one file can hold.
+    """
+    if file.weights_bytes > MAX_BYTES:
+        raise ModelError(f"{file.path} and its weights are over 2 GB, more than one ONNX file can be")
+    message = memoryview(_whole_message(file))
+    kept = [bytes(field) for number, field, value in _fields(message) if not _replaced(number, value, metadata)]
+    added = (
+        _field_of(_METADATA_PROPS, _field_of(_KEY, key.encode()) + _field_of(_VALUE, text.encode()))
+        for key, text in metadata.items()
+    )
+    return b"".join([*kept, *added])
+
+
+def _whole_message(file: OnnxFile) -> bytes:
+    import onnx  # noqa: PLC0415 - as above
+
+    try:
+        if not file.data_files:
+            return file.path.read_bytes()
+        return bytes(onnx.load(file.path).SerializeToString())
+    except OSError as fault:
+        raise ModelError(f"{file.path} cannot be read: {fault.strerror or fault}") from None
+
+
+def _replaced(number: int, value: memoryview, metadata: Mapping[str, str]) -> bool:
+    if number != _METADATA_PROPS or len(value) > _MAX_ENTRY_BYTES:
+        return False
+    entry = {inner: bytes(text) for inner, _, text in _fields(value)}
+    return entry.get(_KEY, b"").decode("utf-8", "replace") in metadata
 
 
 def _without_weights(path: Path) -> bytes:

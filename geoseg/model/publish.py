@@ -1,0 +1,171 @@
+"""The verb `export_model`: a model for other programs, as one file, and as an item of a catalog."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from geoseg.atomic import (
+    make_folders,
+    output_error,
+    probe_writable,
+    replace_durably,
+    same_file,
+    sync_file,
+    write_durably,
+)
+from geoseg.errors import ModelError, OutputError, UsageError
+from geoseg.given import plain_arguments
+from geoseg.model.bundle import CARD_KEY, ModelBundle, check_window, default_overlap, stac_item, to_mlm
+from geoseg.model.onnx_files import deepness_metadata, read_onnx_file, with_metadata
+
+SUFFIXES = (".onnx", ".pt2")
+"""What a model can be exported to."""
+
+
+@plain_arguments()
+def export_model(  # noqa: PLR0913 (what is written, and how)
+    model: str | os.PathLike[str] | ModelBundle | None,
+    out: str | os.PathLike[str] | None = None,
+    *,
+    stac: str | os.PathLike[str] | None = None,
+    window: int | None = None,
+    mkdir: bool = False,
+    overwrite: bool = False,
+) -> Path:
+    """Write a model for other programs. Files appear whole or not at all.
+
+    Parameters
+    ----------
+    model : path or ModelBundle
+        A `.safetensors` bundle, a folder's `ModelBundle.from_pretrained`, or an ONNX file: then its metadata are
+        completed, and the network stays as it is.
+    out : path, optional
+        `.onnx`: one input, normalized pixels (n, band, window, window), and probabilities (n, class, window, window),
+        with the metadata of Deepness and geoseg's own. `.pt2`: the same as an archive of torch.export.
+    stac : path, optional
+        A STAC item (JSON) of the Machine Learning Model extension 1.5.2, of the exported file or, without `out`, of
+        the model's own.
+    window : int, optional
+        Edge of the windows in pixels, which is fixed in an exported file; by default the model's.
+    mkdir, overwrite : bool
+        Make missing folders; replace existing files.
+
+    Returns
+    -------
+    Path
+        Of what was written, the item where it is that alone.
+
+    Raises
+    ------
+    UsageError
+        Where there is nothing to write, or nothing of this kind.
+    ModelError
+        If the network cannot be exported.
+    OutputError
+        If a file is there, or cannot be written.
+
+    Examples
+    --------
+    >>> geoseg.export_model("model.safetensors", "model.onnx", stac="model.json")  # doctest: +SKIP
+
+    """
+    bundle = model if isinstance(model, ModelBundle) else ModelBundle.open(None if model is None else Path(model))
+    if bundle.function is not None:
+        raise UsageError(f"{bundle.name} is a function, which no other program can run; export a network", "model")
+    wanted = [Path(each).absolute() for each in (out, stac) if each is not None]
+    if not wanted:
+        raise UsageError("there is nothing to export to; give `out`, `stac` or both", "out")
+    if window is not None and window != bundle.window_px:
+        bundle = _with_window(bundle, window)
+    _check(bundle, out, stac)
+    _check_free(wanted, bundle, overwrite=overwrite, mkdir=mkdir)
+    if mkdir:
+        make_folders(*wanted)
+    if out is not None:
+        _write(wanted[0], lambda path: _export(bundle, path))
+    if stac is not None:
+        file = bundle.weights_path if out is None else wanted[0]
+        item = stac_item(bundle, file, _relative(file, wanted[-1]))
+        write_durably(wanted[-1], json.dumps(item, indent=2).encode())
+    return wanted[0]
+
+
+def _with_window(bundle: ModelBundle, window_px: int) -> ModelBundle:
+    """Return a model whose windows are others; UsageError for a size that it does not take, or cannot change."""
+    if bundle.graph is not None:
+        raise UsageError(f"{bundle.weights_path.name} keeps its windows; leave `window` out, got {window_px}", "window")
+    check_window(window_px, bundle.divisor)
+    return replace(bundle, window_px=window_px, overlap_px=default_overlap(window_px))
+
+
+def _check(bundle: ModelBundle, out: object, stac: object) -> None:
+    if out is not None and Path(str(out)).suffix.lower() not in SUFFIXES:
+        raise UsageError(
+            f"`out`: a model is exported to {' or '.join(SUFFIXES)}, got {Path(str(out)).name!r:.80}", "out"
+        )
+    if stac is not None and Path(str(stac)).suffix.lower() not in {".json", ".geojson"}:
+        raise UsageError(f"`stac`: an item is a .json file, got {Path(str(stac)).name!r:.80}", "stac")
+    if bundle.graph is not None and out is not None and Path(str(out)).suffix.lower() != ".onnx":
+        raise UsageError(
+            f"{bundle.weights_path.name} is an ONNX file and stays one; give an `out` that ends in .onnx", "out"
+        )
+
+
+def _check_free(wanted: list[Path], bundle: ModelBundle, *, overwrite: bool, mkdir: bool) -> None:
+    if len(wanted) == 2 and same_file(*wanted):
+        raise OutputError(f"{wanted[0]}: `out` and `stac` are one file; give two", "stac")
+    for path in wanted:
+        if any(same_file(path, file) for file in bundle.files):
+            raise OutputError(f"{path} is the model itself; give another name", "out")
+        if path.exists() and not overwrite:
+            raise OutputError(f"{path} exists; choose another name, or replace it with `overwrite=True`", "overwrite")
+        probe_writable(path, mkdir=mkdir)
+
+
+def _export(bundle: ModelBundle, path: Path) -> None:
+    """Write the network; the loading of torch waits until it is needed."""
+    card = json.dumps(to_mlm(bundle))
+    if bundle.graph is not None:
+        file = read_onnx_file(bundle.weights_path)
+        path.write_bytes(with_metadata(file, deepness_metadata(bundle) | {CARD_KEY: card}))
+        return
+    from geoseg.model.engines import export_alone, save_program  # noqa: PLC0415 - torch
+
+    if path.suffix == ".pt2":
+        save_program(bundle, bundle.window_px, path, {"mlm-metadata": card})
+    else:
+        export_alone(bundle, bundle.window_px, path, deepness_metadata(bundle) | {CARD_KEY: card})
+
+
+def _write(path: Path, write: Callable[[Path], None]) -> None:
+    """Have a file written under another name, and give it its own when it is whole."""
+    try:
+        handle, name = tempfile.mkstemp(suffix=path.suffix.lower(), prefix=f".{path.stem}-", dir=path.parent)
+    except OSError as fault:
+        raise output_error(path, fault) from None
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        write(temporary)
+        temporary.chmod(0o644)  # mkstemp's own is for the owner alone
+        sync_file(temporary)
+        replace_durably(temporary, path)
+    except ModelError as fault:
+        raise ModelError(str(fault).replace(name, str(path))) from None
+    except OSError as fault:
+        raise output_error(path, fault) from None
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _relative(file: Path, item: Path) -> str:
+    """Return where a file is from an item's place, as a URL has it."""
+    try:
+        return "./" + Path(os.path.relpath(file, item.parent)).as_posix()
+    except ValueError:  # another drive of Windows
+        return file.as_uri()

@@ -1,0 +1,131 @@
+"""Models of others on the command line: completed by options, exported for others, and each fault one line."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import rasterio
+from click.testing import Result
+
+from geoseg.model import ModelBundle
+from tests.networks import tiny_bundle
+from tests.onnx_networks import Kind, named
+
+Run = Callable[..., Result]
+ROWS = [{"code": code, "name": name, "color": [code, 0, 0]} for code, name in ((7, "b"), (3, "a"), (9, "c"), (4, "d"))]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    pixels = np.random.default_rng(1).integers(1, 256, (3, 90, 100), np.uint8)
+    grid = {"crs": "EPSG:32631", "transform": rasterio.Affine(0.5, 0, 400_000, 0, -0.5, 5_000_000)}
+    with rasterio.open("scene.tif", "w", driver="GTiff", dtype="uint8", count=3, height=90, width=100, **grid) as file:
+        file.write(pixels)
+    Path("legend.json").write_text(json.dumps(ROWS))
+    Path("legend.csv").write_text("code,name\n1,a\n2,b\n3,c\n4,d\n")
+    return tmp_path
+
+
+def test_a_file_without_metadata_is_completed_by_options(run: Run, folder: Path) -> None:
+    Kind(second=8).write(folder / "bare.onnx")
+    options = ("--legend", "legend.json", "--mean", "0.4,0.5,0.6", "--std", "0.2,0.2,0.25", "--gsd", "0.5")
+    found = run("predict", "scene.tif", "--out", "a.tif", "--model", "bare.onnx", "--window", 64, *options)
+    assert found.exit_code == 0, found.output
+    assert "bare.onnx: it gives logits" in found.output
+    completed = run("export", "bare.onnx", "--out", "full.onnx", "--stac", "full.json", *options, "--json")
+    assert completed.exit_code == 0, completed.output
+    assert json.loads(Path("full.json").read_text())["properties"]["gsd"] == 0.5
+    assert run("predict", "scene.tif", "-o", "b.tif", "-m", "full.onnx", "--window", 64, "-q").exit_code == 0
+    with rasterio.open("a.tif") as first, rasterio.open("b.tif") as second:
+        np.testing.assert_array_equal(first.read(), second.read())
+        assert set(np.unique(first.read())) <= {3, 4, 7, 9}
+    bundle = ModelBundle.open("full.onnx")
+    assert bundle.output_codes == (7, 3, 9, 4)
+    np.testing.assert_allclose(bundle.normalization.mean, [102, 127.5, 153])
+
+
+def test_means_of_16_bits_and_legends_of_other_kinds(run: Run, folder: Path) -> None:
+    Kind(size=48).write(folder / "bare.onnx")
+    options = ("--legend", "legend.csv", "--mean", "1200,1100,900", "--std", "300,300,300")
+    assert run("export", "bare.onnx", "--out", "full.onnx", "--bands", "x").exit_code == 2
+    assert run("export", "bare.onnx", "--out", "full.onnx", *options, "--activation", "sigmoid").exit_code == 0
+    bundle = ModelBundle.open("full.onnx")
+    assert (bundle.dtype, bundle.normalization.value_range) == ("uint16", (0, 65535))
+    assert bundle.legend.names == ("a", "b", "c", "d")
+    assert bundle.arguments["activation"] == "sigmoid"
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "said"),
+    [
+        ("--legend legend.json", 2, "how its 3 bands were normalized; give --mean and --std"),
+        ("--mean 1,2,3", 2, "--mean and --std go together"),
+        ("--mean 1,2,3 --std 4,5,6", 2, "does not say what its classes are; give --legend"),
+        ("--mean 1,2 --std 4,5 --legend legend.json", 2, "takes 3 bands, got a mean and a std for 2"),
+        ("--legend nothing.json", 2, "nothing.json cannot be read: No such file"),
+        ("--activation softmx", 2, "activation must be one of softmax, sigmoid, none"),
+        ("--network-output depth --legend legend.json --mean 1,2,3 --std 4,5,6", 1, "has no output 'depth'"),
+        ("--legend legend.json --mean 1,2,3 --std 4,5,6 --device torch-cpu", 2, "runs on cpu, cuda"),
+    ],
+)
+def test_what_is_missing_or_wrong_is_one_line(run: Run, folder: Path, options: str, code: int, said: str) -> None:
+    Kind().write(folder / "bare.onnx")
+    found = run("predict", "scene.tif", "--out", "map.tif", "--model", "bare.onnx", *options.split())
+    assert found.exit_code == code
+    assert said in found.stderr
+    assert found.stderr.startswith("geoseg: error: ")
+    assert found.stderr.count("\n") == 1
+    assert not Path("map.tif").exists()
+
+
+def test_options_of_onnx_files_are_for_them(run: Run, folder: Path) -> None:
+    bundle = tiny_bundle(folder, export=False)
+    for option in ("--activation", "--network-output"):
+        found = run("predict", "scene.tif", "-o", "a.tif", "-m", bundle.weights_path, option, "softmax")
+        assert found.exit_code == 2
+        assert f"{option} is about an ONNX file" in found.stderr
+    assert "name it with --model" in run("predict", "scene.tif", "-o", "a.tif", "--gsd", "1").stderr
+
+
+def test_info_says_what_is_missing_as_options(run: Run, folder: Path) -> None:
+    Kind(size=48).write(folder / "bare.onnx")
+    found = run("info", "bare.onnx")
+    assert "--legend, --mean, --std must be given to predict" in found.output
+    assert "windows of 48 px only" in found.output
+    named(Kind(channels=1)).write(folder / "full.onnx")
+    told = json.loads(run("info", "full.onnx", "--json").output)
+    assert (told["kind"], told["missing"], told["network"]["activation"]) == ("model", [], "sigmoid")
+
+
+def test_a_bundle_becomes_a_file_for_others(run: Run, folder: Path) -> None:
+    bundle = tiny_bundle(folder, export=False)
+    found = run(
+        "export", bundle.weights_path, "--out", "new/model.onnx", "--stac", "new/model.json", "--mkdir", "--json"
+    )
+    assert found.exit_code == 0, found.output
+    assert "wrote new/model.onnx" in found.stderr
+    assert json.loads(found.stdout) == {"out": "new/model.onnx", "stac": "new/model.json"}
+    assert [value.name for value in onnx.load("new/model.onnx").graph.input] == ["image"]
+    again = run("export", bundle.weights_path, "--out", "new/model.onnx")
+    assert (again.exit_code, "replace it with --overwrite" in again.stderr) == (1, True)
+    assert run("export", bundle.weights_path).stderr.startswith(
+        "geoseg: error: there is nothing to export to; give --out"
+    )
+
+
+def test_a_foreign_network_needs_no_torch(folder: Path) -> None:
+    path = named(Kind(), tile_size=64).write(folder / "model.onnx")
+    code = (
+        "import sys, geoseg\n"
+        f"geoseg.labels('scene.tif', model={str(path)!r}).compute(scheduler='synchronous')\n"
+        "assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=folder)
