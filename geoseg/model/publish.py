@@ -117,8 +117,6 @@ def _check(bundle: ModelBundle, out: object, stac: object) -> None:
 
 
 def _check_free(wanted: list[Path], bundle: ModelBundle, *, overwrite: bool, mkdir: bool) -> None:
-    if len(wanted) == 2 and same_file(*wanted):
-        raise OutputError(f"{wanted[0]}: `out` and `stac` are one file; give two", "stac")
     for path in wanted:
         if any(same_file(path, file) for file in bundle.files):
             raise OutputError(f"{path} is the model itself; give another name", "out")

@@ -365,5 +365,5 @@ def test_what_is_no_network_of_ours_says_so(exported: Path, bundle: ModelBundle,
         geoseg.export_model(exported, tmp_path / "model.onnx", window=32)
     with pytest.raises(OutputError, match="is the model itself"):
         geoseg.export_model(exported, exported, overwrite=True)
-    with pytest.raises(OutputError, match=r"an item is a \.json file"):
+    with pytest.raises(UsageError, match=r"an item is a \.json file"):
         geoseg.export_model(bundle, tmp_path / "a.onnx", stac=tmp_path / "a.onnx")

@@ -27,6 +27,7 @@ from .card import ModelCard as ModelCard
 from .card import check_window as check_window
 from .card import default_overlap as default_overlap
 from .card import frozen_text as frozen_text
+from .catalog_item import stac_item as stac_item
 from .header import Header as Header
 from .header import archive_kind as archive_kind
 from .header import read_header as read_header
@@ -39,4 +40,3 @@ from .pretrained import read_architecture as read_architecture
 from .pretrained import read_config as read_config
 from .safe_json import one_line as one_line
 from .safe_json import parse_json as parse_json
-from .stac_item import stac_item as stac_item
