@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet -c constraints.txt -e ".[cluster,plot,train]"
 
-.PHONY: demo test lint docs picture qgis-plugin clean land-model ship-model
+.PHONY: demo test lint docs picture qgis-plugin package clean land-model ship-model
 
 # A map of the sample scene, its polygons, pictures of both, and a page to look at and to send.
 demo: .venv/installed
@@ -48,6 +48,10 @@ picture: .venv/installed
 # The plugin for QGIS, as a zip in dist/. It needs nothing but Python.
 qgis-plugin: .venv/bin/python
 	$(BIN)/python tools/qgis_plugin.py
+
+# Wheel and source archive in dist/; the wheel is tried in an environment of its own.
+package: .venv/installed-dev
+	$(BIN)/python tools/package.py
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .

@@ -111,6 +111,8 @@ def test_other_programs_find_what_they_name(place: str, words: tuple[str, ...]) 
                 extra for word in words for group in re.findall(r"\[([\w,]+)\]", word) for extra in group.split(",")
             ]
             assert [extra for extra in named if extra not in extras] == []
+        case ["docker", "run", *_]:
+            parse(list(words[words.index("geoseg") + 1 :]))
         case ["qgis_process", "run", algorithm, *given]:
             path = ROOT / "qgis" / "geoseg_qgis" / "algorithms" / f"{algorithm.removeprefix('geoseg:')}.py"
             names = [word.removeprefix("--").partition("=")[0] for word in given]
@@ -149,7 +151,7 @@ def test_nodata_is_said_by_rio_and_obeyed(folder: Path) -> None:
 
 
 FOREIGN = {"--group", "--logdir", "--to", "--execute", "--inplace"}  # of pip, TensorBoard and nbconvert
-FOREIGN |= {"--noversioncheck", "--python", "--upgrade"}  # of QGIS, uv and pip
+FOREIGN |= {"--noversioncheck", "--python", "--upgrade", "--build-arg", "--gpus"}  # of QGIS, uv, pip and Docker
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

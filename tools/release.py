@@ -1,0 +1,62 @@
+"""Is this checkout ready to be released as this tag? Everything that is not is told at once.
+
+python tools/release.py v0.1.0
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import tomllib
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+URLS = ("Homepage", "Repository", "Issues")
+
+
+def main() -> None:
+    """Exit with what is missing."""
+    tag = sys.argv[1] if len(sys.argv) == 2 else sys.exit(__doc__)
+    found = faults(tag)
+    if found:
+        sys.exit("not ready:\n" + "\n".join(f"- {each}" for each in found))
+    print(f"{tag} is ready")
+
+
+def faults(tag: str) -> list[str]:
+    """Return what keeps a checkout from being released as a tag."""
+    texts = {name: (ROOT / name).read_text(encoding="utf-8") for name in PLACES}
+    found = []
+    version = PLACES["geoseg/version.py"]
+    (own,) = re.findall(version, texts["geoseg/version.py"])
+    if tag != f"v{own}":
+        found.append(f"the tag is {tag}, geoseg/version.py says {own}")
+    for name, pattern in PLACES.items():
+        said = re.findall(pattern, texts[name])
+        if said and said[0] != own:
+            found.append(f"{name} says {said[0]}, geoseg/version.py {own}")
+    if not re.search(rf"(?m)^## {re.escape(own)}\b", texts["CHANGELOG.md"]):
+        found.append(f"CHANGELOG.md has no heading '## {own}'")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    missing = [name for name in URLS if name not in project.get("urls", {})]
+    if missing:
+        found.append(f"[project.urls] of pyproject.toml lacks {', '.join(missing)}")
+    if not any("email" in author for author in project["authors"]):
+        found.append("the authors of pyproject.toml have no email, which QGIS's plugin repository wants")
+    if "REPLACE" in texts["packaging/conda/recipe/recipe.yaml"]:
+        found.append("packaging/conda/recipe/recipe.yaml names no maintainer")
+    return found
+
+
+PLACES = {
+    "geoseg/version.py": r'VERSION = "([^"]+)"',
+    "qgis/geoseg_qgis/metadata.txt": r"(?m)^version=(.+)$",
+    "packaging/conda/recipe/recipe.yaml": r'(?m)^  version: "([^"]+)"',
+    "CITATION.cff": r"(?m)^version: (.+)$",
+    "CHANGELOG.md": r"(?m)^## (\d[\d.]+)",
+}
+"""Where the version stands, besides the one place that counts."""
+
+
+if __name__ == "__main__":
+    main()
