@@ -37,6 +37,7 @@ from .raster import Patch as Patch
 from .raster import Scene as Scene
 from .raster import Window as Window
 from .raster import crop as crop
+from .raster import mosaic as mosaic
 from .training import Recipe as Recipe
 from .training import train as train
 from .vector import VectorizeOptions as VectorizeOptions

@@ -48,6 +48,7 @@ _OUTPUT, _COMPARED, _NAMES, _DATA, _MODEL = "Output", "What is compared", "Class
     "--ignore", metavar="C,C", multiple=True,
     help="Classes of the map or the reference that do not count, by name or code: unknown,0.",
 )  # fmt: skip
+@options.aoi(_COMPARED, "Compare only what lies in this area: polygons in any file and CRS.")
 @grouped(_COMPARED)(
     "--confidence", metavar="TIF",
     help="Raster on the map's grid, as written by predict --confidence, for the calibration error.",

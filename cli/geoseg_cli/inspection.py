@@ -16,8 +16,9 @@ from geoseg_cli.output import as_option
 
 @click.command(cls=GroupedCommand, short_help="Describe a scene, a map or a model.")
 @path_argument("path", required=False)
+@options.aoi("Raster", "Statistics and class shares of this area only: polygons in any file and CRS.")
 @options.as_json("Output", "Print JSON.")
-def info(path: str | None, *, as_json: bool) -> None:
+def info(path: str | None, *, aoi: str | None, aoi_crs: str | None, as_json: bool) -> None:
     """Show what is known about a scene, a map or a model.
 
     PATH is any raster that GDAL reads, a .safetensors bundle, an .onnx file, a folder written by save_pretrained, or
@@ -28,7 +29,7 @@ def info(path: str | None, *, as_json: bool) -> None:
     """
     from geoseg.inspection import info as inspect
 
-    found = inspect(path)
+    found = inspect(path, aoi=aoi, aoi_crs=aoi_crs)
     click.echo(json.dumps(found.to_json(), indent=2) if as_json else spelled(found.describe(), as_option))
 
 

@@ -59,6 +59,10 @@ _INPUT, _MODEL, _OUTPUT, _POLYGONS, _RUN = "Input", "Model", "Output", "Polygons
     "--out-dir", metavar="FOLDER",
     help="Folder for the maps of several scenes, each with its scene's name. Finished maps are left alone.",
 )  # fmt: skip
+@grouped(_INPUT)(
+    "--mosaic", is_flag=True,
+    help="Map all scenes as one, without seams: they need one CRS. Where they overlap the last one counts.",
+)  # fmt: skip
 @grouped(_OUTPUT)("--confidence", metavar="TIF", help="Also write the probability of the chosen class, in percent.")
 @grouped(_OUTPUT)(
     "--probabilities", metavar="TIF", help="Also write the probability of each class, one band per class, in percent."
@@ -123,7 +127,9 @@ def predict(scenes: tuple[str, ...], *, dry_run: bool, as_json: bool, quiet: boo
         settings["creation_options"] = dict(settings["creation_options"])
     settings = foreign_model.complete(settings)
     settings = {name: value for name, value in settings.items() if name not in {"smooth", "mkdir"} or value}
-    found = _scenes(scenes, list_file)
+    found: list[Any] = _scenes(scenes, list_file)
+    if settings.pop("mosaic"):
+        found = [_joined(found)]
     if out_dir is not None:
         _check_one_target(out)
         every = plan_all if dry_run else predict_all
@@ -155,12 +161,18 @@ def _check_one_target(out: str | None) -> None:
         raise click.UsageError("give --out or --out-dir, not both", click.get_current_context())
 
 
-def _only_scene(scenes: list[str], out: str | None) -> str:
+def _joined(scenes: list[str]) -> Any:  # noqa: ANN401 - a Scene, which would load GDAL
+    from geoseg.raster import mosaic
+
+    return mosaic(scenes)
+
+
+def _only_scene(scenes: list[Any], out: str | None) -> Any:  # noqa: ANN401 - a path, or a Scene, which would load GDAL
     """Return the one scene of --out; UsageError where there are several, or no place for the map."""
     if len(scenes) > 1:
         raise click.UsageError(
             f"{len(scenes)} scenes ({scenes[0]}, {scenes[1]}{', ...' if len(scenes) > 2 else ''}) are mapped into a "
-            "folder: --out-dir FOLDER",
+            "folder: --out-dir FOLDER; or as one: --mosaic",
             click.get_current_context(),
         )
     if out is None:

@@ -17,7 +17,7 @@ from geoseg_cli.process import InterruptedRunError, termination_interrupts
 from geoseg_cli.progress_bar import ProgressBar
 
 _OUTPUT, _LAYERS = "Output", "Layers"
-_PAGE_ONLY, _PICTURE_ONLY = ("later", "confidence", "max_mb"), ("width_px", "dpi")
+_PAGE_ONLY, _PICTURE_ONLY = ("aoi", "aoi_crs", "later", "confidence", "max_mb"), ("width_px", "dpi")
 """Options that no picture has, and those that no page has."""
 _SPELLED = {"later": "two maps", "width_px": "--width"}
 
@@ -45,6 +45,7 @@ _SPELLED = {"later": "two maps", "width_px": "--width"}
 @options.quiet(_OUTPUT)
 @grouped(_LAYERS)("--scene", metavar="TIF", help="Imagery under the map, compared by a swipe line.")
 @grouped(_LAYERS)("--confidence", metavar="TIF", help="Confidence, as written by predict --confidence.")
+@options.aoi(_LAYERS, "Show and count only this area of the map: polygons in any file and CRS.")
 @grouped(_LAYERS)("--polygons", metavar="FILE", help="Polygons, as written by geoseg vectorize.")
 @options.layer(_LAYERS, "Layer of the polygons. [default: the only one, or the map's name]")
 @grouped(_LAYERS)(

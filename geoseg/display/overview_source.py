@@ -103,10 +103,11 @@ class OverviewSource:
 def plain_codes(raster: ClassRaster) -> Iterator[Scene]:
     """Yield a raster of classes as integers that GDAL can resample; a copy, for a while, where it holds anything else.
 
-    Colors and floats are decoded at full size: overviews may have mixed them. SceneError as its strips raise.
+    So it is where only an area of it counts. Colors and floats are decoded at full size: overviews may have mixed
+    them. SceneError as its strips raise.
     """
     scene = raster.scene
-    if raster.colors is None and np.dtype(scene.dtype).kind in "iu":
+    if raster.colors is None and np.dtype(scene.dtype).kind in "iu" and scene.area is None:
         yield scene
         return
     with tempfile.TemporaryDirectory(prefix="geoseg-", ignore_cleanup_errors=True) as folder:

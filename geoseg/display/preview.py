@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from rasterio.enums import Resampling
 
+from geoseg import features
 from geoseg.atomic import make_folders
 from geoseg.display.changes import Changes, common_names
 from geoseg.display.code_table import ClassAreas, CodeTable, typical_gsd_m
@@ -42,6 +43,8 @@ from geoseg.version import VERSION
 if TYPE_CHECKING:
     import geopandas
 
+    from geoseg.features.area_of_interest import Aoi
+
 StrPath = str | os.PathLike[str]
 PAGE_MB = 15.0
 """A mail's encoding makes 20 MB of it, which most servers take."""
@@ -61,6 +64,8 @@ def preview(  # noqa: PLR0913 - each is a noun of the page
     later: StrPath | None = None,
     out: StrPath | None = None,
     confidence: StrPath | None = None,
+    aoi: Aoi | None = None,
+    aoi_crs: str | None = None,
     polygons: StrPath | geopandas.GeoDataFrame | None = None,
     layer: str | None = None,
     legend: StrPath | Legend | Nomenclature | None = None,
@@ -88,6 +93,8 @@ def preview(  # noqa: PLR0913 - each is a noun of the page
         Where to write the page (.html). Without it the page is returned only, and a notebook shows it.
     confidence : path, optional
         Percent as `predict` writes it: a layer of the page. Not with `later`.
+    aoi : path, GeoDataFrame, geometry or GeoJSON, optional
+        Polygons: only the map's pixels in them are shown and counted; `aoi_crs` is the CRS of one that names none.
     polygons : path or GeoDataFrame, optional
         What `vectorize` wrote or returned, drawn on the page.
     layer : str, optional
@@ -149,7 +156,12 @@ def preview(  # noqa: PLR0913 - each is a noun of the page
     if layer is not None and polygons is None:
         raise UsageError("`layer` is for `polygons`; add them, or leave it out", "layer")
     given = given_names(legend)
-    sources = _Sources.open(landcover, later, given, scene, confidence)
+    part: StrPath | Scene = landcover
+    later_part: StrPath | Scene | None = later
+    if aoi is not None or aoi_crs is not None:
+        part = features.within(landcover, aoi, aoi_crs)
+        later_part = None if later is None else features.within(later, aoi, aoi_crs)
+    sources = _Sources.open(part, later_part, given, scene, confidence)
     for note in sources.notes:
         announcer(announce)(note)
     source = None if polygons is None else open_features(polygons, layer, _stem(sources.landcover))
@@ -218,8 +230,8 @@ class _Sources:
     @classmethod
     def open(
         cls,
-        landcover: StrPath,
-        later: StrPath | None,
+        landcover: StrPath | Scene,
+        later: StrPath | Scene | None,
         legend: Nomenclature | None,
         scene: StrPath | Scene | None,
         confidence: StrPath | None,

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 
     from geoseg.dataset import Dataset
     from geoseg.features import LayerChoice
+    from geoseg.features.area_of_interest import Aoi
     from geoseg.model import ModelBundle
 
 StrPath = str | os.PathLike[str]
@@ -95,6 +96,8 @@ def evaluate(  # noqa: PLR0913 - the options of the verb
     legend: Names | None = None,
     reference_legend: Names | None = None,
     confidence: StrPath | None = None,
+    aoi: Aoi | None = None,
+    aoi_crs: str | None = None,
     mkdir: bool = False,
     overwrite: bool = False,
     threads: int | None = None,
@@ -133,6 +136,9 @@ def evaluate(  # noqa: PLR0913 - the options of the verb
         name where both have names, else by code.
     confidence : path, optional
         A raster on the map's grid, as `predict` writes it: for the calibration error.
+    aoi : path, GeoDataFrame, geometry or GeoJSON, optional
+        Polygons: only pixels (and points of a sample) in them count, and areas are those inside; `aoi_crs` is the CRS
+        of one that names none.
     mkdir, overwrite : bool
         Make the folders above the report; replace an older report.
     threads : int, optional
@@ -177,6 +183,7 @@ def evaluate(  # noqa: PLR0913 - the options of the verb
         landcover, reference = ModelBundle.open(), landcover
     if not isinstance(landcover, str | os.PathLike) or _is_model(landcover):
         of_maps = {"areas": areas or None, "sample": sample, "classes": classes, "confidence": confidence}
+        of_maps |= {"aoi": aoi, "aoi_crs": aoi_crs}
         _refuse(of_maps | {"reference_legend": reference_legend, "threads": threads}, "maps", "the first is a model")
         shared = {"report": report, "ignore": ignore, "legend": legend, "column": column, "layer": layer}
         shared["overwrite"] = overwrite
@@ -193,7 +200,8 @@ def evaluate(  # noqa: PLR0913 - the options of the verb
     target = None if report is None else check_folder(report, overwrite=overwrite)
     points = None if sample is None else PointSample.read(sample, column, layer)
     names = _LegendsGiven(given_names(legend), given_names(reference_legend))
-    evaluation = _MapEvaluation.prepare(landcover, truth, points, names, ignore, confidence, areas=areas)
+    part = landcover if aoi is None and aoi_crs is None else features.within(landcover, aoi, aoi_crs)
+    evaluation = _MapEvaluation.prepare(part, truth, points, names, ignore, confidence, areas=areas)
     for note in evaluation.notes:
         say(note)
     counts, calibration = evaluation.count(threads, progress)
@@ -236,7 +244,7 @@ class _MapEvaluation:
     @classmethod
     def prepare(  # noqa: PLR0913, PLR0917 - the options of the verb
         cls,
-        landcover: StrPath,
+        landcover: StrPath | Scene,
         truth: _Truth,
         points: PointSample | None,
         legends: _LegendsGiven,
@@ -380,7 +388,7 @@ def _check(truth: _Truth, sample: object, confidence: StrPath | None, *, areas: 
 
 
 def _opened(
-    landcover: StrPath, truth: _Truth, legends: _LegendsGiven
+    landcover: StrPath | Scene, truth: _Truth, legends: _LegendsGiven
 ) -> tuple[ClassRaster, Nomenclature, Shifted | Warped | BurnedPolygons | None, Nomenclature]:
     """Return a map and its reference, each with its names. Colors of either are read by the legend of the other.
 

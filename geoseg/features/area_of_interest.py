@@ -55,7 +55,7 @@ class _Polygons:
 @plain_arguments()
 def within(
     scene: str | os.PathLike[str] | Scene | DatasetReader | DataArray,
-    aoi: Aoi,
+    aoi: Aoi | None,
     aoi_crs: str | None = None,
 ) -> Scene:
     """Return a scene of which only the pixels in an area of interest count.
@@ -87,6 +87,8 @@ def within(
     >>> geoseg.vectorize(geoseg.within("landcover.tif", "parish.gpkg"), "parish_polygons.gpkg")  # doctest: +SKIP
 
     """
+    if aoi is None:
+        raise UsageError("`aoi_crs` is about an area; add `aoi`, or leave it out", "aoi_crs")
     source = Scene.open(scene)
     area = read_area(aoi, source.geobox, shown(source.path), aoi_crs)
     if area.within(source.shape) is None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Unpack
 
 import numpy as np
 
+from geoseg import features
 from geoseg.errors import OutsideError, UsageError
 from geoseg.given import plain_arguments
 from geoseg.inference.compatibility import check_bands, check_scale, warn_if_unlike
@@ -457,12 +458,8 @@ def _area(
 
     The network sees pixels that are not in the area, so the part does without it.
     """
-    if aoi is not None:
-        from geoseg.features import within  # noqa: PLC0415 - its readers take half a second
-
-        scene = within(scene, aoi, crs)
-    elif crs is not None:
-        raise UsageError("`aoi_crs` is about an area; add `aoi`, or leave it out", "aoi_crs")
+    if aoi is not None or crs is not None:
+        scene = features.within(scene, aoi, crs)
     if not isinstance(scene, Scene) or scene.area is None:
         return scene, None
     box = scene.area.within(scene.shape)

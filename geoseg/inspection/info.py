@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from geoseg import features
+from geoseg.errors import UsageError
+from geoseg.given import plain_arguments
 from geoseg.legend import Legend, Nomenclature
 from geoseg.model import (
     ONNX,
@@ -42,6 +45,8 @@ if TYPE_CHECKING:
     from rasterio.io import DatasetReader
     from xarray import DataArray
 
+    from geoseg.features.area_of_interest import Aoi
+
 _MODEL_SUFFIXES = {".safetensors", ".pt", ".pth", ".ckpt", ".onnx", ".h5", ".keras", ".pkl"}
 _SAMPLE_PX = 1024
 """Side of the decimated read that class shares come from."""
@@ -52,7 +57,13 @@ _SHA256 = re.compile(r"\b[0-9a-f]{64}\b")
 """Its first 16 letters are enough for people."""
 
 
-def info(path: str | os.PathLike[str] | Scene | DatasetReader | DataArray | None = None) -> Facts:
+@plain_arguments()
+def info(
+    path: str | os.PathLike[str] | Scene | DatasetReader | DataArray | None = None,
+    *,
+    aoi: Aoi | None = None,
+    aoi_crs: str | None = None,
+) -> Facts:
     """Show what is known about a scene, a map or a model.
 
     Parameters
@@ -61,6 +72,9 @@ def info(path: str | os.PathLike[str] | Scene | DatasetReader | DataArray | None
         Any raster that GDAL reads, a .safetensors bundle, an .onnx file, a folder written by smp's `save_pretrained`,
         or "demo", the model that comes with geoseg. Default: the model that the environment variable GEOSEG_MODEL
         names, else the demo model.
+    aoi : path, GeoDataFrame, geometry or GeoJSON, optional
+        Polygons: statistics and class shares are those of a raster's pixels in them; `aoi_crs` is the CRS of one that
+        names none.
 
     Returns
     -------
@@ -78,11 +92,16 @@ def info(path: str | os.PathLike[str] | Scene | DatasetReader | DataArray | None
     >>> geoseg.info("landcover.tif").to_json()["classes"]  # doctest: +SKIP
 
     """
+    if aoi is not None or aoi_crs is not None:
+        if path is None:
+            raise UsageError("`aoi` is an area of a raster; name the raster, or leave it out", "aoi")
+        path = features.within(path, aoi, aoi_crs)
     if path is None:
         return _model_facts(ModelBundle.open())
-    if not isinstance(path, str | os.PathLike):
-        return _raster_facts(Scene.open(path))
-    name = os.fspath(path)
+    return _named_facts(os.fspath(path)) if isinstance(path, str | os.PathLike) else _raster_facts(Scene.open(path))
+
+
+def _named_facts(name: str) -> Facts:
     if is_demo(name):
         return _model_facts(ModelBundle.open(name))
     if (Path(name) / "config.json").is_file():

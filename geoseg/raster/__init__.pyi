@@ -51,6 +51,7 @@ from .scene import Scene as Scene
 from .scene import as_scene as as_scene
 from .scene import band_statistics as band_statistics
 from .scene import crop as crop
+from .scene import mosaic as mosaic
 from .scene import sample_windows as sample_windows
 from .scene import scaled as scaled
 from .views import check_place as check_place

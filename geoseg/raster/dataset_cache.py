@@ -28,6 +28,8 @@ from geoseg.raster.environment import (
 from geoseg.raster.fingerprint import local_file, stream
 
 _KEPT = 4
+_MOST_STAMPS = 64
+"""Of a mosaic of thousands not every file is looked at for each read; a run looks at its end."""
 _MESSAGE_CHARACTERS = 240
 _OWN_REASON = re.compile(r"should be selected|not registered|not supported|unsupported", re.IGNORECASE)
 """Of GDAL's complaints those that say what to do, or that nothing is damaged."""
@@ -71,7 +73,7 @@ def _kept() -> OrderedDict[_Key, DatasetReader]:
 
 def _key(path: str) -> _Key:
     """Path, process (a fork must not share file offsets with its parent), and what changes when a file does."""
-    return path, os.getpid(), tuple(map(_stamp, vrt_sources(path) or (path,)))
+    return path, os.getpid(), tuple(map(_stamp, vrt_sources(path)[:_MOST_STAMPS] or (path,)))
 
 
 def _stamp(path: str) -> tuple[int, int]:

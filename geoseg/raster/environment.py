@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import re
@@ -63,6 +64,7 @@ _URL = re.compile(
     r"(?P<scheme>(?:\w+:\"?)?[^:?#]*?[a-z][a-z0-9+.-]*)://(?:[^/]*@)?(?P<rest>[^?#]*)",
     re.IGNORECASE | re.DOTALL,
 )
+_TILE_INDEX = re.compile(r"<IndexDataset>(.*?)</IndexDataset>", re.DOTALL)
 _VRT_SOURCE = re.compile(r"<Source(?:Dataset|Filename)\b[^>]*>([^<]+)<")
 _WORD_WITH_URL = re.compile(r"[^\s'\"<>=]*(?:://|/vsicurl\w*\?)[^\s'\"<>]*", re.IGNORECASE)
 
@@ -92,11 +94,20 @@ def lists_remote(file: Path) -> bool:
 
 @lru_cache(maxsize=16)
 def vrt_sources(path: str) -> tuple[str, ...]:
-    """Return the rasters that the text of a VRT in place of a path reads, each once; none for a path."""
+    """Return the rasters that a text in place of a path reads, VRT or tile index, each once; none for a path."""
     if not is_vrt_text(path):
         return ()
     found = [unescape(name) for name in _VRT_SOURCE.findall(path)]  # of which some may be texts again
+    found += [name for index in _TILE_INDEX.findall(path) for name in _indexed(unescape(index))]
     return tuple(dict.fromkeys(leaf for name in found for leaf in (vrt_sources(name) or (name,))))
+
+
+def _indexed(index: str) -> list[str]:
+    """Return the rasters of a tile index, of one that is the text of a GeoJSON."""
+    try:
+        return [str(each["properties"]["location"]) for each in json.loads(index)["features"]]
+    except (ValueError, KeyError, TypeError):
+        return []
 
 
 def shown(path: str) -> str:

@@ -24,7 +24,7 @@ from pathlib import Path
 import rasterio
 from rasterio.env import ensure_env_with_credentials, getenv, hasenv, setenv
 
-from geoseg.raster.environment import GDAL_ERRORS, is_remote, raster_environment, shown
+from geoseg.raster.environment import GDAL_ERRORS, is_remote, raster_environment, shown, vrt_sources
 
 _STATES = ("ETag", "Last-Modified")
 """Each tells one state of a file from another; the size alone does not."""
@@ -154,9 +154,16 @@ def files_behind(path: str) -> list[str]:
 def _listed(path: str) -> list[str]:
     try:
         with rasterio.open(path, sharing=False) as dataset:
-            return list(dataset.files)
+            return [*dataset.files, *_of_tile_index(path)]
     except GDAL_ERRORS:  # a VRT may name a source that is gone; reading says so
         return [path]
+
+
+def _of_tile_index(path: str) -> Iterator[str]:
+    """Yield the files of the rasters in a tile index that is a text; of it, or of a view of it, GDAL lists none."""
+    if "GDALTileIndexDataset" in path:
+        for source in vrt_sources(path):
+            yield from _listed(source)
 
 
 def local_file(name: str) -> Path | None:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Sequence
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from affine import Affine
 from numpy.typing import NDArray
 from rasterio.io import DatasetReader, MemoryFile
 
-from geoseg.errors import GeosegError, SceneError, UsageError
+from geoseg.errors import GeosegError, GeosegWarning, SceneError, UsageError
 from geoseg.given import plain_arguments
 from geoseg.html import beside, picture, swatches, table
 from geoseg.raster.area_of_interest import AreaOfInterest
@@ -24,7 +26,7 @@ from geoseg.raster.fingerprint import digest, files_behind, local_file, stamps
 from geoseg.raster.geobox import Box, GeoBox, GroundControlPoint, window_of
 from geoseg.raster.raster_legend import is_classes, read_nomenclature
 from geoseg.raster.validity import Validity
-from geoseg.raster.views import cropped, scaled_to
+from geoseg.raster.views import cropped, joined, scaled_to
 from geoseg.raster.windows import Window
 
 if TYPE_CHECKING:
@@ -36,6 +38,7 @@ _SAMPLES_A_SIDE = 8
 _SAMPLE_PX = 64
 _THUMBNAIL_PX = 240
 _MOST_CLASSES = 24
+_SAME_PIXEL = 1.02
 _MOST_PX = 2**31 - 1  # an edge of a raster in GDAL
 
 
@@ -288,6 +291,82 @@ def crop(scene: str | os.PathLike[str] | Scene | DatasetReader | DataArray, bbox
     >>> geoseg.crop("sentinel2.tif", (7.3, 46.9, 7.5, 47.0), crs="EPSG:4326")
     """
     return Scene.open(scene).crop(bbox, crs)
+
+
+@plain_arguments()
+def mosaic(scenes: Iterable[str | os.PathLike[str] | Scene | DatasetReader | DataArray]) -> Scene:
+    """Return scenes that touch or overlap as one scene, which holds no pixels: they must stay where they are.
+
+    Where they overlap the last one counts that is valid there. The grid has the finest scene's pixels; scenes of other
+    pixels are interpolated, and a warning says so.
+
+    Parameters
+    ----------
+    scenes
+        What `Scene.open` takes, each with the same CRS, bands and type, north up.
+
+    Raises
+    ------
+    UsageError
+        For no scene, or scenes of several CRSs.
+    SceneError
+        For one that cannot be read, is rotated or has no place, or has other bands than the first.
+
+    Examples
+    --------
+    >>> geoseg.predict(geoseg.mosaic(["west.tif", "east.tif"]), "landcover.tif")  # doctest: +SKIP
+
+    """
+    each = [Scene.open(scene) for scene in scenes]
+    if not each:
+        raise UsageError("a mosaic needs a scene; name files, a folder or a pattern", "scenes")
+    for scene in each:
+        _check_joinable(scene, each[0])
+    finest = min(each, key=lambda scene: scene.geobox.transform.a)
+    step, down = finest.geobox.transform.a, -finest.geobox.transform.e
+    coarse = [s for s in each if max(s.geobox.transform.a / step, -s.geobox.transform.e / down) > _SAME_PIXEL]
+    if coarse:
+        warnings.warn(
+            f"{len(coarse)} of the {len(each)} scenes of the mosaic ({shown(coarse[0].path)} for one) have larger "
+            f"pixels than {shown(finest.path)}; they are interpolated",
+            GeosegWarning,
+            stacklevel=2,
+        )
+    bounds = list(zip(*(scene.geobox.bounds for scene in each), strict=True))
+    west, south, east, north = min(bounds[0]), min(bounds[1]), max(bounds[2]), max(bounds[3])
+    height, width = round((north - south) / down), round((east - west) / step)
+    if max(height, width) > _MOST_PX:
+        raise UsageError(f"a mosaic of {width} x {height} pixels is too large; leave out what lies far off", "scenes")
+    grid = GeoBox(height, width, Affine(step, 0.0, west, 0.0, -down, north), each[0].geobox.crs)
+    bands = range(1, len(each[0].band_indexes) + 1) if each[0].chosen else None
+    return Scene.open(joined(each, grid), bands=bands)
+
+
+def _check_joinable(scene: Scene, first: Scene) -> None:
+    """Raise unless a scene can be one raster with the first."""
+    name, box = shown(scene.path), scene.geobox
+    if not box.has_transform or box.transform.b or box.transform.d or box.transform.a <= 0 or box.transform.e >= 0:
+        raise SceneError(f"{name} is not on a north-up grid, so it cannot be part of a mosaic; warp it (rio warp)")
+    if box.crs is None:
+        raise SceneError(f"{name} has no CRS, so it cannot be part of a mosaic; assign it (rio edit-info --crs)")
+    if scene.area is not None:
+        raise UsageError(f"{name} has an area of interest; join the scenes first, and then take the area", "scenes")
+    if box.crs != first.geobox.crs:
+        ours, theirs = ("none" if each is None else each.to_string()[:40] for each in (box.crs, first.geobox.crs))
+        raise UsageError(
+            f"the scenes of a mosaic need one CRS: {name} has {ours}, {shown(first.path)} has {theirs}; warp the one "
+            "(rio warp --dst-crs), or map them one by one",
+            "scenes",
+        )
+    for what, mine, of_first in (
+        ("bands", len(scene.band_indexes), len(first.band_indexes)),
+        ("pixels of type", scene.dtype, first.dtype),
+    ):
+        if mine != of_first:
+            raise SceneError(
+                f"the scenes of a mosaic need the same bands and type: {name} has {mine} {what}, {shown(first.path)} "
+                f"has {of_first}; convert the one, or map them one by one"
+            )
 
 
 def as_scene(source: str | os.PathLike[str] | Scene | DatasetReader | DataArray) -> str | os.PathLike[str] | Scene:

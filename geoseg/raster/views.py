@@ -7,10 +7,11 @@ Format: https://gdal.org/drivers/raster/vrt.html
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 from xml.sax.saxutils import escape, quoteattr
 
@@ -43,6 +44,8 @@ TYPES = {
     "float64": "Float64",
 }
 """GDAL's names of numpy's types."""
+_TRIM_PX = 1e-3
+"""GDAL rounds the size of a tile index up: by the rounding of floats it could be a pixel too large."""
 _BLOCK_SHAPE = 128, 512
 """(rows, cols) resampled at a time. A reader that goes down the scene row by row meets few of them twice."""
 _MOST = sys.float_info.max
@@ -92,14 +95,74 @@ def _part(scene: Scene, window: Window, band: str) -> str:
     )
 
 
-def masked(scene: Scene, overview: int | None = None, shape: tuple[int, int] | None = None) -> str:
+def joined(scenes: Sequence[Scene], grid: GeoBox) -> str:
+    """Return scenes of one CRS as one raster on a north-up grid; where they overlap the last that is valid counts.
+
+    It is a tile index of GDAL, its GeoJSON included, as text: only the scenes that a window touches are opened.
+    Format: https://gdal.org/drivers/raster/gti.html
+    """
+    return "".join(_joined(scenes, grid))
+
+
+def _joined(scenes: Sequence[Scene], grid: GeoBox) -> Iterator[str]:
+    first = scenes[0]
+    nodata = first.nodata
+    is_stored = all(
+        each.validity.is_by_value
+        and each.band_indexes == tuple(range(1, each.count + 1))
+        and (each.nodata == nodata or (_is_nan(each.nodata) and _is_nan(nodata)))
+        for each in scenes
+    )
+    names = [file_name(each.path) if is_stored else masked(each, alpha=True) for each in scenes]
+    step, down = grid.transform.a, -grid.transform.e
+    west, south, east, north = grid.bounds
+    south, east = south + _TRIM_PX * down, east - _TRIM_PX * step
+    yield "<GDALTileIndexDataset>\n"
+    yield f"<IndexDataset>{escape(_index(scenes, names))}</IndexDataset><LocationField>location</LocationField>\n"
+    yield "" if grid.crs is None else f"<SRS>{escape(_wkt(grid.crs))}</SRS>"
+    yield f"<ResX>{step!r}</ResX><ResY>{down!r}</ResY>"
+    yield f"<MinX>{west!r}</MinX><MinY>{south!r}</MinY><MaxX>{east!r}</MaxX><MaxY>{north!r}</MaxY>\n"
+    for band, index in enumerate(first.band_indexes, start=1):
+        yield f'<Band band="{band}" dataType="{TYPES[first.dtype]}">'
+        yield f"<Description>{escape(first.descriptions[index - 1])}</Description>"
+        yield f"<NoDataValue>{nodata!r}</NoDataValue>" if is_stored and nodata is not None else ""
+        yield f"<ColorInterp>{data_color(first.colors[index - 1])}</ColorInterp></Band>\n"
+    if not is_stored:
+        number = len(first.band_indexes) + 1
+        yield f'<Band band="{number}" dataType="Byte"><ColorInterp>Alpha</ColorInterp></Band>\n'
+    yield "<MaskBand>true</MaskBand>" if is_stored and nodata is None else ""
+    yield "<Resampling>Bilinear</Resampling>"
+    yield "</GDALTileIndexDataset>\n"
+
+
+def _is_nan(value: float | None) -> bool:
+    return value is not None and math.isnan(value)
+
+
+def _index(scenes: Sequence[Scene], names: Sequence[str]) -> str:
+    rings = [[[*corner] for corner in (*each.geobox.corners, each.geobox.corners[0])] for each in scenes]
+    features = [
+        {
+            "type": "Feature",
+            "properties": {"location": name},
+            "geometry": {"type": "Polygon", "coordinates": [ring]},
+        }
+        for name, ring in zip(names, rings, strict=True)
+    ]
+    return json.dumps({"type": "FeatureCollection", "features": features})
+
+
+def masked(
+    scene: Scene, overview: int | None = None, shape: tuple[int, int] | None = None, *, alpha: bool = False
+) -> str:
     """Return a VRT of the bands in use, in their order, at full size, or as the overview of that number and shape.
 
     Where one nodata value for all bands says what is not valid, it is declared; else the last band, marked as alpha,
-    is 255 where all is valid, and 0 elsewhere. Averages of a decimated read are not masked by it.
+    is 255 where all is valid, and 0 elsewhere; `alpha` asks for it anyhow. Averages of a decimated read are not masked
+    by it.
     """
     place = scene.geobox if shape is None else place_at(scene.geobox, shape)
-    return "".join(_masked(scene, place, overview))
+    return "".join(_masked(scene, place, overview, with_alpha=alpha or not scene.validity.is_plain))
 
 
 def is_as_stored(scene: Scene) -> bool:
@@ -107,9 +170,9 @@ def is_as_stored(scene: Scene) -> bool:
     return scene.validity.is_plain and scene.band_indexes == tuple(range(1, scene.count + 1))
 
 
-def _masked(scene: Scene, place: GeoBox, overview: int | None) -> Iterator[str]:
+def _masked(scene: Scene, place: GeoBox, overview: int | None, *, with_alpha: bool) -> Iterator[str]:
     validity = scene.validity
-    nodata = validity.nodata[0] if validity.is_plain and validity.nodata else None
+    nodata = validity.nodata[0] if validity.nodata and not with_alpha else None
     yield f'<VRTDataset rasterXSize="{place.width_px}" rasterYSize="{place.height_px}">\n'
     yield from place_lines(place)
     rows, cols = scene.block_shape
@@ -120,7 +183,7 @@ def _masked(scene: Scene, place: GeoBox, overview: int | None) -> Iterator[str]:
         yield "" if nodata is None else f"<NoDataValue>{nodata!r}</NoDataValue>"
         yield f"<ColorInterp>{data_color(scene.colors[index - 1])}</ColorInterp>"
         yield f"{_source(scene.path, overview, str(index))}</VRTRasterBand>\n"
-    if not validity.is_plain:
+    if with_alpha:
         yield _valid(scene, place.shape, overview)
     yield "</VRTDataset>\n"
 
@@ -141,6 +204,7 @@ def _valid(scene: Scene, shape: tuple[int, int], overview: int | None) -> str:
         )
     if validity.is_float:
         said += [_source(path, overview, str(band), _FINITE) for band in validity.bands]
+    said = said or [_source(path, overview, f"mask,{validity.bands[0]}", {0: 255, 255: 255})]
     return _band("min", said, len(validity.bands) + 1, "<ColorInterp>Alpha</ColorInterp>")
 
 

@@ -7,10 +7,13 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final, TypedDict
+from typing import TYPE_CHECKING, Any, Final, TypedDict
 
 from geoseg.errors import UsageError
 from geoseg.legend import Legend, Nomenclature
+
+if TYPE_CHECKING:
+    from geoseg.features.area_of_interest import Aoi
 
 StrPath = str | os.PathLike[str]
 METHODS: Final = ("visvalingam", "douglas-peucker")
@@ -48,6 +51,10 @@ class VectorizeOptions(PolygonOptions, total=False):
     """Takes the place of the names that the raster carries."""
     crs: Any
     """What the polygons are reprojected to: "EPSG:4326", WKT, a CRS of rasterio or pyproj."""
+    aoi: Aoi | None
+    """Polygons: only pixels whose centers lie in them are traced; see `geoseg.within`."""
+    aoi_crs: str | None
+    """The CRS of `aoi`, where it names none."""
     mkdir: bool
     """Make the folders that do not exist."""
     overwrite: bool

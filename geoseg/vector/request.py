@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rasterio.crs import CRS
 
+from geoseg import features
 from geoseg.atomic import same_file
 from geoseg.errors import GeosegWarning, OutputError, SceneError, UsageError
 from geoseg.legend import Nomenclature, choose_classes, given_names
@@ -71,7 +72,9 @@ class Request:
         if connectivity not in CONNECTIVITIES:
             raise UsageError(f"`connectivity` is 4 or 8, got {connectivity!r}", "connectivity")
         given = given_names(options.get("legend"))
-        raster = ClassRaster.open(landcover, given)
+        aoi, aoi_crs = options.get("aoi"), options.get("aoi_crs")
+        part = landcover if aoi is None and aoi_crs is None else features.within(landcover, aoi, aoi_crs)
+        raster = ClassRaster.open(part, given)
         scene, geobox = raster.scene, raster.scene.geobox
         names = raster.names if given is None else given
         confidence = options.get("confidence")

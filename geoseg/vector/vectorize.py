@@ -155,6 +155,8 @@ def vectorize(
         Takes the place of the names that the raster carries.
     crs : optional
         What the polygons are reprojected to: "EPSG:4326", WKT, a CRS of rasterio or pyproj.
+    aoi : path, GeoDataFrame, geometry or GeoJSON, optional
+        Polygons: only pixels whose centers lie in them are traced; `aoi_crs` is the CRS of one that names none.
     layer : str, optional
         The layer of a GeoPackage, by default the map's name. All other layers of the file stay.
     mkdir, overwrite : bool

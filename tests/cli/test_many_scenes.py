@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import rasterio
+from affine import Affine
 from click.testing import Result
 
 from geoseg.model import ModelBundle
@@ -104,3 +106,20 @@ def test_what_cannot_be_meant(run: Run, model: Path, arguments: list[str], said:
     assert said in done.stderr.replace("\\", "/")
     assert len(done.stderr.splitlines()) == 1
     assert not Path("maps").exists()
+
+
+def test_a_mosaic_is_one_map(run: Run, model: Path, scenes: Path) -> None:
+    write_scene(scenes / "b.tif", random_pixels(64, 80, 1, 0), transform=Affine(0.5, 0, 500_040, 0, -0.5, 5_400_000))
+    done = predict(run, model, "scenes", "--mosaic", "--out", "m.tif", "--json")
+    assert done.exit_code == 0, done.stderr
+    assert json.loads(done.stdout)["labels"] == "m.tif"
+    with rasterio.open("m.tif") as made:
+        assert made.shape == (64, 160)
+        assert made.read_masks(1).all()
+    done = predict(run, model, "scenes", "--mosaic", "--out", "m2.tif", "--dry-run")
+    assert "scenes/a.tif and 1 more: 160 x 64 px" in done.stdout.replace("\\", "/")
+    write_scene(scenes / "b.tif", random_pixels(64, 80, 1, 0), crs="EPSG:32633")
+    done = predict(run, model, "scenes", "--mosaic", "--out", "m2.tif")
+    assert done.exit_code == 2
+    assert "the scenes of a mosaic need one CRS" in done.stderr
+    assert len(done.stderr.splitlines()) == 1

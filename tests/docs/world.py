@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from rasterio.enums import ColorInterp
 from rasterio.shutil import copy as copy_raster
+from rasterio.warp import transform_bounds
 from rasterio.windows import Window, bounds
 from shapely.geometry import Point, box
 
@@ -26,6 +27,16 @@ SCENE, TRUTH = ROOT / "sample_data" / "scene.tif", ROOT / "sample_data" / "truth
 WINDOW = Window(2200, 90, 192, 160)
 """Of the sample scene: a place with several classes."""
 _WATER = geoseg.DEEPGLOBE.codes[geoseg.DEEPGLOBE.names.index("water")]
+
+
+def _area(scene: Path) -> object:
+    """Return a triangle in the middle of a scene, as GeoJSON."""
+    with rasterio.open(scene) as file:
+        west, south, east, north = transform_bounds(file.crs, "EPSG:4326", *file.bounds)
+    width, height = east - west, north - south
+    corners = [(0.2, 0.2), (0.8, 0.3), (0.5, 0.8), (0.2, 0.2)]
+    ring = [[west + x * width, south + y * height] for x, y in corners]
+    return {"type": "Feature", "properties": {}, "geometry": {"type": "Polygon", "coordinates": [ring]}}
 
 
 def build(folder: Path) -> None:
@@ -73,6 +84,7 @@ def build(folder: Path) -> None:
     network.write(folder / "roofs.onnx")
     (folder / "legend.json").write_text(json.dumps(_classes(network)))
     shutil.copy(folder / "scene.tif", folder / "other.tif")
+    (folder / "area.geojson").write_text(json.dumps(_area(folder / "scene.tif")))
     (folder / "list.txt").write_text("other.tif\n")
     for suffix in (".safetensors", ".onnx"):
         shutil.copy(ROOT / "geoseg" / "model" / f"demo{suffix}", folder / f"model{suffix}")

@@ -1,0 +1,163 @@
+"""Scenes joined beside the raster that they were cut from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rasterio
+from affine import Affine
+from numpy.typing import NDArray
+from rasterio.merge import merge
+
+import geoseg
+from geoseg.errors import GeosegWarning, SceneError, UsageError
+from geoseg.model import ModelBundle
+from geoseg.raster import Scene, Window
+from tests.inference.conftest import random_pixels, write_scene
+from tests.networks import tiny_bundle
+
+GRID = Affine(0.5, 0, 500_000, 0, -0.5, 5_400_000)
+PARTS = {"nw": (0, 0, 120, 160), "ne": (0, 150, 120, 150), "south": (110, 0, 90, 300)}
+"""(row, col, height, width), overlapping."""
+WHOLE = Window(0, 0, 200, 300)
+
+
+def cut(folder: Path, pixels: NDArray[Any], names: tuple[str, ...] = tuple(PARTS), **profile: Any) -> list[Path]:
+    paths = []
+    for name in names:
+        row, col, height, width = PARTS[name]
+        part = pixels[:, row : row + height, col : col + width]
+        grid = profile.get("transform", GRID) @ Affine.translation(col, row)
+        paths.append(write_scene(folder / f"{name}.tif", part, **profile | {"transform": grid}))
+    return paths
+
+
+@pytest.mark.parametrize(
+    "profile",
+    [
+        {},
+        {"nodata": None},
+        {"dtype": "uint16", "nodata": 0},
+        {"dtype": "float32", "nodata": float("nan")},
+        {"crs": "EPSG:4326", "transform": Affine(1e-5, 0, 8.5, 0, -1e-5, 47.4)},
+        {"crs": "EPSG:3857"},
+        {"tiled": True, "blockxsize": 64, "blockysize": 64, "compress": "deflate"},
+    ],
+    ids=str,
+)
+def test_parts_are_the_whole(tmp_path: Path, profile: dict[str, Any]) -> None:
+    pixels = random_pixels(200, 300, 1, 0.2).astype(profile.get("dtype", "uint8"))
+    if profile.get("dtype") == "float32":
+        pixels[:, 10:20, 10:50] = np.nan
+    whole = Scene.open(write_scene(tmp_path / "whole.tif", pixels, **profile))
+    scene = geoseg.mosaic(cut(tmp_path, pixels, **profile))
+    assert scene.shape == whole.shape
+    assert scene.geobox.crs == whole.geobox.crs
+    assert scene.geobox.transform.almost_equals(whole.geobox.transform, 1e-9)
+    assert (scene.dtype, scene.colors[:3], scene.band_indexes) == (whole.dtype, whole.colors[:3], whole.band_indexes)
+    for window in (WHOLE, Window(100, 140, 30, 40), Window(-5, 290, 50, 50)):
+        expected, patch = whole.read(window), scene.read(window)
+        np.testing.assert_array_equal(patch.valid, expected.valid)
+        np.testing.assert_array_equal(patch.data[:, patch.valid], expected.data[:, expected.valid])
+
+
+def test_alpha_masks_and_different_nodata_are_kept_and_gaps_are_not_valid(tmp_path: Path) -> None:
+    pixels = random_pixels(200, 300, 2, 0)
+    alpha = np.where(np.random.default_rng(0).random((1, 200, 300)) < 0.5, 0, 255).astype(np.uint8)
+    with_alpha = np.concatenate([pixels, alpha])
+    paths = cut(tmp_path, with_alpha, ("nw",), nodata=None, photometric="RGB", alpha="YES")
+    paths += cut(tmp_path, pixels, ("ne",), nodata=7)
+    scene = geoseg.mosaic(paths)
+    patch = scene.read(Window(0, 0, 120, 300))
+    expected = np.zeros((120, 300), bool)
+    expected[:, :160] = alpha[0, :120, :160] != 0
+    expected[:, 150:] |= ~(pixels[:, :120, 150:] == 7).all(axis=0)
+    np.testing.assert_array_equal(patch.valid, expected)
+    np.testing.assert_array_equal(patch.data[:, expected], pixels[:, :120][:, expected])
+    far = write_scene(
+        tmp_path / "far.tif", pixels[:, :20, :20], nodata=None, transform=GRID @ Affine.translation(400, 0)
+    )
+    gap = geoseg.mosaic([*cut(tmp_path, pixels, ("nw",), nodata=None), far])
+    valid = gap.read(Window(0, 0, *gap.shape)).valid
+    assert valid[:, :160].all()
+    assert not valid[:, 160:400].any()
+    assert valid[:20, 400:].all()
+
+
+def test_of_scenes_that_overlap_the_last_one_counts_as_in_rasterio(tmp_path: Path) -> None:
+    first, second = (random_pixels(120, 160, seed, 0.2) for seed in (3, 4))
+    paths = [write_scene(tmp_path / "a.tif", first), write_scene(tmp_path / "b.tif", second)]
+    merged, _ = merge(paths[::-1], nodata=0)
+    np.testing.assert_array_equal(geoseg.mosaic(paths).read(Window(0, 0, 120, 160)).data, merged)
+
+
+def test_the_map_of_a_mosaic_is_that_of_the_whole(tmp_path: Path) -> None:
+    model: ModelBundle = tiny_bundle(tmp_path, window_px=64)
+    pixels = random_pixels(200, 300, 5, 0.2)
+    options: dict[str, Any] = {"model": model, "device": "onnx"}
+    whole = geoseg.predict(write_scene(tmp_path / "whole.tif", pixels), tmp_path / "w.tif", **options)
+    scene = geoseg.mosaic(cut(tmp_path, pixels))
+    joined = geoseg.predict(scene, tmp_path / "m.tif", tile=64, workers=2, **options)
+    with rasterio.open(whole) as expected, rasterio.open(joined) as made:
+        np.testing.assert_array_equal(made.read(1), expected.read(1))
+        assert made.tags()["GEOSEG_SCENE_PATH"] == "nw.tif and 2 more"
+    box = (500_020, 5_399_920, 500_100, 5_399_980)
+    part = geoseg.predict(scene, tmp_path / "p.tif", bbox=box, **options)
+    expected_part = geoseg.predict(tmp_path / "whole.tif", tmp_path / "wp.tif", bbox=box, **options)
+    with rasterio.open(part) as made, rasterio.open(expected_part) as expected:
+        np.testing.assert_array_equal(made.read(), expected.read())
+
+
+def test_every_scene_counts_in_the_fingerprint_and_is_listed(tmp_path: Path) -> None:
+    pixels = random_pixels(200, 300, 6, 0)
+    paths = cut(tmp_path, pixels)
+    scene = geoseg.mosaic(paths)
+    assert scene.local_files() == sorted(path.resolve() for path in paths)
+    before = scene.fingerprint()
+    assert geoseg.mosaic(paths).fingerprint() == before
+    cut(tmp_path, pixels, ("ne",), compress="deflate")
+    assert scene.fingerprint() != before
+    part = scene.crop((500_000, 5_399_950, 500_020, 5_400_000))
+    assert part.local_files() == scene.local_files()
+
+
+def test_pixels_of_two_sizes_are_said_and_taken(tmp_path: Path) -> None:
+    fine, coarse = random_pixels(100, 100, 7, 0), np.full((3, 50, 50), 90, np.uint8)
+    paths = [
+        write_scene(tmp_path / "coarse.tif", coarse, transform=GRID @ Affine.translation(100, 0) @ Affine.scale(2)),
+        write_scene(tmp_path / "fine.tif", fine),
+    ]
+    with pytest.warns(GeosegWarning, match=r"1 of the 2 scenes of the mosaic \(.*coarse.tif for one\) have larger"):
+        scene = geoseg.mosaic(paths)
+    assert scene.shape == (100, 200)
+    data = scene.read(Window(0, 0, 100, 200)).data
+    np.testing.assert_array_equal(data[:, :, :100], fine)
+    assert (data[:, :, 100:] == 90).all()
+
+
+@pytest.mark.parametrize(
+    ("other", "kind", "said"),
+    [
+        ({"crs": "EPSG:32632"}, UsageError, "need one CRS: .*b.tif has EPSG:32632, .*a.tif has EPSG:32631; warp"),
+        ({"crs": None}, SceneError, "b.tif has no CRS"),
+        ({"bands": 2}, SceneError, "b.tif has 2 bands, .*a.tif has 3"),
+        ({"dtype": "uint16"}, SceneError, "b.tif has uint16 pixels of type, .*a.tif has uint8"),
+        ({"transform": GRID @ Affine.rotation(9)}, SceneError, "b.tif is not on a north-up grid"),
+        ({"transform": GRID @ Affine.translation(1e10, 0)}, UsageError, "is too large"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_joined(tmp_path: Path, other: dict[str, Any], kind: type[Exception], said: str) -> None:
+    pixels = random_pixels(20, 30, 8, 0)
+    write_scene(tmp_path / "a.tif", pixels)
+    bands, dtype = other.pop("bands", 3), other.pop("dtype", "uint8")
+    write_scene(tmp_path / "b.tif", pixels[:bands].astype(dtype), **other)
+    with pytest.raises(kind, match=said):
+        geoseg.mosaic([tmp_path / "a.tif", tmp_path / "b.tif"])
+    with pytest.raises(SceneError, match="no such file"):
+        geoseg.mosaic([tmp_path / "a.tif", tmp_path / "gone.tif"])
+    with pytest.raises(UsageError, match="a mosaic needs a scene"):
+        geoseg.mosaic([])
