@@ -15,6 +15,7 @@ from .predict import predict as predict
 from .scene_list import find_scenes as find_scenes
 from .scene_list import read_list as read_list
 from .scheduler import checkpoint as checkpoint
+from .scheduler import connected as connected
 from .scheduler import run_tasks as run_tasks
 from .scheduler import stoppable as stoppable
 from .scoring import CPU_BATCH as CPU_BATCH

@@ -15,7 +15,7 @@ from geoseg.errors import OutputError, SceneError
 from geoseg.inference.journal import Journal, clear_parts, fingerprint, header, open_journal, unfinished
 from geoseg.inference.outputs import OutputOptions, Outputs
 from geoseg.inference.pipeline import Job, run_pipeline
-from geoseg.inference.scheduler import Parts, TileTask, check_shared, is_scheduled, run_tasks, stoppable
+from geoseg.inference.scheduler import Needs, Parts, TileTask, is_scheduled, run_tasks, stoppable
 from geoseg.inference.stored import PartsStore, Staged, staged
 from geoseg.inference.tile import TileMap
 from geoseg.machine import size_text
@@ -197,10 +197,9 @@ def _map_missing(  # noqa: PLR0913, PLR0917 each is a noun the reader expects he
     if plan.scoring.is_swept and not is_scheduled():
         _feed_devices(plan, missing, parts.write, finished)
         return
-    check_shared(None if store else journal.parts, [*plan.source.local_files(), *plan.bundle.files])
     with stoppable() as run:
-        task = TileTask(plan, parts, run)
-        run_tasks(task, missing, plan.workers, lambda tile: finished(tile.index), announce)
+        task = TileTask(plan, parts, run, Needs.of(plan))
+        run_tasks(task, missing, plan.workers, lambda tile: finished(tile.index), announce, task.unfit)
 
 
 def _feed_devices(

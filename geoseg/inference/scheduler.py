@@ -9,20 +9,22 @@ import threading
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import dask.config
 import dask.threaded
 from dask.base import get_scheduler
 from dask.callbacks import Callback
 
-from geoseg.errors import GeosegError, OutputError, UsageError
+from geoseg.errors import GeosegError, UsageError
 from geoseg.inference.tile import TileMap, map_tile
-from geoseg.model import OutOfMemory
+from geoseg.model import EngineChoice, ModelBundle, OutOfMemory, choose_engine
 from geoseg.raster.landcover import PartFormat, Product, write_part
+from geoseg.version import VERSION
 
 if TYPE_CHECKING:
     from geoseg.inference.plan import Plan
@@ -44,7 +46,6 @@ class Run:
 
 
 _PROCESSES = ("processes", "multiprocessing")
-_FIRST_LOOK_S, _LOOK_S = 1.0, 30.0
 _stops: dict[Run, threading.Event] = {}
 
 
@@ -71,26 +72,29 @@ def checkpoint(run: Run) -> Callable[[], None]:
     return check
 
 
-def run_tasks(
+def run_tasks(  # noqa: PLR0913, PLR0917 - the last two are for those on a cluster
     task: Callable[[int], Done],
     indexes: Sequence[int],
     workers: int,
     finished: Callable[[Done], None],
     announce: Callable[[str], None] = lambda _line: None,
+    unfit: Callable[[], str | None] | None = None,
 ) -> None:
     """Call `task` with every index, `workers` at a time, and `finished` in this thread with each result as it comes.
 
     A current Dask client takes the tasks; else the scheduler that Dask is configured with, by default threads. A flat
     graph of plain tuples: 10^5 tasks are scheduled in seconds, as `delayed` objects they take minutes. What a task or
-    `finished` raises ends the run. `announce` is told when a client has no worker: it may get one.
+    `finished` raises ends the run. `announce` is told when a client has no worker: it may get
+    one. `unfit` returns, on a worker, why it cannot do the task, or None.
     Runs in several threads of one process know nothing of each other.
     """
     client = current_client()
     if client is not None or dask.config.get("scheduler", None) in _PROCESSES:
         _check_sendable(task)
     if client is not None:
-        with _told_of_no_worker(client, announce):
-            _run_on_cluster(client, task, indexes, finished)
+        from geoseg.inference.cluster import HoldTask, run_on_cluster  # noqa: PLC0415 - distributed is here
+
+        run_on_cluster(client, HoldTask(uuid.uuid4().hex[:12], task, unfit), indexes, finished, announce)
         return
     graph = {("tile", index): (task, index) for index in indexes}
     # given, not registered: what is registered is told of the tasks of whichever run of the process looks first
@@ -137,63 +141,33 @@ def current_client() -> Any | None:  # noqa: ANN401 - distributed may not be ins
         return None
 
 
-def check_shared(folder: Path | None, files: Sequence[Path]) -> None:
-    """Raise OutputError unless every worker of a current client sees the folder of the parts and the files it reads.
+def connected(cluster: str) -> AbstractContextManager[None]:
+    """Make a client current: of the scheduler at an address or in a scheduler file, or of N processes on this machine.
 
-    `folder` is None where the parts go to a store.
+    Raises UsageError for what is none of these or where distributed is missing, OutputError where no scheduler answers.
+    """
+    try:
+        from geoseg.inference.cluster import connected  # noqa: PLC0415 - it needs distributed
+    except ImportError:
+        raise UsageError("`cluster` needs Dask's distributed: pip install 'geoseg[cluster]'", "cluster") from None
+    return connected(cluster)
+
+
+def where_the_work_is_done(call: Callable[..., Done], *arguments: object, **settings: object) -> Done:
+    """Return what a function returns on a worker of a client that is current, else here.
+
+    A login node may lack the GPU that its workers have.
     """
     client = current_client()
-    if client is None:
-        return
-    token = None if folder is None else folder / f"probe-{uuid.uuid4().hex}"
-    if token is not None:
-        token.touch()
+    if client is None or not client.nthreads():
+        return call(*arguments, **settings)
     try:
-        for path in files if token is None else (token, *files):
-            blind = [address for address, seen in client.run(path.exists).items() if not seen]
-            if blind:
-                shown, way = (folder, ", or write to a store (s3://)") if path == token else (path, "")
-                raise OutputError(
-                    f"{len(blind)} Dask workers do not see {shown} ({blind[0]} for one); put it on a shared disk{way}"
-                )
-    finally:
-        if token is not None:
-            token.unlink()
-
-
-@contextmanager
-def _told_of_no_worker(client: Any, announce: Callable[[str], None]) -> Iterator[None]:  # noqa: ANN401
-    """Say so while a client has no worker: adaptive clusters start them for tasks that wait, queues when they like."""
-    left = threading.Event()
-
-    def watch() -> None:
-        wait_s = _FIRST_LOOK_S
-        while not left.wait(wait_s):
-            wait_s = _LOOK_S
-            if not client.nthreads():
-                announce(f"the Dask client at {client.scheduler.address} has no worker; waiting for one (Ctrl-C ends)")
-
-    threading.Thread(target=watch, daemon=True).start()
-    try:
-        yield
-    finally:
-        left.set()
-
-
-def _run_on_cluster(
-    client: Any,  # noqa: ANN401
-    task: Callable[[int], Done],
-    indexes: Sequence[int],
-    finished: Callable[[Done], None],
-) -> None:
-    from distributed import as_completed  # noqa: PLC0415 - an optional dependency, here already
-
-    futures = client.map(task, indexes, pure=False)
-    try:
-        for _, result in as_completed(futures, with_results=True):
-            finished(result)
-    finally:
-        client.cancel(futures)
+        found: Done = client.submit(call, *arguments, pure=False, key=f"geoseg-{uuid.uuid4().hex}", **settings).result()
+    except GeosegError:
+        raise
+    except Exception:  # noqa: BLE001 - whatever hinders sending it is told when the tiles are sent
+        return call(*arguments, **settings)
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,12 +209,57 @@ class Parts:
 
 
 @dataclass(frozen=True, slots=True)
+class Needs:
+    """What a process must have to map the tiles of a run as all others do."""
+
+    version: str
+    engine: str
+    """All of the engine that can change a label, as it was planned."""
+    files: tuple[Path, ...]
+    """What scoring reads."""
+
+    @classmethod
+    def of(cls, plan: Plan) -> Self:
+        """Return what a plan needs."""
+        files = (*plan.source.local_files(), *plan.bundle.files)
+        return cls(VERSION, plan.engine.describe_kind(), files)
+
+    def missing(self, bundle: ModelBundle, engine: EngineChoice, parts: Parts) -> str | None:
+        """Return what is missing here, and the way out, or None."""
+        if self.version != VERSION:
+            return f"it has geoseg {VERSION}, the run {self.version}; install the same"
+        if parts.store is None and not parts.folder.is_dir():
+            return f"it does not see {parts.folder}; put it on a shared disk, or write to a store (s3://)"
+        for path in self.files:
+            if not path.exists():
+                return f"it does not see {path}; put it on a shared disk"
+        try:
+            if bundle.files and ModelBundle.open(bundle.weights_path).hash != bundle.hash and bundle.graph is None:
+                return f"its {bundle.weights_path} is another model"
+            kind = _here(bundle, engine).describe_kind()
+        except (GeosegError, PackageNotFoundError) as fault:
+            return str(fault)
+        return None if kind == self.engine else f"it computes with {kind}, the run with {self.engine}"
+
+
+def _here(bundle: ModelBundle, planned: EngineChoice) -> EngineChoice:
+    """Return the engine that this machine would choose where another one planned it."""
+    device = "auto" if bundle.function is not None else planned.device
+    return choose_engine(bundle, device, window_px=planned.window_px, scale=planned.scale, export=False)
+
+
+@dataclass(frozen=True, slots=True)
 class TileTask:
     """A function of a tile's index; a plain value, so it travels to threads, processes and machines."""
 
     plan: Plan
     parts: Parts
     run: Run
+    needs: Needs
+
+    def unfit(self) -> str | None:
+        """Return why this process cannot map the tiles, or None."""
+        return self.needs.missing(self.plan.bundle, self.plan.engine, self.parts)
 
     def __call__(self, index: int) -> TileDone:
         """Map one tile and write its parts, each atomically."""

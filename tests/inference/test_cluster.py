@@ -1,0 +1,226 @@
+"""The tiles of a run on a Dask cluster: what is sent, what is done again, who is left out."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import dask
+import numpy as np
+import pytest
+import rasterio
+
+import geoseg
+from geoseg.errors import GeosegError, OutputError, SceneError, UsageError
+from geoseg.inference import cluster
+from geoseg.inference.cluster import HoldTask, run_on_cluster
+from geoseg.inference.scheduler import connected, where_the_work_is_done
+from tests.inference.conftest import random_pixels, write_scene
+
+distributed = pytest.importorskip("distributed")
+TILES = 16
+CALLS: list[int] = []
+"""The tiles that the workers in threads of this process did; tasks are sent as copies, so they write here."""
+JOINED = threading.Event()
+
+
+@pytest.fixture
+def client() -> Iterator[Any]:
+    """Return the client of two workers in threads of this process."""
+    CALLS.clear()
+    JOINED.clear()
+    local = distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, processes=False, dashboard_address=None, protocol="inproc://"
+    )
+    with local, distributed.Client(local) as client:
+        yield client
+
+
+def noted(index: int) -> int:
+    CALLS.append(index)
+    return index
+
+
+def fails_twice(index: int) -> int:
+    CALLS.append(index)
+    if index == 3 and CALLS.count(3) < 3:
+        raise SceneError("the network failed")
+    return index
+
+
+def bad_scene(index: int) -> int:
+    CALLS.append(index)
+    raise SceneError("it cannot be")
+
+
+def bad_option(index: int) -> int:
+    CALLS.append(index)
+    raise UsageError("it cannot be")
+
+
+def waits_for_a_third(index: int) -> str:
+    if index == 0:
+        JOINED.wait(60)
+    return str(distributed.get_worker().address)
+
+
+def of_another_version() -> str:
+    return "it has geoseg 0.0, the run 9.9; install the same"
+
+
+def run(client: Any, task: Any, indexes: Any, unfit: Any = None) -> tuple[list[Any], list[str]]:
+    done: list[Any] = []
+    said: list[str] = []
+    run_on_cluster(client, HoldTask("run", task, unfit), indexes, done.append, said.append)
+    return done, said
+
+
+def test_every_tile_is_done_once_and_few_are_sent_at_a_time(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    most = 0
+    fill = cluster._Flight.fill
+
+    def watched(flight: cluster._Flight) -> None:
+        nonlocal most
+        fill(flight)
+        most = max(most, len(flight.index_of))
+
+    monkeypatch.setattr(cluster._Flight, "fill", watched)
+    done, said = run(client, noted, range(200))
+    assert sorted(done) == sorted(CALLS) == list(range(200))
+    assert most == 16
+    assert said == []
+    assert client.futures == {}
+
+
+def test_a_worker_that_cannot_do_the_work_is_left_out(client: Any) -> None:
+    first = next(iter(client.nthreads()))
+
+    def held(_run: str, index: int) -> int:
+        """Answer for one worker as one would in a process of its own."""
+        if distributed.get_worker().address == first:
+            raise cluster.Unfit(first, "it does not see /data/scene.tif")
+        return index
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(cluster, "do_held", held)
+        done, said = run(client, noted, range(40))
+    assert sorted(done) == list(range(40))
+    assert said == [f"the Dask worker {first} is left out: it does not see /data/scene.tif"]
+
+
+def test_where_no_worker_can_do_the_work_one_line_says_why(client: Any) -> None:
+    with pytest.raises(OutputError, match=r"no Dask worker can do the work; inproc://.*: it has geoseg 0\.0"):
+        run(client, noted, range(40), of_another_version)
+
+
+def test_what_fails_for_a_moment_is_done_again(client: Any) -> None:
+    done, _ = run(client, fails_twice, range(10))
+    assert sorted(done) == list(range(10))
+    assert CALLS.count(3) == 3
+
+
+@pytest.mark.parametrize(("task", "error", "tries"), [(bad_scene, SceneError, 3), (bad_option, UsageError, 1)])
+def test_what_fails_again_and_again_ends_the_run(
+    client: Any, task: Callable[[int], int], error: type[GeosegError], tries: int
+) -> None:
+    with pytest.raises(error, match="it cannot be"):
+        run(client, task, [7])
+    assert [7] * tries == CALLS
+
+
+def test_a_worker_that_joins_late_holds_the_task(client: Any) -> None:
+    def join() -> None:
+        client.cluster.scale(3)
+        client.wait_for_workers(3, timeout=60)
+        JOINED.set()
+
+    threading.Timer(0.2, join).start()
+    done, said = run(client, waits_for_a_third, range(400))
+    assert len(done) == 400
+    assert set(done) <= set(client.nthreads())
+    assert len(client.nthreads()) == 3
+    assert said == []
+
+
+def counted(folder: Path, kills_at: int) -> Callable[[int], int]:
+    """Return a task that adds a line to a file for each tile, and has the worker of one of them killed once."""
+    log, killed = folder / "log", folder / "killed"
+
+    def task(index: int) -> int:
+        with log.open("a") as opened:
+            opened.write(f"{index}\n")
+        if index == kills_at and not killed.exists():
+            killed.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(0.2)  # a tile takes a while: the client hears of the last one meanwhile
+        return index
+
+    return task
+
+
+@pytest.mark.skipif(os.name == "nt", reason="kills by a signal")
+def test_a_worker_that_is_killed_costs_the_tiles_in_its_hands(tmp_path: Path) -> None:
+    local = distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None, host="127.0.0.1"
+    )
+    finished: list[int] = []
+    with local, distributed.Client(local) as client:
+        run_on_cluster(
+            client, HoldTask("run", counted(tmp_path, 12), None), range(TILES), finished.append, lambda _line: None
+        )
+    assert sorted(finished) == list(range(TILES))
+    computed = (tmp_path / "log").read_text().splitlines()
+    assert len(computed) <= TILES + 2  # the one it died with, and one whose result had not yet reached the client
+
+
+def test_a_tile_that_kills_workers_is_one_line() -> None:
+    with dask.config.set({"distributed.scheduler.allowed-failures": 1}):
+        local = distributed.LocalCluster(
+            n_workers=1, threads_per_worker=1, processes=True, dashboard_address=None, host="127.0.0.1"
+        )
+
+        def deadly(_index: int) -> None:
+            os._exit(1)
+
+        with (
+            local,
+            distributed.Client(local) as client,
+            pytest.raises(GeosegError, match=r"tile 5 killed every worker .*memory_limit"),
+        ):
+            run_on_cluster(client, HoldTask("run", deadly, None), [5], print, lambda _line: None)
+
+
+def test_no_scheduler_at_an_address_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster, "_CONNECT_S", 0.5)
+    with pytest.raises(OutputError, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:9") as failed:
+        connected("tcp://127.0.0.1:9").__enter__()
+    assert failed.value.parameter == "cluster"
+
+
+@pytest.mark.parametrize("text", ["", "0", "-1", "two", "127.0.0.1"])
+def test_what_is_no_cluster_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="address of a Dask scheduler") as refused:
+        connected(text).__enter__()
+    assert refused.value.parameter == "cluster"
+
+
+def test_engines_are_chosen_where_the_work_is_done(client: Any) -> None:
+    assert where_the_work_is_done(lambda: distributed.get_worker().address) in client.nthreads()
+
+
+def test_engines_are_chosen_here_without_a_client() -> None:
+    assert where_the_work_is_done(threading.get_ident) == threading.get_ident()
+
+
+def test_a_scene_is_mapped_by_processes_that_are_started_for_it(tmp_path: Path) -> None:
+    scene = write_scene(tmp_path / "scene.tif", random_pixels(600, 500, 1, 0.1))
+    with connected("1"):
+        made = geoseg.predict(scene, tmp_path / "map.tif", tile=256)
+    expected = geoseg.labels(scene, tile=256).compute(scheduler="synchronous")
+    with rasterio.open(made) as opened:
+        np.testing.assert_array_equal(opened.read(1), expected)
