@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,11 @@ _INPUT, _MODEL, _OUTPUT, _POLYGONS, _RUN = "Input", "Model", "Output", "Polygons
     help="Tiles processed at once; on a GPU, threads that read, and threads that write. "
     "[default: from cores and memory]",
 )  # fmt: skip
+@grouped(_RUN)(
+    "--cluster", metavar="WHERE",
+    help="Dask workers that do the work: the address of a scheduler (tcp://host:8786), its scheduler file, or a number "
+    "of processes on this machine. [default: threads of this process]",
+)  # fmt: skip
 @grouped(_RUN)("--dry-run", is_flag=True, help="Print tiles, windows, memory, disk and time; write nothing.")
 @options.as_json(_RUN, "Print what was written (with --dry-run, the plan) as JSON.")
 @options.progress(_RUN)
@@ -130,6 +136,7 @@ def predict(scenes: tuple[str, ...], *, dry_run: bool, as_json: bool, quiet: boo
     found: list[Any] = _scenes(scenes, list_file)
     if settings.pop("mosaic"):
         found = [_joined(found)]
+    click.get_current_context().with_resource(_workers(settings.pop("cluster", None)))
     if out_dir is not None:
         _check_one_target(out)
         every = plan_all if dry_run else predict_all
@@ -142,6 +149,15 @@ def predict(scenes: tuple[str, ...], *, dry_run: bool, as_json: bool, quiet: boo
     figures = _run(scene, out, settings, quiet=quiet)
     if as_json:
         click.echo(json.dumps({"labels": out} | _others(settings) | figures, indent=2))
+
+
+def _workers(cluster: str | None) -> AbstractContextManager[None]:
+    """Return what makes a cluster's workers do the work, if one is named."""
+    if cluster is None:
+        return nullcontext()
+    from geoseg.inference import connected
+
+    return connected(cluster)
 
 
 def _scenes(scenes: tuple[str, ...], list_file: str | None) -> list[str]:

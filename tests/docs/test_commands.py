@@ -26,6 +26,7 @@ COMMANDS = {
 
 ONLY_PARSED = {
     "train": "a training takes minutes",
+    "s3://imagery/scene.tif": "it needs a store",
     "doctor": "what it finds is the machine's matter",
     "folder/": "needs a folder that save_pretrained wrote; tests/model/test_pretrained.py runs it",
 }

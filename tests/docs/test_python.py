@@ -11,6 +11,8 @@ from tests.docs.blocks import BLOCKS, Block
 
 PROGRAMS = [block for block in BLOCKS if block.language == "python"]
 NOT_RUN = {
+    "with Client(cluster)": "it asks a provider for machines",
+    "tcp://scheduler": "it needs a cluster",
     "encoder_weights_of(": "it fetches weights",
     "odc.stac.load(": "it asks a server for imagery",
     "geoseg.train(": "a training takes minutes",
