@@ -16,6 +16,7 @@ from qgis.core import (
     QgsMapSettings,
     QgsPointXY,
     QgsProcessingContext,
+    QgsProcessingFeatureSourceDefinition,
     QgsProcessingFeedback,
     QgsProject,
     QgsRasterLayer,
@@ -212,6 +213,20 @@ evaluation = {"INPUT": landcover, "REFERENCE_VECTOR": memory, "COLUMN": "kind", 
 seen["accuracy"] = {
     name: str(value) for name, value in processing.run("geoseg:evaluate", evaluation, feedback=Told()).items()
 }
+
+# Only the selected polygon of a memory layer is mapped; a filter counts too
+memory.selectByIds([2])
+selected = QgsProcessingFeatureSourceDefinition(memory.id(), selectedFeaturesOnly=True)
+project.addMapLayer(memory, False)
+processing.run(
+    "geoseg:predict", {"INPUT": scene, "AOI": selected, "OUTPUT": str(folder / "selected.tif")}, feedback=Told()
+)
+saved = {"INPUT": memory, "OUTPUT": str(folder / "parcels.gpkg")}
+filtered = QgsVectorLayer(processing.run("native:savefeatures", saved)["OUTPUT"], "Filtered")
+filtered.setSubsetString("kind = 'water'")
+processing.run(
+    "geoseg:predict", {"INPUT": scene, "AOI": filtered, "OUTPUT": str(folder / "filtered.tif")}, feedback=Told()
+)
 
 # Errors of the command
 try:

@@ -138,6 +138,19 @@ def test_a_memory_layer_is_a_reference(seen: dict[str, Any], folder: Path) -> No
     assert "80 000" in (folder / "e.html").read_text(encoding="utf-8")  # pixels of 0.5 m in two squares of 100 m
 
 
+@pytest.mark.parametrize(("name", "west"), [("selected", 600), ("filtered", 100)])
+def test_an_area_is_the_selected_or_filtered_polygon(
+    seen: dict[str, Any], folder: Path, name: str, west: float
+) -> None:
+    assert seen["accuracy"]
+    with rasterio.open(folder / f"{name}.tif") as mapped:
+        rows, columns = np.nonzero(mapped.read(1) != 255)
+        east, north = mapped.xy(rows, columns)
+    assert len(rows) == 200 * 200
+    assert (min(east), max(east)) == (400000 + west + 0.25, 400000 + west + 99.75)
+    assert (min(north), max(north)) == (5000000 - 199.75, 5000000 - 100.25)
+
+
 def test_the_settings_test_a_program_and_keep_it(seen: dict[str, Any], folder: Path) -> None:
     dialog = seen["dialog"]
     assert "pip install" in dialog["opened"]

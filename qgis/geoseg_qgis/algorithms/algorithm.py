@@ -10,6 +10,7 @@ from typing import Any, Mapping, Sequence
 from qgis.core import (
     QgsProcessingAlgorithm,
     QgsProcessingException,
+    QgsProcessingFeatureSourceDefinition,
     QgsProcessingParameterDefinition,
     QgsProcessingParameterString,
 )
@@ -96,7 +97,7 @@ class GeosegAlgorithm(QgsProcessingAlgorithm):
             for name in self._raster_inputs:
                 self.raster(parameters, name, context)
             for name in self._vector_inputs:
-                layer = self.parameterAsVectorLayer(parameters, name, context)
+                layer = self.vector_layer(parameters, name, context)
                 if layer is not None:
                     check_crs(layer)
         except LayerError as error:
@@ -125,7 +126,7 @@ class GeosegAlgorithm(QgsProcessingAlgorithm):
         kind = parameter.type()
         if kind == "raster":
             self._raster_inputs.append(parameter.name())
-        elif kind in {"vector", "source"}:
+        elif kind == "source":
             self._vector_inputs.append(parameter.name())
         self.addParameter(parameter)
 
@@ -144,11 +145,18 @@ class GeosegAlgorithm(QgsProcessingAlgorithm):
         layer = self.parameterAsRasterLayer(parameters, name, context)
         return "" if layer is None else raster_source(layer)
 
+    def vector_layer(self, parameters: Any, name: str, context: Any) -> Any:
+        """Return the layer whose features are given, all or the selected ones; None where there is none."""
+        given = parameters.get(name)
+        if isinstance(given, QgsProcessingFeatureSourceDefinition):
+            given = given.source.staticValue()
+        return self.parameterAsVectorLayer({name: given}, name, context) if given else None
+
     def vector(self, parameters: Any, name: str, context: Any, feedback: Any) -> tuple[str, str]:
-        """Return file and layer of a vector layer; layers from memory and from servers are exported first."""
+        """Return file and layer of a vector layer; what is selected, filtered, in memory or on a server is exported."""
         if not parameters.get(name):
             return "", ""
-        layer = self.parameterAsVectorLayer(parameters, name, context)
+        layer = self.vector_layer(parameters, name, context)
         formats = [] if layer is not None and layer.subsetString() else _VECTOR_FILES
         path, inside = self.parameterAsCompatibleSourceLayerPathAndLayerName(
             parameters, name, context, formats, "gpkg", feedback

@@ -9,12 +9,12 @@ from qgis.core import (
     QgsProcessingException,
     QgsProcessingOutputNumber,
     QgsProcessingParameterBoolean,
+    QgsProcessingParameterFeatureSource,
     QgsProcessingParameterField,
     QgsProcessingParameterFileDestination,
     QgsProcessingParameterFolderDestination,
     QgsProcessingParameterRasterLayer,
     QgsProcessingParameterString,
-    QgsProcessingParameterVectorLayer,
 )
 
 from geoseg_qgis.algorithms.algorithm import GeosegAlgorithm
@@ -53,7 +53,7 @@ class Evaluate(GeosegAlgorithm):
             tr("The truth as a raster of classes on any grid. Or give polygons or points below."),
         )
         self.add(
-            QgsProcessingParameterVectorLayer(
+            QgsProcessingParameterFeatureSource(
                 "REFERENCE_VECTOR",
                 tr("Reference polygons or points"),
                 types=[QgsProcessing.TypeVectorPolygon, QgsProcessing.TypeVectorPoint],
@@ -117,7 +117,7 @@ class Evaluate(GeosegAlgorithm):
             inputs.append(reference)
         else:
             path, layer = self.vector(parameters, "REFERENCE_VECTOR", context, feedback)
-            given = self.parameterAsVectorLayer(parameters, "REFERENCE_VECTOR", context)
+            given = self.vector_layer(parameters, "REFERENCE_VECTOR", context)
             is_points = given.geometryType() == 0
             inputs += [] if is_points else [path]
             options = {

@@ -30,6 +30,11 @@ def chosen(algorithm: Any, parameters: Any, name: str, context: Any, default: st
     return None if word in {"", default} else word
 
 
+def area(path: str, layer: str) -> str:
+    """Return a layer of polygons as the command takes it."""
+    return f"{path}|layername={layer}" if layer else path
+
+
 def layer_name(polygons: str) -> str:
     """Return the name of the layer to write; empty where a file has only one."""
     path = Path(polygons)

@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from qgis.core import (
+    QgsProcessing,
     QgsProcessingException,
     QgsProcessingOutputNumber,
     QgsProcessingParameterBand,
     QgsProcessingParameterBoolean,
     QgsProcessingParameterEnum,
     QgsProcessingParameterExtent,
+    QgsProcessingParameterFeatureSource,
     QgsProcessingParameterFile,
     QgsProcessingParameterNumber,
     QgsProcessingParameterRasterDestination,
@@ -21,7 +23,7 @@ from qgis.core import (
 
 from geoseg_qgis.algorithms.algorithm import GeosegAlgorithm
 from geoseg_qgis.algorithms.layers import LayerError
-from geoseg_qgis.algorithms.parameters import DEVICES, MODELS, chosen, layer_name, length, positive
+from geoseg_qgis.algorithms.parameters import DEVICES, MODELS, area, chosen, layer_name, length, positive
 from geoseg_qgis.command.arguments import box
 from geoseg_qgis.styles import load_with_style
 from geoseg_qgis.translation import tr
@@ -67,6 +69,13 @@ class Predict(GeosegAlgorithm):
             QgsProcessingParameterExtent("EXTENT", tr("Extent"), optional=True),
             tr("Map only this box. Empty: the whole scene."),
             "--bbox",
+        )
+        self.add(
+            QgsProcessingParameterFeatureSource(
+                "AOI", tr("Area"), types=[QgsProcessing.TypeVectorPolygon], optional=True
+            ),
+            tr("Map only inside these polygons, all of a layer or the selected ones. Empty: the whole scene."),
+            "--aoi",
         )
 
     def _add_outputs(self) -> None:
@@ -179,6 +188,7 @@ class Predict(GeosegAlgorithm):
         }
         layer = layer_name(outputs.get("POLYGONS", ""))
         options = {**self._options(parameters, context, outputs), "--layer": layer}
+        options["--aoi"] = area(*self.vector(parameters, "AOI", context, feedback))
         told, _ = self.run_command(
             [scene],
             options,

@@ -9,10 +9,11 @@ from qgis.core import (
     QgsProcessingException,
     QgsProcessingParameterBoolean,
     QgsProcessingParameterEnum,
+    QgsProcessingParameterFeatureSource,
     QgsProcessingParameterFileDestination,
     QgsProcessingParameterNumber,
     QgsProcessingParameterRasterLayer,
-    QgsProcessingParameterVectorLayer,
+    QgsProcessingParameterString,
 )
 from qgis.PyQt.QtCore import QUrl
 
@@ -20,6 +21,8 @@ from geoseg_qgis.algorithms.algorithm import GeosegAlgorithm
 from geoseg_qgis.algorithms.layers import LayerError
 from geoseg_qgis.algorithms.parameters import chosen
 from geoseg_qgis.translation import tr
+
+_PALETTES = ("auto", "soft", "own", "deepglobe", "color-blind")
 
 
 class Preview(GeosegAlgorithm):
@@ -56,7 +59,7 @@ class Preview(GeosegAlgorithm):
             "--scene",
         )
         self.add(
-            QgsProcessingParameterVectorLayer(
+            QgsProcessingParameterFeatureSource(
                 "POLYGONS", tr("Polygons"), types=[QgsProcessing.TypeVectorPolygon], optional=True
             ),
             tr("Polygons of the map, drawn as outlines."),
@@ -68,10 +71,27 @@ class Preview(GeosegAlgorithm):
             "--confidence",
         )
         self.add(
+            QgsProcessingParameterRasterLayer("LATER", tr("Map of a later date"), optional=True),
+            tr("The swipe line then parts the two maps, and the page tells what changed."),
+        )
+        self.add(
+            QgsProcessingParameterString("TITLE", tr("Title"), optional=True),
+            tr("The heading of the page. Empty: the name of the file."),
+            "--title",
+        )
+        self.add(
+            QgsProcessingParameterString("DESCRIPTION", tr("Description"), optional=True, multiLine=True),
+            tr("What stands below the heading."),
+            "--description",
+        )
+        self.add(
             QgsProcessingParameterEnum(
-                "PALETTE", tr("Colors"), options=["own", "color-blind"], defaultValue="own", usesStaticStrings=True
+                "PALETTE", tr("Colors"), options=list(_PALETTES), defaultValue=_PALETTES[0], usesStaticStrings=True
             ),
-            tr("own: those of the map; color-blind: colors that everybody can tell apart."),
+            tr(
+                "auto: softer ones for maps in DeepGlobe's colors, else those of the map; own: those of the map; "
+                "color-blind: colors that everybody can tell apart."
+            ),
             "--palette",
         )
         self.add(
@@ -94,8 +114,8 @@ class Preview(GeosegAlgorithm):
     def processAlgorithm(self, parameters: Any, context: Any, feedback: Any) -> dict[str, Any]:
         """Run it."""
         try:
-            landcover, scene, confidence = (
-                self.raster(parameters, name, context) for name in ("INPUT", "SCENE", "CONFIDENCE")
+            landcover, scene, confidence, later = (
+                self.raster(parameters, name, context) for name in ("INPUT", "SCENE", "CONFIDENCE", "LATER")
             )
         except LayerError as error:
             raise QgsProcessingException(str(error)) from None
@@ -107,13 +127,15 @@ class Preview(GeosegAlgorithm):
             "--polygons": polygons,
             "--layer": layer,
             "--confidence": confidence,
-            "--palette": chosen(self, parameters, "PALETTE", context, "own"),
+            "--palette": chosen(self, parameters, "PALETTE", context, _PALETTES[0]),
+            "--title": self.parameterAsString(parameters, "TITLE", context),
+            "--description": self.parameterAsString(parameters, "DESCRIPTION", context),
             "--max-mb": self.parameterAsInt(parameters, "MAX_MB", context) if parameters.get("MAX_MB") else None,
             "--overwrite": True,
             "--mkdir": True,
         }
         extra = self.parameterAsString(parameters, "EXTRA", context)
-        told, _ = self.run_command([landcover], options, context, feedback, (), extra)
+        told, _ = self.run_command([landcover, later] if later else [landcover], options, context, feedback, (), extra)
         if told is None:
             return {}
         self._page_to_open = out if self.parameterAsBool(parameters, "OPEN", context) else ""

@@ -9,6 +9,7 @@ from qgis.core import (
     QgsProcessingException,
     QgsProcessingOutputNumber,
     QgsProcessingParameterEnum,
+    QgsProcessingParameterFeatureSource,
     QgsProcessingParameterField,
     QgsProcessingParameterFile,
     QgsProcessingParameterFileDestination,
@@ -16,7 +17,6 @@ from qgis.core import (
     QgsProcessingParameterNumber,
     QgsProcessingParameterRasterLayer,
     QgsProcessingParameterString,
-    QgsProcessingParameterVectorLayer,
 )
 
 from geoseg_qgis.algorithms.algorithm import GeosegAlgorithm
@@ -76,7 +76,7 @@ class Train(GeosegAlgorithm):
             tr("Scenes with images/ and labels/, in the DeepGlobe layout, or scenes to which the labels below belong."),
         )
         self.add(
-            QgsProcessingParameterVectorLayer(
+            QgsProcessingParameterFeatureSource(
                 "LABELS", tr("Label polygons"), types=[QgsProcessing.TypeVectorPolygon], optional=True
             ),
             tr("Polygons of known classes. What no polygon covers does not count."),

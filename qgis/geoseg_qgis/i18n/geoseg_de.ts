@@ -240,6 +240,11 @@
         </message>
         <message>
             <location filename="../algorithms/predict.py" />
+            <source>Map only inside these polygons, all of a layer or the selected ones. Empty: the whole scene.</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../algorithms/predict.py" />
             <source>The map, with the colors and the names of its classes. Keep the files beside it that share its name.</source>
             <translation type="unfinished" />
         </message>
@@ -316,6 +321,11 @@
         <message>
             <location filename="../algorithms/predict.py" />
             <source>Extent</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../algorithms/predict.py" />
+            <source>Area</source>
             <translation type="unfinished" />
         </message>
         <message>
@@ -425,7 +435,22 @@
         </message>
         <message>
             <location filename="../algorithms/preview.py" />
-            <source>own: those of the map; color-blind: colors that everybody can tell apart.</source>
+            <source>The swipe line then parts the two maps, and the page tells what changed.</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../algorithms/preview.py" />
+            <source>The heading of the page. Empty: the name of the file.</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../algorithms/preview.py" />
+            <source>What stands below the heading.</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../algorithms/preview.py" />
+            <source>auto: softer ones for maps in DeepGlobe's colors, else those of the map; own: those of the map; color-blind: colors that everybody can tell apart.</source>
             <translation type="unfinished" />
         </message>
         <message>
@@ -441,6 +466,21 @@
         <message>
             <location filename="../algorithms/preview.py" />
             <source>A larger page zooms deeper. Empty: 15.</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../algorithms/preview.py" />
+            <source>Map of a later date</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../algorithms/preview.py" />
+            <source>Title</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../algorithms/preview.py" />
+            <source>Description</source>
             <translation type="unfinished" />
         </message>
         <message>
@@ -776,11 +816,6 @@
         <message>
             <location filename="../command/report.py" />
             <source>Mapped</source>
-            <translation type="unfinished" />
-        </message>
-        <message>
-            <location filename="../command/report.py" />
-            <source>Area</source>
             <translation type="unfinished" />
         </message>
         <message>
