@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from geoseg.model import UPRIGHT, Engine, Turn, Weights
 from geoseg.raster import Window
 
-_FEW = 8
+_FEW = 4
 """Windows that numpy averages and interpolates, to the same bits, before it is worth while to load numba."""
 
 
@@ -152,8 +152,8 @@ def _covered(length: int, parts: int) -> Iterator[tuple[NDArray[np.int64], NDArr
 def interpolate(coarse: Any, below: Any, above: Any, share: Any, row_weights: Any, col_weights: Any, fine: Any) -> None:
     """Do what `coarse_kernels.interpolate` does, to the bit."""
     for n, k in np.ndindex(fine.shape[:2]):
-        low, high = coarse[n, k, below], coarse[n, k, above]
-        between = low + (high - low) * share[:, None]
-        first, second = between[:, below], between[:, above]
-        value = first + (second - first) * share
+        first, second = coarse[n, k][:, below], coarse[n, k][:, above]
+        wide = first + (second - first) * share
+        low, high = wide[below], wide[above]
+        value = low + (high - low) * share[:, None]
         np.multiply(value * row_weights[n][:, None], col_weights[n], out=fine[n, k])

@@ -56,18 +56,33 @@ def interpolate(
     col_weights: Any,
     fine: Any,
 ) -> None:
-    """Write `coarse` (n, class, row, col), interpolated and times the weights (n, row), (n, col), to `fine`."""
+    """Write `coarse` (n, class, row, col), interpolated and times the weights (n, row), (n, col), to `fine`.
+
+    Each coarse row is widened once; between two of them all columns are done in parallel.
+    """
     count, classes, window_px, _ = fine.shape
-    between = np.empty(coarse.shape[3], np.float32)
+    wide, held = np.empty((2, window_px), np.float32), np.empty(2, np.int64)
     for n in range(count):
+        columns = col_weights[n]
         for k in range(classes):
+            held[:] = -1
             for row in range(window_px):
-                upper = share[row]
-                low, high, weight = coarse[n, k, below[row]], coarse[n, k, above[row]], row_weights[n, row]
-                for col in range(between.size):
-                    between[col] = low[col] + (high[col] - low[col]) * upper
-                line = fine[n, k, row]
-                for col in range(window_px):
-                    first = between[below[col]]
-                    value = first + (between[above[col]] - first) * share[col]
-                    line[col] = value * weight * col_weights[n, col]
+                for at in (below[row], above[row]):
+                    if held[at % 2] != at:
+                        held[at % 2] = at
+                        _widen(coarse[n, k, at], below, above, share, wide[at % 2])
+                low, high = wide[below[row] % 2], wide[above[row] % 2]
+                _between(low, high, share[row], row_weights[n, row], columns, fine[n, k, row])
+
+
+@njit(inline="always")
+def _between(low: Any, high: Any, upper: Any, weight: Any, columns: Any, line: Any) -> None:
+    for col in range(line.size):
+        line[col] = (low[col] + (high[col] - low[col]) * upper) * weight * columns[col]
+
+
+@njit(inline="always")
+def _widen(line: Any, below: Any, above: Any, share: Any, wide: Any) -> None:
+    for col in range(wide.size):
+        first = line[below[col]]
+        wide[col] = first + (line[above[col]] - first) * share[col]
