@@ -65,10 +65,12 @@ def complete(settings: dict[str, Any]) -> dict[str, Any]:
 
 def _completed(path: str | None, given: dict[str, Any], bands: tuple[int | str, ...] | None) -> ModelBundle:
     """Return the model at a path; names in `bands` also name the model's bands."""
-    from geoseg.model import ModelBundle, is_onnx
+    from geoseg.model import ModelBundle, fetch, is_hub_address, is_onnx
 
     if path is None:
         raise UsageError(f"`{next(iter(given))}` is about an ONNX file or a folder; name it with `model`", "model")
+    if is_hub_address(path):
+        path = str(fetch(path).address)  # with its file, which says what it is
     legend, codes = read_legend(Path(given["legend"])) if "legend" in given else (None, None)
     normalization = stored_normalization(given.get("mean"), given.get("std"))
     sides: dict[str, Any] = {"legend": legend, "output_codes": codes, "normalization": normalization}

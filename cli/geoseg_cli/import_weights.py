@@ -75,8 +75,9 @@ def import_weights(weights: str, out: str, *, as_json: bool, quiet: bool, **give
     """Make a model of WEIGHTS that were trained elsewhere.
 
     WEIGHTS is a state dict or a Lightning checkpoint (.pth, .pt, .ckpt, .bin), a plain .safetensors file, or a folder
-    written by save_pretrained. Nothing in it is run. Which network it is, is told by its tensors. Of
-    weights that geoseg knows (--list-presets) nothing else need be given.
+    written by save_pretrained, on the disk or on the Hugging Face hub (hf://owner/name/file). Nothing in it is run.
+    Which network it is, is told by its tensors. Of weights that geoseg knows (--list-presets) nothing else need be
+    given.
 
     Example: geoseg import FLAIR-INC_rgb_15cl_resnet34-unet_weights.pth --out flair.safetensors
 

@@ -21,9 +21,9 @@ from geoseg_cli.output import as_option
 def info(path: str | None, *, aoi: str | None, aoi_crs: str | None, as_json: bool) -> None:
     """Show what is known about a scene, a map or a model.
 
-    PATH is any raster that GDAL reads, a .safetensors bundle, an .onnx file, a folder written by save_pretrained, or
-    "demo" for the model that comes with geoseg. Without PATH the default model is shown: the environment variable
-    GEOSEG_MODEL, else the demo model.
+    PATH is any raster that GDAL reads, a .safetensors bundle, an .onnx file, a folder written by save_pretrained,
+    hf://owner/name, or "demo" for the model that comes with geoseg. Without PATH the default model is shown: the
+    environment variable GEOSEG_MODEL, else the demo model.
 
     Example: geoseg info landcover.tif
     """

@@ -50,8 +50,8 @@ _INPUT, _MODEL, _OUTPUT, _POLYGONS, _RUN = "Input", "Model", "Output", "Polygons
 )  # fmt: skip
 @grouped(_MODEL)(
     "--model", "-m", metavar="PATH",
-    help="A .safetensors bundle, an .onnx file, or a folder written by save_pretrained. [default: the environment "
-    "variable GEOSEG_MODEL, else the demo model]",
+    help="A .safetensors bundle, an .onnx file, a folder written by save_pretrained, or hf://owner/name. "
+    "[default: the environment variable GEOSEG_MODEL, else the demo model]",
 )  # fmt: skip
 @options.network(_MODEL, "the model's; with --window, a quarter of it", "1 on a CPU, 16 on a GPU")
 @foreign_model.options(_MODEL)

@@ -248,6 +248,8 @@ def provenance(plan: Plan, meaning: Mapping[str, object]) -> dict[str, str]:
     tags["GEOSEG_VERSION"] = tags.pop("GEOSEG_GEOSEG")
     tags["GEOSEG_MODEL_NAME"] = plan.bundle.name
     tags["GEOSEG_MODEL_ABOUT"] = plan.bundle.sentence
+    if "hub" in plan.bundle.provenance:
+        tags["GEOSEG_MODEL_HUB"] = plan.bundle.provenance["hub"]
     tags["GEOSEG_MODEL_SHA256"] = tags.pop("GEOSEG_MODEL")
     tags["GEOSEG_SCENE_PATH"] = public_name(plan.source.path)
     tags["GEOSEG_SCENE_FINGERPRINT"] = tags.pop("GEOSEG_SCENE")

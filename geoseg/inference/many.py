@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 Status = Literal["mapped", "finished", "outside", "failed"]
 _BY_NAME = ("confidence", "probabilities", "polygons")
 """Options that are a path for each scene."""
-_LATER = ("GEOSEG_TILE", "GEOSEG_WARNINGS", "GEOSEG_SCENE_PATH", "GEOSEG_MODEL_ABOUT")
+_LATER = ("GEOSEG_TILE", "GEOSEG_WARNINGS", "GEOSEG_SCENE_PATH", "GEOSEG_MODEL_ABOUT", "GEOSEG_MODEL_HUB")
 """What a map tells that may differ from that of an equal run."""
 
 

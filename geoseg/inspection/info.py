@@ -22,6 +22,7 @@ from geoseg.model import (
     ModelBundle,
     OnnxGraph,
     is_demo,
+    is_hub_address,
     is_onnx,
     output_classes,
     read_config,
@@ -69,9 +70,9 @@ def info(
     Parameters
     ----------
     path : path, Scene, rasterio dataset or xarray.DataArray, optional
-        Any raster that GDAL reads, a .safetensors bundle, an .onnx file, a folder written by smp's `save_pretrained`,
-        or "demo", the model that comes with geoseg. Default: the model that the environment variable GEOSEG_MODEL
-        names, else the demo model.
+        Any raster that GDAL reads, a .safetensors bundle, an .onnx file, a folder written by smp's `save_pretrained`, a
+        model of the Hugging Face hub (`hf://owner/name`), or "demo", the model that comes with geoseg. Default: the
+        model that the environment variable GEOSEG_MODEL names, else the demo model.
     aoi : path, GeoDataFrame, geometry or GeoJSON, optional
         Polygons: statistics and class shares are those of a raster's pixels in them; `aoi_crs` is the CRS of one that
         names none.
@@ -102,7 +103,7 @@ def info(
 
 
 def _named_facts(name: str) -> Facts:
-    if is_demo(name):
+    if is_demo(name) or is_hub_address(name):
         return _model_facts(ModelBundle.open(name))
     if (Path(name) / "config.json").is_file():
         return _folder_facts(Path(name))

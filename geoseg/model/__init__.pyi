@@ -11,8 +11,10 @@ from .bundle import Scale as Scale
 from .bundle import architecture_named as architecture_named
 from .bundle import check_window as check_window
 from .bundle import default_overlap as default_overlap
+from .bundle import fetch as fetch
 from .bundle import frozen_text as frozen_text
 from .bundle import is_demo as is_demo
+from .bundle import is_hub_address as is_hub_address
 from .bundle import one_line as one_line
 from .bundle import output_classes as output_classes
 from .bundle import read_config as read_config
@@ -72,4 +74,5 @@ from .publish import export_model as export_model
 from .save import save_bundle as save_bundle
 from .weights import PRESETS as PRESETS
 from .weights import encoder_fingerprint as encoder_fingerprint
+from .weights import import_once as import_once
 from .weights import import_weights as import_weights

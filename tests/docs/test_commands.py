@@ -28,6 +28,8 @@ ONLY_PARSED = {
     "train": "a training takes minutes",
     "s3://imagery/scene.tif": "it needs a store",
     "doctor": "what it finds is the machine's matter",
+    "hf://owner/name": "needs the hub; tests/model/test_hub.py has a stand-in",
+    "hf://IGNF/FLAIR-INC_rgb_15cl_resnet34-unet": "likewise",
     "folder/": "needs a folder that save_pretrained wrote; tests/model/test_pretrained.py runs it",
 }
 OUTPUTS = {
@@ -58,6 +60,8 @@ def test_commands_run(line: str, folder: Path) -> None:
         world.write_16_bit(folder / "scene.tif")
     if words[0] == "import" and "--list-presets" not in words:
         world.write_weights(folder / words[1])
+    if "flair.safetensors" in words and words[0] == "predict":
+        world.write_flair(folder / "flair.safetensors")
     made = [
         Path(words[at + 1].replace("{name}", "other"))
         for at, word in enumerate(words)

@@ -125,6 +125,13 @@ def write_weights(path: Path) -> None:
     (path.parent / "legend.json").write_text(json.dumps(rows), encoding="utf-8")
 
 
+def write_flair(path: Path) -> None:
+    """Write the bundle of a small network that is FLAIR's otherwise."""
+    weights = path.with_name("FLAIR-INC_rgb_15cl_resnet34-unet_weights.pth")
+    write_weights(weights)
+    geoseg.import_weights(weights, path, overwrite=True)
+
+
 def write_classes(path: Path, codes: NDArray[np.uint8], place: dict[str, Any]) -> None:
     """Write a map with the DeepGlobe legend in its tags."""
     write(path, codes[None], nodata=geoseg.NODATA, **place)

@@ -219,10 +219,10 @@ def test_flair_inc_is_known_whole(tmp_path: Path) -> None:
 
 
 def test_flair_hub_is_known_whole(tmp_path: Path) -> None:
-    """A decoder beside the main one, the unused weight of one band, a loss; a swin of 64 px in place of 512."""
-    name = "FLAIR-HUB_LC-A_IR_swintiny-upernet"
-    small = {"decoder_pyramid_channels": 16, "decoder_segmentation_channels": 8, "img_size": 64}
-    network = network_of("UPerNet04", "tu-swin_tiny_patch4_window7_224", classes=19, **small)
+    """A decoder beside the main one, the unused weight of one band, a loss."""
+    name = "FLAIR-HUB_LC-A_IR_convnextatto-upernet"
+    small = {"decoder_pyramid_channels": 16, "decoder_segmentation_channels": 8}
+    network = network_of("UPerNet04", "tu-convnext_atto", classes=19, **small)
     unused = "decoder.fpn_stages.4.skip_conv.0.weight"
     state: dict[str, torch.Tensor] = {"criterion.AERIAL_LABEL-COSIA.weight": torch.ones(19)}
     for key, tensor in network.state_dict().items():
@@ -233,19 +233,13 @@ def test_flair_hub_is_known_whole(tmp_path: Path) -> None:
         state[f"model.main_decoders.AERIAL_LABEL-COSIA.seg_model.{key}"] = saved
         state[f"model.aux_decoders.AERIAL_RGBI__AERIAL_LABEL-COSIA.seg_model.{key}"] = saved + 1
     safetensors.torch.save_file(state, tmp_path / f"{name}.safetensors")
-    bundle = geoseg.import_weights(
-        tmp_path / f"{name}.safetensors",
-        tmp_path / "m.safetensors",
-        encoder="tu-swin_tiny_patch4_window7_224",
-        arguments={"img_size": 64},
-        window_px=64,
-    )
+    bundle = geoseg.import_weights(tmp_path / f"{name}.safetensors", tmp_path / "m.safetensors")
     check_same(bundle, network)
     assert bundle.architecture == "UPerNet04"
     assert bundle.bands == ("nir", "red", "green")
     assert bundle.normalization.mean == (106.59, 105.66, 111.35)
     assert bundle.legend.by_code(18).name == "undefined"
-    assert (bundle.arguments["img_size"], bundle.window_px, bundle.gsd_m) == (64, 64, 0.2)
+    assert (bundle.window_px, bundle.gsd_m) == (512, 0.2)
     shapes = {key: tuple(tensor.shape) for key, tensor in state.items()}
     for letters in ("RGB", "IR"):
         preset = preset_of(tmp_path / f"FLAIR-HUB_LC-A_{letters}_swinbase-upernet.safetensors", shapes)

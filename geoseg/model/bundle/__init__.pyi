@@ -10,6 +10,7 @@ from .architectures import output_classes as output_classes
 from .bundle import CARD_KEY as CARD_KEY
 from .bundle import DEMO as DEMO
 from .bundle import FUNCTION as FUNCTION
+from .bundle import HUB as HUB
 from .bundle import METADATA_KEY as METADATA_KEY
 from .bundle import MODEL_VARIABLE as MODEL_VARIABLE
 from .bundle import ModelBundle as ModelBundle
@@ -32,6 +33,11 @@ from .header import Header as Header
 from .header import archive_kind as archive_kind
 from .header import read_header as read_header
 from .header import refuse_known as refuse_known
+from .hub import HubModel as HubModel
+from .hub import fetch as fetch
+from .hub import host_is_known as host_is_known
+from .hub import hub_address as hub_address
+from .hub import is_hub_address as is_hub_address
 from .mlm import to_mlm as to_mlm
 from .normalization import VALUE_RANGES as VALUE_RANGES
 from .normalization import Normalization as Normalization

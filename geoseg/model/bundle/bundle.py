@@ -7,7 +7,7 @@ import json
 import os
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -29,6 +29,7 @@ from geoseg.model.bundle.card import (
     frozen_text,
 )
 from geoseg.model.bundle.header import read_header
+from geoseg.model.bundle.hub import HubModel, fetch, is_hub_address
 from geoseg.model.bundle.mlm import from_mlm, to_mlm
 from geoseg.model.bundle.normalization import VALUE_RANGES, Normalization
 from geoseg.model.bundle.pretrained import read_config
@@ -47,6 +48,8 @@ def is_demo(path: str | os.PathLike[str]) -> bool:
     return os.fspath(path) == DEMO_NAME and not Path(path).exists()
 
 
+HUB = "hub"
+"""Where a model's provenance says which revision of the hub it is."""
 METADATA_KEY = "geoseg"
 """The one key of the metadata geoseg writes, in a bundle's header and in an ONNX file; its text is JSON."""
 CARD_KEY = "geoseg:card"
@@ -109,9 +112,10 @@ class ModelBundle(ModelCard):
         Parameters
         ----------
         path : str or Path, optional
-            A `.safetensors` bundle, or an `.onnx` file that says what it is: see `from_onnx`. "demo" is the model that
-            comes with geoseg. By default the model that the environment variable GEOSEG_MODEL names, else the demo
-            model.
+            A `.safetensors` bundle, or an `.onnx` file that says what it is: see `from_onnx`. `hf://owner/name` or
+            `hf://owner/name/file` is one on the Hugging Face hub, or weights there that `import_weights` knows whole;
+            it is fetched once. "demo" is the model that comes with geoseg. By default the model that the environment
+            variable GEOSEG_MODEL names, else the demo model.
 
         Raises
         ------
@@ -127,6 +131,8 @@ class ModelBundle(ModelCard):
         named = os.environ.get(MODEL_VARIABLE) if path is None else None
         if named:
             return _open_named(named)
+        if path is not None and is_hub_address(path):
+            return _open_fetched(fetch(path))
         file = DEMO if path is None or is_demo(path) else Path(path)
         if file.is_dir():
             raise UsageError(
@@ -194,7 +200,9 @@ class ModelBundle(ModelCard):
             If the folder holds only a pickle, or anything unknown.
 
         """
-        folder = Path(folder)
+        fetched = fetch(folder) if is_hub_address(folder) else None
+        folder = Path(folder) if fetched is None else fetched.path
+        name = name or (folder.resolve().name if fetched is None else fetched.title)
         architecture, arguments = read_config(folder)
         if legend is None or normalization is None:
             raise UsageError(
@@ -206,7 +214,7 @@ class ModelBundle(ModelCard):
         if bands is None:
             bands = usual_bands(arguments["in_channels"])
         card = ModelCard(
-            name=name or folder.resolve().name,
+            name=name,
             architecture=architecture,
             arguments_text=frozen_text(arguments, "arguments"),
             legend=legend,
@@ -219,6 +227,7 @@ class ModelBundle(ModelCard):
             window_px=window_px,
             overlap_px=default_overlap(window_px) if overlap_px is None else overlap_px,
             temperature=temperature,
+            provenance_text=frozen_text({} if fetched is None else {HUB: str(fetched.address)}, "provenance"),
         )
         weights = folder / "model.safetensors"
         read_header(weights)
@@ -291,6 +300,8 @@ class ModelBundle(ModelCard):
         """
         from geoseg.model import GivenOnnx, open_onnx  # noqa: PLC0415 (by the face: it makes bundles)
 
+        fetched = fetch(path) if is_hub_address(path) else None
+
         given = GivenOnnx(
             legend=legend,
             normalization=normalization,
@@ -303,8 +314,10 @@ class ModelBundle(ModelCard):
             overlap_px=overlap_px,
             activation=activation,
             network_output=network_output,
-            name=name,
+            name=name or (None if fetched is None else fetched.title),
         )
+        if fetched is not None:
+            return _from_hub(open_onnx(fetched.path, given), fetched)
         return open_onnx(Path(path), given)
 
     @classmethod
@@ -456,6 +469,29 @@ def usual_bands(count: int) -> tuple[str, ...]:
 def card_of_text(text: str, source: str) -> ModelCard:
     """Return the card of an untrusted JSON text; ModelError, naming the source, where it is none."""
     return from_mlm(parse_json(text, source), source)
+
+
+def _open_fetched(fetched: HubModel) -> ModelBundle:
+    """Return a model of the hub; weights that are no bundle yet become one, once, in geoseg's own cache."""
+    if fetched.path.is_dir():
+        raise UsageError(
+            f"{fetched.address} is as smp's save_pretrained writes it, and also needs `legend`, `mean` and `std` (in "
+            "Python: ModelBundle.from_pretrained)"
+        )
+    is_whole = fetched.path.suffix.lower() == ".onnx" or (
+        fetched.path.suffix.lower() == ".safetensors" and METADATA_KEY in read_header(fetched.path).metadata
+    )
+    if not is_whole:
+        from geoseg.model import import_once  # noqa: PLC0415 (by the face: it makes bundles)
+
+        return _from_hub(ModelBundle.open(import_once(fetched.path)), fetched)
+    return _from_hub(ModelBundle.open(fetched.path), fetched)
+
+
+def _from_hub(bundle: ModelBundle, fetched: HubModel) -> ModelBundle:
+    """Return a model that says which revision of the hub it is."""
+    told = bundle.provenance | {HUB: str(fetched.address)}
+    return replace(bundle, provenance_text=frozen_text(told, "provenance"))
 
 
 def _open_named(path: str) -> ModelBundle:

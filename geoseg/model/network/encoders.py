@@ -10,9 +10,7 @@ import logging
 import os
 import pickle
 import re
-import socket
 import urllib.parse
-import urllib.request
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -27,7 +25,7 @@ from huggingface_hub import constants
 
 from geoseg.errors import ModelError
 from geoseg.given import nearest
-from geoseg.model.bundle import file_hash, one_line, read_header
+from geoseg.model.bundle import file_hash, host_is_known, one_line, read_header
 
 _RENAMED = ("timm-regnet", "timm-res2", "timm-resnest", "timm-mobilenetv3", "timm-gernet")
 """smp's older names for encoders that it takes from timm."""
@@ -129,7 +127,7 @@ def fetching() -> Iterator[None]:
     The library itself tries six times in 23 s and writes a line about each. OSError says what is missing.
     """
     host = urllib.parse.urlsplit(constants.ENDPOINT).hostname or ""
-    offline = constants.HF_HUB_OFFLINE or not _is_known(host)
+    offline = constants.HF_HUB_OFFLINE or not host_is_known(host)
     loggers = [logging.getLogger(name) for name in _LOGGERS]
     before = [logger.level for logger in loggers], constants.HF_HUB_OFFLINE
     constants.HF_HUB_OFFLINE = offline
@@ -145,17 +143,6 @@ def fetching() -> Iterator[None]:
         levels, constants.HF_HUB_OFFLINE = before
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
-
-
-def _is_known(host: str) -> bool:
-    """Tell whether the host has an address; behind a proxy only the proxy knows, so it is believed."""
-    if {"http", "https", "all"} & set(urllib.request.getproxies()):
-        return True
-    try:
-        socket.getaddrinfo(host, 443)
-    except OSError:
-        return False
-    return True
 
 
 Weights = Mapping[str, torch.Tensor]

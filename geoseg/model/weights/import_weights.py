@@ -17,13 +17,16 @@ from geoseg.model.bundle import (
     DEFAULT_DTYPE,
     DEFAULT_TEMPERATURE,
     DEFAULT_WINDOW_PX,
+    HUB,
     VALUE_RANGES,
     ModelBundle,
     ModelCard,
     Normalization,
     default_overlap,
+    fetch,
     file_hash,
     frozen_text,
+    is_hub_address,
     may_have_one_size,
     one_line,
 )
@@ -70,7 +73,8 @@ def import_weights(  # noqa: PLR0913 (a model has this many sides, and a file of
     weights : path
         A state dict or a Lightning checkpoint as `torch.save` writes them (.pth, .pt, .ckpt, .bin), a plain
         `.safetensors` file, or a folder written by smp's `save_pretrained`. The tensors may lie in a dict in a dict
-        (`state_dict`) and have any prefix (`model.`, `module.`).
+        (`state_dict`) and have any prefix (`model.`, `module.`). `hf://owner/name/file` is one on the Hugging Face
+        hub.
     out : path
         The `.safetensors` bundle to write.
     preset : str, optional
@@ -118,7 +122,9 @@ def import_weights(  # noqa: PLR0913 (a model has this many sides, and a file of
     ... )
 
     """
-    source, target = Path(weights), _target(out, mkdir=mkdir, overwrite=overwrite)
+    target = _target(out, mkdir=mkdir, overwrite=overwrite)
+    fetched = fetch(weights) if is_hub_address(weights) else None
+    source = Path(weights) if fetched is None else fetched.path
     file = read_weights_file(source)
     if target.exists() and same_file(target, file.path):
         raise OutputError(f"{target} is the file of weights itself; choose another `out`", "out")
@@ -133,8 +139,9 @@ def import_weights(  # noqa: PLR0913 (a model has this many sides, and a file of
     count = found.arguments["in_channels"]
     chosen_px = window_px if window_px is not None or known is None else known.window_px
     window_px = _window(found, chosen_px, asked=window_px is not None)
+    hub = {} if fetched is None else {HUB: str(fetched.address)}
     card = ModelCard(
-        name=name or _name(source),
+        name=name or (_name(source) if fetched is None else fetched.title),
         architecture=found.architecture,
         arguments_text=frozen_text(found.arguments, "arguments"),
         legend=classes,
@@ -146,7 +153,7 @@ def import_weights(  # noqa: PLR0913 (a model has this many sides, and a file of
         window_px=window_px,
         overlap_px=default_overlap(window_px) if overlap_px is None else overlap_px,
         temperature=temperature,
-        provenance_text=frozen_text({"imported": _provenance(file, known, found)}, "provenance"),
+        provenance_text=frozen_text({"imported": _provenance(file, known, found)} | hub, "provenance"),
     )
     for line in _lines(file, known, found):
         (announce or _nobody)(line)

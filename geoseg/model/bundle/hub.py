@@ -1,0 +1,304 @@
+"""Models on the Hugging Face hub: `hf://owner/name[@revision][/file]`, fetched once, named by revision ever after.
+
+`huggingface_hub` fetches and keeps them in its own cache (`HF_HOME`, `HF_HUB_CACHE`); `HF_ENDPOINT` and `HF_TOKEN` are
+its own too. Nothing that it fetches is run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import re
+import socket
+import urllib.parse
+import urllib.request
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from geoseg.errors import GeosegWarning, ModelError, UsageError
+from geoseg.model.bundle.safe_json import one_line
+
+_ADDRESS = re.compile(
+    r"hf:[/\\]+(?P<owner>[\w.-]+)[/\\](?P<name>[\w.-]+)(?:@(?P<revision>[\w./-]+?))?(?:[/\\](?P<file>[^@]+))?"
+)
+"""One slash is enough: a Path makes one of two."""
+_KINDS = (".safetensors", ".onnx", ".pth", ".ckpt", ".pt", ".bin")
+"""Of models, the first that a repository has counts."""
+_FOLDER = ("config.json", "model.safetensors")
+_OLD_FOLDER = ("config.json", "pytorch_model.bin")
+_TIMEOUT_S = 20
+
+
+@dataclass(frozen=True, slots=True)
+class HubAddress:
+    """A model on the hub; its str is the address."""
+
+    repository: str
+    """owner/name."""
+    revision: str | None = None
+    """A branch, a tag or a commit; None is the main branch."""
+    file: str | None = None
+
+    def __str__(self) -> str:
+        at = "" if self.revision is None else f"@{self.revision}"
+        return f"hf://{self.repository}{at}" + ("" if self.file is None else f"/{self.file}")
+
+
+@dataclass(frozen=True, slots=True)
+class HubModel:
+    """A model of the hub on this machine."""
+
+    path: Path
+    """The file, or the folder of a model that is config.json and weights."""
+    address: HubAddress
+    """With the commit and the file."""
+
+    @property
+    def title(self) -> str:
+        """The name of its repository, or of its file without the ending."""
+        return Path(self.address.file).stem if self.address.file else self.address.repository.partition("/")[2]
+
+
+def is_hub_address(path: str | os.PathLike[str]) -> bool:
+    """Tell whether a path begins with hf:/."""
+    return re.match(r"hf:[/\\]", os.fspath(path)) is not None
+
+
+def hub_address(path: str | os.PathLike[str]) -> HubAddress:
+    """Return the parts of an address; UsageError if it is none."""
+    text = os.fspath(path)
+    found = _ADDRESS.fullmatch(text)
+    if found is None or ".." in text:
+        raise UsageError(
+            f"{text} is no address of a model on the hub; give hf://owner/name, hf://owner/name/file or "
+            "hf://owner/name@revision/file",
+            "model",
+        )
+    file = found["file"]
+    return HubAddress(f"{found['owner']}/{found['name']}", found["revision"], file and file.replace("\\", "/"))
+
+
+def fetch(path: str | os.PathLike[str]) -> HubModel:
+    """Return a model of the hub, fetched now unless it is on this machine. ModelError if it cannot be had.
+
+    Without a connection the copy kept on this machine is taken, with a GeosegWarning, if there is one.
+    """
+    wanted = hub_address(path)
+    kept = _kept(wanted) if wanted.revision is not None and len(wanted.revision) == _COMMIT_LETTERS else None
+    if kept is not None:
+        return kept
+    host = urllib.parse.urlsplit(_constants().ENDPOINT).hostname or ""
+    if _constants().HF_HUB_OFFLINE or not host_is_known(host):
+        return _kept_or_refused(wanted, host)
+    try:
+        listed = _listed(wanted)
+        files = _chosen(wanted, listed.files)
+        pinned = replace(wanted, revision=listed.commit, file=None if len(files) > 1 else files[0])
+        paths = [_download(pinned, file, listed.sizes.get(file)) for file in files]
+        _remember(wanted, listed.commit)
+        return HubModel(paths[0].parent if len(paths) > 1 else paths[0], pinned)
+    except _UnreachableError:
+        return _kept_or_refused(wanted, host)
+
+
+_COMMIT_LETTERS = 40
+
+
+class _UnreachableError(Exception):
+    """The hub does not answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Listed:
+    """What a repository holds."""
+
+    commit: str
+    files: tuple[str, ...]
+    sizes: Mapping[str, int]
+
+
+def _listed(wanted: HubAddress) -> _Listed:
+    import huggingface_hub  # noqa: PLC0415 (half a second, for those alone who name the hub)
+
+    with _told(wanted):
+        found = huggingface_hub.HfApi(endpoint=_constants().ENDPOINT).model_info(
+            wanted.repository, revision=wanted.revision, timeout=_TIMEOUT_S, files_metadata=True
+        )
+    files = {each.rfilename: each.size for each in found.siblings or ()}
+    sizes = {name: size for name, size in files.items() if isinstance(size, int)}
+    if not isinstance(found.sha, str) or not re.fullmatch(r"[0-9a-f]{7,64}", found.sha):
+        raise ModelError(f"{wanted}: the hub does not say which revision it has; try again later")
+    return _Listed(found.sha, tuple(files), sizes)
+
+
+def _chosen(wanted: HubAddress, files: Sequence[str]) -> tuple[str, ...]:
+    """Return the files that make the model: the one asked for, a folder of smp's, or the only one of its kind."""
+    if wanted.file is not None:
+        if wanted.file not in files:
+            raise ModelError(f"{wanted} does not exist; {wanted.repository} has {_some(files)}")
+        return (wanted.file,)
+    for folder in (_FOLDER, _OLD_FOLDER):
+        if set(folder) <= set(files):
+            return folder
+    for kind in _KINDS:
+        fitting = [name for name in files if name.lower().endswith(kind)]
+        if len(fitting) == 1:
+            return (fitting[0],)
+        if fitting:
+            raise ModelError(
+                f"{wanted} has several models, {_some(fitting)}; name one: hf://{wanted.repository}/{fitting[0]}"
+            )
+    raise ModelError(f"{wanted} has no model that geoseg reads ({', '.join(_KINDS)}); it has {_some(files)}")
+
+
+def _some(files: Sequence[str]) -> str:
+    shown = ", ".join(one_line(name, 60) for name in files[:4])
+    return f"{shown} and {len(files) - 4} more" if len(files) > 4 else shown or "no file"
+
+
+def _download(pinned: HubAddress, file: str, size: int | None) -> Path:
+    """Return a file of a commit, fetched unless it is kept; nothing half has its name."""
+    import huggingface_hub  # noqa: PLC0415 (as above)
+
+    with _told(replace(pinned, file=file)), _without_bars():
+        found = Path(
+            huggingface_hub.hf_hub_download(
+                pinned.repository, file, revision=pinned.revision, endpoint=_constants().ENDPOINT
+            )
+        )
+    there = found.stat().st_size
+    if size is not None and there != size:
+        raise ModelError(f"{pinned}: {file} came with {there} bytes of {size}; delete {found.resolve()} and try again")
+    return found
+
+
+@contextlib.contextmanager
+def _without_bars() -> Iterator[None]:
+    bars: Any = importlib.import_module("huggingface_hub.utils")  # its stubs leave these out
+    before = bars.are_progress_bars_disabled()
+    if not before:
+        bars.disable_progress_bars()
+    try:
+        yield
+    finally:
+        if not before:
+            bars.enable_progress_bars()
+
+
+@contextlib.contextmanager
+def _told(wanted: HubAddress) -> Iterator[None]:
+    """Say in one line what the hub, or the way there, has against a request."""
+    from huggingface_hub import errors  # noqa: PLC0415 (as above)
+
+    try:
+        yield
+    except errors.GatedRepoError:
+        raise ModelError(
+            f"{wanted} is gated: ask for access on its page, then log in (hf auth login, or the variable HF_TOKEN)"
+        ) from None
+    except errors.RepositoryNotFoundError:
+        raise ModelError(
+            f"{wanted} does not exist, or is private; check the name, or log in (hf auth login, or the variable "
+            "HF_TOKEN)"
+        ) from None
+    except errors.RevisionNotFoundError:
+        raise ModelError(f"{wanted} does not exist: {wanted.repository} has no such revision") from None
+    except errors.EntryNotFoundError:
+        raise ModelError(f"{wanted} does not exist: {wanted.repository} has no such file") from None
+    except errors.HFValidationError as fault:
+        raise ModelError(f"{wanted} is no name of a repository: {one_line(fault, 120)}") from None
+    except errors.HfHubHTTPError as fault:
+        raise _refused(wanted, fault) from None
+    except (ModelError, MemoryError, KeyboardInterrupt):
+        raise
+    except Exception as fault:  # noqa: BLE001 (what fetches raises whatever it likes)
+        raise _failed(wanted, fault) from None
+
+
+def _refused(wanted: HubAddress, fault: Any) -> Exception:  # noqa: ANN401 (the hub's own)
+    status = getattr(getattr(fault, "response", None), "status_code", None)
+    if status in {401, 403}:
+        return ModelError(
+            f"{wanted} is not open to you (status {status}): ask for access on its page, then log in (hf auth login, "
+            "or the variable HF_TOKEN)"
+        )
+    if status is None or status >= 500:
+        return _UnreachableError()
+    return ModelError(f"{wanted} cannot be fetched (status {status}): {one_line(fault, 100)}; try again later")
+
+
+def _failed(wanted: HubAddress, fault: Exception) -> Exception:
+    """Return the error for what is no answer of the hub: no connection, one that broke, a full disk."""
+    text = one_line(fault, 120)
+    if getattr(fault, "errno", None) in {28, 122}:  # no space, over quota
+        return ModelError(f"{wanted} cannot be kept: the disk is full; free some space, or set HF_HOME")
+    if isinstance(fault, PermissionError):
+        return ModelError(f"{wanted} cannot be kept: {text}; check the folder, or set HF_HOME")
+    words = "incomplete|peer closed|should be of size|consistency|chunked|protocol|remote.*disconnect"
+    if re.search(words, f"{type(fault).__name__} {text}", re.IGNORECASE):
+        return ModelError(f"{wanted} was cut short on its way ({text}); the same command goes on where it was")
+    return _UnreachableError()
+
+
+def _kept_or_refused(wanted: HubAddress, host: str) -> HubModel:
+    kept = _kept(wanted)
+    if kept is None:
+        raise ModelError(
+            f"{wanted} is not kept on this machine and {host} cannot be reached; connect once, or give a file"
+        )
+    warnings.warn(f"{host} cannot be reached; taken is the copy kept here, {kept.address}", GeosegWarning, stacklevel=4)
+    return kept
+
+
+def _remember(wanted: HubAddress, commit: str) -> None:
+    """Note in the cache which commit a branch was, as huggingface_hub does: without a connection it is asked for."""
+    branch = wanted.revision or "main"
+    note = _cache(wanted) / "refs" / branch
+    if branch != commit:
+        with contextlib.suppress(OSError):
+            note.parent.mkdir(parents=True, exist_ok=True)
+            note.write_text(commit, encoding="utf-8")
+
+
+def _cache(wanted: HubAddress) -> Path:
+    return Path(_constants().HF_HUB_CACHE) / f"models--{wanted.repository.replace('/', '--')}"
+
+
+def _kept(wanted: HubAddress) -> HubModel | None:
+    """Return what the cache has of a model."""
+    folder = _cache(wanted)
+    commit = wanted.revision or "main"
+    with contextlib.suppress(OSError):
+        commit = (folder / "refs" / commit).read_text(encoding="utf-8").strip()
+    snapshot = folder / "snapshots" / commit
+    if not re.fullmatch(r"[0-9a-f]{7,64}", commit) or not snapshot.is_dir():
+        return None
+    files = [path.relative_to(snapshot).as_posix() for path in sorted(snapshot.rglob("*")) if path.is_file()]
+    try:
+        chosen = _chosen(wanted, files)
+    except ModelError:
+        return None
+    paths = [snapshot / name for name in chosen]
+    pinned = replace(wanted, revision=commit, file=None if len(chosen) > 1 else chosen[0])
+    return HubModel(snapshot if len(paths) > 1 else paths[0], pinned)
+
+
+def _constants() -> Any:  # noqa: ANN401 (a module)
+    from huggingface_hub import constants  # noqa: PLC0415 (as above)
+
+    return constants
+
+
+def host_is_known(host: str) -> bool:
+    """Tell whether a host has an address; behind a proxy only the proxy knows, so it is believed."""
+    if {"http", "https", "all"} & set(urllib.request.getproxies()):
+        return True
+    try:
+        socket.getaddrinfo(host, 443)
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,111 @@
+"""A stand-in for the Hugging Face hub on 127.0.0.1: what huggingface_hub asks of it, and what it answers."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+@dataclass
+class Hub:
+    """Repositories by owner/name, each with its files."""
+
+    repositories: dict[str, dict[str, bytes]]
+    closed: dict[str, str] = field(default_factory=dict)
+    """Repositories that answer with an error, by the hub's code for it."""
+    cut: set[str] = field(default_factory=set)
+    """Files of which half is sent."""
+    asked: list[tuple[str, str]] = field(default_factory=list)
+    """Method and path of every request."""
+    endpoint: str = ""
+
+    @property
+    def downloads(self) -> int:
+        """How many files were sent."""
+        return sum(method == "GET" and "/resolve/" in path for method, path in self.asked)
+
+
+@contextlib.contextmanager
+def serving(hub: Hub) -> Iterator[Hub]:
+    """Serve until the end of the block."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Bound", (_Handler,), {"hub": hub}))
+    hub.endpoint = f"http://127.0.0.1:{server.server_port}"
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield hub
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    hub: Hub
+
+    def do_GET(self) -> None:
+        self._answer()
+
+    def do_HEAD(self) -> None:
+        self._answer()
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+    def _answer(self) -> None:
+        path = self.path.partition("?")[0]
+        self.hub.asked.append((self.command, path))
+        parts = path.strip("/").split("/")
+        if parts[:2] == ["api", "models"]:
+            return self._about("/".join(parts[2:4]), parts[5] if len(parts) > 5 else "main")
+        return self._file("/".join(parts[:2]), parts[3], "/".join(parts[4:]))
+
+    def _about(self, name: str, revision: str) -> None:
+        files = self._open(name, revision)
+        if files is None:
+            return
+        siblings = [{"rfilename": file, "size": len(content)} for file, content in files.items()]
+        self._send(200, json.dumps({"id": name, "modelId": name, "sha": COMMIT, "siblings": siblings}).encode())
+
+    def _file(self, name: str, revision: str, file: str) -> None:
+        files = self._open(name, revision)
+        if files is None:
+            return
+        if file not in files:
+            self._send(404, b"", {"X-Error-Code": "EntryNotFound"})
+            return
+        content = files[file]
+        headers = {"ETag": f'"{hashlib.sha256(content).hexdigest()}"', "X-Repo-Commit": COMMIT}
+        self._send(200, content, headers, half=file in self.hub.cut)
+
+    def _open(self, name: str, revision: str) -> dict[str, bytes] | None:
+        """Return the files of a repository, or say what is against it."""
+        code = self.hub.closed.get(name)
+        if code is None and name not in self.hub.repositories:
+            code = "RepoNotFound"
+        if code is None and revision not in {"main", COMMIT}:
+            code = "RevisionNotFound"
+        if code is None:
+            return self.hub.repositories[name]
+        status = {"GatedRepo": 403, "Forbidden": 403, "Broken": 500, "RepoNotFound": 401}.get(code, 404)
+        self._send(status, b"", {"X-Error-Code": code, "X-Error-Message": "no"})
+        return None
+
+    def _send(self, status: int, content: bytes, headers: dict[str, str] | None = None, *, half: bool = False) -> None:
+        self.send_response(status)
+        for name, value in ({"Content-Length": str(len(content))} | (headers or {})).items():
+            self.send_header(name, value)
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(content[: len(content) // 2] if half else content)
+            self.wfile.flush()
+        if half:
+            self.close_connection = True
