@@ -108,6 +108,11 @@ _INPUT, _MODEL, _OUTPUT, _POLYGONS, _RUN = "Input", "Model", "Output", "Polygons
     help="Dask workers that do the work: the address of a scheduler (tcp://host:8786), its scheduler file, or a number "
     "of processes on this machine. [default: threads of this process]",
 )  # fmt: skip
+@grouped(_RUN)(
+    "--shard", metavar="I/N",
+    help="Map the I-th of N shares of the tiles, for job arrays on a shared disk; the job that ends last puts the map "
+    "together.",
+)  # fmt: skip
 @grouped(_RUN)("--dry-run", is_flag=True, help="Print tiles, windows, memory, disk and time; write nothing.")
 @options.as_json(_RUN, "Print what was written (with --dry-run, the plan) as JSON.")
 @options.progress(_RUN)
@@ -226,6 +231,8 @@ def _run(scene: str, out: str, settings: dict[str, Any], *, quiet: bool) -> dict
             predict_scene(scene, out, progress=bar.update, announce=bar.announce, **settings)
         except KeyboardInterrupt:
             raise InterruptedRunError(_kept(bar, out, polygons)) from None
+    if "shard" in settings and not Path(out).exists():
+        return {"shard": settings["shard"], "finished": False}
     if not quiet:
         say(f"wrote {' and '.join([out, *_others(settings).values()])}{bar.summary_of('map')}")
     if polygons is None:

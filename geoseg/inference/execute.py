@@ -11,8 +11,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from geoseg.atomic import free_space_bytes, make_folders
-from geoseg.errors import OutputError, SceneError
-from geoseg.inference.journal import Journal, clear_parts, fingerprint, header, open_journal, unfinished
+from geoseg.errors import LockedError, OutputError, SceneError
+from geoseg.inference.journal import (
+    Journal,
+    Shard,
+    clear_parts,
+    fingerprint,
+    finished_by_all,
+    header,
+    open_journal,
+    open_shard,
+    unfinished,
+)
 from geoseg.inference.outputs import OutputOptions, Outputs
 from geoseg.inference.pipeline import Job, run_pipeline
 from geoseg.inference.scheduler import Needs, Parts, TileTask, is_scheduled, run_tasks, stoppable
@@ -52,7 +62,16 @@ def run_staged(
     outputs.check(plan.source)
     keep = tuple(reversed(outputs.by_product))
     plan = replace(plan, mapping=replace(plan.mapping, keep=keep))
-    _write_rasters(plan, outputs, place.parts, progress or _silence, announcer(announce))
+    progress, announce = progress or _silence, announcer(announce)
+    if outputs.shard is not None and not _map_shard(plan, outputs, outputs.shard, progress, announce):
+        return place.labels
+    try:
+        _write_rasters(plan, outputs, place.parts, progress, announce)
+    except LockedError:
+        if outputs.shard is None:
+            raise
+        announce("another shard puts the map together")
+        return place.labels
     if outputs.polygons is not None:
         outputs.polygons.write(outputs.labels, progress, announce, mkdir=outputs.mkdir)
     place.put()
@@ -67,10 +86,7 @@ def _write_rasters(
     Raises LockedError, ResumeError, OutputError (no space, not writable) or SceneError; the finished tiles are then
     kept beside the output.
     """
-    outputs.check_inputs([*plan.source.local_files(), *plan.bundle.files])
-    check_place(plan.scene.geobox)
-    if outputs.mkdir:
-        make_folders(*outputs.by_product.values())
+    _prepare(plan, outputs)
     plan = _with_tile_of(unfinished(outputs.labels), plan)
     meaning = plan.meaning
     shown_as = None if parts is None else str(parts.folder)
@@ -90,6 +106,37 @@ def _write_rasters(
             announce(f"putting the map together from {plan.tile_count} tile{'s' * (plan.tile_count != 1)}")
             _put_together(plan, outputs, journal, waiting, provenance(plan, meaning), progress)
         clear_parts(journal)
+
+
+def _map_shard(plan: Plan, outputs: Outputs, shard: Shard, progress: Report, announce: Announce) -> bool:
+    """Map one share of the tiles; say whether it was the last, and the map is to be put together.
+
+    Raises what `_write_rasters` raises.
+    """
+    _prepare(plan, outputs)
+    plan = _with_tile_of(unfinished(outputs.labels), plan)
+    meaning = plan.meaning
+    with open_shard(outputs.labels, fingerprint(meaning), meaning, shard, start_over=outputs.overwrite) as journal:
+        outputs.check_free(journal.placing)
+        _forget_lost_parts(journal, plan.products)
+        _check_space(plan, journal)
+        _announce(plan, journal, announce)
+        _map_missing(plan, journal, outputs, None, progress, announce, shard.indexes(plan.tile_count))
+        _check_unchanged(plan, meaning)
+    there = len(finished_by_all(outputs.labels))
+    if there < plan.tile_count:
+        announce(
+            f"shard {shard} is finished, {there} of {plan.tile_count} tiles are there; the shard that ends last puts "
+            "the map together"
+        )
+    return there == plan.tile_count
+
+
+def _prepare(plan: Plan, outputs: Outputs) -> None:
+    outputs.check_inputs([*plan.source.local_files(), *plan.bundle.files])
+    check_place(plan.scene.geobox)
+    if outputs.mkdir:
+        make_folders(*outputs.by_product.values())
 
 
 def _silence(_: object) -> None:
@@ -171,8 +218,9 @@ def _map_missing(  # noqa: PLR0913, PLR0917 each is a noun the reader expects he
     store: PartsStore | None,
     progress: Report,
     announce: Announce,
+    within: range | None = None,
 ) -> None:
-    """Run the tiles that the journal lacks; each is recorded and reported as it comes."""
+    """Run the tiles that the journal lacks, of all or `within`; each is recorded and reported as it comes."""
     began = time.monotonic()
     pixels_before = sum(plan.tile(index).size for index in journal.finished)
     pixels_now = 0
@@ -191,7 +239,9 @@ def _map_missing(  # noqa: PLR0913, PLR0917 each is a noun the reader expects he
         report()
 
     report()
-    missing = [index for index in range(plan.tile_count) if index not in journal.finished]
+    missing = [
+        index for index in (range(plan.tile_count) if within is None else within) if index not in journal.finished
+    ]
     form = PartFormat.of(plan.scene.shape, plan.tile_shape, outputs.storage)
     parts = Parts(plan.products, journal.parts, form, store)
     if plan.scoring.is_swept and not is_scheduled():

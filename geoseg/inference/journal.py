@@ -11,17 +11,23 @@ import hashlib
 import json
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from geoseg.atomic import append_durably, sync_folder
-from geoseg.errors import OutputError, ResumeError
+from geoseg.errors import LockedError, OutputError, ResumeError, UsageError
 from geoseg.lock import LOCK, claim
 
 _JOURNAL = "journal.jsonl"
+_BEGUN = -1
+_LOOKS, _LOOK_S = 240, 0.25
+"""How often, and after what pause, a shard looks whether the others are done with looking."""
 _SHORT = 40
 """Letters of a value that is shown."""
 
@@ -36,11 +42,51 @@ def parts_folder(output: Path) -> Path:
     return output.with_name(output.name + ".parts")
 
 
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """One of several equal shares of a map's tiles, each done by a process of its own that knows of no other."""
+
+    number: int
+    """From 1."""
+    count: int
+
+    @classmethod
+    def of(cls, text: str) -> Self:
+        """Return the shard of `3/8`; UsageError for what is none."""
+        number, _, count = text.partition("/")
+        if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
+            raise UsageError(
+                f"`shard` is I/N, the share and how many there are, such as 3/8; got {text!r:.40}", "shard"
+            )
+        return cls(int(number), int(count))
+
+    def __str__(self) -> str:
+        """Return 3/8."""
+        return f"{self.number}/{self.count}"
+
+    def indexes(self, tiles: int) -> range:
+        """Return its tiles, which follow one another."""
+        return range(tiles * (self.number - 1) // self.count, tiles * self.number // self.count)
+
+    @property
+    def journal_name(self) -> str:
+        """The file that records its tiles."""
+        return f"journal.{self.number}-of-{self.count}.jsonl"
+
+    @property
+    def lock_name(self) -> str:
+        """The file that it holds."""
+        return f"{LOCK}.{self.number}-of-{self.count}"
+
+
 class Journal:
     """The record of what one run has finished."""
 
-    def __init__(self, folder: Path, fingerprint: str, finished: set[int], placing: set[str]) -> None:
+    def __init__(
+        self, folder: Path, fingerprint: str, finished: set[int], placing: set[str], name: str = _JOURNAL
+    ) -> None:
         self.folder = folder
+        self._file = folder / name
         self.parts = folder / fingerprint[:16]
         """Where the parts lie: no late task of an earlier run with other parameters can write there."""
         self.finished = finished
@@ -50,13 +96,13 @@ class Journal:
 
     def add(self, tile: int) -> None:
         """Record a finished tile; it is on the disk when this returns."""
-        _append(self.folder / _JOURNAL, {"tile": tile})
+        _append(self._file, {"tile": tile})
         self.finished.add(tile)
 
     def place(self, product: str) -> None:
         """Record that a product is about to be moved to its final place."""
         if product not in self.placing:
-            _append(self.folder / _JOURNAL, {"placing": product})
+            _append(self._file, {"placing": product})
             self.placing.add(product)
 
 
@@ -111,6 +157,62 @@ def open_journal(
             _remove_if_idle(folder)
 
 
+@contextmanager
+def open_shard(
+    output: Path, fingerprint: str, meaning: Mapping[str, object], shard: Shard, *, start_over: bool
+) -> Iterator[Journal]:
+    """Hold the lock of a shard and give its journal, with the tiles of all shards in it; see `open_journal`.
+
+    The output's lock is held only while the folder is looked at, so all shards may begin at once. Nothing is removed on
+    leaving. Raises LockedError when the same shard is at work elsewhere.
+    """
+    folder = parts_folder(output)
+    with _patiently(lambda: open_journal(output, fingerprint, meaning, start_over=start_over)) as whole:
+        own = FileLock(folder / shard.lock_name)
+        try:
+            own.acquire(timeout=0)
+        except Timeout:
+            raise LockedError(
+                f"shard {shard} of {output} is at work already; give each job another one", "shard"
+            ) from None
+        _try(_end_with_a_whole_line, folder / shard.journal_name)
+        journal = Journal(folder, fingerprint, whole.finished, whole.placing, shard.journal_name)
+        whole.finished = whole.finished | {_BEGUN}  # what has begun is not removed
+    try:
+        yield journal
+    finally:
+        own.release()
+
+
+@contextmanager
+def _patiently(open_it: Callable[[], AbstractContextManager[Journal]]) -> Iterator[Journal]:
+    """Open a journal, and wait while other shards look at it."""
+    with ExitStack() as stack:
+        for left in reversed(range(_LOOKS)):
+            try:
+                journal = stack.enter_context(open_it())
+                break
+            except LockedError:
+                if not left:
+                    raise
+                time.sleep(_LOOK_S)
+        yield journal
+
+
+def finished_by_all(output: Path) -> set[int]:
+    """Return the tiles that any shard, or a run without shards, has finished."""
+    return _read(parts_folder(output) / _JOURNAL)[1] | _finished_by_shards(parts_folder(output))
+
+
+def _finished_by_shards(folder: Path) -> set[int]:
+    tiles: set[int] = set()
+    for path in folder.glob("journal.*-of-*.jsonl"):
+        with suppress(OSError, ValueError, KeyError):
+            text = path.read_bytes()
+            tiles |= {int(json.loads(line)["tile"]) for line in text[: text.rfind(b"\n") + 1].splitlines()}
+    return tiles
+
+
 def clear_parts(journal: Journal) -> None:
     """Remove the parts and the journal of a run whose map is finished; the lock goes when the journal is closed."""
     _clear(journal.folder)
@@ -140,7 +242,7 @@ def _resume(
 ) -> Journal:
     before, finished, placing = _read(folder / _JOURNAL)
     if before.get("fingerprint") == fingerprint:
-        return Journal(folder, fingerprint, finished, placing)
+        return Journal(folder, fingerprint, finished | _finished_by_shards(folder), placing)
     if before and not start_over:
         changed = _changed(before.get("meaning"), meaning)
         raise ResumeError(
@@ -207,8 +309,11 @@ def _clear(folder: Path) -> None:
     for path in sorted(folder.iterdir(), key=lambda path: path.name == _JOURNAL):
         if path.is_dir():
             _try(shutil.rmtree, path)
+        elif path.name.startswith(f"{LOCK}."):  # of a shard that is about to leave
+            with suppress(OSError):
+                path.unlink(missing_ok=True)
         elif path.name != LOCK:
-            _try(path.unlink)
+            _try(path.unlink, missing_ok=True)
 
 
 def _try(change: Callable[..., object], *arguments: object, **settings: object) -> None:

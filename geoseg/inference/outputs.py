@@ -11,7 +11,7 @@ from typing import Any, Self
 
 from geoseg.atomic import make_folders, probe_writable, same_file
 from geoseg.errors import GeosegError, OutputError, UsageError
-from geoseg.inference.journal import parts_folder, unfinished
+from geoseg.inference.journal import Shard, parts_folder, unfinished
 from geoseg.progress import Progress
 from geoseg.raster import Scene
 from geoseg.raster.landcover import ProductName, creation_options, files_beside, foreign_beside
@@ -37,6 +37,9 @@ class OutputOptions(PolygonOptions, total=False):
     """Make the folders that do not exist."""
     overwrite: bool
     """Replace existing files, and start over an unfinished run with other options."""
+    shard: str | None
+    """I/N maps the I-th of N equal shares of the tiles, for jobs that share a disk and know of no other; the job that
+    ends last puts the map together."""
     creation_options: Mapping[str, str] | None
     """How GDAL stores the rasters: {"COMPRESS": "ZSTD", "BLOCKSIZE": "256"}; none may change a label."""
 
@@ -53,6 +56,7 @@ class Outputs:
     storage: Mapping[str, str]
     """The creation options, complete."""
     polygons: PolygonsAfter | None
+    shard: Shard | None = None
 
     @classmethod
     def of(cls, out: StrPath, options: OutputOptions) -> Self:
@@ -70,7 +74,9 @@ class Outputs:
                 probe_writable(path, mkdir=mkdir)
         sure, every = (None if path is None else Path(path).absolute() for path in (confidence, probabilities))
         polygons = PolygonsAfter.of(options)
-        return cls(Path(out).absolute(), sure, every, mkdir, overwrite, storage, polygons)
+        shard = options.get("shard")
+        part = None if shard is None else Shard.of(shard)
+        return cls(Path(out).absolute(), sure, every, mkdir, overwrite, storage, polygons, part)
 
     @property
     def by_product(self) -> dict[ProductName, Path]:

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+from geoseg.errors import UsageError
 from geoseg.inference.journal import parts_folder, write_journal
 from geoseg.inference.outputs import OutputOptions
 from geoseg.lock import LOCK
@@ -125,6 +126,12 @@ def staged(out: str | os.PathLike[str], options: OutputOptions, *, dry: bool = F
     if not keys:
         yield Staged(out, options, {}, None)
         return
+    if options.get("shard") is not None:
+        raise UsageError(
+            f"`shard` needs its outputs on a disk that all jobs share, got {next(iter(keys.values()))}; a Dask cluster "
+            "writes to a store",
+            "shard",
+        )
     with tempfile.TemporaryDirectory(prefix="geoseg-") as scratch:
         local = {name: Path(scratch) / name / key.name for name, key in keys.items()}
         for path in local.values():

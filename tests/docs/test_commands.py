@@ -27,6 +27,7 @@ COMMANDS = {
 ONLY_PARSED = {
     "train": "a training takes minutes",
     "s3://imagery/scene.tif": "it needs a store",
+    "--shard": "one share of several makes no map",
     "doctor": "what it finds is the machine's matter",
     "hf://owner/name": "needs the hub; tests/model/test_hub.py has a stand-in",
     "hf://IGNF/FLAIR-INC_rgb_15cl_resnet34-unet": "likewise",
