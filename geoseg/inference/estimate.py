@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from geoseg.inference.tile import fitting_batch, halve_batch
 from geoseg.machine import size_text
-from geoseg.model import Weights
+from geoseg.model import OutOfMemory, Weights
 from geoseg.raster import Window, shown
 
 if TYPE_CHECKING:
@@ -45,6 +46,11 @@ class Estimate:
     windows: int
     workers: int
     memory_bytes: int
+    device_bytes: int
+    """Of each GPU's own memory; 0 where there is none."""
+    device_free_bytes: int
+    """Now, of that GPU which has the least."""
+    device_total_bytes: int
     disk_bytes: int
     seconds: float
 
@@ -62,20 +68,22 @@ class Estimate:
             seen = f" of {self.network_gsd_m:.3g} m, means of the map's"
         how = f"blend {self.blend}" + (f", each in {self.tta} ways" if self.tta > 1 else "")
         rate = self.height_px * self.width_px / 1e6 / max(self.seconds, 1e-9)
-        return "\n".join(
-            (
-                f"scene    {self.scene}: {self.width_px} x {self.height_px} px, {gsd}",
-                f"bands    {self.bands}",
-                f"model    {self.model}",
-                f"engine   {self.engine}",
-                f"windows  {self.windows} of {self.window_px} px{seen}, overlap {self.overlap_px} px, {how}",
-                f"batch    up to {self.batch_size} window{'s' * (self.batch_size != 1)}",
-                f"tiles    {self.tiles} of {self.tile_width_px} x {self.tile_height_px} px, {self.workers} at a time",
-                f"memory   about {size_text(self.memory_bytes)}",
-                f"disk     about {size_text(self.disk_bytes)}",
-                f"time     about {_duration(self.seconds)} ({rate:.2g} Mpx/s)",
-            )
+        on_gpu = f"gpu      about {size_text(self.device_bytes)} of its {size_text(self.device_total_bytes)}"
+        on_gpu += f", {size_text(self.device_free_bytes)} are free"
+        lines = (
+            f"scene    {self.scene}: {self.width_px} x {self.height_px} px, {gsd}",
+            f"bands    {self.bands}",
+            f"model    {self.model}",
+            f"engine   {self.engine}",
+            f"windows  {self.windows} of {self.window_px} px{seen}, overlap {self.overlap_px} px, {how}",
+            f"batch    up to {self.batch_size} window{'s' * (self.batch_size != 1)}",
+            f"tiles    {self.tiles} of {self.tile_width_px} x {self.tile_height_px} px, {self.workers} at a time",
+            f"memory   about {size_text(self.memory_bytes)}",
+            on_gpu if self.device_total_bytes else "",
+            f"disk     about {size_text(self.disk_bytes)}",
+            f"time     about {_duration(self.seconds)} ({rate:.2g} Mpx/s)",
         )
+        return "\n".join(line for line in lines if line)
 
 
 def estimate(plan: Plan) -> Estimate:
@@ -102,23 +110,33 @@ def estimate(plan: Plan) -> Estimate:
         windows=plan.windows_run,
         workers=plan.workers,
         memory_bytes=plan.memory_bytes,
+        device_bytes=plan.device_bytes,
+        device_free_bytes=min(each.free_bytes() for each in plan.engine.each),
+        device_total_bytes=min(each.total_bytes for each in plan.engine.each),
         disk_bytes=plan.disk_bytes,
         seconds=_seconds(plan),
     )
 
 
 def _seconds(plan: Plan) -> float:
-    """Return the time of all windows, if each takes as long as the quickest of a few blank ones."""
+    """Return the time of all windows, if each takes as long as the quickest of a few blank batches lets it."""
     engine, window_px = plan.open_engine(), plan.grid.window_px
     blank = np.zeros((len(plan.scene.band_indexes), window_px, window_px), plan.scene.dtype)
     footprint = engine.upload(blank, np.ones((window_px, window_px), np.bool_))
-    window, ones = Window(0, 0, window_px, window_px), Weights.ones(1, window_px)
-    quickest = float("inf")
-    for _ in range(_TRIALS):
+    quickest, trials = float("inf"), 0
+    while trials < _TRIALS:
+        count = fitting_batch(engine, plan.mapping.batch_size)
+        windows, ones = [Window(0, 0, window_px, window_px)] * count, Weights.ones(count, window_px)
         began = time.perf_counter()
-        engine.download(engine.probabilities(footprint, [window], ones))
-        quickest = min(quickest, time.perf_counter() - began)
-    at_once = plan.workers if plan.engine.on_cpu else 1
+        try:
+            found = engine.probabilities(footprint, windows, ones)
+            engine.download(found[:1, :1, :1])  # which waits for a GPU, and brings next to nothing from it
+        except OutOfMemory:
+            halve_batch(engine, count, window_px)
+            continue
+        quickest = min(quickest, (time.perf_counter() - began) / count)
+        trials += 1
+    at_once = len(plan.engine.each) if plan.scoring.is_swept else plan.workers
     return quickest * plan.windows_run / at_once
 
 

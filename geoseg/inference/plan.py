@@ -326,6 +326,15 @@ class Plan:
         return BASELINE_BYTES + self.workers * _worker_bytes(self.source, self.scoring, self.mapping, self.tile_shape)
 
     @property
+    def device_bytes(self) -> int:
+        """Estimate of the memory of each GPU; 0 where there is none."""
+        if not self.engine.total_bytes:
+            return 0
+        width_px = min(self.capacity().cols * self.tile_width_px + 2 * self.grid.window_px, self.grid.width_px)
+        products = sum(product.count for product in self.products)
+        return self.scoring.device_bytes(width_px, len(self.scene.band_indexes), self.scene.dtype, products)
+
+    @property
     def tile_shape(self) -> tuple[int, int]:
         """Rows and columns of a tile."""
         return self.tile_height_px, self.tile_width_px

@@ -25,8 +25,10 @@ from geoseg.raster.landcover import ProductName
 
 Source = TypeVar("Source", bound=Readable)
 
-CPU_BATCH, GPU_BATCH = 1, 16
+CPU_BATCH, GPU_BATCH, MOST_GPU_BATCH = 1, 16, 32
 """On a CPU four windows at once took as long a window as one, and 170 MB more (measured); a GPU is idle with few."""
+_BATCH_SHARE = 0.25
+"""Of a GPU's whole memory, at most, for a batch that nobody asked for: the rest is for wide scenes, and for others."""
 _CPU_WORKERS = 8  # more cores than this work together on a window: each worker holds a tile's rows in memory
 _GPU_WORKERS = 4  # tiles that are scored and thrown away: one is on the device, the others are read
 _READERS = 16  # as many write: 12 to 14 ms a megapixel in all, so that 16 cores feed 1000 Mpx/s
@@ -82,7 +84,7 @@ class Scoring:
         engine = where_the_work_is_done(
             choose_engine, bundle, device, window_px=window_px, scale=options.get("scale"), export=False
         )
-        usual = CPU_BATCH if engine.on_cpu else GPU_BATCH
+        usual = CPU_BATCH if engine.on_cpu else _gpu_batch(engine)
         return cls(
             engine,
             round(window_px * factor),
@@ -149,8 +151,23 @@ class Scoring:
             scoring += self.batch_size * (5 * bands * self.engine.window_px**2 + 4 * classes * window_px**2)
         if self.tta > 1:
             turned = 4 * classes * self.batch_size * window_px**2  # a sum, and one more way turned back
-            scoring += 2 * turned + self.tta * patch
+            scoring += 2 * turned
         return overlaps + 2 * patch + result + scoring
+
+    def device_bytes(self, width_px: int, bands: int, dtype: str, products: int) -> int:
+        """Estimate what a GPU holds that goes down so many columns, of which it keeps `products`; 0 elsewhere.
+
+        Pixels, three windows high; the network and its batches; sums that wait, and those in work; finished rows.
+        """
+        if not self.engine.total_bytes:
+            return 0
+        window_px, classes = self.window_px, len(self.bundle.output_codes)
+        pixels = 3 * window_px * width_px * (bands * np.dtype(dtype).itemsize + 1)
+        in_work = 3 * 4 * classes * window_px * min(width_px, self.batch_size * window_px)
+        sums = 4 * classes * self.overlap_px * width_px + in_work
+        turned = 2 * 4 * classes * self.batch_size * window_px**2 if self.tta > 1 else 0
+        rows = 4 * window_px * width_px * (products + 1)
+        return self.engine.device_bytes(self.batch_size) + pixels + sums + turned + rows
 
     def share_out(
         self, tiles: int, bytes_a_worker: int, workers: int | None = None, **smaller: object
@@ -214,6 +231,19 @@ class Scoring:
         if self.tta == 1 and self.network_factor == 1:
             return self.engine.open()
         return _open_around(self.engine, self.window_px, self.tta)
+
+
+def _gpu_batch(engine: EngineChoice) -> int:
+    """Return how many windows a GPU scores at once: what its whole memory suggests, not what is free just now.
+
+    Labels depend on it a little, so a run that is resumed must find the same.
+    """
+    if not engine.total_bytes:
+        return GPU_BATCH
+    batch = MOST_GPU_BATCH
+    while batch > 1 and engine.device_bytes(batch) > _BATCH_SHARE * engine.total_bytes:
+        batch //= 2
+    return batch
 
 
 def positive(name: str, value: int) -> int:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from geoseg.errors import GeosegError, GeosegWarning, SceneError
 from geoseg.inference.blend import Blend, Overlaps, axis_weights, most_probable, percent
 from geoseg.legend import NODATA
-from geoseg.model import Engine, OutOfMemory, Weights
+from geoseg.model import Engine, OutOfMemory, Weights, device_faults
 from geoseg.raster import AreaOfInterest, Patch, Window, WindowGrid, shown
 from geoseg.raster.landcover import ProductName
 
@@ -88,13 +88,23 @@ def map_tile(
 ) -> TileMap:
     """Return the blended map of one tile.
 
-    `checkpoint` is called whenever pixels are finished; what it raises ends the tile. Raises SceneError when the scene
-    cannot be read.
+    `checkpoint` is called whenever pixels are finished; what it raises ends the tile. Where memory runs out the tile
+    begins again with smaller batches; OutOfMemory where one window at a time is too many. Raises SceneError when the
+    scene cannot be read.
     """
-    result = empty_map(mapping, engine, tile)
-    for inside, probabilities, valid in blended(mapping, engine, tile, checkpoint):
-        paste(result, labeled(mapping, engine, probabilities, valid, inside), inside.relative_to(tile))
-    return result
+    while True:
+        batch_size = fitting_batch(engine, mapping.batch_size)
+        try:
+            result = empty_map(mapping, engine, tile)
+            for inside, probabilities, valid in blended(mapping, engine, tile, checkpoint):
+                paste(result, labeled(mapping, engine, probabilities, valid, inside), inside.relative_to(tile))
+        except OutOfMemory:
+            if batch_size == 1:
+                raise
+            if fitting_batch(engine, batch_size) == batch_size:  # it was not the network that ran out
+                halve_batch(engine, batch_size, mapping.grid.window_px)
+        else:
+            return result
 
 
 def blended(
@@ -214,13 +224,15 @@ def finished_pixels(
     for start, shared_px, weighted in zip(
         starts, [*shared, 0], _score_row(mapping, engine, window_row, patch), strict=True
     ):
-        block = overlaps.finish(weighted, start - footprint.col, shared_px)
+        with device_faults(engine.device):
+            block = overlaps.finish(weighted, start - footprint.col, shared_px)
         if engine.xp is np:
             yield Window(footprint.row, start, *block.shape[1:]), block
         else:
             blocks.append(block)
     if blocks:
-        whole = engine.xp.concatenate(blocks, 2)
+        with device_faults(engine.device):
+            whole = engine.xp.concatenate(blocks, 2)
         yield Window(footprint.row, footprint.col, *whole.shape[1:]), whole
 
 
@@ -295,17 +307,18 @@ def labeled(
     place: Window,
 ) -> TileMap:
     """Turn finished probabilities (class, row, col) into what is kept of them; SceneError if some are NaN."""
-    channel, best = most_probable(engine, probabilities)
-    if not math.isfinite(float(best.sum())):
-        raise no_number(mapping.scene, place)
-    part: TileMap = {}
-    for name in mapping.keep:
-        if name == "labels":
-            pixels = _coded(engine.download(channel), mapping.output_codes)
-        else:
-            pixels = engine.download(percent(engine, best if name == "confidence" else probabilities))
-        part[name] = np.where(valid, pixels, np.uint8(NODATA))
-    return part
+    with device_faults(engine.device):
+        channel, best = most_probable(engine, probabilities)
+        if not math.isfinite(float(best.sum())):
+            raise no_number(mapping.scene, place)
+        part: TileMap = {}
+        for name in mapping.keep:
+            if name == "labels":
+                pixels = _coded(engine.download(channel), mapping.output_codes)
+            else:
+                pixels = engine.download(percent(engine, best if name == "confidence" else probabilities))
+            part[name] = np.where(valid, pixels, np.uint8(NODATA))
+        return part
 
 
 def no_number(scene: Readable, place: Window) -> SceneError:

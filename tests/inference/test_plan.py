@@ -6,6 +6,7 @@ import builtins
 import json
 import logging
 import pickle
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -19,14 +20,16 @@ from numpy.typing import NDArray
 from rasterio.control import GroundControlPoint
 
 import geoseg
-from geoseg.errors import OutputError, UsageError
+from geoseg.errors import GeosegWarning, OutputError, UsageError
 from geoseg.inference import OutputOptions, PlanOptions, PredictOptions, ScoringOptions
 from geoseg.inference import scoring as scoring_module
 from geoseg.legend import NODATA
-from geoseg.model import ModelBundle
+from geoseg.machine import size_text
+from geoseg.model import EngineChoice, ModelBundle
 from geoseg.progress import announcer
 from geoseg.raster import Scene
 from tests.inference.conftest import MakeScene, random_pixels, write_scene
+from tests.inference.position_engine import TorchPositionEngine
 from tests.networks import tiny_bundle
 
 HEIGHT, WIDTH = 190, 150
@@ -237,3 +240,40 @@ def test_lines_for_people_go_to_the_logger_once(
         caplog.clear()
         announcer(announcer(heard.append))("of a verb that another verb calls")
     assert [record.getMessage() for record in caplog.records] == heard == ["of a verb that another verb calls"]
+
+
+def on_gpu(plan: geoseg.Plan, total_bytes: int, **smaller: Any) -> geoseg.Plan:
+    """Return the plan as it would be with a GPU; its engine still runs here."""
+    engine = replace(plan.engine, device="cuda:0", precision="fp16", hardware="CUDA: a card", total_bytes=total_bytes)
+    return replace(plan, scoring=replace(plan.scoring, engine=engine, **smaller))
+
+
+def test_a_gpus_memory_is_planned_and_told(plan: geoseg.Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(EngineChoice, "free_bytes", lambda self: self.total_bytes // 2)
+    own = plan.open_engine()
+    monkeypatch.setattr(geoseg.Plan, "open_engine", lambda _: own)
+    large = on_gpu(plan, 8 << 30, batch_size=16)
+    figures = large.estimate()
+    assert figures.device_bytes == large.device_bytes < figures.device_total_bytes == 8 << 30
+    planned, total, free = (size_text(size) for size in (large.device_bytes, 8 << 30, 4 << 30))
+    assert f"gpu      about {planned} of its {total}, {free} are free" in str(figures)
+    one, eight, sixteen = (on_gpu(plan, 8 << 30, batch_size=size).device_bytes for size in (1, 8, 16))
+    assert sixteen - eight >= eight - one > 7 * 64**2 * 4 * len(plan.bundle.output_codes)
+    assert on_gpu(plan, 8 << 30, batch_size=16, tta=8).device_bytes > large.device_bytes
+    assert plan.device_bytes == 0
+    assert "gpu  " not in str(plan)
+
+
+def test_a_gpus_batch_follows_its_whole_memory(plan: geoseg.Plan) -> None:
+    sizes = [scoring_module._gpu_batch(on_gpu(plan, total).engine) for total in (0, 1 << 30, 5 << 30, 140 << 30)]
+    assert sizes[0] == scoring_module.GPU_BATCH
+    assert sizes[1] == 1
+    assert sizes[1] < sizes[2] <= sizes[3] == scoring_module.MOST_GPU_BATCH
+
+
+def test_a_dry_run_scores_the_batch_that_the_run_will(plan: geoseg.Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = TorchPositionEngine(fits=5)
+    monkeypatch.setattr(geoseg.Plan, "open_engine", lambda _: engine)
+    with pytest.warns(GeosegWarning, match="going on with 4"):
+        replace(plan, mapping=replace(plan.mapping, batch_size=8)).estimate()
+    assert engine.batches == [4, 4, 4]

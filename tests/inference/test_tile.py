@@ -10,8 +10,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from geoseg.errors import GeosegError, GeosegWarning, SceneError
+from geoseg.errors import GeosegError, GeosegWarning, ModelError, SceneError
 from geoseg.inference import Blend, SceneMapping, map_tile
+from geoseg.inference import tile as tile_module
+from geoseg.inference.blend import Overlaps
 from geoseg.legend import NODATA
 from geoseg.raster import Scene, Window, WindowGrid, tiles
 from tests.inference.conftest import MakeScene
@@ -126,6 +128,39 @@ def test_out_of_memory_halves_the_batch_says_so_once_and_changes_nothing(make_sc
     assert len(caught) == 1
     assert max(engine.batches) <= 3
     np.testing.assert_array_equal(labels, whole_map(scene, grid, "hann", CODES))
+
+
+@pytest.mark.parametrize("step", ["labeled", "finish"])
+def test_memory_that_runs_out_beside_the_network_halves_the_batch_too(
+    make_scene: MakeScene, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    scene = make_scene(60, 200, invalid=0)
+    grid = WindowGrid(60, 200, 20, 5)
+    engine = TorchPositionEngine()
+    whole, name = {"labeled": (tile_module, "most_probable"), "finish": (Overlaps, "finish")}[step]
+    usual = getattr(whole, name)
+
+    def fail_if_large(*arguments: Any) -> Any:
+        if engine.batches[-1] > 2:
+            raise RuntimeError("CUDA error: out of memory")  # as it comes up late
+        return usual(*arguments)
+
+    monkeypatch.setattr(whole, name, fail_if_large)
+    with pytest.warns(GeosegWarning, match="going on with 4"):
+        labels = map_tile(SceneMapping(scene, grid, "hann", 8, CODES), engine, Window(0, 0, 60, 200))["labels"]
+    assert engine.batches[-1] == 2
+    np.testing.assert_array_equal(labels, whole_map(scene, grid, "hann", CODES))
+
+
+def test_a_device_that_fails_ends_in_one_line(make_scene: MakeScene, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered\nCUDA kernel errors might be ...")
+
+    mapping = SceneMapping(make_scene(20, 20, invalid=0), WindowGrid(20, 20, 20, 5), "hann", 1, CODES)
+    monkeypatch.setattr(tile_module, "most_probable", fail)
+    with pytest.raises(ModelError, match="torch failed on cpu: CUDA error: an illegal") as raised:
+        map_tile(mapping, TorchPositionEngine(), Window(0, 0, 20, 20))
+    assert "\n" not in str(raised.value)
 
 
 def test_a_single_window_too_large_for_the_memory_ends_in_one_clear_line(make_scene: MakeScene) -> None:

@@ -70,7 +70,7 @@ def test_one_way_is_the_network_itself_and_more_are_another_run(
     assert plans[0].open_engine() is plans[0].engine.open()
     assert plans[2].open_engine() is plans[2].open_engine()
     assert len({made.fingerprint() for made in plans}) == 3
-    assert plans[0].memory_bytes < plans[1].memory_bytes < plans[2].memory_bytes
+    assert plans[0].memory_bytes < plans[1].memory_bytes == plans[2].memory_bytes
     one, eight = plans[0].estimate(), plans[2].estimate()
     assert eight.seconds > 2 * one.seconds
     assert "each in 8 ways" in str(eight)

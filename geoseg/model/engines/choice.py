@@ -41,6 +41,8 @@ class EngineChoice:
     """The same model on further devices, which share the work of a scene."""
     libraries: str = ""
     """What else computes there, with its version: cuDNN 9.10.2."""
+    total_bytes: int = 0
+    """The device's own memory; 0 where it shares the machine's."""
 
     @property
     def on_cpu(self) -> bool:
@@ -92,6 +94,33 @@ class EngineChoice:
         if not self.on_cpu:
             return pixels * 4 * (len(self.bundle.bands) + len(self.bundle.output_codes))
         return batch * window_bytes(self.bundle, self.window_px, torch=self.device == "torch-cpu")
+
+    def device_bytes(self, batch: int) -> int:
+        """Return an estimate of a GPU's memory for a network and batches of so many windows; 0 elsewhere.
+
+        Beside the batch in work two wait to be added up: pixels as the network sees them, and probabilities.
+        """
+        if not self.total_bytes:
+            return 0
+        layers = window_bytes(self.bundle, self.window_px, torch=True) // (1 if self.precision == "float32" else 2)
+        waiting = 2 * 4 * self.window_px**2 * (len(self.bundle.bands) + len(self.bundle.output_codes))
+        networks = _NETWORKS * self.bundle.weights_bytes
+        return _CUDA_BYTES + networks + batch * (layers + waiting)
+
+    def free_bytes(self) -> int:
+        """Return how much of a GPU's memory is free now; 0 elsewhere."""
+        if not self.total_bytes:
+            return 0
+        import torch  # noqa: PLC0415 (the CPU path never imports torch)
+
+        free, _ = torch.cuda.mem_get_info(torch.device(self.device))
+        return int(free)
+
+
+_CUDA_BYTES = 900 << 20
+"""What CUDA takes for itself (0.5 GB) and cuDNN to work in; not measured."""
+_NETWORKS = 3
+"""Weights lie there in float32 and in half precision; a file may hold them in half."""
 
 
 def _version(package: str) -> str:
@@ -282,6 +311,7 @@ def _with_hardware(choice: EngineChoice) -> EngineChoice:
         hardware=device_name(device),
         precision=device_precision(device),
         libraries="" if cudnn is None else f"cuDNN {cudnn}",
+        total_bytes=torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else 0,
     )
 
 

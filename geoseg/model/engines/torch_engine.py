@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import functools
 import threading
+import warnings
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from geoseg.errors import ModelError
+from geoseg.errors import GeosegWarning, ModelError
 from geoseg.machine import in_every_fork
 from geoseg.model.bundle import ModelBundle, Normalization, Scale, may_have_one_size
 from geoseg.model.engines.engine import UPRIGHT, Turn, Weights, device_faults
@@ -46,7 +48,11 @@ class DevicePixels:
 
 
 class TorchEngine:
-    """A network on one device, its batch normalization folded. ModelError if the bundle's weights do not fit it.
+    """A network on one device. ModelError if the bundle's weights do not fit its architecture.
+
+    In float32 its batch normalization is folded into its convolutions. In half precision it is not: folded weights and
+    biases would be rounded again, which changed four times as many labels, and cuDNN adds a bias in a pass of its own,
+    so nothing would be saved.
 
     In half precision (fp16) a window whose scores it cannot hold is scored again in float32, by itself: what a window
     gets does not depend on its neighbors in the batch.
@@ -65,13 +71,13 @@ class TorchEngine:
             use_threads(threads)
         if self._device.type == "cuda":
             torch.backends.cudnn.benchmark = True  # every batch has one size
+            torch.backends.cudnn.allow_tf32 = False  # what is computed in float32 here is meant to be exact
         network = load_network(bundle)
         example = _example(network, bundle)
-        if example is not None:
-            network, _ = fold_batch_norm(network, example)
+        folded = network if example is None else fold_batch_norm(network, example)[0]
         with device_faults(self.device):
             self._halve(network, example)
-            self._network = self._moved(network)
+            self._network = self._moved(folded)
 
     def _stand(
         self, device: torch.device, normalization: Normalization, scale: Scale | None, precision: str | None = None
@@ -191,10 +197,9 @@ class TorchEngine:
     def _in_full(self, image: torch.Tensor, logits: torch.Tensor, finite: torch.Tensor) -> torch.Tensor:
         """Return the logits with those of windows that are not finite computed again in float32.
 
-        They fill a batch of the same size, so that each gets what it would get in any other batch. On GPUs that
-        multiply in tf32 this has the digits of fp16 and the range of float32; bf16 has fewer digits, and changed up to
-        0.6 % of the labels.
+        They fill a batch of the same size, so that each gets what it would get in any other batch.
         """
+        _warn_of_overflow(self.device)
         lost = torch.nonzero(~finite).flatten()
         places = lost[torch.arange(len(image), device=lost.device).clamp_(max=len(lost) - 1)]
         again = self._network(image[places].contiguous(memory_format=self._layout))
@@ -233,11 +238,14 @@ class TorchEngine:
         return logits
 
     def _halve(self, network: torch.nn.Module, example: torch.Tensor | None) -> None:
+        """Make the network with its weights in half precision, if that is how this device computes."""
         dtype = _DTYPES.get(self.precision)
-        if dtype is not None and example is not None:
-            halved = copy.deepcopy(network)
+        if dtype is None:
+            return
+        halved = copy.deepcopy(network)
+        if example is not None:
             halve_weights(halved, example, dtype)
-            self._half = self._moved(halved)
+        self._half = self._moved(halved)
 
     def _moved(self, network: torch.nn.Module) -> torch.nn.Module:
         return network.to(self._device).to(memory_format=self._layout)
@@ -253,11 +261,17 @@ def device_name(device: torch.device) -> str:
 def device_precision(device: torch.device) -> str:
     """Return fp16 where a GPU computes it at twice the rate, else float32.
 
-    bf16 is as quick, but has three digits fewer in binary: of real imagery it changed up to 0.6 % of the labels, fp16
-    at most 0.1 %.
+    bf16 is as quick, but has three digits fewer in binary: it changed up to 1 % of the labels of real imagery.
     """
     half = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (7, 0)
     return "fp16" if half else "float32"
+
+
+@functools.cache
+def _warn_of_overflow(device: str) -> None:
+    """Warn once: a network that does so everywhere is several times as slow."""
+    message = f"some scores are beyond half precision on {device}; those windows are scored in float32, which is slower"
+    warnings.warn(message, GeosegWarning, stacklevel=4)
 
 
 def _example(network: torch.nn.Module, bundle: ModelBundle) -> torch.Tensor | None:
