@@ -85,7 +85,7 @@ _OUTPUT, _COMPARED, _NAMES, _DATA, _MODEL = "Output", "What is compared", "Class
     "--gsd", "gsd_m", type=float, metavar="M", help="Pixel size in meters, for scenes that do not state it."
 )
 @grouped(_DATA)("--tolerance", type=float, metavar="SHARE", help="Share of stray colors to ignore. [default: 0.001]")
-@options.network(_MODEL, "the model's", "1 on a CPU, 16 on a GPU")
+@options.network(_MODEL, "the model's", "1 on a CPU, up to 32 on a GPU")
 def evaluate(landcover: str, reference: str | None, *, as_json: bool, quiet: bool, **given: Any) -> None:  # noqa: ANN401
     """Compare a map or a model with reference data.
 

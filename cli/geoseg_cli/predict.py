@@ -53,7 +53,7 @@ _INPUT, _MODEL, _OUTPUT, _POLYGONS, _RUN = "Input", "Model", "Output", "Polygons
     help="A .safetensors bundle, an .onnx file, a folder written by save_pretrained, or hf://owner/name. "
     "[default: the environment variable GEOSEG_MODEL, else the demo model]",
 )  # fmt: skip
-@options.network(_MODEL, "the model's; with --window, a quarter of it", "1 on a CPU, 16 on a GPU")
+@options.network(_MODEL, "the model's; with --window, a quarter of it", "1 on a CPU, up to 32 on a GPU")
 @foreign_model.options(_MODEL)
 @options.out(_OUTPUT, "The land-cover map of one scene, a cloud-optimized GeoTIFF.", metavar="TIF", required=False)
 @grouped(_OUTPUT)(

@@ -25,8 +25,10 @@ from geoseg.raster.landcover import ProductName
 
 Source = TypeVar("Source", bound=Readable)
 
-CPU_BATCH, GPU_BATCH, MOST_GPU_BATCH = 1, 16, 32
-"""On a CPU four windows at once took as long a window as one, and 170 MB more (measured); a GPU is idle with few."""
+CPU_BATCH, GPU_BATCH = 1, 32
+"""On a CPU four windows at once took as long a window as one, and 170 MB more (measured); a GPU is idle with few, and
+gets at most so many."""
+_UNKNOWN_GPU_BATCH = 16
 _BATCH_SHARE = 0.25
 """Of a GPU's whole memory, at most, for a batch that nobody asked for: the rest is for wide scenes, and for others."""
 _CPU_WORKERS = 8  # more cores than this work together on a window: each worker holds a tile's rows in memory
@@ -239,8 +241,8 @@ def _gpu_batch(engine: EngineChoice) -> int:
     Labels depend on it a little, so a run that is resumed must find the same.
     """
     if not engine.total_bytes:
-        return GPU_BATCH
-    batch = MOST_GPU_BATCH
+        return _UNKNOWN_GPU_BATCH
+    batch = GPU_BATCH
     while batch > 1 and engine.device_bytes(batch) > _BATCH_SHARE * engine.total_bytes:
         batch //= 2
     return batch

@@ -199,7 +199,7 @@ def test_help_quotes_the_librarys_defaults(run: Run) -> None:
     text = " ".join(run("predict", "--help").stdout.split())
     assert all(name in text for name in get_args(Blend))
     assert f"[default: {DEFAULT_BLEND}]" in text
-    assert f"[default: {CPU_BATCH} on a CPU, {GPU_BATCH} on a GPU]" in text
+    assert f"[default: {CPU_BATCH} on a CPU, up to {GPU_BATCH} on a GPU]" in text
 
 
 def test_help_is_on_stdout(run: Run) -> None:

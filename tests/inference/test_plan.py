@@ -266,9 +266,9 @@ def test_a_gpus_memory_is_planned_and_told(plan: geoseg.Plan, monkeypatch: pytes
 
 def test_a_gpus_batch_follows_its_whole_memory(plan: geoseg.Plan) -> None:
     sizes = [scoring_module._gpu_batch(on_gpu(plan, total).engine) for total in (0, 1 << 30, 5 << 30, 140 << 30)]
-    assert sizes[0] == scoring_module.GPU_BATCH
+    assert sizes[0] == scoring_module._UNKNOWN_GPU_BATCH
     assert sizes[1] == 1
-    assert sizes[1] < sizes[2] <= sizes[3] == scoring_module.MOST_GPU_BATCH
+    assert sizes[1] < sizes[2] <= sizes[3] == scoring_module.GPU_BATCH
 
 
 def test_a_dry_run_scores_the_batch_that_the_run_will(plan: geoseg.Plan, monkeypatch: pytest.MonkeyPatch) -> None:
