@@ -18,9 +18,13 @@ ARGUMENTS = {
         "deeplabv3plus",
         {"encoder_name": "timm-mobilenetv3_small_minimal_100", "in_channels": 3, "classes": 7},
     ),
+    "unet": ("unet", {"encoder_name": "resnet34", "in_channels": 3, "classes": 7}),
     "small": ("fpn", {"encoder_name": "timm-mobilenetv3_small_minimal_100", "in_channels": 3, "classes": 7}),
 }
-"""Architecture and its arguments, by name: `peers` for the comparison, `small` where there is no demo model."""
+"""Architecture and its arguments, by name.
+
+`peers` for the comparison, `unet` for GPUs, `small` where there is no demo model.
+"""
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 """Of ImageNet, in units of uint8."""
 _SEED = 0

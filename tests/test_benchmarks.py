@@ -19,3 +19,15 @@ def test_the_pipeline_is_measured_with_a_fake_device(tmp_path: Path) -> None:
     found = {figure["what"]: figure["got"] for figure in json.loads(figures.read_text())["figures"]}
     assert 0.1 < found["busy while tiles run"] <= 1
     assert 0 < found["busy over the whole run"] <= found["busy while tiles run"]
+
+
+def test_a_gpu_is_measured_as_the_cpu_is(tmp_path: Path) -> None:
+    """Without a GPU its figures say nothing; what a person runs on one must run."""
+    figures = tmp_path / "gpu.json"
+    program = [sys.executable, str(ROOT / "benchmarks" / "gpu.py"), "--quick", "--work", str(tmp_path)]
+    command = [*program, "--device", "torch-cpu", "--model", "demo", "--json", str(figures)]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=280)
+    assert done.returncode == 0, done.stderr
+    found = {figure["what"]: figure["got"] for figure in json.loads(figures.read_text())["figures"]}
+    assert found["demo: labels that are float32's"] >= 0.999
+    assert found["demo: predict, of the lesser of bare and read, median"] > 0

@@ -283,10 +283,18 @@ def _open_around(choice: EngineChoice, window_px: int, tta: int) -> Engine:
     """Return the same engine each time: what was learned of its memory need not be learned again for every tile."""
     engine = choice.open()
     if window_px != choice.window_px:
-        from geoseg.inference.coarse_engine import CoarseEngine  # noqa: PLC0415 - few scenes need it
-
-        engine = CoarseEngine(engine, window_px, choice.window_px)
+        engine = _coarse(engine, window_px, choice.window_px)
     return symmetric(engine, tta)
+
+
+def _coarse(engine: Engine, window_px: int, network_px: int) -> Engine:
+    """Return an engine whose windows are of means, averaged on its device if it can do that itself."""
+    averaging: Callable[[int, int], Engine] | None = getattr(engine, "averaging", None)
+    if averaging is not None:
+        return averaging(window_px, network_px)
+    from geoseg.inference.coarse_engine import CoarseEngine  # noqa: PLC0415 - its kernels take few scenes need it
+
+    return CoarseEngine(engine, window_px, network_px)
 
 
 in_every_fork(_open_around.cache_clear)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +17,8 @@ from geoseg.errors import UsageError
 from geoseg.inference import SceneMapping, coarse_engine, coarse_kernels, map_tile
 from geoseg.inference.coarse_engine import CoarseEngine, average, middles
 from geoseg.model import ModelBundle, Weights, build, choose_engine, save_bundle
+from geoseg.model.engines.means import Means
+from geoseg.model.engines.torch_sweep import Batch
 from geoseg.raster import Window, WindowGrid, tiles
 from tests.inference.conftest import MakeScene
 from tests.inference.position_engine import CLASSES, PositionEngine
@@ -71,13 +74,15 @@ def test_numpy_and_compiled_kernels_give_the_same_bits(window_px: int, network_p
 
 
 @pytest.mark.parametrize(("window_px", "network_px"), [(160, 64), (64, 64), (128, 64), (83, 64)])
-@pytest.mark.parametrize("device", ["onnx", "torch-cpu"])
+@pytest.mark.parametrize("device", ["onnx", "torch-cpu", "averaging"])
 def test_probabilities_are_interpolated_as_torch_does_it(
     tmp_path: Path, device: str, window_px: int, network_px: int
 ) -> None:
     rng = np.random.default_rng(5)
-    inner = choose_engine(tiny_bundle(tmp_path, window_px=network_px), device, window_px=network_px).open()
-    engine = CoarseEngine(inner, window_px, network_px)
+    bundle = tiny_bundle(tmp_path, window_px=network_px)
+    inner: Any = choose_engine(bundle, "onnx" if device == "onnx" else "torch-cpu", window_px=network_px).open()
+    averages = device == "averaging"
+    engine = inner.averaging(window_px, network_px) if averages else CoarseEngine(inner, window_px, network_px)
     data = rng.integers(0, 256, (3, window_px + 9, 2 * window_px), dtype=np.uint8)
     valid = rng.random(data.shape[1:]) < 0.9
     windows = [Window(9, 0, window_px, window_px), Window(0, window_px - 3, window_px, window_px)]
@@ -94,6 +99,28 @@ def test_probabilities_are_interpolated_as_torch_does_it(
         np.testing.assert_allclose(fine.sum(axis=0), 1, atol=1e-5)
         wanted = fine * (weights.rows[index][:, None] * weights.cols[index])
         np.testing.assert_allclose(found[index], wanted, atol=2e-5)
+
+
+@pytest.mark.parametrize(("window_px", "network_px"), SIZES)
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16", "float32"])
+def test_a_device_makes_the_same_means(window_px: int, network_px: int, dtype: str) -> None:
+    rng = np.random.default_rng(window_px)
+    data = rng.integers(0, 200, (2, 3, window_px, window_px)).astype(dtype) * (300 if dtype == "uint16" else 1)
+    valid = rng.random((2, 1, window_px, window_px)) < 0.6
+    valid[0, :, : window_px // 2, : window_px // 2] = False
+    if dtype == "float32":
+        data[np.broadcast_to(~valid, data.shape)] = 3e38  # what is no number is read as 0
+    ones = torch.ones(2, window_px)
+    unsigned = dtype == "uint16"
+    stored = torch.from_numpy(data.view(np.int16) if unsigned else data)
+    means = Means(window_px, network_px, torch.device("cpu"))
+    found = means.of(Batch(stored, torch.from_numpy(valid), ones, ones, unsigned))
+    for index in range(2):
+        wanted = np.empty((3, network_px, network_px), np.float32)
+        seen = np.empty((network_px, network_px), np.bool_)
+        average(data[index], valid[index, 0], wanted, seen)
+        np.testing.assert_array_equal(found.valid[index, 0].numpy(), seen)
+        np.testing.assert_allclose(found.stored[index].numpy(), wanted, rtol=1e-5, atol=1e-4)
 
 
 @pytest.mark.parametrize(("window_px", "network_px"), [(40, 16), (24, 12), (21, 20)])

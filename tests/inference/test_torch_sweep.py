@@ -25,6 +25,7 @@ from geoseg.raster import Scene, Window, WindowGrid
 from tests.inference.conftest import MakeScene, random_pixels, write_scene
 from tests.networks import RGB
 
+pytestmark = pytest.mark.filterwarnings("ignore:some scores are beyond half precision")
 CODES = (0, 3, 7, 254)
 EVERY = ("probabilities", "confidence", "labels")
 
@@ -63,9 +64,9 @@ class TorchPosition(TorchEngine):
     def _streams(self) -> Streams:
         return self.make_streams()
 
-    def _logits(self, image: torch.Tensor) -> Any:
+    def logits(self, image: torch.Tensor) -> Any:
         self.batches.append(len(image))
-        return super()._logits(image)
+        return super().logits(image)
 
 
 class LateStreams(HostStreams):

@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from geoseg.errors import GeosegWarning, ModelError
 from geoseg.machine import in_every_fork
 from geoseg.model.bundle import ModelBundle, Normalization, Scale, may_have_one_size
 from geoseg.model.engines.engine import UPRIGHT, Turn, Weights, device_faults
+from geoseg.model.engines.means import Means
 from geoseg.model.engines.streams import Streams, streams_of
 from geoseg.model.engines.sweep import Course, Sweep
 from geoseg.model.engines.torch_sweep import Batch, TorchSweep
@@ -90,6 +91,7 @@ class TorchEngine:
         gain, bias = (torch.from_numpy(values)[:, None, None] for values in normalization.gain_bias(scale))
         self._gain, self._bias = gain.to(device), bias.to(device)
         self._layout = torch.contiguous_format if device.type == "mps" else torch.channels_last
+        self._means: Means | None = None
         self._half: torch.nn.Module | None = None
         """The network with its weights in half precision, where they need not be cast at every batch."""
 
@@ -112,6 +114,13 @@ class TorchEngine:
                 image = self._normalized(Batch(stored, valid, rows, cols, footprint.unsigned))
             found, _ = self._turned(image, turn, rows, cols, wait=True)
             return found
+
+    def averaging(self, window_px: int, network_px: int) -> Self:
+        """Return an engine with the same networks, whose windows are of means: see `Means`."""
+        made = copy.copy(self)
+        with device_faults(self.device):
+            made._means = Means(window_px, network_px, self._device)  # noqa: SLF001 - of its own kind
+        return made
 
     def begin(self, course: Course, turns: Sequence[Turn] = (UPRIGHT,)) -> Sweep:
         """Begin to go down a course, every window scored in each of some turns; see `SweepingEngine`."""
@@ -166,7 +175,7 @@ class TorchEngine:
         """Return the weighted probabilities of turned windows, still turned; see `mean_of_turns`."""
         with self._turn():
             turned = turn.of_pixels(image, torch)
-            logits, finite = self._logits(turned)
+            logits, finite = self.logits(turned)
         if wait and finite is not None and not bool(finite.all()):  # which waits for the device
             with self._turn():
                 logits = self._in_full(turned, logits, finite)
@@ -175,13 +184,14 @@ class TorchEngine:
 
     def _normalized(self, batch: Batch) -> torch.Tensor:
         """Return windows (n, band, row, col) as the network sees them."""
+        batch = batch if self._means is None else self._means.of(batch)
         stored = batch.stored.int() & 0xFFFF if batch.unsigned else batch.stored
         image = stored.float()
         if self._scale is not None:
             image = image.clamp(*self._scale)
         return torch.where(batch.valid, image * self._gain + self._bias, 0.0)
 
-    def _logits(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+    def logits(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Return the network's logits (n, class, row, col), and in half precision which windows' are finite (n,).
 
         Nothing waits for the device here.
@@ -211,7 +221,10 @@ class TorchEngine:
         """Return probabilities (n, class, row, col) times the weights (n, row) and (n, col), float32."""
         # class by class in memory: half the time of a softmax over neighbors, the copy included
         scores = logits.float().contiguous() / self._temperature
-        return torch.softmax(scores, dim=1).mul_(rows[:, None, :, None] * cols[:, None, None, :])
+        probabilities = torch.softmax(scores, dim=1)
+        if self._means is not None:
+            probabilities = self._means.interpolated(probabilities)
+        return probabilities.mul_(rows[:, None, :, None] * cols[:, None, None, :])
 
     def zeros(self, shape: tuple[int, ...]) -> torch.Tensor:
         """Return a float32 tensor of zeros on the device; OutOfMemory if it does not fit."""
