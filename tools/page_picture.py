@@ -50,7 +50,8 @@ def _make_page(scene: Path, folder: Path) -> None:
     landcover, polygons = folder / "landcover.tif", folder / "landcover.gpkg"
     geoseg.predict(scene, landcover)
     geoseg.vectorize(landcover, polygons, min_area=25, simplify=1)
-    geoseg.preview(landcover, scene, polygons=polygons, title="Land cover of the sample scene").save(folder / "map.html")
+    page = geoseg.preview(landcover, scene, polygons=polygons, title="Land cover of the sample scene")
+    page.save(folder / "map.html")
 
 
 def _photograph(browser: str, page: Path) -> Image.Image:

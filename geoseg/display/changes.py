@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from geoseg.display.overview_source import OverviewSource
 from geoseg.display.placement import masking
 from geoseg.errors import UsageError
 from geoseg.legend import NODATA, NamedClass, Nomenclature
-from geoseg.raster import is_placed, place_at, shown
+from geoseg.raster import Scene, shown
 
 _PLANE = CRS.from_epsg(3857)
 """A name for the warper, of the pixels of maps without a place."""
@@ -58,21 +59,38 @@ class Changes:
 @contextmanager
 def on_its_grid(later: OverviewSource, first: OverviewSource, strips: CountedStrips) -> Iterator[DatasetReader]:
     """Yield a map on the grid of another that is counted."""
-    (height, width), theirs = strips.dataset.shape, later.scene.geobox
-    box = place_at(first.scene.geobox, (height, width))
-    placed = is_placed(theirs) and is_placed(box)
-    finer = max(first.scene.shape) / max(later.scene.shape)
-    if placed and theirs.gsd_m and first.scene.geobox.gsd_m:
-        finer = first.scene.geobox.gsd_m / theirs.gsd_m
+    (rows, cols), (height, width) = later.scene.shape, strips.dataset.shape
+    (crs, place), (its_crs, its_place) = _places(first.scene, later.scene)
+    pixel, its_pixel = (math.sqrt(abs(each.determinant)) for each in (place, its_place))
+    finer = pixel / its_pixel
+    if first.scene.geobox.gsd_m and later.scene.geobox.gsd_m and crs != its_crs:
+        finer = first.scene.geobox.gsd_m / later.scene.geobox.gsd_m
     with later.at(max(1.0, strips.step * finer)) as (dataset, _):
-        how = {"width": width, "height": height, "resampling": Resampling.nearest, **masking(dataset, later.scene)}
-        if placed:
-            how |= {"crs": box.crs, "transform": box.transform}
-        else:  # both are of one extent, as whoever laid them on the page has seen
-            scale = Affine.scale(width / dataset.width, -height / dataset.height)
-            how |= {"src_crs": _PLANE, "src_transform": scale, "crs": _PLANE, "transform": Affine.scale(1, -1)}
+        how = {
+            "crs": crs,
+            "transform": place @ Affine.scale(first.scene.shape[1] / width, first.scene.shape[0] / height),
+            "width": width,
+            "height": height,
+            "src_crs": its_crs,
+            "src_transform": its_place @ Affine.scale(cols / dataset.width, rows / dataset.height),
+            "resampling": Resampling.nearest,
+            **masking(dataset, later.scene),
+        }
         with WarpedVRT(dataset, **how) as warped:
             yield warped
+
+
+def _places(first: Scene, later: Scene) -> tuple[tuple[CRS, Affine], tuple[CRS, Affine]]:
+    """Return what takes the pixels of two maps to the ground, or to one plane; in one way with `place_in`."""
+    (crs, place), (its_crs, its_place) = first.geobox.mapping(), later.geobox.mapping()
+    if crs is not None and place is not None and its_crs is not None and its_place is not None:
+        return (crs, place), (its_crs, its_place)
+    mine, its = first.geobox, later.geobox
+    if mine.has_transform and its.has_transform and mine.crs == its.crs and not mine.transform.is_degenerate:
+        return (_PLANE, mine.transform), (_PLANE, its.transform)
+    # of one extent, as whoever laid them on the page has seen; the plane has its rows from north to south
+    (rows, cols), (its_rows, its_cols) = first.shape, later.shape
+    return (_PLANE, Affine.scale(1, -1)), (_PLANE, Affine.scale(cols / its_cols, -rows / its_rows))
 
 
 def common_names(first: Nomenclature, later: Nomenclature, codes: set[int], maps: tuple[str, str]) -> Nomenclature:

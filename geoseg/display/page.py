@@ -43,9 +43,10 @@ class Page:
         return target
 
     def _repr_html_(self) -> str:
-        """Return a frame that holds the page; it may run its own program and nothing else."""
+        """Return a frame that holds the page; it may run its own program, hand out its table, and nothing else."""
         return (
-            f'<iframe srcdoc="{html.escape(self.html)}" title="{html.escape(self.title)}" sandbox="allow-scripts" '
+            f'<iframe srcdoc="{html.escape(self.html)}" title="{html.escape(self.title)}" '
+            'sandbox="allow-scripts allow-downloads" '
             f'style="width:100%;height:{_INLINE_HEIGHT_PX}px;border:1px solid #ccc;border-radius:6px"></iframe>'
         )
 

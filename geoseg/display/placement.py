@@ -48,6 +48,11 @@ def place_in(frame: Frame, landcover: Scene, other: Scene) -> Placement:
     if mine.has_transform and its.has_transform and mine.crs == its.crs and not mine.transform.is_degenerate:
         plane = Affine.scale(1, -1)
         return Placement(plane @ ~mine.transform @ its.transform)
+    if is_placed(mine) and is_placed(its):
+        raise SceneError(
+            f"{shown(other.path)} is in another CRS than {shown(landcover.path)}, which can only be shown as its "
+            "pixels; give one in the map's CRS (rio warp --like)"
+        )
     _check_sides(landcover, other)
     return Placement(Affine(mine.width_px / its.width_px, 0, 0, 0, -mine.height_px / its.height_px, 0))
 

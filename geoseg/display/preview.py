@@ -148,7 +148,7 @@ def preview(  # noqa: PLR0913 - each is a noun of the page
     chosen = check_palette(palette)
     heading = Heading(title, description)
     if later is not None and confidence is not None:
-        raise UsageError("`confidence` is of one map; leave it out, or leave out `later`", "confidence")
+        raise UsageError("`confidence` is of one map; leave it out, or the later map", "confidence")
     if mkdir:
         make_folders(out)
     budget = _budget_bytes(max_mb, inline=out is None)

@@ -237,7 +237,7 @@ def test_a_notebook_gets_the_very_page_in_a_frame(tmp_path: Path) -> None:
     frame = page._repr_html_()
     inner = frame.split('srcdoc="', 1)[1].split('"', 1)[0]
     assert html.unescape(inner) == page.html
-    assert 'sandbox="allow-scripts"' in frame
+    assert 'sandbox="allow-scripts allow-downloads"' in frame
 
 
 @pytest.mark.parametrize("kind", ["rgb", "rgba", "palette", "float32", "float64"])
@@ -572,6 +572,53 @@ def test_what_became_what_is_counted_where_both_maps_have_a_class(tmp_path: Path
     for known in data["classes"]:
         sides = [sum(area for pair, area in found.items() if pair[side] == known["code"]) for side in (0, 1)]
         assert [known["area"], known["later"]] == pytest.approx(sides)
+
+
+@pytest.mark.parametrize("kind", ["no CRS", "a plane of its own", "control points", "at a pole", "half as large"])
+def test_changes_are_those_of_the_place_however_it_is_told(tmp_path: Path, kind: str) -> None:
+    """The later map begins 16 rows and 32 columns further on, except where only its extent can be known."""
+    codes, moved = blocks(), np.roll(blocks(), 5, axis=1)
+    at: dict[str, Any] = {
+        "a plane of its own": {"transform": Affine(2, 0, 7000, 0, -2, 9000)},
+        "control points": UTM,
+        "at a pole": {"crs": "EPSG:3995", "transform": Affine(1000, 0, -64_000, 0, -1000, 48_000)},
+    }.get(kind, {})
+    whole = kind in ("no CRS", "half as large")
+    later, rest = (
+        (moved, {}) if whole else (moved[16:, 32:], at | {"transform": at["transform"] @ Affine.translation(32, 16)})
+    )
+    if kind == "half as large":
+        later = np.kron(moved, np.ones((2, 2), np.uint8))
+    paths = [write_map(tmp_path / "m.tif", codes, **at), write_map(tmp_path / "l.tif", later, **rest)]
+    if kind == "control points":
+        for path in paths:
+            to_points(path)
+    data = data_of(preview(paths[0], later=paths[1]))
+    there = np.full(codes.shape, 255, np.uint8)
+    there[0 if whole else 16 :, 0 if whole else 32 :] = moved if whole else moved[16:, 32:]
+    found = {(a, b): area for a, b, area in data["later"]["pairs"]}
+    counts = {(a, b): int(((codes == a) & (there == b)).sum()) for a in range(3) for b in range(3)}
+    total, pixels = sum(found.values()), sum(counts.values())
+    assert {pair: found.get(pair, 0.0) / total for pair in counts} == pytest.approx(
+        {pair: number / pixels for pair, number in counts.items()}, abs=2e-3
+    )
+
+
+def test_at_a_pole_a_raster_in_another_crs_is_refused(tmp_path: Path) -> None:
+    at = {"crs": "EPSG:3995", "transform": Affine(1000, 0, -64_000, 0, -1000, 48_000)}
+    path, other = write_map(tmp_path / "m.tif", blocks(), **at), write_map(tmp_path / "l.tif", blocks(), **UTM)
+    for given in ({"later": other}, {"scene": write_scene(tmp_path / "s.tif", **UTM)}):
+        with pytest.raises(errors.SceneError, match=r"is in another CRS than .*m\.tif, which can only be shown"):
+            preview(path, **given)
+
+
+def to_points(path: Path) -> None:
+    """Tell a map's place by the control points of its corners alone."""
+    with rasterio.open(path, "r+") as file:
+        corners = [(0, 0), (0, file.width), (file.height, 0), (file.height, file.width)]
+        points = [GroundControlPoint(row, col, *(file.transform @ (col, row))) for row, col in corners]
+        file.transform, crs = Affine.identity(), file.crs
+        file.gcps = (points, crs)
 
 
 def test_maps_that_cannot_be_compared_are_refused_in_one_line(tmp_path: Path) -> None:
