@@ -9,7 +9,7 @@ in another way, are read whole.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,7 +24,6 @@ from geoseg.raster.landcover.overviews import Pixels, halved_px
 from geoseg.raster.landcover.product import Product
 from geoseg.raster.landcover.tile_file import (
     PartFormat,
-    PartIndex,
     encoded_part,
     part_path,
     read_blocks,
@@ -65,9 +64,19 @@ class Stage:
         """Return the file of a part."""
         return part_path(self.folder, self.product, index)
 
-    def indexes(self) -> Iterator[PartIndex]:
-        """Yield what each part says of its blocks."""
-        return (read_index(self.part(index)) for index in range(len(self.tiles)))
+    def note_sizes(self, sizes: Sequence[Blocks], wanted: Mapping[str, list[int]]) -> bool:
+        """Write the bytes of the blocks that are the map's to `sizes`; False if some are not stored as `wanted`."""
+        if self.form.final_levels == 0:
+            return True
+        for number, tile in enumerate(self.tiles):
+            index = read_index(self.part(number))
+            if index.stored != wanted:
+                return False
+            for level, of_level in enumerate(index.sizes):
+                rows, cols = self.blocks_of(tile, level)
+                shape = rows.stop - rows.start, cols.stop - cols.start
+                sizes[self.first_level + level][rows, cols] = of_level.reshape(shape)
+        return True
 
     def blocks_of(self, tile: Window, level: int) -> tuple[slice, slice]:
         """Return the rows and columns of the blocks that a tile has of a level, counted from the stage's first."""
@@ -156,13 +165,13 @@ def write_map(stage: Stage, head: CogHead, target: Path, scratch: Path) -> None:
 
     Raises OSError, OutputError or one of rasterio's errors; then `target` may be there, and is to be removed.
     """
-    wanted = head.stored(stage.form.block_px)
-    if stage.form.final_levels and any(index.stored != wanted for index in stage.indexes()):
+    wanted, sizes = head.stored(stage.form.block_px), _no_sizes(stage)
+    if not stage.note_sizes(sizes, wanted):
         stage = replace(stage, form=replace(stage.form, final_levels=0))
     stages = [stage]
     while not stages[-1].is_last:
         stages.append(stages[-1].next(scratch))
-    sizes = _sizes(stages)
+        stages[-1].note_sizes(sizes, wanted)
     layout = head.laid_out(stage.shape, stage.form.block_px, sizes, stage.form.storage["BIGTIFF"])
     with target.open("wb") as file:
         layout.write_head(file)
@@ -171,18 +180,9 @@ def write_map(stage: Stage, head: CogHead, target: Path, scratch: Path) -> None:
     check_whole(target, layout)
 
 
-def _sizes(stages: Sequence[Stage]) -> list[Blocks]:
-    """Return the bytes of every block of a map, by level, each (row, col)."""
-    first = stages[0]
-    sizes = [
+def _no_sizes(first: Stage) -> list[Blocks]:
+    """Return room for the bytes of every block of a map, by level, each (row, col)."""
+    return [
         np.zeros([math.ceil(halved_px(px, level) / first.form.block_px) for px in first.shape], np.int64)
         for level in range(first.form.levels + 1)
     ]
-    for stage in stages:
-        for tile, index in zip(stage.tiles, stage.indexes(), strict=True):
-            for level, of_level in enumerate(index.sizes[: stage.form.final_levels]):
-                rows, cols = stage.blocks_of(tile, level)
-                sizes[stage.first_level + level][rows, cols] = of_level.reshape(
-                    rows.stop - rows.start, cols.stop - cols.start
-                )
-    return sizes
