@@ -167,9 +167,9 @@ def pieces_of(data: Path) -> dict[int, list[Piece]]:
     found: dict[int, list[Piece]] = {code: [] for code in (URBAN, AGRICULTURE, RANGELAND, FOREST, WATER, BARREN)}
     for code, folders in UCM_PIECES.items():
         for path in sorted(path for name in folders for path in (data / "ucm" / name).glob("*.jpg")):
-            found[code].append(Piece(_halved(_read(path)), 2 * 0.3048))
+            found[code].append(Piece(_halved(read_rgb(path)), 2 * 0.3048))
     for path in sorted((data / "neon" / "HARV").glob("*.tif")):
-        found[FOREST].append(Piece(_read(path), 0.5))
+        found[FOREST].append(Piece(read_rgb(path), 0.5))
     generator = np.random.default_rng(0)
     for code, piece in [*_of_flair(data / "flair", generator), *_of_dubai(data / "dubai", generator)]:
         found[code].append(piece)
@@ -181,8 +181,8 @@ def _of_flair(folder: Path, generator: np.random.Generator) -> Iterator[tuple[in
     for path in sorted(folder.glob("*_labels.tif")):
         if path.name.removesuffix("_labels.tif").endswith(EXAM_ZONE):
             continue
-        codes = _read_band(path)[1::3, 1::3]
-        pixels = _averaged(_read(path.with_name(path.name.replace("_labels", ""))), 3)
+        codes = read_band(path)[1::3, 1::3]
+        pixels = averaged(read_rgb(path.with_name(path.name.replace("_labels", ""))), 3)
         yield from _pure(pixels, codes, {names[name]: code for name, code in FLAIR_PIECES.items()}, 0.6, generator)
 
 
@@ -192,7 +192,7 @@ def _of_dubai(folder: Path, generator: np.random.Generator) -> Iterator[tuple[in
     for tile, gsd_m in DUBAI_GSD_M.items():
         for path in sorted((folder / f"tile_{tile}" / "masks").glob("*.png")) if tile != EXAM_TILE else ():
             image = path.parent.parent / "images" / f"{path.stem}.jpg"
-            yield from _pure(_read(image), np.asarray(Image.open(path)), wanted, gsd_m, generator)
+            yield from _pure(read_rgb(image), np.asarray(Image.open(path)), wanted, gsd_m, generator)
 
 
 def _pure(
@@ -217,7 +217,8 @@ def _codes(legend: Path) -> dict[str, int]:
     return {row["name"]: row["code"] for row in json.loads(legend.read_text(encoding="utf-8"))["classes"]}
 
 
-def _read(path: Path) -> Pixels:
+def read_rgb(path: Path) -> Pixels:
+    """Return an image (row, col, 3)."""
     return np.asarray(Image.open(path).convert("RGB")) if path.suffix != ".tif" else _read_bands(path)
 
 
@@ -227,17 +228,19 @@ def _read_bands(path: Path) -> Pixels:
     return np.ascontiguousarray(bands.transpose(1, 2, 0))
 
 
-def _read_band(path: Path) -> Pixels:
+def read_band(path: Path) -> Pixels:
+    """Return the first band (row, col)."""
     with rasterio.open(path) as opened:
         band: Pixels = opened.read(1)
     return band
 
 
 def _halved(pixels: Pixels) -> Pixels:
-    return _averaged(pixels, 2)
+    return averaged(pixels, 2)
 
 
-def _averaged(pixels: Pixels, factor: int) -> Pixels:
+def averaged(pixels: Pixels, factor: int) -> Pixels:
+    """Return the means of whole squares of an image; what is left at its rim is dropped."""
     height, width = (side // factor * factor for side in pixels.shape[:2])
     blocks = pixels[:height, :width].reshape(height // factor, factor, width // factor, factor, 3)
     return blocks.mean((1, 3), dtype=np.float32).round().astype(np.uint8)
