@@ -268,7 +268,7 @@ def _refuse_keyword(verb: str, name: str, known: Iterable[str]) -> NoReturn:
 _KINDS: dict[str, Callable[[str, Any], Any]] = {
     **dict.fromkeys(
         (
-            "window", "overlap", "tta", "tile", "batch_size", "workers", "threads", "devices", "connectivity",
+            "window", "overlap", "tta", "tile", "zoom", "batch_size", "workers", "threads", "devices", "connectivity",
             "window_px", "overlap_px", "width_px", "dpi",
         ),
         integer,

@@ -38,6 +38,10 @@ _INPUT, _MODEL, _OUTPUT, _POLYGONS, _RUN = "Input", "Model", "Output", "Polygons
 )  # fmt: skip
 @grouped(_INPUT)("--bbox-crs", metavar="CRS", help="CRS of --bbox: EPSG:4326. [default: the scene's]")
 @options.aoi(_INPUT, "Map only this area: polygons in any file and CRS. A pixel counts where its center does.")
+@grouped(_INPUT)(
+    "--zoom", type=int, metavar="N",
+    help="Zoom of a map server's tiles, https://.../{z}/{x}/{y}.png. [default: nearest to the model's pixels]",
+)  # fmt: skip
 @options.scale(_INPUT, "Stored values of black and white: 0,3000. HIGH alone means 0,HIGH. [default: as in training]")
 @grouped(_INPUT)(
     "--resolution", type=types.resolution, metavar="WHICH",

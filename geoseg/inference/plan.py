@@ -11,18 +11,17 @@ from typing import TYPE_CHECKING, Unpack
 
 import numpy as np
 
-from geoseg import features
-from geoseg.errors import OutsideError, UsageError
+from geoseg.errors import UsageError
 from geoseg.given import plain_arguments
 from geoseg.inference.compatibility import check_bands, check_scale, warn_if_unlike
 from geoseg.inference.journal import fingerprint
 from geoseg.inference.outputs import OutputOptions
+from geoseg.inference.part import PartOptions, mapped_part
 from geoseg.inference.pipeline import Capacity
 from geoseg.inference.resolution import (
     DEFAULT_NETWORK_RESOLUTION,
     DEFAULT_RESOLUTION,
     NetworkResolution,
-    Resolution,
     at_resolution,
     network_factor,
 )
@@ -31,7 +30,7 @@ from geoseg.inference.tile import SceneMapping
 from geoseg.machine import available_memory_bytes, size_text
 from geoseg.model import EXPORT_FORMAT, Engine, EngineChoice, ModelBundle
 from geoseg.progress import Progress, announcer
-from geoseg.raster import AreaOfInterest, Box, Scene, Window, WindowGrid, as_scene, axis_starts, crop, shown
+from geoseg.raster import Scene, Window, WindowGrid, as_scene, axis_starts, shown
 from geoseg.raster.landcover import (
     PartFormat,
     Product,
@@ -49,7 +48,6 @@ if TYPE_CHECKING:
     from rasterio.io import DatasetReader
     from xarray import DataArray
 
-    from geoseg.features.area_of_interest import Aoi
     from geoseg.inference.estimate import Estimate
 
 _BYTES_A_LABEL = 0.3
@@ -78,7 +76,7 @@ _ROUNDS = 4
 """With fewer tiles a worker than this, one worker's last tile would leave the others idle for long."""
 
 
-class PlanOptions(ScoringOptions, total=False):
+class PlanOptions(ScoringOptions, PartOptions, total=False):
     """Options that say how a scene is mapped; `plan`, `predict` and `labels` share them.
 
     An option that is left out, or None, comes from the model, the scene and the machine.
@@ -86,18 +84,6 @@ class PlanOptions(ScoringOptions, total=False):
 
     model: str | os.PathLike[str] | ModelBundle | None
     """A bundle or its path. Default: what the environment variable GEOSEG_MODEL names, else the demo model."""
-    bands: Sequence[int | str] | None
-    """The model's bands in the scene, by number from 1 or by name. Default: by color, then by name, else the first."""
-    bbox: Box | None
-    """(west, south, east, north): only the pixels that this box touches, as `geoseg.crop` cuts them."""
-    bbox_crs: str | None
-    """The CRS of `bbox`, where it is not the scene's."""
-    aoi: Aoi | None
-    """Polygons: only the pixels whose centers lie in them are mapped, all else is nodata; see `geoseg.within`."""
-    aoi_crs: str | None
-    """The CRS of `aoi`, where it names none."""
-    resolution: Resolution
-    """scene (the default) maps on the scene's own grid, model on pixels as large as the model's, 2 on pixels of 2 m."""
     network_resolution: NetworkResolution
     """What the network sees: auto (the default) shows it means of pixels that are finer than the model's by more than
     a third, and interpolates its probabilities back; scene shows it the map's own pixels; 1 pixels of 1 m."""
@@ -410,7 +396,7 @@ def plan(
     progress : callable, optional
         Called with a `Progress` before and after a network is exported.
     **options
-        model, bands, bbox, bbox_crs, aoi, aoi_crs, scale, window, overlap, blend, tta, resolution,
+        model, bands, bbox, bbox_crs, aoi, aoi_crs, zoom, scale, window, overlap, blend, tta, resolution,
         network_resolution, tile, batch_size, device, workers; see `PlanOptions`.
 
     Returns
@@ -432,8 +418,7 @@ def plan(
     model = options.get("model")
     scene = as_scene(scene)
     bundle = model if isinstance(model, ModelBundle) else ModelBundle.open(None if model is None else Path(model))
-    part = _part(scene, options.get("bbox"), options.get("bbox_crs"))
-    part, area = _area(part, options.get("aoi"), options.get("aoi_crs"))
+    part, area = mapped_part(scene, options, bundle)
     source = _open_scene(part, options.get("bands"), bundle)
     scale, tile, workers = options.get("scale"), options.get("tile"), options.get("workers")
     check_bands(source, bundle)
@@ -462,35 +447,6 @@ def kept(*, confidence: bool, probabilities: bool) -> tuple[ProductName, ...]:
     """Return the products that are kept of a tile, the labels always."""
     wanted: dict[ProductName, bool] = {"labels": True, "confidence": confidence, "probabilities": probabilities}
     return tuple(name for name, keep in wanted.items() if keep)
-
-
-def _part(scene: str | os.PathLike[str] | Scene, bbox: Box | None, crs: str | None) -> str | os.PathLike[str] | Scene:
-    if bbox is not None:
-        try:
-            return crop(scene, bbox, crs)
-        except UsageError as error:
-            raise error.renamed(crs="bbox_crs") from error.__cause__
-    if crs is not None:
-        raise UsageError("`bbox_crs` is about a box; add `bbox=(W, S, E, N)`, or leave it out", "bbox_crs")
-    return scene
-
-
-def _area(
-    scene: str | os.PathLike[str] | Scene, aoi: Aoi | None, crs: str | None
-) -> tuple[str | os.PathLike[str] | Scene, AreaOfInterest | None]:
-    """Return the part of a scene around an area of interest, and the area on it.
-
-    The network sees pixels that are not in the area, so the part does without it.
-    """
-    if aoi is not None or crs is not None:
-        scene = features.within(scene, aoi, crs)
-    if not isinstance(scene, Scene) or scene.area is None:
-        return scene, None
-    box = scene.area.within(scene.shape)
-    if box is None:
-        raise OutsideError(f"no pixel of {shown(scene.path)} is in its area of interest", "scene")
-    part = scene if box.shape == scene.shape else scene.cut(box)
-    return replace(part, area=None), part.area
 
 
 def _open_scene(scene: str | os.PathLike[str] | Scene, bands: Sequence[int | str] | None, bundle: ModelBundle) -> Scene:

@@ -48,10 +48,10 @@ def predict(
     announce : callable, optional
         Called with lines for people: the bands, the engine, a resumed run. They go to the logger `geoseg` as well.
     **options
-        How the scene is mapped, see `PlanOptions`: model, bands, bbox, bbox_crs, aoi, aoi_crs, scale, window, overlap,
-        blend, tta, resolution, network_resolution, tile, batch_size, device, workers. What else is written, and how,
-        see `OutputOptions`: confidence, probabilities, polygons, layer, min_area, simplify, smooth, mkdir, overwrite,
-        creation_options.
+        How the scene is mapped, see `PlanOptions`: model, bands, bbox, bbox_crs, aoi, aoi_crs, zoom, scale, window,
+        overlap, blend, tta, resolution, network_resolution, tile, batch_size, device, workers. What else is written,
+        and how, see `OutputOptions`: confidence, probabilities, polygons, layer, min_area, simplify, smooth, mkdir,
+        overwrite, creation_options.
 
     Returns
     -------

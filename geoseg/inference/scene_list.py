@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from geoseg.errors import SceneError, UsageError
-from geoseg.raster import Scene, is_remote, opened, public_name
+from geoseg.raster import Scene, is_item, is_remote, item_names, opened, public_name
 
 if TYPE_CHECKING:
     from rasterio.io import DatasetReader
@@ -51,6 +51,8 @@ def find_scenes(given: SceneLike | Iterable[SceneLike]) -> list[SceneLike]:
 
 def _expanded(source: str | os.PathLike[str]) -> list[SceneLike]:
     path = os.fspath(source)
+    if is_item(path):
+        return [*item_names(path)]
     if is_remote(path) or path.lstrip().startswith("<") or Path(path).is_file():
         return [source]
     if Path(path).is_dir():
@@ -130,6 +132,9 @@ def map_names(scenes: Sequence[SceneLike]) -> list[str]:
 
 
 def _stem(scene: SceneLike) -> str:
+    path, _, item = _said(scene).rpartition("#")
+    if path and is_item(path):
+        return item
     name = re.split(r"[/\\]", public_name(_said(scene)))[-1]
     stem, _, end = name.rpartition(".")
     return stem if stem and end.isalnum() and not end.isdigit() and len(end) <= _LONGEST_END else name

@@ -41,6 +41,10 @@ from .ground import SAME_SIZE as SAME_SIZE
 from .ground import Ground as Ground
 from .ground import Surface as Surface
 from .ground import size_factors as size_factors
+from .map_server import TILE_PX as TILE_PX
+from .map_server import better_zoom as better_zoom
+from .map_server import is_tile_address as is_tile_address
+from .map_server import tiles_raster as tiles_raster
 from .own_data import keep_to_own_data as keep_to_own_data
 from .raster_legend import class_shares as class_shares
 from .raster_legend import is_classes as is_classes
@@ -54,6 +58,8 @@ from .scene import crop as crop
 from .scene import mosaic as mosaic
 from .scene import sample_windows as sample_windows
 from .scene import scaled as scaled
+from .stac import is_item as is_item
+from .stac import item_names as item_names
 from .views import check_place as check_place
 from .views import is_as_stored as is_as_stored
 from .views import masked as masked

@@ -65,7 +65,7 @@ _URL = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 _TILE_INDEX = re.compile(r"<IndexDataset>(.*?)</IndexDataset>", re.DOTALL)
-_VRT_SOURCE = re.compile(r"<Source(?:Dataset|Filename)\b[^>]*>([^<]+)<")
+_VRT_SOURCE = re.compile(r"<(?:Source(?:Dataset|Filename)|ServerUrl)\b[^>]*>([^<]+)<")
 _WORD_WITH_URL = re.compile(r"[^\s'\"<>=]*(?:://|/vsicurl\w*\?)[^\s'\"<>]*", re.IGNORECASE)
 
 # Without a handler of their own, rasterio's log records of GDAL errors end on stderr; each is raised as well.

@@ -25,6 +25,7 @@ from geoseg.raster.environment import raster_environment, shown
 from geoseg.raster.fingerprint import digest, files_behind, local_file, stamps
 from geoseg.raster.geobox import Box, GeoBox, GroundControlPoint, window_of
 from geoseg.raster.raster_legend import is_classes, read_nomenclature
+from geoseg.raster.stac import is_item, raster_of
 from geoseg.raster.validity import Validity
 from geoseg.raster.views import cropped, joined, scaled_to
 from geoseg.raster.windows import Window
@@ -94,9 +95,10 @@ class Scene:
         Parameters
         ----------
         path
-            A file, a URL, a /vsi path, anything rasterio opens; a Scene; an open dataset of rasterio; or an
-            xarray.DataArray (y, x) or (band, y, x) with a CRS, as rioxarray and odc-geo make them. An array is written
-            to a temporary file, chunk by chunk where it is Dask's; the file goes when Python ends.
+            A file, a URL, a /vsi path, anything rasterio opens; a STAC item, whose assets are chosen by band; a Scene;
+            an open dataset of rasterio; or an xarray.DataArray (y, x) or (band, y, x) with a CRS, as rioxarray and
+            odc-geo make them. An array is written to a temporary file, chunk by chunk where it is Dask's; the file goes
+            when Python ends.
         bands
             Numbers from 1, or names, in the order of the model's bands. By default all but alpha.
         wanted_bands
@@ -123,6 +125,8 @@ class Scene:
 
             path = path_of(path)
         path = os.fspath(path)
+        if is_item(path):
+            (path, bands), wanted_bands = raster_of(path, bands, wanted_bands), None
         with opened(path) as dataset:
             return _describe(path, dataset, bands, wanted_bands)
 

@@ -31,6 +31,9 @@ ONLY_PARSED = {
     "doctor": "what it finds is the machine's matter",
     "hf://owner/name": "needs the hub; tests/model/test_hub.py has a stand-in",
     "hf://IGNF/FLAIR-INC_rgb_15cl_resnet34-unet": "likewise",
+    "item.json": "tests/raster/test_stac.py has items",
+    "items.json": "as above",
+    "https://example.org/{z}/{x}/{y}.png": "tests/inference/test_map_server.py has a server of tiles",
     "folder/": "needs a folder that save_pretrained wrote; tests/model/test_pretrained.py runs it",
 }
 OUTPUTS = {

@@ -1,0 +1,369 @@
+"""STAC items in place of rasters: their assets by band, as the raster that they are together.
+
+Format: https://github.com/radiantearth/stac-spec, versions 1.0 and 1.1; bands by the extensions eo and raster.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urljoin, urlsplit
+from xml.sax.saxutils import escape
+
+from affine import Affine
+
+from geoseg.errors import SceneError, UsageError
+from geoseg.raster.dataset_cache import opened
+from geoseg.raster.environment import shown
+from geoseg.raster.geobox import GeoBox
+from geoseg.raster.views import TYPES, color_name, file_name, place_lines
+
+if TYPE_CHECKING:
+    from rasterio.io import DatasetReader
+
+_ENDS = (".json", ".geojson")
+_ITEM_ADDRESS = re.compile(r"/items/[^/]+/?$")
+_MOST_BYTES = 64 << 20
+_TIMEOUT_S, _TRIES, _PAUSE_S = 30, 4, 0.5
+_SAME_PX = 0.01
+"""Of a pixel: assets whose corners are this close have one extent."""
+_NO_IMAGES = frozenset({"thumbnail", "overview", "metadata", "preview"})
+_IMAGE_ENDS = (".tif", ".tiff", ".jp2", ".png", ".jpg", ".jpeg", ".vrt", ".img", ".webp")
+_RGB = ("red", "green", "blue")
+_NAMES_SHOWN = 20
+
+
+@dataclass(frozen=True, slots=True)
+class _Band:
+    """A band of an asset."""
+
+    asset: str
+    href: str
+    index: int
+    """From 1."""
+    name: str
+    common_name: str
+    nodata: float | None
+    rank: tuple[bool, bool]
+    """The less, the rather it is meant: pictures to look at last, GeoTIFFs before other formats."""
+
+    @property
+    def label(self) -> str:
+        """How messages list it."""
+        return f"{self.name} ({self.common_name})" if self.common_name not in {"", self.name} else self.name
+
+
+def is_item(path: str) -> bool:
+    """Say whether a path is that of a STAC document: a local JSON that says so, or the address of an item."""
+    name, _ = _split(path)
+    if name.lstrip().startswith(("<", "{")) or name.startswith("STACIT"):
+        return False
+    if name.startswith(("http://", "https://")):
+        where = urlsplit(name).path
+        return where.lower().endswith(_ENDS) or _ITEM_ADDRESS.search(where) is not None
+    if not name.lower().endswith(_ENDS):
+        return False
+    try:
+        file = Path(name)
+        if not file.is_file() or file.stat().st_size > _MOST_BYTES:
+            return False
+        return b'"stac_version"' in file.read_bytes()
+    except (OSError, ValueError):
+        return False
+
+
+def item_names(path: str) -> list[str]:
+    """Return each item of an item collection as `collection.json#ID`; of an item alone its own path.
+
+    SceneError where the document cannot be read.
+    """
+    name, item = _split(path)
+    found = _document(name)
+    if item is not None or found.get("type") != "FeatureCollection":
+        return [path]
+    return [f"{name}#{each.get('id', place)}" for place, each in enumerate(_items(found))]
+
+
+def raster_of(
+    path: str, bands: Sequence[int | str] | None, wanted: Sequence[str] | None
+) -> tuple[str, Sequence[int | str] | None]:
+    """Return what GDAL is given for an item: a path, and the bands to choose of it, None for all.
+
+    `bands` are those asked for, `wanted` the model's: names of bands, common names or keys of assets. Without either
+    the picture is taken, or red, green and blue. SceneError where the item cannot be read, or lacks a band.
+    """
+    item = _item(path)
+    every = list(_bands(item, _split(path)[0]))
+    if not every:
+        raise SceneError(f"the STAC item {_called(item, path)} has no raster among its assets; give another")
+    numbers = bands is not None and any(isinstance(band, int) for band in bands)
+    names = [str(band) for band in (bands or wanted or ())]
+    if numbers or not names:
+        asset = _picture(every)
+        if numbers and len({band.asset for band in every}) > 1:
+            raise UsageError(
+                f"bands of the STAC item {_called(item, path)} are named, not numbered: {_listed(every)}", "bands"
+            )
+        return (asset[0].href, bands) if bands or len({b.href for b in asset}) == 1 else _stacked(asset, path)
+    chosen = [band for name in names for band in _named(name, every, _called(item, path))]
+    if len({band.href for band in chosen}) == 1:
+        return chosen[0].href, [band.index for band in chosen]
+    return _stacked(chosen, path)
+
+
+def _split(path: str) -> tuple[str, str | None]:
+    """Return the document, and which item of it is meant."""
+    before, mark, item = path.rpartition("#")
+    return (before, item) if mark and before.lower().partition("?")[0].endswith(_ENDS) else (path, None)
+
+
+def _called(item: Mapping[str, Any], path: str) -> str:
+    return f"{item.get('id', '')} ({shown(_split(path)[0])})"
+
+
+def _item(path: str) -> Mapping[str, Any]:
+    name, wanted = _split(path)
+    found = _document(name)
+    if wanted is not None or found.get("type") == "FeatureCollection":
+        items = _items(found) if found.get("type") == "FeatureCollection" else [found]
+        one = [each for each in items if str(each.get("id")) == wanted]
+        if len(one) == 1:
+            return one[0]
+        some = ", ".join(str(each.get("id")) for each in items[:3])
+        raise SceneError(
+            f"{shown(name)} holds {len(items)} STAC items ({some}{', ...' if len(items) > 3 else ''}), "
+            f"got {wanted or 'none'}; name one as {Path(shown(name)).name}#ID, or map or join them all"
+        )
+    if found.get("type") != "Feature" or not isinstance(found.get("assets"), Mapping):
+        kind = found.get("type") or "JSON"
+        raise SceneError(f"{shown(name)} is a STAC {kind}, no item with assets; give an item or an item collection")
+    return found
+
+
+def _items(collection: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    features = collection.get("features")
+    return [each for each in features if isinstance(each, Mapping)] if isinstance(features, list) else []
+
+
+def _document(name: str) -> Mapping[str, Any]:
+    """Return a STAC document; SceneError where it cannot be read."""
+    stamp = 0 if name.startswith(("http://", "https://")) else _modified(name)
+    text = _text(name, stamp)
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        raise SceneError(f"{shown(name)} is no JSON, so no STAC item; check the address") from None
+    if not isinstance(found, Mapping):
+        raise SceneError(f"{shown(name)} is no STAC item; give one, or an item collection")
+    return found
+
+
+def _modified(name: str) -> int:
+    try:
+        return os.stat(name).st_mtime_ns  # noqa: PTH116 - a name that is none is said to be so below
+    except (OSError, ValueError):
+        return -1
+
+
+@lru_cache(maxsize=8)
+def _text(name: str, _stamp: int) -> bytes:
+    try:
+        return _fetched(name) if name.startswith(("http://", "https://")) else Path(name).read_bytes()
+    except urllib.error.HTTPError as error:
+        raise SceneError(f"cannot read {shown(name)}: HTTP status {error.code}; check the address") from None
+    except OSError as error:
+        reason = getattr(error, "reason", None) or error.strerror or error
+        raise SceneError(f"cannot read {shown(name)}: {reason}; check the address") from None
+
+
+def _fetched(address: str) -> bytes:
+    """Return what a server sends, asked again while it is busy."""
+    request = urllib.request.Request(address, headers={"Accept": "application/geo+json, application/json"})  # noqa: S310 - http(s) only
+    for trial in range(1, _TRIES + 1):
+        try:
+            with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as answer:  # noqa: S310 - as above
+                text: bytes = answer.read(_MOST_BYTES)
+                return text
+        except urllib.error.HTTPError as error:
+            if error.code < 500 or trial == _TRIES:
+                raise
+        time.sleep(_PAUSE_S * 2**trial)
+    raise AssertionError
+
+
+def _bands(item: Mapping[str, Any], base: str) -> Iterator[_Band]:
+    """Yield the bands of all assets that are images."""
+    for key, asset in item["assets"].items():
+        if not isinstance(asset, Mapping) or not isinstance(asset.get("href"), str) or not _is_image(asset):
+            continue
+        href = _absolute(asset["href"], base)
+        said = [each for name in ("bands", "eo:bands", "raster:bands") for each in [asset.get(name)] if each]
+        count = max((len(each) for each in said if isinstance(each, list)), default=1)
+        roles = asset.get("roles") or ()
+        rank = "visual" in roles or key.lower() in {"visual", "tci", "rendered_preview"}, "tiff" not in _type(asset)
+        for place in range(count):
+            rows: dict[str, Any] = {}
+            for each in said:
+                if isinstance(each, list) and place < len(each) and isinstance(each[place], Mapping):
+                    rows = dict(each[place]) | rows
+            name = str(rows.get("name") or (key if count == 1 else f"{key}:{place + 1}"))
+            common = str(rows.get("common_name") or rows.get("eo:common_name") or "")
+            yield _Band(str(key), href, place + 1, name, common, _number(rows.get("nodata")), rank)
+
+
+def _type(asset: Mapping[str, Any]) -> str:
+    return str(asset.get("type") or "").lower() or ("tiff" if asset["href"].lower().endswith(".tif") else "")
+
+
+def _is_image(asset: Mapping[str, Any]) -> bool:
+    roles = asset.get("roles") or ()
+    if _NO_IMAGES & {str(role) for role in roles}:
+        return False
+    kind = str(asset.get("type") or "").lower()
+    if kind:
+        return kind.startswith("image/")
+    return urlsplit(str(asset["href"])).path.lower().endswith(_IMAGE_ENDS)
+
+
+def _absolute(href: str, base: str) -> str:
+    if "://" in href or href.startswith("/vsi"):
+        return href
+    if base.startswith(("http://", "https://")):
+        return urljoin(base, href)
+    return str((Path(base).absolute().parent / href).resolve())
+
+
+def _number(value: object) -> float | None:
+    """Return a nodata value: a number, or "nan" as JSON has to spell it."""
+    try:
+        return None if value is None else float(str(value))
+    except ValueError:
+        return None
+
+
+def _named(name: str, every: Sequence[_Band], called: str) -> list[_Band]:
+    """Return the band of a name, or the bands of the asset whose key it is. SceneError where there is none."""
+    wanted = name.casefold()
+    by_name = [band for band in every if band.name.casefold() == wanted]
+    by_color = [band for band in every if band.common_name.casefold() == wanted]
+    found = sorted(by_name or by_color, key=lambda band: band.rank)
+    if found:
+        return found[:1]
+    found = [band for band in every if band.asset.casefold() == wanted]
+    if found:
+        return found
+    raise SceneError(
+        f"the STAC item {called} has no band {name}; it has {_listed(every)}; name those that you mean with `bands`",
+        "bands",
+    )
+
+
+def _listed(every: Sequence[_Band]) -> str:
+    names = list(dict.fromkeys(band.label for band in every))
+    return ", ".join(names[:_NAMES_SHOWN]) + (", ..." if len(names) > _NAMES_SHOWN else "")
+
+
+def _picture(every: Sequence[_Band]) -> list[_Band]:
+    """Return the bands of the picture to look at, else red, green and blue, else those of the first asset."""
+    visual = [band for band in every if band.rank[0]]
+    if visual:
+        return [band for band in visual if band.asset == visual[0].asset]
+    by_color = [next((band for band in every if band.common_name == color), None) for color in _RGB]
+    rgb = [band for band in by_color if band is not None]
+    return rgb if len(rgb) == len(_RGB) else [band for band in every if band.asset == every[0].asset]
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """A band's file, as it is."""
+
+    band: _Band
+    geobox: GeoBox
+    dtype: str
+    nodata: float | None
+    block: tuple[int, int]
+    has_mask: bool
+
+
+def _stacked(chosen: Sequence[_Band], path: str) -> tuple[str, Sequence[int | str]]:
+    """Return the virtual raster of bands from several files, on the grid of the finest."""
+    sources = []
+    for band in chosen:
+        with opened(band.href) as dataset:
+            sources.append(_source(band, dataset))
+    finest = min(sources, key=lambda source: abs(source.geobox.transform.determinant))
+    for source in sources:
+        _check_extent(source, finest, path)
+    return "".join(_stack(sources, finest)), range(1, len(sources) + 1)
+
+
+def _source(band: _Band, dataset: DatasetReader) -> _Source:
+    if not 1 <= band.index <= dataset.count:
+        raise SceneError(f"{shown(band.href)} has {dataset.count} bands, its STAC item tells of band {band.index}")
+    transform: Affine = dataset.transform
+    return _Source(
+        band,
+        GeoBox(dataset.height, dataset.width, transform, dataset.crs or None),
+        dataset.dtypes[band.index - 1],
+        dataset.nodatavals[band.index - 1] if dataset.nodatavals[band.index - 1] is not None else band.nodata,
+        dataset.block_shapes[band.index - 1],
+        any(flag.name == "per_dataset" for flag in dataset.mask_flag_enums[band.index - 1]),
+    )
+
+
+def _check_extent(source: _Source, finest: _Source, path: str) -> None:
+    ours, theirs = source.geobox, finest.geobox
+    size = max(abs(ours.transform.a) + abs(ours.transform.b), abs(ours.transform.d) + abs(ours.transform.e))
+    apart = max(abs(one - other) for one, other in zip(ours.bounds, theirs.bounds, strict=True))
+    if ours.crs != theirs.crs or ours.transform.is_degenerate or apart > size * (1 + _SAME_PX):
+        raise SceneError(
+            f"the assets {source.band.asset} and {finest.band.asset} of the STAC item {shown(_split(path)[0])} do not "
+            "have one extent and CRS; warp them to one grid (rio warp --like)"
+        )
+
+
+def _stack(sources: Sequence[_Source], finest: _Source) -> Iterator[str]:
+    place = finest.geobox
+    yield f'<VRTDataset rasterXSize="{place.width_px}" rasterYSize="{place.height_px}">\n'
+    yield from place_lines(place)
+    rows, cols = finest.block
+    block = f'blockXSize="{min(cols, place.width_px)}" blockYSize="{min(rows, place.height_px)}"'
+    for number, source in enumerate(sources, start=1):
+        band = source.band
+        color = band.common_name if band.common_name in _RGB else "nir" if band.common_name == "nir" else ""
+        yield f'<VRTRasterBand dataType="{TYPES[source.dtype]}" band="{number}" {block}>'
+        yield f"<Description>{escape(band.name)}</Description>"
+        yield "" if source.nodata is None else f"<NoDataValue>{source.nodata!r}</NoDataValue>"
+        yield f"<ColorInterp>{color_name(color)}</ColorInterp>{_from(source, place, str(band.index))}</VRTRasterBand>\n"
+    masks = [source for source in sources if source.has_mask]
+    if masks:
+        mask = _from(masks[0], place, f"mask,{masks[0].band.index}")
+        yield f'<MaskBand><VRTRasterBand dataType="Byte">{mask}</VRTRasterBand></MaskBand>\n'
+    yield "</VRTDataset>\n"
+
+
+def _from(source: _Source, place: GeoBox, band: str) -> str:
+    """Return a source of a virtual raster: what of the file lies on the grid; larger pixels are interpolated."""
+    into = ~source.geobox.transform @ place.transform
+    col, row = into @ (0, 0)
+    right, bottom = into @ (place.width_px, place.height_px)
+    is_same = math.isclose(right - col, place.width_px) and math.isclose(bottom - row, place.height_px)
+    how = "" if is_same or band.startswith("mask") else ' resampling="bilinear"'
+    nodata = "" if source.nodata is None or is_same else f"<NODATA>{source.nodata!r}</NODATA>"
+    kind = "ComplexSource" if nodata else "SimpleSource"
+    return (
+        f'<{kind}{how}><SourceFilename relativeToVRT="0">{escape(file_name(source.band.href))}</SourceFilename>'
+        f"<SourceBand>{band}</SourceBand>"
+        f'<SrcRect xOff="{col!r}" yOff="{row!r}" xSize="{right - col!r}" ySize="{bottom - row!r}"/>'
+        f'<DstRect xOff="0" yOff="0" xSize="{place.width_px}" ySize="{place.height_px}"/>{nodata}</{kind}>'
+    )

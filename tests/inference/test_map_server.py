@@ -1,0 +1,129 @@
+"""Tiles of a map server on this machine beside the raster that they are together."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rasterio
+from rasterio.io import MemoryFile
+from rasterio.transform import from_origin
+from rasterio.warp import transform_bounds
+
+import geoseg
+from geoseg.errors import GeosegWarning, UsageError
+from geoseg.model import ModelBundle
+from geoseg.raster import Scene, Window, is_tile_address, tiles_raster
+from tests.networks import tiny_bundle
+from tests.raster import tile_server
+
+ZOOM, COL, ROW = 15, 16_700, 11_500
+HALF_M = 20037508.342789244
+TILE_M = 2 * HALF_M / 2**ZOOM
+pytestmark = pytest.mark.filterwarnings("ignore::geoseg.errors.GeosegWarning")
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    """Return the address of a server of tiles."""
+    program = [sys.executable, Path(tile_server.__file__)]
+    with subprocess.Popen(program, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        yield f"http://127.0.0.1:{process.stdout.readline().strip()}/tiles/{{z}}/{{x}}/{{y}}.png"
+        process.kill()
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> ModelBundle:
+    return tiny_bundle(tmp_path_factory.mktemp("model"), window_px=64)
+
+
+def box(cols: float, rows: float) -> tuple[float, float, float, float]:
+    """Return a box of Web Mercator, from the middle of a tile on."""
+    west, north = -HALF_M + (COL + 0.5) * TILE_M, HALF_M - (ROW + 0.5) * TILE_M
+    return west, north - rows * TILE_M, west + cols * TILE_M, north
+
+
+def picture(cols: int, rows: int, zoom: int = ZOOM) -> np.ndarray[Any, Any]:
+    """Return the tiles from (COL, ROW) on as they are, in one."""
+    lines = []
+    for row in range(ROW, ROW + rows):
+        line = []
+        for col in range(COL, COL + cols):
+            with MemoryFile(tile_server.tile(zoom, col, row)) as file, file.open() as png:
+                line.append(png.read())
+        lines.append(np.concatenate(line, axis=2))
+    return np.concatenate(lines, axis=1)
+
+
+def test_the_tiles_of_a_zoom_are_one_raster(server: str) -> None:
+    scene = Scene.open(tiles_raster(server, ZOOM))
+    part = scene.crop(box(1.5, 0.75))
+    assert part.shape == (192, 384)
+    data = part.read(Window(0, 0, 192, 384)).data
+    np.testing.assert_array_equal(data, picture(2, 2)[:, 128:320, 128:512])
+    assert scene.geobox.crs == rasterio.crs.CRS.from_epsg(3857)
+
+
+def test_a_map_of_tiles_is_that_of_the_picture_they_make(server: str, bundle: ModelBundle, tmp_path: Path) -> None:
+    whole = tmp_path / "whole.tif"
+    pixel_m = TILE_M / 256
+    grid = from_origin(box(1, 1)[0] - 128 * pixel_m, box(1, 1)[3] + 128 * pixel_m, pixel_m, pixel_m)
+    profile = {"driver": "GTiff", "count": 3, "dtype": "uint8", "height": 512, "width": 512}
+    with rasterio.open(whole, "w", crs="EPSG:3857", transform=grid, nodata=0, **profile) as file:
+        file.write(picture(2, 2))
+    options: dict[str, Any] = {"model": bundle, "device": "onnx", "bbox": box(1.25, 1.25)}
+    with pytest.warns(GeosegWarning, match=r"is a map server: about 9 requests at zoom 15 \(320 x 320 px of"):
+        made = geoseg.plan(server, zoom=ZOOM, **options)
+    expected = geoseg.plan(whole, **options)
+    np.testing.assert_array_equal(made.to_dask().compute(), expected.to_dask().compute())
+    assert made.fingerprint() == geoseg.plan(server, zoom=ZOOM, **options).fingerprint()
+
+
+def test_the_zoom_is_nearest_to_the_pixels_wanted(server: str, bundle: ModelBundle) -> None:
+    there = transform_bounds("EPSG:3857", "EPSG:4326", *box(1, 1))
+    for wanted_m in (1.0, 3.0, 10.0):
+        made = geoseg.plan(server, model=bundle, device="onnx", bbox=there, bbox_crs="EPSG:4326", resolution=wanted_m)
+        assert made.source.geobox.gsd_m is not None
+        assert 2**-0.51 <= made.source.geobox.gsd_m / wanted_m <= 2**0.51
+
+
+def test_the_map_is_written_and_says_where_it_is_from(server: str, bundle: ModelBundle, tmp_path: Path) -> None:
+    out = geoseg.predict(
+        server + "?token=secret", tmp_path / "m.tif", model=bundle, device="onnx", bbox=box(0.5, 0.5), zoom=ZOOM
+    )
+    with rasterio.open(out) as made:
+        assert made.shape == (128, 128)
+        assert made.tags()["GEOSEG_SCENE_PATH"].startswith("http://127.0.0.1")
+        assert "secret" not in json.dumps(made.tags())
+
+
+def test_planning_fetches_little(server: str, bundle: ModelBundle) -> None:
+    def seen() -> int:
+        with urllib.request.urlopen(server.partition("/tiles")[0] + "/--seen") as answer:  # noqa: S310 - this machine
+            return len(json.load(answer))
+
+    before = seen()
+    geoseg.plan(server, model=bundle, device="onnx", bbox=box(40, 40), zoom=ZOOM)
+    assert seen() - before < 200  # of 1681 tiles, to see whether they look like the training imagery
+
+
+def test_what_cannot_be_meant(server: str, bundle: ModelBundle, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"model": bundle, "device": "onnx"}
+    with pytest.raises(UsageError, match="tiles of the whole world; say which part with `bbox` or `aoi`"):
+        geoseg.plan(server, **options)
+    with pytest.raises(UsageError, match="`zoom` must be 0 to 22, got 30"):
+        geoseg.plan(server, bbox=box(1, 1), zoom=30, **options)
+    with pytest.raises(UsageError, match="`zoom` is of a map server's tiles"):
+        geoseg.plan(tmp_path / "scene.tif", zoom=3, **options)
+    assert is_tile_address("https://example.org/{z}/{x}/{-y}.jpg")
+    assert is_tile_address("https://example.org/tiles?x=${x}&y=${y}&z=${z}")
+    assert not is_tile_address("https://example.org/{z}/scene.tif")
+    assert "<YOrigin>bottom</YOrigin>" in tiles_raster("https://example.org/{z}/{x}/{-y}.jpg", 3)

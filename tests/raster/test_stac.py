@@ -1,0 +1,168 @@
+"""STAC items beside the files that their assets are."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from affine import Affine
+from numpy.typing import NDArray
+
+import geoseg
+from geoseg.errors import SceneError, UsageError
+from geoseg.inference import find_scenes
+from geoseg.inference.scene_list import map_names
+from geoseg.raster import Scene, Window
+from tests.inference.conftest import write_scene
+from tests.networks import tiny_bundle
+
+GRID = Affine(10, 0, 500_000, 0, -10, 5_400_000)
+COG = "image/tiff; application=geotiff; profile=cloud-optimized"
+BANDS = {"B02": "blue", "B03": "green", "B04": "red", "B08": "nir", "B11": "swir16"}
+WHOLE = Window(0, 0, 80, 120)
+
+
+def pixels(name: str) -> NDArray[np.uint16]:
+    """Return the pixels of a band, of half the size for B11."""
+    shape = (40, 60) if name == "B11" else (80, 120)
+    return np.random.default_rng(int(name[1:])).integers(1, 9000, (1, *shape), dtype=np.uint16)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Return a folder with an item as of Sentinel-2: a file a band, of two sizes, and a picture."""
+    for name in BANDS:
+        grid = GRID @ Affine.scale(2) if name == "B11" else GRID
+        write_scene(tmp_path / f"{name}.tif", pixels(name), transform=grid, nodata=None)
+    picture = np.random.default_rng(9).integers(0, 255, (3, 80, 120), dtype=np.uint8)
+    write_scene(tmp_path / "visual.tif", picture, transform=GRID, nodata=0)
+    (tmp_path / "item.json").write_text(json.dumps(item()))
+    return tmp_path
+
+
+def item(**more: Any) -> dict[str, Any]:
+    """Return the item, whose hrefs are relative to it."""
+    assets: dict[str, Any] = {
+        name: {
+            "href": f"./{name}.tif",
+            "type": COG,
+            "roles": ["data"],
+            "eo:bands": [{"name": name, "common_name": color}],
+        }
+        for name, color in BANDS.items()
+    }
+    for name in BANDS:
+        assets[name]["raster:bands"] = [{"nodata": 0, "data_type": "uint16"}]
+    rgb = [{"name": f"T{color}", "common_name": color} for color in ("red", "green", "blue")]
+    assets["visual"] = {"href": "visual.tif", "type": COG, "roles": ["visual"], "eo:bands": rgb}
+    assets["thumbnail"] = {"href": "thumbnail.png", "type": "image/png", "roles": ["thumbnail"]}
+    assets["metadata"] = {"href": "metadata.xml", "type": "application/xml"}
+    return {"type": "Feature", "stac_version": "1.0.0", "id": "S2_x", "assets": assets, "links": []} | more
+
+
+@pytest.mark.parametrize("names", [("B04", "B03", "B02"), ("red", "green", "blue"), ("NIR", "b04"), ("B08",)], ids=str)
+def test_bands_are_taken_by_name_or_common_name(folder: Path, names: tuple[str, ...]) -> None:
+    files = {**{color: name for name, color in BANDS.items()}, **{name: name for name in BANDS}}
+    keys = [files[name.lower() if name.lower() in files else name.upper()] for name in names]
+    scene = Scene.open(folder / "item.json", bands=names)
+    patch = scene.read(WHOLE)
+    np.testing.assert_array_equal(patch.data, np.concatenate([pixels(key) for key in keys]))
+    assert scene.geobox == Scene.open(folder / "B04.tif").geobox
+    wanted = Scene.open(folder / "item.json", wanted_bands=names)
+    np.testing.assert_array_equal(wanted.read(WHOLE).data, patch.data)
+    assert wanted.chosen
+    assert scene.local_files() == sorted((folder / f"{key}.tif").resolve() for key in set(keys))
+
+
+def test_nodata_that_only_the_item_knows_hides_pixels(folder: Path) -> None:
+    data = pixels("B04")
+    data[:, :10] = 0
+    for name in ("B04", "B03"):
+        write_scene(folder / f"{name}.tif", data, transform=GRID, nodata=None)
+    scene = Scene.open(folder / "item.json", bands=["red", "green"])
+    assert not scene.read(WHOLE).valid[:10].any()
+    assert scene.read(WHOLE).valid[10:].all()
+
+
+def test_larger_pixels_are_interpolated_onto_the_finest(folder: Path) -> None:
+    scene = Scene.open(folder / "item.json", bands=["B04", "B11"])
+    assert scene.shape == (80, 120)
+    read = scene.read(WHOLE).data
+    np.testing.assert_array_equal(read[0], pixels("B04")[0])
+    means = read[1].reshape(40, 2, 60, 2).mean(axis=(1, 3))
+    assert np.corrcoef(means[1:-1, 1:-1].ravel(), pixels("B11")[0, 1:-1, 1:-1].ravel())[0, 1] > 0.9
+    assert Scene.open(folder / "item.json", bands=["B11"]).shape == (40, 60)
+
+
+def test_without_names_it_is_the_picture_and_an_assets_key_is_all_its_bands(folder: Path) -> None:
+    picture = Scene.open(folder / "visual.tif")
+    for scene in (Scene.open(folder / "item.json"), Scene.open(folder / "item.json", bands=["visual"])):
+        np.testing.assert_array_equal(scene.read(WHOLE).data, picture.read(WHOLE).data)
+    alone = item()
+    alone["assets"] = {
+        "image": {"href": "visual.tif", "type": COG, "bands": [{"name": "r"}, {"name": "g"}, {"name": "b"}]}
+    }
+    (folder / "alone.json").write_text(json.dumps(alone))
+    numbered = Scene.open(folder / "alone.json", bands=[3, 1])
+    np.testing.assert_array_equal(numbered.read(WHOLE).data, picture.read(WHOLE).data[[2, 0]])
+    np.testing.assert_array_equal(
+        Scene.open(folder / "alone.json", bands=["g"]).read(WHOLE).data[0], picture.read(WHOLE).data[1]
+    )
+
+
+def test_a_map_of_an_item_is_that_of_its_bands_in_one_file(folder: Path) -> None:
+    bundle = tiny_bundle(folder, window_px=64)
+    stacked = np.concatenate([pixels(name) for name in ("B04", "B03", "B02")])
+    one = write_scene(folder / "one.tif", stacked, transform=GRID, nodata=0)
+    options: dict[str, Any] = {"model": bundle, "device": "onnx", "scale": (0, 9000)}
+    box = (500_100, 5_399_300, 500_900, 5_399_900)
+    for more in ({}, {"bbox": box}):
+        from_item = geoseg.plan(folder / "item.json", bands=["red", "green", "blue"], **options, **more)
+        expected = geoseg.plan(one, **options, **more)
+        assert from_item.scene.shape == expected.scene.shape
+        np.testing.assert_array_equal(from_item.to_dask().compute(), expected.to_dask().compute())
+
+
+def test_item_collections_are_many_scenes(folder: Path) -> None:
+    far = item(id="S2_y")
+    far["assets"]["B04"]["href"] = "gone.tif"
+    both = {"type": "FeatureCollection", "stac_version": "1.0.0", "features": [item(), far]}
+    (folder / "items.json").write_text(json.dumps(both))
+    found = find_scenes(folder / "items.json")
+    assert found == [f"{folder / 'items.json'}#S2_x", f"{folder / 'items.json'}#S2_y"]
+    assert map_names(found) == ["S2_x", "S2_y"]
+    np.testing.assert_array_equal(Scene.open(str(found[0]), bands=["B04"]).read(WHOLE).data, pixels("B04"))
+    with pytest.raises(SceneError, match=r"gone.tif"):
+        Scene.open(str(found[1]), bands=["B04"])
+    with pytest.raises(SceneError, match=r"holds 2 STAC items \(S2_x, S2_y\), got none; name one as items.json#ID"):
+        Scene.open(folder / "items.json")
+    with pytest.raises(SceneError, match="got S2_z"):
+        Scene.open(f"{folder / 'items.json'}#S2_z")
+
+
+@pytest.mark.parametrize(
+    ("document", "bands", "kind", "said"),
+    [
+        (item(), ["B99"], SceneError, r"the STAC item S2_x \(.*item.json\) has no band B99; it has B02 \(blue\), B03"),
+        (item(), [1, 2], UsageError, "are named, not numbered: B02"),
+        (item(assets={}), None, SceneError, "has no raster among its assets"),
+        (item(type="Collection"), None, SceneError, "is a STAC Collection, no item with assets"),
+        ('{"stac_version": "1.0.0", ', None, SceneError, "is no JSON, so no STAC item"),
+        ('["stac_version"]', None, SceneError, "item.json"),
+    ],
+    ids=str,
+)
+def test_what_an_item_does_not_have(folder: Path, document: Any, bands: Any, kind: type[Exception], said: str) -> None:
+    (folder / "item.json").write_text(document if isinstance(document, str) else json.dumps(document))
+    with pytest.raises(kind, match=said) as raised:
+        Scene.open(folder / "item.json", bands=bands)
+    assert len(str(raised.value).splitlines()) == 1
+
+
+def test_assets_of_two_extents_are_refused(folder: Path) -> None:
+    write_scene(folder / "B03.tif", pixels("B03"), transform=GRID @ Affine.translation(30, 0))
+    with pytest.raises(SceneError, match=r"the assets B03 and B04 of the STAC item .* do not have one extent"):
+        Scene.open(folder / "item.json", bands=["B04", "B03"])
