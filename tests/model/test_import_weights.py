@@ -48,6 +48,19 @@ def unet() -> Any:
 # --- forms of files
 
 
+def _in_one_row(state: dict[str, Any]) -> dict[str, Any]:
+    """Return tensors that are all parts of one storage, the vectors every second number of it."""
+    floats = {name: tensor for name, tensor in state.items() if tensor.is_floating_point()}
+    row = torch.zeros(2 * sum(tensor.numel() for tensor in floats.values()))
+    start, found = 0, dict(state)
+    for name, tensor in floats.items():
+        step = 2 if tensor.ndim == 1 else 1
+        part = row[start : start + step * tensor.numel() : step].view(tensor.shape)
+        found[name] = part.copy_(tensor)
+        start += step * tensor.numel()
+    return found
+
+
 FORMS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "state dict": lambda state: state,
     "parallel": lambda state: {f"module.{name}": tensor for name, tensor in state.items()},
@@ -76,6 +89,11 @@ FORMS: dict[str, Callable[[dict[str, Any]], Any]] = {
     ),
     "deep": lambda state: {"checkpoint": {"model_state_dict": {f"a.b.seg_model.{n}": t for n, t in state.items()}}},
     "no counters": lambda state: {n: t for n, t in state.items() if not n.endswith("num_batches_tracked")},
+    "channels last": lambda state: {
+        name: tensor.to(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor
+        for name, tensor in state.items()
+    },
+    "one row of numbers": _in_one_row,
     "parameters": lambda state: {
         name: torch.nn.Parameter(tensor) if tensor.is_floating_point() else tensor for name, tensor in state.items()
     },

@@ -13,6 +13,7 @@ from typing import Any
 import safetensors.torch
 import segmentation_models_pytorch as smp
 import torch
+from torch.overrides import TorchFunctionMode
 
 from geoseg.errors import ModelError
 from geoseg.machine import is_fork
@@ -246,15 +247,17 @@ def _shapes(architecture: str, arguments_text: str) -> dict[str, tuple[int, ...]
 
 def without_memory(architecture: str, arguments: Mapping[str, Any]) -> torch.nn.Module:
     """Return a new network on the meta device: it has shapes, but no values."""
-    try:
-        with torch.device("meta"):
-            network = build(architecture, arguments)
-    except ModelError as fault:
-        if "meta tensors" not in str(fault) or arguments.get("encoder_name") not in smp.encoders.encoders:
-            raise
-        # smp's mit_b0 to b5 cannot be built without memory; 82 million weights at most
+    with torch.device("meta"), _RatesInMemory():
         network = build(architecture, arguments)
     return network.to("meta")
+
+
+class _RatesInMemory(TorchFunctionMode):
+    """Lets a network read the few numbers that it counts up while it is built: smp's mit_b0 to b5 do."""
+
+    def __torch_function__(self, function: Any, _types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ANN401
+        given = dict(kwargs or {})
+        return function(*args, **(given | {"device": "cpu"} if function is torch.linspace else given))
 
 
 def _load_strictly(network: torch.nn.Module, weights: dict[str, torch.Tensor], name: str) -> None:

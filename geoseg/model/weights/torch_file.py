@@ -57,6 +57,12 @@ class Announced:
     is_floating: bool
     dtype: str = "Float"
     """Of `torch.save`: Float, Half, Long, ..."""
+    storage: str = ""
+    """The name of the row of numbers that it lies in."""
+    offset: int = 0
+    """Where it begins there, in elements."""
+    stride: tuple[int, ...] = ()
+    """How far apart the elements of each axis are, in elements."""
 
     @property
     def size(self) -> int:
@@ -122,6 +128,24 @@ def _refuse_bomb(path: Path, entries: list[zipfile.ZipInfo], size: int) -> None:
         end = entry.header_offset + entry.file_size
     if end > size or len({entry.filename for entry in entries}) < len(entries):
         raise ModelError(f"{path} is cut short or damaged: it announces {end} bytes and has {size}; download it again")
+
+
+def record_places(path: Path) -> dict[str, int]:
+    """Return for each row of numbers in an archive of `torch.save` where its bytes begin in the file.
+
+    Its entries are as they are stored, which `read_torch_file` has seen to.
+    """
+    places = {}
+    with path.open("rb") as file, zipfile.ZipFile(file) as archive:
+        for entry in archive.infolist():
+            file.seek(entry.header_offset + _LENGTHS_AT)
+            name, extra = struct.unpack("<HH", file.read(4))
+            places[entry.filename.rpartition("/data/")[2]] = entry.header_offset + _LENGTHS_AT + 4 + name + extra
+    return places
+
+
+_LENGTHS_AT = 26
+"""Of the name and of what follows it, in an entry's own header."""
 
 
 def _main_pickle(path: Path, entries: list[zipfile.ZipInfo]) -> zipfile.ZipInfo:
@@ -212,6 +236,7 @@ class _Storage:
 
     kind: str
     count: int
+    key: str
 
 
 class _Reader(pickle.Unpickler):
@@ -254,7 +279,7 @@ class _Reader(pickle.Unpickler):
                         f"{self._path} announces {count * size} bytes of weights in {one_line(key, 20)} and has fewer; "
                         "copy or download it again"
                     )
-                return _Storage(kind, count)
+                return _Storage(kind, count, str(key))
         raise pickle.UnpicklingError(f"persistent id {one_line(pid, 60)}")
 
     def _makers(self) -> Mapping[str, Callable[..., Any]]:
@@ -299,7 +324,7 @@ class _Reader(pickle.Unpickler):
             raise ModelError(
                 f"{self._path} announces a tensor {list(shape)!r:.60} in {there} numbers; it is damaged, get it again"
             )
-        return Announced(shape, kind in _FLOATING, kind)
+        return Announced(shape, kind in _FLOATING, kind, storage.key, offset, tuple(stride))
 
 
 class _Inert:

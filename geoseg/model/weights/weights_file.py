@@ -5,14 +5,14 @@ from __future__ import annotations
 import contextlib
 import re
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from geoseg.errors import ModelError
 from geoseg.model.bundle import METADATA_KEY, one_line, read_architecture, read_header
-from geoseg.model.weights.torch_file import WANTED, Announced, dictionaries, read_torch_file
+from geoseg.model.weights.torch_file import WANTED, Announced, dictionaries, read_torch_file, record_places
 
 if TYPE_CHECKING:
     import torch
@@ -108,35 +108,62 @@ def _texts(content: object) -> list[str]:
 
 @contextlib.contextmanager
 def opened_tensors(file: WeightsFile, names: Mapping[str, str]) -> Iterator[Mapping[str, torch.Tensor]]:
-    """Give the tensors of a file under a network's names, mapped rather than read. ModelError if that fails."""
-    import torch  # noqa: PLC0415 (what a file announces is told without it)
-
+    """Give the tensors of a file under a network's names, each read when it is asked for. ModelError if that fails."""
     if _is_safetensors(file.path):
-        import safetensors  # noqa: PLC0415 (as above)
+        import safetensors  # noqa: PLC0415 (what a file announces is told without it)
 
         with safetensors.safe_open(file.path, framework="pt") as source:
-            yield _Lazy(source, names)
+            yield _Lazy(names, source.get_tensor)
         return
-    content = _loaded(file)
-    for name in file.place:
+    with file.path.open("rb") as source:
+        if source.read(2) != b"PK":
+            yield _loaded(file, names)
+            return
+        tensors = _inside(read_torch_file(file.path)[0], file.place)
+        yield _Lazy(names, _Records(source, tensors, record_places(file.path)))
+
+
+def _inside(content: Any, place: tuple[str, ...]) -> Any:  # noqa: ANN401 (a dict)
+    for name in place:
         content = content[name]
-    found = {}
-    for own, name in names.items():
-        tensor = content[name]
-        if not isinstance(tensor, torch.Tensor) or tensor.layout != torch.strided or tensor.device.type != "cpu":
-            raise ModelError(f"{file.path} holds {one_line(name, 60)} in another form than plain numbers; {WANTED}")
-        found[own] = tensor
-    yield found
+    return content
+
+
+class _Records:
+    """Reads tensors from the rows of numbers of an archive: nothing is unpickled for that."""
+
+    def __init__(self, source: BinaryIO, tensors: Mapping[str, Announced], places: Mapping[str, int]) -> None:
+        self._source, self._tensors, self._places = source, tensors, places
+
+    def __call__(self, name: str) -> torch.Tensor:
+        import torch  # noqa: PLC0415 (as above)
+
+        told = self._tensors[name]
+        kind: torch.dtype = getattr(torch, _TORCH_NAMES[told.dtype])
+        if not told.size:
+            return torch.empty(told.shape, dtype=kind)
+        count = 1 + sum((length - 1) * step for length, step in zip(told.shape, told.stride, strict=True))
+        self._source.seek(self._places[told.storage] + told.offset * kind.itemsize)
+        numbers = bytearray(self._source.read(count * kind.itemsize))
+        if len(numbers) < count * kind.itemsize:
+            raise ModelError(f"the file with {one_line(name, 60)} is cut short; copy or download it again")
+        return torch.frombuffer(numbers, dtype=kind).as_strided(told.shape, told.stride)
+
+
+_TORCH_NAMES = {
+    "Double": "float64", "Float": "float32", "Half": "float16", "BFloat16": "bfloat16", "Long": "int64",
+    "Int": "int32", "Short": "int16", "Char": "int8", "Byte": "uint8", "Bool": "bool",
+}  # fmt: skip
 
 
 class _Lazy(Mapping[str, Any]):
-    """Tensors of a `.safetensors` file, each read when it is asked for."""
+    """Tensors under a network's names, each read when it is asked for."""
 
-    def __init__(self, source: Any, names: Mapping[str, str]) -> None:  # noqa: ANN401 (safetensors has no types)
-        self._source, self._names = source, names
+    def __init__(self, names: Mapping[str, str], read: Callable[[str], Any]) -> None:
+        self._names, self._read = names, read
 
     def __getitem__(self, name: str) -> Any:  # noqa: ANN401 (a tensor)
-        return self._source.get_tensor(self._names[name])
+        return self._read(self._names[name])
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._names)
@@ -145,18 +172,15 @@ class _Lazy(Mapping[str, Any]):
         return len(self._names)
 
 
-def _loaded(file: WeightsFile) -> Any:  # noqa: ANN401 - whatever torch.save was given
-    """Return what a file holds; torch unpickles nothing but tensors and settings, and maps the numbers."""
-    import torch  # noqa: PLC0415 (what a file announces is told without it)
+def _loaded(file: WeightsFile, names: Mapping[str, str]) -> dict[str, torch.Tensor]:
+    """Return the tensors of a file of before torch 1.6; torch unpickles nothing but tensors and plain settings."""
+    import torch  # noqa: PLC0415 (as above)
 
-    _, passed_over = read_torch_file(file.path)
-    stand_ins: list[Any] = [(_stand_in(name), name) for name in sorted(passed_over)]
-    with file.path.open("rb") as source:
-        is_archive = source.read(2) == b"PK"
+    stand_ins: list[Any] = [(_stand_in(name), name) for name in sorted(read_torch_file(file.path)[1])]
     try:
         with warnings.catch_warnings(), torch.serialization.safe_globals(stand_ins):
             warnings.simplefilter("ignore")
-            return torch.load(file.path, map_location="cpu", weights_only=True, mmap=is_archive)
+            content = torch.load(file.path, map_location="cpu", weights_only=True)
     except MemoryError:
         raise
     except Exception as fault:  # noqa: BLE001 (of damaged bytes torch raises whatever it likes)
@@ -165,6 +189,8 @@ def _loaded(file: WeightsFile) -> Any:  # noqa: ANN401 - whatever torch.save was
             f"{file.path} holds more than tensors ({what}); keep the tensors alone where you trust the file: "
             "torch.save(network.state_dict(), 'weights.pth')"
         ) from None
+    tensors = _inside(content, file.place)
+    return {own: tensors[name] for own, name in names.items()}
 
 
 def _stand_in(name: str) -> Any:  # noqa: ANN401 (a class)

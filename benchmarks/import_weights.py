@@ -1,0 +1,51 @@
+"""Peak memory of `geoseg import` for a checkpoint of 340 MB, torch included, and how long a refusal takes.
+
+python benchmarks/import_weights.py
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+_ENCODER = "mit_b5"
+"""A U-Net on it has 85 million weights."""
+_WRITE = """
+import sys, torch
+from geoseg.model import build
+network = build("Unet", {"encoder_name": sys.argv[1], "in_channels": 3, "classes": 19})
+torch.save({f"model.seg_model.{name}": tensor for name, tensor in network.state_dict().items()}, sys.argv[2])
+"""
+"""In a process of its own: what this one ever took, a child of it would be said to have taken too."""
+
+
+def main() -> None:
+    """Print the figures."""
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder) / "FLAIR-INC_rgb_15cl_mitb5-unet_weights.pth"
+        subprocess.run([sys.executable, "-c", _WRITE, _ENCODER, str(source)], check=True)
+        size = source.stat().st_size
+        _, peak = run("import", str(source), "--out", str(Path(folder) / "model.safetensors"), "-q")
+        print(f"checkpoint {size / 1e6:.0f} MB, peak {peak / 1e6:.0f} MB: {peak / size:.2f} times")
+        os.truncate(source, size // 2)
+        seconds, peak = run("import", str(source), "--out", str(Path(folder) / "other.safetensors"), "-q")
+        print(f"cut short: refused after {seconds:.2f} s, peak {peak / 1e6:.0f} MB")
+
+
+def run(*words: str) -> tuple[float, int]:
+    """Run a command; return its seconds and its peak memory in bytes."""
+    code = "import sys; from geoseg_cli.main import geoseg; geoseg(sys.argv[1:])"
+    start = time.perf_counter()
+    process = subprocess.Popen([sys.executable, "-c", code, *words], stderr=subprocess.DEVNULL)
+    _, _, usage = os.wait4(process.pid, 0)
+    process.returncode = 0
+    unit = 1 if sys.platform == "darwin" else 1024
+    return time.perf_counter() - start, usage.ru_maxrss * unit
+
+
+if __name__ == "__main__":
+    main()
