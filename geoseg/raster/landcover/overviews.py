@@ -7,6 +7,7 @@ overviews of the map, whatever the tiles.
 from __future__ import annotations
 
 import functools
+import sys
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +15,8 @@ from numpy.typing import NDArray
 from geoseg.legend import NODATA
 
 SMALLEST_PX = 512
-COMPILED_LEVELS = 6
-"""From so many on, kernels are compiled: loading them costs 0.55 s of CPU, and saves 0.85 ms on a megapixel."""
+_COMPILED_LEVELS = 6
+"""From so many on kernels may be compiled: loading them costs 0.55 s of CPU, and saves 0.85 ms on a megapixel."""
 _ROWS_AT_ONCE = 64
 
 Pixels = NDArray[np.uint8]
@@ -46,6 +47,14 @@ def pyramid(pixels: Pixels, levels: int, *, classes: bool, compiled: bool = Fals
     for _ in range(levels):
         found.append(halved(found[-1], classes=classes, compiled=compiled))
     return found
+
+
+def use_compiled(levels: int) -> bool:
+    """Say whether compiled kernels pay for a map of so many levels.
+
+    numba takes 100 MB. A process that is small without it stays small; one that has it, or torch, does not mind.
+    """
+    return levels >= _COMPILED_LEVELS and ("numba" in sys.modules or "torch" in sys.modules)
 
 
 def halved(pixels: Pixels, *, classes: bool, compiled: bool) -> Pixels:

@@ -28,7 +28,7 @@ from geoseg.errors import OutputError, UsageError
 from geoseg.legend import NODATA
 from geoseg.raster.environment import GDAL_ERRORS, raster_environment
 from geoseg.raster.landcover import tiff
-from geoseg.raster.landcover.overviews import COMPILED_LEVELS, Pixels, overview_levels, pyramid
+from geoseg.raster.landcover.overviews import Pixels, overview_levels, pyramid, use_compiled
 from geoseg.raster.landcover.product import Product
 from geoseg.raster.landcover.storage import DEFAULTS
 from geoseg.raster.windows import Window
@@ -98,7 +98,7 @@ def write_part(folder: Path, product: Product, index: int, pixels: Pixels, form:
 
 def encoded_part(product: Product, pixels: Pixels, form: PartFormat) -> bytes:
     """Return the content of the part of a tile, uint8 (band, row, col)."""
-    compiled = form.levels >= COMPILED_LEVELS
+    compiled = use_compiled(form.levels)
     content, sizes, stored = io.BytesIO(), [], {}
     with zipfile.ZipFile(content, "w") as parts:
         for level, of_level in enumerate(
