@@ -30,6 +30,7 @@ from .model import Normalization as Normalization
 from .model import export_model as export_model
 from .model import import_weights as import_weights
 from .model import save_bundle as save_bundle
+from .profile import Profile as Profile
 from .progress import Progress as Progress
 from .raster import BandStatistics as BandStatistics
 from .raster import GeoBox as GeoBox

@@ -1,4 +1,4 @@
-"""Where the time of a run goes: busy seconds of each of its stages, whoever works at them."""
+"""Where the time of a run goes: busy seconds of each of its stages, what limited it, and what to change."""
 
 from __future__ import annotations
 
@@ -6,22 +6,56 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
+
+from geoseg.machine import available_cores
 
 READ, SCORE, PASTE, WRITE, ASSEMBLE = "read", "score", "paste", "write", "assemble"
 """Work."""
 PIXELS, DEVICE, WRITERS = "pixels", "device", "writers"
 """What was waited for: pixels by the owner of a device, the device and the writers by its finisher."""
+MAP = "map"
+"""All work on tiles, as a stretch of the run."""
+_LONG, _IDLE, _ALL = 0.35, 0.35, 0.85
+"""Shares from which the final map takes long, workers are idle for long, and cores are all busy."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """What limited a run, and what to change, each in a sentence."""
+
+    what: str
+    advice: str
+
+    def __str__(self) -> str:
+        """Return both."""
+        return f"{self.what}; {self.advice}"
 
 
 class Profile:
-    """Seconds by name, added up by several threads."""
+    """Where the time of a run goes.
+
+    Give one to `predict` or `Plan.run`, and print it afterwards. One that is given to several runs adds them up.
+
+    Examples
+    --------
+    >>> profile = geoseg.Profile()  # doctest: +SKIP
+    >>> geoseg.predict("scene.tif", "landcover.tif", profile=profile)  # doctest: +SKIP
+    >>> print(profile)  # doctest: +SKIP
+
+    """
 
     def __init__(self) -> None:
         self._seconds: dict[str, float] = {}
+        self._stretches: dict[str, tuple[float, float]] = {}
         self._lock = threading.Lock()
+        self.workers: int | None = None
+        """Threads that map tiles; where devices are fed, that read, and that write. None where a cluster does it."""
+        self.devices = 0
+        """How many were fed; 0 where workers mapped tile by tile."""
 
     def add(self, stage: str, seconds: float) -> None:
-        """Add to the seconds of a stage."""
+        """Add to the seconds of a stage; any thread may."""
         with self._lock:
             self._seconds[stage] = self._seconds.get(stage, 0.0) + seconds
 
@@ -34,8 +68,108 @@ class Profile:
         finally:
             self.add(stage, time.perf_counter() - began)
 
+    @contextmanager
+    def stretch(self, name: str) -> Iterator[None]:
+        """Add the seconds that the block takes by the clock, and those of all cores of this process."""
+        began, began_cpu = time.perf_counter(), time.process_time()
+        try:
+            yield
+        finally:
+            wall_s, cpu_s = self._stretches.get(name, (0.0, 0.0))
+            took = time.perf_counter() - began, time.process_time() - began_cpu
+            self._stretches[name] = wall_s + took[0], cpu_s + took[1]
+
     @property
     def seconds(self) -> Mapping[str, float]:
-        """What each stage has so far."""
+        """Busy seconds by stage, of all threads together.
+
+        read: reading and decoding. score: the network, blending and labeling; where devices are fed, telling them what
+        to do. paste: finished rows into tiles. write: encoding and writing tiles. Where devices are fed also what was
+        waited for: pixels (a device had none), device (its results), writers (they had too many tiles).
+        """
         with self._lock:
             return dict(self._seconds)
+
+    @property
+    def wall_seconds(self) -> Mapping[str, float]:
+        """Seconds by the clock: map, all that is done with tiles, and assemble, the final rasters."""
+        return {name: wall_s for name, (wall_s, _) in self._stretches.items()}
+
+    @property
+    def limit(self) -> Limit | None:
+        """What limited the run; None where nothing was mapped."""
+        map_s, cpu_s = self._stretches.get(MAP, (0.0, 0.0))
+        assemble_s = self._stretches.get(ASSEMBLE, (0.0, 0.0))[0]
+        if not map_s or not self._seconds:
+            return None
+        if assemble_s > _LONG * (map_s + assemble_s):
+            share = assemble_s / (map_s + assemble_s)
+            return Limit(f"putting the map together took {share:.0%} of the time", "write `out` to a faster disk")
+        if self.devices:
+            return _limit_of_devices(self.seconds, map_s * self.devices, cpu_s / map_s / available_cores())
+        return _limit_of_workers(self.seconds, map_s, self.workers)
+
+    def to_json(self) -> dict[str, object]:
+        """Return plain values by name."""
+        limit = self.limit
+        return {
+            "busy_seconds": _rounded(self.seconds, READ, SCORE, PASTE, WRITE),
+            "waited_seconds": _rounded(self.seconds, PIXELS, DEVICE, WRITERS),
+            "wall_seconds": _rounded(self.wall_seconds, MAP, ASSEMBLE),
+            "workers": self.workers,
+            "devices": self.devices,
+            "limit": limit and limit.what,
+            "advice": limit and limit.advice,
+        }
+
+    def __str__(self) -> str:
+        """Return a few lines to read."""
+        wall = self.wall_seconds
+        lines = [f"{name:<8} {wall[name]:.1f} s by the clock" for name in (MAP, ASSEMBLE) if name in wall]
+        seconds = self.seconds
+        lines += [f"{name:<8} {seconds[name]:.1f} s busy" for name in (READ, SCORE, PASTE, WRITE) if name in seconds]
+        waits = ((PIXELS, "a device had none"), (DEVICE, "its results"), (WRITERS, "too many tiles at once"))
+        lines += [f"{name:<8} {seconds[name]:.1f} s waited for: {why}" for name, why in waits if name in seconds]
+        limit = self.limit
+        return "\n".join([*lines, *([] if limit is None else [f"limit    {limit}"])])
+
+
+def _limit_of_workers(seconds: Mapping[str, float], map_s: float, workers: int | None) -> Limit:
+    """Return what limited workers that map tile by tile."""
+    busy_s = sum(seconds.values())
+    if workers is not None and busy_s < (1 - _IDLE) * workers * map_s:
+        return Limit(
+            f"workers had nothing to do for {1 - busy_s / (workers * map_s):.0%} of the time: there were too few tiles",
+            f"take fewer `workers` (now {workers}), which share the cores, or a smaller `tile`",
+        )
+    stage = max((READ, SCORE, WRITE), key=lambda name: seconds.get(name, 0.0))
+    share = f"{seconds.get(stage, 0.0) / busy_s:.0%} of the workers' time"
+    return {
+        READ: Limit(f"reading took {share}", "keep the scene near, in tiles, in a quick compression such as ZSTD"),
+        SCORE: Limit(f"the network took {share}", "take a GPU, a smaller model, or a smaller `overlap`"),
+        WRITE: Limit(f"writing took {share}", "write `out` to a faster disk"),
+    }[stage]
+
+
+def _limit_of_devices(seconds: Mapping[str, float], devices_s: float, cores_busy: float) -> Limit:
+    """Return what limited devices that are fed, by what was waited for."""
+    stage = max((PIXELS, DEVICE, WRITERS, SCORE), key=lambda name: seconds.get(name, 0.0))
+    share = f"{min(1.0, seconds.get(stage, 0.0) / devices_s):.0%} of the time"
+    if stage in {PIXELS, WRITERS} and cores_busy > _ALL:
+        return Limit(
+            f"the processor: devices had to wait for {share}, and its cores were all busy",
+            "more cores, or a scene in a quick compression such as ZSTD, keep a device busy",
+        )
+    return {
+        PIXELS: Limit(f"reading: devices waited for pixels for {share}", "keep the scene near, or take more `workers`"),
+        WRITERS: Limit(f"writing: finished rows waited for {share}", "write `out` to a faster disk"),
+        DEVICE: Limit(
+            f"the device: its results were waited for {share}",
+            "take a faster one, several (`device='cuda:all'`), a smaller model, or a smaller `overlap`",
+        ),
+        SCORE: Limit(f"telling the device what to do took {share}", "take a larger `batch_size`"),
+    }[stage]
+
+
+def _rounded(seconds: Mapping[str, float], *names: str) -> dict[str, float]:
+    return {name: round(seconds[name], 3) for name in names if name in seconds}

@@ -118,10 +118,19 @@ _INPUT, _MODEL, _OUTPUT, _POLYGONS, _RUN = "Input", "Model", "Output", "Polygons
     "together.",
 )  # fmt: skip
 @grouped(_RUN)("--dry-run", is_flag=True, help="Print tiles, windows, memory, disk and time; write nothing.")
+@grouped(_RUN)("--profile", is_flag=True, help="Tell where the time went, what limited the run, and what to change.")
 @options.as_json(_RUN, "Print what was written (with --dry-run, the plan) as JSON.")
 @options.progress(_RUN)
 @options.quiet(_RUN)
-def predict(scenes: tuple[str, ...], *, dry_run: bool, as_json: bool, quiet: bool, **given: Any) -> None:  # noqa: ANN401
+def predict(
+    scenes: tuple[str, ...],
+    *,
+    dry_run: bool,
+    profile: bool,
+    as_json: bool,
+    quiet: bool,
+    **given: Any,  # noqa: ANN401
+) -> None:
     """Write a land-cover map of SCENE, any raster that GDAL reads: GeoTIFF, VRT, JPEG2000, https://, s3://.
 
     The map has the scene's grid unless --resolution says otherwise. Run the same command again and an interrupted run
@@ -145,19 +154,30 @@ def predict(scenes: tuple[str, ...], *, dry_run: bool, as_json: bool, quiet: boo
     found: list[Any] = _scenes(scenes, list_file)
     if settings.pop("mosaic"):
         found = [_joined(found)]
+    if profile and (dry_run or out_dir is not None):
+        raise click.UsageError(
+            "--profile measures the map of one scene: give --out, and no --dry-run", click.get_current_context()
+        )
     click.get_current_context().with_resource(_workers(settings.pop("cluster", None)))
     if out_dir is not None:
         _check_one_target(out)
         every = plan_all if dry_run else predict_all
         every(found, out_dir, settings, as_json=as_json, quiet=quiet)
         return
+    from geoseg.profile import Profile
+
     scene, out = _only_scene(found, out), str(out)
     if dry_run:
         _print_plan(scene, out, settings, as_json=as_json, quiet=quiet)
         return
-    figures = _run(scene, out, settings, quiet=quiet)
+    measured = Profile() if profile else None
+    figures = _run(scene, out, settings | {"profile": measured}, quiet=quiet)
     if as_json:
+        figures |= {} if measured is None else {"profile": measured.to_json()}
         click.echo(json.dumps({"labels": out} | _others(settings) | figures, indent=2))
+    elif measured is not None:
+        for line in str(measured).splitlines():
+            say(line)
 
 
 def _workers(cluster: str | None) -> AbstractContextManager[None]:

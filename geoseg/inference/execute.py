@@ -6,7 +6,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,11 +25,11 @@ from geoseg.inference.journal import (
 )
 from geoseg.inference.outputs import OutputOptions, Outputs
 from geoseg.inference.pipeline import Job, run_pipeline
-from geoseg.inference.scheduler import Needs, Parts, TileTask, is_scheduled, run_tasks, stoppable
+from geoseg.inference.scheduler import Needs, Parts, TileDone, TileTask, is_scheduled, run_tasks, stoppable
 from geoseg.inference.stored import PartsStore, Staged, staged
 from geoseg.inference.tile import TileMap
 from geoseg.machine import size_text
-from geoseg.profile import Profile
+from geoseg.profile import ASSEMBLE, MAP, Profile
 from geoseg.progress import Progress, announcer
 from geoseg.raster import check_place, is_remote, public_name, shown
 from geoseg.raster.landcover import PartFormat, Product, build_cog, built_path, part_path, place
@@ -41,36 +41,42 @@ Report = Callable[[Progress], None]
 Announce = Callable[[str], None]
 
 
-def run(
+def run(  # noqa: PLR0913 those of `Plan.run`
     plan: Plan,
     out: str | os.PathLike[str],
     options: OutputOptions,
     *,
     progress: Report | None = None,
     announce: Announce | None = None,
+    profile: Profile | None = None,
 ) -> Path | str:
     """Carry a plan out, write what follows its map, and return the path of the map, or its URL; see `Plan.run`."""
     with staged(out, options) as place:
-        return run_staged(plan, place, progress=progress, announce=announce)
+        return run_staged(plan, place, progress=progress, announce=announce, profile=profile)
 
 
 def run_staged(
-    plan: Plan, place: Staged, *, progress: Report | None = None, announce: Announce | None = None
+    plan: Plan,
+    place: Staged,
+    *,
+    progress: Report | None = None,
+    announce: Announce | None = None,
+    profile: Profile | None = None,
 ) -> Path | str:
     """Carry a plan out at places that are checked and held already; see `run`."""
     outputs = Outputs.of(place.out, place.options)
     outputs.check(plan.source)
     keep = tuple(reversed(outputs.by_product))
     plan = replace(plan, mapping=replace(plan.mapping, keep=keep))
-    progress, announce = progress or _silence, announcer(announce)
-    if outputs.shard is not None and not _map_shard(plan, outputs, outputs.shard, progress, announce):
+    told = _Told(progress or _silence, announcer(announce), profile or Profile())
+    if outputs.shard is not None and not _map_shard(plan, outputs, outputs.shard, told):
         return place.labels
     try:
-        _write_rasters(plan, outputs, place.parts, progress, announce)
+        _write_rasters(plan, outputs, place.parts, told)
     except LockedError:
         if outputs.shard is None:
             raise
-        announce("another shard puts the map together")
+        told.announce("another shard puts the map together")
         return place.labels
     if outputs.polygons is not None:
         outputs.polygons.write(outputs.labels, progress, announce, mkdir=outputs.mkdir)
@@ -78,9 +84,16 @@ def run_staged(
     return place.labels
 
 
-def _write_rasters(
-    plan: Plan, outputs: Outputs, parts: PartsStore | None, progress: Report, announce: Announce
-) -> None:
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """What is told of a run, and measured."""
+
+    progress: Report
+    announce: Announce
+    profile: Profile
+
+
+def _write_rasters(plan: Plan, outputs: Outputs, parts: PartsStore | None, told: _Told) -> None:
     """Hold the output's lock; resume where an equal run ended; replace a file by a finished one only.
 
     Raises LockedError, ResumeError, OutputError (no space, not writable) or SceneError; the finished tiles are then
@@ -100,15 +113,17 @@ def _write_rasters(
         if waiting:
             _forget_lost_parts(journal, waiting)
             _check_space(plan, journal)
-            _announce(plan, journal, announce)
-            _map_missing(plan, journal, outputs, parts, progress, announce)
+            _announce(plan, journal, told.announce)
+            with told.profile.stretch(MAP):
+                _map_missing(plan, journal, outputs, parts, told)
             _check_unchanged(plan, meaning)
-            announce(f"putting the map together from {plan.tile_count} tile{'s' * (plan.tile_count != 1)}")
-            _put_together(plan, outputs, journal, waiting, provenance(plan, meaning), progress)
+            told.announce(f"putting the map together from {plan.tile_count} tile{'s' * (plan.tile_count != 1)}")
+            with told.profile.stretch(ASSEMBLE):
+                _put_together(plan, outputs, journal, waiting, provenance(plan, meaning), told.progress)
         clear_parts(journal)
 
 
-def _map_shard(plan: Plan, outputs: Outputs, shard: Shard, progress: Report, announce: Announce) -> bool:
+def _map_shard(plan: Plan, outputs: Outputs, shard: Shard, told: _Told) -> bool:
     """Map one share of the tiles; say whether it was the last, and the map is to be put together.
 
     Raises what `_write_rasters` raises.
@@ -120,12 +135,12 @@ def _map_shard(plan: Plan, outputs: Outputs, shard: Shard, progress: Report, ann
         outputs.check_free(journal.placing)
         _forget_lost_parts(journal, plan.products)
         _check_space(plan, journal)
-        _announce(plan, journal, announce)
-        _map_missing(plan, journal, outputs, None, progress, announce, shard.indexes(plan.tile_count))
+        _announce(plan, journal, told.announce)
+        _map_missing(plan, journal, outputs, None, told, shard.indexes(plan.tile_count))
         _check_unchanged(plan, meaning)
     there = len(finished_by_all(outputs.labels))
     if there < plan.tile_count:
-        announce(
+        told.announce(
             f"shard {shard} is finished, {there} of {plan.tile_count} tiles are there; the shard that ends last puts "
             "the map together"
         )
@@ -216,8 +231,7 @@ def _map_missing(  # noqa: PLR0913, PLR0917 each is a noun the reader expects he
     journal: Journal,
     outputs: Outputs,
     store: PartsStore | None,
-    progress: Report,
-    announce: Announce,
+    told: _Told,
     within: range | None = None,
 ) -> None:
     """Run the tiles that the journal lacks, of all or `within`; each is recorded and reported as it comes."""
@@ -228,7 +242,7 @@ def _map_missing(  # noqa: PLR0913, PLR0917 each is a noun the reader expects he
     def report() -> None:
         done, seconds = len(journal.finished), time.monotonic() - began
         total = plan.grid.height_px * plan.grid.width_px
-        progress(Progress(done, plan.tile_count, pixels_before + pixels_now, total, pixels_now, seconds))
+        told.progress(Progress(done, plan.tile_count, pixels_before + pixels_now, total, pixels_now, seconds))
 
     def finished(index: int) -> None:
         nonlocal pixels_now
@@ -245,18 +259,31 @@ def _map_missing(  # noqa: PLR0913, PLR0917 each is a noun the reader expects he
     form = PartFormat.of(plan.scene.shape, plan.tile_shape, outputs.storage)
     parts = Parts(plan.products, journal.parts, form, store)
     if plan.scoring.is_swept and not is_scheduled():
-        _feed_devices(plan, missing, parts.write, finished)
+        _feed_devices(plan, missing, parts.write, finished, told.profile)
         return
+    plan.scoring.on_one_device("a map by Dask's workers")
+    told.profile.workers = None if is_scheduled() else plan.workers
+
+    def done(tile: TileDone) -> None:
+        for stage, seconds in tile.seconds.items():
+            told.profile.add(stage, seconds)
+        finished(tile.index)
+
     with stoppable() as run:
         task = TileTask(plan, parts, run, Needs.of(plan))
-        run_tasks(task, missing, plan.workers, lambda tile: finished(tile.index), announce, task.unfit)
+        run_tasks(task, missing, plan.workers, done, told.announce, task.unfit)
 
 
 def _feed_devices(
-    plan: Plan, missing: Sequence[int], write: Callable[[int, TileMap], None], finished: Callable[[int], None]
+    plan: Plan,
+    missing: Sequence[int],
+    write: Callable[[int, TileMap], None],
+    finished: Callable[[int], None],
+    profile: Profile,
 ) -> None:
     """Have the plan's devices go down the scene."""
-    job = Job(plan.mapping, plan.tile, plan.tile_cols, write, Profile())
+    profile.workers, profile.devices = plan.workers, len(plan.engine.each)
+    job = Job(plan.mapping, plan.tile, plan.tile_cols, write, profile)
     engines = [replace(plan.scoring, engine=each).open for each in plan.engine.each]
     run_pipeline(job, missing, engines, plan.capacity(), plan.workers, finished)
 

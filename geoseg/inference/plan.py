@@ -29,6 +29,7 @@ from geoseg.inference.scoring import BASELINE_BYTES, Scoring, ScoringOptions, po
 from geoseg.inference.tile import SceneMapping
 from geoseg.machine import available_memory_bytes, size_text
 from geoseg.model import EXPORT_FORMAT, Engine, EngineChoice, ModelBundle
+from geoseg.profile import Profile
 from geoseg.progress import Progress, announcer
 from geoseg.raster import Scene, Window, WindowGrid, as_scene, axis_starts, shown
 from geoseg.raster.landcover import (
@@ -148,6 +149,7 @@ class Plan:
         *,
         progress: Callable[[Progress], None] | None = None,
         announce: Callable[[str], None] | None = None,
+        profile: Profile | None = None,
         **options: Unpack[OutputOptions],
     ) -> Path | str:
         """Carry the plan out and return the path of the map.
@@ -161,6 +163,8 @@ class Plan:
             Called with a `Progress` after every tile and step of what follows.
         announce : callable, optional
             Called with lines for people: the bands, the engine, a resumed run.
+        profile : Profile, optional
+            Takes where the time goes: busy seconds of each stage, and what limited the run.
         **options
             What else is written, and how; see `OutputOptions`.
 
@@ -178,7 +182,7 @@ class Plan:
         """
         from geoseg.inference.execute import run  # noqa: PLC0415 - see above
 
-        return run(self, out, options, progress=progress, announce=announce)
+        return run(self, out, options, progress=progress, announce=announce, profile=profile)
 
     def to_dask(self) -> dask.array.Array:
         """Return the map as a lazy Dask array: class codes (row, col), uint8, 255 = nodata, one chunk a tile.

@@ -12,6 +12,7 @@ from geoseg.inference.execute import run_staged
 from geoseg.inference.outputs import OutputOptions, Outputs
 from geoseg.inference.plan import PlanOptions, plan
 from geoseg.inference.stored import staged
+from geoseg.profile import Profile
 from geoseg.progress import Progress
 from geoseg.raster import Scene, as_scene
 
@@ -32,6 +33,7 @@ def predict(
     *,
     progress: Callable[[Progress], None] | None = None,
     announce: Callable[[str], None] | None = None,
+    profile: Profile | None = None,
     **options: Unpack[PredictOptions],
 ) -> Path | str:
     """Map a scene of any size and return the path of the map.
@@ -47,6 +49,8 @@ def predict(
         Called with a `Progress` after every tile and step of what follows.
     announce : callable, optional
         Called with lines for people: the bands, the engine, a resumed run. They go to the logger `geoseg` as well.
+    profile : Profile, optional
+        Takes where the time goes: busy seconds of each stage, and what limited the run.
     **options
         How the scene is mapped, see `PlanOptions`: model, bands, bbox, bbox_crs, aoi, aoi_crs, zoom, scale, window,
         overlap, blend, tta, resolution, network_resolution, tile, batch_size, device, workers. What else is written,
@@ -92,7 +96,7 @@ def predict(
             progress=progress,
             **cast("PlanOptions", rest),
         )
-        return run_staged(made, place, progress=progress, announce=announce)
+        return run_staged(made, place, progress=progress, announce=announce, profile=profile)
 
 
 @plain_arguments(PlanOptions)

@@ -7,10 +7,10 @@ import sys
 import tempfile
 import threading
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -21,8 +21,10 @@ from dask.base import get_scheduler
 from dask.callbacks import Callback
 
 from geoseg.errors import GeosegError, UsageError
-from geoseg.inference.tile import TileMap, map_tile
+from geoseg.inference.tile import Readable, SceneMapping, TileMap, map_tile
 from geoseg.model import EngineChoice, ModelBundle, OutOfMemory, choose_engine
+from geoseg.profile import READ, SCORE, WRITE, Profile
+from geoseg.raster import Patch, Window
 from geoseg.raster.landcover import PartFormat, Product, write_part
 from geoseg.version import VERSION
 
@@ -176,6 +178,8 @@ class TileDone:
 
     index: int
     pixels: int
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    """Of each stage, as a `Profile` has them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,12 +270,36 @@ class TileTask:
         tile = self.plan.tile(index)
         check = checkpoint(self.run)
         check()
+        profile = Profile()
+        mapping: SceneMapping[Any] = self.plan.mapping
+        timed = replace(mapping, scene=_TimedScene(self.plan.scene, profile))
         try:
-            mapped = map_tile(self.plan.mapping, self.plan.open_engine(), tile, check)
+            with profile.timed(SCORE):
+                mapped = map_tile(timed, self.plan.open_engine(), tile, check)
         except OutOfMemory:
             raise GeosegError(
                 f"the rows of a tile of {tile.width} x {tile.height} pixels do not fit the device's memory; "
                 "take a smaller `tile`, or fewer `workers`"
             ) from None
-        self.parts.write(index, mapped)
-        return TileDone(index, tile.size)
+        with profile.timed(WRITE):
+            self.parts.write(index, mapped)
+        profile.add(SCORE, -profile.seconds.get(READ, 0.0))
+        return TileDone(index, tile.size, profile.seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class _TimedScene:
+    """A scene of which one thread reads, and the time that it takes."""
+
+    scene: Readable
+    profile: Profile
+
+    @property
+    def path(self) -> str:
+        """Its name in messages."""
+        return self.scene.path
+
+    def read(self, window: Window) -> Patch:
+        """Read a window."""
+        with self.profile.timed(READ):
+            return self.scene.read(window)

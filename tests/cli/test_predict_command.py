@@ -121,6 +121,19 @@ def test_a_dry_run_tells_and_writes_nothing(run: Run, tmp_path: Path, scene: Pat
     assert set(tmp_path.iterdir()) == before
 
 
+def test_a_profile_is_told_at_the_end_or_as_json(run: Run, tmp_path: Path, scene: Path, model: Path) -> None:
+    words = ("predict", scene, "--out", tmp_path / "map.tif", "--model", model, "--profile", "--overwrite")
+    done = run(*words)
+    assert done.exit_code == 0, done.stderr
+    assert "\nlimit    " in done.stderr
+    assert done.stderr.index("\nscore    ") > done.stderr.index("wrote ")
+    profile = json.loads(run(*words, "--json").stdout)["profile"]
+    assert set(profile["busy_seconds"]) == {"read", "score", "write"}
+    assert sum(profile["busy_seconds"].values()) <= profile["workers"] * profile["wall_seconds"]["map"]
+    assert run(*words, "--dry-run").exit_code == 2
+    assert run("predict", scene, "--out-dir", tmp_path / "maps", "--profile").exit_code == 2
+
+
 def test_resolution_and_symmetries_are_pythons(run: Run, tmp_path: Path, scene: Path, model: Path) -> None:
     words = ("predict", scene, "--out", tmp_path / "map.tif", "--model", model, "--resolution", "0.7", "--tta", "2")
     figures = json.loads(run(*words, "--dry-run", "--json").stdout)

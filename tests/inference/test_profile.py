@@ -1,0 +1,141 @@
+"""A profile says where the time went, and what limited the run: of runs that are made slow at one place."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+import geoseg
+from geoseg.inference import SceneMapping
+from geoseg.inference.pipeline import Capacity, Job, run_pipeline
+from geoseg.legend import LandCover, Legend
+from geoseg.model import FinishedRows, Slab, Ticket
+from geoseg.profile import MAP, Profile
+from geoseg.raster import Patch, Scene, Window, WindowGrid, tiles
+from tests.inference.conftest import MakeScene
+from tests.inference.position_engine import PositionEngine
+
+LEGEND = Legend((LandCover(1, "one", (1, 2, 3)), LandCover(4, "four", (4, 5, 6))))
+NAP_S = 0.02
+
+
+class _Clock(PositionEngine):
+    """A device that takes no time to be told, and so long for a row of windows."""
+
+    def __init__(self, seconds_a_row: float = 0.0) -> None:
+        super().__init__()
+        self.seconds_a_row = seconds_a_row
+
+    def begin(self, course: Any) -> _ClockSweep:
+        return _ClockSweep(self, course)
+
+
+class _ClockSweep:
+    def __init__(self, device: _Clock, course: Any) -> None:
+        self.device, self.course, self.row = device, course, -1
+
+    def push(self, slab: Slab) -> Ticket:
+        slab.release()
+        self.row += 1
+        return _ClockTicket(self, self.row)
+
+    def finish(self) -> None:
+        return None
+
+
+class _ClockTicket:
+    def __init__(self, sweep: _ClockSweep, row: int) -> None:
+        self.sweep, self.row = sweep, row
+
+    def result(self) -> list[FinishedRows]:
+        time.sleep(self.sweep.device.seconds_a_row)
+        return [FinishedRows(self.sweep.course.finished(self.row), {})]
+
+
+def fed(scene: Scene, device: _Clock, write: Callable[..., object]) -> Profile:
+    """Return the profile of a run of one device, one reader and one writer."""
+    profile = Profile()
+    profile.workers, profile.devices = 1, 1
+    places = tiles(600, 64, 32, 64)
+    job = Job(
+        SceneMapping(scene, WindowGrid(600, 64, 32, 8), "hann", 4, (0, 1, 2, 3)), places.__getitem__, 1, write, profile
+    )  # type: ignore[arg-type] # it returns nothing
+    capacity = Capacity.of(job.mapping, (32, 64), workers=1, devices=1, free_bytes=1 << 30)
+    with profile.stretch(MAP):
+        run_pipeline(job, range(len(places)), [lambda: device], capacity, 1, lambda _: None)
+    return profile
+
+
+def idle(_index: int, _tile: object) -> None:
+    return
+
+
+@pytest.mark.parametrize("slow", ["read", "device", "write"])
+def test_what_is_slow_limits_a_device(make_scene: MakeScene, monkeypatch: pytest.MonkeyPatch, slow: str) -> None:
+    scene, plain = make_scene(600, 64), Scene.read
+
+    def slowly(self: Scene, window: Window) -> Patch:
+        time.sleep(NAP_S)
+        return plain(self, window)
+
+    if slow == "read":
+        monkeypatch.setattr(Scene, "read", slowly)
+        monkeypatch.setattr("geoseg.inference.pipeline.slabs._CHUNK_PX", 1 << 10)
+    device = _Clock(NAP_S if slow == "device" else 0.0)
+    profile = fed(scene, device, (lambda *_: time.sleep(NAP_S)) if slow == "write" else idle)
+    limit = profile.limit
+    assert limit is not None
+    words = {"read": "reading: devices waited for pixels", "device": "the device: its results", "write": "writing: "}
+    assert limit.what.startswith(words[slow]), str(profile)
+    seconds, wall_s = profile.seconds, profile.wall_seconds[MAP]
+    assert all(seconds[stage] <= wall_s for stage in ("read", "write", "paste", "score"))  # one thread each
+    busiest = {"read": "read", "device": "device", "write": "write"}[slow]
+    assert seconds[busiest] > wall_s / 2
+    assert f"limit    {limit}" in str(profile)
+    assert profile.to_json()["limit"] == limit.what
+
+
+@pytest.mark.parametrize("slow", ["read", "score"])
+def test_what_is_slow_limits_workers(
+    make_scene: MakeScene, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, slow: str
+) -> None:
+    def scores(batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        if slow == "score":
+            time.sleep(NAP_S)
+        return np.full((len(batch), 2, *batch.shape[2:]), 0.5, np.float32)
+
+    plain = Scene.read
+
+    def slowly(self: Scene, window: Window) -> Patch:
+        time.sleep(NAP_S)
+        return plain(self, window)
+
+    scene = make_scene(300, 200)
+    made = geoseg.plan(
+        scene,
+        model=geoseg.ModelBundle.from_callable(scores, legend=LEGEND, window_px=64, overlap_px=8),
+        tile=64,
+        workers=1,
+    )
+    if slow == "read":
+        monkeypatch.setattr(Scene, "read", slowly)
+    profile = geoseg.Profile()
+    made.run(tmp_path / "map.tif", profile=profile)
+    limit = profile.limit
+    assert limit is not None
+    assert limit.what.startswith({"read": "reading took", "score": "the network took"}[slow]), str(profile)
+    assert set(profile.seconds) == {"read", "score", "write"}
+    assert min(profile.seconds.values()) > 0
+    assert sum(profile.seconds.values()) <= profile.wall_seconds[MAP]
+    assert profile.wall_seconds["assemble"] > 0
+
+
+def test_a_profile_of_nothing_is_empty() -> None:
+    assert Profile().limit is None
+    assert not str(Profile())
