@@ -247,7 +247,7 @@ def test_bad_input_is_one_line(run: Run, tmp_path: Path, scene: Path, model: Pat
         (2, [scene, "--out", scene, "--model", model, "--overwrite"], ["scene.tif", "--out"]),
         (2, [scene, "--out", model, "--model", model, "--overwrite"], [model.name, "GeoTIFF"]),
         (2, [scene, "--out", out, "--confidence", out, "--model", model], ["a path of its own"]),
-        (2, [scene, "--out", out, "--model", model, "--mean", "0.4,0.4,0.4"], ["--legend", "--std"]),
+        (2, [scene, "--out", out, "--model", model, "--mean", "0.4,0.4,0.4"], ["--mean", "--std"]),
     ]
     kept = {path: path.read_bytes() for path in (scene, model)}
     for code, words, said in cases:
