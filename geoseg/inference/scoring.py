@@ -14,7 +14,6 @@ import numpy as np
 from geoseg.errors import UsageError
 from geoseg.inference.blend import DEFAULT_BLEND, Blend, check_blend
 from geoseg.inference.resolution import network_window
-from geoseg.inference.scheduler import where_the_work_is_done
 from geoseg.inference.symmetries import check_symmetries, symmetric
 from geoseg.inference.tile import Readable, SceneMapping
 from geoseg.machine import available_cores, available_memory_bytes, in_every_fork, size_text
@@ -83,6 +82,8 @@ class Scoring:
         """
         window_px, overlap_px = _windows(bundle, options.get("window"), options.get("overlap"), factor)
         device, batch_size = options.get("device", "auto"), options.get("batch_size")
+        from geoseg.inference.scheduler import where_the_work_is_done  # noqa: PLC0415 - Dask takes long to import
+
         engine = where_the_work_is_done(
             choose_engine, bundle, device, window_px=window_px, scale=options.get("scale"), export=False
         )

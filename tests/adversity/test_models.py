@@ -105,7 +105,7 @@ def test_a_checkpoint_of_torch_is_refused_with_the_way_out(predict: Predict, sce
     line = check_refused(
         predict(scene, "--out", scene.parent / "map.tif", "--model", scene.parent / name), 1, scene.parent, before
     )
-    assert "save_bundle" in line
+    assert "geoseg import" in line
 
 
 def test_models_of_other_kinds(predict: Predict, scene: Path, model: Path) -> None:

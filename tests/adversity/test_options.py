@@ -46,7 +46,7 @@ from tests.adversity.promises import check_map, check_refused, files_in
         ("--device cuda:-1", "device must be one of"),
         ("--device cuda:x", "device must be one of"),
         ("--blend sharp", "blend must be one of"),
-        ("--legend no.json", "go together"),
+        ("--legend no.json", "cannot be read"),
     ],
 )
 def test_an_option_that_cannot_be_right(predict: Predict, scene: Path, options: str, says: str) -> None:

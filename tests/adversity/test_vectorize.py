@@ -289,7 +289,7 @@ def test_targets_that_cannot_be(refused: Callable[..., str], cover: Path) -> Non
         assert ".gpkg, .parquet" in refused(2, out=name)
 
 
-@pytest.mark.parametrize("address", ["https://127.0.0.1/a.gpkg", "s3://bucket/a.fgb", "/vsimem/a.gpkg"])
+@pytest.mark.parametrize("address", ["https://127.0.0.1/a.gpkg", "/vsimem/a.gpkg"])
 def test_targets_far_away(vectorize: Vectorize, cover: Path, address: str) -> None:
     before = files_in(cover.parent)
     assert "outputs are local files" in check_refused(vectorize(cover, "--out", address), 1, cover.parent, before)

@@ -287,9 +287,10 @@ class _HookedTicket:
 @contextmanager
 def no_thread_left() -> Iterator[None]:
     """All threads of a pipeline end with it, soon."""
+    before = set(threading.enumerate())
     yield
     latest = time.monotonic() + 5
-    while [thread for thread in threading.enumerate() if thread.name.startswith("geoseg-")]:
+    while [thread for thread in set(threading.enumerate()) - before if thread.name.startswith("geoseg-")]:
         assert time.monotonic() < latest
         time.sleep(0.01)
 

@@ -137,9 +137,10 @@ def test_a_failing_listener_leaves_no_process(program: Program) -> None:
     def fail(line: str) -> None:
         raise RuntimeError(line)
 
+    before = set(threading.enumerate())
     with pytest.raises(RuntimeError, match="begun"):
         run([program(STUBBORN)], fail, lambda: False, patience_s=0.3)
-    assert not [each for each in threading.enumerate() if each.name.startswith("geoseg")]
+    assert not [each for each in set(threading.enumerate()) - before if each.name.startswith("geoseg")]
 
 
 def test_a_program_that_is_none_says_why(tmp_path: Path) -> None:
