@@ -171,7 +171,7 @@ def predict(
         _print_plan(scene, out, settings, as_json=as_json, quiet=quiet)
         return
     measured = Profile() if profile else None
-    figures = _run(scene, out, settings | {"profile": measured}, quiet=quiet)
+    figures = _run(scene, out, settings if measured is None else settings | {"profile": measured}, quiet=quiet)
     if as_json:
         figures |= {} if measured is None else {"profile": measured.to_json()}
         click.echo(json.dumps({"labels": out} | _others(settings) | figures, indent=2))
