@@ -84,7 +84,7 @@ def _finish(results: list[SceneResult], *, quiet: bool) -> None:
     said = ", ".join(f"{counts[status]} {words}" for status, words in _TOLD.items() if counts[status])
     if not counts["failed"]:
         if not quiet:
-            say(f"{len(results)} scenes: {said}")
+            say(f"{len(results)} scene{'s' * (len(results) != 1)}: {said}")
         return
     names = [result.scene for result in results if result.status == "failed"]
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
@@ -109,6 +109,8 @@ def plan_all(scenes: list[Any], out_dir: str, settings: dict[str, Any], *, as_js
         size = f"{figures.width_px} x {figures.height_px} px, {figures.windows} windows"
         click.echo(json.dumps(figures.to_json()) if as_json else f"{figures.scene}: {size}, {figures.seconds:.2g} s")
     if not as_json:
-        click.echo(f"{planned} scenes: about {disk_bytes / 1e6:.3g} MB on the disk, {seconds:.2g} s")
+        click.echo(
+            f"{planned} scene{'s' * (planned != 1)}: about {disk_bytes / 1e6:.3g} MB on the disk, {seconds:.2g} s"
+        )
     if failed:
         raise GeosegError(f"{failed} of {len(scenes)} scenes cannot be mapped so")

@@ -6,6 +6,7 @@ worker that dies takes with it what it had in hand and nothing else. Imported on
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
@@ -23,10 +24,9 @@ _IN_FLIGHT = 2
 _LEAST_IN_FLIGHT = 16
 """A cluster that grows with what waits must see something wait."""
 _TRIES = 3
-"""Of a tile that fails: the network may fail for a moment."""
+"""Of a tile that fails, but for an option that cannot be right: the network may fail for a moment."""
 _CONNECT_S = 20
 _FIRST_LOOK_S, _LOOK_S = 1.0, 30.0
-_NEVER_MENDED = (UsageError,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,10 +85,12 @@ class _Flight:
     waiting: deque[int]
     done: Any = field(default_factory=lambda: as_completed(raise_errors=False))
     index_of: dict[str, int] = field(default_factory=dict)
-    """By the key of a future."""
+    """By the key of a future; each try of a tile has its own."""
     unfit: dict[str, str] = field(default_factory=dict)
     """Why workers are left out, by address."""
-    tries: Counter[int] = field(default_factory=Counter)
+    failures: Counter[int] = field(default_factory=Counter)
+    """By tile."""
+    sent: Iterator[int] = field(default_factory=itertools.count)
 
     def fill(self) -> None:
         """Send tiles until enough are in flight."""
@@ -100,8 +102,7 @@ class _Flight:
         most = max(_LEAST_IN_FLIGHT, _IN_FLIGHT * sum(threads.values()))
         while self.waiting and len(self.index_of) < most:
             index = self.waiting.popleft()
-            self.tries[index] += 1
-            key = f"geoseg-tile-{self.run}-{index}-{self.tries[index]}"
+            key = f"geoseg-tile-{self.run}-{index}-{next(self.sent)}"
             future = self.client.submit(do_held, self.run, index, key=key, pure=False, workers=fit)
             self.index_of[future.key] = index
             self.done.add(future)
@@ -114,7 +115,6 @@ class _Flight:
         fault = future.exception() if future.status == "error" else CancelledError(future.key)
         if isinstance(fault, Unfit):
             self.unfit[fault.worker] = fault.reason
-            self.tries[index] -= 1
         elif isinstance(fault, KilledWorker):
             raise GeosegError(
                 f"tile {index} killed every worker that it was given to; give the workers more memory "
@@ -125,8 +125,10 @@ class _Flight:
                 f"the Dask scheduler at {_address(self.client)} has left; the finished tiles are kept: start it and "
                 "run the same command again"
             ) from None
-        elif self.tries[index] >= _TRIES or isinstance(fault, _NEVER_MENDED):
-            raise fault
+        else:
+            self.failures[index] += 1
+            if self.failures[index] >= _TRIES or isinstance(fault, UsageError):
+                raise fault
         self.waiting.appendleft(index)
         return None
 
@@ -146,15 +148,14 @@ def run_on_cluster(
     with _holding(client, plugin), _told_of_no_worker(client, announce):
         flight = _Flight(client, plugin.run, deque(indexes))
         flight.fill()
-        told = 0
         for future in flight.done:
+            known = len(flight.unfit)
             result = flight.landed(future)
             if future.status == "finished":
                 finished(result)
             future.release()  # from here on nobody asks for it, so nobody computes it again
-            for address, reason in list(flight.unfit.items())[told:]:
+            for address, reason in list(flight.unfit.items())[known:]:
                 announce(f"the Dask worker {address} is left out: {reason}")
-            told = len(flight.unfit)
             flight.fill()
 
 

@@ -253,9 +253,8 @@ def _map_missing(  # noqa: PLR0913, PLR0917 each is a noun the reader expects he
         report()
 
     report()
-    missing = [
-        index for index in (range(plan.tile_count) if within is None else within) if index not in journal.finished
-    ]
+    asked = range(plan.tile_count) if within is None else within
+    missing = [index for index in asked if index not in journal.finished]
     form = PartFormat.of(plan.scene.shape, plan.tile_shape, outputs.storage)
     parts = Parts(plan.products, journal.parts, form, store)
     if plan.scoring.is_swept and not is_scheduled():
@@ -270,8 +269,8 @@ def _map_missing(  # noqa: PLR0913, PLR0917 each is a noun the reader expects he
         finished(tile.index)
 
     with stoppable() as run:
-        task = TileTask(plan, parts, run, Needs.of(plan))
-        run_tasks(task, missing, plan.workers, done, told.announce, task.unfit)
+        needs = Needs.of(plan, parts)
+        run_tasks(TileTask(plan, parts, run), missing, plan.workers, done, told.announce, needs.missing)
 
 
 def _feed_devices(

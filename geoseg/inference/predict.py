@@ -55,7 +55,7 @@ def predict(
         How the scene is mapped, see `PlanOptions`: model, bands, bbox, bbox_crs, aoi, aoi_crs, zoom, scale, window,
         overlap, blend, tta, resolution, network_resolution, tile, batch_size, device, workers. What else is written,
         and how, see `OutputOptions`: confidence, probabilities, polygons, layer, min_area, simplify, smooth, mkdir,
-        overwrite, creation_options.
+        overwrite, shard, creation_options.
 
     Returns
     -------

@@ -22,7 +22,7 @@ from dask.callbacks import Callback
 
 from geoseg.errors import GeosegError, UsageError
 from geoseg.inference.tile import Readable, SceneMapping, TileMap, map_tile
-from geoseg.model import EngineChoice, ModelBundle, OutOfMemory, choose_engine
+from geoseg.model import EngineChoice, OutOfMemory, choose_engine, file_hash
 from geoseg.profile import READ, SCORE, WRITE, Profile
 from geoseg.raster import Patch, Window
 from geoseg.raster.landcover import PartFormat, Product, write_part
@@ -86,9 +86,8 @@ def run_tasks(  # noqa: PLR0913, PLR0917 - the last two are for those on a clust
 
     A current Dask client takes the tasks; else the scheduler that Dask is configured with, by default threads. A flat
     graph of plain tuples: 10^5 tasks are scheduled in seconds, as `delayed` objects they take minutes. What a task or
-    `finished` raises ends the run. `announce` is told when a client has no worker: it may get
-    one. `unfit` returns, on a worker, why it cannot do the task, or None.
-    Runs in several threads of one process know nothing of each other.
+    `finished` raises ends the run. `announce` is told when a client has no worker: it may get one. `unfit` returns, on
+    a worker, why it cannot do the task, or None. Runs in several threads of one process know nothing of each other.
     """
     client = current_client()
     if client is not None or dask.config.get("scheduler", None) in _PROCESSES:
@@ -214,42 +213,49 @@ class Parts:
 
 @dataclass(frozen=True, slots=True)
 class Needs:
-    """What a process must have to map the tiles of a run as all others do."""
+    """What a process must have to map the tiles of a run as all others do; a plain value, which travels to it."""
 
     version: str
-    engine: str
+    kind: str
     """All of the engine that can change a label, as it was planned."""
+    engine: EngineChoice
     files: tuple[Path, ...]
     """What scoring reads."""
+    parts: Parts
 
     @classmethod
-    def of(cls, plan: Plan) -> Self:
+    def of(cls, plan: Plan, parts: Parts) -> Self:
         """Return what a plan needs."""
         files = (*plan.source.local_files(), *plan.bundle.files)
-        return cls(VERSION, plan.engine.describe_kind(), files)
+        return cls(VERSION, plan.engine.describe_kind(), plan.engine, files, parts)
 
-    def missing(self, bundle: ModelBundle, engine: EngineChoice, parts: Parts) -> str | None:
+    def missing(self) -> str | None:
         """Return what is missing here, and the way out, or None."""
         if self.version != VERSION:
             return f"it has geoseg {VERSION}, the run {self.version}; install the same"
-        if parts.store is None and not parts.folder.is_dir():
-            return f"it does not see {parts.folder}; put it on a shared disk, or write to a store (s3://)"
+        if self.parts.store is None and not self.parts.folder.is_dir():
+            return f"it does not see {self.parts.folder}; put it on a shared disk, or write to a store (s3://)"
         for path in self.files:
             if not path.exists():
                 return f"it does not see {path}; put it on a shared disk"
+        bundle = self.engine.bundle
         try:
-            if bundle.files and ModelBundle.open(bundle.weights_path).hash != bundle.hash and bundle.graph is None:
+            if (
+                bundle.function is None
+                and bundle.graph is None
+                and file_hash(bundle.weights_path) != bundle.weights_hash
+            ):
                 return f"its {bundle.weights_path} is another model"
-            kind = _here(bundle, engine).describe_kind()
+            kind = _here(self.engine).describe_kind()
         except (GeosegError, PackageNotFoundError) as fault:
             return str(fault)
-        return None if kind == self.engine else f"it computes with {kind}, the run with {self.engine}"
+        return None if kind == self.kind else f"it computes with {kind}, the run with {self.kind}"
 
 
-def _here(bundle: ModelBundle, planned: EngineChoice) -> EngineChoice:
+def _here(planned: EngineChoice) -> EngineChoice:
     """Return the engine that this machine would choose where another one planned it."""
-    device = "auto" if bundle.function is not None else planned.device
-    return choose_engine(bundle, device, window_px=planned.window_px, scale=planned.scale, export=False)
+    device = "auto" if planned.bundle.function is not None else planned.device
+    return choose_engine(planned.bundle, device, window_px=planned.window_px, scale=planned.scale, export=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,11 +265,6 @@ class TileTask:
     plan: Plan
     parts: Parts
     run: Run
-    needs: Needs
-
-    def unfit(self) -> str | None:
-        """Return why this process cannot map the tiles, or None."""
-        return self.needs.missing(self.plan.bundle, self.plan.engine, self.parts)
 
     def __call__(self, index: int) -> TileDone:
         """Map one tile and write its parts, each atomically."""

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from geoseg.errors import UsageError
+from geoseg.errors import OutputError, UsageError
 from geoseg.inference.journal import parts_folder, write_journal
 from geoseg.inference.outputs import OutputOptions
 from geoseg.lock import LOCK
@@ -58,23 +58,27 @@ class PartsStore:
 
     def restore(self, labels: Path) -> None:
         """Make the folder of parts and the journal that a run on the local disk would have left beside `labels`."""
-        header = json.loads(self.folder.inside(_HEADER).read() or b"{}")
-        if not header:
+        try:
+            header = json.loads(self.folder.inside(_HEADER).read() or b"{}")
+            run, products = str(header.get("fingerprint", ""))[:16], set(header.get("meaning", {}).get("products", ()))
+        except (ValueError, AttributeError, TypeError):
+            raise OutputError(
+                f"{self.folder} is not the folder of an unfinished map; move it, or choose another `out`", "out"
+            ) from None
+        if not run:
             return
-        run = str(header["fingerprint"])[:16]
-        names = [name.removeprefix(f"{run}/") for name in self.folder.names() if name.startswith(f"{run}/")]
-        products = set(header["meaning"]["products"])
-        found: dict[int, set[str]] = defaultdict(set)
-        for name in names:
-            product, _, number = Path(name).stem.rpartition("_")
-            found[int(number)].add(product)
-        whole = sorted(tile for tile, theirs in found.items() if theirs >= products)
         folder = parts_folder(labels) / run
         folder.mkdir(parents=True)
-        wanted = [folder / name for name in names if int(Path(name).stem.rpartition("_")[2]) in set(whole)]
+        parts = [folder / name.removeprefix(f"{run}/") for name in self.folder.names() if name.startswith(f"{run}/")]
+        found: dict[int, dict[str, Path]] = defaultdict(dict)
+        for part in parts:
+            product, _, number = part.stem.rpartition("_")
+            if number.isdecimal():
+                found[int(number)][product] = part
+        whole = {tile: theirs for tile, theirs in found.items() if theirs.keys() >= products}
         with ThreadPoolExecutor(_TRANSFERS) as pool:
-            list(pool.map(lambda part: self.fetch([part]), wanted))
-        write_journal(parts_folder(labels), header, whole)
+            list(pool.map(lambda theirs: self.fetch([*theirs.values()]), whole.values()))
+        write_journal(parts_folder(labels), header, sorted(whole))
 
     def clear(self) -> None:
         """Remove all but the lock."""

@@ -12,6 +12,7 @@ from .bundle import architecture_named as architecture_named
 from .bundle import check_window as check_window
 from .bundle import default_overlap as default_overlap
 from .bundle import fetch as fetch
+from .bundle import file_hash as file_hash
 from .bundle import frozen_text as frozen_text
 from .bundle import is_demo as is_demo
 from .bundle import is_hub_address as is_hub_address

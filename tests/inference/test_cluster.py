@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +16,16 @@ import dask
 import numpy as np
 import pytest
 import rasterio
+import segmentation_models_pytorch as smp
 
 import geoseg
 from geoseg.errors import GeosegError, OutputError, SceneError, UsageError
 from geoseg.inference import cluster
 from geoseg.inference.cluster import HoldTask, run_on_cluster
-from geoseg.inference.scheduler import connected, where_the_work_is_done
+from geoseg.inference.scheduler import Needs, Parts, connected, where_the_work_is_done
+from geoseg.legend import LandCover, Legend
+from geoseg.model import ModelBundle
+from geoseg.raster.landcover import PartFormat, creation_options
 from tests.inference.conftest import random_pixels, write_scene
 
 distributed = pytest.importorskip("distributed")
@@ -61,6 +67,14 @@ def bad_scene(index: int) -> int:
 def bad_option(index: int) -> int:
     CALLS.append(index)
     raise UsageError("it cannot be")
+
+
+def fails_at_once(index: int) -> int:
+    CALLS.append(index)
+    if index == 0:
+        raise UsageError("it cannot be")
+    JOINED.wait(0.2)
+    return index
 
 
 def waits_for_a_third(index: int) -> str:
@@ -131,6 +145,56 @@ def test_what_fails_again_and_again_ends_the_run(
     with pytest.raises(error, match="it cannot be"):
         run(client, task, [7])
     assert [7] * tries == CALLS
+
+
+def test_what_ends_the_run_takes_the_tiles_in_flight_with_it(client: Any) -> None:
+    with pytest.raises(UsageError) as kept:  # whoever keeps the error keeps its frames, and what they hold
+        run(client, fails_at_once, range(TILES))
+    begun = len(CALLS)
+    time.sleep(1)
+    assert len(CALLS) <= begun + len(client.nthreads()) < TILES
+    assert kept.value.__traceback__ is not None
+
+
+def parts_of(plan: geoseg.Plan, folder: Path) -> Parts:
+    return Parts(plan.products, folder, PartFormat.of(plan.scene.shape, plan.tile_shape, creation_options({})))
+
+
+def bundles(folder: Path) -> Iterator[tuple[str, Any]]:
+    """Yield a model of every kind, by name."""
+    yield "demo", None
+    network = smp.Unet("resnet18", encoder_weights=None, classes=2, encoder_depth=3, decoder_channels=(8, 8, 8))
+    network.save_pretrained(folder / "folder")
+    sides: dict[str, Any] = {
+        "legend": Legend((LandCover(0, "a", (0, 0, 0)), LandCover(1, "b", (9, 9, 9)))),
+        "normalization": geoseg.Normalization((100, 100, 100), (50, 50, 50)),
+    }
+    yield "folder", ModelBundle.from_pretrained(folder / "folder", **sides)
+    geoseg.export_model(None, out=folder / "demo.onnx")
+    yield "onnx", ModelBundle.open(folder / "demo.onnx")
+
+
+def test_this_process_has_what_its_own_plan_needs(tmp_path: Path) -> None:
+    scene = write_scene(tmp_path / "scene.tif", random_pixels(300, 200, 1, 0.1))
+    for name, bundle in bundles(tmp_path):
+        plan = geoseg.plan(scene, model=bundle, device="torch-cpu" if name == "folder" else "auto")
+        assert Needs.of(plan, parts_of(plan, tmp_path)).missing() is None, name
+
+
+def test_what_a_process_lacks_is_named(tmp_path: Path) -> None:
+    scene = write_scene(tmp_path / "scene.tif", random_pixels(300, 200, 1, 0.1))
+    own = Path(shutil.copy(ModelBundle.open(None).weights_path, tmp_path / "own.safetensors"))
+    plan = geoseg.plan(scene, model=own)
+    needs = Needs.of(plan, parts_of(plan, tmp_path))
+    assert needs.missing() is None
+    assert "it computes with" in str(replace(needs, kind="torch").missing())
+    own.write_bytes(own.read_bytes() + b" ")
+    assert "is another model" in str(needs.missing())
+    assert "has geoseg" in str(replace(needs, version="0.0").missing())
+    elsewhere = replace(needs.parts, folder=tmp_path / "nowhere")
+    assert "does not see" in str(replace(needs, parts=elsewhere).missing())
+    scene.unlink()
+    assert f"does not see {scene}" in str(needs.missing())
 
 
 def test_a_worker_that_joins_late_holds_the_task(client: Any) -> None:
