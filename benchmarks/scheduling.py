@@ -14,7 +14,7 @@ from pathlib import Path
 from report import Report, cores
 
 from geoseg.inference import run_tasks
-from geoseg.inference.journal import open_journal
+from geoseg.inference.execution import open_journal
 
 SECONDS = 20.0
 """What is promised is seconds, not minutes, for 10^5 tiles."""

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from geoseg.inference.journal import Journal
+from geoseg.inference.execution.journal import Journal
 from geoseg.raster import class_raster
 from geoseg.raster.landcover import outputs
 from geoseg.vector.io import formats

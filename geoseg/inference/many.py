@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack, cast
 from geoseg.atomic import make_folders, same_file
 from geoseg.errors import GeosegError, OutsideError, UsageError
 from geoseg.given import plain_arguments
-from geoseg.inference.execute import provenance
-from geoseg.inference.outputs import OutputOptions, Outputs
+from geoseg.inference.execution import OutputOptions, Outputs, provenance
 from geoseg.inference.plan import Plan, PlanOptions, plan
 from geoseg.inference.predict import PredictOptions, taken
 from geoseg.inference.scene_list import find_scenes, map_names, named

@@ -14,8 +14,7 @@ import numpy as np
 from geoseg.errors import UsageError
 from geoseg.given import plain_arguments
 from geoseg.inference.compatibility import check_bands, check_scale, warn_if_unlike
-from geoseg.inference.journal import fingerprint
-from geoseg.inference.outputs import OutputOptions
+from geoseg.inference.execution import OutputOptions, fingerprint
 from geoseg.inference.part import PartOptions, mapped_part
 from geoseg.inference.pipeline import Capacity
 from geoseg.inference.resolution import (
@@ -180,7 +179,7 @@ class Plan:
         on threads. The products are those that `options` name, whatever the plan was told of them.
 
         """
-        from geoseg.inference.execute import run  # noqa: PLC0415 - see above
+        from geoseg.inference.execution import run  # noqa: PLC0415 - see above
 
         return run(self, out, options, progress=progress, announce=announce, profile=profile)
 

@@ -8,10 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack, cast
 
 from geoseg.given import plain_arguments
-from geoseg.inference.execute import run_staged
-from geoseg.inference.outputs import OutputOptions, Outputs
+from geoseg.inference.execution import OutputOptions, Outputs, run_staged, staged
 from geoseg.inference.plan import PlanOptions, plan
-from geoseg.inference.stored import staged
 from geoseg.profile import Profile
 from geoseg.progress import Progress
 from geoseg.raster import Scene, as_scene

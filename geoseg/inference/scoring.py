@@ -82,7 +82,7 @@ class Scoring:
         """
         window_px, overlap_px = _windows(bundle, options.get("window"), options.get("overlap"), factor)
         device, batch_size = options.get("device", "auto"), options.get("batch_size")
-        from geoseg.inference.scheduler import where_the_work_is_done  # noqa: PLC0415 - Dask takes long to import
+        from geoseg.inference.execution import where_the_work_is_done  # noqa: PLC0415 - Dask takes long to import
 
         engine = where_the_work_is_done(
             choose_engine, bundle, device, window_px=window_px, scale=options.get("scale"), export=False

@@ -20,9 +20,9 @@ import segmentation_models_pytorch as smp
 
 import geoseg
 from geoseg.errors import GeosegError, OutputError, SceneError, UsageError
-from geoseg.inference import cluster
-from geoseg.inference.cluster import HoldTask, run_on_cluster
-from geoseg.inference.scheduler import Needs, Parts, connected, where_the_work_is_done
+from geoseg.inference.execution import cluster
+from geoseg.inference.execution.cluster import HoldTask, run_on_cluster
+from geoseg.inference.execution.scheduler import Needs, Parts, connected, where_the_work_is_done
 from geoseg.legend import LandCover, Legend
 from geoseg.model import ModelBundle
 from geoseg.raster.landcover import PartFormat, creation_options

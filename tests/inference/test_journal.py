@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from geoseg import atomic as durable
 from geoseg.errors import LockedError, OutputError, ResumeError
-from geoseg.inference.journal import clear_parts, open_journal, parts_folder, unfinished
+from geoseg.inference.execution.journal import clear_parts, open_journal, parts_folder, unfinished
 
 MEANING = {"scene": "a", "window": 512}
 

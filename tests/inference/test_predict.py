@@ -24,8 +24,9 @@ from rio_cogeo.cogeo import cog_validate
 import geoseg
 from geoseg import atomic as durable
 from geoseg.errors import LockedError, OutputError, ResumeError, SceneError, UsageError
-from geoseg.inference import execute, map_tile
-from geoseg.inference.journal import Journal, open_journal, parts_folder
+from geoseg.inference import map_tile
+from geoseg.inference.execution import execute
+from geoseg.inference.execution.journal import Journal, open_journal, parts_folder
 from geoseg.legend import NODATA
 from geoseg.model import ModelBundle
 from geoseg.progress import Progress

@@ -16,7 +16,7 @@ from rasterio.transform import array_bounds
 
 import geoseg
 from geoseg.errors import ModelError, ResumeError, SceneError, UnlikeTrainingWarning, UsageError
-from geoseg.inference.journal import parts_folder
+from geoseg.inference.execution.journal import parts_folder
 from geoseg.model import ModelBundle
 from geoseg.progress import Progress
 from geoseg.raster import Scene, Window

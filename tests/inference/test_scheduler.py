@@ -12,8 +12,9 @@ import pytest
 from dask.callbacks import Callback
 
 from geoseg.errors import OutputError
-from geoseg.inference import checkpoint, cluster, stoppable
-from geoseg.inference.scheduler import Run, StoppedError, run_tasks
+from geoseg.inference import checkpoint, stoppable
+from geoseg.inference.execution import cluster
+from geoseg.inference.execution.scheduler import Run, StoppedError, run_tasks
 
 
 def square(index: int) -> int:

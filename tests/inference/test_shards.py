@@ -13,7 +13,7 @@ import rasterio
 
 import geoseg
 from geoseg.errors import LockedError, ResumeError, UsageError
-from geoseg.inference.journal import Shard, open_shard, parts_folder
+from geoseg.inference.execution.journal import Shard, open_shard, parts_folder
 from tests.inference.conftest import random_pixels, write_scene
 
 pytestmark = pytest.mark.filterwarnings("ignore::geoseg.errors.GeosegWarning")

@@ -13,8 +13,8 @@ import rasterio
 
 import geoseg
 from geoseg.errors import LockedError, OutputError, ResumeError, UsageError
-from geoseg.inference import scheduler
-from geoseg.inference.stored import PartsStore
+from geoseg.inference.execution import scheduler
+from geoseg.inference.execution.stored import PartsStore
 from geoseg.store import Key, claimed
 from tests.buckets import Bucket
 from tests.inference.conftest import random_pixels, write_scene

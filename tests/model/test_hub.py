@@ -17,7 +17,7 @@ from huggingface_hub import constants
 
 import geoseg
 from geoseg.errors import GeosegWarning, ModelError, UsageError
-from geoseg.inference.execute import provenance
+from geoseg.inference.execution.execute import provenance
 from geoseg.legend import DEEPGLOBE
 from geoseg.model import ModelBundle
 from geoseg.model.bundle import fetch, hub_address, is_hub_address

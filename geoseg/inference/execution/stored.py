@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any, cast
 
 from geoseg.errors import OutputError, UsageError
-from geoseg.inference.journal import parts_folder, write_journal
-from geoseg.inference.outputs import OutputOptions
+from geoseg.inference.execution.journal import parts_folder, write_journal
+from geoseg.inference.execution.outputs import OutputOptions
 from geoseg.lock import LOCK
 from geoseg.store import Key, check_free, claimed, is_store, upload_with_sidecars
 

@@ -29,8 +29,8 @@ from geoseg.raster.landcover import PartFormat, Product, write_part
 from geoseg.version import VERSION
 
 if TYPE_CHECKING:
+    from geoseg.inference.execution.stored import PartsStore
     from geoseg.inference.plan import Plan
-    from geoseg.inference.stored import PartsStore
 
 Done = TypeVar("Done")
 
@@ -93,7 +93,7 @@ def run_tasks(  # noqa: PLR0913, PLR0917 - the last two are for those on a clust
     if client is not None or dask.config.get("scheduler", None) in _PROCESSES:
         _check_sendable(task)
     if client is not None:
-        from geoseg.inference.cluster import HoldTask, run_on_cluster  # noqa: PLC0415 - distributed is here
+        from geoseg.inference.execution.cluster import HoldTask, run_on_cluster  # noqa: PLC0415 - distributed is here
 
         run_on_cluster(client, HoldTask(uuid.uuid4().hex[:12], task, unfit), indexes, finished, announce)
         return
@@ -148,7 +148,7 @@ def connected(cluster: str) -> AbstractContextManager[None]:
     Raises UsageError for what is none of these or where distributed is missing, OutputError where no scheduler answers.
     """
     try:
-        from geoseg.inference.cluster import connected  # noqa: PLC0415 - it needs distributed
+        from geoseg.inference.execution.cluster import connected  # noqa: PLC0415 - it needs distributed
     except ImportError:
         raise UsageError("`cluster` needs Dask's distributed: pip install 'geoseg[cluster]'", "cluster") from None
     return connected(cluster)

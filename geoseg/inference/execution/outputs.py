@@ -11,7 +11,7 @@ from typing import Any, Self
 
 from geoseg.atomic import make_folders, probe_writable, same_file
 from geoseg.errors import GeosegError, OutputError, UsageError
-from geoseg.inference.journal import Shard, parts_folder, unfinished
+from geoseg.inference.execution.journal import Shard, parts_folder, unfinished
 from geoseg.progress import Progress
 from geoseg.raster import Scene
 from geoseg.raster.landcover import ProductName, creation_options, files_beside, foreign_beside

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from geoseg.atomic import free_space_bytes, make_folders
 from geoseg.errors import LockedError, OutputError, SceneError
-from geoseg.inference.journal import (
+from geoseg.inference.execution.journal import (
     Journal,
     Shard,
     clear_parts,
@@ -23,10 +23,10 @@ from geoseg.inference.journal import (
     open_shard,
     unfinished,
 )
-from geoseg.inference.outputs import OutputOptions, Outputs
+from geoseg.inference.execution.outputs import OutputOptions, Outputs
+from geoseg.inference.execution.scheduler import Needs, Parts, TileDone, TileTask, is_scheduled, run_tasks, stoppable
+from geoseg.inference.execution.stored import PartsStore, Staged, staged
 from geoseg.inference.pipeline import Job, run_pipeline
-from geoseg.inference.scheduler import Needs, Parts, TileDone, TileTask, is_scheduled, run_tasks, stoppable
-from geoseg.inference.stored import PartsStore, Staged, staged
 from geoseg.inference.tile import TileMap
 from geoseg.machine import size_text
 from geoseg.profile import ASSEMBLE, MAP, Profile

@@ -1,0 +1,13 @@
+from .execute import provenance as provenance
+from .execute import run as run
+from .execute import run_staged as run_staged
+from .journal import fingerprint as fingerprint
+from .journal import open_journal as open_journal
+from .outputs import OutputOptions as OutputOptions
+from .outputs import Outputs as Outputs
+from .scheduler import checkpoint as checkpoint
+from .scheduler import connected as connected
+from .scheduler import run_tasks as run_tasks
+from .scheduler import stoppable as stoppable
+from .scheduler import where_the_work_is_done as where_the_work_is_done
+from .stored import staged as staged
