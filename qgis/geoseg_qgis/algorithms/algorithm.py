@@ -11,12 +11,15 @@ from qgis.core import (
     QgsProcessingAlgorithm,
     QgsProcessingException,
     QgsProcessingFeatureSourceDefinition,
+    QgsProcessingParameterBoolean,
     QgsProcessingParameterDefinition,
+    QgsProcessingParameterEnum,
     QgsProcessingParameterString,
 )
 from qgis.PyQt.QtGui import QIcon
 
 from geoseg_qgis.algorithms.layers import LayerError, check_crs, raster_source
+from geoseg_qgis.algorithms.parameters import DEVICES, chosen, length, positive
 from geoseg_qgis.command.arguments import command_line
 from geoseg_qgis.command.child import run
 from geoseg_qgis.command.listener import Listener
@@ -129,6 +132,47 @@ class GeosegAlgorithm(QgsProcessingAlgorithm):
         elif kind == "source":
             self._vector_inputs.append(parameter.name())
         self.addParameter(parameter)
+
+    def add_borders(self) -> None:
+        """Add the parameters that say how polygons are drawn."""
+        self.add(
+            positive("MIN_AREA", tr("Smallest polygon (m²)")),
+            tr("Smaller regions are merged into the neighbor with the longest shared border. Empty: all are kept."),
+            "--min-area",
+        )
+        self.add(
+            positive("SIMPLIFY", tr("Simplify borders (m)")),
+            tr("About how far borders may move to drop vertices. Empty: borders follow the pixels."),
+            "--simplify",
+        )
+        self.add(
+            QgsProcessingParameterBoolean("SMOOTH", tr("Smooth borders"), defaultValue=False),
+            tr("Rounds the pixel steps of borders."),
+            "--smooth",
+        )
+
+    def borders(self, parameters: Any, context: Any) -> dict[str, object]:
+        """Return these as options."""
+        return {
+            "--min-area": length(self, parameters, "MIN_AREA", context),
+            "--simplify": length(self, parameters, "SIMPLIFY", context),
+            "--smooth": self.parameterAsBool(parameters, "SMOOTH", context),
+        }
+
+    def add_device(self) -> None:
+        """Add the parameter for where the network runs."""
+        self.add(
+            QgsProcessingParameterEnum(
+                "DEVICE", tr("Device"), options=list(DEVICES), defaultValue=DEVICES[0], usesStaticStrings=True
+            ),
+            tr("auto: a GPU where there is one."),
+            "--device",
+            advanced=True,
+        )
+
+    def device(self, parameters: Any, context: Any) -> dict[str, object]:
+        """Return it as an option."""
+        return {"--device": chosen(self, parameters, "DEVICE", context, DEVICES[0])}
 
     def add_extra(self) -> None:
         """Add the parameter for all other options."""

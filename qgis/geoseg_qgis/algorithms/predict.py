@@ -9,7 +9,6 @@ from qgis.core import (
     QgsProcessingException,
     QgsProcessingOutputNumber,
     QgsProcessingParameterBand,
-    QgsProcessingParameterBoolean,
     QgsProcessingParameterEnum,
     QgsProcessingParameterExtent,
     QgsProcessingParameterFeatureSource,
@@ -23,7 +22,7 @@ from qgis.core import (
 
 from geoseg_qgis.algorithms.algorithm import GeosegAlgorithm
 from geoseg_qgis.algorithms.layers import LayerError
-from geoseg_qgis.algorithms.parameters import DEVICES, MODELS, area, chosen, layer_name, length, positive
+from geoseg_qgis.algorithms.parameters import MODELS, area, chosen, layer_name, length, positive
 from geoseg_qgis.command.arguments import box
 from geoseg_qgis.styles import load_with_style
 from geoseg_qgis.translation import tr
@@ -96,21 +95,7 @@ class Predict(GeosegAlgorithm):
             tr("The map as polygons with the class, area and perimeter of each. Neighbors share their borders."),
             "--polygons",
         )
-        self.add(
-            positive("MIN_AREA", tr("Smallest polygon (m²)")),
-            tr("Smaller regions are merged into a neighbor. Empty: all are kept."),
-            "--min-area",
-        )
-        self.add(
-            positive("SIMPLIFY", tr("Simplify borders (m)")),
-            tr("About how far borders may move to drop vertices. Empty: borders follow the pixels."),
-            "--simplify",
-        )
-        self.add(
-            QgsProcessingParameterBoolean("SMOOTH", tr("Smooth borders"), defaultValue=False),
-            tr("Rounds the pixel steps of borders."),
-            "--smooth",
-        )
+        self.add_borders()
 
     def _add_advanced(self) -> None:
         self.add(
@@ -141,14 +126,7 @@ class Predict(GeosegAlgorithm):
             "--tta",
             advanced=True,
         )
-        self.add(
-            QgsProcessingParameterEnum(
-                "DEVICE", tr("Device"), options=list(DEVICES), defaultValue=DEVICES[0], usesStaticStrings=True
-            ),
-            tr("auto: a GPU where there is one."),
-            "--device",
-            advanced=True,
-        )
+        self.add_device()
         self.add(
             QgsProcessingParameterNumber("WORKERS", tr("Tiles at once"), optional=True, minValue=1),
             tr("Empty: as cores and memory allow."),
@@ -215,22 +193,19 @@ class Predict(GeosegAlgorithm):
             crs = self.parameterAsRasterLayer(parameters, "INPUT", context).crs()
             found = self.parameterAsExtent(parameters, "EXTENT", context, crs)
             extent = box(found.xMinimum(), found.yMinimum(), found.xMaximum(), found.yMaximum())
-        polygons = bool(outputs.get("POLYGONS"))
         return {
             "--out": outputs["OUTPUT"],
             "--confidence": outputs.get("CONFIDENCE"),
             "--probabilities": outputs.get("PROBABILITIES"),
             "--polygons": outputs.get("POLYGONS"),
-            "--min-area": length(self, parameters, "MIN_AREA", context) if polygons else None,
-            "--simplify": length(self, parameters, "SIMPLIFY", context) if polygons else None,
-            "--smooth": polygons and self.parameterAsBool(parameters, "SMOOTH", context),
+            **(self.borders(parameters, context) if outputs.get("POLYGONS") else {}),
             "--model": self.parameterAsString(parameters, "MODEL", context),
             "--bbox": extent,
             "--bands": self.parameterAsInts(parameters, "BANDS", context) if parameters.get("BANDS") else None,
             "--scale": self.parameterAsString(parameters, "SCALE", context),
             "--resolution": length(self, parameters, "RESOLUTION", context),
             "--tta": chosen(self, parameters, "TTA", context, "1"),
-            "--device": chosen(self, parameters, "DEVICE", context, DEVICES[0]),
+            **self.device(parameters, context),
             "--workers": self.parameterAsInt(parameters, "WORKERS", context) if parameters.get("WORKERS") else None,
             "--overwrite": True,
             "--mkdir": True,

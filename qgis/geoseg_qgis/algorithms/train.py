@@ -8,7 +8,6 @@ from qgis.core import (
     QgsProcessing,
     QgsProcessingException,
     QgsProcessingOutputNumber,
-    QgsProcessingParameterEnum,
     QgsProcessingParameterFeatureSource,
     QgsProcessingParameterField,
     QgsProcessingParameterFile,
@@ -21,7 +20,7 @@ from qgis.core import (
 
 from geoseg_qgis.algorithms.algorithm import GeosegAlgorithm
 from geoseg_qgis.algorithms.layers import LayerError
-from geoseg_qgis.algorithms.parameters import DEVICES, LEGENDS, MODELS, chosen, positive
+from geoseg_qgis.algorithms.parameters import LEGENDS, MODELS, positive
 from geoseg_qgis.translation import tr
 
 
@@ -119,14 +118,7 @@ class Train(GeosegAlgorithm):
             "--legend",
             advanced=True,
         )
-        self.add(
-            QgsProcessingParameterEnum(
-                "DEVICE", tr("Device"), options=list(DEVICES), defaultValue=DEVICES[0], usesStaticStrings=True
-            ),
-            tr("auto: a GPU where there is one."),
-            "--device",
-            advanced=True,
-        )
+        self.add_device()
         self.add_extra()
 
     def checkParameterValues(self, parameters: Any, context: Any) -> tuple[bool, str]:
@@ -161,7 +153,7 @@ class Train(GeosegAlgorithm):
             "--init": self.parameterAsString(parameters, "INIT", context),
             "--gsd": self.parameterAsDouble(parameters, "GSD", context) if parameters.get("GSD") else None,
             "--legend": self.parameterAsString(parameters, "LEGEND", context),
-            "--device": chosen(self, parameters, "DEVICE", context, DEVICES[0]),
+            **self.device(parameters, context),
             "--overwrite": True,
             "--mkdir": True,
         }

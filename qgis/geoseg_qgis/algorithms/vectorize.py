@@ -17,7 +17,7 @@ from qgis.core import (
 
 from geoseg_qgis.algorithms.algorithm import GeosegAlgorithm
 from geoseg_qgis.algorithms.layers import LayerError
-from geoseg_qgis.algorithms.parameters import LEGENDS, chosen, layer_name, length, positive
+from geoseg_qgis.algorithms.parameters import LEGENDS, chosen, layer_name
 from geoseg_qgis.styles import load_with_style
 from geoseg_qgis.translation import tr
 
@@ -46,21 +46,7 @@ class Vectorize(GeosegAlgorithm):
             QgsProcessingParameterRasterLayer("INPUT", tr("Land-cover map")),
             tr("A raster of classes, such as “Map land cover” makes."),
         )
-        self.add(
-            positive("MIN_AREA", tr("Smallest polygon (m²)")),
-            tr("Smaller regions are merged into the neighbor with the longest shared border. Empty: all are kept."),
-            "--min-area",
-        )
-        self.add(
-            positive("SIMPLIFY", tr("Simplify borders (m)")),
-            tr("About how far borders may move to drop vertices. Empty: borders follow the pixels."),
-            "--simplify",
-        )
-        self.add(
-            QgsProcessingParameterBoolean("SMOOTH", tr("Smooth borders"), defaultValue=False),
-            tr("Rounds the pixel steps of borders."),
-            "--smooth",
-        )
+        self.add_borders()
         self.add(
             QgsProcessingParameterVectorDestination("OUTPUT", tr("Polygons")),
             tr("The polygons, with the colors of the map."),
@@ -117,9 +103,7 @@ class Vectorize(GeosegAlgorithm):
             "--out": out,
             "--layer": layer,
             "--confidence": confidence,
-            "--min-area": length(self, parameters, "MIN_AREA", context),
-            "--simplify": length(self, parameters, "SIMPLIFY", context),
-            "--smooth": self.parameterAsBool(parameters, "SMOOTH", context),
+            **self.borders(parameters, context),
             "--classes": self.parameterAsString(parameters, "CLASSES", context),
             "--dissolve": self.parameterAsBool(parameters, "DISSOLVE", context),
             "--connectivity": chosen(self, parameters, "CONNECTIVITY", context, "4"),

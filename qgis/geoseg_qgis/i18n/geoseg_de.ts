@@ -5,6 +5,46 @@
         <name>geoseg</name>
         <message>
             <location filename="../algorithms/algorithm.py" />
+            <source>Smaller regions are merged into the neighbor with the longest shared border. Empty: all are kept.</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../algorithms/algorithm.py" />
+            <source>About how far borders may move to drop vertices. Empty: borders follow the pixels.</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../algorithms/algorithm.py" />
+            <source>Rounds the pixel steps of borders.</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../algorithms/algorithm.py" />
+            <source>auto: a GPU where there is one.</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../algorithms/algorithm.py" />
+            <source>Smallest polygon (m²)</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../algorithms/algorithm.py" />
+            <source>Simplify borders (m)</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../algorithms/algorithm.py" />
+            <source>Smooth borders</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../algorithms/algorithm.py" />
+            <source>Device</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../algorithms/algorithm.py" />
             <source>More options of the command</source>
             <translation type="unfinished" />
         </message>
@@ -260,21 +300,6 @@
         </message>
         <message>
             <location filename="../algorithms/predict.py" />
-            <source>Smaller regions are merged into a neighbor. Empty: all are kept.</source>
-            <translation type="unfinished" />
-        </message>
-        <message>
-            <location filename="../algorithms/predict.py" />
-            <source>About how far borders may move to drop vertices. Empty: borders follow the pixels.</source>
-            <translation type="unfinished" />
-        </message>
-        <message>
-            <location filename="../algorithms/predict.py" />
-            <source>Rounds the pixel steps of borders.</source>
-            <translation type="unfinished" />
-        </message>
-        <message>
-            <location filename="../algorithms/predict.py" />
             <source>In the order of the model. Empty: by their colors, then by their names, else the first.</source>
             <translation type="unfinished" />
         </message>
@@ -291,11 +316,6 @@
         <message>
             <location filename="../algorithms/predict.py" />
             <source>The mean over so many flips and rotations is better, and takes so many times as long.</source>
-            <translation type="unfinished" />
-        </message>
-        <message>
-            <location filename="../algorithms/predict.py" />
-            <source>auto: a GPU where there is one.</source>
             <translation type="unfinished" />
         </message>
         <message>
@@ -335,21 +355,6 @@
         </message>
         <message>
             <location filename="../algorithms/predict.py" />
-            <source>Smallest polygon (m²)</source>
-            <translation type="unfinished" />
-        </message>
-        <message>
-            <location filename="../algorithms/predict.py" />
-            <source>Simplify borders (m)</source>
-            <translation type="unfinished" />
-        </message>
-        <message>
-            <location filename="../algorithms/predict.py" />
-            <source>Smooth borders</source>
-            <translation type="unfinished" />
-        </message>
-        <message>
-            <location filename="../algorithms/predict.py" />
             <source>Bands for the model</source>
             <translation type="unfinished" />
         </message>
@@ -366,11 +371,6 @@
         <message>
             <location filename="../algorithms/predict.py" />
             <source>Passes</source>
-            <translation type="unfinished" />
-        </message>
-        <message>
-            <location filename="../algorithms/predict.py" />
-            <source>Device</source>
             <translation type="unfinished" />
         </message>
         <message>
@@ -636,11 +636,6 @@
         <message>
             <location filename="../algorithms/vectorize.py" />
             <source>Draws the polygons of a map of classes of any size. There are no gaps, no overlaps and no cuts: neighbors share their borders, simplified or not. Each polygon has the code and the name of its class, its area and its perimeter. Any raster of classes will do, also WorldCover, NLCD or CORINE.</source>
-            <translation type="unfinished" />
-        </message>
-        <message>
-            <location filename="../algorithms/vectorize.py" />
-            <source>Smaller regions are merged into the neighbor with the longest shared border. Empty: all are kept.</source>
             <translation type="unfinished" />
         </message>
         <message>
