@@ -39,8 +39,8 @@ class GeosegAlgorithm(QgsProcessingAlgorithm):
     verb = ""
     stages: Sequence[tuple[str, float]] = ()
     """The stages that the command reports, with their usual shares of the time."""
-    spoken: Mapping[str, object] = {"--json": True, "--progress": "json"}
-    """How the command speaks."""
+    fixed: Mapping[str, object] = {"--overwrite": True, "--mkdir": True, "--json": True, "--progress": "json"}
+    """Options that nobody chooses: files are replaced, as Processing does, and a program listens."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -211,10 +211,10 @@ class GeosegAlgorithm(QgsProcessingAlgorithm):
         self,
         inputs: Sequence[str],
         options: Mapping[str, object],
+        parameters: Any,
         context: Any,
         feedback: Any,
         destinations: Sequence[str] = (),
-        extra: str = "",
     ) -> tuple[dict[str, Any] | None, Listener]:
         """Run the command; return what it prints, None if it was canceled, and what it said.
 
@@ -226,7 +226,8 @@ class GeosegAlgorithm(QgsProcessingAlgorithm):
         try:
             program = find_program()
             check_version(program)
-            command = command_line(program, self.verb, inputs, {**options, **self.spoken}, extra)
+            extra = self.parameterAsString(parameters, "EXTRA", context)
+            command = command_line(program, self.verb, inputs, {**options, **self.fixed}, extra)
         except (ProgramError, ValueError) as error:  # the latter: quotes in `extra` that do not close
             raise QgsProcessingException(str(error)) from None
         feedback.pushCommandInfo(" ".join(f'"{word}"' if " " in word else word for word in command))

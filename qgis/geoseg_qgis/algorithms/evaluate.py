@@ -6,7 +6,6 @@ from typing import Any
 
 from qgis.core import (
     QgsProcessing,
-    QgsProcessingException,
     QgsProcessingOutputNumber,
     QgsProcessingParameterBoolean,
     QgsProcessingParameterFeatureSource,
@@ -18,7 +17,6 @@ from qgis.core import (
 )
 
 from geoseg_qgis.algorithms.algorithm import GeosegAlgorithm
-from geoseg_qgis.algorithms.layers import LayerError
 from geoseg_qgis.command.report import accuracy_page
 from geoseg_qgis.translation import tr
 
@@ -106,12 +104,9 @@ class Evaluate(GeosegAlgorithm):
 
     def processAlgorithm(self, parameters: Any, context: Any, feedback: Any) -> dict[str, Any]:
         """Run it."""
-        try:
-            inputs = [self.raster(parameters, "INPUT", context)]
-            confidence = self.raster(parameters, "CONFIDENCE", context)
-            reference = self.raster(parameters, "REFERENCE", context)
-        except LayerError as error:
-            raise QgsProcessingException(str(error)) from None
+        inputs = [self.raster(parameters, "INPUT", context)]
+        confidence = self.raster(parameters, "CONFIDENCE", context)
+        reference = self.raster(parameters, "REFERENCE", context)
         options: dict[str, object] = {}
         if reference:
             inputs.append(reference)
@@ -132,12 +127,9 @@ class Evaluate(GeosegAlgorithm):
                 "--ignore": self.parameterAsString(parameters, "IGNORE", context),
                 "--confidence": confidence,
                 "--report": report,
-                "--overwrite": True,
-                "--mkdir": True,
             }
         )
-        extra = self.parameterAsString(parameters, "EXTRA", context)
-        told, listener = self.run_command(inputs, options, context, feedback, (), extra)
+        told, listener = self.run_command(inputs, options, parameters, context, feedback)
         if told is None:
             return {}
         out = self.parameterAsFileOutput(parameters, "OUTPUT", context)

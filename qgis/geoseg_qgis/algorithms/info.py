@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from qgis.core import (
-    QgsProcessingException,
     QgsProcessingOutputString,
     QgsProcessingParameterFile,
     QgsProcessingParameterFileDestination,
@@ -13,7 +12,6 @@ from qgis.core import (
 )
 
 from geoseg_qgis.algorithms.algorithm import GeosegAlgorithm
-from geoseg_qgis.algorithms.layers import LayerError
 from geoseg_qgis.algorithms.parameters import MODELS
 from geoseg_qgis.command.report import text_page
 from geoseg_qgis.translation import tr
@@ -23,7 +21,7 @@ class Info(GeosegAlgorithm):
     """What is known about a scene, a map or a model."""
 
     verb = "info"
-    spoken: dict[str, object] = {}  # noqa: RUF012 - of the class above; it prints text and has no progress
+    fixed: dict[str, object] = {}  # noqa: RUF012 - of the class above; it writes no file, prints text, has no progress
 
     def title(self) -> str:
         """Return the name in the toolbox."""
@@ -61,12 +59,9 @@ class Info(GeosegAlgorithm):
 
     def processAlgorithm(self, parameters: Any, context: Any, feedback: Any) -> dict[str, Any]:
         """Run it."""
-        try:
-            path = self.raster(parameters, "INPUT", context)
-        except LayerError as error:
-            raise QgsProcessingException(str(error)) from None
+        path = self.raster(parameters, "INPUT", context)
         path = path or self.parameterAsString(parameters, "MODEL", context)
-        told, _ = self.run_command([path] if path else [], {}, context, feedback)
+        told, _ = self.run_command([path] if path else [], {}, parameters, context, feedback)
         if told is None:
             return {}
         text = str(told["text"])

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from qgis.core import QgsProviderRegistry
+from qgis.core import QgsProcessingException, QgsProviderRegistry
 
 from geoseg_qgis.translation import tr
 
 
-class LayerError(Exception):
+class LayerError(QgsProcessingException):
     """A layer that geoseg cannot read; the message is one sentence for people."""
 
 

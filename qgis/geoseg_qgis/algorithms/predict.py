@@ -6,7 +6,6 @@ from typing import Any
 
 from qgis.core import (
     QgsProcessing,
-    QgsProcessingException,
     QgsProcessingOutputNumber,
     QgsProcessingParameterBand,
     QgsProcessingParameterEnum,
@@ -21,7 +20,6 @@ from qgis.core import (
 )
 
 from geoseg_qgis.algorithms.algorithm import GeosegAlgorithm
-from geoseg_qgis.algorithms.layers import LayerError
 from geoseg_qgis.algorithms.parameters import MODELS, area, chosen, layer_name, length, positive
 from geoseg_qgis.command.arguments import box
 from geoseg_qgis.styles import load_with_style
@@ -155,10 +153,7 @@ class Predict(GeosegAlgorithm):
 
     def processAlgorithm(self, parameters: Any, context: Any, feedback: Any) -> dict[str, Any]:
         """Run it."""
-        try:
-            scene = self.raster(parameters, "INPUT", context)
-        except LayerError as error:
-            raise QgsProcessingException(str(error)) from None
+        scene = self.raster(parameters, "INPUT", context)
         outputs = {
             name: self.parameterAsOutputLayer(parameters, name, context)
             for name in ("OUTPUT", "CONFIDENCE", "PROBABILITIES", "POLYGONS")
@@ -167,14 +162,7 @@ class Predict(GeosegAlgorithm):
         layer = layer_name(outputs.get("POLYGONS", ""))
         options = {**self._options(parameters, context, outputs), "--layer": layer}
         options["--aoi"] = area(*self.vector(parameters, "AOI", context, feedback))
-        told, _ = self.run_command(
-            [scene],
-            options,
-            context,
-            feedback,
-            list(outputs.values()),
-            self.parameterAsString(parameters, "EXTRA", context),
-        )
+        told, _ = self.run_command([scene], options, parameters, context, feedback, list(outputs.values()))
         if told is None:
             return {}
         name = self.parameterAsRasterLayer(parameters, "INPUT", context).name()
@@ -207,6 +195,4 @@ class Predict(GeosegAlgorithm):
             "--tta": chosen(self, parameters, "TTA", context, "1"),
             **self.device(parameters, context),
             "--workers": self.parameterAsInt(parameters, "WORKERS", context) if parameters.get("WORKERS") else None,
-            "--overwrite": True,
-            "--mkdir": True,
         }

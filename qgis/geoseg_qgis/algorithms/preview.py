@@ -6,7 +6,6 @@ from typing import Any
 
 from qgis.core import (
     QgsProcessing,
-    QgsProcessingException,
     QgsProcessingParameterBoolean,
     QgsProcessingParameterEnum,
     QgsProcessingParameterFeatureSource,
@@ -18,7 +17,6 @@ from qgis.core import (
 from qgis.PyQt.QtCore import QUrl
 
 from geoseg_qgis.algorithms.algorithm import GeosegAlgorithm
-from geoseg_qgis.algorithms.layers import LayerError
 from geoseg_qgis.algorithms.parameters import chosen
 from geoseg_qgis.translation import tr
 
@@ -113,12 +111,9 @@ class Preview(GeosegAlgorithm):
 
     def processAlgorithm(self, parameters: Any, context: Any, feedback: Any) -> dict[str, Any]:
         """Run it."""
-        try:
-            landcover, scene, confidence, later = (
-                self.raster(parameters, name, context) for name in ("INPUT", "SCENE", "CONFIDENCE", "LATER")
-            )
-        except LayerError as error:
-            raise QgsProcessingException(str(error)) from None
+        landcover, scene, confidence, later = (
+            self.raster(parameters, name, context) for name in ("INPUT", "SCENE", "CONFIDENCE", "LATER")
+        )
         polygons, layer = self.vector(parameters, "POLYGONS", context, feedback)
         out = self.parameterAsFileOutput(parameters, "OUTPUT", context)
         options = {
@@ -131,11 +126,8 @@ class Preview(GeosegAlgorithm):
             "--title": self.parameterAsString(parameters, "TITLE", context),
             "--description": self.parameterAsString(parameters, "DESCRIPTION", context),
             "--max-mb": self.parameterAsInt(parameters, "MAX_MB", context) if parameters.get("MAX_MB") else None,
-            "--overwrite": True,
-            "--mkdir": True,
         }
-        extra = self.parameterAsString(parameters, "EXTRA", context)
-        told, _ = self.run_command([landcover, later] if later else [landcover], options, context, feedback, (), extra)
+        told, _ = self.run_command([landcover, later] if later else [landcover], options, parameters, context, feedback)
         if told is None:
             return {}
         self._page_to_open = out if self.parameterAsBool(parameters, "OPEN", context) else ""

@@ -6,7 +6,6 @@ from typing import Any
 
 from qgis.core import (
     QgsProcessing,
-    QgsProcessingException,
     QgsProcessingOutputNumber,
     QgsProcessingParameterFeatureSource,
     QgsProcessingParameterField,
@@ -19,7 +18,6 @@ from qgis.core import (
 )
 
 from geoseg_qgis.algorithms.algorithm import GeosegAlgorithm
-from geoseg_qgis.algorithms.layers import LayerError
 from geoseg_qgis.algorithms.parameters import LEGENDS, MODELS, positive
 from geoseg_qgis.translation import tr
 
@@ -134,11 +132,8 @@ class Train(GeosegAlgorithm):
 
     def processAlgorithm(self, parameters: Any, context: Any, feedback: Any) -> dict[str, Any]:
         """Run it."""
-        try:
-            data = self.raster(parameters, "INPUT", context) or self.parameterAsString(parameters, "FOLDER", context)
-            labels = self.raster(parameters, "LABELS_RASTER", context)
-        except LayerError as error:
-            raise QgsProcessingException(str(error)) from None
+        data = self.raster(parameters, "INPUT", context) or self.parameterAsString(parameters, "FOLDER", context)
+        labels = self.raster(parameters, "LABELS_RASTER", context)
         polygons, layer = self.vector(parameters, "LABELS", context, feedback)
         out = self.parameterAsFileOutput(parameters, "OUTPUT", context)
         report = self.parameterAsString(parameters, "REPORT", context)
@@ -154,11 +149,8 @@ class Train(GeosegAlgorithm):
             "--gsd": self.parameterAsDouble(parameters, "GSD", context) if parameters.get("GSD") else None,
             "--legend": self.parameterAsString(parameters, "LEGEND", context),
             **self.device(parameters, context),
-            "--overwrite": True,
-            "--mkdir": True,
         }
-        extra = self.parameterAsString(parameters, "EXTRA", context)
-        told, _ = self.run_command([data], options, context, feedback, (), extra)
+        told, _ = self.run_command([data], options, parameters, context, feedback)
         if told is None:
             return {}
         found: dict[str, Any] = {"OUTPUT": out} if not report else {"OUTPUT": out, "REPORT": report}

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from qgis.core import (
-    QgsProcessingException,
     QgsProcessingOutputNumber,
     QgsProcessingParameterBoolean,
     QgsProcessingParameterEnum,
@@ -16,7 +15,6 @@ from qgis.core import (
 )
 
 from geoseg_qgis.algorithms.algorithm import GeosegAlgorithm
-from geoseg_qgis.algorithms.layers import LayerError
 from geoseg_qgis.algorithms.parameters import LEGENDS, chosen, layer_name
 from geoseg_qgis.styles import load_with_style
 from geoseg_qgis.translation import tr
@@ -92,11 +90,8 @@ class Vectorize(GeosegAlgorithm):
 
     def processAlgorithm(self, parameters: Any, context: Any, feedback: Any) -> dict[str, Any]:
         """Run it."""
-        try:
-            landcover = self.raster(parameters, "INPUT", context)
-            confidence = self.raster(parameters, "CONFIDENCE", context)
-        except LayerError as error:
-            raise QgsProcessingException(str(error)) from None
+        landcover = self.raster(parameters, "INPUT", context)
+        confidence = self.raster(parameters, "CONFIDENCE", context)
         out = self.parameterAsOutputLayer(parameters, "OUTPUT", context)
         layer = layer_name(out)
         options = {
@@ -108,11 +103,8 @@ class Vectorize(GeosegAlgorithm):
             "--dissolve": self.parameterAsBool(parameters, "DISSOLVE", context),
             "--connectivity": chosen(self, parameters, "CONNECTIVITY", context, "4"),
             "--legend": self.parameterAsString(parameters, "LEGEND", context),
-            "--overwrite": True,
-            "--mkdir": True,
         }
-        extra = self.parameterAsString(parameters, "EXTRA", context)
-        told, _ = self.run_command([landcover], options, context, feedback, [out], extra)
+        told, _ = self.run_command([landcover], options, parameters, context, feedback, [out])
         if told is None:
             return {}
         name = self.parameterAsRasterLayer(parameters, "INPUT", context).name()
