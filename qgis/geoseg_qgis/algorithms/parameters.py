@@ -24,6 +24,11 @@ def length(algorithm: Any, parameters: Any, name: str, context: Any) -> float | 
     return float(algorithm.parameterAsDouble(parameters, name, context)) or None if parameters.get(name) else None
 
 
+def count(algorithm: Any, parameters: Any, name: str, context: Any) -> int | None:
+    """Return an optional whole number; None where it is empty."""
+    return int(algorithm.parameterAsInt(parameters, name, context)) if parameters.get(name) else None
+
+
 def chosen(algorithm: Any, parameters: Any, name: str, context: Any, default: str) -> str | None:
     """Return the chosen word of an enumeration; None for the default, which is the command's own."""
     word = str(algorithm.parameterAsEnumString(parameters, name, context))

@@ -20,7 +20,7 @@ from qgis.core import (
 )
 
 from geoseg_qgis.algorithms.algorithm import GeosegAlgorithm
-from geoseg_qgis.algorithms.parameters import MODELS, area, chosen, layer_name, length, positive
+from geoseg_qgis.algorithms.parameters import MODELS, area, chosen, count, layer_name, length, positive
 from geoseg_qgis.command.arguments import box
 from geoseg_qgis.styles import load_with_style
 from geoseg_qgis.translation import tr
@@ -194,5 +194,5 @@ class Predict(GeosegAlgorithm):
             "--resolution": length(self, parameters, "RESOLUTION", context),
             "--tta": chosen(self, parameters, "TTA", context, "1"),
             **self.device(parameters, context),
-            "--workers": self.parameterAsInt(parameters, "WORKERS", context) if parameters.get("WORKERS") else None,
+            "--workers": count(self, parameters, "WORKERS", context),
         }

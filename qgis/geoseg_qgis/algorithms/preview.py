@@ -17,7 +17,7 @@ from qgis.core import (
 from qgis.PyQt.QtCore import QUrl
 
 from geoseg_qgis.algorithms.algorithm import GeosegAlgorithm
-from geoseg_qgis.algorithms.parameters import chosen
+from geoseg_qgis.algorithms.parameters import chosen, count
 from geoseg_qgis.translation import tr
 
 _PALETTES = ("auto", "soft", "own", "deepglobe", "color-blind")
@@ -125,7 +125,7 @@ class Preview(GeosegAlgorithm):
             "--palette": chosen(self, parameters, "PALETTE", context, _PALETTES[0]),
             "--title": self.parameterAsString(parameters, "TITLE", context),
             "--description": self.parameterAsString(parameters, "DESCRIPTION", context),
-            "--max-mb": self.parameterAsInt(parameters, "MAX_MB", context) if parameters.get("MAX_MB") else None,
+            "--max-mb": count(self, parameters, "MAX_MB", context),
         }
         told, _ = self.run_command([landcover, later] if later else [landcover], options, parameters, context, feedback)
         if told is None:

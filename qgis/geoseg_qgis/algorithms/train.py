@@ -18,7 +18,7 @@ from qgis.core import (
 )
 
 from geoseg_qgis.algorithms.algorithm import GeosegAlgorithm
-from geoseg_qgis.algorithms.parameters import LEGENDS, MODELS, positive
+from geoseg_qgis.algorithms.parameters import LEGENDS, MODELS, count, length, positive
 from geoseg_qgis.translation import tr
 
 
@@ -142,11 +142,11 @@ class Train(GeosegAlgorithm):
             "--labels": labels or polygons,
             "--layer": layer,
             "--column": self.parameterAsString(parameters, "COLUMN", context),
-            "--epochs": self.parameterAsInt(parameters, "EPOCHS", context) if parameters.get("EPOCHS") else None,
+            "--epochs": count(self, parameters, "EPOCHS", context),
             "--report": report,
             "--recipe": self.parameterAsString(parameters, "RECIPE", context),
             "--init": self.parameterAsString(parameters, "INIT", context),
-            "--gsd": self.parameterAsDouble(parameters, "GSD", context) if parameters.get("GSD") else None,
+            "--gsd": length(self, parameters, "GSD", context),
             "--legend": self.parameterAsString(parameters, "LEGEND", context),
             **self.device(parameters, context),
         }

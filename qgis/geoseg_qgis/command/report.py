@@ -19,8 +19,9 @@ def accuracy_page(figures: Mapping[str, Any], warnings: Sequence[str] = ()) -> s
     rows = [(tr("Overall accuracy"), _percent(figures.get("overall_accuracy")))]
     rows.append((tr("Mean IoU"), _percent(figures.get("miou_without_unknown"))))
     rows.append((tr("Kappa"), _decimal(figures.get("kappa"))))
-    counted = "points" if figures.get("counted") == "points" else "pixels"
-    rows.append((tr("Compared"), f"{_grouped(figures.get(counted, figures.get('pixels')))} {tr(counted)}"))
+    is_points = figures.get("counted") == "points"
+    compared = figures.get("points", figures.get("pixels")) if is_points else figures.get("pixels")
+    rows.append((tr("Compared"), f"{_grouped(compared)} {tr('points') if is_points else tr('pixels')}"))
     parts = [
         _heading(tr("Accuracy of {map}").format(map=_name(figures.get("map") or figures.get("model")))),
         f"<p class=note>{escape(tr('against {reference}').format(reference=_name(figures.get('reference'))))}</p>",

@@ -850,6 +850,16 @@
         </message>
         <message>
             <location filename="../command/report.py" />
+            <source>points</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../command/report.py" />
+            <source>pixels</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../command/report.py" />
             <source>against {reference}</source>
             <translation type="unfinished" />
         </message>
