@@ -6,11 +6,14 @@ import json
 import math
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Self
+
+from rasterio.crs import CRS
 
 from geoseg.display.code_table import typical_gsd_m
 from geoseg.errors import UsageError
-from geoseg.raster import GeoBox, Scene, opened
+from geoseg.raster import GeoBox, Scene, opened, shown
 
 _TITLE_LETTERS, _TEXT_LETTERS = 200, 10_000
 _NAME_LETTERS, _SENTENCE_LETTERS, _MOST_SENTENCES = 100, 300, 8
@@ -61,6 +64,11 @@ class Origin:
     scene: str | None = None
     """The name of the scene's file."""
 
+    @property
+    def model_text(self) -> str | None:
+        """The model, and what it is in parentheses."""
+        return f"{self.model} ({self.about})" if self.model and self.about else self.model
+
     @classmethod
     def of(cls, landcover: Scene) -> Self:
         """Read the tags of a map."""
@@ -87,21 +95,29 @@ def _sentences(text: str) -> tuple[str, ...]:
     return tuple(" ".join(each.split())[:_SENTENCE_LETTERS] for each in texts[:_MOST_SENTENCES] if each.strip())
 
 
-def imaged_on(scene: Scene) -> str | None:
-    """Return the day on which a scene was taken, such as 2023-06-14, where its file says so (GDAL's domain IMAGERY)."""
+def scene_line(scene: Scene) -> str:
+    """Return a scene's file, with the day on which it was taken where the file says so (GDAL's domain IMAGERY)."""
     with opened(scene.path) as dataset:
-        found = _DATE.match(dataset.tags(ns="IMAGERY").get("ACQUISITIONDATETIME", ""))
-    return found[0] if found else None
+        day = _DATE.match(dataset.tags(ns="IMAGERY").get("ACQUISITIONDATETIME", ""))
+    return f"Scene: {Path(shown(scene.path)).name}{f', taken on {day[0]}' if day else ''}"
 
 
 def facts_of(landcover: Scene) -> str:
     """Return size, pixel and CRS of a map, on one line."""
     box = landcover.geobox
-    crs = box.crs if box.has_transform else box.gcp_crs
-    authority = None if crs is None else crs.to_authority()
-    place = "no CRS" if crs is None else ":".join(authority) if authority else "own CRS"
+    place = crs_text(box.crs if box.has_transform else box.gcp_crs)
     size = f"{box.width_px:,} \u00d7 {box.height_px:,} px".replace(",", "\u202f")
     return " · ".join([size, *_pixel(box), place])
+
+
+def crs_text(crs: CRS | None) -> str:
+    """Return what a CRS is called."""
+    return "no CRS" if crs is None else ":".join(crs.to_authority() or ("own CRS",))
+
+
+def name_of(landcover: Scene) -> str:
+    """Return what a map is called where nobody says otherwise."""
+    return Path(shown(landcover.path)).stem or "Land cover"
 
 
 def _pixel(box: GeoBox) -> list[str]:

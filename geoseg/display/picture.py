@@ -16,7 +16,7 @@ from rasterio.enums import Resampling
 from geoseg.atomic import make_folders, probe_writable, same_file, write_durably
 from geoseg.display.code_table import ClassAreas, CodeTable
 from geoseg.display.features import RGB, FeatureSource, open_features
-from geoseg.display.origin import Heading, Origin, facts_of, imaged_on
+from geoseg.display.origin import Heading, Origin, crs_text, facts_of, name_of, scene_line
 from geoseg.display.overview_source import OverviewSource, plain_codes
 from geoseg.display.page import check_target
 from geoseg.display.palette import PaletteName, check_palette, colors_in
@@ -195,7 +195,7 @@ def _raster_subject(
         return [Panel(_stretched(natural, shape), "Scene"), image]
 
     return _Subject(
-        Path(shown(landcover.path)).stem or "Land cover",
+        name_of(landcover),
         facts_of(landcover),
         classes,
         areas.areas,
@@ -235,10 +235,9 @@ def _polygon_subject(
             canvas.border(batch.shapes)
         return [Panel(canvas.image())]
 
-    crs = "no CRS" if source.crs is None else ":".join(source.crs.to_authority() or ("own CRS",))
     return _Subject(
         source.title,
-        f"{grouped(count)} polygon{'' if count == 1 else 's'}  ·  {crs}",
+        f"{grouped(count)} polygon{'' if count == 1 else 's'}  ·  {crs_text(source.crs)}",
         classes,
         areas,
         source.in_px,
@@ -323,11 +322,11 @@ def _colored_classes(palette: PaletteName, found: Sequence[NamedClass]) -> list[
 def _notes(landcover: Scene, source: Scene | None) -> list[str]:
     """Return what stands at the foot: warnings, the scene, the model."""
     origin = Origin.of(landcover)
-    name = origin.scene if source is None else Path(shown(source.path)).name
-    day = None if source is None else imaged_on(source)
-    made = [f"Scene: {name}{f', taken on {day}' if day else ''}"] if name else []
-    if origin.model:
-        made.append(f"Model: {origin.model}{f' ({origin.about})' if origin.about else ''}")
+    made = [] if source is None else [scene_line(source)]
+    if source is None and origin.scene:
+        made.append(f"Scene: {origin.scene}")
+    if origin.model_text:
+        made.append(f"Model: {origin.model_text}")
     return [*origin.cautions, *(["  ·  ".join(made)] if made else [])]
 
 

@@ -19,7 +19,7 @@ from geoseg.display.changes import Changes, common_names
 from geoseg.display.code_table import ClassAreas, CodeTable, typical_gsd_m
 from geoseg.display.features import FeatureSource, Outlines, open_features, outlines
 from geoseg.display.frame import SIDE_PX, TILE_PX, Frame, polynomial
-from geoseg.display.origin import Heading, Origin, facts_of, imaged_on
+from geoseg.display.origin import Heading, Origin, facts_of, name_of, scene_line
 from geoseg.display.overview_source import OverviewSource, plain_codes
 from geoseg.display.page import Page, build_page, check_target, shell_bytes
 from geoseg.display.palette import Offered, PaletteName, check_palette, palettes
@@ -164,7 +164,7 @@ def preview(  # noqa: PLR0913 - each is a noun of the page
     sources = _Sources.open(part, later_part, given, scene, confidence)
     for note in sources.notes:
         announcer(announce)(note)
-    source = None if polygons is None else open_features(polygons, layer, _stem(sources.landcover))
+    source = None if polygons is None else open_features(polygons, layer, name_of(sources.landcover))
     data = _data(sources, given, source, chosen, budget - shell_bytes(), progress or _quiet)
     page = build_page(heading.title or sources.title, {**data, "description": heading.paragraphs})
     return page if target is None else replace(page, path=page.save(target, overwrite=overwrite))
@@ -182,10 +182,6 @@ def _page_target(out: StrPath, *, overwrite: bool) -> Path:
     if path.suffix.lower() not in {".html", ".htm"}:
         raise UsageError(f"{path}: a page must end in .html, a picture (geoseg.picture) in .png", "out")
     return check_target(path, overwrite=overwrite)
-
-
-def _stem(landcover: Scene) -> str:
-    return Path(shown(landcover.path)).stem or "Land cover"
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,7 +212,7 @@ class _Sources:
     def names(self) -> list[str]:
         """What each map is called: its file, with its folder where two files have one name."""
         paths = [Path(shown(raster.scene.path)) for raster in self.maps]
-        stems = [path.stem or "Land cover" for path in paths]
+        stems = [name_of(raster.scene) for raster in self.maps]
         if len(set(stems)) == len(stems):
             return stems
         longer = [f"{path.parent.name}/{stem}" for path, stem in zip(paths, stems, strict=True)]
@@ -298,7 +294,7 @@ def _data(  # noqa: PLR0913, PLR0917 - the parts of a page
         "lastZooms": {layer.name: layer.last_zoom for layer in layers},
         "tilePx": TILE_PX,
         "sidePx": SIDE_PX,
-        "metresPerPx": typical_gsd_m(landcover.geobox),
+        "metersPerPx": typical_gsd_m(landcover.geobox),
         "palettes": [(name, label) for name, label, _ in offered],
         "classes": _classes(known, areas, table, offered),
         "inPx": areas[0].in_px,
@@ -346,16 +342,14 @@ def _origins(sources: _Sources) -> list[str]:
     """Return where the maps come from, a line for each thing."""
     lines: list[str] = []
     if sources.scene is not None:
-        day = imaged_on(sources.scene)
-        lines.append(f"Scene: {Path(shown(sources.scene.path)).name}{f', taken on {day}' if day else ''}")
+        lines.append(scene_line(sources.scene))
     origins = [Origin.of(raster.scene) for raster in sources.maps]
-    differ = len({(origin.model, origin.about) for origin in origins}) > 1
+    differ = len({origin.model_text for origin in origins}) > 1
     for name, origin in zip(sources.names, origins, strict=True):
         if origin.scene and (sources.scene is None or origin.scene != Path(shown(sources.scene.path)).name):
             lines.append(f"Scene{f' of {name}' if sources.later else ''}: {origin.scene}")
-        if origin.model:
-            about = f" ({origin.about})" if origin.about else ""
-            lines.append(f"Model{f' of {name}' if differ else ''}: {origin.model}{about}")
+        if origin.model_text:
+            lines.append(f"Model{f' of {name}' if differ else ''}: {origin.model_text}")
     return list(dict.fromkeys(lines))
 
 

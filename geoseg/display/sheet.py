@@ -82,7 +82,7 @@ class Sheet:
     notes: Sequence[str] = ()
     """At the foot: warnings, the source."""
     nothing: str = ""
-    """What stands in the place of an image that there is not."""
+    """What is written where there is no image."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -158,7 +158,7 @@ def test_where_mercator_ends_or_tears_a_map_is_its_pixels(tmp_path: Path, place:
     data = data_of(preview(write_map(tmp_path / "m.tif", blocks(), **place)))
     assert data["earth"] is False
     assert data["coordinates"]["label"] == place["crs"]
-    assert data["metresPerPx"] == pytest.approx(1000, rel=0.1)
+    assert data["metersPerPx"] == pytest.approx(1000, rel=0.1)
 
 
 @pytest.mark.parametrize("place", [UTM, ROTATED, {"crs": "EPSG:3035", "transform": Affine(100, 0, 4e6, 0, -100, 3e6)}])

@@ -670,8 +670,8 @@
   function drawScale() {
     const middle = map.getSize().divideBy(2);
     const ends = [middle, middle.add([130, 0])].map((point) => map.containerPointToLatLng(point));
-    const known = data.earth || data.metresPerPx;
-    const length = data.earth ? map.distance(...ends) : (ends[1].lng - ends[0].lng) * (data.metresPerPx || 1);
+    const known = data.earth || data.metersPerPx;
+    const length = data.earth ? map.distance(...ends) : (ends[1].lng - ends[0].lng) * (data.metersPerPx || 1);
     if (!(length > 0)) return;
     const power = 10 ** Math.floor(Math.log10(length));
     const round = [5, 2, 1].map((step) => step * power).find((step) => step <= length * 1.0001);
