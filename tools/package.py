@@ -64,8 +64,8 @@ def check_contents(wheel: Path, archive: Path) -> None:
         inside = {name for name in made.namelist() if ".dist-info/" not in name}
     if inside != ours:
         sys.exit(f"{wheel.name} differs from the sources: {sorted(inside ^ ours)}")
-    with tarfile.open(archive) as made_too:
-        names = {name.partition("/")[2] for name in made_too.getnames()}
+    with tarfile.open(archive) as packed:
+        names = {name.partition("/")[2] for name in packed.getnames()}
     wanted = {"pyproject.toml", "README.md", "LICENSE", "NOTICE", "tests/conftest.py", "sample_data/scene.tif"}
     if missing := wanted - names:
         sys.exit(f"{archive.name} lacks {sorted(missing)}")

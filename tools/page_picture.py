@@ -1,6 +1,6 @@
 """Make the picture of a page of `geoseg preview` for the docs, in a browser without a window.
 
-python tools/page_picture.py              # docs/pictures/page.webp, anew with the model that is shipped
+python tools/page_picture.py              # docs/pictures/page.webp with the model that is shipped now
 """
 
 from __future__ import annotations

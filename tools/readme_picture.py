@@ -1,6 +1,6 @@
 """Make the picture at the top of the README: a scene beside its map and its polygons, all by geoseg.
 
-python tools/readme_picture.py            # docs/pictures/readme.webp, anew with the model that is shipped
+python tools/readme_picture.py            # docs/pictures/readme.webp with the model that is shipped now
 python tools/readme_picture.py --palette own --window 512,400,1024,1024
 """
 

@@ -182,13 +182,8 @@ def out(heading: str, text: str, metavar: str = "FILE", *, required: bool = True
     return grouped(heading)("--out", "-o", required=required, metavar=metavar, help=text)
 
 
-def aoi(heading: str, text: str) -> Decorator:
-    """Return --aoi and --aoi-crs."""
-    option = grouped(heading)
-    added = (
-        option("--aoi", metavar="FILE", help=f"{text} [default: all of it]"),
-        option("--aoi-crs", metavar="CRS", help="CRS of --aoi, where its file names none."),
-    )
+def _together(added: tuple[Decorator, ...]) -> Decorator:
+    """Return one decorator that adds options in their order."""
 
     def add(command: Any) -> Any:  # noqa: ANN401 - click's own
         for each in reversed(added):
@@ -196,6 +191,16 @@ def aoi(heading: str, text: str) -> Decorator:
         return command
 
     return add
+
+
+def aoi(heading: str, text: str) -> Decorator:
+    """Return --aoi and --aoi-crs."""
+    option = grouped(heading)
+    added = (
+        option("--aoi", metavar="FILE", help=f"{text} [default: all of it]"),
+        option("--aoi-crs", metavar="CRS", help="CRS of --aoi, where its file names none."),
+    )
+    return _together(added)
 
 
 def layer(heading: str, text: str) -> Decorator:
@@ -241,10 +246,4 @@ def network(heading: str, overlap: str, batch_size: str) -> Decorator:
             "cuda:0,cuda:1 or cuda:all. [default: auto]",
         ),
     )
-
-    def add(command: Any) -> Any:  # noqa: ANN401 - click's own
-        for each in reversed(added):
-            command = each(command)
-        return command
-
-    return add
+    return _together(added)

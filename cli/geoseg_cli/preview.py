@@ -57,7 +57,7 @@ _SPELLED = {"later": "two maps", "width_px": "--width"}
     help="soft, own (the map's), deepglobe (as published), or color-blind for colors that everybody can tell apart. "
     "[default: soft for maps in DeepGlobe's colors, else own]",
 )  # fmt: skip
-def preview(landcover: str, later: str | None, *, out: str, as_json: bool, quiet: bool, **given: Any) -> None:  # noqa: ANN401
+def preview(landcover: str, *, out: str, as_json: bool, quiet: bool, **given: Any) -> None:  # noqa: ANN401
     """Show LANDCOVER, a map of any size, as a web page to look at and share.
 
     Pan and zoom, swipe between scene and map, switch classes on and off, read coordinates and areas. With LATER, a map
@@ -67,7 +67,6 @@ def preview(landcover: str, later: str | None, *, out: str, as_json: bool, quiet
 
     Example: geoseg preview landcover.tif later.tif --out change.html
     """
-    given |= {"later": later}
     settings = {name: value for name, value in given.items() if value is not None}
     with ProgressBar(quiet=quiet) as bar, termination_interrupts():
         try:

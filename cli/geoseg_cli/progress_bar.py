@@ -184,7 +184,7 @@ class ProgressBar(Bar["Progress"]):
         return f": {_grouped(state.polygons)} polygon{'s' * (state.polygons != 1)}, {work}"
 
     def leave(self) -> None:
-        """Be done with one of several scenes: the next one begins anew."""
+        """End one of several scenes, so that the next one starts with a bar of its own."""
         self.close()
         self.by_stage.clear()
         self.last = self._told = None
@@ -306,7 +306,7 @@ class TrainingBar(Bar["TrainingProgress"]):
             "epochs": state.epochs,
             "loss": round(state.loss, 6) if math.isfinite(state.loss) else None,
             "seconds": round(state.seconds, 3),
-            "seconds_left": None if state.seconds_left is None else round(state.seconds_left, 1),
+            "seconds_left": _rounded(state.seconds_left, 1),
         }
 
     def _line(self, state: TrainingProgress) -> str:
