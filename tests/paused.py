@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from geoseg.inference.execution.journal import Journal
-from geoseg.raster import class_raster
+from geoseg.raster.classes import class_raster
 from geoseg.raster.landcover import outputs
 from geoseg.vector.io import formats
 from geoseg_cli.main import geoseg

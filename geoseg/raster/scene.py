@@ -25,7 +25,7 @@ from geoseg.raster.environment import raster_environment, shown
 from geoseg.raster.fingerprint import digest, files_behind, local_file, stamps
 from geoseg.raster.geobox import Box, GeoBox, GroundControlPoint, window_of
 from geoseg.raster.raster_legend import is_classes, read_nomenclature
-from geoseg.raster.stac import is_item, raster_of
+from geoseg.raster.sources import is_item, raster_of
 from geoseg.raster.validity import Validity
 from geoseg.raster.views import cropped, joined, scaled_to
 from geoseg.raster.windows import Window
@@ -121,7 +121,7 @@ class Scene:
                 return path
             return replace(cls.open(path.path, bands, wanted_bands), area=path.area)
         if not isinstance(path, str | os.PathLike):
-            from geoseg.raster.arrays import path_of  # noqa: PLC0415 - few scenes are open already
+            from geoseg.raster.sources import path_of  # noqa: PLC0415 - few scenes are open already
 
             path = path_of(path)
         path = os.fspath(path)
@@ -168,7 +168,7 @@ class Scene:
             (band, y, x) of Dask chunks, with x and y of the pixels' centers and `spatial_ref`, so that rioxarray and
             odc-geo know its place.
         """
-        from geoseg.raster.arrays import to_xarray  # noqa: PLC0415 - optional
+        from geoseg.raster.sources import to_xarray  # noqa: PLC0415 - optional
 
         return to_xarray(self, masked=masked)
 

@@ -30,7 +30,7 @@ from rasterio.transform import from_origin
 import geoseg
 from geoseg.errors import OutputError, SceneError
 from geoseg.progress import Progress
-from geoseg.raster import class_raster
+from geoseg.raster.classes import class_raster
 from geoseg_cli.main import geoseg as command
 from tests.adversity.conftest import finish
 from tests.adversity.damage import damaged
@@ -46,7 +46,7 @@ LAYOUTS: dict[str, dict[str, Any]] = {
 }
 FORMATS = (".gpkg", ".parquet", ".fgb", ".geojson", ".geojsonl")
 PROGRAM = """
-from geoseg.raster import class_raster
+from geoseg.raster.classes import class_raster
 from geoseg_cli.main import geoseg
 class_raster.STRIP_PX = 65536
 geoseg()

@@ -22,7 +22,7 @@ from geoseg.legend import (
     read_legend_file,
 )
 from geoseg.raster import Reading, Scene, is_classes, palette_reading, read_legend, read_nomenclature
-from geoseg.raster.color_codes import CLEAR, key
+from geoseg.raster.classes.color_codes import CLEAR, key
 from tests.raster.conftest import MakeRaster
 
 WORLDCOVER = {10: (0, 100, 0), 20: (255, 187, 34), 80: (0, 100, 200)}

@@ -25,7 +25,7 @@ import geoseg
 from geoseg.errors import GeosegWarning, SceneError, UsageError
 from geoseg.legend import DEEPGLOBE, LandCover, Legend, NamedClass, Nomenclature
 from geoseg.progress import Progress
-from geoseg.raster import class_raster
+from geoseg.raster.classes import class_raster
 from geoseg.vector import request
 from geoseg.vector.simplify.generalize import LONGEST_PX, UNIT
 from geoseg.vector.trace import multipart

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from geoseg.errors import SceneError
 from geoseg.legend import DEEPGLOBE, Nomenclature
-from geoseg.raster.color_codes import (
+from geoseg.raster.classes.color_codes import (
     DEFAULT_TOLERANCE,
     ColorCodes,
     Reading,

@@ -1,0 +1,7 @@
+"""Rasters of classes: codes as they are stored, or told by their colors."""
+
+from __future__ import annotations
+
+from geoseg.face import attach
+
+__getattr__, __dir__, __all__ = attach(__name__, __file__)

@@ -1,0 +1,15 @@
+from .class_raster import ClassRaster as ClassRaster
+from .class_raster import changed_error as changed_error
+from .class_raster import whole_numbers as whole_numbers
+from .color_codes import DEFAULT_TOLERANCE as DEFAULT_TOLERANCE
+from .color_codes import ColorCodes as ColorCodes
+from .color_codes import Palette as Palette
+from .color_codes import Reading as Reading
+from .color_codes import Strays as Strays
+from .color_codes import color_text as color_text
+from .color_codes import indexes_in as indexes_in
+from .color_codes import is_plain as is_plain
+from .color_codes import most_frequent as most_frequent
+from .color_codes import palette_of as palette_of
+from .color_codes import palette_reading as palette_reading
+from .color_codes import used_colors as used_colors

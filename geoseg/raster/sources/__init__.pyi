@@ -1,0 +1,10 @@
+from .arrays import coordinates_of as coordinates_of
+from .arrays import path_of as path_of
+from .arrays import to_xarray as to_xarray
+from .map_server import TILE_PX as TILE_PX
+from .map_server import better_zoom as better_zoom
+from .map_server import is_tile_address as is_tile_address
+from .map_server import tiles_raster as tiles_raster
+from .stac import is_item as is_item
+from .stac import item_names as item_names
+from .stac import raster_of as raster_of
