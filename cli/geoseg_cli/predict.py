@@ -137,7 +137,7 @@ def predict(
     resumes.
 
     Several scenes, folders of them and patterns go to --out-dir with one model; --confidence, --probabilities and
-    --polygons then hold {name} where the scene's name goes. A scene that fails is told of, and the others are mapped.
+    --polygons then hold {name} where the scene's name goes. A scene that fails is reported, and the others are mapped.
 
     Example: geoseg predict scene.tif --out landcover.tif
 

@@ -143,7 +143,7 @@ def run_on_cluster(
     """Have the workers of a client do a task for each index; `finished` gets each result, in this thread.
 
     Raises what a task raises again and again, and GeosegError or OutputError where no worker can do it, a tile kills
-    workers, or the scheduler leaves. `announce` is told of workers that are left out, and when there is none.
+    workers, or the scheduler leaves. `announce` gets a line for each worker that is left out, and when there is none.
     """
     with _holding(client, plugin), _told_of_no_worker(client, announce):
         flight = _Flight(client, plugin.run, deque(indexes))

@@ -86,7 +86,7 @@ def run_staged(
 
 @dataclass(frozen=True, slots=True)
 class _Told:
-    """What is told of a run, and measured."""
+    """Who hears of a run, and where its time is counted."""
 
     progress: Report
     announce: Announce

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 from geoseg.errors import GeosegError, ModelError
 from geoseg.machine import in_every_fork
 from geoseg.model.bundle import ModelBundle, Scale, one_line
-from geoseg.model.engines.engine import UPRIGHT, OutOfMemory, Turn, Weights, is_short_of_memory
+from geoseg.model.engines.engine import UPRIGHT, HostEngine, OutOfMemory, Pixels, Turn, Weights, is_short_of_memory
 from geoseg.raster import Window
 
 _SUM_TOLERANCE = 0.01
@@ -30,7 +29,7 @@ def _call_afresh() -> None:
 in_every_fork(_call_afresh)
 
 
-class CallableEngine:
+class CallableEngine(HostEngine):
     """Cuts windows, normalizes them, calls the function of a bundle, and checks what it gives.
 
     Raises ModelError where that is not probabilities, or where the function fails.
@@ -39,7 +38,6 @@ class CallableEngine:
     name = "function"
     device = "the function's device"
     precision = "float32"
-    xp: ModuleType = np
 
     def __init__(self, bundle: ModelBundle, window_px: int, scale: Scale | None) -> None:
         if bundle.function is None:
@@ -53,39 +51,22 @@ class CallableEngine:
         gain, bias = bundle.normalization.gain_bias(scale)
         self._gain, self._bias = gain[:, None, None], bias[:, None, None]
 
-    def upload(self, data: NDArray[Any], valid: NDArray[np.bool_]) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-        """Keep pixels (band, row, col) and valid (row, col) where they are."""
-        return data, valid
-
     def probabilities(
-        self,
-        footprint: tuple[NDArray[Any], NDArray[np.bool_]],
-        windows: Sequence[Window],
-        weights: Weights,
-        turn: Turn = UPRIGHT,
+        self, footprint: Pixels, windows: Sequence[Window], weights: Weights, turn: Turn = UPRIGHT
     ) -> NDArray[np.float32]:
         """Return float32 (n, class, row, col), times the weights; OutOfMemory if the batch is too large."""
-        data, valid = footprint
         side = self._window_px
         batch = np.empty((len(windows), self._bands, side, side), np.float32)
         for index, window in enumerate(windows):
-            batch[index] = turn.of_pixels(data[:, window.rows, window.cols], np)
+            batch[index] = turn.of_pixels(footprint.data[:, window.rows, window.cols], np)
         if self._scale is not None:
             np.clip(batch, *self._scale, out=batch)
         batch *= self._gain
         batch += self._bias
         for index, window in enumerate(windows):
-            batch[index, :, ~turn.of_pixels(valid[window.rows, window.cols], np)] = 0
+            batch[index, :, ~turn.of_pixels(footprint.valid[window.rows, window.cols], np)] = 0
         found = self._checked(self._called(batch), len(windows))
         return found * (weights.rows[:, None, :, None] * weights.cols[:, None, None, :])
-
-    def zeros(self, shape: tuple[int, ...]) -> NDArray[np.float32]:
-        """Return a float32 array of zeros."""
-        return np.zeros(shape, np.float32)
-
-    def download(self, array: NDArray[Any]) -> NDArray[Any]:
-        """Return the array itself."""
-        return array
 
     def _called(self, batch: NDArray[np.float32]) -> Any:  # noqa: ANN401 - whatever a function gives
         try:

@@ -152,3 +152,31 @@ class Engine(Protocol):
     def download(self, array: Any) -> NDArray[Any]:  # noqa: ANN401 (of xp)
         """Return an array of xp as numpy's."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Pixels:
+    """A footprint as it was read."""
+
+    data: NDArray[Any]
+    """(band, row, col), stored dtype."""
+    valid: NDArray[np.bool_]
+    """(row, col)."""
+
+
+class HostEngine:
+    """What engines share whose arrays are numpy's: pixels stay where they are, and so does what comes of them."""
+
+    xp: ModuleType = np
+
+    def upload(self, data: NDArray[Any], valid: NDArray[np.bool_]) -> Pixels:
+        """Keep pixels (band, row, col) and valid (row, col) where they are."""
+        return Pixels(data, valid)
+
+    def zeros(self, shape: tuple[int, ...]) -> NDArray[np.float32]:
+        """Return a float32 array of zeros."""
+        return np.zeros(shape, np.float32)
+
+    def download(self, array: NDArray[Any]) -> NDArray[Any]:
+        """Return the array itself."""
+        return array

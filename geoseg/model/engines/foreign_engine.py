@@ -7,7 +7,6 @@ gives becomes probabilities, as many pixels as the window has, times their weigh
 from __future__ import annotations
 
 from collections.abc import Sequence
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -17,14 +16,14 @@ from numpy.typing import NDArray
 
 from geoseg.errors import ModelError
 from geoseg.model.bundle import ModelBundle, Scale
-from geoseg.model.engines.engine import UPRIGHT, Turn, Weights
-from geoseg.model.engines.onnx_engine import Pixels, cut, runtime_faults
+from geoseg.model.engines.engine import UPRIGHT, HostEngine, Pixels, Turn, Weights
+from geoseg.model.engines.onnx_engine import cut, runtime_faults
 from geoseg.model.engines.wrapping import graph_after, graph_before
 from geoseg.model.onnx_files import OnnxGraph, SessionFault, open_session, providers, session_options
 from geoseg.raster import Window
 
 
-class ForeignEngine:
+class ForeignEngine(HostEngine):
     """A network of somebody else's in a session of ONNX Runtime, used by all threads of the process.
 
     On a CPU windows go in one by one, so that none depends on its neighbors in a batch. Raises ModelError if the file
@@ -33,7 +32,6 @@ class ForeignEngine:
 
     name = "onnxruntime"
     precision = "float32"
-    xp: ModuleType = np
 
     def __init__(  # noqa: PLR0913, PLR0917 (the sides of a choice)
         self, bundle: ModelBundle, graph: OnnxGraph, window_px: int, scale: Scale | None, threads: int, cuda: int | None
@@ -55,10 +53,6 @@ class ForeignEngine:
         self._before = _session(graph_before(graph.input, self._bands), threads)
         self._after = _session(graph_after(graph, self._channels, window_px, given.type), threads)
 
-    def upload(self, data: NDArray[Any], valid: NDArray[np.bool_]) -> Pixels:
-        """Keep pixels (band, row, col) and valid (row, col) where they are."""
-        return Pixels(data, valid)
-
     def probabilities(
         self, footprint: Pixels, windows: Sequence[Window], weights: Weights, turn: Turn = UPRIGHT
     ) -> NDArray[np.float32]:
@@ -78,14 +72,6 @@ class ForeignEngine:
             told = {"scores": scores, "rows": weights.rows[:, None, :, None], "cols": weights.cols[:, None, None, :]}
             (found,) = self._after.run(["probabilities"], told)
         return np.asarray(found)
-
-    def zeros(self, shape: tuple[int, ...]) -> NDArray[np.float32]:
-        """Return a float32 array of zeros."""
-        return np.zeros(shape, np.float32)
-
-    def download(self, array: NDArray[Any]) -> NDArray[Any]:
-        """Return the array itself."""
-        return array
 
     def _scores(self, fed: NDArray[Any]) -> NDArray[Any]:
         """Return what the network gives, in as many calls as it takes."""

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
-from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -15,24 +12,14 @@ from numpy.typing import NDArray
 
 from geoseg.errors import ModelError
 from geoseg.model.bundle import ModelBundle, Scale, one_line
-from geoseg.model.engines.engine import UPRIGHT, OutOfMemory, Turn, Weights
+from geoseg.model.engines.engine import UPRIGHT, HostEngine, OutOfMemory, Pixels, Turn, Weights
 from geoseg.model.onnx_files import providers, session_options
 from geoseg.raster import Window
 
 _SHORT_OF_MEMORY = ("allocat", "bad_alloc", "out of memory")
 
 
-@dataclass(frozen=True, slots=True)
-class Pixels:
-    """A footprint as it was read."""
-
-    data: NDArray[Any]
-    """(band, row, col), stored dtype."""
-    valid: NDArray[np.bool_]
-    """(row, col)."""
-
-
-class OnnxEngine:
+class OnnxEngine(HostEngine):
     """One session, used by all threads of the process.
 
     The same bits for any batch, neighbors and number of threads (proved in tests/model/test_engines.py). Raises
@@ -42,7 +29,6 @@ class OnnxEngine:
     name = "onnxruntime"
     device = "the CPU"
     precision = "float32"
-    xp: ModuleType = np
 
     def __init__(self, path: Path, bundle: ModelBundle, window_px: int, scale: Scale | None, threads: int) -> None:
         self.classes = len(bundle.output_codes)
@@ -58,10 +44,6 @@ class OnnxEngine:
         except Exception as fault:  # noqa: BLE001 (its errors have no common parent of their own)
             raise ModelError(f"{path} cannot be loaded by ONNX Runtime: {one_line(fault)}") from None
         self._check_signature(path)
-
-    def upload(self, data: NDArray[Any], valid: NDArray[np.bool_]) -> Pixels:
-        """Keep pixels (band, row, col) and valid (row, col) where they are."""
-        return Pixels(data, valid)
 
     def probabilities(
         self, footprint: Pixels, windows: Sequence[Window], weights: Weights, turn: Turn = UPRIGHT
@@ -80,14 +62,6 @@ class OnnxEngine:
         if probabilities.shape != (len(windows), self.classes, side, side):  # an exporter may leave it open
             raise ModelError(f"the ONNX file gives {probabilities.shape} for {len(windows)} windows of {side}")
         return np.asarray(probabilities)
-
-    def zeros(self, shape: tuple[int, ...]) -> NDArray[np.float32]:
-        """Return a float32 array of zeros."""
-        return np.zeros(shape, np.float32)
-
-    def download(self, array: NDArray[Any]) -> NDArray[Any]:
-        """Return the array itself."""
-        return array
 
     def _check_signature(self, path: Path) -> None:
         side, bands = self._window_px, self._bands

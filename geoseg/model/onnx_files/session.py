@@ -29,7 +29,7 @@ def session_options(threads: int) -> onnxruntime.SessionOptions:
     options.inter_op_num_threads = 1
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
     options.log_severity_level = 3
-    # with the arena a window cost 135 ms of CPU time, without it 160 to 400: every tensor's pages were taken anew
+    # with the arena a window cost 135 ms of CPU time, without it 160 to 400: every tensor's pages were taken again
     options.enable_cpu_mem_arena = True
     options.enable_mem_pattern = False
     # spinning threads burn the cores that read and encode other tiles: 230 against 155 ms of CPU time a window

@@ -1,6 +1,6 @@
 """The parts of a map become one file: blocks are copied, and the levels that no part holds are made of one that all do.
 
-Parts side by side are a stage. Its tiles, cut anew into larger ones, are the next stage, which has blocks of levels
+Parts side by side are a stage. Its tiles, joined into larger ones, are the next stage, which has blocks of levels
 that the first has not, and so on up to the smallest overview. With tiles of 4096 pixels and blocks of 512 the second
 stage reads 1/256 of the map's pixels. Parts whose tiles cut the blocks of the map itself, or that another run stored
 in another way, are read whole.
