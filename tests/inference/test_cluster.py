@@ -7,6 +7,7 @@ import shutil
 import signal
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -195,6 +196,38 @@ def test_what_a_process_lacks_is_named(tmp_path: Path) -> None:
     assert "does not see" in str(replace(needs, parts=elsewhere).missing())
     scene.unlink()
     assert f"does not see {scene}" in str(needs.missing())
+
+
+class _Future:
+    """A future whose worker dies at the next look at it, if it shall."""
+
+    def __init__(self, *statuses: str) -> None:
+        self.key, self._statuses, self.released = "tile", list(statuses), False
+
+    @property
+    def status(self) -> str:
+        return self._statuses.pop(0) if len(self._statuses) > 1 else self._statuses[0]
+
+    def result(self) -> int:
+        return 7
+
+    def release(self) -> None:
+        self.released = True
+
+
+def test_a_result_that_a_dead_worker_took_along_is_waited_for() -> None:
+    again: set[Any] = set()
+    flight = cluster._Flight(None, "run", deque(), again, {"tile": 3})
+    lost = _Future("pending", "finished")
+    assert flight.landed(lost) == []
+    assert (again, flight.index_of, lost.released, list(flight.waiting)) == ({lost}, {"tile": 3}, False, [])
+    assert flight.landed(lost) == [7]
+    assert (flight.index_of, lost.released) == ({}, True)
+
+
+def test_a_result_that_was_fetched_counts_though_its_worker_dies_then() -> None:
+    flight = cluster._Flight(None, "run", deque(), set(), {"tile": 3})
+    assert flight.landed(_Future("finished", "pending")) == [7]
 
 
 def test_a_worker_that_joins_late_holds_the_task(client: Any) -> None:

@@ -107,12 +107,19 @@ class _Flight:
             self.index_of[future.key] = index
             self.done.add(future)
 
-    def landed(self, future: Any) -> Any | None:  # noqa: ANN401 - a future, and what the task returns
-        """Return the result of a tile, or None where it is tried again; raises what ends the run."""
+    def landed(self, future: Any) -> list[Any]:  # noqa: ANN401 - distributed has no types
+        """Return the result of a tile, or nothing where it is tried again; raises what ends the run."""
+        status = future.status
+        if status not in {"finished", "error", "cancelled"}:  # its worker died with the result: Dask computes it again
+            self.done.add(future)
+            return []
         index = self.index_of.pop(future.key)
-        if future.status == "finished":
-            return future.result()
-        fault = future.exception() if future.status == "error" else CancelledError(future.key)
+        if status == "finished":
+            result = future.result()
+            future.release()  # from here on nobody asks for it, so nobody computes it again
+            return [result]
+        fault = future.exception() if status == "error" else CancelledError(future.key)
+        future.release()
         if isinstance(fault, Unfit):
             self.unfit[fault.worker] = fault.reason
         elif isinstance(fault, KilledWorker):
@@ -130,7 +137,7 @@ class _Flight:
             if self.failures[index] >= _TRIES or isinstance(fault, UsageError):
                 raise fault
         self.waiting.appendleft(index)
-        return None
+        return []
 
 
 def run_on_cluster(
@@ -150,10 +157,8 @@ def run_on_cluster(
         flight.fill()
         for future in flight.done:
             known = len(flight.unfit)
-            result = flight.landed(future)
-            if future.status == "finished":
+            for result in flight.landed(future):
                 finished(result)
-            future.release()  # from here on nobody asks for it, so nobody computes it again
             for address, reason in list(flight.unfit.items())[known:]:
                 announce(f"the Dask worker {address} is left out: {reason}")
             flight.fill()
