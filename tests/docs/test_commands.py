@@ -123,9 +123,13 @@ def test_other_programs_find_what_they_name(place: str, words: tuple[str, ...]) 
         case ["docker", "run", *_]:
             parse(list(words[words.index("geoseg") + 1 :]))
         case ["qgis_process", "run", algorithm, *given]:
-            path = ROOT / "qgis" / "geoseg_qgis" / "algorithms" / f"{algorithm.removeprefix('geoseg:')}.py"
+            algorithms = ROOT / "qgis" / "geoseg_qgis" / "algorithms"
+            declared = "".join(
+                (algorithms / f"{name}.py").read_text(encoding="utf-8")
+                for name in (algorithm.removeprefix("geoseg:"), "algorithm")
+            )
             names = [word.removeprefix("--").partition("=")[0] for word in given]
-            assert [name for name in names if f'"{name}"' not in path.read_text(encoding="utf-8")] == []
+            assert [name for name in names if f'"{name}"' not in declared] == []
         case ["qgis_process", "plugins", "enable", name]:
             assert (ROOT / "qgis" / name).is_dir()
         case [("python" | "py"), "-m", "venv", _] | ["git", "clone", *_] | ["cd", _] | ["source", _]:
