@@ -4,6 +4,7 @@
 
 host     a run with a device that takes no time: what reading, pasting, writing and the final map can do
 device   a run with a device of 0.8 of that rate: how much of the time it has work
+decode   the scene read by GDAL alone, each block once: what the host cannot save
 
 The device is a fake (fake_device.py): a clock without pixels. The scene, its reading, the tiles, their encoding and the
 finished map are real. --quick is small, to see that all works; its figures say nothing.
@@ -30,8 +31,11 @@ from geoseg.progress import Progress
 
 SHARE = 0.8
 """Of the host's rate, that the device has."""
-BUSY_TILES, BUSY_WHOLE, HOST_MS = 0.93, 0.90, 15.0
-"""What is promised: how busy the device is while tiles run and over the whole run; milliseconds of CPU a megapixel."""
+BUSY_TILES, BUSY_WHOLE, HOST = 0.93, 0.90, 2.0
+"""What is promised: how busy the device is while tiles run and over the whole run; the host's CPU, times decoding.
+
+15 ms a megapixel where decoding takes 7.4, as on the machine that the promise comes from.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +60,12 @@ def main() -> int:
         with in_place_of_the_cpu(None):
             made = geoseg.plan(path, model=unused_model(window_px))
         report = Report("A device that never waits", _conditions(made))
-        found = [_round(made, work, report, number + 1, arguments.share) for number in range(arguments.rounds)]
-    busy_tiles, busy_whole, host_ms = (statistics.median(each) for each in zip(*found, strict=True))
+        found = [_round(made, path, report, number + 1, arguments.share) for number in range(arguments.rounds)]
+    busy_tiles, busy_whole, host = (statistics.median(each) for each in zip(*found, strict=True))
     quick = arguments.quick
     report.figure("busy while tiles run", busy_tiles, wanted=0.0 if quick else BUSY_TILES, at_least=True)
     report.figure("busy over the whole run", busy_whole, wanted=0.0 if quick else BUSY_WHOLE, at_least=True)
-    report.figure("CPU of the host", host_ms, wanted=1e3 if quick else HOST_MS, at_least=False, unit=" ms a megapixel")
+    report.figure("CPU of the host", host, wanted=1e3 if quick else HOST, at_least=False, unit=" times decoding")
     return report.publish(arguments.json)
 
 
@@ -102,14 +106,28 @@ def _conditions(made: geoseg.Plan) -> str:
     )
 
 
-def _round(made: geoseg.Plan, work: Path, report: Report, number: int, share: float) -> tuple[float, float, float]:
-    """Return how busy the device was while tiles ran and in all, and the host's CPU in milliseconds a megapixel."""
+def _round(made: geoseg.Plan, path: Path, report: Report, number: int, share: float) -> tuple[float, float, float]:
+    """Return how busy the device was while tiles ran and in all, and the host's CPU, times that of decoding alone."""
+    work = path.parent
     host = _run(made, work, 0.0)
     seconds_a_window = host.tiles_s / share / host.windows
     _add(report, number, "host", host, seconds_a_window=0.0)
     device = _run(made, work, seconds_a_window)
     _add(report, number, "device", device, seconds_a_window=seconds_a_window)
-    return device.busy_s / device.tiles_s, device.busy_s / device.whole_s, host.cpu_s * 1e3 / host.megapixels
+    decode_s = _decoding_s(path)
+    report.add(round=number, what="decode", cpu_ms_a_mpx=decode_s * 1e3 / host.megapixels)
+    return device.busy_s / device.tiles_s, device.busy_s / device.whole_s, host.cpu_s / decode_s
+
+
+def _decoding_s(path: Path) -> float:
+    """Return the CPU seconds of reading a scene, each block once, in one thread."""
+    began = time.process_time()
+    with rasterio.open(path) as dataset:
+        into = np.empty((dataset.count, dataset.block_shapes[0][0], dataset.width), np.uint8)
+        for row in range(0, dataset.height, into.shape[1]):
+            rows = min(into.shape[1], dataset.height - row)
+            dataset.read(out=into[:, :rows], window=((row, row + rows), (0, dataset.width)))
+    return time.process_time() - began
 
 
 def _add(report: Report, number: int, what: str, run: Run, seconds_a_window: float) -> None:

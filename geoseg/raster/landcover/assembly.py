@@ -108,14 +108,16 @@ class Stage:
         cut = tuple(tiles(*shape, edge_px, edge_px))
         following = Stage(folder, self.product, shape, self.first_level + first, cut, form)
         touching = _touching([_halved_window(tile, first) for tile in self.tiles], cut, edge_px, shape[1])
+        threads = _threads(self.form.storage)
 
         def make(index: int) -> None:
             pixels = np.full((self.product.count, *cut[index].shape), NODATA, np.uint8)
             for source, window in touching[index]:
                 self._paste(source, window, first, cut[index], pixels)
-            following.part(index).write_bytes(encoded_part(self.product, pixels, form))
+            part = encoded_part(self.product, pixels, form, threads=max(1, threads // len(cut)))
+            following.part(index).write_bytes(part)
 
-        with ThreadPoolExecutor(_threads(self.form.storage), "geoseg-overviews") as pool:
+        with ThreadPoolExecutor(threads, "geoseg-overviews") as pool:
             list(pool.map(make, range(len(cut))))
         return following
 

@@ -96,8 +96,8 @@ def write_part(folder: Path, product: Product, index: int, pixels: Pixels, form:
     return path
 
 
-def encoded_part(product: Product, pixels: Pixels, form: PartFormat) -> bytes:
-    """Return the content of the part of a tile, uint8 (band, row, col)."""
+def encoded_part(product: Product, pixels: Pixels, form: PartFormat, threads: int = 1) -> bytes:
+    """Return the content of the part of a tile, uint8 (band, row, col), compressed by so many threads."""
     compiled = use_compiled(form.levels)
     content, sizes, stored = io.BytesIO(), [], {}
     with zipfile.ZipFile(content, "w") as parts:
@@ -105,7 +105,7 @@ def encoded_part(product: Product, pixels: Pixels, form: PartFormat) -> bytes:
             pyramid(pixels, form.last_level, classes=product.legend is not None, compiled=compiled)
         ):
             is_final = level < form.final_levels
-            with _geotiff(of_level, form, is_final=is_final) as file:
+            with _geotiff(of_level, form, threads, is_final=is_final) as file:
                 parts.writestr(_name(level), file)
                 if is_final:
                     head = tiff.read_tiff(file)
@@ -120,7 +120,7 @@ def _name(level: int) -> str:
 
 
 @contextmanager
-def _geotiff(pixels: Pixels, form: PartFormat, *, is_final: bool) -> Iterator[memoryview]:
+def _geotiff(pixels: Pixels, form: PartFormat, threads: int, *, is_final: bool) -> Iterator[memoryview]:
     """Give a GeoTIFF of pixels (band, row, col): of whole blocks, filled up with nodata, where those are the map's."""
     bands, height, width = pixels.shape
     block_px = form.block_px if is_final else min(_PLAIN_BLOCK_PX, _up(max(height, width), _STEP_PX))
@@ -130,6 +130,8 @@ def _geotiff(pixels: Pixels, form: PartFormat, *, is_final: bool) -> Iterator[me
         pixels = whole
     profile = {"driver": "GTiff", "count": bands, "dtype": "uint8", "height": pixels.shape[1], "width": pixels.shape[2]}
     blocks = {"tiled": True, "blockxsize": block_px, "blockysize": block_px, "interleave": "pixel"}
+    if threads > 1:
+        blocks["num_threads"] = threads
     with raster_environment(), MemoryFile() as memory:
         with memory.open(**profile, **blocks, **_gtiff_options(form.storage)) as dataset:
             dataset.write(pixels)
