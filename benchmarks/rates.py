@@ -83,7 +83,7 @@ def _round(  # noqa: PLR0913, PLR0917 - all of what main has
     bare_seconds = 2.0 if arguments.quick else 12.0
     before = network.pace(way, bare_seconds)
     contestants: dict[str, Callable[[], object]] = {
-        "stage": partial(_stage, made),
+        "stage": partial(stage, made),
         "predict": partial(_predict, made, arguments),
         "command": partial(_command, made, arguments),
     }
@@ -109,7 +109,8 @@ def _round(  # noqa: PLR0913, PLR0917 - all of what main has
         yield name, rate / bare.windows_a_second
 
 
-def _stage(made: Plan) -> None:
+def stage(made: Plan) -> None:
+    """Map every tile, and write nothing."""
     engine = made.engine.open()
     run_tasks(_TileOnly(made, engine), range(made.tile_count), made.workers, lambda _: None)
 
