@@ -25,6 +25,10 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # started in the backgrou
 
 os.environ.pop("GEOSEG_MODEL", None)  # the developer's own default model is no test's
 
+# Many tests start a process: it reads what was compiled, tests too, and compiles nothing.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:

@@ -12,6 +12,7 @@ import numpy as np
 from affine import Affine
 from numpy.typing import NDArray
 from rasterio import control
+from rasterio._err import CPLE_NotSupportedError
 from rasterio.crs import CRS
 from rasterio.rpc import RPC
 from rasterio.transform import from_gcps
@@ -331,6 +332,8 @@ def _transformed(crs: CRS, x: Floats, y: Floats) -> Floats:
     try:
         with raster_environment():
             return np.array(transform_points(crs, _WGS84, x, y))
+    except CPLE_NotSupportedError:  # there is no way from one to the other, as from another body: for no point
+        return np.full((2, len(x)), np.nan)
     except GDAL_ERRORS:
         half = len(x) // 2
         if not half:

