@@ -69,10 +69,13 @@ class AreaOfInterest:
 
     def may_touch(self, box: Window) -> bool:
         """Say whether a pixel of a window may be inside, at once: False is sure, True is not."""
-        left, right = self.edges[:, [0, 2]].min(axis=1), self.edges[:, [0, 2]].max(axis=1)
-        beside = (right < box.col) | (left > box.col_stop)
-        near = ~beside & (self.edges[:, 3] >= box.row) & (self.edges[:, 1] <= box.row_stop)
-        return bool(near.any() or self.mask(Window(box.row, box.col, 1, 1)).any())
+        near = self.edges[(self.edges[:, 3] >= box.row) & (self.edges[:, 1] <= box.row_stop)]
+        beside = (near[:, [0, 2]].max(axis=1) < box.col) | (near[:, [0, 2]].min(axis=1) > box.col_stop)
+        left, top, right, bottom = near[~beside].T[:, :, None]
+        cols, rows = np.array([box.col, box.col_stop] * 2), np.array([box.row, box.row, box.row_stop, box.row_stop])
+        sides = np.sign((right - left) * (rows - top) - (bottom - top) * (cols - left))  # of an edge, for each corner
+        crosses = np.abs(sides.sum(axis=1)) < len(cols)
+        return bool(crosses.any() or self.mask(Window(box.row, box.col, 1, 1)).any())
 
     def mask(self, window: Window) -> NDArray[np.bool_]:
         """Return which pixels (row, col) of a window are inside; the window may stick out of the grid."""

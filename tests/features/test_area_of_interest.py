@@ -76,6 +76,24 @@ def test_windows_of_any_place_see_the_same_area() -> None:
         )
 
 
+@pytest.mark.parametrize(
+    "ring",
+    [
+        [(5, 0), (400, 280), (395, 300), (0, 20)],
+        [(10, 10), (300, 40), (60, 290)],
+        [(50, 60), (90, 60), (90, 99)],
+    ],
+)
+@pytest.mark.parametrize("side_px", [7, 90])
+def test_a_window_may_touch_an_area_where_shapely_says_so(ring: list[tuple[int, int]], side_px: int) -> None:
+    """A long edge has a large box, but only few windows lie on it."""
+    area, shape = AreaOfInterest.of([np.array([*ring, ring[0]], np.float64)], "a"), shapely.Polygon(ring)
+    for row in range(-20, 320, 10):
+        for col in range(-20, 420, 10):
+            may = area.may_touch(Window(row, col, side_px, side_px))
+            assert may == shape.intersects(shapely.box(col, row, col + side_px, row + side_px))
+
+
 def test_polygons_that_overlap_are_one_area_and_rotated_grids_have_it_too() -> None:
     shapes = [star(2), star(3, (60, -60)), shapely.box(500_010, 5_399_900, 500_060, 5_399_980)]
     frame = geopandas.GeoDataFrame(geometry=shapes, crs=UTM)

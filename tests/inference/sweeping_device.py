@@ -20,6 +20,7 @@ class SweepingDevice(PositionEngine):
         super().__init__(fits)
         self.late = late
         self.courses: list[Course] = []
+        self.windows_run = 0
 
     def begin(self, course: Course) -> SlowSweep:
         self.courses.append(course)
@@ -33,7 +34,7 @@ class SlowSweep:
         self.pushed = self.scored = 0
         self.held: list[Slab] = []
         self.data: NDArray[Any] | None = None
-        self.valid = np.zeros((0, course.width_px), np.bool_)
+        self.valid = self.wanted = np.zeros((0, course.width_px), np.bool_)
         self.sums = np.zeros((device.classes, 0, course.width_px), np.float32)
 
     def push(self, slab: Slab) -> Ticket | None:
@@ -52,25 +53,29 @@ class SlowSweep:
         slabs = []
         for slab in self.held:
             valid = np.ones(slab.data.shape[1:], np.bool_) if slab.valid is None else slab.valid.copy()
-            slabs.append((slab.data.copy(), valid))
+            slabs.append((slab.data.copy(), valid, valid if slab.wanted is None else slab.wanted.copy()))
             slab.release()
         self.held = []
         return SlowTicket(self, slabs)
 
-    def score(self, data: NDArray[Any], valid: NDArray[np.bool_]) -> FinishedRows:
+    def score(self, data: NDArray[Any], valid: NDArray[np.bool_], wanted: NDArray[np.bool_]) -> FinishedRows:
         """Score the next row of windows, one after the other, from its fresh pixels."""
         course, row, window_px = self.course, self.scored, self.course.window_px
         self.scored += 1
         if self.data is not None:
             kept = window_px - data.shape[1]
             data = np.concatenate([self.data[:, self.data.shape[1] - kept :], data], axis=1)
-            valid = np.concatenate([self.valid[self.valid.shape[0] - kept :], valid])
-        self.data, self.valid = data, valid
+            valid, wanted = (
+                np.concatenate([above[above.shape[0] - kept :], below])
+                for above, below in ((self.valid, valid), (self.wanted, wanted))
+            )
+        self.data, self.valid, self.wanted = data, valid, wanted
         sums = np.zeros((self.device.classes, window_px, course.width_px), np.float32)
         sums[:, : self.sums.shape[1]] = self.sums
         for col, start in enumerate(course.col_starts):
             window = Window(0, start - course.col_starts[0], window_px, window_px)
-            if valid[window.rows, window.cols].any():
+            if wanted[window.rows, window.cols].any():
+                self.device.windows_run += 1
                 scored = window_probabilities(data[:, window.rows, window.cols], valid[window.rows, window.cols])
                 weights = course.row_weights[row][:, None] * course.col_weights[col][None, :]
                 sums[:, window.rows, window.cols] += scored * weights
@@ -83,7 +88,7 @@ class SlowSweep:
 
 
 class SlowTicket:
-    def __init__(self, sweep: SlowSweep, slabs: list[tuple[NDArray[Any], NDArray[np.bool_]]]) -> None:
+    def __init__(self, sweep: SlowSweep, slabs: list[tuple[NDArray[Any], ...]]) -> None:
         self.sweep, self.slabs = sweep, slabs
 
     def result(self) -> list[FinishedRows]:

@@ -214,6 +214,40 @@ def test_an_area_of_interest_is_that_of_tiles(make_scene: MakeScene, kind: type[
         assert course.row_starts[-1] < 200  # nothing is scored below the area
 
 
+@pytest.mark.parametrize("kind", [PositionEngine, SweepingDevice])
+@pytest.mark.parametrize("invalid", [0, 0.4])
+def test_windows_beside_an_area_or_in_nodata_are_neither_run_nor_read(
+    make_scene: MakeScene, monkeypatch: pytest.MonkeyPatch, kind: type[PositionEngine], invalid: float
+) -> None:
+    """A narrow area from corner to corner: every row of windows touches it, few of its windows do."""
+    scene = make_scene(300, 300, seed=8, invalid=invalid, tiled=True, blockxsize=16, blockysize=16)
+    grid = WindowGrid(300, 300, 24, 6)
+    area = AreaOfInterest.of([np.array([[5, 0], [300, 280], [295, 300], [0, 20], [5, 0]])], "a")
+    mapping = SceneMapping(scene, grid, "hann", 3, CODES, area=area)
+    whole = Window(0, 0, 300, 300)
+    wanted = scene.valid(whole) & area.mask(whole)
+    seen = [window for window in grid.windows_touching(whole) if wanted[window.rows, window.cols].any()]
+    read: list[Window] = []
+    plain = Scene.read
+
+    def watched(self: Scene, window: Window) -> Patch:
+        read.append(window)
+        return plain(self, window)
+
+    monkeypatch.setattr(Scene, "read", watched)
+    monkeypatch.setattr("geoseg.inference.pipeline.slabs._CHUNK_PX", 1 << 8)
+    monkeypatch.setattr("geoseg.inference.pipeline.slabs._CHUNK_WIDTH_PX", 16)
+    made, engine = Map(mapping, (300, 300)), kind()
+    made.run(engine)
+    run = engine.windows_run if isinstance(engine, SweepingDevice) else sum(engine.batches)
+    assert run == len(seen) < len(grid) / 4
+    blocks = {(block.row, block.col) for block in read}
+    assert len(blocks) == len(read) < 19 * 19 / 2
+    monkeypatch.undo()
+    np.testing.assert_array_equal(made.labels, map_tile(mapping, PositionEngine(), whole)["labels"])
+    np.testing.assert_array_equal(made.labels != NODATA, wanted)
+
+
 @pytest.mark.parametrize("late", [False, True])
 def test_memory_that_runs_out_halves_the_batch_and_changes_nothing(make_scene: MakeScene, *, late: bool) -> None:
     grid = WindowGrid(400, 200, 24, 6)

@@ -24,17 +24,18 @@ from tests.inference.whole_scene import whole_map
 CODES = (0, 3, 7, 254)
 
 
-def slabs(scene: Scene, course: Course, released: list[int]) -> Iterator[Slab]:
+def slabs(mapping: SceneMapping[Scene], course: Course, released: list[int]) -> Iterator[Slab]:
     """Yield a course's slabs, whose memory is overwritten as soon as they are released."""
     for number in range(len(course.row_starts)):
-        patch = scene.read(course.fresh(number))
+        patch = mapping.scene.read(course.fresh(number))
         data, valid = patch.data.copy(), patch.valid.copy()
+        wanted = None if mapping.area is None else mapping.wanted(course.fresh(number), valid)
 
         def release(data: NDArray[Any] = data, valid: NDArray[np.bool_] = valid) -> None:
             data[:], valid[:] = 77, True
             released.append(1)
 
-        yield Slab(data, None if valid.all() else valid, release)
+        yield Slab(data, None if valid.all() else valid, wanted, release)
 
 
 def swept(sweep: Sweep, pushed: Iterator[Slab]) -> Iterator[FinishedRows]:
@@ -68,7 +69,7 @@ def test_labels_of_an_area_equal_the_whole_scene_bit_for_bit(
     whole[:height, :width] = whole_map(scene, grid, blend, CODES)
     sweep = begin_sweep(mapping, PositionEngine(), area, batch)
     below = course.row_starts[0]
-    for rows in swept(sweep, slabs(scene, course, released)):
+    for rows in swept(sweep, slabs(mapping, course, released)):
         assert rows.place.row == below
         below = rows.place.row_stop
         inside = rows.place.intersection(area)
@@ -130,7 +131,7 @@ def test_rows_of_an_array_library_are_labeled_by_who_asks(make_scene: MakeScene)
     mapping, engine = SceneMapping(scene, grid, "hann", 4, CODES), Torch()
     course = course_of(mapping, Window(0, 0, 90, 70), 4)
     sweep = begin_sweep(mapping, engine, Window(0, 0, 90, 70), 4)
-    tickets = [sweep.push(slab) for slab in slabs(scene, course, [])]
+    tickets = [sweep.push(slab) for slab in slabs(mapping, course, [])]
     assert engine.downloads == 0
     rows = [row for ticket in tickets if ticket is not None for row in ticket.result()]
     got = np.concatenate([row.products["labels"] for row in rows])

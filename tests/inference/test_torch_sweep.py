@@ -21,7 +21,7 @@ from geoseg.inference.symmetries import symmetric
 from geoseg.legend import NODATA
 from geoseg.model import HELD_SLABS, Engine, FinishedRows, OutOfMemory, Slab, TorchEngine
 from geoseg.model.engines.streams import HostStreams, Mark, Streams
-from geoseg.raster import Scene, Window, WindowGrid
+from geoseg.raster import AreaOfInterest, Scene, Window, WindowGrid
 from tests.inference.conftest import MakeScene, random_pixels, write_scene
 from tests.networks import RGB
 
@@ -109,22 +109,23 @@ class LateStreams(HostStreams):
         return copies, self.later(copy)
 
 
-def slabs(scene: Scene, course: Any, released: list[int]) -> Iterator[Slab]:
+def slabs(mapping: SceneMapping[Scene], course: Any, released: list[int]) -> Iterator[Slab]:
     for number in range(len(course.row_starts)):
-        patch = scene.read(course.fresh(number))
+        patch = mapping.scene.read(course.fresh(number))
         data, valid = patch.data.copy(), patch.valid.copy()
+        wanted = None if mapping.area is None else mapping.wanted(course.fresh(number), valid)
 
         def release(number: int = number, data: Any = data, valid: Any = valid) -> None:
             data[:], valid[:] = 77, True
             released.append(number)
 
-        yield Slab(data, None if valid.all() else valid, release)
+        yield Slab(data, None if valid.all() else valid, wanted, release)
 
 
 def swept(mapping: SceneMapping[Scene], engine: Engine, area: Window, batch: int) -> dict[str, NDArray[np.uint8]]:
     course, released, tickets = course_of(mapping, area, batch), list[int](), []
     sweep = begin_sweep(mapping, engine, area, batch)
-    for number, slab in enumerate(slabs(mapping.scene, course, released)):
+    for number, slab in enumerate(slabs(mapping, course, released)):
         tickets.append(sweep.push(slab))
         assert number + 1 - len(released) <= HELD_SLABS
     tickets.append(sweep.finish())
@@ -159,6 +160,7 @@ def pasted(rows: list[FinishedRows], name: Any, area: Window) -> NDArray[np.uint
     streams=st.sampled_from([HostStreams, LateStreams]),
     tta=st.sampled_from([1, 1, 2, 8]),
     invalid=st.sampled_from([0, 0.2, 0.7]),
+    aoi=st.booleans(),
     data=st.data(),
 )
 def test_products_equal_those_of_tiles_bit_for_bit(
@@ -173,6 +175,8 @@ def test_products_equal_those_of_tiles_bit_for_bit(
     tta: int,
     invalid: float,
     data: st.DataObject,
+    *,
+    aoi: bool,
 ) -> None:
     scene = make_scene(height, width, seed=height * width, invalid=invalid)
     grid = WindowGrid(height, width, window, data.draw(st.integers(0, window - 1), label="overlap"))
@@ -180,12 +184,13 @@ def test_products_equal_those_of_tiles_bit_for_bit(
         grid = WindowGrid(height, width, window, window // 4)
     row, col = data.draw(st.integers(0, height - 1), label="row"), data.draw(st.integers(0, width - 1), label="col")
     area = Window(row, col, data.draw(st.integers(1, height - row)), data.draw(st.integers(1, width - col)))
-    mapping = SceneMapping(scene, grid, blend, batches[0], CODES, EVERY)
+    mapping = SceneMapping(scene, grid, blend, batches[0], CODES, EVERY, triangle(height, width) if aoi else None)
     wanted = map_tile(mapping, symmetric(TorchPosition(precision), tta), area)
     engine = TorchPosition(precision, streams)
     got = swept(mapping, symmetric(engine, tta), area, batches[1])
+    inside = np.ones(area.shape, np.bool_) if mapping.area is None else mapping.area.mask(area)
     for name in EVERY:
-        np.testing.assert_array_equal(got[name], wanted[name], err_msg=name)
+        np.testing.assert_array_equal(got[name][..., inside], wanted[name][..., inside], err_msg=name)
     assert set(engine.batches) <= {batches[1]}
 
 
@@ -200,14 +205,24 @@ def test_pixels_of_every_type_go_over_as_tiles_see_them(tmp_path: Path, dtype: s
         np.testing.assert_array_equal(got[name], wanted[name], err_msg=name)
 
 
-def test_windows_without_a_valid_pixel_are_not_run_and_batches_go_on_from_row_to_row(make_scene: MakeScene) -> None:
+def triangle(height: int, width: int) -> AreaOfInterest:
+    """Return an area of interest that holds about a fifth of a scene."""
+    ring = np.array([[0.1, 0.2], [0.9, 0.4], [0.5, 0.8], [0.1, 0.2]]) * [width, height]
+    return AreaOfInterest.of([ring], "a")
+
+
+@pytest.mark.parametrize("aoi", [None, triangle(128, 128)])
+@pytest.mark.parametrize("overlap", [0, 12])
+def test_windows_without_a_wanted_pixel_are_not_run_and_batches_go_on_from_row_to_row(
+    make_scene: MakeScene, aoi: AreaOfInterest | None, overlap: int
+) -> None:
     scene = make_scene(128, 128, seed=1, invalid=0.5)
-    grid, area = WindowGrid(128, 128, 16, 0), Window(0, 0, 128, 128)
+    grid, area = WindowGrid(128, 128, 16, overlap), Window(0, 0, 128, 128)
     engine = TorchPosition()
-    swept(SceneMapping(scene, grid, "hann", 7, CODES), engine, area, 7)
-    valid = scene.valid(area)
-    seen = sum(bool(valid[window.rows, window.cols].any()) for window in grid.windows_touching(area))
-    assert seen < len(grid)
+    swept(SceneMapping(scene, grid, "hann", 7, CODES, area=aoi), engine, area, 7)
+    wanted = scene.valid(area) & (True if aoi is None else aoi.mask(area))
+    seen = sum(bool(wanted[window.rows, window.cols].any()) for window in grid.windows_touching(area))
+    assert seen < len(grid) * (0.8 if aoi is None else 0.5)
     assert len(engine.batches) == -(-seen // 7)
 
 
@@ -223,7 +238,7 @@ def test_what_is_no_number_is_told_with_its_rows(make_scene: MakeScene) -> None:
     mapping = SceneMapping(make_scene(64, 32, invalid=0), WindowGrid(64, 32, 16, 0), "hann", 4, CODES)
     course = course_of(mapping, Window(0, 0, 64, 32), 4)
     sweep = begin_sweep(mapping, engine, Window(0, 0, 64, 32), 4)
-    tickets = [sweep.push(slab) for slab in slabs(mapping.scene, course, [])]
+    tickets = [sweep.push(slab) for slab in slabs(mapping, course, [])]
     rows = [row for ticket in tickets if ticket is not None for row in ticket.result()]
     assert [row.is_finite for row in rows] == [True, False, True, False]
 
@@ -246,7 +261,7 @@ def test_a_device_that_fails_anywhere_says_so_and_gives_the_slabs_back(
     mapping = SceneMapping(make_scene(64, 32, invalid=0), WindowGrid(64, 32, 16, 4), "hann", 2, CODES)
     course, released = course_of(mapping, Window(0, 0, 64, 32), 2), list[int]()
     sweep = begin_sweep(mapping, engine, Window(0, 0, 64, 32), 2)
-    above, below = itertools.islice(slabs(mapping.scene, course, released), 2)
+    above, below = itertools.islice(slabs(mapping, course, released), 2)
     sweep.push(above)
     if place == "_network":
         monkeypatch.setattr(engine._network, "forward", fail)
@@ -264,7 +279,7 @@ def test_a_device_that_fails_late_says_so_to_whoever_waits(
     engine = TorchPosition()
     mapping = SceneMapping(make_scene(16, 16, invalid=0), WindowGrid(16, 16, 16, 4), "hann", 1, CODES)
     sweep = begin_sweep(mapping, engine, Window(0, 0, 16, 16), 1)
-    (slab,) = slabs(mapping.scene, course_of(mapping, Window(0, 0, 16, 16), 1), [])
+    (slab,) = slabs(mapping, course_of(mapping, Window(0, 0, 16, 16), 1), [])
     ticket: Any = sweep.push(slab)
 
     def fail() -> None:

@@ -56,6 +56,4 @@ class Capacity:
         tiles = max(2 * cols, cols + workers)
         # a tile that is written has its overviews and its encoded bytes beside it
         held = bands * tile[0] * min(tile[1], grid.width_px) * (tiles + workers)
-        return cls(
-            cols, ring, tiles, ring * slab_bytes(width_px, grid.window_px, len(scene.band_indexes), scene.dtype) + held
-        )
+        return cls(cols, ring, tiles, ring * slab_bytes(mapping, width_px) + held)

@@ -53,7 +53,7 @@ class Owner:
         engine = self._open_engine()
         host_array = getattr(engine, "host_array", np.empty)
         feed = SlabFeed(
-            self._job.mapping.scene, self.mail, self._crews.readers, self._crews.ring, host_array, self._job.profile
+            self._job.mapping, self.mail, self._crews.readers, self._crews.ring, host_array, self._job.profile
         )
         while (band := self._again.popleft() if self._again else self._take()) is not None:
             self._go_down(engine, feed, band)

@@ -18,9 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoseg.inference.pipeline.mailbox import Crew, Mailbox
+from geoseg.inference.tile import SceneMapping
 from geoseg.model import HELD_SLABS, Course, Slab
 from geoseg.profile import Profile
-from geoseg.raster import Scene, Window
+from geoseg.raster import Patch, Scene, Window
 
 _CHUNK_PX = 1 << 20
 _CHUNK_WIDTH_PX = 2048
@@ -66,9 +67,12 @@ def ring_size(chunk: ChunkShape, width_px: int, stride_px: int, readers: int) ->
     return HELD_SLABS + math.ceil(ahead * chunk.rows / stride_px) + 1
 
 
-def slab_bytes(course_width_px: int, window_px: int, bands: int, dtype: str) -> int:
+def slab_bytes(mapping: SceneMapping[Scene], course_width_px: int) -> int:
     """Return the bytes of one buffer of a ring."""
-    return window_px * course_width_px * (bands * np.dtype(dtype).itemsize + 1)
+    scene = mapping.scene
+    masks = 1 if mapping.area is None else 2
+    pixel_bytes = len(scene.band_indexes) * np.dtype(scene.dtype).itemsize + masks
+    return mapping.grid.window_px * course_width_px * pixel_bytes
 
 
 def _aligned(first: int, stop: int, step: int) -> Iterator[range]:
@@ -84,6 +88,7 @@ class _Buffer:
 
     data: NDArray[Any]
     valid: NDArray[np.bool_]
+    wanted: NDArray[np.bool_] | None
 
 
 class _Filling:
@@ -94,6 +99,7 @@ class _Filling:
         self.fresh = fresh
         self.data = buffer.data[: bands * fresh.size].reshape(bands, *fresh.shape)
         self.valid = buffer.valid[: fresh.size].reshape(fresh.shape)
+        self.wanted = None if buffer.wanted is None else buffer.wanted[: fresh.size].reshape(fresh.shape)
         self.pixels_left = fresh.size
         self.is_valid = True
 
@@ -105,10 +111,16 @@ class SlabFeed:
     """
 
     def __init__(  # noqa: PLR0913, PLR0917 each is a noun of its own
-        self, scene: Scene, mail: Mailbox, readers: Crew, size: int, host_array: HostArray, profile: Profile
+        self,
+        mapping: SceneMapping[Scene],
+        mail: Mailbox,
+        readers: Crew,
+        size: int,
+        host_array: HostArray,
+        profile: Profile,
     ) -> None:
-        self._scene = scene
-        self._chunk = ChunkShape.of(scene)
+        self._mapping = mapping
+        self._chunk = ChunkShape.of(mapping.scene)
         self._mail = mail
         self._readers = readers
         self._size = size
@@ -145,7 +157,7 @@ class SlabFeed:
         wait_for(lambda: bool(self._filling) and not self._filling[0].pixels_left)
         filled = self._filling.popleft()
         valid = None if filled.is_valid else filled.valid
-        return Slab(filled.data, valid, partial(self._mail.ask, partial(self._released, filled.buffer)))
+        return Slab(filled.data, valid, filled.wanted, partial(self._mail.ask, partial(self._released, filled.buffer)))
 
     def give_up(self) -> None:
         """Leave the course where it is, with the buffers that a device may still be reading from."""
@@ -155,15 +167,16 @@ class SlabFeed:
 
     def _make_room(self, course: Course) -> None:
         """Have buffers as large as the course needs them."""
-        bands = len(self._scene.band_indexes)
+        bands = len(self._mapping.scene.band_indexes)
         pixels = course.window_px * course.width_px
         if self._ring and self._ring[0].valid.size >= pixels:
             return
         self._free = []
         self._ring = []
         for _ in range(self._size):
-            data = self._host_array((bands * pixels,), self._scene.dtype)
-            self._ring.append(_Buffer(data, self._host_array((pixels,), "bool")))
+            data = self._host_array((bands * pixels,), self._mapping.scene.dtype)
+            wanted = None if self._mapping.area is None else np.empty(pixels, np.bool_)
+            self._ring.append(_Buffer(data, self._host_array((pixels,), "bool"), wanted))
         self._free.extend(self._ring)
 
     def _released(self, buffer: _Buffer) -> None:
@@ -187,14 +200,15 @@ class SlabFeed:
             if not self._free:
                 return False
             fresh = next(self._fresh)
-            self._filling.append(_Filling(self._free.pop(), fresh, len(self._scene.band_indexes)))
+            self._filling.append(_Filling(self._free.pop(), fresh, len(self._mapping.scene.band_indexes)))
             self._opened_to = fresh.row_stop
         return True
 
     def _read(self, window: Window, touched: list[_Filling]) -> None:
         """Read a chunk into its slabs; runs in a reader."""
         with self._profile.timed("read"):
-            patch = self._scene.read(window)
+            patch = self._patch(window)
+            wanted = self._mapping.wanted(window, patch.valid)
             is_valid = bool(patch.valid.all())
             for filling in touched:
                 inside = window.intersection(filling.fresh)
@@ -202,7 +216,18 @@ class SlabFeed:
                     here, there = inside.relative_to(window), inside.relative_to(filling.fresh)
                     filling.data[:, there.rows, there.cols] = patch.data[:, here.rows, here.cols]
                     filling.valid[there.rows, there.cols] = patch.valid[here.rows, here.cols]
+                    if filling.wanted is not None:
+                        filling.wanted[there.rows, there.cols] = wanted[here.rows, here.cols]
         self._mail.ask(partial(self._was_read, window, touched, is_valid=is_valid))
+
+    def _patch(self, window: Window) -> Patch:
+        """Return the pixels of a chunk; of one that no window shares with the area mapped, that none is valid."""
+        area, reach = self._mapping.area, self._mapping.grid.window_px
+        around = Window(window.row - reach, window.col - reach, window.height + 2 * reach, window.width + 2 * reach)
+        if area is None or area.may_touch(around):
+            return self._mapping.scene.read(window)
+        shape = (len(self._mapping.scene.band_indexes), *window.shape)
+        return Patch(np.zeros(shape, self._mapping.scene.dtype), np.zeros(window.shape, np.bool_))
 
     def _was_read(self, window: Window, touched: list[_Filling], *, is_valid: bool) -> None:
         self._being_read -= 1

@@ -78,6 +78,8 @@ class Slab:
     """(band, row, col) in the stored dtype."""
     valid: NDArray[np.bool_] | None
     """(row, col), True = valid; None where all are."""
+    wanted: NDArray[np.bool_] | None
+    """(row, col), True for valid pixels of the area that is mapped; None where that is all of the scene."""
     release: Callable[[], None]
     """The sweep calls it once, when nothing reads the arrays any more; any thread may."""
 
@@ -90,7 +92,7 @@ class FinishedRows:
     """In the scene; all columns of the course."""
     products: Mapping[ProductName, NDArray[np.uint8]]
     """As `SceneMapping` keeps them: class codes (row, col), percents (row, col) and (class, row, col), 255 where the
-    scene is not valid. Empty where no pixel is valid."""
+    scene is not valid; beside the area that is mapped they are worth nothing. Empty where nothing is wanted."""
     is_finite: bool = True
     """False where the network returned something that is no number; the products are then worth nothing."""
 
@@ -107,7 +109,8 @@ class Sweep(Protocol):
     """One device on its way down a course.
 
     The sums of a pixel are those of its windows in the grid's order, left to right and then down, so labels depend
-    neither on the course nor on the batches. A window without a valid pixel is not run.
+    neither on the course nor on the batches. A window without a pixel that is wanted is not run:
+    one that lies in nodata, or beside the area that is mapped.
     """
 
     def push(self, slab: Slab) -> Ticket | None:

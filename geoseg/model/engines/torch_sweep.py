@@ -136,6 +136,8 @@ class TorchSweep:
         self._scored: deque[_Filling] = deque()
         """Not added up yet."""
         self._pixels: _Pixels | None = None
+        self._wanted = np.zeros((0, len(course.col_starts)), np.bool_)
+        """(row of pixels, column of windows) of the row of windows: is a pixel wanted there?"""
         with self._on_device():
             self._row_weights = engine.placed(course.row_weights)
             self._col_weights = engine.placed(course.col_weights)
@@ -185,9 +187,9 @@ class TorchSweep:
         stored, unsigned = self._engine.stored(slab.data)
         if self._pixels is None:
             self._pixels = _Pixels(self._streams, stored, self._sums.zero, self._course, unsigned=unsigned)
-        self._held[-1].mark = self._pixels.go_down(stored, slab.valid, self._starts, window_px - fresh_px)
+        seen = self._seen(slab)
+        self._held[-1].mark = self._pixels.go_down(stored, slab.valid, window_px - fresh_px)
         self._release(HELD_SLABS)
-        seen = np.asarray(self._pixels.seen.any(axis=0))
         above_px = 0 if number == 0 else window_px - fresh_px
         return _Row(
             place,
@@ -198,6 +200,14 @@ class TorchSweep:
             self._pixels.valid[: place.height].clone(),
             self._sums.zero.new_ones((), dtype=torch.bool),
         )
+
+    def _seen(self, slab: Slab) -> NDArray[np.bool_]:
+        """Return which windows of the row that ends with the slab are run: those with a pixel that is wanted."""
+        window_px, fresh_px = self._course.window_px, slab.data.shape[1]
+        wanted = slab.valid if slab.wanted is None else slab.wanted
+        kept = self._wanted[len(self._wanted) - (window_px - fresh_px) :]
+        self._wanted = np.concatenate([kept, _any_in(wanted, fresh_px, self._starts, window_px)])
+        return np.asarray(self._wanted.any(axis=0))
 
     def _release(self, most: int) -> None:
         """Release slabs that are copied, and wait for those that are more than `most`."""
@@ -291,17 +301,13 @@ class _Pixels:
         self._free: list[Mark] = [PASSED] * _BUFFERS
         """Behind the last use of each."""
         self._current = -1
-        self.seen = np.zeros((0, len(course.col_starts)), np.bool_)
-        """(row of pixels, column of windows): has it a valid pixel there?"""
 
     @property
     def valid(self) -> torch.Tensor:
         """(row, col) of all pixels of the row of windows."""
         return self._buffers[self._current % _BUFFERS][1]
 
-    def go_down(
-        self, stored: NDArray[np.generic], valid: NDArray[np.bool_] | None, starts: Sequence[int], shared_px: int
-    ) -> Mark:
+    def go_down(self, stored: NDArray[np.generic], valid: NDArray[np.bool_] | None, shared_px: int) -> Mark:
         """Take the fresh pixels of the next row of windows; return a mark behind their copies."""
         before = self._current % _BUFFERS
         self._current += 1
@@ -316,8 +322,6 @@ class _Pixels:
             valid_buffer[shared_px:] = True
         self._free[before] = self._streams.mark()
         self._streams.hold(sent)
-        kept = self.seen[len(self.seen) - shared_px :]
-        self.seen = np.concatenate([kept, _seen(stored.shape[1], valid, starts, self._window_px)])
         return sent
 
     def batch(self, size: int) -> Batch:
@@ -447,11 +451,11 @@ def _percent(probabilities: torch.Tensor) -> torch.Tensor:
     return torch.clip(probabilities * 100 + 0.5, 0, 100).to(torch.uint8)
 
 
-def _seen(rows: int, valid: NDArray[np.bool_] | None, starts: Sequence[int], window_px: int) -> NDArray[np.bool_]:
-    """Tell where a row of pixels has a valid one in a column of windows: (row of pixels, column of windows)."""
-    if valid is None:
+def _any_in(wanted: NDArray[np.bool_] | None, rows: int, starts: Sequence[int], window_px: int) -> NDArray[np.bool_]:
+    """Tell where a row of pixels has a wanted one in a column of windows: (row of pixels, column of windows)."""
+    if wanted is None:
         return np.ones((rows, len(starts)), np.bool_)
-    return np.stack([valid[:, start : start + window_px].any(axis=1) for start in starts], axis=1)
+    return np.stack([wanted[:, start : start + window_px].any(axis=1) for start in starts], axis=1)
 
 
 def _runs(seen: NDArray[np.bool_], starts: Sequence[int]) -> Iterator[range]:
