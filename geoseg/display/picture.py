@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rasterio.enums import Resampling
 
+from geoseg import features
 from geoseg.atomic import make_folders, probe_writable, same_file, write_durably
 from geoseg.display.code_table import ClassAreas, CodeTable
 from geoseg.display.features import RGB, FeatureSource, open_features
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     import geopandas
 
     from geoseg.display.sheet import MapScale, Panel
+    from geoseg.features.area_of_interest import Aoi
 
 StrPath = str | os.PathLike[str]
 WIDTHS_PX, DOTS = (300, 6000), (30, 1200)
@@ -46,6 +48,8 @@ def picture(  # noqa: PLR0913 - each is a noun of the picture
     scene: StrPath | Scene | None = None,
     *,
     out: StrPath,
+    aoi: Aoi | None = None,
+    aoi_crs: str | None = None,
     polygons: StrPath | geopandas.GeoDataFrame | None = None,
     layer: str | None = None,
     legend: StrPath | Legend | Nomenclature | None = None,
@@ -68,6 +72,9 @@ def picture(  # noqa: PLR0913 - each is a noun of the picture
         The imagery, on the left of the map; of a larger scene the map's part is shown.
     out : path
         The picture (.png).
+    aoi : path, GeoDataFrame, geometry or GeoJSON, optional
+        Polygons: the picture shows the rectangle around them, and only the map's pixels in them are shown and counted;
+        `aoi_crs` is the CRS of one that names none. Not with `polygons`, which `vectorize` makes of an area.
     polygons : path or GeoDataFrame, optional
         Polygons as `vectorize` makes them, of any number (columns code, name and area_m2 or area_px), drawn in place
         of the raster. `landcover` then only lends them its colors.
@@ -120,12 +127,16 @@ def picture(  # noqa: PLR0913 - each is a noun of the picture
     _need_matplotlib()
     chosen, heading = check_palette(palette), Heading(title, description)
     _check_subject(landcover, scene, polygons, layer)
+    is_part = _is_part(aoi, aoi_crs, polygons)
     _check_size(width_px, dpi)
     if mkdir:
         make_folders(out)
     target = _png(check_target(out, overwrite=overwrite))
     given = given_names(legend)
-    raster = None if landcover is None else ClassRaster.open(landcover, given)
+    part: StrPath | Scene | None = landcover
+    if landcover is not None and is_part:
+        part = features.within(landcover, aoi, aoi_crs)
+    raster = None if part is None else ClassRaster.open(part, given)
     if raster is not None and raster.note:
         announcer(announce)(raster.note)
     if polygons is None and raster is not None:
@@ -180,28 +191,30 @@ def _raster_subject(
 
     landcover, table = raster.scene, CodeTable(shown(raster.scene.path))
     source = scene if scene is None or isinstance(scene, Scene) else natural_scene(scene)
-    with plain_codes(raster) as plain, OverviewSource(plain, Resampling.nearest) as counted:
+    window = None if landcover.area is None else landcover.area.within(landcover.shape)
+    part = raster if window is None else replace(raster, scene=landcover.cut(window))
+    with plain_codes(part) as plain, OverviewSource(plain, Resampling.nearest) as counted:
         areas = ClassAreas.of(counted, table)
     classes = _colored_classes(palette, list((raster.names if given is None else given).completed(table.codes)))
-    rows, cols = landcover.shape
-    height_m, width_m = landcover.geobox.pixel_m or (1.0, 1.0)
+    rows, cols = part.scene.shape
+    height_m, width_m = part.scene.geobox.pixel_m or (1.0, 1.0)
 
     def panels(shape: tuple[int, int]) -> Sequence[Panel]:
-        with plain_codes(raster) as plain:
+        with plain_codes(part) as plain:
             image = Panel(_map_image(plain, table, classes, shape), "" if source is None else "Land cover")
         if source is None:
             return [image]
-        natural = _natural(read_beside(source, landcover, max(shape)), source)
+        natural = _natural(read_beside(source, landcover, max(shape), window), source)
         return [Panel(_stretched(natural, shape), "Scene"), image]
 
     return _Subject(
         name_of(landcover),
-        facts_of(landcover),
+        facts_of(part.scene),
         classes,
         areas.areas,
         areas.in_px,
         min(20.0, max(0.05, cols * width_m / (rows * height_m))),
-        MapScale.of_raster(landcover.geobox),
+        MapScale.of_raster(part.scene.geobox),
         _notes(landcover, source),
         panels,
         1 if source is None else 2,
@@ -273,6 +286,18 @@ def _check_subject(landcover: object, scene: object, polygons: object, layer: st
         raise UsageError("a picture shows scene and map, or polygons; leave out `scene`, or `polygons`", "scene")
     if layer is not None and polygons is None:
         raise UsageError("`layer` is for `polygons`; add them, or leave it out", "layer")
+
+
+def _is_part(aoi: object, aoi_crs: object, polygons: object) -> bool:
+    """Say whether an area is asked for. UsageError where polygons are drawn, which know nothing of pixels."""
+    name = "aoi" if aoi is not None else "aoi_crs"
+    if polygons is not None and (aoi is not None or aoi_crs is not None):
+        raise UsageError(
+            f"`{name}` is for a picture of the map; leave out `polygons`, or draw those that geoseg.vectorize makes of "
+            "the area",
+            name,
+        )
+    return aoi is not None or aoi_crs is not None
 
 
 def _check_size(width_px: int | None, dpi: int | None) -> None:

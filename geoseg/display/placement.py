@@ -20,7 +20,7 @@ from rasterio.windows import Window as Area
 from geoseg.display.frame import SIDE_PX, TILE_PX, Frame, Tile
 from geoseg.display.overview_source import OverviewSource
 from geoseg.errors import SceneError
-from geoseg.raster import Patch, Scene, is_placed, shown, whole_shift
+from geoseg.raster import Patch, Scene, Window, is_placed, shown, whole_shift
 
 _RGB = ("red", "green", "blue")
 _ALIKE = 0.01
@@ -114,24 +114,24 @@ def natural_scene(path: str | os.PathLike[str]) -> Scene:
     return Scene.open(scene, wanted_bands=_RGB) if len(scene.band_indexes) >= 3 else scene
 
 
-def read_beside(scene: Scene, landcover: Scene, max_px: int) -> Patch:
-    """Read the part of a scene that a map shows, decimated, its long side at most `max_px`.
+def read_beside(scene: Scene, landcover: Scene, max_px: int, part: Window | None = None) -> Patch:
+    """Read what a map shows of a scene, or a part of the map, decimated, its long side at most `max_px`.
 
-    Without a place it is the whole scene. SceneError where the two do not lie on one another.
+    Without a place the map shows the whole scene. SceneError where the two do not lie on one another.
     """
     if not (is_placed(scene.geobox) and is_placed(landcover.geobox)):
         _check_sides(landcover, scene)
+        return (scene if part is None else scene.cut(_same_part(part, landcover, scene))).overview(max_px)
+    box = landcover.geobox if part is None else landcover.geobox[part]
+    if scene.shape == box.shape and whole_shift(scene.geobox, box) == (0, 0):
         return scene.overview(max_px)
-    if scene.shape == landcover.shape and whole_shift(scene.geobox, landcover.geobox) == (0, 0):
-        return scene.overview(max_px)
-    factor = max(1.0, max(landcover.shape) / max_px)
-    rows, cols = (max(1, round(side / factor)) for side in landcover.shape)
-    box, place = landcover.geobox, Affine.scale(landcover.shape[1] / cols, landcover.shape[0] / rows)
+    factor = max(1.0, max(box.shape) / max_px)
+    rows, cols = (max(1, round(side / factor)) for side in box.shape)
     coarser = factor * (box.gsd_m or 1.0) / (scene.geobox.gsd_m or 1.0)
     with OverviewSource(scene, Resampling.average) as source, source.at(max(1.0, coarser)) as (dataset, size):
         how = {
             "crs": box.crs,
-            "transform": box.transform @ place,
+            "transform": box.transform @ Affine.scale(box.width_px / cols, box.height_px / rows),
             "width": cols,
             "height": rows,
             "resampling": Resampling.average if coarser / size > 1.5 else Resampling.bilinear,
@@ -145,6 +145,19 @@ def read_beside(scene: Scene, landcover: Scene, max_px: int) -> Patch:
             f"no valid pixel of {shown(scene.path)} lies on {shown(landcover.path)}; give the scene of this map"
         )
     return Patch(np.where(np.isfinite(data), data, 0).astype(data.dtype), valid)
+
+
+def _same_part(part: Window, landcover: Scene, scene: Scene) -> Window:
+    """Return the pixels of a scene of the map's extent that a part of the map touches."""
+    edges = []
+    for begin, stop, side, its in (
+        (part.row, part.row_stop, landcover.shape[0], scene.shape[0]),
+        (part.col, part.col_stop, landcover.shape[1], scene.shape[1]),
+    ):
+        first = begin * its // side
+        edges.append((first, max(1, -(-stop * its // side) - first)))
+    (row, height), (col, width) = edges
+    return Window(row, col, height, width)
 
 
 def _unit_per_px(source: OverviewSource, place: Placement, frame: Frame) -> float:

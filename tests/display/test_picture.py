@@ -4,17 +4,20 @@ import math
 from pathlib import Path
 from typing import Any
 
+import geopandas
 import numpy as np
 import pytest
 import rasterio
+import shapely
 from affine import Affine
 from numpy.typing import NDArray
 from PIL import Image
+from rasterio.features import geometry_mask
 
 from geoseg import errors
 from geoseg.display import picture, preview
 from geoseg.legend import DEEPGLOBE, NODATA
-from tests.display.maps import COLOR_OF, UTM, blocks, write_map, write_scene
+from tests.display.maps import COLOR_OF, ROTATED, UTM, blocks, write_map, write_scene
 
 image = pytest.importorskip("matplotlib.image", reason="pictures need the extra [plot]")
 
@@ -27,6 +30,14 @@ def write(path: Path, count: int, value: float | NDArray[Any], dtype: str = "uin
         file.write(np.broadcast_to(np.asarray(value, dtype), (count, 60, 90)))
         if count == 1 and dtype == "uint8":
             file.write_colormap(1, COLORS)
+    return path
+
+
+def write_bands(path: Path, data: NDArray[np.uint8], **place: Any) -> Path:
+    path.parent.mkdir(exist_ok=True)
+    count, height, width = data.shape
+    with rasterio.open(path, "w", driver="GTiff", dtype="uint8", count=count, height=height, width=width, **place) as f:
+        f.write(data)
     return path
 
 
@@ -203,6 +214,49 @@ def test_each_pixel_of_a_picture_is_the_mean_of_what_is_in_it(tmp_path: Path) ->
     assert any(color in gray for color in [(127, 127, 127), (128, 128, 128)])
 
 
+@pytest.mark.parametrize("beside", ["alone", "scene"])
+@pytest.mark.parametrize(("dtype", "place"), [("uint8", UTM), ("int16", ROTATED), ("float32", UTM | {"crs": None})])
+def test_the_picture_of_an_area_is_that_of_a_map_cut_to_it(
+    tmp_path: Path, dtype: str, place: dict[str, Any], beside: str
+) -> None:
+    codes, to_ground = blocks().astype(dtype), place["transform"]
+    area = shapely.Polygon([to_ground @ corner for corner in ((31.2, 20.7), (90.1, 30.4), (70.3, 61.8), (33.3, 55.2))])
+    inside = geometry_mask([area], codes.shape, to_ground, invert=True)
+    rows, cols = (slice(found.min(), found.max() + 1) for found in np.nonzero(inside))
+    moved = place | {"transform": to_ground @ Affine.translation(cols.start, rows.start)}
+    maps = (
+        write_map(tmp_path / "m.tif", codes, **place),
+        write_map(
+            tmp_path / "cut.tif", np.where(inside, codes, 255)[rows, cols].astype(dtype), **moved | {"nodata": 255}
+        ),
+    )
+    checkers = np.stack([blocks(side=8) % 2 * 200] * 3)
+    scenes: tuple[Path | None, Path | None] = None, None
+    if beside == "scene":
+        scenes = (
+            write_bands(tmp_path / "a" / "s.tif", checkers, **place),
+            write_bands(tmp_path / "b" / "s.tif", checkers[:, rows, cols], **moved),
+        )
+    given: dict[str, Any] = {"title": "A", "width_px": 700}
+    out = picture(maps[0], scenes[0], out=tmp_path / "area.png", aoi=area, **given)
+    wanted = picture(maps[1], scenes[1], out=tmp_path / "oracle.png", **given)
+    with Image.open(out) as found, Image.open(wanted) as known:
+        np.testing.assert_array_equal(np.asarray(found), np.asarray(known))
+
+
+def test_an_area_has_its_own_legend_and_scale_bar(tmp_path: Path) -> None:
+    landcover = write_map(tmp_path / "m.tif", blocks(), **UTM)
+    lone = shapely.box(500_000 + 10, 5_200_000 - 150, 500_000 + 150, 5_200_000 - 10)  # inside the first square
+    away = geopandas.GeoSeries([lone], crs=UTM["crs"]).to_crs("EPSG:4326")
+    away.to_file(tmp_path / "a.geojson")
+    out = picture(landcover, out=tmp_path / "p.png", aoi=tmp_path / "a.geojson", width_px=1000)
+    assert {color for color in shown(out) if color in COLOR_OF.values()} == {COLOR_OF[0]}
+    with Image.open(out) as found:
+        levels = np.asarray(found.convert("RGB"))
+    half_m = runs(levels, (31, 35, 40)) * 140 / runs(levels, COLOR_OF[0])
+    assert half_m == pytest.approx(10, abs=0.5)
+
+
 def test_two_images_are_the_scene_and_its_map(tmp_path: Path) -> None:
     landcover, scene = write_map(tmp_path / "m.tif", blocks(), **UTM), write_scene(tmp_path / "s.tif", **UTM)
     found = shown(picture(landcover, scene, out=tmp_path / "p.png"))
@@ -243,6 +297,8 @@ def test_a_picture_that_is_there_stays_unless_told(tmp_path: Path) -> None:
         ({}, "there is nothing to draw: give `landcover` or `polygons`"),
         ({"landcover": "m.tif", "scene": "s.tif", "polygons": "p.gpkg"}, "a picture shows scene and map, or polygons"),
         ({"landcover": "m.tif", "layer": "x"}, "`layer` is for `polygons`"),
+        ({"landcover": "m.tif", "polygons": "p.gpkg", "aoi": "a.gpkg"}, "`aoi` is for a picture of the map"),
+        ({"landcover": "m.tif", "polygons": "p.gpkg", "aoi_crs": "EPSG:4326"}, "`aoi_crs` is for a picture of the map"),
         ({"landcover": "m.tif", "width_px": 299}, "`width_px` must be 300 to 6000 pixels, got 299"),
         ({"landcover": "m.tif", "width_px": "wide"}, "`width_px` must be a whole number"),
         ({"landcover": "m.tif", "dpi": 0}, "`dpi` must be 30 to 1200 to an inch, got 0"),
