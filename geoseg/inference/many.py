@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import os
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Unpack, cast
+from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, cast
 
 from geoseg.atomic import make_folders, same_file
 from geoseg.errors import GeosegError, OutsideError, UsageError
 from geoseg.given import plain_arguments
-from geoseg.inference.execution import OutputOptions, Outputs, provenance
+from geoseg.inference.execution import OutputOptions, Outputs, is_scheduled, provenance
 from geoseg.inference.plan import Plan, PlanOptions, plan
 from geoseg.inference.predict import PredictOptions, taken
 from geoseg.inference.scene_list import find_scenes, map_names, named
 from geoseg.inference.scoring import Scoring
+from geoseg.machine import available_memory_bytes
 from geoseg.model import ModelBundle
 from geoseg.prefetch import prefetch
 from geoseg.progress import Progress, announcer
@@ -30,6 +34,10 @@ _BY_NAME = ("confidence", "probabilities", "polygons")
 """Options that are a path for each scene."""
 _LATER = ("GEOSEG_TILE", "GEOSEG_WARNINGS", "GEOSEG_SCENE_PATH", "GEOSEG_MODEL_ABOUT", "GEOSEG_MODEL_HUB")
 """What a map tells that may differ from that of an equal run."""
+
+_AT_ONCE = 2
+"""Small scenes that are in work at once; one more waits."""
+_SMALL_PX = 2048**2
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,9 +140,7 @@ def predict_many(
     settings, jobs = _prepared(find_scenes(scenes), Path(out_dir), options)
     make_folders(*(job.labels for job in jobs[:1]))
     results: list[SceneResult] = []
-    for number, (job, made) in enumerate(prefetch(_planned(jobs, settings, announce)), start=1):
-        report = None if progress is None else _reporting(progress, job.shown, number, len(jobs))
-        result = _mapped(job, made, settings, report, announce)
+    for result in _each_mapped(jobs, settings, progress, announce):
         results.append(result)
         if told is not None:
             told(result)
@@ -187,6 +193,74 @@ def _prepared(scenes: list[SceneLike], folder: Path, options: PredictOptions) ->
 def _of_scene(options: dict[str, Any], name: str) -> dict[str, Any]:
     own = {each: named(options[each], name, each) for each in _BY_NAME if options.get(each) is not None}
     return options | own | {"mkdir": True}
+
+
+def _each_mapped(
+    jobs: list[_Job],
+    settings: PlanOptions,
+    progress: Callable[[Progress], None] | None,
+    announce: Callable[[str], None] | None,
+) -> Iterator[SceneResult]:
+    """Map the scenes, and yield their results in their order.
+
+    A small one is checked, put on the disk and placed while the network scores another. What is to be told of it is
+    told in its turn, in this thread.
+    """
+    at_once = min(_AT_ONCE, settings.get("workers") or _AT_ONCE)
+    pool = ThreadPoolExecutor(at_once, "geoseg-scenes")
+    aside: deque[Future[_Aside]] = deque()
+    try:
+        for number, (job, made) in enumerate(prefetch(_planned(jobs, settings, announce)), start=1):
+            report = None if progress is None else _reporting(progress, job.shown, number, len(jobs))
+            if made is not None and at_once > 1 and _is_small(made):
+                aside.append(pool.submit(_Aside.mapped, job, made, settings, report, announce))
+            else:
+                yield from _told(aside, 0)
+                yield _mapped(job, made, settings, report, announce)
+            yield from _told(aside, at_once)
+        yield from _told(aside, 0)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+@dataclass(frozen=True, slots=True)
+class _Aside:
+    """A scene that was mapped in a thread of its own, and the calls that tell of it."""
+
+    result: SceneResult
+    calls: list[Callable[[], None]]
+
+    @classmethod
+    def mapped(
+        cls,
+        job: _Job,
+        made: Plan,
+        settings: PlanOptions,
+        progress: Callable[[Progress], None] | None,
+        announce: Callable[[str], None] | None,
+    ) -> Self:
+        """Map it."""
+        calls: list[Callable[[], None]] = []
+
+        def later(call: Callable[[Any], None] | None) -> Callable[[Any], None] | None:
+            return None if call is None else lambda said: calls.append(partial(call, said))
+
+        return cls(_mapped(job, made, settings, later(progress), later(announce)), calls)
+
+
+def _told(aside: deque[Future[_Aside]], most: int) -> Iterator[SceneResult]:
+    """Yield results in their order, each after what is to be told of it, until `most` are left."""
+    while len(aside) > most:
+        done = aside.popleft().result()
+        for call in done.calls:
+            call()
+        yield done.result
+
+
+def _is_small(made: Plan) -> bool:
+    """Say whether what a map takes beside its scoring counts, and the memory holds one more."""
+    few = made.grid.height_px * made.grid.width_px <= _SMALL_PX
+    return few and not is_scheduled() and not made.scoring.is_swept and 2 * made.memory_bytes < available_memory_bytes()
 
 
 def _planned(

@@ -204,6 +204,8 @@ def _places(name: str) -> Iterator[str]:
 def stamps(names: list[str]) -> list[list[object]]:
     """Return what identifies each file: its name, then size and mtime_ns, or what its server says; None if nothing."""
     settings = getenv() if hasenv() else {}  # the user's, which GDAL keeps by thread
+    if len(names) == 1:
+        return [_stamp(names[0], settings)]
     with ThreadPoolExecutor(_REQUESTS_AT_ONCE) as pool:
         return list(pool.map(partial(_stamp, settings=settings), names))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 import geoseg
 from geoseg.errors import ModelError, OutputError, SceneError, UsageError
-from geoseg.inference import SceneResult, find_scenes, read_list
+from geoseg.inference import SceneResult, find_scenes, many, read_list
 from geoseg.inference.scene_list import map_names
 from geoseg.model import ModelBundle
 from geoseg.progress import Progress
@@ -70,6 +71,41 @@ def test_each_map_is_that_of_its_scene_alone(folder: Path, tmp_path: Path, bundl
     assert [each.labels.name for each in results] == ["a.tif", "b.tif", "c.2024.tif"]
     said = {(each.scene, each.scene_number, each.scenes_total) for each in seen if each.stage == "map"}
     assert said == {(result.scene, number, 3) for number, result in enumerate(results, start=1)}
+
+
+def test_small_scenes_are_in_work_beside_each_other_and_told_of_in_turn(
+    tmp_path: Path, bundle: ModelBundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each waits until another is in work too: one after the other, they would wait in vain."""
+    folder = tmp_path / "scenes"
+    folder.mkdir()
+    for number in range(4):
+        write_scene(folder / f"{number}.tif", random_pixels(64, 70, number, 0))
+    both, place = threading.Barrier(2, timeout=20), many.Plan.run
+
+    def meeting(plan: many.Plan, *arguments: Any, **options: Any) -> Any:
+        both.wait()
+        return place(plan, *arguments, **options)
+
+    monkeypatch.setattr(many.Plan, "run", meeting)
+    told: list[tuple[str, int]] = []
+
+    def tell(what: str) -> None:
+        told.append((what, threading.get_ident()))
+
+    results = geoseg.predict_many(
+        folder,
+        tmp_path / "maps",
+        model=bundle,
+        device="onnx",
+        progress=lambda state: tell(Path(state.scene).name),
+        told=lambda result: tell(f"{Path(result.scene).name} {result.status}"),
+    )
+    assert [result.status for result in results] == ["mapped"] * 4
+    assert {thread for _, thread in told} == {threading.get_ident()}
+    assert list(dict.fromkeys(what for what, _ in told)) == [
+        line for number in range(4) for line in (f"{number}.tif", f"{number}.tif mapped")
+    ]
 
 
 def test_finished_maps_are_left_alone_and_changed_scenes_are_told_of(

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from rasterio.enums import ColorInterp
 
 from geoseg.errors import SceneError, UsageError
-from geoseg.raster import Scene, Window, tiles
+from geoseg.raster import Scene, Window, band_statistics, tiles
 from geoseg.raster import dataset_cache as handles
 from tests.raster.conftest import MakeRaster, noise
 
@@ -202,6 +202,21 @@ def test_statistics_without_overviews_come_near_the_truth(make_raster: MakeRaste
     assert statistics.std == pytest.approx(valid.std(axis=1), rel=0.1)
     assert statistics.low == pytest.approx(np.percentile(valid, 2, axis=1), abs=12)
     assert statistics.high == pytest.approx(np.percentile(valid, 98, axis=1), abs=12)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int8", "uint16", "int16", "int32", "float32"])
+@pytest.mark.parametrize("size", [1, 2, 999])
+def test_statistics_of_pixels_are_those_of_numpy(dtype: str, size: int) -> None:
+    values = np.random.default_rng(size).normal(40, 30, (3, size)).astype(dtype)
+    values[2] = values[2, 0]
+    found = band_statistics(values)
+    assert found is not None
+    plain = values.astype(np.float64)
+    low, high = np.percentile(plain, (2, 98), axis=1)
+    for got, wanted in zip(
+        (found.mean, found.std, found.low, found.high), (plain.mean(axis=1), plain.std(axis=1), low, high), strict=True
+    ):
+        assert got == pytest.approx(wanted, rel=1e-9, abs=1e-9)
 
 
 def test_a_scene_without_valid_pixels_has_no_statistics(make_raster: MakeRaster) -> None:

@@ -269,8 +269,8 @@ def _map_missing(  # noqa: PLR0913, PLR0917 each is a noun the reader expects he
         finished(tile.index)
 
     with stoppable() as run:
-        needs = Needs.of(plan, parts)
-        run_tasks(TileTask(plan, parts, run), missing, plan.workers, done, told.announce, needs.missing)
+        unfit = Needs.of(plan, parts).missing if is_scheduled() else None
+        run_tasks(TileTask(plan, parts, run), missing, plan.workers, done, told.announce, unfit)
 
 
 def _feed_devices(

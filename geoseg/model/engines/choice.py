@@ -9,6 +9,7 @@ import threading
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 from geoseg.errors import GeosegWarning, ModelError, UsageError
@@ -123,6 +124,7 @@ _NETWORKS = 3
 """Weights lie there in float32 and in half precision; a file may hold them in half."""
 
 
+@cache
 def _version(package: str) -> str:
     """Return the version of a package; ONNX Runtime for GPUs is one of its own, of the same name when imported."""
     try:

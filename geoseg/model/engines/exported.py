@@ -8,6 +8,7 @@ import os
 import subprocess
 import tempfile
 from collections.abc import Callable
+from functools import cache, lru_cache
 from pathlib import Path
 
 import filelock
@@ -68,19 +69,32 @@ def discard_export(path: Path) -> None:
 
 
 def _cached_path(bundle: ModelBundle, window_px: int) -> Path:
+    return cache_folder() / f"{bundle.hash[:32]}-{window_px}-{EXPORT_FORMAT}-{_versions()}.onnx"
+
+
+@cache
+def _versions() -> str:
+    """Return the versions of what an export depends on."""
     versions = "-".join(importlib.metadata.version(package) for package in ("torch", "segmentation-models-pytorch"))
-    return cache_folder() / f"{bundle.hash[:32]}-{window_px}-{EXPORT_FORMAT}-{versions.replace('+', '.')}.onnx"
+    return versions.replace("+", ".")
 
 
 def _fits(path: Path, bundle: ModelBundle, window_px: int) -> bool:
     """Tell whether a file says it is this bundle's; whoever could forge that could forge the bundle beside it too."""
     try:
-        if path.stat().st_size > bundle.weights_bytes + _EXTRA_BYTES:
+        status = path.stat()
+        if status.st_size > bundle.weights_bytes + _EXTRA_BYTES:
             return False
-        stamp = parse_json(read_metadata(path).get(METADATA_KEY, "null"), str(path))
+        stamp = parse_json(_said(path, status.st_size, status.st_mtime_ns), str(path))
     except (OSError, ValueError, ModelError):
         return False
     return bool(stamp == export_stamp(bundle, window_px))
+
+
+@lru_cache(maxsize=16)
+def _said(path: Path, _bytes: int, _mtime_ns: int) -> str:
+    """Return the stamp in a file of that size and time: many scenes ask, and the whole file has to be read."""
+    return read_metadata(path).get(METADATA_KEY, "null")
 
 
 def _export_to(path: Path, bundle: ModelBundle, window_px: int, report: Report) -> Path:
