@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from dataclasses import dataclass
 
 _log = logging.getLogger("geoseg")
@@ -64,3 +66,43 @@ class Progress:
         if not self.pixels_now:
             return None
         return (self.pixels_total - self.pixels_done) * self.seconds / self.pixels_now
+
+
+@dataclass(frozen=True, slots=True)
+class Download:
+    """A moment of a file's way from another machine."""
+
+    name: str
+    """What is fetched: an address."""
+    bytes_done: int
+    bytes_total: int
+    """0 where the other machine does not say."""
+    seconds: float
+    """Time since it began."""
+    stage: str = "download"
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Time to the last byte at the rate so far; None before the first."""
+        if not self.bytes_done or not self.bytes_total:
+            return None
+        return (self.bytes_total - self.bytes_done) * self.seconds / self.bytes_done
+
+
+DownloadListener = Callable[[Download], None]
+_watching: ContextVar[DownloadListener | None] = ContextVar("watching", default=None)
+
+
+@contextlib.contextmanager
+def watching_downloads(listener: DownloadListener) -> Iterator[None]:
+    """Tell a listener how far downloads are, until the end of the block and in this thread."""
+    before = _watching.set(listener)
+    try:
+        yield
+    finally:
+        _watching.reset(before)
+
+
+def download_listener() -> DownloadListener | None:
+    """Return who watches downloads."""
+    return _watching.get()

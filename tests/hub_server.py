@@ -66,7 +66,9 @@ class _Handler(BaseHTTPRequestHandler):
         parts = path.strip("/").split("/")
         if parts[:2] == ["api", "models"]:
             return self._about("/".join(parts[2:4]), parts[5] if len(parts) > 5 else "main")
-        return self._file("/".join(parts[:2]), parts[3], "/".join(parts[4:]))
+        if parts[2:3] == ["resolve"]:
+            return self._file("/".join(parts[:2]), parts[3], "/".join(parts[4:]))
+        return self._send(404, b"")
 
     def _about(self, name: str, revision: str) -> None:
         files = self._open(name, revision)

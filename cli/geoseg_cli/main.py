@@ -12,15 +12,17 @@ from typing import Any, NoReturn
 import click
 
 from geoseg.errors import GeosegError
+from geoseg.progress import watching_downloads
 from geoseg_cli.evaluate import evaluate
 from geoseg_cli.export import export
 from geoseg_cli.import_weights import import_weights
 from geoseg_cli.inspection import doctor, info, print_version
 from geoseg_cli.options import ExampleCommand
-from geoseg_cli.output import complain, show_progress, speak_of, warn_in_one_line
+from geoseg_cli.output import be_quiet, complain, show_progress, speak_of, warn_in_one_line
 from geoseg_cli.predict import predict
 from geoseg_cli.preview import preview
 from geoseg_cli.process import interrupt_at_end_of_stdin, interrupts_between_imports
+from geoseg_cli.progress_bar import DownloadBar
 from geoseg_cli.train import train
 from geoseg_cli.vectorize import vectorize
 
@@ -50,7 +52,7 @@ class OneLineErrors(ExampleCommand, click.Group):
         if own_process and os.environ.get("GEOSEG_END_WITH_STDIN"):
             interrupt_at_end_of_stdin()
         try:
-            with warnings.catch_warnings(), interrupts_between_imports():
+            with warnings.catch_warnings(), interrupts_between_imports(), watching_downloads(DownloadBar().hear):
                 warn_in_one_line()
                 show_progress("auto")
                 if own_process:
@@ -63,6 +65,7 @@ class OneLineErrors(ExampleCommand, click.Group):
             sys.exit(_report(error))
         finally:
             show_progress("auto")  # --progress was for this command
+            be_quiet(False)
             speak_of()
         sys.exit(code if isinstance(code, int) else 0)
 

@@ -11,7 +11,7 @@ from click.shell_completion import CompletionItem
 
 from geoseg.given import nearest
 from geoseg_cli import parameter_types as types
-from geoseg_cli.output import PROGRESS, show_progress
+from geoseg_cli.output import PROGRESS, be_quiet, show_progress
 
 Decorator = Callable[[Any], Any]
 _EXAMPLE = "Example: "
@@ -149,7 +149,9 @@ def _is_example(paragraph: str) -> bool:
 
 def quiet(heading: str, text: str = "Show only warnings and errors.") -> Decorator:
     """Return --quiet."""
-    return grouped(heading)("--quiet", "-q", is_flag=True, help=text)
+    return grouped(heading)(
+        "--quiet", "-q", is_flag=True, help=text, callback=lambda _context, _parameter, asked: be_quiet(asked)
+    )
 
 
 def progress(heading: str) -> Decorator:

@@ -17,6 +17,7 @@ from geoseg.errors import GeosegWarning, spelled
 PROGRESS = ("auto", "bar", "lines", "json", "none")
 """Ways to show progress; auto is a bar on a terminal, lines elsewhere."""
 _shown = ["auto"]
+_quiet = [False]
 _running: list[click.Command] = []
 """The command that is run: its options are what messages are about."""
 
@@ -24,6 +25,17 @@ _running: list[click.Command] = []
 def show_progress(how: str) -> None:
     """Choose how this process shows progress; with json every line on stderr is a JSON object."""
     _shown[:] = [how]
+
+
+def be_quiet(asked: bool) -> bool:  # noqa: FBT001 - click's flag
+    """Choose whether this process shows any progress at all."""
+    _quiet[:] = [asked]
+    return asked
+
+
+def is_quiet() -> bool:
+    """Tell whether nothing but warnings and errors is shown."""
+    return _quiet[0]
 
 
 def progress_shown() -> str:

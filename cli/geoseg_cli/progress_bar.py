@@ -9,15 +9,17 @@ from abc import ABC, abstractmethod
 from types import TracebackType
 from typing import TYPE_CHECKING, Generic, NoReturn, Protocol, Self, TypeVar
 
-from geoseg_cli.output import progress_shown, say, say_json
+from geoseg_cli.output import is_quiet, progress_shown, say, say_json
 
 if TYPE_CHECKING:
     from tqdm import tqdm
 
-    from geoseg.progress import Progress
+    from geoseg.progress import Download, Progress
     from geoseg.training import TrainingProgress
 
-_JSON_EVERY_S, _LINE_EVERY_S, _TRAINING_LINE_EVERY_S = 0.25, 30.0, 60.0
+_JSON_EVERY_S, _LINE_EVERY_S, _DOWNLOAD_LINE_EVERY_S, _TRAINING_LINE_EVERY_S = 0.25, 30.0, 10.0, 60.0
+_DOWNLOAD_DELAY_S = 1.0
+"""A download that takes no longer has no bar."""
 _AROUND = ("export", "assemble")
 """Stages before and after the work itself."""
 _SCENE_DELAY_S = 2.0
@@ -245,6 +247,65 @@ def pixels_text(number: int) -> str:
 def _grouped(number: int) -> str:
     """Return 123456 as `123 456`."""
     return f"{number:,}".replace(",", " ")
+
+
+class DownloadBar(Bar["Download"]):
+    """Bytes a second and the time left, of a file that is fetched."""
+
+    def __init__(self) -> None:
+        super().__init__(quiet=False, line_every_s=_DOWNLOAD_LINE_EVERY_S)
+
+    def hear(self, state: Download) -> None:
+        """Show a state, unless the command is quiet; a file that is whole leaves no bar."""
+        if is_quiet():
+            return
+        if self.last is not None and self.last.name != state.name:
+            self._next()
+        self.update(state)
+        if state.bytes_done == state.bytes_total:
+            self._next()
+
+    def _next(self) -> None:
+        self.close()
+        self.last = self._told = None
+        self._said_s = 0.0
+
+    def has_length(self, state: Download) -> bool:
+        """Tell whether there is a length to draw: some machines do not say it."""
+        return bool(state.bytes_total)
+
+    def _begin(self, state: Download) -> tqdm[NoReturn]:
+        from tqdm import tqdm
+
+        return tqdm(
+            desc=state.name.rpartition("/")[2],
+            delay=_DOWNLOAD_DELAY_S,
+            leave=False,
+            total=state.bytes_total,
+            unit="B",
+            unit_scale=True,
+            dynamic_ncols=True,
+        )
+
+    def _move(self, bar: tqdm[NoReturn], state: Download) -> None:
+        bar.update(state.bytes_done - bar.n)
+
+    def _line(self, state: Download) -> str:
+        from geoseg.machine import size_text
+
+        left = "?" if state.seconds_left is None else time_text(state.seconds_left)
+        share = state.bytes_done / state.bytes_total
+        return f"fetching {state.name}: {share:.0%} of {size_text(state.bytes_total)}, {left} left"
+
+    def _json(self, state: Download) -> dict[str, object]:
+        return {
+            "done": state.bytes_done,
+            "total": state.bytes_total or None,
+            "unit": "B",
+            "name": state.name,
+            "seconds": round(state.seconds, 3),
+            "seconds_left": _rounded(state.seconds_left, 1),
+        }
 
 
 class TrainingBar(Bar["TrainingProgress"]):

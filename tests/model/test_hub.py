@@ -21,6 +21,7 @@ from geoseg.inference.execution.execute import provenance
 from geoseg.legend import DEEPGLOBE
 from geoseg.model import ModelBundle
 from geoseg.model.bundle import fetch, hub_address, is_hub_address
+from geoseg.progress import Download, watching_downloads
 from tests.hub_server import COMMIT, Hub, serving
 from tests.networks import RGB, tiny_bundle
 
@@ -147,12 +148,16 @@ def test_what_is_closed_says_how_to_get_in(hub: Hub, code: str, wanted: str) -> 
         ModelBundle.open("hf://us/closed")
 
 
-def test_a_download_cut_short_leaves_no_model(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_download_cut_short_leaves_no_model(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr("time.sleep", lambda _: None)  # between its own attempts
     hub.cut.add("coast.safetensors")
     with pytest.raises(ModelError, match=r"cut short on its way|cannot be reached"):
         ModelBundle.open("hf://us/bundle")
     assert list((tmp_path / "hub").rglob("*.safetensors")) == []
+    assert [file for file in (tmp_path / "hub").rglob("*") if file.is_file() and file.stat().st_size > 1000] == []
+    assert capfd.readouterr() == ("", "")
     hub.cut.clear()
     assert ModelBundle.open("hf://us/bundle").name == ModelBundle.open("hf://us/bundle/coast.safetensors").name
 
@@ -176,10 +181,47 @@ def test_a_map_says_the_revision() -> None:
 
 
 def test_the_command_line_asks_the_hub_of_hf_endpoint(hub: Hub, tmp_path: Path) -> None:
-    environment = os.environ | {"HF_ENDPOINT": hub.endpoint, "HF_HUB_CACHE": str(tmp_path / "hub")}
-    code = "import sys; from geoseg_cli.main import geoseg; geoseg(sys.argv[1:])"
-    command = [sys.executable, "-c", code, "info", "hf://us/bundle", "--json"]
-    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = on_command_line(hub, tmp_path, "info", "hf://us/bundle", "--json")
     assert (done.returncode, done.stderr) == (0, "")
     assert json.loads(done.stdout)["kind"] == "model"
     assert fetch(f"hf://us/bundle@{COMMIT}").path.name == "coast.safetensors"
+
+
+def on_command_line(hub: Hub, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"HF_ENDPOINT": hub.endpoint, "HF_HUB_CACHE": str(folder / "hub")}
+    code = "import sys, time; from geoseg_cli.main import geoseg; time.sleep = abs; geoseg(sys.argv[1:])"
+    command = [sys.executable, "-c", code, *arguments]
+    return subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True, check=False)
+
+
+def test_programs_are_told_how_far_a_download_is_and_what_cut_it_short(hub: Hub, tmp_path: Path) -> None:
+    size = len(hub.repositories["us/bundle"]["coast.safetensors"])
+    asked = ["predict", str(SCENE), "--out", str(tmp_path / "map.tif"), "--dry-run", "--progress", "json"]
+    done = on_command_line(hub, tmp_path, *asked, "--model", "hf://us/bundle")
+    told = [json.loads(line) for line in done.stderr.splitlines()]
+    downloads = [each for each in told if each.get("stage") == "download"]
+    assert done.returncode == 0
+    assert {(each["total"], each["unit"]) for each in downloads} == {(size, "B")}
+    assert downloads[-1]["done"] == size
+    hub.cut.add("a.safetensors")
+    done = on_command_line(hub, tmp_path, *asked, "--model", "hf://us/several/a.safetensors")
+    told = [json.loads(line) for line in done.stderr.splitlines()]
+    assert done.returncode == 1
+    assert [("error" in each, "stage" in each) for each in told[-1:]] == [(True, False)]
+    assert list((tmp_path / "hub" / "models--us--several").rglob("*.incomplete")) == []
+
+
+def test_downloads_tell_their_listener_and_nobody_else(hub: Hub, capfd: pytest.CaptureFixture[str]) -> None:
+    hub.repositories["us/large"] = {
+        "a.safetensors": hub.repositories["us/bundle"]["coast.safetensors"] + bytes(3 << 24)
+    }
+    size = len(hub.repositories["us/large"]["a.safetensors"])
+    heard: list[Download] = []
+    with watching_downloads(heard.append):
+        fetch("hf://us/large")
+        fetch("hf://us/large")
+    done = [each.bytes_done for each in heard]
+    assert len(done) > 2
+    assert (done == sorted(done), done[-1], {each.bytes_total for each in heard}) == (True, size, {size})
+    assert {each.name for each in heard} == {f"hf://us/large@{COMMIT}/a.safetensors"}
+    assert capfd.readouterr() == ("", "")

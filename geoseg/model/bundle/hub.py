@@ -7,20 +7,23 @@ its own too. Nothing that it fetches is run.
 from __future__ import annotations
 
 import contextlib
-import importlib
+import inspect
+import logging
 import os
 import re
 import socket
+import time
 import urllib.parse
 import urllib.request
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from geoseg.errors import GeosegWarning, ModelError, UsageError
 from geoseg.model.bundle.safe_json import one_line
+from geoseg.progress import Download, download_listener
 
 _ADDRESS = re.compile(
     r"hf:[/\\]+(?P<owner>[\w.-]+)[/\\](?P<name>[\w.-]+)(?:@(?P<revision>[\w./-]+?))?(?:[/\\](?P<file>[^@]+))?"
@@ -164,10 +167,15 @@ def _download(pinned: HubAddress, file: str, size: int | None) -> Path:
     """Return a file of a commit, fetched unless it is kept; nothing half has its name."""
     import huggingface_hub  # noqa: PLC0415 (as above)
 
-    with _told(replace(pinned, file=file)), _without_bars():
+    asked = replace(pinned, file=file)
+    with _told(asked):
         found = Path(
             huggingface_hub.hf_hub_download(
-                pinned.repository, file, revision=pinned.revision, endpoint=_constants().ENDPOINT
+                pinned.repository,
+                file,
+                revision=pinned.revision,
+                endpoint=_constants().ENDPOINT,
+                **_watched(str(asked), size or 0),
             )
         )
     there = found.stat().st_size
@@ -176,17 +184,52 @@ def _download(pinned: HubAddress, file: str, size: int | None) -> Path:
     return found
 
 
-@contextlib.contextmanager
-def _without_bars() -> Iterator[None]:
-    bars: Any = importlib.import_module("huggingface_hub.utils")  # its stubs leave these out
-    before = bars.are_progress_bars_disabled()
-    if not before:
-        bars.disable_progress_bars()
-    try:
-        yield
-    finally:
-        if not before:
-            bars.enable_progress_bars()
+def _watched(name: str, size: int) -> dict[str, Any]:
+    """Return the arguments of a download that tell its listener how far it is; without one huggingface_hub has bars."""
+    import huggingface_hub  # noqa: PLC0415 (as above)
+
+    listener = download_listener()
+    if listener is None or "tqdm_class" not in inspect.signature(huggingface_hub.hf_hub_download).parameters:
+        return {}
+    begun_s = time.monotonic()
+    bars: list[_Bar] = []
+
+    def tell() -> None:
+        done = min(max(bar.n for bar in bars), size) if size else max(bar.n for bar in bars)
+        listener(Download(name, done, size, time.monotonic() - begun_s))
+
+    def begin(**told: Any) -> _Bar:  # noqa: ANN401 (what tqdm takes)
+        bars.append(_Bar(int(told.get("initial") or 0), told.get("total"), tell))
+        return bars[-1]
+
+    return {"tqdm_class": begin}
+
+
+class _Bar:
+    """What huggingface_hub takes for one of tqdm's bars. Of Xet's two (bytes sent, bytes written) the longer counts."""
+
+    def __init__(self, initial: int, total: int | None, tell: Callable[[], None]) -> None:
+        self.n, self.total = initial, total
+        self._tell = tell
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def update(self, count: int | None = 1) -> None:
+        self.n += count or 0
+        self._tell()
+
+    def set_postfix_str(self, *_: object, **__: object) -> None:
+        """Take a rate, which is told already."""
+
+    def refresh(self, *_: object, **__: object) -> None:
+        """Draw nothing."""
+
+    def close(self) -> None:
+        """Leave nothing open."""
 
 
 @contextlib.contextmanager
@@ -195,7 +238,8 @@ def _told(wanted: HubAddress) -> Iterator[None]:
     from huggingface_hub import errors  # noqa: PLC0415 (as above)
 
     try:
-        yield
+        with _without_its_log():
+            yield
     except errors.GatedRepoError:
         raise ModelError(
             f"{wanted} is gated: ask for access on its page, then log in (hf auth login, or the variable HF_TOKEN)"
@@ -219,6 +263,18 @@ def _told(wanted: HubAddress) -> Iterator[None]:
         raise _failed(wanted, fault) from None
 
 
+@contextlib.contextmanager
+def _without_its_log() -> Iterator[None]:
+    """Keep huggingface_hub from writing what it tries again to stderr: what comes of it is told in one line."""
+    log = logging.getLogger("huggingface_hub")
+    before = log.level
+    log.setLevel(max(before, logging.ERROR))
+    try:
+        yield
+    finally:
+        log.setLevel(before)
+
+
 def _refused(wanted: HubAddress, fault: Any) -> Exception:  # noqa: ANN401 (the hub's own)
     status = getattr(getattr(fault, "response", None), "status_code", None)
     if status in {401, 403}:
@@ -240,7 +296,7 @@ def _failed(wanted: HubAddress, fault: Exception) -> Exception:
         return ModelError(f"{wanted} cannot be kept: {text}; check the folder, or set HF_HOME")
     words = "incomplete|peer closed|should be of size|consistency|chunked|protocol|remote.*disconnect"
     if re.search(words, f"{type(fault).__name__} {text}", re.IGNORECASE):
-        return ModelError(f"{wanted} was cut short on its way ({text}); the same command goes on where it was")
+        return ModelError(f"{wanted} was cut short on its way ({text}); nothing of it is kept, try again")
     return _UnreachableError()
 
 

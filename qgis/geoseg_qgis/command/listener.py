@@ -105,6 +105,7 @@ def _ranges(stages: Sequence[tuple[str, float]]) -> dict[str, tuple[float, float
 
 def _stage_text(told: Mapping[str, Any], share: float) -> str:
     names = {
+        "download": tr("Fetching the model"),
         "export": tr("Preparing the model"),
         "map": tr("Mapping"),
         "assemble": tr("Putting the map together"),

@@ -695,6 +695,11 @@
         </message>
         <message>
             <location filename="../command/listener.py" />
+            <source>Fetching the model</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../command/listener.py" />
             <source>Preparing the model</source>
             <translation type="unfinished" />
         </message>
