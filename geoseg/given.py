@@ -265,6 +265,11 @@ def _refuse_keyword(verb: str, name: str, known: Iterable[str]) -> NoReturn:
     raise TypeError(f"{verb}() got an unexpected keyword argument {name!r}{meant}")
 
 
+def _path_or_whether(name: str, value: object) -> object:
+    value = _scalar(value)
+    return value if isinstance(value, bool) else _path(name, value)
+
+
 _KINDS: dict[str, Callable[[str, Any], Any]] = {
     **dict.fromkeys(
         (
@@ -282,6 +287,7 @@ _KINDS: dict[str, Callable[[str, Any], Any]] = {
     "scene": _scene,
     **dict.fromkeys(("reference", "sample", "labels"), _features_or_path),
     "layer": _layer,
+    "stac": _path_or_whether,
     "aoi": _aoi,
     "scale": scale,
     "bbox": box,

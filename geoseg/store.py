@@ -133,16 +133,18 @@ class Key:
         _asked(self, lambda: obstore.put(_store(self), str(self.path), file, use_multipart=several))
 
     def download(self, file: Path) -> None:
-        """Fetch the object into a file, which appears when it is whole; OutputError where it is not there."""
+        """Fetch the object into a file of its age, which appears when it is whole. OutputError where none is."""
         import obstore  # noqa: PLC0415 - see size
 
         part = file.with_name(f"{uuid.uuid4().hex}.tmp")
 
         def fetch() -> None:
             got = obstore.get(_store(self), str(self.path))
+            written = got.meta["last_modified"].timestamp()
             with part.open("wb") as opened:
                 for piece in got.stream(min_chunk_size=8 << 20):
                     opened.write(piece)
+            os.utime(part, (written, written))
 
         try:
             _asked(self, fetch)

@@ -62,7 +62,8 @@ _INPUT, _MODEL, _OUTPUT, _POLYGONS, _RUN = "Input", "Model", "Output", "Polygons
 @options.out(_OUTPUT, "The land-cover map of one scene, a cloud-optimized GeoTIFF.", metavar="TIF", required=False)
 @grouped(_OUTPUT)(
     "--out-dir", metavar="FOLDER",
-    help="Folder for the maps of several scenes, each with its scene's name. Finished maps are left alone.",
+    help="Folder for the maps of several scenes, on a disk or s3://; each has its scene's name. Finished maps are left "
+    "alone.",
 )  # fmt: skip
 @grouped(_INPUT)(
     "--mosaic", is_flag=True,
@@ -76,6 +77,10 @@ _INPUT, _MODEL, _OUTPUT, _POLYGONS, _RUN = "Input", "Model", "Output", "Polygons
     "--co", "creation_options", type=types.creation_option, multiple=True, metavar="KEY=VALUE",
     help="GDAL creation option of the rasters: COMPRESS, LEVEL, PREDICTOR, BLOCKSIZE, BIGTIFF or NUM_THREADS; "
     "repeat it for several. [default: COMPRESS=DEFLATE, BLOCKSIZE=512]",
+)  # fmt: skip
+@grouped(_OUTPUT)(
+    "--stac", is_flag=True,
+    help="Also write a STAC item beside the map, landcover.json: its place, classes, checksums and origin.",
 )  # fmt: skip
 @options.mkdir(_OUTPUT)
 @options.overwrite(_OUTPUT, "Replace an existing map, or restart an unfinished run that had other settings.")
@@ -150,7 +155,7 @@ def predict(
     if "creation_options" in settings:
         settings["creation_options"] = dict(settings["creation_options"])
     settings = foreign_model.complete(settings)
-    settings = {name: value for name, value in settings.items() if name not in {"smooth", "mkdir"} or value}
+    settings = {name: value for name, value in settings.items() if name not in {"smooth", "stac", "mkdir"} or value}
     found: list[Any] = _scenes(scenes, list_file)
     if settings.pop("mosaic"):
         found = [_joined(found)]

@@ -15,7 +15,14 @@ from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, cast
 from geoseg.atomic import make_folders, same_file
 from geoseg.errors import GeosegError, OutsideError, UsageError
 from geoseg.given import plain_arguments
-from geoseg.inference.execution import OutputOptions, Outputs, is_scheduled, provenance
+from geoseg.inference.execution import (
+    OutputOptions,
+    add_item,
+    check_targets,
+    is_scheduled,
+    item_place,
+    provenance,
+)
 from geoseg.inference.plan import Plan, PlanOptions, plan
 from geoseg.inference.predict import PredictOptions, taken
 from geoseg.inference.scene_list import find_scenes, map_names, named
@@ -24,13 +31,14 @@ from geoseg.machine import available_memory_bytes
 from geoseg.model import ModelBundle
 from geoseg.prefetch import prefetch
 from geoseg.progress import Progress, announcer
-from geoseg.raster import opened, shown
+from geoseg.raster import fresh_tags, opened, shown
+from geoseg.store import Key, is_store
 
 if TYPE_CHECKING:
     from geoseg.inference.scene_list import SceneLike
 
 Status = Literal["mapped", "finished", "outside", "failed"]
-_BY_NAME = ("confidence", "probabilities", "polygons")
+_BY_NAME = ("confidence", "probabilities", "polygons", "stac")
 """Options that are a path for each scene."""
 _LATER = ("GEOSEG_TILE", "GEOSEG_WARNINGS", "GEOSEG_SCENE_PATH", "GEOSEG_MODEL_ABOUT", "GEOSEG_MODEL_HUB")
 """What a map tells that may differ from that of an equal run."""
@@ -46,8 +54,8 @@ class SceneResult:
 
     scene: str
     """As messages show it."""
-    labels: Path
-    """Where its map is, or would be."""
+    labels: Path | str
+    """Where its map is, or would be: a path, or the URL of a map in a store."""
     status: Status
     """mapped now; finished by an earlier run with the same settings; outside of the box or area; or failed."""
     error: GeosegError | None = None
@@ -75,15 +83,20 @@ class _Job:
 
     scene: SceneLike
     name: str
-    labels: Path
+    labels: Path | str
     options: OutputOptions
 
     @property
     def shown(self) -> str:
         return shown(os.fspath(self.scene)) if isinstance(self.scene, str | os.PathLike) else self.name
 
-    def outputs(self) -> Outputs:
-        return Outputs.of(self.labels, self.options)
+    @property
+    def inputs(self) -> list[Path]:
+        """The file that the scene is, and the item or collection that it is in."""
+        if not isinstance(self.scene, str | os.PathLike):
+            return []
+        path = os.fspath(self.scene)
+        return [Path(path), Path(path.rpartition("#")[0] or path)]
 
 
 @plain_arguments(PredictOptions)
@@ -102,8 +115,8 @@ def predict_many(
     ----------
     scenes : path, or an iterable of what `predict` takes
         Files, URLs, folders of rasters, patterns such as `scenes/*.tif`.
-    out_dir : path
-        The folder of the maps, which is made; each has the name of its scene.
+    out_dir : path or URL
+        The folder of the maps, which is made, or one of a store (s3://bucket/maps); each has the name of its scene.
     progress : callable, optional
         Called with a `Progress`, which names the scene, after every tile and step of what follows.
     announce : callable, optional
@@ -111,8 +124,8 @@ def predict_many(
     told : callable, optional
         Called with the `SceneResult` of each scene as it ends.
     **options
-        As for `predict`. The paths `confidence`, `probabilities` and `polygons` hold `{name}` where the scene's name
-        goes.
+        As for `predict`. The paths `confidence`, `probabilities`, `polygons` and `stac` hold `{name}` where the scene's
+        name goes.
 
     Returns
     -------
@@ -137,7 +150,7 @@ def predict_many(
 
     """
     say = announcer(announce)
-    settings, jobs = _prepared(find_scenes(scenes), Path(out_dir), options)
+    settings, jobs = _prepared(find_scenes(scenes), out_dir, options)
     make_folders(*(job.labels for job in jobs[:1]))
     results: list[SceneResult] = []
     for result in _each_mapped(jobs, settings, progress, announce):
@@ -159,7 +172,7 @@ def each_plan(
 
     What `predict_many` raises before the first scene is raised here too.
     """
-    settings, jobs = _prepared(find_scenes(scenes), Path(out_dir), options)
+    settings, jobs = _prepared(find_scenes(scenes), out_dir, options)
     for job in jobs:
         try:
             yield job.shown, _plan(job, settings, announce)
@@ -167,31 +180,51 @@ def each_plan(
             yield job.shown, error
 
 
-def _prepared(scenes: list[SceneLike], folder: Path, options: PredictOptions) -> tuple[PlanOptions, list[_Job]]:
+def _prepared(
+    scenes: list[SceneLike], folder: str | os.PathLike[str], options: PredictOptions
+) -> tuple[PlanOptions, list[_Job]]:
     """Check all that does not depend on a scene; return the options of the plans, and a job for each scene."""
     if not scenes:
         raise UsageError("no scene was given; name files, a folder or a pattern", "scenes")
     about_outputs, rest = taken(OutputOptions, options)
     names = map_names(scenes)
     jobs = [
-        _Job(scene, name, folder / f"{name}.tif", cast("OutputOptions", _of_scene(about_outputs, name)))
+        _Job(scene, name, _in_folder(folder, f"{name}.tif"), cast("OutputOptions", _of_scene(about_outputs, name)))
         for scene, name in zip(scenes, names, strict=True)
     ]
-    files = [Path(scene) for scene in scenes if isinstance(scene, str | os.PathLike)]
-    for job in jobs:
-        if any(file.name == job.labels.name and same_file(job.labels, file) for file in files):
-            raise UsageError(
-                f"the map of {job.shown} would replace a scene; choose another `out_dir` than {folder}", "out_dir"
-            )
-    Outputs.of(jobs[0].labels, {**jobs[0].options, "mkdir": True})
+    _check_no_scene_is_replaced(jobs, folder)
+    check_targets(jobs[0].labels, jobs[0].options)
     model = rest.get("model")
     bundle = model if isinstance(model, ModelBundle) else ModelBundle.open(None if model is None else Path(model))
     Scoring.choose(bundle, cast("PlanOptions", rest))
     return cast("PlanOptions", rest | {"model": bundle}), jobs
 
 
+def _in_folder(folder: str | os.PathLike[str], name: str) -> Path | str:
+    """Return a path in a folder, or a URL in one of a store; UsageError for a URL that names none."""
+    if not is_store(folder):
+        return Path(folder) / name
+    return str(Key.of(f"{os.fspath(folder).rstrip('/')}/{name}", "out_dir"))
+
+
+def _check_no_scene_is_replaced(jobs: list[_Job], folder: str | os.PathLike[str]) -> None:
+    files = [file for job in jobs for file in job.inputs]
+    for job in jobs:
+        for target, what in ((job.labels, "map"), (item_place(job.labels, job.options.get("stac")), "STAC item")):
+            if target is None or is_store(target):
+                continue
+            place = Path(target)
+            if any(file.name == place.name and same_file(place, file) for file in files):
+                raise UsageError(
+                    f"the {what} of {job.shown} would replace a scene; choose another `out_dir` than "
+                    f"{os.fspath(folder)}",
+                    "out_dir",
+                )
+
+
 def _of_scene(options: dict[str, Any], name: str) -> dict[str, Any]:
-    own = {each: named(options[each], name, each) for each in _BY_NAME if options.get(each) is not None}
+    given = {each: options.get(each) for each in _BY_NAME}
+    own = {each: named(path, name, each) for each, path in given.items() if isinstance(path, str | os.PathLike)}
     return options | own | {"mkdir": True}
 
 
@@ -296,37 +329,55 @@ def _mapped(
     try:
         ready = made or _plan(job, settings, announce)
         pixels = ready.grid.height_px * ready.grid.width_px
-        if is_finished(ready, job.outputs()):
-            return SceneResult(job.shown, job.labels.absolute(), "finished", pixels=pixels)
+        if is_finished(ready, job.labels, job.options):
+            add_item(ready, job.labels, job.options)
+            return SceneResult(job.shown, _absolute(job.labels), "finished", pixels=pixels)
         ready.run(job.labels, progress=progress, announce=announce, **job.options)
     except OutsideError as error:
-        return SceneResult(job.shown, job.labels.absolute(), "outside", error)
+        return SceneResult(job.shown, _absolute(job.labels), "outside", error)
     except GeosegError as error:
-        return SceneResult(job.shown, job.labels.absolute(), "failed", error, pixels, time.monotonic() - began)
+        return SceneResult(job.shown, _absolute(job.labels), "failed", error, pixels, time.monotonic() - began)
     except Exception as error:  # noqa: BLE001 - the other scenes are mapped
         fault = GeosegError(f"unexpected {type(error).__name__}: {' '.join(str(error).split())}")
         fault.__cause__ = error
-        return SceneResult(job.shown, job.labels.absolute(), "failed", fault, pixels, time.monotonic() - began)
-    return SceneResult(job.shown, job.labels.absolute(), "mapped", None, pixels, time.monotonic() - began)
+        return SceneResult(job.shown, _absolute(job.labels), "failed", fault, pixels, time.monotonic() - began)
+    return SceneResult(job.shown, _absolute(job.labels), "mapped", None, pixels, time.monotonic() - began)
 
 
-def is_finished(made: Plan, outputs: Outputs) -> bool:
+def is_finished(made: Plan, labels: Path | str, options: OutputOptions) -> bool:
     """Say whether every file of a run is there, and its rasters are those that the plan would make."""
-    if outputs.polygons is not None and not Path(outputs.polygons.target).exists():
-        return False
-    if not all(path.is_file() for path in outputs.by_product.values()):
+    others = options.get("confidence"), options.get("probabilities")
+    rasters = [os.fspath(path) for path in (labels, *others) if path is not None]
+    polygons = options.get("polygons")
+    if not all(_is_there(path) for path in (*rasters, polygons) if path is not None):
         return False
     wanted = provenance(made, made.meaning)
     expected = {name: text for name, text in wanted.items() if name not in _LATER}
-    for path in outputs.by_product.values():
+    for path in rasters:
         try:
-            with opened(str(path)) as dataset:
-                tags = dataset.tags()
+            tags = _tags(path)
         except GeosegError:
             return False
         if any(tags.get(name) != text for name, text in expected.items()) or "GEOSEG_AOI" in tags.keys() - wanted:
             return False
     return True
+
+
+def _is_there(path: str | os.PathLike[str]) -> bool:
+    return Key.of(path).exists() if is_store(path) else Path(path).is_file()
+
+
+def _tags(path: str) -> dict[str, str]:
+    """Return what a raster tells of itself; of one in a store as it is now, whatever GDAL remembers of it."""
+    if is_store(path):
+        return fresh_tags(str(Key.of(path)))
+    with opened(path) as dataset:
+        tags: dict[str, str] = dataset.tags()
+        return tags
+
+
+def _absolute(labels: Path | str) -> Path | str:
+    return labels.absolute() if isinstance(labels, Path) else labels
 
 
 def _reporting(progress: Callable[[Progress], None], scene: str, number: int, total: int) -> Callable[[Progress], None]:

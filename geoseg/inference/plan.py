@@ -422,7 +422,8 @@ def plan(
     scene = as_scene(scene)
     bundle = model if isinstance(model, ModelBundle) else ModelBundle.open(None if model is None else Path(model))
     part, area = mapped_part(scene, options, bundle)
-    source = _open_scene(part, options.get("bands"), bundle)
+    is_chosen = isinstance(part, Scene) and part.item is not None and not isinstance(scene, Scene)
+    source = _open_scene(part, None if is_chosen else options.get("bands"), bundle)
     scale, tile, workers = options.get("scale"), options.get("tile"), options.get("workers")
     check_bands(source, bundle)
     check_scale(source, bundle, scale)
@@ -459,7 +460,8 @@ def _open_scene(scene: str | os.PathLike[str] | Scene, bands: Sequence[int | str
     path = scene.path if isinstance(scene, Scene) else os.fspath(scene)
     if os.path.exists(path):  # noqa: PTH110 - Path raises for the text of a VRT in place of a name
         path = str(Path(path).absolute())  # a worker may run in another folder
-    return Scene.open(path, bands=bands, wanted_bands=bundle.bands)
+    opened = Scene.open(path, bands=bands, wanted_bands=bundle.bands)
+    return replace(opened, item=scene.item) if isinstance(scene, Scene) else opened
 
 
 def _worker_bytes(source: Scene, scoring: Scoring, mapping: SceneMapping[Scene], tile: tuple[int, int]) -> int:

@@ -52,8 +52,8 @@ def predict(
     **options
         How the scene is mapped, see `PlanOptions`: model, bands, bbox, bbox_crs, aoi, aoi_crs, zoom, scale, window,
         overlap, blend, tta, resolution, network_resolution, tile, batch_size, device, workers. What else is written,
-        and how, see `OutputOptions`: confidence, probabilities, polygons, layer, min_area, simplify, smooth, mkdir,
-        overwrite, shard, creation_options.
+        and how, see `OutputOptions`: confidence, probabilities, polygons, layer, min_area, simplify, smooth, stac,
+        mkdir, overwrite, shard, creation_options.
 
     Returns
     -------

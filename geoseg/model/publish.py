@@ -18,6 +18,7 @@ from geoseg.atomic import (
     sync_file,
     write_durably,
 )
+from geoseg.catalog import href
 from geoseg.errors import ModelError, OutputError, UsageError
 from geoseg.given import plain_arguments
 from geoseg.model.bundle import CARD_KEY, ModelBundle, check_window, default_overlap, stac_item, to_mlm
@@ -90,7 +91,7 @@ def export_model(  # noqa: PLR0913 (what is written, and how)
         _write(wanted[0], lambda path: _export(bundle, path))
     if stac is not None:
         file = bundle.weights_path if out is None else wanted[0]
-        item = stac_item(bundle, file, _relative(file, wanted[-1]))
+        item = stac_item(bundle, file, href(file, wanted[-1]))
         write_durably(wanted[-1], json.dumps(item, indent=2).encode())
     return wanted[0]
 
@@ -159,11 +160,3 @@ def _write(path: Path, write: Callable[[Path], None]) -> None:
         raise output_error(path, fault) from None
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def _relative(file: Path, item: Path) -> str:
-    """Return where a file is from an item's place, as a URL has it."""
-    try:
-        return "./" + Path(os.path.relpath(file, item.parent)).as_posix()
-    except ValueError:  # another drive of Windows
-        return file.as_uri()

@@ -21,6 +21,7 @@ from .classes import palette_reading as palette_reading
 from .classes import used_colors as used_colors
 from .classes import whole_numbers as whole_numbers
 from .dataset_cache import check_seekable as check_seekable
+from .dataset_cache import fresh_tags as fresh_tags
 from .dataset_cache import opened as opened
 from .dataset_cache import root_message as root_message
 from .environment import GDAL_ERRORS as GDAL_ERRORS
@@ -28,6 +29,7 @@ from .environment import is_remote as is_remote
 from .environment import public_name as public_name
 from .environment import raster_environment as raster_environment
 from .environment import shown as shown
+from .environment import sources_of as sources_of
 from .fingerprint import digest as digest
 from .fingerprint import files_behind as files_behind
 from .fingerprint import local_file as local_file
@@ -59,6 +61,7 @@ from .sources import coordinates_of as coordinates_of
 from .sources import is_item as is_item
 from .sources import is_tile_address as is_tile_address
 from .sources import item_names as item_names
+from .sources import item_times as item_times
 from .sources import tiles_raster as tiles_raster
 from .views import check_place as check_place
 from .views import is_as_stored as is_as_stored

@@ -28,6 +28,7 @@ from geoseg.raster.environment import (
 from geoseg.raster.fingerprint import local_file, stream
 
 _KEPT = 4
+_STORES = "/vsis3/:/vsigs/:/vsiaz/"
 _MOST_STAMPS = 64
 """Of a mosaic of thousands not every file is looked at for each read; a run looks at its end."""
 _MESSAGE_CHARACTERS = 240
@@ -54,6 +55,19 @@ def opened(path: str) -> Iterator[DatasetReader]:
         raise
     except GDAL_ERRORS as error:
         _drop(key)
+        raise SceneError(_complaint(path, error)) from error
+
+
+def fresh_tags(path: str) -> dict[str, str]:
+    """Return the tags of a raster in a store as it is now, whatever GDAL remembers of it. Raises SceneError."""
+    try:
+        with (
+            raster_environment(remote=True, CPL_VSIL_CURL_NON_CACHED=_STORES),
+            rasterio.open(path, sharing=False) as dataset,
+        ):
+            tags: dict[str, str] = dataset.tags()
+            return tags
+    except GDAL_ERRORS as error:
         raise SceneError(_complaint(path, error)) from error
 
 

@@ -102,6 +102,11 @@ def vrt_sources(path: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(leaf for name in found for leaf in (vrt_sources(name) or (name,))))
 
 
+def sources_of(path: str) -> tuple[str, ...]:
+    """Return the rasters that a scene is made of: itself, or those that a text in place of a path reads."""
+    return vrt_sources(path) or (path,)
+
+
 def _indexed(index: str) -> list[str]:
     """Return the rasters of a tile index, of one that is the text of a GeoJSON."""
     try:

@@ -83,6 +83,8 @@ class Scene:
     """
     area: AreaOfInterest | None = None
     """Pixels outside are not valid; None where the whole scene counts. `geoseg.within` makes such a scene."""
+    item: str | None = field(default=None, compare=False)
+    """The STAC item whose assets the scene reads."""
 
     @classmethod
     @plain_arguments()
@@ -121,14 +123,15 @@ class Scene:
         if isinstance(path, Scene):
             if bands is None and wanted_bands is None:
                 return path
-            return replace(cls.open(path.path, bands, wanted_bands), area=path.area)
+            return replace(cls.open(path.path, bands, wanted_bands), area=path.area, item=path.item)
         if not isinstance(path, str | os.PathLike):
             from geoseg.raster.sources import path_of  # noqa: PLC0415 - few scenes are open already
 
             path = path_of(path)
         path = os.fspath(path)
         if is_item(path):
-            (path, bands), wanted_bands = raster_of(path, bands, wanted_bands), None
+            assets, chosen = raster_of(path, bands, wanted_bands)
+            return replace(cls.open(assets, chosen), item=path)
         with opened(path) as dataset:
             return _describe(path, dataset, bands, wanted_bands)
 
@@ -144,7 +147,7 @@ class Scene:
     def cut(self, window: Window) -> Scene:
         """Return the scene of a window's pixels; it holds none, so the scene must stay where it is."""
         part = Scene.open(cropped(self, window), bands=self.band_indexes if self.chosen else None)
-        return part if self.area is None else replace(part, area=self.area[window])
+        return replace(part, area=None if self.area is None else self.area[window], item=self.item)
 
     def select_bands(self, *bands: int | str | Sequence[int | str]) -> Scene:
         """Return the scene with other bands of its file, by number from 1 or by name.
@@ -153,7 +156,7 @@ class Scene:
         that is not there.
         """
         chosen = Scene.open(self.path, bands=bands[0] if len(bands) == 1 else bands)  # type: ignore[arg-type] # `plain_arguments` checks
-        return replace(chosen, area=self.area)
+        return replace(chosen, area=self.area, item=self.item)
 
     def to_xarray(self, *, masked: bool = False) -> DataArray:
         """Return the scene as an xarray.DataArray that reads its blocks when they are asked for.

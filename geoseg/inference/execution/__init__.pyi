@@ -1,3 +1,5 @@
+from .execute import add_item as add_item
+from .execute import check_targets as check_targets
 from .execute import provenance as provenance
 from .execute import run as run
 from .execute import run_staged as run_staged
@@ -5,6 +7,7 @@ from .journal import fingerprint as fingerprint
 from .journal import open_journal as open_journal
 from .outputs import OutputOptions as OutputOptions
 from .outputs import Outputs as Outputs
+from .outputs import item_place as item_place
 from .scheduler import checkpoint as checkpoint
 from .scheduler import connected as connected
 from .scheduler import is_scheduled as is_scheduled

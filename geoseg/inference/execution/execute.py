@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from geoseg.atomic import free_space_bytes, make_folders
 from geoseg.errors import LockedError, OutputError, SceneError
@@ -23,7 +23,8 @@ from geoseg.inference.execution.journal import (
     open_shard,
     unfinished,
 )
-from geoseg.inference.execution.outputs import OutputOptions, Outputs
+from geoseg.inference.execution.map_item import is_item_of, is_map_item, write_item
+from geoseg.inference.execution.outputs import OutputOptions, Outputs, item_place
 from geoseg.inference.execution.scheduler import Needs, Parts, TileDone, TileTask, is_scheduled, run_tasks, stoppable
 from geoseg.inference.execution.stored import PartsStore, Staged, staged
 from geoseg.inference.pipeline import Job, run_pipeline
@@ -33,6 +34,7 @@ from geoseg.profile import ASSEMBLE, MAP, Profile
 from geoseg.progress import Progress, announcer
 from geoseg.raster import check_place, is_remote, public_name, shown
 from geoseg.raster.landcover import PartFormat, Product, build_cog, built_path, part_path, place
+from geoseg.store import Key, check_free, is_store
 
 if TYPE_CHECKING:
     from geoseg.inference.plan import Plan
@@ -72,7 +74,7 @@ def run_staged(
     if outputs.shard is not None and not _map_shard(plan, outputs, outputs.shard, told):
         return place.labels
     try:
-        _write_rasters(plan, outputs, place.parts, told)
+        _write_rasters(plan, outputs, place, told)
     except LockedError:
         if outputs.shard is None:
             raise
@@ -80,8 +82,48 @@ def run_staged(
         return place.labels
     if outputs.polygons is not None:
         outputs.polygons.write(outputs.labels, progress, announce, mkdir=outputs.mkdir)
+        write_item(plan, outputs, place.address)
     place.put()
     return place.labels
+
+
+def check_targets(out: str | os.PathLike[str], options: OutputOptions) -> None:
+    """Raise what a run would raise of its outputs whatever the scene; they may be there, and their folders not."""
+    with staged(out, options, finished=True) as place:
+        Outputs.of(place.out, cast("OutputOptions", {**place.options, "mkdir": True}))
+
+
+def add_item(plan: Plan, out: str | os.PathLike[str], options: OutputOptions) -> None:
+    """Write the STAC item of a map that was finished before, unless it is there. OutputError where another file is."""
+    where = item_place(out, options.get("stac"))
+    if where is None or is_item_of(_content(where), _size(out)):
+        return
+    with staged(out, options, finished=True) as place:
+        outputs = Outputs.of(place.out, place.options)
+        outputs.check_item_free()
+        if outputs.mkdir:
+            make_folders(outputs.stac)
+        for name, key in place.keys.items():
+            if name == "stac":
+                check_free(key, name, overwrite=outputs.overwrite or is_map_item(_content(where)))
+            else:
+                key.download(Path(place.out if name == "out" else str(place.options.get(name))))
+        write_item(plan, outputs, place.address)
+        if outputs.stac is not None and "stac" in place.keys:
+            place.keys["stac"].upload(outputs.stac)
+
+
+def _content(place: str) -> bytes:
+    if is_store(place):
+        return Key.of(place).read() or b""
+    try:
+        return Path(place).read_bytes()
+    except OSError:
+        return b""
+
+
+def _size(place: str | os.PathLike[str]) -> int | None:
+    return Key.of(place).size() if is_store(place) else Path(place).stat().st_size
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,13 +135,14 @@ class _Told:
     profile: Profile
 
 
-def _write_rasters(plan: Plan, outputs: Outputs, parts: PartsStore | None, told: _Told) -> None:
+def _write_rasters(plan: Plan, outputs: Outputs, staged_at: Staged, told: _Told) -> None:
     """Hold the output's lock; resume where an equal run ended; replace a file by a finished one only.
 
     Raises LockedError, ResumeError, OutputError (no space, not writable) or SceneError; the finished tiles are then
     kept beside the output.
     """
     _prepare(plan, outputs)
+    parts = staged_at.parts
     plan = _with_tile_of(unfinished(outputs.labels), plan)
     meaning = plan.meaning
     shown_as = None if parts is None else str(parts.folder)
@@ -120,6 +163,7 @@ def _write_rasters(plan: Plan, outputs: Outputs, parts: PartsStore | None, told:
             told.announce(f"putting the map together from {plan.tile_count} tile{'s' * (plan.tile_count != 1)}")
             with told.profile.stretch(ASSEMBLE):
                 _put_together(plan, outputs, journal, waiting, provenance(plan, meaning), told.progress)
+        write_item(plan, outputs, staged_at.address)
         clear_parts(journal)
 
 
@@ -151,7 +195,7 @@ def _prepare(plan: Plan, outputs: Outputs) -> None:
     outputs.check_inputs([*plan.source.local_files(), *plan.bundle.files])
     check_place(plan.scene.geobox)
     if outputs.mkdir:
-        make_folders(*outputs.by_product.values())
+        make_folders(*outputs.by_product.values(), outputs.stac)
 
 
 def _silence(_: object) -> None:

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from geoseg.atomic import make_folders, probe_writable, same_file
+from geoseg.atomic import make_folders, output_error, probe_writable, same_file
 from geoseg.errors import GeosegError, OutputError, UsageError
 from geoseg.inference.execution.journal import Shard, parts_folder, unfinished
+from geoseg.inference.execution.map_item import is_map_item
 from geoseg.progress import Progress
 from geoseg.raster import Scene
 from geoseg.raster.landcover import ProductName, creation_options, files_beside, foreign_beside
@@ -19,6 +20,7 @@ from geoseg.vector import PolygonOptions
 
 _TIFF = (".tif", ".tiff", ".gtif", ".gtiff", ".tf8", ".btf")
 """The last two are BigTIFF's."""
+_ITEM_ENDS = (".json", ".geojson")
 _ABOUT_POLYGONS = ("layer", "min_area", "simplify", "smooth")
 
 StrPath = str | os.PathLike[str]
@@ -33,6 +35,9 @@ class OutputOptions(PolygonOptions, total=False):
     """A raster of the probability of every class, a band each, in percent."""
     polygons: StrPath | None
     """The polygons of the map, as `geoseg.vectorize` writes them; with `confidence` each gets its mean."""
+    stac: bool | StrPath | None
+    """A STAC item of the map, with its classes, checksums and what it is derived from; True writes `landcover.json`
+    beside `landcover.tif`."""
     mkdir: bool
     """Make the folders that do not exist."""
     overwrite: bool
@@ -57,6 +62,7 @@ class Outputs:
     """The creation options, complete."""
     polygons: PolygonsAfter | None
     shard: Shard | None = None
+    stac: Path | None = None
 
     @classmethod
     def of(cls, out: StrPath, options: OutputOptions) -> Self:
@@ -76,7 +82,11 @@ class Outputs:
         polygons = PolygonsAfter.of(options)
         shard = options.get("shard")
         part = None if shard is None else Shard.of(shard)
-        return cls(Path(out).absolute(), sure, every, mkdir, overwrite, storage, polygons, part)
+        item = item_place(out, options.get("stac"))
+        if item is not None:
+            probe_writable(item, mkdir=mkdir)
+        stac = None if item is None else Path(item).absolute()
+        return cls(Path(out).absolute(), sure, every, mkdir, overwrite, storage, polygons, part, stac)
 
     @property
     def by_product(self) -> dict[ProductName, Path]:
@@ -101,6 +111,7 @@ class Outputs:
         `placing` are products that this very run may have moved to their place before it was interrupted.
         """
         self._check_apart()
+        self.check_item_free()
         for name, path in self.by_product.items():
             probe_writable(path, mkdir=self.mkdir)
             if self.overwrite or name in placing:
@@ -117,8 +128,25 @@ class Outputs:
                     parameter,
                 )
 
+    def check_item_free(self) -> None:
+        """Raise OutputError where another file has the place of the map's item; that of an earlier map gives way."""
+        if self.stac is None or self.overwrite:
+            return
+        try:
+            foreign = self.stac.exists() and not is_map_item(self.stac.read_bytes())
+        except OSError as error:
+            raise output_error(self.stac, error) from error
+        if foreign:
+            raise OutputError(
+                f"{self.stac} exists and is no item of a map; add `overwrite=True` to replace it, or choose another "
+                "`stac`",
+                "stac",
+            )
+
     def check_inputs(self, read: Collection[Path]) -> None:
         """Raise UsageError when a product would replace a file that the run reads."""
+        if self.stac is not None and any(same_file(self.stac, file) for file in read):
+            raise UsageError(f"{self.stac} is read by this run and would be replaced; choose another `stac`", "stac")
         for name, path in self.by_product.items():
             parameter = _parameter(name)
             for claimed in (path, *files_beside(path)):
@@ -130,6 +158,8 @@ class Outputs:
     def _check_apart(self) -> None:
         paths = list(self.by_product.values())
         claimed = [beside.resolve() for path in paths for beside in (path, *files_beside(path))]
+        if self.stac is not None:
+            claimed.append(self.stac.resolve())
         names = {os.path.normcase(path) for path in claimed}
         if len(names) < len(claimed):
             raise UsageError(
@@ -138,6 +168,19 @@ class Outputs:
         parts = parts_folder(self.labels).resolve()
         if any(path.is_relative_to(parts) for path in claimed):
             raise UsageError(f"{parts} is cleared when the map is whole; choose another place for the other products")
+
+
+def item_place(out: StrPath, stac: bool | StrPath | None) -> str | None:  # noqa: FBT001 - `stac` is whether, or where
+    """Return where the item of a map goes, a path or a URL; None where none is wanted. UsageError for another name."""
+    if stac is None or stac is False:
+        return None
+    if stac is True:
+        path = os.fspath(out)
+        end = Path(path).suffix
+        return f"{path.removesuffix(end) if end.lower() in _TIFF else path}{_ITEM_ENDS[0]}"
+    if not os.fspath(stac).lower().endswith(_ITEM_ENDS):
+        raise UsageError(f"`stac` is True, or the name of a .json file, got {os.fspath(stac)!r:.120}", "stac")
+    return os.fspath(stac)
 
 
 def _parameter(product: ProductName) -> str:
@@ -190,7 +233,7 @@ class PolygonsAfter:
             simplify_tolerance,
         )
 
-        products = list(outputs.by_product.values())
+        products = [*outputs.by_product.values(), *([] if outputs.stac is None else [outputs.stac])]
         folder = Path(self.target).absolute().parent
         if folder.resolve().is_relative_to(parts_folder(outputs.labels).resolve()):
             raise UsageError(

@@ -21,12 +21,13 @@ from typing import Any, cast
 
 from geoseg.errors import OutputError, UsageError
 from geoseg.inference.execution.journal import parts_folder, write_journal
-from geoseg.inference.execution.outputs import OutputOptions
+from geoseg.inference.execution.map_item import is_map_item
+from geoseg.inference.execution.outputs import OutputOptions, item_place
 from geoseg.lock import LOCK
 from geoseg.store import Key, check_free, claimed, is_store, upload_with_sidecars
 
 _HEADER, _PLACING = "run.json", "placing"
-_NAMES = ("probabilities", "confidence", "polygons", "out")
+_NAMES = ("probabilities", "confidence", "polygons", "stac", "out")
 """The parameters that say where something is written, in the order in which it is put: the map is last."""
 _TRANSFERS = 8
 """Parts that are fetched at once."""
@@ -106,6 +107,14 @@ class Staged:
         """The map as the user knows it."""
         return str(self.keys["out"]) if "out" in self.keys else Path(self.out).absolute()
 
+    def address(self, path: Path) -> str:
+        """Return where a file that is written at a path will be: the URL of one that is staged."""
+        for name, key in self.keys.items():
+            staged_at = self.out if name == "out" else self.options.get(name)
+            if Path(str(staged_at)) == path:
+                return str(key)
+        return str(path)
+
     def put(self) -> None:
         """Put what was staged, the map last, and remove its parts."""
         if self.parts is not None:
@@ -119,12 +128,16 @@ class Staged:
 
 
 @contextmanager
-def staged(out: str | os.PathLike[str], options: OutputOptions, *, dry: bool = False) -> Iterator[Staged]:
+def staged(
+    out: str | os.PathLike[str], options: OutputOptions, *, dry: bool = False, finished: bool = False
+) -> Iterator[Staged]:
     """Give local paths for the outputs of a run; local ones are given back as they are.
 
-    Holds the lock of a map in a store, and brings the parts of an unfinished run here, unless `dry`. Raises UsageError
-    for a URL that names no object, OutputError where one exists or the store refuses, LockedError.
+    Holds the lock of a map in a store, and brings the parts of an unfinished run here, unless `dry`. Objects that exist
+    are refused, unless they are those of a `finished` map, or `overwrite`. Raises UsageError for a URL that names no
+    object, OutputError where one exists or the store refuses, LockedError.
     """
+    options = {**options, "stac": item_place(out, options.get("stac"))}
     given: dict[str, Any] = {"out": out, **{name: options.get(name) for name in _NAMES if name != "out"}}
     keys = {name: Key.of(path, name) for name, path in given.items() if path is not None and is_store(path)}
     if not keys:
@@ -143,8 +156,8 @@ def staged(out: str | os.PathLike[str], options: OutputOptions, *, dry: bool = F
         target = local.pop("out", out)
         changed = cast("OutputOptions", {**options, **local})
         overwrite = options.get("overwrite", False)
-        if "out" not in keys or dry:
-            _check_free(keys, overwrite=overwrite)
+        if "out" not in keys or dry or finished:
+            _check_free(keys, overwrite=overwrite or finished)
             yield Staged(target, changed, keys, None)
             return
         parts = PartsStore(keys["out"].beside(f"{keys['out'].name}.parts"))
@@ -161,4 +174,5 @@ def staged(out: str | os.PathLike[str], options: OutputOptions, *, dry: bool = F
 
 def _check_free(keys: Mapping[str, Key], *, overwrite: bool) -> None:
     for name, key in keys.items():
-        check_free(key, name, overwrite=overwrite)
+        is_ours = name == "stac" and is_map_item(key.read() or b"")
+        check_free(key, name, overwrite=overwrite or is_ours)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from geoseg.catalog import sha256
 from geoseg.errors import ModelError, UsageError
 from geoseg.given import plain_arguments
 from geoseg.legend import Legend
@@ -448,8 +449,7 @@ class ModelBundle(ModelCard):
 def file_hash(path: Path) -> str:
     """Return the sha256 of a file, hexadecimal; ModelError if it cannot be read."""
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return sha256(path)
     except OSError as fault:
         raise ModelError(f"{path} cannot be read: {fault.strerror or fault}") from None
 

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from geoseg.catalog import FILE_EXTENSION, STAC_VERSION, file_facts, modified_text
 from geoseg.model.bundle.card import ModelCard
 from geoseg.model.bundle.mlm import to_mlm
 
-_STAC_VERSION = "1.1.0"
 _EXTENSIONS = (
     "https://stac-extensions.github.io/mlm/v1.5.2/schema.json",
-    "https://stac-extensions.github.io/file/v2.1.0/schema.json",
+    FILE_EXTENSION,
 )
 _WORLD = (-180.0, -90.0, 180.0, 90.0)
 """Where a model may be used is not known, and an item has a place."""
@@ -26,8 +24,6 @@ _ARTIFACTS = {
 }
 """What wrote a file, and for what, by its ending."""
 _BETWEEN = re.compile(r"[^A-Za-z0-9_.\s-]+", re.ASCII)
-_SHA256_MULTIHASH = "1220"
-"""The code of sha256, and its 32 bytes (https://multiformats.io/multihash)."""
 
 
 def stac_item(card: ModelCard, file: Path, href: str) -> dict[str, Any]:
@@ -44,10 +40,9 @@ def stac_item(card: ModelCard, file: Path, href: str) -> dict[str, Any]:
     if file.suffix.lower() != ".safetensors":
         output["name"] = "probabilities"
     west, south, east, north = _WORLD
-    written = datetime.fromtimestamp(file.stat().st_mtime, UTC).replace(microsecond=0)
     return {
         "type": "Feature",
-        "stac_version": _STAC_VERSION,
+        "stac_version": STAC_VERSION,
         "stac_extensions": list(_EXTENSIONS),
         "id": _name(card.name).lower().replace(" ", "-"),
         "geometry": {
@@ -56,7 +51,7 @@ def stac_item(card: ModelCard, file: Path, href: str) -> dict[str, Any]:
         },
         "bbox": list(_WORLD),
         "properties": {
-            "datetime": written.isoformat().replace("+00:00", "Z"),
+            "datetime": modified_text(file),
             "title": card.name,
             "description": _description(card),
             **{name: value for name, value in properties.items() if value is not None},
@@ -71,8 +66,7 @@ def stac_item(card: ModelCard, file: Path, href: str) -> dict[str, Any]:
                 "type": _MEDIA_TYPE.format(application),
                 "roles": ["mlm:model", "mlm:weights", "data"],
                 "mlm:artifact_type": artifact,
-                "file:size": file.stat().st_size,
-                "file:checksum": _SHA256_MULTIHASH + _sha256(file),
+                **file_facts(file),
             }
         },
     }
@@ -88,8 +82,3 @@ def _name(name: str) -> str:
     plain = " ".join(_BETWEEN.sub(" ", name).split()).strip("_.- ")
     plain = plain if plain[:1].isalpha() else f"model {plain}".strip()
     return plain if len(plain) > 2 else f"model {plain}"
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()

@@ -7,4 +7,5 @@ from .map_server import is_tile_address as is_tile_address
 from .map_server import tiles_raster as tiles_raster
 from .stac import is_item as is_item
 from .stac import item_names as item_names
+from .stac import item_times as item_times
 from .stac import raster_of as raster_of

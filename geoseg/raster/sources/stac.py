@@ -41,6 +41,7 @@ _NO_IMAGES = frozenset({"thumbnail", "overview", "metadata", "preview"})
 _IMAGE_ENDS = (".tif", ".tiff", ".jp2", ".png", ".jpg", ".jpeg", ".vrt", ".img", ".webp")
 _RGB = ("red", "green", "blue")
 _NAMES_SHOWN = 20
+_TIMES = ("datetime", "start_datetime", "end_datetime")
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +120,19 @@ def raster_of(
     if len({band.href for band in chosen}) == 1:
         return chosen[0].href, [band.index for band in chosen]
     return _stacked(chosen, path)
+
+
+def item_times(path: str) -> dict[str, str | None] | None:
+    """Return when what an item tells of was taken, in STAC's words: `datetime`, or its start and end; None if never."""
+    try:
+        told = _item(path).get("properties")
+    except SceneError:  # its server may be gone, the scene's files are not
+        return None
+    found = {name: told.get(name) for name in _TIMES} if isinstance(told, Mapping) else {}
+    times = {name: text for name, text in found.items() if isinstance(text, str) and text}
+    if _TIMES[0] in times:
+        return dict(times)
+    return {_TIMES[0]: None, **times} if len(times) == len(_TIMES) - 1 else None
 
 
 def _split(path: str) -> tuple[str, str | None]:
