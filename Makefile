@@ -20,7 +20,7 @@ demo: .venv/installed
 	@echo "Look at it:   demo_output/map.html (opens in any browser; one file, to be sent as it is)"
 
 test: .venv/installed-dev
-	$(BIN)/pytest -n 2 --dist loadfile
+	$(BIN)/pytest -n 2 --dist worksteal
 
 # A stage of the shipped model, of at most 90 minutes on two cores; a stopped stage goes on. LAND_MODEL has further options.
 land-model: .venv/installed

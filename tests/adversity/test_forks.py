@@ -74,7 +74,7 @@ print("done")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("forks")
     write_scene(made / "scene.tif", random_pixels(150, 150, 3, 0.2), tiled=True, blockxsize=64, blockysize=64)
-    codes = (np.indices((900, 700)).sum(0) // 9 % 4).astype(np.uint8)
+    codes = (np.indices((600, 700)).sum(0) // 9 % 4).astype(np.uint8)
     codes[np.random.default_rng(1).random(codes.shape) < 0.2] = 1  # enough vertices for kernels side by side
     write_scene(made / "classes.tif", codes[None], nodata=255)
     return made
@@ -89,7 +89,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> ModelBundle:
     ("before", "after", "how"),
     [
         ("predict,labels", "predict", "fork"),
-        ("predict,torch", "torch", "fork"),
+        ("torch", "torch", "fork"),
         ("labels", "labels", "pool"),
         ("vectorize", "vectorize", "pool"),
         ("predict,vectorize,evaluate,preview", "parquet", "fork"),

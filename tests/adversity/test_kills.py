@@ -30,8 +30,8 @@ needs_posix = pytest.mark.skipif(os.name == "nt", reason="Windows has neither SI
 
 @pytest.fixture
 def big(folder: Path) -> Path:
-    """Return a scene of about 140 tiles."""
-    return write_scene(folder / "scene.tif", noise(640, 900))
+    """Return a scene of 70 tiles."""
+    return write_scene(folder / "scene.tif", noise(448, 640))
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def go(tmp_path: Path) -> Path:
 def whole(tmp_path_factory: pytest.TempPathFactory, model: Path) -> tuple[bytes, float]:
     """Return the map of an uninterrupted run, and how long it took as a process."""
     folder = tmp_path_factory.mktemp("whole")
-    scene = write_scene(folder / "scene.tif", noise(640, 900))
+    scene = write_scene(folder / "scene.tif", noise(448, 640))
     command = [sys.executable, "-m", "geoseg_cli", "predict", scene, "--out", folder / "map.tif", "--model", model]
     began = time.monotonic()
     subprocess.run([*map(str, command), *TILES, "--quiet"], check=True, timeout=120)
@@ -92,7 +92,7 @@ def test_killed_at_random_moments(
     (folder / "neighbour.txt").write_text("stays")
     wanted, seconds = whole
     before = 0
-    for _ in range(5):
+    for _ in range(4):
         process = start(big, "--out", target, *TILES)
         stop_all.append(process)
         time.sleep(chance.uniform(0.2, 1.0) * seconds)

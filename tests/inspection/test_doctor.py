@@ -25,6 +25,13 @@ from geoseg.model import cuda_devices
 
 room = importlib.import_module("geoseg.inspection.doctor")
 Break = Callable[..., None]
+PROGRAM = """
+import importlib, json
+room = importlib.import_module("geoseg.inspection.doctor")
+room.broken_import = lambda _modules: None
+print(json.dumps(room.doctor().to_json()))
+"""
+"""Tells what is found; torch is not tried here either."""
 
 
 def found(name: str) -> list[Finding]:
@@ -70,10 +77,9 @@ def test_a_foreign_projection_database_breaks_nothing_else(tmp_path: Path) -> No
         for part, number in (("MAJOR", 1), ("MINOR", 0)):
             database.execute("INSERT INTO metadata VALUES (?, ?)", (f"DATABASE.LAYOUT.VERSION.{part}", str(number)))
         database.commit()
-    program = "import json; from geoseg.inspection.doctor import doctor; print(json.dumps(doctor().to_json()))"
     environment = os.environ | {"PROJ_LIB": str(tmp_path), "PROJ_DATA": str(tmp_path)}
     run = subprocess.run(
-        [sys.executable, "-P", "-c", program], env=environment, check=True, capture_output=True, text=True
+        [sys.executable, "-P", "-c", PROGRAM], env=environment, check=True, capture_output=True, text=True
     )
     told = json.loads(run.stdout)
     findings = {finding["name"]: finding["state"] for finding in told["findings"]}
@@ -132,12 +138,9 @@ def test_a_driver_that_is_missing_is_named(
 
 
 def test_another_programs_proj_is_told_and_not_used(tmp_path: Path) -> None:
-    program = """import json
-from geoseg.inspection.doctor import doctor
-print(json.dumps(doctor().to_json()))"""
     environment = os.environ | {"PROJ_DATA": str(tmp_path), "PROJ_LIB": str(tmp_path)}
     done = subprocess.run(
-        [sys.executable, "-P", "-c", program], check=True, capture_output=True, text=True, env=environment
+        [sys.executable, "-P", "-c", PROGRAM], check=True, capture_output=True, text=True, env=environment
     )
     told = json.loads(done.stdout.splitlines()[-1])
     rows = [row for row in told["findings"] if row["name"] == "proj"]

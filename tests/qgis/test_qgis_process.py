@@ -33,15 +33,19 @@ pytestmark = pytest.mark.timeout(600)
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder with a small scene, whose paths have blanks and umlauts."""
+    """Return a folder with a small scene and its true map, whose paths have blanks and umlauts."""
     made = tmp_path_factory.mktemp("a") / "Größe & Fläche, d'un été"
     made.mkdir()
-    with rasterio.open(SCENE) as scene:
-        window = Window(1024, 768, 512, 512)
-        profile = scene.profile | {"width": 512, "height": 512, "transform": scene.window_transform(window)}
-        with rasterio.open(made / "Szene 1.tif", "w", **profile) as part:
-            part.write(scene.read(window=window))
-            part.colorinterp = scene.colorinterp
+    window = Window(1024, 768, 512, 512)
+    for path, name in ((SCENE, "Szene 1.tif"), (TRUTH, "truth.tif")):
+        with rasterio.open(path) as whole:
+            profile = whole.profile | {"width": 512, "height": 512, "transform": whole.window_transform(window)}
+            with rasterio.open(made / name, "w", **profile) as part:
+                part.write(whole.read(window=window))
+                part.colorinterp = whole.colorinterp
+                part.update_tags(**whole.tags())
+                if path == TRUTH:
+                    part.write_colormap(1, whole.colormap(1))
     return made
 
 
@@ -77,12 +81,11 @@ def test_a_map_is_that_of_the_library(qgis: Any, folder: Path) -> None:
 
 
 def test_the_other_algorithms_run(qgis: Any, folder: Path) -> None:
-    landcover = folder / "truth.tif"
-    shutil.copy(TRUTH, landcover)
+    landcover, reference = folder / "truth.tif", shutil.copy(folder / "truth.tif", folder / "reference.tif")
     runs: dict[str, tuple[str, ...]] = {
-        "evaluate": (f"--REFERENCE={TRUTH}", f"--OUTPUT={folder / 'e.html'}"),
+        "evaluate": (f"--REFERENCE={reference}", f"--OUTPUT={folder / 'e.html'}"),
         "vectorize": (f"--OUTPUT={folder / 'v.geojson'}", "--SIMPLIFY=2"),
-        "preview": (f"--SCENE={SCENE}", f"--OUTPUT={folder / 'p.html'}"),
+        "preview": (f"--SCENE={folder / 'Szene 1.tif'}", f"--OUTPUT={folder / 'p.html'}"),
         "info": (f"--OUTPUT={folder / 'i.html'}",),
     }
     for name, arguments in runs.items():

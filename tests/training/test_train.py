@@ -162,13 +162,20 @@ def test_a_killed_run_goes_on(data: Path, tmp_path: Path, uninterrupted: Callabl
 # --- going on with something else
 
 
-@pytest.fixture
-def stopped(data: Path, tmp_path: Path) -> Path:
-    """Return the output of a run that stopped after its fourth batch."""
-    out = tmp_path / "model.safetensors"
+@pytest.fixture(scope="module")
+def stopped_once(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a run that stopped after its fourth batch."""
+    out = tmp_path_factory.mktemp("stopped") / "model.safetensors"
     with pytest.raises(StopHereError):
         learn(data, out, progress=stop_after(5))
-    return out
+    return out.parent
+
+
+@pytest.fixture
+def stopped(stopped_once: Path, tmp_path: Path) -> Path:
+    """Return the output of a run that stopped after its fourth batch, a copy of its own."""
+    shutil.copytree(stopped_once, tmp_path, dirs_exist_ok=True)
+    return tmp_path / "model.safetensors"
 
 
 @pytest.mark.parametrize(
@@ -398,7 +405,9 @@ def test_a_run_begins_with_what_one_that_diverged_had_learnt(
     assert ModelBundle.open(out).provenance["init_weights_hash"] == ModelBundle.open(learnt).weights_hash
 
 
-def test_a_full_disk_at_a_checkpoint(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_at_a_checkpoint(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uninterrupted: Callable[[str], Path]
+) -> None:
     out = tmp_path / "model.safetensors"
     folder = out.with_name("model.safetensors.training")
     for fault, at in ((OSError(28, "No space left on device"), 2), (RuntimeError("PytorchStreamWriter failed"), 4)):
@@ -421,10 +430,12 @@ def test_a_full_disk_at_a_checkpoint(data: Path, tmp_path: Path, monkeypatch: py
         assert not out.exists()
         state = load_checkpoint(folder / "last.ckpt")
         assert state is not None
-    assert same(learn(data, out), learn(data, tmp_path / "other.safetensors"))
+    assert same(learn(data, out), weights(uninterrupted("average and dropout")))
 
 
-def test_a_full_disk_at_the_bundle(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_at_the_bundle(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uninterrupted: Callable[[str], Path]
+) -> None:
     out = tmp_path / "model.safetensors"
     fsync = os.fsync
 
@@ -441,7 +452,7 @@ def test_a_full_disk_at_the_bundle(data: Path, tmp_path: Path, monkeypatch: pyte
         with pytest.raises(OutputError, match="disk is full"):
             learn(data, out)
     assert not out.exists()
-    assert same(learn(data, out), learn(data, tmp_path / "other.safetensors"))
+    assert same(learn(data, out), weights(uninterrupted("average and dropout")))
 
 
 @pytest.mark.parametrize("fault", [torch.OutOfMemoryError("CUDA out of memory. Tried"), MemoryError()])
@@ -489,13 +500,15 @@ def test_one_crop_is_too_few_for_some_batch_norms(data: Path, tmp_path: Path, lr
 
 
 @pytest.mark.parametrize("content", [b"", b"\0" * 400, b"PK\x03\x04", None])
-def test_a_damaged_checkpoint_is_said(data: Path, stopped: Path, content: bytes | None) -> None:
+def test_a_damaged_checkpoint_is_said(
+    data: Path, stopped: Path, uninterrupted: Callable[[str], Path], content: bytes | None
+) -> None:
     last = stopped.with_name(f"{stopped.name}.training") / "last.ckpt"
     last.write_bytes(last.read_bytes()[:-1000] if content is None else content)
     with pytest.raises(ResumeError, match=r"last\.ckpt is damaged, cannot resume .* remove .*\.training to start over"):
         learn(data, stopped)
     shutil.rmtree(last.parent)
-    assert same(learn(data, stopped), learn(data, stopped.with_name("other.safetensors")))
+    assert same(learn(data, stopped), weights(uninterrupted("average and dropout")))
 
 
 def test_a_damaged_run_file_is_said(data: Path, stopped: Path) -> None:
