@@ -14,8 +14,7 @@ import click
 from geoseg.errors import GeosegError
 from geoseg.progress import watching_downloads
 from geoseg_cli.evaluate import evaluate
-from geoseg_cli.export import export
-from geoseg_cli.import_weights import import_weights
+from geoseg_cli.exchange import export, import_weights
 from geoseg_cli.inspection import doctor, info, print_version
 from geoseg_cli.options import ExampleCommand
 from geoseg_cli.output import be_quiet, complain, show_progress, speak_of, warn_in_one_line
