@@ -48,7 +48,9 @@ if TYPE_CHECKING:
 
     from geoseg.features.area_of_interest import Aoi
 
-_MODEL_SUFFIXES = {".safetensors", ".pt", ".pth", ".ckpt", ".onnx", ".h5", ".keras", ".pkl"}
+_MODEL_SUFFIXES = {
+    ".safetensors", ".onnx", ".pt", ".pth", ".pt2", ".ckpt", ".pkl", ".h5", ".keras", ".tflite", ".pb", ".dlpk",
+}  # fmt: skip
 _SAMPLE_PX = 1024
 """Side of the decimated read that class shares come from."""
 _TAG_PREFIX = "GEOSEG_"

@@ -56,6 +56,9 @@ def test_other_files_are_named(tmp_path: Path) -> None:
         "d.safetensors": (b"", "is empty"),
         "e.safetensors": (b"\x01\x02", "cut short"),
         "f.txt": (b"weights weights weights", "not a .safetensors file"),
+        "pointer.pth": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 97\n", "pointer of Git LFS"),
+        "page.bin": (b"\n<!doctype HTML><title>404</title>", "page of a server"),
+        "page.onnx": (b'<?xml version="1.0"?><Error>AccessDenied</Error>', "page of a server"),
         "g.onnx": (onnx.ModelProto(ir_version=8, producer_name="a program").SerializeToString(), "no operators"),
     }
     for name, (content, wanted) in kinds.items():

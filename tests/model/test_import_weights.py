@@ -331,6 +331,9 @@ def test_what_the_file_does_not_say_is_asked_for(unet: Any, tmp_path: Path) -> N
         geoseg.import_weights(tmp_path / "a.pth", out, legend=DEEPGLOBE)
     with pytest.raises(UsageError, match=r"7 output channels, but the `legend` has 2 classes"):
         geoseg.import_weights(tmp_path / "a.pth", out, legend=Legend(DEEPGLOBE.classes[:2]), normalization=RGB)
+    torch.save(changed(unet.state_dict(), "other names"), tmp_path / "a.pth")
+    with pytest.raises(ModelError, match="of no network that geoseg knows"):  # whatever else is missing
+        geoseg.import_weights(tmp_path / "a.pth", out)
     assert [path.name for path in tmp_path.iterdir()] == ["a.pth"]
 
 

@@ -15,6 +15,7 @@ import torch
 
 from geoseg.errors import ModelError
 from geoseg.model.weights.torch_file import dictionaries, read_torch_file
+from geoseg.model.weights.weights_file import read_weights_file
 
 TENSORS = {
     "float32": torch.arange(12.0).reshape(3, 4),
@@ -149,6 +150,26 @@ def test_packages_of_arcgis_and_other_archives_are_named(tmp_path: Path) -> None
         archive.writestr("config.json", "{}")
     with pytest.raises(ModelError, match=r"torch\.save did not write"):
         read_torch_file(tmp_path / "a.keras")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "wanted"),
+    [
+        (
+            "a.pth",
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 97\n",
+            "pointer of Git LFS.*lfs pull",
+        ),
+        ("a.ckpt", b"<!DOCTYPE html><html></html>", "page of a server in the place of the file"),
+        ("a.h5", b"\x89HDF\r\n\x1a\n" + bytes(99), "HDF5"),
+        ("a.pth", pickle.dumps({"weight": [1.0]}, 4), r"a pickle that torch\.save did not write; wanted is a \.pth"),
+        ("a.onnx", b"\x08\x08", "an ONNX file, which is a model as it is: give it as `model`"),
+    ],
+)
+def test_what_came_in_the_place_of_weights_is_named(tmp_path: Path, name: str, content: bytes, wanted: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ModelError, match=wanted):
+        read_weights_file(tmp_path / name)
 
 
 def test_torch_is_not_loaded_for_what_is_refused(tmp_path: Path) -> None:

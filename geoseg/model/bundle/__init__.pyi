@@ -32,6 +32,7 @@ from .catalog_item import stac_item as stac_item
 from .header import Header as Header
 from .header import archive_kind as archive_kind
 from .header import read_header as read_header
+from .header import refuse_by_magic as refuse_by_magic
 from .header import refuse_known as refuse_known
 from .hub import HubModel as HubModel
 from .hub import fetch as fetch

@@ -145,6 +145,7 @@ _MAGIC = (
     (b"MM\0*", f"is a TIFF raster, not a model; {_BUNDLE}"),
     (b"\x89PNG", f"is a PNG picture, not a model; {_BUNDLE}"),
     (b"\xff\xd8\xff", f"is a JPEG picture, not a model; {_BUNDLE}"),
+    (b"version https://", "is a pointer of Git LFS in the place of the file; fetch the file itself: git lfs pull"),
 )
 
 
@@ -152,13 +153,20 @@ def refuse_known(path: Path, first: bytes) -> None:
     """Raise ModelError if the first 16 bytes of a file show that it is of a kind that holds no model geoseg reads."""
     if not first:
         raise ModelError(f"{path} is empty; {_BUNDLE}")
-    for magic, what in _MAGIC:
-        if first.startswith(magic):
-            raise ModelError(f"{path} {what}")
+    refuse_by_magic(path, first)
     if first.startswith(b"PK\x03\x04"):
         raise ModelError(f"{path} {_zip_kind(path)}")
     if _is_pickle(first) and first[8:9] != b"{":
         raise ModelError(f"{path} {_PICKLE}")
+
+
+def refuse_by_magic(path: Path, first: bytes) -> None:
+    """Raise ModelError if the first 16 bytes of a file are those of a kind that holds no weights."""
+    for magic, what in _MAGIC:
+        if first.startswith(magic):
+            raise ModelError(f"{path} {what}")
+    if first.lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml")):
+        raise ModelError(f"{path} is a page of a server in the place of the file; download the file itself")
 
 
 def refuse_foreign(path: Path, first: bytes) -> None:

@@ -31,7 +31,7 @@ from geoseg.model.bundle import (
     one_line,
 )
 from geoseg.model.weights.presets import Preset, preset_named, preset_of
-from geoseg.model.weights.weights_file import WeightsFile, opened_tensors, read_weights_file
+from geoseg.model.weights.weights_file import WeightsFile, check_names, opened_tensors, read_weights_file
 
 if TYPE_CHECKING:
     import torch
@@ -128,6 +128,7 @@ def import_weights(  # noqa: PLR0913 (a model has this many sides, and a file of
     file = read_weights_file(source)
     if target.exists() and same_file(target, file.path):
         raise OutputError(f"{target} is the file of weights itself; choose another `out`", "out")
+    check_names(file.shapes, str(file.path))
     known = preset_of(file.path, file.shapes) if preset is None else preset_named(preset)
     classes = known.legend if legend is None and known else None if legend is None else given_legend(legend)
     usual = Normalization(known.mean, known.std, _range(known)) if known else None

@@ -14,6 +14,7 @@ from geoseg.errors import ModelError
 from geoseg.model.bundle import ARCHITECTURES, architecture_named, one_line
 from geoseg.model.network import check_encoder, parameter_shapes, timm_name_of
 from geoseg.model.weights.fingerprint import COMPUTED, encoders_like, plain_name
+from geoseg.model.weights.weights_file import HEAD, check_names
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -38,7 +39,6 @@ _MARKS: tuple[tuple[str, str], ...] = (
     ("SegNet", r"decoder\.0\.0\.0\.weight"),
 )
 """An architecture, and the name of a tensor that only it has, behind any prefix. The first one that is there counts."""
-_HEAD = re.compile(r"^(.*?)segmentation_head\.(?:\w+\.)*\w+$")
 _ELSEWHERE = ("classification_head.", "aux_head.")
 _CLASSIFIER = re.compile(r"^encoder\.(?:model\.)?(?:_fc|fc|classifier|head|last_linear|last_conv|num_features)\b")
 """Parts of what encoders were pretrained as, which some versions saved and none uses."""
@@ -113,14 +113,8 @@ def recognize(found: Shapes, hints: Hints, where: str) -> Recognized:
 
 def _prefix(found: Shapes, where: str) -> str:
     """Return what stands before the network's own names: of several copies, that of the network itself."""
-    heads = {match[1] for match in map(_HEAD.match, found) if match}
-    if not heads:
-        first = one_line(next(iter(found)), 60)
-        raise ModelError(
-            f"{where} is of no network that geoseg knows: it names its tensors otherwise ({first}, ...; wanted are "
-            "encoder., decoder. and segmentation_head., as segmentation-models-pytorch names them); export the network "
-            "to ONNX and give that"
-        )
+    check_names(found, where)
+    heads = {match[1] for match in map(HEAD.match, found) if match}
     sizes = {prefix: sum(name.startswith(prefix) for name in found) for prefix in heads}
     return min(heads, key=lambda prefix: (bool(_COPIES.search(prefix)), -sizes[prefix], len(prefix), prefix))
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 from geoseg.errors import ModelError
-from geoseg.model.bundle import archive_kind, one_line
+from geoseg.model.bundle import archive_kind, one_line, refuse_by_magic
 
 _MAX_PICKLE_BYTES = 64 * 2**20
 """Names, shapes and settings; of 20,000 tensors about 4 MB."""
@@ -85,6 +85,9 @@ def read_torch_file(path: Path) -> tuple[Any, frozenset[str]]:
                 return _read_legacy(path, file)
     except OSError as fault:
         raise ModelError(f"{path} cannot be read: {fault.strerror or fault}") from None
+    refuse_by_magic(path, first)
+    if first[:1] == b"\x80":
+        raise ModelError(f"{path} is a pickle that torch.save did not write; {WANTED}")
     raise ModelError(f"{path} holds no weights{'' if first else ', it is empty'}; {WANTED}")
 
 

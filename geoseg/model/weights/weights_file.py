@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     import torch
 
 _SECOND_COPY = re.compile(r"ema|average|shadow|teacher|swa", re.IGNORECASE)
+HEAD = re.compile(r"^(.*?)segmentation_head\.(?:\w+\.)*\w+$")
+"""Names of a head's tensors, behind any prefix."""
 _WORDS = 400
 """Texts beside the weights that are looked at."""
 _PICKLES = ("pytorch_model.bin", "model.bin", "model.pth", "model.pt")
@@ -48,6 +50,8 @@ def read_weights_file(path: Path) -> WeightsFile:
         return _read_folder(path)
     if not path.is_file():
         raise ModelError(f"{path} {'is no file' if path.exists() else 'does not exist'}; {WANTED}")
+    if path.suffix.lower() == ".onnx":
+        raise ModelError(f"{path} is named as an ONNX file, which is a model as it is: give it as `model`")
     if _is_safetensors(path):
         header = read_header(path)
         if METADATA_KEY in header.metadata:
@@ -58,6 +62,17 @@ def read_weights_file(path: Path) -> WeightsFile:
     place, tensors = _main(content, path)
     shapes = {name: tensor.shape for name, tensor in tensors.items()}
     return WeightsFile(path, place, shapes, (path.name, *_texts(content)))
+
+
+def check_names(shapes: Mapping[str, tuple[int, ...]], where: str) -> None:
+    """Raise ModelError for tensors that are named as those of no network that geoseg has."""
+    if not any(HEAD.match(name) for name in shapes):
+        first = one_line(next(iter(shapes)), 60)
+        raise ModelError(
+            f"{where} is of no network that geoseg knows: it names its tensors otherwise ({first}, ...; wanted are "
+            "encoder., decoder. and segmentation_head., as segmentation-models-pytorch names them); export the network "
+            "to ONNX and give that"
+        )
 
 
 def _read_folder(folder: Path) -> WeightsFile:
