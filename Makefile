@@ -28,11 +28,11 @@ land-model: .venv/installed
 		|| { echo "say where things are: make land-model DATA=FOLDER WORK=FOLDER STAGE=1 LAND_MODEL='--encoder-weights FILE'" >&2; exit 2; }
 	$(BIN)/python tools/land_model.py "$(DATA)" "$(WORK)" --stage $(or $(STAGE),1) $(LAND_MODEL)
 
-# What a stage ended in becomes the shipped model, with its ONNX file, its exams and its card.
+# What a stage ended in becomes the shipped model, with its ONNX file, its exams and its card. LAND_SHIP has further options.
 ship-model: .venv/installed
 	@[ -n "$(BUNDLE)" ] && [ -n "$(DATA)" ] && [ -n "$(WORK)" ] && [ -n "$(DEEPGLOBE)" ] \
 		|| { echo "say where things are: make ship-model BUNDLE=FILE DATA=FOLDER WORK=FOLDER DEEPGLOBE=FOLDER" >&2; exit 2; }
-	$(BIN)/python tools/land_ship.py "$(BUNDLE)" "$(DATA)" "$(WORK)" --deepglobe "$(DEEPGLOBE)"
+	$(BIN)/python tools/land_ship.py "$(BUNDLE)" "$(DATA)" "$(WORK)" --deepglobe "$(DEEPGLOBE)" $(LAND_SHIP)
 
 # The pages of docs/ and the API reference, in build/docs; a warning is an error.
 docs: .venv/installed-docs

@@ -11,7 +11,8 @@ from __future__ import annotations
 import argparse
 import textwrap
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -45,31 +46,34 @@ def main() -> None:
     parser.add_argument("data", type=Path, help="the folder of real imagery")
     parser.add_argument("work", type=Path, help="the folder of tools/land_model.py")
     parser.add_argument("--deepglobe", type=Path, required=True, help="DeepGlobe's tiles, for the exam only")
-    parser.add_argument("--mean-with", type=Path, help="a bundle of the same network; the mean of both is shipped")
+    parser.add_argument(
+        "--mean-with", type=Path, nargs="+", default=[], help="bundles of the same network; the mean of all is shipped"
+    )
     parser.add_argument("--out", type=Path, default=Path("geoseg/model"))
     asked = parser.parse_args()
     trained = ModelBundle.open(asked.bundle)
     network = load_network(trained)
-    if asked.mean_with is not None:
-        average(network, ModelBundle.open(asked.mean_with))
+    average(network, [ModelBundle.open(path) for path in asked.mean_with])
     halved = store(trained, network, asked.work / "shipped" / "demo.safetensors", {})
     figures = exams(halved.weights_path, asked)
-    moved = share_moved(halved, open_dataset(asked.deepglobe), asked.work / "cache")
+    tiles, cache = open_dataset(asked.deepglobe), asked.work / "cache"
+    moved = share_moved(halved, tiles, cache)
+    moved_more = share_moved(replace(halved, overlap_px=halved.window_px // 2), tiles, cache)
     shipped = store(
         trained, network, asked.out / "demo.safetensors", {"exams": figures, "moved_by_the_grid": round(moved, 4)}
     )
     export_onnx(shipped, shipped.window_px, shipped.weights_path.with_suffix(".onnx"))
-    card = card_of(shipped, figures, moved, window_seconds(shipped))
+    card = card_of(shipped, figures, (moved, moved_more), window_seconds(shipped), 1 + len(asked.mean_with))
     shipped.weights_path.with_suffix(".md").write_text(card, encoding="utf-8")
     print(card)
 
 
-def average(network: torch.nn.Module, other: ModelBundle) -> None:
-    """Let a network have the mean of its weights and another's, of an earlier or a later step of one training."""
-    weights = load_network(other).state_dict()
-    for key, tensor in network.state_dict().items():
+def average(network: torch.nn.Module, others: Sequence[ModelBundle]) -> None:
+    """Let a network have the mean of its weights and others', of further steps or trainings from one beginning."""
+    states = [network.state_dict(), *(load_network(other).state_dict() for other in others)]
+    for key, tensor in states[0].items():
         if tensor.is_floating_point():
-            tensor.lerp_(weights[key], 0.5)
+            tensor.copy_(torch.stack([state[key] for state in states]).mean(0))
 
 
 def store(trained: ModelBundle, network: torch.nn.Module, path: Path, metrics: dict[str, Any]) -> ModelBundle:
@@ -153,8 +157,10 @@ def window_seconds(bundle: ModelBundle) -> float:
     return min(times)
 
 
-def card_of(bundle: ModelBundle, figures: Mapping[str, Any], moved: float, seconds: float) -> str:
-    """Return the card, in Markdown."""
+def card_of(
+    bundle: ModelBundle, figures: Mapping[str, Any], moved: tuple[float, float], seconds: float, points: int
+) -> str:
+    """Return the card, in Markdown; `moved` with the bundle's overlap and with half a window's."""
     return TEMPLATE.read_text(encoding="utf-8").format(
         architecture=bundle.architecture,
         encoder=bundle.arguments["encoder_name"],
@@ -164,7 +170,9 @@ def card_of(bundle: ModelBundle, figures: Mapping[str, Any], moved: float, secon
         window_px=bundle.window_px,
         overlap_px=bundle.overlap_px,
         window_ms=round(1000 * seconds),
-        moved=f"{100 * moved:.1f}",
+        points=points,
+        moved=f"{100 * moved[0]:.1f}",
+        moved_more=f"{100 * moved[1]:.1f}",
         table="\n".join(f"| {' | '.join(row)} |" for row in rows_of(bundle, figures)),
         attributions="\n".join(textwrap.fill(f"- {line}", 118, subsequent_indent="  ") for line in ATTRIBUTIONS),
     )
