@@ -30,7 +30,7 @@ from geoseg.machine import available_memory_bytes, size_text
 from geoseg.model import EXPORT_FORMAT, Engine, EngineChoice, ModelBundle
 from geoseg.profile import Profile
 from geoseg.progress import Progress, announcer
-from geoseg.raster import Scene, Window, WindowGrid, as_scene, axis_starts, shown
+from geoseg.raster import Scene, Tiling, Window, WindowGrid, as_scene, axis_starts, shown
 from geoseg.raster.landcover import (
     PartFormat,
     Product,
@@ -265,30 +265,28 @@ class Plan:
         return overview_levels(self.grid.height_px, self.grid.width_px)
 
     @property
+    def tiles(self) -> Tiling:
+        """The tiles, row by row."""
+        return Tiling(self.grid.height_px, self.grid.width_px, self.tile_height_px, self.tile_width_px)
+
+    @property
     def tile_rows(self) -> int:
         """Number of rows of tiles."""
-        return math.ceil(self.grid.height_px / self.tile_height_px)
+        return self.tiles.rows
 
     @property
     def tile_cols(self) -> int:
         """Number of columns of tiles."""
-        return math.ceil(self.grid.width_px / self.tile_width_px)
+        return self.tiles.cols
 
     @property
     def tile_count(self) -> int:
         """Number of tiles."""
-        return self.tile_rows * self.tile_cols
+        return len(self.tiles)
 
     def tile(self, index: int) -> Window:
         """Return a tile by its place, row by row from 0; the last of a row or column may be smaller."""
-        row = index // self.tile_cols * self.tile_height_px
-        col = index % self.tile_cols * self.tile_width_px
-        return Window(
-            row,
-            col,
-            min(self.tile_height_px, self.grid.height_px - row),
-            min(self.tile_width_px, self.grid.width_px - col),
-        )
+        return self.tiles[index]
 
     @property
     def windows_run(self) -> int:
@@ -566,7 +564,8 @@ def repeated_windows(length_px: int, window_px: int, stride_px: int, tile_px: in
 
 
 def _tile(scene: Scene, grid: WindowGrid, tile: int | None, scoring: Scoring, workers: int | None) -> tuple[int, int]:
-    align_px = 2 ** overview_levels(grid.height_px, grid.width_px)
+    # what begins on blocks of the map has all overviews that a part holds; later ones are made of several parts
+    align_px = min(2 ** overview_levels(grid.height_px, grid.width_px), _BLOCKS_PX[-1])
     if tile is None and not scoring.is_swept:
         crew = scoring.crew if workers is None else positive("workers", workers)
         return choose_tile(grid, scene.block_shape[1], crew, align_px)

@@ -66,6 +66,7 @@ from .sources import tiles_raster as tiles_raster
 from .views import check_place as check_place
 from .views import is_as_stored as is_as_stored
 from .views import masked as masked
+from .windows import Tiling as Tiling
 from .windows import Window as Window
 from .windows import WindowGrid as WindowGrid
 from .windows import axis_starts as axis_starts

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, overload
 
 from geoseg.errors import UsageError
 
@@ -179,10 +181,47 @@ def _touching(starts: tuple[int, ...], window_px: int, first: int, stop: int) ->
     return tuple(i for i, start in enumerate(starts) if start < stop and start + window_px > first)
 
 
+@dataclass(frozen=True, slots=True)
+class Tiling(Sequence[Window]):
+    """A raster cut into tiles, row by row; the last of each row and column may be smaller.
+
+    A tile is made when it is asked for: a map may have millions.
+    """
+
+    height_px: int
+    width_px: int
+    tile_height_px: int
+    tile_width_px: int
+
+    @property
+    def rows(self) -> int:
+        """Number of rows of tiles."""
+        return math.ceil(self.height_px / self.tile_height_px)
+
+    @property
+    def cols(self) -> int:
+        """Number of columns of tiles."""
+        return math.ceil(self.width_px / self.tile_width_px)
+
+    def __len__(self) -> int:
+        return self.rows * self.cols
+
+    @overload
+    def __getitem__(self, index: int) -> Window: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Window]: ...
+    def __getitem__(self, index: int | slice) -> Window | list[Window]:
+        """Return a tile by its place, or several."""
+        places = range(len(self))[index]
+        return self._tile(places) if isinstance(places, int) else [self._tile(place) for place in places]
+
+    def _tile(self, index: int) -> Window:
+        row = index // self.cols * self.tile_height_px
+        col = index % self.cols * self.tile_width_px
+        height_px, width_px = self.height_px - row, self.width_px - col
+        return Window(row, col, min(self.tile_height_px, height_px), min(self.tile_width_px, width_px))
+
+
 def tiles(height_px: int, width_px: int, tile_height_px: int, tile_width_px: int) -> list[Window]:
     """Cut a scene into tiles, row by row; the last of each row and column may be smaller."""
-    return [
-        Window(row, col, min(tile_height_px, height_px - row), min(tile_width_px, width_px - col))
-        for row in range(0, height_px, tile_height_px)
-        for col in range(0, width_px, tile_width_px)
-    ]
+    return list(Tiling(height_px, width_px, tile_height_px, tile_width_px))

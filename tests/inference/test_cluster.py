@@ -208,26 +208,43 @@ class _Future:
     def status(self) -> str:
         return self._statuses.pop(0) if len(self._statuses) > 1 else self._statuses[0]
 
-    def result(self) -> int:
-        return 7
-
     def release(self) -> None:
         self.released = True
 
 
+class _Client:
+    @staticmethod
+    def gather(futures: list[_Future]) -> list[int]:
+        return [7] * len(futures)
+
+
 def test_a_result_that_a_dead_worker_took_along_is_waited_for() -> None:
     again: set[Any] = set()
-    flight = cluster._Flight(None, "run", deque(), again, {"tile": 3})
-    lost = _Future("pending", "finished")
-    assert flight.landed(lost) == []
+    flight = cluster._Flight(_Client, "run", deque(), again, {"tile": 3})
+    lost = _Future("pending", "pending", "finished")
+    assert list(flight.landed([lost])) == []
     assert (again, flight.index_of, lost.released, list(flight.waiting)) == ({lost}, {"tile": 3}, False, [])
-    assert flight.landed(lost) == [7]
+    assert list(flight.landed([lost])) == [7]
     assert (flight.index_of, lost.released) == ({}, True)
 
 
 def test_a_result_that_was_fetched_counts_though_its_worker_dies_then() -> None:
-    flight = cluster._Flight(None, "run", deque(), set(), {"tile": 3})
-    assert flight.landed(_Future("finished", "pending")) == [7]
+    flight = cluster._Flight(_Client, "run", deque(), set(), {"tile": 3})
+    assert list(flight.landed([_Future("finished", "pending")])) == [7]
+
+
+def test_what_ended_well_counts_before_what_ends_the_run() -> None:
+    class Failed(_Future):
+        def exception(self) -> Exception:
+            return UsageError("no such option")
+
+    good, bad = _Future("finished"), Failed("error")
+    good.key, bad.key = "good", "bad"
+    flight = cluster._Flight(_Client, "run", deque(), set(), {"good": 1, "bad": 2})
+    found: list[int] = []
+    with pytest.raises(UsageError, match="no such option"):
+        found.extend(flight.landed([bad, good]))
+    assert found == [7]
 
 
 def test_a_worker_that_joins_late_holds_the_task(client: Any) -> None:

@@ -1,14 +1,20 @@
 from __future__ import annotations
 
 import math
+import pickle
+import tracemalloc
+from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import geoseg
 from geoseg.inference.plan import choose_tile, repeated_windows, round_tile
-from geoseg.raster import WindowGrid, tiles
+from geoseg.raster import Tiling, Window, WindowGrid, tiles
 from geoseg.raster.landcover import PartFormat, overview_levels
+from tests.networks import tiny_bundle
 
 
 @given(st.integers(1, 2000), st.integers(1, 2000), st.integers(2, 300), st.data())
@@ -52,6 +58,38 @@ def test_few_tiles_are_alike(shape: tuple[int, int]) -> None:
     height, width = choose_tile(WindowGrid(*shape, 512, 128), 512, 4, 2 ** overview_levels(*shape))
     for length, edge in zip(shape, (height, width), strict=True):
         assert edge <= 1.05 * length / math.ceil(length / edge) + 32
+
+
+@given(st.integers(1, 90), st.integers(1, 90), st.integers(20, 99), st.integers(20, 99))
+def test_a_tiling_is_the_tiles_one_by_one(height: int, width: int, tile_height: int, tile_width: int) -> None:
+    tiling, seen = Tiling(height, width, tile_height, tile_width), np.zeros((height, width), np.uint8)
+    for index in range(len(tiling)):
+        seen[tiling[index].rows, tiling[index].cols] += 1
+    assert (seen == 1).all()
+    assert list(tiling) == tiles(height, width, tile_height, tile_width) == tiling[:]
+    assert tiling[-1] == tiling[len(tiling) - 1]
+    with pytest.raises(IndexError):
+        tiling[len(tiling)]
+
+
+def test_a_mosaic_of_a_million_tiles_is_planned_at_once_and_holds_none_of_them(tmp_path: Path) -> None:
+    """Tiles of 4096 pixels, however many overviews the map has: with one tile for all of them few machines would do."""
+    band = '<VRTRasterBand dataType="Byte" band="{}" blockXSize="512" blockYSize="512"/>'
+    place = "<SRS>EPSG:32631</SRS><GeoTransform>0,1,0,5000000,0,-1</GeoTransform>"
+    bands = "".join(band.format(number) for number in (1, 2, 3))
+    path = tmp_path / "huge.vrt"
+    path.write_text(f'<VRTDataset rasterXSize="8000000" rasterYSize="2000000">{place}{bands}</VRTDataset>')
+    model = tiny_bundle(tmp_path, window_px=512)
+    tracemalloc.start()
+    made = geoseg.plan(path, model=model, device="cpu", overlap=128, workers=2)
+    _, most_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert made.tile_shape == (4096, 4096)
+    assert made.tile_count == 489 * 1954
+    assert made.tile(made.tile_count - 1) == Window(488 * 4096, 1953 * 4096, 2_000_000 % 4096, 8_000_000 % 4096)
+    assert most_bytes < 60e6
+    assert len(pickle.dumps(made)) < 1e6
+    assert PartFormat.of(made.scene.shape, made.tile_shape).final_levels == 4
 
 
 def test_a_striped_file_is_read_in_full_width_tiles() -> None:

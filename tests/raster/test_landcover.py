@@ -83,7 +83,6 @@ def write_parts(
 ) -> list[Window]:
     """Write the parts of a map and return its tiles."""
     shape = pixels.shape[1], pixels.shape[2]
-    assert tile_px % 2 ** overview_levels(*shape) == 0
     cut, form = tiles(*shape, tile_px, tile_px), PartFormat.of(shape, (tile_px, tile_px), storage)
     for index, tile in enumerate(cut):
         write_part(folder, product, index, pixels[:, tile.rows, tile.cols], form)
@@ -119,6 +118,8 @@ THREE = probabilities(("a", "b & c", "d"))
     [
         *((LABELS, 1500, 1100, 512, stored) for stored in STORAGES),
         (LABELS, 1025, 2049, 1024, "small blocks"),
+        (LABELS, 1300, 2100, 256, "small blocks"),
+        (LABELS, 700, 2500, 96, "small blocks"),
         (LABELS, 500, 700, 72, "usual"),
         (LABELS, 1, 1, 8, "usual"),
         (confidence(), 900, 1300, 260, "small blocks"),

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import itertools
 import threading
+import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from distributed import CancelledError, Client, LocalCluster, WorkerPlugin, as_completed, get_worker
@@ -27,6 +29,7 @@ _TRIES = 3
 """Of a tile that fails, but for an option that cannot be right: the network may fail for a moment."""
 _CONNECT_S = 20
 _FIRST_LOOK_S, _LOOK_S = 1.0, 30.0
+_LOOK_AT_WORKERS_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,32 +95,53 @@ class _Flight:
     """By tile."""
     sent: Iterator[int] = field(default_factory=itertools.count)
 
+    threads: dict[str, int] = field(default_factory=dict)
+    """Of the workers, by address, as they were a moment ago: asking the scheduler takes as long as sending a tile."""
+    looked: float = -_LOOK_AT_WORKERS_S
+
     def fill(self) -> None:
         """Send tiles until enough are in flight."""
-        threads = self.client.nthreads()
+        threads = self._threads()
         fit = [address for address in threads if address not in self.unfit] if self.unfit else None
         if self.unfit and threads and not fit:
             address, reason = next(iter(self.unfit.items()))
             raise OutputError(f"no Dask worker can do the work; {address}: {reason}")
         most = max(_LEAST_IN_FLIGHT, _IN_FLIGHT * sum(threads.values()))
-        while self.waiting and len(self.index_of) < most:
-            index = self.waiting.popleft()
-            key = f"geoseg-tile-{self.run}-{index}-{next(self.sent)}"
-            future = self.client.submit(do_held, self.run, index, key=key, pure=False, workers=fit)
-            self.index_of[future.key] = index
-            self.done.add(future)
+        count = min(len(self.waiting), most - len(self.index_of))
+        if count <= 0:
+            return
+        indexes = [self.waiting.popleft() for _ in range(count)]
+        keys = [f"geoseg-tile-{self.run}-{index}-{next(self.sent)}" for index in indexes]
+        do = partial(do_held, self.run)
+        futures = self.client.map(do, indexes, key=keys, pure=False, workers=fit)
+        self.index_of.update(zip(keys, indexes, strict=True))
+        self.done.update(futures)
 
-    def landed(self, future: Any) -> list[Any]:  # noqa: ANN401 - distributed has no types
-        """Return the result of a tile, or nothing where it is tried again; raises what ends the run."""
-        status = future.status
-        if status not in {"finished", "error", "cancelled"}:  # its worker died with the result: Dask computes it again
-            self.done.add(future)
-            return []
-        index = self.index_of.pop(future.key)
-        if status == "finished":
-            result = future.result()
+    def _threads(self) -> dict[str, int]:
+        now = time.monotonic()
+        if self.unfit or not self.threads or now - self.looked >= _LOOK_AT_WORKERS_S:
+            self.threads, self.looked = self.client.nthreads(), now
+        return self.threads
+
+    def landed(self, futures: Sequence[Any]) -> Iterator[Any]:
+        """Yield the results of tiles that ended well; then the others are tried again, or raise what ends the run."""
+        ended = [future for future in futures if future.status == "finished"]
+        results = self.client.gather(ended)
+        for future in ended:
+            self.index_of.pop(future.key)
             future.release()  # from here on nobody asks for it, so nobody computes it again
-            return [result]
+        yield from results
+        for future in futures:
+            if future not in ended:
+                self._failed(future)
+
+    def _failed(self, future: Any) -> None:  # noqa: ANN401 - distributed has no types
+        """Have a tile tried again, or raise what ends the run."""
+        status = future.status
+        if status not in {"error", "cancelled"}:  # its worker died with the result: Dask computes it again
+            self.done.add(future)
+            return
+        index = self.index_of.pop(future.key)
         fault = future.exception() if status == "error" else CancelledError(future.key)
         future.release()
         if isinstance(fault, Unfit):
@@ -137,7 +161,6 @@ class _Flight:
             if self.failures[index] >= _TRIES or isinstance(fault, UsageError):
                 raise fault
         self.waiting.appendleft(index)
-        return []
 
 
 def run_on_cluster(
@@ -155,9 +178,9 @@ def run_on_cluster(
     with _holding(client, plugin), _told_of_no_worker(client, announce):
         flight = _Flight(client, plugin.run, deque(indexes))
         flight.fill()
-        for future in flight.done:
+        for futures in flight.done.batches():
             known = len(flight.unfit)
-            for result in flight.landed(future):
+            for result in flight.landed(futures):
                 finished(result)
             for address, reason in list(flight.unfit.items())[known:]:
                 announce(f"the Dask worker {address} is left out: {reason}")

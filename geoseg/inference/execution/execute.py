@@ -340,7 +340,6 @@ def _put_together(  # noqa: PLR0913, PLR0917 each is a noun the reader expects h
     progress: Report,
 ) -> None:
     """Build every product, and only then move them to their places: all of a run appears together."""
-    tiles = [plan.tile(index) for index in range(plan.tile_count)]
     began, pixels = time.monotonic(), plan.grid.height_px * plan.grid.width_px
 
     def report(built: int, placed: int) -> None:
@@ -352,7 +351,7 @@ def _put_together(  # noqa: PLR0913, PLR0917 each is a noun the reader expects h
     report(0, 0)
     for number, product in enumerate(products, start=1):
         if not built_path(journal.parts, product).exists():
-            build_cog(journal.parts, product, tiles, plan.scene.geobox, tags, outputs.storage)
+            build_cog(journal.parts, product, plan.tiles, plan.scene.geobox, tags, outputs.storage)
         report(number, 0)
     by_name = {product.name: product for product in products}
     for name, path in outputs.by_product.items():

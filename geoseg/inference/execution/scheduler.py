@@ -47,6 +47,8 @@ class Run:
     process: int
 
 
+_GRAPH_TASKS = 20_000
+"""Of one graph: Dask takes 2 KB and more for each task, and waits for the last one but once in so many."""
 _PROCESSES = ("processes", "multiprocessing")
 _stops: dict[Run, threading.Event] = {}
 
@@ -97,20 +99,22 @@ def run_tasks(  # noqa: PLR0913, PLR0917 - the last two are for those on a clust
 
         run_on_cluster(client, HoldTask(uuid.uuid4().hex[:12], task, unfit), indexes, finished, announce)
         return
-    graph = {("tile", index): (task, index) for index in indexes}
     # given, not registered: what is registered is told of the tasks of whichever run of the process looks first
     ours = (None, None, None, lambda _key, result, *_: finished(result), None)
     callbacks = [*Callback.active, ours]
     # get_scheduler imports distributed wherever it is installed; ask only if a scheduler was chosen
     chosen = get_scheduler() if dask.config.get("scheduler", None) else None
-    if chosen is not None or dask.config.get("pool", None) is not None:
-        (chosen or dask.threaded.get)(graph, list(graph), num_workers=workers, callbacks=callbacks)
-        return
-    pool = ThreadPoolExecutor(workers, "geoseg-tiles")  # Dask's own outlive the run: a fork would wait for them
+    is_chosen = chosen is not None or dask.config.get("pool", None) is not None
+    # Dask's own threads outlive the run: a fork would wait for them
+    pool = None if is_chosen else ThreadPoolExecutor(workers, "geoseg-tiles")
+    who: dict[str, Any] = {"num_workers": workers} if pool is None else {"pool": pool}
     try:
-        dask.threaded.get(graph, list(graph), pool=pool, callbacks=callbacks)
+        for start in range(0, len(indexes), _GRAPH_TASKS):
+            graph = {("tile", index): (task, index) for index in indexes[start : start + _GRAPH_TASKS]}
+            (chosen or dask.threaded.get)(graph, list(graph), callbacks=callbacks, **who)
     finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+        if pool is not None:
+            pool.shutdown(wait=False, cancel_futures=True)
 
 
 def is_scheduled() -> bool:

@@ -9,7 +9,7 @@ in another way, are read whole.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,7 +30,7 @@ from geoseg.raster.landcover.tile_file import (
     read_index,
     read_level,
 )
-from geoseg.raster.windows import Window, tiles
+from geoseg.raster.windows import Tiling, Window
 
 _LARGE_PIXELS = 2**23
 """Of a tile of a later stage, all bands counted: what one thread holds."""
@@ -46,7 +46,7 @@ class Stage:
     shape: tuple[int, int]
     """(rows, cols) of the map at the stage's first level."""
     first_level: int
-    tiles: tuple[Window, ...]
+    tiles: Sequence[Window]
     """In pixels of the first level; `tiles[i]` is the place of part i."""
     form: PartFormat
     """Its levels are counted from the stage's first."""
@@ -105,15 +105,15 @@ class Stage:
         shape = halved_px(self.shape[0], first), halved_px(self.shape[1], first)
         edge_px = _large_edge(self.form.block_px, self.product.count)
         form = PartFormat.of(shape, (edge_px, edge_px), self.form.storage)
-        cut = tuple(tiles(*shape, edge_px, edge_px))
+        cut = Tiling(*shape, edge_px, edge_px)
         following = Stage(folder, self.product, shape, self.first_level + first, cut, form)
-        touching = _touching([_halved_window(tile, first) for tile in self.tiles], cut, edge_px, shape[1])
+        touching = _touching((_halved_window(tile, first) for tile in self.tiles), cut)
         threads = _threads(self.form.storage)
 
         def make(index: int) -> None:
             pixels = np.full((self.product.count, *cut[index].shape), NODATA, np.uint8)
-            for source, window in touching[index]:
-                self._paste(source, window, first, cut[index], pixels)
+            for source in touching[index]:
+                self._paste(source, first, cut[index], pixels)
             part = encoded_part(self.product, pixels, form, threads=max(1, threads // len(cut)))
             following.part(index).write_bytes(part)
 
@@ -121,8 +121,9 @@ class Stage:
             list(pool.map(make, range(len(cut))))
         return following
 
-    def _paste(self, index: int, window: Window, level: int, place: Window, pixels: Pixels) -> None:
+    def _paste(self, index: int, level: int, place: Window, pixels: Pixels) -> None:
         """Read what a part has of a place and put it there."""
+        window = _halved_window(self.tiles[index], level)
         shared = window.intersection(place)
         if shared is None:
             return
@@ -142,16 +143,13 @@ def _halved_window(tile: Window, level: int) -> Window:
     return Window(tile.row >> level, tile.col >> level, halved_px(tile.height, level), halved_px(tile.width, level))
 
 
-def _touching(
-    sources: Sequence[Window], cut: Sequence[Window], edge_px: int, width_px: int
-) -> list[list[tuple[int, Window]]]:
-    """Return for each of the square tiles `cut`, row by row, which windows share a pixel with it."""
-    found: list[list[tuple[int, Window]]] = [[] for _ in cut]
-    cols = math.ceil(width_px / edge_px)
+def _touching(sources: Iterable[Window], cut: Tiling) -> list[list[int]]:
+    """Return for each tile of a cut which windows share a pixel with it, by their places."""
+    found: list[list[int]] = [[] for _ in range(len(cut))]
     for index, window in enumerate(sources):
-        for row in range(window.row // edge_px, (window.row_stop - 1) // edge_px + 1):
-            for col in range(window.col // edge_px, (window.col_stop - 1) // edge_px + 1):
-                found[row * cols + col].append((index, window))
+        for row in range(window.row // cut.tile_height_px, (window.row_stop - 1) // cut.tile_height_px + 1):
+            for col in range(window.col // cut.tile_width_px, (window.col_stop - 1) // cut.tile_width_px + 1):
+                found[row * cut.cols + col].append(index)
     return found
 
 

@@ -29,7 +29,7 @@ from geoseg.raster.landcover.product import Product
 from geoseg.raster.landcover.sidecars import is_foreign_names, is_foreign_style, names_path, sidecars, style_path
 from geoseg.raster.landcover.storage import DEFAULTS
 from geoseg.raster.landcover.tile_file import PartFormat
-from geoseg.raster.windows import Window
+from geoseg.raster.windows import Tiling, Window
 
 LEGEND_TAG = "GEOSEG_LEGEND"
 PRODUCT_TAG = "GEOSEG_PRODUCT"
@@ -71,13 +71,12 @@ def build_cog(  # noqa: PLR0913, PLR0917 each is a noun the reader expects here
     """Make one COG of the parts in a folder, and return it; `tiles[i]` is the place of part i in the map.
 
     The COG is written and checked in the folder under another name, and renamed to `built_path` when it is whole on the
-    disk; one that stands there already is made again. Every tile starts at a multiple of 2**overview_levels. Labels
-    carry their legend in the color table and the tag GEOSEG_LEGEND. `storage` is what `creation_options` returns; parts
-    that were stored otherwise are read and stored again. Raises OutputError (missing or damaged parts, full disk); the
-    parts stay in any case.
+    disk; one that stands there already is made again. Labels carry their legend in the color table and the tag
+    GEOSEG_LEGEND. `storage` is what `creation_options` returns; parts that were stored otherwise are read and stored
+    again. Raises OutputError (missing or damaged parts, full disk); the parts stay in any case.
     """
     form = PartFormat.of(geobox.shape, _tile_shape(tiles, geobox.shape), storage)
-    stage = Stage(folder, product, geobox.shape, 0, tuple(tiles), form)
+    stage = Stage(folder, product, geobox.shape, 0, tiles, form)
     missing = stage.missing()
     if missing:
         raise OutputError(
@@ -118,6 +117,8 @@ def _unfinished(built: Path, product: Product) -> Iterator[tuple[Path, Path]]:
 
 def _tile_shape(tiles: Sequence[Window], shape: tuple[int, int]) -> tuple[int, int]:
     """Return rows and columns of which every tile starts at a multiple; those of the map where none starts later."""
+    if isinstance(tiles, Tiling):
+        return tiles.tile_height_px, tiles.tile_width_px
     return (
         math.gcd(*(tile.row for tile in tiles)) or shape[0],
         math.gcd(*(tile.col for tile in tiles)) or shape[1],
