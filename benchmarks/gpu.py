@@ -2,6 +2,7 @@
 
     python benchmarks/gpu.py --work FOLDER [--device cuda] [--model NAME ...] [--rounds 3] [--json PATH] [--quick]
 
+ways     the network alone in each precision and layout of its numbers, and its batch as one CUDA graph: what pays
 bare     the network on windows that are ready on the device, batch after batch, nothing else
 read     the scene decoded by as many threads as read in a run
 predict  geoseg.predict, from the file to the finished map, in a warm process
@@ -14,22 +15,25 @@ are made: run it with `--prepare` before, on any machine. Then it takes at most 
 from __future__ import annotations
 
 import argparse
+import itertools
 import statistics
 import time
 import warnings
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import models
 import numpy as np
+import torch
 from report import Report
 from scenes import scene
 
 import geoseg
 from geoseg.errors import UnlikeTrainingWarning
 from geoseg.inference import Plan, map_tile
-from geoseg.model import ModelBundle, TorchEngine
+from geoseg.model import ModelBundle, Normalization, Scale, TorchEngine
 from geoseg.raster import Scene, Window
 
 SHARE, EQUAL = 0.9, 0.999
@@ -51,9 +55,12 @@ def main() -> int:
     if arguments.prepare:
         return 0
     report = Report("A GPU in geoseg predict beside its bare network", _conditions(path, arguments.device))
+    began = time.perf_counter()
     for name, bundle in bundles.items():
         plan = geoseg.plan(path, model=bundle, device=arguments.device, network_resolution="scene")
+        _ways(report, name, plan, quick=arguments.quick)
         _measure(report, name, plan, arguments)
+    report.add(network="all", minutes=(time.perf_counter() - began) / 60)
     return report.publish(arguments.json)
 
 
@@ -109,8 +116,6 @@ def _conditions(path: Path, device: str) -> str:
 
 
 def _card() -> str:
-    import torch
-
     if not torch.cuda.is_available():
         return "no GPU"
     properties = torch.cuda.get_device_properties(0)
@@ -122,7 +127,8 @@ def _measure(report: Report, name: str, plan: Plan, arguments: argparse.Namespac
     engine: Any = plan.engine.open()
     megapixels = plan.grid.height_px * plan.grid.width_px / 1e6
     seconds = 0.5 if arguments.quick else 5.0
-    bare = _bare(engine, plan, seconds) * megapixels / len(plan.grid)
+    windows_s, _ = _bare(engine, _batch(engine, plan), seconds)
+    bare = windows_s * megapixels / len(plan.grid)
     read = _read(plan, seconds)
     _predict(plan, arguments.work)  # the first one tunes cuDNN and compiles
     shares = []
@@ -150,25 +156,80 @@ def _measure(report: Report, name: str, plan: Plan, arguments: argparse.Namespac
         report.add(network=name, labels_equal=equal)
 
 
-def _bare(engine: TorchEngine, plan: Plan, seconds: float) -> float:
-    """Return windows a second of the network alone."""
-    import torch
+class _BandByBand(TorchEngine):
+    """The same network, its numbers not channels_last."""
 
+    def _stand(
+        self, device: torch.device, normalization: Normalization, scale: Scale | None, precision: str | None = None
+    ) -> None:
+        super()._stand(device, normalization, scale, precision)
+        self._layout = torch.contiguous_format
+
+
+def _ways(report: Report, name: str, plan: Plan, *, quick: bool) -> None:
+    """Report windows a second of the bare network in every way it could run, and what the first batch takes."""
+    for precision, kind in itertools.product(("fp16", "bf16", "float32"), (TorchEngine, _BandByBand)):
+        engine = kind(plan.bundle, plan.engine.device, plan.engine.scale, plan.engine.threads, precision=precision)
+        image = _batch(engine, plan)[: 1 if quick else None]
+        seconds = 0.1 if quick else 2.0
+        windows_s, first_s = _bare(engine, image, seconds)
+        layout = "channels_last" if kind is TorchEngine else "contiguous"
+        row = {"network": name, "precision": precision, "layout": layout}
+        report.add(**row, windows_s=windows_s, first_s=first_s)
+        if image.device.type == "cuda":
+            report.add(**row, **_as_graph(engine, image, seconds))
+
+
+def _as_graph(engine: TorchEngine, image: torch.Tensor, seconds: float) -> dict[str, object]:
+    """Return windows a second of a batch that is replayed as a CUDA graph, and the memory that the graph keeps."""
+    torch.cuda.empty_cache()
+    free, _ = torch.cuda.mem_get_info(image.device)
+    began = time.perf_counter()
+    try:
+        graph = torch.cuda.CUDAGraph()
+        with torch.no_grad(), torch.cuda.device(image.device), torch.cuda.graph(graph):
+            logits, _ = engine.logits(image)
+        torch.cuda.synchronize(image.device)
+    except RuntimeError as error:
+        return {"graph": f"not captured: {str(error).splitlines()[0]}"}
+    first_s = time.perf_counter() - began
+    kept = free - torch.cuda.mem_get_info(image.device)[0]
+    windows_s, _ = _rate(graph.replay, lambda: engine.download(logits[:1, :1, :1, :1].float()), len(image), seconds)
+    return {"graph": "replayed", "windows_s": windows_s, "first_s": first_s, "graph_mb": kept / 2**20}
+
+
+def _batch(engine: TorchEngine, plan: Plan) -> torch.Tensor:
+    """Return a batch of noise on the device, as the network sees windows."""
     side, bands = plan.engine.window_px, len(plan.bundle.bands)
     random = np.random.default_rng(0)
-    image = engine.placed(random.standard_normal((plan.mapping.batch_size, bands, side, side), np.float32))
+    return engine.placed(random.standard_normal((plan.mapping.batch_size, bands, side, side), np.float32))
+
+
+def _bare(engine: TorchEngine, image: torch.Tensor, seconds: float) -> tuple[float, float]:
+    """Return windows a second of the network alone, and the seconds of its first batches."""
+    logits = image
+
+    def batch() -> None:
+        nonlocal logits
+        logits, _ = engine.logits(image)
+
+    with torch.no_grad():
+        return _rate(batch, lambda: engine.download(logits[:1, :1, :1, :1].float()), len(image), seconds)
+
+
+def _rate(batch: Callable[[], None], wait: Callable[[], object], size: int, seconds: float) -> tuple[float, float]:
+    """Return windows a second of batches one after the other, and the seconds of the first two, which tune cuDNN."""
 
     def run(count: int) -> float:
         began = time.perf_counter()
-        with torch.no_grad():
-            for _ in range(count):
-                logits, _ = engine.logits(image)
-            engine.download(logits[:1, :1, :1, :1])  # which waits for all of them
+        for _ in range(count):
+            batch()
+        wait()
         return time.perf_counter() - began
 
-    run(2)
+    first_s = run(2)
     count = max(1, round(seconds / max(run(1), 1e-6)))
-    return count * len(image) / run(count)
+    return count * size / run(count), first_s
 
 
 def _read(plan: Plan, seconds: float) -> float:
