@@ -14,8 +14,8 @@ import onnx
 import pytest
 import torch
 
-from geoseg.errors import GeosegWarning, ModelError, UsageError
-from geoseg.model import ModelBundle, Weights, choose_engine
+from geoseg.errors import GeosegError, GeosegWarning, ModelError, UsageError
+from geoseg.model import ModelBundle, TorchEngine, Weights, choose_engine
 from geoseg.model.engines import choice as engines
 from geoseg.model.engines import device as device_module
 from geoseg.model.engines import exported
@@ -304,6 +304,36 @@ def test_gpu_that_torch_cannot_use_is_said_once(
     assert len(said) == 1
     with pytest.raises(UsageError, match=f"cannot use {reason} install a torch built for this GPU"):
         device_module.choose_device("cuda")
+
+
+def test_a_gpu_whose_memory_is_taken_is_no_fault_of_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("CUDA error: out of memory")
+
+    device_module._warn_once.cache_clear()
+    monkeypatch.setattr(device_module, "cuda_devices", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch, "ones", fail)
+    monkeypatch.setattr(device_module, "has_mps", lambda: False)
+    with pytest.raises(UsageError, match=r"the memory of cuda:1 is taken \(CUDA error: out of memory\); end what else"):
+        device_module.choose_device("cuda:1")
+    with pytest.warns(GeosegWarning, match=r"the memory of cuda:0 is taken .*; going on with the CPU"):
+        assert device_module.choose_device("auto") == "onnx"
+
+
+@pytest.mark.parametrize("fault", [torch.OutOfMemoryError("CUDA out of memory. Tried to allocate"), MemoryError()])
+def test_a_network_that_does_not_fit_its_device_is_said_in_one_line(
+    tiny: ModelBundle, monkeypatch: pytest.MonkeyPatch, fault: Exception
+) -> None:
+    def fail(*_: object) -> None:
+        raise fault
+
+    choice = choose_engine(tiny, "torch-cpu", threads=5 + isinstance(fault, MemoryError))  # not open yet
+    monkeypatch.setattr(TorchEngine, "_moved", fail)
+    with pytest.raises(GeosegError, match=r"the memory of the CPU has no room for the network of .*; end what else"):
+        choice.open()
+    monkeypatch.undo()
+    assert choice.open().classes == len(tiny.output_codes), "it opens once there is room"
 
 
 def test_threads_and_scale_are_checked(tiny: ModelBundle) -> None:

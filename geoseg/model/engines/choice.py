@@ -12,12 +12,12 @@ from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
-from geoseg.errors import GeosegWarning, ModelError, UsageError
-from geoseg.machine import in_every_fork
+from geoseg.errors import GeosegError, GeosegWarning, ModelError, UsageError
+from geoseg.machine import in_every_fork, size_text
 from geoseg.model.bundle import FUNCTION, PLAIN_UNET_CHANNELS, ModelBundle, Scale, check_window, may_have_one_size
 from geoseg.model.engines.callable_engine import CallableEngine
 from geoseg.model.engines.device import choose_devices, choose_runtime_devices
-from geoseg.model.engines.engine import Engine
+from geoseg.model.engines.engine import Engine, OutOfMemory
 from geoseg.model.engines.exported import Report, discard_export, find_export, make_export
 from geoseg.model.onnx_files import OnnxGraph
 
@@ -214,15 +214,29 @@ def _check_takes(bundle: ModelBundle, window_px: int) -> None:
 def open_engine(choice: EngineChoice) -> Engine:
     """Return the engine of a choice; one for each choice and process.
 
-    ModelError if it cannot be opened: what was chosen is what runs, on every machine.
+    ModelError if it cannot be opened: what was chosen is what runs, on every machine. GeosegError where the memory of
+    its device does not hold the network.
     """
     with _opening:
         if choice not in _open:
-            made = _make(choice)
+            try:
+                made = _make(choice)
+            except OutOfMemory:
+                raise _no_room(choice) from None
             while len(_open) >= _MAX_OPEN:
                 del _open[next(iter(_open))]  # the oldest; whoever still uses it keeps it alive
             _open[choice] = made
         return _open[choice]
+
+
+def _no_room(choice: EngineChoice) -> GeosegError:
+    """Return what is raised where somebody else has the memory that a network needs."""
+    needed = size_text(choice.device_bytes(1) or choice.bundle.weights_bytes)
+    return GeosegError(
+        f"the memory of {choice.hardware} has no room for the network of {choice.bundle.name}, which takes about "
+        f"{needed} with one window; end what else uses it, or choose another `device`",
+        "device",
+    )
 
 
 _MAX_OPEN = 4

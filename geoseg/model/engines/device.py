@@ -9,14 +9,23 @@ import platform
 import re
 import sys
 import warnings
+from typing import NamedTuple
 
 from geoseg.errors import GeosegWarning, UsageError
 from geoseg.model.bundle import one_line
+from geoseg.model.engines.engine import is_short_of_memory
 
 DEVICES = ("auto", "cpu", "cuda", "mps", "onnx", "torch-cpu")
 """What a user may ask for, and cuda:0, cuda:1, ...; onnx is another name of cpu."""
 
 _CUDA = re.compile(r"cuda(:\d{1,4})?", re.ASCII)
+
+
+class _Fault(NamedTuple):
+    """Why a GPU is of no use, and the way out."""
+
+    reason: str
+    way_out: str
 
 
 def choose_devices(wanted: str) -> tuple[str, ...]:
@@ -130,7 +139,7 @@ def _best_device() -> str:
         fault = _cuda_fault(0)
         if fault is None:
             return "cuda:0"
-        _warn_once(f"there is an NVIDIA GPU, but {fault}; going on with the CPU")
+        _warn_once(f"there is an NVIDIA GPU, but {fault.reason}; going on with the CPU")
     return "mps" if has_mps() else "onnx"
 
 
@@ -145,21 +154,23 @@ def _cuda_device(number: int) -> str:
     _check_here(number)
     fault = _cuda_fault(number)
     if fault is not None:
-        raise UsageError(f"{fault}; install a torch built for this GPU, or use `device='cpu'`", "device")
+        raise UsageError(f"{fault.reason}; {fault.way_out}, or use `device='cpu'`", "device")
     return f"cuda:{number}"
 
 
-def _cuda_fault(number: int) -> str | None:
+def _cuda_fault(number: int) -> _Fault | None:
     """Return why torch cannot use a GPU, None if it can: it is tried, for a torch may be built for other GPUs."""
     import torch  # noqa: PLC0415 (only where there is a GPU)
 
-    cannot = f"torch {importlib.metadata.version('torch')} cannot use it"
+    cannot, install = f"torch {importlib.metadata.version('torch')} cannot use it", "install a torch built for this GPU"
     if not torch.cuda.is_available():
-        return cannot
+        return _Fault(cannot, install)
     try:
         torch.ones(1, device=f"cuda:{number}").add_(1).item()
     except RuntimeError as fault:
-        return f"{cannot} ({one_line(fault)})"
+        if is_short_of_memory(fault):
+            return _Fault(f"the memory of cuda:{number} is taken ({one_line(fault)})", "end what else uses it")
+        return _Fault(f"{cannot} ({one_line(fault)})", install)
     return None
 
 
