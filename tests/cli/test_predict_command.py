@@ -27,7 +27,7 @@ from tests.paused import program
 Run = Callable[..., Result]
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 GEOSEG = [sys.executable, "-m", "geoseg_cli"]
-INTERRUPTED_PX = 1280
+INTERRUPTED_PX = 768
 
 
 @pytest.fixture(scope="module")
@@ -346,7 +346,7 @@ def started(tmp_path: Path, model: Path) -> Iterator[subprocess.Popen[str]]:
 
 
 def large(model: Path) -> tuple[str, ...]:
-    return ("predict", "large.tif", "--out", "map.tif", "--model", str(model), "--tile", "256")
+    return ("predict", "large.tif", "--out", "map.tif", "--model", str(model), "--tile", "128")
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no signals to send to a process without a console")
