@@ -237,9 +237,12 @@ class _MapEvaluation:
     """What is compared, opened and checked."""
 
     comparison: Comparison
+    """Of map and reference, pixel by pixel; without a reference, the map alone."""
     reference: str
+    """Name of the raster or the polygons, else of the sample."""
     points: PointSample | None
     notes: tuple[str, ...]
+    """What people are told before anything is counted."""
 
     @classmethod
     def prepare(  # noqa: PLR0913, PLR0917 - the options of the verb

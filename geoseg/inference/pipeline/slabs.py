@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from geoseg.inference.pipeline.mailbox import Crew, Mailbox
 from geoseg.inference.tile import SceneMapping
 from geoseg.model import HELD_SLABS, Course, Slab
-from geoseg.profile import Profile
+from geoseg.profile import READ, Profile
 from geoseg.raster import Patch, Scene, Window
 
 _CHUNK_PX = 1 << 20
@@ -206,7 +206,7 @@ class SlabFeed:
 
     def _read(self, window: Window, touched: list[_Filling]) -> None:
         """Read a chunk into its slabs; runs in a reader."""
-        with self._profile.timed("read"):
+        with self._profile.timed(READ):
             patch = self._patch(window)
             wanted = self._mapping.wanted(window, patch.valid)
             is_valid = bool(patch.valid.all())
