@@ -578,7 +578,59 @@ def test_paper_has_the_whole_map_and_its_legend(show: Open, tmp_path: Path, size
         ".map(it => document.querySelector(it).getBoundingClientRect().bottom)"
     )
     assert bottom < last < total < 1000
-    pdf = base64.b64decode(
-        tab.send("Page.printToPDF", printBackground=True, paperWidth=8.27, paperHeight=11.69)["data"]
-    )
-    assert len(re.findall(rb"/Type */Page\b", pdf)) == 1
+    assert sheets(tab, A4, turned=False) == 1
+
+
+A4, LETTER = (8.27, 11.69), (8.5, 11)
+
+
+def sheets(tab: Tab, paper: tuple[float, float], *, turned: bool) -> int:
+    """Return how many sheets a page is printed on, in inches."""
+    width, height = paper
+    told = {"printBackground": True, "paperWidth": width, "paperHeight": height, "landscape": turned}
+    return len(re.findall(rb"/Type */Page\b", base64.b64decode(tab.send("Page.printToPDF", **told)["data"])))
+
+
+def boxes(tab: Tab, *chosen: str) -> list[tuple[float, float, float, float]]:
+    """Return left, top, right, bottom of things."""
+    return [
+        tuple(
+            tab.run(
+                f"(b => [b.left, b.top, b.right, b.bottom])(document.querySelector('{each}').getBoundingClientRect())"
+            )
+        )
+        for each in chosen
+    ]
+
+
+@pytest.mark.parametrize(("dates", "count"), [(1, 5), (1, 14), (1, 60), (2, 6), (2, 14), (2, 24)])
+def test_one_sheet_holds_a_long_legend_and_the_map(show: Open, tmp_path: Path, dates: int, count: int) -> None:
+    names = tmp_path / "names.csv"
+    words = "Land principally occupied by agriculture", "Pastures", "Discontinuous urban fabric", "Water"
+    lines = [f"{code},{words[code % 4]} {code},#{code * 4:02x}40{255 - code * 4:02x}" for code in range(count)]
+    names.write_text("\n".join(["code,name,color", *lines, ""]))
+    random = np.random.default_rng(3)
+    maps = [
+        write_map(tmp_path / f"{year}.tif", np.kron(codes, np.ones((4, 4), np.uint8)), legend=False, **UTM)
+        for year, codes in enumerate(random.integers(0, count, (dates, 24, 32)).astype(np.uint8), 2018)
+    ]
+    later = maps[1] if dates == 2 else None
+    tab = show(maps[0], later=later, legend=names, title="Land cover", description="For the parish council.")
+    for paper in (A4, LETTER):
+        assert [sheets(tab, paper, turned=turned) for turned in (False, True)] == [1, 1]
+    tab.send("Emulation.setEmulatedMedia", media="print")
+    for width, height in ((718, 1047), (1047, 718), (740, 980), (980, 740)):  # the two papers less their margins
+        tab.size(width, height)
+        tab.settle()
+        view, legend, total, notes = boxes(tab, "#view", "#legend", "#total", "#notes")
+        assert tab.run("document.documentElement.scrollWidth") <= width  # else the browser prints it smaller
+        assert view[2] - view[0] > 240
+        assert view[3] - view[1] > 190
+        assert (view[2] - legend[0] if width > height else view[3] - legend[1]) < 0.01
+        assert max(view[3], total[3]) <= notes[1] + 1
+        assert notes[3] <= height
+        drawn = tab.run("[...document.querySelectorAll('#classes tr:not(.bars)')].map(it => it.getBoundingClientRect())"
+                        ".map(it => [it.left, it.top, it.right, it.bottom])")  # fmt: skip
+        assert len(drawn) == count
+        assert count <= 14 or len({round(box[0]) for box in drawn}) > 1
+        assert all(legend[0] - 1 <= box[0] and box[2] <= width and box[3] <= notes[1] + 1 for box in drawn)

@@ -16,11 +16,10 @@
   const bySlot = new Map(data.classes.map((land) => [land.slot, land])); // what tiles hold: a byte for each code
   let palette = data.palettes[0][0];
   let shown = "classes";
-  const MOST_CHANGES = 12;
+  const MOST_CHANGES = 12; // half of them on a sheet that lies across
   let noting = 0; // a timer; while it is 0 the page is being made, and its address stays as it is
   let address = ""; // the part of it that is ours, as it was read or written last
   let wholeView = null;
-  const PAPER = [700, 1000]; // pixels of a portrait page that can be printed on, A4 or letter
 
   // --- Places -------------------------------------------------------------------------------------------------
   const crs = data.earth ? L.CRS.EPSG3857 : L.CRS.Simple;
@@ -589,8 +588,13 @@
         ...(i ? ["\u2192 "] : []), swatch(byCode.get(code)), byCode.get(code).name)),
       element("td", { textContent: amount(area, data.inPx, most) }))));
     const moved = changed.reduce((all, pair) => all + pair[2], 0);
-    const rest = changed.slice(MOST_CHANGES).reduce((all, pair) => all + pair[2], 0);
-    byId("unchanged").textContent = `${changed.length > MOST_CHANGES ? `And ${changed.length - MOST_CHANGES} others, ${amount(rest, data.inPx, most)}. ` : ""}${share(moved / (total || 1))} of the area changed. Both maps have errors: a part of the change is theirs.`;
+    const others = (count, className) => {
+      const area = changed.slice(count).reduce((all, pair) => all + pair[2], 0);
+      const textContent = changed.length > count ? `And ${changed.length - count} others, ${amount(area, data.inPx, most)}. ` : "";
+      return element("span", { className, textContent });
+    };
+    byId("unchanged").append(others(MOST_CHANGES, "upright"), others(MOST_CHANGES / 2, "across"),
+      `${share(moved / (total || 1))} of the area changed. Both maps have errors: a part of the change is theirs.`);
   }
 
   // --- Confidence ---------------------------------------------------------------------------------------------
@@ -775,18 +779,17 @@
     byId("message").textContent = "This browser is too old for this page; one from 2023 or later shows it.";
   }
   refresh();
-  function fitPaper() { // the map is as large as title, legend and notes leave room for
+  function fitPaper() { // the style sheet scales the map to what the other things leave of a sheet
     const { clientWidth: width, clientHeight: height } = stage;
     if (matchMedia("print").matches || !width || !height) return;
-    const words = [...byId("description").children, ...byId("cautions").children].reduce((all, it) => all + it.textContent.length, 0);
-    const changed = data.later ? data.later.pairs.filter(([from, to]) => from !== to).length : 0;
-    const lines = data.classes.length - hidden.size + (changed ? Math.min(MOST_CHANGES, changed) + 4 : 0);
-    const beside = Math.max(24 * lines + 70, 16 * (words ? 4 : 6) + 120);
-    const room = Math.max(300, PAPER[1] - 90 - 20 * Math.ceil(words / 95) - beside);
-    const fitting = Math.min(1, PAPER[0] / width, room / height);
-    for (const [name, value] of [["--stage-width", `${width}px`], ["--stage-height", `${height}px`], ["--print-zoom", fitting]]) {
-      stage.style.setProperty(name, value);
-    }
+    const lines = data.classes.length - hidden.size;
+    const columns = hasLater ? (lines > 14 ? 2 : 1) : lines > 40 ? 3 : lines > 3 ? 2 : 1;
+    const beside = lines > 14 ? columns : 1; // of a sheet that lies across
+    const sizes = { "--stage-width": `${width}px`, "--stage-height": `${height}px`, "--stage-ratio": height / width, "--columns": columns,
+      "--columns-beside": beside, "--beside": `${(hasLater ? [400, 640] : [290, 480, 600])[beside - 1]}px` };
+    for (const [name, value] of Object.entries(sizes)) document.body.style.setProperty(name, value);
+    byId("legend").classList.toggle("dense", lines > (hasLater ? 4 : 11));
+    byId("legend").classList.toggle("three", columns === 3);
   }
   function resized() {
     if (matchMedia("print").matches || !stage.clientWidth || !stage.clientHeight) return;
