@@ -63,7 +63,7 @@ def main() -> None:
         trained, network, asked.out / "demo.safetensors", {"exams": figures, "moved_by_the_grid": round(moved, 4)}
     )
     export_onnx(shipped, shipped.window_px, shipped.weights_path.with_suffix(".onnx"))
-    card = card_of(shipped, figures, (moved, moved_more), window_seconds(shipped), 1 + len(asked.mean_with))
+    card = card_of(shipped, figures, (moved, moved_more), window_seconds(shipped))
     shipped.weights_path.with_suffix(".md").write_text(card, encoding="utf-8")
     print(card)
 
@@ -157,9 +157,7 @@ def window_seconds(bundle: ModelBundle) -> float:
     return min(times)
 
 
-def card_of(
-    bundle: ModelBundle, figures: Mapping[str, Any], moved: tuple[float, float], seconds: float, points: int
-) -> str:
+def card_of(bundle: ModelBundle, figures: Mapping[str, Any], moved: tuple[float, float], seconds: float) -> str:
     """Return the card, in Markdown; `moved` with the bundle's overlap and with half a window's."""
     return TEMPLATE.read_text(encoding="utf-8").format(
         architecture=bundle.architecture,
@@ -170,7 +168,6 @@ def card_of(
         window_px=bundle.window_px,
         overlap_px=bundle.overlap_px,
         window_ms=round(1000 * seconds),
-        points=points,
         moved=f"{100 * moved[0]:.1f}",
         moved_more=f"{100 * moved[1]:.1f}",
         table="\n".join(f"| {' | '.join(row)} |" for row in rows_of(bundle, figures)),
