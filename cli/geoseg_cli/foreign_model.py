@@ -65,12 +65,12 @@ def complete(settings: dict[str, Any]) -> dict[str, Any]:
 
 def _completed(path: str | None, given: dict[str, Any], bands: tuple[int | str, ...] | None) -> ModelBundle:
     """Return the model at a path; names in `bands` also name the model's bands."""
-    from geoseg.model import ModelBundle, fetch, is_hub_address, is_onnx
+    from geoseg.model import ModelBundle, fetch, is_demo, is_hub_address, is_onnx
 
     if path is None:
         raise UsageError(f"`{next(iter(given))}` is about an ONNX file or a folder; name it with `model`", "model")
-    if is_hub_address(path):
-        path = str(fetch(path).address)  # with its file, which says what it is
+    fetched = fetch(path) if is_hub_address(path) else None
+    path = path if fetched is None else str(fetched.address)  # with its file, which says what it is
     legend, codes = read_legend(Path(given["legend"])) if "legend" in given else (None, None)
     normalization = stored_normalization(given.get("mean"), given.get("std"))
     sides: dict[str, Any] = {"legend": legend, "output_codes": codes, "normalization": normalization}
@@ -86,6 +86,10 @@ def _completed(path: str | None, given: dict[str, Any], bands: tuple[int | str, 
     for name in ("activation", "network_output"):
         if name in given:
             raise UsageError(f"`{name}` is about an ONNX file, {path} is none; leave it out", name)
+    if is_demo(path) or (Path(path) if fetched is None else fetched.path).is_file():
+        ModelBundle.open(path)  # weights alone say how they become a model
+        first = next(iter(given))
+        raise UsageError(f"`{first}` is about an ONNX file or a folder, {path} says it itself; leave it out", first)
     if legend is None or normalization is None:
         raise UsageError("`legend`, `mean` and `std` go together, with `model=FOLDER` as written by save_pretrained")
     return ModelBundle.from_pretrained(path, **sides)

@@ -12,6 +12,7 @@ import numpy as np
 import onnx
 import pytest
 import rasterio
+import torch
 from click.testing import Result
 
 from geoseg.model import ModelBundle
@@ -92,6 +93,12 @@ def test_options_of_onnx_files_are_for_them(run: Run, folder: Path) -> None:
         found = run("predict", "scene.tif", "-o", "a.tif", "-m", bundle.weights_path, option, "softmax")
         assert found.exit_code == 2
         assert f"{option} is about an ONNX file" in found.stderr
+    for model in (str(bundle.weights_path), "demo"):
+        found = run("predict", "scene.tif", "-o", "a.tif", "-m", model, "--legend", "legend.json")
+        assert (found.exit_code, f"{model} says it itself; leave it out" in found.stderr) == (2, True)
+    torch.save({"weight": torch.zeros(2)}, "a.pth")
+    options = ("--legend", "legend.json", "--mean", "0.5,0.5,0.5", "--std", "1,1,1")
+    assert "geoseg import" in run("predict", "scene.tif", "-o", "a.tif", "-m", "a.pth", *options).stderr
     assert "name it with --model" in run("predict", "scene.tif", "-o", "a.tif", "--gsd", "1").stderr
 
 

@@ -88,6 +88,9 @@ def metadata(**texts: str) -> Callable[[onnx.ModelProto], None]:
 
 
 CODES = ending(node("ArgMax", "ended", axis=1), kind=TensorProto.INT64)
+FLOAT_CODES = ending(
+    node("ArgMax", "ended", to="codes", axis=1), helper.make_node("Cast", ["codes"], ["output"], to=TensorProto.FLOAT)
+)
 CUSTOM = ending(node("Rotate", "ended", domain="org.example"))
 RANDOM = ending(node("RandomNormalLike", "ended", to="noise"), node("Add", "ended", "noise"))
 BAD: dict[str, tuple[Callable[[onnx.ModelProto], object], str]] = {
@@ -103,6 +106,7 @@ BAD: dict[str, tuple[Callable[[onnx.ModelProto], object], str]] = {
     "bfloat16": (typed(TensorProto.BFLOAT16), "takes bfloat16; export it with an input of float32"),
     "another type": (typed(TensorProto.DOUBLE), "cannot be loaded by ONNX Runtime: .*type"),
     "codes": (CODES, "gives int64, one class code a pixel; .*without its argmax"),
+    "codes as floats": (FLOAT_CODES, "gives float32, one class code a pixel; .*without its argmax"),
     "NaN": (ending(node("Sub", "ended", "ended", to="zero"), node("Div", "zero", "zero")), "NaN or infinite"),
     "two outputs": (both_outputs, r"gives several outputs; name one with `network_output`: output float32 \(1, 4, "),
     "a class for all": (ending(node("GlobalMaxPool", "ended")), "takes no window of the sizes tried"),

@@ -25,6 +25,7 @@ between (align_corners); cropped: over the middle of the window; larger: several
 NUMBER_TYPES = {1: "float32", 10: "float16", 11: "float64", 2: "uint8", 4: "uint16", 5: "int16", 6: "int32", 7: "int64"}
 """numpy's names of TensorProto.DataType, of those that an image may have."""
 _NAMES = {3: "int8", 8: "string", 9: "bool", 12: "uint32", 13: "uint64", 16: "bfloat16"}
+CODES_NOT_SCORES = "one class code a pixel; geoseg needs a score for each class: export the network without its argmax"
 BYTES_A_PIXEL = 550
 """Of layers, where their shapes are not known."""
 
@@ -146,10 +147,7 @@ def check_outputs(file: OnnxFile) -> None:
     """Raise ModelError where no output can be scores of classes, as far as the file says it."""
     kinds = {value.name: value.type.tensor_type.elem_type for value in file.model.graph.output}
     if all(kind not in {0, *_FLOATS} for kind in kinds.values()):
-        raise ModelError(
-            f"{file.path} gives {_typed(next(iter(kinds.values())))}, one class code a pixel; geoseg needs a score for "
-            "each class: export the network without its argmax"
-        )
+        raise ModelError(f"{file.path} gives {_typed(next(iter(kinds.values())))}, {CODES_NOT_SCORES}")
 
 
 _FLOATS = {1, 10, 11}

@@ -15,6 +15,7 @@ from geoseg.machine import available_cores, available_memory_bytes, size_text
 from geoseg.model.bundle import DEFAULT_WINDOW_PX, one_line
 from geoseg.model.onnx_files.graph import (
     BYTES_A_PIXEL,
+    CODES_NOT_SCORES,
     Activation,
     Fit,
     OnnxGraph,
@@ -248,10 +249,12 @@ def _activation(
     values = scores.astype(np.float64)
     if not np.isfinite(values).all():
         raise ModelError(f"{file.path} gives NaN or infinite values for an ordinary window; export the network again")
+    operator = last_operator(file, output)
+    if operator == "ArgMax":
+        raise ModelError(f"{file.path} gives {scores.dtype}, {CODES_NOT_SCORES}")
     if wanted is not None:
         return wanted, ()
     low, high = float(values.min()), float(values.max())
-    operator = last_operator(file, output)
     told = f"{low:.3g} to {high:.3g}" + (f", its last operator is {one_line(operator, 30)}" if operator else "")
     if low < -_RANGE_TOLERANCE or high > 1 + _RANGE_TOLERANCE or operator in {"Conv", "ConvTranspose", "Gemm"}:
         kind: Activation = "sigmoid" if scores.shape[1] == 1 else "softmax"
