@@ -43,6 +43,7 @@ from .mlm import to_mlm as to_mlm
 from .normalization import VALUE_RANGES as VALUE_RANGES
 from .normalization import Normalization as Normalization
 from .normalization import Scale as Scale
+from .pretrained import PICKLES as PICKLES
 from .pretrained import read_architecture as read_architecture
 from .pretrained import read_config as read_config
 from .safe_json import one_line as one_line

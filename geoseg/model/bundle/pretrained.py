@@ -10,7 +10,8 @@ from geoseg.model.bundle.architectures import TIMM_ARGUMENTS, UPERNET_04_ARGUMEN
 from geoseg.model.bundle.safe_json import one_line, parse_json
 
 _MAX_CONFIG_BYTES = 2**20
-_PICKLES = ("pytorch_model.bin", "model.pt", "model.pth")
+PICKLES = ("pytorch_model.bin", "model.bin", "model.pth", "model.pt")
+"""Files of weights that older folders have in the place of model.safetensors, the usual first."""
 _IMPORT = "geoseg import (in Python geoseg.import_weights)"
 _ACTIVATIONS = (None, "identity", "softmax", "softmax2d")
 """geoseg takes logits and softens them itself, so these lose nothing."""
@@ -48,7 +49,7 @@ def _check_files(folder: Path) -> None:
         raise ModelError(
             f"{folder} is not a folder; smp's save_pretrained writes one with config.json and model.safetensors"
         )
-    pickles = [name for name in _PICKLES if (folder / name).is_file()]
+    pickles = [name for name in PICKLES if (folder / name).is_file()]
     if not (folder / "model.safetensors").is_file():
         if pickles:
             raise ModelError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import ChainMap
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,6 @@ from geoseg.errors import ModelError, OutputError, UsageError
 from geoseg.given import plain_arguments
 from geoseg.legend import GivenLegend, given_legend
 from geoseg.model.bundle import (
-    DEFAULT_BANDS,
     DEFAULT_DTYPE,
     DEFAULT_TEMPERATURE,
     DEFAULT_WINDOW_PX,
@@ -29,6 +29,7 @@ from geoseg.model.bundle import (
     is_hub_address,
     may_have_one_size,
     one_line,
+    usual_bands,
 )
 from geoseg.model.weights.presets import Preset, preset_named, preset_of
 from geoseg.model.weights.weights_file import WeightsFile, check_names, opened_tensors, read_weights_file
@@ -243,7 +244,7 @@ def _recognized(
     taken = {own: names[name] for own, name in found.names.items()}
     there = set(taken.values())
     left = tuple(name for name in file.shapes if name not in there)
-    return type(found)(found.architecture, found.arguments, taken, left, found.unsaid)
+    return replace(found, names=taken, left=left)
 
 
 def _renamed(shapes: Mapping[str, tuple[int, ...]], prefixes: Mapping[str, str]) -> dict[str, str]:
@@ -273,7 +274,7 @@ def _bands(given: tuple[str, ...] | None, preset: Preset | None, count: int) -> 
         return tuple(given)
     if preset is not None and len(preset.bands) == count:
         return preset.bands
-    return DEFAULT_BANDS if count == len(DEFAULT_BANDS) else tuple(f"band_{number}" for number in range(1, count + 1))
+    return usual_bands(count)
 
 
 def _provenance(file: WeightsFile, preset: Preset | None, found: Recognized) -> dict[str, Any]:

@@ -92,7 +92,7 @@ def read_torch_file(path: Path) -> tuple[Any, frozenset[str]]:
 
 
 WANTED = "wanted is a .pth, .pt, .ckpt or .bin of torch.save, a .safetensors file, or a folder of save_pretrained"
-_KEEP = "torch.save(network.state_dict(), 'weights.pth')"
+KEEP_TENSORS = "torch.save(network.state_dict(), 'weights.pth')"
 
 
 def _read_archive(path: Path, file: BinaryIO) -> tuple[Any, frozenset[str]]:
@@ -159,7 +159,7 @@ def _main_pickle(path: Path, entries: list[zipfile.ZipInfo]) -> zipfile.ZipInfo:
     if found[0].file_size > _MAX_PICKLE_BYTES:
         raise ModelError(
             f"{path} has {found[0].file_size} bytes of names and settings, at most {_MAX_PICKLE_BYTES} wanted; keep "
-            f"the tensors alone: {_KEEP}"
+            f"the tensors alone: {KEEP_TENSORS}"
         )
     return found[0]
 
@@ -269,7 +269,7 @@ class _Reader(pickle.Unpickler):
             return self._inert
         raise ModelError(
             f"{self._path} holds more than tensors ({one_line(full, 60)}), and to load that could run code; keep the "
-            f"tensors alone where you trust the file: {_KEEP}"
+            f"tensors alone where you trust the file: {KEEP_TENSORS}"
         )
 
     def persistent_load(self, pid: Any) -> _Storage:  # noqa: ANN401 - whatever a pickle says

@@ -11,8 +11,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from geoseg.errors import ModelError
-from geoseg.model.bundle import METADATA_KEY, one_line, read_architecture, read_header
-from geoseg.model.weights.torch_file import WANTED, Announced, dictionaries, read_torch_file, record_places
+from geoseg.model.bundle import METADATA_KEY, PICKLES, one_line, read_architecture, read_header
+from geoseg.model.weights.torch_file import (
+    KEEP_TENSORS,
+    WANTED,
+    Announced,
+    dictionaries,
+    read_torch_file,
+    record_places,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -22,7 +29,6 @@ HEAD = re.compile(r"^(.*?)segmentation_head\.(?:\w+\.)*\w+$")
 """Names of a head's tensors, behind any prefix."""
 _WORDS = 400
 """Texts beside the weights that are looked at."""
-_PICKLES = ("pytorch_model.bin", "model.bin", "model.pth", "model.pt")
 _SAFETENSORS = "model.safetensors"
 
 
@@ -76,11 +82,11 @@ def check_names(shapes: Mapping[str, tuple[int, ...]], where: str) -> None:
 
 
 def _read_folder(folder: Path) -> WeightsFile:
-    names = [_SAFETENSORS, *_PICKLES]
+    names = [_SAFETENSORS, *PICKLES]
     inside = next((folder / name for name in names if (folder / name).is_file()), None)
     if inside is None or not (folder / "config.json").is_file():
         raise ModelError(
-            f"{folder} is a folder without config.json and {_SAFETENSORS} or {_PICKLES[0]}, as save_pretrained writes "
+            f"{folder} is a folder without config.json and {_SAFETENSORS} or {PICKLES[0]}, as save_pretrained writes "
             "them; give the file of weights itself"
         )
     found = read_weights_file(inside)
@@ -202,7 +208,7 @@ def _loaded(file: WeightsFile, names: Mapping[str, str]) -> dict[str, torch.Tens
         what = one_line(str(fault).partition("\n")[0], 80)
         raise ModelError(
             f"{file.path} holds more than tensors ({what}); keep the tensors alone where you trust the file: "
-            "torch.save(network.state_dict(), 'weights.pth')"
+            f"{KEEP_TENSORS}"
         ) from None
     tensors = _inside(content, file.place)
     return {own: tensors[name] for own, name in names.items()}
