@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 _SHOWN = 3
 _TOLD: dict[Status, str] = {
     "mapped": "mapped",
+    "partial": "mapped in part",
     "finished": "finished before",
     "outside": "outside of the area",
     "failed": "failed",
@@ -68,6 +69,7 @@ def _report(result: SceneResult, number: int, total: int, *, quiet: bool) -> Non
         return
     what = {
         "mapped": f"wrote {result.labels}: {pixels_text(result.pixels)} in {result.seconds:.1f} s",
+        "partial": f"{result.scene}: this share is mapped; the shard that ends last puts the map together",
         "finished": f"{result.labels} is finished",
         "outside": f"{result.scene} lies outside of the area",
     }

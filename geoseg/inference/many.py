@@ -37,7 +37,7 @@ from geoseg.store import Key, is_store
 if TYPE_CHECKING:
     from geoseg.inference.scene_list import SceneLike
 
-Status = Literal["mapped", "finished", "outside", "failed"]
+Status = Literal["mapped", "partial", "finished", "outside", "failed"]
 _BY_NAME = ("confidence", "probabilities", "polygons", "stac")
 """Options that are a path for each scene."""
 _LATER = ("GEOSEG_TILE", "GEOSEG_WARNINGS", "GEOSEG_SCENE_PATH", "GEOSEG_MODEL_ABOUT", "GEOSEG_MODEL_HUB")
@@ -57,7 +57,8 @@ class SceneResult:
     labels: Path | str
     """Where its map is, or would be: a path, or the URL of a map in a store."""
     status: Status
-    """mapped now; finished by an earlier run with the same settings; outside of the box or area; or failed."""
+    """mapped now; partial, as other shards are to come; finished by an earlier run with the same settings; outside of
+    the box or area; or failed."""
     error: GeosegError | None = None
     """Why it failed, or what it lies outside of."""
     pixels: int = 0
@@ -341,7 +342,9 @@ def _mapped(
         fault = GeosegError(f"unexpected {type(error).__name__}: {' '.join(str(error).split())}")
         fault.__cause__ = error
         return SceneResult(job.shown, _absolute(job.labels), "failed", fault, pixels, time.monotonic() - began)
-    return SceneResult(job.shown, _absolute(job.labels), "mapped", None, pixels, time.monotonic() - began)
+    is_whole = job.options.get("shard") is None or is_finished(ready, job.labels, job.options)
+    status: Status = "mapped" if is_whole else "partial"
+    return SceneResult(job.shown, _absolute(job.labels), status, None, pixels, time.monotonic() - began)
 
 
 def is_finished(made: Plan, labels: Path | str, options: OutputOptions) -> bool:

@@ -158,6 +158,21 @@ def test_a_bad_scene_is_told_of_and_the_others_are_mapped(folder: Path, tmp_path
     assert "no such file" in str(results[0].error)
 
 
+def test_shards_map_their_shares_and_the_last_one_makes_the_maps(
+    folder: Path, tmp_path: Path, bundle: ModelBundle
+) -> None:
+    options: dict[str, Any] = {"model": bundle, "device": "onnx", "tile": 64}
+    whole = geoseg.predict_many(folder, tmp_path / "whole", **options)
+    first = geoseg.predict_many(folder, tmp_path / "maps", shard="1/2", **options)
+    for result in first:
+        assert (result.status == "mapped") == result.labels.exists()
+    assert "partial" in outcome(first).values()
+    last = geoseg.predict_many(folder, tmp_path / "maps", shard="2/2", **options)
+    assert set(outcome(last).values()) <= {"mapped", "finished"}
+    for of_shards, alone in zip(last, whole, strict=True):
+        assert np.array_equal(pixels(of_shards.labels), pixels(alone.labels))
+
+
 def test_scenes_beside_the_area_are_no_failures(folder: Path, tmp_path: Path, bundle: ModelBundle) -> None:
     write_scene(folder / "far.tif", random_pixels(64, 64, 0, 0), transform=rasterio.Affine(0.5, 0, 0, 0, -0.5, 0))
     box = (500_000, 5_399_990, 500_020, 5_400_000)

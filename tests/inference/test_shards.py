@@ -38,8 +38,8 @@ def pixels(path: Path | str) -> Any:
 @pytest.mark.parametrize("tiles", [0, 1, 5, 6, 7, 100])
 @pytest.mark.parametrize("count", [1, 2, 3, 7])
 def test_shares_hold_every_tile_once_and_differ_by_one_at_most(tiles: int, count: int) -> None:
-    shares = [Shard(number, count).indexes(tiles) for number in range(1, count + 1)]
-    assert [index for share in shares for index in share] == list(range(tiles))
+    shares = [Shard(number, count).indexes(tiles, "map.tif") for number in range(1, count + 1)]
+    assert sorted(index for share in shares for index in share) == list(range(tiles))
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
 
 
@@ -113,3 +113,10 @@ def test_the_same_share_twice_at_once_is_refused(scene: Path, tmp_path: Path) ->
     first = open_shard(out, plan.fingerprint(), plan.meaning, Shard(1, 2), start_over=False)
     with first, pytest.raises(LockedError, match=r"shard 1/2 of .* is at work already"):
         geoseg.predict(scene, out, tile=TILE, shard="1/2")
+
+
+def test_of_many_maps_of_one_tile_every_shard_has_some() -> None:
+    shards = [Shard(number, 7) for number in range(1, 8)]
+    shares = [[len(shard.indexes(1, f"{number}.tif")) for number in range(100)] for shard in shards]
+    assert [sum(of_map) for of_map in zip(*shares, strict=True)] == [1] * 100
+    assert min(map(sum, shares)) > 0

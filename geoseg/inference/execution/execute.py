@@ -180,7 +180,7 @@ def _map_shard(plan: Plan, outputs: Outputs, shard: Shard, told: _Told) -> bool:
         _forget_lost_parts(journal, plan.products)
         _check_space(plan, journal)
         _announce(plan, journal, told.announce)
-        _map_missing(plan, journal, outputs, None, told, shard.indexes(plan.tile_count))
+        _map_missing(plan, journal, outputs, None, told, shard.indexes(plan.tile_count, outputs.labels.name))
         _check_unchanged(plan, meaning)
     there = len(finished_by_all(outputs.labels))
     if there < plan.tile_count:

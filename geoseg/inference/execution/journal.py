@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 import time
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -64,9 +65,13 @@ class Shard:
         """Return 3/8."""
         return f"{self.number}/{self.count}"
 
-    def indexes(self, tiles: int) -> range:
-        """Return its tiles, which follow one another."""
-        return range(tiles * (self.number - 1) // self.count, tiles * self.number // self.count)
+    def indexes(self, tiles: int, name: str) -> range:
+        """Return its tiles, which follow one another, of a map of that name.
+
+        The name turns the shares: of many maps with few tiles each shard has some.
+        """
+        place = (self.number - 1 + zlib.crc32(name.encode())) % self.count
+        return range(tiles * place // self.count, tiles * (place + 1) // self.count)
 
     @property
     def journal_name(self) -> str:
