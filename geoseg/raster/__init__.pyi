@@ -59,9 +59,12 @@ from .sources import TILE_PX as TILE_PX
 from .sources import better_zoom as better_zoom
 from .sources import coordinates_of as coordinates_of
 from .sources import is_item as is_item
+from .sources import is_layer as is_layer
 from .sources import is_tile_address as is_tile_address
 from .sources import item_names as item_names
 from .sources import item_times as item_times
+from .sources import layer_levels as layer_levels
+from .sources import layer_raster as layer_raster
 from .sources import tiles_raster as tiles_raster
 from .views import check_place as check_place
 from .views import is_as_stored as is_as_stored

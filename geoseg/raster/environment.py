@@ -52,10 +52,10 @@ _ONE_THREAD = dict.fromkeys(("GDAL_NUM_THREADS", "VRT_NUM_THREADS", "GTI_NUM_THR
 """GDAL has one pool of threads for everything; in a fork it waits for those of the parent."""
 _SCHEMES = "https?|ftp|s3|gs|az|adls|abfss?|oss|swift|webhdfs|hdfs"
 _REMOTE = re.compile(
-    rf"(^|\+)({_SCHEMES})://|/vsi(curl|s3|gs|az|adls|oss|swift|webhdfs|hdfs)(_streaming)?[/?]", re.IGNORECASE
+    rf"(^|\+|^WMT?S:)({_SCHEMES})://|/vsi(curl|s3|gs|az|adls|oss|swift|webhdfs|hdfs)(_streaming)?[/?]", re.IGNORECASE
 )
 _NAMES_REMOTE = re.compile(rf"\b({_SCHEMES})://|/vsi(curl|s3|gs|az|adls|oss|swift|webhdfs|hdfs)", re.IGNORECASE)
-_LISTS, _LIST_BYTES = (".vrt", ".json", ".geojson"), 1 << 20
+_LISTS, _LIST_BYTES = (".vrt", ".json", ".geojson", ".xml"), 1 << 20
 """Files that name rasters, and how much of one is looked at."""
 _LOCAL = ("file", "zip", "tar", "gzip")
 """Schemes without server, in whose names ? and # are letters like others."""

@@ -18,7 +18,7 @@ from rasterio.transform import from_origin
 from rasterio.warp import transform_bounds
 
 import geoseg
-from geoseg.errors import GeosegWarning, UsageError
+from geoseg.errors import GeosegWarning, SceneError, UsageError
 from geoseg.model import ModelBundle
 from geoseg.raster import Scene, Window, is_tile_address, tiles_raster
 from tests.networks import tiny_bundle
@@ -113,6 +113,76 @@ def test_planning_fetches_little(server: str, bundle: ModelBundle) -> None:
     before = seen()
     geoseg.plan(server, model=bundle, device="onnx", bbox=box(40, 40), zoom=ZOOM)
     assert seen() - before < 200  # of 1681 tiles, to see whether they look like the training imagery
+
+
+EXTENT = 2**17
+"""Meters of the layer from 0: its levels have whole meters from 1 m on."""
+
+
+def layer(server: str, name: str) -> str:
+    """Return a WMS as GDAL names a layer of it."""
+    asked = f"SERVICE=WMS&VERSION=1.1.1&REQUEST=GetMap&LAYERS=x&SRS=EPSG:3857&BBOX=0,0,{EXTENT},{EXTENT}"
+    return f"WMS:{server.partition('/tiles')[0]}/{name}?{asked}&FORMAT=image/png"
+
+
+def write_picture(path: Path, bbox: tuple[int, int, int, int]) -> Path:
+    west, south, east, north = bbox
+    pixels = tile_server.picture(bbox, east - west, north - south)
+    profile = {"driver": "GTiff", "count": 3, "dtype": "uint8", "height": north - south, "width": east - west}
+    with rasterio.open(path, "w", crs="EPSG:3857", transform=from_origin(west, north, 1, 1), **profile) as file:
+        file.write(pixels)
+    return path
+
+
+@pytest.mark.parametrize("kind", ["WMS:", "xml"])
+def test_a_layer_is_the_picture_it_shows_at_the_level_asked_for(
+    server: str, bundle: ModelBundle, tmp_path: Path, kind: str
+) -> None:
+    box = (1100, 2000, 1300, 2300)
+    path = layer(server, "wms")
+    if kind == "xml":
+        address = f"{server.partition('/tiles')[0]}/wms?"
+        (tmp_path / "layer.xml").write_text(
+            f'<GDAL_WMS><Service name="WMS"><Version>1.1.1</Version><ServerUrl>{address}</ServerUrl><Layers>x</Layers>'
+            "<SRS>EPSG:3857</SRS><ImageFormat>image/png</ImageFormat></Service><DataWindow><UpperLeftX>0</UpperLeftX>"
+            f"<UpperLeftY>{EXTENT}</UpperLeftY><LowerRightX>{EXTENT}</LowerRightX><LowerRightY>0</LowerRightY>"
+            f"<SizeX>{2**30}</SizeX><SizeY>{2**30}</SizeY></DataWindow><Projection>EPSG:3857</Projection>"
+            "<BandsCount>3</BandsCount><BlockSizeX>256</BlockSizeX><BlockSizeY>256</BlockSizeY></GDAL_WMS>"
+        )
+        path = str(tmp_path / "layer.xml")
+    options: dict[str, Any] = {"model": bundle, "device": "onnx", "bbox": box}
+    with pytest.warns(GeosegWarning, match=r"is a map server: about \d+ requests at level 13 \(200 x 300 px of 1 m\)"):
+        made = geoseg.plan(path, resolution=1.0, **options)
+    expected = geoseg.plan(write_picture(tmp_path / "whole.tif", box), **options)
+    np.testing.assert_array_equal(made.to_dask().compute(), expected.to_dask().compute())
+
+
+def test_a_wmts_is_its_tiles(server: str, bundle: ModelBundle) -> None:
+    path = f"WMTS:{server.partition('/tiles')[0]}/wmts.xml,layer=x"
+    options: dict[str, Any] = {"model": bundle, "device": "onnx", "bbox": box(1.25, 1.25)}
+    expected = geoseg.plan(server, zoom=15, **options)
+    wanted_m = expected.scene.geobox.gsd_m
+    made = geoseg.plan(path, resolution=wanted_m, **options)
+    assert made.scene.shape == expected.scene.shape
+    np.testing.assert_array_equal(made.to_dask().compute(), expected.to_dask().compute())
+
+
+def test_a_server_that_shows_nothing_or_refuses_is_one_line(
+    server: str, bundle: ModelBundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GDAL_HTTP_MAX_RETRY", "0")
+    options: dict[str, Any] = {"model": bundle, "device": "onnx", "resolution": 1.0, "bbox": (100, 100, 200, 200)}
+    with pytest.warns(GeosegWarning, match="shows one color alone there; check the name of the layer"):
+        geoseg.plan(layer(server, "wms-black"), **options)
+    for name, said in {"wms-sorry": "exception", "wms-503": "503"}.items():
+        with pytest.raises(SceneError, match=said) as raised:
+            geoseg.plan(layer(server, name), **options)
+        assert len(str(raised.value).splitlines()) == 1
+        assert "LAYERS" not in str(raised.value)
+    with pytest.raises(UsageError, match="say which part with `bbox` or `aoi`"):
+        geoseg.plan(layer(server, "wms"), model=bundle)
+    with pytest.raises(UsageError, match="choose a `resolution`"):
+        geoseg.plan(layer(server, "wms"), model=bundle, bbox=(0, 0, 9, 9))
 
 
 def test_what_cannot_be_meant(server: str, bundle: ModelBundle, tmp_path: Path) -> None:

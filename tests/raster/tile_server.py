@@ -1,6 +1,7 @@
 """A server of map tiles for tests: each has its zoom, column and row as its color. It runs as a process of its own.
 
-`/--seen` tells which tiles were asked for. Rows of 1000 and more are not there.
+`/--seen` tells which tiles were asked for. `/wms` answers as a WMS does, `/wms-black` with an empty picture,
+`/wms-sorry` with an error in words, `/wms-503` with none; `/wmts.xml` describes the tiles as a WMTS.
 """
 
 from __future__ import annotations
@@ -10,12 +11,16 @@ import json
 import re
 import sys
 from http import HTTPStatus
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
 from rasterio.io import MemoryFile
 
 SEEN: list[list[int]] = []
 TILE_PX = 256
+HALF_M = 20037508.342789244
+WMTS_ZOOMS = (14, 15, 16)
 
 
 def tile(zoom: int, col: int, row: int) -> bytes:
@@ -24,10 +29,49 @@ def tile(zoom: int, col: int, row: int) -> bytes:
     pixels[0] = (col * 7 + zoom) % 200 + 20
     pixels[1] = (row * 11) % 200 + 20
     pixels[2] = np.add.outer(np.arange(TILE_PX), np.arange(TILE_PX)) % 200 + 20
+    return png_of(pixels)
+
+
+def picture(bbox: tuple[float, float, float, float], width: int, height: int) -> np.ndarray[Any, Any]:
+    """Return what the WMS shows of a box: its pixels tell where their middles are."""
+    west, south, east, north = bbox
+    xs = west + (np.arange(width) + 0.5) * (east - west) / width
+    ys = north - (np.arange(height) + 0.5) * (north - south) / height
+    pixels = np.full((3, height, width), 90, np.uint8)
+    pixels[0], pixels[1] = (np.floor(xs) % 200 + 20)[None], (np.floor(ys) % 200 + 20)[:, None]
+    return pixels
+
+
+def png_of(pixels: np.ndarray[Any, Any]) -> bytes:
+    """Return pixels (band, row, col) as a PNG."""
+    count, height, width = pixels.shape
     with MemoryFile() as file:
-        with file.open(driver="PNG", count=3, dtype="uint8", height=TILE_PX, width=TILE_PX) as png:
+        with file.open(driver="PNG", count=count, dtype="uint8", height=height, width=width) as png:
             png.write(pixels)
         return bytes(file.read())
+
+
+def capabilities(port: int) -> str:
+    """Return the description of a WMTS with the tiles of three zooms."""
+    matrices = "".join(
+        f"<TileMatrix><ows:Identifier>{zoom}</ows:Identifier>"
+        f"<ScaleDenominator>{2 * HALF_M / 2**zoom / TILE_PX / 0.00028!r}</ScaleDenominator>"
+        f"<TopLeftCorner>{-HALF_M} {HALF_M}</TopLeftCorner><TileWidth>{TILE_PX}</TileWidth>"
+        f"<TileHeight>{TILE_PX}</TileHeight><MatrixWidth>{2**zoom}</MatrixWidth>"
+        f"<MatrixHeight>{2**zoom}</MatrixHeight></TileMatrix>"
+        for zoom in WMTS_ZOOMS
+    )
+    template = f"http://127.0.0.1:{port}/tiles/{{TileMatrix}}/{{TileCol}}/{{TileRow}}.png"
+    return (
+        '<Capabilities xmlns="http://www.opengis.net/wmts/1.0" xmlns:ows="http://www.opengis.net/ows/1.1" '
+        'version="1.0.0"><Contents><Layer><ows:Identifier>x</ows:Identifier><Style isDefault="true">'
+        "<ows:Identifier>default</ows:Identifier></Style><Format>image/png</Format><TileMatrixSetLink>"
+        "<TileMatrixSet>web</TileMatrixSet></TileMatrixSetLink>"
+        f'<ResourceURL format="image/png" resourceType="tile" template="{template}"/></Layer>'
+        "<TileMatrixSet><ows:Identifier>web</ows:Identifier>"
+        f"<ows:SupportedCRS>urn:ogc:def:crs:EPSG::3857</ows:SupportedCRS>{matrices}</TileMatrixSet></Contents>"
+        "</Capabilities>"
+    )
 
 
 class TileHandler(http.server.BaseHTTPRequestHandler):
@@ -40,6 +84,9 @@ class TileHandler(http.server.BaseHTTPRequestHandler):
         if self.path == "/--seen":
             self._send(HTTPStatus.OK, json.dumps(SEEN).encode())
             return
+        if self.path.startswith(("/wms", "/wmts")):
+            self._send_map()
+            return
         found = re.match(r"/tiles/(\d+)/(\d+)/(\d+)\.png", self.path)
         if found is None:
             self._send(HTTPStatus.NOT_FOUND, b"")
@@ -47,6 +94,21 @@ class TileHandler(http.server.BaseHTTPRequestHandler):
         zoom, col, row = map(int, found.groups())
         SEEN.append([zoom, col, row])
         self._send(HTTPStatus.OK, tile(zoom, col, row), "image/png")
+
+    def _send_map(self) -> None:
+        address = urlsplit(self.path)
+        asked = {name.upper(): values[0] for name, values in parse_qs(address.query).items()}
+        if address.path == "/wmts.xml":
+            self._send(HTTPStatus.OK, capabilities(self.server.server_address[1]).encode(), "text/xml")
+        elif address.path == "/wms-sorry":
+            self._send(HTTPStatus.OK, b"<ServiceException>no such layer</ServiceException>", "text/xml")
+        elif address.path == "/wms-503":
+            self._send(HTTPStatus.SERVICE_UNAVAILABLE, b"")
+        else:
+            west, south, east, north = map(float, asked["BBOX"].split(","))
+            pixels = picture((west, south, east, north), int(asked["WIDTH"]), int(asked["HEIGHT"]))
+            SEEN.append([0, 0, 0])
+            self._send(HTTPStatus.OK, png_of(pixels * (address.path == "/wms")), "image/png")
 
     def _send(self, status: HTTPStatus, body: bytes, kind: str = "application/json") -> None:
         self.send_response(status)

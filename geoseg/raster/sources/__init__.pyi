@@ -3,7 +3,10 @@ from .arrays import path_of as path_of
 from .arrays import to_xarray as to_xarray
 from .map_server import TILE_PX as TILE_PX
 from .map_server import better_zoom as better_zoom
+from .map_server import is_layer as is_layer
 from .map_server import is_tile_address as is_tile_address
+from .map_server import layer_levels as layer_levels
+from .map_server import layer_raster as layer_raster
 from .map_server import tiles_raster as tiles_raster
 from .stac import is_item as is_item
 from .stac import item_names as item_names

@@ -1,4 +1,4 @@
-"""Tiles of a map server in place of a raster: an address with {z}, {x} and {y}, at one zoom.
+"""Map servers in place of rasters: an address with {z}, {x} and {y} at one zoom, a WMS or WMTS at one of its levels.
 
 GDAL's WMS driver fetches them: https://gdal.org/drivers/raster/wms.html. The tiles are those of the web's slippy maps:
 256 pixels a side, Web Mercator, y from the north ({-y}: from the south).
@@ -8,9 +8,18 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterator
+from pathlib import Path
 from xml.sax.saxutils import escape
 
-from geoseg.errors import UsageError
+import rasterio
+from rasterio.io import DatasetReader
+
+from geoseg.errors import SceneError, UsageError
+from geoseg.raster.dataset_cache import opened, root_message
+from geoseg.raster.environment import GDAL_ERRORS, raster_environment, shown
+from geoseg.raster.geobox import GeoBox
+from geoseg.raster.views import TYPES, color_name, file_name, place_lines
 
 TILE_PX = 256
 FIRST_ZOOM, LAST_ZOOM = 0, 22
@@ -19,6 +28,59 @@ _HALF_M = 20037508.342789244
 _PLACEHOLDER = re.compile(r"\$?\{(-?)([xyzq])\}", re.IGNORECASE)
 _NO_TILE = "204,404,410"
 """HTTP's ways to say that there is none."""
+
+_OF_GDAL = re.compile(r"^\s*(WMS:|WMTS:|<GDAL_WMT?S\b)", re.IGNORECASE)
+_IN_XML = re.compile(rb"<GDAL_WMT?S\b")
+_MOST_XML_BYTES = 1 << 20
+
+
+def is_layer(path: str) -> bool:
+    """Say whether a path names a layer of a WMS or WMTS as GDAL does: WMS:https://..., WMTS:..., or its XML file."""
+    if _OF_GDAL.match(path):
+        return True
+    if not path.lower().endswith((".xml", ".wms", ".wmts")):
+        return False
+    try:
+        file = Path(path)
+        return file.stat().st_size <= _MOST_XML_BYTES and _IN_XML.search(file.read_bytes()) is not None
+    except (OSError, ValueError):
+        return False
+
+
+def layer_levels(path: str) -> list[int]:
+    """Return how many times larger the pixels of each level of a layer are than its finest. Raises SceneError."""
+    with opened(path) as dataset:
+        return [1, *dataset.overviews(1)]
+
+
+def layer_raster(path: str, level: int) -> str:
+    """Return the VRT of one level of a layer, 0 being the finest. Raises SceneError."""
+    options = {} if level == 0 else {"OVERVIEW_LEVEL": level - 1}
+    try:
+        with raster_environment(remote=True), rasterio.open(path, sharing=False, **options) as dataset:
+            return "".join(_layer(path, dataset, options))
+    except GDAL_ERRORS as error:
+        raise SceneError(
+            f"cannot read {shown(path)}: {root_message(error, path)}; check the address and the name of the layer"
+        ) from error
+
+
+def _layer(path: str, dataset: DatasetReader, options: dict[str, int]) -> Iterator[str]:
+    place = GeoBox(dataset.height, dataset.width, dataset.transform, dataset.crs or None)
+    said = "".join(f'<OOI key="{name}">{value}</OOI>' for name, value in options.items())
+    yield f'<VRTDataset rasterXSize="{place.width_px}" rasterYSize="{place.height_px}">\n'
+    yield from place_lines(place)
+    rows, cols = dataset.block_shapes[0]
+    for band in dataset.indexes:
+        nodata, color = dataset.nodatavals[band - 1], dataset.colorinterp[band - 1].name.lower()
+        yield f'<VRTRasterBand dataType="{TYPES[dataset.dtypes[band - 1]]}" band="{band}" '
+        yield f'blockXSize="{min(cols, place.width_px)}" blockYSize="{min(rows, place.height_px)}">'
+        yield "" if nodata is None else f"<NoDataValue>{nodata!r}</NoDataValue>"
+        yield f"<ColorInterp>{color_name(color)}</ColorInterp>"
+        yield f'<SimpleSource><SourceFilename relativeToVRT="0">{escape(file_name(path))}</SourceFilename>'
+        yield f"<OpenOptions>{said}</OpenOptions>" if said else ""
+        yield f"<SourceBand>{band}</SourceBand></SimpleSource></VRTRasterBand>\n"
+    yield "</VRTDataset>\n"
 
 
 def is_tile_address(path: str) -> bool:
