@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
+import geoseg
 import geoseg.store
 from geoseg.errors import LockedError, OutputError, UsageError
 from geoseg.store import Key, claimed, is_store, staged
@@ -193,6 +195,16 @@ def test_a_store_that_is_busy_is_asked_again(answers: type[_Answers]) -> None:
     assert answers.asked == 4
 
 
+def test_a_store_that_is_busy_ten_times_is_asked_on(answers: type[_Answers], monkeypatch: pytest.MonkeyPatch) -> None:
+    short = timedelta(milliseconds=1)
+    monkeypatch.setattr(geoseg.store, "_BACK_OFF", {"init_backoff": short, "max_backoff": short, "base": 2})
+    geoseg.store._opened.cache_clear()
+    answers.codes = (503,) * 10
+    assert Key.of("s3://bucket/a.tif").size() is None
+    assert answers.asked == 11
+    geoseg.store._opened.cache_clear()
+
+
 def test_a_store_that_stays_busy_is_one_line(answers: type[_Answers], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(geoseg.store, "_RETRIES", 2)
     geoseg.store._opened.cache_clear()
@@ -207,6 +219,22 @@ def test_no_permission_is_one_line(answers: type[_Answers]) -> None:
     answers.codes = (403,) * 100
     with pytest.raises(OutputError, match="no permission"):
         Key.of("s3://bucket/a.tif").write(b"map")
+
+
+def test_a_bucket_without_permission_ends_a_run_before_its_work(
+    answers: type[_Answers], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    answers.codes = (403,) * 1000
+    scene = tmp_path / "scene.tif"  # which is not there: it is not looked at
+    for call in (
+        lambda: geoseg.predict(scene, "s3://bucket/map.tif"),
+        lambda: geoseg.predict_many([scene], "s3://bucket/maps"),
+    ):
+        with pytest.raises(OutputError, match="no permission") as refused:
+            call()
+        assert len(str(refused.value).splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(

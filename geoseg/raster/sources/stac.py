@@ -32,7 +32,9 @@ if TYPE_CHECKING:
     from rasterio.io import DatasetReader
 
 _ENDS = (".json", ".geojson")
-_ITEM_ADDRESS = re.compile(r"/items/[^/]+/?$")
+_ITEM_ADDRESS = re.compile(r"/(search|items|items/[^/]+)/?$")
+"""Of STAC's API: the answer to a search, the items of a collection, an item."""
+_MOST_PAGES = 100
 _MOST_BYTES = 64 << 20
 _TIMEOUT_S, _TRIES, _PAUSE_S = 30, 4, 0.5
 _SAME_PX = 0.01
@@ -55,6 +57,8 @@ class _Band:
     name: str
     common_name: str
     nodata: float | None
+    is_told: bool
+    """Whether the item tells of it; else it stands for all bands of an asset of which nothing is said."""
     rank: tuple[bool, bool]
     """The less, the rather it is meant: pictures to look at last, GeoTIFFs before other formats."""
 
@@ -70,8 +74,7 @@ def is_item(path: str) -> bool:
     if name.lstrip().startswith(("<", "{")) or name.startswith("STACIT"):
         return False
     if name.startswith(("http://", "https://")):
-        where = urlsplit(name).path
-        return where.lower().endswith(_ENDS) or _ITEM_ADDRESS.search(where) is not None
+        return _is_address(name)
     if not name.lower().endswith(_ENDS):
         return False
     try:
@@ -92,7 +95,7 @@ def item_names(path: str) -> list[str]:
     found = _document(name)
     if item is not None or found.get("type") != "FeatureCollection":
         return [path]
-    return [f"{name}#{each.get('id', place)}" for place, each in enumerate(_items(found))]
+    return [f"{name}#{each.get('id', place)}" for place, each in enumerate(_all_items(name, found))]
 
 
 def raster_of(
@@ -117,6 +120,8 @@ def raster_of(
             )
         return (asset[0].href, bands) if bands or len({b.href for b in asset}) == 1 else _stacked(asset, path)
     chosen = [band for name in names for band in _named(name, every, _called(item, path))]
+    if len(chosen) == 1 and not chosen[0].is_told:
+        return chosen[0].href, None
     if len({band.href for band in chosen}) == 1:
         return chosen[0].href, [band.index for band in chosen]
     return _stacked(chosen, path)
@@ -138,7 +143,16 @@ def item_times(path: str) -> dict[str, str | None] | None:
 def _split(path: str) -> tuple[str, str | None]:
     """Return the document, and which item of it is meant."""
     before, mark, item = path.rpartition("#")
-    return (before, item) if mark and before.lower().partition("?")[0].endswith(_ENDS) else (path, None)
+    is_named = before.lower().partition("?")[0].endswith(_ENDS) or _is_address(before)
+    return (before, item) if mark and is_named else (path, None)
+
+
+def _is_address(name: str) -> bool:
+    """Say whether a name is the address of a STAC document."""
+    if not name.startswith(("http://", "https://")):
+        return False
+    where = urlsplit(name).path
+    return where.lower().endswith(_ENDS) or _ITEM_ADDRESS.search(where) is not None
 
 
 def _called(item: Mapping[str, Any], path: str) -> str:
@@ -149,7 +163,7 @@ def _item(path: str) -> Mapping[str, Any]:
     name, wanted = _split(path)
     found = _document(name)
     if wanted is not None or found.get("type") == "FeatureCollection":
-        items = _items(found) if found.get("type") == "FeatureCollection" else [found]
+        items = _all_items(name, found) if found.get("type") == "FeatureCollection" else [found]
         one = [each for each in items if str(each.get("id")) == wanted]
         if len(one) == 1:
             return one[0]
@@ -167,6 +181,27 @@ def _item(path: str) -> Mapping[str, Any]:
 def _items(collection: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     features = collection.get("features")
     return [each for each in features if isinstance(each, Mapping)] if isinstance(features, list) else []
+
+
+def _all_items(name: str, first: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the items of a collection, and those of the pages that follow it. SceneError for pages without end."""
+    page, items, seen = first, _items(first), {name}
+    while (following := _next_page(page, name)) is not None:
+        if following in seen or len(seen) >= _MOST_PAGES:
+            raise SceneError(f"{shown(name)} has more than {len(seen)} pages of items; ask for fewer, by place or time")
+        seen.add(following)
+        page = _document(following)
+        items += _items(page)
+    return items
+
+
+def _next_page(page: Mapping[str, Any], name: str) -> str | None:
+    links = page.get("links")
+    for link in links if isinstance(links, list) else []:
+        is_next = isinstance(link, Mapping) and link.get("rel") == "next" and isinstance(link.get("href"), str)
+        if is_next and str(link.get("method", "GET")).upper() == "GET" and name.startswith(("http://", "https://")):
+            return urljoin(name, link["href"])
+    return None
 
 
 def _document(name: str) -> Mapping[str, Any]:
@@ -189,7 +224,7 @@ def _modified(name: str) -> int:
         return -1
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=_MOST_PAGES)
 def _text(name: str, _stamp: int) -> bytes:
     try:
         return _fetched(name) if name.startswith(("http://", "https://")) else Path(name).read_bytes()
@@ -232,7 +267,7 @@ def _bands(item: Mapping[str, Any], base: str) -> Iterator[_Band]:
                     rows = dict(each[place]) | rows
             name = str(rows.get("name") or (key if count == 1 else f"{key}:{place + 1}"))
             common = str(rows.get("common_name") or rows.get("eo:common_name") or "")
-            yield _Band(str(key), href, place + 1, name, common, _number(rows.get("nodata")), rank)
+            yield _Band(str(key), href, place + 1, name, common, _number(rows.get("nodata")), bool(said), rank)
 
 
 def _type(asset: Mapping[str, Any]) -> str:

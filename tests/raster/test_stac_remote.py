@@ -1,0 +1,137 @@
+"""STAC documents behind http: what they say relative to their address, pages that follow, and servers that refuse."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import geoseg
+from geoseg.errors import SceneError
+from geoseg.inference import find_scenes
+from geoseg.inference.scene_list import map_names
+from geoseg.raster import Scene, Window
+from tests.inference.conftest import random_pixels, write_scene
+from tests.networks import tiny_bundle
+from tests.raster import range_server
+
+WHOLE = Window(0, 0, 70, 90)
+TIFF = "image/tiff; application=geotiff"
+
+
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Serve the test's folder; return the address."""
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    program = [sys.executable, Path(range_server.__file__), tmp_path]
+    with subprocess.Popen(program, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        yield process.stdout.readline().strip()
+        process.kill()
+
+
+def item(name: str, href: str, **more: Any) -> dict[str, Any]:
+    bands = [{"name": color, "eo:common_name": color} for color in ("red", "green", "blue")]
+    assets = {"visual": {"href": href, "type": TIFF, "bands": bands}}
+    told = {"datetime": "2024-05-06T07:08:09Z"}
+    return {"type": "Feature", "stac_version": "1.1.0", "id": name, "properties": told, "assets": assets} | more
+
+
+def page(*items: dict[str, Any], following: str | None = None) -> str:
+    links = [] if following is None else [{"rel": "next", "href": following}]
+    return json.dumps({"type": "FeatureCollection", "features": list(items), "links": links})
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "api").mkdir()
+    for seed, name in enumerate("abc"):
+        write_scene(tmp_path / "data" / f"{name}.tif", random_pixels(70, 90, seed, 0.1))
+    return tmp_path
+
+
+def expected(folder: Path, name: str) -> Any:
+    return Scene.open(folder / "data" / f"{name}.tif").read(WHOLE).data
+
+
+def test_hrefs_are_relative_to_the_items_address(server: str, folder: Path) -> None:
+    (folder / "api" / "a.json").write_text(json.dumps(item("a", "../data/a.tif")))
+    (folder / "api" / "b.json").write_text(json.dumps(item("b", f"{server}/data/b.tif?key=secret")))
+    for name in "ab":
+        scene = Scene.open(f"{server}/api/{name}.json?token=hidden", bands=["red", "green", "blue"])
+        np.testing.assert_array_equal(scene.read(WHOLE).data, expected(folder, name))
+    bundle = tiny_bundle(folder, window_px=64)
+    out = geoseg.predict(f"{server}/api/a.json?token=hidden", folder / "a.tif", model=bundle, device="onnx", stac=True)
+    alone = geoseg.predict(folder / "data" / "a.tif", folder / "alone.tif", model=bundle, device="onnx")
+    np.testing.assert_array_equal(Scene.open(out).read(WHOLE).data, Scene.open(alone).read(WHOLE).data)
+    told = (folder / "a.json").read_text()
+    assert "hidden" not in told
+    assert json.loads(told)["links"][0]["href"] == f"{server}/api/a.json"
+    assert json.loads(told)["properties"]["datetime"] == "2024-05-06T07:08:09Z"
+
+
+def test_the_pages_of_a_search_are_its_scenes(server: str, folder: Path) -> None:
+    (folder / "api" / "search").write_text(
+        page(item("a", "../data/a.tif"), item("b", "../data/b.tif"), following="./more.json")
+    )
+    (folder / "api" / "more.json").write_text(page(item("c", "../data/c.tif")))
+    address = f"{server}/api/search?collections=x"
+    found = find_scenes([address])
+    assert found == [f"{address}#{name}" for name in "abc"]
+    assert map_names(found) == ["a", "b", "c"]
+    for name, scene in zip("abc", found, strict=True):
+        np.testing.assert_array_equal(Scene.open(str(scene), bands=["visual"]).read(WHOLE).data, expected(folder, name))
+    (folder / "api" / "round.json").write_text(page(item("a", "../data/a.tif"), following="./round.json"))
+    with pytest.raises(SceneError, match="pages of items; ask for fewer"):
+        find_scenes([f"{server}/api/round.json"])
+
+
+def test_an_asset_of_which_nothing_is_said_is_its_file(server: str, folder: Path) -> None:
+    plain = item("a", "../data/a.tif")
+    del plain["assets"]["visual"]["bands"]
+    (folder / "api" / "a.json").write_text(json.dumps(plain))
+    scene = Scene.open(f"{server}/api/a.json", bands=["visual"])
+    np.testing.assert_array_equal(scene.read(WHOLE).data, expected(folder, "a"))
+
+
+@pytest.mark.parametrize(
+    ("name", "bands", "said"),
+    [
+        ("gone.json", None, r"cannot read .*/api/gone.json: HTTP status 404"),
+        ("items/gone", None, r"cannot read .*/api/items/gone: HTTP status 404"),
+        ("a.json", ["nir"], r"the STAC item a .* has no band nir; it has red, green, blue"),
+        ("lost.json", ["red"], r"cannot read http.*/api/lost.tif"),
+        ("page.json", None, "is no JSON, so no STAC item"),
+    ],
+)
+def test_what_a_server_does_not_have_is_one_line(
+    server: str, folder: Path, name: str, bands: list[str] | None, said: str
+) -> None:
+    (folder / "api" / "a.json").write_text(json.dumps(item("a", "../data/a.tif")))
+    (folder / "api" / "lost.json").write_text(json.dumps(item("lost", "lost.tif")))
+    (folder / "api" / "page.json").write_text("<html>")
+    with pytest.raises(SceneError, match=said) as raised:
+        Scene.open(f"{server}/api/{name}?token=hidden", bands=bands)
+    assert len(str(raised.value).splitlines()) == 1
+    assert "hidden" not in str(raised.value)
+
+
+def test_a_busy_server_is_asked_again(server: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("geoseg.raster.sources.stac._PAUSE_S", 0.01)
+    (folder / "api" / "a.json").write_text(json.dumps(item("a", "../data/a.tif")))
+    for busy, works in ((2, True), (9, False)):
+        with urllib.request.urlopen(f"{server}/--busy/{busy}", timeout=10):  # noqa: S310 our own server
+            pass
+        if works:
+            assert Scene.open(f"{server}/api/a.json?try={busy}").shape == (70, 90)
+        else:
+            with pytest.raises(SceneError, match="HTTP status 503"):
+                Scene.open(f"{server}/api/a.json?try={busy}")
