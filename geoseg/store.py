@@ -35,6 +35,16 @@ _RETRIES, _RETRY_S = 12, 120
 _BEAT_S, _DEAD_S = 20.0, 120.0
 """An owner shows that it lives so often; one that was silent for so long has lost its lock."""
 _BACK_OFF = {"init_backoff": timedelta(milliseconds=100), "max_backoff": timedelta(seconds=10), "base": 2}
+_PLACES = {
+    "gs": ("GOOGLE_SERVICE_ACCOUNT_KEY", "GOOGLE_BASE_URL"),
+    "az": ("AZURE_STORAGE_ENDPOINT", "AZURE_ENDPOINT"),
+}
+"""Variables, read by obstore itself, that say where a store is; one on this machine may do without TLS."""
+_CREDENTIALS = {
+    "s3": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_NO_SIGN_REQUEST=YES",
+    "gs": "GOOGLE_APPLICATION_CREDENTIALS",
+    "az": "AZURE_STORAGE_ACCOUNT_NAME, and AZURE_STORAGE_ACCOUNT_KEY or AZURE_STORAGE_SAS_TOKEN",
+}
 _LARGE_BYTES = 64 << 20
 """Files from here on are sent in pieces."""
 Result = TypeVar("Result")
@@ -242,10 +252,9 @@ def _beat(key: Key, owner: bytes, left: threading.Event) -> None:
 
 
 @lru_cache(maxsize=8)
-def _opened(scheme: str, bucket: str, settings: tuple[tuple[str, str], ...]) -> ObjectStore:
+def _opened(scheme: str, bucket: str, settings: tuple[tuple[str, str], ...], *, plain: bool) -> ObjectStore:
     from obstore.store import from_url  # noqa: PLC0415 - see Key.size
 
-    plain = any(key == "endpoint" and value.startswith("http://") for key, value in settings)
     options: dict[str, Any] = dict(settings)
     if scheme == "s3" and "AWS_ACCESS_KEY_ID" not in os.environ and "skip_signature" not in options:
         options |= _profile()
@@ -260,7 +269,10 @@ def _opened(scheme: str, bucket: str, settings: tuple[tuple[str, str], ...]) -> 
 
 
 def _store(key: Key) -> ObjectStore:
-    return _opened(key.scheme, key.bucket, tuple(sorted(_settings(key.scheme).items())))
+    settings = _settings(key.scheme)
+    places = [settings.get("endpoint", ""), *(os.environ.get(name, "") for name in _PLACES.get(key.scheme, ()))]
+    plain = any("http://" in place for place in places)
+    return _opened(key.scheme, key.bucket, tuple(sorted(settings.items())), plain=plain)
 
 
 def _settings(scheme: str) -> dict[str, str]:
@@ -317,8 +329,8 @@ def _reason(key: Key, fault: str) -> str:
         return f"there is no bucket {key.bucket}; check its name, or make it"
     if any(word in said for word in ("accessdenied", "forbidden", "403", "unauthenticated", "401", "permission")):
         return "the store refuses (no permission); check the credentials in the environment and the bucket's policy"
-    if any(word in said for word in ("credential", "metadata", "169.254.169.254", "imds")):
-        return "no credentials were found; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_NO_SIGN_REQUEST=YES"
+    if any(word in said for word in ("credential", "metadata", "169.254.169.254", "imds", "account must be")):
+        return f"no credentials were found; set {_CREDENTIALS[key.scheme]}"
     if any(word in said for word in ("503", "500", "502", "504", "slowdown", "slow down", "timed out", "retries")):
         return "the store does not answer, after several tries; what is finished is kept: run the same command again"
     return f"{text:.200}; what is finished is kept: check the network and run the same command again"

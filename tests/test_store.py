@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import threading
 from collections.abc import Iterator
 from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 
@@ -219,6 +222,75 @@ def test_no_permission_is_one_line(answers: type[_Answers]) -> None:
     answers.codes = (403,) * 100
     with pytest.raises(OutputError, match="no permission"):
         Key.of("s3://bucket/a.tif").write(b"map")
+
+
+class _Objects(BaseHTTPRequestHandler):
+    """Keeps what is put: as much as Google's and Azure's stores have in common."""
+
+    objects: dict[str, bytes]
+    made = 201
+
+    def do_PUT(self) -> None:
+        self.objects[self._name] = self.rfile.read(int(self.headers["Content-Length"]))
+        self._send(self.made)
+
+    def do_GET(self) -> None:
+        content = self.objects.get(self._name)
+        self._send(404 if content is None else 200, content or b"")
+
+    do_HEAD = do_GET  # noqa: N815 - the name that http.server calls
+
+    @property
+    def _name(self) -> str:
+        return unquote(self.path.partition("?")[0])
+
+    def _send(self, status: int, content: bytes = b"") -> None:
+        self.send_response(status)
+        self.send_header("ETag", '"1"')
+        self.send_header("Last-Modified", "Sun, 29 Nov 2026 08:00:00 GMT")
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(content)
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@pytest.mark.parametrize("scheme", ["gs", "az"])
+def test_googles_and_azures_stores_are_asked_in_their_words(
+    scheme: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kind = type("Objects", (_Objects,), {"objects": {}})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), kind)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    address = f"http://127.0.0.1:{server.server_port}"
+    nobody = dict.fromkeys(("client_email", "private_key", "private_key_id"), "")
+    account = json.dumps({"gcs_base_url": address, "disable_oauth": True, **nobody})
+    monkeypatch.setenv("GOOGLE_SERVICE_ACCOUNT_KEY", account)
+    monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_NAME", "nobody")
+    monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_KEY", base64.b64encode(b"nothing").decode())
+    monkeypatch.setenv("AZURE_STORAGE_ENDPOINT", address)
+    geoseg.store._opened.cache_clear()
+    key = Key.of(f"{scheme}://box/maps/a b.tif")
+    assert (key.exists(), key.read()) == (False, None)
+    key.write(b"map")
+    assert (key.size(), key.read()) == (3, b"map")
+    key.download(tmp_path / "back")
+    assert (tmp_path / "back").read_bytes() == b"map"
+    assert list(kind.objects) == ["/box/maps/a b.tif"]  # type: ignore[attr-defined] # made above
+    server.shutdown()
+    server.server_close()
+    geoseg.store._opened.cache_clear()
+
+
+def test_an_account_that_is_not_named_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AZURE_STORAGE_ACCOUNT_NAME", "AZURE_STORAGE_ENDPOINT", "AZURE_ENDPOINT"):
+        monkeypatch.delenv(name, raising=False)
+    geoseg.store._opened.cache_clear()
+    with pytest.raises(OutputError, match="no credentials were found; set AZURE_STORAGE_ACCOUNT_NAME") as refused:
+        Key.of("az://box/a.tif").size()
+    assert len(str(refused.value).splitlines()) == 1
 
 
 def test_a_bucket_without_permission_ends_a_run_before_its_work(

@@ -200,7 +200,7 @@ def _next_page(page: Mapping[str, Any], name: str) -> str | None:
     for link in links if isinstance(links, list) else []:
         is_next = isinstance(link, Mapping) and link.get("rel") == "next" and isinstance(link.get("href"), str)
         if is_next and str(link.get("method", "GET")).upper() == "GET" and name.startswith(("http://", "https://")):
-            return urljoin(name, link["href"])
+            return urljoin(name, str(link["href"]))
     return None
 
 
