@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,9 @@ from geoseg.model.onnx_files.graph import (
 )
 from geoseg.model.onnx_files.onnx_file import OnnxFile
 from geoseg.model.onnx_files.session import SessionFault, open_session
+
+if TYPE_CHECKING:
+    import onnxruntime
 
 _STEPS = (1, 2, 4, 7, 8, 14, 16, 28, 32, 56, 64, 128)
 """What a window may have to be a multiple of; networks halve it, or cut it into patches."""
@@ -111,29 +114,38 @@ class _Refused(Exception):  # noqa: N818 - a size that does not fit is no error
     """The network does not take a window of this size."""
 
 
-def _runner(file: OnnxFile, taken: OnnxInput, bands: int) -> Any:  # noqa: ANN401 - a function of a size
-    """Return a function of a window's size; gives every output by name, of one window of noise."""
-    try:
-        session = open_session(file.path, file.data_files, threads=available_cores(), optimized=False)
-    except SessionFault as fault:
-        raise ModelError(f"{file.path} cannot be loaded by ONNX Runtime: {fault}") from None
-    names = [value.name for value in session.get_outputs()]
+@dataclass(frozen=True, slots=True)
+class _Runner:
+    """Runs the network on one window of noise, of a size, and gives every output by name."""
 
-    def run(size_px: int) -> dict[str, NDArray[Any]]:
+    file: OnnxFile
+    taken: OnnxInput
+    bands: int
+    session: onnxruntime.InferenceSession
+
+    def quietly(self, size_px: int) -> dict[str, NDArray[Any]]:
+        """Return the outputs; _Refused where the network does not take the size."""
+        names = [value.name for value in self.session.get_outputs()]
         try:
-            values = session.run(names, {taken.name: noise(taken, bands, size_px)})
+            values = self.session.run(names, {self.taken.name: noise(self.taken, self.bands, size_px)})
         except Exception as fault:  # noqa: BLE001 - its errors have no common parent of their own
             raise _Refused(one_line(fault)) from None
         return {name: value for name, value in zip(names, values, strict=True) if isinstance(value, np.ndarray)}
 
-    def checked(size_px: int) -> dict[str, NDArray[Any]]:
+    def __call__(self, size_px: int) -> dict[str, NDArray[Any]]:
+        """Return the outputs; ModelError where the network does not take the size."""
         try:
-            return run(size_px)
+            return self.quietly(size_px)
         except _Refused as fault:
-            raise ModelError(f"{file.path} cannot be run on a window of {size_px} px: {fault}") from None
+            raise ModelError(f"{self.file.path} cannot be run on a window of {size_px} px: {fault}") from None
 
-    checked.quietly = run  # type: ignore[attr-defined]
-    return checked
+
+def _runner(file: OnnxFile, taken: OnnxInput, bands: int) -> _Runner:
+    try:
+        session = open_session(file.path, file.data_files, threads=available_cores(), optimized=False)
+    except SessionFault as fault:
+        raise ModelError(f"{file.path} cannot be loaded by ONNX Runtime: {fault}") from None
+    return _Runner(file, taken, bands, session)
 
 
 def noise(taken: OnnxInput, bands: int, size_px: int) -> NDArray[Any]:
@@ -145,7 +157,7 @@ def noise(taken: OnnxInput, bands: int, size_px: int) -> NDArray[Any]:
     return random.integers(0, 256, shape).astype(taken.dtype)
 
 
-def _divisor(file: OnnxFile, run: Any, window_px: int | None) -> tuple[int, int]:  # noqa: ANN401 - see above
+def _divisor(file: OnnxFile, run: _Runner, window_px: int | None) -> tuple[int, int]:
     """Return what a window must be a multiple of, and the size that was tried."""
     refused = ""
     for step in _STEPS:
