@@ -51,7 +51,12 @@ class OneLineErrors(ExampleCommand, click.Group):
         if own_process and os.environ.get("GEOSEG_END_WITH_STDIN"):
             interrupt_at_end_of_stdin()
         try:
-            with warnings.catch_warnings(), interrupts_between_imports(), watching_downloads(DownloadBar().hear):
+            with (
+                warnings.catch_warnings(),
+                interrupts_between_imports(),
+                DownloadBar() as downloads,
+                watching_downloads(downloads.hear),
+            ):
                 warn_in_one_line()
                 show_progress("auto")
                 if own_process:

@@ -11,7 +11,8 @@ import rasterio
 import rasterio.transform
 from click.testing import CliRunner
 
-from geoseg.progress import Progress
+from geoseg.errors import ModelError
+from geoseg.progress import Download, Progress, download_listener
 from geoseg_cli.main import geoseg
 from geoseg_cli.output import complain
 from geoseg_cli.progress_bar import ProgressBar
@@ -138,3 +139,23 @@ def test_a_command_is_told_how_to_show_its_progress(tmp_path: Path, how: str) ->
         assert "connectivity" in lines(wrong.stderr)[-1]["error"]
     else:
         assert failed.stderr.splitlines()[-1].startswith("geoseg: error: ")
+
+
+def test_an_error_does_not_stand_behind_the_bar_of_a_download(monkeypatch: pytest.MonkeyPatch) -> None:
+    def cut_short(address: str) -> None:
+        listener = download_listener()
+        assert listener is not None
+        for done in (1, 2):
+            listener(Download(address, done * 10**6, 10**7, done))
+        raise ModelError("it was cut short")
+
+    monkeypatch.setattr("geoseg.model.bundle.bundle.fetch", cut_short)
+    monkeypatch.setattr("geoseg_cli.progress_bar.progress_shown", lambda: "bar")
+    monkeypatch.setattr("geoseg_cli.progress_bar._DOWNLOAD_DELAY_S", 0)
+    monkeypatch.setenv("COLUMNS", "100")
+    said = CliRunner().invoke(geoseg, ["info", "hf://us/coast"]).stderr
+    drawn, _, error = said.rpartition("\r")
+    assert "coast: " in drawn
+    assert "/10.0M" in drawn
+    assert drawn.rpartition("\r")[2].strip() == ""  # wiped
+    assert error == "geoseg: error: it was cut short\n"
