@@ -102,9 +102,9 @@ class CogHead:
         return self._laid_out(shape, block_px, sizes, big=True)
 
     def _laid_out(self, shape: tuple[int, int], block_px: int, sizes: Sequence[Blocks], *, big: bool) -> CogLayout:
-        nowhere = [np.zeros_like(level) for level in sizes]
-        start = len(self._filled_in(shape, block_px, nowhere, sizes, big=big).to_bytes(big=big))
-        places = list(nowhere)
+        # any places will do: all take as many bytes
+        start = len(self._filled_in(shape, block_px, sizes, sizes, big=big).to_bytes(big=big))
+        places = list(sizes)
         for level in range(len(sizes) - 1, -1, -1):
             ends = start + np.cumsum(sizes[level].ravel() + 2 * _FRAME_BYTES)
             places[level] = (ends - sizes[level].ravel() - _FRAME_BYTES).reshape(sizes[level].shape)
