@@ -18,11 +18,12 @@ from qgis.PyQt.QtWidgets import (
     QVBoxLayout,
 )
 
-from geoseg_qgis.command import program
+from geoseg_qgis.command import installation, program
 from geoseg_qgis.settings import configure, configured
 from geoseg_qgis.translation import tr
 
 _POLL_MS = 100
+_SHOWN_LINES = 20
 
 
 class SettingsDialog(QDialog):
@@ -37,6 +38,14 @@ class SettingsDialog(QDialog):
         self._path.setDialogTitle(tr("The program geoseg of an environment"))
         self._test = QPushButton(tr("Test"))
         self._test.clicked.connect(self.test)
+        self._install = QPushButton(tr("Install geoseg"))
+        self._install.setToolTip(
+            tr("Into an environment of its own, in your home folder; QGIS's Python stays as it is")
+        )
+        self._install.clicked.connect(self.install)
+        self._lines: list[str] = []
+        self._installed = ""
+        self._is_canceled: threading.Event | None = None
         self._answer = QTextBrowser()
         self._answer.setOpenExternalLinks(True)
         self._answer.setHtml(_how_to_install())
@@ -59,6 +68,7 @@ class SettingsDialog(QDialog):
             self._found[:] = [(False, str(error))]
             self._show_answer()
             return
+        self._stop()
         configure(chosen)
         super().accept()
 
@@ -71,6 +81,24 @@ class SettingsDialog(QDialog):
         threading.Thread(target=lambda: self._found.append(examine(chosen)), daemon=True).start()
         self._timer.start(_POLL_MS)
 
+    def install(self) -> None:
+        """Install geoseg, in the background, and test it; the button cancels meanwhile."""
+        if self._is_canceled is not None:
+            self._is_canceled.set()
+            return
+        self._is_canceled = canceled = threading.Event()
+        self._install.setText(tr("Cancel"))
+        self._test.setEnabled(False)
+        self._found.clear()
+        self._lines[:] = [tr("Installing geoseg into {folder}…").format(folder=installation.home_environment())]
+        threading.Thread(target=self._run_installation, args=(canceled,), daemon=True).start()
+        self._timer.start(_POLL_MS)
+
+    def reject(self) -> None:
+        """Close; an installation ends."""
+        self._stop()
+        super().reject()
+
     def answer(self) -> str:
         """Return what the dialog says."""
         return str(self._answer.toPlainText())
@@ -81,6 +109,7 @@ class SettingsDialog(QDialog):
         row = QHBoxLayout()
         row.addWidget(self._path, 1)
         row.addWidget(self._test)
+        row.addWidget(self._install)
         rows.addLayout(row)
         rows.addWidget(self._answer, 1)
         rows.addWidget(self._buttons)
@@ -93,11 +122,34 @@ class SettingsDialog(QDialog):
             return
         self._path.lineEdit().setPlaceholderText(where)
 
+    def _stop(self) -> None:
+        if self._is_canceled is not None:
+            self._is_canceled.set()
+
+    def _run_installation(self, canceled: threading.Event) -> None:
+        """Do in a thread what takes minutes; it touches no widget."""
+        try:
+            python = installation.find_python()
+            path = installation.install(installation.home_environment(), python, self._lines.append, canceled.is_set)
+            self._installed = path
+            self._found.append(examine(path))
+        except program.ProgramError as error:
+            self._found.append((False, str(error)))
+        except OSError as error:
+            self._found.append((False, tr("geoseg could not be installed: {error}").format(error=error)))
+
     def _show_answer(self) -> None:
         if not self._found:
+            if self._is_canceled is not None:
+                self._answer.setPlainText("\n".join(self._lines[-_SHOWN_LINES:]))
             return
         self._timer.stop()
         self._test.setEnabled(True)
+        self._install.setText(tr("Install geoseg"))
+        self._is_canceled = None
+        if self._installed:
+            self._path.setFilePath(self._installed)
+            self._installed = ""
         is_fit, text = self._found[0]
         color = "#1b7837" if is_fit else "#b2182b"
         first, _, rest = text.partition("\n")

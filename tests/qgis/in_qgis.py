@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from pathlib import Path
@@ -248,6 +249,14 @@ for name, path in (("missing", "/no/geoseg"), ("works", settings.find_program())
         application.processEvents()
         time.sleep(0.05)
     seen["dialog"][name] = dialog.answer()
+home = folder / "home of its own"
+os.environ.update(HOME=str(home), USERPROFILE=str(home), PIP_NO_INDEX="1", PIP_FIND_LINKS=str(folder / "no wheels"))
+dialog.install()
+deadline = time.monotonic() + 120
+while not dialog._test.isEnabled() and time.monotonic() < deadline:
+    application.processEvents()
+    time.sleep(0.05)
+seen["dialog"]["installed"] = [dialog.answer(), dialog._install.text(), (home / ".geoseg").exists()]
 dialog._path.setFilePath("/no/geoseg")
 dialog.accept()
 seen["dialog"]["refused"] = [settings.configured(), dialog.answer()]

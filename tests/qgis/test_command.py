@@ -7,10 +7,12 @@ import os
 import sys
 import threading
 import time
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from geoseg_qgis.command import installation
 from geoseg_qgis.command import program as programs
 from geoseg_qgis.command.arguments import box, command_line, split_extra
 from geoseg_qgis.command.child import ask, environment, run
@@ -276,3 +278,83 @@ def test_pages_escape_what_they_quote() -> None:
     assert "<x>" not in page
     for shown in ("87.4 %", "50.0 %", "m.tif", "1 234 567"):
         assert shown in page
+
+
+def write_wheel(folder: Path, version: str) -> None:
+    """Write a wheel of a geoseg that says its version and that all is well."""
+    told = json.dumps({"usable": True, "findings": [{"name": "geoseg", "state": "fit", "text": version, "remedy": ""}]})
+    program = f"import sys\ndef main():\n    print({told!r} if 'doctor' in sys.argv else 'geoseg, version {version}')\n"
+    about = f"Metadata-Version: 2.1\nName: geoseg\nVersion: {version}\nProvides-Extra: train\n"
+    info = f"geoseg-{version}.dist-info"
+    with zipfile.ZipFile(folder / f"geoseg-{version}-py3-none-any.whl", "w") as wheel:
+        wheel.writestr("geoseg_for_tests.py", program)
+        wheel.writestr(f"{info}/METADATA", about)
+        wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nGenerator: t\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        wheel.writestr(f"{info}/entry_points.txt", "[console_scripts]\ngeoseg = geoseg_for_tests:main\n")
+        wheel.writestr(f"{info}/RECORD", "")
+
+
+@pytest.fixture
+def wheels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a folder that is pip's only index."""
+    folder = tmp_path / "wheels"
+    folder.mkdir()
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
+    return folder
+
+
+def test_geoseg_is_installed_into_an_environment_of_its_own(tmp_path: Path, wheels: Path) -> None:
+    write_wheel(wheels, "0.1.0")
+    folder, lines = tmp_path / "Umgebung für geoseg", list[str]()
+    path = installation.install(folder, sys.executable, lines.append, lambda: False)
+    assert Path(path).parent.parent == folder
+    programs.check_version(path)
+    assert programs.examine(path).version == "0.1.0"
+    assert programs.find(str(folder)) == path
+    assert any("geoseg-0.1.0" in line for line in lines)
+    write_wheel(wheels, "0.2.0")  # the button again: an update
+    path = installation.install(folder, sys.executable, lines.append, lambda: False)
+    assert programs.examine(path).version == "0.2.0"
+
+
+def test_what_cannot_be_installed_is_one_sentence_and_leaves_nothing(tmp_path: Path, wheels: Path) -> None:
+    folder = tmp_path / "env"
+    with pytest.raises(programs.ProgramError, match=r"could not be installed \(pip says: ERROR: .*geoseg") as failed:
+        installation.install(folder, sys.executable, lambda _line: None, lambda: False)
+    assert "\n" not in str(failed.value)
+    assert not folder.exists()
+    write_wheel(wheels, "0.1.0")
+    with pytest.raises(programs.ProgramError, match="was canceled"):
+        installation.install(folder, sys.executable, lambda _line: None, lambda: True)
+    assert not folder.exists()
+    folder.mkdir()
+    (folder / "precious.txt").write_text("mine")
+    with pytest.raises(programs.ProgramError, match="is no environment of Python"):
+        installation.install(folder, sys.executable, lambda _line: None, lambda: False)
+    assert (folder / "precious.txt").read_text() == "mine"
+
+
+def test_a_python_is_one_that_can_make_environments(program: Program, tmp_path: Path) -> None:
+    bodies = {"old": "print('3.9')", "broken": "import no_such", "fit": "print('3.11')"}
+    old, broken, fit = (program(body, name) for name, body in bodies.items())
+    assert installation.find_python(iter(["/no/python", old, broken, fit])) == fit
+    with pytest.raises(programs.ProgramError, match=r"No Python 3\.11 or later"):
+        installation.find_python(iter([old, broken]))
+    inside = tmp_path / "QGIS" / "apps" / "Python312"
+    for path in (tmp_path / "QGIS" / "bin" / "qgis-bin.exe", inside / "python.exe"):
+        path.parent.mkdir(parents=True)
+        path.write_text("")
+    found = installation.beside_qgis(str(tmp_path / "QGIS" / "bin" / "qgis-bin.exe"), str(inside))
+    assert found == [str(inside / "python.exe")]  # never QGIS itself
+
+
+@pytest.mark.parametrize("windows", [False, True])
+def test_what_was_installed_is_found_without_a_setting(tmp_path: Path, *, windows: bool) -> None:
+    given = {"HOME": str(tmp_path), "PATH": ""} | ({"LOCALAPPDATA": str(tmp_path / "Local")} if windows else {})
+    folder = installation.home_environment(given, windows=windows)
+    name = folder / ("Scripts/geoseg.exe" if windows else "bin/geoseg")
+    name.parent.mkdir(parents=True)
+    name.write_text("")
+    name.chmod(0o755)
+    assert programs.find("", given) == str(name)

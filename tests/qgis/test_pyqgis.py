@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -157,6 +158,9 @@ def test_the_settings_test_a_program_and_keep_it(seen: dict[str, Any], folder: P
     assert dialog["missing"].startswith("/no/geoseg does not exist")
     assert "works." in dialog["works"].splitlines()[0]
     assert "proj: ok" in dialog["works"]
+    said, button, is_there = dialog["installed"]  # from an index without geoseg
+    assert re.match(r"geoseg could not be installed|No Python 3\.11 or later", said)
+    assert (button, is_there) == ("Install geoseg", False)
     assert dialog["refused"][0] == ""
     assert dialog["refused"][1].startswith("/no/geoseg does not exist")
     assert dialog["set"] == str(folder / "gone")

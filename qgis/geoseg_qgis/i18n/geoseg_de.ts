@@ -689,6 +689,26 @@
             <translation type="unfinished" />
         </message>
         <message>
+            <location filename="../command/installation.py" />
+            <source>The installation was canceled.</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../command/installation.py" />
+            <source>No Python {oldest} or later with venv and pip was found: install one (python.org; on Debian and Ubuntu python3-venv), or install geoseg in one of the ways below.</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../command/installation.py" />
+            <source>{folder} is no environment of Python: move it away, or install by hand.</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../command/installation.py" />
+            <source>geoseg could not be installed ({name} says: {error}): check network and disk, or install it in one of the ways below.</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <location filename="../command/listener.py" />
             <source>run it again with the same settings and outputs to resume</source>
             <translation type="unfinished" />
@@ -910,12 +930,37 @@
         </message>
         <message>
             <location filename="../settings_dialog.py" />
+            <source>Install geoseg</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../settings_dialog.py" />
+            <source>Into an environment of its own, in your home folder; QGIS's Python stays as it is</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../settings_dialog.py" />
+            <source>Cancel</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../settings_dialog.py" />
             <source>Program geoseg, or the folder of its environment (empty: look for it):</source>
             <translation type="unfinished" />
         </message>
         <message>
             <location filename="../settings_dialog.py" />
+            <source>Installing geoseg into {folder}…</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../settings_dialog.py" />
             <source>Asking geoseg; this takes some seconds…</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../settings_dialog.py" />
+            <source>geoseg could not be installed: {error}</source>
             <translation type="unfinished" />
         </message>
     </context>
