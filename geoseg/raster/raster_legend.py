@@ -14,7 +14,7 @@ import numpy as np
 import rasterio.shutil
 from rasterio.io import DatasetReader, MemoryFile
 
-from geoseg.legend import NODATA, Color, LandCover, Legend, Nomenclature, read_attribute_table, read_dbf_table
+from geoseg.legend import NODATA, LandCover, Legend, Nomenclature, read_attribute_table, read_dbf_table
 from geoseg.raster.dataset_cache import opened
 from geoseg.raster.fingerprint import local_file
 from geoseg.raster.landcover import LEGEND_TAG
@@ -50,12 +50,12 @@ def read_legend(scene: Scene, found: Iterable[int] = ()) -> Legend | None:
         if written is not None:
             return written
         band = _band(dataset)
-        colors = dataset.colormap(1) if scene.colors == ("palette",) else {}
+        table = color_table(dataset) if scene.colors == ("palette",) else {}
     named, colored = read_attribute_table(band)
     names = {code: name for code, name in enumerate(_category_names(band)) if name} or named
-    colors |= colored
+    colors = {code: color[:3] for code, color in table.items()} | colored
     classes = [
-        LandCover(code, names.get(code, f"class {code}"), colors.get(code, (*_GRAY, 255))[:3])
+        LandCover(code, names.get(code, f"class {code}"), colors.get(code, _GRAY))
         for code in sorted(names or set(found))
         if 0 <= code < NODATA and code != scene.nodata
     ]
@@ -74,18 +74,19 @@ def read_nomenclature(scene: Scene) -> Nomenclature:
         if written is not None:
             return Nomenclature.from_legend(written)
         band = _band(dataset)
-        palette = _palette(dataset)
+        table = color_table(dataset)
     names = {code: name for code, name in enumerate(_category_names(band)) if name}
     named, colors = read_attribute_table(band)
     if not named and (beside := _dbf_beside(scene)) is not None:
         named, colors = read_dbf_table(beside)
     known = {code: name for code, name in (names or named).items() if code != scene.nodata}
-    return Nomenclature.from_names(known, palette | colors)
+    return Nomenclature.from_names(known, {code: color[:3] for code, color in table.items()} | colors)
 
 
-def _palette(dataset: DatasetReader) -> dict[int, Color]:
+def color_table(dataset: DatasetReader) -> dict[int, tuple[int, int, int, int]]:
+    """Return the colors of the first band by value; a band may be said to have a palette and have none."""
     try:
-        return {code: color[:3] for code, color in dataset.colormap(1).items()}
+        return dict(dataset.colormap(1))
     except ValueError:  # rasterio's way to say that there is none
         return {}
 

@@ -387,3 +387,16 @@ def test_a_color_that_two_classes_share_decides_nothing() -> None:
     twins = Legend((*_FOUR, LandCover(4, "lake", (0, 0, 255))))
     keys = tuple({0: _B, 1: _GRAY}.get(index, _BROWN) for index in range(256))
     assert palette_reading(keys, {0: 50, 1: 50}, twins, 0.001) is Reading.CODES
+
+
+def test_a_palette_without_a_color_table_is_none(make_raster: MakeRaster) -> None:
+    path = make_raster(pixels(0, 3, 5))
+    with rasterio.open(path, "r+") as dataset:
+        dataset.colorinterp = [rasterio.enums.ColorInterp.palette]
+    with rasterio.open(path) as dataset, pytest.raises(ValueError, match="color table"):
+        dataset.colormap(1)
+    scene = Scene.open(path)
+    legend = read_legend(scene, [0, 3, 5])
+    assert legend is not None
+    assert legend.codes == (0, 3, 5)
+    assert nomenclature(path) == Nomenclature.from_names({}, {})

@@ -17,6 +17,7 @@ from geoseg.errors import SceneError, UsageError
 from geoseg.legend import NODATA, Color, LandCover, NamedClass, Nomenclature
 from geoseg.raster.dataset_cache import opened
 from geoseg.raster.environment import shown
+from geoseg.raster.raster_legend import color_table
 from geoseg.raster.scene import Patch, Scene, sample_windows
 from geoseg.raster.windows import tiles
 
@@ -162,11 +163,13 @@ def palette_of(dataset: DatasetReader) -> Palette | None:
     if dataset.dtypes[0] != "uint8" or dataset.colorinterp[0].name != "palette":
         return None
     colors = [_NO_COLOR] * (NODATA + 1)
-    for index, (red, green, blue, *alpha) in dataset.colormap(1).items():
+    table = color_table(dataset)
+    for index, (red, green, blue, *alpha) in table.items():
         if 0 <= index <= NODATA:
             colors[index] = CLEAR if alpha and alpha[0] == 0 else key((red, green, blue))
     is_gdals = dataset.driver == "GTiff" and dataset.tags(1, ns="IMAGE_STRUCTURE").get("NBITS") == "1"
-    return None if is_gdals and set(colors[:2]) == {key((0, 0, 0)), key((255, 255, 255))} else tuple(colors)
+    is_plain = is_gdals and set(colors[:2]) == {key((0, 0, 0)), key((255, 255, 255))}
+    return None if is_plain or not table else tuple(colors)
 
 
 def indexes_in(scene: Scene) -> Counter[int]:
