@@ -179,7 +179,7 @@ def predict(
     figures = _run(scene, out, settings if measured is None else settings | {"profile": measured}, quiet=quiet)
     if as_json:
         figures |= {} if measured is None else {"profile": measured.to_json()}
-        click.echo(json.dumps({"labels": out} | _others(settings) | figures, indent=2))
+        click.echo(json.dumps({"labels": out} | _others(out, settings) | figures, indent=2))
     elif measured is not None:
         for line in str(measured).splitlines():
             say(line)
@@ -263,7 +263,7 @@ def _run(scene: str, out: str, settings: dict[str, Any], *, quiet: bool) -> dict
     if "shard" in settings and not Path(out).exists():
         return {"shard": settings["shard"], "finished": False}
     if not quiet:
-        say(f"wrote {' and '.join([out, *_others(settings).values()])}{bar.summary_of('map')}")
+        say(f"wrote {' and '.join([out, *_others(out, settings).values()])}{bar.summary_of('map')}")
     if polygons is None:
         return bar.figures_of("map")
     if not quiet:
@@ -272,9 +272,13 @@ def _run(scene: str, out: str, settings: dict[str, Any], *, quiet: bool) -> dict
     return bar.figures_of("map") | {"polygons": polygons, "polygon_count": made.get("polygons")}
 
 
-def _others(settings: dict[str, Any]) -> dict[str, str]:
-    """Return the rasters that are written beside the map."""
-    return {name: settings[name] for name in ("confidence", "probabilities") if name in settings}
+def _others(out: str, settings: dict[str, Any]) -> dict[str, str]:
+    """Return the rasters and the item that are written beside the map."""
+    from geoseg.inference import item_place
+
+    others: dict[str, str] = {name: settings[name] for name in ("confidence", "probabilities") if name in settings}
+    item = item_place(out, settings.get("stac"))
+    return others if item is None else others | {"stac": item}
 
 
 def _kept(bar: ProgressBar, out: str, polygons: str | None) -> str:

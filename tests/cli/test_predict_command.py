@@ -121,6 +121,14 @@ def test_a_dry_run_tells_and_writes_nothing(run: Run, tmp_path: Path, scene: Pat
     assert set(tmp_path.iterdir()) == before
 
 
+def test_the_item_beside_a_map_is_told(run: Run, tmp_path: Path, scene: Path, model: Path) -> None:
+    words = ["predict", scene, "--out", tmp_path / "map.tif", "--model", model, "--stac", "--overwrite"]
+    item = tmp_path / "map.json"
+    assert json.loads(run(*words, "--json").stdout)["stac"] == str(item)
+    assert json.loads(item.read_text())["type"] == "Feature"
+    assert f" and {item}" in run(*words).stderr
+
+
 def test_a_profile_is_told_at_the_end_or_as_json(run: Run, tmp_path: Path, scene: Path, model: Path) -> None:
     words = ("predict", scene, "--out", tmp_path / "map.tif", "--model", model, "--profile", "--overwrite")
     done = run(*words)

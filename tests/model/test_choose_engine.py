@@ -70,7 +70,7 @@ def test_shipped_export_is_used_without_torch(tiny: ModelBundle, cache: Path) ->
 def test_export_in_another_process_is_said_and_kept(bare: ModelBundle, cache: Path) -> None:
     said: list[str] = []
     choice = choose_engine(bare, "cpu", report=said.append)
-    assert said == ["exporting Unet-0 to ONNX, once per model and window: 5 to 20 s"]
+    assert said == ["exporting Unet-0 to ONNX, once per model and window: 5 to 20 s, a large network a minute or two"]
     assert choice.onnx_path is not None
     assert choice.onnx_path.parent == cache
     assert choose_engine(bare, "cpu", report=said.append) == choice

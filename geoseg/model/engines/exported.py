@@ -98,7 +98,7 @@ def _said(path: Path, _bytes: int, _mtime_ns: int) -> str:
 
 
 def _export_to(path: Path, bundle: ModelBundle, window_px: int, report: Report) -> Path:
-    report(f"exporting {bundle.name} to ONNX, once per model and window: 5 to 20 s")
+    report(f"exporting {bundle.name} to ONNX, once per model and window: 5 to 20 s, a large network a minute or two")
     handle, temporary = tempfile.mkstemp(suffix=".onnx", prefix=".export-", dir=path.parent)
     os.close(handle)
     try:
