@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections import namedtuple
 from pathlib import Path
 
@@ -75,3 +77,14 @@ def test_no_control_groups_are_needed(monkeypatch: pytest.MonkeyPatch, tmp_path:
     monkeypatch.setattr(machine, "_OWN_GROUP", tmp_path / "none")
     assert machine.available_cores() >= 1
     assert machine.available_memory_bytes() > 0
+
+
+@pytest.mark.parametrize("loaded", ["math", "torch"])
+@pytest.mark.parametrize("code", [0, 3])
+def test_a_program_ends_with_its_code_and_all_it_said(loaded: str, code: int) -> None:
+    program = (
+        f"import atexit, {loaded}, sys; from geoseg.machine import end_process; atexit.register(print, 'last', end='');"
+        f"print('first', end=' '); sys.stderr.write('aside'); end_process({code})"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (code, "first last", "aside")

@@ -42,7 +42,12 @@ class OneLineErrors(ExampleCommand, click.Group):
 
     def __call__(self, *args: Any, **extra: Any) -> NoReturn:  # noqa: ANN401 - click's own
         """Run the command line in its own process, and exit."""
-        self.main(*args, own_process=True, **extra)
+        try:
+            self.main(*args, own_process=True, **extra)
+        except SystemExit as end:
+            from geoseg.machine import end_process
+
+            end_process(end.code if isinstance(end.code, int) else 0)
 
     def main(self, *args: Any, **extra: Any) -> NoReturn:  # noqa: ANN401 - click's own overloads
         """Run the command line and exit."""

@@ -32,6 +32,7 @@ from timm.layers.padding import pad_same_arg
 from torch.nn import functional
 
 from geoseg.errors import GeosegError, ModelError
+from geoseg.machine import end_process
 from geoseg.model.bundle import METADATA_KEY, ModelBundle, check_window, one_line, read_header
 from geoseg.model.engines.exported import export_stamp
 from geoseg.model.network import load_network
@@ -368,4 +369,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    end_process(main(sys.argv[1:]))

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from geoseg.errors import GeosegError, ModelError, UsageError
-from geoseg.machine import is_python, python_command, python_environment
+from geoseg.machine import end_process, is_python, python_command, python_environment
 from geoseg.model.bundle import file_hash, one_line
 from geoseg.model.engines import cache_folder
 from geoseg.version import VERSION
@@ -53,4 +53,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    end_process(main(sys.argv[1:]))
