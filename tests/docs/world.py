@@ -84,7 +84,9 @@ def build(folder: Path) -> None:
     network.write(folder / "roofs.onnx")
     (folder / "legend.json").write_text(json.dumps(_classes(network)))
     shutil.copy(folder / "scene.tif", folder / "other.tif")
-    (folder / "area.geojson").write_text(json.dumps(_area(folder / "scene.tif")))
+    area = json.dumps(_area(folder / "scene.tif"))
+    (folder / "area.geojson").write_text(area)
+    geopandas.read_file(area).to_file(folder / "parish.gpkg")
     (folder / "list.txt").write_text("other.tif\n")
     for suffix in (".safetensors", ".onnx"):
         shutil.copy(ROOT / "geoseg" / "model" / f"demo{suffix}", folder / f"model{suffix}")

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Self
 
 import numpy as np
+from affine import Affine
 from numpy.typing import NDArray
 from rasterio.io import MemoryFile
 
@@ -128,7 +129,9 @@ def _geotiff(pixels: Pixels, form: PartFormat, threads: int, *, is_final: bool) 
         whole = np.full((bands, _up(height, block_px), _up(width, block_px)), NODATA, np.uint8)
         whole[:, :height, :width] = pixels
         pixels = whole
-    profile = {"driver": "GTiff", "count": bands, "dtype": "uint8", "height": pixels.shape[1], "width": pixels.shape[2]}
+    shape = {"count": bands, "height": pixels.shape[1], "width": pixels.shape[2]}
+    # A place, which nobody reads: without one rasterio warns, in the midst of an interruption even on the terminal.
+    profile = {"driver": "GTiff", "dtype": "uint8", "transform": Affine.scale(1, -1), **shape}
     blocks = {"tiled": True, "blockxsize": block_px, "blockysize": block_px, "interleave": "pixel"}
     if threads > 1:
         blocks["num_threads"] = threads
