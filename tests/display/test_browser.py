@@ -578,6 +578,11 @@ def test_paper_has_the_whole_map_and_its_legend(show: Open, tmp_path: Path, size
         ".map(it => document.querySelector(it).getBoundingClientRect().bottom)"
     )
     assert bottom < last < total < 1000
+    opacity = tab.run(  # of a tile in the midst of fading in
+        "(it => { it.style.opacity = 0.1; return getComputedStyle(it).opacity; })"
+        "(document.querySelector('.leaflet-tile-loaded'))"
+    )
+    assert opacity == "1"
     assert sheets(tab, A4, turned=False) == 1
 
 
