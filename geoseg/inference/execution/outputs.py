@@ -171,7 +171,7 @@ class Outputs:
 
 
 def item_place(out: StrPath, stac: bool | StrPath | None) -> str | None:  # noqa: FBT001 - `stac` is whether, or where
-    """Return where the item of a map goes, a path or a URL; None where none is wanted. UsageError for another name."""
+    """Return the path or URL of a map's item; None if it gets none. UsageError for a name without .json."""
     if stac is None or stac is False:
         return None
     if stac is True:

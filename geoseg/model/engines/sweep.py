@@ -92,7 +92,7 @@ class FinishedRows:
     """In the scene; all columns of the course."""
     products: Mapping[ProductName, NDArray[np.uint8]]
     """As `SceneMapping` keeps them: class codes (row, col), percents (row, col) and (class, row, col), 255 where the
-    scene is not valid; beside the area that is mapped they are worth nothing. Empty where nothing is wanted."""
+    scene is not valid, and anything outside the area that is mapped. Empty if that area has no pixel in these rows."""
     is_finite: bool = True
     """False where the network returned something that is no number; the products are then worth nothing."""
 
@@ -109,8 +109,8 @@ class Sweep(Protocol):
     """One device on its way down a course.
 
     The sums of a pixel are those of its windows in the grid's order, left to right and then down, so labels depend
-    neither on the course nor on the batches. A window without a pixel that is wanted is not run:
-    one that lies in nodata, or beside the area that is mapped.
+    neither on the course nor on the batches. A window that lies in nodata, or outside the area that is mapped, is not
+    run.
     """
 
     def push(self, slab: Slab) -> Ticket | None:

@@ -202,7 +202,7 @@ class TorchSweep:
         )
 
     def _seen(self, slab: Slab) -> NDArray[np.bool_]:
-        """Return which windows of the row that ends with the slab are run: those with a pixel that is wanted."""
+        """Return which windows of the row that ends with the slab are run: those that hold a pixel of the map."""
         window_px, fresh_px = self._course.window_px, slab.data.shape[1]
         wanted = slab.valid if slab.wanted is None else slab.wanted
         kept = self._wanted[len(self._wanted) - (window_px - fresh_px) :]
