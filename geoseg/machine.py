@@ -6,6 +6,7 @@ import atexit
 import math
 import os
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
@@ -117,7 +118,9 @@ def python_environment() -> dict[str, str]:
 def end_process(code: int) -> NoReturn:
     """End a program of ours as `sys.exit` does, all but taking torch apart, which costs a second and 120 MB."""
     if "torch" in sys.modules:
-        atexit._run_exitfuncs()  # noqa: SLF001 - what is registered there still runs; there is no public name
+        # Python's own first steps, which have no public names: threads end their work, then what is registered runs
+        threading._shutdown()  # type: ignore[attr-defined]  # noqa: SLF001
+        atexit._run_exitfuncs()  # noqa: SLF001
         try:
             for stream in (sys.stdout, sys.stderr):
                 if stream is not None:
