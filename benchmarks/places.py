@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import shutil
 import statistics
 import subprocess
 import sys
@@ -24,6 +23,7 @@ from pathlib import Path
 
 import boto3
 from dask.distributed import Client, LocalCluster
+from rates import fresh_target
 from report import Report
 from scenes import scene
 
@@ -48,7 +48,7 @@ def main() -> int:
     with _store() as bucket, LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
         for number in range(1 if arguments.quick else arguments.rounds):
             for name in ("threads", "processes", "store"):
-                out = f"{bucket}/{number}.tif" if name == "store" else str(_fresh(arguments.work))
+                out = f"{bucket}/{number}.tif" if name == "store" else str(fresh_target(arguments.work))
                 seconds.setdefault(name, []).append(_seconds(path, out, cluster if name == "processes" else None))
                 report.add(round=number + 1, what=name, seconds=seconds[name][-1])
     threads, processes, store = (statistics.median(each) for each in seconds.values())
@@ -98,14 +98,6 @@ def _store() -> Iterator[str]:
             yield "s3://maps"
         finally:
             server.stdin.close()
-
-
-def _fresh(work: Path) -> Path:
-    """Return a path in a folder with nothing of an earlier run."""
-    folder = work / "places"
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    return folder / "landcover.tif"
 
 
 if __name__ == "__main__":

@@ -129,17 +129,19 @@ class _TileOnly:
 
 
 def _predict(made: Plan, arguments: argparse.Namespace) -> None:
-    predict(made.scene.path, _fresh(arguments.work), model=arguments.model, device="cpu", network_resolution="scene")
+    predict(
+        made.scene.path, fresh_target(arguments.work), model=arguments.model, device="cpu", network_resolution="scene"
+    )
 
 
 def _command(made: Plan, arguments: argparse.Namespace) -> child.Finished:
     model = ["--model", str(arguments.model)] if arguments.model else []
-    out = str(_fresh(arguments.work))
+    out = str(fresh_target(arguments.work))
     shown = ["--device", "cpu", "--network-resolution", "scene"]
     return child.run([child.geoseg_command(), "predict", made.scene.path, "--out", out, *shown, *model], for_peak=False)
 
 
-def _fresh(work: Path) -> Path:
+def fresh_target(work: Path) -> Path:
     """Return a path in a folder with nothing of an earlier run."""
     folder = work / "maps"
     shutil.rmtree(folder, ignore_errors=True)

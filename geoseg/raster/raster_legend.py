@@ -14,7 +14,7 @@ import numpy as np
 import rasterio.shutil
 from rasterio.io import DatasetReader, MemoryFile
 
-from geoseg.legend import NODATA, LandCover, Legend, Nomenclature, read_attribute_table, read_dbf_table
+from geoseg.legend import NODATA, Color, LandCover, Legend, Nomenclature, read_attribute_table, read_dbf_table
 from geoseg.raster.dataset_cache import opened
 from geoseg.raster.fingerprint import local_file
 from geoseg.raster.landcover import LEGEND_TAG
@@ -50,10 +50,10 @@ def read_legend(scene: Scene, found: Iterable[int] = ()) -> Legend | None:
         if written is not None:
             return written
         band = _band(dataset)
-        table = color_table(dataset) if scene.colors == ("palette",) else {}
+        colors = _palette(dataset) if scene.colors == ("palette",) else {}
     named, colored = read_attribute_table(band)
     names = {code: name for code, name in enumerate(_category_names(band)) if name} or named
-    colors = {code: color[:3] for code, color in table.items()} | colored
+    colors |= colored
     classes = [
         LandCover(code, names.get(code, f"class {code}"), colors.get(code, _GRAY))
         for code in sorted(names or set(found))
@@ -74,13 +74,17 @@ def read_nomenclature(scene: Scene) -> Nomenclature:
         if written is not None:
             return Nomenclature.from_legend(written)
         band = _band(dataset)
-        table = color_table(dataset)
+        palette = _palette(dataset)
     names = {code: name for code, name in enumerate(_category_names(band)) if name}
     named, colors = read_attribute_table(band)
     if not named and (beside := _dbf_beside(scene)) is not None:
         named, colors = read_dbf_table(beside)
     known = {code: name for code, name in (names or named).items() if code != scene.nodata}
-    return Nomenclature.from_names(known, {code: color[:3] for code, color in table.items()} | colors)
+    return Nomenclature.from_names(known, palette | colors)
+
+
+def _palette(dataset: DatasetReader) -> dict[int, Color]:
+    return {code: color[:3] for code, color in color_table(dataset).items()}
 
 
 def color_table(dataset: DatasetReader) -> dict[int, tuple[int, int, int, int]]:

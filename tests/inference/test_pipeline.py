@@ -157,6 +157,21 @@ def test_one_device_goes_down_the_whole_scene_once(make_scene: MakeScene) -> Non
     np.testing.assert_array_equal(made.labels, whole_map(made.mapping.scene, grid, "hann", CODES))
 
 
+def watched_reads(monkeypatch: pytest.MonkeyPatch, chunk_px: int, chunk_width_px: int) -> list[Window]:
+    """Have scenes read in chunks of so many pixels, so wide; return the list that every read is noted in."""
+    read: list[Window] = []
+    plain = Scene.read
+
+    def watched(self: Scene, window: Window) -> Patch:
+        read.append(window)
+        return plain(self, window)
+
+    monkeypatch.setattr(Scene, "read", watched)
+    monkeypatch.setattr("geoseg.inference.pipeline.slabs._CHUNK_PX", chunk_px)
+    monkeypatch.setattr("geoseg.inference.pipeline.slabs._CHUNK_WIDTH_PX", chunk_width_px)
+    return read
+
+
 @pytest.mark.parametrize(
     ("blocks", "profile"),
     [((64, 64), {"tiled": True, "blockxsize": 64, "blockysize": 64}), ((7, 300), {"blockysize": 7}), ((1, 300), {})],
@@ -171,16 +186,7 @@ def test_every_block_is_decoded_once(
     if profile.get("blockysize") is None:
         scene = replace(scene, block_shape=(1, 300))
     assert scene.block_shape == blocks
-    read: list[Window] = []
-    plain = Scene.read
-
-    def watched(self: Scene, window: Window) -> Patch:
-        read.append(window)
-        return plain(self, window)
-
-    monkeypatch.setattr(Scene, "read", watched)
-    monkeypatch.setattr("geoseg.inference.pipeline.slabs._CHUNK_PX", 1 << 12)
-    monkeypatch.setattr("geoseg.inference.pipeline.slabs._CHUNK_WIDTH_PX", 100)
+    read = watched_reads(monkeypatch, 1 << 12, 100)
     grid = WindowGrid(500, 300, 48, 12)
     made = Map(SceneMapping(scene, grid, "hann", 3, CODES), (128, 128))
     chunk = ChunkShape.of(scene)
@@ -227,16 +233,7 @@ def test_windows_beside_an_area_or_in_nodata_are_neither_run_nor_read(
     whole = Window(0, 0, 300, 300)
     wanted = scene.valid(whole) & area.mask(whole)
     seen = [window for window in grid.windows_touching(whole) if wanted[window.rows, window.cols].any()]
-    read: list[Window] = []
-    plain = Scene.read
-
-    def watched(self: Scene, window: Window) -> Patch:
-        read.append(window)
-        return plain(self, window)
-
-    monkeypatch.setattr(Scene, "read", watched)
-    monkeypatch.setattr("geoseg.inference.pipeline.slabs._CHUNK_PX", 1 << 8)
-    monkeypatch.setattr("geoseg.inference.pipeline.slabs._CHUNK_WIDTH_PX", 16)
+    read = watched_reads(monkeypatch, 1 << 8, 16)
     made, engine = Map(mapping, (300, 300)), kind()
     made.run(engine)
     run = engine.windows_run if isinstance(engine, SweepingDevice) else sum(engine.batches)

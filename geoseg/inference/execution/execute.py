@@ -67,7 +67,8 @@ def run_staged(
 ) -> Path | str:
     """Carry a plan out at places that are checked and held already; see `run`."""
     outputs = Outputs.of(place.out, place.options)
-    if outputs.shard is not None and not _share(plan, outputs, outputs.shard):
+    tiles = _with_tile_of(unfinished(outputs.labels), plan).tile_count
+    if outputs.shard is not None and not outputs.shard.indexes(tiles, outputs.labels.name):
         announcer(announce)(f"shard {outputs.shard} has no tile of this map")
         return place.labels
     outputs.check(plan.source)
@@ -183,7 +184,7 @@ def _map_shard(plan: Plan, outputs: Outputs, shard: Shard, told: _Told) -> bool:
         _forget_lost_parts(journal, plan.products)
         _check_space(plan, journal)
         _announce(plan, journal, told.announce)
-        _map_missing(plan, journal, outputs, None, told, _share(plan, outputs, shard))
+        _map_missing(plan, journal, outputs, None, told, shard.indexes(plan.tile_count, outputs.labels.name))
         _check_unchanged(plan, meaning)
     there = len(finished_by_all(outputs.labels))
     if there < plan.tile_count:
@@ -192,11 +193,6 @@ def _map_shard(plan: Plan, outputs: Outputs, shard: Shard, told: _Told) -> bool:
             "the map together"
         )
     return there == plan.tile_count
-
-
-def _share(plan: Plan, outputs: Outputs, shard: Shard) -> range:
-    """Return the tiles of a shard."""
-    return shard.indexes(_with_tile_of(unfinished(outputs.labels), plan).tile_count, outputs.labels.name)
 
 
 def _prepare(plan: Plan, outputs: Outputs) -> None:

@@ -162,14 +162,15 @@ def palette_of(dataset: DatasetReader) -> Palette | None:
     """
     if dataset.dtypes[0] != "uint8" or dataset.colorinterp[0].name != "palette":
         return None
-    colors = [_NO_COLOR] * (NODATA + 1)
     table = color_table(dataset)
-    for index, (red, green, blue, *alpha) in table.items():
+    if not table:
+        return None
+    colors = [_NO_COLOR] * (NODATA + 1)
+    for index, (red, green, blue, alpha) in table.items():
         if 0 <= index <= NODATA:
-            colors[index] = CLEAR if alpha and alpha[0] == 0 else key((red, green, blue))
+            colors[index] = CLEAR if alpha == 0 else key((red, green, blue))
     is_gdals = dataset.driver == "GTiff" and dataset.tags(1, ns="IMAGE_STRUCTURE").get("NBITS") == "1"
-    is_plain = is_gdals and set(colors[:2]) == {key((0, 0, 0)), key((255, 255, 255))}
-    return None if is_plain or not table else tuple(colors)
+    return None if is_gdals and set(colors[:2]) == {key((0, 0, 0)), key((255, 255, 255))} else tuple(colors)
 
 
 def indexes_in(scene: Scene) -> Counter[int]:
