@@ -1,7 +1,6 @@
 """Probabilities from a network in an ONNX file that anybody made; torch is not imported.
 
-The file stays as it is. Small graphs of our own run before and after it: what is stored becomes what it takes, what it
-gives becomes probabilities, as many pixels as the window has, times their weights.
+The file stays as it is; `wrapping.py` says what is done before and after it.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from geoseg.errors import ModelError
 from geoseg.model.bundle import ModelBundle, Scale
 from geoseg.model.engines.engine import UPRIGHT, HostEngine, Pixels, Turn, Weights
 from geoseg.model.engines.onnx_engine import cut, runtime_faults
-from geoseg.model.engines.wrapping import graph_after, graph_before
+from geoseg.model.engines.wrapping import interpolation, network_input, probabilities_of
 from geoseg.model.onnx_files import OnnxGraph, SessionFault, open_session, providers, session_options
 from geoseg.raster import Window
 
@@ -39,9 +38,8 @@ class ForeignEngine(HostEngine):
         self.classes = len(bundle.output_codes)
         self.device = "the CPU" if cuda is None else f"CUDA device {cuda}"
         self._bundle, self._graph, self._window_px, self._scale = bundle, graph, window_px, scale
-        self._bands, self._channels = len(bundle.bands), int(bundle.arguments["classes"])
-        gain, bias = bundle.normalization.gain_bias(scale)
-        self._gain, self._bias = gain[None, :, None, None], bias[None, :, None, None]
+        self._channels = int(bundle.arguments["classes"])
+        self._gain_bias = bundle.normalization.gain_bias(scale)
         self._one_by_one = cuda is None
         path = bundle.weights_path
         try:
@@ -50,8 +48,8 @@ class ForeignEngine(HostEngine):
             raise ModelError(f"{path} cannot be loaded by ONNX Runtime: {fault}") from None
         given = {value.name: value for value in self._session.get_outputs()}[graph.output]
         self._has_channels = len(given.shape or ()) != 3
-        self._before = _session(graph_before(graph.input, self._bands), threads)
-        self._after = _session(graph_after(graph, self._channels, window_px, given.type), threads)
+        resize = interpolation(graph, self._channels, window_px)
+        self._interpolation = None if resize is None else _session(resize, threads)
 
     def probabilities(
         self, footprint: Pixels, windows: Sequence[Window], weights: Weights, turn: Turn = UPRIGHT
@@ -64,14 +62,12 @@ class ForeignEngine(HostEngine):
             )
         with runtime_faults():
             image, valid = cut(footprint, windows, self._scale, turn)
-            stored = {"image": image, "valid": valid, "gain": self._gain, "bias": self._bias}
-            (fed,) = self._before.run(["fed"], stored)
-            scores = self._scores(fed)
+            scores = self._scores(network_input(image, valid, self._gain_bias, self._graph.input))
         scores = self._checked(scores, len(windows))
         with runtime_faults():
-            told = {"scores": scores, "rows": weights.rows[:, None, :, None], "cols": weights.cols[:, None, None, :]}
-            (found,) = self._after.run(["probabilities"], told)
-        return np.asarray(found)
+            if self._interpolation is not None:
+                (scores,) = self._interpolation.run(["scores"], {"coarse": np.ascontiguousarray(scores, np.float32)})
+            return probabilities_of(scores, self._graph, weights)
 
     def _scores(self, fed: NDArray[Any]) -> NDArray[Any]:
         """Return what the network gives, in as many calls as it takes."""
@@ -87,7 +83,7 @@ class ForeignEngine(HostEngine):
         return np.concatenate(parts) if len(parts) > 1 else parts[0]
 
     def _checked(self, scores: NDArray[Any], count: int) -> NDArray[Any]:
-        """Return the scores with an axis of classes; ModelError where they are not what the trial gave."""
+        """Return the scores as (n, channel, row, col); ModelError where they are not what the trial gave."""
         if not self._has_channels and scores.ndim == 3:
             scores = scores[:, None]
         side, channels = self._graph.output_px(self._window_px), self._channels
@@ -97,7 +93,7 @@ class ForeignEngine(HostEngine):
                 f"{self._bundle.weights_path} gives {scores.shape} for {count} windows of {self._window_px} px, "
                 f"{wanted} wanted; try another `window`"
             )
-        return scores
+        return scores.transpose(0, 3, 1, 2) if self._graph.output_channels_last else scores
 
 
 def _session(model: onnx.ModelProto, threads: int) -> onnxruntime.InferenceSession:

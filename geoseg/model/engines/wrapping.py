@@ -1,4 +1,7 @@
-"""Small graphs of ours that run before and after a network in an ONNX file that anybody made."""
+"""What is done before and after a network in an ONNX file that anybody made: pixels to its input, scores to shares.
+
+In place and strip by strip: on a fresh array each of these steps would cost more than its arithmetic.
+"""
 
 from __future__ import annotations
 
@@ -6,159 +9,124 @@ from typing import Any
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
+from geoseg.model.engines.engine import Weights
 from geoseg.model.onnx_files import OnnxGraph, OnnxInput
 
 _OPSET, _IR_VERSION = 17, 8
-_LEAST = 1e-7
+_LEAST = np.float32(1e-7)
 """Of a probability before it is divided by the sum of all: where a network gives none to any class, all are alike."""
 _EXACT = 2**24
 """Beyond it float32 has no longer every whole number."""
-_TYPES = {
-    "float32": TensorProto.FLOAT, "float16": TensorProto.FLOAT16, "float64": TensorProto.DOUBLE,
-    "uint8": TensorProto.UINT8, "uint16": TensorProto.UINT16, "int16": TensorProto.INT16, "int32": TensorProto.INT32,
-    "int64": TensorProto.INT64,
-}  # fmt: skip
-_FLOATS = {
-    "tensor(float)": TensorProto.FLOAT, "tensor(float16)": TensorProto.FLOAT16, "tensor(double)": TensorProto.DOUBLE
-}  # fmt: skip
-"""By ONNX Runtime's names."""
+_STRIP_ROWS = 32
+"""So many rows of all classes stay in the cache of a processor while they are worked on."""
 
 
-class _Steps:
-    """A graph in the making: each step takes names and gives one."""
+def network_input(
+    image: NDArray[np.float32], valid: NDArray[np.float32], gain_bias: tuple[Any, Any], taken: OnnxInput
+) -> NDArray[Any]:
+    """Return what the network takes of stored pixels (n, band, row, col), which are overwritten.
 
-    def __init__(self) -> None:
-        self._nodes: list[onnx.NodeProto] = []
-        self._constants: list[onnx.TensorProto] = []
-
-    def step(self, operator: str, *inputs: str, output: str | None = None, **attributes: Any) -> str:  # noqa: ANN401 - onnx's
-        """Add an operator and return the name of what it gives."""
-        name = output or f"{operator}.{len(self._nodes)}"
-        self._nodes.append(helper.make_node(operator, list(inputs), [name], **attributes))
-        return name
-
-    def split(self, value: str, count: int) -> list[str]:
-        """Return the names of the channels of a value, one by one."""
-        if count == 1:
-            return [value]
-        names = [f"{value}.{channel}" for channel in range(count)]
-        self._nodes.append(helper.make_node("Split", [value], names, axis=1))
-        return names
-
-    def constant(self, values: Any, dtype: Any = np.float32) -> str:  # noqa: ANN401 - numpy's
-        """Add numbers and return their name."""
-        name = f"constant.{len(self._constants)}"
-        self._constants.append(onnx.numpy_helper.from_array(np.asarray(values, dtype), name))
-        return name
-
-    def model(self, inputs: dict[str, tuple[int, list[int | str]]], output: str) -> onnx.ModelProto:
-        """Return the graph, of inputs by their type and shape."""
-        taken = [helper.make_tensor_value_info(name, kind, shape) for name, (kind, shape) in inputs.items()]
-        graph = helper.make_graph(self._nodes, "geoseg", taken, [onnx.ValueInfoProto(name=output)], self._constants)
-        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", _OPSET)], ir_version=_IR_VERSION)
-
-
-def graph_before(taken: OnnxInput, bands: int) -> onnx.ModelProto:
-    """Return the graph from stored pixels to what the network takes, `fed`; invalid ones become 0, the mean.
-
-    Inputs, all float32: image (n, band, row, col), valid (n, 1, row, col), gain and bias (1, band, 1, 1).
+    `valid`: (n, 1, row, col); what is not above 0 becomes 0, the mean. `gain_bias`: (band,) each.
     """
-    steps = _Steps()
-    normalized = steps.step("Add", steps.step("Mul", "image", "gain"), "bias")
-    is_valid = steps.step("Greater", "valid", steps.constant(0))
-    value = steps.step("Where", is_valid, normalized, steps.constant(0))
-    if not taken.dtype.startswith("float"):
-        ends = np.clip([np.iinfo(taken.dtype).min, np.iinfo(taken.dtype).max], -_EXACT, _EXACT)
-        value = steps.step("Clip", steps.step("Round", value), *map(steps.constant, ends))
-    if taken.channels_last:
-        value = steps.step("Transpose", value, perm=[0, 2, 3, 1])
-    steps.step("Cast", value, output="fed", to=_TYPES[taken.dtype])
-    shapes: dict[str, list[int | str]] = {
-        "image": ["n", bands, "row", "col"],
-        "valid": ["n", 1, "row", "col"],
-        "gain": [1, bands, 1, 1],
-        "bias": [1, bands, 1, 1],
-    }
-    return steps.model({name: (TensorProto.FLOAT, shape) for name, shape in shapes.items()}, "fed")
+    gain, bias = (np.reshape(values, (-1, 1, 1)) for values in gain_bias)
+    with np.errstate(all="ignore"):  # what is not finite is told of where the probabilities are looked at
+        np.multiply(image, gain, out=image)
+        np.add(image, bias, out=image)
+        np.copyto(image, 0, where=valid <= 0)
+        if not taken.dtype.startswith("float"):
+            ends = np.clip([np.iinfo(taken.dtype).min, np.iinfo(taken.dtype).max], -_EXACT, _EXACT)
+            np.clip(np.rint(image, out=image), *ends.astype(np.float32), out=image)
+        return np.ascontiguousarray(image.transpose(0, 2, 3, 1) if taken.channels_last else image, taken.dtype)
 
 
-def graph_after(graph: OnnxGraph, channels: int, window_px: int, kind: str) -> onnx.ModelProto:
-    """Return the graph from what a network gives, `scores` of ONNX Runtime's type `kind`, to weighted probabilities.
+def probabilities_of(scores: NDArray[Any], graph: OnnxGraph, weights: Weights) -> NDArray[np.float32]:
+    """Return float32 (n, class, row, col) that sum to one, times the weights, of what a network gives.
 
-    Inputs: scores, rows (n, 1, row, 1) and cols (n, 1, 1, col). Logits are interpolated before their softmax, as in
-    training; of more pixels than the window has the probabilities are averaged.
+    Scores are (n, channel, row, col) and are overwritten. There are as many pixels as a window has (see
+    `interpolation`), or `graph.least` times as many along an edge: their probabilities are averaged. One channel is the
+    probability of the second of two classes.
     """
-    steps = _Steps()
-    value = steps.step("Cast", "scores", to=TensorProto.FLOAT)
-    if graph.output_channels_last:
-        value = steps.step("Transpose", value, perm=[0, 3, 1, 2])
-    if graph.fit != "larger":
-        value = _fitted(steps, graph, value, window_px)
-    weights = steps.step("Mul", "rows", "cols")
-    if graph.fit == "larger":
-        even = _probabilities(steps, graph, value, channels, None)
-        sides = [graph.least, graph.least]
-        value = steps.step("AveragePool", even, kernel_shape=sides, strides=sides)
-        steps.step("Mul", value, weights, output="probabilities")
-    else:
-        _probabilities(steps, graph, value, channels, weights)
-    scores: list[int | str] = ["n", channels, "y", "x"]
-    if graph.output_channels_last:
-        scores = ["n", "y", "x", channels]
-    inputs: dict[str, tuple[int, list[int | str]]] = {
-        "scores": (_FLOATS.get(kind, TensorProto.FLOAT), scores),
-        "rows": (TensorProto.FLOAT, ["n", 1, window_px, 1]),
-        "cols": (TensorProto.FLOAT, ["n", 1, 1, window_px]),
-    }
-    return steps.model(inputs, "probabilities")
-
-
-def _fitted(steps: _Steps, graph: OnnxGraph, value: str, window_px: int) -> str:
-    """Return scores of as many pixels as the window has."""
+    scores = np.ascontiguousarray(scores, np.float32)
     if graph.fit == "cropped":
-        margin = graph.margin_px
-        return steps.step("Pad", value, steps.constant([0, 0, margin, margin] * 2, np.int64), mode="edge")
-    if graph.fit == "same":
-        return value
-    side = graph.output_px(window_px)
-    scale = (window_px + 0.5) / side if graph.fit == "aligned" else graph.least  # rounded down to whole pixels
-    mode = "align_corners" if graph.fit == "aligned" else "half_pixel"
-    scales = steps.constant([1, 1, scale, scale])
-    return steps.step("Resize", value, "", scales, mode="linear", coordinate_transformation_mode=mode)
+        margin_px = graph.margin_px
+        scores = np.pad(scores, ((0, 0), (0, 0), (margin_px, margin_px), (margin_px, margin_px)), mode="edge")
+    with np.errstate(all="ignore"):  # as above
+        if graph.fit != "larger":
+            return _shares(scores, graph.activation, weights)
+        fine = _shares(scores, graph.activation, Weights.ones(len(scores), scores.shape[2]))
+        return _averaged(fine, graph.least) * (weights.rows[:, None, :, None] * weights.cols[:, None, None, :])
 
 
-def _probabilities(steps: _Steps, graph: OnnxGraph, value: str, channels: int, weights: str | None) -> str:
-    """Return probabilities that sum to one, times the weights if there are any.
+def interpolation(graph: OnnxGraph, channels: int, window_px: int) -> onnx.ModelProto | None:
+    """Return a graph from `coarse` float32 scores (n, channel, row, col) to `scores` of a window's size.
 
-    Channel by channel: ONNX Runtime's own Softmax over an axis that is not the last takes eight times as long.
+    None where the network gives as many pixels. Logits are interpolated before their softmax, as in training.
     """
-    if channels == 1:
-        return _of_two(steps, graph, value, weights)
-    parts = steps.split(value, channels)
-    if graph.activation == "softmax":
-        most = steps.step("Max", *parts)
-        powers = [steps.step("Exp", steps.step("Sub", part, most)) for part in parts]
-    else:
-        if graph.activation == "sigmoid":
-            parts = [steps.step("Sigmoid", part) for part in parts]
-        powers = [steps.step("Max", part, steps.constant(_LEAST)) for part in parts]
-    total = powers[0]
-    for power in powers[1:]:
-        total = steps.step("Add", total, power)
-    share = steps.step("Div", steps.constant(1) if weights is None else weights, total)
-    even = steps.step("Concat", *powers, axis=1)
-    return steps.step("Mul", even, share, output=None if weights is None else "probabilities")
+    if graph.fit not in {"strided", "aligned"}:
+        return None
+    aligned = graph.fit == "aligned"
+    # an aligned output is rounded down to whole pixels
+    scale = (window_px + 0.5) / graph.output_px(window_px) if aligned else graph.least
+    scales = onnx.numpy_helper.from_array(np.array([1, 1, scale, scale], np.float32), "scales")
+    resize = helper.make_node(
+        "Resize",
+        ["coarse", "", "scales"],
+        ["scores"],
+        mode="linear",
+        coordinate_transformation_mode="align_corners" if aligned else "half_pixel",
+    )
+    taken = helper.make_tensor_value_info("coarse", TensorProto.FLOAT, ["n", channels, "row", "col"])
+    body = helper.make_graph([resize], "geoseg", [taken], [onnx.ValueInfoProto(name="scores")], [scales])
+    return helper.make_model(body, opset_imports=[helper.make_opsetid("", _OPSET)], ir_version=_IR_VERSION)
 
 
-def _of_two(steps: _Steps, graph: OnnxGraph, value: str, weights: str | None) -> str:
-    """Return the probabilities of the background and of the one class whose score there is."""
-    if graph.activation == "none":
-        found = steps.step("Clip", value, steps.constant(0), steps.constant(1))
+def _shares(scores: NDArray[np.float32], activation: str, weights: Weights) -> NDArray[np.float32]:
+    """Return probabilities times the weights; those of several classes in the place of their scores."""
+    count, channels, height_px, width_px = scores.shape
+    found = scores if channels > 1 else np.empty((count, 2, height_px, width_px), np.float32)
+    fill = _fill_many if channels > 1 else _fill_two
+    for index in range(count):
+        for start in range(0, height_px, _STRIP_ROWS):
+            rows = slice(start, start + _STRIP_ROWS)
+            weight = weights.rows[index, rows, None] * weights.cols[index]
+            fill(scores[index, :, rows], activation, weight, found[index, :, rows])
+    return found
+
+
+def _fill_many(
+    scores: NDArray[np.float32], activation: str, weight: NDArray[np.float32], found: NDArray[np.float32]
+) -> None:
+    """Turn scores into probabilities of several classes, which sum to one, times the weight."""
+    if activation == "softmax":
+        np.exp(np.subtract(scores, scores.max(axis=0), out=found), out=found)
     else:
-        found = steps.step("Sigmoid", value)
-    both = steps.step("Concat", steps.step("Sub", steps.constant(1), found), found, axis=1)
-    if weights is None:
-        return both
-    return steps.step("Mul", both, weights, output="probabilities")
+        np.maximum(_sigmoid(scores, found) if activation == "sigmoid" else scores, _LEAST, out=found)
+    np.multiply(found, weight / found.sum(axis=0), out=found)
+
+
+def _fill_two(
+    scores: NDArray[np.float32], activation: str, weight: NDArray[np.float32], found: NDArray[np.float32]
+) -> None:
+    """Turn the score of one class into the probabilities of the background and of it, times the weight."""
+    if activation == "none":
+        np.clip(scores[0], 0, 1, out=found[1])
+    else:
+        _sigmoid(scores[0], found[1])
+    np.subtract(1, found[1], out=found[0])
+    np.multiply(found, weight, out=found)
+
+
+def _sigmoid(scores: NDArray[np.float32], found: NDArray[np.float32]) -> NDArray[np.float32]:
+    np.exp(np.negative(scores, out=found), out=found)
+    np.add(found, 1, out=found)
+    return np.reciprocal(found, out=found)
+
+
+def _averaged(values: NDArray[np.float32], side: int) -> NDArray[np.float32]:
+    """Return means of squares of pixels, of values (n, class, row, col)."""
+    count, classes, height_px, width_px = values.shape
+    squares = values.reshape(count, classes, height_px // side, side, width_px // side, side)
+    return np.asarray(squares.mean(axis=(3, 5)), np.float32)
