@@ -84,13 +84,20 @@ def choose_bands(
             f"({', '.join(wanted)}); expand it first, by PCT to RGB in QGIS or gdal_translate -expand rgb"
         )
     if len(candidates) < len(wanted):
-        repeated = _commas([candidates[0]] * len(wanted))
         raise SceneError(
             f"the model wants {len(wanted)} bands ({', '.join(wanted)}), the scene has {len(candidates)}: "
-            f"{names.listed()}; give another model, or repeat a band with `bands=({repeated})`",
+            f"{names.listed()}; {_way_out(names, candidates, len(wanted))}",
             "bands",
         )
     return _matched(names, candidates, wanted)
+
+
+def _way_out(names: BandNames, candidates: Sequence[int], wanted: int) -> str:
+    """Return what helps a scene of too few bands: many programs mark any fourth band as alpha."""
+    if len(names) < wanted or len(names) == len(candidates):
+        return f"give another model, or repeat a band with `bands=({_commas([candidates[0]] * wanted)})`"
+    every = _commas(range(1, wanted + 1))
+    return f"if what is marked as alpha is image data (near infrared), say so with `bands=({every})`"
 
 
 def _chosen_by_user(names: BandNames, bands: Sequence[int | str], wanted: Sequence[str] | None) -> BandChoice:

@@ -206,6 +206,32 @@ def test_one_channel_has_two_classes(tmp_path: Path) -> None:
         geoseg.import_weights(tmp_path / "a.pth", tmp_path / "b.safetensors", **SAYS)
 
 
+@pytest.mark.parametrize(
+    ("architecture", "sizes", "unseen"),
+    [
+        ("Unet", SMALL, {"decoder_interpolation": "bilinear"}),
+        ("FPN", {"decoder_pyramid_channels": 16}, {"decoder_interpolation": "bicubic"}),
+        ("PAN", {"decoder_channels": 8}, {"decoder_interpolation": "nearest"}),
+        ("DeepLabV3Plus", {"decoder_channels": 16}, {"encoder_output_stride": 8}),
+        ("DeepLabV3Plus", {"decoder_channels": 16}, {"decoder_atrous_rates": [2, 4, 6]}),
+    ],
+)
+def test_what_no_tensor_tells_is_said_to_be_taken_as_usual(
+    architecture: str, sizes: dict[str, Any], unseen: dict[str, Any]
+) -> None:
+    usual, other = (network_of(architecture, **sizes, **more) for more in ({}, unseen))
+    state = usual.state_dict()
+    other.load_state_dict(state)  # the very same tensors
+    image = torch.rand((1, 3, 128, 128))
+    with torch.no_grad():
+        assert not torch.allclose(usual(image), other(image))
+    shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
+    assert set(unseen) <= set(recognize(shapes, Hints(encoder=ENCODER), "w.pth").unsaid)
+    told = recognize(shapes, Hints(encoder=ENCODER, arguments=unseen), "w.pth")
+    assert told.arguments.items() >= unseen.items()
+    assert not set(unseen) & set(told.unsaid)
+
+
 def test_encoders_of_equal_tensors_must_be_named() -> None:
     """timm's efficientnet and its tf_ twin pad otherwise."""
     twins = "tu-efficientnet_b0", "tu-tf_efficientnet_b0"

@@ -60,6 +60,8 @@ def test_what_the_user_says_wins(bands: list[int | str], indexes: tuple[int, ...
     ("names", "wanted", "way_out"),
     [
         (named("gray"), RGB, r"`bands=\(1,1,1\)`"),
+        (named("red", "green", "blue", "alpha"), RGBN, r"is image data .*, say so with `bands=\(1,2,3,4\)`"),
+        (named("gray", "alpha"), RGB, r"`bands=\(1,1,1\)`"),
         (named("palette"), RGB, "-expand rgb"),
         (named("alpha"), RGB, "image bands"),
         (named("nir", "red", "green"), RGB, "choose with `bands`"),

@@ -442,10 +442,15 @@ _SIZES: dict[str, Callable[[Shapes], dict[str, Any]]] = {
 }
 """What the shapes of an architecture tell of its arguments."""
 _UNSEEN: dict[str, tuple[str, ...]] = {
+    "Unet": ("decoder_interpolation",),
+    "UnetPlusPlus": ("decoder_interpolation",),
+    "MAnet": ("decoder_interpolation",),
+    "FPN": ("decoder_interpolation",),
     "DeepLabV3": ("encoder_output_stride", "decoder_atrous_rates"),
     "DeepLabV3Plus": ("encoder_output_stride", "decoder_atrous_rates"),
-    "PAN": ("encoder_output_stride",),
+    "PAN": ("encoder_output_stride", "decoder_interpolation"),
 }
+"""Arguments of an architecture that change what it computes, but none of its tensors."""
 
 
 def _unsaid(architecture: str, hints: Hints) -> tuple[str, ...]:
