@@ -6,7 +6,7 @@ import json
 import math
 import os
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -133,17 +133,10 @@ def _one_layer(polygons: str, layer: str | None, map_name: str | None) -> Featur
 
 
 def _of_frame(frame: Any) -> FeatureSource:  # noqa: ANN401 - see above
-    names = list(getattr(frame, "columns", ()))
-    area = _area_column(names, f"a {type(frame).__name__}")
-    perimeter = _perimeter_column(area)
-    whole = FeatureBatch(
-        frame["code"].to_numpy(np.int64),
-        frame["name"].tolist(),
-        frame[area].to_numpy(np.float64),
-        frame[perimeter].to_numpy(np.float64) if perimeter in names else np.full(len(frame), np.nan),
-        frame[_CONFIDENCE].to_numpy(np.float64) if _CONFIDENCE in names else np.full(len(frame), np.nan),
-        np.asarray(frame.geometry.array, np.object_),
-    )
+    names, title = list(getattr(frame, "columns", ())), f"a {type(frame).__name__}"
+    area = _area_column(names, title)
+    cells = {name: frame[name].to_numpy(object, na_value=None) for name in _columns(names, area)}
+    whole = _checked(cells, np.asarray(frame.geometry.array, np.object_), area, title)
 
     def batches() -> Iterator[FeatureBatch]:
         for start in range(0, len(whole.codes), _BATCH_FEATURES):
@@ -171,7 +164,7 @@ def _of_gdal(source: FeatureFile) -> FeatureSource:
         ):
             geometry = meta["geometry_name"] or "wkb_geometry"
             for batch in reader:
-                yield _batch(batch, area, geometry)
+                yield _of_arrow(batch, geometry, area, source.name)
 
     crs = CRS.from_user_input(info["crs"]) if info["crs"] else None
     colors = style_colors(path, layer) if path.suffix.lower() == ".gpkg" else {}
@@ -195,7 +188,7 @@ def _of_parquet(path: Path) -> FeatureSource:
     def batches() -> Iterator[FeatureBatch]:
         with pq.ParquetFile(path) as file:
             for batch in file.iter_batches(_BATCH_FEATURES, columns=[*_columns(names, area), geometry]):
-                yield _batch(batch, area, geometry)
+                yield _of_arrow(batch, geometry, area, str(path))
 
     return FeatureSource(path.stem, _projjson(column), _bounds(column.get("bbox")), area == "area_px", batches, {})
 
@@ -209,24 +202,42 @@ def _projjson(column: dict[str, Any]) -> CRS | None:
     return None if column["crs"] is None else CRS.from_wkt(pyproj.CRS.from_json_dict(column["crs"]).to_wkt())
 
 
-def _batch(batch: pa.RecordBatch, area: str, geometry: str) -> FeatureBatch:
-    return _of_polygons(
-        FeatureBatch(
-            batch.column("code").to_numpy(zero_copy_only=False).astype(np.int64),
-            batch.column("name").to_pylist(),
-            _numbers(batch, area),
-            _numbers(batch, _perimeter_column(area)),
-            _numbers(batch, _CONFIDENCE),
-            shapely.from_wkb(batch.column(geometry).to_numpy(zero_copy_only=False)),
+def _of_arrow(batch: pa.RecordBatch, geometry: str, area: str, source: str) -> FeatureBatch:
+    cells = {
+        name: batch.column(name).to_numpy(zero_copy_only=False)
+        for name in (*_columns(batch.schema.names, area), geometry)
+    }
+    return _of_polygons(_checked(cells, shapely.from_wkb(cells[geometry]), area, source))
+
+
+def _checked(cells: Mapping[str, NDArray[Any]], shapes: NDArray[np.object_], area: str, source: str) -> FeatureBatch:
+    """Return features from their columns, which anybody may have written; a class without a name is `class CODE`.
+
+    UsageError where a code or an area is missing, or not a number.
+    """
+
+    def numbers(column: str) -> NDArray[np.float64]:
+        try:
+            return np.asarray(cells.get(column, np.full(len(shapes), np.nan)), np.float64)
+        except (TypeError, ValueError):
+            raise UsageError(
+                f"{source} cannot be drawn as a map: its column {column} holds something that is not a number; {_WHAT}"
+            ) from None
+
+    codes, areas = numbers("code"), numbers(area)
+    for column, values in (("code", codes), (area, areas)):
+        if not np.isfinite(values).all():
+            raise UsageError(f"{source} cannot be drawn as a map: some of its polygons have no {column}; {_WHAT}")
+    if (codes % 1).any():
+        raise UsageError(
+            f"{source} cannot be drawn as a map: the code {codes[codes % 1 != 0][0]:g} is not a whole number; {_WHAT}"
         )
-    )
-
-
-def _numbers(batch: pa.RecordBatch, column: str) -> NDArray[np.float64]:
-    """Return a column; NaN for what is null, or all of it where there is no such column."""
-    if column not in batch.schema.names:
-        return np.full(batch.num_rows, np.nan)
-    return np.asarray(batch.column(column).to_numpy(zero_copy_only=False), np.float64)
+    whole = codes.astype(np.int64)
+    names = [
+        name if isinstance(name, str) and name.strip() else f"class {code}"
+        for code, name in zip(whole.tolist(), cells["name"].tolist(), strict=True)
+    ]
+    return FeatureBatch(whole, names, areas, numbers(_perimeter_column(area)), numbers(_CONFIDENCE), shapes)
 
 
 def _of_polygons(batch: FeatureBatch) -> FeatureBatch:

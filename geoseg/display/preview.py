@@ -149,12 +149,12 @@ def preview(  # noqa: PLR0913 - each is a noun of the page
     heading = Heading(title, description)
     if later is not None and confidence is not None:
         raise UsageError("`confidence` is of one map; leave it out, or the later map", "confidence")
-    if mkdir:
-        make_folders(out)
-    budget = _budget_bytes(max_mb, inline=out is None)
-    target = None if out is None else _page_target(out, overwrite=overwrite)
     if layer is not None and polygons is None:
         raise UsageError("`layer` is for `polygons`; add them, or leave it out", "layer")
+    budget = _budget_bytes(max_mb, inline=out is None)
+    if mkdir:
+        make_folders(out)
+    target = None if out is None else _page_target(out, overwrite=overwrite)
     given = given_names(legend)
     part: StrPath | Scene = landcover
     later_part: StrPath | Scene | None = later

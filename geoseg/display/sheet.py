@@ -217,7 +217,7 @@ class _Drawing:
         left, top = layout.legend
         if entries:
             self.write(left, top + 26, "Land cover", size=25, weight="bold")
-        shown, rest = _largest(entries)
+        shown, rest = largest(entries)
         for number, entry in enumerate(shown):
             x = left + (number % layout.columns) * layout.column
             y = top + 50 + (number // layout.columns) * _ROW
@@ -299,13 +299,11 @@ def _wrapped(paragraphs: Sequence[str], width: float, size: float) -> list[str]:
     return [line for text in paragraphs for line in textwrap.wrap(text, letters)]
 
 
-def _largest(entries: Sequence[LegendEntry]) -> tuple[list[LegendEntry], list[LegendEntry]]:
-    """Return the entries to show, in their order, and the others."""
-    if len(entries) <= _MOST_ENTRIES:
-        return list(entries), []
-    least = sorted((entry.area for entry in entries), reverse=True)[_MOST_ENTRIES - 1]
-    shown = [entry for entry in entries if entry.area >= least][:_MOST_ENTRIES]
-    return shown, [entry for entry in entries if entry not in shown]
+def largest(entries: Sequence[LegendEntry]) -> tuple[list[LegendEntry], list[LegendEntry]]:
+    """Return the entries to show, in their order, and the others; of equally large ones the first are shown."""
+    ranked = sorted(range(len(entries)), key=lambda place: -entries[place].area)
+    shown, rest = sorted(ranked[:_MOST_ENTRIES]), sorted(ranked[_MOST_ENTRIES:])
+    return [entries[place] for place in shown], [entries[place] for place in rest]
 
 
 def _fitting(name: str) -> str:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib
 import math
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from geoseg.legend import DEEPGLOBE, NODATA
 from tests.display.maps import COLOR_OF, ROTATED, UTM, blocks, write_map, write_scene
 
 image = pytest.importorskip("matplotlib.image", reason="pictures need the extra [plot]")
+sheet = importlib.import_module("geoseg.display.sheet")
 
 COLORS = {0: (0, 255, 255, 255), 4: (0, 0, 255, 255)}
 
@@ -174,6 +176,14 @@ def test_many_classes_leave_room_for_the_map(tmp_path: Path) -> None:
     rows, cols = image.imread(out).shape[:2]
     assert shown(out)[32, 64, 192] == pytest.approx((cols / 2) ** 2 * 60 / 90 / 2, rel=0.1)
     assert rows < cols
+
+
+def test_of_many_classes_the_largest_are_listed() -> None:
+    areas = [0.0] * 40 + [7.0, 7.0, 9.0]
+    entries = [sheet.LegendEntry(str(place), (1, 2, 3), area) for place, area in enumerate(areas)]
+    listed, rest = sheet.largest(entries)
+    assert [entry.name for entry in listed] == [*map(str, range(21)), "40", "41", "42"]
+    assert [entry.name for entry in rest] == [*map(str, range(21, 40))]
 
 
 def runs(levels: NDArray[np.uint8], color: tuple[int, int, int]) -> int:

@@ -9,6 +9,7 @@ from typing import Any
 
 import geopandas
 import numpy as np
+import pandas as pd
 import pytest
 import rasterio
 import shapely
@@ -197,6 +198,48 @@ def test_other_peoples_columns_are_refused(tmp_path: Path) -> None:
     frame = frame_of(np.zeros((4, 4), np.uint8)).drop(columns="name")
     with pytest.raises(UsageError, match="columns code, area_m2"):
         draw_polygons(frame, tmp_path / "p.png")
+
+
+@pytest.mark.parametrize("form", ["frame", "gpkg", "parquet"])
+@pytest.mark.parametrize(
+    ("column", "value", "said"),
+    [
+        ("code", None, "some of its polygons have no code"),
+        ("code", "x", "column code holds something that is not a number"),
+        ("code", 1.5, r"code 1\.5 is not a whole number"),
+        ("area_m2", None, "some of its polygons have no area_m2"),
+        ("area_m2", "large", "column area_m2 holds something that is not a number"),
+    ],
+)
+def test_cells_that_are_no_code_or_area_are_one_line(
+    tmp_path: Path, form: str, column: str, value: object, said: str
+) -> None:
+    frame = frame_of(np.array([[0, 1]], np.uint8))
+    frame[column] = pd.Series([value, *frame[column].tolist()[1:]], dtype=object if isinstance(value, str) else float)
+    if isinstance(value, str):
+        frame[column] = frame[column].astype(str)
+    with pytest.raises(UsageError, match=said):
+        draw_polygons(as_form(frame, tmp_path, form), tmp_path / "p.png")
+    assert not (tmp_path / "p.png").exists()
+
+
+@pytest.mark.parametrize("form", ["frame", "gpkg", "parquet"])
+def test_a_class_without_a_name_is_called_by_its_code(tmp_path: Path, form: str) -> None:
+    frame = frame_of(np.array([[4, 5]], np.uint8)).assign(name=[None, "b"])
+    batches = open_features(as_form(frame, tmp_path, form)).batches()
+    named = dict(pair for batch in batches for pair in zip(batch.codes.tolist(), batch.names, strict=True))
+    assert named == {4: "class 4", 5: "b"}
+    assert draw_polygons(as_form(frame, tmp_path, form), tmp_path / "p.png").is_file()
+
+
+def as_form(frame: Any, folder: Path, form: str) -> Any:
+    """Return the frame, or the file it was written to."""
+    path = folder / f"polygons.{form}"
+    if form == "gpkg":
+        frame.to_file(path)
+    if form == "parquet":
+        frame.to_parquet(path)
+    return frame if form == "frame" else path
 
 
 def test_a_target_is_checked_before_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
