@@ -20,7 +20,7 @@ from geoseg.inference.blend import axis_weights
 from geoseg.legend import DEEPGLOBE
 from geoseg.model import OutOfMemory
 from geoseg.raster import Window, WindowGrid
-from geoseg.training.calibrate import sample_logits
+from geoseg.training.finalization import sample_logits
 from geoseg.training.loop import Learner
 from geoseg.training.plan import TrainingPlan
 from geoseg.training.validation import LiveEngine, Scores, judged_miou, score_scene
