@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.interpolate import BSpline
 from scipy.ndimage import map_coordinates
 
-from geoseg.training.augment.geometry import Warp, compose, sample, source_px, turn, turn_each
+from geoseg.training.augment.augment import Warp, compose, sample, source_px, turn, turn_each
 
 ROWS, COLS = 24, 32
 
