@@ -1,16 +1,18 @@
-"""The minimum mapping unit: regions too small to be mapped are given to their neighbors."""
+"""The minimum mapping unit: regions too small to be mapped are found, and given to their neighbors."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from array import array
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from geoseg.vector.neighbors import Neighbors, find_neighbors, number_regions, run_lengths
+from geoseg.vector.trace import Regions, find_regions, framed
 
 Strips = Callable[[], Iterator[NDArray[Any]]]
 """Yields the strips (row, col) of a raster in order, the same ones at each call."""
@@ -156,3 +158,283 @@ def _give_away(
             codes[region] = code
         else:
             weights[region] = -weights[region]  # set aside, unless it is joined at a corner
+
+
+@dataclass(frozen=True, slots=True)
+class NumberedRegions:
+    """The regions of a framed strip, and what they are called in the whole raster."""
+
+    first_row: int
+    """The raster's row that is the frame's row 1."""
+    regions: Regions
+    numbers: NDArray[np.int32]
+    """(region,) ascending."""
+    numbers_above: NDArray[np.int32]
+    """(region of the strip before,) as they were called there."""
+    begun: int
+    """Numbers given so far."""
+    dtype: np.dtype[Any]
+    """Of the strip."""
+
+    @property
+    def last_row(self) -> int:
+        """The raster's row that is the frame's last: in the last strip the row of background below the raster."""
+        return self.first_row + len(self.regions.run_rows) - 3
+
+
+def number_regions(strips: Iterable[NDArray[Any]], background: int) -> Iterator[NumberedRegions]:
+    """Yield the regions of each strip (row, col); below the last one is a row of background."""
+    above = Regions.none()
+    numbers_above = np.empty(0, np.int32)
+    begun = 0
+    for first_row, frame in framed(strips, background):
+        regions = find_regions(frame, background, above, first_row)
+        known = int(regions.carried.max(initial=-1)) + 1
+        numbers = np.arange(begun - known, begun - known + len(regions), dtype=np.int32)
+        numbers[:known] = begun
+        np.minimum.at(numbers, regions.carried, numbers_above)
+        begun += len(regions) - known
+        yield NumberedRegions(first_row, regions, numbers, numbers_above, begun, frame.dtype)
+        still_open = regions.open
+        above = regions.carry(still_open)
+        numbers_above = numbers[still_open]
+
+
+def run_lengths(regions: Regions, cols: int) -> NDArray[np.int32]:
+    """Return (run,) the columns of each run below row 0 of a frame, its columns of background included."""
+    first_cols = regions.run_cols[regions.run_rows[1] :]
+    stops = np.append(first_cols[1:], np.int32(0))
+    stops[regions.run_rows[2:] - regions.run_rows[1] - 1] = cols + 2
+    return stops - first_cols
+
+
+@dataclass(frozen=True, slots=True)
+class Borders:
+    """Sides of pixels shared by two regions, one entry for each direction, in the order of `regions` and `others`."""
+
+    regions: NDArray[np.int32]
+    """(border,) in the numbers of a strip."""
+    others: NDArray[np.int32]
+    """(border,) in the numbers of the raster."""
+    lengths: NDArray[np.int64]
+    """(border,) 0 where they touch at a corner only."""
+
+    @classmethod
+    def none(cls) -> Self:
+        """Return the borders above the raster."""
+        return cls(np.empty(0, np.int32), np.empty(0, np.int32), np.empty(0, np.int64))
+
+    def carry(self, light: NDArray[np.bool_], still_open: NDArray[np.bool_]) -> Self:
+        """Return those of the light regions still open, called by their places among the open ones.
+
+        `light` and `still_open` are (region,).
+        """
+        kept = (light & still_open)[self.regions]
+        places = np.cumsum(still_open, dtype=np.int32) - np.int32(1)
+        return type(self)(places[self.regions[kept]], self.others[kept], self.lengths[kept])
+
+
+def find_borders(
+    strip: NumberedRegions,
+    cols: int,
+    light: NDArray[np.bool_],
+    side_weights: tuple[int, int],
+    connectivity: int,
+    above: Borders,
+) -> Borders:
+    """Return the borders of the light regions in a strip, with what is known of them from the strips above.
+
+    `light` is (region,); `side_weights` are the lengths of a pixel's side along a row and along a column. With
+    connectivity 8 there are also borders of no length, where regions touch at a corner: of light ones with any, and of
+    any with those of their own class.
+    """
+    regions = strip.regions
+    corner = int(connectivity == 8)
+    found = 0
+    for _ in range(2):  # count, then write
+        sources, targets = np.empty(found, np.int32), np.empty(found, np.int32)
+        lengths = np.empty(found, np.int64)
+        found = _meet(
+            regions.run_rows, regions.run_cols, regions.run_regions, cols + 2, regions.codes, light, corner,
+            *side_weights, sources, targets, lengths,
+        )  # fmt: skip
+    return _added_up(
+        np.append(regions.carried[above.regions], sources),
+        np.append(above.others, strip.numbers[targets]),
+        np.append(above.lengths, lengths),
+    )
+
+
+def _added_up(regions: NDArray[np.int32], others: NDArray[np.int32], lengths: NDArray[np.int64]) -> Borders:
+    """Return one entry for each pair."""
+    if not len(regions):
+        return Borders(regions, others, lengths)
+    pairs = regions.astype(np.int64) << 32 | others
+    order = np.argsort(pairs, kind="stable")
+    pairs = pairs[order]
+    first = np.flatnonzero(np.diff(pairs, prepend=-1))
+    return Borders(regions[order[first]], others[order[first]], np.add.reduceat(lengths[order], first))
+
+
+@njit(cache=True, nogil=True)
+def _meet(
+    run_rows: Any, run_cols: Any, run_regions: Any, width: int, codes: Any, light: Any, corner: int,
+    along_a_row: int, along_a_column: int, sources: Any, targets: Any, lengths: Any,
+) -> int:  # fmt: skip
+    """Write where runs meet, once for each light region of the two, as far as there is room; return how often they do.
+
+    With `corner` 1, not 0, they meet at corners too.
+    """
+    found = 0
+    for row in range(1, len(run_rows) - 1):
+        above = run_rows[row - 1]
+        row_start = run_rows[row]
+        row_stop = run_rows[row + 1]
+        for run in range(row_start, row_stop):
+            region = run_regions[run]
+            if region < 0:
+                continue
+            start = run_cols[run]
+            stop = run_cols[run + 1]  # there is one: the frame's right column is background
+            while above + 1 < row_start and run_cols[above + 1] <= start - corner:
+                above += 1
+            over = above
+            beside = True  # first the next run of the row, then those above
+            while beside or (over < row_start and run_cols[over] < stop + corner):
+                if beside:
+                    other = run_regions[run + 1]
+                    length = along_a_column
+                    beside = False
+                else:
+                    other = run_regions[over]
+                    over_stop = run_cols[over + 1] if over + 1 < row_start else width
+                    length = along_a_row * max(0, min(stop, over_stop) - max(start, run_cols[over]))
+                    over += 1
+                if other < 0 or other == region:
+                    continue
+                for source, target in ((region, other), (other, region)):
+                    if light[source] or codes[source] == codes[target]:
+                        if found < len(sources):
+                            sources[found] = source
+                            targets[found] = target
+                            lengths[found] = length
+                        found += 1
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbors:
+    """The regions of a raster, and the borders of the light ones: the sieve writes to these arrays."""
+
+    codes: NDArray[np.int32]
+    """(region,) class."""
+    parents: NDArray[np.int32]
+    """(region,) its own number, or a lower one of the same region."""
+    weights: NDArray[np.int64]
+    """(region,) the threshold for those that reach it, and for numbers given up."""
+    first_borders: NDArray[np.int64]
+    """(region,) where the borders of a light one start."""
+    border_counts: NDArray[np.int32]
+    """(region,) how many they are; 0 for others."""
+    others: NDArray[np.int32]
+    """(border,) the region behind it; one region may stand behind several."""
+    lengths: NDArray[np.int64]
+    """(border,) 0 where they touch at a corner only."""
+    corners: NDArray[np.int32]
+    """(pair, 2) regions of one class that touch at a corner; empty with 4-connectivity."""
+    rows: int
+    """Rows of the raster."""
+    dtype: np.dtype[Any]
+    """Of the raster."""
+
+
+def find_neighbors(
+    strips: Iterable[NDArray[Any]],
+    background: int,
+    cols: int,
+    threshold: int,
+    row_weights: NDArray[np.int64] | None,
+    side_weights: tuple[int, int],
+    connectivity: int,
+) -> Neighbors:
+    """Find the regions of a raster and the borders of those lighter than the threshold, strip by strip.
+
+    `row_weights` is (row,), what a pixel weighs; `side_weights` are the lengths of a pixel's side along a row and along
+    a column. In memory stay 28 bytes a region, 12 a border of a light one, and the borders of the strip in hand.
+    """
+    graph = _Graph(threshold)
+    weights_above = np.empty(0, np.int64)
+    above = Borders.none()
+    rows, dtype = 0, np.dtype(np.uint8)
+    for strip in number_regions(strips, background):
+        rows, dtype = strip.last_row, strip.dtype
+        weights = np.minimum(_weigh(strip, cols, row_weights, weights_above), threshold)
+        borders = find_borders(strip, cols, weights < threshold, side_weights, connectivity, above)
+        still_open = strip.regions.open
+        graph.add(strip, weights, borders, still_open)
+        above = borders.carry(weights < threshold, still_open)
+        weights_above = weights[still_open]
+    return graph.whole(rows, dtype)
+
+
+class _Graph:
+    """Neighbors as they grow: arrays that lengthen in place, so that nothing is held twice."""
+
+    def __init__(self, threshold: int) -> None:
+        self.threshold = threshold
+        self.codes, self.parents, self.border_counts, self.others, self.corners = (array("i") for _ in range(5))
+        self.weights, self.first_borders, self.lengths = (array("q") for _ in range(3))
+
+    def add(
+        self, strip: NumberedRegions, weights: NDArray[np.int64], borders: Borders, still_open: NDArray[np.bool_]
+    ) -> None:
+        """Add the numbers begun in a strip, and the borders of the light regions that end in it."""
+        self._begin(strip)
+        ended = ~still_open & (weights < self.threshold)
+        same = strip.regions.codes[borders.regions] == _view(self.codes)[borders.others]
+        kept = ~same & ended[borders.regions]
+        counts = np.bincount(borders.regions[kept], minlength=len(weights))[ended]
+        numbers = strip.numbers[ended]
+        _view(self.weights)[numbers] = weights[ended]
+        _view(self.border_counts)[numbers] = counts
+        _view(self.first_borders)[numbers] = len(self.others) + np.cumsum(counts) - counts
+        self.others.frombytes(borders.others[kept].tobytes())
+        self.lengths.frombytes(borders.lengths[kept].tobytes())
+        corners = np.stack([strip.numbers[borders.regions[same]], borders.others[same]], axis=1)
+        self.corners.frombytes(corners.tobytes())
+
+    def _begin(self, strip: NumberedRegions) -> None:
+        first = len(self.codes)
+        count = strip.begun - first
+        self.codes.frombytes(strip.regions.codes[len(strip.numbers) - count :].tobytes())
+        self.parents.frombytes(np.arange(first, strip.begun, dtype=np.int32).tobytes())
+        self.border_counts.frombytes(np.zeros(count, np.int32).tobytes())
+        self.weights.frombytes(np.full(count, self.threshold, np.int64).tobytes())
+        self.first_borders.frombytes(np.zeros(count, np.int64).tobytes())
+        _view(self.parents)[strip.numbers_above] = strip.numbers[strip.regions.carried]
+
+    def whole(self, rows: int, dtype: np.dtype[Any]) -> Neighbors:
+        return Neighbors(
+            _view(self.codes), _view(self.parents), _view(self.weights), _view(self.first_borders),
+            _view(self.border_counts), _view(self.others), _view(self.lengths), _view(self.corners).reshape(-1, 2),
+            rows, dtype,
+        )  # fmt: skip
+
+
+def _view(growing: array[int]) -> NDArray[Any]:
+    return np.frombuffer(growing, growing.typecode)
+
+
+def _weigh(
+    strip: NumberedRegions, cols: int, row_weights: NDArray[np.int64] | None, above: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """Return (region,) what each weighs so far; `above` is (region of the strip before,)."""
+    regions = strip.regions
+    rows = len(regions.run_rows) - 2
+    pixels = np.ones(rows, np.int64) if row_weights is None else row_weights[strip.first_row : strip.first_row + rows]
+    pixels = np.append(pixels, np.zeros(rows - len(pixels), np.int64))  # the row below the raster
+    runs = np.repeat(pixels, np.diff(regions.run_rows[1:])) * run_lengths(regions, cols)
+    weights = np.zeros(len(regions) + 1, np.int64)  # the last entry takes the background's -1
+    np.add.at(weights, regions.run_regions[regions.run_rows[1] :], runs)
+    np.add.at(weights, regions.carried, above)
+    return weights[:-1]

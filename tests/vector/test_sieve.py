@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from geoseg.vector.neighbors import find_neighbors
-from geoseg.vector.sieve import sieve
+from geoseg.vector.sieve import find_neighbors, sieve
 from tests.vector.rasters import NODATA, Classes, adversarial, any_raster, checkerboard, crowded_raster, noise, real
 
 HEIGHTS = (1, 2, 3, 7)
