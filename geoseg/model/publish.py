@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from geoseg.atomic import (
     make_folders,
@@ -18,14 +20,28 @@ from geoseg.atomic import (
     sync_file,
     write_durably,
 )
-from geoseg.catalog import href
+from geoseg.catalog import FILE_EXTENSION, STAC_VERSION, file_facts, href, modified_text
 from geoseg.errors import ModelError, OutputError, UsageError
 from geoseg.given import plain_arguments
-from geoseg.model.bundle import CARD_KEY, ModelBundle, check_window, default_overlap, stac_item, to_mlm
+from geoseg.model.bundle import CARD_KEY, ModelBundle, ModelCard, check_window, default_overlap, to_mlm
 from geoseg.model.onnx_files import deepness_metadata, read_onnx_file, with_metadata
 
 SUFFIXES = (".onnx", ".pt2")
 """What a model can be exported to."""
+_EXTENSIONS = (
+    "https://stac-extensions.github.io/mlm/v1.5.2/schema.json",
+    FILE_EXTENSION,
+)
+_WORLD = (-180.0, -90.0, 180.0, 90.0)
+"""Where a model may be used is not known, and an item has a place."""
+_MEDIA_TYPE = "application/octet-stream; application={}"
+_ARTIFACTS = {
+    ".safetensors": ("safetensors.torch.save_file", "safetensors"),
+    ".pt2": ("torch.export.save", "pytorch"),
+    ".onnx": ("torch.onnx.export", "onnx"),
+}
+"""What wrote a file, and for what, by its ending."""
+_BETWEEN = re.compile(r"[^A-Za-z0-9_.\s-]+", re.ASCII)
 
 
 @plain_arguments()
@@ -91,7 +107,7 @@ def export_model(  # noqa: PLR0913 (what is written, and how)
         _write(wanted[0], lambda path: _export(bundle, path))
     if stac is not None:
         file = bundle.weights_path if out is None else wanted[0]
-        item = stac_item(bundle, file, href(file, wanted[-1]))
+        item = _stac_item(bundle, file, href(file, wanted[-1]))
         write_durably(wanted[-1], json.dumps(item, indent=2).encode())
     return wanted[0]
 
@@ -160,3 +176,63 @@ def _write(path: Path, write: Callable[[Path], None]) -> None:
         raise output_error(path, fault) from None
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _stac_item(card: ModelCard, file: Path, address: str) -> dict[str, Any]:
+    """Return the STAC item of a model in a file, which is at an address seen from the item's own place.
+
+    Of the Machine Learning Model extension 1.5.2 (https://github.com/stac-extensions/mlm).
+
+    A `.safetensors` bundle gives logits, what is exported from it probabilities. Both take what `value_scaling` makes
+    of stored values.
+    """
+    artifact, application = _ARTIFACTS.get(file.suffix.lower(), ("torch.onnx.export", "onnx"))
+    properties = to_mlm(card)
+    (output,) = properties["mlm:output"]
+    by_code = {row["value"]: row for row in output["classification:classes"]}
+    output["classification:classes"] = [by_code[code] for code in card.output_codes]
+    if file.suffix.lower() != ".safetensors":
+        output["name"] = "probabilities"
+    west, south, east, north = _WORLD
+    return {
+        "type": "Feature",
+        "stac_version": STAC_VERSION,
+        "stac_extensions": list(_EXTENSIONS),
+        "id": _model_name(card.name).lower().replace(" ", "-"),
+        "geometry": {
+            "type": "Polygon",
+            "coordinates": [[[west, south], [east, south], [east, north], [west, north], [west, south]]],
+        },
+        "bbox": list(_WORLD),
+        "properties": {
+            "datetime": modified_text(file),
+            "title": card.name,
+            "description": _description(card),
+            **{name: value for name, value in properties.items() if value is not None},
+            "mlm:name": _model_name(card.name),
+            "bands": [{"name": band} for band in card.bands],
+        },
+        "links": [],
+        "assets": {
+            "model": {
+                "href": address,
+                "title": card.name,
+                "type": _MEDIA_TYPE.format(application),
+                "roles": ["mlm:model", "mlm:weights", "data"],
+                "mlm:artifact_type": artifact,
+                **file_facts(file),
+            }
+        },
+    }
+
+
+def _description(card: ModelCard) -> str:
+    names = ", ".join(card.legend.by_code(code).name for code in card.output_codes)
+    return f"Land cover from {', '.join(card.bands)}: {names}. The classes are in the order of the output channels."
+
+
+def _model_name(name: str) -> str:
+    """Return a name as the extension allows it: letters, digits and a few signs, a letter first."""
+    plain = " ".join(_BETWEEN.sub(" ", name).split()).strip("_.- ")
+    plain = plain if plain[:1].isalpha() else f"model {plain}".strip()
+    return plain if len(plain) > 2 else f"model {plain}"

@@ -28,7 +28,6 @@ from .card import ModelCard as ModelCard
 from .card import check_window as check_window
 from .card import default_overlap as default_overlap
 from .card import frozen_text as frozen_text
-from .catalog_item import stac_item as stac_item
 from .header import Header as Header
 from .header import archive_kind as archive_kind
 from .header import read_header as read_header
