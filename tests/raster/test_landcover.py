@@ -27,7 +27,6 @@ from geoseg.raster.landcover import (
     LEGEND_TAG,
     PartFormat,
     Product,
-    assembly,
     build_cog,
     built_path,
     cog,
@@ -35,6 +34,7 @@ from geoseg.raster.landcover import (
     creation_options,
     foreign_beside,
     labels,
+    outputs,
     overview_levels,
     part_path,
     place,
@@ -140,7 +140,7 @@ def test_the_map_is_what_gdal_writes_of_the_whole(
     stored: str,
 ) -> None:
     """Every level, tag, color and place, and blocks that lie in the file as GDAL lays them."""
-    monkeypatch.setattr(assembly, "_LARGE_PIXELS", product.count * 300**2)  # so that there are many stages
+    monkeypatch.setattr(outputs, "_LARGE_PIXELS", product.count * 300**2)  # so that there are many stages
     storage, tags = creation_options(STORAGES[stored]), {"GEOSEG_MODEL": 'a "name" <&> é'}
     pixels = landscape(product.count, height, width, 7 if product.legend else 101)
     geobox = GeoBox(height, width, NORTH_UP, UTM)
@@ -381,13 +381,13 @@ def test_a_full_disk_is_told_and_the_old_map_stays(small_disk: Path, free_kb: in
 def test_a_file_that_is_not_what_was_written_gets_no_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: Callable[[bytes], bytes], said: str
 ) -> None:
-    check = assembly.check_whole
+    check = outputs.check_whole
 
-    def check_damaged(path: Path, layout: assembly.CogLayout) -> None:
+    def check_damaged(path: Path, layout: outputs.CogLayout) -> None:
         path.write_bytes(damage(path.read_bytes()))
         check(path, layout)
 
-    monkeypatch.setattr(assembly, "check_whole", check_damaged)
+    monkeypatch.setattr(outputs, "check_whole", check_damaged)
     with pytest.raises(OutputError, match=said) as caught:
         make_map(tmp_path, LABELS, landscape(1, 1500, 1100), GeoBox(1500, 1100, NORTH_UP, UTM), 512)
     assert "\n" not in str(caught.value)
