@@ -45,11 +45,6 @@ class Pair:
         """The labels as their files have them, before they are mapped to another legend."""
         return self.labels.own if isinstance(self.labels, MappedLabels) else self.labels
 
-    @property
-    def labels_path(self) -> str:
-        """The file that holds the labels, or lies where they say; of a GeoDataFrame how messages call it."""
-        return self.labels.path
-
     def decode(self, window: Window) -> Decoded:
         """Return the labels in a window inside the scene, whether the scene is valid there or not. SceneError."""
         return self.labels.decode(self.scene.geobox, window)

@@ -8,7 +8,7 @@ import os
 import re
 import sys
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -157,9 +157,3 @@ def named(pattern: str | os.PathLike[str], name: str, parameter: str) -> str:
             parameter,
         )
     return path.replace(_STANDS_FOR_NAME, name)
-
-
-def each_path(paths: Iterable[Path]) -> Iterator[str]:
-    """Yield paths as disks compare them."""
-    for path in paths:
-        yield os.path.normcase(path.absolute())

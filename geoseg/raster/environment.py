@@ -154,11 +154,6 @@ def _options(*, remote: bool) -> dict[str, object]:
     return meant | _ONE_THREAD if is_fork() else meant
 
 
-def gdal_threads() -> str:
-    """Return the number of threads for what GDAL does with an option of its own for them."""
-    return "1" if is_fork() else "ALL_CPUS"
-
-
 @contextmanager
 def raster_environment(*, remote: bool = False, **settings: object) -> Iterator[None]:
     """Hold GDAL's settings in this thread; cheap (40 microseconds), nests, and yields to what the user has set.

@@ -168,8 +168,6 @@ class Architecture:
     """What each argument may be; any other argument is refused."""
     depth: int = 5
     """The encoder's depth where the arguments do not say it."""
-    least_window_px: int = 32
-    """Smaller windows leave nothing to pool."""
     needed: tuple[str, ...] = ("encoder_name", "in_channels", "classes")
     """The arguments without a default."""
     agree: Callable[[Mapping[str, Any], int], str | None] = _one_width_a_level
@@ -245,7 +243,6 @@ ARCHITECTURES: dict[str, Architecture] = {
                 "decoder_interpolation": _INTERPOLATION,
                 "upsampling": _UPSAMPLING,
             },
-            least_window_px=256,
         ),
         Architecture(
             "UPerNet",

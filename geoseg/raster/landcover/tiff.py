@@ -54,11 +54,6 @@ class Tiff:
     """What GDAL writes between the header and the first directory of a COG."""
     directories: tuple[Directory, ...]
 
-    @property
-    def head_bytes(self) -> int:
-        """Where the blocks may begin, in a classic TIFF."""
-        return len(self.to_bytes(big=False))
-
     def to_bytes(self, *, big: bool) -> bytes:
         """Return the file up to its first block: all directories, then what they hold, the places of blocks last."""
         return _Writer(self.order, big=big).write(self)
