@@ -8,7 +8,6 @@ from .evaluation import LeftOut as LeftOut
 from .metrics import UNKNOWN as UNKNOWN
 from .metrics import ConfusionMatrix as ConfusionMatrix
 from .metrics import Metrics as Metrics
-from .metrics import json_number as json_number
 from .metrics import ratio_text as ratio_text
 from .pictures import draw_calibration as draw_calibration
 from .pictures import new_figure as new_figure

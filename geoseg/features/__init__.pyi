@@ -1,10 +1,8 @@
 from .area_of_interest import read_area as read_area
 from .area_of_interest import within as within
 from .features import FeatureFile as FeatureFile
-from .features import FeatureFrame as FeatureFrame
 from .features import Features as Features
 from .features import VectorSource as VectorSource
-from .features import as_text as as_text
 from .features import choose_column as choose_column
 from .features import column_of as column_of
 from .features import find_features as find_features

@@ -9,7 +9,6 @@ from .bundle import ModelCard as ModelCard
 from .bundle import Normalization as Normalization
 from .bundle import Scale as Scale
 from .bundle import architecture_named as architecture_named
-from .bundle import check_window as check_window
 from .bundle import default_overlap as default_overlap
 from .bundle import fetch as fetch
 from .bundle import file_hash as file_hash
@@ -42,8 +41,6 @@ from .engines import choose_device as choose_device
 from .engines import choose_engine as choose_engine
 from .engines import cuda_devices as cuda_devices
 from .engines import device_faults as device_faults
-from .engines import device_name as device_name
-from .engines import device_precision as device_precision
 from .engines import has_mps as has_mps
 from .engines import takes_window as takes_window
 from .network import HALF as HALF
@@ -74,6 +71,5 @@ from .onnx_files import read_onnx_file as read_onnx_file
 from .publish import export_model as export_model
 from .save import save_bundle as save_bundle
 from .weights import PRESETS as PRESETS
-from .weights import encoder_fingerprint as encoder_fingerprint
 from .weights import import_once as import_once
 from .weights import import_weights as import_weights

@@ -4,7 +4,6 @@ from .label_polygons import check_place as check_place
 from .label_polygons import placed_polygons as placed_polygons
 from .label_polygons import read_polygons as read_polygons
 from .label_raster import ColorMask as ColorMask
-from .label_raster import LabelRaster as LabelRaster
 from .labels import BuiltUp as BuiltUp
 from .labels import Decoded as Decoded
 from .labels import Labels as Labels

@@ -3,7 +3,6 @@ from .architectures import MAX_BANDS as MAX_BANDS
 from .architectures import MAX_CLASSES as MAX_CLASSES
 from .architectures import PLAIN_UNET_CHANNELS as PLAIN_UNET_CHANNELS
 from .architectures import PLAIN_UNET_DEPTH as PLAIN_UNET_DEPTH
-from .architectures import TIMM_ARGUMENTS as TIMM_ARGUMENTS
 from .architectures import architecture_named as architecture_named
 from .architectures import may_have_one_size as may_have_one_size
 from .architectures import output_classes as output_classes
@@ -33,7 +32,6 @@ from .header import archive_kind as archive_kind
 from .header import read_header as read_header
 from .header import refuse_by_magic as refuse_by_magic
 from .header import refuse_known as refuse_known
-from .hub import HubModel as HubModel
 from .hub import fetch as fetch
 from .hub import host_is_known as host_is_known
 from .hub import hub_address as hub_address

@@ -1,12 +1,9 @@
 from .deepness import deepness_metadata as deepness_metadata
-from .graph import Activation as Activation
 from .graph import OnnxGraph as OnnxGraph
 from .graph import OnnxInput as OnnxInput
-from .onnx_bundle import ACTIVATIONS as ACTIVATIONS
 from .onnx_bundle import GivenOnnx as GivenOnnx
 from .onnx_bundle import KnownOnnx as KnownOnnx
 from .onnx_bundle import open_onnx as open_onnx
-from .onnx_file import OnnxFile as OnnxFile
 from .onnx_file import is_onnx as is_onnx
 from .onnx_file import read_metadata as read_metadata
 from .onnx_file import read_onnx_file as read_onnx_file
