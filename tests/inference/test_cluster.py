@@ -8,8 +8,9 @@ import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial, partialmethod
 from pathlib import Path
 from typing import Any
 
@@ -21,18 +22,24 @@ import segmentation_models_pytorch as smp
 
 import geoseg
 from geoseg.errors import GeosegError, OutputError, SceneError, UsageError
+from geoseg.inference import Scoring
 from geoseg.inference.execution import cluster
-from geoseg.inference.execution.cluster import HoldTask, run_on_cluster
-from geoseg.inference.execution.scheduler import Needs, Parts, connected, where_the_work_is_done
+from geoseg.inference.execution.cluster import run_on_cluster
+from geoseg.inference.execution.scheduler import connected, in_turn, stoppable, where_the_work_is_done
+from geoseg.inference.execution.tile_task import Needs, Parts, TileTask
+from geoseg.inference.pipeline import run_pipeline
 from geoseg.legend import LandCover, Legend
 from geoseg.model import ModelBundle
 from geoseg.raster.landcover import PartFormat, creation_options
 from tests.inference.conftest import random_pixels, write_scene
 
 distributed = pytest.importorskip("distributed")
+KilledWorker = distributed.scheduler.KilledWorker
 TILES = 16
 CALLS: list[int] = []
 """The tiles that the workers in threads of this process did; tasks are sent as copies, so they write here."""
+LOOKED: list[int] = []
+"""How many workers have looked whether they can do the work."""
 JOINED = threading.Event()
 
 
@@ -40,6 +47,7 @@ JOINED = threading.Event()
 def client() -> Iterator[Any]:
     """Return the client of two workers in threads of this process."""
     CALLS.clear()
+    LOOKED.clear()
     JOINED.clear()
     local = distributed.LocalCluster(
         n_workers=2, threads_per_worker=1, processes=False, dashboard_address=None, protocol="inproc://"
@@ -55,7 +63,7 @@ def noted(index: int) -> int:
 
 def fails_twice(index: int) -> int:
     CALLS.append(index)
-    if index == 3 and CALLS.count(3) < 3:
+    if index in {3, 97} and CALLS.count(index) < 3:
         raise SceneError("the network failed")
     return index
 
@@ -84,6 +92,11 @@ def waits_for_a_third(index: int) -> str:
     return str(distributed.get_worker().address)
 
 
+def of_no_scene_at_first() -> str | None:
+    LOOKED.append(1)
+    return "it does not see /data/scene.tif" if len(LOOKED) == 1 else None
+
+
 def of_another_version() -> str:
     return "it has geoseg 0.0, the run 9.9; install the same"
 
@@ -91,41 +104,52 @@ def of_another_version() -> str:
 def run(client: Any, task: Any, indexes: Any, unfit: Any = None) -> tuple[list[Any], list[str]]:
     done: list[Any] = []
     said: list[str] = []
-    run_on_cluster(client, HoldTask("run", task, unfit), indexes, done.append, said.append)
+    run_on_cluster(client, partial(in_turn, task), unfit, indexes, done.append, said.append)
     return done, said
 
 
 def test_every_tile_is_done_once_and_few_are_sent_at_a_time(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     most = 0
+    flights: list[cluster._Flight] = []
     fill = cluster._Flight.fill
 
     def watched(flight: cluster._Flight) -> None:
         nonlocal most
         fill(flight)
-        most = max(most, len(flight.index_of))
+        most = max(most, len(flight.sent))
+        flights.append(flight)
 
     monkeypatch.setattr(cluster._Flight, "fill", watched)
-    done, said = run(client, noted, range(200))
-    assert sorted(done) == sorted(CALLS) == list(range(200))
+    done, said = run(client, noted, range(2000))
+    assert sorted(done) == sorted(CALLS) == list(range(2000))
     assert most == 16
+    assert next(flights[0].numbers) < 2000 / 8  # quick ones go several at once
     assert said == []
     assert client.futures == {}
 
 
 def test_a_worker_that_cannot_do_the_work_is_left_out(client: Any) -> None:
-    first = next(iter(client.nthreads()))
+    done, said = run(client, noted, range(40), of_no_scene_at_first)
+    assert sorted(done) == sorted(CALLS) == list(range(40))
+    assert [line.partition(" is left out: ")[2] for line in said] == ["it does not see /data/scene.tif"]
+    assert any(address in said[0] for address in client.nthreads())
 
-    def held(_run: str, index: int) -> int:
-        """Answer for one worker as one would in a process of its own."""
-        if distributed.get_worker().address == first:
-            raise cluster.Unfit(first, "it does not see /data/scene.tif")
-        return index
 
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(cluster, "do_held", held)
-        done, said = run(client, noted, range(40))
-    assert sorted(done) == list(range(40))
-    assert said == [f"the Dask worker {first} is left out: it does not see /data/scene.tif"]
+class Unknown:
+    """What a module of the client's machine defines, and no module of the workers'."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return __import__, ("no_such_module",)
+
+    def __call__(self, index: int) -> int:
+        raise NotImplementedError
+
+
+def test_workers_that_lack_a_module_of_the_model_say_so(client: Any) -> None:
+    with pytest.raises(
+        OutputError, match=r"inproc://.*: it cannot load the task \(No module named 'no_such_module'\); install geoseg"
+    ):
+        run(client, Unknown(), range(40))
 
 
 def test_where_no_worker_can_do_the_work_one_line_says_why(client: Any) -> None:
@@ -134,9 +158,11 @@ def test_where_no_worker_can_do_the_work_one_line_says_why(client: Any) -> None:
 
 
 def test_what_fails_for_a_moment_is_done_again(client: Any) -> None:
-    done, _ = run(client, fails_twice, range(10))
-    assert sorted(done) == list(range(10))
+    done, _ = run(client, fails_twice, range(200))
+    assert sorted(done) == list(range(200))
     assert CALLS.count(3) == 3
+    assert 3 <= CALLS.count(97) <= 4  # once more where others were sent before it
+    assert len(CALLS) == 200 - 2 + CALLS.count(3) + CALLS.count(97)
 
 
 @pytest.mark.parametrize(("task", "error", "tries"), [(bad_scene, SceneError, 3), (bad_option, UsageError, 1)])
@@ -214,22 +240,22 @@ class _Future:
 
 class _Client:
     @staticmethod
-    def gather(futures: list[_Future]) -> list[int]:
-        return [7] * len(futures)
+    def gather(futures: list[_Future]) -> list[tuple[list[int], list[int], float, None]]:
+        return [([7], [], 0.0, None)] * len(futures)
 
 
 def test_a_result_that_a_dead_worker_took_along_is_waited_for() -> None:
     again: set[Any] = set()
-    flight = cluster._Flight(_Client, "run", deque(), again, {"tile": 3})
+    flight = cluster._Flight(_Client, "run", deque(), again, {"tile": (3,)})
     lost = _Future("pending", "pending", "finished")
     assert list(flight.landed([lost])) == []
-    assert (again, flight.index_of, lost.released, list(flight.waiting)) == ({lost}, {"tile": 3}, False, [])
+    assert (again, flight.sent, lost.released, list(flight.waiting)) == ({lost}, {"tile": (3,)}, False, [])
     assert list(flight.landed([lost])) == [7]
-    assert (flight.index_of, lost.released) == ({}, True)
+    assert (flight.sent, lost.released) == ({}, True)
 
 
 def test_a_result_that_was_fetched_counts_though_its_worker_dies_then() -> None:
-    flight = cluster._Flight(_Client, "run", deque(), set(), {"tile": 3})
+    flight = cluster._Flight(_Client, "run", deque(), set(), {"tile": (3,)})
     assert list(flight.landed([_Future("finished", "pending")])) == [7]
 
 
@@ -240,11 +266,37 @@ def test_what_ended_well_counts_before_what_ends_the_run() -> None:
 
     good, bad = _Future("finished"), Failed("error")
     good.key, bad.key = "good", "bad"
-    flight = cluster._Flight(_Client, "run", deque(), set(), {"good": 1, "bad": 2})
+    flight = cluster._Flight(_Client, "run", deque(), set(), {"good": (1,), "bad": (2,)})
     found: list[int] = []
     with pytest.raises(UsageError, match="no such option"):
         found.extend(flight.landed([bad, good]))
     assert found == [7]
+
+
+def test_what_kills_workers_is_looked_for_among_tiles_that_were_sent_at_once() -> None:
+    class Killed(_Future):
+        def exception(self) -> Exception:
+            return KilledWorker("tile", None, 3)  # type: ignore[no-untyped-call]
+
+    flight = cluster._Flight(_Client, "run", deque(range(6, 100)), set(), {"tile": (3, 4, 5)}, at_once=8)
+    assert list(flight.landed([Killed("error")])) == []
+    assert [flight._next(1) for _ in range(4)] == [(3,), (4,), (5,), tuple(range(6, 14))]
+    flight.sent["tile"] = (4,)
+    with pytest.raises(GeosegError, match="tile 4 killed every worker"):
+        list(flight.landed([Killed("error")]))
+
+
+def test_the_less_is_left_or_the_longer_it_takes_the_less_is_sent_at_once() -> None:
+    flight = cluster._Flight(_Client, "run", deque(range(100_000)), set())
+    for _ in range(20):
+        flight._learn(flight.at_once, 0.0)
+    assert len(flight._next(2)) == cluster._MOST_TILES
+    flight._learn(flight.at_once, 2 * cluster._SENT_S + 1)
+    assert len(flight._next(2)) == cluster._MOST_TILES // 2
+    flight.waiting = deque(range(16))
+    assert len(flight._next(2)) == 2
+    flight.waiting = deque(range(3))
+    assert len(flight._next(0)) == 1
 
 
 def test_a_worker_that_joins_late_holds_the_task(client: Any) -> None:
@@ -261,35 +313,99 @@ def test_a_worker_that_joins_late_holds_the_task(client: Any) -> None:
     assert said == []
 
 
-def counted(folder: Path, kills_at: int) -> Callable[[int], int]:
-    """Return a task that adds a line to a file for each tile, and has the worker of one of them killed once."""
-    log, killed = folder / "log", folder / "killed"
+TWO_CLASSES = Legend((LandCover(1, "one", (1, 2, 3)), LandCover(4, "four", (4, 5, 6))))
 
-    def task(index: int) -> int:
+
+def brightness_model() -> Callable[[Any], Any]:
+    """Return a function that workers need not import."""
+
+    def by_brightness(batch: Any) -> Any:
+        """Score windows (n, band, row, col) by the first band and the place in the window."""
+        first = (batch[:, 0] + np.arange(batch.shape[-1])) % 17 / 17
+        return np.stack([first, 1 - first], axis=1).astype(np.float32)
+
+    return by_brightness
+
+
+def counting_model(folder: Path, kills_at: int) -> ModelBundle:
+    """Return a model that adds a line to a file for each window, and has the worker of one of them killed once."""
+    log, killed, score = folder / "log", folder / "killed", brightness_model()
+
+    def scored(batch: Any) -> Any:
         with log.open("a") as opened:
-            opened.write(f"{index}\n")
-        if index == kills_at and not killed.exists():
+            opened.write("1\n" * len(batch))
+        if len(log.read_text().split()) >= kills_at and not killed.exists():
             killed.touch()
             os.kill(os.getpid(), signal.SIGKILL)
-        time.sleep(0.2)  # a tile takes a while: the client hears of the last one meanwhile
-        return index
+        return score(batch)
 
-    return task
+    return ModelBundle.from_callable(scored, legend=TWO_CLASSES, window_px=64, overlap_px=0)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="kills by a signal")
-def test_a_worker_that_is_killed_costs_the_tiles_in_its_hands(tmp_path: Path) -> None:
+def test_a_worker_that_is_killed_costs_the_tile_in_its_hands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One window is one tile here. The client need not have heard of those that are finished."""
+    monkeypatch.setattr(cluster, "_ROUNDS", 1)
+    begin = cluster._Flight.__init__
+    monkeypatch.setattr(cluster._Flight, "__init__", partialmethod(begin, at_once=4))
+    scene = write_scene(tmp_path / "scene.tif", random_pixels(256, 256, 0, 0))
+    options: dict[str, Any] = {"tile": 64, "window": 64, "overlap": 0}
     local = distributed.LocalCluster(
         n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None, host="127.0.0.1"
     )
-    finished: list[int] = []
-    with local, distributed.Client(local) as client:
-        run_on_cluster(
-            client, HoldTask("run", counted(tmp_path, 12), None), range(TILES), finished.append, lambda _line: None
-        )
-    assert sorted(finished) == list(range(TILES))
-    computed = (tmp_path / "log").read_text().splitlines()
-    assert len(computed) <= TILES + 2  # the one it died with, and one whose result had not yet reached the client
+    with local, distributed.Client(local):
+        geoseg.predict(scene, tmp_path / "map.tif", model=counting_model(tmp_path, 12), **options)
+    assert (tmp_path / "killed").exists()
+    assert len((tmp_path / "log").read_text().split()) <= TILES + 2  # each worker has one tile in hand
+    expected = geoseg.labels(scene, model=counting_model(tmp_path, 10**6), **options).compute(scheduler="synchronous")
+    with rasterio.open(tmp_path / "map.tif") as opened:
+        np.testing.assert_array_equal(opened.read(1), expected)
+
+
+@pytest.mark.usefixtures("client")
+def test_a_worker_with_a_gpu_is_fed_across_tiles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The law is the map made tile by tile, whatever the runs of tiles."""
+    scene = write_scene(tmp_path / "scene.tif", random_pixels(500, 430, 0, 0.1))
+    model = ModelBundle.from_callable(brightness_model(), legend=TWO_CLASSES, window_px=64, overlap_px=24)
+    expected = geoseg.labels(scene, model=model, tile=64).compute(scheduler="synchronous")
+    runs: list[int] = []
+
+    def fed(job: Any, indexes: Sequence[int], *arguments: Any) -> None:
+        runs.append(len(indexes))
+        run_pipeline(job, indexes, *arguments)
+
+    monkeypatch.setattr(Scoring, "is_swept", True)
+    monkeypatch.setattr("geoseg.inference.execution.tile_task.run_pipeline", fed)
+    made = geoseg.predict(scene, tmp_path / "map.tif", model=model, tile=64)
+    with rasterio.open(made) as opened:
+        np.testing.assert_array_equal(opened.read(1), expected)
+    assert sum(runs) == 8 * 7
+    assert len(runs) < 8 * 7
+
+
+def test_what_is_finished_counts_though_a_tile_that_was_sent_with_it_fails(tmp_path: Path) -> None:
+    scene = write_scene(tmp_path / "scene.tif", random_pixels(256, 64, 0, 0))
+    calls, score = list[int](), brightness_model()
+
+    def third_fails(batch: Any) -> Any:
+        calls.append(len(batch))
+        if len(calls) == 3:
+            raise SceneError("the network failed")
+        return score(batch)
+
+    model = ModelBundle.from_callable(third_fails, legend=TWO_CLASSES, window_px=64, overlap_px=0)
+    plan = geoseg.plan(scene, model=model, tile=64, batch_size=1)
+    assert plan.tile_count == 4
+    with stoppable() as run:
+        task = TileTask(plan, parts_of(plan, tmp_path), run)
+        done, left = task.several(range(4))
+        assert ([tile.index for tile in done], left) == ([0, 1], [2, 3])
+        calls[:] = [0, 0]
+        with pytest.raises(GeosegError, match="the network failed"):
+            task.several([2, 3])
+        done, left = task.several([2, 3, 0, 1])
+        assert (sorted(tile.index for tile in done), left) == ([0, 1, 2, 3], [])
+    assert len(calls) == 2 + 1 + 2
 
 
 def test_a_tile_that_kills_workers_is_one_line() -> None:
@@ -306,7 +422,7 @@ def test_a_tile_that_kills_workers_is_one_line() -> None:
             distributed.Client(local) as client,
             pytest.raises(GeosegError, match=r"tile 5 killed every worker .*memory_limit"),
         ):
-            run_on_cluster(client, HoldTask("run", deadly, None), [5], print, lambda _line: None)
+            run_on_cluster(client, partial(in_turn, deadly), None, [5], print, lambda _line: None)
 
 
 def test_no_scheduler_at_an_address_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

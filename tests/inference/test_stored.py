@@ -13,7 +13,7 @@ import rasterio
 
 import geoseg
 from geoseg.errors import LockedError, OutputError, ResumeError, UsageError
-from geoseg.inference.execution import scheduler
+from geoseg.inference.execution import tile_task
 from geoseg.inference.execution.stored import PartsStore
 from geoseg.store import Key, claimed
 from tests.buckets import Bucket
@@ -93,13 +93,13 @@ def test_a_run_goes_on_where_another_machine_was_killed(
     kept = {int(Path(name).stem.rpartition("_")[2]) for name in bucket.names() if "labels_" in name}
     assert len(kept) == 2
     mapped: list[int] = []
-    call = scheduler.TileTask.__call__
+    call = tile_task.TileTask.__call__
 
-    def counted(self: scheduler.TileTask, index: int) -> scheduler.TileDone:
+    def counted(self: tile_task.TileTask, index: int) -> tile_task.TileDone:
         mapped.append(index)
         return call(self, index)
 
-    monkeypatch.setattr(scheduler.TileTask, "__call__", counted)
+    monkeypatch.setattr(tile_task.TileTask, "__call__", counted)
     geoseg.predict(scene, out, tile=TILE)
     assert set(mapped) == {0, 1, 2, 3} - kept
     assert set(bucket.names()) == {"map.tif", "map.tif.aux.xml", "map.qml"}
@@ -189,12 +189,12 @@ def test_workers_that_see_no_folder_put_their_parts(
     bucket: Bucket, scene: Path, local: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    write = scheduler.Parts.write
+    write = tile_task.Parts.write
 
-    def elsewhere(self: scheduler.Parts, index: int, tile: Any) -> None:
+    def elsewhere(self: tile_task.Parts, index: int, tile: Any) -> None:
         write(dataclasses.replace(self, folder=Path("/nowhere") / self.folder.name), index, tile)
 
-    monkeypatch.setattr(scheduler.Parts, "write", elsewhere)
+    monkeypatch.setattr(tile_task.Parts, "write", elsewhere)
     out = bucket.url("map.tif")
     geoseg.predict(scene, out, tile=TILE)
     np.testing.assert_array_equal(pixels(out)[0], pixels(local / "map.tif")[0])

@@ -1,7 +1,9 @@
 """The tiles of a run on a Dask cluster: a window of them in flight, each worker checked when it joins.
 
-Every worker holds the task; what is sent for a tile is its number. A future is dropped once its tile is journaled, so a
-worker that dies takes with it what it had in hand and nothing else. Imported only where Dask's client is.
+Every worker holds the task; what is sent are numbers of tiles. Tiles that take long are sent one by one, quick ones
+several at once: the scheduler takes 4 ms for what is sent, whatever that is. A future is dropped once its tiles are
+journaled, and what a worker has finished is found by the next one, so a worker that dies takes with it the tile that it
+had in hand and nothing else. Imported only where Dask's client is.
 """
 
 from __future__ import annotations
@@ -9,20 +11,28 @@ from __future__ import annotations
 import itertools
 import threading
 import time
+import uuid
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
+import cloudpickle
 from distributed import CancelledError, Client, LocalCluster, WorkerPlugin, as_completed, get_worker
 from distributed.scheduler import KilledWorker
 
 from geoseg.errors import GeosegError, OutputError, UsageError
+from geoseg.version import VERSION
 
+_SENT_S = 2.0
+"""How long a worker has for what it is sent at once, about."""
+_MOST_TILES = 256
+"""Sent at once."""
+_ROUNDS = 4
+"""So often each thread shall still be sent something: all end at about the same time."""
 _IN_FLIGHT = 2
-"""Tiles for each thread of the workers: one in work, the next at hand."""
+"""Sent to each thread of the workers: one in work, the next at hand."""
 _LEAST_IN_FLIGHT = 16
 """A cluster that grows with what waits must see something wait."""
 _TRIES = 3
@@ -32,51 +42,53 @@ _FIRST_LOOK_S, _LOOK_S = 1.0, 30.0
 _LOOK_AT_WORKERS_S = 0.5
 
 
-@dataclass(frozen=True, slots=True)
-class _Held:
-    task: Callable[[int], Any]
-    fault: str | None
-    """Why this worker cannot do it."""
+Several = Callable[[Sequence[int]], tuple[list[Any], list[int]]]
+"""What `scheduler.in_turn` does with a task."""
+_Answer = tuple[list[Any], list[int], float, tuple[str, str] | None]
+"""Results, tiles that are left, seconds; the worker's address and why it cannot do the task, if so."""
 
 
-_held: dict[str, _Held] = {}
-"""What this process was told of runs that go on."""
+def hold_task(task: Several, unfit: Callable[[], str | None] | None) -> WorkerPlugin:
+    """Return what gives every worker, whenever it joins, the task of a run, and has it look whether it can do that.
 
-
-class Unfit(Exception):  # noqa: N818 (it is an answer of a worker, which goes without it)
-    """A worker cannot do the task; another may."""
-
-    def __init__(self, worker: str, reason: str) -> None:
-        super().__init__(worker, reason)
-        self.worker, self.reason = worker, reason
-
-
-class HoldTask(WorkerPlugin):
-    """Gives every worker, whenever it joins, the task of a run, and has it look whether it can do that.
-
-    `unfit` returns why a process cannot do the task, or None.
+    `task` does several tiles, as `scheduler.in_turn`; `unfit` returns why a process cannot do it, or None. The class
+    and the task travel as values: a worker that lacks this geoseg, or a module of a model's function, can say so.
     """
+    content, wanted = cloudpickle.dumps((task, unfit)), f"install geoseg {VERSION} and what the model imports"
 
-    def __init__(self, run: str, task: Callable[[int], Any], unfit: Callable[[], str | None] | None) -> None:
-        self.name = f"geoseg-{run}"
-        self.run, self._task, self._unfit = run, task, unfit
+    class HoldTask(WorkerPlugin):
+        task: Several
+        fault: str | None
 
-    def setup(self, worker: Any) -> None:  # noqa: ANN401, ARG002 - as distributed calls it
-        """Hold the task."""
-        _held[self.run] = _Held(self._task, None if self._unfit is None else self._unfit())
+        def setup(self, worker: Any) -> None:  # noqa: ANN401, ARG002 - as distributed calls it
+            try:
+                self.task, unfit = cloudpickle.loads(content)
+                self.fault = None if unfit is None else unfit()
+            except Exception as fault:  # noqa: BLE001 - whatever it is, this worker goes without the task
+                self.fault = f"it cannot load the task ({' '.join(str(fault).split())}); {wanted}"
 
-    def teardown(self, worker: Any) -> None:  # noqa: ANN401, ARG002 - as distributed calls it
-        """Forget it."""
-        _held.pop(self.run, None)
+    return HoldTask()
 
 
-def do_held(run: str, index: int) -> Any:  # noqa: ANN401 - what the task returns
-    """Do the task that this worker holds; Unfit where it cannot."""
-    held = _held.get(run)
-    if held is None or held.fault is not None:
-        reason = "it does not hold the task" if held is None else held.fault
-        raise Unfit(get_worker().address, str(reason))
-    return held.task(index)
+def _name(run: str) -> str:
+    return f"geoseg-{run}"
+
+
+def _doing_held(run: str) -> Callable[[Sequence[int]], _Answer]:
+    """Return a function that does the task that a worker holds; it travels as a value, see `hold_task`."""
+    name = _name(run)
+
+    def do_held(indexes: Sequence[int]) -> _Answer:
+        worker = get_worker()
+        held: Any = worker.plugins.get(name)
+        fault = "it does not hold the task" if held is None else held.fault
+        if fault is not None:
+            return [], list(indexes), 0.0, (worker.address, fault)
+        began = time.monotonic()
+        done, left = held.task(indexes)
+        return done, left, time.monotonic() - began, None
+
+    return do_held
 
 
 @dataclass(slots=True)
@@ -87,13 +99,17 @@ class _Flight:
     run: str
     waiting: deque[int]
     done: Any = field(default_factory=lambda: as_completed(raise_errors=False))
-    index_of: dict[str, int] = field(default_factory=dict)
-    """By the key of a future; each try of a tile has its own."""
+    sent: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    """Tiles, by the key of a future; each try has its own."""
+    at_once: int = 1
+    """How many tiles are sent at once."""
+    alone: set[int] = field(default_factory=set)
+    """Tiles that are sent one by one: one of them may be what kills workers."""
     unfit: dict[str, str] = field(default_factory=dict)
     """Why workers are left out, by address."""
     failures: Counter[int] = field(default_factory=Counter)
     """By tile."""
-    sent: Iterator[int] = field(default_factory=itertools.count)
+    numbers: Iterator[int] = field(default_factory=itertools.count)
 
     threads: dict[str, int] = field(default_factory=dict)
     """Of the workers, by address, as they were a moment ago: asking the scheduler takes as long as sending a tile."""
@@ -106,16 +122,25 @@ class _Flight:
         if self.unfit and threads and not fit:
             address, reason = next(iter(self.unfit.items()))
             raise OutputError(f"no Dask worker can do the work; {address}: {reason}")
-        most = max(_LEAST_IN_FLIGHT, _IN_FLIGHT * sum(threads.values()))
-        count = min(len(self.waiting), most - len(self.index_of))
-        if count <= 0:
+        total = sum(threads.values())
+        most = max(_LEAST_IN_FLIGHT, _IN_FLIGHT * total)
+        runs: list[tuple[int, ...]] = []
+        while self.waiting and len(self.sent) + len(runs) < most:
+            runs.append(self._next(total))
+        if not runs:
             return
-        indexes = [self.waiting.popleft() for _ in range(count)]
-        keys = [f"geoseg-tile-{self.run}-{index}-{next(self.sent)}" for index in indexes]
-        do = partial(do_held, self.run)
-        futures = self.client.map(do, indexes, key=keys, pure=False, workers=fit)
-        self.index_of.update(zip(keys, indexes, strict=True))
+        keys = [f"geoseg-tile-{self.run}-{run[0]}-{next(self.numbers)}" for run in runs]
+        futures = self.client.map(_doing_held(self.run), runs, key=keys, pure=False, workers=fit)
+        self.sent.update(zip(keys, runs, strict=True))
         self.done.update(futures)
+
+    def _next(self, threads: int) -> tuple[int, ...]:
+        """Take the tiles that are sent next; fewer at the end."""
+        size = max(1, min(self.at_once, len(self.waiting) // (_ROUNDS * max(1, threads))))
+        run = [self.waiting.popleft()]
+        while len(run) < size and self.waiting and self.alone.isdisjoint((run[-1], self.waiting[0])):
+            run.append(self.waiting.popleft())
+        return tuple(run)
 
     def _threads(self) -> dict[str, int]:
         now = time.monotonic()
@@ -126,29 +151,42 @@ class _Flight:
     def landed(self, futures: Sequence[Any]) -> Iterator[Any]:
         """Yield the results of tiles that ended well; then the others are tried again, or raise what ends the run."""
         ended = [future for future in futures if future.status == "finished"]
-        results = self.client.gather(ended)
-        for future in ended:
-            self.index_of.pop(future.key)
+        results: list[Any] = []
+        for future, (done, left, seconds, unfit) in zip(ended, self.client.gather(ended), strict=True):
+            tiles = len(self.sent.pop(future.key))
+            if unfit is None:
+                self._learn(tiles, seconds)
+            else:
+                self.unfit.update([unfit])
             future.release()  # from here on nobody asks for it, so nobody computes it again
+            self.waiting.extendleft(reversed(left))
+            results += done
         yield from results
         for future in futures:
             if future not in ended:
                 self._failed(future)
 
+    def _learn(self, tiles: int, seconds: float) -> None:
+        """Send more at once, or less, by how long so many tiles took."""
+        if seconds < _SENT_S / 2 and tiles >= self.at_once:
+            self.at_once = min(2 * self.at_once, _MOST_TILES)
+        elif seconds > 2 * _SENT_S and 1 < tiles <= self.at_once:
+            self.at_once = tiles // 2
+
     def _failed(self, future: Any) -> None:  # noqa: ANN401 - distributed has no types
-        """Have a tile tried again, or raise what ends the run."""
+        """Have tiles tried again, or raise what ends the run."""
         status = future.status
         if status not in {"error", "cancelled"}:  # its worker died with the result: Dask computes it again
             self.done.add(future)
             return
-        index = self.index_of.pop(future.key)
+        run = self.sent.pop(future.key)
         fault = future.exception() if status == "error" else CancelledError(future.key)
         future.release()
-        if isinstance(fault, Unfit):
-            self.unfit[fault.worker] = fault.reason
+        if isinstance(fault, KilledWorker) and len(run) > 1:
+            self.alone.update(run)
         elif isinstance(fault, KilledWorker):
             raise GeosegError(
-                f"tile {index} killed every worker that it was given to; give the workers more memory "
+                f"tile {run[0]} killed every worker that it was given to; give the workers more memory "
                 "(memory_limit of Dask's workers), or take a smaller `tile`; the finished tiles are kept"
             ) from None
         elif isinstance(fault, CancelledError):
@@ -157,26 +195,30 @@ class _Flight:
                 "run the same command again"
             ) from None
         else:
-            self.failures[index] += 1
-            if self.failures[index] >= _TRIES or isinstance(fault, UsageError):
+            self.failures[run[0]] += 1
+            if self.failures[run[0]] >= _TRIES or isinstance(fault, UsageError):
                 raise fault
-        self.waiting.appendleft(index)
+        self.waiting.extendleft(reversed(run))
 
 
-def run_on_cluster(
+def run_on_cluster(  # noqa: PLR0913, PLR0917 - those of `scheduler.run_tasks`
     client: Any,  # noqa: ANN401 - distributed has no types
-    plugin: HoldTask,
+    task: Several,
+    unfit: Callable[[], str | None] | None,
     indexes: Sequence[int],
     finished: Callable[[Any], None],
     announce: Callable[[str], None],
 ) -> None:
-    """Have the workers of a client do a task for each index; `finished` gets each result, in this thread.
+    """Have the workers of a client do a task for all indexes; `finished` gets each result, in this thread.
+
+    `task` and `unfit` are those of `hold_task`.
 
     Raises what a task raises again and again, and GeosegError or OutputError where no worker can do it, a tile kills
     workers, or the scheduler leaves. `announce` gets a line for each worker that is left out, and when there is none.
     """
-    with _holding(client, plugin), _told_of_no_worker(client, announce):
-        flight = _Flight(client, plugin.run, deque(indexes))
+    run = uuid.uuid4().hex[:12]
+    with _holding(client, hold_task(task, unfit), _name(run)), _told_of_no_worker(client, announce):
+        flight = _Flight(client, run, deque(indexes))
         flight.fill()
         for futures in flight.done.batches():
             known = len(flight.unfit)
@@ -188,16 +230,16 @@ def run_on_cluster(
 
 
 @contextmanager
-def _holding(client: Any, plugin: HoldTask) -> Iterator[None]:  # noqa: ANN401 - distributed has no types
+def _holding(client: Any, plugin: WorkerPlugin, name: str) -> Iterator[None]:  # noqa: ANN401 - distributed has no types
     try:
-        client.register_plugin(plugin)
+        client.register_plugin(plugin, name)
     except (OSError, TimeoutError, ValueError) as fault:
         raise OutputError(f"the Dask scheduler at {_address(client)} does not answer: {fault}") from None
     try:
         yield
     finally:
         with suppress(Exception):  # a scheduler that has left
-            client.unregister_worker_plugin(plugin.name)
+            client.unregister_worker_plugin(name)
 
 
 @contextmanager

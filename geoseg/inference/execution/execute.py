@@ -25,8 +25,9 @@ from geoseg.inference.execution.journal import (
 )
 from geoseg.inference.execution.map_item import is_item_of, is_map_item, write_item
 from geoseg.inference.execution.outputs import OutputOptions, Outputs, item_place
-from geoseg.inference.execution.scheduler import Needs, Parts, TileDone, TileTask, is_scheduled, run_tasks, stoppable
+from geoseg.inference.execution.scheduler import is_scheduled, run_tasks, stoppable
 from geoseg.inference.execution.stored import PartsStore, Staged, staged
+from geoseg.inference.execution.tile_task import Needs, Parts, TileDone, TileTask
 from geoseg.inference.pipeline import Job, run_pipeline
 from geoseg.inference.tile import TileMap
 from geoseg.machine import size_text

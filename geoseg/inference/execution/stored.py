@@ -49,13 +49,21 @@ class PartsStore:
 
     def keep(self, part: Path) -> None:
         """Put a finished part."""
-        self.folder.inside(f"{part.parent.name}/{part.name}").upload(part)
+        self._key(part).upload(part)
+
+    def have(self, parts: Sequence[Path]) -> list[bool]:
+        """Say of each part whether it was put."""
+        with ThreadPoolExecutor(_TRANSFERS) as pool:
+            return list(pool.map(lambda part: self._key(part).exists(), parts))
+
+    def _key(self, part: Path) -> Key:
+        return self.folder.inside(f"{part.parent.name}/{part.name}")
 
     def fetch(self, parts: Sequence[Path]) -> None:
         """Fetch the parts that a worker on another machine has put; those that are here already cost nothing."""
         for part in parts:
             if not part.exists():
-                self.folder.inside(f"{part.parent.name}/{part.name}").download(part)
+                self._key(part).download(part)
 
     def restore(self, labels: Path) -> None:
         """Make the folder of parts and the journal that a run on the local disk would have left beside `labels`."""

@@ -1,0 +1,213 @@
+"""What is to be done for the tiles of a run: a plain value, which travels to threads, processes and machines.
+
+With it goes what a process must have to do it as all others do, and where the parts of a finished tile are written.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import threading
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from importlib.metadata import PackageNotFoundError
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from geoseg.errors import GeosegError
+from geoseg.inference.execution.scheduler import Run, checkpoint, in_turn
+from geoseg.inference.pipeline import Job, run_pipeline
+from geoseg.inference.tile import Readable, SceneMapping, TileMap, map_tile
+from geoseg.machine import in_every_fork
+from geoseg.model import EngineChoice, OutOfMemory, choose_engine, file_hash
+from geoseg.profile import READ, SCORE, WRITE, Profile
+from geoseg.raster import Patch, Window
+from geoseg.raster.landcover import PartFormat, Product, part_path, write_part
+from geoseg.version import VERSION
+
+if TYPE_CHECKING:
+    from geoseg.inference.execution.stored import PartsStore
+    from geoseg.inference.plan import Plan
+
+_sweeping: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
+"""One for each device: a pipeline fills it, and a second one beside it would only take its memory."""
+in_every_fork(_sweeping.clear)
+
+
+@dataclass(frozen=True, slots=True)
+class TileDone:
+    """A tile whose parts are whole on the disk."""
+
+    index: int
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    """Of each stage, as a `Profile` has them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """Where and how the parts of a run are written; a plain value, as the task of a tile."""
+
+    products: tuple[Product, ...]
+    folder: Path
+    form: PartFormat
+    store: PartsStore | None = None
+    """Where they are kept as well; workers on other machines need not see the folder then."""
+
+    def write(self, index: int, tile: TileMap) -> None:
+        """Write the parts of a finished tile, each atomically."""
+        with self._place() as folder:
+            for product in self.products:
+                part = write_part(folder, product, index, tile[product.name], self.form)
+                if self.store is not None:
+                    self.store.keep(part)
+
+    def are_whole(self, indexes: Sequence[int]) -> list[bool]:
+        """Say of each tile whether its parts are there: they appear when they are whole."""
+        paths = [part_path(self.folder, product, index) for index in indexes for product in self.products]
+        found = [path.is_file() for path in paths] if self.store is None else self.store.have(paths)
+        count = len(self.products)
+        return [all(found[first : first + count]) for first in range(0, len(found), count)]
+
+    @contextmanager
+    def _place(self) -> Iterator[Path]:
+        """Give the folder of the parts; on a machine that does not see it, one that goes when they are kept."""
+        if self.store is None or self.folder.is_dir():
+            yield self.folder
+            return
+        with tempfile.TemporaryDirectory(prefix="geoseg-") as scratch:
+            folder = Path(scratch) / self.folder.name
+            folder.mkdir()
+            yield folder
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """What a process must have to map the tiles of a run as all others do; a plain value, which travels to it."""
+
+    version: str
+    kind: str
+    """All of the engine that can change a label, as it was planned."""
+    engine: EngineChoice
+    files: tuple[Path, ...]
+    """What scoring reads."""
+    parts: Parts
+
+    @classmethod
+    def of(cls, plan: Plan, parts: Parts) -> Self:
+        """Return what a plan needs."""
+        files = (*plan.source.local_files(), *plan.bundle.files)
+        return cls(VERSION, plan.engine.describe_kind(), plan.engine, files, parts)
+
+    def missing(self) -> str | None:
+        """Return what is missing here, and the way out, or None."""
+        if self.version != VERSION:
+            return f"it has geoseg {VERSION}, the run {self.version}; install the same"
+        if self.parts.store is None and not self.parts.folder.is_dir():
+            return f"it does not see {self.parts.folder}; put it on a shared disk, or write to a store (s3://)"
+        for path in self.files:
+            if not path.exists():
+                return f"it does not see {path}; put it on a shared disk"
+        bundle = self.engine.bundle
+        try:
+            if (
+                bundle.function is None
+                and bundle.graph is None
+                and file_hash(bundle.weights_path) != bundle.weights_hash
+            ):
+                return f"its {bundle.weights_path} is another model"
+            kind = _here(self.engine).describe_kind()
+        except (GeosegError, PackageNotFoundError) as fault:
+            return str(fault)
+        return None if kind == self.kind else f"it computes with {kind}, the run with {self.kind}"
+
+
+def _here(planned: EngineChoice) -> EngineChoice:
+    """Return the engine that this machine would choose where another one planned it."""
+    device = "auto" if planned.bundle.function is not None else planned.device
+    return choose_engine(planned.bundle, device, window_px=planned.window_px, scale=planned.scale, export=False)
+
+
+@dataclass(frozen=True, slots=True)
+class TileTask:
+    """A function of a tile's index, or of several."""
+
+    plan: Plan
+    parts: Parts
+    run: Run
+
+    def __call__(self, index: int) -> TileDone:
+        """Map one tile and write its parts, each atomically."""
+        tile = self.plan.tile(index)
+        check = checkpoint(self.run)
+        check()
+        profile = Profile()
+        mapping: SceneMapping[Any] = self.plan.mapping
+        timed = replace(mapping, scene=_TimedScene(self.plan.scene, profile))
+        try:
+            with profile.timed(SCORE):
+                mapped = map_tile(timed, self.plan.open_engine(), tile, check)
+        except OutOfMemory:
+            raise GeosegError(
+                f"the rows of a tile of {tile.width} x {tile.height} pixels do not fit the device's memory; "
+                "take a smaller `tile`, or fewer `workers`"
+            ) from None
+        with profile.timed(WRITE):
+            self.parts.write(index, mapped)
+        profile.add(SCORE, -profile.seconds.get(READ, 0.0))
+        return TileDone(index, profile.seconds)
+
+    def several(self, indexes: Sequence[int]) -> tuple[list[TileDone], list[int]]:
+        """Map several tiles; return those that are done, and those that a fault has left, which is raised if all are.
+
+        Those whose parts are there, as a worker that died has left them, are done. A device is fed across tiles.
+        """
+        whole = self.parts.are_whole(indexes)
+        there = [TileDone(index) for index, is_whole in zip(indexes, whole, strict=True) if is_whole]
+        missing = [index for index, is_whole in zip(indexes, whole, strict=True) if not is_whole]
+        do = self._swept if self.plan.scoring.is_swept else self._in_turn
+        try:
+            done, left = do(missing)
+        except Exception:
+            if not there:
+                raise
+            return there, missing
+        return [*there, *done], left
+
+    def _in_turn(self, indexes: Sequence[int]) -> tuple[list[TileDone], list[int]]:
+        return in_turn(self, indexes)
+
+    def _swept(self, indexes: Sequence[int]) -> tuple[list[TileDone], list[int]]:
+        """Have this process's device go down the tiles; see `several`."""
+        plan, profile, done = self.plan, Profile(), list[int]()
+        job = Job(plan.mapping, plan.tile, plan.tile_cols, self._write, profile)
+        with _sweeping[plan.engine.device]:
+            try:
+                run_pipeline(job, indexes, [plan.open_engine], plan.capacity(), plan.scoring.readers, done.append)
+            except Exception:
+                if not done:
+                    raise
+        told = [TileDone(index, {} if place else profile.seconds) for place, index in enumerate(done)]
+        return told, [index for index in indexes if index not in set(done)]
+
+    def _write(self, index: int, tile: TileMap) -> None:
+        checkpoint(self.run)()
+        self.parts.write(index, tile)
+
+
+@dataclass(frozen=True, slots=True)
+class _TimedScene:
+    """A scene of which one thread reads, and the time that it takes."""
+
+    scene: Readable
+    profile: Profile
+
+    @property
+    def path(self) -> str:
+        """Its name in messages."""
+        return self.scene.path
+
+    def read(self, window: Window) -> Patch:
+        """Read a window."""
+        with self.profile.timed(READ):
+            return self.scene.read(window)
