@@ -187,17 +187,33 @@ class Scene:
         SceneError
             Where the file is damaged or gone.
         """
+        return self._read(window)
+
+    def read_into(self, parts: Sequence[tuple[Window, NDArray[Any]]]) -> list[NDArray[np.bool_]]:
+        """Read windows, each into memory of its shape and of the stored dtype; return what is valid of each.
+
+        Blocks that windows share are decoded once, if GDAL's cache holds them meanwhile. Raises what `read` raises.
+        """
+        return [self._read(window, into).valid for window, into in parts]
+
+    def _read(self, window: Window, into: NDArray[Any] | None = None) -> Patch:
         inside = window.intersection(self._whole())
         wanted = None if inside is None or self.area is None else self.area.mask(inside)
         if inside is None or (wanted is not None and not wanted.any()):
-            return Patch(
-                np.zeros((len(self.band_indexes), *window.shape), self.dtype), np.zeros(window.shape, np.bool_)
-            )
+            return Patch(self._zeros(window, into), np.zeros(window.shape, np.bool_))
         with opened(self.path) as dataset:
-            patch = Patch(*self.validity.read(dataset, inside.to_rasterio()))
+            patch = Patch(*self.validity.read(dataset, inside.to_rasterio(), into=into if inside == window else None))
         if wanted is not None:
             patch = Patch(patch.data, patch.valid & wanted)
-        return patch if inside == window else _pasted(patch, inside.relative_to(window), window.shape)
+        if inside == window:
+            return patch
+        return _pasted(patch, inside.relative_to(window), self._zeros(window, into))
+
+    def _zeros(self, window: Window, into: NDArray[Any] | None) -> NDArray[Any]:
+        if into is None:
+            return np.zeros((len(self.band_indexes), *window.shape), self.dtype)
+        into[...] = 0
+        return into
 
     def valid(self, window: Window) -> NDArray[np.bool_]:
         """Return `read(window).valid`; of bands of integers no more is read than says it."""
@@ -506,9 +522,9 @@ def _geobox(dataset: DatasetReader) -> GeoBox:
     )
 
 
-def _pasted(patch: Patch, place: Window, shape: tuple[int, int]) -> Patch:
-    data = np.zeros((patch.data.shape[0], *shape), patch.data.dtype)
-    valid = np.zeros(shape, np.bool_)
+def _pasted(patch: Patch, place: Window, data: NDArray[Any]) -> Patch:
+    """Return a patch as part of a larger one: of `data`, which is 0 around it."""
+    valid = np.zeros(data.shape[1:], np.bool_)
     data[:, place.rows, place.cols] = patch.data
     valid[place.rows, place.cols] = patch.valid
     return Patch(data, valid)

@@ -73,18 +73,28 @@ class Validity:
         return self.is_by_value and not self.is_float and (self.nodata is None or len(set(self.nodata)) == 1)
 
     def read(
-        self, dataset: DatasetReader, area: Area | None = None, shape: tuple[int, int] | None = None
+        self,
+        dataset: DatasetReader,
+        area: Area | None = None,
+        shape: tuple[int, int] | None = None,
+        into: NDArray[Any] | None = None,
     ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         """Return data (band, row, col) of the bands in use and what is valid (row, col), decimated to a shape if given.
 
-        Numbers that are not finite are 0.
+        Numbers that are not finite are 0. The data is put `into` memory of its shape and type, if that is given.
         """
         count = len(self.bands)
         together = all(dataset.dtypes[band - 1] == self.dtype for band in self.alphas)
         read = [*self.bands, *(self.alphas if together else ())]  # once: a second read may decode the blocks again
-        data = dataset.read(read, window=area, out_shape=shape and (len(read), *shape))
+        if into is not None and len(read) == count:
+            data = dataset.read(read, window=area, out=into)
+        else:
+            data = dataset.read(read, window=area, out_shape=shape and (len(read), *shape))
         valid = self._unmasked(dataset, data.shape[1:], area, alphas=data[count:] if together else None)
         data = data[:count]
+        if into is not None and len(read) > count:
+            into[...] = data
+            data = into
         self._hide_nodata(iter(data), valid)
         if self.is_float:
             finite = np.isfinite(data)

@@ -28,13 +28,15 @@ from geoseg.legend import NODATA, LandCover, Legend
 from geoseg.model import Course, Engine, FinishedRows, OutOfMemory, Slab, Ticket
 from geoseg.profile import Profile
 from geoseg.raster import AreaOfInterest, Patch, Scene, Window, WindowGrid, tiles
-from tests.inference.conftest import MakeScene
+from tests.inference.clock_device import Clock
+from tests.inference.conftest import MakeScene, write_scene
 from tests.inference.position_engine import PositionEngine
 from tests.inference.sweeping_device import SlowSweep, SweepingDevice
 from tests.inference.whole_scene import whole_map
 from tests.networks import tiny_bundle
 
 CODES = (0, 3, 7, 254)
+Parts = Sequence[tuple[Window, NDArray[Any]]]
 
 
 class Map:
@@ -160,13 +162,21 @@ def test_one_device_goes_down_the_whole_scene_once(make_scene: MakeScene) -> Non
 def watched_reads(monkeypatch: pytest.MonkeyPatch, chunk_px: int, chunk_width_px: int) -> list[Window]:
     """Have scenes read in chunks of so many pixels, so wide; return the list that every read is noted in."""
     read: list[Window] = []
-    plain = Scene.read
+    plain, plain_into = Scene.read, Scene.read_into
 
     def watched(self: Scene, window: Window) -> Patch:
         read.append(window)
         return plain(self, window)
 
+    def watched_into(self: Scene, parts: Parts) -> list[NDArray[np.bool_]]:
+        places = [place for place, _ in parts]
+        row, col = min(place.row for place in places), min(place.col for place in places)
+        stops = max(place.row_stop for place in places), max(place.col_stop for place in places)
+        read.append(Window(row, col, stops[0] - row, stops[1] - col))
+        return plain_into(self, parts)
+
     monkeypatch.setattr(Scene, "read", watched)
+    monkeypatch.setattr(Scene, "read_into", watched_into)
     monkeypatch.setattr("geoseg.inference.pipeline.slabs._CHUNK_PX", chunk_px)
     monkeypatch.setattr("geoseg.inference.pipeline.slabs._CHUNK_WIDTH_PX", chunk_width_px)
     return read
@@ -201,6 +211,23 @@ def test_every_block_is_decoded_once(
     assert len(read) > 3
     assert max(window.size for window in read) <= chunk.rows * chunk.cols
     np.testing.assert_array_equal(made.labels, whole_map(scene, grid, "hann", CODES))
+
+
+@pytest.mark.skipif(not Path("/proc/self/io").exists(), reason="the system does not count what a process reads")
+@pytest.mark.parametrize(("workers", "count", "height"), [(1, 3, 1536), (3, 3, 1536), (1, 72, 512)])
+def test_every_byte_of_a_file_is_read_once(tmp_path: Path, workers: int, count: int, height: int) -> None:
+    """Blocks that two slabs share come from GDAL's cache; where it holds too few of them, they are copied."""
+    noise = np.random.default_rng(0).integers(1, 256, (count, height, 2048), dtype=np.uint8)
+    path = write_scene(tmp_path / "scene.tif", noise, tiled=True, blockxsize=512, blockysize=512, interleave="pixel")
+    mapping = SceneMapping(Scene.open(path, bands=[1, 2, 3]), WindowGrid(height, 2048, 256, 64), "hann", 3, CODES)
+    before = bytes_read()
+    Map(mapping, (512, 512)).run(Clock(), workers=workers)
+    assert path.stat().st_size < bytes_read() - before < 1.02 * path.stat().st_size
+
+
+def bytes_read() -> int:
+    """Return how many bytes this process has read."""
+    return int(Path("/proc/self/io").read_text(encoding="ascii").split()[1])
 
 
 @pytest.mark.parametrize("kind", [PositionEngine, SweepingDevice])
@@ -368,14 +395,14 @@ def test_what_a_reader_or_a_writer_raises_ends_the_run(make_scene: MakeScene, mo
     with no_thread_left(), pytest.raises(OutputError, match="no space left"):
         made.run(SweepingDevice())
     assert set(made.finished) == set(made.written) <= {0, 1, 2, 3}
-    read = Scene.read
+    read_into = Scene.read_into
 
-    def damaged(self: Scene, window: Window) -> Patch:
-        if window.row > 200:
+    def damaged(self: Scene, parts: Parts) -> list[NDArray[np.bool_]]:
+        if parts[0][0].row > 200:
             raise SceneError("a block is cut short")
-        return read(self, window)
+        return read_into(self, parts)
 
-    monkeypatch.setattr(Scene, "read", damaged)
+    monkeypatch.setattr(Scene, "read_into", damaged)
     monkeypatch.setattr("geoseg.inference.pipeline.slabs._CHUNK_PX", 1 << 12)
     with no_thread_left(), pytest.raises(SceneError, match="a block is cut short"):
         tall(make_scene).run(SweepingDevice(), PositionEngine())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,50 +15,16 @@ import geoseg
 from geoseg.inference import SceneMapping
 from geoseg.inference.pipeline import Capacity, Job, run_pipeline
 from geoseg.legend import LandCover, Legend
-from geoseg.model import FinishedRows, Slab, Ticket
 from geoseg.profile import MAP, Profile
 from geoseg.raster import Patch, Scene, Window, WindowGrid, tiles
+from tests.inference.clock_device import Clock
 from tests.inference.conftest import MakeScene
-from tests.inference.position_engine import PositionEngine
 
 LEGEND = Legend((LandCover(1, "one", (1, 2, 3)), LandCover(4, "four", (4, 5, 6))))
 NAP_S = 0.02
 
 
-class _Clock(PositionEngine):
-    """A device that takes no time to be told, and so long for a row of windows."""
-
-    def __init__(self, seconds_a_row: float = 0.0) -> None:
-        super().__init__()
-        self.seconds_a_row = seconds_a_row
-
-    def begin(self, course: Any) -> _ClockSweep:
-        return _ClockSweep(self, course)
-
-
-class _ClockSweep:
-    def __init__(self, device: _Clock, course: Any) -> None:
-        self.device, self.course, self.row = device, course, -1
-
-    def push(self, slab: Slab) -> Ticket:
-        slab.release()
-        self.row += 1
-        return _ClockTicket(self, self.row)
-
-    def finish(self) -> None:
-        return None
-
-
-class _ClockTicket:
-    def __init__(self, sweep: _ClockSweep, row: int) -> None:
-        self.sweep, self.row = sweep, row
-
-    def result(self) -> list[FinishedRows]:
-        time.sleep(self.sweep.device.seconds_a_row)
-        return [FinishedRows(self.sweep.course.finished(self.row), {})]
-
-
-def fed(scene: Scene, device: _Clock, write: Callable[..., object]) -> Profile:
+def fed(scene: Scene, device: Clock, write: Callable[..., object]) -> Profile:
     """Return the profile of a run of one device, one reader and one writer."""
     profile = Profile()
     profile.workers, profile.devices = 1, 1
@@ -78,16 +44,16 @@ def idle(_index: int, _tile: object) -> None:
 
 @pytest.mark.parametrize("slow", ["read", "device", "write"])
 def test_what_is_slow_limits_a_device(make_scene: MakeScene, monkeypatch: pytest.MonkeyPatch, slow: str) -> None:
-    scene, plain = make_scene(600, 64), Scene.read
+    scene, plain = make_scene(600, 64), Scene.read_into
 
-    def slowly(self: Scene, window: Window) -> Patch:
+    def slowly(self: Scene, parts: Sequence[tuple[Window, NDArray[Any]]]) -> list[NDArray[np.bool_]]:
         time.sleep(NAP_S)
-        return plain(self, window)
+        return plain(self, parts)
 
     if slow == "read":
-        monkeypatch.setattr(Scene, "read", slowly)
+        monkeypatch.setattr(Scene, "read_into", slowly)
         monkeypatch.setattr("geoseg.inference.pipeline.slabs._CHUNK_PX", 1 << 10)
-    device = _Clock(NAP_S if slow == "device" else 0.0)
+    device = Clock(NAP_S if slow == "device" else 0.0)
     profile = fed(scene, device, (lambda *_: time.sleep(NAP_S)) if slow == "write" else idle)
     limit = profile.limit
     assert limit is not None

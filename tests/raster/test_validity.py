@@ -144,8 +144,21 @@ def _expected(kind: Kind, data: NDArray[Any], mask: NDArray[np.bool_]) -> NDArra
     return np.asarray(valid & mask if kind.mask else valid)
 
 
+def _halves(scene: Scene) -> NDArray[np.bool_]:
+    """Read both halves into memory with gaps, the lower one with rows below the scene, as one read says it."""
+    (height, width), data = scene.shape, np.full((len(scene.band_indexes), 3 * SHAPE[0], 2 * SHAPE[1]), 9, scene.dtype)
+    parts = [Window(0, 0, height // 2, width), Window(height // 2, 0, height, width)]
+    valid = np.concatenate(scene.read_into([(part, data[:, part.rows, :width]) for part in parts]))
+    whole = scene.read(Window(0, 0, height + height // 2, width))
+    np.testing.assert_array_equal(data[:, : height + height // 2, :width], whole.data)
+    assert (data[:, :, width:] == 9).all()
+    assert not valid[height:].any()
+    return valid[:height]
+
+
 READERS: dict[str, Callable[[Scene], NDArray[np.bool_]]] = {
     "read": lambda scene: scene.read(Window(0, 0, *scene.shape)).valid,
+    "read into": _halves,
     "valid": lambda scene: scene.valid(Window(0, 0, *scene.shape)),
     "overview": lambda scene: scene.overview(max(scene.shape)).valid,
     "view": lambda scene: (

@@ -21,13 +21,15 @@ from geoseg.inference.pipeline.mailbox import Crew, Mailbox
 from geoseg.inference.tile import SceneMapping
 from geoseg.model import HELD_SLABS, Course, Slab
 from geoseg.profile import READ, Profile
-from geoseg.raster import Patch, Scene, Window
+from geoseg.raster import CACHE_BYTES, Scene, Window
 
 _CHUNK_PX = 1 << 20
 _CHUNK_WIDTH_PX = 2048
 _TALLEST_BLOCK_PX = 2048
 """A block of more rows than this is decoded more than once: a ring that holds it whole would be too large."""
 _TALLEST_CHUNK_PX = 512
+_CACHE_SHARE = 0.75
+"""Of GDAL's cache, that the chunks of all readers may fill: each must find its own there when it reads on."""
 
 HostArray = Callable[[tuple[int, ...], str], NDArray[Any]]
 
@@ -101,7 +103,38 @@ class _Filling:
         self.valid = buffer.valid[: fresh.size].reshape(fresh.shape)
         self.wanted = None if buffer.wanted is None else buffer.wanted[: fresh.size].reshape(fresh.shape)
         self.pixels_left = fresh.size
-        self.is_valid = True
+        self._valid_places: list[Window] = []
+        """Where all is valid; `valid` does not say so, as few slabs need it."""
+
+    def pixels(self, place: Window) -> NDArray[Any]:
+        """Return the memory of a place in the scene, (band, row, col)."""
+        there = place.relative_to(self.fresh)
+        return self.data[:, there.rows, there.cols]
+
+    def mark(self, place: Window, valid: NDArray[np.bool_], wanted: NDArray[np.bool_]) -> bool:
+        """Take what is valid in a place, and wanted; say whether all is valid."""
+        there = place.relative_to(self.fresh)
+        if self.wanted is not None:
+            self.wanted[there.rows, there.cols] = wanted
+        if valid.all():
+            return True
+        self.valid[there.rows, there.cols] = valid
+        return False
+
+    def land(self, place: Window, *, all_valid: bool) -> None:
+        """Hear of a place whose pixels are there."""
+        self.pixels_left -= place.size
+        if all_valid:
+            self._valid_places.append(place)
+
+    def valid_pixels(self) -> NDArray[np.bool_] | None:
+        """Return which pixels (row, col) are valid; None where all are."""
+        if sum(place.size for place in self._valid_places) == self.fresh.size:
+            return None
+        for place in self._valid_places:
+            there = place.relative_to(self.fresh)
+            self.valid[there.rows, there.cols] = True
+        return self.valid
 
 
 class SlabFeed:
@@ -126,6 +159,9 @@ class SlabFeed:
         self._size = size
         self._host_array = host_array
         self._profile = profile
+        chunk_bytes = self._chunk.rows * self._chunk.cols * mapping.scene.count * np.dtype(mapping.scene.dtype).itemsize
+        self._fits_cache = len(readers.threads) * chunk_bytes <= _CACHE_SHARE * CACHE_BYTES
+        """Whether blocks are still in GDAL's cache when the second slab is read that shares them."""
         self._ring: list[_Buffer] = []
         self._free: list[_Buffer] = []
         self._being_read = 0
@@ -156,8 +192,12 @@ class SlabFeed:
         self._read_on()
         wait_for(lambda: bool(self._filling) and not self._filling[0].pixels_left)
         filled = self._filling.popleft()
-        valid = None if filled.is_valid else filled.valid
-        return Slab(filled.data, valid, filled.wanted, partial(self._mail.ask, partial(self._released, filled.buffer)))
+        return Slab(
+            filled.data,
+            filled.valid_pixels(),
+            filled.wanted,
+            partial(self._mail.ask, partial(self._released, filled.buffer)),
+        )
 
     def give_up(self) -> None:
         """Leave the course where it is, with the buffers that a device may still be reading from."""
@@ -191,8 +231,9 @@ class SlabFeed:
             for cols in self._cols:
                 self._being_read += 1
                 window = Window(rows.start, cols.start, len(rows), len(cols))
-                touched = [filling for filling in self._filling if filling.fresh.intersection(window) is not None]
-                self._readers.ask(partial(self._read, window, touched))
+                shared = ((filling, window.intersection(filling.fresh)) for filling in self._filling)
+                parts = [(filling, place) for filling, place in shared if place is not None]
+                self._readers.ask(partial(self._read, window, parts))
 
     def _open(self, stop: int) -> bool:
         """Give buffers to all slabs down to a row, if there are enough."""
@@ -204,35 +245,37 @@ class SlabFeed:
             self._opened_to = fresh.row_stop
         return True
 
-    def _read(self, window: Window, touched: list[_Filling]) -> None:
+    def _read(self, window: Window, parts: list[tuple[_Filling, Window]]) -> None:
         """Read a chunk into its slabs; runs in a reader."""
         with self._profile.timed(READ):
-            patch = self._patch(window)
-            wanted = self._mapping.wanted(window, patch.valid)
-            is_valid = bool(patch.valid.all())
-            for filling in touched:
-                inside = window.intersection(filling.fresh)
-                if inside is not None:
-                    here, there = inside.relative_to(window), inside.relative_to(filling.fresh)
-                    filling.data[:, there.rows, there.cols] = patch.data[:, here.rows, here.cols]
-                    filling.valid[there.rows, there.cols] = patch.valid[here.rows, here.cols]
-                    if filling.wanted is not None:
-                        filling.wanted[there.rows, there.cols] = wanted[here.rows, here.cols]
-        self._mail.ask(partial(self._was_read, window, touched, is_valid=is_valid))
+            masks = self._read_into(window, [(place, filling.pixels(place)) for filling, place in parts])
+            all_valid = [
+                filling.mark(place, valid, self._mapping.wanted(place, valid))
+                for (filling, place), valid in zip(parts, masks, strict=True)
+            ]
+        self._mail.ask(partial(self._was_read, parts, all_valid))
 
-    def _patch(self, window: Window) -> Patch:
-        """Return the pixels of a chunk; of one that no window shares with the area mapped, that none is valid."""
-        area, reach = self._mapping.area, self._mapping.grid.window_px
+    def _read_into(self, window: Window, parts: list[tuple[Window, NDArray[Any]]]) -> list[NDArray[np.bool_]]:
+        """Read the parts of a chunk, and return what is valid of each.
+
+        Nothing is, and nothing is read, where no window shares a pixel with the area mapped.
+        """
+        area, reach, scene = self._mapping.area, self._mapping.grid.window_px, self._mapping.scene
         around = Window(window.row - reach, window.col - reach, window.height + 2 * reach, window.width + 2 * reach)
-        if area is None or area.may_touch(around):
-            return self._mapping.scene.read(window)
-        shape = (len(self._mapping.scene.band_indexes), *window.shape)
-        return Patch(np.zeros(shape, self._mapping.scene.dtype), np.zeros(window.shape, np.bool_))
+        if area is not None and not area.may_touch(around):
+            for _, pixels in parts:
+                pixels[...] = 0
+            return [np.zeros(place.shape, np.bool_) for place, _ in parts]
+        if self._fits_cache:
+            return scene.read_into(parts)
+        chunk = scene.read(window)
+        for place, pixels in parts:
+            here = place.relative_to(window)
+            pixels[...] = chunk.data[:, here.rows, here.cols]
+        heres = [place.relative_to(window) for place, _ in parts]
+        return [chunk.valid[here.rows, here.cols] for here in heres]
 
-    def _was_read(self, window: Window, touched: list[_Filling], *, is_valid: bool) -> None:
+    def _was_read(self, parts: list[tuple[_Filling, Window]], all_valid: list[bool]) -> None:
         self._being_read -= 1
-        for filling in touched:
-            inside = window.intersection(filling.fresh)
-            if inside is not None:
-                filling.pixels_left -= inside.size
-                filling.is_valid &= is_valid
+        for (filling, place), is_valid in zip(parts, all_valid, strict=True):
+            filling.land(place, all_valid=is_valid)
