@@ -1,8 +1,8 @@
 """Pixels for a device: whole blocks of the file, decoded once each by several readers, become slabs in order.
 
-A slab is the fresh pixels of a row of windows; blocks lie otherwise. Readers copy what they decode into every slab that
-it touches, while the processor's cache still holds it. Slabs lie in a ring of buffers: where none is free, nothing is
-read, so memory is bounded.
+A slab is the fresh pixels of a row of windows; blocks lie otherwise. Readers decode into every slab a block touches,
+while GDAL's cache still holds it. Slabs lie in a ring of buffers: where none is free, nothing is read, so memory is
+bounded.
 """
 
 from __future__ import annotations
