@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import subprocess
@@ -28,6 +29,20 @@ os.environ.pop("GEOSEG_MODEL", None)  # the developer's own default model is no 
 # Many tests start a process: it reads what was compiled, tests too, and compiles nothing.
 sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+
+gc.disable()  # seven thousand tests are collected, and libraries imported, that stay until the end: nothing is garbage
+
+
+def pytest_collection_finish() -> None:
+    """Collect garbage from now on, and look through none of what stays."""
+    gc.enable()
+    gc.freeze()
+
+
+def pytest_unconfigure() -> None:
+    """Let all of it go, as if it had never stood aside."""
+    gc.unfreeze()
 
 
 @pytest.fixture(scope="session")

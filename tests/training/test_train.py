@@ -81,7 +81,7 @@ def test_a_run_that_fails_within_an_epoch_goes_on(
 ) -> None:
     recipe, out = VARIANTS[name], tmp_path / "model.safetensors"
     total = (recipe.batches or 0) * recipe.epochs
-    for batches in (2, total // 2 + 2):
+    for batches in (2, total // 2 + 2) if recipe == TINY else (total // 2 + 2,):
         with pytest.raises(StopHereError):
             learn(data, out, recipe, progress=stop_after(batches))
         assert not out.exists()

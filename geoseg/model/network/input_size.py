@@ -14,7 +14,7 @@ import torch
 from geoseg.errors import UsageError
 from geoseg.model.bundle import DEFAULT_WINDOW_PX, architecture_named, check_window, frozen_text, one_line
 from geoseg.model.network.encoders import timm_name_of
-from geoseg.model.network.network import without_memory
+from geoseg.model.network.network import blueprint
 
 
 def usual_window_px(architecture: str, arguments: Mapping[str, Any], longest_px: int = DEFAULT_WINDOW_PX) -> int:
@@ -55,7 +55,13 @@ def window_fault(
 
     `learning`: as it learns, where batch normalization wants more than one value a channel.
     """
-    network = _network(architecture, frozen_text(dict(arguments), "arguments")).train(learning)
+    return _fault(architecture, frozen_text(dict(arguments), "arguments"), window_px, batch, learning)
+
+
+@functools.lru_cache(maxsize=64)
+def _fault(architecture: str, arguments_text: str, window_px: int, batch: int, learning: bool) -> str | None:  # noqa: FBT001 (lru_cache tells keywords in another order apart)
+    arguments = json.loads(arguments_text)
+    network = blueprint(architecture, arguments).train(learning)
     try:
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")
@@ -67,11 +73,6 @@ def window_fault(
     return (
         None if (rows, cols) == (window_px, window_px) else f"it gives {rows} x {cols} px for {window_px} x {window_px}"
     )
-
-
-@functools.lru_cache(maxsize=2)
-def _network(architecture: str, arguments_text: str) -> torch.nn.Module:
-    return without_memory(architecture, json.loads(arguments_text))
 
 
 def _is_about_memory(fault: Exception) -> bool:
@@ -90,7 +91,7 @@ def _other_size(architecture: str, arguments: Mapping[str, Any], window_px: int)
 
 def _own_sizes(architecture: str, arguments: Mapping[str, Any]) -> Iterator[int]:
     """Yield the sizes that the parts of a network, and timm's card of its encoder, speak of."""
-    network = _network(architecture, frozen_text(dict(arguments), "arguments"))
+    network = blueprint(architecture, arguments)
     for module in network.modules():
         size = getattr(module, "img_size", None)
         edge = size[0] if isinstance(size, list | tuple) and size else size

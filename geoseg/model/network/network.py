@@ -211,7 +211,7 @@ def load_network(bundle: ModelBundle) -> torch.nn.Module:
 
 def check_fit(architecture: str, arguments: Mapping[str, Any], header: Header, name: str) -> None:
     """Raise ModelError unless the tensors of a header are exactly the architecture's; takes no memory for either."""
-    network = without_memory(architecture, arguments)
+    network = blueprint(architecture, arguments)
     shapes = {
         tensor.name: torch.empty(tensor.shape, dtype=_DTYPES[tensor.dtype], device="meta") for tensor in header.tensors
     }
@@ -230,19 +230,23 @@ def check_encoder_weights(architecture: str, arguments: Mapping[str, Any], weigh
     """Raise ModelError for names of weights that the encoder has not, and for a file of other weights."""
     _fetching(architecture_named(architecture).name, arguments, weights)
     if weights is not None and is_weights_file(weights):
-        _take_file(without_memory(architecture, arguments), arguments, weights)
+        _take_file(blueprint(architecture, arguments), arguments, weights)
 
 
 def parameter_shapes(architecture: str, arguments: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
     """Return the shape of every tensor of an architecture's state dict by its name; takes no memory for them."""
-    return dict(_shapes(architecture, frozen_text(dict(arguments), "arguments")))
+    return {key: tuple(tensor.shape) for key, tensor in blueprint(architecture, arguments).state_dict().items()}
+
+
+def blueprint(architecture: str, arguments: Mapping[str, Any]) -> torch.nn.Module:
+    """Return a network on the meta device to look at: nobody changes it, for whoever asks next is given the same."""
+    return _blueprint(architecture, frozen_text(dict(arguments), "arguments"))
 
 
 @functools.lru_cache(maxsize=8)
-def _shapes(architecture: str, arguments_text: str) -> dict[str, tuple[int, ...]]:
-    """Build once: it takes half a second, and a training asks for the same network five times before its first step."""
-    state = without_memory(architecture, json.loads(arguments_text)).state_dict()
-    return {key: tuple(tensor.shape) for key, tensor in state.items()}
+def _blueprint(architecture: str, arguments_text: str) -> torch.nn.Module:
+    """Build once: it takes half a second, and a training asks for the same network ten times before its first step."""
+    return without_memory(architecture, json.loads(arguments_text))
 
 
 def without_memory(architecture: str, arguments: Mapping[str, Any]) -> torch.nn.Module:
