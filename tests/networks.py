@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -42,19 +44,31 @@ def tiny_bundle(
     normalization: Normalization = RGB,
     **card: Any,
 ) -> ModelBundle:
-    """Write a bundle into the folder, with its ONNX file beside it unless export is False."""
+    """Write a bundle into the folder, with its ONNX file unless export is False: a copy of the first one alike."""
     sizes = {"in_channels": len(normalization.mean), "classes": len(card.get("output_codes") or legend)}
     everything = {**(TINY if arguments is None else arguments), **sizes}
-    bundle = save_bundle(
-        folder / f"{architecture}-{seed}.safetensors",
-        random_network(architecture, everything, seed),
-        architecture=architecture,
-        arguments=everything,
-        legend=legend,
-        normalization=normalization,
-        window_px=window_px,
-        **card,
-    )
-    if export:
-        export_onnx(bundle, window_px, bundle.weights_path.with_suffix(".onnx"))
-    return bundle
+    card |= {"legend": legend, "normalization": normalization, "window_px": window_px}
+    key = repr((architecture, everything, seed, sorted(card.items())))
+    first = _first.get(key)
+    if first is None:
+        first = _first[key] = save_bundle(
+            Path(tempfile.mkdtemp(dir=_place.name)) / f"{architecture}-{seed}.safetensors",
+            random_network(architecture, everything, seed),
+            architecture=architecture,
+            arguments=everything,
+            **card,
+        )
+    if export and not first.weights_path.with_suffix(".onnx").exists():
+        export_onnx(first, window_px, first.weights_path.with_suffix(".onnx"))
+    return ModelBundle.open(_copied(first, folder, export=export))
+
+
+_place = tempfile.TemporaryDirectory(prefix="networks-")
+_first: dict[str, ModelBundle] = {}
+
+
+def _copied(bundle: ModelBundle, folder: Path, *, export: bool) -> Path:
+    suffixes = (".safetensors", ".onnx") if export else (".safetensors",)
+    for suffix in suffixes:
+        shutil.copyfile(bundle.weights_path.with_suffix(suffix), folder / bundle.weights_path.with_suffix(suffix).name)
+    return folder / bundle.weights_path.name

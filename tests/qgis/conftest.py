@@ -12,6 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import rasterio
+from rasterio.enums import ColorInterp
+from rasterio.windows import Window
 
 ROOT = Path(__file__).parents[2]
 SCENE, TRUTH = ROOT / "sample_data" / "scene.tif", ROOT / "sample_data" / "truth.tif"
@@ -32,6 +35,19 @@ def program(tmp_path: Path) -> Program:
     if os.name == "nt":
         pytest.skip("Windows starts no script by its first line")
     return lambda body, name="geoseg": _make_program(tmp_path / name, body)
+
+
+def cut_out(path: Path, whole: Path, window: Window) -> Path:
+    """Write a part of a raster, with its colors and tags."""
+    with rasterio.open(whole) as source:
+        size = {"width": window.width, "height": window.height, "transform": source.window_transform(window)}
+        with rasterio.open(path, "w", **(source.profile | size)) as part:
+            part.write(source.read(window=window))
+            part.colorinterp = source.colorinterp
+            part.update_tags(**source.tags())
+            if source.colorinterp[0] == ColorInterp.palette:
+                part.write_colormap(1, source.colormap(1))
+    return path
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 import rasterio
+from rasterio.windows import Window
 
-ROOT = Path(__file__).parents[2]
-SCENE, TRUTH = ROOT / "sample_data" / "scene.tif", ROOT / "sample_data" / "truth.tif"
+from tests.qgis.conftest import SCENE, TRUTH, cut_out
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -23,13 +23,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made.mkdir()
     with rasterio.open(made / "bare.tif", "w", driver="GTiff", width=9, height=9, count=3, dtype="uint8") as bare:
         bare.write(np.zeros((3, 9, 9), np.uint8))
+    for path, whole in ((made / "scene.tif", SCENE), (made / "truth.tif", TRUTH)):
+        cut_out(path, whole, Window(0, 0, 1536, 1024))
     return made
 
 
 @pytest.fixture(scope="module")
 def seen(qgis: Any, folder: Path) -> dict[str, Any]:
     """Return what `in_qgis.py` saw."""
-    done = qgis.python(Path(__file__).with_name("in_qgis.py"), folder, SCENE, TRUTH)
+    done = qgis.python(Path(__file__).with_name("in_qgis.py"), folder, folder / "scene.tif", folder / "truth.tif")
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.endswith("done\n")
     found: dict[str, Any] = json.loads((folder / "seen.json").read_text(encoding="utf-8"))
@@ -95,8 +97,8 @@ def test_the_picture_that_qgis_draws_has_the_color_of_each_pixels_class(seen: di
     assert (drawn == expected).all(axis=0).mean() > 0.9
 
 
-def test_an_extent_in_degrees_maps_at_least_that_box(seen: dict[str, Any]) -> None:
-    with rasterio.open(SCENE) as scene:
+def test_an_extent_in_degrees_maps_at_least_that_box(seen: dict[str, Any], folder: Path) -> None:
+    with rasterio.open(folder / "scene.tif") as scene:
         west, south, east, north = scene.bounds
     found = seen["part"]
     assert west < found[0] <= west + 100

@@ -16,9 +16,8 @@ import rasterio
 from rasterio.windows import Window
 
 import geoseg
+from tests.qgis.conftest import SCENE, TRUTH, cut_out
 
-ROOT = Path(__file__).parents[2]
-SCENE, TRUTH = ROOT / "sample_data" / "scene.tif", ROOT / "sample_data" / "truth.tif"
 ALGORITHMS = {
     "geoseg:evaluate": "Accuracy of a map",
     "geoseg:info": "About a scene, map or model",
@@ -37,15 +36,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("a") / "Größe & Fläche, d'un été"
     made.mkdir()
     window = Window(1024, 768, 512, 512)
-    for path, name in ((SCENE, "Szene 1.tif"), (TRUTH, "truth.tif")):
-        with rasterio.open(path) as whole:
-            profile = whole.profile | {"width": 512, "height": 512, "transform": whole.window_transform(window)}
-            with rasterio.open(made / name, "w", **profile) as part:
-                part.write(whole.read(window=window))
-                part.colorinterp = whole.colorinterp
-                part.update_tags(**whole.tags())
-                if path == TRUTH:
-                    part.write_colormap(1, whole.colormap(1))
+    cut_out(made / "Szene 1.tif", SCENE, window)
+    cut_out(made / "truth.tif", TRUTH, window)
     return made
 
 
@@ -99,44 +91,24 @@ def test_the_other_algorithms_run(qgis: Any, folder: Path) -> None:
     assert json.loads((folder / "v.geojson").read_text(encoding="utf-8"))["features"]
 
 
-@pytest.mark.parametrize(
-    ("arguments", "said"),
-    [
-        (("--SCALE=foo",), "“Values of black and white”"),
-        (("--INPUT={bare}",), "has no coordinate reference system"),
-    ],
-)
-def test_what_cannot_run_is_one_line(qgis: Any, folder: Path, arguments: tuple[str, ...], said: str) -> None:
-    bare = folder / "bare.tif"
-    if not bare.exists():
-        with rasterio.open(bare, "w", driver="GTiff", width=9, height=9, count=3, dtype="uint8") as made:
-            made.write(np.zeros((3, 9, 9), np.uint8))
-    given = {"--INPUT": f"{folder / 'Szene 1.tif'}", "--OUTPUT": f"{folder / 'failed.tif'}"}
-    given |= dict(each.format(folder=folder, bare=bare).split("=", 1) for each in arguments)
-    done = qgis.process("run", "geoseg:predict", *(f"{name}={value}" for name, value in given.items()))
+def test_what_cannot_run_is_one_line(qgis: Any, folder: Path) -> None:
+    """`test_pyqgis.py` has the other sentences."""
+    done = qgis.process(
+        "run", "geoseg:predict", f"--INPUT={folder / 'Szene 1.tif'}", f"--OUTPUT={folder / 'failed.tif'}", "--SCALE=foo"
+    )
     assert done.returncode == 1
-    assert said in done.stderr
+    assert "“Values of black and white”" in done.stderr
     assert "Traceback" not in done.stdout + done.stderr
     assert not (folder / "failed.tif").exists()
 
 
-@pytest.mark.parametrize(
-    ("body", "said"),
-    [
-        (None, "/no/geoseg does not exist"),
-        ("print('geoseg, version 0.0.9')", "this plugin needs 0.1.0 or later"),
-    ],
-)
-def test_a_geoseg_that_will_not_do_is_one_sentence(
-    qgis: Any, program: Any, folder: Path, body: str | None, said: str
-) -> None:
-    path = "/no/geoseg" if body is None else program(body)
+def test_a_geoseg_that_will_not_do_is_one_sentence(qgis: Any, program: Any, folder: Path) -> None:
     done = qgis.process(
         "run", "geoseg:info", f"--INPUT={folder / 'Szene 1.tif'}", f"--OUTPUT={folder / 'i.html'}",
-        GEOSEG_EXECUTABLE=path,
+        GEOSEG_EXECUTABLE=program("print('geoseg, version 0.0.9')"),
     )  # fmt: skip
     assert done.returncode == 1
-    assert said in done.stderr
+    assert "this plugin needs 0.1.0 or later" in done.stderr
     assert "Traceback" not in done.stdout + done.stderr
 
 

@@ -40,8 +40,8 @@ def short(recipe: Recipe) -> Recipe:
     encoder = recipe.encoder and VGG.get(recipe.encoder, SMALL)
     return recipe.changed(
         encoder=encoder, arguments=recipe.arguments | FEW.get(recipe.architecture, {}), encoder_weights=None,
-        gsd_m=None, size_px=None, crop_px=64, window_px=64, batch_size=2, batches=4 if encoder in VGG.values() else 8, epochs=2, lr=2e-3,
-        schedule="constant", valid_every=2, precision="32",
+        gsd_m=None, size_px=None, crop_px=64, window_px=64, batch_size=2, batches=4 if recipe.encoder in VGG else 8,
+        epochs=2, lr=2e-3, schedule="constant", valid_every=2, precision="32",
     )  # fmt: skip
 
 

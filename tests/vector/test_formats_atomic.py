@@ -122,23 +122,27 @@ def test_a_full_disk_says_so(tmp_path: Path, suffix: str, monkeypatch: pytest.Mo
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signal")
-@pytest.mark.parametrize("suffix", [".gpkg", ".parquet", ".fgb"])
-def test_a_killed_run_leaves_no_file_at_the_final_name(tmp_path: Path, suffix: str) -> None:
+def test_a_killed_run_leaves_no_file_at_the_final_name(tmp_path: Path) -> None:
     program = """
         import os, signal, sys
         from geoseg.vector.io.formats import check_target, write
         from tests.vector.features import layer, shapes, table
+        given = table(*shapes(1, 200))
         def tables():
-            yield table(*shapes(1, 200))
+            yield given
             os.kill(os.getpid(), signal.SIGKILL)
-        write(check_target(sys.argv[1]), layer(), tables())
+        for path in sys.argv[1:]:
+            if not (child := os.fork()):
+                write(check_target(path), layer(), tables())
+            print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
     """
-    path = tmp_path / f"cover{suffix}"
-    assert _run(program, str(path)).returncode == -signal.SIGKILL
-    assert not path.exists()
+    paths = [tmp_path / f"cover{suffix}" for suffix in FORMATS]
+    assert _run(program, *map(str, paths)).stdout.split() == [str(-signal.SIGKILL)] * len(FORMATS)
+    assert len(list(tmp_path.iterdir())) == len(FORMATS)
     assert all(entry.name.startswith(".geoseg-") for entry in tmp_path.iterdir())
-    write(check_target(path), layer(), [table(*shapes(1))])
-    assert len(read(path)) == len(shapes(1)[0])
+    for path in paths:
+        write(check_target(path), layer(), [table(*shapes(1))])
+        assert len(read(path)) == len(shapes(1)[0])
 
 
 def test_a_geopackage_opened_meanwhile_is_left_alone(tmp_path: Path) -> None:

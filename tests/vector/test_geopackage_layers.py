@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import sqlite3
 import stat
 import subprocess
@@ -253,36 +252,46 @@ def test_a_link_stays_a_link(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signal")
-@pytest.mark.parametrize(
-    ("when", "moment"),
-    [
-        ("before", "geopackage.move_layer"),
-        ("after", "geopackage.remove_layer"),
-        ("after", "geopackage.copy_gdal"),
-        ("after", "formats.sync_file"),
-    ],
-)
-def test_a_killed_run_leaves_the_old_file(project: Path, when: str, moment: str) -> None:
-    program = f"""
+def test_a_killed_run_leaves_the_old_file(project: Path) -> None:
+    """Killed at each moment in turn, in a fork of one process: none of them has used GDAL before."""
+    program = """
         import os, signal, sys
         from geoseg.vector.io import formats, geopackage
         from tests.vector.features import layer, shapes, table
-        work = {moment}
-        def killed(*arguments, **named):
-            if {when == "after"}:
-                work(*arguments, **named)
-            os.kill(os.getpid(), signal.SIGKILL)
-        for room in (formats, geopackage):
-            if hasattr(room, {moment.split(".")[1]!r}):
-                setattr(room, {moment.split(".")[1]!r}, killed)
-        target = formats.check_target(sys.argv[1], overwrite=True, layer="cover")
-        formats.write(target, layer(name="cover"), [table(*shapes(1))])
+        given = table(*shapes(1))
+        def die(before, room, name):
+            work = getattr(room, name)
+            def killed(*arguments, **named):
+                if not before:
+                    work(*arguments, **named)
+                os.kill(os.getpid(), signal.SIGKILL)
+            for each in (formats, geopackage):
+                if hasattr(each, name):
+                    setattr(each, name, killed)
+            target = formats.check_target(sys.argv[1], overwrite=True, layer="cover")
+            formats.write(target, layer(name="cover"), [given])
+        def content():
+            with open(sys.argv[1], "rb") as file:
+                return file.read()
+        before = content()
+        for moment in (
+            (True, geopackage, "move_layer"),
+            (False, geopackage, "remove_layer"),
+            (False, geopackage, "copy_gdal"),
+            (False, formats, "sync_file"),
+        ):
+            if not (child := os.fork()):
+                die(*moment)
+            ended = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+            print(moment[2], ended == -signal.SIGKILL, content() == before, flush=True)
     """
     before = project.read_bytes()
     run = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(program), str(project)], check=False, cwd=Path(__file__).parents[2]
-    )
-    assert run.returncode == -signal.SIGKILL
+        [sys.executable, "-c", textwrap.dedent(program), str(project)],
+        check=False, cwd=Path(__file__).parents[2], capture_output=True, text=True,
+    )  # fmt: skip
+    moments = ("move_layer", "remove_layer", "copy_gdal", "sync_file")
+    assert run.stdout.splitlines() == [f"{moment} True True" for moment in moments]
     assert project.read_bytes() == before
     beside = [entry.name for entry in project.parent.iterdir() if entry != project]
     assert all(name.startswith(".geoseg-") for name in beside)

@@ -111,11 +111,11 @@ def test_weights_of_rows_and_sides_count(classes: Classes, threshold: int, data:
     check_heights(classes, 4 * threshold, truly_sieved(classes, NODATA, 4 * threshold, **options), **options)
 
 
-@pytest.mark.parametrize("connectivity", [4, 8])
 @pytest.mark.parametrize("name", adversarial())
-def test_hard_rasters_are_sieved_by_the_rule(name: str, connectivity: int) -> None:
+def test_hard_rasters_are_sieved_by_the_rule(name: str) -> None:
     classes = adversarial()[name][:20, :20]
-    for threshold in (2, 9):
+    turn = list(adversarial()).index(name) % 2
+    for threshold, connectivity in ((2, 4), (9, 8)) if turn else ((2, 8), (9, 4)):
         expected = truly_sieved(classes, NODATA, threshold, connectivity=connectivity)
         check_heights(classes, threshold, expected, connectivity=connectivity)
 

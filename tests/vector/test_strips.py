@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -55,14 +56,14 @@ def test_any_noise_gives_the_same(classes: Classes, height: int) -> None:
 
 @pytest.mark.parametrize("options", [{"nodes": True}, {"budget": 0}, {"budget": 4000}], ids=str)
 def test_neither_does_what_depends_on_options(options: dict[str, Any]) -> None:
-    for classes in adversarial().values():
-        _check(classes, (1, 5), **options)
+    for classes, height in zip(adversarial().values(), itertools.cycle((1, 5)), strict=False):
+        _check(classes, (height,), **options)
 
 
 @pytest.mark.parametrize("how", GENERALIZED, ids=str)
 def test_neither_do_simpler_borders(how: Generalization) -> None:
-    for classes in adversarial().values():
-        _check(classes, (1, 5), generalization=how)
+    for classes, height in zip(adversarial().values(), itertools.cycle((1, 5, 2)), strict=False):
+        _check(classes, (height,), generalization=how)
 
 
 @settings(max_examples=150, deadline=None)
@@ -71,7 +72,7 @@ def test_any_simpler_noise_is_the_same(classes: Classes, height: int, how: Gener
     _check(classes, (height,), generalization=how)
 
 
-@pytest.mark.parametrize("how", [None, *GENERALIZED], ids=str)
+@pytest.mark.parametrize("how", [None, GENERALIZED[2], GENERALIZED[3]], ids=str)
 def test_neither_does_what_is_put_away(how: Generalization | None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pending_arcs, "LEAST_ARCS", 1)
     for classes in adversarial().values():
