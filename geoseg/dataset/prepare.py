@@ -31,7 +31,7 @@ from geoseg.counts import codes_in
 from geoseg.dataset.area import Area
 from geoseg.dataset.dataset import Dataset
 from geoseg.dataset.pair import Pair
-from geoseg.dataset.prepared_scene import CELL_PX, CELLS, CODES, IMAGE, VALID, PreparedScene, count_cells
+from geoseg.dataset.prepared_scene import CELL_PX, CELLS, CODES, IMAGE, VALID, PreparedScene, count_cells, stored
 from geoseg.dataset.search import each
 from geoseg.errors import OutputError, SceneError, UsageError
 from geoseg.legend import NODATA
@@ -127,7 +127,7 @@ def _opened(task: _Task, windows: Sequence[Window | None]) -> PreparedScene:
         all_valid=meta["all_valid"],
         areas=(whole,),
         class_codes=tuple(meta["classes"]),
-        cells=np.load(task.folder / CELLS),
+        cells=stored(task.folder / CELLS),
     )
     if None in windows or task.pair.whole in windows:
         return prepared

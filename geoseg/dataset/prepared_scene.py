@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -86,8 +86,16 @@ class PreparedScene:
 
 @lru_cache(maxsize=_KEPT_MAPS)
 def _mapped(path: str) -> NDArray[Any]:
-    mapped: NDArray[Any] = np.load(path, mmap_mode="r")
-    return mapped
+    return stored(Path(path), mmap_mode="r")
+
+
+def stored(path: Path, mmap_mode: Literal["r"] | None = None) -> NDArray[Any]:
+    """Return an array of a decoded scene. SceneError where the file is gone or damaged."""
+    try:
+        array: NDArray[Any] = np.load(path, mmap_mode=mmap_mode)
+    except (OSError, ValueError, EOFError) as error:
+        raise SceneError(f"cannot read {path}: {error}; remove the folder {path.parent} and run again") from None
+    return array
 
 
 def count_cells(codes: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np.uint16]]:

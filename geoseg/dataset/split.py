@@ -375,13 +375,15 @@ def _from_lines(text: str) -> dict[str, list[Area]]:
     lines = [line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
     heading = lines[0] if lines else ""
     delimiter = max(",;\t ", key=lambda mark: heading.strip().count(mark))
-    rows = [[cell.strip() for cell in row if cell.strip()] for row in csv.reader(lines, delimiter=delimiter)]
+    rows = [[cell.strip() for cell in row] for row in csv.reader(lines, delimiter=delimiter)]
     at_id, at_part = 0, 1
     titles = [cell.casefold() for cell in rows[0]] if rows else []
     if _HEADINGS & {*titles} and _PART_HEADINGS & {*titles}:
         at_id = next(place for place, title in enumerate(titles) if title in _HEADINGS)
         at_part = next(place for place, title in enumerate(titles) if title in _PART_HEADINGS)
         rows = rows[1:]
+    else:  # several blanks may stand between id and part
+        rows = [[cell for cell in row if cell] for row in rows]
     found: dict[str, list[Area]] = {part: [] for part in PARTS}
     for row in rows:
         if len(row) <= max(at_id, at_part):

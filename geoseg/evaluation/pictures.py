@@ -121,11 +121,12 @@ def sheets(worst: WorstCrops) -> dict[str, Callable[[Path], None]]:
 
 
 def _file_of(legend: Legend, code: int) -> str:
-    """Return the name of a class's sheet: its own, of letters that every system takes."""
-    name = key(legend.by_code(code).name)
-    plain = "".join(letter if letter.isalnum() else "_" for letter in name)
-    alone = sum(key(each.name) == name for each in legend) == 1
-    return f"{WORST}{plain[:60]}{'' if alone else f'_{code}'}.png"
+    """Return the name of a class's sheet: the class's, in letters that every system takes, with the code if shared."""
+    stems = {
+        each.code: "".join(letter if letter.isalnum() else "_" for letter in key(each.name))[:60] for each in legend
+    }
+    alone = list(stems.values()).count(stems[code]) == 1
+    return f"{WORST}{stems[code]}{'' if alone else f'_{code}'}.png"
 
 
 def _draw_sheet(target: Path, crops: Sequence[WorstCrop], legend: Legend, stretch: tuple[float, float] | None) -> None:

@@ -170,6 +170,27 @@ def test_a_kill_leaves_nothing_wrong(tmp_path: Path, make_pair: MakePair) -> Non
 _WHOLE = _KILLED.replace("int(sys.argv[3])", "None")
 
 
+def _read_all(folder: Path) -> None:
+    for scene in _all(folder, folder / "cache"):
+        scene.read(Window(0, 0, 4, 4))
+        scene.codes(Window(0, 0, 4, 4))
+
+
+@pytest.mark.parametrize("name", ["image.npy", "codes.npy", "cells.npy"])
+@pytest.mark.parametrize("left", [None, b"", b"\x93NUMPY\x01"])
+def test_a_file_that_left_the_cache_is_one_line(
+    tmp_path: Path, make_pair: MakePair, name: str, left: bytes | None
+) -> None:
+    make_pair("a")
+    (scene,) = _all(tmp_path, tmp_path / "cache")
+    file = Path(scene.folder) / name
+    file.unlink()
+    if left is not None:
+        file.write_bytes(left)
+    with pytest.raises(SceneError, match=rf"cannot read .*{name}: .*; remove the folder .* and run again"):
+        _read_all(tmp_path)
+
+
 def test_two_processes_may_prepare_at_once(tmp_path: Path, make_pair: MakePair) -> None:
     for seed, name in enumerate("abc"):
         make_pair(name, (300, 160), seed=seed)

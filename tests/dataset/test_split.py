@@ -106,6 +106,8 @@ def test_random_is_80_10_10_and_another_seed_is_another_split(model_dataset: Dat
     [
         ("s.txt", "a,train\nb.tif,val\nc_sat.jpg,test\n"),
         ("s.csv", "image_id;split\na;train\nb;valid\nc;test\n"),
+        ("cells.csv", "note,id,split,taken\n,a,train,test\nx,b,valid,\n,c,test,\n"),
+        ("blanks.txt", "a   train\nb  val\nc test\n"),
         ("s.json", '{"train": ["a"], "valid": ["b_sat.jpg"], "test": ["c"]}'),
     ],
 )

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from geoseg.evaluation import WorstCrops
+from geoseg.evaluation.pictures import sheets
 from geoseg.evaluation.worst_crops import CROP_PX, LEAST_SHARE
-from geoseg.legend import DEEPGLOBE
+from geoseg.legend import DEEPGLOBE, LandCover, Legend
 from geoseg.raster import Patch, Window
 
 
@@ -51,3 +52,14 @@ def test_what_was_gathered_apart_is_what_would_have_been_gathered_together() -> 
             (crop.window, crop.wrong_px) for crop in together.of(code)
         ]
         assert len(together.of(code)) == 3
+
+
+def test_each_class_has_a_sheet_of_its_own_whatever_its_name() -> None:
+    names = ["bare/soil", "bare soil", "b" * 61, "b" * 62, "été"]
+    legend = Legend(tuple(LandCover(code, name, (code, 0, 0)) for code, name in enumerate(names)))
+    worst = WorstCrops(legend)
+    reference: Any = np.repeat(np.arange(5, dtype=np.uint8), 64)[:, None].repeat(64, 1)
+    worst.see(Chip(), Window(0, 0, 320, 64), reference, (reference + 1) % 5)
+    assert sorted(sheets(worst)) == sorted(
+        f"worst/{stem}.png" for stem in ("bare_soil_0", "bare_soil_1", f"{'b' * 60}_2", f"{'b' * 60}_3", "été")
+    )
