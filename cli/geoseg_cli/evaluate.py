@@ -103,9 +103,7 @@ def evaluate(landcover: str, reference: str | None, *, as_json: bool, quiet: boo
 
     Example: geoseg evaluate model.safetensors deepglobe/ --split test --report report/
     """
-    settings = {
-        name: value for name, value in given.items() if value is not None and value is not False and value != ()
-    }
+    settings = options.used(given)
     with fast_start():
         from geoseg.evaluation import evaluate as compare
         from geoseg.evaluation import to_markdown
@@ -114,10 +112,10 @@ def evaluate(landcover: str, reference: str | None, *, as_json: bool, quiet: boo
             found = compare(landcover, reference, progress=bar.update, announce=bar.announce, **settings)
         except KeyboardInterrupt:
             raise InterruptedRunError("interrupted; no report was written") from None
+    found = replace(found, notes=tuple(spelled(note, as_option) for note in found.notes))
     if as_json:
         click.echo(json.dumps(found.to_json(), indent=2, ensure_ascii=False))
     elif not quiet:
-        notes = tuple(spelled(note, as_option) for note in found.notes)
-        click.echo(to_markdown(replace(found, notes=notes)).rstrip())
+        click.echo(to_markdown(found).rstrip())
     if "report" in settings and not quiet:
         say(f"wrote {settings['report']}{bar.summary}")

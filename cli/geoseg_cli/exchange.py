@@ -88,7 +88,7 @@ def import_weights(weights: str, out: str, *, as_json: bool, quiet: bool, **give
     """
     from geoseg.model import import_weights as imported
 
-    settings = {name: value for name, value in given.items() if value not in (None, ())}
+    settings = options.used(given)
     legend, mean, std = (settings.pop(name, None) for name in ("legend", "mean", "std"))
     if legend is not None:
         settings["legend"], settings["output_codes"] = read_legend(Path(legend))
@@ -151,7 +151,7 @@ def export(*, as_json: bool, quiet: bool, **given: Any) -> None:  # noqa: ANN401
 
     Example: geoseg export model.safetensors --out model.onnx --stac model.json
     """
-    settings = {name: value for name, value in given.items() if value not in {None, False}}
+    settings = options.used(given)
     written = {name: settings[name] for name in ("out", "stac") if name in settings}
     from geoseg.model import export_model
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from geoseg.errors import UsageError
 from geoseg_cli import parameter_types as types
-from geoseg_cli.options import Decorator, grouped
+from geoseg_cli.options import Decorator, grouped, together
 
 if TYPE_CHECKING:
     from geoseg.legend import Legend
@@ -22,7 +22,7 @@ _ACTIVATIONS = ("softmax", "sigmoid", "none")
 def options(heading: str) -> Decorator:
     """Return the options that say what an ONNX file, or a folder of save_pretrained, does not say of itself."""
     option = grouped(heading)
-    added = (
+    return together(
         option(
             "--legend", metavar="FILE",
             help="Classes of an ONNX file or a save_pretrained folder: .json, "
@@ -44,13 +44,6 @@ def options(heading: str) -> Decorator:
             help="Which of the outputs of an ONNX file is meant. [default: the only one that fits]",
         ),
     )  # fmt: skip
-
-    def add(command: Any) -> Any:  # noqa: ANN401 - click's own
-        for each in reversed(added):
-            command = each(command)
-        return command
-
-    return add
 
 
 def complete(settings: dict[str, Any]) -> dict[str, Any]:
@@ -124,7 +117,7 @@ def read_legend(path: Path) -> tuple[Legend, tuple[int, ...]]:
         legend = given_legend(path)
         return legend, legend.codes
     try:
-        rows = json.loads(path.read_text(encoding="utf-8"))
+        rows = json.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise UsageError(f"`legend={path}` cannot be read: {error.strerror or error}", "legend") from None
     except (ValueError, RecursionError) as error:

@@ -184,7 +184,12 @@ def out(heading: str, text: str, metavar: str = "FILE", *, required: bool = True
     return grouped(heading)("--out", "-o", required=required, metavar=metavar, help=text)
 
 
-def _together(added: tuple[Decorator, ...]) -> Decorator:
+def used(given: dict[str, Any]) -> dict[str, Any]:
+    """Return the options that were given; for all others the library has its defaults. A zero is given."""
+    return {name: value for name, value in given.items() if value is not None and value is not False and value != ()}
+
+
+def together(*added: Decorator) -> Decorator:
     """Return one decorator that adds options in their order."""
 
     def add(command: Any) -> Any:  # noqa: ANN401 - click's own
@@ -198,11 +203,10 @@ def _together(added: tuple[Decorator, ...]) -> Decorator:
 def aoi(heading: str, text: str) -> Decorator:
     """Return --aoi and --aoi-crs."""
     option = grouped(heading)
-    added = (
+    return together(
         option("--aoi", metavar="FILE", help=f"{text} [default: all of it]"),
         option("--aoi-crs", metavar="CRS", help="CRS of --aoi, where its file names none."),
     )
-    return _together(added)
 
 
 def layer(heading: str, text: str) -> Decorator:
@@ -223,7 +227,7 @@ def scale(heading: str, text: str) -> Decorator:
 def network(heading: str, overlap: str, batch_size: str) -> Decorator:
     """Return the options of a network that maps; `overlap` and `batch_size` say what is the default of these."""
     option = grouped(heading)
-    added = (
+    return together(
         option("--window", type=int, metavar="PX", help="Side of the network's windows. [default: the model's]"),
         option("--overlap", type=int, metavar="PX", help=f"Pixels shared by neighboring windows. [default: {overlap}]"),
         option(
@@ -248,4 +252,3 @@ def network(heading: str, overlap: str, batch_size: str) -> Decorator:
             "cuda:0,cuda:1 or cuda:all. [default: auto]",
         ),
     )
-    return _together(added)

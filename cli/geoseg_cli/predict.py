@@ -165,13 +165,12 @@ def predict(
     Example: geoseg predict scene.tif --out center.tif --bbox 7.41,43.72,7.44,43.75 --bbox-crs EPSG:4326
     """
     out, out_dir, list_file = (given.pop(name) for name in ("out", "out_dir", "list_file"))
-    settings = {name: value for name, value in given.items() if value not in (None, ())}
+    settings = options.used(given)
     if "creation_options" in settings:
         settings["creation_options"] = dict(settings["creation_options"])
     settings = foreign_model.complete(settings)
-    settings = {name: value for name, value in settings.items() if name not in {"smooth", "stac", "mkdir"} or value}
     found: list[Any] = _scenes(scenes, list_file)
-    if settings.pop("mosaic"):
+    if settings.pop("mosaic", False):
         found = [_joined(found)]
     if profile and (dry_run or out_dir is not None):
         raise click.UsageError(
@@ -334,7 +333,7 @@ def predict_all(scenes: list[Any], out_dir: str, settings: dict[str, Any], *, as
             predict_many(scenes, out_dir, progress=bar.update, announce=announce, told=told, **settings)
         except KeyboardInterrupt:
             done = f"{len(results)} of {len(scenes)} scenes are done"
-            raise InterruptedRunError(f"interrupted; {done}, the same command goes on") from None
+            raise InterruptedRunError(f"interrupted; {done}, the same command resumes") from None
     _sum_up(results, quiet=quiet)
 
 

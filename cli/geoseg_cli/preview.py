@@ -67,7 +67,7 @@ def preview(landcover: str, *, out: str, as_json: bool, quiet: bool, **given: An
 
     Example: geoseg preview landcover.tif later.tif --out change.html
     """
-    settings = {name: value for name, value in given.items() if value is not None}
+    settings = options.used(given)
     with ProgressBar(quiet=quiet) as bar, termination_interrupts():
         try:
             if Path(out).suffix.lower() == ".png":
@@ -76,10 +76,11 @@ def preview(landcover: str, *, out: str, as_json: bool, quiet: bool, **given: An
                 written = _page(landcover, out, settings | {"progress": bar.update, "announce": bar.announce})
         except KeyboardInterrupt:
             raise InterruptedRunError(f"interrupted; nothing was written at {out}") from None
+    size_bytes = written.stat().st_size
     if not quiet:
-        say(f"wrote {written}, {_size(written)}")
+        say(f"wrote {written}, {_size(size_bytes)}")
     if as_json:
-        click.echo(json.dumps({"path": out, "bytes": written.stat().st_size}, indent=2))
+        click.echo(json.dumps({"path": out, "bytes": size_bytes}, indent=2))
 
 
 def _page(landcover: str, out: str, settings: dict[str, Any]) -> Path:
@@ -102,6 +103,5 @@ def _refuse(settings: dict[str, Any], names: Collection[str], why: str) -> None:
         raise click.UsageError(f"{' and '.join(surplus)} {why}")
 
 
-def _size(path: Path) -> str:
-    size = path.stat().st_size
-    return f"{size / 1e6:.1f} MB" if size >= 1e5 else f"{size / 1e3:.0f} kB"
+def _size(size_bytes: int) -> str:
+    return f"{size_bytes / 1e6:.1f} MB" if size_bytes >= 1e5 else f"{size_bytes / 1e3:.0f} kB"

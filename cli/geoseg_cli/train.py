@@ -72,9 +72,8 @@ _RECIPE_OPTIONS: tuple[tuple[str, str, str, Any, str], ...] = (
     (_BUNDLE, "--window", "window_px", NumberOr("none", int), "Window in pixels; none: 512, less for smaller scenes."),
 )  # fmt: skip
 """Heading, option, name in the recipe, type and text."""
-_MAY_BE_NONE = {
-    "encoder", "encoder_weights", "init", "gsd_m", "size_px", "lr", "batch_size", "batches", "patience", "window_px",
-}  # fmt: skip
+_MAY_BE_NONE = {"encoder", "encoder_weights", "init"}
+"""Texts for which `none` is a word; numbers have their own, as `NumberOr` says."""
 
 
 class RecipeOption(GroupedOption):
@@ -118,13 +117,13 @@ def recipe_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def take_recipe(given: dict[str, Any]) -> dict[str, Any]:
     """Take the options of `recipe_options` out of `given`; return those that were used, as plain values."""
-    used = {name: given.pop(name) for _, _, name, _, _ in _RECIPE_OPTIONS}
-    return {name: _plain(name, value) for name, value in used.items() if value is not None}
+    taken = ((name, kind, given.pop(name)) for _, _, name, kind, _ in _RECIPE_OPTIONS)
+    return {name: _plain(name, kind, value) for name, kind, value in taken if value is not None}
 
 
-def _plain(name: str, value: Any) -> Any:  # noqa: ANN401 - as many types as options
+def _plain(name: str, kind: Any, value: Any) -> Any:  # noqa: ANN401 - as many types as options
     match name, value:
-        case _, "none" | "auto" if name in _MAY_BE_NONE:
+        case _, str() if isinstance(kind, NumberOr) or (value == "none" and name in _MAY_BE_NONE):
             return None
         case "ignore", str():
             return [] if value == "none" else _items(value)
@@ -235,7 +234,7 @@ def train(data: str, *, out: str, as_json: bool, quiet: bool, **given: Any) -> N
     from geoseg.training import train as train_model
 
     changes = take_recipe(given)
-    settings = {name: value for name, value in given.items() if value is not None and value is not False}
+    settings = options.used(given)
     recipe = Recipe.from_json(changes, recipe_named(settings.pop("recipe", "default")))
     with TrainingBar(quiet=quiet) as bar, termination_interrupts():
         shown: dict[str, Any] = {"progress": bar.update, "decoding": bar.decoding, "announce": bar.announce}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -14,10 +14,6 @@ from geoseg_cli.options import GroupedCommand, grouped, path_argument
 from geoseg_cli.output import say
 from geoseg_cli.process import InterruptedRunError, fast_start, termination_interrupts
 from geoseg_cli.progress_bar import ProgressBar
-
-if TYPE_CHECKING:
-    pass
-
 
 _OUTPUT, _BORDERS, _RUN = "Output", "Borders", "Run"
 
@@ -82,7 +78,7 @@ def vectorize(landcover: str, out: str, *, as_json: bool, quiet: bool, **given: 
     Example: geoseg vectorize landcover.tif --out landcover.gpkg --min-area 100 --simplify 1.5
     """
     png, overwrite = given.pop("png"), given.pop("overwrite")
-    settings = {name: value for name, value in given.items() if value not in (None, False)} | {"overwrite": overwrite}
+    settings = options.used(given) | {"overwrite": overwrite}
     if png is None:
         figures = _write(landcover, out, settings, quiet=quiet)
     else:

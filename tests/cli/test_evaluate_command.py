@@ -161,6 +161,16 @@ def test_a_model_and_a_data_set(
     assert list((report / "worst").iterdir())
 
 
+def test_notes_speak_of_options_in_json_too(run: Run, tmp_path: Path) -> None:
+    landcover = write(tmp_path / "map.tif", patches(0, 60, 80), **UTM)
+    (x, y) = UTM["transform"] @ (3.5, 3.5)
+    (tmp_path / "points.csv").write_text(f"x,y,class\n{x},{y},0\n")
+    result = run("evaluate", landcover, "--sample", tmp_path / "points.csv", "--json", "--quiet")
+    assert result.exit_code == 0, result.stderr
+    (note,) = json.loads(result.stdout)["notes"]
+    assert note.endswith("come with --areas")
+
+
 def test_options_of_a_model_arrive(run: Run, seen: dict[str, Any]) -> None:
     result = run(
         "evaluate", "model.safetensors", "data", "--split", "valid", "--split-rule", "random:0.8", "--labels", "l.gpkg",

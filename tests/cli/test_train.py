@@ -108,6 +108,11 @@ def test_words_stand_for_nothing(flag: str, word: str, name: str) -> None:
     assert getattr(Recipe.from_json(options_of(flag, word), base), name) is None
 
 
+@pytest.mark.parametrize(("flag", "name"), [("--encoder", "encoder"), ("--encoder-weights", "encoder_weights")])
+def test_a_word_that_stands_for_nothing_elsewhere_is_left_to_the_library(flag: str, name: str) -> None:
+    assert options_of(flag, "auto") == {name: "auto"}
+
+
 def test_no_option_changes_nothing() -> None:
     assert options_of() == {}
     assert options_of("--ignore", "none") == {"ignore": []}
