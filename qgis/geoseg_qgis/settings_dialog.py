@@ -50,6 +50,7 @@ class SettingsDialog(QDialog):
         self._answer.setOpenExternalLinks(True)
         self._answer.setHtml(_how_to_install())
         self._buttons = QDialogButtonBox(QDialogButtonBox.StandardButton.Ok | QDialogButtonBox.StandardButton.Cancel)
+        self._ok = self._buttons.button(QDialogButtonBox.StandardButton.Ok)
         self._buttons.accepted.connect(self.accept)
         self._buttons.rejected.connect(self.reject)
         self._arrange()
@@ -65,8 +66,7 @@ class SettingsDialog(QDialog):
             if chosen:
                 program.find(chosen)
         except program.ProgramError as error:
-            self._found[:] = [(False, str(error))]
-            self._show_answer()
+            self._show(str(error), is_fit=False)
             return
         self._stop()
         configure(chosen)
@@ -74,25 +74,22 @@ class SettingsDialog(QDialog):
 
     def test(self) -> None:
         """Ask geoseg how it is; the dialog stays responsive."""
-        self._test.setEnabled(False)
+        self._begin()
+        self._install.setEnabled(False)
         self._answer.setHtml(f"<p>{escape(tr('Asking geoseg; this takes some seconds…'))}</p>")
-        self._found.clear()
         chosen = self._path.filePath()
         threading.Thread(target=lambda: self._found.append(examine(chosen)), daemon=True).start()
-        self._timer.start(_POLL_MS)
 
     def install(self) -> None:
         """Install geoseg, in the background, and test it; the button cancels meanwhile."""
         if self._is_canceled is not None:
             self._is_canceled.set()
             return
+        self._begin()
         self._is_canceled = canceled = threading.Event()
         self._install.setText(tr("Cancel"))
-        self._test.setEnabled(False)
-        self._found.clear()
         self._lines[:] = [tr("Installing geoseg into {folder}…").format(folder=installation.home_environment())]
         threading.Thread(target=self._run_installation, args=(canceled,), daemon=True).start()
-        self._timer.start(_POLL_MS)
 
     def reject(self) -> None:
         """Close; an installation ends."""
@@ -122,6 +119,13 @@ class SettingsDialog(QDialog):
             return
         self._path.lineEdit().setPlaceholderText(where)
 
+    def _begin(self) -> None:
+        """Wait for what a thread will find. One thread at a time: the answer of another would end the waiting."""
+        self._found.clear()
+        self._test.setEnabled(False)
+        self._ok.setEnabled(False)
+        self._timer.start(_POLL_MS)
+
     def _stop(self) -> None:
         if self._is_canceled is not None:
             self._is_canceled.set()
@@ -144,13 +148,18 @@ class SettingsDialog(QDialog):
                 self._answer.setPlainText("\n".join(self._lines[-_SHOWN_LINES:]))
             return
         self._timer.stop()
-        self._test.setEnabled(True)
+        for button in (self._test, self._install, self._ok):
+            button.setEnabled(True)
         self._install.setText(tr("Install geoseg"))
         self._is_canceled = None
         if self._installed:
             self._path.setFilePath(self._installed)
             self._installed = ""
         is_fit, text = self._found[0]
+        self._show(text, is_fit=is_fit)
+
+    def _show(self, text: str, *, is_fit: bool) -> None:
+        """Show a sentence, and details below it; where geoseg is not fit, how to install it."""
         color = "#1b7837" if is_fit else "#b2182b"
         first, _, rest = text.partition("\n")
         more = f"<pre>{escape(rest)}</pre>" if rest else ""

@@ -244,6 +244,7 @@ seen["dialog"] = {"opened": dialog.answer()}
 for name, path in (("missing", "/no/geoseg"), ("works", settings.find_program())):
     dialog._path.setFilePath(path)
     dialog.test()
+    seen["dialog"]["testing"] = [each.isEnabled() for each in (dialog._test, dialog._install, dialog._ok)]
     deadline = time.monotonic() + 120
     while not dialog._test.isEnabled() and time.monotonic() < deadline:
         application.processEvents()
@@ -252,6 +253,7 @@ for name, path in (("missing", "/no/geoseg"), ("works", settings.find_program())
 home = folder / "home of its own"
 os.environ.update(HOME=str(home), USERPROFILE=str(home), PIP_NO_INDEX="1", PIP_FIND_LINKS=str(folder / "no wheels"))
 dialog.install()
+seen["dialog"]["installing"] = [each.isEnabled() for each in (dialog._test, dialog._install, dialog._ok)]
 deadline = time.monotonic() + 120
 while not dialog._test.isEnabled() and time.monotonic() < deadline:
     application.processEvents()

@@ -160,6 +160,8 @@ def test_the_settings_test_a_program_and_keep_it(seen: dict[str, Any], folder: P
     assert dialog["missing"].startswith("/no/geoseg does not exist")
     assert "works." in dialog["works"].splitlines()[0]
     assert "proj: ok" in dialog["works"]
+    assert dialog["testing"] == [False, False, False]  # one at a time
+    assert dialog["installing"] == [False, True, False]  # the button of the installation cancels it
     said, button, is_there = dialog["installed"]  # from an index without geoseg
     assert re.match(r"geoseg could not be installed|No Python 3\.11 or later", said)
     assert (button, is_there) == ("Install geoseg", False)
