@@ -3,7 +3,7 @@
     python benchmarks/places.py --work FOLDER [--size 8192] [--rounds 3] [--json PATH] [--quick]
 
 threads    `geoseg.predict` on two threads of this process, the map on the local disk
-processes  the same on two Dask workers of one thread each, which run before and keep running
+processes  the same on two Dask workers of one thread each, as `--cluster 2` starts them; they keep running
 store      the threads again, map and parts in an S3 store on 127.0.0.1 (moto, a process of its own)
 
 Each round takes them in turn, so that a machine whose pace changes does not decide.
@@ -20,14 +20,16 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import boto3
-from dask.distributed import Client, LocalCluster
+from dask.distributed import Client
 from rates import fresh_target
 from report import Report
 from scenes import scene
 
 import geoseg
+from geoseg.inference.execution.cluster import local_cluster
 
 PROCESSES, STORE = 1.10, 1.15
 """Of the time of two threads, and of the local disk; what is promised."""
@@ -45,7 +47,7 @@ def main() -> int:
         f"{made.tile_height_px} x {made.tile_width_px}, two workers.",
     )
     seconds: dict[str, list[float]] = {}
-    with _store() as bucket, LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
+    with _store() as bucket, local_cluster(2) as cluster:
         for number in range(1 if arguments.quick else arguments.rounds):
             for name in ("threads", "processes", "store"):
                 out = f"{bucket}/{number}.tif" if name == "store" else str(fresh_target(arguments.work))
@@ -67,7 +69,7 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _seconds(path: Path, out: str, cluster: LocalCluster | None) -> float:
+def _seconds(path: Path, out: str, cluster: Any) -> float:  # noqa: ANN401 - distributed has no types
     """Map the scene, and return how long it took."""
     began = time.perf_counter()
     if cluster is None:
