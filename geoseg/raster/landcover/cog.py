@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import BinaryIO, Self
+from typing import Any, BinaryIO, Self
 from xml.sax.saxutils import escape
 
 import numpy as np
@@ -42,7 +42,10 @@ _CLASSIC_BYTES = 2**32 - 2**20
 _SAFE_BYTES = 2_000_000_000
 """Beyond so much uncompressed data IF_SAFER means BigTIFF, as in GDAL."""
 
-Blocks = NDArray[np.int64]
+_AT_ONCE = 2**20
+"""Blocks whose places are found at once; what is held for each of all blocks are 12 bytes, their size and place."""
+
+Blocks = NDArray[np.unsignedinteger[Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,15 +105,12 @@ class CogHead:
         return self._laid_out(shape, block_px, sizes, big=True)
 
     def _laid_out(self, shape: tuple[int, int], block_px: int, sizes: Sequence[Blocks], *, big: bool) -> CogLayout:
-        # any places will do: all take as many bytes
-        start = len(self._filled_in(shape, block_px, sizes, sizes, big=big).to_bytes(big=big))
-        places = list(sizes)
+        places = [tiff.numbers(level.shape, self.small.order, big=big) for level in sizes]
+        head = self._filled_in(shape, block_px, places, sizes, big=big)
+        end = head.length(big=big)
         for level in range(len(sizes) - 1, -1, -1):
-            ends = start + np.cumsum(sizes[level].ravel() + 2 * _FRAME_BYTES)
-            places[level] = (ends - sizes[level].ravel() - _FRAME_BYTES).reshape(sizes[level].shape)
-            start = int(ends[-1])
-        head = self._filled_in(shape, block_px, places, sizes, big=big).to_bytes(big=big)
-        return CogLayout(head, tuple(places), start)
+            end = _place(sizes[level].reshape(-1), places[level].reshape(-1), end)
+        return CogLayout(head, big, tuple(places), end)
 
     def _filled_in(
         self, shape: tuple[int, int], block_px: int, places: Sequence[Blocks], sizes: Sequence[Blocks], *, big: bool
@@ -124,11 +124,21 @@ class CogHead:
                 tiff.TILE_HEIGHT: block_px,
             }
             own = {tag: tiff.integer_field([number], small.order) for tag, number in numbers.items()}
-            own[tiff.TILE_OFFSETS] = tiff.integer_field(level_places.ravel(), small.order, big=big)
-            own[tiff.TILE_SIZES] = tiff.integer_field(level_sizes.ravel(), small.order)
+            own[tiff.TILE_OFFSETS] = tiff.integer_field(level_places, small.order, big=big)
+            own[tiff.TILE_SIZES] = tiff.integer_field(level_sizes, small.order)
             directories.append({**small.directories[min(level, 1)], **own})
         ghost = small.ghost if _AROUND in small.ghost else b""
         return replace(small, ghost=ghost, directories=tuple(directories))
+
+
+def _place(sizes: Blocks, places: Blocks, start: int) -> int:
+    """Find where the first byte of each of some blocks is, the frame of the first at `start`; return where they end."""
+    for first in range(0, len(sizes), _AT_ONCE):
+        some = sizes[first : first + _AT_ONCE].astype(np.int64)
+        ends = start + np.cumsum(some + 2 * _FRAME_BYTES)
+        places[first : first + _AT_ONCE] = ends - some - _FRAME_BYTES
+        start = int(ends[-1])
+    return start
 
 
 def _samples(small: tiff.Tiff) -> int:
@@ -139,7 +149,9 @@ def _samples(small: tiff.Tiff) -> int:
 class CogLayout:
     """Where everything goes in a file."""
 
-    head: bytes
+    head: tiff.Tiff
+    big: bool
+    """Whether it is a BigTIFF."""
     places: tuple[Blocks, ...]
     """Of the first byte of each block, by level, (row, col)."""
     total_bytes: int
@@ -147,7 +159,7 @@ class CogLayout:
     def write_head(self, file: BinaryIO) -> None:
         """Write all that stands before the blocks."""
         file.seek(0)
-        file.write(self.head)
+        file.writelines(self.head.pieces(big=self.big))
 
     def write_blocks(self, file: BinaryIO, level: int, row: int, col: int, blocks: Sequence[memoryview]) -> None:
         """Write neighbors of one row of blocks, which lie side by side in the file; each frames itself."""

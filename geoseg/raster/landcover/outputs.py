@@ -345,6 +345,6 @@ def write_map(stage: Stage, head: CogHead, target: Path, scratch: Path) -> None:
 def _no_sizes(first: Stage) -> list[Blocks]:
     """Return room for the bytes of every block of a map, by level, each (row, col)."""
     return [
-        np.zeros([math.ceil(halved_px(px, level) / first.form.block_px) for px in first.shape], np.int64)
+        np.zeros([math.ceil(halved_px(px, level) / first.form.block_px) for px in first.shape], np.uint32)
         for level in range(first.form.levels + 1)
     ]

@@ -6,14 +6,15 @@ Formats: TIFF 6.0, section 2; BigTIFF (https://www.awaresystems.be/imaging/tiff/
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 Order = Literal["<", ">"]
+Numbers = NDArray[np.unsignedinteger[Any]]
 
 SUBFILE, WIDTH, HEIGHT, BITS, COMPRESSION, SAMPLES, PLANES, PREDICTOR = 254, 256, 257, 258, 259, 277, 284, 317
 TILE_WIDTH, TILE_HEIGHT, TILE_OFFSETS, TILE_SIZES = 322, 323, 324, 325
@@ -33,8 +34,8 @@ class Field:
 
     kind: int
     """TIFF's number of the type."""
-    data: bytes
-    """In the byte order of the file."""
+    data: bytes | memoryview
+    """In the byte order of the file; of places of blocks a view of them, as a huge map has a hundred million."""
 
     @property
     def count(self) -> int:
@@ -54,9 +55,13 @@ class Tiff:
     """What GDAL writes between the header and the first directory of a COG."""
     directories: tuple[Directory, ...]
 
-    def to_bytes(self, *, big: bool) -> bytes:
-        """Return the file up to its first block: all directories, then what they hold, the places of blocks last."""
+    def pieces(self, *, big: bool) -> Iterator[bytes | memoryview]:
+        """Yield the file up to its first block: all directories, then what they hold, the places of blocks last."""
         return _Writer(self.order, big=big).write(self)
+
+    def length(self, *, big: bool) -> int:
+        """Return how many bytes stand before the first block."""
+        return sum(len(piece) for piece in self.pieces(big=big))
 
 
 def read_tiff(content: bytes | memoryview) -> Tiff:
@@ -98,10 +103,16 @@ def integers(field: Field, order: Order) -> NDArray[np.int64]:
     return np.frombuffer(field.data, f"{order}{_INTEGERS[field.kind]}").astype(np.int64)
 
 
-def integer_field(values: Sequence[int] | NDArray[np.int64], order: Order, *, big: bool = False) -> Field:
-    """Return whole numbers as a field."""
+def integer_field(values: Sequence[int] | Numbers, order: Order, *, big: bool = False) -> Field:
+    """Return whole numbers as a field; a view of an array that has the type of the file, see `numbers`."""
     kind = _LONG8 if big else _LONG
-    return Field(kind, np.asarray(values).astype(f"{order}{_INTEGERS[kind]}").tobytes())
+    stored = np.ascontiguousarray(values, f"{order}{_INTEGERS[kind]}")
+    return Field(kind, stored.reshape(-1).view(np.uint8).data)
+
+
+def numbers(shape: tuple[int, ...], order: Order, *, big: bool) -> Numbers:
+    """Return room for whole numbers, as the file has them."""
+    return np.empty(shape, f"{order}{_INTEGERS[_LONG8 if big else _LONG]}")
 
 
 def stored(directory: Directory, order: Order) -> dict[str, list[int]]:
@@ -120,20 +131,25 @@ class _Writer:
         self.inline = struct.calcsize(self.place)
         self.count = f"{order}Q" if big else f"{order}H"
 
-    def write(self, tiff: Tiff) -> bytes:
+    def write(self, tiff: Tiff) -> Iterator[bytes | memoryview]:
         mark = b"II" if self.order == "<" else b"MM"
         head = struct.pack(f"{self.order}HHH", _BIG, 8, 0) if self.big else struct.pack(f"{self.order}H", _CLASSIC)
         first = _even(len(mark) + len(head) + self.inline + len(tiff.ghost))
         content = bytearray(mark + head + struct.pack(self.place, first) + tiff.ghost)
         content.extend(bytes(first - len(content)))
-        late: list[tuple[int, bytes]] = []
+        late: list[tuple[int, bytes | memoryview]] = []
         for number, directory in enumerate(tiff.directories):
             late += self._add(content, directory, is_last=number == len(tiff.directories) - 1)
+        end = len(content)
         for at, data in late:
-            self._put(content, at, data)
-        return bytes(content)
+            struct.pack_into(self.place, content, at, end)
+            end += _even(len(data))
+        yield bytes(content)
+        for _, data in late:
+            yield data
+            yield bytes(len(data) % 2)
 
-    def _add(self, content: bytearray, directory: Directory, *, is_last: bool) -> list[tuple[int, bytes]]:
+    def _add(self, content: bytearray, directory: Directory, *, is_last: bool) -> list[tuple[int, bytes | memoryview]]:
         """Add a directory and its values; return the places of blocks, and where each is to be named."""
         start = len(content)
         end = start + struct.calcsize(self.count) + len(directory) * (4 + 2 * self.inline)
@@ -153,10 +169,11 @@ class _Writer:
         struct.pack_into(self.place, content, end, 0 if is_last else len(content))
         return late
 
-    def _put(self, content: bytearray, at: int, data: bytes) -> None:
+    def _put(self, content: bytearray, at: int, data: bytes | memoryview) -> None:
         """Add data at the end, on a word, and name its place."""
         struct.pack_into(self.place, content, at, len(content))
-        content.extend(data + bytes(len(data) % 2))
+        content.extend(data)
+        content.extend(bytes(len(data) % 2))
 
 
 def _even(length: int) -> int:
