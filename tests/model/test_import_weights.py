@@ -410,6 +410,25 @@ def test_what_is_no_network_of_ours_is_told_by_its_first_difference(
     assert [path.name for path in tmp_path.iterdir()] == ["a.pth"]
 
 
+@pytest.mark.parametrize(
+    ("given", "wanted"),
+    [
+        ({"architecture": "Unett"}, "unknown architecture 'Unett'; geoseg knows Unet, "),
+        ({"gsd_m": -1.0}, "`gsd_m` must be 0.001 to 100000 meters, got -1.0"),
+        ({"bands": ("red", "nir")}, "`bands` names 2 bands, but there are 3 means; each band needs one"),
+        ({"arguments": {"encoder_deepth": 4}}, "ckpt: Unet has no argument 'encoder_deepth'; it has "),
+        ({"arguments": {"encoder_depth": 40}}, "ckpt: Unet: encoder_depth must be "),
+    ],
+)
+def test_what_is_given_wrongly_is_said_itself(unet: Any, tmp_path: Path, given: dict[str, Any], wanted: str) -> None:
+    torch.save(unet.state_dict(), tmp_path / "weights.ckpt")
+    with pytest.raises((ModelError, UsageError)) as caught:
+        geoseg.import_weights(tmp_path / "weights.ckpt", tmp_path / "model.safetensors", **SAYS | given)
+    assert wanted in str(caught.value)
+    assert "no network that geoseg knows" not in str(caught.value)
+    assert not (tmp_path / "model.safetensors").exists()
+
+
 def test_a_named_encoder_that_does_not_fit_shows_the_first_difference(unet: Any, tmp_path: Path) -> None:
     torch.save(unet.state_dict(), tmp_path / "a.pth")
     with pytest.raises(ModelError, match=r"nearest is Unet on resnet34: it lacks encoder\.layer1\.2\.conv1\.weight"):

@@ -213,8 +213,14 @@ def _check_window(card: ModelCard) -> None:
         raise UsageError(
             f"`overlap` must be at least 0 and less than the window {card.window_px}, got {card.overlap_px}", "overlap"
         )
-    if card.gsd_m is not None and not (math.isfinite(card.gsd_m) and 1e-3 <= card.gsd_m <= 1e5):
-        raise UsageError(f"`gsd_m` must be 0.001 to 100000 meters, got {card.gsd_m}", "gsd_m")
+    if card.gsd_m is not None:
+        check_gsd(card.gsd_m)
+
+
+def check_gsd(gsd_m: float) -> None:
+    """Raise UsageError for what cannot be the pixel size of imagery."""
+    if not (math.isfinite(gsd_m) and 1e-3 <= gsd_m <= 1e5):
+        raise UsageError(f"`gsd_m` must be 0.001 to 100000 meters, got {gsd_m}", "gsd_m")
 
 
 def _is_line(text: str) -> bool:

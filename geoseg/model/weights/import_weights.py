@@ -22,6 +22,8 @@ from geoseg.model.bundle import (
     ModelBundle,
     ModelCard,
     Normalization,
+    architecture_named,
+    check_gsd,
     default_overlap,
     fetch,
     file_hash,
@@ -137,6 +139,7 @@ def import_weights(  # noqa: PLR0913 (a model has this many sides, and a file of
     if classes is None or normalization is None:
         raise UsageError(_what_is_missing(file, classes is None, normalization is None))
     _check_classes(file, classes.codes if output_codes is None else output_codes, known)
+    _check_given(architecture, bands, len(normalization.mean), gsd_m)
     found = _recognized(file, known, architecture, encoder, arguments)
     count = found.arguments["in_channels"]
     chosen_px = window_px if window_px is not None or known is None else known.window_px
@@ -219,6 +222,16 @@ def _check_classes(file: WeightsFile, codes: tuple[int, ...], preset: Preset | N
         f"classes; give {wanted} in the order of the channels",
         "legend",
     )
+
+
+def _check_given(architecture: str | None, bands: tuple[str, ...] | None, count: int, gsd_m: float | None) -> None:
+    """Raise an error for what cannot be right whatever the tensors tell, before torch is loaded."""
+    if architecture is not None:
+        architecture_named(architecture)
+    if gsd_m is not None:
+        check_gsd(gsd_m)
+    if bands is not None and len(bands) != count:
+        raise UsageError(f"`bands` names {len(bands)} bands, but there are {count} means; each band needs one", "bands")
 
 
 def _recognized(

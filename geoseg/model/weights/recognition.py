@@ -39,6 +39,8 @@ _MARKS: tuple[tuple[str, str], ...] = (
     ("SegNet", r"decoder\.0\.0\.0\.weight"),
 )
 """An architecture, and the name of a tensor that only it has, behind any prefix. The first one that is there counts."""
+_UNBUILT = 10**6
+"""In place of a count of tensors that differ, where the network cannot be built."""
 _ELSEWHERE = ("classification_head.", "aux_head.")
 _CLASSIFIER = re.compile(r"^encoder\.(?:model\.)?(?:_fc|fc|classifier|head|last_linear|last_conv|num_features)\b")
 """Parts of what encoders were pretrained as, which some versions saved and none uses."""
@@ -97,10 +99,12 @@ def recognize(found: Shapes, hints: Hints, where: str) -> Recognized:
         except _Misfit as fault:
             faults.append((fault.count, f"{architecture}{f' on {encoder}' if encoder else ''}: {fault}"))
         except ModelError as fault:
-            faults.append((10**6, str(fault)))
+            faults.append((_UNBUILT, str(fault)))
         else:
             fits.append((arguments, {key: own[name] for key, name in names.items()}))
     if not fits:
+        if min(faults)[0] == _UNBUILT:  # no such network at all, whatever the tensors are
+            raise ModelError(f"{where}: {faults[0][1]}")
         raise ModelError(
             f"{where} is of no network that geoseg knows; the nearest is {min(faults)[1]}; `architecture`, `encoder` "
             "and `arguments` may say better, else export the network to ONNX and give that"
