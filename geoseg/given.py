@@ -180,7 +180,9 @@ def _word_or_number(name: str, value: object) -> str | float:
 
 def _path(name: str, value: object) -> str | os.PathLike[str]:
     if isinstance(value, bytes):
-        return os.fsdecode(value)
+        value = os.fsdecode(value)
+    if isinstance(value, str) and not value.strip():  # of a variable that is not set; it would be this folder
+        raise UsageError(f"`{name}` is empty; give a path", name)
     if isinstance(value, str | os.PathLike):
         return value
     way_out = "; give its name" if hasattr(value, "crs") and isinstance(getattr(value, "name", None), str) else ""

@@ -117,7 +117,22 @@ class GroupedCommand(ExampleCommand):
             more = f" and {len(ctx.args) - 1} more" if len(ctx.args) > 1 else ""
             way_out = f"takes only {taken}; run it once for each" if taken else "takes no arguments"
             ctx.fail(f"unexpected argument {ctx.args[0]!r}{more}: {ctx.info_name} {way_out}")
+        if not ctx.resilient_parsing:
+            self._refuse_empty_paths(ctx)
         return ctx.args
+
+    def _refuse_empty_paths(self, ctx: click.Context) -> None:
+        """Fail where a shell's variable was not set: an empty path would stand for the current folder."""
+        for parameter in self.params:
+            given = ctx.params.get(parameter.name or "")
+            is_option = isinstance(parameter, click.Option)
+            if is_option and parameter.metavar not in _FILES | _FOLDERS:
+                continue
+            if any(
+                isinstance(each, str) and not each.strip() for each in (given if isinstance(given, tuple) else (given,))
+            ):
+                name = parameter.opts[0] if is_option else parameter.make_metavar(ctx).strip("[].")
+                ctx.fail(f"{name} is empty: is a variable of the shell not set? Give a path")
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the options, those without a heading last."""

@@ -214,7 +214,9 @@ class ProgressBar(Bar["Progress"]):
         left = "?" if state.seconds_left is None else time_text(state.seconds_left)
         share = state.pixels_done / state.pixels_total
         rate = state.megapixels_per_second
-        return f"{share:.0%} of {state.pixels_total / 1e6:.0f} Mpx, {rate:.2f} Mpx/s, {left} left"
+        total = state.pixels_total
+        size = f"{total / 1e6:.0f} Mpx" if total >= 1e6 else pixels_text(total)
+        return f"{share:.0%} of {size}, {rate:.2f} Mpx/s, {left} left"
 
     def _json(self, state: Progress) -> dict[str, object]:
         known: dict[str, object] = {} if state.polygons is None else {"polygons": state.polygons}

@@ -173,8 +173,10 @@ def _wkt(crs: str) -> str:
     try:
         with raster_environment():
             return str(CRS.from_user_input(crs).to_wkt())
-    except GDAL_ERRORS as error:
-        raise UsageError(f"`aoi_crs` {crs!r:.60} is no CRS: {' '.join(str(error).split())}", "aoi_crs") from None
+    except GDAL_ERRORS:
+        raise UsageError(
+            f"`aoi_crs` names no reference system: {crs!r:.80}; give one such as EPSG:4326", "aoi_crs"
+        ) from None
 
 
 def _moved(given: _Polygons, grid: GeoBox) -> NDArray[Any]:

@@ -65,6 +65,8 @@ _WIDEST_PX = 32768
 """A striped file is read in tiles as wide as itself up to here; beyond, each strip is decoded more than once."""
 _SWEPT_TILE_PX = 2048, 4096
 """Of a device that goes down the scene, whatever its tiles: lower ones are written while the next are scored."""
+_MANY_TIMES = 8
+"""How often the windows of a scene may run without a word; the smallest usual tiles make it twice."""
 _TORCH_BYTES, _CONTEXT_BYTES = 600 << 20, 500 << 20
 """torch in main memory, and what a GPU's driver keeps there for each; the second is a guess."""
 _BLOCKS_PX = (4096, 2048, 1024, 512)
@@ -442,7 +444,14 @@ def plan(
         )
     cautions = warn_if_unlike(seen, bundle, scale, factor)
     scoring = scoring.exported(announcer(announce), progress)
-    return Plan(source, scoring, mapping, *shape, busy, tile is not None, cautions)
+    made = Plan(source, scoring, mapping, *shape, busy, tile is not None, cautions)
+    if made.windows_run > _MANY_TIMES * len(made.grid):
+        times = made.windows_run / len(made.grid)
+        announcer(announce)(
+            f"with tiles of {max(shape)} px each window of {made.grid.window_px} px is scored {times:.0f} times; a "
+            "larger `tile` gives the same map sooner"
+        )
+    return made
 
 
 def kept(*, confidence: bool, probabilities: bool) -> tuple[ProductName, ...]:

@@ -51,6 +51,8 @@ def find_scenes(given: SceneLike | Iterable[SceneLike]) -> list[SceneLike]:
 
 def _expanded(source: str | os.PathLike[str]) -> list[SceneLike]:
     path = os.fspath(source)
+    if not path.strip():
+        raise UsageError("the name of a scene is empty; give a path", "scenes")
     if is_item(path):
         return [*item_names(path)]
     if is_remote(path) or path.lstrip().startswith("<") or Path(path).is_file():

@@ -202,9 +202,11 @@ class Scoring:
             options = {"window": self.engine.window_px, **smaller, "batch_size": self.batch_size}
             options |= {"workers": least} if least > 1 else {}
             *most, last = [f"`{name}` (now {value})" for name, value in options.items()]
+            coarse = f", or a finer `network_resolution`: one of its pixels is {self.network_factor:.4g} of the map's"
             raise UsageError(
                 f"this plan needs about {size_text(BASELINE_BYTES + least * bytes_a_worker)} of memory, "
                 f"{size_text(free)} are free; choose a smaller {', '.join(most)} or {last}"
+                f"{coarse if self.network_factor > 1 else ''}"
             )
         busy = max(1, min(asked, tiles, fitting))
         return replace(self, engine=self.engine.with_threads(max(1, available_cores() // busy))), busy

@@ -375,18 +375,35 @@ def window_of(place: GeoBox, bbox: Box, crs: str | None, name: str) -> Window:
     period = period_of(place.crs)
     shifts = (0.0, period, -period) if period else (0.0,)
     found = [_window(place, (w + shift, s, e + shift, n)) for w, s, e, n in parts for shift in shifts]
-    return _joined(place, name, [window for window in found if window is not None])
+    windows = [window for window in found if window is not None]
+    if not windows:
+        raise _beside(place, name, parts[0], crs)
+    return _joined(place, name, windows)
+
+
+def _beside(place: GeoBox, name: str, box: Box, crs: str | None) -> OutsideError:
+    way_out = "give a box in that CRS, or name the box's own with `crs`"
+    if crs is not None:
+        way_out = f"in that CRS it is {_edges(box)}: check it, and `crs`, now {crs!r:.60}"
+    return OutsideError(f"`bbox` lies beside {_reach(place, name)}; {way_out}", "bbox")
+
+
+def _reach(place: GeoBox, name: str) -> str:
+    return f"{name}, which reaches from W,S,E,N {_edges(place.bounds)}"
+
+
+def _edges(box: Box) -> str:
+    return ",".join(f"{edge:.12g}" for edge in box)
 
 
 def _crs(name: str) -> CRS:
     try:
         with raster_environment():
             return CRS.from_user_input(name)
-    except GDAL_ERRORS as error:
+    except GDAL_ERRORS:
         raise UsageError(
-            f"a `bbox` in {name!r:.60} cannot be brought to the CRS of the scene: {' '.join(str(error).split())}",
-            "crs",
-        ) from error
+            f"`crs` of the `bbox` names no reference system: {name!r:.80}; give one such as EPSG:4326", "crs"
+        ) from None
 
 
 def _check(bbox: Box, crs: CRS | None) -> None:
@@ -478,17 +495,12 @@ def _window(place: GeoBox, bbox: Box) -> Window | None:
 
 def _joined(place: GeoBox, name: str, windows: Sequence[Window]) -> Window:
     """Return the rectangle around the parts of a box, which must not leave a gap between them."""
-    reach = f"{name}, which reaches from W,S,E,N {','.join(f'{edge:.12g}' for edge in place.bounds)}"
-    if not windows:
-        raise OutsideError(
-            f"`bbox` lies beside {reach}; give a box in that CRS, or name the box's own with `crs`", "bbox"
-        )
     rows = _spanned([(window.row, window.row_stop) for window in windows])
     cols = _spanned([(window.col, window.col_stop) for window in windows])
     if rows is None or cols is None:
         raise UsageError(
-            f"`bbox` lies at both ends of {reach}: the 180th meridian, or its like, is there; map its two parts one "
-            "by one",
+            f"`bbox` lies at both ends of {_reach(place, name)}: the 180th meridian, or its like, is there; map its "
+            "two parts one by one",
             "bbox",
         )
     return Window(rows[0], cols[0], rows[1] - rows[0], cols[1] - cols[0])

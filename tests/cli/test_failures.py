@@ -53,6 +53,27 @@ def test_a_failure_is_one_line_and_its_code(run: Run, stand_in: StandIn, error: 
 
 
 @pytest.mark.parametrize(
+    ("arguments", "what"),
+    [
+        (("predict", "", "--out", "landcover.tif"), "SCENE"),
+        (("predict", "a.tif", " ", "--out-dir", "maps"), "SCENE"),
+        (("predict", "scene.tif", "--out", ""), "--out"),
+        (("predict", "scene.tif", "--out", "landcover.tif", "--model", ""), "--model"),
+        (("predict", "scene.tif", "--out-dir", ""), "--out-dir"),
+        (("preview", "landcover.tif", "", "--out", "map.html"), "LATER"),
+        (("info", ""), "PATH"),
+        (("train", "", "--out", "model.safetensors"), "DATA"),
+        (("import", "", "--out", "model.safetensors"), "WEIGHTS"),
+    ],
+)
+def test_an_empty_path_is_not_the_current_folder(run: Run, arguments: tuple[str, ...], what: str) -> None:
+    result = run(*arguments)
+    assert result.exit_code == 2
+    assert result.stderr.startswith(f"geoseg: error: {what} is empty")
+    assert len(result.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
     "arguments",
     [
         ("predict", "scene.tif"),

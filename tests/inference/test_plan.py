@@ -129,6 +129,29 @@ def test_what_cannot_be_names_itself(
     assert caught.value.parameter == parameter
 
 
+def test_tiles_far_smaller_than_windows_are_mapped_but_said(scene: Scene, bundle: ModelBundle) -> None:
+    lines: list[str] = []
+    small = geoseg.plan(scene, model=bundle, device="onnx", tile=8, announce=lines.append)
+    times = small.windows_run / len(small.grid)
+    assert f"with tiles of 8 px each window of 64 px is scored {times:.0f} times; a larger `tile`" in " ".join(lines)
+    lines.clear()
+    geoseg.plan(scene, model=bundle, device="onnx", tile=64, announce=lines.append)
+    assert not any("tiles of" in line for line in lines)
+
+
+def test_what_is_seen_too_coarsely_for_the_memory_is_named(scene: Scene, bundle: ModelBundle) -> None:
+    with pytest.raises(UsageError, match=r"of memory, .* or a finer `network_resolution`: one of its pixels is "):
+        geoseg.plan(scene, model=bundle, device="onnx", network_resolution=50_000)
+
+
+def test_an_empty_path_is_no_scene(bundle: ModelBundle, tmp_path: Path) -> None:
+    for scenes in ("", ["  "]):
+        with pytest.raises(UsageError, match="is empty; give a path"):
+            geoseg.predict_many(scenes, tmp_path, model=bundle)
+    with pytest.raises(UsageError, match="`out` is empty"):
+        geoseg.predict("scene.tif", "", model=bundle)
+
+
 def test_as_many_workers_as_the_memory_allows(
     scene: Scene, bundle: ModelBundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -140,8 +140,8 @@ def test_a_changed_file_changes_the_fingerprint_and_so_does_the_box(tmp_path: Pa
         ((1, 2, 3), None, "W,S,E,N with W < E and S < N, got 1,2,3"),
         ((1, 2, 1, 4), None, "got 1,2,1,4"),
         ((0, 0, 1, 1), None, "which reaches from W,S,E,N 400000,4999940,400080,5000000"),
-        ((0, 0, 1, 1), "EPSG:4326", "lies beside"),
-        ((0, 0, 1, 1), "nonsense", "a `bbox` in 'nonsense' cannot be brought"),
+        ((0, 0, 1, 1), "EPSG:4326", "in that CRS it is 166021.44"),
+        ((0, 0, 1, 1), "nonsense", "`crs` of the `bbox` names no reference system: 'nonsense'; give one such as"),
     ],
 )
 def test_a_box_that_is_none_is_refused(tmp_path: Path, box: Any, crs: str | None, said: str) -> None:

@@ -66,10 +66,11 @@ def test_a_place_that_is_not_in_the_target_is_one_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["EPSG:999999", "nonsense", "", None, 7.5, "EPSG:5703", "EPSG:4978"])
-def test_what_is_no_crs_is_one_line(text: object) -> None:
+def test_what_is_no_crs_is_one_line(text: object, capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(UsageError, match="EPSG:4326") as caught:
         parse_crs(text)
     assert "\n" not in str(caught.value)
+    assert capfd.readouterr().err == ""  # PROJ prints one of its own where nobody listens
 
 
 def test_nothing_is_nothing() -> None:
