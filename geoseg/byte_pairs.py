@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from geoseg.compiled import njit
 
 INVALID = 256
 """Row and column of the table for what is not valid."""

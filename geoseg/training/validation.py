@@ -9,9 +9,9 @@ from typing import Any, Self
 
 import numpy as np
 import torch
-from numba import njit
 from numpy.typing import NDArray
 
+from geoseg.compiled import njit
 from geoseg.dataset import PreparedScene
 from geoseg.errors import DivergedError
 from geoseg.evaluation import BINS, Calibration, ConfusionMatrix, Metrics, bin_of

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from geoseg.compiled import njit
 from geoseg.raster import Ground, Scene, Surface, Window, changed_error
 from geoseg.vector.polygons import Polygons
 from geoseg.vector.trace import Regions

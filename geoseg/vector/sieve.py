@@ -9,9 +9,9 @@ from functools import partial
 from typing import Any, Self
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from geoseg.compiled import njit
 from geoseg.vector.trace import Regions, find_regions, framed
 
 Strips = Callable[[], Iterator[NDArray[Any]]]

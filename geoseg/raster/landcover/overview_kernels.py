@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
+
+from geoseg.compiled import njit
 
 _NODATA = 255
 _THIRD, _THIRD_BITS = 21846, 16

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from geoseg.compiled import njit
 from geoseg.errors import OutputError
 from geoseg.vector.polygons import FeatureTable, PolygonLayer, Polygons, parts
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 
+from geoseg.compiled import njit
 from geoseg.vector.simplify.obstacles import is_free, put, take
 
 

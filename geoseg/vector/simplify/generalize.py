@@ -8,9 +8,9 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from geoseg.compiled import njit
 from geoseg.errors import UsageError
 from geoseg.vector.options import METHODS
 from geoseg.vector.parallel import run_parallel, shares

@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 from typing import IO, Any, Self
 
 import numpy as np
-from numba import njit
 from numpy.typing import DTypeLike, NDArray
 
+from geoseg.compiled import njit
 from geoseg.errors import OutputError
 
 

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from geoseg.compiled import njit
 
 NODE = 16
 """The bit of a lattice point where an arc ends: three or four edges meet, or a border turns on the raster's outline."""

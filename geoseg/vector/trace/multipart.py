@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from geoseg.compiled import njit
 from geoseg.vector.polygons import Polygons
 from geoseg.vector.trace.arcs import Arcs, disk_array
 from geoseg.vector.trace.regions import Regions, number

@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from geoseg.compiled import njit
 from geoseg.vector.trace.arcs import Arcs, stacked, united
 from geoseg.vector.trace.lattice import Lattice, list_nodes, mark_obstacles, node_quadrants, walk_all
 from geoseg.vector.trace.regions import Regions

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from geoseg.compiled import njit
 
 
 def framed(strips: Iterable[NDArray[Any]], background: int) -> Iterator[tuple[int, NDArray[Any]]]:

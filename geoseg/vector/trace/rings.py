@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 from affine import Affine
-from numba import njit
 from numpy.typing import NDArray
 
+from geoseg.compiled import njit
 from geoseg.vector.parallel import run_parallel, shares
 from geoseg.vector.polygons import Polygons
 from geoseg.vector.trace.arcs import Arcs

@@ -1,0 +1,65 @@
+"""Kernels where numba can keep nothing: they run, and keep nothing, whatever is wrong with the disk."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+KERNEL = """
+import errno, sys
+from pathlib import Path
+import numba.core.caching as caching
+{how}
+from geoseg.compiled import njit
+
+@njit(inline="always")
+def doubled(number):
+    return 2 * number
+
+@njit(cache=True, nogil=True)
+def inner(number):
+    return doubled(number) + 1
+
+@njit(cache=True, nogil=True)
+def outer(number):
+    return inner(number) * 10
+
+print(outer(1), outer(0.5), [file for file in Path({cache!r}).rglob("*.nbc")])
+"""
+FULL = """
+def full(*_):
+    raise OSError({number}, "the disk is full")
+caching.IndexDataCacheFile._save_{what} = full
+"""
+NOWHERE = "caching.CacheImpl._locator_classes = []"
+
+
+@pytest.mark.parametrize(
+    "how",
+    [FULL.format(number=errno.ENOSPC, what="data"), FULL.format(number=errno.EDQUOT, what="index"), NOWHERE],
+    ids=["full disk", "full quota", "no folder"],
+)
+def test_a_kernel_that_cannot_be_kept_runs(tmp_path: Path, how: str) -> None:
+    cache = tmp_path / "cache"
+    assert run(tmp_path, cache, how) == "30 20.0 []"
+
+
+def test_a_kernel_is_kept(tmp_path: Path) -> None:
+    said = run(tmp_path, tmp_path / "cache", "")
+    assert said.startswith("30 20.0 [")
+    assert ".nbc" in said
+
+
+def run(folder: Path, cache: Path, how: str) -> str:
+    """Return what a process says that compiles the kernels."""
+    script = folder / "kernel.py"
+    script.write_text(KERNEL.format(how=how, cache=str(cache)), encoding="utf-8")
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(cache)}
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False, env=environment)
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout.strip()
