@@ -130,9 +130,8 @@ def output_error(path: Path, error: BaseException) -> OutputError:
     if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "no space left" in reason.lower():
         return OutputError(f"cannot write {path}: the disk is full; free some space and run the same command again")
     if getattr(error, "errno", None) == errno.EFBIG:  # 4 GB on FAT32
-        return OutputError(
-            f"cannot write {path}: its disk, or a limit of this shell (ulimit -f), takes no file so large; choose another disk"
-        )
+        why = "its disk, or a limit of this shell (ulimit -f), takes no file so large"
+        return OutputError(f"cannot write {path}: {why}; choose another disk")
     return OutputError(f"cannot write {path}: {reason}; check the folder and its permissions, or choose another output")
 
 
