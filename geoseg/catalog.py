@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,17 @@ def sha256(file: Path) -> str:
 
 def file_facts(file: Path) -> dict[str, Any]:
     """Return size and checksum of a file in the words of the extension `file`. Raises OSError."""
-    return {"file:size": file.stat().st_size, "file:checksum": _SHA256_MULTIHASH + sha256(file)}
+    told = file.stat()
+    return {
+        "file:size": told.st_size,
+        "file:checksum": _SHA256_MULTIHASH + _known_sha256(file, told.st_size, told.st_mtime_ns),
+    }
+
+
+@lru_cache(maxsize=16)
+def _known_sha256(file: Path, _size: int, _modified: int) -> str:
+    """Return the sha256 of a file; an item that is written again need not read its map again."""
+    return sha256(file)
 
 
 def href(file: Path, item: Path) -> str:

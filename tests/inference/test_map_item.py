@@ -22,6 +22,7 @@ from rasterio.warp import transform_bounds
 from shapely.geometry import shape
 
 import geoseg
+from geoseg import catalog
 from geoseg.errors import OutputError, UsageError
 from geoseg.model import ModelBundle
 from tests.buckets import Bucket
@@ -150,6 +151,26 @@ def test_an_item_tells_of_each_file_of_its_map(scene: Path, tmp_path: Path, bund
     mapped = datetime.fromisoformat(found["properties"]["datetime"])
     assert before <= mapped <= datetime.now(UTC)
     assert "datetime is when it was mapped" in found["properties"]["processing:lineage"]
+
+
+def test_a_file_is_read_once_for_its_checksum_and_again_where_it_has_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An item is written before the polygons of its map, and again with them."""
+    read: list[Path] = []
+
+    def counted(file: Path) -> str:
+        read.append(file)
+        return hashlib.sha256(file.read_bytes()).hexdigest()
+
+    monkeypatch.setattr(catalog, "sha256", counted)
+    file = tmp_path / "map.tif"
+    for content, times in ((b"first", 1), (b"first, longer", 2)):
+        file.write_bytes(content)
+        for _ in range(2):
+            told = catalog.file_facts(file)
+            assert told["file:checksum"] == "1220" + hashlib.sha256(content).hexdigest()
+        assert len(read) == times
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from geoseg.errors import SceneError
 from geoseg.inference import find_scenes
 from geoseg.inference.scene_list import map_names
 from geoseg.raster import Scene, Window
+from geoseg.raster.sources import stac
 from tests.inference.conftest import random_pixels, write_scene
 from tests.networks import tiny_bundle
 from tests.raster import range_server
@@ -78,7 +79,15 @@ def test_hrefs_are_relative_to_the_items_address(server: str, folder: Path) -> N
     assert json.loads(told)["properties"]["datetime"] == "2024-05-06T07:08:09Z"
 
 
-def test_the_pages_of_a_search_are_its_scenes(server: str, folder: Path) -> None:
+def test_the_pages_of_a_search_are_its_scenes(server: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    parsed: list[str] = []
+    parse = stac._parsed
+
+    def counted(name: str, text: bytes) -> Any:
+        parsed.append(name)
+        return parse(name, text)
+
+    monkeypatch.setattr(stac, "_parsed", counted)
     (folder / "api" / "search").write_text(
         page(item("a", "../data/a.tif"), item("b", "../data/b.tif"), following="./more.json")
     )
@@ -89,6 +98,7 @@ def test_the_pages_of_a_search_are_its_scenes(server: str, folder: Path) -> None
     assert map_names(found) == ["a", "b", "c"]
     for name, scene in zip("abc", found, strict=True):
         np.testing.assert_array_equal(Scene.open(str(scene), bands=["visual"]).read(WHOLE).data, expected(folder, name))
+    assert len(parsed) <= 3  # two pages, the first also to see that it is one; not for each of their items
     (folder / "api" / "round.json").write_text(page(item("a", "../data/a.tif"), following="./round.json"))
     with pytest.raises(SceneError, match="pages of items; ask for fewer"):
         find_scenes([f"{server}/api/round.json"])

@@ -5,6 +5,7 @@ Format: https://github.com/radiantearth/stac-spec, versions 1.0 and 1.1; bands b
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import os
@@ -12,6 +13,7 @@ import re
 import time
 import urllib.error
 import urllib.request
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -35,6 +37,8 @@ _ENDS = (".json", ".geojson")
 _ITEM_ADDRESS = re.compile(r"/(search|items|items/[^/]+)/?$")
 """Of STAC's API: the answer to a search, the items of a collection, an item."""
 _MOST_PAGES = 100
+_MOST_TEXTS = 8
+"""Documents that are remembered."""
 _MOST_BYTES = 64 << 20
 _TIMEOUT_S, _TRIES, _PAUSE_S = 30, 4, 0.5
 _SAME_PX = 0.01
@@ -81,8 +85,8 @@ def is_item(path: str) -> bool:
         file = Path(name)
         if not file.is_file() or file.stat().st_size > _MOST_BYTES:
             return False
-        return b'"stac_version"' in file.read_bytes()
-    except (OSError, ValueError):
+        return b'"stac_version"' in _text(name, _stamp(name))
+    except (OSError, ValueError, SceneError):
         return False
 
 
@@ -95,7 +99,7 @@ def item_names(path: str) -> list[str]:
     found = _document(name)
     if item is not None or found.get("type") != "FeatureCollection":
         return [path]
-    return [f"{name}#{each.get('id', place)}" for place, each in enumerate(_all_items(name, found))]
+    return [f"{name}#{each}" for each, texts in _collection(name, _stamp(name)).items() for _ in texts]
 
 
 def raster_of(
@@ -161,38 +165,46 @@ def _called(item: Mapping[str, Any], path: str) -> str:
 
 def _item(path: str) -> Mapping[str, Any]:
     name, wanted = _split(path)
-    found = _document(name)
-    if wanted is not None or found.get("type") == "FeatureCollection":
-        items = _all_items(name, found) if found.get("type") == "FeatureCollection" else [found]
-        one = [each for each in items if str(each.get("id")) == wanted]
-        if len(one) == 1:
-            return one[0]
-        some = ", ".join(str(each.get("id")) for each in items[:3])
-        raise SceneError(
-            f"{shown(name)} holds {len(items)} STAC items ({some}{', ...' if len(items) > 3 else ''}), "
-            f"got {wanted or 'none'}; name one as {Path(shown(name)).name}#ID, or map or join them all"
-        )
+    if wanted is None and (found := _document(name)).get("type") != "FeatureCollection":
+        return _with_assets(found, name)
+    items = _collection(name, _stamp(name))
+    one = items.get(wanted or "", ())
+    if len(one) == 1:
+        return _with_assets(json.loads(one[0]), name)
+    ids = [each for each, texts in items.items() for _ in texts]
+    raise SceneError(
+        f"{shown(name)} holds {len(ids)} STAC items ({', '.join(ids[:3])}{', ...' if len(ids) > 3 else ''}), "
+        f"got {wanted or 'none'}; name one as {Path(shown(name)).name}#ID, or map or join them all"
+    )
+
+
+def _with_assets(found: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     if found.get("type") != "Feature" or not isinstance(found.get("assets"), Mapping):
         kind = found.get("type") or "JSON"
         raise SceneError(f"{shown(name)} is a STAC {kind}, no item with assets; give an item or an item collection")
     return found
 
 
-def _items(collection: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    features = collection.get("features")
-    return [each for each in features if isinstance(each, Mapping)] if isinstance(features, list) else []
+@lru_cache(maxsize=2)
+def _collection(name: str, _stamp: int) -> Mapping[str, Sequence[bytes]]:
+    """Return the items of a collection and of the pages that follow it, by their names; each as its own JSON.
 
-
-def _all_items(name: str, first: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """Return the items of a collection, and those of the pages that follow it. SceneError for pages without end."""
-    page, items, seen = first, _items(first), {name}
-    while (following := _next_page(page, name)) is not None:
+    A search may be of ten thousand scenes, which are opened one after the other. SceneError for pages without end.
+    """
+    found: defaultdict[str, list[bytes]] = defaultdict(list)
+    page, seen, count = _document(name), {name}, itertools.count()
+    while True:
+        features = page.get("features") if page.get("type") == "FeatureCollection" else [page]
+        for each in features if isinstance(features, list) else []:
+            if isinstance(each, Mapping):
+                found[str(each.get("id", next(count)))].append(json.dumps(each).encode())
+        following = _next_page(page, name)
+        if following is None:
+            return dict(found)
         if following in seen or len(seen) >= _MOST_PAGES:
             raise SceneError(f"{shown(name)} has more than {len(seen)} pages of items; ask for fewer, by place or time")
         seen.add(following)
-        page = _document(following)
-        items += _items(page)
-    return items
+        page = _parsed(following, _read(following))
 
 
 def _next_page(page: Mapping[str, Any], name: str) -> str | None:
@@ -206,8 +218,10 @@ def _next_page(page: Mapping[str, Any], name: str) -> str | None:
 
 def _document(name: str) -> Mapping[str, Any]:
     """Return a STAC document; SceneError where it cannot be read."""
-    stamp = 0 if name.startswith(("http://", "https://")) else _modified(name)
-    text = _text(name, stamp)
+    return _parsed(name, _text(name, _stamp(name)))
+
+
+def _parsed(name: str, text: bytes) -> Mapping[str, Any]:
     try:
         found = json.loads(text)
     except (ValueError, RecursionError):
@@ -217,15 +231,22 @@ def _document(name: str) -> Mapping[str, Any]:
     return found
 
 
-def _modified(name: str) -> int:
+def _stamp(name: str) -> int:
+    """Return what tells whether a document has changed; of a server's it is asked once."""
+    if name.startswith(("http://", "https://")):
+        return 0
     try:
         return os.stat(name).st_mtime_ns  # noqa: PTH116 - a name that is none is said to be so below
     except (OSError, ValueError):
         return -1
 
 
-@lru_cache(maxsize=_MOST_PAGES)
+@lru_cache(maxsize=_MOST_TEXTS)
 def _text(name: str, _stamp: int) -> bytes:
+    return _read(name)
+
+
+def _read(name: str) -> bytes:
     try:
         return _fetched(name) if name.startswith(("http://", "https://")) else Path(name).read_bytes()
     except urllib.error.HTTPError as error:
