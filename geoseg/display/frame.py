@@ -10,7 +10,7 @@ import numpy as np
 from affine import Affine
 from numpy.typing import NDArray
 from rasterio.crs import CRS
-from rasterio.errors import CRSError, RasterioError
+from rasterio.errors import RasterioError
 from rasterio.vrt import WarpedVRT
 from rasterio.warp import transform
 
@@ -119,7 +119,7 @@ def _mercator_bounds(landcover: Scene) -> Bounds | None:
             with WarpedVRT(dataset, crs=_MERCATOR, **_place(landcover)) as warped:
                 found = warped.bounds
             _, lats = transform(_MERCATOR, _WGS84, [0.0, 0.0], [found.bottom, found.top])
-        except (*GDAL_ERRORS, CRSError):  # another body, a local CRS, pixels that have no size: there is no way to it
+        except GDAL_ERRORS:  # another body, a local CRS, pixels that have no size: there is no way to it
             return None
     bounds = (float(found.left), float(found.bottom), float(found.right), float(found.top))
     fits = max(abs(side) for side in bounds) <= _HALF_WORLD and max(map(abs, lats)) <= _HIGHEST_LAT
@@ -143,7 +143,7 @@ def _of_degrees(box: GeoBox) -> Bounds | None:
         return None
     try:
         xs, ys = transform(box.crs, _MERCATOR, [max(west, -180), min(east, 180)], [south, north])
-    except (*GDAL_ERRORS, CRSError, RuntimeError):
+    except GDAL_ERRORS:
         return None
     bounds = (min(xs), min(ys), max(xs), max(ys))
     return bounds if all(map(math.isfinite, bounds)) else None
@@ -183,7 +183,7 @@ def polynomial(frame: Frame, box: GeoBox) -> Polynomial | None:
     nodes, between = _chebyshev(_NODES), np.linspace(-0.99, 0.99, 17)
     try:
         wanted, checks = (_map_xy(frame, box, crs, axis) for axis in (nodes, between))
-    except (*GDAL_ERRORS, CRSError, RuntimeError):
+    except GDAL_ERRORS:
         return None
     best = None
     for degree in _DEGREES:

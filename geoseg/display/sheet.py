@@ -15,11 +15,10 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Polygon, Rectangle
 from numpy.typing import NDArray
 from rasterio.crs import CRS
-from rasterio.errors import CRSError, RasterioError
 from rasterio.warp import transform
 
 from geoseg.display.frame import Bounds
-from geoseg.raster import GeoBox
+from geoseg.raster import GDAL_ERRORS, GeoBox
 
 LONG_SIDE, BESIDE_SIDE = 1600, 1100
 """Of one image, and of each of two, in units: a unit is a pixel of a sheet of its own size."""
@@ -363,7 +362,7 @@ class MapScale:
         at = [(0.5, 0.5), *((u, v) for u in (0.02, 0.98) for v in (0.02, 0.98))]
         try:
             found = [_directions(crs, place, each) for each in at]
-        except (CRSError, RasterioError, RuntimeError):
+        except GDAL_ERRORS:
             return cls()  # another planet, or an office floor
         (meters, north), corners = found[0], [each[1] for each in found[1:]]
         if not (math.isfinite(meters) and meters > 0):

@@ -260,8 +260,8 @@ def _place(box: GeoBox) -> str:
     ways = []
     if box.crs is not None:
         name = box.crs.to_string()
-        kind = "projected CRS" if box.crs.is_projected else "geographic CRS"
-        ways.append(name if name.startswith("EPSG:") else kind)
+        kind = "projected" if box.crs.is_projected else "geographic" if box.crs.is_geographic else "local"
+        ways.append(name if name.startswith("EPSG:") else f"{kind} CRS")
     if box.gcps:
         ways.append(f"{len(box.gcps)} ground control point{'s' * (len(box.gcps) != 1)}")
     if box.rpcs is not None:

@@ -292,6 +292,22 @@ def test_no_crs_has_no_scale() -> None:
     assert MapScale.of_bounds(None, (0, 0, 1, 1)) == MapScale()
     assert MapScale.of_raster(GeoBox(6, 8, crs=None, transform=Affine.identity())) == MapScale()
     assert vertical_stretch(None, (0, 0, 1, 1)) == 1.0
+
+
+@pytest.mark.parametrize(
+    "wkt",
+    [
+        'LOCAL_CS["site",UNIT["metre",1]]',
+        'GEOGCS["Moon",DATUM["Moon",SPHEROID["Moon",1737400,0]],PRIMEM["Meridian",0],UNIT["degree",0.01745329251994]]',
+    ],
+)
+def test_a_crs_from_which_no_way_leads_to_earth_has_no_scale(wkt: str) -> None:
+    crs = CRS.from_wkt(wkt)
+    assert MapScale.of_bounds(crs, (0, 0, 1, 1)) == MapScale()
+    assert MapScale.of_raster(GeoBox(6, 8, crs=crs, transform=Affine(1, 0, 0, 0, -1, 9))) == MapScale()
+
+
+def test_degrees_of_longitude_are_drawn_shorter() -> None:
     assert vertical_stretch(CRS.from_epsg(4326), (0, 59, 1, 61)) == pytest.approx(2.0)
 
 

@@ -67,6 +67,13 @@ def test_points_that_cannot_place_a_scene_are_said(tmp_path: Path) -> None:
     assert "3 ground control points cannot place it: their pixels all lie on one line; give it" in facts.describe()
 
 
+def test_a_plan_of_a_site_has_a_crs_of_its_own(tmp_path: Path) -> None:
+    place = {"crs": 'LOCAL_CS["site",UNIT["metre",1]]', "transform": Affine(1, 0, 0, 0, -1, 9)}
+    with rasterio.open(tmp_path / "scene.tif", "w", driver="GTiff", height=9, width=7, count=1, dtype="uint8", **place):
+        pass
+    assert "local CRS; unknown pixel size" in info(tmp_path / "scene.tif").describe()
+
+
 def test_a_scene_is_described_as_rasterio_sees_it(tmp_path: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 3000, (4, 60, 70), dtype=np.uint16)
     path = write(tmp_path / "scene.tif", pixels, nodata=7)
