@@ -215,6 +215,11 @@ def _aoi(name: str, value: object) -> object:
     return _path(name, value)
 
 
+def _legend(name: str, value: object) -> object:
+    """Return names by code as they are; all else as `_ours_or_path`."""
+    return value if isinstance(value, Mapping) else _ours_or_path(name, value)
+
+
 def _layer(name: str, value: object) -> str | int | tuple[str, ...]:
     if isinstance(value, str):
         return str(value)
@@ -288,6 +293,7 @@ _KINDS: dict[str, Callable[[str, Any], Any]] = {
     **dict.fromkeys(("landcover", "later", "model"), _ours_or_path),
     "scene": _scene,
     **dict.fromkeys(("reference", "sample", "labels"), _features_or_path),
+    **dict.fromkeys(("legend", "reference_legend"), _legend),
     "layer": _layer,
     "stac": _path_or_whether,
     "aoi": _aoi,

@@ -163,7 +163,7 @@ def open_dataset(  # noqa: PLR0913 - each keyword is an option of the command li
         - a scene, or a folder of scenes, with `labels`;
         - a folder of images for each class, or a CSV with the columns scene and class;
         - a mixture of data sets: a JSON file, or a CSV with the columns path and share.
-    legend : Legend, Nomenclature or path, optional
+    legend : path, dict of names by code, Legend or Nomenclature, optional
         The classes, or a file of them. By default what the labels themselves say, and DeepGlobe's for its layout.
     bands : sequence of int or str, optional
         Bands to use, by number from 1 or by name. By default all, of DeepGlobe red, green and blue.

@@ -9,6 +9,7 @@ import sqlite3
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 from xml.etree import ElementTree as ET
@@ -273,7 +274,7 @@ def _bounds(numbers: Any) -> Bounds | None:  # noqa: ANN401 - whatever a file sa
     if numbers is None or len(numbers) != 4 or not np.isfinite(np.asarray(numbers, float)).all():
         return None
     x_min, y_min, x_max, y_max = (float(number) for number in numbers)
-    return (x_min, y_min, x_max, y_max) if x_max > x_min and y_max > y_min else None
+    return (x_min, y_min, x_max, y_max) if inf > x_max - x_min > 0 and inf > y_max - y_min > 0 else None
 
 
 def style_colors(path: Path, layer: str | None = None) -> dict[str, RGB]:

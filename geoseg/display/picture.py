@@ -24,7 +24,7 @@ from geoseg.display.palette import PaletteName, check_palette, colors_in
 from geoseg.display.placement import natural_scene, read_beside
 from geoseg.errors import GeosegError, OutputError, UsageError
 from geoseg.given import plain_arguments
-from geoseg.legend import DEEPGLOBE, NODATA, Color, Legend, NamedClass, Nomenclature, distinct_color, given_names
+from geoseg.legend import DEEPGLOBE, NODATA, Color, GivenLegend, NamedClass, Nomenclature, distinct_color, given_names
 from geoseg.progress import announcer
 from geoseg.raster import ClassRaster, Patch, Scene, shown
 
@@ -52,7 +52,7 @@ def picture(  # noqa: PLR0913 - each is a noun of the picture
     aoi_crs: str | None = None,
     polygons: StrPath | geopandas.GeoDataFrame | None = None,
     layer: str | None = None,
-    legend: StrPath | Legend | Nomenclature | None = None,
+    legend: GivenLegend | None = None,
     palette: str | None = None,
     title: str | None = None,
     description: str | None = None,
@@ -80,7 +80,7 @@ def picture(  # noqa: PLR0913 - each is a noun of the picture
         of the raster. `landcover` then only lends them its colors.
     layer : str, optional
         The layer of the polygons, where several could be meant. Default: the one with the map's name.
-    legend : path, Legend or Nomenclature, optional
+    legend : path, dict of names by code, Legend or Nomenclature, optional
         Names and colors. Default: the map's own; for polygons without a map those of the style inside a GeoPackage,
         else the DeepGlobe legend's for its names, else some that differ.
     palette : str, optional

@@ -35,7 +35,7 @@ from geoseg.display.tiles import (
 )
 from geoseg.errors import SceneError, UsageError
 from geoseg.given import plain_arguments
-from geoseg.legend import Legend, Nomenclature, given_names
+from geoseg.legend import GivenLegend, Nomenclature, given_names
 from geoseg.progress import Progress, announcer
 from geoseg.raster import ClassRaster, Patch, Scene, shown
 from geoseg.version import VERSION
@@ -68,7 +68,7 @@ def preview(  # noqa: PLR0913 - each is a noun of the page
     aoi_crs: str | None = None,
     polygons: StrPath | geopandas.GeoDataFrame | None = None,
     layer: str | None = None,
-    legend: StrPath | Legend | Nomenclature | None = None,
+    legend: GivenLegend | None = None,
     palette: str | None = None,
     title: str | None = None,
     description: str | None = None,
@@ -99,7 +99,7 @@ def preview(  # noqa: PLR0913 - each is a noun of the page
         What `vectorize` wrote or returned, drawn on the page.
     layer : str, optional
         The layer of the polygons. Default: the only one, else the one with the map's name.
-    legend : path, Legend or Nomenclature, optional
+    legend : path, dict of names by code, Legend or Nomenclature, optional
         Names and colors. Default: the map's own, else its codes.
     palette : str, optional
         "soft" (for a map in DeepGlobe's published colors, else the map's own), "own", "deepglobe" or "color-blind". The

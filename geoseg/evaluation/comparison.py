@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoseg.counts import NONE, PairCounts, StoredCodes, count_pairs
+from geoseg.errors import UsageError
 from geoseg.evaluation.alignment import Shifted, Warped
 from geoseg.evaluation.calibration import Calibration
 from geoseg.evaluation.evaluation import LeftOut
@@ -112,13 +113,18 @@ def count(
 ) -> tuple[PairCounts, Calibration | None]:
     """Count all pixels of a map and its reference. SceneError where a file is damaged or changes meanwhile.
 
+    UsageError for fewer threads than one.
+
     Tiles are added in their order, whichever is done first: sums of areas are the same for any number of threads.
     """
     total, table = PairCounts(), None if comparison.confidence is None else Calibration.empty()
     began, done_px = time.perf_counter(), 0
     windows = comparison.tiles()
     pixels = comparison.mapped.scene.shape[0] * comparison.mapped.scene.shape[1]
-    threads = threads or min(available_cores(), _MOST_THREADS)
+    if threads is None:
+        threads = min(available_cores(), _MOST_THREADS)
+    if threads < 1:
+        raise UsageError(f"`threads` must be at least 1, got {threads}", "threads")
     with closing(prefetch_map(comparison.count, windows, threads, _AHEAD * threads)) as coming:
         for done, (window, (counted, calibration)) in enumerate(zip(windows, coming, strict=True), start=1):
             total.add(counted)

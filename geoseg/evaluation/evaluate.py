@@ -26,7 +26,7 @@ from geoseg.evaluation.reference import BurnedPolygons, PointSample
 from geoseg.evaluation.report import check_folder, write_report
 from geoseg.given import is_frame, looks_raster, plain_arguments
 from geoseg.inference import ScoringOptions
-from geoseg.legend import Legend, Nomenclature, choose_classes, given_names
+from geoseg.legend import GivenLegend, Nomenclature, choose_classes, given_names
 from geoseg.model import is_demo
 from geoseg.progress import Progress, announcer
 from geoseg.raster import (
@@ -49,7 +49,6 @@ if TYPE_CHECKING:
     from geoseg.model import ModelBundle
 
 StrPath = str | os.PathLike[str]
-Names = StrPath | Legend | Nomenclature
 Says = Callable[[str], None]
 
 _CLUSTERED = (
@@ -93,8 +92,8 @@ def evaluate(  # noqa: PLR0913 - the options of the verb
     layer: LayerChoice = None,
     classes: str | Sequence[str | int] | None = None,
     ignore: str | Sequence[str | int] | None = None,
-    legend: Names | None = None,
-    reference_legend: Names | None = None,
+    legend: GivenLegend | None = None,
+    reference_legend: GivenLegend | None = None,
     confidence: StrPath | None = None,
     aoi: Aoi | None = None,
     aoi_crs: str | None = None,
@@ -131,7 +130,7 @@ def evaluate(  # noqa: PLR0913 - the options of the verb
         Only these classes, by name or code, have figures; all others are one.
     ignore : str or sequence, optional
         Classes of map or reference that never count, by name or code. Nodata never counts.
-    legend, reference_legend : path, Legend or Nomenclature, optional
+    legend, reference_legend : path, dict of names by code, Legend or Nomenclature, optional
         Names of the map's codes (and of a reference's that has none), and of the reference's. Classes are matched by
         name where both have names, else by code.
     confidence : path, optional
@@ -199,7 +198,7 @@ def evaluate(  # noqa: PLR0913 - the options of the verb
     _check(truth, sample, confidence, areas=areas)
     target = None if report is None else check_folder(report, overwrite=overwrite)
     points = None if sample is None else PointSample.read(sample, column, layer)
-    names = _LegendsGiven(given_names(legend), given_names(reference_legend))
+    names = _LegendsGiven.of(legend, reference_legend)
     part = landcover if aoi is None and aoi_crs is None else features.within(landcover, aoi, aoi_crs)
     evaluation = _MapEvaluation.prepare(part, truth, points, names, ignore, confidence, areas=areas)
     for note in evaluation.notes:
@@ -230,6 +229,15 @@ class _LegendsGiven:
 
     map: Nomenclature | None
     reference: Nomenclature | None
+
+    @classmethod
+    def of(cls, legend: GivenLegend | None, reference_legend: GivenLegend | None) -> Self:
+        """Read them. Raises UsageError."""
+        ours = given_names(legend)
+        try:
+            return cls(ours, given_names(reference_legend))
+        except UsageError as error:
+            raise error.renamed(legend="reference_legend") from None
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from geoseg.errors import OutsideError, SceneError, UsageError
 from geoseg.features.features import FeatureFrame, find_features, reprojected
 from geoseg.features.polygons import counted, frame_in, shifted, turns_of, unpacked_polygons, untorn
 from geoseg.given import is_frame, plain_arguments
-from geoseg.raster import GDAL_ERRORS, AreaOfInterest, GeoBox, Scene, raster_environment, shown
+from geoseg.raster import AreaOfInterest, GeoBox, Scene, crs_named, shown
 
 if TYPE_CHECKING:
     import geopandas
@@ -170,13 +170,7 @@ def _read(aoi: Aoi) -> tuple[str, NDArray[Any], str | None]:
 
 
 def _wkt(crs: str) -> str:
-    try:
-        with raster_environment():
-            return str(CRS.from_user_input(crs).to_wkt())
-    except GDAL_ERRORS:
-        raise UsageError(
-            f"`aoi_crs` names no reference system: {crs!r:.80}; give one such as EPSG:4326", "aoi_crs"
-        ) from None
+    return str(crs_named(crs, "aoi_crs").to_wkt())
 
 
 def _moved(given: _Polygons, grid: GeoBox) -> NDArray[Any]:

@@ -8,6 +8,7 @@ import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree as ET
 
 from geoseg.errors import UsageError
@@ -23,8 +24,8 @@ _THREE = re.compile(
 )
 """Three levels in one cell, as `255,0,0`, `255 0 0`, `(255, 0, 0)`, `rgb(255,0,0)`; a fourth is how opaque it is."""
 
-
-GivenLegend = Legend | Nomenclature | str | os.PathLike[str]
+GivenLegend = Legend | Nomenclature | Mapping[int, str] | str | os.PathLike[str]
+"""A value, names by code, or a file."""
 
 
 def given_names(legend: GivenLegend | None) -> Nomenclature | None:
@@ -34,12 +35,14 @@ def given_names(legend: GivenLegend | None) -> Nomenclature | None:
             return legend
         case Legend():
             return Nomenclature.from_legend(legend)
+        case Mapping():
+            return _nomenclature(_from_rows(dict(legend)), "`legend`")
     return read_legend_file(legend)
 
 
 def given_legend(legend: GivenLegend) -> Legend:
     """Return a legend given as a value or as a file. UsageError where two of its names are one, or it is none."""
-    where = "`legend`" if isinstance(legend, Legend | Nomenclature) else f"`legend`: {os.fspath(legend)}"
+    where = f"`legend`: {os.fspath(legend)}" if isinstance(legend, str | os.PathLike) else "`legend`"
     known = legend if isinstance(legend, Legend) else given_names(legend)
     try:
         found = Legend(tuple(LandCover(named.code, named.name, named.color) for named in known or ()))
@@ -81,13 +84,16 @@ def read_legend_file(path: str | os.PathLike[str]) -> Nomenclature:
         raise UsageError(
             f"`legend`: {file} is not UTF-8 text: {error.reason} at byte {error.start}", "legend"
         ) from None
+    return _nomenclature(reader(text), f"`legend`: {file}")
+
+
+def _nomenclature(classes: Iterator[NamedClass], where: str) -> Nomenclature:
     try:
-        classes = sorted(reader(text), key=lambda named: named.code)
-        names = Nomenclature(tuple(classes))
+        names = Nomenclature(tuple(sorted(classes, key=lambda named: named.code)))
     except UsageError as error:
-        raise UsageError(f"`legend`: {file}: {error}", "legend") from None
+        raise UsageError(f"{where}: {error}", "legend") from None
     if not names:
-        raise UsageError(f"`legend`: {file}: it holds no class", "legend")
+        raise UsageError(f"{where}: it holds no class", "legend")
     return names
 
 
@@ -98,6 +104,10 @@ def _from_json(text: str) -> Iterator[NamedClass]:
         raise UsageError(f"line {error.lineno} is not JSON: {error.msg}") from None
     except (ValueError, RecursionError) as error:
         raise UsageError(f"it is not JSON: {error}") from None
+    yield from _from_rows(rows)
+
+
+def _from_rows(rows: Any) -> Iterator[NamedClass]:  # noqa: ANN401 - whatever JSON may hold
     if isinstance(rows, dict) and isinstance(rows.get("classes"), list):
         rows = rows["classes"]
     elif isinstance(rows, dict):
@@ -108,7 +118,7 @@ def _from_json(text: str) -> Iterator[NamedClass]:
         if not isinstance(row, dict) or not isinstance(row.get("name"), str):
             raise UsageError(f'class {number} should be like {{"code": 0, "name": "water"}}, got {row!r:.80}')
         color = row.get("color")
-        levels = [str(level) for level in color] if isinstance(color, list) else str(color or "")
+        levels = [str(level) for level in color] if isinstance(color, list | tuple) else str(color or "")
         yield _named(f"class {number}", str(row.get("code")), row["name"], levels)
 
 

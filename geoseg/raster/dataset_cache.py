@@ -12,6 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 
 import rasterio
+from rasterio.crs import CRS
 from rasterio.io import DatasetReader
 
 from geoseg.errors import GeosegError, SceneError
@@ -115,6 +116,9 @@ def _is_far(key: _Key) -> bool:
 def _handle(key: _Key) -> DatasetReader:
     kept = _kept()
     if key in kept:
+        # GDAL remembers this thread's last error until another call of it begins anew, as this one does; rasterio would
+        # take a WKT that was misspelled a while ago for a fault of this file. Opening a file begins anew by itself.
+        CRS.from_epsg(4326)
         kept.move_to_end(key)
         return kept[key]
     dataset = rasterio.open(key[0], sharing=False)

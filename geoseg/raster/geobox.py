@@ -367,7 +367,7 @@ def window_of(place: GeoBox, bbox: Box, crs: str | None, name: str) -> Window:
         raise SceneError(
             f"{name} has no grid in a CRS, so a box cannot be cut from it; warp it first (rio warp --dst-crs)", "bbox"
         )
-    theirs = place.crs if crs is None else _crs(crs)
+    theirs = place.crs if crs is None else crs_named(crs, of=" of the `bbox`")
     _check(bbox, theirs)
     parts = list(_parts(bbox, theirs))
     if theirs != place.crs and theirs is not None and place.crs is not None:
@@ -396,13 +396,17 @@ def _edges(box: Box) -> str:
     return ",".join(f"{edge:.12g}" for edge in box)
 
 
-def _crs(name: str) -> CRS:
+def crs_named(name: object, parameter: str = "crs", of: str = "") -> CRS:
+    """Return the CRS that a user names: `EPSG:4326`, WKT, a PROJ string.
+
+    UsageError where there is none such; it names the `parameter`, and says `of` what that is the CRS.
+    """
     try:
         with raster_environment():
             return CRS.from_user_input(name)
-    except GDAL_ERRORS:
+    except (*GDAL_ERRORS, TypeError):
         raise UsageError(
-            f"`crs` of the `bbox` names no reference system: {name!r:.80}; give one such as EPSG:4326", "crs"
+            f"`{parameter}`{of} names no reference system: {name!r:.80}; give one such as EPSG:4326", parameter
         ) from None
 
 

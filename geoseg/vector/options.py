@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypedDict
 
 from geoseg.errors import UsageError
-from geoseg.legend import Legend, Nomenclature
+from geoseg.legend import GivenLegend
 
 if TYPE_CHECKING:
     from geoseg.features.area_of_interest import Aoi
@@ -47,7 +47,7 @@ class VectorizeOptions(PolygonOptions, total=False):
     """Make one feature of each class."""
     confidence: StrPath | None
     """A raster on the same grid; each polygon gets its mean."""
-    legend: StrPath | Legend | Nomenclature | None
+    legend: GivenLegend | None
     """Takes the place of the names that the raster carries."""
     crs: Any
     """What the polygons are reprojected to: "EPSG:4326", WKT, a CRS of rasterio or pyproj."""

@@ -151,7 +151,7 @@ def vectorize(
         Make one feature of each class.
     confidence : path, optional
         A raster on the same grid; each polygon gets the mean of its pixels.
-    legend : path, Legend or Nomenclature, optional
+    legend : path, dict of names by code, Legend or Nomenclature, optional
         Takes the place of the names that the raster carries.
     crs : optional
         What the polygons are reprojected to: "EPSG:4326", WKT, a CRS of rasterio or pyproj.

@@ -164,6 +164,11 @@ def test_no_polygons_are_a_picture_all_the_same(tmp_path: Path) -> None:
         assert image.imread(draw_polygons(tmp_path / name, tmp_path / "p.png")).mean() > 0.9
 
 
+def test_polygons_beyond_all_numbers_are_a_picture_all_the_same(tmp_path: Path) -> None:
+    frame = frame_of(np.ones((2, 2), np.uint8)).set_geometry([shapely.box(-1e308, -1e308, 1e308, 1e308)])
+    assert draw_polygons(frame, tmp_path / "huge.png").stat().st_size > 0
+
+
 def test_more_classes_than_any_palette(tmp_path: Path) -> None:
     codes = np.arange(100, dtype=np.uint8).reshape(10, 10)
     transform = Affine(1, 0, 0, 0, -1, 10)

@@ -255,6 +255,20 @@ def test_another_grid_is_warped_by_nearest_neighbour(
     assert said[0] in found.notes
 
 
+@pytest.mark.parametrize("threads", [0, -1])
+def test_at_least_one_thread_counts(tmp_path: Path, threads: int) -> None:
+    path = write(tmp_path / "map.tif", np.ones((4, 5), np.uint8))
+    with pytest.raises(UsageError, match=f"`threads` must be at least 1, got {threads}"):
+        evaluate(path, path, threads=threads)
+
+
+def test_a_legend_of_the_reference_that_is_none_is_called_so(tmp_path: Path) -> None:
+    path = write(tmp_path / "map.tif", np.ones((4, 5), np.uint8))
+    with pytest.raises(UsageError, match="`reference_legend`: it holds no class") as caught:
+        evaluate(path, path, legend={1: "water"}, reference_legend={})
+    assert caught.value.parameter == "reference_legend"
+
+
 def test_neither_tiles_nor_threads_change_anything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     reference = patches(11, *SHAPE)
     place = {"crs": "EPSG:4326", "transform": Affine(0.001, 0, 5, 0, -0.002, 60)}

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,6 +11,7 @@ import pytest
 import rasterio
 import rasterio.shutil
 
+import geoseg
 from geoseg.errors import SceneError, UsageError
 from geoseg.legend import (
     DEEPGLOBE,
@@ -19,6 +21,8 @@ from geoseg.legend import (
     Nomenclature,
     choose_classes,
     distinct_color,
+    given_legend,
+    given_names,
     read_legend_file,
 )
 from geoseg.raster import Reading, Scene, is_classes, palette_reading, read_legend, read_nomenclature
@@ -308,6 +312,32 @@ def test_colors_that_cannot_be_are_refused_with_what_is_wanted(tmp_path: Path, c
     (tmp_path / "a.csv").write_text(f'code,name,color\n1,water,"{color}"\n')
     with pytest.raises(UsageError, match=r"line 2: (a color is #rrggbb or .*255,0,0|class color must be)"):
         read_legend_file(tmp_path / "a.csv")
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        {1: "Trees", np.int64(2): "Crops"},
+        {1: {"name": "Trees", "color": (0, 0, 255)}, 2: {"name": "Crops", "color": "#ff0000"}},
+        {"classes": [{"code": 2, "name": "Crops"}, {"code": 1, "name": "Trees"}]},
+    ],
+)
+def test_names_by_code_are_what_they_are_in_a_file(tmp_path: Path, names: dict[Any, Any]) -> None:
+    path = tmp_path / "legend.json"
+    path.write_text(json.dumps({str(key): value for key, value in names.items()}))
+    assert given_names(names) == read_legend_file(path)
+    assert given_legend(names) == given_legend(path)
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [({}, "holds no class"), ({"a": "b"}, "whole number, got 'a'"), ({1: 2}, "class 1 should be like"), (5, "a path")],
+)
+def test_names_that_are_no_legend_are_one_line(make_raster: MakeRaster, names: object, said: str) -> None:
+    for verb in (geoseg.vectorize, geoseg.preview, geoseg.evaluate):
+        with pytest.raises(UsageError, match=f"^`legend`.*{said}") as caught:
+            verb(make_raster(pixels(1, 2)), legend=names, **({"reference": "b.tif"} if verb is geoseg.evaluate else {}))
+        assert (caught.value.parameter, len(str(caught.value).splitlines())) == ("legend", 1)
 
 
 def test_a_missing_legend_file_is_said(tmp_path: Path) -> None:

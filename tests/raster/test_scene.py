@@ -12,7 +12,9 @@ import rasterio
 import rasterio.shutil
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from rasterio.crs import CRS
 from rasterio.enums import ColorInterp
+from rasterio.errors import CRSError
 
 from geoseg.errors import SceneError, UsageError
 from geoseg.raster import Scene, Window, band_statistics, tiles
@@ -27,6 +29,18 @@ ZOO_FILES = sorted(str(path.relative_to(ZOO)) for path in ZOO.rglob("*") if path
 
 def whole(scene: Scene) -> Window:
     return Window(0, 0, *scene.shape)
+
+
+def test_a_crs_that_was_misspelled_is_no_fault_of_the_next_file(make_raster: MakeRaster) -> None:
+    path = make_raster(noise(1, 20, 30), crs="EPSG:32631")
+    known = Scene.open(path)
+    for wrong in ("PROJCS[", 'GEOGCS["x"', "EPSG:0", "nonsense"):
+        with pytest.raises(UsageError, match="`crs` of the `bbox` names no reference system"):
+            known.crop((0, 0, 1, 1), wrong)
+        assert Scene.open(path) == known
+        with pytest.raises(CRSError):  # the user's own
+            CRS.from_user_input(wrong)
+        assert Scene.open(path) == known
 
 
 @pytest.mark.parametrize("name", ZOO_FILES)

@@ -460,6 +460,12 @@ def test_strips_do_not_show(write: Write, monkeypatch: pytest.MonkeyPatch, layou
         assert shapely.equals_exact(frame.geometry, whole.geometry, 0).all()
 
 
+def test_no_method_is_the_usual_one(write: Write) -> None:
+    path = write(smooth_noise((30, 40), 3, 4.0))
+    given = geoseg.vectorize(path, simplify="1px", method=None)  # type: ignore[typeddict-item] # as YAML brings it
+    assert given.equals(geoseg.vectorize(path, simplify="1px"))
+
+
 @pytest.mark.parametrize("method", ["visvalingam", "douglas-peucker"])
 @pytest.mark.parametrize("smooth", [False, True])
 def test_simplified_is_a_coverage_with_every_region(write: Write, method: str, *, smooth: bool) -> None:

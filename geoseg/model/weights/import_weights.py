@@ -85,7 +85,7 @@ def import_weights(  # noqa: PLR0913 (a model has this many sides, and a file of
         By default found by the file's name and tensors; every other argument goes before it.
     architecture, encoder, arguments : optional
         Of the network, as for `save_bundle`. By default told from the names and shapes of the tensors.
-    legend : Legend or path, optional
+    legend : path, dict of names by code or Legend, optional
         The classes; their codes, ascending, are what the output channels stand for.
     normalization : Normalization, optional
         Mean and standard deviation in stored units: for uint8, 255 times those for values from 0 to 1.

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from rasterio.crs import CRS
 
 from geoseg.errors import SceneError, UsageError
-from geoseg.raster import GDAL_ERRORS, GeoBox, raster_environment
+from geoseg.raster import GeoBox, crs_named
 from geoseg.vector.polygons import FeatureTable, PolygonLayer, Polygons, boxes, to_shapes
 
 Backward = Callable[[NDArray[np.float64]], NDArray[np.float64]]
@@ -231,11 +231,7 @@ def parse_crs(text: object) -> CRS:
 
     UsageError if there is none such, or none for maps: one of heights only, or of x, y, z from the Earth's center.
     """
-    try:
-        with raster_environment():  # else PROJ says on stderr what is wrong, too
-            crs = CRS.from_user_input(text)
-    except (*GDAL_ERRORS, TypeError):
-        raise UsageError(f"`crs` names no reference system: {text!r:.80}; give one such as EPSG:4326", "crs") from None
+    crs = crs_named(text)
     if not (crs.is_geographic or crs.is_projected):
         raise UsageError(f"`crs` is neither geographic nor projected: {text!r:.80}; give one such as EPSG:4326", "crs")
     return crs
