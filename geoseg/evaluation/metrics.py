@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from geoseg.errors import UsageError
 from geoseg.legend import Legend
@@ -82,13 +82,13 @@ class ConfusionMatrix:
 
     @classmethod
     def from_arrays(
-        cls, reference: NDArray[Any], predicted: NDArray[Any], legend: Legend, *, ignore: Iterable[int] = ()
+        cls, reference: ArrayLike, predicted: ArrayLike, legend: Legend, *, ignore: Iterable[int] = ()
     ) -> Self:
         """Return the matrix of two arrays of codes.
 
         Parameters
         ----------
-        reference, predicted : ndarray of int, any one shape
+        reference, predicted : array of int, any one shape
             Codes of classes.
         legend : Legend
             The classes.
@@ -103,12 +103,12 @@ class ConfusionMatrix:
         """
         return cls.of_legend(legend).add(reference, predicted, ignore=ignore)
 
-    def add(self, reference: NDArray[Any], predicted: NDArray[Any], *, ignore: Iterable[int] = ()) -> Self:
+    def add(self, reference: ArrayLike, predicted: ArrayLike, *, ignore: Iterable[int] = ()) -> Self:
         """Return the matrix with the pixels of two arrays of codes added.
 
         Parameters
         ----------
-        reference, predicted : ndarray of int, any one shape
+        reference, predicted : array of int, any one shape
             Codes of classes.
         ignore : iterable of int
             A pixel of which either code is one of these does not count.
@@ -119,6 +119,7 @@ class ConfusionMatrix:
             The shapes differ, or a code is neither a class nor ignored.
 
         """
+        reference, predicted = np.asarray(reference), np.asarray(predicted)
         if reference.shape != predicted.shape:
             raise UsageError(f"reference and map differ in shape: {reference.shape} and {predicted.shape}")
         left_out = np.fromiter(ignore, np.int64)

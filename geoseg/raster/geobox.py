@@ -410,7 +410,9 @@ def crs_named(name: object, parameter: str = "crs", of: str = "") -> CRS:
         ) from None
 
 
-def _check(bbox: Box, crs: CRS | None) -> None:
+def _check(bbox: Box | None, crs: CRS | None) -> None:
+    if bbox is None:
+        raise UsageError("`bbox` must be four numbers: west, south, east, north, got None", "bbox")
     is_round = crs is not None and crs.is_geographic
     is_box = len(bbox) == 4 and all(map(math.isfinite, bbox)) and bbox[1] < bbox[3]
     if is_box and (bbox[0] < bbox[2] or (is_round and bbox[2] < bbox[0] <= bbox[2] + _turn(crs))):

@@ -129,6 +129,8 @@ class Scene:
 
             path = path_of(path)
         path = os.fspath(path)
+        if not path.strip():  # of a variable that is not set; it would be this folder
+            raise UsageError("the path of a scene is empty; give a path", "scene")
         if is_item(path):
             assets, chosen = raster_of(path, bands, wanted_bands)
             return replace(cls.open(assets, chosen), item=path)
@@ -343,6 +345,8 @@ def mosaic(scenes: Iterable[str | os.PathLike[str] | Scene | DatasetReader | Dat
     >>> geoseg.predict(geoseg.mosaic(["west.tif", "east.tif"]), "landcover.tif")  # doctest: +SKIP
 
     """
+    if isinstance(scenes, str | os.PathLike | Scene) or not isinstance(scenes, Iterable):
+        raise UsageError(f"`scenes` must be a list of scenes, got {scenes!r:.80}", "scenes")
     each = [Scene.open(scene) for scene in scenes]
     if not each:
         raise UsageError("a mosaic needs a scene; name files, a folder or a pattern", "scenes")
@@ -386,12 +390,12 @@ def _check_joinable(scene: Scene, first: Scene) -> None:
         )
     for what, mine, of_first in (
         ("bands", len(scene.band_indexes), len(first.band_indexes)),
-        ("pixels of type", scene.dtype, first.dtype),
+        ("pixels", scene.dtype, first.dtype),
     ):
         if mine != of_first:
             raise SceneError(
                 f"the scenes of a mosaic need the same bands and type: {name} has {mine} {what}, {shown(first.path)} "
-                f"has {of_first}; convert the one, or map them one by one"
+                f"has {of_first} {what}; convert the one, or map them one by one"
             )
 
 

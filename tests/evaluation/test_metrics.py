@@ -125,6 +125,12 @@ def test_ignored_codes_of_either_never_count(dtype: type) -> None:
     np.testing.assert_array_equal(found.counts, wanted)
 
 
+def test_lists_are_arrays() -> None:
+    reference, predicted = [[0, 3], [3, 7]], [[0, 3], [0, 7]]
+    found = ConfusionMatrix.from_arrays(reference, predicted, LEGEND)
+    assert found == ConfusionMatrix.from_arrays(np.array(reference), np.array(predicted), LEGEND)
+
+
 def test_a_code_that_is_no_class_is_refused() -> None:
     with pytest.raises(UsageError, match=r"code 5 is no class of \[0, 3, 7, 200\]"):
         ConfusionMatrix.from_arrays(np.array([5]), np.array([0]), LEGEND)

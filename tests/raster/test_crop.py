@@ -137,6 +137,7 @@ def test_a_changed_file_changes_the_fingerprint_and_so_does_the_box(tmp_path: Pa
     [
         ((3, 2, 1, 4), None, "W < E and S < N, got 3,2,1,4"),
         ((1, 2, 3, float("nan")), None, "W < E and S < N"),
+        (None, None, "four numbers: west, south, east, north, got None"),
         ((1, 2, 3), None, "W,S,E,N with W < E and S < N, got 1,2,3"),
         ((1, 2, 1, 4), None, "got 1,2,1,4"),
         ((0, 0, 1, 1), None, "which reaches from W,S,E,N 400000,4999940,400080,5000000"),

@@ -144,7 +144,7 @@ def test_pixels_of_two_sizes_are_said_and_taken(tmp_path: Path) -> None:
         ({"crs": "EPSG:32632"}, UsageError, "need one CRS: .*b.tif has EPSG:32632, .*a.tif has EPSG:32631; warp"),
         ({"crs": None}, SceneError, "b.tif has no CRS"),
         ({"bands": 2}, SceneError, "b.tif has 2 bands, .*a.tif has 3"),
-        ({"dtype": "uint16"}, SceneError, "b.tif has uint16 pixels of type, .*a.tif has uint8"),
+        ({"dtype": "uint16"}, SceneError, "b.tif has uint16 pixels, .*a.tif has uint8 pixels"),
         ({"transform": GRID @ Affine.rotation(9)}, SceneError, "b.tif is not on a north-up grid"),
         ({"transform": GRID @ Affine.translation(1e10, 0)}, UsageError, "is too large"),
     ],
@@ -161,3 +161,9 @@ def test_what_cannot_be_joined(tmp_path: Path, other: dict[str, Any], kind: type
         geoseg.mosaic([tmp_path / "a.tif", tmp_path / "gone.tif"])
     with pytest.raises(UsageError, match="a mosaic needs a scene"):
         geoseg.mosaic([])
+
+
+@pytest.mark.parametrize("scenes", ["a.tif", Path("a.tif"), None, 5])
+def test_a_mosaic_is_of_a_list(scenes: Any) -> None:
+    with pytest.raises(UsageError, match="`scenes` must be a list of scenes, got "):
+        geoseg.mosaic(scenes)

@@ -43,6 +43,12 @@ def test_a_crs_that_was_misspelled_is_no_fault_of_the_next_file(make_raster: Mak
         assert Scene.open(path) == known
 
 
+@pytest.mark.parametrize("path", ["", " "])
+def test_an_empty_path_is_not_this_folder(path: str) -> None:
+    with pytest.raises(UsageError, match="the path of a scene is empty"):
+        Scene.open(path)
+
+
 @pytest.mark.parametrize("name", ZOO_FILES)
 def test_every_animal_of_the_zoo_is_read_as_rasterio_reads_it(shared_data: Path, name: str) -> None:
     path = shared_data / "geotiff_zoo" / name
