@@ -16,7 +16,7 @@ import shapely
 from rasterio.crs import CRS
 
 from geoseg.vector import check_target
-from geoseg.vector.io import geoparquet
+from geoseg.vector.io import arrow
 from geoseg.vector.io.formats import write
 from geoseg.vector.polygons import FeatureTable
 from tests.vector.features import batches, dissolved, layer, shapes, table
@@ -68,7 +68,7 @@ def test_boxes_are_those_of_the_features(tmp_path: Path) -> None:
 
 
 def test_row_groups_gather_small_batches_and_cut_large_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(geoparquet, "BATCH_FEATURES", 40)
+    monkeypatch.setattr(arrow, "BATCH_FEATURES", 40)
     monkeypatch.setattr("geoseg.vector.io.arrow.BATCH_FEATURES", 40)
     given = table(*shapes(3))
     target = check_target(tmp_path / "cover.parquet")
@@ -82,7 +82,7 @@ def test_row_groups_gather_small_batches_and_cut_large_ones(tmp_path: Path, monk
 
 def test_statistics_let_readers_skip_row_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("geoseg.vector.io.arrow.BATCH_FEATURES", 40)
-    monkeypatch.setattr(geoparquet, "BATCH_FEATURES", 40)
+    monkeypatch.setattr(arrow, "BATCH_FEATURES", 40)
     polygons, codes = shapes(3)
     target = _written(tmp_path, table(polygons, codes))
     metadata = pq.read_metadata(target)
