@@ -53,7 +53,10 @@ def _list_presets(context: click.Context, _parameter: click.Parameter, asked: bo
     "...]), .csv, .qml or .clr.",
 )  # fmt: skip
 @grouped(_KNOWN)(
-    "--mean", type=types.numbers, metavar="N,N,N", help="Mean of each band, as stored; for uint8 also of 0 to 1."
+    "--mean",
+    type=types.numbers,
+    metavar="N,N,N",
+    help="Mean of each band, as stored; for uint8 also on a scale of 0 to 1.",
 )
 @grouped(_KNOWN)("--std", type=types.numbers, metavar="N,N,N", help="Standard deviation of each band, likewise.")
 @options.bands(_KNOWN, "Names of the bands: red,green,blue,nir. [default: red,green,blue where there are three]")
@@ -66,10 +69,14 @@ def _list_presets(context: click.Context, _parameter: click.Parameter, asked: bo
     "--window", "window_px", type=int, metavar="PX", help="Side of the windows. [default: 512, if the network takes it]"
 )
 @grouped(_KNOWN)(
-    "--overlap", "overlap_px", type=int, metavar="PX", help="Shared by two windows. [default: a quarter of the window]"
+    "--overlap",
+    "overlap_px",
+    type=int,
+    metavar="PX",
+    help="Pixels shared by neighboring windows. [default: a quarter of the window]",
 )
-@grouped(_NETWORK)("--architecture", metavar="NAME", help="Unet, FPN, ... [default: told by the tensors]")
-@grouped(_NETWORK)("--encoder", metavar="NAME", help="resnet34, tu-convnext_tiny, ... [default: told by the tensors]")
+@grouped(_NETWORK)("--architecture", metavar="NAME", help="Unet, FPN, ... [default: from the tensors]")
+@grouped(_NETWORK)("--encoder", metavar="NAME", help="resnet34, tu-convnext_tiny, ... [default: from the tensors]")
 @grouped(_NETWORK)(
     "--arguments", metavar="JSON", help='More arguments of the architecture: {"encoder_output_stride": 8}.'
 )
@@ -78,8 +85,7 @@ def import_weights(weights: str, out: str, *, as_json: bool, quiet: bool, **give
 
     WEIGHTS is a state dict or a Lightning checkpoint (.pth, .pt, .ckpt, .bin), a plain .safetensors file, or a folder
     written by save_pretrained, on the disk or on the Hugging Face hub (hf://owner/name/file). Nothing in it is run.
-    Which network it is, is told by its tensors. Of weights that geoseg knows (--list-presets) nothing else need be
-    given.
+    geoseg recognizes the network by its tensors. Weights that geoseg knows (--list-presets) need no other options.
 
     Example: geoseg import FLAIR-INC_rgb_15cl_resnet34-unet_weights.pth --out flair.safetensors
 
@@ -145,8 +151,8 @@ def _object(text: str) -> dict[str, Any]:
 def export(*, as_json: bool, quiet: bool, **given: Any) -> None:  # noqa: ANN401
     """Write MODEL, a .safetensors bundle, for other programs: Deepness in QGIS, servers, catalogs.
 
-    MODEL may be an .onnx file too: its network stays as it is, and --legend, --mean, --std, --gsd complete its
-    metadata, so that it needs no options any more. Without MODEL the default model is exported: the environment
+    MODEL may also be an .onnx file: its network stays as it is, and --legend, --mean, --std and --gsd complete its
+    metadata, so that it needs no options afterwards. Without MODEL the default model is exported: the environment
     variable GEOSEG_MODEL, else the demo model.
 
     Example: geoseg export model.safetensors --out model.onnx --stac model.json

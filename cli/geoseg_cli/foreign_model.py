@@ -31,17 +31,17 @@ def options(heading: str) -> Decorator:
         ),
         option(
             "--mean", type=types.numbers, metavar="N,N,N",
-            help="For these, the mean of each band: of 0 to 1, 0 to 255, or of 16 bits where one is above 255.",
+            help="For these, the mean of each band, on a scale of 0 to 1, 0 to 255, or 16 bits if one is above 255.",
         ),
         option("--std", type=types.numbers, metavar="N,N,N", help="For these, the standard deviation of each band."),
         option("--gsd", "gsd_m", type=float, metavar="M", help="For these, the pixel size of the training imagery."),
         option(
             "--activation", type=types.word("activation", *_ACTIVATIONS), metavar="NAME",
-            help="What makes probabilities of an ONNX file's output: softmax, sigmoid or none. [default: found out]",
+            help="What turns an ONNX file's output into probabilities: softmax, sigmoid or none. [default: detected]",
         ),
         option(
             "--network-output", metavar="NAME",
-            help="Which of the outputs of an ONNX file is meant. [default: the only one that fits]",
+            help="Output of an ONNX file to use. [default: the only one that fits]",
         ),
     )  # fmt: skip
 

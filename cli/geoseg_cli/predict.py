@@ -29,7 +29,7 @@ _STATUS_WORDS: dict[Status, str] = {
     "mapped": "mapped",
     "partial": "mapped in part",
     "finished": "finished before",
-    "outside": "outside of the area",
+    "outside": "outside the area",
     "failed": "failed",
 }
 
@@ -345,7 +345,7 @@ def _report_scene(result: SceneResult, number: int, total: int, *, quiet: bool) 
         "mapped": f"wrote {result.labels}: {pixels_text(result.pixels)} in {result.seconds:.1f} s",
         "partial": f"{result.scene}: this share is mapped; the shard that ends last puts the map together",
         "finished": f"{result.labels} is finished",
-        "outside": f"{result.scene} lies outside of the area",
+        "outside": f"{result.scene} lies outside the area",
     }
     if not quiet:
         say(f"{number} of {total}: {what[result.status]}")
@@ -389,4 +389,4 @@ def plan_all(scenes: list[Any], out_dir: str, settings: dict[str, Any], *, as_js
             f"{planned} scene{'s' * (planned != 1)}: about {disk_bytes / 1e6:.3g} MB on the disk, {seconds:.2g} s"
         )
     if failed:
-        raise GeosegError(f"{failed} of {len(scenes)} scenes cannot be mapped so")
+        raise GeosegError(f"{failed} of {len(scenes)} scenes cannot be mapped with these options")

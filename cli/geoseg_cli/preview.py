@@ -33,11 +33,11 @@ _SPELLED = {"later": "two maps", "width_px": "--width"}
     "--max-mb", type=float, metavar="MB", help="Maximum size of the page; a larger page zooms deeper. [default: 15]"
 )
 @grouped(_OUTPUT)("--title", metavar="TEXT", help="Heading. [default: the map's file name]")
-@grouped(_OUTPUT)("--description", metavar="TEXT", help="What stands below the heading.")
+@grouped(_OUTPUT)("--description", metavar="TEXT", help="Text below the heading.")
 @grouped(_OUTPUT)(
     "--width", "width_px", type=int, metavar="PX", help="Width of a picture, in pixels. [default: about 2150]"
 )
-@grouped(_OUTPUT)("--dpi", type=int, metavar="N", help="Pixels of a picture to an inch of paper. [default: 144]")
+@grouped(_OUTPUT)("--dpi", type=int, metavar="N", help="Resolution of a picture, in pixels per inch. [default: 144]")
 @options.mkdir(_OUTPUT)
 @options.overwrite(_OUTPUT, "Replace an existing file.")
 @options.as_json(_OUTPUT)

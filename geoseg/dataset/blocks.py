@@ -173,7 +173,8 @@ def _areas(
     )
     if not train or not validation:
         raise UsageError(
-            "`split='blocks'`: the margins leave nothing over; take a smaller share, or `split='random:0.8'`",
+            "`split='blocks'`: the margins leave nothing to train on, or to validate; use a smaller share, or "
+            "`split='random:0.8'`",
             "split",
         )
     return train, validation, testing

@@ -205,7 +205,7 @@ def check_rule(rule: str) -> None:
         near = nearest(name, (*_WORDS, *_SHARES))
         meant = f"{near}:{number}" if near in _SHARES and number else _SHARES.get(near or "", near)
         raise UsageError(
-            f"`split={rule!r:.80}` is no rule and no file{f' (did you mean {meant}?)' if meant else ''}; "
+            f"`split={rule!r:.80}` is neither a rule nor a file{f' (did you mean {meant}?)' if meant else ''}; "
             "give published, random:0.8, blocks:0.2, folders, all, or a file of ids",
             "split",
         )
@@ -264,7 +264,7 @@ def _folders(dataset: Dataset) -> Mapping[str, str]:
 def _random(dataset: Dataset, share: float, seed: int, valid_share: float) -> Mapping[str, str]:
     ids = [pair.id for pair in dataset.pairs]
     if len(ids) < 2:
-        raise UsageError("one scene cannot be divided at random; take `split='blocks:0.2'`", "split")
+        raise UsageError("one scene cannot be divided at random; use `split='blocks:0.2'`", "split")
     random.Random(f"geoseg {seed}").shuffle(ids)  # noqa: S311 - not a secret; text seeds alike on every platform
     held = min(max(1, round(len(ids) * (1 - share))), len(ids) - 1)
     if len(ids) >= 3 and valid_share < 1:

@@ -102,7 +102,7 @@ def common_names(first: Nomenclature, later: Nomenclature, codes: set[int], maps
         if len(known) == 2 and known[0].name != known[1].name:
             raise UsageError(
                 f"code {code} is {one.name!r:.60} in {shown(maps[0])} and {two.name!r:.60} in {shown(maps[1])}; "
-                "maps that are compared have one `legend`, which can be given",
+                "compared maps need the same names; give one `legend` for both",
                 "legend",
             )
         names.append(known[0] if known else one)

@@ -82,8 +82,8 @@ class CodeTable:
 
     def _too_many(self) -> SceneError:
         return SceneError(
-            f"{self._name} holds more than {MOST_CLASSES} codes, which is more than can be told apart; "
-            "is it a map of classes? give one, or one with fewer of them"
+            f"{self._name} holds more than {MOST_CLASSES} codes, more than a page or a picture can show; "
+            "is it a map of classes? give a map with fewer classes"
         )
 
 

@@ -128,7 +128,7 @@ def _one_layer(polygons: str, layer: str | None, map_name: str | None) -> Featur
     if len(fits) > 1:
         names = ", ".join(one.layers[0] for one in fits)
         raise UsageError(
-            f"{found.name} has {len(fits)} layers of polygons: {names}; one is drawn, name it with `layer`", "layer"
+            f"{found.name} has {len(fits)} layers of polygons: {names}; name the one to draw with `layer`", "layer"
         )
     return (fits or each)[0]
 

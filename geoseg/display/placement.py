@@ -61,8 +61,8 @@ def _check_sides(landcover: Scene, other: Scene) -> None:
     (rows, cols), (other_rows, other_cols) = landcover.shape, other.shape
     if abs(math.log(rows * other_cols / (cols * other_rows))) > _ALIKE:
         raise SceneError(
-            f"{shown(other.path)} cannot be laid on {shown(landcover.path)}: one of them has no place, and "
-            f"{other_rows} x {other_cols} pixels are not the shape of {rows} x {cols}; give one of the map's extent"
+            f"{shown(other.path)} cannot be laid on {shown(landcover.path)}: one of them is not georeferenced, and "
+            f"{other_rows} x {other_cols} pixels do not have the shape of {rows} x {cols}; give one of the map's extent"
         )
 
 
@@ -180,8 +180,8 @@ def _source_place(dataset: DatasetReader, source: OverviewSource, place: Placeme
         box = place.of.geobox
         if not (box.crs is not None and box.has_transform):
             raise SceneError(
-                f"{shown(source.scene.path)} has no place and {shown(place.of.path)} only control points; "
-                "give the scene the map's place (rio edit-info --crs --transform)"
+                f"{shown(source.scene.path)} is not georeferenced, and {shown(place.of.path)} has only ground control "
+                "points; give the scene the CRS and the transform of the map (rio edit-info --crs --transform)"
             )
         scale = Affine.scale(box.width_px / cols, box.height_px / rows)
         return {"src_crs": box.crs, "src_transform": box.transform @ scale @ to_full}

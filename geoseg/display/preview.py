@@ -148,7 +148,7 @@ def preview(  # noqa: PLR0913 - each is a noun of the page
     chosen = check_palette(palette)
     heading = Heading(title, description)
     if later is not None and confidence is not None:
-        raise UsageError("`confidence` is of one map; leave it out, or the later map", "confidence")
+        raise UsageError("`confidence` belongs to one map; leave it out, or leave out `later`", "confidence")
     if layer is not None and polygons is None:
         raise UsageError("`layer` is for `polygons`; add them, or leave it out", "layer")
     budget = _budget_bytes(max_mb, inline=out is None)
@@ -252,8 +252,8 @@ def _confidence(path: StrPath) -> Scene:
     bands = len(found.band_indexes)
     if found.dtype != "uint8" or bands != 1:
         raise SceneError(
-            f"{shown(found.path)} has {bands} band{'s' * (bands != 1)} of {found.dtype}, confidence is percent as "
-            "uint8 in one; give what geoseg predict --confidence wrote"
+            f"{shown(found.path)} has {bands} band{'s' * (bands != 1)} of {found.dtype}; confidence is percent as "
+            "uint8 in one band: give the raster that predict writes with `confidence`"
         )
     return found
 

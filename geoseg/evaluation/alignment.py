@@ -87,10 +87,12 @@ def align(reference: ClassRaster, grid: GeoBox) -> Shifted | Warped:
         if theirs.shape != grid.shape:
             raise SceneError(
                 f"{name} is {theirs.height_px} x {theirs.width_px} pixels, the map {grid.height_px} x "
-                f"{grid.width_px}, and not both have a CRS and a transform to be aligned by; "
+                f"{grid.width_px}, and at least one has no CRS or no transform to align them by; "
                 f"{_way_out(theirs, grid)}"
             )
-        note = None if theirs == grid else f"{name} is compared pixel by pixel: not both rasters have a place"
+        note = (
+            None if theirs == grid else f"{name} is compared pixel by pixel: at least one raster is not georeferenced"
+        )
         return Shifted(reference, 0, 0, note)
     shift = whole_shift(theirs, grid)
     if shift is None or len(whole_turns(theirs, grid)) > 1:
@@ -113,7 +115,9 @@ def _warped(reference: ClassRaster, grid: GeoBox) -> Warped:
     if not _overlap(theirs, grid, name):
         raise _apart(name)
     where = "another grid" if theirs.crs == grid.crs else f"another grid, in {_called(theirs)}"
-    return Warped(reference, grid, f"{name} is on {where}: warped onto the map's by nearest neighbor, as it is read")
+    return Warped(
+        reference, grid, f"{name} is on {where}; warped to the map's grid by nearest neighbor while it is read"
+    )
 
 
 def _overlap(theirs: GeoBox, grid: GeoBox, name: str) -> bool:

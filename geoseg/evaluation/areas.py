@@ -107,7 +107,9 @@ class Areas:
         drawn = counts.sum(axis=1)
         strata = (drawn > 0) & (mapped > 0)
         if not strata.any():
-            raise UsageError("areas need a reference on the map's classes, got none; give more of it")
+            raise UsageError(
+                "areas need a reference on the map's classes, and none lies there; give one that covers more of the map"
+            )
         total = float(mapped[strata].sum())
         weight = np.where(strata, mapped, 0) / total
         shares = _rows(counts if weights is None else weights.T)
@@ -232,9 +234,11 @@ def _notes(
         name for (_, name), area, n, some in zip(sample, mapped, drawn, missed, strict=True) if area and n == 1 and some
     ]
     notes = [f"no reference lies on {', '.join(bare)}: areas are of the rest of the map"] if bare else []
-    notes += [f"one sample alone lies on {', '.join(single)}: no interval can be known"] if single else []
+    notes += [f"only one sample lies on {', '.join(single)}: no interval can be estimated"] if single else []
     if not bare and not missed[drawn > 0].any():
-        notes += ["the reference is a census of the map: nothing is left to chance; its own errors are not in ±"]
+        notes += [
+            "the reference covers the whole map, a census: there is no sampling error, and ± leaves out its own errors"
+        ]
     return tuple(notes)
 
 

@@ -25,8 +25,8 @@ def match_legends(
     ours, theirs = Nomenclature.from_legend(card.legend), Nomenclature.from_legend(legend)
     if not share_a_name(ours, theirs):
         raise UsageError(
-            f"{card.name} knows {listed(ours)}, {name} has {listed(theirs)}: no class of the same name; "
-            "rename the data set's with `legend`, or take another model",
+            f"{card.name} maps {listed(ours)}, {name} has {listed(theirs)}: no class of the same name; "
+            "rename the classes of the data set with `legend`, or use another model",
             "legend",
         )
     return Matching.of(ours, theirs, ignore)
@@ -46,8 +46,8 @@ def choose_bands(card: ModelCard, bands: Sequence[str], name: str) -> tuple[int,
     if len(missing) == len(wanted) == len(plain):
         return None
     raise SceneError(
-        f"{card.name} wants the bands {', '.join(card.bands)}; {name} lacks {', '.join(missing)}, "
-        f"it has {', '.join(bands)}; choose {len(wanted)} with `bands`, or take another model"
+        f"{card.name} needs the bands {', '.join(card.bands)}; {name} lacks {', '.join(missing)} and "
+        f"has {', '.join(bands)}; choose {len(wanted)} with `bands`, or use another model"
     )
 
 
@@ -109,8 +109,8 @@ def normalization_note(card: ModelCard) -> str | None:
     high, mean = card.normalization.value_range[1], card.normalization.mean
     if high >= _WIDE and max(mean) <= _UNIT and max(card.normalization.std) <= _UNIT:
         return (
-            f"the normalization of {card.name} is that of values from 0 to 1 (mean {_numbers(mean)}), its imagery goes "
-            f"to {high:g}: unless it was trained so, its mean and std must be {high:g} times as large"
+            f"the normalization of {card.name} fits values from 0 to 1 (mean {_numbers(mean)}), but its imagery goes "
+            f"to {high:g}: unless it was trained this way, its mean and std must be {high:g} times as large"
         )
     return None
 

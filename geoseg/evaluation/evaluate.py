@@ -52,12 +52,12 @@ StrPath = str | os.PathLike[str]
 Says = Callable[[str], None]
 
 _CLUSTERED = (
-    "the reference's pixels are neighbors, no random sample: the intervals are narrower than the truth; "
-    "a stratified random sample of points (`sample`) has honest ones"
+    "the pixels of the reference are neighbors, not a random sample: the intervals are too narrow; "
+    "a stratified random sample of points (`sample`) gives honest ones"
 )
 _ALIKE = (
-    "points count alike in the matrix and its figures, whatever share of the map each class covers; "
-    "accuracies by area, with their errors,"
+    "each point counts once in the matrix and its figures, whatever share of the map its class covers; "
+    "accuracies by area, with their standard errors,"
 )
 
 
@@ -187,7 +187,7 @@ def evaluate(  # noqa: PLR0913 - the options of the verb
         shared = {"report": report, "ignore": ignore, "legend": legend, "column": column, "layer": layer}
         shared["overwrite"] = overwrite
         return _of_model(landcover, reference, {**shared, "progress": progress, "announce": announce, **options})
-    _refuse(options, "models", f"{landcover} is no .safetensors bundle")
+    _refuse(options, "models", f"{landcover} is not a .safetensors bundle")
     if not (reference is None or isinstance(reference, str | os.PathLike) or is_frame(reference)):
         raise UsageError(
             f"a map is evaluated against a raster or polygons, got a {type(reference).__name__}; give the file of the "
@@ -326,7 +326,7 @@ class _MapEvaluation:
                 "classes; there the last polygon counts"
             )
         if of_points:
-            yield f"{_ALIKE} {'come with `areas=True`' if areas is None else 'stand with the areas'}"
+            yield f"{_ALIKE} {'come with `areas=True`' if areas is None else 'are with the areas'}"
         elif self.points is not None:
             yield f"the areas are from the sample {public_name(self.points.path)}, all else from the reference"
         elif areas is not None and any(each.standard_error > 0 for each in areas.classes):
@@ -387,7 +387,7 @@ def _check(truth: _Truth, sample: object, confidence: StrPath | None, *, areas: 
         )
     if sample is not None and reference is not None and not areas:
         raise UsageError(
-            "`sample` beside a reference raster is for areas; add `areas=True`, or leave one of the two out", "sample"
+            "`sample` with a reference raster is for areas; add `areas=True`, or leave one of the two out", "sample"
         )
     for name, value in (("column", truth.column), ("layer", truth.layer)):
         if value is not None and sample is None and not truth.polygons:

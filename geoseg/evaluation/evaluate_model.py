@@ -146,7 +146,7 @@ def _areas(
     else:
         areas, how = tuple(part), "areas as given"
     scenes = len({area.pair_id for area in areas})
-    return areas, f"examined on {scenes} scene{'s' * (scenes != 1)} of {dataset.name}: {how}"
+    return areas, f"evaluated on {scenes} scene{'s' * (scenes != 1)} of {dataset.name}: {how}"
 
 
 def _notes(model: ModelBundle, spoiled: str | None, part: str | Sequence[Area], matching: Matching) -> Iterator[str]:
@@ -160,7 +160,7 @@ def _notes(model: ModelBundle, spoiled: str | None, part: str | Sequence[Area], 
         yield matching.note
     unlearned = [named.name for named in matching.map_names if named.code not in model.output_codes]
     if unlearned:
-        yield f"{model.name} never says {', '.join(unlearned)}: it has no channel for it"
+        yield f"{model.name} cannot map {', '.join(unlearned)}: its network has no channel for it"
 
 
 def _check_values(scenes: Sequence[LabeledScene], model: ModelBundle, name: str) -> None:
@@ -241,8 +241,8 @@ def _open_to_several(found: SceneCounts, dataset: Dataset, matching: Matching) -
             count for (theirs, ours), count in pixels.items() if any(matching.same(each, ours) for each in sets[theirs])
         )
         yield (
-            f"{total} pixels may be of several classes and are not counted; the map says one of these in "
-            f"{one_of_them / total:.1%} of them"
+            f"{total} pixels have labels that leave several classes open and are not counted; the map shows one of "
+            f"these classes in {one_of_them / total:.1%} of them"
         )
 
 
@@ -252,7 +252,7 @@ def _missing(matrix: ConfusionMatrix) -> Iterator[str]:
     lacking = [name for name, theirs, ours in pairs if ours and not theirs]
     if lacking:
         verb = "has" if len(lacking) == 1 else "have"
-        yield f"{', '.join(lacking)} {verb} no pixel in these labels: an IoU of 0 says nothing of how well it is found"
+        yield f"{', '.join(lacking)} {verb} no pixel in these labels: an IoU of 0 does not tell how well it is mapped"
     constant = constant_map(matrix)
     if constant is not None:
-        yield f"a map that says {constant[0]} everywhere would get {constant[1]:.4f} by the published protocol"
+        yield f"a map of {constant[0]} everywhere would have an mIoU of {constant[1]:.4f} by the published protocol"

@@ -81,7 +81,7 @@ class SceneCounts:
 
 @dataclass(frozen=True, slots=True)
 class LabeledScene:
-    """One scene to be examined on."""
+    """One scene to evaluate a model on."""
 
     reference: PreparedScene
     """At its own resolution: what is counted."""
@@ -203,9 +203,9 @@ def prepare_both(  # noqa: PLR0913, PLR0917 - a data set, a model, and how the o
     sizes, wanted = [scene.gsd_m for scene in native], model.gsd_m
     if wanted is None or None in sizes:
         which = model.name if wanted is None else dataset.name
-        note(f"{which} does not say how large its pixels are: scenes are mapped pixel by pixel, as they are")
+        note(f"the pixel size of {which} is unknown: scenes are mapped at their own resolution")
     elif any(size_factors((size, size), wanted) != (1, 1) for size in sizes if size):
-        note(f"mapped at {wanted:.3g} m pixels, the model's; counted at those of the labels ({_range(sizes)})")
+        note(f"mapped at the model's pixel size, {wanted:.3g} m; counted at that of the labels, {_range(sizes)}")
         seen = {scene.id: scene for scene in prepare(dataset, areas, folder, gsd_m=wanted, progress=decoding)}
     return [LabeledScene(scene, SceneBands(seen[scene.id], bands), seen[scene.id].shape) for scene in native], notes
 

@@ -73,7 +73,7 @@ class Matching:
             for which, names in (("map", only_map), ("reference", only_reference))
             if names
         ]
-        return None if not parts else f"the legends differ, pixels of these are errors: {'; '.join(parts)}"
+        return None if not parts else f"the legends differ, and pixels of these classes are errors: {'; '.join(parts)}"
 
     def same(self, reference_code: int, map_code: int) -> bool:
         """Say whether two codes are one class."""

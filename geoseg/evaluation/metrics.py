@@ -52,10 +52,10 @@ class ConfusionMatrix:
     def __post_init__(self) -> None:
         classes = len(self.codes)
         if len(set(self.codes)) != classes or len(self.names) != classes:
-            raise UsageError(f"a name for each of the codes, each once: got {self.codes} and {self.names}")
+            raise UsageError(f"each code needs one name and may occur once, got {self.codes} and {self.names}")
         if self.counts.shape != (classes, classes) or self.counts.dtype != np.int64 or (self.counts < 0).any():
             raise UsageError(
-                f"counts are int64 from 0 up, {classes} x {classes} for {classes} classes; "
+                f"counts must be int64 and not negative, {classes} x {classes} for {classes} classes; "
                 f"got {self.counts.dtype} {self.counts.shape}"
             )
 
@@ -211,7 +211,7 @@ def _places(codes: NDArray[Any], classes: Sequence[int], ignore: NDArray[np.int6
         places[found == code] = place
     unknown = found[(places < 0) & ~np.isin(found, ignore)]
     if len(unknown):
-        raise UsageError(f"code {unknown[0]} is no class of {list(classes)}; add it to the legend, or ignore it")
+        raise UsageError(f"code {unknown[0]} is not in the classes {list(classes)}; add it to the legend, or ignore it")
     places[np.isin(found, ignore)] = -1
     of_pixels: NDArray[np.int64] = places[inverse]
     return of_pixels

@@ -108,15 +108,15 @@ def overlap_note(learned: TrainingData, dataset: Dataset, areas: Sequence[Area],
     if learned.is_lost:
         return (
             f"{model} does not list the scenes it was trained on, and its split ({learned.rule}, seed {learned.seed}) "
-            f"is not one of {dataset.name} as it is here: some of these scenes may be among them, and the figures say "
-            "how well it remembers those; give the `split_rule` and all scenes of the training, or other scenes"
+            f"cannot be made again from {dataset.name}: some of these scenes may have trained it, and the figures then "
+            "show how well it remembers them; give the `split_rule` and all scenes of the training, or other scenes"
         )
     scenes = {area.pair_id for area in areas}
     seen_ids = learned.seen(dataset, areas, "train")
     if seen_ids:
         return (
             f"{model} was trained on {len(seen_ids)} of these {len(scenes)} scenes ({_listed(seen_ids)}): the figures "
-            "say how well it remembers them, not how well it maps others; choose `split='test'`, or other scenes"
+            "show how well it remembers them, not how well it maps others; choose `split='test'`, or other scenes"
         )
     chosen = learned.seen(dataset, areas, "valid")
     if chosen:

@@ -369,7 +369,7 @@ def _numbers(cells: Sequence[str], where: str) -> NDArray[np.float64]:
         try:
             numbers[i] = float(cell) if cell else np.nan
         except ValueError:
-            raise SceneError(f"{where}: point {i + 1} is no number, got {cell!r:.40}") from None
+            raise SceneError(f"{where}: point {i + 1} is not a number, got {cell!r:.40}") from None
     return numbers
 
 
@@ -406,7 +406,7 @@ def _places(geometries: NDArray[Any], name: str) -> tuple[NDArray[np.float64], N
     if several := np.flatnonzero(np.bincount(owners, minlength=1) > 1).tolist():
         raise SceneError(
             f"{name}: {len(several)} of {len(geometries)} features hold several points each, the first is feature "
-            f"{several[0] + 1}; points drawn together are no random sample: split them if each was drawn on its own"
+            f"{several[0] + 1}; points drawn together are not a random sample: split them if each was drawn on its own"
         )
     x[owners], y[owners] = shapely.get_x(parts), shapely.get_y(parts)
     return x, y

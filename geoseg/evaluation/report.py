@@ -273,7 +273,7 @@ def _worst(pictures: Pictures) -> Iterator[str]:
     sheets = [name for name in pictures.names if name.startswith(WORST)]
     if sheets:
         yield from ("", "## Where it fails", "")
-        yield "The crops of each class in which the largest share of its pixels is taken for another."
+        yield "Of each class, the crops in which the largest share of its pixels is mapped as another."
     for name in sheets:
         yield from pictures.shown(name)
 
@@ -314,7 +314,7 @@ def _classes(found: Evaluation) -> Iterator[str]:
 def _areas(areas: Areas) -> Iterator[str]:
     yield from ("## Areas, corrected for the map's errors (Olofsson et al. 2014)", "")
     overall = f"{ratio_text(areas.overall)} ± {ratio_text(areas.overall_error)}"
-    yield from (f"Overall accuracy by area {overall}; ± are standard errors of accuracies.", "")
+    yield from (f"Overall accuracy by area {overall}; ± is the standard error of an accuracy.", "")
     yield from markdown_table(*areas_in_words(areas))
 
 

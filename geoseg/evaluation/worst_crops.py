@@ -37,7 +37,7 @@ class Seen(Protocol):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class WorstCrop:
-    """A crop in which many pixels of one class are taken for another."""
+    """A crop in which many pixels of one class are mapped as another."""
 
     scene: str
     window: Window

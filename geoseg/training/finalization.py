@@ -47,7 +47,7 @@ def finalize(  # noqa: PLR0913 - a run, and where all of it goes
         learner.kept.load_state_dict(best["weights"])
     network = learner.kept.eval()
     if bring_back(plan, network):
-        say(f"the weights are brought back towards those they began with, {plan.recipe.start_share:.0%} of the way")
+        say(f"the weights are moved back toward those at the start, {plan.recipe.start_share:.0%} of the way")
     with validation_errors(plan, str(learner.device)):
         temperature = calibrated_temperature(plan, network)
         found = _evaluated(plan, network, temperature, target.name)

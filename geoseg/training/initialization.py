@@ -30,7 +30,7 @@ def start_network(plan: TrainingPlan, say: Says) -> torch.nn.Module:
     recipe = plan.recipe
     network, bundle, taken = _begun(plan)
     if recipe.encoder_weights is not None and bundle is None and is_weights_file(recipe.encoder_weights):
-        say(f"the encoder begins with the weights {recorded_weights(recipe.encoder_weights)}")
+        say(f"the encoder starts with the weights {recorded_weights(recipe.encoder_weights)}")
     pretrained = {"encoder"} if recipe.encoder_weights is not None else set[str]()
     if taken is not None:
         say(f"begins with {taken}")

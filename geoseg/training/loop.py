@@ -149,7 +149,7 @@ class Learner(pl.LightningModule):
         torch.manual_seed(_seed_of(self.plan.recipe.seed, batch.number, self.global_rank))
 
     def training_step(self, batch: CropBatch, _index: int) -> torch.Tensor:
-        """Return the loss of a batch. Raises DivergedError, before any weight is touched, if it is no number."""
+        """Return the loss of a batch. Raises DivergedError, before any weight is touched, if it is not a number."""
         image, targets = self.seen_by_network(batch)
         loss = self.loss(self.network(image), targets)
         value = float(loss.detach())
@@ -164,7 +164,7 @@ class Learner(pl.LightningModule):
             return  # its scaler looks for them, and leaves such steps out
         gradients = [each.grad for each in self.network.parameters() if each.grad is not None]
         if self._batch is not None and not torch.nn.utils.get_total_norm(gradients).isfinite():
-            raise self._diverged("a gradient is no number", self._batch)
+            raise self._diverged("a gradient is not a number", self._batch)
 
     def on_train_batch_end(self, _outputs: object, batch: CropBatch, _index: int) -> None:
         """Average the weights, tell, and keep what is due."""
@@ -233,7 +233,7 @@ class Learner(pl.LightningModule):
         return DivergedError(
             f"{what} at batch {batch.number % self.plan.batches + 1} of {self.plan.batches} of epoch "
             f"{self.state.epochs + 1} ({'; '.join(batch.places[:2])}{'; ...' * (len(batch.places) > 2)}). "
-            "A smaller `lr`, `clip=1` or `precision='32'` may cure it; look at these places for extreme or undeclared "
+            "A smaller `lr`, `clip=1` or `precision='32'` may help; look at these places for extreme or undeclared "
             "nodata values"
         )
 
@@ -373,8 +373,8 @@ def hardware(device: str, devices: int, recipe: Recipe) -> dict[str, Any]:
     if devices > 1:
         if int(number or 0):
             raise UsageError(
-                f"{devices} devices are the first {devices}, got device {device}; leave `device` out, and choose among "
-                "GPUs by CUDA_VISIBLE_DEVICES",
+                f"`devices={devices}` uses the first {devices}, got `device={device!r}`; leave `device` out, and "
+                "choose GPUs with CUDA_VISIBLE_DEVICES",
                 "device",
             )
         there = {"cuda": cuda_devices(), "mps": 1}.get(kind, devices)

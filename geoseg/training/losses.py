@@ -190,7 +190,7 @@ def _number(text: str, whole: str) -> float:
     try:
         return float(text)
     except ValueError:
-        message = f"{text!r} in the loss {whole!r} is no number; write it as 'cross-entropy + 0.5 dice'"
+        message = f"{text!r} in the loss {whole!r} is not a number; write it as 'cross-entropy + 0.5 dice'"
         raise UsageError(message, _PARAMETER) from None
 
 
@@ -205,7 +205,7 @@ def _refuse_weights(weights: Sequence[float] | None) -> None:
         not weights or not all(0 <= weight < float("inf") for weight in weights) or not any(weights)
     ):
         raise UsageError(
-            f"class weights must be numbers of 0 or more, one at least above 0, got {tuple(weights)}", "weights"
+            f"class weights must be numbers of 0 or more, at least one of them above 0, got {tuple(weights)}", "weights"
         )
 
 
@@ -256,6 +256,6 @@ def class_weights(text: str, class_px: Sequence[int]) -> tuple[float, ...] | Non
 def _median_frequency(class_px: Sequence[int]) -> tuple[float, ...]:
     present = [count for count in class_px if count > 0]
     if not present:
-        raise UsageError("class weights cannot be found: no class has a labeled pixel", "weights")
+        raise UsageError("class weights cannot be computed: no class has a labeled pixel", "weights")
     middle = median(present)
     return tuple(min(max(middle / count, 1 / MOST), MOST) if count > 0 else 0.0 for count in class_px)

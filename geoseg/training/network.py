@@ -68,7 +68,7 @@ def check_network(recipe: Recipe, architecture: str, arguments: dict[str, Any]) 
             check_takes(architecture, arguments, size_px, name)
     if recipe.encoder_weights is not None and "encoder_name" not in architecture_named(architecture).checks:
         raise UsageError(
-            f"{architecture} has no encoder, so `encoder_weights={recipe.encoder_weights!r}` fits nothing; "
+            f"{architecture} has no encoder, so `encoder_weights={recipe.encoder_weights!r}` cannot be used; "
             "give `encoder_weights=None`",
             "encoder_weights",
         )

@@ -173,7 +173,7 @@ def _codes(dataset: Dataset, recipe: Recipe, say: Says) -> tuple[int, ...]:
     names = dataset.legend.names
     absent = [name for name in recipe.ignore if name_key(name) not in {*by_name, UNKNOWN}]
     if absent:
-        say(f"no class is named {', '.join(absent)}, so none is ignored for it; there are {', '.join(names)}")
+        say(f"`ignore` names {', '.join(absent)}, not among the classes {', '.join(names)}")
     ignored = {by_name.get(name_key(name)) for name in recipe.ignore}
     codes = tuple(code for code in dataset.legend.codes if code not in ignored)
     if len(codes) < 2:
@@ -191,7 +191,7 @@ def _sets(dataset: Dataset, codes: tuple[int, ...]) -> tuple[tuple[int, tuple[in
         channels = tuple(codes.index(each) for each in classes if each in codes)
         if not channels:
             names = ", ".join(dataset.legend.by_code(each).name for each in classes)
-            message = f"labels of {dataset.name} that may be {names} are of no class that is learned; see `ignore`"
+            message = f"labels of {dataset.name} that may be {names} hold no class that is trained; see `ignore`"
             raise UsageError(message, "ignore")
         if len(channels) < len(codes):
             found.append((code, channels))
@@ -228,7 +228,7 @@ def _say_absent(
     if lost := [name for name in absent if name not in perhaps]:
         say(f"no training pixel is {', '.join(lost)}: the network cannot learn it")
     if unsure := [name for name in absent if name in perhaps]:
-        say(f"no training pixel is {', '.join(unsure)} for sure: only labels that leave several open tell of it")
+        say(f"no training pixel is certain to be {', '.join(unsure)}: only labels that leave several open include it")
     unjudged = [dataset.legend.by_code(code).name for code in codes if valid_px and not valid_px.get(code)]
     if unjudged:
         say(f"no validation pixel is {', '.join(unjudged)}: mIoU is the mean of the other classes")
@@ -295,12 +295,12 @@ def _size_of_pixels(dataset: Dataset, parts: Split, recipe: Recipe, say: Says) -
     known = [pair.gsd_m for pair in pairs if pair.gsd_m is not None]
     if not known:
         if recipe.gsd_m is not None:
-            say("the imagery does not say how large its pixels are; it is learned from as it is")
+            say("the pixel size of the imagery is unknown; it is used without resampling")
         return None
     unknown = [pair.id for pair in pairs if pair.gsd_m is None]
     if unknown:
         raise UsageError(
-            f"{unknown[0]} does not say how large its pixels are, as other scenes do; give it for all as `data_gsd_m`",
+            f"the pixel size of {unknown[0]} is unknown, that of others is not; give one for all as `data_gsd_m`",
             "data_gsd_m",
         )
     finest, coarsest = min(known), max(known)
@@ -311,7 +311,7 @@ def _size_of_pixels(dataset: Dataset, parts: Split, recipe: Recipe, say: Says) -
         return recipe.gsd_m
     if alike:
         return None
-    say(f"imagery of {shown} m is resampled to {coarsest:.4g} m, the coarsest of it; see `gsd_m`")
+    say(f"imagery of {shown} m is resampled to {coarsest:.4g} m, the coarsest of them; see `gsd_m`")
     return coarsest
 
 
@@ -320,14 +320,14 @@ def _refuse_sizes(dataset: Dataset, pairs: list[Pair], size_px: int) -> None:
     after = {pair.id: pair.gsd_m * max(pair.scene.shape) / size_px for pair in pairs if pair.gsd_m is not None}
     if len(after) < len(pairs):
         raise UsageError(
-            f"`size_px={size_px}` changes how large pixels are, and {dataset.name} does not say how large they were: "
-            "no map could be made at the size that was learned; give the pixel size as `data_gsd_m`",
+            f"`size_px={size_px}` changes the pixel size, and that of {dataset.name} is unknown: no map could be made "
+            "at the size that was trained; give the pixel size as `data_gsd_m`",
             "data_gsd_m",
         )
     finest, coarsest = min(after, key=after.__getitem__), max(after, key=after.__getitem__)
     if after[coarsest] >= after[finest] * SAME_SIZE:
         raise UsageError(
-            f"`size_px={size_px}` makes pixels of {after[finest]:.3g} m of {finest} and of {after[coarsest]:.3g} m of "
+            f"`size_px={size_px}` makes pixels of {after[finest]:.3g} m in {finest} and of {after[coarsest]:.3g} m in "
             f"{coarsest}; give one pixel size for all with `size_px=None`, `gsd_m={after[coarsest]:.3g}`",
             "size_px",
         )
@@ -344,7 +344,7 @@ def _size_of_mixture(dataset: Dataset, recipe: Recipe, say: Says) -> float:
     for pair in dataset.pairs:
         if pair.gsd_m is None:
             name, _, scene = pair.id.partition("/")
-            message = f"data set {name}: {scene} does not say how large its pixels are; write data_gsd_m beside it"
+            message = f"data set {name}: the pixel size of {scene} is unknown; add data_gsd_m to its entry"
             raise UsageError(message, "data")
     shown = shown_range(dataset.members)
     if recipe.gsd_m is not None or shown is None:

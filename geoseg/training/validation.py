@@ -171,7 +171,7 @@ def score_scene(plan: TrainingPlan, engine: LiveEngine, scene: PreparedScene, se
             if math.isnan(counted.loss_sum):
                 raise DivergedError(
                     f"the network returned NaN for pixels of {scene.id}, which validates; a smaller `lr` or `clip=1` "
-                    "may cure it"
+                    "may help"
                 )
             scores = scores.merge(counted)
             seen(scene, window, _certain(plan, codes), predicted)

@@ -153,7 +153,7 @@ def test_a_model_and_a_data_set(
     found = geoseg.evaluate(*examined, split="all", device="cpu")
     assert json.loads(result.stdout) == found.to_json()
     assert found.metrics.pixels == 2 * 70 * 90
-    assert "examined on 2 scenes of data: all scenes" in result.stderr
+    assert "evaluated on 2 scenes of data: all scenes" in result.stderr
     assert {path.name for path in report.iterdir()} == {
         "metrics.json", "classes.csv", "confusion.csv", "calibration.csv", "report.md", "confusion.png",
         "calibration.png", "worst",

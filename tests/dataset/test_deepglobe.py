@@ -161,7 +161,7 @@ def test_bad_folders_get_one_clear_line(tmp_path: Path, make_tile: MakeTile) -> 
         open_dataset(tmp_path / "unlabelled")
     make_tile(tmp_path / "twice" / "train", "1")
     make_tile(tmp_path / "twice" / "valid", "1")
-    with pytest.raises(SceneError, match="have one id '1'"):
+    with pytest.raises(SceneError, match="have the same id '1'"):
         open_dataset(tmp_path / "twice")
 
 

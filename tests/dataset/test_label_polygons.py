@@ -313,7 +313,7 @@ def test_what_is_not_there_or_no_data_set_gets_its_own_line(tmp_path: Path, scen
     pd.DataFrame({"cover": ["x"]}).to_parquet(tmp_path / "table.parquet")
     with pytest.raises(SceneError, match="Parquet without geometries"):
         open_dataset(scene, labels=tmp_path / "table.parquet")
-    with pytest.raises(UsageError, match=r"layer. is one of polygons"):
+    with pytest.raises(UsageError, match=r"layer. is for label polygons"):
         open_dataset(scene, labels=write_raster(tmp_path / "codes.tif", noise(1, *SHAPE)[:1] % 3), layer="x")
 
 

@@ -140,7 +140,7 @@ def test_a_table_may_say_the_class_of_each_image(tmp_path: Path) -> None:
     for name, number in product(("woods", "shore"), range(3)):
         lines.append(f"whole/{name}/{number}.jpg,{name.upper()},{'valid' if number == 2 else 'train'}")
     (tmp_path / "table.csv").write_text("\n".join(lines))
-    with pytest.raises(SceneError, match="there twice"):  # 0 of woods and 0 of shore
+    with pytest.raises(SceneError, match="occurs twice"):  # 0 of woods and 0 of shore
         open_dataset(tmp_path / "table.csv")
     numbered = [lines[0] + ",id", *(f"{line},{place}" for place, line in enumerate(lines[1:]))]
     (tmp_path / "table.csv").write_text("\n".join(numbered))
@@ -184,12 +184,12 @@ BAD: dict[str, tuple[dict[str, dict[str, Any]], str]] = {
     "a negative pixel size": ({"tiles": {"data_gsd_m": -1}}, "data_gsd_m must be a number .*, got -1"),
     "bands of no kind": ({"tiles": {"bands": {"red": 1}}}, "bands must be names or numbers, got {'red': 1}"),
     "a layer of no kind": ({"tiles": {"layer": [1.5]}}, "layer must be names or numbers"),
-    "a layer of rasters": ({"tiles": {"layer": "north"}}, "data set tiles: layer is one of polygons"),
+    "a layer of rasters": ({"tiles": {"layer": "north"}}, "data set tiles: layer is for label polygons"),
     "a legend that is none": ({"tiles": {"legend": 3}}, "legend must be a text, got 3"),
     "classes that are none": ({"tiles": {"legend": [3]}}, "data set tiles: "),
     "labels that are none": ({"tiles": {"labels": 3}}, "labels must be a text, got 3"),
     "a mixture in itself": ({"tiles": {"path": "mixture.json"}}, "data set mixture: .* is a mixture itself"),
-    "a rule that is none": ({"tiles": {"split": "rndom:0.5"}}, "tiles: .*rndom:0.5.* is no rule"),
+    "a rule that is none": ({"tiles": {"split": "rndom:0.5"}}, "tiles: .*rndom:0.5.* is neither a rule"),
 }  # fmt: skip
 
 

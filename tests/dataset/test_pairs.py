@@ -149,7 +149,7 @@ def test_a_mask_of_0_and_255_has_two_classes(tmp_path: Path) -> None:
     write_raster(path, truth[None] * np.uint8(255), nodata=255)  # declared: no class
     assert open_dataset(scene, labels=path).legend.names == ("class 0",)
     write_raster(path, np.full((1, *SHAPE), 255, np.uint8))
-    with pytest.raises(SceneError, match="holds no label but 255"):
+    with pytest.raises(SceneError, match="holds only 255, which means unlabeled"):
         open_dataset(scene, labels=path)
 
 

@@ -157,7 +157,7 @@ def test_bad_rules_get_one_clear_line(model_dataset: Dataset, rule: str) -> None
     [("randon:0.7", "random:0.7"), ("Random", "random:0.8"), ("block:x", "blocks:x"), ("publisht", "published")],
 )
 def test_a_rule_that_is_nearly_one_is_named_without_a_data_set(rule: str, meant: str) -> None:
-    with pytest.raises(UsageError, match=rf"is no rule and no file \(did you mean {meant}\?\); give published"):
+    with pytest.raises(UsageError, match=rf"is neither a rule nor a file \(did you mean {meant}\?\); give published"):
         check_rule(rule)
 
 

@@ -380,7 +380,7 @@ def test_of_several_layers_that_could_be_drawn_one_is_named(tmp_path: Path) -> N
     assert next(open_features(path).batches()).codes.tolist() == [1]
     two.to_file(path, layer="autumn", mode="a")
     with pytest.raises(
-        UsageError, match=r"has 2 layers of polygons: spring, autumn; one is drawn, name it with `layer`"
+        UsageError, match=r"has 2 layers of polygons: spring, autumn; name the one to draw with `layer`"
     ):
         open_features(path)
     assert next(open_features(path, map_name="autumn").batches()).codes.tolist() == [2]

@@ -636,7 +636,7 @@ def test_maps_that_cannot_be_compared_are_refused_in_one_line(tmp_path: Path) ->
         with pytest.raises(kind, match=said):
             preview(path, later=other)
     assert preview(path, later=other_names, legend=DEEPGLOBE).title == "m \u2192 n"
-    with pytest.raises(errors.UsageError, match="`confidence` is of one map"):
+    with pytest.raises(errors.UsageError, match="`confidence` belongs to one map"):
         preview(path, later=path, confidence=path)
 
 

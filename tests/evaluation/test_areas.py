@@ -115,7 +115,7 @@ def test_a_census_has_the_references_areas_and_no_doubt() -> None:
     np.testing.assert_allclose([each.area for each in found.classes], counts.sum(axis=0) * 2.0)
     assert all(each.standard_error == 0 and each.producers_error == 0 for each in found.classes)
     assert found.overall_error == 0
-    assert [note for note in found.notes if "a census of the map" in note]
+    assert [note for note in found.notes if "covers the whole map, a census" in note]
 
 
 def test_half_a_census_leaves_less_to_chance_than_a_sample_of_few() -> None:
@@ -141,7 +141,7 @@ def test_one_sample_alone_has_no_interval() -> None:
     found = Areas.of(sampled(np.array([[9, 1], [0, 1]])), np.array([60.0, 40.0]))
     assert math.isnan(found.classes[0].standard_error)
     assert math.isnan(found.classes[0].low)
-    assert "one sample alone lies on c1" in found.notes[0]
+    assert "only one sample lies on c1" in found.notes[0]
     assert found.classes[1].area == pytest.approx(46)
 
 

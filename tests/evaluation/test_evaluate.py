@@ -314,7 +314,7 @@ def test_a_class_that_only_one_of_them_has_is_an_error_and_said(tmp_path: Path) 
     assert dict(found.matrix) == {0: "water", 1: "forest", 2: "bog"}
     assert found.metrics.classes[2].iou == 0
     assert found.matrix.counts[2].tolist() == [0, (truth == 2).sum(), 0]
-    assert said == ["the legends differ, pixels of these are errors: only the reference has bog"]
+    assert said == ["the legends differ, and pixels of these classes are errors: only the reference has bog"]
     without = evaluate(mapped, reference, ignore="bog")
     assert without.metrics.overall_accuracy == 1
     assert without.left_out.ignored == (truth == 2).sum()
@@ -451,7 +451,7 @@ def test_areas_from_half_the_map_are_of_the_whole(tmp_path: Path) -> None:
     for each in found.areas.classes:
         assert each.low <= (truth == each.code).sum() * 100 <= each.high
         assert each.mapped == (guess == each.code).sum() * 100
-    assert any("no random sample" in line for line in said)
+    assert any("not a random sample" in line for line in said)
 
 
 def test_areas_without_a_place_are_in_pixels(tmp_path: Path) -> None:

@@ -141,7 +141,8 @@ def test_two_protocols(data: Dataset, model: ModelBundle, cache: Path, maps: dic
         for code in CODES[:6]
     ]
     name = DEEPGLOBE.names[int(np.argmax(constants))]
-    assert f"a map that says {name} everywhere would get {max(constants):.4f} by the published protocol" in found.notes
+    said = f"a map of {name} everywhere would have an mIoU of {max(constants):.4f} by the published protocol"
+    assert said in found.notes
 
 
 def test_tiles_change_nothing(data: Dataset, model: ModelBundle, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -172,7 +173,7 @@ def test_the_network_sees_its_own_resolution_and_the_labels_are_counted_at_their
 ) -> None:
     other = replace(model, gsd_m=gsd_m)
     found = evaluate_model(other, data, [Area("b"), Area("d")], device="cpu", cache=cache)
-    assert any(f"mapped at {gsd_m:.3g} m" in note and "(10 m)" in note for note in found.notes)
+    assert f"mapped at the model's pixel size, {gsd_m:.3g} m; counted at that of the labels, 10 m" in found.notes
     truths, maps = [], []
     for scene in prepare(data, [Area("b"), Area("d")], cache, gsd_m=gsd_m):
         patch = scene.read(Window(0, 0, *scene.shape))
@@ -200,7 +201,7 @@ def test_bands_are_found_by_name(data: Dataset, model: ModelBundle, cache: Path,
     same = evaluate_model(model, backwards, "all", device="cpu", cache=cache)
     truth, mapped, _ = counted(maps)
     assert np.array_equal(same.matrix.counts, confusion_matrix(truth, mapped, labels=CODES))
-    with pytest.raises(SceneError, match="lacks nir, it has red, green, blue"):
+    with pytest.raises(SceneError, match="lacks nir and has red, green, blue"):
         evaluate_model(replace(model, bands=("nir", "green", "red")), data, "all", cache=cache)
 
 
@@ -224,7 +225,7 @@ def test_classes_are_matched_by_name(data: Dataset, cache: Path, maps: dict[str,
 def test_a_class_without_a_channel_is_counted_and_said(data: Dataset, cache: Path, tmp_path: Path) -> None:
     six = tiny_bundle(tmp_path, window_px=WINDOW, overlap_px=16, gsd_m=10.0, output_codes=CODES[:6])
     found = evaluate_model(six, data, "all", device="cpu", cache=cache)
-    assert any("never says unknown" in note for note in found.notes)
+    assert any("cannot map unknown" in note for note in found.notes)
     assert found.metrics.classes[6].iou == 0
     assert found.matrix.reference_px[6] > 0
     assert found.calibration is not None
@@ -514,10 +515,10 @@ def test_the_verb_takes_values_too(data: Dataset, model: ModelBundle, cache: Pat
         ({"split": None}, "got None"),
         (
             {"split_rule": "randon:0.7"},
-            "`split_rule='randon:0.7'` is no rule and no file \\(did you mean random:0.7\\?\\)",
+            "`split_rule='randon:0.7'` is neither a rule nor a file \\(did you mean random:0.7\\?\\)",
         ),
         ({"split_rule": "random:1.5"}, "`split_rule='random:1.5'`: the share must be between 0 and 1"),
-        ({"split_rule": "nowhere.txt"}, "`split_rule='nowhere.txt'` is no rule and no file; give published"),
+        ({"split_rule": "nowhere.txt"}, "`split_rule='nowhere.txt'` is neither a rule nor a file; give published"),
         ({"tta": 3}, "`tta` is 1, 2, 4 or 8 symmetries of the square, got 3"),
         ({"device": "gpu"}, "`device` must be one of .*got 'gpu'"),
         ({"device": "cuda:99"}, "device cuda:99 is not here"),

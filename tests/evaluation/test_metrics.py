@@ -132,7 +132,7 @@ def test_lists_are_arrays() -> None:
 
 
 def test_a_code_that_is_no_class_is_refused() -> None:
-    with pytest.raises(UsageError, match=r"code 5 is no class of \[0, 3, 7, 200\]"):
+    with pytest.raises(UsageError, match=r"code 5 is not in the classes \[0, 3, 7, 200\]"):
         ConfusionMatrix.from_arrays(np.array([5]), np.array([0]), LEGEND)
     with pytest.raises(UsageError, match="differ in shape"):
         ConfusionMatrix.from_arrays(np.zeros(2, int), np.zeros(3, int), LEGEND)
@@ -162,7 +162,7 @@ def test_without_some_classes_their_pixels_are_gone() -> None:
 
 
 def test_counts_that_do_not_fit_the_classes_are_refused() -> None:
-    with pytest.raises(UsageError, match="counts are int64"):
+    with pytest.raises(UsageError, match="counts must be int64"):
         ConfusionMatrix((0, 1), ("a", "b"), np.zeros((2, 3), np.int64))
-    with pytest.raises(UsageError, match="each once"):
+    with pytest.raises(UsageError, match="may occur once"):
         ConfusionMatrix((0, 0), ("a", "b"), np.zeros((2, 2), np.int64))

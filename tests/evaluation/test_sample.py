@@ -89,8 +89,10 @@ def test_a_sample_in_any_form(
     assert found.areas is not None
     assert found.areas.classes == areas.classes
     assert (found.unit, found.metrics.pixels, found.reference) == ("points", 240, str(path))
-    said = [note for note in found.notes if note.startswith("points count alike")]
-    assert [note.partition("; ")[2] for note in said] == ["accuracies by area, with their errors, stand with the areas"]
+    said = [note for note in found.notes if note.startswith("each point counts once")]
+    assert [note.partition("; ")[2] for note in said] == [
+        "accuracies by area, with their standard errors, are with the areas"
+    ]
     inside = [each.low <= (truth[3:] == each.code).sum() * 100 <= each.high for each in found.areas.classes[:4]]
     assert sum(inside) >= 3
 
@@ -103,9 +105,9 @@ def test_a_sample_without_areas_does_not_read_the_map(
     seen: list[Any] = []
     found = evaluate(landcover, sample=tmp_path / "sample.gpkg", progress=seen.append)
     assert (found.areas, seen) == (None, [])
-    said = [note for note in found.notes if note.startswith("points count alike")]
+    said = [note for note in found.notes if note.startswith("each point counts once")]
     assert [note.partition("; ")[2] for note in said] == [
-        "accuracies by area, with their errors, come with `areas=True`"
+        "accuracies by area, with their standard errors, come with `areas=True`"
     ]
     assert found.matrix == wanted(truth, guess, rows, cols)[0]
 
@@ -146,7 +148,7 @@ CSV = "x,y,class\n400005,4999905,water\n"
     [
         (CSV.replace("water", "watr"), "no class is called 'watr'; known are urban_land"),
         (CSV.replace("water", ""), "point 1 has no class in the column class"),
-        (CSV.replace("400005", "west"), "point 1 is no number, got 'west'"),
+        (CSV.replace("400005", "west"), "point 1 is not a number, got 'west'"),
         (CSV.replace("x,y", "a,b"), "no columns x and y, or lon and lat"),
         (CSV.replace("class", "kind"), "has no column 'class', it has kind"),
         ("x,y,class\n", "holds no point"),

@@ -220,7 +220,7 @@ def test_an_encoder_begins_with_a_files_weights_and_sees_what_they_saw(
     network = start_network(plan, lines.append)
     assert frozen(network) == {"encoder": True}
     assert all(bool((tensor == 1).all()) for tensor in network.get_submodule("encoder").state_dict().values())
-    assert [line for line in lines if line.startswith("the encoder begins with the weights lite0.safetensors sha256:")]
+    assert [line for line in lines if line.startswith("the encoder starts with the weights lite0.safetensors sha256:")]
 
 
 def test_a_files_weights_are_refused_before_pixels_are_read(data: Path, tmp_path: Path) -> None:

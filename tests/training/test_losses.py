@@ -183,7 +183,7 @@ def test_a_sum_is_the_sum_of_its_parts_and_its_weights_follow_the_module() -> No
         ("hinge", "unknown loss 'hinge' in 'hinge'; geoseg knows cross-entropy, dice, focal, lovasz"),
         ("", "unknown loss ''"),
         ("dice + ", "unknown loss ''"),
-        ("half dice", "'half' in the loss 'half dice' is no number"),
+        ("half dice", "'half' in the loss 'half dice' is not a number"),
         ("-1 dice", "factor of a loss must be 0 to"),
         ("nan dice", "factor of a loss must be 0 to"),
         ("dice:gamma=2", "loss dice has no setting 'gamma'; it has none"),

@@ -142,7 +142,7 @@ def test_the_network_aims_at_the_sets_of_what_it_learns(tmp_path: Path) -> None:
     for code, classes in dataset.sets:
         left = [fewer.output_codes.index(each) for each in classes if each in fewer.output_codes]
         assert len(left) != 1 or certain[code] == left[0]
-    with pytest.raises(UsageError, match=r"may be .* are of no class that is learned"):
+    with pytest.raises(UsageError, match=r"may be .* hold no class that is trained"):
         plan_of(file, RECIPE.changed(ignore=("unknown", "water", "barren_land")))
 
 
@@ -168,7 +168,7 @@ def test_the_weights_of_classes_follow_what_is_shown(plan: TrainingPlan, tmp_pat
 @pytest.mark.parametrize(
     ("changed", "recipe", "wanted"),
     [
-        ({"data_gsd_m": "-"}, RECIPE, "data set whole: .* does not say how large its pixels are; write data_gsd_m"),
+        ({"data_gsd_m": "-"}, RECIPE, "data set whole: the pixel size of .* is unknown; add data_gsd_m"),
         ({}, RECIPE.changed(gsd_m=None, size_px=64), "give `size_px=None`"),
     ],
 )

@@ -161,8 +161,8 @@ def test_a_size_that_cannot_be_is_called_by_its_name(data: Path, tmp_path: Path,
 
 def test_a_name_to_ignore_that_no_class_has_is_said(data: Path) -> None:
     plan, lines = planned(data, ignore=["Unknown", "watr", "Forest_Land"])
-    told = [line for line in lines if "no class is named" in line]
-    assert told == [f"no class is named watr, so none is ignored for it; there are {', '.join(plan.legend.names)}"]
+    told = [line for line in lines if "`ignore` names" in line]
+    assert told == [f"`ignore` names watr, not among the classes {', '.join(plan.legend.names)}"]
     assert [plan.legend.by_code(code).name for code in plan.output_codes] == [
         "urban_land", "agriculture_land", "rangeland", "water", "barren_land"
     ]  # fmt: skip
@@ -200,9 +200,9 @@ def test_all_scenes_are_learnt_from_at_one_pixel_size(
         (
             [(64, 0.5), (64, 1.0)],
             {"size_px": 32},
-            "`size_px=32` makes pixels of 1 m of 0 .* 2 m of 1; .* `gsd_m=2`",
+            "`size_px=32` makes pixels of 1 m in 0 .* 2 m in 1; .* `gsd_m=2`",
         ),
-        ([(64, 0.5), (64, None)], {}, "1 does not say how large its pixels are.*`data_gsd_m`"),
+        ([(64, 0.5), (64, None)], {}, "the pixel size of 1 is unknown.*`data_gsd_m`"),
     ],
 )
 def test_pixels_of_several_sizes_or_none_are_refused(

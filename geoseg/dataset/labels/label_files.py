@@ -67,9 +67,9 @@ def find_labels(
             f"labels are polygons or rasters, not both: {listed({files[0], files[are_polygons.index(True)]})}"
         )
     if options.column is not None:
-        raise UsageError("`column` is one of polygons; leave it out for label rasters", "column")
+        raise UsageError("`column` is for label polygons; leave it out for label rasters", "column")
     if options.layer is not None:
-        raise UsageError("`layer` is one of polygons; leave it out for label rasters", "layer")
+        raise UsageError("`layer` is for label polygons; leave it out for label rasters", "layer")
     looked = each(lambda place: _look(files[place], scenes[place].geobox, legend, options.tolerance), range(len(files)))
     return _rasters_of(files, scenes, looked, options, legend)
 
@@ -256,7 +256,7 @@ def _classes_in(rasters: Sequence[Scene]) -> frozenset[int]:
     found = frozenset(code for codes in each(_codes_in, files) for code in codes)
     others = found - {NODATA}
     if not others:
-        raise SceneError(f"{shown(rasters[0].path)} holds no label but 255, which stands for none; look at the labels")
+        raise SceneError(f"{shown(rasters[0].path)} holds only 255, which means unlabeled; check the labels")
     is_class = len(others) == 1 or not all(0 <= code < NODATA for code in others)
     return found if is_class else others
 
@@ -271,8 +271,8 @@ def _undeclared_note(rasters: Sequence[Scene], recodings: Sequence[Mapping[int, 
     if found is None:
         return None
     return (
-        f"{shown(found.path)} holds 255 and does not declare it nodata: these pixels count as without label; if they "
-        "are a class, give it a code from 0 to 254"
+        f"{shown(found.path)} holds 255 and does not declare it nodata: these pixels count as unlabeled; if they are "
+        "a class, give it a code from 0 to 254"
     )
 
 

@@ -107,7 +107,7 @@ class PlacedPolygons:
         shapes, owners, others = unpacked_polygons(features.geometries)
         if not len(shapes):
             held = f": it has {counted(others)}" if others else ""
-            raise SceneError(f"{name} holds no polygon{held}; give polygons, points and lines can be buffered")
+            raise SceneError(f"{name} holds no polygon{held}; give polygons; points and lines can be buffered")
         values = tuple(features.values[owner] for owner in owners)
         return cls(name, column, shapes, values, features.crs_wkt, shapely.STRtree(shapes), tuple(others.items()))
 
@@ -160,7 +160,7 @@ def check_place(source: VectorSource, crs_wkt: str | None, grid: GeoBox, scene: 
     """Raise SceneError unless polygons can be burned into a grid."""
     if not grid.has_transform or grid.transform.is_degenerate or (grid.crs is None) != (crs_wkt is None):
         raise SceneError(
-            f"{source.name} cannot be laid upon {shown(scene)}: both need a CRS, and the scene a transform; "
+            f"{source.name} cannot be laid on {shown(scene)}: both need a CRS, and the scene a transform; "
             "georeference it (rio warp --dst-crs, for ground control points), or assign the CRS"
         )
 

@@ -79,7 +79,7 @@ class LabelRaster(_OfRaster):
     def decode(self, grid: GeoBox, window: Window) -> Decoded:
         """Return the legend's codes in a window of a scene's grid; nearest neighbor where the grids differ.
 
-        SceneError where the file is damaged, or the two have no place in common to be laid upon each other by.
+        SceneError where the file is damaged, or nothing says how the two lie on each other.
         """
         patch = whole_numbers(read_on(self.scene, grid, window), shown(self.scene.path))
         stored, known = patch.data[0], np.array([theirs for theirs, _ in self.codes])
@@ -151,7 +151,7 @@ def check_place(labels: Scene, grid: GeoBox) -> None:
     if labels.shape != grid.shape:
         raise SceneError(
             f"{shown(labels.path)} is {labels.shape[0]} x {labels.shape[1]} pixels, its scene {grid.height_px} x "
-            f"{grid.width_px}, and not both have a CRS and a transform to be laid upon each other by; "
+            f"{grid.width_px}, and at least one has no CRS or no transform to align them by; "
             "georeference them, or give labels of the scene's size"
         )
 

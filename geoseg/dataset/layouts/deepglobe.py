@@ -52,7 +52,7 @@ def find_deepglobe(root: str, options: SearchOptions) -> Found:
         _check_complete(found)
         for name, image in found.images.items():
             if name in pairs:
-                raise SceneError(f"{image} and {pairs[name][0]} have one id {name!r}; keep one of them")
+                raise SceneError(f"{image} and {pairs[name][0]} have the same id {name!r}; keep one of them")
             pairs[name] = image, found.masks[name], found.part or parts.get(name)
     if not pairs:
         raise SceneError(f"{root} holds images but no mask (NNN_mask.png); labels are needed to train or to evaluate")
@@ -91,7 +91,7 @@ def _folders(root: Path) -> list[_Folder]:
         found = folders.setdefault(path.parent, _Folder(path.parent, part))
         files = found.images if match["kind"].casefold() == "sat" else found.masks
         if other := files.get(match["id"]):
-            raise SceneError(f"{path} and {other.name} have one id {match['id']!r}; keep one of them")
+            raise SceneError(f"{path} and {other.name} have the same id {match['id']!r}; keep one of them")
         files[match["id"]] = path
     return list(folders.values())
 

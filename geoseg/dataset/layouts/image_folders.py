@@ -58,7 +58,7 @@ def has_whole_labels(root: str) -> bool:
 def find_whole_labels(root: str, options: SearchOptions) -> Found:
     """Return a pair for each image: `CLASS/NAME`, or `PART/CLASS/NAME`. SceneError for fewer than two classes."""
     if options.column is not None:
-        raise UsageError("`column` is one of polygons; the labels here are one for each image", "column")
+        raise UsageError("`column` is for label polygons; here each image has one label", "column")
     images = _in_table(Path(root)) if Path(root).is_file() else _in_folders(Path(root))
     names = sorted({image.name for image in images})
     if len(names) < 2:

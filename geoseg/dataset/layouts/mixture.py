@@ -122,7 +122,7 @@ class _Opened:
             return None
         where = f"{self.said.where}, built_up"
         if pair.gsd_m is None:
-            raise UsageError(f"{where}: {pair.id} does not say how large its pixels are; say it with data_gsd_m")
+            raise UsageError(f"{where}: the pixel size of {pair.id} is unknown; give it with data_gsd_m")
         absorbs = _absorbed(said, self.target, where)
         shares = {code: _share(meaning, absorbs) for code, meaning in self.meanings.items()}
         return BuiltUp(

@@ -124,7 +124,7 @@ def _by_id(paths: Sequence[Path], ends: tuple[str, ...]) -> dict[str, Path]:
         end = next((end for end in ends if stem.casefold().endswith(end)), "")
         name = stem[: -len(end)] if end else stem
         if name in found:
-            raise SceneError(f"{path} and {found[name].name} have one id {name!r}; keep one of them")
+            raise SceneError(f"{path} and {found[name].name} have the same id {name!r}; keep one of them")
         found[name] = path
     return found
 
