@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from urllib.parse import unquote
 
 import pytest
 
@@ -18,6 +17,7 @@ import geoseg.store
 from geoseg.errors import LockedError, OutputError, UsageError
 from geoseg.store import Key, claimed, is_store, staged
 from tests.buckets import Bucket
+from tests.objects_server import Objects
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
@@ -224,44 +224,11 @@ def test_no_permission_is_one_line(answers: type[_Answers]) -> None:
         Key.of("s3://bucket/a.tif").write(b"map")
 
 
-class _Objects(BaseHTTPRequestHandler):
-    """Keeps what is put: as much as Google's and Azure's stores have in common."""
-
-    objects: dict[str, bytes]
-    made = 201
-
-    def do_PUT(self) -> None:
-        self.objects[self._name] = self.rfile.read(int(self.headers["Content-Length"]))
-        self._send(self.made)
-
-    def do_GET(self) -> None:
-        content = self.objects.get(self._name)
-        self._send(404 if content is None else 200, content or b"")
-
-    do_HEAD = do_GET  # noqa: N815 - the name that http.server calls
-
-    @property
-    def _name(self) -> str:
-        return unquote(self.path.partition("?")[0])
-
-    def _send(self, status: int, content: bytes = b"") -> None:
-        self.send_response(status)
-        self.send_header("ETag", '"1"')
-        self.send_header("Last-Modified", "Sun, 29 Nov 2026 08:00:00 GMT")
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(content)
-
-    def log_message(self, *_: object) -> None:
-        """Say nothing."""
-
-
 @pytest.mark.parametrize("scheme", ["gs", "az"])
 def test_googles_and_azures_stores_are_asked_in_their_words(
     scheme: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kind = type("Objects", (_Objects,), {"objects": {}})
+    kind = type("Served", (Objects,), {"objects": {}})
     server = ThreadingHTTPServer(("127.0.0.1", 0), kind)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     address = f"http://127.0.0.1:{server.server_port}"
@@ -278,7 +245,7 @@ def test_googles_and_azures_stores_are_asked_in_their_words(
     assert (key.size(), key.read()) == (3, b"map")
     key.download(tmp_path / "back")
     assert (tmp_path / "back").read_bytes() == b"map"
-    assert list(kind.objects) == ["/box/maps/a b.tif"]  # type: ignore[attr-defined] # made above
+    assert list(kind.objects) == ["/box/maps/a b.tif"]
     server.shutdown()
     server.server_close()
     geoseg.store._opened.cache_clear()
