@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
 import threading
@@ -13,7 +14,10 @@ import pytest
 import rasterio
 from rasterio.errors import NotGeoreferencedWarning
 
+from geoseg.legend import LandCover, Legend
 from geoseg.raster import Scene, Window, raster_environment
+from geoseg.raster.landcover import PartFormat, labels, write_part
+from geoseg.raster.landcover.tile_file import read_level
 
 IMPORTS = """
 import warnings
@@ -54,6 +58,17 @@ def test_our_opens_are_silent_and_the_users_are_not(nowhere: Path) -> None:
         with pytest.raises(NotGeoreferencedWarning):
             rasterio.open(nowhere)
     assert list(warnings.filters) == before
+
+
+def test_a_part_needs_no_filter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In an interruption rasterio's warning once came through."""
+    monkeypatch.setattr("geoseg.raster.environment._without_a_place", contextlib.nullcontext)
+    product = labels(Legend([LandCover(1, "water", (0, 0, 255))]))
+    form = PartFormat(1, final_levels=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        part = write_part(tmp_path, product, 0, np.ones((600, 300), np.uint8), form)
+        assert read_level(part, 1, Window(0, 0, 300, 150)).all()
 
 
 def test_threads_that_change_filters_meanwhile_leave_nothing_behind(nowhere: Path) -> None:

@@ -130,8 +130,8 @@ def _geotiff(pixels: Pixels, form: PartFormat, threads: int, *, is_final: bool) 
         whole[:, :height, :width] = pixels
         pixels = whole
     shape = {"count": bands, "height": pixels.shape[1], "width": pixels.shape[2]}
-    # A place, which nobody reads: without one rasterio warns, in the midst of an interruption even on the terminal.
-    profile = {"driver": "GTiff", "dtype": "uint8", "transform": Affine.scale(1, -1), **shape}
+    # A place, which nobody reads: without one, and of pixels of 1, rasterio warns, in an interruption on the terminal.
+    profile = {"driver": "GTiff", "dtype": "uint8", "transform": Affine.scale(2, -2), **shape}
     blocks = {"tiled": True, "blockxsize": block_px, "blockysize": block_px, "interleave": "pixel"}
     if threads > 1:
         blocks["num_threads"] = threads
