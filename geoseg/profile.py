@@ -18,6 +18,9 @@ MAP = "map"
 """All work on tiles, as a stretch of the run."""
 _LONG, _IDLE, _ALL = 0.35, 0.35, 0.85
 """Shares from which the final map takes long, workers are idle for long, and cores are all busy."""
+_COMPUTING = 0.25
+"""Share of a stage's time from which it computes; below it waits for a disk or a server. Others may use the machine."""
+_NEARER = "write `out` to a faster disk or a nearer store"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +50,7 @@ class Profile:
 
     def __init__(self) -> None:
         self._seconds: dict[str, float] = {}
+        self._cpu_seconds: dict[str, float] = {}
         self._stretches: dict[str, tuple[float, float]] = {}
         self._lock = threading.Lock()
         self.workers: int | None = None
@@ -54,19 +58,20 @@ class Profile:
         self.devices = 0
         """How many were fed; 0 where workers mapped tile by tile."""
 
-    def add(self, stage: str, seconds: float) -> None:
-        """Add to the seconds of a stage; any thread may."""
+    def add(self, stage: str, seconds: float, cpu_seconds: float = 0.0) -> None:
+        """Add to the seconds of a stage, and to those that it computed; any thread may."""
         with self._lock:
             self._seconds[stage] = self._seconds.get(stage, 0.0) + seconds
+            self._cpu_seconds[stage] = self._cpu_seconds.get(stage, 0.0) + cpu_seconds
 
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:
-        """Add the seconds that the block takes."""
-        began = time.perf_counter()
+        """Add the seconds that the block takes, and those that its thread computes."""
+        began, began_cpu = time.perf_counter(), time.thread_time()
         try:
             yield
         finally:
-            self.add(stage, time.perf_counter() - began)
+            self.add(stage, time.perf_counter() - began, time.thread_time() - began_cpu)
 
     @contextmanager
     def stretch(self, name: str) -> Iterator[None]:
@@ -104,10 +109,36 @@ class Profile:
             return None
         if assemble_s > _LONG * (map_s + assemble_s):
             share = assemble_s / (map_s + assemble_s)
-            return Limit(f"putting the map together took {share:.0%} of the time", "write `out` to a faster disk")
+            return Limit(f"putting the map together took {share:.0%} of the time", _NEARER)
         if self.devices:
-            return _limit_of_devices(self.seconds, map_s * self.devices, cpu_s / map_s / available_cores())
+            return self._limit_of_devices(map_s, cpu_s)
         return _limit_of_workers(self.seconds, map_s, self.workers)
+
+    def _limit_of_devices(self, map_s: float, cpu_s: float) -> Limit:
+        """Return what limited devices that are fed, by what was waited for."""
+        seconds = self.seconds
+        stage = max((PIXELS, DEVICE, WRITERS, SCORE), key=lambda name: seconds.get(name, 0.0))
+        share = f"{min(1.0, seconds.get(stage, 0.0) / (map_s * self.devices)):.0%} of the time"
+        if stage == DEVICE:
+            what = f"the device: its results were waited for {share}"
+            return Limit(
+                what, "take a faster one, several (`device='cuda:all'`), a smaller model, or a smaller `overlap`"
+            )
+        if stage == SCORE:
+            return Limit(f"telling the device what to do took {share}", "take a larger `batch_size`")
+        work, what, nearer = {
+            PIXELS: (READ, f"reading: devices waited for pixels for {share}", "keep the scene near"),
+            WRITERS: (WRITE, f"writing: finished rows waited for {share}", _NEARER),
+        }[stage]
+        if self._cpu_seconds.get(work, 0.0) < _COMPUTING * seconds.get(work, 0.0):
+            return Limit(what, f"{nearer}, or take more `workers`")
+        quicker = "a scene in a quick compression such as ZSTD"
+        if cpu_s < _ALL * map_s * available_cores() and (self.workers or 0) < available_cores():
+            return Limit(what, f"take more `workers` (now {self.workers}), or {quicker}")
+        return Limit(
+            f"the processor: devices had to wait for {share} while it decoded pixels and encoded tiles",
+            f"more cores, or {quicker}, keep a device busy",
+        )
 
     def to_json(self) -> dict[str, object]:
         """Return plain values by name."""
@@ -147,27 +178,7 @@ def _limit_of_workers(seconds: Mapping[str, float], map_s: float, workers: int |
     return {
         READ: Limit(f"reading took {share}", "keep the scene near, in tiles, in a quick compression such as ZSTD"),
         SCORE: Limit(f"the network took {share}", "take a GPU, a smaller model, or a smaller `overlap`"),
-        WRITE: Limit(f"writing took {share}", "write `out` to a faster disk"),
-    }[stage]
-
-
-def _limit_of_devices(seconds: Mapping[str, float], devices_s: float, cores_busy: float) -> Limit:
-    """Return what limited devices that are fed, by what was waited for."""
-    stage = max((PIXELS, DEVICE, WRITERS, SCORE), key=lambda name: seconds.get(name, 0.0))
-    share = f"{min(1.0, seconds.get(stage, 0.0) / devices_s):.0%} of the time"
-    if stage in {PIXELS, WRITERS} and cores_busy > _ALL:
-        return Limit(
-            f"the processor: devices had to wait for {share}, and its cores were all busy",
-            "more cores, or a scene in a quick compression such as ZSTD, keep a device busy",
-        )
-    return {
-        PIXELS: Limit(f"reading: devices waited for pixels for {share}", "keep the scene near, or take more `workers`"),
-        WRITERS: Limit(f"writing: finished rows waited for {share}", "write `out` to a faster disk"),
-        DEVICE: Limit(
-            f"the device: its results were waited for {share}",
-            "take a faster one, several (`device='cuda:all'`), a smaller model, or a smaller `overlap`",
-        ),
-        SCORE: Limit(f"telling the device what to do took {share}", "take a larger `batch_size`"),
+        WRITE: Limit(f"writing took {share}", _NEARER),
     }[stage]
 
 

@@ -15,7 +15,7 @@ import geoseg
 from geoseg.inference import SceneMapping
 from geoseg.inference.pipeline import Capacity, Job, run_pipeline
 from geoseg.legend import LandCover, Legend
-from geoseg.profile import MAP, Profile
+from geoseg.profile import MAP, PIXELS, READ, SCORE, WRITE, WRITERS, Profile
 from geoseg.raster import Patch, Scene, Window, WindowGrid, tiles
 from tests.inference.clock_device import Clock
 from tests.inference.conftest import MakeScene
@@ -65,6 +65,31 @@ def test_what_is_slow_limits_a_device(make_scene: MakeScene, monkeypatch: pytest
     assert seconds[busiest] > wall_s / 2
     assert f"limit    {limit}" in str(profile)
     assert profile.to_json()["limit"] == limit.what
+
+
+@pytest.mark.parametrize(
+    ("waited", "work", "computed", "workers", "advice"),
+    [
+        (PIXELS, READ, 0.1, 4, "keep the scene near, or take more `workers`"),
+        (PIXELS, READ, 0.9, 3, "take more `workers` (now 3), or a scene in a quick compression such as ZSTD"),
+        (PIXELS, READ, 0.9, 4, "more cores, or a scene in a quick compression such as ZSTD, keep a device busy"),
+        (WRITERS, WRITE, 0.1, 4, "write `out` to a faster disk or a nearer store, or take more `workers`"),
+        (WRITERS, WRITE, 0.9, 3, "take more `workers` (now 3), or a scene in a quick compression such as ZSTD"),
+        (SCORE, READ, 0.9, 4, "take a larger `batch_size`"),
+    ],
+)
+def test_what_to_change_follows_from_what_the_host_does(
+    monkeypatch: pytest.MonkeyPatch, waited: str, work: str, computed: float, workers: int, advice: str
+) -> None:
+    monkeypatch.setattr("geoseg.profile.available_cores", lambda: 4)
+    profile = Profile()
+    profile.devices, profile.workers = 1, workers
+    profile.add(work, 8.0, 8.0 * computed)
+    profile.add(waited, 9.0)
+    with profile.stretch(MAP):
+        time.sleep(NAP_S)
+    assert profile.limit is not None
+    assert profile.limit.advice == advice
 
 
 @pytest.mark.parametrize("slow", ["read", "score"])
