@@ -600,7 +600,7 @@ def disk(tmp_path: Path) -> Iterator[Path]:
     ("suffix", "leave_bytes"),
     [
         *zip(FORMATS, (0, 4096, 50_000, 1_000_000, 0), strict=True),
-        *zip(FORMATS, (50_000, 1_000_000, 0, 4096, 50_000), strict=True),
+        *zip(FORMATS, (50_000, 50_000, 1_000_000, 4096, 1_000_000), strict=True),
     ],
 )
 def test_a_full_disk(vectorize: Vectorize, disk: Path, tmp_path: Path, suffix: str, leave_bytes: int) -> None:

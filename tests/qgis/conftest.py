@@ -76,6 +76,13 @@ _QGIS_PROCESS = shutil.which("qgis_process.bin") or shutil.which(
     "qgis_process"
 )  # Debian's wrapper of the same name fails
 _QGIS_PYTHON = Path("/usr/bin/python3")
+_PROGRAM = """
+if "doctor" in sys.argv:  # it would try torch, for seconds; tests/cli/test_doctor.py lets it
+    import importlib
+    importlib.import_module("geoseg.inspection.doctor").broken_import = lambda _modules: None
+from geoseg_cli.main import geoseg
+geoseg()
+"""
 
 
 @pytest.fixture(scope="session")
@@ -92,7 +99,7 @@ def qgis(tmp_path_factory: pytest.TempPathFactory) -> Qgis:
     runtime = home / "runtime"
     runtime.mkdir(mode=0o700)
     from_here = f"import sys; sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / 'cli')!r}]"
-    geoseg = _make_program(home / "geoseg", f"{from_here}\nfrom geoseg_cli.main import geoseg\ngeoseg()")
+    geoseg = _make_program(home / "geoseg", f"{from_here}\n{_PROGRAM}")
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     environment |= {
         "HOME": str(home),
