@@ -6,6 +6,7 @@ import ast
 import inspect
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any, is_typeddict
 
@@ -42,6 +43,7 @@ def texts(tree: ast.AST) -> Iterator[tuple[int, str]]:
             yield node.lineno, node.value
 
 
+@cache
 def named_parameters() -> dict[str, str]:
     """Return each parameter that a message names, and the first place where it does."""
     found: dict[str, str] = {}
@@ -83,22 +85,21 @@ def public_parameters() -> set[str]:
     return names
 
 
-NAMED = named_parameters()
 COMMANDS = sorted(command_line.commands)
 
 
 def test_a_name_between_backticks_is_a_parameter_of_a_public_verb_or_an_option() -> None:
     options = {each.name for command in command_line.commands.values() for each in command.params}
     known = public_parameters() | options | {"x", "unknown"}  # filled in; a class in Markdown, which is no message
-    assert len(NAMED) > 50
-    assert {name: place for name, place in NAMED.items() if name not in known} == {}
+    assert len(named_parameters()) > 50
+    assert {name: place for name, place in named_parameters().items() if name not in known} == {}
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_each_parameter_of_a_command_is_spelled_as_its_option(command: str) -> None:
     speak_of(command_line.commands[command])
     for parameter in command_line.commands[command].params:
-        if isinstance(parameter, click.Option) and parameter.name in NAMED:
+        if isinstance(parameter, click.Option) and parameter.name in named_parameters():
             assert as_option(parameter.name, None) in parameter.opts
 
 

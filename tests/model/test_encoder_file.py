@@ -71,24 +71,33 @@ def as_is(state: State) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("file", "wrap"),
+    ("encoder", "file", "wrap"),
     [
-        ("w.safetensors", as_is),
-        ("w.pth", as_is),
-        ("w.bin", lambda state: {"state_dict": state, "epoch": 3}),
-        ("w.pt", lambda state: {"state_dict": {"model": {f"module.{key}": value for key, value in state.items()}}}),
-        ("w.pth", lambda state: {f"encoder.model.{key}": value for key, value in state.items()}),
+        ("resnet18", "w.safetensors", as_is),
+        ("tu-resnet18", "w.safetensors", as_is),
+        ("resnet18", "w.pth", as_is),
+        ("tu-resnet18", "w.bin", lambda state: {"state_dict": state, "epoch": 3}),
         (
+            "resnet18",
+            "w.pt",
+            lambda state: {"state_dict": {"model": {f"module.{key}": value for key, value in state.items()}}},
+        ),
+        ("tu-resnet18", "w.pth", lambda state: {f"encoder.model.{key}": value for key, value in state.items()}),
+        (
+            "resnet18",
             "w.pth",
             lambda state: {
                 "decoder": {"bn1.weight": torch.ones(3)},
                 "net": {f"model.{k}": v for k, v in state.items()},
             },
         ),
-        ("w.pth", lambda state: {key: value for key, value in state.items() if "num_batches" not in key}),
+        (
+            "tu-resnet18",
+            "w.pth",
+            lambda state: {key: value for key, value in state.items() if "num_batches" not in key},
+        ),
     ],
 )
-@pytest.mark.parametrize("encoder", ["resnet18", "tu-resnet18"])
 def test_names_of_timm_and_torchvision_fit_behind_any_prefix(
     tmp_path: Path, timms: State, encoder: str, file: str, wrap: Callable[[State], Any]
 ) -> None:

@@ -28,7 +28,7 @@ NETWORKS = [
     ("SegNet", "vgg11_bn"),
 ]
 EXAMPLE = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
-OTHER = torch.randn(2, 3, 96, 96, generator=torch.Generator().manual_seed(1)) * 3
+OTHER = torch.randn(1, 3, 64, 96, generator=torch.Generator().manual_seed(1)) * 3
 
 
 def norms(network: torch.nn.Module) -> int:

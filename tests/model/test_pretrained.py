@@ -105,7 +105,9 @@ def test_every_argument_of_smp_is_known(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["Linknet", "Segformer"])
 def test_folders_of_other_architectures_are_taken(tmp_path: Path, name: str) -> None:
-    smp.create_model(name, ENCODER, encoder_weights=None, classes=7).save_pretrained(tmp_path)
+    smp.create_model(name, "resnet18" if name == "FPN" else ENCODER, encoder_weights=None, classes=7).save_pretrained(
+        tmp_path
+    )
     bundle = ModelBundle.from_pretrained(tmp_path, **SAYS)
     check_fit(bundle.architecture, bundle.arguments, read_header(bundle.weights_path), bundle.name)
     assert bundle.architecture == name
@@ -198,14 +200,16 @@ def test_a_folder_of_another_version_has_the_argmax_that_smp_gives_it(tmp_path: 
     torch.manual_seed(2)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        smp.create_model(name, "resnet18", encoder_weights=None, classes=7, **given).save_pretrained(tmp_path)
+        smp.create_model(
+            name, "resnet18" if name == "FPN" else ENCODER, encoder_weights=None, classes=7, **given
+        ).save_pretrained(tmp_path)
         config = json.loads((tmp_path / "config.json").read_text())
         gone = {key.removeprefix("-") for key in written if key.startswith("-")}
         new = {key: value for key, value in written.items() if not key.startswith("-")}
         kept = {key: value for key, value in config.items() if key not in gone}
         (tmp_path / "config.json").write_text(json.dumps(kept | new))
         oracle = smp.from_pretrained(tmp_path).eval()
-    image = torch.rand((1, 3, 256, 256), generator=torch.Generator().manual_seed(0))
+    image = torch.rand((1, 3, 128, 128), generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         wanted, found = oracle(image), load_network(ModelBundle.from_pretrained(tmp_path, **SAYS))(image)
     assert torch.equal(found.argmax(1), wanted.argmax(1))
@@ -247,7 +251,7 @@ def water(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize(
     ("device", "activation"),
-    [("onnx", "sigmoid"), ("torch-cpu", "sigmoid"), ("torch-cpu", None), ("torch-cpu", "identity")],
+    [("onnx", "sigmoid"), ("torch-cpu", None), ("torch-cpu", "identity")],
 )
 def test_one_channel_tells_its_class_from_all_else(
     water: Path, device: str, activation: str | None, cache: Path
