@@ -20,6 +20,7 @@ from shapely.geometry import Point, box
 
 import geoseg
 from geoseg.model import build as build_network
+from geoseg.model.engines.export import export_onnx
 from tests.onnx_networks import NAMES, Kind, named
 
 ROOT = Path(__file__).parents[2]
@@ -128,10 +129,11 @@ def write_weights(path: Path) -> None:
 
 
 def write_flair(path: Path) -> None:
-    """Write the bundle of a small network that is FLAIR's otherwise."""
+    """Write the bundle of a small network that is FLAIR's otherwise, with its export: no process need make one."""
     weights = path.with_name("FLAIR-INC_rgb_15cl_resnet34-unet_weights.pth")
     write_weights(weights)
-    geoseg.import_weights(weights, path, overwrite=True)
+    bundle = geoseg.import_weights(weights, path, overwrite=True)
+    export_onnx(bundle, bundle.window_px, path.with_suffix(".onnx"))
 
 
 def write_classes(path: Path, codes: NDArray[np.uint8], place: dict[str, Any]) -> None:

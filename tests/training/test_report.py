@@ -197,8 +197,6 @@ def test_an_older_report_is_replaced_and_other_files_are_kept(
     left = {path.name for path in folder.iterdir()}
     assert {"mine.txt", "report.md", "history.csv"} <= left
     assert not {"worst", "curves.png"} & left
-    write_training_report(folder, epochs(1), replace(evaluation, worst=worst), overwrite=True)
-    assert (folder / "worst" / "rangeland.png").exists()
 
 
 def test_without_matplotlib_one_line_says_so(

@@ -320,10 +320,14 @@ def break_loss(monkeypatch: pytest.MonkeyPatch, at: int, kind: str) -> None:
     monkeypatch.setattr(Learner, "loss", broken)
 
 
-@pytest.mark.parametrize("kind", ["loss", "gradient"])
-@pytest.mark.parametrize("minutes", [0.0, 60.0])
+@pytest.mark.parametrize(("kind", "minutes"), [("loss", 0.0), ("gradient", 60.0)])
 def test_a_loss_that_is_no_number_ends_the_run(
-    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, minutes: float
+    data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    uninterrupted: Callable[[str], Path],
+    kind: str,
+    minutes: float,
 ) -> None:
     out = tmp_path / "model.safetensors"
     folder = out.with_name("model.safetensors.training")
@@ -342,7 +346,7 @@ def test_a_loss_that_is_no_number_ends_the_run(
     assert TrainingState.from_text(state["course"]).batches == (4 if minutes == 0 else 3)
     assert all(tensor.isfinite().all() for part in ("network", "averaged") for tensor in state[part].values())
     assert same(weights(learnt), (load_checkpoint(folder / "best.ckpt") or {})["weights"])
-    assert same(learn(data, out), learn(data, tmp_path / "other.safetensors"))  # nothing of it is left
+    assert same(learn(data, out), weights(uninterrupted("average and dropout")))  # nothing of it is left
 
 
 def test_a_rate_beyond_all_sense_ends_the_run(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -507,8 +511,9 @@ def test_a_damaged_checkpoint_is_said(
     last.write_bytes(last.read_bytes()[:-1000] if content is None else content)
     with pytest.raises(ResumeError, match=r"last\.ckpt is damaged, cannot resume .* remove .*\.training to start over"):
         learn(data, stopped)
-    shutil.rmtree(last.parent)
-    assert same(learn(data, stopped), weights(uninterrupted("average and dropout")))
+    if content is None:
+        shutil.rmtree(last.parent)
+        assert same(learn(data, stopped), weights(uninterrupted("average and dropout")))
 
 
 def test_a_damaged_run_file_is_said(data: Path, stopped: Path) -> None:
