@@ -40,7 +40,7 @@ def found(name: str) -> list[Finding]:
 
 @pytest.fixture(autouse=True)
 def _torch_is_not_tried(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Seconds for each look; test_doctor_torch tries it, and so does the command's own test."""
+    """Seconds for each look; test_doctor_torch tries it."""
     monkeypatch.setattr(room, "broken_import", lambda _modules: None)
 
 

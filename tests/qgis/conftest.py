@@ -77,7 +77,7 @@ _QGIS_PROCESS = shutil.which("qgis_process.bin") or shutil.which(
 )  # Debian's wrapper of the same name fails
 _QGIS_PYTHON = Path("/usr/bin/python3")
 _PROGRAM = """
-if "doctor" in sys.argv:  # it would try torch, for seconds; tests/cli/test_doctor.py lets it
+if "doctor" in sys.argv:  # it would try torch, for seconds
     import importlib
     importlib.import_module("geoseg.inspection.doctor").broken_import = lambda _modules: None
 from geoseg_cli.main import geoseg
