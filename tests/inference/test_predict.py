@@ -191,8 +191,18 @@ def test_an_output_locked_by_another_run_is_refused(scene: Scene, bundle: ModelB
         geoseg.predict(scene, out, model=bundle, device="onnx", overwrite=True)
 
 
-@pytest.mark.parametrize("moment", ["before confidence", "confidence", "before labels", "labels", "cleared"])
-@pytest.mark.parametrize("old", [False, True], ids=["no map before", "a map before"])
+@pytest.mark.parametrize(
+    ("moment", "old"),
+    [
+        ("before confidence", True),
+        ("confidence", False),
+        ("confidence", True),
+        ("before labels", False),
+        ("labels", True),
+        ("cleared", False),
+        ("cleared", True),
+    ],
+)
 def test_a_run_interrupted_while_it_places_its_products_goes_on(
     scene: Scene,
     bundle: ModelBundle,
