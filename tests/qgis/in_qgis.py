@@ -251,7 +251,11 @@ for name, path in (("missing", "/no/geoseg"), ("works", settings.find_program())
         time.sleep(0.05)
     seen["dialog"][name] = dialog.answer()
 home = folder / "home of its own"
-os.environ.update(HOME=str(home), USERPROFILE=str(home), PIP_NO_INDEX="1", PIP_FIND_LINKS=str(folder / "no wheels"))
+python = folder / "programs" / "python3.14"  # the first that is looked for; test_command.py installs with a real one
+python.parent.mkdir()
+python.write_text("#!/bin/sh\ncase $2 in *ensurepip*) echo 3.14;; *) echo Error: no room >&2; exit 1;; esac\n")
+python.chmod(0o755)
+os.environ.update(HOME=str(home), USERPROFILE=str(home), PATH=f"{python.parent}{os.pathsep}{os.environ['PATH']}")
 dialog.install()
 seen["dialog"]["installing"] = [each.isEnabled() for each in (dialog._test, dialog._install, dialog._ok)]
 deadline = time.monotonic() + 120
