@@ -58,9 +58,7 @@ def main() -> int:
     report = Report("A GPU in geoseg predict beside its bare network", _conditions(path, arguments.device))
     began = time.perf_counter()
     for name, bundle in bundles.items():
-        plan = geoseg.plan(
-            path, model=bundle, device=arguments.device, network_resolution="scene", window=window_px
-        )
+        plan = geoseg.plan(path, model=bundle, device=arguments.device, network_resolution="scene", window=window_px)
         _ways(report, name, plan, quick=arguments.quick)
         _measure(report, name, plan, arguments)
     report.add(network="all", minutes=(time.perf_counter() - began) / 60)
