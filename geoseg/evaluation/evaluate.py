@@ -174,42 +174,39 @@ def evaluate(  # noqa: PLR0913 - the options of the verb
 
     """
     say = announcer(announce)
-    if mkdir:
-        make_folders(report)
-    if reference is None and sample is None and isinstance(landcover, str | os.PathLike) and _is_data_set(landcover):
-        from geoseg.model import ModelBundle  # noqa: PLC0415 - a map's evaluation needs no model
-
-        landcover, reference = ModelBundle.open(), landcover
+    landcover, reference = _completed(landcover, reference, sample)
     if not isinstance(landcover, str | os.PathLike) or _is_model(landcover):
         of_maps = {"areas": areas or None, "sample": sample, "classes": classes, "confidence": confidence}
-        of_maps |= {"aoi": aoi, "aoi_crs": aoi_crs}
-        _refuse(of_maps | {"reference_legend": reference_legend, "threads": threads}, "maps", "the first is a model")
-        shared = {"report": report, "ignore": ignore, "legend": legend, "column": column, "layer": layer}
-        shared["overwrite"] = overwrite
-        return _of_model(landcover, reference, {**shared, "progress": progress, "announce": announce, **options})
+        of_maps |= {"aoi": aoi, "aoi_crs": aoi_crs, "reference_legend": reference_legend, "threads": threads}
+        _refuse(of_maps, "maps", "the first is a model")
+        shared: dict[str, Any] = {
+            "report": report, "ignore": ignore, "legend": legend, "column": column, "layer": layer,
+            "overwrite": overwrite, "progress": progress, "announce": announce,
+        }  # fmt: skip
+        return _of_model(landcover, reference, {**shared, **options}, mkdir=mkdir)
     _refuse(options, "models", f"{landcover} is not a .safetensors bundle")
-    if not (reference is None or isinstance(reference, str | os.PathLike) or is_frame(reference)):
-        raise UsageError(
-            f"a map is evaluated against a raster or polygons, got a {type(reference).__name__}; give the file of the "
-            "reference (of a data set its label raster)",
-            "reference",
-        )
-    truth = _Truth(reference, column, layer, polygons=_are_polygons(reference))
+    truth = _Truth.of(reference, column, layer)
     _check(truth, sample, confidence, areas=areas)
+    if mkdir:
+        make_folders(report)
     target = None if report is None else check_folder(report, overwrite=overwrite)
     points = None if sample is None else PointSample.read(sample, column, layer)
     names = _LegendsGiven.of(legend, reference_legend)
     part = landcover if aoi is None and aoi_crs is None else features.within(landcover, aoi, aoi_crs)
     evaluation = _MapEvaluation.prepare(part, truth, points, names, ignore, confidence, areas=areas)
-    for note in evaluation.notes:
-        say(note)
-    counts, calibration = evaluation.count(threads, progress)
-    found = evaluation.finish(counts, calibration, classes)
-    for note in found.notes[len(evaluation.notes) :]:
-        say(note)
+    found = evaluation.run(classes, threads, progress, say)
     if target is not None:
         write_report(found, target, overwrite=overwrite, announce=say)
     return found
+
+
+def _completed(landcover: StrPath | ModelBundle, reference: Any, sample: object) -> tuple[StrPath | ModelBundle, Any]:  # noqa: ANN401 - as `evaluate` takes it
+    """Return what is evaluated and against what: the default model, where a data set came alone."""
+    if reference is None and sample is None and isinstance(landcover, str | os.PathLike) and _is_data_set(landcover):
+        from geoseg.model import ModelBundle  # noqa: PLC0415 - a map's evaluation needs no model
+
+        return ModelBundle.open(), landcover
+    return landcover, reference
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,6 +218,17 @@ class _Truth:
     column: str | None
     layer: LayerChoice
     polygons: bool
+
+    @classmethod
+    def of(cls, reference: Any, column: str | None, layer: LayerChoice) -> Self:  # noqa: ANN401 - whatever was given
+        """Tell polygons from rasters. UsageError for what is neither."""
+        if not (reference is None or isinstance(reference, str | os.PathLike) or is_frame(reference)):
+            raise UsageError(
+                f"a map is evaluated against a raster or polygons, got a {type(reference).__name__}; give the file of "
+                "the reference (of a data set its label raster)",
+                "reference",
+            )
+        return cls(reference, column, layer, polygons=_are_polygons(reference))
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,6 +286,21 @@ class _MapEvaluation:
         )
         name = aligned.name if aligned else shown(points.path) if points else ""
         return cls(comparison, name, points, tuple(note for note in notes if note))
+
+    def run(
+        self,
+        classes: str | Sequence[str | int] | None,
+        threads: int | None,
+        progress: Callable[[Progress], None] | None,
+        say: Says,
+    ) -> Evaluation:
+        """Count, and return the figures; say each note as soon as it is known."""
+        for note in self.notes:
+            say(note)
+        found = self.finish(*self.count(threads, progress), classes)
+        for note in found.notes[len(self.notes) :]:
+            say(note)
+        return found
 
     def count(
         self, threads: int | None, progress: Callable[[Progress], None] | None
@@ -359,10 +382,12 @@ def _is_model(path: StrPath) -> bool:
     return Path(path).suffix.lower() == ".safetensors" or (Path(path) / "config.json").is_file() or is_demo(path)
 
 
-def _of_model(model: object, data: object, options: dict[str, Any]) -> Evaluation:
+def _of_model(model: object, data: object, options: dict[str, Any], *, mkdir: bool) -> Evaluation:
     """Evaluate a model; without a data set there is nothing to evaluate it on."""
     if data is None:
         raise UsageError("a model is evaluated on a data set; give its folder after the model", "reference")
+    if mkdir:
+        make_folders(options["report"])
     # two rasters need neither Dask nor an engine, and a command lives a second
     from geoseg.evaluation.evaluate_model import evaluate_model  # noqa: PLC0415
 
