@@ -215,6 +215,17 @@ seen["accuracy"] = {
     name: str(value) for name, value in processing.run("geoseg:evaluate", evaluation, feedback=Told()).items()
 }
 
+# Points give areas without being asked
+points = QgsVectorLayer("Point?crs=EPSG:32631&field=kind:string", "Sample", "memory")
+for kind, x in (("water", 150.0), ("forest_land", 650.0), ("water", 160.0)):
+    feature = QgsFeature(points.fields())
+    feature["kind"] = kind
+    feature.setGeometry(QgsGeometry.fromPointXY(QgsPointXY(400000 + x, 5000000 - 150)))
+    points.dataProvider().addFeature(feature)
+points.updateExtents()
+sampled = {"INPUT": landcover, "REFERENCE_VECTOR": points, "COLUMN": "kind", "OUTPUT": str(folder / "sample.html")}
+processing.run("geoseg:evaluate", sampled, feedback=Told())
+
 # Only the selected polygon of a memory layer is mapped; a filter counts too
 memory.selectByIds([2])
 selected = QgsProcessingFeatureSourceDefinition(memory.id(), selectedFeaturesOnly=True)

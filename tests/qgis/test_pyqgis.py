@@ -137,6 +137,9 @@ def test_what_cannot_run_is_one_sentence(seen: dict[str, Any], what: str, said: 
 
 def test_a_memory_layer_is_a_reference(seen: dict[str, Any], folder: Path) -> None:
     assert 0 <= float(seen["accuracy"]["OVERALL_ACCURACY"]) <= 1
+    sample = (folder / "sample.html").read_text(encoding="utf-8")
+    assert "3 points" in sample
+    assert "95 % interval" in sample
     assert "80 000" in (folder / "e.html").read_text(encoding="utf-8")  # pixels of 0.5 m in two squares of 100 m
 
 

@@ -42,6 +42,26 @@ class Evaluate(GeosegAlgorithm):
 
     def initAlgorithm(self, configuration: Any = None) -> None:  # noqa: ARG002 - QGIS's names
         """Add the parameters."""
+        self._add_compared()
+        self.add(
+            QgsProcessingParameterBoolean("AREAS", tr("Areas with confidence intervals"), defaultValue=False),
+            tr("Corrected for the errors of the map (Olofsson et al. 2014). Points always give areas."),
+            "--areas",
+        )
+        self.add(
+            QgsProcessingParameterFileDestination("OUTPUT", tr("Accuracy"), fileFilter="HTML (*.html)"),
+            tr("A page with all figures; it appears in the results viewer."),
+        )
+        self.add(
+            QgsProcessingParameterFolderDestination("REPORT", tr("Report"), optional=True, createByDefault=False),
+            tr("A folder for the figures as tables (CSV, JSON), and the confusion matrix as a picture."),
+            "--report",
+        )
+        self._add_advanced()
+        self.addOutput(QgsProcessingOutputNumber("OVERALL_ACCURACY", tr("Overall accuracy")))
+        self.addOutput(QgsProcessingOutputNumber("MIOU", tr("Mean IoU")))
+
+    def _add_compared(self) -> None:
         self.add(
             QgsProcessingParameterRasterLayer("INPUT", tr("Land-cover map")),
             tr("A raster of classes, such as “Map land cover” makes."),
@@ -66,20 +86,8 @@ class Evaluate(GeosegAlgorithm):
             tr("The field with the class of the polygons or points, by name or code."),
             "--column",
         )
-        self.add(
-            QgsProcessingParameterBoolean("AREAS", tr("Areas with confidence intervals"), defaultValue=False),
-            tr("Corrected for the errors of the map (Olofsson et al. 2014). Points always give areas."),
-            "--areas",
-        )
-        self.add(
-            QgsProcessingParameterFileDestination("OUTPUT", tr("Accuracy"), fileFilter="HTML (*.html)"),
-            tr("A page with all figures; it appears in the results viewer."),
-        )
-        self.add(
-            QgsProcessingParameterFolderDestination("REPORT", tr("Report"), optional=True, createByDefault=False),
-            tr("A folder for the figures as tables (CSV, JSON), and the confusion matrix as a picture."),
-            "--report",
-        )
+
+    def _add_advanced(self) -> None:
         self.add(
             QgsProcessingParameterString("IGNORE", tr("Classes that do not count"), optional=True),
             tr("Names or codes, separated by commas: unknown,0."),
@@ -93,8 +101,6 @@ class Evaluate(GeosegAlgorithm):
             advanced=True,
         )
         self.add_extra()
-        self.addOutput(QgsProcessingOutputNumber("OVERALL_ACCURACY", tr("Overall accuracy")))
-        self.addOutput(QgsProcessingOutputNumber("MIOU", tr("Mean IoU")))
 
     def checkParameterValues(self, parameters: Any, context: Any) -> tuple[bool, str]:
         """Ask for exactly one reference."""
@@ -107,28 +113,22 @@ class Evaluate(GeosegAlgorithm):
         inputs = [self.raster(parameters, "INPUT", context)]
         confidence = self.raster(parameters, "CONFIDENCE", context)
         reference = self.raster(parameters, "REFERENCE", context)
-        options: dict[str, object] = {}
+        report = self.parameterAsString(parameters, "REPORT", context)
+        options: dict[str, object] = {
+            "--areas": self.parameterAsBool(parameters, "AREAS", context),
+            "--ignore": self.parameterAsString(parameters, "IGNORE", context),
+            "--confidence": confidence,
+            "--report": report,
+        }
         if reference:
             inputs.append(reference)
         else:
             path, layer = self.vector(parameters, "REFERENCE_VECTOR", context, feedback)
-            given = self.vector_layer(parameters, "REFERENCE_VECTOR", context)
-            is_points = given.geometryType() == 0
-            inputs += [] if is_points else [path]
-            options = {
-                "--sample": path if is_points else None,
-                "--layer": layer,
-                "--column": self.parameterAsString(parameters, "COLUMN", context),
-            }
-        report = self.parameterAsString(parameters, "REPORT", context)
-        options.update(
-            {
-                "--areas": self.parameterAsBool(parameters, "AREAS", context),
-                "--ignore": self.parameterAsString(parameters, "IGNORE", context),
-                "--confidence": confidence,
-                "--report": report,
-            }
-        )
+            options.update({"--layer": layer, "--column": self.parameterAsString(parameters, "COLUMN", context)})
+            if self.vector_layer(parameters, "REFERENCE_VECTOR", context).geometryType() == 0:  # points
+                options.update({"--sample": path, "--areas": True})
+            else:
+                inputs.append(path)
         told, listener = self.run_command(inputs, options, parameters, context, feedback)
         if told is None:
             return {}

@@ -47,6 +47,11 @@ class Preview(GeosegAlgorithm):
 
     def initAlgorithm(self, configuration: Any = None) -> None:  # noqa: ARG002 - QGIS's names
         """Add the parameters."""
+        self._add_layers()
+        self._add_words_and_colors()
+        self._add_page()
+
+    def _add_layers(self) -> None:
         self.add(
             QgsProcessingParameterRasterLayer("INPUT", tr("Land-cover map")),
             tr("A raster of classes, such as “Map land cover” makes."),
@@ -72,6 +77,8 @@ class Preview(GeosegAlgorithm):
             QgsProcessingParameterRasterLayer("LATER", tr("Map of a later date"), optional=True),
             tr("The swipe line then parts the two maps, and the page tells what changed."),
         )
+
+    def _add_words_and_colors(self) -> None:
         self.add(
             QgsProcessingParameterString("TITLE", tr("Title"), optional=True),
             tr("The heading of the page. Empty: the name of the file."),
@@ -92,6 +99,8 @@ class Preview(GeosegAlgorithm):
             ),
             "--palette",
         )
+
+    def _add_page(self) -> None:
         self.add(
             QgsProcessingParameterFileDestination("OUTPUT", tr("Page"), fileFilter="HTML (*.html)"),
             tr("The page; it appears in the results viewer too."),

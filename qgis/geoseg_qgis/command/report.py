@@ -20,10 +20,10 @@ def accuracy_page(figures: Mapping[str, Any], warnings: Sequence[str] = ()) -> s
     rows.append((tr("Mean IoU"), _percent(figures.get("miou_without_unknown"))))
     rows.append((tr("Kappa"), _decimal(figures.get("kappa"))))
     is_points = figures.get("counted") == "points"
-    compared = figures.get("points", figures.get("pixels")) if is_points else figures.get("pixels")
-    rows.append((tr("Compared"), f"{_grouped(compared)} {tr('points') if is_points else tr('pixels')}"))
+    unit = tr("points") if is_points else tr("pixels")
+    rows.append((tr("Compared"), f"{_grouped(figures.get('pixels'))} {unit}"))
     parts = [
-        _heading(tr("Accuracy of {map}").format(map=_name(figures.get("map") or figures.get("model")))),
+        _heading(tr("Accuracy of {map}").format(map=_name(figures.get("map")))),
         f"<p class=note>{escape(tr('against {reference}').format(reference=_name(figures.get('reference'))))}</p>",
         _table((), rows),
         *(f"<p><b>{escape(warning)}</b></p>" for warning in warnings),
