@@ -178,7 +178,8 @@ def _word_or_number(name: str, value: object) -> str | float:
     raise _refusal(name, "a number or a word", value)
 
 
-def _path(name: str, value: object) -> str | os.PathLike[str]:
+def as_path(name: str, value: object) -> str | os.PathLike[str]:
+    """Return a path as it is, bytes as text; UsageError for all else, an empty one included."""
     if isinstance(value, bytes):
         value = os.fsdecode(value)
     if isinstance(value, str) and not value.strip():  # of a variable that is not set; it would be this folder
@@ -192,7 +193,7 @@ def _path(name: str, value: object) -> str | os.PathLike[str]:
 def _ours_or_path(name: str, value: object) -> object:
     """Return a path, or one of geoseg's own values, which are checked where they are used."""
     ours = any(kind.__module__.partition(".")[0] == "geoseg" for kind in type(value).__mro__)
-    return value if ours else _path(name, value)
+    return value if ours else as_path(name, value)
 
 
 def _scene(name: str, value: object) -> object:
@@ -207,12 +208,12 @@ def _features_or_path(name: str, value: object) -> object:
 
 
 def _aoi(name: str, value: object) -> object:
-    """Return a geometry of shapely, a GeoDataFrame or GeoJSON as it is; all else as `_path`."""
+    """Return a geometry of shapely, a GeoDataFrame or GeoJSON as it is; all else as `as_path`."""
     if is_frame(value) or isinstance(value, Mapping):
         return value
     if hasattr(value, "geom_type") and hasattr(value, "__geo_interface__"):
         return value
-    return _path(name, value)
+    return as_path(name, value)
 
 
 def _legend(name: str, value: object) -> object:
@@ -274,7 +275,7 @@ def _refuse_keyword(verb: str, name: str, known: Iterable[str]) -> NoReturn:
 
 def _path_or_whether(name: str, value: object) -> object:
     value = _scalar(value)
-    return value if isinstance(value, bool) else _path(name, value)
+    return value if isinstance(value, bool) else as_path(name, value)
 
 
 _KINDS: dict[str, Callable[[str, Any], Any]] = {
@@ -289,7 +290,7 @@ _KINDS: dict[str, Callable[[str, Any], Any]] = {
     **dict.fromkeys(("resolution", "network_resolution", "simplify", "min_area"), _word_or_number),
     **dict.fromkeys(("classes", "ignore"), _classes),
     **dict.fromkeys(("blend", "method", "column", "split", "split_rule", "palette", "title", "description"), _text),
-    **dict.fromkeys(("out", "report", "cache", "confidence", "probabilities"), _path),
+    **dict.fromkeys(("out", "report", "cache", "confidence", "probabilities"), as_path),
     **dict.fromkeys(("landcover", "later", "model"), _ours_or_path),
     "scene": _scene,
     **dict.fromkeys(("reference", "sample", "labels"), _features_or_path),

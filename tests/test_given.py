@@ -114,6 +114,25 @@ def test_every_verb_has_the_door(scene: Path, verb: str, knobs: dict[str, Any]) 
         getattr(geoseg, verb)(scene, **knobs)
 
 
+@pytest.mark.parametrize("wrong", [5, [], ["a"], object(), {}, np.zeros((3, 4, 4)), "", " "])
+def test_what_cannot_be_a_path_is_one_line_at_every_door(wrong: Any, tmp_path: Path) -> None:
+    doors: list[Any] = [
+        geoseg.Scene.open, geoseg.info, geoseg.vectorize, geoseg.preview, geoseg.evaluate, geoseg.labels,
+        geoseg.open_dataset, ModelBundle.open, ModelBundle.from_pretrained, lambda path: geoseg.split(path, "all"),
+        lambda path: geoseg.crop(path, BOX), lambda path: geoseg.predict(path, tmp_path / "map.tif"),
+        lambda path: geoseg.picture(path, out=tmp_path / "map.png"),
+        lambda path: geoseg.save_bundle(
+            path, {}, architecture="Unet", arguments={}, legend=geoseg.DEEPGLOBE, normalization=None,  # type: ignore[arg-type]
+        ),
+    ]  # fmt: skip
+    for door in doors:
+        with pytest.raises(UsageError) as caught:
+            door(wrong)
+        assert caught.value.parameter is not None, door
+        assert len(str(caught.value).splitlines()) == 1
+    assert not list(tmp_path.iterdir())
+
+
 def test_an_open_dataset_is_its_scene(scene: Path, bundle: ModelBundle) -> None:
     with rasterio.open(scene) as dataset:
         assert geoseg.plan(dataset, model=bundle, device="onnx") == geoseg.plan(scene, model=bundle, device="onnx")

@@ -16,7 +16,7 @@ from geoseg.dataset.layouts import find_mixture, find_scenes, is_mixture_file
 from geoseg.dataset.pair import Found, Member, Pair
 from geoseg.dataset.search import SearchOptions, each
 from geoseg.errors import SceneError, UsageError
-from geoseg.given import plain_arguments
+from geoseg.given import as_path, plain_arguments
 from geoseg.html import swatches, table
 from geoseg.legend import GivenLegend, Legend, given_legend
 from geoseg.raster import DEFAULT_TOLERANCE, Scene, digest, shown, stamps
@@ -201,7 +201,7 @@ def open_dataset(  # noqa: PLR0913 - each keyword is an option of the command li
         raise UsageError(f"`tolerance` is a share from 0 to 1, got {tolerance}", "tolerance")
     if gsd_m is not None and not 0 < gsd_m < float("inf"):
         raise UsageError(f"`gsd_m` is in meters and more than 0, got {gsd_m}", "gsd_m")
-    root = os.fspath(path)
+    root = os.fspath(as_path("path", path))
     if labels is None and is_mixture_file(root):
         if gsd_m is not None or column is not None:
             raise UsageError(

@@ -167,6 +167,8 @@ def split(
     >>> len(parts.train), len(parts.valid), len(parts.test)
 
     """
+    if not isinstance(dataset, Dataset):
+        raise UsageError(f"`dataset` must be what geoseg.open_dataset returns, got {type(dataset).__name__}", "dataset")
     if not 0 < valid_share <= 1:
         raise UsageError(
             f"`valid_share`, the share of what is held out that validates, must be more than 0 and at most 1, got "

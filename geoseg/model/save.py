@@ -14,7 +14,7 @@ import torch
 
 from geoseg.atomic import output_error, replace_durably, sync_file
 from geoseg.errors import ModelError, OutputError
-from geoseg.given import plain_arguments
+from geoseg.given import as_path, plain_arguments
 from geoseg.legend import Legend
 from geoseg.model.bundle import (
     DEFAULT_BANDS,
@@ -104,7 +104,7 @@ def save_bundle(  # noqa: PLR0913 (a model has this many sides)
         If the file cannot be written.
 
     """
-    path = Path(path)
+    path = Path(as_path("path", path))
     kind, window_px = architecture_named(architecture), _window_px(architecture, arguments, window_px)
     card = ModelCard(
         name=name or path.stem,

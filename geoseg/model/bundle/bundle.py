@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from geoseg.catalog import sha256
 from geoseg.errors import ModelError, UsageError
-from geoseg.given import plain_arguments
+from geoseg.given import as_path, plain_arguments
 from geoseg.legend import Legend
 from geoseg.model.bundle.architectures import architecture_named, may_have_one_size, output_classes
 from geoseg.model.bundle.card import (
@@ -107,7 +107,7 @@ class ModelBundle(ModelCard):
             architecture_named(self.architecture).check(self.arguments)
 
     @classmethod
-    def open(cls, path: str | Path | None = None) -> ModelBundle:
+    def open(cls, path: str | os.PathLike[str] | None = None) -> ModelBundle:
         """Open a bundle, without reading its weights into memory. Nothing in the file is run.
 
         Parameters
@@ -132,6 +132,7 @@ class ModelBundle(ModelCard):
         named = os.environ.get(MODEL_VARIABLE) if path is None else None
         if named:
             return _open_named(named)
+        path = None if path is None else as_path("path", path)
         if path is not None and is_hub_address(path):
             return _open_fetched(fetch(path))
         file = DEMO if path is None or is_demo(path) else Path(path)
@@ -158,7 +159,7 @@ class ModelBundle(ModelCard):
     @classmethod
     def from_pretrained(  # noqa: PLR0913 (a model has this many sides, and smp's folder knows few of them)
         cls,
-        folder: str | Path,
+        folder: str | os.PathLike[str],
         *,
         legend: Legend | None = None,
         normalization: Normalization | None = None,
@@ -201,6 +202,7 @@ class ModelBundle(ModelCard):
             If the folder holds only a pickle, or anything unknown.
 
         """
+        folder = as_path("folder", folder)
         fetched = fetch(folder) if is_hub_address(folder) else None
         folder = Path(folder) if fetched is None else fetched.path
         name = name or (folder.resolve().name if fetched is None else fetched.title)
