@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -199,3 +201,46 @@ def test_workers_that_see_no_folder_put_their_parts(
     geoseg.predict(scene, out, tile=TILE)
     np.testing.assert_array_equal(pixels(out)[0], pixels(local / "map.tif")[0])
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_huge_run_has_left_is_restored_in_little_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two products; of one tile in a hundred only one was put."""
+    tiles, fetched = 20_000, list[Path]()
+    header = {"fingerprint": "f" * 64, "meaning": {"products": ["labels", "confidence"]}}
+    folder = Key.of("s3://bucket/map.tif.parts")
+    names = {f"{'f' * 16}/labels_{index:07d}.zip": 9 for index in range(tiles)}
+    names |= {f"{'f' * 16}/confidence_{index:07d}.zip": 9 for index in range(tiles) if index % 100}
+    names |= {"run.json": 9, ".lock": 9, "other/labels_0000000.zip": 9, f"{'f' * 16}/labels_x.zip": 9}
+    monkeypatch.setattr(Key, "names", lambda _key: names)
+    monkeypatch.setattr(Key, "read", lambda _key: json.dumps(header).encode())
+
+    def fetch(_store: PartsStore, parts: list[Path]) -> None:
+        fetched.extend(parts)
+
+    monkeypatch.setattr(PartsStore, "_fetch", fetch)
+    tracemalloc.start()
+    try:
+        PartsStore(folder).restore(tmp_path / "map.tif")
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    lines = (tmp_path / "map.tif.parts" / "journal.jsonl").read_text().splitlines()
+    assert [json.loads(line)["tile"] for line in lines[1:]] == [index for index in range(tiles) if index % 100]
+    assert len(set(fetched)) == 2 * (len(lines) - 1)
+    assert peak / tiles < 1000  # the paths in `fetched` included
+
+
+def test_what_cannot_be_fetched_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fetch(_store: PartsStore, parts: list[Path]) -> None:
+        if parts[0].name == "7":
+            raise OutputError("the store refuses")
+
+    monkeypatch.setattr(PartsStore, "_fetch", fetch)
+
+    def fetch_all() -> None:
+        with PartsStore(Key.of("s3://a/b")).fetching() as begin:
+            for index in range(9):
+                begin([Path(str(index))])
+
+    with pytest.raises(OutputError, match="the store refuses"):
+        fetch_all()

@@ -6,6 +6,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -34,7 +35,7 @@ from geoseg.machine import size_text
 from geoseg.profile import ASSEMBLE, MAP, Profile
 from geoseg.progress import Progress, announcer
 from geoseg.raster import check_place, is_remote, public_name, shown
-from geoseg.raster.landcover import PartFormat, Product, build_cog, built_path, part_path, place
+from geoseg.raster.landcover import PartFormat, Product, build_cog, built_path, part_path, parts_in, place
 from geoseg.store import Key, check_free, is_store
 
 if TYPE_CHECKING:
@@ -227,12 +228,9 @@ def _is_placed(journal: Journal, product: Product) -> bool:
 
 def _forget_lost_parts(journal: Journal, products: Sequence[Product]) -> None:
     """Make again what somebody removed from the parts."""
-    whole = [product for product in products if not built_path(journal.parts, product).exists()]
-    journal.finished = {
-        index
-        for index in journal.finished
-        if all(part_path(journal.parts, product, index).is_file() for product in whole)
-    }
+    for product in products:
+        if not built_path(journal.parts, product).exists():
+            journal.finished &= parts_in(journal.parts, product)
 
 
 def _check_unchanged(plan: Plan, meaning: Mapping[str, object]) -> None:
@@ -283,7 +281,10 @@ def _map_missing(  # noqa: PLR0913, PLR0917 each is a noun the reader expects he
     told: _Told,
     within: range | None = None,
 ) -> None:
-    """Run the tiles that the journal lacks, of all or `within`; each is recorded and reported as it comes."""
+    """Run the tiles that the journal lacks, of all or `within`; each is recorded and reported as it comes.
+
+    When this returns all parts are here, also those that workers have put in the `store`.
+    """
     began = time.monotonic()
     pixels_before = sum(plan.tile(index).size for index in journal.finished)
     pixels_now = 0
@@ -295,8 +296,6 @@ def _map_missing(  # noqa: PLR0913, PLR0917 each is a noun the reader expects he
 
     def finished(index: int) -> None:
         nonlocal pixels_now
-        if store is not None:
-            store.fetch([part_path(journal.parts, product, index) for product in plan.products])
         journal.add(index)
         pixels_now += plan.tile(index).size
         report()
@@ -312,12 +311,15 @@ def _map_missing(  # noqa: PLR0913, PLR0917 each is a noun the reader expects he
     plan.scoring.on_one_device("a map by Dask's workers")
     told.profile.workers = None if is_scheduled() else plan.workers
 
-    def done(tile: TileDone) -> None:
-        for stage, seconds in tile.seconds.items():
-            told.profile.add(stage, seconds)
-        finished(tile.index)
+    fetching = nullcontext(_silence) if store is None else store.fetching()
+    with stoppable() as run, fetching as fetch:
 
-    with stoppable() as run:
+        def done(tile: TileDone) -> None:
+            for stage, seconds in tile.seconds.items():
+                told.profile.add(stage, seconds)
+            fetch([part_path(journal.parts, product, tile.index) for product in plan.products])
+            finished(tile.index)
+
         unfit = Needs.of(plan, parts).missing if is_scheduled() else None
         run_tasks(TileTask(plan, parts, run), missing, plan.workers, done, told.announce, unfit)
 

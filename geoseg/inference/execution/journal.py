@@ -8,6 +8,7 @@ at most the tiles in work.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 import shutil
@@ -118,8 +119,9 @@ def header(fingerprint: str, meaning: Mapping[str, object]) -> dict[str, object]
 
 def write_journal(folder: Path, header: Mapping[str, object], finished: Iterable[int]) -> None:
     """Write the journal of a run whose parts were brought here from elsewhere."""
-    lines = [header, *({"tile": tile} for tile in finished)]
-    (folder / _JOURNAL).write_text("".join(f"{json.dumps(dict(line))}\n" for line in lines), encoding="utf-8")
+    lines = itertools.chain([header], ({"tile": tile} for tile in finished))
+    with (folder / _JOURNAL).open("w", encoding="utf-8") as journal:
+        journal.writelines(f"{json.dumps(dict(line))}\n" for line in lines)
 
 
 def unfinished(output: Path) -> Mapping[str, object]:
@@ -282,11 +284,16 @@ def _read(path: Path) -> tuple[dict[str, object], set[int], set[str]]:
     except OSError as error:
         raise OutputError(f"cannot read {path}: {error.strerror}; choose another `out`", "out") from error
     try:
-        lines = [dict(json.loads(line)) for line in text[: text.rfind(b"\n") + 1].splitlines()]
-        tiles = {int(line["tile"]) for line in lines[1:] if "placing" not in line}
-        return (lines[0] if lines else {}), tiles, {str(line["placing"]) for line in lines[1:] if "placing" in line}
+        lines = map(json.loads, text[: text.rfind(b"\n") + 1].splitlines())
+        before, tiles, placing = dict(next(lines, {})), set[int](), set[str]()
+        for line in lines:
+            if "placing" in line:
+                placing.add(str(line["placing"]))
+            else:
+                tiles.add(int(line["tile"]))
     except (ValueError, KeyError, TypeError, RecursionError):
         return {"fingerprint": None}, set(), set()
+    return before, tiles, placing
 
 
 def _remember_names(folder: Path) -> None:

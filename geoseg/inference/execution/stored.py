@@ -11,9 +11,9 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +31,8 @@ _NAMES = ("probabilities", "confidence", "polygons", "stac", "out")
 """The parameters that say where something is written, in the order in which it is put: the map is last."""
 _TRANSFERS = 8
 """Parts that are fetched at once."""
+_AHEAD = 256
+"""Tiles that wait to be fetched; of the next one the run waits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +61,28 @@ class PartsStore:
     def _key(self, part: Path) -> Key:
         return self.folder.inside(f"{part.parent.name}/{part.name}")
 
-    def fetch(self, parts: Sequence[Path]) -> None:
+    @contextmanager
+    def fetching(self) -> Iterator[Callable[[Sequence[Path]], None]]:
+        """Give a function that fetches parts, several at once, while others are made; when left, all are here.
+
+        What cannot be fetched is raised by a later call, or on leaving.
+        """
+        begun: deque[Future[None]] = deque()
+        with ThreadPoolExecutor(_TRANSFERS, "geoseg-parts") as pool:
+
+            def fetch(parts: Sequence[Path]) -> None:
+                begun.append(pool.submit(self._fetch, parts))
+                while len(begun) > _AHEAD:
+                    begun.popleft().result()
+
+            try:
+                yield fetch
+                while begun:
+                    begun.popleft().result()
+            finally:
+                pool.shutdown(cancel_futures=True)
+
+    def _fetch(self, parts: Sequence[Path]) -> None:
         """Fetch the parts that a worker on another machine has put; those that are here already cost nothing."""
         for part in parts:
             if not part.exists():
@@ -78,16 +101,16 @@ class PartsStore:
             return
         folder = parts_folder(labels) / run
         folder.mkdir(parents=True)
-        parts = [folder / name.removeprefix(f"{run}/") for name in self.folder.names() if name.startswith(f"{run}/")]
-        found: dict[int, dict[str, Path]] = defaultdict(dict)
-        for part in parts:
-            product, _, number = part.stem.rpartition("_")
-            if number.isdecimal():
-                found[int(number)][product] = part
-        whole = {tile: theirs for tile, theirs in found.items() if theirs.keys() >= products}
-        with ThreadPoolExecutor(_TRANSFERS) as pool:
-            list(pool.map(lambda theirs: self.fetch([*theirs.values()]), whole.values()))
-        write_journal(parts_folder(labels), header, sorted(whole))
+        found: defaultdict[int, list[str]] = defaultdict(list)
+        for name in self.folder.names():
+            product, _, number = name.removeprefix(f"{run}/").removesuffix(".zip").rpartition("_")
+            if product in products and number.isdecimal():
+                found[int(number)].append(name)
+        whole = [tile for tile, names in sorted(found.items()) if len(names) == len(products)]
+        with self.fetching() as fetch:
+            for tile in whole:
+                fetch([parts_folder(labels) / name for name in found[tile]])
+        write_journal(parts_folder(labels), header, whole)
 
     def clear(self) -> None:
         """Remove all but the lock."""

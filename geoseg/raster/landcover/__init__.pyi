@@ -17,4 +17,5 @@ from .storage import DEFAULTS as DEFAULTS
 from .storage import creation_options as creation_options
 from .tile_file import PartFormat as PartFormat
 from .tile_file import part_path as part_path
+from .tile_file import parts_in as parts_in
 from .tile_file import write_part as write_part

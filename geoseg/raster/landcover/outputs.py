@@ -35,7 +35,15 @@ from geoseg.raster.landcover.overviews import Pixels, halved_px
 from geoseg.raster.landcover.product import Product
 from geoseg.raster.landcover.sidecars import is_foreign_names, is_foreign_style, names_path, sidecars, style_path
 from geoseg.raster.landcover.storage import DEFAULTS
-from geoseg.raster.landcover.tile_file import PartFormat, encoded_part, part_path, read_blocks, read_index, read_level
+from geoseg.raster.landcover.tile_file import (
+    PartFormat,
+    encoded_part,
+    part_path,
+    parts_in,
+    read_blocks,
+    read_index,
+    read_level,
+)
 from geoseg.raster.windows import Tiling, Window
 
 LEGEND_TAG = "GEOSEG_LEGEND"
@@ -220,7 +228,8 @@ class Stage:
 
     def missing(self) -> list[int]:
         """Return the tiles whose part is not there."""
-        return [index for index in range(len(self.tiles)) if not self.part(index).is_file()]
+        there = parts_in(self.folder, self.product)
+        return [index for index in range(len(self.tiles)) if index not in there]
 
     def part(self, index: int) -> Path:
         """Return the file of a part."""

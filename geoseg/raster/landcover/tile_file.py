@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import struct
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
@@ -79,6 +80,19 @@ class PartFormat:
 def part_path(folder: Path, product: Product, index: int) -> Path:
     """Return the name of a tile's part."""
     return folder / f"{product.name}_{index:07d}.zip"
+
+
+def parts_in(folder: Path, product: Product) -> set[int]:
+    """Return the tiles whose part is in a folder: one look at it, however many there are."""
+    start, end = f"{product.name}_", ".zip"
+    with suppress(FileNotFoundError), os.scandir(folder) as entries:
+        numbers = (each.name[len(start) : -len(end)] for each in entries if _is_between(each.name, start, end))
+        return {int(number) for number in numbers if number.isdecimal()}
+    return set()
+
+
+def _is_between(name: str, start: str, end: str) -> bool:
+    return name.startswith(start) and name.endswith(end)
 
 
 def write_part(folder: Path, product: Product, index: int, pixels: Pixels, form: PartFormat) -> Path:
