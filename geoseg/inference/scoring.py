@@ -295,7 +295,7 @@ def _coarse(engine: Engine, window_px: int, network_px: int) -> Engine:
     averaging: Callable[[int, int], Engine] | None = getattr(engine, "averaging", None)
     if averaging is not None:
         return averaging(window_px, network_px)
-    from geoseg.inference.coarse_engine import CoarseEngine  # noqa: PLC0415 - its kernels take few scenes need it
+    from geoseg.inference.coarse_engine import CoarseEngine  # noqa: PLC0415 - few scenes need its kernels
 
     return CoarseEngine(engine, window_px, network_px)
 

@@ -146,7 +146,7 @@ def _blended(
         if overlaps.is_empty and not wanted.any():
             continue
         overlaps.start_row(window_row.shared_px)
-        for pixels, probabilities in finished_pixels(mapping, engine, overlaps, window_row, patch):
+        for pixels, probabilities in finished_pixels(mapping, engine, overlaps, window_row, patch, wanted):
             checkpoint()
             inside = pixels.intersection(tile)
             if inside is not None:
@@ -210,11 +210,17 @@ def _continue(scene: Readable, footprint: Window, above: Window, patch: Patch) -
     )
 
 
-def finished_pixels(
-    mapping: SceneMapping[Readable], engine: Engine, overlaps: Overlaps, window_row: WindowRow, patch: Patch
+def finished_pixels(  # noqa: PLR0913, PLR0917 - each is a noun of its own
+    mapping: SceneMapping[Readable],
+    engine: Engine,
+    overlaps: Overlaps,
+    window_row: WindowRow,
+    patch: Patch,
+    wanted: NDArray[np.bool_],
 ) -> Iterator[tuple[Window, Any]]:
     """Yield what one row of windows finishes, pixels of the scene and their probabilities (class, row, col).
 
+    `wanted` (row, col) are the pixels of its footprint that get a label: windows without one are not scored.
     Window by window on a CPU, whose cache still holds them; the whole row at once elsewhere, for few and large calls.
     """
     grid, footprint = mapping.grid, window_row.footprint
@@ -222,7 +228,7 @@ def finished_pixels(
     shared = [start + grid.window_px - following for start, following in itertools.pairwise(starts)]
     blocks = []
     for start, shared_px, weighted in zip(
-        starts, [*shared, 0], _score_row(mapping, engine, window_row, patch), strict=True
+        starts, [*shared, 0], _score_row(mapping, engine, window_row, patch, wanted), strict=True
     ):
         with device_faults(engine.device):
             block = overlaps.finish(weighted, start - footprint.col, shared_px)
@@ -236,11 +242,12 @@ def finished_pixels(
         yield Window(footprint.row, footprint.col, *whole.shape[1:]), whole
 
 
-def _score_row(mapping: SceneMapping[Readable], engine: Engine, window_row: WindowRow, patch: Patch) -> Iterator[Any]:
+def _score_row(
+    mapping: SceneMapping[Readable], engine: Engine, window_row: WindowRow, patch: Patch, wanted: NDArray[np.bool_]
+) -> Iterator[Any]:
     """Yield the weighted probabilities (class, row, col) of each window; zeros for those without a pixel to label."""
     window_px, first = mapping.grid.window_px, window_row.footprint.col
     windows = [Window(0, mapping.grid.col_starts[col] - first, window_px, window_px) for col in window_row.cols]
-    wanted = mapping.wanted(window_row.footprint, patch.valid)
     seen = [place for place, window in enumerate(windows) if wanted[window.rows, window.cols].any()]
     scored: Iterator[Any] = iter(())
     if seen:

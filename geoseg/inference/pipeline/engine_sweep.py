@@ -65,7 +65,7 @@ class EngineSweep:
         if overlaps.is_empty and not wanted.any():
             return _Claim(FinishedRows(place, {}))
         overlaps.start_row(row.shared_px)
-        finished = finished_pixels(self._mapping, self._engine, overlaps, row, patch)
+        finished = finished_pixels(self._mapping, self._engine, overlaps, row, patch, wanted)
         if self._engine.xp is np:
             return _Claim(self._labeled(finished, wanted, place))
         begun = list(finished)

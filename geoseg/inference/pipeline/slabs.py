@@ -269,11 +269,10 @@ class SlabFeed:
         if self._fits_cache:
             return scene.read_into(parts)
         chunk = scene.read(window)
-        for place, pixels in parts:
-            here = place.relative_to(window)
+        inside = [(place.relative_to(window), pixels) for place, pixels in parts]
+        for here, pixels in inside:
             pixels[...] = chunk.data[:, here.rows, here.cols]
-        heres = [place.relative_to(window) for place, _ in parts]
-        return [chunk.valid[here.rows, here.cols] for here in heres]
+        return [chunk.valid[here.rows, here.cols] for here, _ in inside]
 
     def _was_read(self, parts: list[tuple[_Filling, Window]], all_valid: list[bool]) -> None:
         self._being_read -= 1
