@@ -1,6 +1,7 @@
 """Ship a model of real land: evaluate_model it, store it in half precision with its ONNX file, and write its card.
 
-    python tools/land_ship.py BUNDLE DATA WORK --deepglobe FOLDER [--out geoseg/model]
+    python tools/land_ship.py BUNDLE DATA WORK --deepglobe FOLDER [--mean-with BUNDLE ...] [--shift CLASS=VALUE ...]
+        [--mixture FILE] [--out geoseg/model]
 
 Writes demo.safetensors, demo.onnx and demo.md; every figure of the card is measured here. DATA and WORK are those of
 tools/land_model.py.
@@ -14,6 +15,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -29,6 +31,7 @@ from geoseg.model import ModelBundle, Weights, choose_engine, save_bundle
 from geoseg.model.engines.export import export_onnx
 from geoseg.model.network import load_network
 from geoseg.raster import Patch, Window, WindowGrid
+from geoseg.training.finalization import calibrated_temperature
 
 TITLES = {
     "deepglobe": "DeepGlobe, nine tiles",
@@ -49,19 +52,29 @@ def main() -> None:
     parser.add_argument(
         "--mean-with", type=Path, nargs="+", default=[], help="bundles of the same network; the mean of all is shipped"
     )
+    parser.add_argument(
+        "--shift", type=_shift, nargs="+", default=[], help="CLASS=VALUE, added to the score of a class everywhere"
+    )
+    parser.add_argument(
+        "--mixture", type=Path, help="calibrate anew on the validation of this mixture; needed for a mean or a shift"
+    )
     parser.add_argument("--out", type=Path, default=Path("geoseg/model"))
     asked = parser.parse_args()
     trained = ModelBundle.open(asked.bundle)
     network = load_network(trained)
-    average(network, [ModelBundle.open(path) for path in asked.mean_with])
-    halved = store(trained, network, asked.work / "shipped" / "demo.safetensors", {})
+    others = [ModelBundle.open(path) for path in asked.mean_with]
+    average(network, others)
+    shift(network, trained, dict(asked.shift))
+    if asked.mixture is not None:
+        trained = replace(trained, temperature=temperature(trained, network, asked.mixture, asked.work / "cache"))
+    made = {"mean_of": [each.hash for each in (trained, *others)], "shifted": dict(asked.shift)}
+    halved = store(trained, network, asked.work / "shipped" / "demo.safetensors", made, {})
     figures = exams(halved.weights_path, asked)
     tiles, cache = open_dataset(asked.deepglobe), asked.work / "cache"
     moved = share_moved(halved, tiles, cache)
     moved_more = share_moved(replace(halved, overlap_px=halved.window_px // 2), tiles, cache)
-    shipped = store(
-        trained, network, asked.out / "demo.safetensors", {"exams": figures, "moved_by_the_grid": round(moved, 4)}
-    )
+    metrics = {"exams": figures, "moved_by_the_grid": round(moved, 4)}
+    shipped = store(trained, network, asked.out / "demo.safetensors", made, metrics)
     export_onnx(shipped, shipped.window_px, shipped.weights_path.with_suffix(".onnx"))
     card = card_of(shipped, figures, (moved, moved_more), window_seconds(shipped))
     shipped.weights_path.with_suffix(".md").write_text(card, encoding="utf-8")
@@ -76,7 +89,35 @@ def average(network: torch.nn.Module, others: Sequence[ModelBundle]) -> None:
             tensor.copy_(torch.stack([state[key] for state in states]).mean(0))
 
 
-def store(trained: ModelBundle, network: torch.nn.Module, path: Path, metrics: dict[str, Any]) -> ModelBundle:
+def shift(network: torch.nn.Module, trained: ModelBundle, by: Mapping[str, float]) -> None:
+    """Add to the scores of classes, by name, in the network's last layer."""
+    names = [trained.legend.by_code(code).name for code in trained.output_codes]
+    with torch.no_grad():
+        for name, value in by.items():
+            network.segmentation_head[0].bias[names.index(name)] += value
+
+
+def temperature(trained: ModelBundle, network: torch.nn.Module, mixture: Path, cache: Path) -> float:
+    """Return the temperature that fits the validation of a mixture."""
+    learnt_from = open_dataset(mixture)
+    scenes = prepare(learnt_from, split(learnt_from, "mixture").valid, cache, gsd_m=trained.gsd_m)
+    plan = SimpleNamespace(
+        valid=scenes,
+        window_px=trained.window_px,
+        output_codes=trained.output_codes,
+        normalization=trained.normalization,
+    )
+    return calibrated_temperature(plan, network.eval())
+
+
+def _shift(text: str) -> tuple[str, float]:
+    name, _, value = text.partition("=")
+    return name, float(value)
+
+
+def store(
+    trained: ModelBundle, network: torch.nn.Module, path: Path, made: Mapping[str, Any], metrics: Mapping[str, Any]
+) -> ModelBundle:
     """Return the model under the name demo, in half precision; of its origin what may be told, no folders."""
     path.parent.mkdir(parents=True, exist_ok=True)
     recipe = {name: value for name, value in trained.provenance.get("recipe", {}).items() if name != "init"}
@@ -95,8 +136,8 @@ def store(trained: ModelBundle, network: torch.nn.Module, path: Path, metrics: d
         window_px=512,
         temperature=trained.temperature,
         name="demo",
-        provenance={"recipe": recipe, "data": "tools/land_data.py", "attributions": list(ATTRIBUTIONS)},
-        metrics=metrics,
+        provenance={"recipe": recipe, "data": "tools/land_data.py", "attributions": list(ATTRIBUTIONS), **made},
+        metrics=dict(metrics),
         half=True,
     )
 
