@@ -134,10 +134,12 @@ def _one_layer(polygons: str, layer: str | None, map_name: str | None) -> Featur
 
 
 def _of_frame(frame: Any) -> FeatureSource:  # noqa: ANN401 - see above
-    names, title = list(getattr(frame, "columns", ())), f"a {type(frame).__name__}"
-    area = _area_column(names, title)
+    from geoseg.features import geometry_of  # noqa: PLC0415 - likewise
+
+    names, title = list(map(str, getattr(frame, "columns", ()))), f"a {type(frame).__name__}"
+    area, geometry = _area_column(names, title), geometry_of(frame)
     cells = {name: frame[name].to_numpy(object, na_value=None) for name in _columns(names, area)}
-    whole = _checked(cells, np.asarray(frame.geometry.array, np.object_), area, title)
+    whole = _checked(cells, np.asarray(geometry.array, np.object_), area, title)
 
     def batches() -> Iterator[FeatureBatch]:
         for start in range(0, len(whole.codes), _BATCH_FEATURES):

@@ -6,6 +6,7 @@ from .features import VectorSource as VectorSource
 from .features import choose_column as choose_column
 from .features import column_of as column_of
 from .features import find_features as find_features
+from .features import geometry_of as geometry_of
 from .features import is_features as is_features
 from .features import reprojected as reprojected
 from .layers import FEATURE_ENDS as FEATURE_ENDS

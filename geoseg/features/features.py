@@ -171,13 +171,8 @@ class FeatureFrame:
 
     @classmethod
     def of(cls, frame: Any) -> Self:  # noqa: ANN401 - a GeoDataFrame, which is heavy to name
-        """Take a GeoDataFrame's geometries and columns. UsageError where it has no geometry."""
-        try:
-            geometry = frame.geometry
-        except AttributeError:
-            raise UsageError(
-                "the GeoDataFrame has no geometry column that is active; name it with set_geometry"
-            ) from None
+        """Take a GeoDataFrame's geometries and columns. UsageError as `geometry_of`."""
+        geometry = geometry_of(frame)
         crs_wkt = None if frame.crs is None else CRS.from_wkt(frame.crs.to_wkt()).to_wkt()
         geometries = shapely.force_2d(np.asarray(geometry.array, object))
         table = {
@@ -208,6 +203,17 @@ class FeatureFrame:
 
 
 VectorSource = FeatureFile | FeatureFrame
+
+
+def geometry_of(frame: Any) -> Any:  # noqa: ANN401 - of geopandas, which is heavy to name
+    """Return the GeoSeries of a GeoDataFrame. UsageError where it has none, or two columns of one name."""
+    twice = [str(title) for title in frame.columns[frame.columns.duplicated()]]
+    if twice:
+        raise UsageError(f"the GeoDataFrame has several columns called {twice[0]}; rename or drop them")
+    try:
+        return frame.geometry
+    except AttributeError:
+        raise UsageError("the GeoDataFrame has no geometry column that is active; name it with set_geometry") from None
 
 
 def is_features(given: object) -> bool:

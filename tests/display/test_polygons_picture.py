@@ -205,6 +205,19 @@ def test_other_peoples_columns_are_refused(tmp_path: Path) -> None:
         draw_polygons(frame, tmp_path / "p.png")
 
 
+def test_tables_that_no_verb_can_use_are_one_line(tmp_path: Path) -> None:
+    frame = frame_of(np.zeros((4, 4), np.uint8))
+    tables = {
+        "several columns called code": pd.concat([frame, frame[["code"]]], axis=1),
+        "no geometry column that is active": pd.DataFrame(frame.drop(columns="geometry")),
+        r"cannot be drawn as a map: it has the columns 5, 6": pd.DataFrame({5: [1], 6: [2]}),
+        "a list cannot be drawn": [1],
+    }
+    for said, table in tables.items():
+        with pytest.raises(UsageError, match=said):
+            draw_polygons(table, tmp_path / "p.png")
+
+
 @pytest.mark.parametrize("form", ["frame", "gpkg", "parquet"])
 @pytest.mark.parametrize(
     ("column", "value", "said"),

@@ -216,3 +216,12 @@ def test_polygons_replaced_under_the_run(tmp_path: Path, landcover: Path) -> Non
 
     with pytest.raises(SceneError, match="has changed since the run began"):
         evaluate(landcover, path, column="code", progress=replace)
+
+
+@pytest.mark.parametrize("parameter", ["reference", "sample"])
+def test_a_table_with_two_columns_of_one_name_is_refused(tmp_path: Path, parameter: str) -> None:
+    path = write(tmp_path / "map.tif", np.ones((4, 5), np.uint8), **UTM)
+    frame = parcels()
+    table = pd.concat([frame, frame[["code"]]], axis=1)
+    with pytest.raises(UsageError, match="several columns called code"):
+        evaluate(path, **{parameter: table}, column="code")
