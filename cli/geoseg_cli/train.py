@@ -64,7 +64,7 @@ _RECIPE_OPTIONS: tuple[tuple[str, str, str, Any, str], ...] = (
     (_LEARNING, "--batches", "batches", NumberOr("auto", int), "Batches in an epoch; auto: each pixel about once."),
     (_LEARNING, "--clip", "clip", float, "Maximum norm of the gradients; 0: no limit."),
     (_LEARNING, "--average", "average", float, "Decay of the running average of the weights; 0: no average."),
-    (_LEARNING, "--start-share", "start_share", float, "Share of --init in the finished weights."),
+    (_LEARNING, "--start-share", "start_share", float, "Share of --init in the finished weights, if no class is new."),
     (_LEARNING, "--precision", "precision", str, "auto, 32, bf16 or 16."),
     (_LEARNING, "--patience", "patience", NumberOr("none", int), "Stop after so many epochs without a better mIoU."),
     (_LEARNING, "--valid-every", "valid_every", int, "Epochs between validations."),

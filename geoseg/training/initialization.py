@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 
 from geoseg.model import (
-    HEADS,
     ModelBundle,
     Transferred,
     build,
@@ -47,20 +46,22 @@ def start_network(plan: TrainingPlan, say: Says) -> torch.nn.Module:
 
 @torch.no_grad()
 def bring_back(plan: TrainingPlan, network: torch.nn.Module) -> bool:
-    """Mix what a network has learned with what it began with, `start_share` of that; tell whether there was any.
+    """Mix what a network has learned with what it began with, `start_share` of that; tell whether it was done.
 
     Between the weights before and after fine-tuning lie those that do better on what neither saw (Wortsman et al. 2022,
-    arXiv 2109.01903). Parts of which the bundle had nothing, and a head with classes it did not know, stay as learned.
+    arXiv 2109.01903), where both do the same: a class or a part that was new has learned on the weights there are now,
+    and halfway back to others it knows nothing. Of such a network everything stays as learned.
     """
     if not (plan.recipe.start_share and plan.from_bundle):
         return False
     began, _, taken = _begun(plan)
-    parts = () if taken is None else (part for part in taken.taken if not (taken.new_classes and part in HEADS))
+    if taken is None or taken.new_classes or taken.left:
+        return False
     old, new = began.state_dict(), network.state_dict()
-    keys = [key for part in parts for key in new if key.startswith(f"{part}.") and new[key].is_floating_point()]
-    for key in keys:
-        new[key].lerp_(old[key].to(new[key]), plan.recipe.start_share)
-    return bool(keys)
+    for key in new:
+        if new[key].is_floating_point():
+            new[key].lerp_(old[key].to(new[key]), plan.recipe.start_share)
+    return True
 
 
 def _begun(plan: TrainingPlan) -> tuple[torch.nn.Module, ModelBundle | None, Transferred | None]:

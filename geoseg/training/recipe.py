@@ -153,7 +153,7 @@ class Recipe:
     average: float = 0.99
     """Decay a step of the running average of the weights, which is what is validated and kept; 0: none."""
     start_share: float = 0.5
-    """How much of the finished weights are those of `init`, 0: none; nothing where the network begins without."""
+    """How much of the finished weights are those of `init`, 0: none; nothing where a class or a part is new to it."""
     precision: str = "auto"
     """auto: bf16 where the device has it, else 32 bits."""
     patience: int | None = None

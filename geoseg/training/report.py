@@ -106,7 +106,7 @@ class ConsoleTable:
 
     def heading(self) -> list[str]:
         """Return the lines above."""
-        titles = ["train", "valid", "mIoU", *(_short(name) for name in self._names)]
+        titles = ["train", "valid", "mIoU", *_short(self._names)]
         return ["epoch".rjust(9) + "".join(title.rjust(self._width + 1) for title in titles)]
 
     def line(self, row: EpochRow) -> str:
@@ -116,9 +116,11 @@ class ConsoleTable:
         return f"{row.epoch + 1}/{self._epochs}".rjust(9) + cells
 
 
-def _short(name: str) -> str:
-    """Return the name's first word, for a narrow column."""
-    return name.split("_", maxsplit=1)[0].split(" ", maxsplit=1)[0][:_SHORT]
+def _short(names: Sequence[str]) -> list[str]:
+    """Return a word of each name for a narrow column: the first, or the last where the first tells them not apart."""
+    words = [name.replace("_", " ").split() or [name] for name in names]
+    first, last = ([each[end][:_SHORT] for each in words] for end in (0, -1))
+    return [own if first.count(own) == 1 else other for own, other in zip(first, last, strict=True)]
 
 
 def draw_curves(history: Sequence[EpochRow], target: Path, legend: Legend | None = None) -> None:

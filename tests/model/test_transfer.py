@@ -74,7 +74,7 @@ def test_other_classes_take_exactly_the_matching_channels(source: ModelBundle) -
         assert torch.equal(new[key][2], old[key][3]), "forest"
     assert all(torch.equal(old[key], tensor) for key, tensor in new.items() if key not in heads)
     assert (done.classes, done.new_classes) == (("Water", "forest_land"), ("snow",))
-    assert "class snow" in str(done)
+    assert "new: classes snow" in str(done)
 
 
 def test_other_bands_are_matched_by_name(source: ModelBundle) -> None:

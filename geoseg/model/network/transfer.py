@@ -41,7 +41,7 @@ class Transferred:
         sides = [f"{', '.join(self.taken)} from {self.source}"]
         sides += [f"classes {', '.join(self.classes)}"] if self.classes else []
         sides += [f"bands {', '.join(self.bands)}"] if self.bands else []
-        new = [*self.left, *(f"class {name}" for name in self.new_classes)]
+        new = [*self.left, *([f"classes {', '.join(self.new_classes)}"] if self.new_classes else [])]
         text = f"taken: {'; '.join(sides)}; new: {', '.join(new) or 'nothing'}"
         return text + (f"; mean of the bands: {', '.join(self.new_bands)}" if self.new_bands else "")
 
