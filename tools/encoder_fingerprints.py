@@ -17,7 +17,7 @@ import segmentation_models_pytorch as smp
 import timm
 import torch
 
-from geoseg.model.weights import encoder_fingerprint
+from geoseg.model.weights import encoder_fingerprint, is_classifier
 
 TABLE = Path(__file__).parents[1] / "geoseg" / "model" / "weights" / "encoders.txt"
 
@@ -44,7 +44,18 @@ def encoder_shapes(name: str) -> dict[str, tuple[int, ...]] | None:
             print(f"{name} at depth {depth}: {str(fault)[:80]}", file=sys.stderr)
             continue
         return {key: tuple(tensor.shape) for key, tensor in encoder.state_dict().items()}
-    return None
+    return _shapes_of_vision_transformer(name.removeprefix("tu-")) if name.startswith("tu-") else None
+
+
+def _shapes_of_vision_transformer(name: str) -> dict[str, tuple[int, ...]] | None:
+    """Return the shapes of an encoder of one stride, as DPT takes them; None where smp cannot build it either."""
+    try:
+        with torch.device("meta"):
+            encoder = smp.encoders.TimmViTEncoder(name, pretrained=False)
+    except Exception as fault:  # noqa: BLE001 (as above)
+        print(f"tu-{name} as a vision transformer: {str(fault)[:80]}", file=sys.stderr)
+        return None
+    return {key: tuple(tensor.shape) for key, tensor in encoder.state_dict().items() if not is_classifier(key)}
 
 
 if __name__ == "__main__":

@@ -123,6 +123,7 @@ def test_weights_are_imported_from_the_hub(tmp_path: Path) -> None:
         ("hf://us/bundle/other.safetensors", r"does not exist; us/bundle has README\.md, coast\.safetensors"),
         ("hf://us/several", r"several models, a\.safetensors, deep/b\.safetensors; name one: hf://us/several/a\.safet"),
         ("hf://us/none", r"no model that geoseg reads \(\.safetensors, .*; it has README\.md"),
+        ("hf:", r"no address of a model on the hub; give hf://owner/name"),
         ("hf://us", r"no address of a model on the hub; give hf://owner/name"),
         ("hf://us/../x", r"no address of a model"),
     ],

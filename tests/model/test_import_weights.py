@@ -244,6 +244,20 @@ def test_encoders_of_equal_tensors_must_be_named() -> None:
         assert recognize(shapes, words, "weights.pth").arguments["encoder_name"] == twins[1]
 
 
+def test_the_vision_transformers_of_dpt_are_told_or_listed() -> None:
+    told = recognize(parameter_shapes("DPT", _dpt("tu-vit_small_patch14_dinov2")), Hints(), "weights.pth")
+    assert (told.architecture, told.arguments["encoder_name"]) == ("DPT", "tu-vit_small_patch14_dinov2")
+    shapes = parameter_shapes("DPT", _dpt("tu-vit_tiny_patch16_224"))
+    with pytest.raises(ModelError, match=r"several encoders.*tu-deit_tiny_patch16_224, .*tu-vit_tiny_patch16_224;"):
+        recognize(shapes, Hints(), "weights.pth")
+    words = Hints(words=("dpt-vit_tiny_patch16_224.ckpt",))
+    assert recognize(shapes, words, "weights.pth").arguments["encoder_name"] == "tu-vit_tiny_patch16_224"
+
+
+def _dpt(encoder: str) -> dict[str, Any]:
+    return {"encoder_name": encoder, "in_channels": 3, "classes": 7}
+
+
 # --- what is built in
 
 

@@ -67,8 +67,8 @@ class HubModel:
 
 
 def is_hub_address(path: str | os.PathLike[str]) -> bool:
-    """Tell whether a path begins with hf:/."""
-    return re.match(r"hf:[/\\]", os.fspath(path)) is not None
+    """Tell whether a path begins with hf:/, or is no more than that."""
+    return re.match(r"hf:([/\\]|$)", os.fspath(path)) is not None
 
 
 def hub_address(path: str | os.PathLike[str]) -> HubAddress:

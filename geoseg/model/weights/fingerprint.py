@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,6 +12,15 @@ _TABLE = Path(__file__).with_name("encoders.txt")
 """Written by tools/encoder_fingerprints.py: a fingerprint a line, and the encoders that have it."""
 COMPUTED = ("num_batches_tracked", "relative_position_index", "attn_mask", "total_ops", "total_params")
 """Ends of the names of what some versions keep beside the weights, and others compute."""
+
+
+_CLASSIFIER = re.compile(r"^(?:model\.)?(?:_fc|fc|classifier|head|last_linear|last_conv|num_features)\b")
+"""Parts of what encoders were pretrained as, which some versions saved and none uses."""
+
+
+def is_classifier(name: str) -> bool:
+    """Tell whether a tensor of an encoder is of the classifier that it was pretrained as."""
+    return _CLASSIFIER.match(name) is not None
 
 
 def encoder_fingerprint(shapes: Mapping[str, tuple[int, ...]]) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 from geoseg.errors import ModelError
 from geoseg.model.bundle import ARCHITECTURES, architecture_named, one_line
 from geoseg.model.network import check_encoder, parameter_shapes, timm_name_of
-from geoseg.model.weights.fingerprint import COMPUTED, encoders_like, plain_name
+from geoseg.model.weights.fingerprint import COMPUTED, encoders_like, is_classifier, plain_name
 from geoseg.model.weights.weights_file import HEAD, check_names
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -42,8 +42,6 @@ _MARKS: tuple[tuple[str, str], ...] = (
 _UNBUILT = 10**6
 """In place of a count of tensors that differ, where the network cannot be built."""
 _ELSEWHERE = ("classification_head.", "aux_head.")
-_CLASSIFIER = re.compile(r"^encoder\.(?:model\.)?(?:_fc|fc|classifier|head|last_linear|last_conv|num_features)\b")
-"""Parts of what encoders were pretrained as, which some versions saved and none uses."""
 _COPIES = re.compile(r"ema|teacher|avg|average|shadow|aux|target|swa|momentum", re.IGNORECASE)
 """Of a second copy of a network, kept beside it."""
 
@@ -159,7 +157,7 @@ def _encoders(architecture: str, shapes: Shapes, hints: Hints, where: str) -> li
         check_encoder(hints.encoder)
         return [hints.encoder]
     encoder = {name.removeprefix("encoder."): shape for name, shape in shapes.items() if name.startswith("encoder.")}
-    encoder = {name: shape for name, shape in encoder.items() if not _CLASSIFIER.match(f"encoder.{name}")}
+    encoder = {name: shape for name, shape in encoder.items() if not is_classifier(name)}
     alike = encoders_like(encoder)
     known = list(dict.fromkeys(alike)) or _said(hints.words)
     if not known:
@@ -205,8 +203,8 @@ def _only(
     if len(fits) > 1:
         encoders = ", ".join(sorted(str(arguments["encoder_name"]) for arguments, _ in fits))
         raise ModelError(
-            f"{where} fits several encoders, which compute otherwise with the same weights: {encoders}; name the right "
-            "one with `encoder`"
+            f"{where} fits several encoders, which may compute otherwise with the same weights: {encoders}; name the "
+            "right one with `encoder`"
         )
     return fits[0]
 
@@ -320,7 +318,7 @@ def _is_unused(architecture: str, name: str, wanted: Shapes) -> bool:
 def _is_own(name: str, wanted: Shapes) -> bool:
     """Tell whether a tensor belongs to a part that the network has: then the network is a larger one."""
     part = name.partition(".")[0]
-    passed = name.startswith(_ELSEWHERE) or name.endswith(COMPUTED) or _CLASSIFIER.match(name)
+    passed = name.startswith(_ELSEWHERE) or name.endswith(COMPUTED) or is_classifier(name.removeprefix("encoder."))
     return not passed and any(own.startswith(f"{part}.") for own in wanted)
 
 
