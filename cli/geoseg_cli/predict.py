@@ -133,8 +133,8 @@ _STATUS_WORDS: dict[Status, str] = {
 )  # fmt: skip
 @grouped(_RUN)(
     "--shard", metavar="I/N",
-    help="Map the I-th of N shares of the tiles, for job arrays on a shared disk; the job that ends last puts the map "
-    "together.",
+    help="Map the I-th of N shares of the tiles, for job arrays on a shared disk; the last job to finish assembles the "
+    "map.",
 )  # fmt: skip
 @grouped(_RUN)("--dry-run", is_flag=True, help="Print tiles, windows, memory, disk and time; write nothing.")
 @grouped(_RUN)("--profile", is_flag=True, help="Tell where the time went, what limited the run, and what to change.")
@@ -343,7 +343,7 @@ def _report_scene(result: SceneResult, number: int, total: int, *, quiet: bool) 
         return
     what = {
         "mapped": f"wrote {result.labels}: {pixels_text(result.pixels)} in {result.seconds:.1f} s",
-        "partial": f"{result.scene}: this share is mapped; the shard that ends last puts the map together",
+        "partial": f"{result.scene}: this share is mapped; the last shard to finish assembles the map",
         "finished": f"{result.labels} is finished",
         "outside": f"{result.scene} lies outside the area",
     }

@@ -226,7 +226,7 @@ def _share(rule: str, number: str) -> float:
 def _published_complaint(dataset: Dataset) -> str | None:
     published = dataset.published_split
     if published is None:
-        return "it is one of DeepGlobe's images"
+        return "that split is of DeepGlobe's images only"
     parts = {pair.id: published.part_of(pair.id) for pair in dataset.pairs}
     strangers = [name for name, part in parts.items() if part is None]
     if strangers:

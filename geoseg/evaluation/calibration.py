@@ -61,8 +61,8 @@ class Calibration:
         """
         is_percent = stored.dtype.kind in "iu"
         if len(stored) and not (stored.min() >= 0 and stored.max() <= (100 if is_percent else 1)):
-            wanted = "integers are percent, 0 to 100" if is_percent else "floating point is 0 to 1"
-            raise SceneError(f"{name} holds {stored.min():g} to {stored.max():g}; confidence in {wanted}")
+            wanted = "integers is percent, 0 to 100" if is_percent else "floating point is 0 to 1"
+            raise SceneError(f"{name} holds {stored.min():g} to {stored.max():g}; confidence as {wanted}")
         if not is_percent:
             return cls.from_arrays(stored.astype(np.float64), right)
         counts = np.bincount(stored.astype(np.intp) + 101 * right, minlength=202).reshape(2, 101)

@@ -124,7 +124,7 @@ def _given(aoi: Aoi, crs: str | None, grid: GeoBox) -> _Polygons:
     shapes, _, others = unpacked_polygons(geometries)
     if not len(shapes):
         held = f": it has {counted(others)}" if others else ""
-        raise UsageError(f"{name} holds no polygon{held}; give polygons; points and lines can be buffered", "aoi")
+        raise UsageError(f"{name} holds no polygon{held}; give polygons (points and lines can be buffered)", "aoi")
     invalid = np.flatnonzero(~shapely.is_valid(shapes))
     if len(invalid):
         reason = shapely.is_valid_reason(shapes[invalid[0]])

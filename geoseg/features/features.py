@@ -274,7 +274,7 @@ def choose_column(columns: Sequence[str], column: str | None, name: str) -> str:
         return columns[0]
     if column in columns:
         return str(column)
-    fault = "says not which column holds the class" if column is None else f"has no column {column!r}"
+    fault = "does not say which column holds the class" if column is None else f"has no column {column!r}"
     raise UsageError(f"{name} {fault}, it has {', '.join(columns) or 'none'}; name it with `column`", "column")
 
 

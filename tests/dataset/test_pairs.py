@@ -369,7 +369,7 @@ def test_polygons_that_say_too_little_get_one_clear_line(tmp_path: Path) -> None
         geometry_type="Polygon",
         driver="GeoJSON",
     )
-    with pytest.raises(UsageError, match="says not which column holds the class, it has cover, code"):
+    with pytest.raises(UsageError, match="does not say which column holds the class, it has cover, code"):
         open_dataset(scene, labels=path)
     with pytest.raises(UsageError, match="has no column 'kind'"):
         open_dataset(scene, labels=path, column="kind")

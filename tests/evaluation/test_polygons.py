@@ -188,7 +188,7 @@ def test_polygons_that_cannot_be_used(tmp_path: Path, landcover: Path) -> None:
     wanted = evaluate(landcover, parcels(5), column="code").matrix
     assert evaluate(landcover, path, column="code", layer="new").matrix == wanted
     assert evaluate(landcover, f"{path}|layername=new", column="code").matrix == wanted
-    with pytest.raises(UsageError, match="says not which column holds the class, it has landuse, code"):
+    with pytest.raises(UsageError, match="does not say which column holds the class, it has landuse, code"):
         evaluate(landcover, path, layer="old")
     with pytest.raises(SceneError, match="and the map do not overlap"):
         evaluate(landcover, parcels().translate(1e6).to_frame("geometry").assign(code=1), column="code")

@@ -107,7 +107,7 @@ class PlacedPolygons:
         shapes, owners, others = unpacked_polygons(features.geometries)
         if not len(shapes):
             held = f": it has {counted(others)}" if others else ""
-            raise SceneError(f"{name} holds no polygon{held}; give polygons; points and lines can be buffered")
+            raise SceneError(f"{name} holds no polygon{held}; give polygons (points and lines can be buffered)")
         values = tuple(features.values[owner] for owner in owners)
         return cls(name, column, shapes, values, features.crs_wkt, shapely.STRtree(shapes), tuple(others.items()))
 

@@ -420,7 +420,7 @@
     const { least, count, shapes, inPx } = data.polygons;
     const hints = [];
     if (least) {
-      hints.push(`Specks without an outline are smaller than the smallest polygon, ${amount(least, inPx)}: they count to the polygon around them.`);
+      hints.push(`Specks without an outline are smaller than the smallest polygon, ${amount(least, inPx)}: they are counted in the polygon around them.`);
     }
     if (shapes.length < count) {
       hints.push(`${grouped(count - shapes.length)} polygon${count - shapes.length === 1 ? " is" : "s are"} too small to be seen here.`);
@@ -594,7 +594,7 @@
       return element("span", { className, textContent });
     };
     byId("unchanged").append(others(MOST_CHANGES, "upright"), others(MOST_CHANGES / 2, "across"),
-      `${share(moved / (total || 1))} of the area changed. Both maps have errors: a part of the change is theirs.`);
+      `${share(moved / (total || 1))} of the area changed. Both maps have errors, so a part of the change is not real.`);
   }
 
   // --- Confidence ---------------------------------------------------------------------------------------------
@@ -756,8 +756,8 @@
   if (hasScene && data.lastZooms.scene < Math.min(lastZoom, nativeZoom)) {
     notes.push(`The scene is shown at 1 : ${2 ** (nativeZoom - data.lastZooms.scene)}.`);
   }
-  if (!data.earth) notes.push("Shown as its own pixels: this map has no place that Web Mercator can show.");
-  if (hasLater) notes.push("Areas and changes are those where both maps have a class.");
+  if (!data.earth) notes.push("Shown in its own pixels: Web Mercator cannot show where this map lies.");
+  if (hasLater) notes.push("Areas and changes count only where both maps have a class.");
   notes.push(...data.origins);
   byId("notes").append(
     ...notes.map((textContent) => element("p", { textContent })),
