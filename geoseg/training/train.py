@@ -145,6 +145,8 @@ def train(  # noqa: PLR0913 - the options of the verb
 
     """
     say = announcer(announce)
+    _check_numbers(devices, threads, checkpoint_minutes)
+    _check_name(out)
     if mkdir:
         make_folders(out, report)
     target = _check_target(out, overwrite=overwrite)
@@ -190,12 +192,24 @@ def train(  # noqa: PLR0913 - the options of the verb
     return bundle
 
 
-def _check_target(out: StrPath, *, overwrite: bool) -> Path:
-    path = probe_writable(out)
-    if path.suffix != ".safetensors":
+def _check_numbers(devices: int, threads: int | None, checkpoint_minutes: float) -> None:
+    for name, value in (("devices", devices), ("threads", threads)):
+        if value is not None and value < 1:
+            raise UsageError(f"`{name}` must be at least 1, got {value}", name)
+    if not checkpoint_minutes >= 0:  # nan is refused too
+        raise UsageError(f"`checkpoint_minutes` must be 0 or more, got {checkpoint_minutes:g}", "checkpoint_minutes")
+
+
+def _check_name(out: StrPath) -> None:
+    path = Path(out)
+    if path.suffix != ".safetensors" and not path.is_dir():
         raise OutputError(
             f"a bundle is a .safetensors file, got {path}; name it {path.with_suffix('.safetensors').name}", "out"
         )
+
+
+def _check_target(out: StrPath, *, overwrite: bool) -> Path:
+    path = probe_writable(out)
     if path.exists() and not overwrite:
         raise OutputError(f"{path} exists; choose another `out`, or replace it with `overwrite=True`", "out")
     return path

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import itertools
 import json
+import math
 import os
 import shutil
 import signal
@@ -23,7 +24,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from geoseg.errors import DivergedError, LockedError, OutputError, ResumeError, SceneError, TrainingError, UsageError
 from geoseg.model import ModelBundle
-from geoseg.training import TrainingProgress
+from geoseg.training import TrainingProgress, train
 from geoseg.training.callbacks import TrainingState
 from geoseg.training.checkpoint import Checkpointer, RunFolder, load_checkpoint, open_folder, save_checkpoint
 from geoseg.training.loop import Learner
@@ -535,6 +536,22 @@ def test_two_runs_on_one_output(data: Path, stopped: Path) -> None:
 
 def refuse(*_: object, **__: object) -> None:
     pytest.fail("work was begun")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("devices", 0, "must be at least 1, got 0"),
+        ("threads", 0, "must be at least 1, got 0"),
+        ("checkpoint_minutes", -1.0, "must be 0 or more, got -1"),
+        ("checkpoint_minutes", math.nan, "must be 0 or more, got nan"),
+    ],
+)
+def test_numbers_that_cannot_be_are_refused_before_any_work(tmp_path: Path, name: str, value: Any, said: str) -> None:
+    with pytest.raises(UsageError, match=f"`{name}` {said}") as refused:
+        train(tmp_path / "nothing", tmp_path / "new" / "m.safetensors", mkdir=True, **{name: value})
+    assert refused.value.parameter == name
+    assert not (tmp_path / "new").exists()
 
 
 def test_outputs_are_refused_before_any_work(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
