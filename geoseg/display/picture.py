@@ -129,6 +129,7 @@ def picture(  # noqa: PLR0913 - each is a noun of the picture
     _check_subject(landcover, scene, polygons, layer)
     is_part = _is_part(aoi, aoi_crs, polygons)
     _check_size(width_px, dpi)
+    _refuse_inputs(Path(out), _paths_of(landcover, scene, polygons, legend, aoi), "out")
     if mkdir:
         make_folders(out)
     target = _png(check_target(out, overwrite=overwrite))
@@ -303,7 +304,7 @@ def _is_part(aoi: object, aoi_crs: object, polygons: object) -> bool:
 def _check_size(width_px: int | None, dpi: int | None) -> None:
     for name, value, (low, high), unit in (
         ("width_px", width_px, WIDTHS_PX, "pixels"),
-        ("dpi", dpi, DOTS, "to an inch"),
+        ("dpi", dpi, DOTS, "per inch"),
     ):
         if value is not None and not low <= value <= high:
             raise UsageError(f"`{name}` must be {low} to {high} {unit}, got {value}", name)
@@ -317,14 +318,26 @@ def check_picture(out: StrPath, *, overwrite: bool, others: Iterable[str] = ()) 
     """
     _need_matplotlib()
     path = _png(probe_writable(out), "png")
-    if any(same_file(path, Path(name)) for name in others):
-        raise UsageError(
-            f"{path} is read or written by this run and would be replaced by the picture; choose another `png`",
-            "png",
-        )
+    _refuse_inputs(path, others, "png")
     if path.exists() and not overwrite:
         raise OutputError(f"{path} exists; add `overwrite=True` to replace it, or choose another `png`")
     return path
+
+
+def _paths_of(*given: object) -> list[str]:
+    """Return what of the arguments is a path, or a scene that was opened by one."""
+    paths = (each.path if isinstance(each, Scene) else each for each in given)
+    return [os.fspath(path) for path in paths if isinstance(path, str | os.PathLike)]
+
+
+def _refuse_inputs(target: Path, others: Iterable[str], parameter: str) -> None:
+    """Raise UsageError where a picture would replace what the run reads or writes, whatever may be replaced else."""
+    if any(same_file(target, Path(name)) for name in others):
+        raise UsageError(
+            f"{target} is read or written by this run and would be replaced by the picture; choose another "
+            f"`{parameter}`",
+            parameter,
+        )
 
 
 def _need_matplotlib() -> None:

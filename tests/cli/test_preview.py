@@ -63,7 +63,7 @@ def test_a_picture_of_polygons_is_that_of_vectorize(run: Run, tmp_path: Path, la
     [
         (["later.tif", "--out", "map.png"], 2, "two maps need a page"),
         (["--out", "map.html", "--width", "900", "--dpi", "300"], 2, "--width and --dpi need a picture"),
-        (["--out", "map.png", "--dpi", "5"], 2, "--dpi must be 30 to 1200 to an inch, got 5"),
+        (["--out", "map.png", "--dpi", "5"], 2, "--dpi must be 30 to 1200 per inch, got 5"),
         (["--out", "map.png", "--width", "100000"], 2, "--width must be 300 to 6000 pixels, got 100000"),
         (["--out", "map.html", "--title", " "], 2, "--title must be 1 to 200 characters"),
         (["--out", "map.png", "--scene", "scene.tif", "--confidence", "c.tif"], 2, "--confidence need a page"),

@@ -301,6 +301,16 @@ def test_a_picture_that_is_there_stays_unless_told(tmp_path: Path) -> None:
     assert picture(landcover, out=out, overwrite=True).read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.parametrize("read", ["landcover", "scene", "legend"])
+def test_a_picture_never_replaces_what_it_is_made_of(tmp_path: Path, read: str) -> None:
+    landcover = write_map(tmp_path / "m.tif", blocks(), **UTM)
+    mine = tmp_path / "mine.png"
+    mine.write_bytes(b"mine")
+    with pytest.raises(errors.UsageError, match=r"mine\.png is read or written by this run .* choose another `out`"):
+        picture(**{"landcover": landcover, "out": tmp_path / "." / "mine.png", "overwrite": True} | {read: mine})
+    assert mine.read_bytes() == b"mine"
+
+
 @pytest.mark.parametrize(
     ("given", "said"),
     [
@@ -311,7 +321,7 @@ def test_a_picture_that_is_there_stays_unless_told(tmp_path: Path) -> None:
         ({"landcover": "m.tif", "polygons": "p.gpkg", "aoi_crs": "EPSG:4326"}, "`aoi_crs` is for a picture of the map"),
         ({"landcover": "m.tif", "width_px": 299}, "`width_px` must be 300 to 6000 pixels, got 299"),
         ({"landcover": "m.tif", "width_px": "wide"}, "`width_px` must be a whole number"),
-        ({"landcover": "m.tif", "dpi": 0}, "`dpi` must be 30 to 1200 to an inch, got 0"),
+        ({"landcover": "m.tif", "dpi": 0}, "`dpi` must be 30 to 1200 per inch, got 0"),
         ({"landcover": "m.tif", "palette": "pink"}, "`palette` must be one of soft, own, deepglobe, color-blind"),
         ({"landcover": "m.tif", "title": "two\nlines"}, "`title` must be 1 to 200 characters on one line"),
         ({"landcover": "m.tif", "out": "p.pdf"}, "a picture must end in .png"),
