@@ -86,21 +86,22 @@ def preview(landcover: str, *, out: str, as_json: bool, quiet: bool, **given: An
 def _page(landcover: str, out: str, settings: dict[str, Any]) -> Path:
     from geoseg.display import preview as show
 
-    _refuse(settings, _PICTURE_ONLY, "need a picture, not a page: --out map.png")
+    _refuse(settings, _PICTURE_ONLY, "a picture, not a page: --out map.png")
     return show(landcover, settings.pop("scene", None), out=out, **settings).path or Path(out)
 
 
 def _picture(landcover: str, out: str, settings: dict[str, Any]) -> Path:
     from geoseg.display import picture
 
-    _refuse(settings, _PAGE_ONLY, "need a page, not a picture: --out map.html")
+    _refuse(settings, _PAGE_ONLY, "a page, not a picture: --out map.html")
     return picture(landcover, settings.pop("scene", None), out=out, **settings)
 
 
 def _refuse(settings: dict[str, Any], names: Collection[str], why: str) -> None:
     surplus = [_SPELLED.get(name, f"--{name.replace('_', '-')}") for name in names if name in settings]
     if surplus:
-        raise click.UsageError(f"{' and '.join(surplus)} {why}")
+        verb = "needs" if len(surplus) == 1 and surplus != ["two maps"] else "need"
+        raise click.UsageError(f"{' and '.join(surplus)} {verb} {why}")
 
 
 def _size(size_bytes: int) -> str:

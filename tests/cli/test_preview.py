@@ -66,7 +66,7 @@ def test_a_picture_of_polygons_is_that_of_vectorize(run: Run, tmp_path: Path, la
         (["--out", "map.png", "--dpi", "5"], 2, "--dpi must be 30 to 1200 per inch, got 5"),
         (["--out", "map.png", "--width", "100000"], 2, "--width must be 300 to 6000 pixels, got 100000"),
         (["--out", "map.html", "--title", " "], 2, "--title must be 1 to 200 characters"),
-        (["--out", "map.png", "--scene", "scene.tif", "--confidence", "c.tif"], 2, "--confidence need a page"),
+        (["--out", "map.png", "--scene", "scene.tif", "--confidence", "c.tif"], 2, "--confidence needs a page"),
         (["--out", "map.png", "--scene", "scene.tif", "--polygons", "p.gpkg"], 2, "leave out --scene, or --polygons"),
         (["--out", "map.png", "--polygons", "p.gpkg", "--palette", "own"], 1, "p.gpkg: no such file"),
         (["--out", "map.png", "--polygons", "p.gpkg", "--aoi", "a.gpkg"], 2, "--aoi is for a picture of the map"),
