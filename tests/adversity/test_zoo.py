@@ -39,7 +39,7 @@ def _through(predict: Predict, scene: Path, name: str, folder: Path) -> None:
     target = folder / "map.tif"
     for _ in range(3):
         words = [word for pair in given.items() for word in pair]
-        outcome = predict(scene, "--out", target, "--window", 64, *words)
+        outcome = predict(scene, "--out", target, "--window", 64, "--overlap", 0, *words)
         if outcome.code == 0:
             assert [line for line in outcome.stderr.splitlines() if "not square on the ground" not in line] == [], name
             bands = tuple(map(int, given.get("--bands", "1,2,3").split(",")))
