@@ -88,7 +88,7 @@ def test_devices_that_are_not_here_are_refused() -> None:
 def test_several_devices_are_the_first_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("geoseg.training.loop.cuda_devices", lambda: 4)
     recipe = replace(TINY, precision="32")
-    with pytest.raises(UsageError, match="the first 2, got device cuda:1; leave `device` out"):
+    with pytest.raises(UsageError, match="uses the first 2, got `device='cuda:1'`; leave `device` out"):
         hardware("cuda:1", 2, recipe)
     assert hardware("cuda:0", 2, recipe)["devices"] == 2  # what cuda and auto are
 
