@@ -189,22 +189,23 @@ class Scene:
         SceneError
             Where the file is damaged or gone.
         """
-        return self._read(window)
+        with opened(self.path) as dataset:
+            return self._read(dataset, window)
 
     def read_into(self, parts: Sequence[tuple[Window, NDArray[Any]]]) -> list[NDArray[np.bool_]]:
         """Read windows, each into memory of its shape and of the stored dtype; return what is valid of each.
 
         Blocks that windows share are decoded once, if GDAL's cache holds them meanwhile. Raises what `read` raises.
         """
-        return [self._read(window, into).valid for window, into in parts]
+        with opened(self.path) as dataset:
+            return [self._read(dataset, window, into).valid for window, into in parts]
 
-    def _read(self, window: Window, into: NDArray[Any] | None = None) -> Patch:
+    def _read(self, dataset: DatasetReader, window: Window, into: NDArray[Any] | None = None) -> Patch:
         inside = window.intersection(self._whole())
         wanted = None if inside is None or self.area is None else self.area.mask(inside)
         if inside is None or (wanted is not None and not wanted.any()):
             return Patch(self._zeros(window, into), np.zeros(window.shape, np.bool_))
-        with opened(self.path) as dataset:
-            patch = Patch(*self.validity.read(dataset, inside.to_rasterio(), into=into if inside == window else None))
+        patch = Patch(*self.validity.read(dataset, inside.to_rasterio(), into=into if inside == window else None))
         if wanted is not None:
             patch = Patch(patch.data, patch.valid & wanted)
         if inside == window:

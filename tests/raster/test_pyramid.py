@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 
 import numpy as np
@@ -40,6 +41,15 @@ def test_an_overview_pixel_is_the_most_frequent_class_or_the_mean_of_its_valid_f
 ) -> None:
     np.testing.assert_array_equal(
         halved(pixels, classes=classes, compiled=compiled), brute_force(pixels, classes=classes)
+    )
+
+
+@pytest.mark.parametrize("every", [(0, 1, 2, 3), (0, 1, 2, 255)], ids=["valid", "nodata"])
+def test_every_four_of_classes(every: tuple[int, ...]) -> None:
+    fours = np.asarray(list(itertools.product(every, repeat=4)), np.uint8)
+    pixels = fours.reshape(1, -1, 2, 2).swapaxes(1, 2).reshape(1, 2, -1)
+    np.testing.assert_array_equal(
+        halved(pixels, classes=True, compiled=False), brute_force(pixels, classes=True), strict=True
     )
 
 

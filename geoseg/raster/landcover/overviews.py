@@ -66,10 +66,16 @@ def halved(pixels: Pixels, *, classes: bool, compiled: bool) -> Pixels:
 
         (most_frequent if classes else mean)(pixels, small)
         return small
-    halve = _most_frequent if classes else _mean
     for row in range(0, small.shape[1], _ROWS_AT_ONCE):  # what stays in the processor's cache
-        small[:, row : row + _ROWS_AT_ONCE] = halve(*_fours(pixels[:, 2 * row : 2 * (row + _ROWS_AT_ONCE)]))
+        four = _fours(pixels[:, 2 * row : 2 * (row + _ROWS_AT_ONCE)])
+        small[:, row : row + _ROWS_AT_ONCE] = _half_of_classes(*four) if classes else _mean(*four)
     return small
+
+
+def _half_of_classes(*four: Pixels) -> Pixels:
+    if any(part.max() == NODATA for part in four):
+        return _most_frequent(*four)
+    return _most_frequent_of_valid(*four)
 
 
 def _fours(strip: Pixels) -> tuple[Pixels, Pixels, Pixels, Pixels]:
@@ -99,6 +105,14 @@ def _most_frequent(first: Pixels, second: Pixels, third: Pixels, fourth: Pixels)
     found = _where((third == fourth) & (third != NODATA), third, found)
     found = _where(((second == third) | (second == fourth)) & (second != NODATA), second, found)
     return _where(((first == second) | (first == third) | (first == fourth)) & (first != NODATA), first, found)
+
+
+def _most_frequent_of_valid(first: Pixels, second: Pixels, third: Pixels, fourth: Pixels) -> Pixels:
+    """Return what `_most_frequent` does where none of them is nodata, in half the time."""
+    with_second = (second == third) | (second == fourth)
+    pair = _where(with_second, second, third)
+    is_first = (first == second) | (first == third) | (first == fourth)
+    return _where((with_second | (third == fourth)) & ~is_first, pair, first)
 
 
 def _where(condition: NDArray[np.bool_], yes: Pixels, no: Pixels) -> Pixels:
