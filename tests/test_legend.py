@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from geoseg.errors import UsageError
-from geoseg.legend import DEEPGLOBE, LandCover, Legend
+from geoseg.legend import DEEPGLOBE, LandCover, Legend, name_key
 
 COAST = Legend((LandCover(3, "Sea", (0, 0, 255)), LandCover(9, "Dunes & beach", (255, 255, 0))))
 
@@ -43,3 +43,18 @@ def test_a_name_like_none_is_refused_with_all_there_are(name: str) -> None:
 def test_a_code_of_no_class_is_refused() -> None:
     with pytest.raises(UsageError, match=r"no class has code 0; the legend has \[3, 9\]"):
         COAST.by_code(0)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "are_one"),
+    [
+        ("URBAN-LAND", "urban_land", True),
+        (" Urban  - land", "urban land", True),
+        ("class -1", "class 1", False),
+        ("Class_-1", "class -1", True),
+        ("zone 1-2", "zone 1 2", True),
+        ("-1", "1", False),
+    ],
+)
+def test_spellings_of_a_name_are_one_but_for_the_sign_of_a_number(one: str, other: str, *, are_one: bool) -> None:
+    assert (name_key(one) == name_key(other)) is are_one

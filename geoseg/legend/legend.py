@@ -149,6 +149,8 @@ Color = tuple[int, int, int]
 """Red, green, blue, 0 to 255."""
 
 _NAMES_SHOWN = 30
+_BETWEEN_WORDS = re.compile(r"_|-(?!\d)|(?<=[^\s_])-")
+"""What stands between the words of a name; a dash before a number is its sign."""
 _GOLDEN = 0.618033988749895
 """Hues this far apart on the circle stay apart however many there are."""
 _UNNAMED = re.compile(r"class ([-+]?\d+)")
@@ -217,8 +219,11 @@ class Nomenclature:
 
 
 def name_key(name: str) -> str:
-    """Return what spellings of one class share: `Urban land`, `urban_land` and `URBAN-LAND` are one everywhere."""
-    return " ".join(name.casefold().replace("_", " ").replace("-", " ").split())
+    """Return what spellings of one class share: `Urban land`, `urban_land` and `URBAN-LAND` are one everywhere.
+
+    The sign of a number counts: `class -1` is not `class 1`.
+    """
+    return " ".join(_BETWEEN_WORDS.sub(" ", name.casefold()).split())
 
 
 def distinct_color(code: int) -> Color:

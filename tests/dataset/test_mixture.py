@@ -162,6 +162,7 @@ BAD: dict[str, tuple[dict[str, dict[str, Any]], str]] = {
     "no share": ({"tiles": {"share": "-"}}, "data set tiles has no share"),
     "a share of nothing": ({"tiles": {"share": 0}}, "share must be a number .*, got 0"),
     "a share of words": ({"tiles": {"share": "half"}}, "share must be a number .*, got 'half'"),
+    "a share beyond all numbers": ({"tiles": {"share": 10**400}}, "share must be a number"),
     "a share that is no number": ({"tiles": {"share": float("nan")}}, "share must be a number"),
     "sizes the wrong way round": ({"tiles": {"gsd_m": [2, 1]}}, "finest, then the coarsest pixel size, got 2 and 1"),
     "three sizes": ({"tiles": {"gsd_m": [1, 2, 3]}}, "the finest and the coarsest"),

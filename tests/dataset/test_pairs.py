@@ -168,6 +168,15 @@ def test_255_among_classes_is_no_label_and_said(tmp_path: Path, *, named: bool) 
     assert open_dataset(scene, labels=path, legend=legend).notes == ()
 
 
+def test_negative_codes_are_classes_of_their_own(tmp_path: Path) -> None:
+    stored = np.random.default_rng(0).integers(-3, 3, (64, 64)).astype(np.int16)
+    scene = write_raster(tmp_path / "scene.tif", noise(3, 64, 64))
+    dataset = open_dataset(scene, labels=write_raster(tmp_path / "labels.tif", stored[None]))
+    assert dataset.legend.names == tuple(f"class {code}" for code in range(-3, 3))
+    codes = dataset.pairs[0].decode(dataset.pairs[0].whole).codes
+    assert np.array_equal(codes, stored + 3)
+
+
 def test_255_among_codes_beyond_a_byte_is_a_class(tmp_path: Path) -> None:
     codes = np.array([7, 255, 300], np.uint16)
     path = write_raster(tmp_path / "truth.tif", codes[patchwork(SHAPE, 3)][None])

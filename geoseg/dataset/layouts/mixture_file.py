@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -309,10 +308,9 @@ def _typed(value: object, kind: type[str | dict[str, Any]], name: str, where: st
 
 
 def _number(value: object, low: float, high: float, name: str, where: str) -> float:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    if not is_number or not low <= float(value) <= high:  # type: ignore[arg-type]
+    if not isinstance(value, int | float) or isinstance(value, bool) or not low <= value <= high:  # nan is not
         raise UsageError(f"{where}: {name} must be a number {low:g} to {high:g}, got {value!r:.40}")
-    return float(value)  # type: ignore[arg-type]
+    return float(value)
 
 
 def _whole(value: object, low: int, high: int, name: str, where: str) -> int:
