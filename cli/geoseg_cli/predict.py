@@ -298,8 +298,11 @@ def _kept(bar: ProgressBar, out: str, polygons: str | None) -> str:
     if "polygons" in bar.by_stage:
         return f"interrupted; {out} is finished, {polygons} is not; continue with geoseg vectorize"
     last = bar.by_stage.get("map")
-    count = f"{last.pieces_done} of {last.pieces_total} tiles" if last else "the tiles so far"
-    return f"interrupted; {count} are finished and kept, the same command resumes"
+    if last is None:
+        return "interrupted; no tile was mapped this time, run the same command again"
+    return (
+        f"interrupted; {last.pieces_done} of {last.pieces_total} tiles are finished and kept, the same command resumes"
+    )
 
 
 def predict_all(scenes: list[Any], out_dir: str, settings: dict[str, Any], *, as_json: bool, quiet: bool) -> None:

@@ -114,6 +114,12 @@ def test_an_interruption_tells_what_is_kept(run: Run, stand_in: StandIn) -> None
     assert "7 of 9 tiles are finished and kept" in result.stderr
 
 
+def test_an_interruption_before_the_first_tile_claims_none(run: Run, stand_in: StandIn) -> None:
+    stand_in(raising(KeyboardInterrupt()))
+    result = run(*PREDICT)
+    assert result.stderr == "geoseg: error: interrupted; no tile was mapped this time, run the same command again\n"
+
+
 def test_an_interruption_in_disguise_is_one(run: Run, stand_in: StandIn) -> None:
     """Where a class is being made, as in imports, Ctrl-C may arrive as another error's cause."""
 

@@ -175,6 +175,16 @@ def test_what_is_given_must_fit(tmp_path: Path, given: dict[str, Any], said: str
         ModelBundle.from_onnx(path, **given)
 
 
+def test_of_several_outputs_one_must_have_the_classes_of_the_legend(tmp_path: Path) -> None:
+    model = named(Kind(), classes=3).model()
+    both_outputs(model)
+    (tmp_path / "model.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(
+        UsageError, match=r"no output of .* has the 3 classes of the `legend`; it gives output .*, other "
+    ):
+        ModelBundle.open(tmp_path / "model.onnx")
+
+
 def test_whole_numbers_have_no_mean(tmp_path: Path) -> None:
     path = named(Kind(dtype="uint8")).write(tmp_path / "model.onnx")
     assert ModelBundle.open(path).normalization.std == (1, 1, 1)

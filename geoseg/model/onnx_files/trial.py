@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from geoseg.errors import ModelError
+from geoseg.errors import ModelError, UsageError
 from geoseg.machine import available_cores, available_memory_bytes, size_text
 from geoseg.model.bundle import DEFAULT_WINDOW_PX, one_line
 from geoseg.model.onnx_files.graph import (
@@ -205,6 +205,10 @@ def _chosen(
     if classes is not None and len(usable) > 1:
         counts = {name: _scores(arrays[name], taken)[0].shape[1] for name in usable}
         usable = [name for name in usable if counts[name] == classes or (counts[name] == 1 and classes == 2)]
+        if not usable:
+            raise UsageError(
+                f"no output of {file.path} has the {classes} classes of the `legend`; it gives {listed}", "legend"
+            )
         largest = max((arrays[name].size for name in usable), default=0)
         usable = [name for name in usable if arrays[name].size == largest]
     if len(usable) == 1:
