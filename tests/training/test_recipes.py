@@ -22,7 +22,7 @@ WANTED = {
     "unet-resnet",
 }  # fmt: skip
 SMALL = "tu-tf_mobilenetv3_small_minimal_100"
-VGG = {"vgg16": "vgg11", "vgg16_bn": "vgg11_bn"}
+VGG = {"vgg16_bn": "vgg11_bn"}  # SegNet takes no other
 FEW = {
     "LightFPN": {"decoder_channels": 16},
     "FPN": {"decoder_pyramid_channels": 32, "decoder_segmentation_channels": 32},
