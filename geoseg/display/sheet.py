@@ -156,7 +156,7 @@ class SheetLayout:
 
 
 def draw_sheet(
-    sheet: Sheet, layout: SheetLayout, panels: Sequence[Panel], width_px: int | None = None, dpi: int | None = None
+    sheet: Sheet, layout: SheetLayout, panels: Sequence[Panel], width_px: int | None, dpi: int | None
 ) -> bytes:
     """Return the PNG of a sheet; without a panel it has an empty frame."""
     drawing = _Drawing(layout, layout.scaled_to(width_px)[0])

@@ -152,7 +152,7 @@ def picture_type() -> str:
         return "image/webp" if "WEBP" in environment.drivers() else "image/png"
 
 
-def encode_picture(image: NDArray[np.uint8], quality: int = QUALITY) -> bytes:
+def encode_picture(image: NDArray[np.uint8], quality: int) -> bytes:
     """Return (band, row, col) of three or four bands as a picture of the media type `picture_type`."""
     count, rows, cols = image.shape
     profile = {"width": cols, "height": rows, "count": count, "dtype": "uint8"}

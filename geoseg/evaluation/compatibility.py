@@ -18,9 +18,7 @@ _SPREAD = 0.5
 """Standardized bands have means nearer to 0 than this, and standard deviations beyond."""
 
 
-def match_legends(
-    card: ModelCard, legend: Legend, name: str, ignore: str | Sequence[str | int] | None = None
-) -> Matching:
+def match_legends(card: ModelCard, legend: Legend, name: str, ignore: str | Sequence[str | int] | None) -> Matching:
     """Match the classes of a model and of a data set by name. UsageError where they share none."""
     ours, theirs = Nomenclature.from_legend(card.legend), Nomenclature.from_legend(legend)
     if not share_a_name(ours, theirs):

@@ -177,7 +177,7 @@ def _listed(ids: Sequence[str]) -> str:
 
 
 def choose_areas(
-    learned: TrainingData, dataset: Dataset, part: str = DEFAULT_PART, rule: str | None = None
+    learned: TrainingData, dataset: Dataset, part: str, rule: str | None = None
 ) -> tuple[tuple[Area, ...], str]:
     """Return the areas of a part, train, valid, test or all, and a few words on how they were chosen.
 

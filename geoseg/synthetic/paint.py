@@ -59,7 +59,6 @@ class Crowns:
     light: Floats
     """-1 on the side away from the sun, 1 towards it."""
     tree: Words
-    radius_m: Floats
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +76,8 @@ class Stand:
     salt: int
 
 
-def crowns_at(place: Place, stand: Stand, x_m: Meters, y_m: Meters, share: Floats | None = None) -> Crowns:
-    """Find the crown over each position; `share` overrides the stand's density pixel by pixel."""
+def crowns_at(place: Place, stand: Stand, x_m: Meters, y_m: Meters, share: Floats) -> Crowns:
+    """Find the crown over each position; `share` is the stand's density pixel by pixel."""
     x, y = x_m * (1 / stand.spacing_m), y_m * (1 / stand.spacing_m)
     col, row = np.floor(x), np.floor(y)
     tree = scramble(col.astype(np.int32), row.astype(np.int32), place.salt(stand.salt))
@@ -91,12 +90,12 @@ def crowns_at(place: Place, stand: Stand, x_m: Meters, y_m: Meters, share: Float
         chance(tree, 5) - np.float32(0.5)
     )
     reach = (across * across + down * down + lobes) / (radius * radius)
-    standing = chance(tree, 6) < (np.float32(stand.share) if share is None else share)
+    standing = chance(tree, 6) < share
     light = (across * np.float32(place.sun[0]) + down * np.float32(place.sun[1])) / radius
-    return Crowns(standing & (reach < 1), np.maximum(1 - reach, 0), light, tree, radius * np.float32(stand.spacing_m))
+    return Crowns(standing & (reach < 1), np.maximum(1 - reach, 0), light, tree)
 
 
-def shadow_at(place: Place, stand: Stand, x_m: Meters, y_m: Meters, share: Floats | None = None) -> Mask:
+def shadow_at(place: Place, stand: Stand, x_m: Meters, y_m: Meters, share: Floats) -> Mask:
     """Tell which positions lie in the shadow of a crown."""
     reach = stand.spacing_m * (stand.smallest + stand.largest) * 0.6 * min(place.shadow_ratio, 1.4)
     return crowns_at(place, stand, x_m + place.sun[0] * reach, y_m + place.sun[1] * reach, share).cover

@@ -123,7 +123,7 @@ def _short(names: Sequence[str]) -> list[str]:
     return [own if first.count(own) == 1 else other for own, other in zip(first, last, strict=True)]
 
 
-def draw_curves(history: Sequence[EpochRow], target: Path, legend: Legend | None = None) -> None:
+def draw_curves(history: Sequence[EpochRow], target: Path, legend: Legend | None) -> None:
     """Write a PNG. `legend` gives the classes their colors. GeosegError without matplotlib, OSError unwritten."""
     figure = new_figure(target.name, (11, 7))
     (losses, scores), (classes, rates) = figure.subplots(2, 2, sharex=True)

@@ -72,39 +72,35 @@ class Quantity:
 
     value: float
     """In meters or square meters, or in pixels."""
-    in_px: bool = False
-    option: str = "this"
-    """How the user calls it, for messages: "`simplify`"."""
-    typed: str = ""
+    in_px: bool
+    parameter: str
+    """The option it is of: "simplify"."""
+    typed: str
     """What the user gave: "0.5ha"."""
-    unit: str = ""
+    unit: str
     """The unit in that, if there is one."""
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.value) and self.value >= 0):
-            raise UsageError(f"{self.option} must be a number from 0 up, got {self.value:g}", _bare(self.option))
+            raise UsageError(f"`{self.parameter}` must be a number from 0 up, got {self.value:g}", self.parameter)
 
 
-def parse_length(typed: float | str, option: str = "`simplify`") -> Quantity:
-    """Return a length in meters or pixels; a bare number is in meters. UsageError, naming the option, for all else."""
-    return _quantity(typed, option, _LENGTHS, "meters such as 1.5, or pixels such as 1.5px")
+def parse_length(typed: float | str) -> Quantity:
+    """Return `simplify` in meters or pixels; a bare number is in meters. UsageError for all else."""
+    return _quantity(typed, "simplify", _LENGTHS, "meters such as 1.5, or pixels such as 1.5px")
 
 
-def parse_area(typed: float | str, option: str = "`min_area`") -> Quantity:
-    """Return an area in m2 or pixels; a bare number is in m2. UsageError, naming the option, for all else."""
-    return _quantity(typed, option, _AREAS, "square meters such as 100, hectares such as 0.5ha, or pixels such as 25px")
+def parse_area(typed: float | str) -> Quantity:
+    """Return `min_area` in m2 or pixels; a bare number is in m2. UsageError for all else."""
+    wanted = "square meters such as 100, hectares such as 0.5ha, or pixels such as 25px"
+    return _quantity(typed, "min_area", _AREAS, wanted)
 
 
-def _quantity(typed: float | str, option: str, units: dict[str, float], wanted: str) -> Quantity:
+def _quantity(typed: float | str, parameter: str, units: dict[str, float], wanted: str) -> Quantity:
     parts = _TYPED.fullmatch(str(typed))
     unit = parts[2].lower() if parts else ""
     if parts is None or (unit != "px" and unit not in units):
-        raise UsageError(f"{option} must be {wanted}, got {str(typed)!r:.40}", _bare(option))
+        raise UsageError(f"`{parameter}` must be {wanted}, got {str(typed)!r:.40}", parameter)
     in_px = unit == "px"
     factor = 1.0 if in_px else units[unit]
-    return Quantity(float(parts[1]) * factor, in_px, option, str(typed).strip(), unit)
-
-
-def _bare(option: str) -> str | None:
-    """Return the parameter that a message calls `option`."""
-    return option.strip("`") if option.startswith("`") else None
+    return Quantity(float(parts[1]) * factor, in_px, parameter, str(typed).strip(), unit)

@@ -65,7 +65,7 @@ def trace_strips(
     height: int,
     background: int,
     transform: Affine,
-    tracing: Tracing | None = None,
+    tracing: Tracing | None,
     confidences: Iterable[NDArray[np.float32]] | None = None,
 ) -> Iterator[Polygons]:
     """Yield the polygons that end in each strip (row, col), as `trace` would return them for all strips at once.

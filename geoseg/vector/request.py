@@ -273,11 +273,12 @@ def _up(pixels: float) -> int:
 
 def _known(ground: Ground, wanted: Quantity) -> Ground:
     if ground.in_px:
-        bare = not wanted.unit
-        way_out = f": {wanted.option} {wanted.typed}px" if bare else f", a number and px, for {wanted.option}"
+        bare, parameter = not wanted.unit, wanted.parameter
+        way_out = f": `{parameter}` {wanted.typed}px" if bare else f", a number and px, for `{parameter}`"
         raise UsageError(
-            f"{wanted.option} {wanted.typed} is {'in meters' if bare else 'on the ground'}, but without a CRS the size "
-            f"of a pixel on the ground is not known; give pixels{way_out}"
+            f"`{parameter}` {wanted.typed} is {'in meters' if bare else 'on the ground'}, but without a CRS the size "
+            f"of a pixel on the ground is not known; give pixels{way_out}",
+            parameter,
         )
     return ground
 
@@ -288,4 +289,4 @@ def _idle_note(wanted: Quantity, geobox: GeoBox, effect: str, enough_px: float, 
     pixel = ground.pixel if unit == "m2" else math.sqrt(ground.pixel)
     meant = "" if wanted.in_px else f" ({wanted.value:.3g} {unit}) is {wanted.value / pixel:.2g} of a pixel"
     enough = f"{enough_px:g}px" if ground.in_px else f"{enough_px:g}px, {enough_px * pixel:.3g} {unit} here"
-    return f"{wanted.option} {wanted.typed}{meant}: {effect}; give some pixels ({enough}), or leave it out"
+    return f"`{wanted.parameter}` {wanted.typed}{meant}: {effect}; give some pixels ({enough}), or leave it out"

@@ -99,8 +99,8 @@ def test_lengths_that_are_none(typed: float | str) -> None:
 
 @pytest.mark.parametrize("typed", [*NONSENSE, "1m", "1m3"])
 def test_areas_that_are_none(typed: float | str) -> None:
-    with pytest.raises(UsageError, match=r"smallest") as caught:
-        parse_area(typed, "--smallest")
+    with pytest.raises(UsageError, match=r"min_area") as caught:
+        parse_area(typed)
     assert len(str(caught.value).splitlines()) == 1
 
 

@@ -31,7 +31,7 @@ def broken(polygons: Polygons) -> NDArray[np.int64]:
     return np.unique(np.searchsorted(starts, vertices, side="right") - 1)
 
 
-def mended(polygons: Polygons, plain: Polygons, backward: Backward, turn: float = 0.0) -> Polygons:
+def mended(polygons: Polygons, plain: Polygons, backward: Backward, turn: float) -> Polygons:
     """Return polygons in degrees cut at the 180th meridian, those around a pole opened along it (RFC 7946, 3.1.9).
 
     `plain` are the same in the plane they come from, to which `backward` leads; x is as good there by a `turn` more or
