@@ -89,13 +89,13 @@ def picture(  # noqa: PLR0913 - each is a noun of the picture
     title : str, optional
         Default: the file's name.
     description : str, optional
-        What stands below the title.
+        Text below the title.
     width_px : int, optional
-        How wide the picture is, 300 to 6000 pixels; everything in it grows along. Default: what an image of 1600
+        Width of the picture, 300 to 6000 pixels; everything in it scales with it. Default: what an image of 1600
         pixels needs, or two of 1100.
     dpi : int, optional
-        How many pixels the file says it has to an inch, so that it comes out at a size: 2008 pixels at 300 are 17 cm.
-        Default: 144.
+        Resolution noted in the file, in pixels per inch, which sets its printed size: 2008 pixels at 300 are 17 cm
+        wide. Default: 144.
     mkdir, overwrite : bool
         Make the folder of `out`; replace an existing file.
     announce : callable, optional

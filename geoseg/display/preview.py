@@ -87,12 +87,12 @@ def preview(  # noqa: PLR0913 - each is a noun of the page
     scene : path or Scene, optional
         The imagery under the map, compared by a swipe line.
     later : path, optional
-        A second map of the place, of another date: the swipe line then parts the two maps, and the page tells what
-        became what. Both have the same classes.
+        A second map of the same place, of another date: the swipe line then lies between the two maps, and the page
+        shows what changed. Both have the same classes.
     out : path, optional
         Where to write the page (.html). Without it the page is returned only, and a notebook shows it.
     confidence : path, optional
-        Percent as `predict` writes it: a layer of the page. Not with `later`.
+        Confidence in percent, as `predict` writes it: a layer of the page. Not with `later`.
     aoi : path, GeoDataFrame, geometry or GeoJSON, optional
         Polygons: only the map's pixels in them are shown and counted; `aoi_crs` is the CRS of one that names none.
     polygons : path or GeoDataFrame, optional
@@ -107,9 +107,9 @@ def preview(  # noqa: PLR0913 - each is a noun of the page
     title : str, optional
         The heading. Default: the map's file name.
     description : str, optional
-        What stands below it; an empty line begins a paragraph.
+        Text below it; an empty line starts a paragraph.
     max_mb : float, optional
-        How large the page may be in megabytes: it zooms the deeper. Default: 15, or 4 without `out`.
+        Maximum size of the page in megabytes; a larger page zooms deeper. Default: 15, or 4 without `out`.
     mkdir, overwrite : bool
         Make the folder of `out`; replace an existing file.
     progress : callable, optional

@@ -103,11 +103,11 @@ def train(  # noqa: PLR0913 - the options of the verb
     device : str
         auto, cpu, mps, cuda or cuda:N.
     devices : int
-        How many of them learn at once.
+        How many of them train at once.
     threads : int, optional
-        Of the CPU.
+        CPU threads; all cores by default.
     checkpoint_minutes : float
-        How much work within an epoch a crash may cost.
+        Minutes between checkpoints within an epoch: the work that a crash may cost.
     wandb : bool
         Log to Weights & Biases too.
     mkdir : bool
