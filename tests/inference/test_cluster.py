@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -34,6 +35,8 @@ from geoseg.raster.landcover import PartFormat, creation_options
 from tests.inference.conftest import random_pixels, write_scene
 
 distributed = pytest.importorskip("distributed")
+CancelledError = distributed.CancelledError
+CommClosedError = distributed.comm.CommClosedError
 KilledWorker = distributed.scheduler.KilledWorker
 TILES = 16
 CALLS: list[int] = []
@@ -425,11 +428,57 @@ def test_a_tile_that_kills_workers_is_one_line() -> None:
             run_on_cluster(client, partial(in_turn, deadly), None, [5], print, lambda _line: None)
 
 
+def test_what_another_has_closed_is_not_the_schedulers_end(client: Any) -> None:
+    def nobody_reads(_result: int) -> None:
+        raise BrokenPipeError
+
+    with pytest.raises(BrokenPipeError):
+        run_on_cluster(client, partial(in_turn, noted), None, range(10), nobody_reads, lambda _line: None)
+
+
+@pytest.mark.parametrize(
+    "error", [CommClosedError("reset by peer"), OSError("timed out"), CancelledError("tile")], ids=str
+)
+def test_a_scheduler_that_leaves_while_it_is_asked_is_one_line(
+    client: Any, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    address = client.scheduler.address
+
+    def gone(flight: cluster._Flight) -> None:
+        monkeypatch.setattr(flight.client, "status", "connecting")
+        raise error
+
+    monkeypatch.setattr(cluster._Flight, "fill", gone)
+    with pytest.raises(OutputError, match=rf"the Dask scheduler at {address} has left; the finished tiles are kept"):
+        run(client, noted, range(10))
+
+
 def test_no_scheduler_at_an_address_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cluster, "_CONNECT_S", 0.5)
     with pytest.raises(OutputError, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:9") as failed:
         connected("tcp://127.0.0.1:9").__enter__()
     assert failed.value.parameter == "cluster"
+
+
+@pytest.mark.parametrize("content", ["", "{}", "nope", "[]", '{"address": 5}', '{"address": "here"}'])
+def test_what_is_no_scheduler_file_is_one_line(tmp_path: Path, content: str) -> None:
+    (tmp_path / "scheduler.json").write_text(content)
+    with pytest.raises(UsageError, match=r"scheduler\.json is not the file of a Dask scheduler") as refused:
+        connected(str(tmp_path / "scheduler.json")).__enter__()
+    assert refused.value.parameter == "cluster"
+
+
+def test_a_scheduler_file_is_waited_for_but_not_forever(
+    client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "scheduler.json"
+    threading.Timer(0.3, lambda: file.write_text(json.dumps({"address": client.scheduler.address}))).start()
+    with connected(str(file)):
+        assert distributed.default_client().scheduler.address == client.scheduler.address
+    file.unlink()
+    monkeypatch.setattr(cluster, "_CONNECT_S", 0.3)
+    with pytest.raises(OutputError, match=r"scheduler\.json cannot be read .* check that the scheduler runs"):
+        connected(str(file)).__enter__()
 
 
 @pytest.mark.parametrize("text", ["", "0", "-1", "two", "127.0.0.1"])

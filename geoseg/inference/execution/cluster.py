@@ -9,6 +9,8 @@ had in hand and nothing else. Imported only where Dask's client is.
 from __future__ import annotations
 
 import itertools
+import json
+import logging
 import threading
 import time
 import uuid
@@ -16,11 +18,14 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import cloudpickle
 import dask.config
 from distributed import CancelledError, Client, LocalCluster, WorkerPlugin, as_completed, get_worker
+from distributed.client import ClosedClientError
+from distributed.comm.core import CommClosedError
 from distributed.scheduler import KilledWorker
 
 from geoseg.errors import GeosegError, OutputError, UsageError
@@ -49,6 +54,7 @@ _LOOKED_AT_SELDOM = {
 their scheduler took 0.075 of a core, so 0.016; workers that compute 10 % more than their work, so 2 % (measured)."""
 _FIRST_LOOK_S, _LOOK_S = 1.0, 30.0
 _LOOK_AT_WORKERS_S = 0.5
+_LOOK_AT_FILE_S = 0.2
 
 
 Several = Callable[[Sequence[int]], tuple[list[Any], list[int]]]
@@ -199,10 +205,7 @@ class _Flight:
                 "(memory_limit of Dask's workers), or take a smaller `tile`; the finished tiles are kept"
             ) from None
         elif isinstance(fault, CancelledError):
-            raise OutputError(
-                f"the Dask scheduler at {_address(self.client)} has left; the finished tiles are kept: start it and "
-                "run the same command again"
-            ) from None
+            raise fault
         else:
             self.failures[run[0]] += 1
             if self.failures[run[0]] >= _TRIES or isinstance(fault, UsageError):
@@ -226,7 +229,11 @@ def run_on_cluster(  # noqa: PLR0913, PLR0917 - those of `scheduler.run_tasks`
     workers, or the scheduler leaves. `announce` gets a line for each worker that is left out, and when there is none.
     """
     run = uuid.uuid4().hex[:12]
-    with _holding(client, hold_task(task, unfit), _name(run)), _told_of_no_worker(client, announce):
+    with (
+        _told_of_its_end(client),
+        _holding(client, hold_task(task, unfit), _name(run)),
+        _told_of_no_worker(client, announce),
+    ):
         flight = _Flight(client, run, deque(indexes))
         flight.fill()
         for futures in flight.done.batches():
@@ -236,6 +243,21 @@ def run_on_cluster(  # noqa: PLR0913, PLR0917 - those of `scheduler.run_tasks`
             for address, reason in list(flight.unfit.items())[known:]:
                 announce(f"the Dask worker {address} is left out: {reason}")
             flight.fill()
+
+
+@contextmanager
+def _told_of_its_end(client: Any) -> Iterator[None]:  # noqa: ANN401 - distributed has no types
+    """Say in one line that the scheduler has left, whichever call finds out."""
+    address = _address(client)
+    try:
+        yield
+    except (CancelledError, ClosedClientError, OSError) as fault:
+        if isinstance(fault, OSError) and not isinstance(fault, CommClosedError) and client.status == "running":
+            raise  # it is another's, as of a pipe that nobody reads
+        raise OutputError(
+            f"the Dask scheduler at {address} has left; the finished tiles are kept: start it and run the same command "
+            "again"
+        ) from None
 
 
 @contextmanager
@@ -296,17 +318,49 @@ def connected(cluster: str) -> Iterator[None]:
             f"of processes on this machine; got {cluster!r:.80}",
             "cluster",
         )
-    where = {"address": cluster} if "://" in cluster else {"scheduler_file": cluster}
+    address = cluster if "://" in cluster else _address_in(Path(cluster))
     try:
-        client = Client(**where, timeout=_CONNECT_S)
+        client = Client(address, timeout=_CONNECT_S)
     except (OSError, TimeoutError, ValueError) as fault:
         raise OutputError(
             f"no Dask scheduler answers at {cluster}: {' '.join(str(fault).split()):.160}; check that it runs and "
             "that its port can be reached",
             "cluster",
         ) from None
-    with client:
+    with client, _quiet_client():
         yield
+
+
+@contextmanager
+def _quiet_client() -> Iterator[None]:
+    """Keep to ourselves what Dask's client logs of a scheduler that has left, on many lines: it is said in one."""
+    logger = logging.getLogger("distributed.client")
+    before = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+
+
+def _address_in(file: Path) -> str:
+    """Return the address in a scheduler's file, which a scheduler that has just been started is yet to write."""
+    latest = time.monotonic() + _CONNECT_S
+    while not file.is_file() and time.monotonic() < latest:
+        time.sleep(_LOOK_AT_FILE_S)
+    try:
+        address = json.loads(file.read_bytes())["address"]
+    except OSError as fault:
+        raise OutputError(
+            f"the scheduler file {file} cannot be read ({fault.strerror}); check that the scheduler runs and writes it "
+            "(dask scheduler --scheduler-file)",
+            "cluster",
+        ) from None
+    except (ValueError, KeyError, TypeError, RecursionError):
+        address = None
+    if not isinstance(address, str) or "://" not in address:
+        raise UsageError(f"{file} is not the file of a Dask scheduler: it names no address; give that file", "cluster")
+    return address
 
 
 def _address(client: Any) -> str:  # noqa: ANN401 - distributed has no types

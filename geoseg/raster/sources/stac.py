@@ -172,8 +172,9 @@ def _item(path: str) -> Mapping[str, Any]:
     if len(one) == 1:
         return _with_assets(json.loads(one[0]), name)
     ids = [each for each, texts in items.items() for _ in texts]
+    some = ", ".join(ids[:3]) + (", ..." if len(ids) > 3 else "")
     raise SceneError(
-        f"{shown(name)} holds {len(ids)} STAC items ({', '.join(ids[:3])}{', ...' if len(ids) > 3 else ''}), "
+        f"{shown(name)} holds {len(ids)} STAC item{'s' * (len(ids) != 1)} ({some}), "
         f"got {wanted or 'none'}; name one as {Path(shown(name)).name}#ID, or map or join them all"
     )
 
