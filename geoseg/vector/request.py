@@ -275,8 +275,9 @@ def _known(ground: Ground, wanted: Quantity) -> Ground:
     if ground.in_px:
         bare, parameter = not wanted.unit, wanted.parameter
         way_out = f": `{parameter}` {wanted.typed}px" if bare else f", a number and px, for `{parameter}`"
+        on_ground = f"in {'square ' * (parameter == 'min_area')}meters" if bare else "on the ground"
         raise UsageError(
-            f"`{parameter}` {wanted.typed} is {'in meters' if bare else 'on the ground'}, but without a CRS the size "
+            f"`{parameter}` {wanted.typed} is {on_ground}, but without a CRS the size "
             f"of a pixel on the ground is not known; give pixels{way_out}",
             parameter,
         )

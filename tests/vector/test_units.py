@@ -146,9 +146,9 @@ def test_tolerances() -> None:
     "box", [NOWHERE, GeoBox(9, 9, Affine(2, 0, 0, 0, -2, 0)), GeoBox(9, 9, Affine.identity(), CRS.from_epsg(32618))]
 )
 def test_metres_without_a_place_are_refused_with_the_way_out(box: GeoBox) -> None:
-    with pytest.raises(UsageError, match=r"give pixels: `simplify` 1\.5px"):
+    with pytest.raises(UsageError, match=r"is in meters, .*give pixels: `simplify` 1\.5px"):
         simplify_tolerance(parse_length("1.5"), box)
-    with pytest.raises(UsageError, match=r"give pixels: `min_area` 100px"):
+    with pytest.raises(UsageError, match=r"is in square meters, .*give pixels: `min_area` 100px"):
         sieve_weights(parse_area("100"), box)
     assert sieve_weights(parse_area("100px"), box)[1] == 100
     for typed in ("0.5ha", "2 km2", "100m²"):  # told as they were typed, not in another unit
