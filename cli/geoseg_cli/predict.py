@@ -66,6 +66,13 @@ _STATUS_WORDS: dict[Status, str] = {
     help="Pixel size the network sees: auto (the model's, where the map's pixels are finer by more than a third), "
     "scene (the map's) or meters: 1. The map keeps its pixels. [default: auto]",
 )  # fmt: skip
+@grouped(_INPUT)(
+    "--data-gsd",
+    "data_gsd_m",
+    type=float,
+    metavar="M",
+    help="Pixel size in meters, for a scene that does not state it.",
+)
 @grouped(_MODEL)(
     "--model", "-m", metavar="PATH",
     help="A .safetensors bundle, an .onnx file, a folder written by save_pretrained, or hf://owner/name. "

@@ -23,6 +23,7 @@ from geoseg.inference.resolution import (
     NetworkResolution,
     at_resolution,
     network_factor,
+    with_pixel_size,
 )
 from geoseg.inference.scoring import BASELINE_BYTES, Scoring, ScoringOptions, positive
 from geoseg.inference.tile import SceneMapping
@@ -89,6 +90,8 @@ class PlanOptions(ScoringOptions, PartOptions, total=False):
     network_resolution: NetworkResolution
     """What the network sees: auto (the default) shows it means of pixels that are finer than the model's by more than
     a third, and interpolates its probabilities back; scene shows it the map's own pixels; 1 pixels of 1 m."""
+    data_gsd_m: float | None
+    """Pixel size of the scene in meters, where the scene does not tell it: a photo, a PNG without a world file."""
     tile: int | None
     """Edge of the tiles in pixels. It affects memory and how often a run can resume, never a label."""
     workers: int | None
@@ -400,7 +403,7 @@ def plan(
         Called with a `Progress` before and after a network is exported.
     **options
         model, bands, bbox, bbox_crs, aoi, aoi_crs, zoom, scale, window, overlap, blend, tta, resolution,
-        network_resolution, tile, batch_size, device, workers; see `PlanOptions`.
+        network_resolution, data_gsd_m, tile, batch_size, device, workers; see `PlanOptions`.
 
     Returns
     -------
@@ -424,6 +427,7 @@ def plan(
     part, area = mapped_part(scene, options, bundle)
     is_chosen = isinstance(part, Scene) and part.item is not None and not isinstance(scene, Scene)
     source = _open_scene(part, None if is_chosen else options.get("bands"), bundle)
+    source = with_pixel_size(source, options.get("data_gsd_m"))
     scale, tile, workers = options.get("scale"), options.get("tile"), options.get("workers")
     check_bands(source, bundle)
     check_scale(source, bundle, scale)

@@ -51,9 +51,9 @@ def predict(
         Takes where the time goes: busy seconds of each stage, and what limited the run.
     **options
         How the scene is mapped, see `PlanOptions`: model, bands, bbox, bbox_crs, aoi, aoi_crs, zoom, scale, window,
-        overlap, blend, tta, resolution, network_resolution, tile, batch_size, device, workers. What else is written,
-        and how, see `OutputOptions`: confidence, probabilities, polygons, layer, min_area, simplify, smooth, stac,
-        mkdir, overwrite, shard, creation_options.
+        overlap, blend, tta, resolution, network_resolution, data_gsd_m, tile, batch_size, device, workers. What else is
+        written, and how, see `OutputOptions`: confidence, probabilities, polygons, layer, min_area, simplify, smooth,
+        stac, mkdir, overwrite, shard, creation_options.
 
     Returns
     -------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Literal
 
 from geoseg.errors import ModelError, SceneError, UsageError
@@ -27,6 +28,25 @@ _LEAST_PX = 128
 """But no less than this, where it usually sees more: what is around a pixel tells its class."""
 
 
+def with_pixel_size(scene: Scene, data_gsd_m: float | None) -> Scene:
+    """Return the scene with the pixel size that the user states, in meters; None leaves it as it is.
+
+    UsageError where no pixel has that size, or the scene itself tells another one.
+    """
+    if data_gsd_m is None:
+        return scene
+    if not (math.isfinite(data_gsd_m) and data_gsd_m > 0):
+        raise UsageError(f"`data_gsd_m` is meters a pixel, more than 0; got {data_gsd_m}", "data_gsd_m")
+    own_m = scene.geobox.gsd_m
+    if own_m is not None and max(own_m / data_gsd_m, data_gsd_m / own_m) > SAME_SIZE:
+        raise UsageError(
+            f"{shown(scene.path)} has pixels of {own_m:.3g} m, as its place tells; `data_gsd_m` says {data_gsd_m:g} m: "
+            "leave it out",
+            "data_gsd_m",
+        )
+    return replace(scene, geobox=replace(scene.geobox, stated_gsd_m=float(data_gsd_m)))
+
+
 def at_resolution(scene: Scene, bundle: ModelBundle, resolution: Resolution) -> Scene:
     """Return the scene to map: itself, or a view of it that is resampled as it is read.
 
@@ -40,10 +60,10 @@ def at_resolution(scene: Scene, bundle: ModelBundle, resolution: Resolution) -> 
     sides_m = scene.geobox.pixel_m
     if sides_m is None:
         fault = scene.geobox.gcp_fault
-        way_out = f"its {fault}" if fault else "give it its place (rio edit-info --crs --transform)"
+        way_out = f"its {fault}; give" if fault else "give"
         raise SceneError(
             f"the pixel size of {shown(scene.path)} is not known, so it cannot be resampled to {target_m:g} m; "
-            f"{way_out}, or leave `resolution` out",
+            f"{way_out} it as `data_gsd_m`, or leave `resolution` out",
             "resolution",
         )
     return scaled(scene, size_factors(sides_m, target_m))
@@ -84,7 +104,7 @@ def network_factor(scene: Scene, bundle: ModelBundle, resolution: NetworkResolut
     if own_m is None:
         raise SceneError(
             f"the pixel size of {shown(scene.path)} is not known, so the network cannot see it at {resolution:g} m; "
-            "give the scene its place, or leave `network_resolution` out",
+            "give it as `data_gsd_m`, or leave `network_resolution` out",
             "network_resolution",
         )
     if resolution * SAME_SIZE < own_m:

@@ -87,6 +87,8 @@ class GeoBox:
     gcp_crs: CRS | None = None
     rpcs: RPC | None = field(default=None, hash=False)
     """A sensor model of rational polynomials, for rasters that are not rectified."""
+    stated_gsd_m: float | None = None
+    """Meters a pixel as the user states them; they count where the place does not tell."""
 
     def __post_init__(self) -> None:
         if self.height_px <= 0 or self.width_px <= 0:
@@ -183,7 +185,8 @@ class GeoBox:
     def _measured(self) -> _Sides | None:
         crs, transform = self.mapping()
         if crs is None or transform is None or transform.is_degenerate:
-            return None
+            stated = self.stated_gsd_m
+            return None if stated is None else (stated, stated, stated)
         nominal = _map_m(transform, crs.linear_units_factor[1]) if crs.is_projected else None
         ground = _ground_m(crs, transform, self.height_px / 2, self.width_px / 2)
         if nominal is None or ground is None:
@@ -224,6 +227,7 @@ def place_at(geobox: GeoBox, shape: tuple[int, int]) -> GeoBox:
         transform=geobox.transform @ Affine.scale(across, down) if geobox.has_transform else geobox.transform,
         gcps=tuple(replace(point, row=point.row / down, col=point.col / across) for point in geobox.gcps),
         rpcs=_scaled_rpcs(geobox.rpcs, down, across),
+        stated_gsd_m=None if geobox.stated_gsd_m is None else geobox.stated_gsd_m * math.sqrt(down * across),
     )
 
 

@@ -23,7 +23,7 @@ from geoseg.raster.bands import BandNames, BandStatistics, choose_bands
 from geoseg.raster.dataset_cache import opened
 from geoseg.raster.environment import raster_environment, shown
 from geoseg.raster.fingerprint import digest, files_behind, local_file, stamps
-from geoseg.raster.geobox import Box, GeoBox, GroundControlPoint, window_of
+from geoseg.raster.geobox import Box, GeoBox, GroundControlPoint, place_at, window_of
 from geoseg.raster.raster_legend import is_classes, read_nomenclature
 from geoseg.raster.sources import is_item, raster_of
 from geoseg.raster.validity import Validity
@@ -426,7 +426,9 @@ def scaled(scene: Scene, factor: float | tuple[float, float]) -> Scene:
         return scene
     text = scaled_to(scene, shape, "Average" if down * across < 1 else "Bilinear")
     area = None if scene.area is None else scene.area.scaled(scene.shape, shape)
-    return replace(Scene.open(text, bands=range(1, len(scene.band_indexes) + 1)), area=area)
+    opened = Scene.open(text, bands=range(1, len(scene.band_indexes) + 1))
+    stated_m = place_at(scene.geobox, shape).stated_gsd_m  # no file keeps it
+    return replace(opened, area=area, geobox=replace(opened.geobox, stated_gsd_m=stated_m))
 
 
 def band_statistics(pixels: NDArray[np.generic]) -> BandStatistics | None:

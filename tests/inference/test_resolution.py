@@ -135,6 +135,39 @@ def test_the_warning_of_another_pixel_size_names_the_way_out(make_scene: MakeSce
         geoseg.plan(scene, model=bundle, device="onnx")
 
 
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+@pytest.mark.parametrize(
+    "options", [{}, {"resolution": "model"}, {"resolution": 0.8}, {"network_resolution": 1.0}, {"tile": 64}]
+)
+def test_a_stated_pixel_size_counts_as_one_that_the_place_tells(
+    options: dict[str, Any], bundle: ModelBundle, tmp_path: Path
+) -> None:
+    pixels = random_pixels(150, 130, seed=5, invalid=0)
+    placed = write_scene(tmp_path / "placed.tif", pixels)
+    nowhere = write_scene(tmp_path / "nowhere.tif", pixels, crs=None, transform=Affine.identity())
+    told = geoseg.labels(placed, model=bundle, device="onnx", **options).compute()
+    stated = geoseg.labels(nowhere, model=bundle, device="onnx", data_gsd_m=0.5, **options).compute()
+    np.testing.assert_array_equal(stated, told)
+
+
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+def test_a_pixel_size_is_stated_where_none_is_told_and_a_size_it_is(bundle: ModelBundle, tmp_path: Path) -> None:
+    pixels = random_pixels(80, 80, seed=1, invalid=0)
+    placed = write_scene(tmp_path / "placed.tif", pixels)
+    geoseg.plan(placed, model=bundle, data_gsd_m=0.5)
+    with pytest.raises(UsageError, match=r"placed\.tif has pixels of 0\.5 m, .* `data_gsd_m` says 2 m: leave it out"):
+        geoseg.plan(placed, model=bundle, data_gsd_m=2)
+    for wrong in (0.0, -1.0, float("nan"), float("inf")):
+        with pytest.raises(UsageError, match="meters a pixel, more than 0"):
+            geoseg.plan(placed, model=bundle, data_gsd_m=wrong)
+    nowhere = write_scene(tmp_path / "nowhere.tif", pixels, crs=None, transform=Affine.identity())
+    factors = [geoseg.plan(nowhere, model=bundle, data_gsd_m=stated).network_factor for stated in (None, 0.5, 1.3)]
+    assert factors == [1, pytest.approx(2.6, rel=0.01), 1]
+    lines: list[str] = []
+    geoseg.predict(nowhere, tmp_path / "map.tif", model=bundle, announce=lines.append)
+    assert "the scene does not tell its pixel size; `data_gsd_m` does, where it is not about 1.3 m" in lines
+
+
 def test_an_unknown_pixel_size_is_one_clear_error(bundle: ModelBundle, tmp_path: Path) -> None:
     pixels = random_pixels(80, 80, seed=1, invalid=0)
     nowhere = write_scene(tmp_path / "nowhere.tif", pixels, crs=None)
