@@ -103,7 +103,7 @@ def test_options_are_spelled_once_and_every_one_is_taken(scene: Scene, bundle: M
         "model": bundle, "bands": np.array([1, 2, 3]), "bbox": np.array([5e5, 5_399_950, 500_050, 5.4e6]),
         "bbox_crs": "EPSG:32631", "resolution": np.float32(0.5), "network_resolution": "scene", "tile": np.int64(64),
         "workers": np.uint8(1), "window": np.float64(64), "overlap": np.int16(8), "blend": "mean", "tta": np.int32(2),
-        "scale": [np.float32(0), 255], "batch_size": np.int8(2), "device": "onnx",
+        "scale": [np.float32(0), 255], "data_gsd_m": np.float32(0.5), "batch_size": np.int8(2), "device": "onnx",
     }  # fmt: skip
     assert hints[1] - set(given) == {"aoi", "aoi_crs", "zoom"}  # tests of areas and of map servers give them
     assert set(given) < hints[1]
