@@ -176,7 +176,7 @@ class ProgressBar(Bar["Progress"]):
     def summary_of(self, stage: str) -> str:
         """Return what was done in a stage, to follow the name of the file written."""
         state = self.by_stage.get(stage)
-        if state is None:
+        if state is None or not state.pixels_now:  # an earlier run did all of it
             return ""
         work = f"{pixels_text(state.pixels_now)} in {state.seconds:.1f} s"
         if state.polygons is None and state.pixels_now < _FEW_PX:

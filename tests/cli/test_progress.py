@@ -90,6 +90,12 @@ def test_the_summary_of_few_pixels_is_in_pixels() -> None:
     assert bar.summary == ": 8 366 px in 0.2 s"
 
 
+def test_a_run_that_finds_all_its_tiles_done_sums_up_nothing() -> None:
+    with ProgressBar(quiet=True) as bar:
+        bar.update(Progress(4, 4, 8_366, 8_366, 0, 0.0))
+    assert bar.summary == ""
+
+
 def lines(text: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in text.splitlines()]
 
