@@ -174,8 +174,9 @@ def _generalization(geobox: GeoBox, options: VectorizeOptions) -> Generalization
         )
     wanted = parse_length("0px" if simplify is None else simplify)
     allowed = simplify_tolerance(wanted, geobox)
-    method = (options.get("method") or METHODS[0]).casefold()
-    how = Generalization(method, min(allowed.distance, _reach(allowed, geobox)), allowed.matrix, smooth)
+    method = options.get("method")
+    chosen = METHODS[0] if method is None else method.casefold()
+    how = Generalization(chosen, min(allowed.distance, _reach(allowed, geobox)), allowed.matrix, smooth)
     if how.is_idle and wanted.value > 0:
         note = _idle_note(wanted, geobox, "no border is moved by so little", 1.5, "m")
         warnings.warn(note, GeosegWarning, stacklevel=2)
