@@ -1,9 +1,10 @@
 """How near geoseg comes to the bare rate of a network in an ONNX file that somebody else made.
 
-    python benchmarks/foreign.py --work FOLDER [--size 4096] [--rounds 3] [--json PATH] [--quick]
+    python benchmarks/foreign.py --work FOLDER [--network FILE] [--size 4096] [--rounds 3] [--json PATH] [--quick]
 
 The demo model is exported for other programs and read back as a file of unknown origin: one window at a time, as most
-such files have it. The network is small, so that what is done beside it shows; in a larger one it does not.
+such files have it. The network is small, so that what is done beside it shows. --network is another file, which must
+say all of itself: export a bundle of a U-Net for what people usually bring.
 
 bare   the file in a loop on arrays that are ready, in the fastest way found (bare.py)
 stage  inference: every tile read, scored, blended and labelled with the plan's workers; nothing written
@@ -37,8 +38,10 @@ _BARE_SECONDS = 6.0
 def main() -> int:
     """Measure, print, and return 1 if the figure was missed."""
     arguments = _arguments()
-    network = arguments.work / "foreign.onnx"
-    geoseg.export_model(None, network, overwrite=True)
+    network = arguments.network
+    if network is None:
+        network = arguments.work / "foreign.onnx"
+        geoseg.export_model(None, network, overwrite=True)
     made = geoseg.plan(
         scene(arguments.work, arguments.size, arguments.size),
         model=network,
@@ -58,6 +61,7 @@ def main() -> int:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True, help="a folder for the scene and the network, kept")
+    parser.add_argument("--network", type=Path, help="an ONNX file; the demo model, exported, if left out")
     parser.add_argument("--size", type=int, default=4096, help="edge of the scene in pixels")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--quick", action="store_true", help="one round, to see that all works")
