@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sys
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -220,6 +221,7 @@ def test_what_a_huge_run_has_left_is_restored_in_little_memory(tmp_path: Path, m
             fetched[int(product == "confidence"), int(index)] += 1
 
     monkeypatch.setattr(PartsStore, "_fetch", fetch)
+    interned = [sys.intern(name.rpartition("/")[2]) for name in names]  # pathlib does it, in a table of the process
     tracemalloc.start()
     try:
         PartsStore(folder).restore(tmp_path / "map.tif")
@@ -229,6 +231,7 @@ def test_what_a_huge_run_has_left_is_restored_in_little_memory(tmp_path: Path, m
     lines = (tmp_path / "map.tif.parts" / "journal.jsonl").read_text().splitlines()
     assert [json.loads(line)["tile"] for line in lines[1:]] == [index for index in range(tiles) if index % 100]
     np.testing.assert_array_equal(fetched, np.tile(np.arange(tiles) % 100 > 0, (2, 1)))
+    assert len(interned) == len(names)
     assert peak / tiles < 600
 
 
