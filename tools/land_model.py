@@ -42,6 +42,19 @@ class Stage:
 
 
 LIGHT: Mapping[str, Any] = {"architecture": "LightFPN", "arguments": {"decoder_channels": 64}}
+STEADY: Mapping[str, Any] = {
+    **LIGHT,
+    "lr": 3e-4,
+    "epochs": 3,
+    "batches": 200,
+    "warmup": 0.04,
+    "floor": 0.1,
+    "crop_px": 320,
+    "batch_size": 4,
+    "norm": "frozen",
+    "average": 0.995,
+}
+"""Larger crops, and batch norm that no longer learns."""
 STAGES = {
     1: Stage({}),
     2: Stage(
@@ -77,19 +90,7 @@ STAGES = {
         },
     ),
     5: Stage(
-        {
-            **LIGHT,
-            "lr": 3e-4,
-            "epochs": 3,
-            "batches": 200,
-            "seed": 34,
-            "warmup": 0.04,
-            "floor": 0.1,
-            "crop_px": 320,
-            "batch_size": 4,
-            "norm": "frozen",
-            "average": 0.995,
-        },
+        {**STEADY, "seed": 34},
         {
             "flair": 0.2,
             "ucm": 0.2,
@@ -102,19 +103,7 @@ STAGES = {
         },
     ),
     6: Stage(
-        {
-            **LIGHT,
-            "lr": 3e-4,
-            "epochs": 3,
-            "batches": 200,
-            "seed": 35,
-            "warmup": 0.04,
-            "floor": 0.1,
-            "crop_px": 320,
-            "batch_size": 4,
-            "norm": "frozen",
-            "average": 0.995,
-        },
+        {**STEADY, "seed": 35},
         {
             "flair": 0.18,
             "ucm": 0.22,

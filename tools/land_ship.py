@@ -56,7 +56,9 @@ def main() -> None:
         "--shift", type=_shift, nargs="+", default=[], help="CLASS=VALUE, added to the score of a class everywhere"
     )
     parser.add_argument(
-        "--mixture", type=Path, help="calibrate anew on the validation of this mixture; needed for a mean or a shift"
+        "--mixture",
+        type=Path,
+        help="fit the temperature on this mixture's validation areas; do so after a mean or a shift",
     )
     parser.add_argument("--out", type=Path, default=Path("geoseg/model"))
     asked = parser.parse_args()

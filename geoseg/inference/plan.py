@@ -91,7 +91,7 @@ class PlanOptions(ScoringOptions, PartOptions, total=False):
     """What the network sees: auto (the default) shows it means of pixels that are finer than the model's by more than
     a third, and interpolates its probabilities back; scene shows it the map's own pixels; 1 pixels of 1 m."""
     data_gsd_m: float | None
-    """Pixel size of the scene in meters, where the scene does not tell it: a photo, a PNG without a world file."""
+    """Pixel size of the scene in meters, where the scene does not state it: a photo, a PNG without a world file."""
     tile: int | None
     """Edge of the tiles in pixels. It affects memory and how often a run can resume, never a label."""
     workers: int | None

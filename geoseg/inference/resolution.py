@@ -31,7 +31,7 @@ _LEAST_PX = 128
 def with_pixel_size(scene: Scene, data_gsd_m: float | None) -> Scene:
     """Return the scene with the pixel size that the user states, in meters; None leaves it as it is.
 
-    UsageError where no pixel has that size, or the scene itself tells another one.
+    UsageError for a size that is not above 0, or where the scene itself states another one.
     """
     if data_gsd_m is None:
         return scene
@@ -40,8 +40,7 @@ def with_pixel_size(scene: Scene, data_gsd_m: float | None) -> Scene:
     own_m = scene.geobox.gsd_m
     if own_m is not None and max(own_m / data_gsd_m, data_gsd_m / own_m) > SAME_SIZE:
         raise UsageError(
-            f"{shown(scene.path)} has pixels of {own_m:.3g} m, as its place tells; `data_gsd_m` says {data_gsd_m:g} m: "
-            "leave it out",
+            f"{shown(scene.path)} states pixels of {own_m:.3g} m, `data_gsd_m` is {data_gsd_m:g} m; leave it out",
             "data_gsd_m",
         )
     return replace(scene, geobox=replace(scene.geobox, stated_gsd_m=float(data_gsd_m)))

@@ -116,8 +116,8 @@ def _is_far(key: _Key) -> bool:
 def _handle(key: _Key) -> DatasetReader:
     kept = _kept()
     if key in kept:
-        # GDAL remembers this thread's last error until another call of it begins anew, as this one does; rasterio would
-        # take a WKT that was misspelled a while ago for a fault of this file. Opening a file begins anew by itself.
+        # GDAL keeps the last error of a thread until a call clears it, as this one does. Otherwise rasterio takes an
+        # earlier misspelled WKT for a fault of this file. To open a file clears it too.
         CRS.from_epsg(4326)
         kept.move_to_end(key)
         return kept[key]

@@ -88,7 +88,7 @@ class GeoBox:
     rpcs: RPC | None = field(default=None, hash=False)
     """A sensor model of rational polynomials, for rasters that are not rectified."""
     stated_gsd_m: float | None = None
-    """Meters a pixel as the user states them; they count where the place does not tell."""
+    """Meters a pixel, as the user states them; they count where CRS and transform give none."""
 
     def __post_init__(self) -> None:
         if self.height_px <= 0 or self.width_px <= 0:
@@ -403,7 +403,7 @@ def _edges(box: Box) -> str:
 def crs_named(name: object, parameter: str = "crs", of: str = "") -> CRS:
     """Return the CRS that a user names: `EPSG:4326`, WKT, a PROJ string.
 
-    UsageError where there is none such; it names the `parameter`, and says `of` what that is the CRS.
+    UsageError, with the `parameter`, for anything else; `of` is the phrase of the message that says whose CRS it is.
     """
     try:
         with raster_environment():

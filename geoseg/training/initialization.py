@@ -46,11 +46,11 @@ def start_network(plan: TrainingPlan, say: Says) -> torch.nn.Module:
 
 @torch.no_grad()
 def bring_back(plan: TrainingPlan, network: torch.nn.Module) -> bool:
-    """Mix what a network has learned with what it began with, `start_share` of that; tell whether it was done.
+    """Move the weights back toward those at the start, by `start_share` of the way; say whether it was done.
 
-    Between the weights before and after fine-tuning lie those that do better on what neither saw (Wortsman et al. 2022,
-    arXiv 2109.01903), where both do the same: a class or a part that was new has learned on the weights there are now,
-    and halfway back to others it knows nothing. Of such a network everything stays as learned.
+    Weights between those before and after fine-tuning do better on unseen imagery (Wortsman et al. 2022, arXiv
+    2109.01903) if both have the same classes and parts. A new class or part fits only the weights that it was trained
+    with, so a network that has one keeps its weights.
     """
     if not (plan.recipe.start_share and plan.from_bundle):
         return False

@@ -155,7 +155,7 @@ def test_a_pixel_size_is_stated_where_none_is_told_and_a_size_it_is(bundle: Mode
     pixels = random_pixels(80, 80, seed=1, invalid=0)
     placed = write_scene(tmp_path / "placed.tif", pixels)
     geoseg.plan(placed, model=bundle, data_gsd_m=0.5)
-    with pytest.raises(UsageError, match=r"placed\.tif has pixels of 0\.5 m, .* `data_gsd_m` says 2 m: leave it out"):
+    with pytest.raises(UsageError, match=r"placed\.tif states pixels of 0\.5 m, `data_gsd_m` is 2 m; leave it out"):
         geoseg.plan(placed, model=bundle, data_gsd_m=2)
     for wrong in (0.0, -1.0, float("nan"), float("inf")):
         with pytest.raises(UsageError, match="meters a pixel, more than 0"):
@@ -165,7 +165,7 @@ def test_a_pixel_size_is_stated_where_none_is_told_and_a_size_it_is(bundle: Mode
     assert factors == [1, pytest.approx(2.6, rel=0.01), 1]
     lines: list[str] = []
     geoseg.predict(nowhere, tmp_path / "map.tif", model=bundle, announce=lines.append)
-    assert "the scene does not tell its pixel size; `data_gsd_m` does, where it is not about 1.3 m" in lines
+    assert "the scene does not state its pixel size, so it is taken for 1.3 m; `data_gsd_m` states another" in lines
 
 
 def test_an_unknown_pixel_size_is_one_clear_error(bundle: ModelBundle, tmp_path: Path) -> None:

@@ -270,7 +270,9 @@ def _announce(plan: Plan, journal: Journal, announce: Announce) -> None:
     elif not plan.scene.geobox.has_place:
         announce("the scene has no place on Earth; the map will have none either")
     if plan.source.geobox.gsd_m is None and (gsd_m := plan.bundle.gsd_m) is not None:
-        announce(f"the scene does not tell its pixel size; `data_gsd_m` does, where it is not about {gsd_m:g} m")
+        announce(
+            f"the scene does not state its pixel size, so it is taken for {gsd_m:g} m; `data_gsd_m` states another"
+        )
     if journal.finished:
         announce(f"going on with an unfinished map: {len(journal.finished)} of {plan.tile_count} tiles are there")
 

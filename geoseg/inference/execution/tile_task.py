@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -165,7 +166,7 @@ class TileTask:
         whole = self.parts.are_whole(indexes)
         there = [TileDone(index) for index, is_whole in zip(indexes, whole, strict=True) if is_whole]
         missing = [index for index, is_whole in zip(indexes, whole, strict=True) if not is_whole]
-        do = self._swept if self.plan.scoring.is_swept else self._in_turn
+        do = self._swept if self.plan.scoring.is_swept else partial(in_turn, self)
         try:
             done, left = do(missing)
         except Exception:
@@ -173,9 +174,6 @@ class TileTask:
                 raise
             return there, missing
         return [*there, *done], left
-
-    def _in_turn(self, indexes: Sequence[int]) -> tuple[list[TileDone], list[int]]:
-        return in_turn(self, indexes)
 
     def _swept(self, indexes: Sequence[int]) -> tuple[list[TileDone], list[int]]:
         """Have this process's device go down the tiles; see `several`."""
@@ -188,7 +186,8 @@ class TileTask:
                 if not done:
                     raise
         told = [TileDone(index, {} if place else profile.seconds) for place, index in enumerate(done)]
-        return told, [index for index in indexes if index not in set(done)]
+        finished = set(done)
+        return told, [index for index in indexes if index not in finished]
 
     def _write(self, index: int, tile: TileMap) -> None:
         checkpoint(self.run)()
