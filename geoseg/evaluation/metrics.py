@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
@@ -14,7 +14,7 @@ from geoseg.errors import UsageError
 from geoseg.legend import Legend
 
 OTHERS = "other classes"
-"""What the classes that were not asked for are called together."""
+"""What the classes that were not asked for are called together; a class of the user's may have this name too."""
 UNKNOWN = "unknown"
 """The class that DeepGlobe's published figures leave out of their mean."""
 
@@ -48,6 +48,8 @@ class ConfusionMatrix:
     names: tuple[str, ...]
     counts: NDArray[np.int64]
     """(reference, map)"""
+    others: int | None = None
+    """The code of the class into which `only` merged all that were not asked for; it has no share in means."""
 
     def __post_init__(self) -> None:
         classes = len(self.codes)
@@ -63,11 +65,11 @@ class ConfusionMatrix:
         """Say whether classes and counts are the same."""
         if not isinstance(other, ConfusionMatrix):
             return NotImplemented
-        same = (self.codes, self.names) == (other.codes, other.names)
+        same = (self.codes, self.names, self.others) == (other.codes, other.names, other.others)
         return same and np.array_equal(self.counts, other.counts)
 
     def __hash__(self) -> int:
-        return hash((self.codes, self.names, self.counts.tobytes()))
+        return hash((self.codes, self.names, self.others, self.counts.tobytes()))
 
     @classmethod
     def empty(cls, codes: Iterable[int], names: Iterable[str]) -> Self:
@@ -127,7 +129,7 @@ class ConfusionMatrix:
         counted = (rows >= 0) & (cols >= 0)
         classes = len(self.codes)
         cells = np.bincount(rows[counted] * classes + cols[counted], minlength=classes * classes)
-        return type(self)(self.codes, self.names, self.counts + cells.reshape(classes, classes))
+        return replace(self, counts=self.counts + cells.reshape(classes, classes))
 
     def merge(self, other: ConfusionMatrix) -> Self:
         """Return the sum of two matrices, as of folds, scenes or workers.
@@ -138,15 +140,16 @@ class ConfusionMatrix:
             Their classes differ.
 
         """
-        if (self.codes, self.names) != (other.codes, other.names):
+        if (self.codes, self.names, self.others) != (other.codes, other.names, other.others):
             raise UsageError(f"only matrices of the same classes can be merged, got {self.names} and {other.names}")
-        return type(self)(self.codes, self.names, self.counts + other.counts)
+        return replace(self, counts=self.counts + other.counts)
 
     def without(self, codes: Iterable[int]) -> Self:
         """Return the matrix without some classes, and without the pixels that have one in reference or map."""
         dropped = set(codes)
         keep = [place for place, code in enumerate(self.codes) if code not in dropped]
-        return self._chosen(keep, self.counts[np.ix_(keep, keep)])
+        codes, names = (tuple(each[place] for place in keep) for each in (self.codes, self.names))
+        return replace(self, codes=codes, names=names, counts=self.counts[np.ix_(keep, keep)])
 
     def ignoring(self, codes: Iterable[int]) -> Self:
         """Return the matrix without the pixels that have some classes in the reference; all classes stay.
@@ -156,7 +159,7 @@ class ConfusionMatrix:
         dropped = set(codes)
         counts = self.counts.copy()
         counts[[place for place, code in enumerate(self.codes) if code in dropped]] = 0
-        return type(self)(self.codes, self.names, counts)
+        return replace(self, counts=counts)
 
     def only(self, codes: Iterable[int]) -> Self:
         """Return the matrix of some classes, all others merged into one. No pixel is lost: an error stays an error."""
@@ -168,8 +171,9 @@ class ConfusionMatrix:
         groups[keep] = np.arange(len(keep))
         counts = np.zeros((len(keep) + 1,) * 2, np.int64)
         np.add.at(counts, (groups[:, None], groups[None, :]), self.counts)
-        chosen = self._chosen(keep, counts[:-1, :-1])
-        return type(self)((*chosen.codes, max(self.codes) + 1), (*chosen.names, OTHERS), counts)
+        codes, names = (tuple(each[place] for place in keep) for each in (self.codes, self.names))
+        others = max(self.codes) + 1
+        return type(self)((*codes, others), (*names, OTHERS if OTHERS not in names else f"all {OTHERS}"), counts, others)
 
     def __iter__(self) -> Iterator[tuple[int, str]]:
         """Yield code and name of each class."""
@@ -196,9 +200,6 @@ class ConfusionMatrix:
     def total_px(self) -> int:
         """All pixels counted."""
         return int(self.counts.sum())
-
-    def _chosen(self, places: Sequence[int], counts: NDArray[np.int64]) -> Self:
-        return type(self)(tuple(self.codes[p] for p in places), tuple(self.names[p] for p in places), counts)
 
 
 def _places(codes: NDArray[Any], classes: Sequence[int], ignore: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -244,6 +245,8 @@ class ClassMetrics:
     """Producer's accuracy: how much of the class in the reference was found; nan where the reference has none."""
     f1: float
     """Harmonic mean of the two; nan only where neither has the class."""
+    is_merged: bool = False
+    """Whether it is all classes that were not asked for; then it has no share in means."""
 
     @property
     def is_absent(self) -> bool:
@@ -284,11 +287,13 @@ class Metrics:
         iou = _share(right, theirs + ours - right)
         precision, recall, f1 = _share(right, ours), _share(right, theirs), _share(2 * right, theirs + ours)
         classes = tuple(
-            ClassMetrics(code, name, int(theirs[i]), int(ours[i]), *(float(each[i]) for each in figures))
+            ClassMetrics(
+                code, name, int(theirs[i]), int(ours[i]), *(float(each[i]) for each in figures), code == matrix.others
+            )
             for figures in [(iou, precision, recall, f1)]
             for i, (code, name) in enumerate(matrix)
         )
-        counted = [each for each in classes if each.name != OTHERS]
+        counted = [each for each in classes if not each.is_merged]
         total = float(matrix.total_px)
         observed = right.sum() / total if total else math.nan
         chance = float((theirs / total) @ (ours / total)) if total else math.nan
@@ -304,7 +309,7 @@ class Metrics:
     @property
     def notes(self) -> tuple[str, ...]:
         """One line for each thing that a reader of the means should know."""
-        absent = [each.name for each in self.classes if each.is_absent]
+        absent = [each.name for each in self.classes if each.is_absent and not each.is_merged]
         if not absent:
             return ()
         which = "has no pixel" if len(absent) == 1 else "have no pixel"

@@ -18,7 +18,7 @@ from geoseg.errors import GeosegError, OutputError
 from geoseg.evaluation.areas import Areas, areas_in_words
 from geoseg.evaluation.calibration import Calibration
 from geoseg.evaluation.evaluation import Evaluation
-from geoseg.evaluation.metrics import OTHERS, ConfusionMatrix, grouped, ratio_text
+from geoseg.evaluation.metrics import ConfusionMatrix, grouped, ratio_text
 from geoseg.evaluation.pictures import WORST, draw_matrix, sheets
 from geoseg.raster import public_name
 
@@ -243,7 +243,7 @@ def to_markdown(found: Evaluation, pictures: Pictures = _NO_PICTURES) -> str:
 def summary(found: Evaluation) -> Iterator[str]:
     """Yield the table of the figures for the whole."""
     metrics = found.metrics
-    named = [each for each in metrics.classes if not math.isnan(each.iou) and each.name != OTHERS]
+    named = [each for each in metrics.classes if not math.isnan(each.iou) and not each.is_merged]
     known = sum(not each.is_unknown for each in named)
     rows = [
         (f"mIoU without `unknown` ({known} classes)", ratio_text(metrics.miou_without_unknown)),

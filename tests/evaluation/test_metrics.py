@@ -152,6 +152,19 @@ def test_classes_not_asked_for_become_one_and_no_error_is_lost() -> None:
     assert matrix.only(LEGEND.codes) == matrix
 
 
+def test_a_class_that_is_called_as_the_rest_is_counts_in_the_means() -> None:
+    named = Legend(tuple(LandCover(code, name, (code, 0, 0)) for code, name in enumerate(["water", OTHERS, "wood"])))
+    truth, guess = labels(8, [0, 1, 2])
+    matrix = ConfusionMatrix.from_arrays(truth, guess, named)
+    ious = sk.jaccard_score(truth, guess, labels=[0, 1, 2], average=None)
+    assert Metrics.of(matrix).miou == pytest.approx(ious.mean())
+    chosen = matrix.only({0, 1})
+    assert len(set(chosen.names)) == 3
+    assert Metrics.of(chosen).miou == pytest.approx(ious[:2].mean())
+    doubled = Metrics.of(chosen.merge(chosen).ignoring([0]))
+    assert doubled.miou == pytest.approx(doubled.classes[1].iou / 2)  # class 0: on the map alone, IoU 0
+
+
 def test_without_some_classes_their_pixels_are_gone() -> None:
     truth, guess = labels(5, list(LEGEND.codes))
     kept = (truth != 7) & (guess != 7)
