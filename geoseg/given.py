@@ -161,7 +161,7 @@ def _text(name: str, value: object) -> str:
 
 def _device(name: str, value: object) -> str:
     if isinstance(value, str):
-        return str(value)
+        return value.strip().lower()
     if isinstance(value, list | tuple) and value:
         return ",".join(_device(name, each) for each in value)
     if type(value).__module__.partition(".")[0] == "torch" and type(value).__name__ == "device":

@@ -48,7 +48,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ({"workers": 1}, [np.int64(1), 1.0]),
         ({"resolution": 1.0}, [1, np.float32(1), np.int64(1)]),
         ({"device": "torch-cpu"}, [np.str_("torch-cpu")]),
-        ({"device": "cpu"}, [torch.device("cpu")]),
+        ({"device": "cpu"}, [torch.device("cpu"), "CPU", " cpu"]),
         ({"bbox": BOX}, [list(BOX), np.array(BOX), BoundingBox(*BOX), shapely.box(*BOX), shapely.box(*BOX).boundary]),
     ],
     ids=str,

@@ -261,7 +261,7 @@ def network(heading: str, overlap: str, batch_size: str) -> Decorator:
         option("--batch-size", type=int, metavar="N", help=f"Windows in a batch. [default: {batch_size}]"),
         option(
             "--device",
-            type=types.word("device", *types.DEVICES),
+            type=types.device(*types.DEVICES),
             metavar="NAME",
             help="auto, cpu, cuda, cuda:1, mps, onnx or torch-cpu; geoseg predict also takes several GPUs: "
             "cuda:0,cuda:1 or cuda:all. [default: auto]",

@@ -141,6 +141,17 @@ def word(option: str, *words: str) -> Callable[[str], str]:
     return name
 
 
+def device(*words: str) -> Callable[[str], str]:
+    """Return the type of --device, upper or lower case being one; the library knows what `gpu` stands for."""
+    check = word("device", *words)
+
+    @completed_by(*words)
+    def name(text: str) -> str:
+        return text if "gpu" in text.lower() else check(text.lower())
+
+    return name
+
+
 def one_of(option: str, words: tuple[str, ...], otherwise: str = "") -> Callable[[str], str]:
     """Return a type that takes only some words; `otherwise` ends the message for any other."""
     nearly = word(option, *words)

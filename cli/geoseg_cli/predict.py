@@ -176,6 +176,7 @@ def predict(
     if "creation_options" in settings:
         settings["creation_options"] = dict(settings["creation_options"])
     settings = foreign_model.complete(settings)
+    _check_no_place(scenes, settings)
     found: list[Any] = _scenes(scenes, list_file)
     if settings.pop("mosaic", False):
         found = [_joined(found)]
@@ -224,6 +225,19 @@ def _scenes(scenes: tuple[str, ...], list_file: str | None) -> list[str]:
 
     listed = [] if list_file is None else read_list(list_file)
     return [str(scene) for scene in find_scenes([*scenes, *listed])]
+
+
+def _check_no_place(scenes: tuple[str, ...], settings: dict[str, Any]) -> None:
+    """Refuse a place after --stac, which would be read as another scene; an item that is there may be one."""
+    if "stac" not in settings or len(scenes) < 2:
+        return
+    for scene in scenes:
+        if scene.lower().endswith((".json", ".geojson")) and "://" not in scene and not Path(scene).exists():
+            raise click.UsageError(
+                f"--stac takes no path, got {scene}: the item is written beside the map and has its name, "
+                "landcover.json beside landcover.tif",
+                click.get_current_context(),
+            )
 
 
 def _check_one_target(out: str | None) -> None:

@@ -181,7 +181,7 @@ def _list_recipes(context: click.Context, _parameter: click.Parameter, asked: bo
 )  # fmt: skip
 @grouped(_RUN)("--report", metavar="FOLDER", help="Write curves, figures and the worst crops to this folder.")
 @grouped(_RUN)(
-    "--device", type=types.word("device", *types.TRAINING_DEVICES), metavar="NAME",
+    "--device", type=types.device(*types.TRAINING_DEVICES), metavar="NAME",
     help="auto, cpu, mps, cuda or cuda:N. [default: auto]",
 )  # fmt: skip
 @grouped(_RUN)("--devices", type=click.IntRange(min=1), metavar="N", help="Number of devices. [default: 1]")

@@ -22,7 +22,7 @@ from geoseg.evaluation.comparison import Comparison, confusion, count
 from geoseg.evaluation.comparison import left_out as uncounted
 from geoseg.evaluation.evaluation import Evaluation
 from geoseg.evaluation.matching import Classes, Matching
-from geoseg.evaluation.reference import BurnedPolygons, PointSample
+from geoseg.evaluation.reference import BurnedPolygons, PointSample, is_table_of_points, points_error
 from geoseg.evaluation.report import check_folder, write_report
 from geoseg.given import is_frame, looks_raster, plain_arguments
 from geoseg.inference import ScoringOptions
@@ -221,13 +221,15 @@ class _Truth:
 
     @classmethod
     def of(cls, reference: Any, column: str | None, layer: LayerChoice) -> Self:  # noqa: ANN401 - whatever was given
-        """Tell polygons from rasters. UsageError for what is neither."""
+        """Tell polygons from rasters. UsageError for what is neither, as the points of a sample."""
         if not (reference is None or isinstance(reference, str | os.PathLike) or is_frame(reference)):
             raise UsageError(
                 f"a map is evaluated against a raster or polygons, got a {type(reference).__name__}; give the file of "
                 "the reference (of a data set its label raster)",
                 "reference",
             )
+        if is_table_of_points(reference):
+            raise points_error(shown(os.fspath(reference)))
         return cls(reference, column, layer, polygons=_are_polygons(reference))
 
 

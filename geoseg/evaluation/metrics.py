@@ -148,8 +148,7 @@ class ConfusionMatrix:
         """Return the matrix without some classes, and without the pixels that have one in reference or map."""
         dropped = set(codes)
         keep = [place for place, code in enumerate(self.codes) if code not in dropped]
-        codes, names = (tuple(each[place] for place in keep) for each in (self.codes, self.names))
-        return replace(self, codes=codes, names=names, counts=self.counts[np.ix_(keep, keep)])
+        return self._chosen(keep, self.counts[np.ix_(keep, keep)])
 
     def ignoring(self, codes: Iterable[int]) -> Self:
         """Return the matrix without the pixels that have some classes in the reference; all classes stay.
@@ -171,9 +170,9 @@ class ConfusionMatrix:
         groups[keep] = np.arange(len(keep))
         counts = np.zeros((len(keep) + 1,) * 2, np.int64)
         np.add.at(counts, (groups[:, None], groups[None, :]), self.counts)
-        codes, names = (tuple(each[place] for place in keep) for each in (self.codes, self.names))
-        others = max(self.codes) + 1
-        return type(self)((*codes, others), (*names, OTHERS if OTHERS not in names else f"all {OTHERS}"), counts, others)
+        chosen = self._chosen(keep, counts[:-1, :-1])
+        others, name = max(self.codes) + 1, OTHERS if OTHERS not in chosen.names else f"all {OTHERS}"
+        return type(self)((*chosen.codes, others), (*chosen.names, name), counts, others)
 
     def __iter__(self) -> Iterator[tuple[int, str]]:
         """Yield code and name of each class."""
@@ -200,6 +199,10 @@ class ConfusionMatrix:
     def total_px(self) -> int:
         """All pixels counted."""
         return int(self.counts.sum())
+
+    def _chosen(self, places: Sequence[int], counts: NDArray[np.int64]) -> Self:
+        codes, names = tuple(self.codes[place] for place in places), tuple(self.names[place] for place in places)
+        return replace(self, codes=codes, names=names, counts=counts)
 
 
 def _places(codes: NDArray[Any], classes: Sequence[int], ignore: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -288,9 +291,16 @@ class Metrics:
         precision, recall, f1 = _share(right, ours), _share(right, theirs), _share(2 * right, theirs + ours)
         classes = tuple(
             ClassMetrics(
-                code, name, int(theirs[i]), int(ours[i]), *(float(each[i]) for each in figures), code == matrix.others
+                code,
+                name,
+                int(theirs[i]),
+                int(ours[i]),
+                float(iou[i]),
+                float(precision[i]),
+                float(recall[i]),
+                float(f1[i]),
+                code == matrix.others,
             )
-            for figures in [(iou, precision, recall, f1)]
             for i, (code, name) in enumerate(matrix)
         )
         counted = [each for each in classes if not each.is_merged]

@@ -23,7 +23,7 @@ from geoseg.evaluation.alignment import Shifted
 from geoseg.evaluation.matching import key, listed
 from geoseg.given import is_frame
 from geoseg.legend import Nomenclature
-from geoseg.raster import GDAL_ERRORS, ClassRaster, GeoBox, Window, period_of, public_name, shown
+from geoseg.raster import GDAL_ERRORS, ClassRaster, GeoBox, Scene, Window, period_of, public_name, shown
 
 if TYPE_CHECKING:
     from geoseg.features import LayerChoice, VectorSource
@@ -77,7 +77,11 @@ class BurnedPolygons:
         """
         source = features.find_features(given, "polygons", "reference", layer)
         title = features.column_of(source, column)
-        found = dataset.read_polygons(source, title)
+        try:
+            found = dataset.read_polygons(source, title)
+        except SceneError:
+            _refuse_points(source, title)
+            raise
         dataset.check_place(source, found.crs_wkt, grid, map_path)
         if found.beside([grid]) == len(found.geometries):
             raise SceneError(f"{source.name} and the map do not overlap; check their CRS and place")
@@ -117,6 +121,39 @@ class BurnedPolygons:
         if shapes:
             rasterio.features.rasterize(shapes, out=codes, transform=place.transform)
         return StoredCodes(codes, None, none, _contested_px(shapes, place))
+
+
+def _refuse_points(source: VectorSource, column: str) -> None:
+    """Raise UsageError for a source that holds points alone: whoever gives these means a sample."""
+    import shapely  # noqa: PLC0415 - a reference that can be read has no need of it here
+
+    kinds = shapely.get_type_id(np.asarray(source.read(column).geometries, object))
+    if np.isin(kinds[kinds >= 0], (0, 4)).all() and (kinds >= 0).any():
+        raise points_error(source.name)
+
+
+def points_error(name: str) -> UsageError:
+    """Return the error for points in place of a reference."""
+    return UsageError(
+        f"a reference is a raster or polygons, {name} holds points; give them as `sample`, their class as `column`",
+        "reference",
+    )
+
+
+def is_table_of_points(given: object) -> bool:
+    """Say whether a reference is a CSV with a column for each coordinate; a grid of x, y and z is a raster to GDAL."""
+    if not isinstance(given, str | os.PathLike) or not os.fspath(given).lower().endswith(_CSV):
+        return False
+    try:
+        if not Path(given).is_file() or _from_csv(Path(given)) is None:
+            return False
+    except SceneError:  # it has no coordinates
+        return False
+    try:
+        Scene.open(given)
+    except SceneError:
+        return True
+    return False
 
 
 def _contested_px(shapes: list[tuple[Any, int]], place: GeoBox) -> int:

@@ -129,6 +129,17 @@ def test_the_item_beside_a_map_is_told(run: Run, tmp_path: Path, scene: Path, mo
     assert f" and {item}" in run(*words).stderr
 
 
+def test_a_place_after_the_flag_of_an_item_is_no_scene(run: Run, tmp_path: Path, scene: Path) -> None:
+    for place in (("--stac", "items/x.JSON", scene), (scene, "--stac", "items/x.JSON")):
+        for to in (("--out", tmp_path / "map.tif"), ("--out-dir", tmp_path / "maps")):
+            refused = run("predict", *place, *to)
+            assert refused.exit_code == 2
+            assert refused.stderr.startswith(
+                "geoseg: error: --stac takes no path, got items/x.JSON: the item is written"
+            )
+            assert len(refused.stderr.splitlines()) == 1
+
+
 def test_a_profile_is_told_at_the_end_or_as_json(run: Run, tmp_path: Path, scene: Path, model: Path) -> None:
     words = ("predict", scene, "--out", tmp_path / "map.tif", "--model", model, "--profile", "--overwrite")
     done = run(*words)

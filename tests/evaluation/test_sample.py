@@ -274,6 +274,25 @@ def test_points_without_a_place_and_points_at_one_place_are_counted_and_said(
         assert told[:2] == lines
 
 
+def test_points_in_place_of_a_reference_are_told_to_be_a_sample(
+    tmp_path: Path, landcover: Path, truth: NDArray[np.uint8], guess: NDArray[np.uint8]
+) -> None:
+    rows, cols = drawn(guess, 9)
+    frame = points(rows, cols, truth[rows, cols].tolist())
+    frame.to_file(tmp_path / "points.gpkg")
+    lines = [f"{p.x!r},{p.y!r},{code}" for p, code in zip(frame.geometry, frame["class"], strict=True)]
+    (tmp_path / "points.csv").write_text("\n".join(["Easting,Northing,class", *lines]))
+    for given in (frame, tmp_path / "points.gpkg", tmp_path / "points.csv"):
+        with pytest.raises(UsageError, match=r"holds? points; give them as `sample`") as refused:
+            evaluate(landcover, given, column="class")
+        assert refused.value.parameter == "reference"
+        evaluate(landcover, sample=given, column="class")
+    small = write(tmp_path / "small.tif", guess[:9, :9], **UTM)
+    grid = [f"{400005 + 10 * col},{4999995 - 10 * row},{guess[row, col]}" for row in range(9) for col in range(9)]
+    (tmp_path / "grid.csv").write_text("\n".join(["x,y,z", *grid]))  # a raster, GDAL's XYZ
+    assert evaluate(small, tmp_path / "grid.csv").metrics.overall_accuracy == 1
+
+
 def test_points_drawn_together_are_refused(tmp_path: Path, landcover: Path) -> None:
     frame = points(np.array([5, 6, 7]), np.array([5, 6, 7]), ["water"] * 3)
     shapes = [frame.geometry[0], shapely.MultiPoint(list(frame.geometry[1:])), frame.geometry[2]]

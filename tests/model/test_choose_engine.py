@@ -198,11 +198,25 @@ def test_words_for_engines(tiny: ModelBundle) -> None:
 
 @pytest.mark.parametrize(
     ("wanted", "message"),
-    [("gpu", "`device` must be one of"), ("cuda:x", "`device` must be"), ("cuda:-1", "`device` must be")],
+    [
+        ("gpu", r"`device` must be one of .* \(did you mean cuda\?\)"),
+        ("GPU:1", r"did you mean cuda:1\?"),
+        ("cuda0", r"did you mean cuda:0\?"),
+        ("nvidia", r"did you mean cuda\?"),
+        ("cuda:x", "`device` must be.*'cuda:x'$"),
+        ("cuda:-1", "`device` must be.*'cuda:-1'$"),
+    ],
 )
-def test_unknown_device_is_refused(wanted: str, message: str) -> None:
+def test_unknown_device_is_refused(wanted: str, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device_module, "has_mps", lambda: False)
     with pytest.raises(UsageError, match=message):
         device_module.choose_device(wanted)
+
+
+def test_the_gpu_of_a_mac_is_called_mps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device_module, "has_mps", lambda: True)
+    with pytest.raises(UsageError, match=r"'gpu' \(did you mean mps\?\)"):
+        device_module.choose_device("gpu")
 
 
 def test_missing_devices_say_what_was_found(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,6 +19,8 @@ DEVICES = ("auto", "cpu", "cuda", "mps", "onnx", "torch-cpu")
 """What a user may ask for, and cuda:0, cuda:1, ...; onnx is another name of cpu."""
 
 _CUDA = re.compile(r"cuda(:\d{1,4})?", re.ASCII)
+_OTHER_WORDS = re.compile(r"(?:gpus?|nvidia|cuda)[ :_-]?(\d{0,4})", re.ASCII | re.IGNORECASE)
+"""What other programs call a GPU."""
 
 
 class _Fault(NamedTuple):
@@ -73,7 +75,18 @@ def choose_device(wanted: str) -> str:
     if kind == "cuda" and (wanted == "cuda" or (number.isascii() and number.isdigit())):
         return _cuda_device(int(number or 0))
     known = ", ".join(DEVICES)
-    raise UsageError(f"`device` must be one of {known} or cuda:0, cuda:1, ..., got {wanted!r:.40}", "device")
+    raise UsageError(
+        f"`device` must be one of {known} or cuda:0, cuda:1, ..., got {wanted!r:.40}{_meant(wanted)}", "device"
+    )
+
+
+def _meant(wanted: str) -> str:
+    """Return a question for who names a GPU in other words: gpu, gpu:1, cuda1, nvidia; nothing for all else."""
+    found = _OTHER_WORDS.fullmatch(wanted)
+    if found is None:
+        return ""
+    kind = "mps" if has_mps() else "cuda" + (f":{found[1]}" if found[1] else "")
+    return f" (did you mean {kind}?)"
 
 
 def choose_runtime_devices(wanted: str) -> tuple[str, ...]:
@@ -96,7 +109,8 @@ def choose_runtime_devices(wanted: str) -> tuple[str, ...]:
         names = [name.strip() for name in wanted.split(",")]
     if len(set(names)) != len(names) or not all(_CUDA.fullmatch(name) for name in names):
         raise UsageError(
-            f"the network of an ONNX file runs on cpu, cuda, cuda:N, or several GPUs; got `device={wanted:.40}`",
+            f"the network of an ONNX file runs on cpu, cuda, cuda:N, or several GPUs; got `device={wanted:.40}`"
+            f"{_meant(wanted)}",
             "device",
         )
     return tuple(f"onnx-{_runtime_cuda(int(name.partition(':')[2] or 0))}" for name in names)
