@@ -1,4 +1,4 @@
 from .generalize import LONGEST_PX as LONGEST_PX
 from .generalize import Generalization as Generalization
 from .generalize import generalize as generalize
-from .obstacles import Obstacles as Obstacles
+from .simplification import Obstacles as Obstacles

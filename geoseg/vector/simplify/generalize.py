@@ -14,9 +14,7 @@ from geoseg.compiled import njit
 from geoseg.errors import UsageError
 from geoseg.vector.options import METHODS
 from geoseg.vector.parallel import run_parallel, shares
-from geoseg.vector.simplify.douglas_peucker import douglas_peucker
-from geoseg.vector.simplify.obstacles import Obstacles, is_free, put, take
-from geoseg.vector.simplify.visvalingam import queue_of, visvalingam
+from geoseg.vector.simplify.simplification import Obstacles, douglas_peucker, is_free, put, queue_of, take, visvalingam
 from geoseg.vector.trace import Arcs
 
 
