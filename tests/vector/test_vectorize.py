@@ -28,7 +28,7 @@ from geoseg.progress import Progress
 from geoseg.raster.classes import class_raster
 from geoseg.vector import request
 from geoseg.vector.simplify.generalize import LONGEST_PX, UNIT
-from geoseg.vector.trace import multipart
+from geoseg.vector.trace import rings
 from tests.evaluation.rasters import colored
 from tests.vector.features import SUFFIXES, read
 from tests.vector.oracle import Features, check_equal, regions, sieved, true_features
@@ -187,7 +187,7 @@ def test_many_classes_dissolve_as_few_do(write: Write, monkeypatch: pytest.Monke
     assert together.code.tolist() == codes.tolist()
     np.testing.assert_allclose(together.confidence, codes.astype(np.float32))
     for vertices in (1, 2000):
-        monkeypatch.setattr(multipart, "_SHARE_VERTICES", vertices)
+        monkeypatch.setattr(rings, "_SHARE_VERTICES", vertices)
         check_same(vectorize(path, dissolve=True, confidence=path), together)
 
 

@@ -1,7 +1,5 @@
 from .arcs import Arcs as Arcs
 from .arcs import disk_array as disk_array
-from .multipart import CornerConnectivity as CornerConnectivity
-from .multipart import dissolve as dissolve
 from .pending_arcs import PendingArcs as PendingArcs
 from .pending_arcs import Strip as Strip
 from .pending_arcs import join_strip as join_strip
@@ -10,4 +8,6 @@ from .regions import Regions as Regions
 from .regions import count_runs as count_runs
 from .regions import find_regions as find_regions
 from .regions import framed as framed
+from .rings import CornerConnectivity as CornerConnectivity
 from .rings import assemble as assemble
+from .rings import dissolve as dissolve
