@@ -9,8 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoseg.compiled import njit
-from geoseg.vector.trace.arcs import Arcs, stacked, united
-from geoseg.vector.trace.lattice import Lattice, list_nodes, mark_obstacles, node_quadrants, walk_all
+from geoseg.vector.trace.arcs import (
+    Arcs,
+    Lattice,
+    list_nodes,
+    mark_obstacles,
+    node_quadrants,
+    stacked,
+    united,
+    walk_all,
+)
 from geoseg.vector.trace.regions import Regions
 
 

@@ -1,0 +1,326 @@
+"""The country: farmland, forest, and land and water that nobody tills, each painted as it looks from above.
+
+Farmland: crops, stubble and bare soil, flooded fields, furrows, wheel tracks, bunds, circles, orchards, trees. Forest:
+crowns over crowns, lit from one side, with gaps between; green, turned or leafless, wild or in rows. Grass in patches,
+green or dry, fenced pasture, bushes and trees with shadows, foot tracks, burns; bright soil, gullies, diggings, sand;
+water that is darker where it is deep, and a little rippled.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from geoseg.synthetic.noise import Floats, Mask, Words, chance, fractal_noise, scramble, smooth, value_noise
+from geoseg.synthetic.paint import Crowns, Paint, Stand, blend, crowns_at, lay, lighter, mix, shadow_at
+from geoseg.synthetic.parcels import Parcels
+from geoseg.synthetic.place import Color, Place
+
+_ORCHARD = Stand(7.0, 0.3, 0.46, 0.95, 0.25, 31)
+_TREES = Stand(22.0, 0.1, 0.26, 1.0, 1.0, 32)
+_PIVOT_M = 110.0
+"""Narrower parcels are not watered in circles."""
+_LAYERS = (
+    (Stand(5.2, 0.40, 0.5, 0.97, 1.0, 41), 0.0),
+    (Stand(6.6, 0.38, 0.5, 0.9, 1.0, 42), 0.16),
+    (Stand(9.5, 0.34, 0.5, 0.55, 1.0, 43), 0.34),
+)
+_ROWS = Stand(4.6, 0.42, 0.5, 0.97, 0.2, 47)
+_TURNS = ((1.0, 0.0), (0.8, 0.6), (0.28, 0.96))
+"""Each layer has its own directions, so that no lattice shows."""
+_SHRUBS = Stand(9.0, 0.08, 0.2, 1.0, 1.0, 71)
+
+
+def paint_fields(place: Place, ground: Parcels) -> Paint:
+    """Paint farmland."""
+    field, u, v, edge = _fields(ground)
+    circle, from_center_m = _pivots(place, ground)
+    field = np.where(circle, scramble(ground.parcel.view(np.int32), ground.district, 36), field)
+    across = np.where(circle, from_center_m, np.where(chance(field, 1) < np.float32(0.5), u, v))
+    paint = _crop(place, ground, field)
+    paint = paint * (
+        1 + _furrows(field, across) + np.float32(0.05) * value_noise(ground.x_m, ground.y_m, 2.4, place.salt(34))
+    )
+    paint = np.where(circle, paint, _bunds(place, ground, edge, paint))
+    paint = _track(place, ground, paint)
+    paint = _orchard(place, ground, field, paint)
+    return _trees(place, ground, edge, paint)
+
+
+def _fields(ground: Parcels) -> tuple[Words, Floats, Floats, Floats]:
+    """Cut parcels into one to five fields side by side; return the field's word, position and distance to its edge."""
+    count = 1 + np.floor(chance(ground.parcel, 5) * chance(ground.parcel, 15) * np.float32(6))
+    along = chance(ground.parcel, 6) < np.float32(0.6)
+    size = np.where(along, ground.length_m, ground.width_m) / count
+    position = np.where(along, ground.u_m, ground.v_m)
+    index = np.minimum(np.floor(position / size), count - 1)
+    inside = position - index * size
+    edge = np.minimum(ground.edge_m, np.minimum(inside, size - inside))
+    return scramble(index.astype(np.int32), ground.parcel, 35), ground.u_m, ground.v_m, edge
+
+
+def _pivots(place: Place, ground: Parcels) -> tuple[Mask, Floats]:
+    """Return where a parcel is watered by an arm going round, and the distance to its pivot."""
+    radius = np.float32(0.48) * np.minimum(ground.length_m, ground.width_m)
+    east, south = ground.u_m - ground.length_m / 2, ground.v_m - ground.width_m / 2
+    away = np.sqrt(east * east + south * south)
+    round_field = (chance(ground.parcel, 22) < np.float32(place.pivots)) & (radius > np.float32(_PIVOT_M / 2))
+    return round_field & (away < radius), away
+
+
+def _crop(place: Place, ground: Parcels, field: Words) -> Paint:
+    """Choose a crop for each field; the place's greenness says how many are green."""
+    green: Color = blend((0.27, 0.40, 0.18), place.leaf, 0.35)
+    bright: Color = (0.38, 0.52, 0.25)
+    kinds: tuple[tuple[Color, Color], ...] = (
+        (place.soil, lighter(place.soil, 0.85)),
+        (lighter(place.soil, 1.2), blend(place.soil, place.grass, 0.3)),
+        (blend(place.soil, place.straw, 0.6), lighter(place.straw, 1.08)),
+        (lighter(place.soil, 0.72), lighter(place.soil, 0.95)),
+        (place.straw, blend(place.straw, place.grass, 0.45)),
+        (blend(place.soil, place.grass, 0.6), lighter(place.grass, 1.1)),
+        (blend(place.grass, green, 0.5), blend(place.soil, green, 0.6)),
+        (green, lighter(green, 0.85)),
+        (blend(green, bright, 0.6), green),
+        (bright, blend(bright, place.straw, 0.35)),
+        (lighter(place.leaf, 1.15), lighter(place.leaf, 0.95)),
+        (blend(place.water, green, 0.65), blend(place.water, place.grass, 0.7)),
+        (lighter(place.water, 1.1), blend(place.water, place.soil, 0.45)),
+    )
+    green_pick = np.float32(6) + np.floor(chance(field, 3) * np.float32(6))
+    bare_pick = np.floor(chance(field, 4) * np.float32(6))
+    # neighbors sow the same at the same time
+    season = np.float32(place.greenness) + np.float32(0.5) * (chance(ground.district, 16) - np.float32(0.5))
+    kind = np.where(chance(field, 2) < season, green_pick, bare_pick)
+    kind = np.where(chance(field, 17) < np.float32(place.flooded), np.float32(12), kind).astype(np.int64)
+    first = np.array([pair[0] for pair in kinds], np.float32).T[:, kind]
+    second = np.array([pair[1] for pair in kinds], np.float32).T[:, kind]
+    light = np.float32(0.85) + np.float32(0.3) * chance(field, 6)
+    growth = fractal_noise(ground.x_m, ground.y_m, 55.0, 3, place.salt(33))
+    paint = mix(first, second, smooth(-0.7, 0.7, growth)) * light
+    # wet hollows and pale knolls go through all fields
+    patchy = fractal_noise(ground.x_m, ground.y_m, 95.0, 4, place.salt(37))
+    strength = np.float32(0.22 * place.mottle) * chance(field, 19)
+    crop: Paint = paint * (1 + strength * patchy)
+    return crop
+
+
+def _furrows(field: Words, across: Floats) -> Floats:
+    period = np.float32(1.6) + np.float32(5.0) * chance(field, 7)
+    strength = np.float32(0.09) * chance(field, 8) * chance(field, 18)
+    phase = across / period
+    phase = phase - np.floor(phase)
+    wave = np.float32(8) * phase * (1 - phase) - 1
+    lane = across / (np.float32(12) + np.float32(14) * chance(field, 11))
+    wheel = (lane - np.floor(lane)) < np.float32(0.045)
+    furrows: Floats = wave * strength - np.where(wheel, np.float32(0.1) * chance(field, 12), np.float32(0))
+    return furrows
+
+
+def _bunds(place: Place, ground: Parcels, edge: Floats, paint: Paint) -> Paint:
+    """Paint the edges of fields: earth, grass, or nothing that shows."""
+    wide = np.float32(0.2) + np.float32(1.6) * chance(ground.district, 9)
+    color = mix(lighter(place.soil, 1.12), lighter(place.grass, 0.95), chance(ground.district, 10))
+    shown = np.float32(0.3) + np.float32(0.7) * chance(ground.district, 8)
+    return np.where(edge < wide, paint + (color - paint) * shown, paint)
+
+
+def _track(place: Place, ground: Parcels, paint: Paint) -> Paint:
+    wide = np.where(chance(ground.parcel, 20) < np.float32(0.12), np.float32(2.0), 0)
+    wide = np.where(chance(ground.district, 21) < np.float32(0.4), wide, 0)
+    on_track = np.minimum(ground.v_m, ground.width_m - ground.v_m) < wide
+    return lay(paint, on_track, lighter(place.soil, 1.25))
+
+
+def _orchard(place: Place, ground: Parcels, field: Words, paint: Paint) -> Paint:
+    planted = chance(field, 13) < np.float32(place.orchards)
+    if not planted.any():
+        return paint
+    u, v = ground.u_m.astype(np.float64), ground.v_m.astype(np.float64)
+    share = np.float32(0.45) + np.float32(0.55) * chance(field, 14)
+    cover = crowns_at(place, _ORCHARD, u, v, share)
+    sun_u, sun_v = ground.rotate(*place.sun)
+    shade = crowns_at(place, _ORCHARD, u + 2.2 * sun_u, v + 2.2 * sun_v, share).cover
+    paint = np.where(planted & shade, paint * np.float32(0.6), paint)
+    leaf = mix(lighter(place.leaf, 0.9), lighter(place.leaf, 1.35), cover.height)
+    return np.where(planted & cover.cover, leaf, paint)
+
+
+def _trees(place: Place, ground: Parcels, edge: Floats, paint: Paint) -> Paint:
+    if place.field_trees == 0:
+        return paint
+    share = np.float32(place.field_trees) * np.where(edge < np.float32(7), np.float32(1.8), np.float32(0.3))
+    crown = crowns_at(place, _TREES, ground.x_m, ground.y_m, share)
+    shade = shadow_at(place, _TREES, ground.x_m, ground.y_m, share)
+    paint = np.where(shade, paint * np.float32(0.5), paint)
+    leaf = mix(
+        lighter(place.leaf, 0.75),
+        lighter(place.leaf, 1.2),
+        np.clip(np.float32(0.5) + np.float32(0.5) * crown.light, 0, 1),
+    )
+    return np.where(crown.cover, leaf, paint)
+
+
+@dataclass(frozen=True, slots=True)
+class _Canopy:
+    top: Floats
+    """0 where no crown is, about 1 at the highest tops."""
+    light: Floats
+    tone: Floats
+    """One number for each tree, 0 to 1."""
+    turned: Floats
+    """One number for each tree, 0 to 1: who loses the leaves first."""
+
+
+def paint_forest(place: Place, ground: Parcels) -> Paint:
+    """Paint a canopy."""
+    planted = chance(ground.parcel, 62) < np.float32(place.plantations)
+    canopy = _canopy(place, ground, planted)
+    stand_tone = smooth(-0.7, 0.7, fractal_noise(ground.x_m, ground.y_m, 90.0, 3, place.salt(46)))
+    leaf = mix(
+        lighter(place.leaf, 0.85),
+        blend(place.leaf, place.grass, 0.4),
+        np.float32(0.6) * stand_tone + np.float32(0.3) * canopy.tone,
+    )
+    if place.autumn:
+        # stands turn together, and trees in them one by one
+        early = np.float32(place.autumn) + np.float32(0.8) * (stand_tone - np.float32(0.5)) * np.float32(place.autumn)
+        autumn = mix(place.autumn_leaf, lighter(place.autumn_leaf, 1.25), canopy.tone)
+        turned = smooth(-0.2, 0.35, early - canopy.turned) * np.float32(0.8)
+        leaf = mix(leaf, autumn, np.where(planted, np.float32(0), turned))
+    bright = (
+        np.float32(0.5)
+        + np.float32(0.45) * np.minimum(canopy.top, 1)
+        + np.float32(0.3) * canopy.light
+        + np.float32(0.25) * (canopy.tone - np.float32(0.5))
+    )
+    painted: Paint = leaf * np.float32(place.canopy_light) * np.clip(bright, np.float32(0.35), np.float32(1.6))
+    floor: Color = blend(place.grass, blend(place.soil, place.straw, 0.5 * place.dryness), 0.4)
+    gap = (canopy.top == 0) * np.float32(min(1.0, 2.5 * place.canopy_gaps))
+    return mix(painted, lighter(floor, 0.72), gap)
+
+
+def _canopy(place: Place, ground: Parcels, planted: Mask) -> _Canopy:
+    x = ground.x_m + 0.9 * value_noise(ground.x_m, ground.y_m, 3.1, place.salt(44))
+    y = ground.y_m + 0.9 * value_noise(ground.x_m, ground.y_m, 3.1, place.salt(45))
+    thin = smooth(-0.6, 0.6, fractal_noise(ground.x_m, ground.y_m, 70.0, 3, place.salt(48)))
+    share = 1 - np.float32(1.6 * place.canopy_gaps) * thin
+    empty = np.zeros(x.shape, np.float32)
+    canopy = _Canopy(empty, empty, empty, empty)
+    for (stand, base), (cosine, sine) in zip(_LAYERS, _TURNS, strict=True):
+        scaled = Stand(
+            stand.spacing_m * place.crown_scale, stand.smallest, stand.largest, stand.share, stand.jitter, stand.salt
+        )
+        here = np.where(planted, np.float32(0), np.float32(stand.share) * share)
+        crown = crowns_at(place, scaled, x * cosine + y * sine, y * cosine - x * sine, here)
+        sun_u, sun_v = place.sun[0] * cosine + place.sun[1] * sine, place.sun[1] * cosine - place.sun[0] * sine
+        canopy = _over(canopy, crown, base, np.float32(0.5 * (sun_u * place.sun[0] + sun_v * place.sun[1]) + 0.5))
+    if planted.any():
+        rows = np.where(planted, np.float32(_ROWS.share), np.float32(0))
+        crown = crowns_at(place, _ROWS, ground.u_m.astype(np.float64), ground.v_m.astype(np.float64), rows)
+        canopy = _over(canopy, crown, 0.25, np.float32(0.8))
+    return canopy
+
+
+def _over(under: _Canopy, crown: Crowns, base: float, share: np.float32) -> _Canopy:
+    """Let crowns hide what is lower; share says how much of their light counts."""
+    height = np.where(crown.cover, np.float32(base + 0.25) + np.float32(0.6) * crown.height, 0)
+    higher = height > under.top
+    return _Canopy(
+        np.where(higher, height, under.top),
+        np.where(higher, crown.light * share, under.light),
+        np.where(higher, chance(crown.tree, 9), under.tone),
+        np.where(higher, chance(crown.tree, 10), under.turned),
+    )
+
+
+def paint_rangeland(place: Place, ground: Parcels) -> Paint:
+    """Paint open land that is not farmed."""
+    fenced = chance(ground.parcel, 60) < np.float32(place.pasture)
+    paint = _grass(place, ground, np.where(fenced, np.float32(0.35), np.float32(1)))
+    tone = np.float32(0.88) + np.float32(0.24) * chance(ground.parcel, 61)
+    fence = fenced & (ground.edge_m < np.float32(0.8))
+    paint = np.where(fenced, paint * tone, paint) * np.where(fence, np.float32(0.8), np.float32(1))
+    path = np.abs(fractal_noise(ground.x_m, ground.y_m, 190.0, 2, place.salt(56)))
+    paint = lay(paint, path < np.float32(0.008), lighter(place.soil, 1.12))
+    return _bushes(place, ground, paint, np.where(fenced, np.float32(0.25), np.float32(1)))
+
+
+def _grass(place: Place, ground: Parcels, unevenness: Floats) -> Paint:
+    x, y = ground.x_m, ground.y_m
+    patches = fractal_noise(x, y, 48.0, 5, place.salt(53)) * unevenness
+    wide = fractal_noise(x, y, 210.0, 3, place.salt(54))
+    fine = value_noise(x, y, 1.3, place.salt(55))
+    dry: Color = blend(place.grass, place.straw, 0.9 * place.dryness)
+    worn: Color = blend(dry, place.soil, 0.2 + 0.4 * place.dryness)
+    green: Color = blend(place.grass, blend(place.leaf, (0.30, 0.42, 0.20), 0.5), 0.5)
+    paint = mix(worn, dry, smooth(-0.6, 0.5, patches))
+    lush = smooth(-0.5 + 1.1 * place.dryness, 0.5 + 1.1 * place.dryness, wide + np.float32(0.3) * patches)
+    paint = mix(paint, green, np.float32(0.85) * lush)
+    if place.savanna > 0.6 and place.dryness > 0.5:
+        burnt = smooth(0.35, 0.5, fractal_noise(x, y, 330.0, 4, place.salt(58)))
+        paint = mix(paint, (0.20, 0.18, 0.16), np.float32(0.7) * burnt)
+    return paint * (1 + np.float32(0.07) * fine + np.float32(0.06) * patches)
+
+
+def _bushes(place: Place, ground: Parcels, paint: Paint, share_here: Floats) -> Paint:
+    x, y = ground.x_m, ground.y_m
+    bushy = smooth(-0.5, 0.9, fractal_noise(x, y, 120.0, 3, place.salt(57)) - np.float32(0.2)) * share_here
+    many = np.float32(0.25 + 0.75 * place.savanna)
+    scale = place.crown_scale
+    stands = (
+        (Stand(5.5 * scale, 0.12, 0.34, 1.0, 1.0, 51), np.float32(0.9) * many * bushy),
+        (Stand(14.0 * scale, 0.12, 0.32, 1.0, 1.0, 52), many * np.float32(0.6) * np.sqrt(bushy)),
+    )
+    leaf: Color = blend(blend(place.leaf, place.autumn_leaf, 0.6 * place.autumn), place.grass, 0.25)
+    for stand, share in stands:
+        crown = crowns_at(place, stand, x, y, share)
+        paint = np.where(shadow_at(place, stand, x, y, share), paint * np.float32(0.62), paint)
+        light = np.float32(0.85) + np.float32(0.3) * crown.light + np.float32(0.3) * chance(crown.tree, 8)
+        paint = np.where(crown.cover, mix(leaf, lighter(leaf, 1.3), crown.height) * light, paint)
+    return paint
+
+
+def paint_barren(place: Place, ground: Parcels, sand: Floats) -> Paint:
+    """Paint bare ground; sand 1 is a smooth bright beach, 0 is broken soil."""
+    x, y = ground.x_m, ground.y_m
+    heaps = fractal_noise(x, y, 34.0, 5, place.salt(72))
+    wide = smooth(-0.6, 0.6, fractal_noise(x, y, 150.0, 3, place.salt(73)))
+    paint = mix(lighter(place.soil, 1.05), blend(lighter(place.soil, 1.3), place.rock, 0.4), wide)
+    rocky = smooth(0.0, 0.5, fractal_noise(x, y, 210.0, 4, place.salt(77)))
+    paint = mix(paint, place.rock, np.float32(0.9) * rocky)
+    # diggings: benches cut into the ground, one lit edge each
+    bench = fractal_noise(x, y, 260.0, 2, place.salt(78)) * np.float32(14)
+    step_share = bench - np.floor(bench)
+    dug = smooth(0.3, 0.5, fractal_noise(x, y, 420.0, 2, place.salt(79)))
+    paint = paint * (1 + dug * (np.float32(0.16) * step_share - np.float32(0.2) * (step_share < np.float32(0.12))))
+    gully = np.abs(fractal_noise(x, y, 70.0, 4, place.salt(74)))
+    rough = np.float32(0.24) * heaps - np.float32(0.27) * (1 - smooth(0.0, 0.12, gully)) * (1 - wide * np.float32(0.6))
+    # light on the heaps: the slope towards the sun
+    step = 1.5
+    slope = heaps - fractal_noise(x + step * place.sun[0], y + step * place.sun[1], 34.0, 5, place.salt(72))
+    rough = rough + np.clip(np.float32(0.9) * slope, -0.3, 0.3)
+    # a plain lies flat, hills are torn
+    rough = rough * np.float32(0.35 + 0.8 * place.relief)
+    paint = paint * (1 + rough * (1 - np.float32(0.8) * sand))
+    beach = blend(lighter(place.soil, 1.35), (0.70, 0.66, 0.58), 0.6)
+    paint = mix(paint, beach, np.float32(0.8) * sand)
+    paint = paint * (1 + np.float32(0.05) * value_noise(x, y, 1.6, place.salt(75)))
+    share = np.float32(0.22) * smooth(-0.2, 0.7, fractal_noise(x, y, 60.0, 2, place.salt(76))) * (1 - sand)
+    crown = crowns_at(place, _SHRUBS, x, y, share)
+    paint = np.where(shadow_at(place, _SHRUBS, x, y, share), paint * np.float32(0.7), paint)
+    return np.where(crown.cover, mix(place.grass, place.leaf, crown.height), paint)
+
+
+def paint_water(place: Place, ground: Parcels, depth: Floats) -> Paint:
+    """Paint water; depth 0 at the shore, 1 in the middle."""
+    x, y = ground.x_m, ground.y_m
+    silt = smooth(-0.6, 0.8, fractal_noise(x, y, 520.0, 4, place.salt(61)))
+    paint = mix(place.water, blend(place.water, place.soil, 0.3), silt)
+    paint = mix(blend(place.water, place.soil, 0.45), paint, np.float32(0.45) + np.float32(0.55) * depth)
+    paint = mix(paint, lighter(place.water, 0.85), np.float32(0.4) * depth)
+    weeds = smooth(0.25, 0.5, fractal_noise(x, y, 130.0, 4, place.salt(63))) * (1 - depth)
+    paint = mix(paint, blend(place.water, place.grass, 0.6), np.float32(place.dryness < 0.4) * weeds)
+    ripples = value_noise(x + 0.6 * y, 0.35 * y, 2.6, place.salt(62)) * (np.float32(0.5) + silt)
+    return paint * (1 + np.float32(0.022) * ripples)
