@@ -1,0 +1,364 @@
+"""The layouts that data sets have on disks: pairs of any names, DeepGlobe's, and images that have one label as a whole.
+
+Pairs, georeferenced, lie in two folders, in one by their names, or in a table. DeepGlobe's are those of the land-cover
+challenge of 2018 (Demir et al., arXiv 1805.06561), as people have them. Whole labels are a folder for each class, as UC
+Merced's, or a table that says them.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from geoseg.dataset.labels import ColorMask, WholeLabel, find_labels
+from geoseg.dataset.pair import Found, Pair
+from geoseg.dataset.search import (
+    PART_NAMES,
+    TABLES,
+    SearchOptions,
+    beside_table,
+    each,
+    legend_beside,
+    listed,
+    part_in,
+    table_rows,
+    table_titles,
+)
+from geoseg.errors import SceneError, UsageError
+from geoseg.features import FEATURE_ENDS, is_data_folder
+from geoseg.given import is_frame
+from geoseg.legend import DEEPGLOBE, Legend, codes_of_values
+from geoseg.raster import Scene, shown
+
+_IMAGE_FOLDERS = ("images", "image", "scenes", "imgs", "img", "sat")
+_LABEL_FOLDERS = ("labels", "label", "masks", "mask", "gt")
+_IMAGE_ENDS = ("_image", "_img", "_sat", "_scene", "_rgb")
+_LABEL_ENDS = ("_labels", "_label", "_mask", "_lbl", "_gt", "_classes", "_landcover")
+_RASTERS = (".tif", ".tiff", ".vrt", ".jp2", ".png", ".jpg", ".jpeg", ".img", ".bsq", ".bil")
+_IMAGES = (".tif", ".tiff", ".jpg", ".jpeg", ".png", ".jp2", ".vrt")
+_OTHER_LAYOUTS = {"images", "image", "scenes", "imgs", "img", "sat", "labels", "label", "masks", "mask", "gt"}
+"""Folders that say what their files are, and of no class."""
+
+_ClassFolder = tuple[Path, str, str | None]
+"""A folder, its class, its part."""
+_DEEPGLOBE_GSD_M = 0.5
+"""Of the challenge's imagery; its files do not say."""
+_DEEPGLOBE_FILE = re.compile(r"(?P<id>.+)_(?P<kind>sat|mask)\.(jpe?g|png|tiff?)", re.IGNORECASE)
+_DEEPGLOBE_METADATA = "metadata.csv"
+
+
+@dataclass(frozen=True, slots=True)
+class _Match:
+    """A scene's file and its labels' file."""
+
+    id: str
+    scene: str
+    labels: Any
+    """A path, or a GeoDataFrame."""
+    part: str | None = None
+
+
+def find_pairs(root: str, options: SearchOptions) -> Found:
+    """Return the pairs of any layout but DeepGlobe's. SceneError and UsageError as `open_dataset` says."""
+    matches = _matches(root, options.labels)
+    if not matches:
+        raise SceneError(
+            f"{shown(root)} holds no imagery with labels; give NNN_sat.jpg and NNN_mask.png, images/ and labels/ of "
+            "equal names, NAME_image.tif and NAME_label.tif, or a CSV with the columns scene and labels"
+        )
+    scenes = each(lambda match: Scene.open(match.scene, bands=options.bands), matches)
+    given = options.legend or legend_beside(Path(root))
+    labels, legend, notes = find_labels([match.labels for match in matches], scenes, options, given)
+    gsds = [options.gsd_m or scene.geobox.gsd_m for scene in scenes]
+    pairs = [
+        Pair(match.id, scene, label, gsd_m, match.part)
+        for match, scene, label, gsd_m in zip(matches, scenes, labels, gsds, strict=True)
+    ]
+    return Found(tuple(pairs), legend, notes)
+
+
+def _matches(root: str, labels: Any) -> list[_Match]:  # noqa: ANN401 - a path, or a GeoDataFrame, which is heavy to name
+    folder = Path(root)
+    if root.lower().endswith(TABLES):
+        if labels is not None:
+            raise UsageError(f"{root} names the labels of each scene; leave `labels` out", "labels")
+        return _matches_in_table(folder)
+    if not folder.is_dir():
+        if labels is None:
+            raise UsageError(
+                f"{shown(root)} is one scene; name its labels with `labels`, a raster or polygons", "labels"
+            )
+        return [_Match(Path(root).stem, root, labels)]
+    if labels is not None:
+        return _with_labels(folder, labels)
+    parts = [(path, PART_NAMES.get(path.name.casefold())) for path in sorted(folder.iterdir()) if path.is_dir()]
+    places = [(folder, None), *((path, part) for path, part in parts if part is not None)]
+    return [match for place, part in places for match in _matches_in_folder(place, part)]
+
+
+def _matches_in_folder(folder: Path, part: str | None) -> list[_Match]:
+    images, labels = _subfolder(folder, _IMAGE_FOLDERS), _subfolder(folder, _LABEL_FOLDERS)
+    if images is not None and labels is not None:
+        return _joined(folder, _rasters(images), _rasters(labels, polygons=True), part)
+    files = _rasters(folder)
+    marked = {path: path.stem.casefold() for path in files}
+    return _joined(
+        folder,
+        [path for path, stem in marked.items() if stem.endswith(_IMAGE_ENDS)],
+        [path for path, stem in marked.items() if stem.endswith(_LABEL_ENDS)],
+        part,
+    )
+
+
+def _with_labels(folder: Path, labels: Any) -> list[_Match]:  # noqa: ANN401 - as above
+    images = _rasters(_subfolder(folder, _IMAGE_FOLDERS) or folder)
+    if is_frame(labels):
+        return [_Match(path.stem, str(path), labels) for path in images]
+    file = Path(labels)  # of an address it is none, but then nothing is there either
+    if file.is_dir() and not is_data_folder(file):
+        return _joined(folder, images, _rasters(file, polygons=True), None)
+    return [_Match(path.stem, str(path), labels) for path in images if path.absolute() != file.absolute()]
+
+
+def _joined(folder: Path, images: Sequence[Path], labels: Sequence[Path], part: str | None) -> list[_Match]:
+    scenes_by_id, labels_by_id = _by_id(images, _IMAGE_ENDS), _by_id(labels, _LABEL_ENDS)
+    if images and not labels:
+        raise SceneError(
+            f"{folder}: {len(images)} scenes and no labels; add them, or name them with `labels`", "labels"
+        )
+    for there, lacking, what in ((scenes_by_id, labels_by_id, "labels"), (labels_by_id, scenes_by_id, "a scene")):
+        if alone := there.keys() - lacking.keys():
+            raise SceneError(f"{folder}: {len(alone)} of {len(there)} without {what}: {listed(alone)}; add or remove")
+    return [_Match(name, str(path), str(labels_by_id[name]), part) for name, path in sorted(scenes_by_id.items())]
+
+
+def _by_id(paths: Sequence[Path], ends: tuple[str, ...]) -> dict[str, Path]:
+    found: dict[str, Path] = {}
+    for path in paths:
+        stem = _stem(path)
+        end = next((end for end in ends if stem.casefold().endswith(end)), "")
+        name = stem[: -len(end)] if end else stem
+        if name in found:
+            raise SceneError(f"{path} and {found[name].name} have the same id {name!r}; keep one of them")
+        found[name] = path
+    return found
+
+
+def _stem(path: Path) -> str:
+    """Return a name without its ending, which of a compressed file is two."""
+    return path.stem.rpartition(".")[0] if path.name.casefold().endswith((".geojson.gz", ".geojsonl.gz")) else path.stem
+
+
+def _matches_in_table(file: Path) -> list[_Match]:
+    found = []
+    for number, cells in table_rows(file, ("scene", "labels")):
+        scene, labels = (beside_table(file, cells[name]) for name in ("scene", "labels"))
+        found.append(_Match(cells.get("id") or Path(scene).stem, scene, labels, part_in(file, number, cells)))
+    return found
+
+
+def _subfolder(folder: Path, names: tuple[str, ...]) -> Path | None:
+    return next((path for name in names if (path := folder / name).is_dir()), None)
+
+
+def _rasters(folder: Path, *, polygons: bool = False) -> list[Path]:
+    return [
+        path
+        for path in sorted(folder.iterdir())
+        if not path.name.startswith(".")
+        and (
+            (path.is_file() and path.suffix.casefold() in _RASTERS)
+            or (polygons and path.name.casefold().endswith(FEATURE_ENDS) and (path.is_file() or is_data_folder(path)))
+        )
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class _Image:
+    id: str
+    path: str
+    name: str
+    """Of its class."""
+    part: str | None
+
+
+def has_whole_labels(root: str) -> bool:
+    """Say whether the labels of a data set are one for each image.
+
+    A folder holds no image itself, and folders of images whose names can only be classes; a table has the column class.
+    """
+    if root.lower().endswith(TABLES):
+        titles = table_titles(Path(root))
+        return titles >= {"scene", "class"} and "labels" not in titles
+    folder = Path(root)
+    if not folder.is_dir() or _has_image(folder):
+        return False
+    return any(_has_image(path) for path, _, _ in _class_folders(folder))
+
+
+def find_whole_labels(root: str, options: SearchOptions) -> Found:
+    """Return a pair for each image: `CLASS/NAME`, or `PART/CLASS/NAME`. SceneError for fewer than two classes."""
+    if options.column is not None:
+        raise UsageError("`column` is for label polygons; here each image has one label", "column")
+    images = _images_in_table(Path(root)) if Path(root).is_file() else _images_in_folders(Path(root))
+    names = sorted({image.name for image in images})
+    if len(names) < 2:
+        raise SceneError(
+            f"{root} holds images of one class only, {listed(names)}: there is nothing to tell apart; "
+            "each class has a folder of its own"
+        )
+    legend, codes = codes_of_values(names, options.legend, root)
+    scenes = each(lambda image: Scene.open(image.path, bands=options.bands), images)
+    pairs = [
+        Pair(
+            image.id,
+            scene,
+            WholeLabel(image.path, codes[image.name]),
+            options.gsd_m or scene.geobox.gsd_m,
+            image.part,
+        )
+        for image, scene in zip(images, scenes, strict=True)
+    ]
+    note = f"each image has one label as a whole, {len(names)} classes: {listed(names)}"
+    return Found(tuple(pairs), legend, (note,))
+
+
+def _images_in_folders(root: Path) -> Sequence[_Image]:
+    return [
+        _Image(path.relative_to(root).with_suffix("").as_posix(), os.fspath(path), name, part)
+        for folder, name, part in _class_folders(root)
+        for path in sorted(folder.iterdir())
+        if _is_image(path)
+    ]
+
+
+def _images_in_table(file: Path) -> Sequence[_Image]:
+    found = []
+    for number, cells in table_rows(file, ("scene", "class")):
+        path = beside_table(file, cells["scene"])
+        found.append(_Image(cells.get("id") or Path(path).stem, path, cells["class"], part_in(file, number, cells)))
+    return found
+
+
+def _class_folders(root: Path) -> Iterator[_ClassFolder]:
+    for path in sorted(root.iterdir()):
+        if not path.is_dir() or path.name.startswith("."):
+            continue
+        part = PART_NAMES.get(path.name.casefold())
+        if part is None and path.name.casefold() not in _OTHER_LAYOUTS:
+            yield path, path.name, None
+        elif part is not None and not _has_image(path):
+            yield from ((below, name, part) for below, name, none in _class_folders(path) if none is None)
+
+
+def _has_image(folder: Path) -> bool:
+    return any(_is_image(path) for path in folder.iterdir())
+
+
+def _is_image(path: Path) -> bool:
+    return path.suffix.casefold() in _IMAGES and path.is_file() and not path.name.startswith(".")
+
+
+@dataclass(slots=True)
+class _DeepGlobeFolder:
+    """The files of one folder by id."""
+
+    path: Path
+    part: str | None
+    images: dict[str, Path] = field(default_factory=dict)
+    masks: dict[str, Path] = field(default_factory=dict)
+
+
+def is_deepglobe(root: str) -> bool:
+    """Say whether a folder holds `NNN_sat.jpg` and the like, itself or in folders named train, valid or test."""
+    return Path(root).is_dir() and any(_DEEPGLOBE_FILE.fullmatch(path.name) for path in _images_and_masks(Path(root)))
+
+
+def find_deepglobe(root: str, options: SearchOptions) -> Found:
+    """Return the pairs. SceneError for images without masks and masks without images, each listed.
+
+    Images in a folder without any mask, as in the challenge's valid/ and test/, are left out, and a note says so.
+    """
+    folder = Path(root)
+    parts = _deepglobe_parts(folder / _DEEPGLOBE_METADATA)
+    pairs: dict[str, tuple[Path, Path, str | None]] = {}
+    notes = []
+    for found in _deepglobe_folders(folder):
+        if found.images and not found.masks:
+            notes.append(f"{len(found.images)} images without masks in {found.path} are left out")
+            continue
+        _check_complete(found)
+        for name, image in found.images.items():
+            if name in pairs:
+                raise SceneError(f"{image} and {pairs[name][0]} have the same id {name!r}; keep one of them")
+            pairs[name] = image, found.masks[name], found.part or parts.get(name)
+    if not pairs:
+        raise SceneError(f"{root} holds images but no mask (NNN_mask.png); labels are needed to train or to evaluate")
+    legend = options.legend or legend_beside(folder) or DEEPGLOBE
+    items = sorted(pairs.items())
+    opened = each(lambda item: _deepglobe_pair(item[0], item[1], legend, options), items)
+    return Found(tuple(opened), legend, tuple(notes), kind="deepglobe")
+
+
+def _deepglobe_pair(name: str, files: tuple[Path, Path, str | None], legend: Legend, options: SearchOptions) -> Pair:
+    image, mask, part = files
+    wanted = ("red", "green", "blue") if options.bands is None else None
+    scene = Scene.open(str(image), bands=options.bands, wanted_bands=wanted)
+    labels = ColorMask.open(str(mask), legend, options.tolerance, scene.geobox)
+    return Pair(name, scene, labels, options.gsd_m or scene.geobox.gsd_m or _DEEPGLOBE_GSD_M, part)
+
+
+def _check_complete(found: _DeepGlobeFolder) -> None:
+    images, masks = found.images.keys(), found.masks.keys()
+    for there, lacking, what in ((images, masks, "mask"), (masks, images, "image")):
+        if alone := there - lacking:
+            other = "_mask.png" if what == "mask" else "_sat.jpg"
+            raise SceneError(
+                f"{found.path}: {len(alone)} of {len(there)} without {what}: {listed(alone)}; "
+                f"add the missing NNN{other} or move the others away"
+            )
+
+
+def _deepglobe_folders(root: Path) -> list[_DeepGlobeFolder]:
+    folders: dict[Path, _DeepGlobeFolder] = {}
+    for path in _images_and_masks(root):
+        match = _DEEPGLOBE_FILE.fullmatch(path.name)
+        if match is None:
+            continue
+        part = None if path.parent == root else _deepglobe_part(path.parent)
+        found = folders.setdefault(path.parent, _DeepGlobeFolder(path.parent, part))
+        files = found.images if match["kind"].casefold() == "sat" else found.masks
+        if other := files.get(match["id"]):
+            raise SceneError(f"{path} and {other.name} have the same id {match['id']!r}; keep one of them")
+        files[match["id"]] = path
+    return list(folders.values())
+
+
+def _images_and_masks(root: Path) -> Iterator[Path]:
+    for path in sorted(root.iterdir()):
+        if path.is_dir() and _deepglobe_part(path) is not None:
+            yield from sorted(file for file in path.iterdir() if file.is_file())
+        elif path.is_file():
+            yield path
+
+
+def _deepglobe_part(folder: Path) -> str | None:
+    """Return the part that a folder holds by its name; the challenge's own are land-train, land-valid, land-test."""
+    return PART_NAMES.get(folder.name.casefold().removeprefix("land-").removeprefix("land_"))
+
+
+def _deepglobe_parts(file: Path) -> dict[str, str]:
+    """Return id -> part from metadata.csv: image_id, split, sat_image_path, mask_path."""
+    if not file.is_file():
+        return {}
+    try:
+        rows = list(csv.DictReader(file.read_bytes().decode("utf-8-sig").splitlines(), strict=True))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise SceneError(f"cannot read {file}: {' '.join(str(error).split()):.160}; repair or remove it") from None
+    said = [(row.get("image_id") or "", (row.get("split") or "").strip().casefold()) for row in rows]
+    return {name.strip(): PART_NAMES[part] for name, part in said if part in PART_NAMES}
