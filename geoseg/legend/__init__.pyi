@@ -1,6 +1,3 @@
-from .attribute_table import attribute_table_of as attribute_table_of
-from .attribute_table import read_attribute_table as read_attribute_table
-from .attribute_table import read_dbf_table as read_dbf_table
 from .legend import DEEPGLOBE as DEEPGLOBE
 from .legend import NODATA as NODATA
 from .legend import Color as Color
@@ -12,9 +9,12 @@ from .legend import choose_classes as choose_classes
 from .legend import distinct_color as distinct_color
 from .legend import name_key as name_key
 from .legend_file import GivenLegend as GivenLegend
+from .legend_file import attribute_table_of as attribute_table_of
 from .legend_file import color_palette as color_palette
 from .legend_file import given_legend as given_legend
 from .legend_file import given_names as given_names
+from .legend_file import read_attribute_table as read_attribute_table
+from .legend_file import read_dbf_table as read_dbf_table
 from .legend_file import read_legend_file as read_legend_file
 from .matching import alike_note as alike_note
 from .matching import codes_of as codes_of
