@@ -60,6 +60,12 @@ _OUTPUT, _COMPARED, _NAMES, _DATA, _MODEL = "Output", "What is compared", "Class
 )  # fmt: skip
 @grouped(_NAMES)("--reference-legend", metavar="FILE", help="Names of the reference's codes. [default: its own]")
 @grouped(_NAMES)(
+    "--mapping", metavar="FILE",
+    help="JSON file that says what the classes of the reference or data set are of the map's or model's: "
+    '{"road": "urban_land", "grass": ["rangeland", "agriculture_land"], "snow": null}; '
+    "two names leave a choice and do not count. [default: equal names]",
+)  # fmt: skip
+@grouped(_NAMES)(
     "--column", metavar="NAME",
     help="Column of the sample or the polygons with the class, by name or code. [default: the only one]",
 )  # fmt: skip
@@ -93,15 +99,17 @@ def evaluate(landcover: str, reference: str | None, *, as_json: bool, quiet: boo
     may have any grid, CRS and codes. Classes match by name where both have names, else by code. Nodata never counts.
     Polygons have their class in a --column; pixels outside all polygons do not count.
 
-    Model: LANDCOVER is a .safetensors bundle and REFERENCE a data set, such as a folder in the DeepGlobe layout or one
-    with images/ and labels/. Its scenes are mapped exactly as geoseg predict maps them. A data set alone is compared
-    with the default model: the environment variable GEOSEG_MODEL, else the demo model.
+    Model: LANDCOVER is a model and REFERENCE a data set, such as a folder in the DeepGlobe layout, one with images/ and
+    labels/, or a CSV with the columns scene and labels. Its scenes are mapped exactly as geoseg predict maps them. A
+    data set alone is compared with the default model: the environment variable GEOSEG_MODEL, else the demo model.
 
     Example: geoseg evaluate landcover.tif reference.tif --report report/ --areas
 
     Example: geoseg evaluate landcover.tif parcels.gpkg --column landuse
 
     Example: geoseg evaluate model.safetensors deepglobe/ --split test --report report/
+
+    Example: geoseg evaluate flair.csv --legend flair.json --mapping to_deepglobe.json --split all
     """
     settings = options.used(given)
     with fast_start():

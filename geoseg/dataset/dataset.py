@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from geoseg.dataset.area import PARTS
-from geoseg.dataset.layouts import find_mixture, find_scenes, is_mixture_file
+from geoseg.dataset.layouts import find_mixture, find_scenes, is_mixture_file, map_pairs
 from geoseg.dataset.pair import Found, Member, Pair
 from geoseg.dataset.search import SearchOptions, each
 from geoseg.errors import SceneError, UsageError
@@ -117,6 +117,34 @@ class Dataset:
     def published_split(self) -> Published | None:
         """The split that others publish figures for, if the data set has one."""
         return published_split() if self.kind == "deepglobe" else None
+
+    def mapped(self, mapping: Mapping[str, Any], target: Legend) -> Dataset:
+        """Return the data set with labels of another legend.
+
+        Parameters
+        ----------
+        mapping : mapping
+            For each class, by name or code as text, the class of the target, the list of classes that its pixels may
+            be, `{"not": [...]}`, or None for no label. A class of the same name in both may be left out.
+        target : Legend
+            The other legend.
+
+        Raises
+        ------
+        UsageError
+            Where a class is unknown, or nothing is said of one; and of a mixture, which maps its classes itself.
+
+        """
+        if self.members:
+            raise UsageError(
+                f"{self.name} is a mixture, which maps the classes of each data set itself; leave `mapping` out",
+                "mapping",
+            )
+        try:
+            pairs, sets = map_pairs(self.pairs, self.legend, mapping, target, self.name)
+        except UsageError as error:
+            raise UsageError(str(error), "mapping") from None
+        return replace(self, legend=target, pairs=pairs, sets=sets)
 
     def pair(self, pair_id: str) -> Pair:
         """Return a pair by its id.

@@ -24,8 +24,8 @@ def match_legends(card: ModelCard, legend: Legend, name: str, ignore: str | Sequ
     if not share_a_name(ours, theirs):
         raise UsageError(
             f"{card.name} maps {listed(ours)}, {name} has {listed(theirs)}: no class of the same name; "
-            "rename the classes of the data set with `legend`, or use another model",
-            "legend",
+            "say with `mapping` what the classes of the data set are of the model's, or use another model",
+            "mapping",
         )
     return Matching.of(ours, theirs, ignore)
 

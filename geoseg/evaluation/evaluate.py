@@ -13,7 +13,7 @@ import numpy as np
 
 from geoseg import features
 from geoseg.atomic import make_folders
-from geoseg.counts import PairCounts
+from geoseg.counts import NONE, PairCounts
 from geoseg.errors import SceneError, UsageError
 from geoseg.evaluation.alignment import Shifted, Warped, align
 from geoseg.evaluation.areas import Areas
@@ -26,8 +26,16 @@ from geoseg.evaluation.reference import BurnedPolygons, PointSample, is_table_of
 from geoseg.evaluation.report import check_folder, write_report
 from geoseg.given import is_frame, looks_raster, plain_arguments
 from geoseg.inference import ScoringOptions
-from geoseg.legend import GivenLegend, Nomenclature, choose_classes, given_names
-from geoseg.model import is_demo
+from geoseg.legend import (
+    GivenLegend,
+    GivenMapping,
+    Nomenclature,
+    choose_classes,
+    given_meanings,
+    given_names,
+    names_said,
+)
+from geoseg.model import is_demo, is_hub_address
 from geoseg.progress import Progress, announcer
 from geoseg.raster import (
     ClassRaster,
@@ -51,6 +59,10 @@ if TYPE_CHECKING:
 StrPath = str | os.PathLike[str]
 Says = Callable[[str], None]
 
+_MODEL_FILES = frozenset({".safetensors", ".onnx", ".pt", ".pth", ".ckpt", ".pt2"})
+"""Of those that cannot be opened as they are, opening says what to do."""
+_DATA_FILES = frozenset({".csv", ".tsv", ".json"})
+_CODES_SHOWN = 12
 _CLUSTERED = (
     "the pixels of the reference are neighbors, not a random sample: the intervals are too narrow; "
     "a stratified random sample of points (`sample`) gives honest ones"
@@ -94,6 +106,7 @@ def evaluate(  # noqa: PLR0913 - the options of the verb
     ignore: str | Sequence[str | int] | None = None,
     legend: GivenLegend | None = None,
     reference_legend: GivenLegend | None = None,
+    mapping: GivenMapping | None = None,
     confidence: StrPath | None = None,
     aoi: Aoi | None = None,
     aoi_crs: str | None = None,
@@ -133,6 +146,10 @@ def evaluate(  # noqa: PLR0913 - the options of the verb
     legend, reference_legend : path, dict of names by code, Legend or Nomenclature, optional
         Names of the map's codes (and of a reference's that has none), and of the reference's. Classes are matched by
         name where both have names, else by code.
+    mapping : dict or path of a JSON file, optional
+        What each class of the reference or of the data set, by name or code, is of the map's or the model's: a name, a
+        list of names that leave a choice, `{"not": [...]}`, or None. As `classes` of a mixture; a class of the same
+        name may be left out. Pixels of several classes, or of none, do not count.
     confidence : path, optional
         A raster on the map's grid, as `predict` writes it: for the calibration error.
     aoi : path, GeoDataFrame, geometry or GeoJSON, optional
@@ -146,7 +163,7 @@ def evaluate(  # noqa: PLR0913 - the options of the verb
         Called with a `Progress` after each tile, and with lines for people.
     **options
         Of a model alone: see ModelOptions. With a model `report`, `ignore`, `legend`, `column`, `layer` (those of the
-        labels) and `overwrite` apply too, all others are for maps.
+        labels), `mapping` and `overwrite` apply too, all others are for maps.
 
     Returns
     -------
@@ -181,17 +198,17 @@ def evaluate(  # noqa: PLR0913 - the options of the verb
         _refuse(of_maps, "maps", "the first is a model")
         shared: dict[str, Any] = {
             "report": report, "ignore": ignore, "legend": legend, "column": column, "layer": layer,
-            "overwrite": overwrite, "progress": progress, "announce": announce,
+            "mapping": mapping, "overwrite": overwrite, "progress": progress, "announce": announce,
         }  # fmt: skip
         return _of_model(landcover, reference, {**shared, **options}, mkdir=mkdir)
-    _refuse(options, "models", f"{landcover} is not a .safetensors bundle")
+    _refuse(options, "models", f"{landcover} is none")
     truth = _Truth.of(reference, column, layer)
     _check(truth, sample, confidence, areas=areas)
     if mkdir:
         make_folders(report)
     target = None if report is None else check_folder(report, overwrite=overwrite)
     points = None if sample is None else PointSample.read(sample, column, layer)
-    names = _LegendsGiven.of(legend, reference_legend)
+    names = _LegendsGiven.of(legend, reference_legend, mapping)
     part = landcover if aoi is None and aoi_crs is None else features.within(landcover, aoi, aoi_crs)
     evaluation = _MapEvaluation.prepare(part, truth, points, names, ignore, confidence, areas=areas)
     found = evaluation.run(classes, threads, progress, say)
@@ -239,15 +256,28 @@ class _LegendsGiven:
 
     map: Nomenclature | None
     reference: Nomenclature | None
+    mapping: Mapping[str, Any] | None
+    """What the reference's classes are of the map's; None to match them by name or code."""
 
     @classmethod
-    def of(cls, legend: GivenLegend | None, reference_legend: GivenLegend | None) -> Self:
+    def of(cls, legend: GivenLegend | None, reference_legend: GivenLegend | None, mapping: GivenMapping | None) -> Self:
         """Read them. Raises UsageError."""
-        ours = given_names(legend)
+        ours, said = given_names(legend), None if mapping is None else given_meanings(mapping)
         try:
-            return cls(ours, given_names(reference_legend))
+            return cls(ours, given_names(reference_legend), said)
         except UsageError as error:
             raise error.renamed(legend="reference_legend") from None
+
+    @property
+    def of_features(self) -> Nomenclature | None:
+        """Names of a reference that has values, not codes."""
+        return names_said(self.mapping) if self.reference is None and self.mapping is not None else self.reference
+
+    def match(self, ours: Nomenclature, theirs: Nomenclature, ignore: str | Sequence[str | int] | None) -> Matching:
+        """Match the classes of map and reference. Raises UsageError."""
+        if self.mapping is None:
+            return Matching.of(ours, theirs, ignore)
+        return Matching.by_mapping(ours, theirs, self.mapping, ignore)
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,7 +306,7 @@ class _MapEvaluation:
     ) -> Self:
         """Open map and reference, match their classes and lay one on the other."""
         mapped, ours, aligned, theirs = _opened(landcover, truth, legends)
-        matching = Matching.of(ours, theirs, ignore)
+        matching = legends.match(ours, theirs, ignore)
         grid = mapped.scene.geobox
         sure = None if confidence is None else open_confidence(os.fspath(confidence), grid)
         comparison = Comparison(mapped, aligned, matching, sure, Ground.of(grid) if areas else None)
@@ -285,6 +315,7 @@ class _MapEvaluation:
             *(points.notes if points else ()),
             aligned and aligned.note,
             matching.note,
+            _unnamed_note(ours, theirs) if aligned and legends.mapping is None else None,
         )
         name = aligned.name if aligned else shown(points.path) if points else ""
         return cls(comparison, name, points, tuple(note for note in notes if note))
@@ -317,7 +348,11 @@ class _MapEvaluation:
     ) -> Evaluation:
         """Return the figures of what was counted. SceneError where nothing was."""
         comparison, matching = self.comparison, self.comparison.matching
-        points = None if self.points is None else self.points.count(comparison.mapped, matching.reference_names)
+        points = (
+            None
+            if self.points is None
+            else self.points.count(comparison.mapped, matching.own_names or matching.reference_names)
+        )
         found = PairCounts(Counter(counts.pixels))
         if points is not None:  # a class that only points have is one too
             found.add(PairCounts(Counter(dict.fromkeys(points.pixels, 0))))
@@ -328,7 +363,8 @@ class _MapEvaluation:
         if not matrix.total_px:
             raise SceneError(
                 f"nothing to compare: {left_out.no_map} without a class in the map, {left_out.no_reference} without "
-                f"one in the reference, {left_out.ignored} ignored; check that the two overlap"
+                f"one in the reference, {left_out.ignored} ignored, {left_out.several} that may be of several classes; "
+                "check that the two overlap"
             )
         chosen = None if classes is None else _chosen(dict(matrix), classes)
         areas = None if comparison.ground is None else self._areas(comparison.ground, counts, points, every)
@@ -344,6 +380,8 @@ class _MapEvaluation:
         )
 
     def _found_notes(self, counts: PairCounts, areas: Areas | None, *, of_points: bool) -> Iterator[str]:
+        if strange := self._strange_codes(counts):
+            yield f"codes of the reference that no class has, and whose pixels are errors: {strange}"
         if counts.contested:
             share = counts.contested / sum(counts.pixels.values())
             yield (
@@ -356,6 +394,16 @@ class _MapEvaluation:
             yield f"the areas are from the sample {public_name(self.points.path)}, all else from the reference"
         elif areas is not None and any(each.standard_error > 0 for each in areas.classes):
             yield _CLUSTERED
+
+    def _strange_codes(self, counts: PairCounts) -> str:
+        """Return the reference's codes without a name, where names are known and only its codes tell what they are."""
+        matching = self.comparison.matching
+        if matching.by_name or not len(matching.reference_names):
+            return ""
+        named = {known.code for known in matching.reference_names} | matching.ignored_in_reference | {NONE}
+        codes = sorted({theirs for theirs, _ in counts.pixels} - named)
+        more = f" and {len(codes) - _CODES_SHOWN} more" if len(codes) > _CODES_SHOWN else ""
+        return ", ".join(map(str, codes[:_CODES_SHOWN])) + more
 
     def _areas(self, ground: Ground, counts: PairCounts, points: PairCounts | None, classes: Classes) -> Areas:
         matching, by_pair = self.comparison.matching, self.comparison.areas(counts)
@@ -375,13 +423,17 @@ class _MapEvaluation:
 
 
 def _is_data_set(path: StrPath) -> bool:
-    """Tell whether a path that came alone is a data set, and not a map: a folder without a model in it."""
-    return Path(path).is_dir() and not (Path(path) / "config.json").exists()
+    """Tell whether a path that came alone is a data set: a table, a mixture, or a folder without a model in it."""
+    file = Path(path)
+    return file.suffix.lower() in _DATA_FILES or (file.is_dir() and not (file / "config.json").exists())
 
 
 def _is_model(path: StrPath) -> bool:
-    """Say whether a path is a model's, not a map's: a .safetensors file, a folder of save_pretrained's, or "demo"."""
-    return Path(path).suffix.lower() == ".safetensors" or (Path(path) / "config.json").is_file() or is_demo(path)
+    """Say whether a path is a model's, not a map's: a file of one, save_pretrained's folder, `hf://...` or "demo"."""
+    file = Path(path)
+    return (
+        file.suffix.lower() in _MODEL_FILES or (file / "config.json").is_file() or is_demo(path) or is_hub_address(path)
+    )
 
 
 def _of_model(model: object, data: object, options: dict[str, Any], *, mkdir: bool) -> Evaluation:
@@ -441,11 +493,22 @@ def _opened(
         raster = ClassRaster.open(truth.given, legends.reference or ours or used_colors(mapped.scene))
         return mapped, ours, align(raster, grid), raster.names if legends.reference is None else legends.reference
     if truth.given is None:
-        return mapped, ours, None, own if legends.reference is None else legends.reference
+        return mapped, ours, None, legends.of_features or own
     burned = BurnedPolygons.open(
-        truth.given, truth.column, truth.layer, grid, mapped.scene.path, ours, legends.reference
+        truth.given, truth.column, truth.layer, grid, mapped.scene.path, ours, legends.of_features
     )
     return mapped, ours, burned, burned.names
+
+
+def _unnamed_note(ours: Nomenclature, theirs: Nomenclature) -> str | None:
+    """Return a line where codes alone say what is what, and only one of the two tells what they mean."""
+    if len(ours) and not len(theirs):
+        unnamed, named, way_out = "reference", "map", "`reference_legend` or `mapping`"
+    elif len(theirs) and not len(ours):
+        unnamed, named, way_out = "map", "reference", "`legend`"
+    else:
+        return None
+    return f"the {unnamed} has no class names: its codes count as the {named}'s; if they are others, give {way_out}"
 
 
 def _read_notes(mapped: ClassRaster, aligned: Shifted | Warped | BurnedPolygons | None) -> Iterator[str | None]:

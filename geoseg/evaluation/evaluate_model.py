@@ -30,7 +30,7 @@ from geoseg.evaluation.provenance import DEFAULT_PART, TrainingData, check_part,
 from geoseg.evaluation.report import check_folder, write_report
 from geoseg.features import LayerChoice
 from geoseg.inference import Scoring, ScoringOptions, checkpoint, stoppable
-from geoseg.legend import GivenLegend
+from geoseg.legend import GivenLegend, GivenMapping, given_meanings
 from geoseg.model import ModelBundle, Scale, cache_folder
 from geoseg.prefetch import prefetch_map
 from geoseg.progress import Progress, announcer
@@ -58,6 +58,7 @@ def evaluate_model(  # noqa: PLR0913 - the options of the verb
     gsd_m: float | None = None,
     labels: object = None,
     tolerance: float = DEFAULT_TOLERANCE,
+    mapping: GivenMapping | None = None,
     device: str = "auto",
     batch_size: int | None = None,
     window: int | None = None,
@@ -86,7 +87,7 @@ def evaluate_model(  # noqa: PLR0913 - the options of the verb
     """
     say = announcer(announce)
     target = None if report is None else check_folder(report, overwrite=overwrite)
-    bundle = model if isinstance(model, ModelBundle) else ModelBundle.open(Path(model))
+    bundle = model if isinstance(model, ModelBundle) else ModelBundle.open(model)
     if isinstance(split, str) or not isinstance(split, Sequence):
         check_part(split, split_rule)
     options: ScoringOptions = {
@@ -101,6 +102,8 @@ def evaluate_model(  # noqa: PLR0913 - the options of the verb
             data, legend=legend, bands=bands, gsd_m=gsd_m, labels=labels, column=column, layer=layer,
             tolerance=tolerance,
         )  # fmt: skip
+    if mapping is not None:
+        dataset = dataset.mapped(given_meanings(mapping), bundle.legend)
     for note in dataset.notes:
         say(note)
     several = frozenset(code for code, _ in dataset.sets)

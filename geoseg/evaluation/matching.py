@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Self
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from geoseg.counts import NONE, PairCounts
 from geoseg.errors import UsageError
-from geoseg.legend import NODATA, LandCover, Legend, Nomenclature, name_key
+from geoseg.legend import NODATA, LandCover, Legend, Nomenclature, meanings, name_key, names_said
 
 _SHOWN = 12
 _WHOLE = re.compile(r"[-+]?\d+", re.ASCII)
@@ -31,6 +31,8 @@ class Matching:
     ignored_in_reference: frozenset[int] = frozenset()
     several: frozenset[int] = frozenset()
     """Codes of the reference that leave open which of several classes a pixel is: it never counts."""
+    own_names: Nomenclature | None = None
+    """What the reference itself calls its classes, where they were mapped to those of the map."""
 
     @classmethod
     def of(
@@ -60,14 +62,48 @@ class Matching:
             frozenset(code for _, theirs in codes for code in theirs),
         )
 
+    @classmethod
+    def by_mapping(
+        cls,
+        map_names: Nomenclature,
+        reference_names: Nomenclature,
+        mapping: Mapping[str, Any],
+        ignore: str | Sequence[str | int] | None,
+    ) -> Self:
+        """Match by what is said of the reference's classes. UsageError for what cannot be meant.
+
+        A class that may be several of the map's, or none, never counts.
+        """
+        if not len(map_names):
+            raise UsageError("`mapping` names classes of the map, which has none; give them with `legend`", "legend")
+        theirs = reference_names if len(reference_names) else names_said(mapping)
+        try:
+            said = meanings(mapping, theirs, map_names, "`mapping`")
+        except UsageError as error:
+            raise UsageError(str(error), "mapping") from None
+        mapped = [
+            replace(named, name=map_names.of(said[named.code][0]).name) if len(said[named.code]) == 1 else named
+            for named in theirs
+        ]
+        plain = cls.of(map_names, Nomenclature(tuple(mapped), theirs.palette), ignore)
+        return replace(
+            plain,
+            ignored_in_reference=plain.ignored_in_reference | {code for code, meaning in said.items() if not meaning},
+            several=frozenset(code for code, meaning in said.items() if len(meaning) > 1),
+            own_names=theirs,
+        )
+
     @property
     def note(self) -> str | None:
         """One line where the legends differ; None where they agree."""
         if not self.by_name:
             return None
+        left_out = self.several | self.ignored_in_reference
         ours, theirs = _keys(self.map_names), _keys(self.reference_names)
         only_map = [named.name for named in self.map_names if key(named.name) not in theirs]
-        only_reference = [named.name for named in self.reference_names if key(named.name) not in ours]
+        only_reference = [
+            named.name for named in self.reference_names if key(named.name) not in ours and named.code not in left_out
+        ]
         parts = [
             f"only the {which} has {', '.join(names)}"
             for which, names in (("map", only_map), ("reference", only_reference))

@@ -201,7 +201,7 @@ def choose_areas(
     if not areas:
         raise UsageError(
             f"no scene of {dataset.name} is in the part {part} by the rule {made.name} ({_sizes(made)}); "
-            "choose another `split`, or another `split_rule` such as random:0.8",
+            "take all scenes with `split='all'`, or name another `split` or `split_rule`",
             "split",
         )
     return areas, f"{part} by the rule {made.name}"

@@ -22,3 +22,11 @@ from .matching import codes_of_values as codes_of_values
 from .matching import merged as merged
 from .matching import own_legend as own_legend
 from .matching import unmatched_note as unmatched_note
+from .meaning import GivenMapping as GivenMapping
+from .meaning import Meaning as Meaning
+from .meaning import class_code as class_code
+from .meaning import given_meanings as given_meanings
+from .meaning import meanings as meanings
+from .meaning import names_said as names_said
+from .meaning import own_code as own_code
+from .meaning import unique_keys as unique_keys

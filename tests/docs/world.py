@@ -68,6 +68,12 @@ def build(folder: Path) -> None:
     ) as file:  # fmt: skip
         file.write(np.where(codes == _WATER, 80, 40).astype(np.uint8), 1)
     (folder / "worldcover.csv").write_text("code,name,color\n80,water,#0064c8\n40,agriculture_land,#f096ff\n")
+    write(folder / "flair_labels.tif", np.clip(codes[None], 1, 3), nodata=255, **georeferenced)
+    (folder / "flair.json").write_text('{"1": "building", "2": "grass", "3": "snow"}')
+    (folder / "to_deepglobe.json").write_text(
+        '{"building": "urban_land", "grass": ["rangeland", "agriculture_land"], "snow": null}'
+    )
+    (folder / "flair.csv").write_text("scene,labels\nscene.tif,flair_labels.tif\n")
     geoseg.vectorize(folder / "landcover.tif", folder / "landcover.gpkg")
     geoseg.vectorize(folder / "landcover.tif", folder / "landcover.parquet")
     _write_points(folder / "points.gpkg", codes, place, crs)

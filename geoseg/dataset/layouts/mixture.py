@@ -15,22 +15,27 @@ from geoseg.dataset.layouts.mixture_file import Said, SaidBuiltUp, Synthetic, is
 from geoseg.dataset.pair import Found, Member, Pair
 from geoseg.dataset.search import SearchOptions
 from geoseg.errors import GeosegError, SceneError, UsageError
-from geoseg.given import nearest
-from geoseg.legend import DEEPGLOBE, NODATA, GivenLegend, Legend, given_legend, name_key
+from geoseg.legend import (
+    DEEPGLOBE,
+    NODATA,
+    GivenLegend,
+    Legend,
+    Meaning,
+    class_code,
+    given_legend,
+    meanings,
+    own_code,
+)
 from geoseg.model import cache_folder
 from geoseg.raster import digest, shown
 from geoseg.synthetic import Landscape, write_landscape
 
 _LANDSCAPES = 1
 """Version of the painters; landscapes of another one are painted again."""
-_UNKNOWN = "unknown"
 _URBAN = "urban_land"
 _BLOCKS: Mapping[str | None, float] = {"rangeland": 1 / 3, "barren_land": 1 / 3, None: 1 / 3, "forest_land": 0.5}
 """What DeepGlobe's labels take into built-up land: gardens, yards and what has no label between houses and streets that
 fill a third of the ground; the trees of a town where they fill a half."""
-
-Meaning = tuple[int, ...]
-"""Codes of the target that a class may be, ascending; empty for none."""
 
 
 def find_scenes(root: str, options: SearchOptions) -> Found:
@@ -54,16 +59,28 @@ def find_mixture(path: str, legend: GivenLegend | None, bands: Sequence[int | st
     said = read_mixture(path)
     target = _target(said.legend, legend, path)
     opened = [_open(member, target, bands) for member in said.members]
-    sets = _sets(opened, target, path)
-    own = {code: meaning for meaning, code in sets.items() if len(meaning) > 1}
+    sets = _sets([one.meanings for one in opened], target, path)
     return Found(
         tuple(pair for one in opened for pair in one.mapped(sets)),
         target,
         tuple(f"{one.said.name}: {note}" for one in opened for note in one.found.notes),
         "mixture",
-        tuple(sorted(own.items())),
+        _open_sets(sets),
         tuple(one.member for one in opened),
     )
+
+
+def map_pairs(
+    pairs: Iterable[Pair], own: Legend, said: Mapping[str, Any], target: Legend, name: str
+) -> tuple[tuple[Pair, ...], tuple[tuple[int, Meaning], ...]]:
+    """Return pairs with labels of another legend, and the codes of those that may be of several classes.
+
+    `said`: what each class of their `own` legend may be of the target. UsageError for what cannot be meant.
+    """
+    found = meanings(said, own, target, "`mapping`")
+    sets = _sets([found], target, name)
+    table = _table(found, sets)
+    return tuple(replace(pair, labels=MappedLabels(pair.labels, table)) for pair in pairs), _open_sets(sets)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,14 +95,12 @@ class _Opened:
 
     def mapped(self, sets: Mapping[Meaning, int]) -> list[Pair]:
         """Return the pairs with labels of the target."""
-        table = bytearray([NODATA]) * 256
-        for code, meaning in self.meanings.items():
-            table[code] = sets[meaning] if meaning else NODATA
+        table = _table(self.meanings, sets)
         return [
             replace(
                 pair,
                 id=f"{self.said.name}/{pair.id}",
-                labels=MappedLabels(pair.own_labels, bytes(table), self._built_up(pair)),
+                labels=MappedLabels(pair.own_labels, table, self._built_up(pair)),
             )
             for pair in self.found.pairs
         ]
@@ -101,7 +116,7 @@ class _Opened:
         if not self.said.weights:
             return ()
         where = f"{self.said.where}, weights"
-        by_code = {_own(name, self.found.legend, where): weight for name, weight in self.said.weights.items()}
+        by_code = {own_code(name, self.found.legend, where): weight for name, weight in self.said.weights.items()}
         pairs = [(pair, pair.own_labels) for pair in self.found.pairs]
         if not all(isinstance(labels, WholeLabel) for _, labels in pairs):
             raise UsageError(f"{where}: weights are for images that have one label as a whole")
@@ -124,8 +139,8 @@ class _Opened:
         absorbs = _absorbed(said, self.target, where)
         shares = {code: _share(meaning, absorbs) for code, meaning in self.meanings.items()}
         return BuiltUp(
-            tuple(sorted(_own(name, self.found.legend, where) for name in said.classes)),
-            _class(said.target or _URBAN, self.target, where),
+            tuple(sorted(own_code(name, self.found.legend, where) for name in said.classes)),
+            class_code(said.target or _URBAN, self.target, where),
             2 * max(1, round(said.around_m / pair.gsd_m / 2)) + 1,
             tuple(sorted((code, share) for code, share in shares.items() if share is not None)),
         )
@@ -139,7 +154,7 @@ def _open(said: Said, target: Legend, bands: Sequence[int | str] | None) -> _Ope
             found = _found(said, bands)
     except GeosegError as error:
         raise of_entry(error, said.where) from None
-    return _Opened(said, found, _meanings(said, found.legend, target), target)
+    return _Opened(said, found, meanings(said.classes, found.legend, target, f"{said.where}, classes"), target)
 
 
 def _found(said: Said, bands: Sequence[int | str] | None) -> Found:
@@ -205,80 +220,27 @@ def _target(in_file: Any, given: GivenLegend | None, path: str) -> Legend:  # no
     return DEEPGLOBE if chosen == "deepglobe" else given_legend(chosen)
 
 
-def _meanings(said: Said, own: Legend, target: Legend) -> dict[int, Meaning]:
-    """Return the meaning of each class of a data set: what is said of it, else the class of the same name."""
-    where = f"{said.where}, classes"
-    found = {
-        _own(name, own, where): _meaning(value, target, f"{where}, {name}") for name, value in said.classes.items()
-    }
-    names = {name_key(land_cover.name): land_cover.code for land_cover in target}
-    for land_cover in own:
-        if land_cover.code not in found and name_key(land_cover.name) in names:
-            found[land_cover.code] = (names[name_key(land_cover.name)],)
-    unsaid = [land_cover.name for land_cover in own if land_cover.code not in found]
-    if unsaid:
-        raise UsageError(
-            f"{where} says nothing of {', '.join(unsaid)}; name what each may be of {', '.join(target.names)}, or null "
-            "for nothing"
-        )
-    if not any(found.values()):
-        raise UsageError(f"{where}: no class means anything; there is nothing to learn from it")
-    return found
-
-
-def _meaning(value: Any, target: Legend, where: str) -> Meaning:  # noqa: ANN401 - of a file
-    match value:
-        case None:
-            return ()
-        case str(name):
-            return (_class(name, target, where),)
-        case [*names] if all(isinstance(name, str) for name in names):
-            codes = {_class(name, target, where) for name in names}
-        case {"not": names, **others} if not others and isinstance(names, str | list):
-            names = [names] if isinstance(names, str) else names
-            barred = {_class(name, target, where) for name in names}
-            codes = {
-                land_cover.code
-                for land_cover in target
-                if land_cover.code not in barred and name_key(land_cover.name) != _UNKNOWN
-            }
-        case _:
-            raise UsageError(
-                f'{where}: what a class means is a name, a list of names, {{"not": [names]}} or null, got {value!r:.60}'
-            )
-    if not codes:
-        raise UsageError(f"{where}: it can be of no class; write null for pixels that say nothing")
-    return tuple(sorted(codes))
-
-
-def _class(name: Any, target: Legend, where: str) -> int:  # noqa: ANN401 - of a file
-    codes = {name_key(land_cover.name): land_cover.code for land_cover in target}
-    if not isinstance(name, str) or name_key(name) not in codes:
-        raise _no_class(name, target.names, f"{where}: the legend has no class", "it has")
-    return codes[name_key(name)]
-
-
-def _own(name: str, own: Legend, where: str) -> int:
-    codes = {name_key(land_cover.name): land_cover.code for land_cover in own}
-    if name_key(name) not in codes:
-        raise _no_class(name, own.names, f"{where}: the data set has no class", "it has")
-    return codes[name_key(name)]
-
-
-def _no_class(name: object, names: Sequence[str], what: str, has: str) -> UsageError:
-    near = nearest(str(name), names)
-    meant = f" (did you mean {near!r}?)" if near else ""
-    return UsageError(f"{what} {name!r:.60}{meant}; {has} {', '.join(names)}")
-
-
-def _sets(opened: Iterable[_Opened], target: Legend, path: str) -> dict[Meaning, int]:
+def _sets(said: Iterable[Mapping[int, Meaning]], target: Legend, path: str) -> dict[Meaning, int]:
     """Return the code of each meaning: its class's, or one that the legend leaves free."""
-    meanings = {meaning for one in opened for meaning in one.meanings.values() if meaning}
-    several = sorted(meaning for meaning in meanings if len(meaning) > 1)
+    every = {meaning for one in said for meaning in one.values() if meaning}
+    several = sorted(meaning for meaning in every if len(meaning) > 1)
     free = [code for code in range(NODATA) if code not in target.codes]
     if len(several) > len(free):
         raise UsageError(f"{path}: {len(several)} different sets of classes and {len(target)} classes; 255 fit")
     return {(code,): code for code in target.codes} | dict(zip(several, free, strict=False))
+
+
+def _open_sets(sets: Mapping[Meaning, int]) -> tuple[tuple[int, Meaning], ...]:
+    """Return the codes that stand for several classes, ascending."""
+    return tuple(sorted((code, meaning) for meaning, code in sets.items() if len(meaning) > 1))
+
+
+def _table(said: Mapping[int, Meaning], sets: Mapping[Meaning, int]) -> bytes:
+    """Return what each of 256 own codes becomes."""
+    table = bytearray([NODATA]) * 256
+    for code, meaning in said.items():
+        table[code] = sets[meaning] if meaning else NODATA
+    return bytes(table)
 
 
 def _absorbed(said: SaidBuiltUp, target: Legend, where: str) -> dict[int | None, float]:
@@ -289,7 +251,7 @@ def _absorbed(said: SaidBuiltUp, target: Legend, where: str) -> dict[int | None,
             raise UsageError(
                 f'{where}: say which classes it absorbs, and from what share on: "absorbs": {{"rangeland": 0.33}}'
             )
-    return {None if name is None else _class(name, target, where): share for name, share in names.items()}
+    return {None if name is None else class_code(name, target, where): share for name, share in names.items()}
 
 
 def _share(meaning: Meaning, absorbs: Mapping[int | None, float]) -> float | None:

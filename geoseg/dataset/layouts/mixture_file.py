@@ -11,7 +11,7 @@ from typing import Any
 from geoseg.dataset.search import table_rows, table_titles
 from geoseg.errors import GeosegError, UsageError, spelled
 from geoseg.given import nearest
-from geoseg.legend import Legend
+from geoseg.legend import Legend, unique_keys
 
 _MOST_IMAGES = 64
 _GSD_M = (1e-3, 1e5)
@@ -124,9 +124,11 @@ def read_mixture(path: str) -> SaidMixture:
 
 def _json(file: Path) -> Any:  # noqa: ANN401 - whatever it holds
     try:
-        return json.loads(file.read_bytes().decode("utf-8-sig"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{file} cannot be read: {error}") from None
+        return json.loads(file.read_bytes().decode("utf-8-sig"), object_pairs_hook=unique_keys)
+    except OSError as error:
+        raise UsageError(f"{file} cannot be read: {error.strerror or error}") from None
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{file} is not UTF-8 text: {error.reason} at byte {error.start}") from None
     except (ValueError, RecursionError) as error:
         raise UsageError(f"{file} is not JSON: {' '.join(str(error).split()):.120}") from None
 
