@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
@@ -304,7 +304,7 @@ def _data(  # noqa: PLR0913, PLR0917 - the parts of a page
         "pixels": _pixels(landcover, layers) if own is not None and frame.is_earth else None,
         "polygons": None if traced is None else traced.to_json() | {"least": _least(traced, areas[0], landcover)},
         "sceneType": picture_type(),
-        "cautions": _cautions(sources),
+        "cautions": [*_empty(sources, areas, layers), *_cautions(sources)],
         "origins": _origins(sources),
         "layers": {layer.name: layer.tiles for layer in layers},
         "version": VERSION,
@@ -328,6 +328,15 @@ def _least(traced: Outlines, areas: ClassAreas, landcover: Scene) -> float | Non
     codes = areas.areas.keys() | traced.areas.keys()
     moved = sum(abs(areas.areas.get(code, 0.0) - traced.areas.get(code, 0.0)) for code in codes)
     return traced.least if traced.least > _SIEVED_PX * pixel and moved > _MOVED * total else None
+
+
+def _empty(sources: _Sources, areas: Sequence[ClassAreas], layers: Sequence[PageLayer]) -> Iterator[str]:
+    """Yield a line for each raster that has nothing to show: an empty page would leave its reader guessing."""
+    for name, counted in zip(sources.names, areas, strict=True):
+        if not counted.areas:
+            yield f"{name} holds no class: all of its pixels are nodata"
+    if sources.scene is not None and all(layer.name != "scene" for layer in layers):
+        yield f"{name_of(sources.scene)} is not shown: all of its pixels are nodata"
 
 
 def _cautions(sources: _Sources) -> list[str]:

@@ -440,13 +440,24 @@ def test_255_is_a_class_where_it_is_not_nodata(tmp_path: Path) -> None:
     assert {row["code"]: row["area"] for row in data["classes"]}[255] == (codes == 255).sum() * 100
 
 
+def test_a_page_without_a_class_says_so(tmp_path: Path) -> None:
+    nothing = np.full((96, 128), 255, np.uint8)
+    full, empty = (write_map(tmp_path / f"{name}.tif", codes, **UTM) for name, codes in
+                   (("full", blocks(96, 128)), ("empty", nothing)))  # fmt: skip
+    line = "empty holds no class: all of its pixels are nodata"
+    assert data_of(preview(empty))["cautions"] == [line]
+    assert data_of(preview(full))["cautions"] == []
+
+
 def test_a_scene_that_is_all_nodata_leaves_the_map_alone(tmp_path: Path) -> None:
     scene = tmp_path / "s.tif"
     with rasterio.open(
         scene, "w", driver="GTiff", dtype="uint8", count=3, height=96, width=128, nodata=0, **UTM
     ) as file:
         file.write(np.zeros((3, 96, 128), np.uint8))
-    assert "scene" not in data_of(preview(write_map(tmp_path / "m.tif", blocks(), **UTM), scene))["layers"]
+    data = data_of(preview(write_map(tmp_path / "m.tif", blocks(), **UTM), scene))
+    assert "scene" not in data["layers"]
+    assert data["cautions"] == ["s is not shown: all of its pixels are nodata"]
 
 
 def test_polygons_lie_where_they_were(tmp_path: Path) -> None:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 import threading
 import time
 import zipfile
 from collections.abc import Callable
+from html import unescape
 from pathlib import Path
 
+import numpy as np
 import pytest
 from geoseg_qgis.command import installation
 from geoseg_qgis.command import program as programs
@@ -18,6 +21,8 @@ from geoseg_qgis.command.arguments import box, command_line, split_extra
 from geoseg_qgis.command.child import ask, environment, run
 from geoseg_qgis.command.listener import Listener, plain
 from geoseg_qgis.command.report import accuracy_page, text_page
+
+from geoseg.evaluation import Calibration, ConfusionMatrix, Evaluation, LeftOut
 
 Program = Callable[..., str]
 
@@ -278,6 +283,25 @@ def test_pages_escape_what_they_quote() -> None:
     assert "<x>" not in page
     for shown in ("87.4 %", "50.0 %", "m.tif", "1 234 567"):
         assert shown in page
+
+
+def test_the_page_has_what_the_command_prints_besides_the_tables() -> None:
+    """What `geoseg evaluate` prints of a real evaluation: its notes, what is left out, the calibration."""
+    matrix = ConfusionMatrix((0, 1, 2), ("<water>", "rock", "wood"), np.array([[5, 0, 1], [0, 0, 0], [0, 0, 0]]))
+    table = Calibration.empty()
+    table.count_px[-1], table.right_px[-1], table.confidence_sum[-1] = 6, 5, 5.7
+    found = Evaluation.of(
+        "m.tif", "r.tif", matrix, left_out=LeftOut(3, 4), calibration=table, notes=("r.tif is <old>", "said twice")
+    )
+    figures = json.loads(json.dumps(found.to_json()))
+    page = accuracy_page(figures, ["said twice"], figures["notes"])
+    notes = re.findall("<li>(.*?)</li>", page)
+    assert [unescape(note) for note in notes] == [note for note in found.notes if note != "said twice"]
+    assert len(notes) > 1
+    assert page.count("said twice") == 1
+    assert "<td>7 pixels</td>" in page
+    assert f"<td>{table.error:.3f}</td>" in page
+    assert "<li>" not in accuracy_page(figures)
 
 
 def write_wheel(folder: Path, version: str) -> None:

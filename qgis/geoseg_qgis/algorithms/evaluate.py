@@ -17,6 +17,7 @@ from qgis.core import (
 )
 
 from geoseg_qgis.algorithms.algorithm import GeosegAlgorithm
+from geoseg_qgis.command.listener import plain
 from geoseg_qgis.command.report import accuracy_page
 from geoseg_qgis.translation import tr
 
@@ -133,7 +134,8 @@ class Evaluate(GeosegAlgorithm):
         if told is None:
             return {}
         out = self.parameterAsFileOutput(parameters, "OUTPUT", context)
-        self.write(out, accuracy_page(told, listener.warnings))
+        notes = [plain(str(note), self._labels) for note in told.get("notes") or ()]
+        self.write(out, accuracy_page(told, listener.warnings, notes))
         found: dict[str, Any] = {"OUTPUT": out} if not report else {"OUTPUT": out, "REPORT": report}
         return {
             **found,

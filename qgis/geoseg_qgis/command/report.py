@@ -14,14 +14,19 @@ _STYLE = (
 )
 
 
-def accuracy_page(figures: Mapping[str, Any], warnings: Sequence[str] = ()) -> str:
-    """Return the page of `geoseg evaluate --json`."""
+def accuracy_page(figures: Mapping[str, Any], warnings: Sequence[str] = (), notes: Sequence[str] = ()) -> str:
+    """Return the page of `geoseg evaluate --json`, with its notes in the words of the dialog."""
     rows = [(tr("Overall accuracy"), _percent(figures.get("overall_accuracy")))]
     rows.append((tr("Mean IoU"), _percent(figures.get("miou_without_unknown"))))
     rows.append((tr("Kappa"), _decimal(figures.get("kappa"))))
     is_points = figures.get("counted") == "points"
     unit = tr("points") if is_points else tr("pixels")
+    calibration = figures.get("calibration") or {}
+    if calibration:
+        rows.append((tr("Expected calibration error"), _decimal(calibration.get("expected_calibration_error"))))
     rows.append((tr("Compared"), f"{_grouped(figures.get('pixels'))} {unit}"))
+    left_out = sum((figures.get("left_out") or {}).values())
+    rows.append((tr("Left out"), f"{_grouped(left_out)} {unit}"))
     parts = [
         _heading(tr("Accuracy of {map}").format(map=_name(figures.get("map")))),
         f"<p class=note>{escape(tr('against {reference}').format(reference=_name(figures.get('reference'))))}</p>",
@@ -30,6 +35,7 @@ def accuracy_page(figures: Mapping[str, Any], warnings: Sequence[str] = ()) -> s
         _classes(figures.get("classes") or ()),
         _areas(figures.get("areas") or {}),
         _confusion(figures.get("confusion") or {}),
+        _notes([note for note in notes if note not in warnings]),
     ]
     return _page(tr("Accuracy"), parts)
 
@@ -82,6 +88,12 @@ def _confusion(confusion: Mapping[str, Any]) -> str:
     note = tr("Rows are the reference, columns the map.")
     title = escape(tr("Confusion matrix"))
     return f"<h2>{title}</h2><p class=note>{escape(note)}</p>{_table(('', *map(str, names)), rows)}"
+
+
+def _notes(notes: Sequence[str]) -> str:
+    if not notes:
+        return ""
+    return f"<h2>{escape(tr('Notes'))}</h2><ul>{''.join(f'<li>{escape(note)}</li>' for note in notes)}</ul>"
 
 
 def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -85,6 +85,21 @@
         </message>
         <message>
             <location filename="../algorithms/evaluate.py" />
+            <source>Corrected for the errors of the map (Olofsson et al. 2014). Points always give areas.</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../algorithms/evaluate.py" />
+            <source>A page with all figures; it appears in the results viewer.</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../algorithms/evaluate.py" />
+            <source>A folder for the figures as tables (CSV, JSON), and the confusion matrix as a picture.</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../algorithms/evaluate.py" />
             <source>A raster of classes, such as “Map land cover” makes.</source>
             <translation type="unfinished" />
         </message>
@@ -105,27 +120,37 @@
         </message>
         <message>
             <location filename="../algorithms/evaluate.py" />
-            <source>Corrected for the errors of the map (Olofsson et al. 2014). Points always give areas.</source>
-            <translation type="unfinished" />
-        </message>
-        <message>
-            <location filename="../algorithms/evaluate.py" />
-            <source>A page with all figures; it appears in the results viewer.</source>
-            <translation type="unfinished" />
-        </message>
-        <message>
-            <location filename="../algorithms/evaluate.py" />
-            <source>A folder for the figures as tables (CSV, JSON), and the confusion matrix as a picture.</source>
-            <translation type="unfinished" />
-        </message>
-        <message>
-            <location filename="../algorithms/evaluate.py" />
             <source>Names or codes, separated by commas: unknown,0.</source>
             <translation type="unfinished" />
         </message>
         <message>
             <location filename="../algorithms/evaluate.py" />
             <source>As made by “Map land cover”, for the calibration error.</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../algorithms/evaluate.py" />
+            <source>Areas with confidence intervals</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../algorithms/evaluate.py" />
+            <source>Accuracy</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../algorithms/evaluate.py" />
+            <source>Report</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../algorithms/evaluate.py" />
+            <source>Overall accuracy</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../algorithms/evaluate.py" />
+            <source>Mean IoU</source>
             <translation type="unfinished" />
         </message>
         <message>
@@ -150,37 +175,12 @@
         </message>
         <message>
             <location filename="../algorithms/evaluate.py" />
-            <source>Areas with confidence intervals</source>
-            <translation type="unfinished" />
-        </message>
-        <message>
-            <location filename="../algorithms/evaluate.py" />
-            <source>Accuracy</source>
-            <translation type="unfinished" />
-        </message>
-        <message>
-            <location filename="../algorithms/evaluate.py" />
-            <source>Report</source>
-            <translation type="unfinished" />
-        </message>
-        <message>
-            <location filename="../algorithms/evaluate.py" />
             <source>Classes that do not count</source>
             <translation type="unfinished" />
         </message>
         <message>
             <location filename="../algorithms/evaluate.py" />
             <source>Confidence</source>
-            <translation type="unfinished" />
-        </message>
-        <message>
-            <location filename="../algorithms/evaluate.py" />
-            <source>Overall accuracy</source>
-            <translation type="unfinished" />
-        </message>
-        <message>
-            <location filename="../algorithms/evaluate.py" />
-            <source>Mean IoU</source>
             <translation type="unfinished" />
         </message>
         <message>
@@ -815,6 +815,16 @@
         </message>
         <message>
             <location filename="../command/report.py" />
+            <source>points</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../command/report.py" />
+            <source>pixels</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../command/report.py" />
             <source>Class</source>
             <translation type="unfinished" />
         </message>
@@ -860,6 +870,16 @@
         </message>
         <message>
             <location filename="../command/report.py" />
+            <source>Left out</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../command/report.py" />
+            <source>Expected calibration error</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../command/report.py" />
             <source>Classes</source>
             <translation type="unfinished" />
         </message>
@@ -870,17 +890,12 @@
         </message>
         <message>
             <location filename="../command/report.py" />
+            <source>Notes</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../command/report.py" />
             <source>Accuracy of {map}</source>
-            <translation type="unfinished" />
-        </message>
-        <message>
-            <location filename="../command/report.py" />
-            <source>points</source>
-            <translation type="unfinished" />
-        </message>
-        <message>
-            <location filename="../command/report.py" />
-            <source>pixels</source>
             <translation type="unfinished" />
         </message>
         <message>
