@@ -24,7 +24,7 @@ from geoseg.evaluation.compatibility import (
 from geoseg.evaluation.evaluation import Evaluation
 from geoseg.evaluation.labeled_scenes import LabeledScene, SceneCounter, SceneCounts, prepare_both, statistics_of
 from geoseg.evaluation.matching import Matching, SharedCodes
-from geoseg.evaluation.metrics import ConfusionMatrix, constant_map
+from geoseg.evaluation.metrics import ConfusionMatrix, Metrics, constant_map
 from geoseg.evaluation.pictures import draw_calibration
 from geoseg.evaluation.provenance import DEFAULT_PART, TrainingData, check_part, choose_areas, overlap_note
 from geoseg.evaluation.report import check_folder, write_report
@@ -251,11 +251,9 @@ def _open_to_several(found: SceneCounts, dataset: Dataset, matching: Matching) -
 
 def _missing(matrix: ConfusionMatrix) -> Iterator[str]:
     """Yield lines on classes that the labels lack but the map has, and on what no skill at all would get."""
-    pairs = zip(matrix.names, matrix.reference_px, matrix.map_px, strict=True)
-    lacking = [name for name, theirs, ours in pairs if ours and not theirs]
-    if lacking:
-        verb = "has" if len(lacking) == 1 else "have"
-        yield f"{', '.join(lacking)} {verb} no pixel in these labels: an IoU of 0 does not tell how well it is mapped"
+    invented = Metrics.of(matrix).note_on_invented
+    if invented:
+        yield invented
     constant = constant_map(matrix)
     if constant is not None:
         yield f"a map of {constant[0]} everywhere would have an mIoU of {constant[1]:.4f} by the published protocol"

@@ -325,6 +325,31 @@ class Metrics:
         which = "has no pixel" if len(absent) == 1 else "have no pixel"
         return (f"{', '.join(absent)} {which} in reference and map: nan, and left out of the means",)
 
+    @property
+    def miou_of_reference(self) -> float:
+        """Mean IoU over the classes that the reference has, except `unknown`; nan where it has none.
+
+        A class that is on the map alone has an IoU of 0: one stray pixel of it takes a whole share off the other means.
+        So this one chooses the best epoch of a training.
+        """
+        return _mean(
+            [each.iou for each in self.classes if each.reference_px and not (each.is_unknown or each.is_merged)]
+        )
+
+    @property
+    def note_on_invented(self) -> str | None:
+        """One line on classes that are on the map alone, with the mean without them; None where there are none."""
+        invented = [each for each in self.classes if each.map_px and not each.reference_px and not each.is_merged]
+        if not invented:
+            return None
+        have, they, them = ("has", "it is", "it") if len(invented) == 1 else ("have", "they are", "them")
+        names = ", ".join(each.name for each in invented)
+        line = f"{names} {have} no pixel in these labels: an IoU of 0 does not tell how well {they} mapped"
+        without = self.miou_of_reference
+        if math.isnan(without) or all(each.is_unknown for each in invented):
+            return line
+        return f"{line}; mIoU {ratio_text(without)} without {them}, {ratio_text(self.miou_without_unknown)} with {them}"
+
     def to_json(self) -> dict[str, object]:
         """Return plain values; None stands for nan, which JSON lacks."""
         return {

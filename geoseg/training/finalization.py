@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from geoseg.dataset import PreparedScene
-from geoseg.evaluation import Evaluation, LeftOut, WorstCrops
+from geoseg.evaluation import Evaluation, LeftOut, Metrics, WorstCrops
 from geoseg.model import ModelBundle
 from geoseg.raster import Window, WindowGrid
 from geoseg.training.callbacks import TrainingState
@@ -21,7 +21,7 @@ from geoseg.training.network import Says, channel_table, normalized
 from geoseg.training.optimization import validation_errors
 from geoseg.training.plan import TrainingPlan
 from geoseg.training.report import write_training_report
-from geoseg.training.validation import LiveEngine, Scores, judged_miou, score_scene
+from geoseg.training.validation import LiveEngine, Scores, score_scene
 
 LOWEST, HIGHEST = 0.05, 20.0
 """Between these a temperature is looked for; a network that needs another is not worth calibrating."""
@@ -54,9 +54,11 @@ def finalize(  # noqa: PLR0913 - a run, and where all of it goes
     bundle = write_bundle(learner, target, folder.known, temperature=temperature, found=found)
     if found is not None and found.calibration is not None:
         say(
-            f"epoch {learner.state.best_epoch + 1} is the best: mIoU {judged_miou(found.matrix):.4f} on "
+            f"epoch {learner.state.best_epoch + 1} is the best: mIoU {found.metrics.miou_of_reference:.4f} on "
             f"validation, confidence off by {found.calibration.error:.3f} at temperature {temperature:.2f}"
         )
+    if found is not None and (invented := found.metrics.note_on_invented):
+        say(invented)
     if found is not None and found.left_out.several:
         say(f"{found.left_out.several} pixels of validation may be of several classes and are not counted")
     if report is not None and found is not None:
@@ -99,7 +101,11 @@ def _evaluated(plan: TrainingPlan, network: torch.nn.Module, temperature: float,
         scores = scores.merge(score_scene(plan, engine, scene, worst.see))
     where = f"validation of {plan.data['name']}"
     left_out = LeftOut(several=scores.several_px)
-    return Evaluation.of(name, where, scores.matrix, left_out=left_out, calibration=scores.calibration, worst=worst)
+    invented = Metrics.of(scores.matrix).note_on_invented
+    notes = () if invented is None else (invented,)
+    return Evaluation.of(
+        name, where, scores.matrix, left_out=left_out, calibration=scores.calibration, notes=notes, worst=worst
+    )
 
 
 def _report(  # noqa: PLR0913 - a run, and where its report goes

@@ -43,7 +43,7 @@ from geoseg.training.optimization import (
 from geoseg.training.plan import TrainingPlan
 from geoseg.training.recipe import Recipe
 from geoseg.training.report import EpochRow
-from geoseg.training.validation import LiveEngine, Scores, judged_miou, score_scene
+from geoseg.training.validation import LiveEngine, Scores, score_scene
 
 _AUXILIARY = 0.4
 """What an auxiliary head's loss counts (Zhao et al. 2017, arXiv 1612.01105, section 3.2)."""
@@ -289,9 +289,9 @@ class Learner(pl.LightningModule):
         iou: dict[str, float] = {}
         loss = miou = math.nan
         if scores is not None and scores.matrix.total_px:
-            classes = Metrics.of(scores.matrix).classes
-            iou = {each.name: each.iou if each.reference_px else math.nan for each in classes}
-            loss, miou = scores.loss, judged_miou(scores.matrix)
+            found = Metrics.of(scores.matrix)
+            iou = {each.name: each.iou if each.reference_px else math.nan for each in found.classes}
+            loss, miou = scores.loss, found.miou_of_reference
         return EpochRow(
             epoch=self.state.epochs,
             step=(self.state.epochs + 1) * self.plan.epoch_steps,

@@ -136,7 +136,7 @@ def plan_training(  # noqa: PLR0913 - a data set, its parts, a recipe, and who i
     sets = _sets(dataset, codes)
     train, valid, gsd_m = _prepared(dataset, parts, recipe, cache, say, progress)
     train_px = class_px_of(train)
-    _say_absent(dataset, codes, train_px, class_px_of(valid), say)
+    _say_absent(dataset, codes, train, valid, say)
     statistics = _measured(train)
     labeled_px, crops_px = sum(train_px.values()), (recipe.batch_size or 1) * recipe.crop_px**2
     return TrainingPlan(
@@ -218,20 +218,32 @@ def _shown_px(dataset: Dataset, train: tuple[PreparedScene, ...], codes: tuple[i
 
 
 def _say_absent(
-    dataset: Dataset, codes: tuple[int, ...], train_px: dict[int, int], valid_px: dict[int, int], say: Says
+    dataset: Dataset,
+    codes: tuple[int, ...],
+    train: tuple[PreparedScene, ...],
+    valid: tuple[PreparedScene, ...],
+    say: Says,
 ) -> None:
     """Say which classes cannot be learned, or judged. Raises SceneError where none can be learned."""
+    train_px, valid_px = class_px_of(train), class_px_of(valid)
     absent = [dataset.legend.by_code(code).name for code in codes if not train_px.get(code)]
     if len(absent) == len(codes):
         raise SceneError(f"no training pixel of {dataset.name} has a class to learn; look at its labels", "data")
     perhaps = {dataset.legend.by_code(code).name for _, classes in dataset.sets for code in classes}
     if lost := [name for name in absent if name not in perhaps]:
-        say(f"no training pixel is {', '.join(lost)}: the network cannot learn it")
+        say(f"no training pixel is {', '.join(lost)}{_after(dataset, train)}: the network cannot learn it")
     if unsure := [name for name in absent if name in perhaps]:
         say(f"no training pixel is certain to be {', '.join(unsure)}: only labels that leave several open include it")
     unjudged = [dataset.legend.by_code(code).name for code in codes if valid_px and not valid_px.get(code)]
     if unjudged:
-        say(f"no validation pixel is {', '.join(unjudged)}: mIoU is the mean of the other classes")
+        names = ", ".join(unjudged)
+        say(f"no validation pixel is {names}{_after(dataset, valid)}: mIoU is the mean of the other classes")
+
+
+def _after(dataset: Dataset, scenes: tuple[PreparedScene, ...]) -> str:
+    """Return what may have taken a small class away: larger pixels have the class that most of them is."""
+    shapes = {pair.id: pair.scene.shape for pair in dataset.pairs}
+    return "" if all(scene.shape == shapes[scene.id] for scene in scenes) else " after resampling"
 
 
 # --- imagery

@@ -61,9 +61,9 @@ class EpochRow:
     train_loss: float
     valid_loss: float
     miou: float
-    """On validation; the published protocol's, without `unknown`."""
+    """On validation, over the classes that its labels have, except `unknown`."""
     iou: Mapping[str, float] = field(default_factory=dict, hash=False)
-    """On validation, by the name of the class."""
+    """On validation, by the name of the class; nan where its labels have none of it."""
     lr: float = math.nan
     """At the end of the epoch."""
     seconds: float = math.nan

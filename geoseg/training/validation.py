@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from geoseg.compiled import njit
 from geoseg.dataset import PreparedScene
 from geoseg.errors import DivergedError
-from geoseg.evaluation import BINS, Calibration, ConfusionMatrix, Metrics, bin_of
+from geoseg.evaluation import BINS, Calibration, ConfusionMatrix, bin_of
 from geoseg.inference import DEFAULT_BLEND, SceneMapping, blended
 from geoseg.legend import NODATA, Legend
 from geoseg.model import Engine, Normalization, TorchEngine
@@ -176,16 +176,6 @@ def score_scene(plan: TrainingPlan, engine: LiveEngine, scene: PreparedScene, se
             scores = scores.merge(counted)
             seen(scene, window, _certain(plan, codes), predicted)
     return scores
-
-
-def judged_miou(matrix: ConfusionMatrix) -> float:
-    """Return the mean IoU of the classes that the reference has, but `unknown`; nan where it has none.
-
-    A class that is only on the map has an IoU of 0: one stray pixel of it would take a whole share off the mean of a
-    small validation part, and choose another epoch.
-    """
-    judged = [each.iou for each in Metrics.of(matrix).classes if each.reference_px and not each.is_unknown]
-    return sum(judged) / len(judged) if judged else float("nan")
 
 
 def _tiles(area: Window) -> list[Window]:

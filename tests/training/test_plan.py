@@ -13,10 +13,10 @@ from rasterio.transform import from_origin
 
 from geoseg.dataset import open_dataset, split
 from geoseg.errors import GeosegError, SceneError, UsageError
-from geoseg.legend import LandCover, Legend
+from geoseg.legend import DEEPGLOBE, LandCover, Legend
 from geoseg.training import Recipe, train
 from geoseg.training.plan import TrainingPlan, plan_training
-from tests.training.tiny import TINY, tiny_plan, write_data
+from tests.training.tiny import TINY, tiny_plan, write_data, write_picture
 
 
 def write_scenes(folder: Path, *scenes: tuple[int, float | None]) -> Path:
@@ -66,6 +66,22 @@ def test_a_class_without_a_pixel_is_said(tmp_path: Path) -> None:
     dataset = open_dataset(data)
     plan_training(dataset, split(dataset), TINY, tmp_path / "cache", lines.append)
     assert any(line.startswith("no training pixel is water, barren_land") for line in lines)
+
+
+@pytest.mark.parametrize("size_px", [None, 32])
+def test_a_class_that_larger_pixels_swallow_is_said(tmp_path: Path, size_px: int | None) -> None:
+    data, lines = write_data(tmp_path / "data", classes=4), list[str]()
+    (mask,) = (data / "valid").glob("*_mask.png")
+    with rasterio.open(mask) as file:
+        colors = file.read().transpose(1, 2, 0)
+    colors[32:34, 32:35] = DEEPGLOBE.by_name("water").color
+    write_picture(mask, colors)
+    dataset = open_dataset(data)
+    plan_training(dataset, split(dataset), TINY.changed(size_px=size_px), tmp_path / "cache", lines.append)
+    (line,) = (line for line in lines if line.startswith("no validation pixel is "))
+    names, *after = line.partition(":")[0].removeprefix("no validation pixel is ").split(" after ")
+    assert ("water" in names.split(", ")) == (size_px is not None)
+    assert after == ([] if size_px is None else ["resampling"])
 
 
 def test_weights_are_those_of_the_output_channels(tmp_path: Path) -> None:

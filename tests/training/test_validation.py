@@ -20,10 +20,10 @@ from geoseg.inference.blend import axis_weights
 from geoseg.legend import DEEPGLOBE
 from geoseg.model import OutOfMemory
 from geoseg.raster import Window, WindowGrid
-from geoseg.training.finalization import sample_logits
+from geoseg.training.finalization import _evaluated, sample_logits
 from geoseg.training.loop import Learner
 from geoseg.training.plan import TrainingPlan
-from geoseg.training.validation import LiveEngine, Scores, judged_miou, score_scene
+from geoseg.training.validation import LiveEngine, Scores, score_scene
 from tests.training.tiny import TINY, tiny_learner, tiny_plan, write_data
 
 WILD = replace(TINY, augmentation="strong", ignore=("unknown", "forest_land"))
@@ -171,19 +171,33 @@ def test_a_class_that_the_reference_lacks_is_no_part_of_the_mean() -> None:
     draw = np.random.default_rng(0)
     truth = draw.integers(0, 3, 1000).astype(np.uint8)
     found = np.where(draw.random(1000) < 0.7, truth, 2).astype(np.uint8)
-    clean = judged_miou(ConfusionMatrix.from_arrays(truth, found, DEEPGLOBE))
+    clean = Metrics.of(ConfusionMatrix.from_arrays(truth, found, DEEPGLOBE)).miou_of_reference
     assert clean == pytest.approx(jaccard_score(truth, found, average="macro"))
     found[0] = 5
-    invented = judged_miou(ConfusionMatrix.from_arrays(truth, found, DEEPGLOBE))
+    invented = Metrics.of(ConfusionMatrix.from_arrays(truth, found, DEEPGLOBE)).miou_of_reference
     assert invented == pytest.approx(jaccard_score(truth, found, labels=[0, 1, 2], average="macro"))
     assert abs(invented - clean) < 0.01
-    assert math.isnan(judged_miou(ConfusionMatrix.of_legend(DEEPGLOBE)))
+    assert math.isnan(Metrics.of(ConfusionMatrix.of_legend(DEEPGLOBE)).miou_of_reference)
+
+
+def test_a_class_that_only_the_network_sees_is_told_with_both_means(learner: Learner) -> None:
+    """The mean that chose the epoch, and the one that `evaluate` gives for the same pixels."""
+    scene = replace(learner.plan.valid[0], areas=(Window(0, 0, 16, 32),))  # two squares of one class each
+    found = _evaluated(replace(learner.plan, valid=(scene,)), learner.network.eval(), 1.0, "m")
+    assert found is not None
+    invented = [each.name for each in found.metrics.classes if each.map_px and not each.reference_px]
+    assert invented
+    (note,) = (note for note in found.notes if ", ".join(invented) in note and "no pixel in these labels" in note)
+    chose = Metrics.of(score_scene(learner.plan, engine_of(learner), scene).matrix).miou_of_reference
+    assert f"mIoU {chose:.4f} without" in note
+    assert f", {found.metrics.miou_without_unknown:.4f} with" in note
+    assert found.to_json()["notes"] == list(found.notes)
 
 
 def test_unknown_is_no_part_of_the_mean() -> None:
     truth = np.repeat(np.array([0, 6], np.uint8), 50)
     assert DEEPGLOBE.by_code(6).name == "unknown"
-    assert judged_miou(ConfusionMatrix.from_arrays(truth, np.zeros_like(truth), DEEPGLOBE)) == 0.5
+    assert Metrics.of(ConfusionMatrix.from_arrays(truth, np.zeros_like(truth), DEEPGLOBE)).miou_of_reference == 0.5
 
 
 @pytest.mark.parametrize("tile_px", [32, 57])
