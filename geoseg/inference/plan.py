@@ -15,18 +15,19 @@ from geoseg.errors import UsageError
 from geoseg.given import plain_arguments
 from geoseg.inference.compatibility import check_bands, check_scale, warn_if_unlike
 from geoseg.inference.execution import OutputOptions, fingerprint
-from geoseg.inference.part import PartOptions, mapped_part
 from geoseg.inference.pipeline import Capacity
-from geoseg.inference.resolution import (
+from geoseg.inference.scoring import BASELINE_BYTES, Scoring, ScoringOptions, positive
+from geoseg.inference.tile import SceneMapping
+from geoseg.inference.view import (
     DEFAULT_NETWORK_RESOLUTION,
     DEFAULT_RESOLUTION,
     NetworkResolution,
+    PartOptions,
     at_resolution,
+    mapped_part,
     network_factor,
     with_pixel_size,
 )
-from geoseg.inference.scoring import BASELINE_BYTES, Scoring, ScoringOptions, positive
-from geoseg.inference.tile import SceneMapping
 from geoseg.machine import available_memory_bytes, size_text
 from geoseg.model import EXPORT_FORMAT, Engine, EngineChoice, ModelBundle
 from geoseg.profile import Profile

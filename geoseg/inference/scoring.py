@@ -13,9 +13,9 @@ import numpy as np
 
 from geoseg.errors import UsageError
 from geoseg.inference.blend import DEFAULT_BLEND, Blend, check_blend
-from geoseg.inference.resolution import network_window
 from geoseg.inference.symmetries import check_symmetries, symmetric
 from geoseg.inference.tile import Readable, SceneMapping
+from geoseg.inference.view import network_window
 from geoseg.machine import available_cores, available_memory_bytes, in_every_fork, size_text
 from geoseg.model import Engine, EngineChoice, ModelBundle, Scale, choose_engine, default_overlap, takes_window
 from geoseg.progress import Progress

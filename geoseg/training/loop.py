@@ -26,10 +26,9 @@ from geoseg.errors import DivergedError, TrainingError, UsageError
 from geoseg.evaluation import Metrics
 from geoseg.model import cuda_devices
 from geoseg.training.augment import augment, augmentation_of, context_px
-from geoseg.training.callbacks import Callbacks, TrainingState
+from geoseg.training.callbacks import Callbacks, TrainingState, relayed
 from geoseg.training.data_loader import CropBatch, CropLoader, crops_of
 from geoseg.training.losses import loss_of
-from geoseg.training.multi_device import relayed
 from geoseg.training.network import normalized, target_table
 from geoseg.training.optimization import (
     average_into,

@@ -27,8 +27,8 @@ from geoseg.model.network.own_networks import (
     LightFPN,
     PlainUnet,
     SegNet,
+    UPerNet04,
 )
-from geoseg.model.network.upernet_04 import UPerNet04
 
 MAX_GROUPS = 32
 """Wu and He 2018, arXiv 1803.08494, table 3: 32 groups were the best of those tried."""
