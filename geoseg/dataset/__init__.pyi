@@ -3,7 +3,7 @@ from .area import PARTS as PARTS
 from .area import Area as Area
 from .dataset import Dataset as Dataset
 from .dataset import open_dataset as open_dataset
-from .labels import check_place as check_place
+from .labels import check_polygons as check_polygons
 from .labels import placed_polygons as placed_polygons
 from .labels import read_polygons as read_polygons
 from .pair import Member as Member

@@ -82,7 +82,7 @@ class BurnedPolygons:
         except SceneError:
             _refuse_points(source, title)
             raise
-        dataset.check_place(source, found.crs_wkt, grid, map_path)
+        dataset.check_polygons(source, found.crs_wkt, grid, map_path)
         if found.beside([grid]) == len(found.geometries):
             raise SceneError(f"{source.name} and the map do not overlap; check their CRS and place")
         values = sorted(set(found.values) - {""})

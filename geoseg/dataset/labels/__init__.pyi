@@ -1,9 +1,4 @@
 from .label_files import find_labels as find_labels
-from .label_polygons import LabelPolygons as LabelPolygons
-from .label_polygons import check_place as check_place
-from .label_polygons import placed_polygons as placed_polygons
-from .label_polygons import read_polygons as read_polygons
-from .label_raster import ColorMask as ColorMask
 from .labels import BuiltUp as BuiltUp
 from .labels import Decoded as Decoded
 from .labels import Labels as Labels
@@ -11,3 +6,8 @@ from .labels import MappedLabels as MappedLabels
 from .labels import WholeLabel as WholeLabel
 from .labels import content_of as content_of
 from .labels import file_digest as file_digest
+from .placed_labels import ColorMask as ColorMask
+from .placed_labels import LabelPolygons as LabelPolygons
+from .placed_labels import check_polygons as check_polygons
+from .placed_labels import placed_polygons as placed_polygons
+from .placed_labels import read_polygons as read_polygons

@@ -9,10 +9,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from geoseg.counts import codes_in
-from geoseg.dataset.labels.label_polygons import LabelPolygons, read_polygons
-from geoseg.dataset.labels.label_polygons import check_place as check_polygons
-from geoseg.dataset.labels.label_raster import ColorMask, LabelRaster, check_codes, check_place
 from geoseg.dataset.labels.labels import Labels
+from geoseg.dataset.labels.placed_labels import (
+    ColorMask,
+    LabelPolygons,
+    LabelRaster,
+    check_codes,
+    check_place,
+    check_polygons,
+    read_polygons,
+)
 from geoseg.dataset.search import SearchOptions, each, listed
 from geoseg.errors import SceneError, UsageError
 from geoseg.features import VectorSource, column_of, find_features, is_features
