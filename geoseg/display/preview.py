@@ -15,24 +15,26 @@ from rasterio.enums import Resampling
 
 from geoseg import features
 from geoseg.atomic import make_folders
-from geoseg.display.changes import Changes, common_names
-from geoseg.display.code_table import ClassAreas, CodeTable, typical_gsd_m
+from geoseg.display.code_table import Changes, ClassAreas, CodeTable, common_names, typical_gsd_m
 from geoseg.display.features import FeatureSource, Outlines, open_features, outlines
 from geoseg.display.frame import SIDE_PX, TILE_PX, Frame, polynomial
 from geoseg.display.origin import Heading, Origin, facts_of, name_of, scene_line
 from geoseg.display.overview_source import OverviewSource, plain_codes
-from geoseg.display.page import Page, build_page, check_target, shell_bytes
-from geoseg.display.palette import Offered, PaletteName, check_palette, palettes
-from geoseg.display.placement import natural_scene, place_in
-from geoseg.display.tiles import (
+from geoseg.display.page import (
     ROUGH_QUALITY,
     Natural,
+    Page,
     PageLayer,
+    build_page,
+    check_target,
     encode_codes,
     encode_confidence,
     fill,
     picture_type,
+    shell_bytes,
 )
+from geoseg.display.palette import Offered, PaletteName, check_palette, palettes
+from geoseg.display.placement import natural_scene, place_in
 from geoseg.errors import SceneError, UsageError
 from geoseg.given import plain_arguments
 from geoseg.legend import GivenLegend, Nomenclature, given_names
