@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from geoseg.synthetic.ground import Parcels
 from geoseg.synthetic.noise import Floats, Mask, Words, chance, fractal_noise, scramble, smooth, value_noise
 from geoseg.synthetic.paint import Crowns, Paint, Stand, blend, crowns_at, lay, lighter, mix, shadow_at
-from geoseg.synthetic.parcels import Parcels
 from geoseg.synthetic.place import Color, Place
 
 _ORCHARD = Stand(7.0, 0.3, 0.46, 0.95, 0.25, 31)

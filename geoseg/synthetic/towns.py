@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from geoseg.synthetic.ground import Parcels
 from geoseg.synthetic.noise import Floats, Mask, Words, chance, fractal_noise, scramble, smooth, value_noise
 from geoseg.synthetic.paint import Paint, Stand, blend, crowns_at, lay, lighter, mix, shadow_at
-from geoseg.synthetic.parcels import Parcels
 from geoseg.synthetic.place import Color, Place
 
 _TREES = Stand(9.5, 0.2, 0.42, 1.0, 1.0, 81)
