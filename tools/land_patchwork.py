@@ -23,10 +23,21 @@ from PIL import Image
 
 from geoseg.legend import DEEPGLOBE
 from geoseg.raster import Window
-from geoseg.synthetic.cover import AGRICULTURE, BARREN, FOREST, RANGELAND, URBAN, WATER, Cover, cover_of, terrain_of
+from geoseg.synthetic.ground import (
+    AGRICULTURE,
+    BARREN,
+    FOREST,
+    RANGELAND,
+    URBAN,
+    WATER,
+    Cover,
+    Parcels,
+    cover_of,
+    parcels_of,
+    terrain_of,
+)
 from geoseg.synthetic.landscape import Landscape
 from geoseg.synthetic.noise import chance
-from geoseg.synthetic.parcels import Parcels, parcels_of
 from geoseg.synthetic.place import Place, draw_place
 
 SCENES, FIRST_SEED = 126, 7000
