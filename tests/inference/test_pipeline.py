@@ -22,7 +22,7 @@ import geoseg
 from geoseg.errors import GeosegError, GeosegWarning, ModelError, OutputError, SceneError, UsageError
 from geoseg.inference import Blend, SceneMapping, map_tile
 from geoseg.inference.pipeline import Capacity, Job, run_pipeline
-from geoseg.inference.pipeline.bands import Band, bands
+from geoseg.inference.pipeline.job import Band, bands
 from geoseg.inference.pipeline.slabs import ChunkShape
 from geoseg.legend import NODATA, LandCover, Legend
 from geoseg.model import Course, Engine, FinishedRows, OutOfMemory, Slab, Ticket

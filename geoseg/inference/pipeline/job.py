@@ -1,18 +1,87 @@
-"""What a pipeline maps, and what all of its threads share."""
+"""What a pipeline maps, bands of missing tiles that a device goes down, and what all of its threads share."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import itertools
+import math
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from geoseg.inference.pipeline.bands import Band
 from geoseg.inference.pipeline.mailbox import Crew
 from geoseg.inference.tile import SceneMapping, TileMap
 from geoseg.legend import NODATA
 from geoseg.profile import Profile
 from geoseg.raster import Scene, Window
+
+
+@dataclass(frozen=True, slots=True)
+class Band:
+    """Missing tiles, side by side and one below the other. A device runs the windows that touch it from the top down.
+
+    Windows over the border of two bands are run in both.
+    """
+
+    rows: range
+    """Rows of tiles."""
+    cols: range
+    """Columns of tiles."""
+
+    def tiles(self, tile_cols: int) -> Iterator[int]:
+        """Yield the indexes of the tiles of a scene that is so many tiles wide, row by row."""
+        return (row * tile_cols + col for row in self.rows for col in self.cols)
+
+    def below(self, row: int) -> Band | None:
+        """Return what is left of it from a row of tiles on."""
+        return replace(self, rows=range(row, self.rows.stop)) if row < self.rows.stop else None
+
+    def halves(self) -> tuple[Band, Band]:
+        """Return its left and its right half."""
+        middle = self.cols.start + len(self.cols) // 2
+        return (
+            replace(self, cols=range(self.cols.start, middle)),
+            replace(self, cols=range(middle, self.cols.stop)),
+        )
+
+
+def bands(missing: Iterable[int], tile_cols: int, most_cols: int, most_rows: int) -> list[Band]:
+    """Cut missing tiles into bands of at most so many columns and rows of tiles, from the top down.
+
+    Each missing tile is in one of them, and no other tile is. Runs of equal columns in rows that follow one another
+    are one band: no window is run twice between them.
+    """
+    found: list[Band] = []
+    open_bands: dict[range, Band] = {}
+    for row, indexes in itertools.groupby(sorted(missing), lambda index: index // tile_cols):
+        going_on: dict[range, Band] = {}
+        for cols in _runs([index % tile_cols for index in indexes], most_cols):
+            above = open_bands.get(cols)
+            if above is not None and above.rows.stop == row and len(above.rows) < most_rows:
+                going_on[cols] = replace(above, rows=range(above.rows.start, row + 1))
+            else:
+                going_on[cols] = Band(range(row, row + 1), cols)
+        found.extend(band for cols, band in open_bands.items() if not _goes_on(band, going_on.get(cols)))
+        open_bands = going_on
+    found.extend(open_bands.values())
+    return sorted(found, key=lambda band: (band.rows.start, band.cols.start))
+
+
+def _goes_on(band: Band, below: Band | None) -> bool:
+    return below is not None and below.rows.start == band.rows.start
+
+
+def _runs(cols: list[int], most: int) -> Iterator[range]:
+    """Yield columns that follow one another, cut into pieces about alike."""
+    first = 0
+    for place in range(1, len(cols) + 1):
+        if place < len(cols) and cols[place] == cols[place - 1] + 1:
+            continue
+        count = place - first
+        pieces = math.ceil(count / most)
+        for piece in range(pieces):
+            yield range(cols[first] + count * piece // pieces, cols[first] + count * (piece + 1) // pieces)
+        first = place
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,256 @@
+"""A device and its two threads: the owner feeds it and never waits for it, the finisher waits and makes tiles.
+
+The owner alone calls the engine. The device may be a few rows of windows ahead of its finisher, no more, so what it
+holds is bounded. Memory that runs out, wherever that is noticed, throws the sweep away; with smaller batches it begins
+again at the first row of tiles that is not whole.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+
+from geoseg.inference.pipeline.engine_sweep import begin_sweep, course_of
+from geoseg.inference.pipeline.job import Band, Crews, Job, area_of
+from geoseg.inference.pipeline.mailbox import Mailbox
+from geoseg.inference.pipeline.slabs import SlabFeed
+from geoseg.inference.tile import TileMap, fitting_batch, halve_batch, no_number
+from geoseg.legend import NODATA
+from geoseg.model import Engine, FinishedRows, OutOfMemory, Ticket
+from geoseg.profile import DEVICE, PASTE, PIXELS, SCORE, WRITERS
+from geoseg.raster import Window
+
+_IN_FLIGHT = 3
+"""Tickets that are not redeemed: the device has work while one is pasted."""
+
+
+class Owner:
+    """The thread that feeds one device, band after band."""
+
+    def __init__(
+        self, job: Job, crews: Crews, open_engine: Callable[[], Engine], take: Callable[[], Band | None]
+    ) -> None:
+        self.mail = Mailbox()
+        self.finisher = Finisher(job, crews, self._noticed, self._redeemed)
+        self._job = job
+        self._crews = crews
+        self._open_engine = open_engine
+        self._take = take
+        self._again: deque[Band] = deque()
+        """Bands of which a part is to be done again, before any other is taken."""
+        self._in_flight = 0
+        self._ran_out = False
+
+    def stop(self) -> None:
+        """End the owner and the finisher where they wait next."""
+        self.mail.stop()
+        self.finisher.mail.stop()
+
+    def work(self) -> None:
+        """Go down bands until there is none."""
+        engine = self._open_engine()
+        host_array = getattr(engine, "host_array", np.empty)
+        feed = SlabFeed(
+            self._job.mapping, self.mail, self._crews.readers, self._crews.ring, host_array, self._job.profile
+        )
+        while (band := self._again.popleft() if self._again else self._take()) is not None:
+            self._go_down(engine, feed, band)
+
+    def _go_down(self, engine: Engine, feed: SlabFeed, band: Band) -> None:
+        """Map the tiles of a band, or what fits of it."""
+        batch_size = fitting_batch(engine, self._job.mapping.batch_size)
+        tile_rows = TileRows(self._job, band)
+        self._ran_out = False
+        try:
+            self._sweep(engine, feed, tile_rows, batch_size)
+        except OutOfMemory:
+            self.finisher.spoil(tile_rows)
+        else:
+            return
+        self.mail.wait_for(lambda: not self._in_flight)
+        feed.give_up()
+        self._make_smaller(engine, band, batch_size, tile_rows.next_row)
+
+    def _sweep(self, engine: Engine, feed: SlabFeed, tile_rows: TileRows, batch_size: int) -> None:
+        """Push every slab of a band; all of its tiles are on their way to the writers when this returns."""
+        mapping, profile = self._job.mapping, self._job.profile
+        course = course_of(mapping, tile_rows.area, batch_size)
+        feed.begin(course)
+        with profile.timed(SCORE):
+            sweep = begin_sweep(mapping, engine, tile_rows.area, batch_size)
+        for _ in course.row_starts:
+            slab = feed.next(self._wait_for_pixels)
+            with profile.timed(SCORE):
+                ticket = sweep.push(slab)
+            self._hand(ticket, tile_rows)
+        with profile.timed(SCORE):
+            ticket = sweep.finish()
+        self._hand(ticket, tile_rows)
+        self._wait_for(lambda: not self._in_flight)
+
+    def _hand(self, ticket: Ticket | None, tile_rows: TileRows) -> None:
+        if ticket is not None:
+            self._in_flight += 1
+            self.finisher.hand(ticket, tile_rows)
+        self._wait_for(lambda: self._in_flight < _IN_FLIGHT)
+
+    def _make_smaller(self, engine: Engine, band: Band, batch_size: int, next_row: int) -> None:
+        """Put off what is left of a band, with a smaller batch or in narrower bands."""
+        rest = band.below(next_row)
+        if rest is None:
+            return
+        if batch_size == 1 and len(rest.cols) > 1:
+            self._again.extend(rest.halves())
+            return
+        if fitting_batch(engine, batch_size) == batch_size:  # an engine that is driven window by window halves it
+            halve_batch(engine, batch_size, self._job.mapping.grid.window_px)
+        self._again.append(rest)
+
+    def _wait_for(self, ready: Callable[[], bool]) -> float:
+        """Wait, or raise OutOfMemory if the finisher has noticed it."""
+        waited_s = self.mail.wait_for(lambda: self._ran_out or ready())
+        if self._ran_out:
+            raise OutOfMemory
+        return waited_s
+
+    def _wait_for_pixels(self, ready: Callable[[], bool]) -> float:
+        waited_s = self._wait_for(ready)
+        self._job.profile.add(PIXELS, waited_s)
+        return waited_s
+
+    def _noticed(self) -> None:
+        """Hear of memory that ran out; the finisher calls it."""
+        self.mail.ask(self._run_out)
+
+    def _run_out(self) -> None:
+        self._ran_out = True
+
+    def _redeemed(self) -> None:
+        """Hear of a ticket that is redeemed; the finisher calls it."""
+        self.mail.ask(self._land)
+
+    def _land(self) -> None:
+        self._in_flight -= 1
+
+
+class TileRows:
+    """The tiles of a band, of which one row is being filled: what became of one sweep."""
+
+    def __init__(self, job: Job, band: Band) -> None:
+        self._job = job
+        self._band = band
+        self.area = area_of(job, band)
+        self.is_spoiled = False
+        """The device ran out of memory: what it still gives is worth nothing."""
+        self.next_row = band.rows.start
+        """The first row of tiles that is not whole."""
+        self._tiles: list[tuple[int, Window, TileMap]] = []
+
+    def add(self, rows: FinishedRows, make_room: Callable[[int], None], write: Callable[[int, TileMap], None]) -> None:
+        """Paste finished rows, and write what is whole with them; `make_room` waits until so many tiles may begin."""
+        inside = rows.place.intersection(self.area)
+        while inside is not None:
+            if not self._tiles:
+                make_room(len(self._band.cols))
+                self._begin_row()
+            place = self._tiles[0][1]
+            self._paste(rows, inside)
+            if inside.row_stop < place.row_stop:
+                return
+            for index, _, tile in self._tiles:
+                write(index, tile)
+            self._tiles = []
+            self.next_row += 1
+            below = self.area.row_stop - place.row_stop
+            rest = Window(place.row_stop, self.area.col, below, self.area.width) if below > 0 else None
+            inside = rest and rest.intersection(inside)
+
+    def unfinished_tiles(self) -> int:
+        """Return how many tiles are begun and will not be whole."""
+        return len(self._tiles)
+
+    def _begin_row(self) -> None:
+        """Make room for the pixels of a row of tiles."""
+        for col in self._band.cols:
+            index = self.next_row * self._job.tile_cols + col
+            self._tiles.append((index, self._job.tile(index), self._job.new_tile(index)))
+
+    def _paste(self, rows: FinishedRows, inside: Window) -> None:
+        """Copy rows into the tiles of the row that is being filled."""
+        for _, place, tile in self._tiles:
+            common = inside.intersection(place)
+            if common is None:
+                continue
+            here, there = common.relative_to(rows.place), common.relative_to(place)
+            with self._job.profile.timed(PASTE):
+                for name, pixels in tile.items():
+                    found = rows.products[name][..., here.rows, here.cols] if rows.products else NODATA
+                    pixels[..., there.rows, there.cols] = found
+
+
+class Finisher:
+    """The thread that waits for one device."""
+
+    def __init__(self, job: Job, crews: Crews, ran_out: Callable[[], None], redeemed: Callable[[], None]) -> None:
+        self.mail = Mailbox()
+        self._job = job
+        self._crews = crews
+        self._ran_out = ran_out
+        self._redeemed = redeemed
+        self._tickets: deque[tuple[Ticket, TileRows]] = deque()
+        self._tiles = 0
+        """Tiles that are begun and not yet written."""
+
+    def hand(self, ticket: Ticket, tile_rows: TileRows) -> None:
+        """Take a ticket; the owner calls it, in the order of the rows."""
+        self.mail.ask(partial(self._tickets.append, (ticket, tile_rows)))
+
+    def work(self) -> None:
+        """Redeem tickets until the run ends."""
+        while True:
+            self.mail.wait_for(lambda: bool(self._tickets))
+            self._redeem(*self._tickets.popleft())
+            self._redeemed()
+
+    def spoil(self, tile_rows: TileRows) -> None:
+        """Give up what a sweep has left unfinished; the owner may call it."""
+        self.mail.ask(partial(self._spoil, tile_rows))
+
+    def _redeem(self, ticket: Ticket, tile_rows: TileRows) -> None:
+        if tile_rows.is_spoiled:
+            return
+        try:
+            with self._job.profile.timed(DEVICE):
+                found = ticket.result()
+        except OutOfMemory:
+            self._spoil(tile_rows)
+            self._ran_out()
+            return
+        for rows in found:
+            if not rows.is_finite:
+                raise no_number(self._job.mapping.scene, rows.place)
+            tile_rows.add(rows, self._make_room, self._write)
+
+    def _spoil(self, tile_rows: TileRows) -> None:
+        tile_rows.is_spoiled = True
+        self._tiles -= tile_rows.unfinished_tiles()
+
+    def _make_room(self, count: int) -> None:
+        """Wait until so many tiles more may be held; a row of tiles that is too wide for that waits for all others."""
+        waited_s = self.mail.wait_for(lambda: self._tiles == 0 or self._tiles + count <= self._crews.tiles)
+        self._job.profile.add(WRITERS, waited_s)
+        self._tiles += count
+
+    def _write(self, index: int, tile: TileMap) -> None:
+        self._crews.writers.ask(partial(self._written, index, tile))
+
+    def _written(self, index: int, tile: TileMap) -> None:
+        """Write a tile; runs in a writer."""
+        self._job.finish_tile(index, tile)
+        self.mail.ask(self._forget_tile)
+
+    def _forget_tile(self) -> None:
+        self._tiles -= 1
