@@ -17,7 +17,7 @@ from geoseg.errors import UsageError
 from geoseg.inference import SceneMapping, coarse_engine, coarse_kernels, map_tile
 from geoseg.inference.coarse_engine import CoarseEngine, average, middles
 from geoseg.model import ModelBundle, Weights, build, choose_engine, save_bundle
-from geoseg.model.engines.means import Means
+from geoseg.model.engines.torch_engine import Means
 from geoseg.model.engines.torch_sweep import Batch
 from geoseg.raster import Window, WindowGrid, tiles
 from tests.inference.conftest import MakeScene
