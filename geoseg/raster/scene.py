@@ -192,13 +192,20 @@ class Scene:
         with opened(self.path) as dataset:
             return self._read(dataset, window)
 
-    def read_into(self, parts: Sequence[tuple[Window, NDArray[Any]]]) -> list[NDArray[np.bool_]]:
+    def read_into(self, parts: Sequence[tuple[Window, NDArray[Any]]]) -> list[NDArray[np.bool_] | None]:
         """Read windows, each into memory of its shape and of the stored dtype; return what is valid of each.
 
-        Blocks that windows share are decoded once, if GDAL's cache holds them meanwhile. Raises what `read` raises.
+        None where nothing of the scene can be invalid: no mask is made and looked through then. Blocks that windows
+        share are decoded once, if GDAL's cache holds them meanwhile. Raises what `read` raises.
         """
         with opened(self.path) as dataset:
-            return [self._read(dataset, window, into).valid for window, into in parts]
+            return [self._read_into(dataset, window, into) for window, into in parts]
+
+    def _read_into(self, dataset: DatasetReader, window: Window, into: NDArray[Any]) -> NDArray[np.bool_] | None:
+        if self.area is None and self.validity.hides_nothing and window.intersection(self._whole()) == window:
+            dataset.read(list(self.band_indexes), window=window.to_rasterio(), out=into)
+            return None
+        return self._read(dataset, window, into).valid
 
     def _read(self, dataset: DatasetReader, window: Window, into: NDArray[Any] | None = None) -> Patch:
         inside = window.intersection(self._whole())

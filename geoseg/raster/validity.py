@@ -68,6 +68,11 @@ class Validity:
         return not (self.alphas or self.has_mask or self.masked_bands)
 
     @property
+    def hides_nothing(self) -> bool:
+        """Whether every pixel is valid, whatever is stored."""
+        return self.is_by_value and not self.is_float and self.nodata is None
+
+    @property
     def is_plain(self) -> bool:
         """Whether GDAL's warper knows as much: integers, hidden by one value for all bands in use or not at all."""
         return self.is_by_value and not self.is_float and (self.nodata is None or len(set(self.nodata)) == 1)

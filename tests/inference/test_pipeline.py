@@ -168,7 +168,7 @@ def watched_reads(monkeypatch: pytest.MonkeyPatch, chunk_px: int, chunk_width_px
         read.append(window)
         return plain(self, window)
 
-    def watched_into(self: Scene, parts: Parts) -> list[NDArray[np.bool_]]:
+    def watched_into(self: Scene, parts: Parts) -> list[NDArray[np.bool_] | None]:
         places = [place for place, _ in parts]
         row, col = min(place.row for place in places), min(place.col for place in places)
         stops = max(place.row_stop for place in places), max(place.col_stop for place in places)
@@ -397,7 +397,7 @@ def test_what_a_reader_or_a_writer_raises_ends_the_run(make_scene: MakeScene, mo
     assert set(made.finished) == set(made.written) <= {0, 1, 2, 3}
     read_into = Scene.read_into
 
-    def damaged(self: Scene, parts: Parts) -> list[NDArray[np.bool_]]:
+    def damaged(self: Scene, parts: Parts) -> list[NDArray[np.bool_] | None]:
         if parts[0][0].row > 200:
             raise SceneError("a block is cut short")
         return read_into(self, parts)

@@ -46,7 +46,7 @@ def idle(_index: int, _tile: object) -> None:
 def test_what_is_slow_limits_a_device(make_scene: MakeScene, monkeypatch: pytest.MonkeyPatch, slow: str) -> None:
     scene, plain = make_scene(600, 64), Scene.read_into
 
-    def slowly(self: Scene, parts: Sequence[tuple[Window, NDArray[Any]]]) -> list[NDArray[np.bool_]]:
+    def slowly(self: Scene, parts: Sequence[tuple[Window, NDArray[Any]]]) -> list[NDArray[np.bool_] | None]:
         time.sleep(NAP_S)
         return plain(self, parts)
 

@@ -44,10 +44,13 @@ def test_an_overview_pixel_is_the_most_frequent_class_or_the_mean_of_its_valid_f
     )
 
 
+@pytest.mark.parametrize("beside", [0, 5000], ids=["alone", "few of many"])
+@pytest.mark.parametrize("filled", [1, 255], ids=["in a class", "in nodata"])
 @pytest.mark.parametrize("every", [(0, 1, 2, 3), (0, 1, 2, 255)], ids=["valid", "nodata"])
-def test_every_four_of_classes(every: tuple[int, ...]) -> None:
+def test_every_four_of_classes(every: tuple[int, ...], filled: int, beside: int) -> None:
     fours = np.asarray(list(itertools.product(every, repeat=4)), np.uint8)
     pixels = fours.reshape(1, -1, 2, 2).swapaxes(1, 2).reshape(1, 2, -1)
+    pixels = np.pad(pixels, ((0, 0), (0, 0), (0, beside)), constant_values=filled)
     np.testing.assert_array_equal(
         halved(pixels, classes=True, compiled=False), brute_force(pixels, classes=True), strict=True
     )

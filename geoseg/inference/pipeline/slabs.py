@@ -111,12 +111,12 @@ class _Filling:
         there = place.relative_to(self.fresh)
         return self.data[:, there.rows, there.cols]
 
-    def mark(self, place: Window, valid: NDArray[np.bool_], wanted: NDArray[np.bool_]) -> bool:
-        """Take what is valid in a place, and wanted; say whether all is valid."""
+    def mark(self, place: Window, valid: NDArray[np.bool_] | None, wanted: NDArray[np.bool_] | None) -> bool:
+        """Take what is valid in a place, None if all is, and what is wanted; say whether all is valid."""
         there = place.relative_to(self.fresh)
         if self.wanted is not None:
             self.wanted[there.rows, there.cols] = wanted
-        if valid.all():
+        if valid is None or valid.all():
             return True
         self.valid[there.rows, there.cols] = valid
         return False
@@ -250,13 +250,19 @@ class SlabFeed:
         with self._profile.timed(READ):
             masks = self._read_into(window, [(place, filling.pixels(place)) for filling, place in parts])
             all_valid = [
-                filling.mark(place, valid, self._mapping.wanted(place, valid))
+                filling.mark(place, valid, self._wanted(place, valid))
                 for (filling, place), valid in zip(parts, masks, strict=True)
             ]
         self._mail.ask(partial(self._was_read, parts, all_valid))
 
-    def _read_into(self, window: Window, parts: list[tuple[Window, NDArray[Any]]]) -> list[NDArray[np.bool_]]:
-        """Read the parts of a chunk, and return what is valid of each.
+    def _wanted(self, place: Window, valid: NDArray[np.bool_] | None) -> NDArray[np.bool_] | None:
+        """Return which pixels of a place get a label; None where those that are valid do."""
+        if self._mapping.area is None:
+            return None
+        return self._mapping.wanted(place, np.ones(place.shape, np.bool_) if valid is None else valid)
+
+    def _read_into(self, window: Window, parts: list[tuple[Window, NDArray[Any]]]) -> list[NDArray[np.bool_] | None]:
+        """Read the parts of a chunk, and return what is valid of each, None where all is.
 
         Nothing is, and nothing is read, where no window shares a pixel with the area mapped.
         """

@@ -16,10 +16,15 @@ from geoseg.legend import NODATA
 
 SMALLEST_PX = 512
 _COMPILED_LEVELS = 6
-"""From so many on kernels may be compiled: loading them costs 0.55 s of CPU, and saves 0.85 ms on a megapixel."""
+"""From so many on kernels may be compiled: loading them costs 0.55 s of CPU, and saves 0.4 ms on a megapixel."""
 _ROWS_AT_ONCE = 64
 
+_FEW = 0.2
+"""Share of fours that are looked at one by one in less time than all of them in bytes side by side."""
+_NODATA_PAIR = np.uint16(NODATA * 257)
+
 Pixels = NDArray[np.uint8]
+Pairs = NDArray[np.uint16]
 
 
 def overview_levels(height_px: int, width_px: int) -> int:
@@ -67,31 +72,57 @@ def halved(pixels: Pixels, *, classes: bool, compiled: bool) -> Pixels:
         (most_frequent if classes else mean)(pixels, small)
         return small
     for row in range(0, small.shape[1], _ROWS_AT_ONCE):  # what stays in the processor's cache
-        four = _fours(pixels[:, 2 * row : 2 * (row + _ROWS_AT_ONCE)])
-        small[:, row : row + _ROWS_AT_ONCE] = _half_of_classes(*four) if classes else _mean(*four)
+        upper, lower = _pairs(pixels[:, 2 * row : 2 * (row + _ROWS_AT_ONCE)])
+        small[:, row : row + _ROWS_AT_ONCE] = (_half_of_classes if classes else _half_of_percents)(upper, lower)
     return small
 
 
-def _half_of_classes(*four: Pixels) -> Pixels:
+def _pairs(strip: Pixels) -> tuple[Pairs, Pairs]:
+    """Return the upper and the lower two of each four pixels, two bytes in one number; nodata beyond the rim."""
+    odd = strip.shape[1] % 2, strip.shape[2] % 2
+    if any(odd):
+        strip = np.pad(strip, ((0, 0), (0, odd[0]), (0, odd[1])), constant_values=NODATA)
+    upper, lower = (np.ascontiguousarray(strip[:, start::2]).view("<u2") for start in (0, 1))
+    return upper, lower
+
+
+def _half_of_classes(upper: Pairs, lower: Pairs) -> Pixels:
+    """Return the most frequent class of each four.
+
+    It is the upper left one where the pair below is the same, as nearly everywhere in a map; unless it is nodata.
+    """
+    small = upper.astype(np.uint8)
+    is_open = upper != lower
+    if small.max() == NODATA:
+        is_open |= (small == NODATA) & (upper != _NODATA_PAIR)
+    if np.count_nonzero(is_open) > _FEW * small.size:
+        return _winners(*_fours(upper, lower))
+    places = np.flatnonzero(is_open)
+    if places.size:
+        small.reshape(-1)[places] = _winners(*_fours(upper.reshape(-1)[places], lower.reshape(-1)[places]))
+    return small
+
+
+def _winners(*four: Pixels) -> Pixels:
     if any(part.max() == NODATA for part in four):
         return _most_frequent(*four)
     return _most_frequent_of_valid(*four)
 
 
-def _fours(strip: Pixels) -> tuple[Pixels, Pixels, Pixels, Pixels]:
-    """Return the upper left, upper right, lower left and lower right pixels, each without gaps; nodata beyond the rim.
+def _half_of_percents(upper: Pairs, lower: Pairs) -> Pixels:
+    return _mean(*_fours(upper, lower))
+
+
+def _fours(upper: Pairs, lower: Pairs) -> tuple[Pixels, Pixels, Pixels, Pixels]:
+    """Return the upper left, upper right, lower left and lower right pixels, each without gaps.
 
     Numpy works on bytes without gaps several times as fast as on every other byte.
     """
-    odd = strip.shape[1] % 2, strip.shape[2] % 2
-    if any(odd):
-        strip = np.pad(strip, ((0, 0), (0, odd[0]), (0, odd[1])), constant_values=NODATA)
-    upper, lower = (np.ascontiguousarray(strip[:, start::2]).view("<u2") for start in (0, 1))
-    left, right = np.uint16(0xFF), np.uint16(8)
+    right = np.uint16(8)
     return (
-        (upper & left).astype(np.uint8),
+        upper.astype(np.uint8),
         (upper >> right).astype(np.uint8),
-        (lower & left).astype(np.uint8),
+        lower.astype(np.uint8),
         (lower >> right).astype(np.uint8),
     )
 
