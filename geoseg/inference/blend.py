@@ -159,14 +159,20 @@ def most_probable(engine: Engine, probabilities: Any) -> tuple[Any, Any]:  # noq
     channel = xp.zeros_like(best, dtype=xp.uint8)
     for row in range(0, best.shape[0], _ROWS_AT_ONCE):
         rows = slice(row, row + _ROWS_AT_ONCE)
-        winner, highest = channel[rows], best[rows]
+        highest = best[rows]
         highest[:] = probabilities[0, rows]
         for index in range(1, engine.classes):
-            candidate = probabilities[index, rows]
-            higher = (candidate > highest).view(xp.uint8)
-            xp.maximum(winner, higher * index, out=winner)  # indexes ascend, so the larger is the later winner
-            xp.maximum(highest, candidate, out=highest)
+            xp.maximum(highest, probabilities[index, rows], out=highest)
+        _count_lower(probabilities[:, rows], highest, channel[rows])
     return channel, best
+
+
+def _count_lower(probabilities: Any, highest: Any, channel: Any) -> None:  # noqa: ANN401
+    """Put the first channel of the highest probability: how many come before it."""
+    lower = highest != probabilities[0]
+    for index in range(1, len(probabilities)):
+        channel += lower.view(channel.dtype)
+        lower &= highest != probabilities[index]
 
 
 def percent(engine: Engine, probabilities: Any) -> Any:  # noqa: ANN401

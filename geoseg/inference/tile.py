@@ -319,12 +319,13 @@ def labeled(
         if not math.isfinite(float(best.sum())):
             raise no_number(mapping.scene, place)
         part: TileMap = {}
+        everywhere = bool(valid.all())
         for name in mapping.keep:
             if name == "labels":
                 pixels = _coded(engine.download(channel), mapping.output_codes)
             else:
                 pixels = engine.download(percent(engine, best if name == "confidence" else probabilities))
-            part[name] = np.where(valid, pixels, np.uint8(NODATA))
+            part[name] = pixels if everywhere else np.where(valid, pixels, np.uint8(NODATA))
         return part
 
 

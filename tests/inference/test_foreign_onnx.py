@@ -16,7 +16,7 @@ import geoseg
 from geoseg.errors import GeosegError, ModelError, ResumeError, UsageError
 from geoseg.inference import Plan
 from geoseg.inference.blend import axis_weights
-from geoseg.model import ModelBundle
+from geoseg.model import ModelBundle, Weights, choose_engine
 from geoseg.progress import Progress
 from geoseg.raster import Scene, Window
 from tests.inference.conftest import MakeScene, write_scene
@@ -222,3 +222,23 @@ def test_turned_windows_are_turned_before_the_network_and_its_answer_back(scene:
     ]
     upright, turned = (each.compute(scheduler="synchronous") for each in maps)
     assert (np.rot90(upright) == turned).mean() > 0.999
+
+
+@pytest.mark.parametrize("share", [1.0, 0.995])
+def test_probabilities_are_divided_by_their_sum_only_where_that_is_not_one(tmp_path: Path, share: float) -> None:
+    model = named(Kind(end="Softmax")).model()
+    model.graph.node[-1].output[0] = "whole"
+    model.graph.node.append(onnx.helper.make_node("Mul", ["whole", "share"], ["output"]))
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.float32(share), "share"))
+    onnx.save(model, tmp_path / "model.onnx")
+    bundle = ModelBundle.open(tmp_path / "model.onnx")
+    data = np.random.default_rng(2).integers(0, 256, (3, 48, 80), np.uint8)
+    engine = choose_engine(bundle, "cpu", window_px=48).open()
+    footprint = engine.upload(data, np.ones((48, 80), np.bool_))
+    found = engine.probabilities(footprint, [Window(0, 32, 48, 48)], Weights.ones(1, 48))
+    session = onnxruntime.InferenceSession(bundle.weights_path, providers=["CPUExecutionProvider"])
+    gain, bias = (each[:, None, None] for each in bundle.normalization.gain_bias(None))
+    (given,) = session.run(["output"], {"image": (data[:, :, 32:] * gain + bias).astype(np.float32)[None]})
+    assert np.abs(given.sum(axis=1) - share).max() < 1e-5
+    np.testing.assert_allclose(found, given / np.float32(share), atol=2e-6)
+    assert (found == given).all() == (share == 1)

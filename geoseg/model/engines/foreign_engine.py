@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from geoseg.errors import ModelError
 from geoseg.model.bundle import ModelBundle, Scale
 from geoseg.model.engines.engine import UPRIGHT, HostEngine, Pixels, Turn, Weights
-from geoseg.model.engines.onnx_engine import cut, runtime_faults
-from geoseg.model.engines.wrapping import interpolation, network_input, probabilities_of
+from geoseg.model.engines.onnx_engine import runtime_faults
+from geoseg.model.engines.wrapping import Preparation, interpolation, network_input, probabilities_of
 from geoseg.model.onnx_files import OnnxGraph, SessionFault, open_session, providers, session_options
 from geoseg.raster import Window
 
@@ -37,9 +37,9 @@ class ForeignEngine(HostEngine):
     ) -> None:
         self.classes = len(bundle.output_codes)
         self.device = "the CPU" if cuda is None else f"CUDA device {cuda}"
-        self._bundle, self._graph, self._window_px, self._scale = bundle, graph, window_px, scale
+        self._bundle, self._graph, self._window_px = bundle, graph, window_px
         self._channels = int(bundle.arguments["classes"])
-        self._gain_bias = bundle.normalization.gain_bias(scale)
+        self._preparation = Preparation(scale, *bundle.normalization.gain_bias(scale), graph.input)
         self._one_by_one = cuda is None
         path = bundle.weights_path
         try:
@@ -61,8 +61,7 @@ class ForeignEngine(HostEngine):
                 f"this engine's windows are {side}, got weights for {weights.shape}, {len(windows)} windows"
             )
         with runtime_faults():
-            image, valid = cut(footprint, windows, self._scale, turn)
-            scores = self._scores(network_input(image, valid, self._gain_bias, self._graph.input))
+            scores = self._scores(network_input(footprint, windows, turn, self._preparation))
         scores = self._checked(scores, len(windows))
         with runtime_faults():
             if self._interpolation is not None:

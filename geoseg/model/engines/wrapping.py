@@ -5,6 +5,8 @@ In place and strip by strip: on a fresh array each of these steps would cost mor
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,8 +14,10 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from geoseg.model.engines.engine import Weights
+from geoseg.model.bundle import Scale
+from geoseg.model.engines.engine import Pixels, Turn, Weights
 from geoseg.model.onnx_files import OnnxGraph, OnnxInput
+from geoseg.raster import Window
 
 _OPSET, _IR_VERSION = 17, 8
 _LEAST = np.float32(1e-7)
@@ -24,22 +28,46 @@ _STRIP_ROWS = 32
 """So many rows of all classes stay in the cache of a processor while they are worked on."""
 
 
-def network_input(
-    image: NDArray[np.float32], valid: NDArray[np.float32], gain_bias: tuple[Any, Any], taken: OnnxInput
-) -> NDArray[Any]:
-    """Return what the network takes of stored pixels (n, band, row, col), which are overwritten.
+@dataclass(frozen=True, slots=True)
+class Preparation:
+    """What becomes of stored pixels before a network sees them."""
 
-    `valid`: (n, 1, row, col); what is not above 0 becomes 0, the mean. `gain_bias`: (band,) each.
-    """
-    gain, bias = (np.reshape(values, (-1, 1, 1)) for values in gain_bias)
+    scale: Scale | None
+    """They are clipped to it."""
+    gain: NDArray[np.float32]
+    """(band,)."""
+    bias: NDArray[np.float32]
+    """(band,)."""
+    taken: OnnxInput
+    """The type and the axes that the network wants."""
+
+
+def network_input(footprint: Pixels, windows: Sequence[Window], turn: Turn, preparation: Preparation) -> NDArray[Any]:
+    """Return windows of a footprint, each turned, as the network takes them; what is not valid is 0, the mean."""
+    side, taken = windows[0].height, preparation.taken
+    image = np.empty((len(windows), len(footprint.data), side, side), np.float32)
     with np.errstate(all="ignore"):  # what is not finite is told of where the probabilities are looked at
-        np.multiply(image, gain, out=image)
-        np.add(image, bias, out=image)
-        np.copyto(image, 0, where=valid <= 0)
+        for normalized, window in zip(image, windows, strict=True):
+            _normalize(turn.of_pixels(footprint.data[:, window.rows, window.cols], np), preparation, normalized)
+            valid = turn.of_pixels(footprint.valid[window.rows, window.cols], np)
+            if not valid.all():
+                np.copyto(normalized, 0, where=~valid)
         if not taken.dtype.startswith("float"):
             ends = np.clip([np.iinfo(taken.dtype).min, np.iinfo(taken.dtype).max], -_EXACT, _EXACT)
             np.clip(np.rint(image, out=image), *ends.astype(np.float32), out=image)
         return np.ascontiguousarray(image.transpose(0, 2, 3, 1) if taken.channels_last else image, taken.dtype)
+
+
+def _normalize(stored: NDArray[Any], preparation: Preparation, normalized: NDArray[np.float32]) -> None:
+    """Put stored pixels (band, row, col) where they are wanted, normalized."""
+    gain, bias = preparation.gain[:, None, None], preparation.bias[:, None, None]
+    for start in range(0, stored.shape[1], _STRIP_ROWS):
+        strip = normalized[:, start : start + _STRIP_ROWS]
+        strip[:] = stored[:, start : start + _STRIP_ROWS]
+        if preparation.scale is not None:
+            np.clip(strip, *preparation.scale, out=strip)
+        np.multiply(strip, gain, out=strip)
+        np.add(strip, bias, out=strip)
 
 
 def probabilities_of(scores: NDArray[Any], graph: OnnxGraph, weights: Weights) -> NDArray[np.float32]:
@@ -55,8 +83,8 @@ def probabilities_of(scores: NDArray[Any], graph: OnnxGraph, weights: Weights) -
         scores = np.pad(scores, ((0, 0), (0, 0), (margin_px, margin_px), (margin_px, margin_px)), mode="edge")
     with np.errstate(all="ignore"):  # as above
         if graph.fit != "larger":
-            return _shares(scores, graph.activation, weights)
-        fine = _shares(scores, graph.activation, Weights.ones(len(scores), scores.shape[2]))
+            return _shares(scores, graph, weights)
+        fine = _shares(scores, graph, Weights.ones(len(scores), scores.shape[2]))
         return _averaged(fine, graph.least) * (weights.rows[:, None, :, None] * weights.cols[:, None, None, :])
 
 
@@ -83,7 +111,7 @@ def interpolation(graph: OnnxGraph, channels: int, window_px: int) -> onnx.Model
     return helper.make_model(body, opset_imports=[helper.make_opsetid("", _OPSET)], ir_version=_IR_VERSION)
 
 
-def _shares(scores: NDArray[np.float32], activation: str, weights: Weights) -> NDArray[np.float32]:
+def _shares(scores: NDArray[np.float32], graph: OnnxGraph, weights: Weights) -> NDArray[np.float32]:
     """Return probabilities times the weights; those of several classes in the place of their scores."""
     count, channels, height_px, width_px = scores.shape
     found = scores if channels > 1 else np.empty((count, 2, height_px, width_px), np.float32)
@@ -92,7 +120,10 @@ def _shares(scores: NDArray[np.float32], activation: str, weights: Weights) -> N
         for start in range(0, height_px, _STRIP_ROWS):
             rows = slice(start, start + _STRIP_ROWS)
             weight = weights.rows[index, rows, None] * weights.cols[index]
-            fill(scores[index, :, rows], activation, weight, found[index, :, rows])
+            if graph.sums_to_one:
+                np.multiply(scores[index, :, rows], weight, out=found[index, :, rows])
+            else:
+                fill(scores[index, :, rows], graph.activation, weight, found[index, :, rows])
     return found
 
 

@@ -64,6 +64,8 @@ class OnnxGraph:
     fit: Fit
     least: int
     """Where the fit is cropped: how many pixels of a window have no output, both sides together. Else the ratio."""
+    sums_to_one: bool = False
+    """It gives a probability for each class that add up to one, to the last digits: a softmax is its end."""
     bytes_a_pixel: int = BYTES_A_PIXEL
     """Estimate of the memory of its layers, for a pixel of the window."""
     data_files: tuple[str, ...] = ()

@@ -36,6 +36,8 @@ _ABOUT_PX = 128
 """The sizes tried are near this, large enough for most networks."""
 _SUM_TOLERANCE = 0.01
 """How far the probabilities of a pixel may be from summing to one."""
+_DIGITS = 1e-5
+"""So far from one the sum of a softmax in float32 may be, of hundreds of classes; one in half precision is farther."""
 _RANGE_TOLERANCE = 1e-3
 _LARGEST_OUTPUT = 8
 """Pixels of an output along one of its window's."""
@@ -89,6 +91,7 @@ def try_out(  # noqa: PLR0913 (what a caller may know of a network)
         activation=settled,
         fit=fit,
         least=least,
+        sums_to_one=settled == "none" and _sums_to_one(scores),
         bytes_a_pixel=bytes_a_pixel,
         data_files=tuple(each.name for each in file.data_files),
         notes=(*_others(arrays, name), *notes, *_fit_note(fit, least)),
@@ -283,6 +286,12 @@ def _activation(
     return "none", (
         f"it gives a probability for each class by itself ({told}, sums off by {off:.2g}): divided by their sum",
     )
+
+
+def _sums_to_one(scores: NDArray[Any]) -> bool:
+    """Tell whether the probabilities of every pixel are what a softmax gives, and need not be divided by their sum."""
+    off = np.abs(scores.sum(axis=1, dtype=np.float64) - 1).max()
+    return scores.shape[1] > 1 and float(scores.min()) >= 0 and float(off) <= _DIGITS
 
 
 def _axes(channels_last: bool) -> str:  # noqa: FBT001 - a word
