@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from xml.etree import ElementTree as ET
+
 import pytest
 
 from geoseg.errors import UsageError
-from geoseg.legend import DEEPGLOBE, LandCover, Legend, name_key
+from geoseg.legend import DEEPGLOBE, LandCover, Legend, attribute_table_of, color_palette, name_key
 
 COAST = Legend((LandCover(3, "Sea", (0, 0, 255)), LandCover(9, "Dunes & beach", (255, 255, 0))))
 
@@ -58,3 +61,21 @@ def test_a_code_of_no_class_is_refused() -> None:
 )
 def test_spellings_of_a_name_are_one_but_for_the_sign_of_a_number(one: str, other: str, *, are_one: bool) -> None:
     assert (name_key(one) == name_key(other)) is are_one
+
+
+@pytest.mark.parametrize("name", ["", " ", "a\nb", "a\x00b", "a\x7f", "\x85", "\ud800", "a\ufffeb", "\uffff"])
+def test_a_name_that_no_file_can_hold_is_refused(name: str) -> None:
+    with pytest.raises(UsageError, match="class name must be text on one line"):
+        LandCover(0, name, (0, 0, 0))
+
+
+@pytest.mark.parametrize("name", ["forêt", "森林", "🌲", "a & <b>", 'say "x"', "\u200bwood"])
+def test_any_other_name_comes_back_from_json_and_xml(name: str) -> None:
+    legend = Legend((LandCover(0, name, (0, 0, 0)),))
+    assert Legend.from_json(json.loads(json.dumps(legend.to_json()))) == legend
+    palette, table = (
+        ET.fromstring(ET.tostring(made(legend)))  # noqa: S314 - our own
+        for made in (color_palette, attribute_table_of)
+    )
+    assert palette[0].get("label") == name
+    assert table.findall(".//F")[1].text == name

@@ -165,6 +165,8 @@ class _Subject:
     notes: Sequence[str]
     panels: Callable[[tuple[int, int]], Sequence[Panel]]
     """Of some (rows, cols)."""
+    nothing: str
+    """What is written where there is no class."""
     count: int = 1
 
     def drawn(self, heading: Heading, width_px: int | None, dpi: int | None) -> bytes:
@@ -179,7 +181,7 @@ class _Subject:
             self.scale,
             heading.paragraphs,
             self.notes,
-            "no polygons",
+            self.nothing,
         )
         layout = SheetLayout.of(sheet, self.aspect, self.count)
         return draw_sheet(sheet, layout, self.panels(layout.scaled_to(width_px)[1]), width_px, dpi)
@@ -218,6 +220,7 @@ def _raster_subject(
         MapScale.of_raster(part.scene.geobox),
         _notes(landcover, source),
         panels,
+        "no class, all nodata",
         1 if source is None else 2,
     )
 
@@ -259,6 +262,7 @@ def _polygon_subject(
         MapScale() if bounds is None else MapScale.of_bounds(source.crs, bounds),
         () if raster is None else _notes(raster.scene, None),
         panels,
+        "no polygons",
     )
 
 

@@ -81,7 +81,7 @@ class Sheet:
     notes: Sequence[str] = ()
     """At the foot: warnings, the source."""
     nothing: str = ""
-    """What is written where there is no image."""
+    """What is written in the middle of the map where it has no class."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,9 +167,10 @@ def draw_sheet(
     for place, panel in enumerate(panels):
         drawing.show(panel, place)
     if not panels:
-        middle = layout.left(0) + layout.cols / 2, layout.top + layout.rows / 2
-        drawing.write(*middle, sheet.nothing, size=30, color=_PALE, align="center")
         drawing.frame(0)
+    if not sheet.entries:
+        middle = layout.left(layout.count - 1) + layout.cols / 2, layout.top + layout.rows / 2
+        drawing.write(*middle, sheet.nothing, size=30, color=_PALE, align="center")
     drawing.legend(sheet.entries, in_px=sheet.in_px)
     if panels:
         drawing.scale(sheet.scale)

@@ -13,11 +13,13 @@ from geoseg.given import integer, integers, nearest
 
 NODATA = 255
 """The value of every pixel without a class. Class 0 is a class."""
+_NO_TEXT = re.compile("[\x00-\x1f\x7f\ud800-\udfff\ufffe\uffff]")
+"""Control characters, and what neither UTF-8 nor the XML beside a map can hold."""
 
 
 def _check(code: int, name: str, color: tuple[int, ...]) -> None:
     """Raise UsageError for a name or a color that no class can have."""
-    if not name or any(ord(letter) < ord(" ") for letter in name):
+    if not name.strip() or _NO_TEXT.search(name):
         raise UsageError(f"class name must be text on one line, got {name!r:.80} for code {code}", "name")
     if len(color) != 3 or not all(0 <= level <= 255 for level in color):
         raise UsageError(f"class color must be three levels 0 to 255, got {color} for {name!r:.80}", "color")

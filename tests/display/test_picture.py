@@ -135,6 +135,9 @@ def test_a_scene_that_is_not_the_maps_is_refused(tmp_path: Path) -> None:
 def test_nothing_valid_is_a_picture_all_the_same(tmp_path: Path) -> None:
     out = picture(write(tmp_path / "m.tif", 1, NODATA), write(tmp_path / "s.tif", 3, NODATA), out=tmp_path / "p.png")
     assert all(max(color) - min(color) < 4 for color in shown(out))  # the page and its lines
+    single = image.imread(picture(tmp_path / "m.tif", out=tmp_path / "q.png"))[..., :3].min(axis=2)
+    rows, cols = (side // 4 for side in single.shape)
+    assert single[rows:-rows, cols : 2 * cols].min() < 0.6  # a word in the middle of the map
 
 
 def test_a_place_that_cannot_be_written_is_said(tmp_path: Path) -> None:
