@@ -52,7 +52,7 @@ def finalize(  # noqa: PLR0913 - a run, and where all of it goes
         temperature = calibrated_temperature(plan, network)
         found = _evaluated(plan, network, temperature, target.name)
     bundle = write_bundle(learner, target, folder.known, temperature=temperature, found=found)
-    if found is not None and found.calibration is not None:
+    if found is not None and found.calibration is not None and best is not None:
         say(
             f"epoch {learner.state.best_epoch + 1} is the best: mIoU {found.metrics.miou_of_reference:.4f} on "
             f"validation, confidence off by {found.calibration.error:.3f} at temperature {temperature:.2f}"
@@ -92,13 +92,15 @@ def keep_learned(learner: Learner, folder: RunFolder, *, here: bool) -> str | No
 
 
 def _evaluated(plan: TrainingPlan, network: torch.nn.Module, temperature: float, name: str) -> Evaluation | None:
-    """Return the figures on validation with the confidence that the bundle will have; None without validation."""
+    """Return the figures on validation with the confidence that the bundle will have; None where no pixel counts."""
     if not plan.valid:
         return None
     engine = LiveEngine(network, plan.normalization, len(plan.output_codes), temperature)
     scores, worst = Scores.empty(plan.legend, plan.output_codes), WorstCrops(plan.legend, stretch=plan.stretch)
     for scene in plan.valid:
         scores = scores.merge(score_scene(plan, engine, scene, worst.see))
+    if not scores.matrix.total_px:
+        return None
     where = f"validation of {plan.data['name']}"
     left_out = LeftOut(several=scores.several_px)
     invented = Metrics.of(scores.matrix).note_on_invented

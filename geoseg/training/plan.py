@@ -234,8 +234,10 @@ def _say_absent(
         say(f"no training pixel is {', '.join(lost)}{_after(dataset, train)}: the network cannot learn it")
     if unsure := [name for name in absent if name in perhaps]:
         say(f"no training pixel is certain to be {', '.join(unsure)}: only labels that leave several open include it")
-    unjudged = [dataset.legend.by_code(code).name for code in codes if valid_px and not valid_px.get(code)]
-    if unjudged:
+    unjudged = [dataset.legend.by_code(code).name for code in codes if not valid_px.get(code)]
+    if valid and len(unjudged) == len(codes):
+        say("no validation pixel has a class that is learned: epochs cannot be compared, so the last one is kept")
+    elif valid and unjudged:
         names = ", ".join(unjudged)
         say(f"no validation pixel is {names}{_after(dataset, valid)}: mIoU is the mean of the other classes")
 

@@ -28,7 +28,7 @@ from geoseg.training import TrainingProgress, train
 from geoseg.training.callbacks import TrainingState
 from geoseg.training.checkpoint import Checkpointer, RunFolder, load_checkpoint, open_folder, save_checkpoint
 from geoseg.training.loop import Learner
-from tests.training.tiny import TINY, learn, read_history, same, weights, write_data
+from tests.training.tiny import SIDE_PX, TINY, learn, read_history, same, weights, write_data, write_picture
 
 VARIANTS = {
     "average and dropout": TINY,
@@ -708,6 +708,19 @@ def test_all_scenes_may_train(data: Path, tmp_path: Path) -> None:
     assert card.provenance["epoch"] == 2
     assert card.metrics == {}
     assert any("nothing was validated" in line for line in lines)
+
+
+def test_validation_without_a_class_to_judge_keeps_the_last_epoch_and_says_so(tmp_path: Path) -> None:
+    data, lines = write_data(tmp_path / "data"), list[str]()
+    (mask,) = (data / "valid").glob("*_mask.png")
+    write_picture(mask, np.zeros((SIDE_PX, SIDE_PX, 3), np.uint8))  # unknown, which is not learned
+    learn(data, tmp_path / "m.safetensors", report=tmp_path / "report", announce=lines.append)
+    told = [line for line in lines if "no validation pixel has a class" in line and "the last one is kept" in line]
+    assert len(told) == 1
+    assert any("nothing was validated, so there is no report" in line for line in lines)
+    assert not any("nan" in line or "is the best" in line or "the other classes" in line for line in lines)
+    card = ModelBundle.open(tmp_path / "m.safetensors")
+    assert (card.provenance["epoch"], card.temperature, card.metrics) == (TINY.epochs, 1, {})
 
 
 def test_the_recipe_is_in_the_bundle_and_its_options_are_checked(data: Path, tmp_path: Path) -> None:
