@@ -145,12 +145,26 @@ landcover = layers["karte.tif"]
 render(landcover, QSize(landcover.width(), landcover.height())).save(str(folder / "karte.png"))
 render(layers["flächen.gpkg"], QSize(landcover.width(), landcover.height())).save(str(folder / "polygons.png"))
 
-# FlatGeobuf and a temporary output
-for name, output in (("fgb", str(folder / "v.fgb")), ("temporary", "TEMPORARY_OUTPUT")):
+# Other formats of polygons, and a temporary output
+for name, output, more in (
+    ("fgb", str(folder / "v.fgb"), {}),
+    ("geojson", str(folder / "v.geojson"), {"SIMPLIFY": 2}),
+    ("temporary", "TEMPORARY_OUTPUT", {}),
+):
     before = set(project.mapLayers())
-    processing.runAndLoadResults("geoseg:vectorize", {"INPUT": landcover, "OUTPUT": output}, feedback=Told())
+    processing.runAndLoadResults("geoseg:vectorize", {"INPUT": landcover, "OUTPUT": output, **more}, feedback=Told())
     (new,) = set(project.mapLayers()) - before
     seen[name] = look(project.mapLayer(new))
+
+# A page to look at, a page of facts, and the accuracy of a map that is its own reference
+pages = {
+    "preview": {"INPUT": landcover, "SCENE": scene, "OUTPUT": str(folder / "p.html")},
+    "info": {"INPUT": landcover, "OUTPUT": str(folder / "i.html")},
+    "evaluate": {"INPUT": landcover, "REFERENCE": landcover, "OUTPUT": str(folder / "same.html")},
+}
+for name, given in pages.items():
+    found = processing.run(f"geoseg:{name}", given, feedback=Told())
+    seen[name] = {output: str(value) for output, value in found.items()}
 
 # An extent of another CRS
 west, south = 400600.0, 4999450.0
@@ -240,11 +254,21 @@ processing.run(
     "geoseg:predict", {"INPUT": scene, "AOI": filtered, "OUTPUT": str(folder / "filtered.tif")}, feedback=Told()
 )
 
-# Errors of the command
+# Errors of the command, and a program that is too old
 try:
     processing.run("geoseg:predict", {"INPUT": scene, "OUTPUT": target, "SCALE": "foo"}, feedback=Told())
 except Exception as error:
     seen["error"] = str(error)
+program = os.environ["GEOSEG_EXECUTABLE"]
+old = folder / "old"
+old.write_text("#!/bin/sh\necho geoseg, version 0.0.9\n")
+old.chmod(0o755)
+os.environ["GEOSEG_EXECUTABLE"] = str(old)
+try:
+    processing.run("geoseg:info", {"INPUT": scene, "OUTPUT": str(folder / "x.html")}, feedback=Told())
+except Exception as error:
+    seen["old"] = str(error)
+os.environ["GEOSEG_EXECUTABLE"] = program
 
 # The settings
 from geoseg_qgis import settings

@@ -328,7 +328,9 @@ def wheels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def test_geoseg_is_installed_into_an_environment_of_its_own(tmp_path: Path, wheels: Path) -> None:
+def test_geoseg_is_installed_into_an_environment_of_its_own(
+    tmp_path: Path, wheels: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write_wheel(wheels, "0.1.0")
     folder, lines = tmp_path / "Umgebung für geoseg", list[str]()
     path = installation.install(folder, sys.executable, lines.append, lambda: False)
@@ -337,18 +339,35 @@ def test_geoseg_is_installed_into_an_environment_of_its_own(tmp_path: Path, whee
     assert programs.examine(path).version == "0.1.0"
     assert programs.find(str(folder)) == path
     assert any("geoseg-0.1.0" in line for line in lines)
+    with monkeypatch.context() as patched:
+        patched.setattr(installation, "NEEDED", (9, 0, 0))  # which pip does not find
+        with pytest.raises(programs.ProgramError, match=PIP_SAYS) as failed:
+            installation.install(folder, sys.executable, lines.append, lambda: False)
+    assert "\n" not in str(failed.value)
+    assert programs.examine(path).version == "0.1.0", "what worked is gone"
     write_wheel(wheels, "0.2.0")  # the button again: an update
     path = installation.install(folder, sys.executable, lines.append, lambda: False)
     assert programs.examine(path).version == "0.2.0"
 
 
-def test_what_cannot_be_installed_is_one_sentence_and_leaves_nothing(tmp_path: Path, wheels: Path) -> None:
-    folder = tmp_path / "env"
-    with pytest.raises(programs.ProgramError, match=r"could not be installed \(pip says: ERROR: .*geoseg") as failed:
-        installation.install(folder, sys.executable, lambda _line: None, lambda: False)
-    assert "\n" not in str(failed.value)
+PIP_SAYS = r"could not be installed \(pip says: ERROR: .*geoseg"
+MAKES_ENVIRONMENTS = """
+import pathlib, shutil, sys
+if sys.argv[4] != "venv":
+    sys.exit("ERROR: No matching distribution found for geoseg")
+inside = pathlib.Path(sys.argv[5], "bin", "python")
+inside.parent.mkdir(parents=True)
+shutil.copy(__file__, inside)
+"""
+
+
+def test_what_cannot_be_installed_is_one_sentence_and_leaves_nothing(tmp_path: Path, program: Program) -> None:
+    folder, python = tmp_path / "env", program(MAKES_ENVIRONMENTS, "python")
+    heard: list[bool] = []
+    with pytest.raises(programs.ProgramError, match=PIP_SAYS):
+        installation.install(folder, python, lambda _line: heard.append(folder.exists()), lambda: False)
+    assert heard == [True], "pip was not asked in the new environment"
     assert not folder.exists()
-    write_wheel(wheels, "0.1.0")
     with pytest.raises(programs.ProgramError, match="was canceled"):
         installation.install(folder, sys.executable, lambda _line: None, lambda: True)
     assert not folder.exists()

@@ -72,7 +72,7 @@ def test_results_load_with_styles_and_names(seen: dict[str, Any], folder: Path) 
     assert layers["flächen.gpkg"]["features"] == int(seen["found"]["POLYGON_COUNT"])  # not those of the other layer
     assert {name: classes[name] for name in layers["flächen.gpkg"]["classes"]} == layers["flächen.gpkg"]["classes"]
     assert {each["crs"] for each in layers.values()} == {"EPSG:32631"}
-    for name in ("fgb", "temporary"):
+    for name in ("fgb", "geojson", "temporary"):
         assert seen[name]["renderer"] == "categorizedSymbol"
         assert seen[name]["name"] == "Polygons of Land cover of Szene"
 
@@ -128,11 +128,21 @@ def test_cancel_keeps_tiles_and_the_next_run_resumes(seen: dict[str, Any]) -> No
         ("no_labels", "Give the labels of the scene"),
         ("two", "one of the two"),
         ("error", "Invalid value for “Values of black and white”"),
+        ("old", "this plugin needs 0.1.0 or later"),
     ],
 )
 def test_what_cannot_run_is_one_sentence(seen: dict[str, Any], what: str, said: str) -> None:
     assert said in str(seen[what])
     assert "\n" not in str(seen[what]).strip()
+
+
+def test_pages_are_written_where_they_are_said_to_be(seen: dict[str, Any], folder: Path) -> None:
+    pages = {name: Path(seen[name]["OUTPUT"]) for name in ("preview", "info", "evaluate")}
+    assert pages == {name: folder / f"{file}.html" for name, file in zip(pages, ("p", "i", "same"), strict=True)}
+    assert all(page.stat().st_size > 0 for page in pages.values())
+    assert float(seen["evaluate"]["OVERALL_ACCURACY"]) == 1
+    assert "100.0 %" in pages["evaluate"].read_text(encoding="utf-8")
+    assert json.loads((folder / "v.geojson").read_text(encoding="utf-8"))["features"]
 
 
 def test_a_memory_layer_is_a_reference(seen: dict[str, Any], folder: Path) -> None:
