@@ -58,7 +58,9 @@ def test_it_comes_back_from_its_bundle_and_onnx_agrees(tmp_path: Path, which: st
     normalized = (torch.from_numpy(image) * gain + bias)[None]
     with torch.no_grad():
         logits = network(normalized)
+        before = torch.get_rng_state()
         assert torch.equal(load_network(bundle)(normalized), logits)
+        assert torch.equal(torch.get_rng_state(), before), "what is read from a file was filled at random first"
         wanted = torch.softmax(network.double()(normalized.double()), dim=1).numpy()  # without torch's own roundings
     assert ModelBundle.open(bundle.weights_path).arguments == {**arguments, **SIZES}
     np.testing.assert_allclose(probabilities(choose_engine(bundle, "onnx").open(), image), wanted, atol=1e-4)

@@ -36,6 +36,17 @@ def test_gradients_are_those_of_torch() -> None:
     torch.testing.assert_close(ours, torchs)
 
 
+def test_all_that_a_seed_fills_comes_back() -> None:
+    """VGG's classifier, which is thrown away, is left unfilled; nothing else is."""
+    states = []
+    for _ in range(2):
+        torch.manual_seed(5)
+        states.append(build("SegNet", {"encoder_name": "vgg11_bn", "in_channels": 3, "classes": 2}).state_dict())
+    one, other = states
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    assert all(tensor.isfinite().all() and tensor.std() > 0 for tensor in one.values() if tensor.ndim == 4)
+
+
 def test_mirror_has_the_convolutions_of_the_vgg() -> None:
     """Thirteen of the encoder, and thirteen of the decoder with the classifier: the paper's figure 2."""
     with torch.device("meta"):

@@ -114,10 +114,13 @@ def test_a_network_taken_whole_is_frozen_whole(data: Path, planned: Planned, tmp
 
 @pytest.mark.usefixtures("offline")
 def test_an_encoder_with_fetched_weights_is_frozen(planned: Planned) -> None:
-    recipe = TINY.changed(architecture="Unet", encoder="resnet18", encoder_weights="imagenet", norm="frozen")
+    recipe = TINY.changed(
+        architecture="Unet", encoder="mobilenet_v2", arguments={"decoder_channels": [16, 16, 8, 8, 8]},
+        encoder_weights="imagenet", norm="frozen",
+    )  # fmt: skip
     plan, _ = planned(recipe)
     assert frozen(start_network(plan, lambda _line: None)) == {"encoder": True, "decoder": False}
-    without_any, _ = planned(recipe.changed(encoder="vgg11"))
+    without_any, _ = planned(recipe.changed(encoder="mit_b0"))
     with pytest.raises(UsageError, match="`norm='frozen'` keeps pretrained batch norm as it is, and there is none"):
         start_network(without_any, lambda _line: None)
 
@@ -190,7 +193,10 @@ def lite0(folder: Path) -> Path:
     return folder / "lite0.safetensors"
 
 
-LITE0 = {"architecture": "FPN", "encoder": "timm-tf_efficientnet_lite0", "init": "demo", "crop_px": 64}
+LITE0 = {
+    "architecture": "FPN", "encoder": "timm-tf_efficientnet_lite0", "init": "demo", "crop_px": 64,
+    "arguments": {"decoder_pyramid_channels": 32, "decoder_segmentation_channels": 32},
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(

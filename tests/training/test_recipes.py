@@ -37,11 +37,12 @@ PARTS = ("architecture", "optimizer", "loss", "weights", "augmentation", "ignore
 
 def short(recipe: Recipe) -> Recipe:
     """Return a recipe of a small network and few small batches, without pretrained weights, at a rate that shows."""
-    encoder = recipe.encoder and VGG.get(recipe.encoder, SMALL)
+    encoder, side_px = recipe.encoder and VGG.get(recipe.encoder, SMALL), 32 if recipe.encoder in VGG else 64
     return recipe.changed(
         encoder=encoder, arguments=recipe.arguments | FEW.get(recipe.architecture, {}), encoder_weights=None,
-        gsd_m=None, size_px=None, crop_px=64, window_px=64, batch_size=2, batches=4 if recipe.encoder in VGG else 8,
-        epochs=2, lr=2e-3, schedule="constant", valid_every=2, precision="32",
+        gsd_m=None, size_px=None, crop_px=side_px, window_px=side_px, batch_size=2,
+        batches=4 if recipe.encoder in VGG else 8, epochs=2, lr=2e-3, schedule="constant", valid_every=2,
+        precision="32",
     )  # fmt: skip
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -130,7 +131,7 @@ def test_only_crops_that_are_kept_are_read_and_few_are_held() -> None:
     assert worst.of(1) == ()
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def evaluation() -> Evaluation:
     rng = np.random.default_rng(0)
     truth = rng.integers(0, 7, 4000).astype(np.uint8)
@@ -141,7 +142,7 @@ def evaluation() -> Evaluation:
     )
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def worst() -> WorstCrops:
     found = WorstCrops(DEEPGLOBE, crop_px=32)
     for scene, truth, guess in errors(96, 2, 9):
@@ -149,11 +150,17 @@ def worst() -> WorstCrops:
     return found
 
 
-def test_the_folder_holds_everything(tmp_path: Path, evaluation: Evaluation, worst: WorstCrops) -> None:
-    rows = epochs(30)
-    folder = write_training_report(
-        tmp_path / "report", rows, replace(evaluation, worst=worst), '{"lr": 0.001}', data={"split": "random:0.8"}
-    )
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory, evaluation: Evaluation, worst: WorstCrops) -> Path:
+    """Return the folder of a report of 30 epochs, to look at."""
+    return write_training_report(
+        tmp_path_factory.mktemp("written") / "report", epochs(30), replace(evaluation, worst=worst), '{"lr": 0.001}',
+        data={"split": "random:0.8"},
+    )  # fmt: skip
+
+
+def test_the_folder_holds_everything(written: Path) -> None:
+    folder, rows = written, epochs(30)
     pictures = {"curves.png", "confusion.png", "calibration.png", "worst/rangeland.png"}
     files = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
     assert files == pictures | {
@@ -176,9 +183,8 @@ def test_the_folder_holds_everything(tmp_path: Path, evaluation: Evaluation, wor
         assert [row["name"] for row in csv.DictReader(file)] == list(DEEPGLOBE.names)
 
 
-def test_the_sheet_shows_the_legends_colors(tmp_path: Path, evaluation: Evaluation, worst: WorstCrops) -> None:
-    folder = write_training_report(tmp_path / "report", epochs(2), replace(evaluation, worst=worst))
-    pixels = (imread(folder / "worst" / "rangeland.png")[..., :3] * 255).round().astype(int)
+def test_the_sheet_shows_the_legends_colors(written: Path, worst: WorstCrops) -> None:
+    pixels = (imread(written / "worst" / "rangeland.png")[..., :3] * 255).round().astype(int)
     packed = np.unique(pixels @ [65536, 256, 1])
     there = {(color >> 16, color >> 8 & 255, color & 255) for color in packed.tolist()}
     shown = {code for crop in worst.of(2) for code in (*crop.reference.flat, *crop.predicted.flat) if code != 255}
@@ -187,9 +193,9 @@ def test_the_sheet_shows_the_legends_colors(tmp_path: Path, evaluation: Evaluati
 
 
 def test_an_older_report_is_replaced_and_other_files_are_kept(
-    tmp_path: Path, evaluation: Evaluation, worst: WorstCrops
+    tmp_path: Path, written: Path, evaluation: Evaluation, worst: WorstCrops
 ) -> None:
-    folder = write_training_report(tmp_path / "report", epochs(2), replace(evaluation, worst=worst))
+    folder = Path(shutil.copytree(written, tmp_path / "report"))
     with pytest.raises(OutputError, match="holds"):
         write_training_report(folder, epochs(2), replace(evaluation, worst=worst))
     (folder / "mine.txt").write_text("mine")
@@ -230,5 +236,5 @@ def test_one_band_is_grey_and_one_epoch_is_a_dot(tmp_path: Path, evaluation: Eva
     truth = np.zeros((32, 32), np.uint8)
     worst.see(Scene("s", (32, 32), bands=1), Window(0, 0, 32, 32), truth, truth + 1)
     assert worst.of(0)[0].image.shape == (1, 32, 32)
-    folder = write_training_report(tmp_path / "report", epochs(1), replace(evaluation, worst=worst))
+    folder = write_training_report(tmp_path / "report", epochs(1), replace(evaluation, worst=worst, calibration=None))
     assert imread(folder / "curves.png").std() > 0

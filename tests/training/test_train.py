@@ -32,10 +32,12 @@ from tests.training.tiny import SIDE_PX, TINY, learn, read_history, same, weight
 
 VARIANTS = {
     "average and dropout": TINY,
-    "without an average": replace(TINY, average=0.0, clip=0.0),
-    "steps of two batches, an odd epoch": replace(TINY, batches=5, accumulate=2),
-    "rmsprop, cyclic rate": replace(TINY, optimizer="rmsprop", schedule="cyclic", step_epochs=1, floor=0.1, lr=1e-3),
-    "adam, amsgrad, group norm": replace(TINY, optimizer="adam", amsgrad=True, norm="group"),
+    "without an average, rmsprop, cyclic rate": replace(
+        TINY, average=0.0, clip=0.0, optimizer="rmsprop", schedule="cyclic", step_epochs=1, floor=0.1, lr=1e-3
+    ),
+    "steps of two batches, an odd epoch, adam, amsgrad, group norm": replace(
+        TINY, batches=5, accumulate=2, optimizer="adam", amsgrad=True, norm="group"
+    ),
     "sgd, a rate that is found": replace(TINY, optimizer="sgd", lr=None),
 }
 

@@ -130,7 +130,8 @@ def build(architecture: str, arguments: Mapping[str, Any], encoder_weights: str 
     try:
         with warnings.catch_warnings(), fetching() if others.get("encoder_weights") else contextlib.nullcontext():
             warnings.simplefilter("ignore", DeprecationWarning)  # the names of encoders outlive smp's taste in them
-            network = make(**others)
+            with _Unfilled(_is_thrown_away):
+                network = make(**others)
     except ModelError:
         raise
     except Exception as fault:  # noqa: BLE001 (smp, timm and what they fetch with raise whatever they like)
@@ -178,6 +179,34 @@ def _fetching(name: str, arguments: Mapping[str, Any], weights: str | None) -> d
     return {"encoder_name": encoder, "encoder_weights": fetched}
 
 
+class _Unfilled(TorchFunctionMode):
+    """Leaves some tensors as the memory had them where a network would fill them at random: nobody sees what with."""
+
+    def __init__(self, chosen: Callable[[torch.Tensor], bool]) -> None:
+        super().__init__()
+        self._chosen = chosen
+
+    def __torch_function__(self, function: Any, _types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ANN401
+        given = kwargs or {}
+        if function in _FILLS:
+            tensor = given["tensor"] if "tensor" in given else args[0]
+            if self._chosen(tensor):
+                return tensor
+        return function(*args, **given)
+
+
+_FILLS = frozenset(
+    (torch.nn.init.uniform_, torch.nn.init.normal_, torch.nn.init.kaiming_uniform_, torch.Tensor.uniform_,
+     torch.Tensor.normal_)
+)  # fmt: skip
+_VGG_CLASSIFIER = {(4096, 512 * 7 * 7), (4096, 4096), (1000, 4096)}
+
+
+def _is_thrown_away(tensor: torch.Tensor) -> bool:
+    """Tell whether a tensor is of the classifier that smp's VGG builds and deletes: 124 million numbers, 2 seconds."""
+    return tuple(tensor.shape) in _VGG_CLASSIFIER
+
+
 def use_threads(threads: int | None) -> None:
     """Set the number of torch's CPU threads, None for its own choice; in a fork it is one.
 
@@ -198,7 +227,8 @@ def load_network(bundle: ModelBundle) -> torch.nn.Module:
     check_fit(bundle.architecture, bundle.arguments, read_header(bundle.weights_path), bundle.name)
     if file_hash(bundle.weights_path) != bundle.weights_hash:
         raise ModelError(f"{bundle.weights_path} has changed since it was opened; start again")
-    network = build(bundle.architecture, bundle.arguments)
+    with _Unfilled(lambda _tensor: True):  # all of it is in the file
+        network = build(bundle.architecture, bundle.arguments)
     weights = safetensors.torch.load_file(bundle.weights_path)
     for name, tensor in weights.items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
