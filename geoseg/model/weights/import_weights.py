@@ -1,8 +1,13 @@
-"""The verb `import_weights`: weights that somebody trained elsewhere become a bundle."""
+"""The verb `import_weights`: weights that somebody trained elsewhere become a bundle.
+
+Weights that are known whole become one in geoseg's own cache, once, in a process of its own: `import_once`.
+"""
 
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections import ChainMap
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -10,9 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from geoseg.atomic import make_folders, probe_writable, same_file
-from geoseg.errors import ModelError, OutputError, UsageError
+from geoseg.errors import GeosegError, ModelError, OutputError, UsageError
 from geoseg.given import plain_arguments
 from geoseg.legend import GivenLegend, given_legend
+from geoseg.machine import end_process, is_python, python_command, python_environment
 from geoseg.model.bundle import (
     DEFAULT_DTYPE,
     DEFAULT_TEMPERATURE,
@@ -33,13 +39,16 @@ from geoseg.model.bundle import (
     one_line,
     usual_bands,
 )
+from geoseg.model.engines import cache_folder
 from geoseg.model.weights.presets import Preset, preset_named, preset_of
 from geoseg.model.weights.weights_file import WeightsFile, check_names, opened_tensors, read_weights_file
+from geoseg.version import VERSION
 
 if TYPE_CHECKING:
     import torch
 
     from geoseg.model.weights.recognition import Recognized
+
 
 Announce = Callable[[str], None]
 _SHOWN = 3
@@ -337,3 +346,45 @@ def _filled(found: Recognized) -> dict[str, torch.Tensor]:
         return {name: torch.zeros(shapes[name], dtype=kinds[name.endswith("_tracked")]) for name in lacking}
     own = build(found.architecture, found.arguments).state_dict()
     return {name: own[name] for name in lacking}
+
+
+def import_once(weights: Path) -> Path:
+    """Return the bundle of a file of weights whose preset is known, made now unless it is kept.
+
+    torch is loaded in another process: it never gives its memory back. GeosegError as `import_weights`.
+    """
+    bundle = cache_folder() / "imported" / f"{file_hash(weights)[:32]}-{VERSION}" / f"{weights.stem}.safetensors"
+    if bundle.is_file():
+        return bundle
+    if not is_python():  # Python lives inside another program, QGIS for one
+        _import(weights, bundle)
+        return bundle
+    command = python_command("geoseg.model.weights.import_weights", str(weights), str(bundle))
+    environment = python_environment() | {"PYTHONIOENCODING": "utf-8"}
+    done = subprocess.run(  # noqa: S603 (our own program)
+        command, env=environment, capture_output=True, encoding="utf-8", errors="replace", check=False
+    )
+    if done.returncode:
+        said = [line for line in done.stderr.splitlines() if line.strip()]
+        line = one_line(said[-1], 600) if said else f"the import of {weights} ended with {done.returncode}"
+        raise UsageError(f"{line} to geoseg import") if done.returncode == UsageError.exit_code else ModelError(line)
+    return bundle
+
+
+def _import(weights: Path, bundle: Path) -> None:
+
+    import_weights(weights, bundle, mkdir=True, overwrite=True)
+
+
+def main(arguments: list[str]) -> int:
+    """Import as the command line says: WEIGHTS BUNDLE."""
+    try:
+        _import(Path(arguments[0]), Path(arguments[1]))
+    except GeosegError as fault:
+        sys.stderr.write(f"{one_line(fault, 600)}\n")
+        return fault.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    end_process(main(sys.argv[1:]))
