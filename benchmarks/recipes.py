@@ -31,8 +31,8 @@ import geoseg
 from geoseg.model.network import load_network
 from geoseg.training import RECIPES, recipe_named
 from geoseg.training.callbacks import Callbacks
-from geoseg.training.initialization import start_network
 from geoseg.training.loop import Learner
+from geoseg.training.network import start_network
 from geoseg.training.plan import plan_training
 
 _TILE_PX = 1024

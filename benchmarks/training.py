@@ -29,8 +29,8 @@ from geoseg.raster import Window, WindowGrid
 from geoseg.synthetic import Landscape, write_landscape
 from geoseg.training import Recipe
 from geoseg.training.callbacks import Callbacks
-from geoseg.training.initialization import start_network
 from geoseg.training.loop import Learner, fit
+from geoseg.training.network import start_network
 from geoseg.training.plan import TrainingPlan, plan_training
 from geoseg.training.validation import LiveEngine, score_scene
 

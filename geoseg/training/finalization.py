@@ -15,9 +15,8 @@ from geoseg.model import ModelBundle
 from geoseg.raster import Window, WindowGrid
 from geoseg.training.callbacks import TrainingState
 from geoseg.training.checkpoint import RunFolder, load_checkpoint, recipe_as_run, write_bundle
-from geoseg.training.initialization import bring_back
 from geoseg.training.loop import Learner
-from geoseg.training.network import Says, channel_table, normalized
+from geoseg.training.network import Says, bring_back, channel_table, normalized
 from geoseg.training.optimization import validation_errors
 from geoseg.training.plan import TrainingPlan
 from geoseg.training.report import write_training_report

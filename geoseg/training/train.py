@@ -33,9 +33,8 @@ from geoseg.training.checkpoint import (
     open_folder,
 )
 from geoseg.training.finalization import finalize, keep_learned
-from geoseg.training.initialization import start_network
 from geoseg.training.loop import Learner, fit, hardware
-from geoseg.training.network import Says, check_recipe, opened
+from geoseg.training.network import Says, check_recipe, opened, start_network
 from geoseg.training.optimization import batch_size, check_fits
 from geoseg.training.plan import TrainingPlan, plan_training
 from geoseg.training.recipe import Recipe, RecipeOptions, recipe_named

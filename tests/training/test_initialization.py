@@ -18,7 +18,7 @@ from geoseg.errors import ModelError, UsageError
 from geoseg.legend import LandCover, Legend
 from geoseg.model import ModelBundle, build
 from geoseg.training import Recipe
-from geoseg.training.initialization import bring_back, start_network
+from geoseg.training.network import bring_back, start_network
 from geoseg.training.plan import TrainingPlan, plan_training
 from geoseg.training.report import ConsoleTable
 from tests.training.tiny import TINY, learn
@@ -47,9 +47,7 @@ def planned(data: Path) -> Planned:
 @pytest.fixture
 def offline(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave pretrained weights of encoders where they are."""
-    monkeypatch.setattr(
-        "geoseg.training.initialization.build", lambda name, arguments, _weights: build(name, arguments)
-    )
+    monkeypatch.setattr("geoseg.training.network.build", lambda name, arguments, _weights: build(name, arguments))
 
 
 def frozen(network: torch.nn.Module) -> dict[str, bool]:

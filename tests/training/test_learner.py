@@ -18,8 +18,8 @@ from geoseg.errors import UsageError
 from geoseg.model import ModelBundle
 from geoseg.training.callbacks import Callbacks, TrainingState
 from geoseg.training.checkpoint import load_checkpoint, save_checkpoint
-from geoseg.training.initialization import start_network
 from geoseg.training.loop import Learner, hardware
+from geoseg.training.network import start_network
 from geoseg.training.optimization import optimizer_of
 from geoseg.training.plan import plan_training
 from geoseg.training.train import _sized

@@ -16,8 +16,8 @@ from geoseg.dataset import open_dataset, split
 from geoseg.legend import DEEPGLOBE
 from geoseg.training import Recipe, train
 from geoseg.training.callbacks import Callbacks
-from geoseg.training.initialization import start_network
 from geoseg.training.loop import Learner
+from geoseg.training.network import start_network
 from geoseg.training.plan import TrainingPlan, plan_training
 from geoseg.training.report import EpochRow
 
