@@ -1,4 +1,4 @@
-"""Means of fine pixels and what is interpolated between them, compiled; `coarse_engine` has both in numpy, too."""
+"""Means of fine pixels and what is interpolated between them, compiled; `derived_engines.py` has both in numpy, too."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from geoseg.errors import UsageError
 from geoseg.inference.blend import DEFAULT_BLEND, Blend, check_blend
-from geoseg.inference.symmetries import check_symmetries, symmetric
+from geoseg.inference.derived_engines import check_symmetries, symmetric
 from geoseg.inference.tile import Readable, SceneMapping
 from geoseg.inference.view import network_window
 from geoseg.machine import available_cores, available_memory_bytes, in_every_fork, size_text
@@ -295,7 +295,7 @@ def _coarse(engine: Engine, window_px: int, network_px: int) -> Engine:
     averaging: Callable[[int, int], Engine] | None = getattr(engine, "averaging", None)
     if averaging is not None:
         return averaging(window_px, network_px)
-    from geoseg.inference.coarse_engine import CoarseEngine  # noqa: PLC0415 - few scenes need its kernels
+    from geoseg.inference.derived_engines import CoarseEngine  # noqa: PLC0415 - few scenes need its kernels
 
     return CoarseEngine(engine, window_px, network_px)
 

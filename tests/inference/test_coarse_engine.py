@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 import geoseg
 from geoseg.errors import UsageError
-from geoseg.inference import SceneMapping, coarse_engine, coarse_kernels, map_tile
-from geoseg.inference.coarse_engine import CoarseEngine, average, middles
+from geoseg.inference import SceneMapping, coarse_kernels, derived_engines, map_tile
+from geoseg.inference.derived_engines import CoarseEngine, average, middles
 from geoseg.model import ModelBundle, Weights, build, choose_engine, save_bundle
 from geoseg.model.engines.torch_engine import Means
 from geoseg.model.engines.torch_sweep import Batch
@@ -36,7 +36,7 @@ def averaged(pixels: NDArray[np.float64], side: int) -> NDArray[np.float64]:
 
 @pytest.mark.parametrize(("window_px", "network_px"), SIZES)
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16", "float32"])
-@pytest.mark.parametrize("way", [coarse_engine, coarse_kernels], ids=["numpy", "compiled"])
+@pytest.mark.parametrize("way", [derived_engines, coarse_kernels], ids=["numpy", "compiled"])
 def test_a_mean_is_that_of_the_valid_ground_it_covers(
     way: ModuleType, window_px: int, network_px: int, dtype: str
 ) -> None:
@@ -63,7 +63,7 @@ def test_numpy_and_compiled_kernels_give_the_same_bits(window_px: int, network_p
     coarse = rng.random((2, 4, network_px, network_px), np.float32)
     weights = rng.random((2, window_px), np.float32), rng.random((2, window_px), np.float32)
     found = []
-    for way in (coarse_engine, coarse_kernels):
+    for way in (derived_engines, coarse_kernels):
         means, seen = np.empty((3, network_px, network_px), np.float32), np.empty((network_px, network_px), np.bool_)
         way.average(data, valid, means, seen)
         fine = np.empty((2, 4, window_px, window_px), np.float32)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from geoseg.errors import UsageError
-from geoseg.inference.symmetries import SymmetricEngine
+from geoseg.inference.derived_engines import SymmetricEngine
 from geoseg.model import Weights, choose_engine
 from geoseg.raster import Window
 from tests.networks import tiny_bundle

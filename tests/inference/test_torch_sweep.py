@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from geoseg.errors import ModelError
 from geoseg.inference import Blend, SceneMapping, map_tile
+from geoseg.inference.derived_engines import symmetric
 from geoseg.inference.pipeline import begin_sweep, course_of
-from geoseg.inference.symmetries import symmetric
 from geoseg.legend import NODATA
 from geoseg.model import HELD_SLABS, Engine, FinishedRows, OutOfMemory, Slab, TorchEngine
 from geoseg.model.engines.streams import HostStreams, Mark, Streams
