@@ -135,9 +135,9 @@ def _difference(here: BandStatistics, training: BandStatistics, bands: Sequence[
         bands, here.mean, here.std, training.mean, training.std, strict=True
     ):
         if abs(mean - usual_mean) > SHIFT_TOLERANCE * usual_std:
-            return f"the mean of {name} is {mean:.4g}, there {usual_mean:.4g} ± {usual_std:.4g}"
-        if not 1 / CONTRAST_TOLERANCE <= max(std, 1e-9) / usual_std <= CONTRAST_TOLERANCE:
-            return f"the standard deviation of {name} is {std:.4g}, there {usual_std:.4g}"
+            return f"the mean of {name} is {mean:.4g}, in training {usual_mean:.4g} ± {usual_std:.4g}"
+        if not 1 / CONTRAST_TOLERANCE <= max(std, 1e-9) / max(usual_std, 1e-9) <= CONTRAST_TOLERANCE:
+            return f"the standard deviation of {name} is {std:.4g}, in training {usual_std:.4g}"
     return None
 
 

@@ -69,8 +69,16 @@ def _expanded(source: str | os.PathLike[str]) -> list[SceneLike]:
 
 
 def _in_folder(folder: Path) -> list[SceneLike]:
-    """Return the rasters of a folder, or the folder itself where it is one, as ESRI's grids are."""
-    rasters: list[SceneLike] = [str(file) for file in sorted(folder.iterdir()) if _is_raster_name(file.name)]
+    """Return the rasters of a folder, or the folder itself where it is one, as ESRI's grids are.
+
+    Hidden files are none: macOS keeps a `._scene.tif` beside each file on foreign disks.
+    """
+    try:
+        with os.scandir(folder) as entries:
+            names = sorted(each.name for each in entries if _is_raster_name(each.name) and each.is_file())
+    except OSError as error:
+        raise UsageError(f"the folder {folder} cannot be read: {error.strerror}; name the files", "scenes") from None
+    rasters: list[SceneLike] = [str(folder / name) for name in names if not name.startswith(".")]
     if rasters:
         return rasters
     try:

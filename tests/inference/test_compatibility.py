@@ -51,8 +51,8 @@ def test_a_scene_like_the_training_imagery_is_silent(bundle: ModelBundle, tmp_pa
 @pytest.mark.parametrize(
     ("means", "std", "said"),
     [
-        ((30, 20, 12), 4, "the mean of red is 30.*, there 120 ± 40"),
-        ((120, 100, 70), 3, "the standard deviation of red is 3.*, there 40"),
+        ((30, 20, 12), 4, "the mean of red is 30.*, in training 120 ± 40"),
+        ((120, 100, 70), 3, "the standard deviation of red is 3.*, in training 40"),
         ((70, 100, 120), 40, "its bands would fit better in the opposite order"),
     ],
 )
@@ -84,6 +84,15 @@ def test_the_map_keeps_what_was_warned_of(tmp_path: Path) -> None:
     assert "red, green, blue; trained on pixels of 0.5 m" in about
     with rasterio.open(tmp_path / "alike.tif") as file:
         assert json.loads(file.tags()["GEOSEG_WARNINGS"]) == []
+
+
+def test_imagery_of_one_value_is_like_itself_and_unlike_any_other(tmp_path: Path) -> None:
+    """A band that was the same everywhere in training has no deviation to divide by."""
+    flat = BandStatistics(mean=(9.0,) * 3, std=(0.0,) * 3, low=(9.0,) * 3, high=(9.0,) * 3)
+    taken = tiny_bundle(tmp_path, export=False, gsd_m=0.5, statistics=flat)
+    assert not warn_if_unlike(scene(tmp_path / "flat.tif", np.full((3, 80, 80), 9, np.uint8)), taken, None)
+    with pytest.warns(UnlikeTrainingWarning, match="looks unlike the training imagery"):
+        warn_if_unlike(scene(tmp_path / "other.tif", normal((9, 9, 9), 4)), taken, None)
 
 
 def test_a_scale_is_applied_before_the_comparison(bundle: ModelBundle, tmp_path: Path) -> None:
