@@ -122,19 +122,19 @@ class Profile:
         if stage == DEVICE:
             what = f"the device: its results were waited for {share}"
             return Limit(
-                what, "take a faster one, several (`device='cuda:all'`), a smaller model, or a smaller `overlap`"
+                what, "use a faster one, several (`device='cuda:all'`), a smaller model, or a smaller `overlap`"
             )
         if stage == SCORE:
-            return Limit(f"telling the device what to do took {share}", "take a larger `batch_size`")
+            return Limit(f"telling the device what to do took {share}", "use a larger `batch_size`")
         work, what, nearer = {
             PIXELS: (READ, f"reading: devices waited for pixels for {share}", "keep the scene near"),
             WRITERS: (WRITE, f"writing: finished rows waited for {share}", _NEARER),
         }[stage]
         if self._cpu_seconds.get(work, 0.0) < _COMPUTING * seconds.get(work, 0.0):
-            return Limit(what, f"{nearer}, or take more `workers`")
+            return Limit(what, f"{nearer}, or use more `workers`")
         quicker = "a scene in a quick compression such as ZSTD"
         if cpu_s < _ALL * map_s * available_cores() and (self.workers or 0) < available_cores():
-            return Limit(what, f"take more `workers` (now {self.workers}), or {quicker}")
+            return Limit(what, f"use more `workers` (now {self.workers}), or {quicker}")
         return Limit(
             f"the processor: devices had to wait for {share} while it decoded pixels and encoded tiles",
             f"more cores, or {quicker}, keep a device busy",
@@ -171,13 +171,13 @@ def _limit_of_workers(seconds: Mapping[str, float], map_s: float, workers: int |
     if workers is not None and busy_s < (1 - _IDLE) * workers * map_s:
         return Limit(
             f"workers had nothing to do for {1 - busy_s / (workers * map_s):.0%} of the time: there were too few tiles",
-            f"take fewer `workers` (now {workers}), which share the cores, or a smaller `tile`",
+            f"use fewer `workers` (now {workers}), which share the cores, or a smaller `tile`",
         )
     stage = max((READ, SCORE, WRITE), key=lambda name: seconds.get(name, 0.0))
     share = f"{seconds.get(stage, 0.0) / busy_s:.0%} of the workers' time"
     return {
         READ: Limit(f"reading took {share}", "keep the scene near, in tiles, in a quick compression such as ZSTD"),
-        SCORE: Limit(f"the network took {share}", "take a GPU, a smaller model, or a smaller `overlap`"),
+        SCORE: Limit(f"the network took {share}", "use a GPU, a smaller model, or a smaller `overlap`"),
         WRITE: Limit(f"writing took {share}", _NEARER),
     }[stage]
 

@@ -61,7 +61,7 @@ def _completed(path: str | None, given: dict[str, Any], bands: tuple[int | str, 
     from geoseg.model import ModelBundle, fetch, is_demo, is_hub_address, is_onnx
 
     if path is None:
-        raise UsageError(f"`{next(iter(given))}` is about an ONNX file or a folder; name it with `model`", "model")
+        raise UsageError(f"`{next(iter(given))}` is for an ONNX file or a folder; name it with `model`", "model")
     fetched = fetch(path) if is_hub_address(path) else None
     path = path if fetched is None else str(fetched.address)  # with its file, which says what it is
     legend, codes = read_legend(Path(given["legend"])) if "legend" in given else (None, None)
@@ -78,11 +78,11 @@ def _completed(path: str | None, given: dict[str, Any], bands: tuple[int | str, 
         )
     for name in ("activation", "network_output"):
         if name in given:
-            raise UsageError(f"`{name}` is about an ONNX file, {path} is none; leave it out", name)
+            raise UsageError(f"`{name}` is for an ONNX file, {path} is not one; leave it out", name)
     if is_demo(path) or (Path(path) if fetched is None else fetched.path).is_file():
         ModelBundle.open(path)  # weights alone say how they become a model
         first = next(iter(given))
-        raise UsageError(f"`{first}` is about an ONNX file or a folder, {path} says it itself; leave it out", first)
+        raise UsageError(f"`{first}` is for an ONNX file or a folder, {path} states it itself; leave it out", first)
     if legend is None or normalization is None:
         raise UsageError("`legend`, `mean` and `std` go together, with `model=FOLDER` as written by save_pretrained")
     return ModelBundle.from_pretrained(path, **sides)

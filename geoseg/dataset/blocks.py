@@ -58,7 +58,7 @@ def hold_out_blocks(dataset: Dataset, share: float, seed: int, valid_share: floa
     if len(labeled) < needed:
         raise UsageError(
             f"`split='blocks'`: {len(labeled)} blocks of the ground have labels, {needed} are needed; "
-            "label more of the scenes, or take `split='all'`",
+            "label more of the scenes, or use `split='all'`",
             "split",
         )
     chance = random.Random(f"geoseg {seed}")  # noqa: S311 - not a secret
@@ -252,11 +252,11 @@ class _OnPlane:
         except GDAL_ERRORS as error:
             name = shown(self.pair.scene.path)
             raise SceneError(
-                f"cannot bring {name} to the CRS of the others: {error}; take `split='random:0.8'`"
+                f"cannot bring {name} to the CRS of the others: {error}; use `split='random:0.8'`"
             ) from None
         if not all(map(math.isfinite, found)):
             raise SceneError(
-                f"{shown(self.pair.scene.path)} has no place in the CRS of the others; take `split='random:0.8'`"
+                f"{shown(self.pair.scene.path)} has no place in the CRS of the others; use `split='random:0.8'`"
             )
         return found
 

@@ -211,7 +211,7 @@ def _factors(pair: Pair, gsd_m: float | None, size_px: int | None) -> tuple[floa
         raise UsageError(f"`gsd_m` is in meters a pixel and more than 0, got {gsd_m}", "gsd_m")
     if pair.gsd_m is None:
         raise UsageError(
-            f"{shown(pair.scene.path)} does not tell its pixel size; give `data_gsd_m` (in evaluate `gsd_m`)"
+            f"{shown(pair.scene.path)} does not state its pixel size; give `data_gsd_m` (in evaluate `gsd_m`)"
         )
     own = pair.scene.geobox
     is_own = own.pixel_m is not None and pair.gsd_m == own.gsd_m

@@ -241,7 +241,7 @@ def _published(dataset: Dataset) -> Mapping[str, str]:
     complaint = _published_complaint(dataset)
     published = dataset.published_split
     if complaint is not None or published is None:
-        raise UsageError(f"`split='published'`: {complaint}; take {default_rule(dataset)[0]} or a file of ids", "split")
+        raise UsageError(f"`split='published'`: {complaint}; use {default_rule(dataset)[0]} or a file of ids", "split")
     return {pair.id: part for pair in dataset.pairs if (part := published.part_of(pair.id)) is not None}
 
 
@@ -257,7 +257,7 @@ def _folders(dataset: Dataset) -> Mapping[str, str]:
     if not _has_folders(dataset):
         raise UsageError(
             "`split='folders'` needs scenes with labels in train/ and valid/ (and test/), or a column split; "
-            f"take {default_rule(dataset)[0]} or a file of ids",
+            f"use {default_rule(dataset)[0]} or a file of ids",
             "split",
         )
     return {pair.id: pair.part for pair in dataset.pairs if pair.part is not None}
@@ -282,7 +282,7 @@ def _random(dataset: Dataset, share: float, seed: int, valid_share: float) -> Ma
 def _by_member(dataset: Dataset, seed: int, valid_share: float) -> Split:
     """Divide each data set of a mixture by its own rule: as its folders or its table say, else all of it trains."""
     if not dataset.members:
-        raise UsageError(f"`split='mixture'`: {dataset.name} is one data set; take {default_rule(dataset)[0]}", "split")
+        raise UsageError(f"`split='mixture'`: {dataset.name} is one data set; use {default_rule(dataset)[0]}", "split")
     made = []
     for member in dataset.members:
         pairs = tuple(pair for pair in dataset.pairs if member.has(pair.id))

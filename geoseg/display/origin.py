@@ -35,7 +35,7 @@ class Heading:
         if title is not None and not (0 < len(title.strip()) <= _TITLE_LETTERS and title.isprintable()):
             raise UsageError(
                 f"`title` must be 1 to {_TITLE_LETTERS} characters on one line, got {title!r:.80}; "
-                "more can be said in `description`",
+                "put more into `description`",
                 "title",
             )
         if text is not None and not 0 < len(text.strip()) <= _TEXT_LETTERS:

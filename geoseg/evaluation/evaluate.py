@@ -391,7 +391,7 @@ class _MapEvaluation:
         if of_points:
             yield f"{_ALIKE} {'come with `areas=True`' if areas is None else 'are with the areas'}"
         elif self.points is not None:
-            yield f"the areas are from the sample {public_name(self.points.path)}, all else from the reference"
+            yield f"the areas are from the sample {public_name(self.points.path)}, everything else from the reference"
         elif areas is not None and any(each.standard_error > 0 for each in areas.classes):
             yield _CLUSTERED
 

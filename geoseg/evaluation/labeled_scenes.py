@@ -143,7 +143,7 @@ class SceneCounter:
         except OutOfMemory:
             raise GeosegError(
                 f"the rows of a tile of {place.width} x {place.height} pixels do not fit the device's memory; "
-                "take `device='cpu'`"
+                "use `device='cpu'`"
             ) from None
         labels, confidence = mapped["labels"], mapped["confidence"]
         if place.shape != tile.shape:

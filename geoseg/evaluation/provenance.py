@@ -108,7 +108,7 @@ def overlap_note(learned: TrainingData, dataset: Dataset, areas: Sequence[Area],
     if learned.is_lost:
         return (
             f"{model} does not list the scenes it was trained on, and its split ({learned.rule}, seed {learned.seed}) "
-            f"cannot be made again from {dataset.name}: some of these scenes may have trained it, and the figures then "
+            f"cannot be reproduced from {dataset.name}: some of these scenes may have trained it, and the figures then "
             "show how well it remembers them; give the `split_rule` and all scenes of the training, or other scenes"
         )
     scenes = {area.pair_id for area in areas}
@@ -201,7 +201,7 @@ def choose_areas(
     if not areas:
         raise UsageError(
             f"no scene of {dataset.name} is in the part {part} by the rule {made.name} ({_sizes(made)}); "
-            "take all scenes with `split='all'`, or name another `split` or `split_rule`",
+            "use all scenes with `split='all'`, or name another `split` or `split_rule`",
             "split",
         )
     return areas, f"{part} by the rule {made.name}"
@@ -211,7 +211,7 @@ def check_part(part: str, rule: str | None = None) -> None:
     """Raise UsageError for a part, or a rule, that is none, whatever the data set."""
     if part not in (*PARTS, "all"):
         near = nearest(str(part), (*PARTS, "all"))
-        way_out = f" (did you mean {near}?)" if near else "; how the data set is split is said by `split_rule`"
+        way_out = f" (did you mean {near}?)" if near else "; `split_rule` says how the data set is split"
         raise UsageError(f"`split` is train, valid, test or all, got {part!r:.40}{way_out}", "split")
     if rule is not None:
         try:

@@ -88,7 +88,7 @@ def within(
 
     """
     if aoi is None:
-        raise UsageError("`aoi_crs` is about an area; add `aoi`, or leave it out", "aoi_crs")
+        raise UsageError("`aoi_crs` is for an area; add `aoi`, or leave it out", "aoi_crs")
     source = Scene.open(scene)
     area = read_area(aoi, source.geobox, shown(source.path), aoi_crs)
     if area.within(source.shape) is None:
@@ -152,7 +152,7 @@ def _read(aoi: Aoi) -> tuple[str, NDArray[Any], str | None]:
         try:
             found = shapely.from_geojson(json.dumps(dict(aoi)))
         except (shapely.errors.ShapelyError, TypeError, ValueError) as error:
-            raise UsageError(f"`aoi` is no GeoJSON: {' '.join(str(error).split()):.160}", "aoi") from None
+            raise UsageError(f"`aoi` is not GeoJSON: {' '.join(str(error).split()):.160}", "aoi") from None
         return "the GeoJSON", np.array([shapely.force_2d(found)], object), _wkt(_GEOJSON_CRS)
     if is_frame(aoi):
         read = FeatureFrame.of(aoi)

@@ -70,7 +70,7 @@ def choose_layers(name: str, called: str, kind: Kind, wanted: LayerChoice) -> La
     if len(found) > 1 and wanted is None and pyogrio.read_info(name, layer=found[0])["driver"] not in _FOLDERS:
         raise UsageError(
             f"{called} has {len(found)} layers of {kind}: {', '.join(found)}; name one with `layer`, several with "
-            f'commas, or take "{_ALL}"',
+            f'commas, or use "{_ALL}"',
             "layer",
         )
     if found:

@@ -107,10 +107,10 @@ def read_list(path: str | os.PathLike[str]) -> list[str]:
     except OSError as error:
         raise UsageError(f"the list {name} cannot be read: {error.strerror or error}", "list_file") from None
     except UnicodeError:
-        raise UsageError(f"the list {name} is no text; give a file with one scene a line", "list_file") from None
+        raise UsageError(f"the list {name} is not text; give a file with one scene per line", "list_file") from None
     scenes = [line for line in lines if line and not line.startswith("#")]
     if not scenes:
-        raise UsageError(f"the list {name} names no scene; give one a line", "list_file")
+        raise UsageError(f"the list {name} lists no scene; write one per line", "list_file")
     beside = Path() if name == "-" else Path(path).parent
     return [_placed(scene, beside) for scene in scenes]
 
@@ -162,7 +162,7 @@ def named(pattern: str | os.PathLike[str], name: str, parameter: str) -> str:
     if _STANDS_FOR_NAME not in path:
         way_out = str(Path(path).with_name(f"{_STANDS_FOR_NAME}_{Path(path).name}"))
         raise UsageError(
-            f"of several scenes each has a `{parameter}` of its own, got {path}; write {_STANDS_FOR_NAME} where the "
+            f"each of several scenes needs a `{parameter}` of its own, got {path}; write {_STANDS_FOR_NAME} where the "
             f"scene's name goes: {way_out}",
             parameter,
         )

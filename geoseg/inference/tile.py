@@ -296,11 +296,11 @@ def halve_batch(engine: Engine, batch_size: int, window_px: int) -> None:
     if batch_size == 1:
         raise GeosegError(
             f"one window of {window_px} x {window_px} pixels does not fit the memory of {engine.device}; "
-            "take a smaller `window`, or `device='cpu'`"
+            "use a smaller `window`, or `device='cpu'`"
         )
     if engine not in _fitting:
         message = (
-            f"{engine.device} ran out of memory with {batch_size} windows a batch; going on with {batch_size // 2}"
+            f"{engine.device} ran out of memory with {batch_size} windows a batch; continuing with {batch_size // 2}"
         )
         warnings.warn(message, GeosegWarning, stacklevel=2)
     _fitting[engine] = min(_fitting.get(engine, batch_size), batch_size // 2)

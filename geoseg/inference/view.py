@@ -190,7 +190,8 @@ def mapped_part(scene: Part, options: PartOptions, bundle: ModelBundle) -> tuple
         return _of_layer(os.fspath(scene), options, bundle)
     if zoom is not None:
         raise UsageError(
-            "`zoom` is of a map server's tiles, https://.../{z}/{x}/{y}.png; take `resolution`, or leave it out", "zoom"
+            "`zoom` is for a map server's tiles, https://.../{z}/{x}/{y}.png; use `resolution`, or leave `zoom` out",
+            "zoom",
         )
     return _cut(scene, options)
 
@@ -204,7 +205,7 @@ def _of_server(
     if zoom is None:
         wanted_m = _wanted_m(options, bundle)
         if wanted_m is None or opened.geobox.gsd_m is None:
-            raise UsageError("the model does not tell its pixel size; choose the `zoom` of the tiles", "zoom")
+            raise UsageError("the model does not state its pixel size; choose the `zoom` of the tiles", "zoom")
         zoom = better_zoom(_TRIED_ZOOM, opened.geobox.gsd_m, wanted_m)
         part, area = _cut(tiles_raster(address, zoom), options)
         opened = Scene.open(part)
@@ -218,7 +219,7 @@ def _of_layer(path: str, options: PartOptions, bundle: ModelBundle) -> tuple[Sce
     wanted_m = _wanted_m(options, bundle)
     if wanted_m is None:
         raise UsageError(
-            f"{shown(path)} has pixels of many sizes, and the model does not tell its own; choose a `resolution`",
+            f"{shown(path)} has pixels of many sizes, and the model does not state its own; choose a `resolution`",
             "resolution",
         )
     levels = layer_levels(path)
@@ -285,7 +286,7 @@ def _box(scene: Part, bbox: Box | None, crs: str | None) -> Part:
         except UsageError as error:
             raise error.renamed(crs="bbox_crs") from error.__cause__
     if crs is not None:
-        raise UsageError("`bbox_crs` is about a box; add `bbox=(W, S, E, N)`, or leave it out", "bbox_crs")
+        raise UsageError("`bbox_crs` is for a box; add `bbox=(W, S, E, N)`, or leave it out", "bbox_crs")
     return scene
 
 

@@ -192,7 +192,7 @@ def _model() -> Iterator[Finding]:
     try:
         bundle = ModelBundle.open()
     except GeosegError as error:
-        yield Finding("model", "unfit", _line(error), f"mend the variable {MODEL_VARIABLE}, or give a model each time")
+        yield Finding("model", "unfit", _line(error), f"fix the variable {MODEL_VARIABLE}, or give a model each time")
         return
     named = MODEL_VARIABLE if os.environ.get(MODEL_VARIABLE) else "the demo model"
     yield Finding("model", "fit", f"{bundle.name}, taken where none is given ({named})")
@@ -241,7 +241,7 @@ def _proj() -> Iterator[Finding]:
             remedy = f"unset {' and '.join(names)}" if names else _REINSTALL.format("rasterio pyproj")
             yield Finding("proj", "broken", f"no CRS is known ({what}): {_line(error)}", remedy)
     if not broken:
-        text = f"{importlib.import_module('pyproj').proj_version_str}, its database is there"
+        text = f"{importlib.import_module('pyproj').proj_version_str}, its database was found"
         yield Finding("proj", "fit", f"{text}; {foreign}" if foreign else text)
 
 

@@ -54,7 +54,7 @@ def alike_note(spellings: Iterable[str]) -> str | None:
     if not alike:
         return None
     shown = "; ".join(" = ".join(group[:_SHOWN]) for group in alike[:_SHOWN])
-    return f"names that differ in nothing but case, spaces, _ or - are one class: {shown}"
+    return f"names that differ only in case, spaces, _ or - are one class: {shown}"
 
 
 def _first_of_name(known: Nomenclature) -> dict[str, NamedClass]:
@@ -103,7 +103,7 @@ def codes_of_values(values: Sequence[str], legend: Legend | None, where: str) ->
         code = by_name.get(name_key(value), int(value) if _WHOLE.fullmatch(value) else None)
         if code not in codes:
             raise UsageError(
-                f"{where}: {value!r:.60} is no class of the legend, which has "
+                f"{where}: {value!r:.60} is not a class of the legend, which has "
                 f"{', '.join(f'{land_cover.name} ({land_cover.code})' for land_cover in legend)}"
             )
         found[value] = code

@@ -107,15 +107,15 @@ def open_confidence(path: str, geobox: GeoBox) -> Scene:
     theirs = scene.geobox
     if theirs.crs and geobox.crs and theirs.crs != geobox.crs:
         raise SceneError(
-            f"{shown(path)} is on another grid than the map: it is in {theirs.crs.to_string():.80}, wanted "
+            f"{shown(path)} is on another grid than the map: it is in {theirs.crs.to_string():.80}, expected "
             f"{geobox.crs.to_string():.80}; give the one that was predicted with the map",
             "confidence",
         )
     if scene.shape != geobox.shape or not _same_corners(theirs, geobox):
         raise SceneError(
             f"{shown(path)} is on another grid than the map: {scene.shape[0]} x {scene.shape[1]} pixels from "
-            f"{theirs.transform[2]:.8g}, {theirs.transform[5]:.8g}, wanted {geobox.shape[0]} x {geobox.shape[1]} from "
-            f"{geobox.transform[2]:.8g}, {geobox.transform[5]:.8g}; give the one that was predicted with the map",
+            f"{theirs.transform[2]:.8g}, {theirs.transform[5]:.8g}, expected {geobox.shape[0]} x {geobox.shape[1]} "
+            f"from {geobox.transform[2]:.8g}, {geobox.transform[5]:.8g}; give the one that was predicted with the map",
             "confidence",
         )
     return scene

@@ -76,7 +76,7 @@ def check_seekable(path: str) -> None:
     """Raise SceneError for a pipe or a device in place of a file: GDAL waits on it forever."""
     kind = next(filter(None, map(stream, vrt_sources(path) or (path,))), None)
     if kind is not None:
-        raise SceneError(f"{shown(path)} is {kind}, which gives its bytes once; save it to a file, and give that")
+        raise SceneError(f"{shown(path)} is {kind}, which can be read only once; save it to a file, and give that")
 
 
 def _kept() -> OrderedDict[_Key, DatasetReader]:
@@ -146,7 +146,7 @@ def _complaint(path: str, error: BaseException) -> str:
         if local.is_dir():
             return f"{name} is a folder; give a raster in it"
         if local.is_file() and local.stat().st_size == 0:
-            return f"{name} is empty (0 bytes); copy it again from where it came"
+            return f"{name} is empty (0 bytes); copy it again from its source"
     said = root_message(error, path)
     if "not recognized as being in a supported" in said:
         return f"{name} is not a raster that GDAL knows; give a GeoTIFF, COG, VRT, JPEG2000 or the like"

@@ -374,7 +374,7 @@ def mosaic(scenes: Iterable[str | os.PathLike[str] | Scene | DatasetReader | Dat
     west, south, east, north = min(bounds[0]), min(bounds[1]), max(bounds[2]), max(bounds[3])
     height, width = round((north - south) / down), round((east - west) / step)
     if max(height, width) > _MOST_PX:
-        raise UsageError(f"a mosaic of {width} x {height} pixels is too large; leave out what lies far off", "scenes")
+        raise UsageError(f"a mosaic of {width} x {height} pixels is too large; leave out what lies far away", "scenes")
     grid = GeoBox(height, width, Affine(step, 0.0, west, 0.0, -down, north), each[0].geobox.crs)
     bands = range(1, len(each[0].band_indexes) + 1) if each[0].chosen else None
     return Scene.open(joined(each, grid), bands=bands)

@@ -92,10 +92,10 @@ def test_options_of_onnx_files_are_for_them(run: Run, folder: Path) -> None:
     for option in ("--activation", "--network-output"):
         found = run("predict", "scene.tif", "-o", "a.tif", "-m", bundle.weights_path, option, "softmax")
         assert found.exit_code == 2
-        assert f"{option} is about an ONNX file" in found.stderr
+        assert f"{option} is for an ONNX file" in found.stderr
     for model in (str(bundle.weights_path), "demo"):
         found = run("predict", "scene.tif", "-o", "a.tif", "-m", model, "--legend", "legend.json")
-        assert (found.exit_code, f"{model} says it itself; leave it out" in found.stderr) == (2, True)
+        assert (found.exit_code, f"{model} states it itself; leave it out" in found.stderr) == (2, True)
     torch.save({"weight": torch.zeros(2)}, "a.pth")
     options = ("--legend", "legend.json", "--mean", "0.5,0.5,0.5", "--std", "1,1,1")
     assert "geoseg import" in run("predict", "scene.tif", "-o", "a.tif", "-m", "a.pth", *options).stderr

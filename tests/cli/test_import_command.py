@@ -80,7 +80,11 @@ def test_mean_and_std_are_of_the_type_of_the_imagery(
         ((*SAYS, "--bands", "1,2,3"), 2, "--bands must be names here"),
         ((*SAYS, "--dtype", "int64"), 2, "--dtype must be one of uint8"),
         ((*SAYS, "--preset", "flair"), 2, "--preset must be one of flair-inc-rgb"),
-        ((*SAYS, "--encoder", "resnet34"), 1, "of no network that geoseg knows; the nearest is Unet on resnet34"),
+        (
+            (*SAYS, "--encoder", "resnet34"),
+            1,
+            "is not from a network that geoseg knows; the nearest is Unet on resnet34",
+        ),
         ((*SAYS, "--window", "100"), 2, "must be a multiple of 8"),
         ((*SAYS, "--out", "no/folder.safetensors"), 1, "there is no folder no"),
     ],

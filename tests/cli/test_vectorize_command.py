@@ -137,9 +137,9 @@ def test_an_interruption_says_that_nothing_is_there(run: Run, put: Callable[[Ver
         (("vectorize", "--out", "landcover.gpkg"), "LANDCOVER"),
         ((*VECTORIZE, "--connectivity", "all"), "all"),
         ((*VECTORIZE, "--connectivity", "0"), "--connectivity is 4 or 8, got 0"),
-        (("predict", "scene.tif", "--out", "m.tif", "--simplify", "1.5"), "--simplify is about polygons"),
-        (("predict", "scene.tif", "--out", "m.tif", "--min-area", "100"), "--min-area is about polygons"),
-        (("predict", "scene.tif", "--out", "m.tif", "--smooth"), "--smooth is about polygons"),
+        (("predict", "scene.tif", "--out", "m.tif", "--simplify", "1.5"), "--simplify is for polygons"),
+        (("predict", "scene.tif", "--out", "m.tif", "--min-area", "100"), "--min-area is for polygons"),
+        (("predict", "scene.tif", "--out", "m.tif", "--smooth"), "--smooth is for polygons"),
     ],
 )
 def test_wrong_usage_is_one_line_and_two(run: Run, arguments: tuple[str, ...], word: str) -> None:

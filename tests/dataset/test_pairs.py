@@ -383,7 +383,7 @@ def test_polygons_that_say_too_little_get_one_clear_line(tmp_path: Path) -> None
     with pytest.raises(UsageError, match="has no column 'kind'"):
         open_dataset(scene, labels=path, column="kind")
     legend = Legend((LandCover(0, "x", (0, 0, 1)),))
-    with pytest.raises(UsageError, match="'y' is no class of the legend"):
+    with pytest.raises(UsageError, match="'y' is not a class of the legend"):
         open_dataset(scene, labels=path, column="cover", legend=legend)
     path.write_text("{")
     with pytest.raises(SceneError, match="cannot read polygons"):

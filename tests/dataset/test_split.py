@@ -69,7 +69,7 @@ def test_the_packages_lists_are_those_of_the_shared_data(shared_data: Path) -> N
 def test_the_published_split_is_refused_for_other_scenes(model_dataset: Dataset) -> None:
     some = sorted(published_split().train)[:9]
     dataset = _with_ids(model_dataset, some)
-    with pytest.raises(UsageError, match=r"9 of 454 train, 0 of 207 valid, 0 of 142 test; take random:0.8"):
+    with pytest.raises(UsageError, match=r"9 of 454 train, 0 of 207 valid, 0 of 142 test; use random:0.8"):
         split(dataset, "published")
     rule, why = default_rule(dataset)
     assert rule == "random:0.8"

@@ -284,7 +284,7 @@ def test_what_cannot_be_shown_is_said_in_one_line(tmp_path: Path) -> None:
         ({"landcover": heights}, errors.SceneError, r"h\.tif holds \d\.5, codes of classes are whole"),
         ({"landcover": many}, errors.SceneError, r"n\.tif holds more than 255 codes.*is it a map of classes"),
         ({"landcover": far}, errors.SceneError, r"f\.tif holds the code 2147483648.*renumber"),
-        ({"landcover": natural}, errors.SceneError, r"natural\.tif is a picture.* of imagery predict"),
+        ({"landcover": natural}, errors.SceneError, r"natural\.tif is a picture.* for imagery, predict"),
         ({"landcover": good, "confidence": heights}, errors.SceneError, r"confidence is percent as uint8"),
         ({"landcover": good, "confidence": natural}, errors.SceneError, r"natural\.tif has 3 bands of uint8.* in one"),
         (

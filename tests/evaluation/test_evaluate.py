@@ -164,7 +164,7 @@ def test_a_picture_in_other_colors_is_refused_with_some_of_them(tmp_path: Path) 
     ours = write(tmp_path / "map.tif", patches(1, *SHAPE), legend=DEEPGLOBE, **UTM)
     other = Legend(tuple(LandCover(code, f"c{code}", (9, code, 7)) for code in range(4)))
     picture = colored(tmp_path / "picture.tif", patches(1, *SHAPE), other, "rgb", **UTM)
-    with pytest.raises(SceneError, match=r"such as rgb\(9,\d,7\).*wanted are urban_land rgb\(0,255,255\)") as caught:
+    with pytest.raises(SceneError, match=r"such as rgb\(9,\d,7\).*expected urban_land rgb\(0,255,255\)") as caught:
         evaluate(ours, picture)
     assert "gdal_translate" not in str(caught.value)
     assert evaluate(ours, picture, reference_legend=other, legend=other).metrics.overall_accuracy == 1

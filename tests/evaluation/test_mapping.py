@@ -179,5 +179,5 @@ def test_whatever_is_a_model_is_taken_for_one(name: str, tmp_path: Path, monkeyp
 
 def test_a_part_without_a_scene_names_a_way_out(data: Path, tmp_path: Path) -> None:
     model = tiny_bundle(tmp_path, window_px=32, overlap_px=8, gsd_m=10.0)
-    with pytest.raises(UsageError, match="take all scenes with `split='all'`"):
+    with pytest.raises(UsageError, match="use all scenes with `split='all'`"):
         geoseg.evaluate(model, open_dataset(data.with_name("ours.csv")), split="test", split_rule="all")

@@ -167,7 +167,7 @@ def test_a_value_travels_and_is_known_by_what_it_holds() -> None:
         (shapely.Polygon([(0, 0), (9, 9), (9, 0), (0, 9)]), UsageError, "is not valid (Self-intersection"),
         (shapely.box(0, 0, 1, 1), OutsideError, "no pixel of .* has its center in `aoi`"),
         (shapely.box(500_000.01, 5_399_990.01, 500_000.2, 5_399_990.2), OutsideError, "no pixel of"),
-        ({"type": "Polygone"}, UsageError, "`aoi` is no GeoJSON"),
+        ({"type": "Polygone"}, UsageError, "`aoi` is not GeoJSON"),
         ("nowhere.gpkg", SceneError, "nowhere.gpkg: no such file; check the path of the area of interest"),
         (5, UsageError, "`aoi` must be a path, got 5"),
     ],
@@ -275,7 +275,7 @@ def test_a_map_of_an_area_from_the_command_to_the_file(tmp_path: Path, bundle: M
         assert (labels.read(1) != NODATA).mean() > 0.2
     with pytest.raises(OutsideError):
         geoseg.plan(scene, bbox=(500_000, 5_399_990, 500_010, 5_400_000), aoi=star(1), **options)
-    with pytest.raises(UsageError, match="`aoi_crs` is about an area"):
+    with pytest.raises(UsageError, match="`aoi_crs` is for an area"):
         geoseg.plan(scene, aoi_crs=UTM, **options)
 
 

@@ -188,7 +188,7 @@ def test_scenes_beside_the_area_are_no_failures(folder: Path, tmp_path: Path, bu
         ({"blend": "none"}, UsageError, "blend"),
         ({"tta": 3}, UsageError, "tta"),
         ({"confidence": "sure.tif"}, UsageError, "write {name} where the scene's name goes: {name}_sure.tif"),
-        ({"min_area": "100"}, UsageError, "`min_area` is about polygons"),
+        ({"min_area": "100"}, UsageError, "`min_area` is for polygons"),
         ({"model": "nowhere.safetensors"}, ModelError, "nowhere.safetensors"),
     ],
     ids=str,
@@ -254,7 +254,7 @@ def test_what_names_scenes(folder: Path, tmp_path: Path, monkeypatch: pytest.Mon
             str(folder / "a.tif"), str(folder / "b.tiff"), "https://example.org/x.tif?key=1"
         ]  # fmt: skip
     (folder / "list.txt").write_bytes(b"\x89PNG\xff\x00")
-    for name, said in {"list.txt": "is no text", "none.txt": "cannot be read", "void.txt": "names no scene"}.items():
+    for name, said in {"list.txt": "is not text", "none.txt": "cannot be read", "void.txt": "lists no scene"}.items():
         (folder / "void.txt").touch()
         with pytest.raises(UsageError, match=said):
             read_list(folder / name)

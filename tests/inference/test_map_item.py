@@ -237,7 +237,9 @@ def test_a_map_without_a_place_has_an_item_without_one(tmp_path: Path, bundle: M
 def test_a_file_of_somebody_else_keeps_its_place(scene: Path, tmp_path: Path, bundle: ModelBundle) -> None:
     options: dict[str, Any] = {"model": bundle, "device": "onnx"}
     (tmp_path / "map.json").write_text('{"mine": 1}')
-    with pytest.raises(OutputError, match=r"map\.json exists and is no item of a map; add `overwrite=True`") as refused:
+    with pytest.raises(
+        OutputError, match=r"map\.json exists and is not the item of a map; add `overwrite=True`"
+    ) as refused:
         geoseg.predict(scene, tmp_path / "map.tif", stac=True, **options)
     assert refused.value.parameter == "stac"
     assert not (tmp_path / "map.tif").exists()

@@ -277,7 +277,7 @@ def test_memory_that_runs_out_halves_the_batch_and_changes_nothing(make_scene: M
     grid = WindowGrid(400, 200, 24, 6)
     made = Map(SceneMapping(make_scene(400, 200), grid, "hann", 8, CODES), (64, 96))
     device = SweepingDevice(fits=3, late=late)
-    with pytest.warns(GeosegWarning, match="ran out of memory with 8 windows a batch; going on with 4") as caught:
+    with pytest.warns(GeosegWarning, match="ran out of memory with 8 windows a batch; continuing with 4") as caught:
         made.run(device)
     assert len(caught) == 1
     assert [course.batch_size for course in device.courses] == [8, 4, 2]

@@ -302,6 +302,6 @@ def test_a_gpus_batch_follows_its_whole_memory(plan: geoseg.Plan) -> None:
 def test_a_dry_run_scores_the_batch_that_the_run_will(plan: geoseg.Plan, monkeypatch: pytest.MonkeyPatch) -> None:
     engine = TorchPositionEngine(fits=5)
     monkeypatch.setattr(geoseg.Plan, "open_engine", lambda _: engine)
-    with pytest.warns(GeosegWarning, match="going on with 4"):
+    with pytest.warns(GeosegWarning, match="continuing with 4"):
         replace(plan, mapping=replace(plan.mapping, batch_size=8)).estimate()
     assert engine.batches == [4, 4, 4]

@@ -497,7 +497,7 @@ def test_a_box_in_another_crs_is_brought_to_the_scenes(scene: Scene, bundle: Mod
 def test_a_box_that_cannot_be_is_refused_and_its_scene_not_replaced(
     scene: Scene, bundle: ModelBundle, tmp_path: Path
 ) -> None:
-    with pytest.raises(UsageError, match="`bbox_crs` is about a box"):
+    with pytest.raises(UsageError, match="`bbox_crs` is for a box"):
         geoseg.predict(scene, tmp_path / "map.tif", model=bundle, bbox_crs="EPSG:4326")
     with pytest.raises(UsageError, match="lies beside"):
         geoseg.predict(scene, tmp_path / "map.tif", model=bundle, bbox=(0, 0, 1, 1))
@@ -536,5 +536,5 @@ def test_polygons_follow_the_map_as_vectorize_makes_them(scene: Scene, bundle: M
     for stage in ("map", "assemble", "polygons"):
         last = [state for state in seen if state.stage == stage][-1]
         assert (last.pieces_done, last.pixels_done) == (last.pieces_total, last.pixels_total)
-    with pytest.raises(UsageError, match="`simplify` is about polygons"):
+    with pytest.raises(UsageError, match="`simplify` is for polygons"):
         geoseg.predict(scene, tmp_path / "again.tif", model=bundle, simplify=1)

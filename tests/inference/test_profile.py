@@ -70,12 +70,12 @@ def test_what_is_slow_limits_a_device(make_scene: MakeScene, monkeypatch: pytest
 @pytest.mark.parametrize(
     ("waited", "work", "computed", "workers", "advice"),
     [
-        (PIXELS, READ, 0.1, 4, "keep the scene near, or take more `workers`"),
-        (PIXELS, READ, 0.9, 3, "take more `workers` (now 3), or a scene in a quick compression such as ZSTD"),
+        (PIXELS, READ, 0.1, 4, "keep the scene near, or use more `workers`"),
+        (PIXELS, READ, 0.9, 3, "use more `workers` (now 3), or a scene in a quick compression such as ZSTD"),
         (PIXELS, READ, 0.9, 4, "more cores, or a scene in a quick compression such as ZSTD, keep a device busy"),
-        (WRITERS, WRITE, 0.1, 4, "write `out` to a faster disk or a nearer store, or take more `workers`"),
-        (WRITERS, WRITE, 0.9, 3, "take more `workers` (now 3), or a scene in a quick compression such as ZSTD"),
-        (SCORE, READ, 0.9, 4, "take a larger `batch_size`"),
+        (WRITERS, WRITE, 0.1, 4, "write `out` to a faster disk or a nearer store, or use more `workers`"),
+        (WRITERS, WRITE, 0.9, 3, "use more `workers` (now 3), or a scene in a quick compression such as ZSTD"),
+        (SCORE, READ, 0.9, 4, "use a larger `batch_size`"),
     ],
 )
 def test_what_to_change_follows_from_what_the_host_does(

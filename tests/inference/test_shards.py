@@ -95,7 +95,7 @@ def test_a_run_without_shares_goes_on_with_theirs(scene: Path, whole: Any, tmp_p
     said: list[str] = []
     geoseg.predict(scene, out, tile=TILE, shard="2/2")
     geoseg.predict(scene, out, tile=TILE, announce=said.append)
-    assert "going on with an unfinished map: 3 of 6 tiles are there" in said
+    assert "resuming an unfinished map: 3 of 6 tiles are there" in said
     np.testing.assert_array_equal(pixels(out), whole)
     assert not parts_folder(out).exists()
 
@@ -111,7 +111,7 @@ def test_the_same_share_twice_at_once_is_refused(scene: Path, tmp_path: Path) ->
     out = tmp_path / "map.tif"
     plan = geoseg.plan(scene, tile=TILE)
     first = open_shard(out, plan.fingerprint(), plan.meaning, Shard(1, 2), start_over=False)
-    with first, pytest.raises(LockedError, match=r"shard 1/2 of .* is at work already"):
+    with first, pytest.raises(LockedError, match=r"shard 1/2 of .* is already running"):
         geoseg.predict(scene, out, tile=TILE, shard="1/2")
 
 

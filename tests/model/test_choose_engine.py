@@ -152,7 +152,7 @@ def test_network_that_cannot_be_exported_runs_in_torch(bare: ModelBundle, monkey
         raise ModelError("Unet-0 cannot be exported to ONNX: no such operator")
 
     monkeypatch.setattr(engines, "make_export", fail)
-    with pytest.warns(GeosegWarning, match="no such operator; going on with torch on the CPU"):
+    with pytest.warns(GeosegWarning, match="no such operator; continuing with torch on the CPU"):
         choice = choose_engine(bare, "cpu")
     assert choice.device == "torch-cpu"
     assert choice.on_cpu
@@ -313,7 +313,7 @@ def test_gpu_that_torch_cannot_use_is_said_once(
     monkeypatch.setattr(torch.cuda, "is_available", lambda: available)
     monkeypatch.setattr(torch, "ones", fail)
     monkeypatch.setattr(device_module, "has_mps", lambda: False)
-    with pytest.warns(GeosegWarning, match=f"cannot use {reason} going on with the CPU") as said:
+    with pytest.warns(GeosegWarning, match=f"cannot use {reason} continuing with the CPU") as said:
         assert [device_module.choose_device("auto") for _ in range(2)] == ["onnx", "onnx"]
     assert len(said) == 1
     with pytest.raises(UsageError, match=f"cannot use {reason} install a torch built for this GPU"):
@@ -331,7 +331,7 @@ def test_a_gpu_whose_memory_is_taken_is_no_fault_of_torch(monkeypatch: pytest.Mo
     monkeypatch.setattr(device_module, "has_mps", lambda: False)
     with pytest.raises(UsageError, match=r"the memory of cuda:1 is taken \(CUDA error: out of memory\); end what else"):
         device_module.choose_device("cuda:1")
-    with pytest.warns(GeosegWarning, match=r"the memory of cuda:0 is taken .*; going on with the CPU"):
+    with pytest.warns(GeosegWarning, match=r"the memory of cuda:0 is taken .*; continuing with the CPU"):
         assert device_module.choose_device("auto") == "onnx"
 
 

@@ -162,9 +162,9 @@ def test_half_precision_weights_and_group_norm(tmp_path: Path, timms: State) -> 
 OTHERS = {
     "a deeper one": ("resnet18", "resnet34", r"it has layer1\.2\.conv1\.weight too"),
     "a shallower one": ("resnet34", "resnet18", r"it lacks layer1\.2\.conv1\.weight and \d+ more"),
-    "a wider one": ("tu-tf_efficientnet_lite0", "tf_efficientnet_lite2", r"is \(.*wanted \("),
+    "a wider one": ("tu-tf_efficientnet_lite0", "tf_efficientnet_lite2", r"is \(.*expected \("),
     "a deeper one of timm": ("tu-efficientnet_b0", "efficientnet_b1", r"it has blocks\.0\.1\.conv_dw\.weight too"),
-    "another family": ("tu-convnext_atto", "resnet18", r"wanted is model\.stem_0\.weight|it lacks model\.stem_0"),
+    "another family": ("tu-convnext_atto", "resnet18", r"expected model\.stem_0\.weight|it lacks model\.stem_0"),
 }
 
 

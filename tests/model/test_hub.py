@@ -80,7 +80,7 @@ def test_a_commit_that_is_kept_needs_no_connection(hub: Hub, monkeypatch: pytest
     assert ModelBundle.open(bundle.provenance["hub"]) == bundle
     assert len(hub.asked) == asked
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    with pytest.warns(GeosegWarning, match=rf"cannot be reached; taken is the copy kept here, hf://us/bundle@{COMMIT}"):
+    with pytest.warns(GeosegWarning, match=rf"cannot be reached; using the copy kept here, hf://us/bundle@{COMMIT}"):
         assert ModelBundle.open("hf://us/bundle") == bundle
     with pytest.raises(
         ModelError, match=r"hf://us/other is not kept on this machine and 127\.0\.0\.1 cannot be reached"
@@ -123,9 +123,9 @@ def test_weights_are_imported_from_the_hub(tmp_path: Path) -> None:
         ("hf://us/bundle/other.safetensors", r"does not exist; us/bundle has README\.md, coast\.safetensors"),
         ("hf://us/several", r"several models, a\.safetensors, deep/b\.safetensors; name one: hf://us/several/a\.safet"),
         ("hf://us/none", r"no model that geoseg reads \(\.safetensors, .*; it has README\.md"),
-        ("hf:", r"no address of a model on the hub; give hf://owner/name"),
-        ("hf://us", r"no address of a model on the hub; give hf://owner/name"),
-        ("hf://us/../x", r"no address of a model"),
+        ("hf:", r"not the address of a model on the hub; give hf://owner/name"),
+        ("hf://us", r"not the address of a model on the hub; give hf://owner/name"),
+        ("hf://us/../x", r"not the address of a model"),
     ],
 )
 def test_what_is_not_there_is_one_line(hub: Hub, address: str, wanted: str) -> None:

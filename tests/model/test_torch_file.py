@@ -160,9 +160,9 @@ def test_packages_of_arcgis_and_other_archives_are_named(tmp_path: Path) -> None
             b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 97\n",
             "pointer of Git LFS.*lfs pull",
         ),
-        ("a.ckpt", b"<!DOCTYPE html><html></html>", "page of a server in the place of the file"),
+        ("a.ckpt", b"<!DOCTYPE html><html></html>", "page of a server in place of the file"),
         ("a.h5", b"\x89HDF\r\n\x1a\n" + bytes(99), "HDF5"),
-        ("a.pth", pickle.dumps({"weight": [1.0]}, 4), r"a pickle that torch\.save did not write; wanted is a \.pth"),
+        ("a.pth", pickle.dumps({"weight": [1.0]}, 4), r"a pickle that torch\.save did not write; expected a \.pth"),
         ("a.onnx", b"\x08\x08", "an ONNX file, which is a model as it is: give it as `model`"),
     ],
 )

@@ -149,7 +149,7 @@ def test_a_pipe_in_place_of_a_scene_is_refused_before_gdal_waits_on_it(
     monkeypatch.chdir(tmp_path)
     for ending in ("tif", "vrt", "zip"):
         os.mkfifo(f"a.{ending}")
-    with pytest.raises(SceneError, match=r" is a pipe, which gives its bytes once; save it to a file"):
+    with pytest.raises(SceneError, match=r" is a pipe, which can be read only once; save it to a file"):
         Scene.open(name.format(tmp_path))
     if name == "a.tif":
         with pytest.raises(SceneError, match=r"^a\.tif is a pipe"):

@@ -253,7 +253,7 @@ def test_confidence_on_another_grid(write: Write) -> None:
     for name, other in others.items():
         with pytest.raises(SceneError, match="another grid") as caught:
             vectorize(path, confidence=other)
-        theirs, wanted = str(caught.value).split(" wanted ")
+        theirs, wanted = str(caught.value).split(" expected ")
         assert theirs.rpartition(" it is in ")[2].rstrip(", ") != wanted.partition(";")[0], name
     with pytest.raises(SceneError, match="one"):
         vectorize(path, confidence=write(noise((3, 9, 11), 3), "bands.tif"))  # type: ignore[arg-type]

@@ -224,7 +224,7 @@ def find_whole_labels(root: str, options: SearchOptions) -> Found:
         )
         for image, scene in zip(images, scenes, strict=True)
     ]
-    note = f"each image has one label as a whole, {len(names)} classes: {listed(names)}"
+    note = f"each image has a single label, {len(names)} classes: {listed(names)}"
     return Found(tuple(pairs), legend, (note,))
 
 

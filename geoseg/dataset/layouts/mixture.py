@@ -119,7 +119,7 @@ class _Opened:
         by_code = {own_code(name, self.found.legend, where): weight for name, weight in self.said.weights.items()}
         pairs = [(pair, pair.own_labels) for pair in self.found.pairs]
         if not all(isinstance(labels, WholeLabel) for _, labels in pairs):
-            raise UsageError(f"{where}: weights are for images that have one label as a whole")
+            raise UsageError(f"{where}: weights are for images with one label each")
         found = tuple(
             (f"{self.said.name}/{pair.id}", by_code[labels.code])
             for pair, labels in pairs
@@ -226,7 +226,7 @@ def _sets(said: Iterable[Mapping[int, Meaning]], target: Legend, path: str) -> d
     several = sorted(meaning for meaning in every if len(meaning) > 1)
     free = [code for code in range(NODATA) if code not in target.codes]
     if len(several) > len(free):
-        raise UsageError(f"{path}: {len(several)} different sets of classes and {len(target)} classes; 255 fit")
+        raise UsageError(f"{path}: {len(several)} different sets of classes and {len(target)} classes; at most 255 fit")
     return {(code,): code for code in target.codes} | dict(zip(several, free, strict=False))
 
 

@@ -202,7 +202,7 @@ class _Flight:
         elif isinstance(fault, KilledWorker):
             raise GeosegError(
                 f"tile {run[0]} killed every worker that it was given to; give the workers more memory "
-                "(memory_limit of Dask's workers), or take a smaller `tile`; the finished tiles are kept"
+                "(memory_limit of Dask's workers), or use a smaller `tile`; the finished tiles are kept"
             ) from None
         elif isinstance(fault, CancelledError):
             raise fault

@@ -274,7 +274,7 @@ def _announce(plan: Plan, journal: Journal, announce: Announce) -> None:
             f"the scene does not state its pixel size, so it is taken for {gsd_m:g} m; `data_gsd_m` states another"
         )
     if journal.finished:
-        announce(f"going on with an unfinished map: {len(journal.finished)} of {plan.tile_count} tiles are there")
+        announce(f"resuming an unfinished map: {len(journal.finished)} of {plan.tile_count} tiles are there")
 
 
 def _map_missing(  # noqa: PLR0913, PLR0917 each is a noun the reader expects here

@@ -180,7 +180,7 @@ def open_shard(
             own.acquire(timeout=0)
         except Timeout:
             raise LockedError(
-                f"shard {shard} of {output} is at work already; give each job another one", "shard"
+                f"shard {shard} of {output} is already running; give each job another one", "shard"
             ) from None
         _try(_end_with_a_whole_line, folder / shard.journal_name)
         journal = Journal(folder, fingerprint, whole.finished, whole.placing, shard.journal_name)

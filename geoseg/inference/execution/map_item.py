@@ -143,7 +143,7 @@ def map_item(plan: Plan, outputs: Outputs, item: Path, address: Address) -> dict
 def _lineage(plan: Plan, *, has_time: bool) -> str:
     scene = public_name(plan.source.item or plan.source.path)
     said = f"Mapped by geoseg {VERSION} from {scene} with the model {plan.bundle.name} (sha256 {plan.bundle.hash})."
-    return said if has_time else f"{said} The scene does not tell when it was taken: datetime is when it was mapped."
+    return said if has_time else f"{said} The scene does not state when it was taken: datetime is when it was mapped."
 
 
 def _scene_links(scene: Scene, item: str) -> Iterator[dict[str, str]]:

@@ -138,8 +138,8 @@ class Outputs:
             raise output_error(self.stac, error) from error
         if foreign:
             raise OutputError(
-                f"{self.stac} exists and is no item of a map; add `overwrite=True` to replace it, or choose another "
-                "`stac`",
+                f"{self.stac} exists and is not the item of a map; add `overwrite=True` to replace it, or choose "
+                "another `stac`",
                 "stac",
             )
 
@@ -215,7 +215,7 @@ class PolygonsAfter:
         if target is None:
             for name in given:
                 raise UsageError(
-                    f"`{name}` is about polygons; add `polygons`, such as landcover.gpkg, or leave it out", name
+                    f"`{name}` is for polygons; add `polygons`, such as landcover.gpkg, or leave it out", name
                 )
             return None
         sure = {} if confidence is None else {"confidence": os.fspath(confidence)}

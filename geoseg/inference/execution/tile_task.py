@@ -151,7 +151,7 @@ class TileTask:
         except OutOfMemory:
             raise GeosegError(
                 f"the rows of a tile of {tile.width} x {tile.height} pixels do not fit the device's memory; "
-                "take a smaller `tile`, or fewer `workers`"
+                "use a smaller `tile`, or fewer `workers`"
             ) from None
         with profile.timed(WRITE):
             self.parts.write(index, mapped)

@@ -143,7 +143,7 @@ class ModelBundle(ModelCard):
             )
         if not file.is_file():
             hint = "this installation has no demo model; name another" if file == DEMO else "give a .safetensors bundle"
-            raise ModelError(f"{file} {'is no file' if file.exists() else 'does not exist'}; {hint}")
+            raise ModelError(f"{file} {'is not a file' if file.exists() else 'does not exist'}; {hint}")
         if file.suffix.lower() == ".onnx":
             return cls.from_onnx(file)
         metadata = read_header(file).metadata

@@ -166,8 +166,8 @@ def _check_output(card: ModelCard) -> None:
     codes = card.output_codes
     if len(codes) != classes and channels == 1:
         raise UsageError(
-            f"the model has one output channel, which tells its class from all else, but {len(codes)} class codes "
-            f"{list(codes)}; give two, the background's first",
+            f"the model has one output channel, which tells its class from everything else, but {len(codes)} class "
+            f"codes {list(codes)}; give two, the background's first",
             "output_codes",
         )
     if len(codes) != classes or classes > MAX_CLASSES:

@@ -66,7 +66,7 @@ def read_header(path: Path) -> Header:
             length = int.from_bytes(first[:8], "little")
             if not 2 <= length <= MAX_HEADER_BYTES:
                 raise ModelError(
-                    f"{path} is not a .safetensors file: a header of {length} bytes, 2 to {MAX_HEADER_BYTES} wanted"
+                    f"{path} is not a .safetensors file: a header of {length} bytes, expected 2 to {MAX_HEADER_BYTES}"
                 )
             if size < 8 + length:
                 raise ModelError(
@@ -78,7 +78,7 @@ def read_header(path: Path) -> Header:
         raise ModelError(f"{path} cannot be read: {fault.strerror or fault}") from None
     entries = parse_json(text, f"the header of {path}")
     if not isinstance(entries, dict):
-        raise ModelError(f"the header of {path} is {type(entries).__name__}, an object wanted")
+        raise ModelError(f"the header of {path} is {type(entries).__name__}, expected an object")
     metadata = _metadata(entries.pop("__metadata__", {}), path)
     return Header(metadata, _tensors(entries, size - 8 - length, path))
 
@@ -89,14 +89,14 @@ def _metadata(value: object, path: Path) -> dict[str, str]:
     longest = max((len(text) for text in value.values()), default=0)
     if longest > MAX_METADATA_BYTES:
         raise ModelError(
-            f"the header of {path} has a metadata text of {longest} characters, at most {MAX_METADATA_BYTES} wanted"
+            f"the header of {path} has a metadata text of {longest} characters, at most {MAX_METADATA_BYTES} allowed"
         )
     return value
 
 
 def _tensors(entries: dict[str, Any], data_bytes: int, path: Path) -> tuple[TensorEntry, ...]:
     if not 1 <= len(entries) <= MAX_TENSORS:
-        raise ModelError(f"{path} holds {len(entries)} tensors, 1 to {MAX_TENSORS} wanted")
+        raise ModelError(f"{path} holds {len(entries)} tensors, expected 1 to {MAX_TENSORS}")
     placed = sorted((_tensor(name, entry, path) for name, entry in entries.items()), key=lambda item: item[:2])
     end = 0
     for start, stop, tensor in placed:
@@ -145,7 +145,7 @@ _MAGIC = (
     (b"MM\0*", f"is a TIFF raster, not a model; {_BUNDLE}"),
     (b"\x89PNG", f"is a PNG picture, not a model; {_BUNDLE}"),
     (b"\xff\xd8\xff", f"is a JPEG picture, not a model; {_BUNDLE}"),
-    (b"version https://", "is a pointer of Git LFS in the place of the file; fetch the file itself: git lfs pull"),
+    (b"version https://", "is a pointer of Git LFS in place of the file; fetch the file itself: git lfs pull"),
 )
 
 
@@ -166,7 +166,7 @@ def refuse_by_magic(path: Path, first: bytes) -> None:
         if first.startswith(magic):
             raise ModelError(f"{path} {what}")
     if first.lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml")):
-        raise ModelError(f"{path} is a page of a server in the place of the file; download the file itself")
+        raise ModelError(f"{path} is a page of a server in place of the file; download the file itself")
 
 
 def refuse_foreign(path: Path, first: bytes) -> None:

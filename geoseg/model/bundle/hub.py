@@ -77,7 +77,7 @@ def hub_address(path: str | os.PathLike[str]) -> HubAddress:
     found = _ADDRESS.fullmatch(text)
     if found is None or ".." in text:
         raise UsageError(
-            f"{text} is no address of a model on the hub; give hf://owner/name, hf://owner/name/file or "
+            f"{text} is not the address of a model on the hub; give hf://owner/name, hf://owner/name/file or "
             "hf://owner/name@revision/file",
             "model",
         )
@@ -254,7 +254,7 @@ def _told(wanted: HubAddress) -> Iterator[None]:
     except errors.EntryNotFoundError:
         raise ModelError(f"{wanted} does not exist: {wanted.repository} has no such file") from None
     except errors.HFValidationError as fault:
-        raise ModelError(f"{wanted} is no name of a repository: {one_line(fault, 120)}") from None
+        raise ModelError(f"{wanted} is not the name of a repository: {one_line(fault, 120)}") from None
     except errors.HfHubHTTPError as fault:
         raise _refused(wanted, fault) from None
     except (ModelError, MemoryError, KeyboardInterrupt):
@@ -306,7 +306,7 @@ def _kept_or_refused(wanted: HubAddress, host: str) -> HubModel:
         raise ModelError(
             f"{wanted} is not kept on this machine and {host} cannot be reached; connect once, or give a file"
         )
-    warnings.warn(f"{host} cannot be reached; taken is the copy kept here, {kept.address}", GeosegWarning, stacklevel=4)
+    warnings.warn(f"{host} cannot be reached; using the copy kept here, {kept.address}", GeosegWarning, stacklevel=4)
     return kept
 
 

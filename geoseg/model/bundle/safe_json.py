@@ -49,7 +49,7 @@ def _object_of_unique_names(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
     members: dict[str, Any] = {}
     for name, value in pairs:
         if name in members:
-            raise ValueError(f"the name {name[:60]!r} stands twice in one object")
+            raise ValueError(f"the name {name[:60]!r} occurs twice in one object")
         members[name] = value
     return members
 
@@ -60,7 +60,7 @@ def _refuse_constant(text: str) -> NoReturn:
 
 def _bounded_int(text: str) -> int:
     if len(text) > MAX_DIGITS:
-        raise ValueError(f"an integer of {len(text)} digits, at most {MAX_DIGITS} wanted")
+        raise ValueError(f"an integer of {len(text)} digits, at most {MAX_DIGITS} allowed")
     return int(text)
 
 

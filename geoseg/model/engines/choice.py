@@ -290,7 +290,7 @@ def _exported(choice: EngineChoice, report: Report) -> EngineChoice:
     try:
         return replace(choice, onnx_path=make_export(choice.bundle, choice.window_px, report))
     except ModelError as fault:
-        warnings.warn(f"{fault}; going on with torch on the CPU, which is slower", GeosegWarning, stacklevel=3)
+        warnings.warn(f"{fault}; continuing with torch on the CPU, which is slower", GeosegWarning, stacklevel=3)
         return replace(choice, device="torch-cpu", onnx_path=None)
 
 

@@ -100,7 +100,7 @@ def choose_runtime_devices(wanted: str) -> tuple[str, ...]:
             return ("onnx",)
         fault = _runtime_fault(0)
         if fault is not None:
-            _warn_once(f"there is an NVIDIA GPU, but {fault}; going on with the CPU")
+            _warn_once(f"there is an NVIDIA GPU, but {fault}; continuing with the CPU")
         return ("onnx-cuda:0" if fault is None else "onnx",)
     if wanted in {"cpu", "onnx"}:
         return ("onnx",)
@@ -153,7 +153,7 @@ def _best_device() -> str:
         fault = _cuda_fault(0)
         if fault is None:
             return "cuda:0"
-        _warn_once(f"there is an NVIDIA GPU, but {fault.reason}; going on with the CPU")
+        _warn_once(f"there is an NVIDIA GPU, but {fault.reason}; continuing with the CPU")
     return "mps" if has_mps() else "onnx"
 
 

@@ -272,7 +272,7 @@ def _try_network(
         ) from None
     wanted = (len(example[0]), len(bundle.output_codes), window_px, window_px)
     if tuple(expected.shape) != wanted:
-        raise ModelError(f"{bundle.name} gives {tuple(expected.shape)} for a window of {window_px}, {wanted} wanted")
+        raise ModelError(f"{bundle.name} gives {tuple(expected.shape)} for a window of {window_px}, expected {wanted}")
     return expected
 
 
@@ -346,7 +346,7 @@ def _prove(path: Path, network: _Network, expected: torch.Tensor) -> None:
 def _check_alike(got: NDArray[np.float32], expected: NDArray[np.float32]) -> None:
     off = float(np.abs(got - expected).max())
     if not off <= _TOLERANCE:
-        raise ModelError(f"its probabilities differ by {off:.1e} from torch's, at most {_TOLERANCE} wanted")
+        raise ModelError(f"its probabilities differ by {off:.1e} from torch's, at most {_TOLERANCE} allowed")
 
 
 def main(arguments: list[str]) -> int:

@@ -90,7 +90,7 @@ class ForeignEngine(HostEngine):
         if scores.shape != wanted:
             raise ModelError(
                 f"{self._bundle.weights_path} gives {scores.shape} for {count} windows of {self._window_px} px, "
-                f"{wanted} wanted; try another `window`"
+                f"expected {wanted}; try another `window`"
             )
         return scores.transpose(0, 3, 1, 2) if self._graph.output_channels_last else scores
 

@@ -202,7 +202,7 @@ def _read(path: Path) -> Any:  # noqa: ANN401 - whatever torch.save was given
         return safetensors.torch.load_file(path)
     if first.startswith((b"PK\x03\x04", b"\x80")):
         return _unpickled(path)
-    raise ModelError(f"{path} holds no weights{'' if first else ', it is empty'}; wanted is {_KINDS}")
+    raise ModelError(f"{path} holds no weights{'' if first else ', it is empty'}; expected {_KINDS}")
 
 
 def _unpickled(path: Path) -> Any:  # noqa: ANN401 - whatever torch.save was given
@@ -221,20 +221,20 @@ def _unpickled(path: Path) -> Any:  # noqa: ANN401 - whatever torch.save was giv
                 f"{path} holds more than tensors{what}, and to load that could run code; keep the tensors alone where "
                 "you trust the file: torch.save(network.state_dict(), path)"
             ) from None
-        raise ModelError(f"{path} is cut short or damaged, or no file of weights; wanted is {_KINDS}") from None
+        raise ModelError(f"{path} is cut short or damaged, or no file of weights; expected {_KINDS}") from None
 
 
 def _best(content: object, own: Weights, name: str, path: Path) -> tuple[Weights, dict[str, str]]:
     """Return the dict of tensors that has most of the encoder's names, and the name there of each of them."""
     candidates = list(_dicts(content, _NESTED))
     if not candidates:
-        raise ModelError(f"{path} holds no tensors by name; wanted is a state dict, in {_KINDS}")
+        raise ModelError(f"{path} holds no tensors by name; expected a state dict, in {_KINDS}")
     found, places = max(((each, _places(each, own)) for each in candidates), key=lambda pair: len(pair[1]))
     if not places:
         theirs, ours = one_line(next(iter(found)), 60), next(iter(own))
         raise ModelError(
-            f"{path} is not of the encoder {one_line(name, 60)}: it names its tensors otherwise ({theirs}, ...; wanted "
-            f"is {ours}, ...); give weights as timm, torchvision or smp name them"
+            f"{path} is not of the encoder {one_line(name, 60)}: it names its tensors differently ({theirs}, ...; "
+            f"expected {ours}, ...); give weights as timm, torchvision or smp name them"
         )
     return found, places
 
@@ -316,7 +316,7 @@ def _first_odd(own: Weights, taken: Weights) -> str | None:
         if key in lacking:
             return f"it lacks {key}" + (f" and {len(lacking) - 1} more" if len(lacking) > 1 else "")
         if key in taken and taken[key].shape != tensor.shape:
-            return f"{key} is {tuple(taken[key].shape)}, wanted {tuple(tensor.shape)}"
+            return f"{key} is {tuple(taken[key].shape)}, expected {tuple(tensor.shape)}"
     return None
 
 

@@ -71,7 +71,8 @@ def transfer(
     if "encoder" not in alike:
         raise ModelError(
             f"nothing of {bundle.name}, {bundle.architecture} on {bundle.arguments.get('encoder_name', 'no encoder')}, "
-            "fits the new network: its encoder is another; choose the same architecture and encoder, or start afresh"
+            "fits the new network: its encoder is another; choose the same architecture and encoder, or start from "
+            "scratch"
         )
     decoded_alike = "decoder" in alike or not (_keys(old, "decoder") or _keys(new, "decoder"))
     taken = tuple(part for part in alike if part not in HEADS or decoded_alike)

@@ -81,7 +81,7 @@ def cuda_fault(number: int) -> str | None:
 
     version = onnxruntime.__version__
     if CUDA not in onnxruntime.get_available_providers():
-        return f"ONNX Runtime {version} has no CUDA provider: install onnxruntime-gpu in the place of onnxruntime"
+        return f"ONNX Runtime {version} has no CUDA provider: install onnxruntime-gpu in place of onnxruntime"
     value = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1])
     graph = helper.make_graph([helper.make_node("Abs", ["x"], ["y"])], "try", [value], [ValueInfoProto(name="y")])
     tried = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)

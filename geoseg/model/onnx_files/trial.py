@@ -284,7 +284,7 @@ def _activation(
     if off <= _SUM_TOLERANCE:
         return "none", (f"it gives probabilities ({told})",)
     return "none", (
-        f"it gives a probability for each class by itself ({told}, sums off by {off:.2g}): divided by their sum",
+        f"it gives a probability for each class separately ({told}, sums off by {off:.2g}): divided by their sum",
     )
 
 

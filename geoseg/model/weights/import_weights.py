@@ -314,7 +314,9 @@ def _lines(file: WeightsFile, preset: Preset | None, found: Recognized) -> list[
         more = f" and {len(found.left) - _SHOWN} more" if len(found.left) > _SHOWN else ""
         lines.append(f"left out, as no part of the network: {shown}{more}")
     if found.unsaid and preset is None:
-        lines.append(f"not told by the weights, taken as usual: {', '.join(found.unsaid)}; `arguments` say otherwise")
+        lines.append(
+            f"not stated by the weights, so set as usual: {', '.join(found.unsaid)}; `arguments` say otherwise"
+        )
     return lines
 
 

@@ -104,8 +104,8 @@ def recognize(found: Shapes, hints: Hints, where: str) -> Recognized:
         if min(faults)[0] == _UNBUILT:  # no such network at all, whatever the tensors are
             raise ModelError(f"{where}: {faults[0][1]}")
         raise ModelError(
-            f"{where} is of no network that geoseg knows; the nearest is {min(faults)[1]}; `architecture`, `encoder` "
-            "and `arguments` may say better, else export the network to ONNX and give that"
+            f"{where} is not from a network that geoseg knows; the nearest is {min(faults)[1]}; `architecture`, "
+            "`encoder` and `arguments` may say better, else export the network to ONNX and give that"
         )
     arguments, names = _only(fits, hints, where)
     taken = set(names.values())
@@ -203,7 +203,7 @@ def _only(
     if len(fits) > 1:
         encoders = ", ".join(sorted(str(arguments["encoder_name"]) for arguments, _ in fits))
         raise ModelError(
-            f"{where} fits several encoders, which may compute otherwise with the same weights: {encoders}; name the "
+            f"{where} fits several encoders, which may compute differently with the same weights: {encoders}; name the "
             "right one with `encoder`"
         )
     return fits[0]
@@ -274,7 +274,7 @@ def _difference(  # noqa: PLR0913, PLR0917 (what may differ has these sides)
     sides = []
     if odd:
         first = odd[0]
-        sides.append(f"{first} is {list(shapes[places[first]])}, wanted {list(wanted[first])}{_and_more(odd)}")
+        sides.append(f"{first} is {list(shapes[places[first]])}, expected {list(wanted[first])}{_and_more(odd)}")
     if lacking:
         sides.append(f"it lacks {lacking[0]}{_and_more(lacking)}")
     if more:

@@ -91,7 +91,7 @@ def read_torch_file(path: Path) -> tuple[Any, frozenset[str]]:
     raise ModelError(f"{path} holds no weights{'' if first else ', it is empty'}; {WANTED}")
 
 
-WANTED = "wanted is a .pth, .pt, .ckpt or .bin of torch.save, a .safetensors file, or a folder of save_pretrained"
+WANTED = "expected a .pth, .pt, .ckpt or .bin of torch.save, a .safetensors file, or a folder of save_pretrained"
 KEEP_TENSORS = "torch.save(network.state_dict(), 'weights.pth')"
 
 
@@ -117,7 +117,7 @@ def _read_archive(path: Path, file: BinaryIO) -> tuple[Any, frozenset[str]]:
 def _refuse_bomb(path: Path, entries: list[zipfile.ZipInfo], size: int) -> None:
     """Raise ModelError for entries that would take more than the file: torch.save stores each as it is, one by one."""
     if len(entries) > _MAX_ENTRIES:
-        raise ModelError(f"{path} has {len(entries)} entries, at most {_MAX_ENTRIES} wanted")
+        raise ModelError(f"{path} has {len(entries)} entries, at most {_MAX_ENTRIES} allowed")
     end = 0
     for entry in sorted(entries, key=lambda each: each.header_offset):
         name = one_line(repr(entry.filename), 60)
@@ -158,7 +158,7 @@ def _main_pickle(path: Path, entries: list[zipfile.ZipInfo]) -> zipfile.ZipInfo:
         raise ModelError(f"{path} is a ZIP archive that torch.save did not write; unpack it; {WANTED}")
     if found[0].file_size > _MAX_PICKLE_BYTES:
         raise ModelError(
-            f"{path} has {found[0].file_size} bytes of names and settings, at most {_MAX_PICKLE_BYTES} wanted; keep "
+            f"{path} has {found[0].file_size} bytes of names and settings, at most {_MAX_PICKLE_BYTES} allowed; keep "
             f"the tensors alone: {KEEP_TENSORS}"
         )
     return found[0]

@@ -55,7 +55,7 @@ def read_weights_file(path: Path) -> WeightsFile:
     if path.is_dir():
         return _read_folder(path)
     if not path.is_file():
-        raise ModelError(f"{path} {'is no file' if path.exists() else 'does not exist'}; {WANTED}")
+        raise ModelError(f"{path} {'is not a file' if path.exists() else 'does not exist'}; {WANTED}")
     if path.suffix.lower() == ".onnx":
         raise ModelError(f"{path} is named as an ONNX file, which is a model as it is: give it as `model`")
     if _is_safetensors(path):
@@ -75,9 +75,9 @@ def check_names(shapes: Mapping[str, tuple[int, ...]], where: str) -> None:
     if not any(HEAD.match(name) for name in shapes):
         first = one_line(next(iter(shapes)), 60)
         raise ModelError(
-            f"{where} is of no network that geoseg knows: it names its tensors otherwise ({first}, ...; wanted are "
-            "encoder., decoder. and segmentation_head., as segmentation-models-pytorch names them); export the network "
-            "to ONNX and give that"
+            f"{where} is not from a network that geoseg knows: it names its tensors differently ({first}, ...; "
+            "expected encoder., decoder. and segmentation_head., as segmentation-models-pytorch names them); export "
+            "the network to ONNX and give that"
         )
 
 

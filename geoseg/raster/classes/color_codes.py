@@ -266,8 +266,8 @@ def check_colors(
         more = f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""
         raise SceneError(
             f"{shown(scene.path)} is a picture, {strays.share:.1%} of it in colors of no class, such as "
-            f"{', '.join(strays.examples)}; wanted are {', '.join(names[:_NAMES_SHOWN])}{more}: give the legend that "
-            "has its colors (JPEG and interpolation mix them); of imagery predict a map first",
+            f"{', '.join(strays.examples)}; expected {', '.join(names[:_NAMES_SHOWN])}{more}: give the legend that "
+            "has its colors (JPEG and interpolation mix them); for imagery, predict a map first",
             "legend",
         )
     return frozenset(found), strays.judge(shown(scene.path), tolerance)
