@@ -54,6 +54,23 @@ def shared_data() -> Path:
     return folder
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _no_waiting_for_the_disk() -> Iterator[None]:
+    """Let what is written reach the disk when the system likes: no test cuts the power, and 20 000 waits are a minute.
+
+    What is synced, and in which order, the tests of durability see all the same.
+    """
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(os, "fsync", os.fstat)  # which fails for the same descriptors
+        yield
+
+
+@pytest.fixture
+def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Export networks in this process, as inside QGIS: another one would load torch first, for five seconds."""
+    monkeypatch.setattr("geoseg.model.engines.exported.is_python", lambda: False)
+
+
 @pytest.fixture(scope="session")
 def s3_server() -> Iterator[str]:
     """Return the address of a stand-in for S3 on 127.0.0.1.

@@ -42,6 +42,7 @@ def test_no_home_and_no_cache(start: Start, scene: Path, tmp_path: Path) -> None
     assert (outcome.code, outcome.stderr) == (0, "")
 
 
+@pytest.mark.usefixtures("in_process")
 def test_a_cache_that_is_a_file_costs_only_another_export(
     predict: Predict, scene: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

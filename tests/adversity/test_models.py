@@ -87,6 +87,7 @@ HOSTILE: dict[str, Callable[[bytes], bytes]] = {
 }
 
 
+@pytest.mark.usefixtures("in_process")
 @pytest.mark.parametrize("kind", HOSTILE)
 def test_a_model_that_cannot_be_right(predict: Predict, scene: Path, model: Path, kind: str) -> None:
     bad = scene.parent / "bad.safetensors"
@@ -136,6 +137,7 @@ def test_random_damage_of_the_header(predict: Predict, scene: Path, model: Path)
         check_refused(outcome, outcome.code, scene.parent, before)
 
 
+@pytest.mark.usefixtures("in_process")
 def test_a_broken_export_beside_the_model_is_made_anew(
     predict: Predict, scene: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

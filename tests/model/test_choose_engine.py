@@ -26,16 +26,6 @@ from geoseg.raster import Window
 from tests.networks import tiny_bundle
 
 
-def _stay() -> bool:
-    return False
-
-
-@pytest.fixture
-def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Export here, which is what happens inside QGIS, and is quicker than another process."""
-    monkeypatch.setattr(exported, "is_python", _stay)
-
-
 @pytest.fixture
 def bare(tmp_path: Path) -> ModelBundle:
     """A bundle without an ONNX file."""

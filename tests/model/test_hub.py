@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import segmentation_models_pytorch as smp
 import torch
+from click.testing import CliRunner
 from huggingface_hub import constants
 
 import geoseg
@@ -22,6 +23,7 @@ from geoseg.legend import DEEPGLOBE
 from geoseg.model import ModelBundle
 from geoseg.model.bundle import fetch, hub_address, is_hub_address
 from geoseg.progress import Download, watching_downloads
+from geoseg_cli.main import geoseg as command_line
 from tests.hub_server import COMMIT, Hub, serving
 from tests.networks import RGB, tiny_bundle
 
@@ -40,7 +42,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, bytes
     folder = tmp_path_factory.mktemp("hub")
     torch.manual_seed(1)
     bundle = tiny_bundle(folder, export=False).weights_path.read_bytes()
-    smp.Unet("resnet18", encoder_weights=None, classes=7, **SMALL).save_pretrained(folder / "smp")
+    smp.Unet("mobilenet_v2", encoder_weights=None, classes=7, **SMALL).save_pretrained(folder / "smp")
     flair = smp.Unet("resnet18", encoder_weights=None, classes=19, **SMALL).state_dict()
     torch.save({f"model.seg_model.{name}": tensor for name, tensor in flair.items()}, folder / "flair.pth")
     return {
@@ -195,19 +197,23 @@ def on_command_line(hub: Hub, folder: Path, *arguments: str) -> subprocess.Compl
     return subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True, check=False)
 
 
-def test_programs_are_told_how_far_a_download_is_and_what_cut_it_short(hub: Hub, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("in_process")
+def test_programs_are_told_how_far_a_download_is_and_what_cut_it_short(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("time.sleep", abs)  # between the hub's tries
     size = len(hub.repositories["us/bundle"]["coast.safetensors"])
     asked = ["predict", str(SCENE), "--out", str(tmp_path / "map.tif"), "--dry-run", "--progress", "json"]
-    done = on_command_line(hub, tmp_path, *asked, "--model", "hf://us/bundle")
+    done = CliRunner().invoke(command_line, [*asked, "--model", "hf://us/bundle"])
     told = [json.loads(line) for line in done.stderr.splitlines()]
     downloads = [each for each in told if each.get("stage") == "download"]
-    assert done.returncode == 0
+    assert done.exit_code == 0
     assert {(each["total"], each["unit"]) for each in downloads} == {(size, "B")}
     assert downloads[-1]["done"] == size
     hub.cut.add("a.safetensors")
-    done = on_command_line(hub, tmp_path, *asked, "--model", "hf://us/several/a.safetensors")
+    done = CliRunner().invoke(command_line, [*asked, "--model", "hf://us/several/a.safetensors"])
     told = [json.loads(line) for line in done.stderr.splitlines()]
-    assert done.returncode == 1
+    assert done.exit_code == 1
     assert [("error" in each, "stage" in each) for each in told[-1:]] == [(True, False)]
     assert list((tmp_path / "hub" / "models--us--several").rglob("*.incomplete")) == []
 

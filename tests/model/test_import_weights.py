@@ -23,7 +23,7 @@ from tests.networks import RGB
 
 SMALL: dict[str, Any] = {"encoder_depth": 3, "decoder_channels": [16, 16, 8]}
 SAYS: dict[str, Any] = {"legend": DEEPGLOBE, "normalization": RGB}
-ENCODER = "resnet18"
+ENCODER, LIGHT = "resnet18", "mobilenet_v2"
 
 
 def network_of(architecture: str = "Unet", encoder: str | None = ENCODER, seed: int = 1, **arguments: Any) -> Any:
@@ -43,6 +43,12 @@ def check_same(bundle: ModelBundle, network: Any, side: int = 64) -> None:
 @pytest.fixture(scope="module")
 def unet() -> Any:
     return network_of(**SMALL)
+
+
+@pytest.fixture(scope="module")
+def light() -> Any:
+    """Return a network of a fifth of the size, for what every file goes through."""
+    return network_of(encoder=LIGHT, **SMALL)
 
 
 # --- forms of files
@@ -72,12 +78,12 @@ FORMS: dict[str, Callable[[dict[str, Any]], Any]] = {
     },
     "terratorch": lambda state: {
         "state_dict": {f"model.smp_model.{name}": tensor for name, tensor in state.items()},
-        "hyper_parameters": {"model_args": {"model": "Unet", "backbone": "resnet18"}},
+        "hyper_parameters": {"model_args": {"model": "Unet", "backbone": LIGHT}},
     },
     "torchgeo's trainer": lambda state: {
         "state_dict": {f"model.{name}": tensor for name, tensor in state.items()}
         | {"val_metrics.Accuracy.tp": torch.zeros(7, dtype=torch.int64)},
-        "hyper_parameters": {"model": "unet", "backbone": "resnet18", "in_channels": 3, "num_classes": 7},
+        "hyper_parameters": {"model": "unet", "backbone": LIGHT, "in_channels": 3, "num_classes": 7},
     },
     "with its average": lambda state: {
         "model": {f"net.{name}": tensor for name, tensor in state.items()},
@@ -101,34 +107,36 @@ FORMS: dict[str, Callable[[dict[str, Any]], Any]] = {
 
 
 @pytest.mark.parametrize(("form", "ending"), [*((form, "ckpt") for form in FORMS), ("plain Lightning", "old.pth")])
-def test_every_form_of_file_gives_the_network_that_was_saved(unet: Any, tmp_path: Path, form: str, ending: str) -> None:
+def test_every_form_of_file_gives_the_network_that_was_saved(
+    light: Any, tmp_path: Path, form: str, ending: str
+) -> None:
     source = tmp_path / f"weights.{ending}"
-    torch.save(FORMS[form](unet.state_dict()), source, _use_new_zipfile_serialization=ending == "ckpt")
+    torch.save(FORMS[form](light.state_dict()), source, _use_new_zipfile_serialization=ending == "ckpt")
     bundle = geoseg.import_weights(source, tmp_path / "model.safetensors", **SAYS)
-    check_same(bundle, unet)
-    assert (bundle.architecture, bundle.arguments["encoder_name"]) == ("Unet", ENCODER)
+    check_same(bundle, light)
+    assert (bundle.architecture, bundle.arguments["encoder_name"]) == ("Unet", LIGHT)
     assert bundle.provenance["imported"]["file"] == source.name
 
 
-def test_a_plain_safetensors_file_and_folders_of_either_kind_are_taken(unet: Any, tmp_path: Path) -> None:
-    saved = smp.Unet(ENCODER, encoder_weights=None, classes=7, **SMALL)
-    saved.load_state_dict(unet.state_dict())
+def test_a_plain_safetensors_file_and_folders_of_either_kind_are_taken(light: Any, tmp_path: Path) -> None:
+    saved = smp.Unet(LIGHT, encoder_weights=None, classes=7, **SMALL)
+    saved.load_state_dict(light.state_dict())
     saved.save_pretrained(tmp_path / "folder")
-    check_same(geoseg.import_weights(tmp_path / "folder", tmp_path / "a.safetensors", **SAYS), unet)
+    check_same(geoseg.import_weights(tmp_path / "folder", tmp_path / "a.safetensors", **SAYS), light)
     plain = tmp_path / "folder" / "model.safetensors"
-    check_same(geoseg.import_weights(plain, tmp_path / "b.safetensors", **SAYS), unet)
+    check_same(geoseg.import_weights(plain, tmp_path / "b.safetensors", **SAYS), light)
     plain.unlink()
-    torch.save(unet.state_dict(), tmp_path / "folder" / "pytorch_model.bin")
-    check_same(geoseg.import_weights(tmp_path / "folder", tmp_path / "c.safetensors", **SAYS), unet)
+    torch.save(light.state_dict(), tmp_path / "folder" / "pytorch_model.bin")
+    check_same(geoseg.import_weights(tmp_path / "folder", tmp_path / "c.safetensors", **SAYS), light)
 
 
-def test_a_second_head_of_smp_is_left_out(unet: Any, tmp_path: Path) -> None:
-    saved = smp.Unet(ENCODER, encoder_weights=None, classes=7, aux_params={"classes": 4}, **SMALL)
-    saved.load_state_dict(unet.state_dict(), strict=False)
+def test_a_second_head_of_smp_is_left_out(light: Any, tmp_path: Path) -> None:
+    saved = smp.Unet(LIGHT, encoder_weights=None, classes=7, aux_params={"classes": 4}, **SMALL)
+    saved.load_state_dict(light.state_dict(), strict=False)
     saved.save_pretrained(tmp_path / "folder")
     lines: list[str] = []
     bundle = geoseg.import_weights(tmp_path / "folder", tmp_path / "a.safetensors", announce=lines.append, **SAYS)
-    check_same(bundle, unet)
+    check_same(bundle, light)
     assert any("classification_head" in line for line in lines)
 
 

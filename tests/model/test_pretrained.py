@@ -253,6 +253,7 @@ def water(tmp_path: Path) -> Path:
     ("device", "activation"),
     [("onnx", "sigmoid"), ("torch-cpu", None), ("torch-cpu", "identity")],
 )
+@pytest.mark.usefixtures("in_process")
 def test_one_channel_tells_its_class_from_all_else(
     water: Path, device: str, activation: str | None, cache: Path
 ) -> None:

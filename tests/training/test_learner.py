@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import sys
 import types
 from dataclasses import replace
@@ -23,14 +24,19 @@ from geoseg.training.network import start_network
 from geoseg.training.optimization import optimizer_of
 from geoseg.training.plan import plan_training
 from geoseg.training.train import _sized
-from tests.training.tiny import TINY, learn, read_history, tiny_learner, tiny_plan
+from tests.training.tiny import TINY, learn, prepared_processes, read_history, tiny_learner, tiny_plan
 
 STILL = replace(TINY, lr=1e-9, average=0.0, arguments_text='{"depth": 2, "channels": 8}')
 """It learns nothing to speak of, and draws nothing: the loss of each batch is known beforehand."""
 
 
 def test_two_processes_are_one_training(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What both learn and validate is summed, what the first one tells arrives here, the bundle is written once."""
+    """What both learn and validate is summed, what the first one tells arrives here, the bundle is written once.
+
+    Both are given what spawned ones are, but find torch loaded.
+    """
+    processes = prepared_processes()
+    monkeypatch.setattr(multiprocessing, "get_context", lambda _method=None: processes)
     seen, lines = list[int](), list[str]()
     parts = tmp_path / "ids.csv"
     parts.write_text("id,part\n0,train\n1,valid\n2,valid\n3,valid\n")

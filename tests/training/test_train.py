@@ -9,11 +9,10 @@ import math
 import os
 import shutil
 import signal
-import subprocess
 import sys
-import textwrap
 from collections.abc import Callable
 from dataclasses import replace
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,17 @@ from geoseg.training import TrainingProgress, train
 from geoseg.training.callbacks import TrainingState
 from geoseg.training.checkpoint import Checkpointer, RunFolder, load_checkpoint, open_folder, save_checkpoint
 from geoseg.training.loop import Learner
-from tests.training.tiny import SIDE_PX, TINY, learn, read_history, same, weights, write_data, write_picture
+from tests.training.tiny import (
+    SIDE_PX,
+    TINY,
+    learn,
+    prepared_processes,
+    read_history,
+    same,
+    weights,
+    write_data,
+    write_picture,
+)
 
 VARIANTS = {
     "average and dropout": TINY,
@@ -129,33 +138,28 @@ def test_steps_of_two_batches_end_with_their_epoch(data: Path, tmp_path: Path) -
     assert [row.step for row in read_history(out.with_name("m.safetensors.training") / "history.csv")] == [3, 6]
 
 
-SCRIPT = """
-    import sys
-    from pathlib import Path
-    from geoseg.training.recipe import Recipe
-    from tests.training.tiny import TINY, learn
-    data, out, last = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
-    import time
-    def see(state):
-        print(state.batches_done, flush=True)
-        time.sleep(200 if state.batches_done == last else 0)
+def learn_up_to(batch: int, data: Path, out: Path, arrived: Connection) -> None:
+    """Say so after a batch, and wait there for a kill; at most until the other end is closed."""
+
+    def see(state: TrainingProgress) -> None:
+        if state.batches_done == batch:
+            arrived.send(batch)
+            arrived.poll(200)
+
     learn(data, out, TINY, progress=see)
-"""
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL")
 def test_a_killed_run_goes_on(data: Path, tmp_path: Path, uninterrupted: Callable[[str], Path]) -> None:
-    batch, out = 4, tmp_path / "model.safetensors"
-    command = [sys.executable, "-c", textwrap.dedent(SCRIPT), str(data), str(out), str(batch)]
-    root = Path(__file__).parents[2]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(root), *filter(None, sys.path)])}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment, cwd=root) as process:
-        assert process.stdout is not None
-        for line in process.stdout:
-            if int(line) == batch:
-                break
-        process.send_signal(signal.SIGKILL)
-    assert process.returncode == -signal.SIGKILL
+    batch, out, processes = 4, tmp_path / "model.safetensors", prepared_processes()
+    here, there = processes.Pipe()
+    process = processes.Process(target=learn_up_to, args=(batch, data, out, there), daemon=True)
+    process.start()
+    there.close()
+    assert here.recv() == batch
+    process.kill()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
     seen: list[int] = []
     found = learn(data, out, progress=lambda state: seen.append(state.batches_done))
     assert seen[0] == batch  # which was learnt, and not kept yet
