@@ -20,6 +20,8 @@ from pathlib import Path
 from typing import Any
 
 PATIENCE_S = 120.0
+SIZES = [(1280, 800), (375, 740)]
+"""Of windows, in CSS pixels: a desk's and a pocket's."""
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 
 
@@ -74,6 +76,7 @@ class Tab:
     def __init__(self, browser: Browser, path: Path, width: int, height: int) -> None:
         self.browser = browser
         target = browser.send("Target.createTarget", url="about:blank")["targetId"]
+        self._target = target
         self.session = browser.send("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         self.size(width, height)
         for domain in ("Page", "Runtime", "Log", "Network"):
@@ -81,6 +84,10 @@ class Tab:
         self.send("Page.navigate", url=path.absolute().as_uri())
         self.until("document.documentElement?.dataset.ready === 'yes'")
         self.settle()
+
+    def close(self) -> None:
+        """Let the page go: one that stays draws on, and every frame is somebody's time."""
+        self.browser.send("Target.closeTarget", targetId=self._target)
 
     def send(self, method: str, **parameters: Any) -> dict[str, Any]:
         return self.browser.send(method, self.session, **parameters)

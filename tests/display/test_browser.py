@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import base64
 import re
-import sys
-import tempfile
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,38 +19,14 @@ from shapely.geometry import box as rectangle
 from shapely.geometry import shape
 
 from geoseg.display import preview
-from tests.display.browser import Browser, Tab, browsing, find_browser
+from tests.display.browser import SIZES, Browser, Tab
+from tests.display.conftest import NEEDS, Open
 from tests.display.maps import COLOR_OF, NASTY, ROTATED, SCENE_COLOR, UTM, blocks, write_map, write_scene
 
-PROGRAM = find_browser()
-pytestmark = [
-    pytest.mark.skipif(PROGRAM is None, reason="no Chromium here (Debian: apt-get install chromium)"),
-    pytest.mark.skipif(sys.platform == "win32", reason="the browser is driven over POSIX pipes"),
-]
-SIZES = [(1280, 800), (375, 740)]
+pytestmark = NEEDS
 GROUND = (238, 240, 242)
 MIDDLES = [(row, col) for row in (8, 24, 56, 88) for col in (8, 40, 72, 120)]
 """Middles of blocks: (row, col) of the map."""
-Open = Callable[..., Tab]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    assert PROGRAM is not None
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder, browsing(PROGRAM, Path(folder)) as found:
-        yield found
-
-
-@pytest.fixture
-def show(browser: Browser, tmp_path: Path) -> Open:
-    """Return a function that shows a map in a tab."""
-
-    def show(landcover: Path, scene: Path | None = None, size: tuple[int, int] = SIZES[0], **knobs: Any) -> Tab:
-        out = tmp_path / "map.html"
-        preview(landcover, scene, out=out, overwrite=True, **knobs)
-        return Tab(browser, out, *size)
-
-    return show
 
 
 def pixels(tab: Tab) -> NDArray[np.uint8]:

@@ -18,10 +18,11 @@ from shapely.geometry import Polygon
 from shapely.geometry import box as rectangle
 
 from tests.display.browser import Tab
+from tests.display.conftest import NEEDS, Open
 from tests.display.maps import COLOR_OF, LEGEND, NASTY, SCENE_COLOR, UTM, blocks, write_map, write_scene
-from tests.display.test_browser import MIDDLES, Open, browser, choose, click, color_at, on_screen, pytestmark, show
+from tests.display.test_browser import MIDDLES, choose, click, color_at, on_screen
 
-__all__ = ["browser", "pytestmark", "show"]
+pytestmark = NEEDS
 
 
 def polygons() -> geopandas.GeoDataFrame:

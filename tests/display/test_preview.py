@@ -388,7 +388,7 @@ def test_confidence_by_control_points_lies_on_a_map_by_transform(tmp_path: Path)
 
 @pytest.mark.parametrize("place", [UTM, ROTATED])
 def test_a_scene_ends_where_its_map_does_at_every_zoom(tmp_path: Path, place: dict[str, Any]) -> None:
-    shape = (1400, 1200)
+    shape = (1100, 700)
     path, scene = (
         write_map(tmp_path / "m.tif", blocks(*shape), **place),
         write_scene(tmp_path / "s.tif", shape, **place),
