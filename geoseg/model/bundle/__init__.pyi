@@ -28,6 +28,9 @@ from .card import check_gsd as check_gsd
 from .card import check_window as check_window
 from .card import default_overlap as default_overlap
 from .card import frozen_text as frozen_text
+from .encoder_names import check_encoder_name as check_encoder_name
+from .encoder_names import timm_name_of as timm_name_of
+from .encoder_names import unknown_encoder as unknown_encoder
 from .header import Header as Header
 from .header import archive_kind as archive_kind
 from .header import read_header as read_header

@@ -175,6 +175,16 @@ class Architecture:
 
     def check(self, arguments: Mapping[str, Any]) -> None:
         """Raise ModelError unless every argument is known and within bounds, and those without a default are there."""
+        self.check_given(arguments)
+        missing = [name for name in self.needed if name not in arguments]
+        if missing:
+            raise ModelError(f"{self.name} needs the arguments {', '.join(missing)}")
+        wanted = self.agree(arguments, self.depth)
+        if wanted:
+            raise ModelError(f"{self.name}: {wanted}")
+
+    def check_given(self, arguments: Mapping[str, Any]) -> None:
+        """Raise ModelError unless every argument is known and within bounds, each by itself."""
         for name, value in arguments.items():
             if name not in self.checks:
                 known = ", ".join(sorted(self.checks))
@@ -182,12 +192,6 @@ class Architecture:
             wanted = self.checks[name](value)
             if wanted:
                 raise ModelError(f"{self.name}: {name} must be {wanted}, got {one_line(repr(value), 80)}")
-        missing = [name for name in self.needed if name not in arguments]
-        if missing:
-            raise ModelError(f"{self.name} needs the arguments {', '.join(missing)}")
-        wanted = self.agree(arguments, self.depth)
-        if wanted:
-            raise ModelError(f"{self.name}: {wanted}")
 
     def divisor(self, arguments: Mapping[str, Any]) -> int:
         """Return what a window's size must be a multiple of: the network halves it `depth` times."""

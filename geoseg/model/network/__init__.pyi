@@ -6,7 +6,6 @@ from .encoders import encoder_weights_of as encoder_weights_of
 from .encoders import is_weights_file as is_weights_file
 from .encoders import recorded_weights as recorded_weights
 from .encoders import scaling_of as scaling_of
-from .encoders import timm_name_of as timm_name_of
 from .for_inference import fold_batch_norm as fold_batch_norm
 from .for_inference import halve_weights as halve_weights
 from .network import build as build

@@ -24,11 +24,8 @@ import torch
 from huggingface_hub import constants
 
 from geoseg.errors import ModelError
-from geoseg.given import nearest
-from geoseg.model.bundle import file_hash, host_is_known, one_line, read_header
+from geoseg.model.bundle import file_hash, host_is_known, one_line, read_header, timm_name_of, unknown_encoder
 
-_RENAMED = ("timm-regnet", "timm-res2", "timm-resnest", "timm-mobilenetv3", "timm-gernet")
-"""smp's older names for encoders that it takes from timm."""
 _USUAL = "imagenet"
 
 Scaling = tuple[tuple[float, ...], tuple[float, ...]]
@@ -48,13 +45,7 @@ def check_encoder(name: str) -> None:
     timm_name = timm_name_of(name)
     if timm_name is not None and timm.is_model(timm_name):
         return
-    known = [*smp.encoders.encoders, *(f"tu-{model}" for model in timm.list_models())]
-    near = nearest(name, known)
-    meant = "" if near is None else f"did you mean {near!r}? "
-    raise ModelError(
-        f"unknown encoder {one_line(name, 60)!r}; {meant}smp has {len(smp.encoders.encoders)} (resnet34, ...), "
-        "and 'tu-' takes timm's (tu-convnext_tiny, ...)"
-    )
+    raise unknown_encoder(name, smp.encoders.encoders, timm.list_models())
 
 
 def encoder_weights_of(name: str) -> tuple[str, ...]:
@@ -105,16 +96,6 @@ def scaling_of(name: str, weights: str | None) -> Scaling:
     if weights == "advprop" or name.startswith(_HALVED):
         return HALF
     return _DPN if name.startswith("dpn") else IMAGENET
-
-
-def timm_name_of(name: str) -> str | None:
-    """Return timm's name of an encoder that smp takes from timm, None for smp's own."""
-    if name.startswith("tu-"):
-        return name.removeprefix("tu-")
-    if name.startswith(_RENAMED):
-        timm_name = name.removeprefix("timm-")
-        return f"tf_{timm_name}" if timm_name.startswith("mobilenetv3") else timm_name
-    return None
 
 
 _LOGGERS = ("huggingface_hub", "timm")

@@ -31,6 +31,7 @@ from geoseg.model.bundle import (
     frozen_text,
     one_line,
     read_header,
+    timm_name_of,
 )
 from geoseg.model.network.encoders import (
     check_encoder,
@@ -38,7 +39,6 @@ from geoseg.model.network.encoders import (
     fetching,
     is_weights_file,
     take_weights,
-    timm_name_of,
 )
 from geoseg.model.network.own_networks import (
     FCN,

@@ -24,12 +24,13 @@ from geoseg.model.bundle import (
     DEFAULT_TEMPERATURE,
     DEFAULT_WINDOW_PX,
     HUB,
+    ONNX,
     VALUE_RANGES,
     ModelBundle,
     ModelCard,
     Normalization,
     architecture_named,
-    check_gsd,
+    check_encoder_name,
     default_overlap,
     fetch,
     file_hash,
@@ -148,25 +149,35 @@ def import_weights(  # noqa: PLR0913 (a model has this many sides, and a file of
     if classes is None or normalization is None:
         raise UsageError(_what_is_missing(file, classes is None, normalization is None))
     _check_classes(file, classes.codes if output_codes is None else output_codes, known)
-    _check_given(architecture, bands, len(normalization.mean), gsd_m)
-    found = _recognized(file, known, architecture, encoder, arguments)
-    count = found.arguments["in_channels"]
+    _check_names(architecture, encoder, arguments)
+    _check_bands(bands, len(normalization.mean))
     chosen_px = window_px if window_px is not None or known is None else known.window_px
-    window_px = _window(found, chosen_px, asked=window_px is not None)
-    hub = {} if fetched is None else {HUB: str(fetched.address)}
+    codes = classes.codes if output_codes is None else tuple(output_codes)
+    # all but the network is checked now, as of one that takes anything: torch is not loaded yet
     card = ModelCard(
         name=name or (_name(source) if fetched is None else fetched.title),
-        architecture=found.architecture,
-        arguments_text=frozen_text(found.arguments, "arguments"),
+        architecture=ONNX,
+        arguments_text=_any_network(len(codes), len(normalization.mean)),
         legend=classes,
-        output_codes=classes.codes if output_codes is None else tuple(output_codes),
-        bands=_bands(bands, known, count),
+        output_codes=codes,
+        bands=_bands(bands, known, len(normalization.mean)),
         dtype=dtype or (known.dtype if known else DEFAULT_DTYPE),
         normalization=normalization,
         gsd_m=gsd_m if gsd_m is not None or known is None else known.gsd_m,
+        window_px=DEFAULT_WINDOW_PX if chosen_px is None else chosen_px,
+        overlap_px=0 if overlap_px is None else overlap_px,
+        temperature=temperature,
+    )
+    found = _recognized(file, known, architecture, encoder, arguments)
+    window_px = _window(found, chosen_px, asked=window_px is not None)
+    hub = {} if fetched is None else {HUB: str(fetched.address)}
+    card = replace(
+        card,
+        architecture=found.architecture,
+        arguments_text=frozen_text(found.arguments, "arguments"),
+        bands=_bands(bands, known, found.arguments["in_channels"]),
         window_px=window_px,
         overlap_px=default_overlap(window_px) if overlap_px is None else overlap_px,
-        temperature=temperature,
         provenance_text=frozen_text({"imported": _provenance(file, known, found)} | hub, "provenance"),
     )
     for line in _lines(file, known, found):
@@ -233,12 +244,22 @@ def _check_classes(file: WeightsFile, codes: tuple[int, ...], preset: Preset | N
     )
 
 
-def _check_given(architecture: str | None, bands: tuple[str, ...] | None, count: int, gsd_m: float | None) -> None:
-    """Raise an error for what cannot be right whatever the tensors tell, before torch is loaded."""
+def _check_names(architecture: str | None, encoder: str | None, arguments: Mapping[str, Any] | None) -> None:
+    """Raise an error for a network that cannot be, whatever the tensors tell, before torch is loaded."""
+    given = dict(arguments or {}) | ({} if encoder is None else {"encoder_name": encoder})
     if architecture is not None:
-        architecture_named(architecture)
-    if gsd_m is not None:
-        check_gsd(gsd_m)
+        architecture_named(architecture).check_given(given)
+    if "encoder_name" in given:
+        check_encoder_name(str(given["encoder_name"]))
+
+
+def _any_network(classes: int, bands: int) -> str:
+    """Return the arguments of a network of so many classes and bands that takes windows of any size."""
+    return frozen_text({"activation": "none", "classes": classes, "divisor": 1, "in_channels": bands}, "arguments")
+
+
+def _check_bands(bands: tuple[str, ...] | None, count: int) -> None:
+    """Raise UsageError for another number of bands than of means."""
     if bands is not None and len(bands) != count:
         raise UsageError(f"`bands` names {len(bands)} bands, but there are {count} means; each band needs one", "bands")
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from geoseg.errors import ModelError
-from geoseg.model.bundle import ARCHITECTURES, architecture_named, one_line
-from geoseg.model.network import check_encoder, parameter_shapes, timm_name_of
+from geoseg.model.bundle import ARCHITECTURES, architecture_named, one_line, timm_name_of
+from geoseg.model.network import check_encoder, parameter_shapes
 from geoseg.model.weights.fingerprint import COMPUTED, encoders_like, is_classifier, plain_name
 from geoseg.model.weights.weights_file import HEAD, check_names
 

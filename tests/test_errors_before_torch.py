@@ -1,0 +1,77 @@
+"""What is wrong in a call is said before torch is loaded, which takes seconds."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors.torch
+import segmentation_models_pytorch as smp
+import timm
+import torch
+
+from geoseg.errors import ModelError
+from geoseg.model.bundle import check_encoder_name
+
+MEASURED = "normalization=geoseg.Normalization((1, 2, 3), (4, 5, 6))"
+SAID = f"legend={{0: 'sea', 1: 'land'}}, {MEASURED}"
+WRONG_IMPORTS = {
+    "'nowhere.pth', 'a.safetensors'": "nowhere.pth does not exist",
+    f"'w.safetensors', 'a.safetensors', encoder='resnet35', {SAID}": "unknown encoder 'resnet35'; did you mean 'resnet",
+    f"'w.safetensors', 'a.safetensors', encoder='tu-convnext_tinny', {SAID}": "did you mean 'tu-convnext_tiny'?",
+    f"'w.safetensors', 'a.safetensors', arguments={{'encoder_name': 'vgg91'}}, {SAID}": "unknown encoder 'vgg91'",
+    f"'w.safetensors', 'a.safetensors', architecture='Unett', {SAID}": "unknown architecture 'Unett'",
+    f"'w.safetensors', 'a.safetensors', architecture='FPN', arguments={{'depth': 3}}, {SAID}": "no argument 'depth'",
+    f"'w.safetensors', 'a.safetensors', window_px=0, {SAID}": "`window`",
+    f"'w.safetensors', 'a.safetensors', overlap_px=900, {SAID}": "`overlap` must be at least 0 and less than",
+    f"'w.safetensors', 'a.safetensors', temperature=0, {SAID}": "`temperature` must be 0.001 to 1000",
+    f"'w.safetensors', 'a.safetensors', dtype='byte', {SAID}": "`dtype` must be one of",
+    f"'w.safetensors', 'a.safetensors', gsd_m=-1, {SAID}": "`gsd_m` must be 0.001 to 100000",
+    f"'w.safetensors', 'a.safetensors', bands=('red', 'nir'), {SAID}": "`bands` names 2 bands, but there are 3",
+    f"'w.safetensors', 'a.safetensors', legend={{0: 'sea'}}, {MEASURED}": "output channels, but the `legend` has 1",
+    f"'w.safetensors', 'a.safetensors', legend='no.csv', {MEASURED}": "no.csv cannot be read",
+    f"'w.safetensors', 'a.txt', {SAID}": "`out` must be the name of a .safetensors file",
+}
+
+
+def said_without_torch(folder: Path, verb: str, calls: dict[str, str]) -> list[str]:
+    """Return the message of each call of a verb, all of them in one process, which must not have loaded torch."""
+    lines = [
+        "import sys, geoseg",
+        "def tried(call):",
+        "    try: call()",
+        "    except geoseg.errors.GeosegError as fault: print(str(fault).replace('\\n', '|'))",
+        "    else: print('nothing was said')",
+        "    assert 'torch' not in sys.modules, 'torch is loaded'",
+        *(f"tried(lambda: geoseg.{verb}({call}))" for call in calls),
+    ]
+    command = [sys.executable, "-c", "\n".join(lines)]
+    ended = subprocess.run(command, cwd=folder, check=False, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+    return ended.stdout.splitlines()
+
+
+def test_a_wrong_import_is_refused_before_torch_is_loaded(tmp_path: Path) -> None:
+    weights: dict[str, Any] = {"encoder.conv1.weight": torch.ones(4, 3, 3, 3)}
+    weights["segmentation_head.0.bias"] = torch.ones(2)
+    safetensors.torch.save_file(weights, tmp_path / "w.safetensors")
+    said = said_without_torch(tmp_path, "import_weights", WRONG_IMPORTS)
+    for line, wanted in zip(said, WRONG_IMPORTS.values(), strict=True):
+        assert wanted in line
+    assert not (tmp_path / "a.safetensors").exists()
+
+
+def test_every_encoder_of_smp_and_timm_is_known_by_their_sources() -> None:
+    old = ("timm-regnetx_002", "timm-mobilenetv3_small_100", "timm-res2net50_26w_4s", "timm-gernet_s")
+    tagged = [f"tu-{name}" for name in timm.list_pretrained()[::50]]
+    for name in (*smp.encoders.encoders, *(f"tu-{name}" for name in timm.list_models()), *old, *tagged):
+        check_encoder_name(name)
+
+
+@pytest.mark.parametrize("name", ["resnet43", "tu-resnet43", "timm-mobilenetv9", "", "mit_b0.", "resnet18|x"])
+def test_a_name_that_no_source_has_is_refused(name: str) -> None:
+    with pytest.raises(ModelError, match="unknown encoder"):
+        check_encoder_name(name)
