@@ -20,10 +20,9 @@ _TABLE_SPAN = 2**16
 """Codes no farther apart than this are counted in a table, others are sorted."""
 
 
-def count_bytes(codes: NDArray[np.uint8], valid: NDArray[np.bool_] | None = None) -> NDArray[np.int64]:
-    """Return (256,) pixels by code, of the valid ones only; `codes` and `valid` have any one shape."""
-    counted = codes.ravel() if valid is None else codes[valid]
-    return np.bincount(counted, minlength=256)
+def count_bytes(codes: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """Return (256,) pixels by code; `codes` has any shape."""
+    return np.bincount(codes.ravel(), minlength=256)
 
 
 def codes_in(codes: NDArray[Any], valid: NDArray[np.bool_] | None = None) -> NDArray[np.int64]:

@@ -10,7 +10,7 @@ import argparse
 import io
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import geopandas
@@ -25,7 +25,8 @@ from rasterio.windows import Window, bounds
 
 import geoseg
 from geoseg.atomic import write_durably
-from geoseg.display.palette import check_palette, legend_in
+from geoseg.display.palette import check_palette, colors_in
+from geoseg.legend import Nomenclature
 
 ROOT = Path(__file__).parents[1]
 LARGEST_BYTES = 400_000
@@ -81,7 +82,9 @@ def _view(scene: Path, landcover: Path, polygons: Path, window: Window, palette:
         left, bottom, right, top = bounds(window, file.transform)
     with rasterio.open(landcover) as file:
         codes = file.read(1, window=window)
-    legend = legend_in(check_palette(palette), geoseg.DEEPGLOBE)
+    own = geoseg.DEEPGLOBE
+    colors = colors_in(check_palette(palette), Nomenclature.from_legend(own).classes)
+    legend = geoseg.Legend(tuple(replace(known, color=color) for known, color in zip(own, colors, strict=True)))
     layer = geopandas.read_file(polygons, layer="landcover", bbox=(left, bottom, right, top))
     return View(image, codes, layer, (left, right, bottom, top), legend)
 

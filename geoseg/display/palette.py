@@ -8,7 +8,6 @@ by the matrices of Machado, Oliveira and Fernandes (2009), doi 10.1109/TVCG.2009
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import cache
 from typing import Literal, cast, get_args
 
@@ -16,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoseg.errors import UsageError
-from geoseg.legend import DEEPGLOBE, Color, Legend, NamedClass
+from geoseg.legend import DEEPGLOBE, Color, NamedClass
 
 PaletteName = Literal["soft", "own", "deepglobe", "color-blind"]
 SOFT: dict[str, Color] = {
@@ -103,12 +102,6 @@ def palettes(first: PaletteName, classes: Sequence[NamedClass]) -> list[Offered]
         is_own = colors == [named.color for named in classes]
         offered.append(("own" if is_own else name, _LABELS["own" if is_own else name], colors))
     return [each for place, each in enumerate(offered) if each[2] not in [other[2] for other in offered[:place]]]
-
-
-def legend_in(palette: PaletteName, legend: Legend) -> Legend:
-    """Return the same classes in the colors of a palette."""
-    colors = colors_in(palette, [NamedClass(known.code, known.name, known.color) for known in legend])
-    return Legend(tuple(replace(known, color=color) for known, color in zip(legend, colors, strict=True)))
 
 
 def color_blind_colors(names: Sequence[str]) -> list[Color]:

@@ -44,7 +44,6 @@ from .engines import device_faults as device_faults
 from .engines import has_mps as has_mps
 from .engines import takes_window as takes_window
 from .network import HALF as HALF
-from .network import HEADS as HEADS
 from .network import IMAGENET as IMAGENET
 from .network import NORM_STATISTICS as NORM_STATISTICS
 from .network import Scaling as Scaling

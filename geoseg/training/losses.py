@@ -152,7 +152,7 @@ LOSSES: dict[str, type[Loss]] = {"cross-entropy": CrossEntropy, "dice": Dice, "f
 _SETTINGS = {"cross-entropy": "smoothing", "focal": "gamma"}
 
 
-def loss_of(text: str, weights: Sequence[float] | None = None, *, ignore: int = NODATA, sets: Sets = ()) -> nn.Module:
+def loss_of(text: str, weights: Sequence[float] | None = None, *, sets: Sets = ()) -> nn.Module:
     """Return the loss of a text such as "cross-entropy", "cross-entropy:smoothing=0.1 + 0.5 dice" or "focal:gamma=2".
 
     It takes logits (n,class,row,col) of any float type and targets int64 (n,row,col), and returns a float32 scalar.
@@ -161,7 +161,7 @@ def loss_of(text: str, weights: Sequence[float] | None = None, *, ignore: int = 
     """
     _refuse_weights(weights)
     terms = [_term(term.strip(), text) for term in text.split("+")]
-    losses = [LOSSES[name](weights, ignore, sets, **settings) for _, name, settings in terms]
+    losses = [LOSSES[name](weights, NODATA, sets, **settings) for _, name, settings in terms]
     return WeightedSum([factor for factor, _, _ in terms], losses)
 
 

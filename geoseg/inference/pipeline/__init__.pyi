@@ -2,5 +2,4 @@ from .capacity import Capacity as Capacity
 from .device import begin_sweep as begin_sweep
 from .device import course_of as course_of
 from .job import Job as Job
-from .mailbox import EndOfRunError as EndOfRunError
 from .pipeline import run_pipeline as run_pipeline

@@ -24,5 +24,3 @@ from .sweep import Sweep as Sweep
 from .sweep import SweepingEngine as SweepingEngine
 from .sweep import Ticket as Ticket
 from .torch_engine import TorchEngine as TorchEngine
-from .torch_engine import device_name as device_name
-from .torch_engine import device_precision as device_precision

@@ -18,7 +18,6 @@ from .network import parameter_shapes as parameter_shapes
 from .network import use_threads as use_threads
 from .network import usual_window_px as usual_window_px
 from .network import window_fault as window_fault
-from .transfer import HEADS as HEADS
 from .transfer import NORM_STATISTICS as NORM_STATISTICS
 from .transfer import Transferred as Transferred
 from .transfer import transfer as transfer

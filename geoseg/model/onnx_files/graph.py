@@ -46,9 +46,9 @@ class OnnxInput:
     size_px: int | None
     """Edge of the window; None where it is free."""
 
-    def shape(self, bands: int, size_px: int, count: int = 1) -> tuple[int, ...]:
-        """Return the shape of what is fed: so many windows, or as many as it always takes."""
-        count = self.batch or count
+    def shape(self, bands: int, size_px: int) -> tuple[int, ...]:
+        """Return the shape of what is fed: one window, or as many as it always takes."""
+        count = self.batch or 1
         return (count, size_px, size_px, bands) if self.channels_last else (count, bands, size_px, size_px)
 
 

@@ -32,7 +32,8 @@ _BYTES: Final[dict[str, int]] = {
     "Double": 8, "Float": 4, "Half": 2, "BFloat16": 2, "Long": 8, "Int": 4, "Short": 2, "Char": 1, "Byte": 1, "Bool": 1,
 }  # fmt: skip
 """Bytes of an element, by the beginning of the storage's name."""
-_FLOATING: Final = frozenset({"Double", "Float", "Half", "BFloat16"})
+_DEEPEST: Final = 3
+"""Dicts in dicts that are looked through for tensors."""
 _DTYPES: Final = {
     "float64": "Double", "double": "Double", "float32": "Float", "float": "Float", "float16": "Half", "half": "Half",
     "bfloat16": "BFloat16", "int64": "Long", "int32": "Int", "int16": "Short", "int8": "Char", "uint8": "Byte",
@@ -54,7 +55,6 @@ class Announced:
     """A tensor as a file announces it, before its numbers are read."""
 
     shape: tuple[int, ...]
-    is_floating: bool
     dtype: str = "Float"
     """Of `torch.save`: Float, Half, Long, ..."""
     storage: str = ""
@@ -327,7 +327,7 @@ class _Reader(pickle.Unpickler):
             raise ModelError(
                 f"{self._path} announces a tensor {list(shape)!r:.60} in {there} numbers; it is damaged, get it again"
             )
-        return Announced(shape, kind in _FLOATING, kind, storage.key, offset, tuple(stride))
+        return Announced(shape, kind, storage.key, offset, tuple(stride))
 
 
 class _Inert:
@@ -360,12 +360,12 @@ def _rebuilt(function: Callable[..., Any], _kind: object, arguments: tuple[Any, 
     return function(*arguments)
 
 
-def dictionaries(content: object, depth: int = 3) -> Iterator[tuple[tuple[str, ...], Mapping[str, Announced]]]:
+def dictionaries(content: object) -> Iterator[tuple[tuple[str, ...], Mapping[str, Announced]]]:
     """Yield every dict that holds tensors, a dict in a dict too, with the names that lead there."""
     seen: set[int] = set()
 
     def walk(value: object, place: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Mapping[str, Announced]]]:
-        if not isinstance(value, Mapping) or id(value) in seen or len(place) > depth:
+        if not isinstance(value, Mapping) or id(value) in seen or len(place) > _DEEPEST:
             return
         seen.add(id(value))
         tensors = {key: item for key, item in value.items() if isinstance(key, str) and isinstance(item, Announced)}

@@ -19,9 +19,6 @@ from numpy.typing import DTypeLike, NDArray
 from geoseg.compiled import njit
 from geoseg.errors import OutputError
 
-NODE = 16
-"""The bit of a lattice point where an arc ends: three or four edges meet, or a border turns on the raster's outline."""
-
 
 def _reserve(file: IO[bytes], size_bytes: int) -> None:
     """Have the disk give the room now: a mapped file that does not get it later ends the process, not the run."""
@@ -213,7 +210,7 @@ class Lattice:
     """The lattice points of a strip: a row above each row of its frame, a column left of each, but for the first."""
 
     bits: NDArray[np.uint8]
-    """(row * col,) edges, and NODE."""
+    """(row * col,) edges; and 16 where an arc ends: three or four meet, or a border turns on the raster's outline."""
     words: NDArray[np.int64]
     """The same, eight points at once."""
     node_offsets: NDArray[np.int32]
