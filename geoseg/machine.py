@@ -116,8 +116,12 @@ def python_environment() -> dict[str, str]:
 
 
 def end_process(code: int) -> NoReturn:
-    """End a program of ours as `sys.exit` does, all but taking torch apart, which costs a second and 120 MB."""
-    if "torch" in sys.modules:
+    """End a program of ours as `sys.exit` does, all but taking torch apart, which costs a second and 120 MB.
+
+    A failure is told by its code alone: where Ctrl-C met Python in an `exec`, as dataclasses are made, Python would end
+    by a signal in its place, however that was handled.
+    """
+    if code or "torch" in sys.modules:
         # Python's own first steps, which have no public names: threads end their work, then what is registered runs
         threading._shutdown()  # type: ignore[attr-defined]  # noqa: SLF001
         atexit._run_exitfuncs()  # noqa: SLF001

@@ -88,3 +88,16 @@ def test_a_program_ends_with_its_code_and_all_it_said(loaded: str, code: int) ->
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (code, "first last", "aside")
+
+
+@pytest.mark.parametrize("loaded", ["math", "torch"])
+def test_an_interruption_that_met_an_exec_ends_a_program_with_its_code(loaded: str) -> None:
+    lines = [
+        f"import {loaded}",
+        "from geoseg.machine import end_process",
+        "try:",
+        "    exec('raise KeyboardInterrupt')",  # Python remembers it, and would end by a signal
+        "except KeyboardInterrupt:",
+        "    end_process(1)",
+    ]
+    assert subprocess.run([sys.executable, "-c", "\n".join(lines)], check=False).returncode == 1

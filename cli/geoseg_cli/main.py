@@ -7,6 +7,7 @@ import os
 import sys
 import traceback
 import warnings
+from contextlib import nullcontext
 from typing import Any, NoReturn
 
 import click
@@ -20,7 +21,7 @@ from geoseg_cli.options import ExampleCommand
 from geoseg_cli.output import be_quiet, complain, show_progress, speak_of, warn_in_one_line
 from geoseg_cli.predict import predict
 from geoseg_cli.preview import preview
-from geoseg_cli.process import interrupt_at_end_of_stdin, interrupts_between_imports
+from geoseg_cli.process import interrupt_at_end_of_stdin, interrupts_between_imports, termination_interrupts
 from geoseg_cli.progress_bar import DownloadBar
 from geoseg_cli.train import train
 from geoseg_cli.vectorize import vectorize
@@ -59,6 +60,7 @@ class OneLineErrors(ExampleCommand, click.Group):
             with (
                 warnings.catch_warnings(),
                 interrupts_between_imports(),
+                termination_interrupts() if own_process else nullcontext(),
                 DownloadBar() as downloads,
                 watching_downloads(downloads.hear),
             ):
@@ -77,6 +79,15 @@ class OneLineErrors(ExampleCommand, click.Group):
             be_quiet(False)
             speak_of()
         sys.exit(code if isinstance(code, int) else 0)
+
+    def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 - click's own
+        """Run a command; click ends the line of an interruption, which is good for ^C on a terminal alone."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as error:
+            if sys.stderr.isatty():
+                raise
+            raise click.Abort from error
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
