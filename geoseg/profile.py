@@ -16,11 +16,20 @@ PIXELS, DEVICE, WRITERS = "pixels", "device", "writers"
 """What was waited for: pixels by the owner of a device, the device and the writers by its finisher."""
 MAP = "map"
 """All work on tiles, as a stretch of the run."""
+UPLOAD = "upload"
+"""What was made here goes to a store, as a stretch of the run."""
 _LONG, _IDLE, _ALL = 0.35, 0.35, 0.85
-"""Shares from which the final map takes long, workers are idle for long, and cores are all busy."""
+"""Shares from which what follows the tiles takes long, workers are idle for long, and cores are all busy."""
 _COMPUTING = 0.25
 """Share of a stage's time from which it computes; below it waits for a disk or a server. Others may use the machine."""
 _NEARER = "write `out` to a faster disk or a nearer store"
+_QUICK_SCENE = "a scene in a quick compression such as ZSTD"
+_QUICK_MAP = "a map in ZSTD (COMPRESS=ZSTD in `creation_options`)"
+_AFTER = {
+    ASSEMBLE: ("putting the map together", _NEARER),
+    UPLOAD: ("sending the map to its store", "write `out` to a nearer store, or to a disk"),
+}
+"""What follows the tiles, and what makes it shorter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,23 +105,30 @@ class Profile:
             return dict(self._seconds)
 
     @property
+    def cpu_seconds(self) -> Mapping[str, float]:
+        """Of `seconds` those that the stage's own threads computed; a network may have threads of its own."""
+        with self._lock:
+            return dict(self._cpu_seconds)
+
+    @property
     def wall_seconds(self) -> Mapping[str, float]:
-        """Seconds by the clock: map, all that is done with tiles, and assemble, the final rasters."""
+        """Seconds by the clock: map, all that is done with tiles; assemble, the final rasters; upload, to a store."""
         return {name: wall_s for name, (wall_s, _) in self._stretches.items()}
 
     @property
     def limit(self) -> Limit | None:
         """What limited the run; None where nothing was mapped."""
         map_s, cpu_s = self._stretches.get(MAP, (0.0, 0.0))
-        assemble_s = self._stretches.get(ASSEMBLE, (0.0, 0.0))[0]
         if not map_s or not self._seconds:
             return None
-        if assemble_s > _LONG * (map_s + assemble_s):
-            share = assemble_s / (map_s + assemble_s)
-            return Limit(f"putting the map together took {share:.0%} of the time", _NEARER)
+        wall = self.wall_seconds
+        longest, whole_s = max(_AFTER, key=lambda name: wall.get(name, 0.0)), sum(wall.values())
+        if (share := wall.get(longest, 0.0) / whole_s) > _LONG:
+            what, advice = _AFTER[longest]
+            return Limit(f"{what} took {share:.0%} of the time", advice)
         if self.devices:
             return self._limit_of_devices(map_s, cpu_s)
-        return _limit_of_workers(self.seconds, map_s, self.workers)
+        return self._limit_of_workers(map_s)
 
     def _limit_of_devices(self, map_s: float, cpu_s: float) -> Limit:
         """Return what limited devices that are fed, by what was waited for."""
@@ -130,15 +146,38 @@ class Profile:
             PIXELS: (READ, f"reading: devices waited for pixels for {share}", "keep the scene near"),
             WRITERS: (WRITE, f"writing: finished rows waited for {share}", _NEARER),
         }[stage]
-        if self._cpu_seconds.get(work, 0.0) < _COMPUTING * seconds.get(work, 0.0):
+        if not self._computes(work):
             return Limit(what, f"{nearer}, or use more `workers`")
-        quicker = "a scene in a quick compression such as ZSTD"
+        quicker = {READ: _QUICK_SCENE, WRITE: _QUICK_MAP}[work]
         if cpu_s < _ALL * map_s * available_cores() and (self.workers or 0) < available_cores():
             return Limit(what, f"use more `workers` (now {self.workers}), or {quicker}")
         return Limit(
             f"the processor: devices had to wait for {share} while it decoded pixels and encoded tiles",
-            f"more cores, or {quicker}, keep a device busy",
+            f"more cores, {_QUICK_SCENE}, or {_QUICK_MAP}, keep a device busy",
         )
+
+    def _limit_of_workers(self, map_s: float) -> Limit:
+        """Return what limited workers that map tile by tile."""
+        seconds = self.seconds
+        busy_s = sum(seconds.values())
+        if self.workers is not None and busy_s < (1 - _IDLE) * self.workers * map_s:
+            idle = 1 - busy_s / (self.workers * map_s)
+            return Limit(
+                f"workers had nothing to do for {idle:.0%} of the time: there were too few tiles",
+                f"use fewer `workers` (now {self.workers}), which share the cores, or a smaller `tile`",
+            )
+        stage = max((READ, SCORE, WRITE), key=lambda name: seconds.get(name, 0.0))
+        share = f"{seconds.get(stage, 0.0) / busy_s:.0%} of the workers' time"
+        if stage == SCORE:
+            return Limit(f"the network took {share}", "use a GPU, a smaller model, or a smaller `overlap`")
+        if stage == READ:
+            quicker = f"give {_QUICK_SCENE}, in tiles"
+            return Limit(f"reading took {share}", quicker if self._computes(READ) else "keep the scene near, in tiles")
+        return Limit(f"writing took {share}", f"write {_QUICK_MAP}" if self._computes(WRITE) else _NEARER)
+
+    def _computes(self, stage: str) -> bool:
+        """Say whether a stage computes, rather than waits for a disk or a server."""
+        return self._cpu_seconds.get(stage, 0.0) >= _COMPUTING * self.seconds.get(stage, 0.0)
 
     def to_json(self) -> dict[str, object]:
         """Return plain values by name."""
@@ -146,7 +185,7 @@ class Profile:
         return {
             "busy_seconds": _rounded(self.seconds, READ, SCORE, PASTE, WRITE),
             "waited_seconds": _rounded(self.seconds, PIXELS, DEVICE, WRITERS),
-            "wall_seconds": _rounded(self.wall_seconds, MAP, ASSEMBLE),
+            "wall_seconds": _rounded(self.wall_seconds, MAP, ASSEMBLE, UPLOAD),
             "workers": self.workers,
             "devices": self.devices,
             "limit": limit and limit.what,
@@ -156,30 +195,13 @@ class Profile:
     def __str__(self) -> str:
         """Return a few lines to read."""
         wall = self.wall_seconds
-        lines = [f"{name:<8} {wall[name]:.1f} s by the clock" for name in (MAP, ASSEMBLE) if name in wall]
+        lines = [f"{name:<8} {wall[name]:.1f} s by the clock" for name in (MAP, ASSEMBLE, UPLOAD) if name in wall]
         seconds = self.seconds
         lines += [f"{name:<8} {seconds[name]:.1f} s busy" for name in (READ, SCORE, PASTE, WRITE) if name in seconds]
         waits = ((PIXELS, "a device had none"), (DEVICE, "its results"), (WRITERS, "too many tiles at once"))
         lines += [f"{name:<8} {seconds[name]:.1f} s waited for: {why}" for name, why in waits if name in seconds]
         limit = self.limit
         return "\n".join([*lines, *([] if limit is None else [f"limit    {limit}"])])
-
-
-def _limit_of_workers(seconds: Mapping[str, float], map_s: float, workers: int | None) -> Limit:
-    """Return what limited workers that map tile by tile."""
-    busy_s = sum(seconds.values())
-    if workers is not None and busy_s < (1 - _IDLE) * workers * map_s:
-        return Limit(
-            f"workers had nothing to do for {1 - busy_s / (workers * map_s):.0%} of the time: there were too few tiles",
-            f"use fewer `workers` (now {workers}), which share the cores, or a smaller `tile`",
-        )
-    stage = max((READ, SCORE, WRITE), key=lambda name: seconds.get(name, 0.0))
-    share = f"{seconds.get(stage, 0.0) / busy_s:.0%} of the workers' time"
-    return {
-        READ: Limit(f"reading took {share}", "keep the scene near, in tiles, in a quick compression such as ZSTD"),
-        SCORE: Limit(f"the network took {share}", "use a GPU, a smaller model, or a smaller `overlap`"),
-        WRITE: Limit(f"writing took {share}", _NEARER),
-    }[stage]
 
 
 def _rounded(seconds: Mapping[str, float], *names: str) -> dict[str, float]:

@@ -15,13 +15,15 @@ import geoseg
 from geoseg.inference import SceneMapping
 from geoseg.inference.pipeline import Capacity, Job, run_pipeline
 from geoseg.legend import LandCover, Legend
-from geoseg.profile import MAP, PIXELS, READ, SCORE, WRITE, WRITERS, Profile
+from geoseg.profile import ASSEMBLE, MAP, PIXELS, READ, SCORE, UPLOAD, WRITE, WRITERS, Profile
 from geoseg.raster import Patch, Scene, Window, WindowGrid, tiles
 from tests.inference.clock_device import Clock
 from tests.inference.conftest import MakeScene
 
 LEGEND = Legend((LandCover(1, "one", (1, 2, 3)), LandCover(4, "four", (4, 5, 6))))
 NAP_S = 0.02
+QUICK = "a scene in a quick compression such as ZSTD"
+ZSTD = "a map in ZSTD (COMPRESS=ZSTD in `creation_options`)"
 
 
 def fed(scene: Scene, device: Clock, write: Callable[..., object]) -> Profile:
@@ -71,10 +73,10 @@ def test_what_is_slow_limits_a_device(make_scene: MakeScene, monkeypatch: pytest
     ("waited", "work", "computed", "workers", "advice"),
     [
         (PIXELS, READ, 0.1, 4, "keep the scene near, or use more `workers`"),
-        (PIXELS, READ, 0.9, 3, "use more `workers` (now 3), or a scene in a quick compression such as ZSTD"),
-        (PIXELS, READ, 0.9, 4, "more cores, or a scene in a quick compression such as ZSTD, keep a device busy"),
+        (PIXELS, READ, 0.9, 3, f"use more `workers` (now 3), or {QUICK}"),
+        (PIXELS, READ, 0.9, 4, f"more cores, {QUICK}, or {ZSTD}, keep a device busy"),
         (WRITERS, WRITE, 0.1, 4, "write `out` to a faster disk or a nearer store, or use more `workers`"),
-        (WRITERS, WRITE, 0.9, 3, "use more `workers` (now 3), or a scene in a quick compression such as ZSTD"),
+        (WRITERS, WRITE, 0.9, 3, f"use more `workers` (now 3), or {ZSTD}"),
         (SCORE, READ, 0.9, 4, "use a larger `batch_size`"),
     ],
 )
@@ -90,6 +92,42 @@ def test_what_to_change_follows_from_what_the_host_does(
         time.sleep(NAP_S)
     assert profile.limit is not None
     assert profile.limit.advice == advice
+
+
+@pytest.mark.parametrize(
+    ("work", "computed", "advice"),
+    [
+        (READ, 0.1, "keep the scene near, in tiles"),
+        (READ, 0.9, f"give {QUICK}, in tiles"),
+        (WRITE, 0.1, "write `out` to a faster disk or a nearer store"),
+        (WRITE, 0.9, f"write {ZSTD}"),
+        (SCORE, 0.9, "use a GPU, a smaller model, or a smaller `overlap`"),
+    ],
+)
+def test_workers_that_wait_are_told_other_things_than_those_that_compute(
+    work: str, computed: float, advice: str
+) -> None:
+    profile = Profile()
+    profile.workers = 2
+    profile.add(work, 8.0, 8.0 * computed)
+    with profile.stretch(MAP):
+        time.sleep(NAP_S)
+    assert profile.limit is not None
+    assert profile.limit.advice == advice
+
+
+@pytest.mark.parametrize("after", [ASSEMBLE, UPLOAD])
+def test_what_follows_the_tiles_may_be_the_limit(after: str) -> None:
+    profile = Profile()
+    profile.workers = 1
+    profile.add(SCORE, 9.0)
+    for name, naps in ((MAP, 1), (after, 10)):
+        with profile.stretch(name):
+            time.sleep(naps * NAP_S)
+    assert profile.limit is not None
+    assert profile.limit.what.startswith({ASSEMBLE: "putting the map together", UPLOAD: "sending the map"}[after])
+    assert f"{after:<8} " in str(profile)
+    assert after in profile.wall_seconds
 
 
 @pytest.mark.parametrize("slow", ["read", "score"])
@@ -123,6 +161,7 @@ def test_what_is_slow_limits_workers(
     assert limit.what.startswith({"read": "reading took", "score": "the network took"}[slow]), str(profile)
     assert set(profile.seconds) == {"read", "score", "write"}
     assert min(profile.seconds.values()) > 0
+    assert 0 < profile.cpu_seconds["write"] <= profile.seconds["write"]
     assert sum(profile.seconds.values()) <= profile.wall_seconds[MAP]
     assert profile.wall_seconds["assemble"] > 0
 

@@ -48,7 +48,9 @@ def test_the_map_in_a_store_is_the_one_on_the_disk(
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     out = bucket.url("maps/map.tif")
-    assert geoseg.predict(scene, out, confidence=bucket.url("maps/sure.tif"), tile=TILE) == out
+    profile = geoseg.Profile()
+    assert geoseg.predict(scene, out, confidence=bucket.url("maps/sure.tif"), tile=TILE, profile=profile) == out
+    assert profile.wall_seconds["upload"] > 0
     beside = {f"maps/{path.name}" for path in local.iterdir()}
     assert set(bucket.names()) == beside
     for name in ("map.tif", "sure.tif"):

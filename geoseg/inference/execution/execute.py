@@ -32,7 +32,7 @@ from geoseg.inference.execution.tile_task import Needs, Parts, TileDone, TileTas
 from geoseg.inference.pipeline import Job, run_pipeline
 from geoseg.inference.tile import TileMap
 from geoseg.machine import size_text
-from geoseg.profile import ASSEMBLE, MAP, Profile
+from geoseg.profile import ASSEMBLE, MAP, UPLOAD, Profile
 from geoseg.progress import Progress, announcer
 from geoseg.raster import check_place, is_remote, public_name, shown
 from geoseg.raster.landcover import PartFormat, Product, build_cog, built_path, part_path, parts_in, place
@@ -89,7 +89,9 @@ def run_staged(
     if outputs.polygons is not None:
         outputs.polygons.write(outputs.labels, progress, announce, mkdir=outputs.mkdir)
         write_item(plan, outputs, place.address)
-    place.put()
+    if place.keys:
+        with told.profile.stretch(UPLOAD):
+            place.put()
     return place.labels
 
 
@@ -320,7 +322,7 @@ def _map_missing(  # noqa: PLR0913, PLR0917 each is a noun the reader expects he
 
         def done(tile: TileDone) -> None:
             for stage, seconds in tile.seconds.items():
-                told.profile.add(stage, seconds)
+                told.profile.add(stage, seconds, tile.cpu_seconds.get(stage, 0.0))
             fetch([part_path(journal.parts, product, tile.index) for product in plan.products])
             finished(tile.index)
 

@@ -43,6 +43,7 @@ class TileDone:
     index: int
     seconds: Mapping[str, float] = field(default_factory=dict)
     """Of each stage, as a `Profile` has them."""
+    cpu_seconds: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +157,7 @@ class TileTask:
         with profile.timed(WRITE):
             self.parts.write(index, mapped)
         profile.add(SCORE, -profile.seconds.get(READ, 0.0))
-        return TileDone(index, profile.seconds)
+        return TileDone(index, profile.seconds, profile.cpu_seconds)
 
     def several(self, indexes: Sequence[int]) -> tuple[list[TileDone], list[int]]:
         """Map several tiles; return those that are done, and those that a fault has left, which is raised if all are.
@@ -185,7 +186,8 @@ class TileTask:
             except Exception:
                 if not done:
                     raise
-        told = [TileDone(index, {} if place else profile.seconds) for place, index in enumerate(done)]
+        times = profile.seconds, profile.cpu_seconds
+        told = [TileDone(index, *(({}, {}) if place else times)) for place, index in enumerate(done)]
         finished = set(done)
         return told, [index for index in indexes if index not in finished]
 
