@@ -35,6 +35,23 @@ WRONG_IMPORTS = {
     f"'w.safetensors', 'a.safetensors', legend='no.csv', {MEASURED}": "no.csv cannot be read",
     f"'w.safetensors', 'a.txt', {SAID}": "`out` must be the name of a .safetensors file",
 }
+WRONG_TRAININGS = {
+    "'nowhere', 'a.safetensors'": "nowhere: no such file or folder; check the path of the data set",
+    "'nowhere.csv', 'a.safetensors'": "nowhere.csv: no such file or folder",
+    "'.', 'a.pt'": "name it a.safetensors",
+    "'.', 'a.safetensors', recipe='quick'": "unknown recipe 'quick'; geoseg has default",
+    "'.', 'a.safetensors', architecture='Unett'": "unknown architecture 'Unett'",
+    "'.', 'a.safetensors', encoder='resnet35'": "unknown encoder 'resnet35'; did you mean 'resnet",
+    "'.', 'a.safetensors', architecture='SegNet', encoder='vgg91'": "SegNet: encoder_name must be vgg11_bn or",
+    "'.', 'a.safetensors', arguments={'decoder_deepth': 4}": "has no argument 'decoder_deepth'",
+    "'.', 'a.safetensors', epochs=0": "`epochs` must be",
+    "'.', 'a.safetensors', lr=-1.0": "`lr` must be",
+    "'.', 'a.safetensors', init='no.safetensors'": "no.safetensors does not exist",
+    "'.', 'a.safetensors', legend='no.csv'": "no.csv cannot be read",
+    "'.', 'a.safetensors', device='gpu'": "`device` must be one of",
+    "'.', 'a.safetensors', devices=0": "`devices` must be at least 1",
+    "'.', 'a.safetensors', report='w.safetensors'": "w.safetensors",
+}
 
 
 def said_without_torch(folder: Path, verb: str, calls: dict[str, str]) -> list[str]:
@@ -62,6 +79,14 @@ def test_a_wrong_import_is_refused_before_torch_is_loaded(tmp_path: Path) -> Non
     for line, wanted in zip(said, WRONG_IMPORTS.values(), strict=True):
         assert wanted in line
     assert not (tmp_path / "a.safetensors").exists()
+
+
+def test_a_wrong_training_is_refused_before_torch_is_loaded(tmp_path: Path) -> None:
+    (tmp_path / "w.safetensors").write_bytes(b"mine")
+    said = said_without_torch(tmp_path, "train", WRONG_TRAININGS)
+    for line, wanted in zip(said, WRONG_TRAININGS.values(), strict=True):
+        assert wanted in line
+    assert [path.name for path in tmp_path.iterdir()] == ["w.safetensors"]
 
 
 def test_every_encoder_of_smp_and_timm_is_known_by_their_sources() -> None:

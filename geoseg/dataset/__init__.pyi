@@ -6,6 +6,7 @@ from .dataset import open_dataset as open_dataset
 from .labels import check_polygons as check_polygons
 from .labels import placed_polygons as placed_polygons
 from .labels import read_polygons as read_polygons
+from .layouts import check_there as check_there
 from .pair import Member as Member
 from .pair import Pair as Pair
 from .pair import middle_size_m as middle_size_m

@@ -9,6 +9,7 @@ from .bundle import ModelCard as ModelCard
 from .bundle import Normalization as Normalization
 from .bundle import Scale as Scale
 from .bundle import architecture_named as architecture_named
+from .bundle import check_encoder_name as check_encoder_name
 from .bundle import default_overlap as default_overlap
 from .bundle import fetch as fetch
 from .bundle import file_hash as file_hash

@@ -39,33 +39,19 @@ from geoseg.model import (
     usual_window_px,
     window_fault,
 )
-from geoseg.model import DEMO as SHIPPED
 from geoseg.raster import BandStatistics
-from geoseg.training.recipe import Recipe
+from geoseg.training.recipe import DEMO, Recipe, arguments_of, opened
 
 if TYPE_CHECKING:
     from geoseg.training.plan import TrainingPlan
 
 
-DEMO = "demo"
-"""The name of the shipped model in `Recipe.init`."""
 Says = Callable[[str], None]
 _GENTLE = 2e-4
 """Rates up to this are meant for weights that know their classes, as those of the recipe `default`."""
 
 
 # --- what it is
-
-
-def arguments_of(recipe: Recipe, bands: int, classes: int) -> dict[str, Any]:
-    """Return the arguments of a recipe's architecture. Raises UsageError or ModelError for those it does not take."""
-    arguments = recipe.arguments | {"in_channels": bands, "classes": classes}
-    if recipe.encoder is not None:
-        arguments["encoder_name"] = recipe.encoder
-    if recipe.norm == "group":
-        arguments["norm"] = "group"
-    architecture_named(recipe.architecture).check(arguments)
-    return arguments
 
 
 def check_recipe(recipe: Recipe) -> None:
@@ -144,11 +130,6 @@ def nothing_to_freeze() -> UsageError:
         "give `encoder_weights='imagenet'`, or `init` with a model of the same encoder, or `norm='batch'`",
         "norm",
     )
-
-
-def opened(init: str) -> ModelBundle:
-    """Return the bundle that `Recipe.init` names."""
-    return ModelBundle.open(SHIPPED if init == DEMO else init)
 
 
 def _suitable(recipe: Recipe, architecture: str, arguments: Mapping[str, Any], say: Says) -> ModelBundle | None:

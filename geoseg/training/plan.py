@@ -33,7 +33,6 @@ from geoseg.training.augment import augmentation_of
 from geoseg.training.losses import class_weights, loss_of
 from geoseg.training.network import (
     Says,
-    arguments_of,
     bundle_window_px,
     check_batch,
     check_network,
@@ -42,7 +41,7 @@ from geoseg.training.network import (
     normalization_of,
     stretch_of,
 )
-from geoseg.training.recipe import Recipe
+from geoseg.training.recipe import Recipe, arguments_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

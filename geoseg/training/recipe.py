@@ -16,8 +16,11 @@ from typing import Any, Self, TypedDict, Unpack, get_args, get_origin, get_type_
 from geoseg.dataset import DEFAULT_SEED
 from geoseg.errors import UsageError, named
 from geoseg.given import nearest
-from geoseg.model import architecture_named, frozen_text
+from geoseg.model import DEFAULT_BANDS, ModelBundle, architecture_named, check_encoder_name, frozen_text
+from geoseg.model import DEMO as SHIPPED
 
+DEMO = "demo"
+"""The name of the shipped model in `Recipe.init`."""
 OPTIMIZERS = ("adam", "adamw", "rmsprop", "sgd")
 SCHEDULES = ("constant", "step", "multi-step", "cyclic", "exp-range", "one-cycle", "cosine")
 NORMS = ("auto", "batch", "group", "frozen")
@@ -508,3 +511,28 @@ def recipe_named(name: str) -> Recipe:
     if name not in RECIPES:
         raise UsageError(f"unknown recipe {name!r:.60}; geoseg has {', '.join(RECIPES)}", "recipe")
     return RECIPES[name].recipe
+
+
+def check_names(recipe: Recipe) -> None:
+    """Raise UsageError or ModelError for a network or a model to begin with that is not there; torch is not loaded."""
+    arguments_of(recipe, len(DEFAULT_BANDS), 2)
+    if recipe.encoder is not None:
+        check_encoder_name(recipe.encoder)
+    if recipe.init is not None:
+        opened(recipe.init)
+
+
+def arguments_of(recipe: Recipe, bands: int, classes: int) -> dict[str, Any]:
+    """Return the arguments of a recipe's architecture. Raises UsageError or ModelError for those it does not take."""
+    arguments = recipe.arguments | {"in_channels": bands, "classes": classes}
+    if recipe.encoder is not None:
+        arguments["encoder_name"] = recipe.encoder
+    if recipe.norm == "group":
+        arguments["norm"] = "group"
+    architecture_named(recipe.architecture).check(arguments)
+    return arguments
+
+
+def opened(init: str) -> ModelBundle:
+    """Return the bundle that `Recipe.init` names."""
+    return ModelBundle.open(SHIPPED if init == DEMO else init)

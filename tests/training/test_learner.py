@@ -23,7 +23,7 @@ from geoseg.training.loop import Learner, hardware
 from geoseg.training.network import start_network
 from geoseg.training.optimization import optimizer_of
 from geoseg.training.plan import plan_training
-from geoseg.training.train import _sized
+from geoseg.training.run import _sized
 from tests.training.tiny import TINY, learn, prepared_processes, read_history, tiny_learner, tiny_plan
 
 STILL = replace(TINY, lr=1e-9, average=0.0, arguments_text='{"depth": 2, "channels": 8}')

@@ -259,10 +259,10 @@ def test_batches_by_themselves_may_be_cut_in_two(data: Path, tmp_path: Path) -> 
 
 def test_a_batch_size_that_was_found_stays(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out, recipe = tmp_path / "model.safetensors", replace(TINY, batch_size=None)
-    monkeypatch.setattr(sys.modules["geoseg.training.train"], "batch_size", lambda *_: 4)
+    monkeypatch.setattr(sys.modules["geoseg.training.run"], "batch_size", lambda *_: 4)
     with pytest.raises(StopHereError):
         learn(data, out, recipe, progress=stop_after(2))
-    monkeypatch.setattr(sys.modules["geoseg.training.train"], "batch_size", lambda *_: 1)
+    monkeypatch.setattr(sys.modules["geoseg.training.run"], "batch_size", lambda *_: 1)
     with pytest.raises(StopHereError):
         learn(data, out, recipe, progress=stop_after(4))
     with pytest.raises(ResumeError, match="batch_size"):
@@ -668,7 +668,7 @@ def test_patience_ends_a_run_and_stays_ended(
     out, recipe = tmp_path / "model.safetensors", replace(TINY, lr=1e-9, epochs=9, patience=2, average=0.0)
     lines: list[str] = []
     with monkeypatch.context() as patched:
-        patched.setattr(sys.modules["geoseg.training.train"], "finalize", _stop)
+        patched.setattr(sys.modules["geoseg.training.run"], "finalize", _stop)
         with pytest.raises(StopHereError):
             learn(data, out, recipe)
     seen: list[int] = []

@@ -40,13 +40,18 @@ fill a third of the ground; the trees of a town where they fill a half."""
 
 def find_scenes(root: str, options: SearchOptions) -> Found:
     """Return what a folder, a table or a scene holds, in any layout but a mixture. Errors as `open_dataset` says."""
-    if "://" not in root and not root.startswith("/vsi") and not Path(root).exists():
-        raise SceneError(f"{shown(root)}: no such file or folder; check the path of the data set")
+    check_there(root)
     if options.labels is None and is_deepglobe(root):
         return find_deepglobe(root, options)
     if options.labels is None and has_whole_labels(root):
         return find_whole_labels(root, options)
     return find_pairs(root, options)
+
+
+def check_there(root: str) -> None:
+    """Raise SceneError for the path of a data set where nothing is."""
+    if "://" not in root and not root.startswith("/vsi") and not Path(root).exists():
+        raise SceneError(f"{shown(root)}: no such file or folder; check the path of the data set")
 
 
 def find_mixture(path: str, legend: GivenLegend | None, bands: Sequence[int | str] | None) -> Found:
