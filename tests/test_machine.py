@@ -79,8 +79,7 @@ def test_no_control_groups_are_needed(monkeypatch: pytest.MonkeyPatch, tmp_path:
     assert machine.available_memory_bytes() > 0
 
 
-@pytest.mark.parametrize("loaded", ["math", "torch"])
-@pytest.mark.parametrize("code", [0, 3])
+@pytest.mark.parametrize(("loaded", "code"), [("math", 0), ("math", 3), ("torch", 3)])
 def test_a_program_ends_with_its_code_and_all_it_said(loaded: str, code: int) -> None:
     program = (
         f"import atexit, {loaded}, sys; from geoseg.machine import end_process; atexit.register(print, 'last', end='');"

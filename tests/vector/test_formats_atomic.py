@@ -122,7 +122,9 @@ def test_a_full_disk_says_so(tmp_path: Path, suffix: str, monkeypatch: pytest.Mo
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signal")
-def test_a_killed_run_leaves_no_file_at_the_final_name(tmp_path: Path) -> None:
+def test_a_killed_run_leaves_no_file_at_the_final_name(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     program = """
         import os, signal, sys
         from geoseg.vector.io.formats import check_target, write
@@ -131,13 +133,16 @@ def test_a_killed_run_leaves_no_file_at_the_final_name(tmp_path: Path) -> None:
         def tables():
             yield given
             os.kill(os.getpid(), signal.SIGKILL)
-        for path in sys.argv[1:]:
+        write(check_target(sys.argv[1]), layer(), [given])  # GeoJSON: kernels are loaded once, and GDAL is not used
+        os.unlink(sys.argv[1])
+        for path in sys.argv[2:]:
             if not (child := os.fork()):
                 write(check_target(path), layer(), tables())
             print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
     """
     paths = [tmp_path / f"cover{suffix}" for suffix in FORMATS]
-    assert _run(program, *map(str, paths)).stdout.split() == [str(-signal.SIGKILL)] * len(FORMATS)
+    once = tmp_path_factory.mktemp("once") / "once.geojson"
+    assert _run(program, *map(str, [once, *paths])).stdout.split() == [str(-signal.SIGKILL)] * len(FORMATS)
     assert len(list(tmp_path.iterdir())) == len(FORMATS)
     assert all(entry.name.startswith(".geoseg-") for entry in tmp_path.iterdir())
     for path in paths:

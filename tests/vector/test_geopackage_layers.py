@@ -252,13 +252,14 @@ def test_a_link_stays_a_link(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signal")
-def test_a_killed_run_leaves_the_old_file(project: Path) -> None:
+def test_a_killed_run_leaves_the_old_file(project: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     """Killed at each moment in turn, in a fork of one process: none of them has used GDAL before."""
     program = """
         import os, signal, sys
         from geoseg.vector.io import formats, geopackage
         from tests.vector.features import layer, shapes, table
         given = table(*shapes(1))
+        formats.write(formats.check_target(sys.argv[2]), layer(), [given])  # kernels are loaded once
         def die(before, room, name):
             work = getattr(room, name)
             def killed(*arguments, **named):
@@ -285,9 +286,9 @@ def test_a_killed_run_leaves_the_old_file(project: Path) -> None:
             ended = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
             print(moment[2], ended == -signal.SIGKILL, content() == before, flush=True)
     """
-    before = project.read_bytes()
+    before, once = project.read_bytes(), tmp_path_factory.mktemp("once") / "once.geojson"
     run = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(program), str(project)],
+        [sys.executable, "-c", textwrap.dedent(program), str(project), str(once)],
         check=False, cwd=Path(__file__).parents[2], capture_output=True, text=True,
     )  # fmt: skip
     moments = ("move_layer", "remove_layer", "copy_gdal", "sync_file")
