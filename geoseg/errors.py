@@ -7,7 +7,7 @@ people who do not write Python spells them its own way (`spelled`): `--bbox`, th
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Self
 
 Spell = Callable[[str, str | None], str]
@@ -86,6 +86,13 @@ class GeosegWarning(UserWarning):
 
 class UnlikeTrainingWarning(GeosegWarning):
     """The scene's statistics or resolution differ from those of the training imagery."""
+
+
+def listed(names: Iterable[str], most: int = 5) -> str:
+    """Return the first names, and how many more there are, as a message has them."""
+    names = list(names)
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def named(name: str, value: str | None = None) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,6 @@ from geoseg.raster import DEFAULT_TOLERANCE, raster_environment
 
 TABLES = (".csv", ".tsv")
 _CLASSES = "class_dict.csv"
-_NAMES_SHOWN = 5
 _THREADS = 4
 PART_NAMES = {"train": "train", "training": "train", "valid": "valid", "val": "valid", "validation": "valid"} | {
     "test": "test",
@@ -40,13 +39,6 @@ class SearchOptions:
     column: str | None = None
     tolerance: float = DEFAULT_TOLERANCE
     layer: LayerChoice = None
-
-
-def listed(names: Iterable[str]) -> str:
-    """Return the first names and how many more there are."""
-    names = sorted(names)
-    more = f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""
-    return ", ".join(names[:_NAMES_SHOWN]) + more
 
 
 def each(work: Callable[[T], R], items: Sequence[T]) -> list[R]:

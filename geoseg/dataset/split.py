@@ -17,8 +17,8 @@ from geoseg.dataset.area import DEFAULT_SEED, PARTS, Area
 from geoseg.dataset.blocks import hold_out_blocks
 from geoseg.dataset.dataset import Dataset
 from geoseg.dataset.layouts import of_entry
-from geoseg.dataset.search import PART_NAMES, listed
-from geoseg.errors import UsageError
+from geoseg.dataset.search import PART_NAMES
+from geoseg.errors import UsageError, listed
 from geoseg.given import nearest
 from geoseg.html import table
 from geoseg.raster import Window, digest
@@ -230,7 +230,7 @@ def _published_complaint(dataset: Dataset) -> str | None:
     parts = {pair.id: published.part_of(pair.id) for pair in dataset.pairs}
     strangers = [name for name, part in parts.items() if part is None]
     if strangers:
-        return f"{len(strangers)} of {len(parts)} scenes are not in it: {listed(strangers)}"
+        return f"{len(strangers)} of {len(parts)} scenes are not in it: {listed(sorted(strangers))}"
     sizes = {part: (sum(found == part for found in parts.values()), len(getattr(published, part))) for part in PARTS}
     if all(there for there, _ in sizes.values()):
         return None
@@ -418,7 +418,8 @@ def _check_apart(made: Split) -> None:
         parts = dict.fromkeys(part for part, _ in first)
         where = " and ".join(parts) if len(parts) > 1 else f"{first[0][0]}, twice,"
         raise UsageError(
-            f"the split {made.name} overlaps: {listed(overlaps)} in {where}; each scene belongs to one part only"
+            f"the split {made.name} overlaps: {listed(sorted(overlaps))} in {where}; "
+            "each scene belongs to one part only"
         )
 
 

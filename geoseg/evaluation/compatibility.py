@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from geoseg.errors import SceneError, UsageError
-from geoseg.evaluation.matching import Matching, listed, share_a_name
+from geoseg.evaluation.matching import Matching, class_list, share_a_name
 from geoseg.legend import Legend, Nomenclature
 from geoseg.model import ModelCard, Scale
 from geoseg.raster import BandStatistics
@@ -23,7 +23,7 @@ def match_legends(card: ModelCard, legend: Legend, name: str, ignore: str | Sequ
     ours, theirs = Nomenclature.from_legend(card.legend), Nomenclature.from_legend(legend)
     if not share_a_name(ours, theirs):
         raise UsageError(
-            f"{card.name} maps {listed(ours)}, {name} has {listed(theirs)}: no class of the same name; "
+            f"{card.name} maps {class_list(ours)}, {name} has {class_list(theirs)}: no class of the same name; "
             "say with `mapping` what the classes of the data set are of the model's, or use another model",
             "mapping",
         )

@@ -14,7 +14,7 @@ import numpy as np
 from geoseg import features
 from geoseg.atomic import make_folders
 from geoseg.counts import NONE, PairCounts
-from geoseg.errors import SceneError, UsageError
+from geoseg.errors import SceneError, UsageError, listed
 from geoseg.evaluation.alignment import Shifted, Warped, align
 from geoseg.evaluation.areas import Areas
 from geoseg.evaluation.calibration import Calibration
@@ -402,8 +402,7 @@ class _MapEvaluation:
             return ""
         named = {known.code for known in matching.reference_names} | matching.ignored_in_reference | {NONE}
         codes = sorted({theirs for theirs, _ in counts.pixels} - named)
-        more = f" and {len(codes) - _CODES_SHOWN} more" if len(codes) > _CODES_SHOWN else ""
-        return ", ".join(map(str, codes[:_CODES_SHOWN])) + more
+        return listed(map(str, codes), _CODES_SHOWN)
 
     def _areas(self, ground: Ground, counts: PairCounts, points: PairCounts | None, classes: Classes) -> Areas:
         matching, by_pair = self.comparison.matching, self.comparison.areas(counts)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoseg.counts import NONE, PairCounts
-from geoseg.errors import UsageError
+from geoseg.errors import UsageError, listed
 from geoseg.legend import NODATA, LandCover, Legend, Nomenclature, meanings, name_key, names_said
 
 _SHOWN = 12
@@ -47,8 +47,8 @@ class Matching:
             map_names = reference_names = map_names if len(map_names) else reference_names
         elif not share_a_name(map_names, reference_names):
             raise UsageError(
-                f"the legends share no class: the map has {listed(map_names)}, the reference has "
-                f"{listed(reference_names)}; say which is which with `legend` and `reference_legend`",
+                f"the legends share no class: the map has {class_list(map_names)}, the reference has "
+                f"{class_list(reference_names)}; say which is which with `legend` and `reference_legend`",
                 "legend",
             )
         plain = cls(map_names, reference_names, by_name)
@@ -164,8 +164,8 @@ class Matching:
             return ours, theirs
         if not _WHOLE.fullmatch(text):
             raise UsageError(
-                f"`ignore`: no class is called {text!r:.80}; the map has {listed(self.map_names)}, the reference "
-                f"{listed(self.reference_names)}",
+                f"`ignore`: no class is called {text!r:.80}; the map has {class_list(self.map_names)}, the reference "
+                f"{class_list(self.reference_names)}",
                 "ignore",
             )
         code = int(text)
@@ -202,10 +202,9 @@ def share_a_name(one: Nomenclature, other: Nomenclature) -> bool:
     return bool(_keys(one) & _keys(other))
 
 
-def listed(names: Nomenclature) -> str:
+def class_list(names: Nomenclature) -> str:
     """Return the classes of a nomenclature for a message."""
-    shown = ", ".join(f"{named.name} ({named.code})" for named in names.classes[:_SHOWN])
-    return (shown or "no names") + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
+    return listed((f"{named.name} ({named.code})" for named in names), _SHOWN) or "no names"
 
 
 def _keys(names: Nomenclature) -> set[str]:

@@ -9,13 +9,12 @@ from dataclasses import dataclass, replace
 from typing import Any, Self, TypeVar
 
 from geoseg.dataset import DEFAULT_SEED, DEFAULT_VALID_SHARE, PARTS, Area, Dataset, Split, check_rule, split
-from geoseg.errors import UsageError
+from geoseg.errors import UsageError, listed
 from geoseg.given import nearest
 from geoseg.model import ModelCard
 from geoseg.raster import Window
 
 _N = TypeVar("_N", int, float)
-_SHOWN = 6
 _DIGITS = 16
 """Of a digest: enough to tell scenes apart, and a bundle with a thousand of them stays small."""
 _MOST_TEXT = 150_000
@@ -115,13 +114,13 @@ def overlap_note(learned: TrainingData, dataset: Dataset, areas: Sequence[Area],
     seen_ids = learned.seen(dataset, areas, "train")
     if seen_ids:
         return (
-            f"{model} was trained on {len(seen_ids)} of these {len(scenes)} scenes ({_listed(seen_ids)}): the figures "
+            f"{model} was trained on {len(seen_ids)} of these {len(scenes)} scenes ({listed(seen_ids)}): the figures "
             "show how well it remembers them, not how well it maps others; choose `split='test'`, or other scenes"
         )
     chosen = learned.seen(dataset, areas, "valid")
     if chosen:
         return (
-            f"the weights of {model} were chosen on {len(chosen)} of these {len(scenes)} scenes ({_listed(chosen)}), "
+            f"the weights of {model} were chosen on {len(chosen)} of these {len(scenes)} scenes ({listed(chosen)}), "
             "its validation: the figures flatter it; choose `split='test'`, or other scenes"
         )
     return None
@@ -169,11 +168,6 @@ def _overlap(one: Area, other: Area) -> bool:
     if one.pair_id != other.pair_id:
         return False
     return one.window is None or other.window is None or one.window.intersection(other.window) is not None
-
-
-def _listed(ids: Sequence[str]) -> str:
-    more = f" and {len(ids) - _SHOWN} more" if len(ids) > _SHOWN else ""
-    return ", ".join(ids[:_SHOWN]) + more
 
 
 def choose_areas(

@@ -20,7 +20,7 @@ from geoseg import dataset, features
 from geoseg.counts import NONE, PairCounts, StoredCodes
 from geoseg.errors import SceneError, UsageError
 from geoseg.evaluation.alignment import Shifted
-from geoseg.evaluation.matching import key, listed
+from geoseg.evaluation.matching import class_list, key
 from geoseg.given import is_frame
 from geoseg.legend import Nomenclature
 from geoseg.raster import GDAL_ERRORS, ClassRaster, GeoBox, Scene, Window, period_of, public_name, shown
@@ -199,13 +199,13 @@ def _polygon_classes(
             code = int(value)
         if code is None and reference_names is not None:
             raise UsageError(
-                f"{where}: no class is called {value!r:.80}; the legend has {listed(known)}", "reference_legend"
+                f"{where}: no class is called {value!r:.80}; the legend has {class_list(known)}", "reference_legend"
             )
         codes[value] = new.setdefault(key(value), known.classes[-1].code + 1 + len(new)) if code is None else code
     if len(set(codes.values()) - set(new.values())) == 0:
         raise UsageError(
-            f"{where} shares no class with the map: it has {', '.join(values[:_SHOWN])}, the map {listed(known)}; say "
-            "which is which with `reference_legend`",
+            f"{where} shares no class with the map: it has {', '.join(values[:_SHOWN])}, the map {class_list(known)}; "
+            "say which is which with `reference_legend`",
             "reference_legend",
         )
     first = {code: value for value, code in reversed(codes.items()) if code in new.values()}
@@ -290,7 +290,7 @@ class PointSample:
             code = by_key.get(key(label), int(whole[1]) if whole else None)
             if code is None:
                 raise UsageError(
-                    f"{self.path}: no class is called {label!r:.80}; known are {listed(names)}; "
+                    f"{self.path}: no class is called {label!r:.80}; known are {class_list(names)}; "
                     "name classes with `reference_legend`",
                     "reference_legend",
                 )

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-from geoseg.errors import SceneError, UsageError
+from geoseg.errors import SceneError, UsageError, listed
 from geoseg.raster import Scene, is_item, is_remote, item_names, opened, public_name
 
 if TYPE_CHECKING:
@@ -132,9 +132,8 @@ def map_names(scenes: Sequence[SceneLike]) -> list[str]:
     for same in by_name.values():
         if len(same) > 1:
             paths = [_said(scenes[place]) for place in same]
-            more = f" and {len(paths) - _SHOWN} more" if len(paths) > _SHOWN else ""
             raise UsageError(
-                f"the maps of {', '.join(paths[:_SHOWN])}{more} would have one name, {names[same[0]]}; rename them, or "
+                f"the maps of {listed(paths, _SHOWN)} would have one name, {names[same[0]]}; rename them, or "
                 "map them into folders of their own",
                 "scenes",
             )

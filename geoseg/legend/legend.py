@@ -8,7 +8,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from geoseg.errors import UsageError
+from geoseg.errors import UsageError, listed
 from geoseg.given import integer, integers, nearest
 
 NODATA = 255
@@ -283,6 +283,4 @@ def _unknown(known: Nomenclature, word: str) -> UsageError:
 def _known(known: Nomenclature) -> str:
     if not known.classes:
         return "the map has no names, give codes such as 10,20"
-    shown = ", ".join(f"{named.name} ({named.code})" for named in known.classes[:_NAMES_SHOWN])
-    more = f" and {len(known) - _NAMES_SHOWN} more" if len(known) > _NAMES_SHOWN else ""
-    return f"the map has {shown}{more}"
+    return f"the map has {listed((f'{named.name} ({named.code})' for named in known), _NAMES_SHOWN)}"

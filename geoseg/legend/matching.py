@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
-from geoseg.errors import SceneError, UsageError
+from geoseg.errors import SceneError, UsageError, listed
 from geoseg.legend.legend import NODATA, LandCover, Legend, NamedClass, Nomenclature, distinct_color, name_key
 
 _SHOWN = 6
@@ -81,9 +81,8 @@ def unmatched_note(known: Nomenclature, legend: Legend, where: str) -> str | Non
     names = [named.name for named in known if name_key(named.name) != f"class {named.code}"]
     if not names or any(name_key(named.name) in ours for named in known):
         return None
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     return (
-        f"{where} names {', '.join(names[:_SHOWN])}{more}, the legend none of them: its classes are matched by code; "
+        f"{where} names {listed(names, _SHOWN)}, the legend none of them: its classes are matched by code; "
         "rename those of the `legend` if that is not meant"
     )
 

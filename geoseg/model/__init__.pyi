@@ -23,7 +23,6 @@ from .bundle import read_header as read_header
 from .engines import CACHE_VARIABLE as CACHE_VARIABLE
 from .engines import EXPORT_FORMAT as EXPORT_FORMAT
 from .engines import HELD_SLABS as HELD_SLABS
-from .engines import SHORT_OF_MEMORY as SHORT_OF_MEMORY
 from .engines import UPRIGHT as UPRIGHT
 from .engines import Course as Course
 from .engines import Engine as Engine
@@ -43,6 +42,7 @@ from .engines import choose_engine as choose_engine
 from .engines import cuda_devices as cuda_devices
 from .engines import device_faults as device_faults
 from .engines import has_mps as has_mps
+from .engines import is_short_of_memory as is_short_of_memory
 from .engines import takes_window as takes_window
 from .network import HALF as HALF
 from .network import IMAGENET as IMAGENET

@@ -15,7 +15,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from geoseg.errors import TrainingError
 from geoseg.machine import available_memory_bytes
-from geoseg.model import SHORT_OF_MEMORY, OutOfMemory, architecture_named, one_line
+from geoseg.model import OutOfMemory, architecture_named, is_short_of_memory, one_line
 from geoseg.training.plan import TrainingPlan
 from geoseg.training.recipe import Recipe
 
@@ -237,7 +237,7 @@ def learning_errors(plan: TrainingPlan, device: str) -> Iterator[None]:
     try:
         yield
     except (RuntimeError, ValueError, MemoryError) as fault:
-        if _is_short_of_memory(fault):
+        if is_short_of_memory(fault):
             raise _batch_too_large(plan, device, one_line(fault, 120)) from None
         if _ONE_VALUE in str(fault):
             raise _batch_too_small(plan) from None
@@ -250,7 +250,7 @@ def validation_errors(plan: TrainingPlan, device: str) -> Iterator[None]:
     try:
         yield
     except (OutOfMemory, RuntimeError, MemoryError) as fault:
-        if not isinstance(fault, OutOfMemory) and not _is_short_of_memory(fault):
+        if not isinstance(fault, OutOfMemory) and not is_short_of_memory(fault):
             raise
         raise TrainingError(
             f"windows of {plan.window_px} px, which validation maps, do not fit the memory of {device}; stop what else "
@@ -258,10 +258,6 @@ def validation_errors(plan: TrainingPlan, device: str) -> Iterator[None]:
             "`overwrite=True` and a smaller `window_px`",
             "window_px",
         ) from None
-
-
-def _is_short_of_memory(fault: Exception) -> bool:
-    return isinstance(fault, MemoryError) or any(word in str(fault).lower() for word in SHORT_OF_MEMORY)
 
 
 def _batch_too_large(plan: TrainingPlan, device: str, why: str, fitting: int | None = None) -> TrainingError:

@@ -19,8 +19,8 @@ from geoseg.dataset.labels.placed_labels import (
     check_polygons,
     read_polygons,
 )
-from geoseg.dataset.search import SearchOptions, each, listed
-from geoseg.errors import SceneError, UsageError
+from geoseg.dataset.search import SearchOptions, each
+from geoseg.errors import SceneError, UsageError, listed
 from geoseg.features import VectorSource, column_of, find_features, is_features
 from geoseg.legend import (
     DEEPGLOBE,
@@ -70,7 +70,7 @@ def find_labels(
         return _polygons(files, scenes, options, legend)
     if any(are_polygons):
         raise SceneError(
-            f"labels are polygons or rasters, not both: {listed({files[0], files[are_polygons.index(True)]})}"
+            f"labels are polygons or rasters, not both: {listed(sorted({files[0], files[are_polygons.index(True)]}))}"
         )
     if options.column is not None:
         raise UsageError("`column` is for label polygons; leave it out for label rasters", "column")

@@ -24,12 +24,11 @@ from geoseg.dataset.search import (
     beside_table,
     each,
     legend_beside,
-    listed,
     part_in,
     table_rows,
     table_titles,
 )
-from geoseg.errors import SceneError, UsageError
+from geoseg.errors import SceneError, UsageError, listed
 from geoseg.features import FEATURE_ENDS, is_data_folder
 from geoseg.given import is_frame
 from geoseg.legend import DEEPGLOBE, Legend, codes_of_values
@@ -133,7 +132,8 @@ def _joined(folder: Path, images: Sequence[Path], labels: Sequence[Path], part: 
         )
     for there, lacking, what in ((scenes_by_id, labels_by_id, "labels"), (labels_by_id, scenes_by_id, "a scene")):
         if alone := there.keys() - lacking.keys():
-            raise SceneError(f"{folder}: {len(alone)} of {len(there)} without {what}: {listed(alone)}; add or remove")
+            lonely = listed(sorted(alone))
+            raise SceneError(f"{folder}: {len(alone)} of {len(there)} without {what}: {lonely}; add or remove")
     return [_Match(name, str(path), str(labels_by_id[name]), part) for name, path in sorted(scenes_by_id.items())]
 
 
@@ -209,7 +209,7 @@ def find_whole_labels(root: str, options: SearchOptions) -> Found:
     names = sorted({image.name for image in images})
     if len(names) < 2:
         raise SceneError(
-            f"{root} holds images of one class only, {listed(names)}: there is nothing to tell apart; "
+            f"{root} holds images of one class only, {listed(sorted(names))}: there is nothing to tell apart; "
             "each class has a folder of its own"
         )
     legend, codes = codes_of_values(names, options.legend, root)
@@ -224,7 +224,7 @@ def find_whole_labels(root: str, options: SearchOptions) -> Found:
         )
         for image, scene in zip(images, scenes, strict=True)
     ]
-    note = f"each image has a single label, {len(names)} classes: {listed(names)}"
+    note = f"each image has a single label, {len(names)} classes: {listed(sorted(names))}"
     return Found(tuple(pairs), legend, (note,))
 
 
@@ -319,7 +319,7 @@ def _check_complete(found: _DeepGlobeFolder) -> None:
         if alone := there - lacking:
             other = "_mask.png" if what == "mask" else "_sat.jpg"
             raise SceneError(
-                f"{found.path}: {len(alone)} of {len(there)} without {what}: {listed(alone)}; "
+                f"{found.path}: {len(alone)} of {len(there)} without {what}: {listed(sorted(alone))}; "
                 f"add the missing NNN{other} or move the others away"
             )
 

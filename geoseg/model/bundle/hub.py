@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
-from geoseg.errors import GeosegWarning, ModelError, UsageError
+from geoseg.errors import GeosegWarning, ModelError, UsageError, listed
 from geoseg.model.bundle.safe_json import one_line
 from geoseg.progress import Download, download_listener
 
@@ -159,8 +159,7 @@ def _chosen(wanted: HubAddress, files: Sequence[str]) -> tuple[str, ...]:
 
 
 def _some(files: Sequence[str]) -> str:
-    shown = ", ".join(one_line(name, 60) for name in files[:4])
-    return f"{shown} and {len(files) - 4} more" if len(files) > 4 else shown or "no file"
+    return listed((one_line(name, 60) for name in files), 4) or "no file"
 
 
 def _download(pinned: HubAddress, file: str, size: int | None) -> Path:

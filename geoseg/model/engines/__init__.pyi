@@ -4,13 +4,13 @@ from .choice import takes_window as takes_window
 from .device import choose_device as choose_device
 from .device import cuda_devices as cuda_devices
 from .device import has_mps as has_mps
-from .engine import SHORT_OF_MEMORY as SHORT_OF_MEMORY
 from .engine import UPRIGHT as UPRIGHT
 from .engine import Engine as Engine
 from .engine import OutOfMemory as OutOfMemory
 from .engine import Turn as Turn
 from .engine import Weights as Weights
 from .engine import device_faults as device_faults
+from .engine import is_short_of_memory as is_short_of_memory
 from .export import export_alone as export_alone
 from .export import save_program as save_program
 from .exported import CACHE_VARIABLE as CACHE_VARIABLE

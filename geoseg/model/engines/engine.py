@@ -20,7 +20,7 @@ class OutOfMemory(Exception):  # noqa: N818 (it is a condition to act on, and na
     """The batch did not fit the device; the caller halves it."""
 
 
-SHORT_OF_MEMORY = (
+_SHORT_OF_MEMORY = (
     "out of memory",
     "can't allocate memory",
     "not enough memory",
@@ -33,7 +33,7 @@ SHORT_OF_MEMORY = (
 
 def is_short_of_memory(fault: BaseException) -> bool:
     """Tell whether a fault says that memory is short, of whatever kind."""
-    return isinstance(fault, MemoryError) or any(word in str(fault).lower() for word in SHORT_OF_MEMORY)
+    return isinstance(fault, MemoryError) or any(word in str(fault).lower() for word in _SHORT_OF_MEMORY)
 
 
 @contextlib.contextmanager

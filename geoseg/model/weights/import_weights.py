@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from geoseg.atomic import make_folders, probe_writable, same_file
-from geoseg.errors import GeosegError, ModelError, OutputError, UsageError
+from geoseg.errors import GeosegError, ModelError, OutputError, UsageError, listed
 from geoseg.given import plain_arguments
 from geoseg.legend import GivenLegend, given_legend
 from geoseg.machine import end_process, is_python, python_command, python_environment
@@ -331,9 +331,8 @@ def _lines(file: WeightsFile, preset: Preset | None, found: Recognized) -> list[
     if preset is not None:
         lines.append(f"{preset.title} ({preset.license}; {preset.url})")
     if found.left:
-        shown = ", ".join(one_line(name, 40) for name in found.left[:_SHOWN])
-        more = f" and {len(found.left) - _SHOWN} more" if len(found.left) > _SHOWN else ""
-        lines.append(f"left out, as no part of the network: {shown}{more}")
+        left = listed((one_line(name, 40) for name in found.left), _SHOWN)
+        lines.append(f"left out, as no part of the network: {left}")
     if found.unsaid and preset is None:
         lines.append(
             f"not stated by the weights, so set as usual: {', '.join(found.unsaid)}; `arguments` say otherwise"

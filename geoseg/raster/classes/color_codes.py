@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rasterio.io import DatasetReader
 
-from geoseg.errors import SceneError, UsageError
+from geoseg.errors import SceneError, UsageError, listed
 from geoseg.legend import NODATA, Color, LandCover, NamedClass, Nomenclature
 from geoseg.raster.dataset_cache import opened
 from geoseg.raster.environment import shown
@@ -263,10 +263,9 @@ def check_colors(
             found.update(np.unique(read.codes[read.known]).tolist())
     if strays.share > tolerance:
         names = [f"{each.name} {color_text(key(each.color))}" for each in legend]
-        more = f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""
         raise SceneError(
             f"{shown(scene.path)} is a picture, {strays.share:.1%} of it in colors of no class, such as "
-            f"{', '.join(strays.examples)}; expected {', '.join(names[:_NAMES_SHOWN])}{more}: give the legend that "
+            f"{', '.join(strays.examples)}; expected {listed(names, _NAMES_SHOWN)}: give the legend that "
             "has its colors (JPEG and interpolation mix them); for imagery, predict a map first",
             "legend",
         )
