@@ -6,7 +6,6 @@ from .dataset import open_dataset as open_dataset
 from .labels import check_polygons as check_polygons
 from .labels import placed_polygons as placed_polygons
 from .labels import read_polygons as read_polygons
-from .layouts import check_there as check_there
 from .pair import Member as Member
 from .pair import Pair as Pair
 from .pair import middle_size_m as middle_size_m
@@ -20,6 +19,7 @@ from .prepared_scene import band_statistics_of as band_statistics_of
 from .prepared_scene import class_px_of as class_px_of
 from .prepared_scene import square_around as square_around
 from .prepared_scene import with_margin as with_margin
+from .search import check_there as check_there
 from .split import DEFAULT_VALID_SHARE as DEFAULT_VALID_SHARE
 from .split import Split as Split
 from .split import check_rule as check_rule

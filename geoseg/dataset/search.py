@@ -7,12 +7,14 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from geoseg.errors import SceneError
-from geoseg.features import LayerChoice
 from geoseg.legend import Legend, given_legend
-from geoseg.raster import DEFAULT_TOLERANCE, raster_environment
+from geoseg.raster import DEFAULT_TOLERANCE, raster_environment, shown
+
+if TYPE_CHECKING:
+    from geoseg.features import LayerChoice
 
 TABLES = (".csv", ".tsv")
 _CLASSES = "class_dict.csv"
@@ -114,3 +116,9 @@ def legend_beside(folder: Path) -> Legend | None:
 
 def _delimiter(heading: str) -> str:
     return max(",;\t", key=heading.count)
+
+
+def check_there(root: str) -> None:
+    """Raise SceneError for the path of a data set where nothing is."""
+    if "://" not in root and not root.startswith("/vsi") and not Path(root).exists():
+        raise SceneError(f"{shown(root)}: no such file or folder; check the path of the data set")

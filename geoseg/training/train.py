@@ -6,12 +6,11 @@ import os
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Unpack
 
 from geoseg.atomic import make_folders, probe_writable
-from geoseg.dataset import Dataset, Split, check_there, default_rule, open_dataset, split
-from geoseg.errors import GeosegError, OutputError, UsageError
-from geoseg.evaluation import check_folder
+from geoseg.dataset import check_there
+from geoseg.errors import OutputError, UsageError
 from geoseg.given import plain_arguments
 from geoseg.legend import GivenLegend, Legend, given_legend
 from geoseg.model import ModelBundle, cache_folder, choose_device
@@ -22,6 +21,7 @@ from geoseg.training.recipe import Recipe, RecipeOptions, check_names, recipe_na
 if TYPE_CHECKING:
     import geopandas
 
+    from geoseg.dataset import Dataset
     from geoseg.features import LayerChoice
     from geoseg.training.callbacks import TrainingProgress
 
@@ -129,22 +129,19 @@ def train(  # noqa: PLR0913 - the options of the verb
     if mkdir:
         make_folders(out, report)
     target = _check_target(out, overwrite=overwrite)
-    folder_of_report = None if report is None else check_folder(report, overwrite=overwrite)
+    folder_of_report = None if report is None else _check_report(report, overwrite=overwrite)
     chosen = (recipe if isinstance(recipe, Recipe) else recipe_named(recipe)).changed(**options)
     where = _check_device(device, wandb=wandb)
     check_names(chosen)
-    if not isinstance(data, Dataset):
-        _check_given(data, legend)
-    from geoseg.training.run import check_runnable, run  # noqa: PLC0415 - torch, only once all else is right
+    _check_given(data, legend)
+    from geoseg.training.run import check_runnable, open_data, run, split_as  # noqa: PLC0415 - torch, only once all else is right
 
     check_runnable(chosen, where, devices, threads)
-    dataset = data if isinstance(data, Dataset) else _opened(
+    dataset = open_data(
         data, legend=legend, bands=bands, gsd_m=data_gsd_m, labels=labels, column=column, layer=layer,
-        tolerance=tolerance,
+        tolerance=tolerance, say=say,
     )  # fmt: skip
-    for note in dataset.notes:
-        say(note)
-    parts = _split(dataset, split_rule, chosen.seed, say)
+    parts = split_as(dataset, split_rule, chosen.seed, say)
     return run(
         dataset, parts, chosen, target, folder_of_report, device=where, devices=devices, wandb=wandb,
         cache=Path(cache) if cache is not None else cache_folder() / "scenes", checkpoint_minutes=checkpoint_minutes,
@@ -183,30 +180,15 @@ def _check_device(device: str, *, wandb: bool) -> str:
     return "cpu" if found in {"onnx", "torch-cpu"} else found  # ONNX Runtime does not learn
 
 
-def _check_given(data: StrPath, legend: GivenLegend | None) -> None:
+def _check_report(report: StrPath, *, overwrite: bool) -> Path:
+    from geoseg.evaluation import check_folder  # noqa: PLC0415 - numba and what draws, where there is a report
+
+    return check_folder(report, overwrite=overwrite)
+
+
+def _check_given(data: StrPath | Dataset, legend: GivenLegend | None) -> None:
     """Raise an error for files that are not there."""
-    check_there(os.fspath(data))
+    if isinstance(data, str | os.PathLike):
+        check_there(os.fspath(data))
     if legend is not None:
         given_legend(legend)
-
-
-def _opened(data: StrPath, **how: Any) -> Dataset:  # noqa: ANN401 - as many types as `open_dataset` takes
-    try:
-        return open_dataset(data, **how)
-    except GeosegError as error:  # here gsd_m is the recipe's
-        raise error.renamed(gsd_m="data_gsd_m") from None
-
-
-def _split(dataset: Dataset, rule: str | None, seed: int, say: Callable[[str], None]) -> Split:
-    """Divide the data set, and say how and why."""
-    rule, why = (rule, "") if rule is not None else default_rule(dataset)
-    try:
-        parts = split(dataset, rule, seed=seed)
-    except GeosegError as error:
-        raise error.renamed(split="split_rule", rule="split_rule") from None
-    train, valid, test = (
-        f"{len(areas)} area{'s' * (len(areas) != 1)} to {purpose}"
-        for areas, purpose in ((parts.train, "train on"), (parts.valid, "validate"), (parts.test, "keep apart"))
-    )
-    say(f"{dataset.name}: {train}, {valid}, {test} (split {parts.name}{why and ': '}{why})")
-    return parts

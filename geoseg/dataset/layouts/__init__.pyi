@@ -1,4 +1,3 @@
-from .mixture import check_there as check_there
 from .mixture import find_mixture as find_mixture
 from .mixture import find_scenes as find_scenes
 from .mixture import map_pairs as map_pairs

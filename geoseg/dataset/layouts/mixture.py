@@ -13,8 +13,8 @@ from geoseg.dataset.labels import BuiltUp, MappedLabels, WholeLabel
 from geoseg.dataset.layouts.layouts import find_deepglobe, find_pairs, find_whole_labels, has_whole_labels, is_deepglobe
 from geoseg.dataset.layouts.mixture_file import Said, SaidBuiltUp, Synthetic, is_mixture_file, of_entry, read_mixture
 from geoseg.dataset.pair import Found, Member, Pair
-from geoseg.dataset.search import SearchOptions
-from geoseg.errors import GeosegError, SceneError, UsageError
+from geoseg.dataset.search import SearchOptions, check_there
+from geoseg.errors import GeosegError, UsageError
 from geoseg.legend import (
     DEEPGLOBE,
     NODATA,
@@ -27,7 +27,7 @@ from geoseg.legend import (
     own_code,
 )
 from geoseg.model import cache_folder
-from geoseg.raster import digest, shown
+from geoseg.raster import digest
 from geoseg.synthetic import Landscape, write_landscape
 
 _LANDSCAPES = 1
@@ -46,12 +46,6 @@ def find_scenes(root: str, options: SearchOptions) -> Found:
     if options.labels is None and has_whole_labels(root):
         return find_whole_labels(root, options)
     return find_pairs(root, options)
-
-
-def check_there(root: str) -> None:
-    """Raise SceneError for the path of a data set where nothing is."""
-    if "://" not in root and not root.startswith("/vsi") and not Path(root).exists():
-        raise SceneError(f"{shown(root)}: no such file or folder; check the path of the data set")
 
 
 def find_mixture(path: str, legend: GivenLegend | None, bands: Sequence[int | str] | None) -> Found:
