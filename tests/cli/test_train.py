@@ -231,6 +231,7 @@ def test_json_tells_what_came_of_it(run: Run, data: Path, tmp_path: Path) -> Non
     assert (done.exit_code, done.stderr) == (0, "")
     told, bundle = json.loads(done.stdout), ModelBundle.open(out)
     figures = json.loads((report / "metrics.json").read_text())
+    assert (report / "report.md").exists()
     assert told.pop("seconds") > 0
     assert told == {
         "path": str(out), "report": str(report), "best_epoch": bundle.provenance["epoch"], "epochs": TINY.epochs,
@@ -249,8 +250,8 @@ def test_json_of_a_training_without_validation(run: Run, data: Path, tmp_path: P
 
 
 def test_a_training_from_the_command_line(run: Run, data: Path, tmp_path: Path) -> None:
-    out, report = tmp_path / "m.safetensors", tmp_path / "report"
-    result = run("train", data, "--out", out, "--report", report, "--cache", tmp_path / "cache", *SMALL)
+    out = tmp_path / "m.safetensors"
+    result = run("train", data, "--out", out, "--cache", tmp_path / "cache", *SMALL)
     assert result.exit_code == 0, result.stderr
     assert result.stdout == ""
     lines = result.stderr.splitlines()
@@ -262,7 +263,6 @@ def test_a_training_from_the_command_line(run: Run, data: Path, tmp_path: Path) 
     assert [len(row) for row in rows] == [10, 10]
     assert len({len(line) for line in lines if "/2 " in line or line == heading}) == 1
     assert lines[-1].startswith(f"wrote {out}: 6 batches")
-    assert (report / "report.md").exists()
     assert ModelBundle.open(out).provenance["recipe"]["epochs"] == TINY.epochs
     again = run("train", data, "--out", out, *SMALL)
     assert (again.exit_code, again.stderr) == (

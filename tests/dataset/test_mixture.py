@@ -169,7 +169,7 @@ BAD: dict[str, tuple[dict[str, dict[str, Any]], str]] = {
     "an unknown entry": ({"tiles": {"weight": 3}}, "unknown entry 'weight' .did you mean 'weights'"),
     "no such folder": ({"tiles": {"path": "tils"}}, "data set tils: .*no such file or folder"),
     "neither path nor landscapes": ({"tiles": {"path": "-"}}, "give a path, or synthetic"),
-    "weights of labels per pixel": ({"tiles": {"weights": {"roof": 2}}}, "weights are for images that have one label"),
+    "weights of labels per pixel": ({"tiles": {"weights": {"roof": 2}}}, "weights are for images with one label each"),
     "weights of nobody": ({"whole": {"weights": {"wood": 2}}}, "no class 'wood' .did you mean 'woods'"),
     "all weights nothing": ({"whole": {"weights": {"woods": 0, "shore": 0, "ploughed": 0}}}, "every class weighs 0"),
     "a mosaic of none": ({"whole": {"mosaic": 0}}, "mosaic must be a whole number 1 to 64, got 0"),

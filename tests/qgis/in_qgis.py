@@ -147,7 +147,6 @@ render(layers["flächen.gpkg"], QSize(landcover.width(), landcover.height())).sa
 
 # Other formats of polygons, and a temporary output
 for name, output, more in (
-    ("fgb", str(folder / "v.fgb"), {}),
     ("geojson", str(folder / "v.geojson"), {"SIMPLIFY": 2}),
     ("temporary", "TEMPORARY_OUTPUT", {}),
 ):

@@ -72,7 +72,7 @@ def test_results_load_with_styles_and_names(seen: dict[str, Any], folder: Path) 
     assert layers["flächen.gpkg"]["features"] == int(seen["found"]["POLYGON_COUNT"])  # not those of the other layer
     assert {name: classes[name] for name in layers["flächen.gpkg"]["classes"]} == layers["flächen.gpkg"]["classes"]
     assert {each["crs"] for each in layers.values()} == {"EPSG:32631"}
-    for name in ("fgb", "geojson", "temporary"):
+    for name in ("geojson", "temporary"):
         assert seen[name]["renderer"] == "categorizedSymbol"
         assert seen[name]["name"] == "Polygons of Land cover of Szene"
 
