@@ -1,5 +1,5 @@
-from .capacity import Capacity as Capacity
 from .device import begin_sweep as begin_sweep
 from .device import course_of as course_of
 from .job import Job as Job
 from .pipeline import run_pipeline as run_pipeline
+from .slabs import Capacity as Capacity

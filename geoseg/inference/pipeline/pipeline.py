@@ -11,10 +11,10 @@ from functools import partial
 from time import monotonic
 from typing import NoReturn
 
-from geoseg.inference.pipeline.capacity import Capacity
 from geoseg.inference.pipeline.device import Owner
 from geoseg.inference.pipeline.job import Band, Crews, Job, bands
 from geoseg.inference.pipeline.mailbox import Crew, Mailbox, named_thread
+from geoseg.inference.pipeline.slabs import Capacity
 from geoseg.inference.tile import TileMap
 from geoseg.model import Engine
 from geoseg.profile import WRITE
