@@ -1,4 +1,4 @@
-"""Write geoseg/model/weights/encoders.txt: the encoders of smp and timm by the names and widths of their tensors.
+"""Write geoseg/model/network/encoders.txt: the encoders of smp and timm by the names and widths of their tensors.
 
     python tools/encoder_fingerprints.py
 
@@ -17,9 +17,9 @@ import segmentation_models_pytorch as smp
 import timm
 import torch
 
-from geoseg.model.weights import encoder_fingerprint, is_classifier
+from geoseg.model.network import encoder_fingerprint, is_classifier
 
-TABLE = Path(__file__).parents[1] / "geoseg" / "model" / "weights" / "encoders.txt"
+TABLE = Path(__file__).parents[1] / "geoseg" / "model" / "network" / "encoders.txt"
 
 
 def main() -> None:

@@ -1,9 +1,14 @@
+from .encoders import COMPUTED as COMPUTED
 from .encoders import HALF as HALF
 from .encoders import IMAGENET as IMAGENET
 from .encoders import Scaling as Scaling
 from .encoders import check_encoder as check_encoder
+from .encoders import encoder_fingerprint as encoder_fingerprint
 from .encoders import encoder_weights_of as encoder_weights_of
+from .encoders import encoders_like as encoders_like
+from .encoders import is_classifier as is_classifier
 from .encoders import is_weights_file as is_weights_file
+from .encoders import plain_name as plain_name
 from .encoders import recorded_weights as recorded_weights
 from .encoders import scaling_of as scaling_of
 from .for_inference import fold_batch_norm as fold_batch_norm

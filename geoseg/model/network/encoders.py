@@ -1,11 +1,14 @@
 """Encoders by name, and their pretrained weights: fetched, or from a file under whoever's names; nothing in it is run.
 
-Names are those of smp's own list, and for 'tu-' those of timm's; asking for a name never calls home.
+Names are those of smp's own list, and for 'tu-' those of timm's; asking for a name never calls home. A fingerprint of
+its tensors tells which encoders to try first for a file that does not name its own.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
+import hashlib
 import logging
 import os
 import pickle
@@ -36,6 +39,14 @@ HALF: Scaling = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
 """Of networks by the Inception family's habit: values from -1 to 1."""
 _DPN: Scaling = (124 / 255, 117 / 255, 104 / 255), (1 / (0.0167 * 255),) * 3
 _HALVED = ("inception", "xception", "timm-tf_efficientnet_lite")
+_TABLE = Path(__file__).with_name("encoders.txt")
+"""Written by tools/encoder_fingerprints.py: a fingerprint a line, and the encoders that have it."""
+COMPUTED = ("num_batches_tracked", "relative_position_index", "attn_mask", "total_ops", "total_params")
+"""Ends of the names of what some versions keep beside the weights, and others compute."""
+
+
+_CLASSIFIER = re.compile(r"^(?:model\.)?(?:_fc|fc|classifier|head|last_linear|last_conv|num_features)\b")
+"""Parts of what encoders were pretrained as, which some versions saved and none uses."""
 
 
 def check_encoder(name: str) -> None:
@@ -236,9 +247,9 @@ def _places(found: Weights, own: Weights) -> dict[str, str]:
 
     timm joins names with underscores where it gives features (`stages_0.blocks`), so dots and underscores are one.
     """
-    plain_own = {_plain(key): key for key in _without_wrapper(own)}
+    plain_own = {plain_name(key): key for key in _without_wrapper(own)}
     wrapper = _wrapper(own)
-    plain_found = {_plain(key): key for key in found}
+    plain_found = {plain_name(key): key for key in found}
     votes = Counter(key[:start] for key in plain_found for start in _starts(key) if key[start:] in plain_own)
     if not votes:
         return {}
@@ -246,10 +257,6 @@ def _places(found: Weights, own: Weights) -> dict[str, str]:
     return {
         wrapper + key: plain_found[prefix + plain] for plain, key in plain_own.items() if prefix + plain in plain_found
     }
-
-
-def _plain(key: str) -> str:
-    return key.replace(".", "_")
 
 
 def _starts(key: str) -> Iterator[int]:
@@ -326,3 +333,40 @@ def _whole(name: str) -> list[str]:
         return []
     with torch.device("meta"):
         return list(timm.create_model(timm_name, pretrained=False).state_dict())
+
+
+def is_classifier(name: str) -> bool:
+    """Tell whether a tensor of an encoder is of the classifier that it was pretrained as."""
+    return _CLASSIFIER.match(name) is not None
+
+
+def encoder_fingerprint(shapes: Mapping[str, tuple[int, ...]]) -> str:
+    """Return a fingerprint of an encoder's tensors, the same for every number of bands.
+
+    Of a tensor count its name, dots and underscores being one (timm changed them), and its first axis: bands are an
+    encoder's second axis. The tables of relative positions change with the size of the window, and are left out.
+    """
+    lines = sorted(
+        f"{plain_name(name)} {shape[0] if shape else ''}"
+        for name, shape in shapes.items()
+        if not name.endswith((*COMPUTED, "relative_position_bias_table"))
+    )
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:12]
+
+
+def plain_name(name: str) -> str:
+    """Return a tensor's name with one kind of joint."""
+    return name.replace(".", "_")
+
+
+def encoders_like(shapes: Mapping[str, tuple[int, ...]]) -> tuple[str, ...]:
+    """Return the encoders whose tensors have these names and widths, `model.` before them or not; none if unknown."""
+    table = _table()
+    wrapped = {f"model.{name}": shape for name, shape in shapes.items()}
+    return table.get(encoder_fingerprint(shapes)) or table.get(encoder_fingerprint(wrapped)) or ()
+
+
+@functools.cache
+def _table() -> dict[str, tuple[str, ...]]:
+    lines = _TABLE.read_text(encoding="utf-8").splitlines()
+    return {line.split()[0]: tuple(line.split()[1:]) for line in lines}

@@ -12,8 +12,14 @@ from typing import Any
 
 from geoseg.errors import ModelError
 from geoseg.model.bundle import ARCHITECTURES, architecture_named, one_line, timm_name_of
-from geoseg.model.network import check_encoder, parameter_shapes
-from geoseg.model.weights.fingerprint import COMPUTED, encoders_like, is_classifier, plain_name
+from geoseg.model.network import (
+    COMPUTED,
+    check_encoder,
+    encoders_like,
+    is_classifier,
+    parameter_shapes,
+    plain_name,
+)
 from geoseg.model.weights.weights_file import HEAD, check_names
 
 Shapes = Mapping[str, tuple[int, ...]]
