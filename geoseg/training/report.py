@@ -43,6 +43,8 @@ _DARK, _LIGHT = "#27408b", "#d2691e"
 _HUES = ("#1b9e77", "#d95f02", "#7570b3", "#e7298a", "#66a61e", "#e6ab02", "#a6761d", "#666666")
 _PALE = 0.72
 """Colors lighter than this, as relative luminance, are darkened: they would not show on white."""
+_NAMED, _LINE = 13, 0.075
+"""Lines with a name at their end, and the room that each takes of the height."""
 PICTURES_EVERY, SCENES, SIDE_PX = 5, 4, 256
 SHARE = 0.05
 """Of the run's time: whoever waits for a training waits for the network."""
@@ -143,8 +145,7 @@ def draw_curves(history: Sequence[EpochRow], target: Path, legend: Legend | None
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(color="0.92")
         axes.set_axisbelow(True)
-    for axes in (scores, classes):
-        axes.set_ylim(bottom=0)
+    scores.set_ylim(bottom=0)
     for axes in (classes, rates):
         axes.set_xlabel("epoch")
         axes.xaxis.get_major_locator().set_params(integer=True)
@@ -182,20 +183,32 @@ def _draw_classes(axes: Any, epochs: list[int], history: Sequence[EpochRow], leg
         last = next((value for value in reversed(values) if math.isfinite(value)), math.nan)
         if math.isfinite(last):
             ends.append((last, name, color))
-    ends.sort()
-    least = 0.075 * (max((end for end, *_ in ends), default=0.0) or 1.0)
-    for height, (_, name, color) in zip(_apart([end for end, *_ in ends], least), ends, strict=True):
+    axes.set_ylim(bottom=0)
+    top = axes.get_ylim()[1]
+    named = _few(sorted(ends))
+    for height, (_, name, color) in zip(_apart([end for end, *_ in named], _LINE * top, top), named, strict=True):
         axes.annotate(
             name, (1.01, height), xycoords=("axes fraction", "data"), va="center", fontsize=8.5, color=color,
             annotation_clip=False, parse_math=False,
         )  # fmt: skip
 
 
-def _apart(heights: list[float], least: float) -> list[float]:
-    """Return ascending heights moved up so that none is nearer than `least` to the one below."""
+def _few(ends: list[tuple[float, str, str]]) -> list[tuple[float, str, str]]:
+    """Return the ascending ends of lines that get a name: of many the lowest and the highest, and how many others."""
+    if len(ends) <= _NAMED:
+        return ends
+    half = _NAMED // 2
+    others = ends[half:-half]
+    return [*ends[:half], (others[len(others) // 2][0], f"and {len(others)} more", _HUES[-1]), *ends[-half:]]
+
+
+def _apart(heights: list[float], least: float, top: float) -> list[float]:
+    """Return ascending heights up to `top`, none nearer than `least` to the next; there must be room for all."""
     moved: list[float] = []
     for height in heights:
         moved.append(max(height, moved[-1] + least) if moved else height)
+    for place, room in enumerate(reversed(range(len(moved)))):
+        moved[place] = min(moved[place], top - least * room)
     return moved
 
 

@@ -6,6 +6,7 @@ import csv
 import math
 import shutil
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from geoseg.evaluation import Calibration, ConfusionMatrix, Evaluation, WorstCro
 from geoseg.evaluation.worst_crops import LEAST_SHARE
 from geoseg.legend import DEEPGLOBE, LandCover, Legend
 from geoseg.raster import Patch, Window, tiles
-from geoseg.training.report import EpochRow, best_epoch, write_history, write_training_report
+from geoseg.training.report import EpochRow, best_epoch, draw_curves, write_history, write_training_report
 from tests.evaluation.rasters import patches, wrong
 from tests.training.tiny import read_history
 
@@ -238,3 +239,18 @@ def test_one_band_is_grey_and_one_epoch_is_a_dot(tmp_path: Path, evaluation: Eva
     assert worst.of(0)[0].image.shape == (1, 32, 32)
     folder = write_training_report(tmp_path / "report", epochs(1), replace(evaluation, worst=worst, calibration=None))
     assert imread(folder / "curves.png").std() > 0
+
+
+@pytest.mark.filterwarnings("error::UserWarning")
+@pytest.mark.parametrize("last", [lambda _: 0.0, lambda _: 0.9])
+def test_curves_of_many_classes_leave_room_for_themselves(tmp_path: Path, last: Callable[[int], float]) -> None:
+    """As many pixels have ink within the four frames as with a few classes: names do not push them together."""
+
+    def grid_px(classes: int) -> int:
+        iou = {f"class number {place}": last(place) for place in range(classes)}
+        rows = [EpochRow(epoch, 9, 1.0, 1.0, 0.5, iou, 1e-3, 3.0) for epoch in range(2)]
+        draw_curves(rows, tmp_path / "curves.png", None)
+        image = imread(tmp_path / "curves.png")[..., :3]
+        return int(np.count_nonzero(np.abs(image - 0.92).max(axis=2) < 0.01))  # the color of the grid
+
+    assert grid_px(40) > 0.9 * grid_px(3)
