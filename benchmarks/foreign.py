@@ -1,6 +1,6 @@
 """How near geoseg comes to the bare rate of a network in an ONNX file that somebody else made.
 
-    python benchmarks/foreign.py --work FOLDER [--network FILE] [--size 4096] [--rounds 3] [--json PATH] [--quick]
+    python benchmarks/foreign.py --work FOLDER [--network FILE] [--size 8192] [--rounds 3] [--json PATH] [--quick]
 
 The demo model is exported for other programs and read back as a file of unknown origin: one window at a time, as most
 such files have it. The network is small, so that what is done beside it shows. --network is another file, which must
@@ -8,6 +8,9 @@ say all of itself: export a bundle of a U-Net for what people usually bring.
 
 bare   the file in a loop on arrays that are ready, in the fastest way found (bare.py)
 stage  inference: every tile read, scored, blended and labelled with the plan's workers; nothing written
+
+The scene is as large as that of rates.py. One of 4096 pixels is over in six seconds, of which the workers' first rows
+and the wait for the last of them are a larger part than in any run that takes long.
 
 The bare rate is measured before and after, so that a machine whose pace changes does not decide.
 """
@@ -62,7 +65,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True, help="a folder for the scene and the network, kept")
     parser.add_argument("--network", type=Path, help="an ONNX file; the demo model, exported, if left out")
-    parser.add_argument("--size", type=int, default=4096, help="edge of the scene in pixels")
+    parser.add_argument("--size", type=int, default=8192, help="edge of the scene in pixels")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--quick", action="store_true", help="one round, to see that all works")
     parser.add_argument("--json", type=Path, help="keep the figures here")

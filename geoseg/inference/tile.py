@@ -13,7 +13,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from numpy.typing import NDArray
 
-from geoseg.errors import GeosegError, GeosegWarning, SceneError
+from geoseg.errors import GeosegError, GeosegWarning, ModelError, SceneError
 from geoseg.inference.blend import Blend, Overlaps, axis_weights, most_probable, percent
 from geoseg.legend import NODATA
 from geoseg.model import Engine, OutOfMemory, Weights, device_faults
@@ -254,8 +254,14 @@ def _score_row(
         footprint = engine.upload(patch.data, patch.valid)
         weights = Weights(window_row.weights.rows[seen], window_row.weights.cols[seen])
         scored = score(engine, footprint, [windows[place] for place in seen], weights, mapping.batch_size)
-    for place in range(len(windows)):
-        yield next(scored) if place in seen else engine.zeros((engine.classes, window_px, window_px))
+    for place, window in enumerate(windows):
+        try:
+            found = next(scored) if place in seen else engine.zeros((engine.classes, window_px, window_px))
+        except ModelError as fault:
+            row, col = window_row.footprint.row, first + window.col
+            where = f"(in the window at row {row}, column {col} of {shown(mapping.scene.path)})"
+            raise ModelError(f"{fault} {where}", fault.parameter) from fault.__cause__
+        yield found
 
 
 def score(

@@ -114,7 +114,8 @@ def failing(_batch: NDArray[np.float32]) -> None:
         (lambda batch: uniform(batch) * 4, "off by up to 3; probabilities sum to one"),
         (lambda batch: np.log(positions(batch)), "probabilities sum to one: apply a softmax"),
         (lambda batch: np.concatenate([uniform(batch, 2) * 3, -uniform(batch, 2) * 2], 1), "off by up to 1"),
-        (lambda batch: np.full((len(batch), 4, 64, 64), "water"), "it must give numbers"),
+        (lambda batch: np.full((len(batch), 4, 64, 64), "water"), "it must give real numbers"),
+        (lambda batch: uniform(batch).astype(np.complex64), "it must give real numbers"),
         (lambda _batch: None, r"NoneType of shape \(\)"),
         (failing, r"the function failing failed: KeyError: .layer 7"),
     ],
@@ -123,7 +124,24 @@ def test_what_is_no_probability_is_refused_in_one_line(scene: Scene, tmp_path: P
     with pytest.raises(ModelError, match=said) as caught:
         geoseg.predict(scene, tmp_path / "map.tif", model=model(function))
     assert "\n" not in str(caught.value)
+    assert "(in the window at row " in str(caught.value)
     assert not (tmp_path / "map.tif").exists()
+
+
+def test_what_fails_in_one_window_is_said_of_that_window(scene: Scene, tmp_path: Path) -> None:
+    grid = geoseg.plan(scene, model=model()).grid
+    row, col = grid.row_starts[2], grid.col_starts[3]
+    pixels = scene.read(geoseg.Window(row, col, 64, 64))
+    one = np.where(pixels.valid, pixels.data, 0).astype(np.float32)
+    assert pixels.valid.any()
+
+    def odd(batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        found = positions(batch)
+        found[[np.array_equal(window, one) for window in batch]] = np.nan
+        return found
+
+    with pytest.raises(ModelError, match=rf"not finite.* \(in the window at row {row}, column {col} of "):
+        geoseg.predict(scene, tmp_path / "map.tif", model=model(odd), batch_size=1)
 
 
 def test_tensors_of_half_precision_and_functions_short_of_memory(

@@ -92,9 +92,12 @@ class CallableEngine(HostEngine):
                 f"(n, class, row, col), here {wanted}"
             )
         try:
-            found = np.asarray(given).astype(np.float32)
+            values = np.asarray(given)
+            found = values.astype(np.float32) if values.dtype.kind != "c" else None
         except (TypeError, ValueError):
-            raise ModelError(f"the function {self._title} gives {_kind(given)}; it must give numbers") from None
+            found = None
+        if found is None:
+            raise ModelError(f"the function {self._title} gives {_kind(given)}; it must give real numbers") from None
         if not np.isfinite(found).all():
             raise ModelError(f"the function {self._title} gives values that are not finite; probabilities are")
         off = max(float(np.abs(found.sum(axis=1) - 1).max()), -float(found.min()))
