@@ -157,8 +157,9 @@ all its classes alike, so that it could not feed rangeland, and colors varied mo
     mean of that and the shipped model          .468/.660    .419/.889    .827   .728    5.9 %
 
 More steps on these data sets make FLAIR better and DeepGlobe's forests worse (0.37 to 0.09): they turn to rangeland.
-Colors are a small part of that. DeepGlobe's tiles are yellower than what was learned from (blue 70 % of green, FLAIR's
-92 %): each tile brought 30 to 80 % of the way to the mean and the spread of FLAIR's scenes gives .491 instead of .481.
+Colors are a small part of that. DeepGlobe's tiles are yellower than what was learned from (blue is 70 to 82 % of green,
+in FLAIR 91 to 99 %): each tile brought 30 to 80 % of the way to the mean and the spread of FLAIR's scenes gives .491
+instead of .481.
 """
 
 
