@@ -38,7 +38,8 @@ _STATUS_WORDS: dict[Status, str] = {
 @path_argument("scenes", nargs=-1, metavar="SCENE...")
 @grouped(_INPUT)(
     "--list", "list_file", metavar="FILE",
-    help="Also map the scenes that this text file names, one a line; - is the standard input.",
+    help="Also map the scenes that this text file names, one a line, or those in the column scene of this CSV; "
+    "- is the standard input.",
 )  # fmt: skip
 @options.bands(
     _INPUT,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import csv
 import glob
 import os
 import re
@@ -96,14 +97,14 @@ def _is_raster_name(name: str) -> bool:
 def read_list(path: str | os.PathLike[str]) -> list[str]:
     """Return the scenes of a list, one a line; empty lines and those that begin with # are none.
 
-    `-` is the standard input. A name is looked for in the current folder, then beside the list. UsageError for a list
-    that cannot be read, or is empty.
+    Of a table, as a data set has one, the column `scene`. `-` is the standard input. A name is looked for in the
+    current folder, then beside the list. UsageError for a list that cannot be read, or is empty.
     """
     name = os.fspath(path)
     try:
         raw = sys.stdin.buffer.read() if name == "-" else Path(path).read_bytes()
         encoding = next((encoding for mark, encoding in _MARKS if raw.startswith(mark)), "utf-8")
-        lines = [line.strip().strip('"') for line in raw.decode(encoding).splitlines()]
+        lines = _of_table(raw.decode(encoding).splitlines())
     except OSError as error:
         raise UsageError(f"the list {name} cannot be read: {error.strerror or error}", "list_file") from None
     except UnicodeError:
@@ -113,6 +114,18 @@ def read_list(path: str | os.PathLike[str]) -> list[str]:
         raise UsageError(f"the list {name} lists no scene; write one per line", "list_file")
     beside = Path() if name == "-" else Path(path).parent
     return [_placed(scene, beside) for scene in scenes]
+
+
+def _of_table(lines: Sequence[str]) -> list[str]:
+    """Return the column `scene` of a table with a heading; the lines where there is none."""
+    heading = lines[0] if lines else ""
+    between = max(",;\t", key=heading.count)
+    titles = [title.strip(' "').casefold() for title in heading.split(between)]
+    if "scene" not in titles:
+        return [line.strip().strip('"') for line in lines]
+    place = titles.index("scene")
+    rows = csv.reader(lines[1:], delimiter=between, skipinitialspace=True)
+    return [row[place].strip() for row in rows if len(row) > place]
 
 
 def _placed(scene: str, folder: Path) -> str:

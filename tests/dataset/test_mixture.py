@@ -150,6 +150,13 @@ def test_a_table_may_say_the_class_of_each_image(tmp_path: Path) -> None:
     assert len(split(found).valid) == 2
 
 
+def test_a_mixture_in_the_folder_of_its_data_has_the_folder_s_name(tmp_path: Path) -> None:
+    write_mixture(tmp_path)
+    member = {"path": ".", "share": 1, "legend": "../ground.json", "classes": MEANT}
+    found = open_dataset(write_members(tmp_path / "tiles" / "mixture.json", [member]))
+    assert {pair.id.partition("/")[0] for pair in found.pairs} == {"tiles"}
+
+
 BAD: dict[str, tuple[dict[str, dict[str, Any]], str]] = {
     "a class the data set lacks": ({"tiles": {"classes": MEANT | {"rooof": "water"}}}, "no class 'rooof'.*'roof'"),
     "an unknown target": ({"tiles": {"classes": MEANT | {"roof": "urbn_land"}}}, "roof: .*'urbn_land'.*urban_land"),
@@ -168,6 +175,7 @@ BAD: dict[str, tuple[dict[str, dict[str, Any]], str]] = {
     "three sizes": ({"tiles": {"gsd_m": [1, 2, 3]}}, "the finest and the coarsest"),
     "an unknown entry": ({"tiles": {"weight": 3}}, "unknown entry 'weight' .did you mean 'weights'"),
     "no such folder": ({"tiles": {"path": "tils"}}, "data set tils: .*no such file or folder"),
+    "an empty path": ({"tiles": {"path": " "}}, "data set 1: path is empty"),
     "neither path nor landscapes": ({"tiles": {"path": "-"}}, "give a path, or synthetic"),
     "weights of labels per pixel": ({"tiles": {"weights": {"roof": 2}}}, "weights are for images with one label each"),
     "weights of nobody": ({"whole": {"weights": {"wood": 2}}}, "no class 'wood' .did you mean 'woods'"),
@@ -212,7 +220,11 @@ def test_a_mixture_that_cannot_be_meant_gets_one_clear_line(
         ('{"datasets": [3]}', "data set 1: give an object"),
         ('{"data": [], "datasets": []}', "unknown entry 'data'"),
         ('{"datasets": [{"path": "tiles", "share": 1}]}', "names no legend"),
-        ('{"legend": "none.json", "datasets": [{"path": "tiles", "share": 1}]}', "none.json cannot be read"),
+        (
+            '{"legend": "none.json", "datasets": [{"path": "tiles", "share": 1}]}',
+            "mixture.json: legend: .*none.json cannot be read",
+        ),
+        ('{"legend": "deepglobe", "legend": 3, "datasets": []}', "'legend' is there twice"),
     ],
 )
 def test_a_file_that_is_no_mixture_gets_one_clear_line(tmp_path: Path, text: str, wanted: str) -> None:

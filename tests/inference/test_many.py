@@ -253,6 +253,12 @@ def test_what_names_scenes(folder: Path, tmp_path: Path, monkeypatch: pytest.Mon
         assert read_list(folder / "list.txt") == [
             str(folder / "a.tif"), str(folder / "b.tiff"), "https://example.org/x.tif?key=1"
         ]  # fmt: skip
+    for between, end in ((",", "\n"), (";", "\r\n"), ("\t", "\n")):
+        rows = [["id", "Scene", "labels"], ["1", '"a.tif"', "la.tif"], [], ["2", "b.tiff", ""], ["3"]]
+        (folder / "list.csv").write_text(end.join(between.join(row) for row in rows), encoding="utf-8-sig", newline="")
+        assert read_list(folder / "list.csv") == [str(folder / "a.tif"), str(folder / "b.tiff")]
+    (folder / "list.csv").write_text("scene\na.tif\n")
+    assert read_list(folder / "list.csv") == [str(folder / "a.tif")]
     (folder / "list.txt").write_bytes(b"\x89PNG\xff\x00")
     for name, said in {"list.txt": "is not text", "none.txt": "cannot be read", "void.txt": "lists no scene"}.items():
         (folder / "void.txt").touch()

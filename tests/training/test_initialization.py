@@ -64,7 +64,7 @@ def test_the_shipped_model_is_begun_with_and_its_normalization_kept(planned: Pla
     plan, lines = planned(SHIPPED)
     assert plan.normalization == DEMO.normalization
     start_network(plan, lines.append)
-    assert [line.startswith("begins with taken: encoder, decoder") for line in lines if "begins" in line] == [True]
+    assert [line.startswith("begins with encoder, decoder") for line in lines if "begins" in line] == [True]
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_only_what_came_pretrained_is_frozen(planned: Planned) -> None:
     shared = SHIPPED.changed(architecture="Unet", norm="frozen")
     plan, lines = planned(shared)
     assert frozen(start_network(plan, lines.append)) == {"encoder": True, "decoder": False}
-    assert "taken: encoder from" in lines[-1]
+    assert "begins with encoder from" in lines[-1]
 
 
 def test_a_network_taken_whole_is_frozen_whole(data: Path, planned: Planned, tmp_path: Path) -> None:

@@ -216,7 +216,12 @@ def _target(in_file: Any, given: GivenLegend | None, path: str) -> Legend:  # no
         raise UsageError(
             f'{path} names no legend: which classes are learned? Write "legend": "deepglobe", or a file', "legend"
         )
-    return DEEPGLOBE if chosen == "deepglobe" else given_legend(chosen)
+    if chosen == "deepglobe":
+        return DEEPGLOBE
+    try:
+        return given_legend(chosen)
+    except GeosegError as error:
+        raise error if in_file is None else of_entry(error, path) from None
 
 
 def _sets(said: Iterable[Mapping[int, Meaning]], target: Legend, path: str) -> dict[Meaning, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -158,7 +159,9 @@ def _said(entry: Any, file: Path, place: int) -> Said:  # noqa: ANN401 - of a fi
     path, synthetic = entry.get("path"), entry.get("synthetic")
     if (path is None) == (synthetic is None):
         raise UsageError(f"{where}: give a path, or synthetic for made-up landscapes")
-    name = _name(entry, path, where)
+    if path is not None and not _typed(path, str, "path", where).strip():
+        raise UsageError(f"{where}: path is empty; name a folder or a file")
+    name = _name(entry, file, where)
     where = f"{file}, data set {name}"
     _known(entry, (*_ENTRIES, *_OPTIONS), where)
     split, valid_share = entry.get("split"), entry.get("valid_share")
@@ -166,7 +169,7 @@ def _said(entry: Any, file: Path, place: int) -> Said:  # noqa: ANN401 - of a fi
         where=where,
         name=name,
         share=_share(entry, where),
-        path=None if path is None else _beside(file, _typed(path, str, "path", where)),
+        path=None if path is None else _beside(file, path),
         synthetic=None if synthetic is None else _synthetic(synthetic, where),
         shown_m=_shown(entry.get("gsd_m"), where),
         classes=_typed(entry.get("classes", {}), dict, "classes", where),
@@ -217,8 +220,9 @@ def _legend(value: object, file: Path, where: str) -> Legend | str | None:
         raise of_entry(error, where) from None
 
 
-def _name(entry: Mapping[str, Any], path: object, where: str) -> str:
-    usual = "synthetic" if path is None else Path(str(path)).stem
+def _name(entry: Mapping[str, Any], file: Path, where: str) -> str:
+    # the path as a whole: "." is the folder of the mixture, and has its name
+    usual = "synthetic" if entry.get("path") is None else Path(os.path.abspath(_beside(file, entry["path"]))).stem  # noqa: PTH100 - resolve() would follow links, and the ids be others
     name: str = _typed(entry.get("name", usual), str, "name", where).strip()
     if not name or "/" in name or any(ord(letter) < ord(" ") for letter in name):
         raise UsageError(f"{where}: a name is a word without a slash, got {name!r:.60}")

@@ -42,7 +42,7 @@ class Transferred:
         sides += [f"classes {', '.join(self.classes)}"] if self.classes else []
         sides += [f"bands {', '.join(self.bands)}"] if self.bands else []
         new = [*self.left, *([f"classes {', '.join(self.new_classes)}"] if self.new_classes else [])]
-        text = f"taken: {'; '.join(sides)}; new: {', '.join(new) or 'nothing'}"
+        text = f"{'; '.join(sides)}; new: {', '.join(new) or 'nothing'}"
         return text + (f"; mean of the bands: {', '.join(self.new_bands)}" if self.new_bands else "")
 
 
