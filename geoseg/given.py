@@ -6,6 +6,7 @@ all else is a UsageError that names the parameter.
 
 from __future__ import annotations
 
+import codecs
 import difflib
 import functools
 import inspect
@@ -13,6 +14,7 @@ import os
 from collections.abc import Callable, Collection, Iterable, Mapping
 from decimal import Decimal
 from numbers import Integral, Real
+from pathlib import Path
 from typing import Any, NoReturn, ParamSpec, TypeVar
 
 from geoseg.errors import UsageError
@@ -20,6 +22,7 @@ from geoseg.errors import UsageError
 _Given = ParamSpec("_Given")
 _Made = TypeVar("_Made")
 _SHOWN = 60
+_MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
 _RASTER_ENDS = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".jp2", ".img", ".bsq", ".bil")
 """Of a thousand masks none need be opened twice to know."""
 
@@ -306,6 +309,21 @@ _KINDS: dict[str, Callable[[str, Any], Any]] = {
     "creation_options": _creation_options,
 }  # fmt: skip
 """What each parameter is, wherever it occurs."""
+
+
+def text_in(file: str | os.PathLike[str]) -> str:
+    """Return the text of a file that people wrote. ValueError, in words that follow its name, where it has none."""
+    try:
+        return text_of(Path(file).read_bytes())
+    except OSError as error:
+        raise ValueError(f"cannot be read: {error.strerror or error}") from None
+    except UnicodeDecodeError as error:
+        raise ValueError(f"is not UTF-8 text: {error.reason} at byte {error.start}; save it as UTF-8") from None
+
+
+def text_of(raw: bytes) -> str:
+    """Return the text that bytes are: UTF-8, or UTF-16 with a mark, as PowerShell writes it. UnicodeDecodeError."""
+    return raw.decode(next((encoding for mark, encoding in _MARKS if raw.startswith(mark)), "utf-8"))
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:

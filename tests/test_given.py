@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,11 @@ import torch
 from rasterio.coords import BoundingBox
 
 import geoseg
+from geoseg.dataset import open_dataset
 from geoseg.errors import GeosegError, UsageError
-from geoseg.given import bands, box, integer, number, scale
+from geoseg.evaluation.reference import PointSample
+from geoseg.given import bands, box, integer, number, scale, text_in
+from geoseg.legend import given_legend
 from geoseg.model import ModelBundle
 from tests.inference.conftest import random_pixels, write_scene
 from tests.networks import random_network, tiny_bundle
@@ -170,3 +174,26 @@ def test_numbers_of_other_libraries() -> None:
     assert scale("scale", (Decimal(1), 2)) == (1.0, 2.0)
     assert bands("bands", "nir, red") == ("nir", "red")
     assert box("bbox", [[1, 2, 3, 4]][0]) == (1.0, 2.0, 3.0, 4.0)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_text_is_read_whatever_an_editor_on_windows_made_of_it(tmp_path: Path, encoding: str) -> None:
+    """Of everything that people write by hand: lists, tables, legends, mixtures, splits, mappings."""
+    said = "code,name\n0,Wälder\n"
+    (tmp_path / "a.csv").write_bytes(said.encode(encoding))
+    assert text_in(tmp_path / "a.csv") == said
+    assert given_legend(tmp_path / "a.csv").names == ("Wälder",)
+
+
+def test_text_of_another_encoding_says_how_to_save_it(tmp_path: Path) -> None:
+    for name in ("pairs.csv", "legend.csv", "mixture.json", "points.csv"):
+        (tmp_path / name).write_bytes("scene,labels\nWälder.tif,x.tif\n".encode("latin-1"))
+    reads: tuple[Callable[[], object], ...] = (
+        lambda: open_dataset(tmp_path / "pairs.csv"),
+        lambda: open_dataset(tmp_path / "mixture.json"),
+        lambda: given_legend(tmp_path / "legend.csv"),
+        lambda: PointSample.read(tmp_path / "points.csv"),
+    )
+    for read in reads:
+        with pytest.raises(GeosegError, match=r"is not UTF-8 text: .* at byte 14; save it as UTF-8"):
+            read()

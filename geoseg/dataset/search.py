@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from geoseg.errors import SceneError
+from geoseg.given import text_in
 from geoseg.legend import Legend, given_legend
 from geoseg.raster import DEFAULT_TOLERANCE, raster_environment, shown
 
@@ -63,12 +64,14 @@ def table_rows(file: Path, wanted: Sequence[str] = ()) -> Iterator[tuple[int, di
     `wanted`: columns that are not empty in any row.
     """
     try:
-        lines = file.read_bytes().decode("utf-8-sig").splitlines()
+        lines = text_in(file).splitlines()
         heading = lines[0] if lines else ""
         reader = csv.DictReader(lines, delimiter=_delimiter(heading), skipinitialspace=True)
         rows = [(reader.line_num, row) for row in reader]  # it leaves out empty lines
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise SceneError(f"cannot read {file}: {error}") from None
+    except csv.Error as error:
+        raise SceneError(f"{file} is no table: {error}") from None
+    except ValueError as error:
+        raise SceneError(f"{file} {error}") from None
     titles = {title.strip().casefold(): title for title in reader.fieldnames or ()}
     if not titles.keys() >= {*wanted}:
         raise SceneError(f"{file}: the heading needs the columns {' and '.join(wanted)}, got {heading!r:.80}")
@@ -101,9 +104,8 @@ def table_titles(file: Path) -> set[str]:
     if file.suffix.casefold() not in TABLES:
         return set()
     try:
-        with file.open(encoding="utf-8-sig") as opened:
-            heading = opened.readline()
-    except (OSError, UnicodeDecodeError):
+        heading = next(iter(text_in(file).splitlines()), "")
+    except ValueError:
         return set()
     return {title.strip(' "\r\n').casefold() for title in heading.split(_delimiter(heading))}
 

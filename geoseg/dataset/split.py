@@ -19,7 +19,7 @@ from geoseg.dataset.dataset import Dataset
 from geoseg.dataset.layouts import of_entry
 from geoseg.dataset.search import PART_NAMES
 from geoseg.errors import UsageError, listed
-from geoseg.given import nearest
+from geoseg.given import nearest, text_in
 from geoseg.html import table
 from geoseg.raster import Window, digest
 
@@ -333,9 +333,9 @@ def _read_split_file(path: str | os.PathLike[str]) -> Mapping[str, tuple[Area, .
     """
     file = Path(path)
     try:
-        text = file.read_bytes().decode("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"`split`: {file} cannot be read: {error}", "split") from None
+        text = text_in(file)
+    except ValueError as error:
+        raise UsageError(f"`split`: {file} {error}", "split") from None
     try:
         found = _from_json(text) if file.suffix.casefold() == ".json" else _from_lines(text)
     except UsageError as error:

@@ -21,7 +21,7 @@ from geoseg.counts import NONE, PairCounts, StoredCodes
 from geoseg.errors import SceneError, UsageError
 from geoseg.evaluation.alignment import Shifted
 from geoseg.evaluation.matching import class_list, key
-from geoseg.given import is_frame
+from geoseg.given import is_frame, text_in
 from geoseg.legend import Nomenclature
 from geoseg.raster import GDAL_ERRORS, ClassRaster, GeoBox, Scene, Window, period_of, public_name, shown
 
@@ -380,9 +380,9 @@ def _is_csv(given: object) -> bool:
 def _from_csv(path: Path) -> _SampleRows | None:
     """Return the rows of a CSV; None where its places do not stand in two columns, but in one that GDAL reads."""
     try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise SceneError(f"cannot read {path}: {error}") from None
+        text = text_in(path)
+    except ValueError as error:
+        raise SceneError(f"{path} {error}") from None
     lines = text.splitlines()
     heading = lines[0] if lines else ""
     rows = list(csv.reader(lines, delimiter=max(",;\t", key=heading.count), skipinitialspace=True))

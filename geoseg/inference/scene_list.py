@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import csv
 import glob
 import os
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from geoseg.errors import SceneError, UsageError, listed
+from geoseg.given import text_of
 from geoseg.raster import Scene, is_item, is_remote, item_names, opened, public_name
 
 if TYPE_CHECKING:
@@ -28,8 +28,6 @@ RASTER_ENDS = frozenset(
 )  # fmt: skip
 """Endings of the rasters that a folder is searched for; one that is named may have any."""
 _PATTERN = re.compile(r"[*?[]")
-_MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
-"""PowerShell writes lists in UTF-16."""
 _STANDS_FOR_NAME = "{name}"
 _IN_FILE_NAMES = re.compile(r"[^\w.()+,=@-]+")
 _LONGEST_END = 5
@@ -103,8 +101,7 @@ def read_list(path: str | os.PathLike[str]) -> list[str]:
     name = os.fspath(path)
     try:
         raw = sys.stdin.buffer.read() if name == "-" else Path(path).read_bytes()
-        encoding = next((encoding for mark, encoding in _MARKS if raw.startswith(mark)), "utf-8")
-        lines = _of_table(raw.decode(encoding).splitlines())
+        lines = _of_table(text_of(raw).splitlines())
     except OSError as error:
         raise UsageError(f"the list {name} cannot be read: {error.strerror or error}", "list_file") from None
     except UnicodeError:

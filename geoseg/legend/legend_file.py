@@ -19,7 +19,9 @@ from typing import Any
 from xml.etree import ElementTree as ET
 
 from geoseg.errors import SceneError, UsageError
+from geoseg.given import text_in
 from geoseg.legend.legend import Color, LandCover, Legend, NamedClass, Nomenclature, distinct_color, name_key
+from geoseg.legend.meaning import unique_keys
 
 _CODES = ("code", "value", "id", "gridcode")
 _NAMES = ("name", "class_name", "label", "class", "description")
@@ -97,13 +99,9 @@ def read_legend_file(path: str | os.PathLike[str]) -> Nomenclature:
             f"`legend`: {file}: a legend is a file of type {', '.join(_READERS)}, got {file.suffix!r}", "legend"
         )
     try:
-        text = file.read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        raise UsageError(f"`legend`: {file} cannot be read: {error.strerror or error}", "legend") from None
-    except UnicodeDecodeError as error:
-        raise UsageError(
-            f"`legend`: {file} is not UTF-8 text: {error.reason} at byte {error.start}", "legend"
-        ) from None
+        text = text_in(file)
+    except ValueError as error:
+        raise UsageError(f"`legend`: {file} {error}", "legend") from None
     return _nomenclature(reader(text), f"`legend`: {file}")
 
 
@@ -119,7 +117,7 @@ def _nomenclature(classes: Iterator[NamedClass], where: str) -> Nomenclature:
 
 def _from_json(text: str) -> Iterator[NamedClass]:
     try:
-        rows = json.loads(text)
+        rows = json.loads(text, object_pairs_hook=unique_keys)
     except json.JSONDecodeError as error:
         raise UsageError(f"line {error.lineno} is not JSON: {error.msg}") from None
     except (ValueError, RecursionError) as error:

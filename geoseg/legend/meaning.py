@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from geoseg.errors import UsageError
-from geoseg.given import nearest
+from geoseg.given import nearest, text_in
 from geoseg.legend.legend import Nomenclature, name_key
 
 _UNKNOWN = "unknown"
@@ -91,11 +91,11 @@ def given_meanings(given: GivenMapping) -> dict[str, Any]:
     if not isinstance(given, Mapping):
         file = Path(given)
         try:
-            said = json.loads(file.read_bytes().decode("utf-8-sig"), object_pairs_hook=unique_keys)
-        except OSError as error:
-            raise UsageError(f"{file} cannot be read: {error.strerror or error}", "mapping") from None
-        except UnicodeDecodeError as error:
-            raise UsageError(f"{file} is not UTF-8 text: {error.reason} at byte {error.start}", "mapping") from None
+            text = text_in(file)
+        except ValueError as error:
+            raise UsageError(f"{file} {error}", "mapping") from None
+        try:
+            said = json.loads(text, object_pairs_hook=unique_keys)
         except (ValueError, RecursionError) as error:
             raise UsageError(f"{file} is not JSON: {' '.join(str(error).split()):.120}", "mapping") from None
     if not isinstance(said, Mapping) or not said:

@@ -222,7 +222,7 @@ def test_a_mixture_that_cannot_be_meant_gets_one_clear_line(
         ('{"datasets": [{"path": "tiles", "share": 1}]}', "names no legend"),
         (
             '{"legend": "none.json", "datasets": [{"path": "tiles", "share": 1}]}',
-            "mixture.json: legend: .*none.json cannot be read",
+            "bad.json: legend: .*none.json cannot be read",
         ),
         ('{"legend": "deepglobe", "legend": 3, "datasets": []}', "'legend' is there twice"),
     ],

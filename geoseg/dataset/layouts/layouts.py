@@ -30,7 +30,7 @@ from geoseg.dataset.search import (
 )
 from geoseg.errors import SceneError, UsageError, listed
 from geoseg.features import FEATURE_ENDS, is_data_folder
-from geoseg.given import is_frame
+from geoseg.given import is_frame, text_in
 from geoseg.legend import DEEPGLOBE, Legend, codes_of_values
 from geoseg.raster import Scene, shown
 
@@ -357,8 +357,10 @@ def _deepglobe_parts(file: Path) -> dict[str, str]:
     if not file.is_file():
         return {}
     try:
-        rows = list(csv.DictReader(file.read_bytes().decode("utf-8-sig").splitlines(), strict=True))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise SceneError(f"cannot read {file}: {' '.join(str(error).split()):.160}; repair or remove it") from None
+        rows = list(csv.DictReader(text_in(file).splitlines(), strict=True))
+    except csv.Error as error:
+        raise SceneError(f"{file} is no table: {error}; repair or remove it") from None
+    except ValueError as error:
+        raise SceneError(f"{file} {error}; or remove it") from None
     said = [(row.get("image_id") or "", (row.get("split") or "").strip().casefold()) for row in rows]
     return {name.strip(): PART_NAMES[part] for name, part in said if part in PART_NAMES}

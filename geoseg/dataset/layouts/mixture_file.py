@@ -11,7 +11,7 @@ from typing import Any
 
 from geoseg.dataset.search import table_rows, table_titles
 from geoseg.errors import GeosegError, UsageError, spelled
-from geoseg.given import nearest
+from geoseg.given import nearest, text_in
 from geoseg.legend import Legend, unique_keys
 
 _MOST_IMAGES = 64
@@ -125,11 +125,11 @@ def read_mixture(path: str) -> SaidMixture:
 
 def _json(file: Path) -> Any:  # noqa: ANN401 - whatever it holds
     try:
-        return json.loads(file.read_bytes().decode("utf-8-sig"), object_pairs_hook=unique_keys)
-    except OSError as error:
-        raise UsageError(f"{file} cannot be read: {error.strerror or error}") from None
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{file} is not UTF-8 text: {error.reason} at byte {error.start}") from None
+        text = text_in(file)
+    except ValueError as error:
+        raise UsageError(f"{file} {error}") from None
+    try:
+        return json.loads(text, object_pairs_hook=unique_keys)
     except (ValueError, RecursionError) as error:
         raise UsageError(f"{file} is not JSON: {' '.join(str(error).split()):.120}") from None
 
