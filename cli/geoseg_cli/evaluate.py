@@ -13,7 +13,7 @@ from geoseg_cli import options
 from geoseg_cli import parameter_types as types
 from geoseg_cli.options import GroupedCommand, grouped, path_argument
 from geoseg_cli.output import as_option, say
-from geoseg_cli.process import InterruptedRunError, fast_start, termination_interrupts
+from geoseg_cli.process import InterruptedRunError, fast_start
 from geoseg_cli.progress_bar import ProgressBar
 
 _OUTPUT, _COMPARED, _NAMES, _DATA, _MODEL = "Output", "What is compared", "Class names", "Data set", "Model"
@@ -115,7 +115,7 @@ def evaluate(landcover: str, reference: str | None, *, as_json: bool, quiet: boo
     with fast_start():
         from geoseg.evaluation import evaluate as compare
         from geoseg.evaluation import to_markdown
-    with ProgressBar(quiet=quiet) as bar, termination_interrupts():
+    with ProgressBar(quiet=quiet) as bar:
         try:
             found = compare(landcover, reference, progress=bar.update, announce=bar.announce, **settings)
         except KeyboardInterrupt:

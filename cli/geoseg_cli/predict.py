@@ -16,7 +16,7 @@ from geoseg_cli import foreign_model, options
 from geoseg_cli import parameter_types as types
 from geoseg_cli.options import GroupedCommand, grouped, path_argument
 from geoseg_cli.output import complain, say
-from geoseg_cli.process import InterruptedRunError, fast_start, termination_interrupts
+from geoseg_cli.process import InterruptedRunError, fast_start
 from geoseg_cli.progress_bar import ProgressBar, pixels_text
 
 if TYPE_CHECKING:
@@ -290,7 +290,7 @@ def _run(scene: str, out: str, settings: dict[str, Any], *, quiet: bool) -> dict
             from geoseg.vector import load_compiler
 
             load_compiler()
-    with ProgressBar(quiet=quiet) as bar, termination_interrupts():
+    with ProgressBar(quiet=quiet) as bar:
         try:
             predict_scene(scene, out, progress=bar.update, announce=bar.announce, **settings)
         except KeyboardInterrupt:
@@ -338,7 +338,7 @@ def predict_all(scenes: list[Any], out_dir: str, settings: dict[str, Any], *, as
             load_compiler()
     results: list[SceneResult] = []
     lines: set[str] = set()
-    with ProgressBar(quiet=quiet) as bar, termination_interrupts():
+    with ProgressBar(quiet=quiet) as bar:
 
         def announce(line: str) -> None:
             """Print what the scenes have in common once."""

@@ -13,7 +13,7 @@ from geoseg_cli import options
 from geoseg_cli import parameter_types as types
 from geoseg_cli.options import GroupedCommand, grouped, path_argument
 from geoseg_cli.output import say
-from geoseg_cli.process import InterruptedRunError, termination_interrupts
+from geoseg_cli.process import InterruptedRunError
 from geoseg_cli.progress_bar import ProgressBar
 
 _OUTPUT, _LAYERS = "Output", "Layers"
@@ -68,7 +68,7 @@ def preview(landcover: str, *, out: str, as_json: bool, quiet: bool, **given: An
     Example: geoseg preview landcover.tif later.tif --out change.html
     """
     settings = options.used(given)
-    with ProgressBar(quiet=quiet) as bar, termination_interrupts():
+    with ProgressBar(quiet=quiet) as bar:
         try:
             if Path(out).suffix.lower() == ".png":
                 written = _picture(landcover, out, settings | {"announce": bar.announce})

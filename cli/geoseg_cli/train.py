@@ -16,7 +16,7 @@ from geoseg_cli import parameter_types as types
 from geoseg_cli.options import GroupedCommand, GroupedOption, grouped, path_argument
 from geoseg_cli.output import say
 from geoseg_cli.parameter_types import TRAINING_WORDS, NumberOr, training_word
-from geoseg_cli.process import InterruptedRunError, termination_interrupts
+from geoseg_cli.process import InterruptedRunError
 from geoseg_cli.progress_bar import TrainingBar
 
 if TYPE_CHECKING:
@@ -236,7 +236,7 @@ def train(data: str, *, out: str, as_json: bool, quiet: bool, **given: Any) -> N
     changes = take_recipe(given)
     settings = options.used(given)
     recipe = Recipe.from_json(changes, recipe_named(settings.pop("recipe", "default")))
-    with TrainingBar(quiet=quiet) as bar, termination_interrupts():
+    with TrainingBar(quiet=quiet) as bar:
         shown: dict[str, Any] = {"progress": bar.update, "decoding": bar.decoding, "announce": bar.announce}
         try:
             bundle = train_model(data, out, recipe=recipe, **shown, **settings)

@@ -12,7 +12,7 @@ from geoseg_cli import options
 from geoseg_cli import parameter_types as types
 from geoseg_cli.options import GroupedCommand, grouped, path_argument
 from geoseg_cli.output import say
-from geoseg_cli.process import InterruptedRunError, fast_start, termination_interrupts
+from geoseg_cli.process import InterruptedRunError, fast_start
 from geoseg_cli.progress_bar import ProgressBar
 
 _OUTPUT, _BORDERS, _RUN = "Output", "Borders", "Run"
@@ -118,7 +118,7 @@ def _write(landcover: str, out: str, settings: dict[str, Any], *, quiet: bool) -
         from geoseg.vector import vectorize as vectorize_map
 
         load_compiler()
-    with ProgressBar(quiet=quiet) as bar, termination_interrupts():
+    with ProgressBar(quiet=quiet) as bar:
         try:
             vectorize_map(landcover, out, progress=bar.update, announce=bar.announce, **settings)
         except KeyboardInterrupt:

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
+from click.testing import CliRunner
+
+from geoseg_cli.main import geoseg
 
 SCENE = Path(__file__).parents[2] / "sample_data" / "scene.tif"
 
@@ -111,3 +116,19 @@ def test_the_command_is_interrupted_where_the_variable_says_so(tmp_path: Path) -
     assert int(last["error"].split()[1]) >= told["pieces_done"]
     assert not out.exists()
     assert (tmp_path / "map.tif.parts").is_dir()
+
+
+@pytest.mark.parametrize("name", sorted(geoseg.commands))
+def test_a_termination_interrupts_every_command(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where it imports or prepares: temporary files are removed, and one line says that nothing is there."""
+
+    def stopped(_context: click.Context) -> None:
+        signal.raise_signal(signal.SIGTERM)
+
+    command, before = geoseg.commands[name], signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(command, "params", [])
+    monkeypatch.setattr(command, "invoke", stopped)
+    result = CliRunner().invoke(geoseg, [name])
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.lstrip() == "geoseg: interrupted: nothing was written at the output's name\n"
+    assert signal.getsignal(signal.SIGTERM) is before
