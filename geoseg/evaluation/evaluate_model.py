@@ -148,8 +148,9 @@ def _areas(
         areas, how = choose_areas(learned, dataset, part, rule)
     else:
         areas, how = tuple(part), "areas as given"
-    scenes = len({area.pair_id for area in areas})
-    return areas, f"evaluated on {scenes} scene{'s' * (scenes != 1)} of {dataset.name}: {how}"
+    scenes, every = len({area.pair_id for area in areas}), len(dataset.pairs)
+    of_them = f"{scenes} of {every}" if scenes < every else f"{scenes}"
+    return areas, f"evaluated on {of_them} scene{'s' * (every != 1)} of {dataset.name}: {how}"
 
 
 def _notes(model: ModelBundle, spoiled: str | None, part: str | Sequence[Area], matching: Matching) -> Iterator[str]:

@@ -22,6 +22,8 @@ _MOST_TEXT = 150_000
 _RULES = ("published", "folders", "all", "mixture", "random", "blocks")
 """What a split can be made again by; a file named in somebody's bundle is not opened."""
 DEFAULT_PART = "test"
+_DRAWN = ("random", "blocks")
+"""Rules that hold out what a training of this data set would; to other models all scenes are alike."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +200,10 @@ def choose_areas(
             "use all scenes with `split='all'`, or name another `split` or `split_rule`",
             "split",
         )
-    return areas, f"{part} by the rule {made.name}"
+    how = f"{part} by the rule {made.name}"
+    if rule is None and made.name.partition(":")[0] in _DRAWN and part == DEFAULT_PART:
+        how += "; a model that has learned from none of these scenes may take them all: `split='all'`"
+    return areas, how
 
 
 def check_part(part: str, rule: str | None = None) -> None:

@@ -478,7 +478,12 @@ def test_parts(data: Dataset) -> None:
     assert ([area.pair_id for area in every], how) == (list("abcd"), "all scenes")
     drawn, how = choose_areas(nothing, data, "test", "random:0.5")
     assert drawn == split(data, "random:0.5").test
-    assert "random:0.5" in how
+    assert how == "test by the rule random:0.5"
+    held_out, how = choose_areas(nothing, data, "test")  # none was asked for, and the model does not know these scenes
+    assert held_out == split(data).test
+    assert how.startswith("test by the rule blocks:0.2; ")
+    assert how.endswith(": `split='all'`")
+    assert "`split='all'`" not in choose_areas(nothing, data, "train")[1]
     with pytest.raises(UsageError, match="train, valid, test or all, got 'tset'"):
         choose_areas(nothing, data, "tset")
     with pytest.raises(UsageError, match="`split_rule='published'`: "):
