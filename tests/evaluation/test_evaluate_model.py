@@ -520,7 +520,7 @@ def test_the_verb_takes_values_too(data: Dataset, model: ModelBundle, cache: Pat
     [
         (
             {"split": "nonsense"},
-            "`split` is train, valid, test or all, got 'nonsense'; how the data set is split is said",
+            "`split` is train, valid, test or all, got 'nonsense'; `split_rule` says how the data set is split",
         ),
         ({"split": "Test"}, "got 'Test' \\(did you mean test\\?\\)"),
         ({"split": None}, "got None"),
