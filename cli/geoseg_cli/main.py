@@ -7,7 +7,6 @@ import os
 import sys
 import traceback
 import warnings
-from contextlib import nullcontext
 from typing import Any, NoReturn
 
 import click
@@ -60,11 +59,7 @@ class OneLineErrors(ExampleCommand, click.Group):
             with (
                 warnings.catch_warnings(),
                 interrupts_between_imports(),
-<<<<<<< HEAD
-                termination_interrupts() if own_process else nullcontext(),
-=======
                 termination_interrupts(),
->>>>>>> 8927caa (SIGTERM interrupts every command from its first line to its last, as Ctrl-C does)
                 DownloadBar() as downloads,
                 watching_downloads(downloads.hear),
             ):
