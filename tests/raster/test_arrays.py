@@ -62,11 +62,29 @@ def test_a_south_up_and_a_rotated_array_keep_their_place(make_raster: MakeRaster
     same(Scene.open(rioxarray.open_rasterio(path, parse_coordinates=not transform.b)), path)
 
 
-def test_an_array_whose_nodata_are_nan_is_valid_elsewhere(make_raster: MakeRaster) -> None:
-    path = make_raster(noise(2, 40, 50), nodata=7, crs=UTM, transform=PLACE)
-    scene = Scene.open(rioxarray.open_rasterio(path, masked=True))
-    stored = rasterio.open(path).read()
-    np.testing.assert_array_equal(scene.read(whole(scene)).valid, (stored != 7).all(axis=0))
+@pytest.mark.parametrize("nodata", [7, None])
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "uint16", "uint32"])
+def test_a_masked_array_is_the_scene_of_its_file(make_raster: MakeRaster, dtype: str, nodata: int | None) -> None:
+    """Rioxarray makes floats of integers, with NaN for nodata; the model knows the integers."""
+    pixels = noise(2, 40, 50).astype(dtype)
+    pixels[:, 5:9] = 7
+    path = make_raster(pixels, nodata=nodata, crs=UTM, transform=PLACE)
+    for chunks in (None, {"y": 16}):
+        array = rioxarray.open_rasterio(path, masked=True, chunks=chunks)
+        assert array.dtype.kind == "f"
+        same(Scene.open(array), path)
+
+
+def test_an_array_that_is_masked_further_stays_what_it_is(make_raster: MakeRaster) -> None:
+    path = make_raster(noise(2, 40, 50), crs=UTM, transform=PLACE)
+    for value in (np.nan, 0.5, 300.0):
+        array = rioxarray.open_rasterio(path, masked=True)
+        array.values[1, 3, 4] = value
+        scene = Scene.open(array)
+        assert scene.dtype == "float32"
+        found = scene.read(whole(scene))
+        assert np.isnan(value) != found.valid[3, 4]
+        np.testing.assert_array_equal(found.data[:, found.valid], array.values[:, found.valid])
 
 
 def test_two_dimensions_other_orders_and_booleans_are_read_too() -> None:

@@ -77,25 +77,65 @@ def _is_all_of(dataset: DatasetReader, path: str) -> bool:
 def _array_path(given: DataArray) -> str:
     """Write an array to a temporary GeoTIFF, a chunk at a time."""
     array, geobox, nodata = _placed(given)
-    bands = array.shape[0]
     path = _folder(os.getpid()) / f"array-{uuid.uuid4().hex[:8]}.tif"
-    dtype = _stored_type(array)
+    dtype, of_file = _stored_type(array), _type_of_file(given)
+    try:
+        if of_file is not None:
+            try:
+                _write(path, array, geobox, *of_file)
+            except _NotOfTypeError:
+                pass
+            else:
+                return str(path)
+        _write(path, array, geobox, dtype, nodata)
+    except OSError as error:
+        raise output_error(path, error) from error
+    return str(path)
+
+
+class _NotOfTypeError(Exception):
+    """An array holds more than the type of the file that it came from does."""
+
+
+def _type_of_file(given: DataArray) -> tuple[np.dtype[Any], float | None] | None:
+    """Return the type and the nodata value of the file that rioxarray opened with `masked=True`; None for others.
+
+    It makes floats of integers, so that nodata can be NaN. The model knows the integers.
+    """
+    said = given.encoding
+    name = str(said.get("rasterio_dtype", said.get("dtype", "")))
+    scaled = said.get("scale_factor", 1) != 1 or said.get("add_offset", 0) != 0
+    if given.dtype.kind != "f" or scaled or name not in _NUMBERS or np.dtype(name).kind == "f":
+        return None
+    hole = given.rio.encoded_nodata
+    return np.dtype(name), None if hole is None or not np.isfinite(hole) else float(hole)
+
+
+def _write(path: Path, array: DataArray, geobox: GeoBox, dtype: np.dtype[Any], nodata: float | None) -> None:
     profile = {
-        "driver": "GTiff", "count": bands, "dtype": dtype.name,
+        "driver": "GTiff", "count": array.shape[0], "dtype": dtype.name,
         "height": geobox.height_px, "width": geobox.width_px, "crs": geobox.crs, "transform": geobox.transform,
         "nodata": nodata, "tiled": True, "blockxsize": _BLOCK_PX, "blockysize": _BLOCK_PX, "bigtiff": "if_safer",
         "photometric": "minisblack", "alpha": "no",
     }  # fmt: skip
-    try:
-        with raster_environment(), rasterio.open(path, "w", **profile) as dataset:
-            for band, name in enumerate(_names(array), start=1):
-                dataset.set_band_description(band, name)
-            for window in _pieces(array):
-                pixels = np.asarray(array[:, window.rows, window.cols].data)
-                dataset.write(pixels.astype(dtype, copy=False), window=window.to_rasterio())
-    except OSError as error:
-        raise output_error(path, error) from error
-    return str(path)
+    with raster_environment(), rasterio.open(path, "w", **profile) as dataset:
+        for band, name in enumerate(_names(array), start=1):
+            dataset.set_band_description(band, name)
+        for window in _pieces(array):
+            pixels = np.asarray(array[:, window.rows, window.cols].data)
+            dataset.write(_as_type(pixels, dtype, nodata), window=window.to_rasterio())
+
+
+def _as_type(pixels: NDArray[Any], dtype: np.dtype[Any], hole: float | None) -> NDArray[Any]:
+    """Return pixels in the type of a file, of floats in integers NaN as `hole`. Raises _NotOfTypeError."""
+    if pixels.dtype.kind != "f" or dtype.kind == "f":
+        return pixels.astype(dtype, copy=False)
+    filled = pixels if hole is None else np.where(np.isnan(pixels), hole, pixels)
+    with np.errstate(invalid="ignore"):
+        whole = filled.astype(dtype)
+    if not np.array_equal(whole, filled):
+        raise _NotOfTypeError
+    return whole
 
 
 @cache
