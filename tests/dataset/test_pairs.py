@@ -752,3 +752,18 @@ def test_our_own_geopackage_is_labels_without_a_warning(tmp_path: Path, recwarn:
     pair = open_dataset(scene, labels=tmp_path / "map.gpkg", column="code").pairs[0]
     assert np.array_equal(reference_codes(pair, pair.whole), codes)
     assert [str(warning.message) for warning in recwarn] == []
+
+
+def test_tiles_that_each_have_images_and_labels_are_one_data_set(tmp_path: Path) -> None:
+    for tile, names in {"tile_1": "ab", "tile 2": "a"}.items():
+        for name in names:
+            write_raster(tmp_path / tile / "images" / f"{name}.tif", np.full((3, 8, 9), 7, np.uint8))
+            write_raster(tmp_path / tile / "masks" / f"{name}.tif", np.eye(8, 9, dtype=np.uint8)[None])
+    (tmp_path / ".hidden" / "images").mkdir(parents=True)
+    (tmp_path / "about.txt").write_text("tiles")
+    found = open_dataset(tmp_path)
+    assert [pair.id for pair in found.pairs] == ["tile 2/a", "tile_1/a", "tile_1/b"]
+    assert all(np.array_equal(pair.decode(pair.whole).codes, np.eye(8, 9)) for pair in found.pairs)
+    (tmp_path / "tile_1" / "masks" / "b.tif").unlink()
+    with pytest.raises(SceneError, match="tile_1: 1 of 2 without labels: b"):
+        open_dataset(tmp_path)

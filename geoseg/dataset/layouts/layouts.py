@@ -11,7 +11,7 @@ import csv
 import os
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +97,17 @@ def _matches(root: str, labels: Any) -> list[_Match]:  # noqa: ANN401 - a path, 
         return _with_labels(folder, labels)
     parts = [(path, PART_NAMES.get(path.name.casefold())) for path in sorted(folder.iterdir()) if path.is_dir()]
     places = [(folder, None), *((path, part) for path, part in parts if part is not None)]
-    return [match for place, part in places for match in _matches_in_folder(place, part)]
+    return [match for place, part in places for match in _matches_in_folder(place, part)] or _matches_below(folder)
+
+
+def _matches_below(folder: Path) -> list[_Match]:
+    """Return the pairs of folders that each have images/ and labels/, such as the tiles of a survey: `TILE/NAME`."""
+    return [
+        replace(match, id=f"{path.name}/{match.id}")
+        for path in sorted(folder.iterdir())
+        if not path.name.startswith(".") and _subfolder(path, _IMAGE_FOLDERS) and _subfolder(path, _LABEL_FOLDERS)
+        for match in _matches_in_folder(path, None)
+    ]
 
 
 def _matches_in_folder(folder: Path, part: str | None) -> list[_Match]:
