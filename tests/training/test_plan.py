@@ -277,8 +277,9 @@ def test_a_network_of_one_size_is_validated_at_it(data: Path) -> None:
 def test_a_network_that_cannot_be_is_refused_before_the_data_is_opened(
     tmp_path: Path, recipe: Recipe, wanted: str
 ) -> None:
+    (tmp_path / "no data").mkdir()  # there, and nothing that opens it would be content
     with pytest.raises(GeosegError, match=wanted):
-        train(tmp_path / "no such data", tmp_path / "m.safetensors", recipe=recipe, device="cpu")
+        train(tmp_path / "no data", tmp_path / "m.safetensors", recipe=recipe, device="cpu")
 
 
 @pytest.mark.parametrize("architecture", ["DeepLabV3", "DeepLabV3Plus"])
