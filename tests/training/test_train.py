@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 import itertools
 import json
 import math
@@ -27,10 +28,10 @@ from geoseg.training import TrainingProgress, train
 from geoseg.training.callbacks import TrainingState
 from geoseg.training.checkpoint import Checkpointer, RunFolder, load_checkpoint, open_folder, save_checkpoint
 from geoseg.training.loop import Learner
+from tests.training import tiny
 from tests.training.tiny import (
     SIDE_PX,
     TINY,
-    learn,
     prepared_processes,
     read_history,
     same,
@@ -39,6 +40,8 @@ from tests.training.tiny import (
     write_picture,
 )
 
+learn = functools.partial(tiny.learn, checkpoint_minutes=0.0)
+"""Train with a checkpoint after every step."""
 VARIANTS = {
     "average and dropout": TINY,
     "without an average, rmsprop, cyclic rate": replace(

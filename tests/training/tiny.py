@@ -67,7 +67,7 @@ def write_picture(path: Path, pixels: NDArray[Any]) -> None:
 
 def learn(data: Path, out: Path, recipe: Recipe = TINY, **options: Any) -> State:
     """Train on one thread of the CPU, with scenes decoded beside the data, and return the weights of the bundle."""
-    settings = {"device": "cpu", "threads": 1, "cache": data.parent / "cache", "checkpoint_minutes": 0.0}
+    settings = {"device": "cpu", "threads": 1, "cache": data.parent / "cache", "checkpoint_minutes": 60.0}
     train(data, out, recipe=recipe, **(settings | options))
     return weights(out)
 
