@@ -210,6 +210,26 @@ def _continue(scene: Readable, footprint: Window, above: Window, patch: Patch) -
     )
 
 
+def mirrored_beyond(grid: WindowGrid, patch: Patch) -> Patch:
+    """Return the pixels of a row of windows, with those beyond a scene smaller than a window mirrored at its edge.
+
+    So the network sees land around a small scene, not a frame of the mean, which misleads it. Windows of larger scenes
+    do not stick out.
+    """
+    height_px, width_px = patch.valid.shape
+    rows, cols = min(height_px, grid.height_px), min(width_px, grid.width_px)
+    if (rows, cols) == (height_px, width_px):
+        return patch
+    row, col = _mirrored(height_px, rows)[:, None], _mirrored(width_px, cols)
+    return Patch(patch.data[:, row, col], patch.valid[row, col])
+
+
+def _mirrored(length_px: int, inside_px: int) -> NDArray[np.int64]:
+    """Return which pixel of the first `inside_px` of an axis stands at each; those beyond go back and forth."""
+    there = np.arange(length_px) % (2 * inside_px)
+    return np.minimum(there, 2 * inside_px - 1 - there)
+
+
 def finished_pixels(  # noqa: PLR0913, PLR0917 - each is a noun of its own
     mapping: SceneMapping[Readable],
     engine: Engine,
@@ -251,7 +271,8 @@ def _score_row(
     seen = [place for place, window in enumerate(windows) if wanted[window.rows, window.cols].any()]
     scored: Iterator[Any] = iter(())
     if seen:
-        footprint = engine.upload(patch.data, patch.valid)
+        pixels = mirrored_beyond(mapping.grid, patch)
+        footprint = engine.upload(pixels.data, pixels.valid)
         weights = Weights(window_row.weights.rows[seen], window_row.weights.cols[seen])
         scored = score(engine, footprint, [windows[place] for place in seen], weights, mapping.batch_size)
     for place, window in enumerate(windows):

@@ -191,7 +191,7 @@ def test_what_cannot_be_meant(server: str, bundle: ModelBundle, tmp_path: Path) 
         geoseg.plan(server, **options)
     with pytest.raises(UsageError, match="`zoom` must be 0 to 22, got 30"):
         geoseg.plan(server, bbox=box(1, 1), zoom=30, **options)
-    with pytest.raises(UsageError, match="`zoom` is of a map server's tiles"):
+    with pytest.raises(UsageError, match="`zoom` is for a map server's tiles"):
         geoseg.plan(tmp_path / "scene.tif", zoom=3, **options)
     assert is_tile_address("https://example.org/{z}/{x}/{-y}.jpg")
     assert is_tile_address("https://example.org/tiles?x=${x}&y=${y}&z=${z}")

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from geoseg.inference import Blend, SceneMapping
 from geoseg.inference.blend import axis_weights
 from geoseg.inference.pipeline import begin_sweep, course_of
+from geoseg.inference.tile import mirrored_beyond
 from geoseg.legend import NODATA
 from geoseg.model import Course, FinishedRows, Slab, Sweep
 from geoseg.raster import Scene, Window, WindowGrid
@@ -27,9 +28,10 @@ CODES = (0, 3, 7, 254)
 def slabs(mapping: SceneMapping[Scene], course: Course, released: list[int]) -> Iterator[Slab]:
     """Yield a course's slabs, whose memory is overwritten as soon as they are released."""
     for number in range(len(course.row_starts)):
-        patch = mapping.scene.read(course.fresh(number))
+        read = mapping.scene.read(course.fresh(number))
+        wanted = None if mapping.area is None else mapping.wanted(course.fresh(number), read.valid)
+        patch = mirrored_beyond(mapping.grid, read)
         data, valid = patch.data.copy(), patch.valid.copy()
-        wanted = None if mapping.area is None else mapping.wanted(course.fresh(number), valid)
 
         def release(data: NDArray[Any] = data, valid: NDArray[np.bool_] = valid) -> None:
             data[:], valid[:] = 77, True

@@ -18,6 +18,7 @@ from geoseg.errors import ModelError
 from geoseg.inference import Blend, SceneMapping, map_tile
 from geoseg.inference.derived_engines import symmetric
 from geoseg.inference.pipeline import begin_sweep, course_of
+from geoseg.inference.tile import mirrored_beyond
 from geoseg.legend import NODATA
 from geoseg.model import HELD_SLABS, Engine, FinishedRows, OutOfMemory, Slab, TorchEngine
 from geoseg.model.engines.streams import HostStreams, Mark, Streams
@@ -111,9 +112,10 @@ class LateStreams(HostStreams):
 
 def slabs(mapping: SceneMapping[Scene], course: Any, released: list[int]) -> Iterator[Slab]:
     for number in range(len(course.row_starts)):
-        patch = mapping.scene.read(course.fresh(number))
+        read = mapping.scene.read(course.fresh(number))
+        wanted = None if mapping.area is None else mapping.wanted(course.fresh(number), read.valid)
+        patch = mirrored_beyond(mapping.grid, read)
         data, valid = patch.data.copy(), patch.valid.copy()
-        wanted = None if mapping.area is None else mapping.wanted(course.fresh(number), valid)
 
         def release(number: int = number, data: Any = data, valid: Any = valid) -> None:
             data[:], valid[:] = 77, True

@@ -13,17 +13,20 @@ from tests.inference.position_engine import CLASSES, window_probabilities
 
 
 def whole_probabilities(scene: Scene, grid: WindowGrid, blend: Blend) -> NDArray[np.float32]:
-    """Return the blended probabilities (class, row, col) of the whole scene."""
+    """Return the blended probabilities (class, row, col) of the whole scene, mirrored beyond its edges."""
     height = max(grid.height_px, grid.window_px)
     width = max(grid.width_px, grid.window_px)
-    patch = scene.read(Window(0, 0, height, width))
+    patch = scene.read(Window(0, 0, grid.height_px, grid.width_px))
+    beyond = (0, height - grid.height_px), (0, width - grid.width_px)
+    data = np.pad(patch.data, ((0, 0), *beyond), mode="symmetric")
+    valid = np.pad(patch.valid, beyond, mode="symmetric")
     rows = axis_weights(grid.row_starts, grid.height_px, grid.window_px, blend)
     cols = axis_weights(grid.col_starts, grid.width_px, grid.window_px, blend)
     sums = np.zeros((CLASSES, height, width), np.float32)
     for i, row in enumerate(grid.row_starts):
         for j, col in enumerate(grid.col_starts):
             place = slice(row, row + grid.window_px), slice(col, col + grid.window_px)
-            scored = window_probabilities(patch.data[:, *place], patch.valid[place])
+            scored = window_probabilities(data[:, *place], valid[place])
             sums[:, *place] += scored * (rows[i][:, None] * cols[j][None, :])
     return sums[:, : grid.height_px, : grid.width_px]
 

@@ -18,10 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoseg.inference.pipeline.mailbox import Crew, Mailbox
-from geoseg.inference.tile import SceneMapping
+from geoseg.inference.tile import SceneMapping, mirrored_beyond
 from geoseg.model import HELD_SLABS, Course, Slab
 from geoseg.profile import READ, Profile
-from geoseg.raster import CACHE_BYTES, Scene, Window
+from geoseg.raster import CACHE_BYTES, Patch, Scene, Window
 
 _CHUNK_PX = 1 << 20
 _CHUNK_WIDTH_PX = 2048
@@ -195,9 +195,13 @@ class SlabFeed:
         self._read_on()
         wait_for(lambda: bool(self._filling) and not self._filling[0].pixels_left)
         filled = self._filling.popleft()
+        valid = filled.valid_pixels()
+        if valid is not None:  # pixels beyond the scene are not
+            seen = mirrored_beyond(self._mapping.grid, Patch(filled.data, valid))
+            filled.data[...], valid[...] = seen.data, seen.valid
         return Slab(
             filled.data,
-            filled.valid_pixels(),
+            valid,
             filled.wanted,
             partial(self._mail.ask, partial(self._released, filled.buffer)),
         )
