@@ -224,6 +224,11 @@ def test_a_side_that_cannot_be_names_itself(sides: dict[str, Any], parameter: st
     assert caught.value.parameter == parameter
 
 
+def test_a_legend_may_be_a_dict_of_names() -> None:
+    bundle = ModelBundle.from_callable(positions, legend={4: "water", 7: "land"}, output_codes=(7, 4))
+    assert (bundle.legend.names, bundle.legend.codes, bundle.output_codes) == (("water", "land"), (4, 7), (7, 4))
+
+
 def test_a_function_has_no_device_and_may_want_a_divisor(scene: Scene) -> None:
     with pytest.raises(UsageError, match="chooses its device itself"):
         geoseg.plan(scene, model=model(), device="cpu")

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from geoseg.catalog import sha256
 from geoseg.errors import ModelError, UsageError
 from geoseg.given import as_path, plain_arguments
-from geoseg.legend import Legend
+from geoseg.legend import GivenLegend, Legend, given_legend
 from geoseg.model.bundle.architectures import architecture_named, may_have_one_size, output_classes
 from geoseg.model.bundle.card import (
     DEFAULT_BANDS,
@@ -329,7 +329,7 @@ class ModelBundle(ModelCard):
         cls,
         function: Function,
         *,
-        legend: Legend,
+        legend: GivenLegend,
         bands: Sequence[str] = DEFAULT_BANDS,
         window_px: int = DEFAULT_WINDOW_PX,
         overlap_px: int | None = None,
@@ -350,7 +350,7 @@ class ModelBundle(ModelCard):
             Of a batch of windows, float32 (n, band, row, col), normalized; invalid pixels are 0. It returns the
             probabilities of the classes, (n, class, row, col): an array, or a tensor of torch. They are checked: shape,
             finite, summing to one within 0.01. It is called for one batch at a time.
-        legend : Legend
+        legend : Legend, dict of names by code, or path of a legend file
             The classes.
         bands : sequence of str
             The names of the bands, in the order of the batch: red, green, blue, nir, ...
@@ -397,9 +397,8 @@ class ModelBundle(ModelCard):
             raise UsageError(f"`function` must be callable, got {function!r:.80}", "function")
         if not all(isinstance(band, str) for band in bands):
             raise UsageError(f"`bands` must be the names of the model's bands, got {bands!r:.80}", "bands")
-        if not isinstance(legend, Legend):
-            raise UsageError(f"`legend` must be a Legend, got {legend!r:.80}", "legend")
-        codes = legend.codes if output_codes is None else tuple(output_codes)
+        classes = given_legend(legend)
+        codes = classes.codes if output_codes is None else tuple(output_codes)
         if len(codes) < 2:
             raise UsageError(f"a model needs at least two classes, got {len(codes)}", "legend")
         check_window(window_px, divisor, "window_px")
@@ -410,7 +409,7 @@ class ModelBundle(ModelCard):
             "arguments_text": frozen_text(
                 {"in_channels": len(bands), "classes": len(codes), "divisor": divisor}, "arguments"
             ),
-            "legend": legend,
+            "legend": classes,
             "output_codes": codes,
             "bands": tuple(bands),
             "dtype": dtype,
