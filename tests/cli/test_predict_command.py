@@ -378,7 +378,7 @@ def test_a_stopped_run_goes_on(started: subprocess.Popen[str], command: Command,
     assert not (tmp_path / "map.tif").exists()
     done = command(*large(model))
     assert done.returncode == 0, done.stderr
-    assert "going on" in done.stderr
+    assert "resuming an unfinished map" in done.stderr
     assert not (tmp_path / "map.tif.parts").exists()
     expected = geoseg.labels(tmp_path / "large.tif", model=model).compute()
     np.testing.assert_array_equal(codes(tmp_path / "map.tif"), expected)
