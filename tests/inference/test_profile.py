@@ -22,6 +22,8 @@ from tests.inference.conftest import MakeScene
 
 LEGEND = Legend((LandCover(1, "one", (1, 2, 3)), LandCover(4, "four", (4, 5, 6))))
 NAP_S = 0.02
+CLOCKS_S = 0.005
+"""The clocks of a thread and of the wall are read one after the other, and tick on their own."""
 QUICK = "a scene in a quick compression such as ZSTD"
 ZSTD = "a map in ZSTD (COMPRESS=ZSTD in `creation_options`)"
 
@@ -161,7 +163,7 @@ def test_what_is_slow_limits_workers(
     assert limit.what.startswith({"read": "reading took", "score": "the network took"}[slow]), str(profile)
     assert set(profile.seconds) == {"read", "score", "write"}
     assert min(profile.seconds.values()) > 0
-    assert 0 < profile.cpu_seconds["write"] <= profile.seconds["write"]
+    assert 0 < profile.cpu_seconds["write"] < profile.seconds["write"] + CLOCKS_S
     assert sum(profile.seconds.values()) <= profile.wall_seconds[MAP]
     assert profile.wall_seconds["assemble"] > 0
 
