@@ -10,8 +10,9 @@ import codecs
 import difflib
 import functools
 import inspect
+import json
 import os
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from decimal import Decimal
 from numbers import Integral, Real
 from pathlib import Path
@@ -324,6 +325,23 @@ def text_in(file: str | os.PathLike[str]) -> str:
 def text_of(raw: bytes) -> str:
     """Return the text that bytes are: UTF-8, or UTF-16 with a mark, as PowerShell writes it. UnicodeDecodeError."""
     return raw.decode(next((encoding for mark, encoding in _MARKS if raw.startswith(mark)), "utf-8"))
+
+
+def json_in(file: str | os.PathLike[str]) -> Any:  # noqa: ANN401 - whatever it holds
+    """Return what a JSON file that people wrote holds, no name twice in an object. ValueError as `text_in`."""
+    text = text_in(file)
+    try:
+        return json.loads(text, object_pairs_hook=unique_keys)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"is not JSON: {' '.join(str(error).split()):.120}") from None
+
+
+def unique_keys(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """Return the object; json.loads would silently keep the last of two entries of one name. ValueError."""
+    names = [name for name, _ in pairs]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise ValueError(f"{twice!r:.60} is there twice")
+    return dict(pairs)
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:

@@ -229,7 +229,7 @@ def _scenes(scenes: tuple[str, ...], list_file: str | None) -> list[str]:
 
 
 def _check_no_place(scenes: tuple[str, ...], settings: dict[str, Any]) -> None:
-    """Refuse a place after --stac, which would be read as another scene; an item that is there may be one."""
+    """Refuse a path after --stac, which would be read as another scene; an existing item may be one."""
     if "stac" not in settings or len(scenes) < 2:
         return
     for scene in scenes:

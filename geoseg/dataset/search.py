@@ -121,6 +121,6 @@ def _delimiter(heading: str) -> str:
 
 
 def check_there(root: str) -> None:
-    """Raise SceneError for the path of a data set where nothing is."""
+    """Raise SceneError if nothing is at the path of a data set."""
     if "://" not in root and not root.startswith("/vsi") and not Path(root).exists():
         raise SceneError(f"{shown(root)}: no such file or folder; check the path of the data set")

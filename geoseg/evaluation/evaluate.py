@@ -60,7 +60,7 @@ StrPath = str | os.PathLike[str]
 Says = Callable[[str], None]
 
 _MODEL_FILES = frozenset({".safetensors", ".onnx", ".pt", ".pth", ".ckpt", ".pt2"})
-"""Of those that cannot be opened as they are, opening says what to do."""
+"""Opening says what to do with those that cannot be opened as they are. A `.bin` may be a raster."""
 _DATA_FILES = frozenset({".csv", ".tsv", ".json"})
 _CODES_SHOWN = 12
 _CLUSTERED = (

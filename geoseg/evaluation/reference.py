@@ -127,8 +127,9 @@ def _refuse_points(source: VectorSource, column: str) -> None:
     """Raise UsageError for a source that holds points alone: whoever gives these means a sample."""
     import shapely  # noqa: PLC0415 - a reference that can be read has no need of it here
 
+    points = shapely.GeometryType.POINT, shapely.GeometryType.MULTIPOINT
     kinds = shapely.get_type_id(np.asarray(source.read(column).geometries, object))
-    if np.isin(kinds[kinds >= 0], (0, 4)).all() and (kinds >= 0).any():
+    if np.isin(kinds[kinds >= 0], points).all() and (kinds >= 0).any():
         raise points_error(source.name)
 
 

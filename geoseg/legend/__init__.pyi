@@ -29,4 +29,3 @@ from .meaning import given_meanings as given_meanings
 from .meaning import meanings as meanings
 from .meaning import names_said as names_said
 from .meaning import own_code as own_code
-from .meaning import unique_keys as unique_keys

@@ -19,9 +19,8 @@ from typing import Any
 from xml.etree import ElementTree as ET
 
 from geoseg.errors import SceneError, UsageError
-from geoseg.given import text_in
+from geoseg.given import text_in, unique_keys
 from geoseg.legend.legend import Color, LandCover, Legend, NamedClass, Nomenclature, distinct_color, name_key
-from geoseg.legend.meaning import unique_keys
 
 _CODES = ("code", "value", "id", "gridcode")
 _NAMES = ("name", "class_name", "label", "class", "description")

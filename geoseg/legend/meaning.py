@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from geoseg.errors import UsageError
-from geoseg.given import nearest, text_in
+from geoseg.given import json_in, nearest
 from geoseg.legend.legend import Nomenclature, name_key
 
 _UNKNOWN = "unknown"
@@ -89,15 +88,10 @@ def given_meanings(given: GivenMapping) -> dict[str, Any]:
     """Return what is said of classes, by name or code as text: as given, or from a JSON file. UsageError."""
     said: Any = given
     if not isinstance(given, Mapping):
-        file = Path(given)
         try:
-            text = text_in(file)
+            said = json_in(given)
         except ValueError as error:
-            raise UsageError(f"{file} {error}", "mapping") from None
-        try:
-            said = json.loads(text, object_pairs_hook=unique_keys)
-        except (ValueError, RecursionError) as error:
-            raise UsageError(f"{file} is not JSON: {' '.join(str(error).split()):.120}", "mapping") from None
+            raise UsageError(f"{Path(given)} {error}", "mapping") from None
     if not isinstance(said, Mapping) or not said:
         raise UsageError(
             f'`mapping` says of each class what it may be, as {{"building": "urban_land", "grass": ["rangeland", '
@@ -108,18 +102,10 @@ def given_meanings(given: GivenMapping) -> dict[str, Any]:
 
 
 def names_said(said: Mapping[str, Any]) -> Nomenclature:
-    """Return the classes that are spoken of: by code where each is a number, else in their order."""
+    """Return the classes that a mapping names: by code where each is a number, else in their order."""
     if all(_WHOLE.fullmatch(name) for name in said):
         return Nomenclature.from_names({int(name): f"class {int(name)}" for name in said}, {})
     return Nomenclature.from_names(dict(enumerate(said)), {})
-
-
-def unique_keys(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-    """Return the object; json.loads would keep the last of two entries of one name without a word."""
-    names = [name for name, _ in pairs]
-    if twice := next((name for name in names if names.count(name) > 1), None):
-        raise ValueError(f"{twice!r:.60} is there twice")
-    return dict(pairs)
 
 
 def _meaning(value: Any, target: _Classes, where: str) -> Meaning:  # noqa: ANN401 - of a file

@@ -514,7 +514,7 @@ def recipe_named(name: str) -> Recipe:
 
 
 def check_names(recipe: Recipe) -> None:
-    """Raise UsageError or ModelError for a network or a model to begin with that is not there; torch is not loaded."""
+    """Raise UsageError or ModelError for an architecture, encoder or `init` that does not exist; torch stays out."""
     arguments_of(recipe, len(DEFAULT_BANDS), 2)
     if recipe.encoder is not None:
         check_encoder_name(recipe.encoder)

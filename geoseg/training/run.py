@@ -36,7 +36,7 @@ from geoseg.training.report import ConsoleTable, EpochRow
 
 
 def check_runnable(recipe: Recipe, device: str, devices: int, threads: int | None) -> None:
-    """Raise UsageError or ModelError for what cannot be learned here, whatever the data; settle the threads."""
+    """Raise UsageError or ModelError for a recipe that cannot run here, whatever the data; set the threads."""
     hardware(device, devices, recipe)
     check_recipe(recipe)
     use_threads(threads)

@@ -40,7 +40,7 @@ _IMAGE_ENDS = ("_image", "_img", "_sat", "_scene", "_rgb")
 _LABEL_ENDS = ("_labels", "_label", "_mask", "_lbl", "_gt", "_classes", "_landcover")
 _RASTERS = (".tif", ".tiff", ".vrt", ".jp2", ".png", ".jpg", ".jpeg", ".img", ".bsq", ".bil")
 _IMAGES = (".tif", ".tiff", ".jpg", ".jpeg", ".png", ".jp2", ".vrt")
-_OTHER_LAYOUTS = {"images", "image", "scenes", "imgs", "img", "sat", "labels", "label", "masks", "mask", "gt"}
+_OTHER_LAYOUTS = {*_IMAGE_FOLDERS, *_LABEL_FOLDERS}
 """Folders that say what their files are, and of no class."""
 
 _ClassFolder = tuple[Path, str, str | None]

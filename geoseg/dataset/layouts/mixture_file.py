@@ -11,8 +11,8 @@ from typing import Any
 
 from geoseg.dataset.search import table_rows, table_titles
 from geoseg.errors import GeosegError, UsageError, spelled
-from geoseg.given import nearest, text_in
-from geoseg.legend import Legend, unique_keys
+from geoseg.given import json_in, nearest
+from geoseg.legend import Legend
 
 _MOST_IMAGES = 64
 _GSD_M = (1e-3, 1e5)
@@ -125,13 +125,9 @@ def read_mixture(path: str) -> SaidMixture:
 
 def _json(file: Path) -> Any:  # noqa: ANN401 - whatever it holds
     try:
-        text = text_in(file)
+        return json_in(file)
     except ValueError as error:
         raise UsageError(f"{file} {error}") from None
-    try:
-        return json.loads(text, object_pairs_hook=unique_keys)
-    except (ValueError, RecursionError) as error:
-        raise UsageError(f"{file} is not JSON: {' '.join(str(error).split()):.120}") from None
 
 
 def _rows(file: Path) -> Iterator[dict[str, Any]]:

@@ -115,7 +115,7 @@ class _Filling:
         return self.data[:, there.rows, there.cols]
 
     def mark(self, place: Window, valid: NDArray[np.bool_] | None, wanted: NDArray[np.bool_] | None) -> bool:
-        """Take what is valid in a place, None if all is, and what is wanted; say whether all is valid."""
+        """Record which pixels of a place are valid (None: all) and which are wanted; return whether all are valid."""
         there = place.relative_to(self.fresh)
         if self.wanted is not None:
             self.wanted[there.rows, there.cols] = wanted
@@ -197,8 +197,10 @@ class SlabFeed:
         filled = self._filling.popleft()
         valid = filled.valid_pixels()
         if valid is not None:  # pixels beyond the scene are not
-            seen = mirrored_beyond(self._mapping.grid, Patch(filled.data, valid))
-            filled.data[...], valid[...] = seen.data, seen.valid
+            own = Patch(filled.data, valid)
+            seen = mirrored_beyond(self._mapping.grid, own)
+            if seen is not own:
+                filled.data[...], valid[...] = seen.data, seen.valid
         return Slab(
             filled.data,
             valid,

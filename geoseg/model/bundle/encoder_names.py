@@ -44,7 +44,7 @@ def check_encoder_name(name: str) -> None:
 
 
 def unknown_encoder(name: str, of_smp: Collection[str], of_timm: Collection[str]) -> ModelError:
-    """Return what is raised for an encoder that is none of smp's and none of timm's."""
+    """Return the error for an encoder that neither smp nor timm has."""
     near = nearest(name, [*of_smp, *(f"tu-{model}" for model in of_timm)])
     meant = "" if near is None else f"did you mean {near!r}? "
     return ModelError(

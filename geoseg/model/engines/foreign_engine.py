@@ -140,7 +140,7 @@ def network_input(footprint: Pixels, windows: Sequence[Window], turn: Turn, prep
 
 
 def _normalize(stored: NDArray[Any], preparation: Preparation, normalized: NDArray[np.float32]) -> None:
-    """Put stored pixels (band, row, col) where they are wanted, normalized."""
+    """Write stored pixels (band, row, col), normalized, into `normalized`, strip by strip."""
     gain, bias = preparation.gain[:, None, None], preparation.bias[:, None, None]
     for start in range(0, stored.shape[1], _STRIP_ROWS):
         strip = normalized[:, start : start + _STRIP_ROWS]

@@ -65,7 +65,7 @@ class OnnxGraph:
     least: int
     """Where the fit is cropped: how many pixels of a window have no output, both sides together. Else the ratio."""
     sums_to_one: bool = False
-    """It gives a probability for each class that add up to one, to the last digits: a softmax is its end."""
+    """Its probabilities sum to one up to rounding, as those of a softmax."""
     bytes_a_pixel: int = BYTES_A_PIXEL
     """Estimate of the memory of its layers, for a pixel of the window."""
     data_files: tuple[str, ...] = ()

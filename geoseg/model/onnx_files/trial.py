@@ -37,7 +37,7 @@ _ABOUT_PX = 128
 _SUM_TOLERANCE = 0.01
 """How far the probabilities of a pixel may be from summing to one."""
 _DIGITS = 1e-5
-"""So far from one the sum of a softmax in float32 may be, of hundreds of classes; one in half precision is farther."""
+"""How far from one a float32 softmax of hundreds of classes may sum; one in half precision is farther off."""
 _RANGE_TOLERANCE = 1e-3
 _LARGEST_OUTPUT = 8
 """Pixels of an output along one of its window's."""
