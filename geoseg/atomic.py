@@ -1,4 +1,4 @@
-"""Files that are whole or not there: written under another name, on the disk for certain, then renamed."""
+"""Files that are whole or not there, renamed when they are on the disk; the lock of a folder with one writer."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from contextlib import suppress
 from io import BufferedIOBase
 from pathlib import Path
 
-from geoseg.errors import OutputError
+from filelock import FileLock, Timeout
+
+from geoseg.errors import LockedError, OutputError
 
 try:
     import fcntl
@@ -26,6 +28,10 @@ else:
 
 _IGNORES_CASE = os.name == "nt" or sys.platform == "darwin"
 _URL = re.compile(r"^[a-z][a-z0-9+.-]+:/|^/vsi", re.IGNORECASE)  # Path makes one slash of two
+
+LOCK = "lock"
+"""Name of the file that locks a folder."""
+_TRIES = 20
 
 
 def write_durably(path: Path, content: bytes, workplace: Path | None = None) -> None:
@@ -207,3 +213,34 @@ def _nearest(folder: Path) -> Path:
     while not folder.exists() and folder.parent != folder:
         folder = folder.parent
     return folder
+
+
+def claim(folder: Path, busy: str) -> FileLock:
+    """Make a folder and return its lock, held until it is released.
+
+    A run may remove the file of its lock when it leaves. A file that is removed while it is taken locks nothing, so it
+    is taken again. Raises LockedError, with the message `busy`, where another run holds it; OSError where the folder
+    cannot be made.
+    """
+    path = folder / LOCK
+    for _ in range(_TRIES):
+        folder.mkdir(parents=True, exist_ok=True)
+        before = _file_number(path)
+        lock = FileLock(path)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise LockedError(busy, "out") from None
+        now = _file_number(path)
+        if now is not None and before in {None, now}:
+            return lock
+        lock.release()
+    raise LockedError(f"other runs keep taking and leaving {path}; try again", "out")
+
+
+def _file_number(path: Path) -> int | None:
+    """Return what tells a file from another of its name; None where there is none, or another run removes it."""
+    try:
+        return path.stat().st_ino
+    except OSError:
+        return None

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from geoseg.lock import LOCK, claim
+from geoseg.atomic import LOCK, claim
 
 
 def test_a_lock_file_that_another_run_removes_meanwhile_is_taken_again(

@@ -14,10 +14,9 @@ from typing import Any
 
 import torch
 
-from geoseg.atomic import output_error, replace_durably, sync_file, write_durably
+from geoseg.atomic import LOCK, claim, output_error, replace_durably, sync_file, write_durably
 from geoseg.errors import OutputError, ResumeError
 from geoseg.evaluation import Evaluation
-from geoseg.lock import LOCK, claim
 from geoseg.model import ModelBundle, save_bundle
 from geoseg.training.loop import Learner
 from geoseg.training.plan import TrainingPlan

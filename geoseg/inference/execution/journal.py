@@ -22,9 +22,8 @@ from typing import Self
 
 from filelock import FileLock, Timeout
 
-from geoseg.atomic import append_durably, sync_folder
+from geoseg.atomic import LOCK, append_durably, claim, sync_folder
 from geoseg.errors import LockedError, OutputError, ResumeError, UsageError
-from geoseg.lock import LOCK, claim
 
 _JOURNAL = "journal.jsonl"
 _BEGUN = -1

@@ -19,11 +19,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+from geoseg.atomic import LOCK
 from geoseg.errors import OutputError, UsageError
 from geoseg.inference.execution.journal import parts_folder, write_journal
 from geoseg.inference.execution.map_item import is_map_item
 from geoseg.inference.execution.outputs import OutputOptions, item_place
-from geoseg.lock import LOCK
 from geoseg.store import Key, check_free, claimed, is_store, upload_with_sidecars
 
 _HEADER, _PLACING = "run.json", "placing"

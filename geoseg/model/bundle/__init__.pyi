@@ -4,8 +4,11 @@ from .architectures import MAX_CLASSES as MAX_CLASSES
 from .architectures import PLAIN_UNET_CHANNELS as PLAIN_UNET_CHANNELS
 from .architectures import PLAIN_UNET_DEPTH as PLAIN_UNET_DEPTH
 from .architectures import architecture_named as architecture_named
+from .architectures import check_encoder_name as check_encoder_name
 from .architectures import may_have_one_size as may_have_one_size
 from .architectures import output_classes as output_classes
+from .architectures import timm_name_of as timm_name_of
+from .architectures import unknown_encoder as unknown_encoder
 from .bundle import CARD_KEY as CARD_KEY
 from .bundle import DEMO as DEMO
 from .bundle import FUNCTION as FUNCTION
@@ -28,9 +31,6 @@ from .card import check_gsd as check_gsd
 from .card import check_window as check_window
 from .card import default_overlap as default_overlap
 from .card import frozen_text as frozen_text
-from .encoder_names import check_encoder_name as check_encoder_name
-from .encoder_names import timm_name_of as timm_name_of
-from .encoder_names import unknown_encoder as unknown_encoder
 from .header import Header as Header
 from .header import archive_kind as archive_kind
 from .header import read_header as read_header

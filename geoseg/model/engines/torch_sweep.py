@@ -14,9 +14,8 @@ import torch
 from numpy.typing import NDArray
 
 from geoseg.legend import NODATA
-from geoseg.model.engines.engine import Turn, device_faults
+from geoseg.model.engines.engine import HELD_SLABS, Course, FinishedRows, Slab, Ticket, Turn, device_faults
 from geoseg.model.engines.streams import PASSED, Mark, Streams
-from geoseg.model.engines.sweep import HELD_SLABS, Course, FinishedRows, Slab, Ticket
 from geoseg.raster import Window
 from geoseg.raster.landcover import ProductName
 
