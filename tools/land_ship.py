@@ -31,7 +31,7 @@ from geoseg.model import ModelBundle, Weights, choose_engine, save_bundle
 from geoseg.model.engines.export import export_onnx
 from geoseg.model.network import load_network
 from geoseg.raster import Patch, Window, WindowGrid
-from geoseg.training.finalization import calibrated_temperature
+from geoseg.training.validation import calibrated_temperature
 
 TITLES = {
     "deepglobe": "DeepGlobe, nine tiles",

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
@@ -14,6 +15,7 @@ import torch
 
 from geoseg.dataset import Dataset, Split, default_rule, open_dataset, split
 from geoseg.errors import DivergedError, GeosegError, OutputError
+from geoseg.evaluation import Evaluation, LeftOut, Metrics, WorstCrops
 from geoseg.model import ModelBundle, recorded_weights, use_threads
 from geoseg.progress import Progress
 from geoseg.training.callbacks import Callbacks, TrainingProgress, TrainingState, polite_stop
@@ -25,14 +27,16 @@ from geoseg.training.checkpoint import (
     RunFolder,
     load_checkpoint,
     open_folder,
+    recipe_as_run,
+    write_bundle,
 )
-from geoseg.training.finalization import finalize, keep_learned
 from geoseg.training.loop import Learner, fit, hardware
-from geoseg.training.network import Says, check_recipe, start_network
-from geoseg.training.optimization import batch_size, check_fits
+from geoseg.training.network import Says, bring_back, check_recipe, start_network
+from geoseg.training.optimization import batch_size, check_fits, validation_errors
 from geoseg.training.plan import TrainingPlan, plan_training
 from geoseg.training.recipe import Recipe, opened
-from geoseg.training.report import ConsoleTable, EpochRow
+from geoseg.training.report import ConsoleTable, EpochRow, write_training_report
+from geoseg.training.validation import LiveEngine, Scores, calibrated_temperature, score_scene
 
 
 def check_runnable(recipe: Recipe, device: str, devices: int, threads: int | None) -> None:
@@ -110,7 +114,7 @@ def run(  # noqa: PLR0913 - the sides of `train`, settled
             learner = _learner(plan, network, device, checkpoint, callbacks, say)
             console.begin(learner.state)
             _learn(learner, device, devices, folder, wandb=wandb)
-        bundle = finalize(learner.to(device), folder, target, report, overwrite=overwrite, say=say)
+        bundle = _finalize(learner.to(device), folder, target, report, overwrite=overwrite, say=say)
         folder.finish()
     return bundle
 
@@ -182,12 +186,110 @@ def _learn(learner: Learner, device: str, devices: int, folder: RunFolder, *, wa
 
 def _kept(learner: Learner, folder: RunFolder, devices: int) -> str:
     try:
-        what = keep_learned(learner, folder, here=devices == 1)
+        what = _keep_learned(learner, folder, here=devices == 1)
     except OutputError as fault:
         return f"what was learned could not be kept: {fault}"
     if what is None:
         return "nothing was learned before it"
     return f"{what} is kept as a model: begin with it, `init={str(folder.kept)!r}`, `overwrite=True`"
+
+
+def _finalize(  # noqa: PLR0913 - a run, and where all of it goes
+    learner: Learner, folder: RunFolder, target: Path, report: Path | None, *, overwrite: bool, say: Says
+) -> ModelBundle:
+    """Write the bundle of the best epoch, and the report if one was asked for.
+
+    Raises OutputError: the checkpoints stay then, and the same call writes the bundle.
+    """
+    plan = learner.plan
+    best = load_checkpoint(folder.best)
+    if best is not None:  # where no epoch was validated the last weights stay
+        learner.kept.load_state_dict(best["weights"])
+    network = learner.kept.eval()
+    if bring_back(plan, network):
+        say(f"the weights are moved back toward those at the start, {plan.recipe.start_share:.0%} of the way")
+    with validation_errors(plan, str(learner.device)):
+        temperature = calibrated_temperature(plan, network)
+        found = _evaluated(plan, network, temperature, target.name)
+    bundle = write_bundle(learner, target, folder.known, temperature=temperature, found=found)
+    if found is not None and found.calibration is not None and best is not None:
+        say(
+            f"epoch {learner.state.best_epoch + 1} is the best: mIoU {found.metrics.miou_of_reference:.4f} on "
+            f"validation, confidence off by {found.calibration.error:.3f} at temperature {temperature:.2f}"
+        )
+    if found is not None and (invented := found.metrics.note_on_invented):
+        say(invented)
+    if found is not None and found.left_out.several:
+        say(f"{found.left_out.several} pixels of validation may be of several classes and are not counted")
+    if report is not None and found is not None:
+        _report(learner, found, report, folder.known, overwrite=overwrite, say=say)
+    elif report is not None:
+        say("nothing was validated, so there is no report; evaluate the bundle on a data set instead")
+    return bundle
+
+
+def _keep_learned(learner: Learner, folder: RunFolder, *, here: bool) -> str | None:
+    """Write what a run that cannot go on had learned as a bundle, and return what of it that is; None where nothing is.
+
+    The best epoch; where none was validated what the learner has, if it learned `here` and its weights are finite, else
+    the last checkpoint. Raises OutputError.
+    """
+    best = load_checkpoint(folder.best)
+    if best is not None:
+        learner.kept.load_state_dict(best["weights"])
+        learner.state = TrainingState.from_text(best["course"])
+    elif not (here and all(tensor.isfinite().all() for tensor in learner.kept.state_dict().values())):
+        last = load_checkpoint(folder.last)
+        if last is None:
+            return None
+        learner.resume(last)
+    if not learner.state.batches:
+        return None
+    learner.kept.eval()
+    write_bundle(learner, folder.kept, folder.known)
+    batches = learner.state.batches
+    return f"the best epoch, {learner.state.best_epoch + 1}," if best else f"what {batches} batches taught"
+
+
+def _evaluated(plan: TrainingPlan, network: torch.nn.Module, temperature: float, name: str) -> Evaluation | None:
+    """Return the figures on validation with the confidence that the bundle will have; None where no pixel counts."""
+    if not plan.valid:
+        return None
+    engine = LiveEngine(network, plan.normalization, len(plan.output_codes), temperature)
+    scores, worst = Scores.empty(plan.legend, plan.output_codes), WorstCrops(plan.legend, stretch=plan.stretch)
+    for scene in plan.valid:
+        scores = scores.merge(score_scene(plan, engine, scene, worst.see))
+    if not scores.matrix.total_px:
+        return None
+    where = f"validation of {plan.data['name']}"
+    left_out = LeftOut(several=scores.several_px)
+    invented = Metrics.of(scores.matrix).note_on_invented
+    notes = () if invented is None else (invented,)
+    return Evaluation.of(
+        name, where, scores.matrix, left_out=left_out, calibration=scores.calibration, notes=notes, worst=worst
+    )
+
+
+def _report(  # noqa: PLR0913 - a run, and where its report goes
+    learner: Learner, found: Evaluation, folder: Path, known: Mapping[str, object], *, overwrite: bool, say: Says
+) -> None:
+    plan = learner.plan
+    split = plan.data["split"]
+    data = {
+        "data set": plan.data["name"],
+        "split": f"{split['name']}: {len(plan.train)} scenes train, {len(plan.valid)} validate",
+        "digests": f"data set {plan.data['digest'][:16]}, split {split['digest'][:16]}",
+        "pixels": f"{plan.gsd_m:g} m" if plan.gsd_m else "of unknown size",
+    }
+    write_training_report(
+        folder,
+        learner.state.rows,
+        found,
+        json.dumps(recipe_as_run(plan, known), indent=1),
+        data=data,
+        overwrite=overwrite,
+        announce=say,
+    )
 
 
 class _Console:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 
-from geoseg.training.finalization import HIGHEST, LOWEST, fit_temperature
+from geoseg.training.validation import HIGHEST, LOWEST, fit_temperature
 
 Drawn = tuple[NDArray[np.float32], NDArray[np.int64]]
 

@@ -20,10 +20,10 @@ from geoseg.inference.blend import axis_weights
 from geoseg.legend import DEEPGLOBE
 from geoseg.model import OutOfMemory
 from geoseg.raster import Window, WindowGrid
-from geoseg.training.finalization import _evaluated, sample_logits
 from geoseg.training.loop import Learner
 from geoseg.training.plan import TrainingPlan
-from geoseg.training.validation import LiveEngine, Scores, score_scene
+from geoseg.training.run import _evaluated
+from geoseg.training.validation import LiveEngine, Scores, sample_logits, score_scene
 from tests.training.tiny import TINY, tiny_learner, tiny_plan, write_data
 
 WILD = replace(TINY, augmentation="strong", ignore=("unknown", "forest_land"))
