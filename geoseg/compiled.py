@@ -1,38 +1,90 @@
-"""Kernels that numba compiles and keeps on the disk for the next process; where it cannot, that one compiles again."""
+"""Kernels that numba compiles when they are called and keeps on the disk for the next process, where it can.
+
+numba takes half a second and 100 MB. So it is loaded when the first kernel is called, and a module may hold the quick
+way beside the small one.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Literal, TypeVar, cast
-
-import numba
+from functools import update_wrapper
+from threading import RLock
+from typing import Any, Literal, TypeVar, cast
 
 Kernel = TypeVar("Kernel", bound=Callable[..., object])
+
+_making = RLock()
 
 
 def njit(
     *, cache: bool = False, nogil: bool = False, inline: Literal["never", "always"] = "never"
 ) -> Callable[[Kernel], Kernel]:
-    """Compile as `numba.njit` does; a cache that is full, or may not be written, costs time and nothing else.
+    """Compile as `numba.njit` does, when the kernel is called; a cache that cannot be written costs time, nothing else.
+
+    What stands in a module under a kernel's name is numba's own from the first call of one of its kernels on.
+    """
+
+    def kernel(function: Kernel) -> Kernel:
+        return cast("Kernel", _Kernel(function, cache=cache, nogil=nogil, inline=inline))
+
+    return kernel
+
+
+def compiler_of(kernel: object) -> Any:  # noqa: ANN401 - numba's Dispatcher
+    """Return numba's own of a kernel, which compiles it for each set of types."""
+    return kernel.made() if isinstance(kernel, _Kernel) else kernel
+
+
+def load_compiler() -> None:
+    """Load what numba loads when the first kernel is called, whichever that is."""
+    from numba.core.registry import cpu_target  # noqa: PLC0415 - see above
+
+    cpu_target.typing_context.refresh()
+    cpu_target.target_context.refresh()
+
+
+class _Kernel:
+    """Stands for a kernel until it is called."""
+
+    def __init__(self, function: Callable[..., object], *, cache: bool, **how: Any) -> None:  # noqa: ANN401 - numba's options
+        update_wrapper(self, function)
+        self._function, self._cache, self._how = function, cache, how
+        self._made: Callable[..., object] | None = None
+
+    def __call__(self, *arguments: Any) -> Any:  # noqa: ANN401 - whatever the kernel takes
+        return self.made()(*arguments)
+
+    def made(self) -> Callable[..., object]:
+        """Return numba's own; put it, and those of all kernels that its module knows, where the modules look."""
+        with _making:
+            if self._made is None:
+                self._made = _compiled(self._function, cache=self._cache, **self._how)
+                known = self._function.__globals__
+                for name, value in list(known.items()):
+                    if isinstance(value, _Kernel):
+                        known[name] = value.made()
+            return self._made
+
+
+def _compiled(function: Callable[..., object], *, cache: bool, **how: Any) -> Callable[..., object]:  # noqa: ANN401
+    """Return what `numba.njit` makes of a function.
 
     numba raises what the disk says in the middle of the first call, and RuntimeError where it finds no folder at all.
     """
+    import numba  # noqa: PLC0415 - see above
 
-    def compiled(function: Kernel) -> Kernel:
-        plain = numba.njit(nogil=nogil, inline=inline)
-        if not cache:
-            return cast("Kernel", plain(function))
-        try:
-            kernel = numba.njit(cache=True, nogil=nogil, inline=inline)(function)
-        except RuntimeError:
-            return cast("Kernel", plain(function))
-        kept = getattr(kernel, "_cache", None)  # none where NUMBA_DISABLE_JIT leaves the function as it is
-        if kept is not None:
-            kept.save_overload = _in_any_case(kept.save_overload)
-        return cast("Kernel", kernel)
-
-    return compiled
+    plain: Callable[..., object] = numba.njit(**how)(function)
+    if not cache:
+        return plain
+    try:
+        kernel: Callable[..., object] = numba.njit(cache=True, **how)(function)
+    except RuntimeError:
+        return plain
+    kept = getattr(kernel, "_cache", None)  # none where NUMBA_DISABLE_JIT leaves the function as it is
+    if kept is not None:
+        kept.save_overload = _in_any_case(kept.save_overload)
+    return kernel
 
 
 def _in_any_case(save: Callable[[object, object], None]) -> Callable[[object, object], None]:

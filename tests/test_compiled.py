@@ -55,6 +55,20 @@ def test_a_kernel_is_kept(tmp_path: Path) -> None:
     assert ".nbc" in said
 
 
+def test_numba_is_loaded_by_a_kernel_and_by_no_import() -> None:
+    program = """
+import sys
+import numpy as np
+from geoseg.raster.landcover import overviews
+from geoseg.vector import vectorize
+from geoseg.vector.trace import regions
+print("numba" in sys.modules)
+overviews.halved(np.zeros((1, 4, 4), np.uint8), classes=True, compiled=True)
+print("numba" in sys.modules)"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "True"]
+
+
 def run(folder: Path, cache: Path, how: str) -> str:
     """Return what a process says that compiles the kernels."""
     script = folder / "kernel.py"

@@ -113,8 +113,11 @@ def evaluate(landcover: str, reference: str | None, *, as_json: bool, quiet: boo
     """
     settings = options.used(given)
     with fast_start():
+        from geoseg.compiled import load_compiler
         from geoseg.evaluation import evaluate as compare
         from geoseg.evaluation import to_markdown
+
+        load_compiler()
     with ProgressBar(quiet=quiet) as bar:
         try:
             found = compare(landcover, reference, progress=bar.update, announce=bar.announce, **settings)

@@ -287,7 +287,7 @@ def _run(scene: str, out: str, settings: dict[str, Any], *, quiet: bool) -> dict
     polygons = settings.get("polygons")
     if polygons is not None:
         with fast_start():
-            from geoseg.vector import load_compiler
+            from geoseg.compiled import load_compiler
 
             load_compiler()
     with ProgressBar(quiet=quiet) as bar:
@@ -333,7 +333,7 @@ def predict_all(scenes: list[Any], out_dir: str, settings: dict[str, Any], *, as
         from geoseg.inference import predict_many
 
         if "polygons" in settings:
-            from geoseg.vector import load_compiler
+            from geoseg.compiled import load_compiler
 
             load_compiler()
     results: list[SceneResult] = []

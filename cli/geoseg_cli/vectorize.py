@@ -114,7 +114,7 @@ def _write_and_draw(
 def _write(landcover: str, out: str, settings: dict[str, Any], *, quiet: bool) -> dict[str, int | float]:
     """Vectorize with a progress bar and return the figures."""
     with fast_start():
-        from geoseg.vector import load_compiler
+        from geoseg.compiled import load_compiler
         from geoseg.vector import vectorize as vectorize_map
 
         load_compiler()

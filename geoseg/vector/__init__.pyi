@@ -5,7 +5,6 @@ from .options import PolygonOptions as PolygonOptions
 from .options import VectorizeOptions as VectorizeOptions
 from .options import parse_area as parse_area
 from .options import parse_length as parse_length
-from .precompile import load_compiler as load_compiler
 from .request import check_places as check_places
 from .request import layer_name as layer_name
 from .request import sieve_weights as sieve_weights

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 from affine import Affine
-from numba.core.registry import cpu_target
 
+from geoseg.compiled import compiler_of
 from geoseg.machine import is_python, python_command, python_environment
 from geoseg.raster import Surface
 from geoseg.vector.io import is_by_gdal, write
@@ -30,12 +30,6 @@ from geoseg.vector.trace import Arcs, count_runs
 _LOADED_S = 1.5
 """Loading takes less than this, compiling more."""
 _SAID = "compiling for this processor; some seconds, the first time that geoseg draws polygons here"
-
-
-def load_compiler() -> None:
-    """Load what numba loads when the first kernel is called, whichever that is."""
-    cpu_target.typing_context.refresh()
-    cpu_target.target_context.refresh()
 
 
 def precompile(
@@ -120,6 +114,7 @@ def _other_process(generalization: Generalization | None, target: Path | None) -
 
 def _is_known(kernel: Any) -> bool:
     """Say whether a kernel has been compiled here, by the index that numba keeps of it."""
+    kernel = compiler_of(kernel)
     folder = kernel.stats.cache_path
     name = f"{kernel.py_func.__module__.rpartition('.')[2]}.{kernel.py_func.__name__}-*.nbi"
     return folder is not None and any(Path(folder).glob(name))

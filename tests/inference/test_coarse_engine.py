@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -14,8 +14,15 @@ from numpy.typing import NDArray
 
 import geoseg
 from geoseg.errors import UsageError
-from geoseg.inference import SceneMapping, coarse_kernels, derived_engines, map_tile
-from geoseg.inference.derived_engines import CoarseEngine, average, middles
+from geoseg.inference import SceneMapping, map_tile
+from geoseg.inference.derived_engines import (
+    CoarseEngine,
+    average,
+    average_compiled,
+    interpolate,
+    interpolate_compiled,
+    middles,
+)
 from geoseg.model import ModelBundle, Weights, build, choose_engine, save_bundle
 from geoseg.model.engines.torch_engine import Means
 from geoseg.model.engines.torch_sweep import Batch
@@ -36,16 +43,16 @@ def averaged(pixels: NDArray[np.float64], side: int) -> NDArray[np.float64]:
 
 @pytest.mark.parametrize(("window_px", "network_px"), SIZES)
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16", "float32"])
-@pytest.mark.parametrize("way", [derived_engines, coarse_kernels], ids=["numpy", "compiled"])
+@pytest.mark.parametrize("way", [average, average_compiled], ids=["numpy", "compiled"])
 def test_a_mean_is_that_of_the_valid_ground_it_covers(
-    way: ModuleType, window_px: int, network_px: int, dtype: str
+    way: Callable[..., None], window_px: int, network_px: int, dtype: str
 ) -> None:
     rng = np.random.default_rng(window_px)
     data = rng.integers(0, 200, (3, window_px, window_px)).astype(dtype)
     valid = rng.random((window_px, window_px)) < 0.6
     valid[: window_px // 2, : window_px // 2] = False
     means, any_valid = np.empty((3, network_px, network_px), np.float32), np.empty((network_px, network_px), np.bool_)
-    way.average(data, valid, means, any_valid)
+    way(data, valid, means, any_valid)
     area = averaged(valid.astype(float), network_px)
     np.testing.assert_array_equal(any_valid, area > 0)
     with np.errstate(invalid="ignore"):
@@ -63,11 +70,11 @@ def test_numpy_and_compiled_kernels_give_the_same_bits(window_px: int, network_p
     coarse = rng.random((2, 4, network_px, network_px), np.float32)
     weights = rng.random((2, window_px), np.float32), rng.random((2, window_px), np.float32)
     found = []
-    for way in (derived_engines, coarse_kernels):
+    for mean, between in ((average, interpolate), (average_compiled, interpolate_compiled)):
         means, seen = np.empty((3, network_px, network_px), np.float32), np.empty((network_px, network_px), np.bool_)
-        way.average(data, valid, means, seen)
+        mean(data, valid, means, seen)
         fine = np.empty((2, 4, window_px, window_px), np.float32)
-        way.interpolate(coarse, *middles(window_px, network_px), *weights, fine)
+        between(coarse, *middles(window_px, network_px), *weights, fine)
         found.append((means, seen, fine))
     for plain, compiled in zip(*found, strict=True):
         np.testing.assert_array_equal(plain, compiled)

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import functools
 import sys
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from geoseg.compiled import njit
 from geoseg.legend import NODATA
 
 SMALLEST_PX = 512
@@ -22,6 +24,9 @@ _ROWS_AT_ONCE = 64
 _FEW = 0.2
 """Share of fours that are looked at one by one in less time than all of them in bytes side by side."""
 _NODATA_PAIR = np.uint16(NODATA * 257)
+
+_THIRD, _THIRD_BITS = 21846, 16
+"""A multiplication that divides what three bytes can sum up to by three; divisions are not done in parallel."""
 
 Pixels = NDArray[np.uint8]
 Pairs = NDArray[np.uint16]
@@ -67,9 +72,7 @@ def halved(pixels: Pixels, *, classes: bool, compiled: bool) -> Pixels:
     bands, height, width = pixels.shape
     small = np.empty((bands, halved_px(height, 1), halved_px(width, 1)), np.uint8)
     if compiled:
-        from geoseg.raster.landcover.overview_kernels import mean, most_frequent  # noqa: PLC0415 - numba loads slowly
-
-        (most_frequent if classes else mean)(pixels, small)
+        (_halve_classes if classes else _halve_percents)(pixels, small)
         return small
     for row in range(0, small.shape[1], _ROWS_AT_ONCE):  # what stays in the processor's cache
         upper, lower = _pairs(pixels[:, 2 * row : 2 * (row + _ROWS_AT_ONCE)])
@@ -174,3 +177,65 @@ def _means() -> Pixels:
     count = np.maximum(4 - nodata, 1)
     mean = (total - NODATA * nodata + count // 2) // count
     return np.where(nodata == 4, NODATA, np.clip(mean, 0, NODATA)).astype(np.uint8).ravel()
+
+
+@njit(cache=True, nogil=True)
+def _halve_classes(pixels: Any, small: Any) -> None:
+    """Write the most frequent class of each four of `pixels` (band, row, col) to `small`, the first on a tie."""
+    bands, height, width = pixels.shape
+    for band in range(bands):
+        for row in range(height // 2):
+            upper, lower, line = pixels[band, 2 * row], pixels[band, 2 * row + 1], small[band, row]
+            for col in range(width // 2):
+                line[col] = _winner(upper[2 * col], upper[2 * col + 1], lower[2 * col], lower[2 * col + 1])
+            if width % 2:
+                line[width // 2] = _winner(upper[width - 1], NODATA, lower[width - 1], NODATA)
+        if height % 2:
+            upper, line = pixels[band, height - 1], small[band, height // 2]
+            for col in range(width // 2):
+                line[col] = _winner(upper[2 * col], upper[2 * col + 1], NODATA, NODATA)
+            if width % 2:
+                line[width // 2] = upper[width - 1]
+
+
+@njit(inline="always")
+def _winner(first: Any, second: Any, third: Any, fourth: Any) -> Any:
+    """Return the most frequent of four; `&` and `|` rather than `and` and `or`, so that pixels are done in parallel."""
+    found = third if third != NODATA else fourth
+    found = second if second != NODATA else found
+    found = first if first != NODATA else found
+    found = third if (third == fourth) & (third != NODATA) else found
+    found = second if ((second == third) | (second == fourth)) & (second != NODATA) else found
+    return first if ((first == second) | (first == third) | (first == fourth)) & (first != NODATA) else found
+
+
+@njit(cache=True, nogil=True)
+def _halve_percents(pixels: Any, small: Any) -> None:
+    """Write the mean of the valid ones of each four of `pixels` (band, row, col) to `small`, halves rounded up."""
+    bands, height, width = pixels.shape
+    for band in range(bands):
+        for row in range(height // 2):
+            upper, lower, line = pixels[band, 2 * row], pixels[band, 2 * row + 1], small[band, row]
+            for col in range(width // 2):
+                line[col] = _mean_of_four(upper[2 * col], upper[2 * col + 1], lower[2 * col], lower[2 * col + 1])
+            if width % 2:
+                line[width // 2] = _mean_of_four(upper[width - 1], NODATA, lower[width - 1], NODATA)
+        if height % 2:
+            upper, line = pixels[band, height - 1], small[band, height // 2]
+            for col in range(width // 2):
+                line[col] = _mean_of_four(upper[2 * col], upper[2 * col + 1], NODATA, NODATA)
+            if width % 2:
+                line[width // 2] = upper[width - 1]
+
+
+@njit(inline="always")
+def _mean_of_four(first: Any, second: Any, third: Any, fourth: Any) -> Any:
+    count = np.int32(first != NODATA) + (second != NODATA) + (third != NODATA) + (fourth != NODATA)
+    total = np.int32(first) + second + third + fourth - np.int32(NODATA) * (4 - count)
+    halves = (total + 1) >> 1
+    thirds = (total + 1) * _THIRD >> _THIRD_BITS
+    quarters = (total + 2) >> 2
+    found = total if count == 1 else halves
+    found = thirds if count == 3 else found
+    found = quarters if count == 4 else found
+    return found if count > 0 else NODATA
