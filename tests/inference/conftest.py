@@ -10,7 +10,7 @@ import rasterio
 from numpy.typing import NDArray
 from rasterio.transform import from_origin
 
-from geoseg.raster import Scene
+from geoseg.raster import Scene, Window
 
 MakeScene = Callable[..., Scene]
 
@@ -53,3 +53,27 @@ def write_scene(path: Path, pixels: NDArray[Any], **profile: Any) -> Path:
     with rasterio.open(path, "w", **settings) as dataset:
         dataset.write(pixels)
     return path
+
+
+class WholeTiles:
+    """Tiles whose rows come one after the other, each given to `write` when it is whole."""
+
+    def __init__(self, write: Callable[[int, dict[Any, NDArray[np.uint8]]], object]) -> None:
+        self.write = write
+
+    def begin(self, index: int, place: Window) -> _Tile:
+        return _Tile(self.write, index, place)
+
+
+class _Tile:
+    def __init__(self, write: Callable[[int, Any], object], index: int, place: Window) -> None:
+        self._write, self._index, self._place = write, index, place
+        self._rows: list[dict[Any, NDArray[np.uint8]]] = []
+
+    def add(self, rows: dict[Any, NDArray[np.uint8]]) -> None:
+        self._rows.append(rows)
+
+    def finish(self) -> None:
+        whole = {name: np.concatenate([rows[name] for rows in self._rows], axis=-2) for name in self._rows[0]}
+        assert all(pixels.shape[-2:] == self._place.shape for pixels in whole.values())
+        self._write(self._index, whole)

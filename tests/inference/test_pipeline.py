@@ -29,7 +29,7 @@ from geoseg.model import Course, Engine, FinishedRows, OutOfMemory, Slab, Ticket
 from geoseg.profile import Profile
 from geoseg.raster import AreaOfInterest, Patch, Scene, Window, WindowGrid, tiles
 from tests.inference.clock_device import Clock
-from tests.inference.conftest import MakeScene, write_scene
+from tests.inference.conftest import MakeScene, WholeTiles, write_scene
 from tests.inference.position_engine import PositionEngine
 from tests.inference.sweeping_device import SlowSweep, SweepingDevice
 from tests.inference.whole_scene import whole_map
@@ -51,6 +51,7 @@ class Map:
         self.written: list[int] = []
         self.finished: list[int] = []
         self.profile = Profile()
+        self.rows_at_once: int | None = None
 
     def write(self, index: int, tile: dict[Any, NDArray[np.uint8]]) -> None:
         place = self.tiles[index]
@@ -59,7 +60,8 @@ class Map:
 
     @property
     def job(self) -> Job:
-        return Job(self.mapping, self.tiles.__getitem__, self.tile_cols, self.write, self.profile)
+        begin = WholeTiles(self.write).begin
+        return Job(self.mapping, self.tiles.__getitem__, self.tile_cols, begin, self.profile, self.rows_at_once)
 
     def run(
         self, *engines: Engine, missing: Sequence[int] | None = None, capacity: Capacity | None = None, workers: int = 2
@@ -109,6 +111,7 @@ def test_labels_equal_the_whole_scene_at_once_bit_for_bit(
     indexes = range(len(made.tiles))
     missing = data.draw(st.lists(st.sampled_from(indexes), unique=True), label="missing") or list(indexes)
     cols = data.draw(st.integers(1, made.tile_cols), label="cols")
+    made.rows_at_once = data.draw(st.sampled_from([None, 1, 16, 40]), label="rows at once")
     made.run(
         *(kind() for kind in devices),
         missing=missing,
@@ -362,8 +365,10 @@ def failing_at(row: int, error: BaseException) -> Callable[[int], None]:
 
 
 def tall(make_scene: MakeScene) -> Map:
-    """A scene of eight rows of tiles."""
-    return Map(SceneMapping(make_scene(512, 100, seed=4), WindowGrid(512, 100, 24, 6), "hann", 3, CODES), (64, 64))
+    """A scene of eight rows of tiles, which are written a few rows at a time."""
+    made = Map(SceneMapping(make_scene(512, 100, seed=4), WindowGrid(512, 100, 24, 6), "hann", 3, CODES), (64, 64))
+    made.rows_at_once = 20
+    return made
 
 
 @pytest.mark.parametrize("hook", ["push", "wait"])

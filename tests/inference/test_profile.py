@@ -18,7 +18,7 @@ from geoseg.legend import LandCover, Legend
 from geoseg.profile import ASSEMBLE, MAP, PIXELS, READ, SCORE, UPLOAD, WRITE, WRITERS, Profile
 from geoseg.raster import Patch, Scene, Window, WindowGrid, tiles
 from tests.inference.clock_device import Clock
-from tests.inference.conftest import MakeScene
+from tests.inference.conftest import MakeScene, WholeTiles
 
 LEGEND = Legend((LandCover(1, "one", (1, 2, 3)), LandCover(4, "four", (4, 5, 6))))
 NAP_S = 0.02
@@ -33,9 +33,8 @@ def fed(scene: Scene, device: Clock, write: Callable[..., object]) -> Profile:
     profile = Profile()
     profile.workers, profile.devices = 1, 1
     places = tiles(600, 64, 32, 64)
-    job = Job(
-        SceneMapping(scene, WindowGrid(600, 64, 32, 8), "hann", 4, (0, 1, 2, 3)), places.__getitem__, 1, write, profile
-    )  # type: ignore[arg-type] # it returns nothing
+    mapping = SceneMapping(scene, WindowGrid(600, 64, 32, 8), "hann", 4, (0, 1, 2, 3))
+    job = Job(mapping, places.__getitem__, 1, WholeTiles(write).begin, profile)
     capacity = Capacity.of(job.mapping, (32, 64), workers=1, devices=1, free_bytes=1 << 30)
     with profile.stretch(MAP):
         run_pipeline(job, range(len(places)), [lambda: device], capacity, 1, lambda _: None)

@@ -16,8 +16,16 @@ import rasterio.shutil
 from geoseg.raster import GeoBox
 from geoseg.raster.environment import raster_environment
 from geoseg.raster.landcover import DEFAULTS, LEGEND_TAG, Product
-from geoseg.raster.landcover.overviews import Pixels
+from geoseg.raster.landcover.overviews import Pixels, halved
 from geoseg.raster.views import metadata_lines, place_lines
+
+
+def pyramid(pixels: Pixels, levels: int, *, classes: bool) -> list[Pixels]:
+    """Return pixels (band, row, col) and their overviews."""
+    found = [pixels]
+    for _ in range(levels):
+        found.append(halved(found[-1], classes=classes, compiled=False))
+    return found
 
 
 def write_by_gdal(

@@ -25,6 +25,7 @@ from geoseg.raster.geobox import GroundControlPoint
 from geoseg.raster.landcover import (
     DEFAULTS,
     LEGEND_TAG,
+    PartEncoder,
     PartFormat,
     Product,
     build_cog,
@@ -41,9 +42,9 @@ from geoseg.raster.landcover import (
     probabilities,
     write_part,
 )
-from geoseg.raster.landcover.overviews import Pixels, pyramid
+from geoseg.raster.landcover.overviews import Pixels
 from tests.raster.conftest import NORTH_UP, UTM, assemble
-from tests.raster.gdal_cog import assert_same, check_layout, described, write_by_gdal
+from tests.raster.gdal_cog import assert_same, check_layout, described, pyramid, write_by_gdal
 from tests.raster.test_durable import small_disk  # noqa: F401 a fixture
 
 LABELS = labels(DEEPGLOBE)
@@ -81,11 +82,15 @@ def landscape(bands: int, height: int, width: int, top: int = 7) -> Pixels:
 def write_parts(
     folder: Path, product: Product, pixels: Pixels, tile_px: int, storage: Mapping[str, str] = DEFAULTS
 ) -> list[Window]:
-    """Write the parts of a map and return its tiles."""
+    """Write the parts of a map and return its tiles; some are made at once, some by rows of blocks, some by others."""
     shape = pixels.shape[1], pixels.shape[2]
     cut, form = tiles(*shape, tile_px, tile_px), PartFormat.of(shape, (tile_px, tile_px), storage)
     for index, tile in enumerate(cut):
-        write_part(folder, product, index, pixels[:, tile.rows, tile.cols], form)
+        encoder = PartEncoder(product, tile.height, form)
+        step_px = (tile.height, form.block_px, 77)[index % 3]
+        for row in range(tile.row, tile.row_stop, step_px):
+            encoder.add(pixels[:, row : min(row + step_px, tile.row_stop), tile.cols])
+        encoder.write(folder, index)
     return cut
 
 

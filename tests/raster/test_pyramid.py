@@ -11,7 +11,8 @@ from hypothesis.extra import numpy as hnp
 
 from geoseg.raster import tiles
 from geoseg.raster.landcover import overview_levels
-from geoseg.raster.landcover.overviews import Pixels, halved, halved_px, pyramid
+from geoseg.raster.landcover.overviews import Pixels, halved, halved_px
+from tests.raster.gdal_cog import pyramid
 
 codes = hnp.arrays(
     np.uint8, hnp.array_shapes(min_dims=3, max_dims=3, max_side=9), elements=st.sampled_from([0, 1, 2, 6, 254, 255])

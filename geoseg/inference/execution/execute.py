@@ -30,7 +30,6 @@ from geoseg.inference.execution.scheduler import is_scheduled, run_tasks, stoppa
 from geoseg.inference.execution.stored import PartsStore, Staged, staged
 from geoseg.inference.execution.tile_task import Needs, Parts, TileDone, TileTask
 from geoseg.inference.pipeline import Job, run_pipeline
-from geoseg.inference.tile import TileMap
 from geoseg.machine import size_text
 from geoseg.profile import ASSEMBLE, MAP, UPLOAD, Profile
 from geoseg.progress import Progress, announcer
@@ -312,7 +311,7 @@ def _map_missing(  # noqa: PLR0913, PLR0917 each is a noun the reader expects he
     form = PartFormat.of(plan.scene.shape, plan.tile_shape, outputs.storage)
     parts = Parts(plan.products, journal.parts, form, store)
     if plan.scoring.is_swept and not is_scheduled():
-        _feed_devices(plan, missing, parts.write, finished, told.profile)
+        _feed_devices(plan, missing, parts, finished, told.profile)
         return
     plan.scoring.on_one_device("a map by Dask's workers")
     told.profile.workers = None if is_scheduled() else plan.workers
@@ -333,13 +332,13 @@ def _map_missing(  # noqa: PLR0913, PLR0917 each is a noun the reader expects he
 def _feed_devices(
     plan: Plan,
     missing: Sequence[int],
-    write: Callable[[int, TileMap], None],
+    parts: Parts,
     finished: Callable[[int], None],
     profile: Profile,
 ) -> None:
     """Have the plan's devices go down the scene."""
     profile.workers, profile.devices = plan.workers, len(plan.engine.each)
-    job = Job(plan.mapping, plan.tile, plan.tile_cols, write, profile)
+    job = Job(plan.mapping, plan.tile, plan.tile_cols, parts.begin, profile, parts.form.rows_at_once)
     engines = [replace(plan.scoring, engine=each).open for each in plan.engine.each]
     run_pipeline(job, missing, engines, plan.capacity(), plan.workers, finished)
 

@@ -24,7 +24,7 @@ from geoseg.machine import in_every_fork
 from geoseg.model import EngineChoice, OutOfMemory, choose_engine, file_hash
 from geoseg.profile import READ, SCORE, WRITE, Profile
 from geoseg.raster import Patch, Window
-from geoseg.raster.landcover import PartFormat, Product, part_path, write_part
+from geoseg.raster.landcover import PartEncoder, PartFormat, Product, part_path
 from geoseg.version import VERSION
 
 if TYPE_CHECKING:
@@ -56,11 +56,15 @@ class Parts:
     store: PartsStore | None = None
     """Where they are kept as well; workers on other machines need not see the folder then."""
 
-    def write(self, index: int, tile: TileMap) -> None:
+    def begin(self, index: int, tile: Window) -> PartsInWork:
+        """Begin with the parts of a tile at a place in the scene."""
+        return PartsInWork(self, index, [PartEncoder(product, tile.height, self.form) for product in self.products])
+
+    def write(self, index: int, encoders: Sequence[PartEncoder]) -> None:
         """Write the parts of a finished tile, each atomically."""
         with self._place() as folder:
-            for product in self.products:
-                part = write_part(folder, product, index, tile[product.name], self.form)
+            for encoder in encoders:
+                part = encoder.write(folder, index)
                 if self.store is not None:
                     self.store.keep(part)
 
@@ -81,6 +85,25 @@ class Parts:
             folder = Path(scratch) / self.folder.name
             folder.mkdir()
             yield folder
+
+
+@dataclass(frozen=True, slots=True)
+class PartsInWork:
+    """The parts of one tile, compressed while its rows come."""
+
+    parts: Parts
+    index: int
+    encoders: Sequence[PartEncoder]
+    """In the order of the products."""
+
+    def add(self, rows: TileMap) -> None:
+        """Take the next rows of the tile; they are not to change before all is written."""
+        for product, encoder in zip(self.parts.products, self.encoders, strict=True):
+            encoder.add(rows[product.name])
+
+    def finish(self) -> None:
+        """Write the parts, each atomically; all rows have come."""
+        self.parts.write(self.index, self.encoders)
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +178,9 @@ class TileTask:
                 "use a smaller `tile`, or fewer `workers`"
             ) from None
         with profile.timed(WRITE):
-            self.parts.write(index, mapped)
+            written = self.parts.begin(index, tile)
+            written.add(mapped)
+            written.finish()
         profile.add(SCORE, -profile.seconds.get(READ, 0.0))
         return TileDone(index, profile.seconds, profile.cpu_seconds)
 
@@ -179,7 +204,7 @@ class TileTask:
     def _swept(self, indexes: Sequence[int]) -> tuple[list[TileDone], list[int]]:
         """Have this process's device go down the tiles; see `several`."""
         plan, profile, done = self.plan, Profile(), list[int]()
-        job = Job(plan.mapping, plan.tile, plan.tile_cols, self._write, profile)
+        job = Job(plan.mapping, plan.tile, plan.tile_cols, self._begin, profile, self.parts.form.rows_at_once)
         with _sweeping[plan.engine.device]:
             try:
                 run_pipeline(job, indexes, [plan.open_engine], plan.capacity(), plan.scoring.readers, done.append)
@@ -191,9 +216,9 @@ class TileTask:
         finished = set(done)
         return told, [index for index in indexes if index not in finished]
 
-    def _write(self, index: int, tile: TileMap) -> None:
+    def _begin(self, index: int, tile: Window) -> PartsInWork:
         checkpoint(self.run)()
-        self.parts.write(index, tile)
+        return self.parts.begin(index, tile)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,13 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoseg.inference.blend import Overlaps, axis_weights
-from geoseg.inference.pipeline.job import Band, Crews, Job, area_of
+from geoseg.inference.pipeline.job import Band, Crews, Job, TileWriter, area_of
 from geoseg.inference.pipeline.mailbox import Mailbox
 from geoseg.inference.pipeline.slabs import SlabFeed
 from geoseg.inference.tile import (
     Readable,
     SceneMapping,
-    TileMap,
     empty_map,
     finished_pixels,
     fitting_batch,
@@ -152,6 +151,53 @@ class Owner:
         self._in_flight -= 1
 
 
+class TileInWork:
+    """A tile whose rows come one after the other. It is the finisher's; a writer does no more than `write`."""
+
+    def __init__(self, job: Job, index: int) -> None:
+        self._job = job
+        self._index = index
+        self._writer: TileWriter | None = None
+        self.place = job.tile(index)
+        self.pixels = job.new_tile(index)
+        self.rows_there = 0
+        self._rows_given = 0
+        """To writers."""
+        self._is_with_writer = False
+
+    @property
+    def is_written(self) -> bool:
+        """Whether nothing is left to be done."""
+        return self._rows_given == self.place.height and not self._is_with_writer
+
+    def give_rows(self) -> range | None:
+        """Return the rows that a writer is to take now, if there are some and no writer has it."""
+        step = self._job.rows_at_once or self.place.height
+        is_whole = self.rows_there == self.place.height
+        stop = self.rows_there if is_whole else self.rows_there // step * step
+        if self._is_with_writer or stop == self._rows_given:
+            return None
+        given = range(self._rows_given, stop)
+        self._rows_given, self._is_with_writer = stop, True
+        return given
+
+    def take_back(self) -> None:
+        """Hear that a writer is done with the rows it was given."""
+        self._is_with_writer = False
+
+    def give_up(self) -> None:
+        """Give no more rows to writers."""
+        self.rows_there = self._rows_given
+
+    def write(self, rows: range) -> None:
+        """Write rows of the tile, and the whole of it with the last; runs in a writer."""
+        if self._writer is None:
+            self._writer = self._job.begin(self._index, self.place)
+        self._writer.add(self._job.rows_of(self.pixels, self.place, rows))
+        if rows.stop == self.place.height:
+            self._writer.finish()
+
+
 class TileRows:
     """The tiles of a band, of which one row is being filled: what became of one sweep."""
 
@@ -163,46 +209,47 @@ class TileRows:
         """The device ran out of memory: what it still gives is worth nothing."""
         self.next_row = band.rows.start
         """The first row of tiles that is not whole."""
-        self._tiles: list[tuple[int, Window, TileMap]] = []
+        self._tiles: list[TileInWork] = []
 
-    def add(self, rows: FinishedRows, make_room: Callable[[int], None], write: Callable[[int, TileMap], None]) -> None:
-        """Paste finished rows, and write what is whole with them; `make_room` waits until so many tiles may begin."""
+    def add(self, rows: FinishedRows, make_room: Callable[[int], None], write: Callable[[TileInWork], None]) -> None:
+        """Paste finished rows, and have them written; `make_room` waits until so many tiles may begin."""
         inside = rows.place.intersection(self.area)
         while inside is not None:
             if not self._tiles:
                 make_room(len(self._band.cols))
                 self._begin_row()
-            place = self._tiles[0][1]
+            place = self._tiles[0].place
             self._paste(rows, inside)
+            for tile in self._tiles:
+                tile.rows_there = min(inside.row_stop, place.row_stop) - place.row
+                write(tile)
             if inside.row_stop < place.row_stop:
                 return
-            for index, _, tile in self._tiles:
-                write(index, tile)
             self._tiles = []
             self.next_row += 1
             below = self.area.row_stop - place.row_stop
             rest = Window(place.row_stop, self.area.col, below, self.area.width) if below > 0 else None
             inside = rest and rest.intersection(inside)
 
-    def unfinished_tiles(self) -> int:
-        """Return how many tiles are begun and will not be whole."""
+    def give_up(self) -> int:
+        """Have no more of the tiles written that are begun and will not be whole; return how many."""
+        for tile in self._tiles:
+            tile.give_up()
         return len(self._tiles)
 
     def _begin_row(self) -> None:
         """Make room for the pixels of a row of tiles."""
-        for col in self._band.cols:
-            index = self.next_row * self._job.tile_cols + col
-            self._tiles.append((index, self._job.tile(index), self._job.new_tile(index)))
+        self._tiles = [TileInWork(self._job, self.next_row * self._job.tile_cols + col) for col in self._band.cols]
 
     def _paste(self, rows: FinishedRows, inside: Window) -> None:
         """Copy rows into the tiles of the row that is being filled."""
-        for _, place, tile in self._tiles:
-            common = inside.intersection(place)
+        for tile in self._tiles:
+            common = inside.intersection(tile.place)
             if common is None:
                 continue
-            here, there = common.relative_to(rows.place), common.relative_to(place)
+            here, there = common.relative_to(rows.place), common.relative_to(tile.place)
             with self._job.profile.timed(PASTE):
-                for name, pixels in tile.items():
+                for name, pixels in tile.pixels.items():
                     found = rows.products[name][..., here.rows, here.cols] if rows.products else NODATA
                     pixels[..., there.rows, there.cols] = found
 
@@ -252,7 +299,7 @@ class Finisher:
 
     def _spoil(self, tile_rows: TileRows) -> None:
         tile_rows.is_spoiled = True
-        self._tiles -= tile_rows.unfinished_tiles()
+        self._tiles -= tile_rows.give_up()
 
     def _make_room(self, count: int) -> None:
         """Wait until so many tiles more may be held; a row of tiles that is too wide for that waits for all others."""
@@ -260,16 +307,21 @@ class Finisher:
         self._job.profile.add(WRITERS, waited_s)
         self._tiles += count
 
-    def _write(self, index: int, tile: TileMap) -> None:
-        self._crews.writers.ask(partial(self._written, index, tile))
+    def _write(self, tile: TileInWork) -> None:
+        """Have a writer take the rows that are there, or wait until it is done with those before."""
+        rows = tile.give_rows()
+        if rows is not None:
+            self._crews.writers.ask(partial(self._write_rows, tile, rows))
 
-    def _written(self, index: int, tile: TileMap) -> None:
-        """Write a tile; runs in a writer."""
-        self._job.finish_tile(index, tile)
-        self.mail.ask(self._forget_tile)
+    def _write_rows(self, tile: TileInWork, rows: range) -> None:
+        """Write rows of a tile; runs in a writer."""
+        tile.write(rows)
+        self.mail.ask(partial(self._wrote, tile))
 
-    def _forget_tile(self) -> None:
-        self._tiles -= 1
+    def _wrote(self, tile: TileInWork) -> None:
+        tile.take_back()
+        self._tiles -= tile.is_written
+        self._write(tile)
 
 
 def begin_sweep(mapping: SceneMapping[Readable], engine: Engine, area: Window, batch_size: int) -> Sweep:

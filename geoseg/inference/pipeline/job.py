@@ -6,6 +6,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 
@@ -84,6 +85,18 @@ def _runs(cols: list[int], most: int) -> Iterator[range]:
         first = place
 
 
+class TileWriter(Protocol):
+    """What writes one tile; called in one writer at a time."""
+
+    def add(self, rows: TileMap) -> None:
+        """Take the next rows of the tile, from the top down; they do not change before it is written."""
+        ...
+
+    def finish(self) -> None:
+        """Write the tile, all of whose rows have come."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Job:
     """A scene, how it is cut into tiles, and what becomes of a finished tile."""
@@ -93,9 +106,11 @@ class Job:
     """The place of a tile, by its index."""
     tile_cols: int
     """How many tiles the scene is wide."""
-    write: Callable[[int, TileMap], None]
-    """Write a tile, by its index; called in a writer."""
+    begin: Callable[[int, Window], TileWriter]
+    """Begin to write a tile, by its index and its place; called in a writer."""
     profile: Profile
+    rows_at_once: int | None = None
+    """How many rows of a tile go to its writer before the next ones are there; None for all at once."""
 
     def is_empty(self, index: int) -> bool:
         """Say whether a tile lies beside the area that is mapped, for certain."""
@@ -108,20 +123,23 @@ class Job:
         shapes = dict.fromkeys(keep, shape) | {"probabilities": (len(self.mapping.output_codes), *shape)}
         return {name: np.empty(shapes[name], np.uint8) for name in keep}
 
-    def finish_tile(self, index: int, tile: TileMap) -> None:
-        """Write a tile, without what is beside the area that is mapped."""
+    def rows_of(self, tile: TileMap, place: Window, rows: range) -> TileMap:
+        """Return some rows of a tile at a place, nodata beside the area that is mapped."""
+        part = {name: pixels[..., rows.start : rows.stop, :] for name, pixels in tile.items()}
         if self.mapping.area is not None:
-            beside = ~self.mapping.area.mask(self.tile(index))
-            for pixels in tile.values():
+            beside = ~self.mapping.area.mask(Window(place.row + rows.start, place.col, len(rows), place.width))
+            for pixels in part.values():
                 pixels[..., beside] = NODATA
-        self.write(index, tile)
+        return part
 
-    def finish_empty_tile(self, index: int) -> None:
+    def write_empty_tile(self, index: int) -> None:
         """Write a tile in which nothing is mapped."""
         tile = self.new_tile(index)
         for pixels in tile.values():
             pixels[...] = NODATA
-        self.write(index, tile)
+        writer = self.begin(index, self.tile(index))
+        writer.add(tile)
+        writer.finish()
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,18 +6,19 @@ import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from time import monotonic
 from typing import NoReturn
 
 from geoseg.inference.pipeline.device import Owner
-from geoseg.inference.pipeline.job import Band, Crews, Job, bands
+from geoseg.inference.pipeline.job import Band, Crews, Job, TileWriter, bands
 from geoseg.inference.pipeline.mailbox import Crew, Mailbox, named_thread
 from geoseg.inference.pipeline.slabs import Capacity
 from geoseg.inference.tile import TileMap
 from geoseg.model import Engine
-from geoseg.profile import WRITE
+from geoseg.profile import WRITE, Profile
+from geoseg.raster import Window
 
 _FROM_THE_TOP = {"PNG", "JPEG", "GIF", "WEBP"}
 """Drivers that decode all that is above what is asked for: a second reader would do the first one's work again."""
@@ -86,10 +87,10 @@ class _Pipeline:
         self._readers = Crew("read", readers, self._fail)
         self._writers = Crew("write", workers, self._fail)
         crews = Crews(self._readers, self._writers, capacity.ring, capacity.tiles)
-        job = replace(job, write=partial(self._write, job.write))
+        job = replace(job, begin=partial(self._begin, job.begin))
         beside = set(filter(job.is_empty, missing))
         for index in beside:
-            self._writers.ask(partial(job.finish_empty_tile, index))
+            self._writers.ask(partial(job.write_empty_tile, index))
         todo = deque(_bands(job, [index for index in missing if index not in beside], len(engines), capacity.cols))
         self._owners = [Owner(job, crews, engine, partial(_next, todo)) for engine in engines]
         self._threads = [*self._readers.threads, *self._writers.threads]
@@ -113,11 +114,8 @@ class _Pipeline:
                 thread.join(max(0.0, latest - monotonic()))
         self._mail.empty()
 
-    def _write(self, write: Callable[[int, TileMap], None], index: int, tile: TileMap) -> None:
-        """Write a tile; runs in a writer."""
-        with self._profile.timed(WRITE):
-            write(index, tile)
-        self._mail.ask(partial(self._tell, index))
+    def _begin(self, begin: Callable[[int, Window], TileWriter], index: int, place: Window) -> TileWriter:
+        return _Watched(begin(index, place), self._profile, partial(self._mail.ask, partial(self._tell, index)))
 
     def _tell(self, index: int) -> None:
         self._left -= 1
@@ -126,6 +124,24 @@ class _Pipeline:
     def _fail(self, error: BaseException) -> None:
         """End the run; whichever thread it is that cannot go on."""
         self._mail.ask(partial(_raise, error))
+
+
+@dataclass(frozen=True, slots=True)
+class _Watched:
+    """The writer of a tile, its time, and who hears of the end."""
+
+    writer: TileWriter
+    profile: Profile
+    tell: Callable[[], None]
+
+    def add(self, rows: TileMap) -> None:
+        with self.profile.timed(WRITE):
+            self.writer.add(rows)
+
+    def finish(self) -> None:
+        with self.profile.timed(WRITE):
+            self.writer.finish()
+        self.tell()
 
 
 def _raise(error: BaseException) -> NoReturn:

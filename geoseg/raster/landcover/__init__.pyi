@@ -15,6 +15,7 @@ from .sidecars import is_foreign_style as is_foreign_style
 from .sidecars import style_path as style_path
 from .storage import DEFAULTS as DEFAULTS
 from .storage import creation_options as creation_options
+from .tile_file import PartEncoder as PartEncoder
 from .tile_file import PartFormat as PartFormat
 from .tile_file import part_path as part_path
 from .tile_file import parts_in as parts_in

@@ -36,8 +36,8 @@ from geoseg.raster.landcover.product import Product
 from geoseg.raster.landcover.sidecars import is_foreign_names, is_foreign_style, names_path, sidecars, style_path
 from geoseg.raster.landcover.storage import DEFAULTS
 from geoseg.raster.landcover.tile_file import (
+    PartEncoder,
     PartFormat,
-    encoded_part,
     part_path,
     parts_in,
     read_blocks,
@@ -285,8 +285,9 @@ class Stage:
             pixels = np.full((self.product.count, *cut[index].shape), NODATA, np.uint8)
             for source in touching[index]:
                 self._paste(source, first, cut[index], pixels)
-            part = encoded_part(self.product, pixels, form, threads=max(1, threads // len(cut)))
-            following.part(index).write_bytes(part)
+            encoder = PartEncoder(self.product, pixels.shape[1], form, threads=max(1, threads // len(cut)))
+            encoder.add(pixels)
+            following.part(index).write_bytes(encoder.content())
 
         with ThreadPoolExecutor(threads, "geoseg-overviews") as pool:
             list(pool.map(make, range(len(cut))))

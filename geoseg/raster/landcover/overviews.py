@@ -48,17 +48,6 @@ def halved_px(length_px: int, times: int) -> int:
     return -(-length_px >> times)
 
 
-def pyramid(pixels: Pixels, levels: int, *, classes: bool, compiled: bool = False) -> list[Pixels]:
-    """Return pixels (band, row, col) and their overviews; nodata counts for nothing.
-
-    An overview's pixel is the most frequent of four classes, the first of them on a tie; or the mean of four percents.
-    """
-    found = [pixels]
-    for _ in range(levels):
-        found.append(halved(found[-1], classes=classes, compiled=compiled))
-    return found
-
-
 def use_compiled(levels: int) -> bool:
     """Say whether compiled kernels pay for a map of so many levels.
 

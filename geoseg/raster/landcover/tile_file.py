@@ -1,14 +1,15 @@
 """One finished tile of one output, a part: whole or absent after any crash.
 
-A part is a zip file, stored, with one GeoTIFF for each level that it holds. Where a level's blocks are not cut by the
-borders of tiles they are the map's own, compressed once, by GDAL, with the map's creation options: the map is put
-together by copying them. The first level of which that is not so is kept as plain pixels, and later levels are made of
-it. `index.json` says how large the blocks are and how they are stored.
+A part is a zip file, stored, with a GeoTIFF for each level that it holds, or several, one below the other. Where a
+level's blocks are not cut by the borders of tiles they are the map's own, compressed once, by GDAL, with the map's
+creation options: the map is put together by copying them. The first level of which that is not so is kept as plain
+pixels, and later levels are made of it. `index.json` says how large the blocks are and how they are stored.
 """
 
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import os
 import struct
@@ -30,7 +31,7 @@ from geoseg.errors import OutputError, UsageError
 from geoseg.legend import NODATA
 from geoseg.raster.environment import GDAL_ERRORS, raster_environment
 from geoseg.raster.landcover import tiff
-from geoseg.raster.landcover.overviews import Pixels, overview_levels, pyramid, use_compiled
+from geoseg.raster.landcover.overviews import Pixels, halved, overview_levels, use_compiled
 from geoseg.raster.landcover.product import Product
 from geoseg.raster.landcover.storage import DEFAULTS
 from geoseg.raster.windows import Window
@@ -72,6 +73,11 @@ class PartFormat:
         return int(self.storage["BLOCKSIZE"])
 
     @property
+    def rows_at_once(self) -> int | None:
+        """How many rows of a tile are worth compressing before the next ones are there; None where only all are."""
+        return self.block_px if self.final_levels else None
+
+    @property
     def last_level(self) -> int:
         """The smallest level that a part holds: plain pixels, unless all of the map's levels are in its blocks."""
         return min(self.final_levels, self.levels)
@@ -101,37 +107,124 @@ def write_part(folder: Path, product: Product, index: int, pixels: Pixels, form:
     `form` is that of the whole map. Only `build_cog` reads the file. Raises OutputError when it cannot be written, as
     on a full disk.
     """
-    pixels = pixels[np.newaxis] if pixels.ndim == 2 else pixels
-    if pixels.dtype != np.uint8 or pixels.shape[0] != product.count:
-        raise UsageError(
-            f"a part of {product.name} is uint8 with {product.count} bands, got {pixels.dtype} {pixels.shape}"
-        )
-    path = part_path(folder, product, index)
-    write_durably(path, encoded_part(product, pixels, form))
-    return path
+    encoder = PartEncoder(product, pixels.shape[-2], form)
+    encoder.add(pixels)
+    return encoder.write(folder, index)
 
 
-def encoded_part(product: Product, pixels: Pixels, form: PartFormat, threads: int = 1) -> bytes:
-    """Return the content of the part of a tile, uint8 (band, row, col), compressed by so many threads."""
-    compiled = use_compiled(form.levels)
-    content, sizes, stored = io.BytesIO(), [], {}
-    with zipfile.ZipFile(content, "w") as parts:
-        for level, of_level in enumerate(
-            pyramid(pixels, form.last_level, classes=product.legend is not None, compiled=compiled)
-        ):
-            is_final = level < form.final_levels
-            with _geotiff(of_level, form, threads, is_final=is_final) as file:
-                parts.writestr(_name(level), file)
-                if is_final:
-                    head = tiff.read_tiff(file)
-                    stored = tiff.stored(head.directories[0], head.order)
-                    sizes.append(tiff.integers(head.directories[0][tiff.TILE_SIZES], head.order).tolist())
-        parts.writestr(_INDEX, json.dumps({"stored": stored, "sizes": sizes}))
-    return content.getvalue()
+class PartEncoder:
+    """The part of a tile, made while rows of the tile come: a block is compressed as soon as it is whole."""
+
+    def __init__(self, product: Product, height_px: int, form: PartFormat, threads: int = 1) -> None:
+        """Begin with a tile of so many rows; `form` is that of the whole map, `threads` compress."""
+        self._product = product
+        self._form = form
+        self._threads = threads
+        self._compiled = use_compiled(form.levels)
+        self._rows_left = height_px
+        self._content = io.BytesIO()
+        self._zip = zipfile.ZipFile(self._content, "w")
+        self._levels = [_LevelInWork() for _ in range(form.last_level + 1)]
+        self._stored: dict[str, list[int]] = {}
+
+    def add(self, pixels: Pixels) -> None:
+        """Take the next rows, uint8 (band, row, col) or (row, col); they are not to change before the last one came."""
+        pixels = pixels[np.newaxis] if pixels.ndim == 2 else pixels
+        if pixels.dtype != np.uint8 or pixels.shape[0] != self._product.count:
+            raise UsageError(
+                f"a part of {self._product.name} is uint8 with {self._product.count} bands, "
+                f"got {pixels.dtype} {pixels.shape}"
+            )
+        self._rows_left -= pixels.shape[1]
+        self._take(0, pixels, is_last=self._rows_left <= 0)
+
+    def content(self) -> bytes:
+        """Return the whole part, when the last row has come."""
+        sizes = [level.sizes for level in self._levels[: self._form.final_levels]]
+        self._zip.writestr(_INDEX, json.dumps({"stored": self._stored, "sizes": sizes}))
+        self._zip.close()
+        return self._content.getvalue()
+
+    def write(self, folder: Path, index: int) -> Path:
+        """Write the whole part as that of tile `index`, and return the file. Raises OutputError."""
+        path = part_path(folder, self._product, index)
+        write_durably(path, self.content())
+        return path
+
+    def _take(self, number: int, pixels: Pixels, *, is_last: bool) -> None:
+        """Encode the rows of a level that make whole blocks, and hand half of them to the next level."""
+        level, is_final = self._levels[number], number < self._form.final_levels
+        height_px = level.loose.height_px + pixels.shape[1]
+        ready = level.loose.with_next(pixels, self._form.block_px if is_final else height_px + 1, is_last=is_last)
+        if ready.size:
+            self._encode(number, ready, is_final=is_final)
+        if number == self._form.last_level:
+            return
+        pairs = level.single.with_next(pixels, 2, is_last=is_last)
+        if pairs.size:
+            half = halved(pairs, classes=self._product.legend is not None, compiled=self._compiled)
+            self._take(number + 1, half, is_last=is_last)
+
+    def _encode(self, number: int, pixels: Pixels, *, is_final: bool) -> None:
+        level = self._levels[number]
+        with _geotiff(pixels, self._form, self._threads, is_final=is_final) as file:
+            self._zip.writestr(_name(number, level.files), file)
+            level.files += 1
+            if is_final:
+                head = tiff.read_tiff(file)
+                self._stored = tiff.stored(head.directories[0], head.order)
+                level.sizes += tiff.integers(head.directories[0][tiff.TILE_SIZES], head.order).tolist()
 
 
-def _name(level: int) -> str:
-    return f"{level}.tif"
+class _Rows:
+    """Rows that wait for the next ones."""
+
+    def __init__(self) -> None:
+        self._waiting: list[Pixels] = []
+
+    @property
+    def height_px(self) -> int:
+        """How many there are."""
+        return sum(pixels.shape[1] for pixels in self._waiting)
+
+    def with_next(self, pixels: Pixels, step_px: int, *, is_last: bool) -> Pixels:
+        """Return them and the next rows, as many as are a multiple of a step, all with the last; the others wait."""
+        height_px = self.height_px + pixels.shape[1]
+        ready = height_px if is_last else height_px // step_px * step_px
+        self._waiting.append(pixels)
+        if not ready:
+            return pixels[:, :0]
+        whole = pixels if len(self._waiting) == 1 else np.concatenate(self._waiting, axis=1)
+        self._waiting = [whole[:, ready:]] if ready < height_px else []
+        return whole[:, :ready]
+
+
+@dataclass(slots=True)
+class _LevelInWork:
+    """What of a level is not in the part yet, and what is."""
+
+    loose: _Rows = field(default_factory=_Rows)
+    """Rows of blocks that are not whole."""
+    single: _Rows = field(default_factory=_Rows)
+    """A row whose pair has not come."""
+    files: int = 0
+    sizes: list[int] = field(default_factory=list)
+    """Bytes of each block, row by row."""
+
+
+def _name(level: int, number: int = 0) -> str:
+    """Return the name of a file of a level, which has several, from the top down, where its rows came one by one."""
+    return f"{level}.{number}.tif" if number else f"{level}.tif"
+
+
+def _files(part: zipfile.ZipFile, level: int) -> Iterator[bytes]:
+    """Yield the files of a level from the top down. KeyError where there is none."""
+    yield part.read(_name(level))
+    there = set(part.namelist())
+    for number in itertools.count(1):
+        if _name(level, number) not in there:
+            return
+        yield part.read(_name(level, number))
 
 
 @contextmanager
@@ -194,13 +287,15 @@ def read_blocks(path: Path, levels: int) -> Iterator[list[memoryview]]:
     """
     with _opened(path) as part:
         for level in range(levels):
-            content = memoryview(part.read(_name(level)))
-            head = tiff.read_tiff(content)
-            places, sizes = (
-                tiff.integers(head.directories[0][tag], head.order).tolist()
-                for tag in (tiff.TILE_OFFSETS, tiff.TILE_SIZES)
-            )
-            yield [content[start : start + size] for start, size in zip(places, sizes, strict=True)]
+            yield [block for file in _files(part, level) for block in _blocks(memoryview(file))]
+
+
+def _blocks(file: memoryview) -> Iterator[memoryview]:
+    head = tiff.read_tiff(file)
+    places, sizes = (
+        tiff.integers(head.directories[0][tag], head.order).tolist() for tag in (tiff.TILE_OFFSETS, tiff.TILE_SIZES)
+    )
+    return (file[start : start + size] for start, size in zip(places, sizes, strict=True))
 
 
 def read_level(path: Path, level: int, window: Window) -> Pixels:
@@ -208,10 +303,18 @@ def read_level(path: Path, level: int, window: Window) -> Pixels:
 
     Raises OutputError where the part is damaged.
     """
-    with _opened(path) as part, raster_environment(), MemoryFile(part.read(_name(level))) as memory:
-        with memory.open() as dataset:
-            pixels: Pixels = dataset.read(window=window.to_rasterio())
-        return pixels
+    found: list[Pixels] = []
+    first = 0
+    with _opened(path) as part, raster_environment():
+        for file in _files(part, level):
+            with MemoryFile(file) as memory, memory.open() as dataset:
+                own = Window(first, window.col, dataset.height, window.width)
+                shared = own.intersection(window)
+                if shared is not None:
+                    inside = Window(shared.row - first, shared.col, shared.height, shared.width)
+                    found.append(dataset.read(window=inside.to_rasterio()))
+                first += dataset.height
+        return found[0] if len(found) == 1 else np.concatenate(found, axis=1)
 
 
 @contextmanager
