@@ -116,11 +116,10 @@ def _rates(mapped: str, reference: str, rounds: int) -> dict[str, float]:
     from report import cores
 
     from geoseg.evaluation import evaluate
-    from geoseg.evaluation.alignment import align
     from geoseg.evaluation.comparison import Comparison
     from geoseg.evaluation.matching import Matching
     from geoseg.legend import Nomenclature
-    from geoseg.raster import ClassRaster, Window, opened
+    from geoseg.raster import ClassRaster, Window, align, opened
 
     raster = ClassRaster.open(mapped)
     matching = Matching.of(Nomenclature(), Nomenclature(), None)

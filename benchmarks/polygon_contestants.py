@@ -28,9 +28,9 @@ import rasterio
 import rasterio.features
 import shapely
 
+from geoseg.vector.generalize import Generalization
 from geoseg.vector.polygonize import Tracing, trace
 from geoseg.vector.polygons import Polygons
-from geoseg.vector.simplify.generalize import Generalization
 
 Measured = dict[str, float]
 _TOLERANCE_PX = 1.5

@@ -1,7 +1,6 @@
 from .calibration import BINS as BINS
 from .calibration import Calibration as Calibration
 from .calibration import bin_of as bin_of
-from .compatibility import looks_normalized as looks_normalized
 from .evaluate import evaluate as evaluate
 from .evaluation import Evaluation as Evaluation
 from .evaluation import LeftOut as LeftOut

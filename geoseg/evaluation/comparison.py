@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from geoseg.counts import NONE, PairCounts, StoredCodes, count_pairs
 from geoseg.errors import UsageError
-from geoseg.evaluation.alignment import Shifted, Warped
 from geoseg.evaluation.calibration import Calibration
 from geoseg.evaluation.evaluation import LeftOut
 from geoseg.evaluation.matching import Classes, Matching
@@ -22,7 +21,7 @@ from geoseg.evaluation.metrics import ConfusionMatrix
 from geoseg.machine import available_cores
 from geoseg.prefetch import prefetch_map
 from geoseg.progress import Progress
-from geoseg.raster import ClassRaster, Ground, Scene, Window, shown, tiles
+from geoseg.raster import ClassRaster, Ground, Scene, ShiftedRaster, WarpedRaster, Window, shown, tiles
 
 if TYPE_CHECKING:
     from geoseg.evaluation.reference import BurnedPolygons
@@ -41,7 +40,7 @@ class Comparison:
     """A map, and what it is compared with."""
 
     mapped: ClassRaster
-    reference: Shifted | Warped | BurnedPolygons | None
+    reference: ShiftedRaster | WarpedRaster | BurnedPolygons | None
     """None to count the map alone."""
     matching: Matching
     confidence: Scene | None = None
@@ -50,7 +49,7 @@ class Comparison:
 
     def count(self, window: Window) -> tuple[PairCounts, Calibration | None]:
         """Count the pixels of a window. SceneError where a file is damaged or holds no classes."""
-        mapped = Shifted(self.mapped, 0, 0).read(window)
+        mapped = ShiftedRaster(self.mapped, 0, 0).read(window)
         reference = None if self.reference is None else self.reference.read(window)
         names = self.reference.name if self.reference else self._name, self._name
         counted = count_pairs(reference, mapped, self._pixel_areas(window), names)
@@ -63,7 +62,7 @@ class Comparison:
         """Return the windows to count: whole blocks of the map, and of the reference where its rows are the map's."""
         height, width = self.mapped.scene.shape
         shapes = [self.mapped.scene.block_shape]
-        if isinstance(self.reference, Shifted):
+        if isinstance(self.reference, ShiftedRaster):
             shapes.append(self.reference.raster.scene.block_shape)
         rows, cols = (max(sides) for sides in zip(*shapes, strict=True))
         plain = self.confidence is None and self.mapped.scene.dtype == "uint8" and not self.mapped.colors

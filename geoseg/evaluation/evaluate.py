@@ -15,7 +15,6 @@ from geoseg import features
 from geoseg.atomic import make_folders
 from geoseg.counts import NONE, PairCounts
 from geoseg.errors import SceneError, UsageError, listed
-from geoseg.evaluation.alignment import Shifted, Warped, align
 from geoseg.evaluation.areas import Areas
 from geoseg.evaluation.calibration import Calibration
 from geoseg.evaluation.comparison import Comparison, confusion, count
@@ -41,6 +40,9 @@ from geoseg.raster import (
     ClassRaster,
     Ground,
     Scene,
+    ShiftedRaster,
+    WarpedRaster,
+    align,
     open_confidence,
     public_name,
     read_nomenclature,
@@ -478,7 +480,7 @@ def _check(truth: _Truth, sample: object, confidence: StrPath | None, *, areas: 
 
 def _opened(
     landcover: StrPath | Scene, truth: _Truth, legends: _LegendsGiven
-) -> tuple[ClassRaster, Nomenclature, Shifted | Warped | BurnedPolygons | None, Nomenclature]:
+) -> tuple[ClassRaster, Nomenclature, ShiftedRaster | WarpedRaster | BurnedPolygons | None, Nomenclature]:
     """Return a map and its reference, each with its names. Colors of either are read by the legend of the other.
 
     Where neither has names, two palettes are matched by their colors.
@@ -510,10 +512,12 @@ def _unnamed_note(ours: Nomenclature, theirs: Nomenclature) -> str | None:
     return f"the {unnamed} has no class names: its codes count as the {named}'s; if they are others, give {way_out}"
 
 
-def _read_notes(mapped: ClassRaster, aligned: Shifted | Warped | BurnedPolygons | None) -> Iterator[str | None]:
+def _read_notes(
+    mapped: ClassRaster, aligned: ShiftedRaster | WarpedRaster | BurnedPolygons | None
+) -> Iterator[str | None]:
     """Yield how the codes of map and reference were read, where that is not plain."""
     yield mapped.note
-    if isinstance(aligned, Shifted | Warped):
+    if isinstance(aligned, ShiftedRaster | WarpedRaster):
         yield aligned.raster.note
 
 

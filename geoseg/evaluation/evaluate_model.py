@@ -14,22 +14,24 @@ from geoseg.counts import NONE
 from geoseg.dataset import Area, Dataset, open_dataset
 from geoseg.errors import GeosegWarning, SceneError
 from geoseg.evaluation.comparison import confusion, left_out
-from geoseg.evaluation.compatibility import (
-    check_not_normalized,
-    check_type,
-    choose_bands,
-    match_legends,
-    normalization_note,
-)
 from geoseg.evaluation.evaluation import Evaluation
 from geoseg.evaluation.labeled_scenes import LabeledScene, SceneCounter, SceneCounts, prepare_both, statistics_of
-from geoseg.evaluation.matching import Matching, SharedCodes
+from geoseg.evaluation.matching import Matching, SharedCodes, match_legends
 from geoseg.evaluation.metrics import ConfusionMatrix, Metrics, constant_map
 from geoseg.evaluation.pictures import draw_calibration
 from geoseg.evaluation.provenance import DEFAULT_PART, TrainingData, check_part, choose_areas, overlap_note
 from geoseg.evaluation.report import check_folder, write_report
 from geoseg.features import LayerChoice
-from geoseg.inference import Scoring, ScoringOptions, checkpoint, stoppable
+from geoseg.inference import (
+    Scoring,
+    ScoringOptions,
+    check_not_normalized,
+    check_type,
+    checkpoint,
+    choose_bands,
+    normalization_note,
+    stoppable,
+)
 from geoseg.legend import GivenLegend, GivenMapping, given_meanings
 from geoseg.model import ModelBundle, Scale, cache_folder
 from geoseg.prefetch import prefetch_map

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from geoseg.counts import NONE, PairCounts
 from geoseg.errors import UsageError, listed
 from geoseg.legend import NODATA, LandCover, Legend, Nomenclature, meanings, name_key, names_said
+from geoseg.model import ModelCard
 
 _SHOWN = 12
 _WHOLE = re.compile(r"[-+]?\d+", re.ASCII)
@@ -259,3 +260,15 @@ class SharedCodes:
         theirs, ours = self.of_reference[truth], self.of_map[labels]
         theirs[~self.counts_in_map[labels]] = NODATA
         return theirs, ours
+
+
+def match_legends(card: ModelCard, legend: Legend, name: str, ignore: str | Sequence[str | int] | None) -> Matching:
+    """Match the classes of a model and of a data set by name. UsageError where they share none."""
+    ours, theirs = Nomenclature.from_legend(card.legend), Nomenclature.from_legend(legend)
+    if not share_a_name(ours, theirs):
+        raise UsageError(
+            f"{card.name} maps {class_list(ours)}, {name} has {class_list(theirs)}: no class of the same name; "
+            "say with `mapping` what the classes of the data set are of the model's, or use another model",
+            "mapping",
+        )
+    return Matching.of(ours, theirs, ignore)

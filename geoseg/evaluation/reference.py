@@ -19,11 +19,10 @@ from rasterio.warp import transform as transform_points
 from geoseg import dataset, features
 from geoseg.counts import NONE, PairCounts, StoredCodes
 from geoseg.errors import SceneError, UsageError
-from geoseg.evaluation.alignment import Shifted
 from geoseg.evaluation.matching import class_list, key
 from geoseg.given import is_frame, text_in
 from geoseg.legend import Nomenclature
-from geoseg.raster import GDAL_ERRORS, ClassRaster, GeoBox, Scene, Window, period_of, public_name, shown
+from geoseg.raster import GDAL_ERRORS, ClassRaster, GeoBox, Scene, ShiftedRaster, Window, period_of, public_name, shown
 
 if TYPE_CHECKING:
     from geoseg.features import LayerChoice, VectorSource
@@ -270,7 +269,7 @@ class PointSample:
         """
         codes = self._codes(names)
         rows, cols = self._pixels(mapped)
-        counted, reader = PairCounts(), Shifted(mapped, 0, 0)
+        counted, reader = PairCounts(), ShiftedRaster(mapped, 0, 0)
         height, width = mapped.scene.shape
         for point in np.lexsort((cols, rows)):
             row, col = rows[point], cols[point]

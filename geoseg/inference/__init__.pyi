@@ -1,5 +1,10 @@
 from .blend import DEFAULT_BLEND as DEFAULT_BLEND
 from .blend import Blend as Blend
+from .compatibility import check_not_normalized as check_not_normalized
+from .compatibility import check_type as check_type
+from .compatibility import choose_bands as choose_bands
+from .compatibility import looks_normalized as looks_normalized
+from .compatibility import normalization_note as normalization_note
 from .estimate import Estimate as Estimate
 from .execution import OutputOptions as OutputOptions
 from .execution import Outputs as Outputs

@@ -1,3 +1,6 @@
+from .aligned import ShiftedRaster as ShiftedRaster
+from .aligned import WarpedRaster as WarpedRaster
+from .aligned import align as align
 from .aligned import is_placed as is_placed
 from .aligned import open_confidence as open_confidence
 from .aligned import warped as warped

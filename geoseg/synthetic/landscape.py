@@ -18,12 +18,11 @@ from geoseg.legend import DEEPGLOBE, NODATA
 from geoseg.machine import available_cores
 from geoseg.raster import Window, tiles
 from geoseg.synthetic import ground as classes
-from geoseg.synthetic.country import paint_barren, paint_fields, paint_forest, paint_rangeland, paint_water
+from geoseg.synthetic.country import paint_barren, paint_fields, paint_forest, paint_rangeland, paint_towns, paint_water
 from geoseg.synthetic.ground import Cover, Parcels, cover_of, parcels_of, terrain_of
 from geoseg.synthetic.noise import Floats, Mask, fractal_noise, scramble, value_noise
 from geoseg.synthetic.paint import Paint, blend, flat, lay, lighter
 from geoseg.synthetic.place import Place, draw_place
-from geoseg.synthetic.towns import paint_towns
 
 _BLOCK_PX = 256
 """Work goes in blocks that fit a processor's cache; their size changes no pixel."""

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from geoseg.dataset import Dataset
 from geoseg.errors import ModelError, UsageError
-from geoseg.evaluation import looks_normalized
+from geoseg.inference import looks_normalized
 from geoseg.legend import NODATA
 from geoseg.model import (
     DEFAULT_BANDS,

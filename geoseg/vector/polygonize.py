@@ -11,11 +11,12 @@ import numpy as np
 from affine import Affine
 from numpy.typing import NDArray
 
+from geoseg.compiled import run_parallel
 from geoseg.prefetch import prefetch
+from geoseg.vector.generalize import Generalization, generalize
 from geoseg.vector.measure import ConfidenceSums
-from geoseg.vector.parallel import run_parallel
 from geoseg.vector.polygons import Polygons
-from geoseg.vector.simplify import Generalization, Obstacles, generalize
+from geoseg.vector.simplification import Obstacles
 from geoseg.vector.trace import (
     Arcs,
     CornerConnectivity,

@@ -18,13 +18,14 @@ from affine import Affine
 from geoseg.compiled import compiler_of
 from geoseg.machine import is_python, python_command, python_environment
 from geoseg.raster import Surface
+from geoseg.vector.generalize import Generalization, generalize
 from geoseg.vector.io import is_by_gdal, write
 from geoseg.vector.measure import measure
 from geoseg.vector.options import METHODS
 from geoseg.vector.polygonize import Tracing, trace
 from geoseg.vector.polygons import FeatureTable, PolygonLayer, Polygons
 from geoseg.vector.sieve import sieve
-from geoseg.vector.simplify import Generalization, Obstacles, generalize
+from geoseg.vector.simplification import Obstacles
 from geoseg.vector.trace import Arcs, count_runs
 
 _LOADED_S = 1.5

@@ -20,6 +20,7 @@ from geoseg.atomic import same_file
 from geoseg.errors import GeosegWarning, OutputError, SceneError, UsageError
 from geoseg.legend import Nomenclature, choose_classes, given_names
 from geoseg.raster import ClassRaster, GeoBox, Ground, Scene, Surface, open_confidence, shown
+from geoseg.vector.generalize import LONGEST_PX, Generalization
 from geoseg.vector.io import (
     RESERVED,
     check_layer_name,
@@ -34,7 +35,6 @@ from geoseg.vector.io import (
 from geoseg.vector.options import CONNECTIVITIES, METHODS, Quantity, StrPath, VectorizeOptions, parse_area, parse_length
 from geoseg.vector.polygonize import Tracing
 from geoseg.vector.polygons import PolygonLayer
-from geoseg.vector.simplify import LONGEST_PX, Generalization
 
 _ULPS = 16
 """Steps between neighboring numbers that a pixel's side spans at least."""

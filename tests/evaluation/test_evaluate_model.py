@@ -22,10 +22,10 @@ import geoseg
 from geoseg.dataset import Area, Dataset, open_dataset, prepare, split
 from geoseg.errors import GeosegWarning, SceneError, UsageError
 from geoseg.evaluation import Calibration, WorstCrops, labeled_scenes, to_provenance
-from geoseg.evaluation.compatibility import check_not_normalized
 from geoseg.evaluation.evaluate_model import evaluate_model
 from geoseg.evaluation.matching import Matching, SharedCodes
 from geoseg.evaluation.provenance import TrainingData, choose_areas
+from geoseg.inference import check_not_normalized
 from geoseg.legend import DEEPGLOBE, LandCover, Legend, Nomenclature
 from geoseg.model import DEMO, VALUE_RANGES, ModelBundle, Normalization
 from geoseg.raster import BandStatistics, Window, band_statistics

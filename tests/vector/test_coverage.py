@@ -13,8 +13,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from geoseg.vector.generalize import Generalization
 from geoseg.vector.polygonize import Tracing, trace
-from geoseg.vector.simplify.generalize import Generalization
 from tests.vector.oracle import Features, check_orientation, to_features, true_features
 from tests.vector.rasters import NODATA, Classes, adversarial, any_raster, crowded_raster, real, smooth_noise
 from tests.vector.test_exact import HALF_METRES

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from geoseg.vector.simplify.simplification import is_free, put
+from geoseg.vector.simplification import is_free, put
 
 _HEIGHT, _WIDTH = 9, 300
 _TRIANGLES = 150

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from geoseg.vector.generalize import Generalization
 from geoseg.vector.polygonize import Tracing, trace_strips
 from geoseg.vector.polygons import Polygons
-from geoseg.vector.simplify.generalize import Generalization
 from geoseg.vector.trace import pending_arcs
 from tests.vector.rasters import NODATA, Classes, adversarial, any_raster, crowded_raster, real, smooth_noise
 from tests.vector.test_exact import HALF_METRES

@@ -16,9 +16,9 @@ from rasterio.crs import CRS
 from geoseg.errors import GeosegWarning, UsageError
 from geoseg.raster import GeoBox, Ground
 from geoseg.vector import parse_area, parse_length, sieve_weights, simplify_tolerance, vectorize
+from geoseg.vector.generalize import Generalization
 from geoseg.vector.polygonize import Tracing, trace
 from geoseg.vector.request import side_weights
-from geoseg.vector.simplify.generalize import Generalization
 
 UTM = GeoBox(100, 90, Affine(0.5, 0, 5e5, 0, -0.5, 4e6), CRS.from_epsg(32618))
 FEET = GeoBox(100, 90, Affine(2, 0, 1e6, 0, -2, 2e5), CRS.from_epsg(2263))

@@ -27,7 +27,7 @@ from geoseg.legend import DEEPGLOBE, LandCover, Legend, NamedClass, Nomenclature
 from geoseg.progress import Progress
 from geoseg.raster.classes import class_raster
 from geoseg.vector import request
-from geoseg.vector.simplify.generalize import LONGEST_PX, UNIT
+from geoseg.vector.generalize import LONGEST_PX, UNIT
 from geoseg.vector.trace import rings
 from tests.evaluation.rasters import colored
 from tests.vector.features import SUFFIXES, read

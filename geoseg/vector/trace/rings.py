@@ -11,8 +11,7 @@ import numpy as np
 from affine import Affine
 from numpy.typing import NDArray
 
-from geoseg.compiled import njit
-from geoseg.vector.parallel import run_parallel, shares
+from geoseg.compiled import njit, run_parallel, shares
 from geoseg.vector.polygons import Polygons
 from geoseg.vector.trace.arcs import Arcs, disk_array
 from geoseg.vector.trace.regions import Regions, number

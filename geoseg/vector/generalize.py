@@ -10,11 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from geoseg.compiled import njit
+from geoseg.compiled import njit, run_parallel, shares
 from geoseg.errors import UsageError
 from geoseg.vector.options import METHODS
-from geoseg.vector.parallel import run_parallel, shares
-from geoseg.vector.simplify.simplification import Obstacles, douglas_peucker, is_free, put, queue_of, take, visvalingam
+from geoseg.vector.simplification import Obstacles, douglas_peucker, is_free, put, queue_of, take, visvalingam
 from geoseg.vector.trace import Arcs
 
 
