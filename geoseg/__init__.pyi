@@ -10,6 +10,7 @@ from .evaluation import ConfusionMatrix as ConfusionMatrix
 from .evaluation import Evaluation as Evaluation
 from .evaluation import Metrics as Metrics
 from .evaluation import evaluate as evaluate
+from .evaluation import sample as sample
 from .features import within as within
 from .inference import OutputOptions as OutputOptions
 from .inference import Plan as Plan

@@ -286,7 +286,7 @@ _KINDS: dict[str, Callable[[str, Any], Any]] = {
     **dict.fromkeys(
         (
             "window", "overlap", "tta", "tile", "zoom", "batch_size", "workers", "threads", "devices", "connectivity",
-            "window_px", "overlap_px", "width_px", "dpi",
+            "window_px", "overlap_px", "width_px", "dpi", "per_class", "points", "seed",
         ),
         integer,
     ),

@@ -48,7 +48,7 @@ class Progress:
     polygons: int | None = None
     """Polygons made so far; None of a run that makes none."""
     stage: str = "map"
-    """What is done now: export, map, assemble, polygons, decode, evaluate or page; each counts from 0."""
+    """What is done now: export, map, assemble, polygons, decode, evaluate, sample or page; each counts from 0."""
     scene: str | None = None
     """Which of several scenes it is; None of a run on one."""
     scene_number: int = 1

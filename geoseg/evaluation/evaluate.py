@@ -21,8 +21,9 @@ from geoseg.evaluation.comparison import Comparison, confusion, count
 from geoseg.evaluation.comparison import left_out as uncounted
 from geoseg.evaluation.evaluation import Evaluation
 from geoseg.evaluation.matching import Classes, Matching
-from geoseg.evaluation.reference import BurnedPolygons, PointSample, is_table_of_points, points_error
+from geoseg.evaluation.reference import BurnedPolygons, points_error
 from geoseg.evaluation.report import check_folder, write_report
+from geoseg.evaluation.samples import PointSample, is_table_of_points
 from geoseg.given import is_frame, looks_raster, plain_arguments
 from geoseg.inference import ScoringOptions
 from geoseg.legend import (

@@ -1,28 +1,21 @@
-"""Reference data that are no raster: polygons burned to the map's pixels, and samples of points."""
+"""Reference data that are no raster: polygons, burned to the map's pixels."""
 
 from __future__ import annotations
 
-import csv
-import os
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import rasterio.features
 from numpy.typing import NDArray
-from rasterio.crs import CRS
-from rasterio.warp import transform as transform_points
 
 from geoseg import dataset, features
-from geoseg.counts import NONE, PairCounts, StoredCodes
+from geoseg.counts import NONE, StoredCodes
 from geoseg.errors import SceneError, UsageError
 from geoseg.evaluation.matching import class_list, key
-from geoseg.given import is_frame, text_in
 from geoseg.legend import Nomenclature
-from geoseg.raster import GDAL_ERRORS, ClassRaster, GeoBox, Scene, ShiftedRaster, Window, period_of, public_name, shown
+from geoseg.raster import GeoBox, Window
 
 if TYPE_CHECKING:
     from geoseg.features import LayerChoice, VectorSource
@@ -31,15 +24,6 @@ _INTEGER = re.compile(r"[-+]?\d+", re.ASCII)
 _SHOWN = 6
 _NO_BYTE = 255
 """Where bytes have no code."""
-_DEGREES = (("lon", "lat"), ("longitude", "latitude"), ("long", "lat"))
-_PLANE = (("x", "y"), ("easting", "northing"), ("e", "n"))
-_CSV = (".csv", ".tsv", ".txt")
-_WKT = "wkt"
-"""The column from which GDAL reads geometries of any kind."""
-_OF_PARTS = (4, 5, 6, 7)
-"""shapely's types from MultiPoint to GeometryCollection."""
-_WHOLE = re.compile(r"([-+]?\d+)(?:\.0*)?", re.ASCII)
-_WGS84 = "EPSG:4326"
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,22 +124,6 @@ def points_error(name: str) -> UsageError:
     )
 
 
-def is_table_of_points(given: object) -> bool:
-    """Say whether a reference is a CSV with a column for each coordinate; a grid of x, y and z is a raster to GDAL."""
-    if not isinstance(given, str | os.PathLike) or not os.fspath(given).lower().endswith(_CSV):
-        return False
-    try:
-        if not Path(given).is_file() or _from_csv(Path(given)) is None:
-            return False
-    except SceneError:  # it has no coordinates
-        return False
-    try:
-        Scene.open(given)
-    except SceneError:
-        return True
-    return False
-
-
 def _contested_px(shapes: list[tuple[Any, int]], place: GeoBox) -> int:
     """Return how many pixels lie in polygons of several classes."""
     classes = sorted({code for _, code in shapes})
@@ -217,233 +185,3 @@ def _fitting(code: int, where: str) -> int:
     if not abs(code) < -NONE:
         raise UsageError(f"{where}: class code {code} does not fit 32 bits")
     return code
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class PointSample:
-    """Points with the class that is there in truth."""
-
-    path: str
-    x: NDArray[np.float64]
-    """(point,)"""
-    y: NDArray[np.float64]
-    crs: CRS | None
-    """None: the map's."""
-    labels: tuple[str, ...]
-    """Name or code of each point's class."""
-
-    notes: tuple[str, ...] = ()
-    """What the user should know of them."""
-
-    @classmethod
-    def read(cls, given: Any, column: str | None = None, layer: LayerChoice = None) -> Self:  # noqa: ANN401 - see below
-        """Read points and the column that holds their class. SceneError or UsageError says what is wrong with them.
-
-        `given`: a path, or a GeoDataFrame, which is heavy to name. A CSV has a heading with x and y in the map's CRS,
-        or with lon and lat in WGS 84. `layer`: the one of a source that has several layers of points. Points without
-        coordinates or geometry are left out; a note counts them, and those at one place.
-        """
-        rows = _from_csv(Path(given)) if _is_csv(given) else None
-        rows = _from_features(given, column, layer) if rows is None else rows.with_column(column)
-        there = np.isfinite(rows.x) & np.isfinite(rows.y)
-        if not there.any():
-            held = f": {len(there)} have no coordinates" if len(there) else ""
-            raise SceneError(f"{rows.name} holds no point{held}; give a sample of the truth")
-        for number, label in zip(np.flatnonzero(there) + 1, rows.labels(there), strict=True):
-            if not label:
-                raise SceneError(
-                    f"{rows.name}: point {number} has no class in the column {rows.column}; fill it in or drop it"
-                )
-        x, y = rows.x[there], rows.y[there]
-        notes = _notes(rows.name, int(np.count_nonzero(~there)), x, y)
-        return cls(rows.name, x, y, rows.crs, rows.labels(there), notes)
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def count(self, mapped: ClassRaster, names: Nomenclature) -> PairCounts:
-        """Count the points by their class and the map's code there.
-
-        `names` are those of the reference. SceneError where the points cannot be brought to the map's CRS, UsageError
-        for a class that nothing is known of.
-        """
-        codes = self._codes(names)
-        rows, cols = self._pixels(mapped)
-        counted, reader = PairCounts(), ShiftedRaster(mapped, 0, 0)
-        height, width = mapped.scene.shape
-        for point in np.lexsort((cols, rows)):
-            row, col = rows[point], cols[point]
-            there = NONE
-            if 0 <= row < height and 0 <= col < width:
-                found = reader.read(Window(int(row), int(col), 1, 1))
-                code = int(found.data[0, 0])
-                is_valid = code != found.nodata and (found.valid is None or bool(found.valid[0, 0]))
-                there = code if is_valid else NONE
-            counted.pixels[codes[point], there] += 1
-        return counted
-
-    def _codes(self, names: Nomenclature) -> list[int]:
-        by_key = {key(named.name): named.code for named in names}
-        codes = []
-        for label in self.labels:
-            whole = _WHOLE.fullmatch(label)
-            code = by_key.get(key(label), int(whole[1]) if whole else None)
-            if code is None:
-                raise UsageError(
-                    f"{self.path}: no class is called {label!r:.80}; known are {class_list(names)}; "
-                    "name classes with `reference_legend`",
-                    "reference_legend",
-                )
-            if not abs(code) < -NONE:
-                raise UsageError(f"{self.path}: class code {code} does not fit 32 bits")
-            codes.append(code)
-        return codes
-
-    def _pixels(self, mapped: ClassRaster) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return the row and column of each point in the map; of one that is nowhere, -1."""
-        geobox, x, y = mapped.scene.geobox, self.x, self.y
-        if self.crs is not None and geobox.crs is None:
-            raise SceneError(f"{shown(mapped.scene.path)} has no CRS to find the points of {self.path} by; assign one")
-        if self.crs is not None and self.crs != geobox.crs:
-            try:
-                moved = transform_points(self.crs, geobox.crs, x.tolist(), y.tolist())
-            except GDAL_ERRORS as error:
-                raise SceneError(f"{self.path}: cannot bring its points to the map's CRS: {error}") from None
-            x, y = np.array(moved[0]), np.array(moved[1])
-        cols, rows = _at(geobox, x, y)
-        if period := period_of(geobox.crs):  # 180.1 is -179.9
-            for turned in (_at(geobox, x + period, y), _at(geobox, x - period, y)):
-                better = _inside(geobox, *turned) & ~_inside(geobox, cols, rows)
-                cols, rows = np.where(better, turned, (cols, rows))
-        there = np.isfinite(cols) & np.isfinite(rows) & (np.abs(cols) < 2**31) & (np.abs(rows) < 2**31)
-        return tuple(np.where(there, np.floor(axis), -1).astype(np.int64) for axis in (rows, cols))  # type: ignore[return-value]
-
-
-def _at(
-    geobox: GeoBox, x: NDArray[np.float64], y: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the column and the row of points."""
-    a, b, c, d, e, f = (~geobox.transform)[:6]
-    return a * x + b * y + c, d * x + e * y + f
-
-
-def _inside(geobox: GeoBox, cols: NDArray[np.float64], rows: NDArray[np.float64]) -> NDArray[np.bool_]:
-    return (cols >= 0) & (cols < geobox.width_px) & (rows >= 0) & (rows < geobox.height_px)
-
-
-@dataclass(frozen=True, slots=True)
-class _SampleRows:
-    """What stands in a source, as it stands there."""
-
-    name: str
-    x: NDArray[np.float64]
-    """(row,) nan where there is none."""
-    y: NDArray[np.float64]
-    crs: CRS | None
-    table: dict[str, Sequence[str]]
-    column: str = ""
-
-    def with_column(self, column: str | None) -> _SampleRows:
-        """Return the same with the column that holds the class. UsageError if that is unclear."""
-        return replace(self, column=features.choose_column(list(self.table), column, self.name))
-
-    def labels(self, there: NDArray[np.bool_]) -> tuple[str, ...]:
-        """Return the class of the rows that are there."""
-        return tuple(cell for cell, keep in zip(self.table[self.column], there, strict=True) if keep)
-
-
-def _notes(name: str, lacking: int, x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[str, ...]:
-    notes, name = [], public_name(name)
-    if lacking:
-        notes.append(f"{name}: {_points(lacking)} without coordinates, left out")
-    _, first = np.unique(np.column_stack([x, y]), axis=0, return_index=True)
-    if again := len(x) - len(first):
-        notes.append(
-            f"{name}: {_points(again)} where another point is, and {'counts' if again == 1 else 'count'} too; "
-            "drop what was observed once"
-        )
-    return tuple(notes)
-
-
-def _points(count: int) -> str:
-    return f"{count} point{'s' * (count != 1)}"
-
-
-def _is_csv(given: object) -> bool:
-    if not isinstance(given, str | os.PathLike) or not os.fspath(given).lower().endswith(_CSV):
-        return False
-    if not Path(given).is_file():
-        raise SceneError(f"{shown(os.fspath(given))}: no such file; check the path of the sample")
-    return True
-
-
-def _from_csv(path: Path) -> _SampleRows | None:
-    """Return the rows of a CSV; None where its places do not stand in two columns, but in one that GDAL reads."""
-    try:
-        text = text_in(path)
-    except ValueError as error:
-        raise SceneError(f"{path} {error}") from None
-    lines = text.splitlines()
-    heading = lines[0] if lines else ""
-    rows = list(csv.reader(lines, delimiter=max(",;\t", key=heading.count), skipinitialspace=True))
-    titles = [title.strip() for title in rows[0]] if rows else []
-    filled = [row for row in rows[1:] if any(cell.strip() for cell in row)]
-    table = {title: [row[i].strip() if i < len(row) else "" for row in filled] for i, title in enumerate(titles)}
-    known = {title.casefold(): title for title in titles}
-    for pairs, crs in ((_DEGREES, CRS.from_string(_WGS84)), (_PLANE, None)):
-        for first, second in pairs:
-            if first in known and second in known:
-                x, y = (_numbers(table.pop(known[title]), f"{path}, {known[title]}") for title in (first, second))
-                return _SampleRows(str(path), x, y, crs, {**table})
-    if _WKT in known:
-        return None
-    raise SceneError(f"{path} has no columns x and y, or lon and lat, in its heading, got {heading!r:.60}; add them")
-
-
-def _numbers(cells: Sequence[str], where: str) -> NDArray[np.float64]:
-    numbers = np.full(len(cells), np.nan)
-    for i, cell in enumerate(cells):
-        try:
-            numbers[i] = float(cell) if cell else np.nan
-        except ValueError:
-            raise SceneError(f"{where}: point {i + 1} is not a number, got {cell!r:.40}") from None
-    return numbers
-
-
-def _from_features(given: Any, column: str | None, layer: LayerChoice) -> _SampleRows:  # noqa: ANN401 - a path, or a GeoDataFrame
-    if not isinstance(given, str | os.PathLike) and not is_frame(given):
-        raise UsageError(
-            f"a sample is a file of points or a GeoDataFrame, got {type(given).__name__}; give one", "sample"
-        )
-    source = features.find_features(given, "points", "sample", layer)
-    title = features.column_of(source, column)
-    found = source.read(title)
-    x, y = _places(found.geometries, source.name)
-    crs = None if found.crs_wkt is None else CRS.from_wkt(found.crs_wkt)
-    return _SampleRows(source.name, x, y, crs, {title: found.values}, title)
-
-
-def _places(geometries: NDArray[Any], name: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return x and y (feature,), nan where there is no geometry. SceneError for other things than one point each."""
-    import shapely  # noqa: PLC0415 - most runs have no points
-
-    x, y = np.full((2, len(geometries)), np.nan)
-    parts, owners = np.asarray(geometries, object), np.arange(len(geometries))
-    while np.isin(shapely.get_type_id(parts), _OF_PARTS).any():
-        parts, whose = shapely.get_parts(parts, return_index=True)
-        owners = owners[whose]
-    there = ~(shapely.is_missing(parts) | shapely.is_empty(parts))
-    parts, owners = parts[there], owners[there]
-    others = np.count_nonzero(shapely.get_type_id(parts))
-    if others:
-        raise SceneError(
-            f"{name} holds other things than points, {others} of {len(parts)}; give one point for each place of the "
-            "sample (polygons of the truth are no sample: give them as the reference)"
-        )
-    if several := np.flatnonzero(np.bincount(owners, minlength=1) > 1).tolist():
-        raise SceneError(
-            f"{name}: {len(several)} of {len(geometries)} features hold several points each, the first is feature "
-            f"{several[0] + 1}; points drawn together are not a random sample: split them if each was drawn on its own"
-        )
-    x[owners], y[owners] = shapely.get_x(parts), shapely.get_y(parts)
-    return x, y

@@ -41,6 +41,7 @@ OUTPUTS = {
     "vectorize": ("--out", "--png"),
     "preview": ("--out",),
     "evaluate": ("--report",),
+    "sample": ("--out",),
     "import": ("--out",),
 }
 

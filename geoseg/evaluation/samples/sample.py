@@ -1,0 +1,334 @@
+"""The verb `sample`: points drawn at random from each class of a map, for somebody to find out what is there."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geoseg import features
+from geoseg.counts import NONE, StoredCodes
+from geoseg.errors import SceneError, UsageError
+from geoseg.evaluation.matching import class_list
+from geoseg.evaluation.samples.point_file import check_degrees, check_target, write_points
+from geoseg.given import plain_arguments
+from geoseg.legend import GivenLegend, Nomenclature, choose_classes, given_names
+from geoseg.prefetch import prefetch
+from geoseg.progress import Progress, announcer
+from geoseg.raster import ClassRaster, GeoBox, Ground, Window, shown
+
+if TYPE_CHECKING:
+    import geopandas
+
+    from geoseg.features.area_of_interest import Aoi
+
+StrPath = str | os.PathLike[str]
+_CHUNK_PX = 1 << 20
+"""Pixels looked at in one go: their numbers fit a cache."""
+_MOST_POINTS = 1_000_000
+"""Of each class: more than anybody looks at."""
+
+
+@overload
+def sample(
+    landcover: StrPath,
+    out: None = None,
+    *,
+    per_class: int = 50,
+    points: int | None = None,
+    classes: str | Sequence[str | int] | None = None,
+    legend: GivenLegend | None = None,
+    aoi: Aoi | None = None,
+    aoi_crs: str | None = None,
+    seed: int = 21,
+    mkdir: bool = False,
+    overwrite: bool = False,
+    progress: Callable[[Progress], None] | None = None,
+    announce: Callable[[str], None] | None = None,
+) -> geopandas.GeoDataFrame: ...
+@overload
+def sample(
+    landcover: StrPath,
+    out: StrPath,
+    *,
+    per_class: int = 50,
+    points: int | None = None,
+    classes: str | Sequence[str | int] | None = None,
+    legend: GivenLegend | None = None,
+    aoi: Aoi | None = None,
+    aoi_crs: str | None = None,
+    seed: int = 21,
+    mkdir: bool = False,
+    overwrite: bool = False,
+    progress: Callable[[Progress], None] | None = None,
+    announce: Callable[[str], None] | None = None,
+) -> Path: ...
+@plain_arguments()
+def sample(  # noqa: PLR0913 - the options of the verb
+    landcover: StrPath,
+    out: StrPath | None = None,
+    *,
+    per_class: int = 50,
+    points: int | None = None,
+    classes: str | Sequence[str | int] | None = None,
+    legend: GivenLegend | None = None,
+    aoi: Aoi | None = None,
+    aoi_crs: str | None = None,
+    seed: int = 21,
+    mkdir: bool = False,
+    overwrite: bool = False,
+    progress: Callable[[Progress], None] | None = None,
+    announce: Callable[[str], None] | None = None,
+) -> Path | geopandas.GeoDataFrame:
+    """Draw points at random from each class of a map, for `evaluate(landcover, sample=..., areas=True)`.
+
+    The points do not tell what the map says of them, and come in random order: whoever fills in the column `class`
+    does so without knowing the map's answer, and the first points alone are a random sample too.
+
+    Parameters
+    ----------
+    landcover : path
+        Any raster of classes that GDAL reads.
+    out : path, optional
+        The file of points; its extension names the format: .gpkg, .geojson, .fgb, .parquet, .csv.
+    per_class : int
+        Points in each class, or the fewest in each where `points` says how many there are in all.
+    points : int, optional
+        Points in all: classes whose share of the area would be fewer than `per_class` get so many, all others share
+        the rest by their area.
+    classes : str or sequence, optional
+        The classes to draw from, by name or code; by default all that have a pixel.
+    legend : path, dict of names by code, Legend or Nomenclature, optional
+        Takes the place of the names that the raster carries.
+    aoi : path, GeoDataFrame, geometry or GeoJSON, optional
+        Polygons: only pixels whose centers lie in them are drawn; `aoi_crs` is the CRS of one that names none.
+    seed : int
+        The same seed draws the same points of the same map; another one draws others.
+    mkdir, overwrite : bool
+        Make the folders that do not exist; replace an existing file.
+    progress, announce : callable, optional
+        Called with a `Progress` after each strip of the map, and with lines for people.
+
+    Returns
+    -------
+    Path or geopandas.GeoDataFrame
+        The path of the file; without `out` the points. Columns: id from 1, class (empty), geometry, the center of a
+        pixel.
+
+    Raises
+    ------
+    UsageError, SceneError, OutputError
+        Nothing is at `out` then that was not there before.
+
+    Notes
+    -----
+    A stratified random sample without replacement (Olofsson et al. 2014, 10.1016/j.rse.2014.02.015, section 5.1). In
+    degrees and in projections that stretch areas a pixel is drawn as often as its area on the ground is large. The
+    map is read once: the pixels with the smallest random numbers win, divided by their areas (Efraimidis and
+    Spirakis 2006, 10.1016/j.ipl.2005.11.003).
+
+    Examples
+    --------
+    >>> geoseg.sample("landcover.tif", "points.gpkg", per_class=75)  # doctest: +SKIP
+
+    """
+    say = announcer(announce)
+    _check(per_class, points, seed)
+    target = None if out is None else check_target(out, mkdir=mkdir, overwrite=overwrite)
+    part = landcover if aoi is None and aoi_crs is None else features.within(landcover, aoi, aoi_crs)
+    given = given_names(legend)
+    raster = ClassRaster.open(part, given)
+    place, name = raster.scene.geobox, shown(raster.scene.path)
+    _check_place(place, name)
+    if target is not None:
+        check_degrees(target, place, name)
+    drawing = _draw(raster, max(per_class, points or 0), seed, progress)
+    names = raster.names if given is None else given
+    strata = _strata(drawing, names, classes, name)
+    counts = allotted({code: drawing.areas[code] for code in strata}, per_class, points)
+    frame = _frame(drawing.chosen(counts, seed), place)
+    for line in (raster.note, *_lines(drawing, counts, names)):
+        if line:
+            say(line)
+    if target is None:
+        return frame
+    write_points(frame, target, place)
+    return target
+
+
+def _check(per_class: int, points: int | None, seed: int) -> None:
+    for name, value in (("per_class", per_class), ("points", points)):
+        if value is not None and not 1 <= value <= _MOST_POINTS:
+            raise UsageError(f"`{name}` must be from 1 to {_MOST_POINTS}, got {value}", name)
+    if seed < 0:
+        raise UsageError(f"`seed` must be 0 or more, got {seed}", "seed")
+
+
+def _check_place(place: GeoBox, name: str) -> None:
+    """Raise SceneError for a map whose pixels lie on no grid, though it says where they are."""
+    if not place.has_transform and (place.gcps or place.rpcs is not None):
+        raise SceneError(
+            f"{name} has no grid in a CRS, so its points have no place; warp it first (rio warp --dst-crs)"
+        )
+
+
+@dataclass(slots=True)
+class _Drawing:
+    """The pixels that win so far, of each class."""
+
+    name: str
+    """Of the map, for messages."""
+    most: int
+    """Of a class."""
+    width_px: int
+    pixels: dict[int, int] = field(default_factory=dict)
+    """Of each class in the map."""
+    areas: dict[int, float] = field(default_factory=dict)
+    """On the ground, m2; pixels where the map has no place."""
+    keys: dict[int, NDArray[np.float64]] = field(default_factory=dict)
+    """By class, (winner,): a random number divided by the pixel's area. The smallest win."""
+    places: dict[int, NDArray[np.int64]] = field(default_factory=dict)
+    """(winner,) places in the map, row by row."""
+
+    def add(self, codes: StoredCodes, keys: NDArray[np.float64], areas: NDArray[np.float64], first: int) -> None:
+        """Look at pixels: their codes (row, col), random `keys` and `areas` (pixel,), from a place of the map on."""
+        index, known = codes.indexed(self.name)
+        counts, sums = np.bincount(index, minlength=len(known)), np.bincount(index, areas, len(known))
+        limits = np.array([-1.0 if code == NONE else self._limit(int(code)) for code in known])
+        better = np.flatnonzero(keys < limits[index])
+        of_class = index[better]
+        for i, code in enumerate(known.tolist()):
+            if code == NONE or not counts[i]:
+                continue
+            self.pixels[code] = self.pixels.get(code, 0) + int(counts[i])
+            self.areas[code] = self.areas.get(code, 0.0) + float(sums[i])
+            mine = better[of_class == i]
+            self._keep(code, keys[mine], mine + first)
+
+    def _limit(self, code: int) -> float:
+        """Return the key from which a pixel of a class loses."""
+        keys = self.keys.get(code)
+        return np.inf if keys is None or len(keys) < self.most else float(keys.max())
+
+    def _keep(self, code: int, keys: NDArray[np.float64], places: NDArray[np.int64]) -> None:
+        keys = np.concatenate([self.keys.get(code, np.empty(0)), keys])
+        places = np.concatenate([self.places.get(code, np.empty(0, np.int64)), places])
+        if len(keys) > self.most:
+            best = np.argpartition(keys, self.most - 1)[: self.most]
+            keys, places = keys[best], places[best]
+        self.keys[code], self.places[code] = keys, places
+
+    def chosen(self, counts: Mapping[int, int], seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return the rows and columns of so many pixels of each class, in random order."""
+        best = [self.places[code][np.argsort(self.keys[code])[:count]] for code, count in counts.items()]
+        places = np.sort(np.concatenate(best))
+        return tuple(np.divmod(np.random.default_rng([seed, 1]).permutation(places), self.width_px))  # type: ignore[return-value]
+
+
+def _draw(raster: ClassRaster, most: int, seed: int, progress: Callable[[Progress], None] | None) -> _Drawing:
+    """Read the map once. The numbers come row by row, so that strips of any height draw the same points."""
+    width = raster.scene.shape[1]
+    drawing, chance = _Drawing(shown(raster.scene.path), most, width), np.random.default_rng(seed)
+    ground = Ground.of(raster.scene.geobox)
+    windows, began, done_px = list(raster.windows()), time.perf_counter(), 0
+    total_px = sum(window.size for window in windows)
+    for number, (window, codes) in enumerate(zip(windows, prefetch(raster.strips()), strict=True), start=1):
+        for part in _parts(window):
+            stored = codes[part.row - window.row : part.row_stop - window.row]
+            areas = np.broadcast_to(ground.areas(part), part.shape).ravel()
+            with np.errstate(divide="ignore"):  # beyond a pole, where nothing is to be drawn
+                keys = chance.standard_exponential(part.size) / areas
+            drawing.add(StoredCodes(stored, None, raster.background), keys, areas, part.row * width)
+        done_px += window.size
+        if progress is not None:
+            spent = time.perf_counter() - began
+            progress(Progress(number, len(windows), done_px, total_px, done_px, spent, stage="sample"))
+    raster.check_unchanged()
+    return drawing
+
+
+def _parts(window: Window) -> Iterator[Window]:
+    rows = max(1, _CHUNK_PX // window.width)
+    for row in range(window.row, window.row_stop, rows):
+        yield Window(row, 0, min(rows, window.row_stop - row), window.width)
+
+
+def _strata(drawing: _Drawing, names: Nomenclature, classes: str | Sequence[str | int] | None, name: str) -> list[int]:
+    """Return the codes of the classes to draw from. SceneError where none of them has a pixel."""
+    there = sorted(drawing.pixels)
+    if classes is not None:
+        known = names.completed({*there, *(each.code for each in names)})
+        wanted = choose_classes(known, classes)
+        if lacking := sorted(wanted - set(there)):
+            raise UsageError(
+                f"{name} has no pixel of {class_list(known.completed(lacking))}; it has "
+                f"{class_list(known.completed(there))}",
+                "classes",
+            )
+        there = sorted(wanted)
+    if not there:
+        raise SceneError(f"{name} has no pixel with a class to draw; check its nodata value, or the area of interest")
+    return there
+
+
+def allotted(areas: Mapping[int, float], per_class: int, points: int | None) -> dict[int, int]:
+    """Return how many points each class gets. UsageError for fewer `points` than `per_class` in each.
+
+    Olofsson et al. 2014, section 5.1.2: so many in rare classes, and the rest by area.
+    """
+    if points is None:
+        return dict.fromkeys(areas, per_class)
+    if points < per_class * len(areas):
+        raise UsageError(
+            f"`points={points}` are too few for `per_class={per_class}` in each of {len(areas)} classes; give at least "
+            f"{per_class * len(areas)} points, or at most {points // len(areas)} for each class",
+            "points",
+        )
+    large, left = set(areas), points
+    while large:
+        left, whole = points - per_class * (len(areas) - len(large)), sum(areas[code] for code in large)
+        small = {code for code in large if left * areas[code] / whole < per_class}
+        if not small:
+            break
+        large -= small
+    counts = dict.fromkeys(areas, per_class)
+    shares = {code: left * areas[code] / whole for code in sorted(large)}
+    counts |= {code: int(share) for code, share in shares.items()}
+    by_rest = sorted(shares, key=lambda code: int(shares[code]) - shares[code])
+    for code in by_rest[: points - sum(counts.values())]:
+        counts[code] += 1
+    return counts
+
+
+def _lines(drawing: _Drawing, counts: Mapping[int, int], names: Nomenclature) -> Iterator[str]:
+    """Yield what people are told: the points of each class, and which classes are smaller than that."""
+    drawn = {code: min(count, drawing.pixels[code]) for code, count in counts.items()}
+    each = ", ".join(f"{names.of(code).name} {count}" for code, count in drawn.items())
+    yield f"{sum(drawn.values())} points: {each}"
+    for code, count in counts.items():
+        if drawn[code] < count:
+            yield f"{names.of(code).name} has only {drawn[code]} pixels, all of which are drawn"
+    if set(drawing.pixels) - set(counts):
+        yield "the other classes of the map have no points: areas will be those of the rest of it"
+
+
+def _frame(pixels: tuple[NDArray[np.int64], NDArray[np.int64]], place: GeoBox) -> geopandas.GeoDataFrame:
+    """Return a table of points in the middle of pixels, given by their rows and columns."""
+    import geopandas  # noqa: PLC0415 - a second, which an error need not wait for
+    import pandas as pd  # noqa: PLC0415 - see above
+
+    rows, cols = (axis + 0.5 for axis in pixels)
+    a, b, c, d, e, f = tuple(place.transform)[:6]
+    geometry = geopandas.points_from_xy(a * cols + b * rows + c, d * cols + e * rows + f)
+    columns: dict[str, Any] = {
+        "id": np.arange(1, len(rows) + 1),
+        "class": pd.array([None] * len(rows), dtype="string"),
+    }
+    crs = None if place.crs is None else place.crs.to_wkt()
+    return geopandas.GeoDataFrame(columns, geometry=geometry, crs=crs)
