@@ -22,6 +22,8 @@ from geoseg.errors import UsageError
 
 _Given = ParamSpec("_Given")
 _Made = TypeVar("_Made")
+TABLES = (".csv", ".tsv")
+"""How files end that are tables of text."""
 _SHOWN = 60
 _MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
 _RASTER_ENDS = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".jp2", ".img", ".bsq", ".bil")
@@ -329,7 +331,11 @@ def text_of(raw: bytes) -> str:
 
 def json_in(file: str | os.PathLike[str]) -> Any:  # noqa: ANN401 - whatever it holds
     """Return what a JSON file that people wrote holds, no name twice in an object. ValueError as `text_in`."""
-    text = text_in(file)
+    return json_of(text_in(file))
+
+
+def json_of(text: str) -> Any:  # noqa: ANN401 - whatever it holds
+    """Return the value of a JSON text, no name twice in an object. ValueError, in words that follow its name."""
     try:
         return json.loads(text, object_pairs_hook=unique_keys)
     except (ValueError, RecursionError) as error:

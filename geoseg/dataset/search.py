@@ -10,14 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from geoseg.errors import SceneError
-from geoseg.given import text_in
+from geoseg.given import TABLES, text_in
 from geoseg.legend import Legend, given_legend
 from geoseg.raster import DEFAULT_TOLERANCE, raster_environment, shown
 
 if TYPE_CHECKING:
     from geoseg.features import LayerChoice
 
-TABLES = (".csv", ".tsv")
 _CLASSES = "class_dict.csv"
 _THREADS = 4
 PART_NAMES = {"train": "train", "training": "train", "valid": "valid", "val": "valid", "validation": "valid"} | {

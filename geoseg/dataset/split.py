@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import os
 import random
 import re
@@ -19,7 +18,7 @@ from geoseg.dataset.dataset import Dataset
 from geoseg.dataset.layouts import of_entry
 from geoseg.dataset.search import PART_NAMES
 from geoseg.errors import UsageError, listed
-from geoseg.given import nearest, text_in
+from geoseg.given import json_of, nearest, text_in
 from geoseg.html import table
 from geoseg.raster import Window, digest
 
@@ -347,9 +346,9 @@ def _read_split_file(path: str | os.PathLike[str]) -> Mapping[str, tuple[Area, .
 
 def _from_json(text: str) -> dict[str, list[Area]]:
     try:
-        value = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise UsageError(f"it is not JSON: {error}") from None
+        value = json_of(text)
+    except ValueError as error:
+        raise UsageError(f"it {error}") from None
     if not isinstance(value, dict):
         raise UsageError('give {"train": [ids], "valid": [ids], "test": [ids]}')
     found: dict[str, list[Area]] = {part: [] for part in PARTS}

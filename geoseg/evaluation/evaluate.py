@@ -24,7 +24,7 @@ from geoseg.evaluation.matching import Classes, Matching
 from geoseg.evaluation.reference import BurnedPolygons, points_error
 from geoseg.evaluation.report import check_folder, write_report
 from geoseg.evaluation.samples import PointSample, is_table_of_points
-from geoseg.given import is_frame, looks_raster, plain_arguments
+from geoseg.given import TABLES, is_frame, looks_raster, plain_arguments
 from geoseg.inference import ScoringOptions
 from geoseg.legend import (
     GivenLegend,
@@ -64,7 +64,7 @@ Says = Callable[[str], None]
 
 _MODEL_FILES = frozenset({".safetensors", ".onnx", ".pt", ".pth", ".ckpt", ".pt2"})
 """Opening says what to do with those that cannot be opened as they are. A `.bin` may be a raster."""
-_DATA_FILES = frozenset({".csv", ".tsv", ".json"})
+_DATA_FILES = (*TABLES, ".json")
 _CODES_SHOWN = 12
 _CLUSTERED = (
     "the pixels of the reference are neighbors, not a random sample: the intervals are too narrow; "

@@ -11,11 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoseg.counts import NONE, PairCounts
-from geoseg.errors import UsageError, listed
-from geoseg.legend import NODATA, LandCover, Legend, Nomenclature, meanings, name_key, names_said
+from geoseg.errors import UsageError
+from geoseg.legend import NODATA, LandCover, Legend, Nomenclature, class_list, meanings, name_key, names_said
 from geoseg.model import ModelCard
 
-_SHOWN = 12
 _WHOLE = re.compile(r"[-+]?\d+", re.ASCII)
 key = name_key
 """What two spellings of a name share."""
@@ -201,11 +200,6 @@ class Classes:
 def share_a_name(one: Nomenclature, other: Nomenclature) -> bool:
     """Say whether two nomenclatures have a class of one name."""
     return bool(_keys(one) & _keys(other))
-
-
-def class_list(names: Nomenclature) -> str:
-    """Return the classes of a nomenclature for a message."""
-    return listed((f"{named.name} ({named.code})" for named in names), _SHOWN) or "no names"
 
 
 def _keys(names: Nomenclature) -> set[str]:

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from geoseg import dataset, features
 from geoseg.counts import NONE, StoredCodes
 from geoseg.errors import SceneError, UsageError
-from geoseg.evaluation.matching import class_list, key
-from geoseg.legend import Nomenclature
+from geoseg.evaluation.matching import key
+from geoseg.legend import Nomenclature, class_list
 from geoseg.raster import GeoBox, Window
 
 if TYPE_CHECKING:

@@ -6,6 +6,7 @@ from .legend import Legend as Legend
 from .legend import NamedClass as NamedClass
 from .legend import Nomenclature as Nomenclature
 from .legend import choose_classes as choose_classes
+from .legend import class_list as class_list
 from .legend import distinct_color as distinct_color
 from .legend import name_key as name_key
 from .legend_file import GivenLegend as GivenLegend

@@ -151,6 +151,9 @@ Color = tuple[int, int, int]
 """Red, green, blue, 0 to 255."""
 
 _NAMES_SHOWN = 30
+"""Where one of them is to be chosen ..."""
+_CLASSES_SHOWN = 12
+"""... and where they only tell one legend from another."""
 _BETWEEN_WORDS = re.compile(r"_|-(?!\d)|(?<=[^\s_])-")
 """What stands between the words of a name; a dash before a number is its sign."""
 _GOLDEN = 0.618033988749895
@@ -283,4 +286,9 @@ def _unknown(known: Nomenclature, word: str) -> UsageError:
 def _known(known: Nomenclature) -> str:
     if not known.classes:
         return "the map has no names, give codes such as 10,20"
-    return f"the map has {listed((f'{named.name} ({named.code})' for named in known), _NAMES_SHOWN)}"
+    return f"the map has {class_list(known, _NAMES_SHOWN)}"
+
+
+def class_list(known: Nomenclature, most: int = _CLASSES_SHOWN) -> str:
+    """Return the first classes of a nomenclature with their codes, and how many more there are, for a message."""
+    return listed((f"{named.name} ({named.code})" for named in known), most) or "no names"

@@ -131,6 +131,7 @@ def test_a_split_survives_as_json(tmp_path: Path, model_dataset: Dataset) -> Non
     ("text", "message"),
     [
         ("a,train\na,valid\n", "overlaps: a in train and valid"),
+        ('{"train": ["a"], "valid": ["b"], "train": []}', "'train' is there twice"),
         ("a,train\na,train\n", "overlaps: a in train, twice,"),
         ("a,train\nz,valid\n", "1 ids are not in .*: z"),
         ("a,train\nb,holdout\n", "got 'holdout'"),
@@ -139,7 +140,7 @@ def test_a_split_survives_as_json(tmp_path: Path, model_dataset: Dataset) -> Non
     ],
 )
 def test_bad_files_of_ids_get_one_clear_line(tmp_path: Path, model_dataset: Dataset, text: str, message: str) -> None:
-    path = tmp_path / "split.txt"
+    path = tmp_path / ("split.json" if text.startswith("{") else "split.txt")
     path.write_text(text)
     with pytest.raises(UsageError, match=message):
         split(_with_ids(model_dataset, ["a", "b"]), str(path))

@@ -19,7 +19,6 @@ from geoseg.dataset.labels import ColorMask, WholeLabel, find_labels
 from geoseg.dataset.pair import Found, Pair
 from geoseg.dataset.search import (
     PART_NAMES,
-    TABLES,
     SearchOptions,
     beside_table,
     each,
@@ -30,7 +29,7 @@ from geoseg.dataset.search import (
 )
 from geoseg.errors import SceneError, UsageError, listed
 from geoseg.features import FEATURE_ENDS, is_data_folder
-from geoseg.given import is_frame, text_in
+from geoseg.given import TABLES, is_frame, text_in
 from geoseg.legend import DEEPGLOBE, Legend, codes_of_values
 from geoseg.raster import Scene, shown
 

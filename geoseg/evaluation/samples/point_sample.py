@@ -18,9 +18,9 @@ from rasterio.warp import transform as transform_points
 from geoseg import features
 from geoseg.counts import NONE, PairCounts
 from geoseg.errors import SceneError, UsageError
-from geoseg.evaluation.matching import class_list, key
-from geoseg.given import is_frame, text_in
-from geoseg.legend import Nomenclature
+from geoseg.evaluation.matching import key
+from geoseg.given import TABLES, is_frame, text_in
+from geoseg.legend import Nomenclature, class_list
 from geoseg.raster import GDAL_ERRORS, ClassRaster, GeoBox, Scene, ShiftedRaster, Window, period_of, public_name, shown
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 _DEGREES = (("lon", "lat"), ("longitude", "latitude"), ("long", "lat"))
 _PLANE = (("x", "y"), ("easting", "northing"), ("e", "n"))
-_CSV = (".csv", ".tsv", ".txt")
+_CSV = (*TABLES, ".txt")
 _WKT = "wkt"
 """The column from which GDAL reads geometries of any kind."""
 _OF_PARTS = (4, 5, 6, 7)

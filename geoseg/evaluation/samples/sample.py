@@ -15,10 +15,9 @@ from numpy.typing import NDArray
 from geoseg import features
 from geoseg.counts import NONE, StoredCodes
 from geoseg.errors import SceneError, UsageError
-from geoseg.evaluation.matching import class_list
 from geoseg.evaluation.samples.point_file import check_degrees, check_target, write_points
 from geoseg.given import plain_arguments
-from geoseg.legend import GivenLegend, Nomenclature, choose_classes, given_names
+from geoseg.legend import GivenLegend, Nomenclature, choose_classes, class_list, given_names
 from geoseg.prefetch import prefetch
 from geoseg.progress import Progress, announcer
 from geoseg.raster import ClassRaster, GeoBox, Ground, Window, shown
