@@ -58,6 +58,19 @@ _WATERS: tuple[Color, ...] = (
     (0.52, 0.47, 0.37),
     (0.36, 0.46, 0.44),
 )
+_LEVELS = {
+    "plain": (-0.65, 0.8, 0.4, 0.9, 1.0),
+    "town": (0.4, -0.1, 0.15, 0.45, 0.9),
+    "wood": (0.45, 0.75, -0.45, 0.8, 0.8),
+    "dry": (0.45, 0.6, 0.6, -0.05, 1.0),
+    "delta": (-0.3, 0.65, 0.25, 0.7, 0.55),
+    "coast": (0.05, 0.5, 0.0, 0.4, 0.9),
+    "mixed": (0.15, 0.4, 0.05, 0.35, 0.75),
+    "range": (0.3, 0.75, 0.35, 0.6, 0.9),
+}
+"""How rare farms, towns, woods, bare land and lakes are in a place of each character ..."""
+_CHANCES = (0.15, 0.11, 0.13, 0.15, 0.11, 0.08, 0.14, 0.13)
+"""... and how often it comes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,21 +174,8 @@ class Place:
 def draw_place(seed: int) -> Place:
     """Return the place of a seed; seeds give plains, deltas, hills, towns, dry lands and coasts in turn of chance."""
     draw = np.random.default_rng([seed, 20181])
-    character = draw.choice(
-        ["plain", "town", "wood", "dry", "delta", "coast", "mixed", "range"],
-        p=[0.15, 0.11, 0.13, 0.15, 0.11, 0.08, 0.14, 0.13],
-    )
-    levels = {
-        "plain": (-0.65, 0.8, 0.4, 0.9, 1.0),
-        "town": (0.4, -0.1, 0.15, 0.45, 0.9),
-        "wood": (0.45, 0.75, -0.45, 0.8, 0.8),
-        "dry": (0.45, 0.6, 0.6, -0.05, 1.0),
-        "delta": (-0.3, 0.65, 0.25, 0.7, 0.55),
-        "coast": (0.05, 0.5, 0.0, 0.4, 0.9),
-        "mixed": (0.15, 0.4, 0.05, 0.35, 0.75),
-        "range": (0.3, 0.75, 0.35, 0.6, 0.9),
-    }[str(character)]
-    farm, town, wood, bare, lake = (float(level + draw.normal(0, 0.12)) for level in levels)
+    character = str(draw.choice(list(_LEVELS), p=_CHANCES))
+    farm, town, wood, bare, lake = (float(level + draw.normal(0, 0.12)) for level in _LEVELS[character])
     angle = draw.uniform(0, 2 * np.pi)
     elevation = draw.uniform(np.radians(28), np.radians(68))
     warmth = draw.normal(0, 0.05)
