@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, TypedDict, Unpack
 
 from geoseg.counts import NONE
 from geoseg.dataset import Area, Dataset, open_dataset
@@ -36,13 +37,29 @@ from geoseg.legend import GivenLegend, GivenMapping, given_meanings
 from geoseg.model import ModelBundle, Scale, cache_folder
 from geoseg.prefetch import prefetch_map
 from geoseg.progress import Progress, announcer
-from geoseg.raster import DEFAULT_TOLERANCE, Window
+from geoseg.raster import Window
 
 StrPath = str | os.PathLike[str]
 Says = Callable[[str], None]
 
 _BYTES_A_PIXEL = 32
 """Of a tile while it is counted: labels, confidence, truth, and the sums' indexes."""
+
+
+class DataOptions(TypedDict, total=False):
+    """Of a data set, as `open_dataset` takes them."""
+
+    legend: GivenLegend | None
+    column: str | None
+    layer: LayerChoice
+    bands: Sequence[int | str] | None
+    gsd_m: float | None
+    labels: Any
+    tolerance: float
+
+
+class _Options(DataOptions, ScoringOptions, total=False):
+    pass
 
 
 def evaluate_model(  # noqa: PLR0913 - the options of the verb
@@ -53,35 +70,21 @@ def evaluate_model(  # noqa: PLR0913 - the options of the verb
     report: StrPath | None = None,
     split_rule: str | None = None,
     ignore: str | Sequence[str | int] | None = None,
-    legend: GivenLegend | None = None,
-    column: str | None = None,
-    layer: LayerChoice = None,
-    bands: Sequence[int | str] | None = None,
-    gsd_m: float | None = None,
-    labels: object = None,
-    tolerance: float = DEFAULT_TOLERANCE,
     mapping: GivenMapping | None = None,
-    device: str = "auto",
-    batch_size: int | None = None,
-    window: int | None = None,
-    overlap: int | None = None,
-    blend: str | None = None,
-    tta: int = 1,
-    scale: Scale | None = None,
     cache: StrPath | None = None,
     overwrite: bool = False,
     worst: bool = False,
     progress: Callable[[Progress], None] | None = None,
     announce: Says | None = None,
+    **options: Unpack[_Options],
 ) -> Evaluation:
     """Map the scenes of a part of a data set with a model and compare them with their labels, all in one matrix.
 
     `split`: train, valid, test, all, or areas; which scenes that is, `split_rule` says, else the split recorded in the
     model, else the one that training would make. The network sees each scene at the model's own resolution, in windows
     that are blended, as in `predict`; its map is brought to the pixels of the labels by nearest neighbor and counted
-    there. Classes are matched by name. `legend`, `column`, `layer`, `bands`, `gsd_m`, `labels` and `tolerance` are
-    those of `open_dataset`, all others those of `evaluate` and `plan`. `worst`: gather the crops that the model gets
-    most wrong, class by class, as a `report` does.
+    there. Classes are matched by name. `options` are those of `open_dataset` and `plan`, all others those of
+    `evaluate`. `worst`: gather the crops that the model gets most wrong, class by class, as a `report` does.
 
     Warns where the model has learned from these scenes. Raises UsageError for options that cannot be right and legends
     that share no class, SceneError for data that do not suit the model or cannot be read, ModelError for a model that
@@ -92,48 +95,51 @@ def evaluate_model(  # noqa: PLR0913 - the options of the verb
     bundle = model if isinstance(model, ModelBundle) else ModelBundle.open(model)
     if isinstance(split, str) or not isinstance(split, Sequence):
         check_part(split, split_rule)
-    options: ScoringOptions = {
-        "window": window, "overlap": overlap, "blend": blend, "tta": tta, "scale": scale, "batch_size": batch_size,
-        "device": device,
-    }  # fmt: skip
     scoring = Scoring.choose(bundle, options).on_one_device("an evaluation")
-    if isinstance(data, Dataset):
-        dataset = data
-    else:
-        dataset = open_dataset(
-            data, legend=legend, bands=bands, gsd_m=gsd_m, labels=labels, column=column, layer=layer,
-            tolerance=tolerance,
-        )  # fmt: skip
-    if mapping is not None:
-        dataset = dataset.mapped(given_meanings(mapping), bundle.legend)
+    dataset = _opened(data, options, mapping, bundle)
     for note in dataset.notes:
         say(note)
-    several = frozenset(code for code, _ in dataset.sets)
-    matching = replace(match_legends(bundle, dataset.legend, dataset.name, ignore), several=several)
-    chosen = choose_bands(bundle, dataset.bands, dataset.name)
-    check_type(bundle, dataset.dtype, dataset.name, scale)
-    learned = TrainingData.of(bundle).on(dataset, split_rule)
-    areas, told = _areas(learned, dataset, split, split_rule)
-    notes = [told, *_notes(bundle, overlap_note(learned, dataset, areas, bundle.name), split, matching)]
+    scale = options.get("scale")
+    matching, chosen = _suited(bundle, dataset, ignore, scale)
+    areas, notes = _areas(bundle, dataset, split, split_rule, matching)
     for line in notes:
         say(line)
-    shared = None
-    if worst or target is not None:
-        shared = SharedCodes.between(dataset.legend, bundle.legend, matching)
-    folder = Path(cache) if cache else cache_folder() / "scenes"
-    scenes, lines = prepare_both(dataset, areas, folder, bundle, chosen, say)
-    notes += lines
+    scenes, lines = prepare_both(dataset, areas, _folder(cache), bundle, chosen, say)
     if scale is None:
         _check_values(scenes, bundle, dataset.name)
     tiles = [(scene, tile) for scene in scenes for tile in scene.tiles()]
     scoring, workers = _shared_out(scoring, scenes, len(tiles), dataset.dtype)
     scoring = scoring.exported(announce=say)
     say(f"scoring with {bundle.name} on {scoring.engine.describe()}")
+    is_shown = worst or target is not None
+    shared = SharedCodes.between(dataset.legend, bundle.legend, matching) if is_shown else None
     counts = _count_all(tiles, SceneCounter(scoring, matching, shared), workers, progress)
-    found = _evaluation(bundle, dataset, counts, matching, split, len(scenes), notes)
+    found = _evaluation(bundle, dataset, counts, matching, split, len(scenes), [*notes, *lines])
     if target is not None:
         _write(found, target, overwrite=overwrite, say=say)
     return found
+
+
+def _opened(data: StrPath | Dataset, options: _Options, mapping: GivenMapping | None, bundle: ModelBundle) -> Dataset:
+    """Return the data set as it is or as the caller says, its classes as those of the model where a mapping says so."""
+    how: dict[str, Any] = {name: value for name, value in options.items() if name in DataOptions.__annotations__}
+    dataset = data if isinstance(data, Dataset) else open_dataset(data, **how)
+    return dataset if mapping is None else dataset.mapped(given_meanings(mapping), bundle.legend)
+
+
+def _folder(cache: StrPath | None) -> Path:
+    return Path(cache) if cache else cache_folder() / "scenes"
+
+
+def _suited(
+    bundle: ModelBundle, dataset: Dataset, ignore: str | Sequence[str | int] | None, scale: Scale | None
+) -> tuple[Matching, tuple[int, ...] | None]:
+    """Return how classes match, and which bands, from 0, the model wants. Raises where the two do not suit."""
+    several = frozenset(code for code, _ in dataset.sets)
+    matching = replace(match_legends(bundle, dataset.legend, dataset.name, ignore), several=several)
+    chosen = choose_bands(bundle, dataset.bands, dataset.name)
+    check_type(bundle, dataset.dtype, dataset.name, scale)
+    return matching, chosen
 
 
 def _write(found: Evaluation, target: Path, *, overwrite: bool, say: Says) -> None:
@@ -144,15 +150,18 @@ def _write(found: Evaluation, target: Path, *, overwrite: bool, say: Says) -> No
 
 
 def _areas(
-    learned: TrainingData, dataset: Dataset, part: str | Sequence[Area], rule: str | None
-) -> tuple[tuple[Area, ...], str]:
+    bundle: ModelBundle, dataset: Dataset, part: str | Sequence[Area], rule: str | None, matching: Matching
+) -> tuple[tuple[Area, ...], list[str]]:
+    """Return what is evaluated, and lines on that: which scenes they are, and what a reader should know beforehand."""
+    learned = TrainingData.of(bundle).on(dataset, rule)
     if isinstance(part, str):
         areas, how = choose_areas(learned, dataset, part, rule)
     else:
         areas, how = tuple(part), "areas as given"
     scenes, every = len({area.pair_id for area in areas}), len(dataset.pairs)
     of_them = f"{scenes} of {every}" if scenes < every else f"{scenes}"
-    return areas, f"evaluated on {of_them} scene{'s' * (every != 1)} of {dataset.name}: {how}"
+    told = f"evaluated on {of_them} scene{'s' * (every != 1)} of {dataset.name}: {how}"
+    return areas, [told, *_notes(bundle, overlap_note(learned, dataset, areas, bundle.name), part, matching)]
 
 
 def _notes(model: ModelBundle, spoiled: str | None, part: str | Sequence[Area], matching: Matching) -> Iterator[str]:
@@ -161,7 +170,7 @@ def _notes(model: ModelBundle, spoiled: str | None, part: str | Sequence[Area], 
         if line:
             yield line
             if not is_asked_for:
-                warnings.warn(line, GeosegWarning, stacklevel=4)
+                warnings.warn(line, GeosegWarning, stacklevel=5)
     if matching.note:
         yield matching.note
     unlearned = [named.name for named in matching.map_names if named.code not in model.output_codes]
