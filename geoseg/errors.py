@@ -95,6 +95,15 @@ def listed(names: Iterable[str], most: int = 5) -> str:
     return ", ".join(names[:most]) + more
 
 
+def numbered(count: int, what: str) -> str:
+    """Return `1 band`, `3 bands`, `2 classes`, `2 geometries`."""
+    if count == 1:
+        return f"1 {what}"
+    if what.endswith("ry"):
+        return f"{count} {what.removesuffix('y')}ies"
+    return f"{count} {what}{'es' if what.endswith(('s', 'ch')) else 's'}"
+
+
 def named(name: str, value: str | None = None) -> str:
     """Return a parameter, and the value it is to have, as a message holds it."""
     return f"`{name}`" if value is None else f"`{name}={value}`"

@@ -30,7 +30,7 @@ WRONG_IMPORTS = {
     f"'w.safetensors', 'a.safetensors', temperature=0, {SAID}": "`temperature` must be 0.001 to 1000",
     f"'w.safetensors', 'a.safetensors', dtype='byte', {SAID}": "`dtype` must be one of",
     f"'w.safetensors', 'a.safetensors', gsd_m=-1, {SAID}": "`gsd_m` must be 0.001 to 100000",
-    f"'w.safetensors', 'a.safetensors', bands=('red', 'nir'), {SAID}": "`bands` names 2 bands, but there are 3",
+    f"'w.safetensors', 'a.safetensors', bands=('red', 'nir'), {SAID}": "`bands` names 2 bands, `mean` has 3 numbers",
     f"'w.safetensors', 'a.safetensors', legend={{0: 'sea'}}, {MEASURED}": "output channels, but the `legend` has 1",
     f"'w.safetensors', 'a.safetensors', legend='no.csv', {MEASURED}": "no.csv cannot be read",
     f"'w.safetensors', 'a.txt', {SAID}": "`out` must be the name of a .safetensors file",

@@ -11,7 +11,7 @@ from geoseg.errors import spelled
 from geoseg.version import VERSION
 from geoseg_cli import options
 from geoseg_cli.options import GroupedCommand, path_argument
-from geoseg_cli.output import as_option
+from geoseg_cli.output import as_option, with_options
 
 
 @click.command(cls=GroupedCommand, short_help="Describe a scene, a map or a model.")
@@ -30,7 +30,7 @@ def info(path: str | None, *, aoi: str | None, aoi_crs: str | None, as_json: boo
     from geoseg.inspection import info as inspect
 
     found = inspect(path, aoi=aoi, aoi_crs=aoi_crs)
-    click.echo(json.dumps(found.to_json(), indent=2) if as_json else spelled(found.describe(), as_option))
+    click.echo(json.dumps(with_options(found.to_json()), indent=2) if as_json else spelled(found.describe(), as_option))
 
 
 @click.command(cls=GroupedCommand, short_help="Check this machine and suggest fixes.")
@@ -45,7 +45,7 @@ def doctor(*, as_json: bool) -> int:
     from geoseg.inspection import doctor as examine
 
     found = examine()
-    click.echo(spelled(json.dumps(found.to_json(), indent=2) if as_json else found.describe(), as_option))
+    click.echo(json.dumps(with_options(found.to_json()), indent=2) if as_json else spelled(found.describe(), as_option))
     return 0 if found.usable else 1
 
 

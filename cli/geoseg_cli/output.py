@@ -8,7 +8,7 @@ import re
 import sys
 import warnings
 from collections.abc import Mapping
-from typing import TextIO
+from typing import Any, TextIO
 
 import click
 
@@ -16,6 +16,8 @@ from geoseg.errors import GeosegWarning, spelled
 
 PROGRESS = ("auto", "bar", "lines", "json", "none")
 """Ways to show progress; auto is a bar on a terminal, lines elsewhere."""
+_MESSAGES = {"advice", "error", "limit", "notes", "remedy", "text"}
+"""What holds sentences in the results of all commands."""
 _shown = ["auto"]
 _quiet = [False]
 _running: list[click.Command] = []
@@ -71,6 +73,21 @@ def as_option(name: str, value: str | None) -> str:
         return f"{option} {getattr(own and own.type, 'word', 'none')}"
     plain = re.sub(r",\s+", ",", value.strip("()[]")) if value.startswith(("(", "[")) else value.strip("'\"")
     return f"{option} {plain}"
+
+
+def with_options(values: Any) -> Any:  # noqa: ANN401 - whatever JSON holds
+    """Return plain values whose messages name options, ready for `--json`; names of files and classes stay."""
+    if isinstance(values, list | tuple):
+        return [with_options(each) for each in values]
+    if not isinstance(values, Mapping):
+        return values
+    return {name: _spelled(value) if name in _MESSAGES else with_options(value) for name, value in values.items()}
+
+
+def _spelled(message: Any) -> Any:  # noqa: ANN401 - a line, several, or none
+    if isinstance(message, list | tuple):
+        return [_spelled(each) for each in message]
+    return spelled(message, as_option) if isinstance(message, str) else with_options(message)
 
 
 def say(line: str) -> None:

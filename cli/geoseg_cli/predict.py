@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from geoseg.errors import GeosegError, OutsideError
+from geoseg.errors import GeosegError, OutsideError, numbered
 from geoseg_cli import foreign_model, options
 from geoseg_cli import parameter_types as types
 from geoseg_cli.options import GroupedCommand, grouped, path_argument
-from geoseg_cli.output import complain, say
+from geoseg_cli.output import complain, say, with_options
 from geoseg_cli.process import InterruptedRunError, fast_start
 from geoseg_cli.progress_bar import ProgressBar, pixels_text
 
@@ -201,7 +201,7 @@ def predict(
     figures = _run(scene, out, settings if measured is None else settings | {"profile": measured}, quiet=quiet)
     if as_json:
         figures |= {} if measured is None else {"profile": measured.to_json()}
-        click.echo(json.dumps({"labels": out} | _others(out, settings) | figures, indent=2))
+        click.echo(json.dumps(with_options({"labels": out} | _others(out, settings) | figures), indent=2))
     elif measured is not None:
         for line in str(measured).splitlines():
             say(line)
@@ -350,14 +350,14 @@ def predict_all(scenes: list[Any], out_dir: str, settings: dict[str, Any], *, as
             results.append(result)
             bar.leave()
             if as_json:
-                click.echo(json.dumps(result.to_json()))
+                click.echo(json.dumps(with_options(result.to_json())))
                 sys.stdout.flush()
             _report_scene(result, len(results), len(scenes), quiet=quiet)
 
         try:
             predict_many(scenes, out_dir, progress=bar.update, announce=announce, told=told, **settings)
         except KeyboardInterrupt:
-            done = f"{len(results)} of {len(scenes)} scenes are done"
+            done = f"{len(results)} of {numbered(len(scenes), 'scene')} done"
             raise InterruptedRunError(f"interrupted; {done}, the same command resumes") from None
     _sum_up(results, quiet=quiet)
 
@@ -385,13 +385,13 @@ def _sum_up(results: list[SceneResult], *, quiet: bool) -> None:
     said = ", ".join(f"{counts[status]} {words}" for status, words in _STATUS_WORDS.items() if counts[status])
     if not counts["failed"]:
         if not quiet:
-            say(f"{len(results)} scene{'s' * (len(results) != 1)}: {said}")
+            say(f"{numbered(len(results), 'scene')}: {said}")
         return
     names = [result.scene for result in results if result.status == "failed"]
     more = f" and {len(names) - _SHOWN_FAILURES} more" if len(names) > _SHOWN_FAILURES else ""
     raise GeosegError(
-        f"{len(names)} of {len(results)} scenes failed ({', '.join(names[:_SHOWN_FAILURES])}{more}); the same command "
-        "tries them again and leaves finished maps alone"
+        f"{len(names)} of {numbered(len(results), 'scene')} failed ({', '.join(names[:_SHOWN_FAILURES])}{more}); the "
+        "same command tries them again and leaves finished maps alone"
     )
 
 
@@ -407,11 +407,9 @@ def plan_all(scenes: list[Any], out_dir: str, settings: dict[str, Any], *, as_js
             continue
         figures = made.estimate()
         seconds, disk_bytes, planned = seconds + figures.seconds, disk_bytes + figures.disk_bytes, planned + 1
-        size = f"{figures.width_px} x {figures.height_px} px, {figures.windows} windows"
+        size = f"{figures.width_px} x {figures.height_px} px, {numbered(figures.windows, 'window')}"
         click.echo(json.dumps(figures.to_json()) if as_json else f"{figures.scene}: {size}, {figures.seconds:.2g} s")
     if not as_json:
-        click.echo(
-            f"{planned} scene{'s' * (planned != 1)}: about {disk_bytes / 1e6:.3g} MB on the disk, {seconds:.2g} s"
-        )
+        click.echo(f"{numbered(planned, 'scene')}: about {disk_bytes / 1e6:.3g} MB on the disk, {seconds:.2g} s")
     if failed:
-        raise GeosegError(f"{failed} of {len(scenes)} scenes cannot be mapped with these options")
+        raise GeosegError(f"{failed} of {numbered(len(scenes), 'scene')} cannot be mapped with these options")

@@ -9,6 +9,7 @@ from abc import ABC, abstractmethod
 from types import TracebackType
 from typing import TYPE_CHECKING, Generic, NoReturn, Protocol, Self, TypeVar
 
+from geoseg.errors import numbered
 from geoseg_cli.output import is_quiet, progress_shown, say, say_json
 
 if TYPE_CHECKING:
@@ -322,7 +323,7 @@ class TrainingBar(Bar["TrainingProgress"]):
         """What was done, to follow the name of the file written."""
         if self.last is None:
             return ""
-        return f": {self.last.batches_done} batches, this run {time_text(self.last.seconds)}"
+        return f": {numbered(self.last.batches_done, 'batch')}, this run {time_text(self.last.seconds)}"
 
     @property
     def figures(self) -> dict[str, int | float]:

@@ -57,7 +57,7 @@ def hold_out_blocks(dataset: Dataset, share: float, seed: int, valid_share: floa
     needed = 2 if valid_share == 1 else 3
     if len(labeled) < needed:
         raise UsageError(
-            f"`split='blocks'`: {len(labeled)} blocks of the ground have labels, {needed} are needed; "
+            f"`split='blocks'`: labels are needed in {needed} blocks of the ground, got them in {len(labeled)}; "
             "label more of the scenes, or use `split='all'`",
             "split",
         )

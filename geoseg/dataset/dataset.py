@@ -15,7 +15,7 @@ from geoseg.dataset.area import PARTS
 from geoseg.dataset.layouts import find_mixture, find_scenes, is_mixture_file, map_pairs
 from geoseg.dataset.pair import Found, Member, Pair
 from geoseg.dataset.search import SearchOptions, each
-from geoseg.errors import SceneError, UsageError
+from geoseg.errors import SceneError, UsageError, numbered
 from geoseg.given import as_path, plain_arguments
 from geoseg.html import swatches, table
 from geoseg.legend import GivenLegend, Legend, given_legend
@@ -88,8 +88,8 @@ class Dataset:
     def __repr__(self) -> str:
         size = "pixels of unknown size" if self.gsd_m is None else f"{self.gsd_m:.3g} m"
         return (
-            f"Dataset({self.name!r}, {len(self.pairs)} scene{'s' * (len(self.pairs) != 1)}, "
-            f"{', '.join(self.bands)} {self.dtype}, {size}, {len(self.legend)} classes)"
+            f"Dataset({self.name!r}, {numbered(len(self.pairs), 'scene')}, "
+            f"{', '.join(self.bands)} {self.dtype}, {size}, {numbered(len(self.legend), 'class')})"
         )
 
     def _repr_html_(self) -> str:
@@ -279,7 +279,7 @@ def _check_alike(scene: Scene, first: Scene) -> None:
     """Raise SceneError where two scenes differ in the number of their bands, or in the type of their pixels."""
     if len(scene.band_indexes) != len(first.band_indexes):
         raise SceneError(
-            f"{shown(scene.path)} has {len(scene.band_indexes)} bands, {shown(first.path)} has "
+            f"{shown(scene.path)} has {numbered(len(scene.band_indexes), 'band')}, {shown(first.path)} has "
             f"{len(first.band_indexes)}; choose the same of all with `bands`",
             "bands",
         )

@@ -17,7 +17,7 @@ from geoseg.dataset.blocks import hold_out_blocks
 from geoseg.dataset.dataset import Dataset
 from geoseg.dataset.layouts import of_entry
 from geoseg.dataset.search import PART_NAMES
-from geoseg.errors import UsageError, listed
+from geoseg.errors import UsageError, listed, numbered
 from geoseg.given import json_of, nearest, text_in
 from geoseg.html import table
 from geoseg.raster import Window, digest
@@ -70,8 +70,8 @@ class Split:
         """Return how much a part holds, in words."""
         whole = [area.pair_id for area in self.part(name) if area.window is None]
         cut = [area.pair_id for area in self.part(name) if area.window is not None]
-        said = [_counted(len(whole), "scene")] if whole else []
-        said += [f"{_counted(len(cut), 'window')} of {_counted(len(set(cut)), 'scene')}"] if cut else []
+        said = [numbered(len(whole), "scene")] if whole else []
+        said += [f"{numbered(len(cut), 'window')} of {numbered(len(set(cut)), 'scene')}"] if cut else []
         return " and ".join(said) or "nothing"
 
     @property
@@ -229,7 +229,7 @@ def _published_complaint(dataset: Dataset) -> str | None:
     parts = {pair.id: published.part_of(pair.id) for pair in dataset.pairs}
     strangers = [name for name, part in parts.items() if part is None]
     if strangers:
-        return f"{len(strangers)} of {len(parts)} scenes are not in it: {listed(sorted(strangers))}"
+        return f"it lacks {len(strangers)} of {numbered(len(parts), 'scene')}: {listed(sorted(strangers))}"
     sizes = {part: (sum(found == part for found in parts.values()), len(getattr(published, part))) for part in PARTS}
     if all(there for there, _ in sizes.values()):
         return None
@@ -242,10 +242,6 @@ def _published(dataset: Dataset) -> Mapping[str, str]:
     if complaint is not None or published is None:
         raise UsageError(f"`split='published'`: {complaint}; use {default_rule(dataset)[0]} or a file of ids", "split")
     return {pair.id: part for pair in dataset.pairs if (part := published.part_of(pair.id)) is not None}
-
-
-def _counted(number: int, what: str) -> str:
-    return f"{number} {what}{'s' * (number != 1)}"
 
 
 def _has_folders(dataset: Dataset) -> bool:
@@ -314,7 +310,8 @@ def _from_file(dataset: Dataset, path: str) -> Split:
     areas = [area for found in parts.values() for area in found]
     if strangers := sorted({area.pair_id for area in areas} - known.keys()):
         raise UsageError(
-            f"`split={str(path)!r}`: {len(strangers)} ids are not in {dataset.name}: {listed(strangers)}", "split"
+            f"`split={str(path)!r}`: {dataset.name} lacks {numbered(len(strangers), 'id')} of it: {listed(strangers)}",
+            "split",
         )
     for area in areas:
         inside = None if area.window is None else area.window.intersection(known[area.pair_id].whole)

@@ -35,7 +35,7 @@ from geoseg.display.page import (
 )
 from geoseg.display.palette import Offered, PaletteName, check_palette, palettes
 from geoseg.display.placement import natural_scene, place_in
-from geoseg.errors import SceneError, UsageError
+from geoseg.errors import SceneError, UsageError, numbered
 from geoseg.given import plain_arguments
 from geoseg.legend import GivenLegend, Nomenclature, given_names
 from geoseg.progress import Progress, announcer
@@ -254,7 +254,7 @@ def _confidence(path: StrPath) -> Scene:
     bands = len(found.band_indexes)
     if found.dtype != "uint8" or bands != 1:
         raise SceneError(
-            f"{shown(found.path)} has {bands} band{'s' * (bands != 1)} of {found.dtype}; confidence is percent as "
+            f"{shown(found.path)} has {numbered(bands, 'band')} of {found.dtype}; confidence is percent as "
             "uint8 in one band: give the raster that predict writes with `confidence`"
         )
     return found

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoseg import html
-from geoseg.errors import UsageError
+from geoseg.errors import UsageError, numbered
 from geoseg.evaluation.metrics import ConfusionMatrix, grouped, json_number, ratio_text
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ class Areas:
     def __repr__(self) -> str:
         total = f"{self.total / _M2_OF_HA:.6g} ha" if self.unit == "m2" else f"{self.total:.6g} {self.unit}"
         overall = f"{self.overall:.3f} ± {self.overall_error:.3f}"
-        return f"Areas({len(self.classes)} classes, {total}, overall accuracy {overall})"
+        return f"Areas({numbered(len(self.classes), 'class')}, {total}, overall accuracy {overall})"
 
     def _repr_html_(self) -> str:
         """Return what a notebook shows."""

@@ -14,7 +14,7 @@ import numpy as np
 from geoseg import features
 from geoseg.atomic import make_folders
 from geoseg.counts import NONE, PairCounts
-from geoseg.errors import SceneError, UsageError, listed
+from geoseg.errors import SceneError, UsageError, listed, numbered
 from geoseg.evaluation.areas import Areas
 from geoseg.evaluation.calibration import Calibration
 from geoseg.evaluation.comparison import Comparison, confusion, count
@@ -388,8 +388,8 @@ class _MapEvaluation:
         if counts.contested:
             share = counts.contested / sum(counts.pixels.values())
             yield (
-                f"{self.reference}: {counts.contested} pixels ({share:.2%} of the map) lie in polygons of different "
-                "classes; there the last polygon counts"
+                f"{self.reference}: {numbered(counts.contested, 'pixel')} ({share:.2%} of the map) in polygons of "
+                "different classes; there the last polygon counts"
             )
         if of_points:
             yield f"{_ALIKE} {'come with `areas=True`' if areas is None else 'are with the areas'}"

@@ -13,12 +13,12 @@ from typing import Any, TypedDict, Unpack
 
 from geoseg.counts import NONE
 from geoseg.dataset import Area, Dataset, open_dataset
-from geoseg.errors import GeosegWarning, SceneError
+from geoseg.errors import GeosegWarning, SceneError, numbered
 from geoseg.evaluation.comparison import confusion, left_out
 from geoseg.evaluation.evaluation import Evaluation
 from geoseg.evaluation.labeled_scenes import LabeledScene, SceneCounter, SceneCounts, prepare_both, statistics_of
 from geoseg.evaluation.matching import Matching, SharedCodes, match_legends
-from geoseg.evaluation.metrics import ConfusionMatrix, Metrics, constant_map
+from geoseg.evaluation.metrics import ConfusionMatrix, constant_map
 from geoseg.evaluation.pictures import draw_calibration
 from geoseg.evaluation.provenance import DEFAULT_PART, TrainingData, check_part, choose_areas, overlap_note
 from geoseg.evaluation.report import check_folder, write_report
@@ -159,8 +159,8 @@ def _areas(
     else:
         areas, how = tuple(part), "areas as given"
     scenes, every = len({area.pair_id for area in areas}), len(dataset.pairs)
-    of_them = f"{scenes} of {every}" if scenes < every else f"{scenes}"
-    told = f"evaluated on {of_them} scene{'s' * (every != 1)} of {dataset.name}: {how}"
+    of_them = f"{scenes} of {numbered(every, 'scene')}" if scenes < every else numbered(every, "scene")
+    told = f"evaluated on {of_them} of {dataset.name}: {how}"
     return areas, [told, *_notes(bundle, overlap_note(learned, dataset, areas, bundle.name), part, matching)]
 
 
@@ -237,11 +237,11 @@ def _evaluation(  # noqa: PLR0913, PLR0917 - one step of the verb
     name = part if isinstance(part, str) else "areas"
     return Evaluation.of(
         model.name,
-        f"{dataset.name}, {name} ({scenes} scene{'s' * (scenes != 1)})",
+        f"{dataset.name}, {name} ({numbered(scenes, 'scene')})",
         matrix,
         left_out=left_out(found.counts, matching),
         calibration=found.calibration,
-        notes=(*notes, *_open_to_several(found, dataset, matching), *_missing(matrix)),
+        notes=(*notes, *_open_to_several(found, dataset, matching), *_without_skill(matrix)),
         worst=found.worst,
     )
 
@@ -256,16 +256,13 @@ def _open_to_several(found: SceneCounts, dataset: Dataset, matching: Matching) -
             count for (theirs, ours), count in pixels.items() if any(matching.same(each, ours) for each in sets[theirs])
         )
         yield (
-            f"{total} pixels have labels that leave several classes open and are not counted; the map shows one of "
-            f"these classes in {one_of_them / total:.1%} of them"
+            f"{numbered(total, 'pixel')} with labels that leave several classes open, not counted; the map shows one "
+            f"of these classes in {one_of_them / total:.1%} of them"
         )
 
 
-def _missing(matrix: ConfusionMatrix) -> Iterator[str]:
-    """Yield lines on classes that the labels lack but the map has, and on what no skill at all would get."""
-    invented = Metrics.of(matrix).note_on_invented
-    if invented:
-        yield invented
+def _without_skill(matrix: ConfusionMatrix) -> Iterator[str]:
+    """Yield a line on what no skill at all would get."""
     constant = constant_map(matrix)
     if constant is not None:
         yield f"a map of {constant[0]} everywhere would have an mIoU of {constant[1]:.4f} by the published protocol"

@@ -319,11 +319,12 @@ class Metrics:
     @property
     def notes(self) -> tuple[str, ...]:
         """One line for each thing that a reader of the means should know."""
+        notes = [] if self.note_on_invented is None else [self.note_on_invented]
         absent = [each.name for each in self.classes if each.is_absent and not each.is_merged]
-        if not absent:
-            return ()
-        which = "has no pixel" if len(absent) == 1 else "have no pixel"
-        return (f"{', '.join(absent)} {which} in reference and map: nan, and left out of the means",)
+        if absent:
+            which = "has no pixel" if len(absent) == 1 else "have no pixel"
+            notes.append(f"{', '.join(absent)} {which} in reference and map: nan, and left out of the means")
+        return tuple(notes)
 
     @property
     def miou_of_reference(self) -> float:
@@ -344,7 +345,7 @@ class Metrics:
             return None
         have, they, them = ("has", "it is", "it") if len(invented) == 1 else ("have", "they are", "them")
         names = ", ".join(each.name for each in invented)
-        line = f"{names} {have} no pixel in these labels: an IoU of 0 does not tell how well {they} mapped"
+        line = f"{names} {have} no pixel in the reference: an IoU of 0 does not tell how well {they} mapped"
         without = self.miou_of_reference
         if math.isnan(without) or all(each.is_unknown for each in invented):
             return line

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Self, TypeVar
 
 from geoseg.dataset import DEFAULT_SEED, DEFAULT_VALID_SHARE, PARTS, Area, Dataset, Split, check_rule, split
-from geoseg.errors import UsageError, listed
+from geoseg.errors import UsageError, listed, numbered
 from geoseg.given import nearest
 from geoseg.model import ModelCard
 from geoseg.raster import Window
@@ -116,14 +116,15 @@ def overlap_note(learned: TrainingData, dataset: Dataset, areas: Sequence[Area],
     seen_ids = learned.seen(dataset, areas, "train")
     if seen_ids:
         return (
-            f"{model} was trained on {len(seen_ids)} of these {len(scenes)} scenes ({listed(seen_ids)}): the figures "
-            "show how well it remembers them, not how well it maps others; choose `split='test'`, or other scenes"
+            f"{model} was trained on {len(seen_ids)} of these {numbered(len(scenes), 'scene')} ({listed(seen_ids)}): "
+            "the figures show how well it remembers them, not how well it maps others; choose `split='test'`, or "
+            "other scenes"
         )
     chosen = learned.seen(dataset, areas, "valid")
     if chosen:
         return (
-            f"the weights of {model} were chosen on {len(chosen)} of these {len(scenes)} scenes ({listed(chosen)}), "
-            "its validation: the figures flatter it; choose `split='test'`, or other scenes"
+            f"the weights of {model} were chosen on {len(chosen)} of these {numbered(len(scenes), 'scene')} "
+            f"({listed(chosen)}), its validation: the figures flatter it; choose `split='test'`, or other scenes"
         )
     return None
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from geoseg.atomic import output_error, probe_writable, replace_durably, sync_folder, write_durably
-from geoseg.errors import GeosegError, OutputError
+from geoseg.errors import GeosegError, OutputError, numbered
 from geoseg.evaluation.areas import Areas, areas_in_words
 from geoseg.evaluation.calibration import Calibration
 from geoseg.evaluation.evaluation import Evaluation
@@ -246,7 +246,7 @@ def summary(found: Evaluation) -> Iterator[str]:
     named = [each for each in metrics.classes if not math.isnan(each.iou) and not each.is_merged]
     known = sum(not each.is_unknown for each in named)
     rows = [
-        (f"mIoU without `unknown` ({known} classes)", ratio_text(metrics.miou_without_unknown)),
+        (f"mIoU without `unknown` ({numbered(known, 'class')})", ratio_text(metrics.miou_without_unknown)),
         (f"mIoU of all classes ({len(named)})", ratio_text(metrics.miou)),
         ("overall accuracy", ratio_text(metrics.overall_accuracy)),
         ("Cohen's kappa", ratio_text(metrics.kappa)),

@@ -14,7 +14,6 @@ from .layers import LayerChoice as LayerChoice
 from .layers import is_data_folder as is_data_folder
 from .polygons import counted as counted
 from .polygons import frame_in as frame_in
-from .polygons import numbered as numbered
 from .polygons import shifted as shifted
 from .polygons import turns_of as turns_of
 from .polygons import unpacked_polygons as unpacked_polygons

@@ -11,7 +11,7 @@ from typing import Literal
 import pyogrio
 import shapely
 
-from geoseg.errors import UsageError
+from geoseg.errors import UsageError, numbered
 from geoseg.raster import is_remote
 
 Kind = Literal["polygons", "points"]
@@ -82,7 +82,7 @@ def choose_layers(name: str, called: str, kind: Kind, wanted: LayerChoice) -> La
 def _named(names: list[str], called: str, wanted: LayerChoice) -> Layers:
     if isinstance(wanted, int):
         if wanted >= len(names):
-            raise UsageError(f"{called} has {len(names)} layers, numbered from 0, got {wanted}", "layer")
+            raise UsageError(f"{called} has {numbered(len(names), 'layer')}, numbered from 0, got {wanted}", "layer")
         return (names[wanted],)
     words = [wanted] if isinstance(wanted, str) else [str(word) for word in wanted or ()]
     if len(words) == 1 and words[0] not in names:

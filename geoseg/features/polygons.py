@@ -11,7 +11,7 @@ import shapely
 from numpy.typing import NDArray
 from rasterio.crs import CRS
 
-from geoseg.errors import SceneError
+from geoseg.errors import SceneError, numbered
 from geoseg.features.features import reprojected
 from geoseg.raster import GeoBox, period_of
 
@@ -52,15 +52,6 @@ def unpacked_polygons(geometries: NDArray[Any]) -> tuple[NDArray[Any], NDArray[n
 def counted(others: Counter[str]) -> str:
     """Return what there is, and how many of each."""
     return ", ".join(numbered(count, what) for what, count in sorted(others.items()))
-
-
-def numbered(count: int, what: str) -> str:
-    """Return `1 polygon` or `2 polygons`."""
-    if count == 1:
-        return f"1 {what}"
-    if what.endswith("geometry"):
-        return f"{count} {what.removesuffix('y')}ies"
-    return f"{count} {what}s"
 
 
 def shifted(shape: Any, x: float) -> Any:  # noqa: ANN401 - any of shapely's

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from geoseg.errors import SceneError, UnlikeTrainingWarning, UsageError
+from geoseg.errors import SceneError, UnlikeTrainingWarning, UsageError, numbered
 from geoseg.model import ModelBundle, ModelCard, Scale
 from geoseg.raster import BandStatistics, Scene, shown
 
@@ -37,7 +37,7 @@ def check_bands(scene: Scene, bundle: ModelBundle) -> None:
     got, wanted = len(scene.band_indexes), len(bundle.bands)
     if got != wanted:
         raise SceneError(
-            f"the model needs {wanted} bands ({', '.join(bundle.bands)}), {shown(scene.path)} gives {got}; "
+            f"the model needs {numbered(wanted, 'band')} ({', '.join(bundle.bands)}), {shown(scene.path)} gives {got}; "
             f"choose {wanted} of its {scene.count} with `bands`, or another `model`",
             "bands",
         )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from geoseg.errors import numbered
 from geoseg.inference.tile import fitting_batch, halve_batch
 from geoseg.machine import size_text
 from geoseg.model import OutOfMemory, Weights
@@ -76,7 +77,7 @@ class Estimate:
             f"model    {self.model}",
             f"engine   {self.engine}",
             f"windows  {self.windows} of {self.window_px} px{seen}, overlap {self.overlap_px} px, {how}",
-            f"batch    up to {self.batch_size} window{'s' * (self.batch_size != 1)}",
+            f"batch    up to {numbered(self.batch_size, 'window')}",
             f"tiles    {self.tiles} of {self.tile_width_px} x {self.tile_height_px} px, {self.workers} at a time",
             f"memory   about {size_text(self.memory_bytes)}",
             on_gpu if self.device_total_bytes else "",

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Unpack
 
 import numpy as np
 
-from geoseg.errors import UsageError
+from geoseg.errors import UsageError, numbered
 from geoseg.given import plain_arguments
 from geoseg.inference.compatibility import check_bands, check_scale, warn_if_unlike
 from geoseg.inference.execution import OutputOptions, fingerprint
@@ -134,7 +134,7 @@ class Plan:
 
     def __repr__(self) -> str:
         height_px, width_px = self.scene.shape
-        tiles = f"{self.tile_count} tile{'s' * (self.tile_count != 1)}"
+        tiles = numbered(self.tile_count, "tile")
         size = f"{width_px} x {height_px} px, {tiles}"
         return f"<geoseg.Plan of {shown(self.source.path)}: {size}, {self.bundle.name} on {self.engine.describe()}>"
 

@@ -23,7 +23,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from geoseg.errors import GeosegError
+from geoseg.errors import GeosegError, numbered
 from geoseg.machine import is_python, python_environment
 from geoseg.model import CACHE_VARIABLE, cache_folder, choose_device, cuda_devices, has_mps
 from geoseg.version import VERSION
@@ -133,7 +133,7 @@ def device_text() -> str:
     """Return what networks run on here, without importing torch: `1 GPU (NVIDIA H200)`, `CPU, 8 cores: ...`."""
     count = cuda_devices()
     if count:
-        return f"{count} GPU{'s' * (count > 1)} ({', '.join(dict.fromkeys(_gpu_names(count)))})"
+        return f"{numbered(count, 'GPU')} ({', '.join(dict.fromkeys(_gpu_names(count)))})"
     if has_mps():
         return "GPU of this Mac (mps)"
     return f"CPU: {_why_no_gpu()}"

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from geoseg import features
-from geoseg.errors import UsageError
+from geoseg.errors import UsageError, numbered
 from geoseg.given import plain_arguments
 from geoseg.legend import Legend, Nomenclature
 from geoseg.model import (
@@ -246,7 +246,7 @@ def _grid_lines(scene: Scene) -> tuple[tuple[str, str], ...]:
     rows, cols = scene.block_shape
     fault = box.gcp_fault
     return (
-        ("size", f"{_count(box.height_px, 'row')} x {_count(box.width_px, 'column')}, {_pixels(box)}"),
+        ("size", f"{numbered(box.height_px, 'row')} x {numbered(box.width_px, 'column')}, {_pixels(box)}"),
         ("stored", f"{scene.driver}, {scene.dtype}, blocks of {rows} x {cols}"),
         ("nodata", "none" if scene.nodata is None else f"{scene.nodata:g}"),
         ("place", _place(box)),
@@ -263,7 +263,7 @@ def _place(box: GeoBox) -> str:
         kind = "projected" if box.crs.is_projected else "geographic" if box.crs.is_geographic else "local"
         ways.append(name if name.startswith("EPSG:") else f"{kind} CRS")
     if box.gcps:
-        ways.append(f"{len(box.gcps)} ground control point{'s' * (len(box.gcps) != 1)}")
+        ways.append(f"{numbered(len(box.gcps), 'ground control point')}")
     if box.rpcs is not None:
         ways.append("RPCs")
     return f"{', '.join(ways)}; {_pixel_size(box)}"
@@ -281,10 +281,6 @@ def _pixel_size(box: GeoBox) -> str:
 
 def _length(length_m: float) -> str:
     return f"{length_m / 1000:.4g} km" if length_m >= 1000 else f"{length_m:.4g} m"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'s' * (number != 1)}"
 
 
 def _pixels(box: GeoBox) -> str:
@@ -364,13 +360,14 @@ def _onnx_facts(path: Path) -> Facts:
         return _model_facts(known.bundle())
     trial, given = known.try_out(), known.given
     graph, missing = trial.graph, known.parameters
+    classes = 2 if trial.channels == 1 else trial.channels
     values = {
         "name": path.stem,
         "architecture": ONNX,
         "parameters": known.file.parameters,
         "bytes": known.file.weights_bytes,
         "bands": known.bands,
-        "classes": 2 if trial.channels == 1 else trial.channels,
+        "classes": classes,
         "legend": None if given.legend is None else given.legend.to_json(),
         "mean": None if given.normalization is None else list(given.normalization.mean),
         "std": None if given.normalization is None else list(given.normalization.std),
@@ -381,8 +378,8 @@ def _onnx_facts(path: Path) -> Facts:
     }
     lines = (
         ("network", _network(ONNX, {}, known.file.parameters)),
-        ("takes", f"{known.bands} bands as {graph.input.dtype}, {_sizes(graph, trial.divisor)}"),
-        ("gives", f"{values['classes']} classes"),
+        ("takes", f"{numbered(known.bands, 'band')} as {graph.input.dtype}, {_sizes(graph, trial.divisor)}"),
+        ("gives", numbered(classes, "class")),
         *(("", note) for note in graph.notes),
         ("pixels", "of unknown size" if given.gsd_m is None else f"of {given.gsd_m:g} m"),
         *((f"class {each.code}", each.name) for each in given.legend or ()),
@@ -421,8 +418,8 @@ def _folder_facts(folder: Path) -> Facts:
     values = {"architecture": architecture, "arguments": arguments, "parameters": parameters}
     lines = (
         ("network", _network(architecture, arguments, parameters)),
-        ("takes", f"{arguments['in_channels']} bands; `mean` and `std` must be given to predict"),
-        ("gives", f"{output_classes(arguments)} classes; `legend` must be given to predict"),
+        ("takes", f"{numbered(arguments['in_channels'], 'band')}; `mean` and `std` must be given to predict"),
+        ("gives", f"{numbered(output_classes(arguments), 'class')}; `legend` must be given to predict"),
     )
     return Facts("model", str(folder), values, lines)
 

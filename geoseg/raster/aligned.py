@@ -12,7 +12,7 @@ from rasterio.enums import ColorInterp, Resampling
 from rasterio.vrt import WarpedVRT
 
 from geoseg.counts import StoredCodes
-from geoseg.errors import SceneError
+from geoseg.errors import SceneError, numbered
 from geoseg.raster.classes import ClassRaster
 from geoseg.raster.dataset_cache import opened
 from geoseg.raster.environment import shown
@@ -111,7 +111,7 @@ def open_confidence(path: str, geobox: GeoBox) -> Scene:
     scene = Scene.open(path)
     if len(scene.band_indexes) != 1:
         raise SceneError(
-            f"{shown(path)} has {len(scene.band_indexes)} bands, a raster of confidence has one; "
+            f"{shown(path)} has {numbered(len(scene.band_indexes), 'band')}, a raster of confidence has one; "
             "give the one that was predicted with the map",
             "confidence",
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from geoseg.errors import SceneError, UsageError
+from geoseg.errors import SceneError, UsageError, numbered
 
 _UNSAID = {"gray", "undefined", "palette", ""}
 _SYNONYMS = {
@@ -80,12 +80,12 @@ def choose_bands(
         return BandChoice(tuple(candidates), f"bands {_commas(candidates)} ({all_of})")
     if names.colors[0] == "palette" and len(wanted) > 1:
         raise SceneError(
-            f"the scene is paletted (one band of color numbers), the model wants {len(wanted)} bands "
+            f"the scene is paletted (one band of color numbers), the model wants {numbered(len(wanted), 'band')} "
             f"({', '.join(wanted)}); expand it first, by PCT to RGB in QGIS or gdal_translate -expand rgb"
         )
     if len(candidates) < len(wanted):
         raise SceneError(
-            f"the model wants {len(wanted)} bands ({', '.join(wanted)}), the scene has {len(candidates)}: "
+            f"the model wants {numbered(len(wanted), 'band')} ({', '.join(wanted)}), the scene has {len(candidates)}: "
             f"{names.listed()}; {_way_out(names, candidates, len(wanted))}",
             "bands",
         )
@@ -106,7 +106,8 @@ def _chosen_by_user(names: BandNames, bands: Sequence[int | str], wanted: Sequen
         raise UsageError("`bands` is empty; give band numbers from 1, such as 3,2,1, or names", "bands")
     if wanted is not None and len(indexes) != len(wanted):
         raise UsageError(
-            f"the model wants {len(wanted)} bands ({', '.join(wanted)}), `bands` gives {len(indexes)}", "bands"
+            f"the model wants {numbered(len(wanted), 'band')} ({', '.join(wanted)}), `bands` gives {len(indexes)}",
+            "bands",
         )
     alphas = [index for index in dict.fromkeys(indexes) if names.colors[index - 1] == "alpha"]
     more = f"; {_commas(alphas)}, marked as alpha, is image data here and hides no pixel" if alphas else ""

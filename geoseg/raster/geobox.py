@@ -19,7 +19,7 @@ from rasterio.transform import from_gcps
 from rasterio.warp import transform as transform_points
 from rasterio.warp import transform_bounds
 
-from geoseg.errors import OutsideError, SceneError, UsageError
+from geoseg.errors import OutsideError, SceneError, UsageError, numbered
 from geoseg.raster.environment import GDAL_ERRORS, raster_environment
 from geoseg.raster.windows import Window
 
@@ -243,7 +243,7 @@ def _scaled_rpcs(rpcs: RPC | None, down: float, across: float) -> RPC | None:
 
 
 def _counted(points: Sequence[GroundControlPoint]) -> str:
-    return f"{len(points)} ground control point{'s' * (len(points) != 1)}"
+    return numbered(len(points), "ground control point")
 
 
 def _gcp_fault(points: Sequence[GroundControlPoint]) -> str | None:

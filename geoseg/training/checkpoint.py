@@ -29,6 +29,8 @@ ENCODER_WEIGHTS = "encoder_weights"
 """Of a run's meaning, as in its recipe; a file by its name and hash."""
 _LATER = (DEVICES, INIT_WEIGHTS)
 """What the first runs did not note of themselves: one that lacks it resumes."""
+LAST, BEST = frozenset({"course", "lr", "network", "averaged", "optimizer"}), frozenset({"course", "weights"})
+"""What a checkpoint to resume from holds at least, and one of the best weights."""
 
 
 def save_checkpoint(path: Path, checkpoint: dict[str, Any]) -> None:
@@ -52,19 +54,21 @@ def save_checkpoint(path: Path, checkpoint: dict[str, Any]) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def load_checkpoint(path: Path) -> dict[str, Any] | None:
+def load_checkpoint(path: Path, holds: frozenset[str] = LAST) -> dict[str, Any] | None:
     """Return what `save_checkpoint` wrote, on the CPU; None where there is no such file. Nothing in it is run.
 
-    Raises ResumeError for a file that is no checkpoint.
+    Raises ResumeError for a file that is no checkpoint, or one of another program, which lacks what it `holds`.
     """
     if not path.exists():
         return None
     try:
-        checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as fault:  # noqa: BLE001 - a damaged archive raises whatever it likes
         raise ResumeError(
             f"{path} is damaged, cannot resume ({type(fault).__name__}); remove {path.parent} to start over"
         ) from None
+    if not isinstance(checkpoint, dict) or not holds <= checkpoint.keys():
+        raise ResumeError(f"{path} is no checkpoint of this training; remove {path.parent} to start over")
     return checkpoint
 
 

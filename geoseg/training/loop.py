@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 
-from geoseg.errors import DivergedError, TrainingError, UsageError
+from geoseg.errors import DivergedError, ResumeError, TrainingError, UsageError, numbered
 from geoseg.evaluation import Metrics
 from geoseg.model import cuda_devices
 from geoseg.training.augment import augment, augmentation_of, context_px
@@ -102,11 +102,17 @@ class Learner(pl.LightningModule):
         }
 
     def resume(self, checkpoint: dict[str, Any]) -> None:
-        """Take up what `checkpoint` returned; the optimizer's part, and the scaler's of 16 bits, when they are made."""
+        """Take up what `checkpoint` returned; the optimizer's part, and the scaler's of 16 bits, when they are made.
+
+        Raises ResumeError for a checkpoint of another network.
+        """
         self.state = TrainingState.from_text(checkpoint["course"]).recounted(self.plan)
-        self.network.load_state_dict(checkpoint["network"])
-        if self.averaged is not None:
-            self.averaged.load_state_dict(checkpoint["averaged"])
+        try:
+            self.network.load_state_dict(checkpoint["network"])
+            if self.averaged is not None:
+                self.averaged.load_state_dict(checkpoint["averaged"])
+        except RuntimeError:  # names or shapes of tensors
+            raise ResumeError("the checkpoint is of another network; start over with `overwrite=True`") from None
         self._resumed = checkpoint
 
     # --- what Lightning asks for
@@ -378,7 +384,7 @@ def hardware(device: str, devices: int, recipe: Recipe) -> dict[str, Any]:
             )
         there = {"cuda": cuda_devices(), "mps": 1}.get(kind, devices)
         if devices > there:
-            message = f"{devices} devices were asked for, {there} of kind {kind} found; give `devices={there}`"
+            message = f"{numbered(there, f'{kind} device')} found, got `devices={devices}`; give `devices={there}`"
             raise UsageError(message, "devices")
         # spawn: other processes load the same learner; a command line that started it is not run again
         where["strategy"] = "ddp_spawn_find_unused_parameters_true"

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import log_softmax
 
-from geoseg.errors import UsageError
+from geoseg.errors import UsageError, numbered
 from geoseg.legend import NODATA
 
 _TINY = 1e-12
@@ -248,7 +248,7 @@ def class_weights(text: str, class_px: Sequence[int]) -> tuple[float, ...] | Non
         message = f"class weights are auto, none, or numbers such as 0.9,0.4,1; got {text!r}"
         raise UsageError(message, "weights") from None
     if len(weights) != len(class_px):
-        message = f"`weights` needs one for each of the {len(class_px)} classes, got {len(weights)}: {text!r}"
+        message = f"`weights` needs one for each of {numbered(len(class_px), 'class')}, got {len(weights)}: {text!r}"
         raise UsageError(message, "weights")
     return weights
 

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from geoseg.dataset import Dataset
-from geoseg.errors import ModelError, UsageError
+from geoseg.errors import ModelError, UsageError, numbered
 from geoseg.inference import looks_normalized
 from geoseg.legend import NODATA
 from geoseg.model import (
@@ -85,7 +85,7 @@ def check_batch(recipe: Recipe, architecture: str, arguments: dict[str, Any], bu
     reason = None if is_frozen else window_fault(architecture, arguments, recipe.crop_px, batch=size, learning=True)
     if reason is not None:
         raise UsageError(
-            f"{architecture} cannot learn from a batch of {size} crop{'s' * (size != 1)} of {recipe.crop_px} px: "
+            f"{architecture} cannot learn from a batch of {numbered(size, 'crop')} of {recipe.crop_px} px: "
             f"{reason}; give `batch_size=2` or more, or `norm='group'`",
             "batch_size",
         )
@@ -189,7 +189,8 @@ def kind_of_normalization(recipe: Recipe, dataset: Dataset, bands: tuple[str, ..
     expected = len(recipe.scaling[0]) if recipe.scaling is not None else len(DEFAULT_BANDS)
     if (recipe.normalization == "imagenet" or recipe.scaling is not None) and len(bands) != expected:
         raise UsageError(
-            f"`normalization={recipe.normalization!r}` is for {expected} bands, got {len(bands)}", "normalization"
+            f"`normalization={recipe.normalization!r}` is for {numbered(expected, 'band')}, got {len(bands)}",
+            "normalization",
         )
     if recipe.normalization != "auto":
         return recipe.normalization

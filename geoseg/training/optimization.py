@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from geoseg.errors import TrainingError
+from geoseg.errors import TrainingError, numbered
 from geoseg.machine import available_memory_bytes
 from geoseg.model import OutOfMemory, architecture_named, is_short_of_memory, one_line
 from geoseg.training.plan import TrainingPlan
@@ -272,15 +272,16 @@ def _batch_too_large(plan: TrainingPlan, device: str, why: str, fitting: int | N
         way += f", `batches={plan.batches * times}`" if plan.recipe.batches else ""
         way += ": the run resumes from its last checkpoint"
     return TrainingError(
-        f"a batch of {size} crops of {plan.recipe.crop_px} px does not fit the memory of {device} ({why}); give {way}",
+        f"a batch of {numbered(size, 'crop')} of {plan.recipe.crop_px} px does not fit the memory of {device} "
+        f"({why}); give {way}",
         "batch_size",
     )
 
 
 def _batch_too_small(plan: TrainingPlan) -> TrainingError:
     return TrainingError(
-        f"{plan.architecture} has a batch normalization that sees one value a channel in a batch of {plan.batch_size} "
-        f"crop{'s' * (plan.batch_size != 1)} of {plan.recipe.crop_px} px, and cannot normalize it; "
+        f"{plan.architecture} has a batch normalization that sees one value a channel in a batch of "
+        f"{numbered(plan.batch_size, 'crop')} of {plan.recipe.crop_px} px, and cannot normalize it; "
         "give `norm='group'`, or `batch_size=2`",
         "batch_size",
     )

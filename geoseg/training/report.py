@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from geoseg.atomic import write_durably
 from geoseg.dataset import PreparedScene
+from geoseg.errors import numbered
 from geoseg.evaluation import (
     Draw,
     Evaluation,
@@ -322,7 +323,7 @@ def _training(history: Sequence[EpochRow], pictures: Pictures) -> Iterator[str]:
     yield from ("## Training", *pictures.shown("curves.png"), "")
     hours = sum(row.seconds for row in history) / 3600
     took = f" in {hours:.2g} h" if hours == hours else ""  # noqa: PLR0124 - not nan
-    yield f"{len(history)} epochs{took}; kept: epoch {best.epoch + 1}, step {best.step}."
+    yield f"{numbered(len(history), 'epoch')}{took}; kept: epoch {best.epoch + 1}, step {best.step}."
     yield ""
     step = -(-len(history) // _SHOWN_EPOCHS)
     shown = [row for place, row in enumerate(history) if place % step == 0 or row in (best, history[-1])]

@@ -14,12 +14,13 @@ from typing import Any
 import torch
 
 from geoseg.dataset import Dataset, Split, default_rule, open_dataset, split
-from geoseg.errors import DivergedError, GeosegError, OutputError
-from geoseg.evaluation import Evaluation, LeftOut, Metrics, WorstCrops
+from geoseg.errors import DivergedError, GeosegError, OutputError, numbered
+from geoseg.evaluation import Evaluation, LeftOut, WorstCrops
 from geoseg.model import ModelBundle, recorded_weights, use_threads
 from geoseg.progress import Progress
 from geoseg.training.callbacks import Callbacks, TrainingProgress, TrainingState, polite_stop
 from geoseg.training.checkpoint import (
+    BEST,
     DEVICES,
     ENCODER_WEIGHTS,
     INIT_WEIGHTS,
@@ -65,7 +66,7 @@ def split_as(dataset: Dataset, rule: str | None, seed: int, say: Says) -> Split:
     except GeosegError as error:
         raise error.renamed(split="split_rule", rule="split_rule") from None
     train, valid, test = (
-        f"{len(areas)} area{'s' * (len(areas) != 1)} to {purpose}"
+        f"{numbered(len(areas), 'area')} to {purpose}"
         for areas, purpose in ((parts.train, "train on"), (parts.valid, "validate"), (parts.test, "keep apart"))
     )
     say(f"{dataset.name}: {train}, {valid}, {test} (split {parts.name}{why and ': '}{why})")
@@ -148,7 +149,7 @@ def _sized(  # noqa: PLR0913, PLR0917 - what decides it
     before = TrainingState.from_text(checkpoint["course"]) if checkpoint else TrainingState()
     size = before.batch_size * before.accumulate // plan.recipe.accumulate or batch_size(plan, network, device)
     batches = plan.recipe.batches or math.ceil(plan.batches / (size * devices))
-    say(f"batches of {size} crops should fit the memory")
+    say(f"batches of {numbered(size, 'crop')} should fit the memory")
     return replace(plan, batch_size=size, batches=batches)
 
 
@@ -202,7 +203,7 @@ def _finalize(  # noqa: PLR0913 - a run, and where all of it goes
     Raises OutputError: the checkpoints stay then, and the same call writes the bundle.
     """
     plan = learner.plan
-    best = load_checkpoint(folder.best)
+    best = load_checkpoint(folder.best, BEST)
     if best is not None:  # where no epoch was validated the last weights stay
         learner.kept.load_state_dict(best["weights"])
     network = learner.kept.eval()
@@ -220,7 +221,7 @@ def _finalize(  # noqa: PLR0913 - a run, and where all of it goes
     if found is not None and (invented := found.metrics.note_on_invented):
         say(invented)
     if found is not None and found.left_out.several:
-        say(f"{found.left_out.several} pixels of validation may be of several classes and are not counted")
+        say(f"{numbered(found.left_out.several, 'pixel')} of validation, which may be of several classes, not counted")
     if report is not None and found is not None:
         _report(learner, found, report, folder.known, overwrite=overwrite, say=say)
     elif report is not None:
@@ -234,7 +235,7 @@ def _keep_learned(learner: Learner, folder: RunFolder, *, here: bool) -> str | N
     The best epoch; where none was validated what the learner has, if it learned `here` and its weights are finite, else
     the last checkpoint. Raises OutputError.
     """
-    best = load_checkpoint(folder.best)
+    best = load_checkpoint(folder.best, BEST)
     if best is not None:
         learner.kept.load_state_dict(best["weights"])
         learner.state = TrainingState.from_text(best["course"])
@@ -248,7 +249,7 @@ def _keep_learned(learner: Learner, folder: RunFolder, *, here: bool) -> str | N
     learner.kept.eval()
     write_bundle(learner, folder.kept, folder.known)
     batches = learner.state.batches
-    return f"the best epoch, {learner.state.best_epoch + 1}," if best else f"what {batches} batches taught"
+    return f"the best epoch, {learner.state.best_epoch + 1}," if best else f"what {numbered(batches, 'batch')} taught"
 
 
 def _evaluated(plan: TrainingPlan, network: torch.nn.Module, temperature: float, name: str) -> Evaluation | None:
@@ -263,11 +264,7 @@ def _evaluated(plan: TrainingPlan, network: torch.nn.Module, temperature: float,
         return None
     where = f"validation of {plan.data['name']}"
     left_out = LeftOut(several=scores.several_px)
-    invented = Metrics.of(scores.matrix).note_on_invented
-    notes = () if invented is None else (invented,)
-    return Evaluation.of(
-        name, where, scores.matrix, left_out=left_out, calibration=scores.calibration, notes=notes, worst=worst
-    )
+    return Evaluation.of(name, where, scores.matrix, left_out=left_out, calibration=scores.calibration, worst=worst)
 
 
 def _report(  # noqa: PLR0913 - a run, and where its report goes
@@ -277,7 +274,7 @@ def _report(  # noqa: PLR0913 - a run, and where its report goes
     split = plan.data["split"]
     data = {
         "data set": plan.data["name"],
-        "split": f"{split['name']}: {len(plan.train)} scenes train, {len(plan.valid)} validate",
+        "split": f"{split['name']}: {numbered(len(plan.train), 'scene')} to train on, {len(plan.valid)} to validate",
         "digests": f"data set {plan.data['digest'][:16]}, split {split['digest'][:16]}",
         "pixels": f"{plan.gsd_m:g} m" if plan.gsd_m else "of unknown size",
     }

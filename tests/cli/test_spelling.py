@@ -14,9 +14,9 @@ import click
 import pytest
 
 import geoseg
-from geoseg.errors import spelled
+from geoseg.errors import numbered, spelled
 from geoseg_cli.main import geoseg as command_line
-from geoseg_cli.output import as_option, speak_of
+from geoseg_cli.output import as_option, speak_of, with_options
 
 ROOT = Path(__file__).parents[2]
 _PARAMETER = re.compile(r"`([a-z]\w*)(?:=[^`]*)?`")
@@ -118,3 +118,22 @@ def test_each_parameter_of_a_command_is_spelled_as_its_option(command: str) -> N
 def test_a_message_as_a_command_says_it(command: str, message: str, told: str) -> None:
     speak_of(command_line.commands[command])
     assert spelled(message, as_option) == told
+
+
+def test_messages_in_a_result_name_options_and_names_stay_as_they_are() -> None:
+    speak_of(command_line.commands["predict"])
+    said, path = "give `overwrite=True`", "`overwrite`.tif"
+    values = {"path": path, "notes": [said], "profile": {"limit": None, "advice": said}, "findings": [{"text": said}]}
+    assert with_options(values) == {
+        "path": path,
+        "notes": ["give --overwrite"],
+        "profile": {"limit": None, "advice": "give --overwrite"},
+        "findings": [{"text": "give --overwrite"}],
+    }
+
+
+@pytest.mark.parametrize("noun", ["band bands", "class classes", "batch batches", "empty geometry empty geometries"])
+def test_one_thing_and_several(noun: str) -> None:
+    one, several = noun.replace("empty ", "empty_").split()
+    one, several = one.replace("_", " "), several.replace("_", " ")
+    assert [numbered(count, one) for count in (0, 1, 2)] == [f"0 {several}", f"1 {one}", f"2 {several}"]

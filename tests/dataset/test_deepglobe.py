@@ -64,7 +64,7 @@ def test_few_stray_colours_are_ignored_and_many_are_refused(
     write_raster(tmp_path / "7_mask.png", picture)
     pair = open_dataset(tmp_path, tolerance=7 / (96 * 80)).pairs[0]
     if is_refused:
-        with pytest.raises(SceneError, match=re.escape("8 pixels (0.10%) hold rgb(250,3,1)")):
+        with pytest.raises(SceneError, match=re.escape("8 pixels (0.10%) with rgb(250,3,1)")):
             reference_codes(pair, pair.whole)
         return
     found = reference_codes(pair, pair.whole)
@@ -114,7 +114,7 @@ def test_folders_say_the_parts_and_images_without_masks_are_left_out(tmp_path: P
     dataset = open_dataset(tmp_path)
     assert {pair.id: pair.part for pair in dataset.pairs} == {"1": "train", "2": "train", "3": "valid"}
     assert len(dataset.notes) == 1
-    assert "1 images without masks" in dataset.notes[0]
+    assert "1 image without masks" in dataset.notes[0]
 
 
 def test_metadata_says_the_parts_of_a_flat_folder(tmp_path: Path, make_tile: MakeTile) -> None:
@@ -171,7 +171,7 @@ def test_masks_that_cannot_be_masks_get_one_clear_line(tmp_path: Path, make_tile
     with pytest.raises(SceneError, match="is 95 x 80 pixels, its scene 96 x 80"):
         open_dataset(tmp_path)
     write_raster(tmp_path / "7_mask.png", codes[None])
-    with pytest.raises(SceneError, match=r"has 1 band\(s\), a mask of colors has red, green and blue"):
+    with pytest.raises(SceneError, match=r"has 1 band, a mask of colors has red, green and blue"):
         open_dataset(tmp_path)
     (tmp_path / "7_mask.png").write_bytes(b"")
     with pytest.raises(SceneError, match="empty"):

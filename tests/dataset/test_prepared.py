@@ -253,7 +253,7 @@ def test_stray_colours_are_counted_said_and_refused(tmp_path: Path, make_tile: M
         (scene,) = _all(tmp_path, tmp_path / "cache", announce=said.append)
     assert sum(scene.class_px.values()) == codes.size - 5
     assert len(said) == 2
-    assert "5 pixels (0.07%) hold rgb(99,99,99)" in said[0]
+    assert "5 pixels (0.07%) with rgb(99,99,99)" in said[0]
     picture[:, 0, :9] = 98
     write_raster(tmp_path / "7_mask.png", picture)
     with pytest.raises(SceneError, match=r"9 pixels \(0.12%\)"):

@@ -255,6 +255,17 @@ def test_another_grid_is_warped_by_nearest_neighbour(
     assert said[0] in found.notes
 
 
+def test_a_class_that_only_the_map_has_is_noted(tmp_path: Path) -> None:
+    reference = np.tile(np.array([1, 2], np.uint8), (8, 4))
+    mapped = reference.copy()
+    mapped[0, :3] = 4
+    found = evaluate(*both(tmp_path, mapped, reference))
+    (note,) = (note for note in found.notes if "no pixel in the reference" in note)
+    assert note.startswith("class 4 has")
+    assert f"mIoU {found.metrics.miou_of_reference:.4f} without it" in note
+    assert not any("no pixel in the reference" in note for note in evaluate(*both(tmp_path, reference, mapped)).notes)
+
+
 @pytest.mark.parametrize("threads", [0, -1])
 def test_at_least_one_thread_counts(tmp_path: Path, threads: int) -> None:
     path = write(tmp_path / "map.tif", np.ones((4, 5), np.uint8))

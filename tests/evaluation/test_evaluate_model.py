@@ -499,7 +499,7 @@ def test_classes_that_the_labels_lack_are_said(data: Dataset, model: ModelBundle
     invented = np.flatnonzero((found.matrix.reference_px == 0) & (found.matrix.map_px > 0))
     assert len(there) == 1
     names = ", ".join(found.matrix.names[place] for place in invented)
-    (note,) = (note for note in found.notes if note.startswith(f"{names} ha") and "no pixel in these labels" in note)
+    (note,) = (note for note in found.notes if note.startswith(f"{names} ha") and "no pixel in the reference" in note)
     means = re.findall(r"\d\.\d{4}", note)
     ious = [
         found.metrics.classes[place].iou for place in (*there, *invented) if not found.metrics.classes[place].is_unknown

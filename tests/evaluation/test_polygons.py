@@ -122,7 +122,7 @@ def test_where_polygons_disagree_the_last_counts_and_it_is_said(tmp_path: Path, 
     contested = int(np.count_nonzero(layers.astype(bool).sum(axis=0) > 1))
     assert contested > 1000
     share = f"{contested} pixels ({contested / 60000:.2%} of the map)"
-    line = f"the GeoDataFrame: {share} lie in polygons of different classes"
+    line = f"the GeoDataFrame: {share} in polygons of different classes"
     assert [note.partition(";")[0] for note in found.notes if "different" in note] == [line]
     assert any(each.startswith(line) for each in told)
 

@@ -297,7 +297,7 @@ def test_points_drawn_together_are_refused(tmp_path: Path, landcover: Path) -> N
     frame = points(np.array([5, 6, 7]), np.array([5, 6, 7]), ["water"] * 3)
     shapes = [frame.geometry[0], shapely.MultiPoint(list(frame.geometry[1:])), frame.geometry[2]]
     frame.set_geometry(shapes, crs=frame.crs).to_file(tmp_path / "sample.gpkg")
-    with pytest.raises(SceneError, match="1 of 3 features hold several points each, the first is feature 2;"):
+    with pytest.raises(SceneError, match="several points each in 1 of 3 features, the first is feature 2;"):
         evaluate(landcover, sample=tmp_path / "sample.gpkg")
 
 

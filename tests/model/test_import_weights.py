@@ -437,7 +437,7 @@ def test_what_is_no_network_of_ours_is_told_by_its_first_difference(
     [
         ({"architecture": "Unett"}, "unknown architecture 'Unett'; geoseg knows Unet, "),
         ({"gsd_m": -1.0}, "`gsd_m` must be 0.001 to 100000 meters, got -1.0"),
-        ({"bands": ("red", "nir")}, "`bands` names 2 bands, but there are 3 means; each band needs one"),
+        ({"bands": ("red", "nir")}, "`bands` names 2 bands, `mean` has 3 numbers; each band needs one"),
         ({"arguments": {"encoder_deepth": 4}}, "ckpt: Unet has no argument 'encoder_deepth'; it has "),
         ({"arguments": {"encoder_depth": 40}}, "ckpt: Unet: encoder_depth must be "),
     ],

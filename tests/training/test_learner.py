@@ -86,7 +86,7 @@ def test_an_epoch_shows_each_pixel_once_whatever_the_devices(data: Path, size: i
 
 
 def test_devices_that_are_not_here_are_refused() -> None:
-    with pytest.raises(UsageError, match="2 devices were asked for, 1 of kind mps found"):
+    with pytest.raises(UsageError, match="1 mps device found, got `devices=2`; give `devices=1`"):
         hardware("mps", 2, TINY)
     assert hardware("cuda:3", 1, TINY)["devices"] == [3]
 

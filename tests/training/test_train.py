@@ -26,7 +26,7 @@ from geoseg.errors import DivergedError, LockedError, OutputError, ResumeError, 
 from geoseg.model import ModelBundle
 from geoseg.training import TrainingProgress, train
 from geoseg.training.callbacks import TrainingState
-from geoseg.training.checkpoint import Checkpointer, RunFolder, load_checkpoint, open_folder, save_checkpoint
+from geoseg.training.checkpoint import BEST, Checkpointer, RunFolder, load_checkpoint, open_folder, save_checkpoint
 from geoseg.training.loop import Learner
 from tests.training import tiny
 from tests.training.tiny import (
@@ -355,7 +355,7 @@ def test_a_loss_that_is_no_number_ends_the_run(
     assert state is not None
     assert TrainingState.from_text(state["course"]).batches == (4 if minutes == 0 else 3)
     assert all(tensor.isfinite().all() for part in ("network", "averaged") for tensor in state[part].values())
-    assert same(weights(learnt), (load_checkpoint(folder / "best.ckpt") or {})["weights"])
+    assert same(weights(learnt), (load_checkpoint(folder / "best.ckpt", BEST) or {})["weights"])
     assert same(learn(data, out), weights(uninterrupted("average and dropout")))  # nothing of it is left
 
 
@@ -524,6 +524,23 @@ def test_a_damaged_checkpoint_is_said(
     if content is None:
         shutil.rmtree(last.parent)
         assert same(learn(data, stopped), weights(uninterrupted("average and dropout")))
+
+
+@pytest.mark.parametrize("foreign", [{"epoch": 3, "state_dict": {}}, {"weights": {}, "course": "{}"}, [1]])
+def test_a_checkpoint_of_another_program_is_said(data: Path, stopped: Path, foreign: Any) -> None:
+    last = stopped.with_name(f"{stopped.name}.training") / "last.ckpt"
+    torch.save(foreign, last)
+    with pytest.raises(ResumeError, match=r"last\.ckpt is no checkpoint of this training; remove .* to start over"):
+        learn(data, stopped)
+
+
+def test_a_checkpoint_of_another_network_is_said(data: Path, stopped: Path) -> None:
+    last = stopped.with_name(f"{stopped.name}.training") / "last.ckpt"
+    state = load_checkpoint(last)
+    assert state is not None
+    save_checkpoint(last, {**state, "network": {"head.weight": torch.zeros(3)}})
+    with pytest.raises(ResumeError, match="is of another network; start over with `overwrite=True`"):
+        learn(data, stopped)
 
 
 def test_a_damaged_run_file_is_said(data: Path, stopped: Path) -> None:

@@ -187,7 +187,7 @@ def test_a_class_that_only_the_network_sees_is_told_with_both_means(learner: Lea
     assert found is not None
     invented = [each.name for each in found.metrics.classes if each.map_px and not each.reference_px]
     assert invented
-    (note,) = (note for note in found.notes if ", ".join(invented) in note and "no pixel in these labels" in note)
+    (note,) = (note for note in found.notes if ", ".join(invented) in note and "no pixel in the reference" in note)
     chose = Metrics.of(score_scene(learner.plan, engine_of(learner), scene).matrix).miou_of_reference
     assert f"mIoU {chose:.4f} without" in note
     assert f", {found.metrics.miou_without_unknown:.4f} with" in note

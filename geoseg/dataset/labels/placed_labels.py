@@ -18,14 +18,13 @@ import shapely
 from numpy.typing import NDArray
 
 from geoseg.dataset.labels.labels import Decoded, content_of, file_digest
-from geoseg.errors import SceneError
+from geoseg.errors import SceneError, numbered
 from geoseg.features import (
     FeatureFile,
     Features,
     VectorSource,
     counted,
     frame_in,
-    numbered,
     reprojected,
     shifted,
     turns_of,
@@ -142,7 +141,7 @@ class ColorMask(_OfRaster):
             count, has_table = dataset.count - alpha, dataset.colorinterp[0].name == "palette"
         if not (count == 3 or has_table):
             raise SceneError(
-                f"{shown(path)} has {count} band(s), a mask of colors has red, green and blue; "
+                f"{shown(path)} has {numbered(count, 'band')}, a mask of colors has red, green and blue; "
                 "give the codes of one band as label rasters"
             )
         scene = Scene.open(path, bands=_RGB if count == 3 else (1,))
@@ -162,8 +161,8 @@ def check_codes(scene: Scene) -> None:
     """Raise SceneError unless a raster is one band of numbers; that floats are whole is seen when they are read."""
     if len(scene.band_indexes) != 1 or np.dtype(scene.dtype).kind not in "iuf":
         raise SceneError(
-            f"{shown(scene.path)} has {len(scene.band_indexes)} band(s) of {scene.dtype}; labels are one band of "
-            "whole numbers, or a picture in the colors of a legend"
+            f"{shown(scene.path)} has {numbered(len(scene.band_indexes), 'band')} of {scene.dtype}; labels are one "
+            "band of whole numbers, or a picture in the colors of a legend"
         )
 
 

@@ -27,7 +27,7 @@ from geoseg.dataset.search import (
     table_rows,
     table_titles,
 )
-from geoseg.errors import SceneError, UsageError, listed
+from geoseg.errors import SceneError, UsageError, listed, numbered
 from geoseg.features import FEATURE_ENDS, is_data_folder
 from geoseg.given import TABLES, is_frame, text_in
 from geoseg.legend import DEEPGLOBE, Legend, codes_of_values
@@ -137,7 +137,7 @@ def _joined(folder: Path, images: Sequence[Path], labels: Sequence[Path], part: 
     scenes_by_id, labels_by_id = _by_id(images, _IMAGE_ENDS), _by_id(labels, _LABEL_ENDS)
     if images and not labels:
         raise SceneError(
-            f"{folder}: {len(images)} scenes and no labels; add them, or name them with `labels`", "labels"
+            f"{folder}: {numbered(len(images), 'scene')} and no labels; add them, or name them with `labels`", "labels"
         )
     for there, lacking, what in ((scenes_by_id, labels_by_id, "labels"), (labels_by_id, scenes_by_id, "a scene")):
         if alone := there.keys() - lacking.keys():
@@ -299,7 +299,7 @@ def find_deepglobe(root: str, options: SearchOptions) -> Found:
     notes = []
     for found in _deepglobe_folders(folder):
         if found.images and not found.masks:
-            notes.append(f"{len(found.images)} images without masks in {found.path} are left out")
+            notes.append(f"{numbered(len(found.images), 'image')} without masks in {found.path}, left out")
             continue
         _check_complete(found)
         for name, image in found.images.items():

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from geoseg.atomic import free_space_bytes, make_folders
-from geoseg.errors import LockedError, OutputError, SceneError
+from geoseg.errors import LockedError, OutputError, SceneError, numbered
 from geoseg.inference.execution.journal import (
     Journal,
     Shard,
@@ -167,7 +167,7 @@ def _write_rasters(plan: Plan, outputs: Outputs, staged_at: Staged, told: _Told)
             with told.profile.stretch(MAP):
                 _map_missing(plan, journal, outputs, parts, told)
             _check_unchanged(plan, meaning)
-            told.announce(f"putting the map together from {plan.tile_count} tile{'s' * (plan.tile_count != 1)}")
+            told.announce(f"putting the map together from {numbered(plan.tile_count, 'tile')}")
             with told.profile.stretch(ASSEMBLE):
                 _put_together(plan, outputs, journal, waiting, provenance(plan, meaning), told.progress)
         write_item(plan, outputs, staged_at.address)

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoseg.catalog import sha256
-from geoseg.errors import ModelError, UsageError
+from geoseg.errors import ModelError, UsageError, numbered
 from geoseg.given import as_path, plain_arguments
 from geoseg.legend import GivenLegend, Legend, given_legend
 from geoseg.model.bundle.architectures import architecture_named, may_have_one_size, output_classes
@@ -209,8 +209,8 @@ class ModelBundle(ModelCard):
         architecture, arguments = read_config(folder)
         if legend is None or normalization is None:
             raise UsageError(
-                f"{folder} does not say what its {output_classes(arguments)} classes are, nor how its "
-                f"{arguments['in_channels']} bands were normalized; give `legend`, `mean` and `std`"
+                f"{folder} does not say what its {output_classes(arguments)} classes are, nor the "
+                f"normalization of its {numbered(arguments['in_channels'], 'band')}; give `legend`, `mean` and `std`"
             )
         if window_px is None:
             window_px = _usual_window(architecture, arguments)

@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from geoseg.errors import UsageError
+from geoseg.errors import UsageError, numbered
 from geoseg.html import swatches, table
 from geoseg.legend import Legend
 from geoseg.model.bundle.architectures import MAX_BANDS, MAX_CLASSES, architecture_named, output_classes
@@ -126,7 +126,7 @@ class ModelCard:
         pixels = "" if self.gsd_m is None else f"; trained on pixels of {self.gsd_m:.3g} m"
         return (
             f"{self.architecture}{f' on {encoder}' if encoder else ''}, "
-            f"{len(self.output_codes)} classes from {', '.join(self.bands)}{pixels}"
+            f"{numbered(len(self.output_codes), 'class')} from {', '.join(self.bands)}{pixels}"
         )
 
     @property
@@ -166,13 +166,14 @@ def _check_output(card: ModelCard) -> None:
     codes = card.output_codes
     if len(codes) != classes and channels == 1:
         raise UsageError(
-            f"the model has one output channel, which tells its class from everything else, but {len(codes)} class "
-            f"codes {list(codes)}; give two, the background's first",
+            "the model has one output channel, which tells its class from everything else, but "
+            f"{numbered(len(codes), 'class code')} {list(codes)}; give two, the background's first",
             "output_codes",
         )
     if len(codes) != classes or classes > MAX_CLASSES:
         raise UsageError(
-            f"the model has {classes} output channels but {len(codes)} class codes {list(codes)}; give one for each",
+            f"the model has {numbered(classes, 'output channel')} but {numbered(len(codes), 'class code')} "
+            f"{list(codes)}; give one for each",
             "output_codes",
         )
     unknown = sorted(set(codes) - set(card.legend.codes))
@@ -192,19 +193,22 @@ def _check_input(card: ModelCard) -> None:
     count = card.arguments["in_channels"]
     if len(card.bands) != count or not 1 <= count <= MAX_BANDS:
         raise UsageError(
-            f"the model takes {count} bands but {len(card.bands)} names {list(card.bands)}; each band needs one",
+            f"the model takes {numbered(count, 'band')} but {numbered(len(card.bands), 'name')} {list(card.bands)}; "
+            "each band needs one",
             "bands",
         )
     if len(set(card.bands)) != count or not all(_is_line(name) for name in card.bands):
         raise UsageError(f"band names must be distinct and printable, got {list(card.bands)!r:.120}", "bands")
     if len(card.normalization.mean) != count:
         known = len(card.normalization.mean)
-        raise UsageError(f"the model takes {count} bands but has a mean and std for {known}", "normalization")
+        raise UsageError(
+            f"the model takes {numbered(count, 'band')} but has a mean and std for {known}", "normalization"
+        )
     if card.dtype not in VALUE_RANGES:
         raise UsageError(f"`dtype` must be one of {', '.join(VALUE_RANGES)}, got {card.dtype!r:.40}", "dtype")
     if card.statistics is not None and len(card.statistics.mean) != count:
         known = len(card.statistics.mean)
-        raise UsageError(f"the model takes {count} bands but has statistics of {known}", "statistics")
+        raise UsageError(f"the model takes {numbered(count, 'band')} but has statistics of {known}", "statistics")
 
 
 def _check_window(card: ModelCard) -> None:

@@ -9,7 +9,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from geoseg.errors import UsageError
+from geoseg.errors import UsageError, numbered
 from geoseg.given import numbers, scale
 
 Scale: TypeAlias = tuple[float, float]
@@ -60,7 +60,9 @@ class Normalization:
         object.__setattr__(self, "value_range", scale("value_range", self.value_range))
         if not self.mean or len(self.mean) != len(self.std):
             raise UsageError(
-                f"each band needs a mean and a std, got {len(self.mean)} means and {len(self.std)} stds", "mean"
+                f"each band needs a mean and a std, got {numbered(len(self.mean), 'mean')} and "
+                f"{numbered(len(self.std), 'std')}",
+                "mean",
             )
         if not all(math.isfinite(value) for value in (*self.mean, *self.std, *self.value_range)):
             raise UsageError(

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
-from geoseg.errors import GeosegError, GeosegWarning, ModelError, UsageError
+from geoseg.errors import GeosegError, GeosegWarning, ModelError, UsageError, numbered
 from geoseg.machine import in_every_fork, size_text
 from geoseg.model.bundle import FUNCTION, PLAIN_UNET_CHANNELS, ModelBundle, Scale, check_window, may_have_one_size
 from geoseg.model.engines.callable_engine import CallableEngine
@@ -72,7 +72,7 @@ class EngineChoice:
             return "Python, one batch at a time"
         package, title = ("onnxruntime", "ONNX Runtime") if self.device.startswith("onnx") else ("torch", "torch")
         version = ".".join(_version(package).split(".")[:2])
-        how = f"{self.threads} thread{'s' * (self.threads != 1)}" if self.on_cpu else self.precision
+        how = numbered(self.threads, "thread") if self.on_cpu else self.precision
         kinds = dict.fromkeys(each.hardware for each in self.each)
         where = f"{len(self.each)} x {' and '.join(kinds)}" if self.others else self.hardware
         return f"{title} {version} on {where}, {how}"

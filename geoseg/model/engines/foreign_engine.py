@@ -16,7 +16,7 @@ import onnxruntime
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from geoseg.errors import ModelError
+from geoseg.errors import ModelError, numbered
 from geoseg.model.bundle import ModelBundle, Scale
 from geoseg.model.engines.engine import UPRIGHT, HostEngine, Pixels, Turn, Weights
 from geoseg.model.engines.onnx_engine import runtime_faults
@@ -68,7 +68,7 @@ class ForeignEngine(HostEngine):
         side = self._window_px
         if weights.shape != (len(windows), side, side):
             raise ValueError(
-                f"this engine's windows are {side}, got weights for {weights.shape}, {len(windows)} windows"
+                f"this engine's windows are {side}, got weights for {weights.shape}, {numbered(len(windows), 'window')}"
             )
         with runtime_faults():
             scores = self._scores(network_input(footprint, windows, turn, self._preparation))
@@ -99,8 +99,8 @@ class ForeignEngine(HostEngine):
         wanted = (count, side, side, channels) if self._graph.output_channels_last else (count, channels, side, side)
         if scores.shape != wanted:
             raise ModelError(
-                f"{self._bundle.weights_path} gives {scores.shape} for {count} windows of {self._window_px} px, "
-                f"expected {wanted}; try another `window`"
+                f"{self._bundle.weights_path} gives {scores.shape} for {numbered(count, 'window')} of "
+                f"{self._window_px} px, expected {wanted}; try another `window`"
             )
         return scores.transpose(0, 3, 1, 2) if self._graph.output_channels_last else scores
 

@@ -10,7 +10,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from geoseg.errors import ModelError
+from geoseg.errors import ModelError, numbered
 from geoseg.model.bundle import ModelBundle, Scale, one_line
 from geoseg.model.engines.engine import UPRIGHT, HostEngine, OutOfMemory, Pixels, Turn, Weights
 from geoseg.model.onnx_files import providers, session_options
@@ -52,7 +52,7 @@ class OnnxEngine(HostEngine):
         side = self._window_px
         if weights.shape != (len(windows), side, side):
             raise ValueError(
-                f"this engine's windows are {side}, got weights for {weights.shape}, {len(windows)} windows"
+                f"this engine's windows are {side}, got weights for {weights.shape}, {numbered(len(windows), 'window')}"
             )
         with runtime_faults():
             image, valid = cut(footprint, windows, self._scale, turn)
@@ -60,7 +60,9 @@ class OnnxEngine(HostEngine):
             inputs |= {"rows": weights.rows, "cols": weights.cols}
             (probabilities,) = self._session.run(["probabilities"], inputs)
         if probabilities.shape != (len(windows), self.classes, side, side):  # an exporter may leave it open
-            raise ModelError(f"the ONNX file gives {probabilities.shape} for {len(windows)} windows of {side}")
+            raise ModelError(
+                f"the ONNX file gives {probabilities.shape} for {numbered(len(windows), 'window')} of {side}"
+            )
         return np.asarray(probabilities)
 
     def _check_signature(self, path: Path) -> None:

@@ -7,7 +7,7 @@ import json
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
-from geoseg.errors import ModelError, UsageError
+from geoseg.errors import ModelError, UsageError, numbered
 from geoseg.legend import LandCover, Legend, distinct_color
 from geoseg.model.bundle import (
     CARD_KEY,
@@ -118,7 +118,10 @@ class KnownOnnx:
         """The same in words; empty where nothing is."""
         sides = (
             (self.given.legend, "what its classes are"),
-            (self.given.normalization, f"how its {self.bands} bands were normalized"),
+            (
+                self.given.normalization,
+                f"how its {numbered(self.bands, 'band')} {'was' if self.bands == 1 else 'were'} normalized",
+            ),
         )
         return " nor ".join(words for value, words in sides if value is None)
 
@@ -244,7 +247,9 @@ def _usual(given: GivenOnnx, said: Deepness | None, taken: OnnxInput, path: Path
     count, normalization = taken.bands, given.normalization
     if count is not None and normalization is not None and len(normalization.mean) != count:
         raise UsageError(
-            f"{path} takes {count} bands, got a mean and a std for {len(normalization.mean)}; give one for each", "mean"
+            f"{path} takes {numbered(count, 'band')}, got a mean and a std for {len(normalization.mean)}; give one "
+            "for each",
+            "mean",
         )
     whole = not taken.dtype.startswith("float")
     dtype = given.dtype or (taken.dtype if taken.dtype in VALUE_RANGES and whole else _dtype_of(normalization))
@@ -283,7 +288,8 @@ def _classes(path: Path, legend: Legend, codes: tuple[int, ...] | None, trial: T
     codes = legend.codes if codes is None else codes
     if len(codes) != wanted:
         raise UsageError(
-            f"{path} gives {wanted} classes, `legend` has {len(codes)}: {', '.join(legend.names):.80}; give as many",
+            f"{path} gives {numbered(wanted, 'class')}, `legend` has {len(codes)}: {', '.join(legend.names):.80}; "
+            "give as many",
             "legend",
         )
     return legend, codes

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from geoseg.atomic import make_folders, probe_writable, same_file
-from geoseg.errors import GeosegError, ModelError, OutputError, UsageError, listed
+from geoseg.errors import GeosegError, ModelError, OutputError, UsageError, listed, numbered
 from geoseg.given import plain_arguments
 from geoseg.legend import GivenLegend, given_legend
 from geoseg.machine import end_process, is_python, python_command, python_environment
@@ -238,8 +238,8 @@ def _check_classes(file: WeightsFile, codes: tuple[int, ...], preset: Preset | N
     whose = f" of the preset {preset.name}" if preset and codes == preset.legend.codes else ""
     wanted = "two classes, the background first," if channels == 1 else f"{channels} classes"
     raise UsageError(
-        f"{file.path} has {channels} output channel{'s' * (channels != 1)}, but the `legend`{whose} has {len(codes)} "
-        f"classes; give {wanted} in the order of the channels",
+        f"{file.path} has {numbered(channels, 'output channel')}, but the `legend`{whose} has "
+        f"{numbered(len(codes), 'class')}; give {wanted} in the order of the channels",
         "legend",
     )
 
@@ -261,7 +261,11 @@ def _any_network(classes: int, bands: int) -> str:
 def _check_bands(bands: tuple[str, ...] | None, count: int) -> None:
     """Raise UsageError for another number of bands than of means."""
     if bands is not None and len(bands) != count:
-        raise UsageError(f"`bands` names {len(bands)} bands, but there are {count} means; each band needs one", "bands")
+        raise UsageError(
+            f"`bands` names {numbered(len(bands), 'band')}, `mean` has {numbered(count, 'number')}; each band needs "
+            "one",
+            "bands",
+        )
 
 
 def _recognized(

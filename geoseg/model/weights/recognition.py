@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from geoseg.errors import ModelError
+from geoseg.errors import ModelError, numbered
 from geoseg.model.bundle import ARCHITECTURES, architecture_named, one_line, timm_name_of
 from geoseg.model.network import (
     COMPUTED,
@@ -82,7 +82,7 @@ class Recognized:
         encoder = self.arguments.get("encoder_name")
         bands, classes = self.arguments["in_channels"], self.arguments["classes"]
         what = "one channel (a class against the rest)" if classes == 1 else f"{classes} classes"
-        return f"{self.architecture}{f' on {encoder}' if encoder else ''}, {bands} band{'s' * (bands != 1)}, {what}"
+        return f"{self.architecture}{f' on {encoder}' if encoder else ''}, {numbered(bands, 'band')}, {what}"
 
 
 def recognize(found: Shapes, hints: Hints, where: str) -> Recognized:

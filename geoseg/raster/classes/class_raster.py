@@ -10,7 +10,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from geoseg.errors import SceneError
+from geoseg.errors import SceneError, numbered
 from geoseg.legend import DEEPGLOBE, Nomenclature
 from geoseg.raster.classes.color_codes import (
     DEFAULT_TOLERANCE,
@@ -76,8 +76,9 @@ class ClassRaster:
             return cls._colored(scene, stamp, legend or read_nomenclature(scene))
         if bands != 1:
             raise SceneError(
-                f"{shown(scene.path)} has {bands} bands of {scene.dtype}; a map of classes has one, or is a picture "
-                "(red, green and blue of uint8) in the colors of a legend; predict a map from imagery first"
+                f"{shown(scene.path)} has {numbered(bands, 'band')} of {scene.dtype}; a map of classes has one, or "
+                "is a picture (red, green and blue of uint8) in the colors of a legend; predict a map from imagery "
+                "first"
             )
         if kind not in "iuf":
             raise SceneError(f"{shown(scene.path)} holds {scene.dtype}, a map of classes holds whole numbers")

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rasterio.io import DatasetReader
 
-from geoseg.errors import SceneError, UsageError, listed
+from geoseg.errors import SceneError, UsageError, listed, numbered
 from geoseg.legend import NODATA, Color, LandCover, NamedClass, Nomenclature
 from geoseg.raster.dataset_cache import opened
 from geoseg.raster.environment import shown
@@ -50,7 +50,7 @@ class Strays:
         """Return a line for the user if there are strays; SceneError when they are more than a share of the pixels."""
         if not self.pixels:
             return None
-        found = f"{name}: {self.pixels} pixels ({self.share:.2%}) hold {', '.join(self.examples)}"
+        found = f"{name}: {numbered(self.pixels, 'pixel')} ({self.share:.2%}) with {', '.join(self.examples)}"
         if self.share > tolerance:
             raise SceneError(
                 f"{found}, not of the legend; tolerated are {tolerance:.2%}: name them in `legend`, or repair the "

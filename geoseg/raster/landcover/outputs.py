@@ -24,7 +24,7 @@ from xml.etree import ElementTree as ET
 import numpy as np
 
 from geoseg.atomic import output_error, replace_durably, sync_file, write_durably
-from geoseg.errors import OutputError
+from geoseg.errors import OutputError, numbered
 from geoseg.legend import NODATA
 from geoseg.machine import available_cores, is_fork
 from geoseg.raster.dataset_cache import root_message
@@ -98,8 +98,8 @@ def build_cog(  # noqa: PLR0913, PLR0917 each is a noun the reader expects here
     missing = stage.missing()
     if missing:
         raise OutputError(
-            f"{len(missing)} of {len(tiles)} tiles of the {product.name} are not in {folder}, the first is number "
-            f"{missing[0]}; run the same command again"
+            f"{folder} lacks {len(missing)} of {numbered(len(tiles), 'tile')} of the {product.name}, the first is "
+            f"number {missing[0]}; run the same command again"
         )
     built = built_path(folder, product)
     with _unfinished(built, product) as (unfinished, scratch):

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from rasterio.io import MemoryFile
 
 from geoseg.atomic import write_durably
-from geoseg.errors import OutputError, UsageError
+from geoseg.errors import OutputError, UsageError, numbered
 from geoseg.legend import NODATA
 from geoseg.raster.environment import GDAL_ERRORS, raster_environment
 from geoseg.raster.landcover import tiff
@@ -132,7 +132,7 @@ class PartEncoder:
         pixels = pixels[np.newaxis] if pixels.ndim == 2 else pixels
         if pixels.dtype != np.uint8 or pixels.shape[0] != self._product.count:
             raise UsageError(
-                f"a part of {self._product.name} is uint8 with {self._product.count} bands, "
+                f"a part of {self._product.name} is uint8 with {numbered(self._product.count, 'band')}, "
                 f"got {pixels.dtype} {pixels.shape}"
             )
         self._rows_left -= pixels.shape[1]

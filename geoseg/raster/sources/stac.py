@@ -24,7 +24,7 @@ from xml.sax.saxutils import escape
 
 from affine import Affine
 
-from geoseg.errors import SceneError, UsageError
+from geoseg.errors import SceneError, UsageError, numbered
 from geoseg.raster.dataset_cache import opened
 from geoseg.raster.environment import shown
 from geoseg.raster.geobox import GeoBox
@@ -174,7 +174,7 @@ def _item(path: str) -> Mapping[str, Any]:
     ids = [each for each, texts in items.items() for _ in texts]
     some = ", ".join(ids[:3]) + (", ..." if len(ids) > 3 else "")
     raise SceneError(
-        f"{shown(name)} holds {len(ids)} STAC item{'s' * (len(ids) != 1)} ({some}), "
+        f"{shown(name)} holds {numbered(len(ids), 'STAC item')} ({some}), "
         f"got {wanted or 'none'}; name one as {Path(shown(name)).name}#ID, or map or join them all"
     )
 
@@ -380,7 +380,9 @@ def _stacked(chosen: Sequence[_Band], path: str) -> tuple[str, Sequence[int | st
 
 def _source(band: _Band, dataset: DatasetReader) -> _Source:
     if not 1 <= band.index <= dataset.count:
-        raise SceneError(f"{shown(band.href)} has {dataset.count} bands, its STAC item tells of band {band.index}")
+        raise SceneError(
+            f"{shown(band.href)} has {numbered(dataset.count, 'band')}, its STAC item tells of band {band.index}"
+        )
     transform: Affine = dataset.transform
     return _Source(
         band,
