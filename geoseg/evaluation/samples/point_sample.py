@@ -17,7 +17,7 @@ from rasterio.warp import transform as transform_points
 
 from geoseg import features
 from geoseg.counts import NONE, PairCounts
-from geoseg.errors import SceneError, UsageError
+from geoseg.errors import SceneError, UsageError, numbered
 from geoseg.evaluation.matching import key
 from geoseg.given import TABLES, is_frame, text_in
 from geoseg.legend import Nomenclature, class_list
@@ -184,7 +184,7 @@ def _notes(name: str, lacking: int, x: NDArray[np.float64], y: NDArray[np.float6
 
 
 def _points(count: int) -> str:
-    return f"{count} point{'s' * (count != 1)}"
+    return numbered(count, "point")
 
 
 def is_table_of_points(given: object) -> bool:
@@ -276,8 +276,9 @@ def _places(geometries: NDArray[Any], name: str) -> tuple[NDArray[np.float64], N
         )
     if several := np.flatnonzero(np.bincount(owners, minlength=1) > 1).tolist():
         raise SceneError(
-            f"{name}: {len(several)} of {len(geometries)} features hold several points each, the first is feature "
-            f"{several[0] + 1}; points drawn together are not a random sample: split them if each was drawn on its own"
+            f"{name}: several points each in {len(several)} of {numbered(len(geometries), 'feature')}, the first is "
+            f"feature {several[0] + 1}; points drawn together are not a random sample: split them if each was drawn on "
+            "its own"
         )
     x[owners], y[owners] = shapely.get_x(parts), shapely.get_y(parts)
     return x, y
