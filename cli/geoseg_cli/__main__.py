@@ -1,5 +1,5 @@
 """`python -m geoseg_cli`, for where the command `geoseg` is not on the path."""
 
-from geoseg_cli.main import geoseg
+from geoseg_cli import command
 
-geoseg(prog_name="geoseg")
+command()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import os
 import sys
 import traceback
@@ -126,18 +127,27 @@ def _report(error: Exception) -> int:
             return 2
         case click.Abort():
             complain("interrupted", "nothing was written at the output's name")
-            return 1
         case MemoryError():
             complain(
                 "error",
                 "out of memory; close other programs, or give predict a smaller --tile, --batch-size or --workers",
             )
-            return 1
+        case OSError() if _was_printed(error):
+            why = "the disk is full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else error.strerror
+            complain("error", f"cannot write to stdout: {why}; send the output elsewhere")
         case _ if _is_interrupt(error):
             complain("interrupted", "nothing was written at the output's name")
-            return 1
-    complain("error", f"unexpected {type(error).__name__}: {error}" + ("" if debug else "; GEOSEG_DEBUG=1 shows where"))
+        case _:
+            where = "" if debug else "; GEOSEG_DEBUG=1 shows where"
+            complain("error", f"unexpected {type(error).__name__}: {error}{where}")
     return 1
+
+
+def _was_printed(error: OSError) -> bool:
+    """Tell whether an error came up while something was printed."""
+    return any(
+        frame.f_globals.get("__name__") == click.utils.__name__ for frame, _ in traceback.walk_tb(error.__traceback__)
+    )
 
 
 def _is_interrupt(error: BaseException | None) -> bool:

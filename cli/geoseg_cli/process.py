@@ -14,6 +14,7 @@ from types import FrameType
 from typing import Any, cast
 
 from geoseg.errors import GeosegError
+from geoseg_cli import end_at_once
 
 _BLAS = "scipy.linalg.cython_blas"
 _IMPORTS = "<frozen importlib."
@@ -55,8 +56,8 @@ def interrupts_between_imports() -> Iterator[None]:
     raised in between, and every thread that imports something later waits forever.
     """
     is_main = threading.current_thread() is threading.main_thread()
-    if not is_main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:  # ignored, or not ours
-        yield
+    if not is_main or signal.getsignal(signal.SIGINT) not in (signal.default_int_handler, end_at_once):
+        yield  # it is ignored, or not ours
         return
     signal.signal(signal.SIGINT, _interrupt)
     try:
@@ -77,7 +78,7 @@ def termination_interrupts() -> Iterator[None]:
         yield
     finally:
         for number, handler in zip(signals, before, strict=True):
-            signal.signal(number, handler)
+            signal.signal(number, signal.SIG_DFL if handler is end_at_once else handler)
 
 
 def interrupt_at_end_of_stdin() -> None:

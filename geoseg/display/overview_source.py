@@ -29,6 +29,7 @@ from geoseg.raster import (
     root_message,
     scaled,
     shown,
+    temporary_copy,
 )
 
 COPY_PX = 8192
@@ -63,7 +64,9 @@ class OverviewSource:
         if long_side / self.sizes[-1].factor > 2 * COPY_PX:
             self._folder = tempfile.TemporaryDirectory(prefix="geoseg-")
             try:
-                path = _copy(self.scene, Path(self._folder.name) / "copy.tif", self.resampling)
+                copy = Path(self._folder.name) / "copy.tif"
+                with temporary_copy(copy, shown(self.scene.path)):
+                    path = _copy(self.scene, copy, self.resampling)
             except BaseException:
                 self._folder.cleanup()
                 raise
@@ -111,7 +114,7 @@ def plain_codes(raster: ClassRaster) -> Iterator[Scene]:
         yield scene
         return
     with tempfile.TemporaryDirectory(prefix="geoseg-", ignore_cleanup_errors=True) as folder:
-        path = str(Path(folder) / "codes.tif")
+        path = Path(folder) / "codes.tif"
         profile = {
             "driver": "GTiff",
             "dtype": raster.dtype,
@@ -123,12 +126,16 @@ def plain_codes(raster: ClassRaster) -> Iterator[Scene]:
             "compress": "lzw",
             "BIGTIFF": "IF_SAFER",
         }
-        with raster_environment(), rasterio.open(path, "w", **profile) as copy:
+        with (
+            temporary_copy(path, shown(scene.path)),
+            raster_environment(),
+            rasterio.open(path, "w", **profile) as copy,
+        ):
             with opened(scene.path) as dataset:
                 _place_copy(dataset, copy, 1, 1)
             for window, strip in zip(raster.windows(), raster.strips(), strict=True):
                 copy.write(strip, 1, window=Area(window.col, window.row, window.width, window.height))
-        yield Scene.open(path)
+        yield Scene.open(str(path))
 
 
 def _sizes(raster: Scene | str, long_side: int | None = None) -> list[Size]:

@@ -60,6 +60,7 @@ from .scene import crop as crop
 from .scene import mosaic as mosaic
 from .scene import sample_windows as sample_windows
 from .scene import scaled as scaled
+from .scratch_file import temporary_copy as temporary_copy
 from .sources import TILE_PX as TILE_PX
 from .sources import better_zoom as better_zoom
 from .sources import coordinates_of as coordinates_of

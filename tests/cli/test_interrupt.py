@@ -132,3 +132,36 @@ def test_a_termination_interrupts_every_command(name: str, monkeypatch: pytest.M
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr.lstrip() == "geoseg: interrupted: nothing was written at the output's name\n"
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+STARTS = """
+import signal, sys
+
+class Watch:
+    def find_spec(self, name, *_):
+        if name == "click":  # in the midst of what the command imports
+            signal.raise_signal(getattr(signal, sys.argv[1]))
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.meta_path.insert(0, Watch())
+from geoseg_cli import command
+command()
+"""
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_a_command_that_is_stopped_before_it_has_begun_says_so_in_one_line(name: str) -> None:
+    ways = {"": "geoseg: interrupted: {}", "--progress=json": '{{"interrupted": "{}"}}'}
+    for option, line in ways.items():
+        done = subprocess.run([sys.executable, "-c", STARTS, name, option], capture_output=True, text=True, check=False)
+        said = line.format("nothing was written at the output's name")
+        assert (done.returncode, done.stdout, done.stderr) == (1, "", f"{said}\n")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a disk that is always full")
+def test_an_output_that_cannot_be_printed_is_one_line() -> None:
+    with open("/dev/full", "w") as full:  # noqa: PTH123 - a device, not a file
+        command = [sys.executable, "-m", "geoseg_cli", "info", str(SCENE)]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    said = "geoseg: error: cannot write to stdout: the disk is full; send the output elsewhere\n"
+    assert (done.returncode, done.stderr) == (1, said)

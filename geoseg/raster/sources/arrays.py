@@ -25,6 +25,7 @@ from geoseg.errors import UsageError
 from geoseg.raster.dataset_cache import opened
 from geoseg.raster.environment import raster_environment
 from geoseg.raster.geobox import GeoBox
+from geoseg.raster.scratch_file import temporary_copy
 from geoseg.raster.windows import Window, tiles
 
 if TYPE_CHECKING:
@@ -118,7 +119,11 @@ def _write(path: Path, array: DataArray, geobox: GeoBox, dtype: np.dtype[Any], n
         "nodata": nodata, "tiled": True, "blockxsize": _BLOCK_PX, "blockysize": _BLOCK_PX, "bigtiff": "if_safer",
         "photometric": "minisblack", "alpha": "no",
     }  # fmt: skip
-    with raster_environment(), rasterio.open(path, "w", **profile) as dataset:
+    with (
+        temporary_copy(path, "the DataArray"),
+        raster_environment(),
+        rasterio.open(path, "w", **profile) as dataset,
+    ):
         for band, name in enumerate(_names(array), start=1):
             dataset.set_band_description(band, name)
         for window in _pieces(array):
