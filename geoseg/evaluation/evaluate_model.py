@@ -205,12 +205,11 @@ def _count_all(
     progress: Callable[[Progress], None] | None,
 ) -> SceneCounts:
     """Count every tile of every scene, a few at a time, and add them in their order."""
-    engine = counter.scoring.open()
     total, done_px, began = SceneCounts(), 0, time.perf_counter()
     all_px = sum(tile.size for _, tile in tiles)
 
     def count(one: tuple[LabeledScene, Window]) -> SceneCounts:
-        return counter.count(*one, engine, check)
+        return counter.count(*one, check)
 
     with closing(prefetch_map(count, tiles, workers, workers)) as coming, stoppable() as run:
         check = checkpoint(run)

@@ -18,7 +18,7 @@ from geoseg.evaluation.matching import Matching, SharedCodes
 from geoseg.evaluation.worst_crops import WorstCrops
 from geoseg.inference import Scoring, map_tile
 from geoseg.legend import NODATA
-from geoseg.model import Engine, ModelCard, OutOfMemory
+from geoseg.model import ModelCard, OutOfMemory
 from geoseg.progress import Progress
 from geoseg.raster import BandStatistics, Patch, Window, band_statistics, size_factors, tiles
 
@@ -130,16 +130,17 @@ class SceneCounter:
     shared: SharedCodes | None = None
     """What the worst crops are gathered by; None where nobody asks for them."""
 
-    def count(self, scene: LabeledScene, tile: Window, engine: Engine, checkpoint: Callable[[], None]) -> SceneCounts:
+    def count(self, scene: LabeledScene, tile: Window, checkpoint: Callable[[], None]) -> SceneCounts:
         """Map the ground of a tile of the reference and count it. SceneError where a file is damaged."""
         truth = scene.reference.codes(tile)
         if (truth == NODATA).all():
             return SceneCounts(PairCounts())
         rows, cols = scene.nearest(tile)
         place = Window(int(rows[0]), int(cols[0]), int(rows[-1] - rows[0]) + 1, int(cols[-1] - cols[0]) + 1)
-        mapping = self.scoring.mapping(scene.image, scene.image_shape, ("labels", "confidence"))
+        scoring = self.scoring.fitted(scene.image_shape)
+        mapping = scoring.mapping(scene.image, scene.image_shape, ("labels", "confidence"))
         try:
-            mapped = map_tile(mapping, engine, place, checkpoint)
+            mapped = map_tile(mapping, scoring.open(), place, checkpoint)
         except OutOfMemory:
             raise GeosegError(
                 f"the rows of a tile of {place.width} x {place.height} pixels do not fit the device's memory; "

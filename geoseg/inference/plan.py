@@ -435,6 +435,8 @@ def plan(
     seen = at_resolution(source, bundle, options.get("resolution", DEFAULT_RESOLUTION))
     factor = network_factor(seen, bundle, options.get("network_resolution", DEFAULT_NETWORK_RESOLUTION))
     scoring = Scoring.choose(bundle, options, factor)
+    if scoring.has_room_for(seen.shape):  # an exported network tells whether it takes a smaller window
+        scoring = scoring.exported(announcer(announce), progress).fitted(seen.shape)
     mapping = scoring.mapping(seen, seen.shape, kept(confidence=confidence, probabilities=probabilities))
     if area is not None:
         mapping = replace(mapping, area=area.scaled(source.shape, seen.shape))

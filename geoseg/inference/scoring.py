@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -33,6 +34,12 @@ _BATCH_SHARE = 0.25
 _CPU_WORKERS = 8  # more cores than this work together on a window: each worker holds a tile's rows in memory
 _GPU_WORKERS = 4  # tiles that are scored and thrown away: one is on the device, the others are read
 _READERS = 16  # as many write: 12 to 14 ms a megapixel in all, so that 16 cores feed 1000 Mpx/s
+_MIRRORED_STEPS = 2
+"""By how many of the network's steps, at least, a scene smaller than a window is mirrored beyond its edges."""
+_LEAST_WINDOW_PX = 192
+"""Scenes are mapped in no smaller window unless somebody asks. Pieces of DeepGlobe of 64, 96, 128, 154, 200 and 320 px
+had an accuracy of 0.55, 0.61, 0.62, 0.62, 0.67 and 0.65 in these windows, and within 0.02 of that in windows of 512;
+without a mirrored edge it was 0.44, -, 0.57, 0.61, 0.67 and 0.65."""
 BASELINE_BYTES = 180 << 20
 """The interpreter, GDAL with its cache, ONNX Runtime; measured."""
 
@@ -44,7 +51,7 @@ class ScoringOptions(TypedDict, total=False):
     """
 
     window: int | None
-    """Edge of the windows, in pixels that the network sees."""
+    """Edge of the windows, in pixels that the network sees. Default: the model's, and less for a smaller scene."""
     overlap: int | None
     """How many of these pixels two neighboring windows share."""
     blend: str | None
@@ -72,6 +79,8 @@ class Scoring:
     batch_size: int
     tta: int = 1
     """In how many ways each window is turned and mirrored."""
+    window_was_asked: bool = False
+    """The user gave the window or the overlap; otherwise a smaller scene has a smaller window."""
 
     @classmethod
     def choose(cls, bundle: ModelBundle, options: ScoringOptions, factor: float = 1.0) -> Self:
@@ -95,7 +104,31 @@ class Scoring:
             check_blend(options.get("blend") or DEFAULT_BLEND),
             usual if batch_size is None else positive("batch_size", batch_size),
             check_symmetries(options.get("tta", 1)),
+            options.get("window") is not None or options.get("overlap") is not None,
         )
+
+    def has_room_for(self, shape: tuple[int, int]) -> bool:
+        """Tell whether a scene of a shape (rows, cols) would do with a smaller window than the model's."""
+        return not self.window_was_asked and self._least_window_px(shape) < self.engine.window_px
+
+    def fitted(self, shape: tuple[int, int]) -> Self:
+        """Return how a scene of a shape (rows, cols) is scored: in a smaller window where it has room for it.
+
+        Beyond the edges of a scene the network sees its mirror image, which costs time and tells nothing new. Only
+        where one network takes windows of every size.
+        """
+        if not self.has_room_for(shape) or not self.engine.any_window:
+            return self
+        network_px = self._least_window_px(shape)
+        factor, overlap_px = self.network_factor, default_overlap(network_px)
+        engine = self.engine.with_window(network_px)
+        return replace(self, engine=engine, window_px=round(network_px * factor), overlap_px=round(overlap_px * factor))
+
+    def _least_window_px(self, shape: tuple[int, int]) -> int:
+        """Return the smallest window, in pixels that the network sees, for a scene of a shape (rows, cols)."""
+        divisor = self.bundle.divisor
+        steps = math.ceil(max(shape) / self.network_factor / divisor) + _MIRRORED_STEPS
+        return max(steps, math.ceil(_LEAST_WINDOW_PX / divisor)) * divisor
 
     @property
     def bundle(self) -> ModelBundle:

@@ -60,7 +60,7 @@ def test_shipped_export_is_used_without_torch(tiny: ModelBundle, cache: Path) ->
 def test_export_in_another_process_is_said_and_kept(bare: ModelBundle, cache: Path) -> None:
     said: list[str] = []
     choice = choose_engine(bare, "cpu", report=said.append)
-    assert said == ["exporting Unet-0 to ONNX, once per model and window: 5 to 20 s, a large network a minute or two"]
+    assert said == ["exporting Unet-0 to ONNX, once per model: 5 to 20 s, a large network a minute or two"]
     assert choice.onnx_path is not None
     assert choice.onnx_path.parent == cache
     assert choose_engine(bare, "cpu", report=said.append) == choice
@@ -70,14 +70,30 @@ def test_export_in_another_process_is_said_and_kept(bare: ModelBundle, cache: Pa
 
 
 @pytest.mark.usefixtures("in_process")
-def test_export_is_for_one_window(tiny: ModelBundle) -> None:
-    assert find_export(tiny, 64) == tiny.weights_path.with_suffix(".onnx")
-    assert find_export(tiny, 72) is None
-    choice = choose_engine(tiny, "cpu", window_px=72)
-    assert choice.onnx_path == find_export(tiny, 72)
-    assert run(choice, 72).shape == (1, 7, 72, 72)
+def test_one_export_takes_windows_of_every_size(tiny: ModelBundle, cache: Path) -> None:
+    shipped = tiny.weights_path.with_suffix(".onnx")
+    choices = [choose_engine(tiny, "cpu", window_px=window_px) for window_px in (8, 64, 72, 120)]
+    assert all(choice.onnx_path == shipped and choice.any_window for choice in choices)
+    assert len({id(choice.open()) for choice in choices}) == 1, "one session in memory"
+    for choice in choices:
+        torch = choose_engine(tiny, "torch-cpu", window_px=choice.window_px)
+        np.testing.assert_allclose(run(choice, choice.window_px), run(torch, choice.window_px), atol=1e-4)
+    assert not cache.exists(), "nothing was exported again"
+
+
+@pytest.mark.usefixtures("in_process")
+def test_a_network_that_cannot_be_written_for_every_window_is_exported_for_one(tmp_path: Path) -> None:
+    arguments = {"encoder_name": "mobilenet_v2", "encoder_depth": 3, "psp_out_channels": 8, "classes": 7}
+    pooling = tiny_bundle(tmp_path, architecture="PSPNet", export=False, arguments=arguments, window_px=64)
+    choice = choose_engine(pooling, "cpu")
+    assert not choice.any_window
+    assert choice.onnx_path == find_export(pooling, 64)
+    assert find_export(pooling, 72) is None
+    assert run(choice).shape == (1, 7, 64, 64)
+    other = choose_engine(pooling, "cpu", window_px=72)
+    assert run(other, 72).shape == (1, 7, 72, 72)
     with pytest.raises(ValueError, match="windows are 72, got weights for"):
-        run(choice, 64)
+        run(other, 64)
 
 
 @pytest.mark.usefixtures("in_process")
@@ -121,7 +137,7 @@ def test_broken_export_in_the_cache_is_made_again(bare: ModelBundle) -> None:
     assert choice.onnx_path is not None
     whole = choice.onnx_path.read_bytes()
     model = onnx.ModelProto(ir_version=8)
-    onnx.helper.set_model_props(model, {"geoseg": json.dumps(exported.export_stamp(bare, 64))})
+    onnx.helper.set_model_props(model, {"geoseg": json.dumps(exported.export_stamp(bare, None))})
     choice.onnx_path.write_bytes(model.SerializeToString())
     assert choose_engine(bare, "cpu") == choice, "it looks right"
     assert run(choice.with_threads(2)).shape == (1, 7, 64, 64)

@@ -18,7 +18,7 @@ from geoseg.model.bundle import FUNCTION, PLAIN_UNET_CHANNELS, ModelBundle, Scal
 from geoseg.model.engines.callable_engine import CallableEngine
 from geoseg.model.engines.device import choose_devices, choose_runtime_devices
 from geoseg.model.engines.engine import Engine, OutOfMemory
-from geoseg.model.engines.exported import Report, discard_export, find_export, make_export
+from geoseg.model.engines.exported import Report, discard_export, find_export, make_export, takes_any_window
 from geoseg.model.onnx_files import OnnxGraph
 
 
@@ -44,6 +44,8 @@ class EngineChoice:
     """What else computes there, with its version: cuDNN 9.10.2."""
     total_bytes: int = 0
     """The device's own memory; 0 where it shares the machine's."""
+    any_window: bool = False
+    """One network takes windows of every size that suits it. False where it is still to be exported."""
 
     @property
     def on_cpu(self) -> bool:
@@ -61,6 +63,11 @@ class EngineChoice:
         A GPU's batch has no use of them, and its network is loaded once whatever their number.
         """
         return replace(self, threads=threads) if self.on_cpu else self
+
+    def with_window(self, window_px: int) -> EngineChoice:
+        """Return the same choice for windows of another size, where one network takes any."""
+        others = tuple(replace(other, window_px=window_px) for other in self.others)
+        return replace(self, window_px=window_px, others=others)
 
     def open(self) -> Engine:
         """Return this process's engine; opened at the first call."""
@@ -164,11 +171,17 @@ def choose_engine(  # noqa: PLR0913 (two of them are for callers with something 
     first, *others = choose_devices(device)
     choice = EngineChoice(bundle, window_px, first, scale, threads)
     if choice.device != "onnx":
-        return _with_others(_with_hardware(choice), others)
+        sizeless = replace(choice, any_window=not may_have_one_size(bundle.arguments))
+        return _with_others(_with_hardware(sizeless), others)
     path = find_export(bundle, window_px)
     if path is None and export:
         return _exported(choice, report or _say_nothing)
-    return replace(choice, onnx_path=path)
+    return choice if path is None else _with_file(choice, path)
+
+
+def _with_file(choice: EngineChoice, path: Path) -> EngineChoice:
+    """Return a choice that runs an exported file."""
+    return replace(choice, onnx_path=path, any_window=takes_any_window(path, choice.bundle))
 
 
 def _foreign(bundle: ModelBundle, device: str, window_px: int, scale: Scale | None, threads: int) -> EngineChoice:
@@ -212,21 +225,22 @@ def _check_takes(bundle: ModelBundle, window_px: int) -> None:
 
 
 def open_engine(choice: EngineChoice) -> Engine:
-    """Return the engine of a choice; one for each choice and process.
+    """Return the engine of a choice; one for each choice and process, whatever the window where it takes any.
 
     ModelError if it cannot be opened: what was chosen is what runs, on every machine. GeosegError where the memory of
     its device does not hold the network.
     """
+    key = replace(choice, window_px=0) if choice.any_window else choice
     with _opening:
-        if choice not in _open:
+        if key not in _open:
             try:
                 made = _make(choice)
             except OutOfMemory:
                 raise _no_room(choice) from None
             while len(_open) >= _MAX_OPEN:
                 del _open[next(iter(_open))]  # the oldest; whoever still uses it keeps it alive
-            _open[choice] = made
-        return _open[choice]
+            _open[key] = made
+        return _open[key]
 
 
 def _no_room(choice: EngineChoice) -> GeosegError:
@@ -288,7 +302,7 @@ def _export_now(choice: EngineChoice) -> Path:
 
 def _exported(choice: EngineChoice, report: Report) -> EngineChoice:
     try:
-        return replace(choice, onnx_path=make_export(choice.bundle, choice.window_px, report))
+        return _with_file(choice, make_export(choice.bundle, choice.window_px, report))
     except ModelError as fault:
         warnings.warn(f"{fault}; continuing with torch on the CPU, which is slower", GeosegWarning, stacklevel=3)
         return replace(choice, device="torch-cpu", onnx_path=None)
@@ -297,7 +311,8 @@ def _exported(choice: EngineChoice, report: Report) -> EngineChoice:
 def _onnx_engine(choice: EngineChoice, path: Path) -> Engine:
     from geoseg.model.engines.onnx_engine import OnnxEngine  # noqa: PLC0415 (a GPU needs no ONNX Runtime)
 
-    return OnnxEngine(path, choice.bundle, choice.window_px, choice.scale, choice.threads)
+    window_px = None if takes_any_window(path, choice.bundle) else choice.window_px
+    return OnnxEngine(path, choice.bundle, window_px, choice.scale, choice.threads)
 
 
 def _foreign_engine(choice: EngineChoice, graph: OnnxGraph) -> Engine:

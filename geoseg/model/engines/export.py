@@ -5,8 +5,9 @@ A program of its own, because torch costs memory even when it is done:
     python -m geoseg.model.engines.export BUNDLE WINDOW OUT
 
 Inputs image (n,band,w,w), valid (n,1,w,w; 1 = valid), gain (band,), bias (band,), rows (n,w), cols (n,w); output
-probabilities (n,class,w,w), each times rows[row] * cols[col]; all float32. The batch is free, the window fixed.
-For other programs there is one input, the normalized image, and the probabilities are plain.
+probabilities (n,class,w,w), each times rows[row] * cols[col]; all float32. The batch is free, and the window where
+the network can be written so; where not, it is fixed.
+For other programs there is one input, the normalized image, the probabilities are plain, and the window is fixed.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ import io
 import json
 import sys
 import warnings
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,8 @@ from geoseg.model.network import load_network
 
 INPUTS = ("image", "valid", "gain", "bias", "rows", "cols")
 OUTPUT = "probabilities"
-_BATCHED = ("image", "valid", "rows", "cols")
+_SIDES: dict[str, tuple[int, ...]] = {"image": (2, 3), "valid": (2, 3), "rows": (1,), "cols": (1,), OUTPUT: (2, 3)}
+"""The axes that are as long as a window, by the name of an input or output; its first is the batch."""
 _OPSET = 17
 _WORTH_HALVING = 256
 _TOLERANCE = 1e-3
@@ -157,24 +159,34 @@ def _softmax(logits: torch.Tensor, weights: torch.Tensor | float = 1.0) -> torch
 def export_onnx(bundle: ModelBundle, window_px: int, path: str | Path) -> None:
     """Write the bundle's network as one ONNX file, and prove that it says the same as torch.
 
+    The file takes windows of every size that suits the network, where that can be proved; else those of `window_px`.
     UsageError for a window that does not fit the network, ModelError if the network cannot be exported.
     """
     check_window(window_px, bundle.divisor)
     whole = _Whole(load_network(bundle), bundle.temperature)
-    stamp = {METADATA_KEY: json.dumps(export_stamp(bundle, window_px))}
-    _write_onnx(_Network(whole, _example(bundle, window_px), INPUTS, _BATCHED, OUTPUT), bundle, window_px, path, stamp)
+    others = tuple(_example(bundle, side_px) for side_px in _proving_windows(window_px, bundle.divisor))
+    network = _Network(whole, _example(bundle, window_px), INPUTS, others)
+    try:
+        _write_onnx(network, bundle, path, {METADATA_KEY: json.dumps(export_stamp(bundle, None))})
+    except ModelError:
+        fixed = replace(network, others=())
+        _write_onnx(fixed, bundle, path, {METADATA_KEY: json.dumps(export_stamp(bundle, window_px))})
+
+
+def _proving_windows(window_px: int, divisor: int) -> tuple[int, ...]:
+    """Return the windows that prove a network for all: the smallest, and odd and even multiples of the divisor."""
+    return tuple(times * divisor for times in (1, 2, 3) if times * divisor != window_px)
 
 
 def export_alone(bundle: ModelBundle, window_px: int, path: str | Path, metadata: Mapping[str, str]) -> None:
     """Write the network for other programs, as one ONNX file with metadata, and prove it; raises as `export_onnx`."""
-    network = _alone(bundle, window_px)
-    _write_onnx(network, bundle, window_px, path, metadata)
+    _write_onnx(_alone(bundle, window_px), bundle, path, metadata)
 
 
 def save_program(bundle: ModelBundle, window_px: int, path: str | Path, metadata: Mapping[str, str]) -> None:
     """Write the network for other programs as an archive of torch.export; raises as `export_onnx`."""
     network = _alone(bundle, window_px)
-    expected = _try_network(network.module, network.example, bundle, window_px)
+    expected = _try_network(network.module, network.example, bundle)
     axes = {"image": {0: torch.export.Dim("batch")}}
     try:
         with warnings.catch_warnings():
@@ -195,10 +207,18 @@ class _Network:
 
     module: torch.nn.Module
     example: tuple[torch.Tensor, ...]
+    """What it is traced with, an array an input."""
     inputs: tuple[str, ...]
-    batched: tuple[str, ...]
-    """Inputs whose first axis is the batch."""
-    output: str
+    others: tuple[tuple[torch.Tensor, ...], ...] = ()
+    """Examples of other windows, of which the graph must say the same as torch; without any its window is fixed."""
+
+    def free_axes(self) -> dict[str, dict[int, str]]:
+        """Return which axes are free, and their names, by input or output."""
+        names = [name for name in (*self.inputs, OUTPUT) if name in _SIDES]
+        sides = {2: "row", 3: "col"}
+        return {
+            name: {0: "batch"} | {axis: sides.get(axis, name) for axis in _SIDES[name] if self.others} for name in names
+        }
 
 
 def _alone(bundle: ModelBundle, window_px: int) -> _Network:
@@ -206,22 +226,21 @@ def _alone(bundle: ModelBundle, window_px: int) -> _Network:
     image, valid, gain, bias, *_ = _example(bundle, window_px)
     normalized = torch.where(valid > 0, image * gain[:, None, None] + bias[:, None, None], 0.0)
     module = _Alone(load_network(bundle), bundle.temperature).eval()
-    return _Network(module, (normalized,), ("image",), ("image",), OUTPUT)
+    return _Network(module, (normalized,), ("image",))
 
 
-def _write_onnx(
-    network: _Network, bundle: ModelBundle, window_px: int, path: str | Path, metadata: Mapping[str, str]
-) -> None:
+def _write_onnx(network: _Network, bundle: ModelBundle, path: str | Path, metadata: Mapping[str, str]) -> None:
     network.module.eval()
-    expected = _try_network(network.module, network.example, bundle, window_px)
+    cases = [(each, _try_network(network.module, each, bundle)) for each in (network.example, *network.others)]
     _settle_padding(network.module, network.example)
     half = any(tensor.dtype == "F16" for tensor in read_header(bundle.weights_path).tensors)
     faults = []
-    for dynamo in (False, True):  # the older exporter is ten times as quick where it works
+    # the older exporter is ten times as quick where it works; a window that is free is not worth the newer one's time
+    for dynamo in (False,) if network.others else (False, True):
         try:
             _export(network, Path(path), dynamo=dynamo, fold=not half)
             _stamp(Path(path), metadata, half=half)
-            _prove(Path(path), network, expected)
+            _prove(Path(path), network, cases)
         except Exception as fault:  # noqa: BLE001 (exporters raise whatever they like)
             faults.append(one_line(fault))
         else:
@@ -260,9 +279,8 @@ def _settle_padding(whole: torch.nn.Module, example: tuple[torch.Tensor, ...]) -
             whole.set_submodule(name, _Padded(module, shapes[module]))
 
 
-def _try_network(
-    whole: torch.nn.Module, example: tuple[torch.Tensor, ...], bundle: ModelBundle, window_px: int
-) -> torch.Tensor:
+def _try_network(whole: torch.nn.Module, example: tuple[torch.Tensor, ...], bundle: ModelBundle) -> torch.Tensor:
+    window_px = example[0].shape[-1]
     try:
         with torch.no_grad():
             expected: torch.Tensor = whole(*example)
@@ -281,12 +299,12 @@ def _export(network: _Network, path: Path, *, dynamo: bool, fold: bool) -> None:
     batch = torch.export.Dim("batch")
     axes: dict[str, object] = (
         {
-            "dynamic_shapes": {name: {0: batch} if name in network.batched else None for name in network.inputs},
+            "dynamic_shapes": {name: {0: batch} if name in _SIDES else None for name in network.inputs},
             "external_data": False,
         }
         if dynamo
         else {
-            "dynamic_axes": {name: {0: "batch"} for name in (*network.batched, network.output)},
+            "dynamic_axes": network.free_axes(),
             "opset_version": _OPSET,
             "training": torch.onnx.TrainingMode.EVAL if fold else torch.onnx.TrainingMode.PRESERVE,
             "do_constant_folding": fold,
@@ -300,7 +318,7 @@ def _export(network: _Network, path: Path, *, dynamo: bool, fold: bool) -> None:
             network.example,
             path,
             input_names=list(network.inputs),
-            output_names=[network.output],
+            output_names=[OUTPUT],
             dynamo=dynamo,
             verbose=False,
             **axes,  # type: ignore[arg-type]
@@ -334,13 +352,15 @@ def _store_in_half(graph: onnx.GraphProto) -> None:
     graph.node.extend(nodes)
 
 
-def _prove(path: Path, network: _Network, expected: torch.Tensor) -> None:
+def _prove(path: Path, network: _Network, cases: Sequence[tuple[tuple[torch.Tensor, ...], torch.Tensor]]) -> None:
+    """Raise ModelError unless the file says of each example what is expected, of one window and of two."""
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    arrays = dict(zip(network.inputs, (tensor.numpy() for tensor in network.example), strict=True))
-    for count in (1, 2):
-        inputs = {name: array[:count] if name in network.batched else array for name, array in arrays.items()}
-        (got,) = session.run([network.output], inputs)
-        _check_alike(got, expected[:count].numpy())
+    for example, expected in cases:
+        arrays = dict(zip(network.inputs, (tensor.numpy() for tensor in example), strict=True))
+        for count in (1, 2):
+            inputs = {name: array[:count] if name in _SIDES else array for name, array in arrays.items()}
+            (got,) = session.run([OUTPUT], inputs)
+            _check_alike(got, expected[:count].numpy())
 
 
 def _check_alike(got: NDArray[np.float32], expected: NDArray[np.float32]) -> None:

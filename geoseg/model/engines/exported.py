@@ -1,4 +1,4 @@
-"""The ONNX file of a bundle and a window: shipped, kept from an earlier run, or exported now by another process."""
+"""The ONNX file of a bundle: shipped, kept from an earlier run, or exported now by another process."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from geoseg.machine import is_python, python_command, python_environment
 from geoseg.model.bundle import METADATA_KEY, ModelBundle, one_line, parse_json
 from geoseg.model.onnx_files import read_metadata
 
-EXPORT_FORMAT = 4
+EXPORT_FORMAT = 5
 """Of the graph; files of another one are exported again."""
 Report = Callable[[str], None]
 """Takes one line for the user."""
@@ -29,18 +29,23 @@ _scratch: list[tempfile.TemporaryDirectory[str]] = []
 """Folders for exports where the cache cannot be written; they go when the process ends."""
 
 
-def export_stamp(bundle: ModelBundle, window_px: int) -> dict[str, object]:
-    """Return what an ONNX file must say of itself to be this bundle's for this window."""
+def export_stamp(bundle: ModelBundle, window_px: int | None) -> dict[str, object]:
+    """Return what an ONNX file must say of itself to be this bundle's for this window, or with None for any."""
     return {"bundle": bundle.hash, "window_px": window_px, "format": EXPORT_FORMAT}
 
 
 def find_export(bundle: ModelBundle, window_px: int) -> Path | None:
     """Return the ONNX file shipped beside the bundle or kept in the cache, if it is this bundle's for this window."""
     shipped = bundle.weights_path.with_suffix(".onnx")
-    for path in (shipped, _cached_path(bundle, window_px)):
+    for path in (shipped, _cached_path(bundle, None), _cached_path(bundle, window_px)):
         if _fits(path, bundle, window_px):
             return path
     return None
+
+
+def takes_any_window(path: Path, bundle: ModelBundle) -> bool:
+    """Tell whether a file is this bundle's for windows of every size that suits the network."""
+    return _stamp_of(path, bundle) == export_stamp(bundle, None)
 
 
 def make_export(bundle: ModelBundle, window_px: int, report: Report) -> Path:
@@ -48,16 +53,16 @@ def make_export(bundle: ModelBundle, window_px: int, report: Report) -> Path:
 
     ModelError if the network cannot be exported.
     """
-    path = _cached_path(bundle, window_px)
+    folder = cache_folder()
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = filelock.FileLock(f"{path}.lock")
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(f"{_cached_path(bundle, None)}.lock")
         lock.acquire()
     except OSError:
         _scratch.append(tempfile.TemporaryDirectory(prefix="geoseg-"))
-        return _export_to(Path(_scratch[-1].name) / path.name, bundle, window_px, report)
+        return _export_into(Path(_scratch[-1].name), bundle, window_px, report)
     try:
-        return path if _fits(path, bundle, window_px) else _export_to(path, bundle, window_px, report)
+        return find_export(bundle, window_px) or _export_into(folder, bundle, window_px, report)
     finally:
         lock.release()
 
@@ -68,8 +73,8 @@ def discard_export(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _cached_path(bundle: ModelBundle, window_px: int) -> Path:
-    return cache_folder() / f"{bundle.hash[:32]}-{window_px}-{EXPORT_FORMAT}-{_versions()}.onnx"
+def _cached_path(bundle: ModelBundle, window_px: int | None) -> Path:
+    return cache_folder() / f"{bundle.hash[:32]}-{window_px or 'any'}-{EXPORT_FORMAT}-{_versions()}.onnx"
 
 
 @cache
@@ -81,14 +86,18 @@ def _versions() -> str:
 
 def _fits(path: Path, bundle: ModelBundle, window_px: int) -> bool:
     """Tell whether a file says it is this bundle's; whoever could forge that could forge the bundle beside it too."""
+    return _stamp_of(path, bundle) in (export_stamp(bundle, None), export_stamp(bundle, window_px))
+
+
+def _stamp_of(path: Path, bundle: ModelBundle) -> object:
+    """Return what a file says of itself; None where it cannot be the bundle's."""
     try:
         status = path.stat()
         if status.st_size > bundle.weights_bytes + _EXTRA_BYTES:
-            return False
-        stamp = parse_json(_said(path, status.st_size, status.st_mtime_ns), str(path))
+            return None
+        return parse_json(_said(path, status.st_size, status.st_mtime_ns), str(path))
     except (OSError, ValueError, ModelError):
-        return False
-    return bool(stamp == export_stamp(bundle, window_px))
+        return None
 
 
 @lru_cache(maxsize=16)
@@ -97,15 +106,17 @@ def _said(path: Path, _bytes: int, _mtime_ns: int) -> str:
     return read_metadata(path).get(METADATA_KEY, "null")
 
 
-def _export_to(path: Path, bundle: ModelBundle, window_px: int, report: Report) -> Path:
-    report(f"exporting {bundle.name} to ONNX, once per model and window: 5 to 20 s, a large network a minute or two")
-    handle, temporary = tempfile.mkstemp(suffix=".onnx", prefix=".export-", dir=path.parent)
+def _export_into(folder: Path, bundle: ModelBundle, window_px: int, report: Report) -> Path:
+    report(f"exporting {bundle.name} to ONNX, once per model: 5 to 20 s, a large network a minute or two")
+    handle, temporary = tempfile.mkstemp(suffix=".onnx", prefix=".export-", dir=folder)
     os.close(handle)
     try:
         if is_python():
             _run(bundle, window_px, temporary)
         else:  # Python lives inside another program, QGIS for one
             importlib.import_module("geoseg.model.engines.export").export_onnx(bundle, window_px, temporary)
+        any_window = takes_any_window(Path(temporary), bundle)
+        path = folder / _cached_path(bundle, None if any_window else window_px).name
         Path(temporary).replace(path)
     finally:
         Path(temporary).unlink(missing_ok=True)

@@ -23,14 +23,16 @@ class OnnxEngine(HostEngine):
     """One session, used by all threads of the process.
 
     The same bits for any batch, neighbors and number of threads (proved in tests/model/test_engines.py). Raises
-    ModelError if the ONNX file is not what `export.py` writes for this bundle and window.
+    ModelError if the ONNX file is not what `export.py` writes for this bundle and window; None: for any window.
     """
 
     name = "onnxruntime"
     device = "the CPU"
     precision = "float32"
 
-    def __init__(self, path: Path, bundle: ModelBundle, window_px: int, scale: Scale | None, threads: int) -> None:
+    def __init__(
+        self, path: Path, bundle: ModelBundle, window_px: int | None, scale: Scale | None, threads: int
+    ) -> None:
         self.classes = len(bundle.output_codes)
         self._bands = len(bundle.bands)
         self._window_px = window_px
@@ -49,7 +51,7 @@ class OnnxEngine(HostEngine):
         self, footprint: Pixels, windows: Sequence[Window], weights: Weights, turn: Turn = UPRIGHT
     ) -> NDArray[np.float32]:
         """Return float32 (n, class, row, col), times the weights; OutOfMemory if the batch is too large."""
-        side = self._window_px
+        side = self._window_px or weights.shape[-1]
         if weights.shape != (len(windows), side, side):
             raise ValueError(
                 f"this engine's windows are {side}, got weights for {weights.shape}, {numbered(len(windows), 'window')}"
@@ -69,7 +71,10 @@ class OnnxEngine(HostEngine):
         side, bands = self._window_px, self._bands
         wanted = {"image": [bands, side, side], "valid": [1, side, side], "gain": [], "bias": []}
         wanted |= {"rows": [side], "cols": [side]}
-        got = {argument.name: argument.shape[1:] for argument in self._session.get_inputs()}
+        got = {
+            argument.name: [None if isinstance(size, str) else size for size in argument.shape[1:]]
+            for argument in self._session.get_inputs()
+        }
         outputs = [argument.name for argument in self._session.get_outputs()]
         if got != wanted or outputs != ["probabilities"]:
             raise ModelError(f"{path} is not geoseg's export of this model: {one_line((got, outputs))}")
