@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -15,14 +16,24 @@ import geoseg
 from geoseg.errors import LockedError, ResumeError, UsageError
 from geoseg.inference.execution.journal import Shard, open_shard, parts_folder
 from tests.inference.conftest import random_pixels, write_scene
+from tests.networks import tiny_bundle
 
 pytestmark = pytest.mark.filterwarnings("ignore::geoseg.errors.GeosegWarning")
-TILE = 512
+TILE = 128
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Let a small network be the default model of these runs."""
+    bundle = tiny_bundle(tmp_path_factory.mktemp("model"), window_px=64)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("GEOSEG_MODEL", str(bundle.weights_path))
+        yield
 
 
 @pytest.fixture(scope="module")
 def scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_scene(tmp_path_factory.mktemp("scene") / "scene.tif", random_pixels(1000, 1500, 0, 0.1))
+    return write_scene(tmp_path_factory.mktemp("scene") / "scene.tif", random_pixels(250, 375, 0, 0.1))
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +115,7 @@ def test_shares_of_other_parameters_are_refused(scene: Path, tmp_path: Path) -> 
     out = tmp_path / "map.tif"
     geoseg.predict(scene, out, tile=TILE, shard="1/2")
     with pytest.raises(ResumeError, match="overlap"):
-        geoseg.predict(scene, out, tile=TILE, shard="2/2", overlap=64)
+        geoseg.predict(scene, out, tile=TILE, shard="2/2", overlap=8)
 
 
 def test_the_same_share_twice_at_once_is_refused(scene: Path, tmp_path: Path) -> None:
