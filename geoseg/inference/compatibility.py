@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from geoseg.errors import SceneError, UnlikeTrainingWarning, UsageError, numbered
+from geoseg.errors import GeosegWarning, SceneError, UnlikeTrainingWarning, UsageError, numbered
 from geoseg.model import ModelBundle, ModelCard, Scale
 from geoseg.raster import BandStatistics, Scene, shown
 
@@ -113,8 +113,17 @@ def _compare_sides(scene: Scene) -> Unlike | None:
 
 
 def _compare_looks(scene: Scene, bundle: ModelBundle, scale: tuple[float, float] | None) -> Unlike | None:
-    here = None if bundle.statistics is None else scene.statistics()
-    if here is None or bundle.statistics is None:
+    if bundle.statistics is None:
+        return None
+    here = scene.statistics()
+    if here is None:
+        nodata = "" if scene.nodata is None else f" ({scene.nodata:g})"
+        warnings.warn(
+            f"no valid pixel was found in {shown(scene.path)}, and all others are 255 in the map; check its nodata "
+            f"value{nodata} and its masks",
+            GeosegWarning,
+            stacklevel=4,
+        )
         return None
     how = _difference(_in_model_units(here, bundle, scale), bundle.statistics, bundle.bands)
     if how is None:

@@ -205,7 +205,9 @@ def _sieving(geobox: GeoBox, min_area: float | str, connectivity: int) -> dict[s
 
 def _px_note(geobox: GeoBox) -> str:
     """Return what the reader of areas in pixels should know."""
-    why = "is placed by control points, not by a transform" if geobox.gcps else "has no place on Earth"
+    if geobox.has_transform:
+        return "the raster has no CRS: coordinates are its own, areas and perimeters are in pixels"
+    why = "is placed by control points, not by a transform" if geobox.gcps else "is not georeferenced"
     way_out = "; for meters, warp it first by rio warp --dst-crs" if geobox.gcps else ""
     return f"the raster {why}: coordinates, areas and perimeters are in pixels{way_out}"
 
@@ -278,8 +280,8 @@ def _known(ground: Ground, wanted: Quantity) -> Ground:
         way_out = f": `{parameter}` {wanted.typed}px" if bare else f", a number and px, for `{parameter}`"
         on_ground = f"in {'square ' * (parameter == 'min_area')}meters" if bare else "on the ground"
         raise UsageError(
-            f"`{parameter}` {wanted.typed} is {on_ground}, but without a CRS the size "
-            f"of a pixel on the ground is not known; give pixels{way_out}",
+            f"`{parameter}` {wanted.typed} is {on_ground}, but without a CRS and a transform the size of a pixel on "
+            f"the ground is not known; give pixels{way_out}",
             parameter,
         )
     return ground

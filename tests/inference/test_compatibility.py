@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from rasterio.transform import from_origin
 
 import geoseg
-from geoseg.errors import SceneError, UnlikeTrainingWarning, UsageError
+from geoseg.errors import GeosegWarning, SceneError, UnlikeTrainingWarning, UsageError
 from geoseg.inference.compatibility import check_bands, check_scale, warn_if_unlike
 from geoseg.model import ModelBundle
 from geoseg.raster import BandStatistics, Scene
@@ -107,7 +107,8 @@ def test_a_scale_is_applied_before_the_comparison(bundle: ModelBundle, tmp_path:
 def test_nothing_valid_is_nothing_to_compare(bundle: ModelBundle, tmp_path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error", UnlikeTrainingWarning)
-        warn_if_unlike(scene(tmp_path / "e.tif", np.zeros((3, 20, 20), np.uint8)), bundle, None)
+        with pytest.warns(GeosegWarning, match=r"no valid pixel was found in .*e\.tif.* nodata value \(0\)"):
+            warn_if_unlike(scene(tmp_path / "e.tif", np.zeros((3, 20, 20), np.uint8)), bundle, None)
 
 
 def test_another_type_needs_a_scale_and_the_message_proposes_one_that_works(

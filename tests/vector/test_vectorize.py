@@ -549,10 +549,21 @@ def test_without_a_place_pixels_are_the_unit(write: Write, tmp_path: Path) -> No
     assert frame.crs is None
     check_equal(features(frame, 1), true_features(classes, NODATA))
     assert len(said) == 1
-    assert "in pixels" in said[0]
+    assert said[0] == "the raster is not georeferenced: coordinates, areas and perimeters are in pixels"
     for suffix in SUFFIXES:
         found = read(vectorize(path, tmp_path / f"cover{suffix}", min_area="2px"))
         assert list(found.columns) == list(frame.columns)
+
+
+def test_without_a_crs_coordinates_are_those_of_the_transform(write: Write) -> None:
+    said: list[str] = []
+    transform = Affine(2, 0, 500, 0, -2, 900)
+    frame = vectorize(write(noise((12, 15), 3, 1, 0.1), crs=None, transform=transform), announce=said.append)
+    assert tuple(frame.total_bounds) == (500, 900 - 24, 530, 900)
+    np.testing.assert_allclose(frame.area_px, frame.geometry.area / 4)
+    assert said == ["the raster has no CRS: coordinates are its own, areas and perimeters are in pixels"]
+    with pytest.raises(UsageError, match="but without a CRS and a transform the size of a pixel"):
+        vectorize(write(noise((12, 15), 3), crs=None, transform=transform), simplify=3)
 
 
 def test_what_is_said(write: Write, tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:

@@ -269,7 +269,7 @@ def _announce(plan: Plan, journal: Journal, announce: Announce) -> None:
     if fault := plan.source.geobox.gcp_fault:
         announce(f"the map will have no place, as the scene has none: its {fault}")
     elif not plan.scene.geobox.has_place:
-        announce("the scene has no place on Earth; the map will have none either")
+        announce("the scene is not georeferenced; the map will not be either")
     if plan.source.geobox.gsd_m is None and (gsd_m := plan.bundle.gsd_m) is not None:
         announce(
             f"the scene does not state its pixel size, so it is taken for {gsd_m:g} m; `data_gsd_m` states another"
