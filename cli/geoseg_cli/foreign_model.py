@@ -31,10 +31,10 @@ def options(heading: str) -> Decorator:
         ),
         option(
             "--mean", type=types.numbers, metavar="N,N,N",
-            help="For these, the mean of each band, on a scale of 0 to 1, 0 to 255, or 16 bits if one is above 255.",
+            help="Mean of each band for such a model, on a scale of 0 to 1, 0 to 255, or 16 bits if one is above 255.",
         ),
-        option("--std", type=types.numbers, metavar="N,N,N", help="For these, the standard deviation of each band."),
-        option("--gsd", "gsd_m", type=float, metavar="M", help="For these, the pixel size of the training imagery."),
+        option("--std", type=types.numbers, metavar="N,N,N", help="Standard deviation of each band for such a model."),
+        option("--gsd", "gsd_m", type=float, metavar="M", help="Pixel size of its training imagery, in meters."),
         option(
             "--activation", type=types.word("activation", *_ACTIVATIONS), metavar="NAME",
             help="What turns an ONNX file's output into probabilities: softmax, sigmoid or none. [default: detected]",

@@ -52,7 +52,7 @@ _STATUS_WORDS: dict[Status, str] = {
     "[default: the whole scene]",
 )  # fmt: skip
 @grouped(_INPUT)("--bbox-crs", metavar="CRS", help="CRS of --bbox: EPSG:4326. [default: the scene's]")
-@options.aoi(_INPUT, "Map only this area: polygons in any file and CRS. A pixel counts where its center does.")
+@options.aoi(_INPUT, "Map only this area: polygons in any file and CRS. A pixel counts if its center lies inside.")
 @grouped(_INPUT)(
     "--zoom", type=int, metavar="N",
     help="Zoom of a map server's tiles, https://.../{z}/{x}/{y}.png. [default: nearest to the model's pixels]",

@@ -61,7 +61,7 @@ def preview(landcover: str, *, out: str, as_json: bool, quiet: bool, **given: An
     """Show LANDCOVER, a map of any size, as a web page to look at and share.
 
     Pan and zoom, swipe between scene and map, switch classes on and off, read coordinates and areas. With LATER, a map
-    of another date, the swipe line parts the two maps, and the page tells what changed.
+    of another date, the swipe line lies between the two maps, and the page shows what changed.
 
     Example: geoseg preview landcover.tif --scene scene.tif --out map.html
 

@@ -44,7 +44,9 @@ _OUTPUT, _BORDERS, _RUN = "Output", "Borders", "Run"
     help='Names and colors: .json ([{"code": 0, "name": "water", "color": [0, 0, 255]}, ...]), .csv, .qml or .clr. '
     "[default: the map's own, else its codes]",
 )  # fmt: skip
-@options.aoi(_OUTPUT, "Only pixels in this area: polygons in any file and CRS. A pixel counts where its center does.")
+@options.aoi(
+    _OUTPUT, "Only pixels in this area: polygons in any file and CRS. A pixel counts if its center lies inside."
+)
 @options.mkdir(_OUTPUT)
 @options.overwrite(_OUTPUT, "Replace existing files; in a GeoPackage, only the layer.")
 @grouped(_BORDERS)(

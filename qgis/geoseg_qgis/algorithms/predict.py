@@ -120,7 +120,7 @@ class Predict(GeosegAlgorithm):
             QgsProcessingParameterEnum(
                 "TTA", tr("Passes"), options=["1", "2", "4", "8"], defaultValue="1", usesStaticStrings=True
             ),
-            tr("The mean over so many flips and rotations is better, and takes so many times as long."),
+            tr("The mean over this many flips and rotations is better, and takes as many times as long."),
             "--tta",
             advanced=True,
         )

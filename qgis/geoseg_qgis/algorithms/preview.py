@@ -75,7 +75,7 @@ class Preview(GeosegAlgorithm):
         )
         self.add(
             QgsProcessingParameterRasterLayer("LATER", tr("Map of a later date"), optional=True),
-            tr("The swipe line then parts the two maps, and the page tells what changed."),
+            tr("The swipe line then lies between the two maps, and the page shows what changed."),
         )
 
     def _add_words_and_colors(self) -> None:

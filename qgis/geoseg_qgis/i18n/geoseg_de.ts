@@ -315,7 +315,7 @@
         </message>
         <message>
             <location filename="../algorithms/predict.py" />
-            <source>The mean over so many flips and rotations is better, and takes so many times as long.</source>
+            <source>The mean over this many flips and rotations is better, and takes as many times as long.</source>
             <translation type="unfinished" />
         </message>
         <message>
@@ -435,7 +435,7 @@
         </message>
         <message>
             <location filename="../algorithms/preview.py" />
-            <source>The swipe line then parts the two maps, and the page tells what changed.</source>
+            <source>The swipe line then lies between the two maps, and the page shows what changed.</source>
             <translation type="unfinished" />
         </message>
         <message>
