@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from geoseg import features
 from geoseg.counts import NONE, StoredCodes
 from geoseg.errors import SceneError, UsageError
-from geoseg.evaluation.samples.point_file import check_degrees, check_target, write_points
+from geoseg.evaluation.samples.points import check_degrees, check_target, write_points
 from geoseg.given import plain_arguments
 from geoseg.legend import GivenLegend, Nomenclature, choose_classes, class_list, given_names
 from geoseg.prefetch import prefetch
