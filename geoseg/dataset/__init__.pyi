@@ -3,13 +3,13 @@ from .area import PARTS as PARTS
 from .area import Area as Area
 from .dataset import Dataset as Dataset
 from .dataset import open_dataset as open_dataset
-from .labels import check_polygons as check_polygons
-from .labels import placed_polygons as placed_polygons
-from .labels import read_polygons as read_polygons
 from .pair import Member as Member
 from .pair import Pair as Pair
 from .pair import middle_size_m as middle_size_m
 from .pair import shown_range as shown_range
+from .placed_labels import check_polygons as check_polygons
+from .placed_labels import placed_polygons as placed_polygons
+from .placed_labels import read_polygons as read_polygons
 from .prepare import prepare as prepare
 from .prepared_scene import Crop as Crop
 from .prepared_scene import CropSampler as CropSampler

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from geoseg.dataset.area import PARTS
-from geoseg.dataset.layouts import find_mixture, find_scenes, is_mixture_file, map_pairs
+from geoseg.dataset.mixture import find_mixture, find_scenes, map_pairs
+from geoseg.dataset.mixture_file import is_mixture_file
 from geoseg.dataset.pair import Found, Member, Pair
 from geoseg.dataset.search import SearchOptions, each
 from geoseg.errors import SceneError, UsageError, numbered

@@ -15,7 +15,7 @@ from typing import Any
 from geoseg.dataset.area import DEFAULT_SEED, PARTS, Area
 from geoseg.dataset.blocks import hold_out_blocks
 from geoseg.dataset.dataset import Dataset
-from geoseg.dataset.layouts import of_entry
+from geoseg.dataset.mixture_file import of_entry
 from geoseg.dataset.search import PART_NAMES
 from geoseg.errors import UsageError, listed, numbered
 from geoseg.given import json_of, nearest, text_in

@@ -25,9 +25,9 @@ from rasterio.enums import Resampling
 from rasterio.warp import reproject
 
 import geoseg
-from geoseg.dataset import Dataset, Pair, open_dataset
-from geoseg.dataset.labels import LabelPolygons, label_files
+from geoseg.dataset import Dataset, Pair, label_files, open_dataset
 from geoseg.dataset.pair import reference_codes
+from geoseg.dataset.placed_labels import LabelPolygons
 from geoseg.errors import SceneError, UsageError
 from geoseg.features import FeatureFile
 from geoseg.legend import LandCover, Legend

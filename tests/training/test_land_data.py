@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from geoseg.dataset import open_dataset
-from geoseg.dataset.layouts.mixture_file import read_mixture
+from geoseg.dataset.mixture_file import read_mixture
 
 ROOT = Path(__file__).parents[2]
 

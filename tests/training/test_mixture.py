@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from geoseg.dataset import Pair, open_dataset, split
-from geoseg.dataset.layouts.mixture_file import read_mixture
+from geoseg.dataset.mixture_file import read_mixture
 from geoseg.evaluation.evaluate_model import evaluate_model
 from geoseg.legend import NODATA
 from geoseg.model import ModelBundle

@@ -15,8 +15,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from geoseg.dataset.labels import ColorMask, WholeLabel, find_labels
+from geoseg.dataset.label_files import find_labels
+from geoseg.dataset.labels import WholeLabel
 from geoseg.dataset.pair import Found, Pair
+from geoseg.dataset.placed_labels import ColorMask
 from geoseg.dataset.search import (
     PART_NAMES,
     SearchOptions,

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from geoseg.counts import codes_in
-from geoseg.dataset.labels.labels import Labels
-from geoseg.dataset.labels.placed_labels import (
+from geoseg.dataset.labels import Labels
+from geoseg.dataset.placed_labels import (
     ColorMask,
     LabelPolygons,
     LabelRaster,

@@ -10,8 +10,8 @@ from typing import Any
 
 from geoseg.atomic import output_error
 from geoseg.dataset.labels import BuiltUp, MappedLabels, WholeLabel
-from geoseg.dataset.layouts.layouts import find_deepglobe, find_pairs, find_whole_labels, has_whole_labels, is_deepglobe
-from geoseg.dataset.layouts.mixture_file import Said, SaidBuiltUp, Synthetic, is_mixture_file, of_entry, read_mixture
+from geoseg.dataset.layouts import find_deepglobe, find_pairs, find_whole_labels, has_whole_labels, is_deepglobe
+from geoseg.dataset.mixture_file import Said, SaidBuiltUp, Synthetic, is_mixture_file, of_entry, read_mixture
 from geoseg.dataset.pair import Found, Member, Pair
 from geoseg.dataset.search import SearchOptions, check_there
 from geoseg.errors import GeosegError, UsageError
