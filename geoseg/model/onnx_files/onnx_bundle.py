@@ -28,7 +28,7 @@ from geoseg.model.bundle import (
 from geoseg.model.onnx_files.deepness import BACKGROUND, Deepness, legend_of_names, read_deepness
 from geoseg.model.onnx_files.graph import Activation, OnnxInput, check_outputs, read_input
 from geoseg.model.onnx_files.onnx_file import OnnxFile, read_onnx_file
-from geoseg.model.onnx_files.trial import Trial, try_out
+from geoseg.model.onnx_files.session import Trial, try_out
 from geoseg.raster import BandStatistics
 
 ACTIVATIONS = ("softmax", "sigmoid", "none")

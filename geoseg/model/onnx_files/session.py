@@ -1,21 +1,51 @@
-"""ONNX Runtime's sessions of files that others made: opened from their bytes, so that nothing else is ever read."""
+"""ONNX files of others run: opened from their bytes, so that nothing else is read; tried on a little noise."""
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnxruntime
+from numpy.typing import NDArray
 
-from geoseg.errors import ModelError
-from geoseg.model.bundle import one_line
-from geoseg.model.onnx_files.onnx_file import files_digest
+from geoseg.errors import ModelError, UsageError
+from geoseg.machine import available_cores, available_memory_bytes, size_text
+from geoseg.model.bundle import DEFAULT_WINDOW_PX, one_line
+from geoseg.model.onnx_files.graph import (
+    BYTES_A_PIXEL,
+    CODES_NOT_SCORES,
+    Activation,
+    Fit,
+    OnnxGraph,
+    OnnxInput,
+    last_operator,
+    layer_bytes,
+    with_shapes,
+)
+from geoseg.model.onnx_files.onnx_file import OnnxFile, files_digest
 
 CUDA = "CUDAExecutionProvider"
 _CPU = ("CPUExecutionProvider", {"arena_extend_strategy": "kSameAsRequested"})
 """The arena grows by what is asked for, so the memory stays flat and small."""
 _FATAL = 4
+
+_STEPS = (1, 2, 4, 7, 8, 14, 16, 28, 32, 56, 64, 128)
+"""What a window may have to be a multiple of; networks halve it, or cut it into patches."""
+_ABOUT_PX = 128
+"""The sizes tried are near this, large enough for most networks."""
+_SUM_TOLERANCE = 0.01
+"""How far the probabilities of a pixel may be from summing to one."""
+_DIGITS = 1e-5
+"""How far from one a float32 softmax of hundreds of classes may sum; one in half precision is farther off."""
+_RANGE_TOLERANCE = 1e-3
+_LARGEST_OUTPUT = 8
+"""Pixels of an output along one of its window's."""
+_LARGEST_RATIO = 64
+"""Of a window to its output."""
 
 
 class SessionFault(Exception):  # noqa: N818 - who opens one says which model it is
@@ -93,3 +123,272 @@ def cuda_fault(number: int) -> str | None:
     except Exception as fault:  # noqa: BLE001 - as above
         return f"ONNX Runtime {version} cannot use it ({one_line(fault)})"
     return None if CUDA in session.get_providers() else f"ONNX Runtime {version} cannot load its CUDA provider"
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """What was found out."""
+
+    graph: OnnxGraph
+    divisor: int
+    """What a window's size must be a multiple of."""
+    window_px: int
+    """A size that the network takes: its only one, or near the wanted."""
+    channels: int
+    """Of the output."""
+
+
+def try_out(  # noqa: PLR0913 (what a caller may know of a network)
+    file: OnnxFile,
+    taken: OnnxInput,
+    bands: int,
+    *,
+    window_px: int | None,
+    classes: int | None,
+    output: str | None,
+    activation: Activation | None,
+) -> Trial:
+    """Run the network on noise and return what it is.
+
+    `classes`: how many there are, where it is known; of several outputs it says which. ModelError where the network
+    cannot be run, or gives nothing that can be scores of classes.
+    """
+    size_px = taken.size_px or window_px or DEFAULT_WINDOW_PX
+    bytes_a_pixel = _checked_memory(file, taken, bands, size_px)
+    run = _runner(file, taken, bands)
+    divisor, tried_px = (1, size_px) if taken.size_px else _divisor(file, run, window_px)
+    arrays = run(tried_px)
+    name = _chosen(file, arrays, taken, classes, output)
+    scores, channels_last = _scores(arrays[name], taken)
+    fit, least = _fit(file, tried_px, scores.shape[2:])
+    settled, notes = _activation(file, name, scores, activation)
+    if channels_last != taken.channels_last or taken.channels_last:
+        notes = (*notes, f"its axes are {_axes(taken.channels_last)} in, {_axes(channels_last)} out")
+    graph = OnnxGraph(
+        input=taken,
+        output=name,
+        output_channels_last=channels_last,
+        activation=settled,
+        fit=fit,
+        least=least,
+        sums_to_one=settled == "none" and _sums_to_one(scores),
+        bytes_a_pixel=bytes_a_pixel,
+        data_files=tuple(each.name for each in file.data_files),
+        notes=(*_others(arrays, name), *notes, *_fit_note(fit, least)),
+    )
+    best_px = taken.size_px or max(size_px // divisor, 1) * divisor
+    return Trial(graph, divisor, best_px, scores.shape[1])
+
+
+def _checked_memory(file: OnnxFile, taken: OnnxInput, bands: int, size_px: int) -> int:
+    """Return the bytes a pixel of the window; ModelError where one window could not fit this machine's memory."""
+    found = layer_bytes(file, with_shapes(file, taken, bands, size_px))
+    free = available_memory_bytes()
+    if found is not None and found > free:
+        raise ModelError(
+            f"{file.path} needs about {size_text(found)} of memory for a window of {size_px} px, "
+            f"{size_text(free)} are free"
+        )
+    count = taken.batch or 1
+    return BYTES_A_PIXEL if found is None else max(16, round(found / count / size_px**2))
+
+
+class _Refused(Exception):  # noqa: N818 - a size that does not fit is no error
+    """The network does not take a window of this size."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Runner:
+    """Runs the network on one window of noise, of a size, and gives every output by name."""
+
+    file: OnnxFile
+    taken: OnnxInput
+    bands: int
+    session: onnxruntime.InferenceSession
+
+    def quietly(self, size_px: int) -> dict[str, NDArray[Any]]:
+        """Return the outputs; _Refused where the network does not take the size."""
+        names = [value.name for value in self.session.get_outputs()]
+        try:
+            values = self.session.run(names, {self.taken.name: noise(self.taken, self.bands, size_px)})
+        except Exception as fault:  # noqa: BLE001 - its errors have no common parent of their own
+            raise _Refused(one_line(fault)) from None
+        return {name: value for name, value in zip(names, values, strict=True) if isinstance(value, np.ndarray)}
+
+    def __call__(self, size_px: int) -> dict[str, NDArray[Any]]:
+        """Return the outputs; ModelError where the network does not take the size."""
+        try:
+            return self.quietly(size_px)
+        except _Refused as fault:
+            raise ModelError(f"{self.file.path} cannot be run on a window of {size_px} px: {fault}") from None
+
+
+def _runner(file: OnnxFile, taken: OnnxInput, bands: int) -> _Runner:
+    try:
+        session = open_session(file.path, file.data_files, threads=available_cores(), optimized=False)
+    except SessionFault as fault:
+        raise ModelError(f"{file.path} cannot be loaded by ONNX Runtime: {fault}") from None
+    return _Runner(file, taken, bands, session)
+
+
+def noise(taken: OnnxInput, bands: int, size_px: int) -> NDArray[Any]:
+    """Return windows of noise, as the network would see them: with a mean of 0 and a deviation of 1, or whole bytes."""
+    random = np.random.default_rng(0)
+    shape = taken.shape(bands, size_px)
+    if taken.dtype.startswith("float"):
+        return random.normal(0, 1, shape).astype(taken.dtype)
+    return random.integers(0, 256, shape).astype(taken.dtype)
+
+
+def _divisor(file: OnnxFile, run: _Runner, window_px: int | None) -> tuple[int, int]:
+    """Return what a window must be a multiple of, and the size that was tried."""
+    refused = ""
+    for step in _STEPS:
+        odd = _ABOUT_PX // step // 2 * 2 + 1  # an odd multiple: no larger step divides it
+        with _remembered() as said:
+            relations = [_relations(run.quietly(size_px), size_px) for size_px in (odd * step, (odd + 2) * step)]
+            if relations[0] and relations[0] == relations[1]:
+                return step, odd * step
+        refused = said[0] if said else refused
+    if window_px is not None:
+        return window_px, window_px
+    raise ModelError(f"{file.path} takes no window of the sizes tried, of about {_ABOUT_PX} px: {refused}")
+
+
+def _relations(arrays: dict[str, NDArray[Any]], window_px: int) -> dict[str, tuple[Fit, int]]:
+    """Return how each output lies over a window, if it does: the corners of free windows are no pixels' middles."""
+    found: dict[str, tuple[Fit, int]] = {}
+    for name, value in arrays.items():
+        for sides in (value.shape[1:3], value.shape[-2:]):
+            relation = _relation(window_px, sides) if value.ndim in {3, 4} else None
+            if relation is not None and relation[0] != "aligned":
+                found[name] = relation
+    return found
+
+
+@contextlib.contextmanager
+def _remembered() -> Iterator[list[str]]:
+    said: list[str] = []
+    try:
+        yield said
+    except _Refused as fault:
+        said.append(str(fault))
+
+
+def _chosen(
+    file: OnnxFile, arrays: dict[str, NDArray[Any]], taken: OnnxInput, classes: int | None, wanted: str | None
+) -> str:
+    """Return the name of the output with the scores; ModelError where none or several can be."""
+    listed = ", ".join(f"{one_line(name, 40)} {value.dtype} {value.shape}" for name, value in list(arrays.items())[:8])
+    if wanted is not None:
+        if wanted not in arrays:
+            raise ModelError(f"{file.path} has no output {wanted!r:.60}; it gives {listed}", "network_output")
+        return wanted
+    usable = [name for name, value in arrays.items() if value.dtype.kind == "f" and value.ndim in {3, 4}]
+    if classes is not None and len(usable) > 1:
+        counts = {name: _scores(arrays[name], taken)[0].shape[1] for name in usable}
+        usable = [name for name in usable if counts[name] == classes or (counts[name] == 1 and classes == 2)]
+        if not usable:
+            raise UsageError(
+                f"no output of {file.path} has the {classes} classes of the `legend`; it gives {listed}", "legend"
+            )
+        largest = max((arrays[name].size for name in usable), default=0)
+        usable = [name for name in usable if arrays[name].size == largest]
+    if len(usable) == 1:
+        return usable[0]
+    if not usable:
+        raise ModelError(
+            f"{file.path} gives no scores of classes, floats of the axes (n, class, row, col); it gives {listed}"
+        )
+    raise ModelError(f"{file.path} gives several outputs; name one with `network_output`: {listed}", "network_output")
+
+
+def _scores(values: NDArray[Any], taken: OnnxInput) -> tuple[NDArray[Any], bool]:
+    """Return scores (n, class, row, col), and whether the classes were the last axis."""
+    if values.ndim == 3:
+        return values[:, None], False
+    first, last = values.shape[2] == values.shape[3], values.shape[1] == values.shape[2]
+    channels_last = last and (not first or taken.channels_last)
+    return (values.transpose(0, 3, 1, 2), True) if channels_last else (values, False)
+
+
+def _relation(window_px: int, sides: tuple[int, ...]) -> tuple[Fit, int] | None:
+    """Return how an output of some sides lies over a window; None where it does not."""
+    if len(sides) != 2 or sides[0] != sides[1] or sides[0] < 1:
+        return None
+    side = sides[0]
+    if side >= window_px:
+        ratio = side // window_px
+        fits = side % window_px == 0 and ratio <= _LARGEST_OUTPUT
+        return ("same" if ratio == 1 else "larger", ratio) if fits else None
+    ratio = round(window_px / side)
+    if -(-window_px // ratio) == side and window_px % ratio == 0 and ratio <= _LARGEST_RATIO:
+        return "strided", ratio
+    if side > 1 and (window_px - 1) % (side - 1) == 0 and (window_px - 1) // (side - 1) <= _LARGEST_RATIO:
+        return "aligned", (window_px - 1) // (side - 1)
+    if 2 * side > window_px and (window_px - side) % 2 == 0:
+        return "cropped", window_px - side
+    return None
+
+
+def _fit(file: OnnxFile, window_px: int, sides: tuple[int, ...]) -> tuple[Fit, int]:
+    found = _relation(window_px, sides)
+    if found is None:
+        raise ModelError(
+            f"{file.path} gives {sides[0]} x {sides[1]} pixels for a window of {window_px} x {window_px}; geoseg needs "
+            "as many, a whole fraction of them, or those without a margin that is equal at all sides"
+        )
+    return found
+
+
+def _activation(
+    file: OnnxFile, output: str, scores: NDArray[Any], wanted: Activation | None
+) -> tuple[Activation, tuple[str, ...]]:
+    """Return what is to be done to the scores, and a line that says why."""
+    values = scores.astype(np.float64)
+    if not np.isfinite(values).all():
+        raise ModelError(f"{file.path} gives NaN or infinite values for an ordinary window; export the network again")
+    operator = last_operator(file, output)
+    if operator == "ArgMax":
+        raise ModelError(f"{file.path} gives {scores.dtype}, {CODES_NOT_SCORES}")
+    if wanted is not None:
+        return wanted, ()
+    low, high = float(values.min()), float(values.max())
+    told = f"{low:.3g} to {high:.3g}" + (f", its last operator is {one_line(operator, 30)}" if operator else "")
+    if low < -_RANGE_TOLERANCE or high > 1 + _RANGE_TOLERANCE or operator in {"Conv", "ConvTranspose", "Gemm"}:
+        kind: Activation = "sigmoid" if scores.shape[1] == 1 else "softmax"
+        return kind, (f"it gives logits ({told}): geoseg takes their {kind}",)
+    if scores.shape[1] == 1:
+        return "none", (f"it gives the probability of one class ({told})",)
+    off = float(np.abs(values.sum(axis=1) - 1).max())
+    if off <= _SUM_TOLERANCE:
+        return "none", (f"it gives probabilities ({told})",)
+    return "none", (
+        f"it gives a probability for each class separately ({told}, sums off by {off:.2g}): divided by their sum",
+    )
+
+
+def _sums_to_one(scores: NDArray[Any]) -> bool:
+    """Tell whether the probabilities of every pixel are what a softmax gives, and need not be divided by their sum."""
+    off = np.abs(scores.sum(axis=1, dtype=np.float64) - 1).max()
+    return scores.shape[1] > 1 and float(scores.min()) >= 0 and float(off) <= _DIGITS
+
+
+def _axes(channels_last: bool) -> str:  # noqa: FBT001 - a word
+    return "(n, row, col, channel)" if channels_last else "(n, channel, row, col)"
+
+
+def _others(arrays: dict[str, NDArray[Any]], chosen: str) -> tuple[str, ...]:
+    others = ", ".join(one_line(name, 30) for name in arrays if name != chosen)
+    return (f"of its outputs it is {one_line(chosen, 30)} that is used, not {others:.200}",) if others else ()
+
+
+def _fit_note(fit: Fit, least: int) -> tuple[str, ...]:
+    match fit:
+        case "strided" | "aligned":
+            return (f"its output has one pixel for {least} x {least}: interpolated",)
+        case "cropped":
+            return (f"its output leaves out {least // 2} px at each side of a window",)
+        case "larger":
+            return (f"its output has {least} x {least} pixels for one: averaged",)
+    return ()
