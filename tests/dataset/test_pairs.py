@@ -221,7 +221,7 @@ def test_codes_outside_of_the_legend_are_refused(tmp_path: Path) -> None:
     path = write_raster(tmp_path / "truth.tif", patchwork(SHAPE, 4)[None])
     legend = Legend((LandCover(0, "a", (0, 0, 1)), LandCover(1, "b", (0, 0, 2)), LandCover(2, "c", (0, 0, 3))))
     pair = open_dataset(scene, labels=path, legend=legend).pairs[0]
-    with pytest.raises(SceneError, match=r"hold code 3, not of the legend"):
+    with pytest.raises(SceneError, match=r"with code 3, not of the legend"):
         reference_codes(pair, pair.whole)
 
 
