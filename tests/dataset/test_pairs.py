@@ -442,7 +442,7 @@ def test_pictures_need_a_legend_and_lack_no_class_of_it_silently(tmp_path: Path)
     assert np.array_equal(reference_codes(pair, pair.whole), patchwork(SHAPE, 2))
     other = Legend((LandCover(0, "a", (0, 0, 9)), LandCover(1, "b", (0, 9, 1))))
     wrong = open_dataset(scene, labels=labels, legend=other).pairs[0]
-    with pytest.raises(SceneError, match=r"hold rgb\(0,9,0\), not of the legend"):
+    with pytest.raises(SceneError, match=r"with rgb\(0,9,0\), not of the legend"):
         reference_codes(wrong, wrong.whole)
 
 
@@ -610,7 +610,7 @@ def test_a_smoothed_palette_is_refused_with_the_reason(tmp_path: Path) -> None:
     smooth = Image.fromarray(LEGEND_COLORS[patchwork(SHAPE, 4)]).resize((69, 59), Image.Resampling.BILINEAR)
     smooth.resize(SHAPE[::-1], Image.Resampling.BILINEAR).quantize(64).save(tmp_path / "truth.png")
     pair = open_dataset(scene, labels=tmp_path / "truth.png", legend=LEGEND).pairs[0]
-    with pytest.raises(SceneError, match=r"hold rgb\(.*, not of the legend; .*interpolation"):
+    with pytest.raises(SceneError, match=r"with rgb\(.*, not of the legend; .*interpolation"):
         reference_codes(pair, pair.whole)
 
 
