@@ -26,6 +26,7 @@ TABLES = (".csv", ".tsv")
 """How files end that are tables of text."""
 _SHOWN = 60
 _MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
+_NETWORK = ("torch.nn.modules.module", "Module")
 _RASTER_ENDS = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".jp2", ".img", ".bsq", ".bil")
 """Of a thousand masks none need be opened twice to know."""
 
@@ -76,6 +77,11 @@ def is_frame(value: object) -> bool:
 def looks_raster(value: object) -> bool:
     """Say whether a source of labels or truth need not be asked for features: nobody ends their names so."""
     return isinstance(value, str | os.PathLike) and os.fspath(value).lower().endswith(_RASTER_ENDS)
+
+
+def is_network(value: object) -> bool:
+    """Say whether a value is a network of torch, without an import of torch."""
+    return any((kind.__module__, kind.__name__) == _NETWORK for kind in type(value).__mro__)
 
 
 def integer(name: str, value: object) -> int:
@@ -202,6 +208,16 @@ def _ours_or_path(name: str, value: object) -> object:
     return value if ours else as_path(name, value)
 
 
+def _model(name: str, value: object) -> object:
+    """Return as `_ours_or_path`; for a function or a network say how it becomes a model."""
+    if callable(value) and not isinstance(value, os.PathLike):
+        way_out = "; make it one with ModelBundle.from_callable(function, legend=...)"
+        if is_network(value):
+            way_out += ", or save a network of segmentation-models-pytorch with save_bundle"
+        raise _refusal(name, "a path or a ModelBundle", value, way_out)
+    return _ours_or_path(name, value)
+
+
 def _scene(name: str, value: object) -> object:
     """Return a dataset of rasterio or an array of xarray as it is; all else as `_ours_or_path`."""
     is_open = any(kind.__module__.partition(".")[0] in {"rasterio", "xarray"} for kind in type(value).__mro__)
@@ -297,7 +313,8 @@ _KINDS: dict[str, Callable[[str, Any], Any]] = {
     **dict.fromkeys(("classes", "ignore"), _classes),
     **dict.fromkeys(("blend", "method", "column", "split", "split_rule", "palette", "title", "description"), _text),
     **dict.fromkeys(("out", "report", "cache", "confidence", "probabilities"), as_path),
-    **dict.fromkeys(("landcover", "later", "model"), _ours_or_path),
+    **dict.fromkeys(("landcover", "later"), _ours_or_path),
+    "model": _model,
     "scene": _scene,
     **dict.fromkeys(("reference", "sample", "labels"), _features_or_path),
     **dict.fromkeys(("legend", "reference_legend"), _legend),

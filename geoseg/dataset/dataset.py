@@ -19,7 +19,7 @@ from geoseg.dataset.search import SearchOptions, each
 from geoseg.errors import SceneError, UsageError, numbered
 from geoseg.given import as_path, plain_arguments
 from geoseg.html import swatches, table
-from geoseg.legend import GivenLegend, Legend, given_legend
+from geoseg.legend import GivenLegend, Legend, legend_of_labels
 from geoseg.raster import DEFAULT_TOLERANCE, Scene, digest, shown, stamps
 
 if TYPE_CHECKING:
@@ -238,14 +238,16 @@ def open_dataset(  # noqa: PLR0913 - each keyword is an option of the command li
                 "column" if gsd_m is None else "gsd_m",
             )
         return _joined(root, find_mixture(root, legend, bands))
+    known, renumbered = (None, {}) if legend is None else legend_of_labels(legend)
     options = SearchOptions(
-        None if legend is None else given_legend(legend),
+        known,
         None if bands is None else tuple(bands),
         gsd_m,
         os.fspath(labels) if isinstance(labels, os.PathLike) else labels,
         column,
         tolerance,
         layer,
+        renumbered,
     )
     return _joined(root, find_scenes(root, options))
 

@@ -199,8 +199,8 @@ def _coded(
         recodings = [ours] * len(found)
         notes = [alike_note(named.name for named in known)]
     else:
-        recodings = [codes_of(one, legend) for one in said]
-        notes = [unmatched_note(said[0], legend, shown(rasters[0].path))]
+        recodings = [_recoding(one, legend, options.renumbered) for one in said]
+        notes = [_renumbered_note(options.renumbered), unmatched_note(said[0], legend, shown(rasters[0].path))]
     notes.append(_undeclared_note(rasters, recodings))
     return (
         [
@@ -210,6 +210,17 @@ def _coded(
         legend,
         tuple(note for note in notes if note),
     )
+
+
+def _recoding(said: Nomenclature, legend: Legend, renumbered: Mapping[int, int]) -> dict[int, int]:
+    """Return codes of a raster -> those of the legend: by name where both have names, else by code."""
+    by_name = bool(said.classes) and unmatched_note(said, legend, "") is None
+    return dict(renumbered) if renumbered and not by_name else codes_of(said, legend)
+
+
+def _renumbered_note(renumbered: Mapping[int, int]) -> str | None:
+    changed = [f"{theirs} is {ours}" for theirs, ours in renumbered.items() if theirs != ours]
+    return f"codes that do not fit a byte are renumbered in their order: {listed(changed)}" if changed else None
 
 
 def _unnamed(said: Sequence[Nomenclature]) -> Nomenclature:
@@ -237,7 +248,10 @@ def _polygons(
     if legend is None:
         notes.append(alike_note(every))
     first = _key(files[0])
-    legend, codes = codes_of_values(every, legend, f"{sources[first].name}, column {columns[first]}")
+    legend, codes = codes_of_values(
+        every, legend, f"{sources[first].name}, column {columns[first]}", options.renumbered
+    )
+    notes.append(_renumbered_note(options.renumbered))
     labels: list[Labels] = []
     for file, scene in zip(files, scenes, strict=True):
         name = _key(file)

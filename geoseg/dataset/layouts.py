@@ -223,7 +223,7 @@ def find_whole_labels(root: str, options: SearchOptions) -> Found:
             f"{root} holds images of one class only, {listed(sorted(names))}: there is nothing to tell apart; "
             "each class has a folder of its own"
         )
-    legend, codes = codes_of_values(names, options.legend, root)
+    legend, codes = codes_of_values(names, options.legend, root, options.renumbered)
     scenes = each(lambda image: Scene.open(image.path, bands=options.bands), images)
     pairs = [
         Pair(

@@ -23,6 +23,7 @@ from geoseg.legend import (
     Meaning,
     class_code,
     given_legend,
+    legend_of_labels,
     meanings,
     own_code,
 )
@@ -161,11 +162,13 @@ def _found(said: Said, bands: Sequence[int | str] | None) -> Found:
     if "labels" not in options and is_mixture_file(path):
         raise UsageError(f"{path} is a mixture itself; name its data sets here")
     legend = options.get("legend")
+    known, renumbered = (None, {}) if legend is None else legend_of_labels(legend)
     chosen = options.get("bands", bands)
     return find_scenes(
         path,
         SearchOptions(
-            legend=None if legend is None else given_legend(legend),
+            legend=known,
+            renumbered=renumbered,
             bands=None if chosen is None else tuple(chosen),
             gsd_m=options.get("data_gsd_m"),
             labels=options.get("labels"),

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -41,6 +41,8 @@ class SearchOptions:
     column: str | None = None
     tolerance: float = DEFAULT_TOLERANCE
     layer: LayerChoice = None
+    renumbered: Mapping[int, int] = field(default_factory=dict)
+    """Codes of the labels -> the legend's, where those that it was given with do not fit a byte; else empty."""
 
 
 def each(work: Callable[[T], R], items: Sequence[T]) -> list[R]:

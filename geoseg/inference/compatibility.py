@@ -9,7 +9,7 @@ import numpy as np
 
 from geoseg.errors import GeosegWarning, SceneError, UnlikeTrainingWarning, UsageError, numbered
 from geoseg.model import ModelBundle, ModelCard, Scale
-from geoseg.raster import BandStatistics, Scene, shown
+from geoseg.raster import BandStatistics, Scene, sample_windows, shown
 
 GSD_TOLERANCE = 1.5
 """A scene whose pixels are this many times larger or smaller than those of the training imagery gets a warning."""
@@ -27,6 +27,7 @@ _WIDE = 100.0
 """... where the model knows values up to here or beyond."""
 _SPREAD = 0.5
 """Standardized bands have means nearer to 0 than this, and standard deviations beyond."""
+_BYTE = 255
 
 Unlike = tuple[str, str]
 """What is unlike the training imagery, and the way out."""
@@ -59,7 +60,7 @@ def check_scale(scene: Scene, bundle: ModelBundle, scale: tuple[float, float] | 
         return
     raise SceneError(
         f"{shown(scene.path)} is {scene.dtype}, the model was trained on {bundle.dtype}; give the range of stored "
-        f"values to stretch with `scale=(LOW, HIGH)`{_proposal(scene)}",
+        f"values to stretch with `scale=(LOW, HIGH)`{_proposal(scene, bundle)}",
         "scale",
     )
 
@@ -79,7 +80,9 @@ def warn_if_unlike(
     return tuple(f"The scene {what}." for what, _ in unlike)
 
 
-def _proposal(scene: Scene) -> str:
+def _proposal(scene: Scene, bundle: ModelBundle) -> str:
+    if bundle.dtype == "uint8" and _holds_bytes(scene):
+        return ", here `scale=(0, 255)`: its values are bytes, stored as another type"
     statistics = scene.statistics()
     if statistics is None:
         return ""
@@ -87,6 +90,18 @@ def _proposal(scene: Scene) -> str:
     if float(f"{low:g}") >= float(f"{high:g}"):
         return ""
     return f", for example `scale=({low:g}, {high:g})` (2 and 98 % of its values)"
+
+
+def _holds_bytes(scene: Scene) -> bool:
+    """Say whether a sample of a scene has whole numbers from 0 to 255 alone, and light ones among them."""
+    lightest = 0.0
+    for window, _ in sample_windows(scene.shape, scene.block_shape):
+        patch = scene.read(window)
+        values = patch.data[:, patch.valid]
+        if not ((values >= 0) & (values <= _BYTE) & (values == np.round(values))).all():
+            return False
+        lightest = max(lightest, float(values.max(initial=0)))
+    return lightest > _BYTE / 2
 
 
 def _compare_gsd(scene: Scene, bundle: ModelBundle, factor: float) -> Unlike | None:

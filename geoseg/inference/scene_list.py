@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
+from urllib.parse import unquote
 
 from geoseg.errors import SceneError, UsageError, listed
 from geoseg.given import text_of
@@ -155,6 +156,7 @@ def _stem(scene: SceneLike) -> str:
     if path and is_item(path):
         return item
     name = re.split(r"[/\\]", public_name(_said(scene)))[-1]
+    name = unquote(name) if is_remote(_said(scene)) else name
     stem, _, end = name.rpartition(".")
     return stem if stem and end.isalnum() and not end.isdigit() and len(end) <= _LONGEST_END else name
 

@@ -24,6 +24,7 @@ from .matching import class_code as class_code
 from .matching import codes_of as codes_of
 from .matching import codes_of_values as codes_of_values
 from .matching import given_meanings as given_meanings
+from .matching import legend_of_labels as legend_of_labels
 from .matching import meanings as meanings
 from .matching import merged as merged
 from .matching import names_said as names_said

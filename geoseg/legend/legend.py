@@ -47,7 +47,10 @@ class LandCover:
         if not isinstance(self.name, str):
             raise UsageError(f"class name must be text, got {self.name!r:.80} for code {self.code}")
         if not 0 <= self.code < NODATA:
-            raise UsageError(f"class code must be 0 to 254 (255 is nodata), got {self.code} for {self.name!r}")
+            raise UsageError(
+                f"class code must be 0 to 254 (255 is nodata: what has it is no class, leave it out), got {self.code} "
+                f"for {self.name!r}"
+            )
         _check(self.code, self.name, self.color)
 
 

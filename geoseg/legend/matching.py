@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
 from geoseg.errors import SceneError, UsageError, listed
 from geoseg.given import json_in, nearest
 from geoseg.legend.legend import NODATA, LandCover, Legend, NamedClass, Nomenclature, distinct_color, name_key
+from geoseg.legend.legend_file import GivenLegend, given_legend, given_names
 
 _SHOWN = 6
 _UNKNOWN = "unknown"
@@ -56,6 +58,22 @@ def own_legend(known: Nomenclature) -> tuple[Legend, dict[int, int]]:
     )
 
 
+def legend_of_labels(given: GivenLegend) -> tuple[Legend, dict[int, int]]:
+    """Return the legend given for labels, and their codes -> ours where they do not fit a byte: in their order.
+
+    CORINE has such codes, and a mask of 0 and 255; among more classes that are bytes 255 is no label. The codes are
+    empty where all fit. UsageError as `given_legend`.
+    """
+    known = given_names(given)
+    codes = sorted(named.code for named in known or ())
+    beyond = [code for code in codes if not 0 <= code < NODATA]
+    if not beyond or (beyond == [NODATA] and len(codes) > 2):
+        return given_legend(given), {}
+    ours = {code: place for place, code in enumerate(codes)}
+    classes = tuple(replace(named, code=ours[named.code]) for named in known or ())
+    return given_legend(Nomenclature(classes)), ours
+
+
 def alike_note(spellings: Iterable[str]) -> str | None:
     """Return a line where several of a labels' own names are one class; None where each is one of its own."""
     groups: dict[str, list[str]] = {}
@@ -98,8 +116,12 @@ def unmatched_note(known: Nomenclature, legend: Legend, where: str) -> str | Non
     )
 
 
-def codes_of_values(values: Sequence[str], legend: Legend | None, where: str) -> tuple[Legend, Mapping[str, int]]:
+def codes_of_values(
+    values: Sequence[str], legend: Legend | None, where: str, renumbered: Mapping[int, int] | None = None
+) -> tuple[Legend, Mapping[str, int]]:
     """Return the legend and value -> code for the values of a column: names or codes of classes.
+
+    `renumbered`: their codes -> ours, as `legend_of_labels` returns them.
 
     Without a legend, whole numbers are codes, names are numbered in their order. UsageError for a value that is no
     class of the legend.
@@ -107,11 +129,11 @@ def codes_of_values(values: Sequence[str], legend: Legend | None, where: str) ->
     if legend is None:
         return _legend_of_values(values, where)
     by_name = {name_key(land_cover.name): land_cover.code for land_cover in legend}
-    codes = set(legend.codes)
+    by_code = renumbered or {code: code for code in legend.codes}
     found = {}
     for value in values:
-        code = by_name.get(name_key(value), int(value) if _WHOLE.fullmatch(value) else None)
-        if code not in codes:
+        code = by_name.get(name_key(value), by_code.get(int(value)) if _WHOLE.fullmatch(value) else None)
+        if code is None:
             raise UsageError(
                 f"{where}: {value!r:.60} is not a class of the legend, which has "
                 f"{', '.join(f'{land_cover.name} ({land_cover.code})' for land_cover in legend)}"

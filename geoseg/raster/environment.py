@@ -64,6 +64,8 @@ _URL = re.compile(
     r"(?P<scheme>(?:\w+:\"?)?[^:?#]*?[a-z][a-z0-9+.-]*)://(?:[^/]*@)?(?P<rest>[^?#]*)",
     re.IGNORECASE | re.DOTALL,
 )
+OF_ARRAYS = "geoseg-arrays-"
+"""How the temporary folders are called in which the arrays of callers stand as files."""
 _TILE_INDEX = re.compile(r"<IndexDataset>(.*?)</IndexDataset>", re.DOTALL)
 _VRT_SOURCE = re.compile(r"<(?:Source(?:Dataset|Filename)|ServerUrl)\b[^>]*>([^<]+)<")
 _WORD_WITH_URL = re.compile(r"[^\s'\"<>=]*(?:://|/vsicurl\w*\?)[^\s'\"<>]*", re.IGNORECASE)
@@ -124,6 +126,8 @@ def shown(path: str) -> str:
         names = vrt_sources(path)
         more = f" and {len(names) - 1} more" if len(names) > 1 else ""
         return f"{shown(names[0])}{more}" if names else without_secrets(path)
+    if OF_ARRAYS in path:
+        return "the DataArray"
     if "/vsicurl?" in path or "/vsicurl_streaming?" in path:
         before, _, options = path.partition("/vsicurl")
         address = parse_qs(options.partition("?")[2]).get("url", [""])[0]

@@ -175,8 +175,16 @@ def _codes(dataset: Dataset, recipe: Recipe, say: Says) -> tuple[int, ...]:
         say(f"`ignore` names {', '.join(absent)}, not among the classes {', '.join(names)}")
     ignored = {by_name.get(name_key(name)) for name in recipe.ignore}
     codes = tuple(code for code in dataset.legend.codes if code not in ignored)
+    if len(codes) < 2 and len(names) < 2:
+        raise UsageError(
+            f"a network tells classes apart, and the labels hold only {', '.join(names)}; label what else there is",
+            "data",
+        )
     if len(codes) < 2:
-        raise UsageError(f"at least two classes are needed, {len(codes)} left of {', '.join(names)}", "ignore")
+        raise UsageError(
+            f"at least two classes are needed, `ignore` leaves {len(codes)} of {', '.join(names)}; ignore fewer",
+            "ignore",
+        )
     return codes
 
 
@@ -230,7 +238,8 @@ def _say_absent(
         raise SceneError(f"no training pixel of {dataset.name} has a class to learn; look at its labels", "data")
     perhaps = {dataset.legend.by_code(code).name for _, classes in dataset.sets for code in classes}
     if lost := [name for name in absent if name not in perhaps]:
-        say(f"no training pixel is {', '.join(lost)}{_after(dataset, train)}: the network cannot learn it")
+        them = "it" if len(lost) == 1 else "them"
+        say(f"no training pixel is {', '.join(lost)}{_after(dataset, train)}: the network cannot learn {them}")
     if unsure := [name for name in absent if name in perhaps]:
         say(f"no training pixel is certain to be {', '.join(unsure)}: only labels that leave several open include it")
     unjudged = [dataset.legend.by_code(code).name for code in codes if not valid_px.get(code)]

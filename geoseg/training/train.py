@@ -12,7 +12,7 @@ from geoseg.atomic import make_folders, probe_writable
 from geoseg.dataset import check_there
 from geoseg.errors import OutputError, UsageError
 from geoseg.given import plain_arguments
-from geoseg.legend import GivenLegend, Legend, given_legend
+from geoseg.legend import GivenLegend, Legend, legend_of_labels
 from geoseg.model import ModelBundle, cache_folder, choose_device
 from geoseg.progress import Progress, announcer
 from geoseg.raster import DEFAULT_TOLERANCE
@@ -191,4 +191,4 @@ def _check_given(data: StrPath | Dataset, legend: GivenLegend | None) -> None:
     if isinstance(data, str | os.PathLike):
         check_there(os.fspath(data))
     if legend is not None:
-        given_legend(legend)
+        legend_of_labels(legend)

@@ -66,6 +66,17 @@ def codes(dataset: Dataset) -> NDArray[np.uint8]:
     return reference_codes(pair, pair.whole)
 
 
+def test_a_legend_names_codes_in_a_column_that_do_not_fit_a_byte(scene: Path) -> None:
+    polygons = frame([box(2 + 8 * i, 3 + 4 * i) for i in range(3)], [311, 112, "Water"])
+    polygons["cover"] = polygons["cover"].astype(str)
+    dataset = open_dataset(scene, labels=polygons, column="cover", legend={112: "town", 311: "wood", 512: "water"})
+    assert dataset.legend.names == ("town", "wood", "water")
+    assert np.array_equal(codes(dataset), burned(list(polygons.geometry), [1, 0, 2]))
+    assert "112 is 0, 311 is 1, 512 is 2" in " ".join(dataset.notes)
+    with pytest.raises(UsageError, match="'313' is not a class of the legend"):
+        open_dataset(scene, labels=polygons.replace("311", "313"), column="cover", legend={112: "town", 512: "water"})
+
+
 def plain(name: str, driver: str | None = None, crs: Any = UTM) -> Callable[[Path], str]:
     def write(folder: Path) -> str:
         fields().to_crs(crs).to_file(folder / name, driver=driver)

@@ -153,6 +153,27 @@ def test_a_mask_of_0_and_255_has_two_classes(tmp_path: Path) -> None:
         open_dataset(scene, labels=path)
 
 
+@pytest.mark.parametrize(
+    ("codes", "dtype"),
+    [((0, 255), "uint8"), ((111, 523), "uint16"), ((-5, 0, 70_000), "int32"), ((3, 7, 255, 256), "int16")],
+)
+def test_a_legend_names_codes_that_do_not_fit_a_byte(tmp_path: Path, codes: tuple[int, ...], dtype: str) -> None:
+    """They are renumbered in their order, as without a legend, which calls them by their numbers."""
+    scene, truth = _scene(tmp_path), patchwork(SHAPE, len(codes))
+    path = write_raster(tmp_path / "truth.tif", np.array(codes, dtype)[truth][None])
+    names = {code: f"name {place}" for place, code in enumerate(codes)}
+    (tmp_path / "legend.json").write_text(json.dumps(names))
+    for legend in (names, tmp_path / "legend.json"):
+        dataset = open_dataset(scene, labels=path, legend=legend)
+        assert dataset.legend.names == tuple(names.values())
+        assert dataset.legend.codes == tuple(range(len(codes)))
+        assert np.array_equal(reference_codes(dataset.pairs[0], dataset.pairs[0].whole), truth)
+        assert dataset.notes[0].endswith(f"{codes[-1]} is {len(codes) - 1}")
+    assert open_dataset(scene, labels=path).legend.codes == dataset.legend.codes
+    with pytest.raises(UsageError, match="255 is nodata: what has it is no class, leave it out"):
+        open_dataset(scene, labels=path, legend={0: "a", 1: "b", 255: "unlabeled"})
+
+
 @pytest.mark.parametrize("named", [False, True])
 def test_255_among_classes_is_no_label_and_said(tmp_path: Path, *, named: bool) -> None:
     scene, truth = _scene(tmp_path), patchwork(SHAPE, 3)

@@ -160,6 +160,34 @@ def test_tensors_of_half_precision_and_functions_short_of_memory(
         assert (made.read(1) == whole).mean() > 0.99
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_network_of_torch_is_a_function(scene: Scene, tmp_path: Path, dtype: str) -> None:
+    import torch  # noqa: PLC0415 - one test of many
+
+    network = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3, padding=1), torch.nn.BatchNorm2d(4), torch.nn.Softmax(1)).to(
+        getattr(torch, dtype)
+    )
+
+    def by_hand(batch: NDArray[np.float32]) -> Any:
+        with torch.no_grad():
+            return network(torch.from_numpy(batch).to(getattr(torch, dtype))).numpy()
+
+    with pytest.raises(UsageError, match=r"eval\(\) first") as caught:
+        model(network)
+    assert caught.value.parameter == "function"
+    network.eval()
+    wanted = labels_of(geoseg.predict(scene, tmp_path / "by_hand.tif", model=model(by_hand)))
+    found = labels_of(geoseg.predict(scene, tmp_path / "network.tif", model=model(network)))
+    assert len(np.unique(wanted)) > 2
+    assert np.array_equal(found, wanted)
+    with pytest.raises(ModelError, match="apply a softmax"):
+        geoseg.predict(scene, tmp_path / "logits.tif", model=model(network[:2].eval()))
+    with pytest.raises(UsageError, match=r"from_callable\(.*save_bundle"):
+        geoseg.predict(scene, tmp_path / "no.tif", model=network)  # type: ignore[arg-type] # on purpose
+    with pytest.raises(UsageError, match=r"from_callable"):
+        geoseg.predict(scene, tmp_path / "no.tif", model=by_hand)  # type: ignore[arg-type] # on purpose
+
+
 def test_calls_do_not_overlap(scene: Scene) -> None:
     busy = threading.Lock()
 

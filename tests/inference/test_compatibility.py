@@ -125,6 +125,17 @@ def test_another_type_needs_a_scale_and_the_message_proposes_one_that_works(
     assert high == pytest.approx(max(statistics.high), rel=1e-4)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "uint16", "int32"])
+def test_bytes_in_another_type_are_not_to_be_stretched(bundle: ModelBundle, tmp_path: Path, dtype: str) -> None:
+    pixels = normal((120, 100, 70), 40)
+    with pytest.raises(SceneError, match=r"here `scale=\(0, 255\)`: its values are bytes") as caught:
+        check_scale(scene(tmp_path / "h.tif", pixels.astype(dtype)), bundle, None)
+    assert caught.value.parameter == "scale"
+    for other in (pixels + 0.5, pixels + 100.0, pixels - 200.0, pixels / 4 // 1):
+        with pytest.raises(SceneError, match="2 and 98 % of its values"):
+            check_scale(scene(tmp_path / "i.tif", other.astype("float32")), bundle, None)
+
+
 @pytest.mark.parametrize("scale", [(5.0, 5.0), (9.0, 1.0), (0.0, float("inf")), (float("nan"), 1.0)])
 def test_a_scale_that_is_none_is_refused(bundle: ModelBundle, tmp_path: Path, scale: tuple[float, float]) -> None:
     with pytest.raises(UsageError, match="two finite numbers \\(LOW, HIGH\\)"):

@@ -269,9 +269,11 @@ def test_what_names_scenes(folder: Path, tmp_path: Path, monkeypatch: pytest.Mon
         [
             "a.tif",
             "https://example.org/s/x y.tif?token=z",
+            "https://example.org/s/z%20200.tif",
+            "60%20.tif",
             "/vsizip/old.zip/in/b.jp2",
             Path("S2_c.SAFE"),
             "NETCDF:f.nc:v",
         ]
-    ) == ["a", "x_y", "b", "S2_c", "NETCDF_f.nc_v"]
+    ) == ["a", "x_y", "z_200", "60_20", "b", "S2_c", "NETCDF_f.nc_v"]
     assert map_names([Scene.open("a.tif"), Scene.open("b.tiff")]) == ["a", "b"]

@@ -75,16 +75,52 @@ def test_a_masked_array_is_the_scene_of_its_file(make_raster: MakeRaster, dtype:
         same(Scene.open(array), path)
 
 
-def test_an_array_that_is_masked_further_stays_what_it_is(make_raster: MakeRaster) -> None:
+@pytest.mark.parametrize("chunks", [None, {"y": 16, "x": 20}])
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+def test_holes_in_a_masked_array_are_not_valid_and_its_type_stays(
+    make_raster: MakeRaster, dtype: str, chunks: dict[str, int] | None
+) -> None:
+    """Who cuts or filters an array has NaN where the file, which has no nodata value, had none."""
+    pixels = noise(3, 40, 50).astype(dtype)
+    path = make_raster(pixels, crs=UTM, transform=PLACE)
+    array = rioxarray.open_rasterio(path, masked=True, chunks=chunks)
+    hidden = array.where(array.x > PLACE.c + 100)
+    hidden.encoding = array.encoding  # which rio.clip keeps
+    scene = Scene.open(hidden)
+    assert scene.dtype == dtype
+    found = scene.read(whole(scene))
+    wanted = np.broadcast_to(np.arange(50) >= 10, (40, 50))
+    np.testing.assert_array_equal(found.valid, wanted)
+    np.testing.assert_array_equal(found.data[:, wanted], pixels[:, wanted])
+
+
+def test_an_array_that_holds_more_than_its_file_stays_what_it_is(make_raster: MakeRaster) -> None:
     path = make_raster(noise(2, 40, 50), crs=UTM, transform=PLACE)
-    for value in (np.nan, 0.5, 300.0):
+    for value in (0.5, 300.0):
         array = rioxarray.open_rasterio(path, masked=True)
         array.values[1, 3, 4] = value
+        array.values[0, 9, 9] = np.nan
         scene = Scene.open(array)
         assert scene.dtype == "float32"
         found = scene.read(whole(scene))
-        assert np.isnan(value) != found.valid[3, 4]
+        assert not found.valid[9, 9]
         np.testing.assert_array_equal(found.data[:, found.valid], array.values[:, found.valid])
+
+
+def test_a_cube_of_one_time_is_an_image(make_raster: MakeRaster) -> None:
+    path = make_raster(noise(3, 40, 50), crs=UTM, transform=PLACE)
+    array = rioxarray.open_rasterio(path)
+    same(Scene.open(array.expand_dims("time")), path)
+    same(Scene.open(array.expand_dims(time=[0], run=[7]).transpose("band", "run", "y", "time", "x")), path)
+    same(Scene.open(array.isel(band=[0]).expand_dims("time")), make_raster(array.values[:1], crs=UTM, transform=PLACE))
+    with pytest.raises(UsageError, match=r"isel\(time=0\)"):
+        Scene.open(xarray.concat([array, array], "time").transpose("band", "time", "y", "x"))
+
+
+def test_an_array_is_not_called_by_its_temporary_file(make_raster: MakeRaster) -> None:
+    array = rioxarray.open_rasterio(make_raster(noise(3, 40, 50), crs=UTM, transform=PLACE))
+    with pytest.raises(UsageError, match=r"^the DataArray: there is no band 5"):
+        Scene.open(array, bands=[5])
 
 
 def test_two_dimensions_other_orders_and_booleans_are_read_too() -> None:

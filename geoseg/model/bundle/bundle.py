@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from geoseg.catalog import sha256
 from geoseg.errors import ModelError, UsageError, numbered
-from geoseg.given import as_path, plain_arguments
+from geoseg.given import as_path, is_network, plain_arguments
 from geoseg.legend import GivenLegend, Legend, given_legend
 from geoseg.model.bundle.architectures import architecture_named, may_have_one_size, output_classes
 from geoseg.model.bundle.card import (
@@ -349,7 +349,9 @@ class ModelBundle(ModelCard):
         function : callable
             Of a batch of windows, float32 (n, band, row, col), normalized; invalid pixels are 0. It returns the
             probabilities of the classes, (n, class, row, col): an array, or a tensor of torch. They are checked: shape,
-            finite, summing to one within 0.01. It is called for one batch at a time.
+            finite, summing to one within 0.01. It is called for one batch at a time. A network of torch, in evaluation
+            mode, gets a tensor on its own device; `torch.nn.Sequential(network, torch.nn.Softmax(1))` gives
+            probabilities where it gives logits.
         legend : Legend, dict of names by code, or path of a legend file
             The classes.
         bands : sequence of str
@@ -395,6 +397,12 @@ class ModelBundle(ModelCard):
         """
         if not callable(function):
             raise UsageError(f"`function` must be callable, got {function!r:.80}", "function")
+        if is_network(function) and function.training:  # type: ignore[attr-defined] # a network has it
+            raise UsageError(
+                "the network is in training mode, where a window's classes depend on the others of its batch; call its "
+                "eval() first",
+                "function",
+            )
         if not all(isinstance(band, str) for band in bands):
             raise UsageError(f"`bands` must be the names of the model's bands, got {bands!r:.80}", "bands")
         classes = given_legend(legend)

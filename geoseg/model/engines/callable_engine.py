@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoseg.errors import GeosegError, ModelError
+from geoseg.given import is_network
 from geoseg.machine import in_every_fork
 from geoseg.model.bundle import ModelBundle, Scale, one_line
 from geoseg.model.engines.engine import UPRIGHT, HostEngine, OutOfMemory, Pixels, Turn, Weights, is_short_of_memory
@@ -71,7 +72,7 @@ class CallableEngine(HostEngine):
     def _called(self, batch: NDArray[np.float32]) -> Any:  # noqa: ANN401 - whatever a function gives
         try:
             with _calling:
-                return self._function(batch)
+                return _asked(self._function, batch)
         except MemoryError:
             raise OutOfMemory from None
         except GeosegError:
@@ -107,6 +108,17 @@ class CallableEngine(HostEngine):
                 f"the classes are off by up to {off:.3g}; probabilities sum to one: apply a softmax"
             )
         return found
+
+
+def _asked(function: Any, batch: NDArray[np.float32]) -> Any:  # noqa: ANN401 - a function, and whatever it gives
+    """Return what a function gives; a network of torch takes a tensor where its weights are, in their type."""
+    if not is_network(function):
+        return function(batch)
+    import torch  # noqa: PLC0415 - it is loaded: the caller's network is of it
+
+    weight = next((each for each in function.parameters() if each.is_floating_point()), torch.empty(0))
+    with torch.inference_mode():
+        return function(torch.from_numpy(batch).to(weight.device, weight.dtype))
 
 
 def _kind(given: object) -> str:

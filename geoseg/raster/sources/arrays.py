@@ -23,7 +23,7 @@ from rasterio.vrt import WarpedVRT
 from geoseg.atomic import output_error
 from geoseg.errors import UsageError
 from geoseg.raster.dataset_cache import opened
-from geoseg.raster.environment import raster_environment
+from geoseg.raster.environment import OF_ARRAYS, raster_environment
 from geoseg.raster.geobox import GeoBox
 from geoseg.raster.scratch_file import temporary_copy
 from geoseg.raster.windows import Window, tiles
@@ -43,6 +43,8 @@ _WRITTEN = {"bool": "uint8", "float16": "float32"}
 _OFF_PX = 0.1
 """How far coordinates may be from the grid: those in float32 are rounded."""
 _CHUNK_PX = 2048
+_BANDS = {"band", "bands", "channel", "variable", "wavelength"}
+"""What people call the dimension of bands, in lower case."""
 
 
 def path_of(source: object) -> str:
@@ -81,17 +83,25 @@ def _array_path(given: DataArray) -> str:
     path = _folder(os.getpid()) / f"array-{uuid.uuid4().hex[:8]}.tif"
     dtype, of_file = _stored_type(array), _type_of_file(given)
     try:
-        if of_file is not None:
-            try:
-                _write(path, array, geobox, *of_file)
-            except _NotOfTypeError:
-                pass
-            else:
-                return str(path)
-        _write(path, array, geobox, dtype, nodata)
+        if of_file is None or not _is_written(path, array, geobox, *of_file):
+            _write(path, array, geobox, dtype, nodata)
     except OSError as error:
         raise output_error(path, error) from error
     return str(path)
+
+
+def _is_written(path: Path, array: DataArray, geobox: GeoBox, dtype: np.dtype[Any], hole: float | None) -> bool:
+    """Write an array in the type of the file that it came from; say whether that holds all of it.
+
+    Without a nodata value NaN is hidden by a mask, if there is any: who cuts or filters an array makes holes.
+    """
+    for masked in (False, True):
+        try:
+            _write(path, array, geobox, dtype, hole, masked=masked)
+        except _NotOfTypeError:
+            continue
+        return True
+    return False
 
 
 class _NotOfTypeError(Exception):
@@ -112,7 +122,10 @@ def _type_of_file(given: DataArray) -> tuple[np.dtype[Any], float | None] | None
     return np.dtype(name), None if hole is None or not np.isfinite(hole) else float(hole)
 
 
-def _write(path: Path, array: DataArray, geobox: GeoBox, dtype: np.dtype[Any], nodata: float | None) -> None:
+def _write(  # noqa: PLR0913 - what a file is
+    path: Path, array: DataArray, geobox: GeoBox, dtype: np.dtype[Any], nodata: float | None, *, masked: bool = False
+) -> None:
+    """Write an array; `masked` in integers, with a mask in place of NaN. Raises _NotOfTypeError."""
     profile = {
         "driver": "GTiff", "count": array.shape[0], "dtype": dtype.name,
         "height": geobox.height_px, "width": geobox.width_px, "crs": geobox.crs, "transform": geobox.transform,
@@ -122,12 +135,17 @@ def _write(path: Path, array: DataArray, geobox: GeoBox, dtype: np.dtype[Any], n
     with (
         temporary_copy(path, "the DataArray"),
         raster_environment(),
+        rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True),
         rasterio.open(path, "w", **profile) as dataset,
     ):
         for band, name in enumerate(_names(array), start=1):
             dataset.set_band_description(band, name)
         for window in _pieces(array):
             pixels = np.asarray(array[:, window.rows, window.cols].data)
+            if masked:
+                valid = np.isfinite(pixels)
+                pixels = np.where(valid, pixels, 0)
+                dataset.write_mask(valid.all(axis=0), window=window.to_rasterio())
             dataset.write(_as_type(pixels, dtype, nodata), window=window.to_rasterio())
 
 
@@ -146,7 +164,7 @@ def _as_type(pixels: NDArray[Any], dtype: np.dtype[Any], hole: float | None) -> 
 @cache
 def _folder(process: int) -> Path:
     """Return this process's folder for arrays, which goes with it."""
-    folder = Path(tempfile.mkdtemp(prefix="geoseg-arrays-"))
+    folder = Path(tempfile.mkdtemp(prefix=OF_ARRAYS))
 
     def remove() -> None:
         if os.getpid() == process:
@@ -180,10 +198,14 @@ def _placed(array: DataArray) -> tuple[DataArray, GeoBox, float | None]:
             "scene",
         ) from None
     others = [name for name in array.dims if name not in (y, x)]
+    if len(others) > 1:  # a cube of one time is an image
+        alone = [name for name in others if array.sizes[name] == 1 and str(name).lower() not in _BANDS]
+        array = array.isel(dict.fromkeys(alone, 0))
+        others = [name for name in others if name not in alone]
     if len(others) > 1:
+        more = next((name for name in others if str(name).lower() not in _BANDS), others[0])
         raise UsageError(
-            f"a DataArray is (y, x) or (band, y, x), got {array.dims}; choose, as with array.isel({others[0]}=0)",
-            "scene",
+            f"a DataArray is (y, x) or (band, y, x), got {array.dims}; choose, as with array.isel({more}=0)", "scene"
         )
     if others and array.sizes[others[0]] > 1 and array.coords.get(others[0], array).dtype.kind == "M":
         raise UsageError(
