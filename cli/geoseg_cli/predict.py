@@ -282,11 +282,11 @@ def _print_plan(scene: str, out: str, settings: dict[str, Any], *, as_json: bool
 
 def _run(scene: str, out: str, settings: dict[str, Any], *, quiet: bool) -> dict[str, Any]:
     """Predict with a progress bar and return the figures; an interruption says what is kept."""
-    from geoseg.inference import predict as predict_scene
-
     polygons = settings.get("polygons")
-    if polygons is not None:
-        with fast_start():
+    with fast_start():
+        from geoseg.inference import predict as predict_scene
+
+        if polygons is not None:
             from geoseg.compiled import load_compiler
 
             load_compiler()

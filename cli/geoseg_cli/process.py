@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import importlib
+import importlib.util
 import os
 import signal
 import sys
@@ -10,7 +12,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import FrameType
+from types import FrameType, ModuleType
 from typing import Any, cast
 
 from geoseg.errors import GeosegError
@@ -29,11 +31,13 @@ class InterruptedRunError(GeosegError):
 
 @contextmanager
 def fast_start() -> Iterator[None]:
-    """Import numba without SciPy, and modules without garbage collection.
+    """Import numba without SciPy, rasterio without boto3, and modules without garbage collection.
 
-    numba imports SciPy's BLAS (0.15 s) even for kernels that multiply no matrices, and ours do not. Modules are never
-    garbage, yet a tenth of the time of an import goes into looking for some.
+    numba imports SciPy's BLAS (0.15 s) even for kernels that multiply no matrices, and ours do not; rasterio imports
+    boto3 (0.17 s), where it is installed, for keys of AWS that few scenes need. Modules are never garbage, yet a tenth
+    of the time of an import goes into looking for some.
     """
+    _load_when_used("boto3")
     modules = cast("dict[str, Any]", sys.modules)
     hidden = _BLAS not in modules
     if hidden:
@@ -46,6 +50,28 @@ def fast_start() -> Iterator[None]:
         gc.enable()
         if hidden:
             modules.pop(_BLAS, None)
+
+
+def _load_when_used(name: str) -> None:
+    """Have a module that is imported load when something of it is asked for, as keys of AWS in the environment do.
+
+    Python's own LazyLoader loads it where a second module imports it.
+    """
+    if name in sys.modules or "AWS_ACCESS_KEY_ID" in os.environ:
+        return
+    spec, taken = importlib.util.find_spec(name), threading.Lock()
+    if spec is None:
+        return
+    stub = ModuleType(name)
+
+    def load(attribute: str) -> object:
+        with taken:
+            if sys.modules.get(name) is stub:
+                del sys.modules[name]
+        return getattr(importlib.import_module(name), attribute)
+
+    stub.__spec__, stub.__getattr__ = spec, load  # type: ignore[method-assign]
+    sys.modules[name] = stub
 
 
 @contextmanager
