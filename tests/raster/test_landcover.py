@@ -20,14 +20,16 @@ from rio_cogeo.cogeo import cog_validate
 
 from geoseg.errors import OutputError, UsageError
 from geoseg.legend import DEEPGLOBE, LandCover, Legend
-from geoseg.raster import GeoBox, Scene, Window, read_nomenclature, tiles
+from geoseg.raster import GeoBox, Scene, Tiling, Window, read_nomenclature, tiles
 from geoseg.raster.geobox import GroundControlPoint
 from geoseg.raster.landcover import (
     DEFAULTS,
     LEGEND_TAG,
+    NextStage,
     PartEncoder,
     PartFormat,
     Product,
+    begin_cog,
     build_cog,
     built_path,
     cog,
@@ -80,17 +82,29 @@ def landscape(bands: int, height: int, width: int, top: int = 7) -> Pixels:
 
 
 def write_parts(
-    folder: Path, product: Product, pixels: Pixels, tile_px: int, storage: Mapping[str, str] = DEFAULTS
+    folder: Path,
+    product: Product,
+    pixels: Pixels,
+    tile_px: int,
+    storage: Mapping[str, str] = DEFAULTS,
+    begun: NextStage | None = None,
 ) -> list[Window]:
-    """Write the parts of a map and return its tiles; some are made at once, some by rows of blocks, some by others."""
+    """Write the parts of a map and return its tiles; some are made at once, some by rows of blocks, some by others.
+
+    They come in any order, and what is begun of the map goes on with them.
+    """
     shape = pixels.shape[1], pixels.shape[2]
     cut, form = tiles(*shape, tile_px, tile_px), PartFormat.of(shape, (tile_px, tile_px), storage)
-    for index, tile in enumerate(cut):
+    order = np.random.default_rng(len(cut)).permutation(len(cut)).tolist()
+    for count, index in enumerate(order, start=1):
+        tile = cut[index]
         encoder = PartEncoder(product, tile.height, form)
         step_px = (tile.height, form.block_px, 77)[index % 3]
         for row in range(tile.row, tile.row_stop, step_px):
             encoder.add(pixels[:, row : min(row + step_px, tile.row_stop), tile.cols])
         encoder.write(folder, index)
+        if begun is not None:
+            begun.go_on(order[:count])
     return cut
 
 
@@ -145,12 +159,16 @@ def test_the_map_is_what_gdal_writes_of_the_whole(
     stored: str,
 ) -> None:
     """Every level, tag, color and place, and blocks that lie in the file as GDAL lays them."""
-    monkeypatch.setattr(outputs, "_LARGE_PIXELS", product.count * 300**2)  # so that there are many stages
+    monkeypatch.setattr(
+        "geoseg.raster.landcover.stages._LARGE_PIXELS", product.count * 300**2
+    )  # so that there are many stages
     storage, tags = creation_options(STORAGES[stored]), {"GEOSEG_MODEL": 'a "name" <&> é'}
     pixels = landscape(product.count, height, width, 7 if product.legend else 101)
     geobox = GeoBox(height, width, NORTH_UP, UTM)
-    cut = write_parts(tmp_path, product, pixels, tile_px, storage)
-    path = build_cog(tmp_path, product, cut, geobox, tags, storage)
+    begun = begin_cog(tmp_path, product, Tiling(height, width, tile_px, tile_px), geobox.shape, storage)
+    write_parts(tmp_path, product, pixels, tile_px, storage, begun)
+    path = build_cog(tmp_path, product, Tiling(height, width, tile_px, tile_px), geobox, tags, storage, begun)
+    assert [each.name for each in tmp_path.iterdir() if each.suffix != ".zip"] == [path.name]
     levels = pyramid(pixels, overview_levels(height, width), classes=product.legend is not None)
     write_by_gdal(tmp_path / "gdal.tif", product, levels, geobox, tags, storage)
     assert_same(path, tmp_path / "gdal.tif")
@@ -388,7 +406,7 @@ def test_a_file_that_is_not_what_was_written_gets_no_name(
 ) -> None:
     check = outputs.check_whole
 
-    def check_damaged(path: Path, layout: outputs.CogLayout) -> None:
+    def check_damaged(path: Path, layout: cog.CogLayout) -> None:
         path.write_bytes(damage(path.read_bytes()))
         check(path, layout)
 

@@ -34,7 +34,17 @@ from geoseg.machine import size_text
 from geoseg.profile import ASSEMBLE, MAP, UPLOAD, Profile
 from geoseg.progress import Progress, announcer
 from geoseg.raster import check_place, is_remote, public_name, shown
-from geoseg.raster.landcover import PartFormat, Product, build_cog, built_path, part_path, parts_in, place
+from geoseg.raster.landcover import (
+    NextStage,
+    PartFormat,
+    Product,
+    begin_cog,
+    build_cog,
+    built_path,
+    part_path,
+    parts_in,
+    place,
+)
 from geoseg.store import Key, check_free, is_store
 
 if TYPE_CHECKING:
@@ -164,12 +174,13 @@ def _write_rasters(plan: Plan, outputs: Outputs, staged_at: Staged, told: _Told)
             _forget_lost_parts(journal, waiting)
             _check_space(plan, journal)
             _announce(plan, journal, told.announce)
+            begun = _begin_maps(plan, journal, outputs, waiting, parts)
             with told.profile.stretch(MAP):
-                _map_missing(plan, journal, outputs, parts, told)
+                _map_missing(plan, journal, outputs, parts, told, begun=begun)
             _check_unchanged(plan, meaning)
             told.announce(f"putting the map together from {numbered(plan.tile_count, 'tile')}")
             with told.profile.stretch(ASSEMBLE):
-                _put_together(plan, outputs, journal, waiting, provenance(plan, meaning), told.progress)
+                _put_together(plan, outputs, journal, waiting, provenance(plan, meaning), told.progress, begun)
         write_item(plan, outputs, staged_at.address)
         clear_parts(journal)
 
@@ -285,8 +296,11 @@ def _map_missing(  # noqa: PLR0913, PLR0917 each is a noun the reader expects he
     store: PartsStore | None,
     told: _Told,
     within: range | None = None,
+    begun: Mapping[str, NextStage] | None = None,
 ) -> None:
     """Run the tiles that the journal lacks, of all or `within`; each is recorded and reported as it comes.
+
+    What is `begun` of the maps goes on with them.
 
     When this returns all parts are here, also those that workers have put in the `store`.
     """
@@ -304,6 +318,8 @@ def _map_missing(  # noqa: PLR0913, PLR0917 each is a noun the reader expects he
         journal.add(index)
         pixels_now += plan.tile(index).size
         report()
+        for stage in (begun or {}).values():
+            stage.go_on(journal.finished)
 
     report()
     asked = range(plan.tile_count) if within is None else within
@@ -343,6 +359,20 @@ def _feed_devices(
     run_pipeline(job, missing, engines, plan.capacity(), plan.workers, finished)
 
 
+def _begin_maps(
+    plan: Plan, journal: Journal, outputs: Outputs, products: Sequence[Product], store: PartsStore | None
+) -> dict[str, NextStage]:
+    """Begin with what can be made of each product while tiles come to the disk of this machine."""
+    if store is not None or is_scheduled():
+        return {}
+    todo = [product for product in products if not built_path(journal.parts, product).exists()]
+    begun = {
+        product.name: begin_cog(journal.parts, product, plan.tiles, plan.scene.shape, outputs.storage)
+        for product in todo
+    }
+    return {name: stage for name, stage in begun.items() if stage is not None}
+
+
 def _put_together(  # noqa: PLR0913, PLR0917 each is a noun the reader expects here
     plan: Plan,
     outputs: Outputs,
@@ -350,6 +380,7 @@ def _put_together(  # noqa: PLR0913, PLR0917 each is a noun the reader expects h
     products: Sequence[Product],
     tags: Mapping[str, str],
     progress: Report,
+    begun: Mapping[str, NextStage],
 ) -> None:
     """Build every product, and only then move them to their places: all of a run appears together."""
     began, pixels = time.monotonic(), plan.grid.height_px * plan.grid.width_px
@@ -363,7 +394,8 @@ def _put_together(  # noqa: PLR0913, PLR0917 each is a noun the reader expects h
     report(0, 0)
     for number, product in enumerate(products, start=1):
         if not built_path(journal.parts, product).exists():
-            build_cog(journal.parts, product, plan.tiles, plan.scene.geobox, tags, outputs.storage)
+            begun_with = begun.get(product.name)
+            build_cog(journal.parts, product, plan.tiles, plan.scene.geobox, tags, outputs.storage, begun_with)
         report(number, 0)
     by_name = {product.name: product for product in products}
     for name, path in outputs.by_product.items():

@@ -1,4 +1,5 @@
 from .outputs import LEGEND_TAG as LEGEND_TAG
+from .outputs import begin_cog as begin_cog
 from .outputs import build_cog as build_cog
 from .outputs import built_path as built_path
 from .outputs import files_beside as files_beside
@@ -13,6 +14,7 @@ from .product import probabilities as probabilities
 from .sidecars import QGIS_DOCTYPE as QGIS_DOCTYPE
 from .sidecars import is_foreign_style as is_foreign_style
 from .sidecars import style_path as style_path
+from .stages import NextStage as NextStage
 from .storage import DEFAULTS as DEFAULTS
 from .storage import creation_options as creation_options
 from .tile_file import PartEncoder as PartEncoder

@@ -2,10 +2,7 @@
 
 Nothing is ever half-written at that name, and what stood there before stays until the new file is whole.
 
-Blocks are copied from the parts. Parts side by side are a stage. Its tiles, joined into larger ones, are the next
-stage, which has blocks of levels that the first has not, and so on up to the smallest overview. With tiles of 4096
-pixels and blocks of 512 the second stage reads 1/256 of the map's pixels. Parts whose tiles cut the blocks of the map
-itself, or that another run stored in another way, are read whole.
+Blocks are copied from the parts, and from the parts of later stages, which hold the smaller overviews.
 """
 
 from __future__ import annotations
@@ -14,44 +11,32 @@ import json
 import math
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import BinaryIO
 from xml.etree import ElementTree as ET
 
 import numpy as np
 
 from geoseg.atomic import output_error, replace_durably, sync_file, write_durably
 from geoseg.errors import OutputError, numbered
-from geoseg.legend import NODATA
-from geoseg.machine import available_cores, is_fork
 from geoseg.raster.dataset_cache import root_message
 from geoseg.raster.environment import GDAL_ERRORS
 from geoseg.raster.geobox import GeoBox
-from geoseg.raster.landcover.cog import Blocks, CogHead, CogLayout, check_whole
-from geoseg.raster.landcover.overviews import Pixels, halved_px
+from geoseg.raster.landcover.cog import Blocks, CogHead, check_whole
+from geoseg.raster.landcover.overviews import halved_px
 from geoseg.raster.landcover.product import Product
 from geoseg.raster.landcover.sidecars import is_foreign_names, is_foreign_style, names_path, sidecars, style_path
+from geoseg.raster.landcover.stages import NextStage, Stage
 from geoseg.raster.landcover.storage import DEFAULTS
-from geoseg.raster.landcover.tile_file import (
-    PartEncoder,
-    PartFormat,
-    part_path,
-    parts_in,
-    read_blocks,
-    read_index,
-    read_level,
-)
+from geoseg.raster.landcover.tile_file import PartFormat
 from geoseg.raster.windows import Tiling, Window
 
 LEGEND_TAG = "GEOSEG_LEGEND"
 PRODUCT_TAG = "GEOSEG_PRODUCT"
 _OF_THE_OLD_MAP = (".ovr", ".msk")
-_LARGE_PIXELS = 2**23
-"""Of a tile of a later stage, all bands counted: what one thread holds."""
-_MOST_THREADS = 4
+_LEVELS_AHEAD = 2
+"""Of so many levels, or more, the parts hold the blocks where the others are made while parts come."""
 
 
 def files_beside(target: Path) -> list[Path]:
@@ -78,6 +63,23 @@ def built_path(folder: Path, product: Product) -> Path:
     return folder / f"{product.name}.cog.tif"
 
 
+def begin_cog(
+    folder: Path, product: Product, tiles: Sequence[Window], shape: tuple[int, int], storage: Mapping[str, str]
+) -> NextStage | None:
+    """Begin with what can be made of a COG while its parts come, in the folder of the parts; None if that is nothing.
+
+    `tiles[i]` is the place of part i in a map of a shape. Where parts hold less than two levels, the rest is too much
+    to be made beside. What an earlier run has begun is thrown away. Raises OutputError.
+    """
+    stage = Stage(folder, product, shape, 0, tiles, PartFormat.of(shape, _tile_shape(tiles, shape), storage))
+    begun = _begun(folder, product)
+    try:
+        shutil.rmtree(begun, ignore_errors=True)
+        return None if stage.is_last or stage.form.final_levels < _LEVELS_AHEAD else NextStage(stage, begun)
+    except OSError as error:
+        raise output_error(begun, error) from error
+
+
 def build_cog(  # noqa: PLR0913, PLR0917 each is a noun the reader expects here
     folder: Path,
     product: Product,
@@ -85,13 +87,15 @@ def build_cog(  # noqa: PLR0913, PLR0917 each is a noun the reader expects here
     geobox: GeoBox,
     tags: Mapping[str, str],
     storage: Mapping[str, str] = DEFAULTS,
+    begun: NextStage | None = None,
 ) -> Path:
     """Make one COG of the parts in a folder, and return it; `tiles[i]` is the place of part i in the map.
 
     The COG is written and checked in the folder under another name, and renamed to `built_path` when it is whole on the
     disk; one that stands there already is made again. Labels carry their legend in the color table and the tag
     GEOSEG_LEGEND. `storage` is what `creation_options` returns; parts that were stored otherwise are read and stored
-    again. Raises OutputError (missing or damaged parts, full disk); the parts stay in any case.
+    again. `begun` is what `begin_cog` returned for the same map. Raises OutputError (missing or damaged parts, full
+    disk); the parts stay in any case.
     """
     form = PartFormat.of(geobox.shape, _tile_shape(tiles, geobox.shape), storage)
     stage = Stage(folder, product, geobox.shape, 0, tiles, form)
@@ -105,7 +109,7 @@ def build_cog(  # noqa: PLR0913, PLR0917 each is a noun the reader expects here
     with _unfinished(built, product) as (unfinished, scratch):
         beside = scratch / "small.tif"
         head = CogHead.of(product, geobox, _with_legend(tags, product), storage, beside)
-        write_map(stage, head, unfinished, scratch)
+        write_map(stage, head, unfinished, scratch, begun)
         sync_file(unfinished)
         if names_path(beside).exists():
             replace_durably(names_path(beside), names_path(built))
@@ -128,9 +132,14 @@ def _unfinished(built: Path, product: Product) -> Iterator[tuple[Path, Path]]:
     except GDAL_ERRORS as error:
         raise output_error(built, OSError(root_message(error))) from error
     finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+        for folder in (scratch, _begun(built.parent, product)):
+            shutil.rmtree(folder, ignore_errors=True)
         with suppress(OSError):
             unfinished.unlink(missing_ok=True)
+
+
+def _begun(folder: Path, product: Product) -> Path:
+    return folder / f"{product.name}.begun"
 
 
 def _tile_shape(tiles: Sequence[Window], shape: tuple[int, int]) -> tuple[int, int]:
@@ -207,133 +216,10 @@ def _with_legend(tags: Mapping[str, str], product: Product) -> dict[str, str]:
     return {**tags, PRODUCT_TAG: product.name, **legend}
 
 
-@dataclass(frozen=True, slots=True)
-class Stage:
-    """Parts side by side that hold some levels of a map."""
-
-    folder: Path
-    product: Product
-    shape: tuple[int, int]
-    """(rows, cols) of the map at the stage's first level."""
-    first_level: int
-    tiles: Sequence[Window]
-    """In pixels of the first level; `tiles[i]` is the place of part i."""
-    form: PartFormat
-    """Its levels are counted from the stage's first."""
-
-    @property
-    def is_last(self) -> bool:
-        """Whether nothing smaller is left to be made."""
-        return self.form.final_levels > self.form.levels
-
-    def missing(self) -> list[int]:
-        """Return the tiles whose part is not there."""
-        there = parts_in(self.folder, self.product)
-        return [index for index in range(len(self.tiles)) if index not in there]
-
-    def part(self, index: int) -> Path:
-        """Return the file of a part."""
-        return part_path(self.folder, self.product, index)
-
-    def note_sizes(self, sizes: Sequence[Blocks], wanted: Mapping[str, list[int]]) -> bool:
-        """Write the bytes of the blocks that are the map's to `sizes`; False if some are not stored as `wanted`."""
-        if self.form.final_levels == 0:
-            return True
-        for number, tile in enumerate(self.tiles):
-            index = read_index(self.part(number))
-            if index.stored != wanted:
-                return False
-            for level, of_level in enumerate(index.sizes):
-                rows, cols = self.blocks_of(tile, level)
-                shape = rows.stop - rows.start, cols.stop - cols.start
-                sizes[self.first_level + level][rows, cols] = of_level.reshape(shape)
-        return True
-
-    def blocks_of(self, tile: Window, level: int) -> tuple[slice, slice]:
-        """Return the rows and columns of the blocks that a tile has of a level, counted from the stage's first."""
-        window, block_px = _halved_window(tile, level), self.form.block_px
-        return (
-            slice(window.row // block_px, math.ceil(window.row_stop / block_px)),
-            slice(window.col // block_px, math.ceil(window.col_stop / block_px)),
-        )
-
-    def copy_blocks(self, layout: CogLayout, file: BinaryIO) -> None:
-        """Copy the blocks of all levels that are the map's to their places."""
-        final = min(self.form.final_levels, self.form.levels + 1)
-        for index, tile in enumerate(self.tiles):
-            for level, blocks in enumerate(read_blocks(self.part(index), final)):
-                rows, cols = self.blocks_of(tile, level)
-                count = cols.stop - cols.start
-                for place, row in enumerate(range(rows.start, rows.stop)):
-                    side_by_side = blocks[place * count : (place + 1) * count]
-                    layout.write_blocks(file, self.first_level + level, row, cols.start, side_by_side)
-
-    def next(self, scratch: Path) -> Stage:
-        """Make the stage that follows, its parts in a new folder in `scratch`."""
-        first = self.form.last_level
-        folder = scratch / f"{self.product.name}_from{self.first_level + first}"
-        folder.mkdir()
-        shape = halved_px(self.shape[0], first), halved_px(self.shape[1], first)
-        edge_px = _large_edge(self.form.block_px, self.product.count)
-        form = PartFormat.of(shape, (edge_px, edge_px), self.form.storage)
-        cut = Tiling(*shape, edge_px, edge_px)
-        following = Stage(folder, self.product, shape, self.first_level + first, cut, form)
-        touching = _touching((_halved_window(tile, first) for tile in self.tiles), cut)
-        threads = _threads(self.form.storage)
-
-        def make(index: int) -> None:
-            pixels = np.full((self.product.count, *cut[index].shape), NODATA, np.uint8)
-            for source in touching[index]:
-                self._paste(source, first, cut[index], pixels)
-            encoder = PartEncoder(self.product, pixels.shape[1], form, threads=max(1, threads // len(cut)))
-            encoder.add(pixels)
-            following.part(index).write_bytes(encoder.content())
-
-        with ThreadPoolExecutor(threads, "geoseg-overviews") as pool:
-            list(pool.map(make, range(len(cut))))
-        return following
-
-    def _paste(self, index: int, level: int, place: Window, pixels: Pixels) -> None:
-        """Read what a part has of a place and put it there."""
-        window = _halved_window(self.tiles[index], level)
-        shared = window.intersection(place)
-        if shared is None:
-            return
-        target = shared.relative_to(place)
-        pixels[:, target.rows, target.cols] = read_level(self.part(index), level, shared.relative_to(window))
-
-
-def _large_edge(block_px: int, bands: int) -> int:
-    """Return the edge of the tiles of a later stage: a block, doubled while one thread can hold it."""
-    edge_px = block_px
-    while bands * (2 * edge_px) ** 2 <= _LARGE_PIXELS:
-        edge_px *= 2
-    return edge_px
-
-
-def _halved_window(tile: Window, level: int) -> Window:
-    return Window(tile.row >> level, tile.col >> level, halved_px(tile.height, level), halved_px(tile.width, level))
-
-
-def _touching(sources: Iterable[Window], cut: Tiling) -> list[list[int]]:
-    """Return for each tile of a cut which windows share a pixel with it, by their places."""
-    found: list[list[int]] = [[] for _ in range(len(cut))]
-    for index, window in enumerate(sources):
-        for row in range(window.row // cut.tile_height_px, (window.row_stop - 1) // cut.tile_height_px + 1):
-            for col in range(window.col // cut.tile_width_px, (window.col_stop - 1) // cut.tile_width_px + 1):
-                found[row * cut.cols + col].append(index)
-    return found
-
-
-def _threads(storage: Mapping[str, str]) -> int:
-    if is_fork():
-        return 1
-    asked = storage.get("NUM_THREADS", "ALL_CPUS")
-    return min(available_cores(), _MOST_THREADS) if asked == "ALL_CPUS" else int(asked)
-
-
-def write_map(stage: Stage, head: CogHead, target: Path, scratch: Path) -> None:
+def write_map(stage: Stage, head: CogHead, target: Path, scratch: Path, begun: NextStage | None = None) -> None:
     """Write the map whose first stage this is to `target`, an unfinished name; `scratch` is an empty folder.
+
+    `begun` is the stage that follows, if that is begun.
 
     Raises OSError, OutputError or one of rasterio's errors; then `target` may be there, and is to be removed.
     """
@@ -342,7 +228,8 @@ def write_map(stage: Stage, head: CogHead, target: Path, scratch: Path) -> None:
         stage = replace(stage, form=replace(stage.form, final_levels=0))
     stages = [stage]
     while not stages[-1].is_last:
-        stages.append(stages[-1].next(scratch))
+        following = begun if begun is not None and begun.stage == stages[-1] else NextStage(stages[-1], scratch)
+        stages.append(following.finish())
         stages[-1].note_sizes(sizes, wanted)
     layout = head.laid_out(stage.shape, stage.form.block_px, sizes, stage.form.storage["BIGTIFF"])
     with target.open("wb") as file:
