@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import rasterio
 import safetensors.torch
 import segmentation_models_pytorch as smp
 import timm
 import torch
+from affine import Affine
 
 from geoseg.errors import ModelError
-from geoseg.model.bundle import check_encoder_name
+from geoseg.model import encoder_weights_of
+from geoseg.model.bundle import check_encoder_name, check_encoder_weights_name
 
 MEASURED = "normalization=geoseg.Normalization((1, 2, 3), (4, 5, 6))"
 SAID = f"legend={{0: 'sea', 1: 'land'}}, {MEASURED}"
@@ -50,6 +55,21 @@ WRONG_TRAININGS = {
     "'.', 'a.safetensors', legend='no.csv'": "no.csv cannot be read",
     "'.', 'a.safetensors', device='gpu'": "`device` must be one of",
     "'.', 'a.safetensors', devices=0": "`devices` must be at least 1",
+    "'.', 'a.safetensors', encoder_weights='imagnet'": "has no weights 'imagnet'; there are imagenet, in1k",
+    "'.', 'a.safetensors', encoder='resnet34', encoder_weights='noisy-student'": "there are imagenet; give another",
+    "'.', 'a.safetensors', encoder='resnet34', encoder_weights='no.pth'": "no.pth cannot be read: No such file",
+    "'.', 'a.safetensors', architecture='PlainUnet', encoder_weights='imagenet'": "PlainUnet has no encoder, so",
+}
+WRONG_DATA = {
+    "'scene.tif', 'a.safetensors'": "scene.tif is one scene; name its labels with `labels`",
+    "'scene.tif', 'a.safetensors', labels='no.tif'": "no.tif: no such file; check the path",
+    "'scene.tif', 'a.safetensors', labels='scene.tif', column='use'": "`column` is for label polygons",
+    "'scene.tif', 'a.safetensors', labels='labels.tif', bands=('red', 'nirr')": "no band is called 'nirr'",
+    "'scene.tif', 'a.safetensors', labels='labels.tif', bands=(7,)": "there is no band 7; the scene has 3",
+    "'scene.tif', 'a.safetensors', labels='labels.tif', data_gsd_m=-1": "`data_gsd_m` is in meters and more than 0",
+    "'scene.tif', 'a.safetensors', labels='labels.tif', split_rule='randm'": "did you mean random:0.8?",
+    "'scene.tif', 'a.safetensors', labels='parcels.geojson', column='usee'": "has no column 'usee', it has use",
+    "'scene.tif', 'a.safetensors', labels='parcels.geojson', layer='fields'": "fields",
 }
 
 
@@ -80,12 +100,28 @@ def test_a_wrong_import_is_refused_before_torch_is_loaded(tmp_path: Path) -> Non
     assert not (tmp_path / "a.safetensors").exists()
 
 
+def write_scene(folder: Path) -> None:
+    """Write a scene, codes for it, and a parcel with a use."""
+    grid: dict[str, Any] = {"driver": "GTiff", "height": 64, "width": 64, "dtype": "uint8", "crs": "EPSG:32632"}
+    grid["transform"] = Affine(1, 0, 500000, 0, -1, 5000000)
+    for name, count in (("scene.tif", 3), ("labels.tif", 1)):
+        with rasterio.open(folder / name, "w", count=count, **grid) as file:
+            file.write(np.arange(count * 64 * 64, dtype=np.uint8).reshape(count, 64, 64) % 3)
+    parcel = {"type": "Polygon", "coordinates": [[[9, 45.1], [9.001, 45.1], [9, 45.2], [9, 45.1]]]}
+    feature = {"type": "Feature", "properties": {"use": "wood"}, "geometry": parcel}
+    collection = {"type": "FeatureCollection", "features": [feature]}
+    (folder / "parcels.geojson").write_text(json.dumps(collection))
+
+
 def test_a_wrong_training_is_refused_before_torch_is_loaded(tmp_path: Path) -> None:
     (tmp_path / "w.safetensors").write_bytes(b"mine")
+    write_scene(tmp_path)
+    before = sorted(tmp_path.iterdir())
     said = said_without({"torch", "pandas", "numba"}, tmp_path, "train", WRONG_TRAININGS)
-    for line, wanted in zip(said, WRONG_TRAININGS.values(), strict=True):
+    said += said_without({"torch"}, tmp_path, "train", WRONG_DATA)
+    for line, wanted in zip(said, (WRONG_TRAININGS | WRONG_DATA).values(), strict=True):
         assert wanted in line
-    assert [path.name for path in tmp_path.iterdir()] == ["w.safetensors"]
+    assert sorted(tmp_path.iterdir()) == before
 
 
 def test_every_encoder_of_smp_and_timm_is_known_by_their_sources() -> None:
@@ -93,6 +129,20 @@ def test_every_encoder_of_smp_and_timm_is_known_by_their_sources() -> None:
     tagged = [f"tu-{name}" for name in timm.list_pretrained()[::50]]
     for name in (*smp.encoders.encoders, *(f"tu-{name}" for name in timm.list_models()), *old, *tagged):
         check_encoder_name(name)
+
+
+def test_weights_that_an_encoder_has_are_known_by_the_sources() -> None:
+    for name in (*smp.encoders.encoders, *(f"tu-{name}" for name in timm.list_models()[::10])):
+        for weights in encoder_weights_of(name):
+            check_encoder_weights_name("Unet", name, weights)
+
+
+def test_weights_that_no_encoder_has_are_refused_by_the_sources() -> None:
+    """Those of smp's VGG are not listed one by one; smp itself refuses them later."""
+    names = [name for name in smp.encoders.encoders if not name.startswith("vgg")]
+    for name in (*names, "tu-resnet18", "tu-tf_efficientnet_lite0", "timm-regnetx_002"):
+        with pytest.raises(ModelError, match=r"has no weights 'imagnet'; there are \w+"):
+            check_encoder_weights_name("Unet", name, "imagnet")
 
 
 @pytest.mark.parametrize("name", ["resnet43", "tu-resnet43", "timm-mobilenetv9", "", "mit_b0.", "resnet18|x"])

@@ -10,12 +10,14 @@ from .bundle import Normalization as Normalization
 from .bundle import Scale as Scale
 from .bundle import architecture_named as architecture_named
 from .bundle import check_encoder_name as check_encoder_name
+from .bundle import check_encoder_weights_name as check_encoder_weights_name
 from .bundle import default_overlap as default_overlap
 from .bundle import fetch as fetch
 from .bundle import file_hash as file_hash
 from .bundle import frozen_text as frozen_text
 from .bundle import is_demo as is_demo
 from .bundle import is_hub_address as is_hub_address
+from .bundle import is_weights_file as is_weights_file
 from .bundle import one_line as one_line
 from .bundle import output_classes as output_classes
 from .bundle import read_config as read_config
@@ -54,7 +56,6 @@ from .network import check_encoder_weights as check_encoder_weights
 from .network import check_takes as check_takes
 from .network import encoder_weights_of as encoder_weights_of
 from .network import freeze_batch_norm as freeze_batch_norm
-from .network import is_weights_file as is_weights_file
 from .network import parameter_shapes as parameter_shapes
 from .network import recorded_weights as recorded_weights
 from .network import scaling_of as scaling_of

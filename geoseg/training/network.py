@@ -66,12 +66,6 @@ def check_network(recipe: Recipe, architecture: str, arguments: dict[str, Any]) 
     for name, size_px in (("crop_px", recipe.crop_px), ("window_px", recipe.window_px)):
         if size_px is not None:
             check_takes(architecture, arguments, size_px, name)
-    if recipe.encoder_weights is not None and "encoder_name" not in architecture_named(architecture).checks:
-        raise UsageError(
-            f"{architecture} has no encoder, so `encoder_weights={recipe.encoder_weights!r}` cannot be used; "
-            "give `encoder_weights=None`",
-            "encoder_weights",
-        )
     check_encoder_weights(architecture, arguments, recipe.encoder_weights)
 
 

@@ -16,7 +16,14 @@ from typing import Any, Self, TypedDict, Unpack, get_args, get_origin, get_type_
 from geoseg.dataset import DEFAULT_SEED
 from geoseg.errors import UsageError, named
 from geoseg.given import nearest
-from geoseg.model import DEFAULT_BANDS, ModelBundle, architecture_named, check_encoder_name, frozen_text
+from geoseg.model import (
+    DEFAULT_BANDS,
+    ModelBundle,
+    architecture_named,
+    check_encoder_name,
+    check_encoder_weights_name,
+    frozen_text,
+)
 from geoseg.model import DEMO as SHIPPED
 
 DEMO = "demo"
@@ -514,10 +521,11 @@ def recipe_named(name: str) -> Recipe:
 
 
 def check_names(recipe: Recipe) -> None:
-    """Raise UsageError or ModelError for an architecture, encoder or `init` that does not exist; torch stays out."""
+    """Raise UsageError or ModelError for a network, its weights or `init` that do not exist; torch stays out."""
     arguments_of(recipe, len(DEFAULT_BANDS), 2)
     if recipe.encoder is not None:
         check_encoder_name(recipe.encoder)
+    check_encoder_weights_name(recipe.architecture, recipe.encoder, recipe.encoder_weights)
     if recipe.init is not None:
         opened(recipe.init)
 

@@ -7,14 +7,13 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from os import PathLike
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from geoseg.dataset import Dataset, Split, default_rule, open_dataset, split
-from geoseg.errors import DivergedError, GeosegError, OutputError, numbered
+from geoseg.dataset import Dataset, Split
+from geoseg.errors import DivergedError, OutputError, numbered
 from geoseg.evaluation import Evaluation, LeftOut, WorstCrops
 from geoseg.model import ModelBundle, recorded_weights, use_threads
 from geoseg.progress import Progress
@@ -45,32 +44,6 @@ def check_runnable(recipe: Recipe, device: str, devices: int, threads: int | Non
     hardware(device, devices, recipe)
     check_recipe(recipe)
     use_threads(threads)
-
-
-def open_data(data: str | PathLike[str] | Dataset, *, say: Says, **how: Any) -> Dataset:  # noqa: ANN401 - see `open_dataset`
-    """Return a data set as it is or as its path and the caller say, with what there is to know of it said."""
-    try:
-        dataset = data if isinstance(data, Dataset) else open_dataset(data, **how)
-    except GeosegError as error:  # here gsd_m is the recipe's
-        raise error.renamed(gsd_m="data_gsd_m") from None
-    for note in dataset.notes:
-        say(note)
-    return dataset
-
-
-def split_as(dataset: Dataset, rule: str | None, seed: int, say: Says) -> Split:
-    """Divide the data set, and say how and why."""
-    rule, why = (rule, "") if rule is not None else default_rule(dataset)
-    try:
-        parts = split(dataset, rule, seed=seed)
-    except GeosegError as error:
-        raise error.renamed(split="split_rule", rule="split_rule") from None
-    train, valid, test = (
-        f"{numbered(len(areas), 'area')} to {purpose}"
-        for areas, purpose in ((parts.train, "train on"), (parts.valid, "validate"), (parts.test, "keep apart"))
-    )
-    say(f"{dataset.name}: {train}, {valid}, {test} (split {parts.name}{why and ': '}{why})")
-    return parts
 
 
 def run(  # noqa: PLR0913 - the sides of `train`, settled

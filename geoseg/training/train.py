@@ -6,11 +6,11 @@ import os
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 from geoseg.atomic import make_folders, probe_writable
 from geoseg.dataset import check_there
-from geoseg.errors import OutputError, UsageError
+from geoseg.errors import GeosegError, OutputError, UsageError, numbered
 from geoseg.given import plain_arguments
 from geoseg.legend import GivenLegend, Legend, legend_of_labels
 from geoseg.model import ModelBundle, cache_folder, choose_device
@@ -21,7 +21,7 @@ from geoseg.training.recipe import Recipe, RecipeOptions, check_names, recipe_na
 if TYPE_CHECKING:
     import geopandas
 
-    from geoseg.dataset import Dataset
+    from geoseg.dataset import Dataset, Split
     from geoseg.features import LayerChoice
     from geoseg.training.callbacks import TrainingProgress
 
@@ -134,14 +134,14 @@ def train(  # noqa: PLR0913 - the options of the verb
     where = _check_device(device, wandb=wandb)
     check_names(chosen)
     _check_given(data, legend)
-    from geoseg.training.run import check_runnable, open_data, run, split_as  # noqa: PLC0415 - torch, only once all else is right
-
-    check_runnable(chosen, where, devices, threads)
-    dataset = open_data(
+    dataset = _open_data(
         data, legend=legend, bands=bands, gsd_m=data_gsd_m, labels=labels, column=column, layer=layer,
         tolerance=tolerance, say=say,
     )  # fmt: skip
-    parts = split_as(dataset, split_rule, chosen.seed, say)
+    parts = _split_as(dataset, split_rule, chosen.seed, say)
+    from geoseg.training.run import check_runnable, run  # noqa: PLC0415 - torch, only once all else is right
+
+    check_runnable(chosen, where, devices, threads)
     return run(
         dataset, parts, chosen, target, folder_of_report, device=where, devices=devices, wandb=wandb,
         cache=Path(cache) if cache is not None else cache_folder() / "scenes", checkpoint_minutes=checkpoint_minutes,
@@ -192,3 +192,33 @@ def _check_given(data: StrPath | Dataset, legend: GivenLegend | None) -> None:
         check_there(os.fspath(data))
     if legend is not None:
         legend_of_labels(legend)
+
+
+def _open_data(data: StrPath | Dataset, *, say: Callable[[str], None], **how: Any) -> Dataset:  # noqa: ANN401 - see `open_dataset`
+    """Return a data set as it is or as its path and the caller say, with what there is to know of it said."""
+    from geoseg.dataset import Dataset, open_dataset  # noqa: PLC0415 - numba and pandas, only once all else is right
+
+    try:
+        dataset = data if isinstance(data, Dataset) else open_dataset(data, **how)
+    except GeosegError as error:  # here gsd_m is the recipe's
+        raise error.renamed(gsd_m="data_gsd_m") from None
+    for note in dataset.notes:
+        say(note)
+    return dataset
+
+
+def _split_as(dataset: Dataset, rule: str | None, seed: int, say: Callable[[str], None]) -> Split:
+    """Divide the data set, and say how and why."""
+    from geoseg.dataset import default_rule, split  # noqa: PLC0415 - as above
+
+    rule, why = (rule, "") if rule is not None else default_rule(dataset)
+    try:
+        parts = split(dataset, rule, seed=seed)
+    except GeosegError as error:
+        raise error.renamed(split="split_rule", rule="split_rule") from None
+    train, valid, test = (
+        f"{numbered(len(areas), 'area')} to {purpose}"
+        for areas, purpose in ((parts.train, "train on"), (parts.valid, "validate"), (parts.test, "keep apart"))
+    )
+    say(f"{dataset.name}: {train}, {valid}, {test} (split {parts.name}{why and ': '}{why})")
+    return parts

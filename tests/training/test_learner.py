@@ -101,7 +101,7 @@ def test_several_devices_are_the_first_ones(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_devices_are_refused_before_any_work(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        sys.modules["geoseg.training.run"], "open_dataset", lambda *_, **__: pytest.fail("work was begun")
+        sys.modules["geoseg.training.run"], "plan_training", lambda *_, **__: pytest.fail("work was begun")
     )
     with pytest.raises(UsageError, match="`precision='16'` needs a GPU"):
         learn(data, tmp_path / "m.safetensors", replace(TINY, precision="16"), devices=2)

@@ -274,12 +274,12 @@ def test_a_network_of_one_size_is_validated_at_it(data: Path) -> None:
         (TINY.changed(encoder_weights="imagenet"), "no encoder"),
     ],
 )
-def test_a_network_that_cannot_be_is_refused_before_the_data_is_opened(
-    tmp_path: Path, recipe: Recipe, wanted: str
+def test_a_network_that_cannot_be_is_refused_before_a_scene_is_decoded(
+    data: Path, tmp_path: Path, recipe: Recipe, wanted: str
 ) -> None:
-    (tmp_path / "no data").mkdir()  # there, and nothing that opens it would be content
     with pytest.raises(GeosegError, match=wanted):
-        train(tmp_path / "no data", tmp_path / "m.safetensors", recipe=recipe, device="cpu")
+        train(data, tmp_path / "m.safetensors", recipe=recipe, device="cpu", cache=tmp_path / "cache")
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("architecture", ["DeepLabV3", "DeepLabV3Plus"])

@@ -581,7 +581,7 @@ def test_numbers_that_cannot_be_are_refused_before_any_work(tmp_path: Path, name
 
 
 def test_outputs_are_refused_before_any_work(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys.modules["geoseg.training.run"], "open_dataset", refuse)
+    monkeypatch.setattr(sys.modules["geoseg.dataset"], "open_dataset", refuse)
     out = tmp_path / "model.safetensors"
     out.write_bytes(b"an old model")
     with pytest.raises(OutputError, match="exists; choose another `out`, or replace it with `overwrite=True`"):

@@ -2,14 +2,15 @@
 
 The names and arguments are those of segmentation-models-pytorch 0.5 and 0.6 (https://smp.readthedocs.io), but for FCN,
 SegNet and the plain U-Net, which are geoseg's own, for UPerNet04, which is smp 0.4's, and for `norm` and `aux_head`. A
-new architecture is one more entry of ARCHITECTURES and one more in `network.py`. Encoders are looked for in the sources
-of smp and timm: neither is loaded, nor torch, which takes seconds.
+new architecture is one more entry of ARCHITECTURES and one more in `network.py`. Encoders and their pretrained weights
+are looked for in the sources of smp and timm: neither is loaded, nor torch, which takes seconds.
 """
 
 from __future__ import annotations
 
 import functools
 import importlib.util
+import os
 import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
@@ -28,6 +29,8 @@ MAX_CHANNELS = 4096
 _RENAMED = ("timm-regnet", "timm-res2", "timm-resnest", "timm-mobilenetv3", "timm-gernet")
 """smp's older names for encoders that it takes from timm."""
 _SMP = "segmentation_models_pytorch"
+USUAL_WEIGHTS = "imagenet"
+"""Of timm's encoders the ones that timm takes by default."""
 
 
 def integer(low: int, high: int) -> Check:
@@ -356,6 +359,81 @@ def unknown_encoder(name: str, of_smp: Collection[str], of_timm: Collection[str]
         f"unknown encoder {one_line(name, 60)!r}; {meant}smp has {len(of_smp)} (resnet34, ...), "
         "and 'tu-' takes timm's (tu-convnext_tiny, ...)"
     )
+
+
+def is_weights_file(weights: str) -> bool:
+    """Tell whether encoder weights are a file: names of weights have no dot and no slash."""
+    return "." in weights or "/" in weights or os.sep in weights
+
+
+def check_encoder_weights_name(architecture: str, encoder: str | None, weights: str | None) -> None:
+    """Raise ModelError for weights that an encoder cannot have, by the sources of smp and timm, or a missing file.
+
+    What passes may still be wrong: `check_encoder_weights` asks smp and timm, and looks into the file.
+    """
+    if weights is None:
+        return
+    if "encoder_name" not in architecture_named(architecture).checks:
+        raise no_encoder(architecture, weights)
+    if is_weights_file(weights):
+        weights_beginning(Path(weights))
+        return
+    known = () if encoder is None else _weights_in_sources(encoder)
+    if encoder is not None and known and weights not in known:
+        raise unknown_encoder_weights(encoder, weights, known)
+
+
+def weights_beginning(path: Path) -> bytes:
+    """Return the first bytes of a file of encoder weights; ModelError if it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return file.read(16)
+    except OSError as fault:
+        raise ModelError(f"encoder weights {path} cannot be read: {fault.strerror or fault}") from None
+
+
+def no_encoder(architecture: str, weights: str) -> ModelError:
+    """Return the error for weights of an encoder that an architecture has not."""
+    return ModelError(
+        f"{architecture} has no encoder, so `encoder_weights={one_line(weights, 40)!r}` cannot be used; "
+        "give `encoder_weights=None`",
+        "encoder_weights",
+    )
+
+
+def unknown_encoder_weights(encoder: str, weights: str, known: Collection[str]) -> ModelError:
+    """Return the error for weights that an encoder has not."""
+    return ModelError(
+        f"encoder {encoder} has no weights {one_line(repr(weights), 40)}; there are {', '.join(known) or 'none'}; "
+        "give another name or a file of weights, or `encoder_weights=None` for random ones",
+        "encoder_weights",
+    )
+
+
+def _weights_in_sources(encoder: str) -> tuple[str, ...]:
+    """Return the names of an encoder's weights as the sources list them; none where they do not list them one by one.
+
+    smp has a dict for each encoder, timm a name with a tag for each of its weights.
+    """
+    own = timm_name_of(encoder)
+    if own is not None:
+        tags = _timm_tags().get(own, [])
+        return (USUAL_WEIGHTS, *tags) if tags else ()
+    source, name = _source(_SMP, "encoders"), re.escape(encoder)
+    mine = re.search(rf"^    [\"']{name}[\"']: \{{\n(.*?)^    \}}", source, re.MULTILINE | re.DOTALL)
+    settings = mine and re.search(
+        r"^        [\"']pretrained_settings[\"']: \{\n(.*?)^        \}", mine[1], re.MULTILINE | re.DOTALL
+    )
+    return tuple(re.findall(r"^            [\"']([^\"']+)[\"']: \{", settings[1], re.MULTILINE)) if settings else ()
+
+
+@functools.cache
+def _timm_tags() -> Mapping[str, list[str]]:
+    """Return the tags of timm's weights by the name of their model."""
+    found: dict[str, list[str]] = {}
+    for name, tag in re.findall(r"[\"'](\w+)\.([\w-]+)[\"']\s*:", _source("timm", "models")):
+        found.setdefault(name, []).append(tag)
+    return found
 
 
 @functools.cache

@@ -7,7 +7,6 @@ from .encoders import encoder_fingerprint as encoder_fingerprint
 from .encoders import encoder_weights_of as encoder_weights_of
 from .encoders import encoders_like as encoders_like
 from .encoders import is_classifier as is_classifier
-from .encoders import is_weights_file as is_weights_file
 from .encoders import plain_name as plain_name
 from .encoders import recorded_weights as recorded_weights
 from .encoders import scaling_of as scaling_of

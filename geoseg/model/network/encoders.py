@@ -10,7 +10,6 @@ import contextlib
 import functools
 import hashlib
 import logging
-import os
 import pickle
 import re
 import urllib.parse
@@ -27,9 +26,18 @@ import torch
 from huggingface_hub import constants
 
 from geoseg.errors import ModelError
-from geoseg.model.bundle import file_hash, host_is_known, one_line, read_header, timm_name_of, unknown_encoder
-
-_USUAL = "imagenet"
+from geoseg.model.bundle import (
+    USUAL_WEIGHTS,
+    file_hash,
+    host_is_known,
+    is_weights_file,
+    one_line,
+    read_header,
+    timm_name_of,
+    unknown_encoder,
+    unknown_encoder_weights,
+    weights_beginning,
+)
 
 Scaling = tuple[tuple[float, ...], tuple[float, ...]]
 """Mean and standard deviation of red, green and blue, each from 0 to 1."""
@@ -72,9 +80,9 @@ def encoder_weights_of(name: str) -> tuple[str, ...]:
     if not timm.models.is_model_pretrained(timm_name):
         return ()
     if "." in timm_name:
-        return (_USUAL,)
+        return (USUAL_WEIGHTS,)
     tags = (tagged.partition(".")[2] for tagged in timm.list_pretrained(f"{timm_name}.*"))
-    return (_USUAL, *(tag for tag in tags if tag))
+    return (USUAL_WEIGHTS, *(tag for tag in tags if tag))
 
 
 def fetchable(name: str, weights: str | None) -> tuple[str, str | bool | None]:
@@ -83,13 +91,10 @@ def fetchable(name: str, weights: str | None) -> tuple[str, str | bool | None]:
         return name, None
     known = encoder_weights_of(name)
     if weights not in known:
-        raise ModelError(
-            f"encoder {name} has no weights {one_line(repr(weights), 40)}; there are {', '.join(known) or 'none'}; "
-            "or give a file of weights, or start from random weights (encoder_weights none) or from a bundle"
-        )
+        raise unknown_encoder_weights(name, weights, known)
     if timm_name_of(name) is None:
         return name, weights
-    return name if weights == _USUAL else f"{name}.{weights}", True
+    return name if weights == USUAL_WEIGHTS else f"{name}.{weights}", True
 
 
 def scaling_of(name: str, weights: str | None) -> Scaling:
@@ -146,11 +151,6 @@ _COMPUTED = (_COUNTER, "relative_position_index", "attn_mask", "total_ops", "tot
 """What older libraries kept beside the weights, and newer ones compute."""
 
 
-def is_weights_file(weights: str) -> bool:
-    """Tell whether encoder weights are a file: names of weights have no dot and no slash."""
-    return "." in weights or "/" in weights or os.sep in weights
-
-
 def recorded_weights(weights: str | None) -> str | None:
     """Return encoder weights as they are written down: a file by its name and hash, wherever it lies."""
     if weights is None or not is_weights_file(weights):
@@ -184,11 +184,7 @@ def take_weights(encoder: torch.nn.Module, name: str, path: Path, bands: int) ->
 
 def _read(path: Path) -> Any:  # noqa: ANN401 - whatever torch.save was given
     """Return what a file holds."""
-    try:
-        with path.open("rb") as file:
-            first = file.read(16)
-    except OSError as fault:
-        raise ModelError(f"encoder weights {path} cannot be read: {fault.strerror or fault}") from None
+    first = weights_beginning(path)
     if first[8:9] == b"{":
         read_header(path)
         return safetensors.torch.load_file(path)

@@ -29,6 +29,8 @@ from geoseg.model.bundle import (
     check_window,
     file_hash,
     frozen_text,
+    is_weights_file,
+    no_encoder,
     one_line,
     read_header,
     timm_name_of,
@@ -37,7 +39,6 @@ from geoseg.model.network.encoders import (
     check_encoder,
     fetchable,
     fetching,
-    is_weights_file,
     take_weights,
 )
 from geoseg.model.network.own_networks import (
@@ -192,7 +193,7 @@ def _fetching(name: str, arguments: Mapping[str, Any], weights: str | None) -> d
     """Return encoder_name and encoder_weights as the maker wants them."""
     if "encoder_name" not in architecture_named(name).checks:
         if weights is not None:
-            raise ModelError(f"{name} has no encoder to fetch {one_line(weights, 40)} weights for; leave them out")
+            raise no_encoder(name, weights)
         return {}
     encoder = _encoder_of(arguments)
     check_encoder(encoder)
