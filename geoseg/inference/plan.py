@@ -9,11 +9,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
-import numpy as np
-
-from geoseg.errors import UsageError, numbered
+from geoseg.errors import numbered
 from geoseg.given import plain_arguments
 from geoseg.inference.compatibility import check_bands, check_scale, warn_if_unlike
+from geoseg.inference.estimate import (
+    Estimate,
+    capacity_of,
+    estimate,
+    readers_that_fit,
+    stored_bytes,
+    swept_bytes,
+    worker_bytes,
+)
 from geoseg.inference.execution import OutputOptions, fingerprint
 from geoseg.inference.pipeline import Capacity
 from geoseg.inference.scoring import BASELINE_BYTES, Scoring, ScoringOptions, positive
@@ -28,13 +35,22 @@ from geoseg.inference.view import (
     network_factor,
     with_pixel_size,
 )
-from geoseg.machine import available_memory_bytes, size_text
 from geoseg.model import EXPORT_FORMAT, Engine, EngineChoice, ModelBundle
 from geoseg.profile import Profile
 from geoseg.progress import Progress, announcer
-from geoseg.raster import Scene, Tiling, Window, WindowGrid, as_scene, axis_starts, shown
+from geoseg.raster import (
+    BLOCKS_PX,
+    Scene,
+    Tiling,
+    Window,
+    WindowGrid,
+    as_scene,
+    choose_tile,
+    repeated_windows,
+    round_tile,
+    shown,
+)
 from geoseg.raster.landcover import (
-    PartFormat,
     Product,
     ProductName,
     confidence,
@@ -50,34 +66,10 @@ if TYPE_CHECKING:
     from rasterio.io import DatasetReader
     from xarray import DataArray
 
-    from geoseg.inference.estimate import Estimate
-
-_BYTES_A_LABEL = 0.3
-"""Parts and map together, overviews included. Maps of real imagery of 0.5 and 0.6 m took 0.09 to 0.15; pure noise of
-seven classes takes 1."""
-_BYTES_A_PERCENT = 1.4
-"""The same for confidence and each band of probabilities: 1.1 to 1.34, and 0.75 to 1.23."""
-_STORED_AGAIN = 1.4
-"""Where tiles cut the blocks of the map these are a third copy for a while: 1.34 times as much was measured."""
-TILE_WIDTH_PX = 4096
-"""A tile's rows are held in float32 for every class, so its width is what costs memory."""
-TILE_HEIGHT_PX = 4096
-"""A tile's height costs its result only, but a kill loses the tiles in work."""
-_WIDEST_PX = 32768
-"""A striped file is read in tiles as wide as itself up to here; beyond, each strip is decoded more than once."""
 _SWEPT_TILE_PX = 2048, 4096
 """Of a device that goes down the scene, whatever its tiles: lower ones are written while the next are scored."""
 _MANY_TIMES = 8
 """How often the windows of a scene may run without a word; the smallest usual tiles make it twice."""
-_TORCH_BYTES, _CONTEXT_BYTES = 600 << 20, 500 << 20
-"""torch in main memory, and what a GPU's driver keeps there for each; the second is a guess."""
-_BLOCKS_PX = (4096, 2048, 1024, 512)
-"""What blocks of the map cover on the fourth level, the third, the second, the first, as creation options have it by
-default."""
-_ALIKE = 1.05
-"""How many times the work of the smallest tile the largest may have where there are few."""
-_ROUNDS = 4
-"""With fewer tiles a worker than this, one worker's last tile would leave the others idle for long."""
 
 
 class PlanOptions(ScoringOptions, PartOptions, total=False):
@@ -143,8 +135,6 @@ class Plan:
 
         A few windows are scored to know the time. Nothing is written.
         """
-        from geoseg.inference.estimate import estimate  # noqa: PLC0415 - it reads a plan, as the next three do
-
         return estimate(self)
 
     @plain_arguments(OutputOptions)
@@ -185,7 +175,7 @@ class Plan:
         on threads. The products are those that `options` name, whatever the plan was told of them.
 
         """
-        from geoseg.inference.execution import run  # noqa: PLC0415 - see above
+        from geoseg.inference.execution import run  # noqa: PLC0415 - it reads a plan, as the next two do
 
         return run(self, out, options, progress=progress, announce=announce, profile=profile)
 
@@ -315,8 +305,8 @@ class Plan:
     def memory_bytes(self) -> int:
         """Estimate of the peak resident memory: a base, and what each worker holds; no term grows with the scene."""
         if self.scoring.is_swept:
-            return _swept_bytes(self.source, self.scoring, self.mapping, self.capacity(), self.workers)
-        return BASELINE_BYTES + self.workers * _worker_bytes(self.source, self.scoring, self.mapping, self.tile_shape)
+            return swept_bytes(self.source, self.scoring, self.mapping, self.capacity(), self.workers)
+        return BASELINE_BYTES + self.workers * worker_bytes(self.source, self.scoring, self.mapping, self.tile_shape)
 
     @property
     def device_bytes(self) -> int:
@@ -334,16 +324,12 @@ class Plan:
 
     def capacity(self) -> Capacity:
         """Return what is in memory at once where devices are fed, for each of them: it follows what is free."""
-        return _capacity(self.scoring, self.mapping, self.tile_shape, self.workers)
+        return capacity_of(self.scoring, self.mapping, self.tile_shape, self.workers)
 
     @property
     def disk_bytes(self) -> int:
         """Estimate of the disk that parts and map take together."""
-        percents = sum(product.count for product in self.products) - 1
-        pixels = self.grid.height_px * self.grid.width_px
-        cut = PartFormat.of(self.scene.shape, self.tile_shape).final_levels == 0
-        stored = pixels * (_BYTES_A_LABEL + _BYTES_A_PERCENT * percents) * (_STORED_AGAIN if cut else 1)
-        return int(stored) + (1 << 20)
+        return stored_bytes(self.scene.shape, self.tile_shape, sum(product.count for product in self.products))
 
     @property
     def meaning(self) -> dict[str, object]:
@@ -443,11 +429,11 @@ def plan(
     # the tile does not follow the memory that is free just now: a run could not be resumed with another
     shape = _tile(seen, mapping.grid, tile, scoring, workers)
     if scoring.is_swept:
-        busy = _check_fits(source, scoring, mapping, shape, workers)
+        busy = readers_that_fit(source, scoring, mapping, shape, workers)
     else:
         tiles = math.ceil(seen.shape[0] / shape[0]) * math.ceil(seen.shape[1] / shape[1])
         scoring, busy = scoring.share_out(
-            tiles, _worker_bytes(source, scoring, mapping, shape), workers, tile=max(shape)
+            tiles, worker_bytes(source, scoring, mapping, shape), workers, tile=max(shape)
         )
     cautions = warn_if_unlike(seen, bundle, scale, factor)
     scoring = scoring.exported(announcer(announce), progress)
@@ -478,115 +464,14 @@ def _open_scene(scene: str | os.PathLike[str] | Scene, bands: Sequence[int | str
     return replace(opened, item=scene.item) if isinstance(scene, Scene) else opened
 
 
-def _worker_bytes(source: Scene, scoring: Scoring, mapping: SceneMapping[Scene], tile: tuple[int, int]) -> int:
-    """Estimate what one worker holds, the blocks that it resamples included."""
-    scene, names = mapping.scene, len(mapping.output_codes)
-    products = sum(names if name == "probabilities" else 1 for name in mapping.keep)
-    held = scoring.worker_bytes(tile, len(scene.band_indexes), scene.dtype, products)
-    return held + _resampling_bytes(source, scene)
-
-
-def _resampling_bytes(source: Scene, scene: Scene) -> int:
-    """Estimate what one thread holds of the blocks that it resamples."""
-    if scene == source:
-        return 0
-    bytes_a_pixel = len(scene.band_indexes) * int(np.dtype(scene.dtype).itemsize) + 9  # as stored, and its weights
-    shrunk = math.prod(source.shape) / math.prod(scene.shape)
-    return math.ceil(math.prod(scene.block_shape) * shrunk) * bytes_a_pixel
-
-
-def _capacity(
-    scoring: Scoring, mapping: SceneMapping[Scene], tile: tuple[int, int], workers: int, free: int | None = None
-) -> Capacity:
-    free = available_memory_bytes() if free is None else free
-    return Capacity.of(mapping, tile, workers=workers, devices=len(scoring.engine.each), free_bytes=free)
-
-
-def _swept_bytes(
-    source: Scene, scoring: Scoring, mapping: SceneMapping[Scene], capacity: Capacity, workers: int
-) -> int:
-    """Estimate the peak resident memory where devices are fed."""
-    each = _CONTEXT_BYTES + capacity.memory_bytes
-    fixed = BASELINE_BYTES + _TORCH_BYTES + workers * _resampling_bytes(source, mapping.scene)
-    return fixed + len(scoring.engine.each) * each
-
-
-def _check_fits(
-    source: Scene, scoring: Scoring, mapping: SceneMapping[Scene], tile: tuple[int, int], workers: int | None
-) -> int:
-    """Return how many threads read for the devices; UsageError where the narrowest bands do not fit the memory."""
-    readers = scoring.readers if workers is None else positive("workers", workers)
-    free = available_memory_bytes()
-    least = _swept_bytes(source, scoring, mapping, _capacity(scoring, mapping, tile, readers, free), readers)
-    if least > free:
-        raise UsageError(
-            f"this plan needs about {size_text(least)} of memory, {size_text(free)} are free; choose a smaller "
-            f"`tile` (now {max(tile)}) or `workers` (now {readers})"
-        )
-    return readers
-
-
-def choose_tile(grid: WindowGrid, block_width_px: int, workers: int, align_px: int) -> tuple[int, int]:
-    """Return the height and width of the tiles.
-
-    A multiple of `align_px` (overviews are made tile by tile). Many tiles begin on blocks of the map, which are then
-    compressed once; few are about alike, so that no worker waits for long. A file stored in full-width strips is read
-    in full-width tiles.
-    """
-    height_px, width_px = grid.height_px, grid.width_px
-    striped = block_width_px >= width_px
-    cols = math.ceil(width_px / (_WIDEST_PX if striped else TILE_WIDTH_PX))
-    width = width_px if cols == 1 else _on_blocks(math.ceil(width_px / cols) if striped else TILE_WIDTH_PX)
-    height = _on_blocks(_tallest_px(grid, width))
-    if math.ceil(height_px / height) * math.ceil(width_px / width) >= _ROUNDS * workers:
-        return round_tile(min(height, height_px), align_px), round_tile(width, align_px)
-    rows = math.ceil(height_px / _tallest_px(grid, math.ceil(width_px / cols)))
-    most_rows = max(rows, height_px // (2 * grid.window_px))
-    while cols * rows < _ROUNDS * workers and (cols * rows) % workers and rows < most_rows:
-        rows += 1
-    return _alike(height_px, rows, align_px), _alike(width_px, cols, align_px)
-
-
-def _tallest_px(grid: WindowGrid, tile_width_px: int) -> int:
-    return max(TILE_HEIGHT_PX * TILE_WIDTH_PX // tile_width_px, 4 * grid.window_px)
-
-
-def _on_blocks(most_px: int) -> int:
-    """Return the longest edge, at most `most_px`, that ends with blocks of as many levels as fit in it."""
-    step_px = next((step_px for step_px in _BLOCKS_PX if step_px <= most_px), 1)
-    return most_px // step_px * step_px
-
-
-def _alike(length_px: int, count: int, align_px: int) -> int:
-    """Return the edge of `count` tiles along an axis; it ends with blocks where tiles are about alike then."""
-    shortest_px = math.ceil(length_px / count)
-    if count > 1:
-        for step_px in _BLOCKS_PX:
-            edge_px = round_tile(shortest_px, max(step_px, align_px))
-            if edge_px <= _ALIKE * shortest_px and math.ceil(length_px / edge_px) == count:
-                return edge_px
-    return round_tile(shortest_px, align_px)
-
-
-def round_tile(tile_px: int, align_px: int) -> int:
-    """Return the edge of a tile, rounded up to what overviews made tile by tile need."""
-    return math.ceil(tile_px / align_px) * align_px
-
-
-def repeated_windows(length_px: int, window_px: int, stride_px: int, tile_px: int) -> int:
-    """Return how many window rows (or columns) are run along one axis, those that touch two tiles counted twice."""
-    starts = axis_starts(length_px, window_px, stride_px)
-    return sum((min(start + window_px, length_px) - 1) // tile_px - start // tile_px + 1 for start in starts)
-
-
 def _tile(scene: Scene, grid: WindowGrid, tile: int | None, scoring: Scoring, workers: int | None) -> tuple[int, int]:
     # what begins on blocks of the map has all overviews that a part holds; later ones are made of several parts
-    align_px = min(2 ** overview_levels(grid.height_px, grid.width_px), _BLOCKS_PX[-1])
+    align_px = min(2 ** overview_levels(grid.height_px, grid.width_px), BLOCKS_PX[-1])
     if tile is None and not scoring.is_swept:
         crew = scoring.crew if workers is None else positive("workers", workers)
         return choose_tile(grid, scene.block_shape[1], crew, align_px)
     edges = _SWEPT_TILE_PX if tile is None else (positive("tile", tile),) * 2
-    on_blocks_px = max(align_px, _BLOCKS_PX[-1]) if min(edges) >= _BLOCKS_PX[-1] else align_px
+    on_blocks_px = max(align_px, BLOCKS_PX[-1]) if min(edges) >= BLOCKS_PX[-1] else align_px
     height_px, width_px = (
         round_tile(length_px, align_px) if edge_px >= length_px else round_tile(edge_px, on_blocks_px)
         for edge_px, length_px in zip(edges, scene.shape, strict=True)

@@ -75,8 +75,12 @@ from .sources import tiles_raster as tiles_raster
 from .views import check_place as check_place
 from .views import is_as_stored as is_as_stored
 from .views import masked as masked
+from .windows import BLOCKS_PX as BLOCKS_PX
 from .windows import Tiling as Tiling
 from .windows import Window as Window
 from .windows import WindowGrid as WindowGrid
 from .windows import axis_starts as axis_starts
+from .windows import choose_tile as choose_tile
+from .windows import repeated_windows as repeated_windows
+from .windows import round_tile as round_tile
 from .windows import tiles as tiles

@@ -15,6 +15,19 @@ if TYPE_CHECKING:
 
 _WHOLE = 1e-6
 """Of a pixel: what rasterio computes from coordinates is whole but for rounding."""
+TILE_WIDTH_PX = 4096
+"""A tile's rows are held in float32 for every class, so its width is what costs memory."""
+TILE_HEIGHT_PX = 4096
+"""A tile's height costs its result only, but a kill loses the tiles in work."""
+_WIDEST_PX = 32768
+"""A striped file is read in tiles as wide as itself up to here; beyond, each strip is decoded more than once."""
+BLOCKS_PX = (4096, 2048, 1024, 512)
+"""What blocks of the map cover on the fourth level, the third, the second, the first, as creation options have it by
+default."""
+_ALIKE = 1.05
+"""How many times the work of the smallest tile the largest may have where there are few."""
+_ROUNDS = 4
+"""With fewer tiles a worker than this, one worker's last tile would leave the others idle for long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,3 +238,56 @@ class Tiling(Sequence[Window]):
 def tiles(height_px: int, width_px: int, tile_height_px: int, tile_width_px: int) -> list[Window]:
     """Cut a scene into tiles, row by row; the last of each row and column may be smaller."""
     return list(Tiling(height_px, width_px, tile_height_px, tile_width_px))
+
+
+def choose_tile(grid: WindowGrid, block_width_px: int, workers: int, align_px: int) -> tuple[int, int]:
+    """Return the height and width of the tiles.
+
+    A multiple of `align_px` (overviews are made tile by tile). Many tiles begin on blocks of the map, which are then
+    compressed once; few are about alike, so that no worker waits for long. A file stored in full-width strips is read
+    in full-width tiles.
+    """
+    height_px, width_px = grid.height_px, grid.width_px
+    striped = block_width_px >= width_px
+    cols = math.ceil(width_px / (_WIDEST_PX if striped else TILE_WIDTH_PX))
+    width = width_px if cols == 1 else _on_blocks(math.ceil(width_px / cols) if striped else TILE_WIDTH_PX)
+    height = _on_blocks(_tallest_px(grid, width))
+    if math.ceil(height_px / height) * math.ceil(width_px / width) >= _ROUNDS * workers:
+        return round_tile(min(height, height_px), align_px), round_tile(width, align_px)
+    rows = math.ceil(height_px / _tallest_px(grid, math.ceil(width_px / cols)))
+    most_rows = max(rows, height_px // (2 * grid.window_px))
+    while cols * rows < _ROUNDS * workers and (cols * rows) % workers and rows < most_rows:
+        rows += 1
+    return _alike(height_px, rows, align_px), _alike(width_px, cols, align_px)
+
+
+def _tallest_px(grid: WindowGrid, tile_width_px: int) -> int:
+    return max(TILE_HEIGHT_PX * TILE_WIDTH_PX // tile_width_px, 4 * grid.window_px)
+
+
+def _on_blocks(most_px: int) -> int:
+    """Return the longest edge, at most `most_px`, that ends with blocks of as many levels as fit in it."""
+    step_px = next((step_px for step_px in BLOCKS_PX if step_px <= most_px), 1)
+    return most_px // step_px * step_px
+
+
+def _alike(length_px: int, count: int, align_px: int) -> int:
+    """Return the edge of `count` tiles along an axis; it ends with blocks where tiles are about alike then."""
+    shortest_px = math.ceil(length_px / count)
+    if count > 1:
+        for step_px in BLOCKS_PX:
+            edge_px = round_tile(shortest_px, max(step_px, align_px))
+            if edge_px <= _ALIKE * shortest_px and math.ceil(length_px / edge_px) == count:
+                return edge_px
+    return round_tile(shortest_px, align_px)
+
+
+def round_tile(tile_px: int, align_px: int) -> int:
+    """Return the edge of a tile, rounded up to what overviews made tile by tile need."""
+    return math.ceil(tile_px / align_px) * align_px
+
+
+def repeated_windows(length_px: int, window_px: int, stride_px: int, tile_px: int) -> int:
+    """Return how many window rows (or columns) are run along one axis, those that touch two tiles counted twice."""
+    starts = axis_starts(length_px, window_px, stride_px)
+    return sum((min(start + window_px, length_px) - 1) // tile_px - start // tile_px + 1 for start in starts)

@@ -11,8 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import geoseg
-from geoseg.inference.plan import choose_tile, repeated_windows, round_tile
-from geoseg.raster import Tiling, Window, WindowGrid, tiles
+from geoseg.raster import Tiling, Window, WindowGrid, choose_tile, repeated_windows, round_tile, tiles
 from geoseg.raster.landcover import PartFormat, overview_levels
 from tests.networks import tiny_bundle
 
