@@ -24,7 +24,7 @@ from land_data import ATTRIBUTIONS, EXAM_TILE, EXAM_ZONE
 from land_model import exams
 
 from geoseg.dataset import Dataset, open_dataset, prepare, split
-from geoseg.evaluation.labeled_scenes import SceneBands
+from geoseg.evaluation.evaluate_model import SceneBands
 from geoseg.inference import SceneMapping as Mapped
 from geoseg.inference import map_tile
 from geoseg.model import ModelBundle, Weights, choose_engine, save_bundle

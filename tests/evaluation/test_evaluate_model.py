@@ -21,7 +21,7 @@ from sklearn.metrics import confusion_matrix, jaccard_score
 import geoseg
 from geoseg.dataset import Area, Dataset, open_dataset, prepare, split
 from geoseg.errors import GeosegWarning, SceneError, UsageError
-from geoseg.evaluation import Calibration, WorstCrops, labeled_scenes, to_provenance
+from geoseg.evaluation import Calibration, WorstCrops, to_provenance
 from geoseg.evaluation.evaluate_model import evaluate_model
 from geoseg.evaluation.matching import Matching, SharedCodes
 from geoseg.evaluation.provenance import TrainingData, choose_areas
@@ -148,7 +148,7 @@ def test_two_protocols(data: Dataset, model: ModelBundle, cache: Path, maps: dic
 
 def test_tiles_change_nothing(data: Dataset, model: ModelBundle, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = evaluate_model(model, data, "all", device="cpu", cache=cache)
-    monkeypatch.setattr(labeled_scenes, "_TILE_PX", 37)
+    monkeypatch.setattr("geoseg.evaluation.evaluate_model._TILE_PX", 37)
     pieces: list[int] = []
     cut = evaluate_model(
         model, data, "all", device="cpu", cache=cache, progress=lambda seen: pieces.append(seen.pieces_done)

@@ -15,8 +15,9 @@ from geoseg import errors
 from geoseg.inspection import info
 from geoseg.legend import DEEPGLOBE, NODATA
 from geoseg.raster import GeoBox, Scene, Window
-from geoseg.raster.landcover import PartFormat, labels, write_part
+from geoseg.raster.landcover import PartFormat, labels
 from tests.networks import tiny_bundle
+from tests.parts import write_part
 from tests.raster.conftest import assemble
 
 TRANSFORM = Affine(0.5, 0, 400_000, 0, -0.5, 5_000_000)

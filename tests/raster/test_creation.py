@@ -11,7 +11,8 @@ from affine import Affine
 from geoseg.errors import UsageError
 from geoseg.legend import DEEPGLOBE
 from geoseg.raster import GeoBox, Window
-from geoseg.raster.landcover import DEFAULTS, PartFormat, build_cog, creation_options, labels, write_part
+from geoseg.raster.landcover import DEFAULTS, PartFormat, build_cog, creation_options, labels
+from tests.parts import write_part
 
 SHAPE = (700, 900)
 

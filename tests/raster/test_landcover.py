@@ -42,9 +42,9 @@ from geoseg.raster.landcover import (
     part_path,
     place,
     probabilities,
-    write_part,
 )
 from geoseg.raster.landcover.overviews import Pixels
+from tests.parts import write_part
 from tests.raster.conftest import NORTH_UP, UTM, assemble
 from tests.raster.gdal_cog import assert_same, check_layout, described, pyramid, write_by_gdal
 from tests.raster.test_durable import small_disk  # noqa: F401 a fixture

@@ -17,8 +17,9 @@ from rasterio.errors import NotGeoreferencedWarning
 
 from geoseg.legend import LandCover, Legend
 from geoseg.raster import Scene, Window, raster_environment
-from geoseg.raster.landcover import PartFormat, labels, write_part
+from geoseg.raster.landcover import PartFormat, labels
 from geoseg.raster.landcover.tile_file import read_level
+from tests.parts import write_part
 
 IMPORTS = """
 import warnings

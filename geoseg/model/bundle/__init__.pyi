@@ -33,7 +33,6 @@ from .card import DEFAULT_WINDOW_PX as DEFAULT_WINDOW_PX
 from .card import ONNX as ONNX
 from .card import OVERLAP_SHARE as OVERLAP_SHARE
 from .card import ModelCard as ModelCard
-from .card import check_gsd as check_gsd
 from .card import check_window as check_window
 from .card import default_overlap as default_overlap
 from .card import frozen_text as frozen_text

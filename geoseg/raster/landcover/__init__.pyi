@@ -21,4 +21,3 @@ from .tile_file import PartEncoder as PartEncoder
 from .tile_file import PartFormat as PartFormat
 from .tile_file import part_path as part_path
 from .tile_file import parts_in as parts_in
-from .tile_file import write_part as write_part

@@ -101,17 +101,6 @@ def _is_between(name: str, start: str, end: str) -> bool:
     return name.startswith(start) and name.endswith(end)
 
 
-def write_part(folder: Path, product: Product, index: int, pixels: Pixels, form: PartFormat) -> Path:
-    """Write the pixels of tile `index`, uint8 (band, row, col) or (row, col), with its overviews; return the file.
-
-    `form` is that of the whole map. Only `build_cog` reads the file. Raises OutputError when it cannot be written, as
-    on a full disk.
-    """
-    encoder = PartEncoder(product, pixels.shape[-2], form)
-    encoder.add(pixels)
-    return encoder.write(folder, index)
-
-
 class PartEncoder:
     """The part of a tile, made while rows of the tile come: a block is compressed as soon as it is whole."""
 
