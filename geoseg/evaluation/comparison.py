@@ -1,36 +1,78 @@
-"""A map beside its reference, counted tile by tile on a few threads, in memory that does not grow with them."""
+"""A map beside its reference: opened, matched, counted tile by tile on a few threads, and judged."""
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Callable
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from math import isqrt
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from geoseg import features
 from geoseg.counts import NONE, PairCounts, StoredCodes, count_pairs
-from geoseg.errors import UsageError
+from geoseg.errors import SceneError, UsageError, listed, numbered
+from geoseg.evaluation.areas import Areas
 from geoseg.evaluation.calibration import Calibration
-from geoseg.evaluation.evaluation import LeftOut
+from geoseg.evaluation.evaluation import Evaluation, LeftOut
 from geoseg.evaluation.matching import Classes, Matching
 from geoseg.evaluation.metrics import ConfusionMatrix
+from geoseg.evaluation.reference import BurnedPolygons, points_error
+from geoseg.evaluation.samples import PointSample, is_table_of_points
+from geoseg.given import is_frame, looks_raster
+from geoseg.legend import (
+    GivenLegend,
+    GivenMapping,
+    Nomenclature,
+    choose_classes,
+    given_meanings,
+    given_names,
+    names_said,
+)
 from geoseg.machine import available_cores
 from geoseg.prefetch import prefetch_map
 from geoseg.progress import Progress
-from geoseg.raster import ClassRaster, Ground, Scene, ShiftedRaster, WarpedRaster, Window, shown, tiles
+from geoseg.raster import (
+    ClassRaster,
+    Ground,
+    Scene,
+    ShiftedRaster,
+    WarpedRaster,
+    Window,
+    align,
+    open_confidence,
+    public_name,
+    read_nomenclature,
+    shown,
+    tiles,
+    used_colors,
+)
 
 if TYPE_CHECKING:
-    from geoseg.evaluation.reference import BurnedPolygons
+    from geoseg.features import LayerChoice
+
+StrPath = str | os.PathLike[str]
+Says = Callable[[str], None]
 
 _TILE_PX = 4 * 1024**2
 """Pixels of a tile of bytes. Where each pixel takes 64 bits on the way to being counted, a quarter."""
 _TALLEST_PX = 16 * _TILE_PX
 """A tile of whole blocks larger than this is cut, though each part decodes all of it."""
 _MOST_THREADS = 8
+_CODES_SHOWN = 12
+_CLUSTERED = (
+    "the pixels of the reference are neighbors, not a random sample: the intervals are too narrow; "
+    "a stratified random sample of points (`sample`) gives honest ones"
+)
+_ALIKE = (
+    "each point counts once in the matrix and its figures, whatever share of the map its class covers; "
+    "accuracies by area, with their standard errors,"
+)
 _AHEAD = 2
 """Tiles under way for each thread: the next is at hand when one is done."""
 
@@ -159,3 +201,250 @@ def left_out(counts: PairCounts, matching: Matching) -> LeftOut:
         elif not matching.counts(theirs, ours):
             found = replace(found, ignored=found.ignored + pixels)
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class Truth:
+    """The reference as it was given."""
+
+    given: Any
+    """A path, a GeoDataFrame, or None."""
+    column: str | None
+    layer: LayerChoice
+    polygons: bool
+
+    @classmethod
+    def of(cls, reference: Any, column: str | None, layer: LayerChoice) -> Self:  # noqa: ANN401 - whatever was given
+        """Tell polygons from rasters. UsageError for what is neither, as the points of a sample."""
+        if not (reference is None or isinstance(reference, str | os.PathLike) or is_frame(reference)):
+            raise UsageError(
+                f"a map is evaluated against a raster or polygons, got a {type(reference).__name__}; give the file of "
+                "the reference (of a data set its label raster)",
+                "reference",
+            )
+        if is_table_of_points(reference):
+            raise points_error(shown(os.fspath(reference)))
+        return cls(reference, column, layer, polygons=_are_polygons(reference))
+
+
+@dataclass(frozen=True, slots=True)
+class LegendsGiven:
+    """The legends that were given, of the map and of the reference."""
+
+    map: Nomenclature | None
+    reference: Nomenclature | None
+    mapping: Mapping[str, Any] | None
+    """What the reference's classes are of the map's; None to match them by name or code."""
+
+    @classmethod
+    def of(cls, legend: GivenLegend | None, reference_legend: GivenLegend | None, mapping: GivenMapping | None) -> Self:
+        """Read them. Raises UsageError."""
+        ours, said = given_names(legend), None if mapping is None else given_meanings(mapping)
+        try:
+            return cls(ours, given_names(reference_legend), said)
+        except UsageError as error:
+            raise error.renamed(legend="reference_legend") from None
+
+    @property
+    def of_features(self) -> Nomenclature | None:
+        """Names of a reference that has values, not codes."""
+        return names_said(self.mapping) if self.reference is None and self.mapping is not None else self.reference
+
+    def match(self, ours: Nomenclature, theirs: Nomenclature, ignore: str | Sequence[str | int] | None) -> Matching:
+        """Match the classes of map and reference. Raises UsageError."""
+        if self.mapping is None:
+            return Matching.of(ours, theirs, ignore)
+        return Matching.by_mapping(ours, theirs, self.mapping, ignore)
+
+
+@dataclass(frozen=True, slots=True)
+class MapEvaluation:
+    """What is compared, opened and checked."""
+
+    comparison: Comparison
+    """Of map and reference, pixel by pixel; without a reference, the map alone."""
+    reference: str
+    """Name of the raster or the polygons, else of the sample."""
+    points: PointSample | None
+    notes: tuple[str, ...]
+    """What people are told before anything is counted."""
+
+    @classmethod
+    def prepare(  # noqa: PLR0913, PLR0917 - the options of the verb
+        cls,
+        landcover: StrPath | Scene,
+        truth: Truth,
+        points: PointSample | None,
+        legends: LegendsGiven,
+        ignore: str | Sequence[str | int] | None,
+        confidence: StrPath | None,
+        *,
+        areas: bool,
+    ) -> Self:
+        """Open map and reference, match their classes and lay one on the other."""
+        mapped, ours, aligned, theirs = _opened(landcover, truth, legends)
+        matching = legends.match(ours, theirs, ignore)
+        grid = mapped.scene.geobox
+        sure = None if confidence is None else open_confidence(os.fspath(confidence), grid)
+        comparison = Comparison(mapped, aligned, matching, sure, Ground.of(grid) if areas else None)
+        notes = (
+            *_read_notes(mapped, aligned),
+            *(points.notes if points else ()),
+            aligned and aligned.note,
+            matching.note,
+            _unnamed_note(ours, theirs) if aligned and legends.mapping is None else None,
+        )
+        name = aligned.name if aligned else shown(points.path) if points else ""
+        return cls(comparison, name, points, tuple(note for note in notes if note))
+
+    def run(
+        self,
+        classes: str | Sequence[str | int] | None,
+        threads: int | None,
+        progress: Callable[[Progress], None] | None,
+        say: Says,
+    ) -> Evaluation:
+        """Count, and return the figures; say each note as soon as it is known."""
+        for note in self.notes:
+            say(note)
+        found = self.finish(*self.count(threads, progress), classes)
+        for note in found.notes[len(self.notes) :]:
+            say(note)
+        return found
+
+    def count(
+        self, threads: int | None, progress: Callable[[Progress], None] | None
+    ) -> tuple[PairCounts, Calibration | None]:
+        """Count the rasters, where a reference or areas ask for it."""
+        if self.comparison.reference is None and self.comparison.ground is None:
+            return PairCounts(), None
+        return count(self.comparison, threads=threads, progress=progress)
+
+    def finish(
+        self, counts: PairCounts, calibration: Calibration | None, classes: str | Sequence[str | int] | None
+    ) -> Evaluation:
+        """Return the figures of what was counted. SceneError where nothing was."""
+        comparison, matching = self.comparison, self.comparison.matching
+        points = (
+            None
+            if self.points is None
+            else self.points.count(comparison.mapped, matching.own_names or matching.reference_names)
+        )
+        found = PairCounts(Counter(counts.pixels))
+        if points is not None:  # a class that only points have is one too
+            found.add(PairCounts(Counter(dict.fromkeys(points.pixels, 0))))
+        every = matching.classes(found)
+        of_points = comparison.reference is None and points is not None
+        counted = points if points is not None and of_points else counts
+        matrix, skipped = confusion(counted, matching, every), left_out(counted, matching)
+        if not matrix.total_px:
+            raise SceneError(
+                f"nothing to compare: {skipped.no_map} without a class in the map, {skipped.no_reference} without "
+                f"one in the reference, {skipped.ignored} ignored, {skipped.several} that may be of several classes; "
+                "check that the two overlap"
+            )
+        chosen = None if classes is None else _chosen(dict(matrix), classes)
+        areas = None if comparison.ground is None else self._areas(comparison.ground, counts, points, every)
+        return Evaluation.of(
+            shown(comparison.mapped.scene.path),
+            self.reference,
+            matrix if chosen is None else matrix.only(chosen),
+            left_out=skipped,
+            unit="points" if of_points else "pixels",
+            areas=areas if areas is None or chosen is None else areas.only(chosen),
+            calibration=calibration,
+            notes=(*self.notes, *self._found_notes(counts, areas, of_points=of_points)),
+        )
+
+    def _found_notes(self, counts: PairCounts, areas: Areas | None, *, of_points: bool) -> Iterator[str]:
+        if strange := self._strange_codes(counts):
+            yield f"codes of the reference that no class has, and whose pixels are errors: {strange}"
+        if counts.contested:
+            share = counts.contested / sum(counts.pixels.values())
+            yield (
+                f"{self.reference}: {numbered(counts.contested, 'pixel')} ({share:.2%} of the map) in polygons of "
+                "different classes; there the last polygon counts"
+            )
+        if of_points:
+            yield f"{_ALIKE} {'come with `areas=True`' if areas is None else 'are with the areas'}"
+        elif self.points is not None:
+            yield f"the areas are from the sample {public_name(self.points.path)}, everything else from the reference"
+        elif areas is not None and any(each.standard_error > 0 for each in areas.classes):
+            yield _CLUSTERED
+
+    def _strange_codes(self, counts: PairCounts) -> str:
+        """Return the reference's codes without a name, where names are known and only its codes tell what they are."""
+        matching = self.comparison.matching
+        if matching.by_name or not len(matching.reference_names):
+            return ""
+        named = {known.code for known in matching.reference_names} | matching.ignored_in_reference | {NONE}
+        codes = sorted({theirs for theirs, _ in counts.pixels} - named)
+        return listed(map(str, codes), _CODES_SHOWN)
+
+    def _areas(self, ground: Ground, counts: PairCounts, points: PairCounts | None, classes: Classes) -> Areas:
+        matching, by_pair = self.comparison.matching, self.comparison.areas(counts)
+        by_code: defaultdict[int, float] = defaultdict(float)
+        for (_, code), area in by_pair.items():
+            by_code[code] += area
+        mapped = classes.map_sums(by_code)
+        if points is not None:
+            return Areas.of(confusion(points, matching, classes), mapped, unit=ground.unit)
+        weights = np.zeros((len(classes.codes),) * 2)
+        for (theirs, ours), area in by_pair.items():
+            if matching.counts(theirs, ours):
+                weights[classes.of_reference[theirs], classes.of_map[ours]] += area
+        population = classes.map_sums(counts.by_map_code()).astype(np.int64)
+        sample = confusion(counts, matching, classes)
+        return Areas.of(sample, mapped, unit=ground.unit, weights=weights, population=population)
+
+
+def _opened(
+    landcover: StrPath | Scene, truth: Truth, legends: LegendsGiven
+) -> tuple[ClassRaster, Nomenclature, ShiftedRaster | WarpedRaster | BurnedPolygons | None, Nomenclature]:
+    """Return a map and its reference, each with its names. Colors of either are read by the legend of the other.
+
+    Where neither has names, two palettes are matched by their colors.
+    """
+    is_raster = truth.given is not None and not truth.polygons
+    own = read_nomenclature(Scene.open(truth.given)) if is_raster else Nomenclature()
+    mapped = ClassRaster.open(landcover, legends.map or legends.reference or own)
+    ours = mapped.names if legends.map is None else legends.map
+    grid = mapped.scene.geobox
+    if is_raster:
+        raster = ClassRaster.open(truth.given, legends.reference or ours or used_colors(mapped.scene))
+        return mapped, ours, align(raster, grid), raster.names if legends.reference is None else legends.reference
+    if truth.given is None:
+        return mapped, ours, None, legends.of_features or own
+    burned = BurnedPolygons.open(
+        truth.given, truth.column, truth.layer, grid, mapped.scene.path, ours, legends.of_features
+    )
+    return mapped, ours, burned, burned.names
+
+
+def _unnamed_note(ours: Nomenclature, theirs: Nomenclature) -> str | None:
+    """Return a line where codes alone say what is what, and only one of the two tells what they mean."""
+    if len(ours) and not len(theirs):
+        unnamed, named, way_out = "reference", "map", "`reference_legend` or `mapping`"
+    elif len(theirs) and not len(ours):
+        unnamed, named, way_out = "map", "reference", "`legend`"
+    else:
+        return None
+    return f"the {unnamed} has no class names: its codes count as the {named}'s; if they are others, give {way_out}"
+
+
+def _read_notes(
+    mapped: ClassRaster, aligned: ShiftedRaster | WarpedRaster | BurnedPolygons | None
+) -> Iterator[str | None]:
+    """Yield how the codes of map and reference were read, where that is not plain."""
+    yield mapped.note
+    if isinstance(aligned, ShiftedRaster | WarpedRaster):
+        yield aligned.raster.note
+
+
+def _are_polygons(reference: object) -> bool:
+    """Say whether a reference is polygons; of rasters without loading what reads those."""
+    return reference is not None and not looks_raster(reference) and features.is_features(reference)
+
+
+def _chosen(names: dict[int, str], classes: str | Sequence[str | int]) -> frozenset[int]:
+    return choose_classes(Nomenclature.from_names(names, {}).completed(names), classes)

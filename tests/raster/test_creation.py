@@ -86,7 +86,7 @@ def test_a_level_of_what_has_none_is_refused() -> None:
 
 
 def test_what_this_gdal_cannot_write_is_told_before_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules["geoseg.raster.landcover.storage"]._WORDS, "COMPRESS", ("UNHEARD-OF",))
+    monkeypatch.setitem(sys.modules["geoseg.raster.landcover.product"]._WORDS, "COMPRESS", ("UNHEARD-OF",))
     with pytest.raises(UsageError, match="this GDAL is built without COMPRESS=UNHEARD-OF") as caught:
         creation_options({"COMPRESS": "unheard-of"})
     assert "\n" not in str(caught.value)

@@ -11,7 +11,7 @@ import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,9 @@ from numpy.typing import NDArray
 from geoseg.errors import ModelError
 from geoseg.model.bundle import one_line
 from geoseg.raster import Window
-from geoseg.raster.landcover import ProductName
+
+if TYPE_CHECKING:
+    from geoseg.raster.landcover import ProductName
 
 HELD_SLABS = 2
 """So many slabs a sweep may hold when `push` returns: with more the readers could run out of buffers."""

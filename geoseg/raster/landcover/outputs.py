@@ -25,10 +25,9 @@ from geoseg.raster.environment import GDAL_ERRORS
 from geoseg.raster.geobox import GeoBox
 from geoseg.raster.landcover.cog import Blocks, CogHead, check_whole
 from geoseg.raster.landcover.overviews import halved_px
-from geoseg.raster.landcover.product import Product
+from geoseg.raster.landcover.product import DEFAULTS, Product
 from geoseg.raster.landcover.sidecars import is_foreign_names, is_foreign_style, names_path, sidecars, style_path
 from geoseg.raster.landcover.stages import NextStage, Stage
-from geoseg.raster.landcover.storage import DEFAULTS
 from geoseg.raster.landcover.tile_file import PartFormat
 from geoseg.raster.windows import Tiling, Window
 

@@ -32,8 +32,7 @@ from geoseg.legend import NODATA
 from geoseg.raster.environment import GDAL_ERRORS, raster_environment
 from geoseg.raster.landcover import tiff
 from geoseg.raster.landcover.overviews import Pixels, halved, overview_levels, use_compiled
-from geoseg.raster.landcover.product import Product
-from geoseg.raster.landcover.storage import DEFAULTS
+from geoseg.raster.landcover.product import DEFAULTS, Product
 from geoseg.raster.windows import Window
 
 _LEVEL_OPTIONS = {"DEFLATE": "ZLEVEL", "ZSTD": "ZSTD_LEVEL", "LZMA": "LZMA_PRESET"}

@@ -23,8 +23,15 @@ from geoseg.raster.landcover import is_foreign_style, style_path
 from geoseg.vector.io.arrow import write_geoparquet
 from geoseg.vector.io.crs import WGS84, in_crs, to_pyproj
 from geoseg.vector.io.gdal import write_flatgeobuf, write_geojson, write_geojson_sequence
-from geoseg.vector.io.geopackage import check_file, copied, is_kept, move_layer, write_geopackage
-from geoseg.vector.io.symbology import MOST_CATEGORIES, categorized_style
+from geoseg.vector.io.geopackage import (
+    MOST_CATEGORIES,
+    categorized_style,
+    check_file,
+    copied,
+    is_kept,
+    move_layer,
+    write_geopackage,
+)
 from geoseg.vector.polygons import FeatureTable, PolygonLayer, to_shapes
 
 Writer = Callable[[Path, PolygonLayer, Iterable[FeatureTable]], None]
