@@ -8,6 +8,7 @@ from .aligned import whole_shift as whole_shift
 from .aligned import whole_turns as whole_turns
 from .area_of_interest import AreaOfInterest as AreaOfInterest
 from .bands import BandStatistics as BandStatistics
+from .bands import band_statistics as band_statistics
 from .classes import DEFAULT_TOLERANCE as DEFAULT_TOLERANCE
 from .classes import ClassRaster as ClassRaster
 from .classes import ColorCodes as ColorCodes
@@ -55,10 +56,8 @@ from .raster_legend import read_nomenclature as read_nomenclature
 from .scene import Patch as Patch
 from .scene import Scene as Scene
 from .scene import as_scene as as_scene
-from .scene import band_statistics as band_statistics
 from .scene import crop as crop
 from .scene import mosaic as mosaic
-from .scene import sample_windows as sample_windows
 from .scene import scaled as scaled
 from .scratch_file import temporary_copy as temporary_copy
 from .sources import TILE_PX as TILE_PX
@@ -83,4 +82,5 @@ from .windows import axis_starts as axis_starts
 from .windows import choose_tile as choose_tile
 from .windows import repeated_windows as repeated_windows
 from .windows import round_tile as round_tile
+from .windows import sample_windows as sample_windows
 from .windows import tiles as tiles

@@ -4,9 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from geoseg.errors import SceneError, UsageError, numbered
 
+_LOW_PERCENT, _HIGH_PERCENT = 2.0, 98.0
+_COUNTED_BYTES = 2
+"""Of an integer whose values are counted: sorting them takes ten times as long."""
 _UNSAID = {"gray", "undefined", "palette", ""}
 _SYNONYMS = {
     "r": "red",
@@ -174,3 +181,27 @@ def _plain(name: str) -> str:
 
 def _commas(indexes: Sequence[int]) -> str:
     return ",".join(map(str, indexes))
+
+
+def band_statistics(pixels: NDArray[np.generic]) -> BandStatistics | None:
+    """Measure pixels (band, n), all valid; None without pixels."""
+    if pixels.shape[1] == 0:
+        return None
+    if pixels.dtype.kind in "iu" and pixels.dtype.itemsize <= _COUNTED_BYTES:
+        return BandStatistics(*map(tuple, zip(*map(_counted_statistics, pixels), strict=True)))
+    values = pixels.astype(np.float64)
+    low, high = np.percentile(values, (_LOW_PERCENT, _HIGH_PERCENT), axis=1)
+    return BandStatistics(*(tuple(map(float, row)) for row in (values.mean(axis=1), values.std(axis=1), low, high)))
+
+
+def _counted_statistics(values: NDArray[Any]) -> tuple[float, float, float, float]:
+    """Return mean, standard deviation, low and high of small integers, of which it is enough to count each."""
+    least = int(np.iinfo(values.dtype).min)
+    counts = np.bincount(values.astype(np.intp) - least)
+    numbers, up_to = np.arange(least, least + len(counts), dtype=np.float64), np.cumsum(counts)
+    mean = float(counts @ numbers) / values.size
+    std = (float(counts @ (numbers - mean) ** 2) / values.size) ** 0.5
+    places = (values.size - 1) * np.array((_LOW_PERCENT, _HIGH_PERCENT)) / 100
+    below, above = (numbers[np.searchsorted(up_to, around(places), "right")] for around in (np.floor, np.ceil))
+    low, high = below + (above - below) * (places - np.floor(places))
+    return mean, std, float(low), float(high)

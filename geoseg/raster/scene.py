@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,7 @@ from geoseg.errors import GeosegError, GeosegWarning, SceneError, UsageError
 from geoseg.given import plain_arguments
 from geoseg.html import beside, picture, swatches, table
 from geoseg.raster.area_of_interest import AreaOfInterest
-from geoseg.raster.bands import BandNames, BandStatistics, choose_bands
+from geoseg.raster.bands import BandNames, BandStatistics, band_statistics, choose_bands
 from geoseg.raster.dataset_cache import opened
 from geoseg.raster.environment import raster_environment, shown
 from geoseg.raster.fingerprint import digest, files_behind, local_file, stamps
@@ -28,17 +28,12 @@ from geoseg.raster.raster_legend import is_classes, read_nomenclature
 from geoseg.raster.sources import is_item, raster_of
 from geoseg.raster.validity import Validity
 from geoseg.raster.views import cropped, joined, scaled_to
-from geoseg.raster.windows import Window
+from geoseg.raster.windows import Window, sample_windows
 
 if TYPE_CHECKING:
     from xarray import DataArray
 
 OVERVIEW_PX = 512
-LOW_PERCENT, HIGH_PERCENT = 2.0, 98.0
-_COUNTED_BYTES = 2
-"""Of an integer whose values are counted: sorting them takes ten times as long."""
-_SAMPLES_A_SIDE = 8
-_SAMPLE_PX = 64
 _THUMBNAIL_PX = 240
 _MOST_CLASSES = 24
 _SAME_PIXEL = 1.02
@@ -436,47 +431,6 @@ def scaled(scene: Scene, factor: float | tuple[float, float]) -> Scene:
     opened = Scene.open(text, bands=range(1, len(scene.band_indexes) + 1))
     stated_m = place_at(scene.geobox, shape).stated_gsd_m  # no file keeps it
     return replace(opened, area=area, geobox=replace(opened.geobox, stated_gsd_m=stated_m))
-
-
-def band_statistics(pixels: NDArray[np.generic]) -> BandStatistics | None:
-    """Measure pixels (band, n), all valid; None without pixels."""
-    if pixels.shape[1] == 0:
-        return None
-    if pixels.dtype.kind in "iu" and pixels.dtype.itemsize <= _COUNTED_BYTES:
-        return BandStatistics(*map(tuple, zip(*map(_counted_statistics, pixels), strict=True)))
-    values = pixels.astype(np.float64)
-    low, high = np.percentile(values, (LOW_PERCENT, HIGH_PERCENT), axis=1)
-    return BandStatistics(*(tuple(map(float, row)) for row in (values.mean(axis=1), values.std(axis=1), low, high)))
-
-
-def _counted_statistics(values: NDArray[Any]) -> tuple[float, float, float, float]:
-    """Return mean, standard deviation, low and high of small integers, of which it is enough to count each."""
-    least = int(np.iinfo(values.dtype).min)
-    counts = np.bincount(values.astype(np.intp) - least)
-    numbers, up_to = np.arange(least, least + len(counts), dtype=np.float64), np.cumsum(counts)
-    mean = float(counts @ numbers) / values.size
-    std = (float(counts @ (numbers - mean) ** 2) / values.size) ** 0.5
-    places = (values.size - 1) * np.array((LOW_PERCENT, HIGH_PERCENT)) / 100
-    below, above = (numbers[np.searchsorted(up_to, around(places), "right")] for around in (np.floor, np.ceil))
-    low, high = below + (above - below) * (places - np.floor(places))
-    return mean, std, float(low), float(high)
-
-
-def sample_windows(shape: tuple[int, int], block_shape: tuple[int, int]) -> Iterator[tuple[Window, int]]:
-    """Yield up to 64 stored blocks spread over a raster, each with the step that thins it to about 64 x 64 pixels.
-
-    A file without overviews is sampled so: a decimated read of it would decode every block.
-    """
-    for row in _spread(shape[0], block_shape[0]):
-        for col in _spread(shape[1], block_shape[1]):
-            height, width = min(block_shape[0], shape[0] - row), min(block_shape[1], shape[1] - col)
-            yield Window(row, col, height, width), max(1, round((height * width / _SAMPLE_PX**2) ** 0.5))
-
-
-def _spread(length_px: int, block_px: int) -> list[int]:
-    blocks = -(-length_px // block_px)
-    samples = min(blocks, _SAMPLES_A_SIDE if block_px > 1 else _SAMPLES_A_SIDE**2)
-    return [round((step + 0.5) * blocks / samples - 0.5) * block_px for step in range(samples)]
 
 
 def _describe(

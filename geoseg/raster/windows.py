@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, overload
@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 _WHOLE = 1e-6
 """Of a pixel: what rasterio computes from coordinates is whole but for rounding."""
+_SAMPLES_A_SIDE = 8
+_SAMPLE_PX = 64
+"""A raster is sampled in so many blocks along each side, of about so many pixels."""
 TILE_WIDTH_PX = 4096
 """A tile's rows are held in float32 for every class, so its width is what costs memory."""
 TILE_HEIGHT_PX = 4096
@@ -291,3 +294,20 @@ def repeated_windows(length_px: int, window_px: int, stride_px: int, tile_px: in
     """Return how many window rows (or columns) are run along one axis, those that touch two tiles counted twice."""
     starts = axis_starts(length_px, window_px, stride_px)
     return sum((min(start + window_px, length_px) - 1) // tile_px - start // tile_px + 1 for start in starts)
+
+
+def sample_windows(shape: tuple[int, int], block_shape: tuple[int, int]) -> Iterator[tuple[Window, int]]:
+    """Yield up to 64 stored blocks spread over a raster, each with the step that thins it to about 64 x 64 pixels.
+
+    A file without overviews is sampled so: a decimated read of it would decode every block.
+    """
+    for row in _spread(shape[0], block_shape[0]):
+        for col in _spread(shape[1], block_shape[1]):
+            height, width = min(block_shape[0], shape[0] - row), min(block_shape[1], shape[1] - col)
+            yield Window(row, col, height, width), max(1, round((height * width / _SAMPLE_PX**2) ** 0.5))
+
+
+def _spread(length_px: int, block_px: int) -> list[int]:
+    blocks = -(-length_px // block_px)
+    samples = min(blocks, _SAMPLES_A_SIDE if block_px > 1 else _SAMPLES_A_SIDE**2)
+    return [round((step + 0.5) * blocks / samples - 0.5) * block_px for step in range(samples)]

@@ -18,8 +18,8 @@ from geoseg.legend import NODATA, Color, LandCover, NamedClass, Nomenclature
 from geoseg.raster.dataset_cache import opened
 from geoseg.raster.environment import shown
 from geoseg.raster.raster_legend import color_table
-from geoseg.raster.scene import Patch, Scene, sample_windows
-from geoseg.raster.windows import tiles
+from geoseg.raster.scene import Patch, Scene
+from geoseg.raster.windows import sample_windows, tiles
 
 DEFAULT_TOLERANCE = 0.001
 """Share of a raster's pixels in colors or codes that no class has, which is ignored instead of refused."""
