@@ -15,7 +15,7 @@ from affine import Affine
 from numpy.typing import NDArray
 from rasterio.io import DatasetReader, MemoryFile
 
-from geoseg.errors import GeosegError, GeosegWarning, SceneError, UsageError
+from geoseg.errors import GeosegError, GeosegWarning, SceneError, UsageError, listed, numbered
 from geoseg.given import plain_arguments
 from geoseg.html import beside, picture, swatches, table
 from geoseg.raster.area_of_interest import AreaOfInterest
@@ -360,8 +360,8 @@ def mosaic(scenes: Iterable[str | os.PathLike[str] | Scene | DatasetReader | Dat
     coarse = [s for s in each if max(s.geobox.transform.a / step, -s.geobox.transform.e / down) > _SAME_PIXEL]
     if coarse:
         warnings.warn(
-            f"{len(coarse)} of the {len(each)} scenes of the mosaic ({shown(coarse[0].path)} for one) have larger "
-            f"pixels than {shown(finest.path)}; they are interpolated",
+            f"scenes of the mosaic with larger pixels than {shown(finest.path)} are interpolated: "
+            f"{listed(shown(scene.path) for scene in coarse)}",
             GeosegWarning,
             stacklevel=2,
         )
@@ -391,14 +391,14 @@ def _check_joinable(scene: Scene, first: Scene) -> None:
             "(rio warp --dst-crs), or map them one by one",
             "scenes",
         )
-    for what, mine, of_first in (
-        ("bands", len(scene.band_indexes), len(first.band_indexes)),
-        ("pixels", scene.dtype, first.dtype),
+    for mine, of_first in (
+        (numbered(len(scene.band_indexes), "band"), numbered(len(first.band_indexes), "band")),
+        (f"{scene.dtype} pixels", f"{first.dtype} pixels"),
     ):
         if mine != of_first:
             raise SceneError(
-                f"the scenes of a mosaic need the same bands and type: {name} has {mine} {what}, {shown(first.path)} "
-                f"has {of_first} {what}; convert the one, or map them one by one"
+                f"the scenes of a mosaic need the same bands and type: {name} has {mine}, {shown(first.path)} has "
+                f"{of_first}; convert the one, or map them one by one"
             )
 
 

@@ -183,8 +183,8 @@ def test_a_small_class_is_drawn_whole_and_said(tmp_path: Path, pixels: NDArray[n
     said: list[str] = []
     points = sample(landcover, per_class=10, announce=said.append)
     assert len(points) == 43
-    assert said[0] == "43 points: urban_land 10, agriculture_land 10, rangeland 10, forest_land 10, water 3"
-    assert said[1] == "water has only 3 pixels, all of which are drawn"
+    assert said[0] == "43 points: 10 urban_land, 10 agriculture_land, 10 rangeland, 10 forest_land, 3 water"
+    assert said[1] == "water has only 3 pixels, and all are drawn"
 
 
 def test_of_some_classes_in_an_area(pixels: NDArray[np.uint8], landcover: Path) -> None:
@@ -253,7 +253,7 @@ def test_the_command(tmp_path: Path, landcover: Path) -> None:
     done = CliRunner().invoke(geoseg, words)
     assert done.exit_code == 0, done.output
     assert '"pixels": 13500' in done.stdout
-    assert "16 points: urban_land 4" in done.stderr
+    assert "16 points: 4 urban_land" in done.stderr
     assert len(pd.read_csv(out)) == 16
     again = CliRunner().invoke(geoseg, words)
     assert again.exit_code == 1

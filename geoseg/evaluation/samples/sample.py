@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from geoseg import features
 from geoseg.counts import NONE, StoredCodes
-from geoseg.errors import SceneError, UsageError
+from geoseg.errors import SceneError, UsageError, numbered
 from geoseg.evaluation.samples.points import check_degrees, check_target, write_points
 from geoseg.given import plain_arguments
 from geoseg.legend import GivenLegend, Nomenclature, choose_classes, class_list, given_names
@@ -285,8 +285,8 @@ def allotted(areas: Mapping[int, float], per_class: int, points: int | None) -> 
         return dict.fromkeys(areas, per_class)
     if points < per_class * len(areas):
         raise UsageError(
-            f"`points={points}` are too few for `per_class={per_class}` in each of {len(areas)} classes; give at least "
-            f"{per_class * len(areas)} points, or at most {points // len(areas)} for each class",
+            f"`points={points}` are too few for `per_class={per_class}` in each of {numbered(len(areas), 'class')}; give "
+            f"at least {per_class * len(areas)} points, or at most {points // len(areas)} for each class",
             "points",
         )
     large, left = set(areas), points
@@ -308,11 +308,11 @@ def allotted(areas: Mapping[int, float], per_class: int, points: int | None) -> 
 def _lines(drawing: _Drawing, counts: Mapping[int, int], names: Nomenclature) -> Iterator[str]:
     """Yield what people are told: the points of each class, and which classes are smaller than that."""
     drawn = {code: min(count, drawing.pixels[code]) for code, count in counts.items()}
-    each = ", ".join(f"{names.of(code).name} {count}" for code, count in drawn.items())
-    yield f"{sum(drawn.values())} points: {each}"
+    each = ", ".join(f"{count} {names.of(code).name}" for code, count in drawn.items())
+    yield f"{numbered(sum(drawn.values()), 'point')}: {each}"
     for code, count in counts.items():
         if drawn[code] < count:
-            yield f"{names.of(code).name} has only {drawn[code]} pixels, all of which are drawn"
+            yield f"{names.of(code).name} has only {numbered(drawn[code], 'pixel')}, and all are drawn"
     if set(drawing.pixels) - set(counts):
         yield "the other classes of the map have no points: areas will be those of the rest of it"
 
