@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 _SCHEMES = {"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs", "az": "az", "abfs": "az", "abfss": "az", "azure": "az"}
 _URL = re.compile(r"^([a-z0-9]+)://([^/?#]+)/([^/?#][^?#]*)$", re.IGNORECASE)
+_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://\S+", re.IGNORECASE)
 _RETRIES, _RETRY_S = 12, 120
 _BEAT_S, _DEAD_S = 20.0, 120.0
 """An owner shows that it lives so often; one that was silent for so long has lost its lock."""
@@ -324,14 +325,14 @@ def _asked(key: Key, ask: Callable[[], Result]) -> Result:
 def _reason(key: Key, fault: str) -> str:
     """Return in words what a store's long answer says, and the way out."""
     text = " ".join(fault.split())
-    said = text.lower()
+    said = _ADDRESS.sub("", text).lower()  # 403 may be the name of a folder
     if _lacks_bucket(text):
         return f"there is no bucket {key.bucket}; check its name, or make it"
-    if any(word in said for word in ("accessdenied", "forbidden", "403", "unauthenticated", "401", "permission")):
+    if re.search(r"accessdenied|forbidden|unauthenticated|permission|\b40[13]\b", said):
         return "the store refuses (no permission); check the credentials in the environment and the bucket's policy"
-    if any(word in said for word in ("credential", "metadata", "169.254.169.254", "imds", "account must be")):
+    if "//169.254.169.254/" in text or re.search(r"credential|metadata|imds|account must be", said):
         return f"no credentials were found; set {_CREDENTIALS[key.scheme]}"
-    if any(word in said for word in ("503", "500", "502", "504", "slowdown", "slow down", "timed out", "retries")):
+    if re.search(r"slow ?down|timed out|retries|\b50[0234]\b", said):
         return "the store does not answer, after several tries; what is finished is kept: run the same command again"
     return f"{text:.200}; what is finished is kept: check the network and run the same command again"
 

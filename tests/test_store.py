@@ -224,6 +224,22 @@ def test_no_permission_is_one_line(answers: type[_Answers]) -> None:
         Key.of("s3://bucket/a.tif").write(b"map")
 
 
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        (
+            "PUT http://127.0.0.1:1/b403/500/401.tif in 5.503s - connection refused",
+            "check the network and run the same",
+        ),
+        ("PUT http://127.0.0.1:1/b/1.tif: status 403 Forbidden", "no permission"),
+        ("PUT http://127.0.0.1:1/b/1.tif: status 503", "does not answer, after several tries"),
+        ("error sending request for url (http://169.254.169.254/latest/api/token)", "no credentials were found"),
+    ],
+)
+def test_a_number_in_an_address_is_no_status_of_the_store(said: str, reason: str) -> None:
+    assert reason in geoseg.store._reason(Key.of("s3://b403/500/401.tif"), said)
+
+
 @pytest.mark.parametrize("scheme", ["gs", "az"])
 def test_googles_and_azures_stores_are_asked_in_their_words(
     scheme: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -285,8 +285,8 @@ def allotted(areas: Mapping[int, float], per_class: int, points: int | None) -> 
         return dict.fromkeys(areas, per_class)
     if points < per_class * len(areas):
         raise UsageError(
-            f"`points={points}` are too few for `per_class={per_class}` in each of {numbered(len(areas), 'class')}; give "
-            f"at least {per_class * len(areas)} points, or at most {points // len(areas)} for each class",
+            f"`points={points}` are too few for `per_class={per_class}` in each of {numbered(len(areas), 'class')}; "
+            f"give at least {per_class * len(areas)} points, or at most {points // len(areas)} for each class",
             "points",
         )
     large, left = set(areas), points

@@ -398,7 +398,6 @@ def import_once(weights: Path) -> Path:
 
 
 def _import(weights: Path, bundle: Path) -> None:
-
     import_weights(weights, bundle, mkdir=True, overwrite=True)
 
 
