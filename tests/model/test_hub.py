@@ -126,7 +126,7 @@ def test_weights_are_imported_from_the_hub(tmp_path: Path) -> None:
         ("hf://us/several", r"several models, a\.safetensors, deep/b\.safetensors; name one: hf://us/several/a\.safet"),
         ("hf://us/none", r"no model that geoseg reads \(\.safetensors, .*; it has README\.md"),
         ("hf:", r"not the address of a model on the hub; give hf://owner/name"),
-        ("hf://us", r"not the address of a model on the hub; give hf://owner/name"),
+        ("hf://us", r"hf://us is not the address of a model on the hub; give hf://owner/name"),
         ("hf://us/../x", r"not the address of a model"),
     ],
 )

@@ -128,7 +128,7 @@ def _is_shape(lengths: list[object]) -> bool:
     return len(lengths) <= MAX_AXES and all(type(length) is int and length >= 0 for length in lengths)
 
 
-_BUNDLE = "geoseg reads .safetensors bundles"
+_BUNDLE = "geoseg reads .safetensors bundles and .onnx files"
 _PICKLE = (
     "is a pickle, which can run any code when opened; geoseg import (in Python geoseg.import_weights) makes a bundle "
     "of the weights in it and runs nothing"

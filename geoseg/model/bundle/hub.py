@@ -76,8 +76,9 @@ def hub_address(path: str | os.PathLike[str]) -> HubAddress:
     text = os.fspath(path)
     found = _ADDRESS.fullmatch(text)
     if found is None or ".." in text:
+        typed = re.sub(r"^hf:/+", "hf://", text)  # a path has one slash
         raise UsageError(
-            f"{text} is not the address of a model on the hub; give hf://owner/name, hf://owner/name/file or "
+            f"{typed} is not the address of a model on the hub; give hf://owner/name, hf://owner/name/file or "
             "hf://owner/name@revision/file",
             "model",
         )
