@@ -11,6 +11,7 @@ from .evaluation import Evaluation as Evaluation
 from .evaluation import Metrics as Metrics
 from .evaluation import evaluate as evaluate
 from .evaluation import sample as sample
+from .evaluation import tabulate as tabulate
 from .features import within as within
 from .inference import OutputOptions as OutputOptions
 from .inference import Plan as Plan

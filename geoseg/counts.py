@@ -61,6 +61,8 @@ class StoredCodes:
     nodata: int | None
     contested: int = 0
     """Pixels of which the source says several classes."""
+    most: int = MOST_CODES
+    """Codes that it may have: more is no map of classes."""
 
     def as_bytes(self) -> StoredCodes | None:
         """Return the same as bytes, which are quicker; None where a code does not fit."""
@@ -69,17 +71,17 @@ class StoredCodes:
         data = self.data if self.valid is None else np.where(self.valid, self.data, 0)
         if data.min() < 0 or data.max() > 255:
             return None
-        return StoredCodes(data.astype(np.uint8), self.valid, self.nodata)
+        return StoredCodes(data.astype(np.uint8), self.valid, self.nodata, most=self.most)
 
     def indexed(self, name: str) -> tuple[NDArray[np.intp], NDArray[np.int64]]:
         """Return (pixel,) places in a list of codes, and the list, which begins with NONE.
 
-        SceneError, naming the raster, for more than MOST_CODES.
+        SceneError, naming the raster, for more than `most`.
         """
         flat = self.data.ravel()
         found = codes_in(flat)
-        if len(found) > MOST_CODES:
-            raise SceneError(f"{name} holds more than {MOST_CODES} codes in one place; is it a map of classes?")
+        if len(found) > self.most:
+            raise SceneError(f"{name} holds more than {self.most} codes in one place; is it a map of classes?")
         if found[-1] - found[0] < _TABLE_SPAN:
             lookup = np.zeros(found[-1] - found[0] + 1, np.intp)
             lookup[found - found[0]] = np.arange(1, len(found) + 1)

@@ -24,6 +24,7 @@ from geoseg_cli.preview import preview
 from geoseg_cli.process import interrupt_at_end_of_stdin, interrupts_between_imports, termination_interrupts
 from geoseg_cli.progress_bar import DownloadBar
 from geoseg_cli.sample import sample
+from geoseg_cli.tabulate import tabulate
 from geoseg_cli.train import train
 from geoseg_cli.vectorize import vectorize
 
@@ -175,5 +176,5 @@ def geoseg() -> None:
     """
 
 
-for command in (predict, vectorize, train, sample, evaluate, preview, info, import_weights, export, doctor):
+for command in (predict, vectorize, train, tabulate, sample, evaluate, preview, info, import_weights, export, doctor):
     geoseg.add_command(command)

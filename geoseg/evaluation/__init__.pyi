@@ -18,6 +18,7 @@ from .report import markdown_table as markdown_table
 from .report import to_markdown as to_markdown
 from .report import write_report as write_report
 from .samples import sample as sample
+from .tabulate import tabulate as tabulate
 from .worst_crops import WorstCrops as WorstCrops
 from .worst_crops import paint_bands as paint_bands
 from .worst_crops import paint_codes as paint_codes

@@ -9,15 +9,17 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 import rasterio.features
 from numpy.typing import NDArray
+from rasterio.enums import MergeAlg
 
 from geoseg import dataset, features
-from geoseg.counts import NONE, StoredCodes
+from geoseg.counts import MOST_CODES, NONE, StoredCodes
 from geoseg.errors import SceneError, UsageError
 from geoseg.evaluation.matching import key
 from geoseg.legend import Nomenclature, class_list
 from geoseg.raster import GeoBox, Window
 
 if TYPE_CHECKING:
+    from geoseg.dataset import PlacedPolygons
     from geoseg.features import LayerChoice, VectorSource
 
 _INTEGER = re.compile(r"[-+]?\d+", re.ASCII)
@@ -59,19 +61,50 @@ class BurnedPolygons:
         is not clear.
         """
         source = features.find_features(given, "polygons", "reference", layer)
-        title = features.column_of(source, column)
         try:
-            found = dataset.read_polygons(source, title)
+            title, found = _read(source, column, grid, map_path)
         except SceneError:
-            _refuse_points(source, title)
+            _refuse_points(source, features.column_of(source, column))
             raise
-        dataset.check_polygons(source, found.crs_wkt, grid, map_path)
-        if found.beside([grid]) == len(found.geometries):
-            raise SceneError(f"{source.name} and the map do not overlap; check their CRS and place")
-        values = sorted(set(found.values) - {""})
-        names, codes = _polygon_classes(values, map_names, reference_names, f"{source.name}, column {title}")
+        where = f"{source.name}, column {title}"
+        names, codes = _polygon_classes(_values(found, where), map_names, reference_names, where)
+        return cls._placed(source, title, found, grid, names, codes)
+
+    @classmethod
+    def of_zones(
+        cls,
+        given: Any,  # noqa: ANN401 - a path, or a GeoDataFrame, which is heavy to name
+        column: str | None,
+        layer: LayerChoice,
+        grid: GeoBox,
+        map_path: str,
+    ) -> Self:
+        """Read polygons whose column names no classes, but zones of any names: their codes count from 0.
+
+        Whole numbers are in their order, names in that of letters. Raises as `open`.
+        """
+        source = features.find_features(given, "polygons", "zones", layer)
+        title, found = _read(source, column, grid, map_path)
+        values = _values(found, f"{source.name}, column {title}")
+        if all(_INTEGER.fullmatch(value) for value in values):
+            values = sorted(values, key=int)
+        codes = {value: code for code, value in enumerate(values)}
+        names = Nomenclature.from_names({code: value for value, code in codes.items()}, {})
+        return cls._placed(source, title, found, grid, names, tuple(codes.items()), "zones")
+
+    @classmethod
+    def _placed(  # noqa: PLR0913, PLR0917 - what polygons on a map are
+        cls,
+        source: VectorSource,
+        title: str,
+        found: PlacedPolygons,
+        grid: GeoBox,
+        names: Nomenclature,
+        codes: tuple[tuple[str, int], ...],
+        what: str = "a reference",
+    ) -> Self:
         dataset.placed_polygons(source, title, grid)  # once, before threads ask for it
-        notes = (source.note, found.note([grid], "a reference", "the map"))
+        notes = (source.note, found.note([grid], what, "the map"))
         return cls(source, title, codes, names, grid, source.stamp, tuple(note for note in notes if note))
 
     @property
@@ -103,7 +136,25 @@ class BurnedPolygons:
         codes = np.full(window.shape, none, np.uint8 if self.is_plain else np.int32)
         if shapes:
             rasterio.features.rasterize(shapes, out=codes, transform=place.transform)
-        return StoredCodes(codes, None, none, _contested_px(shapes, place))
+        return StoredCodes(codes, None, none, _contested_px(shapes, place), max(MOST_CODES, len(self.codes) + 1))
+
+
+def _read(source: VectorSource, column: str | None, grid: GeoBox, map_path: str) -> tuple[str, PlacedPolygons]:
+    """Return the column that says what polygons are, and the polygons. SceneError where they lie beside the map."""
+    title = features.column_of(source, column)
+    found = dataset.read_polygons(source, title)
+    dataset.check_polygons(source, found.crs_wkt, grid, map_path)
+    if found.beside([grid]) == len(found.geometries):
+        raise SceneError(f"{source.name} and the map do not overlap; check their CRS and place")
+    return title, found
+
+
+def _values(found: PlacedPolygons, where: str) -> list[str]:
+    """Return the values of a column, each once. SceneError where there are none."""
+    values = sorted(set(found.values) - {""})
+    if not values:
+        raise SceneError(f"{where}: no polygon has a class; fill in the column")
+    return values
 
 
 def _refuse_points(source: VectorSource, column: str) -> None:
@@ -127,7 +178,7 @@ def points_error(name: str) -> UsageError:
 def _contested_px(shapes: list[tuple[Any, int]], place: GeoBox) -> int:
     """Return how many pixels lie in polygons of several classes."""
     classes = sorted({code for _, code in shapes})
-    if len(classes) < 2:
+    if len(classes) < 2 or not _overlap(shapes, place):
         return 0
     seen, several = np.zeros(place.shape, bool), np.zeros(place.shape, bool)
     for wanted in classes:
@@ -139,6 +190,15 @@ def _contested_px(shapes: list[tuple[Any, int]], place: GeoBox) -> int:
     return int(np.count_nonzero(several))
 
 
+def _overlap(shapes: list[tuple[Any, int]], place: GeoBox) -> bool:
+    """Say whether a pixel lies in several polygons: asked once, where each class on its own takes as many passes."""
+    ones = [(shape, 1) for shape, _ in shapes]
+    covered: NDArray[np.uint16] = rasterio.features.rasterize(
+        ones, place.shape, transform=place.transform, dtype="uint16", merge_alg=MergeAlg.add
+    )
+    return bool(covered.max() > 1)
+
+
 def _polygon_classes(
     values: list[str], map_names: Nomenclature, reference_names: Nomenclature | None, where: str
 ) -> tuple[Nomenclature, tuple[tuple[str, int], ...]]:
@@ -146,8 +206,6 @@ def _polygon_classes(
 
     Names are those of the legend that is given, else the map's and what the map lacks; whole numbers are codes.
     """
-    if not values:
-        raise SceneError(f"{where}: no polygon has a class; fill in the column")
     if all(_INTEGER.fullmatch(value) for value in values):
         names = reference_names or Nomenclature()
         return names, tuple((value, _fitting(int(value), where)) for value in values)

@@ -42,6 +42,7 @@ OUTPUTS = {
     "preview": ("--out",),
     "evaluate": ("--report",),
     "sample": ("--out",),
+    "tabulate": ("--out",),
     "import": ("--out",),
 }
 

@@ -82,6 +82,7 @@ def build(folder: Path) -> None:
     )
     fields.to_file(folder / "fields.gpkg")
     fields.to_file(folder / "parcels.gpkg")
+    fields.rename(columns={"landuse": "district"}).to_file(folder / "districts.gpkg")
     (folder / "crops.csv").write_text("code,name\n1,agriculture_land\n3,forest_land\n")
     write_deepglobe(folder / "deepglobe", image, codes)
     shutil.copytree(folder / "deepglobe", folder / "my_labels")

@@ -1,0 +1,211 @@
+"""The verb `tabulate`: how much of each class there is, in all of a map, by district, or by what was there before."""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from geoseg import features
+from geoseg.atomic import probe_writable, write_durably
+from geoseg.counts import NONE, PairCounts
+from geoseg.errors import OutputError, SceneError, UsageError
+from geoseg.evaluation.comparison import Comparison, count
+from geoseg.evaluation.matching import Matching
+from geoseg.evaluation.reference import BurnedPolygons
+from geoseg.given import is_frame, looks_raster, plain_arguments
+from geoseg.legend import GivenLegend, Nomenclature, given_names
+from geoseg.progress import Progress, announcer
+from geoseg.raster import ClassRaster, Ground, ShiftedRaster, WarpedRaster, align, shown
+
+if TYPE_CHECKING:
+    import geopandas
+    import pandas as pd
+
+    from geoseg.features import LayerChoice
+    from geoseg.features.area_of_interest import Aoi
+
+StrPath = str | os.PathLike[str]
+_CSV = ".csv"
+
+
+@plain_arguments()
+def tabulate(  # noqa: PLR0913 - the options of the verb
+    landcover: StrPath,
+    by: StrPath | geopandas.GeoDataFrame | None = None,
+    out: StrPath | None = None,
+    *,
+    column: str | None = None,
+    layer: LayerChoice = None,
+    legend: GivenLegend | None = None,
+    by_legend: GivenLegend | None = None,
+    aoi: Aoi | None = None,
+    aoi_crs: str | None = None,
+    mkdir: bool = False,
+    overwrite: bool = False,
+    threads: int | None = None,
+    progress: Callable[[Progress], None] | None = None,
+    announce: Callable[[str], None] | None = None,
+) -> pd.DataFrame:
+    """Add up the area of each class of a map: of all of it, in each zone of polygons, or by the classes of another map.
+
+    Parameters
+    ----------
+    landcover : path
+        Any raster of classes that GDAL reads.
+    by : path or GeoDataFrame, optional
+        The zones: polygons (anything that GDAL or pyarrow reads) whose `column` names the zone, or a raster of classes,
+        such as the map of an earlier date. Polygons of one name are one zone. A pixel is in the zone that holds its
+        center, of several in the last.
+    out : path, optional
+        A CSV file of the table.
+    column, layer : str, optional
+        The column that names the zones, and the layer or layers, of polygons.
+    legend, by_legend : path, dict of names by code, Legend or Nomenclature, optional
+        Names of the map's codes, and of those of a raster of zones; by default their own.
+    aoi : path, GeoDataFrame, geometry or GeoJSON, optional
+        Polygons: only pixels whose centers lie in them count; `aoi_crs` is the CRS of one that names none.
+    mkdir, overwrite : bool
+        Make the folders that do not exist; replace an existing file.
+    threads : int, optional
+        How many tiles are counted at once.
+    progress, announce : callable, optional
+        Called with a `Progress` after each tile, and with lines for people.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row for each class in each zone that has a pixel of it: zone (only with `by`), code, name, pixels, area_m2
+        (area_px where the map has no place), and share, that of the zone's pixels with a class.
+
+    Raises
+    ------
+    UsageError, SceneError, OutputError
+        Nothing is at `out` then that was not there before.
+
+    Notes
+    -----
+    Areas are those on the ground, in every CRS, and what the map shows: `evaluate(..., areas=True)` corrects them for
+    the errors of the map. It is read once, tile by tile.
+
+    Examples
+    --------
+    >>> table = geoseg.tabulate("landcover.tif", "districts.gpkg", column="district")  # doctest: +SKIP
+    >>> table.pivot(index="zone", columns="name", values="area_m2")  # doctest: +SKIP
+
+    """
+    say = announcer(announce)
+    target = None if out is None else _check_target(out, mkdir=mkdir, overwrite=overwrite)
+    part = landcover if aoi is None and aoi_crs is None else features.within(landcover, aoi, aoi_crs)
+    given = given_names(legend)
+    raster = ClassRaster.open(part, given)
+    zones = _Zones.of(by, column, layer, by_legend, raster)
+    names = raster.names if given is None else given
+    ground = Ground.of(raster.scene.geobox)
+    comparison = Comparison(raster, zones.source, Matching(names, zones.names, by_name=False), None, ground)
+    counts, _ = count(comparison, threads=threads, progress=progress)
+    table = _table(counts, comparison, zones)
+    for line in (raster.note, *zones.notes, *_lines(counts, zones)):
+        if line:
+            say(line)
+    if target is not None:
+        write_durably(target, table.to_csv(index=False, lineterminator="\n").encode())
+    return table
+
+
+def _check_target(out: StrPath, *, mkdir: bool, overwrite: bool) -> Path:
+    path = Path(out)
+    if path.suffix.lower() != _CSV:
+        raise UsageError(f"a table is a {_CSV} file, got {path}", "out")
+    if mkdir:
+        path.absolute().parent.mkdir(parents=True, exist_ok=True)
+    path = probe_writable(out)
+    if path.exists() and not overwrite:
+        raise OutputError(f"{path} exists; add `overwrite=True` to replace it, or choose another `out`", "out")
+    return path
+
+
+@dataclass(frozen=True, slots=True)
+class _Zones:
+    """What a map is divided by."""
+
+    source: ShiftedRaster | WarpedRaster | BurnedPolygons | None
+    """None where it is not divided."""
+    names: Nomenclature
+    """Of the zones' codes."""
+    notes: tuple[str | None, ...] = ()
+
+    @classmethod
+    def of(
+        cls,
+        by: Any,  # noqa: ANN401 - a path, or a GeoDataFrame, which is heavy to name
+        column: str | None,
+        layer: LayerChoice,
+        legend: GivenLegend | None,
+        raster: ClassRaster,
+    ) -> Self:
+        """Open zones. UsageError or SceneError where they are none, or lie elsewhere."""
+        if not (by is None or isinstance(by, str | os.PathLike) or is_frame(by)):
+            raise UsageError(
+                f"zones are polygons or a raster of classes, got a {type(by).__name__}; give their file", "by"
+            )
+        are_polygons = by is not None and not looks_raster(by) and features.is_features(by)
+        for name, value in (("column", column), ("layer", layer)):
+            if value is not None and not are_polygons:
+                raise UsageError(f"`{name}` is for polygons; leave it out, or give `by` a file of polygons", name)
+        if legend is not None and (by is None or are_polygons):
+            raise UsageError("`by_legend` is for zones that are a raster; leave it out", "by_legend")
+        if by is None:
+            return cls(None, Nomenclature())
+        grid, path = raster.scene.geobox, raster.scene.path
+        if are_polygons:
+            burned = BurnedPolygons.of_zones(by, column, layer, grid, path)
+            return cls(burned, burned.names, (burned.note,))
+        given = given_names(legend)
+        other = ClassRaster.open(by, given or raster.names)
+        aligned = align(other, grid)
+        return cls(aligned, other.names if given is None else given, (other.note, aligned.note))
+
+
+def _table(counts: PairCounts, comparison: Comparison, zones: _Zones) -> pd.DataFrame:
+    """Return the table that `tabulate` describes. SceneError where no pixel has a class, and a zone."""
+    import pandas as pd  # noqa: PLC0415 - half a second that an error need not wait for
+
+    is_divided, names, areas = zones.source is not None, comparison.matching.map_names, comparison.areas(counts)
+    column = "area_px" if comparison.ground is None else f"area_{comparison.ground.unit}"
+    found = sorted(pair for pair in counts.pixels if pair[1] != NONE and not (is_divided and pair[0] == NONE))
+    if not found:
+        where = " in a zone" if is_divided else ""
+        raise SceneError(
+            f"{shown(comparison.mapped.scene.path)} has no pixel with a class{where}; check its nodata value, its "
+            "place, and the area of interest"
+        )
+    whole: defaultdict[int, float] = defaultdict(float)
+    for zone, code in found:
+        whole[zone] += areas[zone, code]
+    rows = [
+        {"zone": zones.names.of(zone).name}
+        | {"code": code, "name": names.of(code).name, "pixels": counts.pixels[zone, code]}
+        | {column: areas[zone, code], "share": areas[zone, code] / whole[zone]}
+        for zone, code in found
+    ]
+    table = pd.DataFrame(rows)
+    return table if is_divided else table.drop(columns="zone")
+
+
+def _lines(counts: PairCounts, zones: _Zones) -> Iterator[str]:
+    """Yield what of the map is in no zone, or in several, and which zones have nothing of it."""
+    if zones.source is None:
+        return
+    there = sum(pixels for (_, code), pixels in counts.pixels.items() if code != NONE)
+    outside = sum(pixels for (zone, code), pixels in counts.pixels.items() if code != NONE and zone == NONE)
+    if outside:
+        yield f"{outside} pixels of the map ({outside / there:.2%}) lie in no zone"
+    if counts.contested:
+        yield f"{counts.contested} pixels lie in several zones; there the last polygon counts"
+    empty = len(zones.names) - len({zone for zone, code in counts.pixels if NONE not in (zone, code)})
+    if empty and isinstance(zones.source, BurnedPolygons):
+        yield f"{empty} of {len(zones.names)} zones hold no pixel of the map with a class"

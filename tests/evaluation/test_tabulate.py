@@ -1,0 +1,230 @@
+"""The verb `tabulate`, against numpy, shapely and the ellipsoid of pyproj."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import geopandas
+import numpy as np
+import pandas as pd
+import pytest
+import shapely
+from affine import Affine
+from click.testing import CliRunner
+from numpy.typing import NDArray
+from pyproj import Geod
+
+from geoseg import tabulate
+from geoseg.errors import GeosegError
+from geoseg.legend import DEEPGLOBE
+from geoseg_cli.main import geoseg
+from tests.evaluation.rasters import NODATA, UTM, patches, write
+
+SHAPE = (120, 90)
+DEGREES: dict[str, Any] = {"crs": "EPSG:4326", "transform": Affine(0.1, 0, 10, 0, -0.1, 64)}
+
+
+@pytest.fixture
+def pixels() -> NDArray[np.uint8]:
+    pixels = patches(2, *SHAPE, side=4)
+    pixels[:9] = NODATA
+    return pixels
+
+
+@pytest.fixture
+def landcover(tmp_path: Path, pixels: NDArray[np.uint8]) -> Path:
+    return write(tmp_path / "landcover.tif", pixels, legend=DEEPGLOBE, tiled=True, blockxsize=32, blockysize=32, **UTM)
+
+
+def districts(place: dict[str, Any] = UTM) -> geopandas.GeoDataFrame:
+    """Return two triangles and a ring, one name twice, which leave places to nobody."""
+    at = place["transform"]
+    corners = {
+        "north": [(3.1, 2.2), (80.3, 10.7), (20.9, 50.4)],
+        "south": [(30.3, 70.1), (85.2, 75.9), (60.7, 118.3)],
+        "east": [(60.1, 30.3), (88.2, 30.9), (87.7, 60.1)],
+    }
+    shapes = [shapely.Polygon([at @ corner for corner in ring]) for ring in corners.values()]
+    return geopandas.GeoDataFrame({"part": ["a", "b", "a"], "inhabitants": 7}, geometry=shapes, crs=place["crs"])
+
+
+def zones_of(frame: geopandas.GeoDataFrame, place: dict[str, Any], values: list[Any]) -> NDArray[Any]:
+    """Return the value of the polygon that holds each pixel's center; "" for none."""
+    rows, cols = np.mgrid[: SHAPE[0], : SHAPE[1]] + 0.5
+    x, y = place["transform"] @ (cols, rows)
+    found = np.full(SHAPE, "", object)
+    for shape, value in zip(frame.geometry, values, strict=True):
+        found[shapely.contains_xy(shape, x, y)] = value
+    return found
+
+
+def brute(
+    zones: NDArray[Any], pixels: NDArray[np.uint8], areas: NDArray[Any]
+) -> dict[tuple[Any, int], tuple[int, float]]:
+    counted = (zones != "") & (pixels != NODATA)
+    return {
+        (zone, code): (int(there.sum()), float(areas[there].sum()))
+        for zone in set(zones[counted].tolist())
+        for code in set(pixels[counted].tolist())
+        if (there := counted & (zones == zone) & (pixels == code)).any()
+    }
+
+
+def as_dict(table: pd.DataFrame) -> dict[tuple[Any, int], tuple[int, Any]]:
+    return {
+        (zone, code): (count, pytest.approx(area, rel=1e-6))
+        for zone, code, count, area in zip(table["zone"], table["code"], table["pixels"], table["area_m2"], strict=True)
+    }
+
+
+@pytest.mark.parametrize("crs", [None, "EPSG:3035"])
+def test_polygons_divide_a_map_by_the_middles_of_its_pixels(
+    pixels: NDArray[np.uint8], landcover: Path, crs: str | None
+) -> None:
+    frame = districts()
+    wanted = brute(zones_of(frame, UTM, frame["part"].tolist()), pixels, np.full(SHAPE, 100.0))
+    said: list[str] = []
+    table = tabulate(landcover, frame if crs is None else frame.to_crs(crs), column="part", announce=said.append)
+    found = as_dict(table)
+    if crs is None:
+        assert found == wanted
+    else:  # a pixel on an edge may fall to the other side
+        assert sum(abs(found[key][0] - wanted[key][0]) for key in wanted) <= 3
+    assert table["name"].tolist() == [DEEPGLOBE.by_code(code).name for code in table["code"]]
+    assert table.groupby("zone")["share"].sum().tolist() == pytest.approx([1, 1])
+    outside = np.count_nonzero(pixels != NODATA) - table["pixels"].sum()
+    assert any(line.startswith(f"{outside} pixels of the map") for line in said)
+
+
+def test_areas_in_degrees_are_those_on_the_ellipsoid(tmp_path: Path, pixels: NDArray[np.uint8]) -> None:
+    landcover = write(tmp_path / "degrees.tif", pixels, legend=DEEPGLOBE, **DEGREES)
+    geod, at = Geod(ellps="WGS84"), DEGREES["transform"]
+    rows = []
+    for row in range(SHAPE[0]):  # parallels are no geodesics: many vertices
+        along = np.linspace(0, 1, 101)
+        sides = ((row, along), (row + 1, along[::-1]))
+        ring = [at @ (float(col), down) for down, cols in sides for col in cols]
+        rows.append(abs(geod.polygon_area_perimeter(*zip(*ring, strict=True))[0]))
+    areas = np.broadcast_to(np.array(rows)[:, None], SHAPE)
+    frame = districts(DEGREES)
+    wanted = brute(zones_of(frame, DEGREES, frame["part"].tolist()), pixels, areas)
+    assert as_dict(tabulate(landcover, frame, column="part")) == wanted
+
+
+def test_without_zones_and_in_an_area(pixels: NDArray[np.uint8], landcover: Path) -> None:
+    table = tabulate(landcover)
+    assert table.columns.tolist() == ["code", "name", "pixels", "area_m2", "share"]
+    assert table["pixels"].tolist() == np.bincount(pixels[pixels != NODATA]).tolist()
+    frame = districts()
+    inside = pixels[zones_of(frame, UTM, ["in"] * 3) == "in"]
+    found = tabulate(landcover, aoi=frame)
+    assert found["pixels"].tolist() == np.bincount(inside[inside != NODATA]).tolist()
+
+
+def test_an_earlier_map_on_another_grid_tells_what_became_of_it(
+    tmp_path: Path, pixels: NDArray[np.uint8], landcover: Path
+) -> None:
+    """The earlier map has pixels of 20 m, begins elsewhere and says its classes by other codes."""
+    before = patches(9, 40, 60, codes=(10, 20, 30), side=3)
+    before[5:9] = NODATA
+    place = UTM | {"transform": UTM["transform"] @ Affine.translation(-20, 14) @ Affine.scale(2)}
+    earlier = write(tmp_path / "earlier.tif", before, **place)
+    names = {10: "field", 20: "wood", 30: "town"}
+    rows, cols = np.mgrid[: SHAPE[0], : SHAPE[1]]
+    up, left = (rows - 14) // 2, (cols + 20) // 2
+    there = (up >= 0) & (up < 40) & (left < 60)
+    codes = np.where(there, before[up.clip(0, 39), left.clip(0, 59)], NODATA)
+    zones = np.array([names.get(code, "") for code in range(256)], object)[codes]
+    table = tabulate(landcover, earlier, by_legend=names)
+    assert as_dict(table) == brute(zones, pixels, np.full(SHAPE, 100.0))
+    assert list(dict.fromkeys(table["zone"])) == ["field", "wood", "town"]  # as their codes come
+
+
+def test_thousands_of_parcels_in_the_order_of_their_numbers(pixels: NDArray[np.uint8], landcover: Path) -> None:
+    """Each pixel but those of one column is a parcel."""
+    at = UTM["transform"]
+    cells = [(row, col) for row in range(20, 60) for col in range(1, 90)]
+    shapes = [shapely.box(*(at @ (col, row + 1)), *(at @ (col + 1, row))) for row, col in cells]
+    frame = geopandas.GeoDataFrame({"id": np.arange(len(cells))[::-1] + 5}, geometry=shapes, crs=UTM["crs"])
+    table = tabulate(landcover, frame)
+    assert table["zone"].tolist() == [str(number) for number in range(5, len(cells) + 5)]
+    assert table["code"].tolist() == [int(pixels[cell]) for cell in reversed(cells)]
+    assert set(table["pixels"]) == {1}
+
+
+def test_what_lies_in_two_zones_is_said(landcover: Path) -> None:
+    at = UTM["transform"]
+    frame = geopandas.GeoDataFrame(
+        {"part": ["first", "last", "away"]},
+        geometry=[shapely.box(*(at @ (a, 60)), *(at @ (b, 20))) for a, b in ((5, 25), (20, 40), (500, 510))],
+        crs=UTM["crs"],
+    )
+    said: list[str] = []
+    table = tabulate(landcover, frame, announce=said.append)
+    assert table.groupby("zone")["pixels"].sum().to_dict() == {"first": 600, "last": 800}
+    assert "200 pixels lie in several zones; there the last polygon counts" in said
+    assert "1 of 3 zones hold no pixel of the map with a class" in said
+
+
+def refused(call: Any) -> GeosegError:
+    with pytest.raises(GeosegError) as caught:
+        call()
+    assert "\n" not in str(caught.value)
+    return caught.value
+
+
+def test_bad_calls(tmp_path: Path, landcover: Path) -> None:
+    points = tmp_path / "points.gpkg"
+    districts().set_geometry(districts().centroid).to_file(points)
+    wrong: list[tuple[dict[str, Any], str, str]] = [
+        ({"by": districts()}, "column", "part, inhabitants"),
+        ({"by": districts(), "column": "nome"}, "column", "nome"),
+        ({"by": points, "column": "part"}, "", "no polygon"),
+        ({"by": districts().to_crs(4326).translate(90).to_frame("geometry").assign(part="a")}, "", "do not overlap"),
+        ({"by": tmp_path / "gone.gpkg"}, "", "no such file"),
+        ({"by": 5}, "by", "must be a path"),
+        ({"column": "part"}, "column", "for polygons"),
+        ({"by": landcover, "layer": "x"}, "layer", "for polygons"),
+        ({"by": districts(), "column": "part", "by_legend": {1: "a"}}, "by_legend", "raster"),
+        ({"out": tmp_path / "table.xlsx"}, "out", ".csv file"),
+        ({"out": tmp_path / "no" / "table.csv"}, "", "no folder"),
+        ({"threads": 0}, "threads", "at least 1"),
+    ]
+    for options, parameter, words in wrong:
+        error = refused(lambda options=options: tabulate(landcover, **options))
+        assert words in str(error)
+        assert (error.parameter or "") == parameter, error
+    empty = write(tmp_path / "empty.tif", np.full((4, 4), NODATA, np.uint8), **UTM)
+    assert "no pixel with a class" in str(refused(lambda: tabulate(empty)))
+
+
+def test_the_command(tmp_path: Path, landcover: Path) -> None:
+    frame = districts()
+    frame.to_file(tmp_path / "districts.gpkg")
+    out = tmp_path / "areas.csv"
+    words = [
+        "tabulate",
+        str(landcover),
+        "--by",
+        str(tmp_path / "districts.gpkg"),
+        "--column",
+        "part",
+        "--out",
+        str(out),
+    ]
+    done = CliRunner().invoke(geoseg, words)
+    assert done.exit_code == 0, done.output
+    table = tabulate(landcover, frame, column="part")
+    pd.testing.assert_frame_equal(pd.read_csv(out), table)
+    lines = done.stdout.splitlines()
+    assert lines[0] == "| zone, ha | urban_land | agriculture_land | rangeland | forest_land | all |"
+    whole = table.groupby("zone")["area_m2"].sum() / 1e4
+    assert [line.split(" | ")[-1].rstrip(" |") for line in lines[2:]] == [f"{area:.2f}" for area in whole]
+    again = CliRunner().invoke(geoseg, words)
+    assert again.exit_code == 1
+    assert "--overwrite" in again.stderr
+    plain = CliRunner().invoke(geoseg, ["tabulate", str(landcover)])
+    assert plain.stdout.splitlines()[0] == "| class | area, ha | share |"
+    as_json = CliRunner().invoke(geoseg, ["tabulate", str(landcover), "--json", "-q"])
+    assert as_json.stdout.lstrip().startswith("[")
