@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import errno
+import gc
 import itertools
 import json
 import os
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from xml.etree import ElementTree as ET
@@ -516,3 +519,31 @@ def test_files_of_others_beside_a_target_are_known(tmp_path: Path) -> None:
     for file in theirs:
         file.write_text("<PAMDataset>\n</PAMDataset>")
     assert set(foreign_beside(path)) == theirs
+
+
+def test_what_is_begun_of_a_map_on_a_full_disk_is_one_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Here the disk takes parts and nothing else; with room again the map is as any other, and nothing is left."""
+    storage = creation_options({"BLOCKSIZE": "128"})
+    pixels, geobox = landscape(1, 900, 2100), GeoBox(900, 2100, NORTH_UP, UTM)
+    begun = begin_cog(tmp_path, LABELS, Tiling(900, 2100, 512, 512), geobox.shape, storage)
+    assert begun is not None
+
+    def full(_path: Path, _content: bytes) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as disk:
+        disk.setattr(Path, "write_bytes", full)
+        with pytest.raises(OutputError, match="the disk is full; free some space and run the same command again"):
+            write_parts(tmp_path, LABELS, pixels, 512, storage, begun)
+    cut = write_parts(tmp_path, LABELS, pixels, 512, storage)
+    path = build_cog(tmp_path, LABELS, cut, geobox, {}, storage)
+    assert [each.name for each in tmp_path.iterdir() if each.suffix != ".zip"] == [path.name]
+    np.testing.assert_array_equal(rasterio.open(path).read(), pixels)
+
+
+def test_a_part_that_is_given_up_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", said.append)
+    PartEncoder(LABELS, 4000, PartFormat(3, 2)).add(landscape(1, 1100, 700))
+    gc.collect()
+    assert not said

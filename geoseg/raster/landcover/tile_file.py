@@ -110,8 +110,7 @@ class PartEncoder:
         self._threads = threads
         self._compiled = use_compiled(form.levels)
         self._rows_left = height_px
-        self._content = io.BytesIO()
-        self._zip = zipfile.ZipFile(self._content, "w")
+        self._files: dict[str, bytes] = {}
         self._levels = [_LevelInWork() for _ in range(form.last_level + 1)]
         self._stored: dict[str, list[int]] = {}
 
@@ -129,9 +128,12 @@ class PartEncoder:
     def content(self) -> bytes:
         """Return the whole part, when the last row has come."""
         sizes = [level.sizes for level in self._levels[: self._form.final_levels]]
-        self._zip.writestr(_INDEX, json.dumps({"stored": self._stored, "sizes": sizes}))
-        self._zip.close()
-        return self._content.getvalue()
+        content = io.BytesIO()
+        with zipfile.ZipFile(content, "w") as part:
+            for name, file in self._files.items():
+                part.writestr(name, file)
+            part.writestr(_INDEX, json.dumps({"stored": self._stored, "sizes": sizes}))
+        return content.getvalue()
 
     def write(self, folder: Path, index: int) -> Path:
         """Write the whole part as that of tile `index`, and return the file. Raises OutputError."""
@@ -156,7 +158,7 @@ class PartEncoder:
     def _encode(self, number: int, pixels: Pixels, *, is_final: bool) -> None:
         level = self._levels[number]
         with _geotiff(pixels, self._form, self._threads, is_final=is_final) as file:
-            self._zip.writestr(_name(number, level.files), file)
+            self._files[_name(number, level.files)] = bytes(file)
             level.files += 1
             if is_final:
                 head = tiff.read_tiff(file)
