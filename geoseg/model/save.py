@@ -15,7 +15,7 @@ import torch
 from geoseg.atomic import output_error, replace_durably, sync_file
 from geoseg.errors import ModelError, OutputError
 from geoseg.given import as_path, plain_arguments
-from geoseg.legend import Legend
+from geoseg.legend import GivenLegend, given_legend
 from geoseg.model.bundle import (
     DEFAULT_BANDS,
     DEFAULT_DTYPE,
@@ -44,7 +44,7 @@ def save_bundle(  # noqa: PLR0913 (a model has this many sides)
     *,
     architecture: str,
     arguments: Mapping[str, Any],
-    legend: Legend,
+    legend: GivenLegend,
     normalization: Normalization,
     output_codes: tuple[int, ...] | None = None,
     bands: tuple[str, ...] = DEFAULT_BANDS,
@@ -69,7 +69,7 @@ def save_bundle(  # noqa: PLR0913 (a model has this many sides)
         Trained: (n, band, row, col) float32 to logits (n, class, row, col).
     architecture, arguments
         Those of `geoseg.model.build`; `encoder_weights` is no argument of a finished model.
-    legend : Legend
+    legend : Legend, dict of names by code, or path of a legend file
         The classes; their codes, ascending, are what the output channels stand for.
     normalization : Normalization
         What its input was normalized by, in stored units.
@@ -104,14 +104,14 @@ def save_bundle(  # noqa: PLR0913 (a model has this many sides)
         If the file cannot be written.
 
     """
-    path = Path(as_path("path", path))
+    path, classes = Path(as_path("path", path)), given_legend(legend)
     kind, window_px = architecture_named(architecture), _window_px(architecture, arguments, window_px)
     card = ModelCard(
         name=name or path.stem,
         architecture=kind.name,
         arguments_text=frozen_text(dict(arguments), "arguments"),
-        legend=legend,
-        output_codes=legend.codes if output_codes is None else tuple(output_codes),
+        legend=classes,
+        output_codes=classes.codes if output_codes is None else tuple(output_codes),
         bands=tuple(bands),
         dtype=dtype,
         normalization=normalization,

@@ -116,13 +116,21 @@ BAD: dict[str, tuple[Callable[[onnx.ModelProto], object], str]] = {
     "dropout of training": (ending(node("Bernoulli", "ended")), "draws random numbers"),
     "a bomb": (bomb, r"needs about 1000000 GB of memory for a window of 512 px"),
     "a detector": (metadata(model_type='"Detector"'), "a model of the type Detector"),
-    "no JSON": (metadata(class_names="{0: water"), "class_names of .* is not metadata"),
-    "code": (metadata(names="__import__('os').system('touch trace')"), "names of .* is not metadata"),
+    "no JSON": (
+        metadata(class_names="{0: water"),
+        r"class_names of .* must be class names by their numbers, .*; give `legend`",
+    ),
+    "code": (
+        metadata(names="__import__('os').system('touch trace')"),
+        "names of .* must be class names by their numbers",
+    ),
     "a gap": (metadata(class_names='{"0": "a", "2": "b"}'), "numbered from 0 without gaps"),
-    "no names": (metadata(class_names="{}"), "must name classes by their numbers"),
+    "no names": (metadata(class_names="{}"), "must be class names by their numbers"),
     "numbers for names": (metadata(class_names='{"0": 1}'), "must be texts"),
-    "no resolution": (metadata(resolution='"fine"'), "resolution of .* must be a number, got 'fine'"),
-    "no mean": (metadata(standardization_mean='"gray"'), "standardization_mean of .* must be numbers"),
+    "no resolution": (metadata(resolution='"fine"'), "must be a number of centimeters, got 'fine'; give `gsd_m`"),
+    "no overlap": (metadata(tiles_overlap="some"), "tiles_overlap of .* must be a number, got 'some'; correct it"),
+    "no mean": (metadata(standardization_mean='"gray"'), "must be numbers, got 'gray'; give `mean` and `std`"),
+    "YOLO": (metadata(task="segment", names="{0: 'car', 1: 'bus'}"), r"for the task segment, which finds objects"),
     "no graph": (lambda model: model.ClearField("graph"), "no operators, or gives nothing"),
 }
 
@@ -139,13 +147,62 @@ def test_what_is_no_network_is_refused_in_one_line(
     assert list(tmp_path.iterdir()) == [tmp_path / "model.onnx"]
 
 
+SAID = {
+    "model_type": "Segmentor", "class_names": '{"0": "water", "1": "forest", "2": "roof", "3": "road"}',
+    "resolution": "20", "tile_size": "64", "tiles_overlap": "25", "standardization_mean": "[0.5, 0.4, 0.3]",
+    "standardization_std": "[0.2, 0.2, 0.2]",
+}  # fmt: skip
+OTHERWISE = (
+    {"class_names": "water, forest, roof, road"},
+    {"class_names": "['water', 'forest', 'roof', 'road']"},
+    {"class_names": '{"water": 0, "forest": 1, "roof": 2, "road": 3}'},
+    {"class_names": json.dumps([{"name": name, "color": "#fff"} for name in ("water", "forest", "roof", "road")])},
+    {"resolution": '"20"', "tile_size": "[64, 64]", "tiles_overlap": "25%"},
+    {"standardization_mean": "[0.5 0.4 0.3]", "standardization_std": "0.2"},
+    {"standardization_mean": "0.5, 0.4, 0.3", "standardization_std": '["0.2", "0.2", "0.2"]'},
+    {"model_type": "Semantic segmentation"},
+)
+
+
+def written(folder: Path, texts: dict[str, str]) -> Path:
+    """Write a network with metadata as they are."""
+    onnx.save(changed(metadata(**texts)), folder / "model.onnx")
+    return folder / "model.onnx"
+
+
+@pytest.mark.parametrize("otherwise", OTHERWISE, ids=str)
+def test_what_can_only_mean_one_thing_is_taken_however_it_is_written(tmp_path: Path, otherwise: dict[str, str]) -> None:
+    usual = ModelBundle.open(written(tmp_path, SAID))
+    for texts in (SAID | otherwise, {key.upper(): text for key, text in (SAID | otherwise).items()}):
+        found = ModelBundle.open(written(tmp_path, texts))
+        assert (found.legend, found.normalization, found.gsd_m) == (usual.legend, usual.normalization, 0.2)
+        assert (found.window_px, found.overlap_px) == (64, 16)
+
+
+def test_what_is_given_counts_in_the_place_of_a_text_that_cannot_be_meant(tmp_path: Path) -> None:
+    wrong = {"class_names": '{"1": "a"}', "resolution": "fine", "standardization_mean": "gray", "tile_size": "big"}
+    sides: dict[str, Any] = {
+        "legend": {0: "water", 1: "forest", 2: "roof", 3: "road"},
+        "normalization": geoseg.Normalization((128.0,) * 3, (50.0,) * 3),
+        "gsd_m": 0.2,
+        "window_px": 64,
+    }
+    path = written(tmp_path, SAID | wrong)
+    for left_out in sides:
+        with pytest.raises(ModelError, match="must be"):
+            ModelBundle.from_onnx(path, **{name: value for name, value in sides.items() if name != left_out})
+    found = ModelBundle.from_onnx(path, **sides)
+    assert found.legend.names == ("water", "forest", "roof", "road")
+    assert (found.gsd_m, found.window_px, found.normalization) == (0.2, 64, sides["normalization"])
+
+
 @pytest.mark.parametrize(
     ("kind", "said", "parameter"),
     [
         (named(Kind(), classes=3), r"gives 4 classes, `legend` has 3: water, forest, roof; give as many", "legend"),
         (
-            named(Kind(), standardization_mean=[0.5], standardization_std=[0.2]),
-            "takes 3 bands, got a mean .* for 1",
+            named(Kind(), standardization_mean=[0.5, 0.4], standardization_std=[0.2, 0.2]),
+            "takes 3 bands, got a mean .* for 2",
             "mean",
         ),
         (named(Kind(), standardization_std=[0.2, 0, 0.2]), "`std` must be positive", "std"),
@@ -180,7 +237,7 @@ def test_of_several_outputs_one_must_have_the_classes_of_the_legend(tmp_path: Pa
     both_outputs(model)
     (tmp_path / "model.onnx").write_bytes(model.SerializeToString())
     with pytest.raises(
-        UsageError, match=r"no output of .* has the 3 classes of the `legend`; it gives output .*, other "
+        UsageError, match=r"no output of .* has 3 classes, as many as are named; it gives output .*, other "
     ):
         ModelBundle.open(tmp_path / "model.onnx")
 

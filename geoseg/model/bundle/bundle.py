@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from geoseg.catalog import sha256
 from geoseg.errors import ModelError, UsageError, numbered
 from geoseg.given import as_path, is_network, plain_arguments
-from geoseg.legend import GivenLegend, Legend, given_legend
+from geoseg.legend import GivenLegend, given_legend
 from geoseg.model.bundle.architectures import architecture_named, may_have_one_size, output_classes
 from geoseg.model.bundle.card import (
     DEFAULT_BANDS,
@@ -161,7 +161,7 @@ class ModelBundle(ModelCard):
         cls,
         folder: str | os.PathLike[str],
         *,
-        legend: Legend | None = None,
+        legend: GivenLegend | None = None,
         normalization: Normalization | None = None,
         output_codes: tuple[int, ...] | None = None,
         bands: tuple[str, ...] | None = None,
@@ -180,7 +180,8 @@ class ModelBundle(ModelCard):
         folder : str or Path
             A network of one output channel is one of two classes: the background, and what it finds.
         legend, normalization
-            The folder does not know them, so they must be given.
+            The folder does not know them, so they must be given; the classes as a Legend, a dict of names by code, or
+            the path of a legend file.
         output_codes : tuple of int, optional
             The class code of each output channel; by default the legend's codes, ascending.
         bands : tuple of str, optional
@@ -212,6 +213,7 @@ class ModelBundle(ModelCard):
                 f"{folder} does not say what its {output_classes(arguments)} classes are, nor the "
                 f"normalization of its {numbered(arguments['in_channels'], 'band')}; give `legend`, `mean` and `std`"
             )
+        classes = given_legend(legend)
         if window_px is None:
             window_px = _usual_window(architecture, arguments)
         if bands is None:
@@ -220,8 +222,8 @@ class ModelBundle(ModelCard):
             name=name,
             architecture=architecture,
             arguments_text=frozen_text(arguments, "arguments"),
-            legend=legend,
-            output_codes=legend.codes if output_codes is None else output_codes,
+            legend=classes,
+            output_codes=classes.codes if output_codes is None else output_codes,
             bands=bands,
             dtype=dtype,
             normalization=normalization,
@@ -244,7 +246,7 @@ class ModelBundle(ModelCard):
         cls,
         path: str | Path,
         *,
-        legend: Legend | None = None,
+        legend: GivenLegend | None = None,
         normalization: Normalization | None = None,
         output_codes: Sequence[int] | None = None,
         bands: Sequence[str] | None = None,
@@ -267,7 +269,7 @@ class ModelBundle(ModelCard):
         path : str or Path
             Takes one image, (n, band, row, col) or (n, row, col, band), of floats or whole numbers, and gives scores
             (n, class, row, col), as many pixels as the window has, fewer, or more. Weights may lie in files beside it.
-        legend : Legend, optional
+        legend : Legend, dict of names by code, or path of a legend file, optional
             The classes. Needed where the file names none.
         normalization : Normalization, optional
             What stored values are normalized by. Needed where the file does not say it and takes floats.
@@ -306,7 +308,7 @@ class ModelBundle(ModelCard):
         fetched = fetch(path) if is_hub_address(path) else None
 
         given = GivenOnnx(
-            legend=legend,
+            legend=None if legend is None else given_legend(legend),
             normalization=normalization,
             output_codes=None if output_codes is None else tuple(output_codes),
             bands=None if bands is None else tuple(bands),

@@ -2,7 +2,8 @@
 
 Texts of JSON: model_type, class_names (or names), resolution in cm a pixel, tile_size (its documentation writes
 tiles_size), tiles_overlap in percent, standardization_mean and standardization_std of values that were divided by 255,
-seg_thresh: what is less probable becomes class 0.
+seg_thresh: what is less probable becomes class 0. People write them in many ways, so what can only mean one thing is
+taken: keys in capitals, Python's literals, names and numbers with commas or spaces between.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ from __future__ import annotations
 import ast
 import json
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +25,14 @@ _KEYS = (
     "model_type", "class_names", "names", "resolution", "tile_size", "tiles_size", "tiles_overlap",
     "standardization_mean", "standardization_std", "seg_thresh",
 )  # fmt: skip
+_GIVEN_AS = {
+    "class_names": "legend", "names": "legend", "resolution": "gsd_m", "tile_size": "window_px",
+    "tiles_size": "window_px", "tiles_overlap": "overlap_px", "standardization_mean": "normalization",
+    "standardization_std": "normalization",
+}  # fmt: skip
+"""The parameters that count in the place of what the file says."""
+_OBJECTS = {"detect", "segment", "pose", "obb", "classify"}
+"""Tasks of Ultralytics' networks (YOLO), as they write them: none gives each pixel a class."""
 _WHITE = 255.0
 """Deepness divides by it first, whatever the imagery."""
 BACKGROUND = "background"
@@ -43,30 +53,52 @@ class Deepness:
     """Whether the file has any metadata of this kind; then no mean and std mean values divided by 255."""
 
 
-def read_deepness(metadata: Mapping[str, str], source: str, output_index: int = 0) -> Deepness:
-    """Return what the metadata say; ModelError for texts that cannot be meant, or a model that maps no classes."""
-    values = {key: _value(metadata[key], f"{key} of {source}") for key in _KEYS if key in metadata}
-    kind = str(values.get("model_type", _TYPE)).capitalize()
-    if kind != _TYPE:
-        raise ModelError(
-            f"{source} is a model of the type {one_line(kind, 40)}; geoseg runs those that map classes, {_TYPE}"
-        )
-    names = values.get("class_names", values.get("names"))
-    if isinstance(names, list) and names and all(isinstance(each, dict) for each in names):
-        names = names[min(output_index, len(names) - 1)]  # one of each output
+def read_deepness(
+    metadata: Mapping[str, str], source: str, output_index: int = 0, given: Collection[str] = ()
+) -> Deepness:
+    """Return what the metadata say; ModelError for texts that cannot be meant, or a model that maps no classes.
+
+    What is said of the sides in `given`, by the names of parameters, is not read.
+    """
+    texts = {key.lower(): text for key, text in metadata.items()}
+    _check_maps_classes(texts, source)
+    wanted = [key for key in _KEYS if key in texts and _GIVEN_AS.get(key) not in given]
+    values = {key: _value(texts[key]) for key in wanted}
+    names_key = "class_names" if "class_names" in values else "names"
+    names = values.get(names_key)
+    if isinstance(names, list) and len(names) > 1 and all(isinstance(each, dict) for each in names):
+        called = [each.get("name") for each in names]
+        names = names[min(output_index, len(names) - 1)] if None in called else called  # of each output, else of each
+    elif isinstance(names, list) and len(names) == 1 and isinstance(names[0], dict):
+        names = names[0]
     gsd_cm = _number(values, "resolution", source)
     overlap = _number(values, "tiles_overlap", source)
     size = _number(values, "tile_size" if "tile_size" in values else "tiles_size", source)
     mean, std = (_numbers(values, f"standardization_{what}", source) for what in ("mean", "std"))
     return Deepness(
-        names=None if names is None else _names(names, source),
+        names=None if names is None else _names(names, names_key, source),
         gsd_m=gsd_cm / 100 if gsd_cm else None,
         window_px=round(size) if size else None,
         overlap_share=None if overlap is None else overlap / 100,
         mean=mean and tuple(_WHITE * each for each in mean),
         std=std and tuple(_WHITE * each for each in std),
-        is_there=bool(values),
+        is_there=any(key in texts for key in _KEYS),
     )
+
+
+def _check_maps_classes(texts: Mapping[str, str], source: str) -> None:
+    """Raise ModelError for a model that says that it does something else."""
+    task = texts.get("task", "")
+    if task in _OBJECTS and "names" in texts:
+        raise ModelError(
+            f"{source} is a model of Ultralytics (YOLO) for the task {task}, which finds objects; geoseg runs models "
+            "that give each pixel a class (semantic segmentation)"
+        )
+    kind = str(_value(texts.get("model_type", _TYPE)))
+    if "segment" not in kind.lower() or "instance" in kind.lower():
+        raise ModelError(
+            f"{source} is a model of the type {one_line(kind, 40)}; geoseg runs those that map classes, {_TYPE}"
+        )
 
 
 def legend_of_names(names: tuple[str, ...]) -> Legend:
@@ -105,51 +137,74 @@ def deepness_metadata(card: ModelCard) -> dict[str, str]:
     return {key: json.dumps(value) for key, value in values.items()}
 
 
-def _value(text: str, source: str) -> Any:  # noqa: ANN401 - whatever somebody wrote
+def _value(text: str) -> Any:  # noqa: ANN401 - whatever somebody wrote
+    """Return what a text says: JSON, a literal of Python, else the text."""
     try:
-        return parse_json(text, source)
-    except ModelError as fault:
+        return parse_json(text, "")
+    except ModelError:
         try:
-            return ast.literal_eval(text)  # {0: 'field'}, as ultralytics writes it: a literal, nothing is run
+            return ast.literal_eval(text.strip())  # {0: 'field'}, as ultralytics writes it: a literal, nothing is run
         except (ValueError, SyntaxError, MemoryError, RecursionError, TypeError):
-            if text.isidentifier():
-                return text  # Segmentor without its quotation marks
-            raise fault from None
+            return text
 
 
-def _names(value: object, source: str) -> tuple[str, ...]:
-    if isinstance(value, list | tuple):
-        value = dict(enumerate(value))
-    if not isinstance(value, dict) or not 1 <= len(value) <= MAX_CLASSES:
-        raise ModelError(f"class_names of {source} must name classes by their numbers, got {one_line(repr(value), 60)}")
-    by_number = {str(key): name for key, name in value.items()}
+def _names(value: object, key: str, source: str) -> tuple[str, ...]:
+    """Return the names of classes by their numbers: a dict either way round, a list, or a text with commas."""
+    named = value
+    if isinstance(named, str) and not re.search(r"[\[\]{}()\"']", named):
+        named = [each.strip() for each in re.split(r"[,;\n]", named) if each.strip()]
+    if isinstance(named, list | tuple):
+        named = dict(enumerate(named))
+    if isinstance(named, dict) and all(isinstance(name, str) and not name.isdigit() for name in named):
+        named = {number: name for name, number in named.items() if type(number) is int} or named
+    if not isinstance(named, dict) or not 1 <= len(named) <= MAX_CLASSES:
+        raise _fault(key, source, "class names by their numbers", value)
+    by_number = {str(number): name for number, name in named.items()}
     found = [by_number.get(str(number)) for number in range(len(by_number))]
     if not all(isinstance(name, str) for name in found):
-        raise ModelError(
-            f"class_names of {source} must be texts numbered from 0 without gaps, got {one_line(repr(value), 60)}"
-        )
+        raise _fault(key, source, "texts numbered from 0 without gaps", value)
     names = tuple(str(name) for name in found)
     return names if len(names) > 1 else (BACKGROUND, *names)
 
 
 def _number(values: Mapping[str, Any], key: str, source: str) -> float | None:
+    """Return a number, as which a list of equal ones counts, and a percentage."""
     value = values.get(key)
     if value is None:
         return None
+    said = value[0] if isinstance(value, list | tuple) and value and len({*map(repr, value)}) == 1 else value
+    said = said.strip().removesuffix("%") if isinstance(said, str) and key == "tiles_overlap" else said
     try:
-        number = float(value)
+        number = float(said)
     except (TypeError, ValueError, OverflowError):
         number = math.nan
-    if isinstance(value, bool) or not (math.isfinite(number) and number >= 0):
-        raise ModelError(f"{key} of {source} must be a number, got {one_line(repr(value), 40)}")
+    if isinstance(said, bool) or not (math.isfinite(number) and number >= 0):
+        raise _fault(key, source, "a number" + " of centimeters" * (key == "resolution"), value)
     return number
+
+
+_LISTED = re.compile(r"[\[(]?\s*((?:[-+\d.eE]+[\s,;]*)+)[\])]?")
+"""Numbers with commas or spaces between, as numpy prints them."""
 
 
 def _numbers(values: Mapping[str, Any], key: str, source: str) -> tuple[float, ...] | None:
     value = values.get(key)
     if value is None:
         return None
-    each = value if isinstance(value, list | tuple) else [value]
-    if not each or not all(isinstance(one, int | float) and not isinstance(one, bool) for one in each):
-        raise ModelError(f"{key} of {source} must be numbers, got {one_line(repr(value), 60)}")
-    return tuple(float(one) for one in each)
+    listed = _LISTED.fullmatch(value.strip()) if isinstance(value, str) else None
+    each = re.split(r"[\s,;]+", listed[1].strip(" ,;")) if listed else value
+    each = each if isinstance(each, list | tuple) else [each]
+    try:
+        numbers = tuple(float(one) for one in each if type(one) in {int, float, str})
+    except (ValueError, OverflowError):
+        numbers = ()
+    if not numbers or len(numbers) != len(each):
+        raise _fault(key, source, "numbers", value)
+    return numbers
+
+
+def _fault(key: str, source: str, wanted: str, value: object) -> ModelError:
+    """Return the error for what a file says in a way that cannot be meant; what a caller gives counts in its place."""
+    way = {"legend": "give `legend`", "gsd_m": "give `gsd_m`", "normalization": "give `mean` and `std`"}
+    out = way.get(_GIVEN_AS[key], "correct it")
+    return ModelError(f"{key} of {source} must be {wanted}, got {one_line(repr(value), 60)}; {out}")

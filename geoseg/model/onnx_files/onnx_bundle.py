@@ -90,9 +90,12 @@ class KnownOnnx:
             )
         check_outputs(file)
         card = card_of_text(file.metadata[CARD_KEY], f"the metadata of {path}") if CARD_KEY in file.metadata else None
-        said = read_deepness(file.metadata, str(path)) if card is None else None
+        known = [side.name for side in fields(asked) if getattr(asked, side.name) is not None]
+        said = read_deepness(file.metadata, str(path), given=known) if card is None else None
         given = _completed(asked, card, said)
         taken = read_input(file, None if given.normalization is None else len(given.normalization.mean))
+        if asked.normalization is None and given.normalization is not None:
+            given = replace(given, normalization=_for_each_band(given.normalization, taken.bands))
         if asked.normalization is not None and not taken.dtype.startswith("float"):
             raise UsageError(
                 f"{path} takes {taken.dtype}, stored values as they are: it normalizes them itself; leave `mean` and "
@@ -271,9 +274,20 @@ def _normalization(mean: tuple[float, ...] | None, std: tuple[float, ...] | None
     """Return the normalization of what Deepness knows; without one of the two the other counts."""
     if mean is None and std is None:
         return None
-    count = len(mean or std or ())
-    white = VALUE_RANGES[DEFAULT_DTYPE][1]
-    return Normalization(mean or (0.0,) * count, std or (white,) * count)
+    mean, std = mean or (0.0,), std or (VALUE_RANGES[DEFAULT_DTYPE][1],)
+    count = max(len(mean), len(std))
+    return Normalization(_repeated(mean, count), _repeated(std, count))
+
+
+def _repeated(numbers: tuple[float, ...], count: int) -> tuple[float, ...]:
+    """Return as many numbers as bands, where one counts for all of them."""
+    return numbers * count if len(numbers) == 1 else numbers
+
+
+def _for_each_band(said: Normalization, bands: int | None) -> Normalization:
+    """Return a normalization in which one number of the file counts for all bands, as Deepness has it."""
+    count = len(said.mean) if bands is None else bands
+    return Normalization(_repeated(said.mean, count), _repeated(said.std, count), said.value_range)
 
 
 def _classes(path: Path, legend: Legend, codes: tuple[int, ...] | None, trial: Trial) -> tuple[Legend, tuple[int, ...]]:

@@ -290,7 +290,9 @@ def _chosen(
         usable = [name for name in usable if counts[name] == classes or (counts[name] == 1 and classes == 2)]
         if not usable:
             raise UsageError(
-                f"no output of {file.path} has the {classes} classes of the `legend`; it gives {listed}", "legend"
+                f"no output of {file.path} has {classes} classes, as many as are named; it gives {listed}; give a "
+                "`legend` of as many as one of them has",
+                "legend",
             )
         largest = max((arrays[name].size for name in usable), default=0)
         usable = [name for name in usable if arrays[name].size == largest]
