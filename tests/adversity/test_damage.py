@@ -11,7 +11,7 @@ from tests.adversity.damage import damaged
 from tests.adversity.promises import Outcome, check_map, check_refused, files_in
 from tests.adversity.scenes import noise, write_scene
 
-CASES = 16
+CASES = 12
 KINDS: dict[str, dict[str, Any]] = {
     "uncompressed": {},
     "deflate": {"compress": "deflate", "predictor": 2},

@@ -274,7 +274,7 @@ def test_a_confidence_cut_short(refused: Callable[..., str], cover: Path) -> Non
 def test_damage_ends_in_polygons_or_in_one_line(vectorize: Vectorize, tmp_path: Path, kind: str) -> None:
     whole = write_map(tmp_path / "whole.tif", **LAYOUTS[kind]).read_bytes()
     codes = set()
-    for seed in range(24):
+    for seed in range(16):
         folder = tmp_path / str(seed)
         folder.mkdir()
         (folder / "cover.tif").write_bytes(damaged(whole, seed))
@@ -351,14 +351,23 @@ def test_what_is_read_is_no_output(vectorize: Vectorize, folder: Path, monkeypat
         assert said.code in (1, 2)
 
 
-@pytest.mark.parametrize("knobs", [("--simplify", "1e300"), ("--simplify", "1e9"), ("--simplify", "1e154px")])
-@pytest.mark.parametrize("method", ["visvalingam", "douglas-peucker"])
-@pytest.mark.parametrize("smooth", [(), ("--smooth",)])
+@pytest.mark.parametrize(
+    ("tolerance", "method", "smooth"),
+    [
+        ("1e300", "visvalingam", ()),
+        ("1e300", "douglas-peucker", ("--smooth",)),
+        ("1e9", "visvalingam", ("--smooth",)),
+        ("1e9", "douglas-peucker", ()),
+        ("1e154px", "visvalingam", ("--smooth",)),
+        ("1e154px", "douglas-peucker", ()),
+    ],
+)
 def test_tolerances_beyond_the_raster(
-    vectorize: Vectorize, cover: Path, knobs: tuple[str, ...], method: str, smooth: tuple[str, ...]
+    vectorize: Vectorize, cover: Path, tolerance: str, method: str, smooth: tuple[str, ...]
 ) -> None:
     out = cover.parent / "cover.gpkg"
-    assert vectorize(cover, "--out", out, *knobs, "--method", method, *smooth) == Outcome(0, "", "")
+    done = vectorize(cover, "--out", out, "--simplify", tolerance, "--method", method, *smooth)
+    assert done == Outcome(0, "", "")
     found, plain = pyogrio.read_dataframe(out, layer="cover"), traced(cover)
     assert len(found) == len(plain)
     assert found.is_valid.all()

@@ -108,7 +108,7 @@ class Tab:
         while not self.run(condition):
             if time.monotonic() > end:
                 raise TimeoutError(condition)
-            time.sleep(0.01)
+            time.sleep(0.03)
 
     def settle(self) -> None:
         """Wait until no tile is on its way and none fades in, and the next frame is drawn."""
@@ -173,7 +173,7 @@ def browsing(program: str, folder: Path) -> Iterator[Browser]:
     flags = [
         "--headless=new", "--remote-debugging-pipe", "--no-sandbox", "--disable-gpu", "--hide-scrollbars",
         "--disable-dev-shm-usage", "--no-first-run", "--disable-background-networking", "--force-color-profile=srgb",
-        f"--user-data-dir={folder}",
+        "--js-flags=--no-opt", f"--user-data-dir={folder}",  # a page lives for a second: it is not worth compiling well
     ]  # fmt: skip
     with subprocess.Popen(
         [sys.executable, "-c", command, str(to_browser), str(from_browser), program, *flags],

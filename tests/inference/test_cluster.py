@@ -33,6 +33,7 @@ from geoseg.legend import LandCover, Legend
 from geoseg.model import ModelBundle
 from geoseg.raster.landcover import PartFormat, creation_options
 from tests.inference.conftest import random_pixels, write_scene
+from tests.networks import tiny_bundle
 
 distributed = pytest.importorskip("distributed")
 CancelledError = distributed.CancelledError
@@ -497,9 +498,10 @@ def test_engines_are_chosen_here_without_a_client() -> None:
 
 
 def test_a_scene_is_mapped_by_processes_that_are_started_for_it(tmp_path: Path) -> None:
-    scene = write_scene(tmp_path / "scene.tif", random_pixels(600, 500, 1, 0.1))
+    scene = write_scene(tmp_path / "scene.tif", random_pixels(150, 120, 1, 0.1))
+    model = tiny_bundle(tmp_path, window_px=64)
     with connected("1"):
-        made = geoseg.predict(scene, tmp_path / "map.tif", tile=256)
-    expected = geoseg.labels(scene, tile=256).compute(scheduler="synchronous")
+        made = geoseg.predict(scene, tmp_path / "map.tif", model=model, tile=64)
+    expected = geoseg.labels(scene, model=model, tile=64).compute(scheduler="synchronous")
     with rasterio.open(made) as opened:
         np.testing.assert_array_equal(opened.read(1), expected)

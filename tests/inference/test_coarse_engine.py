@@ -31,7 +31,10 @@ from tests.inference.conftest import MakeScene
 from tests.inference.position_engine import CLASSES, PositionEngine
 from tests.networks import RGB, tiny_bundle
 
-SIZES = [(6, 6), (6, 3), (7, 3), (40, 16), (33, 32), (12, 1), (50, 32)]
+SIZES = [(6, 6), (6, 3), (7, 3), (40, 16), (33, 32), (12, 1), (50, 32), (21, 20)]
+DTYPES = ["uint8", "uint16", "int16", "float32"]
+STORED = [(*sizes, DTYPES[(number + number // 4) % 4]) for number, sizes in enumerate(SIZES)]
+"""Each size with a type of numbers, and each type with two sizes."""
 
 
 def averaged(pixels: NDArray[np.float64], side: int) -> NDArray[np.float64]:
@@ -41,8 +44,7 @@ def averaged(pixels: NDArray[np.float64], side: int) -> NDArray[np.float64]:
     return np.asarray(fine.reshape(*pixels.shape[:-2], side, length, side, length).sum((-3, -1)))
 
 
-@pytest.mark.parametrize(("window_px", "network_px"), SIZES)
-@pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16", "float32"])
+@pytest.mark.parametrize(("window_px", "network_px", "dtype"), STORED)
 @pytest.mark.parametrize("way", [average, average_compiled], ids=["numpy", "compiled"])
 def test_a_mean_is_that_of_the_valid_ground_it_covers(
     way: Callable[..., None], window_px: int, network_px: int, dtype: str
@@ -60,8 +62,7 @@ def test_a_mean_is_that_of_the_valid_ground_it_covers(
     np.testing.assert_allclose(means, wanted, rtol=1e-5, atol=1e-4)
 
 
-@pytest.mark.parametrize(("window_px", "network_px"), SIZES)
-@pytest.mark.parametrize("dtype", ["uint8", "int16", "float32"])
+@pytest.mark.parametrize(("window_px", "network_px", "dtype"), STORED)
 def test_numpy_and_compiled_kernels_give_the_same_bits(window_px: int, network_px: int, dtype: str) -> None:
     rng = np.random.default_rng(window_px)
     data = (rng.random((3, window_px, window_px)) * 250).astype(dtype)
@@ -108,8 +109,7 @@ def test_probabilities_are_interpolated_as_torch_does_it(
         np.testing.assert_allclose(found[index], wanted, atol=2e-5)
 
 
-@pytest.mark.parametrize(("window_px", "network_px"), SIZES)
-@pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16", "float32"])
+@pytest.mark.parametrize(("window_px", "network_px", "dtype"), STORED)
 def test_a_device_makes_the_same_means(window_px: int, network_px: int, dtype: str) -> None:
     rng = np.random.default_rng(window_px)
     data = rng.integers(0, 200, (2, 3, window_px, window_px)).astype(dtype) * (300 if dtype == "uint16" else 1)

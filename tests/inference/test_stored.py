@@ -208,7 +208,7 @@ def test_workers_that_see_no_folder_put_their_parts(
 
 def test_what_a_huge_run_has_left_is_restored_in_little_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two products; of one tile in a hundred only one was put."""
-    tiles, fetched = 20_000, np.zeros((2, 20_000), np.uint8)
+    tiles, fetched = 8_000, np.zeros((2, 8_000), np.uint8)
     header = {"fingerprint": "f" * 64, "meaning": {"products": ["labels", "confidence"]}}
     folder = Key.of("s3://bucket/map.tif.parts")
     names = {f"{'f' * 16}/labels_{index:07d}.zip": 9 for index in range(tiles)}

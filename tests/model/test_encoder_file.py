@@ -37,7 +37,9 @@ def state_of(network: torch.nn.Module) -> State:
 
 
 def encoder_of(encoder: str, weights: Path | str | None, bands: int = 3, architecture: str = "Unet") -> torch.nn.Module:
-    arguments = {"encoder_name": encoder, "in_channels": bands, "classes": 2}
+    arguments: dict[str, Any] = {"encoder_name": encoder, "in_channels": bands, "classes": 2}
+    if architecture == "Unet":
+        arguments["decoder_channels"] = [16, 8, 8, 8, 8]  # nobody looks at it
     network = build(architecture, arguments, None if weights is None else str(weights))
     return network.get_submodule("encoder").eval()
 
@@ -54,7 +56,7 @@ def saved(path: Path, content: Any) -> Path:
     return path
 
 
-def timms_own(name: str) -> torch.nn.Module:
+def timms_own(name: str) -> Any:
     """Return timm's network without the time that its random weights take."""
     with torch.device("meta"):
         network = timm.create_model(name)
@@ -64,6 +66,17 @@ def timms_own(name: str) -> torch.nn.Module:
 @pytest.fixture(scope="module")
 def timms() -> State:
     return state_of(timms_own("resnet18"))
+
+
+@pytest.fixture(scope="module")
+def timms_features(timms: State) -> torch.Tensor:
+    """Return what timm's own network makes of the image of `features`."""
+    oracle = timms_own("resnet18")
+    oracle.load_state_dict(timms)
+    image = torch.rand((1, 3, 64, 64), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        found: torch.Tensor = oracle.eval().forward_features(image)
+    return found
 
 
 def as_is(state: State) -> Any:
@@ -99,15 +112,11 @@ def as_is(state: State) -> Any:
     ],
 )
 def test_names_of_timm_and_torchvision_fit_behind_any_prefix(
-    tmp_path: Path, timms: State, encoder: str, file: str, wrap: Callable[[State], Any]
+    tmp_path: Path, timms: State, timms_features: torch.Tensor, encoder: str, file: str, wrap: Callable[[State], Any]
 ) -> None:
     """resnet18 is smp's own, tu-resnet18 timm's behind `model.`; the oracle is timm's own network."""
-    oracle = timm.create_model("resnet18")
-    oracle.load_state_dict(timms)
-    image = torch.rand((1, 3, 64, 64), generator=torch.Generator().manual_seed(0))
-    with torch.no_grad():
-        wanted = oracle.eval().forward_features(image)
-    torch.testing.assert_close(features(encoder_of(encoder, saved(tmp_path / file, wrap(timms)))), wanted)
+    found = features(encoder_of(encoder, saved(tmp_path / file, wrap(timms))))
+    torch.testing.assert_close(found, timms_features)
 
 
 @pytest.mark.parametrize(

@@ -12,20 +12,21 @@ from timm.layers.norm_act import BatchNormAct2d
 from geoseg.model.network import fold_batch_norm, halve_weights
 from tests.networks import random_network
 
-NETWORKS = [
-    ("Unet", "resnet18"),
-    ("UnetPlusPlus", "tu-tf_efficientnet_lite0"),
-    ("FPN", "mobilenet_v2"),
-    ("PSPNet", "resnet18"),
-    ("DeepLabV3Plus", "timm-regnetx_002"),
-    ("Linknet", "efficientnet-b0"),
-    ("MAnet", "resnet18"),
-    ("Segformer", "mit_b0"),
-    ("UPerNet", "tu-ghostnet_100"),
-    ("LightFPN", "tu-mobilenetv4_conv_small"),
-    ("FCN8s", "densenet121"),
-    ("PlainUnet", None),
-    ("SegNet", "vgg11_bn"),
+SMALL: dict[str, Any] = {"decoder_channels": [32, 16, 16, 8, 8]}
+NETWORKS: list[tuple[str, str | None, dict[str, Any]]] = [
+    ("Unet", "resnet18", SMALL),
+    ("UnetPlusPlus", "tu-tf_efficientnet_lite0", SMALL),
+    ("FPN", "mobilenet_v2", {}),
+    ("PSPNet", "resnet18", {}),
+    ("DeepLabV3Plus", "timm-regnetx_002", {"decoder_channels": 32}),
+    ("Linknet", "efficientnet-b0", {}),
+    ("MAnet", "tu-resnet10t", {**SMALL, "decoder_pab_channels": 8}),
+    ("Segformer", "mit_b0", {}),
+    ("UPerNet", "tu-ghostnet_100", {"decoder_channels": 16}),
+    ("LightFPN", "tu-mobilenetv4_conv_small", {}),
+    ("FCN8s", "densenet121", {}),
+    ("PlainUnet", None, {"depth": 2, "channels": 8}),
+    ("SegNet", "vgg11_bn", {}),
 ]
 EXAMPLE = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
 OTHER = torch.randn(1, 3, 64, 96, generator=torch.Generator().manual_seed(1)) * 3
@@ -35,11 +36,12 @@ def norms(network: torch.nn.Module) -> int:
     return sum(isinstance(module, torch.nn.BatchNorm2d) for module in network.modules())
 
 
-@pytest.mark.parametrize(("architecture", "encoder"), NETWORKS)
-def test_folded_it_says_the_same_and_has_fewer_normalizations(architecture: str, encoder: str | None) -> None:
-    arguments: dict[str, Any] = {"in_channels": 3, "classes": 5} | ({"encoder_name": encoder} if encoder else {})
-    arguments |= {"depth": 2, "channels": 8} if architecture == "PlainUnet" else {}
-    network = random_network(architecture, arguments)
+@pytest.mark.parametrize(("architecture", "encoder", "more"), NETWORKS)
+def test_folded_it_says_the_same_and_has_fewer_normalizations(
+    architecture: str, encoder: str | None, more: dict[str, Any]
+) -> None:
+    sizes: dict[str, Any] = {"in_channels": 3, "classes": 5} | ({"encoder_name": encoder} if encoder else {})
+    network = random_network(architecture, sizes | more)
     before = norms(network)
     with torch.no_grad():
         wanted = network.double()(OTHER.double()).float()  # of pixels and a size that the folding never saw

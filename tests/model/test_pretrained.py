@@ -105,9 +105,7 @@ def test_every_argument_of_smp_is_known(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["Linknet", "Segformer"])
 def test_folders_of_other_architectures_are_taken(tmp_path: Path, name: str) -> None:
-    smp.create_model(name, "resnet18" if name == "FPN" else ENCODER, encoder_weights=None, classes=7).save_pretrained(
-        tmp_path
-    )
+    smp.create_model(name, ENCODER, encoder_weights=None, classes=7).save_pretrained(tmp_path)
     bundle = ModelBundle.from_pretrained(tmp_path, **SAYS)
     check_fit(bundle.architecture, bundle.arguments, read_header(bundle.weights_path), bundle.name)
     assert bundle.architecture == name
@@ -175,6 +173,8 @@ def test_broken_folders_are_refused(folder: Path, tmp_path: Path) -> None:
 
 SMALL = {"decoder_channels": [16, 16, 8], "encoder_depth": 3}
 NO_NORM = {"decoder_use_norm": False}
+OWN = {"encoder_name": "mobilenet_v2"}  # timm's would take the decoder's argument for its own
+THIN = {"decoder_pyramid_channels": 32, "decoder_segmentation_channels": 32}
 OLD: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     # architecture, what smp is given, what then stands in config.json beside or instead of what it writes today
     "Unet of 0.4": ("Unet", SMALL | NO_NORM, {"-decoder_use_norm": 0, "decoder_use_batchnorm": False}),
@@ -187,10 +187,10 @@ OLD: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "PSPNet of 0.4, no norm": ("PSPNet", NO_NORM, {"-decoder_use_norm": 0, "psp_use_batchnorm": False}),
     "PSPNet of 0.5": ("PSPNet", {"psp_use_batchnorm": False}, {}),
     "PAN of 0.4": ("PAN", {}, {"-decoder_interpolation": 0, "upscale_mode": "nearest"}),
-    "FPN, whose decoder has no such choice": ("FPN", {}, {"decoder_use_batchnorm": False}),
-    "names that smp leaves out": ("FPN", {}, {"_hub": "x"}),
-    "null for timm": ("FPN", {}, {"drop_path_rate": None}),
-    "timm's own": ("FPN", {"drop_path_rate": 0.1}, {}),
+    "FPN, whose decoder has no such choice": ("FPN", THIN | OWN, {"decoder_use_batchnorm": False}),
+    "names that smp leaves out": ("FPN", THIN, {"_hub": "x"}),
+    "null for timm": ("FPN", THIN, {"drop_path_rate": None}),
+    "timm's own": ("FPN", THIN | {"drop_path_rate": 0.1}, {}),
 }  # fmt: skip
 
 
@@ -200,9 +200,8 @@ def test_a_folder_of_another_version_has_the_argmax_that_smp_gives_it(tmp_path: 
     torch.manual_seed(2)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        smp.create_model(
-            name, "resnet18" if name == "FPN" else ENCODER, encoder_weights=None, classes=7, **given
-        ).save_pretrained(tmp_path)
+        choices: dict[str, Any] = {"encoder_name": ENCODER, "encoder_weights": None, "classes": 7} | given
+        smp.create_model(name, **choices).save_pretrained(tmp_path)
         config = json.loads((tmp_path / "config.json").read_text())
         gone = {key.removeprefix("-") for key in written if key.startswith("-")}
         new = {key: value for key, value in written.items() if not key.startswith("-")}
