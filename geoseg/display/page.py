@@ -31,7 +31,7 @@ from geoseg.display.overview_source import OverviewSource
 from geoseg.display.placement import Placement, read_tiles
 from geoseg.errors import OutputError
 from geoseg.legend import NODATA
-from geoseg.raster import Patch, raster_environment
+from geoseg.raster import Patch, natural_colors, raster_environment
 
 _SLOT = re.compile(r"\{\{(\w+)\}\}")
 _MAP_COMMENT = re.compile(r"\n//# sourceMappingURL=.*$")
@@ -243,9 +243,8 @@ class Natural:
 
     def __call__(self, patch: Patch) -> bytes:
         """Return WebP, or PNG where this GDAL cannot write that."""
-        bands = patch.data[:3] if len(patch.data) >= 3 else patch.data[[0, 0, 0]]
-        light = np.clip((bands.astype(np.float32) - self.low) / max(self.high - self.low, 1e-9), 0, 1)
-        image = np.concatenate([(light * 255).astype(np.uint8), patch.valid[None].astype(np.uint8) * 255])
+        colors = natural_colors(patch.data, self.low, self.high)
+        image = np.concatenate([colors, patch.valid[None].astype(np.uint8) * 255])
         if patch.valid.all():
             return encode_picture(image[:3], self.quality)
         image[:3, ~patch.valid] = image[:3, patch.valid].mean(axis=1, keepdims=True)  # black would bleed over the rim

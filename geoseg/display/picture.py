@@ -26,7 +26,7 @@ from geoseg.errors import GeosegError, OutputError, UsageError
 from geoseg.given import plain_arguments
 from geoseg.legend import DEEPGLOBE, NODATA, Color, GivenLegend, NamedClass, Nomenclature, distinct_color, given_names
 from geoseg.progress import announcer
-from geoseg.raster import ClassRaster, Patch, Scene, shown
+from geoseg.raster import ClassRaster, Patch, Scene, natural_colors, shown
 
 if TYPE_CHECKING:
     import geopandas
@@ -411,13 +411,11 @@ def _stretched(image: NDArray[np.uint8], shape: tuple[int, int]) -> NDArray[np.u
 
 def _natural(patch: Patch, scene: Scene) -> NDArray[np.uint8]:
     """Return (row, col, 4): the first three bands, stretched alike so that colors stay; invalid is transparent."""
-    bands = patch.data[:3] if len(patch.data) >= 3 else patch.data[[0, 0, 0]]
     statistics = scene.statistics()
     if statistics is None:
         return np.zeros((*patch.valid.shape, 4), np.uint8)
-    lows, highs = min(statistics.low[:3]), max(statistics.high[:3])
-    light = np.clip((bands.astype(np.float32) - lows) / max(highs - lows, 1e-9), 0, 1)
-    return np.dstack([*(light * 255).astype(np.uint8), patch.valid.astype(np.uint8) * 255])
+    colors = natural_colors(patch.data, min(statistics.low[:3]), max(statistics.high[:3]))
+    return np.dstack([*colors, patch.valid.astype(np.uint8) * 255])
 
 
 def _colored(codes: NDArray[np.uint8], colors: Mapping[int, Color]) -> NDArray[np.uint8]:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoseg.legend import NODATA, Legend
-from geoseg.raster import Patch, Window, tiles
+from geoseg.raster import Patch, Window, natural_colors, tiles
 
 KEPT = 6
 CROP_PX = 256
@@ -170,9 +170,6 @@ def paint_bands(data: NDArray[Any], valid: NDArray[np.bool_], stretch: tuple[flo
 
     `stretch`: the darkest and the lightest stored value; what is not valid (row, col) is gray.
     """
-    bands = data[:_SHOWN_BANDS] if len(data) >= _SHOWN_BANDS else data[[0, 0, 0]]
-    low, high = stretch
-    light = np.clip((bands.astype(np.float32) - low) / max(high - low, 1e-9), 0, 1)
-    pixels: NDArray[np.uint8] = (light * 255 + 0.5).astype(np.uint8).transpose(1, 2, 0)
+    pixels = natural_colors(data, *stretch).transpose(1, 2, 0)
     pixels[~valid] = _NONE
     return pixels

@@ -9,6 +9,7 @@ from .aligned import whole_turns as whole_turns
 from .area_of_interest import AreaOfInterest as AreaOfInterest
 from .bands import BandStatistics as BandStatistics
 from .bands import band_statistics as band_statistics
+from .bands import natural_colors as natural_colors
 from .classes import DEFAULT_TOLERANCE as DEFAULT_TOLERANCE
 from .classes import ClassRaster as ClassRaster
 from .classes import ColorCodes as ColorCodes

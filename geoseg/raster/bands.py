@@ -205,3 +205,15 @@ def _counted_statistics(values: NDArray[Any]) -> tuple[float, float, float, floa
     below, above = (numbers[np.searchsorted(up_to, around(places), "right")] for around in (np.floor, np.ceil))
     low, high = below + (above - below) * (places - np.floor(places))
     return mean, std, float(low), float(high)
+
+
+def natural_colors(data: NDArray[Any], low: float, high: float) -> NDArray[np.uint8]:
+    """Return imagery (band, row, col) as red, green and blue (3, row, col), stretched alike so that colors stay.
+
+    They are its first three bands; of fewer the first alone is shown, as gray. `low` and `high` are the stored values
+    that become 0 and 255.
+    """
+    bands = data[:3] if len(data) >= 3 else data[[0, 0, 0]]
+    light = np.clip((bands.astype(np.float32) - low) / max(high - low, 1e-9), 0, 1)
+    colors: NDArray[np.uint8] = (light * 255 + 0.5).astype(np.uint8)
+    return colors

@@ -19,7 +19,7 @@ from geoseg.errors import GeosegError, GeosegWarning, SceneError, UsageError, li
 from geoseg.given import plain_arguments
 from geoseg.html import beside, picture, swatches, table
 from geoseg.raster.area_of_interest import AreaOfInterest
-from geoseg.raster.bands import BandNames, BandStatistics, band_statistics, choose_bands
+from geoseg.raster.bands import BandNames, BandStatistics, band_statistics, choose_bands, natural_colors
 from geoseg.raster.dataset_cache import opened
 from geoseg.raster.environment import raster_environment, shown
 from geoseg.raster.fingerprint import digest, files_behind, local_file, stamps
@@ -532,11 +532,9 @@ def _thumbnail(scene: Scene, *, is_map: bool) -> tuple[str, list[int]]:
 
 def _natural(scene: Scene, patch: Patch) -> NDArray[np.uint8]:
     """Return (4, row, col): three bands stretched alike."""
-    bands = patch.data[:3] if len(patch.data) >= 3 else patch.data[[0, 0, 0]]
     statistics = scene.statistics()
     low, high = (0.0, 1.0) if statistics is None else (min(statistics.low[:3]), max(statistics.high[:3]))
-    light = np.clip((bands.astype(np.float32) - low) / max(high - low, 1e-9), 0, 1) * 255
-    return np.concatenate([light.astype(np.uint8), patch.valid[None].astype(np.uint8) * 255])
+    return np.concatenate([natural_colors(patch.data, low, high), patch.valid[None].astype(np.uint8) * 255])
 
 
 def _colored(scene: Scene, patch: Patch) -> NDArray[np.uint8]:

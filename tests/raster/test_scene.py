@@ -17,7 +17,7 @@ from rasterio.enums import ColorInterp
 from rasterio.errors import CRSError
 
 from geoseg.errors import SceneError, UsageError
-from geoseg.raster import Scene, Window, band_statistics, tiles
+from geoseg.raster import Scene, Window, band_statistics, natural_colors, tiles
 from geoseg.raster import dataset_cache as handles
 from tests.raster.conftest import MakeRaster, noise
 
@@ -264,3 +264,11 @@ def test_a_scene_remembers_whether_its_bands_were_chosen(make_raster: MakeRaster
     plain, by_model, by_user = Scene.open(path), Scene.open(path, wanted_bands=RGB), Scene.open(path, bands=[1, 2, 3])
     assert (plain.chosen, by_model.chosen, by_user.chosen) == (False, True, True)
     assert not pickle.loads(pickle.dumps(plain)).chosen  # noqa: S301 our own bytes
+
+
+@pytest.mark.parametrize("bands", [1, 2, 3, 5])
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "float64"])
+def test_natural_colors_are_the_nearest_shades_of_one_stretch(bands: int, dtype: str) -> None:
+    data = np.random.default_rng(bands).uniform(0, 250, (bands, 9, 8)).astype(dtype)
+    wanted = 255 * np.clip((data.astype(float)[[0, 1, 2] if bands >= 3 else [0, 0, 0]] - 20) / 180, 0, 1)
+    assert np.abs(natural_colors(data, 20, 200) - wanted).max() <= 0.5 + 1e-4
