@@ -21,6 +21,7 @@ from geoseg.raster import Scene
 from tests.inference.conftest import MakeScene
 from tests.inference.position_engine import CLASSES, window_probabilities
 from tests.inference.whole_scene import whole_map
+from tests.model.mirrored import mirrored
 
 LEGEND = Legend(tuple(LandCover(code, f"class {code}", (code, 2 * code, 50)) for code in (1, 3, 4, 9)))
 HEIGHT, WIDTH = 333, 270
@@ -45,7 +46,7 @@ def scene(make_scene: MakeScene) -> Scene:
 @pytest.fixture(scope="module")
 def whole(scene: Scene) -> NDArray[np.uint8]:
     made = geoseg.plan(scene, model=model())
-    return whole_map(scene, made.grid, "hann", LEGEND.codes)
+    return whole_map(scene, made.grid, "hann", LEGEND.codes, is_filled=True)
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +77,7 @@ def test_the_map_is_that_of_the_whole_scene_at_once(
     np.testing.assert_array_equal(lazy, usual)
 
 
-def test_stored_values_are_normalized_clipped_to_the_scale_and_0_where_invalid(scene: Scene) -> None:
+def test_stored_values_are_normalized_clipped_to_the_scale_and_mirrored_where_invalid(scene: Scene) -> None:
     seen: list[NDArray[np.float32]] = []
 
     def spy(batch: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -90,10 +91,11 @@ def test_stored_values_are_normalized_clipped_to_the_scale_and_0_where_invalid(s
     stored = scene.read(geoseg.Window(0, 0, HEIGHT, WIDTH))
     units = (np.clip(stored.data.astype(float), 50, 200) - 50) * 255 / 150
     wanted = (units - np.reshape(mean, (3, 1, 1))) / np.reshape(std, (3, 1, 1))
-    wanted[:, ~stored.valid] = 0
     last = seen[-1][-1]
     row, col = made.grid.row_starts[-1], made.grid.col_starts[-1]
-    np.testing.assert_allclose(last, wanted[:, row : row + 64, col : col + 64], atol=1e-3)
+    at = slice(row, row + 64), slice(col, col + 64)
+    filled, there = mirrored(wanted[:, *at], stored.valid[at])
+    np.testing.assert_allclose(last, np.where(there, filled, 0), atol=1e-3)
 
 
 def uniform(batch: NDArray[np.float32], classes: int = CLASSES) -> NDArray[np.float32]:
@@ -132,7 +134,8 @@ def test_what_fails_in_one_window_is_said_of_that_window(scene: Scene, tmp_path:
     grid = geoseg.plan(scene, model=model()).grid
     row, col = grid.row_starts[2], grid.col_starts[3]
     pixels = scene.read(geoseg.Window(row, col, 64, 64))
-    one = np.where(pixels.valid, pixels.data, 0).astype(np.float32)
+    filled, seen = mirrored(pixels.data, pixels.valid)
+    one = np.where(seen, filled, 0).astype(np.float32)
     assert pixels.valid.any()
 
     def odd(batch: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -20,6 +20,7 @@ from geoseg.model import ModelBundle, Weights, choose_engine
 from geoseg.progress import Progress
 from geoseg.raster import Scene, Window
 from tests.inference.conftest import MakeScene, write_scene
+from tests.model.mirrored import mirrored
 from tests.onnx_networks import Kind, named, window_probabilities
 
 HEIGHT, WIDTH = 121, 150
@@ -56,14 +57,15 @@ def whole_probabilities(plan: Plan, kind: Kind) -> NDArray[np.float32]:
     session = onnxruntime.InferenceSession(bundle.weights_path, providers=["CPUExecutionProvider"])
     patch = plan.scene.read(Window(0, 0, max(grid.height_px, grid.window_px), max(grid.width_px, grid.window_px)))
     gain, bias = (each[:, None, None] for each in bundle.normalization.gain_bias(plan.engine.scale))
-    image = np.where(patch.valid, patch.data.astype(np.float32) * gain + bias, np.float32(0))
+    image = patch.data.astype(np.float32) * gain + bias
     rows = axis_weights(grid.row_starts, grid.height_px, grid.window_px, "hann")
     cols = axis_weights(grid.col_starts, grid.width_px, grid.window_px, "hann")
     sums = np.zeros((len(bundle.output_codes), *patch.valid.shape))
     for row, row_weights in zip(grid.row_starts, rows, strict=True):
         for col, col_weights in zip(grid.col_starts, cols, strict=True):
             place = slice(row, row + grid.window_px), slice(col, col + grid.window_px)
-            found = window_probabilities(session, kind, image[:, *place])
+            filled, seen = mirrored(image[:, *place], patch.valid[place])
+            found = window_probabilities(session, kind, np.where(seen, filled, 0).astype(np.float32))
             sums[:, *place] += found * (row_weights[:, None] * col_weights)
     return sums[:, : grid.height_px, : grid.width_px].astype(np.float32)
 

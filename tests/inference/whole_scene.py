@@ -10,10 +10,16 @@ from geoseg.inference.blend import axis_weights
 from geoseg.legend import NODATA
 from geoseg.raster import Scene, Window, WindowGrid
 from tests.inference.position_engine import CLASSES, window_probabilities
+from tests.model.mirrored import mirrored
 
 
-def whole_probabilities(scene: Scene, grid: WindowGrid, blend: Blend) -> NDArray[np.float32]:
-    """Return the blended probabilities (class, row, col) of the whole scene, mirrored beyond its edges."""
+def whole_probabilities(
+    scene: Scene, grid: WindowGrid, blend: Blend, *, is_filled: bool = False
+) -> NDArray[np.float32]:
+    """Return the blended probabilities (class, row, col) of the whole scene, mirrored beyond its edges.
+
+    `is_filled`: the gaps of each window are filled, as networks and functions see them.
+    """
     height = max(grid.height_px, grid.window_px)
     width = max(grid.width_px, grid.window_px)
     patch = scene.read(Window(0, 0, grid.height_px, grid.width_px))
@@ -26,14 +32,17 @@ def whole_probabilities(scene: Scene, grid: WindowGrid, blend: Blend) -> NDArray
     for i, row in enumerate(grid.row_starts):
         for j, col in enumerate(grid.col_starts):
             place = slice(row, row + grid.window_px), slice(col, col + grid.window_px)
-            scored = window_probabilities(data[:, *place], valid[place])
+            window = data[:, *place], valid[place]
+            scored = window_probabilities(*(mirrored(*window) if is_filled else window))
             sums[:, *place] += scored * (rows[i][:, None] * cols[j][None, :])
     return sums[:, : grid.height_px, : grid.width_px]
 
 
-def whole_map(scene: Scene, grid: WindowGrid, blend: Blend, codes: tuple[int, ...]) -> NDArray[np.uint8]:
+def whole_map(
+    scene: Scene, grid: WindowGrid, blend: Blend, codes: tuple[int, ...], *, is_filled: bool = False
+) -> NDArray[np.uint8]:
     """Return the class codes (row, col) of the whole scene, 255 where it is not valid."""
-    probabilities = whole_probabilities(scene, grid, blend)
+    probabilities = whole_probabilities(scene, grid, blend, is_filled=is_filled)
     labels = np.asarray(codes, np.uint8)[probabilities.argmax(axis=0)]
     valid = scene.valid(Window(0, 0, grid.height_px, grid.width_px))
     return np.where(valid, labels, np.uint8(NODATA))

@@ -28,6 +28,7 @@ from geoseg.model.engines.export import export_onnx
 from geoseg.model.engines.torch_engine import _warn_of_overflow
 from geoseg.model.network import load_network
 from geoseg.raster import Window
+from tests.model.mirrored import mirrored
 from tests.networks import TINY, tiny_bundle
 
 WINDOW = 64
@@ -69,11 +70,11 @@ def oracle(
         low, high = normalization.value_range
         values = low + (np.clip(values, *scale) - scale[0]) / (scale[1] - scale[0]) * (high - low)
     mean, std = (np.asarray(side)[:, None, None] for side in (normalization.mean, normalization.std))
-    image = np.where(valid, (values - mean) / std, 0).astype(np.float32)
     found = []
     for window in WINDOWS:
+        image, seen = mirrored(((values - mean) / std)[:, window.rows, window.cols], valid[window.rows, window.cols])
         with torch.no_grad():
-            logits = network(torch.from_numpy(image[None, :, window.rows, window.cols].copy()))
+            logits = network(torch.from_numpy(np.where(seen, image, 0).astype(np.float32)[None]))
         found.append(torch.softmax(logits / bundle.temperature, dim=1)[0].numpy())
     return np.stack(found)
 

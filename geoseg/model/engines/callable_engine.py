@@ -14,6 +14,7 @@ from geoseg.given import is_network
 from geoseg.machine import in_every_fork
 from geoseg.model.bundle import ModelBundle, Scale, one_line
 from geoseg.model.engines.engine import UPRIGHT, HostEngine, OutOfMemory, Pixels, Turn, Weights, is_short_of_memory
+from geoseg.model.engines.gaps import fill_gaps
 from geoseg.raster import Window
 
 _SUM_TOLERANCE = 0.01
@@ -65,7 +66,8 @@ class CallableEngine(HostEngine):
         batch *= self._gain
         batch += self._bias
         for index, window in enumerate(windows):
-            batch[index, :, ~turn.of_pixels(footprint.valid[window.rows, window.cols], np)] = 0
+            seen = fill_gaps(batch[index], turn.of_pixels(footprint.valid[window.rows, window.cols], np))
+            batch[index, :, ~seen] = 0
         found = self._checked(self._called(batch), len(windows))
         return found * (weights.rows[:, None, :, None] * weights.cols[:, None, None, :])
 

@@ -19,6 +19,7 @@ from onnx import TensorProto, helper
 from geoseg.errors import ModelError, numbered
 from geoseg.model.bundle import ModelBundle, Scale
 from geoseg.model.engines.engine import UPRIGHT, HostEngine, Pixels, Turn, Weights
+from geoseg.model.engines.gaps import fill_gaps
 from geoseg.model.engines.onnx_engine import runtime_faults
 from geoseg.model.onnx_files import OnnxGraph, OnnxInput, SessionFault, open_session, providers, session_options
 from geoseg.raster import Window
@@ -124,15 +125,15 @@ class Preparation:
 
 
 def network_input(footprint: Pixels, windows: Sequence[Window], turn: Turn, preparation: Preparation) -> NDArray[Any]:
-    """Return windows of a footprint, each turned, as the network takes them; what is not valid is 0, the mean."""
+    """Return windows of a footprint, each turned, as the network takes them; gaps are filled, else 0, the mean."""
     side, taken = windows[0].height, preparation.taken
     image = np.empty((len(windows), len(footprint.data), side, side), np.float32)
     with np.errstate(all="ignore"):  # what is not finite is told of where the probabilities are looked at
         for normalized, window in zip(image, windows, strict=True):
             _normalize(turn.of_pixels(footprint.data[:, window.rows, window.cols], np), preparation, normalized)
-            valid = turn.of_pixels(footprint.valid[window.rows, window.cols], np)
-            if not valid.all():
-                np.copyto(normalized, 0, where=~valid)
+            seen = fill_gaps(normalized, turn.of_pixels(footprint.valid[window.rows, window.cols], np))
+            if not seen.all():
+                np.copyto(normalized, 0, where=~seen)
         if not taken.dtype.startswith("float"):
             ends = np.clip([np.iinfo(taken.dtype).min, np.iinfo(taken.dtype).max], -_EXACT, _EXACT)
             np.clip(np.rint(image, out=image), *ends.astype(np.float32), out=image)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from geoseg.errors import ModelError, numbered
 from geoseg.model.bundle import ModelBundle, Scale, one_line
 from geoseg.model.engines.engine import UPRIGHT, HostEngine, OutOfMemory, Pixels, Turn, Weights
+from geoseg.model.engines.gaps import fill_gaps
 from geoseg.model.onnx_files import providers, session_options
 from geoseg.raster import Window
 
@@ -96,13 +97,13 @@ def runtime_faults() -> Iterator[None]:
 def cut(
     footprint: Pixels, windows: Sequence[Window], scale: Scale | None, turn: Turn
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return image (n, band, row, col) and valid (n, 1, row, col), cut, turned, cast and clipped in one pass."""
+    """Return image (n, band, row, col) and valid (n, 1, row, col), cut, turned, cast and clipped, gaps filled."""
     bands, side = len(footprint.data), windows[0].height
     image = np.empty((len(windows), bands, side, side), np.float32)
     valid = np.empty((len(windows), 1, side, side), np.float32)
     for index, window in enumerate(windows):
         image[index] = turn.of_pixels(footprint.data[:, window.rows, window.cols], np)
-        valid[index, 0] = turn.of_pixels(footprint.valid[window.rows, window.cols], np)
-    if scale is not None:
-        np.clip(image, *scale, out=image)
+        if scale is not None:
+            np.clip(image[index], *scale, out=image[index])
+        valid[index, 0] = fill_gaps(image[index], turn.of_pixels(footprint.valid[window.rows, window.cols], np))
     return image, valid

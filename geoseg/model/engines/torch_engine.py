@@ -24,6 +24,7 @@ from geoseg.errors import GeosegWarning, ModelError
 from geoseg.machine import in_every_fork
 from geoseg.model.bundle import ModelBundle, Normalization, Scale, may_have_one_size
 from geoseg.model.engines.engine import UPRIGHT, Course, Sweep, Turn, Weights, device_faults
+from geoseg.model.engines.gaps import filled
 from geoseg.model.engines.streams import Streams, streams_of
 from geoseg.model.engines.torch_sweep import Batch, TorchSweep
 from geoseg.model.network import fold_batch_norm, halve_weights, load_network, use_threads
@@ -114,7 +115,8 @@ class TorchEngine:
             valid = torch.stack([footprint.valid[None, window.rows, window.cols] for window in windows])
             rows, cols = (self.placed(axis) for axis in (weights.rows, weights.cols))
             with self._turn():
-                image = self._normalized(Batch(stored, valid, rows, cols, footprint.unsigned))
+                has_gaps = not bool(valid.all())
+                image = self._normalized(Batch(stored, valid, rows, cols, footprint.unsigned, has_gaps))
             found, _ = self._turned(image, turn, rows, cols, wait=True)
             return found
 
@@ -189,10 +191,12 @@ class TorchEngine:
         """Return windows (n, band, row, col) as the network sees them."""
         batch = batch if self._means is None else self._means.of(batch)
         stored = batch.stored.int() & 0xFFFF if batch.unsigned else batch.stored
-        image = stored.float()
+        image, seen = stored.float(), batch.valid
         if self._scale is not None:
             image = image.clamp(*self._scale)
-        return torch.where(batch.valid, image * self._gain + self._bias, 0.0)
+        if batch.has_gaps:
+            image, seen = filled(image, seen, torch)
+        return torch.where(seen, image * self._gain + self._bias, 0.0)
 
     def logits(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Return the network's logits (n, class, row, col), and in half precision which windows' are finite (n,).

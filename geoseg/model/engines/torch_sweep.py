@@ -61,12 +61,19 @@ class Batch:
     """(n, col)."""
     unsigned: bool
     """The int16 values are uint16's bits."""
+    has_gaps: bool = False
+    """Some of the windows may hold a pixel that is not valid; this machine knows it, the device need not be asked."""
 
     def chosen(self, places: Sequence[int]) -> Batch:
         """Return some of the windows."""
         index = torch.tensor(places, device=self.stored.device)
         return Batch(
-            self.stored[index], self.valid[index], self.row_weights[index], self.col_weights[index], self.unsigned
+            self.stored[index],
+            self.valid[index],
+            self.row_weights[index],
+            self.col_weights[index],
+            self.unsigned,
+            self.has_gaps,
         )
 
 
@@ -230,6 +237,7 @@ class TorchSweep:
             batch.stored[to], batch.valid[to] = self._pixels.windows([self._starts[place] for place in taken])
             batch.row_weights[to] = self._row_weights[self._pushed - 1]
             batch.col_weights[to] = self._col_weights[taken.start : taken.stop]
+            batch.has_gaps |= self._pixels.has_gaps
             filling.windows += [(row, place) for place in taken]
             if len(filling.windows) == size:
                 self._score(filling)
@@ -300,6 +308,13 @@ class _Pixels:
         self._free: list[Mark] = [PASSED] * _BUFFERS
         """Behind the last use of each."""
         self._current = -1
+        self._gaps = np.zeros(0, np.bool_)
+        """(row of pixels): is one of them not valid?"""
+
+    @property
+    def has_gaps(self) -> bool:
+        """Tell whether some pixel of the row of windows is not valid."""
+        return bool(self._gaps.any())
 
     @property
     def valid(self) -> torch.Tensor:
@@ -319,6 +334,8 @@ class _Pixels:
             valid_buffer[:shared_px] = self._buffers[before][1][-shared_px:]
         if valid is None:
             valid_buffer[shared_px:] = True
+        gaps = np.zeros(stored.shape[1], np.bool_) if valid is None else ~valid.all(axis=1)
+        self._gaps = np.concatenate([self._gaps[len(self._gaps) - shared_px :], gaps])
         self._free[before] = self._streams.mark()
         self._streams.hold(sent)
         return sent
