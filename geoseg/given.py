@@ -42,11 +42,14 @@ def plain_arguments(
 
     def decorated(verb: Callable[_Given, _Made]) -> Callable[_Given, _Made]:
         signature = inspect.signature(verb)
+        needs_out = "out" in signature.parameters and signature.parameters["out"].default is inspect.Parameter.empty
         by_star = [name for name, kind in signature.parameters.items() if kind.kind is kind.VAR_KEYWORD]
         own = {name for name in signature.parameters if name not in by_star}
         known = own.union(*(each.__annotations__ for each in more))
 
         def turned(name: str, value: object) -> object:
+            if name == "out" and needs_out:
+                return as_path(name, value)
             return value if name in flags else plain(name, value)
 
         @functools.wraps(verb)
@@ -230,9 +233,11 @@ def _features_or_path(name: str, value: object) -> object:
 
 
 def _aoi(name: str, value: object) -> object:
-    """Return a geometry of shapely, a GeoDataFrame or GeoJSON as it is; all else as `as_path`."""
+    """Return a geometry of shapely, a GeoDataFrame or GeoJSON as it is, a GeoSeries as a table; else as `as_path`."""
     if is_frame(value) or isinstance(value, Mapping):
         return value
+    if any(kind.__name__ == "GeoSeries" for kind in type(value).__mro__):
+        return value.to_frame("geometry")  # type: ignore[attr-defined] # pandas'
     if hasattr(value, "geom_type") and hasattr(value, "__geo_interface__"):
         return value
     return as_path(name, value)

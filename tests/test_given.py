@@ -53,6 +53,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ({"resolution": 1.0}, [1, np.float32(1), np.int64(1)]),
         ({"device": "torch-cpu"}, [np.str_("torch-cpu")]),
         ({"device": "cpu"}, [torch.device("cpu"), "CPU", " cpu"]),
+        ({"device": "auto"}, [None]),
         ({"bbox": BOX}, [list(BOX), np.array(BOX), BoundingBox(*BOX), shapely.box(*BOX), shapely.box(*BOX).boundary]),
     ],
     ids=str,
@@ -116,6 +117,12 @@ def test_every_verb_has_the_door(scene: Path, verb: str, knobs: dict[str, Any]) 
     name = list(knobs)[-1]
     with pytest.raises(GeosegError, match=f"^`{name}` must be "):
         getattr(geoseg, verb)(scene, **knobs)
+
+
+@pytest.mark.parametrize("verb", ["predict", "train", "picture", "import_weights"])
+def test_a_verb_that_writes_needs_a_path(scene: Path, verb: str) -> None:
+    with pytest.raises(UsageError, match=r"^`out` must be a path, got None"):
+        getattr(geoseg, verb)(scene, out=None)
 
 
 @pytest.mark.parametrize("wrong", [5, [], ["a"], object(), {}, np.zeros((3, 4, 4)), "", " "])

@@ -19,6 +19,7 @@ from geoseg.inference import ScoringOptions
 from geoseg.legend import GivenLegend, GivenMapping
 from geoseg.model import is_demo, is_hub_address
 from geoseg.progress import Progress, announcer
+from geoseg.raster import Scene, shown
 
 if TYPE_CHECKING:
     import geopandas
@@ -57,7 +58,7 @@ class ModelOptions(ScoringOptions, total=False):
 
 @plain_arguments(ModelOptions)
 def evaluate(  # noqa: PLR0913 - the options of the verb
-    landcover: StrPath | ModelBundle,
+    landcover: StrPath | Scene | ModelBundle,
     reference: StrPath | Dataset | geopandas.GeoDataFrame | None = None,
     report: StrPath | None = None,
     *,
@@ -84,10 +85,10 @@ def evaluate(  # noqa: PLR0913 - the options of the verb
 
     Parameters
     ----------
-    landcover : path or ModelBundle
-        A map: any raster of classes. Or a model: a .safetensors bundle, whose scenes of a `split` are mapped as
-        `predict` maps them. A data set's folder alone is one for the default model, the one that the environment
-        variable GEOSEG_MODEL names, else the demo model.
+    landcover : path, Scene or ModelBundle
+        A map: any raster of classes, or the part of one that `geoseg.within` returns. Or a model: a .safetensors
+        bundle, whose scenes of a `split` are mapped as `predict` maps them. A data set's folder alone is one for the
+        default model, the one that the environment variable GEOSEG_MODEL names, else the demo model.
     reference : path, GeoDataFrame or Dataset, optional
         Of a map: a raster of classes on any grid, warped by nearest neighbor where that is not the map's; or polygons
         (anything that GDAL or pyarrow reads) whose `column` holds the class by name or code. A pixel has the class of
@@ -155,7 +156,7 @@ def evaluate(  # noqa: PLR0913 - the options of the verb
     """
     say = announcer(announce)
     landcover, reference = _completed(landcover, reference, sample)
-    if not isinstance(landcover, str | os.PathLike) or _is_model(landcover):
+    if not isinstance(landcover, str | os.PathLike | Scene) or _is_model(landcover):
         of_maps = {"areas": areas or None, "sample": sample, "classes": classes, "confidence": confidence}
         of_maps |= {"aoi": aoi, "aoi_crs": aoi_crs, "reference_legend": reference_legend, "threads": threads}
         _refuse(of_maps, "maps", "the first is a model")
@@ -164,7 +165,7 @@ def evaluate(  # noqa: PLR0913 - the options of the verb
             "mapping": mapping, "overwrite": overwrite, "progress": progress, "announce": announce,
         }  # fmt: skip
         return _of_model(landcover, reference, {**shared, **options}, mkdir=mkdir)
-    _refuse(options, "models", f"{landcover} is none")
+    _refuse(options, "models", f"{shown(landcover.path) if isinstance(landcover, Scene) else landcover} is none")
     truth = Truth.of(reference, column, layer)
     _check(truth, sample, confidence, areas=areas)
     if mkdir:
@@ -180,7 +181,11 @@ def evaluate(  # noqa: PLR0913 - the options of the verb
     return found
 
 
-def _completed(landcover: StrPath | ModelBundle, reference: Any, sample: object) -> tuple[StrPath | ModelBundle, Any]:  # noqa: ANN401 - as `evaluate` takes it
+def _completed(
+    landcover: StrPath | Scene | ModelBundle,
+    reference: Any,  # noqa: ANN401 - as `evaluate` takes it
+    sample: object,
+) -> tuple[StrPath | Scene | ModelBundle, Any]:
     """Return what is evaluated and against what: the default model, where a data set came alone."""
     if reference is None and sample is None and isinstance(landcover, str | os.PathLike) and _is_data_set(landcover):
         from geoseg.model import ModelBundle  # noqa: PLC0415 - a map's evaluation needs no model
@@ -195,8 +200,10 @@ def _is_data_set(path: StrPath) -> bool:
     return file.suffix.lower() in _DATA_FILES or (file.is_dir() and not (file / "config.json").exists())
 
 
-def _is_model(path: StrPath) -> bool:
+def _is_model(path: StrPath | Scene) -> bool:
     """Say whether a path is a model's, not a map's: a file of one, save_pretrained's folder, `hf://...` or "demo"."""
+    if isinstance(path, Scene):
+        return False
     file = Path(path)
     return (
         file.suffix.lower() in _MODEL_FILES or (file / "config.json").is_file() or is_demo(path) or is_hub_address(path)

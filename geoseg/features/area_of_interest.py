@@ -87,9 +87,13 @@ def within(
     >>> geoseg.vectorize(geoseg.within("landcover.tif", "parish.gpkg"), "parish_polygons.gpkg")  # doctest: +SKIP
 
     """
+    if aoi is None and aoi_crs is None:
+        raise UsageError("`aoi` must be polygons, got None", "aoi")
     if aoi is None:
         raise UsageError("`aoi_crs` is for an area; add `aoi`, or leave it out", "aoi_crs")
     source = Scene.open(scene)
+    if source.area is not None:
+        raise UsageError(f"{shown(source.path)} has an area of interest already; give what is in both as one", "aoi")
     area = read_area(aoi, source.geobox, shown(source.path), aoi_crs)
     if area.within(source.shape) is None:
         raise OutsideError(

@@ -90,7 +90,7 @@ class Scoring:
         UsageError for an option that cannot be right with this model on this machine.
         """
         window_px, overlap_px = _windows(bundle, options.get("window"), options.get("overlap"), factor)
-        device, batch_size = options.get("device", "auto"), options.get("batch_size")
+        device, batch_size = options.get("device") or "auto", options.get("batch_size")
         from geoseg.inference.execution import where_the_work_is_done  # noqa: PLC0415 - Dask takes long to import
 
         engine = where_the_work_is_done(

@@ -137,6 +137,7 @@ class Scene:
         """(rows, cols)."""
         return self.geobox.shape
 
+    @plain_arguments()
     def crop(self, bbox: Box, crs: str | None = None) -> Scene:
         """Return the part of the scene that holds a box: see `geoseg.crop`."""
         return self.cut(window_of(self.geobox, bbox, crs, shown(self.path)))

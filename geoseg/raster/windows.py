@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, overload
 
 from geoseg.errors import UsageError
+from geoseg.given import integer
 
 if TYPE_CHECKING:
     from rasterio.windows import Window as RasterioWindow
@@ -42,7 +43,7 @@ class Window:
     Raises
     ------
     UsageError
-        When height or width are not positive.
+        When height or width are not positive, or a number is not whole.
 
     Examples
     --------
@@ -58,6 +59,9 @@ class Window:
     width: int
 
     def __post_init__(self) -> None:
+        for name in ("row", "col", "height", "width"):
+            if type(getattr(self, name)) is not int:
+                object.__setattr__(self, name, integer(name, getattr(self, name)))
         if self.height <= 0 or self.width <= 0:
             raise UsageError(f"window height and width must be positive, got {self.height} x {self.width}")
 

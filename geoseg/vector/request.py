@@ -19,7 +19,7 @@ from geoseg import features
 from geoseg.atomic import same_file
 from geoseg.errors import GeosegWarning, OutputError, SceneError, UsageError
 from geoseg.legend import Nomenclature, choose_classes, given_names
-from geoseg.raster import ClassRaster, GeoBox, Ground, Scene, Surface, open_confidence, shown
+from geoseg.raster import ClassRaster, GeoBox, Ground, Scene, Surface, open_confidence, public_name, shown
 from geoseg.vector.generalize import LONGEST_PX, Generalization
 from geoseg.vector.io import (
     RESERVED,
@@ -65,7 +65,7 @@ class Request:
 
     @classmethod
     def of(
-        cls, landcover: StrPath, out: StrPath | None, options: VectorizeOptions, announce: Callable[[str], None]
+        cls, landcover: StrPath | Scene, out: StrPath | None, options: VectorizeOptions, announce: Callable[[str], None]
     ) -> Self:
         """Check everything; raises as `vectorize` does."""
         connectivity, dissolve = options.get("connectivity", CONNECTIVITIES[0]), options.get("dissolve", False)
@@ -81,7 +81,7 @@ class Request:
         sure = None if confidence is None else open_confidence(os.fspath(confidence), geobox)
         if out is not None:
             _check_unread(Path(out), [scene, *([sure] if sure else [])], options.get("legend"))
-        name, overwrite = layer_name(landcover, out, options.get("layer")), options.get("overwrite", False)
+        name, overwrite = layer_name(_path_of(landcover), out, options.get("layer")), options.get("overwrite", False)
         target = None if out is None else check_target(out, overwrite=overwrite, layer=name)
         if target is not None and keeps_layers(target):
             announce(f"{target.name} is kept: of its layers, only {name!r} is written")
@@ -112,6 +112,10 @@ class Request:
         ground = surface if surface.in_px else Ground.of(geobox)
         on = ground if isinstance(ground, Surface) else ground.surface or ground
         return cls(raster, target, on, layer, stored, tracing, sieving, sure, dissolve, overwrite)
+
+
+def _path_of(landcover: StrPath | Scene) -> StrPath:
+    return public_name(landcover.path) if isinstance(landcover, Scene) else landcover
 
 
 def layer_name(landcover: StrPath, out: StrPath | None, layer: str | None) -> str:

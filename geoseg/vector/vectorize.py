@@ -15,7 +15,7 @@ from geoseg.atomic import make_folders
 from geoseg.given import plain_arguments
 from geoseg.prefetch import prefetch
 from geoseg.progress import Progress, announcer
-from geoseg.raster import ClassRaster
+from geoseg.raster import ClassRaster, Scene
 from geoseg.store import is_store, staged
 from geoseg.vector.io import to_geodataframe, write
 from geoseg.vector.measure import confidence_strips, measure
@@ -97,7 +97,7 @@ class StripProgress:
 
 @overload
 def vectorize(
-    landcover: StrPath,
+    landcover: StrPath | Scene,
     out: None = None,
     *,
     progress: Callable[[Progress], None] | None = None,
@@ -106,7 +106,7 @@ def vectorize(
 ) -> geopandas.GeoDataFrame: ...
 @overload
 def vectorize(
-    landcover: StrPath,
+    landcover: StrPath | Scene,
     out: StrPath,
     *,
     progress: Callable[[Progress], None] | None = None,
@@ -115,7 +115,7 @@ def vectorize(
 ) -> Path | str: ...
 @plain_arguments(VectorizeOptions)
 def vectorize(
-    landcover: StrPath,
+    landcover: StrPath | Scene,
     out: StrPath | None = None,
     *,
     progress: Callable[[Progress], None] | None = None,
@@ -126,8 +126,8 @@ def vectorize(
 
     Parameters
     ----------
-    landcover : path
-        Any raster of classes that GDAL reads.
+    landcover : path or Scene
+        Any raster of classes that GDAL reads, or the part of one that `geoseg.within` or `geoseg.crop` return.
     out : path, optional
         Where the polygons are written. Its extension names the format: .gpkg, .parquet, .fgb, .geojson, .geojsonl.
     progress : callable, optional

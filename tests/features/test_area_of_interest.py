@@ -9,6 +9,7 @@ from typing import Any
 
 import geopandas
 import numpy as np
+import pyogrio
 import pytest
 import rasterio
 import rasterio.features
@@ -198,6 +199,25 @@ def test_an_area_needs_a_crs_and_so_does_its_scene(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="has 2 layers of polygons: a, b; name one as in"):
         geoseg.within(scene, tmp_path / "two.gpkg")
     assert geoseg.within(scene, f"{tmp_path / 'two.gpkg'}|layername=b").area is not None
+
+
+def test_a_map_within_an_area_is_that_area_for_every_verb(tmp_path: Path) -> None:
+    """As with the verb's own `aoi`; the documentation promises it."""
+    path = write_scene(tmp_path / "map.tif", random_pixels(300, 400, 1, 0.2)[:1] % 4)
+    part = geoseg.within(path, star(1))
+    wanted = geoseg.vectorize(path, aoi=star(1))
+    assert geoseg.vectorize(part).equals(wanted)
+    column = geopandas.GeoSeries([star(1)], crs=UTM)
+    assert geoseg.vectorize(path, aoi=column).equals(wanted)
+    written = geoseg.vectorize(part, tmp_path / "part.gpkg")
+    assert pyogrio.list_layers(written)[0][0] == "map"
+    np.testing.assert_array_equal(
+        geoseg.evaluate(part, path).matrix.counts, geoseg.evaluate(path, path, aoi=star(1)).matrix.counts
+    )
+    with pytest.raises(UsageError, match=r"map\.tif has an area of interest already"):
+        geoseg.within(part, star(2))
+    with pytest.raises(UsageError, match="`aoi` must be polygons, got None"):
+        geoseg.within(path, None)
 
 
 def test_a_scene_within_an_area_is_the_scene_with_less_that_is_valid(tmp_path: Path) -> None:

@@ -81,6 +81,15 @@ def test_a_window_without_pixels_is_refused(height: int, width: int) -> None:
         Window(0, 0, height, width)
 
 
+def test_a_window_is_of_whole_numbers_whoever_brings_them() -> None:
+    window = Window(np.int64(1), 2.0, np.uint8(3), 4)  # type: ignore[arg-type]
+    assert window == Window(1, 2, 3, 4)
+    assert all(type(edge) is int for edge in (window.row, window.col, window.height, window.width))
+    for edge in (1.5, "1", None, float("nan")):
+        with pytest.raises(UsageError, match="`col` must be a whole number"):
+            Window(0, edge, 1, 1)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("overlap", [-1, 8, 9])
 def test_an_overlap_that_would_not_advance_is_refused(overlap: int) -> None:
     with pytest.raises(UsageError, match=str(overlap)):
