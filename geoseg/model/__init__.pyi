@@ -54,6 +54,7 @@ from .network import Transferred as Transferred
 from .network import build as build
 from .network import check_encoder_weights as check_encoder_weights
 from .network import check_takes as check_takes
+from .network import encoder_weights_of as encoder_weights_of
 from .network import freeze_batch_norm as freeze_batch_norm
 from .network import parameter_shapes as parameter_shapes
 from .network import recorded_weights as recorded_weights

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import safetensors.torch
 import segmentation_models_pytorch as smp
+import timm
 import torch
 
 import geoseg
@@ -19,6 +20,7 @@ from geoseg.model import ModelBundle, build
 from geoseg.model.network import load_network, parameter_shapes
 from geoseg.model.weights.presets import preset_of
 from geoseg.model.weights.recognition import Hints, recognize
+from geoseg.model.weights.weights_file import check_names
 from tests.networks import RGB
 
 SMALL: dict[str, Any] = {"encoder_depth": 3, "decoder_channels": [16, 16, 8]}
@@ -396,7 +398,8 @@ def changed(state: dict[str, Any], what: str) -> dict[str, Any]:
             state["encoder.layer5.0.conv1.weight"] = torch.zeros(2)
         case "other names":
             return {
-                f"backbone.{name.replace('encoder', 'x')}": tensor for name, tensor in state.items() if "enc" in name
+                f"backbone.{name.replace('encoder', 'x').replace('segmentation_head', 'y')}": tensor
+                for name, tensor in state.items()
             }
         case "another decoder":
             return {name.replace("decoder.blocks", "decoder.things"): tensor for name, tensor in state.items()}
@@ -430,6 +433,21 @@ def test_what_is_no_network_of_ours_is_told_by_its_first_difference(
         geoseg.import_weights(tmp_path / "a.pth", tmp_path / "a.safetensors", **SAYS)
     assert "\n" not in str(caught.value)
     assert [path.name for path in tmp_path.iterdir()] == ["a.pth"]
+
+
+@pytest.mark.parametrize("prefix", ["", "module.encoder_q."])
+@pytest.mark.parametrize(
+    "name", ["resnet18", "vgg11_bn", "tf_efficientnet_b0", "mobilenetv3_small_050", "convnext_atto", "resnest14d",
+             "vit_tiny_patch16_224", "swin_tiny_patch4_window7_224", "regnetx_002", "pvt_v2_b0"],
+)  # fmt: skip
+def test_weights_of_an_encoder_alone_are_told_as_such(name: str, prefix: str) -> None:
+    with torch.device("meta"):
+        state = timm.create_model(name).state_dict()
+    shapes = {prefix + key: tuple(tensor.shape) for key, tensor in state.items()}
+    with pytest.raises(ModelError, match=r"holds an encoder alone .*, which maps no classes; .*`encoder_weights`"):
+        check_names(shapes, "weights.pth")
+    with pytest.raises(ModelError, match="names its tensors differently"):
+        check_names(shapes | {f"{prefix}decode_head.conv.weight": (1, 1, 1, 1)}, "weights.pth")
 
 
 @pytest.mark.parametrize(

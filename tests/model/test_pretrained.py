@@ -135,7 +135,15 @@ def test_softmax_at_the_end_loses_nothing(network: Any, folder: Path) -> None:
     ("changes", "wanted"),
     [
         ({"_model_class": "load_state_dict"}, "unknown architecture"),
-        ({"_model_class": None}, "unknown architecture"),
+        ({"_model_class": None}, r"config.json names no network .*; give the file of weights itself to geoseg import"),
+        (
+            {"_model_class": None, "architectures": ["SegformerForSemanticSegmentation"], "model_type": "segformer"},
+            "holds SegformerForSemanticSegmentation of the library transformers, .* export it to ONNX and give that",
+        ),
+        (
+            {"_model_class": None, "architecture": "resnet18", "num_features": 512},
+            "holds an encoder of timm, resnet18, which maps no classes; .*`encoder='tu-resnet18'`",
+        ),
         ({"activation": "sigmoid"}, "over 7 channels, a multi-label network.*needs softmax"),
         ({"aux_params": {"classes": 2}}, "second, classifying head"),
         ({"encoder_name": "tu-hf-hub:someone/something"}, "encoder_name must be"),

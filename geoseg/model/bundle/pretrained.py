@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -72,11 +73,33 @@ def read_architecture(folder: Path) -> tuple[str, dict[str, Any], bool]:
     name = config.pop("_model_class", None)
     if name == "UPerNet" and any(argument in config for argument in UPERNET_04_ARGUMENTS):
         name = "UPerNet04"
+    if name is None:
+        raise _of_others(folder, config)
     architecture = architecture_named(name)
     has_second_head = config.pop("aux_params", None) is not None
     arguments = _arguments(architecture.name, config, folder)
     architecture.check(arguments)
     return architecture.name, arguments, has_second_head
+
+
+def _of_others(folder: Path, config: Mapping[str, Any]) -> ModelError:
+    """Return the error for a folder with a config.json of another library than smp."""
+    if isinstance(config.get("architecture"), str):  # as timm writes it
+        name = one_line(config["architecture"], 60)
+        return ModelError(
+            f"{folder} holds an encoder of timm, {name}, which maps no classes; train a network that begins with it: "
+            f"geoseg train (in Python geoseg.train) with `encoder='tu-{name}'`"
+        )
+    said = config.get("architectures")
+    if isinstance(said, list) and said:
+        return ModelError(
+            f"{folder} holds {one_line(said[0], 60)} of the library transformers, whose networks geoseg does not have; "
+            "export it to ONNX and give that: optimum-cli export onnx --model FOLDER --task semantic-segmentation OUT"
+        )
+    return ModelError(
+        f"{folder / 'config.json'} names no network (_model_class, as smp's save_pretrained writes it); "
+        f"give the file of weights itself to {_IMPORT}"
+    )
 
 
 def _read(path: Path) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -30,6 +30,11 @@ HEAD = re.compile(r"^(.*?)segmentation_head\.(?:\w+\.)*\w+$")
 _WORDS = 400
 """Texts beside the weights that are looked at."""
 _SAFETENSORS = "model.safetensors"
+_OF_ENCODERS = re.compile(
+    r"conv1|bn1|layer\d|fc|conv_stem|blocks|bn2|conv_head|stem(?:_\d)?|stages(?:_\d)?|norm\d*|norm_pre|fc_norm|head|"
+    r"classifier|pre_logits|patch_embed\d*|cls_token|pos_embed|reg_token|mask_token|layers(?:_\d)?|features|block\d|s\d"
+)
+"""Parts of encoders, and of the classifiers of whole images that they were pretrained as."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +79,25 @@ def check_names(shapes: Mapping[str, tuple[int, ...]], where: str) -> None:
     """Raise ModelError for tensors that are named as those of no network that geoseg has."""
     if not any(HEAD.match(name) for name in shapes):
         first = one_line(next(iter(shapes)), 60)
+        if _is_encoder(shapes):
+            raise ModelError(
+                f"{where} holds an encoder alone ({first}, ...), which maps no classes; train a network that begins "
+                "with it: geoseg train (in Python geoseg.train) with `encoder` and `encoder_weights`"
+            )
         raise ModelError(
             f"{where} is not from a network that geoseg knows: it names its tensors differently ({first}, ...; "
             "expected encoder., decoder. and segmentation_head., as segmentation-models-pytorch names them); export "
             "the network to ONNX and give that"
         )
+
+
+def _is_encoder(names: Iterable[str]) -> bool:
+    """Tell whether tensors are those of an encoder as timm and torchvision name them, behind any prefix."""
+    places = sorted(name.split(".") for name in names)
+    shared = 0  # the first and the last of what is sorted begin as all of them do
+    while places[0][shared] == places[-1][shared] and shared + 1 < min(map(len, places)):
+        shared += 1
+    return all(_OF_ENCODERS.fullmatch(place[shared]) for place in places)
 
 
 def _read_folder(folder: Path) -> WeightsFile:
