@@ -256,13 +256,20 @@ class SharedCodes:
         return theirs, ours
 
 
+def _naming(theirs: Nomenclature) -> str:
+    """Return a first way out where the labels of a data set have no names: then they are `class 3`, by their codes."""
+    unnamed = all(key(named.name).startswith("class ") for named in theirs)
+    return "name its classes with `legend`, " if unnamed else ""
+
+
 def match_legends(card: ModelCard, legend: Legend, name: str, ignore: str | Sequence[str | int] | None) -> Matching:
     """Match the classes of a model and of a data set by name. UsageError where they share none."""
     ours, theirs = Nomenclature.from_legend(card.legend), Nomenclature.from_legend(legend)
     if not share_a_name(ours, theirs):
         raise UsageError(
             f"{card.name} maps {class_list(ours)}, {name} has {class_list(theirs)}: no class of the same name; "
-            "say with `mapping` what the classes of the data set are of the model's, or use another model",
+            f"{_naming(theirs)}say with `mapping` what the classes of the data set are of the model's, or use another "
+            "model",
             "mapping",
         )
     return Matching.of(ours, theirs, ignore)

@@ -219,8 +219,11 @@ def test_classes_are_matched_by_name(data: Dataset, cache: Path, maps: dict[str,
     wanted = confusion_matrix(60 - truth.astype(int), 60 - mapped.astype(int), labels=order)
     assert np.array_equal(found.matrix.counts, wanted)
     strange = Legend(tuple(LandCover(code, f"kind {code}", (code, 0, 0)) for code in CODES))
-    with pytest.raises(UsageError, match="no class of the same name"):
+    with pytest.raises(UsageError, match="no class of the same name; say with `mapping`"):
         evaluate_model(replace(model, legend=strange), data, "all", cache=cache)
+    numbers = Legend(tuple(LandCover(code, f"class {code}", (code, 0, 0)) for code in CODES))
+    with pytest.raises(UsageError, match="no class of the same name; name its classes with `legend`, say with"):
+        evaluate_model(model, replace(data, legend=numbers), "all", cache=cache)
 
 
 def test_a_class_without_a_channel_is_counted_and_said(data: Dataset, cache: Path, tmp_path: Path) -> None:

@@ -63,6 +63,24 @@ def test_another_fingerprint_refuses_names_what_changed_and_starts_over_when_tol
         assert journal.finished == set()
 
 
+def test_a_scene_that_changed_since_is_told_so(tmp_path: Path) -> None:
+    """Whoever repeats the command has not given another scene: its file is another."""
+    output = tmp_path / "map.tif"
+    with open_journal(output, "f", MEANING | {"scene": "a" * 64}, start_over=False) as journal:
+        journal.add(0)
+    said = r"of another scene, or of this one before its files changed; add `overwrite=True`"
+    with (
+        pytest.raises(ResumeError, match=said),
+        open_journal(output, "g", MEANING | {"scene": "b" * 64}, start_over=False),
+    ):
+        pass
+    with (
+        pytest.raises(ResumeError, match=r"with other scene, window|with other window .*, scene"),
+        open_journal(output, "g", MEANING | {"scene": "b" * 64, "window": 256}, start_over=False),
+    ):
+        pass
+
+
 def test_overwrite_still_resumes_an_equal_run(tmp_path: Path) -> None:
     output = tmp_path / "map.tif"
     with open_journal(output, "f", MEANING, start_over=True) as journal:

@@ -31,6 +31,8 @@ _LOOKS, _LOOK_S = 240, 0.25
 """How often, and after what pause, a shard looks whether the others are done with looking."""
 _SHORT = 40
 """Letters of a value that is shown."""
+_SCENE = "scene"
+"""In the meaning of a run, what tells the state of its scene: files with their sizes and times."""
 
 
 def fingerprint(meaning: Mapping[str, object]) -> str:
@@ -251,6 +253,12 @@ def _resume(
         return Journal(folder, fingerprint, finished | _finished_by_shards(folder), placing)
     if before and not start_over:
         changed = _changed(before.get("meaning"), meaning)
+        if changed == _SCENE:
+            raise ResumeError(
+                f"{shown or folder} holds an unfinished map of another scene, or of this one before its files changed; "
+                "add `overwrite=True` to start over, or choose another `out`",
+                "overwrite",
+            )
         raise ResumeError(
             f"{shown or folder} holds an unfinished map made with other {changed}; repeat that command to finish it, "
             "or add `overwrite=True` to start over",
