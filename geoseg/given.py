@@ -22,6 +22,7 @@ from geoseg.errors import UsageError
 
 _Given = ParamSpec("_Given")
 _Made = TypeVar("_Made")
+StrPath = str | os.PathLike[str]
 TABLES = (".csv", ".tsv")
 """How files end that are tables of text."""
 _SHOWN = 60

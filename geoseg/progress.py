@@ -8,6 +8,9 @@ from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass
 
+Says = Callable[[str], None]
+"""Takes a line for people."""
+
 _log = logging.getLogger("geoseg")
 _log.addHandler(logging.NullHandler())
 
@@ -16,7 +19,7 @@ _log.addHandler(logging.NullHandler())
 class _Announcer:
     """Takes a line for people: it goes to the logger `geoseg`, level INFO, and to a listener."""
 
-    listener: Callable[[str], None] | None
+    listener: Says | None
 
     def __call__(self, line: str) -> None:
         _log.info("%s", line)
@@ -24,7 +27,7 @@ class _Announcer:
             self.listener(line)
 
 
-def announcer(listener: Callable[[str], None] | None) -> Callable[[str], None]:
+def announcer(listener: Says | None) -> Says:
     """Return what a verb calls with lines for people: they go to the logger `geoseg`, and to the caller's listener.
 
     What this function has returned is returned as it is, so verbs that call each other log a line once.

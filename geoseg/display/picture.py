@@ -23,7 +23,7 @@ from geoseg.display.page import check_target
 from geoseg.display.palette import PaletteName, check_palette, colors_in
 from geoseg.display.placement import natural_scene, read_beside
 from geoseg.errors import GeosegError, OutputError, UsageError
-from geoseg.given import plain_arguments
+from geoseg.given import StrPath, plain_arguments
 from geoseg.legend import DEEPGLOBE, NODATA, Color, GivenLegend, NamedClass, Nomenclature, distinct_color, given_names
 from geoseg.progress import announcer
 from geoseg.raster import ClassRaster, Patch, Scene, natural_colors, shown
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from geoseg.display.sheet import MapScale, Panel
     from geoseg.features.area_of_interest import Aoi
 
-StrPath = str | os.PathLike[str]
 WIDTHS_PX, DOTS = (300, 6000), (30, 1200)
 """Of a picture; and of what it can be told to have to an inch."""
 _FINER = 2

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
@@ -36,7 +35,7 @@ from geoseg.display.page import (
 from geoseg.display.palette import Offered, PaletteName, check_palette, palettes
 from geoseg.display.placement import natural_scene, place_in
 from geoseg.errors import SceneError, UsageError, numbered
-from geoseg.given import plain_arguments
+from geoseg.given import StrPath, plain_arguments
 from geoseg.legend import GivenLegend, Nomenclature, given_names
 from geoseg.progress import Progress, announcer
 from geoseg.raster import ClassRaster, Patch, Scene, shown
@@ -47,7 +46,6 @@ if TYPE_CHECKING:
 
     from geoseg.features.area_of_interest import Aoi
 
-StrPath = str | os.PathLike[str]
 PAGE_MB = 15.0
 """A mail's encoding makes 20 MB of it, which most servers take."""
 INLINE_MB = 4.0

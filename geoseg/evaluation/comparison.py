@@ -24,7 +24,7 @@ from geoseg.evaluation.matching import Classes, Matching
 from geoseg.evaluation.metrics import ConfusionMatrix
 from geoseg.evaluation.reference import BurnedPolygons, points_error
 from geoseg.evaluation.samples import PointSample, is_table_of_points
-from geoseg.given import is_frame, looks_raster
+from geoseg.given import StrPath, is_frame, looks_raster
 from geoseg.legend import (
     GivenLegend,
     GivenMapping,
@@ -36,7 +36,7 @@ from geoseg.legend import (
 )
 from geoseg.machine import available_cores
 from geoseg.prefetch import prefetch_map
-from geoseg.progress import Progress
+from geoseg.progress import Progress, Says
 from geoseg.raster import (
     ClassRaster,
     Ground,
@@ -56,8 +56,6 @@ from geoseg.raster import (
 if TYPE_CHECKING:
     from geoseg.features import LayerChoice
 
-StrPath = str | os.PathLike[str]
-Says = Callable[[str], None]
 
 _TILE_PX = 4 * 1024**2
 """Pixels of a tile of bytes. Where each pixel takes 64 bits on the way to being counted, a quarter."""

@@ -14,11 +14,11 @@ from geoseg.evaluation.comparison import LegendsGiven, MapEvaluation, Truth
 from geoseg.evaluation.evaluation import Evaluation
 from geoseg.evaluation.report import check_folder, write_report
 from geoseg.evaluation.samples import PointSample
-from geoseg.given import TABLES, plain_arguments
+from geoseg.given import TABLES, StrPath, plain_arguments
 from geoseg.inference import ScoringOptions
 from geoseg.legend import GivenLegend, GivenMapping
 from geoseg.model import is_demo, is_hub_address
-from geoseg.progress import Progress, announcer
+from geoseg.progress import Progress, Says, announcer
 from geoseg.raster import Scene, shown
 
 if TYPE_CHECKING:
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from geoseg.features.area_of_interest import Aoi
     from geoseg.model import ModelBundle
 
-StrPath = str | os.PathLike[str]
-Says = Callable[[str], None]
 
 _MODEL_FILES = frozenset({".safetensors", ".onnx", ".pt", ".pth", ".ckpt", ".pt2"})
 """Opening says what to do with those that cannot be opened as they are. A `.bin` may be a raster."""

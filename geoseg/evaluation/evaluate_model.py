@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -27,6 +26,7 @@ from geoseg.evaluation.provenance import DEFAULT_PART, TrainingData, check_part,
 from geoseg.evaluation.report import check_folder, write_report
 from geoseg.evaluation.worst_crops import WorstCrops
 from geoseg.features import LayerChoice
+from geoseg.given import StrPath
 from geoseg.inference import (
     Scoring,
     ScoringOptions,
@@ -41,11 +41,8 @@ from geoseg.inference import (
 from geoseg.legend import NODATA, GivenLegend, GivenMapping, given_meanings
 from geoseg.model import ModelBundle, ModelCard, OutOfMemory, Scale, cache_folder
 from geoseg.prefetch import prefetch_map
-from geoseg.progress import Progress, announcer
+from geoseg.progress import Progress, Says, announcer
 from geoseg.raster import BandStatistics, Patch, Window, band_statistics, size_factors, tiles
-
-StrPath = str | os.PathLike[str]
-Says = Callable[[str], None]
 
 _BYTES_A_PIXEL = 32
 """Of a tile while it is counted: labels, confidence, truth, and the sums' indexes."""

@@ -16,7 +16,7 @@ from geoseg.errors import OutputError, SceneError, UsageError
 from geoseg.evaluation.comparison import Comparison, count
 from geoseg.evaluation.matching import Matching
 from geoseg.evaluation.reference import BurnedPolygons
-from geoseg.given import is_frame, looks_raster, plain_arguments
+from geoseg.given import StrPath, is_frame, looks_raster, plain_arguments
 from geoseg.legend import GivenLegend, Nomenclature, given_names
 from geoseg.progress import Progress, announcer
 from geoseg.raster import ClassRaster, Ground, ShiftedRaster, WarpedRaster, align, shown
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from geoseg.features import LayerChoice
     from geoseg.features.area_of_interest import Aoi
 
-StrPath = str | os.PathLike[str]
 _CSV = ".csv"
 
 

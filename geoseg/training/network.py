@@ -5,7 +5,7 @@ As it begins: random, with pretrained parts or with what a bundle knows; and the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -39,6 +39,7 @@ from geoseg.model import (
     usual_window_px,
     window_fault,
 )
+from geoseg.progress import Says
 from geoseg.raster import BandStatistics
 from geoseg.training.recipe import DEMO, Recipe, arguments_of, opened
 
@@ -46,7 +47,6 @@ if TYPE_CHECKING:
     from geoseg.training.plan import TrainingPlan
 
 
-Says = Callable[[str], None]
 _GENTLE = 2e-4
 """Rates up to this are meant for weights that know their classes, as those of the recipe `default`."""
 

@@ -27,12 +27,11 @@ from geoseg.errors import SceneError, UsageError
 from geoseg.evaluation import UNKNOWN, to_provenance
 from geoseg.legend import Legend, name_key
 from geoseg.model import DEFAULT_BANDS, Normalization, architecture_named, default_overlap
-from geoseg.progress import Progress
+from geoseg.progress import Progress, Says
 from geoseg.raster import SAME_SIZE, BandStatistics
 from geoseg.training.augment import augmentation_of
 from geoseg.training.losses import class_weights, loss_of
 from geoseg.training.network import (
-    Says,
     bundle_window_px,
     check_batch,
     check_network,

@@ -16,7 +16,7 @@ from geoseg.dataset import Dataset, Split
 from geoseg.errors import DivergedError, OutputError, numbered
 from geoseg.evaluation import Evaluation, LeftOut, WorstCrops
 from geoseg.model import ModelBundle, recorded_weights, use_threads
-from geoseg.progress import Progress
+from geoseg.progress import Progress, Says
 from geoseg.training.callbacks import Callbacks, TrainingProgress, TrainingState, polite_stop
 from geoseg.training.checkpoint import (
     BEST,
@@ -31,7 +31,7 @@ from geoseg.training.checkpoint import (
     write_bundle,
 )
 from geoseg.training.loop import Learner, fit, hardware
-from geoseg.training.network import Says, bring_back, check_recipe, start_network
+from geoseg.training.network import bring_back, check_recipe, start_network
 from geoseg.training.optimization import batch_size, check_fits, validation_errors
 from geoseg.training.plan import TrainingPlan, plan_training
 from geoseg.training.recipe import Recipe, opened

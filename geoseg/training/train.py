@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 from geoseg.atomic import make_folders, probe_writable
 from geoseg.dataset import check_there
 from geoseg.errors import GeosegError, OutputError, UsageError, numbered
-from geoseg.given import plain_arguments
+from geoseg.given import StrPath, plain_arguments
 from geoseg.legend import GivenLegend, Legend, legend_of_labels
 from geoseg.model import ModelBundle, cache_folder, choose_device
 from geoseg.progress import Progress, announcer
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from geoseg.features import LayerChoice
     from geoseg.training.callbacks import TrainingProgress
 
-StrPath = str | os.PathLike[str]
 DEFAULT_CHECKPOINT_MINUTES = 5.0
 
 

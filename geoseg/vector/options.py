@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import math
-import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypedDict
 
 from geoseg.errors import UsageError
+from geoseg.given import StrPath
 from geoseg.legend import GivenLegend
 
 if TYPE_CHECKING:
     from geoseg.features.area_of_interest import Aoi
 
-StrPath = str | os.PathLike[str]
 METHODS: Final = ("visvalingam", "douglas-peucker")
 CONNECTIVITIES: Final = (4, 8)
 """The first of each is the default."""

@@ -18,6 +18,7 @@ from rasterio.crs import CRS
 from geoseg import features
 from geoseg.atomic import same_file
 from geoseg.errors import GeosegWarning, OutputError, SceneError, UsageError
+from geoseg.given import StrPath
 from geoseg.legend import Nomenclature, choose_classes, given_names
 from geoseg.raster import ClassRaster, GeoBox, Ground, Scene, Surface, open_confidence, public_name, shown
 from geoseg.vector.generalize import LONGEST_PX, Generalization
@@ -32,7 +33,7 @@ from geoseg.vector.io import (
     parse_crs,
     stored_crs,
 )
-from geoseg.vector.options import CONNECTIVITIES, METHODS, Quantity, StrPath, VectorizeOptions, parse_area, parse_length
+from geoseg.vector.options import CONNECTIVITIES, METHODS, Quantity, VectorizeOptions, parse_area, parse_length
 from geoseg.vector.polygonize import Tracing
 from geoseg.vector.polygons import PolygonLayer
 

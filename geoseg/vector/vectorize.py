@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any, Unpack, overload
 from numpy.typing import NDArray
 
 from geoseg.atomic import make_folders
-from geoseg.given import plain_arguments
+from geoseg.given import StrPath, plain_arguments
 from geoseg.prefetch import prefetch
 from geoseg.progress import Progress, announcer
 from geoseg.raster import ClassRaster, Scene
 from geoseg.store import is_store, staged
 from geoseg.vector.io import to_geodataframe, write
 from geoseg.vector.measure import confidence_strips, measure
-from geoseg.vector.options import StrPath, VectorizeOptions
+from geoseg.vector.options import VectorizeOptions
 from geoseg.vector.polygonize import trace_strips
 from geoseg.vector.polygons import FeatureTable, Polygons
 from geoseg.vector.precompile import precompile

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,7 +15,7 @@ from geoseg import features
 from geoseg.counts import NONE, StoredCodes
 from geoseg.errors import SceneError, UsageError, numbered
 from geoseg.evaluation.samples.points import check_degrees, check_target, write_points
-from geoseg.given import plain_arguments
+from geoseg.given import StrPath, plain_arguments
 from geoseg.legend import GivenLegend, Nomenclature, choose_classes, class_list, given_names
 from geoseg.prefetch import prefetch
 from geoseg.progress import Progress, announcer
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
 
     from geoseg.features.area_of_interest import Aoi
 
-StrPath = str | os.PathLike[str]
 _CHUNK_PX = 1 << 20
 """Pixels looked at in one go: their numbers fit a cache."""
 _MOST_POINTS = 1_000_000

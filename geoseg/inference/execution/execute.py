@@ -32,7 +32,7 @@ from geoseg.inference.execution.tile_task import Needs, Parts, TileDone, TileTas
 from geoseg.inference.pipeline import Job, run_pipeline
 from geoseg.machine import size_text
 from geoseg.profile import ASSEMBLE, MAP, UPLOAD, Profile
-from geoseg.progress import Progress, announcer
+from geoseg.progress import Progress, Says, announcer
 from geoseg.raster import check_place, is_remote, public_name, shown
 from geoseg.raster.landcover import (
     NextStage,
@@ -51,7 +51,6 @@ if TYPE_CHECKING:
     from geoseg.inference.plan import Plan
 
 Report = Callable[[Progress], None]
-Announce = Callable[[str], None]
 
 
 def run(  # noqa: PLR0913 those of `Plan.run`
@@ -60,7 +59,7 @@ def run(  # noqa: PLR0913 those of `Plan.run`
     options: OutputOptions,
     *,
     progress: Report | None = None,
-    announce: Announce | None = None,
+    announce: Says | None = None,
     profile: Profile | None = None,
 ) -> Path | str:
     """Carry a plan out, write what follows its map, and return the path of the map, or its URL; see `Plan.run`."""
@@ -73,7 +72,7 @@ def run_staged(
     place: Staged,
     *,
     progress: Report | None = None,
-    announce: Announce | None = None,
+    announce: Says | None = None,
     profile: Profile | None = None,
 ) -> Path | str:
     """Carry a plan out at places that are checked and held already; see `run`."""
@@ -148,7 +147,7 @@ class _Told:
     """Who hears of a run, and where its time is counted."""
 
     progress: Report
-    announce: Announce
+    announce: Says
     profile: Profile
 
 
@@ -264,7 +263,7 @@ def _check_space(plan: Plan, journal: Journal) -> None:
         )
 
 
-def _announce(plan: Plan, journal: Journal, announce: Announce) -> None:
+def _announce(plan: Plan, journal: Journal, announce: Says) -> None:
     announce(f"reading {plan.source.band_choice}")
     if plan.is_resampled:
         gsd_m, own_gsd_m = plan.scene.geobox.gsd_m, plan.source.geobox.gsd_m

@@ -11,6 +11,7 @@ from typing import Any, Self
 
 from geoseg.atomic import make_folders, output_error, probe_writable, same_file
 from geoseg.errors import GeosegError, OutputError, UsageError
+from geoseg.given import StrPath
 from geoseg.inference.execution.journal import Shard, parts_folder, unfinished
 from geoseg.inference.execution.map_item import is_map_item
 from geoseg.progress import Progress
@@ -22,8 +23,6 @@ _TIFF = (".tif", ".tiff", ".gtif", ".gtiff", ".tf8", ".btf")
 """The last two are BigTIFF's."""
 _ITEM_ENDS = (".json", ".geojson")
 _ABOUT_POLYGONS = ("layer", "min_area", "simplify", "smooth")
-
-StrPath = str | os.PathLike[str]
 
 
 class OutputOptions(PolygonOptions, total=False):

@@ -18,8 +18,9 @@ from geoseg.model.bundle import FUNCTION, PLAIN_UNET_CHANNELS, ModelBundle, Scal
 from geoseg.model.engines.callable_engine import CallableEngine
 from geoseg.model.engines.device import choose_devices, choose_runtime_devices
 from geoseg.model.engines.engine import Engine, OutOfMemory
-from geoseg.model.engines.exported import Report, discard_export, find_export, make_export, takes_any_window
+from geoseg.model.engines.exported import discard_export, find_export, make_export, takes_any_window
 from geoseg.model.onnx_files import OnnxGraph
+from geoseg.progress import Says
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +148,7 @@ def choose_engine(  # noqa: PLR0913 (two of them are for callers with something 
     window_px: int | None = None,
     scale: Scale | None = None,
     threads: int = 1,
-    report: Report | None = None,
+    report: Says | None = None,
     export: bool = True,
 ) -> EngineChoice:
     """Choose CUDA before MPS before ONNX Runtime on the CPU, or what `device` says.
@@ -300,7 +301,7 @@ def _export_now(choice: EngineChoice) -> Path:
     return make_export(choice.bundle, choice.window_px, _say_nothing)
 
 
-def _exported(choice: EngineChoice, report: Report) -> EngineChoice:
+def _exported(choice: EngineChoice, report: Says) -> EngineChoice:
     try:
         return _with_file(choice, make_export(choice.bundle, choice.window_px, report))
     except ModelError as fault:

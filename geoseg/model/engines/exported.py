@@ -7,7 +7,6 @@ import importlib.metadata
 import os
 import subprocess
 import tempfile
-from collections.abc import Callable
 from functools import cache, lru_cache
 from pathlib import Path
 
@@ -18,10 +17,10 @@ from geoseg.errors import ModelError
 from geoseg.machine import is_python, python_command, python_environment
 from geoseg.model.bundle import METADATA_KEY, ModelBundle, one_line, parse_json
 from geoseg.model.onnx_files import read_metadata
+from geoseg.progress import Says
 
 EXPORT_FORMAT = 5
 """Of the graph; files of another one are exported again."""
-Report = Callable[[str], None]
 """Takes one line for the user."""
 _EXTRA_BYTES = 32 * 2**20
 _TIMEOUT_S = 900
@@ -48,7 +47,7 @@ def takes_any_window(path: Path, bundle: ModelBundle) -> bool:
     return _stamp_of(path, bundle) == export_stamp(bundle, None)
 
 
-def make_export(bundle: ModelBundle, window_px: int, report: Report) -> Path:
+def make_export(bundle: ModelBundle, window_px: int, report: Says) -> Path:
     """Export now, unless another process just did, and return the file.
 
     ModelError if the network cannot be exported.
@@ -106,7 +105,7 @@ def _said(path: Path, _bytes: int, _mtime_ns: int) -> str:
     return read_metadata(path).get(METADATA_KEY, "null")
 
 
-def _export_into(folder: Path, bundle: ModelBundle, window_px: int, report: Report) -> Path:
+def _export_into(folder: Path, bundle: ModelBundle, window_px: int, report: Says) -> Path:
     report(f"exporting {bundle.name} to ONNX, once per model: 5 to 20 s, a large network a minute or two")
     handle, temporary = tempfile.mkstemp(suffix=".onnx", prefix=".export-", dir=folder)
     os.close(handle)
