@@ -336,11 +336,9 @@ class MapEvaluation:
         counted = points if points is not None and of_points else counts
         matrix, skipped = confusion(counted, matching, every), left_out(counted, matching)
         if not matrix.total_px:
-            raise SceneError(
-                f"nothing to compare: {skipped.no_map} without a class in the map, {skipped.no_reference} without "
-                f"one in the reference, {skipped.ignored} ignored, {skipped.several} that may be of several classes; "
-                "check that the two overlap"
-            )
+            said = "".join(f", {count} {why}" for count, why in skipped.reasons)
+            way_out = "check `ignore`" if skipped.ignored == skipped.total > 0 else "check that the two overlap"
+            raise SceneError(f"nothing to compare: no {'point' if of_points else 'pixel'} counts{said}; {way_out}")
         chosen = None if classes is None else _chosen(dict(matrix), classes)
         areas = None if comparison.ground is None else self._areas(comparison.ground, counts, points, every)
         return Evaluation.of(

@@ -30,7 +30,18 @@ class LeftOut:
     @property
     def total(self) -> int:
         """All of them."""
-        return self.no_map + self.no_reference + self.ignored + self.several
+        return sum(count for count, _ in self.reasons)
+
+    @property
+    def reasons(self) -> tuple[tuple[int, str], ...]:
+        """How many for which reason, the reasons that there are."""
+        every = (
+            (self.no_map, "without a class in the map"),
+            (self.no_reference, "without one in the reference"),
+            (self.ignored, "ignored"),
+            (self.several, "that may be of several classes"),
+        )
+        return tuple(each for each in every if each[0])
 
 
 @dataclass(frozen=True, slots=True)

@@ -279,19 +279,8 @@ def _worst(pictures: Pictures) -> Iterator[str]:
 
 
 def _left_out(found: Evaluation) -> str:
-    left = found.left_out
-    parts = [
-        f"{grouped(count)} {why}"
-        for count, why in (
-            (left.no_map, "without a class in the map"),
-            (left.no_reference, "without one in the reference"),
-            (left.ignored, "ignored"),
-            (left.several, "that may be of several classes"),
-        )
-        if count
-    ]
-    why = f" ({', '.join(parts)})" if parts else ""
-    return f"{grouped(left.total)}{why}"
+    parts = ", ".join(f"{grouped(count)} {why}" for count, why in found.left_out.reasons)
+    return grouped(found.left_out.total) + (f" ({parts})" if parts else "")
 
 
 def _classes(found: Evaluation) -> Iterator[str]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 from geoseg import features
 from geoseg.atomic import probe_writable, write_durably
 from geoseg.counts import NONE, PairCounts
-from geoseg.errors import OutputError, SceneError, UsageError
+from geoseg.errors import OutputError, SceneError, UsageError, numbered
 from geoseg.evaluation.comparison import Comparison, count
 from geoseg.evaluation.matching import Matching
 from geoseg.evaluation.reference import BurnedPolygons
@@ -202,9 +202,9 @@ def _lines(counts: PairCounts, zones: _Zones) -> Iterator[str]:
     there = sum(pixels for (_, code), pixels in counts.pixels.items() if code != NONE)
     outside = sum(pixels for (zone, code), pixels in counts.pixels.items() if code != NONE and zone == NONE)
     if outside:
-        yield f"{outside} pixels of the map ({outside / there:.2%}) lie in no zone"
+        yield f"{numbered(outside, 'pixel')} of the map ({outside / there:.2%}) in no zone"
     if counts.contested:
-        yield f"{counts.contested} pixels lie in several zones; there the last polygon counts"
+        yield f"{numbered(counts.contested, 'pixel')} in several zones; there the last polygon counts"
     empty = len(zones.names) - len({zone for zone, code in counts.pixels if NONE not in (zone, code)})
     if empty and isinstance(zones.source, BurnedPolygons):
         yield f"{empty} of {len(zones.names)} zones hold no pixel of the map with a class"

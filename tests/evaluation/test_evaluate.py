@@ -482,7 +482,10 @@ def test_areas_without_a_place_are_in_pixels(tmp_path: Path) -> None:
         ({"crs": None, "transform": Affine.identity(), "pixels": patches(0, 9, 9)}, "georeference them"),
         ({"pixels": np.zeros((2, *SHAPE), np.uint8)}, "has 2 bands"),
         ({"pixels": np.full(SHAPE, 0.5, np.float32)}, "holds 0.5, codes of classes are whole"),
-        ({"pixels": np.full(SHAPE, NODATA, np.uint8)}, "nothing to compare"),
+        (
+            {"pixels": np.full(SHAPE, NODATA, np.uint8)},
+            r"no pixel counts, \d+ without one in the reference; check that",
+        ),
         ({"pixels": np.arange(SHAPE[0] * SHAPE[1]).reshape(SHAPE).astype(np.int32)}, "more than 1024 codes"),
     ],
 )
@@ -494,6 +497,12 @@ def test_rasters_that_cannot_be_compared(tmp_path: Path, change: dict[str, Any],
         evaluate(mapped, reference, tmp_path / "report")
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "report").exists()
+
+
+def test_where_every_pixel_is_ignored_the_way_out_is_said(tmp_path: Path) -> None:
+    maps = both(tmp_path, np.ones((4, 5), np.uint8), np.ones((4, 5), np.uint8))
+    with pytest.raises(SceneError, match="nothing to compare: no pixel counts, 20 ignored; check `ignore`"):
+        evaluate(*maps, ignore=1)
 
 
 @pytest.mark.parametrize("whose", ["map", "reference"])

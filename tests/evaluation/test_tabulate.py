@@ -163,7 +163,7 @@ def test_what_lies_in_two_zones_is_said(landcover: Path) -> None:
     said: list[str] = []
     table = tabulate(landcover, frame, announce=said.append)
     assert table.groupby("zone")["pixels"].sum().to_dict() == {"first": 600, "last": 800}
-    assert "200 pixels lie in several zones; there the last polygon counts" in said
+    assert "200 pixels in several zones; there the last polygon counts" in said
     assert "1 of 3 zones hold no pixel of the map with a class" in said
 
 
