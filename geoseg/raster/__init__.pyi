@@ -45,6 +45,7 @@ from .geobox import GeoBox as GeoBox
 from .geobox import crs_named as crs_named
 from .geobox import period_of as period_of
 from .geobox import place_at as place_at
+from .ground import GAUSS as GAUSS
 from .ground import SAME_SIZE as SAME_SIZE
 from .ground import Ground as Ground
 from .ground import Surface as Surface

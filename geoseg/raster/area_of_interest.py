@@ -1,16 +1,24 @@
-"""Which pixels of a grid lie in an area of interest: those whose center does."""
+"""Which pixels of a grid lie in an area of interest: those whose center does; or in a box: those that it touches."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
+from rasterio.crs import CRS
+from rasterio.warp import transform_bounds
 
+from geoseg.errors import OutsideError, SceneError, UsageError
+from geoseg.raster.environment import GDAL_ERRORS, raster_environment
+from geoseg.raster.geobox import Box, GeoBox, crs_named, period_of, turn_of
 from geoseg.raster.windows import Window
 
+_SLIVER_PX = 1e-3
+"""A pixel that a box touches by no more than this is outside: boxes are typed with rounded edges."""
 _STRIP_PX = 1 << 20
 """Pixels that are looked at together where somebody asks whether there is one inside."""
 _POINTS_A_CELL, _MOST_POINTS = 8, 4096
@@ -103,3 +111,127 @@ class AreaOfInterest:
     def decimated(self, shape: tuple[int, int], to: tuple[int, int]) -> NDArray[np.bool_]:
         """Return which pixels are inside of a grid of the same extent in another number of (rows, cols)."""
         return self.scaled(shape, to).mask(Window(0, 0, *to))
+
+
+def window_of(place: GeoBox, bbox: Box, crs: str | None, name: str) -> Window:
+    """Return the pixels that a box touches, in the raster's CRS or in `crs`; of a rotated one those of the rectangle.
+
+    `name` is that of the raster for messages. Raises UsageError for a box that is none, lies beside the raster, or at
+    both of its ends; SceneError for a raster without a grid in a CRS.
+    """
+    if not place.has_transform or (crs is not None and place.crs is None):
+        raise SceneError(
+            f"{name} has no grid in a CRS, so a box cannot be cut from it; warp it first (rio warp --dst-crs)", "bbox"
+        )
+    theirs = place.crs if crs is None else crs_named(crs, of=" of the `bbox`")
+    _check(bbox, theirs)
+    parts = list(_parts(bbox, theirs))
+    if theirs != place.crs and theirs is not None and place.crs is not None:
+        parts = _in_crs(parts, theirs, place.crs)
+    period = period_of(place.crs)
+    shifts = (0.0, period, -period) if period else (0.0,)
+    found = [_window(place, (w + shift, s, e + shift, n)) for w, s, e, n in parts for shift in shifts]
+    windows = [window for window in found if window is not None]
+    if not windows:
+        raise _beside(place, name, parts[0], crs)
+    return _joined(place, name, windows)
+
+
+def _beside(place: GeoBox, name: str, box: Box, crs: str | None) -> OutsideError:
+    way_out = "give a box in that CRS, or name the box's own with `crs`"
+    if crs is not None:
+        way_out = f"in that CRS it is {_edges(box)}: check it, and `crs`, now {crs!r:.60}"
+    return OutsideError(f"`bbox` lies beside {_reach(place, name)}; {way_out}", "bbox")
+
+
+def _reach(place: GeoBox, name: str) -> str:
+    return f"{name}, which reaches from W,S,E,N {_edges(place.bounds)}"
+
+
+def _edges(box: Box) -> str:
+    return ",".join(f"{edge:.12g}" for edge in box)
+
+
+def _check(bbox: Box | None, crs: CRS | None) -> None:
+    if bbox is None:
+        raise UsageError("`bbox` must be four numbers: west, south, east, north, got None", "bbox")
+    is_round = crs is not None and crs.is_geographic
+    is_box = len(bbox) == 4 and all(map(math.isfinite, bbox)) and bbox[1] < bbox[3]
+    if is_box and (bbox[0] < bbox[2] or (is_round and bbox[2] < bbox[0] <= bbox[2] + turn_of(crs))):
+        return
+    more = ", or W > E over the 180th meridian" if is_round else ""
+    got = ",".join(f"{float(edge):.15g}" for edge in bbox)
+    raise UsageError(f"`bbox` must be W,S,E,N with W < E and S < N{more}, got {got}", "bbox")
+
+
+def _parts(bbox: Box, crs: CRS | None) -> Iterator[Box]:
+    """Yield a box, in two where it reaches over the 180th meridian; longitudes are between -180 and 180 then."""
+    west, south, east, north = map(float, bbox)
+    if crs is None or not crs.is_geographic:
+        yield west, south, east, north
+        return
+    turn = turn_of(crs)
+    east += turn if east < west else 0.0
+    if east - west >= turn:
+        yield -turn / 2, south, turn / 2, north
+        return
+    begin = (west + turn / 2) // turn * turn  # the shift to -180 ... 180
+    west, east = (west - begin, east - begin) if begin else (west, east)
+    yield west, south, min(east, turn / 2), north
+    if east > turn / 2:
+        yield -turn / 2, south, east - turn, north
+
+
+def _in_crs(parts: Sequence[Box], crs: CRS, to: CRS) -> list[Box]:
+    """Return boxes in another CRS; those that have no place there are left out, unless it is all of them."""
+    moved, failure = [], None
+    for part in parts:
+        try:
+            with raster_environment():
+                box: Box = transform_bounds(crs, to, *part, densify_pts=21)
+        except GDAL_ERRORS as error:
+            failure = error
+            continue
+        if all(map(math.isfinite, box)):
+            moved.append(box)
+    if not moved:
+        reason = " ".join(str(failure).split()) if failure else "it has no place there"
+        raise UsageError(
+            f"a `bbox` in {crs.to_string()!r:.60} cannot be brought to the CRS of the scene: {reason}", "bbox"
+        ) from failure
+    return moved
+
+
+def _window(place: GeoBox, bbox: Box) -> Window | None:
+    west, south, east, north = bbox
+    into_px = ~place.transform
+    corners = [into_px @ corner for corner in ((west, south), (west, north), (east, south), (east, north))]
+    left, right = (edge(col for col, _ in corners) for edge in (min, max))
+    top, bottom = (edge(row for _, row in corners) for edge in (min, max))
+    row, col = math.floor(top + _SLIVER_PX), math.floor(left + _SLIVER_PX)
+    height, width = math.ceil(bottom - _SLIVER_PX) - row, math.ceil(right - _SLIVER_PX) - col
+    return Window(row, col, max(1, height), max(1, width)).intersection(Window(0, 0, *place.shape))
+
+
+def _joined(place: GeoBox, name: str, windows: Sequence[Window]) -> Window:
+    """Return the rectangle around the parts of a box, which must not leave a gap between them."""
+    rows = _spanned([(window.row, window.row_stop) for window in windows])
+    cols = _spanned([(window.col, window.col_stop) for window in windows])
+    if rows is None or cols is None:
+        raise UsageError(
+            f"`bbox` lies at both ends of {_reach(place, name)}: the 180th meridian, or its like, is there; map its "
+            "two parts one by one",
+            "bbox",
+        )
+    return Window(rows[0], cols[0], rows[1] - rows[0], cols[1] - cols[0])
+
+
+def _spanned(intervals: list[tuple[int, int]]) -> tuple[int, int] | None:
+    """Return the interval around several that touch or overlap; None where there is a gap of more than a pixel."""
+    intervals.sort()
+    start, stop = intervals[0]
+    for low, high in intervals:
+        if low > stop + 1:
+            return None
+        stop = max(stop, high)
+    return start, stop

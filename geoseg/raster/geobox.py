@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Self
@@ -17,9 +17,8 @@ from rasterio.crs import CRS
 from rasterio.rpc import RPC
 from rasterio.transform import from_gcps
 from rasterio.warp import transform as transform_points
-from rasterio.warp import transform_bounds
 
-from geoseg.errors import OutsideError, SceneError, UsageError, numbered
+from geoseg.errors import SceneError, UsageError, numbered
 from geoseg.raster.environment import GDAL_ERRORS, raster_environment
 from geoseg.raster.windows import Window
 
@@ -353,51 +352,10 @@ def _in_space(lon: Floats, lat: Floats) -> Floats:
     return place
 
 
-_SLIVER_PX = 1e-3
-"""A pixel that a box touches by no more than this is outside: boxes are typed with rounded edges."""
 _TURN = 2 * math.pi
 
 Box = tuple[float, float, float, float]
 """West, south, east, north, as in RFC 7946, section 5: over the 180th meridian west is more than east."""
-
-
-def window_of(place: GeoBox, bbox: Box, crs: str | None, name: str) -> Window:
-    """Return the pixels that a box touches, in the raster's CRS or in `crs`; of a rotated one those of the rectangle.
-
-    `name` is that of the raster for messages. Raises UsageError for a box that is none, lies beside the raster, or at
-    both of its ends; SceneError for a raster without a grid in a CRS.
-    """
-    if not place.has_transform or (crs is not None and place.crs is None):
-        raise SceneError(
-            f"{name} has no grid in a CRS, so a box cannot be cut from it; warp it first (rio warp --dst-crs)", "bbox"
-        )
-    theirs = place.crs if crs is None else crs_named(crs, of=" of the `bbox`")
-    _check(bbox, theirs)
-    parts = list(_parts(bbox, theirs))
-    if theirs != place.crs and theirs is not None and place.crs is not None:
-        parts = _in_crs(parts, theirs, place.crs)
-    period = period_of(place.crs)
-    shifts = (0.0, period, -period) if period else (0.0,)
-    found = [_window(place, (w + shift, s, e + shift, n)) for w, s, e, n in parts for shift in shifts]
-    windows = [window for window in found if window is not None]
-    if not windows:
-        raise _beside(place, name, parts[0], crs)
-    return _joined(place, name, windows)
-
-
-def _beside(place: GeoBox, name: str, box: Box, crs: str | None) -> OutsideError:
-    way_out = "give a box in that CRS, or name the box's own with `crs`"
-    if crs is not None:
-        way_out = f"in that CRS it is {_edges(box)}: check it, and `crs`, now {crs!r:.60}"
-    return OutsideError(f"`bbox` lies beside {_reach(place, name)}; {way_out}", "bbox")
-
-
-def _reach(place: GeoBox, name: str) -> str:
-    return f"{name}, which reaches from W,S,E,N {_edges(place.bounds)}"
-
-
-def _edges(box: Box) -> str:
-    return ",".join(f"{edge:.12g}" for edge in box)
 
 
 def crs_named(name: object, parameter: str = "crs", of: str = "") -> CRS:
@@ -414,59 +372,9 @@ def crs_named(name: object, parameter: str = "crs", of: str = "") -> CRS:
         ) from None
 
 
-def _check(bbox: Box | None, crs: CRS | None) -> None:
-    if bbox is None:
-        raise UsageError("`bbox` must be four numbers: west, south, east, north, got None", "bbox")
-    is_round = crs is not None and crs.is_geographic
-    is_box = len(bbox) == 4 and all(map(math.isfinite, bbox)) and bbox[1] < bbox[3]
-    if is_box and (bbox[0] < bbox[2] or (is_round and bbox[2] < bbox[0] <= bbox[2] + _turn(crs))):
-        return
-    more = ", or W > E over the 180th meridian" if is_round else ""
-    got = ",".join(f"{float(edge):.15g}" for edge in bbox)
-    raise UsageError(f"`bbox` must be W,S,E,N with W < E and S < N{more}, got {got}", "bbox")
-
-
-def _turn(crs: CRS) -> float:
+def turn_of(crs: CRS) -> float:
     """Return all the way around, in the unit of a geographic CRS."""
     return _TURN / float(crs.units_factor[1])
-
-
-def _parts(bbox: Box, crs: CRS | None) -> Iterator[Box]:
-    """Yield a box, in two where it reaches over the 180th meridian; longitudes are between -180 and 180 then."""
-    west, south, east, north = map(float, bbox)
-    if crs is None or not crs.is_geographic:
-        yield west, south, east, north
-        return
-    turn = _turn(crs)
-    east += turn if east < west else 0.0
-    if east - west >= turn:
-        yield -turn / 2, south, turn / 2, north
-        return
-    begin = (west + turn / 2) // turn * turn  # the shift to -180 ... 180
-    west, east = (west - begin, east - begin) if begin else (west, east)
-    yield west, south, min(east, turn / 2), north
-    if east > turn / 2:
-        yield -turn / 2, south, east - turn, north
-
-
-def _in_crs(parts: Sequence[Box], crs: CRS, to: CRS) -> list[Box]:
-    """Return boxes in another CRS; those that have no place there are left out, unless it is all of them."""
-    moved, failure = [], None
-    for part in parts:
-        try:
-            with raster_environment():
-                box: Box = transform_bounds(crs, to, *part, densify_pts=21)
-        except GDAL_ERRORS as error:
-            failure = error
-            continue
-        if all(map(math.isfinite, box)):
-            moved.append(box)
-    if not moved:
-        reason = " ".join(str(failure).split()) if failure else "it has no place there"
-        raise UsageError(
-            f"a `bbox` in {crs.to_string()!r:.60} cannot be brought to the CRS of the scene: {reason}", "bbox"
-        ) from failure
-    return moved
 
 
 @lru_cache(maxsize=8)
@@ -475,7 +383,7 @@ def period_of(crs: CRS | None) -> float:
     if crs is None:
         return 0.0
     if crs.is_geographic:
-        return _turn(crs)
+        return turn_of(crs)
     geographic = CRS.from_epsg(4326)
     lons = [-120.0, -119.0, 0.0, 1.0, 120.0, 121.0]  # at most one of the three steps is over the edge of the world
     try:
@@ -490,38 +398,3 @@ def period_of(crs: CRS | None) -> float:
     is_even = all(math.isclose(step, size, rel_tol=1e-6) for row in steps for step in row[:2])
     is_level = max(ys[:6]) - min(ys[:6]) + max(ys[6:]) - min(ys[6:]) < 1e-6 * size
     return 360 * size if is_even and is_level and size > 0 else 0.0
-
-
-def _window(place: GeoBox, bbox: Box) -> Window | None:
-    west, south, east, north = bbox
-    into_px = ~place.transform
-    corners = [into_px @ corner for corner in ((west, south), (west, north), (east, south), (east, north))]
-    left, right = (edge(col for col, _ in corners) for edge in (min, max))
-    top, bottom = (edge(row for _, row in corners) for edge in (min, max))
-    row, col = math.floor(top + _SLIVER_PX), math.floor(left + _SLIVER_PX)
-    height, width = math.ceil(bottom - _SLIVER_PX) - row, math.ceil(right - _SLIVER_PX) - col
-    return Window(row, col, max(1, height), max(1, width)).intersection(Window(0, 0, *place.shape))
-
-
-def _joined(place: GeoBox, name: str, windows: Sequence[Window]) -> Window:
-    """Return the rectangle around the parts of a box, which must not leave a gap between them."""
-    rows = _spanned([(window.row, window.row_stop) for window in windows])
-    cols = _spanned([(window.col, window.col_stop) for window in windows])
-    if rows is None or cols is None:
-        raise UsageError(
-            f"`bbox` lies at both ends of {_reach(place, name)}: the 180th meridian, or its like, is there; map its "
-            "two parts one by one",
-            "bbox",
-        )
-    return Window(rows[0], cols[0], rows[1] - rows[0], cols[1] - cols[0])
-
-
-def _spanned(intervals: list[tuple[int, int]]) -> tuple[int, int] | None:
-    """Return the interval around several that touch or overlap; None where there is a gap of more than a pixel."""
-    intervals.sort()
-    start, stop = intervals[0]
-    for low, high in intervals:
-        if low > stop + 1:
-            return None
-        stop = max(stop, high)
-    return start, stop

@@ -34,7 +34,7 @@ _ALIKE = 1e-6
 _STRIP_PX = 1 << 22
 _NEAR_POLE = math.radians(89.9)
 """A raster's center may be a pole, where a step east has no length."""
-_GAUSS = math.sqrt(1 / 3)
+GAUSS = math.sqrt(1 / 3)
 """How far the two Gauss points of an interval two long are from its middle."""
 _NUMBER = r"([-+.\dEe]+)"
 _SPHEROID = re.compile(rf'(?:SPHEROID|ELLIPSOID)\["(?:[^"]|"")*",\s*{_NUMBER},\s*{_NUMBER}')
@@ -298,7 +298,7 @@ class _Lattice:
         edges, share = np.repeat(edges, pieces), 1 / np.repeat(pieces, pieces)
         drow, dcol = (rows[edges + 1] - rows[edges]) * share, (cols[edges + 1] - cols[edges]) * share
         inside, around = np.zeros(count), np.zeros(count)
-        for gauss in (1 - _GAUSS, 1 + _GAUSS):
+        for gauss in (1 - GAUSS, 1 + GAUSS):
             at = number + gauss / 2
             left, metric = self._at(rows[edges] + at * drow, cols[edges] + at * dcol)
             inside += np.bincount(ring[edges], left * drow / 2, count)

@@ -11,14 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoseg.compiled import njit
-from geoseg.raster import Ground, Scene, Surface, Window, changed_error
+from geoseg.raster import GAUSS, Ground, Scene, Surface, Window, changed_error
 from geoseg.vector.polygons import Polygons
 from geoseg.vector.trace import Regions
 
 _STEP = 0.01
 """Radians of latitude along a slanted edge to each two Gauss points: off by 1e-9 of an area at most."""
-_GAUSS = math.sqrt(1 / 3)
-"""How far the two Gauss points of an interval two long are from its middle."""
 
 
 def measure(polygons: Polygons, on: Surface | Ground) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -94,7 +92,7 @@ def _on_ellipsoid(xy: Any, start: int, stop: int, surface: Any) -> tuple[float, 
         nodes = 1 if dlat == 0 else 2 + 2 * int(abs(dlat) / _STEP)
         share = 1 / nodes
         for node in range(nodes):
-            gauss = 1 + (_GAUSS if node % 2 else -_GAUSS)
+            gauss = 1 + (GAUSS if node % 2 else -GAUSS)
             half = (above + dlat * share * (node - node % 2 + gauss)) / 2
             rise = 2 * math.cos(origin + half) * math.sin(half)
             sine_sq = (low + rise) * (low + rise)
