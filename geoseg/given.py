@@ -224,8 +224,11 @@ def _model(name: str, value: object) -> object:
 
 def _scene(name: str, value: object) -> object:
     """Return a dataset of rasterio or an array of xarray as it is; all else as `_ours_or_path`."""
-    is_open = any(kind.__module__.partition(".")[0] in {"rasterio", "xarray"} for kind in type(value).__mro__)
-    return value if is_open else _ours_or_path(name, value)
+    rooms = {kind.__module__.partition(".")[0] for kind in type(value).__mro__}
+    if not rooms & {"rasterio", "xarray", "geoseg"} and hasattr(value, "__array__"):
+        way_out = "; pixels alone have no place: give an xarray.DataArray with a CRS, or a file"
+        raise _refusal(name, "a path", value, way_out)
+    return value if rooms & {"rasterio", "xarray"} else _ours_or_path(name, value)
 
 
 def _features_or_path(name: str, value: object) -> object:

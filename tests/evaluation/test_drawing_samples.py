@@ -187,6 +187,17 @@ def test_a_small_class_is_drawn_whole_and_said(tmp_path: Path, pixels: NDArray[n
     assert said[1] == "water has only 3 pixels, and all are drawn"
 
 
+def test_many_classes_are_no_long_line(tmp_path: Path) -> None:
+    codes = (np.arange(900).reshape(30, 30) % 200).astype(np.uint8)
+    said: list[str] = []
+    sample(write(tmp_path / "many.tif", codes, **UTM), per_class=5, announce=said.append)
+    assert said[0].startswith("900 points: 5 class 0, 5 class 1, ")
+    assert said[0].endswith("and 188 more")
+    assert said[1].startswith("class 100 (4), class 101 (4), ")
+    assert said[1].endswith(" and 88 more have only so many pixels, and all are drawn")
+    assert len(said) == 2
+
+
 def test_of_some_classes_in_an_area(pixels: NDArray[np.uint8], landcover: Path) -> None:
     area = shapely.box(400_000, 4_999_000, 400_300, 4_999_300)
     points = sample(landcover, per_class=5, classes="Urban land,1", aoi=area)

@@ -13,10 +13,12 @@ import shapely
 from affine import Affine
 from rasterio.crs import CRS
 from rasterio.enums import Resampling
+from rasterio.io import MemoryFile
 from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window as RasterioWindow
 from rasterio.windows import from_bounds
 
+import geoseg
 from geoseg.errors import SceneError, UnlikeTrainingWarning, UsageError
 from geoseg.inference import predict
 from geoseg.raster import GeoBox, Scene, Window
@@ -115,6 +117,19 @@ def test_a_cube_of_one_time_is_an_image(make_raster: MakeRaster) -> None:
     same(Scene.open(array.isel(band=[0]).expand_dims("time")), make_raster(array.values[:1], crs=UTM, transform=PLACE))
     with pytest.raises(UsageError, match=r"isel\(time=0\)"):
         Scene.open(xarray.concat([array, array], "time").transpose("band", "time", "y", "x"))
+
+
+def test_what_has_no_place_is_told_what_has(make_raster: MakeRaster) -> None:
+    path = make_raster(noise(3, 40, 50), crs=UTM, transform=PLACE)
+    array = rioxarray.open_rasterio(path)
+    for pixels in (array.values, array.chunk().data):
+        with pytest.raises(UsageError, match=r"`scene` .*no place: give an xarray.DataArray with a CRS, or a file"):
+            geoseg.plan(pixels)
+    with MemoryFile(path.read_bytes()) as memory:
+        with pytest.raises(UsageError, match=r"MemoryFile is no dataset; give memory_file.open\(\)"):
+            geoseg.plan(memory)
+        with memory.open() as dataset:
+            same(Scene.open(dataset), path)
 
 
 def test_an_array_is_not_called_by_its_temporary_file(make_raster: MakeRaster) -> None:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from geoseg import features
 from geoseg.counts import NONE, StoredCodes
-from geoseg.errors import SceneError, UsageError, numbered
+from geoseg.errors import SceneError, UsageError, listed, numbered
 from geoseg.evaluation.samples.points import check_degrees, check_target, write_points
 from geoseg.given import StrPath, plain_arguments
 from geoseg.legend import GivenLegend, Nomenclature, choose_classes, class_list, given_names
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 _CHUNK_PX = 1 << 20
 """Pixels looked at in one go: their numbers fit a cache."""
+_NAMED = 12
+"""Classes that a line names."""
 _MOST_POINTS = 1_000_000
 """Of each class: more than anybody looks at."""
 
@@ -306,11 +308,14 @@ def allotted(areas: Mapping[int, float], per_class: int, points: int | None) -> 
 def _lines(drawing: _Drawing, counts: Mapping[int, int], names: Nomenclature) -> Iterator[str]:
     """Yield what people are told: the points of each class, and which classes are smaller than that."""
     drawn = {code: min(count, drawing.pixels[code]) for code, count in counts.items()}
-    each = ", ".join(f"{count} {names.of(code).name}" for code, count in drawn.items())
-    yield f"{numbered(sum(drawn.values()), 'point')}: {each}"
-    for code, count in counts.items():
-        if drawn[code] < count:
-            yield f"{names.of(code).name} has only {numbered(drawn[code], 'pixel')}, and all are drawn"
+    each = (f"{count} {names.of(code).name}" for code, count in drawn.items())
+    yield f"{numbered(sum(drawn.values()), 'point')}: {listed(each, _NAMED)}"
+    small = [code for code, count in counts.items() if drawn[code] < count]
+    if len(small) == 1:
+        yield f"{names.of(small[0]).name} has only {numbered(drawn[small[0]], 'pixel')}, and all are drawn"
+    elif small:
+        each = (f"{names.of(code).name} ({drawn[code]})" for code in small)
+        yield f"{listed(each, _NAMED)} have only so many pixels, and all are drawn"
     if set(drawing.pixels) - set(counts):
         yield "the other classes of the map have no points: areas will be those of the rest of it"
 

@@ -53,6 +53,10 @@ def path_of(source: object) -> str:
         return _dataset_path(source)
     if isinstance(source, DatasetWriter | BufferedDatasetWriter):
         raise UsageError(f"the dataset {source.name} is open for writing; close it and give its path", "scene")
+    if isinstance(source, MemoryFile):
+        raise UsageError(
+            "a MemoryFile is no dataset; give memory_file.open(), which may stay open, or its name", "scene"
+        )
     if any(kind.__module__.startswith("xarray.") for kind in type(source).__mro__):
         return _array_path(cast("DataArray", source))
     raise UsageError(
