@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import cache, update_wrapper
 from itertools import pairwise
 from threading import RLock
@@ -22,6 +22,7 @@ from geoseg.machine import available_cores, in_every_fork
 Kernel = TypeVar("Kernel", bound=Callable[..., object])
 
 _making = RLock()
+_around: list[Callable[[], AbstractContextManager[None]]] = [nullcontext]
 
 MOST = 4
 """More threads wait for the same memory."""
@@ -46,6 +47,11 @@ def njit(
 def compiler_of(kernel: object) -> Any:  # noqa: ANN401 - numba's Dispatcher
     """Return numba's own of a kernel, which compiles it for each set of types."""
     return kernel.made() if isinstance(kernel, _Kernel) else kernel
+
+
+def load_within(context: Callable[[], AbstractContextManager[None]]) -> None:
+    """Have a context around what loads numba from now on, as a process of its own may want one."""
+    _around[:] = [context]
 
 
 def load_compiler() -> None:
@@ -84,8 +90,10 @@ def _compiled(function: Callable[..., object], *, cache: bool, **how: Any) -> Ca
 
     numba raises what the disk says in the middle of the first call, and RuntimeError where it finds no folder at all.
     """
-    import numba  # noqa: PLC0415 - see above
+    with _around[0]():
+        import numba  # noqa: PLC0415 - see above
 
+        load_compiler()
     plain: Callable[..., object] = numba.njit(**how)(function)
     if not cache:
         return plain

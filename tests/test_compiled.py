@@ -69,6 +69,27 @@ print("numba" in sys.modules)"""
     assert done.stdout.split() == ["False", "True"]
 
 
+def test_a_command_loads_numba_without_linear_algebra() -> None:
+    """Whenever a kernel is first called; SciPy can be imported afterwards."""
+    program = """
+import sys
+from geoseg.compiled import load_within, njit
+from geoseg_cli.process import fast_start
+
+load_within(fast_start)
+
+@njit(nogil=True)
+def doubled(number):
+    return 2 * number
+
+assert doubled(4) == 8
+print("numba" in sys.modules, "scipy.linalg" in sys.modules)
+import scipy.linalg
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True", "False"]
+
+
 def run(folder: Path, cache: Path, how: str) -> str:
     """Return what a process says that compiles the kernels."""
     script = folder / "kernel.py"

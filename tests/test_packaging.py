@@ -169,7 +169,7 @@ def test_a_checkout_that_is_not_ready_is_not_released() -> None:
 def test_a_command_loads_boto3_when_keys_of_aws_are_asked_for() -> None:
     """rasterio imports it wherever it is installed, and it takes as long as rasterio and numpy together."""
     pytest.importorskip("boto3")
-    program = "from geoseg_cli.process import fast_start\nwith fast_start():\n import rasterio.session"
+    program = "from geoseg_cli.process import load_boto3_when_used as later\nlater()\nimport rasterio.session"
     assert "botocore" not in modules_after(f"{program}\nrasterio.Env().__enter__()")
     assert "botocore" in modules_after(f"{program}\nrasterio.session.AWSSession(aws_access_key_id='a')")
     assert "botocore" in modules_after(f"import os; os.environ['AWS_ACCESS_KEY_ID'] = 'a'\n{program}")

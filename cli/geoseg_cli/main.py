@@ -21,7 +21,12 @@ from geoseg_cli.options import ExampleCommand
 from geoseg_cli.output import be_quiet, complain, show_progress, speak_of, warn_in_one_line
 from geoseg_cli.predict import predict
 from geoseg_cli.preview import preview
-from geoseg_cli.process import interrupt_at_end_of_stdin, interrupts_between_imports, termination_interrupts
+from geoseg_cli.process import (
+    interrupt_at_end_of_stdin,
+    interrupts_between_imports,
+    load_boto3_when_used,
+    termination_interrupts,
+)
 from geoseg_cli.progress_bar import DownloadBar
 from geoseg_cli.sample import sample
 from geoseg_cli.tabulate import tabulate
@@ -69,6 +74,7 @@ class OneLineErrors(ExampleCommand, click.Group):
                 warn_in_one_line()
                 show_progress("auto")
                 if own_process:
+                    load_boto3_when_used()
                     _keep_to_own_data()
                 code = super().main(*args, **extra)
         except click.exceptions.NoArgsIsHelpError as error:

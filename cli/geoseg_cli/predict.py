@@ -284,11 +284,11 @@ def _run(scene: str, out: str, settings: dict[str, Any], *, quiet: bool) -> dict
     """Predict with a progress bar and return the figures; an interruption says what is kept."""
     polygons = settings.get("polygons")
     with fast_start():
+        from geoseg.compiled import load_compiler, load_within
         from geoseg.inference import predict as predict_scene
 
+        load_within(fast_start)  # whether it is needed at all the scene's pixels tell
         if polygons is not None:
-            from geoseg.compiled import load_compiler
-
             load_compiler()
     with ProgressBar(quiet=quiet) as bar:
         try:
@@ -330,11 +330,11 @@ def _kept(bar: ProgressBar, out: str, polygons: str | None) -> str:
 def predict_all(scenes: list[Any], out_dir: str, settings: dict[str, Any], *, as_json: bool, quiet: bool) -> None:
     """Map scenes into a folder; a line for each, and an error at the end where one has failed."""
     with fast_start():
+        from geoseg.compiled import load_compiler, load_within
         from geoseg.inference import predict_many
 
+        load_within(fast_start)
         if "polygons" in settings:
-            from geoseg.compiled import load_compiler
-
             load_compiler()
     results: list[SceneResult] = []
     lines: set[str] = set()

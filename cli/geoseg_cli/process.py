@@ -31,13 +31,11 @@ class InterruptedRunError(GeosegError):
 
 @contextmanager
 def fast_start() -> Iterator[None]:
-    """Import numba without SciPy, rasterio without boto3, and modules without garbage collection.
+    """Import numba without SciPy, and modules without garbage collection.
 
-    numba imports SciPy's BLAS (0.15 s) even for kernels that multiply no matrices, and ours do not; rasterio imports
-    boto3 (0.17 s), where it is installed, for keys of AWS that few scenes need. Modules are never garbage, yet a tenth
-    of the time of an import goes into looking for some.
+    numba imports SciPy's BLAS (0.15 s) even for kernels that multiply no matrices, and ours do not. Modules are never
+    garbage, yet a tenth of the time of an import goes into looking for some.
     """
-    _load_when_used("boto3")
     modules = cast("dict[str, Any]", sys.modules)
     hidden = _BLAS not in modules
     if hidden:
@@ -52,11 +50,13 @@ def fast_start() -> Iterator[None]:
             modules.pop(_BLAS, None)
 
 
-def _load_when_used(name: str) -> None:
-    """Have a module that is imported load when something of it is asked for, as keys of AWS in the environment do.
+def load_boto3_when_used() -> None:
+    """Have boto3 load when something of it is asked for.
 
-    Python's own LazyLoader loads it where a second module imports it.
+    rasterio imports it (0.17 s), where it is installed, for keys of AWS that few scenes need. Python's own LazyLoader
+    loads a module where a second one imports it.
     """
+    name = "boto3"
     if name in sys.modules or "AWS_ACCESS_KEY_ID" in os.environ:
         return
     spec, taken = importlib.util.find_spec(name), threading.Lock()
