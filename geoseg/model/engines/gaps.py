@@ -130,18 +130,22 @@ def _nearest(valid: Any, axis: int, xp: ModuleType) -> list[tuple[Any, Any]]:  #
 
 def _mirrored(image: Any, valid: Any, edge: Any, axis: int, xp: ModuleType) -> Any:  # noqa: ANN401 - as above
     """Return the values (n, band, row, col) of each place mirrored at an edge, of the edge where that is not valid."""
-    take = np.take_along_axis if xp is np else xp.take_along_dim
     last = valid.shape[axis] - 1
     edge = xp.clip(edge, 0, last)
     beyond = 2 * edge - _places(valid, axis, xp)
     beyond = xp.where((beyond >= 0) & (beyond <= last), beyond, edge)
-    source = xp.where(take(valid, beyond, axis), beyond, edge)
-    return take(image, source[:, None], axis + 1)
+    source = xp.where(_taken(valid, beyond, axis, xp), beyond, edge)
+    return _taken(image, source[:, None], axis + 1, xp)
+
+
+def _taken(values: Any, places: Any, axis: int, xp: ModuleType) -> Any:  # noqa: ANN401 - as above
+    """Return the values at some places along an axis."""
+    return np.take_along_axis(values, places, axis) if xp is np else xp.take_along_dim(values, places.long(), axis)
 
 
 def _places(valid: Any, axis: int, xp: ModuleType) -> Any:  # noqa: ANN401 - as above
     """Return the place (1, row, col) of each pixel along an axis."""
-    places = xp.arange(valid.shape[axis], **({} if xp is np else {"device": valid.device}))
+    places = xp.arange(valid.shape[axis], dtype=xp.int32, **({} if xp is np else {"device": valid.device}))
     return places[None, None] if axis == 2 else places[None, :, None]
 
 
