@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import resource
 import shutil
 import signal
@@ -521,7 +520,7 @@ def write_precious(target: Path, layer: str) -> bytes:
     [
         (signal.SIGTERM, ".gpkg"),
         *((signal.SIGINT, suffix) for suffix in (".parquet", ".geojsonl")),
-        *((signal.SIGKILL, suffix) for suffix in (".gpkg", ".fgb")),
+        (signal.SIGKILL, ".fgb"),  # of a GeoPackage, at each moment: tests/vector/test_geopackage_layers.py
     ],
 )
 def test_stopped_in_the_midst(
@@ -563,23 +562,6 @@ def test_interrupted_at_any_time(folder: Path, big: Path, stop_all: list[subproc
     if outcome.code == 1:
         assert "nterrupt" in outcome.stderr
         assert "Traceback" not in outcome.stderr
-
-
-@needs_posix
-def test_killed_at_random_moments(folder: Path, big: Path, stop_all: list[subprocess.Popen[str]]) -> None:
-    chance = random.Random(3)
-    for _ in range(2):
-        process = start(big, "--out", folder / "cover.fgb")
-        stop_all.append(process)
-        time.sleep(chance.uniform(0.5, 2.0))
-        process.kill()
-        process.communicate()
-        if (folder / "cover.fgb").exists():  # then it is whole, also where the kill came before the process had ended
-            assert pyogrio.read_info(folder / "cover.fgb")["features"] == len(traced(big))
-            break
-    outcome = finish(start(big, "--out", folder / "cover.fgb", "--overwrite"))
-    assert (outcome.code, outcome.stderr) == (0, "")
-    assert pyogrio.read_info(folder / "cover.fgb")["features"] == len(traced(big))
 
 
 def test_two_runs_at_once_on_one_target(folder: Path, big: Path, stop_all: list[subprocess.Popen[str]]) -> None:
@@ -630,14 +612,15 @@ def test_a_full_disk(vectorize: Vectorize, disk: Path, tmp_path: Path, suffix: s
 
 
 @needs_posix
-@pytest.mark.parametrize("suffix", [".gpkg", ".parquet"])  # tests/vector tries each format without the command
-def test_the_whole_command_on_a_file_size_limit(folder: Path, big: Path, suffix: str) -> None:
+def test_the_whole_command_on_a_file_size_limit(folder: Path, big: Path) -> None:
+    """One format: tests/vector/test_formats_atomic.py tries each, without the command."""
+
     def limited() -> None:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
 
     before = files_in(folder)
-    outcome = finish(start(big, "--out", folder / f"cover{suffix}", preexec_fn=limited))
+    outcome = finish(start(big, "--out", folder / "cover.gpkg", preexec_fn=limited))
     assert "cannot write" in check_refused(outcome, 1, folder, before)
 
 

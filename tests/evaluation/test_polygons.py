@@ -79,7 +79,8 @@ def test_polygons_score_as_the_raster_that_they_burn(tmp_path: Path, landcover: 
     confidence = write(tmp_path / "sure.tif", patches(9, *SHAPE, codes=(40, 70, 90)), **UTM)
     knobs: dict[str, Any] = {"areas": True, "confidence": confidence, "ignore": "rangeland"}
     oracle = evaluate(landcover, burned(tmp_path / "truth.tif", frame, legend=DEEPGLOBE), **knobs)
-    found = evaluate(landcover, given, column=column, report=tmp_path / "report", **knobs)
+    report = tmp_path / "report" if (form, column) == ("parcels.gpkg", "code") else None  # drawing one takes long
+    found = evaluate(landcover, given, column=column, report=report, **knobs)
     assert found.matrix == oracle.matrix
     assert found.areas == oracle.areas
     assert found.calibration is not None
@@ -93,7 +94,7 @@ def test_polygons_score_as_the_raster_that_they_burn(tmp_path: Path, landcover: 
     assert found.notes == by_code + oracle.notes
     assert found.reference == (str(given) if form != "frame" else "the GeoDataFrame")
     assert found.left_out.no_reference > 10_000
-    assert (tmp_path / "report" / "report.md").exists()
+    assert report is None or (report / "report.md").exists()
 
 
 @pytest.mark.parametrize("crs", ["EPSG:4326", "EPSG:3857", "EPSG:3035"])

@@ -214,7 +214,7 @@ seen["two"] = checked("info", INPUT=scene, MODEL="demo", OUTPUT=str(folder / "i.
 
 # A memory layer is exported; only what its filter shows counts
 memory = QgsVectorLayer("Polygon?crs=EPSG:32631&field=kind:string", "Parcels", "memory")
-for kind, x in (("water", 100.0), ("forest_land", 600.0)):
+for kind, x in (("water", 100.0), ("forest_land", 350.0)):
     feature = QgsFeature(memory.fields())
     feature["kind"] = kind
     corners = [(x, -100), (x + 100, -100), (x + 100, -200), (x, -200)]
@@ -230,7 +230,7 @@ seen["accuracy"] = {
 
 # Points give areas without being asked
 points = QgsVectorLayer("Point?crs=EPSG:32631&field=kind:string", "Sample", "memory")
-for kind, x in (("water", 150.0), ("forest_land", 650.0), ("water", 160.0)):
+for kind, x in (("water", 150.0), ("forest_land", 400.0), ("water", 160.0)):
     feature = QgsFeature(points.fields())
     feature["kind"] = kind
     feature.setGeometry(QgsGeometry.fromPointXY(QgsPointXY(400000 + x, 5000000 - 150)))

@@ -23,7 +23,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with rasterio.open(made / "bare.tif", "w", driver="GTiff", width=9, height=9, count=3, dtype="uint8") as bare:
         bare.write(np.zeros((3, 9, 9), np.uint8))
     for path, whole in ((made / "scene.tif", SCENE), (made / "truth.tif", TRUTH)):
-        cut_out(path, whole, Window(0, 0, 1536, 1024))
+        cut_out(path, whole, Window(0, 0, 1024, 768))
     return made
 
 
@@ -153,7 +153,7 @@ def test_a_memory_layer_is_a_reference(seen: dict[str, Any], folder: Path) -> No
     assert "80 000" in (folder / "e.html").read_text(encoding="utf-8")  # pixels of 0.5 m in two squares of 100 m
 
 
-@pytest.mark.parametrize(("name", "west"), [("selected", 600), ("filtered", 100)])
+@pytest.mark.parametrize(("name", "west"), [("selected", 350), ("filtered", 100)])
 def test_an_area_is_the_selected_or_filtered_polygon(
     seen: dict[str, Any], folder: Path, name: str, west: float
 ) -> None:

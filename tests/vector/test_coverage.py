@@ -38,18 +38,18 @@ def test_hard_rasters_stay_a_coverage(name: str) -> None:
 @pytest.mark.parametrize("method", METHODS)
 def test_real_maps_stay_a_coverage(shared_data: Path, method: Method) -> None:
     for crop in real(shared_data).values():
-        _check(crop[:120, :120], 1.5, method, smooth=False)
-        _check(crop[:120, :120], 4.0, method, smooth=True)
+        _check(crop[:80, :80], 1.5, method, smooth=False)
+        _check(crop[:80, :80], 4.0, method, smooth=True)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(any_raster(), st.sampled_from(TOLERANCES_PX), st.sampled_from(METHODS), st.booleans())
 @example(np.array([[0, 1], [1, 0]], np.uint8), 10.0, "visvalingam", False)
 def test_any_raster_stays_a_coverage(classes: Classes, tolerance_px: float, method: Method, smooth: bool) -> None:  # noqa: FBT001
     _check(classes, tolerance_px, method, smooth=smooth)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(crowded_raster(), st.floats(0.1, 20), st.sampled_from(METHODS), st.booleans())
 def test_any_noise_stays_a_coverage(classes: Classes, tolerance_px: float, method: Method, smooth: bool) -> None:  # noqa: FBT001
     _check(classes, tolerance_px, method, smooth=smooth)

@@ -46,13 +46,13 @@ def test_crops_of_real_maps_equal_rasterios(shared_data: Path) -> None:
         _check(crop)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(any_raster())
 def test_any_small_raster_equals_rasterios(classes: Classes) -> None:
     _check(classes)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(crowded_raster())
 def test_any_noise_equals_rasterios(classes: Classes) -> None:
     _check(classes)

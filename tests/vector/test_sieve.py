@@ -93,7 +93,7 @@ def check_heights(classes: NDArray[Any], threshold: int, expected: NDArray[Any],
         np.testing.assert_array_equal(made, expected, f"strips of {height} rows")
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(any_raster(), st.integers(1, 30), st.sampled_from((4, 8)))
 def test_small_rasters_are_sieved_by_the_rule(classes: Classes, threshold: int, connectivity: int) -> None:
     expected = truly_sieved(classes, NODATA, threshold, connectivity=connectivity)

@@ -39,7 +39,7 @@ def test_real_maps_do_not_depend_on_the_strip_height(shared_data: Path) -> None:
         _check(crop[:120, :120], (1, 16, 67))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(any_raster(), st.data())
 def test_any_cuts_give_the_same(classes: Classes, data: st.DataObject) -> None:
     inner = st.lists(st.integers(1, max(1, len(classes) - 1)), unique=True, max_size=len(classes) - 1)
@@ -72,7 +72,7 @@ def test_neither_do_simpler_borders(first: int) -> None:
             _check(classes, ((1, 5, 2)[number // 5 % 3],), generalization=GENERALIZED[first])
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(crowded_raster(24), st.integers(1, 6), st.sampled_from(GENERALIZED))
 def test_any_simpler_noise_is_the_same(classes: Classes, height: int, how: Generalization) -> None:
     _check(classes, (height,), generalization=how)
