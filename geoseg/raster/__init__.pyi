@@ -2,6 +2,7 @@ from .aligned import ShiftedRaster as ShiftedRaster
 from .aligned import WarpedRaster as WarpedRaster
 from .aligned import align as align
 from .aligned import is_placed as is_placed
+from .aligned import mosaic as mosaic
 from .aligned import open_confidence as open_confidence
 from .aligned import warped as warped
 from .aligned import whole_shift as whole_shift
@@ -59,7 +60,6 @@ from .scene import Patch as Patch
 from .scene import Scene as Scene
 from .scene import as_scene as as_scene
 from .scene import crop as crop
-from .scene import mosaic as mosaic
 from .scene import scaled as scaled
 from .scratch_file import temporary_copy as temporary_copy
 from .sources import TILE_PX as TILE_PX
