@@ -143,8 +143,10 @@ def _joined(folder: Path, images: Sequence[Path], labels: Sequence[Path], part: 
         )
     for there, lacking, what in ((scenes_by_id, labels_by_id, "labels"), (labels_by_id, scenes_by_id, "a scene")):
         if alone := there.keys() - lacking.keys():
-            lonely = listed(sorted(alone))
-            raise SceneError(f"{folder}: {len(alone)} of {len(there)} without {what}: {lonely}; add or remove")
+            raise SceneError(
+                f"{folder}: {len(alone)} of {len(there)} without {what}: {listed(sorted(alone))}; add what is missing, "
+                "or take these out"
+            )
     return [_Match(name, str(path), str(labels_by_id[name]), part) for name, path in sorted(scenes_by_id.items())]
 
 

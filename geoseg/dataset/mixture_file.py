@@ -12,7 +12,7 @@ from typing import Any
 from geoseg.dataset.search import table_rows, table_titles
 from geoseg.errors import GeosegError, UsageError, spelled
 from geoseg.given import json_in, nearest
-from geoseg.legend import Legend
+from geoseg.legend import Legend, given_legend
 
 _MOST_IMAGES = 64
 _GSD_M = (1e-3, 1e5)
@@ -208,10 +208,11 @@ def _names(value: object, name: str, where: str) -> Any:  # noqa: ANN401 - one o
 def _legend(value: object, file: Path, where: str) -> Legend | str | None:
     if value is None:
         return None
-    if not isinstance(value, list):
+    if not isinstance(value, list | dict):
         return _beside(file, _typed(value, str, "legend", where))
     try:
-        return Legend.from_json(value)
+        rows: Any = {"classes": value} if isinstance(value, list) else value
+        return given_legend(rows)  # as in a legend's file
     except UsageError as error:
         raise of_entry(error, where) from None
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import geoseg
 from geoseg.dataset import Dataset, Pair, open_dataset, split
 from geoseg.errors import GeosegError, SceneError, UsageError
 from geoseg.legend import DEEPGLOBE, NODATA
@@ -232,6 +233,19 @@ def test_a_file_that_is_no_mixture_gets_one_clear_line(tmp_path: Path, text: str
     (tmp_path / "bad.json").write_text(text, encoding="utf-8")
     with pytest.raises(UsageError, match=wanted):
         open_dataset(tmp_path / "bad.json")
+
+
+def test_a_legend_in_a_mixture_is_read_as_in_a_file_of_its_own(tmp_path: Path) -> None:
+    file = write_mixture(tmp_path)
+    members = json.loads(file.read_text(encoding="utf-8"))["datasets"]
+    ground = json.loads((tmp_path / "ground.json").read_text(encoding="utf-8"))
+    wanted = open_dataset(file)
+    for legend in (ground, {str(row["code"]): row["name"] for row in ground}):
+        inside = [{**member, "legend": legend} if "legend" in member else member for member in members]
+        found = open_dataset(write_members(tmp_path / "inside.json", inside))
+        assert (found.legend, found.sets, len(found.pairs)) == (wanted.legend, wanted.sets, len(wanted.pairs))
+    names = [{"code": code, "name": name} for code, name in enumerate(geoseg.DEEPGLOBE.names)]
+    assert open_dataset(write_members(tmp_path / "top.json", members, names)).legend.names == wanted.legend.names
 
 
 def test_imagery_of_another_kind_does_not_mix(tmp_path: Path) -> None:
