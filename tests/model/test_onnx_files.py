@@ -130,6 +130,8 @@ BAD: dict[str, tuple[Callable[[onnx.ModelProto], object], str]] = {
     "no resolution": (metadata(resolution='"fine"'), "must be a number of centimeters, got 'fine'; give `gsd_m`"),
     "no overlap": (metadata(tiles_overlap="some"), "tiles_overlap of .* must be a number, got 'some'; correct it"),
     "no mean": (metadata(standardization_mean='"gray"'), "must be numbers, got 'gray'; give `mean` and `std`"),
+    "means of bytes": (metadata(standardization_mean="[123.7, 116.3, 103.5]"), r"at most 1, got \[123.7, .*`mean`"),
+    "all overlap": (metadata(tiles_overlap="100"), "tiles_overlap of .* must be a percentage below 100, got 100"),
     "YOLO": (metadata(task="segment", names="{0: 'car', 1: 'bus'}"), r"for the task segment, which finds objects"),
     "no graph": (lambda model: model.ClearField("graph"), "no operators, or gives nothing"),
 }
@@ -240,6 +242,21 @@ def test_of_several_outputs_one_must_have_the_classes_of_the_legend(tmp_path: Pa
         UsageError, match=r"no output of .* has 3 classes, as many as are named; it gives output .*, other "
     ):
         ModelBundle.open(tmp_path / "model.onnx")
+
+
+@pytest.mark.parametrize("stride", [8, 32])
+def test_what_a_network_leaves_out_where_its_stride_does_not_fit_is_no_margin(tmp_path: Path, stride: int) -> None:
+    """A window of 9 times 16 is too large for a stride of 32 by 8 at each side; one of 8 times 16 fits."""
+
+    def change(model: onnx.ModelProto) -> None:
+        model.graph.initializer.append(numpy_helper.from_array(np.float32([1, 1, stride, stride]), "scales"))
+        coarse = node("MaxPool", "ended", to="coarse", kernel_shape=[stride] * 2, strides=[stride] * 2)
+        ending(coarse, node("Resize", "coarse", "", "scales", mode="nearest"))(model)
+
+    onnx.save(changed(change), tmp_path / "model.onnx")
+    found = ModelBundle.open(tmp_path / "model.onnx")
+    assert found.graph is not None
+    assert (found.graph.fit, found.divisor, found.window_px % stride) == ("same", stride, 0)
 
 
 def test_whole_numbers_have_no_mean(tmp_path: Path) -> None:

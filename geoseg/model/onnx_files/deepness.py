@@ -33,6 +33,8 @@ _GIVEN_AS = {
 """The parameters that count in the place of what the file says."""
 _OBJECTS = {"detect", "segment", "pose", "obb", "classify"}
 """Tasks of Ultralytics' networks (YOLO), as they write them: none gives each pixel a class."""
+_ALL = 100
+"""Percent."""
 _WHITE = 255.0
 """Deepness divides by it first, whatever the imagery."""
 BACKGROUND = "background"
@@ -74,7 +76,9 @@ def read_deepness(
     gsd_cm = _number(values, "resolution", source)
     overlap = _number(values, "tiles_overlap", source)
     size = _number(values, "tile_size" if "tile_size" in values else "tiles_size", source)
-    mean, std = (_numbers(values, f"standardization_{what}", source) for what in ("mean", "std"))
+    if overlap is not None and overlap >= _ALL:
+        raise _fault("tiles_overlap", source, "a percentage below 100", overlap)
+    mean, std = (_shares(values, f"standardization_{what}", source) for what in ("mean", "std"))
     return Deepness(
         names=None if names is None else _names(names, names_key, source),
         gsd_m=gsd_cm / 100 if gsd_cm else None,
@@ -203,8 +207,20 @@ def _numbers(values: Mapping[str, Any], key: str, source: str) -> tuple[float, .
     return numbers
 
 
+def _shares(values: Mapping[str, Any], key: str, source: str) -> tuple[float, ...] | None:
+    """Return numbers of values that were divided by 255: those of bytes are at most 1."""
+    found = _numbers(values, key, source)
+    if found is not None and max(found) > 1:
+        raise _fault(key, source, "for values that were divided by 255, as Deepness does, so at most 1", list(found))
+    return found
+
+
 def _fault(key: str, source: str, wanted: str, value: object) -> ModelError:
     """Return the error for what a file says in a way that cannot be meant; what a caller gives counts in its place."""
-    way = {"legend": "give `legend`", "gsd_m": "give `gsd_m`", "normalization": "give `mean` and `std`"}
+    way = {
+        "legend": "give `legend`",
+        "gsd_m": "give `gsd_m`",
+        "normalization": "give `mean` and `std` of stored values",
+    }
     out = way.get(_GIVEN_AS[key], "correct it")
     return ModelError(f"{key} of {source} must be {wanted}, got {one_line(repr(value), 60)}; {out}")

@@ -248,7 +248,10 @@ def _divisor(file: OnnxFile, run: _Runner, window_px: int | None) -> tuple[int, 
         with _remembered() as said:
             relations = [_relations(run.quietly(size_px), size_px) for size_px in (odd * step, (odd + 2) * step)]
             if relations[0] and relations[0] == relations[1]:
-                return step, odd * step
+                even = (odd + 1) * step
+                # a network that leaves out what a larger step does not reach seems to have a margin at odd multiples
+                if not _has_margin(relations[0]) or _relations(run.quietly(even), even) == relations[0]:
+                    return step, odd * step
         refused = said[0] if said else refused
     if window_px is not None:
         return window_px, window_px
@@ -264,6 +267,10 @@ def _relations(arrays: dict[str, NDArray[Any]], window_px: int) -> dict[str, tup
             if relation is not None and relation[0] != "aligned":
                 found[name] = relation
     return found
+
+
+def _has_margin(relations: dict[str, tuple[Fit, int]]) -> bool:
+    return any(fit == "cropped" for fit, _ in relations.values())
 
 
 @contextlib.contextmanager
