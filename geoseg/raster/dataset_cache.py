@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 import re
+import tarfile
 import threading
+import zipfile
+import zlib
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 
 import rasterio
@@ -27,6 +31,12 @@ from geoseg.raster.environment import (
     without_secrets,
 )
 from geoseg.raster.fingerprint import local_file, stream
+
+_ZIPS, _TARS = (".zip", ".kmz"), (".tar", ".tar.gz", ".tgz")
+_IN_ARCHIVES = {".tif", ".tiff", ".jp2", ".img", ".vrt", ".jpg", ".png"}
+"""Endings of the rasters that an archive is searched for."""
+_LOOKED_AT = 20
+"""Of the files in a tar: to know all, a compressed one is read to its end."""
 
 _KEPT = 4
 _STORES = "/vsis3/:/vsigs/:/vsiaz/"
@@ -149,7 +159,9 @@ def _complaint(path: str, error: BaseException) -> str:
             return f"{name} is empty (0 bytes); copy it again from its source"
     said = root_message(error, path)
     if "not recognized as being in a supported" in said:
-        return f"{name} is not a raster that GDAL knows; give a GeoTIFF, COG, VRT, JPEG2000 or the like"
+        inside = _inside(path)
+        what = "not a raster that GDAL knows; give a GeoTIFF, COG, VRT, JPEG2000 or the like"
+        return f"{name} is {what if inside is None else f'an archive; give a raster inside it, such as {inside}'}"
     if _OWN_REASON.search(said):
         return f"cannot read {name}: {said}"
     where = (
@@ -170,3 +182,26 @@ def root_message(error: BaseException, path: str = "") -> str:
     said = str(error).replace(path, shown(path)) if path else str(error)
     said = " ".join(without_secrets(said).split()).rstrip(".;")
     return said if len(said) <= _MESSAGE_CHARACTERS else f"{said[:_MESSAGE_CHARACTERS]}..."
+
+
+def _inside(path: str) -> str | None:
+    """Return how GDAL calls the first raster in an archive on the disk; None for other files, and where it is none."""
+    if not path.lower().endswith((*_ZIPS, *_TARS)) or not Path(path).is_file():
+        return None
+    is_zip = path.lower().endswith(_ZIPS)
+    try:
+        names = sorted(_in_zip(path) if is_zip else _in_tar(path))
+    except (OSError, EOFError, zlib.error, zipfile.BadZipFile, tarfile.TarError):
+        return None
+    found = next((name for name in names if Path(name).suffix.lower() in _IN_ARCHIVES), None)
+    return None if found is None else f"/vsi{'zip' if is_zip else 'tar'}/{Path(path).as_posix()}/{found}"
+
+
+def _in_zip(path: str) -> list[str]:
+    with zipfile.ZipFile(path) as archive:
+        return archive.namelist()
+
+
+def _in_tar(path: str) -> list[str]:
+    with tarfile.open(path) as archive:
+        return [each.name for each in islice(archive, _LOOKED_AT)]

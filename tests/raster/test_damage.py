@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import tarfile
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -160,3 +162,23 @@ def test_a_pipe_in_place_of_a_scene_is_refused_before_gdal_waits_on_it(
 def test_a_device_in_place_of_a_scene_is_refused() -> None:
     with pytest.raises(SceneError, match=r"^/dev/zero is a device"):
         Scene.open("/dev/zero")
+
+
+@pytest.mark.parametrize("ending", ["zip", "tar", "tar.gz", "tgz"])
+def test_an_archive_is_told_how_to_name_what_is_in_it(tmp_path: Path, make_raster: MakeRaster, ending: str) -> None:
+    inside = make_raster(noise(3, 20, 30), name="scene.tif")
+    archive = tmp_path / f"two words.{ending}"
+    if ending == "zip":
+        with zipfile.ZipFile(archive, "w") as made:
+            made.writestr("about.txt", "text")
+            made.write(inside, "deep/scene.tif")
+    else:
+        with tarfile.open(archive, "w" if ending == "tar" else "w:gz") as made:
+            made.add(inside, "deep/scene.tif")
+    with pytest.raises(SceneError, match=r"is an archive; give a raster inside it, such as (.+)") as caught:
+        Scene.open(archive)
+    named = str(caught.value).rpartition("such as ")[2]
+    assert Scene.open(named).shape == (20, 30)
+    archive.write_bytes(archive.read_bytes()[:40])
+    with pytest.raises(SceneError, match=r"two words"):
+        Scene.open(archive)
