@@ -24,7 +24,7 @@ from geoseg.errors import GeosegWarning, ModelError
 from geoseg.machine import in_every_fork
 from geoseg.model.bundle import ModelBundle, Normalization, Scale, may_have_one_size
 from geoseg.model.engines.engine import UPRIGHT, Course, Sweep, Turn, Weights, device_faults
-from geoseg.model.engines.gaps import filled
+from geoseg.model.engines.gaps import fill_gaps, filled
 from geoseg.model.engines.streams import Streams, streams_of
 from geoseg.model.engines.torch_sweep import Batch, TorchSweep
 from geoseg.model.network import fold_batch_norm, halve_weights, load_network, use_threads
@@ -195,8 +195,16 @@ class TorchEngine:
         if self._scale is not None:
             image = image.clamp(*self._scale)
         if batch.has_gaps:
-            image, seen = filled(image, seen, torch)
+            image, seen = self._filled(image, seen)
         return torch.where(seen, image * self._gain + self._bias, 0.0)
+
+    def _filled(self, image: torch.Tensor, valid: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return windows with their gaps filled, and where there is something to see; on a CPU window by window."""
+        if self._device.type != "cpu":
+            return filled(image, valid, torch)
+        image = image.contiguous().clone()
+        seen = [fill_gaps(one, mask) for one, mask in zip(image.numpy(), valid[:, 0].numpy(), strict=True)]
+        return image, torch.from_numpy(np.stack(seen)[:, None])
 
     def logits(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Return the network's logits (n, class, row, col), and in half precision which windows' are finite (n,).
