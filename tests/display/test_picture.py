@@ -26,6 +26,11 @@ sheet = importlib.import_module("geoseg.display.sheet")
 COLORS = {0: (0, 255, 255, 255), 4: (0, 0, 255, 255)}
 
 
+def drawn(*given: Any, **knobs: Any) -> Path:
+    """Draw a picture of a third of the usual width, which takes a ninth of the time."""
+    return picture(*given, **{"width_px": 1000, **knobs})
+
+
 def write(path: Path, count: int, value: float | NDArray[Any], dtype: str = "uint8") -> Path:
     profile = {"driver": "GTiff", "dtype": dtype, "height": 60, "width": 90, "transform": Affine(1, 0, 0, 0, -1, 60)}
     with rasterio.open(path, "w", count=count, nodata=NODATA, **profile) as file:
@@ -43,20 +48,20 @@ def write_bands(path: Path, data: NDArray[np.uint8], **place: Any) -> Path:
     return path
 
 
-def shown(path: Path) -> dict[tuple[int, int, int], int]:
+def shown(path: Path, least_px: int = 1_500) -> dict[tuple[int, int, int], int]:
     """Return the pixels of each colour of large areas."""
     levels = np.round(image.imread(path)[..., :3] * 255).astype(np.uint32)
     colors, counts = np.unique(levels @ np.array([1 << 16, 1 << 8, 1], np.uint32), return_counts=True)
     return {
         (color >> 16, color >> 8 & 255, color & 255): count
         for color, count in zip(colors.tolist(), counts.tolist(), strict=True)
-        if count > 10_000
+        if count > least_px
     }
 
 
 @pytest.mark.parametrize("code", [0, 4])
 def test_the_map_is_shown_in_its_own_colours(tmp_path: Path, code: int) -> None:
-    out = picture(
+    out = drawn(
         write(tmp_path / "m.tif", 1, code), write(tmp_path / "s.tif", 3, 90), out=tmp_path / "p.png", palette="own"
     )
     found = shown(out)
@@ -78,7 +83,7 @@ def test_a_picture_has_no_empty_bands_above_and_below(tmp_path: Path) -> None:
 def test_a_picture_of_a_tall_scene_has_no_empty_margins(tmp_path: Path, rows: int) -> None:
     write_scene(tmp_path / "s.tif", (rows, 60))
     write_map(tmp_path / "m.tif", np.full((rows, 60), 1, np.uint8))
-    levels = image.imread(picture(tmp_path / "m.tif", tmp_path / "s.tif", out=tmp_path / "p.png"))[..., :3]
+    levels = image.imread(drawn(tmp_path / "m.tif", tmp_path / "s.tif", out=tmp_path / "p.png"))[..., :3]
     inked = (levels < 0.99).any(axis=2)
     down, across = np.flatnonzero(inked.any(axis=1)), np.flatnonzero(inked.any(axis=0))
     assert down[0] < 0.05 * len(levels)
@@ -93,7 +98,7 @@ def test_how_a_palette_was_read_is_said(tmp_path: Path) -> None:
         profile = file.profile | {"count": 3, "nodata": None}
     with rasterio.open(tmp_path / "rgb.tif", "w", **profile) as file:
         file.write(np.broadcast_to(colors, (3, 60, 90)))
-    picture(tmp_path / "rgb.tif", scene, out=tmp_path / "p.png", announce=told.append)
+    drawn(tmp_path / "rgb.tif", scene, out=tmp_path / "p.png", announce=told.append)
     preview(tmp_path / "rgb.tif", announce=told.append)
     assert len(told) == 2
     assert told[0] == told[1]
@@ -116,7 +121,7 @@ def test_of_a_scene_of_another_extent_the_maps_part_is_shown(tmp_path: Path) -> 
             file.write(np.ones((1, 30, 50), np.uint8))
         low, high = 40, 190
         level, blue = ((value - low) * 255 // (high - low) for value in (40 + 50 * number, 190 - 50 * number))
-        assert (level, level, blue) in shown(picture(landcover, tmp_path / "s.tif", out=out))
+        assert (level, level, blue) in shown(drawn(landcover, tmp_path / "s.tif", out=out))
 
 
 def test_a_scene_that_is_not_the_maps_is_refused(tmp_path: Path) -> None:
@@ -128,13 +133,13 @@ def test_a_scene_that_is_not_the_maps_is_refused(tmp_path: Path) -> None:
         (tall, r"tall\.tif cannot be laid on"),
     ]:
         with pytest.raises(errors.SceneError, match=said):
-            picture(landcover, scene, out=tmp_path / "p.png")
+            drawn(landcover, scene, out=tmp_path / "p.png")
     assert not (tmp_path / "p.png").exists()
 
 
 def test_nothing_valid_is_a_picture_all_the_same(tmp_path: Path) -> None:
     out = picture(write(tmp_path / "m.tif", 1, NODATA), write(tmp_path / "s.tif", 3, NODATA), out=tmp_path / "p.png")
-    assert all(max(color) - min(color) < 4 for color in shown(out))  # the page and its lines
+    assert all(max(color) - min(color) < 4 for color in shown(out, 10_000))  # the page and its lines
     single = image.imread(picture(tmp_path / "m.tif", out=tmp_path / "q.png"))[..., :3].min(axis=2)
     rows, cols = (side // 4 for side in single.shape)
     assert single[rows:-rows, cols : 2 * cols].min() < 0.6  # a word in the middle of the map
@@ -143,7 +148,7 @@ def test_nothing_valid_is_a_picture_all_the_same(tmp_path: Path) -> None:
 def test_a_place_that_cannot_be_written_is_said(tmp_path: Path) -> None:
     scene, landcover = write(tmp_path / "s.tif", 3, 90), write(tmp_path / "m.tif", 1, 0)
     with pytest.raises(errors.OutputError, match=r"cannot write .*gone"):
-        picture(landcover, scene, out=tmp_path / "gone" / "p.png")
+        drawn(landcover, scene, out=tmp_path / "gone" / "p.png")
 
 
 @pytest.mark.parametrize(
@@ -156,7 +161,7 @@ def test_a_place_that_cannot_be_written_is_said(tmp_path: Path) -> None:
 def test_a_map_of_no_classes_is_refused(tmp_path: Path, heights: Any, dtype: str, said: str) -> None:
     scene, landcover = write(tmp_path / "s.tif", 3, 90), write(tmp_path / "m.tif", 1, heights, dtype)
     with pytest.raises(errors.SceneError, match=said):
-        picture(landcover, scene, out=tmp_path / "p.png")
+        drawn(landcover, scene, out=tmp_path / "p.png")
     assert not (tmp_path / "p.png").exists()
 
 
@@ -166,7 +171,7 @@ def test_codes_of_any_integers_have_their_colours(tmp_path: Path, dtype: str, co
     codes = np.full((60, 90), code)
     codes[:, 60:] += 1
     scene, landcover = write(tmp_path / "s.tif", 3, 90), write(tmp_path / "m.tif", 1, codes, dtype)
-    areas = shown(picture(landcover, scene, out=tmp_path / "p.png", legend=tmp_path / "names.csv"))
+    areas = shown(drawn(landcover, scene, out=tmp_path / "p.png", legend=tmp_path / "names.csv"))
     assert areas[32, 64, 192] == pytest.approx(2 * areas[192, 64, 32], rel=0.05)
 
 
@@ -175,7 +180,7 @@ def test_many_classes_leave_room_for_the_map(tmp_path: Path) -> None:
     landcover = write(tmp_path / "m.tif", 1, np.where(codes < 45, 0, codes))  # half of it is one class
     names = [f"{code},class {code} of a long name,#808080\n" for code in range(1, 90)]
     (tmp_path / "names.csv").write_text("".join(["code,name,color\n0,most,#2040c0\n", *names]))
-    out = picture(landcover, write(tmp_path / "s.tif", 3, 90), out=tmp_path / "p.png", legend=tmp_path / "names.csv")
+    out = drawn(landcover, write(tmp_path / "s.tif", 3, 90), out=tmp_path / "p.png", legend=tmp_path / "names.csv")
     rows, cols = image.imread(out).shape[:2]
     assert shown(out)[32, 64, 192] == pytest.approx((cols / 2) ** 2 * 60 / 90 / 2, rel=0.1)
     assert rows < cols
@@ -222,7 +227,7 @@ def test_each_pixel_of_a_picture_is_the_mean_of_what_is_in_it(tmp_path: Path) ->
     stripes[:, ::2] = 1  # two to a pixel of the picture
     names = tmp_path / "names.csv"
     names.write_text("code,name,color\n0,a,#000000\n1,b,#ffffff\n")
-    out = picture(write_map(tmp_path / "m.tif", stripes, legend=False), out=tmp_path / "p.png", legend=names)
+    out = drawn(write_map(tmp_path / "m.tif", stripes, legend=False), out=tmp_path / "p.png", legend=names)
     gray = shown(out)
     assert any(color in gray for color in [(127, 127, 127), (128, 128, 128)])
 
@@ -251,8 +256,8 @@ def test_the_picture_of_an_area_is_that_of_a_map_cut_to_it(
             write_bands(tmp_path / "b" / "s.tif", checkers[:, rows, cols], **moved),
         )
     given: dict[str, Any] = {"title": "A", "width_px": 700}
-    out = picture(maps[0], scenes[0], out=tmp_path / "area.png", aoi=area, **given)
-    wanted = picture(maps[1], scenes[1], out=tmp_path / "oracle.png", **given)
+    out = drawn(maps[0], scenes[0], out=tmp_path / "area.png", aoi=area, **given)
+    wanted = drawn(maps[1], scenes[1], out=tmp_path / "oracle.png", **given)
     with Image.open(out) as found, Image.open(wanted) as known:
         np.testing.assert_array_equal(np.asarray(found), np.asarray(known))
 
@@ -262,7 +267,7 @@ def test_an_area_has_its_own_legend_and_scale_bar(tmp_path: Path) -> None:
     lone = shapely.box(500_000 + 10, 5_200_000 - 150, 500_000 + 150, 5_200_000 - 10)  # inside the first square
     away = geopandas.GeoSeries([lone], crs=UTM["crs"]).to_crs("EPSG:4326")
     away.to_file(tmp_path / "a.geojson")
-    out = picture(landcover, out=tmp_path / "p.png", aoi=tmp_path / "a.geojson", width_px=1000)
+    out = drawn(landcover, out=tmp_path / "p.png", aoi=tmp_path / "a.geojson", width_px=1000)
     assert {color for color in shown(out) if color in COLOR_OF.values()} == {COLOR_OF[0]}
     with Image.open(out) as found:
         levels = np.asarray(found.convert("RGB"))
@@ -272,7 +277,7 @@ def test_an_area_has_its_own_legend_and_scale_bar(tmp_path: Path) -> None:
 
 def test_two_images_are_the_scene_and_its_map(tmp_path: Path) -> None:
     landcover, scene = write_map(tmp_path / "m.tif", blocks(), **UTM), write_scene(tmp_path / "s.tif", **UTM)
-    found = shown(picture(landcover, scene, out=tmp_path / "p.png"))
+    found = shown(drawn(landcover, scene, out=tmp_path / "p.png"))
     assert set(COLOR_OF.values()) <= found.keys()
     area = sum(found[color] for color in COLOR_OF.values())
     yellow = max(count for (red, _, blue), count in found.items() if red - blue > 200)
@@ -299,9 +304,9 @@ def test_a_picture_that_is_there_stays_unless_told(tmp_path: Path) -> None:
     landcover, out = write_map(tmp_path / "m.tif", blocks(), **UTM), tmp_path / "p.png"
     out.write_text("mine")
     with pytest.raises(errors.OutputError, match=r"p\.png exists; add `overwrite=True`"):
-        picture(landcover, out=out)
+        drawn(landcover, out=out)
     assert out.read_text() == "mine"
-    assert picture(landcover, out=out, overwrite=True).read_bytes().startswith(b"\x89PNG")
+    assert drawn(landcover, out=out, overwrite=True).read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize("read", ["landcover", "scene", "legend"])
@@ -310,7 +315,7 @@ def test_a_picture_never_replaces_what_it_is_made_of(tmp_path: Path, read: str) 
     mine = tmp_path / "mine.png"
     mine.write_bytes(b"mine")
     with pytest.raises(errors.UsageError, match=r"mine\.png is read or written by this run .* choose another `out`"):
-        picture(**{"landcover": landcover, "out": tmp_path / "." / "mine.png", "overwrite": True} | {read: mine})
+        drawn(**{"landcover": landcover, "out": tmp_path / "." / "mine.png", "overwrite": True} | {read: mine})
     assert mine.read_bytes() == b"mine"
 
 
@@ -333,5 +338,5 @@ def test_a_picture_never_replaces_what_it_is_made_of(tmp_path: Path, read: str) 
 def test_what_cannot_be_drawn_is_said_in_one_line(tmp_path: Path, given: dict[str, Any], said: str) -> None:
     given = {"out": "p.png"} | given
     with pytest.raises(errors.UsageError, match=said):
-        picture(**given | {"out": tmp_path / given["out"]})
+        drawn(**given | {"out": tmp_path / given["out"]})
     assert not list(tmp_path.iterdir())

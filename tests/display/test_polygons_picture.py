@@ -33,8 +33,8 @@ UTM = "EPSG:32631"
 
 
 def draw_polygons(polygons: Any, out: Path, **options: Any) -> Path:
-    """Draw in the colors of the legend."""
-    return picture(polygons=polygons, out=out, palette="own", overwrite=True, **options)
+    """Draw in the colors of the legend, half as wide as usual, which takes a quarter of the time."""
+    return picture(polygons=polygons, out=out, overwrite=True, **{"palette": "own", "width_px": 1000} | options)
 
 
 COLORS = np.array([land_cover.color for land_cover in DEEPGLOBE])
@@ -123,7 +123,7 @@ def test_every_format_gives_the_same_picture(tmp_path: Path) -> None:
     ]
     assert len({path.read_bytes() for path in pictures}) == 1
     first = image.imread(pictures[0])
-    assert max(first.shape) > 1600
+    assert max(first.shape) >= 1000
     geographic = image.imread(draw_polygons(tmp_path / "map.geojsonl", tmp_path / "seq.png", title="one"))
     assert shares(geographic) == pytest.approx(shares(first), rel=0.05)
 
@@ -142,7 +142,7 @@ def shares(pixels: NDArray[np.floating[Any]]) -> dict[bytes, float]:
 def test_colours_are_those_of_the_legend_given(tmp_path: Path) -> None:
     frame = frame_of(np.full((20, 20), 4, np.uint8))
     pixels = image.imread(draw_polygons(frame, tmp_path / "p.png", legend=Legend((LandCover(4, "w", (10, 200, 30)),))))
-    assert (np.round(pixels[..., :3] * 255) == (10, 200, 30)).all(axis=-1).sum() > 1_000_000
+    assert (np.round(pixels[..., :3] * 255) == (10, 200, 30)).all(axis=-1).sum() > 200_000
 
 
 def test_colours_of_a_geopackages_style_are_read(tmp_path: Path) -> None:
@@ -177,7 +177,7 @@ def test_more_classes_than_any_palette(tmp_path: Path) -> None:
     frame = geopandas.GeoDataFrame(columns, geometry=[shape for shape, _ in found])
     levels = np.round(image.imread(draw_polygons(frame, tmp_path / "p.png"))[..., :3] * 255).astype(int)
     colors, counts = np.unique(levels.reshape(-1, 3) @ (65536, 256, 1), return_counts=True)
-    assert (counts > 15_000).sum() >= 95
+    assert (counts > 3_000).sum() >= 95
     assert len(colors) > 95
 
 
