@@ -22,6 +22,7 @@ from geoseg.inference.execution.journal import (
     header,
     open_journal,
     open_shard,
+    parts_going,
     unfinished,
 )
 from geoseg.inference.execution.map_item import is_item_of, is_map_item, write_item
@@ -397,10 +398,11 @@ def _put_together(  # noqa: PLR0913, PLR0917 each is a noun the reader expects h
             build_cog(journal.parts, product, plan.tiles, plan.scene.geobox, tags, outputs.storage, begun_with)
         report(number, 0)
     by_name = {product.name: product for product in products}
-    for name, path in outputs.by_product.items():
-        if name in by_name:
-            journal.place(name)
-            place(built_path(journal.parts, by_name[name]), by_name[name], path)
+    with parts_going(journal):
+        for name, path in outputs.by_product.items():
+            if name in by_name:
+                journal.place(name)
+                place(built_path(journal.parts, by_name[name]), by_name[name], path)
     report(len(products), len(products))
 
 

@@ -15,6 +15,7 @@ import shutil
 import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -219,6 +220,20 @@ def _finished_by_shards(folder: Path) -> set[int]:
             text = path.read_bytes()
             tiles |= {int(json.loads(line)["tile"]) for line in text[: text.rfind(b"\n") + 1].splitlines()}
     return tiles
+
+
+@contextmanager
+def parts_going(journal: Journal) -> Iterator[None]:
+    """Remove the parts beside what is done inside: every map is built of them, so nobody will read them again."""
+
+    def remove() -> None:
+        for path in journal.parts.glob("*.zip"):
+            with suppress(OSError):  # `clear_parts` says so
+                path.unlink(missing_ok=True)
+
+    with ThreadPoolExecutor(1, "geoseg-clear") as pool:
+        pool.submit(remove)
+        yield
 
 
 def clear_parts(journal: Journal) -> None:

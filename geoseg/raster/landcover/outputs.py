@@ -11,6 +11,7 @@ import json
 import math
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +24,7 @@ from geoseg.errors import OutputError, numbered
 from geoseg.raster.dataset_cache import root_message
 from geoseg.raster.environment import GDAL_ERRORS
 from geoseg.raster.geobox import GeoBox
-from geoseg.raster.landcover.cog import Blocks, CogHead, check_whole
+from geoseg.raster.landcover.cog import Blocks, CogHead, CogLayout, check_whole
 from geoseg.raster.landcover.overviews import halved_px
 from geoseg.raster.landcover.product import DEFAULTS, Product
 from geoseg.raster.landcover.sidecars import is_foreign_names, is_foreign_style, names_path, sidecars, style_path
@@ -108,8 +109,11 @@ def build_cog(  # noqa: PLR0913, PLR0917 each is a noun the reader expects here
     with _unfinished(built, product) as (unfinished, scratch):
         beside = scratch / "small.tif"
         head = CogHead.of(product, geobox, _with_legend(tags, product), storage, beside)
-        write_map(stage, head, unfinished, scratch, begun)
-        sync_file(unfinished)
+        layout = write_map(stage, head, unfinished, scratch, begun)
+        with ThreadPoolExecutor(1, "geoseg-sync") as disk:  # which is at work while GDAL looks
+            synced = disk.submit(sync_file, unfinished)
+            check_whole(unfinished, layout)
+            synced.result()
         if names_path(beside).exists():
             replace_durably(names_path(beside), names_path(built))
         replace_durably(unfinished, built)
@@ -215,10 +219,10 @@ def _with_legend(tags: Mapping[str, str], product: Product) -> dict[str, str]:
     return {**tags, PRODUCT_TAG: product.name, **legend}
 
 
-def write_map(stage: Stage, head: CogHead, target: Path, scratch: Path, begun: NextStage | None = None) -> None:
-    """Write the map whose first stage this is to `target`, an unfinished name; `scratch` is an empty folder.
+def write_map(stage: Stage, head: CogHead, target: Path, scratch: Path, begun: NextStage | None = None) -> CogLayout:
+    """Write the map whose first stage this is to `target`, an unfinished name; return where everything is in it.
 
-    `begun` is the stage that follows, if that is begun.
+    `scratch` is an empty folder, `begun` the stage that follows, if that is begun.
 
     Raises OSError, OutputError or one of rasterio's errors; then `target` may be there, and is to be removed.
     """
@@ -235,7 +239,7 @@ def write_map(stage: Stage, head: CogHead, target: Path, scratch: Path, begun: N
         layout.write_head(file)
         for written in stages:
             written.copy_blocks(layout, file)
-    check_whole(target, layout)
+    return layout
 
 
 def _no_sizes(first: Stage) -> list[Blocks]:
