@@ -244,16 +244,19 @@ def summary(found: Evaluation) -> Iterator[str]:
     """Yield the table of the figures for the whole."""
     metrics = found.metrics
     named = [each for each in metrics.classes if not math.isnan(each.iou) and not each.is_merged]
-    known = sum(not each.is_unknown for each in named)
     rows = [
-        (f"mIoU without `unknown` ({numbered(known, 'class')})", ratio_text(metrics.miou_without_unknown)),
         (f"mIoU of all classes ({len(named)})", ratio_text(metrics.miou)),
         ("overall accuracy", ratio_text(metrics.overall_accuracy)),
         ("Cohen's kappa", ratio_text(metrics.kappa)),
     ]
     if any(each.is_unknown for each in metrics.classes):
         name = "mIoU, published protocol (`unknown` in the reference never counts)"
-        rows.insert(0, (name, ratio_text(found.published.miou_without_unknown)))
+        known = numbered(sum(not each.is_unknown for each in named), "class")
+        rows = [
+            (name, ratio_text(found.published.miou_without_unknown)),
+            (f"mIoU without `unknown` ({known})", ratio_text(metrics.miou_without_unknown)),
+            *rows,
+        ]
     if found.calibration is not None:
         rows.append(("expected calibration error", ratio_text(found.calibration.error)))
     rows.append((f"{found.unit} counted", grouped(metrics.pixels)))
