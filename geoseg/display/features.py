@@ -259,7 +259,8 @@ def _of_polygons(batch: FeatureBatch) -> FeatureBatch:
 def _area_column(names: list[str], source: str) -> str:
     area = next((name for name in _AREAS if name in names), None)
     if area is None or not set(names) >= _CODED:
-        raise UsageError(f"{source} cannot be drawn as a map: it has the columns {', '.join(names)[:200]}; {_WHAT}")
+        held = f"it has the columns {', '.join(names)[:200]}" if names else "it has no columns"
+        raise UsageError(f"{source} cannot be drawn as a map: {held}; {_WHAT}")
     return area
 
 

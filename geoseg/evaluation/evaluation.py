@@ -37,7 +37,7 @@ class LeftOut:
         """How many for which reason, the reasons that there are."""
         every = (
             (self.no_map, "without a class in the map"),
-            (self.no_reference, "without one in the reference"),
+            (self.no_reference, "without a class in the reference"),
             (self.ignored, "ignored"),
             (self.several, "that may be of several classes"),
         )

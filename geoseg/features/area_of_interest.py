@@ -207,4 +207,4 @@ def _near(shapes: NDArray[Any], grid: GeoBox, theirs_wkt: str) -> NDArray[Any]:
 
 def _reach(grid: GeoBox) -> str:
     crs = "" if grid.crs is None else f" ({grid.crs.to_string()[:40]})"
-    return f"it reaches from W,S,E,N {','.join(f'{edge:.12g}' for edge in grid.bounds)}{crs}"
+    return f"the scene reaches from W,S,E,N {','.join(f'{edge:.12g}' for edge in grid.bounds)}{crs}"

@@ -486,7 +486,7 @@ def test_areas_without_a_place_are_in_pixels(tmp_path: Path) -> None:
         ({"pixels": np.full(SHAPE, 0.5, np.float32)}, "holds 0.5, codes of classes are whole"),
         (
             {"pixels": np.full(SHAPE, NODATA, np.uint8)},
-            r"no pixel counts, \d+ without one in the reference; check that",
+            r"no pixel counts, \d+ without a class in the reference; check that",
         ),
         ({"pixels": np.arange(SHAPE[0] * SHAPE[1]).reshape(SHAPE).astype(np.int32)}, "more than 1024 codes"),
     ],

@@ -87,7 +87,9 @@ def test_the_page_is_markdown(found: Evaluation) -> None:
     tables = [line for line in page.splitlines() if line.startswith("|")]
     assert all(line.endswith("|") for line in tables)
     assert f"| mIoU without `unknown` (6 classes) | {found.metrics.miou_without_unknown:.4f} |" in page
-    assert "| pixels left out | 6 (1 without a class in the map, 2 without one in the reference, 3 ignored) |" in page
+    assert (
+        "| pixels left out | 6 (1 without a class in the map, 2 without a class in the reference, 3 ignored) |" in page
+    )
     assert "# map\\|1.tif against truth.tif" in page
     assert "- a note" in page
     assert "unknown has no pixel in reference and map: nan" in page
