@@ -283,16 +283,18 @@ class PlacedPolygons:
         found = [(int(i), turn) for turn in self.turns for i in self.tree.query(shifted(frame, -turn))]
         return [(shifted(self.geometries[i], turn), self.values[i]) for i, turn in sorted(found)]
 
-    def note(self, grids: Iterable[GeoBox], what: str = "labels", where: str = "the imagery") -> str | None:
+    def note(
+        self, grids: Iterable[GeoBox], what: str = "labels", where: str = "the imagery", holds: str = "class"
+    ) -> str | None:
         """Return a line on what cannot be used: other geometries, and polygons without class or beside all grids.
 
-        `what` polygons are to the caller, and `where` they should lie.
+        `what` polygons are to the caller, `where` they should lie, and what their column `holds`.
         """
         said = []
         if self.others:
             said.append(f"{counted(Counter(dict(self.others)))} cannot be {what}, only polygons can")
         if lacking := self.values.count(""):
-            said.append(f"{numbered(lacking, 'polygon')} without a class in {self.column}")
+            said.append(f"{numbered(lacking, 'polygon')} without a {holds} in {self.column}")
         if beside := self.beside(grids):
             said.append(f"{numbered(beside, 'polygon')} beside {where}")
         return f"{self.name}: {'; '.join(said)}; left out" if said else None

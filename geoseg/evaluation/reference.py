@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 _INTEGER = re.compile(r"[-+]?\d+", re.ASCII)
 _SHOWN = 6
+_NAME = "name"
+"""What the column of zones holds."""
 _NO_BYTE = 255
 """Where bytes have no code."""
 
@@ -84,13 +86,13 @@ class BurnedPolygons:
         Whole numbers are in their order, names in that of letters. Raises as `open`.
         """
         source = features.find_features(given, "polygons", "zones", layer)
-        title, found = _read(source, column, grid, map_path)
-        values = _values(found, f"{source.name}, column {title}")
+        title, found = _read(source, column, grid, map_path, _NAME)
+        values = _values(found, f"{source.name}, column {title}", _NAME)
         if all(_INTEGER.fullmatch(value) for value in values):
             values = sorted(values, key=int)
         codes = {value: code for code, value in enumerate(values)}
         names = Nomenclature.from_names({code: value for value, code in codes.items()}, {})
-        return cls._placed(source, title, found, grid, names, tuple(codes.items()), "zones")
+        return cls._placed(source, title, found, grid, names, tuple(codes.items()), "zones", _NAME)
 
     @classmethod
     def _placed(  # noqa: PLR0913, PLR0917 - what polygons on a map are
@@ -102,9 +104,10 @@ class BurnedPolygons:
         names: Nomenclature,
         codes: tuple[tuple[str, int], ...],
         what: str = "a reference",
+        holds: str = "class",
     ) -> Self:
         dataset.placed_polygons(source, title, grid)  # once, before threads ask for it
-        notes = (source.note, found.note([grid], what, "the map"))
+        notes = (source.note, found.note([grid], what, "the map", holds))
         return cls(source, title, codes, names, grid, source.stamp, tuple(note for note in notes if note))
 
     @property
@@ -139,9 +142,11 @@ class BurnedPolygons:
         return StoredCodes(codes, None, none, _contested_px(shapes, place), max(MOST_CODES, len(self.codes) + 1))
 
 
-def _read(source: VectorSource, column: str | None, grid: GeoBox, map_path: str) -> tuple[str, PlacedPolygons]:
+def _read(
+    source: VectorSource, column: str | None, grid: GeoBox, map_path: str, holds: str = "class"
+) -> tuple[str, PlacedPolygons]:
     """Return the column that says what polygons are, and the polygons. SceneError where they lie beside the map."""
-    title = features.column_of(source, column)
+    title = features.column_of(source, column, holds)
     found = dataset.read_polygons(source, title)
     dataset.check_polygons(source, found.crs_wkt, grid, map_path)
     if found.beside([grid]) == len(found.geometries):
@@ -149,11 +154,11 @@ def _read(source: VectorSource, column: str | None, grid: GeoBox, map_path: str)
     return title, found
 
 
-def _values(found: PlacedPolygons, where: str) -> list[str]:
+def _values(found: PlacedPolygons, where: str, holds: str = "class") -> list[str]:
     """Return the values of a column, each once. SceneError where there are none."""
     values = sorted(set(found.values) - {""})
     if not values:
-        raise SceneError(f"{where}: no polygon has a class; fill in the column")
+        raise SceneError(f"{where}: no polygon has a {holds}; fill in the column")
     return values
 
 

@@ -263,18 +263,21 @@ def find_features(given: object, kind: Kind, what: str, layer: LayerChoice = Non
         raise unreadable(path, error, kind) from None
 
 
-def column_of(source: VectorSource, column: str | None) -> str:
-    """Return the column that holds the class: the one named, or the only one. SceneError or UsageError if unclear."""
-    return choose_column(source.columns(), column, source.name)
+def column_of(source: VectorSource, column: str | None, holds: str = "class") -> str:
+    """Return the column that holds the class, or what else: the one named, or the only one.
+
+    SceneError or UsageError if that is unclear.
+    """
+    return choose_column(source.columns(), column, source.name, holds)
 
 
-def choose_column(columns: Sequence[str], column: str | None, name: str) -> str:
+def choose_column(columns: Sequence[str], column: str | None, name: str, holds: str = "class") -> str:
     """Return the column named, or the only one. UsageError if unclear."""
     if column is None and len(columns) == 1:
         return columns[0]
     if column in columns:
         return str(column)
-    fault = "does not say which column holds the class" if column is None else f"has no column {column!r}"
+    fault = f"does not say which column holds the {holds}" if column is None else f"has no column {column!r}"
     raise UsageError(f"{name} {fault}, it has {', '.join(columns) or 'none'}; name it with `column`", "column")
 
 

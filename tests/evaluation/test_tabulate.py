@@ -165,6 +165,10 @@ def test_what_lies_in_two_zones_is_said(landcover: Path) -> None:
     assert table.groupby("zone")["pixels"].sum().to_dict() == {"first": 600, "last": 800}
     assert "200 pixels in several zones; there the last polygon counts" in said
     assert "1 of 3 zones hold no pixel of the map with a class" in said
+    frame.loc[2, "part"] = None
+    said.clear()
+    tabulate(landcover, frame, announce=said.append)
+    assert any("1 polygon without a name in part" in line for line in said)
 
 
 def refused(call: Any) -> GeosegError:
@@ -178,7 +182,8 @@ def test_bad_calls(tmp_path: Path, landcover: Path) -> None:
     points = tmp_path / "points.gpkg"
     districts().set_geometry(districts().centroid).to_file(points)
     wrong: list[tuple[dict[str, Any], str, str]] = [
-        ({"by": districts()}, "column", "part, inhabitants"),
+        ({"by": districts()}, "column", "which column holds the name, it has part, inhabitants"),
+        ({"by": districts().assign(part=""), "column": "part"}, "", "no polygon has a name"),
         ({"by": districts(), "column": "nome"}, "column", "nome"),
         ({"by": points, "column": "part"}, "", "no polygon"),
         ({"by": districts().to_crs(4326).translate(90).to_frame("geometry").assign(part="a")}, "", "do not overlap"),
