@@ -20,6 +20,7 @@ from onnx import TensorProto, helper, numpy_helper
 import geoseg
 from geoseg.errors import GeosegError, ModelError, UsageError
 from geoseg.model import DEMO, ModelBundle, read_onnx_file
+from geoseg.model.bundle import check_window
 from tests.onnx_networks import Kind, named
 
 
@@ -257,6 +258,11 @@ def test_what_a_network_leaves_out_where_its_stride_does_not_fit_is_no_margin(tm
     found = ModelBundle.open(tmp_path / "model.onnx")
     assert found.graph is not None
     assert (found.graph.fit, found.divisor, found.window_px % stride) == ("same", stride, 0)
+
+
+def test_a_window_of_any_size_has_its_limits() -> None:
+    with pytest.raises(UsageError, match="`window` must be 1 to 16384 for this model, got 100000; try 16384"):
+        check_window(100_000, 1)
 
 
 def test_whole_numbers_have_no_mean(tmp_path: Path) -> None:

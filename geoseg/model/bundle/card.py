@@ -154,9 +154,10 @@ def check_window(window_px: int, divisor: int, name: str = "window") -> None:
         return
     below = max(min(window_px, MAX_WINDOW_PX) // divisor * divisor, divisor)
     above = min(below + divisor, MAX_WINDOW_PX // divisor * divisor)
+    sizes = f"1 to {MAX_WINDOW_PX}" if divisor == 1 else f"a multiple of {divisor} up to {MAX_WINDOW_PX}"
     wish = f"{below}" if window_px < divisor or above <= below else f"{below} or {above}"
     raise UsageError(
-        f"`{name}` must be a multiple of {divisor} up to {MAX_WINDOW_PX} for this model, got {window_px}; try {wish}",
+        f"`{name}` must be {sizes} for this model, got {window_px}; try {wish}",
         name,
     )
 
