@@ -163,7 +163,10 @@ class _Zones:
         if are_polygons:
             burned = BurnedPolygons.of_zones(by, column, layer, grid, path)
             return cls(burned, burned.names, (burned.note,))
-        given = given_names(legend)
+        try:
+            given = given_names(legend)
+        except UsageError as error:
+            raise error.renamed(legend="by_legend") from None
         other = ClassRaster.open(by, given or raster.names)
         aligned = align(other, grid)
         return cls(aligned, other.names if given is None else given, (other.note, aligned.note))

@@ -192,6 +192,8 @@ def test_bad_calls(tmp_path: Path, landcover: Path) -> None:
         ({"column": "part"}, "column", "for polygons"),
         ({"by": landcover, "layer": "x"}, "layer", "for polygons"),
         ({"by": districts(), "column": "part", "by_legend": {1: "a"}}, "by_legend", "raster"),
+        ({"by": landcover, "by_legend": tmp_path / "gone.json"}, "by_legend", "`by_legend`: "),
+        ({"legend": tmp_path / "gone.json"}, "legend", "`legend`: "),
         ({"out": tmp_path / "table.xlsx"}, "out", ".csv file"),
         ({"out": tmp_path / "no" / "table.csv"}, "", "no folder"),
         ({"threads": 0}, "threads", "at least 1"),
