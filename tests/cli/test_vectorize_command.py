@@ -210,7 +210,7 @@ def test_the_picture_is_drawn(run: Run, tmp_path: Path, landcover: Path) -> None
 
 @pytest.mark.parametrize(
     ("ending", "is_empty"),
-    [("gpkg", True), ("gpkg", False), ("fgb", False), ("parquet", True), ("geojson", False), ("geojsonl", True)],
+    [("gpkg", True), ("fgb", False), ("parquet", True), ("geojson", False), ("geojsonl", True)],
 )
 def test_every_format_is_drawn_also_empty_and_dissolved(
     run: Run, tmp_path: Path, landcover: Path, ending: str, *, is_empty: bool
