@@ -50,6 +50,10 @@ class Run:
     busy_s: float
     windows: int
     megapixels: float
+    head_s: float
+    """Before the first work of the device."""
+    tail_s: float
+    """After its last."""
 
 
 def main() -> int:
@@ -151,6 +155,8 @@ def _add(report: Report, number: int, what: str, run: Run, seconds_a_window: flo
         busy_tiles=run.busy_s / run.tiles_s,
         busy_whole=run.busy_s / run.whole_s,
         cpu_ms_a_mpx=run.cpu_s * 1e3 / run.megapixels,
+        head_s=run.head_s,
+        tail_s=run.tail_s,
     )
 
 
@@ -170,7 +176,8 @@ def _run(made: geoseg.Plan, work: Path, seconds_a_window: float) -> Run:
         _check(out, device)
     first = began if device.began is None else device.began
     megapixels = made.grid.height_px * made.grid.width_px / 1e6
-    return Run(ended["map"] - first, whole_s, cpu_s, device.busy_s, len(made.grid), megapixels)
+    head_s, tail_s = first - began, began + whole_s - max(first, device.free_at)
+    return Run(ended["map"] - first, whole_s, cpu_s, device.busy_s, len(made.grid), megapixels, head_s, tail_s)
 
 
 def _check(out: Path, device: FakeDevice) -> None:
