@@ -14,7 +14,7 @@ import click
 
 from geoseg.errors import GeosegError
 from geoseg.progress import watching_downloads
-from geoseg_cli.evaluate import evaluate
+from geoseg_cli.evaluate import evaluate, sample, tabulate
 from geoseg_cli.exchange import export, import_weights
 from geoseg_cli.inspection import doctor, info, print_version
 from geoseg_cli.options import ExampleCommand
@@ -28,8 +28,6 @@ from geoseg_cli.process import (
     termination_interrupts,
 )
 from geoseg_cli.progress_bar import DownloadBar
-from geoseg_cli.sample import sample
-from geoseg_cli.tabulate import tabulate
 from geoseg_cli.train import train
 from geoseg_cli.vectorize import vectorize
 
