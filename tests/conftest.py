@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
 import os
 import signal
@@ -35,9 +36,13 @@ gc.disable()  # seven thousand tests are collected, and libraries imported, that
 
 
 def pytest_collection_finish() -> None:
-    """Collect garbage from now on, and look through none of what stays, not even at the end: that takes six seconds."""
+    """Collect garbage from now on, and look through none of what stays until the interpreter itself does.
+
+    pytest looks for garbage several times at its end, each a second or two.
+    """
     gc.enable()
     gc.freeze()
+    atexit.register(gc.unfreeze)  # what is never let go, nanobind tells of as leaked
 
 
 @pytest.fixture(scope="session")
