@@ -14,6 +14,7 @@ import geoseg
 from geoseg.inference import Scoring
 from geoseg.model import ModelBundle
 from tests.inference.conftest import MakeScene
+from tests.model.mirrored import mirrored
 from tests.networks import tiny_bundle
 
 WINDOW_PX = 320
@@ -69,8 +70,8 @@ def _labels(bundle: ModelBundle, data: NDArray[np.float32], valid: NDArray[np.bo
     session = onnxruntime.InferenceSession(bundle.weights_path.with_suffix(".onnx"))
     gain, bias = bundle.normalization.gain_bias()
     ones = np.ones((1, side), np.float32)
-    image = np.pad(data, ((0, 0), *beyond), mode="symmetric")[None]
-    mask = np.pad(valid, beyond, mode="symmetric")[None, None].astype(np.float32)
+    filled, seen = mirrored(np.pad(data, ((0, 0), *beyond), mode="symmetric"), np.pad(valid, beyond, mode="symmetric"))
+    image, mask = filled[None].astype(np.float32), seen[None, None].astype(np.float32)
     inputs = {"image": image, "valid": mask, "gain": gain, "bias": bias, "rows": ones, "cols": ones}
     (probabilities,) = session.run(None, inputs)
     codes = np.asarray(bundle.output_codes, np.uint8)

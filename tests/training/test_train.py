@@ -688,7 +688,7 @@ def test_patience_ends_a_run_and_stays_ended(
     out, recipe = tmp_path / "model.safetensors", replace(TINY, lr=1e-9, epochs=9, patience=2, average=0.0)
     lines: list[str] = []
     with monkeypatch.context() as patched:
-        patched.setattr(sys.modules["geoseg.training.run"], "finalize", _stop)
+        patched.setattr(sys.modules["geoseg.training.run"], "_finalize", _stop)
         with pytest.raises(StopHereError):
             learn(data, out, recipe)
     seen: list[int] = []
