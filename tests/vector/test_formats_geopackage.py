@@ -15,7 +15,7 @@ from rasterio.crs import CRS
 
 from geoseg.display.features import style_colors
 from geoseg.vector import check_target
-from geoseg.vector.io import symbology
+from geoseg.vector.io import geopackage
 from geoseg.vector.io.formats import write
 from tests.vector.features import LEGEND, UTM, layer, shapes, table
 
@@ -80,7 +80,7 @@ def test_more_classes_than_anyone_tells_apart_have_no_style(tmp_path: Path, monk
     assert len(present | {named.code for named in LEGEND}) > len(present)
     shown = []
     for most in (len(present), len(present) - 1):
-        monkeypatch.setattr(symbology, "MOST_CATEGORIES", most)
+        monkeypatch.setattr(geopackage, "MOST_CATEGORIES", most)
         target = check_target(tmp_path / f"{most}.gpkg")
         write(target, kind, [given])
         shown.append(style_colors(target))
