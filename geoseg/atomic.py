@@ -177,6 +177,14 @@ def probe_writable(target: str | os.PathLike[str], *, mkdir: bool = False) -> Pa
         raise output_error(Path(text), error) from error
 
 
+def check_free(path: Path, parameter: str, *, overwrite: bool, lost: str = "") -> None:
+    """Raise OutputError for a file that exists, unless it may be replaced; `lost` tells in brackets what would go."""
+    if path.exists() and not overwrite:
+        raise OutputError(
+            f"{path} exists; add `overwrite=True` to replace it{lost}, or choose another `{parameter}`", parameter
+        )
+
+
 def _probed(path: Path, *, mkdir: bool) -> Path:
     if path.is_dir():
         raise OutputError(

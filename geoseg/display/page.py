@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from rasterio.enums import Resampling
 from rasterio.io import MemoryFile
 
-from geoseg.atomic import probe_writable, write_durably
+from geoseg.atomic import check_free, probe_writable, write_durably
 from geoseg.display.code_table import CodeTable
 from geoseg.display.frame import Frame, Tile
 from geoseg.display.overview_source import OverviewSource
@@ -83,8 +83,7 @@ def check_target(path: str | os.PathLike[str], *, overwrite: bool) -> Path:
         raise OutputError(
             f"cannot write {target}: there is no folder {target.parent}; make it, or choose another `out`"
         )
-    if target.exists() and not overwrite:
-        raise OutputError(f"{target} exists; add `overwrite=True` to replace it, or choose another `out`")
+    check_free(target, "out", overwrite=overwrite)
     return target
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from rasterio.enums import Resampling
 
 from geoseg import features
-from geoseg.atomic import make_folders, probe_writable, same_file, write_durably
+from geoseg.atomic import check_free, make_folders, probe_writable, same_file, write_durably
 from geoseg.display.code_table import ClassAreas, CodeTable
 from geoseg.display.features import RGB, FeatureSource, open_features
 from geoseg.display.origin import Heading, Origin, crs_text, facts_of, name_of, scene_line
@@ -22,7 +22,7 @@ from geoseg.display.overview_source import OverviewSource, plain_codes
 from geoseg.display.page import check_target
 from geoseg.display.palette import PaletteName, check_palette, colors_in
 from geoseg.display.placement import natural_scene, read_beside
-from geoseg.errors import GeosegError, OutputError, UsageError
+from geoseg.errors import GeosegError, UsageError
 from geoseg.given import StrPath, plain_arguments
 from geoseg.legend import DEEPGLOBE, NODATA, Color, GivenLegend, NamedClass, Nomenclature, distinct_color, given_names
 from geoseg.progress import announcer
@@ -322,8 +322,7 @@ def check_picture(out: StrPath, *, overwrite: bool, others: Iterable[str] = ()) 
     _need_matplotlib()
     path = _png(probe_writable(out), "png")
     _refuse_inputs(path, others, "png")
-    if path.exists() and not overwrite:
-        raise OutputError(f"{path} exists; add `overwrite=True` to replace it, or choose another `png`")
+    check_free(path, "png", overwrite=overwrite)
     return path
 
 

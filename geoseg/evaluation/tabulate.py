@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from geoseg import features
-from geoseg.atomic import probe_writable, write_durably
+from geoseg.atomic import check_free, make_folders, probe_writable, write_durably
 from geoseg.counts import NONE, PairCounts
-from geoseg.errors import OutputError, SceneError, UsageError, numbered
+from geoseg.errors import SceneError, UsageError, numbered
 from geoseg.evaluation.comparison import Comparison, count
 from geoseg.evaluation.matching import Matching
 from geoseg.evaluation.reference import BurnedPolygons
@@ -111,6 +111,8 @@ def tabulate(  # noqa: PLR0913 - the options of the verb
         if line:
             say(line)
     if target is not None:
+        if mkdir:
+            make_folders(target)
         write_durably(target, table.to_csv(index=False, lineterminator="\n").encode())
     return table
 
@@ -119,11 +121,8 @@ def _check_target(out: StrPath, *, mkdir: bool, overwrite: bool) -> Path:
     path = Path(out)
     if path.suffix.lower() != _CSV:
         raise UsageError(f"a table is a {_CSV} file, got {path}", "out")
-    if mkdir:
-        path.absolute().parent.mkdir(parents=True, exist_ok=True)
-    path = probe_writable(out)
-    if path.exists() and not overwrite:
-        raise OutputError(f"{path} exists; add `overwrite=True` to replace it, or choose another `out`", "out")
+    path = probe_writable(out, mkdir=mkdir)
+    check_free(path, "out", overwrite=overwrite)
     return path
 
 

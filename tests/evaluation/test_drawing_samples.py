@@ -233,6 +233,36 @@ def test_nothing_is_lost_or_half_written(tmp_path: Path, landcover: Path) -> Non
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".geoseg")]
 
 
+@pytest.mark.parametrize("ending", ["gpkg", "geojson", "fgb", "parquet", "csv"])
+def test_a_file_that_does_not_fit_is_not_written(tmp_path: Path, landcover: Path, ending: str) -> None:
+    """GDAL's own files would be cut short, some without a word."""
+    resource = pytest.importorskip("resource", reason="POSIX only")
+    there, before = set(tmp_path.iterdir()), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2_000, before[1]))
+    try:
+        error = refused(lambda: sample(landcover, tmp_path / f"points.{ending}", per_class=100))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert isinstance(error, OutputError)
+    assert "cannot write" in str(error)
+    assert set(tmp_path.iterdir()) == there
+
+
+def test_folders_are_made_when_there_is_something_to_write(
+    tmp_path: Path, landcover: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    out, file = tmp_path / "new" / "points.csv", tmp_path / "file"
+    file.touch()
+    there = set(tmp_path.iterdir())
+    assert isinstance(refused(lambda: sample(tmp_path / "gone.tif", out, mkdir=True)), SceneError)
+    assert isinstance(refused(lambda: sample(landcover, file / "points.csv", mkdir=True)), OutputError)
+    assert "local files" in str(refused(lambda: sample(landcover, "s3://bucket/points.csv", mkdir=True)))
+    assert set(tmp_path.iterdir()) == there
+    assert sample(landcover, out, per_class=1, mkdir=True) == out
+    assert out.is_file()
+
+
 def test_bad_calls(tmp_path: Path, landcover: Path) -> None:
     wrong_calls: list[tuple[dict[str, Any], str, str]] = [
         ({"per_class": 0}, "per_class", "from 1"),

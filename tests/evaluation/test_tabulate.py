@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pyproj import Geod
 
 from geoseg import tabulate
-from geoseg.errors import GeosegError
+from geoseg.errors import GeosegError, OutputError, SceneError
 from geoseg.legend import DEEPGLOBE
 from geoseg_cli.main import geoseg
 from tests.evaluation.rasters import NODATA, UTM, patches, write
@@ -204,6 +204,20 @@ def test_bad_calls(tmp_path: Path, landcover: Path) -> None:
         assert (error.parameter or "") == parameter, error
     empty = write(tmp_path / "empty.tif", np.full((4, 4), NODATA, np.uint8), **UTM)
     assert "no pixel with a class" in str(refused(lambda: tabulate(empty)))
+
+
+def test_folders_are_made_when_there_is_something_to_write(
+    tmp_path: Path, landcover: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    out, file = tmp_path / "new" / "areas.csv", tmp_path / "file"
+    file.touch()
+    there = set(tmp_path.iterdir())
+    assert isinstance(refused(lambda: tabulate(tmp_path / "gone.tif", out=out, mkdir=True)), SceneError)
+    assert isinstance(refused(lambda: tabulate(landcover, out=file / "areas.csv", mkdir=True)), OutputError)
+    assert "local files" in str(refused(lambda: tabulate(landcover, out="s3://bucket/areas.csv", mkdir=True)))
+    assert set(tmp_path.iterdir()) == there
+    pd.testing.assert_frame_equal(tabulate(landcover, out=out, mkdir=True), pd.read_csv(out))
 
 
 def test_the_command(tmp_path: Path, landcover: Path) -> None:

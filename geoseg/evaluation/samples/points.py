@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
 import re
-import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,7 +17,7 @@ from rasterio.crs import CRS
 from rasterio.warp import transform
 
 from geoseg import features
-from geoseg.atomic import make_folders, output_error, probe_writable, replace_durably, sync_file
+from geoseg.atomic import check_free, make_folders, probe_writable, write_durably
 from geoseg.counts import NONE, PairCounts
 from geoseg.errors import OutputError, SceneError, UsageError, listed, numbered
 from geoseg.evaluation.matching import key
@@ -315,15 +314,8 @@ def check_target(out: str | os.PathLike[str], *, mkdir: bool, overwrite: bool) -
         raise UsageError(
             f"{path} names no format of points; give it one of the extensions {', '.join(_DRIVERS)}", "out"
         )
-    if mkdir:
-        make_folders(out)
-    path = probe_writable(out)
-    if path.exists() and not overwrite:
-        raise OutputError(
-            f"{path} exists; add `overwrite=True` to replace it (classes that were filled in are lost), or choose "
-            "another `out`",
-            "out",
-        )
+    path = probe_writable(out, mkdir=mkdir)
+    check_free(path, "out", overwrite=overwrite, lost=" (classes that were filled in are lost)")
     if path.exists() and path.suffix.lower() == ".gpkg":
         _check_layers(path)
     return path
@@ -361,33 +353,29 @@ def _check_layers(path: Path) -> None:
         raise OutputError(f"{path} holds {listed(others)}, which would be lost; choose another `out`", "out")
 
 
-def write_points(points: geopandas.GeoDataFrame, target: Path, place: GeoBox) -> None:
+def write_points(points: geopandas.GeoDataFrame, target: Path, place: GeoBox, *, mkdir: bool = False) -> None:
     """Write points of a map that lies at a `place`, whole or not at all. OutputError says why not."""
-    folder = Path(tempfile.mkdtemp(prefix=".geoseg-", dir=target.parent))
-    unfinished = folder / target.name
-    try:
-        _write(points, unfinished, has_degrees=_has_degrees(place))
-        sync_file(unfinished)
-        replace_durably(unfinished, target)
-    except OSError as error:
-        raise output_error(target, error) from error
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    content = _content(points, target, has_degrees=_has_degrees(place))
+    if mkdir:
+        make_folders(target)
+    write_durably(target, content)
 
 
-def _write(points: geopandas.GeoDataFrame, path: Path, *, has_degrees: bool) -> None:
-    ending = path.suffix.lower()
+def _content(points: geopandas.GeoDataFrame, target: Path, *, has_degrees: bool) -> bytes:
+    """Return the file of points. It is made in memory, for GDAL does not tell of each disk that is full."""
+    ending, file = target.suffix.lower(), io.BytesIO()
     driver = _DRIVERS[ending]
     if ending == ".csv":
-        _table(points, has_degrees=has_degrees).to_csv(path, index=False, lineterminator="\n")
-    elif driver is None:
-        points.to_parquet(path)
+        return _table(points, has_degrees=has_degrees).to_csv(index=False, lineterminator="\n").encode()
+    if driver is None:
+        points.to_parquet(file)
     elif driver == _GEOJSON:
-        points.to_crs(_WGS84).to_file(path, driver=driver, engine="pyogrio")
+        points.to_crs(_WGS84).to_file(file, driver=driver, engine="pyogrio")
     else:
         # an index would sort FlatGeobuf's features by place
         options = {"SPATIAL_INDEX": "NO"} if driver == "FlatGeobuf" else {}
-        points.to_file(path, driver=driver, engine="pyogrio", layer=path.stem, layer_options=options)
+        points.to_file(file, driver=driver, engine="pyogrio", layer=target.stem, layer_options=options)
+    return file.getvalue()
 
 
 def _table(points: geopandas.GeoDataFrame, *, has_degrees: bool) -> pd.DataFrame:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from geoseg import features
 from geoseg.counts import NONE, StoredCodes
+from geoseg.dataset import DEFAULT_SEED
 from geoseg.errors import SceneError, UsageError, listed, numbered
 from geoseg.evaluation.samples.points import check_degrees, check_target, write_points
 from geoseg.given import StrPath, plain_arguments
@@ -39,13 +40,13 @@ def sample(
     landcover: StrPath,
     out: None = None,
     *,
-    per_class: int = 50,
+    per_class: int = ...,
     points: int | None = None,
     classes: str | Sequence[str | int] | None = None,
     legend: GivenLegend | None = None,
     aoi: Aoi | None = None,
     aoi_crs: str | None = None,
-    seed: int = 21,
+    seed: int = ...,
     mkdir: bool = False,
     overwrite: bool = False,
     progress: Callable[[Progress], None] | None = None,
@@ -56,13 +57,13 @@ def sample(
     landcover: StrPath,
     out: StrPath,
     *,
-    per_class: int = 50,
+    per_class: int = ...,
     points: int | None = None,
     classes: str | Sequence[str | int] | None = None,
     legend: GivenLegend | None = None,
     aoi: Aoi | None = None,
     aoi_crs: str | None = None,
-    seed: int = 21,
+    seed: int = ...,
     mkdir: bool = False,
     overwrite: bool = False,
     progress: Callable[[Progress], None] | None = None,
@@ -79,7 +80,7 @@ def sample(  # noqa: PLR0913 - the options of the verb
     legend: GivenLegend | None = None,
     aoi: Aoi | None = None,
     aoi_crs: str | None = None,
-    seed: int = 21,
+    seed: int = DEFAULT_SEED,
     mkdir: bool = False,
     overwrite: bool = False,
     progress: Callable[[Progress], None] | None = None,
@@ -157,7 +158,7 @@ def sample(  # noqa: PLR0913 - the options of the verb
             say(line)
     if target is None:
         return frame
-    write_points(frame, target, place)
+    write_points(frame, target, place, mkdir=mkdir)
     return target
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from geoseg.atomic import make_folders, output_error, probe_writable, same_file
+from geoseg.atomic import check_free, make_folders, output_error, probe_writable, same_file
 from geoseg.errors import GeosegError, OutputError, UsageError
 from geoseg.given import StrPath
 from geoseg.inference.execution.journal import Shard, parts_folder, unfinished
@@ -116,10 +116,7 @@ class Outputs:
             if self.overwrite or name in placing:
                 continue
             parameter = _parameter(name)
-            if path.exists():
-                raise OutputError(
-                    f"{path} exists; add `overwrite=True` to replace it, or choose another `{parameter}`", parameter
-                )
+            check_free(path, parameter, overwrite=False)
             for foreign in foreign_beside(path):
                 raise OutputError(
                     f"{foreign} was not made by geoseg and would be replaced; choose another `{parameter}`, "

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rasterio.crs import CRS
 
-from geoseg.atomic import output_error, probe_writable, replace_durably, sync_file, write_durably
+from geoseg.atomic import check_free, output_error, probe_writable, replace_durably, sync_file, write_durably
 from geoseg.errors import OutputError, UsageError
 from geoseg.raster.landcover import is_foreign_style, style_path
 from geoseg.vector.io.arrow import write_geoparquet
@@ -72,8 +72,7 @@ def check_target(
         if is_kept(path):
             check_file(path, layer or path.stem, overwrite=overwrite)
             return path
-    if path.exists() and not overwrite:
-        raise OutputError(f"{path} exists; add `overwrite=True` to replace it, or choose another `out`", "out")
+    check_free(path, "out", overwrite=overwrite)
     return path
 
 
