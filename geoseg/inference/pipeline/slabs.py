@@ -115,7 +115,7 @@ class _Filling:
         return self.data[:, there.rows, there.cols]
 
     def mark(self, place: Window, valid: NDArray[np.bool_] | None, wanted: NDArray[np.bool_] | None) -> bool:
-        """Record which pixels of a place are valid (None: all) and which are wanted; return whether all are valid."""
+        """Note which pixels of a place are valid (None for all) and which are wanted; return whether all are valid."""
         there = place.relative_to(self.fresh)
         if self.wanted is not None:
             self.wanted[there.rows, there.cols] = wanted
