@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from geoseg.vector import precompile as warming
 from geoseg.vector.polygonize import Tracing
-from geoseg.vector.precompile import precompile
+from geoseg.vector.vectorize import precompile
+
+verb: Any = import_module("geoseg.vector.vectorize")  # where the face has the function of that name
 
 
 @pytest.fixture
@@ -22,15 +24,15 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
         commands.append(command)
         raise OSError("no more processes")
 
-    monkeypatch.setattr(warming.subprocess, "Popen", refuse)
-    monkeypatch.setattr(warming, "_is_known", lambda _kernel: False)
+    monkeypatch.setattr(verb.subprocess, "Popen", refuse)
+    monkeypatch.setattr(verb, "_is_known", lambda _kernel: False)
     return commands
 
 
 def test_a_process_that_cannot_start_is_done_without(started: list[list[str]]) -> None:
     precompile("uint8", Tracing(), Path("cover.fgb"), print)
     (command,) = started
-    assert command[:4] == [sys.executable, "-P", "-m", "geoseg.vector.precompile"]  # nothing of the working directory
+    assert command[:4] == [sys.executable, "-P", "-m", "geoseg.vector.vectorize"]  # nothing of the working directory
     assert command[4:] == [".fgb"]
 
 
@@ -44,6 +46,6 @@ def test_another_program_with_python_in_it_is_not_started_again(
 
 
 def test_compiled_kernels_need_no_process(monkeypatch: pytest.MonkeyPatch, started: list[list[str]]) -> None:
-    monkeypatch.setattr(warming, "_is_known", lambda _kernel: True)
+    monkeypatch.setattr(verb, "_is_known", lambda _kernel: True)
     precompile("uint8", Tracing(), None, print)
     assert started == []
