@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from geoseg.errors import GeosegError, OutsideError, numbered
-from geoseg_cli import foreign_model, options
+from geoseg_cli import options
 from geoseg_cli import parameter_types as types
+from geoseg_cli.exchange import complete_model, foreign_options
 from geoseg_cli.options import GroupedCommand, grouped, path_argument
 from geoseg_cli.output import complain, say, with_options
 from geoseg_cli.process import InterruptedRunError, fast_start
@@ -80,7 +81,7 @@ _STATUS_WORDS: dict[Status, str] = {
     "[default: the environment variable GEOSEG_MODEL, else the demo model]",
 )  # fmt: skip
 @options.network(_MODEL, "the model's; with --window, a quarter of it", "1 on a CPU, up to 32 on a GPU")
-@foreign_model.options(_MODEL)
+@foreign_options(_MODEL)
 @options.out(_OUTPUT, "The land-cover map of one scene, a cloud-optimized GeoTIFF.", metavar="TIF", required=False)
 @grouped(_OUTPUT)(
     "--out-dir", metavar="FOLDER",
@@ -176,7 +177,7 @@ def predict(
     settings = options.used(given)
     if "creation_options" in settings:
         settings["creation_options"] = dict(settings["creation_options"])
-    settings = foreign_model.complete(settings)
+    settings = complete_model(settings)
     _check_no_place(scenes, settings)
     found: list[Any] = _scenes(scenes, list_file)
     if settings.pop("mosaic", False):
