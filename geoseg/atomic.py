@@ -185,6 +185,18 @@ def check_free(path: Path, parameter: str, *, overwrite: bool, lost: str = "") -
         )
 
 
+def check_closed(target: Path) -> None:
+    """Raise OutputError where SQLite's log lies beside the target: it holds what the file lacks."""
+    for ending in ("-wal", "-journal"):
+        beside = target.with_name(target.name + ending)
+        if beside.exists():
+            raise OutputError(
+                f"{target} is open in another program ({beside.name} lies beside it); close it there (or, if one was "
+                "stopped, open and close the file once, by QGIS), or choose another `out`",
+                "out",
+            )
+
+
 def _probed(path: Path, *, mkdir: bool) -> Path:
     if path.is_dir():
         raise OutputError(

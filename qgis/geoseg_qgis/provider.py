@@ -1,4 +1,4 @@
-"""The provider: six algorithms in the toolbox."""
+"""The provider: eight algorithms in the toolbox."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from geoseg_qgis.algorithms.evaluate import Evaluate
 from geoseg_qgis.algorithms.info import Info
 from geoseg_qgis.algorithms.predict import Predict
 from geoseg_qgis.algorithms.preview import Preview
+from geoseg_qgis.algorithms.sample import Sample
+from geoseg_qgis.algorithms.tabulate import Tabulate
 from geoseg_qgis.algorithms.train import Train
 from geoseg_qgis.algorithms.vectorize import Vectorize
 from geoseg_qgis.command.program import ProgramError
@@ -19,6 +21,7 @@ from geoseg_qgis.settings import add_settings, find_program, remove_settings
 _ICON = str(Path(__file__).parent / "icons" / "geoseg.svg")
 _VECTORS = ("gpkg", "fgb", "geojson", "parquet")
 """Formats that both geoseg writes and QGIS may open."""
+_TABLES = ("gpkg", "xlsx", "ods", "csv")
 
 
 class GeosegProvider(QgsProcessingProvider):
@@ -35,7 +38,7 @@ class GeosegProvider(QgsProcessingProvider):
 
     def loadAlgorithms(self) -> None:
         """Add the algorithms."""
-        for algorithm in (Predict, Vectorize, Evaluate, Preview, Train, Info):
+        for algorithm in (Predict, Vectorize, Sample, Evaluate, Tabulate, Preview, Train, Info):
             self.addAlgorithm(algorithm())
 
     def id(self) -> str:
@@ -74,6 +77,11 @@ class GeosegProvider(QgsProcessingProvider):
         """Return what geoseg writes and this QGIS opens."""
         known = {each.lower() for each in QgsVectorFileWriter.supportedFormatExtensions()}
         return [each for each in _VECTORS if each in known or each == "gpkg"]
+
+    def supportedOutputTableExtensions(self) -> list[str]:
+        """Return what QGIS writes tables in, whose columns of numbers it reads as numbers, and .csv."""
+        known = {each.lower() for each in QgsVectorFileWriter.supportedFormatExtensions()}
+        return [each for each in _TABLES if each in known or each == "gpkg"]
 
     def supportsNonFileBasedOutput(self) -> bool:
         """Offer no databases."""

@@ -230,6 +230,11 @@ def test_nothing_is_lost_or_half_written(tmp_path: Path, landcover: Path) -> Non
     assert "holds parcels" in str(error)
     assert error.parameter == "out"
     assert len(geopandas.read_file(project, layer="parcels")) == 12
+    opened = sample(landcover, tmp_path / "opened.gpkg", per_class=2)
+    before = opened.read_bytes()
+    opened.with_name("opened.gpkg-wal").touch()  # as in QGIS, which would mix old and new
+    assert "is open in another program" in str(refused(lambda: sample(landcover, opened, overwrite=True)))
+    assert opened.read_bytes() == before
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".geoseg")]
 
 

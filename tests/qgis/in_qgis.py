@@ -210,6 +210,7 @@ seen["bare"] = checked("predict", INPUT=bare, OUTPUT=target)
 seen["far"] = checked("predict", INPUT=scene, OUTPUT=target, EXTENT="0,1,0,1 [EPSG:32631]")
 seen["no_reference"] = checked("evaluate", INPUT=landcover, OUTPUT=str(folder / "e.html"))
 seen["no_labels"] = checked("train", INPUT=scene, OUTPUT=str(folder / "m.safetensors"))
+seen["two_zones"] = checked("tabulate", INPUT=scene, ZONES="a.gpkg", EARLIER=scene, OUTPUT=str(folder / "i.csv"))
 seen["two"] = checked("info", INPUT=scene, MODEL="demo", OUTPUT=str(folder / "i.html"))
 
 # A memory layer is exported; only what its filter shows counts
@@ -238,6 +239,48 @@ for kind, x in (("water", 150.0), ("forest_land", 400.0), ("water", 160.0)):
 points.updateExtents()
 sampled = {"INPUT": landcover, "REFERENCE_VECTOR": points, "COLUMN": "kind", "OUTPUT": str(folder / "sample.html")}
 processing.run("geoseg:evaluate", sampled, feedback=Told())
+
+# A sample is a layer; its classes are filled in, as a person does, and stay when somebody draws again
+before = set(project.mapLayers())
+drawing = {"INPUT": landcover, "PER_CLASS": 4, "SEED": 0, "OUTPUT": str(folder / "punkte.gpkg")}
+processing.runAndLoadResults("geoseg:sample", drawing, feedback=Told())
+(new,) = set(project.mapLayers()) - before
+sample = project.mapLayer(new)
+codes = [sample.dataProvider().fields().indexOf("class")]
+mapped = {
+    feature.id(): {codes[0]: str(int(landcover.dataProvider().sample(feature.geometry().asPoint(), 1)[0]))}
+    for feature in sample.getFeatures()
+}
+seen["sample"] = {
+    **look(sample),
+    "classes": len({each[codes[0]] for each in mapped.values()}),
+    "fields": [each.name() for each in sample.fields()],
+}
+sample.dataProvider().changeAttributeValues(mapped)
+for name, more in (("again", {}), ("open", {"OVERWRITE": True})):
+    try:
+        processing.run("geoseg:sample", {**drawing, **more}, feedback=Told())
+    except Exception as error:
+        seen[name] = str(error)
+filled = {"INPUT": landcover, "REFERENCE_VECTOR": sample, "COLUMN": "class", "OUTPUT": str(folder / "filled.html")}
+seen["filled"] = {
+    name: str(value) for name, value in processing.run("geoseg:evaluate", filled, feedback=Told()).items()
+}
+free = str(folder / "free.gpkg")
+for _ in range(2):
+    processing.run("geoseg:sample", {**drawing, "OVERWRITE": True, "OUTPUT": free}, feedback=Told())
+seen["replaced"] = QgsVectorLayer(free, "replaced").featureCount()
+
+# Areas are a table of the project, by polygons or by another map
+before = set(project.mapLayers())
+counting = {"INPUT": landcover, "ZONES": memory, "COLUMN": "kind", "OUTPUT": str(folder / "areas.gpkg")}
+processing.runAndLoadResults("geoseg:tabulate", counting, feedback=Told())
+(new,) = set(project.mapLayers()) - before
+table = project.mapLayer(new)
+seen["areas"] = {"name": table.name(), "rows": [feature.attributeMap() for feature in table.getFeatures()]}
+counting = {"INPUT": landcover, "EARLIER": landcover, "OUTPUT": str(folder / "change.csv")}
+change = QgsVectorLayer(processing.run("geoseg:tabulate", counting, feedback=Told())["OUTPUT"], "change")
+seen["change"] = [feature.attributeMap() for feature in change.getFeatures()]
 
 # Only the selected polygon of a memory layer is mapped; a filter counts too
 memory.selectByIds([2])

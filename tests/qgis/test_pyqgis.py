@@ -45,7 +45,7 @@ def legend(path: Path) -> dict[int, tuple[str, str]]:
 
 
 def test_algorithms_have_icons_and_help(seen: dict[str, Any]) -> None:
-    assert len(seen["algorithms"]) == 6
+    assert len(seen["algorithms"]) == 8
     for name, facts in seen["algorithms"].items():
         assert facts["icon"], name
         assert facts["without_help"] == [], name
@@ -127,6 +127,7 @@ def test_cancel_keeps_tiles_and_the_next_run_resumes(seen: dict[str, Any]) -> No
         ("no_reference", "Give a reference raster, or reference polygons"),
         ("no_labels", "Give the labels of the scene"),
         ("two", "one of the two"),
+        ("two_zones", "Give zones or an earlier map, not both"),
         ("error", "Invalid value for “Values of black and white”"),
         ("old", "this plugin needs 0.1.0 or later"),
     ],
@@ -151,6 +152,32 @@ def test_a_memory_layer_is_a_reference(seen: dict[str, Any], folder: Path) -> No
     assert "3 points" in sample
     assert "95 % interval" in sample
     assert "80 000" in (folder / "e.html").read_text(encoding="utf-8")  # pixels of 0.5 m in two squares of 100 m
+
+
+def test_a_sample_is_a_layer_whose_classes_make_the_accuracy_of_the_map(seen: dict[str, Any]) -> None:
+    drawn = seen["sample"]
+    assert (drawn["name"], drawn["crs"]) == ("Points of Land cover of Szene", "EPSG:32631")
+    assert drawn["features"] == 4 * drawn["classes"]
+    assert drawn["fields"][-2:] == ["id", "class"]
+    assert "exists; add “Replace existing points” to replace it (classes that were filled in are lost)" in seen["again"]
+    assert "\n" not in seen["again"].strip()
+    assert float(seen["filled"]["OVERALL_ACCURACY"]) == 1  # each point was given the map's own class
+    assert "is open in another program" in seen["open"]
+    assert seen["replaced"] == drawn["features"]
+
+
+def test_areas_are_a_table_of_numbers(seen: dict[str, Any], folder: Path) -> None:
+    table = seen["areas"]
+    assert table["name"] == "Areas of Land cover of Szene"
+    with rasterio.open(folder / "karte.tif") as mapped:
+        codes, pixels = np.unique(mapped.read(1)[200:400, 200:400], return_counts=True)  # the first parcel
+    found = {row["code"]: row["pixels"] for row in table["rows"] if row["zone"] == "water"}
+    assert found == dict(zip(codes.tolist(), pixels.tolist(), strict=True))
+    assert {row["zone"] for row in table["rows"]} == {"water", "forest_land"}
+    assert all(row["area_m2"] == pytest.approx(row["pixels"] / 4, rel=1e-3) for row in table["rows"])
+    assert [(row["zone"], row["name"]) for row in seen["change"]] == [
+        (row["name"], row["name"]) for row in seen["change"]
+    ]
 
 
 @pytest.mark.parametrize(("name", "west"), [("selected", 350), ("filtered", 100)])

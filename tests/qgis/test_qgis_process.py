@@ -22,6 +22,8 @@ ALGORITHMS = {
     "geoseg:info": "About a scene, map or model",
     "geoseg:predict": "Map land cover",
     "geoseg:preview": "Look at a map",
+    "geoseg:sample": "Random points of a map",
+    "geoseg:tabulate": "Areas by class, district or date",
     "geoseg:train": "Train a model",
     "geoseg:vectorize": "Polygons of a land-cover map",
 }

@@ -17,7 +17,7 @@ from rasterio.crs import CRS
 from rasterio.warp import transform
 
 from geoseg import features
-from geoseg.atomic import check_free, make_folders, probe_writable, write_durably
+from geoseg.atomic import check_closed, check_free, make_folders, probe_writable, write_durably
 from geoseg.counts import NONE, PairCounts
 from geoseg.errors import OutputError, SceneError, UsageError, listed, numbered
 from geoseg.evaluation.matching import key
@@ -318,6 +318,7 @@ def check_target(out: str | os.PathLike[str], *, mkdir: bool, overwrite: bool) -
     check_free(path, "out", overwrite=overwrite, lost=" (classes that were filled in are lost)")
     if path.exists() and path.suffix.lower() == ".gpkg":
         _check_layers(path)
+        check_closed(path)
     return path
 
 

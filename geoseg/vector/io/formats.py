@@ -17,7 +17,15 @@ import numpy as np
 from numpy.typing import NDArray
 from rasterio.crs import CRS
 
-from geoseg.atomic import check_free, output_error, probe_writable, replace_durably, sync_file, write_durably
+from geoseg.atomic import (
+    check_closed,
+    check_free,
+    output_error,
+    probe_writable,
+    replace_durably,
+    sync_file,
+    write_durably,
+)
 from geoseg.errors import OutputError, UsageError
 from geoseg.raster.landcover import is_foreign_style, style_path
 from geoseg.vector.io.arrow import write_geoparquet
@@ -68,7 +76,7 @@ def check_target(
         )
     path = probe_writable(out, mkdir=mkdir).absolute()
     if has_layers(path):
-        _check_closed(path)
+        check_closed(path)
         if is_kept(path):
             check_file(path, layer or path.stem, overwrite=overwrite)
             return path
@@ -148,7 +156,7 @@ def write(target: Path, layer: PolygonLayer, tables: Iterable[FeatureTable], *, 
         try:
             writer(unfinished, layer, tables)
             if has_layers(target):
-                _check_closed(target)
+                check_closed(target)
                 if keeps_layers(target):
                     _put_layer(unfinished, layer, target)
                     return
@@ -208,18 +216,6 @@ def _workplace(target: Path) -> Iterator[Path]:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _check_closed(target: Path) -> None:
-    """Raise OutputError where SQLite's log lies beside the target: it holds what the file lacks."""
-    for ending in ("-wal", "-journal"):
-        beside = target.with_name(target.name + ending)
-        if beside.exists():
-            raise OutputError(
-                f"{target} is open in another program ({beside.name} lies beside it); close it there (or, if one was "
-                "stopped, open and close the file once, by QGIS), or choose another `out`",
-                "out",
-            )
 
 
 def to_geodataframe(tables: Iterable[FeatureTable], layer: PolygonLayer, *, crs: CRS | None = None) -> Any:

@@ -264,4 +264,4 @@ def _told(stdout: str) -> dict[str, Any]:
         told = json.loads(stdout)
     except ValueError:
         return {"text": stdout}
-    return told if isinstance(told, dict) else {"text": stdout}
+    return told if isinstance(told, dict) else {"rows": told} if isinstance(told, list) else {"text": stdout}

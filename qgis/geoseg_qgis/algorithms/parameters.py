@@ -26,7 +26,8 @@ def length(algorithm: Any, parameters: Any, name: str, context: Any) -> float | 
 
 def count(algorithm: Any, parameters: Any, name: str, context: Any) -> int | None:
     """Return an optional whole number; None where it is empty."""
-    return int(algorithm.parameterAsInt(parameters, name, context)) if parameters.get(name) else None
+    given = parameters.get(name)
+    return int(algorithm.parameterAsInt(parameters, name, context)) if given or given == 0 else None
 
 
 def chosen(algorithm: Any, parameters: Any, name: str, context: Any, default: str) -> str | None:

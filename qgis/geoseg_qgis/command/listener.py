@@ -113,6 +113,7 @@ def _stage_text(told: Mapping[str, Any], share: float) -> str:
         "decode": tr("Reading the labeled scenes"),
         "train": tr("Training"),
         "evaluate": tr("Comparing"),
+        "sample": tr("Drawing points"),
         "page": tr("Making the page"),
     }
     stage = str(told["stage"])

@@ -504,6 +504,171 @@
             <translation type="unfinished" />
         </message>
         <message>
+            <location filename="../algorithms/sample.py" />
+            <source>Random points of a map</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../algorithms/sample.py" />
+            <source>Draws random points of each class of a land-cover map, to find out how accurate it is. Fill in the field class, on the ground or in better imagery, with names or codes of the map's classes. Then “Accuracy of a map” tells the accuracy of the map and the true areas of its classes with 95 % confidence intervals. The points do not tell what the map says of them, and come in random order.</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../algorithms/sample.py" />
+            <source>The points, with a number and an empty class.</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../algorithms/sample.py" />
+            <source>Classes that were filled in are lost. Otherwise an existing file stays, and the run ends.</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../algorithms/sample.py" />
+            <source>Where the number of all points is given, the fewest in each. Empty: 50.</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../algorithms/sample.py" />
+            <source>Rare classes get the points of each class, the others share the rest by area. Empty: equally many.</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../algorithms/sample.py" />
+            <source>Names or codes, separated by commas: water,5. Empty: all.</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../algorithms/sample.py" />
+            <source>Polygons: only pixels in them are drawn.</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../algorithms/sample.py" />
+            <source>Another number draws other points. Empty: 21.</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../algorithms/sample.py" />
+            <source>Names and colors of the codes. Empty: the map's own.</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../algorithms/sample.py" />
+            <source>Points</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../algorithms/sample.py" />
+            <source>Replace existing points</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../algorithms/sample.py" />
+            <source>Points in each class</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../algorithms/sample.py" />
+            <source>Points in all</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../algorithms/sample.py" />
+            <source>Only these classes</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../algorithms/sample.py" />
+            <source>Seed</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../algorithms/sample.py" />
+            <source>Legend</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../algorithms/sample.py" />
+            <source>Points of {name}</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../algorithms/tabulate.py" />
+            <source>Areas by class, district or date</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../algorithms/tabulate.py" />
+            <source>Adds up the area of each class of a land-cover map: of all of it, by district, or by an earlier map (what became of what). A pixel is in the zone that contains its center. Areas are those on the ground, in every coordinate reference system, and what the map shows: “Accuracy of a map” corrects them for its errors.</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../algorithms/tabulate.py" />
+            <source>A line for each class in each zone, with its pixels, area and share.</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../algorithms/tabulate.py" />
+            <source>Polygons, such as districts. Empty: the whole map is counted, or by the earlier map below.</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../algorithms/tabulate.py" />
+            <source>The field with the names of the zones. Polygons of one name are one zone.</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../algorithms/tabulate.py" />
+            <source>Another raster of classes, on any grid: the zones are its classes.</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../algorithms/tabulate.py" />
+            <source>Polygons: only pixels in them count.</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../algorithms/tabulate.py" />
+            <source>Names of its codes. Empty: its own.</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../algorithms/tabulate.py" />
+            <source>Table</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../algorithms/tabulate.py" />
+            <source>Zones</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../algorithms/tabulate.py" />
+            <source>Field of the zone</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../algorithms/tabulate.py" />
+            <source>Earlier map</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../algorithms/tabulate.py" />
+            <source>Legend of the earlier map</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../algorithms/tabulate.py" />
+            <source>Give zones or an earlier map, not both.</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../algorithms/tabulate.py" />
+            <source>Areas of {name}</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <location filename="../algorithms/train.py" />
             <source>Train a model</source>
             <translation type="unfinished" />
@@ -610,11 +775,6 @@
         </message>
         <message>
             <location filename="../algorithms/train.py" />
-            <source>Legend</source>
-            <translation type="unfinished" />
-        </message>
-        <message>
-            <location filename="../algorithms/train.py" />
             <source>Give a scene or a folder of scenes, one of the two.</source>
             <translation type="unfinished" />
         </message>
@@ -650,27 +810,12 @@
         </message>
         <message>
             <location filename="../algorithms/vectorize.py" />
-            <source>Names or codes, separated by commas: water,5. Empty: all.</source>
-            <translation type="unfinished" />
-        </message>
-        <message>
-            <location filename="../algorithms/vectorize.py" />
             <source>All regions of a class become one feature.</source>
             <translation type="unfinished" />
         </message>
         <message>
             <location filename="../algorithms/vectorize.py" />
             <source>4: pixels that share a side are one region; 8: also pixels that share a corner.</source>
-            <translation type="unfinished" />
-        </message>
-        <message>
-            <location filename="../algorithms/vectorize.py" />
-            <source>Names and colors of the codes. Empty: the map's own.</source>
-            <translation type="unfinished" />
-        </message>
-        <message>
-            <location filename="../algorithms/vectorize.py" />
-            <source>Only these classes</source>
             <translation type="unfinished" />
         </message>
         <message>
@@ -751,6 +896,11 @@
         <message>
             <location filename="../command/listener.py" />
             <source>Comparing</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../command/listener.py" />
+            <source>Drawing points</source>
             <translation type="unfinished" />
         </message>
         <message>

@@ -1,0 +1,143 @@
+"""Areas by class, district or date: `geoseg tabulate`."""
+
+from __future__ import annotations
+
+from typing import Any, Mapping, Sequence
+
+from qgis.core import (
+    QgsFeature,
+    QgsFeatureSink,
+    QgsField,
+    QgsFields,
+    QgsProcessing,
+    QgsProcessingException,
+    QgsProcessingParameterFeatureSink,
+    QgsProcessingParameterFeatureSource,
+    QgsProcessingParameterField,
+    QgsProcessingParameterFile,
+    QgsProcessingParameterRasterLayer,
+    QgsWkbTypes,
+)
+from qgis.PyQt.QtCore import QVariant
+
+from geoseg_qgis.algorithms.algorithm import GeosegAlgorithm
+from geoseg_qgis.algorithms.parameters import LEGENDS, area
+from geoseg_qgis.styles import load_with_style
+from geoseg_qgis.translation import tr
+
+_TYPES = {str: QVariant.String, int: QVariant.LongLong, float: QVariant.Double}
+
+
+class Tabulate(GeosegAlgorithm):
+    """A table of areas."""
+
+    verb = "tabulate"
+    stages = (("evaluate", 1),)
+
+    def title(self) -> str:
+        """Return the name in the toolbox."""
+        return tr("Areas by class, district or date")
+
+    def explanation(self) -> str:
+        """Return what it does, in a few sentences."""
+        return tr(
+            "Adds up the area of each class of a land-cover map: of all of it, by district, or by an earlier map (what "
+            "became of what). A pixel is in the zone that contains its center. Areas are those on the ground, in every "
+            "coordinate reference system, and what the map shows: “Accuracy of a map” corrects them for its errors."
+        )
+
+    def initAlgorithm(self, configuration: Any = None) -> None:  # noqa: ARG002 - QGIS's names
+        """Add the parameters."""
+        self.add(
+            QgsProcessingParameterRasterLayer("INPUT", tr("Land-cover map")),
+            tr("A raster of classes, such as “Map land cover” makes."),
+        )
+        self._add_zones()
+        self.add(
+            QgsProcessingParameterFeatureSink("OUTPUT", tr("Table"), QgsProcessing.TypeVector),
+            tr("A line for each class in each zone, with its pixels, area and share."),
+        )
+        self._add_advanced()
+
+    def _add_zones(self) -> None:
+        self.add(
+            QgsProcessingParameterFeatureSource(
+                "ZONES", tr("Zones"), types=[QgsProcessing.TypeVectorPolygon], optional=True
+            ),
+            tr("Polygons, such as districts. Empty: the whole map is counted, or by the earlier map below."),
+            "--by",
+        )
+        self.add(
+            QgsProcessingParameterField(
+                "COLUMN", tr("Field of the zone"), parentLayerParameterName="ZONES", optional=True
+            ),
+            tr("The field with the names of the zones. Polygons of one name are one zone."),
+            "--column",
+        )
+        self.add(
+            QgsProcessingParameterRasterLayer("EARLIER", tr("Earlier map"), optional=True),
+            tr("Another raster of classes, on any grid: the zones are its classes."),
+        )
+
+    def _add_advanced(self) -> None:
+        self.add(
+            QgsProcessingParameterFeatureSource(
+                "AOI", tr("Area"), types=[QgsProcessing.TypeVectorPolygon], optional=True
+            ),
+            tr("Polygons: only pixels in them count."),
+            "--aoi",
+            advanced=True,
+        )
+        self.add(
+            QgsProcessingParameterFile("LEGEND", tr("Legend"), optional=True, fileFilter=LEGENDS),
+            tr("Names and colors of the codes. Empty: the map's own."),
+            "--legend",
+            advanced=True,
+        )
+        self.add(
+            QgsProcessingParameterFile("BY_LEGEND", tr("Legend of the earlier map"), optional=True, fileFilter=LEGENDS),
+            tr("Names of its codes. Empty: its own."),
+            "--by-legend",
+            advanced=True,
+        )
+        self.add_extra()
+
+    def checkParameterValues(self, parameters: Any, context: Any) -> tuple[bool, str]:
+        """Ask for one kind of zones at most."""
+        if parameters.get("ZONES") and parameters.get("EARLIER"):
+            return False, tr("Give zones or an earlier map, not both.")
+        return super().checkParameterValues(parameters, context)
+
+    def processAlgorithm(self, parameters: Any, context: Any, feedback: Any) -> dict[str, Any]:
+        """Run it, and write the table as QGIS does: each format, with numbers as numbers."""
+        landcover = self.raster(parameters, "INPUT", context)
+        earlier = self.raster(parameters, "EARLIER", context)
+        zones, layer = self.vector(parameters, "ZONES", context, feedback)
+        options = {
+            "--by": earlier or zones,
+            "--layer": layer,
+            "--column": self.parameterAsString(parameters, "COLUMN", context),
+            "--aoi": area(*self.vector(parameters, "AOI", context, feedback)),
+            "--legend": self.parameterAsString(parameters, "LEGEND", context),
+            "--by-legend": self.parameterAsString(parameters, "BY_LEGEND", context),
+        }
+        told, _ = self.run_command([landcover], options, parameters, context, feedback)
+        if told is None:
+            return {}
+        out = self._write_table(told["rows"], parameters, context)
+        name = self.parameterAsRasterLayer(parameters, "INPUT", context).name()
+        load_with_style(context, out, tr("Areas of {name}").format(name=name))
+        return {"OUTPUT": out}
+
+    def _write_table(self, rows: Sequence[Mapping[str, Any]], parameters: Any, context: Any) -> str:
+        fields = QgsFields()
+        for name, value in rows[0].items():
+            fields.append(QgsField(name, _TYPES[type(value)]))
+        sink, out = self.parameterAsSink(parameters, "OUTPUT", context, fields, QgsWkbTypes.NoGeometry)
+        if sink is None:
+            raise QgsProcessingException(self.invalidSinkError(parameters, "OUTPUT"))
+        for row in rows:
+            feature = QgsFeature(fields)
+            feature.setAttributes(list(row.values()))
+            sink.addFeature(feature, QgsFeatureSink.FastInsert)
+        return str(out)
