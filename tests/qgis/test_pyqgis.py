@@ -16,7 +16,7 @@ from tests.qgis.conftest import SCENE, TRUTH, cut_out
 pytestmark = pytest.mark.timeout(600)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")  # a worker that steals tests comes back to a module
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("b") / "Karten & Flächen"
     made.mkdir()
@@ -27,7 +27,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def seen(qgis: Any, folder: Path) -> dict[str, Any]:
     """Return what `in_qgis.py` saw."""
     done = qgis.python(Path(__file__).with_name("in_qgis.py"), folder, folder / "scene.tif", folder / "truth.tif")
