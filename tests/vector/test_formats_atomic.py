@@ -176,7 +176,7 @@ def test_settings_of_gdal_are_put_back(tmp_path: Path) -> None:
 
 def test_a_polygon_too_large_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("geoseg.vector.io.geopackage._BLOB_BYTES", 1000)
-    monkeypatch.setattr("geoseg.vector.io.gdal.FEATURE_BYTES", 1000)
+    monkeypatch.setattr("geoseg.vector.io.arrow.GDAL_FEATURE_BYTES", 1000)
     for suffix in (".gpkg", ".fgb", ".geojson"):
         with pytest.raises(OutputError, match="vertices"):
             write(check_target(tmp_path / f"cover{suffix}"), layer(), [table(*shapes(1, 100))])

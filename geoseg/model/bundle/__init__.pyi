@@ -32,7 +32,10 @@ from .card import DEFAULT_TEMPERATURE as DEFAULT_TEMPERATURE
 from .card import DEFAULT_WINDOW_PX as DEFAULT_WINDOW_PX
 from .card import ONNX as ONNX
 from .card import OVERLAP_SHARE as OVERLAP_SHARE
+from .card import VALUE_RANGES as VALUE_RANGES
 from .card import ModelCard as ModelCard
+from .card import Normalization as Normalization
+from .card import Scale as Scale
 from .card import check_window as check_window
 from .card import default_overlap as default_overlap
 from .card import frozen_text as frozen_text
@@ -46,9 +49,6 @@ from .hub import host_is_known as host_is_known
 from .hub import hub_address as hub_address
 from .hub import is_hub_address as is_hub_address
 from .mlm import to_mlm as to_mlm
-from .normalization import VALUE_RANGES as VALUE_RANGES
-from .normalization import Normalization as Normalization
-from .normalization import Scale as Scale
 from .pretrained import PICKLES as PICKLES
 from .pretrained import read_architecture as read_architecture
 from .pretrained import read_config as read_config

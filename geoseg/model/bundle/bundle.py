@@ -24,7 +24,9 @@ from geoseg.model.bundle.card import (
     DEFAULT_DTYPE,
     DEFAULT_TEMPERATURE,
     DEFAULT_WINDOW_PX,
+    VALUE_RANGES,
     ModelCard,
+    Normalization,
     check_window,
     default_overlap,
     frozen_text,
@@ -32,7 +34,6 @@ from geoseg.model.bundle.card import (
 from geoseg.model.bundle.header import read_header
 from geoseg.model.bundle.hub import HubModel, fetch, is_hub_address
 from geoseg.model.bundle.mlm import from_mlm, to_mlm
-from geoseg.model.bundle.normalization import VALUE_RANGES, Normalization
 from geoseg.model.bundle.pretrained import read_config
 from geoseg.model.bundle.safe_json import parse_json
 from geoseg.raster import BandStatistics

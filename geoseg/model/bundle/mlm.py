@@ -12,8 +12,7 @@ from typing import Any
 from geoseg.errors import ModelError, UsageError
 from geoseg.legend import LandCover, Legend
 from geoseg.model.bundle.architectures import architecture_named
-from geoseg.model.bundle.card import ONNX, ModelCard, frozen_text
-from geoseg.model.bundle.normalization import Normalization
+from geoseg.model.bundle.card import ONNX, ModelCard, Normalization, frozen_text
 from geoseg.model.bundle.safe_json import one_line
 from geoseg.raster import BandStatistics
 

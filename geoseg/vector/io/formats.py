@@ -28,9 +28,8 @@ from geoseg.atomic import (
 )
 from geoseg.errors import OutputError, UsageError
 from geoseg.raster.landcover import is_foreign_style, style_path
-from geoseg.vector.io.arrow import write_geoparquet
+from geoseg.vector.io.arrow import write_flatgeobuf, write_geojson, write_geojson_sequence, write_geoparquet
 from geoseg.vector.io.crs import WGS84, in_crs, to_pyproj
-from geoseg.vector.io.gdal import write_flatgeobuf, write_geojson, write_geojson_sequence
 from geoseg.vector.io.geopackage import (
     MOST_CATEGORIES,
     categorized_style,

@@ -14,8 +14,7 @@ from xml.etree import ElementTree as ET
 from geoseg.atomic import free_space_bytes, output_error
 from geoseg.errors import OutputError, UsageError
 from geoseg.raster.landcover import QGIS_DOCTYPE
-from geoseg.vector.io.arrow import GEOMETRY
-from geoseg.vector.io.gdal import copy_gdal, write_gdal
+from geoseg.vector.io.arrow import GEOMETRY, copy_gdal, write_gdal
 from geoseg.vector.polygons import MADE_BY, FeatureTable, PolygonLayer
 
 RESERVED = re.compile(r"gpkg|sqlite_|rtree_|layer_styles$|qgis_projects$", re.IGNORECASE)
