@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -11,10 +11,9 @@ import numpy as np
 from affine import Affine
 from numpy.typing import NDArray
 
-from geoseg.compiled import run_parallel
+from geoseg.compiled import njit, run_parallel
 from geoseg.prefetch import prefetch
 from geoseg.vector.generalize import Generalization, generalize
-from geoseg.vector.measure import ConfidenceSums
 from geoseg.vector.polygons import Polygons
 from geoseg.vector.simplification import Obstacles
 from geoseg.vector.trace import (
@@ -77,7 +76,7 @@ def trace_strips(
     arcs, pending = Arcs.none(), PendingArcs(tracing.budget)
     generalization = tracing.generalization
     obstacles = Obstacles(tracing.budget)
-    sums = ConfidenceSums() if confidences is not None else None
+    sums = _ConfidenceSums() if confidences is not None else None
     coming = iter(confidences or ())
     corners = CornerConnectivity(tracing.budget) if tracing.corners else None
     for regions, strip in prefetch(_walked(strips, height, background, tracing)):
@@ -123,3 +122,45 @@ def _finished(regions: Regions, still_open: NDArray[np.bool_], codes: frozenset[
         wanted &= np.isin(regions.codes, sorted(codes))
     finished = np.flatnonzero(wanted)
     return finished[np.argsort(regions.last_row[finished], kind="stable")]
+
+
+@dataclass(slots=True)
+class _ConfidenceSums:
+    """The confidence added up for each region so far, strip by strip."""
+
+    total: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
+    """(region,)"""
+    count_px: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+    """(region,) pixels that have a confidence."""
+
+    def add(self, strip: NDArray[np.float32], regions: Regions) -> None:
+        """Add a strip; the sums so far are of the regions that `regions.carried` renumbers."""
+        total, count_px = np.zeros(len(regions)), np.zeros(len(regions), np.int64)
+        np.add.at(total, regions.carried, self.total)
+        np.add.at(count_px, regions.carried, self.count_px)
+        _add_confidence(strip, regions.run_rows, regions.run_cols, regions.run_regions, total, count_px)
+        self.total, self.count_px = total, count_px
+
+    def means(self, regions: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
+        """Return the mean confidence of some regions, NaN where there is none, and the pixels that have one."""
+        count_px = self.count_px[regions]
+        with np.errstate(invalid="ignore"):
+            return {"confidence": self.total[regions] / count_px, "confidence_px": count_px}
+
+    def keep(self, regions: NDArray[np.bool_]) -> None:
+        """Drop all but some (region,)."""
+        self.total, self.count_px = self.total[regions], self.count_px[regions]
+
+
+@njit(cache=True, nogil=True)
+def _add_confidence(strip: Any, run_rows: Any, run_cols: Any, run_regions: Any, total: Any, count_px: Any) -> None:
+    for row in range(strip.shape[0]):
+        for run in range(run_rows[row + 1], run_rows[row + 2]):
+            region = run_regions[run]
+            if region < 0:
+                continue
+            stop = run_cols[run + 1] if run + 1 < run_rows[row + 2] else strip.shape[1] + 2
+            for col in range(run_cols[run] - 1, stop - 1):
+                if not np.isnan(strip[row, col]):
+                    total[region] += strip[row, col]
+                    count_px[region] += 1

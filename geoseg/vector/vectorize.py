@@ -27,14 +27,13 @@ from geoseg.given import StrPath, plain_arguments
 from geoseg.machine import is_python, python_command, python_environment
 from geoseg.prefetch import prefetch
 from geoseg.progress import Progress, announcer
-from geoseg.raster import ClassRaster, Scene, Surface
+from geoseg.raster import ClassRaster, Scene, Surface, Window, changed_error
 from geoseg.store import is_store, staged
 from geoseg.vector.generalize import Generalization, generalize
 from geoseg.vector.io import is_by_gdal, to_geodataframe, write
-from geoseg.vector.measure import confidence_strips, measure
 from geoseg.vector.options import METHODS, VectorizeOptions
 from geoseg.vector.polygonize import Tracing, trace, trace_strips
-from geoseg.vector.polygons import FeatureTable, PolygonLayer, Polygons
+from geoseg.vector.polygons import FeatureTable, PolygonLayer, Polygons, measure
 from geoseg.vector.request import Request
 from geoseg.vector.sieve import sieve
 from geoseg.vector.simplification import Obstacles
@@ -230,7 +229,7 @@ def _tables(request: Request, meter: StripProgress) -> Generator[FeatureTable]:
         strips = sieve(
             lambda: meter.read(prefetch(raster.strips())), raster.background, geobox.width_px, **request.sieving
         )
-    confidences = confidence_strips(request.confidence, raster.windows()) if request.confidence else None
+    confidences = _confidence_strips(request.confidence, raster.windows()) if request.confidence else None
     polygons = trace_strips(
         prefetch(strips()), geobox.height_px, raster.background, geobox.transform, request.tracing, confidences
     )
@@ -240,6 +239,17 @@ def _tables(request: Request, meter: StripProgress) -> Generator[FeatureTable]:
     for batch in polygons:
         yield FeatureTable(batch, *measure(batch, request.measured_on))
     request.check_unchanged()
+
+
+def _confidence_strips(scene: Scene, windows: Iterator[Window]) -> Iterator[NDArray[np.float32]]:
+    """Yield strips (row, col) of confidence, NaN where it is not valid."""
+    for window in windows:
+        patch = scene.read(window)
+        if patch.valid.shape != window.shape:
+            raise changed_error(scene)
+        strip = patch.data[0].astype(np.float32)
+        strip[~patch.valid] = np.nan
+        yield strip
 
 
 def precompile(

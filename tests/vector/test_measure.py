@@ -19,8 +19,7 @@ from shapely.affinity import translate
 
 from geoseg.errors import SceneError
 from geoseg.raster import GeoBox, Ground, Surface
-from geoseg.vector.measure import measure
-from geoseg.vector.polygons import Polygons
+from geoseg.vector.polygons import Polygons, measure
 
 NORTH_UP = Affine(0.5, 0, 5e5, 0, -0.5, 4e6)
 DEGREES = Affine(0.01, 0, 1, 0, -0.01, 1)
