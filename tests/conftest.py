@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import gc
+import importlib
 import os
 import signal
 import subprocess
@@ -67,8 +68,9 @@ def _no_waiting_for_the_disk() -> Iterator[None]:
 
 @pytest.fixture
 def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Export networks in this process, as inside QGIS: another one would load torch first, for five seconds."""
-    monkeypatch.setattr("geoseg.model.engines.exported.is_python", lambda: False)
+    """Export and import networks in this process, as inside QGIS: another would load torch first, for three seconds."""
+    for module in ("geoseg.model.engines.exported", "geoseg.model.weights.import_weights"):
+        monkeypatch.setattr(importlib.import_module(module), "is_python", lambda: False)
 
 
 @pytest.fixture(scope="session")

@@ -183,7 +183,7 @@ class _Answers(BaseHTTPRequestHandler):
 def answers(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[_Answers]]:
     kind = type("Answers", (_Answers,), {})
     server = ThreadingHTTPServer(("127.0.0.1", 0), kind)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "nobody")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "nothing")
@@ -246,7 +246,7 @@ def test_googles_and_azures_stores_are_asked_in_their_words(
 ) -> None:
     kind = type("Served", (Objects,), {"objects": {}})
     server = ThreadingHTTPServer(("127.0.0.1", 0), kind)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     address = f"http://127.0.0.1:{server.server_port}"
     nobody = dict.fromkeys(("client_email", "private_key", "private_key_id"), "")
     account = json.dumps({"gcs_base_url": address, "disable_oauth": True, **nobody})

@@ -18,7 +18,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def folder(built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_process: None) -> Path:  # noqa: ARG001
     """Return a copy of the world, the current folder."""
     here = tmp_path / "here"
     shutil.copytree(built, here)

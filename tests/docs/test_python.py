@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import functools
 import json
 from pathlib import Path
 from typing import Any
@@ -46,12 +47,22 @@ def prepare(block: Block, folder: Path) -> dict[str, Any]:
     return names
 
 
+def dask_in_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have Dask's workers be threads: tests/inference/test_cluster.py has processes, which load geoseg for seconds."""
+    from dask.distributed import Client  # noqa: PLC0415 - heavy
+
+    here = functools.partial(Client, processes=False, dashboard_address=None)
+    monkeypatch.setattr("dask.distributed.Client", here)
+
+
 @pytest.mark.parametrize("block", PROGRAMS, ids=lambda block: block.place)
-def test_python_runs(block: Block, folder: Path) -> None:
+def test_python_runs(block: Block, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program = compile(block.code, block.place, "exec")
     reason = next((reason for mark, reason in NOT_RUN.items() if mark in block.code), None)
     if reason:
         pytest.skip(f"compiled, not run: {reason}")
+    if "import Client" in block.code:
+        dask_in_threads(monkeypatch)
     before = {path.name for path in folder.iterdir()}
     exec(program, prepare(block, folder))  # noqa: S102 - our own docs
     if "save" in block.code:

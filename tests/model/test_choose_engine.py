@@ -83,17 +83,17 @@ def test_one_export_takes_windows_of_every_size(tiny: ModelBundle, cache: Path) 
 
 @pytest.mark.usefixtures("in_process")
 def test_a_network_that_cannot_be_written_for_every_window_is_exported_for_one(tmp_path: Path) -> None:
-    arguments = {"encoder_name": "mobilenet_v2", "encoder_depth": 3, "psp_out_channels": 8, "classes": 7}
-    pooling = tiny_bundle(tmp_path, architecture="PSPNet", export=False, arguments=arguments, window_px=64)
+    arguments = {"encoder_name": "tu-resnet10t", "encoder_depth": 3, "psp_out_channels": 8, "classes": 7}
+    pooling = tiny_bundle(tmp_path, architecture="PSPNet", export=False, arguments=arguments, window_px=48)
     choice = choose_engine(pooling, "cpu")
     assert not choice.any_window
-    assert choice.onnx_path == find_export(pooling, 64)
-    assert find_export(pooling, 72) is None
-    assert run(choice).shape == (1, 7, 64, 64)
-    other = choose_engine(pooling, "cpu", window_px=72)
-    assert run(other, 72).shape == (1, 7, 72, 72)
-    with pytest.raises(ValueError, match="windows are 72, got weights for"):
-        run(other, 64)
+    assert choice.onnx_path == find_export(pooling, 48)
+    assert find_export(pooling, 96) is None
+    assert run(choice, 48).shape == (1, 7, 48, 48)
+    other = choose_engine(pooling, "cpu", window_px=96)
+    assert run(other, 96).shape == (1, 7, 96, 96)
+    with pytest.raises(ValueError, match="windows are 96, got weights for"):
+        run(other, 48)
 
 
 @pytest.mark.usefixtures("in_process")

@@ -98,6 +98,7 @@ def test_without_a_server_it_is_one_line(monkeypatch: pytest.MonkeyPatch) -> Non
             ModelBundle.open("hf://us/bundle")
 
 
+@pytest.mark.usefixtures("in_process")
 def test_folders_of_smp_and_weights_that_are_known_whole_are_models(hub: Hub) -> None:
     with pytest.raises(UsageError, match=r"save_pretrained writes it, and also needs `legend`, `mean` and `std`"):
         ModelBundle.open("hf://us/folder")
