@@ -18,7 +18,7 @@ from rasterio.coords import BoundingBox
 import geoseg
 from geoseg.dataset import open_dataset
 from geoseg.errors import GeosegError, UsageError
-from geoseg.evaluation.samples import PointSample
+from geoseg.evaluation.points import PointSample
 from geoseg.given import bands, box, integer, number, scale, text_in
 from geoseg.legend import given_legend
 from geoseg.model import ModelBundle

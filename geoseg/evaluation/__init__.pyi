@@ -17,7 +17,7 @@ from .report import check_folder as check_folder
 from .report import markdown_table as markdown_table
 from .report import to_markdown as to_markdown
 from .report import write_report as write_report
-from .samples import sample as sample
+from .sample import sample as sample
 from .tabulate import tabulate as tabulate
 from .worst_crops import WorstCrops as WorstCrops
 from .worst_crops import paint_bands as paint_bands

@@ -22,8 +22,8 @@ from geoseg.evaluation.calibration import Calibration
 from geoseg.evaluation.evaluation import Evaluation, LeftOut
 from geoseg.evaluation.matching import Classes, Matching
 from geoseg.evaluation.metrics import ConfusionMatrix
+from geoseg.evaluation.points import PointSample, is_table_of_points
 from geoseg.evaluation.reference import BurnedPolygons, points_error
-from geoseg.evaluation.samples import PointSample, is_table_of_points
 from geoseg.given import StrPath, is_frame, looks_raster
 from geoseg.legend import (
     GivenLegend,

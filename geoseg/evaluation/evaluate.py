@@ -12,8 +12,8 @@ from geoseg.atomic import make_folders
 from geoseg.errors import UsageError
 from geoseg.evaluation.comparison import LegendsGiven, MapEvaluation, Truth
 from geoseg.evaluation.evaluation import Evaluation
+from geoseg.evaluation.points import PointSample
 from geoseg.evaluation.report import check_folder, write_report
-from geoseg.evaluation.samples import PointSample
 from geoseg.given import TABLES, StrPath, plain_arguments
 from geoseg.inference import ScoringOptions
 from geoseg.legend import GivenLegend, GivenMapping

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from geoseg import sample
 from geoseg.errors import GeosegError, OutputError, SceneError, UsageError
 from geoseg.evaluation import evaluate
-from geoseg.evaluation.samples.sample import allotted
+from geoseg.evaluation.sample import allotted
 from geoseg.legend import DEEPGLOBE
 from geoseg_cli.main import geoseg
 from tests.evaluation.rasters import NODATA, UTM, patches, write, wrong

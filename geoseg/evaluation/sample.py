@@ -15,7 +15,7 @@ from geoseg import features
 from geoseg.counts import NONE, StoredCodes
 from geoseg.dataset import DEFAULT_SEED
 from geoseg.errors import SceneError, UsageError, listed, numbered
-from geoseg.evaluation.samples.points import check_degrees, check_target, write_points
+from geoseg.evaluation.points import check_degrees, check_target, write_points
 from geoseg.given import StrPath, plain_arguments
 from geoseg.legend import GivenLegend, Nomenclature, choose_classes, class_list, given_names
 from geoseg.prefetch import prefetch
