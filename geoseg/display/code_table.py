@@ -76,9 +76,9 @@ class CodeTable:
     def _new(self, code: int) -> int:
         if len(self._slot_of) == MOST_CLASSES:
             raise self._too_many()
-        if not _INT32.min <= code <= _INT32.max:
+        if not -_INT32.max <= code <= _INT32.max:
             raise SceneError(
-                f"{self._name} holds the code {code}, codes are integers from {_INT32.min} to {_INT32.max}; "
+                f"{self._name} holds the code {code}, codes are integers from {-_INT32.max} to {_INT32.max}; "
                 "renumber its classes"
             )
         taken = set(self._slot_of.values())

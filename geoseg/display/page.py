@@ -24,12 +24,11 @@ from numpy.typing import NDArray
 from rasterio.enums import Resampling
 from rasterio.io import MemoryFile
 
-from geoseg.atomic import check_free, probe_writable, write_durably
+from geoseg.atomic import check_free, make_folders, probe_writable, write_durably
 from geoseg.display.code_table import CodeTable
 from geoseg.display.frame import Frame, Tile
 from geoseg.display.overview_source import OverviewSource
 from geoseg.display.placement import Placement, read_tiles
-from geoseg.errors import OutputError
 from geoseg.legend import NODATA
 from geoseg.raster import Patch, natural_colors, raster_environment
 
@@ -58,9 +57,11 @@ class Page:
         """Of the file."""
         return len(self.html.encode())
 
-    def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
+    def save(self, path: str | os.PathLike[str], *, mkdir: bool = False, overwrite: bool = False) -> Path:
         """Write the page, whole or not at all, and return its path. Raises OutputError."""
-        target = check_target(path, overwrite=overwrite)
+        target = check_target(path, mkdir=mkdir, overwrite=overwrite)
+        if mkdir:
+            make_folders(target)
         write_durably(target, self.html.encode())
         return target
 
@@ -76,13 +77,9 @@ class Page:
         return f"Page({self.title!r}, {self.size_bytes / 1e6:.1f} MB)"
 
 
-def check_target(path: str | os.PathLike[str], *, overwrite: bool) -> Path:
+def check_target(path: str | os.PathLike[str], *, mkdir: bool = False, overwrite: bool) -> Path:
     """Return where a page or picture can be written. OutputError where it cannot, or may not replace what is there."""
-    target = probe_writable(path)
-    if not target.parent.is_dir():
-        raise OutputError(
-            f"cannot write {target}: there is no folder {target.parent}; make it, or choose another `out`"
-        )
+    target = probe_writable(path, mkdir=mkdir)
     check_free(target, "out", overwrite=overwrite)
     return target
 

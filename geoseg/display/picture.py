@@ -129,9 +129,7 @@ def picture(  # noqa: PLR0913 - each is a noun of the picture
     is_part = _is_part(aoi, aoi_crs, polygons)
     _check_size(width_px, dpi)
     _refuse_inputs(Path(out), _paths_of(landcover, scene, polygons, legend, aoi), "out")
-    if mkdir:
-        make_folders(out)
-    target = _png(check_target(out, overwrite=overwrite))
+    target = _png(check_target(out, mkdir=mkdir, overwrite=overwrite))
     given = given_names(legend)
     part: StrPath | Scene | None = landcover
     if landcover is not None and is_part:
@@ -143,7 +141,10 @@ def picture(  # noqa: PLR0913 - each is a noun of the picture
         subject = _raster_subject(raster, given, scene, chosen)
     else:
         subject = _polygon_subject(polygons, layer, raster, given, chosen)
-    write_durably(target, subject.drawn(heading, width_px, dpi))
+    drawn = subject.drawn(heading, width_px, dpi)
+    if mkdir:
+        make_folders(target)
+    write_durably(target, drawn)
     return target
 
 

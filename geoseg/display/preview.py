@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 from rasterio.enums import Resampling
 
 from geoseg import features
-from geoseg.atomic import make_folders
 from geoseg.display.code_table import Changes, ClassAreas, CodeTable, common_names, typical_gsd_m
 from geoseg.display.features import FeatureSource, Outlines, open_features, outlines
 from geoseg.display.frame import SIDE_PX, TILE_PX, Frame, polynomial
@@ -152,9 +151,7 @@ def preview(  # noqa: PLR0913 - each is a noun of the page
     if layer is not None and polygons is None:
         raise UsageError("`layer` is for `polygons`; add them, or leave it out", "layer")
     budget = _budget_bytes(max_mb, inline=out is None)
-    if mkdir:
-        make_folders(out)
-    target = None if out is None else _page_target(out, overwrite=overwrite)
+    target = None if out is None else _page_target(out, mkdir=mkdir, overwrite=overwrite)
     given = given_names(legend)
     part: StrPath | Scene = landcover
     later_part: StrPath | Scene | None = later
@@ -167,7 +164,7 @@ def preview(  # noqa: PLR0913 - each is a noun of the page
     source = None if polygons is None else open_features(polygons, layer, name_of(sources.landcover))
     data = _data(sources, given, source, chosen, budget - shell_bytes(), progress or _quiet)
     page = build_page(heading.title or sources.title, {**data, "description": heading.paragraphs})
-    return page if target is None else replace(page, path=page.save(target, overwrite=overwrite))
+    return page if target is None else replace(page, path=page.save(target, mkdir=mkdir, overwrite=overwrite))
 
 
 def _budget_bytes(max_mb: float | None, *, inline: bool) -> int:
@@ -177,11 +174,11 @@ def _budget_bytes(max_mb: float | None, *, inline: bool) -> int:
     return round(wanted * 1e6)
 
 
-def _page_target(out: StrPath, *, overwrite: bool) -> Path:
+def _page_target(out: StrPath, *, mkdir: bool, overwrite: bool) -> Path:
     path = Path(out)
     if path.suffix.lower() not in {".html", ".htm"}:
         raise UsageError(f"{path}: a page must end in .html, a picture (geoseg.picture) in .png", "out")
-    return check_target(path, overwrite=overwrite)
+    return check_target(path, mkdir=mkdir, overwrite=overwrite)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 from geoseg import features
-from geoseg.atomic import make_folders
 from geoseg.errors import UsageError
 from geoseg.evaluation.comparison import LegendsGiven, MapEvaluation, Truth
 from geoseg.evaluation.evaluation import Evaluation
@@ -160,22 +159,20 @@ def evaluate(  # noqa: PLR0913 - the options of the verb
         _refuse(of_maps, "maps", "the first is a model")
         shared: dict[str, Any] = {
             "report": report, "ignore": ignore, "legend": legend, "column": column, "layer": layer,
-            "mapping": mapping, "overwrite": overwrite, "progress": progress, "announce": announce,
+            "mapping": mapping, "mkdir": mkdir, "overwrite": overwrite, "progress": progress, "announce": announce,
         }  # fmt: skip
-        return _of_model(landcover, reference, {**shared, **options}, mkdir=mkdir)
+        return _of_model(landcover, reference, {**shared, **options})
     _refuse(options, "models", f"{shown(landcover.path) if isinstance(landcover, Scene) else landcover} is none")
     truth = Truth.of(reference, column, layer)
     _check(truth, sample, confidence, areas=areas)
-    if mkdir:
-        make_folders(report)
-    target = None if report is None else check_folder(report, overwrite=overwrite)
+    target = None if report is None else check_folder(report, mkdir=mkdir, overwrite=overwrite)
     points = None if sample is None else PointSample.read(sample, column, layer)
     names = LegendsGiven.of(legend, reference_legend, mapping)
     part = landcover if aoi is None and aoi_crs is None else features.within(landcover, aoi, aoi_crs)
     evaluation = MapEvaluation.prepare(part, truth, points, names, ignore, confidence, areas=areas)
     found = evaluation.run(classes, threads, progress, say)
     if target is not None:
-        write_report(found, target, overwrite=overwrite, announce=say)
+        write_report(found, target, mkdir=mkdir, overwrite=overwrite, announce=say)
     return found
 
 
@@ -208,12 +205,10 @@ def _is_model(path: StrPath | Scene) -> bool:
     )
 
 
-def _of_model(model: object, data: object, options: dict[str, Any], *, mkdir: bool) -> Evaluation:
+def _of_model(model: object, data: object, options: dict[str, Any]) -> Evaluation:
     """Evaluate a model; without a data set there is nothing to evaluate it on."""
     if data is None:
         raise UsageError("a model is evaluated on a data set; give its folder after the model", "reference")
-    if mkdir:
-        make_folders(options["report"])
     # two rasters need neither Dask nor an engine, and a command lives a second
     from geoseg.evaluation.evaluate_model import evaluate_model  # noqa: PLC0415
 

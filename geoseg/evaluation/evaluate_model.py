@@ -81,6 +81,7 @@ def evaluate_model(  # noqa: PLR0913 - the options of the verb
     ignore: str | Sequence[str | int] | None = None,
     mapping: GivenMapping | None = None,
     cache: StrPath | None = None,
+    mkdir: bool = False,
     overwrite: bool = False,
     worst: bool = False,
     progress: Callable[[Progress], None] | None = None,
@@ -100,7 +101,7 @@ def evaluate_model(  # noqa: PLR0913 - the options of the verb
     cannot be opened, OutputError for a report that cannot be written.
     """
     say = announcer(announce)
-    target = None if report is None else check_folder(report, overwrite=overwrite)
+    target = None if report is None else check_folder(report, mkdir=mkdir, overwrite=overwrite)
     bundle = model if isinstance(model, ModelBundle) else ModelBundle.open(model)
     if isinstance(split, str) or not isinstance(split, Sequence):
         check_part(split, split_rule)
@@ -125,7 +126,7 @@ def evaluate_model(  # noqa: PLR0913 - the options of the verb
     counts = _count_all(tiles, SceneCounter(scoring, matching, shared), workers, progress)
     found = _evaluation(bundle, dataset, counts, matching, split, len(scenes), [*notes, *lines])
     if target is not None:
-        _write(found, target, overwrite=overwrite, say=say)
+        _write(found, target, mkdir=mkdir, overwrite=overwrite, say=say)
     return found
 
 
@@ -151,11 +152,11 @@ def _suited(
     return matching, chosen
 
 
-def _write(found: Evaluation, target: Path, *, overwrite: bool, say: Says) -> None:
+def _write(found: Evaluation, target: Path, *, mkdir: bool, overwrite: bool, say: Says) -> None:
     """Write the report, with a picture of the calibration where there is one."""
     calibration = found.calibration
     drawn = {} if calibration is None else {"calibration.png": lambda path: draw_calibration(calibration, path)}
-    write_report(found, target, overwrite=overwrite, extras=drawn, announce=say)
+    write_report(found, target, mkdir=mkdir, overwrite=overwrite, extras=drawn, announce=say)
 
 
 def _areas(

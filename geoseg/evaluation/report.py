@@ -36,10 +36,10 @@ _WIDEST = 30
 """Classes that a confusion matrix on a page may have; confusion.csv has them all."""
 
 
-def check_folder(folder: str | os.PathLike[str], *, overwrite: bool) -> Path:
+def check_folder(folder: str | os.PathLike[str], *, mkdir: bool = False, overwrite: bool) -> Path:
     """Return the folder of a report if it can be made. Raises OutputError, as for one that holds anything."""
     path = probe_writable(Path(folder) / FILES[0], mkdir=True).parent
-    if not path.absolute().parent.is_dir():
+    if not mkdir and not path.absolute().parent.is_dir():
         parent = path.absolute().parent
         raise OutputError(
             f"cannot write {path}: there is no folder {parent}; check the path, or make it, as `mkdir=True` does"
@@ -64,6 +64,7 @@ def write_report(  # noqa: PLR0913 - the parts of a report
     found: Evaluation,
     folder: str | os.PathLike[str],
     *,
+    mkdir: bool = False,
     overwrite: bool = False,
     extras: Mapping[str, str | Draw] | None = None,
     page: Page | None = None,
@@ -77,7 +78,7 @@ def write_report(  # noqa: PLR0913 - the parts of a report
     name, of those in EXTRAS: their text, or what draws them. `page` makes report.md, by default `to_markdown`. Without
     matplotlib there are no pictures; `announce` and a note in report.md say so. Raises OutputError.
     """
-    target, found = check_folder(folder, overwrite=overwrite), _without_folders(found)
+    target, found = check_folder(folder, mkdir=mkdir, overwrite=overwrite), _without_folders(found)
     made = target.with_name(f".geoseg-{uuid.uuid4().hex}")
     try:
         made.mkdir(parents=True)

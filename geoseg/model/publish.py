@@ -6,12 +6,13 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from geoseg.atomic import (
+    check_free,
     make_folders,
     output_error,
     probe_writable,
@@ -94,22 +95,23 @@ def export_model(  # noqa: PLR0913 (what is written, and how)
     bundle = model if isinstance(model, ModelBundle) else ModelBundle.open(None if model is None else Path(model))
     if bundle.function is not None:
         raise UsageError(f"{bundle.name} is a function, which no other program can run; export a network", "model")
-    wanted = [Path(each).absolute() for each in (out, stac) if each is not None]
+    wanted = {Path(each).absolute(): name for name, each in (("out", out), ("stac", stac)) if each is not None}
     if not wanted:
         raise UsageError("there is nothing to export to; give `out`, `stac` or both", "out")
     if window is not None and window != bundle.window_px:
         bundle = _with_window(bundle, window)
     _check(bundle, out, stac)
-    _check_free(wanted, bundle, overwrite=overwrite, mkdir=mkdir)
+    _check_targets(wanted, bundle, overwrite=overwrite, mkdir=mkdir)
     if mkdir:
         make_folders(*wanted)
+    first, last = next(iter(wanted)), next(reversed(wanted))
     if out is not None:
-        _write(wanted[0], lambda path: _export(bundle, path))
+        _write(first, lambda path: _export(bundle, path))
     if stac is not None:
-        file = bundle.weights_path if out is None else wanted[0]
-        item = _stac_item(bundle, file, href(file, wanted[-1]))
-        write_durably(wanted[-1], json.dumps(item, indent=2).encode())
-    return wanted[0]
+        file = bundle.weights_path if out is None else first
+        item = _stac_item(bundle, file, href(file, last))
+        write_durably(last, json.dumps(item, indent=2).encode())
+    return first
 
 
 def _with_window(bundle: ModelBundle, window_px: int) -> ModelBundle:
@@ -133,13 +135,12 @@ def _check(bundle: ModelBundle, out: object, stac: object) -> None:
         )
 
 
-def _check_free(wanted: list[Path], bundle: ModelBundle, *, overwrite: bool, mkdir: bool) -> None:
-    for path in wanted:
+def _check_targets(wanted: Mapping[Path, str], bundle: ModelBundle, *, overwrite: bool, mkdir: bool) -> None:
+    for path, parameter in wanted.items():
         if any(same_file(path, file) for file in bundle.files):
-            raise OutputError(f"{path} is the model itself; give another name", "out")
-        if path.exists() and not overwrite:
-            raise OutputError(f"{path} exists; choose another name, or replace it with `overwrite=True`", "overwrite")
+            raise OutputError(f"{path} is the model itself; give another name", parameter)
         probe_writable(path, mkdir=mkdir)
+        check_free(path, parameter, overwrite=overwrite)
 
 
 def _export(bundle: ModelBundle, path: Path) -> None:

@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
-from geoseg.atomic import make_folders, probe_writable
+from geoseg.atomic import check_free, make_folders, probe_writable
 from geoseg.dataset import check_there
 from geoseg.errors import GeosegError, OutputError, UsageError, numbered
 from geoseg.given import StrPath, plain_arguments
@@ -125,10 +125,8 @@ def train(  # noqa: PLR0913 - the options of the verb
     say = announcer(announce)
     _check_numbers(devices, threads, checkpoint_minutes)
     _check_name(out)
-    if mkdir:
-        make_folders(out, report)
-    target = _check_target(out, overwrite=overwrite)
-    folder_of_report = None if report is None else _check_report(report, overwrite=overwrite)
+    target = _check_target(out, mkdir=mkdir, overwrite=overwrite)
+    folder_of_report = None if report is None else _check_report(report, mkdir=mkdir, overwrite=overwrite)
     chosen = (recipe if isinstance(recipe, Recipe) else recipe_named(recipe)).changed(**options)
     where = _check_device(device, wandb=wandb)
     check_names(chosen)
@@ -141,6 +139,8 @@ def train(  # noqa: PLR0913 - the options of the verb
     from geoseg.training.run import check_runnable, run  # noqa: PLC0415 - torch, only once all else is right
 
     check_runnable(chosen, where, devices, threads)
+    if mkdir:
+        make_folders(target, folder_of_report)
     return run(
         dataset, parts, chosen, target, folder_of_report, device=where, devices=devices, wandb=wandb,
         cache=Path(cache) if cache is not None else cache_folder() / "scenes", checkpoint_minutes=checkpoint_minutes,
@@ -164,10 +164,9 @@ def _check_name(out: StrPath) -> None:
         )
 
 
-def _check_target(out: StrPath, *, overwrite: bool) -> Path:
-    path = probe_writable(out)
-    if path.exists() and not overwrite:
-        raise OutputError(f"{path} exists; choose another `out`, or replace it with `overwrite=True`", "out")
+def _check_target(out: StrPath, *, mkdir: bool, overwrite: bool) -> Path:
+    path = probe_writable(out, mkdir=mkdir)
+    check_free(path, "out", overwrite=overwrite)
     return path
 
 
@@ -179,10 +178,10 @@ def _check_device(device: str, *, wandb: bool) -> str:
     return "cpu" if found in {"onnx", "torch-cpu"} else found  # ONNX Runtime does not learn
 
 
-def _check_report(report: StrPath, *, overwrite: bool) -> Path:
+def _check_report(report: StrPath, *, mkdir: bool, overwrite: bool) -> Path:
     from geoseg.evaluation import check_folder  # noqa: PLC0415 - numba and what draws, where there is a report
 
-    return check_folder(report, overwrite=overwrite)
+    return check_folder(report, mkdir=mkdir, overwrite=overwrite)
 
 
 def _check_given(data: StrPath | Dataset, legend: GivenLegend | None) -> None:

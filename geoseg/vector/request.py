@@ -17,9 +17,10 @@ from rasterio.crs import CRS
 
 from geoseg import features
 from geoseg.atomic import same_file
+from geoseg.counts import codes_in
 from geoseg.errors import GeosegWarning, OutputError, SceneError, UsageError
 from geoseg.given import StrPath
-from geoseg.legend import Nomenclature, choose_classes, given_names
+from geoseg.legend import Nomenclature, choose_classes, class_list, given_names
 from geoseg.raster import ClassRaster, GeoBox, Ground, Scene, Surface, open_confidence, public_name, shown
 from geoseg.vector.generalize import LONGEST_PX, Generalization
 from geoseg.vector.io import (
@@ -83,7 +84,8 @@ class Request:
         if out is not None:
             _check_unread(Path(out), [scene, *([sure] if sure else [])], options.get("legend"))
         name, overwrite = layer_name(_path_of(landcover), out, options.get("layer")), options.get("overwrite", False)
-        target = None if out is None else check_target(out, overwrite=overwrite, layer=name)
+        mkdir = options.get("mkdir", False)
+        target = None if out is None else check_target(out, overwrite=overwrite, layer=name, mkdir=mkdir)
         if target is not None and keeps_layers(target):
             announce(f"{target.name} is kept: of its layers, only {name!r} is written")
         surface = check_places(scene)
@@ -98,7 +100,7 @@ class Request:
             nodes=options.get("simplify") is not None,
             generalization=_generalization(geobox, options),
             corners=connectivity == 8 and not dissolve,
-            codes=_codes(names, options.get("classes")),
+            codes=_codes(raster, names, options.get("classes")),
         )
         min_area = options.get("min_area")
         sieving = None if min_area is None else _sieving(geobox, min_area, connectivity)
@@ -162,11 +164,29 @@ def _check_unread(target: Path, scenes: Sequence[Scene], legend: object) -> None
         raise OutputError(f"{target} is read by this run and cannot be its output; choose another `out`", "out")
 
 
-def _codes(names: Nomenclature, classes: str | int | Sequence[str | int] | None) -> frozenset[int] | None:
-    """Return the codes to keep; None for all."""
+def _codes(
+    raster: ClassRaster, names: Nomenclature, classes: str | int | Sequence[str | int] | None
+) -> frozenset[int] | None:
+    """Return the codes to keep; None for all. UsageError for one that has neither a name nor a pixel.
+
+    A class with a name may have no pixel in one map of many. A code without one is looked for, as a rule in vain only
+    where it was mistyped.
+    """
     if classes is None:
         return None
-    return choose_classes(names, [classes] if isinstance(classes, int) else classes)
+    codes = choose_classes(names, [classes] if isinstance(classes, int) else classes)
+    sought, found = set(codes.difference(named.code for named in names)), set[int]()
+    for strip in raster.strips() if sought else ():
+        found.update(codes_in(strip[strip != raster.background]).tolist())
+        if sought <= found:
+            return codes
+    if lacking := sorted(sought - found):
+        raise UsageError(
+            f"{shown(raster.scene.path)} has no pixel of {class_list(names.completed(lacking))}; it has "
+            f"{class_list(names.completed(found))}; if a map may lack a class, name it in `legend`",
+            "classes",
+        )
+    return codes
 
 
 def _generalization(geobox: GeoBox, options: VectorizeOptions) -> Generalization | None:

@@ -201,9 +201,9 @@ def vectorize(
             vectorize(landcover, local, progress=progress, announce=announce, **options)
         return os.fspath(out)
     say = announcer(announce)
-    if options.get("mkdir"):
-        make_folders(out)
     request = Request.of(landcover, out, options, say)
+    if options.get("mkdir"):
+        make_folders(request.target)
     sieved = request.sieving is not None
     precompile(request.raster.dtype, request.tracing, request.target, say, sieved=sieved)
     meter = StripProgress(request.raster, progress, sieved=sieved)

@@ -122,7 +122,7 @@ def test_a_bundle_becomes_a_file_for_others(run: Run, folder: Path) -> None:
     assert json.loads(found.stdout) == {"out": "new/model.onnx", "stac": "new/model.json"}
     assert [value.name for value in onnx.load("new/model.onnx").graph.input] == ["image"]
     again = run("export", bundle.weights_path, "--out", "new/model.onnx")
-    assert (again.exit_code, "replace it with --overwrite" in again.stderr) == (1, True)
+    assert (again.exit_code, "add --overwrite to replace it" in again.stderr) == (1, True)
     refused = run("export", bundle.weights_path, "--out", "zero.onnx", "--window", "0")
     assert (refused.exit_code, "--window must be" in refused.stderr) == (2, True)
     assert run("export", bundle.weights_path).stderr.startswith(

@@ -267,7 +267,7 @@ def test_a_training_from_the_command_line(run: Run, data: Path, tmp_path: Path) 
     again = run("train", data, "--out", out, *SMALL)
     assert (again.exit_code, again.stderr) == (
         1,
-        f"geoseg: error: {out} exists; choose another --out, or replace it with --overwrite\n",
+        f"geoseg: error: {out} exists; add --overwrite to replace it, or choose another --out\n",
     )
 
 

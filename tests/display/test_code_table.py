@@ -15,7 +15,7 @@ from geoseg import errors
 from geoseg.display.code_table import CodeTable
 
 TYPES = ["uint8", "int8", "int16", "uint16", "int32", "uint32", "int64"]
-LOW, HIGH = -(2**31), 2**31 - 1
+LOW, HIGH = 1 - 2**31, 2**31 - 1
 Patches = list[tuple[NDArray[Any], NDArray[np.bool_]]]
 
 
@@ -57,7 +57,7 @@ def test_255_codes_fit_and_one_more_does_not(dtype: str) -> None:
             one_more.of(np.arange(-101, 155, dtype=dtype)[None], np.ones((1, 256), bool))
 
 
-@pytest.mark.parametrize(("code", "dtype"), [(2**31, "uint32"), (-(2**31) - 1, "int64")])
+@pytest.mark.parametrize(("code", "dtype"), [(2**31, "uint32"), (-(2**31) - 1, "int64"), (-(2**31), "int32")])
 def test_a_code_is_an_int32(code: int, dtype: str) -> None:
     with pytest.raises(errors.SceneError, match=rf"m\.tif holds the code {code}.*renumber"):
         CodeTable("m.tif").of(np.array([[code]], dtype), np.ones((1, 1), bool))

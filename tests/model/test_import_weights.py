@@ -480,7 +480,7 @@ def test_a_named_encoder_that_does_not_fit_shows_the_first_difference(unet: Any,
 def test_an_existing_file_is_kept(unet: Any, tmp_path: Path) -> None:
     torch.save(unet.state_dict(), tmp_path / "a.pth")
     (tmp_path / "a.safetensors").write_bytes(b"mine")
-    with pytest.raises(OutputError, match=r"exists; choose another `out`, or replace it with `overwrite=True`"):
+    with pytest.raises(OutputError, match=r"exists; add `overwrite=True` to replace it, or choose another `out`"):
         geoseg.import_weights(tmp_path / "a.pth", tmp_path / "a.safetensors", **SAYS)
     torch.save(changed(unet.state_dict(), "not a number"), tmp_path / "b.pth")
     with pytest.raises(ModelError, match="not finite"):

@@ -109,7 +109,10 @@ BAD: dict[str, tuple[Callable[[onnx.ModelProto], object], str]] = {
     "codes": (CODES, "gives int64, one class code a pixel; .*without its argmax"),
     "codes as floats": (FLOAT_CODES, "gives float32, one class code a pixel; .*without its argmax"),
     "NaN": (ending(node("Sub", "ended", "ended", to="zero"), node("Div", "zero", "zero")), "NaN or infinite"),
-    "two outputs": (both_outputs, r"gives several outputs; name one with `network_output`: output float32 \(1, 4, "),
+    "two outputs": (
+        both_outputs,
+        r"gives several outputs, of which .* take one, as `network_output`: output float32 \(1, 4, ",
+    ),
     "a class for all": (ending(node("GlobalMaxPool", "ended")), "takes no window of the sizes tried"),
     "custom operator": (CUSTOM, "needs the operator org.example.Rotate, which ONNX Runtime does not have"),
     "unknown operator": (ending(node("Rotate", "ended")), "cannot be loaded by ONNX Runtime: .*Rotate"),
@@ -119,7 +122,7 @@ BAD: dict[str, tuple[Callable[[onnx.ModelProto], object], str]] = {
     "a detector": (metadata(model_type='"Detector"'), "a model of the type Detector"),
     "no JSON": (
         metadata(class_names="{0: water"),
-        r"class_names of .* must be class names by their numbers, .*; give `legend`",
+        r"class_names of .* must be class names by their numbers, .*, or give `legend` to predict or export",
     ),
     "code": (
         metadata(names="__import__('os').system('touch trace')"),
@@ -128,9 +131,12 @@ BAD: dict[str, tuple[Callable[[onnx.ModelProto], object], str]] = {
     "a gap": (metadata(class_names='{"0": "a", "2": "b"}'), "numbered from 0 without gaps"),
     "no names": (metadata(class_names="{}"), "must be class names by their numbers"),
     "numbers for names": (metadata(class_names='{"0": 1}'), "must be texts"),
-    "no resolution": (metadata(resolution='"fine"'), "must be a number of centimeters, got 'fine'; give `gsd_m`"),
+    "no resolution": (
+        metadata(resolution='"fine"'),
+        "must be a number of centimeters, got 'fine'; .*, or give `gsd_m`",
+    ),
     "no overlap": (metadata(tiles_overlap="some"), "tiles_overlap of .* must be a number, got 'some'; correct it"),
-    "no mean": (metadata(standardization_mean='"gray"'), "must be numbers, got 'gray'; give `mean` and `std`"),
+    "no mean": (metadata(standardization_mean='"gray"'), "must be numbers, got 'gray'; .*, or give `mean` and `std`"),
     "means of bytes": (metadata(standardization_mean="[123.7, 116.3, 103.5]"), r"at most 1, got \[123.7, .*`mean`"),
     "all overlap": (metadata(tiles_overlap="100"), "tiles_overlap of .* must be a percentage below 100, got 100"),
     "YOLO": (metadata(task="segment", names="{0: 'car', 1: 'bus'}"), r"for the task segment, which finds objects"),
@@ -180,6 +186,17 @@ def test_what_can_only_mean_one_thing_is_taken_however_it_is_written(tmp_path: P
         found = ModelBundle.open(written(tmp_path, texts))
         assert (found.legend, found.normalization, found.gsd_m) == (usual.legend, usual.normalization, 0.2)
         assert (found.window_px, found.overlap_px) == (64, 16)
+
+
+def test_each_output_has_its_own_names(tmp_path: Path) -> None:
+    """As Deepness writes them: a list with a dict of names for each output."""
+    names = [{str(i): f"{output} {i}" for i in range(4)} for output in ("cover", "use")]
+    model = changed(metadata(**SAID | {"class_names": json.dumps(names)}))
+    both_outputs(model)
+    onnx.save(model, tmp_path / "two.onnx")
+    for output, its_names in zip(("output", "other"), names, strict=True):
+        found = ModelBundle.from_onnx(tmp_path / "two.onnx", network_output=output)
+        assert found.legend.names == tuple(its_names.values())
 
 
 def test_what_is_given_counts_in_the_place_of_a_text_that_cannot_be_meant(tmp_path: Path) -> None:

@@ -321,7 +321,7 @@ def test_one_channel_has_a_threshold(tmp_path: Path) -> None:
         ({}, UsageError, "there is nothing to export to; give `out`, `stac` or both"),
         ({"out": "model.tflite"}, UsageError, r"exported to .onnx or .pt2, got 'model.tflite'"),
         ({"stac": "model.onnx"}, UsageError, "an item is a .json file"),
-        ({"out": "there.onnx"}, OutputError, "exists; .*replace it with `overwrite=True`"),
+        ({"out": "there.onnx"}, OutputError, "exists; add `overwrite=True` to replace it, or choose another `out`"),
         ({"out": "nowhere/model.onnx"}, OutputError, "there is no folder .*nowhere"),
         ({"out": "a.onnx", "window": 60}, UsageError, "must be a multiple of 8 .* got 60; try 56 or 64"),
         ({"out": "other.onnx", "stac": "nowhere/model.json"}, OutputError, "there is no folder"),

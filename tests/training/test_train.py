@@ -584,7 +584,7 @@ def test_outputs_are_refused_before_any_work(data: Path, tmp_path: Path, monkeyp
     monkeypatch.setattr(sys.modules["geoseg.dataset"], "open_dataset", refuse)
     out = tmp_path / "model.safetensors"
     out.write_bytes(b"an old model")
-    with pytest.raises(OutputError, match="exists; choose another `out`, or replace it with `overwrite=True`"):
+    with pytest.raises(OutputError, match="exists; add `overwrite=True` to replace it, or choose another `out`"):
         learn(data, out)
     assert out.read_bytes() == b"an old model"
     with pytest.raises(OutputError, match=r"name it model\.safetensors"):

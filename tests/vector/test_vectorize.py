@@ -693,8 +693,21 @@ def test_no_feature_is_a_valid_file(write: Write, tmp_path: Path, suffix: str, *
 
 def test_a_class_that_is_not_there_is_no_feature(write: Write, tmp_path: Path) -> None:
     path = write(checkerboard((6, 6), 1))
-    assert len(vectorize(path, classes="77")) == 0
-    assert len(read(vectorize(path, tmp_path / "cover.gpkg", classes="77", dissolve=True))) == 0
+    known = {0: "land", 77: "rare"}  # which one map of many may lack
+    assert len(vectorize(path, classes="77", legend=known)) == 0
+    target = tmp_path / "cover.gpkg"
+    assert len(read(vectorize(path, target, classes="rare", dissolve=True, legend=known))) == 0
+
+
+@pytest.mark.parametrize("wanted", ["77", "class 77", "1,77", [1, 77], 77])
+def test_a_code_with_neither_a_name_nor_a_pixel_is_refused(write: Write, tmp_path: Path, wanted: Any) -> None:
+    """A mistyped code would be an empty layer; `sample` refuses it too."""
+    path = write(noise((10, 10), 2), nodata=None)
+    for verb in (vectorize, geoseg.sample):
+        with pytest.raises(UsageError, match=r"77.*class 0 .*class 1 ") as caught:
+            verb(path, tmp_path / "out.gpkg", classes=wanted)
+        assert caught.value.parameter == "classes"
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_smoothing_refuses_what_does_not_fit_its_integers(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -60,7 +60,8 @@ def read_deepness(
 ) -> Deepness:
     """Return what the metadata say; ModelError for texts that cannot be meant, or a model that maps no classes.
 
-    What is said of the sides in `given`, by the names of parameters, is not read.
+    Of names for several outputs those at `output_index` are read. What is said of the sides in `given`, by the names of
+    parameters, is not.
     """
     texts = {key.lower(): text for key, text in metadata.items()}
     _check_maps_classes(texts, source)
@@ -217,10 +218,7 @@ def _shares(values: Mapping[str, Any], key: str, source: str) -> tuple[float, ..
 
 def _fault(key: str, source: str, wanted: str, value: object) -> ModelError:
     """Return the error for what a file says in a way that cannot be meant; what a caller gives counts in its place."""
-    way = {
-        "legend": "give `legend`",
-        "gsd_m": "give `gsd_m`",
-        "normalization": "give `mean` and `std` of stored values",
-    }
-    out = way.get(_GIVEN_AS[key], "correct it")
+    way = {"legend": "`legend`", "gsd_m": "`gsd_m`", "normalization": "`mean` and `std` of stored values"}
+    given = way.get(_GIVEN_AS[key])
+    out = "correct it" + (f", or give {given} to predict or export" if given else "")
     return ModelError(f"{key} of {source} must be {wanted}, got {one_line(repr(value), 60)}; {out}")

@@ -91,7 +91,7 @@ class KnownOnnx:
         check_outputs(file)
         card = card_of_text(file.metadata[CARD_KEY], f"the metadata of {path}") if CARD_KEY in file.metadata else None
         known = [side.name for side in fields(asked) if getattr(asked, side.name) is not None]
-        said = read_deepness(file.metadata, str(path), given=known) if card is None else None
+        said = read_deepness(file.metadata, str(path), _place(file, asked), given=known) if card is None else None
         given = _completed(asked, card, said)
         taken = read_input(file, None if given.normalization is None else len(given.normalization.mean))
         if asked.normalization is None and given.normalization is not None:
@@ -183,6 +183,12 @@ class KnownOnnx:
             return self.given.overlap_px
         share = 1 / OVERLAP_SHARE if self.overlap_share is None else self.overlap_share
         return min(max(round(window_px * share), 2 * margin_px), window_px - 1)
+
+
+def _place(file: OnnxFile, asked: GivenOnnx) -> int:
+    """Return the place of the output that is asked for among those of the file, 0 where none is."""
+    outputs = [output.name for output in file.model.graph.output]
+    return outputs.index(asked.network_output) if asked.network_output in outputs else 0
 
 
 def _arguments(bands: int, trial: Trial) -> dict[str, object]:

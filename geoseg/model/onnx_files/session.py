@@ -309,7 +309,10 @@ def _chosen(
         raise ModelError(
             f"{file.path} gives no scores of classes, floats of the axes (n, class, row, col); it gives {listed}"
         )
-    raise ModelError(f"{file.path} gives several outputs; name one with `network_output`: {listed}", "network_output")
+    raise ModelError(
+        f"{file.path} gives several outputs, of which predict and export take one, as `network_output`: {listed}",
+        "network_output",
+    )
 
 
 def _scores(values: NDArray[Any], taken: OnnxInput) -> tuple[NDArray[Any], bool]:

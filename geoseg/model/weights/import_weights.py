@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from geoseg.atomic import make_folders, probe_writable, same_file
+from geoseg.atomic import check_free, make_folders, probe_writable, same_file
 from geoseg.errors import GeosegError, ModelError, OutputError, UsageError, listed, numbered
 from geoseg.given import plain_arguments
 from geoseg.legend import GivenLegend, given_legend
@@ -182,6 +182,8 @@ def import_weights(  # noqa: PLR0913 (a model has this many sides, and a file of
     )
     for line in _lines(file, known, found):
         (announce or _nobody)(line)
+    if mkdir:
+        make_folders(target)
     return _written(target, file, found, card)
 
 
@@ -193,10 +195,7 @@ def _target(out: str | os.PathLike[str], *, mkdir: bool, overwrite: bool) -> Pat
     path = probe_writable(out, mkdir=mkdir)
     if path.suffix.lower() != ".safetensors":
         raise UsageError(f"`out` must be the name of a .safetensors file, got {os.fspath(out)!r:.80}", "out")
-    if path.exists() and not overwrite:
-        raise OutputError(f"{path} exists; choose another `out`, or replace it with `overwrite=True`", "out")
-    if mkdir:
-        make_folders(path)
+    check_free(path, "out", overwrite=overwrite)
     return path
 
 
