@@ -5,15 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
 from geoseg.dataset.labels import Decoded, Labels, MappedLabels, content_of, file_digest
-from geoseg.legend import NODATA, Legend
-from geoseg.raster import Scene, Strays, Window, digest, files_behind, shown, stamps
+from geoseg.legend import Legend
+from geoseg.raster import Scene, Strays, Window, digest, files_behind, shown
 
 _STRIP_PX = 4 * 1024**2
 _SIDECARS = (".aux.xml", ".ovr", ".msk")
@@ -116,37 +112,6 @@ class Found:
     kind: Literal["deepglobe", "pairs", "mixture"] = "pairs"
     sets: tuple[tuple[int, tuple[int, ...]], ...] = ()
     members: tuple[Member, ...] = ()
-
-
-def reference_codes(pair: Pair, window: Window) -> NDArray[np.uint8]:
-    """Return the class codes (row, col) in a window of the scene's own grid, which may stick out.
-
-    255 where there is no label, where the scene is not valid, and outside of it. SceneError where a file is damaged,
-    or holds more than a tolerated share of colors or codes that are not of the legend: all of it is looked at once.
-    """
-    check_labels(pair)
-    codes = np.full(window.shape, NODATA, np.uint8)
-    inside = window.intersection(pair.whole)
-    if inside is not None:
-        found = pair.decode(inside).codes
-        found[~pair.scene.valid(inside)] = NODATA
-        place = inside.relative_to(window)
-        codes[place.rows, place.cols] = found
-    return codes
-
-
-def check_labels(pair: Pair) -> str | None:
-    """Look at all labels of a pair; return a line if some are ignored, SceneError when those are too many."""
-    return None if pair.labels.tolerance is None else _checked(pair, repr(stamps([pair.labels.path])))
-
-
-@lru_cache(maxsize=4096)
-def _checked(pair: Pair, _stamp: str) -> str | None:
-    """Return what `check_labels` does; of the same file once."""
-    strays = Strays()
-    for window in pair.strips():
-        strays += pair.decode(window).strays
-    return pair.judge(strays)
 
 
 def shown_range(members: Sequence[Member]) -> tuple[float, float] | None:

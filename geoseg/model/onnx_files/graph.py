@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from geoseg.errors import ModelError
@@ -250,8 +250,3 @@ def _product(shape: tuple[int, ...]) -> int:
     for length in shape:
         count *= length
     return count
-
-
-def settled(graph: OnnxGraph, **changes: object) -> OnnxGraph:
-    """Return a graph with some sides as the caller says they are."""
-    return replace(graph, **changes)  # type: ignore[arg-type] # by their names
