@@ -51,7 +51,7 @@ def plain_arguments(
         def turned(name: str, value: object) -> object:
             if name == "out" and needs_out:
                 return as_path(name, value)
-            return value if name in flags else plain(name, value)
+            return flag(name, value) if name in flags else plain(name, value)
 
         @functools.wraps(verb)
         def called(*args: _Given.args, **kwargs: _Given.kwargs) -> _Made:
@@ -104,6 +104,14 @@ def number(name: str, value: object) -> float:
     if isinstance(value, Real) and not isinstance(value, bool):
         return float(value)
     raise _refusal(name, "a number", value)
+
+
+def flag(name: str, value: object) -> bool:
+    """Return True or False, numpy's too; UsageError for all else: the text `no` would be taken for yes."""
+    value = _scalar(value)
+    if isinstance(value, bool):
+        return value
+    raise _refusal(name, "True or False", value)
 
 
 def numbers(name: str, value: object, wanted: str = "numbers in their order") -> tuple[float, ...]:
@@ -247,8 +255,8 @@ def _aoi(name: str, value: object) -> object:
     return as_path(name, value)
 
 
-def _legend(name: str, value: object) -> object:
-    """Return names by code as they are; all else as `_ours_or_path`."""
+def _mapping_or_path(name: str, value: object) -> object:
+    """Return a dict, such as names by code, as it is; all else as `_ours_or_path`."""
     return value if isinstance(value, Mapping) else _ours_or_path(name, value)
 
 
@@ -304,6 +312,18 @@ def _refuse_keyword(verb: str, name: str, known: Iterable[str]) -> NoReturn:
     raise TypeError(f"{verb}() got an unexpected keyword argument {name!r}{meant}")
 
 
+def _listener(name: str, value: object) -> object:
+    if not callable(value):
+        raise _refusal(name, "a function", value)
+    return value
+
+
+def _recipe(name: str, value: object) -> object:
+    if isinstance(value, str) or type(value).__name__ == "Recipe":
+        return value
+    raise _refusal(name, "the name of a recipe, or a Recipe", value)
+
+
 def _path_or_whether(name: str, value: object) -> object:
     value = _scalar(value)
     return value if isinstance(value, bool) else as_path(name, value)
@@ -320,13 +340,18 @@ _KINDS: dict[str, Callable[[str, Any], Any]] = {
     **dict.fromkeys(("gsd_m", "data_gsd_m", "tolerance", "max_mb", "checkpoint_minutes", "temperature"), number),
     **dict.fromkeys(("resolution", "network_resolution", "simplify", "min_area"), _word_or_number),
     **dict.fromkeys(("classes", "ignore"), _classes),
-    **dict.fromkeys(("blend", "method", "column", "split", "split_rule", "palette", "title", "description"), _text),
-    **dict.fromkeys(("out", "report", "cache", "confidence", "probabilities"), as_path),
+    **dict.fromkeys(
+        ("blend", "method", "column", "shard", "split", "split_rule", "palette", "title", "description"), _text
+    ),
+    **dict.fromkeys(("areas", "dissolve", "half", "mkdir", "overwrite", "smooth", "wandb"), flag),
+    **dict.fromkeys(("announce", "decoding", "progress", "told"), _listener),
+    "recipe": _recipe,
+    **dict.fromkeys(("out", "out_dir", "report", "cache", "confidence", "probabilities"), as_path),
     **dict.fromkeys(("landcover", "later"), _ours_or_path),
     "model": _model,
     "scene": _scene,
-    **dict.fromkeys(("reference", "sample", "labels", "by"), _features_or_path),
-    **dict.fromkeys(("legend", "reference_legend", "by_legend"), _legend),
+    **dict.fromkeys(("reference", "sample", "labels", "by", "polygons"), _features_or_path),
+    **dict.fromkeys(("legend", "reference_legend", "by_legend", "mapping"), _mapping_or_path),
     "layer": _layer,
     "stac": _path_or_whether,
     "aoi": _aoi,

@@ -111,6 +111,12 @@ def test_an_unknown_keyword_is_told_with_the_nearest_name(scene: Path, tmp_path:
         ("vectorize", {"confidence": 1}), ("vectorize", {"classes": 1.5}), ("evaluate", {"threads": "2"}),
         ("preview", {"max_mb": "big"}), ("preview", {"scene": np.zeros((3, 4, 4))}), ("crop", {"bbox": (1, 2)}),
         ("labels", {"window": True}), ("train", {"out": "m.safetensors", "threads": 1.5}),
+        ("evaluate", {"mapping": 3}), ("evaluate", {"areas": "no"}), ("vectorize", {"smooth": "no"}),
+        ("vectorize", {"overwrite": "no"}), ("vectorize", {"crs": "EPSG:4326", "mkdir": np.zeros(2)}),
+        ("preview", {"polygons": 3}), ("preview", {"progress": 3}), ("sample", {"announce": "print"}),
+        ("train", {"out": "m.safetensors", "recipe": []}), ("train", {"out": "m.safetensors", "wandb": "no"}),
+        ("predict_many", {"out_dir": 3}), ("predict_many", {"out_dir": "maps", "told": 3}),
+        ("predict", {"out": "m.tif", "shard": 3}), ("import_weights", {"out": "m.safetensors", "mkdir": 2}),
     ],
 )  # fmt: skip
 def test_every_verb_has_the_door(scene: Path, verb: str, knobs: dict[str, Any]) -> None:
@@ -141,6 +147,20 @@ def test_what_cannot_be_a_path_is_one_line_at_every_door(wrong: Any, tmp_path: P
             door(wrong)
         assert caught.value.parameter is not None, door
         assert len(str(caught.value).splitlines()) == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_is_no_path_or_crs_is_one_line(scene: Path, tmp_path: Path) -> None:
+    calls: list[tuple[str, Callable[[], object]]] = [
+        ("weights", lambda: geoseg.import_weights(3, tmp_path / "m.safetensors")),  # type: ignore[arg-type]
+        ("stac", lambda: geoseg.export_model("demo", stac=True)),  # type: ignore[arg-type]
+        ("crs", lambda: geoseg.crop(scene, BOX, np.zeros((2, 2)))),  # type: ignore[arg-type]
+    ]
+    for name, call in calls:
+        with pytest.raises(GeosegError) as caught:
+            call()
+        assert len(str(caught.value).splitlines()) == 1
+        assert caught.value.parameter == name
     assert not list(tmp_path.iterdir())
 
 

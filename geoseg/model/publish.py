@@ -23,7 +23,7 @@ from geoseg.atomic import (
 )
 from geoseg.catalog import FILE_EXTENSION, STAC_VERSION, file_facts, href, modified_text
 from geoseg.errors import ModelError, OutputError, UsageError
-from geoseg.given import plain_arguments
+from geoseg.given import as_path, plain_arguments
 from geoseg.model.bundle import CARD_KEY, ModelBundle, ModelCard, check_window, default_overlap, to_mlm
 from geoseg.model.onnx_files import deepness_metadata, read_onnx_file, with_metadata
 
@@ -95,7 +95,8 @@ def export_model(  # noqa: PLR0913 (what is written, and how)
     bundle = model if isinstance(model, ModelBundle) else ModelBundle.open(None if model is None else Path(model))
     if bundle.function is not None:
         raise UsageError(f"{bundle.name} is a function, which no other program can run; export a network", "model")
-    wanted = {Path(each).absolute(): name for name, each in (("out", out), ("stac", stac)) if each is not None}
+    given = {name: each for name, each in (("out", out), ("stac", stac)) if each is not None}
+    wanted = {Path(as_path(name, each)).absolute(): name for name, each in given.items()}
     if not wanted:
         raise UsageError("there is nothing to export to; give `out`, `stac` or both", "out")
     if window is not None and window != bundle.window_px:

@@ -367,8 +367,9 @@ def crs_named(name: object, parameter: str = "crs", of: str = "") -> CRS:
         with raster_environment():
             return CRS.from_user_input(name)
     except (*GDAL_ERRORS, TypeError):
+        got = " ".join(repr(name).split())
         raise UsageError(
-            f"`{parameter}`{of} names no reference system: {name!r:.80}; give one such as EPSG:4326", parameter
+            f"`{parameter}`{of} names no reference system: {got:.80}; give one such as EPSG:4326", parameter
         ) from None
 
 

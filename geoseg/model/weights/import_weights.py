@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from geoseg.atomic import check_free, make_folders, probe_writable, same_file
 from geoseg.errors import GeosegError, ModelError, OutputError, UsageError, listed, numbered
-from geoseg.given import plain_arguments
+from geoseg.given import as_path, plain_arguments
 from geoseg.legend import GivenLegend, given_legend
 from geoseg.machine import end_process, is_python, python_command, python_environment
 from geoseg.model.bundle import (
@@ -136,6 +136,7 @@ def import_weights(  # noqa: PLR0913 (a model has this many sides, and a file of
 
     """
     target = _target(out, mkdir=mkdir, overwrite=overwrite)
+    weights = as_path("weights", weights)
     fetched = fetch(weights) if is_hub_address(weights) else None
     source = Path(weights) if fetched is None else fetched.path
     file = read_weights_file(source)
