@@ -32,6 +32,14 @@ _THREE = re.compile(
 )
 """Three levels in one cell, as `255,0,0`, `255 0 0`, `(255, 0, 0)`, `rgb(255,0,0)`; a fourth is how opaque it is."""
 
+_COLORED = re.compile(r"[-+]?\d+(?:[\s,;:]+\d{1,3}){3}(?![^\s,;:])", re.ASCII)
+"""A line of a color file: a code and three levels."""
+_NUMBERED = re.compile(r"([-+]?\d+)(?:\s*[:=,;.)]\s*|\s+)(?!\d+(?:[\s,;:]|$))(\S.*)", re.ASCII)
+"""A line of a code and a name."""
+_NUMBERS = re.compile(r"[-+]?\d+[\s,;:]+\d+(?:[\s,;:]|$)")
+"""A line of a code and levels, too few of them."""
+_LETTER = re.compile(r"[^\W\d_]")
+
 GivenLegend = Legend | Nomenclature | Mapping[int, str] | str | os.PathLike[str]
 """A value, names by code, or a file."""
 _GENERIC, _NAME, _MIN, _MAX, _MIN_MAX, _RED = 0, 2, 3, 4, 5, 6
@@ -84,11 +92,11 @@ def given_legend(legend: GivenLegend) -> Legend:
 def read_legend_file(path: str | os.PathLike[str]) -> Nomenclature:
     """Return the classes in a legend file, by its extension; UsageError with the line where it cannot be right.
 
-    .json: `[{"code": 0, "name": "water", "color": [0, 0, 255]}, ...]` or `{"0": "water", ...}`, or such a list as the
-    "classes" of an object. .csv (also with ; or tabs): a heading with code, name and, if any, color or red, green and
+    .json: `[{"code": 0, "name": "water", "color": [0, 0, 255]}, ...]` or `{"0": "water", ...}`, or `["water", ...]`,
+    or such a list as the "classes" of an object. .csv (also with ; or tabs): a heading with code, name and, if any, color or red, green and
     blue; without code (DeepGlobe's
     class_dict.csv) the rows are codes 0, 1, 2. .qml: a QGIS style with a palette. .clr, .txt: `code red green blue
-    [alpha] [name]` a line, as GDAL and QGIS write them. A color is `#0000ff`, `"0,0,255"` or `rgb(0,0,255)`; classes
+    [alpha] [name]` a line, as GDAL and QGIS write them; .txt also `code name`, or names alone, which are 0, 1, 2. A color is `#0000ff`, `"0,0,255"` or `rgb(0,0,255)`; classes
     without one get some.
     """
     file = Path(path)
@@ -129,6 +137,8 @@ def _from_rows(rows: Any) -> Iterator[NamedClass]:  # noqa: ANN401 - whatever JS
         rows = rows["classes"]
     elif isinstance(rows, dict):
         rows = [{"code": code, **(row if isinstance(row, dict) else {"name": row})} for code, row in rows.items()]
+    if isinstance(rows, list) and rows and all(isinstance(row, str) for row in rows):
+        rows = [{"code": code, "name": name} for code, name in enumerate(rows)]
     if not isinstance(rows, list):
         raise UsageError(f"it should hold a list of classes, got {type(rows).__name__}")
     for number, row in enumerate(rows, start=1):
@@ -192,6 +202,24 @@ def _from_colors(text: str) -> Iterator[NamedClass]:
         yield _named(f"line {number}", cells[0], name or f"class {cells[0]}", cells[1:4])
 
 
+def _from_text(text: str) -> Iterator[NamedClass]:
+    """Return the classes of a color file, else of names by number, else of names alone, which count from 0."""
+    lines = [(number, line.strip()) for number, line in enumerate(text.splitlines(), start=1)]
+    lines = [(number, line) for number, line in lines if line and not line.startswith("#")]
+    if any(_COLORED.match(line) for _, line in lines):
+        yield from _from_colors(text)
+        return
+    numbered = [_NUMBERED.fullmatch(line) for _, line in lines]
+    for place, ((number, line), found) in enumerate(zip(lines, numbered, strict=True)):
+        is_name = _LETTER.search(line) and not _NUMBERS.match(line)
+        if not is_name or (found is None and any(numbered)):
+            raise UsageError(
+                f"line {number} should be: name, code name, or code red green blue [alpha] [name], as the other lines; "
+                f"got {line!r:.80}"
+            )
+        yield _named(f"line {number}", found[1] if found else str(place), found[2] if found else line, "")
+
+
 def color_palette(legend: Legend) -> ET.Element:
     """Return the palette of a QGIS style with exactly these classes."""
     palette = ET.Element("colorPalette")
@@ -237,7 +265,7 @@ _READERS: Mapping[str, Callable[[str], Iterator[NamedClass]]] = {
     ".csv": _from_csv,
     ".qml": _from_qml,
     ".clr": _from_colors,
-    ".txt": _from_colors,
+    ".txt": _from_text,
 }
 
 

@@ -128,7 +128,7 @@ BAD: dict[str, tuple[Callable[[onnx.ModelProto], object], str]] = {
         metadata(names="__import__('os').system('touch trace')"),
         "names of .* must be class names by their numbers",
     ),
-    "a gap": (metadata(class_names='{"0": "a", "2": "b"}'), "numbered from 0 without gaps"),
+    "a gap": (metadata(class_names='{"0": "a", "2": "b"}'), "numbered from 0 or 1 without gaps"),
     "no names": (metadata(class_names="{}"), "must be class names by their numbers"),
     "numbers for names": (metadata(class_names='{"0": 1}'), "must be texts"),
     "no resolution": (
@@ -188,6 +188,22 @@ def test_what_can_only_mean_one_thing_is_taken_however_it_is_written(tmp_path: P
         assert (found.window_px, found.overlap_px) == (64, 16)
 
 
+@pytest.mark.parametrize("first", [0, 1])
+def test_names_are_counted_from_0_or_1(tmp_path: Path, first: int) -> None:
+    """The map then has the numbers of the names as its codes."""
+    names = dict(enumerate(("water", "forest", "roof", "road"), start=first))
+    found = ModelBundle.open(written(tmp_path, SAID | {"class_names": json.dumps(names)}))
+    assert {each.code: each.name for each in found.legend} == names
+    assert found.output_codes == tuple(names)
+
+
+def test_names_from_1_of_all_channels_but_the_first_leave_that_to_the_rest(tmp_path: Path) -> None:
+    names = {1: "water", 2: "forest", 3: "roof"}
+    found = ModelBundle.open(written(tmp_path, SAID | {"class_names": json.dumps(names)}))
+    assert {each.code: each.name for each in found.legend} == {0: "background"} | names
+    assert found.output_codes == (0, 1, 2, 3)
+
+
 def test_each_output_has_its_own_names(tmp_path: Path) -> None:
     """As Deepness writes them: a list with a dict of names for each output."""
     names = [{str(i): f"{output} {i}" for i in range(4)} for output in ("cover", "use")]
@@ -200,7 +216,7 @@ def test_each_output_has_its_own_names(tmp_path: Path) -> None:
 
 
 def test_what_is_given_counts_in_the_place_of_a_text_that_cannot_be_meant(tmp_path: Path) -> None:
-    wrong = {"class_names": '{"1": "a"}', "resolution": "fine", "standardization_mean": "gray", "tile_size": "big"}
+    wrong = {"class_names": '{"2": "a"}', "resolution": "fine", "standardization_mean": "gray", "tile_size": "big"}
     sides: dict[str, Any] = {
         "legend": {0: "water", 1: "forest", 2: "roof", 3: "road"},
         "normalization": geoseg.Normalization((128.0,) * 3, (50.0,) * 3),

@@ -241,6 +241,22 @@ def test_a_list_of_names_counts_from_zero(tmp_path: Path) -> None:
     assert read_legend_file(path) == Nomenclature(Nomenclature.from_legend(DEEPGLOBE).classes)
 
 
+@pytest.mark.parametrize("name", ["names.txt", "names.json"])
+@pytest.mark.parametrize("line", ["{code} {name}", "{code}: {name}", "{code},{name}", "{code}\t{name}", "{name}"])
+@pytest.mark.parametrize("first", [0, 1])
+def test_names_without_colors_have_the_codes_they_are_written_with(
+    tmp_path: Path, name: str, line: str, first: int
+) -> None:
+    """From 1 where they are counted from 1; names alone are 0, 1, 2."""
+    names = dict(enumerate(["water", "Developed, open space", "2-lane road", "Größe"], start=first))
+    path, alone = tmp_path / name, line == "{name}"
+    lines = [line.format(code=code, name=named) for code, named in names.items()]
+    in_json = json.dumps(list(names.values()) if alone else {str(code): named for code, named in names.items()})
+    path.write_text(in_json if name.endswith("json") else "\n".join(["# classes", "", *lines]), encoding="utf-8")
+    found = {each.code: each.name for each in read_legend_file(path)}
+    assert found == (dict(enumerate(names.values())) if alone else names)
+
+
 def test_a_file_of_our_own_legend_comes_back(tmp_path: Path) -> None:
     path = tmp_path / "legend.JSON"
     path.write_text(json.dumps(DEEPGLOBE.to_json()), encoding="utf-8")
@@ -276,6 +292,10 @@ def test_classes_without_colours_get_some(tmp_path: Path) -> None:
         ("a.qml", "<qgis/>", "no palette"),
         ("a.clr", "1 2 3\n", "line 1 should be: code red"),
         ("a.clr", "\n1 a b c water\n", "line 2: a color"),
+        ("a.txt", "1 2 3\n", "line 1 should be: name, code name, or code red"),
+        ("a.txt", "1 2 3 4\n2 land\n", "line 2 should be: code red"),
+        ("a.txt", "1 water\nland\n", "line 2 should be: name, code name"),
+        ("a.txt", "1 water\n1 land\n", "code 1 is there twice"),
         ("a.tif", "", "a legend is a file of type .json, .csv"),
         ("a.csv", "code,name\n1,\udcff\n", "not UTF-8"),
     ],

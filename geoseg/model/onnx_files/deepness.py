@@ -45,6 +45,8 @@ class Deepness:
     """What the metadata of a file say; None where they say nothing."""
 
     names: tuple[str, ...] | None
+    first_code: int
+    """Of the names; Deepness counts from 0, people from 1 too."""
     gsd_m: float | None
     window_px: int | None
     overlap_share: float | None
@@ -80,8 +82,10 @@ def read_deepness(
     if overlap is not None and overlap >= _ALL:
         raise _fault("tiles_overlap", source, "a percentage below 100", overlap)
     mean, std = (_shares(values, f"standardization_{what}", source) for what in ("mean", "std"))
+    first_code, named = (0, None) if names is None else _names(names, names_key, source)
     return Deepness(
-        names=None if names is None else _names(names, names_key, source),
+        names=named,
+        first_code=first_code,
         gsd_m=gsd_cm / 100 if gsd_cm else None,
         window_px=round(size) if size else None,
         overlap_share=None if overlap is None else overlap / 100,
@@ -106,11 +110,11 @@ def _check_maps_classes(texts: Mapping[str, str], source: str) -> None:
         )
 
 
-def legend_of_names(names: tuple[str, ...]) -> Legend:
+def legend_of_names(names: tuple[str, ...], first_code: int = 0) -> Legend:
     """Return classes of such names, coded 0, 1, 2, ..., each in its own color; a name that is there gets its code."""
     taken: set[str] = set()
     classes = []
-    for code, name in enumerate(names):
+    for code, name in enumerate(names, start=first_code):
         line = one_line(name, 100) or f"class {code}"
         unique = line if name_key(line) not in taken else f"{line} {code}"
         taken.add(name_key(unique))
@@ -153,8 +157,8 @@ def _value(text: str) -> Any:  # noqa: ANN401 - whatever somebody wrote
             return text
 
 
-def _names(value: object, key: str, source: str) -> tuple[str, ...]:
-    """Return the names of classes by their numbers: a dict either way round, a list, or a text with commas."""
+def _names(value: object, key: str, source: str) -> tuple[int, tuple[str, ...]]:
+    """Return the first number, 0 or 1, and the names: of a dict either way round, a list, or a text with commas."""
     named = value
     if isinstance(named, str) and not re.search(r"[\[\]{}()\"']", named):
         named = [each.strip() for each in re.split(r"[,;\n]", named) if each.strip()]
@@ -165,11 +169,12 @@ def _names(value: object, key: str, source: str) -> tuple[str, ...]:
     if not isinstance(named, dict) or not 1 <= len(named) <= MAX_CLASSES:
         raise _fault(key, source, "class names by their numbers", value)
     by_number = {str(number): name for number, name in named.items()}
-    found = [by_number.get(str(number)) for number in range(len(by_number))]
+    first = 0 if "0" in by_number else 1
+    found = [by_number.get(str(number)) for number in range(first, first + len(by_number))]
     if not all(isinstance(name, str) for name in found):
-        raise _fault(key, source, "texts numbered from 0 without gaps", value)
+        raise _fault(key, source, "texts numbered from 0 or 1 without gaps", value)
     names = tuple(str(name) for name in found)
-    return names if len(names) > 1 else (BACKGROUND, *names)
+    return (first, names) if len(names) > 1 else (0, (BACKGROUND, *names))
 
 
 def _number(values: Mapping[str, Any], key: str, source: str) -> float | None:

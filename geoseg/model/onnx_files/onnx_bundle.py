@@ -146,7 +146,7 @@ class KnownOnnx:
         trial, given = self.try_out(), self.given
         if given.legend is None or given.normalization is None:
             raise ValueError(f"{self.file.path} does not say {self.missing}")
-        legend, codes = _classes(self.file.path, given.legend, given.output_codes, trial)
+        legend, codes = _classes(self.file.path, self._with_rest(given.legend, trial), given.output_codes, trial)
         window_px = self._window(trial)
         card = ModelCard(
             name=given.name or self.file.path.stem,
@@ -165,6 +165,13 @@ class KnownOnnx:
             metrics_text=self.card.metrics_text if self.card else "{}",
         )
         return _of_card(card, self.file, trial)
+
+    def _with_rest(self, legend: Legend, trial: Trial) -> Legend:
+        """Return the legend; of a file that names its classes from 1 with what is before them, where a channel is."""
+        lacks_rest = self.asked.legend is None and self.card is None and 0 not in legend.codes
+        if not lacks_rest or trial.channels != len(legend) + 1:
+            return legend
+        return Legend((LandCover(0, BACKGROUND, distinct_color(0)), *legend))
 
     def _window(self, trial: Trial) -> int:
         """Return the window: the only one, that which is asked for, or the nearest to that which the file names."""
@@ -221,7 +228,7 @@ def _completed(asked: GivenOnnx, card: ModelCard | None, said: Deepness | None) 
         by_file = _of_own(card, asked)
     elif said is not None:
         by_file = GivenOnnx(
-            legend=None if said.names is None else legend_of_names(said.names),
+            legend=None if said.names is None else legend_of_names(said.names, said.first_code),
             normalization=_normalization(said.mean, said.std),
             gsd_m=said.gsd_m,
             window_px=said.window_px,
