@@ -93,10 +93,10 @@ def read_legend_file(path: str | os.PathLike[str]) -> Nomenclature:
     """Return the classes in a legend file, by its extension; UsageError with the line where it cannot be right.
 
     .json: `[{"code": 0, "name": "water", "color": [0, 0, 255]}, ...]` or `{"0": "water", ...}`, or `["water", ...]`,
-    or such a list as the "classes" of an object. .csv (also with ; or tabs): a heading with code, name and, if any, color or red, green and
-    blue; without code (DeepGlobe's
-    class_dict.csv) the rows are codes 0, 1, 2. .qml: a QGIS style with a palette. .clr, .txt: `code red green blue
-    [alpha] [name]` a line, as GDAL and QGIS write them; .txt also `code name`, or names alone, which are 0, 1, 2. A color is `#0000ff`, `"0,0,255"` or `rgb(0,0,255)`; classes
+    or such a list as the "classes" of an object. .csv (also with ; or tabs): a heading with code, name and, if any,
+    color or red, green and blue; without code (DeepGlobe's class_dict.csv) the rows are codes 0, 1, 2. .qml: a QGIS
+    style with a palette. .clr, .txt: `code red green blue [alpha] [name]` a line, as GDAL and QGIS write them; .txt
+    also `code name`, or names alone, which are 0, 1, 2. A color is `#0000ff`, `"0,0,255"` or `rgb(0,0,255)`; classes
     without one get some.
     """
     file = Path(path)
