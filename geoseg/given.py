@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import codecs
 import difflib
+import errno
 import functools
 import inspect
 import json
@@ -18,7 +19,7 @@ from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, NoReturn, ParamSpec, TypeVar
 
-from geoseg.errors import UsageError
+from geoseg.errors import GeosegError, UsageError
 
 _Given = ParamSpec("_Given")
 _Made = TypeVar("_Made")
@@ -28,6 +29,7 @@ TABLES = (".csv", ".tsv")
 _SHOWN = 60
 _MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
 _NETWORK = ("torch.nn.modules.module", "Module")
+_NO_PATH = (errno.ENAMETOOLONG, errno.EACCES, errno.EPERM, errno.ELOOP)
 _RASTER_ENDS = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".jp2", ".img", ".bsq", ".bil")
 """Of a thousand masks none need be opened twice to know."""
 
@@ -60,11 +62,22 @@ def plain_arguments(
             names = list(signature.parameters)
             positional = (turned(name, value) for name, value in zip(names, args, strict=False))
             rest = {name: turned(name, value) for name, value in kwargs.items()}
-            return verb(*positional, *args[len(names) :], **rest)  # type: ignore[arg-type] # by their names
+            try:
+                return verb(*positional, *args[len(names) :], **rest)  # type: ignore[arg-type] # by their names
+            except OSError as error:
+                if error.errno not in _NO_PATH:
+                    raise
+                raise _no_path(error) from error
 
         return called
 
     return decorated
+
+
+def _no_path(error: OSError) -> GeosegError:
+    """Return the error for a text that no path can be, or for a place that nobody may look at, whoever asks first."""
+    name = "" if error.filename is None else f"{os.fspath(error.filename)!r:.80}: "
+    return GeosegError(f"{name}{error.strerror}; check the path, and the permissions of its folders")
 
 
 def plain(name: str, value: object) -> object:

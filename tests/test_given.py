@@ -164,6 +164,25 @@ def test_what_is_no_path_or_crs_is_one_line(scene: Path, tmp_path: Path) -> None
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("name", ["x" * 300, '{"type": "Polygon", "coordinates": [' + "[0, 0], " * 100 + "]}"])
+def test_a_text_that_is_too_long_for_a_name_is_one_line_at_every_door(scene: Path, tmp_path: Path, name: str) -> None:
+    """As of GeoJSON or WKT in the place of its file."""
+    out = tmp_path / "m.safetensors"
+    doors: list[Callable[[], object]] = [
+        lambda: geoseg.info(name), lambda: geoseg.vectorize(name), lambda: geoseg.evaluate(name, scene),
+        lambda: geoseg.evaluate(scene, name), lambda: geoseg.evaluate(scene, sample=name),
+        lambda: geoseg.tabulate(scene, name), lambda: geoseg.preview(scene, name), lambda: geoseg.predict(name, out),
+        lambda: geoseg.predict(scene, tmp_path / "m.tif", model=name), lambda: geoseg.import_weights(name, out),
+        lambda: geoseg.train(name, out), lambda: geoseg.train(scene, out, labels=name),
+        lambda: geoseg.export_model(name, out), lambda: geoseg.crop(scene, BOX, name), lambda: geoseg.sample(name),
+    ]  # fmt: skip
+    for door in doors:
+        with pytest.raises(GeosegError) as caught:
+            door()
+        assert len(str(caught.value).splitlines()) == 1
+    assert not list(tmp_path.iterdir())
+
+
 def test_an_open_dataset_is_its_scene(scene: Path, bundle: ModelBundle) -> None:
     with rasterio.open(scene) as dataset:
         assert geoseg.plan(dataset, model=bundle, device="onnx") == geoseg.plan(scene, model=bundle, device="onnx")

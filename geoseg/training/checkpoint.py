@@ -7,7 +7,7 @@ import shutil
 import time
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -148,7 +148,15 @@ def open_folder(
         _take_up(folder, meaning, start_over=start_over, free=free)
         yield folder
     finally:
+        _remove_unused(folder)
         lock.release()
+
+
+def _remove_unused(folder: RunFolder) -> None:
+    """Remove the folder of a run that has kept nothing: what it was to learn could not be read, as a rule."""
+    with suppress(OSError):  # as on Windows, where a lock that is held is not removed
+        if {entry.name for entry in folder.path.iterdir()} <= {LOCK, _RUN}:
+            shutil.rmtree(folder.path)
 
 
 def _take_up(folder: RunFolder, meaning: Mapping[str, object], *, start_over: bool, free: tuple[str, ...]) -> None:

@@ -597,6 +597,18 @@ def test_outputs_are_refused_before_any_work(data: Path, tmp_path: Path, monkeyp
     assert not (tmp_path / "new.safetensors.training").exists()
 
 
+def test_a_run_that_could_not_begin_leaves_no_folder(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise SceneError("labels that cannot be read")
+
+    monkeypatch.setattr("geoseg.training.run.plan_training", fail)
+    with pytest.raises(SceneError, match="cannot be read"):
+        learn(data, tmp_path / "new.safetensors")
+    assert not (tmp_path / "new.safetensors.training").exists()
+
+
 def test_an_old_bundle_stays_until_the_new_one_is_whole(data: Path, tmp_path: Path) -> None:
     out = tmp_path / "model.safetensors"
     out.write_bytes(b"an old model")
