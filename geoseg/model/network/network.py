@@ -152,7 +152,7 @@ def build(architecture: str, arguments: Mapping[str, Any], encoder_weights: str 
     try:
         with warnings.catch_warnings(), fetching() if others.get("encoder_weights") else contextlib.nullcontext():
             warnings.simplefilter("ignore", DeprecationWarning)  # the names of encoders outlive smp's taste in them
-            with _Unfilled(_is_thrown_away):
+            with _Unfilled(_is_never_seen):
                 network = make(**others)
     except ModelError:
         raise
@@ -214,6 +214,8 @@ class _Unfilled(TorchFunctionMode):
             tensor = given["tensor"] if "tensor" in given else args[0]
             if self._chosen(tensor):
                 return tensor
+        elif function in _SHIFTS and args[0].is_meta and not any(isinstance(each, torch.Tensor) for each in args[1:]):
+            return args[0]
         return function(*args, **given)
 
 
@@ -221,12 +223,17 @@ _FILLS = frozenset(
     (torch.nn.init.uniform_, torch.nn.init.normal_, torch.nn.init.kaiming_uniform_, torch.Tensor.uniform_,
      torch.Tensor.normal_)
 )  # fmt: skip
+_SHIFTS = frozenset((torch.Tensor.mul_, torch.Tensor.add_, torch.Tensor.clamp_, torch.Tensor.erfinv_))
+"""With a number each keeps the shape; without memory there are no values to change, and torch's rules take 2 ms."""
 _VGG_CLASSIFIER = {(4096, 512 * 7 * 7), (4096, 4096), (1000, 4096)}
 
 
-def _is_thrown_away(tensor: torch.Tensor) -> bool:
-    """Tell whether a tensor is of the classifier that smp's VGG builds and deletes: 124 million numbers, 2 seconds."""
-    return tuple(tensor.shape) in _VGG_CLASSIFIER
+def _is_never_seen(tensor: torch.Tensor) -> bool:
+    """Tell whether a tensor has no memory, or is of the classifier that smp's VGG builds and deletes.
+
+    To fill a tensor without memory takes torch 2 ms of rules, to fill that classifier of 124 million numbers 2 seconds.
+    """
+    return tensor.is_meta or tuple(tensor.shape) in _VGG_CLASSIFIER
 
 
 def use_threads(threads: int | None) -> None:
