@@ -7,14 +7,17 @@ import shutil
 import stat
 import subprocess
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 import rasterio
 from rasterio.enums import ColorInterp
 from rasterio.windows import Window
+
+from tests.qgis import warm
 
 ROOT = Path(__file__).parents[2]
 SCENE, TRUTH = ROOT / "sample_data" / "scene.tif", ROOT / "sample_data" / "truth.tif"
@@ -23,8 +26,8 @@ sys.path.insert(0, str(ROOT / "qgis"))  # as QGIS does with its folder of plugin
 Program = Callable[..., str]
 
 
-def _make_program(path: Path, body: str) -> str:
-    path.write_text(f"#!{sys.executable}\n{body}\n", encoding="utf-8")
+def _make_program(path: Path, body: str, options: str = "") -> str:
+    path.write_text(f"#!{sys.executable} {options}\n{body}\n", encoding="utf-8")
     path.chmod(path.stat().st_mode | stat.S_IXUSR)
     return str(path)
 
@@ -113,3 +116,22 @@ def qgis(tmp_path_factory: pytest.TempPathFactory) -> Qgis:
     enabled = made.process("plugins", "enable", "geoseg_qgis")
     assert enabled.returncode == 0, enabled.stderr
     return made
+
+
+@pytest.fixture(scope="session")
+def warm_qgis(qgis: Qgis) -> Iterator[Qgis]:
+    """Return a QGIS whose geoseg has its libraries loaded; for what is no matter of how the program itself starts."""
+    if not hasattr(os, "pidfd_open"):
+        yield qgis
+        return
+    with tempfile.TemporaryDirectory(prefix="qgis-") as folder:
+        place = Path(folder)
+        paths = [str(ROOT), str(ROOT / "cli")]
+        command = [sys.executable, "-P", warm.__file__, str(place / "line"), *paths]
+        client = _make_program(place / "geoseg", warm.CLIENT.format(address=str(place / "line")), "-IS")
+        environment = qgis.environment | {"PYTHONUTF8": "1"}
+        with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as server:
+            assert server.stdout is not None
+            assert server.stdout.readline() == "ready\n"
+            yield replace(qgis, environment=qgis.environment | {"GEOSEG_EXECUTABLE": client}, geoseg=client)
+            server.kill()

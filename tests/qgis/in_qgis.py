@@ -184,7 +184,7 @@ seen["part"] = [part.xMinimum(), part.yMinimum(), part.xMaximum(), part.yMaximum
 # Cancel, and resume
 told = Told(cancel_from=5)
 start = time.monotonic()
-big = {"INPUT": scene, "OUTPUT": str(folder / "canceled.tif"), "EXTRA": "--tile 512"}
+big = {"INPUT": scene, "OUTPUT": str(folder / "canceled.tif"), "EXTRA": "--tile 256"}
 context = QgsProcessingContext()
 context.setProject(project)
 algorithm = registry.createAlgorithmById("geoseg:predict")

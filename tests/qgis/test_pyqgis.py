@@ -23,14 +23,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with rasterio.open(made / "bare.tif", "w", driver="GTiff", width=9, height=9, count=3, dtype="uint8") as bare:
         bare.write(np.zeros((3, 9, 9), np.uint8))
     for path, whole in ((made / "scene.tif", SCENE), (made / "truth.tif", TRUTH)):
-        cut_out(path, whole, Window(0, 0, 1024, 768))
+        cut_out(path, whole, Window(0, 0, 1024, 448))
     return made
 
 
 @pytest.fixture(scope="session")
-def seen(qgis: Any, folder: Path) -> dict[str, Any]:
+def seen(warm_qgis: Any, folder: Path) -> dict[str, Any]:
     """Return what `in_qgis.py` saw."""
-    done = qgis.python(Path(__file__).with_name("in_qgis.py"), folder, folder / "scene.tif", folder / "truth.tif")
+    done = warm_qgis.python(Path(__file__).with_name("in_qgis.py"), folder, folder / "scene.tif", folder / "truth.tif")
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.endswith("done\n")
     found: dict[str, Any] = json.loads((folder / "seen.json").read_text(encoding="utf-8"))
