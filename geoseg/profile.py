@@ -12,6 +12,7 @@ from geoseg.machine import available_cores
 
 READ, SCORE, PASTE, WRITE, ASSEMBLE = "read", "score", "paste", "write", "assemble"
 """Work."""
+_WORK = READ, SCORE, PASTE, WRITE
 PIXELS, DEVICE, WRITERS = "pixels", "device", "writers"
 """What was waited for: pixels by the owner of a device, the device and the writers by its finisher."""
 MAP = "map"
@@ -63,15 +64,20 @@ class Profile:
         self._stretches: dict[str, tuple[float, float]] = {}
         self._lock = threading.Lock()
         self.workers: int | None = None
-        """Threads that map tiles; where devices are fed, that read, and that write. None where a cluster does it."""
+        """Threads that score; where devices are fed, that read, and that write. None where a cluster does it."""
         self.devices = 0
-        """How many were fed; 0 where workers mapped tile by tile."""
+        """How many were fed; 0 where the scores come from this machine's cores, or a cluster's."""
 
     def add(self, stage: str, seconds: float, cpu_seconds: float = 0.0) -> None:
         """Add to the seconds of a stage, and to those that it computed; any thread may."""
         with self._lock:
             self._seconds[stage] = self._seconds.get(stage, 0.0) + seconds
             self._cpu_seconds[stage] = self._cpu_seconds.get(stage, 0.0) + cpu_seconds
+
+    def waited(self, stage: str, seconds: float) -> None:
+        """Add to the seconds that something was waited for; it says nothing where the cores are the only device."""
+        if self.devices:
+            self.add(stage, seconds)
 
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:
@@ -157,9 +163,9 @@ class Profile:
         )
 
     def _limit_of_workers(self, map_s: float) -> Limit:
-        """Return what limited workers that map tile by tile."""
+        """Return what limited threads that score."""
         seconds = self.seconds
-        busy_s = sum(seconds.values())
+        busy_s = sum(seconds.get(stage, 0.0) for stage in _WORK)
         if self.workers is not None and busy_s < (1 - _IDLE) * self.workers * map_s:
             idle = 1 - busy_s / (self.workers * map_s)
             return Limit(
@@ -183,7 +189,7 @@ class Profile:
         """Return plain values by name."""
         limit = self.limit
         return {
-            "busy_seconds": _rounded(self.seconds, READ, SCORE, PASTE, WRITE),
+            "busy_seconds": _rounded(self.seconds, *_WORK),
             "waited_seconds": _rounded(self.seconds, PIXELS, DEVICE, WRITERS),
             "wall_seconds": _rounded(self.wall_seconds, MAP, ASSEMBLE, UPLOAD),
             "workers": self.workers,
@@ -197,7 +203,7 @@ class Profile:
         wall = self.wall_seconds
         lines = [f"{name:<8} {wall[name]:.1f} s by the clock" for name in (MAP, ASSEMBLE, UPLOAD) if name in wall]
         seconds = self.seconds
-        lines += [f"{name:<8} {seconds[name]:.1f} s busy" for name in (READ, SCORE, PASTE, WRITE) if name in seconds]
+        lines += [f"{name:<8} {seconds[name]:.1f} s busy" for name in _WORK if name in seconds]
         waits = ((PIXELS, "a device had none"), (DEVICE, "its results"), (WRITERS, "too many tiles at once"))
         lines += [f"{name:<8} {seconds[name]:.1f} s waited for: {why}" for name, why in waits if name in seconds]
         limit = self.limit

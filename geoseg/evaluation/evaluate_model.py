@@ -202,10 +202,12 @@ def _shared_out(scoring: Scoring, scenes: Sequence[LabeledScene], tiles: int, dt
     """
     rows, cols = (max((scene.tile_shape[axis] for scene in scenes), default=1) for axis in (0, 1))
     largest_px = max((tile.size for scene in scenes for tile in scene.tiles()), default=1)
-    bytes_a_worker = scoring.worker_bytes((rows, cols), len(scoring.bundle.bands), dtype, products=2)
+    each = (
+        scoring.worker_bytes((rows, cols), len(scoring.bundle.bands), dtype, products=2) + _BYTES_A_PIXEL * largest_px
+    )
     # torch has one number of threads for the whole process
     workers = 1 if scoring.engine.device == "torch-cpu" else None
-    return scoring.share_out(tiles, bytes_a_worker + _BYTES_A_PIXEL * largest_px, workers)
+    return scoring.share_out(tiles, lambda count: count * each, workers)
 
 
 def _count_all(

@@ -162,11 +162,22 @@ def _duration(seconds: float) -> str:
 
 
 def worker_bytes(source: Scene, scoring: Scoring, mapping: SceneMapping[Scene], tile: tuple[int, int]) -> int:
-    """Estimate what one worker holds, the blocks that it resamples included."""
+    """Estimate what one worker holds that maps tile by tile, the blocks that it resamples included."""
     scene, names = mapping.scene, len(mapping.output_codes)
     products = sum(names if name == "probabilities" else 1 for name in mapping.keep)
     held = scoring.worker_bytes(tile, len(scene.band_indexes), scene.dtype, products)
     return held + _resampling_bytes(source, scene)
+
+
+def scorers_bytes(
+    source: Scene, scoring: Scoring, mapping: SceneMapping[Scene], tile: tuple[int, int], workers: int
+) -> int:
+    """Estimate what so many threads hold that go down a scene together: a band of it, and what each scores."""
+    capacity = capacity_of(scoring, mapping, tile, workers)
+    width_px = min(capacity.cols * tile[1], mapping.grid.width_px)
+    scene, bands = mapping.scene, len(mapping.scene.band_indexes)
+    shared = capacity.memory_bytes + scoring.sweep_bytes(width_px, bands, scene.dtype)
+    return shared + workers * (scoring.scorer_bytes(bands) + _resampling_bytes(source, scene))
 
 
 def _resampling_bytes(source: Scene, scene: Scene) -> int:
@@ -181,9 +192,10 @@ def _resampling_bytes(source: Scene, scene: Scene) -> int:
 def capacity_of(
     scoring: Scoring, mapping: SceneMapping[Scene], tile: tuple[int, int], workers: int, free: int | None = None
 ) -> Capacity:
-    """Return what is in memory at once where devices are fed, for each of them, with what is `free` now."""
+    """Return what is in memory at once on the way down a scene, for each device, with what is `free` now."""
     free = available_memory_bytes() if free is None else free
-    return Capacity.of(mapping, tile, workers=workers, devices=len(scoring.engine.each), free_bytes=free)
+    devices = len(scoring.engine.each) if scoring.is_swept else 0
+    return Capacity.of(mapping, tile, workers=workers, devices=devices, free_bytes=free)
 
 
 def swept_bytes(source: Scene, scoring: Scoring, mapping: SceneMapping[Scene], capacity: Capacity, workers: int) -> int:

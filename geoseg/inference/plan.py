@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
@@ -17,6 +17,7 @@ from geoseg.inference.estimate import (
     capacity_of,
     estimate,
     readers_that_fit,
+    scorers_bytes,
     stored_bytes,
     swept_bytes,
     worker_bytes,
@@ -88,7 +89,7 @@ class PlanOptions(ScoringOptions, PartOptions, total=False):
     tile: int | None
     """Edge of the tiles in pixels. It affects memory and how often a run can resume, never a label."""
     workers: int | None
-    """How many tiles are in work at once."""
+    """How many threads score on a CPU, each with its share of the cores; how many read, and write, for a GPU."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -114,7 +115,7 @@ class Plan:
     tile_height_px: int
     tile_width_px: int
     workers: int
-    """How many tiles are in work at once; where devices are fed, how many threads read, and how many write."""
+    """How many threads score; where devices are fed, how many read, and how many write."""
     tile_was_asked: bool = False
     """The user gave the tile; otherwise an unfinished run's is as good."""
     cautions: tuple[str, ...] = ()
@@ -285,17 +286,26 @@ class Plan:
         return self.tiles[index]
 
     @property
-    def windows_run(self) -> int:
-        """How often the network runs if every window holds a valid pixel; those along tile edges run once a tile.
+    def is_gone_down(self) -> bool:
+        """Whether bands of the scene are gone down, so that each window runs once; else it is mapped tile by tile.
 
-        A device that goes down a scene runs each window once. Of an area of interest a sample of points tells in which
-        share of the windows it lies.
+        A scene of one tile is, and what Dask's workers map: theirs may come in any order.
+        """
+        return self.scoring.is_swept or _goes_down(self.scoring, self.tile_count)
+
+    @property
+    def windows_run(self) -> int:
+        """How often the network runs if every window holds a valid pixel.
+
+        Each window once, and again where bands of a wide scene meet; tile by tile those along tile edges once a tile.
+        Of an area of interest a sample of points tells in which share of the windows it lies.
         """
         grid = self.grid
-        rows, cols = len(grid.row_starts), len(grid.col_starts)
-        if not self.scoring.is_swept:
-            rows = repeated_windows(grid.height_px, grid.window_px, grid.stride_px, self.tile_height_px)
-            cols = repeated_windows(grid.width_px, grid.window_px, grid.stride_px, self.tile_width_px)
+        height_px, width_px = self.tile_shape
+        if self.is_gone_down:
+            height_px, width_px = grid.height_px, self.capacity().cols * width_px
+        rows = repeated_windows(grid.height_px, grid.window_px, grid.stride_px, height_px)
+        cols = repeated_windows(grid.width_px, grid.window_px, grid.stride_px, width_px)
         if self.mapping.area is None:
             return rows * cols
         shape = len(grid.row_starts), len(grid.col_starts)
@@ -304,9 +314,12 @@ class Plan:
     @property
     def memory_bytes(self) -> int:
         """Estimate of the peak resident memory: a base, and what each worker holds; no term grows with the scene."""
-        if self.scoring.is_swept:
-            return swept_bytes(self.source, self.scoring, self.mapping, self.capacity(), self.workers)
-        return BASELINE_BYTES + self.workers * worker_bytes(self.source, self.scoring, self.mapping, self.tile_shape)
+        source, scoring, mapping = self.source, self.scoring, self.mapping
+        if scoring.is_swept:
+            return swept_bytes(source, scoring, mapping, self.capacity(), self.workers)
+        if self.is_gone_down:
+            return BASELINE_BYTES + scorers_bytes(source, scoring, mapping, self.tile_shape, self.workers)
+        return BASELINE_BYTES + self.workers * worker_bytes(source, scoring, mapping, self.tile_shape)
 
     @property
     def device_bytes(self) -> int:
@@ -431,10 +444,7 @@ def plan(
     if scoring.is_swept:
         busy = readers_that_fit(source, scoring, mapping, shape, workers)
     else:
-        tiles = math.ceil(seen.shape[0] / shape[0]) * math.ceil(seen.shape[1] / shape[1])
-        scoring, busy = scoring.share_out(
-            tiles, worker_bytes(source, scoring, mapping, shape), workers, tile=max(shape)
-        )
+        scoring, busy = _shared_out(source, scoring, mapping, shape, workers)
     cautions = warn_if_unlike(seen, bundle, scale, factor)
     scoring = scoring.exported(announcer(announce), progress)
     made = Plan(source, scoring, mapping, *shape, busy, tile is not None, cautions)
@@ -445,6 +455,25 @@ def plan(
             "larger `tile` gives the same map sooner"
         )
     return made
+
+
+def _goes_down(scoring: Scoring, tiles: int) -> bool:
+    """Say whether threads of this machine go down a scene of so many tiles together."""
+    from geoseg.inference.execution import is_scheduled  # noqa: PLC0415 - Dask takes long to import
+
+    return scoring.shares_windows and tiles > 1 and not is_scheduled()
+
+
+def _shared_out(
+    source: Scene, scoring: Scoring, mapping: SceneMapping[Scene], tile: tuple[int, int], workers: int | None
+) -> tuple[Scoring, int]:
+    """Return the scoring with its share of the cores, and how many workers score at once."""
+    tiles = len(Tiling(*mapping.grid.shape, *tile))
+    if _goes_down(scoring, tiles):
+        bytes_of = partial(scorers_bytes, source, scoring, mapping, tile)
+        return scoring.share_out(len(mapping.grid), bytes_of, workers, tile=max(tile))
+    each = worker_bytes(source, scoring, mapping, tile)
+    return scoring.share_out(tiles, lambda count: count * each, workers, tile=max(tile))
 
 
 def kept(*, confidence: bool, probabilities: bool) -> tuple[ProductName, ...]:

@@ -34,6 +34,8 @@ _BATCH_SHARE = 0.25
 _CPU_WORKERS = 8  # more cores than this work together on a window: each worker holds a tile's rows in memory
 _GPU_WORKERS = 4  # tiles that are scored and thrown away: one is on the device, the others are read
 _READERS = 16  # as many write: 12 to 14 ms a megapixel in all, so that 16 cores feed 1000 Mpx/s
+_AHEAD = 3
+"""Results of one of a few threads that score ahead: one in work, and its share of those that wait."""
 _MIRRORED_STEPS = 2
 """By how many of the network's steps, at least, a scene smaller than a window is mirrored beyond its edges."""
 _LEAST_WINDOW_PX = 192
@@ -151,10 +153,10 @@ class Scoring:
 
     @property
     def crew(self) -> int:
-        """How many tiles are in work at once where the memory allows it.
+        """How many windows are scored at once where the memory allows it.
 
-        On a CPU each worker scores its own tile with its share of the cores, so reading and writing hide behind
-        scoring; a GPU is fed by a few.
+        On a CPU each worker scores with its share of the cores, so that reading and writing hide behind it; a GPU is
+        fed by a few.
         """
         usual = _CPU_WORKERS if self.engine.on_cpu else 1 if self.engine.device == "mps" else _GPU_WORKERS
         return min(usual, available_cores())
@@ -168,7 +170,7 @@ class Scoring:
 
     @property
     def is_swept(self) -> bool:
-        """Whether devices go down a scene that is mapped, and are fed; on the CPU workers map tile by tile."""
+        """Whether devices go down a scene that is mapped, and are fed; on the CPU nothing else computes."""
         return not self.engine.on_cpu or bool(self.engine.others)
 
     @property
@@ -176,19 +178,38 @@ class Scoring:
         """How many threads read for devices, and how many write: they have the cores to themselves."""
         return max(2, min(_READERS, available_cores()))
 
+    @property
+    def shares_windows(self) -> bool:
+        """Whether threads of this machine may score the windows of a scene in any order."""
+        return self.engine.same_in_any_batch and not self.is_swept
+
     def worker_bytes(self, tile: tuple[int, int], bands: int, dtype: str, products: int) -> int:
         """Estimate what one worker holds while it maps a tile of a shape (rows, cols), of which it keeps `products`."""
-        window_px, classes = self.window_px, len(self.bundle.output_codes)
-        overlaps = 4 * classes * (2 * self.overlap_px * tile[1] + 3 * window_px**2)
-        patch = window_px * (tile[1] + 2 * window_px) * (bands * np.dtype(dtype).itemsize + 1)
         result = tile[0] * tile[1] * (2 * products + 1)  # as it is, encoded, and its overviews
+        return self.sweep_bytes(tile[1], bands, dtype) + result + self.batch_bytes(bands)
+
+    def sweep_bytes(self, width_px: int, bands: int, dtype: str) -> int:
+        """Estimate what is held of so many columns on the way down: sums that wait, and two rows of windows."""
+        window_px, classes = self.window_px, len(self.bundle.output_codes)
+        overlaps = 4 * classes * (2 * self.overlap_px * width_px + 3 * window_px**2)
+        patch = window_px * (width_px + 2 * window_px) * (bands * np.dtype(dtype).itemsize + 1)
+        return overlaps + 2 * patch
+
+    def scorer_bytes(self, bands: int) -> int:
+        """Estimate what one thread holds that scores windows ahead, with its results that wait to be added up."""
+        waiting = 4 * len(self.bundle.output_codes) * self.batch_size * self.window_px**2
+        return self.batch_bytes(bands) + _AHEAD * waiting
+
+    def batch_bytes(self, bands: int) -> int:
+        """Estimate what scoring one batch takes on a CPU."""
+        window_px, classes = self.window_px, len(self.bundle.output_codes)
         scoring = self.engine.memory_bytes(self.batch_size)
         if self.network_factor > 1:  # the means that the network sees, and what it says of them interpolated
             scoring += self.batch_size * (5 * bands * self.engine.window_px**2 + 4 * classes * window_px**2)
         if self.tta > 1:
             turned = 4 * classes * self.batch_size * window_px**2  # a sum, and one more way turned back
             scoring += 2 * turned
-        return overlaps + 2 * patch + result + scoring
+        return scoring
 
     def device_bytes(self, width_px: int, bands: int, dtype: str, products: int) -> int:
         """Estimate what a GPU holds that goes down so many columns, of which it keeps `products`; 0 elsewhere.
@@ -206,16 +227,16 @@ class Scoring:
         return self.engine.device_bytes(self.batch_size) + pixels + sums + turned + rows
 
     def share_out(
-        self, tiles: int, bytes_a_worker: int, workers: int | None = None, **smaller: object
+        self, pieces: int, bytes_of: Callable[[int], int], workers: int | None = None, **smaller: object
     ) -> tuple[Self, int]:
-        """Return the scoring with its share of the cores, and how many of some tiles are in work at once.
+        """Return the scoring with its share of the cores, and how many workers score at once.
 
         Parameters
         ----------
-        tiles : int
-            How many there are.
-        bytes_a_worker : int
-            What one worker holds.
+        pieces : int
+            How many tiles or windows there are for them.
+        bytes_of : callable
+            What so many workers hold.
         workers : int, optional
             How many are asked for; by default as many as the cores and the memory allow.
         **smaller
@@ -228,20 +249,19 @@ class Scoring:
 
         """
         asked = self.crew if workers is None else positive("workers", workers)
-        least = min(asked, tiles) if workers is not None else 1
-        free = available_memory_bytes()
-        fitting = (free - BASELINE_BYTES) // bytes_a_worker
-        if fitting < least:
+        most, free = min(asked, pieces), available_memory_bytes()
+        least = most if workers is not None else 1
+        busy = next((count for count in range(most, 0, -1) if BASELINE_BYTES + bytes_of(count) <= free), 0)
+        if busy < least:
             options = {"window": self.engine.window_px, **smaller, "batch_size": self.batch_size}
             options |= {"workers": least} if least > 1 else {}
-            *most, last = [f"`{name}` (now {value})" for name, value in options.items()]
+            *others, last = [f"`{name}` (now {value})" for name, value in options.items()]
             coarse = f", or a finer `network_resolution`: one of its pixels is {self.network_factor:.4g} of the map's"
             raise UsageError(
-                f"this plan needs about {size_text(BASELINE_BYTES + least * bytes_a_worker)} of memory, "
-                f"{size_text(free)} are free; choose a smaller {', '.join(most)} or {last}"
+                f"this plan needs about {size_text(BASELINE_BYTES + bytes_of(least))} of memory, "
+                f"{size_text(free)} are free; choose a smaller {', '.join(others)} or {last}"
                 f"{coarse if self.network_factor > 1 else ''}"
             )
-        busy = max(1, min(asked, tiles, fitting))
         return replace(self, engine=self.engine.with_threads(max(1, available_cores() // busy))), busy
 
     def exported(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 from weakref import WeakKeyDictionary
@@ -146,7 +146,8 @@ def _blended(
         if overlaps.is_empty and not wanted.any():
             continue
         overlaps.start_row(window_row.shared_px)
-        for pixels, probabilities in finished_pixels(mapping, engine, overlaps, window_row, patch, wanted):
+        scored = scored_windows(mapping, engine, window_row, patch, wanted)
+        for pixels, probabilities in finished_pixels(mapping.grid, engine, overlaps, window_row, scored):
             checkpoint()
             inside = pixels.intersection(tile)
             if inside is not None:
@@ -230,26 +231,19 @@ def _mirrored(length_px: int, inside_px: int) -> NDArray[np.int64]:
     return np.minimum(there, 2 * inside_px - 1 - there)
 
 
-def finished_pixels(  # noqa: PLR0913, PLR0917 - each is a noun of its own
-    mapping: SceneMapping[Readable],
-    engine: Engine,
-    overlaps: Overlaps,
-    window_row: WindowRow,
-    patch: Patch,
-    wanted: NDArray[np.bool_],
+def finished_pixels(
+    grid: WindowGrid, engine: Engine, overlaps: Overlaps, window_row: WindowRow, scored: Iterable[Any]
 ) -> Iterator[tuple[Window, Any]]:
     """Yield what one row of windows finishes, pixels of the scene and their probabilities (class, row, col).
 
-    `wanted` (row, col) are the pixels of its footprint that get a label: windows without one are not scored.
-    Window by window on a CPU, whose cache still holds them; the whole row at once elsewhere, for few and large calls.
+    `scored` are the weighted probabilities (class, row, col) of its windows. Window by window on a CPU, whose cache
+    still holds them; the whole row at once elsewhere, for few and large calls.
     """
-    grid, footprint = mapping.grid, window_row.footprint
+    footprint = window_row.footprint
     starts = [grid.col_starts[col] for col in window_row.cols]
     shared = [start + grid.window_px - following for start, following in itertools.pairwise(starts)]
     blocks = []
-    for start, shared_px, weighted in zip(
-        starts, [*shared, 0], _score_row(mapping, engine, window_row, patch, wanted), strict=True
-    ):
+    for start, shared_px, weighted in zip(starts, [*shared, 0], scored, strict=True):
         with device_faults(engine.device):
             block = overlaps.finish(weighted, start - footprint.col, shared_px)
         if engine.xp is np:
@@ -262,10 +256,34 @@ def finished_pixels(  # noqa: PLR0913, PLR0917 - each is a noun of its own
         yield Window(footprint.row, footprint.col, *whole.shape[1:]), whole
 
 
-def _score_row(
-    mapping: SceneMapping[Readable], engine: Engine, window_row: WindowRow, patch: Patch, wanted: NDArray[np.bool_]
+class Scorer(Protocol):
+    """How windows of a row are scored: `score` does it when it is asked for them, others may begin at once."""
+
+    def __call__(
+        self,
+        engine: Engine,
+        footprint: Any,  # noqa: ANN401 - an engine's own kind of array
+        windows: Sequence[Window],
+        weights: Weights,
+        batch_size: int,
+    ) -> Iterator[Any]:
+        """Return the probabilities (class, row, col) of each window times its weights, in order."""
+        ...
+
+
+def scored_windows(  # noqa: PLR0913, PLR0917 - each is a noun of its own
+    mapping: SceneMapping[Readable],
+    engine: Engine,
+    window_row: WindowRow,
+    patch: Patch,
+    wanted: NDArray[np.bool_],
+    scorer: Scorer | None = None,
 ) -> Iterator[Any]:
-    """Yield the weighted probabilities (class, row, col) of each window; zeros for those without a pixel to label."""
+    """Return the weighted probabilities (class, row, col) of each window of a row.
+
+    `wanted` (row, col) are the pixels of its footprint that get a label: windows without one are not scored, and get
+    zeros. `scorer` is `score` if left out.
+    """
     window_px, first = mapping.grid.window_px, window_row.footprint.col
     windows = [Window(0, mapping.grid.col_starts[col] - first, window_px, window_px) for col in window_row.cols]
     seen = [place for place, window in enumerate(windows) if wanted[window.rows, window.cols].any()]
@@ -274,12 +292,25 @@ def _score_row(
         pixels = mirrored_beyond(mapping.grid, patch)
         footprint = engine.upload(pixels.data, pixels.valid)
         weights = Weights(window_row.weights.rows[seen], window_row.weights.cols[seen])
-        scored = score(engine, footprint, [windows[place] for place in seen], weights, mapping.batch_size)
+        chosen = [windows[place] for place in seen]
+        scored = (scorer or score)(engine, footprint, chosen, weights, mapping.batch_size)
+    return _with_zeros(mapping, engine, window_row.footprint, windows, set(seen), scored)
+
+
+def _with_zeros(  # noqa: PLR0913, PLR0917 - as above
+    mapping: SceneMapping[Readable],
+    engine: Engine,
+    footprint: Window,
+    windows: Sequence[Window],
+    seen: Collection[int],
+    scored: Iterator[Any],
+) -> Iterator[Any]:
+    """Yield what is scored of each window of a row, zeros for the others; a fault of the model tells the window."""
     for place, window in enumerate(windows):
         try:
-            found = next(scored) if place in seen else engine.zeros((engine.classes, window_px, window_px))
+            found = next(scored) if place in seen else engine.zeros((engine.classes, *window.shape))
         except ModelError as fault:
-            row, col = window_row.footprint.row, first + window.col
+            row, col = footprint.row, footprint.col + window.col
             where = f"(in the window at row {row}, column {col} of {shown(mapping.scene.path)})"
             raise ModelError(f"{fault} {where}", fault.parameter) from fault.__cause__
         yield found

@@ -16,7 +16,7 @@ from geoseg.inference import SceneMapping
 from geoseg.inference.pipeline import Capacity, Job, run_pipeline
 from geoseg.legend import LandCover, Legend
 from geoseg.profile import ASSEMBLE, MAP, PIXELS, READ, SCORE, UPLOAD, WRITE, WRITERS, Profile
-from geoseg.raster import Patch, Scene, Window, WindowGrid, tiles
+from geoseg.raster import Scene, Window, WindowGrid, tiles
 from tests.inference.clock_device import Clock
 from tests.inference.conftest import MakeScene, WholeTiles
 
@@ -140,11 +140,11 @@ def test_what_is_slow_limits_workers(
             time.sleep(NAP_S)
         return np.full((len(batch), 2, *batch.shape[2:]), 0.5, np.float32)
 
-    plain = Scene.read
+    plain = Scene.read_into
 
-    def slowly(self: Scene, window: Window) -> Patch:
-        time.sleep(NAP_S)
-        return plain(self, window)
+    def slowly(self: Scene, parts: Sequence[tuple[Window, NDArray[Any]]]) -> list[NDArray[np.bool_] | None]:
+        time.sleep(5 * NAP_S)
+        return plain(self, parts)
 
     scene = make_scene(300, 200)
     made = geoseg.plan(
@@ -154,16 +154,17 @@ def test_what_is_slow_limits_workers(
         workers=1,
     )
     if slow == "read":
-        monkeypatch.setattr(Scene, "read", slowly)
+        monkeypatch.setattr(Scene, "read_into", slowly)
+        monkeypatch.setattr("geoseg.inference.pipeline.slabs._CHUNK_PX", 1 << 10)
     profile = geoseg.Profile()
     made.run(tmp_path / "map.tif", profile=profile)
     limit = profile.limit
     assert limit is not None
     assert limit.what.startswith({"read": "reading took", "score": "the network took"}[slow]), str(profile)
-    assert set(profile.seconds) == {"read", "score", "write"}
+    assert set(profile.seconds) == {"read", "score", "paste", "write"}
     assert min(profile.seconds.values()) > 0
     assert 0 < profile.cpu_seconds["write"] < profile.seconds["write"] + CLOCKS_S
-    assert sum(profile.seconds.values()) <= profile.wall_seconds[MAP]
+    assert all(profile.seconds[stage] <= profile.wall_seconds[MAP] for stage in ("read", "paste", "write"))
     assert profile.wall_seconds["assemble"] > 0
 
 

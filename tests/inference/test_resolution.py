@@ -110,7 +110,7 @@ def test_an_interrupted_run_goes_on_at_its_resolution_alone(scene: Scene, bundle
     said: list[str] = []
     seen: list[Progress] = []
     geoseg.predict(scene, out, resolution="model", announce=said.append, progress=seen.append, **knobs)
-    assert seen[0].pieces_done == 1
+    assert 0 < seen[0].pieces_done < seen[0].pieces_total
     assert any("working on pixels of 1.3 m, the scene's are 0.5 m" in line for line in said)
     assert not parts_folder(out).exists()
     np.testing.assert_array_equal(

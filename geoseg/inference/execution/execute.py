@@ -326,8 +326,8 @@ def _map_missing(  # noqa: PLR0913, PLR0917 each is a noun the reader expects he
     missing = [index for index in asked if index not in journal.finished]
     form = PartFormat.of(plan.scene.shape, plan.tile_shape, outputs.storage)
     parts = Parts(plan.products, journal.parts, form, store)
-    if plan.scoring.is_swept and not is_scheduled():
-        _feed_devices(plan, missing, parts, finished, told.profile)
+    if plan.is_gone_down and not is_scheduled():
+        _go_down(plan, missing, parts, finished, told.profile)
         return
     plan.scoring.on_one_device("a map by Dask's workers")
     told.profile.workers = None if is_scheduled() else plan.workers
@@ -345,18 +345,19 @@ def _map_missing(  # noqa: PLR0913, PLR0917 each is a noun the reader expects he
         run_tasks(TileTask(plan, parts, run), missing, plan.workers, done, told.announce, unfit)
 
 
-def _feed_devices(
+def _go_down(
     plan: Plan,
     missing: Sequence[int],
     parts: Parts,
     finished: Callable[[int], None],
     profile: Profile,
 ) -> None:
-    """Have the plan's devices go down the scene."""
-    profile.workers, profile.devices = plan.workers, len(plan.engine.each)
+    """Have the plan's devices go down the scene, or threads that score windows on this machine's cores."""
+    fed = plan.scoring.is_swept
+    profile.workers, profile.devices = plan.workers, len(plan.engine.each) if fed else 0
     job = Job(plan.mapping, plan.tile, plan.tile_cols, parts.begin, profile, parts.form.rows_at_once)
     engines = [replace(plan.scoring, engine=each).open for each in plan.engine.each]
-    run_pipeline(job, missing, engines, plan.capacity(), plan.workers, finished)
+    run_pipeline(job, missing, engines, plan.capacity(), plan.workers, finished, 0 if fed else plan.workers)
 
 
 def _begin_maps(

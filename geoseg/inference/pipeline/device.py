@@ -9,9 +9,11 @@ driven row by row here, as a tile drives it.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from functools import partial
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -24,6 +26,8 @@ from geoseg.inference.pipeline.slabs import SlabFeed
 from geoseg.inference.tile import (
     Readable,
     SceneMapping,
+    TileMap,
+    WindowRow,
     empty_map,
     finished_pixels,
     fitting_batch,
@@ -31,15 +35,19 @@ from geoseg.inference.tile import (
     labeled,
     no_number,
     paste,
+    score,
+    scored_windows,
     window_rows,
 )
 from geoseg.legend import NODATA
-from geoseg.model import Course, Engine, FinishedRows, OutOfMemory, Slab, Sweep, Ticket
-from geoseg.profile import DEVICE, PASTE, PIXELS, SCORE, WRITERS
+from geoseg.model import Course, Engine, FinishedRows, OutOfMemory, Slab, Sweep, Ticket, Weights
+from geoseg.profile import DEVICE, PASTE, PIXELS, SCORE, WRITERS, Profile
 from geoseg.raster import Patch, Window
 
 _IN_FLIGHT = 3
 """Tickets that are not redeemed: the device has work while one is pasted."""
+_SCORED_AHEAD = 2
+"""The same where this machine's cores score, a few windows ahead."""
 
 
 class Owner:
@@ -94,8 +102,10 @@ class Owner:
         mapping, profile = self._job.mapping, self._job.profile
         course = course_of(mapping, tile_rows.area, batch_size)
         feed.begin(course)
+        crews = self._crews
+        scorers = None if crews.pool is None else Scorers(crews.pool, crews.scorers, profile)
         with profile.timed(SCORE):
-            sweep = begin_sweep(mapping, engine, tile_rows.area, batch_size)
+            sweep = begin_sweep(mapping, engine, tile_rows.area, batch_size, scorers)
         for _ in course.row_starts:
             slab = feed.next(self._wait_for_pixels)
             with profile.timed(SCORE):
@@ -110,7 +120,8 @@ class Owner:
         if ticket is not None:
             self._in_flight += 1
             self.finisher.hand(ticket, tile_rows)
-        self._wait_for(lambda: self._in_flight < _IN_FLIGHT)
+        most = _IN_FLIGHT if self._crews.pool is None else _SCORED_AHEAD
+        self._wait_for(lambda: self._in_flight < most)
 
     def _make_smaller(self, engine: Engine, band: Band, batch_size: int, next_row: int) -> None:
         """Put off what is left of a band, with a smaller batch or in narrower bands."""
@@ -133,7 +144,7 @@ class Owner:
 
     def _wait_for_pixels(self, ready: Callable[[], bool]) -> float:
         waited_s = self._wait_for(ready)
-        self._job.profile.add(PIXELS, waited_s)
+        self._job.profile.waited(PIXELS, waited_s)
         return waited_s
 
     def _noticed(self) -> None:
@@ -286,7 +297,7 @@ class Finisher:
         if tile_rows.is_spoiled:
             return
         try:
-            with self._job.profile.timed(DEVICE):
+            with self._job.profile.timed(DEVICE if self._crews.pool is None else SCORE):
                 found = ticket.result()
         except OutOfMemory:
             self._spoil(tile_rows)
@@ -304,7 +315,7 @@ class Finisher:
     def _make_room(self, count: int) -> None:
         """Wait until so many tiles more may be held; a row of tiles that is too wide for that waits for all others."""
         waited_s = self.mail.wait_for(lambda: self._tiles == 0 or self._tiles + count <= self._crews.tiles)
-        self._job.profile.add(WRITERS, waited_s)
+        self._job.profile.waited(WRITERS, waited_s)
         self._tiles += count
 
     def _write(self, tile: TileInWork) -> None:
@@ -324,12 +335,18 @@ class Finisher:
         self._write(tile)
 
 
-def begin_sweep(mapping: SceneMapping[Readable], engine: Engine, area: Window, batch_size: int) -> Sweep:
+def begin_sweep(
+    mapping: SceneMapping[Readable],
+    engine: Engine,
+    area: Window,
+    batch_size: int,
+    scorers: Scorers | None = None,
+) -> Sweep:
     """Begin to go down the windows that touch an area of the scene: in the engine's own way, if it has one."""
     begin: Callable[[Course], Sweep] | None = getattr(engine, "begin", None)
     if begin is not None:
         return begin(course_of(mapping, area, batch_size))
-    return EngineSweep(mapping, engine, area)
+    return EngineSweep(mapping, engine, area, scorers)
 
 
 def course_of(mapping: SceneMapping[Readable], area: Window, batch_size: int) -> Course:
@@ -348,16 +365,62 @@ def course_of(mapping: SceneMapping[Readable], area: Window, batch_size: int) ->
     )
 
 
+class Scorers:
+    """Threads that score the windows of one sweep, in any order and a few ahead of who adds them up in theirs.
+
+    One thread asks for windows, and one takes the results; no more of these are held than are scored at once, and two.
+    """
+
+    def __init__(self, pool: Executor, threads: int, profile: Profile) -> None:
+        self._pool = pool
+        self._most = threads + 2
+        self._profile = profile
+        self._asked: deque[Callable[[], list[Any]]] = deque()
+        self._begun: deque[Future[list[Any]]] = deque()
+
+    def __call__(
+        self,
+        engine: Engine,
+        footprint: Any,  # noqa: ANN401 - an engine's own kind of array
+        windows: Sequence[Window],
+        weights: Weights,
+        batch_size: int,
+    ) -> Iterator[Any]:
+        """Ask for windows, after those that were asked for before; see `Scorer`."""
+        batches = [range(first, len(windows))[:batch_size] for first in range(0, len(windows), batch_size)]
+        for batch in batches:
+            chosen = [windows[place] for place in batch]
+            self._asked.append(partial(self._score, engine, footprint, chosen, weights[batch], batch_size))
+        return self._results(len(batches))
+
+    def _results(self, batches: int) -> Iterator[Any]:
+        for _ in range(batches):
+            while self._asked and len(self._begun) < self._most:
+                self._begun.append(self._pool.submit(self._asked.popleft()))
+            began = perf_counter()
+            scored = self._begun.popleft().result()
+            self._profile.add(SCORE, began - perf_counter())  # the wait is no work of whoever takes them
+            yield from scored
+
+    def _score(self, *batch: Any) -> list[Any]:  # noqa: ANN401 - what `score` takes
+        with self._profile.timed(SCORE):
+            return list(score(*batch))
+
+
 class EngineSweep:
     """An engine on its way down the windows that touch an area.
 
-    Where arrays are numpy's, all is done when `push` returns; elsewhere whoever asks for the result waits for what was
-    begun here. The engine's batches are those of a tile: they end with the row.
+    Where arrays are numpy's, all is done when `push` returns, unless scorers do it ahead of who asks for the result;
+    elsewhere whoever asks waits for what was begun here. The engine's batches are those of a tile: they end with the
+    row.
     """
 
-    def __init__(self, mapping: SceneMapping[Readable], engine: Engine, area: Window) -> None:
+    def __init__(
+        self, mapping: SceneMapping[Readable], engine: Engine, area: Window, scorers: Scorers | None = None
+    ) -> None:
         self._mapping = mapping
         self._engine = engine
+        self._scorers = scorers
         self._rows = iter(window_rows(mapping, area))
         self._above: Patch | None = None
         """The pixels of the row of windows before."""
@@ -368,27 +431,38 @@ class EngineSweep:
         row = next(self._rows)
         footprint = row.footprint
         patch = self._above = _continued(self._above, slab, footprint.height)
-        overlaps = self._overlaps = self._overlaps or Overlaps(self._engine, footprint.width, footprint.height)
         place = Window(footprint.row, footprint.col, footprint.height - row.shared_px, footprint.width)
         wanted = self._mapping.wanted(footprint, patch.valid)
-        if overlaps.is_empty and not wanted.any():
-            return _Claim(FinishedRows(place, {}))
-        overlaps.start_row(row.shared_px)
-        finished = finished_pixels(self._mapping, self._engine, overlaps, row, patch, wanted)
-        if self._engine.xp is np:
+        scored = scored_windows(self._mapping, self._engine, row, patch, wanted, self._scorers)
+        finished: Iterable[tuple[Window, Any]] = self._finished(row, wanted, scored)
+        if self._engine.xp is not np:
+            finished = list(finished)  # which tells the device what to do
+        elif self._scorers is None:
             return _Claim(self._labeled(finished, wanted, place))
-        begun = list(finished)
-        return _Later(lambda: self._labeled(begun, wanted, place))
+        return _Later(partial(self._labeled, finished, wanted, place))
 
     def finish(self) -> Ticket | None:
         """Return None: every row is finished with its own push."""
         return None
 
-    def _labeled(self, finished: Iterable[tuple[Window, Any]], valid: NDArray[np.bool_], place: Window) -> FinishedRows:
-        products = empty_map(self._mapping, self._engine, place)
+    def _finished(
+        self, row: WindowRow, wanted: NDArray[np.bool_], scored: Iterator[Any]
+    ) -> Iterator[tuple[Window, Any]]:
+        """Yield what a row of windows finishes; nothing where it and what waits above it have no pixel to label."""
+        footprint = row.footprint
+        overlaps = self._overlaps = self._overlaps or Overlaps(self._engine, footprint.width, footprint.height)
+        if not overlaps.is_empty or wanted.any():
+            overlaps.start_row(row.shared_px)
+            yield from finished_pixels(self._mapping.grid, self._engine, overlaps, row, scored)
+
+    def _labeled(
+        self, finished: Iterable[tuple[Window, Any]], wanted: NDArray[np.bool_], place: Window
+    ) -> FinishedRows:
+        products: TileMap = {}
         for pixels, probabilities in finished:
+            products = products or empty_map(self._mapping, self._engine, place)
             inside = pixels.relative_to(place)
-            part = labeled(self._mapping, self._engine, probabilities, valid[inside.rows, inside.cols], pixels)
+            part = labeled(self._mapping, self._engine, probabilities, wanted[inside.rows, inside.cols], pixels)
             paste(products, part, inside)
         return FinishedRows(place, products)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -152,6 +153,10 @@ class Crews:
     """Slabs for each device."""
     tiles: int
     """Tiles of each device that are begun and not yet written: more would not fit the memory."""
+    pool: Executor | None = None
+    """Scores windows where the device is this machine's cores."""
+    scorers: int = 0
+    """Its threads."""
 
 
 def area_of(job: Job, band: Band) -> Window:

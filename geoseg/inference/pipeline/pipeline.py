@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -35,6 +36,7 @@ def run_pipeline(  # noqa: PLR0913, PLR0917 each is a noun of its own
     capacity: Capacity,
     workers: int,
     finished: Callable[[int], None],
+    scorers: int = 0,
 ) -> None:
     """Map and write the missing tiles, each device with an engine of its own.
 
@@ -52,6 +54,8 @@ def run_pipeline(  # noqa: PLR0913, PLR0917 each is a noun of its own
         How many threads read, and how many write.
     finished : callable
         Called in this thread with the index of each tile that is written.
+    scorers : int
+        How many threads score windows, where the device is this machine's cores; 0 where it needs none.
 
     Raises
     ------
@@ -60,7 +64,7 @@ def run_pipeline(  # noqa: PLR0913, PLR0917 each is a noun of its own
         by then are told of.
 
     """
-    pipeline = _Pipeline(job, missing, engines, capacity, workers, finished)
+    pipeline = _Pipeline(job, missing, engines, capacity, workers, finished, scorers)
     try:
         pipeline.run()
     finally:
@@ -78,6 +82,7 @@ class _Pipeline:
         capacity: Capacity,
         workers: int,
         finished: Callable[[int], None],
+        scorers: int,
     ) -> None:
         self._mail = Mailbox()
         self._left = len(missing)
@@ -86,7 +91,8 @@ class _Pipeline:
         readers = 1 if job.mapping.scene.driver in _FROM_THE_TOP else workers
         self._readers = Crew("read", readers, self._fail)
         self._writers = Crew("write", workers, self._fail)
-        crews = Crews(self._readers, self._writers, capacity.ring, capacity.tiles)
+        self._pool = ThreadPoolExecutor(scorers, "geoseg-score") if scorers else None
+        crews = Crews(self._readers, self._writers, capacity.ring, capacity.tiles, self._pool, scorers)
         job = replace(job, begin=partial(self._begin, job.begin))
         beside = set(filter(job.is_empty, missing))
         for index in beside:
@@ -108,6 +114,8 @@ class _Pipeline:
         """End the threads, and tell of what was written meanwhile."""
         for stop in (self._readers.stop, self._writers.stop, *(owner.stop for owner in self._owners)):
             stop()
+        if self._pool is not None:
+            self._pool.shutdown(wait=False, cancel_futures=True)
         latest = monotonic() + _AT_MOST_S
         for thread in self._threads:
             with suppress(RuntimeError):  # Ctrl-C came before it was started

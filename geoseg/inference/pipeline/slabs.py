@@ -33,6 +33,9 @@ _CACHE_SHARE = 0.75
 
 HostArray = Callable[[tuple[int, ...], str], NDArray[Any]]
 _WIDEST_PX = 65536
+_WIDEST_ON_CORES_PX = 8192
+"""Of a band that this machine's cores score: a twentieth of windows of 512 px runs twice, and wider ones would take
+more memory than they save time."""
 _SHARE = 0.5
 """Of the memory that is free: a pipeline that takes more leaves too little for what else runs."""
 
@@ -70,6 +73,11 @@ def ring_size(chunk: ChunkShape, width_px: int, stride_px: int, readers: int) ->
     """Return how many slabs a ring needs, so that every reader has a chunk at hand and one to come."""
     ahead = math.ceil(2 * readers / math.ceil(width_px / chunk.cols)) + 1
     return HELD_SLABS + math.ceil(ahead * chunk.rows / stride_px) + 1
+
+
+def _least_ring(chunk: ChunkShape, stride_px: int) -> int:
+    """Return how many slabs a row of chunks may touch: enough where the cores score far slower than they read."""
+    return math.ceil(chunk.rows / stride_px) + 1
 
 
 def slab_bytes(mapping: SceneMapping[Scene], course_width_px: int) -> int:
@@ -318,20 +326,22 @@ class Capacity:
         devices: int,
         free_bytes: int,
     ) -> Self:
-        """Return the widest bands whose slabs and tiles fit the memory: windows on their borders run twice."""
-        most = max(1, _WIDEST_PX // tile[1])
+        """Return the widest bands whose slabs and tiles fit the memory: windows on their borders run twice.
+
+        Without `devices` this machine's cores score.
+        """
+        most = max(1, (_WIDEST_PX if devices else _WIDEST_ON_CORES_PX) // tile[1])
         most = min(most, math.ceil(mapping.grid.width_px / tile[1]))
-        widths = (cls._with(mapping, tile, cols, workers) for cols in range(most, 0, -1))
-        return next(
-            (found for found in widths if devices * found.memory_bytes <= _SHARE * free_bytes),
-            cls._with(mapping, tile, 1, workers),
-        )
+        each = [cls._with(mapping, tile, cols, workers, fed=devices > 0) for cols in range(most, 0, -1)]
+        fitting = (found for found in each if max(1, devices) * found.memory_bytes <= _SHARE * free_bytes)
+        return next(fitting, each[-1])
 
     @classmethod
-    def _with(cls, mapping: SceneMapping[Scene], tile: tuple[int, int], cols: int, workers: int) -> Self:
+    def _with(cls, mapping: SceneMapping[Scene], tile: tuple[int, int], cols: int, workers: int, *, fed: bool) -> Self:
         grid, scene = mapping.grid, mapping.scene
         width_px = min(cols * tile[1] + 2 * grid.window_px, max(grid.width_px, grid.window_px))
-        ring = ring_size(ChunkShape.of(scene), width_px, grid.stride_px, workers)
+        chunk, stride_px = ChunkShape.of(scene), grid.stride_px
+        ring = ring_size(chunk, width_px, stride_px, workers) if fed else _least_ring(chunk, stride_px)
         bands = sum(len(mapping.output_codes) if name == "probabilities" else 1 for name in mapping.keep)
         tiles = max(2 * cols, cols + workers)
         # a tile that is written has its overviews and its encoded bytes beside it

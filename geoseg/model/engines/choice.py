@@ -54,6 +54,11 @@ class EngineChoice:
         return self.device in {"onnx", "torch-cpu", FUNCTION}
 
     @property
+    def same_in_any_batch(self) -> bool:
+        """Tell whether the cores give a window the same bits whatever is scored with it: torch's sums do not."""
+        return self.device in {"onnx", FUNCTION}
+
+    @property
     def each(self) -> tuple[EngineChoice, ...]:
         """The choice for each of the devices, which shares the work with no other."""
         return (replace(self, others=()), *self.others)
