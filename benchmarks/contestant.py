@@ -117,18 +117,14 @@ def geoai(scene: Path, bundle: Path, labels: Path) -> dict[str, float]:
 def stage(scene: Path, bundle: Path, labels: Path) -> dict[str, float]:
     """Map the scene with geoseg, from the file to labels in memory."""
     import numpy as np
+    from stage import stage as labels_of
 
-    from geoseg.inference import map_tile, plan, run_tasks
+    from geoseg.inference import plan
 
     made = plan(scene, model=bundle, overlap=OVERLAP_PX, batch_size=BATCH, blend="mean", device="cpu")
-    engine = made.engine.open()
+    made.open_engine()
     result = np.empty((made.grid.height_px, made.grid.width_px), np.uint8)
-
-    def paste(index: int) -> None:
-        tile = made.tile(index)
-        result[tile.rows, tile.cols] = map_tile(made.mapping, engine, tile)["labels"]
-
-    times = _timed(lambda: run_tasks(paste, range(made.tile_count), made.workers, lambda _: None))
+    times = _timed(lambda: labels_of(made, labels=result))
     np.save(labels, result)
     return times
 

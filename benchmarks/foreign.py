@@ -7,15 +7,15 @@ such files have it. The network is small, so that what is done beside it shows. 
 say all of itself: export a bundle of a U-Net for what people usually bring.
 
 bare    the file in a loop on arrays that are ready, in the fastest way found (bare.py)
-geoseg  inference: a tile for each worker, read, scored, blended and labelled; nothing written
+geoseg  inference: a row of tiles read, scored, blended and labelled; nothing written
 
-They take turns, two or three seconds each, for a machine's pace may change by a third within minutes: each round is
-geoseg's, and is compared with the mean of the bare rate just before and just after it. The figure is the median of the
-rounds. Both run windows of the same scene, of the same size.
+They take turns of a few seconds, for a machine's pace may change by a third within minutes: each round is geoseg's, and
+is compared with the mean of the bare rate just before and just after it. The figure is the median of the rounds. Both
+run windows of the same scene, of the same size.
 
-Inside a round: decoding, cutting, normalizing, the network, weighing, sums, labels, the threads that do it, and at the
-end the wait for the slower of them; a run of one piece has fewer such waits. Windows that touch two tiles are run in
-both, and each counts. Outside: planning, writing, and opening the file, which a run does once; what that takes is told.
+Inside a round: decoding, cutting, normalizing, the network, weighing, sums, labels, the threads that do it, their start
+and the wait for the last of them; a run of one piece has one of these. Outside: planning, writing, and opening the
+file, which a run does once; what that takes is told.
 
 Beside the share by the clock stands that by processor time of the whole process, which other programs on the machine
 change less, and which knows nothing of waiting.
@@ -34,9 +34,10 @@ import numpy as np
 from bare import BareNetwork, Pace, Way
 from report import Report
 from scenes import scene
+from stage import stage, windows_of
 
 import geoseg
-from geoseg.inference import Plan, map_tile, run_tasks
+from geoseg.inference import Plan
 from geoseg.raster import Window
 
 SHARE = 0.9
@@ -44,7 +45,7 @@ SHARE = 0.9
 _READY_WINDOWS = 16
 _BARE_SECONDS = 2.0
 _TILE_PX = 2048
-"""A tile takes a worker two or three seconds."""
+"""A row of tiles of the usual scene takes two workers a few seconds."""
 
 
 def main() -> int:
@@ -108,8 +109,7 @@ def _conditions(made: Plan, way: Way, opening_seconds: float) -> str:
 
 def _rounds(made: Plan, bare: BareNetwork, way: Way, report: Report, rounds: int) -> Iterator[tuple[float, float]]:
     """Yield geoseg's share of the bare pace, by the clock and by processor time, of each round."""
-    tiles, workers = range(made.tile_count), made.workers
-    pieces = [tiles[start : start + workers] for start in range(0, len(tiles) - workers + 1, workers)]
+    pieces = [range(row * made.tile_cols, (row + 1) * made.tile_cols) for row in range(made.tile_rows)]
     before = bare.pace(way, _BARE_SECONDS)
     for number, piece in zip(range(rounds), itertools.cycle(pieces), strict=False):
         ours = _pace(made, piece)
@@ -129,16 +129,10 @@ def _rounds(made: Plan, bare: BareNetwork, way: Way, report: Report, rounds: int
 
 
 def _pace(made: Plan, tiles: Sequence[int]) -> Pace:
-    """Return the pace at which the plan's workers map some tiles."""
-    engine = made.engine.open()
-
-    def mapped(index: int) -> int:
-        return map_tile(made.mapping, engine, made.tile(index))["labels"].size
-
-    each = [made.tile(index) for index in tiles]
-    windows = sum(len(made.grid.rows_touching(tile)) * len(made.grid.cols_touching(tile)) for tile in each)
+    """Return the pace at which the plan's workers map a row of tiles."""
+    windows = windows_of(made, tiles)
     began, began_cpu = time.perf_counter(), time.process_time()
-    run_tasks(mapped, tiles, made.workers, lambda _pixels: None)
+    stage(made, tiles)
     seconds, cpu_seconds = time.perf_counter() - began, time.process_time() - began_cpu
     return Pace(windows / seconds, cpu_seconds * 1e3 / windows)
 

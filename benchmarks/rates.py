@@ -3,7 +3,7 @@
     python benchmarks/rates.py --work FOLDER [--size 8192] [--model BUNDLE] [--rounds 3] [--json PATH] [--quick]
 
 bare     the exported network in a loop on arrays that are ready, in the fastest way found (bare.py)
-stage    inference: every tile read, scored, blended and labelled with the plan's workers; nothing written
+stage    inference: every pixel read, scored, blended and labelled with the plan's workers; nothing written
 predict  geoseg.predict in this process: the stage, parts with overviews, the finished map
 command  `geoseg predict` as a new process
 
@@ -27,8 +27,9 @@ import child
 from bare import BareNetwork, Pace, Way
 from report import Report
 from scenes import scene
+from stage import stage
 
-from geoseg.inference import Plan, map_tile, plan, predict, run_tasks
+from geoseg.inference import Plan, plan, predict
 
 STAGE_SHARE, PREDICT_SHARE, COMMAND_SHARE = 0.95, 0.93, 0.88
 """Of the bare rate; what is promised."""
@@ -71,7 +72,7 @@ def _conditions(made: Plan, ways: list[tuple[Way, Pace]]) -> str:
         f"({made.bundle.architecture}, {made.bundle.weights_bytes / 1e6:.1f} MB), window {made.grid.window_px}, "
         f"overlap {made.grid.overlap_px}, {made.tile_count} tiles of {made.tile_height_px} x {made.tile_width_px}, "
         f"{made.workers} workers, {made.engine.describe()}, batch {made.mapping.batch_size}; {len(made.grid)} windows, "
-        f"{made.windows_run} run, those on tile edges once a tile.\n\n"
+        f"{made.windows_run} run.\n\n"
         f"Ways to call the bare network, windows a second: {tried}."
     )
 
@@ -107,25 +108,6 @@ def _round(  # noqa: PLR0913, PLR0917 - all of what main has
             bare_cpu_ms=bare.cpu_ms_a_window,
         )
         yield name, rate / bare.windows_a_second
-
-
-def stage(made: Plan) -> None:
-    """Map every tile, and write nothing."""
-    engine = made.engine.open()
-    run_tasks(_TileOnly(made, engine), range(made.tile_count), made.workers, lambda _: None)
-
-
-class _TileOnly:
-    """A task that maps a tile and throws it away."""
-
-    def __init__(self, made: Plan, engine: object) -> None:
-        self._made = made
-        self._engine = engine
-
-    def __call__(self, index: int) -> int:
-        """Return the tile's number of pixels."""
-        mapped = map_tile(self._made.mapping, self._engine, self._made.tile(index))  # type: ignore[arg-type]
-        return mapped["labels"].size
 
 
 def _predict(made: Plan, arguments: argparse.Namespace) -> None:

@@ -132,7 +132,7 @@ _STATUS_WORDS: dict[Status, str] = {
 )  # fmt: skip
 @grouped(_RUN)(
     "--workers", type=int, metavar="N",
-    help="Tiles processed at once; on a GPU, threads that read, and threads that write. "
+    help="Windows scored at once on a CPU; on a GPU, threads that read, and threads that write. "
     "[default: from cores and memory]",
 )  # fmt: skip
 @grouped(_RUN)(

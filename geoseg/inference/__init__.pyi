@@ -10,6 +10,7 @@ from .execution import OutputOptions as OutputOptions
 from .execution import Outputs as Outputs
 from .execution import checkpoint as checkpoint
 from .execution import connected as connected
+from .execution import go_down as go_down
 from .execution import item_place as item_place
 from .execution import run_tasks as run_tasks
 from .execution import staged as staged

@@ -17,7 +17,7 @@ from geoseg.errors import GeosegWarning, ModelError, ResumeError, UsageError
 from geoseg.legend import LandCover, Legend
 from geoseg.model import ModelBundle
 from geoseg.progress import Progress
-from geoseg.raster import Scene
+from geoseg.raster import Scene, Window
 from tests.inference.conftest import MakeScene
 from tests.inference.position_engine import CLASSES, window_probabilities
 from tests.inference.whole_scene import whole_map
@@ -75,6 +75,23 @@ def test_the_map_is_that_of_the_whole_scene_at_once(
     np.testing.assert_array_equal(labels_of(out), usual)  # which bits it is does not depend on any of these
     lazy = geoseg.labels(scene, model=model(), **options).compute(scheduler="synchronous")
     np.testing.assert_array_equal(lazy, usual)
+
+
+@pytest.mark.parametrize("options", [{"tile": 64, "workers": 3}, {"tile": 96, "batch_size": 4}, {}], ids=str)
+def test_no_window_of_a_scene_is_scored_twice(scene: Scene, tmp_path: Path, options: dict[str, Any]) -> None:
+    seen = 0
+
+    def counted(batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        nonlocal seen
+        seen += len(batch)
+        return positions(batch)
+
+    made = geoseg.plan(scene, model=model(counted), **options)
+    made.run(tmp_path / "map.tif")
+    valid = scene.read(Window(0, 0, HEIGHT, WIDTH)).valid
+    windows = made.grid.windows_touching(Window(0, 0, HEIGHT, WIDTH))
+    assert made.windows_run == len(windows)
+    assert seen == sum(bool(valid[window.rows, window.cols].any()) for window in windows)
 
 
 def test_stored_values_are_normalized_clipped_to_the_scale_and_mirrored_where_invalid(scene: Scene) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Any, get_args
 
 import numpy as np
@@ -11,18 +12,27 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from geoseg.errors import ModelError
 from geoseg.inference import Blend, SceneMapping
 from geoseg.inference.blend import axis_weights
 from geoseg.inference.pipeline import begin_sweep, course_of
+from geoseg.inference.pipeline.device import Scorers
 from geoseg.inference.tile import mirrored_beyond
 from geoseg.legend import NODATA
 from geoseg.model import Course, FinishedRows, Slab, Sweep
+from geoseg.profile import Profile
 from geoseg.raster import Scene, Window, WindowGrid
 from tests.inference.conftest import MakeScene
 from tests.inference.position_engine import PositionEngine
 from tests.inference.whole_scene import whole_map
 
 CODES = (0, 3, 7, 254)
+
+
+@pytest.fixture(scope="module")
+def pool() -> Iterator[Executor]:
+    with ThreadPoolExecutor(3) as threads:
+        yield threads
 
 
 def slabs(mapping: SceneMapping[Scene], course: Course, released: list[int]) -> Iterator[Slab]:
@@ -54,10 +64,19 @@ def swept(sweep: Sweep, pushed: Iterator[Slab]) -> Iterator[FinishedRows]:
     window=st.integers(4, 40),
     batch=st.integers(1, 9),
     blend=st.sampled_from(get_args(Blend)),
+    threads=st.integers(0, 3),
     data=st.data(),
 )
 def test_labels_of_an_area_equal_the_whole_scene_bit_for_bit(
-    make_scene: MakeScene, height: int, width: int, window: int, batch: int, blend: Blend, data: st.DataObject
+    make_scene: MakeScene,
+    pool: Executor,
+    height: int,
+    width: int,
+    window: int,
+    batch: int,
+    blend: Blend,
+    threads: int,
+    data: st.DataObject,
 ) -> None:
     scene = make_scene(height, width, seed=height * width)
     grid = WindowGrid(height, width, window, data.draw(st.integers(0, window - 1), label="overlap"))
@@ -69,7 +88,8 @@ def test_labels_of_an_area_equal_the_whole_scene_bit_for_bit(
     course, released = course_of(mapping, area, batch), list[int]()
     whole = np.full((height + window, width + window), NODATA, np.uint8)
     whole[:height, :width] = whole_map(scene, grid, blend, CODES)
-    sweep = begin_sweep(mapping, PositionEngine(), area, batch)
+    scorers = Scorers(pool, threads, Profile()) if threads else None
+    sweep = begin_sweep(mapping, PositionEngine(), area, batch, scorers)
     below = course.row_starts[0]
     for rows in swept(sweep, slabs(mapping, course, released)):
         assert rows.place.row == below
@@ -81,6 +101,31 @@ def test_labels_of_an_area_equal_the_whole_scene_bit_for_bit(
             np.testing.assert_array_equal(whole[inside.rows, inside.cols], got)
     assert below == course.row_starts[-1] + window >= area.row_stop
     assert len(released) == len(course.row_starts)
+
+
+def test_scorers_hold_a_few_results_in_order_and_tell_of_the_window_that_fails(
+    make_scene: MakeScene, pool: Executor
+) -> None:
+    scene, grid = make_scene(64, 640, seed=2), WindowGrid(64, 640, 32, 8)
+    mapping = SceneMapping(scene, grid, "hann", 1, CODES)
+    begun: list[int] = []
+
+    class Failing(PositionEngine):
+        def probabilities(self, footprint: Any, windows: Sequence[Window], *rest: Any) -> Any:
+            begun.append(windows[0].col)
+            if windows[0].col == grid.col_starts[9]:
+                raise ModelError("it fails")
+            return super().probabilities(footprint, windows, *rest)
+
+    area = Window(0, 0, 64, 640)
+    sweep = begin_sweep(mapping, Failing(), area, 1, Scorers(pool, 2, Profile()))
+    pushed = slabs(mapping, course_of(mapping, area, 1), [])
+    tickets = [sweep.push(slab) for slab in pushed]
+    assert begun == []  # before anybody asks for a result
+    assert tickets[0] is not None
+    with pytest.raises(ModelError, match=rf"it fails \(in the window at row 0, column {grid.col_starts[9]} of .*\)"):
+        tickets[0].result()
+    assert len(begun) <= 10 + 4
 
 
 def test_a_course_names_each_row_of_pixels_once(make_scene: MakeScene) -> None:

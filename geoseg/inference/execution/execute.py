@@ -30,11 +30,11 @@ from geoseg.inference.execution.outputs import OutputOptions, Outputs, item_plac
 from geoseg.inference.execution.scheduler import is_scheduled, run_tasks, stoppable
 from geoseg.inference.execution.stored import PartsStore, Staged, staged
 from geoseg.inference.execution.tile_task import Needs, Parts, TileDone, TileTask
-from geoseg.inference.pipeline import Job, run_pipeline
+from geoseg.inference.pipeline import Job, TileWriter, run_pipeline
 from geoseg.machine import size_text
 from geoseg.profile import ASSEMBLE, MAP, UPLOAD, Profile
 from geoseg.progress import Progress, Says, announcer
-from geoseg.raster import check_place, is_remote, public_name, shown
+from geoseg.raster import Window, check_place, is_remote, public_name, shown
 from geoseg.raster.landcover import (
     NextStage,
     PartFormat,
@@ -327,7 +327,7 @@ def _map_missing(  # noqa: PLR0913, PLR0917 each is a noun the reader expects he
     form = PartFormat.of(plan.scene.shape, plan.tile_shape, outputs.storage)
     parts = Parts(plan.products, journal.parts, form, store)
     if plan.is_gone_down and not is_scheduled():
-        _go_down(plan, missing, parts, finished, told.profile)
+        go_down(plan, missing, parts.begin, finished, told.profile, parts.form.rows_at_once)
         return
     plan.scoring.on_one_device("a map by Dask's workers")
     told.profile.workers = None if is_scheduled() else plan.workers
@@ -345,17 +345,22 @@ def _map_missing(  # noqa: PLR0913, PLR0917 each is a noun the reader expects he
         run_tasks(TileTask(plan, parts, run), missing, plan.workers, done, told.announce, unfit)
 
 
-def _go_down(
+def go_down(  # noqa: PLR0913, PLR0917 each is a noun the reader expects here
     plan: Plan,
     missing: Sequence[int],
-    parts: Parts,
+    begin: Callable[[int, Window], TileWriter],
     finished: Callable[[int], None],
     profile: Profile,
+    rows_at_once: int | None = None,
 ) -> None:
-    """Have the plan's devices go down the scene, or threads that score windows on this machine's cores."""
+    """Have the plan's devices go down the scene, or threads that score windows on this machine's cores.
+
+    `begin` begins to write a tile, by its index and place; `finished` is told of each that is written. Writers get
+    `rows_at_once` of a tile, or the whole of it.
+    """
     fed = plan.scoring.is_swept
     profile.workers, profile.devices = plan.workers, len(plan.engine.each) if fed else 0
-    job = Job(plan.mapping, plan.tile, plan.tile_cols, parts.begin, profile, parts.form.rows_at_once)
+    job = Job(plan.mapping, plan.tile, plan.tile_cols, begin, profile, rows_at_once)
     engines = [replace(plan.scoring, engine=each).open for each in plan.engine.each]
     run_pipeline(job, missing, engines, plan.capacity(), plan.workers, finished, 0 if fed else plan.workers)
 

@@ -1,5 +1,6 @@
 from .device import begin_sweep as begin_sweep
 from .device import course_of as course_of
 from .job import Job as Job
+from .job import TileWriter as TileWriter
 from .pipeline import run_pipeline as run_pipeline
 from .slabs import Capacity as Capacity

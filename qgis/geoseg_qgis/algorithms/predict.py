@@ -126,7 +126,7 @@ class Predict(GeosegAlgorithm):
         )
         self.add_device()
         self.add(
-            QgsProcessingParameterNumber("WORKERS", tr("Tiles at once"), optional=True, minValue=1),
+            QgsProcessingParameterNumber("WORKERS", tr("Windows at once on a CPU"), optional=True, minValue=1),
             tr("Empty: as cores and memory allow."),
             "--workers",
             advanced=True,
