@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import os
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -38,10 +39,11 @@ def _waiting(work: Callable[..., Any], turn: int, go: Path) -> Callable[..., Any
     turns = itertools.count(1)
 
     def waits(*arguments: Any) -> Any:
+        is_its_turn = next(turns) == turn  # before the work, which a signal may end: then no later one waits
         done = work(*arguments)
-        if next(turns) == turn:
+        if is_its_turn:
             until = time.monotonic() + PATIENCE_S
-            while not go.exists() and time.monotonic() < until:
+            while not go.exists() and time.monotonic() < until and threading.main_thread().is_alive():
                 time.sleep(0.01)
         return done
 

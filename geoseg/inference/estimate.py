@@ -84,6 +84,7 @@ class Estimate:
         rate = self.height_px * self.width_px / 1e6 / max(self.seconds, 1e-9)
         on_gpu = f"gpu      about {size_text(self.device_bytes)} of its {size_text(self.device_total_bytes)}"
         on_gpu += f", {size_text(self.device_free_bytes)} are free"
+        tiles = f"{self.tiles} of {self.tile_width_px} x {self.tile_height_px} px"
         lines = (
             f"scene    {self.scene}: {self.width_px} x {self.height_px} px, {gsd}",
             f"bands    {self.bands}",
@@ -91,7 +92,7 @@ class Estimate:
             f"engine   {self.engine}",
             f"windows  {self.windows} of {self.window_px} px{seen}, overlap {self.overlap_px} px, {how}",
             f"batch    up to {numbered(self.batch_size, 'window')}",
-            f"tiles    {self.tiles} of {self.tile_width_px} x {self.tile_height_px} px, {numbered(self.workers, 'worker')}",
+            f"tiles    {tiles}, {numbered(self.workers, 'worker')}",
             f"memory   about {size_text(self.memory_bytes)}",
             on_gpu if self.device_total_bytes else "",
             f"disk     about {size_text(self.disk_bytes)}",

@@ -47,7 +47,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     monkeypatch.setenv("VSI_CACHE", "FALSE")
     monkeypatch.setenv("CPL_VSIL_CURL_CACHE_SIZE", "32768")
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    running = Server(write_scene(tmp_path / "scene.tif", noise(200, 260)))
+    running = Server(write_scene(tmp_path / "scene.tif", noise(640, 260)))
     yield running
     running.close()
 
@@ -78,7 +78,11 @@ def test_an_address_where_nobody_listens(predict: Predict, server: Server, folde
 
 
 @pytest.mark.parametrize("fault", ["dies", "500", "cut"])
-def test_a_server_that_fails_in_the_middle(server: Server, folder: Path, model: Path, fault: str) -> None:
+def test_a_server_that_fails_in_the_middle(
+    server: Server, folder: Path, model: Path, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    monkeypatch.setattr("geoseg.inference.pipeline.slabs._CHUNK_PX", 1)  # a row of blocks: the end is read late
+
     def fail(state: Progress) -> None:
         if state.pieces_done == 3:
             if fault == "dies":

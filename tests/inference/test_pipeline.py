@@ -463,6 +463,7 @@ def test_slabs_tiles_and_tickets_in_work_are_bounded(make_scene: MakeScene) -> N
     made.write = slow  # type: ignore[method-assign]
     runner = threading.Thread(target=made.run, args=(_Hooked(push=counted),))
     runner.start()
+    assert moved.wait(30)
     while moved.wait(0.4):
         moved.clear()
     # no tile is written: three of them may be begun (one row), and then three tickets of two rows each may wait
