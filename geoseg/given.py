@@ -216,9 +216,15 @@ def _word_or_number(name: str, value: object) -> str | float:
 
 
 def as_path(name: str, value: object) -> str | os.PathLike[str]:
-    """Return a path as it is, bytes as text; UsageError for all else, an empty one included."""
+    """Return a path as it is, bytes as text; UsageError for all else, an empty one included.
+
+    `~/` is the user's home: shells leave it as it is between quotes and in `--out=~/map.tif`, and `mkdir` would make a
+    folder of that name.
+    """
     if isinstance(value, bytes):
         value = os.fsdecode(value)
+    if isinstance(value, str) and value.startswith("~/"):
+        value = os.path.expanduser(value)  # noqa: PTH111 - the text of a path, and of what GDAL knows besides
     if isinstance(value, str) and not value.strip():  # of a variable that is not set; it would be this folder
         raise UsageError(f"`{name}` is empty; give a path", name)
     if isinstance(value, str | os.PathLike):
@@ -380,11 +386,15 @@ _KINDS: dict[str, Callable[[str, Any], Any]] = {
 
 def text_in(file: str | os.PathLike[str]) -> str:
     """Return the text of a file that people wrote. ValueError, in words that follow its name, where it has none."""
+    raw = b""
     try:
-        return text_of(Path(file).read_bytes())
+        raw = Path(file).read_bytes()
+        return text_of(raw)
     except OSError as error:
-        raise ValueError(f"cannot be read: {error.strerror or error}") from None
+        raise ValueError(f"cannot be read: {error.strerror or error}; check the path") from None
     except UnicodeDecodeError as error:
+        if b"\0" in raw:
+            raise ValueError("is not a text file; check the path") from None
         raise ValueError(f"is not UTF-8 text: {error.reason} at byte {error.start}; save it as UTF-8") from None
 
 

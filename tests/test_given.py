@@ -231,6 +231,28 @@ def test_text_is_read_whatever_an_editor_on_windows_made_of_it(tmp_path: Path, e
     assert given_legend(tmp_path / "a.csv").names == ("Wälder",)
 
 
+def test_a_path_from_home_is_found_and_written_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`--out=~/map.tif` comes as it is: no folder called ~ is made."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "legend.txt").write_text("water\nland\n")
+    with rasterio.open(tmp_path / "map.tif", "w", driver="GTiff", width=9, height=9, count=1, dtype="uint8") as file:
+        file.write(np.ones((1, 9, 9), np.uint8))
+    made = geoseg.vectorize("~/map.tif", "~/new/v.gpkg", legend="~/legend.txt", mkdir=True)
+    assert made == tmp_path / "new" / "v.gpkg"
+    assert made.exists()
+    assert geoseg.tabulate("~/map.tif", out="~/t.csv")["pixels"].sum() == 81
+    assert {path.name for path in tmp_path.iterdir()} == {"legend.txt", "map.tif", "new", "t.csv"}
+
+
+@pytest.mark.parametrize("content", [b"\0\1\2\xff", bytes(range(256))])
+def test_what_is_no_text_is_not_to_be_saved_as_utf_8(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "legend.csv").write_bytes(content)
+    with pytest.raises(UsageError, match=r"legend\.csv is not a text file; check the path"):
+        given_legend(tmp_path / "legend.csv")
+
+
 def test_text_of_another_encoding_says_how_to_save_it(tmp_path: Path) -> None:
     for name in ("pairs.csv", "legend.csv", "mixture.json", "points.csv"):
         (tmp_path / name).write_bytes("scene,labels\nWälder.tif,x.tif\n".encode("latin-1"))

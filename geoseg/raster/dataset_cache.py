@@ -43,6 +43,8 @@ _STORES = "/vsis3/:/vsigs/:/vsiaz/"
 _MOST_STAMPS = 64
 """Of a mosaic of thousands not every file is looked at for each read; a run looks at its end."""
 _MESSAGE_CHARACTERS = 240
+_OF_FEATURES = (".fgb", ".geojson", ".geojsonl", ".gml", ".gpkg", ".kml", ".parquet", ".shp")
+_OF_MODELS = (".onnx", ".pt", ".pth", ".safetensors")
 _OWN_REASON = re.compile(r"should be selected|not registered|not supported|unsupported", re.IGNORECASE)
 """Of GDAL's complaints those that say what to do, or that nothing is damaged."""
 _STAC_ITEM = re.compile(r'^STACIT:"?([^"]+?)"?(:[^:"/\\]*)*$', re.IGNORECASE)
@@ -159,9 +161,7 @@ def _complaint(path: str, error: BaseException) -> str:
             return f"{name} is empty (0 bytes); copy it again from its source"
     said = root_message(error, path)
     if "not recognized as being in a supported" in said:
-        inside = _inside(path)
-        what = "not a raster that GDAL knows; give a GeoTIFF, COG, VRT, JPEG2000 or the like"
-        return f"{name} is {what if inside is None else f'an archive; give a raster inside it, such as {inside}'}"
+        return f"{name} is {_other_kind(path)}"
     if _OWN_REASON.search(said):
         return f"cannot read {name}: {said}"
     where = (
@@ -170,6 +170,18 @@ def _complaint(path: str, error: BaseException) -> str:
         else "it may be cut short or damaged: copy it again, or see what rio info says"
     )
     return f"cannot read {name}: {said}; {where}"
+
+
+def _other_kind(path: str) -> str:
+    """Return what a file is that is not a raster, with the way out."""
+    ending, inside = Path(path).suffix.lower(), _inside(path)
+    if inside is not None:
+        return f"an archive; give a raster inside it, such as {inside}"
+    if ending in _OF_FEATURES:
+        return "a file of features (polygons, lines or points); give a raster (are two paths swapped?)"
+    if ending in _OF_MODELS:
+        return "a model; give a raster (are two paths swapped?)"
+    return "not a raster that GDAL knows; give a GeoTIFF, COG, VRT, JPEG2000 or the like"
 
 
 def root_message(error: BaseException, path: str = "") -> str:

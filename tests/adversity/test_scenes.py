@@ -28,6 +28,8 @@ def test_a_missing_file(predict: Predict, folder: Path) -> None:
     ("name", "content", "says"),
     [
         ("text.tif", b"these are words\n" * 100, "is not a raster"),
+        ("parcels.geojson", b'{"type": "FeatureCollection", "features": []}', "is a file of features"),
+        ("model.safetensors", bytes(5000), "is a model; give a raster (are two paths swapped?)"),
         ("empty.tif", b"", "empty (0 bytes)"),
         ("zeros.tif", bytes(5000), "is not a raster"),
         ("head.tif", b"II*\0", "cannot read"),
