@@ -66,7 +66,7 @@ WRONG_DATA = {
     "'scene.tif', 'a.safetensors', labels='scene.tif', column='use'": "`column` is for label polygons",
     "'scene.tif', 'a.safetensors', labels='labels.tif', bands=('red', 'nirr')": "no band is called 'nirr'",
     "'scene.tif', 'a.safetensors', labels='labels.tif', bands=(7,)": "there is no band 7; the scene has 3",
-    "'scene.tif', 'a.safetensors', labels='labels.tif', data_gsd_m=-1": "`data_gsd_m` is in meters and more than 0",
+    "'scene.tif', 'a.safetensors', labels='labels.tif', data_gsd_m=1e9": "`data_gsd_m` must be 0.001 to 100000 meters",
     "'scene.tif', 'a.safetensors', labels='labels.tif', split_rule='randm'": "did you mean random:0.8?",
     "'scene.tif', 'a.safetensors', labels='parcels.geojson', column='usee'": "has no column 'usee', it has use",
     "'scene.tif', 'a.safetensors', labels='parcels.geojson', layer='fields'": "fields",

@@ -197,7 +197,7 @@ def open_dataset(  # noqa: PLR0913 - each keyword is an option of the command li
     bands : sequence of int or str, optional
         Bands to use, by number from 1 or by name. By default all, of DeepGlobe red, green and blue.
     gsd_m : float, optional
-        Pixel size in meters, whatever the scenes say.
+        Pixel size in meters, whatever the scenes say: 0.001 to 100000.
     labels : path or GeoDataFrame, optional
         A raster of codes, a picture in the legend's colors, polygons in any format of GDAL or in GeoParquet, or a
         folder of such files.
@@ -228,8 +228,8 @@ def open_dataset(  # noqa: PLR0913 - each keyword is an option of the command li
     """
     if not 0 <= tolerance <= 1:
         raise UsageError(f"`tolerance` is a share from 0 to 1, got {tolerance}", "tolerance")
-    if gsd_m is not None and not 0 < gsd_m < float("inf"):
-        raise UsageError(f"`gsd_m` is in meters and more than 0, got {gsd_m}", "gsd_m")
+    if gsd_m is not None and not 0.001 <= gsd_m <= 100_000:  # as a model may have: it is trained with that
+        raise UsageError(f"`gsd_m` must be 0.001 to 100000 meters, got {gsd_m}", "gsd_m")
     root = os.fspath(as_path("path", path))
     if labels is None and is_mixture_file(root):
         if gsd_m is not None or column is not None:

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from geoseg.training.callbacks import TrainingProgress
 
 DEFAULT_CHECKPOINT_MINUTES = 5.0
+_MOST_AT_ONCE = 4096
+"""Devices, or threads: more than any machine has."""
 
 
 @plain_arguments()
@@ -152,6 +154,8 @@ def _check_numbers(devices: int, threads: int | None, checkpoint_minutes: float)
     for name, value in (("devices", devices), ("threads", threads)):
         if value is not None and value < 1:
             raise UsageError(f"`{name}` must be at least 1, got {value}", name)
+        if value is not None and value > _MOST_AT_ONCE:
+            raise UsageError(f"`{name}` must be at most {_MOST_AT_ONCE}, got {value}", name)
     if not checkpoint_minutes >= 0:  # nan is refused too
         raise UsageError(f"`checkpoint_minutes` must be 0 or more, got {checkpoint_minutes:g}", "checkpoint_minutes")
 

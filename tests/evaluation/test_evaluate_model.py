@@ -543,7 +543,8 @@ def test_the_verb_takes_values_too(data: Dataset, model: ModelBundle, cache: Pat
         ({"blend": "soft"}, "`blend` must be one of"),
         ({"scale": (3000, 0)}, "`scale` must be two finite numbers"),
         ({"tolerance": 2}, "`tolerance` is a share"),
-        ({"gsd_m": -1}, "`gsd_m` is in meters"),
+        ({"gsd_m": -1}, "`gsd_m` must be 0.001 to 100000 meters"),
+        ({"gsd_m": 1e9}, "`gsd_m` must be 0.001 to 100000 meters"),
     ],
 )
 def test_what_cannot_be_right_is_refused_before_the_data_set_is_looked_for(

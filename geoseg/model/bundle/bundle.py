@@ -212,7 +212,8 @@ class ModelBundle(ModelCard):
         if legend is None or normalization is None:
             raise UsageError(
                 f"{folder} does not say what its {output_classes(arguments)} classes are, nor the "
-                f"normalization of its {numbered(arguments['in_channels'], 'band')}; give `legend`, `mean` and `std`"
+                f"normalization of its {numbered(arguments['in_channels'], 'band')}; "
+                "give `legend`, `mean` and `std` to predict or export"
             )
         classes = given_legend(legend)
         if window_px is None:

@@ -56,7 +56,8 @@ def open_onnx(path: str | Path, given: GivenOnnx | None = None) -> ModelBundle:
     """Return the model of an ONNX file; see `ModelBundle.from_onnx`."""
     known = KnownOnnx.read(Path(path), given or GivenOnnx())
     if known.missing:
-        raise UsageError(f"{known.file.path} does not say {known.missing}; give {_listed(known.parameters)}")
+        wanted = _listed(known.parameters)
+        raise UsageError(f"{known.file.path} does not say {known.missing}; give {wanted} to predict or export")
     return known.bundle()
 
 
