@@ -42,6 +42,7 @@ def pytest_collection_finish() -> None:
     pytest looks for garbage several times at its end, each a second or two.
     """
     gc.enable()
+    gc.set_threshold(5000, 20, 20)  # networks are thousands of objects that stay until their test ends
     gc.freeze()
     atexit.register(gc.unfreeze)  # what is never let go, nanobind tells of as leaked
 

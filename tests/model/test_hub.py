@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,7 +22,8 @@ import geoseg
 from geoseg.errors import GeosegWarning, ModelError, UsageError
 from geoseg.inference.execution.execute import provenance
 from geoseg.legend import DEEPGLOBE
-from geoseg.model import ModelBundle
+from geoseg.machine import python_command
+from geoseg.model import ModelBundle, import_once
 from geoseg.model.bundle import fetch, hub_address, is_hub_address
 from geoseg.progress import Download, watching_downloads
 from geoseg_cli.main import geoseg as command_line
@@ -98,7 +101,19 @@ def test_without_a_server_it_is_one_line(monkeypatch: pytest.MonkeyPatch) -> Non
             ModelBundle.open("hf://us/bundle")
 
 
-@pytest.mark.usefixtures("in_process")
+@pytest.fixture
+def import_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Import in this process, by the words of the other one, which would load torch for three seconds."""
+    module = importlib.import_module("geoseg.model.weights.import_weights")
+
+    def run(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
+        assert command[:-2] == python_command(module.__name__)
+        return subprocess.CompletedProcess(command, module.main(command[-2:]), "", "")
+
+    monkeypatch.setattr(module, "subprocess", SimpleNamespace(run=run))
+
+
+@pytest.mark.usefixtures("import_here")
 def test_folders_of_smp_and_weights_that_are_known_whole_are_models(hub: Hub) -> None:
     with pytest.raises(UsageError, match=r"save_pretrained writes it, and also needs `legend`, `mean` and `std`"):
         ModelBundle.open("hf://us/folder")
@@ -110,6 +125,15 @@ def test_folders_of_smp_and_weights_that_are_known_whole_are_models(hub: Hub) ->
     assert flair.provenance["imported"]["license"] == "etalab-2.0"
     assert ModelBundle.open("hf://IGNF/flair") == flair
     assert hub.downloads == 3
+
+
+def test_what_another_process_says_of_weights_is_said_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GEOSEG_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "a.pth").write_bytes(b"no weights")
+    with pytest.raises(ModelError, match=r"a\.pth .*torch\.save") as refused:
+        import_once(tmp_path / "a.pth")
+    assert "\n" not in str(refused.value)
+    assert not list((tmp_path / "cache").rglob("*.safetensors"))
 
 
 @pytest.mark.usefixtures("hub")
