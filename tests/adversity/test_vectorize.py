@@ -550,7 +550,7 @@ def test_stopped_in_the_midst(
 def test_interrupted_at_any_time(folder: Path, big: Path, stop_all: list[subprocess.Popen[str]], share: float) -> None:
     process = start(big, "--out", folder / "cover.gpkg", "--min-area", "3px", "--simplify", "1px")
     stop_all.append(process)
-    time.sleep(share * 2)
+    time.sleep(share)
     process.send_signal(signal.SIGINT)
     outcome = finish(process)
     assert not unfinished(folder)

@@ -21,6 +21,7 @@ from shapely.geometry import Point, box
 import geoseg
 from geoseg.model import build as build_network
 from geoseg.model.engines.export import export_onnx
+from tests.networks import tiny_bundle
 from tests.onnx_networks import NAMES, Kind, named
 
 ROOT = Path(__file__).parents[2]
@@ -96,8 +97,11 @@ def build(folder: Path) -> None:
     (folder / "area.geojson").write_text(area)
     geopandas.read_file(area).to_file(folder / "parish.gpkg")
     (folder / "list.txt").write_text("other.tif\n")
+    (folder / "network").mkdir()  # far smaller than the shipped one, of which each test would have a copy
+    weights = tiny_bundle(folder / "network", gsd_m=0.5).weights_path
     for suffix in (".safetensors", ".onnx"):
-        shutil.copy(ROOT / "geoseg" / "model" / f"demo{suffix}", folder / f"model{suffix}")
+        weights.with_suffix(suffix).rename(folder / f"model{suffix}")
+    (folder / "network").rmdir()
 
 
 def write(path: Path, data: NDArray[Any], **profile: Any) -> None:
@@ -140,7 +144,7 @@ def write_flair(path: Path) -> None:
     weights = path.with_name("FLAIR-INC_rgb_15cl_resnet34-unet_weights.pth")
     write_weights(weights)
     bundle = geoseg.import_weights(weights, path, overwrite=True)
-    export_onnx(bundle, bundle.window_px, path.with_suffix(".onnx"))
+    export_onnx(bundle, 64, path.with_suffix(".onnx"))  # for every window
 
 
 def write_classes(path: Path, codes: NDArray[np.uint8], place: dict[str, Any]) -> None:
