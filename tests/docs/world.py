@@ -97,7 +97,12 @@ def build(folder: Path) -> None:
     (folder / "area.geojson").write_text(area)
     geopandas.read_file(area).to_file(folder / "parish.gpkg")
     (folder / "list.txt").write_text("other.tif\n")
-    (folder / "network").mkdir()  # far smaller than the shipped one, of which each test would have a copy
+    _write_model(folder)
+
+
+def _write_model(folder: Path) -> None:
+    """Write a bundle far smaller than the shipped one: each test has a copy of its own."""
+    (folder / "network").mkdir()
     weights = tiny_bundle(folder / "network", gsd_m=0.5).weights_path
     for suffix in (".safetensors", ".onnx"):
         weights.with_suffix(suffix).rename(folder / f"model{suffix}")
