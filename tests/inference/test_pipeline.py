@@ -64,11 +64,16 @@ class Map:
         return Job(self.mapping, self.tiles.__getitem__, self.tile_cols, begin, self.profile, self.rows_at_once)
 
     def run(
-        self, *engines: Engine, missing: Sequence[int] | None = None, capacity: Capacity | None = None, workers: int = 2
+        self,
+        *engines: Engine,
+        missing: Sequence[int] | None = None,
+        capacity: Capacity | None = None,
+        workers: int = 2,
+        scorers: int = 0,
     ) -> None:
         missing = range(len(self.tiles)) if missing is None else missing
         opened: list[Callable[[], Engine]] = [partial(_given, engine) for engine in engines]
-        run_pipeline(self.job, missing, opened, capacity or self.capacity, workers, self.finished.append)
+        run_pipeline(self.job, missing, opened, capacity or self.capacity, workers, self.finished.append, scorers)
 
     @property
     def capacity(self) -> Capacity:
@@ -299,6 +304,23 @@ class _Narrow(SweepingDevice):
         if course.width_px > self._widest_px:
             raise OutOfMemory
         return super().begin(course)
+
+
+@pytest.mark.parametrize("width", [24, 42, 200])
+def test_as_many_windows_are_scored_at_once_as_there_are_threads(make_scene: MakeScene, width: int) -> None:
+    """However few windows a row has: each waits for another one to be scored beside it."""
+    grid = WindowGrid(402, width, 24, 6)
+    assert len(grid) % 2 == 0
+    beside = threading.Barrier(2, timeout=60)
+
+    class Together(PositionEngine):
+        def probabilities(self, *batch: Any) -> NDArray[np.float32]:
+            beside.wait()
+            return super().probabilities(*batch)
+
+    made = Map(SceneMapping(make_scene(402, width, seed=3), grid, "hann", 1, CODES), (64, 96))
+    made.run(Together(), scorers=2)
+    np.testing.assert_array_equal(made.labels, whole_map(made.mapping.scene, grid, "hann", CODES))
 
 
 def test_a_band_too_wide_for_single_windows_is_halved(make_scene: MakeScene) -> None:

@@ -8,11 +8,13 @@ driven row by row here, as a tile drives it.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from functools import partial
+from threading import Lock
 from time import perf_counter
 from typing import Any
 
@@ -46,8 +48,6 @@ from geoseg.raster import Patch, Window
 
 _IN_FLIGHT = 3
 """Tickets that are not redeemed: the device has work while one is pasted."""
-_SCORED_AHEAD = 2
-"""The same where this machine's cores score, a few windows ahead."""
 
 
 class Owner:
@@ -104,23 +104,24 @@ class Owner:
         feed.begin(course)
         crews = self._crews
         scorers = None if crews.pool is None else Scorers(crews.pool, crews.scorers, profile)
+        most = _IN_FLIGHT if scorers is None else 1 + math.ceil(scorers.most / len(course.col_starts))
         with profile.timed(SCORE):
             sweep = begin_sweep(mapping, engine, tile_rows.area, batch_size, scorers)
         for _ in course.row_starts:
             slab = feed.next(self._wait_for_pixels)
             with profile.timed(SCORE):
                 ticket = sweep.push(slab)
-            self._hand(ticket, tile_rows)
+            self._hand(ticket, tile_rows, most)
         with profile.timed(SCORE):
             ticket = sweep.finish()
-        self._hand(ticket, tile_rows)
+        self._hand(ticket, tile_rows, most)
         self._wait_for(lambda: not self._in_flight)
 
-    def _hand(self, ticket: Ticket | None, tile_rows: TileRows) -> None:
+    def _hand(self, ticket: Ticket | None, tile_rows: TileRows, most: int) -> None:
+        """Give a ticket to the finisher, and wait while so many are not redeemed."""
         if ticket is not None:
             self._in_flight += 1
             self.finisher.hand(ticket, tile_rows)
-        most = _IN_FLIGHT if self._crews.pool is None else _SCORED_AHEAD
         self._wait_for(lambda: self._in_flight < most)
 
     def _make_smaller(self, engine: Engine, band: Band, batch_size: int, next_row: int) -> None:
@@ -371,12 +372,16 @@ class Scorers:
     One thread asks for windows, and one takes the results; no more of these are held than are scored at once, and two.
     """
 
+    most: int
+    """Batches that are begun and whose results are not taken."""
+
     def __init__(self, pool: Executor, threads: int, profile: Profile) -> None:
         self._pool = pool
-        self._most = threads + 2
+        self.most = threads + 2
         self._profile = profile
         self._asked: deque[Callable[[], list[Any]]] = deque()
         self._begun: deque[Future[list[Any]]] = deque()
+        self._beginning = Lock()
 
     def __call__(
         self,
@@ -391,12 +396,17 @@ class Scorers:
         for batch in batches:
             chosen = [windows[place] for place in batch]
             self._asked.append(partial(self._score, engine, footprint, chosen, weights[batch], batch_size))
+        self._begin_more()
         return self._results(len(batches))
+
+    def _begin_more(self) -> None:
+        with self._beginning:
+            while self._asked and len(self._begun) < self.most:
+                self._begun.append(self._pool.submit(self._asked.popleft()))
 
     def _results(self, batches: int) -> Iterator[Any]:
         for _ in range(batches):
-            while self._asked and len(self._begun) < self._most:
-                self._begun.append(self._pool.submit(self._asked.popleft()))
+            self._begin_more()
             began = perf_counter()
             scored = self._begun.popleft().result()
             self._profile.add(SCORE, began - perf_counter())  # the wait is no work of whoever takes them
