@@ -49,10 +49,15 @@ def plain_arguments(
         by_star = [name for name, kind in signature.parameters.items() if kind.kind is kind.VAR_KEYWORD]
         own = {name for name in signature.parameters if name not in by_star}
         known = own.union(*(each.__annotations__ for each in more))
+        kept = {  # what has a number for a default has no None
+            name: each.default for name, each in signature.parameters.items() if isinstance(each.default, int | float)
+        }
 
         def turned(name: str, value: object) -> object:
             if name == "out" and needs_out:
                 return as_path(name, value)
+            if value is None and name in kept:
+                raise _refusal(name, "a number" if type(kept[name]) is not bool else "True or False", value)
             return flag(name, value) if name in flags else plain(name, value)
 
         @functools.wraps(verb)
@@ -337,6 +342,28 @@ def _listener(name: str, value: object) -> object:
     return value
 
 
+def _own(kind: str) -> Callable[[str, object], object]:
+    """Return what lets values of one of geoseg's own types through, told by its name: it may not be imported yet."""
+
+    def check(name: str, value: object) -> object:
+        if not any(each.__name__ == kind for each in type(value).__mro__):
+            raise _refusal(name, f"a {kind}", value)
+        return value
+
+    return check
+
+
+def _normalization(name: str, value: object) -> object:
+    """Return a Normalization, or the word by which a recipe says whose it is."""
+    return value if isinstance(value, str) else _own("Normalization")(name, value)
+
+
+def _arguments(name: str, value: object) -> object:
+    if not isinstance(value, Mapping):
+        raise _refusal(name, 'names and values such as {"encoder_name": "resnet34"}', value)
+    return value
+
+
 def _recipe(name: str, value: object) -> object:
     if isinstance(value, str) or type(value).__name__ == "Recipe":
         return value
@@ -352,16 +379,26 @@ _KINDS: dict[str, Callable[[str, Any], Any]] = {
     **dict.fromkeys(
         (
             "window", "overlap", "tta", "tile", "zoom", "batch_size", "workers", "threads", "devices", "connectivity",
-            "window_px", "overlap_px", "width_px", "dpi", "per_class", "points", "seed",
+            "window_px", "overlap_px", "width_px", "dpi", "divisor", "per_class", "points", "seed",
         ),
         integer,
     ),
-    **dict.fromkeys(("gsd_m", "data_gsd_m", "tolerance", "max_mb", "checkpoint_minutes", "temperature"), number),
+    **dict.fromkeys(
+        ("gsd_m", "data_gsd_m", "tolerance", "max_mb", "checkpoint_minutes", "temperature", "valid_share"), number
+    ),
     **dict.fromkeys(("resolution", "network_resolution", "simplify", "min_area"), _word_or_number),
     **dict.fromkeys(("classes", "ignore"), _classes),
     **dict.fromkeys(
-        ("blend", "method", "column", "shard", "split", "split_rule", "palette", "title", "description"), _text
+        (
+            "blend", "method", "column", "shard", "split", "split_rule", "rule", "palette", "title", "description",
+            "name", "version", "dtype", "preset", "encoder", "architecture", "activation", "network_output",
+        ),
+        _text,
     ),
+    "normalization": _normalization,
+    "statistics": _own("BandStatistics"),
+    "profile": _own("Profile"),
+    "arguments": _arguments,
     **dict.fromkeys(("areas", "dissolve", "half", "mkdir", "overwrite", "smooth", "wandb"), flag),
     **dict.fromkeys(("announce", "decoding", "progress", "told"), _listener),
     "recipe": _recipe,

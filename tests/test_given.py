@@ -154,6 +154,13 @@ def test_what_is_no_path_or_crs_is_one_line(scene: Path, tmp_path: Path) -> None
     calls: list[tuple[str, Callable[[], object]]] = [
         ("weights", lambda: geoseg.import_weights(3, tmp_path / "m.safetensors")),  # type: ignore[arg-type]
         ("stac", lambda: geoseg.export_model("demo", stac=True)),  # type: ignore[arg-type]
+        ("tolerance", lambda: geoseg.open_dataset(scene, tolerance=None)),  # type: ignore[arg-type]
+        ("overwrite", lambda: geoseg.tabulate(scene, overwrite=None)),  # type: ignore[call-overload]
+        ("path", lambda: ModelBundle.from_onnx(3)),  # type: ignore[arg-type]
+        ("name", lambda: ModelBundle.from_onnx("a.onnx", name=3)),  # type: ignore[arg-type]
+        ("normalization", lambda: ModelBundle.from_onnx("a.onnx", normalization=(1, 2))),  # type: ignore[arg-type]
+        ("arguments", lambda: geoseg.import_weights("a.pth", tmp_path / "a.safetensors", arguments="x")),  # type: ignore[arg-type]
+        ("classes", lambda: geoseg.Legend(3)),  # type: ignore[arg-type]
         ("crs", lambda: geoseg.crop(scene, BOX, np.zeros((2, 2)))),  # type: ignore[arg-type]
     ]
     for name, call in calls:

@@ -18,7 +18,7 @@ from geoseg.dataset.dataset import Dataset
 from geoseg.dataset.mixture_file import of_entry
 from geoseg.dataset.search import PART_NAMES
 from geoseg.errors import UsageError, listed, numbered
-from geoseg.given import json_of, nearest, text_in
+from geoseg.given import json_of, nearest, plain_arguments, text_in
 from geoseg.html import table
 from geoseg.raster import Window, digest
 
@@ -116,6 +116,7 @@ def default_rule(dataset: Dataset) -> tuple[str, str]:
     return _RANDOM, "scenes without a place, drawn at random"
 
 
+@plain_arguments()
 def split(
     dataset: Dataset,
     rule: str | None = None,

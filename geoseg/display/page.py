@@ -29,6 +29,7 @@ from geoseg.display.code_table import CodeTable
 from geoseg.display.frame import Frame, Tile
 from geoseg.display.overview_source import OverviewSource
 from geoseg.display.placement import Placement, read_tiles
+from geoseg.given import as_path
 from geoseg.legend import NODATA
 from geoseg.raster import Patch, natural_colors, raster_environment
 
@@ -59,7 +60,7 @@ class Page:
 
     def save(self, path: str | os.PathLike[str], *, mkdir: bool = False, overwrite: bool = False) -> Path:
         """Write the page, whole or not at all, and return its path. Raises OutputError."""
-        target = check_target(path, mkdir=mkdir, overwrite=overwrite)
+        target = check_target(as_path("path", path), mkdir=mkdir, overwrite=overwrite)
         if mkdir:
             make_folders(target)
         write_durably(target, self.html.encode())

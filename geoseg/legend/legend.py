@@ -73,7 +73,10 @@ class Legend:
     classes: tuple[LandCover, ...]
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "classes", tuple(self.classes))
+        given = tuple(self.classes) if isinstance(self.classes, Iterable) else (self.classes,)
+        if others := [each for each in given if not isinstance(each, LandCover)]:
+            raise UsageError(f"a legend is made of LandCover, got {others[0]!r:.80}", "classes")
+        object.__setattr__(self, "classes", given)
         codes = self.codes
         if not codes:
             raise UsageError("a legend needs at least one class, got none")

@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 import torch
 
 from geoseg.atomic import output_error, replace_durably, sync_file
-from geoseg.errors import ModelError, OutputError
+from geoseg.errors import ModelError, OutputError, UsageError
 from geoseg.given import as_path, plain_arguments
 from geoseg.legend import GivenLegend, given_legend
 from geoseg.model.bundle import (
@@ -124,6 +124,10 @@ def save_bundle(  # noqa: PLR0913 (a model has this many sides)
         metrics_text=frozen_text(metrics, "metrics"),
     )
     state = network.state_dict() if isinstance(network, torch.nn.Module) else network
+    if not isinstance(state, Mapping) or not all(isinstance(each, torch.Tensor) for each in state.values()):
+        raise UsageError(
+            f"`network` must be a torch.nn.Module or its state_dict, got {type(network).__name__}", "network"
+        )
     return write_bundle(path, state, card, _halved if half else _as_it_is)
 
 

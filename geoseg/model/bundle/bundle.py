@@ -307,8 +307,8 @@ class ModelBundle(ModelCard):
         """
         from geoseg.model import GivenOnnx, open_onnx  # noqa: PLC0415 (by the face: it makes bundles)
 
-        fetched = fetch(path) if is_hub_address(path) else None
-
+        file = as_path("path", path)
+        fetched = fetch(file) if is_hub_address(file) else None
         given = GivenOnnx(
             legend=None if legend is None else given_legend(legend),
             normalization=normalization,
@@ -325,7 +325,7 @@ class ModelBundle(ModelCard):
         )
         if fetched is not None:
             return _from_hub(open_onnx(fetched.path, given), fetched)
-        return open_onnx(Path(path), given)
+        return open_onnx(Path(file), given)
 
     @classmethod
     @plain_arguments()
