@@ -14,6 +14,7 @@ The sums are written once for numpy and torch arrays: only slicing and in-place 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from types import ModuleType
 from typing import Any, Literal, cast, get_args
 
 import numpy as np
@@ -32,7 +33,7 @@ windows alike; crop: the window whose center is nearest, alone.
 DEFAULT_BLEND: Blend = "hann"
 _GAUSSIAN_FLOOR = 1e-3
 """Of the center's weight, so that a float32 sum keeps its digits where only the rim of a window covers a pixel."""
-_ROWS_AT_ONCE = 64
+_ROWS_AT_ONCE = 128
 """What of a window's probabilities stays in the processor's cache while it is gone through."""
 
 
@@ -148,7 +149,7 @@ class Overlaps:
 def most_probable(engine: Engine, probabilities: Any) -> tuple[Any, Any]:  # noqa: ANN401
     """Return the channel of the highest probability, uint8 (row, col), and that probability, float32 (row, col).
 
-    A tie goes to the first channel. A running maximum over the few classes is nine times as fast as numpy's argmax over
+    A tie goes to the first channel. A running maximum over the few classes is many times as fast as numpy's argmax over
     the first axis, and twice as fast as torch's max there; a GPU has it in one call.
     """
     xp = engine.xp
@@ -159,20 +160,18 @@ def most_probable(engine: Engine, probabilities: Any) -> tuple[Any, Any]:  # noq
     channel = xp.zeros_like(best, dtype=xp.uint8)
     for row in range(0, best.shape[0], _ROWS_AT_ONCE):
         rows = slice(row, row + _ROWS_AT_ONCE)
-        highest = best[rows]
-        highest[:] = probabilities[0, rows]
-        for index in range(1, engine.classes):
-            xp.maximum(highest, probabilities[index, rows], out=highest)
-        _count_lower(probabilities[:, rows], highest, channel[rows])
+        _rise(probabilities[:, rows], best[rows], channel[rows], xp)
     return channel, best
 
 
-def _count_lower(probabilities: Any, highest: Any, channel: Any) -> None:  # noqa: ANN401
-    """Put the first channel of the highest probability: how many come before it."""
-    lower = highest != probabilities[0]
+def _rise(probabilities: Any, highest: Any, channel: Any, xp: ModuleType) -> None:  # noqa: ANN401
+    """Put the highest probability, and its channel: the last one that is higher than all before it."""
+    highest[:] = probabilities[0]
     for index in range(1, len(probabilities)):
-        channel += lower.view(channel.dtype)
-        lower &= highest != probabilities[index]
+        higher = (probabilities[index] > highest).view(channel.dtype)
+        xp.maximum(highest, probabilities[index], out=highest)
+        higher *= index
+        xp.maximum(channel, higher, out=channel)
 
 
 def percent(engine: Engine, probabilities: Any) -> Any:  # noqa: ANN401

@@ -4,13 +4,15 @@ from typing import get_args
 
 import numpy as np
 import pytest
-from hypothesis import given
+import torch
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from geoseg.errors import UsageError
 from geoseg.inference import Blend
-from geoseg.inference.blend import axis_weights, check_blend, window_profile
+from geoseg.inference.blend import axis_weights, check_blend, most_probable, window_profile
 from geoseg.raster import axis_starts
+from tests.inference.position_engine import PositionEngine, TorchPositionEngine
 
 blends = st.sampled_from(get_args(Blend))
 
@@ -71,3 +73,22 @@ def test_crop_gives_each_pixel_to_the_window_whose_centre_is_nearest() -> None:
 def test_an_unknown_blend_is_refused_with_the_known_ones() -> None:
     with pytest.raises(UsageError, match="hann, linear, gaussian, mean, crop, got 'box'"):
         check_blend("box")
+
+
+@pytest.mark.parametrize("kind", ["numpy", "torch"])
+@settings(max_examples=40, deadline=None)
+@given(classes=st.integers(2, 9), rows=st.integers(1, 300), cols=st.integers(1, 40), seed=st.integers(0, 99))
+def test_the_most_probable_class_is_the_first_of_those_that_tie(
+    kind: str, classes: int, rows: int, cols: int, seed: int
+) -> None:
+    random = np.random.default_rng(seed)
+    values = random.integers(0, 4, (classes, rows, cols + 3)).astype(np.float32)
+    values[random.integers(classes), random.integers(rows), 0] = np.nan
+    engine = PositionEngine() if kind == "numpy" else TorchPositionEngine()
+    engine.classes = classes
+    given_values = values[:, :, :cols] if kind == "numpy" else torch.from_numpy(values)[:, :, :cols]
+    channel, best = map(np.asarray, most_probable(engine, given_values))
+    finite = np.isfinite(values[:, :, :cols]).all(axis=0)
+    assert channel.dtype == np.uint8
+    np.testing.assert_array_equal(channel[finite], values[:, :, :cols].argmax(axis=0)[finite])
+    np.testing.assert_array_equal(best, values[:, :, :cols].max(axis=0))
