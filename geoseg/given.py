@@ -70,7 +70,7 @@ def plain_arguments(
             try:
                 return verb(*positional, *args[len(names) :], **rest)  # type: ignore[arg-type] # by their names
             except OSError as error:
-                if error.errno not in _NO_PATH:
+                if error.errno not in _NO_PATH and not _lacks_folder(error):
                     raise
                 raise _no_path(error) from error
 
@@ -79,8 +79,21 @@ def plain_arguments(
     return decorated
 
 
+def _lacks_folder(error: OSError) -> bool:
+    """Say whether the process is in a folder that was removed: then the system does not say where it is."""
+    if error.errno != errno.ENOENT or error.filename is not None:
+        return False
+    try:
+        os.getcwd()  # noqa: PTH109 - which is what failed
+    except FileNotFoundError:
+        return True
+    return False
+
+
 def _no_path(error: OSError) -> GeosegError:
     """Return the error for a text that no path can be, or for a place that nobody may look at, whoever asks first."""
+    if _lacks_folder(error):
+        return GeosegError("the current folder was removed; change to another one, or give absolute paths")
     name = "" if error.filename is None else f"{os.fspath(error.filename)!r:.80}: "
     return GeosegError(f"{name}{error.strerror}; check the path, and the permissions of its folders")
 

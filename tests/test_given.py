@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
@@ -188,6 +190,26 @@ def test_a_text_that_is_too_long_for_a_name_is_one_line_at_every_door(scene: Pat
             door()
         assert len(str(caught.value).splitlines()) == 1
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows removes no folder that a process is in")
+def test_a_current_folder_that_is_gone_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with rasterio.open(tmp_path / "map.tif", "w", driver="GTiff", width=9, height=9, count=1, dtype="uint8") as file:
+        file.write(np.ones((1, 9, 9), np.uint8))
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(GeosegError, match="the current folder was removed; change to another one"):
+        geoseg.vectorize(tmp_path / "map.tif", "v.gpkg")
+    assert len(geoseg.vectorize(tmp_path / "map.tif")) == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
+def test_a_name_that_is_not_utf_8_is_told_of_as_that(tmp_path: Path) -> None:
+    path = tmp_path / os.fsdecode(b"m\xff.tif")
+    path.write_bytes(b"II*\0")
+    with pytest.raises(GeosegError, match="has a name that is not UTF-8, which GDAL does not open; rename it"):
+        geoseg.info(path)
 
 
 def test_an_open_dataset_is_its_scene(scene: Path, bundle: ModelBundle) -> None:

@@ -109,7 +109,7 @@ def _check_space(tasks: Iterable[_Task], folder: Path) -> None:
     free = free_space_bytes(folder) if wanted else wanted
     if wanted > free:
         raise OutputError(
-            f"the decoded scenes need {wanted / 1e9:.1f} GB in {folder}, {free / 1e9:.1f} GB are free; free some "
+            f"the decoded scenes need {wanted / 1e9:.3g} GB in {folder}, {free / 1e9:.3g} GB are free; free some "
             "space, set GEOSEG_CACHE to a folder on another disk, or train at a coarser resolution"
         )
 

@@ -152,13 +152,9 @@ def _complaint(path: str, error: BaseException) -> str:
     name = name if len(name) <= _MESSAGE_CHARACTERS else f"{name[:_MESSAGE_CHARACTERS]}..."
     name = " ".join(name.split())
     if not is_remote(path) and "://" not in path and not is_vrt_text(path) and not path.lstrip().startswith("/vsi"):
-        local = Path(path)
-        if not local.exists() and ":" not in path[2:]:  # NETCDF:file:variable is no file name
-            return f"{name}: no such file; check the path"
-        if local.is_dir():
-            return f"{name} is a folder; give a raster in it"
-        if local.is_file() and local.stat().st_size == 0:
-            return f"{name} is empty (0 bytes); copy it again from its source"
+        fault = _fault_of_file(path)
+        if fault is not None:
+            return f"{name}{fault}"
     said = root_message(error, path)
     if "not recognized as being in a supported" in said:
         return f"{name} is {_other_kind(path)}"
@@ -170,6 +166,22 @@ def _complaint(path: str, error: BaseException) -> str:
         else "it may be cut short or damaged: copy it again, or see what rio info says"
     )
     return f"cannot read {name}: {said}; {where}"
+
+
+def _fault_of_file(path: str) -> str | None:
+    """Return what is wrong with a file on the disk, in words that follow its name; None where GDAL is to say it."""
+    local = Path(path)
+    if not local.exists() and ":" not in path[2:]:  # NETCDF:file:variable is no file name
+        return ": no such file; check the path"
+    if local.is_dir():
+        return " is a folder; give a raster in it"
+    if local.is_file() and local.stat().st_size == 0:
+        return " is empty (0 bytes); copy it again from its source"
+    try:
+        path.encode()
+    except UnicodeEncodeError:  # of bytes that Python keeps as surrogates
+        return " has a name that is not UTF-8, which GDAL does not open; rename it"
+    return None
 
 
 def _other_kind(path: str) -> str:
