@@ -126,7 +126,8 @@ def shares(vertices: NDArray[Any]) -> list[slice]:
     """Cut entries into stretches of about as many vertices, one for each core where they are worth it."""
     ends = np.cumsum(vertices)
     total = int(ends[-1]) if len(ends) else 0
-    count = max(1, min(MOST, available_cores(), total // _SHARE))
+    wanted = min(MOST, total // _SHARE)
+    count = min(wanted, available_cores()) if wanted > 1 else 1
     cuts = np.searchsorted(ends, [total * share // count for share in range(1, count)], side="left").tolist()
     bounds = [0, *cuts, len(vertices)]
     return [slice(begin, end) for begin, end in pairwise(bounds)]

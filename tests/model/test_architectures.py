@@ -48,6 +48,7 @@ def probabilities(engine: Engine, image: np.ndarray[Any, Any]) -> np.ndarray[Any
     return np.asarray(engine.download(found))
 
 
+@pytest.mark.usefixtures("narrow_vgg")
 @pytest.mark.parametrize("which", OWN)
 def test_it_comes_back_from_its_bundle_and_onnx_agrees(tmp_path: Path, which: str) -> None:
     architecture, arguments = OWN[which]

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import rasterio
-from segmentation_models_pytorch.encoders.vgg import vgg_encoders
 
 import geoseg
 from geoseg.errors import UsageError
 from geoseg.model import ModelBundle
-from geoseg.model.network import network
 from geoseg.training import RECIPES, Recipe, recipe_named
 from tests.training.tiny import learn, read_history, tiny_plan
 
@@ -76,23 +73,6 @@ def test_a_recipe_is_planned_and_its_network_is_there(data: Path, name: str) -> 
     assert plan.architecture == recipe.architecture
     assert plan.arguments.get("encoder_name") == recipe.encoder
     assert Recipe.from_json(recipe.to_json()) == recipe
-
-
-@pytest.fixture
-def narrow_vgg(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Give VGG an eighth of its channels: its nine million weights are written and read twenty times in a training."""
-    known = (network._blueprint, network._fault)  # by the name of the encoder
-    changed = {
-        "config": [8, "M", 16, "M", 32, 32, "M", 64, 64, "M", 64, 64, "M"],
-        "out_channels": [8, 16, 32, 64, 64, 64],
-    }
-    for name, value in changed.items():
-        monkeypatch.setitem(vgg_encoders["vgg11_bn"]["params"], name, value)
-    for each in known:
-        each.cache_clear()
-    yield
-    for each in known:
-        each.cache_clear()
 
 
 @pytest.mark.usefixtures("narrow_vgg")
