@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -15,11 +16,18 @@ from geoseg_cli.main import geoseg
 ROWS = [{"code": 5, "name": "water", "color": [0, 0, 255]}, {"code": 2, "name": "land", "color": [9, 9, 9]}]
 
 
-@pytest.fixture
-def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("made") / "weights.pth"
     sizes = {"encoder_name": "resnet18", "in_channels": 3, "classes": 2, "encoder_depth": 3}
-    torch.save(build("Unet", sizes | {"decoder_channels": [16, 16, 8]}).state_dict(), "weights.pth")
+    torch.save(build("Unet", sizes | {"decoder_channels": [16, 16, 8]}).state_dict(), path)
+    return path
+
+
+@pytest.fixture
+def weights(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(made, tmp_path)
     Path("legend.json").write_text(json.dumps(ROWS), encoding="utf-8")
     return tmp_path / "weights.pth"
 

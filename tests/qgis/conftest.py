@@ -131,7 +131,9 @@ def warm_qgis(qgis: Qgis) -> Iterator[Qgis]:
         client = _make_program(place / "geoseg", warm.CLIENT.format(address=str(place / "line")), "-IS")
         environment = qgis.environment | {"PYTHONUTF8": "1"}
         with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as server:
-            assert server.stdout is not None
-            assert server.stdout.readline() == "ready\n"
-            yield replace(qgis, environment=qgis.environment | {"GEOSEG_EXECUTABLE": client}, geoseg=client)
-            server.kill()
+            try:
+                assert server.stdout is not None
+                assert server.stdout.readline() == "ready\n"
+                yield replace(qgis, environment=qgis.environment | {"GEOSEG_EXECUTABLE": client}, geoseg=client)
+            finally:
+                server.kill()
