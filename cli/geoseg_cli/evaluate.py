@@ -76,7 +76,7 @@ _BROAD = 12
 )  # fmt: skip
 @grouped(_NAMES)(
     "--column", metavar="NAME",
-    help="Column of the sample or the polygons with the class, by name or code. [default: the only one]",
+    help="Column of the sample or the polygons with the class, by name or code. [default: the only one, else class]",
 )  # fmt: skip
 @options.layer(
     _NAMES, "Layer of the sample or the polygons, several separated by commas, or all. [default: the only one]"

@@ -197,7 +197,9 @@ def _list_recipes(context: click.Context, _parameter: click.Parameter, asked: bo
 @options.progress(_RUN)
 @options.quiet(_RUN)
 @grouped(_DATA)("--labels", metavar="PATH", help="Labels of DATA: a raster, polygons, or a folder.")
-@grouped(_DATA)("--column", metavar="NAME", help="Column of the polygons that holds the class.")
+@grouped(_DATA)(
+    "--column", metavar="NAME", help="Column of the polygons with the class. [default: the only one, else class]"
+)
 @options.layer(_DATA, "Layer of the polygons, several separated by commas, or all. [default: the only one]")
 @grouped(_DATA)("--legend", metavar="FILE", help="Classes: .csv, .json, .qml or .clr. [default: from the labels]")
 @options.bands(_DATA, "Bands to use, by number from 1 or by name. [default: all]")

@@ -264,7 +264,7 @@ def find_features(given: object, kind: Kind, what: str, layer: LayerChoice = Non
 
 
 def column_of(source: VectorSource, column: str | None, holds: str = "class") -> str:
-    """Return the column that holds the class, or what else: the one named, or the only one.
+    """Return the column that holds the class, or what else; as `choose_column`.
 
     SceneError or UsageError if that is unclear.
     """
@@ -272,9 +272,14 @@ def column_of(source: VectorSource, column: str | None, holds: str = "class") ->
 
 
 def choose_column(columns: Sequence[str], column: str | None, name: str, holds: str = "class") -> str:
-    """Return the column named, or the only one. UsageError if unclear."""
+    """Return the column named, or the only one, or the one called `class` where that is sought. UsageError if unclear.
+
+    `sample` makes a column `class`, and others beside it.
+    """
     if column is None and len(columns) == 1:
         return columns[0]
+    if column is None and holds == "class" and holds in columns:
+        return holds
     if column in columns:
         return str(column)
     fault = f"does not say which column holds the {holds}" if column is None else f"has no column {column!r}"

@@ -119,7 +119,7 @@ def test_the_estimate_holds_the_truth(tmp_path: Path) -> None:
     points = sample(landcover, per_class=20, points=400)
     rows, cols = places(points, landcover)
     points["class"] = [DEEPGLOBE.by_code(int(code)).name for code in truth[rows, cols]]
-    found = evaluate(landcover, sample=points, column="class", areas=True)
+    found = evaluate(landcover, sample=points, areas=True)
     assert found.areas is not None
     whole = np.bincount(guess.ravel(), minlength=4) * 100.0
     for code in CODES:

@@ -167,9 +167,9 @@ def test_samples_that_cannot_be_used(tmp_path: Path, landcover: Path, text: str,
 
 def test_the_column_must_be_told_where_there_are_several(tmp_path: Path, landcover: Path) -> None:
     path = tmp_path / "sample.csv"
-    path.write_text("x,y,id,class\n400005,4999905,1,water\n")
+    path.write_text("x,y,id,kind\n400005,4999905,1,water\n")
     with pytest.raises(
-        UsageError, match="does not say which column holds the class, it has id, class; name it with `colu"
+        UsageError, match="does not say which column holds the class, it has id, kind; name it with `colu"
     ):
         evaluate(landcover, sample=path)
 

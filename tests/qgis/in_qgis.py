@@ -262,7 +262,7 @@ for name, more in (("again", {}), ("open", {"OVERWRITE": True})):
         processing.run("geoseg:sample", {**drawing, **more}, feedback=Told())
     except Exception as error:
         seen[name] = str(error)
-filled = {"INPUT": landcover, "REFERENCE_VECTOR": sample, "COLUMN": "class", "OUTPUT": str(folder / "filled.html")}
+filled = {"INPUT": landcover, "REFERENCE_VECTOR": sample, "OUTPUT": str(folder / "filled.html")}
 seen["filled"] = {
     name: str(value) for name, value in processing.run("geoseg:evaluate", filled, feedback=Told()).items()
 }
