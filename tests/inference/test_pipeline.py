@@ -293,6 +293,32 @@ def test_memory_that_runs_out_halves_the_batch_and_changes_nothing(make_scene: M
     assert sorted(made.finished) == list(range(len(made.tiles)))
 
 
+def test_memory_that_runs_out_while_a_row_of_tiles_waits_for_room_leaves_none_taken(make_scene: MakeScene) -> None:
+    made = Map(SceneMapping(make_scene(400, 100), WindowGrid(400, 100, 24, 6), "hann", 8, CODES), (64, 64))
+    plain, go = made.write, threading.Event()
+
+    def slow(index: int, tile: dict[Any, NDArray[np.uint8]]) -> None:
+        assert go.wait(30)
+        plain(index, tile)
+
+    def run_out(row: int) -> None:
+        if row == 6 and not go.is_set():  # the second row of tiles waits until the first is written
+            threading.Timer(0.4, go.set).start()
+            time.sleep(0.2)
+            raise OutOfMemory
+
+    made.write = slow  # type: ignore[method-assign]
+    device = _Hooked(push=run_out)
+    runner = threading.Thread(target=made.run, args=(device,), daemon=True)
+    runner.start()
+    with pytest.warns(GeosegWarning, match="ran out of memory"):
+        runner.join(20)
+    assert not runner.is_alive()
+    assert [course.batch_size for course in device.courses] == [8, 4]
+    np.testing.assert_array_equal(made.labels, whole_map(made.mapping.scene, made.mapping.grid, "hann", CODES))
+    assert sorted(made.finished) == list(range(len(made.tiles)))
+
+
 class _Narrow(SweepingDevice):
     """A device whose memory runs out in courses wider than it likes."""
 
@@ -446,6 +472,29 @@ def test_what_interrupts_the_waiting_thread_ends_all_others(make_scene: MakeScen
     with no_thread_left(), pytest.raises(KeyboardInterrupt):
         run_pipeline(made.job, range(len(made.tiles)), [SweepingDevice], made.capacity, 2, interrupted)
     assert sorted(made.finished) == sorted(made.written)
+
+
+def test_the_end_of_a_run_waits_for_no_window_in_work(make_scene: MakeScene) -> None:
+    made, scoring, go = tall(make_scene), threading.Event(), threading.Event()
+
+    class Stuck(PositionEngine):
+        def probabilities(self, footprint: Any, windows: Sequence[Window], *rest: Any) -> Any:
+            if len(self.batches) > 40:
+                scoring.set()
+                assert go.wait(60)
+            return super().probabilities(footprint, windows, *rest)
+
+    def interrupted(_index: int) -> None:
+        assert scoring.wait(30)
+        raise KeyboardInterrupt
+
+    with no_thread_left():
+        began = time.monotonic()
+        with pytest.raises(KeyboardInterrupt):
+            run_pipeline(made.job, range(len(made.tiles)), [Stuck], made.capacity, 2, interrupted, scorers=2)
+        took_s = time.monotonic() - began
+        go.set()
+    assert took_s < 8
 
 
 def test_an_engine_that_cannot_be_opened_ends_the_run(make_scene: MakeScene) -> None:

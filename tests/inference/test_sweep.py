@@ -17,6 +17,7 @@ from geoseg.inference import Blend, SceneMapping
 from geoseg.inference.blend import axis_weights
 from geoseg.inference.pipeline import begin_sweep, course_of
 from geoseg.inference.pipeline.device import Scorers
+from geoseg.inference.pipeline.mailbox import Mailbox
 from geoseg.inference.tile import mirrored_beyond
 from geoseg.legend import NODATA
 from geoseg.model import Course, FinishedRows, Slab, Sweep
@@ -88,7 +89,7 @@ def test_labels_of_an_area_equal_the_whole_scene_bit_for_bit(
     course, released = course_of(mapping, area, batch), list[int]()
     whole = np.full((height + window, width + window), NODATA, np.uint8)
     whole[:height, :width] = whole_map(scene, grid, blend, CODES)
-    scorers = Scorers(pool, threads, Profile()) if threads else None
+    scorers = Scorers(pool, threads, Mailbox(), Profile()) if threads else None
     sweep = begin_sweep(mapping, PositionEngine(), area, batch, scorers)
     below = course.row_starts[0]
     for rows in swept(sweep, slabs(mapping, course, released)):
@@ -118,7 +119,7 @@ def test_scorers_hold_a_few_results_in_order_and_tell_of_the_window_that_fails(
             return super().probabilities(footprint, windows, *rest)
 
     area = Window(0, 0, 64, 640)
-    sweep = begin_sweep(mapping, Failing(), area, 1, Scorers(pool, 2, Profile()))
+    sweep = begin_sweep(mapping, Failing(), area, 1, Scorers(pool, 2, Mailbox(), Profile()))
     pushed = slabs(mapping, course_of(mapping, area, 1), [])
     tickets = [sweep.push(slab) for slab in pushed]
     assert len(begun) <= 4  # before anybody asks for a result

@@ -15,7 +15,6 @@ from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from functools import partial
 from threading import Lock
-from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -103,8 +102,8 @@ class Owner:
         course = course_of(mapping, tile_rows.area, batch_size)
         feed.begin(course)
         crews = self._crews
-        scorers = None if crews.pool is None else Scorers(crews.pool, crews.scorers, profile)
-        most = _IN_FLIGHT if scorers is None else 1 + math.ceil(scorers.most / len(course.col_starts))
+        scorers = None if crews.pool is None else Scorers(crews.pool, crews.scorers, self.finisher.mail, profile)
+        most = _IN_FLIGHT if scorers is None else scorers.rows_ahead(len(course.col_starts), batch_size)
         with profile.timed(SCORE):
             sweep = begin_sweep(mapping, engine, tile_rows.area, batch_size, scorers)
         for _ in course.row_starts:
@@ -244,10 +243,11 @@ class TileRows:
             inside = rest and rest.intersection(inside)
 
     def give_up(self) -> int:
-        """Have no more of the tiles written that are begun and will not be whole; return how many."""
-        for tile in self._tiles:
+        """Have no more of the tiles written that are begun and will not be whole, and forget them; return how many."""
+        given_up, self._tiles = self._tiles, []
+        for tile in given_up:
             tile.give_up()
-        return len(self._tiles)
+        return len(given_up)
 
     def _begin_row(self) -> None:
         """Make room for the pixels of a row of tiles."""
@@ -305,9 +305,13 @@ class Finisher:
             self._ran_out()
             return
         for rows in found:
+            if tile_rows.is_spoiled:  # the owner has said so meanwhile
+                break
             if not rows.is_finite:
                 raise no_number(self._job.mapping.scene, rows.place)
             tile_rows.add(rows, self._make_room, self._write)
+        if tile_rows.is_spoiled:
+            self._spoil(tile_rows)  # what was begun since
 
     def _spoil(self, tile_rows: TileRows) -> None:
         tile_rows.is_spoiled = True
@@ -369,19 +373,23 @@ def course_of(mapping: SceneMapping[Readable], area: Window, batch_size: int) ->
 class Scorers:
     """Threads that score the windows of one sweep, in any order and a few ahead of who adds them up in theirs.
 
-    One thread asks for windows, and one takes the results; no more of these are held than are scored at once, and two.
+    One thread asks for windows, and one, whose mailbox it is, takes the results; no more of these are held than are
+    scored at once, and two.
     """
 
-    most: int
-    """Batches that are begun and whose results are not taken."""
-
-    def __init__(self, pool: Executor, threads: int, profile: Profile) -> None:
+    def __init__(self, pool: Executor, threads: int, mail: Mailbox, profile: Profile) -> None:
         self._pool = pool
-        self.most = threads + 2
+        self._most = threads + 2
+        """Batches that are begun and whose results are not taken."""
+        self._mail = mail
         self._profile = profile
         self._asked: deque[Callable[[], list[Any]]] = deque()
         self._begun: deque[Future[list[Any]]] = deque()
         self._beginning = Lock()
+
+    def rows_ahead(self, windows: int, batch_size: int) -> int:
+        """Return how many rows of so many windows keep all threads busy: the one whose results are taken, and more."""
+        return 1 + math.ceil(self._most / math.ceil(windows / batch_size))
 
     def __call__(
         self,
@@ -401,16 +409,18 @@ class Scorers:
 
     def _begin_more(self) -> None:
         with self._beginning:
-            while self._asked and len(self._begun) < self.most:
-                self._begun.append(self._pool.submit(self._asked.popleft()))
+            while self._asked and len(self._begun) < self._most:
+                begun = self._pool.submit(self._asked.popleft())
+                begun.add_done_callback(lambda _: self._mail.wake())
+                self._begun.append(begun)
 
     def _results(self, batches: int) -> Iterator[Any]:
         for _ in range(batches):
             self._begin_more()
-            began = perf_counter()
-            scored = self._begun.popleft().result()
-            self._profile.add(SCORE, began - perf_counter())  # the wait is no work of whoever takes them
-            yield from scored
+            scored = self._begun.popleft()
+            waited_s = self._mail.wait_for(scored.done)  # not in `result`, where the end of the run is not heard of
+            self._profile.add(SCORE, -waited_s)  # it is no work of whoever takes them
+            yield from scored.result()
 
     def _score(self, *batch: Any) -> list[Any]:  # noqa: ANN401 - what `score` takes
         with self._profile.timed(SCORE):

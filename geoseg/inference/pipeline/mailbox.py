@@ -25,6 +25,10 @@ def _stop() -> None:
     raise EndOfRunError
 
 
+def _look_again() -> None:
+    pass
+
+
 class Mailbox:
     """What other threads ask one thread to do; it does so while it waits, and nowhere else."""
 
@@ -35,6 +39,10 @@ class Mailbox:
     def ask(self, do: Do) -> None:
         """Have the thread do something, at once if it waits; any thread may ask."""
         self._asked.put(do)
+
+    def wake(self) -> None:
+        """Have the thread see whether what it waits for is so; any thread may ask."""
+        self._asked.put(_look_again)
 
     def stop(self) -> None:
         """End the thread where it waits next."""
