@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import click
@@ -17,6 +18,8 @@ Decorator = Callable[[Any], Any]
 _EXAMPLE = "Example: "
 _FILES, _FOLDERS = frozenset({"FILE", "TIF", "PNG", "JSON", "PATH"}), frozenset({"FOLDER"})
 """Placeholders of a path in a help text."""
+_SECOND = {"tabulate": ("--by",), "train": ("--labels",)}
+"""What a second file is, where it can only be one."""
 SYNONYMS = {
     "--cutline": "--aoi",
     "--mask": "--aoi",
@@ -110,16 +113,36 @@ class GroupedCommand(ExampleCommand):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Read the arguments; for too many of them (a shell expands `*.tif`) name the way out."""
         ctx.allow_extra_args = True
-        super().parse_args(ctx, args)
+        given = list(args)
+        try:
+            super().parse_args(ctx, args)
+        except click.MissingParameter as error:
+            new = self._new_file(ctx, given)
+            if new is None or "--out" not in getattr(error.param, "opts", ()):
+                raise
+            ctx.fail(f"missing option --out (did you mean --out {new}?)")
         if ctx.args and not ctx.resilient_parsing:
             taken = " and ".join(each.make_metavar(ctx) for each in self.params if isinstance(each, click.Argument))
             taken = taken.replace("[", "").replace("]", "")
             more = f" and {len(ctx.args) - 1} more" if len(ctx.args) > 1 else ""
-            way_out = f"takes only {taken}; run it once for each" if taken else "takes no arguments"
+            way_out = f"takes only {taken}{self._meant_by(ctx)}" if taken else "takes no arguments"
             ctx.fail(f"unexpected argument {ctx.args[0]!r}{more}: {ctx.info_name} {way_out}")
         if not ctx.resilient_parsing:
             self._refuse_empty_paths(ctx)
         return ctx.args
+
+    def _new_file(self, ctx: click.Context, args: list[str]) -> str | None:
+        """Return an argument after the first that names a file which is not there yet; None where there is none."""
+        found, left, _ = self.make_parser(ctx).parse_args(args)
+        optional = (found.get(each.name or "") for each in self.params[1:] if isinstance(each, click.Argument))
+        return next((each for each in [*optional, *left] if isinstance(each, str) and names_output(each)), None)
+
+    def _meant_by(self, ctx: click.Context) -> str:
+        """Return the way out where there is an argument too many: its option, where it can only be meant for one."""
+        (first, *others), known = ctx.args, {each.opts[0]: each.name for each in self.params}
+        wanted = ("--out", "--report") if names_output(first) else _SECOND.get(self.name or "", ())
+        option = next((name for name in wanted if name in known and ctx.params.get(known[name] or "") is None), None)
+        return "; run it once for each" if others or option is None else f" (did you mean {option} {first}?)"
 
     def _refuse_empty_paths(self, ctx: click.Context) -> None:
         """Fail where a shell's variable was not set: an empty path would stand for the current folder."""
@@ -146,6 +169,12 @@ class GroupedCommand(ExampleCommand):
             if records:
                 with formatter.section(heading):
                     formatter.write_dl(records)
+
+
+def names_output(argument: str) -> bool:
+    """Say whether an argument is the name of a file that is not there yet."""
+    path = Path(argument)
+    return not argument.startswith("-") and bool(path.suffix) and "://" not in argument and not path.exists()
 
 
 def _meant(name: str, known: list[str]) -> str | None:

@@ -15,7 +15,7 @@ from geoseg.errors import GeosegError, OutsideError, numbered
 from geoseg_cli import options
 from geoseg_cli import parameter_types as types
 from geoseg_cli.exchange import complete_model, foreign_options
-from geoseg_cli.options import GroupedCommand, grouped, path_argument
+from geoseg_cli.options import GroupedCommand, grouped, names_output, path_argument
 from geoseg_cli.output import complain, say, with_options
 from geoseg_cli.process import InterruptedRunError, fast_start
 from geoseg_cli.progress_bar import ProgressBar, pixels_text
@@ -255,6 +255,8 @@ def _joined(scenes: list[str]) -> Any:  # noqa: ANN401 - a Scene, which would lo
 
 def _only_scene(scenes: list[Any], out: str | None) -> Any:  # noqa: ANN401 - a path, or a Scene, which would load GDAL
     """Return the one scene of --out; UsageError where there are several, or no place for the map."""
+    if len(scenes) == 2 and out is None and names_output(str(scenes[1])):
+        raise click.UsageError(f"missing option --out (did you mean --out {scenes[1]}?)", click.get_current_context())
     if len(scenes) > 1:
         raise click.UsageError(
             f"{len(scenes)} scenes ({scenes[0]}, {scenes[1]}{', ...' if len(scenes) > 2 else ''}) are mapped into a "

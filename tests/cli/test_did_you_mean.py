@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Callable
+from pathlib import Path
 
 import click
 import pytest
@@ -42,6 +43,36 @@ def meant(result: Result) -> str | None:
 )  # fmt: skip
 def test_the_option_that_was_meant(run: Run, option: str, wanted: str | None) -> None:
     assert meant(run(*PREDICT, option)) == wanted
+
+
+@pytest.mark.parametrize(
+    ("arguments", "wanted"),
+    [
+        ("vectorize map.tif v.gpkg", "--out v.gpkg"), ("sample map.tif p.csv --seed 3", "--out p.csv"),
+        ("preview map.tif page.html", "--out page.html"), ("predict map.tif new.tif", "--out new.tif"),
+        ("import map.tif m.safetensors", "--out m.safetensors"), ("export map.tif m.onnx", "--out m.onnx"),
+        ("tabulate map.tif t.csv", "--out t.csv"), ("tabulate map.tif other.tif", "--by other.tif"),
+        ("train map.tif other.tif --out m.safetensors", "--labels other.tif"),
+        ("evaluate map.tif other.tif r.json", "--report r.json"),
+        ("vectorize gone.tif", None), ("vectorize map.tif --legend gone.json", None),
+        ("preview map.tif other.tif", None),
+        ("predict map.tif other.tif", None), ("info map.tif other.tif", None), ("tabulate map.tif a.csv b.csv", None),
+        ("vectorize map.tif other.tif --out v.gpkg", None), ("tabulate map.tif --out t.csv u.csv", None),
+    ],
+)  # fmt: skip
+def test_the_option_that_an_argument_was_meant_for(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: str, wanted: str | None
+) -> None:
+    """As in programs that take the output second."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("map.tif", "other.tif"):
+        (tmp_path / name).touch()
+    result = run(*arguments.split())
+    assert result.exit_code == 2
+    (line,) = result.stderr.splitlines()
+    found = re.search(r"\(did you mean (--[a-z]+ \S+)\?\); see ", line)
+    assert (found and found[1]) == wanted, line
+    assert {path.name for path in tmp_path.iterdir()} == {"map.tif", "other.tif"}
 
 
 def test_the_other_half_of_a_switch_is_an_option_too(run: Run) -> None:
