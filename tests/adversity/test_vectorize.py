@@ -204,7 +204,7 @@ def test_a_legend_that_cannot_be_right(
 
 def test_a_legend_that_is_no_text_or_a_folder(refused: Callable[..., str], cover: Path) -> None:
     (cover.parent / "legend.json").write_bytes(b"\xff\xfe\x00")
-    assert "not UTF-8" in refused(2, "--legend", cover.parent / "legend.json")
+    assert "is not a text file" in refused(2, "--legend", cover.parent / "legend.json")
     (cover.parent / "folder.json").mkdir()
     assert "cannot be read" in refused(2, "--legend", cover.parent / "folder.json")
 

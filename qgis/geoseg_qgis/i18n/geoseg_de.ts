@@ -375,7 +375,7 @@
         </message>
         <message>
             <location filename="../algorithms/predict.py" />
-            <source>Tiles at once</source>
+            <source>Windows at once on a CPU</source>
             <translation type="unfinished" />
         </message>
         <message>
