@@ -61,6 +61,8 @@ class Profile:
     def __init__(self) -> None:
         self._seconds: dict[str, float] = {}
         self._cpu_seconds: dict[str, float] = {}
+        self._waits: dict[str, float] = {}
+        """What is not shown: the waits of a run whose only device are the cores; tile by tile there is none."""
         self._stretches: dict[str, tuple[float, float]] = {}
         self._lock = threading.Lock()
         self.workers: int | None = None
@@ -75,9 +77,12 @@ class Profile:
             self._cpu_seconds[stage] = self._cpu_seconds.get(stage, 0.0) + cpu_seconds
 
     def waited(self, stage: str, seconds: float) -> None:
-        """Add to the seconds that something was waited for; it says nothing where the cores are the only device."""
+        """Add to the seconds that something was waited for; they are not shown where the cores are the only device."""
         if self.devices:
             self.add(stage, seconds)
+            return
+        with self._lock:
+            self._waits[stage] = self._waits.get(stage, 0.0) + seconds
 
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:
@@ -166,13 +171,13 @@ class Profile:
         """Return what limited threads that score."""
         seconds = self.seconds
         busy_s = sum(seconds.get(stage, 0.0) for stage in _WORK)
-        if self.workers is not None and busy_s < (1 - _IDLE) * self.workers * map_s:
-            idle = 1 - busy_s / (self.workers * map_s)
-            return Limit(
-                f"workers had nothing to do for {idle:.0%} of the time: there were too few tiles",
-                f"use fewer `workers` (now {self.workers}), which share the cores, or a smaller `tile`",
-            )
         stage = max((READ, SCORE, WRITE), key=lambda name: seconds.get(name, 0.0))
+        idle = 0.0 if self.workers is None else 1 - busy_s / (self.workers * map_s)
+        if idle > _IDLE:
+            longest = max((PIXELS, WRITERS), key=lambda name: self._waits.get(name, 0.0))
+            if self._waits.get(longest, 0.0) < _IDLE * map_s:
+                return self._limit_of_idle_workers(idle)
+            stage = {PIXELS: READ, WRITERS: WRITE}[longest]
         share = f"{seconds.get(stage, 0.0) / busy_s:.0%} of the workers' time"
         if stage == SCORE:
             return Limit(f"the network took {share}", "use a GPU, a smaller model, or a smaller `overlap`")
@@ -180,6 +185,14 @@ class Profile:
             quicker = f"give {_QUICK_SCENE}, in tiles"
             return Limit(f"reading took {share}", quicker if self._computes(READ) else "keep the scene near, in tiles")
         return Limit(f"writing took {share}", f"write {_QUICK_MAP}" if self._computes(WRITE) else _NEARER)
+
+    def _limit_of_idle_workers(self, idle: float) -> Limit:
+        """Return what limited threads that score, and wait for none that reads or writes."""
+        what = f"workers had nothing to do for {idle:.0%} of the time: "
+        fewer = f"use fewer `workers` (now {self.workers}), which share the cores"
+        if not self._waits:
+            return Limit(f"{what}there were too few tiles", f"{fewer}, or a smaller `tile`")
+        return Limit(f"{what}windows are few, or scored sooner than they are added up", fewer)
 
     def _computes(self, stage: str) -> bool:
         """Say whether a stage computes, rather than waits for a disk or a server."""

@@ -13,7 +13,7 @@ from geoseg.errors import UsageError, numbered
 from geoseg.inference.pipeline import Capacity
 from geoseg.inference.scoring import BASELINE_BYTES, Scoring, positive
 from geoseg.inference.tile import SceneMapping, fitting_batch, halve_batch
-from geoseg.machine import available_memory_bytes, size_text
+from geoseg.machine import available_cores, available_memory_bytes, size_text
 from geoseg.model import OutOfMemory, Weights
 from geoseg.raster import Scene, Window, shown
 from geoseg.raster.landcover import PartFormat
@@ -151,8 +151,14 @@ def _seconds(plan: Plan) -> float:
             continue
         quickest = min(quickest, (time.perf_counter() - began) / count)
         trials += 1
-    at_once = len(plan.engine.each) if plan.scoring.is_swept else plan.workers
-    return quickest * plan.windows_run / at_once
+    return quickest * plan.windows_run / _at_once(plan)
+
+
+def _at_once(plan: Plan) -> int:
+    """Return how many windows are scored in the time of one: a function is called by one thread at a time."""
+    if plan.scoring.is_swept:
+        return len(plan.engine.each)
+    return 1 if plan.bundle.function is not None else min(plan.workers, available_cores())
 
 
 def _duration(seconds: float) -> str:
@@ -174,11 +180,16 @@ def scorers_bytes(
     source: Scene, scoring: Scoring, mapping: SceneMapping[Scene], tile: tuple[int, int], workers: int
 ) -> int:
     """Estimate what so many threads hold that go down a scene together: a band of it, and what each scores."""
-    capacity = capacity_of(scoring, mapping, tile, workers)
+    capacity = capacity_of(source, scoring, mapping, tile, workers)
     width_px = min(capacity.cols * tile[1], mapping.grid.width_px)
-    scene, bands = mapping.scene, len(mapping.scene.band_indexes)
-    shared = capacity.memory_bytes + scoring.sweep_bytes(width_px, bands, scene.dtype)
-    return shared + workers * (scoring.scorer_bytes(bands) + _resampling_bytes(source, scene))
+    bands = len(mapping.scene.band_indexes)
+    shared = capacity.memory_bytes + scoring.sweep_bytes(width_px, bands, mapping.scene.dtype)
+    return shared + workers * _scorer_bytes(source, scoring, mapping)
+
+
+def _scorer_bytes(source: Scene, scoring: Scoring, mapping: SceneMapping[Scene]) -> int:
+    """Estimate what each of the threads holds that go down a scene together, whatever the band."""
+    return scoring.scorer_bytes(len(mapping.scene.band_indexes)) + _resampling_bytes(source, mapping.scene)
 
 
 def _resampling_bytes(source: Scene, scene: Scene) -> int:
@@ -190,12 +201,19 @@ def _resampling_bytes(source: Scene, scene: Scene) -> int:
     return math.ceil(math.prod(scene.block_shape) * shrunk) * bytes_a_pixel
 
 
-def capacity_of(
-    scoring: Scoring, mapping: SceneMapping[Scene], tile: tuple[int, int], workers: int, free: int | None = None
+def capacity_of(  # noqa: PLR0913, PLR0917 - each is a noun of its own
+    source: Scene,
+    scoring: Scoring,
+    mapping: SceneMapping[Scene],
+    tile: tuple[int, int],
+    workers: int,
+    free: int | None = None,
 ) -> Capacity:
     """Return what is in memory at once on the way down a scene, for each device, with what is `free` now."""
     free = available_memory_bytes() if free is None else free
     devices = len(scoring.engine.each) if scoring.is_swept else 0
+    if not devices:  # bands are narrower before threads are fewer, of which each takes more
+        free -= BASELINE_BYTES + workers * _scorer_bytes(source, scoring, mapping)
     return Capacity.of(mapping, tile, workers=workers, devices=devices, free_bytes=free)
 
 
@@ -212,7 +230,7 @@ def readers_that_fit(
     """Return how many threads read for the devices; UsageError where the narrowest bands do not fit the memory."""
     readers = scoring.readers if workers is None else positive("workers", workers)
     free = available_memory_bytes()
-    least = swept_bytes(source, scoring, mapping, capacity_of(scoring, mapping, tile, readers, free), readers)
+    least = swept_bytes(source, scoring, mapping, capacity_of(source, scoring, mapping, tile, readers, free), readers)
     if least > free:
         raise UsageError(
             f"this plan needs about {size_text(least)} of memory, {size_text(free)} are free; choose a smaller "

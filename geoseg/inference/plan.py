@@ -337,7 +337,7 @@ class Plan:
 
     def capacity(self) -> Capacity:
         """Return what is in memory at once where devices are fed, for each of them: it follows what is free."""
-        return capacity_of(self.scoring, self.mapping, self.tile_shape, self.workers)
+        return capacity_of(self.source, self.scoring, self.mapping, self.tile_shape, self.workers)
 
     @property
     def disk_bytes(self) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,16 @@ def test_no_window_of_a_scene_is_scored_twice(scene: Scene, tmp_path: Path, opti
     windows = made.grid.windows_touching(Window(0, 0, HEIGHT, WIDTH))
     assert made.windows_run == len(windows)
     assert seen == sum(bool(valid[window.rows, window.cols].any()) for window in windows)
+
+
+@pytest.mark.parametrize("workers", [1, 64])
+def test_a_function_takes_its_time_whatever_the_workers(scene: Scene, workers: int) -> None:
+    def naps(batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        time.sleep(0.01)
+        return positions(batch)
+
+    figures = geoseg.plan(scene, model=model(naps), tile=64, workers=workers).estimate()
+    assert figures.seconds >= 0.01 * figures.windows
 
 
 def test_stored_values_are_normalized_clipped_to_the_scale_and_mirrored_where_invalid(scene: Scene) -> None:

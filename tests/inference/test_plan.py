@@ -24,6 +24,7 @@ from rasterio.control import GroundControlPoint
 import geoseg
 from geoseg.errors import GeosegWarning, OutputError, UsageError
 from geoseg.inference import OutputOptions, PlanOptions, PredictOptions, ScoringOptions
+from geoseg.inference import estimate as estimate_module
 from geoseg.inference import scoring as scoring_module
 from geoseg.legend import NODATA
 from geoseg.machine import size_text
@@ -177,6 +178,27 @@ def test_as_many_workers_as_the_memory_allows(
     for free, options in ((one.memory_bytes - 1, {}), (four.memory_bytes - 1, {"workers": 4})):
         with pytest.raises(UsageError, match=r"needs about .*B of memory, .* free; choose a smaller `window` \(now 64"):
             made(free, **options)
+
+
+def test_bands_are_narrower_before_the_workers_are_fewer(
+    make_scene: MakeScene, bundle: ModelBundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene = make_scene(130, 4000, tiled=True, blockxsize=64, blockysize=64)
+
+    def made(free: int) -> geoseg.Plan:
+        for module in (scoring_module, estimate_module):
+            monkeypatch.setattr(module, "available_memory_bytes", lambda: free)
+        return geoseg.plan(scene, model=bundle, device="onnx", tile=64, workers=2)
+
+    wide = made(1 << 40)
+    cols, most = wide.capacity().cols, wide.memory_bytes - (2 << 20)  # both follow what is free
+    assert wide.windows_run == len(wide.grid)
+    narrow = made(most)
+    assert narrow.workers == 2
+    assert narrow.memory_bytes <= most
+    assert 1 <= narrow.capacity().cols < cols
+    assert narrow.fingerprint() == wide.fingerprint()
+    assert narrow.windows_run > len(narrow.grid)
 
 
 @pytest.mark.filterwarnings("ignore::geoseg.errors.UnlikeTrainingWarning")

@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 
 import geoseg
 from geoseg.inference import SceneMapping
+from geoseg.inference.execution import tile_task
 from geoseg.inference.pipeline import Capacity, Job, run_pipeline
+from geoseg.inference.pipeline import device as device_module
 from geoseg.legend import LandCover, Legend
 from geoseg.profile import ASSEMBLE, MAP, PIXELS, READ, SCORE, UPLOAD, WRITE, WRITERS, Profile
 from geoseg.raster import Scene, Window, WindowGrid, tiles
@@ -166,6 +168,43 @@ def test_what_is_slow_limits_workers(
     assert 0 < profile.cpu_seconds["write"] < profile.seconds["write"] + CLOCKS_S
     assert all(profile.seconds[stage] <= profile.wall_seconds[MAP] for stage in ("read", "paste", "write"))
     assert profile.wall_seconds["assemble"] > 0
+
+
+@pytest.mark.parametrize("slow", ["read", "write", "sums"])
+def test_what_keeps_several_workers_waiting_is_the_limit(
+    make_scene: MakeScene, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, slow: str
+) -> None:
+    def scores(batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        return np.full((len(batch), 2, *batch.shape[2:]), 0.5, np.float32)
+
+    def slowly(work: Any) -> Any:
+        def worked(*arguments: Any) -> Any:
+            time.sleep(5 * NAP_S)
+            return work(*arguments)
+
+        return worked
+
+    monkeypatch.setattr("geoseg.inference.pipeline.pipeline._FROM_THE_TOP", {"GTiff"})  # one reads for all
+    monkeypatch.setattr("geoseg.inference.pipeline.slabs._CHUNK_PX", 1 << 10)
+    owner, name = {
+        "read": (Scene, "read_into"),
+        "write": (tile_task.PartsInWork, "finish"),
+        "sums": (device_module, "labeled"),
+    }[slow]
+    made = geoseg.plan(
+        make_scene(300, 200),
+        model=geoseg.ModelBundle.from_callable(scores, legend=LEGEND, window_px=64, overlap_px=8),
+        tile=64,
+        workers=4,
+    )
+    monkeypatch.setattr(owner, name, slowly(getattr(owner, name)))
+    profile = geoseg.Profile()
+    made.run(tmp_path / "map.tif", profile=profile)
+    assert profile.limit is not None
+    words = {"read": "reading took", "write": "writing took", "sums": "workers had nothing to do for"}
+    assert profile.limit.what.startswith(words[slow]), str(profile)
+    assert "a smaller `tile`" not in profile.limit.advice
+    assert set(profile.seconds) == {"read", "score", "paste", "write"}
 
 
 def test_a_profile_of_nothing_is_empty() -> None:
