@@ -281,6 +281,11 @@ def _features_or_path(name: str, value: object) -> object:
     return value if is_frame(value) else _ours_or_path(name, value)
 
 
+def _polygons(name: str, value: object) -> object:
+    """Return tables, and what somebody takes for one, as they are: they are checked where they are drawn."""
+    return as_path(name, value) if isinstance(value, str | bytes | os.PathLike | Real) else value
+
+
 def _aoi(name: str, value: object) -> object:
     """Return a geometry of shapely, a GeoDataFrame or GeoJSON as it is, a GeoSeries as a table; else as `as_path`."""
     if is_frame(value) or isinstance(value, Mapping):
@@ -419,8 +424,9 @@ _KINDS: dict[str, Callable[[str, Any], Any]] = {
     **dict.fromkeys(("landcover", "later"), _ours_or_path),
     "model": _model,
     "scene": _scene,
-    **dict.fromkeys(("reference", "sample", "labels", "by", "polygons"), _features_or_path),
+    **dict.fromkeys(("reference", "sample", "labels", "by"), _features_or_path),
     **dict.fromkeys(("legend", "reference_legend", "by_legend", "mapping"), _mapping_or_path),
+    "polygons": _polygons,
     "layer": _layer,
     "stac": _path_or_whether,
     "aoi": _aoi,
