@@ -156,7 +156,7 @@ def _seconds(plan: Plan) -> float:
 
 def _at_once(plan: Plan) -> int:
     """Return how many windows are scored in the time of one: a function is called by one thread at a time."""
-    if plan.scoring.is_swept:
+    if plan.scoring.feeds_devices:
         return len(plan.engine.each)
     return 1 if plan.bundle.function is not None else min(plan.workers, available_cores())
 
@@ -211,7 +211,7 @@ def capacity_of(  # noqa: PLR0913, PLR0917 - each is a noun of its own
 ) -> Capacity:
     """Return what is in memory at once on the way down a scene, for each device, with what is `free` now."""
     free = available_memory_bytes() if free is None else free
-    devices = len(scoring.engine.each) if scoring.is_swept else 0
+    devices = len(scoring.engine.each) if scoring.feeds_devices else 0
     if not devices:  # bands are narrower before threads are fewer, of which each takes more
         free -= BASELINE_BYTES + workers * _scorer_bytes(source, scoring, mapping)
     return Capacity.of(mapping, tile, workers=workers, devices=devices, free_bytes=free)

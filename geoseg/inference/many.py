@@ -294,7 +294,8 @@ def _told(aside: deque[Future[_Aside]], most: int) -> Iterator[SceneResult]:
 def _is_small(made: Plan) -> bool:
     """Say whether what a map takes beside its scoring counts, and the memory holds one more."""
     few = made.grid.height_px * made.grid.width_px <= _SMALL_PX
-    return few and not is_scheduled() and not made.scoring.is_swept and 2 * made.memory_bytes < available_memory_bytes()
+    here = not is_scheduled() and not made.scoring.feeds_devices
+    return few and here and 2 * made.memory_bytes < available_memory_bytes()
 
 
 def _planned(

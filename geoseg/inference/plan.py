@@ -291,7 +291,7 @@ class Plan:
 
         A scene of one tile is, and what Dask's workers map: theirs may come in any order.
         """
-        return self.scoring.is_swept or _goes_down(self.scoring, self.tile_count)
+        return self.scoring.feeds_devices or _goes_down(self.scoring, self.tile_count)
 
     @property
     def windows_run(self) -> int:
@@ -315,7 +315,7 @@ class Plan:
     def memory_bytes(self) -> int:
         """Estimate of the peak resident memory: a base, and what each worker holds; no term grows with the scene."""
         source, scoring, mapping = self.source, self.scoring, self.mapping
-        if scoring.is_swept:
+        if scoring.feeds_devices:
             return swept_bytes(source, scoring, mapping, self.capacity(), self.workers)
         if self.is_gone_down:
             return BASELINE_BYTES + scorers_bytes(source, scoring, mapping, self.tile_shape, self.workers)
@@ -441,7 +441,7 @@ def plan(
         mapping = replace(mapping, area=area.scaled(source.shape, seen.shape))
     # the tile does not follow the memory that is free just now: a run could not be resumed with another
     shape = _tile(seen, mapping.grid, tile, scoring, workers)
-    if scoring.is_swept:
+    if scoring.feeds_devices:
         busy = readers_that_fit(source, scoring, mapping, shape, workers)
     else:
         scoring, busy = _shared_out(source, scoring, mapping, shape, workers)
@@ -496,7 +496,7 @@ def _open_scene(scene: str | os.PathLike[str] | Scene, bands: Sequence[int | str
 def _tile(scene: Scene, grid: WindowGrid, tile: int | None, scoring: Scoring, workers: int | None) -> tuple[int, int]:
     # what begins on blocks of the map has all overviews that a part holds; later ones are made of several parts
     align_px = min(2 ** overview_levels(grid.height_px, grid.width_px), BLOCKS_PX[-1])
-    if tile is None and not scoring.is_swept:
+    if tile is None and not scoring.feeds_devices:
         crew = scoring.crew if workers is None else positive("workers", workers)
         return choose_tile(grid, scene.block_shape[1], crew, align_px)
     edges = _SWEPT_TILE_PX if tile is None else (positive("tile", tile),) * 2

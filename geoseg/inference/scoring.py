@@ -169,8 +169,8 @@ class Scoring:
         return SceneMapping(scene, grid, self.blend, self.batch_size, self.bundle.output_codes, keep)
 
     @property
-    def is_swept(self) -> bool:
-        """Whether devices go down a scene that is mapped, and are fed; on the CPU nothing else computes."""
+    def feeds_devices(self) -> bool:
+        """Whether devices are fed, a GPU or several, or several engines; else the cores that read score as well."""
         return not self.engine.on_cpu or bool(self.engine.others)
 
     @property
@@ -181,7 +181,7 @@ class Scoring:
     @property
     def shares_windows(self) -> bool:
         """Whether threads of this machine may score the windows of a scene in any order."""
-        return self.engine.same_in_any_batch and not self.is_swept
+        return self.engine.same_in_any_batch and not self.feeds_devices
 
     def worker_bytes(self, tile: tuple[int, int], bands: int, dtype: str, products: int) -> int:
         """Estimate what one worker holds while it maps a tile of a shape (rows, cols), of which it keeps `products`."""

@@ -378,7 +378,7 @@ def test_a_worker_with_a_gpu_is_fed_across_tiles(tmp_path: Path, monkeypatch: py
         runs.append(len(indexes))
         run_pipeline(job, indexes, *arguments)
 
-    monkeypatch.setattr(Scoring, "is_swept", True)
+    monkeypatch.setattr(Scoring, "feeds_devices", True)
     monkeypatch.setattr("geoseg.inference.execution.tile_task.run_pipeline", fed)
     made = geoseg.predict(scene, tmp_path / "map.tif", model=model, tile=64)
     with rasterio.open(made) as opened:

@@ -563,7 +563,7 @@ def test_two_engines_make_the_map_of_one(make_scene: MakeScene, tmp_path: Path, 
             scene, model=tiny_bundle(tmp_path, export=False), device=device, window=64, tile=128, batch_size=2
         )
     two = replace(one, scoring=replace(one.scoring, engine=replace(one.engine, others=(one.engine,))))
-    assert two.scoring.is_swept
+    assert two.scoring.feeds_devices
     for made, name in ((one, "one"), (two, "two")):
         made.run(tmp_path / f"{name}.tif", confidence=tmp_path / f"{name}-sure.tif")
     for suffix in ("", "-sure"):

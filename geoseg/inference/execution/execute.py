@@ -358,7 +358,7 @@ def go_down(  # noqa: PLR0913, PLR0917 each is a noun the reader expects here
     `begin` begins to write a tile, by its index and place; `finished` is told of each that is written. Writers get
     `rows_at_once` of a tile, or the whole of it.
     """
-    fed = plan.scoring.is_swept
+    fed = plan.scoring.feeds_devices
     profile.workers, profile.devices = plan.workers, len(plan.engine.each) if fed else 0
     job = Job(plan.mapping, plan.tile, plan.tile_cols, begin, profile, rows_at_once)
     engines = [replace(plan.scoring, engine=each).open for each in plan.engine.each]

@@ -192,7 +192,7 @@ class TileTask:
         whole = self.parts.are_whole(indexes)
         there = [TileDone(index) for index, is_whole in zip(indexes, whole, strict=True) if is_whole]
         missing = [index for index, is_whole in zip(indexes, whole, strict=True) if not is_whole]
-        do = self._swept if self.plan.scoring.is_swept else partial(in_turn, self)
+        do = self._swept if self.plan.scoring.feeds_devices else partial(in_turn, self)
         try:
             done, left = do(missing)
         except Exception:
