@@ -196,6 +196,7 @@ def test_a_text_that_is_too_long_for_a_name_is_one_line_at_every_door(scene: Pat
 def test_a_current_folder_that_is_gone_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with rasterio.open(tmp_path / "map.tif", "w", driver="GTiff", width=9, height=9, count=1, dtype="uint8") as file:
         file.write(np.ones((1, 9, 9), np.uint8))
+    geoseg.vectorize(tmp_path / "map.tif")  # numba asks for the current folder when it compiles
     (tmp_path / "gone").mkdir()
     monkeypatch.chdir(tmp_path / "gone")
     (tmp_path / "gone").rmdir()
