@@ -336,7 +336,7 @@ class Plan:
         return self.tile_height_px, self.tile_width_px
 
     def capacity(self) -> Capacity:
-        """Return what is in memory at once where devices are fed, for each of them: it follows what is free."""
+        """Return what is in memory at once on the way down the scene, for each device: it follows what is free."""
         return capacity_of(self.source, self.scoring, self.mapping, self.tile_shape, self.workers)
 
     @property

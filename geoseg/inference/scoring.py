@@ -249,10 +249,11 @@ class Scoring:
 
         """
         asked = self.crew if workers is None else positive("workers", workers)
-        most, free = min(asked, pieces), available_memory_bytes()
+        most, free = max(1, min(asked, pieces)), available_memory_bytes()
         least = most if workers is not None else 1
-        busy = next((count for count in range(most, 0, -1) if BASELINE_BYTES + bytes_of(count) <= free), 0)
-        if busy < least:
+        counts = range(most, least - 1, -1)
+        busy = next((count for count in counts if BASELINE_BYTES + bytes_of(count) <= free), 0)
+        if not busy:
             options = {"window": self.engine.window_px, **smaller, "batch_size": self.batch_size}
             options |= {"workers": least} if least > 1 else {}
             *others, last = [f"`{name}` (now {value})" for name, value in options.items()]

@@ -201,6 +201,19 @@ def test_bands_are_narrower_before_the_workers_are_fewer(
     assert narrow.windows_run > len(narrow.grid)
 
 
+def test_the_memory_of_as_many_workers_as_are_asked_for_is_looked_at_once(plan: geoseg.Plan) -> None:
+    looked_at: list[int] = []
+
+    def bytes_of(count: int) -> int:
+        looked_at.append(count)
+        return count << 40
+
+    with pytest.raises(UsageError, match=r"needs about .* of memory"):
+        plan.scoring.share_out(10**9, bytes_of, 10**9)
+    assert set(looked_at) == {10**9}
+    assert plan.scoring.share_out(0, lambda _count: 0)[1] == 1  # nothing to do needs no memory
+
+
 @pytest.mark.filterwarnings("ignore::geoseg.errors.UnlikeTrainingWarning")
 @pytest.mark.parametrize(
     ("crs", "transform"),
