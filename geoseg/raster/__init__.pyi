@@ -2,7 +2,6 @@ from .aligned import ShiftedRaster as ShiftedRaster
 from .aligned import WarpedRaster as WarpedRaster
 from .aligned import align as align
 from .aligned import is_placed as is_placed
-from .aligned import mosaic as mosaic
 from .aligned import open_confidence as open_confidence
 from .aligned import warped as warped
 from .aligned import whole_shift as whole_shift
@@ -51,6 +50,7 @@ from .ground import SAME_SIZE as SAME_SIZE
 from .ground import Ground as Ground
 from .ground import Surface as Surface
 from .ground import size_factors as size_factors
+from .mosaic import mosaic as mosaic
 from .own_data import keep_to_own_data as keep_to_own_data
 from .raster_legend import class_shares as class_shares
 from .raster_legend import is_classes as is_classes

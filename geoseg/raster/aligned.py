@@ -1,13 +1,9 @@
-"""Rasters beside each other: as one mosaic; on one grid, moved by whole pixels, or warped by nearest neighbor."""
+"""A raster on another's grid: moved by whole pixels where they agree, else warped by nearest neighbor."""
 
 from __future__ import annotations
 
 import math
-import os
-import warnings
-from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from affine import Affine
@@ -16,20 +12,14 @@ from rasterio.enums import ColorInterp, Resampling
 from rasterio.vrt import WarpedVRT
 
 from geoseg.counts import StoredCodes
-from geoseg.errors import GeosegWarning, SceneError, UsageError, listed, numbered
-from geoseg.given import plain_arguments
+from geoseg.errors import SceneError, numbered
 from geoseg.raster.classes import ClassRaster
 from geoseg.raster.dataset_cache import opened
 from geoseg.raster.environment import shown
 from geoseg.raster.geobox import GeoBox, period_of
-from geoseg.raster.ground import SAME_SIZE
-from geoseg.raster.scene import MOST_PX, Patch, Scene
-from geoseg.raster.views import is_as_stored, joined, masked
+from geoseg.raster.scene import Patch, Scene
+from geoseg.raster.views import is_as_stored, masked
 from geoseg.raster.windows import Window
-
-if TYPE_CHECKING:
-    from rasterio.io import DatasetReader
-    from xarray import DataArray
 
 _SAME_PX = 0.01
 """Grids whose pixels are no farther apart than this are one."""
@@ -305,81 +295,3 @@ def _called(geobox: GeoBox) -> str:
 
 def _apart(name: str) -> SceneError:
     return SceneError(f"{name} and the map do not overlap; check their CRS and place with geoseg info")
-
-
-@plain_arguments()
-def mosaic(scenes: Iterable[str | os.PathLike[str] | Scene | DatasetReader | DataArray]) -> Scene:
-    """Return scenes that touch or overlap as one scene, which holds no pixels: they must stay where they are.
-
-    Where they overlap the last one counts that is valid there. The grid has the finest scene's pixels; scenes of other
-    pixels are interpolated, and a warning says so.
-
-    Parameters
-    ----------
-    scenes
-        What `Scene.open` takes, each with the same CRS, bands and type, north up.
-
-    Raises
-    ------
-    UsageError
-        For no scene, or scenes of several CRSs.
-    SceneError
-        For one that cannot be read, is rotated or has no place, or has other bands than the first.
-
-    Examples
-    --------
-    >>> geoseg.predict(geoseg.mosaic(["west.tif", "east.tif"]), "landcover.tif")  # doctest: +SKIP
-
-    """
-    if isinstance(scenes, str | os.PathLike | Scene) or not isinstance(scenes, Iterable):
-        raise UsageError(f"`scenes` must be a list of scenes, got {scenes!r:.80}", "scenes")
-    each = [Scene.open(scene) for scene in scenes]
-    if not each:
-        raise UsageError("a mosaic needs a scene; name files, a folder or a pattern", "scenes")
-    for scene in each:
-        _check_joinable(scene, each[0])
-    finest = min(each, key=lambda scene: scene.geobox.transform.a)
-    step, down = finest.geobox.transform.a, -finest.geobox.transform.e
-    coarse = [s for s in each if max(s.geobox.transform.a / step, -s.geobox.transform.e / down) > SAME_SIZE]
-    if coarse:
-        warnings.warn(
-            f"scenes of the mosaic with larger pixels than {shown(finest.path)} are interpolated: "
-            f"{listed(shown(scene.path) for scene in coarse)}",
-            GeosegWarning,
-            stacklevel=2,
-        )
-    bounds = list(zip(*(scene.geobox.bounds for scene in each), strict=True))
-    west, south, east, north = min(bounds[0]), min(bounds[1]), max(bounds[2]), max(bounds[3])
-    height, width = round((north - south) / down), round((east - west) / step)
-    if max(height, width) > MOST_PX:
-        raise UsageError(f"a mosaic of {width} x {height} pixels is too large; leave out what lies far away", "scenes")
-    grid = GeoBox(height, width, Affine(step, 0.0, west, 0.0, -down, north), each[0].geobox.crs)
-    bands = range(1, len(each[0].band_indexes) + 1) if each[0].chosen else None
-    return Scene.open(joined(each, grid), bands=bands)
-
-
-def _check_joinable(scene: Scene, first: Scene) -> None:
-    """Raise unless a scene can be one raster with the first."""
-    name, box = shown(scene.path), scene.geobox
-    if not box.has_transform or box.transform.b or box.transform.d or box.transform.a <= 0 or box.transform.e >= 0:
-        raise SceneError(f"{name} is not on a north-up grid, so it cannot be part of a mosaic; warp it (rio warp)")
-    if box.crs is None:
-        raise SceneError(f"{name} has no CRS, so it cannot be part of a mosaic; assign it (rio edit-info --crs)")
-    if scene.area is not None:
-        raise UsageError(f"{name} has an area of interest; join the scenes first, and then take the area", "scenes")
-    if box.crs != first.geobox.crs:
-        ours, theirs = ("none" if each is None else each.to_string()[:40] for each in (box.crs, first.geobox.crs))
-        raise UsageError(
-            f"the scenes of a mosaic need one CRS: {name} has {ours}, {shown(first.path)} has {theirs}; warp the one "
-            "(rio warp --dst-crs), or map them one by one",
-            "scenes",
-        )
-    for mine, of_first in (
-        (numbered(len(scene.band_indexes), "band"), numbered(len(first.band_indexes), "band")),
-        (f"{scene.dtype} pixels", f"{first.dtype} pixels"),
-    ):
-        if mine != of_first:
-            raise SceneError(
-                f"the scenes of a mosaic need the same bands and type: {name} has {mine}, {shown(first.path)} has "
-                f"{of_first}; convert the one, or map them one by one"
-            )

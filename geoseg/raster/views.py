@@ -7,11 +7,10 @@ Format: https://gdal.org/drivers/raster/vrt.html
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 from xml.sax.saxutils import escape, quoteattr
 
@@ -44,10 +43,9 @@ TYPES = {
     "float64": "Float64",
 }
 """GDAL's names of numpy's types."""
-_TRIM_PX = 1e-3
-"""GDAL rounds the size of a tile index up: by the rounding of floats it could be a pixel too large."""
 _BLOCK_SHAPE = 128, 512
 """(rows, cols) resampled at a time. A reader that goes down the scene row by row meets few of them twice."""
+_WARPED = 'subClass="VRTWarpedRasterBand"'
 _MOST = sys.float_info.max
 _LEAST_STEP = 5e-324
 _Table = dict[float, int]
@@ -63,18 +61,14 @@ def cropped(scene: Scene, window: Window) -> str:
 
 
 def _cropped(scene: Scene, dataset: DatasetReader, window: Window) -> Iterator[str]:
-    yield f'<VRTDataset rasterXSize="{window.width}" rasterYSize="{window.height}">\n'
-    yield from place_lines(scene.geobox[window])
-    rows, cols = scene.block_shape
-    block = f'blockXSize="{min(cols, window.width)}" blockYSize="{min(rows, window.height)}"'
+    place = scene.geobox[window]
+    yield from head_lines(place)
     if "NODATA_VALUES" in dataset.tags():
         yield from metadata_lines({"NODATA_VALUES": dataset.tags()["NODATA_VALUES"]})
     for band in dataset.indexes:
         nodata, flags = dataset.nodatavals[band - 1], dataset.mask_flag_enums[band - 1]
-        yield f'<VRTRasterBand dataType="{TYPES[dataset.dtypes[band - 1]]}" band="{band}" {block}>'
-        yield f"<Description>{escape(dataset.descriptions[band - 1] or '')}</Description>"
-        yield "" if nodata is None else f"<NoDataValue>{nodata!r}</NoDataValue>"
-        yield f"<ColorInterp>{color_name(scene.colors[band - 1])}</ColorInterp>"
+        yield band_tag(band, dataset.dtypes[band - 1], block_words(scene.block_shape, place))
+        yield band_words(dataset.descriptions[band - 1] or "", nodata, color_name(scene.colors[band - 1]))
         yield f"{_part(scene, window, str(band))}{'' if flags else _mask(scene, window, band)}</VRTRasterBand>\n"
     if scene.validity.has_mask:
         yield _mask(scene, window, scene.validity.bands[0])
@@ -93,63 +87,6 @@ def _part(scene: Scene, window: Window, band: str) -> str:
         f'<SrcRect xOff="{window.col}" yOff="{window.row}" xSize="{window.width}" ySize="{window.height}"/>'
         f'<DstRect xOff="0" yOff="0" xSize="{window.width}" ySize="{window.height}"/></SimpleSource>'
     )
-
-
-def joined(scenes: Sequence[Scene], grid: GeoBox) -> str:
-    """Return scenes of one CRS as one raster on a north-up grid; where they overlap the last that is valid counts.
-
-    It is a tile index of GDAL, its GeoJSON included, as text: only the scenes that a window touches are opened.
-    Format: https://gdal.org/drivers/raster/gti.html
-    """
-    return "".join(_joined(scenes, grid))
-
-
-def _joined(scenes: Sequence[Scene], grid: GeoBox) -> Iterator[str]:
-    first = scenes[0]
-    nodata = first.nodata
-    is_stored = all(
-        each.validity.is_by_value
-        and each.band_indexes == tuple(range(1, each.count + 1))
-        and (each.nodata == nodata or (_is_nan(each.nodata) and _is_nan(nodata)))
-        for each in scenes
-    )
-    names = [file_name(each.path) if is_stored else masked(each, alpha=True) for each in scenes]
-    step, down = grid.transform.a, -grid.transform.e
-    west, south, east, north = grid.bounds
-    south, east = south + _TRIM_PX * down, east - _TRIM_PX * step
-    yield "<GDALTileIndexDataset>\n"
-    yield f"<IndexDataset>{escape(_index(scenes, names))}</IndexDataset><LocationField>location</LocationField>\n"
-    yield "" if grid.crs is None else f"<SRS>{escape(_wkt(grid.crs))}</SRS>"
-    yield f"<ResX>{step!r}</ResX><ResY>{down!r}</ResY>"
-    yield f"<MinX>{west!r}</MinX><MinY>{south!r}</MinY><MaxX>{east!r}</MaxX><MaxY>{north!r}</MaxY>\n"
-    for band, index in enumerate(first.band_indexes, start=1):
-        yield f'<Band band="{band}" dataType="{TYPES[first.dtype]}">'
-        yield f"<Description>{escape(first.descriptions[index - 1])}</Description>"
-        yield f"<NoDataValue>{nodata!r}</NoDataValue>" if is_stored and nodata is not None else ""
-        yield f"<ColorInterp>{data_color(first.colors[index - 1])}</ColorInterp></Band>\n"
-    if not is_stored:
-        number = len(first.band_indexes) + 1
-        yield f'<Band band="{number}" dataType="Byte"><ColorInterp>Alpha</ColorInterp></Band>\n'
-    yield "<MaskBand>true</MaskBand>" if is_stored and nodata is None else ""
-    yield "<Resampling>Bilinear</Resampling>"
-    yield "</GDALTileIndexDataset>\n"
-
-
-def _is_nan(value: float | None) -> bool:
-    return value is not None and math.isnan(value)
-
-
-def _index(scenes: Sequence[Scene], names: Sequence[str]) -> str:
-    rings = [[[*corner] for corner in (*each.geobox.corners, each.geobox.corners[0])] for each in scenes]
-    features = [
-        {
-            "type": "Feature",
-            "properties": {"location": name},
-            "geometry": {"type": "Polygon", "coordinates": [ring]},
-        }
-        for name, ring in zip(names, rings, strict=True)
-    ]
-    return json.dumps({"type": "FeatureCollection", "features": features})
 
 
 def masked(
@@ -173,15 +110,10 @@ def is_as_stored(scene: Scene) -> bool:
 def _masked(scene: Scene, place: GeoBox, overview: int | None, *, with_alpha: bool) -> Iterator[str]:
     validity = scene.validity
     nodata = validity.nodata[0] if validity.nodata and not with_alpha else None
-    yield f'<VRTDataset rasterXSize="{place.width_px}" rasterYSize="{place.height_px}">\n'
-    yield from place_lines(place)
-    rows, cols = scene.block_shape
-    block = f'blockXSize="{min(cols, place.width_px)}" blockYSize="{min(rows, place.height_px)}"'
+    yield from head_lines(place)
     for band, index in enumerate(scene.band_indexes, start=1):
-        yield f'<VRTRasterBand dataType="{TYPES[scene.dtype]}" band="{band}" {block}>'
-        yield f"<Description>{escape(scene.descriptions[index - 1])}</Description>"
-        yield "" if nodata is None else f"<NoDataValue>{nodata!r}</NoDataValue>"
-        yield f"<ColorInterp>{data_color(scene.colors[index - 1])}</ColorInterp>"
+        yield band_tag(band, scene.dtype, block_words(scene.block_shape, place))
+        yield band_words(scene.descriptions[index - 1], nodata, data_color(scene.colors[index - 1]))
         yield f"{_source(scene.path, overview, str(index))}</VRTRasterBand>\n"
     if with_alpha:
         yield _valid(scene, place.shape, overview)
@@ -255,16 +187,13 @@ def _scaled(scene: Scene, place: GeoBox, algorithm: str) -> Iterator[str]:
     validity, bands = scene.validity, len(scene.band_indexes)
     with_alpha = not validity.is_plain
     nodata = None if with_alpha or validity.nodata is None else validity.nodata[0]
-    yield f'<VRTDataset rasterXSize="{place.width_px}" rasterYSize="{place.height_px}" subClass="VRTWarpedDataset">\n'
-    yield from place_lines(place)
+    yield from head_lines(place, ' subClass="VRTWarpedDataset"')
     for band, index in enumerate(scene.band_indexes, start=1):
-        yield f'<VRTRasterBand dataType="{TYPES[scene.dtype]}" band="{band}" subClass="VRTWarpedRasterBand">'
-        yield f"<Description>{escape(scene.descriptions[index - 1])}</Description>"
-        yield "" if nodata is None else f"<NoDataValue>{nodata!r}</NoDataValue>"
-        yield f"<ColorInterp>{data_color(scene.colors[index - 1])}</ColorInterp></VRTRasterBand>\n"
+        yield band_tag(band, scene.dtype, _WARPED)
+        yield band_words(scene.descriptions[index - 1], nodata, data_color(scene.colors[index - 1]))
+        yield "</VRTRasterBand>\n"
     if with_alpha:
-        yield f'<VRTRasterBand dataType="{TYPES[scene.dtype]}" band="{bands + 1}" subClass="VRTWarpedRasterBand">'
-        yield "<ColorInterp>Alpha</ColorInterp></VRTRasterBand>\n"
+        yield f"{band_tag(bands + 1, scene.dtype, _WARPED)}<ColorInterp>Alpha</ColorInterp></VRTRasterBand>\n"
     block_rows, block_cols = _block_shape(scene, place.width_px)
     yield f"<BlockXSize>{block_cols}</BlockXSize><BlockYSize>{block_rows}</BlockYSize>\n<GDALWarpOptions>"
     yield f"<ResampleAlg>{algorithm}</ResampleAlg>"
@@ -321,14 +250,38 @@ def check_place(geobox: GeoBox) -> None:
         ) from error
 
 
+def head_lines(place: GeoBox, kind: str = "") -> Iterator[str]:
+    """Yield the first lines of a VRT: its size and its place."""
+    yield f'<VRTDataset rasterXSize="{place.width_px}" rasterYSize="{place.height_px}"{kind}>\n'
+    yield from place_lines(place)
+
+
+def band_tag(number: int, dtype: str, kind: str) -> str:
+    """Return the tag with which a band of a VRT begins; `kind`: its blocks, or what it is else."""
+    return f'<VRTRasterBand dataType="{TYPES[dtype]}" band="{number}" {kind}>'
+
+
+def block_words(block_shape: tuple[int, int], place: GeoBox) -> str:
+    """Return the attributes of a band that has blocks of (rows, cols), as far as they fit the raster."""
+    rows, cols = block_shape
+    return f'blockXSize="{min(cols, place.width_px)}" blockYSize="{min(rows, place.height_px)}"'
+
+
+def band_words(description: str | None, nodata: float | None, color: str) -> str:
+    """Return what a VRT, or a tile index, tells of a band: `color` in GDAL's word."""
+    name = "" if description is None else f"<Description>{escape(description)}</Description>"
+    hole = "" if nodata is None else f"<NoDataValue>{nodata!r}</NoDataValue>"
+    return f"{name}{hole}<ColorInterp>{color}</ColorInterp>"
+
+
 def place_lines(geobox: GeoBox) -> Iterator[str]:
     """Yield CRS, transform or ground control points, and RPCs of a VRT."""
     if geobox.crs is not None:
-        yield f"<SRS>{escape(_wkt(geobox.crs))}</SRS>\n"
+        yield f"<SRS>{escape(crs_words(geobox.crs))}</SRS>\n"
     if geobox.has_transform:
         yield f"<GeoTransform>{', '.join(map(repr, geobox.transform.to_gdal()))}</GeoTransform>\n"
     elif geobox.gcps:
-        crs = "" if geobox.gcp_crs is None else _wkt(geobox.gcp_crs)
+        crs = "" if geobox.gcp_crs is None else crs_words(geobox.gcp_crs)
         yield f"<GCPList Projection={quoteattr(crs)}>\n"
         for number, point in enumerate(geobox.gcps):
             yield (
@@ -364,7 +317,7 @@ def data_color(name: str) -> str:
     return color_name("" if name == "alpha" else name)
 
 
-def _wkt(crs: CRS) -> str:
+def crs_words(crs: CRS) -> str:
     """Return WKT 2 (ISO 19162:2019): WKT 1 has no words for some CRSs. In a VRT x is east in both."""
     text: str = crs.to_wkt(version=WktVersion.WKT2_2019)
     return text

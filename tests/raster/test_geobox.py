@@ -149,7 +149,7 @@ def test_a_place_that_no_map_can_keep_is_told_beforehand(monkeypatch: pytest.Mon
     def fails(*_: object, **__: object) -> str:
         raise CRSError("no words for it")
 
-    monkeypatch.setattr("geoseg.raster.views._wkt", fails)
+    monkeypatch.setattr("geoseg.raster.views.crs_words", fails)
     with pytest.raises(SceneError, match=r"no words for it.*rio warp"):
         check_place(geobox)
 

@@ -19,7 +19,7 @@ from geoseg.errors import SceneError, UsageError
 from geoseg.raster.dataset_cache import opened, root_message
 from geoseg.raster.environment import GDAL_ERRORS, raster_environment, shown
 from geoseg.raster.geobox import GeoBox
-from geoseg.raster.views import TYPES, color_name, file_name, place_lines
+from geoseg.raster.views import band_tag, band_words, block_words, color_name, file_name, head_lines
 
 TILE_PX = 256
 FIRST_ZOOM, LAST_ZOOM = 0, 22
@@ -68,15 +68,11 @@ def layer_raster(path: str, level: int) -> str:
 def _layer(path: str, dataset: DatasetReader, options: dict[str, int]) -> Iterator[str]:
     place = GeoBox(dataset.height, dataset.width, dataset.transform, dataset.crs or None)
     said = "".join(f'<OOI key="{name}">{value}</OOI>' for name, value in options.items())
-    yield f'<VRTDataset rasterXSize="{place.width_px}" rasterYSize="{place.height_px}">\n'
-    yield from place_lines(place)
-    rows, cols = dataset.block_shapes[0]
+    yield from head_lines(place)
     for band in dataset.indexes:
         nodata, color = dataset.nodatavals[band - 1], dataset.colorinterp[band - 1].name.lower()
-        yield f'<VRTRasterBand dataType="{TYPES[dataset.dtypes[band - 1]]}" band="{band}" '
-        yield f'blockXSize="{min(cols, place.width_px)}" blockYSize="{min(rows, place.height_px)}">'
-        yield "" if nodata is None else f"<NoDataValue>{nodata!r}</NoDataValue>"
-        yield f"<ColorInterp>{color_name(color)}</ColorInterp>"
+        yield band_tag(band, dataset.dtypes[band - 1], block_words(dataset.block_shapes[0], place))
+        yield band_words(None, nodata, color_name(color))
         yield f'<SimpleSource><SourceFilename relativeToVRT="0">{escape(file_name(path))}</SourceFilename>'
         yield f"<OpenOptions>{said}</OpenOptions>" if said else ""
         yield f"<SourceBand>{band}</SourceBand></SimpleSource></VRTRasterBand>\n"

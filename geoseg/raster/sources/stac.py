@@ -28,7 +28,7 @@ from geoseg.errors import SceneError, UsageError, numbered
 from geoseg.raster.dataset_cache import opened
 from geoseg.raster.environment import shown
 from geoseg.raster.geobox import GeoBox
-from geoseg.raster.views import TYPES, color_name, file_name, place_lines
+from geoseg.raster.views import band_tag, band_words, block_words, color_name, file_name, head_lines
 
 if TYPE_CHECKING:
     from rasterio.io import DatasetReader
@@ -407,17 +407,13 @@ def _check_extent(source: _Source, finest: _Source, path: str) -> None:
 
 def _stack(sources: Sequence[_Source], finest: _Source) -> Iterator[str]:
     place = finest.geobox
-    yield f'<VRTDataset rasterXSize="{place.width_px}" rasterYSize="{place.height_px}">\n'
-    yield from place_lines(place)
-    rows, cols = finest.block
-    block = f'blockXSize="{min(cols, place.width_px)}" blockYSize="{min(rows, place.height_px)}"'
+    yield from head_lines(place)
     for number, source in enumerate(sources, start=1):
         band = source.band
         color = band.common_name if band.common_name in _RGB else "nir" if band.common_name == "nir" else ""
-        yield f'<VRTRasterBand dataType="{TYPES[source.dtype]}" band="{number}" {block}>'
-        yield f"<Description>{escape(band.name)}</Description>"
-        yield "" if source.nodata is None else f"<NoDataValue>{source.nodata!r}</NoDataValue>"
-        yield f"<ColorInterp>{color_name(color)}</ColorInterp>{_from(source, place, str(band.index))}</VRTRasterBand>\n"
+        yield band_tag(number, source.dtype, block_words(finest.block, place))
+        yield band_words(band.name, source.nodata, color_name(color))
+        yield f"{_from(source, place, str(band.index))}</VRTRasterBand>\n"
     masks = [source for source in sources if source.has_mask]
     if masks:
         mask = _from(masks[0], place, f"mask,{masks[0].band.index}")

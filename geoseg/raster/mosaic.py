@@ -1,0 +1,162 @@
+"""The verb `mosaic`: scenes that touch or overlap as one scene, a tile index of GDAL as text. No pixels, no files."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
+from xml.sax.saxutils import escape
+
+from affine import Affine
+
+from geoseg.errors import GeosegWarning, SceneError, UsageError, listed, numbered
+from geoseg.given import plain_arguments
+from geoseg.raster.environment import shown
+from geoseg.raster.geobox import GeoBox
+from geoseg.raster.ground import SAME_SIZE
+from geoseg.raster.scene import MOST_PX, Scene
+from geoseg.raster.views import TYPES, band_words, crs_words, data_color, file_name, masked
+
+if TYPE_CHECKING:
+    from rasterio.io import DatasetReader
+    from xarray import DataArray
+
+_TRIM_PX = 1e-3
+"""GDAL rounds the size of a tile index up: by the rounding of floats it could be a pixel too large."""
+
+
+@plain_arguments()
+def mosaic(scenes: Iterable[str | os.PathLike[str] | Scene | DatasetReader | DataArray]) -> Scene:
+    """Return scenes that touch or overlap as one scene, which holds no pixels: they must stay where they are.
+
+    Where they overlap the last one counts that is valid there. The grid has the finest scene's pixels; scenes of other
+    pixels are interpolated, and a warning says so.
+
+    Parameters
+    ----------
+    scenes
+        What `Scene.open` takes, each with the same CRS, bands and type, north up.
+
+    Raises
+    ------
+    UsageError
+        For no scene, or scenes of several CRSs.
+    SceneError
+        For one that cannot be read, is rotated or has no place, or has other bands than the first.
+
+    Examples
+    --------
+    >>> geoseg.predict(geoseg.mosaic(["west.tif", "east.tif"]), "landcover.tif")  # doctest: +SKIP
+
+    """
+    if isinstance(scenes, str | os.PathLike | Scene) or not isinstance(scenes, Iterable):
+        raise UsageError(f"`scenes` must be a list of scenes, got {scenes!r:.80}", "scenes")
+    each = [Scene.open(scene) for scene in scenes]
+    if not each:
+        raise UsageError("a mosaic needs a scene; name files, a folder or a pattern", "scenes")
+    for scene in each:
+        _check_joinable(scene, each[0])
+    grid = _common_grid(each)
+    bands = range(1, len(each[0].band_indexes) + 1) if each[0].chosen else None
+    return Scene.open("".join(_tile_index(each, grid)), bands=bands)
+
+
+def _check_joinable(scene: Scene, first: Scene) -> None:
+    """Raise unless a scene can be one raster with the first."""
+    name, box = shown(scene.path), scene.geobox
+    if not box.has_transform or box.transform.b or box.transform.d or box.transform.a <= 0 or box.transform.e >= 0:
+        raise SceneError(f"{name} is not on a north-up grid, so it cannot be part of a mosaic; warp it (rio warp)")
+    if box.crs is None:
+        raise SceneError(f"{name} has no CRS, so it cannot be part of a mosaic; assign it (rio edit-info --crs)")
+    if scene.area is not None:
+        raise UsageError(f"{name} has an area of interest; join the scenes first, and then take the area", "scenes")
+    if box.crs != first.geobox.crs:
+        ours, theirs = ("none" if each is None else each.to_string()[:40] for each in (box.crs, first.geobox.crs))
+        raise UsageError(
+            f"the scenes of a mosaic need one CRS: {name} has {ours}, {shown(first.path)} has {theirs}; warp the one "
+            "(rio warp --dst-crs), or map them one by one",
+            "scenes",
+        )
+    for mine, of_first in (
+        (numbered(len(scene.band_indexes), "band"), numbered(len(first.band_indexes), "band")),
+        (f"{scene.dtype} pixels", f"{first.dtype} pixels"),
+    ):
+        if mine != of_first:
+            raise SceneError(
+                f"the scenes of a mosaic need the same bands and type: {name} has {mine}, {shown(first.path)} has "
+                f"{of_first}; convert the one, or map them one by one"
+            )
+
+
+def _common_grid(scenes: Sequence[Scene]) -> GeoBox:
+    """Return the grid of the finest scene's pixels over all scenes; warn where others are interpolated to it."""
+    finest = min(scenes, key=lambda scene: scene.geobox.transform.a)
+    step, down = finest.geobox.transform.a, -finest.geobox.transform.e
+    coarse = [s for s in scenes if max(s.geobox.transform.a / step, -s.geobox.transform.e / down) > SAME_SIZE]
+    if coarse:
+        warnings.warn(
+            f"scenes of the mosaic with larger pixels than {shown(finest.path)} are interpolated: "
+            f"{listed(shown(scene.path) for scene in coarse)}",
+            GeosegWarning,
+            stacklevel=3,
+        )
+    bounds = list(zip(*(scene.geobox.bounds for scene in scenes), strict=True))
+    west, south, east, north = min(bounds[0]), min(bounds[1]), max(bounds[2]), max(bounds[3])
+    height, width = round((north - south) / down), round((east - west) / step)
+    if max(height, width) > MOST_PX:
+        raise UsageError(f"a mosaic of {width} x {height} pixels is too large; leave out what lies far away", "scenes")
+    return GeoBox(height, width, Affine(step, 0.0, west, 0.0, -down, north), scenes[0].geobox.crs)
+
+
+def _tile_index(scenes: Sequence[Scene], grid: GeoBox) -> Iterator[str]:
+    """Yield a tile index of GDAL, its GeoJSON included: only the scenes that a window touches are opened.
+
+    Format: https://gdal.org/drivers/raster/gti.html
+    """
+    first = scenes[0]
+    nodata = first.nodata
+    is_stored = all(
+        each.validity.is_by_value
+        and each.band_indexes == tuple(range(1, each.count + 1))
+        and (each.nodata == nodata or (_is_nan(each.nodata) and _is_nan(nodata)))
+        for each in scenes
+    )
+    names = [file_name(each.path) if is_stored else masked(each, alpha=True) for each in scenes]
+    step, down = grid.transform.a, -grid.transform.e
+    west, south, east, north = grid.bounds
+    south, east = south + _TRIM_PX * down, east - _TRIM_PX * step
+    yield "<GDALTileIndexDataset>\n"
+    yield f"<IndexDataset>{escape(_footprints(scenes, names))}</IndexDataset><LocationField>location</LocationField>\n"
+    yield "" if grid.crs is None else f"<SRS>{escape(crs_words(grid.crs))}</SRS>"
+    yield f"<ResX>{step!r}</ResX><ResY>{down!r}</ResY>"
+    yield f"<MinX>{west!r}</MinX><MinY>{south!r}</MinY><MaxX>{east!r}</MaxX><MaxY>{north!r}</MaxY>\n"
+    for band, index in enumerate(first.band_indexes, start=1):
+        yield f'<Band band="{band}" dataType="{TYPES[first.dtype]}">'
+        told = first.descriptions[index - 1], nodata if is_stored else None, data_color(first.colors[index - 1])
+        yield f"{band_words(*told)}</Band>\n"
+    if not is_stored:
+        number = len(first.band_indexes) + 1
+        yield f'<Band band="{number}" dataType="Byte"><ColorInterp>Alpha</ColorInterp></Band>\n'
+    yield "<MaskBand>true</MaskBand>" if is_stored and nodata is None else ""
+    yield "<Resampling>Bilinear</Resampling>"
+    yield "</GDALTileIndexDataset>\n"
+
+
+def _is_nan(value: float | None) -> bool:
+    return value is not None and math.isnan(value)
+
+
+def _footprints(scenes: Sequence[Scene], names: Sequence[str]) -> str:
+    rings = [[[*corner] for corner in (*each.geobox.corners, each.geobox.corners[0])] for each in scenes]
+    features = [
+        {
+            "type": "Feature",
+            "properties": {"location": name},
+            "geometry": {"type": "Polygon", "coordinates": [ring]},
+        }
+        for name, ring in zip(names, rings, strict=True)
+    ]
+    return json.dumps({"type": "FeatureCollection", "features": features})
