@@ -141,6 +141,7 @@ def _draw_sheet(target: Path, crops: Sequence[WorstCrop], legend: Legend, stretc
     height = down * (_SIDE_IN + _CAPTION_IN) + _LEGEND_IN + 0.55
     figure = new_figure(target.name, (width, height), constrained=False)
     shades = _stretch(crops) if stretch is None else stretch
+    write = partial(_write, figure, (width, height))
     for place, crop in enumerate(crops):
         row, col = divmod(place, across)
         top = height - 0.55 - row * (_SIDE_IN + _CAPTION_IN) - _SIDE_IN
@@ -151,39 +152,28 @@ def _draw_sheet(target: Path, crops: Sequence[WorstCrop], legend: Legend, stretc
             paint_codes(crop.predicted, legend),
         )
         for part, pixels in enumerate(pictures):
-            _show(
-                figure, pixels, ((left + part * _SIDE_IN) / width, top / height), (_SIDE_IN / width, _SIDE_IN / height)
-            )
+            _show(figure, (width, height), pixels, (left + part * _SIDE_IN, top))
             if row == 0:
-                figure.text(
-                    (left + (part + 0.5) * _SIDE_IN) / width, (height - 0.5) / height, _TITLES[part],
-                    ha="center", va="bottom", fontsize=9, color="0.35",
-                )  # fmt: skip
-        figure.text(
-            left / width,
-            (top - 0.08) / height,
-            _caption(crop, legend),
-            va="top",
-            fontsize=8,
-            color="0.2",
-            parse_math=False,
-        )
-    name = legend.by_code(crops[0].code).name
-    figure.text(
-        0.15 / width,
-        (height - 0.1) / height,
-        f"worst of {name}",
-        va="top",
-        fontsize=12,
-        weight="bold",
-        parse_math=False,
-    )
+                middle = left + (part + 0.5) * _SIDE_IN, height - 0.5
+                write(middle, _TITLES[part], ha="center", va="bottom", fontsize=9, color="0.35")
+        write((left, top - 0.08), _caption(crop, legend), fontsize=8, color="0.2")
+    write((0.15, height - 0.1), f"worst of {legend.by_code(crops[0].code).name}", fontsize=12, weight="bold")
     _explain(figure, crops, legend)
     figure.savefig(target, format="png")
 
 
-def _show(figure: Any, pixels: Any, corner: tuple[float, float], size: tuple[float, float]) -> None:  # noqa: ANN401
-    axes = figure.add_axes((*corner, size[0] * 0.98, size[1] * 0.98))
+_Inches = tuple[float, float]
+"""Right and up."""
+
+
+def _write(figure: Any, sheet_in: _Inches, place_in: _Inches, text: str, *, va: str = "top", **look: Any) -> None:  # noqa: ANN401 - matplotlib's
+    (across, up), (width, height) = place_in, sheet_in
+    figure.text(across / width, up / height, text, va=va, parse_math=False, **look)
+
+
+def _show(figure: Any, sheet_in: _Inches, pixels: Any, corner_in: _Inches) -> None:  # noqa: ANN401 - matplotlib's
+    (left, top), (width, height) = corner_in, sheet_in
+    axes = figure.add_axes((left / width, top / height, _SIDE_IN / width * 0.98, _SIDE_IN / height * 0.98))
     axes.imshow(pixels, interpolation="nearest", aspect="equal")
     axes.set_anchor("N")
     axes.set_xticks([])

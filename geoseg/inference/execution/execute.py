@@ -300,9 +300,8 @@ def _map_missing(  # noqa: PLR0913, PLR0917 each is a noun the reader expects he
 ) -> None:
     """Run the tiles that the journal lacks, of all or `within`; each is recorded and reported as it comes.
 
-    What is `begun` of the maps goes on with them.
-
-    When this returns all parts are here, also those that workers have put in the `store`.
+    Maps that are `begun` go on with each tile. When this returns all parts are here, also those that workers have put
+    in the `store`.
     """
     began = time.monotonic()
     pixels_before = sum(plan.tile(index).size for index in journal.finished)
@@ -328,17 +327,23 @@ def _map_missing(  # noqa: PLR0913, PLR0917 each is a noun the reader expects he
     parts = Parts(plan.products, journal.parts, form, store)
     if plan.is_gone_down and not is_scheduled():
         go_down(plan, missing, parts.begin, finished, told.profile, parts.form.rows_at_once)
-        return
+    else:
+        _map_as_tasks(plan, missing, parts, finished, told)
+
+
+def _map_as_tasks(
+    plan: Plan, missing: Sequence[int], parts: Parts, finished: Callable[[int], None], told: _Told
+) -> None:
+    """Map tile by tile, each a task of Dask's workers or of threads."""
     plan.scoring.on_one_device("a map by Dask's workers")
     told.profile.workers = None if is_scheduled() else plan.workers
-
-    fetching = nullcontext(_silence) if store is None else store.fetching()
+    fetching = nullcontext(_silence) if parts.store is None else parts.store.fetching()
     with stoppable() as run, fetching as fetch:
 
         def done(tile: TileDone) -> None:
             for stage, seconds in tile.seconds.items():
                 told.profile.add(stage, seconds, tile.cpu_seconds.get(stage, 0.0))
-            fetch([part_path(journal.parts, product, tile.index) for product in plan.products])
+            fetch([part_path(parts.folder, product, tile.index) for product in plan.products])
             finished(tile.index)
 
         unfit = Needs.of(plan, parts).missing if is_scheduled() else None

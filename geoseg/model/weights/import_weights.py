@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from geoseg.atomic import check_free, make_folders, probe_writable, same_file
 from geoseg.errors import GeosegError, ModelError, OutputError, UsageError, listed, numbered
 from geoseg.given import as_path, plain_arguments
-from geoseg.legend import GivenLegend, given_legend
+from geoseg.legend import GivenLegend, Legend, given_legend
 from geoseg.machine import end_process, is_python, python_command, python_environment
 from geoseg.model.bundle import (
     DEFAULT_DTYPE,
@@ -43,7 +43,7 @@ from geoseg.model.bundle import (
 from geoseg.model.engines import cache_folder
 from geoseg.model.weights.presets import Preset, preset_named, preset_of
 from geoseg.model.weights.weights_file import WeightsFile, check_names, opened_tensors, read_weights_file
-from geoseg.progress import Says
+from geoseg.progress import Says, announcer
 from geoseg.version import VERSION
 
 if TYPE_CHECKING:
@@ -144,16 +144,12 @@ def import_weights(  # noqa: PLR0913 (a model has this many sides, and a file of
         raise OutputError(f"{target} is the file of weights itself; choose another `out`", "out")
     check_names(file.shapes, str(file.path))
     known = preset_of(file.path, file.shapes) if preset is None else preset_named(preset)
-    classes = known.legend if legend is None and known else None if legend is None else given_legend(legend)
-    usual = Normalization(known.mean, known.std, _range(known)) if known else None
-    normalization = normalization or usual
-    if classes is None or normalization is None:
-        raise UsageError(_what_is_missing(file, classes is None, normalization is None))
-    _check_classes(file, classes.codes if output_codes is None else output_codes, known)
+    classes, normalization = _settled(file, known, legend, normalization)
+    codes = classes.codes if output_codes is None else tuple(output_codes)
+    _check_classes(file, codes, known)
     _check_names(architecture, encoder, arguments)
     _check_bands(bands, len(normalization.mean))
     chosen_px = window_px if window_px is not None or known is None else known.window_px
-    codes = classes.codes if output_codes is None else tuple(output_codes)
     # all but the network is checked now, as of one that takes anything: torch is not loaded yet
     card = ModelCard(
         name=name or (_name(source) if fetched is None else fetched.title),
@@ -182,14 +178,10 @@ def import_weights(  # noqa: PLR0913 (a model has this many sides, and a file of
         provenance_text=frozen_text({"imported": _provenance(file, known, found)} | hub, "provenance"),
     )
     for line in _lines(file, known, found):
-        (announce or _nobody)(line)
+        announcer(announce)(line)
     if mkdir:
         make_folders(target)
     return _written(target, file, found, card)
-
-
-def _nobody(_: str) -> None:
-    """Take a line when nobody listens."""
 
 
 def _target(out: str | os.PathLike[str], *, mkdir: bool, overwrite: bool) -> Path:
@@ -200,8 +192,17 @@ def _target(out: str | os.PathLike[str], *, mkdir: bool, overwrite: bool) -> Pat
     return path
 
 
-def _range(preset: Preset) -> tuple[float, float]:
-    return VALUE_RANGES[preset.dtype]
+def _settled(
+    file: WeightsFile, preset: Preset | None, legend: GivenLegend | None, normalization: Normalization | None
+) -> tuple[Legend, Normalization]:
+    """Return legend and normalization: as given, else those of the preset. UsageError where nobody says them."""
+    classes = None if legend is None else given_legend(legend)
+    if preset is not None:
+        classes = classes or preset.legend
+        normalization = normalization or Normalization(preset.mean, preset.std, VALUE_RANGES[preset.dtype])
+    if classes is None or normalization is None:
+        raise UsageError(_what_is_missing(file, classes is None, normalization is None))
+    return classes, normalization
 
 
 def _name(source: Path) -> str:

@@ -178,8 +178,18 @@ def _folder(process: int) -> Path:
     return folder
 
 
-def _placed(array: DataArray) -> tuple[DataArray, GeoBox, float | None]:
+def _placed(given: DataArray) -> tuple[DataArray, GeoBox, float | None]:
     """Return an array as (band, y, x), its place and its nodata value. UsageError where it has no CRS."""
+    y, x = _axes(given)
+    array = _as_bands(given, y, x)
+    crs = given.rio.crs
+    if crs is None:
+        raise UsageError("the DataArray has no CRS; give it one with array.rio.write_crs('EPSG:32632')", "scene")
+    return array, GeoBox(array.shape[-2], array.shape[-1], _transform(array, x, y), crs), _nodata(given)
+
+
+def _axes(array: DataArray) -> tuple[str, str]:
+    """Return what the dimensions of an array's rows and columns are called. UsageError where it has none."""
     try:
         import rioxarray  # noqa: PLC0415 - optional; gives arrays the attribute rio
         import xarray  # noqa: PLC0415 - see above
@@ -192,15 +202,18 @@ def _placed(array: DataArray) -> tuple[DataArray, GeoBox, float | None]:
             f"a scene is one DataArray, got {type(array).__name__}; give dataset.to_array('band') or one of its arrays",
             "scene",
         )
-    rio = array.rio
     try:
-        y, x = rio.y_dim, rio.x_dim
+        return array.rio.y_dim, array.rio.x_dim
     except rioxarray.exceptions.MissingSpatialDimensionError:
         raise UsageError(
             f"a DataArray needs dimensions y and x, got {array.dims}; rename them, as with "
             "array.rename(lat='y', lon='x')",
             "scene",
         ) from None
+
+
+def _as_bands(array: DataArray, y: str, x: str) -> DataArray:
+    """Return an array as (band, y, x). UsageError where it has more dimensions than one image, or no pixels."""
     others = [name for name in array.dims if name not in (y, x)]
     if len(others) > 1:  # a cube of one time is an image
         alone = [name for name in others if array.sizes[name] == 1 and str(name).lower() not in _BANDS]
@@ -219,19 +232,18 @@ def _placed(array: DataArray) -> tuple[DataArray, GeoBox, float | None]:
         )
     if not array.size:
         raise UsageError(f"the DataArray has no pixels: {dict(array.sizes)}", "scene")
-    if rio.crs is None:
-        raise UsageError("the DataArray has no CRS; give it one with array.rio.write_crs('EPSG:32632')", "scene")
-    array = array.transpose(*others, y, x) if others else array.expand_dims("band")
-    geobox = GeoBox(array.shape[-2], array.shape[-1], _transform(array, x, y), rio.crs)
+    return array.transpose(*others, y, x) if others else array.expand_dims("band")
+
+
+def _nodata(array: DataArray) -> float | None:
     try:
-        nodata = None if rio.nodata is None else float(rio.nodata)
+        return None if array.rio.nodata is None else float(array.rio.nodata)
     except (OverflowError, TypeError, ValueError):
         raise UsageError(
             f"the nodata value of the DataArray does not fit its type, {array.dtype}; give it another with "
             "array.rio.write_nodata",
             "scene",
         ) from None
-    return array, geobox, nodata
 
 
 def _stored_type(array: DataArray) -> np.dtype[Any]:
