@@ -459,6 +459,11 @@ def text_of(raw: bytes) -> str:
     return raw.decode(next((encoding for mark, encoding in _MARKS if raw.startswith(mark)), "utf-8"))
 
 
+def delimiter_in(heading: str, marks: str = ",;\t") -> str:
+    """Return which of some marks stands between the columns of a table, by its heading."""
+    return max(marks, key=heading.count)
+
+
 def json_in(file: str | os.PathLike[str]) -> Any:  # noqa: ANN401 - whatever it holds
     """Return what a JSON file that people wrote holds, no name twice in an object. ValueError as `text_in`."""
     return json_of(text_in(file))

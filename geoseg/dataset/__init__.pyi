@@ -19,7 +19,6 @@ from .prepared_scene import PreparedScene as PreparedScene
 from .prepared_scene import band_statistics_of as band_statistics_of
 from .prepared_scene import class_px_of as class_px_of
 from .prepared_scene import square_around as square_around
-from .prepared_scene import with_margin as with_margin
 from .search import check_there as check_there
 from .split import DEFAULT_VALID_SHARE as DEFAULT_VALID_SHARE
 from .split import Split as Split

@@ -170,7 +170,7 @@ class MappedLabels:
     def _shares(self, built_up: BuiltUp, grid: GeoBox, window: Window) -> NDArray[np.float32]:
         """Return (row, col) how much of the labeled pixels in the square around each is built."""
         half = built_up.around_px // 2
-        wide = Window(window.row - half, window.col - half, window.height + 2 * half, window.width + 2 * half)
+        wide = window.padded(half)
         inside = wide.intersection(Window(0, 0, grid.height_px, grid.width_px))
         if inside is None:
             return np.zeros(window.shape, np.float32)

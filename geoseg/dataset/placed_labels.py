@@ -186,7 +186,7 @@ def read_on(labels: Scene, grid: GeoBox, window: Window) -> Patch:
         return labels.read(window)
     shift = whole_shift(theirs, grid)
     if shift is not None and len(whole_turns(theirs, grid)) == 1:
-        return labels.read(Window(window.row + shift[0], window.col + shift[1], window.height, window.width))
+        return labels.read(window.shifted(*shift))
     return warped(labels, grid[window])
 
 

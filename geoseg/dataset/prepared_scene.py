@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from geoseg.counts import count_bytes
 from geoseg.errors import SceneError, UsageError
 from geoseg.legend import NODATA
-from geoseg.raster import BandStatistics, Patch, Window, band_statistics, tiles
+from geoseg.raster import BandStatistics, Patch, Window, band_statistics
 
 CELL_PX = 64
 """Edge of a cell of the coarse grid of counts; the last of a row or column may be smaller."""
@@ -118,8 +118,8 @@ def band_statistics_of(scenes: Sequence[PreparedScene]) -> BandStatistics:
     samples = []
     for scene in scenes:
         for area in scene.areas:
-            for tile in tiles(area.height, area.width, _TILE_PX * step, area.width):
-                patch = scene.read(type(tile)(area.row + tile.row, area.col + tile.col, tile.height, tile.width))
+            for tile in area.tiles(_TILE_PX * step, area.width):
+                patch = scene.read(tile)
                 thin = patch.valid[::step, ::step]
                 samples.append(patch.data[:, ::step, ::step][:, thin])
     found = band_statistics(np.concatenate(samples, axis=1)) if samples else None
@@ -201,9 +201,12 @@ class CropSampler:
         self._by_scene = np.cumsum(pixels, axis=1)
 
     def take(self, generator: np.random.Generator, margin_px: int) -> Crop:
-        """Read what `draw` returns, with a margin all round. Raises SceneError where a scene's cache is gone."""
+        """Read what `draw` returns, with a margin all round where a rotated crop finds pixels.
+
+        Raises SceneError where a scene's cache is gone.
+        """
         place, crop = self.draw(generator)
-        scene, window = self.scenes[place], with_margin(crop, margin_px)
+        scene, window = self.scenes[place], crop.padded(margin_px)
         patch = scene.read(window)
         return Crop(patch.data, patch.valid, scene.codes(window), f"{scene.id} at row {window.row}, col {window.col}")
 
@@ -229,16 +232,6 @@ def square_around(shape: tuple[int, int], row: int, col: int, edge_px: int) -> W
     """Return a square around a pixel: inside a scene of that shape where it is large enough."""
     height, width = shape
     return Window(_pushed(row, height, edge_px), _pushed(col, width, edge_px), edge_px, edge_px)
-
-
-def with_margin(window: Window, margin_px: int) -> Window:
-    """Return the window with a margin all round: a rotated crop finds pixels there."""
-    return Window(
-        window.row - margin_px,
-        window.col - margin_px,
-        window.height + 2 * margin_px,
-        window.width + 2 * margin_px,
-    )
 
 
 def _pick(sums: NDArray[np.generic], generator: np.random.Generator) -> int:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from geoseg.errors import SceneError
-from geoseg.given import TABLES, text_in
+from geoseg.given import TABLES, delimiter_in, text_in
 from geoseg.legend import Legend, given_legend
 from geoseg.raster import DEFAULT_TOLERANCE, raster_environment, shown
 
@@ -67,7 +67,7 @@ def table_rows(file: Path, wanted: Sequence[str] = ()) -> Iterator[tuple[int, di
     try:
         lines = text_in(file).splitlines()
         heading = lines[0] if lines else ""
-        reader = csv.DictReader(lines, delimiter=_delimiter(heading), skipinitialspace=True)
+        reader = csv.DictReader(lines, delimiter=delimiter_in(heading), skipinitialspace=True)
         rows = [(reader.line_num, row) for row in reader]  # it leaves out empty lines
     except csv.Error as error:
         raise SceneError(f"{file} is no table: {error}") from None
@@ -108,17 +108,13 @@ def table_titles(file: Path) -> set[str]:
         heading = next(iter(text_in(file).splitlines()), "")
     except ValueError:
         return set()
-    return {title.strip(' "\r\n').casefold() for title in heading.split(_delimiter(heading))}
+    return {title.strip(' "\r\n').casefold() for title in heading.split(delimiter_in(heading))}
 
 
 def legend_beside(folder: Path) -> Legend | None:
     """Return the legend of a folder's class_dict.csv, None where it has none: in row order, codes are 0, 1, 2."""
     file = folder / _CLASSES
     return given_legend(file) if file.is_file() else None
-
-
-def _delimiter(heading: str) -> str:
-    return max(",;\t", key=heading.count)
 
 
 def check_there(root: str) -> None:

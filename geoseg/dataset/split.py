@@ -18,7 +18,7 @@ from geoseg.dataset.dataset import Dataset
 from geoseg.dataset.mixture_file import of_entry
 from geoseg.dataset.search import PART_NAMES
 from geoseg.errors import UsageError, listed, numbered
-from geoseg.given import json_of, nearest, plain_arguments, text_in
+from geoseg.given import delimiter_in, json_of, nearest, plain_arguments, text_in
 from geoseg.html import table
 from geoseg.raster import Window, digest
 
@@ -373,7 +373,7 @@ def _area(entry: object) -> Area:
 def _from_lines(text: str) -> dict[str, list[Area]]:
     lines = [line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
     heading = lines[0] if lines else ""
-    delimiter = max(",;\t ", key=lambda mark: heading.strip().count(mark))
+    delimiter = delimiter_in(heading.strip(), ",;\t ")
     rows = [[cell.strip() for cell in row] for row in csv.reader(lines, delimiter=delimiter)]
     at_id, at_part = 0, 1
     titles = [cell.casefold() for cell in rows[0]] if rows else []

@@ -42,7 +42,7 @@ from geoseg.legend import NODATA, GivenLegend, GivenMapping, given_meanings
 from geoseg.model import ModelBundle, ModelCard, OutOfMemory, Scale, cache_folder
 from geoseg.prefetch import prefetch_map
 from geoseg.progress import Progress, Says, announcer
-from geoseg.raster import BandStatistics, Patch, Window, band_statistics, size_factors, tiles
+from geoseg.raster import BandStatistics, Patch, Window, band_statistics, size_factors
 
 _BYTES_A_PIXEL = 32
 """Of a tile while it is counted: labels, confidence, truth, and the sums' indexes."""
@@ -352,11 +352,7 @@ class LabeledScene:
             max(1, min(_MOST_PX, round(_TILE_PX * theirs / ours)))
             for theirs, ours in zip(self.reference.shape, self.image_shape, strict=True)
         ]
-        return [
-            Window(area.row + tile.row, area.col + tile.col, tile.height, tile.width)
-            for area in self.reference.areas
-            for tile in tiles(area.height, area.width, edges[0], edges[1])
-        ]
+        return [tile for area in self.reference.areas for tile in area.tiles(*edges)]
 
     def nearest(self, tile: Window) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
         """Return the row and the column of the image in which the middle of each pixel of a tile lies."""

@@ -21,7 +21,7 @@ from geoseg.atomic import check_closed, check_free, make_folders, probe_writable
 from geoseg.counts import NONE, PairCounts
 from geoseg.errors import OutputError, SceneError, UsageError, listed, numbered
 from geoseg.evaluation.matching import key
-from geoseg.given import TABLES, is_frame, text_in
+from geoseg.given import TABLES, delimiter_in, is_frame, text_in
 from geoseg.legend import Nomenclature, class_list
 from geoseg.raster import GDAL_ERRORS, ClassRaster, GeoBox, Scene, ShiftedRaster, Window, period_of, public_name, shown
 
@@ -238,7 +238,7 @@ def _from_csv(path: Path) -> _SampleRows | None:
         raise SceneError(f"{path} {error}") from None
     lines = text.splitlines()
     heading = lines[0] if lines else ""
-    rows = list(csv.reader(lines, delimiter=max(",;\t", key=heading.count), skipinitialspace=True))
+    rows = list(csv.reader(lines, delimiter=delimiter_in(heading), skipinitialspace=True))
     titles = [title.strip() for title in rows[0]] if rows else []
     filled = [row for row in rows[1:] if any(cell.strip() for cell in row)]
     table = {title: [row[i].strip() if i < len(row) else "" for row in filled] for i, title in enumerate(titles)}

@@ -94,7 +94,7 @@ class WorstCrops:
             least_px = max(1, round(LEAST_SHARE * cell.size))
             for code in np.flatnonzero(counts.sum(axis=1) >= least_px).tolist():
                 if code in self._worst:
-                    place = Window(window.row + cell.row, window.col + cell.col, cell.height, cell.width)
+                    place = cell.shifted(window.row, window.col)
                     self._consider(scene, place, code, counts[code], theirs, ours)
 
     def take(self, crop: WorstCrop) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from urllib.parse import unquote
 
 from geoseg.errors import SceneError, UsageError, listed
-from geoseg.given import text_of
+from geoseg.given import delimiter_in, text_of
 from geoseg.raster import Scene, is_item, is_remote, item_names, opened, public_name
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ def read_list(path: str | os.PathLike[str]) -> list[str]:
 def _of_table(lines: Sequence[str]) -> list[str]:
     """Return the column `scene` of a table with a heading; the lines where there is none."""
     heading = lines[0] if lines else ""
-    between = max(",;\t", key=heading.count)
+    between = delimiter_in(heading)
     titles = [title.strip(' "').casefold() for title in heading.split(between)]
     if "scene" not in titles:
         return [line.strip().strip('"') for line in lines]

@@ -19,7 +19,7 @@ from typing import Any
 from xml.etree import ElementTree as ET
 
 from geoseg.errors import SceneError, UsageError
-from geoseg.given import text_in, unique_keys
+from geoseg.given import delimiter_in, text_in, unique_keys
 from geoseg.legend.legend import Color, LandCover, Legend, NamedClass, Nomenclature, distinct_color, name_key
 
 _CODES = ("code", "value", "id", "gridcode")
@@ -152,8 +152,7 @@ def _from_rows(rows: Any) -> Iterator[NamedClass]:  # noqa: ANN401 - whatever JS
 def _from_csv(text: str) -> Iterator[NamedClass]:
     lines = text.splitlines()
     heading = lines[0] if lines else ""
-    delimiter = max(",;\t", key=heading.count)
-    rows = csv.reader(lines, delimiter=delimiter, skipinitialspace=True, strict=True)
+    rows = csv.reader(lines, delimiter=delimiter_in(heading), skipinitialspace=True, strict=True)
     try:
         titles = [title.strip().casefold() for title in next(rows, [])]
         name = _title(titles, _NAMES)

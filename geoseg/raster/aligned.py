@@ -169,7 +169,7 @@ class ShiftedRaster(_Aligned):
 
     def read(self, window: Window) -> StoredCodes:
         """Return the codes in a window of the map. SceneError where the file is damaged."""
-        place = Window(window.row + self.rows, window.col + self.cols, window.height, window.width)
+        place = window.shifted(self.rows, self.cols)
         scene = self.raster.scene
         inside = place.row >= 0 and place.col >= 0 and place.row_stop <= scene.shape[0]
         if self.raster.masked or not inside or place.col_stop > scene.shape[1] or scene.dtype != "uint8":

@@ -121,7 +121,21 @@ class Window:
 
     def relative_to(self, other: Window) -> Window:
         """Return the same pixels, counted from the first pixel of `other`."""
-        return Window(self.row - other.row, self.col - other.col, self.height, self.width)
+        return self.shifted(-other.row, -other.col)
+
+    def shifted(self, rows: int, cols: int) -> Window:
+        """Return a window of this size so many rows further down, and columns further right."""
+        return Window(self.row + rows, self.col + cols, self.height, self.width)
+
+    def padded(self, margin_px: int) -> Window:
+        """Return the window with a margin all round."""
+        return Window(
+            self.row - margin_px, self.col - margin_px, self.height + 2 * margin_px, self.width + 2 * margin_px
+        )
+
+    def tiles(self, height_px: int, width_px: int) -> list[Window]:
+        """Cut the window into tiles, row by row; the last of each row and column may be smaller."""
+        return [tile.shifted(self.row, self.col) for tile in Tiling(*self.shape, height_px, width_px)]
 
 
 def axis_starts(length_px: int, window_px: int, stride_px: int) -> tuple[int, ...]:

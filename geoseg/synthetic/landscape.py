@@ -65,9 +65,9 @@ class Landscape:
         place = draw_place(self.seed)
         image = np.empty((3, *window.shape), np.uint8)
         codes = np.empty(window.shape, np.uint8)
-        for block in tiles(window.height, window.width, _BLOCK_PX, _BLOCK_PX):
-            here = Window(block.row + window.row, block.col + window.col, block.height, block.width)
-            image[:, block.rows, block.cols], codes[block.rows, block.cols] = _render_block(place, here, self.gsd_m)
+        for block in window.tiles(_BLOCK_PX, _BLOCK_PX):
+            at = block.relative_to(window)
+            image[:, at.rows, at.cols], codes[at.rows, at.cols] = _render_block(place, block, self.gsd_m)
         return image, codes
 
     @property
@@ -129,7 +129,7 @@ def _write_blocks(
 def _render_block(place: Place, window: Window, gsd_m: float) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
     shade_px = int(np.ceil(_SHADE_M / gsd_m))
     halo_px = _HALO_PX + shade_px
-    wide = Window(window.row - halo_px, window.col - halo_px, window.height + 2 * halo_px, window.width + 2 * halo_px)
+    wide = window.padded(halo_px)
     y, x = np.meshgrid(
         np.arange(wide.row, wide.row_stop) * gsd_m, np.arange(wide.col, wide.col_stop) * gsd_m, indexing="ij"
     )

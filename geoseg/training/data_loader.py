@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn.functional import interpolate
 
-from geoseg.dataset import Crop, CropSampler, CropSource, Member, PreparedScene, square_around, with_margin
+from geoseg.dataset import Crop, CropSampler, CropSource, Member, PreparedScene, square_around
 from geoseg.legend import NODATA
 from geoseg.prefetch import prefetch_map
 from geoseg.raster import Patch, Window
@@ -137,7 +137,7 @@ class MixedCrops:
         scene = shown.sampler.scenes[place]
         factor = size_m / (scene.gsd_m or size_m)
         inner, margin = max(1, round(self._crop_px * factor)), round(margin_px * factor)
-        window = with_margin(square_around(scene.shape, row, col, inner), margin)
+        window = square_around(scene.shape, row, col, inner).padded(margin)
         out_px = self._crop_px + 2 * margin_px
         patch, codes = resampled(scene.read(window), scene.codes(window), (out_px, out_px))
         return Crop(patch.data, patch.valid, codes, f"{scene.id} at row {window.row}, col {window.col}")

@@ -18,7 +18,7 @@ from geoseg.evaluation import BINS, Calibration, ConfusionMatrix, bin_of
 from geoseg.inference import DEFAULT_BLEND, SceneMapping, blended
 from geoseg.legend import NODATA, Legend
 from geoseg.model import Engine, Normalization, TorchEngine
-from geoseg.raster import Patch, Window, WindowGrid, tiles
+from geoseg.raster import Patch, Window, WindowGrid
 from geoseg.training.network import channel_table, normalized
 from geoseg.training.plan import TrainingPlan
 
@@ -174,7 +174,7 @@ def score_scene(plan: TrainingPlan, engine: LiveEngine, scene: PreparedScene, se
     scores = Scores.empty(plan.legend, plan.output_codes)
     grid = WindowGrid(*scene.shape, plan.window_px, plan.overlap_px)
     mapping = SceneMapping(_MappedScene(scene), grid, DEFAULT_BLEND, engine.batch_size, plan.output_codes)
-    for tile in (tile for area in scene.areas for tile in _tiles(area)):
+    for tile in (tile for area in scene.areas for tile in area.tiles(TILE_PX, TILE_PX)):
         for window, probabilities, valid in blended(mapping, engine, tile):
             codes = scene.codes(window)
             counted, predicted = _counted(plan, engine, codes, probabilities, valid)
@@ -186,13 +186,6 @@ def score_scene(plan: TrainingPlan, engine: LiveEngine, scene: PreparedScene, se
             scores = scores.merge(counted)
             seen(scene, window, _certain(plan, codes), predicted)
     return scores
-
-
-def _tiles(area: Window) -> list[Window]:
-    return [
-        Window(area.row + tile.row, area.col + tile.col, tile.height, tile.width)
-        for tile in tiles(area.height, area.width, TILE_PX, TILE_PX)
-    ]
 
 
 def _certain(plan: TrainingPlan, codes: NDArray[np.uint8]) -> NDArray[np.uint8]:

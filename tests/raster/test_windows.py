@@ -49,6 +49,26 @@ def test_the_windows_touching_a_tile_are_those_that_share_a_pixel_with_it(grid: 
     assert len(every) == len(grid)
 
 
+@given(window=windows(), tile_height=lengths, tile_width=lengths)
+def test_the_tiles_of_a_window_lie_in_it_and_cover_each_pixel_once(
+    window: Window, tile_height: int, tile_width: int
+) -> None:
+    count = np.zeros(window.shape, int)
+    for tile in window.tiles(tile_height, tile_width):
+        assert tile.intersection(window) == tile
+        place = tile.relative_to(window)
+        count[place.rows, place.cols] += 1
+    assert (count == 1).all()
+
+
+@given(window=windows(), rows=st.integers(-50, 50), cols=st.integers(-50, 50), margin=st.integers(0, 30))
+def test_a_window_that_is_moved_or_padded(window: Window, rows: int, cols: int, margin: int) -> None:
+    assert window.shifted(rows, cols).shifted(-rows, -cols) == window
+    padded = window.padded(margin)
+    assert window.relative_to(padded) == Window(margin, margin, window.height, window.width)
+    assert padded.shape == (window.height + 2 * margin, window.width + 2 * margin)
+
+
 @given(height=lengths, width=lengths, tile_height=lengths, tile_width=lengths)
 def test_tiles_cover_each_pixel_once(height: int, width: int, tile_height: int, tile_width: int) -> None:
     count = np.zeros((height, width), int)

@@ -283,9 +283,8 @@ class SlabFeed:
 
         Nothing is, and nothing is read, where no window shares a pixel with the area mapped.
         """
-        area, reach, scene = self._mapping.area, self._mapping.grid.window_px, self._mapping.scene
-        around = Window(window.row - reach, window.col - reach, window.height + 2 * reach, window.width + 2 * reach)
-        if area is not None and not area.may_touch(around):
+        area, scene = self._mapping.area, self._mapping.scene
+        if area is not None and not area.may_touch(window.padded(self._mapping.grid.window_px)):
             for _, pixels in parts:
                 pixels[...] = 0
             return [np.zeros(place.shape, np.bool_) for place, _ in parts]

@@ -301,7 +301,7 @@ def read_level(path: Path, level: int, window: Window) -> Pixels:
                 own = Window(first, window.col, dataset.height, window.width)
                 shared = own.intersection(window)
                 if shared is not None:
-                    inside = Window(shared.row - first, shared.col, shared.height, shared.width)
+                    inside = shared.shifted(-first, 0)
                     found.append(dataset.read(window=inside.to_rasterio()))
                 first += dataset.height
         return found[0] if len(found) == 1 else np.concatenate(found, axis=1)
