@@ -29,6 +29,8 @@ RASTER_ENDS = frozenset(
 )  # fmt: skip
 """Endings of the rasters that a folder is searched for; one that is named may have any."""
 _PATTERN = re.compile(r"[*?[]")
+_NO_FILE = re.compile(r"/vsi|\w{2,}://")
+"""How names begin that are GDAL's, in which ? is no pattern: vrt://scene.tif?bands=3,2,1."""
 _STANDS_FOR_NAME = "{name}"
 _IN_FILE_NAMES = re.compile(r"[^\w.()+,=@-]+")
 _LONGEST_END = 5
@@ -55,7 +57,7 @@ def _expanded(source: str | os.PathLike[str]) -> list[SceneLike]:
         raise UsageError("the name of a scene is empty; give a path", "scenes")
     if is_item(path):
         return [*item_names(path)]
-    if is_remote(path) or path.lstrip().startswith("<") or Path(path).is_file():
+    if is_remote(path) or path.lstrip().startswith("<") or _NO_FILE.match(path) or Path(path).is_file():
         return [source]
     if Path(path).is_dir():
         return _in_folder(Path(path))

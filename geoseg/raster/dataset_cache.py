@@ -47,6 +47,7 @@ _OF_FEATURES = (".fgb", ".geojson", ".geojsonl", ".gml", ".gpkg", ".kml", ".parq
 _OF_MODELS = (".onnx", ".pt", ".pth", ".safetensors")
 _OWN_REASON = re.compile(r"should be selected|not registered|not supported|unsupported", re.IGNORECASE)
 """Of GDAL's complaints those that say what to do, or that nothing is damaged."""
+_NOT_THERE = "does not exist in the file system"
 _STAC_ITEM = re.compile(r'^STACIT:"?([^"]+?)"?(:[^:"/\\]*)*$', re.IGNORECASE)
 _Key = tuple[str, int, tuple[tuple[int, int], ...]]
 _thread = threading.local()
@@ -160,12 +161,11 @@ def _complaint(path: str, error: BaseException) -> str:
         return f"{name} is {_other_kind(path)}"
     if _OWN_REASON.search(said):
         return f"cannot read {name}: {said}"
-    where = (
-        "check the address and the credentials"
-        if is_remote(path)
-        else "it may be cut short or damaged: copy it again, or see what rio info says"
-    )
-    return f"cannot read {name}: {said}; {where}"
+    if is_remote(path):
+        return f"cannot read {name}: {said}; check the address and the credentials"
+    if _NOT_THERE in said:
+        return f"{name}: no such file or raster; check the path, and what comes after the name of an archive"
+    return f"cannot read {name}: {said}; it may be cut short or damaged: copy it again, or see what rio info says"
 
 
 def _fault_of_file(path: str) -> str | None:
@@ -210,7 +210,10 @@ def root_message(error: BaseException, path: str = "") -> str:
 
 def _inside(path: str) -> str | None:
     """Return how GDAL calls the first raster in an archive on the disk; None for other files, and where it is none."""
-    if not path.lower().endswith((*_ZIPS, *_TARS)) or not Path(path).is_file():
+    file = Path(path)
+    if file.suffix.lower() == ".gz" and Path(file.stem).suffix.lower() in _IN_ARCHIVES and file.is_file():
+        return f"/vsigzip/{file.as_posix()}"
+    if not path.lower().endswith((*_ZIPS, *_TARS)) or not file.is_file():
         return None
     is_zip = path.lower().endswith(_ZIPS)
     try:
@@ -218,7 +221,7 @@ def _inside(path: str) -> str | None:
     except (OSError, EOFError, zlib.error, zipfile.BadZipFile, tarfile.TarError):
         return None
     found = next((name for name in names if Path(name).suffix.lower() in _IN_ARCHIVES), None)
-    return None if found is None else f"/vsi{'zip' if is_zip else 'tar'}/{Path(path).as_posix()}/{found}"
+    return None if found is None else f"/vsi{'zip' if is_zip else 'tar'}/{file.as_posix()}/{found}"
 
 
 def _in_zip(path: str) -> list[str]:

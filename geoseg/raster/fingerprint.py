@@ -18,13 +18,14 @@ import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
+from html import unescape
 from importlib.util import find_spec
 from pathlib import Path
 
 import rasterio
 from rasterio.env import ensure_env_with_credentials, getenv, hasenv, setenv
 
-from geoseg.raster.environment import GDAL_ERRORS, is_remote, raster_environment, shown, vrt_sources
+from geoseg.raster.environment import GDAL_ERRORS, is_remote, is_vrt_text, raster_environment, shown, vrt_sources
 
 _STATES = ("ETag", "Last-Modified")
 """Each tells one state of a file from another; the size alone does not."""
@@ -133,37 +134,73 @@ _STREAMS = (
     (stat.S_ISCHR, "a device"),
     (stat.S_ISBLK, "a device"),
 )
-_INSIDE = re.compile(r"(file|(zip|tar|gzip|7z|rar)(\+file)?)://|/vsi(zip|tar|gzip|7z|rar)/", re.IGNORECASE)
+_INSIDE = re.compile(
+    r"vrt://|(file|(zip|tar|gzip|7z|rar)(\+file)?)://|/vsi(zip|tar|gzip|7z|rar)/"
+    r"|/vsisubfile/\d+(_\d+)?,|/vsicached\?([^&=]+=[^&]*&)*file=",
+    re.IGNORECASE,
+)
+_LEADS_ON = re.compile(r"\.(vrt|gti|gti\.\w+)$", re.IGNORECASE)
+_OF_INDEX, _GTI = re.compile(r"<(IndexDataset|IndexLayer|LocationField)>([^<]+)<"), re.compile("^GTI:", re.IGNORECASE)
 
 
 def files_behind(path: str) -> list[str]:
     """Return every file GDAL reads for a raster: itself, its sidecars, and through VRTs all their sources; sorted."""
-    seen: set[str] = set()
+    behind: dict[str, list[str]] = {}
     waiting = [path]
     with raster_environment(remote=is_remote(path)):
         while waiting:
-            for name in _listed(waiting.pop()):
-                if name not in seen:
-                    seen.add(name)
-                    # GDAL lists the sources of a VRT, not the sources of its sources.
-                    if name.lower().endswith(".vrt") and name != path:
-                        waiting.append(name)
-    return sorted(seen)
+            name = waiting.pop()
+            if name not in behind:
+                behind[name] = _listed(name) if name == path or _leads_on(name) else [name]
+                waiting += behind[name]
+    return sorted(name for name, names in behind.items() if name in names)
+
+
+def _leads_on(name: str) -> bool:
+    """Say whether there are files behind a name that GDAL lists: sources of a VRT, or a.nc behind NETCDF:a.nc:band."""
+    return _LEADS_ON.search(name) is not None or (not is_remote(name) and local_file(name) is None)
 
 
 def _listed(path: str) -> list[str]:
     try:
         with rasterio.open(path, sharing=False) as dataset:
-            return [*dataset.files, *_of_tile_index(path)]
+            names = [*dataset.files, *_of_tile_index(path, dataset.driver)]
     except GDAL_ERRORS:  # a VRT may name a source that is gone; reading says so
         return [path]
+    return [*names, path] if path.lower().startswith("vrt://") else names
 
 
-def _of_tile_index(path: str) -> Iterator[str]:
-    """Yield the files of the rasters in a tile index that is a text; of it, or of a view of it, GDAL lists none."""
+def _of_tile_index(path: str, driver: str) -> Iterator[str]:
+    """Yield the files of the rasters in a tile index; of it, or of a view of it, GDAL lists none."""
     if "GDALTileIndexDataset" in path:
         for source in vrt_sources(path):
             yield from _listed(source)
+    elif driver == "GTI" and (file := local_file(_GTI.sub("", path))) is not None:
+        yield str(file)
+        yield from _indexed(file)
+
+
+def _indexed(file: Path) -> Iterator[str]:
+    """Yield the rasters that a tile index names, and its table where that is another file.
+
+    GDAL takes names for relative to the table or to the current folder: https://gdal.org/drivers/raster/gti.html
+    """
+    import pyogrio  # noqa: PLC0415 - few scenes are tile indexes
+
+    with file.open("rb") as opened:
+        start = opened.read(1 << 16).decode(errors="replace")
+    said = {tag: unescape(text.strip()) for tag, text in _OF_INDEX.findall(start)} if is_vrt_text(start) else {}
+    table = said.get("IndexDataset", str(file))
+    yield table
+    try:
+        _, _, _, (names,) = pyogrio.raw.read(
+            table, layer=said.get("IndexLayer"), columns=[said.get("LocationField", "location")], read_geometry=False
+        )
+    except (*GDAL_ERRORS, pyogrio.errors.DataSourceError):  # GDAL could read it: more is not known of it
+        return
+    for name in map(str, names):
+        beside = Path(table).parent / name
+        yield str(beside) if beside.is_file() else name
 
 
 def local_file(name: str) -> Path | None:
@@ -190,6 +227,8 @@ def _places(name: str) -> Iterator[str]:
     inside = False
     while match := _INSIDE.match(name):
         name, inside = name[match.end() :], True
+        if match[0].lower() == "vrt://" and not is_remote(name):
+            name = name.partition("?")[0]
         if name.startswith("vsi"):  # /vsizip/vsicurl/... does without the second slash
             name = f"/{name}"
     if is_remote(name):

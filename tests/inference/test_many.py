@@ -247,6 +247,8 @@ def test_what_names_scenes(folder: Path, tmp_path: Path, monkeypatch: pytest.Mon
     (tmp_path / "nothing").mkdir()
     with pytest.raises(UsageError, match="holds no raster"):
         find_scenes(tmp_path / "nothing")
+    named = f"vrt://{folder}/b.tiff?bands=3,2,1"
+    assert find_scenes(named) == [named]
     listed = "# scenes\n\na.tif\n" + f'"{folder / "b.tiff"}"\nhttps://example.org/x.tif?key=1\n'
     for encoding in ("utf-8", "utf-8-sig", "utf-16"):
         (folder / "list.txt").write_text(listed, encoding=encoding)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gzip
 import os
 import shutil
 import tarfile
@@ -182,3 +183,16 @@ def test_an_archive_is_told_how_to_name_what_is_in_it(tmp_path: Path, make_raste
     archive.write_bytes(archive.read_bytes()[:40])
     with pytest.raises(SceneError, match=r"two words"):
         Scene.open(archive)
+
+
+def test_a_compressed_raster_is_told_its_name_and_one_that_is_not_in_an_archive_is_no_damage(
+    tmp_path: Path, make_raster: MakeRaster
+) -> None:
+    small = tmp_path / "scene.tif.gz"
+    small.write_bytes(gzip.compress(make_raster(noise(3, 20, 30), name="scene.tif").read_bytes()))
+    with pytest.raises(SceneError, match=r"is an archive; give a raster inside it, such as (/vsigzip/.+)") as caught:
+        Scene.open(small)
+    assert Scene.open(str(caught.value).rpartition("such as ")[2]).shape == (20, 30)
+    for gone in (f"/vsigzip/{tmp_path}/nothing.tif.gz", f"/vsizip/{tmp_path}/nothing.zip/scene.tif"):
+        with pytest.raises(SceneError, match=r": no such file or raster; check the path"):
+            Scene.open(gone)

@@ -7,10 +7,12 @@ import tarfile
 import zipfile
 from pathlib import Path
 
+import geopandas
 import numpy as np
 import pytest
 import rasterio
 import rasterio.shutil
+from shapely import box
 
 from geoseg.raster import Scene, Window, local_file
 from tests.raster.conftest import MakeRaster, noise
@@ -28,6 +30,35 @@ def nested(make_raster: MakeRaster) -> tuple[Path, Path, Path]:
 
 def test_every_file_behind_nested_vrts_is_known(nested: tuple[Path, Path, Path]) -> None:
     assert set(Scene.open(nested[2]).local_files()) == {path.resolve() for path in nested}
+
+
+def test_the_file_of_a_raster_inside_it_is_known_through_a_vrt(tmp_path: Path, make_raster: MakeRaster) -> None:
+    source, outer = make_raster(noise(3, 20, 20), "source.tif"), tmp_path / "outer.vrt"
+    for inside in (f"GTIFF_DIR:1:{source}", f"vrt://{source}?bands=3,2,1"):
+        rasterio.shutil.copy(inside, outer, driver="VRT")
+        before = Scene.open(outer)
+        assert set(before.local_files()) == {source.resolve(), outer.resolve()}
+        made = before.fingerprint()
+        os.utime(source, ns=(0, source.stat().st_mtime_ns + 1_000_000_000))
+        assert Scene.open(outer).fingerprint() != made
+
+
+@pytest.mark.parametrize("form", ["table", "text"])
+def test_the_rasters_of_a_tile_index_are_known(tmp_path: Path, make_raster: MakeRaster, form: str) -> None:
+    source = make_raster(noise(3, 20, 20), "source.tif")
+    with rasterio.open(source) as dataset:
+        place = geopandas.GeoDataFrame({"location": ["source.tif"]}, geometry=[box(*dataset.bounds)], crs=dataset.crs)
+    index = table = tmp_path / "index.gti.gpkg"
+    place.to_file(table, layer="tiles")
+    if form == "text":
+        index = tmp_path / "index.gti"
+        named = f"<IndexDataset>{table}</IndexDataset><IndexLayer>tiles</IndexLayer>"
+        index.write_text(f"<GDALTileIndexDataset>{named}</GDALTileIndexDataset>")
+    before = Scene.open(index)
+    assert set(before.local_files()) == {source.resolve(), table.resolve(), index.resolve()}
+    made = before.fingerprint()
+    os.utime(source, ns=(0, source.stat().st_mtime_ns + 1_000_000_000))
+    assert Scene.open(index).fingerprint() != made
 
 
 def test_sidecars_are_files_of_the_scene(shared_data: Path) -> None:
@@ -111,6 +142,10 @@ def test_another_scene_in_the_archive_is_another_scene(make_raster: MakeRaster, 
         "/vsizip/{0}/a.zip/in/s.tif",
         "/vsizip/{{{0}/a.zip}}/in/s.tif",
         "/vsigzip//vsizip/{0}/a.zip/in/s.tif.gz",
+        "/vsisubfile/100_200,{0}/a.zip",
+        "/vsicached?chunk_size=1000&file={0}/a.zip",
+        "vrt://{0}/a.zip?bands=1",
+        "vrt:///vsizip/{0}/a.zip/in/s.tif?bands=3,2,1&ot=Byte",
     ],
 )
 def test_the_file_behind_a_name(tmp_path: Path, name: str) -> None:
