@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 
-from geoseg.model.engines import gaps
+from geoseg.model.engines import network_input
 from geoseg.model.engines.engine import Turn
-from geoseg.model.engines.gaps import fill_gaps, filled
+from geoseg.model.engines.network_input import fill_gaps, filled
 from tests.model.mirrored import mirrored
 
 masks = arrays.arrays(np.bool_, arrays.array_shapes(min_dims=2, max_dims=2, max_side=9))
@@ -48,9 +48,9 @@ def test_a_gap_is_mirrored_at_its_nearest_edge(valid: NDArray[np.bool_], seed: i
 
 
 def test_few_windows_do_not_load_numba(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gaps, "_count", itertools.count())
+    monkeypatch.setattr(network_input, "_count", itertools.count())
     monkeypatch.delitem(sys.modules, "numba", raising=False)
-    monkeypatch.setattr(gaps, "_fill", None)
+    monkeypatch.setattr(network_input, "_fill", None)
     valid = np.arange(6).reshape(2, 3) != 1
     image = np.arange(6, dtype=np.float32).reshape(1, 2, 3)
     for _ in range(8):

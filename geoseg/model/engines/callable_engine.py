@@ -14,7 +14,7 @@ from geoseg.given import is_network
 from geoseg.machine import in_every_fork
 from geoseg.model.bundle import ModelBundle, Scale, one_line
 from geoseg.model.engines.engine import UPRIGHT, HostEngine, OutOfMemory, Pixels, Turn, Weights, is_short_of_memory
-from geoseg.model.engines.gaps import fill_gaps
+from geoseg.model.engines.network_input import Preparation, network_input
 from geoseg.raster import Window
 
 _SUM_TOLERANCE = 0.01
@@ -47,27 +47,14 @@ class CallableEngine(HostEngine):
         self.classes = len(bundle.output_codes)
         self._function = bundle.function
         self._title = bundle.name
-        self._bands = len(bundle.bands)
         self._window_px = window_px
-        self._scale = scale
-        gain, bias = bundle.normalization.gain_bias(scale)
-        self._gain, self._bias = gain[:, None, None], bias[:, None, None]
+        self._preparation = Preparation(scale, *bundle.normalization.gain_bias(scale))
 
     def probabilities(
         self, footprint: Pixels, windows: Sequence[Window], weights: Weights, turn: Turn = UPRIGHT
     ) -> NDArray[np.float32]:
         """Return float32 (n, class, row, col), times the weights; OutOfMemory if the batch is too large."""
-        side = self._window_px
-        batch = np.empty((len(windows), self._bands, side, side), np.float32)
-        for index, window in enumerate(windows):
-            batch[index] = turn.of_pixels(footprint.data[:, window.rows, window.cols], np)
-        if self._scale is not None:
-            np.clip(batch, *self._scale, out=batch)
-        batch *= self._gain
-        batch += self._bias
-        for index, window in enumerate(windows):
-            seen = fill_gaps(batch[index], turn.of_pixels(footprint.valid[window.rows, window.cols], np))
-            batch[index, :, ~seen] = 0
+        batch = network_input(footprint, windows, turn, self._preparation)
         found = self._checked(self._called(batch), len(windows))
         return found * (weights.rows[:, None, :, None] * weights.cols[:, None, None, :])
 

@@ -322,7 +322,7 @@ def _onnx_engine(choice: EngineChoice, path: Path) -> Engine:
 
 
 def _foreign_engine(choice: EngineChoice, graph: OnnxGraph) -> Engine:
-    from geoseg.model.engines.foreign_engine import ForeignEngine  # noqa: PLC0415 (as above)
+    from geoseg.model.engines.onnx_engine import ForeignEngine  # noqa: PLC0415 (as above)
 
     cuda = int(choice.device.partition(":")[2]) if choice.device != "onnx" else None
     return ForeignEngine(choice.bundle, graph, choice.window_px, choice.scale, choice.threads, cuda)

@@ -1,10 +1,15 @@
-"""Probabilities from ONNX Runtime on the CPU; torch is not imported."""
+"""Probabilities from ONNX Runtime: of a bundle's export, or of an ONNX file that anybody made; torch is not imported.
+
+Such a file stays as it is. What is done before and after it, pixels to its input and scores to shares, is done in place
+and strip by strip: on a fresh array each of these steps would cost more than its arithmetic.
+"""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnxruntime
@@ -13,15 +18,23 @@ from numpy.typing import NDArray
 from geoseg.errors import ModelError, numbered
 from geoseg.model.bundle import ModelBundle, Scale, one_line
 from geoseg.model.engines.engine import UPRIGHT, HostEngine, OutOfMemory, Pixels, Turn, Weights
-from geoseg.model.engines.gaps import fill_gaps
-from geoseg.model.onnx_files import providers, session_options
+from geoseg.model.engines.network_input import Preparation, fill_gaps, network_input
+from geoseg.model.onnx_files import OnnxGraph, SessionFault, open_session, providers, session_options
 from geoseg.raster import Window
 
+if TYPE_CHECKING:
+    import onnx
+
 _SHORT_OF_MEMORY = ("allocat", "bad_alloc", "out of memory")
+_OPSET, _IR_VERSION = 17, 8
+_LEAST = np.float32(1e-7)
+"""Of a probability before it is divided by the sum of all: where a network gives none to any class, all are alike."""
+_STRIP_ROWS = 32
+"""So many rows of all classes stay in the cache of a processor while they are worked on."""
 
 
 class OnnxEngine(HostEngine):
-    """One session, used by all threads of the process.
+    """A bundle's export in one session on the CPU, used by all threads of the process.
 
     The same bits for any batch, neighbors and number of threads (proved in tests/model/test_engines.py). Raises
     ModelError if the ONNX file is not what `export.py` writes for this bundle and window; None: for any window.
@@ -57,8 +70,8 @@ class OnnxEngine(HostEngine):
             raise ValueError(
                 f"this engine's windows are {side}, got weights for {weights.shape}, {numbered(len(windows), 'window')}"
             )
-        with runtime_faults():
-            image, valid = cut(footprint, windows, self._scale, turn)
+        with _runtime_faults():
+            image, valid = _cut(footprint, windows, self._scale, turn)
             inputs = {"image": image, "valid": valid, "gain": self._gain, "bias": self._bias}
             inputs |= {"rows": weights.rows, "cols": weights.cols}
             (probabilities,) = self._session.run(["probabilities"], inputs)
@@ -81,8 +94,86 @@ class OnnxEngine(HostEngine):
             raise ModelError(f"{path} is not geoseg's export of this model: {one_line((got, outputs))}")
 
 
+class ForeignEngine(HostEngine):
+    """A network of somebody else's in a session of ONNX Runtime, used by all threads of the process.
+
+    On a CPU windows go in one by one, so that none depends on its neighbors in a batch. Raises ModelError if the file
+    has changed since it was opened, or gives something else than it did then.
+    """
+
+    name = "onnxruntime"
+    precision = "float32"
+
+    def __init__(  # noqa: PLR0913, PLR0917 (the sides of a choice)
+        self, bundle: ModelBundle, graph: OnnxGraph, window_px: int, scale: Scale | None, threads: int, cuda: int | None
+    ) -> None:
+        self.classes = len(bundle.output_codes)
+        self.device = "the CPU" if cuda is None else f"CUDA device {cuda}"
+        self._bundle, self._graph, self._window_px = bundle, graph, window_px
+        self._channels = int(bundle.arguments["classes"])
+        taken, values = graph.input, bundle.normalization.gain_bias(scale)
+        self._preparation = Preparation(scale, *values, dtype=taken.dtype, channels_last=taken.channels_last)
+        self._one_by_one = cuda is None
+        path = bundle.weights_path
+        try:
+            self._session = open_session(path, bundle.files[1:], threads=threads, cuda=cuda, digest=bundle.weights_hash)
+        except SessionFault as fault:
+            raise ModelError(f"{path} cannot be loaded by ONNX Runtime: {fault}") from None
+        given = {value.name: value for value in self._session.get_outputs()}[graph.output]
+        self._has_channels = len(given.shape or ()) != 3
+        resize = _interpolation(graph, self._channels, window_px)
+        self._interpolation = None if resize is None else _session(resize, threads)
+
+    def probabilities(
+        self, footprint: Pixels, windows: Sequence[Window], weights: Weights, turn: Turn = UPRIGHT
+    ) -> NDArray[np.float32]:
+        """Return float32 (n, class, row, col), times the weights; OutOfMemory if the batch is too large."""
+        side = self._window_px
+        if weights.shape != (len(windows), side, side):
+            raise ValueError(
+                f"this engine's windows are {side}, got weights for {weights.shape}, {numbered(len(windows), 'window')}"
+            )
+        with _runtime_faults():
+            scores = self._scores(network_input(footprint, windows, turn, self._preparation))
+        scores = self._checked(scores, len(windows))
+        with _runtime_faults():
+            if self._interpolation is not None:
+                (scores,) = self._interpolation.run(["scores"], {"coarse": np.ascontiguousarray(scores, np.float32)})
+            return _probabilities_of(scores, self._graph, weights)
+
+    def _scores(self, fed: NDArray[Any]) -> NDArray[Any]:
+        """Return what the network gives, in as many calls as it takes."""
+        at_once = self._graph.input.batch or (1 if self._one_by_one else len(fed))
+        parts = []
+        for start in range(0, len(fed), at_once):
+            part = fed[start : start + at_once]
+            missing = at_once - len(part)
+            if missing:  # a network of a fixed batch takes no fewer
+                part = np.concatenate([part, np.zeros((missing, *part.shape[1:]), part.dtype)])
+            (given,) = self._session.run([self._graph.output], {self._graph.input.name: part})
+            parts.append(given[: at_once - missing])
+        return np.concatenate(parts) if len(parts) > 1 else parts[0]
+
+    def _checked(self, scores: NDArray[Any], count: int) -> NDArray[Any]:
+        """Return the scores as (n, channel, row, col); ModelError where they are not what the trial gave."""
+        if not self._has_channels and scores.ndim == 3:
+            scores = scores[:, None]
+        side, channels = self._graph.output_px(self._window_px), self._channels
+        wanted = (count, side, side, channels) if self._graph.output_channels_last else (count, channels, side, side)
+        if scores.shape != wanted:
+            raise ModelError(
+                f"{self._bundle.weights_path} gives {scores.shape} for {numbered(count, 'window')} of "
+                f"{self._window_px} px, expected {wanted}; try another `window`"
+            )
+        return scores.transpose(0, 3, 1, 2) if self._graph.output_channels_last else scores
+
+
+def _session(model: onnx.ModelProto, threads: int) -> onnxruntime.InferenceSession:
+    return onnxruntime.InferenceSession(model.SerializeToString(), session_options(threads), providers=providers())
+
+
 @contextlib.contextmanager
-def runtime_faults() -> Iterator[None]:
+def _runtime_faults() -> Iterator[None]:
     """Turn what ONNX Runtime raises into OutOfMemory or ModelError."""
     try:
         yield
@@ -94,7 +185,7 @@ def runtime_faults() -> Iterator[None]:
         raise ModelError(f"ONNX Runtime failed: {one_line(fault)}") from None
 
 
-def cut(
+def _cut(
     footprint: Pixels, windows: Sequence[Window], scale: Scale | None, turn: Turn
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Return image (n, band, row, col) and valid (n, 1, row, col), cut, turned, cast and clipped, gaps filled."""
@@ -107,3 +198,99 @@ def cut(
             np.clip(image[index], *scale, out=image[index])
         valid[index, 0] = fill_gaps(image[index], turn.of_pixels(footprint.valid[window.rows, window.cols], np))
     return image, valid
+
+
+def _probabilities_of(scores: NDArray[Any], graph: OnnxGraph, weights: Weights) -> NDArray[np.float32]:
+    """Return float32 (n, class, row, col) that sum to one, times the weights, of what a network gives.
+
+    Scores are (n, channel, row, col) and are overwritten. There are as many pixels as a window has (see
+    `_interpolation`), or `graph.least` times as many along an edge: their probabilities are averaged. One channel is
+    the probability of the second of two classes.
+    """
+    scores = np.ascontiguousarray(scores, np.float32)
+    if graph.fit == "cropped":
+        margin_px = graph.margin_px
+        scores = np.pad(scores, ((0, 0), (0, 0), (margin_px, margin_px), (margin_px, margin_px)), mode="edge")
+    with np.errstate(all="ignore"):  # as above
+        if graph.fit != "larger":
+            return _shares(scores, graph, weights)
+        fine = _shares(scores, graph, Weights.ones(len(scores), scores.shape[2]))
+        return _averaged(fine, graph.least) * (weights.rows[:, None, :, None] * weights.cols[:, None, None, :])
+
+
+def _interpolation(graph: OnnxGraph, channels: int, window_px: int) -> onnx.ModelProto | None:
+    """Return a graph from `coarse` float32 scores (n, channel, row, col) to `scores` of a window's size.
+
+    None where the network gives as many pixels. Logits are interpolated before their softmax, as in training.
+    """
+    if graph.fit not in {"strided", "aligned"}:
+        return None
+    import onnx  # noqa: PLC0415 - 0.2 s, and only for such files
+    from onnx import TensorProto, helper  # noqa: PLC0415 - as above
+
+    aligned = graph.fit == "aligned"
+    # an aligned output is rounded down to whole pixels
+    scale = (window_px + 0.5) / graph.output_px(window_px) if aligned else graph.least
+    scales = onnx.numpy_helper.from_array(np.array([1, 1, scale, scale], np.float32), "scales")
+    resize = helper.make_node(
+        "Resize",
+        ["coarse", "", "scales"],
+        ["scores"],
+        mode="linear",
+        coordinate_transformation_mode="align_corners" if aligned else "half_pixel",
+    )
+    taken = helper.make_tensor_value_info("coarse", TensorProto.FLOAT, ["n", channels, "row", "col"])
+    body = helper.make_graph([resize], "geoseg", [taken], [onnx.ValueInfoProto(name="scores")], [scales])
+    return helper.make_model(body, opset_imports=[helper.make_opsetid("", _OPSET)], ir_version=_IR_VERSION)
+
+
+def _shares(scores: NDArray[np.float32], graph: OnnxGraph, weights: Weights) -> NDArray[np.float32]:
+    """Return probabilities times the weights; those of several classes in the place of their scores."""
+    count, channels, height_px, width_px = scores.shape
+    found = scores if channels > 1 else np.empty((count, 2, height_px, width_px), np.float32)
+    fill = _fill_many if channels > 1 else _fill_two
+    for index in range(count):
+        for start in range(0, height_px, _STRIP_ROWS):
+            rows = slice(start, start + _STRIP_ROWS)
+            weight = weights.rows[index, rows, None] * weights.cols[index]
+            if graph.sums_to_one:
+                np.multiply(scores[index, :, rows], weight, out=found[index, :, rows])
+            else:
+                fill(scores[index, :, rows], graph.activation, weight, found[index, :, rows])
+    return found
+
+
+def _fill_many(
+    scores: NDArray[np.float32], activation: str, weight: NDArray[np.float32], found: NDArray[np.float32]
+) -> None:
+    """Turn scores into probabilities of several classes, which sum to one, times the weight."""
+    if activation == "softmax":
+        np.exp(np.subtract(scores, scores.max(axis=0), out=found), out=found)
+    else:
+        np.maximum(_sigmoid(scores, found) if activation == "sigmoid" else scores, _LEAST, out=found)
+    np.multiply(found, weight / found.sum(axis=0), out=found)
+
+
+def _fill_two(
+    scores: NDArray[np.float32], activation: str, weight: NDArray[np.float32], found: NDArray[np.float32]
+) -> None:
+    """Turn the score of one class into the probabilities of the background and of it, times the weight."""
+    if activation == "none":
+        np.clip(scores[0], 0, 1, out=found[1])
+    else:
+        _sigmoid(scores[0], found[1])
+    np.subtract(1, found[1], out=found[0])
+    np.multiply(found, weight, out=found)
+
+
+def _sigmoid(scores: NDArray[np.float32], found: NDArray[np.float32]) -> NDArray[np.float32]:
+    np.exp(np.negative(scores, out=found), out=found)
+    np.add(found, 1, out=found)
+    return np.reciprocal(found, out=found)
+
+
+def _averaged(values: NDArray[np.float32], side: int) -> NDArray[np.float32]:
+    """Return means of squares of pixels, of values (n, class, row, col)."""
+    count, classes, height_px, width_px = values.shape
+    squares = values.reshape(count, classes, height_px // side, side, width_px // side, side)
+    return np.asarray(squares.mean(axis=(3, 5)), np.float32)

@@ -24,7 +24,7 @@ from geoseg.errors import GeosegWarning, ModelError
 from geoseg.machine import in_every_fork
 from geoseg.model.bundle import ModelBundle, Normalization, Scale, may_have_one_size
 from geoseg.model.engines.engine import UPRIGHT, Course, Sweep, Turn, Weights, device_faults
-from geoseg.model.engines.gaps import fill_gaps, filled
+from geoseg.model.engines.network_input import fill_gaps, filled
 from geoseg.model.engines.streams import Streams, streams_of
 from geoseg.model.engines.torch_sweep import Batch, TorchSweep
 from geoseg.model.network import fold_batch_norm, halve_weights, load_network, use_threads

@@ -1,4 +1,4 @@
-"""What a network sees where a window has no valid pixel: the image mirrored at the edge of the gap.
+"""What a network sees of a window: its pixels, normalized; where none is valid the image mirrored at the gap's edge.
 
 Normalized, a gap would be the mean of the training imagery, a gray surface that no camera sees. Nine DeepGlobe tiles
 were cut by a random line: of the pixels next to it (up to 16 px, 48, 96) a gap of the mean left 0.554, 0.602, 0.650
@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import itertools
 import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
@@ -16,12 +18,65 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoseg.compiled import njit
+from geoseg.model.bundle import Scale
+from geoseg.model.engines.engine import Pixels, Turn
+from geoseg.raster import Window
 
 _FAR = 1 << 20
 """The place of a valid pixel where there is none; windows are smaller."""
 _FEW = 8
 """Windows for which loading numba takes longer than it saves: 50 ms each."""
 _count = itertools.count()
+_EXACT = 2**24
+"""Beyond it float32 has no longer every whole number."""
+_STRIP_ROWS = 32
+"""So many rows of all bands stay in the cache of a processor while they are worked on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Preparation:
+    """What becomes of stored pixels before a network sees them."""
+
+    scale: Scale | None
+    """They are clipped to it."""
+    gain: NDArray[np.float32]
+    """(band,)."""
+    bias: NDArray[np.float32]
+    """(band,)."""
+    dtype: str = "float32"
+    """That the network takes."""
+    channels_last: bool = False
+    """(n, row, col, band) instead of (n, band, row, col)."""
+
+
+def network_input(footprint: Pixels, windows: Sequence[Window], turn: Turn, preparation: Preparation) -> NDArray[Any]:
+    """Return windows of a footprint, each turned, as the network takes them; gaps are filled, else 0, the mean."""
+    side = windows[0].height
+    image = np.empty((len(windows), len(footprint.data), side, side), np.float32)
+    with np.errstate(all="ignore"):  # what is not finite is told of where the probabilities are looked at
+        for normalized, window in zip(image, windows, strict=True):
+            _normalize(turn.of_pixels(footprint.data[:, window.rows, window.cols], np), preparation, normalized)
+            seen = fill_gaps(normalized, turn.of_pixels(footprint.valid[window.rows, window.cols], np))
+            if not seen.all():
+                np.copyto(normalized, 0, where=~seen)
+        if not preparation.dtype.startswith("float"):
+            kind = np.iinfo(preparation.dtype)
+            ends = np.clip([kind.min, kind.max], -_EXACT, _EXACT)
+            np.clip(np.rint(image, out=image), *ends.astype(np.float32), out=image)
+        ordered = image.transpose(0, 2, 3, 1) if preparation.channels_last else image
+        return np.ascontiguousarray(ordered, preparation.dtype)
+
+
+def _normalize(stored: NDArray[Any], preparation: Preparation, normalized: NDArray[np.float32]) -> None:
+    """Write stored pixels (band, row, col), normalized, into `normalized`, strip by strip."""
+    gain, bias = preparation.gain[:, None, None], preparation.bias[:, None, None]
+    for start in range(0, stored.shape[1], _STRIP_ROWS):
+        strip = normalized[:, start : start + _STRIP_ROWS]
+        strip[:] = stored[:, start : start + _STRIP_ROWS]
+        if preparation.scale is not None:
+            np.clip(strip, *preparation.scale, out=strip)
+        np.multiply(strip, gain, out=strip)
+        np.add(strip, bias, out=strip)
 
 
 def fill_gaps(image: NDArray[np.float32], valid: NDArray[np.bool_]) -> NDArray[np.bool_]:
