@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from geoseg.dataset.area import PARTS
 from geoseg.dataset.mixture import find_mixture, find_scenes, map_pairs
 from geoseg.dataset.mixture_file import is_mixture_file
-from geoseg.dataset.pair import Found, Member, Pair
+from geoseg.dataset.pair import FoundPairs, Member, Pair
 from geoseg.dataset.search import SearchOptions, each
 from geoseg.errors import SceneError, UsageError, numbered
 from geoseg.given import as_path, plain_arguments
@@ -252,7 +252,7 @@ def open_dataset(  # noqa: PLR0913 - each keyword is an option of the command li
     return _joined(root, find_scenes(root, options))
 
 
-def _joined(root: str, found: Found) -> Dataset:
+def _joined(root: str, found: FoundPairs) -> Dataset:
     """Return a data set of pairs. SceneError where there are none, or their imagery is of different kinds."""
     pairs = tuple(sorted(found.pairs, key=lambda pair: pair.id))
     if not pairs:

@@ -17,7 +17,7 @@ from typing import Any
 
 from geoseg.dataset.label_files import find_labels
 from geoseg.dataset.labels import WholeLabel
-from geoseg.dataset.pair import Found, Pair
+from geoseg.dataset.pair import FoundPairs, Pair
 from geoseg.dataset.placed_labels import ColorMask
 from geoseg.dataset.search import (
     PART_NAMES,
@@ -63,7 +63,7 @@ class _Match:
     part: str | None = None
 
 
-def find_pairs(root: str, options: SearchOptions) -> Found:
+def find_pairs(root: str, options: SearchOptions) -> FoundPairs:
     """Return the pairs of any layout but DeepGlobe's. SceneError and UsageError as `open_dataset` says."""
     matches = _matches(root, options.labels)
     if not matches:
@@ -79,7 +79,7 @@ def find_pairs(root: str, options: SearchOptions) -> Found:
         Pair(match.id, scene, label, gsd_m, match.part)
         for match, scene, label, gsd_m in zip(matches, scenes, labels, gsds, strict=True)
     ]
-    return Found(tuple(pairs), legend, notes)
+    return FoundPairs(tuple(pairs), legend, notes)
 
 
 def _matches(root: str, labels: Any) -> list[_Match]:  # noqa: ANN401 - a path, or a GeoDataFrame, which is heavy to name
@@ -214,7 +214,7 @@ def has_whole_labels(root: str) -> bool:
     return any(_has_image(path) for path, _, _ in _class_folders(folder))
 
 
-def find_whole_labels(root: str, options: SearchOptions) -> Found:
+def find_whole_labels(root: str, options: SearchOptions) -> FoundPairs:
     """Return a pair for each image: `CLASS/NAME`, or `PART/CLASS/NAME`. SceneError for fewer than two classes."""
     if options.column is not None:
         raise UsageError("`column` is for label polygons; here each image has one label", "column")
@@ -238,7 +238,7 @@ def find_whole_labels(root: str, options: SearchOptions) -> Found:
         for image, scene in zip(images, scenes, strict=True)
     ]
     note = f"each image has a single label, {len(names)} classes: {listed(sorted(names))}"
-    return Found(tuple(pairs), legend, (note,))
+    return FoundPairs(tuple(pairs), legend, (note,))
 
 
 def _images_in_folders(root: Path) -> Sequence[_Image]:
@@ -292,7 +292,7 @@ def is_deepglobe(root: str) -> bool:
     return Path(root).is_dir() and any(_DEEPGLOBE_FILE.fullmatch(path.name) for path in _images_and_masks(Path(root)))
 
 
-def find_deepglobe(root: str, options: SearchOptions) -> Found:
+def find_deepglobe(root: str, options: SearchOptions) -> FoundPairs:
     """Return the pairs. SceneError for images without masks and masks without images, each listed.
 
     Images in a folder without any mask, as in the challenge's valid/ and test/, are left out, and a note says so.
@@ -315,7 +315,7 @@ def find_deepglobe(root: str, options: SearchOptions) -> Found:
     legend = options.legend or legend_beside(folder) or DEEPGLOBE
     items = sorted(pairs.items())
     opened = each(lambda item: _deepglobe_pair(item[0], item[1], legend, options), items)
-    return Found(tuple(opened), legend, tuple(notes), kind="deepglobe")
+    return FoundPairs(tuple(opened), legend, tuple(notes), kind="deepglobe")
 
 
 def _deepglobe_pair(name: str, files: tuple[Path, Path, str | None], legend: Legend, options: SearchOptions) -> Pair:

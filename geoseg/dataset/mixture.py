@@ -11,8 +11,8 @@ from typing import Any
 from geoseg.atomic import output_error
 from geoseg.dataset.labels import BuiltUp, MappedLabels, WholeLabel
 from geoseg.dataset.layouts import find_deepglobe, find_pairs, find_whole_labels, has_whole_labels, is_deepglobe
-from geoseg.dataset.mixture_file import Said, SaidBuiltUp, Synthetic, is_mixture_file, of_entry, read_mixture
-from geoseg.dataset.pair import Found, Member, Pair
+from geoseg.dataset.mixture_file import BuiltUpEntry, MemberEntry, Synthetic, is_mixture_file, of_entry, read_mixture
+from geoseg.dataset.pair import FoundPairs, Member, Pair
 from geoseg.dataset.search import SearchOptions, check_there
 from geoseg.errors import GeosegError, UsageError
 from geoseg.legend import (
@@ -39,7 +39,7 @@ _BLOCKS: Mapping[str | None, float] = {"rangeland": 1 / 3, "barren_land": 1 / 3,
 fill a third of the ground; the trees of a town where they fill a half."""
 
 
-def find_scenes(root: str, options: SearchOptions) -> Found:
+def find_scenes(root: str, options: SearchOptions) -> FoundPairs:
     """Return what a folder, a table or a scene holds, in any layout but a mixture. Errors as `open_dataset` says."""
     check_there(root)
     if options.labels is None and is_deepglobe(root):
@@ -49,21 +49,21 @@ def find_scenes(root: str, options: SearchOptions) -> Found:
     return find_pairs(root, options)
 
 
-def find_mixture(path: str, legend: GivenLegend | None, bands: Sequence[int | str] | None) -> Found:
+def find_mixture(path: str, legend: GivenLegend | None, bands: Sequence[int | str] | None) -> FoundPairs:
     """Return the pairs of all data sets that a file names, each found by its own options, as of one legend.
 
     `legend`: the target's, where the file says none. A pixel that may be of several classes gets a code beyond the
     legend; `sets` says which classes it stands for. Raises UsageError, naming the entry, for what cannot be meant, and
     what `open_dataset` raises.
     """
-    said = read_mixture(path)
-    target = _target(said.legend, legend, path)
-    opened = [_open(member, target, bands) for member in said.members]
+    file = read_mixture(path)
+    target = _target(file.legend, legend, path)
+    opened = [_open(member, target, bands) for member in file.members]
     sets = _sets([one.meanings for one in opened], target, path)
-    return Found(
+    return FoundPairs(
         tuple(pair for one in opened for pair in one.mapped(sets)),
         target,
-        tuple(f"{one.said.name}: {note}" for one in opened for note in one.found.notes),
+        tuple(f"{one.entry.name}: {note}" for one in opened for note in one.found.notes),
         "mixture",
         _open_sets(sets),
         tuple(one.member for one in opened),
@@ -87,8 +87,8 @@ def map_pairs(
 class _Opened:
     """A data set with its own legend, and what that means."""
 
-    said: Said
-    found: Found
+    entry: MemberEntry
+    found: FoundPairs
     meanings: Mapping[int, Meaning]
     """By own code."""
     target: Legend
@@ -99,7 +99,7 @@ class _Opened:
         return [
             replace(
                 pair,
-                id=f"{self.said.name}/{pair.id}",
+                id=f"{self.entry.name}/{pair.id}",
                 labels=MappedLabels(pair.own_labels, table, self._built_up(pair)),
             )
             for pair in self.found.pairs
@@ -108,20 +108,22 @@ class _Opened:
     @property
     def member(self) -> Member:
         """What training and splits need to know of it."""
-        said = self.said
-        return Member(said.name, said.share, said.shown_m, said.mosaic, self._weights(), said.split, said.valid_share)
+        entry = self.entry
+        return Member(
+            entry.name, entry.share, entry.shown_m, entry.mosaic, self._weights(), entry.split, entry.valid_share
+        )
 
     def _weights(self) -> tuple[tuple[str, float], ...]:
         """(id, weight) of the images whose class has one."""
-        if not self.said.weights:
+        if not self.entry.weights:
             return ()
-        where = f"{self.said.where}, weights"
-        by_code = {own_code(name, self.found.legend, where): weight for name, weight in self.said.weights.items()}
+        where = f"{self.entry.where}, weights"
+        by_code = {own_code(name, self.found.legend, where): weight for name, weight in self.entry.weights.items()}
         pairs = [(pair, pair.own_labels) for pair in self.found.pairs]
         if not all(isinstance(labels, WholeLabel) for _, labels in pairs):
             raise UsageError(f"{where}: weights are for images with one label each")
         found = tuple(
-            (f"{self.said.name}/{pair.id}", by_code[labels.code])
+            (f"{self.entry.name}/{pair.id}", by_code[labels.code])
             for pair, labels in pairs
             if isinstance(labels, WholeLabel) and labels.code in by_code
         )
@@ -130,35 +132,35 @@ class _Opened:
         return found
 
     def _built_up(self, pair: Pair) -> BuiltUp | None:
-        said = self.said.built_up
-        if said is None:
+        built_up = self.entry.built_up
+        if built_up is None:
             return None
-        where = f"{self.said.where}, built_up"
+        where = f"{self.entry.where}, built_up"
         if pair.gsd_m is None:
             raise UsageError(f"{where}: the pixel size of {pair.id} is unknown; give it with data_gsd_m")
-        absorbs = _absorbed(said, self.target, where)
+        absorbs = _absorbed(built_up, self.target, where)
         shares = {code: _share(meaning, absorbs) for code, meaning in self.meanings.items()}
         return BuiltUp(
-            tuple(sorted(own_code(name, self.found.legend, where) for name in said.classes)),
-            class_code(said.target or _URBAN, self.target, where),
-            2 * max(1, round(said.around_m / pair.gsd_m / 2)) + 1,
+            tuple(sorted(own_code(name, self.found.legend, where) for name in built_up.classes)),
+            class_code(built_up.target or _URBAN, self.target, where),
+            2 * max(1, round(built_up.around_m / pair.gsd_m / 2)) + 1,
             tuple(sorted((code, share) for code, share in shares.items() if share is not None)),
         )
 
 
-def _open(said: Said, target: Legend, bands: Sequence[int | str] | None) -> _Opened:
+def _open(entry: MemberEntry, target: Legend, bands: Sequence[int | str] | None) -> _Opened:
     try:
-        if said.synthetic is not None:
-            found = find_scenes(str(_landscapes(said.synthetic)), SearchOptions(legend=DEEPGLOBE))
+        if entry.synthetic is not None:
+            found = find_scenes(str(_landscapes(entry.synthetic)), SearchOptions(legend=DEEPGLOBE))
         else:
-            found = _found(said, bands)
+            found = _found(entry, bands)
     except GeosegError as error:
-        raise of_entry(error, said.where) from None
-    return _Opened(said, found, meanings(said.classes, found.legend, target, f"{said.where}, classes"), target)
+        raise of_entry(error, entry.where) from None
+    return _Opened(entry, found, meanings(entry.classes, found.legend, target, f"{entry.where}, classes"), target)
 
 
-def _found(said: Said, bands: Sequence[int | str] | None) -> Found:
-    options, path = said.options, said.path or ""
+def _found(entry: MemberEntry, bands: Sequence[int | str] | None) -> FoundPairs:
+    options, path = entry.options, entry.path or ""
     if "labels" not in options and is_mixture_file(path):
         raise UsageError(f"{path} is a mixture itself; name its data sets here")
     legend = options.get("legend")
@@ -179,17 +181,17 @@ def _found(said: Said, bands: Sequence[int | str] | None) -> Found:
     )
 
 
-def _landscapes(said: Synthetic) -> Path:
+def _landscapes(made: Synthetic) -> Path:
     """Return a table of made-up landscapes in the cache, those of them that are not there made now. OutputError."""
-    folder = cache_folder() / "landscapes" / digest([_LANDSCAPES, said.size_px, said.gsd_m])[:16]
+    folder = cache_folder() / "landscapes" / digest([_LANDSCAPES, made.size_px, made.gsd_m])[:16]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         table = ["scene,labels,id"]
-        for seed in range(said.seed, said.seed + said.scenes):
+        for seed in range(made.seed, made.seed + made.scenes):
             names = f"{seed}_image.tif", f"{seed}_label.tif"
-            _write(Landscape(seed, said.size_px, said.size_px, said.gsd_m), *(folder / name for name in names))
+            _write(Landscape(seed, made.size_px, made.size_px, made.gsd_m), *(folder / name for name in names))
             table.append(f"{names[0]},{names[1]},{seed}")
-        file = folder / f"{said.seed}_{said.scenes}.csv"
+        file = folder / f"{made.seed}_{made.scenes}.csv"
         file.write_text("\n".join(table) + "\n", encoding="utf-8")
     except OSError as error:
         raise output_error(folder, error) from error
@@ -227,9 +229,9 @@ def _target(in_file: Any, given: GivenLegend | None, path: str) -> Legend:  # no
         raise error if in_file is None else of_entry(error, path) from None
 
 
-def _sets(said: Iterable[Mapping[int, Meaning]], target: Legend, path: str) -> dict[Meaning, int]:
+def _sets(by_data_set: Iterable[Mapping[int, Meaning]], target: Legend, path: str) -> dict[Meaning, int]:
     """Return the code of each meaning: its class's, or one that the legend leaves free."""
-    every = {meaning for one in said for meaning in one.values() if meaning}
+    every = {meaning for one in by_data_set for meaning in one.values() if meaning}
     several = sorted(meaning for meaning in every if len(meaning) > 1)
     free = [code for code in range(NODATA) if code not in target.codes]
     if len(several) > len(free):
@@ -242,16 +244,16 @@ def _open_sets(sets: Mapping[Meaning, int]) -> tuple[tuple[int, Meaning], ...]:
     return tuple(sorted((code, meaning) for meaning, code in sets.items() if len(meaning) > 1))
 
 
-def _table(said: Mapping[int, Meaning], sets: Mapping[Meaning, int]) -> bytes:
+def _table(by_code: Mapping[int, Meaning], sets: Mapping[Meaning, int]) -> bytes:
     """Return what each of 256 own codes becomes."""
     table = bytearray([NODATA]) * 256
-    for code, meaning in said.items():
+    for code, meaning in by_code.items():
         table[code] = sets[meaning] if meaning else NODATA
     return bytes(table)
 
 
-def _absorbed(said: SaidBuiltUp, target: Legend, where: str) -> dict[int | None, float]:
-    names = said.absorbs
+def _absorbed(built_up: BuiltUpEntry, target: Legend, where: str) -> dict[int | None, float]:
+    names = built_up.absorbs
     if names is None:
         names = {name: share for name, share in _BLOCKS.items() if name is None or name in target.names}
         if not set(target.names) & {*_BLOCKS}:

@@ -30,7 +30,7 @@ class Synthetic:
 
 
 @dataclass(frozen=True, slots=True)
-class SaidBuiltUp:
+class BuiltUpEntry:
     """Which classes fill built-up land, by names."""
 
     classes: tuple[str, ...]
@@ -42,8 +42,8 @@ class SaidBuiltUp:
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
-    """What a file says of one data set; names are not yet looked up, paths not yet opened."""
+class MemberEntry:
+    """One data set of a mixture as its file has it; names are not yet looked up, paths not yet opened."""
 
     where: str
     """The file and the entry, for messages."""
@@ -54,7 +54,7 @@ class Said:
     synthetic: Synthetic | None = None
     shown_m: tuple[float, float] | None = None
     classes: Mapping[str, Any] = field(default_factory=dict)
-    built_up: SaidBuiltUp | None = None
+    built_up: BuiltUpEntry | None = None
     mosaic: int = 1
     weights: Mapping[str, float] = field(default_factory=dict)
     split: str | None = None
@@ -64,12 +64,12 @@ class Said:
 
 
 @dataclass(frozen=True, slots=True)
-class SaidMixture:
-    """What a file says."""
+class MixtureFile:
+    """A mixture as its file has it."""
 
     legend: Legend | str | None
     """deepglobe, a file, classes; None where it says nothing."""
-    members: tuple[Said, ...]
+    members: tuple[MemberEntry, ...]
 
 
 _OPTIONS = ("legend", "labels", "column", "layer", "bands", "tolerance", "data_gsd_m")
@@ -107,20 +107,20 @@ def of_entry(error: GeosegError, where: str) -> GeosegError:
     return type(error)(f"{where}: {spelled(str(error), as_word)}", error.parameter)
 
 
-def read_mixture(path: str) -> SaidMixture:
+def read_mixture(path: str) -> MixtureFile:
     """Read a mixture. UsageError, naming the entry, for what cannot be meant."""
     file = Path(path)
     value: Any = _json(file) if file.suffix.casefold() == ".json" else {"datasets": list(_rows(file))}
     if not isinstance(value, dict) or not isinstance(value.get("datasets"), list):
         raise UsageError(f'{file}: a mixture is {{"legend": ..., "datasets": [{{"path": ..., "share": ...}}, ...]}}')
     _known(value, ("legend", "datasets"), str(file))
-    members = tuple(_said(entry, file, place) for place, entry in enumerate(value["datasets"], start=1))
+    members = tuple(_member(entry, file, place) for place, entry in enumerate(value["datasets"], start=1))
     if not members:
         raise UsageError(f"{file} names no data set")
     names = [member.name for member in members]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise UsageError(f"{file}: two data sets are called {twice[0]!r}; give each a name of its own")
-    return SaidMixture(_legend(value.get("legend"), file, str(file)), members)
+    return MixtureFile(_legend(value.get("legend"), file, str(file)), members)
 
 
 def _json(file: Path) -> Any:  # noqa: ANN401 - whatever it holds
@@ -148,7 +148,7 @@ def _cell(value: str) -> Any:  # noqa: ANN401 - whatever it holds
         return value
 
 
-def _said(entry: Any, file: Path, place: int) -> Said:  # noqa: ANN401 - of a file
+def _member(entry: Any, file: Path, place: int) -> MemberEntry:  # noqa: ANN401 - of a file
     where = f"{file}, data set {place}"
     if not isinstance(entry, dict):
         raise UsageError(f"{where}: give an object with path and share, got {entry!r:.60}")
@@ -161,7 +161,7 @@ def _said(entry: Any, file: Path, place: int) -> Said:  # noqa: ANN401 - of a fi
     where = f"{file}, data set {name}"
     _known(entry, (*_ENTRIES, *_OPTIONS), where)
     split, valid_share = entry.get("split"), entry.get("valid_share")
-    return Said(
+    return MemberEntry(
         where=where,
         name=name,
         share=_share(entry, where),
@@ -257,7 +257,7 @@ def _synthetic(value: object, where: str) -> Synthetic:
     )
 
 
-def _built_up(value: object, where: str) -> SaidBuiltUp:
+def _built_up(value: object, where: str) -> BuiltUpEntry:
     said = {"classes": value} if isinstance(value, list | str) else _typed(value, dict, "built_up", where)
     where = f"{where}, built_up"
     _known(said, ("classes", "target", "around_m", "absorbs"), where)
@@ -266,10 +266,10 @@ def _built_up(value: object, where: str) -> SaidBuiltUp:
     if not isinstance(classes, list) or not classes or not all(isinstance(name, str) for name in classes):
         raise UsageError(f'{where}: name the classes that fill built-up land, as ["building", "road"]')
     absorbs = said.get("absorbs")
-    return SaidBuiltUp(
+    return BuiltUpEntry(
         tuple(classes),
         None if said.get("target") is None else _typed(said["target"], str, "target", where),
-        _number(said.get("around_m", SaidBuiltUp(()).around_m), 1e-3, 1e5, "around_m", where),
+        _number(said.get("around_m", BuiltUpEntry(()).around_m), 1e-3, 1e5, "around_m", where),
         None if absorbs is None else _absorbs(_typed(absorbs, dict, "absorbs", where), where),
     )
 

@@ -103,7 +103,7 @@ class Member:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class FoundPairs:
     """What a layout holds; more of it says `Dataset`."""
 
     pairs: tuple[Pair, ...]

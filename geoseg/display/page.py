@@ -231,7 +231,7 @@ def encode_confidence(patch: Patch) -> bytes:
 
 
 @dataclass(frozen=True, slots=True)
-class Natural:
+class NaturalColors:
     """A scene as a picture: three bands stretched alike, so that colors stay; transparent where it is invalid."""
 
     low: float

@@ -20,7 +20,7 @@ from geoseg.display.origin import Heading, Origin, facts_of, name_of, scene_line
 from geoseg.display.overview_source import OverviewSource, plain_codes
 from geoseg.display.page import (
     ROUGH_QUALITY,
-    Natural,
+    NaturalColors,
     Page,
     PageLayer,
     build_page,
@@ -387,7 +387,7 @@ def _layers(sources: _Sources, frame: Frame, table: CodeTable, stack: ExitStack)
         wanted.append(("confidence", sources.confidence, Resampling.nearest, encode_confidence, None))
     statistics = None if sources.scene is None else sources.scene.statistics()
     if sources.scene is not None and statistics is not None:
-        natural = Natural(min(statistics.low[:3]), max(statistics.high[:3]))
+        natural = NaturalColors(min(statistics.low[:3]), max(statistics.high[:3]))
         shown_bands = replace(sources.scene, band_indexes=sources.scene.band_indexes[:3])
         wanted.append(("scene", shown_bands, Resampling.bilinear, natural, replace(natural, quality=ROUGH_QUALITY)))
     return [

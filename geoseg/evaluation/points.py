@@ -354,7 +354,7 @@ def _check_layers(path: Path) -> None:
         raise OutputError(f"{path} holds {listed(others)}, which would be lost; choose another `out`", "out")
 
 
-def write_points(points: geopandas.GeoDataFrame, target: Path, place: GeoBox, *, mkdir: bool = False) -> None:
+def write_points(points: geopandas.GeoDataFrame, target: Path, place: GeoBox, *, mkdir: bool) -> None:
     """Write points of a map that lies at a `place`, whole or not at all. OutputError says why not."""
     content = _content(points, target, has_degrees=_has_degrees(place))
     if mkdir:

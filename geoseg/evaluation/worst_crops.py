@@ -22,8 +22,8 @@ _NONE = 225
 """The gray of what is no class, or not valid."""
 
 
-class Seen(Protocol):
-    """A scene that crops are cut from; what `geoseg.dataset.prepared` keeps of a pair is one."""
+class CropScene(Protocol):
+    """A scene that crops are cut from, such as a `PreparedScene`."""
 
     @property
     def id(self) -> str:
@@ -82,7 +82,7 @@ class WorstCrops:
         self._crop_px = crop_px
         self._worst: dict[int, list[WorstCrop]] = {code: [] for code in legend.codes}
 
-    def see(self, scene: Seen, window: Window, reference: NDArray[np.uint8], predicted: NDArray[np.uint8]) -> None:
+    def see(self, scene: CropScene, window: Window, reference: NDArray[np.uint8], predicted: NDArray[np.uint8]) -> None:
         """Look at a window of a scene: codes of the reference, 255 = none, and of the network, each (row, col).
 
         It is cut into crops; the image of one is read only where it is among the worst.
@@ -127,7 +127,7 @@ class WorstCrops:
 
     def _consider(  # noqa: PLR0913, PLR0917 - the sides of one crop
         self,
-        scene: Seen,
+        scene: CropScene,
         place: Window,
         code: int,
         given: NDArray[np.int64],

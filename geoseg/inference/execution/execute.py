@@ -72,9 +72,9 @@ def run_staged(
     plan: Plan,
     place: Staged,
     *,
-    progress: Report | None = None,
-    announce: Says | None = None,
-    profile: Profile | None = None,
+    progress: Report | None,
+    announce: Says | None,
+    profile: Profile | None,
 ) -> Path | str:
     """Carry a plan out at places that are checked and held already; see `run`."""
     outputs = Outputs.of(place.out, place.options)
@@ -85,21 +85,21 @@ def run_staged(
     outputs.check(plan.source)
     keep = tuple(reversed(outputs.by_product))
     plan = replace(plan, mapping=replace(plan.mapping, keep=keep))
-    told = _Told(progress or _silence, announcer(announce), profile or Profile())
-    if outputs.shard is not None and not _map_shard(plan, outputs, outputs.shard, told):
+    listeners = _Listeners(progress or _silence, announcer(announce), profile or Profile())
+    if outputs.shard is not None and not _map_shard(plan, outputs, outputs.shard, listeners):
         return place.labels
     try:
-        _write_rasters(plan, outputs, place, told)
+        _write_rasters(plan, outputs, place, listeners)
     except LockedError:
         if outputs.shard is None:
             raise
-        told.announce("another shard puts the map together")
+        listeners.announce("another shard puts the map together")
         return place.labels
     if outputs.polygons is not None:
         outputs.polygons.write(outputs.labels, progress, announce, mkdir=outputs.mkdir)
         write_item(plan, outputs, place.address)
     if place.keys:
-        with told.profile.stretch(UPLOAD):
+        with listeners.profile.stretch(UPLOAD):
             place.put()
     return place.labels
 
@@ -144,7 +144,7 @@ def _size(place: str | os.PathLike[str]) -> int | None:
 
 
 @dataclass(frozen=True, slots=True)
-class _Told:
+class _Listeners:
     """Who hears of a run, and where its time is counted."""
 
     progress: Report
@@ -152,7 +152,7 @@ class _Told:
     profile: Profile
 
 
-def _write_rasters(plan: Plan, outputs: Outputs, staged_at: Staged, told: _Told) -> None:
+def _write_rasters(plan: Plan, outputs: Outputs, staged_at: Staged, listeners: _Listeners) -> None:
     """Hold the output's lock; resume where an equal run ended; replace a file by a finished one only.
 
     Raises LockedError, ResumeError, OutputError (no space, not writable) or SceneError; the finished tiles are then
@@ -173,19 +173,19 @@ def _write_rasters(plan: Plan, outputs: Outputs, staged_at: Staged, told: _Told)
         if waiting:
             _forget_lost_parts(journal, waiting)
             _check_space(plan, journal)
-            _announce(plan, journal, told.announce)
+            _announce(plan, journal, listeners.announce)
             begun = _begin_maps(plan, journal, outputs, waiting, parts)
-            with told.profile.stretch(MAP):
-                _map_missing(plan, journal, outputs, parts, told, begun=begun)
+            with listeners.profile.stretch(MAP):
+                _map_missing(plan, journal, outputs, parts, listeners, begun=begun)
             _check_unchanged(plan, meaning)
-            told.announce(f"putting the map together from {numbered(plan.tile_count, 'tile')}")
-            with told.profile.stretch(ASSEMBLE):
-                _put_together(plan, outputs, journal, waiting, provenance(plan, meaning), told.progress, begun)
+            listeners.announce(f"putting the map together from {numbered(plan.tile_count, 'tile')}")
+            with listeners.profile.stretch(ASSEMBLE):
+                _put_together(plan, outputs, journal, waiting, provenance(plan, meaning), listeners.progress, begun)
         write_item(plan, outputs, staged_at.address)
         clear_parts(journal)
 
 
-def _map_shard(plan: Plan, outputs: Outputs, shard: Shard, told: _Told) -> bool:
+def _map_shard(plan: Plan, outputs: Outputs, shard: Shard, listeners: _Listeners) -> bool:
     """Map one share of the tiles; say whether it was the last, and the map is to be put together.
 
     Raises what `_write_rasters` raises.
@@ -197,12 +197,12 @@ def _map_shard(plan: Plan, outputs: Outputs, shard: Shard, told: _Told) -> bool:
         outputs.check_free(journal.placing)
         _forget_lost_parts(journal, plan.products)
         _check_space(plan, journal)
-        _announce(plan, journal, told.announce)
-        _map_missing(plan, journal, outputs, None, told, shard.indexes(plan.tile_count, outputs.labels.name))
+        _announce(plan, journal, listeners.announce)
+        _map_missing(plan, journal, outputs, None, listeners, shard.indexes(plan.tile_count, outputs.labels.name))
         _check_unchanged(plan, meaning)
     there = len(finished_by_all(outputs.labels))
     if there < plan.tile_count:
-        told.announce(
+        listeners.announce(
             f"shard {shard} is finished, {there} of {plan.tile_count} tiles are there; the shard that ends last puts "
             "the map together"
         )
@@ -294,7 +294,7 @@ def _map_missing(  # noqa: PLR0913, PLR0917 each is a noun the reader expects he
     journal: Journal,
     outputs: Outputs,
     store: PartsStore | None,
-    told: _Told,
+    listeners: _Listeners,
     within: range | None = None,
     begun: Mapping[str, NextStage] | None = None,
 ) -> None:
@@ -310,7 +310,7 @@ def _map_missing(  # noqa: PLR0913, PLR0917 each is a noun the reader expects he
     def report() -> None:
         done, seconds = len(journal.finished), time.monotonic() - began
         total = plan.grid.height_px * plan.grid.width_px
-        told.progress(Progress(done, plan.tile_count, pixels_before + pixels_now, total, pixels_now, seconds))
+        listeners.progress(Progress(done, plan.tile_count, pixels_before + pixels_now, total, pixels_now, seconds))
 
     def finished(index: int) -> None:
         nonlocal pixels_now
@@ -326,28 +326,28 @@ def _map_missing(  # noqa: PLR0913, PLR0917 each is a noun the reader expects he
     form = PartFormat.of(plan.scene.shape, plan.tile_shape, outputs.storage)
     parts = Parts(plan.products, journal.parts, form, store)
     if plan.is_gone_down and not is_scheduled():
-        go_down(plan, missing, parts.begin, finished, told.profile, parts.form.rows_at_once)
+        go_down(plan, missing, parts.begin, finished, listeners.profile, parts.form.rows_at_once)
     else:
-        _map_as_tasks(plan, missing, parts, finished, told)
+        _map_as_tasks(plan, missing, parts, finished, listeners)
 
 
 def _map_as_tasks(
-    plan: Plan, missing: Sequence[int], parts: Parts, finished: Callable[[int], None], told: _Told
+    plan: Plan, missing: Sequence[int], parts: Parts, finished: Callable[[int], None], listeners: _Listeners
 ) -> None:
     """Map tile by tile, each a task of Dask's workers or of threads."""
     plan.scoring.on_one_device("a map by Dask's workers")
-    told.profile.workers = None if is_scheduled() else plan.workers
+    listeners.profile.workers = None if is_scheduled() else plan.workers
     fetching = nullcontext(_silence) if parts.store is None else parts.store.fetching()
     with stoppable() as run, fetching as fetch:
 
         def done(tile: TileDone) -> None:
             for stage, seconds in tile.seconds.items():
-                told.profile.add(stage, seconds, tile.cpu_seconds.get(stage, 0.0))
+                listeners.profile.add(stage, seconds, tile.cpu_seconds.get(stage, 0.0))
             fetch([part_path(parts.folder, product, tile.index) for product in plan.products])
             finished(tile.index)
 
         unfit = Needs.of(plan, parts).missing if is_scheduled() else None
-        run_tasks(TileTask(plan, parts, run), missing, plan.workers, done, told.announce, unfit)
+        run_tasks(TileTask(plan, parts, run), missing, plan.workers, done, listeners.announce, unfit)
 
 
 def go_down(  # noqa: PLR0913, PLR0917 each is a noun the reader expects here

@@ -79,7 +79,7 @@ Address = Callable[[Path], str]
 """Where a file that is written at a path will be."""
 
 
-def write_item(plan: Plan, outputs: Outputs, address: Address = str) -> None:
+def write_item(plan: Plan, outputs: Outputs, address: Address) -> None:
     """Write the item of a finished map, whole; OutputError where that is not possible."""
     if outputs.stac is None:
         return

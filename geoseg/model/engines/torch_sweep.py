@@ -26,7 +26,7 @@ _LAG = 2
 device whether they must finds it busy, and leaves it so."""
 
 
-class Scorer(Protocol):
+class BatchScorer(Protocol):
     """What a sweep asks of its engine; `TorchEngine` says how."""
 
     device: str
@@ -126,7 +126,7 @@ class TorchSweep:
     grid's order. Finished rows are labeled there and copied back while the next ones are scored.
     """
 
-    def __init__(self, engine: Scorer, course: Course, turns: Sequence[Turn], streams: Streams) -> None:
+    def __init__(self, engine: BatchScorer, course: Course, turns: Sequence[Turn], streams: Streams) -> None:
         self._engine = engine
         self._course = course
         self._turns = tuple(turns)
@@ -366,7 +366,7 @@ class _Pixels:
 class _Sums:
     """Sums of weighted probabilities: those that wait for a later window, and what becomes of the others."""
 
-    def __init__(self, engine: Scorer, course: Course, starts: Sequence[int]) -> None:
+    def __init__(self, engine: BatchScorer, course: Course, starts: Sequence[int]) -> None:
         self.zero = engine.placed(np.zeros(1, np.float32))
         self._classes = engine.classes
         self._course = course

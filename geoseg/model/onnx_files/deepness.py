@@ -57,9 +57,7 @@ class Deepness:
     """Whether the file has any metadata of this kind; then no mean and std mean values divided by 255."""
 
 
-def read_deepness(
-    metadata: Mapping[str, str], source: str, output_index: int = 0, given: Collection[str] = ()
-) -> Deepness:
+def read_deepness(metadata: Mapping[str, str], source: str, output_index: int, given: Collection[str]) -> Deepness:
     """Return what the metadata say; ModelError for texts that cannot be meant, or a model that maps no classes.
 
     Of names for several outputs those at `output_index` are read. What is said of the sides in `given`, by the names of
@@ -110,7 +108,7 @@ def _check_maps_classes(texts: Mapping[str, str], source: str) -> None:
         )
 
 
-def legend_of_names(names: tuple[str, ...], first_code: int = 0) -> Legend:
+def legend_of_names(names: tuple[str, ...], first_code: int) -> Legend:
     """Return classes of such names, coded 0, 1, 2, ..., each in its own color; a name that is there gets its code."""
     taken: set[str] = set()
     classes = []

@@ -51,7 +51,7 @@ HARMLESS: Final = re.compile(
 
 
 @dataclass(frozen=True, slots=True)
-class Announced:
+class AnnouncedTensor:
     """A tensor as a file announces it, before its numbers are read."""
 
     shape: tuple[int, ...]
@@ -71,7 +71,7 @@ class Announced:
 
 
 def read_torch_file(path: Path) -> tuple[Any, frozenset[str]]:
-    """Return what `torch.save` was given, with `Announced` for each tensor, and the names of classes passed over.
+    """Return what `torch.save` was given, with `AnnouncedTensor` for each tensor, and the names of classes passed over.
 
     ModelError, with the way out, for a file that torch.save did not write, that is cut short, that holds code, or that
     announces more than it holds.
@@ -298,7 +298,7 @@ class _Reader(pickle.Unpickler):
 
     def _tensor(
         self, storage: _Storage, offset: int, shape: tuple[int, ...], stride: tuple[int, ...], *_: object
-    ) -> Announced:
+    ) -> AnnouncedTensor:
         return self._announced(storage, storage.kind, offset, shape, stride)
 
     def _typed_tensor(  # torch's own order
@@ -311,12 +311,12 @@ class _Reader(pickle.Unpickler):
         _hooks: object,
         dtype: str,
         *_: object,
-    ) -> Announced:
+    ) -> AnnouncedTensor:
         return self._announced(storage, dtype, offset, shape, stride)
 
     def _announced(
         self, storage: _Storage, kind: str, offset: int, shape: tuple[int, ...], stride: tuple[int, ...]
-    ) -> Announced:
+    ) -> AnnouncedTensor:
         """Return a tensor that lies within its storage, each element once."""
         there = storage.count * _BYTES.get(storage.kind, 1) // _BYTES[kind]
         shape = tuple(int(length) for length in shape)
@@ -327,7 +327,7 @@ class _Reader(pickle.Unpickler):
             raise ModelError(
                 f"{self._path} announces a tensor {list(shape)!r:.60} in {there} numbers; it is damaged, get it again"
             )
-        return Announced(shape, kind, storage.key, offset, tuple(stride))
+        return AnnouncedTensor(shape, kind, storage.key, offset, tuple(stride))
 
 
 class _Inert:
@@ -360,15 +360,16 @@ def _rebuilt(function: Callable[..., Any], _kind: object, arguments: tuple[Any, 
     return function(*arguments)
 
 
-def dictionaries(content: object) -> Iterator[tuple[tuple[str, ...], Mapping[str, Announced]]]:
+def dictionaries(content: object) -> Iterator[tuple[tuple[str, ...], Mapping[str, AnnouncedTensor]]]:
     """Yield every dict that holds tensors, a dict in a dict too, with the names that lead there."""
     seen: set[int] = set()
 
-    def walk(value: object, place: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Mapping[str, Announced]]]:
+    def walk(value: object, place: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Mapping[str, AnnouncedTensor]]]:
         if not isinstance(value, Mapping) or id(value) in seen or len(place) > _DEEPEST:
             return
         seen.add(id(value))
-        tensors = {key: item for key, item in value.items() if isinstance(key, str) and isinstance(item, Announced)}
+        items = ((key, item) for key, item in value.items() if isinstance(key, str))
+        tensors = {key: item for key, item in items if isinstance(item, AnnouncedTensor)}
         if tensors:
             yield place, tensors
         for key, item in value.items():

@@ -15,7 +15,7 @@ from geoseg.model.bundle import METADATA_KEY, PICKLES, one_line, read_architectu
 from geoseg.model.weights.torch_file import (
     KEEP_TENSORS,
     WANTED,
-    Announced,
+    AnnouncedTensor,
     dictionaries,
     read_torch_file,
     record_places,
@@ -122,7 +122,7 @@ def _is_safetensors(path: Path) -> bool:
         raise ModelError(f"{path} cannot be read: {fault.strerror or fault}") from None
 
 
-def _main(content: object, path: Path) -> tuple[tuple[str, ...], Mapping[str, Announced]]:
+def _main(content: object, path: Path) -> tuple[tuple[str, ...], Mapping[str, AnnouncedTensor]]:
     """Return the dict with the network: the one with most tensors that is no second copy."""
     found = list(dictionaries(content))
     if not found:
@@ -172,7 +172,7 @@ def _inside(content: Any, place: tuple[str, ...]) -> Any:  # noqa: ANN401 (a dic
 class _Records:
     """Reads tensors from the rows of numbers of an archive: nothing is unpickled for that."""
 
-    def __init__(self, source: BinaryIO, tensors: Mapping[str, Announced], places: Mapping[str, int]) -> None:
+    def __init__(self, source: BinaryIO, tensors: Mapping[str, AnnouncedTensor], places: Mapping[str, int]) -> None:
         self._source, self._tensors, self._places = source, tensors, places
 
     def __call__(self, name: str) -> torch.Tensor:
