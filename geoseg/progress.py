@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import time
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -69,6 +70,21 @@ class Progress:
         if not self.pixels_now:
             return None
         return (self.pixels_total - self.pixels_done) * self.seconds / self.pixels_now
+
+
+def count_pieces(
+    listener: Callable[[Progress], None] | None, stage: str, pieces: int, pixels: int
+) -> Callable[[int], None]:
+    """Return what a run of so many pieces calls with the pixels of each that is done; it tells the listener, if any."""
+    began, done, done_px = time.perf_counter(), 0, 0
+
+    def piece(size: int) -> None:
+        nonlocal done, done_px
+        done, done_px = done + 1, done_px + size
+        if listener is not None:
+            listener(Progress(done, pieces, done_px, pixels, done_px, time.perf_counter() - began, stage=stage))
+
+    return piece
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from rasterio.warp import transform
 
 from geoseg.display.frame import Bounds, Frame
 from geoseg.errors import GeosegError, UsageError
-from geoseg.raster import GDAL_ERRORS, GeoBox
+from geoseg.raster import GDAL_ERRORS, GeoBox, apply_transform
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -421,9 +421,8 @@ def _placed(batch: FeatureBatch, source: FeatureSource, frame: Frame, box: GeoBo
     except GDAL_ERRORS as error:
         raise GeosegError(f"the polygons of {source.title} cannot be laid on the map: {error}") from error
     if not frame.is_earth:
-        a, b, c, d, e, f = tuple(~box.transform)[:6]
-        x, y = xy.T
-        xy = np.stack([a * x + b * y + c, -(d * x + e * y + f)], axis=1)
+        cols, rows = apply_transform(~box.transform, *xy.T)
+        xy = np.stack([cols, -rows], axis=1)
     return np.asarray(shapely.set_coordinates(shapely.force_2d(batch.shapes), xy))
 
 

@@ -14,7 +14,7 @@ from rasterio.errors import RasterioError
 from rasterio.vrt import WarpedVRT
 from rasterio.warp import transform
 
-from geoseg.raster import GDAL_ERRORS, GeoBox, Scene, opened
+from geoseg.raster import GDAL_ERRORS, GeoBox, Scene, apply_transform, opened
 
 TILE_PX = 512
 SIDE_PX = TILE_PX + 1
@@ -219,9 +219,8 @@ def _map_xy(frame: Frame, box: GeoBox, crs: CRS, axis: Values) -> Values:
     (left, right), (bottom, top) = frame.bounds[::2], frame.bounds[1::2]
     u, v = (grid.ravel() for grid in np.meshgrid(axis, axis))
     x, y = left + (u + 1) / 2 * (right - left), bottom + (v + 1) / 2 * (top - bottom)
-    a, b, c, d, e, f = tuple(box.transform)[:6]
-    plane = (a * x - b * y + c, d * x - e * y + f)  # the plane's y is minus the row
-    found = np.array(transform(frame.crs, crs, x, y)[:2] if frame.is_earth else plane)
+    # the plane's y is minus the row
+    found = np.array(transform(frame.crs, crs, x, y)[:2] if frame.is_earth else apply_transform(box.transform, x, -y))
     if not np.isfinite(found).all():
         raise RasterioError("no coordinates there")
     return found

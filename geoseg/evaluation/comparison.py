@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
@@ -36,7 +35,7 @@ from geoseg.legend import (
 )
 from geoseg.machine import available_cores
 from geoseg.prefetch import prefetch_map
-from geoseg.progress import Progress, Says
+from geoseg.progress import Progress, Says, count_pieces
 from geoseg.raster import (
     ClassRaster,
     Ground,
@@ -157,21 +156,17 @@ def count(
     Tiles are added in their order, whichever is done first: sums of areas are the same for any number of threads.
     """
     total, table = PairCounts(), None if comparison.confidence is None else Calibration.empty()
-    began, done_px = time.perf_counter(), 0
     windows = comparison.tiles()
-    pixels = comparison.mapped.scene.shape[0] * comparison.mapped.scene.shape[1]
+    piece = count_pieces(progress, "evaluate", len(windows), sum(window.size for window in windows))
     if threads is None:
         threads = min(available_cores(), _MOST_THREADS)
     if threads < 1:
         raise UsageError(f"`threads` must be at least 1, got {threads}", "threads")
     with closing(prefetch_map(comparison.count, windows, threads, _AHEAD * threads)) as coming:
-        for done, (window, (counted, calibration)) in enumerate(zip(windows, coming, strict=True), start=1):
+        for window, (counted, calibration) in zip(windows, coming, strict=True):
             total.add(counted)
             table = table if table is None or calibration is None else table.merge(calibration)
-            done_px += window.size
-            if progress is not None:
-                spent = time.perf_counter() - began
-                progress(Progress(done, len(windows), done_px, pixels, done_px, spent, stage="evaluate"))
+            piece(window.size)
     for each in (comparison.mapped, *([comparison.reference] if comparison.reference else [])):
         each.check_unchanged()
     return total, table

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
@@ -41,7 +40,7 @@ from geoseg.inference import (
 from geoseg.legend import NODATA, GivenLegend, GivenMapping, given_meanings
 from geoseg.model import ModelBundle, ModelCard, OutOfMemory, Scale, cache_folder
 from geoseg.prefetch import prefetch_map
-from geoseg.progress import Progress, Says, announcer
+from geoseg.progress import Progress, Says, announcer, count_pieces
 from geoseg.raster import BandStatistics, Patch, Window, band_statistics, size_factors
 
 _BYTES_A_PIXEL = 32
@@ -217,19 +216,17 @@ def _count_all(
     progress: Callable[[Progress], None] | None,
 ) -> SceneCounts:
     """Count every tile of every scene, a few at a time, and add them in their order."""
-    total, done_px, began = SceneCounts(), 0, time.perf_counter()
-    all_px = sum(tile.size for _, tile in tiles)
+    total = SceneCounts()
+    piece = count_pieces(progress, "evaluate", len(tiles), sum(tile.size for _, tile in tiles))
 
     def count(one: tuple[LabeledScene, Window]) -> SceneCounts:
         return counter.count(*one, check)
 
     with closing(prefetch_map(count, tiles, workers, workers)) as coming, stoppable() as run:
         check = checkpoint(run)
-        for done, ((_, tile), counted) in enumerate(zip(tiles, coming, strict=True), start=1):
-            total, done_px = total.merge(counted), done_px + tile.size
-            if progress is not None:
-                spent = time.perf_counter() - began
-                progress(Progress(done, len(tiles), done_px, all_px, done_px, spent, stage="evaluate"))
+        for (_, tile), counted in zip(tiles, coming, strict=True):
+            total = total.merge(counted)
+            piece(tile.size)
     return total
 
 

@@ -23,7 +23,18 @@ from geoseg.errors import OutputError, SceneError, UsageError, listed, numbered
 from geoseg.evaluation.matching import key
 from geoseg.given import TABLES, delimiter_in, is_frame, text_in
 from geoseg.legend import Nomenclature, class_list
-from geoseg.raster import GDAL_ERRORS, ClassRaster, GeoBox, Scene, ShiftedRaster, Window, period_of, public_name, shown
+from geoseg.raster import (
+    GDAL_ERRORS,
+    ClassRaster,
+    GeoBox,
+    Scene,
+    ShiftedRaster,
+    Window,
+    apply_transform,
+    period_of,
+    public_name,
+    shown,
+)
 
 if TYPE_CHECKING:
     import geopandas
@@ -147,21 +158,14 @@ class PointSample:
             except GDAL_ERRORS as error:
                 raise SceneError(f"{self.path}: cannot bring its points to the map's CRS: {error}") from None
             x, y = np.array(moved[0]), np.array(moved[1])
-        cols, rows = _at(geobox, x, y)
+        to_pixels = ~geobox.transform
+        cols, rows = apply_transform(to_pixels, x, y)
         if period := period_of(geobox.crs):  # 180.1 is -179.9
-            for turned in (_at(geobox, x + period, y), _at(geobox, x - period, y)):
+            for turned in (apply_transform(to_pixels, x + period, y), apply_transform(to_pixels, x - period, y)):
                 better = _inside(geobox, *turned) & ~_inside(geobox, cols, rows)
                 cols, rows = np.where(better, turned, (cols, rows))
         there = np.isfinite(cols) & np.isfinite(rows) & (np.abs(cols) < 2**31) & (np.abs(rows) < 2**31)
         return tuple(np.where(there, np.floor(axis), -1).astype(np.int64) for axis in (rows, cols))  # type: ignore[return-value]
-
-
-def _at(
-    geobox: GeoBox, x: NDArray[np.float64], y: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the column and the row of points."""
-    a, b, c, d, e, f = (~geobox.transform)[:6]
-    return a * x + b * y + c, d * x + e * y + f
 
 
 def _inside(geobox: GeoBox, cols: NDArray[np.float64], rows: NDArray[np.float64]) -> NDArray[np.bool_]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,8 +18,8 @@ from geoseg.evaluation.points import check_degrees, check_target, write_points
 from geoseg.given import StrPath, plain_arguments
 from geoseg.legend import GivenLegend, Nomenclature, choose_classes, class_list, given_names
 from geoseg.prefetch import prefetch
-from geoseg.progress import Progress, announcer
-from geoseg.raster import ClassRaster, GeoBox, Ground, Window, shown
+from geoseg.progress import Progress, announcer, count_pieces
+from geoseg.raster import ClassRaster, GeoBox, Ground, Window, apply_transform, shown
 
 if TYPE_CHECKING:
     import geopandas
@@ -236,19 +235,16 @@ def _draw(raster: ClassRaster, most: int, seed: int, progress: Callable[[Progres
     width = raster.scene.shape[1]
     drawing, chance = _Drawing(shown(raster.scene.path), most, width), np.random.default_rng(seed)
     ground = Ground.of(raster.scene.geobox)
-    windows, began, done_px = list(raster.windows()), time.perf_counter(), 0
-    total_px = sum(window.size for window in windows)
-    for number, (window, codes) in enumerate(zip(windows, prefetch(raster.strips()), strict=True), start=1):
+    windows = list(raster.windows())
+    piece = count_pieces(progress, "sample", len(windows), sum(window.size for window in windows))
+    for window, codes in zip(windows, prefetch(raster.strips()), strict=True):
         for part in _parts(window):
             stored = codes[part.row - window.row : part.row_stop - window.row]
             areas = np.broadcast_to(ground.areas(part), part.shape).ravel()
             with np.errstate(divide="ignore"):  # beyond a pole, where nothing is to be drawn
                 keys = chance.standard_exponential(part.size) / areas
             drawing.add(StoredCodes(stored, None, raster.background), keys, areas, part.row * width)
-        done_px += window.size
-        if progress is not None:
-            spent = time.perf_counter() - began
-            progress(Progress(number, len(windows), done_px, total_px, done_px, spent, stage="sample"))
+        piece(window.size)
     raster.check_unchanged()
     return drawing
 
@@ -326,9 +322,8 @@ def _frame(pixels: tuple[NDArray[np.int64], NDArray[np.int64]], place: GeoBox) -
     import geopandas  # noqa: PLC0415 - a second, which an error need not wait for
     import pandas as pd  # noqa: PLC0415 - see above
 
-    rows, cols = (axis + 0.5 for axis in pixels)
-    a, b, c, d, e, f = tuple(place.transform)[:6]
-    geometry = geopandas.points_from_xy(a * cols + b * rows + c, d * cols + e * rows + f)
+    rows, cols = (axis.astype(np.float64) + 0.5 for axis in pixels)
+    geometry = geopandas.points_from_xy(*apply_transform(place.transform, cols, rows))
     columns: dict[str, Any] = {
         "id": np.arange(1, len(rows) + 1),
         "class": pd.array([None] * len(rows), dtype="string"),

@@ -42,6 +42,7 @@ from .fingerprint import local_file as local_file
 from .fingerprint import stamps as stamps
 from .geobox import Box as Box
 from .geobox import GeoBox as GeoBox
+from .geobox import apply_transform as apply_transform
 from .geobox import crs_named as crs_named
 from .geobox import period_of as period_of
 from .geobox import place_at as place_at

@@ -16,7 +16,7 @@ from geoseg.errors import SceneError, numbered
 from geoseg.raster.classes import ClassRaster
 from geoseg.raster.dataset_cache import opened
 from geoseg.raster.environment import shown
-from geoseg.raster.geobox import GeoBox, period_of
+from geoseg.raster.geobox import GeoBox, apply_transform, period_of
 from geoseg.raster.scene import Patch, Scene
 from geoseg.raster.views import is_as_stored, masked
 from geoseg.raster.windows import Window
@@ -242,23 +242,23 @@ def _lay_warped(reference: ClassRaster, grid: GeoBox) -> WarpedRaster:
 def _overlap(theirs: GeoBox, grid: GeoBox, name: str) -> bool:
     """Say whether some of the map lies on a raster, or the frame of what can be brought to the map meets it."""
     shifts = whole_turns(theirs, grid)
-    cols, rows = _applied(~theirs.transform, *_carried(_spread(grid), grid, theirs, name))
+    cols, rows = apply_transform(~theirs.transform, *_reprojected(_spread(grid), grid, theirs, name))
     wide = [shift / theirs.transform.a for shift in shifts] if theirs.transform.a else [0.0]
     inside = (rows >= 0) & (rows <= theirs.height_px)
     if any((inside & (cols >= shift) & (cols <= shift + theirs.width_px)).any() for shift in wide):
         return True
     x, y = _spread(theirs)
-    return any(_meets(grid, *_carried((x + shift, y), theirs, grid, name)) for shift in shifts)
+    return any(_meets(grid, *_reprojected((x + shift, y), theirs, grid, name)) for shift in shifts)
 
 
 def _spread(place: GeoBox) -> tuple[Points, Points]:
     """Return x and y of points all over a grid."""
     steps = np.linspace(0, 1, _EDGE_POINTS)
     cols, rows = (axis.ravel() for axis in np.meshgrid(steps * place.width_px, steps * place.height_px))
-    return _applied(place.transform, cols, rows)
+    return apply_transform(place.transform, cols, rows)
 
 
-def _carried(points: tuple[Points, Points], start: GeoBox, to: GeoBox, name: str) -> tuple[Points, Points]:
+def _reprojected(points: tuple[Points, Points], start: GeoBox, to: GeoBox, name: str) -> tuple[Points, Points]:
     """Return points in another CRS, not finite where they have no place there. SceneError where none can have one."""
     if start.crs == to.crs or start.crs is None or to.crs is None:
         return points
@@ -276,17 +276,12 @@ def _carried(points: tuple[Points, Points], start: GeoBox, to: GeoBox, name: str
 
 
 def _meets(grid: GeoBox, x: Points, y: Points) -> bool:
-    cols, rows = _applied(~grid.transform, x, y)
+    cols, rows = apply_transform(~grid.transform, x, y)
     known = np.isfinite(cols) & np.isfinite(rows)
     if not known.any():
         return False
     cols, rows = cols[known], rows[known]
     return bool(cols.min() < grid.width_px and cols.max() > 0 and rows.min() < grid.height_px and rows.max() > 0)
-
-
-def _applied(transform: Affine, x: Points, y: Points) -> tuple[Points, Points]:
-    a, b, c, d, e, f = transform[:6]
-    return a * x + b * y + c, d * x + e * y + f
 
 
 def _called(geobox: GeoBox) -> str:

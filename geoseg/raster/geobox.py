@@ -304,6 +304,11 @@ def _ground_m(crs: CRS, transform: Affine, row: float, col: float) -> _Sides | N
     return math.sqrt(area_m2), float(np.linalg.norm(down)), float(np.linalg.norm(across))
 
 
+def apply_transform(transform: Affine, x: Floats, y: Floats) -> tuple[Floats, Floats]:
+    """Return where a transform carries points: pixels (col, row) into a CRS, by its inverse places to pixels."""
+    return transform @ (x, y)  # type: ignore[operator, return-value] # it takes arrays, and says numbers
+
+
 def pixels_in_space(crs: CRS, transform: Affine, rows: Floats, cols: Floats) -> tuple[Floats, Floats]:
     """Return what pixels with their middles at (rows, cols), two (n,), reach along a row, and down a column.
 
@@ -313,9 +318,7 @@ def pixels_in_space(crs: CRS, transform: Affine, rows: Floats, cols: Floats) -> 
     col, row = (
         np.concatenate(each) for each in ((cols - 0.5, cols + 0.5, cols, cols), (rows, rows, rows - 0.5, rows + 0.5))
     )
-    x = transform.a * col + transform.b * row + transform.c
-    y = transform.d * col + transform.e * row + transform.f
-    left, right, top, bottom = np.split(_in_space(*_lon_lat(crs, x, y)), 4)
+    left, right, top, bottom = np.split(_in_space(*_lon_lat(crs, *apply_transform(transform, col, row))), 4)
     return right - left, bottom - top
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from rasterio.crs import CRS
 
 from geoseg.errors import SceneError, UsageError
-from geoseg.raster import GeoBox, crs_named
+from geoseg.raster import GeoBox, apply_transform, crs_named
 from geoseg.vector.polygons import FeatureTable, PolygonLayer, Polygons, boxes, to_shapes
 
 Backward = Callable[[NDArray[np.float64]], NDArray[np.float64]]
@@ -328,8 +328,7 @@ def may_be_cut(geobox: GeoBox, target: CRS | None) -> bool:
         return False
     cols, rows = (np.linspace(0, length, _LOOKS) for length in (geobox.width_px, geobox.height_px))
     cols, rows = np.meshgrid(cols, rows)
-    a, b, c, d, e, f = geobox.transform[:6]
-    lon, lat = _transformer(geobox.crs, target).transform(a * cols + b * rows + c, d * cols + e * rows + f)
+    lon, lat = _transformer(geobox.crs, target).transform(*apply_transform(geobox.transform, cols, rows))
     leaps = [np.nanmax(np.abs(np.diff(lon, axis=axis)), initial=0) for axis in (0, 1)]
     return bool(max(leaps) > 180 or not np.all(np.abs(lat) < _POLAR))
 
