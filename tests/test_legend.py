@@ -57,6 +57,8 @@ def test_a_code_of_no_class_is_refused() -> None:
         ("Class_-1", "class -1", True),
         ("zone 1-2", "zone 1 2", True),
         ("-1", "1", False),
+        ("fore\u0302t", "FOR\u00caT", True),
+        ("foret", "for\u00eat", False),
     ],
 )
 def test_spellings_of_a_name_are_one_but_for_the_sign_of_a_number(one: str, other: str, *, are_one: bool) -> None:

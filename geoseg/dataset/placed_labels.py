@@ -323,11 +323,16 @@ def placed_polygons(source: VectorSource, column: str, grid: GeoBox) -> PlacedPo
 
 def check_polygons(source: VectorSource, crs_wkt: str | None, grid: GeoBox, scene: str) -> None:
     """Raise SceneError unless polygons can be burned into a grid."""
-    if not grid.has_transform or grid.transform.is_degenerate or (grid.crs is None) != (crs_wkt is None):
-        raise SceneError(
-            f"{source.name} cannot be laid on {shown(scene)}: both need a CRS, and the scene a transform; "
-            "georeference it (rio warp --dst-crs, for ground control points), or assign the CRS"
-        )
+    name = shown(scene)
+    if not grid.has_transform or grid.transform.is_degenerate:
+        fault = f"{name} has no place; georeference it (rio warp --dst-crs, for ground control points)"
+    elif grid.crs is None and crs_wkt is not None:
+        fault = f"{name} has no CRS, and {source.name} has one; assign it (rio edit-info --crs)"
+    elif grid.crs is not None and crs_wkt is None:
+        fault = f"{source.name} has no CRS, and {name} has one; assign it, as QGIS's Assign Projection does"
+    else:
+        return
+    raise SceneError(f"cannot lay {source.name} on {name}: {fault}")
 
 
 @lru_cache(maxsize=2)

@@ -49,7 +49,8 @@ _WKT = "wkt"
 """The column from which GDAL reads geometries of any kind."""
 _OF_PARTS = (4, 5, 6, 7)
 """shapely's types from MultiPoint to GeometryCollection."""
-_WHOLE = re.compile(r"([-+]?\d+)(?:\.0*)?", re.ASCII)
+_WHOLE = re.compile(r"([-+]?\d+)(?:[.,]0*)?", re.ASCII)
+_DECIMAL_COMMA = re.compile(r"([-+]?\d+),(\d+)", re.ASCII)
 _WGS84 = "EPSG:4326"
 
 _DRIVERS: Mapping[str, str | None] = {
@@ -97,14 +98,16 @@ class PointSample:
         if not there.any():
             held = f": {len(there)} have no coordinates" if len(there) else ""
             raise SceneError(f"{rows.name} holds no point{held}; give a sample of the truth")
-        for number, label in zip(np.flatnonzero(there) + 1, rows.labels(there), strict=True):
-            if not label:
-                raise SceneError(
-                    f"{rows.name}: point {number} has no class in the column {rows.column}; fill it in or drop it"
-                )
+        labels = rows.labels(there)
+        if empty := [number for number, label in zip(np.flatnonzero(there) + 1, labels, strict=True) if not label]:
+            lack = "has" if len(empty) == 1 else "have"
+            raise SceneError(
+                f"{rows.name}: {len(empty)} of {_points(len(labels))} {lack} no class in the column {rows.column}, "
+                f"the first is point {empty[0]}; fill it in or drop it"
+            )
         x, y = rows.x[there], rows.y[there]
         notes = _notes(rows.name, int(np.count_nonzero(~there)), x, y)
-        return cls(rows.name, x, y, rows.crs, rows.labels(there), notes)
+        return cls(rows.name, x, y, rows.crs, labels, notes)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -235,14 +238,18 @@ def _is_csv(given: object) -> bool:
 
 
 def _from_csv(path: Path) -> _SampleRows | None:
-    """Return the rows of a CSV; None where its places do not stand in two columns, but in one that GDAL reads."""
+    """Return the rows of a CSV; None where its places do not stand in two columns, but in one that GDAL reads.
+
+    Where programs write decimal commas they put ; or tabs between columns: there 1,500 is one and a half.
+    """
     try:
         text = text_in(path)
     except ValueError as error:
         raise SceneError(f"{path} {error}") from None
     lines = text.splitlines()
     heading = lines[0] if lines else ""
-    rows = list(csv.reader(lines, delimiter=delimiter_in(heading), skipinitialspace=True))
+    delimiter = delimiter_in(heading)
+    rows = list(csv.reader(lines, delimiter=delimiter, skipinitialspace=True))
     titles = [title.strip() for title in rows[0]] if rows else []
     filled = [row for row in rows[1:] if any(cell.strip() for cell in row)]
     table = {title: [row[i].strip() if i < len(row) else "" for row in filled] for i, title in enumerate(titles)}
@@ -250,18 +257,22 @@ def _from_csv(path: Path) -> _SampleRows | None:
     for pairs, crs in ((_DEGREES, CRS.from_string(_WGS84)), (_PLANE, None)):
         for first, second in pairs:
             if first in known and second in known:
-                x, y = (_numbers(table.pop(known[title]), f"{path}, {known[title]}") for title in (first, second))
+                x, y = (
+                    _numbers(table.pop(known[title]), f"{path}, {known[title]}", commas=delimiter != ",")
+                    for title in (first, second)
+                )
                 return _SampleRows(str(path), x, y, crs, {**table})
     if _WKT in known:
         return None
     raise SceneError(f"{path} has no columns x and y, or lon and lat, in its heading, got {heading!r:.60}; add them")
 
 
-def _numbers(cells: Sequence[str], where: str) -> NDArray[np.float64]:
+def _numbers(cells: Sequence[str], where: str, *, commas: bool) -> NDArray[np.float64]:
     numbers = np.full(len(cells), np.nan)
     for i, cell in enumerate(cells):
+        decimal = _DECIMAL_COMMA.fullmatch(cell) if commas else None
         try:
-            numbers[i] = float(cell) if cell else np.nan
+            numbers[i] = float(cell if decimal is None else ".".join(decimal.groups())) if cell else np.nan
         except ValueError:
             raise SceneError(f"{where}: point {i + 1} is not a number, got {cell!r:.40}") from None
     return numbers

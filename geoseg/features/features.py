@@ -11,6 +11,7 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
 
@@ -274,12 +275,13 @@ def column_of(source: VectorSource, column: str | None, holds: str = "class") ->
 def choose_column(columns: Sequence[str], column: str | None, name: str, holds: str = "class") -> str:
     """Return the column named, or the only one, or the one called `class` where that is sought. UsageError if unclear.
 
-    `sample` makes a column `class`, and others beside it.
+    `sample` makes a column `class`, and others beside it; some programs write all names in capitals.
     """
     if column is None and len(columns) == 1:
         return columns[0]
-    if column is None and holds == "class" and holds in columns:
-        return holds
+    called = [holds] if holds in columns else [each for each in columns if each.casefold() == holds]
+    if column is None and holds == "class" and len(called) == 1:
+        return called[0]
     if column in columns:
         return str(column)
     fault = f"does not say which column holds the {holds}" if column is None else f"has no column {column!r}"
@@ -287,9 +289,13 @@ def choose_column(columns: Sequence[str], column: str | None, name: str, holds: 
 
 
 def as_text(value: object) -> str:
-    """Return a cell as text: 3.0 is "3", what is missing is empty."""
+    """Return a cell as text: 3.0 is "3", midnight of a day is that day, what is missing is empty."""
     if value is None or type(value).__name__ in {"NAType", "NaTType"}:
         return ""
+    if isinstance(value, datetime) and value.tzinfo is None:
+        value = np.datetime64(value)
+    if isinstance(value, np.datetime64):
+        return "" if np.isnat(value) else str(np.datetime_as_string(value, unit="auto"))
     if isinstance(value, float | np.floating):
         number = float(value)
         if math.isnan(number):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import colorsys
 import re
+import unicodedata
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -232,9 +233,10 @@ class Nomenclature:
 def name_key(name: str) -> str:
     """Return what spellings of one class share: `Urban land`, `urban_land` and `URBAN-LAND` are one everywhere.
 
-    The sign of a number counts: `class -1` is not `class 1`.
+    The sign of a number counts: `class -1` is not `class 1`. An accent may be a character of its own, as in names of
+    macOS.
     """
-    return " ".join(_BETWEEN_WORDS.sub(" ", name.casefold()).split())
+    return " ".join(_BETWEEN_WORDS.sub(" ", unicodedata.normalize("NFC", name).casefold()).split())
 
 
 def distinct_color(code: int) -> Color:

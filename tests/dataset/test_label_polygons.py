@@ -164,7 +164,7 @@ def test_labels_from_whatever_holds_polygons(tmp_path: Path, scene: Path, way: s
 
 
 def test_labels_as_wkt_in_a_table_and_as_geodataframe(tmp_path: Path, scene: Path) -> None:
-    with pytest.raises(SceneError, match="both need a CRS"):
+    with pytest.raises(SceneError, match=r"has no CRS, and .* has one; assign it"):
         open_dataset(scene, labels=text_of_points(tmp_path), column="cover")
     given = fields().to_crs("EPSG:32618")
     dataset = open_dataset(scene, labels=given, column="cover")

@@ -197,7 +197,7 @@ def test_polygons_that_cannot_be_used(tmp_path: Path, landcover: Path) -> None:
         evaluate(landcover, parcels().translate(1e6).to_frame("geometry").assign(code=1), column="code")
     with pytest.raises(SceneError, match=r"none.gpkg: no such file; check the path of the reference"):
         evaluate(landcover, tmp_path / "none.gpkg", column="code")
-    with pytest.raises(SceneError, match="both need a CRS"):
+    with pytest.raises(SceneError, match=r"has no CRS, and .*landcover\.tif has one; assign it"):
         evaluate(landcover, parcels().set_crs(None, allow_override=True), column="code")
     with pytest.raises(SceneError, match="no polygon has a class"):
         evaluate(landcover, parcels().assign(landuse=None), column="landuse")

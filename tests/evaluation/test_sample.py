@@ -147,7 +147,7 @@ CSV = "x,y,class\n400005,4999905,water\n"
     ("text", "words"),
     [
         (CSV.replace("water", "watr"), "no class is called 'watr'; known are urban_land"),
-        (CSV.replace("water", ""), "point 1 has no class in the column class"),
+        (CSV.replace("water", ""), "1 of 1 point has no class in the column class, the first is point 1"),
         (CSV.replace("400005", "west"), "point 1 is not a number, got 'west'"),
         (CSV.replace("x,y", "a,b"), "no columns x and y, or lon and lat"),
         (CSV.replace("class", "kind"), "has no column 'class', it has kind"),
@@ -163,6 +163,27 @@ def test_samples_that_cannot_be_used(tmp_path: Path, landcover: Path, text: str,
     with pytest.raises((SceneError, UsageError), match=words) as caught:
         evaluate(landcover, sample=path, column="class")
     assert "\n" not in str(caught.value)
+
+
+def test_a_table_as_spreadsheets_of_many_countries_write_it(
+    tmp_path: Path, truth: NDArray[np.uint8], guess: NDArray[np.uint8], landcover: Path
+) -> None:
+    rows, cols = drawn(guess)
+    frame = points(rows, cols, truth[rows, cols].tolist())
+    path = tmp_path / "sample.csv"
+    for delimiter in (";", "\t"):
+        lines = [
+            delimiter.join(
+                (str(i), f"{place.x:.3f}".replace(".", ","), f"{place.y:.3f}".replace(".", ","), f"{code},0")
+            )
+            for i, (place, code) in enumerate(zip(frame.geometry, frame["class"], strict=True))
+        ]
+        path.write_text("\n".join([delimiter.join(("ID", "X", "Y", "CLASS")), *lines]))
+        found = evaluate(landcover, sample=path)
+        np.testing.assert_array_equal(found.matrix.counts, wanted(truth, guess, rows, cols)[0].counts)
+    path.write_text('x,y,class\n"400,005",4999905,water\n')
+    with pytest.raises(SceneError, match="is not a number, got '400,005'"):  # thousands or decimals: nobody knows
+        evaluate(landcover, sample=path)
 
 
 def test_the_column_must_be_told_where_there_are_several(tmp_path: Path, landcover: Path) -> None:

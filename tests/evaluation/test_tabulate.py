@@ -97,6 +97,15 @@ def test_polygons_divide_a_map_by_the_middles_of_its_pixels(
     assert any(line.startswith(f"{outside} pixels of the map") for line in said)
 
 
+def test_zones_called_by_a_day_or_a_moment(tmp_path: Path, landcover: Path) -> None:
+    frame = districts().assign(flown=pd.to_datetime(["2024-05-01", None, "2025-06-02"]))
+    for zones in (frame, tmp_path / "zones.gpkg"):
+        frame.to_file(tmp_path / "zones.gpkg")
+        assert set(tabulate(landcover, zones, column="flown")["zone"]) == {"2024-05-01", "2025-06-02"}
+    moments = frame.assign(flown=pd.to_datetime(["2024-05-01 09:30", None, "2025-06-02"]))
+    assert "2024-05-01T09:30" in set(tabulate(landcover, moments, column="flown")["zone"])
+
+
 def test_areas_in_degrees_are_those_on_the_ellipsoid(tmp_path: Path, pixels: NDArray[np.uint8]) -> None:
     landcover = write(tmp_path / "degrees.tif", pixels, legend=DEEPGLOBE, **DEGREES)
     geod, at = Geod(ellps="WGS84"), DEGREES["transform"]
