@@ -23,14 +23,16 @@ from geoseg.given import delimiter_in, text_in, unique_keys
 from geoseg.legend.legend import Color, LandCover, Legend, NamedClass, Nomenclature, distinct_color, name_key
 
 _CODES = ("code", "value", "id", "gridcode")
-_NAMES = ("name", "class_name", "label", "class", "description")
-_COLORS = ("color", "colour", "hex")
+_NAMES = ("name", "class_name", "label", "class", "label3", "description")
+_COLORS = ("color", "colour", "hex", "rgb", "color_hint")
+_LISTS = ("classes", "categories", "classification:classes")
+"""How the list of classes is called in an object: in ours, in COCO, in STAC."""
 _LEVELS = (("red", "r"), ("green", "g"), ("blue", "b"))
 _HEX = re.compile(r"#?([0-9a-f]{6})(?:[0-9a-f]{2})?|#([0-9a-f]{3})", re.IGNORECASE)
 _THREE = re.compile(
-    r"(?:rgba?)?\s*[(\[]?\s*(\d+)[,;\s]+(\d+)[,;\s]+(\d+)(?:[,;\s]+[\d.]+)?\s*[)\]]?", re.IGNORECASE | re.ASCII
+    r"(?:rgba?)?\s*[(\[]?\s*(\d+)[,;\s-]+(\d+)[,;\s-]+(\d+)(?:[,;\s]+[\d.]+)?\s*[)\]]?", re.IGNORECASE | re.ASCII
 )
-"""Three levels in one cell, as `255,0,0`, `255 0 0`, `(255, 0, 0)`, `rgb(255,0,0)`; a fourth is how opaque it is."""
+"""Three levels in one cell: `255,0,0`, `255-000-000`, `(255, 0, 0)`, `rgb(255,0,0)`; a fourth is how opaque it is."""
 
 _COLORED = re.compile(r"[-+]?\d+(?:[\s,;:]+\d{1,3}){3}(?![^\s,;:])", re.ASCII)
 """A line of a color file: a code and three levels."""
@@ -47,7 +49,11 @@ _GENERIC, _NAME, _MIN, _MAX, _MIN_MAX, _RED = 0, 2, 3, 4, 5, 6
 _INTEGER, _TEXT = 0, 2
 """GDALRATFieldType."""
 _CODE_TITLES = ("value", "code", "gridcode", "grid_code", "pixel_value")
-_NAME_TITLES = ("class_names", "class_name", "classname", "class", "name", "label", "land_cover", "landcover")
+_NAME_TITLES = (
+    *("class_names", "class_name", "classname", "class", "name", "label", "land_cover", "landcover"),
+    *("land_cover_class", "nlcd_land_cover_class", "label3"),
+)
+"""The last ones are those of NLCD and CORINE."""
 _COLOR_TITLES = ("red", "green", "blue")
 _WRITTEN = (
     ("Value", _INTEGER, _MIN_MAX),
@@ -92,12 +98,12 @@ def given_legend(legend: GivenLegend) -> Legend:
 def read_legend_file(path: str | os.PathLike[str]) -> Nomenclature:
     """Return the classes in a legend file, by its extension; UsageError with the line where it cannot be right.
 
-    .json: `[{"code": 0, "name": "water", "color": [0, 0, 255]}, ...]` or `{"0": "water", ...}`, or `["water", ...]`,
-    or such a list as the "classes" of an object. .csv (also with ; or tabs): a heading with code, name and, if any,
-    color or red, green and blue; without code (DeepGlobe's class_dict.csv) the rows are codes 0, 1, 2. .qml: a QGIS
-    style with a palette. .clr, .txt: `code red green blue [alpha] [name]` a line, as GDAL and QGIS write them; .txt
-    also `code name`, or names alone, which are 0, 1, 2. A color is `#0000ff`, `"0,0,255"` or `rgb(0,0,255)`; classes
-    without one get some.
+    .json: `[{"code": 0, "name": "water", "color": [0, 0, 255]}, ...]` or `{"0": "water", ...}`, `{"water": 0, ...}`,
+    `["water", ...]`, or such a list as the "classes" of an object; the words of STAC and COCO are known too. .csv (also
+    with ; or tabs): a heading with code, name and, if any, color or red, green and blue; without code (DeepGlobe's
+    class_dict.csv) the rows are codes 0, 1, 2. .qml: a QGIS style with a palette. .clr, .txt: `code red green blue
+    [alpha] [name]` a line, as GDAL and QGIS write them; .txt also `code name`, or names alone, which are 0, 1, 2. A
+    color is `#0000ff`, `"0,0,255"` or `rgb(0,0,255)`; classes without one get some.
     """
     file = Path(path)
     reader = _READERS.get(file.suffix.lower())
@@ -133,8 +139,10 @@ def _from_json(text: str) -> Iterator[NamedClass]:
 
 
 def _from_rows(rows: Any) -> Iterator[NamedClass]:  # noqa: ANN401 - whatever JSON may hold
-    if isinstance(rows, dict) and isinstance(rows.get("classes"), list):
-        rows = rows["classes"]
+    if isinstance(rows, dict):
+        rows = next((rows[name] for name in _LISTS if isinstance(rows.get(name), list)), rows)
+    if isinstance(rows, dict) and rows and all(type(row) is int and not _is_code(name) for name, row in rows.items()):
+        rows = [{"code": code, "name": name} for name, code in rows.items()]
     elif isinstance(rows, dict):
         rows = [{"code": code, **(row if isinstance(row, dict) else {"name": row})} for code, row in rows.items()]
     if isinstance(rows, list) and rows and all(isinstance(row, str) for row in rows):
@@ -142,11 +150,16 @@ def _from_rows(rows: Any) -> Iterator[NamedClass]:  # noqa: ANN401 - whatever JS
     if not isinstance(rows, list):
         raise UsageError(f"it should hold a list of classes, got {type(rows).__name__}")
     for number, row in enumerate(rows, start=1):
-        if not isinstance(row, dict) or not isinstance(row.get("name"), str):
+        said = row if isinstance(row, dict) else {}
+        code, name, color = (next((said[k] for k in keys if k in said), None) for keys in (_CODES, _NAMES, _COLORS))
+        if not isinstance(name, str):
             raise UsageError(f'class {number} should be like {{"code": 0, "name": "water"}}, got {row!r:.80}')
-        color = row.get("color")
         levels = [str(level) for level in color] if isinstance(color, list | tuple) else str(color or "")
-        yield _named(f"class {number}", str(row.get("code")), row["name"], levels)
+        yield _named(f"class {number}", str(code), name, levels)
+
+
+def _is_code(name: object) -> bool:
+    return re.fullmatch(r"\s*[-+]?\d+\s*", str(name)) is not None
 
 
 def _from_csv(text: str) -> Iterator[NamedClass]:

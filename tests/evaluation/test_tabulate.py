@@ -102,7 +102,7 @@ def test_zones_called_by_a_day_or_a_moment(tmp_path: Path, landcover: Path) -> N
     for zones in (frame, tmp_path / "zones.gpkg"):
         frame.to_file(tmp_path / "zones.gpkg")
         assert set(tabulate(landcover, zones, column="flown")["zone"]) == {"2024-05-01", "2025-06-02"}
-    moments = frame.assign(flown=pd.to_datetime(["2024-05-01 09:30", None, "2025-06-02"]))
+    moments = frame.assign(flown=pd.to_datetime(["2024-05-01 09:30", None, "2025-06-02 00:00"]))
     assert "2024-05-01T09:30" in set(tabulate(landcover, moments, column="flown")["zone"])
 
 

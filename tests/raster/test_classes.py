@@ -94,6 +94,13 @@ def test_an_erdas_image_keeps_its_table_inside(make_raster: MakeRaster, tmp_path
     assert nomenclature(image).classes == (TREES, CROPS)
 
 
+def test_the_table_of_corine_names_its_classes(make_raster: MakeRaster) -> None:
+    path = make_raster(pixels(10, 300, dtype="uint16"))
+    rows = pd.DataFrame({"Value": [10, 300], "CODE_18": ["311", "243"], "LABEL3": ["Trees", "Crops, mixed"]})
+    pyogrio.write_dataframe(rows, path.with_name("scene.tif.vat.dbf"), driver="ESRI Shapefile")
+    assert [each.name for each in nomenclature(path).classes] == ["Trees", "Crops, mixed"]
+
+
 @pytest.mark.parametrize("name", ["scene.tif.vat.dbf", "scene.vat.dbf"])
 def test_an_esri_table_stands_beside_its_map(make_raster: MakeRaster, name: str) -> None:
     path = make_raster(pixels(10, 300, dtype="uint16"))
@@ -212,6 +219,12 @@ FILES = {
     "list.json": '[{"code": 300, "name": "Crops, mixed", "color": [200, 100, 0]},'
     '{"code": 10, "name": "Trees", "color": "#006400"}]',
     "map.json": '{"10": {"name": "Trees", "color": [0, 100, 0]}, "300": {"name": "Crops, mixed", "color": "c86400"}}',
+    "stac.json": '{"classification:classes": [{"value": 10, "description": "Trees", "color_hint": "006400"},'
+    '{"value": 300, "description": "Crops, mixed", "color_hint": "C86400"}]}',
+    "coco.json": '{"categories": [{"id": 300, "name": "Crops, mixed", "color": [200, 100, 0]},'
+    '{"id": 10, "name": "Trees", "color": [0, 100, 0]}]}',
+    "corine.csv": "GRIDCODE,CLC_CODE,LABEL1,LABEL3,RGB\n10,311,Forest,Trees,000-100-000\n"
+    '300,24,Fields,"Crops, mixed",200-100-000\n',
     "hex.csv": 'Code,Name,Color\n10,Trees,#006400\n\n300,"Crops, mixed",#C86400\n',
     "levels.csv": "\ufeffname;value;red;green;blue\r\nTrees;10;0;100;0\r\nCrops, mixed;300;200;100;0\r\n",
     "tabs.csv": "class\tcode\tr\tg\tb\nTrees\t10\t0\t100\t0\nCrops, mixed\t300\t200\t100\t0",
@@ -230,6 +243,15 @@ def test_legend_files(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
     path.write_text(FILES[name], encoding="utf-8", newline="")
     assert read_legend_file(path).classes == (TREES, CROPS)
+
+
+def test_codes_by_name_are_a_legend_too(tmp_path: Path) -> None:
+    path = tmp_path / "label2id.json"
+    path.write_text('{"Trees": 10, "Crops, mixed": 300}', encoding="utf-8")
+    assert [(each.code, each.name) for each in read_legend_file(path)] == [(10, "Trees"), (300, "Crops, mixed")]
+    path.write_text('{"10": 20}', encoding="utf-8")
+    with pytest.raises(UsageError, match="class 1 should be like"):
+        read_legend_file(path)
 
 
 def test_a_list_of_names_counts_from_zero(tmp_path: Path) -> None:
