@@ -1,4 +1,4 @@
-"""How many pixels have which class code, in one raster or in two as pairs of codes. What a code means is told later."""
+"""How many pixels have which class code, in one raster or in two as pairs of codes, whatever the codes mean."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from typing import Self
 
 Spell = Callable[[str, str | None], str]
-"""How a face writes a parameter: its name, and the value that it is told to have, as Python spells it, or None."""
+"""How a face writes a parameter: by its name and its value as Python spells it, or None."""
 
 _PARAMETER = re.compile(r"`([a-z]\w*)(?:=([^`]*))?`")
 

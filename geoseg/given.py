@@ -40,7 +40,7 @@ def plain_arguments(
     """Return a decorator that turns a verb's arguments, by their names, into the types it works with.
 
     `more` are the TypedDicts of what the verb takes by `**`; `flags` are arguments that are paths in other verbs, and
-    here say whether. A keyword that is none is a TypeError with the nearest name.
+    here say whether. An unknown keyword is a TypeError with the nearest name.
     """
 
     def decorated(verb: Callable[_Given, _Made]) -> Callable[_Given, _Made]:

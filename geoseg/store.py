@@ -176,7 +176,7 @@ class Key:
         return _asked(self, listed)
 
     def remove(self, names: Iterable[str] | None = None) -> None:
-        """Remove the object, or those of these names below it; one that is not there is no fault."""
+        """Remove the object, or those of these names below it; it is fine if one is not there."""
         import obstore  # noqa: PLC0415 - see size
 
         paths = [str(self.path)] if names is None else [f"{self.path}/{name}" for name in names]

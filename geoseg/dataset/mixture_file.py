@@ -289,7 +289,7 @@ def _rule(file: Path, rule: str) -> str:
 
 
 def _beside(file: Path, name: str) -> str:
-    """Return a path that stands in a file: it begins in the file's folder. A word that is no path stays."""
+    """Return a path that stands in a file: it begins in the file's folder. A word that is not a path stays."""
     if "://" in name or name.startswith("/vsi") or name == "deepglobe":
         return name
     return str(file.parent / name)

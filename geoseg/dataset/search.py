@@ -60,7 +60,7 @@ def each(work: Callable[[T], R], items: Sequence[T]) -> list[R]:
 
 
 def table_rows(file: Path, wanted: Sequence[str] = ()) -> Iterator[tuple[int, dict[str, str]]]:
-    """Yield the line and the cells, by column in small letters, of each row of a table. SceneError.
+    """Yield the line and the cells, by column in lower case, of each row of a table. SceneError.
 
     `wanted`: columns that are not empty in any row.
     """
@@ -101,7 +101,7 @@ def beside_table(file: Path, name: str) -> str:
 
 
 def table_titles(file: Path) -> set[str]:
-    """Return the columns of a table in small letters; none where it is no table, or cannot be read."""
+    """Return the columns of a table in lower case; none where it is not a table, or cannot be read."""
     if file.suffix.casefold() not in TABLES:
         return set()
     try:

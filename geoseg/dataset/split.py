@@ -199,7 +199,7 @@ def _by_rule(dataset: Dataset, rule: str, seed: int, valid_share: float) -> Spli
 
 
 def check_rule(rule: str) -> None:
-    """Raise UsageError for a rule that is none, whatever the scenes: no file either, or a share out of bounds."""
+    """Raise UsageError for what is neither a rule nor a file, or a share out of bounds, whatever the scenes."""
     name, _, number = rule.strip().partition(":")
     if name in _SHARES and number:
         _share(rule, number)

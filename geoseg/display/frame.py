@@ -150,7 +150,7 @@ def _of_degrees(box: GeoBox) -> Bounds | None:
 
 
 def _place(landcover: Scene) -> dict[str, object]:
-    """Return what a warper must be told of a place that is in ground control points."""
+    """Return what a warper needs to know of a place given by ground control points."""
     box = landcover.geobox
     if box.gcps and not (box.crs is not None and box.has_transform):
         return {"src_crs": box.gcp_crs}

@@ -23,7 +23,7 @@ _DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
 
 @dataclass(frozen=True, slots=True)
 class Heading:
-    """What a page or a picture is called, and what is said below that. UsageError where it cannot be."""
+    """The title of a page or a picture, and the text below it. UsageError where they cannot be."""
 
     title: str | None = None
     """On one line."""

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from geoseg.features.area_of_interest import Aoi
 
 WIDTHS_PX, DOTS = (300, 6000), (30, 1200)
-"""Of a picture; and of what it can be told to have to an inch."""
+"""Of a picture in pixels, and of the resolution noted in it, in pixels per inch."""
 _FINER = 2
 """Codes are read so many times finer than the picture: each pixel shows the mix of the classes in it."""
 _MOST_FINER_PX = 16_000_000

@@ -23,7 +23,7 @@ from geoseg.raster import GDAL_ERRORS, GeoBox
 LONG_SIDE, BESIDE_SIDE = 1600, 1100
 """Of one image, and of each of two, in units: a unit is a pixel of a sheet of its own size."""
 DPI = 144
-"""Units to an inch; and the dots that a file is said to have, where nobody says otherwise."""
+"""Units per inch; and the resolution noted in a file unless somebody asks for another."""
 _UNIT = 72 / DPI
 """Points in a unit."""
 _MARGIN, _HEAD, _GAP, _LEGEND_WIDTH, _NARROW_COLUMN, _ROW = 48, 104, 24, 400, 300, 58

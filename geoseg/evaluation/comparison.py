@@ -71,7 +71,7 @@ _ALIKE = (
     "accuracies by area, with their standard errors,"
 )
 _AHEAD = 2
-"""Tiles under way for each thread: the next is at hand when one is done."""
+"""Tiles in work or ready for each thread, so that none waits for the next."""
 
 
 @dataclass(frozen=True, slots=True)

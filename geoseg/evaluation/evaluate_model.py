@@ -174,7 +174,7 @@ def _areas(
 
 
 def _notes(model: ModelBundle, spoiled: str | None, part: str | Sequence[Area], matching: Matching) -> Iterator[str]:
-    """Yield what a reader of the figures should know beforehand; what spoils them is warned of."""
+    """Yield what a reader of the figures should know; warn of what spoils them."""
     for line, is_asked_for in ((spoiled, part in ("train", "valid")), (normalization_note(model), False)):
         if line:
             yield line

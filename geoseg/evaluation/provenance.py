@@ -208,7 +208,7 @@ def choose_areas(
 
 
 def check_part(part: str, rule: str | None = None) -> None:
-    """Raise UsageError for a part, or a rule, that is none, whatever the data set."""
+    """Raise UsageError for a part or a rule that does not exist, whatever the data set."""
     if part not in (*PARTS, "all"):
         near = nearest(str(part), (*PARTS, "all"))
         way_out = f" (did you mean {near}?)" if near else "; `split_rule` says how the data set is split"

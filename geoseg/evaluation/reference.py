@@ -1,4 +1,4 @@
-"""Reference data that are no raster: polygons, burned to the map's pixels."""
+"""Reference data that are not a raster: polygons, burned to the map's pixels."""
 
 from __future__ import annotations
 

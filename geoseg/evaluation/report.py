@@ -25,7 +25,7 @@ from geoseg.raster import public_name
 FILES = ("metrics.json", "classes.csv", "confusion.csv", "report.md", "confusion.png", "areas.csv", "calibration.csv")
 """What a report may hold."""
 EXTRAS = ("calibration.png", "history.csv", "curves.png", "worst")
-"""What one of a model may hold besides, the last a folder; all else in a report's folder is somebody else's."""
+"""What the report of a model may also hold, the last a folder; all else in its folder is somebody else's."""
 _OURS = (*FILES, *EXTRAS)
 
 Draw = Callable[[Path], None]
@@ -97,7 +97,7 @@ def write_report(  # noqa: PLR0913 - the parts of a report
 
 
 def _without_folders(found: Evaluation) -> Evaluation:
-    """Return an evaluation as anybody may read it: what was given by an absolute path is told by its name."""
+    """Return an evaluation as anybody may read it: an absolute path becomes the name of its file."""
     given = [text for text in (found.subject, found.reference) if Path(text).is_absolute() or "://" in text]
     told = {text: public_name(text) for text in given}
     notes = found.notes

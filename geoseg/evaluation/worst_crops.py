@@ -19,7 +19,7 @@ LEAST_SHARE = 0.08
 """Of a crop: a class with fewer pixels in it is no example of how that class looks."""
 _SHOWN_BANDS = 3
 _NONE = 225
-"""The gray of what is no class, or not valid."""
+"""The gray of pixels without a class, or not valid."""
 
 
 class CropScene(Protocol):

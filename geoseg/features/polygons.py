@@ -16,7 +16,7 @@ from geoseg.features.features import reprojected
 from geoseg.raster import GeoBox, period_of
 
 _NAMES = {0: "point", 1: "line", 2: "line", 4: "point", 5: "line", 7: "empty or null geometry"}
-"""What messages call shapely's types that are no polygons; a collection without parts is empty."""
+"""What messages call shapely's types that are not polygons; a collection without parts is empty."""
 _COLLECTION, _POLYGONS = 7, (3, 6)
 _EDGE_POINTS = 21
 

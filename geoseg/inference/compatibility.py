@@ -47,7 +47,7 @@ def check_bands(scene: Scene, bundle: ModelBundle) -> None:
 def check_scale(scene: Scene, bundle: ModelBundle, scale: tuple[float, float] | None) -> None:
     """Raise unless the scene's stored values are in the model's units or a scale brings them there.
 
-    UsageError for a scale that is none; SceneError, with a scale to try, where one is needed.
+    UsageError for a scale that cannot be; SceneError, with a scale to try, where one is needed.
     """
     if scale is not None:
         low, high = scale

@@ -237,8 +237,8 @@ def _each_mapped(
 ) -> Iterator[SceneResult]:
     """Map the scenes, and yield their results in their order.
 
-    A small one is checked, put on the disk and placed while the network scores another. What is to be told of it is
-    told in its turn, in this thread.
+    A small one is checked, put on the disk and placed while the network scores another. Its lines and its
+    progress come in its turn, in this thread.
     """
     at_once = min(_AT_ONCE, settings.get("workers") or _AT_ONCE)
     pool = ThreadPoolExecutor(at_once, "geoseg-scenes")
@@ -249,17 +249,17 @@ def _each_mapped(
             if made is not None and at_once > 1 and _is_small(made):
                 aside.append(pool.submit(_Aside.mapped, job, made, settings, report, announce))
             else:
-                yield from _told(aside, 0)
+                yield from _reported(aside, 0)
                 yield _mapped(job, made, settings, report, announce)
-            yield from _told(aside, at_once)
-        yield from _told(aside, 0)
+            yield from _reported(aside, at_once)
+        yield from _reported(aside, 0)
     finally:
         pool.shutdown(cancel_futures=True)
 
 
 @dataclass(frozen=True, slots=True)
 class _Aside:
-    """A scene that was mapped in a thread of its own, and the calls that tell of it."""
+    """A scene that was mapped in a thread of its own, and the calls that report it."""
 
     result: SceneResult
     calls: list[Callable[[], None]]
@@ -282,8 +282,8 @@ class _Aside:
         return cls(_mapped(job, made, settings, later(progress), later(announce)), calls)
 
 
-def _told(aside: deque[Future[_Aside]], most: int) -> Iterator[SceneResult]:
-    """Yield results in their order, each after what is to be told of it, until `most` are left."""
+def _reported(aside: deque[Future[_Aside]], most: int) -> Iterator[SceneResult]:
+    """Yield results in their order, each after its lines and its progress, until `most` are left."""
     while len(aside) > most:
         done = aside.popleft().result()
         for call in done.calls:

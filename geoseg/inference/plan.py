@@ -70,7 +70,7 @@ if TYPE_CHECKING:
 _SWEPT_TILE_PX = 2048, 4096
 """Of a device that goes down the scene, whatever its tiles: lower ones are written while the next are scored."""
 _MANY_TIMES = 8
-"""How often the windows of a scene may run without a word; the smallest usual tiles make it twice."""
+"""A note is given where the windows of a scene run more often than this; with the smallest usual tiles it is twice."""
 
 
 class PlanOptions(ScoringOptions, PartOptions, total=False):
@@ -396,7 +396,7 @@ def plan(
     scene : path, Scene, rasterio dataset or xarray.DataArray
         Anything that GDAL reads: a file, a URL, a VRT; or what `Scene.open` takes.
     confidence, probabilities : bool
-        Whether these rasters count in the estimates; `Plan.run` writes what it is told.
+        Whether these rasters count in the estimates; `Plan.run` writes what its own options name.
     announce : callable, optional
         Called with lines for people when something takes long.
     progress : callable, optional

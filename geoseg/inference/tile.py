@@ -388,7 +388,7 @@ def labeled(
 
 
 def no_number(scene: Readable, place: Window) -> SceneError:
-    """Return what is raised where a network returned something that is no number."""
+    """Return the error for a network that returned something other than a number."""
     return SceneError(
         f"the network returned NaN for rows {place.row} to {place.row_stop} of {shown(scene.path)}: are "
         "there extreme or undeclared nodata values? declare them nodata (rio edit-info --nodata), or give `scale`",

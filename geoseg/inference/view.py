@@ -179,7 +179,7 @@ def mapped_part(scene: Part, options: PartOptions, bundle: ModelBundle) -> tuple
     """Return the part of a scene that is mapped, and the area of interest on it.
 
     Of a STAC item the assets are chosen first, which a part of it would not know; of a map server the zoom. UsageError
-    or OutsideError for a part that is none.
+    or OutsideError for a part that cannot be mapped.
     """
     if isinstance(scene, str | os.PathLike) and is_item(os.fspath(scene)):
         scene = Scene.open(scene, options.get("bands"), bundle.bands)

@@ -116,8 +116,8 @@ class AreaOfInterest:
 def window_of(place: GeoBox, bbox: Box, crs: str | None, name: str) -> Window:
     """Return the pixels that a box touches, in the raster's CRS or in `crs`; of a rotated one those of the rectangle.
 
-    `name` is that of the raster for messages. Raises UsageError for a box that is none, lies beside the raster, or at
-    both of its ends; SceneError for a raster without a grid in a CRS.
+    `name` is that of the raster for messages. Raises UsageError for a box that is not one, lies beside the raster, or
+    at both of its ends; SceneError for a raster without a grid in a CRS.
     """
     if not place.has_transform or (crs is not None and place.crs is None):
         raise SceneError(

@@ -61,7 +61,7 @@ def _served(name: str) -> str:
 
 
 def _gdal_headers(name: str, settings: Mapping[str, object]) -> dict[str, str]:
-    """Return the headers of GDAL's request, their names in lower case; none where there is no answer.
+    """Return the headers of GDAL's request, their names in lower case; empty where there is no answer.
 
     Of the stores it asks for the first 16 KB, since a key may allow reading but no HEAD.
     """

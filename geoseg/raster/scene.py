@@ -311,7 +311,7 @@ def crop(scene: str | os.PathLike[str] | Scene | DatasetReader | DataArray, bbox
     Raises
     ------
     UsageError
-        For a box that is none, or lies beside the scene.
+        For a box that is not one, or lies beside the scene.
     SceneError
         For a scene that cannot be read, or without a grid in a CRS.
 

@@ -57,7 +57,7 @@ def save_checkpoint(path: Path, checkpoint: dict[str, Any]) -> None:
 def load_checkpoint(path: Path, holds: frozenset[str] = LAST) -> dict[str, Any] | None:
     """Return what `save_checkpoint` wrote, on the CPU; None where there is no such file. Nothing in it is run.
 
-    Raises ResumeError for a file that is no checkpoint, or one of another program, which lacks what it `holds`.
+    Raises ResumeError for a file that is not a checkpoint, or one of another program, which lacks what it `holds`.
     """
     if not path.exists():
         return None

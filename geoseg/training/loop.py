@@ -164,7 +164,7 @@ class Learner(pl.LightningModule):
         return loss
 
     def on_before_optimizer_step(self, _optimizer: object) -> None:
-        """Raise DivergedError, before any weight is touched, if a finite loss has gradients that are no numbers."""
+        """Raise DivergedError, before any weight is touched, if a finite loss has gradients that are not finite."""
         if self.trainer.precision == "16-mixed":
             return  # its scaler looks for them, and leaves such steps out
         gradients = [each.grad for each in self.network.parameters() if each.grad is not None]

@@ -102,7 +102,7 @@ def init_bundle(
     """Return the bundle to begin with; None, and a line that says why, where the shipped model does not suit.
 
     Nobody need have asked for the shipped one: an encoder with weights of its own keeps them, another one has no use
-    for its. Raises ModelError for a file that is no bundle, or whose encoder is another; UsageError for
+    for its. Raises ModelError for a file that is not a bundle, or whose encoder is another; UsageError for
     `norm='frozen'` where no batch normalization is pretrained.
     """
     bundle = _suitable(recipe, architecture, arguments, say)

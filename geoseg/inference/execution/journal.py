@@ -298,7 +298,7 @@ def _told(name: str, before: object, now: object) -> str:
 
 
 def _read(path: Path) -> tuple[dict[str, object], set[int], set[str]]:
-    """Return the header, the finished tiles, the products being placed; a last line cut short by a kill is no line."""
+    """Return the header, the finished tiles, the products being placed; a line cut short by a kill does not count."""
     try:
         text = path.read_bytes()
     except FileNotFoundError:

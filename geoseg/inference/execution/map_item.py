@@ -162,7 +162,7 @@ def _link(path: str, item: str, kind: str = "") -> dict[str, str]:
 
 
 def _local_href(path: str, item: Path) -> str | None:
-    """Return a file as seen from an item; None for a name of GDAL's that is no file."""
+    """Return a file as seen from an item; None for a name of GDAL's that is not a file."""
     return href(Path(path).absolute(), item) if os.path.exists(path) else None  # noqa: PTH110 - a name may be a text
 
 

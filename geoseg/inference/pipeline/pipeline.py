@@ -61,7 +61,7 @@ def run_pipeline(  # noqa: PLR0913, PLR0917 each is a noun of its own
     ------
     GeosegError
         What any of the threads raises ends the run at once, as what interrupts this one does; tiles that are written
-        by then are told of.
+        by then are reported.
 
     """
     pipeline = _Pipeline(job, missing, engines, capacity, workers, finished, scorers)
@@ -130,7 +130,7 @@ class _Pipeline:
         self._finished(index)
 
     def _fail(self, error: BaseException) -> None:
-        """End the run; whichever thread it is that cannot go on."""
+        """End the run, whichever thread failed."""
         self._mail.ask(partial(_raise, error))
 
 

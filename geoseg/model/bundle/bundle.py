@@ -122,7 +122,7 @@ class ModelBundle(ModelCard):
         Raises
         ------
         ModelError
-            If the file is no bundle, is cut short, or says anything that cannot be right.
+            If the file is not a bundle, is cut short, or says anything that cannot be right.
 
         Examples
         --------
@@ -297,7 +297,7 @@ class ModelBundle(ModelCard):
         UsageError
             Without a legend or a normalization that is needed, or where the sides do not fit together.
         ModelError
-            If the file is no ONNX, keeps weights outside its folder, or is no network that geoseg can run.
+            If the file is not ONNX, keeps weights outside its folder, or is not a network that geoseg can run.
 
         Examples
         --------
@@ -485,7 +485,7 @@ def card_of_text(text: str, source: str) -> ModelCard:
 
 
 def _open_fetched(fetched: HubModel) -> ModelBundle:
-    """Return a model of the hub; weights that are no bundle yet become one, once, in geoseg's own cache."""
+    """Return a model of the hub; weights that are not yet a bundle become one, once, in geoseg's own cache."""
     if fetched.path.is_dir():
         raise UsageError(
             f"{fetched.address} is as smp's save_pretrained writes it, and also needs `legend`, `mean` and `std` (in "

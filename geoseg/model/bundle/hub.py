@@ -223,7 +223,7 @@ class _Bar:
         self._tell()
 
     def set_postfix_str(self, *_: object, **__: object) -> None:
-        """Take a rate, which is told already."""
+        """Ignore a rate: it is reported already."""
 
     def refresh(self, *_: object, **__: object) -> None:
         """Draw nothing."""
@@ -265,7 +265,7 @@ def _told(wanted: HubAddress) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _without_its_log() -> Iterator[None]:
-    """Keep huggingface_hub from writing what it tries again to stderr: what comes of it is told in one line."""
+    """Keep huggingface_hub from writing its retries to stderr: how they end is reported in one line."""
     log = logging.getLogger("huggingface_hub")
     before = log.level
     log.setLevel(max(before, logging.ERROR))

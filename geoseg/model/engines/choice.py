@@ -158,7 +158,7 @@ def choose_engine(  # noqa: PLR0913 (two of them are for callers with something 
 ) -> EngineChoice:
     """Choose CUDA before MPS before ONNX Runtime on the CPU, or what `device` says.
 
-    For ONNX Runtime the network is exported now if it never was, said to `report` beforehand; with export=False when
+    For ONNX Runtime the network is exported now if it never was, and `report` hears of it first; with export=False when
     first opened. A network that cannot be exported now runs in torch on the CPU, with a GeosegWarning. UsageError for a
     device that is not here, a window the network cannot take (the nearest ones are named) and an empty scale.
     """

@@ -265,7 +265,7 @@ class FinishedRows:
     """As `SceneMapping` keeps them: class codes (row, col), percents (row, col) and (class, row, col), 255 where the
     scene is not valid, and anything outside the area that is mapped. Empty if that area has no pixel in these rows."""
     is_finite: bool = True
-    """False where the network returned something that is no number; the products are then worth nothing."""
+    """False where the network returned something other than a number; the products are then worth nothing."""
 
 
 class Ticket(Protocol):

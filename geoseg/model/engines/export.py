@@ -174,7 +174,7 @@ def export_onnx(bundle: ModelBundle, window_px: int, path: str | Path) -> None:
 
 
 def _proving_windows(window_px: int, divisor: int) -> tuple[int, ...]:
-    """Return the windows that prove a network for all: the smallest, and odd and even multiples of the divisor."""
+    """Return windows that prove a network for every size: the smallest, and odd and even multiples of the divisor."""
     return tuple(times * divisor for times in (1, 2, 3) if times * divisor != window_px)
 
 

@@ -53,7 +53,7 @@ def network_input(footprint: Pixels, windows: Sequence[Window], turn: Turn, prep
     """Return windows of a footprint, each turned, as the network takes them; gaps are filled, else 0, the mean."""
     side = windows[0].height
     image = np.empty((len(windows), len(footprint.data), side, side), np.float32)
-    with np.errstate(all="ignore"):  # what is not finite is told of where the probabilities are looked at
+    with np.errstate(all="ignore"):  # values that are not finite are reported where the probabilities are checked
         for normalized, window in zip(image, windows, strict=True):
             _normalize(turn.of_pixels(footprint.data[:, window.rows, window.cols], np), preparation, normalized)
             seen = fill_gaps(normalized, turn.of_pixels(footprint.valid[window.rows, window.cols], np))

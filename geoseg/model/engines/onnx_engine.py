@@ -211,7 +211,7 @@ def _probabilities_of(scores: NDArray[Any], graph: OnnxGraph, weights: Weights) 
     if graph.fit == "cropped":
         margin_px = graph.margin_px
         scores = np.pad(scores, ((0, 0), (0, 0), (margin_px, margin_px), (margin_px, margin_px)), mode="edge")
-    with np.errstate(all="ignore"):  # as above
+    with np.errstate(all="ignore"):  # values that are not finite are reported by who asked
         if graph.fit != "larger":
             return _shares(scores, graph, weights)
         fine = _shares(scores, graph, Weights.ones(len(scores), scores.shape[2]))

@@ -78,7 +78,7 @@ class KnownOnnx:
 
     @classmethod
     def read(cls, path: Path, asked: GivenOnnx) -> KnownOnnx:
-        """Read a file; ModelError where it can be no model, whatever is given besides."""
+        """Read a file; ModelError where it cannot be a model, whatever else is given."""
         if asked.activation is not None and asked.activation not in ACTIVATIONS:
             raise UsageError(
                 f"`activation` must be one of {', '.join(ACTIVATIONS)}, got {asked.activation!r:.40}", "activation"

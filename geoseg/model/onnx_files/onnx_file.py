@@ -84,7 +84,7 @@ def files_digest(path: Path, data_files: tuple[Path, ...]) -> str:
 def read_onnx_file(path: Path) -> OnnxFile:
     """Return what an ONNX file says of itself.
 
-    ModelError if it cannot be read, is no ONNX, is cut short, keeps weights outside its folder, or has operators that
+    ModelError if it cannot be read, is not ONNX, is cut short, keeps weights outside its folder, or has operators that
     ONNX Runtime does not bring, or that draw random numbers.
     """
     import onnx  # noqa: PLC0415 - as above

@@ -92,7 +92,7 @@ def import_weights(  # noqa: PLR0913 (a model has this many sides, and a file of
         The `.safetensors` bundle to write.
     preset : str, optional
         The name of weights whose classes, normalization and pixel size are known: flair-inc-rgb, ftw-3class, ...
-        By default found by the file's name and tensors; every other argument goes before it.
+        By default found by the file's name and tensors; every other argument overrides it.
     architecture, encoder, arguments : optional
         Of the network, as for `save_bundle`. By default told from the names and shapes of the tensors.
     legend : path, dict of names by code or Legend, optional
@@ -112,7 +112,7 @@ def import_weights(  # noqa: PLR0913 (a model has this many sides, and a file of
     mkdir, overwrite : bool, optional
         Make missing folders; replace an existing file.
     announce : callable, optional
-        Is told, in a line each, which network was found and what was left out.
+        Called with a line for the network that was found, and lines for what was left out.
 
     Returns
     -------

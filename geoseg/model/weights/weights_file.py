@@ -123,7 +123,7 @@ def _is_safetensors(path: Path) -> bool:
 
 
 def _main(content: object, path: Path) -> tuple[tuple[str, ...], Mapping[str, AnnouncedTensor]]:
-    """Return the dict with the network: the one with most tensors that is no second copy."""
+    """Return the dict with the network: the one with the most tensors that is not a second copy."""
     found = list(dictionaries(content))
     if not found:
         raise ModelError(f"{path} holds no tensors by name; {WANTED}")

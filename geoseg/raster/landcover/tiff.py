@@ -65,7 +65,7 @@ class Tiff:
 
 
 def read_tiff(content: bytes | memoryview) -> Tiff:
-    """Read the header and the directories. Raises ValueError, struct.error or KeyError where that is no TIFF."""
+    """Read the header and the directories. Raises ValueError, struct.error or KeyError where it is not a TIFF."""
     order: Order = "<" if bytes(content[:2]) == b"II" else ">"
     (version,) = struct.unpack_from(f"{order}H", content, 2)
     if version not in {_CLASSIC, _BIG}:

@@ -89,7 +89,7 @@ def is_tile_address(path: str) -> bool:
 def tiles_raster(address: str, zoom: int) -> str:
     """Return the text that GDAL takes for the tiles of a zoom as one raster of red, green and blue.
 
-    UsageError for a zoom that is none. Pixels that are black in all bands, as those of tiles that are not there, are
+    UsageError for a zoom out of range. Pixels that are black in all bands, as those of tiles that are not there, are
     not valid.
     """
     if not FIRST_ZOOM <= zoom <= LAST_ZOOM:

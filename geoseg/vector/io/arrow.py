@@ -147,7 +147,7 @@ def record_batch(table: FeatureTable, layer: PolygonLayer) -> pa.RecordBatch:
     columns = [
         column(table.polygons.codes, pa.int32()),
         _names(table, layer),
-        # NaN is no confidence: null in a file.
+        # NaN stands for no confidence: null in a file.
         *(
             column(numbers, pa.float64(), gaps=name == "confidence")
             for name, numbers in zip(layer.numbers, table.numbers, strict=True)

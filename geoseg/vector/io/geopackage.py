@@ -69,8 +69,8 @@ def check_layer_name(name: object) -> str:
 def check_file(path: Path, layer: str, *, overwrite: bool) -> bool:
     """Return whether a GeoPackage has a layer of a name, which may be replaced.
 
-    OutputError for a file that is no GeoPackage, is being written by another program, or holds something under that
-    name that is no layer of features, or a layer without leave to overwrite it.
+    OutputError for a file that is not a GeoPackage, is being written by another program, or holds something under that
+    name that is not a layer of features, or a layer that may not be overwritten.
     """
     with _explained(path):
         _check_kind(path)

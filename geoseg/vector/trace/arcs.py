@@ -216,7 +216,7 @@ class Lattice:
     node_offsets: NDArray[np.int32]
     """(row + 1,) of the nodes."""
     turns: int
-    """The points that are no nodes, but where a border turns."""
+    """Points where a border turns, and that are not nodes."""
 
     @classmethod
     def of(cls, frame: NDArray[Any], *, top: bool, bottom: bool) -> Self:
