@@ -102,12 +102,12 @@ def pixel() -> str:
     """Draw the way of a pixel from the scene's file to the map's."""
     stages = [
         ("Scene", "read", "rows of windows,", "each block once"),
-        ("RowReader", "footprint", "pixels and valid,", "(band, row, col)"),
+        ("Patch", "footprint", "pixels and valid,", "(band, row, col)"),
         ("Engine", "score", "windows to", "probabilities"),
         ("Overlaps", "blend", "weighted sums,", "no division"),
-        ("tile", "label", "most probable class,", "overviews"),
-        ("part", "write", "a small GeoTIFF,", "then the journal"),
-        ("COG", "assemble", "one file, renamed", "when it is whole"),
+        ("labeled", "label", "most probable class,", "nodata outside"),
+        ("PartEncoder", "write", "blocks compressed,", "then the journal"),
+        ("build_cog", "assemble", "one file, renamed", "when it is whole"),
     ]
     left, top, wide, high, gap = 24, 60, 106, 112, 23
     parts = [text(left, top - 24, "the way of a pixel", bold=True)]
@@ -123,7 +123,7 @@ def pixel() -> str:
             parts.append(arrow(x - gap + 2, top + high / 2, x - 3, top + high / 2))
     end = left + 7 * wide + 6 * gap
     for start, stop, words in (
-        (left, left + 6 * wide + 5 * gap, "one task for each tile, in threads or Dask workers"),
+        (left, left + 6 * wide + 5 * gap, "down the scene in threads or on devices; tile by tile in Dask workers"),
         (left + 6 * (wide + gap), end, "once"),
     ):
         parts += span(start, stop, top + high + 20, words)
@@ -226,7 +226,7 @@ def resume() -> str:
         rect(345, 60, 240, 162, fill="#f6f8fa", stroke=LINE),
         text(360, 84, "landcover.tif.parts/", size=13, bold=True),
     ]
-    for line, words in enumerate(("a small GeoTIFF for each tile,", "synced, then renamed")):
+    for line, words in enumerate(("a part for each tile,", "synced, then renamed")):
         parts.append(text(360, 108 + line * 17, words, size=12, fill=SOFT))
     parts += [
         text(360, 154, "journal.jsonl", size=13, bold=True),

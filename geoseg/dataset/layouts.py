@@ -74,10 +74,9 @@ def find_pairs(root: str, options: SearchOptions) -> FoundPairs:
     scenes = each(lambda match: Scene.open(match.scene, bands=options.bands), matches)
     given = options.legend or legend_beside(Path(root))
     labels, legend, notes = find_labels([match.labels for match in matches], scenes, options, given)
-    gsds = [options.gsd_m or scene.geobox.gsd_m for scene in scenes]
     pairs = [
-        Pair(match.id, scene, label, gsd_m, match.part)
-        for match, scene, label, gsd_m in zip(matches, scenes, labels, gsds, strict=True)
+        Pair(match.id, scene, label, options.gsd_of(scene), match.part)
+        for match, scene, label in zip(matches, scenes, labels, strict=True)
     ]
     return FoundPairs(tuple(pairs), legend, notes)
 
@@ -228,13 +227,7 @@ def find_whole_labels(root: str, options: SearchOptions) -> FoundPairs:
     legend, codes = codes_of_values(names, options.legend, root, options.renumbered)
     scenes = each(lambda image: Scene.open(image.path, bands=options.bands), images)
     pairs = [
-        Pair(
-            image.id,
-            scene,
-            WholeLabel(image.path, codes[image.name]),
-            options.gsd_m or scene.geobox.gsd_m,
-            image.part,
-        )
+        Pair(image.id, scene, WholeLabel(image.path, codes[image.name]), options.gsd_of(scene), image.part)
         for image, scene in zip(images, scenes, strict=True)
     ]
     note = f"each image has a single label, {len(names)} classes: {listed(sorted(names))}"
@@ -323,7 +316,7 @@ def _deepglobe_pair(name: str, files: tuple[Path, Path, str | None], legend: Leg
     wanted = ("red", "green", "blue") if options.bands is None else None
     scene = Scene.open(str(image), bands=options.bands, wanted_bands=wanted)
     labels = ColorMask.open(str(mask), legend, options.tolerance, scene.geobox)
-    return Pair(name, scene, labels, options.gsd_m or scene.geobox.gsd_m or _DEEPGLOBE_GSD_M, part)
+    return Pair(name, scene, labels, options.gsd_of(scene) or _DEEPGLOBE_GSD_M, part)
 
 
 def _check_complete(found: _DeepGlobeFolder) -> None:

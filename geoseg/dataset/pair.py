@@ -23,6 +23,7 @@ class Pair:
     scene: Scene
     labels: Labels
     gsd_m: float | None
+    """Meters a pixel, as `SearchOptions.gsd_of` tells them; the scene itself may say none, or others."""
     part: str | None = None
     """train, valid or test where the layout says so."""
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from geoseg.errors import SceneError
 from geoseg.given import TABLES, delimiter_in, text_in
 from geoseg.legend import Legend, given_legend
-from geoseg.raster import DEFAULT_TOLERANCE, raster_environment, shown
+from geoseg.raster import DEFAULT_TOLERANCE, Scene, raster_environment, shown
 
 if TYPE_CHECKING:
     from geoseg.features import LayerChoice
@@ -43,6 +43,10 @@ class SearchOptions:
     layer: LayerChoice = None
     renumbered: Mapping[int, int] = field(default_factory=dict)
     """Codes of the labels -> the legend's, where those that it was given with do not fit a byte; else empty."""
+
+    def gsd_of(self, scene: Scene) -> float | None:
+        """Return meters a pixel: as the caller states them, whatever the scene says, else the scene's own."""
+        return self.gsd_m or scene.geobox.gsd_m
 
 
 def each(work: Callable[[T], R], items: Sequence[T]) -> list[R]:

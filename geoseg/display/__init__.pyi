@@ -1,5 +1,4 @@
 from .page import Page as Page
-from .page import check_target as check_target
 from .picture import check_picture as check_picture
 from .picture import picture as picture
 from .preview import preview as preview

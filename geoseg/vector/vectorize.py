@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 _LOADED_S = 1.5
 """Loading takes less than this, compiling more."""
-_SAID = "compiling for this processor; some seconds, the first time that geoseg draws polygons here"
+_COMPILING = "compiling for this processor; some seconds, the first time that geoseg draws polygons here"
 
 
 class StripProgress:
@@ -264,7 +264,7 @@ def precompile(
         # what pyogrio loads takes half a second, most of it beside the kernels; pyogrio itself is for the thread that
         # writes: it keeps GDAL's errors off stderr only in the thread that loads it
         Thread(target=import_module, args=("geopandas",)).start()
-    with _said(announce):
+    with _announced_if_slow(announce):
         if is_python() and not _is_known(count_runs):
             with _other_process(tracing.generalization, target):
                 trace(pixels, 0, Affine.identity())
@@ -297,9 +297,9 @@ def _one_arc() -> Arcs:
 
 
 @contextmanager
-def _said(announce: Callable[[str], None]) -> Iterator[None]:
+def _announced_if_slow(announce: Callable[[str], None]) -> Iterator[None]:
     """Say what is going on, if it takes long."""
-    timer = Timer(_LOADED_S, announce, [_SAID])
+    timer = Timer(_LOADED_S, announce, [_COMPILING])
     timer.daemon = True
     timer.start()
     try:
