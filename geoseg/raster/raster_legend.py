@@ -1,4 +1,4 @@
-"""The legend a raster carries, whoever wrote it: in a tag, category names, an attribute table, a color table."""
+"""The legend a raster carries, whoever wrote it: in a tag, category names, an attribute table, flags, a color table."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _GRAY = (128, 128, 128)
 _COLOR_TABLE = re.compile(rb"<ColorTable>.*?</ColorTable>", re.DOTALL)
+_INTEGER, _HEX = re.compile(r"[-+]?\d+", re.ASCII), re.compile(r"#([0-9a-fA-F]{6})\b")
 _bands: WeakKeyDictionary[DatasetReader, ET.Element] = WeakKeyDictionary()
 """What GDAL says of the files that are open: several ask for it in turn."""
 
@@ -36,7 +37,8 @@ def is_classes(scene: Scene) -> bool:
         return True
     with opened(scene.path) as dataset:
         band = _band(dataset)
-    return any(_category_names(band)) or bool(read_attribute_table(band)[0])
+        flags = _flags(dataset)[0]
+    return any(_category_names(band)) or bool(read_attribute_table(band)[0] or flags)
 
 
 def read_legend(scene: Scene, found: Iterable[int] = ()) -> Legend | None:
@@ -51,7 +53,9 @@ def read_legend(scene: Scene, found: Iterable[int] = ()) -> Legend | None:
             return written
         band = _band(dataset)
         colors = _palette(dataset) if scene.colors == ("palette",) else {}
+        flags = _flags(dataset)
     named, colored = read_attribute_table(band)
+    named, colored = (named, colored) if named else (flags[0], flags[1] | colored)
     names = {code: name for code, name in enumerate(_category_names(band)) if name} or named
     colors |= colored
     classes = [
@@ -67,20 +71,40 @@ def read_nomenclature(scene: Scene) -> Nomenclature:
     """Return what a map of any integers says of its classes; nothing of its nodata. SceneError if it cannot be read.
 
     Names from the tag GEOSEG_LEGEND, else GDAL's category names, else a raster attribute table (in the file, in its
-    `.aux.xml`, or ESRI's `.vat.dbf` beside it); colors from there, else from a color table.
+    `.aux.xml`, or ESRI's `.vat.dbf` beside it), else the flags of a netCDF; colors from there, else from a color table.
     """
     with opened(scene.path) as dataset:
         written = _parsed(dataset.tags().get(LEGEND_TAG, ""))
         if written is not None:
             return Nomenclature.from_legend(written)
         band = _band(dataset)
-        palette = _palette(dataset)
+        palette, flags = _palette(dataset), _flags(dataset)
     names = {code: name for code, name in enumerate(_category_names(band)) if name}
     named, colors = read_attribute_table(band)
     if not named and (beside := _dbf_beside(scene)) is not None:
         named, colors = read_dbf_table(beside)
+    named, colors = (named, colors) if named else (flags[0], flags[1] | colors)
     known = {code: name for code, name in (names or named).items() if code != scene.nodata}
     return Nomenclature.from_names(known, palette | colors)
+
+
+def _flags(dataset: DatasetReader) -> tuple[dict[int, str], dict[int, Color]]:
+    """Return names and colors by code from the CF attributes of a band, as land cover in netCDF has them.
+
+    GDAL gives an array as `{0,10,20}`. Unsigned bytes may be told as signed ones: -116 is 140.
+    https://cfconventions.org/Data/cf-conventions/cf-conventions-1.12/cf-conventions.html#flags
+    """
+    tags = dataset.tags(1)
+    codes = [int(code) for code in _INTEGER.findall(tags.get("flag_values", ""))]
+    names, colors = tags.get("flag_meanings", "").split(), _HEX.findall(tags.get("flag_colors", ""))
+    if dataset.dtypes[0] == "uint8":
+        codes = [code % 256 for code in codes]
+    if "flag_masks" in tags or not len(codes) == len(names) == len(set(codes)):  # masks: each bit tells a thing
+        return {}, {}
+    said = colors if len(colors) == len(codes) else []
+    return dict(zip(codes, names, strict=True)), {
+        code: (color[0], color[1], color[2]) for code, color in zip(codes, map(bytes.fromhex, said), strict=False)
+    }
 
 
 def _palette(dataset: DatasetReader) -> dict[int, Color]:

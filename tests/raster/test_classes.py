@@ -94,6 +94,26 @@ def test_an_erdas_image_keeps_its_table_inside(make_raster: MakeRaster, tmp_path
     assert nomenclature(image).classes == (TREES, CROPS)
 
 
+def test_the_flags_of_a_netcdf_name_its_classes(make_raster: MakeRaster) -> None:
+    path = make_raster(pixels(10, 140))
+    said = {"flag_values": "{10,-116}", "flag_meanings": "tree_cover bare_areas", "flag_colors": "#006400 #fff5d7"}
+    with rasterio.open(path, "r+") as dataset:
+        dataset.update_tags(1, **said)
+    known = nomenclature(path)
+    assert [(each.code, each.name, each.color) for each in known.classes] == [
+        (10, "tree_cover", (0, 100, 0)),
+        (140, "bare_areas", (255, 245, 215)),
+    ]
+    assert is_classes(Scene.open(path))
+    legend = read_legend(Scene.open(path))
+    assert legend is not None
+    assert legend.names == ("tree_cover", "bare_areas")
+    for others in ({"flag_masks": "{10,-116}"}, {"flag_meanings": "tree_cover"}):
+        with rasterio.open(path, "r+") as dataset:
+            dataset.update_tags(1, **others)
+        assert not nomenclature(path).classes
+
+
 def test_the_table_of_corine_names_its_classes(make_raster: MakeRaster) -> None:
     path = make_raster(pixels(10, 300, dtype="uint16"))
     rows = pd.DataFrame({"Value": [10, 300], "CODE_18": ["311", "243"], "LABEL3": ["Trees", "Crops, mixed"]})
