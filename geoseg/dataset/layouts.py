@@ -35,10 +35,10 @@ from geoseg.given import TABLES, is_frame, text_in
 from geoseg.legend import DEEPGLOBE, Legend, codes_of_values
 from geoseg.raster import Scene, shown
 
-_IMAGE_FOLDERS = ("images", "image", "scenes", "imgs", "img", "sat")
-_LABEL_FOLDERS = ("labels", "label", "masks", "mask", "gt")
+_IMAGE_FOLDERS = ("images", "image", "scenes", "imgs", "img", "img_dir", "sat")
+_LABEL_FOLDERS = ("labels", "label", "masks", "mask", "msk", "gt", "annotations", "ann_dir")
 _IMAGE_ENDS = ("_image", "_img", "_sat", "_scene", "_rgb")
-_LABEL_ENDS = ("_labels", "_label", "_mask", "_lbl", "_gt", "_classes", "_landcover")
+_LABEL_ENDS = ("_labels", "_label", "_mask", "_msk", "_lbl", "_gt", "_classes", "_landcover")
 _RASTERS = (".tif", ".tiff", ".vrt", ".jp2", ".png", ".jpg", ".jpeg", ".img", ".bsq", ".bil")
 _IMAGES = (".tif", ".tiff", ".jpg", ".jpeg", ".png", ".jp2", ".vrt")
 _OTHER_LAYOUTS = {*_IMAGE_FOLDERS, *_LABEL_FOLDERS}
@@ -136,6 +136,10 @@ def _with_labels(folder: Path, labels: Any) -> list[_Match]:  # noqa: ANN401 - a
 
 def _joined(folder: Path, images: Sequence[Path], labels: Sequence[Path], part: str | None) -> list[_Match]:
     scenes_by_id, labels_by_id = _by_id(images, _IMAGE_ENDS), _by_id(labels, _LABEL_ENDS)
+    if scenes_by_id.keys() != labels_by_id.keys():  # IMG_1 and MSK_1, as in FLAIR
+        begun = _without_start(scenes_by_id, _IMAGE_ENDS), _without_start(labels_by_id, _LABEL_ENDS)
+        if begun[0].keys() == begun[1].keys():
+            scenes_by_id, labels_by_id = begun
     if images and not labels:
         raise SceneError(
             f"{folder}: {numbered(len(images), 'scene')} and no labels; add them, or name them with `labels`", "labels"
@@ -161,6 +165,13 @@ def _by_id(paths: Sequence[Path], ends: tuple[str, ...]) -> dict[str, Path]:
     return found
 
 
+def _without_start(paths: dict[str, Path], words: tuple[str, ...]) -> dict[str, Path]:
+    """Return files by what follows the word that all their ids begin with; as they are where there is none."""
+    starts = (f"{word[1:]}_" for word in words)
+    start = next((start for start in starts if all(name.casefold().startswith(start) for name in paths)), "")
+    return {name[len(start) :]: path for name, path in paths.items()}
+
+
 def _stem(path: Path) -> str:
     """Return a name without its ending, which of a compressed file is two."""
     return path.stem.rpartition(".")[0] if path.name.casefold().endswith((".geojson.gz", ".geojsonl.gz")) else path.stem
@@ -175,7 +186,11 @@ def _matches_in_table(file: Path) -> list[_Match]:
 
 
 def _subfolder(folder: Path, names: tuple[str, ...]) -> Path | None:
-    return next((path for name in names if (path := folder / name).is_dir()), None)
+    """Return the folder of one of the names, `Images` or `images`, in a folder; None also where that is a file."""
+    if not folder.is_dir():
+        return None
+    there = {path.name.casefold(): path for path in sorted(folder.iterdir(), reverse=True) if path.is_dir()}
+    return next((there[name] for name in names if name in there), None)
 
 
 def _rasters(folder: Path, *, polygons: bool = False) -> list[Path]:

@@ -52,6 +52,23 @@ def test_folders_of_images_and_labels(tmp_path: Path, make_pair: MakePair) -> No
         assert np.array_equal(reference_codes(pair, pair.whole), expected[pair.id])
 
 
+@pytest.mark.parametrize(
+    ("images", "labels"),
+    [("Images", "Labels"), ("IMAGES", "Masks"), ("img", "msk"), ("img_dir", "ann_dir"), ("Images", "annotations")],
+)
+@pytest.mark.parametrize("starts", [("", ""), ("IMG_", "MSK_"), ("image_", "label_")])
+def test_folders_and_files_as_others_call_them(
+    tmp_path: Path, images: str, labels: str, starts: tuple[str, str]
+) -> None:
+    for name in ("1", "2"):
+        for folder, start, pixels in zip(
+            (images, labels), starts, (noise(3, *SHAPE), patchwork(SHAPE, 2)[None]), strict=True
+        ):
+            (tmp_path / folder).mkdir(exist_ok=True)
+            write_raster(tmp_path / folder / f"{start}{name}.tif", pixels)
+    assert [pair.id for pair in open_dataset(tmp_path).pairs] == ["1", "2"]
+
+
 def test_one_folder_with_names_that_say_what_is_what(tmp_path: Path) -> None:
     for name in ("north", "south"):
         write_raster(tmp_path / f"{name}_image.tif", noise(3, *SHAPE))
