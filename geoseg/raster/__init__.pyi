@@ -31,11 +31,7 @@ from .dataset_cache import opened as opened
 from .dataset_cache import root_message as root_message
 from .environment import CACHE_BYTES as CACHE_BYTES
 from .environment import GDAL_ERRORS as GDAL_ERRORS
-from .environment import is_remote as is_remote
-from .environment import public_name as public_name
 from .environment import raster_environment as raster_environment
-from .environment import shown as shown
-from .environment import sources_of as sources_of
 from .fingerprint import digest as digest
 from .fingerprint import files_behind as files_behind
 from .fingerprint import local_file as local_file
@@ -52,6 +48,10 @@ from .ground import Ground as Ground
 from .ground import Surface as Surface
 from .ground import size_factors as size_factors
 from .mosaic import mosaic as mosaic
+from .names import is_remote as is_remote
+from .names import public_name as public_name
+from .names import shown as shown
+from .names import sources_of as sources_of
 from .own_data import keep_to_own_data as keep_to_own_data
 from .raster_legend import class_shares as class_shares
 from .raster_legend import is_classes as is_classes

@@ -15,8 +15,8 @@ from geoseg.counts import StoredCodes
 from geoseg.errors import SceneError, numbered
 from geoseg.raster.classes import ClassRaster
 from geoseg.raster.dataset_cache import opened
-from geoseg.raster.environment import shown
 from geoseg.raster.geobox import GeoBox, apply_transform, period_of
+from geoseg.raster.names import shown
 from geoseg.raster.scene import Patch, Scene
 from geoseg.raster.views import is_as_stored, masked
 from geoseg.raster.windows import Window

@@ -20,17 +20,9 @@ from rasterio.crs import CRS
 from rasterio.io import DatasetReader
 
 from geoseg.errors import GeosegError, SceneError
-from geoseg.raster.environment import (
-    GDAL_ERRORS,
-    is_remote,
-    is_vrt_text,
-    lists_remote,
-    raster_environment,
-    shown,
-    vrt_sources,
-    without_secrets,
-)
+from geoseg.raster.environment import GDAL_ERRORS, raster_environment
 from geoseg.raster.fingerprint import local_file, stream
+from geoseg.raster.names import is_remote, is_vrt_text, lists_remote, shown, vrt_sources, without_secrets
 
 _ZIPS, _TARS = (".zip", ".kmz"), (".tar", ".tar.gz", ".tgz")
 _IN_ARCHIVES = {".tif", ".tiff", ".jp2", ".img", ".vrt", ".jpg", ".png"}

@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
-import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from functools import lru_cache
-from html import unescape
-from pathlib import Path
-from urllib.parse import parse_qs
 
 import rasterio
 from rasterio._err import CPLE_BaseError
@@ -50,102 +44,9 @@ _REQUESTS = {
 }
 _ONE_THREAD = dict.fromkeys(("GDAL_NUM_THREADS", "VRT_NUM_THREADS", "GTI_NUM_THREADS"), 1)
 """GDAL has one pool of threads for everything; in a fork it waits for those of the parent."""
-_SCHEMES = "https?|ftp|s3|gs|az|adls|abfss?|oss|swift|webhdfs|hdfs"
-_REMOTE = re.compile(
-    rf"(^|\+|^WMT?S:)({_SCHEMES})://|/vsi(curl|s3|gs|az|adls|oss|swift|webhdfs|hdfs)(_streaming)?[/?]", re.IGNORECASE
-)
-_NAMES_REMOTE = re.compile(rf"\b({_SCHEMES})://|/vsi(curl|s3|gs|az|adls|oss|swift|webhdfs|hdfs)", re.IGNORECASE)
-_LISTS, _LIST_BYTES = (".vrt", ".json", ".geojson", ".xml"), 1 << 20
-"""Files that name rasters, and how much of one is looked at."""
-_LOCAL = ("file", "zip", "tar", "gzip")
-"""Schemes without server, in whose names ? and # are letters like others."""
-_URL = re.compile(
-    # The user ends at the last @ before a slash, the rest where a query or fragment begins.
-    r"(?P<scheme>(?:\w+:\"?)?[^:?#]*?[a-z][a-z0-9+.-]*)://(?:[^/]*@)?(?P<rest>[^?#]*)",
-    re.IGNORECASE | re.DOTALL,
-)
-OF_ARRAYS = "geoseg-arrays-"
-"""How the temporary folders are called in which the arrays of callers stand as files."""
-_TILE_INDEX = re.compile(r"<IndexDataset>(.*?)</IndexDataset>", re.DOTALL)
-_VRT_SOURCE = re.compile(r"<(?:Source(?:Dataset|Filename)|ServerUrl)\b[^>]*>([^<]+)<")
-_WORD_WITH_URL = re.compile(r"[^\s'\"<>=]*(?:://|/vsicurl\w*\?)[^\s'\"<>]*", re.IGNORECASE)
 
 # Without a handler of their own, rasterio's log records of GDAL errors end on stderr; each is raised as well.
 logging.getLogger("rasterio").addHandler(logging.NullHandler())
-
-
-def is_remote(path: str) -> bool:
-    """Say whether GDAL will fetch this path over a network: https://, s3://, /vsicurl/..."""
-    if is_vrt_text(path):
-        return any(map(is_remote, vrt_sources(path)))
-    return _REMOTE.search(path) is not None
-
-
-def is_vrt_text(path: str) -> bool:
-    """Say whether a path is none but the text of a VRT, which GDAL takes in its place."""
-    return path.lstrip().startswith("<")
-
-
-def lists_remote(file: Path) -> bool:
-    """Say whether a local VRT or STAC item names rasters that GDAL will fetch over a network."""
-    if file.suffix.lower() not in _LISTS:
-        return False
-    with file.open("rb") as opened:
-        return _NAMES_REMOTE.search(opened.read(_LIST_BYTES).decode(errors="replace")) is not None
-
-
-@lru_cache(maxsize=16)
-def vrt_sources(path: str) -> tuple[str, ...]:
-    """Return the rasters that a text in place of a path reads, VRT or tile index, each once; none for a path."""
-    if not is_vrt_text(path):
-        return ()
-    found = [unescape(name) for name in _VRT_SOURCE.findall(path)]  # of which some may be texts again
-    found += [name for index in _TILE_INDEX.findall(path) for name in _indexed(unescape(index))]
-    return tuple(dict.fromkeys(leaf for name in found for leaf in (vrt_sources(name) or (name,))))
-
-
-def sources_of(path: str) -> tuple[str, ...]:
-    """Return the rasters that a scene is made of: itself, or those that a text in place of a path reads."""
-    return vrt_sources(path) or (path,)
-
-
-def _indexed(index: str) -> list[str]:
-    """Return the rasters of a tile index, of one that is the text of a GeoJSON."""
-    try:
-        return [str(each["properties"]["location"]) for each in json.loads(index)["features"]]
-    except (ValueError, KeyError, TypeError):
-        return []
-
-
-def shown(path: str) -> str:
-    """Return a path as it may be shown or stored: its URLs without query and user, where passwords and tokens stand.
-
-    The text of a VRT in place of a path is shown as what it reads.
-    """
-    if is_vrt_text(path):
-        names = vrt_sources(path)
-        more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-        return f"{shown(names[0])}{more}" if names else without_secrets(path)
-    if OF_ARRAYS in path:
-        return "the DataArray"
-    if "/vsicurl?" in path or "/vsicurl_streaming?" in path:
-        before, _, options = path.partition("/vsicurl")
-        address = parse_qs(options.partition("?")[2]).get("url", [""])[0]
-        return f"{before}/vsicurl/{shown(address)}"
-    match = _URL.match(path)
-    if match is None or match["scheme"].lower().endswith(_LOCAL):
-        return path
-    return f"{match['scheme']}://{match['rest']}"
-
-
-def public_name(path: str) -> str:
-    """Return what a map may tell of a raster wherever it goes: an address without secrets, or a file's name alone."""
-    return shown(path) if is_remote(path) else re.split(r"[/\\]", shown(path).rstrip("/\\"))[-1]
-
-
-def without_secrets(text: str) -> str:
-    """Return a text with each of its URLs as `shown` returns it."""
-    return _WORD_WITH_URL.sub(lambda match: shown(match[0]), text)
 
 
 def _options(*, remote: bool) -> dict[str, object]:

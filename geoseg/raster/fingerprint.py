@@ -25,7 +25,8 @@ from pathlib import Path
 import rasterio
 from rasterio.env import ensure_env_with_credentials, getenv, hasenv, setenv
 
-from geoseg.raster.environment import GDAL_ERRORS, is_remote, is_vrt_text, raster_environment, shown, vrt_sources
+from geoseg.raster.environment import GDAL_ERRORS, raster_environment
+from geoseg.raster.names import is_remote, is_vrt_text, shown, vrt_sources
 
 _STATES = ("ETag", "Last-Modified")
 """Each tells one state of a file from another; the size alone does not."""

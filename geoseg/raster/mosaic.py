@@ -14,9 +14,9 @@ from affine import Affine
 
 from geoseg.errors import GeosegWarning, SceneError, UsageError, listed, numbered
 from geoseg.given import plain_arguments
-from geoseg.raster.environment import shown
 from geoseg.raster.geobox import GeoBox
 from geoseg.raster.ground import SAME_SIZE
+from geoseg.raster.names import shown
 from geoseg.raster.scene import MOST_PX, Scene
 from geoseg.raster.views import TYPES, band_words, crs_words, data_color, file_name, masked
 

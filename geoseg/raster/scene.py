@@ -19,9 +19,10 @@ from geoseg.html import beside, picture, swatches, table
 from geoseg.raster.area_of_interest import AreaOfInterest, window_of
 from geoseg.raster.bands import BandNames, BandStatistics, band_statistics, choose_bands, natural_colors
 from geoseg.raster.dataset_cache import opened
-from geoseg.raster.environment import raster_environment, shown
+from geoseg.raster.environment import raster_environment
 from geoseg.raster.fingerprint import digest, files_behind, local_file, stamps
 from geoseg.raster.geobox import Box, GeoBox, GroundControlPoint, place_at
+from geoseg.raster.names import shown
 from geoseg.raster.raster_legend import is_classes, read_nomenclature
 from geoseg.raster.sources import is_item, raster_of
 from geoseg.raster.validity import Validity

@@ -30,8 +30,8 @@ from geoseg.raster import (
 from geoseg.raster import (
     dataset_cache as handles,
 )
-from geoseg.raster.environment import without_secrets
 from geoseg.raster.fingerprint import server_stamp
+from geoseg.raster.names import without_secrets
 from tests.raster.conftest import MakeRaster, noise
 
 

@@ -23,7 +23,7 @@ from geoseg.raster.classes.color_codes import (
     palette_reading,
 )
 from geoseg.raster.dataset_cache import opened
-from geoseg.raster.environment import is_remote, shown
+from geoseg.raster.names import is_remote, shown
 from geoseg.raster.raster_legend import read_nomenclature
 from geoseg.raster.scene import Patch, Scene
 from geoseg.raster.windows import Window

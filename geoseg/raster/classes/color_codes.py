@@ -16,7 +16,7 @@ from rasterio.io import DatasetReader
 from geoseg.errors import SceneError, UsageError, listed, numbered
 from geoseg.legend import NODATA, Color, LandCover, NamedClass, Nomenclature
 from geoseg.raster.dataset_cache import opened
-from geoseg.raster.environment import shown
+from geoseg.raster.names import shown
 from geoseg.raster.raster_legend import color_table
 from geoseg.raster.scene import Patch, Scene
 from geoseg.raster.windows import sample_windows, tiles

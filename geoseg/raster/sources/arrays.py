@@ -23,8 +23,9 @@ from rasterio.vrt import WarpedVRT
 from geoseg.atomic import output_error
 from geoseg.errors import UsageError
 from geoseg.raster.dataset_cache import opened
-from geoseg.raster.environment import OF_ARRAYS, raster_environment
+from geoseg.raster.environment import raster_environment
 from geoseg.raster.geobox import GeoBox
+from geoseg.raster.names import OF_ARRAYS
 from geoseg.raster.scratch_file import temporary_copy
 from geoseg.raster.windows import Window, tiles
 

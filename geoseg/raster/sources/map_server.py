@@ -17,8 +17,9 @@ from rasterio.io import DatasetReader
 
 from geoseg.errors import SceneError, UsageError
 from geoseg.raster.dataset_cache import opened, root_message
-from geoseg.raster.environment import GDAL_ERRORS, raster_environment, shown
+from geoseg.raster.environment import GDAL_ERRORS, raster_environment
 from geoseg.raster.geobox import GeoBox
+from geoseg.raster.names import shown
 from geoseg.raster.views import band_tag, band_words, block_words, color_name, file_name, head_lines
 
 TILE_PX = 256

@@ -26,8 +26,8 @@ from affine import Affine
 
 from geoseg.errors import SceneError, UsageError, numbered
 from geoseg.raster.dataset_cache import opened
-from geoseg.raster.environment import shown
 from geoseg.raster.geobox import GeoBox
+from geoseg.raster.names import shown
 from geoseg.raster.views import band_tag, band_words, block_words, color_name, file_name, head_lines
 
 if TYPE_CHECKING:
