@@ -88,6 +88,12 @@ class UnlikeTrainingWarning(GeosegWarning):
     """The scene's statistics or resolution differ from those of the training imagery."""
 
 
+def one_line(fault: object, most: int | None = 160) -> str:
+    """Return a text that cannot break a terminal: one line, no control characters, of at most so many letters."""
+    text = " ".join("".join(letter if letter.isprintable() else " " for letter in str(fault)).split())
+    return text if most is None or len(text) <= most else text[: most - 3] + "..."
+
+
 def listed(names: Iterable[str], most: int = 5) -> str:
     """Return the first names, and how many more there are, as a message has them."""
     names = list(names)

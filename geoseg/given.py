@@ -19,7 +19,7 @@ from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, NoReturn, ParamSpec, TypeVar
 
-from geoseg.errors import GeosegError, UsageError
+from geoseg.errors import GeosegError, UsageError, one_line
 
 _Given = ParamSpec("_Given")
 _Made = TypeVar("_Made")
@@ -474,7 +474,7 @@ def json_of(text: str) -> Any:  # noqa: ANN401 - whatever it holds
     try:
         return json.loads(text, object_pairs_hook=unique_keys)
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"is not JSON: {' '.join(str(error).split()):.120}") from None
+        raise ValueError(f"is not JSON: {one_line(error, 120)}") from None
 
 
 def unique_keys(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 import click
 
-from geoseg.errors import GeosegError, spelled
+from geoseg.errors import GeosegError, one_line, spelled
 from geoseg.progress import watching_downloads
 from geoseg.version import VERSION
 from geoseg_cli import options
@@ -216,7 +216,7 @@ def _print_version(context: click.Context, _parameter: click.Parameter, asked: b
     try:
         gdal = gdal_text()
     except (ImportError, OSError) as error:
-        gdal = f"cannot be loaded ({' '.join(str(error).split())}); see geoseg doctor"
+        gdal = f"cannot be loaded ({one_line(error, None)}); see geoseg doctor"
     click.echo(f"Python {platform.python_version()}, {platform.system()} {platform.machine()}")
     click.echo(f"GDAL {gdal}")
     click.echo(f"torch {version_of('torch')}, onnxruntime {version_of('onnxruntime')}")

@@ -21,7 +21,7 @@ from rasterio.crs import CRS
 from rasterio.warp import transform
 
 from geoseg.display.frame import Bounds, Frame
-from geoseg.errors import GeosegError, UsageError
+from geoseg.errors import GeosegError, UsageError, one_line
 from geoseg.raster import GDAL_ERRORS, GeoBox, apply_transform
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ def open_features(polygons: Any, layer: str | None = None, map_name: str | None 
     except (OSError, RuntimeError, KeyError, TypeError, ValueError) as error:
         if isinstance(error, GeosegError):
             raise
-        reason = " ".join(str(error).split()).split("; ")[0].rstrip(".;")
+        reason = one_line(error, None).split("; ")[0].rstrip(".;")
         raise GeosegError(
             f"{source.name} cannot be read as polygons: {reason}; give one that geoseg vectorize wrote"
         ) from error

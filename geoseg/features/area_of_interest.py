@@ -14,7 +14,7 @@ import shapely
 from numpy.typing import NDArray
 from rasterio.crs import CRS
 
-from geoseg.errors import OutsideError, SceneError, UsageError
+from geoseg.errors import OutsideError, SceneError, UsageError, one_line
 from geoseg.features.features import FeatureFrame, find_features, reprojected
 from geoseg.features.polygons import counted, frame_in, shifted, turns_of, unpacked_polygons, untorn
 from geoseg.given import is_frame, plain_arguments
@@ -156,7 +156,7 @@ def _read(aoi: Aoi) -> tuple[str, NDArray[Any], str | None]:
         try:
             found = shapely.from_geojson(json.dumps(dict(aoi)))
         except (shapely.errors.ShapelyError, TypeError, ValueError) as error:
-            raise UsageError(f"`aoi` is not GeoJSON: {' '.join(str(error).split()):.160}", "aoi") from None
+            raise UsageError(f"`aoi` is not GeoJSON: {one_line(error)}", "aoi") from None
         return "the GeoJSON", np.array([shapely.force_2d(found)], object), _wkt(_GEOJSON_CRS)
     if is_frame(aoi):
         read = FeatureFrame.of(aoi)

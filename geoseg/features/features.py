@@ -22,7 +22,7 @@ import shapely
 from numpy.typing import NDArray
 from rasterio.crs import CRS
 
-from geoseg.errors import SceneError, UsageError
+from geoseg.errors import SceneError, UsageError, one_line
 from geoseg.features.layers import (
     FEATURE_ENDS,
     GEOMETRY_READERS,
@@ -318,7 +318,7 @@ def reprojected(geometries: NDArray[Any], theirs: str | None, ours: str | None, 
             geometries, lambda xy: np.column_stack(transformer.transform(xy[:, 0], xy[:, 1]))
         )
     except ProjError as error:
-        raise SceneError(f"cannot bring {name} to the scene's CRS: {' '.join(str(error).split()):.160}") from None
+        raise SceneError(f"cannot bring {name} to the scene's CRS: {one_line(error)}") from None
     there = ~(shapely.is_missing(moved) | shapely.is_empty(moved))
     lost = there & ~(shapely.is_valid_input(moved) & np.isfinite(shapely.bounds(moved)).all(axis=1))
     if lost.any():
@@ -328,7 +328,7 @@ def reprojected(geometries: NDArray[Any], theirs: str | None, ours: str | None, 
 
 def unreadable(path: str, error: BaseException, kind: Kind = "polygons") -> SceneError:
     """Return the error for a source that its reader refuses."""
-    reason = " ".join(str(error).split()).split("; It might help")[0].rstrip(".").removeprefix(f"'{path}' ")
+    reason = one_line(error, None).split("; It might help")[0].rstrip(".").removeprefix(f"'{path}' ")
     return SceneError(f"cannot read {kind} from {shown(path)}: {reason:.160}; check the file")
 
 

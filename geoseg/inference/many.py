@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, cast
 
 from geoseg.atomic import make_folders, same_file
-from geoseg.errors import GeosegError, OutsideError, UsageError
+from geoseg.errors import GeosegError, OutsideError, UsageError, one_line
 from geoseg.given import plain_arguments
 from geoseg.inference.execution import (
     OutputOptions,
@@ -340,7 +340,7 @@ def _mapped(
     except GeosegError as error:
         return SceneResult(job.shown, _absolute(job.labels), "failed", error, pixels, time.monotonic() - began)
     except Exception as error:  # noqa: BLE001 - the other scenes are mapped
-        fault = GeosegError(f"unexpected {type(error).__name__}: {' '.join(str(error).split())}")
+        fault = GeosegError(f"unexpected {type(error).__name__}: {one_line(error, None)}")
         fault.__cause__ = error
         return SceneResult(job.shown, _absolute(job.labels), "failed", fault, pixels, time.monotonic() - began)
     is_whole = job.options.get("shard") is None or is_finished(ready, job.labels, job.options)

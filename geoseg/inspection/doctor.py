@@ -23,7 +23,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from geoseg.errors import GeosegError, numbered
+from geoseg.errors import GeosegError, numbered, one_line
 from geoseg.machine import is_python, python_environment
 from geoseg.model import CACHE_VARIABLE, cache_folder, choose_device, cuda_devices, has_mps
 from geoseg.version import VERSION
@@ -345,7 +345,7 @@ def _size(count: int) -> str:
 
 
 def _line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+    return one_line(error, None) or type(error).__name__
 
 
 @dataclass(frozen=True, slots=True)

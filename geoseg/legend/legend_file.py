@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
 
-from geoseg.errors import SceneError, UsageError
+from geoseg.errors import SceneError, UsageError, one_line
 from geoseg.given import delimiter_in, text_in, unique_keys
 from geoseg.legend.legend import Color, LandCover, Legend, NamedClass, Nomenclature, distinct_color, name_key
 
@@ -313,7 +313,7 @@ def read_dbf_table(path: Path) -> tuple[dict[int, str], dict[int, Color]]:
     try:
         meta, _, _, fields = pyogrio.raw.read(path, read_geometry=False)
     except (pyogrio.errors.DataSourceError, ValueError, UnicodeError) as error:
-        raise SceneError(f"cannot read the attribute table {path}: {' '.join(str(error).split()):.200}") from error
+        raise SceneError(f"cannot read the attribute table {path}: {one_line(error, 200)}") from error
     columns = [
         _Column(str(title), _GENERIC, values.tolist(), values.dtype == object)
         for title, values in zip(meta["fields"], fields, strict=True)

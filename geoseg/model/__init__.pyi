@@ -18,7 +18,6 @@ from .bundle import frozen_text as frozen_text
 from .bundle import is_demo as is_demo
 from .bundle import is_hub_address as is_hub_address
 from .bundle import is_weights_file as is_weights_file
-from .bundle import one_line as one_line
 from .bundle import output_classes as output_classes
 from .bundle import read_config as read_config
 from .bundle import read_header as read_header

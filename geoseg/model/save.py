@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 import torch
 
 from geoseg.atomic import output_error, replace_durably, sync_file
-from geoseg.errors import ModelError, OutputError, UsageError
+from geoseg.errors import ModelError, OutputError, UsageError, one_line
 from geoseg.given import as_path, plain_arguments
 from geoseg.legend import GivenLegend, given_legend
 from geoseg.model.bundle import (
@@ -29,7 +29,6 @@ from geoseg.model.bundle import (
     default_overlap,
     frozen_text,
     may_have_one_size,
-    one_line,
     read_header,
     to_mlm,
 )

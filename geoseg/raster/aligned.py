@@ -12,7 +12,7 @@ from rasterio.enums import ColorInterp, Resampling
 from rasterio.vrt import WarpedVRT
 
 from geoseg.counts import StoredCodes
-from geoseg.errors import SceneError, numbered
+from geoseg.errors import SceneError, numbered, one_line
 from geoseg.raster.classes import ClassRaster
 from geoseg.raster.dataset_cache import opened
 from geoseg.raster.geobox import GeoBox, apply_transform, period_of
@@ -268,9 +268,7 @@ def _reprojected(points: tuple[Points, Points], start: GeoBox, to: GeoBox, name:
     try:
         transformer = Transformer.from_crs(start.crs.to_wkt(), to.crs.to_wkt(), always_xy=True)
     except ProjError as error:
-        raise SceneError(
-            f"cannot bring {name} from {_called(start)} to {_called(to)}: {' '.join(str(error).split()):.160}"
-        ) from None
+        raise SceneError(f"cannot bring {name} from {_called(start)} to {_called(to)}: {one_line(error)}") from None
     x, y = transformer.transform(*points)
     return np.asarray(x), np.asarray(y)
 

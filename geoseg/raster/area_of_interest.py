@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from rasterio.crs import CRS
 from rasterio.warp import transform_bounds
 
-from geoseg.errors import OutsideError, SceneError, UsageError
+from geoseg.errors import OutsideError, SceneError, UsageError, one_line
 from geoseg.raster.environment import GDAL_ERRORS, raster_environment
 from geoseg.raster.geobox import Box, GeoBox, crs_named, period_of, turn_of
 from geoseg.raster.windows import Window
@@ -195,7 +195,7 @@ def _in_crs(parts: Sequence[Box], crs: CRS, to: CRS) -> list[Box]:
         if all(map(math.isfinite, box)):
             moved.append(box)
     if not moved:
-        reason = " ".join(str(failure).split()) if failure else "it has no place there"
+        reason = one_line(failure, None) if failure else "it has no place there"
         raise UsageError(
             f"a `bbox` in {crs.to_string()!r:.60} cannot be brought to the CRS of the scene: {reason}", "bbox"
         ) from failure

@@ -18,7 +18,7 @@ from rasterio._path import _parse_path, _vsi_path
 from rasterio.crs import CRS
 from rasterio.enums import WktVersion
 
-from geoseg.errors import SceneError
+from geoseg.errors import SceneError, one_line
 from geoseg.raster.dataset_cache import opened
 from geoseg.raster.environment import GDAL_ERRORS
 from geoseg.raster.geobox import GeoBox, place_at
@@ -244,9 +244,9 @@ def check_place(geobox: GeoBox) -> None:
         for _ in place_lines(geobox):
             pass
     except GDAL_ERRORS as error:
-        reason = " ".join(str(error).split())
         raise SceneError(
-            f"the CRS of the scene cannot be written into a map: {reason}; give it another (rio warp --dst-crs)"
+            f"the CRS of the scene cannot be written into a map: {one_line(error, None)}; give it another (rio warp "
+            "--dst-crs)"
         ) from error
 
 

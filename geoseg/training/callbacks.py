@@ -21,8 +21,7 @@ import torch
 from torch.multiprocessing.spawn import ProcessException, ProcessExitedException
 
 import geoseg.errors
-from geoseg.errors import GeosegError, TrainingError
-from geoseg.model import one_line
+from geoseg.errors import GeosegError, TrainingError, one_line
 from geoseg.training.plan import TrainingPlan
 from geoseg.training.report import EpochRow
 from geoseg.training.validation import Seen

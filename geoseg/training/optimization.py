@@ -13,9 +13,9 @@ import torch
 from numpy.typing import NDArray
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from geoseg.errors import TrainingError, numbered
+from geoseg.errors import TrainingError, numbered, one_line
 from geoseg.machine import available_memory_bytes
-from geoseg.model import OutOfMemory, architecture_named, is_short_of_memory, one_line
+from geoseg.model import OutOfMemory, architecture_named, is_short_of_memory
 from geoseg.training.plan import TrainingPlan
 from geoseg.training.recipe import Recipe
 

@@ -28,7 +28,7 @@ from distributed.client import ClosedClientError
 from distributed.comm.core import CommClosedError
 from distributed.scheduler import KilledWorker
 
-from geoseg.errors import GeosegError, OutputError, UsageError
+from geoseg.errors import GeosegError, OutputError, UsageError, one_line
 from geoseg.version import VERSION
 
 _SENT_S = 2.0
@@ -323,7 +323,7 @@ def connected(cluster: str) -> Iterator[None]:
         client = Client(address, timeout=_CONNECT_S)
     except (OSError, TimeoutError, ValueError) as fault:
         raise OutputError(
-            f"no Dask scheduler answers at {cluster}: {' '.join(str(fault).split()):.160}; check that it runs and "
+            f"no Dask scheduler answers at {cluster}: {one_line(fault)}; check that it runs and "
             "that its port can be reached",
             "cluster",
         ) from None

@@ -52,5 +52,4 @@ from .mlm import to_mlm as to_mlm
 from .pretrained import PICKLES as PICKLES
 from .pretrained import read_architecture as read_architecture
 from .pretrained import read_config as read_config
-from .safe_json import one_line as one_line
 from .safe_json import parse_json as parse_json

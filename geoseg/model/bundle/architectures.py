@@ -17,9 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from geoseg.errors import ModelError
+from geoseg.errors import ModelError, one_line
 from geoseg.given import nearest
-from geoseg.model.bundle.safe_json import one_line
 
 Check: TypeAlias = Callable[[object], str | None]
 """Returns what must stand in place of a wrong value, None for a right one."""

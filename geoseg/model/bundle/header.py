@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from geoseg.errors import ModelError
-from geoseg.model.bundle.safe_json import one_line, parse_json
+from geoseg.errors import ModelError, one_line
+from geoseg.model.bundle.safe_json import parse_json
 
 MAX_HEADER_BYTES = 16 * 2**20
 """A header of 20,000 tensors is about 3 MB."""

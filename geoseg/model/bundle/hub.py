@@ -21,8 +21,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
-from geoseg.errors import GeosegWarning, ModelError, UsageError, listed
-from geoseg.model.bundle.safe_json import one_line
+from geoseg.errors import GeosegWarning, ModelError, UsageError, listed, one_line
 from geoseg.progress import Download, download_listener
 
 _ADDRESS = re.compile(

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from geoseg.errors import ModelError, UsageError
+from geoseg.errors import ModelError, UsageError, one_line
 from geoseg.legend import LandCover, Legend
 from geoseg.model.bundle.architectures import architecture_named
 from geoseg.model.bundle.card import ONNX, ModelCard, Normalization, frozen_text
-from geoseg.model.bundle.safe_json import one_line
 from geoseg.raster import BandStatistics
 
 FORMAT = 2

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from geoseg.errors import ModelError
+from geoseg.errors import ModelError, one_line
 from geoseg.model.bundle.architectures import TIMM_ARGUMENTS, UPERNET_04_ARGUMENTS, architecture_named
-from geoseg.model.bundle.safe_json import one_line, parse_json
+from geoseg.model.bundle.safe_json import parse_json
 
 _MAX_CONFIG_BYTES = 2**20
 PICKLES = ("pytorch_model.bin", "model.bin", "model.pth", "model.pt")

@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable
 from typing import Any, NoReturn
 
-from geoseg.errors import ModelError
+from geoseg.errors import ModelError, one_line
 
 MAX_DIGITS = 20
 """Longer integers cost quadratic time to read and mean nothing in a model."""
@@ -37,12 +37,6 @@ def parse_json(text: str | bytes, source: str) -> Any:  # noqa: ANN401 (what it 
     except ValueError as fault:  # UnicodeDecodeError and JSONDecodeError are ValueErrors
         raise ModelError(f"{source} is not metadata of a model: {one_line(fault)}") from None
     return value
-
-
-def one_line(fault: object, limit: int = 160) -> str:
-    """Return a text that cannot break a terminal: one line, no control characters, bounded."""
-    text = " ".join("".join(letter if letter.isprintable() else " " for letter in str(fault)).split())
-    return text if len(text) <= limit else text[: limit - 3] + "..."
 
 
 def _object_of_unique_names(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from geoseg.errors import GeosegError, ModelError
+from geoseg.errors import GeosegError, ModelError, one_line
 from geoseg.given import is_network
 from geoseg.machine import in_every_fork
-from geoseg.model.bundle import ModelBundle, Scale, one_line
+from geoseg.model.bundle import ModelBundle, Scale
 from geoseg.model.engines.engine import UPRIGHT, HostEngine, OutOfMemory, Pixels, Turn, Weights, is_short_of_memory
 from geoseg.model.engines.network_input import Preparation, network_input
 from geoseg.raster import Window

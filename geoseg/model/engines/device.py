@@ -11,8 +11,7 @@ import sys
 import warnings
 from typing import NamedTuple
 
-from geoseg.errors import GeosegWarning, UsageError
-from geoseg.model.bundle import one_line
+from geoseg.errors import GeosegWarning, UsageError, one_line
 from geoseg.model.engines.engine import is_short_of_memory
 
 DEVICES = ("auto", "cpu", "cuda", "mps", "onnx", "torch-cpu")

@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from geoseg.errors import ModelError
-from geoseg.model.bundle import one_line
+from geoseg.errors import ModelError, one_line
 from geoseg.raster import Window
 
 if TYPE_CHECKING:

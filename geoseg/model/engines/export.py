@@ -32,9 +32,9 @@ from timm.layers.conv2d_same import Conv2dSame
 from timm.layers.padding import pad_same_arg
 from torch.nn import functional
 
-from geoseg.errors import GeosegError, ModelError
+from geoseg.errors import GeosegError, ModelError, one_line
 from geoseg.machine import end_process
-from geoseg.model.bundle import METADATA_KEY, ModelBundle, check_window, one_line, read_header
+from geoseg.model.bundle import METADATA_KEY, ModelBundle, check_window, read_header
 from geoseg.model.engines.exported import export_stamp
 from geoseg.model.network import load_network
 

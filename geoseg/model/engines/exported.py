@@ -13,9 +13,9 @@ from pathlib import Path
 import filelock
 import platformdirs
 
-from geoseg.errors import ModelError
+from geoseg.errors import ModelError, one_line
 from geoseg.machine import is_python, python_command, python_environment
-from geoseg.model.bundle import METADATA_KEY, ModelBundle, one_line, parse_json
+from geoseg.model.bundle import METADATA_KEY, ModelBundle, parse_json
 from geoseg.model.onnx_files import read_metadata
 from geoseg.progress import Says
 

@@ -15,8 +15,8 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from geoseg.errors import ModelError, numbered
-from geoseg.model.bundle import ModelBundle, Scale, one_line
+from geoseg.errors import ModelError, numbered, one_line
+from geoseg.model.bundle import ModelBundle, Scale
 from geoseg.model.engines.engine import UPRIGHT, HostEngine, OutOfMemory, Pixels, Turn, Weights
 from geoseg.model.engines.network_input import Preparation, fill_gaps, network_input
 from geoseg.model.onnx_files import OnnxGraph, SessionFault, open_session, providers, session_options

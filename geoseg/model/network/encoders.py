@@ -25,13 +25,12 @@ import timm
 import torch
 from huggingface_hub import constants
 
-from geoseg.errors import ModelError
+from geoseg.errors import ModelError, one_line
 from geoseg.model.bundle import (
     USUAL_WEIGHTS,
     file_hash,
     host_is_known,
     is_weights_file,
-    one_line,
     read_header,
     timm_name_of,
     unknown_encoder,

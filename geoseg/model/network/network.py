@@ -19,7 +19,7 @@ import timm
 import torch
 from torch.overrides import TorchFunctionMode
 
-from geoseg.errors import ModelError, UsageError
+from geoseg.errors import ModelError, UsageError, one_line
 from geoseg.machine import is_fork
 from geoseg.model.bundle import (
     DEFAULT_WINDOW_PX,
@@ -31,7 +31,6 @@ from geoseg.model.bundle import (
     frozen_text,
     is_weights_file,
     no_encoder,
-    one_line,
     read_header,
     timm_name_of,
 )

@@ -16,9 +16,9 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from geoseg.errors import ModelError
+from geoseg.errors import ModelError, one_line
 from geoseg.legend import LandCover, Legend, distinct_color, name_key
-from geoseg.model.bundle import MAX_CLASSES, ONNX, ModelCard, one_line, parse_json
+from geoseg.model.bundle import MAX_CLASSES, ONNX, ModelCard, parse_json
 
 _TYPE = "Segmentor"
 _KEYS = (

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from geoseg.errors import ModelError
-from geoseg.model.bundle import MAX_BANDS, one_line
+from geoseg.errors import ModelError, one_line
+from geoseg.model.bundle import MAX_BANDS
 from geoseg.model.onnx_files.onnx_file import OnnxFile
 
 if TYPE_CHECKING:

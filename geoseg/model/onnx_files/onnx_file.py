@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from geoseg.errors import ModelError
-from geoseg.model.bundle import file_hash, one_line, refuse_known
+from geoseg.errors import ModelError, one_line
+from geoseg.model.bundle import file_hash, refuse_known
 
 if TYPE_CHECKING:
     import onnx

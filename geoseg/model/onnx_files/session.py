@@ -12,9 +12,9 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from geoseg.errors import ModelError, UsageError
+from geoseg.errors import ModelError, UsageError, one_line
 from geoseg.machine import available_cores, available_memory_bytes, size_text
-from geoseg.model.bundle import DEFAULT_WINDOW_PX, one_line
+from geoseg.model.bundle import DEFAULT_WINDOW_PX
 from geoseg.model.onnx_files.graph import (
     BYTES_A_PIXEL,
     CODES_NOT_SCORES,

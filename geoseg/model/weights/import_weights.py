@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from geoseg.atomic import check_free, make_folders, probe_writable, same_file
-from geoseg.errors import GeosegError, ModelError, OutputError, UsageError, listed, numbered
+from geoseg.errors import GeosegError, ModelError, OutputError, UsageError, listed, numbered, one_line
 from geoseg.given import as_path, plain_arguments
 from geoseg.legend import GivenLegend, Legend, given_legend
 from geoseg.machine import end_process, is_python, python_command, python_environment
@@ -37,7 +37,6 @@ from geoseg.model.bundle import (
     frozen_text,
     is_hub_address,
     may_have_one_size,
-    one_line,
     usual_bands,
 )
 from geoseg.model.engines import cache_folder

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from geoseg.errors import ModelError, numbered
-from geoseg.model.bundle import ARCHITECTURES, architecture_named, one_line, timm_name_of
+from geoseg.errors import ModelError, numbered, one_line
+from geoseg.model.bundle import ARCHITECTURES, architecture_named, timm_name_of
 from geoseg.model.network import (
     COMPUTED,
     check_encoder,

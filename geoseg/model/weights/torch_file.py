@@ -20,8 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
-from geoseg.errors import ModelError
-from geoseg.model.bundle import archive_kind, one_line, refuse_by_magic
+from geoseg.errors import ModelError, one_line
+from geoseg.model.bundle import archive_kind, refuse_by_magic
 
 _MAX_PICKLE_BYTES = 64 * 2**20
 """Names, shapes and settings; of 20,000 tensors about 4 MB."""

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from geoseg.errors import ModelError
-from geoseg.model.bundle import METADATA_KEY, PICKLES, one_line, read_architecture, read_header
+from geoseg.errors import ModelError, one_line
+from geoseg.model.bundle import METADATA_KEY, PICKLES, read_architecture, read_header
 from geoseg.model.weights.torch_file import (
     KEEP_TENSORS,
     WANTED,

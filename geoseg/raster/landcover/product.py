@@ -14,7 +14,7 @@ import rasterio.shutil
 from affine import Affine
 from rasterio.io import MemoryFile
 
-from geoseg.errors import UsageError
+from geoseg.errors import UsageError, one_line
 from geoseg.legend import Legend
 from geoseg.raster.environment import GDAL_ERRORS, raster_environment
 
@@ -142,7 +142,7 @@ def _try(options: Mapping[str, str]) -> None:
                 compression = written.profile.get("compress", "none").upper()
     except GDAL_ERRORS as error:
         asked = " ".join(f"{key}={value}" for key, value in options.items())
-        raise UsageError(f"GDAL cannot write a COG with {asked}: {' '.join(str(error).split())}", _ASKED) from error
+        raise UsageError(f"GDAL cannot write a COG with {asked}: {one_line(error, None)}", _ASKED) from error
     if compression != options["COMPRESS"]:
         raise UsageError(
             f"this GDAL is built without COMPRESS={options['COMPRESS']}; use {DEFAULTS['COMPRESS']}", _ASKED

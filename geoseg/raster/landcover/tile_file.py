@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from rasterio.io import MemoryFile
 
 from geoseg.atomic import write_durably
-from geoseg.errors import OutputError, UsageError, numbered
+from geoseg.errors import OutputError, UsageError, numbered, one_line
 from geoseg.legend import NODATA
 from geoseg.raster.environment import GDAL_ERRORS, raster_environment
 from geoseg.raster.landcover import tiff
@@ -314,5 +314,5 @@ def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
             yield part
     except (*GDAL_ERRORS, zipfile.BadZipFile, zlib.error, EOFError, KeyError, ValueError, struct.error) as error:
         raise OutputError(
-            f"{path} is damaged ({' '.join(str(error).split())}); remove it and run the same command again"
+            f"{path} is damaged ({one_line(error, None)}); remove it and run the same command again"
         ) from error

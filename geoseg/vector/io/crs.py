@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rasterio.crs import CRS
 
-from geoseg.errors import SceneError, UsageError
+from geoseg.errors import SceneError, UsageError, one_line
 from geoseg.raster import GeoBox, apply_transform, crs_named
 from geoseg.vector.polygons import FeatureTable, PolygonLayer, Polygons, boxes, to_shapes
 
@@ -372,9 +372,9 @@ def _transformer(source: CRS, target: CRS) -> Any:
     try:
         return pyproj.Transformer.from_crs(to_pyproj(source), to_pyproj(target), always_xy=True)
     except pyproj.exceptions.ProjError as error:
-        reason = " ".join(str(error).split())
         raise UsageError(
-            f"no transformation leads from {_called(source)} to {_called(target)} ({reason}); choose another `crs`",
+            f"no transformation leads from {_called(source)} to {_called(target)} ({one_line(error, None)}); choose "
+            "another `crs`",
             "crs",
         ) from error
 
