@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import errno
+import io
 import json
 import os
 import platform
@@ -83,6 +84,7 @@ class OneLineErrors(ExampleCommand, click.Group):
                 warn_in_one_line()
                 show_progress("auto")
                 if own_process:
+                    _print_any_letter()
                     load_boto3_when_used()
                     _keep_to_own_data()
                 code = super().main(*args, **extra)
@@ -117,6 +119,12 @@ class OneLineErrors(ExampleCommand, click.Group):
         name, command, rest = super().resolve_command(ctx, args)
         speak_of(*([] if command is None else [command]))
         return name, command, rest
+
+
+def _print_any_letter() -> None:
+    """Have stdout spell letters that its encoding lacks, as stderr does: on Windows a file gets cp1252 by default."""
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _keep_to_own_data() -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from tests.adversity.conftest import GEOSEG, Predict, Start, finish
 from tests.adversity.promises import check_map, files_in
+from tests.adversity.scenes import noise, write_scene
 
 posix = pytest.mark.skipif(os.name == "nt", reason="needs a POSIX shell")
 
@@ -68,3 +69,20 @@ def test_a_module_in_the_working_folder_is_not_imported(scene: Path, model: Path
         timeout=100,
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+
+
+def test_letters_that_an_encoding_lacks_are_spelled(scene: Path) -> None:
+    legend = scene.parent / "legend.json"
+    legend.write_text('[{"code": 0, "name": "Stra\u00dfe"}, {"code": 1, "name": "\u6c34"}]', encoding="utf-8")
+    codes = write_scene(scene.parent / "map.tif", (noise(20, 30, bands=1) > 100).astype("uint8"))
+    for form, said in (((), "| Stra\u00dfe |"), (("--json",), '"name": "\\u6c34"')):
+        done = subprocess.run(
+            [*GEOSEG, "tabulate", codes, "--legend", legend, *form],
+            env=os.environ | {"PYTHONIOENCODING": "cp1252"},
+            capture_output=True,
+            check=False,
+            timeout=100,
+        )
+        assert (done.returncode, done.stderr) == (0, b"")
+        assert said in done.stdout.decode("cp1252")
+        assert "\\u6c34" in done.stdout.decode("cp1252")
