@@ -350,12 +350,16 @@ def _from_json(text: str) -> dict[str, list[Area]]:
     if not isinstance(value, dict):
         raise UsageError('give {"train": [ids], "valid": [ids], "test": [ids]}')
     found: dict[str, list[Area]] = {part: [] for part in PARTS}
+    keys: dict[str, str] = {}
     for name, entries in value.items():
         if name == "name":
             continue
         if not isinstance(entries, list):
             raise UsageError(f"{name} should be a list of ids, got {entries!r:.60}")
-        found[_part(str(name), "the key")] += [_area(entry) for entry in entries]
+        part = _part(str(name), "the key")
+        if (other := keys.setdefault(part, name)) != name:
+            raise UsageError(f"the keys {other} and {name} are one part; give it once")
+        found[part] += [_area(entry) for entry in entries]
     return found
 
 

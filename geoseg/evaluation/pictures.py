@@ -13,7 +13,7 @@ import numpy as np
 from geoseg.errors import GeosegError
 from geoseg.evaluation.calibration import Calibration
 from geoseg.evaluation.matching import key
-from geoseg.evaluation.metrics import ConfusionMatrix
+from geoseg.evaluation.metrics import ConfusionMatrix, grouped
 from geoseg.evaluation.worst_crops import WorstCrop, WorstCrops, paint_bands, paint_codes
 from geoseg.legend import Legend
 
@@ -184,9 +184,8 @@ def _show(figure: Any, sheet_in: _Inches, pixels: Any, corner_in: _Inches) -> No
 def _caption(crop: WorstCrop, legend: Legend) -> str:
     names = {land_cover.code: land_cover.name for land_cover in legend}
     mostly = names.get(crop.mostly, f"class {crop.mostly}")
-    thousands = f"{crop.class_px:,}".replace(",", " ")
     return (
-        f"{crop.share:.0%} of {thousands} px wrong, mostly {mostly}\n"
+        f"{crop.share:.0%} of {grouped(crop.class_px)} px wrong, mostly {mostly}\n"
         f"{crop.scene}, row {crop.window.row}, col {crop.window.col}"
     )
 
