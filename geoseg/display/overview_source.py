@@ -134,7 +134,7 @@ def plain_codes(raster: ClassRaster) -> Iterator[Scene]:
             with opened(scene.path) as dataset:
                 _place_copy(dataset, copy, 1, 1)
             for window, strip in zip(raster.windows(), raster.strips(), strict=True):
-                copy.write(strip, 1, window=Area(window.col, window.row, window.width, window.height))
+                copy.write(strip, 1, window=window.to_rasterio())
         yield Scene.open(str(path))
 
 

@@ -176,8 +176,7 @@ class ShiftedRaster(_Aligned):
             patch = self.raster.decoded(scene.read(place))
             return StoredCodes(patch.data[0], patch.valid, None)
         with opened(scene.path) as dataset:
-            area = ((place.row, place.row_stop), (place.col, place.col_stop))
-            data = dataset.read(scene.band_indexes[0], window=area)
+            data = dataset.read(scene.band_indexes[0], window=place.to_rasterio())
         nodata = self.raster.background
         return StoredCodes(data, None, nodata if nodata >= 0 else None)
 

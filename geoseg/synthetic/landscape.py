@@ -11,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 import rasterio
 from affine import Affine
-from rasterio.windows import Window as RasterioWindow
 
 from geoseg.errors import OutputError, UsageError
 from geoseg.legend import DEEPGLOBE, NODATA
@@ -120,7 +119,7 @@ def _write_blocks(
         for first in range(0, len(blocks), 4 * workers):
             some = blocks[first : first + 4 * workers]
             for block, (image, codes) in zip(some, pool.map(landscape.render, some), strict=True):
-                where = RasterioWindow(block.col, block.row, block.width, block.height)
+                where = block.to_rasterio()
                 scene.write(image, window=where)
                 if truth is not None:
                     truth.write(codes, 1, window=where)

@@ -166,7 +166,7 @@ class ClassRaster:
             codes[~patch.valid] = self.background
             return codes
         with opened(self.scene.path) as dataset:
-            data = dataset.read(self.scene.band_indexes[0], window=((window.row, window.row_stop), (0, window.width)))
+            data = dataset.read(self.scene.band_indexes[0], window=window.to_rasterio())
         if data.shape != window.shape:
             raise changed_error(self.scene)
         unmasked: NDArray[Any] = data.astype(self.dtype, copy=False)
